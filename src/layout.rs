@@ -27,8 +27,8 @@ use futures_util::stream::{self, BoxStream};
 
 use crate::oci::{Descriptor, Digest, Manifest, ManifestRef, RepositoryName, Tag};
 use crate::store::{
-    Begun, ByteStream, ErrorKind, Listed, ReferrerLink, Referrers, Scope, Sought, Source, Step, StoreError, TagEntry,
-    Target,
+    BlobLookup, ByteStream, ErrorKind, Listed, ReferrerLink, Referrers, Scope, Source, Step, StoreError, TagEntry,
+    Target, UploadStart,
 };
 
 mod calls;
@@ -335,25 +335,25 @@ impl Target for Layout {
         Ok(size.map_err(self.context.to_error(Step::FindBlob, blob.digest))? == Some(blob.size))
     }
 
-    async fn find_or_begin(&self, blob: &Descriptor) -> Result<Sought, StoreError> {
+    async fn find_or_begin(&self, blob: &Descriptor) -> Result<BlobLookup, StoreError> {
         let digest = blob.digest;
         let size = self.on_disk(move |disk| disk.blob_size(&digest)).await;
         match size.map_err(self.context.to_error(Step::FindBlob, digest))? {
-            Some(size) if size == blob.size => Ok(Sought::Found),
-            Some(size) => Ok(Sought::OtherLength(size)),
+            Some(size) if size == blob.size => Ok(BlobLookup::Found),
+            Some(size) => Ok(BlobLookup::OtherLength(size)),
             None => Ok(self.begin_upload(blob, None).await?.into()),
         }
     }
 
     /// A layout has no other repositories, so it never mounts a blob.
-    async fn begin_upload(&self, blob: &Descriptor, _from: Option<&RepositoryName>) -> Result<Begun, StoreError> {
+    async fn begin_upload(&self, blob: &Descriptor, _from: Option<&RepositoryName>) -> Result<UploadStart, StoreError> {
         let begin = async {
             self.prepare().await?;
             self.on_disk(Disk::create_temporary).await
         };
         let file = begin.await.map_err(self.context.to_error(Step::BeginUpload, blob.digest))?;
         let (disk, calls, context) = (Arc::clone(&self.disk), self.calls.clone(), self.context.clone());
-        Ok(Begun::Session(Box::new(upload::Session { disk, calls, context, digest: blob.digest, file })))
+        Ok(UploadStart::Session(Box::new(upload::Session { disk, calls, context, digest: blob.digest, file })))
     }
 
     /// The manifest is durable before its tag is. Moving a tag removes the entry of the previous manifest, unless that

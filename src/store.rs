@@ -19,7 +19,7 @@ mod suspended;
 mod verified;
 
 pub use error::{ErrorKind, Side, Step, StoreError};
-pub use suspended::{Progress, Standing, Suspended};
+pub use suspended::{ProgressSink, UploadProgress, UploadSession};
 pub use verified::Verified;
 
 /// Stream of bytes in order. Not verified: see [`Verified`].
@@ -175,7 +175,7 @@ pub trait Source: Send + Sync + fmt::Debug {
 }
 
 /// Result of starting an upload.
-pub enum Begun {
+pub enum UploadStart {
     /// The endpoint mounted the blob: it is in the repository now.
     Mounted,
     /// An open session that waits for the bytes.
@@ -183,7 +183,7 @@ pub enum Begun {
 }
 
 /// Result of looking for a blob and, if it is absent, starting its upload.
-pub enum Sought {
+pub enum BlobLookup {
     /// The blob was already in the repository.
     Found,
     /// The repository has a blob of this digest and of another length than the descriptor states, in bytes: one of the two is wrong.
@@ -194,11 +194,11 @@ pub enum Sought {
     Session(Box<dyn Upload>),
 }
 
-impl From<Begun> for Sought {
-    fn from(begun: Begun) -> Self {
+impl From<UploadStart> for BlobLookup {
+    fn from(begun: UploadStart) -> Self {
         match begun {
-            Begun::Mounted => Self::Mounted,
-            Begun::Session(session) => Self::Session(session),
+            UploadStart::Mounted => Self::Mounted,
+            UploadStart::Session(session) => Self::Session(session),
         }
     }
 }
@@ -212,7 +212,7 @@ pub trait Upload: Send {
 
     /// Returns the position from which the upload needs bytes, or `None` for the beginning: see
     /// [`Target::resume_upload`].
-    fn standing(&self) -> Option<&Standing> {
+    fn standing(&self) -> Option<&UploadProgress> {
         None
     }
 
@@ -229,21 +229,21 @@ pub trait Target: Source {
 
     /// Starts the upload of a blob. With `from`, the endpoint first tries to mount the blob from that repository of the
     /// same scope; if it does not mount, the caller uses the session that the endpoint opened instead.
-    async fn begin_upload(&self, blob: &Descriptor, from: Option<&RepositoryName>) -> Result<Begun, StoreError>;
+    async fn begin_upload(&self, blob: &Descriptor, from: Option<&RepositoryName>) -> Result<UploadStart, StoreError>;
 
     /// Looks for a blob and starts its upload if the repository does not have it: [`Target::has_blob`], then
     /// [`Target::begin_upload`] without a mount. An endpoint that can combine both in one request does so; then it
-    /// does not compare the length of an existing blob. Other endpoints return [`Sought::OtherLength`] for another
+    /// does not compare the length of an existing blob. Other endpoints return [`BlobLookup::OtherLength`] for another
     /// length, and start nothing.
-    async fn find_or_begin(&self, blob: &Descriptor) -> Result<Sought, StoreError> {
+    async fn find_or_begin(&self, blob: &Descriptor) -> Result<BlobLookup, StoreError> {
         if self.has_blob(blob).await? {
-            return Ok(Sought::Found);
+            return Ok(BlobLookup::Found);
         }
         Ok(self.begin_upload(blob, None).await?.into())
     }
 
     /// Starts the upload of a blob that replaces an existing one of `_stored` bytes, which is known to be a wrong length.
-    async fn begin_replacement(&self, blob: &Descriptor, _stored: u64) -> Result<Begun, StoreError> {
+    async fn begin_replacement(&self, blob: &Descriptor, _stored: u64) -> Result<UploadStart, StoreError> {
         self.begin_upload(blob, None).await
     }
 
@@ -252,7 +252,7 @@ pub trait Target: Source {
     async fn resume_upload(
         &self,
         _blob: &Descriptor,
-        _left: &Suspended,
+        _left: &UploadSession,
     ) -> Result<Option<Box<dyn Upload>>, StoreError> {
         Ok(None)
     }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::diagnostics::report::{Found, Part};
+use super::diagnostics::report::{Diagnostic, Part};
 use super::reader::Reader;
 use super::sections::entry::{Draft, Placed};
 use super::sections::entry_credentials;
@@ -40,7 +40,7 @@ fn targets_differ(reader: &Reader<'_>, draft: &Draft<'_>) {
     for (at, (target, value)) in draft.targets.iter().enumerate() {
         if let Some((_, first)) = draft.targets[..at].iter().find(|(other, _)| other.is_same_place(target)) {
             let message = format!("the target {target} is here twice");
-            reader.add(Found::new(&value.path, Part::Value, message).first(&first.path, Part::Value));
+            reader.add(Diagnostic::new(&value.path, Part::Value, message).first(&first.path, Part::Value));
         }
     }
 }
@@ -88,7 +88,7 @@ fn names_differ(reader: &Reader<'_>, drafts: &[Draft<'_>]) {
     for (name, value) in drafts.iter().filter_map(|draft| draft.name.as_ref()) {
         if let Some(first) = places.get(name) {
             let message = format!("two entries have the name {name}");
-            reader.add(Found::new(&value.path, Part::Value, message).first(first, Part::Value));
+            reader.add(Diagnostic::new(&value.path, Part::Value, message).first(first, Part::Value));
         } else {
             places.insert(name, &value.path);
         }

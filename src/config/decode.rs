@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::diagnostics::place::{is_configuration, is_host_like};
-use super::diagnostics::report::{Found, Part};
+use super::diagnostics::report::{Diagnostic, Part};
 use super::diagnostics::sensitivity::{Among, may_show};
 use super::diagnostics::warning;
 use super::keys::{CHUNK, DAEMON, DEFAULTS, KEPT, MAX_GRACE, MAX_MANIFEST, MIN_MEMORY, ROOT};
@@ -32,7 +32,7 @@ const DEFAULT_KEPT: Duration = Duration::from_secs(90 * 24 * 3600);
 pub(super) const MAX_SOCKET_PATH: usize = 107;
 
 /// The whole file and what is in doubt about it, or all that is wrong with it.
-pub(super) fn config(root: &Node, environment: Environment<'_>) -> Result<(Config, Vec<Doubt>), Vec<Found>> {
+pub(super) fn config(root: &Node, environment: Environment<'_>) -> Result<(Config, Vec<Doubt>), Vec<Diagnostic>> {
     let reader = Reader::new(environment);
     let config = read(&reader, root);
     let (found, doubts) = reader.finish();
@@ -198,14 +198,14 @@ fn registries(reader: &Reader<'_>, value: &Value<'_>) -> BTreeMap<RegistryHost, 
             Err(error) => {
                 let is_shown = may_show(name, Among::Settings) && is_host_like(name);
                 let message = if is_shown { error.to_string() } else { "not a registry host".to_owned() };
-                reader.add(Found::new(&value.path, Part::Key, message));
+                reader.add(Diagnostic::new(&value.path, Part::Key, message));
                 continue;
             }
         };
         if let Some(first) = places.get(&host) {
             let also = if host.as_str() == name { String::new() } else { format!(", which is {host},") };
             let message = format!("`{name}`{also} is here twice");
-            reader.add(Found::new(&value.path, Part::Key, message).first(first, Part::Key));
+            reader.add(Diagnostic::new(&value.path, Part::Key, message).first(first, Part::Key));
         } else {
             places.insert(host.clone(), value.path.clone());
             registries.insert(host, options.unwrap_or_default());

@@ -22,7 +22,7 @@ mod yaml;
 
 pub use decode::default_journal;
 pub use diagnostics::problem::{Problem, Problems};
-pub(crate) use diagnostics::report::{Found, Part};
+pub(crate) use diagnostics::report::{Diagnostic, Part};
 pub use diagnostics::unknown_entry::UnknownEntry;
 pub use diagnostics::warning::Warning;
 pub use diff::{Difference, affected, differ_in_limits_alone, difference};

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::Environment;
 use super::diagnostics::place::is_name;
-use super::diagnostics::report::{Found, Part};
+use super::diagnostics::report::{Diagnostic, Part};
 use super::diagnostics::sensitivity::{Among, may_show, swallows_secret};
 use super::keys::{Key, MAX_ITEMS, SIDES, Shape, TABLES, Table};
 use super::sections::registry_keys::CREDENTIALS;
@@ -27,7 +27,7 @@ pub(super) struct Value<'n> {
 /// The reader of one file.
 pub(super) struct Reader<'e> {
     pub(super) environment: Environment<'e>,
-    found: RefCell<Vec<Found>>,
+    found: RefCell<Vec<Diagnostic>>,
     /// What is not wrong, but should not be so.
     doubts: RefCell<Vec<Doubt>>,
 }
@@ -37,7 +37,7 @@ pub(super) struct Reader<'e> {
 pub(super) struct Doubt {
     /// The entry that it is about; `None` where it is about none or several.
     pub(super) entry: Option<String>,
-    pub(super) found: Found,
+    pub(super) found: Diagnostic,
 }
 
 /// A map of known keys.
@@ -75,31 +75,31 @@ impl<'e> Reader<'e> {
     }
 
     /// All that is wrong, and all that is in doubt.
-    pub(super) fn finish(self) -> (Vec<Found>, Vec<Doubt>) {
+    pub(super) fn finish(self) -> (Vec<Diagnostic>, Vec<Doubt>) {
         (self.found.into_inner(), self.doubts.into_inner())
     }
 
     /// Something works, and should not be so.
     pub(super) fn doubt(&self, value: &Value<'_>, message: impl Display) {
-        self.warn(None, Found::new(&value.path, Part::Value, message));
+        self.warn(None, Diagnostic::new(&value.path, Part::Value, message));
     }
 
     /// The same of an entry, with a way out.
-    pub(super) fn warn(&self, entry: Option<String>, found: Found) {
+    pub(super) fn warn(&self, entry: Option<String>, found: Diagnostic) {
         self.doubts.borrow_mut().push(Doubt { entry, found });
     }
 
-    pub(super) fn add(&self, found: Found) {
+    pub(super) fn add(&self, found: Diagnostic) {
         self.found.borrow_mut().push(found);
     }
 
     /// Something is wrong with a value.
     pub(super) fn wrong(&self, value: &Value<'_>, message: impl Display) {
-        self.add(Found::new(&value.path, Part::Value, message));
+        self.add(Diagnostic::new(&value.path, Part::Value, message));
     }
 
     pub(super) fn wrong_with_hint(&self, value: &Value<'_>, message: impl Display, hint: impl Display) {
-        self.add(Found::new(&value.path, Part::Value, message).hint(hint));
+        self.add(Diagnostic::new(&value.path, Part::Value, message).hint(hint));
     }
 
     /// Keeps the error of `result` as a problem of `value`.
@@ -129,14 +129,15 @@ impl<'e> Reader<'e> {
             };
             match values.iter().find(|(known, _)| known.name == name) {
                 Some((_, first)) => self.add(
-                    Found::new(&child.path, Part::Key, format!("`{name}` is here twice")).first(&first.path, Part::Key),
+                    Diagnostic::new(&child.path, Part::Key, format!("`{name}` is here twice"))
+                        .first(&first.path, Part::Key),
                 ),
                 None => values.push((key, child)),
             }
         }
         let fields = Fields { table, values, meant, asked: RefCell::default() };
         for name in table.required.iter().filter(|name| !fields.has(name)) {
-            let missing = Found::new(&value.path, Part::Value, format!("`{name}` is missing {}", table.place));
+            let missing = Diagnostic::new(&value.path, Part::Value, format!("`{name}` is missing {}", table.place));
             self.add(if *name == "version" { missing.hint("begin with `version: 1`") } else { missing });
         }
         Some(fields)
@@ -282,7 +283,8 @@ impl<'e> Reader<'e> {
 
     /// The value is of another type than `expected`. Text is not repeated: out of its place it may be a secret.
     pub(super) fn wrong_type(&self, value: &Value<'_>, expected: &str) {
-        let found = |found: &str| Found::new(&value.path, Part::Value, format!("expected {expected}, found {found}"));
+        let found =
+            |found: &str| Diagnostic::new(&value.path, Part::Value, format!("expected {expected}, found {found}"));
         self.add(match value.node {
             Node::Null => found("nothing").hint("write a value, or leave the key out"),
             Node::Bool(value) => found(&format!("the boolean {value}")),
@@ -338,13 +340,13 @@ impl<'n> Fields<'n> {
 }
 
 /// The problem of an unknown key, with the near miss, else the place where it belongs, else what is known here.
-fn unknown(name: &str, child: &Value<'_>, table: &'static Table) -> Found {
+fn unknown(name: &str, child: &Value<'_>, table: &'static Table) -> Diagnostic {
     let key = if may_show(name, Among::table(table)) && is_name(name, child.node, table) {
         format!("key `{name}`")
     } else {
         "key".to_owned()
     };
-    let found = Found::new(&child.path, Part::Key, format!("unknown {key} {}", table.place));
+    let found = Diagnostic::new(&child.path, Part::Key, format!("unknown {key} {}", table.place));
     if name == "<<" {
         return found.hint("YAML merge keys are not read: write the keys out, or use `defaults`");
     }

@@ -17,7 +17,7 @@ use super::companions::{Companions, find_companions};
 use super::deliver::Delivery;
 use super::event::{Arrival, Event};
 use super::manifest_cache::{Node, Nodes};
-use super::{Copier, CopyError, Ledger, ListedTags, Suspension, Unfinished};
+use super::{Copier, CopyError, Ledger, ListedTags, Suspension, UploadSessionStore};
 use crate::oci::{
     Children, DerivedIndex, Descriptor, Digest, ManifestRef, Platform, SignatureTag, Tag, derive_index, referrers_tag,
 };
@@ -57,7 +57,7 @@ pub struct Surroundings {
     /// Channel that receives the events of every transfer.
     pub events: mpsc::Sender<Event>,
     /// Store of the progress of large uploads, if there is one.
-    pub unfinished: Option<Arc<dyn Unfinished>>,
+    pub unfinished: Option<Arc<dyn UploadSessionStore>>,
     /// Record of intended arrivals, if there is one.
     pub ledger: Option<Arc<dyn Ledger>>,
     /// Signal that ends the uploads of the batch.
@@ -440,7 +440,7 @@ impl Batch {
     }
 
     /// Returns the store of upload progress for this blob, if there is one and the blob is larger than one chunk.
-    pub(super) fn unfinished(&self, target: &dyn Target, blob: &Descriptor) -> Option<&Arc<dyn Unfinished>> {
+    pub(super) fn unfinished(&self, target: &dyn Target, blob: &Descriptor) -> Option<&Arc<dyn UploadSessionStore>> {
         let chunk = target.upload_holds();
         self.surroundings.unfinished.as_ref().filter(|_| chunk > 0 && blob.size > chunk)
     }

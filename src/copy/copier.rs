@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::blob::memory::{Held, Memory, Party};
+use super::blob::memory::{MemoryLimiter, MemoryPermit, Tenant};
 use super::blob::single_flight::Flights;
 use super::blob::stragglers::Lanes;
 
@@ -22,10 +22,10 @@ const BESIDE_CHUNK: u64 = 1024 * 1024;
 pub struct Copier {
     pub(super) flights: Arc<Flights>,
     pub(super) lanes: Arc<Lanes>,
-    memory: Arc<Memory>,
+    memory: Arc<MemoryLimiter>,
     units: u32,
     /// Party to which these copies belong.
-    party: Party,
+    party: Tenant,
 }
 
 impl Copier {
@@ -34,7 +34,7 @@ impl Copier {
     #[must_use]
     pub fn new(memory: u64) -> Arc<Self> {
         let units = u32::try_from(memory.max(PER_TRANSFER) / UNIT).unwrap_or(u32::MAX);
-        let (flights, lanes, memory) = (Arc::default(), Arc::default(), Memory::new(units));
+        let (flights, lanes, memory) = (Arc::default(), Arc::default(), MemoryLimiter::new(units));
         Arc::new(Self { flights, lanes, memory, units, party: None })
     }
 
@@ -48,7 +48,7 @@ impl Copier {
 
     /// Waits for the memory that this number of transfers of `size` bytes needs together, or for that of as many as
     /// fit. The uploads to the targets hold at most `chunk` bytes each.
-    pub(super) async fn reserve(&self, size: u64, chunk: u64, transfers: usize) -> Vec<Held> {
+    pub(super) async fn reserve(&self, size: u64, chunk: u64, transfers: usize) -> Vec<MemoryPermit> {
         let each = self.units_for(size, chunk);
         let fit = u32::try_from(transfers).unwrap_or(u32::MAX).min(self.units / each).max(1);
         let mut whole = self.memory.take(&self.party, each * fit).await;
@@ -58,7 +58,7 @@ impl Copier {
     }
 
     /// Waits for the memory that one transfer of `size` bytes needs.
-    pub(super) async fn reserve_one(&self, size: u64, chunk: u64) -> Held {
+    pub(super) async fn reserve_one(&self, size: u64, chunk: u64) -> MemoryPermit {
         self.memory.take(&self.party, self.units_for(size, chunk)).await
     }
 

@@ -17,7 +17,7 @@ use tracing::Span;
 
 use self::arrivals::with_manifest;
 use super::batch::{Destination, Order, Previous};
-use super::blob::single_flight::Room;
+use super::blob::single_flight::RepositoryScope;
 use super::blob::stragglers::Lane;
 use super::blob::transfer::{Trust, copy_again};
 use super::closure::Closure;
@@ -93,7 +93,7 @@ impl Delivery {
     }
 
     /// Returns the place at which blobs are claimed: the target's scope, and its repository there.
-    pub(super) fn place(&self) -> (Scope, Room) {
+    pub(super) fn place(&self) -> (Scope, RepositoryScope) {
         (self.target().scope(), self.target().repository().cloned())
     }
 

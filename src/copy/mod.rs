@@ -25,7 +25,7 @@ mod manifest_cache;
 mod tests;
 
 pub use batch::{Batch, Contents, Order, Outcome, Previous, Rules, Surroundings};
-pub use blob::resume::{Suspension, Unfinished};
+pub use blob::resume::{Suspension, UploadSessionStore};
 pub use copier::Copier;
 pub use error::CopyError;
 pub use ledger::Ledger;

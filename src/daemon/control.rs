@@ -5,7 +5,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::Finished;
 use crate::journal::Trigger;
-use crate::sync::Only;
+use crate::sync::TagFilter;
 
 /// How many wishes may wait for the loop. It turns within a second.
 const WAITING: usize = 64;
@@ -28,7 +28,7 @@ pub enum Command {
         /// Who asks.
         trigger: Trigger,
         /// The tags that it is to be about; `None` is all that the entry wants.
-        only: Option<Only>,
+        only: Option<TagFilter>,
     },
     /// That an entry begins no run by itself, nor by a push.
     Pause {

@@ -1,7 +1,7 @@
 //! Reader of a foreign YAML tree: values with their paths, errors, which end the import, and remarks, which become
 //! comments too. It does not know the meaning of the keys.
 
-use crate::config::{Found, Node, NodePath, Part, may_not_be_told};
+use crate::config::{Diagnostic, Node, NodePath, Part, may_not_be_told};
 
 /// Longest text that a comment quotes, in characters.
 const MAX_QUOTED: usize = 100;
@@ -10,9 +10,9 @@ const MAX_QUOTED: usize = 100;
 #[derive(Debug, Default)]
 pub(super) struct Reading {
     /// Errors: values that the other program would refuse too.
-    pub(super) errors: Vec<Found>,
+    pub(super) errors: Vec<Diagnostic>,
     /// Remarks about values without an equivalent.
-    pub(super) remarks: Vec<Found>,
+    pub(super) remarks: Vec<Diagnostic>,
     /// Number of remarks about unknown keys and values: the result may mean something else.
     pub(super) unknown: usize,
 }
@@ -91,13 +91,13 @@ impl<'n> Fields<'n> {
 impl Reading {
     /// Adds an error: a value that the other program would refuse.
     pub(super) fn add_error(&mut self, view: &View<'_>, message: impl std::fmt::Display) {
-        self.errors.push(Found::new(&view.path, Part::Value, message));
+        self.errors.push(Diagnostic::new(&view.path, Part::Value, message));
     }
 
     /// Adds a remark about a value without an equivalent, and returns it as a comment.
     pub(super) fn add_remark(&mut self, view: &View<'_>, message: impl Into<String>) -> String {
         let message = message.into();
-        self.remarks.push(Found::new(&view.path, Part::Value, &message));
+        self.remarks.push(Diagnostic::new(&view.path, Part::Value, &message));
         message
     }
 

@@ -19,7 +19,7 @@ pub(super) const LINGER: Duration = Duration::from_millis(20);
 
 /// Durability of a write: what a power cut may take from it after its answer, and when the answer comes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Promise {
+pub(super) enum Durability {
     /// A power cut takes nothing: the write is on the disk.
     Kept,
     /// A power cut may take the last few writes: the record is a hint, or can be found out again.
@@ -37,7 +37,7 @@ pub(super) struct Job {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Read,
-    Write(Promise),
+    Write(Durability),
 }
 
 /// Future of the answer to a job.
@@ -53,7 +53,7 @@ impl Job {
 
     /// Creates a write. It happens as a whole or not at all, and is answered once it is written as `promise` says.
     pub(super) fn write<T: Send + 'static>(
-        promise: Promise,
+        promise: Durability,
         work: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
     ) -> (Self, Answer<T>) {
         Self::new(Kind::Write(promise), work)
@@ -130,7 +130,7 @@ pub(super) fn queues() -> (Asking, Asked) {
 impl Asking {
     /// Puts a job into its queue. Returns false if the thread has ended.
     pub(super) async fn put(&self, job: Job) -> bool {
-        let queue = if job.kind == Kind::Write(Promise::InPassing) { &self.in_passing } else { &self.waited_for };
+        let queue = if job.kind == Kind::Write(Durability::InPassing) { &self.in_passing } else { &self.waited_for };
         queue.send(job).await.is_ok()
     }
 }
@@ -192,7 +192,7 @@ fn write(db: &Connection, mut jobs: Vec<Job>, durable: &mut Option<bool>) {
     if jobs.is_empty() {
         return;
     }
-    let keep = jobs.iter().any(|job| job.kind == Kind::Write(Promise::Kept));
+    let keep = jobs.iter().any(|job| job.kind == Kind::Write(Durability::Kept));
     let written = promise(db, keep, durable).and_then(|()| commit(db, &mut jobs));
     for job in jobs {
         job.work.answer(written.as_ref().map(|_| ()).map_err(copy));

@@ -10,7 +10,7 @@ use std::task::Poll;
 use rusqlite::{Connection, OpenFlags};
 
 use super::file::connect;
-use super::group::{self, Job, LINGER, Promise};
+use super::group::{self, Durability, Job, LINGER};
 use super::owner::Owner;
 use super::tests::{Place, arrival, at, begun, place};
 use super::*;
@@ -178,7 +178,7 @@ async fn failing_write_undoes_only_its_own_rows() {
     let run = begun(journal, "a", 0).await;
     watched.commits();
     let insert = |name: &'static str, fails: bool| {
-        journal.write(Promise::Hint, move |db| {
+        journal.write(Durability::Hint, move |db| {
             db.execute("INSERT INTO derived VALUES (?1, 'p', 'd')", [name])?;
             if fails { db.execute("INSERT INTO derived VALUES (?1, 'p', 'd')", [name]) } else { Ok(1) }
         })
@@ -222,7 +222,7 @@ async fn error_undoing_transaction_fails_all_its_writes() {
     let watched = Watched::open();
     let journal = &watched.journal;
     let full = |size: &'static str| {
-        journal.write(Promise::Kept, move |db| {
+        journal.write(Durability::Kept, move |db| {
             let pages: i64 = db.pragma_query_value(None, "page_count", |row| row.get(0))?;
             db.pragma_update_and_check(None, "max_page_count", pages + 2, |_| Ok(()))?;
             db.execute("INSERT INTO derived VALUES (hex(randomblob(?1)), '', '')", [size])
@@ -246,9 +246,9 @@ async fn group_is_as_durable_as_most_demanding_write() {
     const NORMAL: i64 = 1;
     const FULL: i64 = 2;
     for (promises, expected) in [
-        (vec![Promise::Hint, Promise::Kept, Promise::InPassing], FULL),
-        (vec![Promise::InPassing, Promise::Hint], NORMAL),
-        (vec![Promise::Kept], FULL),
+        (vec![Durability::Hint, Durability::Kept, Durability::InPassing], FULL),
+        (vec![Durability::InPassing, Durability::Hint], NORMAL),
+        (vec![Durability::Kept], FULL),
     ] {
         for answer in watched.at_once(promises.iter().copied().map(level).collect()).await {
             assert_eq!(answer.unwrap(), expected, "{promises:?}");
@@ -277,7 +277,7 @@ async fn unawaited_write_lingers_until_an_awaited_one() {
     let job = |promise| Job::write(promise, |_| Ok(())).0;
     let started = tokio::time::Instant::now();
     let ask = async {
-        for promise in [Promise::InPassing, Promise::InPassing, Promise::Kept] {
+        for promise in [Durability::InPassing, Durability::InPassing, Durability::Kept] {
             assert!(asking.put(job(promise)).await);
             tokio::time::sleep(LINGER / 4).await;
         }
@@ -291,15 +291,15 @@ async fn unawaited_write_lingers_until_an_awaited_one() {
     assert_eq!(first.len(), 3);
 
     let started = tokio::time::Instant::now();
-    assert!(asking.put(job(Promise::InPassing)).await);
-    assert!(asking.put(job(Promise::InPassing)).await);
+    assert!(asking.put(job(Durability::InPassing)).await);
+    assert!(asking.put(job(Durability::InPassing)).await);
     assert!(asked.gather(&mut second).await);
     assert_eq!(second.len(), 2);
     let waited = started.elapsed();
     assert!(waited >= LINGER && waited < LINGER * 2, "{waited:?}");
 
     let mut last = Vec::new();
-    assert!(asking.put(job(Promise::InPassing)).await);
+    assert!(asking.put(job(Durability::InPassing)).await);
     drop(asking);
     let started = tokio::time::Instant::now();
     assert!(asked.gather(&mut last).await);

@@ -13,7 +13,7 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::carrying::{PROCESS, renumbered};
 use super::file::{connect, create, expect_regular, unopened, write_ahead};
-use super::group::{self, Answer, Asking, Job, Promise};
+use super::group::{self, Answer, Asking, Durability, Job};
 use super::held::Held;
 use super::owner::{self, Owner};
 use super::queries::{self, OwnedRun, Process};
@@ -69,13 +69,13 @@ impl Journal {
     pub fn open_at(path: &Path, now: DateTime<Utc>) -> Result<Self, JournalError> {
         let (named, path) = (path, create(path)?);
         let mut connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-        migrations::climb(&mut connection, &path, migrations::LADDER)?;
+        migrations::migrate(&mut connection, &path, migrations::MIGRATIONS)?;
         write_ahead(&connection, &path)?;
         let owner = Owner::beside(&path).map_err(|error| unopened(&path, error))?;
         let failed = |error| JournalError::from_sqlite(&path, error);
         let process = queries::register_process(&connection, std::process::id(), owner.name()).map_err(failed)?;
         in_transaction(&mut connection, |db| {
-            bury_the_dead(db, &path, queries::list_processes_not_known_to_be_gone(db, process)?, now)
+            interrupt_orphaned_runs(db, &path, queries::list_processes_not_known_to_be_gone(db, process)?, now)
         })
         .map_err(failed)?;
         Self::start(named, path, connection, Some((process, owner)))
@@ -116,10 +116,10 @@ impl Journal {
         let (entry, path) = (entry.to_owned(), self.inner.path.clone());
         let unended = self.inner.unended.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let ended: Vec<RunId> = unended.keys().copied().collect();
-        let answer = self.write(Promise::Kept, move |db| {
+        let answer = self.write(Durability::Kept, move |db| {
             let process = renumbered(db, PROCESS, process)?;
             unended.iter().try_for_each(|(run, (end, at))| queries::end_run(db, *run, end, *at))?;
-            bury_the_dead(db, &path, queries::list_processes_with_unfinished_runs(db, process)?, now)?;
+            interrupt_orphaned_runs(db, &path, queries::list_processes_with_unfinished_runs(db, process)?, now)?;
             match queries::find_unfinished_run_of(db, &entry)? {
                 Some((pid, since)) => Ok(Begun::AlreadyRunning { pid, since }),
                 None => queries::insert_run(db, process, &entry, trigger, now).map(Begun::Started),
@@ -138,7 +138,7 @@ impl Journal {
     /// ends.
     pub async fn end_run(&self, run: RunId, end: RunEnd, now: DateTime<Utc>) -> Result<(), JournalError> {
         let written = end.clone();
-        let answer = self.write(Promise::Kept, move |db| queries::end_run(db, run, &written, now)).await;
+        let answer = self.write(Durability::Kept, move |db| queries::end_run(db, run, &written, now)).await;
         if answer.is_err() {
             self.inner.unended.lock().unwrap_or_else(PoisonError::into_inner).insert(run, (end, now));
         }
@@ -159,7 +159,7 @@ impl Journal {
         now: DateTime<Utc>,
     ) -> Result<(), JournalError> {
         let (entry, source, target) = (entry.to_owned(), source.to_owned(), target.to_owned());
-        self.write(Promise::Hint, move |db| {
+        self.write(Durability::Hint, move |db| {
             queries::move_observations_before(db, &entry, [&source, &target], now)?;
             seen.iter().try_for_each(|seen| queries::record_observation(db, &entry, [&source, &target], seen, now))
         })
@@ -198,7 +198,7 @@ impl Journal {
     ) -> Result<impl Future<Output = Result<(), JournalError>> + Send + use<>, JournalError> {
         self.process()?;
         let work = move |db: &Connection| notes.iter().try_for_each(|note| queries::record_transfer(db, run, note));
-        let (job, answer) = Job::write(Promise::InPassing, work);
+        let (job, answer) = Job::write(Durability::InPassing, work);
         self.ask(job).await?;
         let path = self.inner.path.clone();
         Ok(async move { await_answer(&path, answer).await })
@@ -210,7 +210,7 @@ impl Journal {
         work: impl FnOnce(&Connection) -> rusqlite::Result<()> + Send + 'static,
     ) -> Result<(), JournalError> {
         self.process()?;
-        let (job, _) = Job::write(Promise::InPassing, work);
+        let (job, _) = Job::write(Durability::InPassing, work);
         self.ask(job).await
     }
 
@@ -219,7 +219,7 @@ impl Journal {
     /// # Errors
     /// [`JournalError`].
     pub async fn write_notes(&self) -> Result<(), JournalError> {
-        self.write(Promise::Hint, |_| Ok(())).await
+        self.write(Durability::Hint, |_| Ok(())).await
     }
 
     /// Records the index that is derived from `source` for `platforms`, so that an unchanged tag costs no manifest.
@@ -229,7 +229,7 @@ impl Journal {
     /// [`JournalError`].
     pub async fn record_derived(&self, source: Digest, platforms: &str, derived: Digest) -> Result<(), JournalError> {
         let platforms = platforms.to_owned();
-        self.write(Promise::Hint, move |db| queries::record_derived(db, &source, &platforms, &derived)).await
+        self.write(Durability::Hint, move |db| queries::record_derived(db, &source, &platforms, &derived)).await
     }
 
     /// Returns the digest that [`Journal::record_derived`] recorded.
@@ -292,7 +292,7 @@ impl Journal {
     /// Every error that would keep a run from being recorded.
     pub async fn check_writable(&self) -> Result<(), JournalError> {
         let process = self.process()?;
-        self.write(Promise::Kept, move |db| queries::count_a_probe(db, renumbered(db, PROCESS, process)?)).await
+        self.write(Durability::Kept, move |db| queries::count_a_probe(db, renumbered(db, PROCESS, process)?)).await
     }
 
     /// Returns how often the journal was found removed or replaced while it was open, and was repaired.
@@ -349,7 +349,7 @@ impl Journal {
 
     pub(super) async fn write<T: Send + 'static>(
         &self,
-        promise: Promise,
+        promise: Durability,
         work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, JournalError> {
         self.process()?;
@@ -401,7 +401,7 @@ fn in_transaction<T>(
 }
 
 /// Ends the runs of those `processes` that are gone.
-pub(super) fn bury_the_dead(
+pub(super) fn interrupt_orphaned_runs(
     db: &Connection,
     journal: &Path,
     processes: Vec<Process>,

@@ -334,7 +334,7 @@ impl Held {
 /// Opens a journal for writing, as at the start.
 fn open(path: &Path) -> std::result::Result<Connection, JournalError> {
     let mut connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-    migrations::climb(&mut connection, path, migrations::LADDER)?;
+    migrations::migrate(&mut connection, path, migrations::MIGRATIONS)?;
     write_ahead(&connection, path)?;
     // The log exists from the first access on.
     connection

@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OptionalExtension as _, Result, Row, named_params, params};
 
 use super::arrivals::{self, ARRIVAL, insert_arrival, insert_evidence, listed_text};
-use super::group::Promise;
+use super::group::Durability;
 use super::owner;
 use super::queries::{self, execute_cached, text};
 use super::{EvidenceFilter, EvidenceRecord, Intent, Journal, JournalError, RunId};
@@ -27,7 +27,7 @@ impl Journal {
         arrival: &Arrival,
     ) -> std::result::Result<(), JournalError> {
         let (entry, arrival) = (entry.to_owned(), arrival.clone());
-        self.write(Promise::Kept, move |db| insert_arrival(db, "intents", run, &entry, &arrival)).await
+        self.write(Durability::Kept, move |db| insert_arrival(db, "intents", run, &entry, &arrival)).await
     }
 
     /// Records that a digest arrived, in place of its intent. A power cut may take this record as long as no durable
@@ -42,7 +42,7 @@ impl Journal {
         arrival: &Arrival,
     ) -> std::result::Result<(), JournalError> {
         let (entry, arrival) = (entry.to_owned(), arrival.clone());
-        self.write(Promise::Hint, move |db| {
+        self.write(Durability::Hint, move |db| {
             insert_evidence(db, run, &entry, &arrival)?;
             delete_intent_of(db, run, &arrival)
         })
@@ -55,7 +55,7 @@ impl Journal {
     /// [`JournalError`]; the intent then stays open.
     pub async fn withdraw_intent(&self, run: RunId, arrival: &Arrival) -> std::result::Result<(), JournalError> {
         let arrival = arrival.clone();
-        self.write(Promise::Hint, move |db| delete_intent_of(db, run, &arrival)).await
+        self.write(Durability::Hint, move |db| delete_intent_of(db, run, &arrival)).await
     }
 
     /// Returns the intents of all ended runs, by target and in the order in which they were recorded. Intents of a run
@@ -96,7 +96,7 @@ impl Journal {
         digest: Digest,
         now: DateTime<Utc>,
     ) -> std::result::Result<bool, JournalError> {
-        self.write(Promise::Kept, move |db| {
+        self.write(Durability::Kept, move |db| {
             complete_intent(db, intent, digest, now)?;
             delete_intent(db, intent)
         })
@@ -117,7 +117,7 @@ impl Journal {
     /// # Errors
     /// [`JournalError`]; the intent then stays open.
     pub async fn drop_intent(&self, intent: i64) -> std::result::Result<bool, JournalError> {
-        self.write(Promise::Hint, move |db| delete_intent(db, intent)).await
+        self.write(Durability::Hint, move |db| delete_intent(db, intent)).await
     }
 }
 

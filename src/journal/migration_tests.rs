@@ -15,7 +15,7 @@ use crate::oci::Digest;
 fn old_journal(path: &Path, version: usize) {
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     let mut db = Connection::open(path).unwrap();
-    migrations::climb(&mut db, path, &migrations::LADDER[..version]).unwrap();
+    migrations::migrate(&mut db, path, &migrations::MIGRATIONS[..version]).unwrap();
     let digest = Digest::of(b"old");
     db.execute_batch(&format!(
         "PRAGMA journal_mode = WAL;
@@ -53,7 +53,7 @@ fn old_journal(path: &Path, version: usize) {
 
 #[tokio::test]
 async fn earlier_journal_versions_keep_rows_and_accept_new_ones() {
-    let versions = 1..migrations::LADDER.len();
+    let versions = 1..migrations::MIGRATIONS.len();
     assert!(versions.len() >= 9, "{versions:?}");
     for version in versions {
         let place = place();

@@ -12,7 +12,7 @@ const APPLICATION_ID: i32 = 0x5453_4850;
 /// Migrations, one for each version. A released one never changes; a new one is added at the end.
 ///
 /// Instants are UTC texts of one width, so that they sort in order of time and a person can read them.
-pub(super) const LADDER: &[&str] = &[
+pub(super) const MIGRATIONS: &[&str] = &[
     "
 CREATE TABLE processes (
     id      INTEGER PRIMARY KEY,
@@ -250,7 +250,7 @@ ALTER TABLE intents ADD COLUMN left_behind TEXT;
 ];
 
 /// Migrates the journal to the last version of `ladder`. Each migration is applied as a whole.
-pub(super) fn climb(connection: &mut Connection, path: &Path, ladder: &[&str]) -> Result<(), JournalError> {
+pub(super) fn migrate(connection: &mut Connection, path: &Path, ladder: &[&str]) -> Result<(), JournalError> {
     let failed = |error| JournalError::from_sqlite(path, error);
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
     let found = version(&transaction, path, ladder)?;
@@ -266,8 +266,8 @@ pub(super) fn climb(connection: &mut Connection, path: &Path, ladder: &[&str]) -
 
 /// Refuses a journal whose version is not the last one. Changes nothing.
 pub(super) fn require_top(connection: &Connection, path: &Path) -> Result<(), JournalError> {
-    let found = version(connection, path, LADDER)?;
-    let known = u32::try_from(LADDER.len()).unwrap_or(u32::MAX);
+    let found = version(connection, path, MIGRATIONS)?;
+    let known = u32::try_from(MIGRATIONS.len()).unwrap_or(u32::MAX);
     if found == known { Ok(()) } else { Err(JournalError::Older { path: path.to_owned(), found, known }) }
 }
 

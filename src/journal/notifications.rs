@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OptionalExtension as _, Result, Row, params};
 
-use super::group::Promise;
+use super::group::Durability;
 use super::queries::{count, parsed, text};
 use super::{Journal, JournalError};
 
@@ -81,7 +81,7 @@ impl Journal {
         forgotten: Vec<Told>,
         now: DateTime<Utc>,
     ) -> std::result::Result<u64, JournalError> {
-        self.write(Promise::Kept, move |db| {
+        self.write(Durability::Kept, move |db| {
             for told in &learnt {
                 delete_effects_on(db, told)?;
                 insert_told(db, told)?;
@@ -118,7 +118,7 @@ impl Journal {
     /// # Errors
     /// [`JournalError`]; the notice then still waits.
     pub async fn notice_delivered(&self, number: i64) -> std::result::Result<(), JournalError> {
-        self.write(Promise::Kept, move |db| {
+        self.write(Durability::Kept, move |db| {
             let (learnt, forgotten): (Vec<Effect>, Vec<Effect>) =
                 list_effects_of(db, number)?.into_iter().partition(|effect| effect.learnt);
             forgotten.iter().try_for_each(|effect| delete_told(db, &effect.told))?;
@@ -133,7 +133,7 @@ impl Journal {
     /// # Errors
     /// [`JournalError`]; the notice then still waits.
     pub async fn drop_notice(&self, number: i64) -> std::result::Result<(), JournalError> {
-        self.write(Promise::Kept, move |db| delete_notice(db, number)).await
+        self.write(Durability::Kept, move |db| delete_notice(db, number)).await
     }
 
     /// Deletes the waiting notices of these receivers and the facts that they know. Returns the number of deleted
@@ -142,7 +142,7 @@ impl Journal {
     /// # Errors
     /// [`JournalError`].
     pub async fn drop_receivers(&self, gone: Vec<String>) -> std::result::Result<u64, JournalError> {
-        self.write(Promise::Hint, move |db| gone.iter().map(|receiver| delete_receiver(db, receiver)).sum()).await
+        self.write(Durability::Hint, move |db| gone.iter().map(|receiver| delete_receiver(db, receiver)).sum()).await
     }
 
     /// Deletes the notices that wait for a receiver and were stored at `until` or before. Returns the number of
@@ -156,7 +156,7 @@ impl Journal {
         until: DateTime<Utc>,
     ) -> std::result::Result<u64, JournalError> {
         let receiver = receiver.to_owned();
-        self.write(Promise::Hint, move |db| delete_notices_until(db, &receiver, until)).await
+        self.write(Durability::Hint, move |db| delete_notices_until(db, &receiver, until)).await
     }
 }
 

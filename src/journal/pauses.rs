@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use rusqlite::{Connection, Result, params};
 
-use super::group::Promise;
+use super::group::Durability;
 use super::queries::{parsed, parsed_if_any, text};
 use super::{Journal, JournalError};
 
@@ -42,7 +42,7 @@ impl Journal {
     /// # Errors
     /// [`JournalError`]; the pause may then not outlive the process.
     pub async fn record_pause(&self, pause: PauseRecord) -> std::result::Result<(), JournalError> {
-        self.write(Promise::Kept, move |db| record_pause(db, &pause)).await
+        self.write(Durability::Kept, move |db| record_pause(db, &pause)).await
     }
 }
 

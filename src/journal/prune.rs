@@ -8,8 +8,8 @@ use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OptionalExtension as _, Result, Row, params};
 
 use super::carrying::{PROCESS, renumbered};
-use super::group::Promise;
-use super::handle::bury_the_dead;
+use super::group::Durability;
+use super::handle::interrupt_orphaned_runs;
 use super::queries::{list_processes_not_known_to_be_gone, text};
 use super::streaks::carry_over;
 use super::{Journal, JournalError};
@@ -69,12 +69,12 @@ impl Journal {
         let runs = self.in_steps(RunAt::default(), move |db, after| delete_runs(db, before, &after)).await?;
         let tags = self.in_steps(Pair::default(), move |db, after| delete_observations(db, before, after)).await?;
         let now = Utc::now();
-        self.write(Promise::Hint, move |db| {
-            bury_the_dead(db, &path, list_processes_not_known_to_be_gone(db, process)?, now)
+        self.write(Durability::Hint, move |db| {
+            interrupt_orphaned_runs(db, &path, list_processes_not_known_to_be_gone(db, process)?, now)
         })
         .await?;
         let processes = self.in_steps(0, move |db, after| delete_processes(db, process, after)).await?;
-        let quotas = self.write(Promise::Hint, move |db| delete_quotas(db, before)).await?;
+        let quotas = self.write(Durability::Hint, move |db| delete_quotas(db, before)).await?;
         Ok(Pruned { runs, transfers, tags, processes, quotas })
     }
 
@@ -88,7 +88,7 @@ impl Journal {
         let (mut gone, mut at) = (0, first);
         loop {
             let step = step.clone();
-            let done = self.write(Promise::Hint, move |db| step(db, at)).await?;
+            let done = self.write(Durability::Hint, move |db| step(db, at)).await?;
             gone += done.gone;
             let Some(next) = done.next else { return Ok(gone) };
             at = next;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use rusqlite::{Connection, Result, params};
 
-use super::group::Promise;
+use super::group::Durability;
 use super::queries::{count, number, parsed, text};
 use super::{Journal, JournalError};
 
@@ -41,7 +41,7 @@ impl Journal {
     /// # Errors
     /// [`JournalError`].
     pub async fn record_quota(&self, quota: QuotaRecord) -> std::result::Result<(), JournalError> {
-        self.write(Promise::Hint, move |db| record_quota(db, &quota)).await
+        self.write(Durability::Hint, move |db| record_quota(db, &quota)).await
     }
 }
 

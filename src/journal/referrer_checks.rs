@@ -4,7 +4,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use rusqlite::{Connection, Result, params};
 
-use super::group::Promise;
+use super::group::Durability;
 use super::queries::{parsed, parsed_if_any, text};
 use super::{Journal, JournalError};
 use crate::oci::Digest;
@@ -42,7 +42,7 @@ impl Journal {
     /// [`JournalError`].
     pub async fn record_referrer_check(&self, source: &str, check: ReferrerCheck) -> Result<(), JournalError> {
         let source = source.to_owned();
-        self.write(Promise::Hint, move |db| record_referrer_check(db, &source, &check)).await
+        self.write(Durability::Hint, move |db| record_referrer_check(db, &source, &check)).await
     }
 
     /// Deletes the checks, of any source, that were last recorded more than 30 days ago.
@@ -50,7 +50,7 @@ impl Journal {
     /// # Errors
     /// [`JournalError`].
     pub async fn forget_old_referrer_checks(&self, now: DateTime<Utc>) -> Result<(), JournalError> {
-        self.write(Promise::Hint, move |db| delete_referrer_checks_before(db, now - REMEMBERED)).await
+        self.write(Durability::Hint, move |db| delete_referrer_checks_before(db, now - REMEMBERED)).await
     }
 }
 

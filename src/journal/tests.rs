@@ -489,7 +489,7 @@ fn newer_journal_and_foreign_file_are_refused() {
     drop(Journal::open(&place.path).unwrap());
     let shown = place.path.display();
     Connection::open(&place.path).unwrap().pragma_update(None, "user_version", 99).unwrap();
-    let known = migrations::LADDER.len();
+    let known = migrations::MIGRATIONS.len();
     let expected = format!(
         "the journal {shown} is of version 99, this program knows versions up to {known}: use a newer transship"
     );
@@ -520,15 +520,15 @@ fn older_journal_is_migrated_step_by_step_with_rows() {
         "ALTER TABLE derived ADD COLUMN seen TEXT NOT NULL DEFAULT 'then'",
         "UPDATE derived SET seen = seen || ' and now'",
     ];
-    let taller = [migrations::LADDER, &more].concat();
+    let taller = [migrations::MIGRATIONS, &more].concat();
     for _ in 0..2 {
-        migrations::climb(&mut db, &place.path, &taller).unwrap();
+        migrations::migrate(&mut db, &place.path, &taller).unwrap();
         let row: String = db.query_row("SELECT source_digest || seen FROM derived", [], |row| row.get(0)).unwrap();
         assert_eq!(row, "sthen and now", "each rung is climbed once");
     }
     let broken = [&taller[..], &["CREATE TABLE half (x); CREATE TABLE half (x)"]].concat();
-    assert!(migrations::climb(&mut db, &place.path, &broken).is_err());
-    migrations::climb(&mut db, &place.path, &taller).unwrap();
+    assert!(migrations::migrate(&mut db, &place.path, &broken).is_err());
+    migrations::migrate(&mut db, &place.path, &taller).unwrap();
     let half: i64 =
         db.query_row("SELECT count(*) FROM sqlite_schema WHERE name = 'half'", [], |row| row.get(0)).unwrap();
     assert_eq!(half, 0, "a rung that breaks leaves nothing behind");

@@ -3,7 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use rusqlite::{Connection, OptionalExtension as _, Result, params};
 
-use super::group::Promise;
+use super::group::Durability;
 use super::queries::{by_now, count, number, text};
 use super::{Journal, JournalError, RunId};
 use crate::oci::Digest;
@@ -36,7 +36,7 @@ impl Journal {
     /// [`JournalError`].
     pub async fn record_upload(&self, run: RunId, upload: UploadRecord) -> std::result::Result<(), JournalError> {
         let now = Utc::now();
-        self.write(Promise::Hint, move |db| record_upload(db, run, &upload, now)).await
+        self.write(Durability::Hint, move |db| record_upload(db, run, &upload, now)).await
     }
 
     /// Takes over the upload of this blob that an ended run has left. It belongs to this run from now on. If several
@@ -55,7 +55,7 @@ impl Journal {
             return Ok(None);
         };
         let target = target.to_owned();
-        let is_ours = self.write(Promise::Hint, move |db| hand_over(db, &target, digest, left_by, run)).await?;
+        let is_ours = self.write(Durability::Hint, move |db| hand_over(db, &target, digest, left_by, run)).await?;
         Ok(is_ours.then_some(upload))
     }
 

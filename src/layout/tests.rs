@@ -58,8 +58,8 @@ fn verified(pieces: Vec<&'static [u8]>, blob: &Descriptor) -> Verified {
 
 async fn begin(layout: &Layout, blob: &Descriptor) -> Box<dyn crate::store::Upload> {
     match layout.begin_upload(blob, None).await.unwrap() {
-        Begun::Session(session) => session,
-        Begun::Mounted => panic!("nothing can be mounted"),
+        UploadStart::Session(session) => session,
+        UploadStart::Mounted => panic!("nothing can be mounted"),
     }
 }
 
@@ -268,7 +268,7 @@ async fn manifest_with_wrong_length_of_intact_content_is_accepted() {
     push_blob(&layout, b"content").await;
     for (stated, is_intact) in [(0, true), (6, true), (8, true), (6, false)] {
         let wrong = Descriptor { size: stated, ..blob(b"content") };
-        assert!(matches!(layout.find_or_begin(&wrong).await.unwrap(), Sought::OtherLength(7)));
+        assert!(matches!(layout.find_or_begin(&wrong).await.unwrap(), BlobLookup::OtherLength(7)));
         if !is_intact {
             fs::write(blob_file(&path, &wrong.digest), "CONTENT").unwrap();
         }

@@ -16,17 +16,17 @@ use super::auth::credentials::Wire;
 use super::auth::realm;
 use super::auth::resolver::{GuardedResolver, Lookup};
 use super::http::connect::{self, Via};
-use super::http::error::{Approach, Trouble};
+use super::http::error::{Approach, TransportError};
 use super::http::pagination::Paging;
-use super::http::retry::Tempo;
+use super::http::retry::RetryPolicy;
 use super::http::retry_budget::Budgets;
 use super::http::{redirect, retry};
-use super::limits::concurrency::Gate;
+use super::limits::concurrency::ConcurrencyLimiter;
 use super::limits::counters::Meter;
 use super::limits::pace::Pace;
 use super::upload::find_or_start::OwnMount;
 use super::upload::mount_denials::Unmountable;
-use super::upload::strategy::Manner;
+use super::upload::strategy::UploadStrategy;
 use super::{Credentials, Kind, MeterSnapshot, Options, Repository, TokenService, Transport};
 use crate::oci::{Digest, RegistryHost, RepositoryName};
 
@@ -57,13 +57,13 @@ pub struct Server {
     /// Number of counted pulls per window that this client reserves for others.
     reserved_pulls: AtomicU64,
     pub(crate) pace: Pace,
-    pub(crate) gate: Gate,
+    pub(crate) gate: ConcurrencyLimiter,
     pub(crate) meter: Meter,
-    pub(crate) tempo: Tempo,
+    pub(crate) tempo: RetryPolicy,
     /// Retry budgets of the items that have failed.
     pub(crate) budgets: Arc<Budgets>,
     pub(crate) kind: Kind,
-    pub(crate) upload: Manner,
+    pub(crate) upload: UploadStrategy,
     /// Maximum length of a manifest, in bytes.
     pub(crate) max_manifest: usize,
     pub(crate) own_mount: OwnMount,
@@ -127,10 +127,14 @@ impl Registry {
     /// # Errors
     /// [`RegistryError`] when the HTTP client cannot be set up.
     pub fn new(host: RegistryHost, options: Options) -> Result<Arc<Self>, RegistryError> {
-        Self::with_tempo(host, options, Tempo::default())
+        Self::with_tempo(host, options, RetryPolicy::default())
     }
 
-    pub(crate) fn with_tempo(host: RegistryHost, options: Options, tempo: Tempo) -> Result<Arc<Self>, RegistryError> {
+    pub(crate) fn with_tempo(
+        host: RegistryHost,
+        options: Options,
+        tempo: RetryPolicy,
+    ) -> Result<Arc<Self>, RegistryError> {
         let credentials = options.credentials.clone();
         Self::from_server(Arc::new(Server::new(host, &options, tempo)?), credentials)
     }
@@ -149,7 +153,7 @@ impl Registry {
     pub(crate) fn with_lookup(
         host: RegistryHost,
         options: Options,
-        tempo: Tempo,
+        tempo: RetryPolicy,
         lookup: Lookup,
     ) -> Result<Arc<Self>, RegistryError> {
         let credentials = options.credentials.clone();
@@ -232,7 +236,7 @@ impl Deref for Registry {
 }
 
 impl Server {
-    fn new(host: RegistryHost, options: &Options, tempo: Tempo) -> Result<Self, RegistryError> {
+    fn new(host: RegistryHost, options: &Options, tempo: RetryPolicy) -> Result<Self, RegistryError> {
         let tempo = tempo.with_timeouts(options.transport.timeouts);
         let scheme = if options.plain_http { "http" } else { "https" };
         let api_host = if host.is_docker_hub() { "registry-1.docker.io" } else { host.as_str() };
@@ -243,7 +247,7 @@ impl Server {
         let limits = options.limits.in_force(&host, options.kind);
         Ok(Self {
             kind,
-            upload: Manner::new(kind, options.upload),
+            upload: UploadStrategy::new(kind, options.upload),
             max_manifest: manifests::length_limit(options.max_manifest),
             http: client(&host, &base, &tempo, &options.transport)?,
             host,
@@ -255,7 +259,7 @@ impl Server {
             reserved_pulls: AtomicU64::new(options.limits.keep),
             base,
             pace: Pace::new(&limits),
-            gate: Gate::new(&limits),
+            gate: ConcurrencyLimiter::new(&limits),
             meter: Meter::default(),
             tempo,
             budgets: Arc::default(),
@@ -328,13 +332,17 @@ impl Server {
     /// Returns the HTTP client for a request of this kind to `url`. A request to a token service at another host, and
     /// to the target of its redirects, goes only to an address that this function has checked. Through a proxy, the
     /// proxy resolves the name.
-    pub(crate) async fn client_for(&self, kind: retry::Kind, url: &Url) -> Result<&reqwest::Client, Trouble> {
+    pub(crate) async fn client_for(
+        &self,
+        kind: retry::Operation,
+        url: &Url,
+    ) -> Result<&reqwest::Client, TransportError> {
         let named = self.token_service();
-        if kind != retry::Kind::Token || redirect::same_origin(url, &self.base) {
+        if kind != retry::Operation::Token || redirect::same_origin(url, &self.base) {
             return Ok(&self.http);
         }
         let judged = realm::judge_address(url, &self.base, named, &self.lookup).await;
-        judged.map_err(|error| Trouble::Unusable(error.to_string()))?;
+        judged.map_err(|error| TransportError::Unusable(error.to_string()))?;
         if named.is_some_and(|named| named.is_at(url)) || self.via.proxy_to(url).is_some() {
             return Ok(&self.http);
         }
@@ -343,7 +351,8 @@ impl Server {
         }
         let guard = GuardedResolver { lookup: self.lookup.clone(), registry: self.base.clone() };
         let made = connect::guarded_client(&self.base, &self.tempo, &self.transport, guard);
-        let made = made.map_err(|error| Trouble::Unusable(format!("no HTTP client: {}", error.without_url())))?;
+        let made =
+            made.map_err(|error| TransportError::Unusable(format!("no HTTP client: {}", error.without_url())))?;
         Ok(self.guarded.get_or_init(|| made))
     }
 
@@ -413,7 +422,12 @@ impl Server {
     }
 }
 
-fn client(host: &RegistryHost, base: &Url, tempo: &Tempo, to: &Transport) -> Result<reqwest::Client, RegistryError> {
+fn client(
+    host: &RegistryHost,
+    base: &Url,
+    tempo: &RetryPolicy,
+    to: &Transport,
+) -> Result<reqwest::Client, RegistryError> {
     connect::http_client(base, tempo, to)
         .map_err(|error| RegistryError::Client { host: host.clone(), reason: error.without_url().to_string() })
 }

@@ -9,7 +9,7 @@ use url::Url;
 use super::api::{blobs, catalog, tags};
 use super::auth::{challenge as challenges, realm};
 use super::http::link_header::Pages;
-use super::http::response::{Answer, Body};
+use super::http::response::{Body, Response};
 use super::http::{redirect, retry};
 use super::upload::chunked;
 
@@ -50,7 +50,7 @@ pub(crate) fn range(data: &[u8]) {
     let Some(headers) = headers(RANGE, data) else { return };
     let url = "https://registry.example.com/v2/a/blobs/uploads/1".parse().expect("an address");
     let (status, body) = (StatusCode::ACCEPTED, Body::Whole(Bytes::new()));
-    let stored = chunked::stored_bytes(&Answer { status, headers, url, elsewhere: false, body });
+    let stored = chunked::stored_bytes(&Response { status, headers, url, elsewhere: false, body });
     assert_ne!(stored, Some(0), "a range has one byte at least");
 }
 

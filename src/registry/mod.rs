@@ -32,7 +32,7 @@ pub use http::connect::{
 };
 pub(crate) use http::retry::retry_after;
 pub use limits::counters::{MeterSnapshot, RequestCount};
-pub use limits::fair_queue::Party;
+pub use limits::fair_queue::Tenant;
 pub use limits::pace::{Bandwidth, Bucket, Figure, Hours, Profile, Throttle, Window};
 pub use limits::pull_quota::QuotaState;
 pub use limits::snapshot::Load;

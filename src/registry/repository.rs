@@ -10,12 +10,12 @@ use url::Url;
 
 use super::auth::scope::Scopes;
 use super::http::response::Context;
-use super::http::retry::Kind;
-use super::{Party, Registry};
+use super::http::retry::Operation;
+use super::{Registry, Tenant};
 use crate::oci::{Descriptor, Digest, Manifest, ManifestRef, RepositoryName, Tag};
 use crate::store::{
-    Begun, ByteStream, ErrorKind, Listed, ReferrerLink, Referrers, Reservation, Scope, Sought, Source, Step,
-    StoreError, Suspended, TagEntry, Target, Upload,
+    BlobLookup, ByteStream, ErrorKind, Listed, ReferrerLink, Referrers, Reservation, Scope, Source, Step, StoreError,
+    TagEntry, Target, Upload, UploadSession, UploadStart,
 };
 
 /// One repository of one registry.
@@ -24,10 +24,10 @@ pub struct Repository {
     pub(crate) registry: Arc<Registry>,
     pub(crate) name: RepositoryName,
     /// Party on whose behalf the repository is read and written.
-    pub(crate) party: Party,
+    pub(crate) party: Tenant,
     pub(crate) place: Arc<str>,
     /// Operation of a read by digest, for the retry policy.
-    pub(crate) reads: Kind,
+    pub(crate) reads: Operation,
     /// True if the repository is written to.
     writes: bool,
 }
@@ -35,12 +35,12 @@ pub struct Repository {
 impl Repository {
     pub(crate) fn new(registry: Arc<Registry>, name: RepositoryName) -> Self {
         let place = format!("{}/{name}", registry.host().in_reference()).into();
-        Self { registry, name, party: Party::default(), place, reads: Kind::Read, writes: false }
+        Self { registry, name, party: Tenant::default(), place, reads: Operation::Read, writes: false }
     }
 
     /// Returns the same repository on behalf of this party. Parties share the registry's limits fairly.
     #[must_use]
-    pub fn for_party(self, party: Party) -> Self {
+    pub fn for_party(self, party: Tenant) -> Self {
         Self { party, ..self }
     }
 
@@ -64,7 +64,7 @@ impl Repository {
     /// Returns the same repository as a mirror of another one. A failed read is not repeated, because other mirrors can
     /// serve it.
     pub(crate) fn as_mirror(self) -> Self {
-        Self { reads: Kind::StandIn, ..self }
+        Self { reads: Operation::StandIn, ..self }
     }
 
     pub(crate) fn context(&self, step: Step, subject: impl fmt::Display) -> Context {
@@ -155,20 +155,24 @@ impl Target for Repository {
         self.head_blob(blob).await
     }
 
-    async fn begin_upload(&self, blob: &Descriptor, from: Option<&RepositoryName>) -> Result<Begun, StoreError> {
+    async fn begin_upload(&self, blob: &Descriptor, from: Option<&RepositoryName>) -> Result<UploadStart, StoreError> {
         self.open_upload(blob, from).await
     }
 
-    async fn find_or_begin(&self, blob: &Descriptor) -> Result<Sought, StoreError> {
+    async fn find_or_begin(&self, blob: &Descriptor) -> Result<BlobLookup, StoreError> {
         self.find_or_start_upload(blob).await
     }
 
-    async fn begin_replacement(&self, blob: &Descriptor, stored: u64) -> Result<Begun, StoreError> {
+    async fn begin_replacement(&self, blob: &Descriptor, stored: u64) -> Result<UploadStart, StoreError> {
         self.note_wrong_length(blob, stored);
         self.open_upload(blob, None).await
     }
 
-    async fn resume_upload(&self, blob: &Descriptor, left: &Suspended) -> Result<Option<Box<dyn Upload>>, StoreError> {
+    async fn resume_upload(
+        &self,
+        blob: &Descriptor,
+        left: &UploadSession,
+    ) -> Result<Option<Box<dyn Upload>>, StoreError> {
         self.resume(blob, left).await
     }
 

@@ -9,7 +9,7 @@ use crate::oci::Digester;
 
 /// Stored part of a blob at an upload's endpoint.
 #[derive(Debug, Clone)]
-pub struct Standing {
+pub struct UploadProgress {
     /// The number of bytes from the beginning of the blob.
     pub stored: u64,
     /// The hash state of those bytes.
@@ -18,17 +18,17 @@ pub struct Standing {
 
 /// Unfinished upload that waits for the rest of its bytes.
 #[derive(Clone)]
-pub struct Suspended {
+pub struct UploadSession {
     /// The session's address, in the endpoint's own form.
     pub session: String,
     /// The part of the blob that the endpoint certainly has.
-    pub standing: Standing,
+    pub standing: UploadProgress,
     /// The part that the endpoint has if it accepted the chunk that was about to be sent. It may have all, a part or
     /// none of that chunk. `None` if no chunk was about to be sent.
-    pub ahead: Option<Standing>,
+    pub ahead: Option<UploadProgress>,
 }
 
-impl fmt::Debug for Suspended {
+impl fmt::Debug for UploadSession {
     /// Omits the session: its address may contain private data.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Suspended({} bytes)", self.standing.stored)
@@ -36,4 +36,4 @@ impl fmt::Debug for Suspended {
 }
 
 /// Callback that receives the state of the upload each time the endpoint acknowledges bytes.
-pub type Progress = Arc<dyn Fn(Suspended) -> BoxFuture<'static, ()> + Send + Sync>;
+pub type ProgressSink = Arc<dyn Fn(UploadSession) -> BoxFuture<'static, ()> + Send + Sync>;

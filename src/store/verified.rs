@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, stream};
 
-use super::{ByteStream, ErrorKind, Progress, Standing, Step, StoreError, Suspended};
+use super::{ByteStream, ErrorKind, ProgressSink, Step, StoreError, UploadProgress, UploadSession};
 use crate::oci::{Descriptor, Digest, Digester};
 
 /// Stream of a blob's bytes that hashes them as they pass and withholds the last piece until length and digest are
@@ -20,7 +20,7 @@ pub struct Verified {
     blob: Descriptor,
     place: String,
     state: State,
-    progress: Option<Progress>,
+    progress: Option<ProgressSink>,
     /// The hash states before the withheld piece and before the piece that was released last. Kept only if there is a
     /// progress callback.
     hashed: [Option<Digester>; 2],
@@ -41,21 +41,21 @@ impl Verified {
     /// Wraps the bytes of `blob` from its start. `place` is their source, for the error.
     #[must_use]
     pub fn new(inner: ByteStream, blob: Descriptor, place: &str) -> Self {
-        let beginning = Standing { stored: 0, hashed: Digester::like(&blob.digest) };
+        let beginning = UploadProgress { stored: 0, hashed: Digester::like(&blob.digest) };
         Self::resume(inner, blob, place, beginning)
     }
 
     /// Wraps the bytes of `blob` from the position up to which an upload has stored them.
     #[must_use]
-    pub fn resume(inner: ByteStream, blob: Descriptor, place: &str, standing: Standing) -> Self {
-        let Standing { stored, hashed } = standing;
+    pub fn resume(inner: ByteStream, blob: Descriptor, place: &str, standing: UploadProgress) -> Self {
+        let UploadProgress { stored, hashed } = standing;
         let state = State::Flowing { digester: hashed, held: None, received: stored };
         Self { inner, blob, place: place.to_owned(), state, progress: None, hashed: [None, None] }
     }
 
     /// Sets the callback that receives the progress of the upload.
     #[must_use]
-    pub fn with_progress(self, progress: Option<Progress>) -> Self {
+    pub fn with_progress(self, progress: Option<ProgressSink>) -> Self {
         Self { progress, ..self }
     }
 
@@ -72,7 +72,7 @@ impl Verified {
     }
 
     /// Reports the stored part of the upload to the progress callback, if there is one.
-    pub fn report_progress(&self, left: Suspended) -> impl Future<Output = ()> + Send + use<> {
+    pub fn report_progress(&self, left: UploadSession) -> impl Future<Output = ()> + Send + use<> {
         let report = self.progress.as_ref().map(|progress| progress(left));
         async move {
             if let Some(report) = report {
@@ -241,7 +241,7 @@ mod tests {
         let blob = Descriptor::new(MediaType::new("x"), Digest::of(content.as_bytes()), content.len() as u64);
         let mut hashed = Digester::like(&blob.digest);
         hashed.update(sent.as_bytes());
-        let standing = Standing { stored: sent.len() as u64, hashed };
+        let standing = UploadProgress { stored: sent.len() as u64, hashed };
         let rest: Vec<_> = rest.iter().map(|piece| Ok(Bytes::from_static(piece.as_bytes()))).collect();
         collect(Verified::resume(stream::iter(rest).boxed(), blob, "h/r", standing)).await
     }
@@ -260,7 +260,7 @@ mod tests {
     async fn followed_stream_has_hash_before_last_released_piece() {
         let blob = Descriptor::new(MediaType::new("x"), Digest::of(b"abcdef"), 6);
         let pieces = ["ab", "cd", "ef"].map(|piece| Ok(Bytes::from_static(piece.as_bytes())));
-        let ignored: Progress = std::sync::Arc::new(|_| Box::pin(async {}));
+        let ignored: ProgressSink = std::sync::Arc::new(|_| Box::pin(async {}));
         let mut verified = Verified::new(stream::iter(pieces).boxed(), blob, "h/r").with_progress(Some(ignored));
         for before in ["", "ab", "abcd"] {
             verified.next().await.unwrap().unwrap();

@@ -12,7 +12,7 @@ use super::listing::{Listing, list, names};
 use super::pairs::{OpenPair, Pair};
 use super::referrer_checks::Checks;
 use super::run::Run;
-use super::target_listing::{There, look};
+use super::target_listing::{TargetState, look};
 use crate::config::Endpoint;
 use crate::plan::Selected;
 use crate::store::Source;
@@ -22,7 +22,7 @@ pub(crate) struct Chosen {
     pub(crate) listing: Listing,
     pub(crate) selected: Selected,
     /// For each target.
-    pub(crate) there: Vec<There>,
+    pub(crate) there: Vec<TargetState>,
     pub(crate) contested: Contested,
     pub(crate) checks: Checks,
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::TagOutcome;
 use super::listing::Listing;
-use super::target_listing::Known;
+use super::target_listing::TagState;
 use crate::config::Entry;
 use crate::oci::{Digest, ManifestRef, SignatureTag, Tag};
 use crate::plan::{Action, Overwrite, decide};
@@ -55,7 +55,7 @@ pub(crate) fn overwrite(entry: &Entry, reference: &ManifestRef) -> Overwrite {
 /// answer decides, unless a rule depends on what the tag stands for now.
 pub(crate) async fn target_digest(
     target: &dyn Target,
-    known: Known,
+    known: TagState,
     reference: &ManifestRef,
     contested: &Contested,
     overwrite: Overwrite,
@@ -66,9 +66,9 @@ pub(crate) async fn target_digest(
         return Err(TagOutcome::Contested { entries: entries.clone() });
     }
     match known {
-        Known::Absent => Ok(None),
-        Known::Present(digest) => Ok(Some(digest)),
-        Known::Unknown => match target.resolve(reference).await {
+        TagState::Absent => Ok(None),
+        TagState::Present(digest) => Ok(Some(digest)),
+        TagState::Unknown => match target.resolve(reference).await {
             Ok(found) => Ok(found.map(|descriptor| descriptor.digest)),
             Err(error) if error.kind == ErrorKind::Denied && overwrite == Overwrite::Always => {
                 tracing::debug!(%error, "what the target has may not be read: the push is tried");
@@ -84,11 +84,11 @@ pub(crate) async fn target_digest(
 pub(crate) async fn sure_digest(
     target: &dyn Target,
     reference: &ManifestRef,
-    (known, told): (Known, Option<Digest>),
+    (known, told): (TagState, Option<Digest>),
     wanted: Digest,
     overwrite: Overwrite,
 ) -> Result<Option<Digest>, TagOutcome> {
-    let is_hint = known != Known::Unknown && matches!(reference, ManifestRef::Tag(_));
+    let is_hint = known != TagState::Unknown && matches!(reference, ManifestRef::Tag(_));
     if overwrite == Overwrite::Always || !is_hint || told == Some(wanted) {
         return Ok(told);
     }

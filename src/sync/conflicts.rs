@@ -2,11 +2,11 @@
 
 use futures_util::future::join_all;
 
-use super::Behalf;
+use super::AccessContext;
 use super::compare::Contested;
 use super::listing::{list, names};
 use super::pairs::{Pair, source_of};
-use super::run::{Engine, Errand};
+use super::run::{Engine, RunRequest};
 use crate::config::{Endpoint, Entry};
 use crate::oci::{Digest, Tag};
 use crate::plan::{Claim, Selected, contested};
@@ -19,7 +19,7 @@ pub(crate) struct RivalClaims(Vec<Claim>);
 ///
 /// An entry that cannot write to one of the targets costs nothing. The listing of one that can is asked for at each
 /// run; where it fails, what the journal saw it claim last counts.
-pub(crate) async fn rival_claims(engine: &Engine, errand: &Errand, pair: &Pair) -> RivalClaims {
+pub(crate) async fn rival_claims(engine: &Engine, errand: &RunRequest, pair: &Pair) -> RivalClaims {
     let (mut asked, mut known) = (Vec::new(), Vec::new());
     for target in &pair.targets {
         for entry in errand.entries.iter().filter(|entry| entry.name != errand.entry.name) {
@@ -64,7 +64,7 @@ fn pinned_source(source: &Endpoint, digest: Digest) -> String {
 
 impl RivalClaims {
     /// The tags, by target place, that one of them and this entry would write.
-    pub(crate) fn contested_with(self, errand: &Errand, pair: &Pair, own: &Selected) -> Contested {
+    pub(crate) fn contested_with(self, errand: &RunRequest, pair: &Pair, own: &Selected) -> Contested {
         let Self(mut claims) = self;
         for target in pair.targets.iter().map(ToString::to_string) {
             if claims.iter().any(|claim| claim.target == target) {
@@ -85,7 +85,7 @@ impl RivalClaims {
 }
 
 async fn claimed_tags(engine: &Engine, entry: &Entry, source: &Endpoint) -> Vec<Tag> {
-    let Ok(opened) = engine.endpoints.source(source, Behalf::at_source(entry)) else { return Vec::new() };
+    let Ok(opened) = engine.endpoints.source(source, AccessContext::at_source(entry)) else { return Vec::new() };
     match list(opened.as_ref(), &entry.selection).await {
         Ok(listing) => {
             let selected = entry.selection.select(names(&listing));

@@ -9,7 +9,7 @@ use crate::config::{Config, Endpoint, Entry, differ_in_limits_alone};
 use crate::layout::Layout;
 use crate::oci::{RegistryHost, Repository, RepositoryName};
 use crate::registry::{
-    Bandwidth, Credentials, Mirror, MirrorHealth, Mirrored, Options, Party, Registry, RegistryError, Throttle,
+    Bandwidth, Credentials, Mirror, MirrorHealth, Mirrored, Options, Registry, RegistryError, Tenant, Throttle,
 };
 use crate::store::{Source, StoreError, Target};
 
@@ -30,23 +30,23 @@ pub struct Endpoints {
 
 /// On whose behalf an endpoint is opened. By default nobody's in particular, as who its registry's options say.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Behalf<'a> {
-    party: Party,
+pub struct AccessContext<'a> {
+    party: Tenant,
     /// Who to be there, where that is not for the registry's options to say.
     credentials: Option<&'a Credentials>,
 }
 
-impl<'a> Behalf<'a> {
+impl<'a> AccessContext<'a> {
     /// That of an entry at its source.
     #[must_use]
     pub fn at_source(entry: &'a Entry) -> Self {
-        Self { party: Party::from_name(entry.name.as_str()), credentials: entry.credentials.source.as_ref() }
+        Self { party: Tenant::from_name(entry.name.as_str()), credentials: entry.credentials.source.as_ref() }
     }
 
     /// That of an entry at its targets.
     #[must_use]
     pub fn at_target(entry: &'a Entry) -> Self {
-        Self { party: Party::from_name(entry.name.as_str()), credentials: entry.credentials.target.as_ref() }
+        Self { party: Tenant::from_name(entry.name.as_str()), credentials: entry.credentials.target.as_ref() }
     }
 }
 
@@ -185,7 +185,7 @@ impl Endpoints {
     ///
     /// # Errors
     /// [`OpenError`] where it cannot be opened; nothing is asked of it yet.
-    pub fn source(&self, endpoint: &Endpoint, behalf: Behalf<'_>) -> Result<Arc<dyn Source>, OpenError> {
+    pub fn source(&self, endpoint: &Endpoint, behalf: AccessContext<'_>) -> Result<Arc<dyn Source>, OpenError> {
         match endpoint {
             Endpoint::Repository(repository) => self.readable(repository, behalf),
             Endpoint::Layout(path) => Ok(self.layout(path)),
@@ -194,11 +194,11 @@ impl Endpoints {
     }
 
     /// A repository to read from, by way of its mirrors where it has some. Mirrors of a mirror do not count.
-    fn readable(&self, repository: &Repository, behalf: Behalf<'_>) -> Result<Arc<dyn Source>, OpenError> {
+    fn readable(&self, repository: &Repository, behalf: AccessContext<'_>) -> Result<Arc<dyn Source>, OpenError> {
         let origin = self.repository(repository, behalf)?;
         let mirrors = self.options.get(&repository.host).unwrap_or(&self.unlisted).transport.mirrors.iter();
         // Who to be at a mirror stands with the mirror: what an entry says is for the registry alone.
-        let behalf = Behalf { credentials: None, ..behalf };
+        let behalf = AccessContext { credentials: None, ..behalf };
         let copy = |mirror: &Mirror| Some((mirror.clone(), self.copy_at(mirror, repository, behalf)?));
         let copies: Vec<_> = mirrors.filter_map(copy).collect();
         if copies.is_empty() {
@@ -212,7 +212,7 @@ impl Endpoints {
         &self,
         mirror: &Mirror,
         repository: &Repository,
-        behalf: Behalf<'_>,
+        behalf: AccessContext<'_>,
     ) -> Option<crate::registry::Repository> {
         let name = mirror.name_of(&repository.name)?;
         let opened = self.repository(&Repository { host: mirror.host.clone(), name }, behalf);
@@ -223,7 +223,7 @@ impl Endpoints {
     ///
     /// # Errors
     /// [`OpenError`] where it cannot be opened; nothing is asked of it yet.
-    pub fn target(&self, endpoint: &Endpoint, behalf: Behalf<'_>) -> Result<Arc<dyn Target>, OpenError> {
+    pub fn target(&self, endpoint: &Endpoint, behalf: AccessContext<'_>) -> Result<Arc<dyn Target>, OpenError> {
         match endpoint {
             Endpoint::Repository(repository) => Ok(Arc::new(self.repository(repository, behalf)?.for_writing())),
             Endpoint::Layout(path) => Ok(self.layout(path)),
@@ -238,7 +238,7 @@ impl Endpoints {
     fn repository(
         &self,
         repository: &Repository,
-        behalf: Behalf<'_>,
+        behalf: AccessContext<'_>,
     ) -> Result<crate::registry::Repository, OpenError> {
         let registry = self.registry_below(&repository.host, &repository.name, behalf.credentials)?;
         Ok(registry.repository(repository.name.clone()).for_party(behalf.party))

@@ -8,7 +8,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::sync::mpsc;
 
 use super::run::Run;
-use super::{Happening, TagOutcome, TagReport};
+use super::{RunEvent, TagOutcome, TagReport};
 use crate::copy::event::{Arrival, Event};
 use crate::journal::{Journal, JournalError, RunId, TransferNote, TransferState};
 
@@ -134,7 +134,7 @@ async fn pass_on(run: &Run<'_>, events: &mut Vec<Event>) {
         match event {
             Event::SignatureArrived(arrival) => signatures.push(arrival),
             Event::AuxiliaryTagWritten(arrival) => auxiliary.push(arrival),
-            transfer => run.front.tell(run.errand.entry.name.as_str(), Happening::Transfer(transfer)).await,
+            transfer => run.front.tell(run.errand.entry.name.as_str(), RunEvent::Transfer(transfer)).await,
         }
     }
     let signatures = future::join_all(signatures.iter().map(|arrival| arrived(run, arrival, TagOutcome::Copied)));

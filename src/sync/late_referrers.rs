@@ -7,13 +7,13 @@ use futures_util::future::{join_all, try_join};
 
 use super::TagOutcome;
 use super::referrer_checks::{Look, is_signature};
-use super::repository_sync::PairRun;
+use super::repository_sync::RepositorySync;
 use super::tag_slots::Place;
 use crate::copy::Order;
 use crate::oci::{Digest, ManifestRef, Tag, referrers_tag, signature_tags};
 use crate::store::{ErrorKind, Listed, StoreError, Target};
 
-impl PairRun<'_> {
+impl RepositorySync<'_> {
     /// Signatures and referrers that appeared at the source, under tags of their own, after their image was copied.
     pub(crate) async fn late_companions(
         &self,

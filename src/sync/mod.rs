@@ -28,12 +28,12 @@ mod tag_slots;
 mod target_listing;
 mod unfinished;
 
-pub use endpoints::{Behalf, Endpoints, OpenError};
+pub use endpoints::{AccessContext, Endpoints, OpenError};
 pub use login::{LoginAnswer, LoginReport, UnknownHost, login_check};
 pub use preview::{EntryPreview, PairPreview, TagPreview, preview};
 pub use recovery::report_orphaned_intents;
 pub use report::{InDoubt, LeftBehindReport, RunOutcome, RunReport, TagOutcome, TagReport};
-pub use run::{Engine, Errand, Stop};
-pub use run_events::{Front, Happening};
-pub use single::Single;
-pub use tag_filter::Only;
+pub use run::{Engine, RunRequest, Stop};
+pub use run_events::{RunEvent, RunObserver};
+pub use single::SingleCopy;
+pub use tag_filter::TagFilter;

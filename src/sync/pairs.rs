@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt as _, stream};
 
-use super::{Behalf, Endpoints, OpenError};
+use super::{AccessContext, Endpoints, OpenError};
 use crate::config::{Endpoint, Entry};
 use crate::oci::{RegistryHost, Repository, RepositoryName};
 use crate::store::{Source, Target};
@@ -27,8 +27,8 @@ pub(crate) struct OpenPair {
 impl Pair {
     /// Opens both sides, on behalf of `entry` and as who it wants to be there.
     pub(crate) fn open(&self, entry: &Entry, endpoints: &Endpoints) -> Result<OpenPair, OpenError> {
-        let source = endpoints.source(&self.source, Behalf::at_source(entry))?;
-        let target = |target| endpoints.target(target, Behalf::at_target(entry));
+        let source = endpoints.source(&self.source, AccessContext::at_source(entry))?;
+        let target = |target| endpoints.target(target, AccessContext::at_target(entry));
         let targets = self.targets.iter().map(target).collect::<Result<_, _>>()?;
         Ok(OpenPair { source, targets })
     }

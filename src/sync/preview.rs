@@ -12,8 +12,8 @@ use super::derived::Derived;
 use super::listing::{Listing, list, names};
 use super::pairs::{OpenPair, Pair, pairs};
 use super::reserved_tags::{Content, SortedTags, find_out, sort};
-use super::target_listing::Known;
-use super::{Engine, Errand, TagOutcome};
+use super::target_listing::TagState;
+use super::{Engine, RunRequest, TagOutcome};
 use crate::config::{Endpoint, Warning};
 use crate::copy::{Batch, Contents, Rules};
 use crate::oci::{Digest, ManifestRef, Tag};
@@ -87,7 +87,7 @@ impl EntryPreview {
 }
 
 /// Finds out what a run would do. May be dropped at any time.
-pub async fn preview(engine: &Engine, errand: &Errand) -> EntryPreview {
+pub async fn preview(engine: &Engine, errand: &RunRequest) -> EntryPreview {
     let coverage = &Mutex::new(Coverage::default());
     let found: Vec<Result<PairPreview, String>> = pairs(&errand.entry, &engine.endpoints)
         .map(|pair| async move {
@@ -116,7 +116,7 @@ pub async fn preview(engine: &Engine, errand: &Errand) -> EntryPreview {
 
 async fn preview_pair(
     engine: &Engine,
-    errand: &Errand,
+    errand: &RunRequest,
     pair: &Pair,
     coverage: &Mutex<Coverage>,
 ) -> Result<PairPreview, String> {
@@ -168,7 +168,7 @@ async fn preview_pair(
 
 /// What single tags are asked about with.
 struct Asked<'a> {
-    errand: &'a Errand,
+    errand: &'a RunRequest,
     pair: &'a OpenPair,
     contested: &'a Contested,
     derived: &'a Derived,
@@ -229,7 +229,7 @@ impl Asked<'_> {
             wanted.map(|wanted| (digest, wanted)).map_err(|error| (Some(digest), TagOutcome::failed(&error)))
         };
         let overwrite = overwrite(&self.errand.entry, reference);
-        let ask = |target| target_digest(target, Known::Unknown, reference, self.contested, overwrite);
+        let ask = |target| target_digest(target, TagState::Unknown, reference, self.contested, overwrite);
         let there = join_all(self.pair.targets.iter().map(|target| ask(target.as_ref())));
         let (source_digest, wanted, there) = match join(wanted, there).await {
             (Ok((digest, wanted)), there) => (digest, wanted, there),

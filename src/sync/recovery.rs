@@ -11,7 +11,7 @@ use futures_util::stream;
 
 use super::pairs::source_of;
 use super::run::{Engine, Run};
-use super::{Behalf, OpenError};
+use super::{AccessContext, OpenError};
 use crate::config::{Endpoint, Entry};
 use crate::copy::event::ArrivalKind;
 use crate::journal::{Intent, Journal, JournalError};
@@ -128,7 +128,7 @@ async fn recover(engine: &Engine, journal: &Journal, targets: Vec<OpenTarget<'_>
 
 async fn recover_at_target(engine: &Engine, journal: &Journal, open: &OpenTarget<'_>) {
     let OpenTarget { place, endpoint, intents, writer } = open;
-    let target = match engine.endpoints.target(endpoint, Behalf::at_target(writer)) {
+    let target = match engine.endpoints.target(endpoint, AccessContext::at_target(writer)) {
         Ok(target) => target,
         Err(error) => return stay_open(place, intents.len(), &OpenError::to_string(&error)),
     };

@@ -20,7 +20,7 @@ use super::referrer_checks::Checks;
 use super::reserved_tags::{SortedTags, sort};
 use super::run::Run;
 use super::tag_slots::{Place, Places};
-use super::target_listing::{Known, There};
+use super::target_listing::{TagState, TargetState};
 use super::unfinished::surroundings;
 use super::{TagOutcome, TagReport};
 use crate::copy::event::{BlobCounts, Event};
@@ -35,7 +35,7 @@ use crate::store::{ErrorKind, Side, Step, StoreError};
 const TAGS_UNFINISHED: usize = 128;
 
 /// A pair that is worked on.
-pub(crate) struct PairRun<'a> {
+pub(crate) struct RepositorySync<'a> {
     pub(crate) run: &'a Run<'a>,
     /// What its lines in the log are about.
     span: Span,
@@ -46,7 +46,7 @@ pub(crate) struct PairRun<'a> {
     pins: BTreeMap<Tag, Digest>,
     contested: Contested,
     /// For each target.
-    there: Vec<There>,
+    there: Vec<TargetState>,
     pub(crate) batch: Arc<Batch>,
     /// What was compared: its referrers go with it.
     compared: Mutex<HashSet<Digest>>,
@@ -111,7 +111,7 @@ pub(crate) async fn work_pair(run: &Run<'_>, pair: &Pair, events: mpsc::Sender<E
     let copier = run.engine.copier.for_party(run.errand.entry.name.as_str());
     let batch = Batch::new(&copier, opened.source.clone(), targets, rules, source_tags, surroundings(run, events));
     let derived = Derived::new(run.engine.journal.clone(), entry.platforms.as_deref());
-    let work = PairRun {
+    let work = RepositorySync {
         run,
         span: Span::current(),
         pair: opened,
@@ -136,7 +136,7 @@ pub(crate) async fn work_pair(run: &Run<'_>, pair: &Pair, events: mpsc::Sender<E
     work.remember().await;
 }
 
-impl PairRun<'_> {
+impl RepositorySync<'_> {
     async fn all(&self, selected: Selected) {
         let entry = &self.run.errand.entry;
         let SortedTags { ordinary, signatures, reserved, unwanted } =
@@ -245,7 +245,7 @@ impl PairRun<'_> {
         listing: &Listing,
         place: &Place<'_>,
     ) -> Result<Compared, (Option<Digest>, TagOutcome)> {
-        let known: Vec<Known> = self.there.iter().map(|there| there.knows(reference)).collect();
+        let known: Vec<TagState> = self.there.iter().map(|there| there.knows(reference)).collect();
         let overwrite = overwrite(&self.run.errand.entry, reference);
         let there = join_all(self.pair.targets.iter().zip(&known).map(|(target, known)| {
             let span = tracing::info_span!("target", target = target.place());
@@ -268,7 +268,7 @@ impl PairRun<'_> {
         at: usize,
         reference: &ManifestRef,
         wanted: Digest,
-        (known, there): (Known, Result<Option<Digest>, TagOutcome>),
+        (known, there): (TagState, Result<Option<Digest>, TagOutcome>),
     ) -> Result<(Action, Option<Digest>), TagOutcome> {
         let target = self.pair.targets[at].as_ref();
         let overwrite = overwrite(&self.run.errand.entry, reference);
@@ -292,7 +292,7 @@ impl PairRun<'_> {
         &self,
         reference: &ManifestRef,
         listing: &Listing,
-        known: &[Known],
+        known: &[TagState],
         place: &Place<'_>,
     ) -> Result<SourceSide, (Option<Digest>, TagOutcome)> {
         let (digest, is_read) =
@@ -309,7 +309,7 @@ impl PairRun<'_> {
         &self,
         reference: &ManifestRef,
         listing: &Listing,
-        known: &[Known],
+        known: &[TagState],
         place: &Place<'_>,
     ) -> Result<(Digest, bool), TagOutcome> {
         if let Some(digest) = self.pinned(reference) {
@@ -319,7 +319,7 @@ impl PairRun<'_> {
         if let ManifestRef::Tag(tag) = reference
             && !source.counts_manifest_reads()
             && !source.is_mirrored()
-            && known.iter().all(|known| *known == Known::Absent)
+            && known.iter().all(|known| *known == TagState::Absent)
             && listing.tags.get(tag).copied().flatten().is_none()
         {
             self.before_reading(place).await;

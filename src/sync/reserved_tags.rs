@@ -11,7 +11,7 @@ use super::compare::source_digest;
 use super::derived::Derived;
 use super::journaling::arrived;
 use super::late_referrers::{AtTarget, list_at_target};
-use super::repository_sync::PairRun;
+use super::repository_sync::RepositorySync;
 use crate::copy::{Batch, CopyError, Order};
 use crate::oci::{Digest, ManifestRef, SignatureTag, Tag, referrers_tag};
 use crate::plan::{ReservedForm, Selection};
@@ -106,7 +106,7 @@ struct List {
     subject: Digest,
 }
 
-impl PairRun<'_> {
+impl RepositorySync<'_> {
     /// Settles tags with a reserved form, after all others: only then it is known which subjects are copied.
     pub(crate) async fn settle_reserved(&self, reserved: Vec<(Tag, ReservedForm)>) {
         let source = self.pair.source.as_ref();

@@ -22,7 +22,8 @@ use super::report::{contested_message, told};
 use super::repository_sync::work_pair;
 use super::single::copy_single;
 use super::{
-    Endpoints, Front, Happening, InDoubt, LeftBehindReport, Only, RunOutcome, RunReport, Single, TagOutcome, TagReport,
+    Endpoints, InDoubt, LeftBehindReport, RunEvent, RunObserver, RunOutcome, RunReport, SingleCopy, TagFilter,
+    TagOutcome, TagReport,
 };
 use crate::config::{Entry, Warning};
 use crate::copy::event::{Arrival, LeftBehind};
@@ -54,7 +55,7 @@ pub struct Engine {
 
 /// A run that is asked for.
 #[derive(Debug, Clone)]
-pub struct Errand {
+pub struct RunRequest {
     /// The entry to run.
     pub entry: Arc<Entry>,
     /// All entries of the configuration, among which some may claim the same tags.
@@ -62,7 +63,7 @@ pub struct Errand {
     /// Why it runs.
     pub trigger: Trigger,
     /// The tags that it is about; `None` is all that the entry wants.
-    pub only: Option<Only>,
+    pub only: Option<TagFilter>,
 }
 
 /// How a run is told to end.
@@ -77,11 +78,11 @@ pub struct Stop {
 /// A run that goes on.
 pub(crate) struct Run<'a> {
     pub(crate) engine: &'a Engine,
-    pub(crate) errand: &'a Errand,
+    pub(crate) errand: &'a RunRequest,
     /// The one manifest that it is about, where it is not what the entry selects.
-    single: Option<&'a Single>,
+    single: Option<&'a SingleCopy>,
     pub(crate) id: Option<RunId>,
-    pub(crate) front: &'a Front,
+    pub(crate) front: &'a RunObserver,
     pub(crate) started: DateTime<Utc>,
     copying: Semaphore,
     drain: &'a CancellationToken,
@@ -105,16 +106,22 @@ struct Log {
 impl Engine {
     /// Runs an entry. Never fails: what went wrong is in the report. Not cancel safe: use `stop`, so that the journal
     /// hears of the end.
-    pub async fn run(&self, errand: &Errand, front: &Front, stop: &Stop) -> RunReport {
+    pub async fn run(&self, errand: &RunRequest, front: &RunObserver, stop: &Stop) -> RunReport {
         self.begin_and_run(errand, None, front, stop).await
     }
 
     /// Copies one manifest from the entry's source to its target, and is a run of the entry in all else. As [`Engine::run`].
-    pub async fn copy(&self, errand: &Errand, single: &Single, front: &Front, stop: &Stop) -> RunReport {
+    pub async fn copy(&self, errand: &RunRequest, single: &SingleCopy, front: &RunObserver, stop: &Stop) -> RunReport {
         self.begin_and_run(errand, Some(single), front, stop).await
     }
 
-    async fn begin_and_run(&self, errand: &Errand, single: Option<&Single>, front: &Front, stop: &Stop) -> RunReport {
+    async fn begin_and_run(
+        &self,
+        errand: &RunRequest,
+        single: Option<&SingleCopy>,
+        front: &RunObserver,
+        stop: &Stop,
+    ) -> RunReport {
         let started = Utc::now();
         let entry = errand.entry.name.as_str();
         let id = match self.begin(errand, started).await {
@@ -153,7 +160,11 @@ impl Engine {
         self.end(id, report).await
     }
 
-    async fn begin(&self, errand: &Errand, now: DateTime<Utc>) -> Result<Result<Option<RunId>, RunOutcome>, String> {
+    async fn begin(
+        &self,
+        errand: &RunRequest,
+        now: DateTime<Utc>,
+    ) -> Result<Result<Option<RunId>, RunOutcome>, String> {
         let Some(journal) = &self.journal else { return Ok(Ok(None)) };
         let begun = journal.begin_run(errand.entry.name.as_str(), errand.trigger, now).await;
         match begun.map_err(|error| error.to_string())? {
@@ -297,7 +308,7 @@ impl Run<'_> {
 
     /// Tells how many tags more are to be settled.
     pub(crate) async fn chosen(&self, tags: usize) {
-        self.front.tell(self.errand.entry.name.as_str(), Happening::Chosen(tags as u64)).await;
+        self.front.tell(self.errand.entry.name.as_str(), RunEvent::Chosen(tags as u64)).await;
     }
 
     /// Notes what became of a tag.
@@ -309,7 +320,7 @@ impl Run<'_> {
         if report.outcome.is_change() {
             self.engine.note_quotas().await;
         }
-        self.front.tell(self.errand.entry.name.as_str(), Happening::Tag(Box::new(report.clone()))).await;
+        self.front.tell(self.errand.entry.name.as_str(), RunEvent::Tag(Box::new(report.clone()))).await;
         self.log.lock().unwrap_or_else(PoisonError::into_inner).tags.push(report);
     }
 

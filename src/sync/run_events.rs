@@ -7,7 +7,7 @@ use crate::copy::event::Event;
 
 /// Something that happened during a run.
 #[derive(Debug, Clone)]
-pub enum Happening {
+pub enum RunEvent {
     /// A blob began to move, arrived or failed.
     Transfer(Event),
     /// So many tags more are to be settled; one that goes to several targets counts once at each.
@@ -19,14 +19,14 @@ pub enum Happening {
 /// Where happenings go, with the entry that they belong to. Bounded: a front that does not keep up slows the run down
 /// rather than fill the memory; one that has gone is forgotten.
 #[derive(Debug, Clone)]
-pub struct Front {
-    sender: Option<mpsc::Sender<(String, Happening)>>,
+pub struct RunObserver {
+    sender: Option<mpsc::Sender<(String, RunEvent)>>,
 }
 
-impl Front {
+impl RunObserver {
     /// A front and its other end.
     #[must_use]
-    pub fn new() -> (Self, mpsc::Receiver<(String, Happening)>) {
+    pub fn new() -> (Self, mpsc::Receiver<(String, RunEvent)>) {
         let (sender, receiver) = mpsc::channel(256);
         (Self { sender: Some(sender) }, receiver)
     }
@@ -37,7 +37,7 @@ impl Front {
         Self { sender: None }
     }
 
-    pub(crate) async fn tell(&self, entry: &str, happening: Happening) {
+    pub(crate) async fn tell(&self, entry: &str, happening: RunEvent) {
         if let Some(sender) = &self.sender {
             let _ = sender.send((entry.to_owned(), happening)).await;
         }

@@ -20,7 +20,7 @@ use crate::store::{ErrorKind, Side, Source, Step, StoreError, Target};
 
 /// A manifest to be copied from the source of a run's entry to its first target.
 #[derive(Debug, Clone)]
-pub struct Single {
+pub struct SingleCopy {
     /// The manifest at the source.
     pub reference: ManifestRef,
     /// The tag to write at the target; `None` to copy by digest alone.
@@ -30,7 +30,7 @@ pub struct Single {
 }
 
 /// Compares both sides by one HEAD each, and copies where they differ.
-pub(crate) async fn copy_single(run: &Run<'_>, single: &Single, events: mpsc::Sender<Event>) {
+pub(crate) async fn copy_single(run: &Run<'_>, single: &SingleCopy, events: mpsc::Sender<Event>) {
     let entry = &run.errand.entry;
     let pair = Pair { source: entry.source.clone(), targets: entry.targets.clone() };
     let opened = match pair.open(entry, &run.engine.endpoints) {
@@ -60,7 +60,7 @@ pub(crate) async fn copy_single(run: &Run<'_>, single: &Single, events: mpsc::Se
 /// A copy that is under way.
 struct Copy<'a> {
     run: &'a Run<'a>,
-    single: &'a Single,
+    single: &'a SingleCopy,
     source: &'a dyn Source,
     target: &'a dyn Target,
     batch: std::sync::Arc<Batch>,

@@ -17,9 +17,9 @@ const AT_MOST: usize = 100;
 
 /// Tags of source repositories; never none.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Only(BTreeMap<RepositoryName, BTreeSet<Tag>>);
+pub struct TagFilter(BTreeMap<RepositoryName, BTreeSet<Tag>>);
 
-impl Only {
+impl TagFilter {
     /// One tag of a source repository.
     #[must_use]
     pub fn tag(repository: RepositoryName, tag: Tag) -> Self {
@@ -100,9 +100,9 @@ async fn ask_for(source: &dyn Source, tags: &[Tag]) -> Listing {
 mod tests {
     use super::*;
 
-    fn only(repository: &str, tags: impl IntoIterator<Item = String>) -> Option<Only> {
-        let one = |tag: String| Some(Only::tag(repository.parse().unwrap(), tag.parse().unwrap()));
-        tags.into_iter().map(one).reduce(Only::both).unwrap()
+    fn only(repository: &str, tags: impl IntoIterator<Item = String>) -> Option<TagFilter> {
+        let one = |tag: String| Some(TagFilter::tag(repository.parse().unwrap(), tag.parse().unwrap()));
+        tags.into_iter().map(one).reduce(TagFilter::both).unwrap()
     }
 
     fn tags(count: usize) -> impl Iterator<Item = String> {
@@ -112,10 +112,14 @@ mod tests {
     #[test]
     fn more_tags_than_a_hundred_are_the_whole_entry() {
         let hundred = only("app", tags(100)).unwrap();
-        assert_eq!(Only::both(Some(hundred.clone()), only("app", tags(1))), Some(hundred.clone()), "one that is there");
-        assert_eq!(Only::both(Some(hundred.clone()), only("other", tags(1))), None);
-        assert_eq!(Only::both(Some(hundred.clone()), None), None);
-        assert_eq!(Only::both(None, Some(hundred)), None);
+        assert_eq!(
+            TagFilter::both(Some(hundred.clone()), only("app", tags(1))),
+            Some(hundred.clone()),
+            "one that is there"
+        );
+        assert_eq!(TagFilter::both(Some(hundred.clone()), only("other", tags(1))), None);
+        assert_eq!(TagFilter::both(Some(hundred.clone()), None), None);
+        assert_eq!(TagFilter::both(None, Some(hundred)), None);
     }
 
     fn entry(source: &str, target: &str) -> Entry {
@@ -123,14 +127,14 @@ mod tests {
         crate::config::parse("sync.yaml", &text, &|_| Some("/tmp".into())).unwrap().entries.remove(0)
     }
 
-    fn pairs(entry: &Entry, pushed: &Only) -> Vec<String> {
+    fn pairs(entry: &Entry, pushed: &TagFilter) -> Vec<String> {
         let shown = |pair: Pair| format!("{} -> {}", pair.source, pair.targets[0]);
         pushed.pairs(entry).into_iter().map(shown).collect()
     }
 
     #[test]
     fn of_a_tree_only_the_repositories_that_were_pushed_to_are_run() {
-        let pushed = Only::both(only("team/a/b", tags(1)), only("teams/a", tags(1))).unwrap();
+        let pushed = TagFilter::both(only("team/a/b", tags(1)), only("teams/a", tags(1))).unwrap();
         let tree = entry("\"one.example/team/**\"", "\"two.example/mirror/**\"");
         assert_eq!(pairs(&tree, &pushed), ["one.example/team/a/b -> two.example/mirror/a/b"]);
         let all = entry("\"one.example/**\"", "\"two.example/**\"");

@@ -15,7 +15,7 @@ use crate::store::{ErrorKind, Source, StoreError, TagEntry, Target};
 
 /// What is known of one target.
 #[derive(Debug, Default)]
-pub(crate) struct There {
+pub(crate) struct TargetState {
     /// The whole list, with digests where it told them; `None` where there is none.
     tags: Option<BTreeMap<Tag, Option<Digest>>>,
     /// The tags that the list says nobody may write.
@@ -25,7 +25,7 @@ pub(crate) struct There {
 
 /// What is known of a tag at a target. Where it comes from a list it is a hint: lists lag, and some leave tags out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Known {
+pub(crate) enum TagState {
     /// It is not there.
     Absent,
     /// It is there, with this digest.
@@ -34,16 +34,16 @@ pub(crate) enum Known {
     Unknown,
 }
 
-impl There {
-    pub(crate) fn knows(&self, reference: &ManifestRef) -> Known {
+impl TargetState {
+    pub(crate) fn knows(&self, reference: &ManifestRef) -> TagState {
         match (reference, &self.tags) {
-            (ManifestRef::Digest(_), _) if self.contents == Contents::Nothing => Known::Absent,
+            (ManifestRef::Digest(_), _) if self.contents == Contents::Nothing => TagState::Absent,
             (ManifestRef::Tag(tag), Some(tags)) => match tags.get(tag) {
-                None => Known::Absent,
-                Some(Some(digest)) => Known::Present(*digest),
-                Some(None) => Known::Unknown,
+                None => TagState::Absent,
+                Some(Some(digest)) => TagState::Present(*digest),
+                Some(None) => TagState::Unknown,
             },
-            _ => Known::Unknown,
+            _ => TagState::Unknown,
         }
     }
 
@@ -61,28 +61,28 @@ pub(crate) async fn look(
     source: &dyn Source,
     target: &dyn Target,
     source_listed: impl Future<Output = ()>,
-) -> There {
+) -> TargetState {
     if run.errand.only.is_some() {
         // Few tags: each costs one request.
-        return There::default();
+        return TargetState::default();
     }
     let past = past(run, source.place(), target.place()).await;
     let tell_digests = || target.lists_digests() || source.lists_digests();
     if past.seen && !tell_digests() {
         source_listed.await;
         if !tell_digests() {
-            return There::default();
+            return TargetState::default();
         }
     }
     match list(target).await {
         Ok((tags, locked)) => {
             let is_nothing = tags.is_empty() && past.untouched;
             let contents = if is_nothing { Contents::Nothing } else { Contents::Unknown };
-            There { tags: Some(tags), locked, contents }
+            TargetState { tags: Some(tags), locked, contents }
         }
         Err(error) => {
             tracing::debug!(%error, "the target cannot be listed; each tag is asked for");
-            There::default()
+            TargetState::default()
         }
     }
 }

@@ -7,10 +7,10 @@ use async_trait::async_trait;
 
 use super::run::Run;
 use crate::copy::event::Arrival;
-use crate::copy::{Ledger, Surroundings, Unfinished};
+use crate::copy::{Ledger, Surroundings, UploadSessionStore};
 use crate::journal::{Journal, JournalError, RunId, UploadRecord};
 use crate::oci::{Digest, Digester};
-use crate::store::{Standing, Suspended};
+use crate::store::{UploadProgress, UploadSession};
 
 /// Time that an upload waits for its note to be written.
 const WAIT: Duration = Duration::from_secs(2);
@@ -39,25 +39,26 @@ pub(crate) fn surroundings(
 }
 
 #[async_trait]
-impl Unfinished for Kept {
-    async fn recall(&self, target: &str, blob: Digest) -> Option<Suspended> {
+impl UploadSessionStore for Kept {
+    async fn recall(&self, target: &str, blob: Digest) -> Option<UploadSession> {
         let left = self.journal.take_left_upload(self.run, target, blob).await;
         let UploadRecord { session, stored, hashed, ahead, .. } = left.unwrap_or_else(|error| {
             told(Err(error));
             None
         })?;
-        let standing = |stored, hashed: &[u8]| Some(Standing { stored, hashed: Digester::from_state(&blob, hashed)? });
+        let standing =
+            |stored, hashed: &[u8]| Some(UploadProgress { stored, hashed: Digester::from_state(&blob, hashed)? });
         let Some(noted) = standing(stored, &hashed) else {
             tracing::info!(target, digest = %blob, noted = stored, "an interrupted upload restarts: the noted hash cannot be read");
             return None;
         };
         let ahead = ahead.and_then(|(stored, hashed)| standing(stored, &hashed));
-        Some(Suspended { session, standing: noted, ahead })
+        Some(UploadSession { session, standing: noted, ahead })
     }
 
     /// Waits until the note is written, but not for long: a journal that hangs costs bytes and holds no upload up.
-    async fn save(&self, target: &str, blob: Digest, left: Suspended) {
-        let Suspended { session, standing: Standing { stored, hashed }, ahead } = left;
+    async fn save(&self, target: &str, blob: Digest, left: UploadSession) {
+        let UploadSession { session, standing: UploadProgress { stored, hashed }, ahead } = left;
         let ahead = ahead.map(|ahead| (ahead.stored, ahead.hashed.to_state()));
         let (target, hashed) = (target.to_owned(), hashed.to_state());
         let record = UploadRecord { target, digest: blob, session, stored, hashed, ahead };

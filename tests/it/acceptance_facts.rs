@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use transship::oci::{Digest, ManifestRef};
 use transship::registry::{Options, Registry, Uploads};
-use transship::store::{Begun, ErrorKind, Source as _, Target as _};
+use transship::store::{ErrorKind, Source as _, Target as _, UploadStart};
 
 use crate::support::front::{Authority, Front};
 use crate::support::images::{self, Family, Image, linux};
@@ -80,7 +80,7 @@ async fn a_registry_that_keeps_the_last_chunk_alone_is_found_out_and_gets_one_pi
     let bytes = images::noise(1, 3 * MIB + 7);
     let blob = images::blob_descriptor(&bytes);
     let send = || async {
-        let Begun::Session(upload) = target.begin_upload(&blob, None).await? else { panic!("mounted, unasked") };
+        let UploadStart::Session(upload) = target.begin_upload(&blob, None).await? else { panic!("mounted, unasked") };
         upload.send(images::verified(&blob, bytes.clone())).await
     };
     // What breaks off twice goes in chunks.

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::try_join_all;
 use transship::config::{Config, Endpoint};
-use transship::daemon::{Behalf, Endpoints};
 use transship::oci::{ManifestRef, RegistryHost};
 use transship::registry::{Bandwidth, Figure, Limits, Options, Rate, Registry};
 use transship::store::{Source as _, Target};
+use transship::sync::{AccessContext, Endpoints};
 
 use crate::support::images::{self, Family, blob_descriptor, noise, push_blob};
 use crate::support::programs::DEADLINE;
@@ -192,7 +192,7 @@ fn endpoints(server: &Server, limits: Limits) -> (Endpoints, RegistryHost) {
 
 fn target(endpoints: &Endpoints, host: &RegistryHost) -> Arc<dyn Target> {
     let endpoint: Endpoint = format!("{host}/app").parse().unwrap();
-    endpoints.target(&endpoint, Behalf::default()).unwrap()
+    endpoints.target(&endpoint, AccessContext::default()).unwrap()
 }
 
 /// A configuration of one registry with these limits.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use transship::oci::{Digest, RepositoryName};
 use transship::registry::{Credentials, Kind, Options, Registry, Repository, Secret, UploadMode, Uploads};
-use transship::store::{Begun, ErrorKind, StoreError, Target as _, Verified};
+use transship::store::{ErrorKind, StoreError, Target as _, UploadStart, Verified};
 
 use crate::support::images::{self, Family, blob_descriptor, linux, noise, verified};
 use crate::support::registry::{Auth, Fault, Server, Setup};
@@ -37,7 +37,7 @@ fn automatic(server: &Server) -> Repository {
 
 async fn send(target: &Repository, bytes: &Bytes) -> Result<(), StoreError> {
     let blob = blob_descriptor(bytes);
-    let Begun::Session(upload) = target.begin_upload(&blob, None).await? else { panic!("mounted, unasked") };
+    let UploadStart::Session(upload) = target.begin_upload(&blob, None).await? else { panic!("mounted, unasked") };
     upload.send(verified(&blob, bytes.clone())).await
 }
 
@@ -345,7 +345,9 @@ async fn a_token_that_is_no_longer_taken_in_the_midst_of_an_upload_costs_two_req
     let target = repository(&registry(&server, Options { credentials, upload, ..Options::default() }));
     let bytes = noise(1, 350_000);
     let blob = blob_descriptor(&bytes);
-    let Begun::Session(session) = target.begin_upload(&blob, None).await.unwrap() else { panic!("mounted, unasked") };
+    let UploadStart::Session(session) = target.begin_upload(&blob, None).await.unwrap() else {
+        panic!("mounted, unasked")
+    };
     let (expiring, pieces) = (Arc::clone(&server), bytes.clone());
     let pieces = (0..35).map(move |piece| {
         if piece == 15 {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures_util::TryStreamExt as _;
 use transship::oci::{Descriptor, Digest, ManifestRef, RepositoryName};
 use transship::registry::{Credentials, Figure, Kind, Limits, Options, Registry, Repository, Secret};
-use transship::store::{Begun, ErrorKind, Sought, Source, StoreError, TagEntry, Target, Verified};
+use transship::store::{BlobLookup, ErrorKind, Source, StoreError, TagEntry, Target, UploadStart, Verified};
 
 use crate::support::images::{self, Family, blob_descriptor, noise, push_blob, verified};
 use crate::support::programs::DEADLINE;
@@ -268,10 +268,10 @@ async fn one_post_finds_or_begins_once_a_registry_has_shown_that_it_can() {
         for content in ["here", "here", "absent", "here"] {
             let sought = repository.find_or_begin(&blob_descriptor(content.as_bytes())).await.unwrap();
             match sought {
-                Sought::Found => assert_eq!(content, "here"),
-                Sought::Mounted => panic!("it was nowhere else"),
-                Sought::OtherLength(length) => panic!("it has {length} bytes"),
-                Sought::Session(session) => {
+                BlobLookup::Found => assert_eq!(content, "here"),
+                BlobLookup::Mounted => panic!("it was nowhere else"),
+                BlobLookup::OtherLength(length) => panic!("it has {length} bytes"),
+                BlobLookup::Session(session) => {
                     assert_eq!(content, "absent");
                     session.cancel().await;
                 }
@@ -289,7 +289,7 @@ async fn a_mount_asks_for_both_scopes_in_one_token() {
     let blob = blob_descriptor(b"shared");
     server.store().put_blob("other", "shared".into());
     let begun = with(&server, as_user("s3cret")).begin_upload(&blob, Some(&name("other"))).await.unwrap();
-    assert!(matches!(begun, Begun::Mounted));
+    assert!(matches!(begun, UploadStart::Mounted));
     assert!(server.log().count("token GET") <= 1, "{:?}", server.log().counts());
 }
 
@@ -383,7 +383,7 @@ async fn an_upload_that_breaks_commits_nothing() {
         let bytes = noise(seed, size);
         let blob = blob_descriptor(&bytes);
         server.set(Fault::UploadBreaks { after: 10_000, times: 1 });
-        let Begun::Session(upload) = repository.begin_upload(&blob, None).await.unwrap() else { panic!() };
+        let UploadStart::Session(upload) = repository.begin_upload(&blob, None).await.unwrap() else { panic!() };
         let error = upload.send(verified(&blob, bytes.clone())).await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::Unavailable, "{error}");
         assert!(!repository.has_blob(&blob).await.unwrap());

@@ -9,7 +9,9 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use transship::layout::Layout;
 use transship::oci::{Descriptor, Digest, Manifest, ManifestRef, MediaType, RepositoryName, Tag, referrers_tag};
 use transship::registry::{Options, Registry};
-use transship::store::{Begun, ErrorKind, Listed, ReferrerLink, Referrers, StoreError, TagEntry, Target, Verified};
+use transship::store::{
+    ErrorKind, Listed, ReferrerLink, Referrers, StoreError, TagEntry, Target, UploadStart, Verified,
+};
 
 use crate::support::images::{self, Family, Image, blob_descriptor, linux, noise, push_blob, verified};
 use crate::support::programs::DebianRegistry;
@@ -143,8 +145,8 @@ async fn read(target: &dyn Target, blob: &Descriptor, offset: u64) -> Result<Vec
 
 async fn session(target: &dyn Target, blob: &Descriptor) -> Box<dyn transship::store::Upload> {
     match target.begin_upload(blob, None).await.unwrap() {
-        Begun::Session(session) => session,
-        Begun::Mounted => panic!("nothing was to be mounted"),
+        UploadStart::Session(session) => session,
+        UploadStart::Mounted => panic!("nothing was to be mounted"),
     }
 }
 
@@ -246,12 +248,12 @@ async fn a_blob_is_mounted_or_its_session_takes_the_bytes(at: &Endpoint) {
     if let Some(sibling) = &at.sibling {
         push_blob(&**sibling, bytes.clone(), None).await.unwrap();
         let begun = at.target.begin_upload(&blob, Some(&from)).await.unwrap();
-        assert!(matches!(begun, Begun::Mounted));
+        assert!(matches!(begun, UploadStart::Mounted));
         assert_eq!(read(&*at.target, &blob, 0).await.unwrap(), bytes);
     }
     let bytes = noise(8, 20_000);
     let blob = blob_descriptor(&bytes);
-    let Begun::Session(upload) = at.target.begin_upload(&blob, Some(&from)).await.unwrap() else {
+    let UploadStart::Session(upload) = at.target.begin_upload(&blob, Some(&from)).await.unwrap() else {
         panic!("there is nothing to be mounted");
     };
     upload.send(verified(&blob, bytes.clone())).await.unwrap();

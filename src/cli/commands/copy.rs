@@ -18,7 +18,7 @@ use crate::journal::{COPY, Journal, JournalError, Trigger};
 use crate::oci::{ManifestRef, Platform, Tag};
 use crate::plan::{ForeignLayers, Overwrite, Selection};
 use crate::schedule::Schedule;
-use crate::sync::{Engine, Errand, RunReport, Single};
+use crate::sync::{Engine, RunReport, RunRequest, SingleCopy};
 
 /// Ceiling for buffers of transfers in flight, in bytes: the default of `daemon.memory`.
 const MEMORY: u64 = 128 << 20;
@@ -77,9 +77,9 @@ impl Copy {
     }
 
     /// Copies one manifest, or every tag of a repository as an entry would.
-    async fn run(&self, engine: &Engine, single: Option<Single>, context: &Context) -> Result<RunReport, Failure> {
+    async fn run(&self, engine: &Engine, single: Option<SingleCopy>, context: &Context) -> Result<RunReport, Failure> {
         let entry = Arc::new(self.entry());
-        let errand = Errand { entries: Arc::new(vec![entry.clone()]), entry, trigger: Trigger::Hand, only: None };
+        let errand = RunRequest { entries: Arc::new(vec![entry.clone()]), entry, trigger: Trigger::Hand, only: None };
         let reports = match single {
             Some(single) => vec![runner::copy(engine, errand, single, context).await],
             None => runner::run_all(engine, &[errand], 1, context).await,
@@ -124,13 +124,13 @@ impl Copy {
     }
 
     /// Returns the copy of the one manifest that the arguments name.
-    fn single(&self, reference: &ManifestRef) -> Result<Single, Failure> {
+    fn single(&self, reference: &ManifestRef) -> Result<SingleCopy, Failure> {
         if self.wanted_platforms().is_some() && matches!(reference, ManifestRef::Digest(_)) {
             return Err(Failure::usage(anyhow!(
                 "--platform creates a new index, whose digest differs from {reference}: name a tag"
             )));
         }
-        Ok(Single { reference: reference.clone(), tag: self.tag(reference)?, again: self.again })
+        Ok(SingleCopy { reference: reference.clone(), tag: self.tag(reference)?, again: self.again })
     }
 }
 

@@ -103,7 +103,7 @@ pub(crate) mod tests {
     use crate::cli::output::writer::tests::Paper;
     use crate::layout::Layout;
     use crate::oci::{Descriptor, Manifest, MediaType};
-    use crate::store::{Begun, Target as _, Verified};
+    use crate::store::{Target as _, UploadStart, Verified};
 
     pub(crate) async fn push_manifest(layout: &Arc<Layout>, json: &serde_json::Value, tag: Option<&str>) -> Descriptor {
         let media_type = MediaType::new(json["mediaType"].as_str().unwrap());
@@ -119,7 +119,7 @@ pub(crate) mod tests {
         for tag in tags {
             let bytes = bytes::Bytes::copy_from_slice(tag.as_bytes());
             let blob = Descriptor::new(MediaType::new("x"), Digest::of(&bytes), bytes.len() as u64);
-            let Begun::Session(upload) = layout.begin_upload(&blob, None).await.unwrap() else { panic!() };
+            let UploadStart::Session(upload) = layout.begin_upload(&blob, None).await.unwrap() else { panic!() };
             let stream = futures_util::stream::iter([Ok(bytes)]).boxed();
             upload.send(Verified::new(stream, blob.clone(), "test")).await.unwrap();
             let content = |kind: &str| serde_json::json!({"mediaType": kind, "digest": blob.digest, "size": blob.size});

@@ -13,7 +13,7 @@ use crate::cli::main::Context;
 use crate::config::{Config, default_journal};
 use crate::oci::RegistryHost;
 use crate::store::Source;
-use crate::sync::{Behalf, Endpoints};
+use crate::sync::{AccessContext, Endpoints};
 
 /// Connection options of the commands that need no `sync.yaml`.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -48,7 +48,7 @@ impl Connection {
 
     /// Opens a place for reading.
     pub(crate) fn source(&self, place: &Place, context: &Context) -> Result<Arc<dyn Source>, Failure> {
-        Ok(self.endpoints(context)?.source(&place.home.endpoint(), Behalf::default())?)
+        Ok(self.endpoints(context)?.source(&place.home.endpoint(), AccessContext::default())?)
     }
 }
 

@@ -17,7 +17,7 @@ use crate::cli::output::writer;
 use crate::config::Config;
 use crate::copy::Copier;
 use crate::journal::{Journal, Trigger};
-use crate::sync::{Endpoints, Engine, Errand, Front, Happening, RunReport, Single, Stop};
+use crate::sync::{Endpoints, Engine, RunEvent, RunObserver, RunReport, RunRequest, SingleCopy, Stop};
 
 /// Returns an engine for this configuration.
 pub(crate) fn engine(config: &Config, journal: Option<Journal>) -> Engine {
@@ -32,11 +32,11 @@ pub(crate) fn engine(config: &Config, journal: Option<Journal>) -> Engine {
 }
 
 /// Returns run requests for the selected entries, with the trigger of a manual run.
-pub(crate) fn errands(config: &Config, names: &[String]) -> Result<Vec<Errand>, Failure> {
+pub(crate) fn errands(config: &Config, names: &[String]) -> Result<Vec<RunRequest>, Failure> {
     let chosen = configuration::select_entries(config, names)?;
     let entries = Arc::new(config.entries.iter().cloned().map(Arc::new).collect::<Vec<_>>());
     let is_chosen = |name| chosen.iter().any(|entry| entry.name == name);
-    let errand = |entry: &Arc<crate::config::Entry>| Errand {
+    let errand = |entry: &Arc<crate::config::Entry>| RunRequest {
         entry: entry.clone(),
         entries: entries.clone(),
         trigger: Trigger::Hand,
@@ -47,9 +47,14 @@ pub(crate) fn errands(config: &Config, names: &[String]) -> Result<Vec<Errand>, 
 
 /// Runs the entries, some concurrently, and shows progress on a terminal. Starts no further entry after an
 /// interruption. Returns the reports in the order of the run requests.
-pub(crate) async fn run_all(engine: &Engine, errands: &[Errand], at_once: usize, context: &Context) -> Vec<RunReport> {
+pub(crate) async fn run_all(
+    engine: &Engine,
+    errands: &[RunRequest],
+    at_once: usize,
+    context: &Context,
+) -> Vec<RunReport> {
     let stop = Stop { now: context.interrupted.clone(), ..Stop::default() };
-    let (front, happenings) = Front::new();
+    let (front, happenings) = RunObserver::new();
     let drawing = tokio::spawn(draw_progress(context.bars.clone(), happenings));
     let begun = stream::iter(errands).take_until(stop.now.cancelled());
     let reports = begun.map(|errand| run(engine, errand, &front, &stop)).buffered(at_once).collect().await;
@@ -59,9 +64,9 @@ pub(crate) async fn run_all(engine: &Engine, errands: &[Errand], at_once: usize,
 }
 
 /// Copies one manifest, and shows progress on a terminal.
-pub(crate) async fn copy(engine: &Engine, errand: Errand, single: Single, context: &Context) -> RunReport {
+pub(crate) async fn copy(engine: &Engine, errand: RunRequest, single: SingleCopy, context: &Context) -> RunReport {
     let stop = Stop { now: context.interrupted.clone(), ..Stop::default() };
-    let (front, happenings) = Front::new();
+    let (front, happenings) = RunObserver::new();
     let drawing = tokio::spawn(draw_progress(context.bars.clone(), happenings));
     let engine = engine.clone();
     let report = join_task(tokio::spawn(async move { engine.copy(&errand, &single, &front, &stop).await })).await;
@@ -71,7 +76,12 @@ pub(crate) async fn copy(engine: &Engine, errand: Errand, single: Single, contex
 
 /// Starts one run as the daemon does: on the threads of the runtime, where most of its wake-ups originate. The
 /// command's own thread is not one of them, and each wake-up there costs system calls.
-fn run(engine: &Engine, errand: &Errand, front: &Front, stop: &Stop) -> impl Future<Output = RunReport> + use<> {
+fn run(
+    engine: &Engine,
+    errand: &RunRequest,
+    front: &RunObserver,
+    stop: &Stop,
+) -> impl Future<Output = RunReport> + use<> {
     let (engine, errand, front, stop) = (engine.clone(), errand.clone(), front.clone(), stop.clone());
     join_task(tokio::spawn(async move { engine.run(&errand, &front, &stop).await }))
 }
@@ -83,7 +93,7 @@ async fn join_task<T>(work: JoinHandle<T>) -> T {
 }
 
 /// Draws events on a terminal, until the last sender is dropped. Without a terminal, the log suffices.
-async fn draw_progress(bars: MultiProgress, mut happenings: mpsc::Receiver<(String, Happening)>) {
+async fn draw_progress(bars: MultiProgress, mut happenings: mpsc::Receiver<(String, RunEvent)>) {
     if !writer::stderr_is_terminal() {
         while happenings.recv().await.is_some() {}
         return;
@@ -95,8 +105,8 @@ async fn draw_progress(bars: MultiProgress, mut happenings: mpsc::Receiver<(Stri
         tokio::select! {
             _ = tick.tick() => progress.refresh(),
             happening = happenings.recv() => match happening {
-                Some((_, Happening::Transfer(event))) => progress.event(&event),
-                Some((_, Happening::Chosen(_) | Happening::Tag(_))) => {}
+                Some((_, RunEvent::Transfer(event))) => progress.event(&event),
+                Some((_, RunEvent::Chosen(_) | RunEvent::Tag(_))) => {}
                 None => break,
             },
         }

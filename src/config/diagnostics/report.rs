@@ -12,7 +12,7 @@ const MOST_LOCATED: usize = 100;
 
 /// Something wrong at a node.
 #[derive(Debug, Clone)]
-pub(crate) struct Found {
+pub(crate) struct Diagnostic {
     path: Path,
     part: Part,
     message: String,
@@ -28,7 +28,7 @@ pub(crate) enum Part {
     Value,
 }
 
-impl Found {
+impl Diagnostic {
     pub(crate) fn new(path: &[usize], part: Part, message: impl Display) -> Self {
         Self { path: path.to_vec(), part, message: message.to_string(), hint: None, first: None }
     }
@@ -57,7 +57,7 @@ impl Found {
 /// that something was first at, which may be in another file.
 pub(crate) fn problems<'d>(
     document: &Document,
-    found: Vec<Found>,
+    found: Vec<Diagnostic>,
     origin: impl Fn(&[usize]) -> Option<(&'d Document, Path)>,
 ) -> Option<Problems> {
     if found.is_empty() {

@@ -8,7 +8,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::report::{Found, Part};
+use super::report::{Diagnostic, Part};
 use crate::config::Endpoint;
 use crate::config::reader::{Reader, Value};
 use crate::config::sections::entry::Draft;
@@ -61,7 +61,7 @@ fn pins_have_tags(reader: &Reader<'_>, draft: &Draft<'_>) {
                 "{pattern} arrives without a tag, and the garbage collection of many registries removes what has none"
             );
             let hint = format!("write TAG@{digest}, and it arrives under that tag");
-            reader.warn(name_of(draft), Found::new(&value.path, Part::Value, message).hint(hint));
+            reader.warn(name_of(draft), Diagnostic::new(&value.path, Part::Value, message).hint(hint));
         }
     }
 }
@@ -91,7 +91,7 @@ fn targets_have_one_source(reader: &Reader<'_>, drafts: &[Draft<'_>]) {
                      both select",
                     names[0], names[1]
                 );
-                let found = Found::new(&value.path, Part::Value, message).first(&first.path, Part::Value);
+                let found = Diagnostic::new(&value.path, Part::Value, message).first(&first.path, Part::Value);
                 reader.warn(
                     name_of(draft),
                     found.hint("give them different targets, or patterns that have no tag in common"),
@@ -154,7 +154,7 @@ fn registries_are_used(
             || "remove it, or correct its name".to_owned(),
             |other| format!("did you mean `{other}`? A port is a part of the name"),
         );
-        let found = Found::new(&value.path, Part::Key, format!("no entry uses the registry {host}"));
+        let found = Diagnostic::new(&value.path, Part::Key, format!("no entry uses the registry {host}"));
         reader.warn(None, found.hint(hint));
     }
 }

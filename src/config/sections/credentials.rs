@@ -9,7 +9,7 @@ use super::azure;
 use super::cloud;
 use super::registry_keys::{CREDENTIAL_WAYS, CREDENTIALS};
 use crate::config::decode::path;
-use crate::config::diagnostics::report::{Found, Part};
+use crate::config::diagnostics::report::{Diagnostic, Part};
 use crate::config::reader::{Fields, Reader, Value};
 use crate::config::yaml::expand::{expand, is_name};
 use crate::config::yaml::node::Node;
@@ -126,7 +126,7 @@ fn variables(reader: &Reader<'_>, value: &Value<'_>) -> Option<Vec<(String, Secr
     let variable = |(name, value): (&str, Value<'_>)| {
         if !is_name(name) {
             let message = "this is not the name of an environment variable: letters, digits and `_`";
-            reader.add(Found::new(&value.path, Part::Key, message.to_owned()));
+            reader.add(Diagnostic::new(&value.path, Part::Key, message.to_owned()));
             return None;
         }
         let text = match value.node {

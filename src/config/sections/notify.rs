@@ -6,7 +6,7 @@ use secrecy::ExposeSecret as _;
 
 use super::credentials::secret;
 use super::entry::Placed;
-use crate::config::diagnostics::report::{Found, Part};
+use crate::config::diagnostics::report::{Diagnostic, Part};
 use crate::config::keys::{Key, Shape, Table, key, with_default};
 use crate::config::reader::{Reader, Value, nearest};
 use crate::config::yaml::expand::expand;
@@ -160,7 +160,7 @@ pub(crate) fn check<'a, 'n: 'a>(reader: &Reader<'_>, all: impl Iterator<Item = &
         match known.iter().find(|(first, _)| first.webhook.receiver == webhook.receiver) {
             Some((first, place)) if first.webhook.secret != webhook.secret => {
                 let message = "this address is here already, with another secret";
-                reader.add(Found::new(&value.path, Part::Value, message).first(&place.path, Part::Value));
+                reader.add(Diagnostic::new(&value.path, Part::Value, message).first(&place.path, Part::Value));
             }
             Some(_) => {}
             None => known.push(placed),

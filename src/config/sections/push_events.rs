@@ -9,7 +9,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use super::credentials::secret;
 use crate::config::decode::MAX_SOCKET_PATH;
-use crate::config::diagnostics::report::{Found, Part};
+use crate::config::diagnostics::report::{Diagnostic, Part};
 use crate::config::keys::{ANY, Key, Shape, Table, key};
 use crate::config::reader::{Reader, Value};
 use crate::config::yaml::node::Node;
@@ -171,7 +171,7 @@ fn receivers(reader: &Reader<'_>, value: &Value<'_>) -> Option<BTreeMap<EntryNam
         let receiver = receiver(reader, &value);
         let Ok(name) = name.parse::<EntryName>() else {
             let message = "the name of a receiver has 1 to 64 letters, digits, `.`, `_` and `-`";
-            reader.add(Found::new(&value.path, Part::Key, message));
+            reader.add(Diagnostic::new(&value.path, Part::Key, message));
             continue;
         };
         match receiver {

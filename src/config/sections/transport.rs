@@ -2,7 +2,7 @@
 
 use super::registry_keys::{TIMEOUTS, TLS};
 use crate::config::decode::path;
-use crate::config::diagnostics::report::{Found, Part};
+use crate::config::diagnostics::report::{Diagnostic, Part};
 use crate::config::keys::MAX_WAIT;
 use crate::config::reader::{Fields, Reader, Value};
 use crate::config::yaml::node::Node;
@@ -49,7 +49,7 @@ fn mirrors(reader: &Reader<'_>, value: &Value<'_>, host: Option<&RegistryHost>) 
             reader.wrong(item, format!("{mirror} is the registry itself: a mirror is another one"));
         } else if let Some((_, first)) = mirrors.iter().find(|(other, _)| *other == mirror) {
             let message = format!("the mirror {mirror} is here twice");
-            reader.add(Found::new(&item.path, Part::Value, message).first(&first.path, Part::Value));
+            reader.add(Diagnostic::new(&item.path, Part::Value, message).first(&first.path, Part::Value));
         } else {
             mirrors.push((mirror, item));
         }

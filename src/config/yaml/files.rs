@@ -10,7 +10,7 @@ use super::node::{self, Node, affordable};
 use super::syntax;
 use crate::config::decode::is_url;
 use crate::config::diagnostics::place::is_configuration;
-use crate::config::diagnostics::report::{Found, Part};
+use crate::config::diagnostics::report::{Diagnostic, Part};
 use crate::config::reader::Doubt;
 use crate::config::{Environment, Problem, Problems, Warning};
 use crate::oci::Digest;
@@ -58,7 +58,7 @@ pub(crate) struct Files {
     pub(crate) root: Node,
     grafts: Vec<Graft>,
     /// What is in doubt about the includes.
-    doubts: Vec<Found>,
+    doubts: Vec<Diagnostic>,
 }
 
 /// A list or map of an included file that was put behind the one of the tree.
@@ -100,13 +100,13 @@ impl Files {
         let mut found = Vec::new();
         let pairs = match &document.root {
             Node::Map(_) if document.format == Format::Unknown => {
-                found.push(Found::new(&[], Part::Value, NOT_INCLUDABLE));
+                found.push(Diagnostic::new(&[], Part::Value, NOT_INCLUDABLE));
                 Vec::new()
             }
             Node::Map(pairs) => pairs.clone(),
             Node::Null => Vec::new(),
             _ => {
-                found.push(Found::new(&[], Part::Value, NOT_INCLUDABLE));
+                found.push(Diagnostic::new(&[], Part::Value, NOT_INCLUDABLE));
                 Vec::new()
             }
         };
@@ -116,7 +116,7 @@ impl Files {
             } else {
                 let message = format!("`{key}` in a file that is included");
                 let hint = "`registries` and `sync` may be here, all else stands in the file that includes it";
-                found.push(Found::new(&[from], Part::Key, message).hint(hint));
+                found.push(Diagnostic::new(&[from], Part::Key, message).hint(hint));
             }
         }
         let problems = crate::config::diagnostics::report::problems(&document, found, |_| None);
@@ -124,7 +124,7 @@ impl Files {
         problems
     }
 
-    fn graft(&mut self, document: usize, from: usize, key: String, node: Node) -> Option<Found> {
+    fn graft(&mut self, document: usize, from: usize, key: String, node: Node) -> Option<Diagnostic> {
         let Node::Map(pairs) = &mut self.root else { return None };
         let to = pairs.iter().position(|(known, _)| *known == key).unwrap_or_else(|| {
             let nothing = if key == "sync" { Node::List(Vec::new()) } else { Node::Map(Vec::new()) };
@@ -139,8 +139,8 @@ impl Files {
                 *there = own;
                 0..usize::MAX
             }
-            (Node::List(_), _) => return Some(Found::new(&[from], Part::Value, "`sync` is a list of entries")),
-            (Node::Map(_), _) => return Some(Found::new(&[from], Part::Value, "`registries` is a map of hosts")),
+            (Node::List(_), _) => return Some(Diagnostic::new(&[from], Part::Value, "`sync` is a list of entries")),
+            (Node::Map(_), _) => return Some(Diagnostic::new(&[from], Part::Value, "`registries` is a map of hosts")),
             // What is wrong in the file that includes this one is told there.
             _ => return None,
         };
@@ -160,8 +160,8 @@ impl Files {
     }
 
     /// The lines and columns of all that was found, in the order of the files. `None` where nothing was.
-    pub(crate) fn problems(&self, found: Vec<Found>) -> Option<Problems> {
-        let mut of_each: Vec<Vec<Found>> = self.documents.iter().map(|_| Vec::new()).collect();
+    pub(crate) fn problems(&self, found: Vec<Diagnostic>) -> Option<Problems> {
+        let mut of_each: Vec<Vec<Diagnostic>> = self.documents.iter().map(|_| Vec::new()).collect();
         for one in found {
             let (document, path) = self.origin(one.path());
             of_each[document].push(one.at(path));
@@ -235,9 +235,9 @@ struct Included {
     /// The files, each once, those of one pattern by name.
     paths: Vec<PathBuf>,
     /// Paths that lead nowhere, and patterns that cannot be followed.
-    wrong: Vec<Found>,
+    wrong: Vec<Diagnostic>,
     /// Patterns that no file matches.
-    unmatched: Vec<Found>,
+    unmatched: Vec<Diagnostic>,
 }
 
 /// Looks for the files that the `include` of a file means. Blocking.
@@ -245,7 +245,7 @@ fn included(file: &Path, root: &Node, environment: Environment<'_>) -> Included 
     let mut included = Included::default();
     for (place, path) in patterns(file, root, environment) {
         let pattern = path.display().to_string();
-        let found = |message: String| Found::new(&place, Part::Value, message);
+        let found = |message: String| Diagnostic::new(&place, Part::Value, message);
         let paths = match glob::find(&path) {
             Ok(paths) => paths,
             Err(error) => {

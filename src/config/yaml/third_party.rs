@@ -6,7 +6,7 @@ use std::path::Path;
 use super::files::{Document, text_of};
 use super::node::Node;
 use crate::config::Problems;
-use crate::config::diagnostics::report::{Found, problems};
+use crate::config::diagnostics::report::{Diagnostic, problems};
 use crate::config::diagnostics::sensitivity::hides_secret;
 
 /// One file of another program's.
@@ -39,7 +39,7 @@ impl Foreign {
     }
 
     /// The lines and columns of what was found. `None` where nothing was.
-    pub(crate) fn problems(&self, found: Vec<Found>) -> Option<Problems> {
+    pub(crate) fn problems(&self, found: Vec<Diagnostic>) -> Option<Problems> {
         problems(&self.0, found, |path| Some((&self.0, path.to_vec())))
     }
 }

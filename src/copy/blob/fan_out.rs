@@ -33,12 +33,12 @@ type Piece = Result<Bytes, StoreError>;
 /// Stream of one target, created by [`split`].
 pub(crate) struct Branch {
     pub(crate) bytes: ByteStream,
-    pub(crate) standing: Standing,
+    pub(crate) standing: BranchStatus,
 }
 
 /// State of a stream in comparison with the others.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Standing(Arc<Flags>);
+pub(crate) struct BranchStatus(Arc<Flags>);
 
 #[derive(Debug, Default)]
 struct Flags {
@@ -46,7 +46,7 @@ struct Flags {
     was_left: AtomicBool,
 }
 
-impl Standing {
+impl BranchStatus {
     /// Returns true if the stream ended with an error because its target fell behind and no slot for a separate read
     /// was free.
     pub(crate) fn was_left(&self) -> bool {
@@ -76,7 +76,7 @@ struct Branching {
     lane: Option<Arc<Lane>>,
     /// Permission for the separate read, from when the target fell behind.
     place: Option<OwnRead>,
-    standing: Standing,
+    standing: BranchStatus,
 }
 
 /// Reads `blob` once and passes its bytes to one stream for each lane. If a stream falls behind or is removed from the
@@ -89,7 +89,7 @@ pub(crate) fn split(source: &Arc<dyn Source>, blob: &Descriptor, lanes: Vec<Opti
         .into_iter()
         .map(|lane| {
             let (queue, pieces) = mpsc::channel(QUEUE);
-            let standing = Standing::default();
+            let standing = BranchStatus::default();
             let branching = Branching {
                 feed: Feed::Shared(pieces),
                 source: source.clone(),
@@ -109,7 +109,7 @@ pub(crate) fn split(source: &Arc<dyn Source>, blob: &Descriptor, lanes: Vec<Opti
 
 /// Starts a read for one target.
 pub(crate) fn read_alone(source: &Arc<dyn Source>, blob: &Descriptor) -> Branch {
-    Branch { bytes: read::read(source.clone(), blob.clone(), 0), standing: Standing::default() }
+    Branch { bytes: read::read(source.clone(), blob.clone(), 0), standing: BranchStatus::default() }
 }
 
 /// Target that the shared read feeds.
@@ -118,7 +118,7 @@ struct Fed {
     lane: Option<Arc<Lane>>,
     /// Time that others have waited for the target.
     waited: Duration,
-    standing: Standing,
+    standing: BranchStatus,
 }
 
 /// Feeds the targets. It ends when the read ends, or when all targets have gone, even if the read hangs.

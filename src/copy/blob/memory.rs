@@ -8,50 +8,54 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 
 /// Maximum share of a party, as a multiple of what it leaves free.
-const SHARE: u64 = 3;
+const MAX_TENANT_SHARE: u64 = 3;
 
 /// Party that transfers: an entry, by its name. `None` is no particular party, which need not leave anything free.
-pub(crate) type Party = Option<Arc<str>>;
+pub(crate) type Tenant = Option<Arc<str>>;
 
 /// Memory of the process.
 #[derive(Debug)]
-pub(crate) struct Memory(Mutex<State>);
+pub(crate) struct MemoryLimiter(Mutex<State>);
 
 #[derive(Debug)]
 struct State {
     free: u32,
-    held: HashMap<Party, u32>,
+    held: HashMap<Tenant, u32>,
     waiting: VecDeque<Waiter>,
 }
 
 #[derive(Debug)]
 struct Waiter {
-    party: Party,
+    party: Tenant,
     units: u32,
-    served: oneshot::Sender<Held>,
+    served: oneshot::Sender<MemoryPermit>,
 }
 
 /// Memory that is reserved until this value is dropped.
 #[derive(Debug)]
-pub(crate) struct Held {
-    memory: Arc<Memory>,
-    party: Party,
+pub(crate) struct MemoryPermit {
+    memory: Arc<MemoryLimiter>,
+    party: Tenant,
     units: u32,
 }
 
-impl Memory {
+impl MemoryLimiter {
     pub(crate) fn new(units: u32) -> Arc<Self> {
         Arc::new(Self(Mutex::new(State { free: units, held: HashMap::new(), waiting: VecDeque::new() })))
     }
 
     /// Waits for this number of units. The memory must have that many in all. Cancel safe.
-    pub(crate) async fn take(self: &Arc<Self>, party: &Party, units: u32) -> Held {
+    pub(crate) async fn take(self: &Arc<Self>, party: &Tenant, units: u32) -> MemoryPermit {
         let (served, turn) = oneshot::channel();
         self.lock().waiting.push_back(Waiter { party: party.clone(), units, served });
         let mut waiting = Waiting { memory: self, turn };
         self.serve();
         // The sender stays in the queue until it is used.
-        (&mut waiting.turn).await.unwrap_or_else(|_| Held { memory: self.clone(), party: party.clone(), units: 0 })
+        (&mut waiting.turn).await.unwrap_or_else(|_| MemoryPermit {
+            memory: self.clone(),
+            party: party.clone(),
+            units: 0,
+        })
     }
 
     #[cfg(test)]
@@ -66,7 +70,7 @@ impl Memory {
             // The lock is released before memory is passed on: memory that no waiter takes is dropped here, and its
             // drop takes the lock.
             let Some((waiter, units)) = self.lock().next() else { return };
-            let held = Held { memory: self.clone(), party: waiter.party, units };
+            let held = MemoryPermit { memory: self.clone(), party: waiter.party, units };
             drop(waiter.served.send(held));
         }
     }
@@ -100,10 +104,10 @@ impl State {
     fn exceeds_share(&self, waiter: &Waiter) -> bool {
         let held = self.held.get(&waiter.party).copied().unwrap_or(0);
         let left = u64::from(self.free.saturating_sub(waiter.units));
-        waiter.party.is_some() && held > 0 && u64::from(held) + u64::from(waiter.units) > SHARE * left
+        waiter.party.is_some() && held > 0 && u64::from(held) + u64::from(waiter.units) > MAX_TENANT_SHARE * left
     }
 
-    fn release(&mut self, party: &Party, units: u32) {
+    fn release(&mut self, party: &Tenant, units: u32) {
         self.free += units;
         if let Some(held) = self.held.get_mut(party) {
             *held -= units;
@@ -114,7 +118,7 @@ impl State {
     }
 }
 
-impl Held {
+impl MemoryPermit {
     /// Splits this number of units off, at most as many as there are.
     pub(crate) fn split(&mut self, units: u32) -> Self {
         let units = units.min(self.units);
@@ -123,7 +127,7 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for MemoryPermit {
     fn drop(&mut self) {
         self.memory.lock().release(&self.party, self.units);
         self.memory.serve();
@@ -132,8 +136,8 @@ impl Drop for Held {
 
 /// Place in the queue. Dropping it lets the waiters behind it pass.
 struct Waiting<'a> {
-    memory: &'a Arc<Memory>,
-    turn: oneshot::Receiver<Held>,
+    memory: &'a Arc<MemoryLimiter>,
+    turn: oneshot::Receiver<MemoryPermit>,
 }
 
 impl Drop for Waiting<'_> {
@@ -153,17 +157,17 @@ mod tests {
 
     use super::*;
 
-    fn party(name: &str) -> Party {
+    fn party(name: &str) -> Tenant {
         Some(name.into())
     }
 
-    fn now(memory: &Arc<Memory>, name: &str, units: u32) -> Option<Held> {
+    fn now(memory: &Arc<MemoryLimiter>, name: &str, units: u32) -> Option<MemoryPermit> {
         memory.take(&party(name), units).now_or_never()
     }
 
     #[test]
     fn hanging_party_leaves_memory_to_others() {
-        let memory = Memory::new(32);
+        let memory = MemoryLimiter::new(32);
         let takes = |name: &str| std::iter::from_fn(|| now(&memory, name, 1)).collect::<Vec<_>>();
         let held = ["a", "b", "c", "d"].map(takes);
         assert_eq!(held.each_ref().map(Vec::len), [24, 6, 1, 1]);
@@ -174,7 +178,7 @@ mod tests {
 
     #[test]
     fn idle_party_may_take_all_memory_unnamed_party_too() {
-        let memory = Memory::new(8);
+        let memory = MemoryLimiter::new(8);
         assert!(now(&memory, "a", 8).is_some());
         let of_nobody: Vec<_> = std::iter::from_fn(|| memory.take(&None, 1).now_or_never()).collect();
         assert_eq!(of_nobody.len(), 8);
@@ -182,12 +186,12 @@ mod tests {
 
     #[test]
     fn large_waiter_is_not_passed_until_it_is_dropped() {
-        let memory = Memory::new(8);
+        let memory = MemoryLimiter::new(8);
         let first = now(&memory, "a", 6).unwrap();
         let (a, b, c) = (party("a"), party("b"), party("c"));
-        let wait = |party, units| -> Pin<Box<dyn Future<Output = Held>>> {
-            let mut waiting: Pin<Box<dyn Future<Output = Held>>> = Box::pin({
-                let (memory, party): (Arc<Memory>, Party) = (memory.clone(), party);
+        let wait = |party, units| -> Pin<Box<dyn Future<Output = MemoryPermit>>> {
+            let mut waiting: Pin<Box<dyn Future<Output = MemoryPermit>>> = Box::pin({
+                let (memory, party): (Arc<MemoryLimiter>, Tenant) = (memory.clone(), party);
                 async move { memory.take(&party, units).await }
             });
             assert!(waiting.as_mut().now_or_never().is_none());
@@ -205,11 +209,11 @@ mod tests {
 
     #[test]
     fn large_waiter_is_passed_by_other_parties_only() {
-        let memory = Memory::new(8);
+        let memory = MemoryLimiter::new(8);
         let first = now(&memory, "a", 2).unwrap();
-        let wait = |name: &str, units| -> Pin<Box<dyn Future<Output = Held>>> {
+        let wait = |name: &str, units| -> Pin<Box<dyn Future<Output = MemoryPermit>>> {
             let (memory, party) = (memory.clone(), party(name));
-            let mut waiting: Pin<Box<dyn Future<Output = Held>>> =
+            let mut waiting: Pin<Box<dyn Future<Output = MemoryPermit>>> =
                 Box::pin(async move { memory.take(&party, units).await });
             assert!(waiting.as_mut().now_or_never().is_none(), "{units}");
             waiting
@@ -226,7 +230,7 @@ mod tests {
 
     #[tokio::test]
     async fn split_memory_is_released_in_parts() {
-        let memory = Memory::new(8);
+        let memory = MemoryLimiter::new(8);
         let mut whole = memory.take(&party("a"), 6).await;
         let part = whole.split(2);
         drop(whole);

@@ -5,13 +5,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::OnceCell;
 
-use super::memory::Held;
+use super::memory::MemoryPermit;
 use super::stragglers::{Lane, OwnRead};
 use crate::copy::Copier;
 
 /// Memory reserved for one blob.
 #[derive(Debug)]
-pub(crate) struct Share {
+pub(crate) struct SharedReservation {
     copier: Arc<Copier>,
     size: u64,
     /// Maximum memory of an upload to any of the targets, in bytes.
@@ -19,25 +19,25 @@ pub(crate) struct Share {
     /// Lanes of the targets. `None` for a target without siblings.
     lanes: Vec<Option<Arc<Lane>>>,
     filled: OnceCell<()>,
-    pot: Mutex<Pot>,
+    pot: Mutex<ReservedMemory>,
 }
 
 #[derive(Debug, Default)]
-struct Pot {
-    permits: Vec<Held>,
+struct ReservedMemory {
+    permits: Vec<MemoryPermit>,
     holders: usize,
     closed: bool,
 }
 
 /// Resources of one transfer: memory, and for a separate read the permission.
 #[derive(Debug)]
-pub(crate) struct Part {
-    share: Option<Arc<Share>>,
-    _memory: Held,
+pub(crate) struct Reservation {
+    share: Option<Arc<SharedReservation>>,
+    _memory: MemoryPermit,
     _own_read: Option<OwnRead>,
 }
 
-impl Share {
+impl SharedReservation {
     /// Creates the reservation for a blob of `size` bytes, with one lane for each target. Nothing is reserved yet.
     pub(crate) fn new(copier: &Arc<Copier>, size: u64, chunk: u64, lanes: Vec<Option<Arc<Lane>>>) -> Arc<Self> {
         let (filled, pot) = (OnceCell::new(), Mutex::default());
@@ -46,7 +46,7 @@ impl Share {
 
     /// Waits for the resources of one transfer. The first caller waits for the memory of all targets that keep up. A
     /// target that does not keep up, or comes too late, reads alone.
-    pub(crate) async fn take(self: &Arc<Self>, lane: Option<&Arc<Lane>>) -> Part {
+    pub(crate) async fn take(self: &Arc<Self>, lane: Option<&Arc<Lane>>) -> Reservation {
         let is_behind = || lane.is_some_and(|lane| lane.is_behind());
         if !self.pot().closed && !is_behind() {
             self.filled.get_or_init(|| self.fill()).await;
@@ -55,7 +55,7 @@ impl Share {
         let part = if is_behind() { None } else { self.pot().permits.pop() };
         let Some(memory) = part else { return take_alone(&self.copier, self.size, self.chunk, lane).await };
         self.pot().holders += 1;
-        Part { share: Some(self.clone()), _memory: memory, _own_read: None }
+        Reservation { share: Some(self.clone()), _memory: memory, _own_read: None }
     }
 
     async fn fill(&self) {
@@ -75,22 +75,22 @@ impl Share {
         pot.permits.clear();
     }
 
-    fn pot(&self) -> MutexGuard<'_, Pot> {
+    fn pot(&self) -> MutexGuard<'_, ReservedMemory> {
         self.pot.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Waits for the resources of a transfer that reads alone: first for its turn in the lane, if it has siblings, then
 /// for memory.
-pub(crate) async fn take_alone(copier: &Copier, size: u64, chunk: u64, lane: Option<&Arc<Lane>>) -> Part {
+pub(crate) async fn take_alone(copier: &Copier, size: u64, chunk: u64, lane: Option<&Arc<Lane>>) -> Reservation {
     let own_read = match lane {
         Some(lane) => Some(lane.own_read(size).await),
         None => None,
     };
-    Part { share: None, _memory: copier.reserve_one(size, chunk).await, _own_read: own_read }
+    Reservation { share: None, _memory: copier.reserve_one(size, chunk).await, _own_read: own_read }
 }
 
-impl Drop for Part {
+impl Drop for Reservation {
     fn drop(&mut self) {
         // No holder is left that will begin to read soon, and siblings may wait for other copies: memory must not wait
         // with them.

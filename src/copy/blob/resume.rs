@@ -12,19 +12,19 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::copy::batch::Batch;
 use crate::oci::{Descriptor, Digest};
-use crate::store::{ByteStream, ErrorKind, Progress, Sought, Step, StoreError, Suspended, Target};
+use crate::store::{BlobLookup, ByteStream, ErrorKind, ProgressSink, Step, StoreError, Target, UploadSession};
 
 /// Maximum time that uploads which must end may still take for the current chunk.
 const LAST_CHUNK: Duration = Duration::from_secs(3);
 
 /// Store of the progress of uploads that have not ended. Its data is a hint: the endpoint decides.
 #[async_trait]
-pub trait Unfinished: fmt::Debug + Send + Sync {
+pub trait UploadSessionStore: fmt::Debug + Send + Sync {
     /// Returns the progress of an upload of this blob to a repository that an ended run has left.
-    async fn recall(&self, target: &str, blob: Digest) -> Option<Suspended>;
+    async fn recall(&self, target: &str, blob: Digest) -> Option<UploadSession>;
 
     /// Saves the progress of an upload.
-    async fn save(&self, target: &str, blob: Digest, left: Suspended);
+    async fn save(&self, target: &str, blob: Digest, left: UploadSession);
 
     /// Removes an upload that has ended or cannot be resumed.
     async fn forget(&self, target: &str, blob: Digest);
@@ -76,12 +76,12 @@ pub(crate) async fn resume_or_restart(
     batch: &Batch,
     target: &dyn Target,
     blob: &Descriptor,
-) -> Option<Result<Sought, StoreError>> {
+) -> Option<Result<BlobLookup, StoreError>> {
     let unfinished = batch.unfinished(target, blob)?;
     let left = unfinished.recall(target.place(), blob.digest).await?;
     if target.has_blob(blob).await.is_ok_and(|there| there) {
         unfinished.forget(target.place(), blob.digest).await;
-        return Some(Ok(Sought::Found));
+        return Some(Ok(BlobLookup::Found));
     }
     let stored = left.standing.stored;
     match target.resume_upload(blob, &left).await {
@@ -90,7 +90,7 @@ pub(crate) async fn resume_or_restart(
                 target = target.place(), digest = %blob.digest, stored, size = blob.size,
                 "an upload resumes where it was interrupted"
             );
-            return Some(Ok(Sought::Session(upload)));
+            return Some(Ok(BlobLookup::Session(upload)));
         }
         Ok(None) => unfinished.forget(target.place(), blob.digest).await,
         Err(error) => {
@@ -101,11 +101,11 @@ pub(crate) async fn resume_or_restart(
         }
     }
     // The target was queried for the blob just before.
-    Some(target.begin_upload(blob, None).await.map(Sought::from))
+    Some(target.begin_upload(blob, None).await.map(BlobLookup::from))
 }
 
 /// Returns the listener that saves the progress of a blob's upload, if the upload can be resumed.
-pub(crate) fn progress_listener(batch: &Batch, target: &dyn Target, blob: &Descriptor) -> Option<Progress> {
+pub(crate) fn progress_listener(batch: &Batch, target: &dyn Target, blob: &Descriptor) -> Option<ProgressSink> {
     let unfinished = batch.unfinished(target, blob)?.clone();
     let (place, digest) = (Arc::<str>::from(target.place()), blob.digest);
     Some(Arc::new(move |left| {

@@ -7,14 +7,14 @@ use futures_util::StreamExt as _;
 use tracing::Instrument as _;
 
 use super::fan_out::Branch;
-use super::reservation::{Part, take_alone};
-use super::single_flight::{Duty, Work};
+use super::reservation::{Reservation, take_alone};
+use super::single_flight::{Owner, Work};
 use super::{read, resume};
 use crate::copy::deliver::Delivery;
 use crate::copy::event::{BlobOutcome, Event, Transfer};
 use crate::copy::{Batch, CopyError};
 use crate::oci::Descriptor;
-use crate::store::{Begun, ByteStream, Upload, Verified};
+use crate::store::{ByteStream, Upload, UploadStart, Verified};
 
 /// Number of attempts to send one blob to one target before the tag fails.
 const ATTEMPTS: u32 = 3;
@@ -32,9 +32,9 @@ const LONGEST_NOT_TAKEN: Duration = Duration::from_millis(100);
 /// Target that is ready for the bytes of a blob.
 pub(crate) struct Wanting {
     pub(crate) delivery: Arc<Delivery>,
-    pub(crate) duty: Duty,
+    pub(crate) duty: Owner,
     pub(crate) upload: Box<dyn Upload>,
-    pub(crate) part: Part,
+    pub(crate) part: Reservation,
 }
 
 /// Sends the bytes. They are sent once more from the start in these cases:
@@ -106,12 +106,12 @@ async fn send_with_retries(stated: &Descriptor, wanting: Wanting, branch: Branch
             tokio::time::sleep(FIRST_WAIT * 2u32.pow(failures - 1)).await;
         }
         match target.begin_upload(blob, None).await.map_err(CopyError::target)? {
-            Begun::Mounted => {
+            UploadStart::Mounted => {
                 delivery.record_blob(blob, BlobOutcome::Mounted);
                 duty.arrived(BlobOutcome::Mounted);
                 return Ok(());
             }
-            Begun::Session(again) => upload = again,
+            UploadStart::Session(again) => upload = again,
         }
         bytes = read::read(delivery.batch.source.clone(), blob.clone(), 0);
     }

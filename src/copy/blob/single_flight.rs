@@ -31,7 +31,7 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(10);
 const MAX_REMAINING: Duration = Duration::from_secs(60);
 
 /// Repository of a scope. A layout has just one, without a name.
-pub(crate) type Room = Option<RepositoryName>;
+pub(crate) type RepositoryScope = Option<RepositoryName>;
 
 /// Transfers of the whole process.
 #[derive(Debug, Default)]
@@ -44,7 +44,7 @@ type Table = HashMap<(Scope, Digest), Flight>;
 #[derive(Debug, Default)]
 struct Flight {
     /// Repositories that hold the blob.
-    present: HashMap<Room, Known>,
+    present: HashMap<RepositoryScope, Known>,
     /// Transfers of the blob in progress.
     work: Vec<Arc<Work>>,
     ended: Arc<Notify>,
@@ -53,7 +53,7 @@ struct Flight {
 /// Progress of one transfer of a blob into a repository.
 #[derive(Debug)]
 pub(crate) struct Work {
-    room: Room,
+    room: RepositoryScope,
     /// True if there is no repository to mount from, so that bytes will be sent.
     sends: bool,
     /// Scope from which the blob is read.
@@ -107,7 +107,7 @@ pub(crate) enum Claim {
     /// The blob is in the repository.
     Present(Known),
     /// The caller must transfer the blob.
-    Lead(Lead),
+    Lead(Ownership),
     /// Another transfer is in progress. Claim again when it has ended.
     Wait(Waiting),
 }
@@ -126,7 +126,7 @@ impl Waiting {
 
 /// Duty to transfer a blob into a repository. Dropping it passes the duty to one of the waiters.
 #[derive(Debug)]
-pub(crate) struct Lead {
+pub(crate) struct Ownership {
     flights: Arc<Flights>,
     key: (Scope, Digest),
     work: Arc<Work>,
@@ -138,14 +138,19 @@ pub(crate) struct Lead {
 impl Flights {
     /// Claims the blob of `source` for a repository. Never waits: the owner of one claim must not wait for another, or
     /// two owners could wait for each other.
-    pub(crate) fn claim(self: &Arc<Self>, place: &(Scope, Room), blob: &Descriptor, source: &Scope) -> Claim {
+    pub(crate) fn claim(
+        self: &Arc<Self>,
+        place: &(Scope, RepositoryScope),
+        blob: &Descriptor,
+        source: &Scope,
+    ) -> Claim {
         self.claim_in(&mut self.lock(), place, blob, source)
     }
 
     /// Does the same as [`Flights::claim`] for several repositories at once. No other claim comes in between.
     pub(crate) fn claim_each(
         self: &Arc<Self>,
-        places: &[(Scope, Room)],
+        places: &[(Scope, RepositoryScope)],
         blob: &Descriptor,
         source: &Scope,
     ) -> Vec<Claim> {
@@ -156,7 +161,7 @@ impl Flights {
     fn claim_in(
         self: &Arc<Self>,
         table: &mut Table,
-        (scope, room): &(Scope, Room),
+        (scope, room): &(Scope, RepositoryScope),
         blob: &Descriptor,
         source: &Scope,
     ) -> Claim {
@@ -178,11 +183,11 @@ impl Flights {
         let work =
             Arc::new(Work { room: room.clone(), sends, source: source.clone(), size: blob.size, stored, sent, begun });
         flight.work.push(work.clone());
-        Claim::Lead(Lead { flights: self.clone(), key, work, arrived: None, mount_from })
+        Claim::Lead(Ownership { flights: self.clone(), key, work, arrived: None, mount_from })
     }
 
     /// Removes the knowledge that the blob is in the repository.
-    pub(crate) fn forget(&self, scope: &Scope, room: &Room, digest: Digest) {
+    pub(crate) fn forget(&self, scope: &Scope, room: &RepositoryScope, digest: Digest) {
         if let Some(flight) = self.lock().get_mut(&(scope.clone(), digest)) {
             flight.present.remove(room);
         }
@@ -192,7 +197,7 @@ impl Flights {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn end(&self, lead: &Lead) {
+    fn end(&self, lead: &Ownership) {
         if let Some(flight) = self.lock().get_mut(&lead.key) {
             flight.work.retain(|work| !Arc::ptr_eq(work, &lead.work));
             if let Some(how) = lead.arrived {
@@ -209,7 +214,7 @@ fn evict_idle(table: &mut Table) {
     }
 }
 
-impl Lead {
+impl Ownership {
     /// Records that the blob is in the repository, and ends the duty.
     pub(crate) fn arrived(mut self, how: BlobOutcome) {
         self.arrived = Some(how);
@@ -218,13 +223,13 @@ impl Lead {
 
 /// Claim of a blob, together with the mark at its target's lane that a transfer is in progress.
 #[derive(Debug)]
-pub(crate) struct Duty {
-    lead: Lead,
+pub(crate) struct Owner {
+    lead: Ownership,
     _at_work: Option<AtWork>,
 }
 
-impl Duty {
-    pub(crate) fn new(lead: Lead, lane: Option<&Arc<Lane>>) -> Self {
+impl Owner {
+    pub(crate) fn new(lead: Ownership, lane: Option<&Arc<Lane>>) -> Self {
         Self { lead, _at_work: lane.map(Lane::begin) }
     }
 
@@ -244,7 +249,7 @@ impl Duty {
     }
 }
 
-impl Drop for Lead {
+impl Drop for Ownership {
     fn drop(&mut self) {
         self.flights.end(self);
     }
@@ -255,7 +260,7 @@ mod tests {
     use super::*;
     use crate::oci::MediaType;
 
-    fn room(name: &str) -> Room {
+    fn room(name: &str) -> RepositoryScope {
         Some(name.parse().unwrap())
     }
 
@@ -271,7 +276,7 @@ mod tests {
         flights.claim(&(Scope::new("h"), room(name)), &blob(b"x"), &Scope::new(source))
     }
 
-    fn lead(flights: &Arc<Flights>, name: &str) -> Lead {
+    fn lead(flights: &Arc<Flights>, name: &str) -> Ownership {
         match claim(flights, name) {
             Claim::Lead(lead) => lead,
             other => panic!("{name}: {other:?}"),

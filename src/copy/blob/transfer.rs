@@ -12,9 +12,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
-use super::reservation::{Share, take_alone};
+use super::reservation::{SharedReservation, take_alone};
 use super::send::{Wanting, send};
-use super::single_flight::{Claim, Duty};
+use super::single_flight::{Claim, Owner};
 use super::stragglers::{Lane, Race};
 use super::{fan_out, read, resume};
 use crate::copy::closure::SurveyListener;
@@ -23,7 +23,7 @@ use crate::copy::event::BlobOutcome;
 use crate::copy::manifest_cache::Node;
 use crate::copy::{Batch, CopyError};
 use crate::oci::{Descriptor, Digest};
-use crate::store::{Sought, Verified};
+use crate::store::{BlobLookup, Verified};
 
 /// Time that a target that is ready for a blob's bytes waits for its siblings to join the read. After it the code
 /// checks which of them keep up.
@@ -127,7 +127,7 @@ async fn copy_to_all(batch: Arc<Batch>, blob: Descriptor, waiters: Vec<BlobWaite
     for (waiter, claim) in waiters.into_iter().zip(claims) {
         match claim {
             Claim::Present(_) => waiter.report(Ok(())),
-            Claim::Lead(lead) => duties.push((Duty::new(lead, waiter.delivery.lane()), waiter)),
+            Claim::Lead(lead) => duties.push((Owner::new(lead, waiter.delivery.lane()), waiter)),
             Claim::Wait(other) => waiting.push((other, waiter)),
         }
     }
@@ -141,10 +141,10 @@ async fn copy_to_all(batch: Arc<Batch>, blob: Descriptor, waiters: Vec<BlobWaite
 
 /// Prepares all targets, then feeds those that need the bytes from one read. A target that is late, or fell behind
 /// before, reads alone.
-async fn copy_together(batch: &Arc<Batch>, blob: &Descriptor, duties: Vec<(Duty, BlobWaiter)>) {
+async fn copy_together(batch: &Arc<Batch>, blob: &Descriptor, duties: Vec<(Owner, BlobWaiter)>) {
     let lanes: Vec<_> = duties.iter().map(|(_, waiter)| waiter.delivery.lane().cloned()).collect();
     let chunk = duties.iter().map(|(_, waiter)| waiter.delivery.target().upload_holds()).max().unwrap_or_default();
-    let share = Share::new(&batch.copier, blob.size, chunk, lanes.clone());
+    let share = SharedReservation::new(&batch.copier, blob.size, chunk, lanes.clone());
     let (together, late) = gather_ready(blob, duties, lanes, &share).await;
     share.close();
     let late = late.into_iter().map(|readying| send_alone(batch, blob, readying));
@@ -155,9 +155,9 @@ async fn copy_together(batch: &Arc<Batch>, blob: &Descriptor, duties: Vec<(Duty,
 /// not keep up have then fallen behind.
 async fn gather_ready(
     blob: &Descriptor,
-    duties: Vec<(Duty, BlobWaiter)>,
+    duties: Vec<(Owner, BlobWaiter)>,
     lanes: Vec<Option<Arc<Lane>>>,
-    share: &Arc<Share>,
+    share: &Arc<SharedReservation>,
 ) -> (Vec<(Wanting, BlobWaiter)>, FuturesUnordered<Readying>) {
     let mut awaited = lanes;
     let ready = |(at, (duty, waiter))| prepare_shared(at, waiter, blob.clone(), duty, share.clone()).boxed();
@@ -209,8 +209,8 @@ async fn prepare_shared(
     at: usize,
     waiter: BlobWaiter,
     blob: Descriptor,
-    duty: Duty,
-    share: Arc<Share>,
+    duty: Owner,
+    share: Arc<SharedReservation>,
 ) -> (usize, Result<Option<Wanting>, CopyError>, BlobWaiter) {
     let span = waiter.delivery.span().clone();
     (at, prepare(&waiter.delivery, &blob, duty, Some(&share), Trust::Memory).instrument(span).await, waiter)
@@ -233,7 +233,7 @@ pub(crate) async fn copy_again(delivery: &Arc<Delivery>, blob: &Descriptor, trus
     }
 }
 
-async fn copy_alone(delivery: &Arc<Delivery>, blob: &Descriptor, duty: Duty, trust: Trust) -> Result<(), CopyError> {
+async fn copy_alone(delivery: &Arc<Delivery>, blob: &Descriptor, duty: Owner, trust: Trust) -> Result<(), CopyError> {
     match prepare(delivery, blob, duty, None, trust).await? {
         Some(wanting) => send(blob, wanting, fan_out::read_alone(&delivery.batch.source, blob)).await,
         None => Ok(()),
@@ -244,8 +244,8 @@ async fn copy_alone(delivery: &Arc<Delivery>, blob: &Descriptor, duty: Duty, tru
 async fn prepare(
     delivery: &Arc<Delivery>,
     blob: &Descriptor,
-    duty: Duty,
-    share: Option<&Arc<Share>>,
+    duty: Owner,
+    share: Option<&Arc<SharedReservation>>,
     trust: Trust,
 ) -> Result<Option<Wanting>, CopyError> {
     if delivery.has_given_up() {
@@ -280,22 +280,22 @@ async fn prepare(
         (target.find_or_begin(blob).await, None)
     } else {
         let early = if from.is_none() { Some(take().await) } else { None };
-        (target.begin_upload(blob, from.as_ref()).await.map(Sought::from), early)
+        (target.begin_upload(blob, from.as_ref()).await.map(BlobLookup::from), early)
     };
     let sought = match sought.map_err(CopyError::target)? {
-        Sought::OtherLength(stored) => keep_or_replace(delivery, blob, stored).await?,
+        BlobLookup::OtherLength(stored) => keep_or_replace(delivery, blob, stored).await?,
         sought => sought,
     };
     let how = match sought {
-        Sought::Session(upload) => {
+        BlobLookup::Session(upload) => {
             let part = match early {
                 Some(part) => part,
                 None => take().await,
             };
             return Ok(Some(Wanting { delivery: delivery.clone(), duty, upload, part }));
         }
-        Sought::Found | Sought::OtherLength(_) => BlobOutcome::Found,
-        Sought::Mounted => BlobOutcome::Mounted,
+        BlobLookup::Found | BlobLookup::OtherLength(_) => BlobOutcome::Found,
+        BlobLookup::Mounted => BlobOutcome::Mounted,
     };
     if how == BlobOutcome::Mounted {
         delivery.record_blob(blob, how);
@@ -308,7 +308,7 @@ async fn prepare(
 /// - If the source's bytes of that length have the digest, the manifest is wrong and the blob is there. Nothing is
 ///   sent.
 /// - Otherwise the blob is written again.
-async fn keep_or_replace(delivery: &Delivery, blob: &Descriptor, stored: u64) -> Result<Sought, CopyError> {
+async fn keep_or_replace(delivery: &Delivery, blob: &Descriptor, stored: u64) -> Result<BlobLookup, CopyError> {
     let (source, target) = (&delivery.batch.source, delivery.target());
     if source.blob_length(blob).await == Some(stored) {
         let stored = Descriptor { size: stored, ..blob.clone() };
@@ -320,14 +320,14 @@ async fn keep_or_replace(delivery: &Delivery, blob: &Descriptor, stored: u64) ->
                 target = target.place(), digest = %blob.digest,
                 "the manifest states a wrong size; the target has the blob"
             );
-            return Ok(Sought::Found);
+            return Ok(BlobLookup::Found);
         }
     }
     Ok(target.begin_replacement(blob, stored).await.map_err(CopyError::target)?.into())
 }
 
 /// Claims the blob for the target. Returns `None` once another transfer has brought it there.
-async fn claim_blob(delivery: &Delivery, blob: &Descriptor, trust: Trust) -> Option<Duty> {
+async fn claim_blob(delivery: &Delivery, blob: &Descriptor, trust: Trust) -> Option<Owner> {
     let place = delivery.place();
     let source = delivery.batch.source.scope();
     let flights = &delivery.batch.copier.flights;
@@ -342,7 +342,7 @@ async fn claim_blob(delivery: &Delivery, blob: &Descriptor, trust: Trust) -> Opt
                 flights.forget(&place.0, &place.1, blob.digest);
             }
             Claim::Present(_) => return None,
-            Claim::Lead(lead) => return Some(Duty::new(lead, delivery.lane())),
+            Claim::Lead(lead) => return Some(Owner::new(lead, delivery.lane())),
             Claim::Wait(waiting) => waiting.wait().await,
         }
     }

@@ -14,8 +14,8 @@ use tokio::sync::Semaphore;
 
 use crate::oci::{Descriptor, Digest, Digester, Manifest, ManifestRef, MediaType, RepositoryName, Tag, referrers_tag};
 use crate::store::{
-    Begun, ByteStream, ErrorKind, Listed, ReferrerLink, Referrers, Scope, Sought, Source, Standing, Step, StoreError,
-    Suspended, TagEntry, Target, Upload, Verified,
+    BlobLookup, ByteStream, ErrorKind, Listed, ReferrerLink, Referrers, Scope, Source, Step, StoreError, TagEntry,
+    Target, Upload, UploadProgress, UploadSession, UploadStart, Verified,
 };
 
 /// Default size of a piece of a read, in bytes.
@@ -320,7 +320,7 @@ impl Repository {
         self.room(|room| room.tags.keys().map(ToString::to_string).collect())
     }
 
-    fn session(&self, blob: &Descriptor, standing: Option<Standing>) -> Session {
+    fn session(&self, blob: &Descriptor, standing: Option<UploadProgress>) -> Session {
         let (registry, name, place) = (self.registry.clone(), self.name.clone(), self.place.clone());
         Session { registry, name, place, blob: blob.clone(), standing }
     }
@@ -497,33 +497,37 @@ impl Target for Repository {
         Ok(faults.iter().any(|fault| matches!(fault, Fault::Lie)) || self.holds_blob(blob))
     }
 
-    async fn begin_upload(&self, blob: &Descriptor, from: Option<&RepositoryName>) -> Result<Begun, StoreError> {
+    async fn begin_upload(&self, blob: &Descriptor, from: Option<&RepositoryName>) -> Result<UploadStart, StoreError> {
         let op = if from.is_some() { Op::Mount } else { Op::Begin };
         let (at, faults) = self.enter(op, &blob.digest.to_string(), Step::BeginUpload).await?;
         self.registry.note_done(at);
         if let Some(from) = from {
             if faults.iter().any(|fault| matches!(fault, Fault::Lie)) {
-                return Ok(Begun::Mounted);
+                return Ok(UploadStart::Mounted);
             }
             let mut state = self.registry.state();
             let found = state.rooms.get(from.as_str()).and_then(|room| room.blobs.get(&blob.digest)).cloned();
             if let (Some(content), true) = (found, self.registry.manner.mounts) {
                 state.rooms.get_mut(self.name.as_str()).unwrap().blobs.insert(blob.digest, content);
-                return Ok(Begun::Mounted);
+                return Ok(UploadStart::Mounted);
             }
         }
-        Ok(Begun::Session(Box::new(self.session(blob, None))))
+        Ok(UploadStart::Session(Box::new(self.session(blob, None))))
     }
 
-    async fn find_or_begin(&self, blob: &Descriptor) -> Result<Sought, StoreError> {
+    async fn find_or_begin(&self, blob: &Descriptor) -> Result<BlobLookup, StoreError> {
         if !self.has_blob(blob).await? {
             return Ok(self.begin_upload(blob, None).await?.into());
         }
         let stored = self.blob_length(blob).await.filter(|stored| *stored != blob.size);
-        Ok(stored.map_or(Sought::Found, Sought::OtherLength))
+        Ok(stored.map_or(BlobLookup::Found, BlobLookup::OtherLength))
     }
 
-    async fn resume_upload(&self, blob: &Descriptor, left: &Suspended) -> Result<Option<Box<dyn Upload>>, StoreError> {
+    async fn resume_upload(
+        &self,
+        blob: &Descriptor,
+        left: &UploadSession,
+    ) -> Result<Option<Box<dyn Upload>>, StoreError> {
         let (at, _) = self.enter(Op::Resume, &blob.digest.to_string(), Step::BeginUpload).await?;
         self.registry.note_done(at);
         let stands = self.registry.state().left.get(&blob.digest).map(|content| content.len() as u64);
@@ -585,12 +589,12 @@ struct Session {
     place: String,
     blob: Descriptor,
     /// Bytes that another process has sent.
-    standing: Option<Standing>,
+    standing: Option<UploadProgress>,
 }
 
 impl Session {
     /// Returns the resumable state if the upload ends here. There is one once a chunk is full.
-    fn acknowledged(&self, content: &[u8]) -> Option<Suspended> {
+    fn acknowledged(&self, content: &[u8]) -> Option<UploadSession> {
         let chunk = self.registry.manner.chunk;
         if chunk == 0 || !content.len().is_multiple_of(chunk) {
             return None;
@@ -598,8 +602,8 @@ impl Session {
         self.registry.state().left.insert(self.blob.digest, content.to_vec());
         let mut hashed = Digester::like(&self.blob.digest);
         hashed.update(content);
-        let standing = Standing { stored: content.len() as u64, hashed };
-        Some(Suspended { session: "a session".into(), standing, ahead: None })
+        let standing = UploadProgress { stored: content.len() as u64, hashed };
+        Some(UploadSession { session: "a session".into(), standing, ahead: None })
     }
 }
 
@@ -653,7 +657,7 @@ impl Upload for Session {
         Ok(())
     }
 
-    fn standing(&self) -> Option<&Standing> {
+    fn standing(&self) -> Option<&UploadProgress> {
         self.standing.as_ref()
     }
 

@@ -9,9 +9,9 @@ use super::content::{bytes, image};
 use super::memory::{Fault, Manner, Op};
 use super::*;
 use crate::copy::event::{Event, Transfer};
-use crate::copy::{Surroundings, Suspension, Unfinished};
+use crate::copy::{Surroundings, Suspension, UploadSessionStore};
 use crate::oci::{Digest, Digester};
-use crate::store::{ErrorKind, Suspended};
+use crate::store::{ErrorKind, UploadSession};
 
 const CHUNK: usize = 4096;
 const SIZE: u64 = 100_000;
@@ -19,18 +19,18 @@ const SIZE: u64 = 100_000;
 /// Store of upload progress, in memory.
 #[derive(Debug, Default)]
 struct Kept {
-    left: Mutex<HashMap<(String, Digest), Suspended>>,
+    left: Mutex<HashMap<(String, Digest), UploadSession>>,
     asked: Mutex<Vec<Digest>>,
 }
 
 #[async_trait]
-impl Unfinished for Kept {
-    async fn recall(&self, target: &str, blob: Digest) -> Option<Suspended> {
+impl UploadSessionStore for Kept {
+    async fn recall(&self, target: &str, blob: Digest) -> Option<UploadSession> {
         self.asked.lock().unwrap().push(blob);
         self.left.lock().unwrap().get(&(target.to_owned(), blob)).cloned()
     }
 
-    async fn save(&self, target: &str, blob: Digest, left: Suspended) {
+    async fn save(&self, target: &str, blob: Digest, left: UploadSession) {
         self.left.lock().unwrap().insert((target.to_owned(), blob), left);
     }
 
@@ -83,7 +83,7 @@ impl Scene {
         events: mpsc::Sender<Event>,
     ) -> Arc<Batch> {
         let targets = self.to[..targets].iter().map(|to| (to.clone() as Arc<dyn Target>, contents)).collect();
-        let unfinished: Arc<dyn Unfinished> = self.kept.clone();
+        let unfinished: Arc<dyn UploadSessionStore> = self.kept.clone();
         let surroundings =
             Surroundings { events, unfinished: Some(unfinished), ledger: None, suspension: suspension.clone() };
         let source = self.from.clone() as Arc<dyn Source>;

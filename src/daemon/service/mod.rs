@@ -40,7 +40,7 @@ use crate::schedule::{Postponed, Setbacks, Timetable, Timing, jitter_of};
 use crate::status::{Metrics, Snapshot};
 use crate::sync::recovery::recover_at_start;
 use crate::sync::run::BROKE_DOWN;
-use crate::sync::{Endpoints, Engine, Front, RunOutcome, RunReport, Stop};
+use crate::sync::{Endpoints, Engine, RunObserver, RunOutcome, RunReport, Stop};
 use configuration_content::Content;
 use journal_probe::{Found, Probing};
 use paused_entries::Pauses;
@@ -120,7 +120,7 @@ struct Service {
     runs: JoinSet<RunReport>,
     /// Whose run each of these tasks is, for one that breaks down and cannot say.
     tasks: HashMap<tokio::task::Id, String>,
-    front: Front,
+    front: RunObserver,
     notices: Notices,
     state: State,
     pruning: Pruning,
@@ -135,7 +135,7 @@ struct Service {
 pub async fn serve(setup: Setup) -> Result<(), JournalError> {
     let Setup { path, content, config, journal, environment, snapshots, metrics, in_force, shutdown, .. } = setup;
     let (mut reload, mut commands) = (setup.reload, setup.commands);
-    let (front, mut happenings) = Front::new();
+    let (front, mut happenings) = RunObserver::new();
     let (edit, mut edits) = mpsc::channel(1);
     let state = State::new(&path, &journal, snapshots, metrics).await?;
     let mut service = Service::new(path, config, journal, environment, front, state, edit);
@@ -182,7 +182,7 @@ impl Service {
         config: Config,
         journal: Journal,
         environment: Environment,
-        front: Front,
+        front: RunObserver,
         state: State,
         edits: mpsc::Sender<()>,
     ) -> Self {
@@ -385,7 +385,7 @@ mod tests {
         let (sender, _) = watch::channel(Arc::new(Snapshot::starting(Utc::now())));
         let path = folder.join("sync.yaml");
         let state = State::new(&path, journal, sender, Arc::new(Metrics::new("0", Utc::now()))).await.unwrap();
-        let (front, _) = Front::new();
+        let (front, _) = RunObserver::new();
         Service::new(path, config.unwrap(), journal.clone(), Box::new(|_| None), front, state, mpsc::channel(1).0)
     }
 

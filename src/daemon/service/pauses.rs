@@ -112,7 +112,7 @@ mod tests {
     use super::*;
     use crate::journal::Journal;
     use crate::schedule::Timing;
-    use crate::sync::{Only, RunOutcome, RunReport, Stop};
+    use crate::sync::{RunOutcome, RunReport, Stop, TagFilter};
 
     #[tokio::test]
     async fn a_paused_entry_begins_nothing_and_what_it_would_have_fired_is_not_made_up_for_even_after_a_restart() {
@@ -145,7 +145,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_pushed_before_or_during_a_pause_comes_at_its_end() {
-        let only = || Some(Only::tag("app".parse().unwrap(), "v1".parse().unwrap()));
+        let only = || Some(TagFilter::tag("app".parse().unwrap(), "v1".parse().unwrap()));
         let push = |daemon: &mut Service| daemon.run_now("app".into(), Trigger::Pushed, only());
         let moment = async || {
             tokio::time::pause();
@@ -182,7 +182,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_a_pause_owes_comes_once_though_the_pause_ends_before_the_run_that_it_stops() {
-        let only = || Some(Only::tag("app".parse().unwrap(), "v1".parse().unwrap()));
+        let only = || Some(TagFilter::tag("app".parse().unwrap(), "v1".parse().unwrap()));
         let now = Utc::now();
         for what in ["pushed during it", "queued before it", "nothing but what is left"] {
             for outcome in [RunOutcome::Succeeded, RunOutcome::Interrupted] {

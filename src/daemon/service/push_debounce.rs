@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::sync::Only;
+use crate::sync::TagFilter;
 
 /// How long after the first push of an entry its run is due. It does not begin anew with the next push, so that a storm of them
 /// holds no run up.
@@ -14,15 +14,15 @@ const MOMENT: Duration = Duration::from_secs(1);
 
 /// The entries that were pushed to.
 #[derive(Debug, Default)]
-pub(crate) struct Gathering(BTreeMap<String, (Instant, Option<Only>)>);
+pub(crate) struct Gathering(BTreeMap<String, (Instant, Option<TagFilter>)>);
 
 impl Gathering {
     /// Tags that were pushed, `None` for more than can be told. Whether the entry was there already.
-    pub(crate) fn add(&mut self, entry: String, only: Option<Only>, now: Instant) -> bool {
+    pub(crate) fn add(&mut self, entry: String, only: Option<TagFilter>, now: Instant) -> bool {
         let known = self.0.remove(&entry);
         let was_there = known.is_some();
         let gathered = match known {
-            Some((since, gathered)) => (since, Only::both(gathered, only)),
+            Some((since, gathered)) => (since, TagFilter::both(gathered, only)),
             None => (now, only),
         };
         self.0.insert(entry, gathered);
@@ -30,7 +30,7 @@ impl Gathering {
     }
 
     /// Takes out what has been kept for its moment.
-    pub(crate) fn due(&mut self, now: Instant) -> Vec<(String, Option<Only>)> {
+    pub(crate) fn due(&mut self, now: Instant) -> Vec<(String, Option<TagFilter>)> {
         let is_due = |since: &Instant| now.duration_since(*since) >= MOMENT;
         let due: Vec<String> =
             self.0.iter().filter(|(_, (since, _))| is_due(since)).map(|(entry, _)| entry.clone()).collect();
@@ -45,8 +45,8 @@ impl Gathering {
 mod tests {
     use super::*;
 
-    fn tag(tag: &str) -> Option<Only> {
-        Some(Only::tag("app".parse().unwrap(), tag.parse().unwrap()))
+    fn tag(tag: &str) -> Option<TagFilter> {
+        Some(TagFilter::tag("app".parse().unwrap(), tag.parse().unwrap()))
     }
 
     #[test]
@@ -57,7 +57,7 @@ mod tests {
         assert!(gathering.add("a".into(), tag("v2"), start + MOMENT / 2));
         assert!(!gathering.add("b".into(), tag("v1"), start + MOMENT / 2));
         assert_eq!(gathering.due(start + MOMENT - Duration::from_millis(1)), []);
-        assert_eq!(gathering.due(start + MOMENT), [("a".into(), Only::both(tag("v1"), tag("v2")))]);
+        assert_eq!(gathering.due(start + MOMENT), [("a".into(), TagFilter::both(tag("v1"), tag("v2")))]);
         assert_eq!(gathering.due(start + MOMENT), []);
         assert_eq!(gathering.due(start + 2 * MOMENT), [("b".into(), tag("v1"))]);
     }

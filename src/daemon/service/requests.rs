@@ -7,7 +7,7 @@ use super::run_queue::Due;
 use crate::daemon::control::Asked;
 use crate::daemon::{Accepted, Command, Refusal};
 use crate::journal::Trigger;
-use crate::sync::Only;
+use crate::sync::TagFilter;
 
 impl Service {
     pub(super) async fn asked(&mut self, Asked { command, answer, ended }: Asked) {
@@ -25,7 +25,12 @@ impl Service {
     }
 
     /// Queues a run that somebody asks for. Neither its schedule nor a back-off holds it up.
-    pub(super) fn run_now(&mut self, entry: String, trigger: Trigger, only: Option<Only>) -> Result<Accepted, Refusal> {
+    pub(super) fn run_now(
+        &mut self,
+        entry: String,
+        trigger: Trigger,
+        only: Option<TagFilter>,
+    ) -> Result<Accepted, Refusal> {
         if !self.has(&entry) {
             return Err(Refusal::UnknownEntry(entry));
         }
@@ -86,7 +91,7 @@ mod tests {
         let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
         let mut daemon = service(folder.path(), &journal).await;
         let now = Utc::now();
-        let only = |tag: &str| Some(Only::tag("app".parse().unwrap(), tag.parse().unwrap()));
+        let only = |tag: &str| Some(TagFilter::tag("app".parse().unwrap(), tag.parse().unwrap()));
         let push = |service: &mut Service, tag| service.run_now("app".into(), Trigger::Pushed, only(tag));
         let moment = || tokio::time::sleep(Duration::from_secs(2));
         daemon.run_now("app".into(), Trigger::Asked, None).unwrap();

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::journal::Trigger;
-use crate::sync::Only;
+use crate::sync::TagFilter;
 
 /// An entry that is due.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,7 +11,7 @@ pub(crate) struct Due {
     pub(crate) entry: String,
     pub(crate) trigger: Trigger,
     /// The tags that it is about; `None` is all that the entry wants.
-    pub(crate) only: Option<Only>,
+    pub(crate) only: Option<TagFilter>,
 }
 
 /// Who waits.
@@ -70,7 +70,7 @@ impl Due {
         if self.only.is_some() && other.only.is_none() {
             self.trigger = other.trigger;
         }
-        self.only = Only::both(self.only.take(), other.only);
+        self.only = TagFilter::both(self.only.take(), other.only);
     }
 }
 
@@ -83,7 +83,7 @@ mod tests {
     }
 
     fn pushed(tag: &str) -> Due {
-        let only = Some(Only::tag("app".parse().unwrap(), tag.parse().unwrap()));
+        let only = Some(TagFilter::tag("app".parse().unwrap(), tag.parse().unwrap()));
         Due { trigger: Trigger::Pushed, only, ..due("a") }
     }
 
@@ -93,7 +93,7 @@ mod tests {
         queue.push(pushed("v1"));
         queue.push(pushed("v2"));
         assert!(!queue.has_whole("a"));
-        let both = Due { only: Only::both(pushed("v1").only, pushed("v2").only), ..pushed("v1") };
+        let both = Due { only: TagFilter::both(pushed("v1").only, pushed("v2").only), ..pushed("v1") };
         assert_eq!(queue.pop(|_| true), Some(both));
         queue.push(pushed("v1"));
         queue.push(due("a"));

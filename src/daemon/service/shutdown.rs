@@ -5,14 +5,14 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::{Service, TURN};
-use crate::sync::Happening;
+use crate::sync::RunEvent;
 
 /// How long runs that were told to drop everything are waited for.
 pub(super) const LAST_WAIT: Duration = Duration::from_secs(5);
 
 impl Service {
     /// Lets runs finish their tags within the grace, then drops what is left.
-    pub(super) async fn drain(mut self, mut happenings: mpsc::Receiver<(String, Happening)>) {
+    pub(super) async fn drain(mut self, mut happenings: mpsc::Receiver<(String, RunEvent)>) {
         self.systemd.stopping();
         self.state.stopping();
         self.waiting.clear();
@@ -27,7 +27,7 @@ impl Service {
 
     pub(super) async fn wait_for_runs(
         &mut self,
-        happenings: &mut mpsc::Receiver<(String, Happening)>,
+        happenings: &mut mpsc::Receiver<(String, RunEvent)>,
         longest: Duration,
     ) {
         let deadline = tokio::time::Instant::now() + longest;

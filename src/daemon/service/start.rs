@@ -10,7 +10,7 @@ use super::run_queue::Due;
 use crate::journal::Trigger;
 use crate::schedule::backoff;
 use crate::sync::report::told;
-use crate::sync::{Errand, Only, RunReport, Stop};
+use crate::sync::{RunReport, RunRequest, Stop, TagFilter};
 
 impl Service {
     /// Queues what is due and starts what has a place. An entry that runs or waits already is not queued again.
@@ -79,7 +79,7 @@ impl Service {
         self.running.contains_key(name) && !self.confined.contains(name)
     }
 
-    pub(super) fn start(&mut self, name: &str, trigger: Trigger, only: Option<Only>) {
+    pub(super) fn start(&mut self, name: &str, trigger: Trigger, only: Option<TagFilter>) {
         if only.is_none() {
             self.postponed.remove(name);
         }
@@ -88,7 +88,7 @@ impl Service {
         if only.is_some() {
             self.confined.insert(name.to_owned());
         }
-        let errand = Errand { entry, entries: self.entries.clone(), trigger, only };
+        let errand = RunRequest { entry, entries: self.entries.clone(), trigger, only };
         let (engine, front, stopping) = (self.engine.clone(), self.front.clone(), stop.clone());
         let notices = self.notices.clone();
         self.track(name, stop, trigger, async move {

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use crate::copy::event::{Event, Transfer};
 use crate::journal::TagCounts;
 use crate::status::{RunningState, TransferState};
-use crate::sync::Happening;
+use crate::sync::RunEvent;
 
 /// How many transfers in flight the snapshot lists.
 const LISTED: usize = 64;
@@ -60,20 +60,20 @@ impl UnderWay {
     }
 
     /// Something happened in a run of an entry. What is told of none that goes on is late and says nothing.
-    pub(crate) fn happened(&mut self, entry: String, happening: Happening, now: DateTime<Utc>) {
+    pub(crate) fn happened(&mut self, entry: String, happening: RunEvent, now: DateTime<Utc>) {
         let Some(run) = self.runs.get_mut(&entry) else { return };
         match happening {
-            Happening::Chosen(tags) => run.tags = Some(run.tags.unwrap_or(0).saturating_add(tags)),
-            Happening::Tag(report) => report.outcome.count_in(&mut run.counts),
-            Happening::Transfer(Event::TransferStarted(transfer)) => {
+            RunEvent::Chosen(tags) => run.tags = Some(run.tags.unwrap_or(0).saturating_add(tags)),
+            RunEvent::Tag(report) => report.outcome.count_in(&mut run.counts),
+            RunEvent::Transfer(Event::TransferStarted(transfer)) => {
                 let measured = (Instant::now(), transfer.sent());
                 self.transfers.push(Moving { entry, transfer, since: now, measured, rate: None });
             }
-            Happening::Transfer(Event::TransferFinished(ended) | Event::TransferFailed(ended, _)) => {
+            RunEvent::Transfer(Event::TransferFinished(ended) | Event::TransferFailed(ended, _)) => {
                 self.transfers.retain(|moving| !Arc::ptr_eq(&moving.transfer, &ended));
                 run.bytes = run.bytes.saturating_add(ended.sent());
             }
-            Happening::Transfer(Event::SignatureArrived(_) | Event::AuxiliaryTagWritten(_)) => {}
+            RunEvent::Transfer(Event::SignatureArrived(_) | Event::AuxiliaryTagWritten(_)) => {}
         }
     }
 
@@ -145,10 +145,10 @@ mod tests {
         Transfer::new("h/a", "t/a", Digest::of(b"blob"), size)
     }
 
-    fn tag(outcome: TagOutcome) -> Happening {
+    fn tag(outcome: TagOutcome) -> RunEvent {
         let (source, target) = ("h/a".into(), "t/a".into());
         let (digest, source_digest, tag, blobs) = (None, None, None, BlobCounts::default());
-        Happening::Tag(Box::new(TagReport { source, target, tag, digest, source_digest, outcome, blobs, bytes: 0 }))
+        RunEvent::Tag(Box::new(TagReport { source, target, tag, digest, source_digest, outcome, blobs, bytes: 0 }))
     }
 
     fn running(under_way: &UnderWay, entry: &str) -> RunningState {
@@ -170,22 +170,22 @@ mod tests {
         assert_eq!(running(&under_way, "api").tags, None, "nothing is listed yet");
         let mut tell = |happening| under_way.happened("api".into(), happening, Utc::now());
         let (arrived, moving) = (blob(100), blob(1000));
-        tell(Happening::Chosen(3));
-        tell(Happening::Chosen(2));
+        tell(RunEvent::Chosen(3));
+        tell(RunEvent::Chosen(2));
         tell(tag(TagOutcome::Kept));
         tell(tag(TagOutcome::Copied));
         for transfer in [&arrived, &moving] {
-            tell(Happening::Transfer(Event::TransferStarted(transfer.clone())));
+            tell(RunEvent::Transfer(Event::TransferStarted(transfer.clone())));
         }
         arrived.advance(100);
         moving.advance(40);
-        tell(Happening::Transfer(Event::TransferFinished(arrived)));
+        tell(RunEvent::Transfer(Event::TransferFinished(arrived)));
         let told = running(&under_way, "api");
         assert_eq!((told.tags, told.counts.to_string().as_str(), told.bytes), (Some(5), "1 copied, 1 kept", 140));
         assert_eq!(under_way.shown_transfers().iter().map(|transfer| transfer.sent).collect::<Vec<_>>(), [40]);
         under_way.ends("api");
         assert_eq!((under_way.transfers(), running(&under_way, "api").bytes), (0, 0));
-        under_way.happened("api".into(), Happening::Chosen(1), Utc::now());
+        under_way.happened("api".into(), RunEvent::Chosen(1), Utc::now());
         assert_eq!(running(&under_way, "api").tags, None, "what comes late is of no run");
     }
 
@@ -194,13 +194,13 @@ mod tests {
         let mut under_way = UnderWay::default();
         under_way.begins("api");
         let transfer = Transfer::resumed("h/a", "t/a", Digest::of(b"blob"), 100, 60);
-        under_way.happened("api".into(), Happening::Transfer(Event::TransferStarted(transfer.clone())), Utc::now());
+        under_way.happened("api".into(), RunEvent::Transfer(Event::TransferStarted(transfer.clone())), Utc::now());
         let told = |under_way: &UnderWay| (under_way.shown_transfers()[0].sent, running(under_way, "api").bytes);
         assert_eq!(told(&under_way), (60, 0));
         transfer.advance(15);
         assert_eq!(told(&under_way), (75, 15));
         let failed = Event::TransferFailed(transfer, "broke off".into());
-        under_way.happened("api".into(), Happening::Transfer(failed), Utc::now());
+        under_way.happened("api".into(), RunEvent::Transfer(failed), Utc::now());
         assert_eq!(under_way.sent("api"), 15);
     }
 
@@ -209,7 +209,7 @@ mod tests {
         let mut under_way = UnderWay::default();
         under_way.begins("api");
         let transfer = blob(1 << 30);
-        under_way.happened("api".into(), Happening::Transfer(Event::TransferStarted(transfer.clone())), Utc::now());
+        under_way.happened("api".into(), RunEvent::Transfer(Event::TransferStarted(transfer.clone())), Utc::now());
         let rate = |under_way: &UnderWay| under_way.shown_transfers()[0].bytes_per_second;
         let began = under_way.transfers[0].measured.0;
         under_way.measure(began + Duration::from_millis(999));
@@ -226,7 +226,7 @@ mod tests {
         let mut under_way = UnderWay::default();
         under_way.begins("api");
         for _ in 0..LISTED + 1 {
-            under_way.happened("api".into(), Happening::Transfer(Event::TransferStarted(blob(1))), Utc::now());
+            under_way.happened("api".into(), RunEvent::Transfer(Event::TransferStarted(blob(1))), Utc::now());
         }
         assert_eq!((under_way.shown_transfers().len(), under_way.transfers()), (LISTED, LISTED + 1));
     }

@@ -18,7 +18,7 @@ use crate::registry::{QuotaState, Registry};
 use crate::status::{
     ClockSetback, EndedRun, EntryState, FailedRun, LastRun, Metrics, Quota, RunningState, Snapshot, WaitingState,
 };
-use crate::sync::{Happening, RunOutcome, RunReport};
+use crate::sync::{RunEvent, RunOutcome, RunReport};
 
 /// How many failed runs are remembered for people.
 const FAILURES: usize = 10;
@@ -203,7 +203,7 @@ impl State {
     }
 
     /// Something happened in a run.
-    pub(crate) fn happened(&mut self, entry: String, happening: Happening) {
+    pub(crate) fn happened(&mut self, entry: String, happening: RunEvent) {
         self.under_way.happened(entry, happening, Utc::now());
     }
 
@@ -547,7 +547,7 @@ mod tests {
             live.started("a", trigger, now);
             let transfer = Transfer::new("h/a", "t/a", Digest::of(b"blob"), 10);
             transfer.advance(bytes);
-            live.happened("a".into(), Happening::Transfer(Event::TransferStarted(transfer)));
+            live.happened("a".into(), RunEvent::Transfer(Event::TransferStarted(transfer)));
             let (entry, run, tags, problems) = ("a".into(), Some(id.number()), Vec::new(), Vec::new());
             let report = RunReport {
                 entry,

@@ -16,10 +16,10 @@ use tokio::time::Instant;
 
 use crate::oci::Descriptor;
 use crate::registry::http::error::broken_off;
-use crate::registry::http::response::{Answer, Body, Context};
-use crate::registry::http::retry::{Failure, Kind};
-use crate::registry::http::send::{Call, Expects};
-use crate::registry::limits::concurrency::{Door, Permit};
+use crate::registry::http::response::{Body, Context, Response};
+use crate::registry::http::retry::{Failure, Operation};
+use crate::registry::http::send::{Expects, RegistryRequest};
+use crate::registry::limits::concurrency::{Permit, RequestClass};
 use crate::registry::{Registry, Repository};
 use crate::store::{ByteStream, ErrorKind, Step, StoreError};
 
@@ -29,8 +29,8 @@ use crate::store::{ByteStream, ErrorKind, Step, StoreError};
 pub(crate) struct Looks(AtomicBool);
 
 impl Looks {
-    fn kind(&self) -> Kind {
-        if self.0.load(Ordering::Relaxed) { Kind::Glance } else { Kind::Look }
+    fn kind(&self) -> Operation {
+        if self.0.load(Ordering::Relaxed) { Operation::Glance } else { Operation::Look }
     }
 
     /// Records whether a lookup failed. Returns true for the first failure after a success.
@@ -90,7 +90,7 @@ impl Repository {
     async fn find_blob(&self, blob: &Descriptor) -> Result<Looked, StoreError> {
         let context = self.context(Step::FindBlob, blob.digest);
         let url = self.url(&context, &format!("blobs/{}", blob.digest))?;
-        let call = Call::new(self.registry.looks.kind(), Method::HEAD, url, self.reading());
+        let call = RegistryRequest::new(self.registry.looks.kind(), Method::HEAD, url, self.reading());
         let answer = self.registry.send(&context, call.stopping_at_store()).await?;
         match answer.status {
             StatusCode::NOT_FOUND => Ok(Looked::Absent),
@@ -135,7 +135,7 @@ impl Repository {
     pub(crate) async fn stored_length(&self, blob: &Descriptor) -> Option<u64> {
         let context = self.context(Step::FindBlob, blob.digest);
         let url = self.url(&context, &format!("blobs/{}", blob.digest)).ok()?;
-        let call = Call::new(self.registry.looks.kind(), Method::HEAD, url, self.reading());
+        let call = RegistryRequest::new(self.registry.looks.kind(), Method::HEAD, url, self.reading());
         let answer = self.registry.send(&context, call.stopping_at_store()).await.ok()?;
         let stated = length(&answer).filter(|_| answer.status.is_success())?;
         if stated == blob.size { Some(stated) } else { self.length_by_get(blob).await }
@@ -145,7 +145,7 @@ impl Repository {
     pub(crate) async fn length_by_get(&self, blob: &Descriptor) -> Option<u64> {
         let context = self.context(Step::FindBlob, blob.digest);
         let url = self.url(&context, &format!("blobs/{}", blob.digest)).ok()?;
-        let call = Call::read(Method::GET, url, self.reading()).expects(Expects::Blob(Door::Common));
+        let call = RegistryRequest::read(Method::GET, url, self.reading()).expects(Expects::Blob(RequestClass::Common));
         let call = call
             .header(ACCEPT_ENCODING, HeaderValue::from_static("identity"))
             .header(RANGE, HeaderValue::from_static("bytes=0-0"));
@@ -194,10 +194,10 @@ impl Repository {
         }
     }
 
-    async fn request_blob(&self, context: &Context, blob: &Descriptor, offset: u64) -> Result<Answer, StoreError> {
+    async fn request_blob(&self, context: &Context, blob: &Descriptor, offset: u64) -> Result<Response, StoreError> {
         let url = self.url(context, &format!("blobs/{}", blob.digest))?;
-        let door = if offset > 0 { Door::BlobResumed } else { Door::BlobRead };
-        let mut call = Call::new(self.reads, Method::GET, url, self.reading()).expects(Expects::Blob(door));
+        let door = if offset > 0 { RequestClass::BlobResumed } else { RequestClass::BlobRead };
+        let mut call = RegistryRequest::new(self.reads, Method::GET, url, self.reading()).expects(Expects::Blob(door));
         call = call.header(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         if offset > 0 {
             let range = HeaderValue::from_str(&format!("bytes={offset}-"));
@@ -207,18 +207,18 @@ impl Repository {
     }
 }
 
-fn length(answer: &Answer) -> Option<u64> {
+fn length(answer: &Response) -> Option<u64> {
     answer.header(&CONTENT_LENGTH)?.trim().parse().ok()
 }
 
 /// Returns true if the bytes of a response start at `offset`, as far as its headers say. Without this check, a wrong
 /// range would go unnoticed until the whole blob has been sent.
-fn starts_at(answer: &Answer, offset: u64) -> bool {
+fn starts_at(answer: &Response, offset: u64) -> bool {
     let Some(range) = answer.header(&CONTENT_RANGE) else { return true };
     first_byte(range) == Some(offset)
 }
 
-fn range_mismatch(answer: &Answer, offset: u64) -> String {
+fn range_mismatch(answer: &Response, offset: u64) -> String {
     let range: String = answer.header(&CONTENT_RANGE).unwrap_or_default().chars().take(64).collect();
     format!("requested the bytes from {offset} on, the registry sent {range:?}")
 }

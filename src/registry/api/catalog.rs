@@ -15,7 +15,7 @@ use crate::registry::http::hints;
 use crate::registry::http::link_header::Pages;
 use crate::registry::http::pagination::{MAX_NAMES, MAX_PAGE, MAX_UNUSABLE, Names, shown};
 use crate::registry::http::response::Context;
-use crate::registry::http::send::{Call, Expects};
+use crate::registry::http::send::{Expects, RegistryRequest};
 use crate::registry::{Kind, Registry};
 use crate::store::{ErrorKind, Step, StoreError};
 
@@ -73,8 +73,11 @@ impl Registry {
         walk: &mut Walk,
     ) -> Result<Vec<RepositoryName>, StoreError> {
         // A registry that serves everybody filters the list by identity without saying so (project-zot/zot#3869).
-        let call =
-            |url| Call::read(Method::GET, url, Scopes::catalog()).expects(Expects::Small(MAX_PAGE)).with_credentials();
+        let call = |url| {
+            RegistryRequest::read(Method::GET, url, Scopes::catalog())
+                .expects(Expects::Small(MAX_PAGE))
+                .with_credentials()
+        };
         let page = self.list_page(context, &self.catalog_pages, &mut walk.pages, (url, call)).await?;
         let Some((url, answer)) = page else { return Ok(Vec::new()) };
         let kind = match answer.status {

@@ -18,14 +18,14 @@ use crate::registry::auth::realm;
 use crate::registry::auth::scope::Scopes;
 use crate::registry::http::error::describe;
 use crate::registry::http::pagination::MAX_PAGE;
-use crate::registry::http::response::{Answer, Context};
-use crate::registry::http::send::{Call, Expects, SMALL};
+use crate::registry::http::response::{Context, Response};
+use crate::registry::http::send::{Expects, RegistryRequest, SMALL};
 use crate::registry::http::wrong_port;
 use crate::registry::http::{connect, redirect, retry};
-use crate::registry::limits::concurrency::Door;
+use crate::registry::limits::concurrency::RequestClass;
 use crate::registry::limits::pace::Class;
 use crate::registry::{Registry, Repository};
-use crate::store::{Begun, ErrorKind, Step, StoreError};
+use crate::store::{ErrorKind, Step, StoreError, UploadStart};
 
 /// Path of the API's root, whose response says whether and how the registry requires authentication.
 const API: &str = "/v2/";
@@ -118,7 +118,7 @@ impl Registry {
         let url = self.address(API).map_err(|error| invalid(error.to_string()))?;
         let http = connect::examining_client(&self.base, &self.tempo, self.transport())
             .map_err(|error| invalid(error.without_url().to_string()))?;
-        let (_permit, waited) = self.gate.enter(context.party, Door::Common, Class::Read).await;
+        let (_permit, waited) = self.gate.enter(context.party, RequestClass::Common, Class::Read).await;
         self.meter.throttled(waited);
         let sent = tokio::time::timeout(self.tempo.total, http.get(url.clone()).send()).await;
         let sent = sent.map_err(|_| context.error(ErrorKind::Unavailable, "no answer in time"))?;
@@ -156,7 +156,8 @@ impl Registry {
             Some(_) => {}
         }
         let url = self.address(API).map_err(|error| LoginError::Registry(context.error(ErrorKind::Invalid, error)))?;
-        let answer = self.send(&context, Call::read(Method::GET, url, Scopes::none()).with_credentials()).await;
+        let answer =
+            self.send(&context, RegistryRequest::read(Method::GET, url, Scopes::none()).with_credentials()).await;
         let answer = answer.map_err(LoginError::Registry)?;
         match answer.status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(LoginError::Registry(answer.refusal(&context))),
@@ -223,7 +224,7 @@ impl Registry {
         if let Some(trouble) = wrong_port::error_from_response(status, &body, url) {
             return context.error(trouble.kind(), trouble.detail());
         }
-        let answer = Answer {
+        let answer = Response {
             status,
             headers,
             url: at,
@@ -254,7 +255,7 @@ impl Repository {
     pub async fn check_pull(&self) -> Result<Readable, StoreError> {
         let context = self.context(Step::ListTags, "");
         let url = self.url(&context, "tags/list?n=1")?;
-        let call = Call::read(Method::GET, url, Scopes::pull(&self.name)).expects(Expects::Small(MAX_PAGE));
+        let call = RegistryRequest::read(Method::GET, url, Scopes::pull(&self.name)).expects(Expects::Small(MAX_PAGE));
         let listed = self.registry.send(&context, call).await?;
         let mut limits = stated_limits(&listed.headers);
         if listed.status == StatusCode::NOT_FOUND {
@@ -294,14 +295,14 @@ impl Repository {
     pub async fn check_push(&self) -> Result<(), StoreError> {
         let nothing = Descriptor::new(MediaType::new("application/octet-stream"), Digest::of(b""), 0);
         match self.open_upload(&nothing, None).await? {
-            Begun::Session(session) => session.cancel().await,
-            Begun::Mounted => {}
+            UploadStart::Session(session) => session.cancel().await,
+            UploadStart::Mounted => {}
         }
         Ok(())
     }
 }
 
-fn first_tag(listed: &Answer) -> serde_json::Result<Option<Tag>> {
+fn first_tag(listed: &Response) -> serde_json::Result<Option<Tag>> {
     #[derive(Deserialize)]
     struct List {
         tags: Option<Vec<String>>,

@@ -9,9 +9,9 @@ use crate::oci::{ContentKind, Descriptor, Digest, Manifest, ManifestRef, MediaTy
 use crate::registry::Repository;
 use crate::registry::auth::scope::Scopes;
 use crate::registry::http::hints;
-use crate::registry::http::response::{Answer, Context};
-use crate::registry::http::retry::Kind;
-use crate::registry::http::send::{Call, Expects, Payload};
+use crate::registry::http::response::{Context, Response};
+use crate::registry::http::retry::Operation;
+use crate::registry::http::send::{Expects, Payload, RegistryRequest};
 use crate::registry::limits::pull_quota::Reads;
 use crate::store::{ErrorKind, ReferrerLink, Step, StoreError};
 
@@ -81,7 +81,7 @@ impl Repository {
         context: &Context,
         method: Method,
         reference: &ManifestRef,
-    ) -> Result<Call, StoreError> {
+    ) -> Result<RegistryRequest, StoreError> {
         let url = self.url(context, &format!("manifests/{reference}"))?;
         // Some registries answer 404 for a manifest whose type the request does not accept. With `*/*`, a manifest of
         // an unknown type is answered too, so that an error can name its type.
@@ -92,7 +92,7 @@ impl Repository {
             ManifestRef::Tag(_) => Reads::Counted(None),
             ManifestRef::Digest(digest) => Reads::Counted(Some(*digest)),
         };
-        let call = Call::new(self.reads, method, url, self.reading()).reads(reads);
+        let call = RegistryRequest::new(self.reads, method, url, self.reading()).reads(reads);
         Ok(call.header(ACCEPT, accepted).expects(Expects::Small(self.registry.max_manifest)))
     }
 
@@ -165,11 +165,11 @@ impl Repository {
         context: &Context,
         manifest: &Manifest,
         reference: &ManifestRef,
-    ) -> Result<Answer, StoreError> {
+    ) -> Result<Response, StoreError> {
         let url = self.url(context, &format!("manifests/{reference}"))?;
         let media_type = HeaderValue::from_str(manifest.media_type().as_str())
             .map_err(|_| context.error(ErrorKind::Invalid, "its media type does not fit into a header"))?;
-        let call = Call::new(Kind::WriteManifest, Method::PUT, url, Scopes::push(&self.name))
+        let call = RegistryRequest::new(Operation::WriteManifest, Method::PUT, url, Scopes::push(&self.name))
             .header(CONTENT_TYPE, media_type)
             .payload(Payload::Bytes(manifest.bytes().clone()));
         self.registry.send(context, call).await
@@ -178,7 +178,7 @@ impl Repository {
     /// Returns true if the registry refused a manifest for missing content although that content is there. All
     /// geo-replicas of Azure Container Registry share one name, and one replica may lack for a while what another one
     /// has just stored (Azure/acr, issue 588).
-    async fn is_replica_lagging(&self, context: &Context, manifest: &Manifest, answer: &Answer) -> bool {
+    async fn is_replica_lagging(&self, context: &Context, manifest: &Manifest, answer: &Response) -> bool {
         let lacks = self.registry.kind == crate::registry::Kind::Acr
             && !answer.status.is_success()
             && answer.refusal(context).kind == ErrorKind::MissingContent;
@@ -212,7 +212,7 @@ impl Repository {
     pub(crate) async fn delete_manifest(&self, reference: &ManifestRef) -> Result<(), StoreError> {
         let context = self.context(Step::Delete, reference);
         let url = self.url(&context, &format!("manifests/{reference}"))?;
-        let call = Call::new(Kind::Delete, Method::DELETE, url, Scopes::delete(&self.name));
+        let call = RegistryRequest::new(Operation::Delete, Method::DELETE, url, Scopes::delete(&self.name));
         let answer = self.registry.send(&context, call).await?;
         match answer.status {
             StatusCode::NOT_FOUND => Ok(()),
@@ -238,7 +238,7 @@ fn referrer_link(manifest: &Manifest, lists_referrers: bool) -> ReferrerLink {
 fn descriptor_from_head(
     context: &Context,
     reference: &ManifestRef,
-    answer: &Answer,
+    answer: &Response,
 ) -> Result<Option<Descriptor>, StoreError> {
     let size = answer.header(&CONTENT_LENGTH).and_then(|length| length.trim().parse::<u64>().ok());
     let media_type = answer.header(&CONTENT_TYPE).map(MediaType::new);
@@ -259,7 +259,7 @@ fn descriptor_from_head(
 }
 
 /// Reads the manifest in a response and hashes its bytes: the hash decides, not the digest that the registry states.
-fn manifest_from_get(context: &Context, reference: &ManifestRef, answer: &Answer) -> Result<Manifest, StoreError> {
+fn manifest_from_get(context: &Context, reference: &ManifestRef, answer: &Response) -> Result<Manifest, StoreError> {
     let stated = answer.content_digest();
     let media_type = answer.header(&CONTENT_TYPE).map(MediaType::new);
     let requested = match reference {

@@ -11,8 +11,8 @@ use crate::registry::Repository;
 use crate::registry::client::ReferrersApi;
 use crate::registry::http::link_header::Pages;
 use crate::registry::http::pagination::MAX_PAGE;
-use crate::registry::http::response::{Answer, Context};
-use crate::registry::http::send::{Call, Expects};
+use crate::registry::http::response::{Context, Response};
+use crate::registry::http::send::{Expects, RegistryRequest};
 use crate::store::{ErrorKind, Listed, Referrers, Step, StoreError};
 
 /// The most bytes of all pages of one list.
@@ -34,7 +34,7 @@ enum Answered {
 enum Asked {
     Listed(ReferrerList),
     /// A refusal as registries give that have no such API.
-    LikeNoApi(Answer),
+    LikeNoApi(Response),
     /// A success that is no list, as of a proxy that answers for the registry.
     Odd(StoreError),
 }
@@ -146,8 +146,8 @@ impl Repository {
         }
     }
 
-    fn referrers_call(&self, url: Url) -> Call {
-        Call::read(Method::GET, url, self.reading())
+    fn referrers_call(&self, url: Url) -> RegistryRequest {
+        RegistryRequest::read(Method::GET, url, self.reading())
             .listing_referrers()
             .header(ACCEPT, HeaderValue::from_static(MediaType::OCI_INDEX))
             .expects(Expects::Small(MAX_PAGE))
@@ -155,6 +155,6 @@ impl Repository {
 }
 
 /// Whether an answer is a refusal that registries without the referrers API give: Artifactory says 406.
-fn is_like_no_api(answer: &Answer) -> bool {
+fn is_like_no_api(answer: &Response) -> bool {
     matches!(answer.status.as_u16(), 400 | 404 | 405 | 406 | 410 | 415 | 501)
 }

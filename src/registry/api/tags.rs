@@ -19,7 +19,7 @@ use crate::registry::auth::scope::Scopes;
 use crate::registry::http::link_header::{Pages, Turn};
 use crate::registry::http::pagination::{MAX_NAMES, MAX_PAGE, MAX_UNUSABLE, Names, Paging, Text, shown};
 use crate::registry::http::response::Context;
-use crate::registry::http::send::{Call, Expects};
+use crate::registry::http::send::{Expects, RegistryRequest};
 use crate::store::{ErrorKind, Step, StoreError, TagEntry};
 
 /// Most tags of a page that are built from its names at a time.
@@ -144,7 +144,8 @@ impl Repository {
 
     async fn tag_page(&self, context: &Context, walk: &mut Walk, url: Url) -> Result<Option<Open>, StoreError> {
         let (listing, paging) = (walk.listing, self.paging(walk.listing));
-        let call = |url| Call::read(Method::GET, url, listing.scopes(self)).expects(Expects::Small(MAX_PAGE));
+        let call =
+            |url| RegistryRequest::read(Method::GET, url, listing.scopes(self)).expects(Expects::Small(MAX_PAGE));
         let Some((url, answer)) = self.registry.list_page(context, paging, &mut walk.pages, (url, call)).await? else {
             return Ok(None);
         };

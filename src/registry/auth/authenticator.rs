@@ -19,8 +19,8 @@ use super::scope::Scopes;
 use super::token::Token;
 use crate::oci::RegistryHost;
 use crate::registry::http::redirect;
-use crate::registry::http::response::Answer;
-use crate::registry::http::send::Call;
+use crate::registry::http::response::Response;
+use crate::registry::http::send::RegistryRequest;
 use crate::registry::limits::pull_quota::Quota;
 use crate::registry::{Credentials, Registry};
 use crate::store::ErrorKind;
@@ -269,7 +269,7 @@ impl Auth {
 
 impl Registry {
     /// Returns the authorization for a request; `None` while the registry has not required any.
-    pub(crate) async fn authorization(&self, call: &Call) -> Result<Option<Grant>, AuthError> {
+    pub(crate) async fn authorization(&self, call: &RegistryRequest) -> Result<Option<Grant>, AuthError> {
         if !redirect::same_origin(&call.url, &self.base) {
             return Ok(None);
         }
@@ -288,7 +288,7 @@ impl Registry {
 
     /// Returns what [`Registry::authorization`] would return, without waiting. `knew_scheme` is true if the scheme of
     /// the registry was already known when the earlier authorization was prepared.
-    pub(crate) fn available_authorization(&self, call: &Call, knew_scheme: bool) -> AtHand {
+    pub(crate) fn available_authorization(&self, call: &RegistryRequest, knew_scheme: bool) -> AtHand {
         if !redirect::same_origin(&call.url, &self.base) {
             return AtHand::Grant(None);
         }
@@ -400,7 +400,7 @@ impl Registry {
         &self,
         scopes: &Scopes,
         used: Option<&Grant>,
-        answer: &Answer,
+        answer: &Response,
     ) -> Result<bool, AuthError> {
         match self.learn_scheme(answer)? {
             Asks::Bearer(bearer) => {
@@ -418,7 +418,7 @@ impl Registry {
     }
 
     /// Records the scheme that a registry requires.
-    pub(crate) fn learn_scheme(&self, answer: &Answer) -> Result<Asks, AuthError> {
+    pub(crate) fn learn_scheme(&self, answer: &Response) -> Result<Asks, AuthError> {
         let challenges = challenge::challenges(&answer.headers);
         let find = |scheme: &str| challenges.iter().find(|challenge| challenge.scheme == scheme).cloned();
         if let Some(bearer) = find("bearer") {

@@ -16,12 +16,12 @@ use super::credentials::Login;
 use super::scope::Scopes;
 use crate::registry::http::pagination::MAX_PAGE;
 use crate::registry::http::redirect;
-use crate::registry::http::response::Answer;
-use crate::registry::http::retry::{self, Attempts, Kind};
-use crate::registry::http::send::{Call, Expects};
-use crate::registry::limits::concurrency::{Door, Permit};
+use crate::registry::http::response::Response;
+use crate::registry::http::retry::{self, Attempts, Operation};
+use crate::registry::http::send::{Expects, RegistryRequest};
+use crate::registry::limits::concurrency::{Permit, RequestClass};
 use crate::registry::limits::pace::Class;
-use crate::registry::{Party, Registry, Repository};
+use crate::registry::{Registry, Repository, Tenant};
 use crate::store::Step;
 
 /// Time for which a source without a login for this registry is not queried again.
@@ -92,11 +92,11 @@ impl Registry {
     /// answered without requesting credentials, and false if that is unknown because no answer came.
     async fn ask_api_for_scheme(&self) -> Result<bool, AuthError> {
         let Ok(url) = self.address("/v2/") else { return Ok(false) };
-        let mut attempts = Attempts::new(Kind::Token, &self.tempo);
+        let mut attempts = Attempts::new(Operation::Token, &self.tempo);
         loop {
-            self.meter.throttled(self.gate.enter(Party::default(), Door::Token, Class::Token).await.1);
-            let mut call = Call::new(Kind::Token, Method::GET, url.clone(), Scopes::none());
-            let nobody = (Party::default(), Permit::default());
+            self.meter.throttled(self.gate.enter(Tenant::default(), RequestClass::Token, Class::Token).await.1);
+            let mut call = RegistryRequest::new(Operation::Token, Method::GET, url.clone(), Scopes::none());
+            let nobody = (Tenant::default(), Permit::default());
             let outcome = self.attempt(&mut call, &self.base, None, nobody).await;
             let (failure, asked) = match &outcome {
                 Ok(answer) => (retry::failure_of(answer.status, &answer.headers), retry_after(answer)),
@@ -118,7 +118,12 @@ impl Registry {
     /// Returns true if a request that was sent without credentials (`shown` is `None`) and refused should be sent again
     /// with them. Also records the outcome of a request that was sent with unrequested credentials. A 404 may hide a
     /// repository that others can see.
-    pub(crate) async fn needs_credentials(&self, call: &Call, shown: Option<&Grant>, answer: &Answer) -> bool {
+    pub(crate) async fn needs_credentials(
+        &self,
+        call: &RegistryRequest,
+        shown: Option<&Grant>,
+        answer: &Response,
+    ) -> bool {
         if let Some(shown) = shown {
             self.record_unrequested_use(call, shown, answer.status);
             return false;
@@ -153,7 +158,7 @@ impl Registry {
 
     /// Makes the scheme permanent if the registry did not reject the unrequested credentials. A registry that serves
     /// everybody ignores them, and one that hides repositories then needs no second request.
-    fn record_unrequested_use(&self, call: &Call, shown: &Grant, status: StatusCode) {
+    fn record_unrequested_use(&self, call: &RegistryRequest, shown: &Grant, status: StatusCode) {
         if !call.as_somebody || !shows_valid_credentials(status) {
             return;
         }
@@ -176,9 +181,9 @@ impl Repository {
     pub async fn proves_login(&self) -> bool {
         let context = self.context(Step::ListTags, "");
         let Ok(url) = self.url(&context, "tags/list?n=1") else { return false };
-        let (permit, waited) = self.registry.gate.enter(self.party, Door::Common, Class::Read).await;
+        let (permit, waited) = self.registry.gate.enter(self.party, RequestClass::Common, Class::Read).await;
         self.registry.meter.throttled(waited);
-        let mut call = Call::read(Method::GET, url, self.reading()).expects(Expects::Small(MAX_PAGE));
+        let mut call = RegistryRequest::read(Method::GET, url, self.reading()).expects(Expects::Small(MAX_PAGE));
         let outcome = self.registry.attempt(&mut call, &self.registry.base, None, (self.party, permit)).await;
         let is_refused = outcome.is_ok_and(|answer| {
             let refusals = [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN, StatusCode::NOT_FOUND];
@@ -191,6 +196,6 @@ impl Repository {
     }
 }
 
-fn retry_after(answer: &Answer) -> Option<Duration> {
+fn retry_after(answer: &Response) -> Option<Duration> {
     retry::retry_after(&answer.headers, chrono::Utc::now())
 }

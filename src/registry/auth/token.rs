@@ -15,15 +15,15 @@ use super::authenticator::AuthError;
 use super::credentials::Login;
 use super::realm;
 use super::scope::Scopes;
-use crate::registry::http::error::Trouble;
+use crate::registry::http::error::TransportError;
 use crate::registry::http::redact::Secrets;
 use crate::registry::http::redirect;
-use crate::registry::http::response::{Answer, Body, sensitive};
-use crate::registry::http::retry::{self, Attempts, Kind};
-use crate::registry::http::send::{Call, Payload};
-use crate::registry::limits::concurrency::{Door, Permit};
+use crate::registry::http::response::{Body, Response, sensitive};
+use crate::registry::http::retry::{self, Attempts, Operation};
+use crate::registry::http::send::{Payload, RegistryRequest};
+use crate::registry::limits::concurrency::{Permit, RequestClass};
 use crate::registry::limits::pace::Class;
-use crate::registry::{Party, Registry};
+use crate::registry::{Registry, Tenant};
 use crate::store::ErrorKind;
 
 /// Lifetime of a token without `expires_in`, in seconds.
@@ -89,16 +89,16 @@ impl Registry {
                 .map_err(|error| AuthError { kind: ErrorKind::Refused, detail: error.to_string() })?;
         }
         let credentials = login.map_or(Ok(None), Login::basic)?;
-        let mut attempts = Attempts::new(Kind::Token, &self.tempo);
+        let mut attempts = Attempts::new(Operation::Token, &self.tempo);
         loop {
             self.meter.asked_for_token();
             // If the registry is its own token service, this counts as a request to the registry.
             if redirect::same_origin(realm, &self.base) {
-                self.meter.throttled(self.gate.enter(Party::default(), Door::Token, Class::Token).await.1);
+                self.meter.throttled(self.gate.enter(Tenant::default(), RequestClass::Token, Class::Token).await.1);
             }
             let asked = Instant::now();
             let mut call = wanted.call(login);
-            let nobody = (Party::default(), Permit::default());
+            let nobody = (Tenant::default(), Permit::default());
             let outcome = self.attempt(&mut call, realm, credentials.as_ref(), nobody).await;
             let (pause, error) = match outcome {
                 Ok(answer) if answer.status.is_success() => return self.read_token(realm, &answer, asked),
@@ -128,7 +128,7 @@ impl Registry {
         Ok(Token { header: sensitive(header), renew_at: Instant::now() + Duration::from_secs(DEFAULT_LIFETIME) })
     }
 
-    fn read_token(&self, realm: &Url, answer: &Answer, asked: Instant) -> Result<Token, AuthError> {
+    fn read_token(&self, realm: &Url, answer: &Response, asked: Instant) -> Result<Token, AuthError> {
         let invalid = |what: &str| AuthError {
             kind: ErrorKind::Invalid,
             detail: format!("the token service {} answered {what}", redirect::shown(realm)),
@@ -144,7 +144,7 @@ impl Registry {
         Ok(Token { header: sensitive(header), renew_at: asked + usable_for(answer.expires_in.as_ref()) })
     }
 
-    fn refused_token(&self, realm: &Url, answer: &Answer) -> AuthError {
+    fn refused_token(&self, realm: &Url, answer: &Response) -> AuthError {
         let (at, detail) = (redirect::shown(realm), answer.detail());
         let is_refusal = matches!(answer.status.as_u16(), 400 | 401 | 403 | 429);
         if answer.status.is_client_error() && !is_refusal {
@@ -163,8 +163,8 @@ impl Registry {
 impl Wanted<'_> {
     /// Returns the request: a GET with or without a user name, or a POST with an identity token (distribution, "OAuth2
     /// Token Authentication").
-    fn call(&self, login: Option<&Login>) -> Call {
-        let call = |method, url| Call::new(Kind::Token, method, url, Scopes::catalog());
+    fn call(&self, login: Option<&Login>) -> RegistryRequest {
+        let call = |method, url| RegistryRequest::new(Operation::Token, method, url, Scopes::catalog());
         if let Some(Login::Token(token)) = login {
             let form = HeaderValue::from_static("application/x-www-form-urlencoded");
             let call = call(Method::POST, self.realm.clone()).header(CONTENT_TYPE, form);
@@ -191,14 +191,14 @@ impl Wanted<'_> {
 }
 
 /// Returns a refusal without the identity token, in case the service echoed it.
-fn redact_identity_token(login: Option<&Login>, answer: Answer) -> Answer {
+fn redact_identity_token(login: Option<&Login>, answer: Response) -> Response {
     let Some(Login::Token(token)) = login else { return answer };
     let sent = HeaderValue::from_str(&format!("Bearer {}", token.expose_secret())).ok();
     let body = Body::Whole(Secrets::default().with_header(sent.as_ref()).redact(answer.bytes()));
-    Answer { body, ..answer }
+    Response { body, ..answer }
 }
 
-fn unanswered_error(realm: &Url, trouble: &Trouble) -> AuthError {
+fn unanswered_error(realm: &Url, trouble: &TransportError) -> AuthError {
     let detail = format!("request to the token service {}: {}", redirect::shown(realm), trouble.detail());
     AuthError { kind: trouble.kind(), detail }
 }

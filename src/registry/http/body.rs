@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
 use tokio::time::Instant;
 
-use crate::registry::{Party, Registry};
+use crate::registry::{Registry, Tenant};
 use crate::store::{StoreError, Verified};
 
 /// Body that can be sent once.
@@ -45,7 +45,7 @@ enum Phase {
 }
 
 impl Outgoing {
-    pub(crate) fn new(bytes: Verified, registry: &Arc<Registry>, party: Party) -> Self {
+    pub(crate) fn new(bytes: Verified, registry: &Arc<Registry>, party: Tenant) -> Self {
         let phase = Phase::Handed(Instant::now());
         let watch = Watch(Arc::new(Mutex::new(State { bytes: Some(bytes), failure: None, given: 0, phase })));
         let (registry, progress) = (Arc::clone(registry), watch.clone());

@@ -9,7 +9,7 @@ pub use crate::registry::options::transport::{
 };
 
 use super::redirect;
-use super::retry::Tempo;
+use super::retry::RetryPolicy;
 use crate::registry::auth::realm;
 use crate::registry::auth::resolver::GuardedResolver;
 
@@ -36,19 +36,23 @@ pub(crate) fn bare_client() -> reqwest::ClientBuilder {
 
 /// Returns the HTTP client of a registry. Redirects, repetitions and credentials are decided elsewhere. Content
 /// encodings stay off, because a decompressed blob has another digest.
-pub(crate) fn http_client(base: &Url, tempo: &Tempo, transport: &Transport) -> reqwest::Result<reqwest::Client> {
+pub(crate) fn http_client(base: &Url, tempo: &RetryPolicy, transport: &Transport) -> reqwest::Result<reqwest::Client> {
     build(base, tempo, transport, |builder| builder)
 }
 
 /// Returns a client whose answers include the server's certificate, for inspection.
-pub(crate) fn examining_client(base: &Url, tempo: &Tempo, transport: &Transport) -> reqwest::Result<reqwest::Client> {
+pub(crate) fn examining_client(
+    base: &Url,
+    tempo: &RetryPolicy,
+    transport: &Transport,
+) -> reqwest::Result<reqwest::Client> {
     build(base, tempo, transport, |builder| builder.tls_info(true))
 }
 
 /// Returns a client that connects only to the addresses that this resolver returns.
 pub(crate) fn guarded_client(
     base: &Url,
-    tempo: &Tempo,
+    tempo: &RetryPolicy,
     transport: &Transport,
     guard: GuardedResolver,
 ) -> reqwest::Result<reqwest::Client> {
@@ -57,7 +61,7 @@ pub(crate) fn guarded_client(
 
 fn build(
     base: &Url,
-    tempo: &Tempo,
+    tempo: &RetryPolicy,
     transport: &Transport,
     with: impl Fn(reqwest::ClientBuilder) -> reqwest::ClientBuilder,
 ) -> reqwest::Result<reqwest::Client> {

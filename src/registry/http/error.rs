@@ -26,7 +26,7 @@ pub(crate) struct Approach {
 
 /// Transport error: the reason why a request got no usable answer.
 #[derive(Debug, Clone)]
-pub(crate) enum Trouble {
+pub(crate) enum TransportError {
     /// No connection could be made.
     NotSent(String),
     /// The other side ended the connection in good order before it processed the request.
@@ -37,7 +37,7 @@ pub(crate) enum Trouble {
     Unusable(String),
 }
 
-impl Trouble {
+impl TransportError {
     pub(crate) fn failure(&self) -> Option<Failure> {
         match self {
             Self::NotSent(_) => Some(Failure::NotSent),
@@ -63,19 +63,19 @@ impl Trouble {
 }
 
 /// Describes why a request got no answer. A failure that a person must fix first is not retried.
-pub(crate) fn describe(error: &reqwest::Error, url: &Url, approach: &Approach) -> Trouble {
+pub(crate) fn describe(error: &reqwest::Error, url: &Url, approach: &Approach) -> TransportError {
     let host = redirect::site(url);
     if was_not_processed(error) {
-        return Trouble::NotTaken(format!("{host} ended the connection before it processed the request"));
+        return TransportError::NotTaken(format!("{host} ended the connection before it processed the request"));
     }
     if let Some(near) = causes(error).find_map(|error| error.downcast_ref::<NearName>()) {
-        return Trouble::Unusable(near.to_string());
+        return TransportError::Unusable(near.to_string());
     }
     let cause = cause(error);
     // Behind a proxy, the proxy is the host that is looked up and connected to.
     let met = approach.via.as_ref().map_or_else(|| host.clone(), |proxy| format!("the proxy {proxy}"));
     if let Some(lasting) = permanent_failure(&cause, error, url, approach, &met) {
-        return Trouble::Unusable(lasting);
+        return TransportError::Unusable(lasting);
     }
     let hint = hint(error, url, approach);
     let detail = match (cause, error.is_timeout()) {
@@ -97,7 +97,7 @@ pub(crate) fn describe(error: &reqwest::Error, url: &Url, approach: &Approach) -
         }
         (Cause::Io(_, text) | Cause::Other(text), _) => format!("the connection to {met} broke off: {text}{hint}"),
     };
-    if error.is_connect() { Trouble::NotSent(detail) } else { Trouble::Broken(detail) }
+    if error.is_connect() { TransportError::NotSent(detail) } else { TransportError::Broken(detail) }
 }
 
 /// Returns true if the other side has certainly not processed the request: it ended HTTP/2 without an error before this
@@ -247,10 +247,10 @@ fn unwrap_name(name: &str) -> &str {
 }
 
 /// Describes why a body ended too early.
-pub(crate) fn broken_off(error: &reqwest::Error, url: &Url) -> Trouble {
+pub(crate) fn broken_off(error: &reqwest::Error, url: &Url) -> TransportError {
     // The connection was established, so the facts of its setup do not matter.
     match describe(error, url, &Approach { has_answered: true, ..Approach::default() }) {
-        Trouble::NotSent(detail) | Trouble::NotTaken(detail) => Trouble::Broken(detail),
+        TransportError::NotSent(detail) | TransportError::NotTaken(detail) => TransportError::Broken(detail),
         other => other,
     }
 }

@@ -11,8 +11,8 @@ use serde::de::{Deserialize, Deserializer, Error as _, SeqAccess, Visitor};
 use url::Url;
 
 use super::link_header::Pages;
-use super::response::{Answer, Context};
-use super::send::Call;
+use super::response::{Context, Response};
+use super::send::RegistryRequest;
 use crate::registry::Registry;
 use crate::store::StoreError;
 
@@ -91,8 +91,8 @@ impl Registry {
         context: &Context,
         paging: &Paging,
         pages: &mut Pages,
-        (url, call): (Url, impl Fn(Url) -> Call),
-    ) -> Result<Option<(Url, Answer)>, StoreError> {
+        (url, call): (Url, impl Fn(Url) -> RegistryRequest),
+    ) -> Result<Option<(Url, Response)>, StoreError> {
         let answer = self.send(context, call(url.clone())).await?;
         if Paging::may_refuse_size(&url, answer.status, &answer.codes()) {
             let bare = without_size(&url);

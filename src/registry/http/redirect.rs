@@ -7,7 +7,7 @@ use url::Url;
 
 /// Reason why a URL is not followed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Astray {
+pub(crate) enum RedirectError {
     #[error("the address that it gave is not a valid URL")]
     Unreadable,
     #[error("it leads from HTTPS to plain HTTP at {0}, which is refused")]
@@ -17,16 +17,16 @@ pub(crate) enum Astray {
 }
 
 /// Resolves `location` against the URL that answered with it (RFC 3986), and removes user information.
-pub(crate) fn resolve_location(base: &Url, location: &str) -> Result<Url, Astray> {
-    let mut url = base.join(location).map_err(|_| Astray::Unreadable)?;
+pub(crate) fn resolve_location(base: &Url, location: &str) -> Result<Url, RedirectError> {
+    let mut url = base.join(location).map_err(|_| RedirectError::Unreadable)?;
     if !matches!(url.scheme(), "http" | "https") {
-        return Err(Astray::Scheme(shown(&url)));
+        return Err(RedirectError::Scheme(shown(&url)));
     }
     if base.scheme() == "https" && url.scheme() == "http" {
-        return Err(Astray::Downgrade(shown(&url)));
+        return Err(RedirectError::Downgrade(shown(&url)));
     }
     // The HTTP client would send user information as credentials that we did not choose.
-    url.set_username("").and_then(|()| url.set_password(None)).map_err(|()| Astray::Unreadable)?;
+    url.set_username("").and_then(|()| url.set_password(None)).map_err(|()| RedirectError::Unreadable)?;
     url.set_fragment(None);
     Ok(url)
 }

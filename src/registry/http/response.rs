@@ -17,7 +17,7 @@ use super::retry_budget::{Budget, Budgets};
 use crate::oci::Digest;
 use crate::registry::auth::challenge;
 use crate::registry::limits::concurrency::Permit;
-use crate::registry::{Kind, Party};
+use crate::registry::{Kind, Tenant};
 use crate::store::{ErrorKind, Step, StoreError};
 
 /// Maximum number of bytes that the client reads of an error response.
@@ -30,7 +30,7 @@ pub(crate) struct Context {
     pub(crate) step: Step,
     pub(crate) subject: String,
     /// Party on whose behalf the operation runs.
-    pub(crate) party: Party,
+    pub(crate) party: Tenant,
     /// Kind of the registry, which selects the remedy that an error names.
     pub(crate) kind: Kind,
     /// Retry budget that is left for the item.
@@ -42,7 +42,7 @@ impl Context {
     /// default party.
     pub(crate) fn new(place: Arc<str>, step: Step, subject: String, kind: Kind, budgets: &Arc<Budgets>) -> Self {
         let budget = Budget::new(budgets, &place, step, &subject);
-        Self { place, step, subject, party: Party::default(), kind, budget }
+        Self { place, step, subject, party: Tenant::default(), kind, budget }
     }
 
     /// Creates the error of this operation. The error is final if the retry budget of the item is spent.
@@ -59,7 +59,7 @@ impl Context {
 
 /// HTTP response. Its body is complete in memory, or a stream for a blob.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct Response {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     /// URL that answered, after all redirects.
@@ -77,7 +77,7 @@ pub(crate) enum Body {
     Flowing(reqwest::Response, Permit),
 }
 
-impl Answer {
+impl Response {
     /// Returns the body, or nothing if it is a stream.
     pub(crate) fn bytes(&self) -> Bytes {
         match &self.body {
@@ -150,7 +150,7 @@ impl Answer {
                 let _ = write!(detail, ": {}", clean(&error.message));
             }
         }
-        if self.lacks_a_grant() {
+        if self.insufficient_scope() {
             detail += "; the token does not grant this action";
         }
         if self.elsewhere {
@@ -173,7 +173,7 @@ impl Answer {
     /// Returns true if the registry accepted the token but requires a larger grant (RFC 6750, section 3.1). The message
     /// does not repeat the missing scope from the challenge: the failed step already implies it, and so nothing in the
     /// challenge has to be trusted to hold no secret.
-    fn lacks_a_grant(&self) -> bool {
+    fn insufficient_scope(&self) -> bool {
         let challenges = challenge::challenges(&self.headers);
         challenges.iter().any(|challenge| challenge.get("error") == Some("insufficient_scope"))
     }
@@ -254,8 +254,8 @@ pub(crate) const CREDENTIALS: HeaderName = AUTHORIZATION;
 mod tests {
     use super::*;
 
-    fn answer(status: u16, body: &str) -> Answer {
-        Answer {
+    fn answer(status: u16, body: &str) -> Response {
+        Response {
             status: StatusCode::from_u16(status).unwrap(),
             headers: HeaderMap::new(),
             url: "https://h/v2/".parse().unwrap(),
@@ -287,7 +287,7 @@ mod tests {
     fn insufficient_scope_is_reported_without_the_challenge() {
         let challenge = r#"Bearer realm="https://h/t",scope="hunter2",error="insufficient_scope""#;
         let headers = HeaderMap::from_iter([(http::header::WWW_AUTHENTICATE, challenge.parse().unwrap())]);
-        let detail = Answer { headers, ..answer(401, "") }.detail();
+        let detail = Response { headers, ..answer(401, "") }.detail();
         assert_eq!(detail, "401 Unauthorized; the token does not grant this action");
     }
 
@@ -349,7 +349,7 @@ mod tests {
     fn refusal_by_another_origin_names_it_and_is_transient() {
         let context = Context { step: Step::ReadBlob, subject: String::new(), ..context_of(Step::ReadBlob) };
         let url = "https://cdn.example:8443/x?signature=1".parse().unwrap();
-        let error = Answer { url, elsewhere: true, ..answer(403, "<xml>") }.refusal(&context);
+        let error = Response { url, elsewhere: true, ..answer(403, "<xml>") }.refusal(&context);
         assert_eq!(
             (error.kind, error.detail.as_str()),
             (ErrorKind::Unavailable, "403 Forbidden, from https://cdn.example:8443")

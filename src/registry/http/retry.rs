@@ -28,7 +28,7 @@ const STAND_IN: Duration = Duration::from_secs(15);
 
 /// Operation of a request, for the retry policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum Operation {
     /// GET and HEAD.
     Read,
     /// GET at a mirror. If the mirror does not answer, others do.
@@ -73,17 +73,22 @@ pub(crate) enum Failure {
 }
 
 /// Returns true if the policy allows this operation to be repeated after this failure.
-fn may_repeat(kind: Kind, failure: Failure) -> bool {
+fn may_repeat(kind: Operation, failure: Failure) -> bool {
     use Failure::{Broken, Failing, NotSent, NotTaken, Throttled};
     match kind {
-        Kind::Streamed => false,
+        Operation::Streamed => false,
         _ if failure == NotTaken => true,
-        Kind::Read | Kind::Look | Kind::Token | Kind::Delete | Kind::OpenUpload | Kind::WriteManifest => {
+        Operation::Read
+        | Operation::Look
+        | Operation::Token
+        | Operation::Delete
+        | Operation::OpenUpload
+        | Operation::WriteManifest => {
             matches!(failure, NotSent | NotTaken | Broken | Throttled | Failing)
         }
-        Kind::Chunk | Kind::Commit => matches!(failure, NotSent | Throttled),
-        Kind::Glance | Kind::Mount => failure == Throttled,
-        Kind::Farewell | Kind::StandIn => false,
+        Operation::Chunk | Operation::Commit => matches!(failure, NotSent | Throttled),
+        Operation::Glance | Operation::Mount => failure == Throttled,
+        Operation::Farewell | Operation::StandIn => false,
     }
 }
 
@@ -116,7 +121,7 @@ pub(crate) fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Dur
 
 /// Limits and pauses of a client's requests. Tests use shorter ones.
 #[derive(Debug, Clone)]
-pub(crate) struct Tempo {
+pub(crate) struct RetryPolicy {
     /// Pause before the first repetition. Each further pause is about twice as long.
     pub(crate) first_pause: Duration,
     /// Longest pause before a repetition.
@@ -137,7 +142,7 @@ pub(crate) struct Tempo {
     pub(crate) commit: Duration,
 }
 
-impl Default for Tempo {
+impl Default for RetryPolicy {
     fn default() -> Self {
         Self {
             first_pause: Duration::from_millis(250),
@@ -153,7 +158,7 @@ impl Default for Tempo {
     }
 }
 
-impl Tempo {
+impl RetryPolicy {
     /// Returns the same policy with the timeouts that an operator set.
     pub(crate) fn with_timeouts(self, timeouts: Timeouts) -> Self {
         let Timeouts { connect, idle, header } = timeouts;
@@ -169,9 +174,9 @@ impl Tempo {
 
     /// Returns the time limit of a whole exchange with a small answer. A mirror gets less, because other mirrors can
     /// answer.
-    pub(crate) fn exchange_limit(&self, kind: Kind) -> Duration {
+    pub(crate) fn exchange_limit(&self, kind: Operation) -> Duration {
         match kind {
-            Kind::StandIn => self.header.unwrap_or(STAND_IN),
+            Operation::StandIn => self.header.unwrap_or(STAND_IN),
             _ => self.total,
         }
     }
@@ -180,7 +185,7 @@ impl Tempo {
 /// Attempts of one request.
 #[derive(Debug)]
 pub(crate) struct Attempts {
-    kind: Kind,
+    kind: Operation,
     failures: usize,
     throttles: usize,
     not_taken: u32,
@@ -189,7 +194,7 @@ pub(crate) struct Attempts {
 }
 
 impl Attempts {
-    pub(crate) fn new(kind: Kind, tempo: &Tempo) -> Self {
+    pub(crate) fn new(kind: Operation, tempo: &RetryPolicy) -> Self {
         let pauses = ExponentialBuilder::new()
             .with_min_delay(tempo.first_pause)
             .with_max_delay(tempo.longest_pause)
@@ -197,7 +202,7 @@ impl Attempts {
             .with_jitter()
             .build();
         let patience = match kind {
-            Kind::Look | Kind::Glance | Kind::Mount => tempo.patience.min(AUXILIARY_PATIENCE),
+            Operation::Look | Operation::Glance | Operation::Mount => tempo.patience.min(AUXILIARY_PATIENCE),
             _ => tempo.patience,
         };
         Self { kind, failures: 1, throttles: 1, not_taken: 0, limits: (tempo.attempts, patience), pauses }
@@ -247,22 +252,24 @@ mod tests {
     #[test]
     fn possibly_executed_request_is_repeated_only_if_harmless() {
         use Failure::{Broken, Failing, NotSent, Throttled};
-        for kind in [Kind::Read, Kind::Token, Kind::Delete, Kind::OpenUpload, Kind::WriteManifest] {
+        for kind in
+            [Operation::Read, Operation::Token, Operation::Delete, Operation::OpenUpload, Operation::WriteManifest]
+        {
             assert!([NotSent, Broken, Throttled, Failing].iter().all(|failure| may_repeat(kind, *failure)));
         }
-        for kind in [Kind::Chunk, Kind::Commit] {
+        for kind in [Operation::Chunk, Operation::Commit] {
             assert!(may_repeat(kind, NotSent) && may_repeat(kind, Throttled));
             assert!(!may_repeat(kind, Broken) && !may_repeat(kind, Failing));
         }
-        for kind in [Kind::Streamed, Kind::Farewell, Kind::StandIn] {
+        for kind in [Operation::Streamed, Operation::Farewell, Operation::StandIn] {
             assert!(![NotSent, Broken, Throttled, Failing].iter().any(|failure| may_repeat(kind, *failure)));
         }
     }
 
     #[test]
     fn unprocessed_request_is_repeated_without_using_an_attempt() {
-        let tempo = Tempo { attempts: 3, ..Tempo::default() };
-        for kind in [Kind::Read, Kind::Chunk, Kind::Commit, Kind::StandIn, Kind::Farewell] {
+        let tempo = RetryPolicy { attempts: 3, ..RetryPolicy::default() };
+        for kind in [Operation::Read, Operation::Chunk, Operation::Commit, Operation::StandIn, Operation::Farewell] {
             let mut attempts = Attempts::new(kind, &tempo);
             assert_eq!(attempts.next_pause(Failure::NotTaken), Some(Duration::ZERO), "{kind:?}");
             let free = std::iter::from_fn(|| attempts.next_pause(Failure::NotTaken)).take(199).collect::<Vec<_>>();
@@ -271,13 +278,17 @@ mod tests {
             let more = std::iter::from_fn(|| attempts.next_pause(Failure::NotTaken)).count();
             assert_eq!(more, 2, "then each counts as any other failure: {kind:?}");
         }
-        assert_eq!(Attempts::new(Kind::Streamed, &tempo).next_pause(Failure::NotTaken), None, "its bytes are gone");
+        assert_eq!(
+            Attempts::new(Operation::Streamed, &tempo).next_pause(Failure::NotTaken),
+            None,
+            "its bytes are gone"
+        );
     }
 
     #[test]
     fn blob_lookup_and_mount_get_few_throttled_attempts() {
-        for kind in [Kind::Look, Kind::Glance, Kind::Mount] {
-            let mut attempts = Attempts::new(kind, &Tempo::default());
+        for kind in [Operation::Look, Operation::Glance, Operation::Mount] {
+            let mut attempts = Attempts::new(kind, &RetryPolicy::default());
             let throttled = std::iter::from_fn(|| attempts.next_pause(Failure::Throttled)).count();
             assert_eq!(throttled, AUXILIARY_PATIENCE - 1, "{kind:?}");
         }
@@ -285,8 +296,8 @@ mod tests {
 
     #[test]
     fn attempts_are_bounded_and_throttles_count_separately() {
-        let tempo = Tempo { attempts: 3, patience: 4, ..Tempo::default() };
-        let mut attempts = Attempts::new(Kind::Read, &tempo);
+        let tempo = RetryPolicy { attempts: 3, patience: 4, ..RetryPolicy::default() };
+        let mut attempts = Attempts::new(Operation::Read, &tempo);
         let throttled = std::iter::from_fn(|| attempts.next_pause(Failure::Throttled)).count();
         let failed = std::iter::from_fn(|| attempts.next_pause(Failure::Broken)).count();
         assert_eq!((throttled, failed), (3, 2));
@@ -295,20 +306,20 @@ mod tests {
     #[test]
     fn operator_timeouts_override_only_their_own_defaults() {
         let seconds = Duration::from_secs;
-        let set = Tempo::default().with_timeouts(Timeouts {
+        let set = RetryPolicy::default().with_timeouts(Timeouts {
             connect: Some(seconds(1)),
             idle: None,
             header: Some(seconds(120)),
         });
         assert_eq!((set.connect, set.idle, set.header), (seconds(1), seconds(60), Some(seconds(120))));
         assert_eq!((set.total, set.commit), (seconds(150), seconds(300)));
-        let unset = Tempo::default().with_timeouts(Timeouts::default());
+        let unset = RetryPolicy::default().with_timeouts(Timeouts::default());
         assert_eq!((unset.connect, unset.header, unset.total), (seconds(15), None, seconds(90)));
     }
 
     #[test]
     fn pauses_grow_and_are_jittered_within_twice_their_length() {
-        let mut attempts = Attempts::new(Kind::Read, &Tempo::default());
+        let mut attempts = Attempts::new(Operation::Read, &RetryPolicy::default());
         for least in [250, 500, 1000, 2000] {
             let pause = attempts.next_pause(Failure::Broken).unwrap().as_millis();
             assert!((least..=2 * least).contains(&pause), "{pause} after {least}");

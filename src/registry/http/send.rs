@@ -11,18 +11,18 @@ use tokio::time::Instant;
 use url::Url;
 
 use super::body::Outgoing;
-use super::error::{Trouble, broken_off, describe};
+use super::error::{TransportError, broken_off, describe};
 use super::redact::Secrets;
 use super::redirect;
-use super::response::{Answer, Body, CREDENTIALS, Context, MAX_REFUSAL};
-use super::retry::{self, Attempts, Failure, Kind};
+use super::response::{Body, CREDENTIALS, Context, MAX_REFUSAL, Response};
+use super::retry::{self, Attempts, Failure, Operation};
 use super::retry_budget::Budget;
 use super::wrong_port;
 use crate::registry::Registry;
 use crate::registry::auth::authenticator::{AtHand, AuthError, Grant};
 use crate::registry::auth::scope::Scopes;
-use crate::registry::limits::concurrency::{Door, Permit};
-use crate::registry::limits::fair_queue::Party;
+use crate::registry::limits::concurrency::{Permit, RequestClass};
+use crate::registry::limits::fair_queue::Tenant;
 use crate::registry::limits::pace::Class;
 use crate::registry::limits::pull_quota::Reads;
 use crate::store::{ErrorKind, StoreError};
@@ -39,8 +39,8 @@ pub(crate) const SMALL: usize = 64 * 1024;
 
 /// A request to be sent.
 #[derive(Debug)]
-pub(crate) struct Call {
-    pub(crate) kind: Kind,
+pub(crate) struct RegistryRequest {
+    pub(crate) kind: Operation,
     pub(crate) method: Method,
     pub(crate) url: Url,
     pub(crate) headers: HeaderMap,
@@ -75,12 +75,12 @@ pub(crate) enum Expects {
     /// Body of at most this many bytes, read completely.
     Small(usize),
     /// Blob, read by the caller.
-    Blob(Door),
+    Blob(RequestClass),
 }
 
-impl Call {
+impl RegistryRequest {
     /// Returns a request without a body that expects a small answer.
-    pub(crate) fn new(kind: Kind, method: Method, url: Url, scopes: Scopes) -> Self {
+    pub(crate) fn new(kind: Operation, method: Method, url: Url, scopes: Scopes) -> Self {
         let (headers, payload, expects) = (HeaderMap::new(), Payload::Empty, Expects::Small(SMALL));
         let (lists_referrers, stops_at_store, reads) = (false, false, Reads::Nothing);
         let (as_somebody, was_refused) = (false, false);
@@ -102,7 +102,7 @@ impl Call {
 
     /// Returns a GET or HEAD request.
     pub(crate) fn read(method: Method, url: Url, scopes: Scopes) -> Self {
-        Self::new(Kind::Read, method, url, scopes)
+        Self::new(Operation::Read, method, url, scopes)
     }
 
     pub(crate) fn header(mut self, name: http::HeaderName, value: HeaderValue) -> Self {
@@ -157,11 +157,11 @@ impl Call {
         self
     }
 
-    fn door(&self) -> Door {
+    fn door(&self) -> RequestClass {
         match (self.expects, self.kind) {
             (Expects::Blob(door), _) => door,
-            (Expects::Small(_), Kind::Chunk | Kind::Commit | Kind::Streamed) => Door::Continued,
-            (Expects::Small(_), _) => Door::Common,
+            (Expects::Small(_), Operation::Chunk | Operation::Commit | Operation::Streamed) => RequestClass::Continued,
+            (Expects::Small(_), _) => RequestClass::Common,
         }
     }
 
@@ -183,7 +183,7 @@ impl Registry {
     ///
     /// # Errors
     /// Returns an error if no usable answer arrives, or if the request gets no token.
-    pub(crate) async fn send(&self, context: &Context, mut call: Call) -> Result<Answer, StoreError> {
+    pub(crate) async fn send(&self, context: &Context, mut call: RegistryRequest) -> Result<Response, StoreError> {
         let mut attempts = Attempts::new(call.kind, &self.tempo);
         let mut renewed = false;
         let mut alone = self.find_out_quota(context, &call).await;
@@ -245,9 +245,9 @@ impl Registry {
     }
 
     /// Returns an error if the request goes to a mirror that asked for a pause: other mirrors can serve it.
-    fn refuse_if_paused(&self, context: &Context, call: &Call) -> Result<(), StoreError> {
+    fn refuse_if_paused(&self, context: &Context, call: &RegistryRequest) -> Result<(), StoreError> {
         match self.gate.paused_for() {
-            Some(wait) if call.kind == Kind::StandIn => {
+            Some(wait) if call.kind == Operation::StandIn => {
                 Err(context.error(ErrorKind::Busy(Some(wait)), "the registry has asked for a pause"))
             }
             _ => Ok(()),
@@ -255,7 +255,11 @@ impl Registry {
     }
 
     /// Waits until a request may be sent. Returns its permit and its credentials.
-    async fn acquire_permit(&self, party: Party, call: &Call) -> Result<(Permit, Option<Grant>), AuthError> {
+    async fn acquire_permit(
+        &self,
+        party: Tenant,
+        call: &RegistryRequest,
+    ) -> Result<(Permit, Option<Grant>), AuthError> {
         let class = Class::from_kind(call.kind, call.lists_referrers);
         let mut tries = 0;
         loop {
@@ -281,9 +285,9 @@ impl Registry {
     }
 
     /// Ensures that a request's credentials are available. The token of a mirror's request has a short time limit.
-    async fn prepare_credentials(&self, call: &Call) -> Result<Option<Grant>, AuthError> {
+    async fn prepare_credentials(&self, call: &RegistryRequest) -> Result<Option<Grant>, AuthError> {
         let authorization = self.authorization(call);
-        if call.kind != Kind::StandIn {
+        if call.kind != Operation::StandIn {
             return authorization.await;
         }
         let limit = self.tempo.exchange_limit(call.kind);
@@ -294,7 +298,7 @@ impl Registry {
         tokio::time::timeout(limit, authorization).await.unwrap_or_else(late)
     }
 
-    fn is_challenge(&self, answer: &Answer) -> bool {
+    fn is_challenge(&self, answer: &Response) -> bool {
         answer.status == StatusCode::UNAUTHORIZED && redirect::same_origin(&answer.url, &self.base)
     }
 
@@ -302,7 +306,7 @@ impl Registry {
     fn pause_after(
         &self,
         context: &Context,
-        answer: &Answer,
+        answer: &Response,
         number: u64,
         attempts: &mut Attempts,
         took: Duration,
@@ -335,11 +339,11 @@ impl Registry {
     /// origin of `home`. The exchange starts at once, because the caller has waited for the pace.
     pub(crate) async fn attempt(
         &self,
-        call: &mut Call,
+        call: &mut RegistryRequest,
         home: &Url,
         credentials: Option<&HeaderValue>,
-        (party, permit): (Party, Permit),
-    ) -> Result<Answer, Trouble> {
+        (party, permit): (Tenant, Permit),
+    ) -> Result<Response, TransportError> {
         let held = call.bytes_held();
         let answer = match (&call.payload, call.expects) {
             (Payload::Stream(outgoing), _) => {
@@ -348,7 +352,7 @@ impl Registry {
                 let sent = async { self.read_whole(self.exchange(call, home, credentials).await?, SMALL).await };
                 tokio::select! {
                     answer = sent => answer?,
-                    stalled = watch.stalled(self.tempo.idle, self.tempo.commit) => return Err(Trouble::Broken(stalled)),
+                    stalled = watch.stalled(self.tempo.idle, self.tempo.commit) => return Err(TransportError::Broken(stalled)),
                 }
             }
             (_, Expects::Small(most)) => {
@@ -376,15 +380,15 @@ impl Registry {
         let secrets = || Secrets::default().with_header(credentials).with_query(&call.url).with_query(&answer.url);
         let body = if refused { secrets().redact(body) } else { body };
         let elsewhere = !redirect::same_origin(&answer.url, home);
-        Ok(Answer { body: Body::Whole(body), elsewhere, ..answer })
+        Ok(Response { body: Body::Whole(body), elsewhere, ..answer })
     }
 
     pub(crate) async fn exchange(
         &self,
-        call: &mut Call,
+        call: &mut RegistryRequest,
         home: &Url,
         credentials: Option<&HeaderValue>,
-    ) -> Result<reqwest::Response, Trouble> {
+    ) -> Result<reqwest::Response, TransportError> {
         let mut url = call.url.clone();
         let mut credentials = credentials;
         for _ in 0..=MAX_REDIRECTS {
@@ -417,22 +421,26 @@ impl Registry {
             let kept = matches!(response.status(), StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT);
             let reads = matches!(call.method, Method::GET | Method::HEAD);
             // A token request with a body contains the login, which goes to no other host.
-            let follows = reads || (kept && call.can_be_sent_again() && call.kind != Kind::Token);
+            let follows = reads || (kept && call.can_be_sent_again() && call.kind != Operation::Token);
             if !follows {
                 let detail = format!("a redirect ({}) that cannot be followed with {}", response.status(), call.method);
                 let to_tls = redirect::resolve_location(&url, &location)
                     .is_ok_and(|next| url.scheme() == "http" && next.scheme() == "https");
                 let hint = if to_tls { "; it leads to HTTPS: leave `plain_http` out" } else { "" };
-                return Err(Trouble::Unusable(detail + hint));
+                return Err(TransportError::Unusable(detail + hint));
             }
             url = redirect::resolve_location(&url, &location)
-                .map_err(|astray| Trouble::Unusable(format!("a redirect: {astray}")))?;
+                .map_err(|astray| TransportError::Unusable(format!("a redirect: {astray}")))?;
         }
-        Err(Trouble::Unusable(format!("more than {MAX_REDIRECTS} redirects")))
+        Err(TransportError::Unusable(format!("more than {MAX_REDIRECTS} redirects")))
     }
 
     /// Reads a body to its end; of a refusal, only the beginning.
-    pub(crate) async fn read_whole(&self, mut response: reqwest::Response, most: usize) -> Result<Answer, Trouble> {
+    pub(crate) async fn read_whole(
+        &self,
+        mut response: reqwest::Response,
+        most: usize,
+    ) -> Result<Response, TransportError> {
         let (status, headers, url) = (response.status(), response.headers().clone(), response.url().clone());
         let most = if status.is_success() { most } else { MAX_REFUSAL };
         let mut body = BytesMut::new();
@@ -440,13 +448,13 @@ impl Registry {
             self.meter.received(piece.len());
             if body.len() + piece.len() > most {
                 if status.is_success() {
-                    return Err(Trouble::Unusable(format!("the answer is larger than {most} bytes")));
+                    return Err(TransportError::Unusable(format!("the answer is larger than {most} bytes")));
                 }
                 break;
             }
             body.extend_from_slice(&piece);
         }
-        Ok(Answer { status, headers, url, elsewhere: false, body: Body::Whole(body.freeze()) })
+        Ok(Response { status, headers, url, elsewhere: false, body: Body::Whole(body.freeze()) })
     }
 }
 
@@ -458,17 +466,25 @@ fn pause_within(budget: &Budget, attempts: &mut Attempts, failure: Failure, took
     Some(pause)
 }
 
-async fn complete_within<T>(limit: Duration, work: impl Future<Output = Result<T, Trouble>>) -> Result<T, Trouble> {
-    let late = |_| Err(Trouble::Broken(format!("no complete answer within {}", humantime::format_duration(limit))));
+async fn complete_within<T>(
+    limit: Duration,
+    work: impl Future<Output = Result<T, TransportError>>,
+) -> Result<T, TransportError> {
+    let late =
+        |_| Err(TransportError::Broken(format!("no complete answer within {}", humantime::format_duration(limit))));
     tokio::time::timeout(limit, work).await.unwrap_or_else(late)
 }
 
-fn streamed_answer(response: reqwest::Response, permit: Permit) -> Answer {
+fn streamed_answer(response: reqwest::Response, permit: Permit) -> Response {
     let (status, headers, url) = (response.status(), response.headers().clone(), response.url().clone());
-    Answer { status, headers, url, elsewhere: false, body: Body::Flowing(response, permit) }
+    Response { status, headers, url, elsewhere: false, body: Body::Flowing(response, permit) }
 }
 
-fn request(call: &mut Call, url: Url, credentials: Option<&HeaderValue>) -> Result<reqwest::Request, Trouble> {
+fn request(
+    call: &mut RegistryRequest,
+    url: Url,
+    credentials: Option<&HeaderValue>,
+) -> Result<reqwest::Request, TransportError> {
     let mut request = reqwest::Request::new(call.method.clone(), url);
     request.headers_mut().clone_from(&call.headers);
     if let Some(credentials) = credentials {
@@ -478,8 +494,9 @@ fn request(call: &mut Call, url: Url, credentials: Option<&HeaderValue>) -> Resu
         Payload::Empty => {}
         Payload::Bytes(bytes) => *request.body_mut() = Some(bytes.clone().into()),
         Payload::Stream(outgoing) => {
-            let body =
-                outgoing.take().ok_or_else(|| Trouble::Unusable("the bytes have been sent already".to_owned()))?;
+            let body = outgoing
+                .take()
+                .ok_or_else(|| TransportError::Unusable("the bytes have been sent already".to_owned()))?;
             *request.body_mut() = Some(body);
         }
     }

@@ -5,10 +5,10 @@
 use http::{Method, StatusCode};
 use url::Url;
 
-use super::error::Trouble;
+use super::error::TransportError;
 use super::redirect;
-use super::response::Answer;
-use super::send::{Call, SMALL};
+use super::response::Response;
+use super::send::{RegistryRequest, SMALL};
 use crate::registry::Registry;
 use crate::registry::auth::scope::Scopes;
 
@@ -26,7 +26,7 @@ const WANT_CERTIFICATE: &str = "No required SSL certificate was sent";
 const REFUSE_CERTIFICATE: &str = "The SSL certificate error";
 
 /// Returns the error of a response that reports a request for another protocol.
-pub(crate) fn error_from_response(status: StatusCode, body: &[u8], url: &Url) -> Option<Trouble> {
+pub(crate) fn error_from_response(status: StatusCode, body: &[u8], url: &Url) -> Option<TransportError> {
     if status != StatusCode::BAD_REQUEST {
         return None;
     }
@@ -42,17 +42,17 @@ pub(crate) fn error_from_response(status: StatusCode, body: &[u8], url: &Url) ->
         }
         _ => return None,
     };
-    Some(Trouble::Unusable(message))
+    Some(TransportError::Unusable(message))
 }
 
 impl Registry {
     /// Returns the same error for a 400 response to a HEAD, which has no page: sends a GET of the API to read the page.
     /// Returns `None` if the registry itself refused the request.
-    pub(crate) async fn check_protocol(&self, call: &Call, answer: &Answer) -> Option<Trouble> {
+    pub(crate) async fn check_protocol(&self, call: &RegistryRequest, answer: &Response) -> Option<TransportError> {
         if call.method != Method::HEAD || answer.status != StatusCode::BAD_REQUEST || answer.elsewhere {
             return None;
         }
-        let mut probe = Call::read(Method::GET, self.base.join("v2/").ok()?, Scopes::none());
+        let mut probe = RegistryRequest::read(Method::GET, self.base.join("v2/").ok()?, Scopes::none());
         let page = async { self.read_whole(self.exchange(&mut probe, &self.base, None).await?, SMALL).await };
         let answer = tokio::time::timeout(self.tempo.header.unwrap_or(self.tempo.idle), page).await.ok()?.ok()?;
         error_from_response(answer.status, &answer.bytes(), &answer.url)

@@ -27,21 +27,21 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::fair_queue::Party;
+use super::fair_queue::Tenant;
 use super::pace::{Buckets, Class};
 use super::snapshot::Crowd;
-use super::wait_queue::{Closed, Line, Supply};
+use super::wait_queue::{Closed, Resource, WaitQueue};
 use crate::registry::LimitsInForce;
 
 /// Maximum number of uploads of a party for each slot that they leave free.
-const SHARE: usize = 7;
+const MAX_UPLOAD_SHARE: usize = 7;
 
 /// Default number of requests in flight.
 pub(crate) const DEFAULT_CONCURRENT: usize = 32;
 
 /// Entrance through which a request passes the gate, by what the request waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Door {
+pub(crate) enum RequestClass {
     /// Request whose response does not wait for another request.
     Common,
     /// Blob read from its start: its body waits for the writer.
@@ -60,11 +60,11 @@ pub(crate) enum Door {
 enum Place {
     Read,
     /// Upload that has started, on this party's behalf.
-    Upload(Party),
+    Upload(Tenant),
     Other,
 }
 
-impl Door {
+impl RequestClass {
     /// Returns the queue of requests of a class at this door.
     fn lane(self, class: Class) -> usize {
         match (self, class) {
@@ -82,19 +82,19 @@ impl Door {
 }
 
 /// Door and class of the requests in each lane.
-const LANES: [(Door, Class); 9] = [
-    (Door::Continued, Class::Write),
-    (Door::BlobResumed, Class::Read),
-    (Door::Token, Class::Token),
-    (Door::Common, Class::Read),
-    (Door::Common, Class::ReferrerList),
-    (Door::Common, Class::Write),
-    (Door::Common, Class::Upload),
-    (Door::Common, Class::Delete),
-    (Door::BlobRead, Class::Read),
+const PRIORITIES: [(RequestClass, Class); 9] = [
+    (RequestClass::Continued, Class::Write),
+    (RequestClass::BlobResumed, Class::Read),
+    (RequestClass::Token, Class::Token),
+    (RequestClass::Common, Class::Read),
+    (RequestClass::Common, Class::ReferrerList),
+    (RequestClass::Common, Class::Write),
+    (RequestClass::Common, Class::Upload),
+    (RequestClass::Common, Class::Delete),
+    (RequestClass::BlobRead, Class::Read),
 ];
 
-type Queue = Line<State, { LANES.len() }>;
+type Queue = WaitQueue<State, { PRIORITIES.len() }>;
 
 /// Permit of a request, held until the body is read. The default permit counts nowhere.
 #[derive(Debug, Default)]
@@ -120,7 +120,7 @@ impl Drop for Permit {
 
 /// Gate of one registry.
 #[derive(Debug, Clone)]
-pub(crate) struct Gate(Arc<Queue>);
+pub(crate) struct ConcurrencyLimiter(Arc<Queue>);
 
 #[derive(Debug)]
 struct State {
@@ -138,16 +138,16 @@ struct State {
     others: usize,
     /// Number of these that are started uploads, by party. The default party is exempt: its uploads do not have to
     /// leave slots free.
-    uploads: HashMap<Party, usize>,
+    uploads: HashMap<Tenant, usize>,
     /// Number of requests that have entered so far.
     entered: u64,
     buckets: Buckets,
 }
 
-impl Gate {
+impl ConcurrencyLimiter {
     pub(crate) fn new(limits: &LimitsInForce) -> Self {
         let configured = in_flight(limits);
-        Self(Line::new(|own| State {
+        Self(WaitQueue::new(|own| State {
             own: own.clone(),
             configured,
             limit: configured,
@@ -164,7 +164,7 @@ impl Gate {
     /// Waits until a request of this class may be sent: for a permit and for all rates in which it counts, at the same
     /// time. Also returns the time for which rates or a pause delayed it. Cancel safe: a permit that its caller no
     /// longer takes goes to the next waiter.
-    pub(crate) async fn enter(&self, party: Party, door: Door, class: Class) -> (Permit, Duration) {
+    pub(crate) async fn enter(&self, party: Tenant, door: RequestClass, class: Class) -> (Permit, Duration) {
         let (permit, waited) = self.0.acquire(party, door.lane(class), NonZeroU32::MIN).await;
         // A waiter leaves its queue only with a permit. If the permit were lost, passing without one is better than a
         // standstill.
@@ -225,20 +225,20 @@ fn in_flight(limits: &LimitsInForce) -> usize {
     limits.concurrent.value.unwrap_or(DEFAULT_CONCURRENT).max(1)
 }
 
-impl Supply for State {
+impl Resource for State {
     type Grant = Permit;
 
     /// Lanes of started uploads, and of requests on their behalf.
     const FIRST: usize = 3;
 
-    fn take(&mut self, party: Party, lane: usize, _: NonZeroU32, now: Instant) -> Result<Permit, Closed> {
-        let (door, class) = LANES[lane];
+    fn take(&mut self, party: Tenant, lane: usize, _: NonZeroU32, now: Instant) -> Result<Permit, Closed> {
+        let (door, class) = PRIORITIES[lane];
         let place = match door {
-            Door::Continued if party != Party::default() => Some(Place::Upload(party)),
-            Door::Common | Door::Continued => Some(Place::Other),
-            Door::BlobRead => Some(Place::Read),
-            Door::BlobResumed => Some(Place::Read).filter(|place| self.admits(*place)),
-            Door::Token => None,
+            RequestClass::Continued if party != Tenant::default() => Some(Place::Upload(party)),
+            RequestClass::Common | RequestClass::Continued => Some(Place::Other),
+            RequestClass::BlobRead => Some(Place::Read),
+            RequestClass::BlobResumed => Some(Place::Read).filter(|place| self.admits(*place)),
+            RequestClass::Token => None,
         };
         if place.is_some_and(|place| !self.admits(place)) {
             return Err(Closed::UntilChanged);
@@ -281,10 +281,10 @@ impl State {
 
     /// Returns true if one more upload of a party would leave too few slots to others. The first upload of a party may
     /// always start.
-    fn has_full_share(&self, party: Party) -> bool {
+    fn has_full_share(&self, party: Tenant) -> bool {
         let Some(uploads) = self.uploads.get(&party) else { return false };
         let left = self.limit.saturating_sub(self.reads + self.others + 1);
-        *uploads >= SHARE * left
+        *uploads >= MAX_UPLOAD_SHARE * left
     }
 
     /// Returns true if one more request may be in flight.
@@ -351,8 +351,8 @@ mod tests {
     type Entering<'a> = Pin<Box<dyn Future<Output = Permit> + 'a>>;
 
     /// Starts to wait at a door, and asserts that it is closed.
-    fn queue(gate: &Gate, door: Door) -> Entering<'_> {
-        let mut entering: Entering<'_> = Box::pin(entered(gate, Party::default(), door));
+    fn queue(gate: &ConcurrencyLimiter, door: RequestClass) -> Entering<'_> {
+        let mut entering: Entering<'_> = Box::pin(entered(gate, Tenant::default(), door));
         assert!(entering.as_mut().now_or_never().is_none(), "{door:?} is open");
         entering
     }
@@ -362,28 +362,28 @@ mod tests {
         limits.in_force(&"a.example".parse().unwrap(), None)
     }
 
-    fn gate(concurrent: usize) -> Gate {
-        Gate::new(&limits(concurrent))
+    fn gate(concurrent: usize) -> ConcurrencyLimiter {
+        ConcurrencyLimiter::new(&limits(concurrent))
     }
 
-    async fn entered(gate: &Gate, party: Party, door: Door) -> Permit {
-        let class = LANES.iter().find(|(known, _)| *known == door).map_or(Class::Read, |(_, class)| *class);
+    async fn entered(gate: &ConcurrencyLimiter, party: Tenant, door: RequestClass) -> Permit {
+        let class = PRIORITIES.iter().find(|(known, _)| *known == door).map_or(Class::Read, |(_, class)| *class);
         gate.enter(party, door, class).await.0
     }
 
-    fn enter(gate: &Gate, door: Door) -> Option<Permit> {
-        entered(gate, Party::default(), door).now_or_never()
+    fn enter(gate: &ConcurrencyLimiter, door: RequestClass) -> Option<Permit> {
+        entered(gate, Tenant::default(), door).now_or_never()
     }
 
     #[test]
     fn blob_reads_leave_a_permit_for_a_write() {
         let gate = gate(3);
-        let read = || enter(&gate, Door::BlobRead);
+        let read = || enter(&gate, RequestClass::BlobRead);
         let (first, second) = (read().unwrap(), read().unwrap());
         assert!(read().is_none());
-        let write = enter(&gate, Door::Common).unwrap();
-        assert!(enter(&gate, Door::Common).is_none());
-        assert!(enter(&gate, Door::BlobResumed).is_some());
+        let write = enter(&gate, RequestClass::Common).unwrap();
+        assert!(enter(&gate, RequestClass::Common).is_none());
+        assert!(enter(&gate, RequestClass::BlobResumed).is_some());
         drop((first, write));
         assert!(read().is_some());
         drop(second);
@@ -392,25 +392,31 @@ mod tests {
     #[test]
     fn resumed_read_leaves_the_last_permit_for_a_write() {
         let gate = gate(2);
-        let _read = enter(&gate, Door::BlobRead).unwrap();
-        let _resumed = enter(&gate, Door::BlobResumed).unwrap();
-        assert!(enter(&gate, Door::Continued).is_some());
+        let _read = enter(&gate, RequestClass::BlobRead).unwrap();
+        let _resumed = enter(&gate, RequestClass::BlobResumed).unwrap();
+        assert!(enter(&gate, RequestClass::Continued).is_some());
     }
 
     #[test]
     fn copy_within_a_registry_works_with_one_permit() {
         let gate = gate(1);
-        let _read = enter(&gate, Door::BlobRead).unwrap();
-        let _write = enter(&gate, Door::Common).unwrap();
-        assert!(enter(&gate, Door::Common).is_none());
-        assert!(enter(&gate, Door::BlobRead).is_none());
+        let _read = enter(&gate, RequestClass::BlobRead).unwrap();
+        let _write = enter(&gate, RequestClass::Common).unwrap();
+        assert!(enter(&gate, RequestClass::Common).is_none());
+        assert!(enter(&gate, RequestClass::BlobRead).is_none());
     }
 
     #[test]
     fn waiting_requests_enter_in_order_of_arrival() {
         let gate = gate(2);
-        let held = [(); 2].map(|()| enter(&gate, Door::Common).unwrap());
-        let doors = [Door::Common, Door::BlobRead, Door::Common, Door::BlobRead, Door::Common];
+        let held = [(); 2].map(|()| enter(&gate, RequestClass::Common).unwrap());
+        let doors = [
+            RequestClass::Common,
+            RequestClass::BlobRead,
+            RequestClass::Common,
+            RequestClass::BlobRead,
+            RequestClass::Common,
+        ];
         let mut waiting: Vec<_> = doors.into_iter().map(|door| Some(queue(&gate, door))).collect();
         let [keep, first] = held;
         drop(first);
@@ -430,14 +436,14 @@ mod tests {
     #[test]
     fn parties_enter_in_turn_at_all_doors() {
         let gate = gate(2);
-        let (keep, first) = (enter(&gate, Door::Common).unwrap(), enter(&gate, Door::Common).unwrap());
-        let (big, small) = (Party::from_name("big"), Party::from_name("small"));
+        let (keep, first) = (enter(&gate, RequestClass::Common).unwrap(), enter(&gate, RequestClass::Common).unwrap());
+        let (big, small) = (Tenant::from_name("big"), Tenant::from_name("small"));
         let doors = [
-            (big, Door::BlobRead),
-            (big, Door::Common),
-            (big, Door::BlobRead),
-            (small, Door::Common),
-            (small, Door::Common),
+            (big, RequestClass::BlobRead),
+            (big, RequestClass::Common),
+            (big, RequestClass::BlobRead),
+            (small, RequestClass::Common),
+            (small, RequestClass::Common),
         ];
         let mut waiting: Vec<_> =
             doors.into_iter().map(|(party, door)| Some(Box::pin(entered(&gate, party, door)))).collect();
@@ -460,9 +466,9 @@ mod tests {
 
     #[test]
     fn slow_uploads_leave_slots_and_first_upload_always_starts() {
-        let uploads = |gate: &Gate, name: &str| -> Vec<Permit> {
-            let party = Party::from_name(name);
-            std::iter::from_fn(|| entered(gate, party, Door::Continued).now_or_never()).collect()
+        let uploads = |gate: &ConcurrencyLimiter, name: &str| -> Vec<Permit> {
+            let party = Tenant::from_name(name);
+            std::iter::from_fn(|| entered(gate, party, RequestClass::Continued).now_or_never()).collect()
         };
         for (limit, expected) in [(32, [28, 3, 1]), (8, [7, 1, 0]), (4, [3, 1, 0]), (2, [1, 1, 0]), (1, [1, 0, 0])] {
             let gate = gate(limit);
@@ -474,12 +480,13 @@ mod tests {
     #[test]
     fn other_party_passes_a_party_with_a_full_share() {
         let gate = gate(4);
-        let (slow, quick) = (Party::from_name("slow"), Party::from_name("quick"));
-        let mut held: Vec<_> = (0..3).map(|_| entered(&gate, slow, Door::Continued).now_or_never().unwrap()).collect();
-        let mut more: Entering<'_> = Box::pin(entered(&gate, slow, Door::Continued));
+        let (slow, quick) = (Tenant::from_name("slow"), Tenant::from_name("quick"));
+        let mut held: Vec<_> =
+            (0..3).map(|_| entered(&gate, slow, RequestClass::Continued).now_or_never().unwrap()).collect();
+        let mut more: Entering<'_> = Box::pin(entered(&gate, slow, RequestClass::Continued));
         assert!(more.as_mut().now_or_never().is_none());
         for _ in 0..3 {
-            entered(&gate, quick, Door::Continued).now_or_never().expect("another party gets a slot");
+            entered(&gate, quick, RequestClass::Continued).now_or_never().expect("another party gets a slot");
         }
         held.pop();
         assert!(more.as_mut().now_or_never().is_some());
@@ -488,8 +495,8 @@ mod tests {
     #[test]
     fn changed_limit_applies_immediately() {
         let gate = gate(2);
-        let held = [(); 2].map(|()| enter(&gate, Door::Common).unwrap());
-        let mut waiting = [queue(&gate, Door::Common), queue(&gate, Door::Common)];
+        let held = [(); 2].map(|()| enter(&gate, RequestClass::Common).unwrap());
+        let mut waiting = [queue(&gate, RequestClass::Common), queue(&gate, RequestClass::Common)];
         gate.set_limits(&limits(3));
         let third = waiting[0].as_mut().now_or_never().unwrap();
         assert!(waiting[1].as_mut().now_or_never().is_none());
@@ -503,7 +510,7 @@ mod tests {
     #[test]
     fn lowered_limit_is_not_raised_by_new_configuration() {
         let gate = gate(8);
-        gate.throttled(enter(&gate, Door::Common).unwrap().number());
+        gate.throttled(enter(&gate, RequestClass::Common).unwrap().number());
         gate.set_limits(&limits(20));
         assert_eq!(limit(&gate), 4);
         gate.set_limits(&limits(2));
@@ -513,10 +520,11 @@ mod tests {
     #[test]
     fn started_uploads_enter_before_all_other_requests() {
         let gate = gate(2);
-        let (first, _second) = (enter(&gate, Door::Common).unwrap(), enter(&gate, Door::Common).unwrap());
-        let mut read = queue(&gate, Door::BlobRead);
-        let mut common = queue(&gate, Door::Common);
-        let mut continued = [queue(&gate, Door::Continued), queue(&gate, Door::Continued)];
+        let (first, _second) =
+            (enter(&gate, RequestClass::Common).unwrap(), enter(&gate, RequestClass::Common).unwrap());
+        let mut read = queue(&gate, RequestClass::BlobRead);
+        let mut common = queue(&gate, RequestClass::Common);
+        let mut continued = [queue(&gate, RequestClass::Continued), queue(&gate, RequestClass::Continued)];
         drop(first);
         assert!(read.as_mut().now_or_never().is_none() && common.as_mut().now_or_never().is_none());
         assert!(continued[1].as_mut().now_or_never().is_none());
@@ -529,10 +537,10 @@ mod tests {
     #[test]
     fn waiting_blob_read_delays_no_other_request() {
         let gate = gate(3);
-        let reads = [(); 2].map(|()| enter(&gate, Door::BlobRead).unwrap());
-        let mut third = queue(&gate, Door::BlobRead);
-        let write = enter(&gate, Door::Common).unwrap();
-        let mut next = queue(&gate, Door::Common);
+        let reads = [(); 2].map(|()| enter(&gate, RequestClass::BlobRead).unwrap());
+        let mut third = queue(&gate, RequestClass::BlobRead);
+        let write = enter(&gate, RequestClass::Common).unwrap();
+        let mut next = queue(&gate, RequestClass::Common);
         drop(write);
         assert!(third.as_mut().now_or_never().is_none());
         assert!(next.as_mut().now_or_never().is_some());
@@ -543,29 +551,29 @@ mod tests {
     #[test]
     fn cancelled_request_passes_its_turn_on() {
         let gate = gate(1);
-        let held = enter(&gate, Door::Common).unwrap();
-        let [gone, granted, mut last] = [(); 3].map(|()| queue(&gate, Door::Common));
+        let held = enter(&gate, RequestClass::Common).unwrap();
+        let [gone, granted, mut last] = [(); 3].map(|()| queue(&gate, RequestClass::Common));
         drop(gone);
         drop(held);
         // The second request has been granted the permit, but nobody polls that request.
         assert!(last.as_mut().now_or_never().is_none());
         drop(granted);
         let permit = last.now_or_never().unwrap();
-        assert!(enter(&gate, Door::Common).is_none());
+        assert!(enter(&gate, RequestClass::Common).is_none());
         drop(permit);
-        assert!(enter(&gate, Door::Common).is_some());
+        assert!(enter(&gate, RequestClass::Common).is_some());
         assert_eq!(gate.0.with_supply(|state| (state.others, state.reads)), (0, 0));
     }
 
-    fn with_rate(concurrent: usize, writes: u32) -> Gate {
+    fn with_rate(concurrent: usize, writes: u32) -> ConcurrencyLimiter {
         let writes = Figure::Set(Rate { count: writes, per: Duration::from_secs(3600) });
         let limits = Limits { concurrent: Figure::Set(concurrent), writes, ..Limits::default() };
-        Gate::new(&limits.in_force(&"a.example".parse().unwrap(), None))
+        ConcurrencyLimiter::new(&limits.in_force(&"a.example".parse().unwrap(), None))
     }
 
     #[test]
     fn lane_of_each_door_matches_the_table() {
-        for (lane, (door, class)) in LANES.into_iter().enumerate() {
+        for (lane, (door, class)) in PRIORITIES.into_iter().enumerate() {
             assert_eq!(door.lane(class), lane, "{door:?} {class:?}");
         }
     }
@@ -573,14 +581,14 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn request_waiting_for_a_rate_holds_no_permit() {
         let gate = with_rate(2, 10);
-        let write = || gate.enter(Party::default(), Door::Common, Class::Write);
+        let write = || gate.enter(Tenant::default(), RequestClass::Common, Class::Write);
         drop(write().await);
         let mut waiting = [(); 5].map(|()| Box::pin(write()));
         for entering in &mut waiting {
             assert!(entering.as_mut().now_or_never().is_none());
         }
-        let reads = [(); 2].map(|()| enter(&gate, Door::Common).unwrap());
-        assert!(enter(&gate, Door::Common).is_none());
+        let reads = [(); 2].map(|()| enter(&gate, RequestClass::Common).unwrap());
+        assert!(enter(&gate, RequestClass::Common).is_none());
         drop(reads);
         let (_, waited) = waiting[0].as_mut().await;
         assert_eq!(waited.as_secs(), 360);
@@ -589,24 +597,24 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn request_waiting_for_a_permit_uses_no_rate() {
         let gate = with_rate(1, 10);
-        let held = enter(&gate, Door::Common).unwrap();
-        let mut gone = Box::pin(gate.enter(Party::default(), Door::Common, Class::Write));
+        let held = enter(&gate, RequestClass::Common).unwrap();
+        let mut gone = Box::pin(gate.enter(Tenant::default(), RequestClass::Common, Class::Write));
         assert!(gone.as_mut().now_or_never().is_none());
         drop((gone, held));
-        assert!(gate.enter(Party::default(), Door::Common, Class::Write).now_or_never().is_some());
+        assert!(gate.enter(Tenant::default(), RequestClass::Common, Class::Write).now_or_never().is_some());
     }
 
     #[tokio::test(start_paused = true)]
     async fn entries_share_a_rate_fairly_with_many_permits() {
         let gate = with_rate(1000, 3600);
         for _ in 0..32 {
-            drop(gate.enter(Party::default(), Door::Common, Class::Write).await);
+            drop(gate.enter(Tenant::default(), RequestClass::Common, Class::Write).await);
         }
         let (sender, mut went) = tokio::sync::mpsc::unbounded_channel();
         for name in std::iter::repeat_n("big", 100).chain(["small"; 2]) {
             let (gate, sender) = (gate.clone(), sender.clone());
             tokio::spawn(async move {
-                drop(gate.enter(Party::from_name(name), Door::Common, Class::Write).await);
+                drop(gate.enter(Tenant::from_name(name), RequestClass::Common, Class::Write).await);
                 sender.send(name).unwrap();
             });
             tokio::task::yield_now().await;
@@ -622,42 +630,42 @@ mod tests {
         gate.pause(Duration::from_secs(30));
         gate.pause(Duration::from_secs(1));
         assert!(gate.is_paused());
-        let all = LANES.map(|(door, class)| gate.enter(Party::default(), door, class));
+        let all = PRIORITIES.map(|(door, class)| gate.enter(Tenant::default(), door, class));
         let entered = futures_util::future::join_all(all.map(|entering| async { drop(entering.await) }));
         entered.await;
         assert!(began.elapsed() >= Duration::from_secs(30) && began.elapsed() < Duration::from_secs(31));
         assert!(!gate.is_paused());
-        assert_eq!(gate.enter(Party::default(), Door::Common, Class::Read).await.1, Duration::ZERO);
+        assert_eq!(gate.enter(Tenant::default(), RequestClass::Common, Class::Read).await.1, Duration::ZERO);
     }
 
     #[tokio::test(start_paused = true)]
     async fn pause_holds_requests_that_wait_for_a_rate() {
         let gate = with_rate(4, 10);
-        drop(gate.enter(Party::default(), Door::Common, Class::Write).await);
+        drop(gate.enter(Tenant::default(), RequestClass::Common, Class::Write).await);
         let waiting = tokio::spawn({
             let gate = gate.clone();
-            async move { gate.enter(Party::default(), Door::Common, Class::Write).await.1 }
+            async move { gate.enter(Tenant::default(), RequestClass::Common, Class::Write).await.1 }
         });
         tokio::time::sleep(Duration::from_secs(5)).await;
         gate.pause(Duration::from_secs(600));
         assert_eq!(waiting.await.unwrap().as_secs(), 605);
     }
 
-    fn limit(gate: &Gate) -> usize {
+    fn limit(gate: &ConcurrencyLimiter) -> usize {
         gate.0.with_supply(|state| state.limit)
     }
 
     #[test]
     fn limit_is_halved_once_per_burst_down_to_one() {
         let gate = gate(10);
-        let burst: Vec<Permit> = (0..10).map(|_| enter(&gate, Door::Common).unwrap()).collect();
+        let burst: Vec<Permit> = (0..10).map(|_| enter(&gate, RequestClass::Common).unwrap()).collect();
         assert_eq!(gate.throttled(burst[3].number()), Some(5));
         for permit in &burst {
             assert_eq!(gate.throttled(permit.number()), None);
         }
         drop(burst);
         for limits in [(5, Some(2)), (2, Some(1)), (1, None), (1, None)] {
-            let permit = enter(&gate, Door::Common).unwrap();
+            let permit = enter(&gate, RequestClass::Common).unwrap();
             assert_eq!((limit(&gate), gate.throttled(permit.number())), limits);
         }
         assert_eq!(limit(&gate), 1);
@@ -666,13 +674,13 @@ mod tests {
     #[test]
     fn successes_raise_the_limit_up_to_the_configured_one() {
         let gate = gate(8);
-        let late = enter(&gate, Door::Common).unwrap();
-        gate.throttled(enter(&gate, Door::Common).unwrap().number());
+        let late = enter(&gate, RequestClass::Common).unwrap();
+        gate.throttled(enter(&gate, RequestClass::Common).unwrap().number());
         let limits: Vec<usize> = (0..30)
             .map(|_| {
                 // A response to the burst does not count.
                 gate.answered(late.number());
-                gate.answered(enter(&gate, Door::Common).unwrap().number());
+                gate.answered(enter(&gate, RequestClass::Common).unwrap().number());
                 limit(&gate)
             })
             .collect();
@@ -684,7 +692,7 @@ mod tests {
     fn successes_before_a_burst_do_not_count_after_it() {
         let gate = gate(8);
         let through = |success: bool| {
-            let number = enter(&gate, Door::Common).unwrap().number();
+            let number = enter(&gate, RequestClass::Common).unwrap().number();
             if success {
                 gate.answered(number);
             } else {
@@ -699,14 +707,14 @@ mod tests {
     #[test]
     fn lowered_limit_admits_nobody_and_raised_limit_does() {
         let gate = gate(4);
-        let mut held: Vec<Permit> = (0..4).map(|_| enter(&gate, Door::Common).unwrap()).collect();
+        let mut held: Vec<Permit> = (0..4).map(|_| enter(&gate, RequestClass::Common).unwrap()).collect();
         assert_eq!(gate.throttled(held[0].number()), Some(2));
-        let mut waiting = queue(&gate, Door::Common);
+        let mut waiting = queue(&gate, RequestClass::Common);
         held.truncate(2);
         assert!(waiting.as_mut().now_or_never().is_none());
         held.truncate(1);
         let first = waiting.now_or_never().unwrap();
-        let mut waiting = queue(&gate, Door::Common);
+        let mut waiting = queue(&gate, RequestClass::Common);
         gate.answered(first.number());
         gate.answered(first.number());
         assert!(waiting.as_mut().now_or_never().is_some());
@@ -715,24 +723,24 @@ mod tests {
     #[test]
     fn write_enters_while_reads_exceed_a_lowered_limit() {
         let gate = gate(4);
-        let reads = [(); 3].map(|()| enter(&gate, Door::BlobRead).unwrap());
+        let reads = [(); 3].map(|()| enter(&gate, RequestClass::BlobRead).unwrap());
         gate.throttled(reads[0].number());
         assert_eq!(limit(&gate), 2);
-        let write = enter(&gate, Door::Continued).unwrap();
-        assert!(enter(&gate, Door::Common).is_none());
+        let write = enter(&gate, RequestClass::Continued).unwrap();
+        assert!(enter(&gate, RequestClass::Common).is_none());
         drop(write);
-        assert!(enter(&gate, Door::Common).is_some());
+        assert!(enter(&gate, RequestClass::Common).is_some());
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
     async fn no_waiter_is_lost_under_many_cancellations() {
         let gate = Arc::new(gate(3));
-        let doors = [Door::Common, Door::BlobRead, Door::Continued, Door::BlobResumed];
+        let doors = [RequestClass::Common, RequestClass::BlobRead, RequestClass::Continued, RequestClass::BlobResumed];
         let tasks = (0..400_usize).map(|n| {
             let gate = Arc::clone(&gate);
             tokio::spawn(async move {
                 for round in 0..50 {
-                    let party = Party::from_name(["a", "b", "c"][n % 3]);
+                    let party = Tenant::from_name(["a", "b", "c"][n % 3]);
                     let entering = entered(&gate, party, doors[(n + round) % doors.len()]);
                     // Every third request is cancelled after one poll.
                     let permit = if (n + round) % 3 == 0 { entering.now_or_never() } else { Some(entering.await) };

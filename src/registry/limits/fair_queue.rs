@@ -7,9 +7,9 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 /// Party on whose behalf a request is sent. Parties share the limits of a registry fairly, so a party with many
 /// requests does not delay one with few. The default party is for requests on nobody's behalf.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub struct Party(u64);
+pub struct Tenant(u64);
 
-impl Party {
+impl Tenant {
     /// Returns the party of this name, such as an entry's.
     #[must_use]
     pub fn from_name(name: &str) -> Self {
@@ -21,7 +21,7 @@ impl Party {
 
 /// Queues of all parties. Each party has one queue per lane.
 #[derive(Debug)]
-pub(crate) struct Turns<W, const LANES: usize> {
+pub(crate) struct FairQueue<W, const LANES: usize> {
     /// Parties with waiters. The party whose turn it is comes first.
     parties: VecDeque<Queues<W, LANES>>,
     tickets: u64,
@@ -29,27 +29,27 @@ pub(crate) struct Turns<W, const LANES: usize> {
 
 #[derive(Debug)]
 struct Queues<W, const LANES: usize> {
-    party: Party,
+    party: Tenant,
     lanes: [VecDeque<(Ticket, W)>; LANES],
 }
 
 /// Position in the order of arrival.
 pub(crate) type Ticket = u64;
 
-impl<W, const LANES: usize> Default for Turns<W, LANES> {
+impl<W, const LANES: usize> Default for FairQueue<W, LANES> {
     fn default() -> Self {
         Self { parties: VecDeque::new(), tickets: 0 }
     }
 }
 
-impl<W, const LANES: usize> Turns<W, LANES> {
+impl<W, const LANES: usize> FairQueue<W, LANES> {
     /// Returns true if there is no waiter.
     pub(crate) fn is_empty(&self) -> bool {
         self.parties.is_empty()
     }
 
     /// Appends a waiter to its party's queue.
-    pub(crate) fn push(&mut self, party: Party, lane: usize, waiter: W) -> Ticket {
+    pub(crate) fn push(&mut self, party: Tenant, lane: usize, waiter: W) -> Ticket {
         let ticket = self.tickets;
         self.tickets += 1;
         let at = self.parties.iter().position(|queues| queues.party == party).unwrap_or_else(|| {
@@ -74,7 +74,7 @@ impl<W, const LANES: usize> Turns<W, LANES> {
     }
 
     /// Removes a waiter that no longer waits.
-    pub(crate) fn remove(&mut self, party: Party, lane: usize, ticket: Ticket) -> Option<W> {
+    pub(crate) fn remove(&mut self, party: Tenant, lane: usize, ticket: Ticket) -> Option<W> {
         let at = self.parties.iter().position(|queues| queues.party == party)?;
         let queue = &mut self.parties[at].lanes[lane];
         let place = queue.binary_search_by_key(&ticket, |(ticket, _)| *ticket).ok()?;
@@ -111,16 +111,16 @@ impl<W, const LANES: usize> Queues<W, LANES> {
 mod tests {
     use super::*;
 
-    const BIG: Party = Party(1);
-    const SMALL: Party = Party(2);
+    const BIG: Tenant = Tenant(1);
+    const SMALL: Tenant = Tenant(2);
 
-    fn drain(turns: &mut Turns<&'static str, 2>) -> Vec<&'static str> {
+    fn drain(turns: &mut FairQueue<&'static str, 2>) -> Vec<&'static str> {
         std::iter::from_fn(|| turns.next(|_, _| true)).map(|(_, waiter)| waiter).collect()
     }
 
     #[test]
     fn parties_take_turns_and_serve_first_arrival_first() {
-        let mut turns = Turns::default();
+        let mut turns = FairQueue::default();
         for (party, lane, name) in
             [(BIG, 0, "a1"), (BIG, 1, "a2"), (BIG, 0, "a3"), (BIG, 1, "a4"), (SMALL, 1, "b1"), (SMALL, 0, "b2")]
         {
@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn blocked_party_keeps_its_turn_for_later() {
-        let mut turns = Turns::default();
+        let mut turns = FairQueue::default();
         turns.push(BIG, 0, "a1");
         turns.push(SMALL, 1, "b1");
         turns.push(SMALL, 1, "b2");
@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn removed_waiter_leaves_no_entry_in_queue() {
-        let mut turns: Turns<&str, 2> = Turns::default();
+        let mut turns: FairQueue<&str, 2> = FairQueue::default();
         let first = turns.push(BIG, 0, "a1");
         turns.push(BIG, 0, "a2");
         let gone = turns.push(SMALL, 1, "b1");
@@ -157,8 +157,8 @@ mod tests {
 
     #[test]
     fn parties_with_different_names_are_different() {
-        assert_eq!(Party::from_name("python-base"), Party::from_name("python-base"));
-        assert_ne!(Party::from_name("python-base"), Party::from_name("team"));
-        assert_ne!(Party::from_name(""), Party::default());
+        assert_eq!(Tenant::from_name("python-base"), Tenant::from_name("python-base"));
+        assert_ne!(Tenant::from_name("python-base"), Tenant::from_name("team"));
+        assert_ne!(Tenant::from_name(""), Tenant::default());
     }
 }

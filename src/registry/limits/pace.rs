@@ -8,7 +8,7 @@ pub(crate) use super::rate_buckets::{Buckets, Class};
 pub use super::throttle::Throttle;
 pub use crate::registry::options::pace::{Bandwidth, Bucket, Figure, Hours, Profile, Window};
 
-use super::fair_queue::Party;
+use super::fair_queue::Tenant;
 use crate::registry::{Limits, LimitsInForce, Registry};
 
 /// Bandwidth of one registry, shared by all its repositories.
@@ -25,7 +25,7 @@ impl Pace {
     }
 
     /// Waits until this many bytes of a body may pass. Returns the time that this took. Cancel safe.
-    pub(crate) async fn spend(&self, party: Party, bytes: usize) -> Duration {
+    pub(crate) async fn spend(&self, party: Tenant, bytes: usize) -> Duration {
         let waited = self.bandwidth.spend(party, bytes).await;
         match self.total.get() {
             Some(total) => waited + total.spend(party, bytes).await,
@@ -75,7 +75,7 @@ mod tests {
         one.total.set(total.clone()).unwrap();
         other.total.set(total).unwrap();
         let began = Instant::now();
-        futures_util::join!(one.spend(Party::default(), 5 << 20), other.spend(Party::default(), 5 << 20));
+        futures_util::join!(one.spend(Tenant::default(), 5 << 20), other.spend(Tenant::default(), 5 << 20));
         assert!((9..=10).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
     }
 }

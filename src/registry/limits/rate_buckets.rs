@@ -6,7 +6,7 @@ use std::num::NonZeroU32;
 use tokio::time::Instant;
 
 use super::rate::{Limiter, quota_of};
-use crate::registry::http::retry::Kind;
+use crate::registry::http::retry::Operation;
 use crate::registry::{Bucket, LimitsInForce, Rate};
 
 /// Class of a request, for rates.
@@ -26,14 +26,20 @@ pub(crate) enum Class {
 
 impl Class {
     /// Returns the class of a request.
-    pub(crate) fn from_kind(kind: Kind, lists_referrers: bool) -> Self {
+    pub(crate) fn from_kind(kind: Operation, lists_referrers: bool) -> Self {
         match kind {
-            Kind::Read | Kind::StandIn | Kind::Look | Kind::Glance if lists_referrers => Self::ReferrerList,
-            Kind::Read | Kind::StandIn | Kind::Look | Kind::Glance => Self::Read,
-            Kind::Token => Self::Token,
-            Kind::Delete => Self::Delete,
-            Kind::OpenUpload | Kind::Mount => Self::Upload,
-            Kind::Chunk | Kind::Commit | Kind::Streamed | Kind::WriteManifest | Kind::Farewell => Self::Write,
+            Operation::Read | Operation::StandIn | Operation::Look | Operation::Glance if lists_referrers => {
+                Self::ReferrerList
+            }
+            Operation::Read | Operation::StandIn | Operation::Look | Operation::Glance => Self::Read,
+            Operation::Token => Self::Token,
+            Operation::Delete => Self::Delete,
+            Operation::OpenUpload | Operation::Mount => Self::Upload,
+            Operation::Chunk
+            | Operation::Commit
+            | Operation::Streamed
+            | Operation::WriteManifest
+            | Operation::Farewell => Self::Write,
         }
     }
 
@@ -141,19 +147,19 @@ mod tests {
     #[test]
     fn request_class_follows_from_its_kind() {
         for (kind, class) in [
-            (Kind::Read, Class::Read),
-            (Kind::Token, Class::Token),
-            (Kind::Delete, Class::Delete),
-            (Kind::OpenUpload, Class::Upload),
-            (Kind::Chunk, Class::Write),
-            (Kind::Commit, Class::Write),
-            (Kind::Streamed, Class::Write),
-            (Kind::WriteManifest, Class::Write),
-            (Kind::Farewell, Class::Write),
+            (Operation::Read, Class::Read),
+            (Operation::Token, Class::Token),
+            (Operation::Delete, Class::Delete),
+            (Operation::OpenUpload, Class::Upload),
+            (Operation::Chunk, Class::Write),
+            (Operation::Commit, Class::Write),
+            (Operation::Streamed, Class::Write),
+            (Operation::WriteManifest, Class::Write),
+            (Operation::Farewell, Class::Write),
         ] {
             assert_eq!(Class::from_kind(kind, false), class, "{kind:?}");
         }
-        assert_eq!(Class::from_kind(Kind::Read, true), Class::ReferrerList);
+        assert_eq!(Class::from_kind(Operation::Read, true), Class::ReferrerList);
     }
 
     #[tokio::test(start_paused = true)]

@@ -9,9 +9,9 @@ use chrono::{DateTime, Utc};
 use governor::Quota;
 use tokio::time::Instant;
 
-use super::fair_queue::Party;
+use super::fair_queue::Tenant;
 use super::rate::Limiter;
-use super::wait_queue::{Closed, Line, Supply};
+use super::wait_queue::{Closed, Resource, WaitQueue};
 use crate::registry::Bandwidth;
 
 /// Size of a limiter cell, in bytes. Rates in single bytes would be rounded badly at high rates.
@@ -26,7 +26,7 @@ const LOOK: Duration = Duration::from_secs(1);
 /// A shared bandwidth, such as that of all registries together.
 #[derive(Debug)]
 pub struct Throttle {
-    line: Arc<Line<Flow, 1>>,
+    line: Arc<WaitQueue<Flow, 1>>,
     /// True if there is any limit.
     limited: AtomicBool,
     /// Bytes that have passed. A remainder below one cell counts in the next one.
@@ -52,7 +52,7 @@ impl Throttle {
     fn with_clock(bandwidth: Option<Bandwidth>, clock: fn() -> DateTime<Utc>) -> Self {
         let limited = AtomicBool::new(bandwidth.is_some());
         let flow = Flow { bandwidth, clock, looked: None, rate: None, cells: None };
-        Self { line: Line::new(|_| flow), limited, passed: AtomicU64::new(0) }
+        Self { line: WaitQueue::new(|_| flow), limited, passed: AtomicU64::new(0) }
     }
 
     /// Changes the bandwidth, also for bytes that wait already.
@@ -74,7 +74,7 @@ impl Throttle {
     }
 
     /// Waits until this many bytes may pass. Returns the time that it waited. Cancel safe.
-    pub(crate) async fn spend(&self, party: Party, bytes: usize) -> Duration {
+    pub(crate) async fn spend(&self, party: Tenant, bytes: usize) -> Duration {
         if bytes == 0 || !self.limited.load(Ordering::Relaxed) {
             return Duration::ZERO;
         }
@@ -119,10 +119,10 @@ impl Flow {
     }
 }
 
-impl Supply for Flow {
+impl Resource for Flow {
     type Grant = ();
 
-    fn take(&mut self, _: Party, _: usize, amount: NonZeroU32, now: Instant) -> Result<(), Closed> {
+    fn take(&mut self, _: Tenant, _: usize, amount: NonZeroU32, now: Instant) -> Result<(), Closed> {
         self.follow_clock(now);
         let Some(cells) = &self.cells else { return Ok(()) };
         cells.take(amount).map(drop).map_err(|not_before| Closed::Until(not_before.min(now + LOOK)))
@@ -148,7 +148,7 @@ mod tests {
         let throttle = Throttle::new(Some(Bandwidth::always(MIB)));
         let began = Instant::now();
         for _ in 0..512 {
-            throttle.spend(Party::default(), 700).await;
+            throttle.spend(Tenant::default(), 700).await;
         }
         let exact = Duration::from_millis(512 * 700 * 1000 / MIB);
         let took = began.elapsed();
@@ -161,10 +161,10 @@ mod tests {
         let throttle = Arc::new(Throttle::new(Some(Bandwidth::always(MIB))));
         let large = tokio::spawn({
             let throttle = throttle.clone();
-            async move { throttle.spend(Party::from_name("large"), 64 << 20).await }
+            async move { throttle.spend(Tenant::from_name("large"), 64 << 20).await }
         });
         tokio::time::sleep(Duration::from_secs(1)).await;
-        let waited = throttle.spend(Party::from_name("small"), 128 << 10).await;
+        let waited = throttle.spend(Tenant::from_name("small"), 128 << 10).await;
         assert!(waited < Duration::from_millis(400), "{waited:?}");
         assert!(large.await.unwrap() > Duration::from_secs(60));
     }
@@ -183,7 +183,7 @@ mod tests {
             crate::registry::Window::always(100 * MIB),
         ]);
         let throttle = Throttle::with_clock(Some(bandwidth), clock);
-        let waited = throttle.spend(Party::default(), 50 << 20).await;
+        let waited = throttle.spend(Tenant::default(), 50 << 20).await;
         assert!((10..=12).contains(&waited.as_secs()), "{waited:?}");
     }
 
@@ -192,11 +192,11 @@ mod tests {
         let throttle = Arc::new(Throttle::new(Some(Bandwidth::always(1024))));
         let waiting = tokio::spawn({
             let throttle = throttle.clone();
-            async move { throttle.spend(Party::default(), 1 << 20).await }
+            async move { throttle.spend(Tenant::default(), 1 << 20).await }
         });
         tokio::time::sleep(Duration::from_secs(5)).await;
         throttle.set(None);
         assert_eq!(waiting.await.unwrap().as_secs(), 5);
-        assert_eq!(throttle.spend(Party::default(), 1 << 30).await, Duration::ZERO);
+        assert_eq!(throttle.spend(Tenant::default(), 1 << 30).await, Duration::ZERO);
     }
 }

@@ -8,10 +8,10 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::fair_queue::{Party, Ticket, Turns};
+use super::fair_queue::{FairQueue, Tenant, Ticket};
 
 /// Resource that callers wait for.
-pub(crate) trait Supply: Send + 'static {
+pub(crate) trait Resource: Send + 'static {
     /// Part of the resource that a served caller gets. Dropping it may return it to the supply, so it is never dropped
     /// while the queue is locked.
     type Grant: std::fmt::Debug + Send + 'static;
@@ -20,7 +20,7 @@ pub(crate) trait Supply: Send + 'static {
     const FIRST: usize = 0;
 
     /// Takes `amount` for a lane, all of it or nothing. If it is not available, returns when that may change.
-    fn take(&mut self, party: Party, lane: usize, amount: NonZeroU32, now: Instant) -> Result<Self::Grant, Closed>;
+    fn take(&mut self, party: Tenant, lane: usize, amount: NonZeroU32, now: Instant) -> Result<Self::Grant, Closed>;
 }
 
 /// Time at which the resource may be available again.
@@ -36,22 +36,22 @@ pub(crate) enum Closed {
 
 /// Supply, and the callers that wait for it.
 #[derive(Debug)]
-pub(crate) struct Line<S: Supply, const LANES: usize> {
+pub(crate) struct WaitQueue<S: Resource, const LANES: usize> {
     own: Weak<Self>,
     state: Mutex<State<S, LANES>>,
 }
 
 #[derive(Debug)]
-struct State<S: Supply, const LANES: usize> {
+struct State<S: Resource, const LANES: usize> {
     supply: S,
-    turns: Turns<Waiter<S::Grant>, LANES>,
+    turns: FairQueue<Waiter<S::Grant>, LANES>,
     /// Time of the next alarm.
     alarm: Option<Instant>,
 }
 
 #[derive(Debug)]
 struct Waiter<G> {
-    party: Party,
+    party: Tenant,
     amount: NonZeroU32,
     served: oneshot::Sender<G>,
 }
@@ -59,11 +59,11 @@ struct Waiter<G> {
 /// Callers to notify once the lock is released, with their grants.
 type Served<G> = Vec<(oneshot::Sender<G>, G)>;
 
-impl<S: Supply, const LANES: usize> Line<S, LANES> {
+impl<S: Resource, const LANES: usize> WaitQueue<S, LANES> {
     /// Creates the queue and its supply, which may store the queue itself for its grants.
     pub(crate) fn new(supply: impl FnOnce(&Weak<Self>) -> S) -> Arc<Self> {
         Arc::new_cyclic(|own| {
-            let state = State { supply: supply(own), turns: Turns::default(), alarm: None };
+            let state = State { supply: supply(own), turns: FairQueue::default(), alarm: None };
             Self { own: own.clone(), state: Mutex::new(state) }
         })
     }
@@ -71,7 +71,7 @@ impl<S: Supply, const LANES: usize> Line<S, LANES> {
     /// Waits until `amount` is available, and takes it. Also returns the time that this took if anybody had to wait for
     /// the clock. Returns `None` if the sender of the grant no longer exists. Cancel safe: a grant to a caller that has
     /// just been cancelled is dropped.
-    pub(crate) async fn acquire(&self, party: Party, lane: usize, amount: NonZeroU32) -> (Option<S::Grant>, Duration) {
+    pub(crate) async fn acquire(&self, party: Tenant, lane: usize, amount: NonZeroU32) -> (Option<S::Grant>, Duration) {
         let began = Instant::now();
         let (waiting, by_clock) = {
             let mut state = self.lock();
@@ -139,7 +139,7 @@ impl<S: Supply, const LANES: usize> Line<S, LANES> {
 }
 
 /// Serves the queue once, at this time.
-async fn serve_at<S: Supply, const LANES: usize>(line: Weak<Line<S, LANES>>, at: Instant) {
+async fn serve_at<S: Resource, const LANES: usize>(line: Weak<WaitQueue<S, LANES>>, at: Instant) {
     tokio::time::sleep_until(at).await;
     let Some(line) = line.upgrade() else { return };
     let mut state = line.lock();
@@ -147,7 +147,7 @@ async fn serve_at<S: Supply, const LANES: usize>(line: Weak<Line<S, LANES>>, at:
     line.serve(state);
 }
 
-impl<S: Supply, const LANES: usize> State<S, LANES> {
+impl<S: Resource, const LANES: usize> State<S, LANES> {
     /// Takes the grants of all callers that can be served now. Returns the time at which the next caller can be served,
     /// if one waits for the clock.
     fn serve(&mut self, now: Instant, served: &mut Served<S::Grant>) -> Option<Instant> {
@@ -179,21 +179,21 @@ impl<S: Supply, const LANES: usize> State<S, LANES> {
 }
 
 /// Waiting caller. Dropping it removes it from the queue.
-struct Waiting<'a, S: Supply, const LANES: usize> {
-    line: &'a Line<S, LANES>,
-    party: Party,
+struct Waiting<'a, S: Resource, const LANES: usize> {
+    line: &'a WaitQueue<S, LANES>,
+    party: Tenant,
     lane: usize,
     ticket: Ticket,
     turn: oneshot::Receiver<S::Grant>,
 }
 
-impl<S: Supply, const LANES: usize> Waiting<'_, S, LANES> {
+impl<S: Resource, const LANES: usize> Waiting<'_, S, LANES> {
     async fn wait_for_grant(mut self) -> Option<S::Grant> {
         (&mut self.turn).await.ok()
     }
 }
 
-impl<S: Supply, const LANES: usize> Drop for Waiting<'_, S, LANES> {
+impl<S: Resource, const LANES: usize> Drop for Waiting<'_, S, LANES> {
     fn drop(&mut self) {
         let mut state = self.line.lock();
         let left = state.turns.remove(self.party, self.lane, self.ticket);
@@ -209,10 +209,10 @@ mod tests {
     /// Supply of one cell per second for each lane.
     struct Slow([Instant; 2]);
 
-    impl Supply for Slow {
+    impl Resource for Slow {
         type Grant = ();
 
-        fn take(&mut self, _: Party, lane: usize, _: NonZeroU32, now: Instant) -> Result<(), Closed> {
+        fn take(&mut self, _: Tenant, lane: usize, _: NonZeroU32, now: Instant) -> Result<(), Closed> {
             if self.0[lane] > now {
                 return Err(Closed::Until(self.0[lane]));
             }
@@ -221,14 +221,14 @@ mod tests {
         }
     }
 
-    type Shared = Arc<Line<Slow, 2>>;
+    type Shared = Arc<WaitQueue<Slow, 2>>;
 
     fn line() -> Shared {
-        Line::new(|_| Slow([Instant::now(); 2]))
+        WaitQueue::new(|_| Slow([Instant::now(); 2]))
     }
 
     async fn acquire(line: &Shared, party: &str, lane: usize) -> Duration {
-        let (granted, waited) = line.acquire(Party::from_name(party), lane, NonZeroU32::MIN).await;
+        let (granted, waited) = line.acquire(Tenant::from_name(party), lane, NonZeroU32::MIN).await;
         assert_eq!(granted, Some(()));
         waited
     }

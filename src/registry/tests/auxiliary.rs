@@ -5,14 +5,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use axum::response::Response;
 
 use super::scripted::{Received, Server, answer, blob, noise, plain, quick, verified};
-use crate::registry::http::retry::Tempo;
+use crate::registry::http::retry::RetryPolicy;
 use crate::registry::{Kind, Options, Registry, Repository};
-use crate::store::{Begun, Sought, Target as _};
+use crate::store::{BlobLookup, Target as _, UploadStart};
 
 /// Returns a repository whose client repeats little, at a kind of registry where a HEAD looks for blobs.
 fn repository(server: &Server) -> Repository {
     let options = Options { kind: Some(Kind::Ecr), ..plain() };
-    let tempo = Tempo { attempts: 2, patience: 2, ..quick() };
+    let tempo = RetryPolicy { attempts: 2, patience: 2, ..quick() };
     Registry::with_tempo(server.host.parse().unwrap(), options, tempo).unwrap().repository("a/b".parse().unwrap())
 }
 
@@ -27,18 +27,18 @@ fn upload(asked: &Received) -> Response {
 
 async fn find_or_send(server: &Server, content: &[u8]) -> &'static str {
     match repository(server).find_or_begin(&blob(content)).await.unwrap() {
-        Sought::Found => "found",
-        Sought::Mounted => "mounted",
-        Sought::OtherLength(stored) => {
+        BlobLookup::Found => "found",
+        BlobLookup::Mounted => "mounted",
+        BlobLookup::OtherLength(stored) => {
             match repository(server).begin_replacement(&blob(content), stored).await.unwrap() {
-                Begun::Mounted => "mounted",
-                Begun::Session(session) => {
+                UploadStart::Mounted => "mounted",
+                UploadStart::Session(session) => {
                     session.send(verified(content)).await.unwrap();
                     "sent over another length"
                 }
             }
         }
-        Sought::Session(session) => {
+        BlobLookup::Session(session) => {
             session.send(verified(content)).await.unwrap();
             "sent"
         }
@@ -98,7 +98,7 @@ async fn registry_with_failed_lookup_gets_one_head_per_blob() {
     let server = Server::start(|asked| if asked.method == "HEAD" { answer(500, &[], "") } else { upload(asked) }).await;
     let repository = repository(&server);
     for heads in [2, 3, 4] {
-        assert!(matches!(repository.find_or_begin(&blob(b"x")).await.unwrap(), Sought::Session(_)));
+        assert!(matches!(repository.find_or_begin(&blob(b"x")).await.unwrap(), BlobLookup::Session(_)));
         assert_eq!(server.count("HEAD"), heads);
     }
 }
@@ -151,8 +151,8 @@ async fn blob_is_sent_for_any_failed_mount_status() {
         .await;
         let begun = repository(&server).begin_upload(&blob(b"x"), Some(&"c/d".parse().unwrap())).await.unwrap();
         match begun {
-            Begun::Mounted => assert_eq!(status, 201),
-            Begun::Session(session) => session.send(verified(b"x")).await.unwrap(),
+            UploadStart::Mounted => assert_eq!(status, 201),
+            UploadStart::Session(session) => session.send(verified(b"x")).await.unwrap(),
         }
     }
 }
@@ -166,7 +166,7 @@ async fn mount_that_names_another_blob_is_rejected() {
     })
     .await;
     let begun = repository(&server).begin_upload(&blob(b"x"), Some(&"c/d".parse().unwrap())).await.unwrap();
-    assert!(matches!(begun, Begun::Session(_)));
+    assert!(matches!(begun, UploadStart::Session(_)));
 }
 
 #[tokio::test]
@@ -177,7 +177,7 @@ async fn session_is_cancelled_once_for_any_answer() {
             _ => upload(asked),
         })
         .await;
-        let Begun::Session(session) = repository(&server).begin_upload(&blob(b"x"), None).await.unwrap() else {
+        let UploadStart::Session(session) = repository(&server).begin_upload(&blob(b"x"), None).await.unwrap() else {
             panic!("mounted, unasked")
         };
         session.cancel().await;

@@ -10,9 +10,9 @@ use futures_util::{TryStreamExt as _, poll, stream};
 
 use super::scripted::{Server, answer, blob, noise, plain, session, verified};
 use crate::oci::{Descriptor, Digest, ManifestRef};
-use crate::registry::limits::concurrency::Door;
+use crate::registry::limits::concurrency::RequestClass;
 use crate::registry::limits::pace::Class;
-use crate::registry::{Figure, Limits, Options, Party, Rate, Repository};
+use crate::registry::{Figure, Limits, Options, Rate, Repository, Tenant};
 use crate::store::{ErrorKind, Source as _, StoreError};
 
 fn manifest_ref() -> ManifestRef {
@@ -225,7 +225,7 @@ async fn open_upload_finishes_before_a_waiting_read() {
         let repository = registry.repository("a/b".parse().unwrap());
         let content = noise(size);
         let session = session(&repository, &content).await.unwrap();
-        let held = registry.gate.enter(Party::default(), Door::Common, Class::Read).await;
+        let held = registry.gate.enter(Tenant::default(), RequestClass::Common, Class::Read).await;
         let reference = manifest_ref();
         let (mut asking, mut sending) = (repository.resolve(&reference), session.send(verified(&content)));
         assert!(poll!(&mut asking).is_pending() && poll!(&mut sending).is_pending());

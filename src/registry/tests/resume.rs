@@ -8,7 +8,7 @@ use futures_util::{StreamExt as _, stream};
 use super::scripted::{Received, Server, answer, blob, noise, plain, refusal, session};
 use crate::oci::Digester;
 use crate::registry::{Options, Repository, UploadMode, Uploads};
-use crate::store::{ErrorKind, Progress, Standing, Step, StoreError, Suspended, Target as _, Verified};
+use crate::store::{ErrorKind, ProgressSink, Step, StoreError, Target as _, UploadProgress, UploadSession, Verified};
 
 /// Size of a blob, and the bytes of it that the first process sends, in chunks of 100,000.
 const SIZE: usize = 350_000;
@@ -20,10 +20,10 @@ fn chunked(server: &Server) -> Repository {
 }
 
 /// Returns the last record of an upload whose source breaks off.
-pub(super) async fn interrupt_upload(repository: &Repository, content: &[u8], sent: usize) -> Option<Suspended> {
+pub(super) async fn interrupt_upload(repository: &Repository, content: &[u8], sent: usize) -> Option<UploadSession> {
     let noted = Arc::new(Mutex::new(None));
     let into = noted.clone();
-    let progress: Progress = Arc::new(move |left| {
+    let progress: ProgressSink = Arc::new(move |left| {
         *into.lock().unwrap() = Some(left);
         Box::pin(async {})
     });
@@ -40,7 +40,7 @@ pub(super) async fn interrupt_upload(repository: &Repository, content: &[u8], se
 pub(super) async fn resume_upload_rest(
     repository: &Repository,
     content: &[u8],
-    left: &Suspended,
+    left: &UploadSession,
 ) -> Result<(), StoreError> {
     let upload = repository.resume_upload(&blob(content), left).await?.expect("the session is at that position");
     let standing = upload.standing().unwrap().clone();
@@ -106,8 +106,8 @@ async fn resumes_with_size(
     let server = Server::start(move |_| answers()).await;
     let content = noise(size);
     let session = format!("http://{}/v2/a/b/blobs/uploads/1", server.host);
-    let standing = Standing { stored: STORED as u64, hashed: Digester::like(&blob(&content).digest) };
-    let left = Suspended { session, standing, ahead: None };
+    let standing = UploadProgress { stored: STORED as u64, hashed: Digester::like(&blob(&content).digest) };
+    let left = UploadSession { session, standing, ahead: None };
     chunked(&server).resume_upload(&blob(&content), &left).await.map(|upload| upload.is_some())
 }
 
@@ -171,8 +171,11 @@ async fn journal_session_at_another_host_gets_no_request() {
     let content = noise(SIZE);
     let hashed = Digester::like(&blob(&content).digest);
     for session in [format!("http://{}/v2/a/b/blobs/uploads/1", other.host), "no address".to_owned()] {
-        let left =
-            Suspended { session, standing: Standing { stored: STORED as u64, hashed: hashed.clone() }, ahead: None };
+        let left = UploadSession {
+            session,
+            standing: UploadProgress { stored: STORED as u64, hashed: hashed.clone() },
+            ahead: None,
+        };
         assert!(chunked(&server).resume_upload(&blob(&content), &left).await.unwrap().is_none());
     }
     assert_eq!(other.lines(), Vec::<String>::new());

@@ -11,9 +11,9 @@ use http::{HeaderMap, Method, Request};
 use tokio::task::JoinHandle;
 
 use crate::oci::{Descriptor, Digest, MediaType};
-use crate::registry::http::retry::Tempo;
+use crate::registry::http::retry::RetryPolicy;
 use crate::registry::{Credentials, Options, Registry, Repository, Secret};
-use crate::store::{Begun, StoreError, Target as _, Upload, Verified};
+use crate::store::{StoreError, Target as _, Upload, UploadStart, Verified};
 
 /// A received request.
 #[derive(Debug, Clone)]
@@ -116,9 +116,9 @@ pub(super) fn me() -> Options {
 }
 
 /// Returns a policy with short pauses. The time limits stay, so that a slow machine changes no result.
-pub(super) fn quick() -> Tempo {
+pub(super) fn quick() -> RetryPolicy {
     let pause = Duration::from_millis(1);
-    Tempo { first_pause: pause, longest_pause: pause, ..Tempo::default() }
+    RetryPolicy { first_pause: pause, longest_pause: pause, ..RetryPolicy::default() }
 }
 
 pub(super) fn answer(status: u16, headers: &[(&str, &str)], body: impl Into<Body>) -> Response {
@@ -142,8 +142,8 @@ pub(super) fn verified(content: &[u8]) -> Verified {
 
 pub(super) async fn session(repository: &Repository, content: &[u8]) -> Result<Box<dyn Upload>, StoreError> {
     match repository.begin_upload(&blob(content), None).await? {
-        Begun::Session(session) => Ok(session),
-        Begun::Mounted => panic!("mounted without a request to do so"),
+        UploadStart::Session(session) => Ok(session),
+        UploadStart::Mounted => panic!("mounted without a request to do so"),
     }
 }
 

@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 
 use super::scripted::{Received, Server, answer, blob, plain, quick, refusal, verified};
 use crate::registry::{Kind, Options, Registry, Repository};
-use crate::store::{Sought, Target as _};
+use crate::store::{BlobLookup, Target as _};
 
 /// Answers like a registry with the blob `here`. `own_mount` answers a mount from the repository itself.
 fn registry(asked: &Received, own_mount: impl Fn(bool) -> Response) -> Response {
@@ -31,10 +31,10 @@ fn mounts(is_here: bool) -> Response {
 
 async fn seek(repository: &Repository, content: &str) -> &'static str {
     match repository.find_or_begin(&blob(content.as_bytes())).await.unwrap() {
-        Sought::Found => "found",
-        Sought::Mounted => "mounted",
-        Sought::OtherLength(_) => "of another length",
-        Sought::Session(session) => {
+        BlobLookup::Found => "found",
+        BlobLookup::Mounted => "mounted",
+        BlobLookup::OtherLength(_) => "of another length",
+        BlobLookup::Session(session) => {
             session.send(verified(content.as_bytes())).await.unwrap();
             "sent"
         }

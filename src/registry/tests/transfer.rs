@@ -10,9 +10,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use super::scripted::{Server, answer, blob, noise, plain, quick, refusal, session, verified};
 use crate::oci::{Digest, Manifest, ManifestRef, MediaType};
 use crate::registry::Registry;
-use crate::registry::http::retry::Tempo;
+use crate::registry::http::retry::RetryPolicy;
 use crate::registry::{Options, UploadMode, Uploads};
-use crate::store::{Begun, ErrorKind, ReferrerLink, Source as _, Step, StoreError, Target as _, Verified};
+use crate::store::{ErrorKind, ReferrerLink, Source as _, Step, StoreError, Target as _, UploadStart, Verified};
 
 const IMAGE: &str = r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json"}"#;
 
@@ -194,7 +194,7 @@ async fn stalled_or_interrupted_blob_read_names_the_blob() {
         answer(200, &[("content-length", "10000")], Body::from_stream(pieces))
     })
     .await;
-    let tempo = Tempo { idle: Duration::from_millis(200), ..quick() };
+    let tempo = RetryPolicy { idle: Duration::from_millis(200), ..quick() };
     let registry = Registry::with_tempo(still.host.parse().unwrap(), plain(), tempo).unwrap();
     let stream = registry.repository("a/b".parse().unwrap()).blob(&blob(&content), 0).await.unwrap();
     let pieces: Vec<_> = stream.collect().await;
@@ -268,7 +268,7 @@ async fn upload_fails_when_registry_stops_reading() {
             open.push(socket);
         }
     });
-    let tempo = Tempo { idle: Duration::from_millis(300), attempts: 1, ..quick() };
+    let tempo = RetryPolicy { idle: Duration::from_millis(300), attempts: 1, ..quick() };
     let registry = Registry::with_tempo(host.parse().unwrap(), plain(), tempo).unwrap();
     let content = noise(20_000_000);
     let session = session(&registry.repository("a/b".parse().unwrap()), &content).await.unwrap();
@@ -510,7 +510,7 @@ async fn session_of_a_failed_mount_is_used() {
     let server = Server::start(uploads()).await;
     let content = noise(100);
     let begun = server.repository().begin_upload(&blob(&content), Some(&"c/d".parse().unwrap())).await.unwrap();
-    let Begun::Session(session) = begun else { panic!("mounted") };
+    let UploadStart::Session(session) = begun else { panic!("mounted") };
     session.send(verified(&content)).await.unwrap();
     assert_eq!((server.count("POST"), server.count("PUT /session?digest=")), (1, 1));
 }
@@ -525,7 +525,7 @@ async fn refused_mount_is_followed_by_a_session() {
     .await;
     let (from, repository) = ("c/d".parse().unwrap(), server.repository());
     for _ in 0..2 {
-        let Begun::Session(session) = repository.begin_upload(&blob(b"x"), Some(&from)).await.unwrap() else {
+        let UploadStart::Session(session) = repository.begin_upload(&blob(b"x"), Some(&from)).await.unwrap() else {
             panic!("mounted")
         };
         session.cancel().await;
@@ -554,7 +554,7 @@ async fn blob_is_looked_up_after_a_refused_mount() {
     })
     .await;
     let begun = server.repository().begin_upload(&blob(b"x"), Some(&"c/d".parse().unwrap())).await.unwrap();
-    assert!(matches!(begun, Begun::Mounted));
+    assert!(matches!(begun, UploadStart::Mounted));
 }
 
 #[tokio::test]

@@ -13,12 +13,12 @@ use http::{Method, StatusCode};
 
 use super::chunker::Feed;
 use super::session::{OCTETS, Session, header, location};
-use super::strategy::Way;
+use super::strategy::UploadMethod;
 use crate::oci::Digester;
-use crate::registry::http::response::{Answer, Context};
-use crate::registry::http::retry::{self, Failure, Kind};
-use crate::registry::http::send::{Call, Payload};
-use crate::store::{self, ErrorKind, Step, StoreError, Suspended, Verified};
+use crate::registry::http::response::{Context, Response};
+use crate::registry::http::retry::{self, Failure, Operation};
+use crate::registry::http::send::{Payload, RegistryRequest};
+use crate::store::{self, ErrorKind, Step, StoreError, UploadSession, Verified};
 
 /// Number of times in a row that a chunk may fail without half of it having been stored. Without this bound, a registry
 /// that stores one byte of each chunk would be sent chunks without end.
@@ -53,7 +53,7 @@ pub(crate) struct Surplus {
     /// Number of bytes that the session has.
     pub(crate) stored: u64,
     /// End of that chunk, and the hash of all bytes before it.
-    pub(crate) end: store::Standing,
+    pub(crate) end: store::UploadProgress,
 }
 
 /// Outcome of sending all bytes of a session.
@@ -89,12 +89,12 @@ impl Session {
             let half = chunk.len().div_ceil(2) as u64;
             sent.chunks = sent.chunks.saturating_add(1);
             let end = feed.hashed().filter(|_| chunk.len() == waiting.len());
-            let before = store::Standing {
+            let before = store::UploadProgress {
                 stored: course.offset,
                 hashed: course.hashed.clone().unwrap_or_else(|| self.unhashed()),
             };
             let ahead =
-                end.clone().map(|hashed| store::Standing { stored: course.offset + chunk.len() as u64, hashed });
+                end.clone().map(|hashed| store::UploadProgress { stored: course.offset + chunk.len() as u64, hashed });
             self.report_progress(&feed, &before, ahead.as_ref()).await;
             let Standing { stored, trouble } = match self.send_chunk(course.offset, chunk, fruitless).await {
                 Ok(standing) => standing,
@@ -112,7 +112,7 @@ impl Session {
                 // A later process reads the last chunk again, which proves the whole blob to it.
                 self.report_progress(&feed, &before, ahead.as_ref()).await;
             } else if let Some(hashed) = course.hashed.clone() {
-                self.report_progress(&feed, &store::Standing { stored, hashed }, None).await;
+                self.report_progress(&feed, &store::UploadProgress { stored, hashed }, None).await;
             }
             if let Some(trouble) = trouble {
                 sent.is_smooth = false;
@@ -129,7 +129,7 @@ impl Session {
     /// these bytes are the same that the earlier process sent.
     async fn start_course(&mut self, feed: &mut Feed) -> Result<(Course, Bytes), StoreError> {
         let hashes = feed.bytes.has_progress();
-        let Some(store::Standing { stored, mut hashed }) = self.standing.clone() else {
+        let Some(store::UploadProgress { stored, mut hashed }) = self.standing.clone() else {
             let hashed = hashes.then(|| self.unhashed());
             return Ok((Course { offset: 0, hashed }, Bytes::new()));
         };
@@ -158,15 +158,16 @@ impl Session {
     fn report_progress(
         &self,
         feed: &Feed,
-        standing: &store::Standing,
-        ahead: Option<&store::Standing>,
+        standing: &store::UploadProgress,
+        ahead: Option<&store::UploadProgress>,
     ) -> impl Future<Output = ()> + Send + use<> {
         let is_kept = feed.bytes.has_progress() && self.repository.may_be_stored(&self.location);
         if feed.bytes.has_progress() && !is_kept {
             self.repository.registry.upload.log_once_that_uploads_restart(&self.repository.place);
         }
         let session = || self.location.to_string();
-        let left = is_kept.then(|| Suspended { session: session(), standing: standing.clone(), ahead: ahead.cloned() });
+        let left =
+            is_kept.then(|| UploadSession { session: session(), standing: standing.clone(), ahead: ahead.cloned() });
         let report = left.map(|left| feed.bytes.report_progress(left));
         async move {
             if let Some(report) = report {
@@ -177,9 +178,9 @@ impl Session {
 
     fn chunk_size(&self) -> usize {
         match self.repository.registry.upload.current_way() {
-            Way::Chunks(size) => size,
+            UploadMethod::Chunks(size) => size,
             // Another upload has just learned that the registry refuses chunks. This upload will get the same refusal.
-            Way::Whole => super::strategy::DEFAULT_CHUNK,
+            UploadMethod::Whole => super::strategy::DEFAULT_CHUNK,
         }
     }
 
@@ -228,7 +229,7 @@ impl Session {
 
     /// Compares the `Range` of a success with the sent bytes. The client ignores a differing `Range` and all later
     /// ones.
-    fn check_range(&mut self, answer: &Answer, sent: u64) {
+    fn check_range(&mut self, answer: &Response, sent: u64) {
         if self.misstates || !answer.headers.contains_key(RANGE) || range_length(answer) == Some(sent) {
             return;
         }
@@ -241,10 +242,10 @@ impl Session {
         );
     }
 
-    async fn patch(&self, context: &Context, offset: u64, chunk: Bytes) -> Result<Answer, StoreError> {
+    async fn patch(&self, context: &Context, offset: u64, chunk: Bytes) -> Result<Response, StoreError> {
         context.budget.mark_offset(offset);
         let last = offset + chunk.len() as u64 - 1;
-        let call = Call::new(Kind::Chunk, Method::PATCH, self.location.clone(), self.scopes())
+        let call = RegistryRequest::new(Operation::Chunk, Method::PATCH, self.location.clone(), self.scopes())
             .header(CONTENT_TYPE, OCTETS)
             .header(CONTENT_LENGTH, chunk.len().into())
             .header(CONTENT_RANGE, header(context, &format!("{offset}-{last}"))?)
@@ -253,7 +254,7 @@ impl Session {
     }
 
     /// Updates the URL of the session, if the response states a new one.
-    fn update_location(&mut self, context: &Context, answer: &Answer) -> Result<(), StoreError> {
+    fn update_location(&mut self, context: &Context, answer: &Response) -> Result<(), StoreError> {
         if let Some(next) = location(context, answer)? {
             self.location = next;
         }
@@ -275,7 +276,8 @@ impl Session {
         let registry = &self.repository.registry;
         tokio::time::sleep(registry.tempo.first_pause * 2u32.pow(fruitless)).await;
         let context = self.context(Step::SendBlob);
-        let response = registry.send(&context, Call::read(Method::GET, self.location.clone(), self.scopes())).await;
+        let response =
+            registry.send(&context, RegistryRequest::read(Method::GET, self.location.clone(), self.scopes())).await;
         let Ok(answer) = response else { return Err(trouble.into()) };
         let Some(stored) = stored_after(&answer, offset).filter(|_| answer.status.is_success()) else {
             return Err(trouble.into());
@@ -289,7 +291,8 @@ impl Session {
         let registry = &self.repository.registry;
         tokio::time::sleep(registry.tempo.first_pause).await;
         let context = self.context(Step::CommitBlob);
-        let response = registry.send(&context, Call::read(Method::GET, self.location.clone(), self.scopes())).await;
+        let response =
+            registry.send(&context, RegistryRequest::read(Method::GET, self.location.clone(), self.scopes())).await;
         let Ok(answer) = response else { return false };
         let has_all = answer.status.is_success() && range_length(&answer) == Some(self.blob.size);
         has_all && !self.misstates && self.update_location(&context, &answer).is_ok()
@@ -300,7 +303,7 @@ impl Session {
     fn handle_refused_chunk(
         &self,
         context: &Context,
-        answer: &Answer,
+        answer: &Response,
         offset: u64,
         length: usize,
     ) -> Result<Standing, Unsent> {
@@ -334,7 +337,7 @@ impl Course {
 }
 
 /// Returns true if a refusal of the first chunk means that the registry refuses all chunks.
-fn refuses_all_chunks(answer: &Answer) -> bool {
+fn refuses_all_chunks(answer: &Response) -> bool {
     match answer.status.as_u16() {
         400 | 405 | 416 | 501 => true,
         // With these codes only the session is gone.
@@ -357,7 +360,7 @@ fn within_chunk(stored: u64, offset: u64, length: usize, trouble: StoreError) ->
 
 /// Returns the number of bytes that a session has. Before the first byte, registries state nothing, or `0-0` as they do
 /// after it: while no byte is known to be stored, both mean none.
-fn stored_after(answer: &Answer, known: u64) -> Option<u64> {
+fn stored_after(answer: &Response, known: u64) -> Option<u64> {
     match range_length(answer) {
         None | Some(1) if known == 0 => Some(0),
         stored => stored,
@@ -365,12 +368,12 @@ fn stored_after(answer: &Answer, known: u64) -> Option<u64> {
 }
 
 /// Returns the number of bytes that a session reports.
-pub(crate) fn stored_bytes(answer: &Answer) -> Option<u64> {
+pub(crate) fn stored_bytes(answer: &Response) -> Option<u64> {
     range_length(answer)
 }
 
 /// Returns the length that `Range: 0-<last>` or `bytes=0-<last>` states.
-fn range_length(answer: &Answer) -> Option<u64> {
+fn range_length(answer: &Response) -> Option<u64> {
     let range = answer.header(&RANGE)?.trim();
     let last = range.strip_prefix("bytes=").unwrap_or(range).strip_prefix("0-")?;
     last.parse::<u64>().ok()?.checked_add(1)

@@ -7,9 +7,9 @@ use http::StatusCode;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 
 use super::session::{OCTETS, Session, contradicts};
-use crate::registry::http::response::{Answer, Context};
-use crate::registry::http::retry::{self, Failure, Kind};
-use crate::registry::http::send::{Call, Payload};
+use crate::registry::http::response::{Context, Response};
+use crate::registry::http::retry::{self, Failure, Operation};
+use crate::registry::http::send::{Payload, RegistryRequest};
 use crate::store::{ErrorKind, Step, StoreError};
 
 /// Number of times that a failed commit is sent again while the registry has the session.
@@ -47,7 +47,7 @@ impl Session {
     pub(crate) async fn commit_chunks(&mut self) -> Result<Committed, Uncommitted> {
         let mut again = 0;
         loop {
-            let failed = match self.commit(Kind::Commit, Payload::Bytes(Bytes::new()), 0).await {
+            let failed = match self.commit(Operation::Commit, Payload::Bytes(Bytes::new()), 0).await {
                 Ok(()) => return Ok(Committed::Answered),
                 Err(refused @ Uncommitted::Refused(_)) => return Err(refused),
                 Err(failed) => failed,
@@ -69,11 +69,11 @@ impl Session {
     }
 
     /// Sends the PUT that ends the session.
-    pub(crate) async fn commit(&self, kind: Kind, payload: Payload, length: u64) -> Result<(), Uncommitted> {
+    pub(crate) async fn commit(&self, kind: Operation, payload: Payload, length: u64) -> Result<(), Uncommitted> {
         let context = self.context(Step::CommitBlob);
         let mut url = self.location.clone();
         url.query_pairs_mut().append_pair("digest", &self.blob.digest.to_string());
-        let call = Call::new(kind, Method::PUT, url, self.scopes())
+        let call = RegistryRequest::new(kind, Method::PUT, url, self.scopes())
             .header(CONTENT_TYPE, OCTETS)
             .header(CONTENT_LENGTH, length.into())
             .payload(payload);
@@ -103,7 +103,7 @@ impl Session {
 
     /// Returns the error of a refused body. A body that is too large for the registry, or for a proxy in front of it,
     /// may succeed in chunks: then the caller restarts the upload.
-    fn refused_body_error(&self, context: &Context, answer: &Answer, length: u64) -> StoreError {
+    fn refused_body_error(&self, context: &Context, answer: &Response, length: u64) -> StoreError {
         let by_its_length = match answer.status {
             StatusCode::PAYLOAD_TOO_LARGE | StatusCode::LENGTH_REQUIRED => true,
             StatusCode::BAD_REQUEST => answer.codes().iter().any(|code| code == "SIZE_INVALID"),

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use crate::oci::Descriptor;
 use crate::registry::api::blobs::Looked;
 use crate::registry::{Kind, Repository};
-use crate::store::{Begun, Sought, StoreError};
+use crate::store::{BlobLookup, StoreError, UploadStart};
 
 /// Ability to find a blob by mounting it from its own repository. Such a mount answers 201 if the blob exists, and 202
 /// with an open session if it does not. distribution-spec does not say so, and a registry that never mounts answers 202
@@ -34,7 +34,7 @@ impl OwnMount {
 }
 
 impl Repository {
-    pub(crate) async fn find_or_start_upload(&self, blob: &Descriptor) -> Result<Sought, StoreError> {
+    pub(crate) async fn find_or_start_upload(&self, blob: &Descriptor) -> Result<BlobLookup, StoreError> {
         // A HEAD is the cheaper request at two registries:
         //
         // * Azure counts a POST as a write, and allows far fewer writes than reads.
@@ -44,8 +44,8 @@ impl Repository {
             return self.head_then_start(blob, !posts_are_dear).await;
         }
         match self.mount(blob, &self.name).await {
-            Some(Begun::Mounted) => Ok(Sought::Found),
-            Some(Begun::Session(session)) => Ok(Sought::Session(session)),
+            Some(UploadStart::Mounted) => Ok(BlobLookup::Found),
+            Some(UploadStart::Session(session)) => Ok(BlobLookup::Session(session)),
             None => {
                 self.registry.own_mount.record_result(false);
                 self.head_then_start(blob, false).await
@@ -53,11 +53,11 @@ impl Repository {
         }
     }
 
-    async fn head_then_start(&self, blob: &Descriptor, learns: bool) -> Result<Sought, StoreError> {
+    async fn head_then_start(&self, blob: &Descriptor, learns: bool) -> Result<BlobLookup, StoreError> {
         match self.look_for_blob(blob).await {
             Ok(Looked::Present) => {}
             Ok(Looked::Absent) => return Ok(self.open_upload(blob, None).await?.into()),
-            Ok(Looked::OtherLength(stored)) => return Ok(Sought::OtherLength(stored)),
+            Ok(Looked::OtherLength(stored)) => return Ok(BlobLookup::OtherLength(stored)),
             // The registry did not answer whether it has the blob. Sending the blob is correct in both cases.
             Err(error) => {
                 tracing::debug!(%error, "sending the blob: the registry does not say whether it has it");
@@ -67,14 +67,14 @@ impl Repository {
         if learns && self.registry.own_mount.claim_test() {
             self.test_own_mount(blob).await;
         }
-        Ok(Sought::Found)
+        Ok(BlobLookup::Found)
     }
 
     /// Tests the mount with a blob that exists. A failure counts as a negative result and is not repeated.
     async fn test_own_mount(&self, blob: &Descriptor) {
         let works = match self.mount(blob, &self.name).await {
-            Some(Begun::Mounted) => true,
-            Some(Begun::Session(session)) => {
+            Some(UploadStart::Mounted) => true,
+            Some(UploadStart::Session(session)) => {
                 session.cancel().await;
                 false
             }

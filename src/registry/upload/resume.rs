@@ -6,14 +6,14 @@ use url::Url;
 
 use super::chunked::{Surplus, stored_bytes};
 use super::session::{Session, location};
-use super::strategy::Way;
+use super::strategy::UploadMethod;
 use crate::oci::{Descriptor, Digest};
 use crate::registry::Repository;
 use crate::registry::auth::scope::Scopes;
-use crate::registry::http::response::{Answer, Context};
+use crate::registry::http::response::{Context, Response};
 use crate::registry::http::retry;
-use crate::registry::http::send::Call;
-use crate::store::{Standing, Step, StoreError, Suspended, Upload};
+use crate::registry::http::send::RegistryRequest;
+use crate::store::{Step, StoreError, Upload, UploadProgress, UploadSession};
 
 impl Repository {
     /// Returns the session if it is at a position that `left` records: at the noted bytes, behind the chunk that was
@@ -25,7 +25,7 @@ impl Repository {
     pub(crate) async fn resume(
         &self,
         blob: &Descriptor,
-        left: &Suspended,
+        left: &UploadSession,
     ) -> Result<Option<Box<dyn Upload>>, StoreError> {
         let context = self.context(Step::BeginUpload, blob.digest);
         let restarts = |why: &str| {
@@ -38,13 +38,13 @@ impl Repository {
         if left.standing.stored >= blob.size || left.ahead.as_ref().is_some_and(|ahead| ahead.stored > blob.size) {
             return restarts("the blob is no larger than what was sent of it");
         }
-        let Way::Chunks(chunk) = self.registry.upload.current_way() else {
+        let UploadMethod::Chunks(chunk) = self.registry.upload.current_way() else {
             return restarts("blobs are sent to this registry in one piece now");
         };
         if !self.may_be_stored(&session) {
             return restarts("the noted session has another address");
         }
-        let call = Call::read(Method::GET, session.clone(), Scopes::push(&self.name));
+        let call = RegistryRequest::read(Method::GET, session.clone(), Scopes::push(&self.name));
         let answer = self.registry.send(&context, call).await?;
         if retry::failure_of(answer.status, &answer.headers).is_some() {
             // The state of the session is unknown.
@@ -94,8 +94,8 @@ impl Repository {
 /// Returns the position of a session with this many bytes, as far as hashes are known, and the bytes that it has beyond
 /// that position. Those bytes are read again from the source, at most one chunk. The last chunk of a blob is always
 /// read again, because it proves the whole blob.
-fn find_position(left: &Suspended, has: u64, size: u64, chunk: u64) -> Option<(Standing, Option<Surplus>)> {
-    let Suspended { standing, ahead, .. } = left;
+fn find_position(left: &UploadSession, has: u64, size: u64, chunk: u64) -> Option<(UploadProgress, Option<Surplus>)> {
+    let UploadSession { standing, ahead, .. } = left;
     if has == standing.stored {
         return Some((standing.clone(), None)).filter(|_| has > 0);
     }
@@ -108,7 +108,7 @@ fn find_position(left: &Suspended, has: u64, size: u64, chunk: u64) -> Option<(S
     is_known.then(|| (standing.clone(), Some(Surplus { stored: has, end: ahead.clone() })))
 }
 
-fn next_location(context: &Context, answer: &Answer) -> Result<Option<Url>, StoreError> {
+fn next_location(context: &Context, answer: &Response) -> Result<Option<Url>, StoreError> {
     if answer.headers.contains_key(LOCATION) { location(context, answer) } else { Ok(None) }
 }
 
@@ -117,15 +117,15 @@ mod tests {
     use super::*;
     use crate::oci::Digester;
 
-    fn standing(stored: u64) -> Standing {
+    fn standing(stored: u64) -> UploadProgress {
         let mut hashed = Digester::like(&Digest::of(b""));
         hashed.update(&vec![0; usize::try_from(stored).unwrap()]);
-        Standing { stored, hashed }
+        UploadProgress { stored, hashed }
     }
 
     #[test]
     fn session_resumes_before_behind_or_within_noted_chunk() {
-        let left = |stored, ahead: Option<u64>| Suspended {
+        let left = |stored, ahead: Option<u64>| UploadSession {
             session: String::new(),
             standing: standing(stored),
             ahead: ahead.map(standing),

@@ -12,16 +12,16 @@ use url::Url;
 
 use super::chunked::{Sent, Surplus};
 use super::commit::{Committed, Uncommitted};
-use super::strategy::{MAX_CHUNK, Way};
+use super::strategy::{MAX_CHUNK, UploadMethod};
 use crate::oci::{Descriptor, Digest, RepositoryName};
 use crate::registry::Repository;
 use crate::registry::auth::scope::Scopes;
 use crate::registry::http::body::Outgoing;
 use crate::registry::http::redirect;
-use crate::registry::http::response::{Answer, Context};
-use crate::registry::http::retry::Kind;
-use crate::registry::http::send::{Call, Payload};
-use crate::store::{Begun, ErrorKind, Standing, Step, StoreError, Upload, Verified};
+use crate::registry::http::response::{Context, Response};
+use crate::registry::http::retry::Operation;
+use crate::registry::http::send::{Payload, RegistryRequest};
+use crate::store::{ErrorKind, Step, StoreError, Upload, UploadProgress, UploadStart, Verified};
 
 /// Largest blob that is read completely before it is sent, in bytes. Its request can be repeated.
 const HELD: u64 = 128 * 1024;
@@ -37,7 +37,7 @@ impl Repository {
         &self,
         blob: &Descriptor,
         from: Option<&RepositoryName>,
-    ) -> Result<Begun, StoreError> {
+    ) -> Result<UploadStart, StoreError> {
         if let Some(from) = from {
             if let Some(begun) = self.mount(blob, from).await {
                 return Ok(begun);
@@ -45,12 +45,12 @@ impl Repository {
             // Nobody has looked for the blob yet: a successful mount would have shown it. Without the right to look,
             // the blob is sent.
             if matches!(self.head_blob(blob).await, Ok(true)) {
-                return Ok(Begun::Mounted);
+                return Ok(UploadStart::Mounted);
             }
         }
         let context = self.context(Step::BeginUpload, blob.digest);
         let url = self.url(&context, "blobs/uploads/")?;
-        let answer = self.post(&context, Kind::OpenUpload, url, Scopes::push(&self.name)).await?;
+        let answer = self.post(&context, Operation::OpenUpload, url, Scopes::push(&self.name)).await?;
         match answer.status {
             StatusCode::ACCEPTED => self.open_session(&context, blob, &answer),
             // Another success opens a session if it has a `Location`.
@@ -67,7 +67,7 @@ impl Repository {
     /// Tries to mount the blob. If the registry opens a session instead, returns that session. Returns `None` if the
     /// registry does neither, for any reason; the blob is then uploaded. If mounting between these repositories seems
     /// to fail, it is not tried again for a while.
-    pub(crate) async fn mount(&self, blob: &Descriptor, from: &RepositoryName) -> Option<Begun> {
+    pub(crate) async fn mount(&self, blob: &Descriptor, from: &RepositoryName) -> Option<UploadStart> {
         if self.registry.unmountable.contains(from, &self.name) {
             return None;
         }
@@ -81,13 +81,15 @@ impl Repository {
             }
             None
         };
-        let answer = match self.post(&context, Kind::Mount, url, Scopes::mount(&self.name, from)).await {
+        let answer = match self.post(&context, Operation::Mount, url, Scopes::mount(&self.name, from)).await {
             Ok(answer) => answer,
             // Some token services grant no token if the identity has only a part of the requested rights.
             Err(error) => return refused(&error, true),
         };
         match answer.status {
-            StatusCode::CREATED if !contradicts(&answer, blob) || self.has_blob_now(blob).await => Some(Begun::Mounted),
+            StatusCode::CREATED if !contradicts(&answer, blob) || self.has_blob_now(blob).await => {
+                Some(UploadStart::Mounted)
+            }
             StatusCode::CREATED => refused(&"the registry says that it mounted another blob", true),
             status if status.is_success() => {
                 self.registry.log_missing_mount_setting();
@@ -110,12 +112,12 @@ impl Repository {
         self.head_blob(blob).await.is_ok_and(|there| there)
     }
 
-    async fn post(&self, context: &Context, kind: Kind, url: Url, scopes: Scopes) -> Result<Answer, StoreError> {
-        let call = Call::new(kind, Method::POST, url, scopes).payload(Payload::Bytes(Bytes::new()));
+    async fn post(&self, context: &Context, kind: Operation, url: Url, scopes: Scopes) -> Result<Response, StoreError> {
+        let call = RegistryRequest::new(kind, Method::POST, url, scopes).payload(Payload::Bytes(Bytes::new()));
         self.registry.send(context, call.header(CONTENT_LENGTH, HeaderValue::from_static("0"))).await
     }
 
-    fn open_session(&self, context: &Context, blob: &Descriptor, answer: &Answer) -> Result<Begun, StoreError> {
+    fn open_session(&self, context: &Context, blob: &Descriptor, answer: &Response) -> Result<UploadStart, StoreError> {
         let location = location(context, answer)?
             .ok_or_else(|| context.error(ErrorKind::Invalid, "the registry opened a session without a `Location`"))?;
         let least = answer.header(&OCI_CHUNK_MIN_LENGTH).and_then(|length| length.trim().parse::<usize>().ok());
@@ -124,19 +126,19 @@ impl Repository {
                 format!("the registry requires chunks of {least} bytes, and at most {MAX_CHUNK} are held in memory");
             return Err(context.error(ErrorKind::Unsupported, detail));
         }
-        Ok(Begun::Session(Box::new(Session::new(self.clone(), blob.clone(), location))))
+        Ok(UploadStart::Session(Box::new(Session::new(self.clone(), blob.clone(), location))))
     }
 }
 
 /// Returns the address at which an answer says that the session continues.
-pub(crate) fn location(context: &Context, answer: &Answer) -> Result<Option<Url>, StoreError> {
+pub(crate) fn location(context: &Context, answer: &Response) -> Result<Option<Url>, StoreError> {
     let Some(location) = answer.header(&LOCATION) else { return Ok(None) };
     let url = redirect::resolve_location(&answer.url, location);
     url.map(Some).map_err(|astray| context.error(ErrorKind::Refused, format!("the upload's location: {astray}")))
 }
 
 /// Returns true if an answer names a digest other than the blob's, with the same algorithm.
-pub(crate) fn contradicts(answer: &Answer, blob: &Descriptor) -> bool {
+pub(crate) fn contradicts(answer: &Response, blob: &Descriptor) -> bool {
     let other = |stored: Digest| stored.algorithm() == blob.digest.algorithm() && stored != blob.digest;
     answer.content_digest().is_some_and(other)
 }
@@ -148,7 +150,7 @@ pub(crate) struct Session {
     pub(crate) blob: Descriptor,
     pub(crate) location: Url,
     /// Part of the blob that an earlier process sent.
-    pub(crate) standing: Option<Standing>,
+    pub(crate) standing: Option<UploadProgress>,
     /// Bytes that the session has beyond that part.
     pub(crate) surplus: Option<Surplus>,
     /// True if the session has stated a `Range`, with a success, that is not the end of the sent bytes. No `Range` of
@@ -170,8 +172,8 @@ impl Upload for Session {
         let chunks = match manner.current_way() {
             _ if self.standing.is_some() => self.send_in_chunks(bytes).await,
             _ if self.blob.size <= HELD => self.send_held(bytes).await.map(|()| 1),
-            Way::Chunks(_) if !is_second_try => self.send_in_chunks(bytes).await,
-            Way::Whole | Way::Chunks(_) => self.send_streamed(bytes).await.map(|()| 1),
+            UploadMethod::Chunks(_) if !is_second_try => self.send_in_chunks(bytes).await,
+            UploadMethod::Whole | UploadMethod::Chunks(_) => self.send_streamed(bytes).await.map(|()| 1),
         };
         let sent = match chunks {
             Ok(chunks) => self.verify_stored(chunks).await,
@@ -190,13 +192,13 @@ impl Upload for Session {
         Ok(())
     }
 
-    fn standing(&self) -> Option<&Standing> {
+    fn standing(&self) -> Option<&UploadProgress> {
         self.standing.as_ref()
     }
 
     async fn cancel(self: Box<Self>) {
         let context = self.context(Step::BeginUpload);
-        let call = Call::new(Kind::Farewell, Method::DELETE, self.location.clone(), self.scopes());
+        let call = RegistryRequest::new(Operation::Farewell, Method::DELETE, self.location.clone(), self.scopes());
         match tokio::time::timeout(FAREWELL, self.repository.registry.send(&context, call)).await {
             Ok(Ok(answer)) if answer.status.is_success() => {}
             Ok(Ok(answer)) => {
@@ -214,7 +216,7 @@ impl Session {
         while let Some(piece) = bytes.next().await {
             held.extend_from_slice(&piece?);
         }
-        let outcome = self.commit(Kind::Commit, Payload::Bytes(held.freeze()), self.blob.size).await;
+        let outcome = self.commit(Operation::Commit, Payload::Bytes(held.freeze()), self.blob.size).await;
         outcome.map_err(Uncommitted::error)
     }
 
@@ -223,7 +225,7 @@ impl Session {
         let outgoing = Outgoing::new(bytes, &self.repository.registry, self.repository.party);
         let watch = outgoing.watch();
         let guard = Closing(watch.clone());
-        let outcome = self.commit(Kind::Streamed, Payload::Stream(outgoing), self.blob.size).await;
+        let outcome = self.commit(Operation::Streamed, Payload::Stream(outgoing), self.blob.size).await;
         let failure = watch.close();
         drop(guard);
         if let Some(failure) = failure {

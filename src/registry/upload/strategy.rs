@@ -23,7 +23,7 @@ const MOST_BROKEN: usize = 64;
 
 /// Form in which the bytes of a session are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Way {
+pub(crate) enum UploadMethod {
     /// One PUT with all bytes.
     Whole,
     /// PATCHes of this many bytes, then an empty PUT.
@@ -32,18 +32,18 @@ pub(crate) enum Way {
 
 /// Strategy of one registry, shared by all of its uploads: what one upload learns, no other has to find out again.
 #[derive(Debug)]
-pub(crate) struct Manner {
+pub(crate) struct UploadStrategy {
     /// False if the operator has configured whether blobs are sent in chunks.
     learns: bool,
     /// True if the kind of the registry is known to store what it reports as stored.
     is_known: bool,
-    known: Mutex<Known>,
+    known: Mutex<Learnt>,
     /// Guard that logs once that uploads at this registry do not outlive the process.
     unkept: Once,
 }
 
 #[derive(Debug)]
-struct Known {
+struct Learnt {
     in_chunks: bool,
     /// True if chunks are used only because blobs in one piece were interrupted.
     is_a_guess: bool,
@@ -63,10 +63,10 @@ struct Known {
     chunks_arrived: bool,
 }
 
-impl Manner {
+impl UploadStrategy {
     pub(crate) fn new(kind: Kind, uploads: Uploads) -> Self {
         let configured = uploads.chunk.map(|chunk| usize::try_from(chunk).unwrap_or(MAX_CHUNK).clamp(1, MAX_CHUNK));
-        let known = Known {
+        let known = Learnt {
             in_chunks: match uploads.mode {
                 UploadMode::Auto => kind.wants_chunks(),
                 UploadMode::Monolithic => false,
@@ -91,16 +91,16 @@ impl Manner {
     }
 
     /// Returns the form in which the next upload is sent.
-    pub(crate) fn current_way(&self) -> Way {
+    pub(crate) fn current_way(&self) -> UploadMethod {
         let known = self.lock();
-        if known.in_chunks { Way::Chunks(known.chunk.max(known.least)) } else { Way::Whole }
+        if known.in_chunks { UploadMethod::Chunks(known.chunk.max(known.least)) } else { UploadMethod::Whole }
     }
 
     /// Returns the number of bytes that each upload holds in memory.
     pub(crate) fn memory_per_upload(&self) -> u64 {
         match self.current_way() {
-            Way::Chunks(chunk) => chunk as u64,
-            Way::Whole => 0,
+            UploadMethod::Chunks(chunk) => chunk as u64,
+            UploadMethod::Whole => 0,
         }
     }
 
@@ -242,7 +242,7 @@ impl Manner {
         });
     }
 
-    fn lock(&self) -> MutexGuard<'_, Known> {
+    fn lock(&self) -> MutexGuard<'_, Learnt> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -253,11 +253,11 @@ mod tests {
 
     const MIB: usize = 1024 * 1024;
 
-    fn manner(kind: Kind, mode: UploadMode, chunk: Option<usize>) -> Manner {
-        Manner::new(kind, Uploads { mode, chunk: chunk.map(|chunk| chunk as u64) })
+    fn manner(kind: Kind, mode: UploadMode, chunk: Option<usize>) -> UploadStrategy {
+        UploadStrategy::new(kind, Uploads { mode, chunk: chunk.map(|chunk| chunk as u64) })
     }
 
-    fn auto(kind: Kind) -> Manner {
+    fn auto(kind: Kind) -> UploadStrategy {
         manner(kind, UploadMode::Auto, None)
     }
 
@@ -265,18 +265,18 @@ mod tests {
     fn only_auto_mode_follows_the_registry_kind() {
         use UploadMode::{Auto, Chunked, Monolithic};
         for (kind, mode, chunk, way) in [
-            (Kind::Acr, Auto, None, Way::Chunks(4 * MIB)),
-            (Kind::Acr, Auto, Some(16 * MIB), Way::Chunks(16 * MIB)),
-            (Kind::Acr, Monolithic, None, Way::Whole),
-            (Kind::Ecr, Auto, None, Way::Chunks(8 * MIB)),
+            (Kind::Acr, Auto, None, UploadMethod::Chunks(4 * MIB)),
+            (Kind::Acr, Auto, Some(16 * MIB), UploadMethod::Chunks(16 * MIB)),
+            (Kind::Acr, Monolithic, None, UploadMethod::Whole),
+            (Kind::Ecr, Auto, None, UploadMethod::Chunks(8 * MIB)),
             // Amazon ECR refuses parts of less than 5 MiB, whatever is configured.
-            (Kind::Ecr, Chunked, Some(MIB), Way::Chunks(5 * MIB)),
-            (Kind::Google, Auto, Some(MIB), Way::Whole),
-            (Kind::Plain, Auto, None, Way::Whole),
-            (Kind::Plain, Chunked, None, Way::Chunks(8 * MIB)),
-            (Kind::Ghcr, Auto, None, Way::Whole),
-            (Kind::Ghcr, Chunked, None, Way::Chunks(4 * MIB)),
-            (Kind::Plain, Chunked, Some(3), Way::Chunks(3)),
+            (Kind::Ecr, Chunked, Some(MIB), UploadMethod::Chunks(5 * MIB)),
+            (Kind::Google, Auto, Some(MIB), UploadMethod::Whole),
+            (Kind::Plain, Auto, None, UploadMethod::Whole),
+            (Kind::Plain, Chunked, None, UploadMethod::Chunks(8 * MIB)),
+            (Kind::Ghcr, Auto, None, UploadMethod::Whole),
+            (Kind::Ghcr, Chunked, None, UploadMethod::Chunks(4 * MIB)),
+            (Kind::Plain, Chunked, Some(3), UploadMethod::Chunks(3)),
         ] {
             assert_eq!(manner(kind, mode, chunk).current_way(), way, "{kind} {mode} {chunk:?}");
         }
@@ -286,17 +286,17 @@ mod tests {
     fn refusal_changes_the_mode_once_and_never_back() {
         let plain = auto(Kind::Plain);
         assert!(plain.learn_whole_is_refused(2 * MIB as u64));
-        assert_eq!(plain.current_way(), Way::Chunks(8 * MIB));
+        assert_eq!(plain.current_way(), UploadMethod::Chunks(8 * MIB));
         // A concurrent upload gets the same result.
         assert!(plain.learn_whole_is_refused(2 * MIB as u64));
         assert!(!plain.learn_chunks_are_refused(true));
-        assert_eq!(plain.current_way(), Way::Chunks(8 * MIB));
+        assert_eq!(plain.current_way(), UploadMethod::Chunks(8 * MIB));
 
         let acr = auto(Kind::Acr);
         assert!(acr.learn_chunks_are_refused(true));
-        assert_eq!(acr.current_way(), Way::Whole);
+        assert_eq!(acr.current_way(), UploadMethod::Whole);
         assert!(!acr.learn_whole_is_refused(2 * MIB as u64));
-        assert_eq!(acr.current_way(), Way::Whole);
+        assert_eq!(acr.current_way(), UploadMethod::Whole);
     }
 
     #[test]
@@ -306,13 +306,13 @@ mod tests {
         let length = 2 * MIB as u64;
         plain.learn_whole_was_interrupted(one, length);
         plain.learn_whole_was_interrupted(two, length);
-        assert_eq!(plain.current_way(), Way::Whole, "each blob was interrupted once");
+        assert_eq!(plain.current_way(), UploadMethod::Whole, "each blob was interrupted once");
         plain.learn_whole_was_interrupted(one, length);
-        assert_eq!(plain.current_way(), Way::Chunks(8 * MIB));
+        assert_eq!(plain.current_way(), UploadMethod::Chunks(8 * MIB));
         assert!(plain.learn_chunks_are_refused(false));
         plain.learn_whole_was_interrupted(one, length);
         plain.learn_whole_was_interrupted(one, length);
-        assert_eq!(plain.current_way(), Way::Whole);
+        assert_eq!(plain.current_way(), UploadMethod::Whole);
         assert!(!auto(Kind::Acr).learn_chunks_are_refused(false));
     }
 
@@ -326,15 +326,15 @@ mod tests {
         let plain = manner(Kind::Plain, UploadMode::Auto, Some(16 * MIB));
         plain.learn_whole_is_refused(100 * MIB as u64);
         for smaller in [4 * MIB, MIB] {
-            let Way::Chunks(length) = plain.current_way() else { panic!() };
+            let UploadMethod::Chunks(length) = plain.current_way() else { panic!() };
             assert!(plain.learn_chunk_is_too_large(length));
-            assert_eq!(plain.current_way(), Way::Chunks(smaller));
+            assert_eq!(plain.current_way(), UploadMethod::Chunks(smaller));
         }
         assert!(!plain.learn_chunk_is_too_large(MIB));
 
         let ecr = auto(Kind::Ecr);
         assert!(!ecr.learn_chunk_is_too_large(8 * MIB));
-        assert_eq!(ecr.current_way(), Way::Chunks(8 * MIB));
+        assert_eq!(ecr.current_way(), UploadMethod::Chunks(8 * MIB));
     }
 
     #[test]
@@ -343,10 +343,10 @@ mod tests {
         assert!(!whole.learn_whole_is_refused(100 * MIB as u64));
         let chunked = manner(Kind::Plain, UploadMode::Chunked, None);
         assert!(!chunked.learn_chunks_are_refused(true));
-        assert_eq!((whole.current_way(), chunked.current_way()), (Way::Whole, Way::Chunks(8 * MIB)));
+        assert_eq!((whole.current_way(), chunked.current_way()), (UploadMethod::Whole, UploadMethod::Chunks(8 * MIB)));
         // The client still learns the length of a chunk.
         assert!(chunked.learn_chunk_is_too_large(8 * MIB));
-        assert_eq!(chunked.current_way(), Way::Chunks(4 * MIB));
+        assert_eq!(chunked.current_way(), UploadMethod::Chunks(4 * MIB));
     }
 
     #[test]
@@ -356,7 +356,7 @@ mod tests {
         let acr = auto(Kind::Acr);
         acr.learn_min_chunk(16 * MIB).unwrap();
         acr.learn_min_chunk(MIB).unwrap();
-        assert_eq!(acr.current_way(), Way::Chunks(16 * MIB));
+        assert_eq!(acr.current_way(), UploadMethod::Chunks(16 * MIB));
         assert_eq!((acr.memory_per_upload(), auto(Kind::Plain).memory_per_upload()), (16 * MIB as u64, 0));
     }
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use serde_json::{Value, json};
 use transship::oci::{Descriptor, Digest, Manifest, MediaType, RepositoryName, Tag};
-use transship::store::{Begun, ReferrerLink, Referrers, StoreError, Target, Verified};
+use transship::store::{ReferrerLink, Referrers, StoreError, Target, UploadStart, Verified};
 
 use super::registry::{Server, Store};
 
@@ -344,8 +344,8 @@ pub async fn push_blob(target: &dyn Target, bytes: Bytes, from: Option<&Reposito
         return Ok(false);
     }
     match target.begin_upload(&blob, from).await? {
-        Begun::Mounted => Ok(false),
-        Begun::Session(upload) => {
+        UploadStart::Mounted => Ok(false),
+        UploadStart::Session(upload) => {
             upload.send(verified(&blob, bytes)).await?;
             Ok(true)
         }

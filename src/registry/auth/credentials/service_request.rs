@@ -9,12 +9,12 @@ use tokio::time::Instant;
 use url::Url;
 
 use super::sensitive;
-use crate::registry::Party;
+use crate::registry::Tenant;
 use crate::registry::auth::authenticator::AuthError;
-use crate::registry::http::error::{self, Approach, Trouble};
+use crate::registry::http::error::{self, Approach, TransportError};
 use crate::registry::http::redirect;
-use crate::registry::http::retry::{self, Attempts, Failure, Kind, Tempo};
-use crate::registry::limits::concurrency::{Door, Gate};
+use crate::registry::http::retry::{self, Attempts, Failure, Operation, RetryPolicy};
+use crate::registry::limits::concurrency::{ConcurrencyLimiter, RequestClass};
 use crate::registry::limits::pace::Class;
 use crate::store::ErrorKind;
 
@@ -40,8 +40,8 @@ pub(crate) struct Wire {
     /// Address of the registry.
     pub(crate) registry: Url,
     /// Gate of the registry. A request to the registry itself counts as one of its requests.
-    pub(crate) gate: Gate,
-    pub(crate) tempo: Tempo,
+    pub(crate) gate: ConcurrencyLimiter,
+    pub(crate) tempo: RetryPolicy,
 }
 
 /// An answer of any status. It has no `Debug`, which would show secrets.
@@ -71,11 +71,11 @@ impl Wire {
     ) -> Result<CloudAnswer, AuthError> {
         let began = Instant::now();
         let gate = redirect::same_origin(url, &self.registry).then_some(&self.gate);
-        let mut attempts = Attempts::new(Kind::Token, &self.tempo);
+        let mut attempts = Attempts::new(Operation::Token, &self.tempo);
         loop {
             let once = request.try_clone().ok_or_else(|| AuthError::denied("a request cannot be sent again"))?;
             let entered = match gate {
-                Some(gate) => Some(gate.enter(Party::default(), Door::Token, Class::Token).await),
+                Some(gate) => Some(gate.enter(Tenant::default(), RequestClass::Token, Class::Token).await),
                 None => None,
             };
             let outcome = exchange(once, url).await;
@@ -101,7 +101,7 @@ impl Wire {
     }
 }
 
-async fn exchange(request: reqwest::RequestBuilder, url: &Url) -> Result<CloudAnswer, Trouble> {
+async fn exchange(request: reqwest::RequestBuilder, url: &Url) -> Result<CloudAnswer, TransportError> {
     let broken = |error: reqwest::Error| error::describe(&error, url, &Approach::default());
     let mut response = request.timeout(LIMIT).send().await.map_err(broken)?;
     let (status, headers) = (response.status(), response.headers().clone());
@@ -109,7 +109,7 @@ async fn exchange(request: reqwest::RequestBuilder, url: &Url) -> Result<CloudAn
     while let Some(piece) = response.chunk().await.map_err(broken)? {
         body.extend_from_slice(&piece);
         if body.len() > MAX_ANSWER {
-            return Err(Trouble::Unusable(format!("it answered more than {MAX_ANSWER} bytes")));
+            return Err(TransportError::Unusable(format!("it answered more than {MAX_ANSWER} bytes")));
         }
     }
     Ok(CloudAnswer { status, headers, body, place: redirect::shown(url) })

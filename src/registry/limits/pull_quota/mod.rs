@@ -13,10 +13,10 @@ use tokio::sync::Notify;
 
 use crate::oci::{Digest, RegistryHost};
 use crate::registry::Registry;
-use crate::registry::http::error::Trouble;
-use crate::registry::http::response::{Answer, Context};
+use crate::registry::http::error::TransportError;
+use crate::registry::http::response::{Context, Response};
 use crate::registry::http::retry;
-use crate::registry::http::send::Call;
+use crate::registry::http::send::RegistryRequest;
 use crate::store::{ErrorKind, Reservation, StoreError};
 
 mod budget;
@@ -331,7 +331,7 @@ impl Attempt<'_> {
     pub(crate) fn record_outcome(
         mut self,
         context: &Context,
-        outcome: &Result<Answer, Trouble>,
+        outcome: &Result<Response, TransportError>,
     ) -> Result<(), StoreError> {
         let Some(quota) = self.quota else { return Ok(()) };
         let heard = match outcome {
@@ -448,7 +448,7 @@ impl Registry {
     ///
     /// * At Docker Hub, and where there was a quota before, it sends a HEAD, which is free.
     /// * Elsewhere its own read shows whether there is a quota. The returned guard is held until that read is answered.
-    pub(crate) async fn find_out_quota(&self, context: &Context, call: &Call) -> Option<ProbeGuard<'_>> {
+    pub(crate) async fn find_out_quota(&self, context: &Context, call: &RegistryRequest) -> Option<ProbeGuard<'_>> {
         let quota = &self.auth.quota;
         let Reads::Counted(digest) = call.reads else { return None };
         if !quota.inner.lock().needs_query(digest.as_ref()) {
@@ -468,7 +468,11 @@ impl Registry {
     }
 
     /// Waits until this request may be sent. A counted read beyond the quota is not sent.
-    pub(crate) async fn attempt_within_quota(&self, context: &Context, call: &Call) -> Result<Attempt<'_>, StoreError> {
+    pub(crate) async fn attempt_within_quota(
+        &self,
+        context: &Context,
+        call: &RegistryRequest,
+    ) -> Result<Attempt<'_>, StoreError> {
         let inner = self.auth.quota.inner.as_ref();
         let attempt = |counted, reserved| Attempt { quota: Some(inner), counted, reserved, number: 0 };
         match &call.reads {
