@@ -24,7 +24,7 @@ pub struct Repository {
     pub(crate) registry: Arc<Registry>,
     pub(crate) name: RepositoryName,
     /// Party on whose behalf the repository is read and written.
-    pub(crate) party: Tenant,
+    pub(crate) tenant: Tenant,
     pub(crate) place: Arc<str>,
     /// Operation of a read by digest, for the retry policy.
     pub(crate) reads: Operation,
@@ -35,13 +35,13 @@ pub struct Repository {
 impl Repository {
     pub(crate) fn new(registry: Arc<Registry>, name: RepositoryName) -> Self {
         let place = format!("{}/{name}", registry.host().in_reference()).into();
-        Self { registry, name, party: Tenant::default(), place, reads: Operation::Read, writes: false }
+        Self { registry, name, tenant: Tenant::default(), place, reads: Operation::Read, writes: false }
     }
 
     /// Returns the same repository on behalf of this party. Parties share the registry's limits fairly.
     #[must_use]
-    pub fn for_party(self, party: Tenant) -> Self {
-        Self { party, ..self }
+    pub fn for_party(self, tenant: Tenant) -> Self {
+        Self { tenant, ..self }
     }
 
     /// Returns the same repository as a target. Its token requests ask for the right to push from the first request on.
@@ -70,7 +70,7 @@ impl Repository {
     pub(crate) fn context(&self, step: Step, subject: impl fmt::Display) -> Context {
         let (place, registry) = (Arc::clone(&self.place), &self.registry);
         let context = Context::new(place, step, subject.to_string(), registry.kind, &registry.budgets);
-        Context { party: self.party, ..context }
+        Context { tenant: self.tenant, ..context }
     }
 
     /// Returns the URL of something below this repository, such as `manifests/latest`.

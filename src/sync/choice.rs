@@ -41,17 +41,17 @@ pub(crate) async fn choose(run: &Run<'_>, pair: &Pair, opened: &OpenPair) -> Opt
         look(run, source, target.as_ref(), listed.cancelled()).instrument(span)
     });
     let there = join_all(there).map(Ok);
-    let rivals = rival_claims(run.engine, run.errand, pair).map(Ok);
+    let rivals = rival_claims(run.engine, run.request, pair).map(Ok);
     let checks = Checks::recall(run, source.place()).map(Ok);
     let ((listing, selected), there, rivals, checks) = try_join4(selected, there, rivals, checks).await.ok()?;
-    let contested = rivals.contested_with(run.errand, pair, &selected);
+    let contested = rivals.contested_with(run.request, pair, &selected);
     Some(Chosen { listing, selected, there, contested, checks })
 }
 
 /// The source's tags and those that the entry wants.
 async fn select(run: &Run<'_>, pair: &Pair, source: &dyn Source) -> Option<(Listing, Selected)> {
-    let selection = &run.errand.entry.selection;
-    if let Some(only) = &run.errand.only {
+    let selection = &run.request.entry.selection;
+    if let Some(only) = &run.request.only {
         let selected = only.select(source, &pair.source, selection).await;
         return selected.map_err(|error| run.problem(format!("source {error}"))).ok();
     }
@@ -70,7 +70,7 @@ async fn select(run: &Run<'_>, pair: &Pair, source: &dyn Source) -> Option<(List
     }
     run.covers(&listing, &selected);
     // Of a tree all repositories count together, once they have been listed.
-    let is_tree = matches!(run.errand.entry.source, Endpoint::Tree { .. });
+    let is_tree = matches!(run.request.entry.source, Endpoint::Tree { .. });
     match if is_tree { Ok(selected) } else { selected.enough() } {
         Ok(mut selected) => {
             // A run tells of chosen tags alone, and a list may have a million others.

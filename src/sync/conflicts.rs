@@ -19,13 +19,13 @@ pub(crate) struct RivalClaims(Vec<Claim>);
 ///
 /// An entry that cannot write to one of the targets costs nothing. The listing of one that can is asked for at each
 /// run; where it fails, what the journal saw it claim last counts.
-pub(crate) async fn rival_claims(engine: &Engine, errand: &RunRequest, pair: &Pair) -> RivalClaims {
+pub(crate) async fn rival_claims(engine: &Engine, request: &RunRequest, pair: &Pair) -> RivalClaims {
     let (mut asked, mut known) = (Vec::new(), Vec::new());
     for target in &pair.targets {
-        for entry in errand.entries.iter().filter(|entry| entry.name != errand.entry.name) {
+        for entry in request.entries.iter().filter(|entry| entry.name != request.entry.name) {
             let Some(source) = source_of(entry, target) else { continue };
             if source.is_same_place(&pair.source) {
-                known.extend(claims_from_here(&errand.entry, entry, &source, target));
+                known.extend(claims_from_here(&request.entry, entry, &source, target));
             } else {
                 asked.push(claim(engine, entry, source, target));
             }
@@ -64,11 +64,11 @@ fn pinned_source(source: &Endpoint, digest: Digest) -> String {
 
 impl RivalClaims {
     /// The tags, by target place, that one of them and this entry would write.
-    pub(crate) fn contested_with(self, errand: &RunRequest, pair: &Pair, own: &Selected) -> Contested {
+    pub(crate) fn contested_with(self, request: &RunRequest, pair: &Pair, own: &Selected) -> Contested {
         let Self(mut claims) = self;
         for target in pair.targets.iter().map(ToString::to_string) {
             if claims.iter().any(|claim| claim.target == target) {
-                let entry = errand.entry.name.to_string();
+                let entry = request.entry.name.to_string();
                 let claim = |source: String, tags: Vec<Tag>| Claim {
                     entry: entry.clone(),
                     source,

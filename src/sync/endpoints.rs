@@ -31,7 +31,7 @@ pub struct Endpoints {
 /// On whose behalf an endpoint is opened. By default nobody's in particular, as who its registry's options say.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct AccessContext<'a> {
-    party: Tenant,
+    tenant: Tenant,
     /// Who to be there, where that is not for the registry's options to say.
     credentials: Option<&'a Credentials>,
 }
@@ -40,13 +40,13 @@ impl<'a> AccessContext<'a> {
     /// That of an entry at its source.
     #[must_use]
     pub fn at_source(entry: &'a Entry) -> Self {
-        Self { party: Tenant::from_name(entry.name.as_str()), credentials: entry.credentials.source.as_ref() }
+        Self { tenant: Tenant::from_name(entry.name.as_str()), credentials: entry.credentials.source.as_ref() }
     }
 
     /// That of an entry at its targets.
     #[must_use]
     pub fn at_target(entry: &'a Entry) -> Self {
-        Self { party: Tenant::from_name(entry.name.as_str()), credentials: entry.credentials.target.as_ref() }
+        Self { tenant: Tenant::from_name(entry.name.as_str()), credentials: entry.credentials.target.as_ref() }
     }
 }
 
@@ -185,21 +185,21 @@ impl Endpoints {
     ///
     /// # Errors
     /// [`OpenError`] where it cannot be opened; nothing is asked of it yet.
-    pub fn source(&self, endpoint: &Endpoint, behalf: AccessContext<'_>) -> Result<Arc<dyn Source>, OpenError> {
+    pub fn source(&self, endpoint: &Endpoint, access: AccessContext<'_>) -> Result<Arc<dyn Source>, OpenError> {
         match endpoint {
-            Endpoint::Repository(repository) => self.readable(repository, behalf),
+            Endpoint::Repository(repository) => self.readable(repository, access),
             Endpoint::Layout(path) => Ok(self.layout(path)),
             Endpoint::Tree { .. } => Err(OpenError::Tree(endpoint.to_string())),
         }
     }
 
     /// A repository to read from, by way of its mirrors where it has some. Mirrors of a mirror do not count.
-    fn readable(&self, repository: &Repository, behalf: AccessContext<'_>) -> Result<Arc<dyn Source>, OpenError> {
-        let origin = self.repository(repository, behalf)?;
+    fn readable(&self, repository: &Repository, access: AccessContext<'_>) -> Result<Arc<dyn Source>, OpenError> {
+        let origin = self.repository(repository, access)?;
         let mirrors = self.options.get(&repository.host).unwrap_or(&self.unlisted).transport.mirrors.iter();
         // Who to be at a mirror stands with the mirror: what an entry says is for the registry alone.
-        let behalf = AccessContext { credentials: None, ..behalf };
-        let copy = |mirror: &Mirror| Some((mirror.clone(), self.copy_at(mirror, repository, behalf)?));
+        let access = AccessContext { credentials: None, ..access };
+        let copy = |mirror: &Mirror| Some((mirror.clone(), self.copy_at(mirror, repository, access)?));
         let copies: Vec<_> = mirrors.filter_map(copy).collect();
         if copies.is_empty() {
             return Ok(Arc::new(origin));
@@ -212,10 +212,10 @@ impl Endpoints {
         &self,
         mirror: &Mirror,
         repository: &Repository,
-        behalf: AccessContext<'_>,
+        access: AccessContext<'_>,
     ) -> Option<crate::registry::Repository> {
         let name = mirror.name_of(&repository.name)?;
-        let opened = self.repository(&Repository { host: mirror.host.clone(), name }, behalf);
+        let opened = self.repository(&Repository { host: mirror.host.clone(), name }, access);
         opened.inspect_err(|error| tracing::warn!(%mirror, %error, "a mirror cannot be opened")).ok()
     }
 
@@ -223,9 +223,9 @@ impl Endpoints {
     ///
     /// # Errors
     /// [`OpenError`] where it cannot be opened; nothing is asked of it yet.
-    pub fn target(&self, endpoint: &Endpoint, behalf: AccessContext<'_>) -> Result<Arc<dyn Target>, OpenError> {
+    pub fn target(&self, endpoint: &Endpoint, access: AccessContext<'_>) -> Result<Arc<dyn Target>, OpenError> {
         match endpoint {
-            Endpoint::Repository(repository) => Ok(Arc::new(self.repository(repository, behalf)?.for_writing())),
+            Endpoint::Repository(repository) => Ok(Arc::new(self.repository(repository, access)?.for_writing())),
             Endpoint::Layout(path) => Ok(self.layout(path)),
             Endpoint::Tree { .. } => Err(OpenError::Tree(endpoint.to_string())),
         }
@@ -238,10 +238,10 @@ impl Endpoints {
     fn repository(
         &self,
         repository: &Repository,
-        behalf: AccessContext<'_>,
+        access: AccessContext<'_>,
     ) -> Result<crate::registry::Repository, OpenError> {
-        let registry = self.registry_below(&repository.host, &repository.name, behalf.credentials)?;
-        Ok(registry.repository(repository.name.clone()).for_party(behalf.party))
+        let registry = self.registry_below(&repository.host, &repository.name, access.credentials)?;
+        Ok(registry.repository(repository.name.clone()).for_party(access.tenant))
     }
 
     /// The client of a registry for one repository, or for all below a prefix: as [`Self::registry`], but as who docker's

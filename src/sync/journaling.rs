@@ -44,7 +44,7 @@ pub(crate) async fn arrived(run: &Run<'_>, arrival: &Arrival, outcome: TagOutcom
 /// Keeps the evidence alone.
 async fn record(run: &Run<'_>, arrival: &Arrival) {
     if let Some((journal, id)) = recorder(run)
-        && let Err(error) = journal.record_arrival(id, run.errand.entry.name.as_str(), arrival).await
+        && let Err(error) = journal.record_arrival(id, run.request.entry.name.as_str(), arrival).await
     {
         run.problem(format!("{}: the evidence is not recorded: {error}", arrival.target));
     }
@@ -134,7 +134,7 @@ async fn pass_on(run: &Run<'_>, events: &mut Vec<Event>) {
         match event {
             Event::SignatureArrived(arrival) => signatures.push(arrival),
             Event::AuxiliaryTagWritten(arrival) => auxiliary.push(arrival),
-            transfer => run.front.tell(run.errand.entry.name.as_str(), RunEvent::Transfer(transfer)).await,
+            transfer => run.observer.tell(run.request.entry.name.as_str(), RunEvent::Transfer(transfer)).await,
         }
     }
     let signatures = future::join_all(signatures.iter().map(|arrival| arrived(run, arrival, TagOutcome::Copied)));

@@ -23,7 +23,7 @@ impl RepositorySync<'_> {
         kept: &[usize],
         place: &Place<'_>,
     ) {
-        if kept.is_empty() || !self.run.errand.entry.referrers || source_digest != wanted {
+        if kept.is_empty() || !self.run.request.entry.referrers || source_digest != wanted {
             return;
         }
         for tag in signature_tags(&source_digest) {

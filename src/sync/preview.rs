@@ -87,12 +87,12 @@ impl EntryPreview {
 }
 
 /// Finds out what a run would do. May be dropped at any time.
-pub async fn preview(engine: &Engine, errand: &RunRequest) -> EntryPreview {
+pub async fn preview(engine: &Engine, request: &RunRequest) -> EntryPreview {
     let coverage = &Mutex::new(Coverage::default());
-    let found: Vec<Result<PairPreview, String>> = pairs(&errand.entry, &engine.endpoints)
+    let found: Vec<Result<PairPreview, String>> = pairs(&request.entry, &engine.endpoints)
         .map(|pair| async move {
             let pair = pair.map_err(|error| format!("source {error}"))?;
-            preview_pair(engine, errand, &pair, coverage).await
+            preview_pair(engine, request, &pair, coverage).await
         })
         .buffer_unordered(REPOSITORIES_AT_ONCE)
         .collect()
@@ -105,7 +105,7 @@ pub async fn preview(engine: &Engine, errand: &RunRequest) -> EntryPreview {
         }
     }
     pairs.sort_by(|a, b| a.source.cmp(&b.source));
-    let entry = &errand.entry;
+    let entry = &request.entry;
     let mut coverage = coverage.lock().unwrap_or_else(PoisonError::into_inner);
     if !problems.is_empty() {
         coverage.miss();
@@ -116,17 +116,17 @@ pub async fn preview(engine: &Engine, errand: &RunRequest) -> EntryPreview {
 
 async fn preview_pair(
     engine: &Engine,
-    errand: &RunRequest,
+    request: &RunRequest,
     pair: &Pair,
     coverage: &Mutex<Coverage>,
 ) -> Result<PairPreview, String> {
-    let opened = pair.open(&errand.entry, &engine.endpoints).map_err(|error| error.to_string())?;
-    let entry = &errand.entry;
+    let opened = pair.open(&request.entry, &engine.endpoints).map_err(|error| error.to_string())?;
+    let entry = &request.entry;
     let mut listing =
         list(opened.source.as_ref(), &entry.selection).await.map_err(|error| format!("source {error}"))?;
     let selected = entry.selection.select(names(&listing));
     coverage.lock().unwrap_or_else(PoisonError::into_inner).add(entry, &listing, &selected);
-    let contested = rival_claims(engine, errand, pair).await.contested_with(errand, pair, &selected);
+    let contested = rival_claims(engine, request, pair).await.contested_with(request, pair, &selected);
     // Nobody listens for transfers: a preview has none.
     let (events, _) = tokio::sync::mpsc::channel(1);
     let rules = Rules { platforms: entry.platforms.clone(), ..Rules::default() };
@@ -136,7 +136,7 @@ async fn preview_pair(
     let derived = Derived::new(engine.journal.clone(), entry.platforms.as_deref());
     // A pinned tag stands for its digest, whatever the source's tag stands for.
     listing.tags.extend(selected.pins.iter().map(|(tag, digest)| (tag.clone(), Some(*digest))));
-    let asked = Asked { errand, pair: &opened, contested: &contested, derived: &derived, batch: &batch };
+    let asked = Asked { request, pair: &opened, contested: &contested, derived: &derived, batch: &batch };
     let SortedTags { ordinary, signatures, reserved, unwanted } =
         sort(selected.tags.clone(), &entry.selection, entry.referrers);
     let mut verdicts = selected.verdicts.clone();
@@ -168,7 +168,7 @@ async fn preview_pair(
 
 /// What single tags are asked about with.
 struct Asked<'a> {
-    errand: &'a RunRequest,
+    request: &'a RunRequest,
     pair: &'a OpenPair,
     contested: &'a Contested,
     derived: &'a Derived,
@@ -190,7 +190,7 @@ impl Asked<'_> {
         verdicts: &mut [Verdict],
     ) -> Vec<ManifestRef> {
         let source = self.pair.source.as_ref();
-        let entry = &self.errand.entry;
+        let entry = &self.request.entry;
         let mut copied = Vec::new();
         for (tag, form) in reserved {
             let is_named = form.is_named_by(&entry.selection, &tag);
@@ -228,7 +228,7 @@ impl Asked<'_> {
             let wanted = self.derived.of(self.batch, digest).await;
             wanted.map(|wanted| (digest, wanted)).map_err(|error| (Some(digest), TagOutcome::failed(&error)))
         };
-        let overwrite = overwrite(&self.errand.entry, reference);
+        let overwrite = overwrite(&self.request.entry, reference);
         let ask = |target| target_digest(target, TagState::Unknown, reference, self.contested, overwrite);
         let there = join_all(self.pair.targets.iter().map(|target| ask(target.as_ref())));
         let (source_digest, wanted, there) = match join(wanted, there).await {

@@ -48,7 +48,7 @@ struct OpenTarget<'a> {
 pub(crate) async fn recover_evidence(run: &Run<'_>) {
     let (Some(journal), Some(_)) = (&run.engine.journal, run.id) else { return };
     let open = list_open_intents(journal).await;
-    let (known, _) = by_target(&open, std::slice::from_ref(&run.errand.entry));
+    let (known, _) = by_target(&open, std::slice::from_ref(&run.request.entry));
     recover(run.engine, journal, known).await;
 }
 

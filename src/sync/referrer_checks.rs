@@ -48,7 +48,7 @@ impl Checks {
     /// Asks the journal, if the entry's referrers are of interest.
     pub(crate) async fn recall(run: &Run<'_>, source: &str) -> Self {
         let mut checks = Self {
-            journal: run.engine.journal.clone().filter(|_| run.errand.entry.referrers),
+            journal: run.engine.journal.clone().filter(|_| run.request.entry.referrers),
             source: source.to_owned(),
             known: HashMap::new(),
             now: run.started,

@@ -95,12 +95,12 @@ struct SourceSide {
 
 /// Works on one pair until all its tags are settled.
 pub(crate) async fn work_pair(run: &Run<'_>, pair: &Pair, events: mpsc::Sender<Event>) {
-    let opened = match pair.open(&run.errand.entry, &run.engine.endpoints) {
+    let opened = match pair.open(&run.request.entry, &run.engine.endpoints) {
         Ok(opened) => opened,
         Err(error) => return run.problem(error.to_string()),
     };
     let Some(Chosen { listing, selected, there, contested, checks }) = choose(run, pair, &opened).await else { return };
-    let entry = &run.errand.entry;
+    let entry = &run.request.entry;
     let rules = Rules {
         platforms: entry.platforms.clone(),
         referrers: entry.referrers,
@@ -108,7 +108,7 @@ pub(crate) async fn work_pair(run: &Run<'_>, pair: &Pair, events: mpsc::Sender<E
     };
     let source_tags = listing.is_complete.then(|| ListedTags::read(listing.tags.keys()));
     let targets = opened.targets.iter().cloned().zip(there.iter().map(|there| there.contents)).collect();
-    let copier = run.engine.copier.for_party(run.errand.entry.name.as_str());
+    let copier = run.engine.copier.for_party(run.request.entry.name.as_str());
     let batch = Batch::new(&copier, opened.source.clone(), targets, rules, source_tags, surroundings(run, events));
     let derived = Derived::new(run.engine.journal.clone(), entry.platforms.as_deref());
     let work = RepositorySync {
@@ -138,7 +138,7 @@ pub(crate) async fn work_pair(run: &Run<'_>, pair: &Pair, events: mpsc::Sender<E
 
 impl RepositorySync<'_> {
     async fn all(&self, selected: Selected) {
-        let entry = &self.run.errand.entry;
+        let entry = &self.run.request.entry;
         let SortedTags { ordinary, signatures, reserved, unwanted } =
             sort(selected.tags, &entry.selection, entry.referrers);
         if !unwanted.is_empty() {
@@ -246,7 +246,7 @@ impl RepositorySync<'_> {
         place: &Place<'_>,
     ) -> Result<Compared, (Option<Digest>, TagOutcome)> {
         let known: Vec<TagState> = self.there.iter().map(|there| there.knows(reference)).collect();
-        let overwrite = overwrite(&self.run.errand.entry, reference);
+        let overwrite = overwrite(&self.run.request.entry, reference);
         let there = join_all(self.pair.targets.iter().zip(&known).map(|(target, known)| {
             let span = tracing::info_span!("target", target = target.place());
             target_digest(target.as_ref(), *known, reference, &self.contested, overwrite).instrument(span)
@@ -271,7 +271,7 @@ impl RepositorySync<'_> {
         (known, there): (TagState, Result<Option<Digest>, TagOutcome>),
     ) -> Result<(Action, Option<Digest>), TagOutcome> {
         let target = self.pair.targets[at].as_ref();
-        let overwrite = overwrite(&self.run.errand.entry, reference);
+        let overwrite = overwrite(&self.run.request.entry, reference);
         let there = sure_digest(target, reference, (known, there?), wanted, overwrite).await?;
         let action = compare(reference, wanted, there, overwrite);
         if outcome_without_copy(&action).is_none() && self.there[at].is_locked(reference) {
@@ -462,7 +462,7 @@ impl RepositorySync<'_> {
     /// Writes to the journal which tags were seen.
     async fn remember(self) {
         self.checks.forget_old().await;
-        if self.run.errand.only.is_some() {
+        if self.run.request.only.is_some() {
             // What is seen together is what a whole run sees.
             return;
         }
@@ -472,7 +472,7 @@ impl RepositorySync<'_> {
         for (at, observation) in seen {
             by_target.entry(at).or_default().push(observation);
         }
-        let (entry, source) = (self.run.errand.entry.name.as_str(), self.pair.source.place());
+        let (entry, source) = (self.run.request.entry.name.as_str(), self.pair.source.place());
         for (at, observations) in by_target {
             let target = self.pair.targets[at].place();
             if let Err(error) = journal.observe_tags(entry, source, target, observations, self.run.started).await {

@@ -126,7 +126,7 @@ impl RepositorySync<'_> {
             .buffered(AT_ONCE)
             .collect()
             .await;
-        let entry = &self.run.errand.entry;
+        let entry = &self.run.request.entry;
         let (mut ordinary, mut lists, mut no_lists) = (Vec::new(), Vec::new(), Vec::new());
         for (tag, form, content) in found {
             let is_named = form.is_named_by(&entry.selection, &tag);
@@ -182,7 +182,7 @@ impl RepositorySync<'_> {
         let source = self.pair.source.as_ref();
         let subject = ManifestRef::Digest(list.subject);
         let is_at_source = !matches!(source.resolve(&subject).await, Ok(None));
-        let selection = &self.run.errand.entry.selection;
+        let selection = &self.run.request.entry.selection;
         let is_named = ReservedForm::ReferrersList.is_named_by(selection, &list.tag);
         // With a narrower choice the subject is one of those that are not wanted.
         let is_wanted = !is_at_source || is_named || selection.takes_every_tag();

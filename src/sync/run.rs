@@ -78,11 +78,11 @@ pub struct Stop {
 /// A run that goes on.
 pub(crate) struct Run<'a> {
     pub(crate) engine: &'a Engine,
-    pub(crate) errand: &'a RunRequest,
+    pub(crate) request: &'a RunRequest,
     /// The one manifest that it is about, where it is not what the entry selects.
     single: Option<&'a SingleCopy>,
     pub(crate) id: Option<RunId>,
-    pub(crate) front: &'a RunObserver,
+    pub(crate) observer: &'a RunObserver,
     pub(crate) started: DateTime<Utc>,
     copying: Semaphore,
     drain: &'a CancellationToken,
@@ -106,25 +106,31 @@ struct Log {
 impl Engine {
     /// Runs an entry. Never fails: what went wrong is in the report. Not cancel safe: use `stop`, so that the journal
     /// hears of the end.
-    pub async fn run(&self, errand: &RunRequest, front: &RunObserver, stop: &Stop) -> RunReport {
-        self.begin_and_run(errand, None, front, stop).await
+    pub async fn run(&self, request: &RunRequest, observer: &RunObserver, stop: &Stop) -> RunReport {
+        self.begin_and_run(request, None, observer, stop).await
     }
 
     /// Copies one manifest from the entry's source to its target, and is a run of the entry in all else. As [`Engine::run`].
-    pub async fn copy(&self, errand: &RunRequest, single: &SingleCopy, front: &RunObserver, stop: &Stop) -> RunReport {
-        self.begin_and_run(errand, Some(single), front, stop).await
+    pub async fn copy(
+        &self,
+        request: &RunRequest,
+        single: &SingleCopy,
+        observer: &RunObserver,
+        stop: &Stop,
+    ) -> RunReport {
+        self.begin_and_run(request, Some(single), observer, stop).await
     }
 
     async fn begin_and_run(
         &self,
-        errand: &RunRequest,
+        request: &RunRequest,
         single: Option<&SingleCopy>,
-        front: &RunObserver,
+        observer: &RunObserver,
         stop: &Stop,
     ) -> RunReport {
         let started = Utc::now();
-        let entry = errand.entry.name.as_str();
-        let id = match self.begin(errand, started).await {
+        let entry = request.entry.name.as_str();
+        let id = match self.begin(request, started).await {
             Ok(Ok(id)) => id,
             Ok(Err(already)) => return empty_report(entry, started, already, None),
             Err(problem) => return empty_report(entry, started, RunOutcome::Failed, Some(problem)),
@@ -132,10 +138,10 @@ impl Engine {
         let span = tracing::info_span!("run", entry, run = id.map(RunId::number));
         let run = Run {
             engine: self,
-            errand,
+            request,
             single,
             id,
-            front,
+            observer,
             started,
             copying: Semaphore::new(REPOSITORIES_COPYING),
             drain: &stop.drain,
@@ -162,11 +168,11 @@ impl Engine {
 
     async fn begin(
         &self,
-        errand: &RunRequest,
+        request: &RunRequest,
         now: DateTime<Utc>,
     ) -> Result<Result<Option<RunId>, RunOutcome>, String> {
         let Some(journal) = &self.journal else { return Ok(Ok(None)) };
-        let begun = journal.begin_run(errand.entry.name.as_str(), errand.trigger, now).await;
+        let begun = journal.begin_run(request.entry.name.as_str(), request.trigger, now).await;
         match begun.map_err(|error| error.to_string())? {
             Begun::Started(id) => Ok(Ok(Some(id))),
             Begun::AlreadyRunning { pid, since } => Ok(Err(RunOutcome::AlreadyRunning { pid, since })),
@@ -190,7 +196,7 @@ impl Run<'_> {
     /// Everything, until it is over or cut short. What is cut short ends between two chunks, where an upload can be gone on with.
     async fn until_stopped(&self, stop: &Stop) -> Option<RunOutcome> {
         let timeout = async {
-            match self.errand.entry.timeout {
+            match self.request.entry.timeout {
                 Some(timeout) => tokio::time::sleep(timeout).await,
                 None => std::future::pending().await,
             }
@@ -225,14 +231,14 @@ impl Run<'_> {
             }
         };
         futures_util::join!(work, journal_transfers(self, listener));
-        if self.single.is_none() && self.errand.only.is_none() {
+        if self.single.is_none() && self.request.only.is_none() {
             self.judge_coverage();
         }
     }
 
     /// Adds what one repository has of what the entry selects.
     pub(crate) fn covers(&self, listing: &Listing, selected: &Selected) {
-        self.log.lock().unwrap_or_else(PoisonError::into_inner).coverage.add(&self.errand.entry, listing, selected);
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).coverage.add(&self.request.entry, listing, selected);
     }
 
     /// Something of the entry's source could not be listed.
@@ -242,7 +248,7 @@ impl Run<'_> {
 
     /// Notes what is selected and was in no repository, once all have been listed.
     fn judge_coverage(&self) {
-        let entry = &self.errand.entry;
+        let entry = &self.request.entry;
         let (warnings, shortfall) = {
             let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
             (log.coverage.warnings(entry), log.coverage.shortfall(entry))
@@ -257,8 +263,8 @@ impl Run<'_> {
     }
 
     fn pairs(&self) -> BoxStream<'_, Result<Pair, super::OpenError>> {
-        let entry = &self.errand.entry;
-        match &self.errand.only {
+        let entry = &self.request.entry;
+        match &self.request.only {
             Some(only) => stream::iter(only.pairs(entry).into_iter().map(Ok)).boxed(),
             None => pairs(entry, &self.engine.endpoints),
         }
@@ -308,7 +314,7 @@ impl Run<'_> {
 
     /// Tells how many tags more are to be settled.
     pub(crate) async fn chosen(&self, tags: usize) {
-        self.front.tell(self.errand.entry.name.as_str(), RunEvent::Chosen(tags as u64)).await;
+        self.observer.tell(self.request.entry.name.as_str(), RunEvent::Chosen(tags as u64)).await;
     }
 
     /// Notes what became of a tag.
@@ -320,7 +326,7 @@ impl Run<'_> {
         if report.outcome.is_change() {
             self.engine.note_quotas().await;
         }
-        self.front.tell(self.errand.entry.name.as_str(), RunEvent::Tag(Box::new(report.clone()))).await;
+        self.observer.tell(self.request.entry.name.as_str(), RunEvent::Tag(Box::new(report.clone()))).await;
         self.log.lock().unwrap_or_else(PoisonError::into_inner).tags.push(report);
     }
 
@@ -367,7 +373,7 @@ impl Run<'_> {
             (false, false) => RunOutcome::Succeeded,
         });
         RunReport {
-            entry: self.errand.entry.name.to_string(),
+            entry: self.request.entry.name.to_string(),
             run: self.id.map(|id| id.number()),
             started: self.started,
             ended: Utc::now(),

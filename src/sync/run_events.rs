@@ -37,9 +37,9 @@ impl RunObserver {
         Self { sender: None }
     }
 
-    pub(crate) async fn tell(&self, entry: &str, happening: RunEvent) {
+    pub(crate) async fn tell(&self, entry: &str, event: RunEvent) {
         if let Some(sender) = &self.sender {
-            let _ = sender.send((entry.to_owned(), happening)).await;
+            let _ = sender.send((entry.to_owned(), event)).await;
         }
     }
 }

@@ -31,7 +31,7 @@ pub struct SingleCopy {
 
 /// Compares both sides by one HEAD each, and copies where they differ.
 pub(crate) async fn copy_single(run: &Run<'_>, single: &SingleCopy, events: mpsc::Sender<Event>) {
-    let entry = &run.errand.entry;
+    let entry = &run.request.entry;
     let pair = Pair { source: entry.source.clone(), targets: entry.targets.clone() };
     let opened = match pair.open(entry, &run.engine.endpoints) {
         Ok(opened) => opened,
@@ -84,7 +84,7 @@ impl Copy<'_> {
             }
         };
         let there = there.map_err(|outcome| (Some(found), outcome))?;
-        let derived = Derived::new(self.run.engine.journal.clone(), self.run.errand.entry.platforms.as_deref());
+        let derived = Derived::new(self.run.engine.journal.clone(), self.run.request.entry.platforms.as_deref());
         let wanted = derived.of(&self.batch, found).await.map_err(|error| (Some(found), TagOutcome::failed(&error)))?;
         if there != Some(wanted) {
             return self.send(found, there).await;
@@ -124,7 +124,7 @@ impl Copy<'_> {
     /// Whether it is time to look for what refers to a manifest that is at the target. The journal knows when that was last done; without
     /// one it is only done where it is asked for.
     fn is_to_be_refreshed(&self, found: Digest, wanted: Digest) -> bool {
-        let has_referrers = self.run.errand.entry.referrers && found == wanted;
+        let has_referrers = self.run.request.entry.referrers && found == wanted;
         has_referrers && (self.single.again || (self.checks.take_on(found) && self.checks.held(&found).is_none()))
     }
 

@@ -62,7 +62,7 @@ pub(crate) async fn look(
     target: &dyn Target,
     source_listed: impl Future<Output = ()>,
 ) -> TargetState {
-    if run.errand.only.is_some() {
+    if run.request.only.is_some() {
         // Few tags: each costs one request.
         return TargetState::default();
     }
@@ -99,7 +99,7 @@ struct Past {
 async fn past(run: &Run<'_>, source: &str, target: &str) -> Past {
     let nothing = Past { seen: false, untouched: false };
     let Some(journal) = &run.engine.journal else { return nothing };
-    let entry = run.errand.entry.name.as_str();
+    let entry = run.request.entry.name.as_str();
     match journal.has_been_at(entry, source, target).await {
         Ok((seen, sent)) => Past { seen, untouched: !sent },
         Err(error) => {

@@ -30,7 +30,7 @@ pub(crate) fn surroundings(
     let mut surroundings = Surroundings::from(events);
     surroundings.suspension = run.suspension.clone();
     if let (Some(journal), Some(id)) = (&run.engine.journal, run.id) {
-        let entry = run.errand.entry.name.to_string();
+        let entry = run.request.entry.name.to_string();
         let kept = std::sync::Arc::new(Kept { journal: journal.clone(), run: id, entry });
         surroundings.unfinished = Some(kept.clone());
         surroundings.ledger = Some(kept);

@@ -79,10 +79,10 @@ impl Copy {
     /// Copies one manifest, or every tag of a repository as an entry would.
     async fn run(&self, engine: &Engine, single: Option<SingleCopy>, context: &Context) -> Result<RunReport, Failure> {
         let entry = Arc::new(self.entry());
-        let errand = RunRequest { entries: Arc::new(vec![entry.clone()]), entry, trigger: Trigger::Hand, only: None };
+        let request = RunRequest { entries: Arc::new(vec![entry.clone()]), entry, trigger: Trigger::Hand, only: None };
         let reports = match single {
-            Some(single) => vec![runner::copy(engine, errand, single, context).await],
-            None => runner::run_all(engine, &[errand], 1, context).await,
+            Some(single) => vec![runner::copy(engine, request, single, context).await],
+            None => runner::run_all(engine, &[request], 1, context).await,
         };
         let report = reports.into_iter().next().ok_or_else(|| anyhow!("interrupted before the run started"))?;
         Ok(RunReport { entry: self.source.to_string(), ..report })

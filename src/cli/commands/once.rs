@@ -24,12 +24,12 @@ impl Once {
     pub(crate) async fn perform(self, context: &mut Context) -> Result<Exit, Failure> {
         let config = configuration::load(&context.global)?;
         configuration::warn(&config);
-        let errands = runner::errands(&config, &self.entries)?;
+        let requests = runner::requests(&config, &self.entries)?;
         let journal = Journal::open(&config.daemon.journal)?;
         let entries: Vec<_> = config.entries.iter().cloned().map(Arc::new).collect();
         report_orphaned_intents(&journal, &entries).await;
         let engine = runner::engine(&config, Some(journal));
-        let reports = runner::run_all(&engine, &errands, config.daemon.entries_at_once, context).await;
+        let reports = runner::run_all(&engine, &requests, config.daemon.entries_at_once, context).await;
         if self.json {
             context.output.json(&reports)?;
         } else {

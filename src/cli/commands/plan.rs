@@ -34,10 +34,10 @@ impl Plan {
     pub(crate) async fn perform(self, context: &mut Context) -> Result<Exit, Failure> {
         let config = configuration::load(&context.global)?;
         configuration::warn(&config);
-        let errands = runner::errands(&config, &self.entries)?;
+        let requests = runner::requests(&config, &self.entries)?;
         // A plan does not open the journal, so that it needs no permission to write it.
         let engine = runner::engine(&config, None);
-        let asked = stream::iter(&errands).map(|errand| preview(&engine, errand));
+        let asked = stream::iter(&requests).map(|request| preview(&engine, request));
         let previews: Vec<EntryPreview> = asked.buffered(config.daemon.entries_at_once).collect().await;
         if self.json {
             context.output.json(&previews)?;

@@ -32,44 +32,44 @@ pub(crate) fn engine(config: &Config, journal: Option<Journal>) -> Engine {
 }
 
 /// Returns run requests for the selected entries, with the trigger of a manual run.
-pub(crate) fn errands(config: &Config, names: &[String]) -> Result<Vec<RunRequest>, Failure> {
+pub(crate) fn requests(config: &Config, names: &[String]) -> Result<Vec<RunRequest>, Failure> {
     let chosen = configuration::select_entries(config, names)?;
     let entries = Arc::new(config.entries.iter().cloned().map(Arc::new).collect::<Vec<_>>());
     let is_chosen = |name| chosen.iter().any(|entry| entry.name == name);
-    let errand = |entry: &Arc<crate::config::Entry>| RunRequest {
+    let request = |entry: &Arc<crate::config::Entry>| RunRequest {
         entry: entry.clone(),
         entries: entries.clone(),
         trigger: Trigger::Hand,
         only: None,
     };
-    Ok(entries.iter().filter(|entry| is_chosen(entry.name.clone())).map(errand).collect())
+    Ok(entries.iter().filter(|entry| is_chosen(entry.name.clone())).map(request).collect())
 }
 
 /// Runs the entries, some concurrently, and shows progress on a terminal. Starts no further entry after an
 /// interruption. Returns the reports in the order of the run requests.
 pub(crate) async fn run_all(
     engine: &Engine,
-    errands: &[RunRequest],
+    requests: &[RunRequest],
     at_once: usize,
     context: &Context,
 ) -> Vec<RunReport> {
     let stop = Stop { now: context.interrupted.clone(), ..Stop::default() };
-    let (front, happenings) = RunObserver::new();
-    let drawing = tokio::spawn(draw_progress(context.bars.clone(), happenings));
-    let begun = stream::iter(errands).take_until(stop.now.cancelled());
-    let reports = begun.map(|errand| run(engine, errand, &front, &stop)).buffered(at_once).collect().await;
-    drop(front);
+    let (observer, events) = RunObserver::new();
+    let drawing = tokio::spawn(draw_progress(context.bars.clone(), events));
+    let begun = stream::iter(requests).take_until(stop.now.cancelled());
+    let reports = begun.map(|request| run(engine, request, &observer, &stop)).buffered(at_once).collect().await;
+    drop(observer);
     join_task(drawing).await;
     reports
 }
 
 /// Copies one manifest, and shows progress on a terminal.
-pub(crate) async fn copy(engine: &Engine, errand: RunRequest, single: SingleCopy, context: &Context) -> RunReport {
+pub(crate) async fn copy(engine: &Engine, request: RunRequest, single: SingleCopy, context: &Context) -> RunReport {
     let stop = Stop { now: context.interrupted.clone(), ..Stop::default() };
-    let (front, happenings) = RunObserver::new();
-    let drawing = tokio::spawn(draw_progress(context.bars.clone(), happenings));
+    let (observer, events) = RunObserver::new();
+    let drawing = tokio::spawn(draw_progress(context.bars.clone(), events));
     let engine = engine.clone();
-    let report = join_task(tokio::spawn(async move { engine.copy(&errand, &single, &front, &stop).await })).await;
+    let report = join_task(tokio::spawn(async move { engine.copy(&request, &single, &observer, &stop).await })).await;
     join_task(drawing).await;
     report
 }
@@ -78,12 +78,12 @@ pub(crate) async fn copy(engine: &Engine, errand: RunRequest, single: SingleCopy
 /// command's own thread is not one of them, and each wake-up there costs system calls.
 fn run(
     engine: &Engine,
-    errand: &RunRequest,
-    front: &RunObserver,
+    request: &RunRequest,
+    observer: &RunObserver,
     stop: &Stop,
 ) -> impl Future<Output = RunReport> + use<> {
-    let (engine, errand, front, stop) = (engine.clone(), errand.clone(), front.clone(), stop.clone());
-    join_task(tokio::spawn(async move { engine.run(&errand, &front, &stop).await }))
+    let (engine, request, observer, stop) = (engine.clone(), request.clone(), observer.clone(), stop.clone());
+    join_task(tokio::spawn(async move { engine.run(&request, &observer, &stop).await }))
 }
 
 /// Waits for work on other threads and returns its result. Resumes a panic of that work.
@@ -93,9 +93,9 @@ async fn join_task<T>(work: JoinHandle<T>) -> T {
 }
 
 /// Draws events on a terminal, until the last sender is dropped. Without a terminal, the log suffices.
-async fn draw_progress(bars: MultiProgress, mut happenings: mpsc::Receiver<(String, RunEvent)>) {
+async fn draw_progress(bars: MultiProgress, mut events: mpsc::Receiver<(String, RunEvent)>) {
     if !writer::stderr_is_terminal() {
-        while happenings.recv().await.is_some() {}
+        while events.recv().await.is_some() {}
         return;
     }
     let mut progress = Progress::new(bars);
@@ -104,7 +104,7 @@ async fn draw_progress(bars: MultiProgress, mut happenings: mpsc::Receiver<(Stri
     loop {
         tokio::select! {
             _ = tick.tick() => progress.refresh(),
-            happening = happenings.recv() => match happening {
+            event = events.recv() => match event {
                 Some((_, RunEvent::Transfer(event))) => progress.event(&event),
                 Some((_, RunEvent::Chosen(_) | RunEvent::Tag(_))) => {}
                 None => break,

@@ -26,7 +26,7 @@ struct State {
 
 #[derive(Debug)]
 struct Waiter {
-    party: Tenant,
+    tenant: Tenant,
     units: u32,
     served: oneshot::Sender<MemoryPermit>,
 }
@@ -35,7 +35,7 @@ struct Waiter {
 #[derive(Debug)]
 pub(crate) struct MemoryPermit {
     memory: Arc<MemoryLimiter>,
-    party: Tenant,
+    tenant: Tenant,
     units: u32,
 }
 
@@ -45,15 +45,15 @@ impl MemoryLimiter {
     }
 
     /// Waits for this number of units. The memory must have that many in all. Cancel safe.
-    pub(crate) async fn take(self: &Arc<Self>, party: &Tenant, units: u32) -> MemoryPermit {
+    pub(crate) async fn take(self: &Arc<Self>, tenant: &Tenant, units: u32) -> MemoryPermit {
         let (served, turn) = oneshot::channel();
-        self.lock().waiting.push_back(Waiter { party: party.clone(), units, served });
+        self.lock().waiting.push_back(Waiter { tenant: tenant.clone(), units, served });
         let mut waiting = Waiting { memory: self, turn };
         self.serve();
         // The sender stays in the queue until it is used.
         (&mut waiting.turn).await.unwrap_or_else(|_| MemoryPermit {
             memory: self.clone(),
-            party: party.clone(),
+            tenant: tenant.clone(),
             units: 0,
         })
     }
@@ -70,7 +70,7 @@ impl MemoryLimiter {
             // The lock is released before memory is passed on: memory that no waiter takes is dropped here, and its
             // drop takes the lock.
             let Some((waiter, units)) = self.lock().next() else { return };
-            let held = MemoryPermit { memory: self.clone(), party: waiter.party, units };
+            let held = MemoryPermit { memory: self.clone(), tenant: waiter.tenant, units };
             drop(waiter.served.send(held));
         }
     }
@@ -88,31 +88,31 @@ impl State {
         self.waiting.retain(|waiter| !waiter.served.is_closed());
         let mut passed = HashSet::new();
         let at = self.waiting.iter().position(|waiter| {
-            let is_passed = passed.contains(&waiter.party) || self.exceeds_share(waiter);
+            let is_passed = passed.contains(&waiter.tenant) || self.exceeds_share(waiter);
             if is_passed {
-                passed.insert(&waiter.party);
+                passed.insert(&waiter.tenant);
             }
             !is_passed
         })?;
         let waiter = self.waiting.get(at).filter(|waiter| waiter.units <= self.free)?;
         let units = waiter.units;
         self.free -= units;
-        *self.held.entry(waiter.party.clone()).or_default() += units;
+        *self.held.entry(waiter.tenant.clone()).or_default() += units;
         self.waiting.remove(at).map(|waiter| (waiter, units))
     }
 
     fn exceeds_share(&self, waiter: &Waiter) -> bool {
-        let held = self.held.get(&waiter.party).copied().unwrap_or(0);
+        let held = self.held.get(&waiter.tenant).copied().unwrap_or(0);
         let left = u64::from(self.free.saturating_sub(waiter.units));
-        waiter.party.is_some() && held > 0 && u64::from(held) + u64::from(waiter.units) > MAX_TENANT_SHARE * left
+        waiter.tenant.is_some() && held > 0 && u64::from(held) + u64::from(waiter.units) > MAX_TENANT_SHARE * left
     }
 
-    fn release(&mut self, party: &Tenant, units: u32) {
+    fn release(&mut self, tenant: &Tenant, units: u32) {
         self.free += units;
-        if let Some(held) = self.held.get_mut(party) {
+        if let Some(held) = self.held.get_mut(tenant) {
             *held -= units;
             if *held == 0 {
-                self.held.remove(party);
+                self.held.remove(tenant);
             }
         }
     }
@@ -123,13 +123,13 @@ impl MemoryPermit {
     pub(crate) fn split(&mut self, units: u32) -> Self {
         let units = units.min(self.units);
         self.units -= units;
-        Self { memory: self.memory.clone(), party: self.party.clone(), units }
+        Self { memory: self.memory.clone(), tenant: self.tenant.clone(), units }
     }
 }
 
 impl Drop for MemoryPermit {
     fn drop(&mut self) {
-        self.memory.lock().release(&self.party, self.units);
+        self.memory.lock().release(&self.tenant, self.units);
         self.memory.serve();
     }
 }
@@ -157,12 +157,12 @@ mod tests {
 
     use super::*;
 
-    fn party(name: &str) -> Tenant {
+    fn tenant(name: &str) -> Tenant {
         Some(name.into())
     }
 
     fn now(memory: &Arc<MemoryLimiter>, name: &str, units: u32) -> Option<MemoryPermit> {
-        memory.take(&party(name), units).now_or_never()
+        memory.take(&tenant(name), units).now_or_never()
     }
 
     #[test]
@@ -188,11 +188,11 @@ mod tests {
     fn large_waiter_is_not_passed_until_it_is_dropped() {
         let memory = MemoryLimiter::new(8);
         let first = now(&memory, "a", 6).unwrap();
-        let (a, b, c) = (party("a"), party("b"), party("c"));
-        let wait = |party, units| -> Pin<Box<dyn Future<Output = MemoryPermit>>> {
+        let (a, b, c) = (tenant("a"), tenant("b"), tenant("c"));
+        let wait = |tenant, units| -> Pin<Box<dyn Future<Output = MemoryPermit>>> {
             let mut waiting: Pin<Box<dyn Future<Output = MemoryPermit>>> = Box::pin({
-                let (memory, party): (Arc<MemoryLimiter>, Tenant) = (memory.clone(), party);
-                async move { memory.take(&party, units).await }
+                let (memory, tenant): (Arc<MemoryLimiter>, Tenant) = (memory.clone(), tenant);
+                async move { memory.take(&tenant, units).await }
             });
             assert!(waiting.as_mut().now_or_never().is_none());
             waiting
@@ -212,9 +212,9 @@ mod tests {
         let memory = MemoryLimiter::new(8);
         let first = now(&memory, "a", 2).unwrap();
         let wait = |name: &str, units| -> Pin<Box<dyn Future<Output = MemoryPermit>>> {
-            let (memory, party) = (memory.clone(), party(name));
+            let (memory, tenant) = (memory.clone(), tenant(name));
             let mut waiting: Pin<Box<dyn Future<Output = MemoryPermit>>> =
-                Box::pin(async move { memory.take(&party, units).await });
+                Box::pin(async move { memory.take(&tenant, units).await });
             assert!(waiting.as_mut().now_or_never().is_none(), "{units}");
             waiting
         };
@@ -231,7 +231,7 @@ mod tests {
     #[tokio::test]
     async fn split_memory_is_released_in_parts() {
         let memory = MemoryLimiter::new(8);
-        let mut whole = memory.take(&party("a"), 6).await;
+        let mut whole = memory.take(&tenant("a"), 6).await;
         let part = whole.split(2);
         drop(whole);
         assert_eq!(memory.free(), 6);

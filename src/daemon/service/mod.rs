@@ -135,7 +135,7 @@ struct Service {
 pub async fn serve(setup: Setup) -> Result<(), JournalError> {
     let Setup { path, content, config, journal, environment, snapshots, metrics, in_force, shutdown, .. } = setup;
     let (mut reload, mut commands) = (setup.reload, setup.commands);
-    let (front, mut happenings) = RunObserver::new();
+    let (front, mut events) = RunObserver::new();
     let (edit, mut edits) = mpsc::channel(1);
     let state = State::new(&path, &journal, snapshots, metrics).await?;
     let mut service = Service::new(path, config, journal, environment, front, state, edit);
@@ -159,7 +159,7 @@ pub async fn serve(setup: Setup) -> Result<(), JournalError> {
         service.turn().await;
         tokio::select! {
             () = shutdown.cancelled() => break,
-            Some((entry, happening)) = happenings.recv() => service.state.happened(entry, happening),
+            Some((entry, event)) = events.recv() => service.state.happened(entry, event),
             Some(ended) = service.runs.join_next() => service.ended(ended),
             Some(()) = edits.recv() => service.look_again(false).await,
             Some(()) = reload.recv() => service.look_again(true).await,
@@ -170,7 +170,7 @@ pub async fn serve(setup: Setup) -> Result<(), JournalError> {
     recovering.abort();
     // Who asks for something now is told that it ends.
     drop(commands);
-    service.drain(happenings).await;
+    service.drain(events).await;
     notices.close(delivering, LAST_WAIT).await;
     tracing::info!("ended");
     Ok(())

@@ -12,7 +12,7 @@ pub(super) const LAST_WAIT: Duration = Duration::from_secs(5);
 
 impl Service {
     /// Lets runs finish their tags within the grace, then drops what is left.
-    pub(super) async fn drain(mut self, mut happenings: mpsc::Receiver<(String, RunEvent)>) {
+    pub(super) async fn drain(mut self, mut events: mpsc::Receiver<(String, RunEvent)>) {
         self.systemd.stopping();
         self.state.stopping();
         self.waiting.clear();
@@ -20,23 +20,19 @@ impl Service {
         let grace = self.config.daemon.shutdown_grace;
         tracing::info!(running = self.running.len(), grace = %humantime::format_duration(grace), "ending");
         self.running.values().for_each(|stop| stop.drain.cancel());
-        self.wait_for_runs(&mut happenings, grace).await;
+        self.wait_for_runs(&mut events, grace).await;
         self.running.values().for_each(|stop| stop.now.cancel());
-        self.wait_for_runs(&mut happenings, LAST_WAIT).await;
+        self.wait_for_runs(&mut events, LAST_WAIT).await;
     }
 
-    pub(super) async fn wait_for_runs(
-        &mut self,
-        happenings: &mut mpsc::Receiver<(String, RunEvent)>,
-        longest: Duration,
-    ) {
+    pub(super) async fn wait_for_runs(&mut self, events: &mut mpsc::Receiver<(String, RunEvent)>, longest: Duration) {
         let deadline = tokio::time::Instant::now() + longest;
         while !self.runs.is_empty() {
             self.turn().await;
             tokio::select! {
                 () = tokio::time::sleep_until(deadline) => return,
                 () = tokio::time::sleep(TURN) => {}
-                Some((entry, happening)) = happenings.recv() => self.state.happened(entry, happening),
+                Some((entry, event)) = events.recv() => self.state.happened(entry, event),
                 Some(ended) = self.runs.join_next() => self.ended(ended),
             }
         }

@@ -88,13 +88,13 @@ impl Service {
         if only.is_some() {
             self.confined.insert(name.to_owned());
         }
-        let errand = RunRequest { entry, entries: self.entries.clone(), trigger, only };
+        let request = RunRequest { entry, entries: self.entries.clone(), trigger, only };
         let (engine, front, stopping) = (self.engine.clone(), self.front.clone(), stop.clone());
         let notices = self.notices.clone();
         self.track(name, stop, trigger, async move {
-            let report = engine.run(&errand, &front, &stopping).await;
+            let report = engine.run(&request, &front, &stopping).await;
             let span = tracing::info_span!("run", entry = report.entry, run = report.run);
-            notices.ended(&errand.entry, &report, errand.only.is_none()).instrument(span).await;
+            notices.ended(&request.entry, &report, request.only.is_none()).instrument(span).await;
             report
         });
     }

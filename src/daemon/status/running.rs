@@ -60,9 +60,9 @@ impl UnderWay {
     }
 
     /// Something happened in a run of an entry. What is told of none that goes on is late and says nothing.
-    pub(crate) fn happened(&mut self, entry: String, happening: RunEvent, now: DateTime<Utc>) {
+    pub(crate) fn happened(&mut self, entry: String, event: RunEvent, now: DateTime<Utc>) {
         let Some(run) = self.runs.get_mut(&entry) else { return };
-        match happening {
+        match event {
             RunEvent::Chosen(tags) => run.tags = Some(run.tags.unwrap_or(0).saturating_add(tags)),
             RunEvent::Tag(report) => report.outcome.count_in(&mut run.counts),
             RunEvent::Transfer(Event::TransferStarted(transfer)) => {
@@ -168,7 +168,7 @@ mod tests {
         let mut under_way = UnderWay::default();
         under_way.begins("api");
         assert_eq!(running(&under_way, "api").tags, None, "nothing is listed yet");
-        let mut tell = |happening| under_way.happened("api".into(), happening, Utc::now());
+        let mut tell = |event| under_way.happened("api".into(), event, Utc::now());
         let (arrived, moving) = (blob(100), blob(1000));
         tell(RunEvent::Chosen(3));
         tell(RunEvent::Chosen(2));

@@ -203,8 +203,8 @@ impl State {
     }
 
     /// Something happened in a run.
-    pub(crate) fn happened(&mut self, entry: String, happening: RunEvent) {
-        self.under_way.happened(entry, happening, Utc::now());
+    pub(crate) fn happened(&mut self, entry: String, event: RunEvent) {
+        self.under_way.happened(entry, event, Utc::now());
     }
 
     pub(crate) fn ended(&mut self, report: &RunReport) {

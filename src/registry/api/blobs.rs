@@ -290,7 +290,7 @@ impl Flow {
             let Some(mut piece) = next else { return Ok(None) };
             self.received += piece.len() as u64;
             self.registry.meter.received(piece.len());
-            self.registry.meter.throttled(self.registry.pace.spend(self.context.party, piece.len()).await);
+            self.registry.meter.throttled(self.registry.pace.spend(self.context.tenant, piece.len()).await);
             let skipped = usize::try_from(self.skip).unwrap_or(usize::MAX).min(piece.len());
             self.skip -= skipped as u64;
             let piece = piece.split_off(skipped);

@@ -118,7 +118,7 @@ impl Registry {
         let url = self.address(API).map_err(|error| invalid(error.to_string()))?;
         let http = connect::examining_client(&self.base, &self.tempo, self.transport())
             .map_err(|error| invalid(error.without_url().to_string()))?;
-        let (_permit, waited) = self.gate.enter(context.party, RequestClass::Common, Class::Read).await;
+        let (_permit, waited) = self.gate.enter(context.tenant, RequestClass::Common, Class::Read).await;
         self.meter.throttled(waited);
         let sent = tokio::time::timeout(self.tempo.total, http.get(url.clone()).send()).await;
         let sent = sent.map_err(|_| context.error(ErrorKind::Unavailable, "no answer in time"))?;

@@ -181,10 +181,10 @@ impl Repository {
     pub async fn proves_login(&self) -> bool {
         let context = self.context(Step::ListTags, "");
         let Ok(url) = self.url(&context, "tags/list?n=1") else { return false };
-        let (permit, waited) = self.registry.gate.enter(self.party, RequestClass::Common, Class::Read).await;
+        let (permit, waited) = self.registry.gate.enter(self.tenant, RequestClass::Common, Class::Read).await;
         self.registry.meter.throttled(waited);
         let mut call = RegistryRequest::read(Method::GET, url, self.reading()).expects(Expects::Small(MAX_PAGE));
-        let outcome = self.registry.attempt(&mut call, &self.registry.base, None, (self.party, permit)).await;
+        let outcome = self.registry.attempt(&mut call, &self.registry.base, None, (self.tenant, permit)).await;
         let is_refused = outcome.is_ok_and(|answer| {
             let refusals = [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN, StatusCode::NOT_FOUND];
             refusals.contains(&answer.status) && redirect::same_origin(&answer.url, &self.registry.base)

@@ -45,7 +45,7 @@ enum Phase {
 }
 
 impl Outgoing {
-    pub(crate) fn new(bytes: Verified, registry: &Arc<Registry>, party: Tenant) -> Self {
+    pub(crate) fn new(bytes: Verified, registry: &Arc<Registry>, tenant: Tenant) -> Self {
         let phase = Phase::Handed(Instant::now());
         let watch = Watch(Arc::new(Mutex::new(State { bytes: Some(bytes), failure: None, given: 0, phase })));
         let (registry, progress) = (Arc::clone(registry), watch.clone());
@@ -53,7 +53,7 @@ impl Outgoing {
             let (registry, progress) = (Arc::clone(&registry), progress.clone());
             async move {
                 let piece = piece?;
-                registry.meter.throttled(registry.pace.spend(party, piece.len()).await);
+                registry.meter.throttled(registry.pace.spend(tenant, piece.len()).await);
                 registry.meter.sent(piece.len());
                 progress.set_phase(Phase::Handed(Instant::now()));
                 Ok::<Bytes, BrokenOff>(piece)

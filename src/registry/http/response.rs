@@ -30,7 +30,7 @@ pub(crate) struct Context {
     pub(crate) step: Step,
     pub(crate) subject: String,
     /// Party on whose behalf the operation runs.
-    pub(crate) party: Tenant,
+    pub(crate) tenant: Tenant,
     /// Kind of the registry, which selects the remedy that an error names.
     pub(crate) kind: Kind,
     /// Retry budget that is left for the item.
@@ -42,7 +42,7 @@ impl Context {
     /// default party.
     pub(crate) fn new(place: Arc<str>, step: Step, subject: String, kind: Kind, budgets: &Arc<Budgets>) -> Self {
         let budget = Budget::new(budgets, &place, step, &subject);
-        Self { place, step, subject, party: Tenant::default(), kind, budget }
+        Self { place, step, subject, tenant: Tenant::default(), kind, budget }
     }
 
     /// Creates the error of this operation. The error is final if the retry budget of the item is spent.

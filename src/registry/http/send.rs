@@ -190,15 +190,15 @@ impl Registry {
         loop {
             self.refuse_if_paused(context, &call)?;
             let mut attempt = self.attempt_within_quota(context, &call).await?;
-            self.meter.throttled(self.pace.spend(context.party, call.bytes_held()).await);
+            self.meter.throttled(self.pace.spend(context.tenant, call.bytes_held()).await);
             // The token requests have been repeated already.
             let denied = |error: AuthError| context.error(error.kind, error.detail).mark_given_up();
-            let (permit, grant) = self.acquire_permit(context.party, &call).await.map_err(denied)?;
+            let (permit, grant) = self.acquire_permit(context.tenant, &call).await.map_err(denied)?;
             let number = permit.number();
             attempt.mark_sent();
             let sent = Instant::now();
             let outcome =
-                self.attempt(&mut call, &self.base, grant.as_ref().map(Grant::header), (context.party, permit)).await;
+                self.attempt(&mut call, &self.base, grant.as_ref().map(Grant::header), (context.tenant, permit)).await;
             attempt.record_outcome(context, &outcome)?;
             // The guard is held while a challenge is answered.
             alone = alone.filter(|_| outcome.as_ref().is_ok_and(|answer| self.is_challenge(answer)));
@@ -257,7 +257,7 @@ impl Registry {
     /// Waits until a request may be sent. Returns its permit and its credentials.
     async fn acquire_permit(
         &self,
-        party: Tenant,
+        tenant: Tenant,
         call: &RegistryRequest,
     ) -> Result<(Permit, Option<Grant>), AuthError> {
         let class = Class::from_kind(call.kind, call.lists_referrers);
@@ -268,7 +268,7 @@ impl Registry {
             // meanwhile would block other identities and uploads.
             let knew_scheme = self.auth.knows_scheme();
             let prepared = self.prepare_credentials(call).await?;
-            let (permit, waited) = self.gate.enter(party, call.door(), class).await;
+            let (permit, waited) = self.gate.enter(tenant, call.door(), class).await;
             self.meter.throttled(waited);
             // During the wait three things may have happened: the registry asked for a pause, it requested credentials
             // for the first time, or a token expired. A token that expires immediately is still good for this request.
@@ -342,7 +342,7 @@ impl Registry {
         call: &mut RegistryRequest,
         home: &Url,
         credentials: Option<&HeaderValue>,
-        (party, permit): (Tenant, Permit),
+        (tenant, permit): (Tenant, Permit),
     ) -> Result<Response, TransportError> {
         let held = call.bytes_held();
         let answer = match (&call.payload, call.expects) {
@@ -372,7 +372,7 @@ impl Registry {
         };
         self.meter.sent(held);
         let body = answer.bytes();
-        self.meter.throttled(self.pace.spend(party, body.len()).await);
+        self.meter.throttled(self.pace.spend(tenant, body.len()).await);
         if let Some(trouble) = wrong_port::error_from_response(answer.status, &body, &answer.url) {
             return Err(trouble);
         }

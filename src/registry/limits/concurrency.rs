@@ -164,8 +164,8 @@ impl ConcurrencyLimiter {
     /// Waits until a request of this class may be sent: for a permit and for all rates in which it counts, at the same
     /// time. Also returns the time for which rates or a pause delayed it. Cancel safe: a permit that its caller no
     /// longer takes goes to the next waiter.
-    pub(crate) async fn enter(&self, party: Tenant, door: RequestClass, class: Class) -> (Permit, Duration) {
-        let (permit, waited) = self.0.acquire(party, door.lane(class), NonZeroU32::MIN).await;
+    pub(crate) async fn enter(&self, tenant: Tenant, door: RequestClass, class: Class) -> (Permit, Duration) {
+        let (permit, waited) = self.0.acquire(tenant, door.lane(class), NonZeroU32::MIN).await;
         // A waiter leaves its queue only with a permit. If the permit were lost, passing without one is better than a
         // standstill.
         (permit.unwrap_or_default(), waited)
@@ -231,10 +231,10 @@ impl Resource for State {
     /// Lanes of started uploads, and of requests on their behalf.
     const FIRST: usize = 3;
 
-    fn take(&mut self, party: Tenant, lane: usize, _: NonZeroU32, now: Instant) -> Result<Permit, Closed> {
+    fn take(&mut self, tenant: Tenant, lane: usize, _: NonZeroU32, now: Instant) -> Result<Permit, Closed> {
         let (door, class) = PRIORITIES[lane];
         let place = match door {
-            RequestClass::Continued if party != Tenant::default() => Some(Place::Upload(party)),
+            RequestClass::Continued if tenant != Tenant::default() => Some(Place::Upload(tenant)),
             RequestClass::Common | RequestClass::Continued => Some(Place::Other),
             RequestClass::BlobRead => Some(Place::Read),
             RequestClass::BlobResumed => Some(Place::Read).filter(|place| self.admits(*place)),
@@ -243,7 +243,7 @@ impl Resource for State {
         if place.is_some_and(|place| !self.admits(place)) {
             return Err(Closed::UntilChanged);
         }
-        if matches!(place, Some(Place::Upload(party)) if self.has_full_share(party)) {
+        if matches!(place, Some(Place::Upload(tenant)) if self.has_full_share(tenant)) {
             return Err(Closed::ToParty);
         }
         self.buckets.take(class, now).map_err(Closed::Until)?;
@@ -255,9 +255,9 @@ impl State {
     fn enter(&mut self, place: Place) {
         match place {
             Place::Read => self.reads += 1,
-            Place::Upload(party) => {
+            Place::Upload(tenant) => {
                 self.others += 1;
-                *self.uploads.entry(party).or_default() += 1;
+                *self.uploads.entry(tenant).or_default() += 1;
             }
             Place::Other => self.others += 1,
         }
@@ -266,12 +266,12 @@ impl State {
     fn leave(&mut self, place: Place) {
         match place {
             Place::Read => self.reads -= 1,
-            Place::Upload(party) => {
+            Place::Upload(tenant) => {
                 self.others -= 1;
-                if let Some(uploads) = self.uploads.get_mut(&party) {
+                if let Some(uploads) = self.uploads.get_mut(&tenant) {
                     *uploads -= 1;
                     if *uploads == 0 {
-                        self.uploads.remove(&party);
+                        self.uploads.remove(&tenant);
                     }
                 }
             }
@@ -281,8 +281,8 @@ impl State {
 
     /// Returns true if one more upload of a party would leave too few slots to others. The first upload of a party may
     /// always start.
-    fn has_full_share(&self, party: Tenant) -> bool {
-        let Some(uploads) = self.uploads.get(&party) else { return false };
+    fn has_full_share(&self, tenant: Tenant) -> bool {
+        let Some(uploads) = self.uploads.get(&tenant) else { return false };
         let left = self.limit.saturating_sub(self.reads + self.others + 1);
         *uploads >= MAX_UPLOAD_SHARE * left
     }
@@ -366,9 +366,9 @@ mod tests {
         ConcurrencyLimiter::new(&limits(concurrent))
     }
 
-    async fn entered(gate: &ConcurrencyLimiter, party: Tenant, door: RequestClass) -> Permit {
+    async fn entered(gate: &ConcurrencyLimiter, tenant: Tenant, door: RequestClass) -> Permit {
         let class = PRIORITIES.iter().find(|(known, _)| *known == door).map_or(Class::Read, |(_, class)| *class);
-        gate.enter(party, door, class).await.0
+        gate.enter(tenant, door, class).await.0
     }
 
     fn enter(gate: &ConcurrencyLimiter, door: RequestClass) -> Option<Permit> {
@@ -446,7 +446,7 @@ mod tests {
             (small, RequestClass::Common),
         ];
         let mut waiting: Vec<_> =
-            doors.into_iter().map(|(party, door)| Some(Box::pin(entered(&gate, party, door)))).collect();
+            doors.into_iter().map(|(tenant, door)| Some(Box::pin(entered(&gate, tenant, door)))).collect();
         for entering in waiting.iter_mut().flatten() {
             assert!(entering.as_mut().now_or_never().is_none());
         }
@@ -467,8 +467,8 @@ mod tests {
     #[test]
     fn slow_uploads_leave_slots_and_first_upload_always_starts() {
         let uploads = |gate: &ConcurrencyLimiter, name: &str| -> Vec<Permit> {
-            let party = Tenant::from_name(name);
-            std::iter::from_fn(|| entered(gate, party, RequestClass::Continued).now_or_never()).collect()
+            let tenant = Tenant::from_name(name);
+            std::iter::from_fn(|| entered(gate, tenant, RequestClass::Continued).now_or_never()).collect()
         };
         for (limit, expected) in [(32, [28, 3, 1]), (8, [7, 1, 0]), (4, [3, 1, 0]), (2, [1, 1, 0]), (1, [1, 0, 0])] {
             let gate = gate(limit);
@@ -740,8 +740,8 @@ mod tests {
             let gate = Arc::clone(&gate);
             tokio::spawn(async move {
                 for round in 0..50 {
-                    let party = Tenant::from_name(["a", "b", "c"][n % 3]);
-                    let entering = entered(&gate, party, doors[(n + round) % doors.len()]);
+                    let tenant = Tenant::from_name(["a", "b", "c"][n % 3]);
+                    let entering = entered(&gate, tenant, doors[(n + round) % doors.len()]);
                     // Every third request is cancelled after one poll.
                     let permit = if (n + round) % 3 == 0 { entering.now_or_never() } else { Some(entering.await) };
                     tokio::task::yield_now().await;

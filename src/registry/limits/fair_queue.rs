@@ -23,13 +23,13 @@ impl Tenant {
 #[derive(Debug)]
 pub(crate) struct FairQueue<W, const LANES: usize> {
     /// Parties with waiters. The party whose turn it is comes first.
-    parties: VecDeque<Queues<W, LANES>>,
+    tenants: VecDeque<Queues<W, LANES>>,
     tickets: u64,
 }
 
 #[derive(Debug)]
 struct Queues<W, const LANES: usize> {
-    party: Tenant,
+    tenant: Tenant,
     lanes: [VecDeque<(Ticket, W)>; LANES],
 }
 
@@ -38,25 +38,25 @@ pub(crate) type Ticket = u64;
 
 impl<W, const LANES: usize> Default for FairQueue<W, LANES> {
     fn default() -> Self {
-        Self { parties: VecDeque::new(), tickets: 0 }
+        Self { tenants: VecDeque::new(), tickets: 0 }
     }
 }
 
 impl<W, const LANES: usize> FairQueue<W, LANES> {
     /// Returns true if there is no waiter.
     pub(crate) fn is_empty(&self) -> bool {
-        self.parties.is_empty()
+        self.tenants.is_empty()
     }
 
     /// Appends a waiter to its party's queue.
-    pub(crate) fn push(&mut self, party: Tenant, lane: usize, waiter: W) -> Ticket {
+    pub(crate) fn push(&mut self, tenant: Tenant, lane: usize, waiter: W) -> Ticket {
         let ticket = self.tickets;
         self.tickets += 1;
-        let at = self.parties.iter().position(|queues| queues.party == party).unwrap_or_else(|| {
-            self.parties.push_back(Queues { party, lanes: std::array::from_fn(|_| VecDeque::new()) });
-            self.parties.len() - 1
+        let at = self.tenants.iter().position(|queues| queues.tenant == tenant).unwrap_or_else(|| {
+            self.tenants.push_back(Queues { tenant, lanes: std::array::from_fn(|_| VecDeque::new()) });
+            self.tenants.len() - 1
         });
-        self.parties[at].lanes[lane].push_back((ticket, waiter));
+        self.tenants[at].lanes[lane].push_back((ticket, waiter));
         ticket
     }
 
@@ -64,23 +64,23 @@ impl<W, const LANES: usize> FairQueue<W, LANES> {
     /// arrived first. That party then moves to the end.
     pub(crate) fn next(&mut self, mut admits: impl FnMut(usize, &W) -> bool) -> Option<(usize, W)> {
         let (at, lane) =
-            (0..self.parties.len()).find_map(|at| Some((at, self.parties[at].first_admitted_lane(&mut admits)?)))?;
-        let mut queues = self.parties.remove(at)?;
+            (0..self.tenants.len()).find_map(|at| Some((at, self.tenants[at].first_admitted_lane(&mut admits)?)))?;
+        let mut queues = self.tenants.remove(at)?;
         let (_, waiter) = queues.lanes[lane].pop_front()?;
         if !queues.is_empty() {
-            self.parties.push_back(queues);
+            self.tenants.push_back(queues);
         }
         Some((lane, waiter))
     }
 
     /// Removes a waiter that no longer waits.
-    pub(crate) fn remove(&mut self, party: Tenant, lane: usize, ticket: Ticket) -> Option<W> {
-        let at = self.parties.iter().position(|queues| queues.party == party)?;
-        let queue = &mut self.parties[at].lanes[lane];
+    pub(crate) fn remove(&mut self, tenant: Tenant, lane: usize, ticket: Ticket) -> Option<W> {
+        let at = self.tenants.iter().position(|queues| queues.tenant == tenant)?;
+        let queue = &mut self.tenants[at].lanes[lane];
         let place = queue.binary_search_by_key(&ticket, |(ticket, _)| *ticket).ok()?;
         let (_, waiter) = queue.remove(place)?;
-        if self.parties[at].is_empty() {
-            self.parties.remove(at);
+        if self.tenants[at].is_empty() {
+            self.tenants.remove(at);
         }
         Some(waiter)
     }
@@ -121,10 +121,10 @@ mod tests {
     #[test]
     fn parties_take_turns_and_serve_first_arrival_first() {
         let mut turns = FairQueue::default();
-        for (party, lane, name) in
+        for (tenant, lane, name) in
             [(BIG, 0, "a1"), (BIG, 1, "a2"), (BIG, 0, "a3"), (BIG, 1, "a4"), (SMALL, 1, "b1"), (SMALL, 0, "b2")]
         {
-            turns.push(party, lane, name);
+            turns.push(tenant, lane, name);
         }
         assert_eq!(drain(&mut turns), ["a1", "b1", "a2", "b2", "a3", "a4"]);
         assert!(turns.is_empty());

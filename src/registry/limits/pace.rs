@@ -25,10 +25,10 @@ impl Pace {
     }
 
     /// Waits until this many bytes of a body may pass. Returns the time that this took. Cancel safe.
-    pub(crate) async fn spend(&self, party: Tenant, bytes: usize) -> Duration {
-        let waited = self.bandwidth.spend(party, bytes).await;
+    pub(crate) async fn spend(&self, tenant: Tenant, bytes: usize) -> Duration {
+        let waited = self.bandwidth.spend(tenant, bytes).await;
         match self.total.get() {
-            Some(total) => waited + total.spend(party, bytes).await,
+            Some(total) => waited + total.spend(tenant, bytes).await,
             None => waited,
         }
     }

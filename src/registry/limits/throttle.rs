@@ -74,7 +74,7 @@ impl Throttle {
     }
 
     /// Waits until this many bytes may pass. Returns the time that it waited. Cancel safe.
-    pub(crate) async fn spend(&self, party: Tenant, bytes: usize) -> Duration {
+    pub(crate) async fn spend(&self, tenant: Tenant, bytes: usize) -> Duration {
         if bytes == 0 || !self.limited.load(Ordering::Relaxed) {
             return Duration::ZERO;
         }
@@ -82,7 +82,7 @@ impl Throttle {
         let mut cells = (before + bytes as u64) / CELL - before / CELL;
         let mut waited = Duration::ZERO;
         while let Some(slice) = NonZeroU32::new(u32::try_from(cells).unwrap_or(u32::MAX).min(self.slice().get())) {
-            waited += self.line.acquire(party, 0, slice).await.1;
+            waited += self.line.acquire(tenant, 0, slice).await.1;
             cells -= u64::from(slice.get());
         }
         waited

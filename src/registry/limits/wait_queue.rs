@@ -20,7 +20,7 @@ pub(crate) trait Resource: Send + 'static {
     const FIRST: usize = 0;
 
     /// Takes `amount` for a lane, all of it or nothing. If it is not available, returns when that may change.
-    fn take(&mut self, party: Tenant, lane: usize, amount: NonZeroU32, now: Instant) -> Result<Self::Grant, Closed>;
+    fn take(&mut self, tenant: Tenant, lane: usize, amount: NonZeroU32, now: Instant) -> Result<Self::Grant, Closed>;
 }
 
 /// Time at which the resource may be available again.
@@ -51,7 +51,7 @@ struct State<S: Resource, const LANES: usize> {
 
 #[derive(Debug)]
 struct Waiter<G> {
-    party: Tenant,
+    tenant: Tenant,
     amount: NonZeroU32,
     served: oneshot::Sender<G>,
 }
@@ -71,20 +71,25 @@ impl<S: Resource, const LANES: usize> WaitQueue<S, LANES> {
     /// Waits until `amount` is available, and takes it. Also returns the time that this took if anybody had to wait for
     /// the clock. Returns `None` if the sender of the grant no longer exists. Cancel safe: a grant to a caller that has
     /// just been cancelled is dropped.
-    pub(crate) async fn acquire(&self, party: Tenant, lane: usize, amount: NonZeroU32) -> (Option<S::Grant>, Duration) {
+    pub(crate) async fn acquire(
+        &self,
+        tenant: Tenant,
+        lane: usize,
+        amount: NonZeroU32,
+    ) -> (Option<S::Grant>, Duration) {
         let began = Instant::now();
         let (waiting, by_clock) = {
             let mut state = self.lock();
             // Waiting callers come first, but they may wait for another lane.
             if state.turns.is_empty()
-                && let Ok(grant) = state.supply.take(party, lane, amount, began)
+                && let Ok(grant) = state.supply.take(tenant, lane, amount, began)
             {
                 return (Some(grant), Duration::ZERO);
             }
             let (served, turn) = oneshot::channel();
-            let ticket = state.turns.push(party, lane, Waiter { party, amount, served });
+            let ticket = state.turns.push(tenant, lane, Waiter { tenant, amount, served });
             let by_clock = self.serve(state);
-            (Waiting { line: self, party, lane, ticket, turn }, by_clock)
+            (Waiting { line: self, tenant, lane, ticket, turn }, by_clock)
         };
         let grant = waiting.wait_for_grant().await;
         (grant, if by_clock { began.elapsed() } else { Duration::ZERO })
@@ -156,7 +161,7 @@ impl<S: Resource, const LANES: usize> State<S, LANES> {
         let mut grant = None;
         let mut open = |grant: &mut Option<S::Grant>, lane: usize, waiter: &Waiter<S::Grant>| {
             if closed[lane].is_none() {
-                match supply.take(waiter.party, lane, waiter.amount, now) {
+                match supply.take(waiter.tenant, lane, waiter.amount, now) {
                     Ok(granted) => *grant = Some(granted),
                     Err(Closed::ToParty) => {}
                     Err(until) => closed[lane] = Some(until),
@@ -181,7 +186,7 @@ impl<S: Resource, const LANES: usize> State<S, LANES> {
 /// Waiting caller. Dropping it removes it from the queue.
 struct Waiting<'a, S: Resource, const LANES: usize> {
     line: &'a WaitQueue<S, LANES>,
-    party: Tenant,
+    tenant: Tenant,
     lane: usize,
     ticket: Ticket,
     turn: oneshot::Receiver<S::Grant>,
@@ -196,7 +201,7 @@ impl<S: Resource, const LANES: usize> Waiting<'_, S, LANES> {
 impl<S: Resource, const LANES: usize> Drop for Waiting<'_, S, LANES> {
     fn drop(&mut self) {
         let mut state = self.line.lock();
-        let left = state.turns.remove(self.party, self.lane, self.ticket);
+        let left = state.turns.remove(self.tenant, self.lane, self.ticket);
         drop(state);
         drop(left);
     }
@@ -227,8 +232,8 @@ mod tests {
         WaitQueue::new(|_| Slow([Instant::now(); 2]))
     }
 
-    async fn acquire(line: &Shared, party: &str, lane: usize) -> Duration {
-        let (granted, waited) = line.acquire(Tenant::from_name(party), lane, NonZeroU32::MIN).await;
+    async fn acquire(line: &Shared, tenant: &str, lane: usize) -> Duration {
+        let (granted, waited) = line.acquire(Tenant::from_name(tenant), lane, NonZeroU32::MIN).await;
         assert_eq!(granted, Some(()));
         waited
     }
@@ -237,11 +242,11 @@ mod tests {
     async fn order(line: &Shared, who: &[(&'static str, usize)]) -> Vec<(&'static str, u64)> {
         let began = Instant::now();
         let (sender, mut went) = tokio::sync::mpsc::unbounded_channel();
-        for (party, lane) in who.iter().copied() {
+        for (tenant, lane) in who.iter().copied() {
             let (line, sender) = (line.clone(), sender.clone());
             tokio::spawn(async move {
-                acquire(&line, party, lane).await;
-                sender.send((party, began.elapsed().as_secs())).unwrap();
+                acquire(&line, tenant, lane).await;
+                sender.send((tenant, began.elapsed().as_secs())).unwrap();
             });
             tokio::task::yield_now().await;
         }

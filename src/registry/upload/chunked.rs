@@ -307,12 +307,12 @@ impl Session {
         offset: u64,
         length: usize,
     ) -> Result<Standing, Unsent> {
-        let manner = &self.repository.registry.upload;
+        let strategy = &self.repository.registry.upload;
         let is_too_large = matches!(answer.status.as_u16(), 413 | 416);
-        if offset == 0 && is_too_large && manner.learn_chunk_is_too_large(length) {
+        if offset == 0 && is_too_large && strategy.learn_chunk_is_too_large(length) {
             return Ok(Standing { stored: 0, trouble: Some(answer.refusal(context)) });
         }
-        if refuses_all_chunks(answer) && manner.learn_chunks_are_refused(offset == 0) {
+        if refuses_all_chunks(answer) && strategy.learn_chunks_are_refused(offset == 0) {
             let detail =
                 format!("{}: the registry accepts no chunks; blobs are sent in one piece from now on", answer.detail());
             return Err(context.error(ErrorKind::Unavailable, detail).into());

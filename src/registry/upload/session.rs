@@ -167,9 +167,9 @@ impl Session {
 #[async_trait]
 impl Upload for Session {
     async fn send(mut self: Box<Self>, bytes: Verified) -> Result<(), StoreError> {
-        let manner = &self.repository.registry.upload;
-        let is_second_try = self.standing.is_none() && manner.take_single_piece_retry(&self.blob.digest);
-        let chunks = match manner.current_way() {
+        let strategy = &self.repository.registry.upload;
+        let is_second_try = self.standing.is_none() && strategy.take_single_piece_retry(&self.blob.digest);
+        let chunks = match strategy.current_way() {
             _ if self.standing.is_some() => self.send_in_chunks(bytes).await,
             _ if self.blob.size <= HELD => self.send_held(bytes).await.map(|()| 1),
             UploadMethod::Chunks(_) if !is_second_try => self.send_in_chunks(bytes).await,
@@ -222,7 +222,7 @@ impl Session {
 
     async fn send_streamed(&self, mut bytes: Verified) -> Result<(), StoreError> {
         bytes.wait_for_first_piece().await;
-        let outgoing = Outgoing::new(bytes, &self.repository.registry, self.repository.party);
+        let outgoing = Outgoing::new(bytes, &self.repository.registry, self.repository.tenant);
         let watch = outgoing.watch();
         let guard = Closing(watch.clone());
         let outcome = self.commit(Operation::Streamed, Payload::Stream(outgoing), self.blob.size).await;
@@ -281,15 +281,15 @@ impl Session {
     /// manifest, which a registry does not accept without the blob.
     async fn verify_stored(&self, chunks: u32) -> Result<(), StoreError> {
         let (repository, blob) = (&self.repository, &self.blob);
-        let manner = &repository.registry.upload;
-        if !manner.needs_verification(chunks) && !self.misstates {
+        let strategy = &repository.registry.upload;
+        if !strategy.needs_verification(chunks) && !self.misstates {
             return Ok(());
         }
         let stored = match repository.stored_length(blob).await {
             Some(stored) if stored != blob.size => stored,
             looked => {
                 if looked.is_some() && chunks > 1 {
-                    manner.learn_chunks_arrived();
+                    strategy.learn_chunks_arrived();
                 }
                 return Ok(());
             }
@@ -297,7 +297,7 @@ impl Session {
         let lie =
             format!("the registry says that it stored the blob, but has {stored} bytes of it instead of {}", blob.size);
         let context = self.context(Step::CommitBlob);
-        if chunks > 1 && manner.learn_chunks_are_lost() {
+        if chunks > 1 && strategy.learn_chunks_are_lost() {
             let detail = format!("{lie}: blobs are sent to it in one piece from now on");
             return Err(context.error(ErrorKind::Unavailable, detail));
         }

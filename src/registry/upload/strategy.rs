@@ -253,12 +253,12 @@ mod tests {
 
     const MIB: usize = 1024 * 1024;
 
-    fn manner(kind: Kind, mode: UploadMode, chunk: Option<usize>) -> UploadStrategy {
+    fn strategy(kind: Kind, mode: UploadMode, chunk: Option<usize>) -> UploadStrategy {
         UploadStrategy::new(kind, Uploads { mode, chunk: chunk.map(|chunk| chunk as u64) })
     }
 
     fn auto(kind: Kind) -> UploadStrategy {
-        manner(kind, UploadMode::Auto, None)
+        strategy(kind, UploadMode::Auto, None)
     }
 
     #[test]
@@ -278,7 +278,7 @@ mod tests {
             (Kind::Ghcr, Chunked, None, UploadMethod::Chunks(4 * MIB)),
             (Kind::Plain, Chunked, Some(3), UploadMethod::Chunks(3)),
         ] {
-            assert_eq!(manner(kind, mode, chunk).current_way(), way, "{kind} {mode} {chunk:?}");
+            assert_eq!(strategy(kind, mode, chunk).current_way(), way, "{kind} {mode} {chunk:?}");
         }
     }
 
@@ -323,7 +323,7 @@ mod tests {
 
     #[test]
     fn chunks_shrink_to_the_minimum_of_the_registry() {
-        let plain = manner(Kind::Plain, UploadMode::Auto, Some(16 * MIB));
+        let plain = strategy(Kind::Plain, UploadMode::Auto, Some(16 * MIB));
         plain.learn_whole_is_refused(100 * MIB as u64);
         for smaller in [4 * MIB, MIB] {
             let UploadMethod::Chunks(length) = plain.current_way() else { panic!() };
@@ -339,9 +339,9 @@ mod tests {
 
     #[test]
     fn configured_mode_learns_nothing() {
-        let whole = manner(Kind::Plain, UploadMode::Monolithic, None);
+        let whole = strategy(Kind::Plain, UploadMode::Monolithic, None);
         assert!(!whole.learn_whole_is_refused(100 * MIB as u64));
-        let chunked = manner(Kind::Plain, UploadMode::Chunked, None);
+        let chunked = strategy(Kind::Plain, UploadMode::Chunked, None);
         assert!(!chunked.learn_chunks_are_refused(true));
         assert_eq!((whole.current_way(), chunked.current_way()), (UploadMethod::Whole, UploadMethod::Chunks(8 * MIB)));
         // The client still learns the length of a chunk.
