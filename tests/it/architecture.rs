@@ -1,4 +1,4 @@
-//! ARCHITECTURE.md's table of rooms, held against the paths in the source. Tests within the source may look anywhere.
+//! ARCHITECTURE.md's table of modules, compared with the paths in the source. Tests within the source may import anything.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 
 use crate::support::rust_source::{self, Source};
 
-const HEADER: &str = "| room | what stands in it | may import |";
+const HEADER: &str = "| module | contents | may import |";
 
-/// What a room may import.
+/// The imports that a module may have.
 #[derive(Debug, Default)]
 struct Allowed {
-    /// `oci`, `copy::event`: a room or a part of one.
+    /// Modules and parts of modules: `oci`, `copy::event`.
     paths: BTreeSet<String>,
-    /// Single names of a room's types: `registry::Options`.
+    /// Single types of a module: `registry::Options`.
     types: BTreeSet<String>,
 }
 
@@ -21,31 +21,31 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The rows of the table: the room's name and its third cell.
+/// Returns the rows of the table: the name of the module and the third cell.
 fn rows(text: &str) -> Vec<(String, String)> {
     let table = text.lines().skip_while(|line| *line != HEADER).skip(2).take_while(|line| line.starts_with('|'));
     let mut rows = Vec::new();
     for line in table {
         let cells: Vec<&str> = line.trim_matches('|').split(" | ").map(str::trim).collect();
         assert_eq!(cells.len(), 3, "a row of ARCHITECTURE.md's table has three cells: {line}");
-        for room in quoted(cells[0]) {
-            rows.push((room.trim_end_matches('/').trim_end_matches(".rs").to_owned(), cells[2].to_owned()));
+        for module in quoted(cells[0]) {
+            rows.push((module.trim_end_matches('/').trim_end_matches(".rs").to_owned(), cells[2].to_owned()));
         }
     }
     rows
 }
 
-/// The texts between backticks.
+/// Returns the texts between backticks.
 fn quoted(cell: &str) -> Vec<&str> {
     cell.split('`').skip(1).step_by(2).collect()
 }
 
-/// Each room with what it may import, each cell read with the rows before it in mind.
+/// Returns the allowed imports of each module. A cell may refer to the rows before it.
 fn read_table(text: &str) -> BTreeMap<String, Allowed> {
     let rows = rows(text);
-    let all: BTreeSet<String> = rows.iter().map(|(room, _)| room.clone()).collect();
+    let all: BTreeSet<String> = rows.iter().map(|(module, _)| module.clone()).collect();
     let mut table: BTreeMap<String, Allowed> = BTreeMap::new();
-    for (room, cell) in rows {
+    for (module, cell) in rows {
         let mut allowed = Allowed::default();
         if let Some(except) = cell.strip_prefix("all but ") {
             let except = quoted(except);
@@ -55,7 +55,7 @@ fn read_table(text: &str) -> BTreeMap<String, Allowed> {
                 read_item(item, &all, &table, &mut allowed);
             }
         }
-        table.entry(room).or_default().merge(allowed);
+        table.entry(module).or_default().merge(allowed);
     }
     table
 }
@@ -66,7 +66,7 @@ impl Allowed {
         self.types.extend(other.types);
     }
 
-    /// Whether a path such as `registry::Options` is within what is allowed.
+    /// Returns true if a path such as `registry::Options` is allowed.
     fn covers(&self, path: &str) -> bool {
         let below = |allowed: &String| {
             path == allowed || path.strip_prefix(allowed.as_str()).is_some_and(|rest| rest.starts_with("::"))
@@ -86,29 +86,30 @@ fn read_item(item: &str, all: &BTreeSet<String>, table: &BTreeMap<String, Allowe
             allowed.paths.extend(below.paths.iter().cloned().chain([name.clone()]));
         }
         _ if item.starts_with("option types of ") || item.ends_with(" records") => {
-            let word = |room: &&String| item.split([' ', '`']).any(|word| word == room.as_str());
-            let room = all.iter().find(word).unwrap_or_else(|| panic!("{item:?} names no room"));
+            let word = |module: &&String| item.split([' ', '`']).any(|word| word == module.as_str());
+            let module = all.iter().find(word).unwrap_or_else(|| panic!("{item:?} names no module"));
             let file = if item.ends_with(" records") { "record" } else { "options" };
-            allowed.types.extend(public_types(room, file));
+            allowed.types.extend(public_types(module, file));
         }
         _ => panic!("ARCHITECTURE.md's table: {item:?} is not understood"),
     }
 }
 
-/// The public types that a room's files of this name declare, as `ROOM::Type`, with the module's own path.
-fn public_types(room: &str, file: &str) -> BTreeSet<String> {
+/// Returns the public types that the files of this name declare, or the files of a folder of this name, as `MODULE::Type`, with
+/// the path of that file or folder.
+fn public_types(module: &str, name: &str) -> BTreeSet<String> {
     let mut types = BTreeSet::new();
-    for path in rust_files(&root().join("src").join(room)) {
-        let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
-        if stem.trim_end_matches('s') != file.trim_end_matches('s') {
-            continue;
-        }
-        types.insert(format!("{room}::{stem}"));
+    let folder = root().join("src").join(module);
+    for path in rust_files(&folder) {
+        let relative = path.strip_prefix(&folder).unwrap().with_extension("");
+        let mut parts = relative.iter().filter_map(|part| part.to_str());
+        let Some(part) = parts.find(|part| part.trim_end_matches('s') == name.trim_end_matches('s')) else { continue };
+        types.insert(format!("{module}::{part}"));
         let text = fs::read_to_string(&path).unwrap();
         for line in text.lines() {
             let rest = ["pub struct ", "pub enum ", "pub type "].iter().find_map(|start| line.strip_prefix(start));
             let name = rest.and_then(|rest| rest.split(|c: char| !c.is_alphanumeric()).next());
-            types.extend(name.map(|name| format!("{room}::{name}")));
+            types.extend(name.map(|name| format!("{module}::{name}")));
         }
     }
     types
@@ -128,7 +129,7 @@ fn rust_files(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// Every file of the source that is not only for tests, by its module path: `["oci", "digest"]`.
+/// Returns every file of the source that is not for tests only, by its module path: `["oci", "digest"]`.
 fn modules() -> Vec<(Vec<String>, Source)> {
     let source = root().join("src");
     let (mut modules, mut only_tests) = (Vec::new(), BTreeSet::new());
@@ -150,24 +151,24 @@ fn modules() -> Vec<(Vec<String>, Source)> {
 }
 
 #[test]
-fn every_room_imports_only_what_the_table_allows() {
+fn each_module_imports_only_what_the_table_allows() {
     let table = read_table(&fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap());
-    assert!(table.len() >= 10, "the table of rooms was not found under {HEADER:?}");
+    assert!(table.len() >= 10, "the table of modules was not found under {HEADER:?}");
     let (mut seen, mut problems) = (0, Vec::new());
-    for (module, source) in modules() {
-        let (room, place) = (&module[0], module.join("::"));
-        let Some(allowed) = table.get(room) else {
-            problems.push(format!("{place}: the room {room} has no row in ARCHITECTURE.md"));
+    for (path, source) in modules() {
+        let (module, place) = (&path[0], path.join("::"));
+        let Some(allowed) = table.get(module) else {
+            problems.push(format!("{place}: the module {module} has no row in ARCHITECTURE.md"));
             continue;
         };
-        if source.deepest_super >= module.len() {
-            problems.push(format!("{place}: reaches another room by `super::`; write `crate::`"));
+        if source.deepest_super >= path.len() {
+            problems.push(format!("{place}: reaches another module by `super::`; write `crate::`"));
         }
-        for path in &source.paths {
+        for import in &source.paths {
             seen += 1;
-            let own = path.split("::").next() == Some(room.as_str());
-            if !own && !allowed.covers(path) {
-                problems.push(format!("{place}: uses crate::{path}, which its row does not allow"));
+            let own = import.split("::").next() == Some(module.as_str());
+            if !own && !allowed.covers(import) {
+                problems.push(format!("{place}: imports crate::{import}, which its row does not allow"));
             }
         }
     }
@@ -176,10 +177,10 @@ fn every_room_imports_only_what_the_table_allows() {
 }
 
 #[test]
-fn every_row_of_the_table_has_its_room() {
+fn each_row_of_the_table_has_its_module() {
     let table = read_table(&fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap());
-    let rooms: BTreeSet<String> = modules().into_iter().map(|(module, _)| module[0].clone()).collect();
-    assert_eq!(table.keys().cloned().collect::<BTreeSet<_>>(), rooms);
+    let found: BTreeSet<String> = modules().into_iter().map(|(path, _)| path[0].clone()).collect();
+    assert_eq!(table.keys().cloned().collect::<BTreeSet<_>>(), found);
 }
 
 #[test]
@@ -189,15 +190,27 @@ fn main_is_under_forty_lines() {
 }
 
 #[test]
-fn the_table_is_read_as_it_is_meant() {
+fn cells_of_the_table_become_allowed_imports() {
     let text = format!(
         "# x\n\n{HEADER}\n| --- | --- | --- |\n| `oci/` | values | nothing of ours |\n| `store.rs`, `store/` | seam | `oci` |\n\
          | `journal/` | SQL | `oci`, `copy::event` |\n| `daemon/` | loop | all but `cli` |\n| `cli/` | commands | `daemon` and below |\n"
     );
     let table = read_table(&text);
     assert_eq!(table.keys().collect::<Vec<_>>(), ["cli", "daemon", "journal", "oci", "store"]);
-    let may = |room: &str, path: &str| table[room].covers(path);
+    let may = |module: &str, path: &str| table[module].covers(path);
     assert!(may("store", "oci::Digest") && !may("store", "ocish::Digest") && !may("oci", "store::Source"));
     assert!(may("journal", "copy::event::Event") && !may("journal", "copy::Copier") && !may("journal", "copy"));
     assert!(may("daemon", "journal") && !may("daemon", "cli::run") && may("cli", "daemon::run") && may("cli", "oci"));
+}
+
+#[test]
+fn types_of_options_files_and_folders_are_found() {
+    for (module, name, found) in [
+        ("registry", "options", "registry::Timeouts"),
+        ("notify", "options", "notify::Event"),
+        ("journal", "record", "journal::RunRecord"),
+    ] {
+        let types = public_types(module, name);
+        assert!(types.contains(found) && types.contains(&format!("{module}::{name}")), "{module}: {types:?}");
+    }
 }
