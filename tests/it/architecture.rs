@@ -1,4 +1,5 @@
-//! ARCHITECTURE.md's table of modules, compared with the paths in the source. Tests within the source may import anything.
+//! ARCHITECTURE.md's table of modules, compared with the paths in the source.
+//! Tests within the source may import anything.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -95,8 +96,8 @@ fn read_item(item: &str, all: &BTreeSet<String>, table: &BTreeMap<String, Allowe
     }
 }
 
-/// Returns the public types that the files of this name declare, or the files of a folder of this name, as `MODULE::Type`, with
-/// the path of that file or folder.
+/// Returns the public types that the files of this name declare, or the files of a folder of this name, as
+/// `MODULE::Type`, with the path of that file or folder.
 fn public_types(module: &str, name: &str) -> BTreeSet<String> {
     let mut types = BTreeSet::new();
     let folder = root().join("src").join(module);
@@ -192,8 +193,9 @@ fn main_is_under_forty_lines() {
 #[test]
 fn cells_of_the_table_become_allowed_imports() {
     let text = format!(
-        "# x\n\n{HEADER}\n| --- | --- | --- |\n| `oci/` | values | nothing of ours |\n| `store.rs`, `store/` | seam | `oci` |\n\
-         | `journal/` | SQL | `oci`, `copy::event` |\n| `daemon/` | loop | all but `cli` |\n| `cli/` | commands | `daemon` and below |\n"
+        "# x\n\n{HEADER}\n| --- | --- | --- |\n| `oci/` | values | nothing of ours |\n\
+         | `store.rs`, `store/` | seam | `oci` |\n| `journal/` | SQL | `oci`, `copy::event` |\n\
+         | `daemon/` | loop | all but `cli` |\n| `cli/` | commands | `daemon` and below |\n"
     );
     let table = read_table(&text);
     assert_eq!(table.keys().collect::<Vec<_>>(), ["cli", "daemon", "journal", "oci", "store"]);
