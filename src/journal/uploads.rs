@@ -22,7 +22,7 @@ pub struct UploadRecord {
     pub session: String,
     /// Number of bytes that the registry has.
     pub stored: u64,
-    /// Their hash so far, as [`crate::oci::Digester::saved`] returns it.
+    /// Their hash so far, as [`crate::oci::Digester::to_state`] returns it.
     pub hashed: Vec<u8>,
     /// Number and hash of the bytes that the registry has once the chunk that was about to be sent has arrived.
     pub ahead: Option<(u64, Vec<u8>)>,

@@ -63,7 +63,7 @@ impl Repository {
 
     /// Returns the same repository as a mirror of another one. A failed read is not repeated, because other mirrors can
     /// serve it.
-    pub(crate) fn as_mirror(self) -> Self {
+    pub(crate) fn into_mirror(self) -> Self {
         Self { reads: Operation::StandIn, ..self }
     }
 

@@ -218,7 +218,7 @@ fn the_daemon_goes_on_by_itself_when_the_window_allows() {
     });
     hub.advance_pull_clock(600);
     daemon.wait_until_within(std::time::Duration::from_secs(150), "all tags", |_| of(8));
-    daemon.wait_until("the end of the run that brought them", |_| {
+    daemon.wait_until_within(std::time::Duration::from_secs(90), "the end of the run that brought them", |_| {
         let runs = site.history(&[]);
         let brought = runs.iter().find(|run| run["outcome"] == "succeeded" && run["tags"]["copied"] == 3)?;
         assert_eq!(brought["trigger"], "continued");

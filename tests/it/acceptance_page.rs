@@ -125,7 +125,7 @@ fn the_page_renews_itself_and_keeps_what_was_typed_and_runs_nothing_that_others_
     assert_eq!(browser.evaluate("document.querySelectorAll('svg.small').length"), 4);
 
     browser.evaluate("q.focus(); q.value = 'half a wo'; scrollTo(0, 200); true");
-    scene.configure("<img src=x onerror=alert(1)>: 1\n");
+    scene.configure("defaults: {timeout: <img src=x onerror=alert(1)>}\n");
     browser.wait_until("the refusal of the edit", "document.querySelector('main pre') !== null");
     assert!(browser.text("main pre").contains("<img src=x onerror=alert(1)>"), "{}", browser.text("main"));
     assert_eq!(browser.evaluate("[document.activeElement.id, q.value, scrollY]"), json!(["q", "half a wo", 200]));

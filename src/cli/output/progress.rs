@@ -49,7 +49,7 @@ impl Progress {
         }
     }
 
-    /// Draws the state of the transfers. The caller calls it every [`REFRESH`].
+    /// Draws the state of the transfers. The caller calls it every `REFRESH`.
     pub fn refresh(&self) {
         for (transfer, bar) in &self.moving {
             if let Some(bar) = bar {

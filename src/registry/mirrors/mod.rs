@@ -34,7 +34,7 @@ impl Mirrored {
     /// repositories.
     #[must_use]
     pub fn new(origin: Repository, mirrors: Vec<(Mirror, Repository)>, health: Arc<MirrorHealth>) -> Self {
-        let mirrors = mirrors.into_iter().map(|(mirror, copy)| (mirror, copy.as_mirror())).collect();
+        let mirrors = mirrors.into_iter().map(|(mirror, copy)| (mirror, copy.into_mirror())).collect();
         Self(Arc::new(Inner { origin, mirrors, health }))
     }
 

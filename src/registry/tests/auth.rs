@@ -160,8 +160,8 @@ async fn lasting_refusal_is_denied_after_one_new_token() {
     assert_eq!(
         error.to_string(),
         format!(
-            "{place}/a/b: reading manifest latest: 401 Unauthorized, DENIED: no*** you, ***; the token that we were \
-             given does not grant this action"
+            "{place}/a/b: reading manifest latest: 401 Unauthorized, DENIED: no*** you, ***; the token does not grant \
+             this action"
         )
     );
     assert_eq!(server.lines().len(), 3);
