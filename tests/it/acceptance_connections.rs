@@ -59,6 +59,7 @@ fn requests_that_a_goaway_left_out_are_sent_again_and_all_tags_arrive() {
         image.put(&scene.open, "app", Some(&format!("v{seed}")));
     }
     let (open, through) = (scene.open.host(), scene.nginx.host());
+    let mut has_repeated = false;
     for (mode, upload) in [("whole", ""), ("chunks", ", upload: {mode: chunked, chunk: 1MiB}")] {
         let entries = format!(
             "  - {{name: there, source: {open}/app, target: {through}/{mode}}}\n  \
@@ -68,11 +69,13 @@ fn requests_that_a_goaway_left_out_are_sent_again_and_all_tags_arrive() {
             let options = format!(", tls: {{ca: ca.pem}}{upload}");
             let output = scene.run(&options, &entries, "debug", &["once", name]).expect_success();
             assert!(output.stdout.contains("24 copied"), "{}", output.stdout);
-            assert!(output.stderr.contains("ended the connection before it processed the request"), "no repeat");
+            has_repeated |= output.stderr.contains("ended the connection before it processed the request");
         }
         assert_eq!(scene.behind.store().tags(mode), scene.open.store().tags("app"));
         assert_eq!(scene.open.store().tags(mode), scene.open.store().tags("app"));
     }
+    // Which requests a connection's end leaves out is chance, but hardly ever none of some hundred.
+    assert!(has_repeated, "no connection ended before a request was processed");
 }
 
 #[test]

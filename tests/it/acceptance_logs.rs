@@ -242,7 +242,7 @@ fn every_line_of_a_run_says_which_it_is_and_none_says_another_while_two_run() {
     for line in &lines {
         let module = line["module"].as_str().unwrap();
         let room = module.split("::").nth(1).unwrap_or_default();
-        if !["registry", "copy", "daemon"].contains(&room) {
+        if !["registry", "copy", "sync"].contains(&room) {
             continue;
         }
         rooms.insert(room);

@@ -25,7 +25,7 @@ const FIRST: [&str; 6] = ["entry", "run", "source", "target", "tag", "digest"];
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Line {
     pub(super) level: Level,
-    /// Module of the program or of a library, such as `transship::daemon::run`.
+    /// Module of the program or of a library, such as `transship::sync::run`.
     pub(super) module: String,
     pub(super) message: String,
     pub(super) fields: Fields,
