@@ -1,4 +1,5 @@
-//! The life of the program: what one run of an entry is, and the loop that starts runs, follows edits and ends cleanly.
+//! Daemon: the loop that starts runs, applies edits of the configuration, reports status and shuts down cleanly. One run of one entry is in
+//! `sync`.
 
 mod control;
 mod notifications;
@@ -10,5 +11,4 @@ mod watch;
 
 pub use control::{Accepted, Command, Commands, Control, Refusal};
 pub use service::run_waiters::Finished;
-
 pub use service::{Environment, Setup, serve};
