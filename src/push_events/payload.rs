@@ -273,11 +273,11 @@ mod tests {
         read(&receiver(kind, None), None, body.as_bytes()).unwrap_err().to_string()
     }
 
-    const DISTRIBUTION: &str = include_str!("../hooks/fixtures/distribution.json");
-    const ACR: &str = include_str!("../hooks/fixtures/acr.json");
-    const HARBOR: &str = include_str!("../hooks/fixtures/harbor.json");
-    const DOCKER_HUB: &str = include_str!("../hooks/fixtures/docker-hub.json");
-    const GHCR: &str = include_str!("../hooks/fixtures/ghcr.json");
+    const DISTRIBUTION: &str = include_str!("fixtures/distribution.json");
+    const ACR: &str = include_str!("fixtures/acr.json");
+    const HARBOR: &str = include_str!("fixtures/harbor.json");
+    const DOCKER_HUB: &str = include_str!("fixtures/docker-hub.json");
+    const GHCR: &str = include_str!("fixtures/ghcr.json");
 
     #[test]
     fn distribution_events_count_only_pushes_of_tags() {
