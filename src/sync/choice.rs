@@ -1,5 +1,5 @@
-//! What is asked for before the single tags of a pair of repositories: what there is at both sides, and what the entry wants
-//! of it.
+//! Requests that precede the single tags of a pair of repositories: the content of both sides, and the selection of the
+//! entry.
 
 use futures_util::FutureExt as _;
 use futures_util::future::{join_all, try_join4};
@@ -17,17 +17,17 @@ use crate::config::Endpoint;
 use crate::plan::Selected;
 use crate::store::Source;
 
-/// What is known before single tags are asked for.
+/// Facts that are known before single tags are requested.
 pub(crate) struct Chosen {
     pub(crate) listing: Listing,
     pub(crate) selected: Selected,
-    /// For each target.
+    /// The state of each target.
     pub(crate) there: Vec<TargetState>,
     pub(crate) contested: Contested,
     pub(crate) checks: Checks,
 }
 
-/// Asks for all of that at once. A problem that is told ends the pair, and what is still being asked then.
+/// Obtains all of these facts at once. A reported problem ends the pair and cancels the requests in progress.
 pub(crate) async fn choose(run: &Run<'_>, pair: &Pair, opened: &OpenPair) -> Option<Chosen> {
     let source = opened.source.as_ref();
     let listed = CancellationToken::new();
@@ -48,7 +48,7 @@ pub(crate) async fn choose(run: &Run<'_>, pair: &Pair, opened: &OpenPair) -> Opt
     Some(Chosen { listing, selected, there, contested, checks })
 }
 
-/// The source's tags and those that the entry wants.
+/// Returns the source's tags and the tags that the entry selects.
 async fn select(run: &Run<'_>, pair: &Pair, source: &dyn Source) -> Option<(Listing, Selected)> {
     let selection = &run.request.entry.selection;
     if let Some(only) = &run.request.only {
@@ -69,11 +69,11 @@ async fn select(run: &Run<'_>, pair: &Pair, source: &dyn Source) -> Option<(List
         return None;
     }
     run.covers(&listing, &selected);
-    // Of a tree all repositories count together, once they have been listed.
+    // For a tree, `at_least` applies to all repositories together, once they have been listed.
     let is_tree = matches!(run.request.entry.source, Endpoint::Tree { .. });
     match if is_tree { Ok(selected) } else { selected.enough() } {
         Ok(mut selected) => {
-            // A run tells of chosen tags alone, and a list may have a million others.
+            // A run reports only chosen tags, and a list may have a million others.
             selected.verdicts = Vec::new();
             Some((listing, selected))
         }

@@ -1,4 +1,4 @@
-//! What a tag or digest stands for at both sides, and what is to happen. Asks, changes nothing.
+//! Comparison of a tag or digest at both sides, and the resulting action. Sends requests and changes nothing.
 
 use std::collections::BTreeMap;
 
@@ -10,10 +10,10 @@ use crate::oci::{Digest, ManifestRef, SignatureTag, Tag};
 use crate::plan::{Action, Overwrite, decide};
 use crate::store::{ErrorKind, Side, Source, Step, StoreError, Target};
 
-/// Tags that more than one entry claims, by target place, with the entries.
+/// Tags that more than one entry claims, each with its target and the claiming entries.
 pub(crate) type Contested = BTreeMap<(String, Tag), Vec<String>>;
 
-/// What the source has: from the listing where that told it, else by one HEAD.
+/// Returns the digest at the source: from the listing if that reported it, else by one HEAD request.
 pub(crate) async fn source_digest(
     source: &dyn Source,
     listing: &Listing,
@@ -37,8 +37,8 @@ pub(crate) async fn source_digest(
     }
 }
 
-/// The rule for what a tag stood for before. A signature that goes with its image is not bound by the entry's: its tag moves
-/// when a signature is added.
+/// Returns the overwrite rule of a tag or digest. The entry's rule does not bind a signature that accompanies its
+/// image: its tag moves when a signature is added.
 pub(crate) fn overwrite(entry: &Entry, reference: &ManifestRef) -> Overwrite {
     match reference {
         ManifestRef::Tag(tag)
@@ -50,9 +50,11 @@ pub(crate) fn overwrite(entry: &Entry, reference: &ManifestRef) -> Overwrite {
     }
 }
 
-/// What one target has; it is asked unless that is known, or nothing would be done with the answer. Where reading is denied it
-/// is not known: some registries deny reads of a repository that the first push would make. Then the push is tried, whose own
-/// answer decides, unless a rule depends on what the tag stands for now.
+/// Returns the digest at one target. Requests it only if it is not known, and only if the answer can lead to an action.
+///
+/// The digest stays unknown if the target denies reads: some registries deny reads of a repository that the first push
+/// would create. Then the run tries the push, whose own response decides, unless a rule depends on the tag's present
+/// digest.
 pub(crate) async fn target_digest(
     target: &dyn Target,
     known: TagState,
@@ -79,8 +81,10 @@ pub(crate) async fn target_digest(
     }
 }
 
-/// What a target has, where a rule binds what may be overwritten there. What a list told of a tag, and that it lacks one, is a hint
-/// (distribution leaves tags out, distribution#4891): the tag is asked for before it would be written.
+/// Returns the digest at a target where a rule restricts overwriting.
+///
+/// A list is a hint, in the digests that it reports and in the tags that it lacks: distribution omits tags
+/// (distribution#4891). The tag itself is requested before it would be written.
 pub(crate) async fn sure_digest(
     target: &dyn Target,
     reference: &ManifestRef,
@@ -98,7 +102,7 @@ pub(crate) async fn sure_digest(
     }
 }
 
-/// What is to happen at a target that has this.
+/// Decides the action at a target that has the digest `there`.
 pub(crate) fn compare(reference: &ManifestRef, wanted: Digest, there: Option<Digest>, overwrite: Overwrite) -> Action {
     match reference {
         ManifestRef::Tag(tag) => decide(tag, wanted, there, overwrite),

@@ -1,4 +1,4 @@
-//! Which tags of a target other entries claim as well, where only their listings can tell.
+//! Tags of a target that other entries claim as well, where only the listings of those entries can show it.
 
 use futures_util::future::join_all;
 
@@ -11,14 +11,14 @@ use crate::config::{Endpoint, Entry};
 use crate::oci::{Digest, Tag};
 use crate::plan::{Claim, Selected, contested};
 
-/// What other entries would write to the targets of a pair from other sources.
+/// Claims of other entries: the tags that they would write to the targets of a pair from other sources.
 #[derive(Debug, Default)]
 pub(crate) struct RivalClaims(Vec<Claim>);
 
-/// Asks for that.
+/// Finds the claims of other entries.
 ///
-/// An entry that cannot write to one of the targets costs nothing. The listing of one that can is asked for at each
-/// run; where it fails, what the journal saw it claim last counts.
+/// An entry that cannot write to one of the targets costs no request. An entry that can has its source listed at each
+/// run. If that listing fails, the entry's last claims in the journal count.
 pub(crate) async fn rival_claims(engine: &Engine, request: &RunRequest, pair: &Pair) -> RivalClaims {
     let (mut asked, mut known) = (Vec::new(), Vec::new());
     for target in &pair.targets {
@@ -41,8 +41,8 @@ async fn claim(engine: &Engine, entry: &Entry, source: Endpoint, target: &Endpoi
     Claim { entry: entry.name.to_string(), source: source.to_string(), target: target.to_string(), tags }
 }
 
-/// The claims of an entry with the same source: tags that it pins, and tags that it follows and `own` pins.
-/// Nothing has to be listed for that.
+/// Returns the claims of an entry with the same source: the tags that it pins, and the tags that it follows and `own`
+/// pins. This needs no listing.
 fn claims_from_here(own: &Entry, rival: &Entry, source: &Endpoint, target: &Endpoint) -> Vec<Claim> {
     let of_own = own.selection.pins();
     let follows = of_own.into_keys().filter(|tag| rival.selection.takes(tag)).collect();
@@ -57,13 +57,13 @@ fn claims_from_here(own: &Entry, rival: &Entry, source: &Endpoint, target: &Endp
     std::iter::once(claim(source.to_string(), follows)).chain(pinned).collect()
 }
 
-/// The place that a pinned tag comes from: another one than the source's own tag.
+/// Returns the source of a pinned tag. It differs from the source of the tag without the pin.
 fn pinned_source(source: &Endpoint, digest: Digest) -> String {
     format!("{source}@{digest}")
 }
 
 impl RivalClaims {
-    /// The tags, by target place, that one of them and this entry would write.
+    /// Returns the tags, by target, that both this entry and a rival would write.
     pub(crate) fn contested_with(self, request: &RunRequest, pair: &Pair, own: &Selected) -> Contested {
         let Self(mut claims) = self;
         for target in pair.targets.iter().map(ToString::to_string) {
@@ -98,7 +98,7 @@ async fn claimed_tags(engine: &Engine, entry: &Entry, source: &Endpoint) -> Vec<
     }
 }
 
-/// The tags that the entry had when it last ran, by the journal.
+/// Returns the tags that the entry selected in its last run, from the journal.
 async fn last_claimed_tags(engine: &Engine, entry: &Entry, source: &Endpoint) -> Vec<Tag> {
     let Some(journal) = &engine.journal else { return Vec::new() };
     let seen = journal.last_selection(entry.name.as_str()).await.unwrap_or_default();

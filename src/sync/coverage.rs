@@ -1,5 +1,5 @@
-//! The part of an entry's selection that was there at its source: repositories, tags, and a match for each pattern of
-//! `include`. Only the whole of a run tells, since a pattern may match in one repository of many.
+//! Part of an entry's selection that exists at its source: repositories, tags, and a match for each pattern of
+//! `include`. Only a whole run shows it, since a pattern may match in one repository of many.
 
 use std::collections::HashSet;
 
@@ -7,28 +7,28 @@ use super::listing::Listing;
 use crate::config::{Endpoint, Entry, Warning};
 use crate::plan::{Selected, Shortfall};
 
-/// The most patterns without a match that are named.
+/// Maximum number of patterns without a match that warnings name.
 const PATTERNS_NAMED: usize = 20;
 
-/// The repositories and tags that were found so far.
+/// Counts of the repositories and tags found so far.
 #[derive(Debug, Default)]
 pub(crate) struct Coverage {
     repositories: usize,
-    /// Selected tags and pinned digests, signatures left out.
+    /// The number of selected tags and pinned digests, without signatures.
     found: usize,
-    /// Those that are selected, signatures too.
+    /// The number of selected tags and pinned digests, with signatures.
     selected: usize,
-    /// Tags that the sources list.
+    /// The number of tags that the sources list.
     listed: usize,
-    /// The places in `include` of patterns that matched a tag.
+    /// The positions in `include` of patterns that matched a tag.
     matched: HashSet<usize>,
-    /// Something could not be listed, so that nobody can tell what is missing.
+    /// True if a listing failed, so that missing tags cannot be determined.
     is_partial: bool,
 }
 
 impl Coverage {
-    /// Adds one repository.
-    /// Tags that the entry names one by one are not listed: each fails by itself where it is not there.
+    /// Adds one repository. Tags that the entry names one by one are not listed: each of them fails on its own if
+    /// it does not exist.
     pub(crate) fn add(&mut self, entry: &Entry, listing: &Listing, selected: &Selected) {
         self.repositories += 1;
         self.found += selected.found;
@@ -42,19 +42,20 @@ impl Coverage {
         }
     }
 
-    /// Something could not be listed.
+    /// Records that a listing failed.
     pub(crate) fn miss(&mut self) {
         self.is_partial = true;
     }
 
-    /// Too few in all repositories of a tree together. A single repository is judged before it is copied.
+    /// Returns the shortfall if all repositories of a tree together have too few tags. A single repository is judged
+    /// before it is copied.
     pub(crate) fn shortfall(&self, entry: &Entry) -> Option<Shortfall> {
         let wanted = entry.selection.at_least.filter(|wanted| self.found < *wanted)?;
         let is_tree = matches!(entry.source, Endpoint::Tree { .. });
         (is_tree && !self.is_partial).then_some(Shortfall { found: self.found, wanted })
     }
 
-    /// The warnings of what is selected and is not there; none where something could not be listed.
+    /// Returns the warnings about selected items that do not exist. Returns none if a listing failed.
     pub(crate) fn warnings(&self, entry: &Entry) -> Vec<Warning> {
         if self.is_partial {
             return Vec::new();

@@ -1,13 +1,14 @@
-//! Which digest the target is to have for a digest of the source, remembered so that an unchanged tag costs no manifest.
+//! Digests that the target should have for digests of the source. They are remembered, so that an unchanged tag costs
+//! no manifest request.
 
 use crate::copy::{Batch, CopyError};
 use crate::journal::Journal;
 use crate::oci::{Digest, Platform, Tag};
 
-/// The memory of one pair. Without a journal everything is found out anew.
+/// Remembered digests of one pair. Without a journal every run determines all of them again.
 pub(crate) struct Derived {
     journal: Option<Journal>,
-    /// The platforms as one text, `None` where the source's own digest is wanted.
+    /// The platforms as one text. `None` if the target should have the source's own digest.
     platforms: Option<String>,
 }
 
@@ -22,7 +23,8 @@ impl Derived {
         Self { journal, platforms }
     }
 
-    /// The digest to have for this one: with platforms, the derived index's.
+    /// Returns the digest that the target should have for this digest. With platforms, it is the digest of the derived
+    /// index.
     pub(crate) async fn of(&self, batch: &Batch, digest: Digest) -> Result<Digest, CopyError> {
         let Some(platforms) = &self.platforms else { return Ok(digest) };
         if let Some(known) = self.find(digest, platforms).await {
@@ -33,22 +35,24 @@ impl Derived {
         Ok(derived)
     }
 
-    /// What the list of referrers at `target` became when that of the source had this digest.
+    /// Returns the digest that the list of referrers at `target` got when the source's list had the digest `listed`.
     pub(crate) async fn referrers_done(&self, target: &str, listed: Digest) -> Option<Digest> {
         self.find(listed, &format!("referrers at {target}")).await
     }
 
-    /// Notes that.
+    /// Records that the list of referrers at `target` got the digest `became` for the source's list `listed`.
     pub(crate) async fn note_referrers(&self, target: &str, listed: Digest, became: Digest) {
         self.note(listed, &format!("referrers at {target}"), became).await;
     }
 
-    /// What was found out of the content under a tag that has the form of a referrers list: see [`Derived::note_list`].
+    /// Returns the recorded subject of content under a tag that has the form of a referrers list. See
+    /// [`Derived::note_list`].
     pub(crate) async fn list_subject(&self, tag: &Tag, content: Digest) -> Option<Digest> {
         self.find(content, &format!("subject under {tag}")).await
     }
 
-    /// Notes that this content is the list of referrers of `subject`; of itself where it is no list.
+    /// Records that this content is the list of referrers of `subject`. Content that is no list is recorded with its
+    /// own digest as the subject.
     pub(crate) async fn note_list(&self, tag: &Tag, content: Digest, subject: Digest) {
         self.note(content, &format!("subject under {tag}"), subject).await;
     }

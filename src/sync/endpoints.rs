@@ -1,4 +1,5 @@
-//! Opens endpoints: one client for each identity at a registry and one handle a layout, shared by all entries.
+//! Registry clients and layout handles, shared by all entries: one client for each identity at a registry and one
+//! handle for each layout.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -13,49 +14,52 @@ use crate::registry::{
 };
 use crate::store::{Source, StoreError, Target};
 
-/// All registries and layouts that have been asked for, by one configuration.
+/// All registries and layouts that one configuration has opened.
 #[derive(Debug, Default)]
 pub struct Endpoints {
     options: BTreeMap<RegistryHost, Options>,
-    /// For registries that are not among these.
+    /// Options of registries that `options` lacks.
     unlisted: Options,
-    /// Of all registries together.
+    /// Bandwidth limit of all registries together.
     bandwidth: Arc<Throttle>,
     registries: Mutex<HashMap<RegistryHost, Clients>>,
     layouts: Mutex<HashMap<PathBuf, Arc<Layout>>>,
-    /// Of this configuration alone: who mends a mirror and says so wants it to be asked again.
+    /// Health of mirrors. Each configuration starts with its own: an operator who has repaired a mirror and reloads the
+    /// configuration expects that the mirror is tried again.
     mirrors: Arc<MirrorHealth>,
     quotas: Arc<Quotas>,
 }
 
-/// On whose behalf an endpoint is opened. By default nobody's in particular, as who its registry's options say.
+/// Identity and tenant for which an endpoint is opened. The default has no particular tenant, and the identity of the
+/// registry's options.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct AccessContext<'a> {
     tenant: Tenant,
-    /// Who to be there, where that is not for the registry's options to say.
+    /// The credentials, if they replace those of the registry's options.
     credentials: Option<&'a Credentials>,
 }
 
 impl<'a> AccessContext<'a> {
-    /// That of an entry at its source.
+    /// Creates the context of an entry at its source.
     #[must_use]
     pub fn at_source(entry: &'a Entry) -> Self {
         Self { tenant: Tenant::from_name(entry.name.as_str()), credentials: entry.credentials.source.as_ref() }
     }
 
-    /// That of an entry at its targets.
+    /// Creates the context of an entry at its targets.
     #[must_use]
     pub fn at_target(entry: &'a Entry) -> Self {
         Self { tenant: Tenant::from_name(entry.name.as_str()), credentials: entry.credentials.target.as_ref() }
     }
 }
 
-/// The clients of one registry, which share all but who they are.
+/// The clients of one registry. They share everything but their identity.
 #[derive(Debug, Clone)]
 struct Clients {
-    /// As who the registry's own options say.
+    /// The client with the identity of the registry's own options.
     own: Arc<Registry>,
-    /// As who entries say. A short list: they are as many as the entries write.
+    /// The clients with the identities of entries. The list is short: it has at most one client for each identity
+    /// that the entries name.
     others: Vec<(Credentials, Arc<Registry>)>,
 }
 
@@ -64,9 +68,9 @@ impl Clients {
         std::iter::once(&self.own).chain(self.others.iter().map(|(_, other)| other))
     }
 
-    /// The client of who is to be there.
+    /// Returns the client of this identity, and creates it if necessary.
     fn of(&mut self, credentials: Option<&Credentials>, quotas: &Quotas) -> Result<Arc<Registry>, RegistryError> {
-        // Two clients of one identity would hold two quotas.
+        // Two clients of one identity would keep two separate quotas.
         let Some(credentials) = credentials.filter(|credentials| !self.own.uses_credentials(credentials)) else {
             return Ok(Arc::clone(&self.own));
         };
@@ -80,18 +84,18 @@ impl Clients {
     }
 }
 
-/// Why an endpoint cannot be opened.
+/// Failure to open an endpoint.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The client for a registry cannot be made.
+    /// The client of a registry cannot be created.
     #[error("{host}: {reason}")]
     Client {
         /// The registry.
         host: RegistryHost,
-        /// Why not.
+        /// The cause.
         reason: String,
     },
-    /// A tree of repositories where one repository is needed.
+    /// The endpoint is a tree of repositories, and one repository is needed.
     #[error("{0} is not one repository")]
     Tree(String),
     /// The registry failed to answer.
@@ -106,23 +110,27 @@ fn warn((host, options): (&RegistryHost, &Options)) {
 }
 
 impl Endpoints {
-    /// Endpoints by these options, and `unlisted` for a registry that is not among them.
+    /// Creates endpoints with these options. `unlisted` applies to registries that `options` lacks.
     #[must_use]
     pub fn new(options: BTreeMap<RegistryHost, Options>, unlisted: Options) -> Self {
         options.iter().for_each(warn);
         Self { options, unlisted, ..Self::default() }
     }
 
-    /// The same within this bandwidth of all registries together.
+    /// Limits the bandwidth of all registries together.
     #[must_use]
     pub fn within(self, bandwidth: Option<Bandwidth>) -> Self {
         self.bandwidth.set(bandwidth);
         self
     }
 
-    /// Endpoints by another configuration. Registries whose options did not change, and layouts, go on as they are; those
-    /// that nothing names any more are forgotten. Other limits hold at once, also for what was opened before. What else changed at a registry holds for what is opened from
-    /// now on; until the last of the old ones is done, each of both has these limits for itself.
+    /// Creates the endpoints of another configuration.
+    ///
+    /// - Registries whose options did not change, and layouts, stay open.
+    /// - Registries and identities that the configuration no longer names are dropped.
+    /// - Changed limits apply at once, also to clients that are already open.
+    /// - Other changes to a registry apply to endpoints that are opened from now on. Until the last old client is done,
+    ///   the old and the new clients each have these limits for themselves.
     #[must_use]
     pub fn reconfigured(&self, config: &Config, changed: &[RegistryHost]) -> Self {
         let mut registries = self.registries.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -150,10 +158,11 @@ impl Endpoints {
         }
     }
 
-    /// The client of a registry: as who `credentials` says, else as who its own options say. Limits hold over all of them.
+    /// Returns the client of a registry with the identity of `credentials`, or of the registry's own options if there
+    /// are none. All clients of a registry share its limits.
     ///
     /// # Errors
-    /// [`OpenError::Client`] where it cannot be made.
+    /// [`OpenError::Client`] if the client cannot be created.
     pub fn registry(&self, host: &RegistryHost, credentials: Option<&Credentials>) -> Result<Arc<Registry>, OpenError> {
         let no_client = |error: RegistryError| OpenError::Client { host: host.clone(), reason: error.to_string() };
         let mut registries = self.registries.lock().unwrap_or_else(PoisonError::into_inner);
@@ -168,23 +177,23 @@ impl Endpoints {
         clients.of(credentials, &self.quotas).map_err(no_client)
     }
 
-    /// Every registry that has been asked, once, for the metrics: they count what it is asked in any name.
+    /// Returns one client of each opened registry, for the metrics. It counts the requests of all identities.
     #[must_use]
     pub fn registries(&self) -> Vec<Arc<Registry>> {
         let registries = self.registries.lock().unwrap_or_else(PoisonError::into_inner);
         registries.values().map(|clients| Arc::clone(&clients.own)).collect()
     }
 
-    /// Every client that has been made, of each identity.
+    /// Returns every client that was created, of each identity.
     pub(crate) fn clients(&self) -> Vec<Arc<Registry>> {
         let registries = self.registries.lock().unwrap_or_else(PoisonError::into_inner);
         registries.values().flat_map(Clients::all).cloned().collect()
     }
 
-    /// An endpoint to read from.
+    /// Opens an endpoint to read from.
     ///
     /// # Errors
-    /// [`OpenError`] where it cannot be opened; nothing is asked of it yet.
+    /// [`OpenError`] if the endpoint cannot be opened. No request is sent to it yet.
     pub fn source(&self, endpoint: &Endpoint, access: AccessContext<'_>) -> Result<Arc<dyn Source>, OpenError> {
         match endpoint {
             Endpoint::Repository(repository) => self.readable(repository, access),
@@ -193,11 +202,11 @@ impl Endpoints {
         }
     }
 
-    /// A repository to read from, by way of its mirrors where it has some. Mirrors of a mirror do not count.
+    /// Opens a repository to read from, through its mirrors if it has any. Mirrors of a mirror are ignored.
     fn readable(&self, repository: &Repository, access: AccessContext<'_>) -> Result<Arc<dyn Source>, OpenError> {
         let origin = self.repository(repository, access)?;
         let mirrors = self.options.get(&repository.host).unwrap_or(&self.unlisted).transport.mirrors.iter();
-        // Who to be at a mirror stands with the mirror: what an entry says is for the registry alone.
+        // The mirror's own options name the identity at a mirror; the entry's credentials are only for the registry.
         let access = AccessContext { credentials: None, ..access };
         let copy = |mirror: &Mirror| Some((mirror.clone(), self.copy_at(mirror, repository, access)?));
         let copies: Vec<_> = mirrors.filter_map(copy).collect();
@@ -207,7 +216,7 @@ impl Endpoints {
         Ok(Arc::new(Mirrored::new(origin, copies, self.mirrors.clone())))
     }
 
-    /// What a repository is at a mirror. One that cannot be opened is done without.
+    /// Opens the copy of a repository at a mirror. A mirror that cannot be opened is skipped.
     fn copy_at(
         &self,
         mirror: &Mirror,
@@ -219,10 +228,10 @@ impl Endpoints {
         opened.inspect_err(|error| tracing::warn!(%mirror, %error, "a mirror cannot be opened")).ok()
     }
 
-    /// An endpoint to write to.
+    /// Opens an endpoint to write to.
     ///
     /// # Errors
-    /// [`OpenError`] where it cannot be opened; nothing is asked of it yet.
+    /// [`OpenError`] if the endpoint cannot be opened. No request is sent to it yet.
     pub fn target(&self, endpoint: &Endpoint, access: AccessContext<'_>) -> Result<Arc<dyn Target>, OpenError> {
         match endpoint {
             Endpoint::Repository(repository) => Ok(Arc::new(self.repository(repository, access)?.for_writing())),
@@ -244,11 +253,11 @@ impl Endpoints {
         Ok(registry.repository(repository.name.clone()).for_party(access.tenant))
     }
 
-    /// The client of a registry for one repository, or for all below a prefix: as [`Self::registry`], but as who docker's
-    /// configuration says for the longest namespace.
+    /// Returns the client of a registry for one repository, or for all repositories below a prefix. Works like
+    /// [`Self::registry`], but uses the credentials that docker's configuration has for the longest matching namespace.
     ///
     /// # Errors
-    /// [`OpenError::Client`] where it cannot be made.
+    /// [`OpenError::Client`] if the client cannot be created.
     pub(crate) fn registry_below(
         &self,
         host: &RegistryHost,

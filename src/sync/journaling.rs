@@ -1,4 +1,4 @@
-//! Passes the events of a copy on to the journal and to the front.
+//! Forwarding of the events of a copy to the journal and to the run's observer.
 
 use std::collections::HashSet;
 
@@ -12,10 +12,10 @@ use super::{RunEvent, TagOutcome, TagReport};
 use crate::copy::event::{Arrival, Event};
 use crate::journal::{Journal, JournalError, RunId, TransferNote, TransferState};
 
-/// How many events are taken at once.
+/// Maximum number of events received at once.
 const AT_ONCE: usize = 64;
 
-/// Until the last sender is gone. A transfer that cannot be recorded is a problem of the run, told once.
+/// Records transfers until the last sender is dropped. If transfers cannot be recorded, the run reports one problem.
 pub(crate) async fn journal_transfers(run: &Run<'_>, mut events: mpsc::Receiver<Event>) {
     let mut notes = Notes::of(recorder(run), |problem| run.problem(problem));
     let mut taken = Vec::new();
@@ -34,14 +34,14 @@ pub(crate) async fn journal_transfers(run: &Run<'_>, mut events: mpsc::Receiver<
     notes.finish().await;
 }
 
-/// Keeps the evidence that a tag or digest arrived, and tells of it.
+/// Records the evidence that a tag or digest arrived, and reports the outcome.
 pub(crate) async fn arrived(run: &Run<'_>, arrival: &Arrival, outcome: TagOutcome) {
     record(run, arrival).await;
     run.leave_behind(arrival);
     run.settle(TagReport::arrived(arrival, outcome)).await;
 }
 
-/// Keeps the evidence alone.
+/// Records only the evidence.
 async fn record(run: &Run<'_>, arrival: &Arrival) {
     if let Some((journal, id)) = recorder(run)
         && let Err(error) = journal.record_arrival(id, run.request.entry.name.as_str(), arrival).await
@@ -50,13 +50,14 @@ async fn record(run: &Run<'_>, arrival: &Arrival) {
     }
 }
 
-/// What the journal is to note of transfers, and has not answered yet. A run waits for an answer only at its end.
+/// Records of transfers that the journal has received and not yet confirmed. A run waits for confirmations only at its
+/// end.
 struct Notes<'a> {
     recorder: Option<(&'a Journal, RunId)>,
     unanswered: FuturesUnordered<BoxFuture<'static, Result<(), JournalError>>>,
-    /// The targets to which something is sent.
+    /// The targets to which this run has started to send something.
     begun: HashSet<String>,
-    /// Who is told of the first error.
+    /// The callback for the first error.
     problem: Option<Box<dyn FnOnce(String) + Send + 'a>>,
 }
 
@@ -72,7 +73,8 @@ impl<'a> Notes<'a> {
         if notes.is_empty() {
             return;
         }
-        // A later run asks whether anything was ever sent to a target: should this one be killed, it has to be known.
+        // A later run asks the journal if anything was ever sent to a target. The first record is written at once, so
+        // that it survives if this run is killed.
         let first = notes.iter().any(|note| !self.begun.contains(&note.transfer.target));
         self.begun.extend(notes.iter().filter(|_| first).map(|note| note.transfer.target.clone()));
         match journal.record_transfers(id, notes).await {
@@ -84,7 +86,7 @@ impl<'a> Notes<'a> {
         }
     }
 
-    /// The next answer; without end while there is none to come.
+    /// Waits for the next confirmation. Never returns while none is outstanding.
     async fn hear(&mut self) {
         match self.unanswered.next().await {
             Some(answer) => self.tell(answer),
@@ -121,13 +123,13 @@ fn note(event: &Event) -> Option<TransferNote> {
         Event::TransferStarted(transfer) => (transfer, TransferState::Started),
         Event::TransferFinished(transfer) => (transfer, TransferState::Finished),
         Event::TransferFailed(transfer, why) => (transfer, TransferState::Failed(why.clone())),
-        // These are tags.
+        // These events are about tags.
         Event::SignatureArrived(_) | Event::AuxiliaryTagWritten(_) => return None,
     };
     Some(TransferNote { transfer: transfer.clone(), state, at: Utc::now() })
 }
 
-/// Tells the front of transfers, settles the signatures among the events, and records auxiliary tags, all at once.
+/// Reports transfers to the observer, settles the signatures among the events, and records auxiliary tags, all at once.
 async fn pass_on(run: &Run<'_>, events: &mut Vec<Event>) {
     let (mut signatures, mut auxiliary) = (Vec::new(), Vec::new());
     for event in events.drain(..) {
@@ -156,7 +158,7 @@ mod tests {
         run
     }
 
-    /// The outcome of each transfer, read from the file as another process would.
+    /// Returns the outcome of each transfer, read from the file as another process would read it.
     fn outcomes(path: &Path) -> Vec<Option<String>> {
         let db = rusqlite::Connection::open(path).unwrap();
         let mut statement = db.prepare("SELECT outcome FROM transfers ORDER BY id").unwrap();

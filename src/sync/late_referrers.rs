@@ -14,7 +14,8 @@ use crate::oci::{Digest, ManifestRef, Tag, referrers_tag, signature_tags};
 use crate::store::{ErrorKind, Listed, StoreError, Target};
 
 impl RepositorySync<'_> {
-    /// Signatures and referrers that appeared at the source, under tags of their own, after their image was copied.
+    /// Copies signatures and referrers that appeared at the source, under tags of their own, after their image was
+    /// copied.
     pub(crate) async fn late_companions(
         &self,
         reference: &ManifestRef,
@@ -45,7 +46,7 @@ impl RepositorySync<'_> {
         }
     }
 
-    /// Referrers that appeared where only the API tells of them: the source is asked about once a day.
+    /// Copies late referrers that only the source's API reports. Queries the source about once a day.
     async fn late_referrers(&self, reference: &ManifestRef, subject: Digest, kept: &[usize], place: &Place<'_>) {
         if !self.checks.take_on(subject) {
             return;
@@ -79,8 +80,8 @@ impl RepositorySync<'_> {
         }
     }
 
-    /// Brings signatures that no list of tags shows: where the entry names its tags there is none, and some lists hide tags (see
-    /// [`ListedTags`](crate::copy::ListedTags)). They are requested as seldom as referrers are.
+    /// Copies signatures that no list of tags shows: an entry that names its tags has no list, and some lists hide tags
+    /// (see [`ListedTags`](crate::copy::ListedTags)). They are requested as rarely as referrers.
     async fn bring_unlisted_signatures(&self, subject: Digest, place: &Place<'_>) {
         for tag in signature_tags(&subject) {
             if self.batch.look_up_unlisted(&tag) == Listed::Absent {
@@ -99,15 +100,15 @@ impl RepositorySync<'_> {
         }
     }
 
-    /// `None` where nobody can tell.
+    /// Requests the referrers of a digest. Returns `None` if the source cannot report them with certainty.
     async fn look_for_referrers(&self, subject: Digest) -> Result<Option<Look>, TagOutcome> {
-        // A fallback tag that is listed is looked after above.
+        // `late_companions` has handled a fallback tag that is listed.
         let fallback = self.batch.look_up_unlisted(&referrers_tag(&subject));
         let found = self.batch.referrers(&subject, fallback).await.map_err(|error| TagOutcome::failed(&error))?;
         Ok(found.doubt.is_none().then(|| self.checks.look_at(&found)))
     }
 
-    /// Copies a digest again to where it is already, for what refers to it.
+    /// Copies a digest again to targets that have it already, to bring its referrers.
     async fn bring_referrers(&self, reference: &ManifestRef, subject: Digest, targets: &[usize], look: Look) {
         let targets = targets.iter().map(|at| (*at, None)).collect();
         let order = Order { reference: reference.clone(), digest: subject, tag: None, targets };
@@ -131,7 +132,8 @@ impl RepositorySync<'_> {
         self.listing.is_complete && self.listing.tags.contains_key(tag)
     }
 
-    /// The digest of a list at the source. All targets share one HEAD, and so does the look at tags with reserved names.
+    /// Returns the digest of a list at the source. All targets share one HEAD request, also with the check of tags with
+    /// reserved names.
     async fn list_at_source(&self, list: &Tag) -> Result<Option<Digest>, StoreError> {
         if let Some(known) = self.known_list(list) {
             return Ok(Some(known));
@@ -143,7 +145,7 @@ impl RepositorySync<'_> {
         Ok(found)
     }
 
-    /// The digest of a list at the source, where this run has requested it.
+    /// Returns the digest of a list at the source if this run has requested it.
     pub(crate) fn known_list(&self, list: &Tag) -> Option<Digest> {
         self.lists.lock().unwrap_or_else(PoisonError::into_inner).get(list).copied()
     }
@@ -152,11 +154,11 @@ impl RepositorySync<'_> {
         self.companions.lock().unwrap_or_else(PoisonError::into_inner).insert(tag.clone())
     }
 
-    /// Copies what refers to an unchanged digest if its list at the source is another one than when that was last done.
+    /// Copies the referrers of an unchanged digest if its list at the source has changed since they were last copied.
     pub(crate) async fn refresh_referrers(&self, at: usize, list: &Tag, subject: Digest) -> Result<(), TagOutcome> {
         let target = &self.pair.targets[at];
         let reference = ManifestRef::Tag(list.clone());
-        // That a list cannot be looked at is no failure of the tag that it belongs to.
+        // A list that cannot be requested is not a failure of the tag that the list belongs to.
         let doubt = |error: StoreError| self.batch.doubt_referrers(subject, error.to_string());
         let looked = try_join(self.list_at_source(list), list_at_target(target.as_ref(), &reference)).await;
         let (listed, there) = match looked {
@@ -193,7 +195,7 @@ impl RepositorySync<'_> {
             Ok(AtTarget::Has(now)) => {
                 self.derived.note_referrers(target.place(), listed, now.unwrap_or(listed)).await;
             }
-            // The next run brings it again: nobody knows what is there.
+            // The list at the target is unknown, so the next run copies the referrers again.
             Ok(AtTarget::Denied) => {}
             Err(error) => doubt(error),
         }
@@ -201,17 +203,17 @@ impl RepositorySync<'_> {
     }
 }
 
-/// What a target has under the tag of a list of referrers.
+/// Content of a target under the tag of a list of referrers.
 pub(crate) enum AtTarget {
     Has(Option<Digest>),
-    /// The target lets nobody look. What it is sent is written all the same.
+    /// The target denies reading the list. Referrers are written to it all the same.
     Denied,
 }
 
-/// Looks at a target for a list of referrers.
+/// Requests a list of referrers from a target.
 ///
 /// # Errors
-/// [`StoreError`] for any failure but a refusal.
+/// [`StoreError`] for every failure except a denial.
 pub(crate) async fn list_at_target(target: &dyn Target, list: &ManifestRef) -> Result<AtTarget, StoreError> {
     match target.resolve(list).await {
         Ok(found) => Ok(AtTarget::Has(found.map(|descriptor| descriptor.digest))),

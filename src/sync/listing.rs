@@ -1,4 +1,4 @@
-//! The tags of a source repository that an entry may choose from.
+//! Tags of a source repository from which an entry may choose.
 
 use std::collections::BTreeMap;
 
@@ -8,23 +8,23 @@ use crate::oci::{Digest, Tag};
 use crate::plan::{Selected, Selection};
 use crate::store::{Source, StoreError, TagEntry};
 
-/// How many names that are no tags have a line each in the log.
+/// Maximum number of names that are no tags and have a line each in the log.
 const UNUSABLE_NAMED: usize = 20;
 
-/// The tags that there are, or that are asked for by name.
+/// Tags that a source has, or that an entry requests by name.
 #[derive(Debug, Default)]
 pub(crate) struct Listing {
-    /// With the digest where the listing told it.
+    /// The tags, each with its digest if the listing reported it.
     pub(crate) tags: BTreeMap<Tag, Option<Digest>>,
-    /// Names that are no tags.
+    /// The names that are no tags.
     pub(crate) unusable: Vec<String>,
-    /// Content that no tag names, with the way to select it.
+    /// The content that no tag names, with the way to select it.
     pub(crate) skipped: Vec<String>,
-    /// Whether this is what the source has. `false` where nothing was listed because the entry names its tags.
+    /// True if the tags are those that the source has. False if nothing was listed because the entry names its tags.
     pub(crate) is_complete: bool,
 }
 
-/// Lists the tags of a source. An entry that names its tags one by one needs no list.
+/// Lists the tags of a source. Sends no request if the entry names its tags one by one.
 pub(crate) async fn list(source: &dyn Source, selection: &Selection) -> Result<Listing, StoreError> {
     if let Some(literals) = selection.literals() {
         let tags = literals.into_iter().map(|tag| (tag.clone(), None)).collect();
@@ -45,7 +45,7 @@ pub(crate) async fn list(source: &dyn Source, selection: &Selection) -> Result<L
 }
 
 impl Listing {
-    /// Logs what is there and cannot be selected by a tag.
+    /// Logs the content that no tag can select.
     pub(crate) fn warn_of_skipped(&self, place: &str) {
         for name in self.unusable.iter().take(UNUSABLE_NAMED) {
             tracing::warn!(source = place, name, "skipped: the name is not a tag by the specification");
@@ -58,7 +58,8 @@ impl Listing {
         }
     }
 
-    /// The failure of a source that has content and no tag at all. Nothing of it would arrive, unless digests are selected.
+    /// Returns the error for a source that has content and no tag at all. None of its content would be copied, unless
+    /// digests are selected.
     pub(crate) fn untagged(&self, place: &str, selected: &Selected) -> Option<String> {
         let left = self.unusable.len() + self.skipped.len();
         let nothing = self.tags.is_empty() && selected.digests.is_empty() && left > 0;
@@ -69,7 +70,7 @@ impl Listing {
     }
 }
 
-/// The tags alone.
+/// Returns only the tags.
 pub(crate) fn names(listing: &Listing) -> Vec<Tag> {
     listing.tags.keys().cloned().collect()
 }

@@ -1,5 +1,9 @@
-//! What `login-check` finds out: for each registry of a configuration whether it can be reached, as whom, and whether what the
-//! entries want of it is granted. Nothing is written, and no manifest is read.
+//! Checks of `login-check`. For each registry of a configuration they determine:
+//! - its reachability,
+//! - the identity in which we are authenticated,
+//! - the grant of the access that the entries need.
+//!
+//! The checks write nothing and read no manifest.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,61 +20,61 @@ use crate::oci::{RegistryHost, RepositoryName};
 use crate::registry::{Greeting, LetIn, LoginError, Proof, Registry, Scheme, StatedLimits};
 use crate::store::{ErrorKind, StoreError};
 
-/// How many questions one registry is asked at once; its own limits apply below this.
+/// Maximum number of checks that run at one registry at once. The registry's own limits apply in addition.
 pub(crate) const AT_ONCE: usize = 8;
 
-/// How long one question may take, with all that the registry asks to wait.
+/// Maximum duration of one check, including the waits that the registry asks for.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What is said of credentials that were taken.
+/// Detail of a check whose credentials the registry accepted.
 const LET_IN: &str = "let in";
 
-/// What is said of a right to what is there.
+/// Detail of a check that found access to an existing repository granted.
 const GRANTED: &str = "granted";
 
-/// What is said where to find out could make a repository.
+/// Detail of a check that is skipped because it could create a repository.
 const UNPROVEN: &str =
     "not proven: the repository is not there yet, and to ask for the right to push may make it at this registry";
 
-/// What was found out about one registry.
+/// Result of the checks of one registry.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct LoginReport {
     /// The registry.
     pub registry: RegistryHost,
-    /// What was asked, in this order.
+    /// The checks, in the order in which they were made.
     pub checks: Vec<LoginAnswer>,
 }
 
-/// One question and its answer.
+/// One check and its result.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct LoginAnswer {
-    /// Whether a run gets what it needs.
+    /// True if a run gets the access that it needs.
     pub ok: bool,
-    /// Whether something is not as it should be all the same.
+    /// True if something is not as it should be, even if a run gets its access.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub warning: bool,
     /// `reach`, `auth`, `login`, `catalog`, `pull`, `push`, `mirror` or `limits`.
     pub check: &'static str,
-    /// As whom.
+    /// The identity that made the check.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub identity: Option<String>,
     /// The repository.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub repository: Option<String>,
-    /// The entries that want it.
+    /// The entries that need this access.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub entries: Vec<String>,
-    /// What was found, or what is wrong and the way out.
+    /// The finding, or the error and its remedy.
     pub detail: String,
 }
 
-/// A host that was asked for, and that no configured registry or entry has.
+/// Requested host that belongs to no configured registry and no entry.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the configuration has no registry {0}: it has {1}")]
 pub struct UnknownHost(RegistryHost, String);
 
 impl LoginReport {
-    /// Whether all is well.
+    /// Returns true if no check failed.
     #[must_use]
     pub fn is_ok(&self) -> bool {
         self.checks.iter().all(|check| check.ok)
@@ -88,21 +92,22 @@ impl LoginAnswer {
         Self { identity: Some(identity), ..self }
     }
 
-    /// The same where it is not known to be as it should be.
+    /// Returns this check with a warning: its result is uncertain.
     fn doubtful(self) -> Self {
         Self { warning: true, ..self }
     }
 
-    /// The same where runs go on without it.
+    /// Returns this check as passed, since runs continue without it. A failure becomes a warning.
     fn dispensable(self) -> Self {
         Self { ok: true, warning: self.warning || !self.ok, ..self }
     }
 }
 
-/// Asks each registry of the configuration, or those of these hosts alone; all at once. May be dropped at any time.
+/// Checks all registries of the configuration at once, or only those of `hosts` if it is not empty.
+/// May be dropped at any time.
 ///
 /// # Errors
-/// [`UnknownHost`] where one of the hosts is not in the configuration.
+/// [`UnknownHost`] if the configuration lacks one of the hosts.
 pub async fn login_check(
     config: &Config,
     endpoints: &Endpoints,
@@ -145,7 +150,8 @@ async fn ask(wanted: &Wanted<'_>, endpoints: &Endpoints) -> LoginReport {
     report(checks)
 }
 
-/// How it answers who just connects, within this time with all that there is to wait for; or what is wrong.
+/// Connects without credentials and returns the registry's greeting. Fails with the error as text, also if the greeting
+/// takes longer than `patience`, waits included.
 async fn greeted(registry: &Registry, patience: Duration) -> Result<Greeting, String> {
     match tokio::time::timeout(patience, registry.greet()).await {
         Ok(greeting) => greeting.map_err(|error| error.detail),
@@ -173,7 +179,7 @@ fn asked_for(scheme: &Scheme) -> String {
     }
 }
 
-/// All that is asked in one name.
+/// Makes all checks of one identity.
 async fn by_one(
     host: &RegistryHost,
     wishes: &Wishes<'_>,
@@ -188,7 +194,7 @@ async fn by_one(
     let asker = Asker { registry, limits, silent: AtomicBool::new(false), has_no_login: AtomicBool::new(false) };
     let (login, is_proven) = asker.login(!wishes.rights.is_empty()).await;
     let login = match greeting.scheme {
-        // Runs ask a registry that asks for nothing without the credentials that there are none of.
+        // A run sends no credentials to a registry that requires none, so missing credentials do not stop it.
         Scheme::Nothing if asker.has_no_login.load(Ordering::Relaxed) => login.dispensable(),
         _ => login,
     };
@@ -218,7 +224,7 @@ async fn by_one(
     if !is_proven && checks[0].ok {
         let granted = checks.iter().filter(|check| check.ok && check.detail == GRANTED);
         asker.prove(granted.filter_map(|check| check.repository.as_ref()?.parse().ok()).take(AT_ONCE)).await;
-        // What was refused without the credentials and granted with them has shown that they are good.
+        // The registry refused a request without the credentials and granted it with them: they are valid.
         let proven = LoginAnswer { detail: LET_IN.to_owned(), ..checks[0].clone() };
         checks[0] = if asker.registry.has_proven_login() { proven } else { checks[0].clone().doubtful() };
     }
@@ -226,18 +232,18 @@ async fn by_one(
     checks
 }
 
-/// Asks one registry in one name.
+/// Client that checks one registry in one identity.
 struct Asker {
     registry: Arc<Registry>,
     limits: Mutex<StatedLimits>,
-    /// It did not answer in time: the rest is not asked.
+    /// True once the registry did not answer in time: the remaining checks are skipped.
     silent: AtomicBool,
-    /// Where the credentials come from has none.
+    /// True once the source of the credentials turned out to have none.
     has_no_login: AtomicBool,
 }
 
 impl Asker {
-    /// Whether we are let in, and whether that is proven as far as it can be.
+    /// Checks the login. The second value is true if the result is proven as far as possible.
     async fn login(&self, tries_follow: bool) -> (LoginAnswer, bool) {
         let let_in = self.in_time(self.registry.log_in(tries_follow)).await;
         let is_proven = !matches!(let_in, Ok(LetIn::Unasked));
@@ -250,11 +256,11 @@ impl Asker {
         (LoginAnswer::new("login", told.map_err(|failure| self.told(failure, "check the credentials"))), is_proven)
     }
 
-    /// What is wrong, and the way out where it is about who we are.
+    /// Formats a failure, with a remedy if the failure is about our identity.
     fn told(&self, failure: Failure, way_out: &str) -> String {
         let error = match failure {
             Failure::Late => return late(PATIENCE),
-            // It says itself what to do.
+            // The error names its own remedy.
             Failure::Source(error) => {
                 self.has_no_login.store(true, Ordering::Relaxed);
                 return error.detail;
@@ -272,7 +278,8 @@ impl Asker {
         }
     }
 
-    /// Asks as nobody for what was granted, until something is refused: that proves the credentials.
+    /// Requests the granted repositories without credentials until the registry refuses one of them. That refusal
+    /// proves the credentials.
     async fn prove(&self, granted: impl Iterator<Item = RepositoryName>) {
         for name in granted {
             if self.registry.has_proven_login() || self.silent.load(Ordering::Relaxed) {
@@ -280,7 +287,7 @@ impl Asker {
             }
             let repository = self.registry.repository(name);
             let proof = async { Ok::<_, StoreError>(repository.proves_login().await) };
-            // Without an answer in time nothing is proven.
+            // A timeout proves nothing.
             let _ = self.in_time(proof).await;
         }
     }
@@ -296,7 +303,7 @@ impl Asker {
                 self.limits.lock().unwrap_or_else(PoisonError::into_inner).extend(found.limits);
                 Some(found.exists)
             }
-            // Who may push may not read what is not there yet, at some registries.
+            // Some registries deny reads of a missing repository to an identity that may push to it.
             Err(Failure::Told(error)) if right == Right::Push && error.kind == ErrorKind::Denied => None,
             Err(failure) => return Err(told(failure)),
         };
@@ -339,14 +346,14 @@ impl Asker {
     }
 }
 
-/// A right that is granted, as far as that was found out.
+/// Granted access, and the certainty of the result.
 enum Granted {
     Surely(String),
     Perhaps(String),
 }
 
 enum Failure {
-    /// There are no credentials where they should come from.
+    /// The source of the credentials has none.
     Source(StoreError),
     Told(StoreError),
     Late,
@@ -367,7 +374,7 @@ impl From<LoginError> for Failure {
     }
 }
 
-/// That this time was not enough.
+/// Returns the message of a check that took longer than this time.
 pub(crate) fn late(patience: Duration) -> String {
     format!("not answered within {}", humantime::format_duration(patience))
 }

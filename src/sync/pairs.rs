@@ -1,4 +1,4 @@
-//! From an entry to the pairs of repositories that it is about: one, or as many as the source's catalog lists.
+//! Pairs of repositories of an entry: one pair, or as many as the source's catalog lists.
 
 use std::sync::Arc;
 
@@ -10,14 +10,14 @@ use crate::config::{Endpoint, Entry};
 use crate::oci::{RegistryHost, Repository, RepositoryName};
 use crate::store::{Source, Target};
 
-/// One source repository and where it goes.
+/// Source repository and its targets.
 #[derive(Debug, Clone)]
 pub(crate) struct Pair {
     pub(crate) source: Endpoint,
     pub(crate) targets: Vec<Endpoint>,
 }
 
-/// A [`Pair`] that can be read and written.
+/// Opened [`Pair`] that can be read and written.
 #[derive(Debug)]
 pub(crate) struct OpenPair {
     pub(crate) source: Arc<dyn Source>,
@@ -25,7 +25,7 @@ pub(crate) struct OpenPair {
 }
 
 impl Pair {
-    /// Opens both sides, on behalf of `entry` and as who it wants to be there.
+    /// Opens both sides on behalf of `entry`, with the credentials that it names for them.
     pub(crate) fn open(&self, entry: &Entry, endpoints: &Endpoints) -> Result<OpenPair, OpenError> {
         let source = endpoints.source(&self.source, AccessContext::at_source(entry))?;
         let target = |target| endpoints.target(target, AccessContext::at_target(entry));
@@ -34,7 +34,7 @@ impl Pair {
     }
 }
 
-/// The pairs of an entry, as they are found.
+/// Returns the pairs of an entry, as they are found.
 pub(crate) fn pairs<'a>(entry: &'a Entry, endpoints: &'a Endpoints) -> BoxStream<'a, Result<Pair, OpenError>> {
     let Endpoint::Tree { host, prefix } = &entry.source else {
         let pair = Pair { source: entry.source.clone(), targets: entry.targets.clone() };
@@ -61,7 +61,7 @@ pub(crate) fn pairs<'a>(entry: &'a Entry, endpoints: &'a Endpoints) -> BoxStream
         .boxed()
 }
 
-/// The pair of one repository of an entry's tree; `None` where it is not in it.
+/// Returns the pair of one repository of an entry's tree; `None` if the repository is outside the tree.
 pub(crate) fn pair_below(
     entry: &Entry,
     host: &RegistryHost,
@@ -74,7 +74,8 @@ pub(crate) fn pair_below(
     Some(Pair { source, targets })
 }
 
-/// From where `entry` would write to `target`, if it would: for finding entries that claim one tag.
+/// Returns the source from which `entry` would write to `target`, if it would. Serves to find entries that claim the
+/// same tag.
 pub(crate) fn source_of(entry: &Entry, target: &Endpoint) -> Option<Endpoint> {
     entry.targets.iter().find_map(|claimed| match (claimed, target, &entry.source) {
         (Endpoint::Tree { host, prefix }, Endpoint::Repository(repository), Endpoint::Tree { .. }) => {
@@ -85,7 +86,7 @@ pub(crate) fn source_of(entry: &Entry, target: &Endpoint) -> Option<Endpoint> {
     })
 }
 
-/// What follows `prefix/` in a name.
+/// Returns the part of a name after `prefix/`.
 fn below<'a>(name: &'a RepositoryName, prefix: Option<&RepositoryName>) -> Option<&'a str> {
     match prefix {
         Some(prefix) => name.as_str().strip_prefix(prefix.as_str())?.strip_prefix('/'),
@@ -93,7 +94,7 @@ fn below<'a>(name: &'a RepositoryName, prefix: Option<&RepositoryName>) -> Optio
     }
 }
 
-/// The repository of a tree that carries `rest` over; `None` where that would be too long a name.
+/// Returns the repository of a tree that `rest` maps to; `None` if its name would be too long.
 fn put_below(tree: &Endpoint, rest: &str) -> Option<Endpoint> {
     let Endpoint::Tree { host, prefix } = tree else { return None };
     let name = match prefix {

@@ -1,4 +1,5 @@
-//! What a run would do, found out by asking only: listings and HEADs, no manifest where that can be helped, no write.
+//! Preview of a run, from requests that change nothing: listings and HEAD requests. It reads a manifest only if that
+//! cannot be avoided, and writes nothing.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -19,39 +20,39 @@ use crate::copy::{Batch, Contents, Rules};
 use crate::oci::{Digest, ManifestRef, Tag};
 use crate::plan::{Action, ReservedForm, Verdict};
 
-/// How many repositories, and tags of each, are asked about at once.
+/// Maximum number of repositories that are examined at once, and of tags in each of them.
 const REPOSITORIES_AT_ONCE: usize = 8;
 const TAGS_AT_ONCE: usize = 32;
 
-/// What a run of one entry would do.
+/// Preview of a run of one entry.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct EntryPreview {
     /// The entry's name.
     pub entry: String,
     /// Its pairs of repositories.
     pub pairs: Vec<PairPreview>,
-    /// What could not be found out, beside single tags.
+    /// The failures to find something out, other than those of single tags.
     pub problems: Vec<String>,
-    /// Things that are selected and are not there, as a pattern without a match. They change no exit code.
+    /// Warnings about selected items that do not exist, such as a pattern without a match. They change no exit code.
     pub warnings: Vec<Warning>,
 }
 
-/// What a run would do with one source repository.
+/// Preview of a run for one source repository.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct PairPreview {
     /// The source repository.
     pub source: String,
     /// The target repositories.
     pub targets: Vec<String>,
-    /// Why each tag of the source is in or out.
+    /// The reasons for which each tag of the source is in or out.
     pub verdicts: Vec<Verdict>,
     /// Names in the source's list that are no tags.
     pub unusable: Vec<String>,
-    /// What would happen to each tag that is in, and to each pinned digest, at each target.
+    /// The preview of each selected tag, and of each pinned digest, at each target.
     pub tags: Vec<TagPreview>,
 }
 
-/// What would happen at one target to one tag or pinned digest.
+/// Preview of one tag or pinned digest at one target.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct TagPreview {
     /// The target repository.
@@ -60,22 +61,22 @@ pub struct TagPreview {
     pub tag: Option<Tag>,
     /// The digest at the source.
     pub source_digest: Option<Digest>,
-    /// The digest that the target is to have.
+    /// The digest that the target should have.
     pub digest: Option<Digest>,
-    /// What would be done.
+    /// The action that a run would take.
     pub action: Option<Action>,
-    /// Why nothing can be said or done.
+    /// The failure, if no action can be determined or taken.
     pub failure: Option<TagOutcome>,
 }
 
 impl EntryPreview {
-    /// Whether a run would change a target.
+    /// Returns true if a run would change a target.
     #[must_use]
     pub fn has_changes(&self) -> bool {
         self.actions().any(|action| !matches!(action, Action::Keep | Action::Refuse { .. }))
     }
 
-    /// Whether something could not be found out, or would fail.
+    /// Returns true if something could not be found out or would fail.
     #[must_use]
     pub fn has_failures(&self) -> bool {
         !self.problems.is_empty() || self.pairs.iter().flat_map(|pair| &pair.tags).any(|tag| tag.failure.is_some())
@@ -86,7 +87,7 @@ impl EntryPreview {
     }
 }
 
-/// Finds out what a run would do. May be dropped at any time.
+/// Determines the actions of a run without taking them. May be dropped at any time.
 pub async fn preview(engine: &Engine, request: &RunRequest) -> EntryPreview {
     let coverage = &Mutex::new(Coverage::default());
     let found: Vec<Result<PairPreview, String>> = pairs(&request.entry, &engine.endpoints)
@@ -127,14 +128,14 @@ async fn preview_pair(
     let selected = entry.selection.select(names(&listing));
     coverage.lock().unwrap_or_else(PoisonError::into_inner).add(entry, &listing, &selected);
     let contested = rival_claims(engine, request, pair).await.contested_with(request, pair, &selected);
-    // Nobody listens for transfers: a preview has none.
+    // The receiver of transfer events is dropped: a preview has no transfers.
     let (events, _) = tokio::sync::mpsc::channel(1);
     let rules = Rules { platforms: entry.platforms.clone(), ..Rules::default() };
     let source = opened.source.clone();
     let targets = opened.targets.iter().map(|target| (target.clone(), Contents::Unknown)).collect();
     let batch = Batch::new(&engine.copier, source, targets, rules, None, events);
     let derived = Derived::new(engine.journal.clone(), entry.platforms.as_deref());
-    // A pinned tag stands for its digest, whatever the source's tag stands for.
+    // A pinned tag has its pinned digest here, whatever digest the tag has at the source.
     listing.tags.extend(selected.pins.iter().map(|(tag, digest)| (tag.clone(), Some(*digest))));
     let asked = Asked { request, pair: &opened, contested: &contested, derived: &derived, batch: &batch };
     let SortedTags { ordinary, signatures, reserved, unwanted } =
@@ -158,7 +159,7 @@ async fn preview_pair(
     if let Some(problem) = listing.untagged(opened.source.place(), &selected) {
         return Err(problem);
     }
-    // Of a tree all repositories count together.
+    // For a tree, `at_least` applies to all repositories together.
     let is_tree = matches!(entry.source, Endpoint::Tree { .. });
     match if is_tree { Ok(selected) } else { selected.enough() } {
         Ok(_) => Ok(preview),
@@ -166,7 +167,7 @@ async fn preview_pair(
     }
 }
 
-/// What single tags are asked about with.
+/// Context of the requests for single tags.
 struct Asked<'a> {
     request: &'a RunRequest,
     pair: &'a OpenPair,
@@ -181,7 +182,7 @@ impl Asked<'_> {
         previews.collect::<Vec<_>>().await.into_iter().flatten().collect()
     }
 
-    /// Which tags with a reserved form a run would copy; the others get their reason as a verdict.
+    /// Returns the tags with a reserved form that a run would copy. The other ones get their reason as a verdict.
     async fn reserved(
         &self,
         reserved: Vec<(Tag, ReservedForm)>,
