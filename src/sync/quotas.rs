@@ -1,4 +1,5 @@
-//! Carries what registries tell of their quotas to the journal and back, so that a new process asks before it reads.
+//! Exchange of pull quotas between registry clients and the journal: it saves the quotas that registries reported, and
+//! restores them, so that a new process queries a quota before it reads.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -8,17 +9,17 @@ use crate::journal::QuotaRecord;
 use crate::oci::RegistryHost;
 use crate::registry::{QuotaState, Registry};
 
-/// What is known of quotas beyond the clients that hold them.
+/// State of quotas outside the clients that hold them.
 #[derive(Debug, Default)]
 pub(crate) struct Quotas {
-    /// What the journal knew when it was last asked, for clients that are yet to be made.
+    /// Quotas that the journal had at the last query, for clients that do not exist yet.
     recalled: Mutex<Vec<QuotaState>>,
-    /// What the journal was told last.
+    /// Quotas that were last written to the journal.
     noted: Mutex<HashMap<(RegistryHost, String), QuotaState>>,
 }
 
 impl Quotas {
-    /// Tells a new client what was known before it.
+    /// Passes a new client the quotas that were known before it.
     pub(crate) fn tell(&self, registry: &Registry) {
         let recalled = self.recalled.lock().unwrap_or_else(PoisonError::into_inner);
         recalled.iter().for_each(|quota| registry.recall_quota(quota));
@@ -29,7 +30,7 @@ impl Quotas {
         endpoints.clients().iter().for_each(|registry| self.tell(registry));
     }
 
-    /// What the journal has not been told.
+    /// Returns the quotas that the journal does not have yet.
     fn news(&self, endpoints: &Endpoints) -> Vec<QuotaState> {
         let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
         let told = endpoints.clients().into_iter().filter_map(|registry| registry.quota());
@@ -42,7 +43,7 @@ impl Quotas {
 }
 
 impl Engine {
-    /// Reads what the journal knows of quotas.
+    /// Reads the known quotas from the journal.
     pub(crate) async fn recall_quotas(&self) {
         let Some(journal) = &self.journal else { return };
         match journal.quotas().await {
@@ -54,7 +55,7 @@ impl Engine {
         }
     }
 
-    /// Notes in the journal what registries told of their quotas since this was last done.
+    /// Writes to the journal the quotas that registries have reported since the last call.
     pub(crate) async fn note_quotas(&self) {
         let Some(journal) = &self.journal else { return };
         for quota in self.endpoints.quotas().news(&self.endpoints) {

@@ -1,6 +1,7 @@
-//! Completes the evidence that runs left open when they were cut off: asks each target once for each tag that was about to be written there.
-//! A run does so at the targets of its own entry, and the daemon at its start at all of them. Which entry an intent is of does not matter:
-//! entries are renamed and removed, and what a target has is the same for whoever asks.
+//! Recovery of evidence that interrupted runs left open: it requests from each target, once, each tag that a run was
+//! about to write there. A run does so at the targets of its own entry. The daemon does so at its start, at all
+//! targets. The entry of an intent does not matter: entries are renamed and removed, and the content of a target is the
+//! same for every entry that queries it.
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
@@ -18,24 +19,25 @@ use crate::journal::{Intent, Journal, JournalError};
 use crate::oci::{Digest, ManifestRef};
 use crate::store::Target;
 
-/// How many targets are asked at once. At each of them one tag is asked for at a time, so that one that does not answer is left soon.
+/// Maximum number of targets that are queried at once. Recovery requests one tag at a time from each of them, so that
+/// it soon gives up on a target that does not answer.
 const AT_ONCE: usize = 16;
 
-/// How many tags of one target a line of the log names.
+/// Maximum number of tags of one target that a log line names.
 const NAMED: usize = 20;
 
-/// What is to become of an intent.
+/// Result of the check of an intent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Finding {
-    /// The target has what was to be written.
+    /// The target has the intended content.
     Arrived,
-    /// The target has what it had before.
+    /// The target has its previous content.
     NeverHappened,
-    /// The target has something else: what was to be written never arrived, or was replaced since.
+    /// The target has other content: the intended content never arrived, or has been replaced since.
     Unknown,
 }
 
-/// The open intents at one target, and an entry that writes there.
+/// Open intents at one target, and an entry that writes there.
 struct OpenTarget<'a> {
     place: &'a str,
     endpoint: Endpoint,
@@ -43,8 +45,8 @@ struct OpenTarget<'a> {
     writer: &'a Entry,
 }
 
-/// Looks at what earlier runs left open at the targets of this run's entry, before this run moves any tag. Nothing that goes wrong here
-/// fails the run: what cannot be looked at stays open for the next one.
+/// Checks the intents that earlier runs left open at the targets of this run's entry, before this run moves any tag. No
+/// error here fails the run: an intent that cannot be checked stays open for the next run.
 pub(crate) async fn recover_evidence(run: &Run<'_>) {
     let (Some(journal), Some(_)) = (&run.engine.journal, run.id) else { return };
     let open = list_open_intents(journal).await;
@@ -52,7 +54,8 @@ pub(crate) async fn recover_evidence(run: &Run<'_>) {
     recover(run.engine, journal, known).await;
 }
 
-/// Looks at what earlier runs left open at all targets of these entries, and reports what is open elsewhere.
+/// Checks the intents that earlier runs left open at all targets of these entries, and reports those that are open at
+/// other targets.
 pub(crate) async fn recover_at_start(engine: Engine, entries: Arc<Vec<Arc<Entry>>>) {
     let Some(journal) = &engine.journal else { return };
     let open = list_open_intents(journal).await;
@@ -61,7 +64,8 @@ pub(crate) async fn recover_at_start(engine: Engine, entries: Arc<Vec<Arc<Entry>
     recover(&engine, journal, known).await;
 }
 
-/// Reports in the log what earlier runs left open at targets that none of these entries writes to: nothing completes it by itself.
+/// Logs the intents that earlier runs left open at targets that none of these entries writes to: nothing completes them
+/// automatically.
 pub async fn report_orphaned_intents(journal: &Journal, entries: &[Arc<Entry>]) {
     let open = list_open_intents(journal).await;
     by_target(&open, entries).1.into_iter().for_each(report_orphaned);
@@ -74,7 +78,7 @@ async fn list_open_intents(journal: &Journal) -> Vec<Intent> {
     })
 }
 
-/// The intents by target: those where one of the entries writes, and the others.
+/// Groups the intents by target. Returns the targets that one of the entries writes to, then the others.
 fn by_target<'a>(open: &'a [Intent], entries: &'a [Arc<Entry>]) -> (Vec<OpenTarget<'a>>, Vec<&'a [Intent]>) {
     let (mut known, mut orphaned) = (Vec::new(), Vec::new());
     for intents in open.chunk_by(|a, b| a.arrival.target == b.arrival.target) {
@@ -88,7 +92,7 @@ fn by_target<'a>(open: &'a [Intent], entries: &'a [Arc<Entry>]) -> (Vec<OpenTarg
     (known, orphaned)
 }
 
-/// An entry that writes to a target: one that the intents are of, else the first.
+/// Returns an entry that writes to a target: one that the intents belong to, otherwise the first.
 fn writer_to<'a>(entries: &'a [Arc<Entry>], target: &Endpoint, intents: &[Intent]) -> Option<&'a Entry> {
     let is_their_own = |entry: &&Arc<Entry>| intents.iter().any(|intent| intent.entry == entry.name.as_str());
     let mut writers = entries.iter().filter(|entry| source_of(entry, target).is_some());
@@ -115,7 +119,7 @@ fn report_orphaned(intents: &[Intent]) {
     );
 }
 
-/// The tag, or the digest where there is none.
+/// Returns the tag, or the digest if there is no tag.
 fn name(intent: &Intent) -> String {
     intent.arrival.tag.as_ref().map_or_else(|| intent.arrival.digest.to_string(), ToString::to_string)
 }
@@ -145,7 +149,8 @@ fn stay_open(target: &str, open: usize, problem: &str) {
     tracing::warn!(target, open, problem, "a target cannot be asked which tags a run wrote before it was cut off");
 }
 
-/// The inner error is the journal's, the outer one the target's. Several runs may look at one intent; the first that has an answer logs it.
+/// Checks one intent. The inner error is the journal's, the outer one the target's. Several runs may check one intent;
+/// the first that gets an answer logs it.
 async fn recover_one(
     journal: &Journal,
     target: &dyn Target,
@@ -161,7 +166,8 @@ async fn recover_one(
         }
         _ => judge(arrival.digest, arrival.previous, there),
     };
-    // A run that could not look at it may have moved the tag on since, and has noted what it found there.
+    // A run that could not check the intent may have moved the tag since, and has recorded the content that it found
+    // there.
     let was_there = finding != Finding::Arrived && journal.was_found_later(intent.id).await.unwrap_or_default();
     let finding = if was_there { Finding::Arrived } else { finding };
     let closed = match (finding, there.filter(|_| !was_there)) {
@@ -177,7 +183,8 @@ async fn recover_one(
     }))
 }
 
-/// Judges a list of referrers that is another one than before by its content: its digest was not known when the intent was recorded.
+/// Judges by its content a list of referrers that differs from the previous one: the digest of the list was unknown
+/// when the intent was recorded.
 async fn judge_list(target: &dyn Target, list: Digest, intended: &[Digest]) -> Result<Finding, String> {
     let manifest = target.manifest(&list.into()).await.map_err(|error| error.to_string())?;
     let Ok(view) = manifest.view() else { return Ok(Finding::Unknown) };

@@ -1,5 +1,6 @@
-//! When it was last looked for what refers to the digests of a source, and what each target got of it: which of them are to
-//! be looked for in this run. Asks the journal, once, and tells it; asks no registry.
+//! Schedule of referrer checks: it holds the time of the last check for referrers of each digest of a source, and the
+//! list that each target got, and decides which digests a run checks. It reads the journal once and writes to it; it
+//! sends no request to a registry.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,30 +15,31 @@ use crate::journal::{Journal, ReferrerCheck};
 use crate::oci::{Digest, ManifestRef, SignatureTag};
 use crate::store::Referrers;
 
-/// How long a look at the source holds at most. Less than a day by what the beginnings of daily runs differ in, so that such
-/// an entry looks each day.
+/// Longest validity of a check at the source. It is less than a day by the amount that the start times of daily runs
+/// differ, so that a daily entry checks on each day.
 const HOLDS: TimeDelta = TimeDelta::hours(23);
 
-/// And at least. In between it is each digest's own time, so that an entry that runs often does not look for all of them in
-/// one run.
+/// Shortest validity. Each digest has its own validity between the two bounds, so that an entry that runs often does
+/// not check all digests in one run.
 const HOLDS_AT_LEAST: TimeDelta = TimeDelta::hours(12);
 
-/// What stands for a list that is in doubt: no list has the digest of this.
+/// Placeholder for a list that is in doubt: no list has the digest of this text.
 const DOUBT: &[u8] = b"in doubt";
 
-/// What the journal knows of a source. Without a journal nothing is looked for: it would be at every run.
+/// Checks of a source that the journal has. Without a journal nothing is checked, because every run would have to
+/// check.
 pub(crate) struct Checks {
     journal: Option<Journal>,
     source: String,
-    /// The latest first.
+    /// Checks by digest, the latest first.
     known: HashMap<Digest, Vec<ReferrerCheck>>,
     now: DateTime<Utc>,
-    /// The digests that were looked for in this run: tags of one digest have the same referrers.
+    /// Digests that this run has checked: tags of one digest have the same referrers.
     looked: Mutex<HashSet<Digest>>,
     noted: AtomicBool,
 }
 
-/// The list of what refers to a digest, by one digest, and when the source was asked for it.
+/// List of the referrers of a digest, reduced to one digest, and the time at which the source was queried for it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Look {
     pub(crate) list: Digest,
@@ -45,7 +47,7 @@ pub(crate) struct Look {
 }
 
 impl Checks {
-    /// Asks the journal, if the entry's referrers are of interest.
+    /// Reads the checks from the journal, if the entry copies referrers.
     pub(crate) async fn recall(run: &Run<'_>, source: &str) -> Self {
         let mut checks = Self {
             journal: run.engine.journal.clone().filter(|_| run.request.entry.referrers),
@@ -66,12 +68,12 @@ impl Checks {
         checks
     }
 
-    /// Whether nobody has taken it on in this run to look for this digest's referrers; takes it on.
+    /// Returns true if no other task of this run has claimed the check for this digest's referrers, and claims it.
     pub(crate) fn take_on(&self, subject: Digest) -> bool {
         self.journal.is_some() && self.looked.lock().unwrap_or_else(PoisonError::into_inner).insert(subject)
     }
 
-    /// The last look at the source if it still holds. Its list is `None` where a copy looked.
+    /// Returns the last check at the source if it is still valid. Its list is `None` if a copy did the check.
     pub(crate) fn held(&self, subject: &Digest) -> Option<Option<Look>> {
         let last = self.known.get(subject)?.first()?;
         let age = self.now - last.checked;
@@ -79,47 +81,47 @@ impl Checks {
         holds.then(|| last.list.map(|list| Look { list, at: last.checked }))
     }
 
-    /// A look at the source, now.
+    /// Creates a check at the source with the current time.
     pub(crate) fn look_at(&self, referrers: &Referrers) -> Look {
         Look { list: digest_of(referrers.manifests.iter().map(|referrer| referrer.digest)), at: self.now }
     }
 
-    /// Whether a look is one of this run: what it found is not noted yet.
+    /// Returns true if the check was made in this run: its result is not recorded yet.
     pub(crate) fn is_of_now(&self, look: Look) -> bool {
         look.at == self.now
     }
 
-    /// Whether a target may lack something of a list. Where nothing is known of the target it lacks whatever there is.
+    /// Returns true if a target may lack a part of a list. A target of which nothing is known lacks every referrer.
     pub(crate) fn lacks(&self, subject: &Digest, target: &str, look: Look) -> bool {
         let mut known = self.known.get(subject).into_iter().flatten();
         let had = known.find(|one| one.target == target).and_then(|one| one.list);
         look.list != had.unwrap_or_else(|| digest_of([].into_iter()))
     }
 
-    /// Notes that this list has come to a target.
+    /// Records that this list has arrived at a target.
     pub(crate) async fn note(&self, subject: Digest, target: &str, look: Look) {
         self.write(ReferrerCheck { subject, target: target.to_owned(), checked: look.at, list: Some(look.list) }).await;
     }
 
-    /// Notes that a digest was copied to a target, with what referred to it then.
+    /// Records that a digest was copied to a target together with the referrers that it had then.
     async fn note_copy(&self, subject: Digest, target: &str) {
         self.write(ReferrerCheck { subject, target: target.to_owned(), checked: self.now, list: None }).await;
     }
 
-    /// Notes that a digest was copied to a target while nobody could tell what refers to it, or to what it lists: the next run looks
-    /// again, and copies it again, whatever it finds.
+    /// Records that a digest was copied to a target while its referrers, or those of its children, could not be
+    /// determined. The next run checks and copies it again, whatever it finds.
     async fn note_doubt(&self, subject: Digest, target: &str) {
         let (target, checked) = (target.to_owned(), self.now - HOLDS);
         self.write(ReferrerCheck { subject, target, checked, list: Some(Digest::of(DOUBT)) }).await;
     }
 
-    /// Notes what a copy found of what refers to the digest that it brought. Where some of that is in doubt or was left behind, the next
-    /// run looks again.
+    /// Records what a copy found about the referrers of the digest that it brought. If some of them are in doubt or
+    /// were left behind, the next run checks again.
     pub(crate) async fn note_arrival(&self, batch: &Batch, reference: &ManifestRef, arrival: &Arrival) {
         if arrival.digest != arrival.source_digest || is_signature(reference) {
             return;
         }
-        // Which children an index has is not at hand here: any doubt may be about one of them.
+        // The children of an index are not known here: any doubt may concern one of them.
         let is_unsure = match arrival.media_type.is_index() {
             true => !batch.doubted_referrers().is_empty(),
             false => batch.is_in_doubt(&arrival.digest),
@@ -139,7 +141,7 @@ impl Checks {
         }
     }
 
-    /// Lets the journal forget what is too old, where there was something new.
+    /// Removes old checks from the journal, if this run has recorded new ones.
     pub(crate) async fn forget_old(&self) {
         let Some(journal) = self.journal.as_ref().filter(|_| self.noted.load(Ordering::Relaxed)) else { return };
         if let Err(error) = journal.forget_old_referrer_checks(self.now).await {
@@ -148,19 +150,19 @@ impl Checks {
     }
 }
 
-/// True for the tag of a signature. Nothing looks for referrers of signatures.
+/// Returns true for the tag of a signature. Nothing checks for referrers of signatures.
 pub(crate) fn is_signature(reference: &ManifestRef) -> bool {
     matches!(reference, ManifestRef::Tag(tag) if matches!(SignatureTag::read(tag), Some(SignatureTag::Cosign(_))))
 }
 
-/// How long a look holds for one digest: always as long.
+/// Returns the validity of a check for one digest. It is always the same for a digest.
 fn holds(subject: &Digest) -> TimeDelta {
     let minutes = (HOLDS - HOLDS_AT_LEAST).num_minutes();
     let own = subject.hash().iter().take(4).fold(0, |sum, byte| sum * 256 + i64::from(*byte));
     HOLDS_AT_LEAST + TimeDelta::minutes(own % (minutes + 1))
 }
 
-/// One digest for a list, whatever its order.
+/// Returns one digest for a list, independent of its order.
 fn digest_of(referrers: impl Iterator<Item = Digest>) -> Digest {
     let mut lines: Vec<String> = referrers.map(|digest| format!("{digest}\n")).collect();
     lines.sort();

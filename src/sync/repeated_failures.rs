@@ -1,15 +1,15 @@
-//! Failures of many tags for one reason, told as a few lines and a count: a target that refuses everything would otherwise fill the
-//! log with a line for each tag.
+//! Failures of many tags for one reason, logged as a few lines and a count: a target that refuses everything would
+//! otherwise fill the log with a line for each tag.
 
 use std::collections::HashMap;
 
 use super::report::contested_message;
 use super::{TagOutcome, TagReport};
 
-/// The most lines for failures that differ in the tag and its digests alone.
+/// Maximum number of lines for failures that differ only in the tag and its digests.
 pub(crate) const LINES_OF_A_KIND: usize = 20;
 
-/// How often each kind of failure has come in one run.
+/// Number of failures of each class in one run.
 #[derive(Debug, Default)]
 pub(crate) struct RepeatedFailures(HashMap<String, Repeated>);
 
@@ -18,12 +18,12 @@ struct Repeated {
     count: usize,
     target: String,
     is_failure: bool,
-    /// The first of them, in words.
+    /// Text of the first of them.
     example: String,
 }
 
 impl RepeatedFailures {
-    /// Counts a failure or refusal of this class, and answers whether it gets a line of its own.
+    /// Counts a failure or refusal of this class, and returns true if it gets its own line.
     pub(crate) fn take(&mut self, class: String, report: &TagReport) -> bool {
         let seen = self.0.entry(class).or_insert_with(|| Repeated {
             count: 0,
@@ -40,7 +40,7 @@ impl RepeatedFailures {
         seen.count <= LINES_OF_A_KIND
     }
 
-    /// Logs one line for each kind that got no line for some.
+    /// Logs one line for each class of which some failures got no line.
     pub(crate) fn log_rest(&self) {
         for Repeated { count, target, is_failure, example } in self.0.values() {
             let Some(further) = count.checked_sub(LINES_OF_A_KIND).filter(|further| *further > 0) else { continue };

@@ -1,4 +1,4 @@
-//! What a run has to say when it is over, for the summary, `--json`, the journal and the status port.
+//! Report of a finished run, for the summary, `--json`, the journal and the status port.
 
 use std::time::Duration;
 
@@ -11,156 +11,156 @@ use crate::journal::TagCounts;
 use crate::oci::{Digest, Tag};
 use crate::store::{Side, Step, StoreError};
 
-/// An instant as it stands in the log: RFC 3339 in UTC, by the second.
+/// Formats an instant as in the log: RFC 3339 in UTC, in whole seconds.
 pub(crate) fn told(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
-/// One run of one entry.
+/// Report of one run of one entry.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct RunReport {
-    /// The entry's name.
+    /// Name of the entry.
     pub entry: String,
-    /// The run's number in the journal, where there is one.
+    /// Number of the run in the journal, if there is a journal.
     pub run: Option<i64>,
-    /// When it began.
+    /// Time at which the run started.
     pub started: DateTime<Utc>,
-    /// When it was over.
+    /// Time at which the run ended.
     pub ended: DateTime<Utc>,
-    /// How it ended.
+    /// Outcome of the run.
     #[serde(flatten)]
     pub outcome: RunOutcome,
     /// Every tag and pinned digest at every target.
     pub tags: Vec<TagReport>,
-    /// What failed that is no single tag: a listing, a catalog, the journal.
+    /// Failures that do not belong to a single tag: of a listing, a catalog or the journal.
     pub problems: Vec<String>,
-    /// What belongs to tags that are there now, was wanted, and did not come: referrers and signatures.
+    /// Referrers and signatures that belong to tags that are now at the target, were wanted, and did not arrive.
     pub left_behind: Vec<LeftBehindReport>,
-    /// The manifests of which nobody could tell what refers to them. They are there; what may refer to them is looked for again in the
-    /// next run.
+    /// Manifests of which the referrers could not be determined. The manifests are at the target; the next run checks
+    /// again for their referrers.
     pub in_doubt: Vec<InDoubt>,
-    /// Things that are selected and were not there, as a pattern without a match. They change no outcome.
+    /// Selected items that the source did not have, such as a pattern without a match. They do not change the outcome.
     pub warnings: Vec<Warning>,
 }
 
-/// A manifest of which nobody could tell what refers to it.
+/// Manifest of which the referrers could not be determined.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 pub struct InDoubt {
-    /// The source repository.
+    /// Source repository.
     pub source: String,
-    /// The manifest.
+    /// Digest of the manifest.
     pub digest: Digest,
-    /// Why nobody could tell.
+    /// Reason for which the referrers could not be determined.
     pub reason: String,
 }
 
-/// A referrer or signature that did not come with its image.
+/// Referrer or signature that did not arrive with its image.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 pub struct LeftBehindReport {
-    /// The target repository.
+    /// Target repository.
     pub target: String,
-    /// What it is, and why it did not come.
+    /// Name of the item, and the reason for which it did not arrive.
     #[serde(flatten)]
     pub left: LeftBehind,
 }
 
-/// How a run ended.
+/// Outcome of a run.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
 pub enum RunOutcome {
     /// Every tag is as it should be, or was held back by a rule.
     Succeeded,
-    /// A tag failed, or something else did.
+    /// A tag failed, or another part of the run did.
     Failed,
-    /// All went well, and some tags wait until their source may be read again.
+    /// Nothing failed, and some tags wait until their source may be read again.
     Postponed,
-    /// The entry's `timeout` passed first.
+    /// The entry's `timeout` expired first.
     TimedOut,
-    /// The process was told to end first.
+    /// The process was asked to end first.
     Interrupted,
-    /// Nothing was done: another process that shares the journal runs this entry.
+    /// The run did nothing: another process that shares the journal is running this entry.
     AlreadyRunning {
-        /// That process.
+        /// Process ID of that process.
         pid: u32,
-        /// Since when.
+        /// Time at which its run started.
         since: DateTime<Utc>,
     },
 }
 
-/// One tag, or one pinned digest, at one target.
+/// Report of one tag, or one pinned digest, at one target.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct TagReport {
-    /// The source repository.
+    /// Source repository.
     pub source: String,
-    /// The target repository.
+    /// Target repository.
     pub target: String,
-    /// The tag; `None` for a digest.
+    /// Tag; `None` for a digest.
     pub tag: Option<Tag>,
-    /// The digest that the target is to have. `None` where it could not be told.
+    /// Digest that the target is to have. `None` if it could not be determined.
     pub digest: Option<Digest>,
-    /// The digest at the source. Another one than `digest` where an index was derived for some platforms.
+    /// Digest at the source. It differs from `digest` if an index was derived for some platforms.
     pub source_digest: Option<Digest>,
-    /// What became of it.
+    /// Outcome of the tag.
     #[serde(flatten)]
     pub outcome: TagOutcome,
-    /// How its blobs came.
+    /// Number of its blobs by the way in which they came.
     pub blobs: BlobCounts,
     /// Bytes sent for it.
     pub bytes: u64,
 }
 
-/// What became of a tag.
+/// Outcome of a tag at a target.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
 pub enum TagOutcome {
-    /// It was not at the target and is now.
+    /// The target did not have the tag, and has it now.
     Copied,
-    /// It stood for another digest at the target.
+    /// The tag pointed at another digest at the target.
     Replaced {
-        /// That digest.
+        /// Digest that the tag had before.
         previous: Digest,
-        /// The tag under which it was kept, where the entry asks for that.
+        /// Tag under which the previous digest was kept, if the entry requests that.
         kept_as: Option<Tag>,
     },
-    /// It was right already.
+    /// The tag was already correct.
     Kept,
-    /// A rule of the entry held it back.
+    /// A rule of the entry held the tag back.
     Refused {
-        /// Which, and why.
+        /// The rule, and its reason.
         reason: String,
     },
-    /// The target's registry lets nobody write the tag: it is locked or immutable there.
+    /// The target's registry does not allow anyone to write the tag: it is locked or immutable there.
     Blocked {
-        /// What it said.
+        /// Message of the registry.
         reason: String,
     },
-    /// It waits: its source counts what is read, and as much as is allowed has been.
+    /// The tag waits: its source counts reads, and the allowed number has been used.
     Postponed {
-        /// When to look whether more may be read.
+        /// Time at which to check whether more reads are allowed.
         until: DateTime<Utc>,
-        /// What was told of the limit.
+        /// Message about the limit.
         reason: String,
     },
-    /// Two entries claim it for different sources, and neither gets it.
+    /// Two entries claim the tag for different sources, and neither gets it.
     Contested {
-        /// Both, and perhaps more, by name.
+        /// Names of the entries: both, and more if there are more.
         entries: Vec<String>,
     },
-    /// It failed; the target's tag is as it was.
+    /// The tag failed; the target's tag is unchanged.
     Failed {
-        /// The end that failed.
+        /// Side that failed.
         side: Option<Side>,
-        /// What was being done.
+        /// Step that failed.
         step: Option<Step>,
-        /// The digest or tag that it was done with.
+        /// Digest or tag that the step worked on.
         subject: Option<String>,
-        /// All of it in words.
+        /// Complete message.
         message: String,
     },
 }
 
 impl TagOutcome {
-    /// A failure of a copy, or that it is to wait.
+    /// Returns the outcome of a copy that failed or has to wait.
     #[must_use]
     pub fn failed(error: &CopyError) -> Self {
         if let Some(wait) = error.deferral() {
@@ -172,7 +172,7 @@ impl TagOutcome {
         Self::Failed { side: error.side(), step: error.step(), subject: error.subject(), message: error.to_string() }
     }
 
-    /// A failure of an endpoint before the copy, or that it is to wait.
+    /// Returns the outcome of a tag of which an endpoint failed, or has to wait, before the copy.
     #[must_use]
     pub fn failed_at(side: Side, error: &StoreError) -> Self {
         if let Some(wait) = error.deferral() {
@@ -190,19 +190,19 @@ impl TagOutcome {
         Self::Postponed { until: Utc::now() + wait, reason }
     }
 
-    /// Whether the tag is not as the entry wants it for a reason other than the entry's own rule.
+    /// Returns true if the tag is not as the entry wants it, for a reason other than the entry's own rule.
     #[must_use]
     pub fn is_failure(&self) -> bool {
         matches!(self, Self::Failed { .. } | Self::Contested { .. })
     }
 
-    /// Whether the tag is held back or waits, which is no failure.
+    /// Returns true if the tag is held back or waits. Neither is a failure.
     #[must_use]
     pub fn is_held(&self) -> bool {
         matches!(self, Self::Refused { .. } | Self::Blocked { .. } | Self::Postponed { .. })
     }
 
-    /// Counts it where it belongs.
+    /// Adds the outcome to the count that it belongs to.
     pub(crate) fn count_in(&self, counts: &mut TagCounts) {
         match self {
             Self::Copied | Self::Replaced { .. } => counts.copied += 1,
@@ -213,7 +213,7 @@ impl TagOutcome {
         }
     }
 
-    /// Whether the target was changed.
+    /// Returns true if the target was changed.
     #[must_use]
     pub fn is_change(&self) -> bool {
         matches!(self, Self::Copied | Self::Replaced { .. })
@@ -221,8 +221,8 @@ impl TagOutcome {
 }
 
 impl TagReport {
-    /// What tells equal failures and refusals apart from others: their text without the tag and the digests that it names. `None`
-    /// where nothing failed.
+    /// Returns the class of a failure or refusal, which is equal for equal ones: its text without the tag and the
+    /// digests that it names. Returns `None` if nothing failed.
     #[must_use]
     pub fn failure_class(&self) -> Option<String> {
         let claimed_by;
@@ -236,7 +236,8 @@ impl TagReport {
             _ => return None,
         };
         let tag = self.tag.as_ref().map_or("", |tag| tag.as_str());
-        // A short tag may be part of any word: it is looked for where messages have it, as a word of its own.
+        // A short tag may be part of any word. Messages have the tag as a separate word, so only whole words are
+        // compared.
         let words = message.split(' ').map(|word| match word.trim_end_matches([':', ',']) {
             bare if bare == tag || bare.trim_matches(['(', ')']).parse::<Digest>().is_ok() => "…",
             _ => word,
@@ -260,20 +261,22 @@ impl TagReport {
 }
 
 impl RunReport {
-    /// Whether every tag is as the entry wants it, was held back by the entry's own rule, or waits.
+    /// Returns true if every tag is as the entry wants it, was held back by the entry's own rule, or waits.
     #[must_use]
     pub fn is_well(&self) -> bool {
         matches!(self.outcome, RunOutcome::Succeeded | RunOutcome::Postponed | RunOutcome::AlreadyRunning { .. })
     }
 
-    /// Whether a rule or a lock held a tag back, or the limit of a source that counts what is read; or something that belongs to a
-    /// tag was left behind.
+    /// Returns true in one of these cases:
+    /// - a rule or a lock held a tag back,
+    /// - the limit of a source that counts reads held a tag back,
+    /// - an item that belongs to a tag was left behind.
     #[must_use]
     pub fn is_held(&self) -> bool {
         !self.left_behind.is_empty() || self.tags.iter().any(|tag| tag.outcome.is_held())
     }
 
-    /// When to go on, where tags wait.
+    /// Returns the time at which to resume, if tags wait.
     #[must_use]
     pub fn postponed_until(&self) -> Option<DateTime<Utc>> {
         let until = |tag: &TagReport| match tag.outcome {
@@ -283,13 +286,14 @@ impl RunReport {
         self.tags.iter().filter_map(until).max()
     }
 
-    /// Bytes sent in all.
+    /// Returns the total number of bytes sent.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.tags.iter().map(|tag| tag.bytes).sum()
     }
 
-    /// The first thing that went wrong, in words; else why tags wait; else what was left behind.
+    /// Returns the message of the first failure; otherwise the reason for which tags wait; otherwise the first item
+    /// that was left behind.
     #[must_use]
     pub fn first_problem(&self) -> Option<String> {
         let of_tag = |tag: &TagReport| match &tag.outcome {
@@ -309,7 +313,7 @@ impl RunReport {
 }
 
 impl LeftBehindReport {
-    /// What was left behind, where it is missing, and why.
+    /// Returns a message with the item that was left behind, the target that lacks it, and the reason.
     #[must_use]
     pub fn in_words(&self) -> String {
         let LeftBehindReport { target, left } = self;
@@ -324,7 +328,7 @@ fn waits(tag: &TagReport) -> Option<String> {
     }
 }
 
-/// How a contested tag is told.
+/// Returns the message for a contested tag.
 pub(crate) fn contested_message(tag: &TagReport, entries: &[String]) -> String {
     let name = tag.tag.as_ref().map(ToString::to_string).unwrap_or_default();
     format!("{}:{name} is claimed by the entries {} from different sources", tag.target, entries.join(" and "))

@@ -1,5 +1,5 @@
-//! One pair of repositories during a run: choose its tags, compare each at both sides, copy those that differ. All tags
-//! go their ways at once.
+//! Sync of one pair of repositories during a run: it selects the tags, compares each tag at both sides, and copies
+//! those that differ. All tags proceed concurrently.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -30,70 +30,70 @@ use crate::oci::{Digest, ManifestRef, Tag};
 use crate::plan::{Action, ForeignLayers, Selected};
 use crate::store::{ErrorKind, Side, Step, StoreError};
 
-/// How many tags of one repository may be unfinished in all, those included that wait for slower targets. What is kept
-/// of each meanwhile is bounded: this bounds the whole.
+/// Maximum number of unfinished tags of one repository, including those that wait for slower targets. The memory that
+/// each of them uses is bounded; this constant bounds the total.
 const TAGS_UNFINISHED: usize = 128;
 
-/// A pair that is worked on.
+/// Pair of repositories that a run is syncing.
 pub(crate) struct RepositorySync<'a> {
     pub(crate) run: &'a Run<'a>,
-    /// What its lines in the log are about.
+    /// Span of the pair's log lines.
     span: Span,
     pub(crate) pair: OpenPair,
     pub(crate) listing: Listing,
     pub(crate) selected: HashSet<Tag>,
-    /// The tags whose content the entry says itself.
+    /// Tags whose digest the entry itself gives.
     pins: BTreeMap<Tag, Digest>,
     contested: Contested,
-    /// For each target.
+    /// State of each target.
     there: Vec<TargetState>,
     pub(crate) batch: Arc<Batch>,
-    /// What was compared: its referrers go with it.
+    /// Digests that were compared: their referrers are copied with them.
     compared: Mutex<HashSet<Digest>>,
-    /// The place among the repositories that copy, from the first copy on.
+    /// Slot among the repositories that copy, held from the first copy on.
     copying: OnceCell<Option<SemaphorePermit<'a>>>,
     pub(crate) derived: Derived,
     pub(crate) checks: Checks,
-    /// Signatures of unchanged tags that were looked at: tags of one digest have the same ones.
+    /// Signatures of unchanged tags that were checked: tags of one digest have the same ones.
     pub(crate) companions: Mutex<HashSet<Tag>>,
-    /// Lists of referrers of the source that were requested in this run.
+    /// Lists of referrers that this run has requested from the source.
     pub(crate) lists: Mutex<HashMap<Tag, Digest>>,
-    /// Tags of the form of a list of referrers that stand for something else at the source.
+    /// Tags with the name form of a list of referrers that point at other content at the source.
     pub(crate) no_lists: Mutex<HashSet<Tag>>,
-    /// Whose turn it is to read a digest where that is counted.
+    /// Locks that let one task at a time read a digest, for a source that counts reads.
     reading: Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
     seen: Mutex<Vec<(usize, Observation)>>,
 }
 
-/// A tag or pinned digest at both sides.
+/// Tag or pinned digest, compared at both sides.
 struct Compared {
     source_digest: Digest,
-    /// The digest that the targets are to have for it.
+    /// Digest that the targets are to have for it.
     wanted: Digest,
-    /// For each target what is to happen, and what it has.
+    /// Action for each target, and the digest that the target has.
     decided: Vec<Result<(Action, Option<Digest>), TagOutcome>>,
-    /// Whether what is to be copied is what the tag stands for.
+    /// Result of the check that the content to copy is the content of the tag.
     confirmed: Result<(), Unconfirmed>,
 }
 
-/// Why a tag is not copied though it is to be.
+/// Reason for which a tag is not copied although a target needs it.
 enum Unconfirmed {
-    /// Its bytes have another digest than was stated.
+    /// The bytes have another digest than the source stated.
     Differs(TagOutcome),
-    /// It cannot be read.
+    /// The manifest cannot be read.
     Unread(TagOutcome),
 }
 
-/// What the source has for a tag.
+/// Content of a tag at the source.
 struct SourceSide {
     digest: Digest,
-    /// The digest that the targets are to have for it.
+    /// Digest that the targets are to have for it.
     wanted: Digest,
-    /// Whether the manifest has been read by the tag.
+    /// True if the manifest has been read by the tag.
     is_read: bool,
 }
 
-/// Works on one pair until all its tags are settled.
+/// Syncs one pair until all its tags are settled.
 pub(crate) async fn work_pair(run: &Run<'_>, pair: &Pair, events: mpsc::Sender<Event>) {
     let opened = match pair.open(&run.request.entry, &run.engine.endpoints) {
         Ok(opened) => opened,
@@ -152,24 +152,25 @@ impl RepositorySync<'_> {
         let pins = selected.pins.into_keys();
         self.each(ordinary.into_iter().chain(pins).map(ManifestRef::Tag).chain(digests)).await;
         self.settle_reserved(reserved).await;
-        // Most have come with what they belong to.
+        // Most signatures have arrived with the tags that they belong to.
         let left = signatures.into_iter().filter(|tag| !self.batch.has_signed(tag));
         self.each(left.map(ManifestRef::Tag)).await;
     }
 
-    /// How many tags are worked on at once depends on what may be read of them. Where that is counted, a HEAD tells, free.
+    /// Queries the remaining reads of a source that counts them: the number of tags in progress at once depends on it.
+    /// The answer to a HEAD states it, and a HEAD does not count as a read.
     async fn ask_what_is_left(&self, tag: Option<&Tag>) {
         let source = self.pair.source.as_ref();
         if let Some(tag) = tag
             && source.counts_manifest_reads()
             && source.manifest_reads_left().is_none()
         {
-            // What goes wrong with it goes wrong with the tag too, which is told.
+            // The same error occurs for the tag itself, which reports it.
             let _ = source.resolve(&tag.clone().into()).await;
         }
     }
 
-    /// Whether a digest of the source is that of a selected tag or pin.
+    /// Returns true if the digest is that of a selected tag or pin at the source.
     pub(crate) fn has_compared(&self, digest: &Digest) -> bool {
         self.compared.lock().unwrap_or_else(PoisonError::into_inner).contains(digest)
     }
@@ -189,7 +190,8 @@ impl RepositorySync<'_> {
 
     /// Compares one tag or pinned digest at both sides and copies it to the targets that differ.
     pub(crate) async fn one(&self, reference: &ManifestRef, place: &Place<'_>) {
-        // Within another tag too, if it is a signature of that: its lines are about itself.
+        // A signature may be settled within the span of the tag that it signs; its own log lines are about the
+        // signature.
         let span = match reference {
             ManifestRef::Tag(tag) => tracing::info_span!(parent: &self.span, "tag", %tag, digest = field::Empty),
             ManifestRef::Digest(digest) => tracing::info_span!(parent: &self.span, "digest", %digest),
@@ -199,7 +201,7 @@ impl RepositorySync<'_> {
 
     async fn compare_and_copy(&self, reference: &ManifestRef, place: &Place<'_>) {
         let compared = match self.compare_sides(reference, &self.listing, place).await {
-            // Nothing has been told yet: what a tag that moved meanwhile stands for now is asked for again, once.
+            // Nothing has been reported yet. The digest of a tag that moved in the meantime is requested once more.
             Ok(Compared { confirmed: Err(Unconfirmed::Differs(_)), .. }) => {
                 self.compare_sides(reference, &Listing::default(), place).await
             }
@@ -237,8 +239,8 @@ impl RepositorySync<'_> {
         self.late_companions(reference, source_digest, wanted, &kept, place).await;
     }
 
-    /// Asks both sides at once, and decides. The source is asked for what `listing` does not tell. A failure comes with the
-    /// source's digest if that is known.
+    /// Queries both sides at once, and decides. The source is queried for the facts that `listing` does not have. An
+    /// error comes with the source's digest if that is known.
     async fn compare_sides(
         &self,
         reference: &ManifestRef,
@@ -262,7 +264,7 @@ impl RepositorySync<'_> {
         Ok(Compared { source_digest, wanted, decided, confirmed })
     }
 
-    /// What is to happen at one target, of which this is known and which was asked for the rest.
+    /// Decides the action at one target, from the known state of the tag and from the target's answer for the rest.
     async fn decide(
         &self,
         at: usize,
@@ -286,8 +288,8 @@ impl RepositorySync<'_> {
         Ok((action, there))
     }
 
-    /// What the source has, and what the targets are to have for it. A failure comes with the source's digest if that is
-    /// known.
+    /// Returns the source's digest and the digest that the targets are to have for it. An error comes with the source's
+    /// digest if that is known.
     async fn source_side(
         &self,
         reference: &ManifestRef,
@@ -303,8 +305,9 @@ impl RepositorySync<'_> {
         }
     }
 
-    /// What the source has, and whether its manifest has been read by the tag. A tag that is at no target will be read in
-    /// any case: then one GET tells its digest as well, unless reading is what the source counts, or mirrors are for.
+    /// Returns the source's digest, and true if its manifest has been read by the tag. A tag that is at no target must
+    /// be read in any case, so one GET also yields its digest. There are two exceptions: a source that counts reads,
+    /// and a source with mirrors.
     async fn source_digest(
         &self,
         reference: &ManifestRef,
@@ -323,7 +326,8 @@ impl RepositorySync<'_> {
             && listing.tags.get(tag).copied().flatten().is_none()
         {
             self.before_reading(place).await;
-            // Meanwhile it may have turned out that reads are counted: then the digest is asked for first, as ever there.
+            // The source may have turned out in the meantime to count reads. Then the digest is requested first, as
+            // always at such a source.
             if !source.counts_manifest_reads() {
                 let read = self.batch.read_tag(tag).await;
                 return read.map(|digest| (digest, true)).map_err(|error| TagOutcome::failed(&error));
@@ -332,7 +336,8 @@ impl RepositorySync<'_> {
         source_digest(source, listing, reference).await.map(|digest| (digest, false))
     }
 
-    /// The digest that the entry itself gives a tag. The source is read by that digest then, whatever its tag is.
+    /// Returns the digest that the entry itself gives for a tag. The source is then read by that digest, whatever its
+    /// tag points at.
     fn pinned(&self, reference: &ManifestRef) -> Option<Digest> {
         match reference {
             ManifestRef::Tag(tag) => self.pins.get(tag).copied(),
@@ -340,9 +345,10 @@ impl RepositorySync<'_> {
         }
     }
 
-    /// Reads the manifest of a tag that is to be copied by the tag itself. A source whose HEAD or list states the digest
-    /// of something else that it has would otherwise move the target's tag to that. Where reading is counted, a digest
-    /// that was read once is believed; where there are mirrors, what the registry states is, for it is they who are read.
+    /// Reads the manifest of a tag that is to be copied, by the tag itself. A source whose HEAD or list states the
+    /// digest of other content that it has would otherwise move the target's tag to that content. If the source counts
+    /// reads, a digest that was read once is trusted. If the source has mirrors, the registry's statement is trusted,
+    /// because it is the mirrors that are read.
     async fn confirm(&self, reference: &ManifestRef, stated: Digest, place: &Place<'_>) -> Result<(), Unconfirmed> {
         let ManifestRef::Tag(tag) = reference else { return Ok(()) };
         let source = &self.pair.source;
@@ -370,7 +376,7 @@ impl RepositorySync<'_> {
         Err(Unconfirmed::Differs(TagOutcome::failed_at(Side::Source, &error)))
     }
 
-    /// Waits until a tag may read what its source counts.
+    /// Waits until a tag may use the reads that its source counts.
     async fn before_reading(&self, place: &Place<'_>) {
         let source = self.pair.source.as_ref();
         place.before_reading(|| source.manifest_reads_left(), || source.wait_until_manifest_reads_known()).await;
@@ -380,7 +386,8 @@ impl RepositorySync<'_> {
         self.reading.lock().unwrap_or_else(PoisonError::into_inner).entry(digest).or_default().clone()
     }
 
-    /// Copies to these targets. What became of each is recorded as soon as it is there, whatever the others do.
+    /// Copies to these targets. The outcome at each target is recorded as soon as it is known, independent of the
+    /// others.
     async fn copy(&self, reference: &ManifestRef, digest: Digest, orders: Vec<(usize, Action)>, place: &Place<'_>) {
         if orders.is_empty() {
             return;
@@ -415,13 +422,13 @@ impl RepositorySync<'_> {
         }
     }
 
-    /// What becomes of an order at each target, as soon as this repository may copy.
+    /// Returns the outcome of an order at each target, as soon as this repository may copy.
     pub(crate) async fn copies(&self, order: Order) -> BoxStream<'static, Outcome> {
         self.copying.get_or_init(|| self.run.enter_copying()).await;
         self.batch.copy_each(order)
     }
 
-    /// The same of a digest that the targets have, for what refers to it.
+    /// Returns the same for a digest that the targets already have, to copy its referrers.
     pub(crate) async fn refreshes(&self, order: Order) -> BoxStream<'static, Outcome> {
         self.copying.get_or_init(|| self.run.enter_copying()).await;
         self.batch.refresh_each(order)
@@ -459,11 +466,11 @@ impl RepositorySync<'_> {
         }
     }
 
-    /// Writes to the journal which tags were seen.
+    /// Records in the journal the tags that were seen.
     async fn remember(self) {
         self.checks.forget_old().await;
         if self.run.request.only.is_some() {
-            // What is seen together is what a whole run sees.
+            // Observations that are recorded together are those of a whole run; this run sees only a few tags.
             return;
         }
         let Some(journal) = &self.run.engine.journal else { return };
@@ -490,7 +497,7 @@ fn outcome_without_copy(action: &Action) -> Option<TagOutcome> {
     }
 }
 
-/// The error of a step with a tag names the digest too that the tag was to have.
+/// Adds the digest that the tag was to have to the error of a step that has a tag as its subject.
 fn naming(error: CopyError, digest: Digest) -> CopyError {
     match error {
         CopyError::Store { side, mut error } if error.subject.parse::<Tag>().is_ok() => {

@@ -1,5 +1,5 @@
-//! What the entries of a configuration want of each registry, in whose name: what `login-check` is to ask for. Trees are looked
-//! into by the catalog of their source.
+//! Access that the entries of a configuration need at each registry, by credentials: the list of checks for
+//! `login-check`. A tree is expanded with the catalog of its source.
 
 use futures_util::{StreamExt as _, stream};
 
@@ -10,20 +10,20 @@ use crate::config::{Config, Endpoint, Entry};
 use crate::oci::{RegistryHost, RepositoryName};
 use crate::registry::Credentials;
 
-/// How many repositories of one tree are looked at.
+/// Maximum number of repositories of one tree that are checked.
 const OF_A_TREE: usize = 20;
 
-/// What is to be granted.
+/// Permission that is to be granted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Right {
     Pull,
     Push,
-    /// Reading what a mirror has, without which runs go on.
+    /// Read access to a mirror. Runs continue without it.
     Mirror,
 }
 
 impl Right {
-    /// Its name among the checks.
+    /// Returns its name among the checks.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Pull => "pull",
@@ -33,30 +33,30 @@ impl Right {
     }
 }
 
-/// What is wanted of one registry by who is to be somebody there.
+/// Access that one set of credentials needs at one registry.
 pub(crate) struct Wishes<'a> {
     pub(crate) credentials: Option<&'a Credentials>,
-    /// In the order of the configuration.
+    /// Repositories, the permission for each, and the entries that need it, in the order of the configuration.
     pub(crate) rights: Vec<(RepositoryName, Right, Vec<String>)>,
-    /// What is known of trees already.
+    /// Answers for trees that are already known.
     pub(crate) trees: Vec<LoginAnswer>,
 }
 
-/// One registry and who is to be somebody there.
+/// One registry and the credentials that are used there.
 pub(crate) struct Wanted<'a> {
     pub(crate) host: RegistryHost,
     pub(crate) by: Vec<Wishes<'a>>,
-    /// Whether it stands under `mirrors` of another.
+    /// True if the registry is under `mirrors` of another registry.
     mirrors: bool,
 }
 
 impl<'a> Wanted<'a> {
-    /// Whether runs go on without the registry.
+    /// Returns true if runs continue without the registry.
     pub(crate) fn is_dispensable(&self) -> bool {
         self.mirrors && self.by.iter().all(Wishes::are_of_a_mirror)
     }
 
-    /// Whether runs go on without being this one there.
+    /// Returns true if runs continue without these credentials at the registry.
     pub(crate) fn is_dispensable_as(&self, wishes: &Wishes<'_>) -> bool {
         self.mirrors && wishes.are_of_a_mirror()
     }
@@ -85,7 +85,7 @@ impl Wishes<'_> {
     }
 }
 
-/// Adds what the entries that are about these registries want.
+/// Adds the access that is needed by the entries that use these registries.
 pub(crate) async fn add_wishes<'a>(
     wanted: &mut [Wanted<'a>],
     config: &'a Config,
@@ -105,8 +105,10 @@ fn places(entry: &Entry) -> impl Iterator<Item = &Endpoint> {
     std::iter::once(&entry.source).chain(&entry.targets)
 }
 
-/// The registries in the order of the configuration, each with who is to be somebody there: those that it lists by their
-/// names, then those of entries alone, then those that are mirrors alone.
+/// Returns the registries in the order of the configuration, each with the credentials that are used there:
+/// - first those that `registries` lists by name,
+/// - then those that only entries use,
+/// - then those that are only mirrors.
 pub(crate) fn registries(config: &Config) -> Vec<Wanted<'_>> {
     let listed = config.registries.keys().map(|host| (host, None));
     let of_entries = config.entries.iter().flat_map(|entry| {
@@ -116,7 +118,7 @@ pub(crate) fn registries(config: &Config) -> Vec<Wanted<'_>> {
     });
     let mut wanted: Vec<Wanted<'_>> = Vec::new();
     let mirrors: Vec<&RegistryHost> = config.mirrors().map(|mirror| &mirror.host).collect();
-    // Who to be at a mirror stands with the mirror.
+    // The credentials for a mirror are configured with the mirror.
     let of_mirrors = mirrors.iter().map(|host| (*host, None));
     for (host, credentials) in listed.chain(of_entries).chain(of_mirrors) {
         let at = wanted.iter().position(|known| known.host == *host).unwrap_or(wanted.len());
@@ -128,13 +130,14 @@ pub(crate) fn registries(config: &Config) -> Vec<Wanted<'_>> {
     wanted
 }
 
-/// The pairs that an entry is about, those of a tree cut off; or why the catalog of its source cannot be read.
+/// Pairs that an entry syncs, those of a tree cut off at the maximum; or the reason for which the catalog of its source
+/// cannot be read.
 type Expanded = Result<Pairs, String>;
 
 #[derive(Default)]
 struct Pairs {
     pairs: Vec<Pair>,
-    /// Whether there are more.
+    /// True if there are more.
     more: bool,
 }
 
@@ -154,7 +157,7 @@ async fn expanded<'a>(entries: impl Iterator<Item = &'a Entry>, endpoints: &Endp
     stream::iter(entries).map(expand).buffered(AT_ONCE).collect().await
 }
 
-/// Writes down what an entry wants of its registries.
+/// Records the access that an entry needs at its registries.
 fn note<'a>(wanted: &mut [Wanted<'a>], config: &Config, entry: &'a Entry, found: Expanded) {
     if let Endpoint::Tree { .. } = entry.source {
         note_tree(wanted, entry, &found);
@@ -174,7 +177,7 @@ fn note<'a>(wanted: &mut [Wanted<'a>], config: &Config, entry: &'a Entry, found:
     }
 }
 
-/// Writes down where else a source is read.
+/// Records the mirrors from which a source is also read.
 fn note_mirrors(wanted: &mut [Wanted<'_>], config: &Config, entry: &Entry, source: &Endpoint) {
     let Endpoint::Repository(source) = source else { return };
     for mirror in config.mirrors_of(&source.host) {
@@ -184,7 +187,7 @@ fn note_mirrors(wanted: &mut [Wanted<'_>], config: &Config, entry: &Entry, sourc
     }
 }
 
-/// Writes down what the catalog of a tree's source told.
+/// Records the result of the catalog of a tree's source.
 fn note_tree<'a>(wanted: &mut [Wanted<'a>], entry: &'a Entry, found: &Expanded) {
     let told = match found {
         Ok(Pairs { more: true, .. }) => Ok(format!("readable; {OF_A_TREE} of the repositories are looked at")),

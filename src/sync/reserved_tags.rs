@@ -1,5 +1,5 @@
-//! Tags with a reserved form: each is found out by its content. A list of referrers follows its subject, a tag that keeps a previous
-//! digest stays where it is, and everything else under such a name is an ordinary tag.
+//! Tags with a reserved form: each is identified by its content. A list of referrers follows its subject, a tag that
+//! keeps a previous digest stays where it is, and any other content under such a name is an ordinary tag.
 
 use std::sync::PoisonError;
 
@@ -17,33 +17,33 @@ use crate::oci::{Digest, ManifestRef, SignatureTag, Tag, referrers_tag};
 use crate::plan::{ReservedForm, Selection};
 use crate::store::{ErrorKind, Side, Target};
 
-/// How many tags are found out at once.
+/// Maximum number of tags that are identified at once.
 const AT_ONCE: usize = 32;
 
-/// What a tag with a reserved form is.
+/// Content of a tag with a reserved form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Content {
-    /// A tag like any other.
+    /// Ordinary content, as under any other tag.
     Ordinary,
-    /// The list of what refers to a subject.
+    /// List of the referrers of a subject.
     List { list: Digest, subject: Digest },
-    /// What a tag stood for before it moved: it belongs to the registry where it moved.
+    /// Content that another tag had before it moved. It belongs to the registry at which that tag moved.
     Previous,
 }
 
-/// The selected tags by what their names may mean.
+/// Selected tags by the possible meaning of their names.
 #[derive(Debug, Default)]
 pub(crate) struct SortedTags {
     pub(crate) ordinary: Vec<Tag>,
-    /// Cosign's.
+    /// Signatures of cosign.
     pub(crate) signatures: Vec<Tag>,
-    /// To be found out.
+    /// Tags that are to be identified.
     pub(crate) reserved: Vec<(Tag, ReservedForm)>,
-    /// Cosign's, where the entry wants no referrers.
+    /// Signatures of cosign, if the entry does not want referrers.
     pub(crate) unwanted: Vec<Tag>,
 }
 
-/// Sorts selected tags by their names alone.
+/// Sorts selected tags only by their names.
 pub(crate) fn sort(tags: Vec<Tag>, selection: &Selection, with_referrers: bool) -> SortedTags {
     let mut sorted = SortedTags::default();
     for tag in tags {
@@ -53,7 +53,7 @@ pub(crate) fn sort(tags: Vec<Tag>, selection: &Selection, with_referrers: bool) 
                 sorted.unwanted.push(tag);
             }
             Some(ReservedForm::Signature) => sorted.signatures.push(tag),
-            // A name that an include has in full or in its form is meant.
+            // An include that has the full name of a tag, or its form, selects that tag deliberately.
             Some(form @ ReservedForm::Previous { .. }) if form.is_named_by(selection, &tag) => {
                 sorted.ordinary.push(tag)
             }
@@ -63,8 +63,8 @@ pub(crate) fn sort(tags: Vec<Tag>, selection: &Selection, with_referrers: bool) 
     sorted
 }
 
-/// Finds out what a tag with a reserved form is that stands for `content` at the source: for an index that is new here, a GET of it and of
-/// what it lists.
+/// Identifies a tag with a reserved form that points at `content` at the source. An index that is new here costs a GET
+/// of the index and of the manifests that it lists.
 pub(crate) async fn find_out(
     batch: &Batch,
     derived: &Derived,
@@ -85,7 +85,8 @@ pub(crate) async fn find_out(
                 derived.note_list(tag, content, subject.unwrap_or(content)).await;
                 subject
             }
-            // A list that is too long to be read as an index, or broken: what refers to its subject is looked for with that.
+            // The list is too long to be read as an index, or broken: its referrers are looked up together with its
+            // subject.
             Err(CopyError::Manifest { .. }) => match SignatureTag::read(tag) {
                 Some(SignatureTag::Referrers(subject)) => Some(subject),
                 _ => None,
@@ -99,7 +100,7 @@ pub(crate) async fn find_out(
     }
 }
 
-/// A list of referrers, and the subject that it is about.
+/// List of referrers and its subject.
 struct List {
     tag: Tag,
     list: Digest,
@@ -107,7 +108,7 @@ struct List {
 }
 
 impl RepositorySync<'_> {
-    /// Settles tags with a reserved form, after all others: only then it is known which subjects are copied.
+    /// Settles tags with a reserved form after all others: only then it is known which subjects are copied.
     pub(crate) async fn settle_reserved(&self, reserved: Vec<(Tag, ReservedForm)>) {
         let source = self.pair.source.as_ref();
         let found: Vec<(Tag, ReservedForm, Content)> = stream::iter(reserved)
@@ -118,7 +119,7 @@ impl RepositorySync<'_> {
                 };
                 let content = match digest {
                     Ok(digest) => find_out(&self.batch, &self.derived, &tag, &form, digest).await,
-                    // A failure is told when the tag is copied.
+                    // The copy of the tag reports the failure.
                     Err(_) => Content::Ordinary,
                 };
                 (tag, form, content)
@@ -151,8 +152,8 @@ impl RepositorySync<'_> {
         stream::iter(lists).for_each_concurrent(AT_ONCE, |list| async move { self.settle_list(&list).await }).await;
     }
 
-    /// Leaves a list of referrers of a target as it is where something else is to be written under its tag: what it lists could not be
-    /// found any more. The tag is blocked, by its name.
+    /// Protects a target's list of referrers from being overwritten with other content under its tag: nothing could
+    /// find the referrers that it lists any more. The tag is blocked, by its name.
     pub(crate) async fn spare_list(&self, target: &dyn Target, reference: &ManifestRef) -> Result<(), TagOutcome> {
         let ManifestRef::Tag(tag) = reference else { return Ok(()) };
         if !self.no_lists.lock().unwrap_or_else(PoisonError::into_inner).contains(tag) {
@@ -166,15 +167,17 @@ impl RepositorySync<'_> {
                 );
                 Err(TagOutcome::Blocked { reason })
             }
-            // A target that lets nobody look is written, as any tag of it is.
+            // A target that denies the read is written nevertheless, as for any of its tags.
             Ok(false) => Ok(()),
             Err(error) if error.kind == ErrorKind::Denied => Ok(()),
             Err(error) => Err(TagOutcome::failed_at(Side::Target, &error)),
         }
     }
 
-    /// A list whose subject is selected went with it. Where the subject came some other way (as a child of an index), what the list
-    /// has is brought to it. A list whose subject the source lacks or has no tag for is named, and copied as it is.
+    /// Settles a list of referrers.
+    /// - If its subject is selected, the list went with it.
+    /// - If the subject came in another way (as a child of an index), the referrers in the list are copied to it.
+    /// - If the source lacks the subject or has no tag for it, the list is logged and copied as it is.
     async fn settle_list(&self, list: &List) {
         if self.run.is_draining() || self.has_compared(&list.subject) || self.batch.has_read(&list.subject) {
             return;
@@ -184,7 +187,7 @@ impl RepositorySync<'_> {
         let is_at_source = !matches!(source.resolve(&subject).await, Ok(None));
         let selection = &self.run.request.entry.selection;
         let is_named = ReservedForm::ReferrersList.is_named_by(selection, &list.tag);
-        // With a narrower choice the subject is one of those that are not wanted.
+        // With a narrower selection the subject is one of the unwanted ones.
         let is_wanted = !is_at_source || is_named || selection.takes_every_tag();
         let mut is_told = false;
         for (at, target) in self.pair.targets.iter().enumerate() {
@@ -203,8 +206,8 @@ impl RepositorySync<'_> {
         }
     }
 
-    /// Copies a list under its tag where the target has none; else, and where the target lets nobody look, brings what it lists, which is
-    /// added to the target's own list.
+    /// Copies a list under its tag if the target has none. Otherwise, and if the target denies the read, copies the
+    /// referrers that the list has; they are added to the target's own list.
     async fn bring_list(&self, at: usize, list: &List) {
         let reference = ManifestRef::Tag(list.tag.clone());
         let target = &self.pair.targets[at];
@@ -237,13 +240,13 @@ impl RepositorySync<'_> {
             let order = Order { reference: digest.into(), digest, tag: None, targets: targets.clone() };
             is_complete &= self.bring(at, &digest.into(), digest, order).await;
         }
-        // Where something is missing the next run tries again.
+        // If a referrer is missing, the next run tries again.
         if is_complete && let Ok(Some(now)) = target.resolve(&reference).await {
             self.derived.note_referrers(target.place(), list.list, now.digest).await;
         }
     }
 
-    /// Copies and records one order, and returns whether all of it arrived.
+    /// Copies and records one order, and returns true if all of it arrived.
     async fn bring(&self, at: usize, reference: &ManifestRef, digest: Digest, order: Order) -> bool {
         let mut copies = self.copies(order).await;
         let mut is_complete = true;

@@ -1,4 +1,5 @@
-//! One run of one entry: all its pairs of repositories at once, under its timeout, written to the journal.
+//! Run of one entry: it syncs all pairs of repositories concurrently, under the entry's timeout, and records the result
+//! in the journal.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
@@ -32,61 +33,61 @@ use crate::journal::{Begun, Journal, Outcome, RunEnd, RunId, TagCounts, Trigger}
 use crate::oci::Digest;
 use crate::plan::Selected;
 
-/// How many repositories of one entry are asked about at once.
+/// Maximum number of repositories of one entry that are queried at once.
 const REPOSITORIES_AT_ONCE: usize = 32;
 
-/// How many of them copy at once. One that begins to stays among them until it is done: a copy keeps manifests in memory,
-/// and a repository where nothing changed does not.
+/// Maximum number of them that copy at once. A repository that starts to copy keeps its slot until it is done: a copy
+/// holds manifests in memory, and a repository without changes does not.
 const REPOSITORIES_COPYING: usize = 8;
 
-/// What is said of a bug.
+/// Message for a bug.
 pub(crate) const BROKE_DOWN: &str = "a run broke down by a mistake in transship, not yours: please report it";
 
-/// What runs need, by one configuration.
+/// Shared services that runs need, for one configuration.
 #[derive(Debug, Clone)]
 pub struct Engine {
-    /// Shared by all runs of the process.
+    /// Copier that all runs of the process share.
     pub copier: Arc<Copier>,
-    /// The registries and layouts.
+    /// Registries and layouts.
     pub endpoints: Arc<Endpoints>,
-    /// `None` where nothing is recorded: for `copy` that is told so, or has no place for it.
+    /// Journal. `None` if nothing is recorded: `copy` was asked not to record, or has no place for a journal.
     pub journal: Option<Journal>,
 }
 
-/// A run that is asked for.
+/// Request for a run.
 #[derive(Debug, Clone)]
 pub struct RunRequest {
-    /// The entry to run.
+    /// Entry to run.
     pub entry: Arc<Entry>,
-    /// All entries of the configuration, among which some may claim the same tags.
+    /// All entries of the configuration. Some of them may claim the same tags.
     pub entries: Arc<Vec<Arc<Entry>>>,
-    /// Why it runs.
+    /// Reason for the run.
     pub trigger: Trigger,
-    /// The tags that it is about; `None` is all that the entry wants.
+    /// Tags that the run is confined to; `None` means all that the entry wants.
     pub only: Option<TagFilter>,
 }
 
-/// How a run is told to end.
+/// Signals that end a run.
 #[derive(Debug, Clone, Default)]
 pub struct Stop {
-    /// Begin no further tag; finish those that are under way.
+    /// Signal to drain: no further tag starts, and those in progress finish.
     pub drain: CancellationToken,
-    /// Drop everything. No tag moves half-way: the next run goes on.
+    /// Signal to drop everything. No tag moves half-way: the next run resumes.
     pub now: CancellationToken,
 }
 
-/// A run that goes on.
+/// Run in progress.
 pub(crate) struct Run<'a> {
     pub(crate) engine: &'a Engine,
     pub(crate) request: &'a RunRequest,
-    /// The one manifest that it is about, where it is not what the entry selects.
+    /// Single manifest to copy, instead of the entry's selection.
     single: Option<&'a SingleCopy>,
     pub(crate) id: Option<RunId>,
     pub(crate) observer: &'a RunObserver,
     pub(crate) started: DateTime<Utc>,
     copying: Semaphore,
     drain: &'a CancellationToken,
-    /// How the uploads under way are told to end.
+    /// Signal that suspends the uploads in progress.
     pub(crate) suspension: Suspension,
     left_out: AtomicBool,
     log: Mutex<Log>,
@@ -104,13 +105,14 @@ struct Log {
 }
 
 impl Engine {
-    /// Runs an entry. Never fails: what went wrong is in the report. Not cancel safe: use `stop`, so that the journal
-    /// hears of the end.
+    /// Runs an entry. It never fails: errors are in the report. Not cancel safe: use `stop`, so that the journal
+    /// records the end.
     pub async fn run(&self, request: &RunRequest, observer: &RunObserver, stop: &Stop) -> RunReport {
         self.begin_and_run(request, None, observer, stop).await
     }
 
-    /// Copies one manifest from the entry's source to its target, and is a run of the entry in all else. As [`Engine::run`].
+    /// Copies one manifest from the entry's source to its target. In all other respects it is a run of the entry, as
+    /// [`Engine::run`].
     pub async fn copy(
         &self,
         request: &RunRequest,
@@ -193,7 +195,8 @@ impl Engine {
 }
 
 impl Run<'_> {
-    /// Everything, until it is over or cut short. What is cut short ends between two chunks, where an upload can be gone on with.
+    /// Runs everything until it ends or is cut short. A run that is cut short ends between two chunks, at which an
+    /// upload can be resumed.
     async fn until_stopped(&self, stop: &Stop) -> Option<RunOutcome> {
         let timeout = async {
             match self.request.entry.timeout {
@@ -236,17 +239,17 @@ impl Run<'_> {
         }
     }
 
-    /// Adds what one repository has of what the entry selects.
+    /// Adds the part of the entry's selection that one repository has.
     pub(crate) fn covers(&self, listing: &Listing, selected: &Selected) {
         self.log.lock().unwrap_or_else(PoisonError::into_inner).coverage.add(&self.request.entry, listing, selected);
     }
 
-    /// Something of the entry's source could not be listed.
+    /// Records that a part of the entry's source could not be listed.
     fn covers_not_all(&self) {
         self.log.lock().unwrap_or_else(PoisonError::into_inner).coverage.miss();
     }
 
-    /// Notes what is selected and was in no repository, once all have been listed.
+    /// Records the selected items that no repository had, after all have been listed.
     fn judge_coverage(&self) {
         let entry = &self.request.entry;
         let (warnings, shortfall) = {
@@ -286,38 +289,38 @@ impl Run<'_> {
 
     /// Waits until one more repository may copy.
     pub(crate) async fn enter_copying(&self) -> Option<SemaphorePermit<'_>> {
-        // Nobody closes the semaphore; if somebody did, nothing would wait any more.
+        // Nothing closes the semaphore. If it were closed, no repository would wait any more.
         self.copying.acquire().await.ok()
     }
 
-    /// Whether no further tag is to be begun.
+    /// Returns true if no further tag may start.
     pub(crate) fn is_draining(&self) -> bool {
         let draining = self.drain.is_cancelled() || self.suspension.is_suspended();
         self.left_out.fetch_or(draining, Ordering::Relaxed);
         draining
     }
 
-    /// Notes what failed beside the tags.
+    /// Records a failure that does not belong to a tag.
     pub(crate) fn problem(&self, problem: String) {
-        // Whatever failed, it may have kept something from being listed.
+        // Any failure may have kept a part of the source from being listed.
         self.covers_not_all();
         if !self.suspension.is_suspended() {
             self.note(problem);
         }
     }
 
-    /// The same, also where the run is cut short.
+    /// Records a failure that does not belong to a tag, even if the run is cut short.
     fn note(&self, problem: String) {
         tracing::error!(problem, "part of the run failed");
         self.log.lock().unwrap_or_else(PoisonError::into_inner).problems.push(problem);
     }
 
-    /// Tells how many tags more are to be settled.
+    /// Reports the number of further tags that are to be settled.
     pub(crate) async fn chosen(&self, tags: usize) {
         self.observer.tell(self.request.entry.name.as_str(), RunEvent::Chosen(tags as u64)).await;
     }
 
-    /// Notes what became of a tag.
+    /// Records the outcome of a tag.
     pub(crate) async fn settle(&self, report: TagReport) {
         if report.outcome.is_failure() && self.suspension.is_suspended() {
             return;
@@ -330,7 +333,7 @@ impl Run<'_> {
         self.log.lock().unwrap_or_else(PoisonError::into_inner).tags.push(report);
     }
 
-    /// Writes the line of a tag into the log, unless there were many of its kind.
+    /// Logs the line of a tag, unless many of its class were logged before.
     fn log_tag(&self, report: &TagReport) {
         let is_new = match report.failure_class() {
             Some(class) => self.log.lock().unwrap_or_else(PoisonError::into_inner).repeated.take(class, report),
@@ -341,7 +344,8 @@ impl Run<'_> {
         }
     }
 
-    /// Notes what belongs to a digest that arrived and was left behind. Tags of one digest leave the same behind, once.
+    /// Records the items that belong to an arrived digest and were left behind. Tags of one digest leave the same items
+    /// behind; each is recorded once.
     pub(crate) fn leave_behind(&self, arrival: &Arrival) {
         let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
         for left in &arrival.left_behind {
@@ -354,7 +358,7 @@ impl Run<'_> {
         }
     }
 
-    /// Notes of which manifests of a source nobody could tell what refers to them.
+    /// Records the manifests of a source of which the referrers could not be determined.
     pub(crate) fn doubt(&self, source: &str, doubts: BTreeMap<Digest, String>) {
         let told = |(digest, reason)| InDoubt { source: source.to_owned(), digest, reason };
         self.log.lock().unwrap_or_else(PoisonError::into_inner).in_doubt.extend(doubts.into_iter().map(told));
@@ -387,8 +391,8 @@ impl Run<'_> {
     }
 }
 
-/// Does work that may break down, so that the journal hears of the end of its run in any case: else the entry would count as under
-/// way for as long as the process lives.
+/// Does work that may panic, so that the journal records the end of its run in any case. Otherwise the entry would
+/// count as running for as long as the process lives.
 async fn caught<T>(work: impl Future<Output = T>) -> Result<T, String> {
     AssertUnwindSafe(work).catch_unwind().await.map_err(|panic| {
         let said = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
@@ -396,7 +400,7 @@ async fn caught<T>(work: impl Future<Output = T>) -> Result<T, String> {
     })
 }
 
-/// One line for a run, whatever became of it.
+/// Logs one line for a run, independent of its outcome.
 fn log_end(report: &RunReport) {
     let outcome = report.journal_outcome().word();
     let seconds = (report.ended - report.started).num_milliseconds() as f64 / 1000.0;
@@ -409,7 +413,7 @@ fn log_end(report: &RunReport) {
             tracing::warn!(outcome, seconds, copied, kept, refused, left_behind, bytes, problem, "run ended");
         }
         RunOutcome::Succeeded => tracing::info!(outcome, seconds, copied, kept, refused, bytes, "run ended"),
-        // By a pause, an edit or the end of the daemon: it goes on later.
+        // The cause is a pause, an edit or the end of the daemon: the run resumes later.
         RunOutcome::Interrupted => {
             tracing::info!(outcome, seconds, copied, kept, refused, postponed, failed, bytes, problem, "run ended");
         }
@@ -417,7 +421,8 @@ fn log_end(report: &RunReport) {
     }
 }
 
-/// One line for a change or a failure, none for what stays.
+/// Logs one line at info level or above for a change or a failure, and only a debug line for an unchanged or postponed
+/// tag.
 fn log_tag(report: &TagReport) {
     let TagReport { source, target, .. } = report;
     let tag = report.tag.as_ref().map(tracing::field::display);
@@ -460,7 +465,7 @@ fn empty_report(entry: &str, started: DateTime<Utc>, outcome: RunOutcome, proble
 }
 
 impl RunReport {
-    /// What became of the tags, counted.
+    /// Returns the number of tags by outcome.
     #[must_use]
     pub fn counts(&self) -> TagCounts {
         let mut counts = TagCounts::default();
@@ -468,7 +473,7 @@ impl RunReport {
         counts
     }
 
-    /// How it ended, in the journal's words.
+    /// Returns the outcome in the journal's terms.
     #[must_use]
     pub fn journal_outcome(&self) -> Outcome {
         match self.outcome {

@@ -1,37 +1,37 @@
-//! What a run tells while it goes on, to whoever shows it: the progress bars of `once`, the status of the daemon.
+//! Events of a run in progress, for its observers: the progress bars of `once`, the status of the daemon.
 
 use tokio::sync::mpsc;
 
 use super::TagReport;
 use crate::copy::event::Event;
 
-/// Something that happened during a run.
+/// Event during a run.
 #[derive(Debug, Clone)]
 pub enum RunEvent {
-    /// A blob began to move, arrived or failed.
+    /// A blob started to move, arrived or failed.
     Transfer(Event),
-    /// So many tags more are to be settled; one that goes to several targets counts once at each.
+    /// Number of further tags that are to be settled. A tag with several targets counts once at each.
     Chosen(u64),
     /// A tag is settled at one target.
     Tag(Box<TagReport>),
 }
 
-/// Where happenings go, with the entry that they belong to. Bounded: a front that does not keep up slows the run down
-/// rather than fill the memory; one that has gone is forgotten.
+/// Sender of the events of a run, with the entry that they belong to. The channel is bounded: a receiver that does not
+/// keep up slows the run down instead of filling the memory. Events for a receiver that no longer exists are dropped.
 #[derive(Debug, Clone)]
 pub struct RunObserver {
     sender: Option<mpsc::Sender<(String, RunEvent)>>,
 }
 
 impl RunObserver {
-    /// A front and its other end.
+    /// Creates an observer and its receiver.
     #[must_use]
     pub fn new() -> (Self, mpsc::Receiver<(String, RunEvent)>) {
         let (sender, receiver) = mpsc::channel(256);
         (Self { sender: Some(sender) }, receiver)
     }
 
-    /// Nobody looks.
+    /// Creates an observer without a receiver.
     #[must_use]
     pub fn nobody() -> Self {
         Self { sender: None }

@@ -1,5 +1,5 @@
-//! One manifest copied by hand: `transship copy` with a tag or a digest. It is a run of an entry that no configuration has, and it may
-//! write another tag than it reads.
+//! Manual copy of one manifest: `transship copy` with a tag or a digest. It is a run of an entry that no configuration
+//! has, and it may write another tag than it reads.
 
 use futures_util::StreamExt as _;
 use futures_util::future::join;
@@ -18,18 +18,18 @@ use crate::oci::{Digest, ManifestRef, Tag};
 use crate::plan::ForeignLayers;
 use crate::store::{ErrorKind, Side, Source, Step, StoreError, Target};
 
-/// A manifest to be copied from the source of a run's entry to its first target.
+/// Manifest to copy from the source of a run's entry to its first target.
 #[derive(Debug, Clone)]
 pub struct SingleCopy {
-    /// The manifest at the source.
+    /// Reference of the manifest at the source.
     pub reference: ManifestRef,
-    /// The tag to write at the target; `None` to copy by digest alone.
+    /// Tag to write at the target; `None` to copy only by digest.
     pub tag: Option<Tag>,
-    /// Whether to look again for what refers to a manifest that the target has already.
+    /// True to check again for the referrers of a manifest that the target already has.
     pub again: bool,
 }
 
-/// Compares both sides by one HEAD each, and copies where they differ.
+/// Compares both sides with one HEAD each, and copies if they differ.
 pub(crate) async fn copy_single(run: &Run<'_>, single: &SingleCopy, events: mpsc::Sender<Event>) {
     let entry = &run.request.entry;
     let pair = Pair { source: entry.source.clone(), targets: entry.targets.clone() };
@@ -57,7 +57,7 @@ pub(crate) async fn copy_single(run: &Run<'_>, single: &SingleCopy, events: mpsc
     copy.checks.forget_old().await;
 }
 
-/// A copy that is under way.
+/// Copy in progress.
 struct Copy<'a> {
     run: &'a Run<'a>,
     single: &'a SingleCopy,
@@ -67,7 +67,7 @@ struct Copy<'a> {
     checks: Checks,
 }
 
-/// Why nothing arrived, with the source's digest if that is known.
+/// Outcome of a copy of which nothing arrived, with the source's digest if that is known.
 type Failed = (Option<Digest>, TagOutcome);
 
 impl Copy<'_> {
@@ -77,7 +77,7 @@ impl Copy<'_> {
                 let (found, there) = join(self.at_source(), self.at_target(tag.clone().into())).await;
                 (found?, there)
             }
-            // The digest is that of the source's tag, or the one that is asked for.
+            // The digest is that of the source's tag, or the requested one.
             None => {
                 let found = self.at_source().await?;
                 (found, self.at_target(found.into()).await)
@@ -96,7 +96,7 @@ impl Copy<'_> {
         Ok(())
     }
 
-    /// The digest that the source has.
+    /// Returns the digest that the source has.
     async fn at_source(&self) -> Result<Digest, Failed> {
         let found = self.source.resolve(&self.single.reference).await;
         let found = found.map_err(|error| (None, TagOutcome::failed_at(Side::Source, &error)))?;
@@ -108,11 +108,11 @@ impl Copy<'_> {
         })
     }
 
-    /// The digest that the target has in its place.
+    /// Returns the digest that the target has for the reference.
     async fn at_target(&self, reference: ManifestRef) -> Result<Option<Digest>, TagOutcome> {
         match self.target.resolve(&reference).await {
             Ok(found) => Ok(found.map(|descriptor| descriptor.digest)),
-            // Some registries deny reads of a repository that the push would make: its own answer decides.
+            // Some registries deny reads of a repository that the push would create: the answer to the push decides.
             Err(error) if error.kind == ErrorKind::Denied => {
                 tracing::debug!(%error, "what the target has may not be read: the push is tried");
                 Ok(None)
@@ -121,14 +121,14 @@ impl Copy<'_> {
         }
     }
 
-    /// Whether it is time to look for what refers to a manifest that is at the target. The journal knows when that was last done; without
-    /// one it is only done where it is asked for.
+    /// Returns true if a check for the referrers of a manifest that the target has is due. The journal has the time of
+    /// the last check. Without a journal the check is done only on request.
     fn is_to_be_refreshed(&self, found: Digest, wanted: Digest) -> bool {
         let has_referrers = self.run.request.entry.referrers && found == wanted;
         has_referrers && (self.single.again || (self.checks.take_on(found) && self.checks.held(&found).is_none()))
     }
 
-    /// Copies what refers to a manifest that is at the target.
+    /// Copies the referrers of a manifest that the target has.
     async fn refresh(&self, digest: Digest) -> Result<(), Failed> {
         let order = self.order(digest, None, None);
         let mut copies = self.batch.refresh_each(order);
@@ -159,7 +159,8 @@ impl Copy<'_> {
         Ok(())
     }
 
-    /// Reads the manifest by the tag itself, as a run of an entry does: a source whose HEAD states another digest is not believed.
+    /// Reads the manifest by the tag itself, as a run of an entry does: a HEAD that states another digest is not
+    /// trusted.
     async fn confirm(&self, stated: Digest) -> Result<(), Failed> {
         let ManifestRef::Tag(tag) = &self.single.reference else { return Ok(()) };
         if self.source.is_mirrored() || self.source.counts_manifest_reads() {

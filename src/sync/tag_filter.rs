@@ -1,5 +1,5 @@
-//! The few tags that a run is confined to, because they were pushed a moment ago: how many they may be, which repositories of
-//! an entry they are about, and which of them the entry wants. The rest of a run knows nothing of it.
+//! Filter that confines a run to a few tags that were just pushed. It bounds their number, and selects the repositories
+//! of an entry and the tags that the entry wants. The other parts of a run do not know about the filter.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,22 +12,23 @@ use crate::oci::{ManifestRef, RepositoryName, Tag};
 use crate::plan::{Selected, Selection};
 use crate::store::{Source, StoreError};
 
-/// More tags than this are looked for by a run of the whole entry, which costs less than asking for each.
+/// Maximum number of tags. More than these are left to a run of the whole entry, which costs less than a request for
+/// each tag.
 const AT_MOST: usize = 100;
 
-/// Tags of source repositories; never none.
+/// Tags of source repositories; never empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TagFilter(BTreeMap<RepositoryName, BTreeSet<Tag>>);
 
 impl TagFilter {
-    /// One tag of a source repository.
+    /// Creates a filter for one tag of a source repository.
     #[must_use]
     pub fn tag(repository: RepositoryName, tag: Tag) -> Self {
         Self(BTreeMap::from([(repository, BTreeSet::from([tag]))]))
     }
 
-    /// What two runs are confined to, together: `None`, which is everything, where one of them is not confined, or where it is
-    /// more than 100 tags.
+    /// Returns the union of the filters of two runs. `None` means everything: it is returned if one of the runs has no
+    /// filter, or if the union has more than 100 tags.
     #[must_use]
     pub fn both(one: Option<Self>, other: Option<Self>) -> Option<Self> {
         let (Self(mut all), Self(more)) = (one?, other?);
@@ -38,7 +39,8 @@ impl TagFilter {
         (count <= AT_MOST).then_some(Self(all))
     }
 
-    /// The pairs of an entry that these tags are about. No catalog is asked: a repository that was pushed to is there.
+    /// Returns the pairs of an entry that these tags belong to. No catalog is requested: a repository that was pushed
+    /// to exists.
     pub(crate) fn pairs(&self, entry: &Entry) -> Vec<Pair> {
         match &entry.source {
             Endpoint::Repository(repository) if self.0.contains_key(&repository.name) => {
@@ -51,8 +53,9 @@ impl TagFilter {
         }
     }
 
-    /// Those tags of one source that the entry wants, as far as they are there. The source is asked for each, once; its list is
-    /// read only where a rule counts among all tags. That they may be too few for `at_least` says nothing: they are not all.
+    /// Selects the tags of one source that the entry wants and the source has. The source is queried once for each tag;
+    /// its list is read only if a rule counts among all tags. Fewer tags than `at_least` are no error: they are not all
+    /// tags.
     pub(crate) async fn select(
         &self,
         source: &dyn Source,
@@ -81,8 +84,8 @@ impl TagFilter {
     }
 }
 
-/// What a source has for these tags. One that is gone again is left out; one that cannot be asked for stays, for whoever copies
-/// it to say so.
+/// Queries the source for these tags. A tag that no longer exists is skipped. A tag of which the query fails stays, so
+/// that its copy reports the error.
 async fn ask_for(source: &dyn Source, tags: &[Tag]) -> Listing {
     let ask = async |tag: &Tag| match source.resolve(&ManifestRef::Tag(tag.clone())).await {
         Ok(Some(found)) => Some((tag.clone(), Some(found.digest))),

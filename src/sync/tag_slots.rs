@@ -1,5 +1,6 @@
-//! How many tags of one repository are worked on at once: fewer where the source counts what is read and has little left, so that a
-//! tag rarely runs out of it in its middle, and the newest come first to the last of it.
+//! Slots that limit the number of tags of one repository in progress at once. A source that counts reads and has few
+//! left gets fewer slots, so that a tag rarely uses up the limit half-way, and the newest tags come first to the last
+//! remaining reads.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -7,29 +8,29 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use futures_util::future::BoxFuture;
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
-/// How many at once at most.
+/// Maximum number of slots.
 const AT_ONCE: usize = 32;
 
-/// A tag gets a place for each so many reads that are left: an index of several platforms costs as many.
+/// Number of remaining reads that yield one slot: an index of several platforms costs as many.
 const READS_A_TAG: u64 = 16;
 
-/// The places of one repository.
+/// Slots of one repository.
 pub(crate) struct Places {
     places: Semaphore,
-    /// Held by who is next, so that they enter in the order of coming.
+    /// Lock that the next tag holds, so that tags enter in the order of arrival.
     next: tokio::sync::Mutex<()>,
     left: Notify,
     inside: Mutex<Inside>,
 }
 
-/// Who has a place, by the number of who entered.
+/// Tags that have a slot, by the number of their entry.
 #[derive(Default)]
 struct Inside {
     entered: u64,
     numbers: BTreeSet<u64>,
 }
 
-/// One of the places. Dropped, it is free for the next.
+/// Slot of one tag. Dropping it frees it for the next tag.
 pub(crate) struct Place<'a> {
     taken: Mutex<Option<Taken<'a>>>,
     number: u64,
@@ -48,8 +49,8 @@ impl Places {
         Self { places: Semaphore::new(AT_ONCE), next, left, inside }
     }
 
-    /// Waits for a place, first come first served. `reads_left` is what the source may still be asked for, where that is
-    /// counted.
+    /// Waits for a slot, first come first served. `reads_left` returns the number of reads that remain, for a source
+    /// that counts them.
     pub(crate) async fn enter(&self, reads_left: impl Fn() -> Option<u64>) -> Place<'_> {
         let _next = self.next.lock().await;
         loop {
@@ -59,7 +60,7 @@ impl Places {
             }
             left.await;
         }
-        // Nobody closes the semaphore; if somebody did, nothing would wait any more.
+        // Nothing closes the semaphore. If it were closed, no tag would wait any more.
         let permit = self.places.acquire().await.ok();
         let number = self.inside().enter();
         let taken = Mutex::new(Some(Taken { permit, number, places: self }));
@@ -84,9 +85,10 @@ impl Inside {
 }
 
 impl Place<'_> {
-    /// Waits before the first read that counts. Many may have entered while nobody knew that reads are counted: of these, too, only as
-    /// many read at once as what is left allows, those that came first before the others. While nothing is known it is one, and
-    /// what `known` waits for may change that. Who waits here waits only for those who came before. Cancel safe.
+    /// Waits before the first read that counts. Many tags may have entered before it was known that the source counts
+    /// reads. Of these, too, only as many read at once as the remaining reads allow, in the order of entry. While the
+    /// number of remaining reads is unknown, one tag reads at a time, and the completion of `known` may change that. A
+    /// tag waits here only for tags that entered before it. Cancel safe.
     pub(crate) async fn before_reading<'k>(
         &self,
         reads_left: impl Fn() -> Option<u64>,
@@ -109,7 +111,7 @@ impl Place<'_> {
         }
     }
 
-    /// Gives the place to the next tag. What is left to do goes on.
+    /// Releases the slot for the next tag. The remaining work of this tag continues.
     pub(crate) fn leave(&self) {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
@@ -123,7 +125,7 @@ impl Drop for Taken<'_> {
     }
 }
 
-/// How many at once by what is left; so many where nothing is known of that.
+/// Returns the number of slots for the remaining reads, or `unknown` if their number is not known.
 fn at_once(reads_left: Option<u64>, unknown: usize) -> usize {
     let places = reads_left.map(|left| usize::try_from(left / READS_A_TAG).unwrap_or(AT_ONCE));
     places.unwrap_or(unknown).clamp(1, AT_ONCE)
@@ -174,7 +176,7 @@ mod tests {
             inside.iter().map(|place| Box::pin(place.before_reading(|| left.get(), never))).collect();
         let mut may = |at: usize| reading[at].as_mut().now_or_never().is_some();
         assert_eq!([may(3), may(1), may(0)], [false, false, true], "the first to enter is the first to read");
-        // Two at a time by what the first was told.
+        // The answer to the first read allows two at a time.
         left.set(Some(40));
         inside[3].leave();
         assert_eq!([may(2), may(1)], [false, true]);

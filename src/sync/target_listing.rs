@@ -1,8 +1,9 @@
-//! What is known of a target before its tags are asked for one by one.
+//! State of a target that is known before its tags are requested one by one.
 //!
-//! A run that has been here before asks for each tag: one HEAD, and nothing else where nothing changed. A run that is new here,
-//! or whose target's list tells digests, lists it first: one request a page, and a tag that is not in the list need not be asked
-//! for, nor one whose digest the list tells.
+//! A run that has been at the target before requests each tag: one HEAD, and nothing else for an unchanged tag. Two
+//! kinds of runs list the target first: a run that is new at the target, and a run at a target whose list states
+//! digests. A list costs one request per page. A tag that is not in the list need not be requested, nor one whose
+//! digest the list states.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -13,24 +14,24 @@ use crate::copy::Contents;
 use crate::oci::{Digest, ManifestRef, Tag};
 use crate::store::{ErrorKind, Source, StoreError, TagEntry, Target};
 
-/// What is known of one target.
+/// Known state of one target.
 #[derive(Debug, Default)]
 pub(crate) struct TargetState {
-    /// The whole list, with digests where it told them; `None` where there is none.
+    /// Complete list of tags, with the digests that it stated; `None` if there is no list.
     tags: Option<BTreeMap<Tag, Option<Digest>>>,
-    /// The tags that the list says nobody may write.
+    /// Tags that nobody may write, according to the list.
     locked: HashSet<Tag>,
     pub(crate) contents: Contents,
 }
 
-/// What is known of a tag at a target. Where it comes from a list it is a hint: lists lag, and some leave tags out.
+/// Known state of a tag at a target. State from a list is a hint: lists lag, and some omit tags.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TagState {
-    /// It is not there.
+    /// The target does not have the tag.
     Absent,
-    /// It is there, with this digest.
+    /// The target has the tag with this digest.
     Present(Digest),
-    /// It must be asked for.
+    /// The tag must be requested.
     Unknown,
 }
 
@@ -47,15 +48,15 @@ impl TargetState {
         }
     }
 
-    /// Whether the list says that nobody may write this tag.
+    /// Returns true if nobody may write this tag, according to the list.
     pub(crate) fn is_locked(&self, reference: &ManifestRef) -> bool {
         matches!(reference, ManifestRef::Tag(tag) if self.locked.contains(tag))
     }
 }
 
-/// Lists a target if that is worth it, as soon as that is clear. One that is of the same kind as a source whose list tells
-/// digests may do so too: where only that would be a reason to list it, it waits for `source_listed`. A target that cannot be
-/// listed is one of which nothing is known.
+/// Lists a target if that is worth its cost, as soon as that is known. A target of the same kind as a source whose list
+/// states digests may also state them: if that is the only reason to list it, this function waits for `source_listed`.
+/// If a target cannot be listed, nothing is known of it.
 pub(crate) async fn look(
     run: &Run<'_>,
     source: &dyn Source,
@@ -63,7 +64,7 @@ pub(crate) async fn look(
     source_listed: impl Future<Output = ()>,
 ) -> TargetState {
     if run.request.only.is_some() {
-        // Few tags: each costs one request.
+        // There are few tags, and each costs one request.
         return TargetState::default();
     }
     let past = past(run, source.place(), target.place()).await;
@@ -87,12 +88,12 @@ pub(crate) async fn look(
     }
 }
 
-/// What the journal knows of a target.
+/// State of a target in the journal.
 struct Past {
-    /// A run of this entry has compared tags here.
+    /// True if a run of this entry has compared tags here.
     seen: bool,
-    /// No run has begun to send anything here: an empty list then means that there are no blobs either, not even of a run
-    /// that was cut off.
+    /// True if no run has started to send anything here. An empty list then means that there are no blobs either, not
+    /// even of an interrupted run.
     untouched: bool,
 }
 
@@ -109,7 +110,7 @@ async fn past(run: &Run<'_>, source: &str, target: &str) -> Past {
     }
 }
 
-/// The tags with the digests that the list tells, and those of them that are locked.
+/// Tags with the digests that the list states, and the tags that are locked.
 type Listed = (BTreeMap<Tag, Option<Digest>>, HashSet<Tag>);
 
 async fn list(target: &dyn Target) -> Result<Listed, StoreError> {

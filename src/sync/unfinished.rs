@@ -1,5 +1,6 @@
-//! What a copy leaves in the journal for a later run: how far its uploads came, and which tags it was about to write. An upload that
-//! cannot be kept or found costs bytes and no tag; an intent that cannot be recorded keeps its tag from being written.
+//! Records that a copy leaves in the journal for a later run: the progress of its uploads, and the tags that it was
+//! about to write. An upload that cannot be recorded or found costs bytes, but no tag. A tag whose intent cannot be
+//! recorded is not written.
 
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use crate::journal::{Journal, JournalError, RunId, UploadRecord};
 use crate::oci::{Digest, Digester};
 use crate::store::{UploadProgress, UploadSession};
 
-/// Time that an upload waits for its note to be written.
+/// Maximum time that an upload waits for its record to be written.
 const WAIT: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
@@ -22,7 +23,7 @@ struct Kept {
     entry: String,
 }
 
-/// What a batch of this run belongs to.
+/// Returns the context of a batch of this run.
 pub(crate) fn surroundings(
     run: &Run<'_>,
     events: tokio::sync::mpsc::Sender<crate::copy::event::Event>,
@@ -56,7 +57,8 @@ impl UploadSessionStore for Kept {
         Some(UploadSession { session, standing: noted, ahead })
     }
 
-    /// Waits until the note is written, but not for long: a journal that hangs costs bytes and holds no upload up.
+    /// Waits until the record is written, but only for a short time: a journal that hangs costs bytes and blocks no
+    /// upload.
     async fn save(&self, target: &str, blob: Digest, left: UploadSession) {
         let UploadSession { session, standing: UploadProgress { stored, hashed }, ahead } = left;
         let ahead = ahead.map(|ahead| (ahead.stored, ahead.hashed.to_state()));
