@@ -1,5 +1,5 @@
-//! A list of referrers as it comes, by the API or under the fallback tag, read for what it lists alone. Its own type, its
-//! annotations and those of its entries are not looked at.
+//! List of referrers from the API or from the fallback tag. Only the listed descriptors are read: the list's own type,
+//! its annotations and those of its entries are ignored.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,14 +9,14 @@ use serde::de::{Deserializer, Error as _, IgnoredAny, SeqAccess, Visitor};
 
 use crate::oci::{Descriptor, MediaType};
 
-/// The most referrers of one manifest.
+/// Maximum number of referrers of one manifest.
 pub(crate) const MAX_REFERRERS: usize = 10_000;
 
-/// The referrers that a list lists.
+/// Referrers in a list.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct ReferrerList {
     pub(crate) manifests: Vec<Descriptor>,
-    /// How many entries state no digest that can be read.
+    /// Number of entries without a readable digest.
     pub(crate) unreadable: usize,
 }
 
@@ -25,7 +25,7 @@ pub(crate) struct ReferrerList {
 struct Body {
     schema_version: Option<IgnoredAny>,
     manifests: Option<ReferrerList>,
-    /// What images and artifacts have, and no list.
+    /// Fields of images and artifacts, which no list has.
     config: Option<IgnoredAny>,
     layers: Option<IgnoredAny>,
     blobs: Option<IgnoredAny>,
@@ -33,7 +33,8 @@ struct Body {
 }
 
 impl ReferrerList {
-    /// Reads a list. `manifests` may be `null`, as Go writes an empty one, or be missing where the rest shows an index.
+    /// Reads a list. `manifests` may be `null`, as Go writes an empty list. It may be missing if the other fields
+    /// identify an index.
     pub(crate) fn read(json: &[u8]) -> Result<Self, String> {
         let body: Body = serde_json::from_slice(json).map_err(|error| format!("the list cannot be read: {error}"))?;
         match body {
@@ -45,7 +46,7 @@ impl ReferrerList {
         }
     }
 
-    /// Why there may be more than can be told.
+    /// Returns the reason for which there may be more referrers than those listed.
     pub(crate) fn doubt(&self) -> Option<String> {
         (self.unreadable > 0)
             .then(|| format!("{} entries of the list state no digest that can be read", self.unreadable))
@@ -59,7 +60,7 @@ struct Entry {
     digest: Option<String>,
     #[serde(default)]
     media_type: Option<String>,
-    /// Whatever it states: the manifest itself is read before it is believed.
+    /// Size as stated by the list; any number is accepted, because the manifest itself is read before it is trusted.
     #[serde(default)]
     size: Option<serde_json::Number>,
     #[serde(default)]

@@ -1,5 +1,5 @@
-//! What refers to a manifest (distribution-spec, "Listing Referrers"): by the API where there is one, else by the fallback tag
-//! (`referrers_tag.rs`).
+//! Referrers of a manifest (distribution-spec, "Listing Referrers"): listed by the API if there is one, otherwise by
+//! the fallback tag (`referrers_tag.rs`).
 
 use http::header::ACCEPT;
 use http::{HeaderValue, Method};
@@ -15,32 +15,33 @@ use crate::registry::http::response::{Context, Response};
 use crate::registry::http::send::{Expects, RegistryRequest};
 use crate::store::{ErrorKind, Listed, Referrers, Step, StoreError};
 
-/// The most bytes of all pages of one list.
+/// Maximum size of all pages of one list, in bytes.
 const MAX_LIST: usize = 4 * MAX_PAGE;
 
-/// What the referrers API says of a subject.
+/// Answer of the referrers API for a subject.
 enum Answered {
-    /// These refer to it.
+    /// The API listed the referrers.
     Listed(ReferrerList),
-    /// There is no such API.
+    /// The registry does not have the API.
     NoApi,
-    /// Nobody can tell.
+    /// The referrers could not be determined.
     Unknown(StoreError),
-    /// A success that is no list: there may be an API, whatever stands under the fallback tag.
+    /// A success status without a list: the registry may have the API, whatever content the fallback tag has.
     Odd(StoreError),
 }
 
-/// What one request to the API came to.
+/// Result of one request to the API.
 enum Asked {
     Listed(ReferrerList),
-    /// A refusal as registries give that have no such API.
+    /// A refusal that is typical of registries without the API.
     LikeNoApi(Response),
-    /// A success that is no list, as of a proxy that answers for the registry.
+    /// A success status without a list, such as from a proxy that answers for the registry.
     Odd(StoreError),
 }
 
 impl Repository {
-    /// By the API, and where that does not answer by the fallback tag. An error only where nothing may be read for now.
+    /// Lists the referrers by the API, and if that does not answer, by the fallback tag. Returns an error only if no
+    /// reads are allowed for now.
     pub(crate) async fn list_referrers(&self, subject: &Digest, fallback: Listed) -> Result<Referrers, StoreError> {
         let context = self.context(Step::ListReferrers, subject);
         let first = self.registry.first_to_probe().await;
@@ -62,7 +63,7 @@ impl Repository {
         let keeps_lists = !is_odd && self.registry.referrers_api() != ReferrersApi::Present;
         Ok(match (found, doubt) {
             (Ok(found), None) => found,
-            // A registry that refuses the API in its own way, and keeps the list under the tag.
+            // The registry refuses the API in its own way, and keeps the list under the tag.
             (Ok(found), Some(_)) if keeps_lists && !found.manifests.is_empty() => found,
             (Ok(found), Some(error)) => Referrers { doubt: Some(error.to_string()), ..found },
             (Err(error), None) => Referrers { doubt: Some(error.to_string()), ..Referrers::default() },
@@ -73,9 +74,10 @@ impl Repository {
         })
     }
 
-    /// Asks the API, unless it is known that there is none. A refusal as of a registry without it is asked for once more before it is
-    /// believed: it may be one odd answer. From a registry that has answered before it is believed in no case. A success that is no list
-    /// is asked for once more too, and never means that there is no API.
+    /// Queries the API, unless the registry is known not to have it. A refusal that is typical of a registry without
+    /// the API is trusted only after a second request, because it may be a single unusual answer. It is never trusted
+    /// from a registry that has answered before. A success without a list is also requested a second time, and never
+    /// means that there is no API.
     async fn ask_api(&self, context: &Context, subject: &Digest) -> Answered {
         if self.registry.referrers_api() == ReferrersApi::Absent {
             return Answered::NoApi;
@@ -97,14 +99,14 @@ impl Repository {
             let detail = format!("{}, though this registry has answered such requests before", answer.detail());
             return Answered::Unknown(context.error(ErrorKind::Invalid, detail));
         }
-        // A registry that names what it does not know understood the question.
+        // A registry that names the unknown item has understood the request.
         if !answer.codes().iter().any(|code| code == "NAME_UNKNOWN" || code == "MANIFEST_UNKNOWN") {
             self.registry.learn_referrers_api(ReferrersApi::Absent);
         }
         Answered::NoApi
     }
 
-    /// One list, all its pages.
+    /// Requests one list with all its pages.
     async fn referrers_by_api(&self, context: &Context, subject: &Digest) -> Result<Asked, StoreError> {
         let invalid = |why: String| context.error(ErrorKind::Invalid, why);
         let mut url = self.url(context, &format!("referrers/{subject}"))?;
@@ -154,7 +156,7 @@ impl Repository {
     }
 }
 
-/// Whether an answer is a refusal that registries without the referrers API give: Artifactory says 406.
+/// Returns true if the response is a refusal that registries without the referrers API give: Artifactory returns 406.
 fn is_like_no_api(answer: &Response) -> bool {
     matches!(answer.status.as_u16(), 400 | 404 | 405 | 406 | 410 | 415 | 501)
 }

@@ -1,5 +1,6 @@
-//! The fallback tag of a subject (distribution-spec, "Referrers Tag Schema"): its list of referrers is read, and referrers are added to
-//! it. The content under the tag decides: other tools keep images under tags of this form, and what is no list is never replaced.
+//! Fallback tag of a subject (distribution-spec, "Referrers Tag Schema"): this file reads its list of referrers and
+//! adds referrers to it. The content under the tag decides: other tools keep images under tags of this form, and
+//! content that is no list is never replaced.
 
 use std::collections::{HashMap, HashSet};
 
@@ -11,20 +12,20 @@ use crate::registry::Repository;
 use crate::registry::http::response::Context;
 use crate::store::{ErrorKind, Listed, Referrers, Step, StoreError};
 
-/// The most manifests of an index that are read to find out whether it is a list of referrers.
+/// Maximum number of manifests of an index that are read to determine whether it is a list of referrers.
 const MAX_PROBED: usize = 100;
 
 /// Content of a fallback tag at a target.
 enum Tagged {
     Nothing,
-    /// A list of what refers to the subject.
+    /// List of the referrers of the subject.
     List(Manifest),
-    /// Something else, in words.
+    /// Other content, as text.
     Other(String),
 }
 
 impl Repository {
-    /// The referrers that the list under the fallback tag has; none where the tag stands for something else.
+    /// Returns the referrers in the list under the fallback tag; none if the tag points at other content.
     pub(crate) async fn by_fallback_tag(
         &self,
         context: &Context,
@@ -37,12 +38,12 @@ impl Repository {
         let Some(list) = self.fallback_list(context, subject).await? else { return Ok(Referrers::default()) };
         let read = ReferrerList::read(list.bytes()).map_err(|why| context.error(ErrorKind::Invalid, why))?;
         let doubt = read.doubt();
-        // A list with entries that nobody can read is not written on as it is.
+        // A list with unreadable entries is not copied to a target as it is.
         let fallback = Some(list).filter(|_| doubt.is_none());
         Ok(Referrers { manifests: read.manifests, fallback, doubt })
     }
 
-    /// What stands under the fallback tag, if it is a list: at some registries the tag answers with the image itself.
+    /// Returns the content of the fallback tag if it is a list: some registries answer with the image itself.
     async fn fallback_list(&self, context: &Context, subject: &Digest) -> Result<Option<Manifest>, StoreError> {
         let tag = ManifestRef::Tag(referrers_tag(subject));
         let found = self.find_manifest(context, &tag).await?;
@@ -52,8 +53,9 @@ impl Repository {
     /// Adds `referrers` to the list under the fallback tag, which is read again under a lock.
     ///
     /// # Errors
-    /// [`ErrorKind::Refused`] where the tag stands for something that is no list of referrers of this subject: it stays as it is.
-    /// Whatever the read of the tag ended with: where nobody knows what the tag stands for, it is not written.
+    /// - [`ErrorKind::Refused`] if the tag points at content that is no list of referrers of this subject: the tag
+    ///   stays unchanged.
+    /// - The error of the read of the tag: a tag whose content is unknown is not written.
     pub(crate) async fn write_referrers(&self, subject: &Digest, referrers: &Referrers) -> Result<(), StoreError> {
         let context = self.context(Step::LinkReferrers, subject);
         let lock = self.registry.referrers_lock(&self.name, *subject);
@@ -75,14 +77,14 @@ impl Repository {
         Ok(())
     }
 
-    /// Whether a tag stands for a list of referrers.
+    /// Returns true if a tag points at a list of referrers.
     pub(crate) async fn is_referrers_list(&self, tag: &Tag) -> Result<bool, StoreError> {
         let context = self.context(Step::ListReferrers, tag);
         Ok(matches!(self.tagged(&context, tag, &Referrers::default()).await?, Tagged::List(_)))
     }
 
-    /// Reads the content of the fallback tag and finds out what it is. An index is a list if it has one of `referrers`, or if one of the
-    /// manifests that it lists names the subject.
+    /// Reads the content of the fallback tag and determines its kind. An index is a list if it has one of `referrers`,
+    /// or if one of the manifests that it lists names the subject.
     async fn tagged(&self, context: &Context, tag: &Tag, referrers: &Referrers) -> Result<Tagged, StoreError> {
         let reference = ManifestRef::Tag(tag.clone());
         let Some(found) = self.find_manifest(context, &reference).await? else { return Ok(Tagged::Nothing) };
@@ -101,8 +103,9 @@ impl Repository {
         Ok(Tagged::Other(format!("the index {}", found.digest())))
     }
 
-    /// Whether these entries of an index are a list of referrers of the subject that the tag is about: one of their manifests says so. Of manifests that are
-    /// gone the entries tell: those of images have platforms. An empty index is an empty list.
+    /// Returns true if these entries of an index are a list of referrers of the subject that the tag belongs to: one of
+    /// their manifests names it. For manifests that no longer exist the entries decide: those of images have platforms.
+    /// An empty index is an empty list.
     async fn lists_referrers(&self, context: &Context, tag: &Tag, listed: &[Value]) -> Result<bool, StoreError> {
         let mut may_be_list = listed.len() <= MAX_PROBED;
         for entry in listed.iter().take(MAX_PROBED) {
@@ -119,9 +122,9 @@ impl Repository {
     }
 }
 
-/// The list to write so that it has everything of both; `None` when nothing is to be added. Entries keep what they say, also where
-/// that is wrong (GHCR states another `artifactType`), and the source's list is taken verbatim where there is none and nothing of
-/// it was left behind.
+/// Returns the list to write, with all entries of both lists; `None` if there is nothing to add. Entries keep their
+/// content, even if it is wrong (GHCR states another `artifactType`). The source's list is copied verbatim if the
+/// target has none and none of its referrers was left behind.
 fn merge(present: Option<&Manifest>, referrers: &Referrers) -> Result<Option<Manifest>, String> {
     let theirs = referrers.fallback.as_ref().map(entries).transpose()?.unwrap_or_default();
     let theirs: HashMap<&str, &Value> = theirs.iter().filter_map(|entry| Some((digest_in(entry)?, entry))).collect();
