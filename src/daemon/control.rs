@@ -1,4 +1,5 @@
-//! What the running daemon can be asked for, and how it is asked. Who may ask is decided where the wish comes in.
+//! Commands for the running daemon, and the channel that carries them. The receiver of a request decides if its sender
+//! is authorized.
 
 use chrono::{DateTime, Utc};
 use tokio::sync::{mpsc, oneshot};
@@ -7,107 +8,108 @@ use super::Finished;
 use crate::journal::Trigger;
 use crate::sync::TagFilter;
 
-/// How many wishes may wait for the loop. It turns within a second.
+/// Largest number of commands that wait for the loop. It iterates within a second.
 const WAITING: usize = 64;
 
-/// Asks the daemon. Cheap to clone.
+/// Sender of commands to the daemon. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Control(mpsc::Sender<Asked>);
 
-/// The daemon's end, for [`Setup`](super::Setup).
+/// Receiver of commands in the daemon, for [`Setup`](super::Setup).
 #[derive(Debug)]
 pub struct Commands(mpsc::Receiver<Asked>);
 
-/// What is asked for.
+/// Command for the daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
-    /// A run of an entry, now.
+    /// Starts a run of an entry now.
     Run {
-        /// The entry's name.
+        /// Name of the entry.
         entry: String,
-        /// Who asks.
+        /// Origin of the request.
         trigger: Trigger,
-        /// The tags that it is to be about; `None` is all that the entry wants.
+        /// Tags to which the run is limited; `None` for all tags that the entry selects.
         only: Option<TagFilter>,
     },
-    /// That an entry begins no run by itself, nor by a push.
+    /// Pauses an entry: it starts no run automatically, nor on a push.
     Pause {
-        /// The entry's name.
+        /// Name of the entry.
         entry: String,
-        /// When that ends by itself; `None` where somebody has to resume it.
+        /// Time at which the pause ends automatically; `None` if a person has to resume the entry.
         until: Option<DateTime<Utc>>,
     },
-    /// The end of an entry's pause.
+    /// Ends the pause of an entry.
     Resume {
-        /// The entry's name.
+        /// Name of the entry.
         entry: String,
     },
 }
 
-/// What became of a command.
+/// Result of an accepted command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Accepted {
-    /// The entry runs as soon as one of the `entries_at_once` places is free.
+    /// The entry runs as soon as one of the `entries_at_once` slots is free.
     Queued,
-    /// It waits for such a place already, or for what else is pushed within a moment.
+    /// The entry waits for such a slot already, or for other pushes that come within a moment.
     WaitsAlready,
-    /// It runs already.
+    /// The entry is running already.
     RunsAlready,
-    /// It is paused; a run under way ends with the tags that it is at.
+    /// The entry is paused; a run under way ends after its current tags.
     Paused,
-    /// It is paused no longer.
+    /// The entry is no longer paused.
     Resumed,
-    /// It was not paused.
+    /// The entry was not paused.
     NotPaused,
 }
 
-/// Why a command is not carried out.
+/// Reason for which the daemon refuses a command.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// No entry is called so.
+    /// No entry has this name.
     #[error("there is no entry {0:?} in the configuration that is in force")]
     UnknownEntry(String),
     /// The entry is paused.
     #[error("it is paused: `transship resume {0}` ends that")]
     Paused(String),
-    /// The pause or its end cannot be written down, so it is not in force.
+    /// The journal cannot record the pause or its end, so the change is not in force.
     #[error("the journal cannot be written, and all is as it was: {0}")]
     Unwritten(String),
-    /// The daemon begins nothing any more.
+    /// The daemon is ending and starts nothing any more.
     #[error("the daemon is ending")]
     Ending,
 }
 
-/// A command with the way back.
+/// Command with the channels for its answers.
 #[derive(Debug)]
 pub(super) struct Asked {
     pub(super) command: Command,
     pub(super) answer: oneshot::Sender<Result<Accepted, Refusal>>,
-    /// To be told how the entry's run ended, where somebody waits for that.
+    /// Channel for the end of the entry's run, if the sender waits for it.
     pub(super) ended: Option<oneshot::Sender<Finished>>,
 }
 
 impl Control {
-    /// A control and the daemon's end of it.
+    /// Creates a sender of commands and the daemon's receiver.
     #[must_use]
     pub fn new() -> (Self, Commands) {
         let (sender, receiver) = mpsc::channel(WAITING);
         (Self(sender), Commands(receiver))
     }
 
-    /// Asks, and waits until the loop has taken it in.
+    /// Sends a command and waits until the loop has accepted it.
     ///
     /// # Errors
-    /// What the loop says against it; [`Refusal::Ending`] also where the daemon has ended.
+    /// Returns the refusal of the loop; [`Refusal::Ending`] also if the daemon has ended.
     pub async fn ask(&self, command: Command) -> Result<Accepted, Refusal> {
         self.pass_on(command, None).await
     }
 
-    /// Asks as [`Control::ask`] does, and tells the end of the entry's run, then or already under way. The receiver fails where
-    /// there will be none: the entry has left the configuration, or its run broke down.
+    /// Sends a command as [`Control::ask`] does, and reports the end of the entry's run, whether that run starts later
+    /// or is already under way. The receiver fails if no end will come: the entry left the configuration, or its run
+    /// broke down.
     ///
     /// # Errors
-    /// As [`Control::ask`].
+    /// Returns the same errors as [`Control::ask`].
     pub async fn follow(&self, command: Command) -> Result<(Accepted, oneshot::Receiver<Finished>), Refusal> {
         let (told, ended) = oneshot::channel();
         Ok((self.pass_on(command, Some(told)).await?, ended))
@@ -121,7 +123,7 @@ impl Control {
 }
 
 impl Command {
-    /// The entry that it is about.
+    /// Returns the entry that the command is about.
     pub(super) fn entry(&self) -> &str {
         match self {
             Self::Run { entry, .. } | Self::Pause { entry, .. } | Self::Resume { entry } => entry,
@@ -130,7 +132,7 @@ impl Command {
 }
 
 impl Commands {
-    /// The next one; pending for ever where nobody can ask any more. Cancel safe.
+    /// Returns the next command; pending for ever if no sender is left. Cancel safe.
     pub(super) async fn next(&mut self) -> Asked {
         match self.0.recv().await {
             Some(asked) => asked,

@@ -1,5 +1,5 @@
-//! Hands what was pushed from the port for push events to the loop, one command for each entry. Which entries that are is found in `hooks`;
-//! when they run, the loop decides.
+//! Delivery of push events from their port to the loop, one command for each entry. `hooks` finds the entries; the
+//! loop decides when they run.
 
 use async_trait::async_trait;
 

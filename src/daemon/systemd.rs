@@ -1,8 +1,8 @@
-//! What systemd is told (`sd_notify`). Without systemd every call is nothing.
+//! Notifications to systemd (`sd_notify`). Without systemd, no call has an effect.
 //!
-//! A reload is told from its beginning to its end, good or bad: under `Type=notify-reload` systemd waits for both, and a
-//! beginning without an end leaves the unit reloading for ever. Nothing here waits: what the socket has no room for is told, in
-//! order, when it has.
+//! The daemon reports both the beginning and the end of a reload, good or bad: under `Type=notify-reload`, systemd
+//! waits for both, and a beginning without an end leaves the unit reloading for ever. No function here blocks: a
+//! message for which the socket has no room is sent later, in order, as soon as there is room.
 
 use std::collections::VecDeque;
 use std::env;
@@ -15,19 +15,20 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 
 use sd_notify::NotifyState;
 
-/// How many messages wait for room at most; beyond that the oldest is given up. What is told last says how things are.
+/// Largest number of messages that wait for room; beyond it the oldest is given up. The last message gives the current
+/// state.
 const UNSENT: usize = 32;
 
-/// The way to systemd.
+/// Connection to systemd.
 #[derive(Debug, Default)]
 pub(super) struct Systemd {
     socket: Option<UnixDatagram>,
-    /// What there was no room for.
+    /// Messages for which the socket had no room.
     unsent: VecDeque<String>,
 }
 
 impl Systemd {
-    /// As the environment says where it listens.
+    /// Connects to the socket that the environment names (`NOTIFY_SOCKET`).
     pub(super) fn of_environment() -> Self {
         env::var_os("NOTIFY_SOCKET").map(|address| Self::at(&address)).unwrap_or_default()
     }
@@ -37,35 +38,35 @@ impl Systemd {
         Self { socket: socket.ok(), unsent: VecDeque::new() }
     }
 
-    /// The daemon has taken up its work; `status` is what `systemctl status` shows.
+    /// Reports that the daemon is ready; `status` is shown by `systemctl status`.
     pub(super) fn ready(&mut self, status: &str) {
         self.tell(&[NotifyState::Ready, NotifyState::Status(status)]);
     }
 
-    /// The configuration is about to be read again.
+    /// Reports that the daemon is about to read the configuration again.
     pub(super) fn reloading(&mut self) {
-        // Without the time systemd takes no note of the beginning (systemd.service, "notify-reload").
+        // systemd ignores the beginning of a reload without this time (systemd.service, "notify-reload").
         match NotifyState::monotonic_usec_now() {
             Ok(now) => self.tell(&[NotifyState::Reloading, now]),
             Err(error) => tracing::debug!(%error, "the monotonic clock cannot be read"),
         }
     }
 
-    /// Reading it again is over: the daemon works by the new configuration or goes on by the last good one, as `status` says.
+    /// Reports the end of a reload: the new configuration or the last good one is in force, as `status` says.
     pub(super) fn reloaded(&mut self, status: &str) {
         self.ready(status);
     }
 
-    /// The daemon is ending.
+    /// Reports that the daemon is ending.
     pub(super) fn stopping(&mut self) {
         self.tell(&[NotifyState::Stopping]);
     }
 
-    /// The loop turned; `status` is what `systemctl status` is to show, where that is another thing than before.
+    /// Reports that the loop iterated; `status` is the new text for `systemctl status`, if that changed.
     pub(super) fn alive(&mut self, status: Option<&str>) {
         match status {
             Some(status) => self.tell(&[NotifyState::Watchdog, NotifyState::Status(status)]),
-            // The next turn says it again, so it waits for nothing.
+            // The next iteration reports the same, so this report need not wait for room.
             None if !self.unsent.is_empty() => self.flush(),
             None => self.tell(&[NotifyState::Watchdog]),
         }
@@ -87,7 +88,7 @@ impl Systemd {
         self.flush();
     }
 
-    /// Sends what waits, as far as there is room.
+    /// Sends the waiting messages as long as there is room.
     fn flush(&mut self) {
         let Some(socket) = &self.socket else { return };
         while let Some(message) = self.unsent.front() {
@@ -101,7 +102,7 @@ impl Systemd {
     }
 }
 
-/// A socket that never blocks, to a path or, after `@`, to an abstract name (sd_notify(3)).
+/// Connects a non-blocking socket to a path or, after `@`, to an abstract name (sd_notify(3)).
 fn connected(address: &OsStr) -> io::Result<UnixDatagram> {
     let socket = UnixDatagram::unbound()?;
     socket.set_nonblocking(true)?;
@@ -116,7 +117,7 @@ fn connected(address: &OsStr) -> io::Result<UnixDatagram> {
 mod tests {
     use super::*;
 
-    /// The messages that have come, in lines joined by commas, without those that say that the loop turned.
+    /// Returns the received messages, the lines of each joined by commas, without the reports that the loop iterated.
     fn heard(socket: &UnixDatagram) -> Vec<String> {
         let message = || {
             let mut buffer = [0; 4096];

@@ -1,8 +1,10 @@
-//! Brings the notices of the journal to their receivers: to each in the order in which they were made, to several receivers at
-//! once, again and later where one cannot be reached. What notices say is for [`super::notices`].
+//! Delivery of the notices in the journal. Each receiver gets its notices in the order in which they were made;
+//! several receivers are served at once; an unreachable receiver is retried later. [`super::notices`] makes the
+//! content of notices.
 //!
-//! A notice leaves the journal when it was taken, so one may be brought twice and none is lost with the process. What a receiver knows is
-//! noted then too: of what was given up it is told again when it happens again.
+//! A notice leaves the journal after its receiver accepted it: it may be delivered twice, and none is lost with the
+//! process. The journal also records then what the receiver knows: if a notice was given up, the receiver is notified
+//! again when the same thing happens again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -19,26 +21,26 @@ use crate::journal::{Journal, JournalError, Notice};
 use crate::notify::{Message, Post, Refusal, Webhook};
 use crate::status::{Delivery, Metrics};
 
-/// How many receivers are spoken to at once.
+/// Largest number of receivers contacted at once.
 const AT_ONCE: usize = 8;
 
-/// How long a receiver that fails is left alone first; each further time about twice as long.
+/// First back-off after a receiver fails. Each further one is about twice as long.
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 
-/// The longest of these.
+/// Longest back-off of a receiver.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30 * 60);
 
-/// A notice of this age that is not taken is given up.
+/// Age at which a notice is given up if its receiver has not accepted it.
 const GIVEN_UP: TimeDelta = TimeDelta::hours(24);
 
-/// How long a journal that fails is left alone.
+/// Back-off after the journal fails.
 const JOURNAL_PAUSE: Duration = Duration::from_secs(60);
 
-/// Webhooks by the names of their receivers.
+/// Webhooks by the name of their receiver.
 pub(crate) type Receivers = BTreeMap<String, Webhook>;
 
-/// Delivers until `closing`, and then what can be delivered at once. Not cancel safe only in so far as a message that is on its way
-/// when this is dropped comes again at the next start.
+/// Delivers notices until `closing`, then those that can be delivered at once. Cancel safe with one exception: a
+/// message under way when the future is dropped is sent again at the next start.
 pub(crate) async fn deliver(
     journal: Journal,
     mut receivers: watch::Receiver<Arc<Receivers>>,
@@ -56,11 +58,12 @@ pub(crate) async fn deliver(
         tokio::select! {
             Some(ended) = round.attempts.join_next() => match ended {
                 Ok((receiver, notice, outcome)) => round.ended(receiver, notice, outcome).await,
-                // A bug in an attempt is not the end of all others; its receiver is left alone until the next start.
+                // A bug in one attempt does not end the others. Its receiver is not contacted again before the next
+                // start.
                 Err(error) => tracing::error!(%error, "an attempt to deliver a notification broke down"),
             },
             () = fresh.notified() => {}
-            // Its other end lives as long as the daemon.
+            // The sender of this channel lives as long as the daemon.
             _ = receivers.changed() => {}
             () = closing.cancelled(), if !closing.is_cancelled() => {}
             () = tokio::time::sleep(wait) => {}
@@ -68,20 +71,20 @@ pub(crate) async fn deliver(
     }
 }
 
-/// What is under way, and who is left alone.
+/// Attempts under way, and receivers in back-off.
 struct Round {
     journal: Journal,
     metrics: Arc<Metrics>,
-    /// Made when it is first needed: who is to tell nobody needs no connections.
+    /// Client that is created when it is first needed: a daemon that notifies nobody needs no connections.
     post: Option<Arc<Post>>,
     attempts: JoinSet<(String, Notice, Result<(), Refusal>)>,
     busy: BTreeSet<String>,
     away: BTreeMap<String, Away>,
-    /// The journal failed and is left alone until then.
+    /// End of the back-off after the journal failed.
     unreadable: Option<Instant>,
 }
 
-/// A receiver that failed.
+/// Back-off of a receiver that failed.
 struct Away {
     until: Instant,
     pauses: ExponentialBackoff,
@@ -100,7 +103,8 @@ impl Round {
         }
     }
 
-    /// Begins an attempt for each receiver that something waits for and that is not left alone. Answers when to look again.
+    /// Starts an attempt for each receiver that has a waiting notice and is not in back-off. Returns the time until
+    /// the next check.
     async fn start_due(&mut self, receivers: &Receivers) -> Duration {
         let now = Instant::now();
         if let Some(until) = self.unreadable.filter(|until| *until > now) {
@@ -136,8 +140,9 @@ impl Round {
         Ok(())
     }
 
-    /// A receiver that is not in the configuration may be that of another daemon with the same journal, or was taken out while
-    /// the daemon was off: what nobody delivers is given up at the same age as all.
+    /// Gives up old notices of a receiver that is not in the configuration. Such a receiver may belong to another
+    /// daemon with the same journal, or a person removed it while the daemon was off. Notices that nobody delivers are
+    /// given up at the same age as all others.
     async fn drop_old(&self, receiver: &str) -> Result<(), JournalError> {
         let dropped = self.journal.drop_notices_until(receiver, Utc::now() - GIVEN_UP).await?;
         if dropped > 0 {
@@ -190,7 +195,8 @@ impl Round {
         }
     }
 
-    /// A receiver that failed has time to come back. That it failed is said once.
+    /// Backs off a receiver that failed, so that it has time to recover. A warning reports only the first failure in a
+    /// row.
     fn leave_alone(&mut self, receiver: String, wait: Option<Duration>, why: &str) {
         if self.away.contains_key(&receiver) {
             tracing::debug!(receiver, problem = why, "notifications still cannot be delivered");
@@ -202,12 +208,12 @@ impl Round {
             builder.without_max_times().with_jitter().build()
         };
         let away = self.away.entry(receiver).or_insert_with(|| Away { until: Instant::now(), pauses: pauses() });
-        // Who asks for more patience gets it, who asks for none is left alone all the same.
+        // A receiver that requests a longer wait gets it. One that requests no wait is backed off all the same.
         let pause = away.pauses.next().unwrap_or(LONGEST_PAUSE).max(wait.unwrap_or_default());
         away.until = Instant::now() + pause;
     }
 
-    /// A notice is done with. Should the journal not take that, it comes again.
+    /// Finishes a notice. If the journal cannot record that, the notice is delivered again.
     async fn settle(&mut self, notice: &Notice, delivery: Delivery) {
         self.metrics.notifications_ended(delivery, 1);
         let noted = match delivery {

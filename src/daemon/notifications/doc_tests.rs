@@ -1,4 +1,5 @@
-//! Holds `docs/notifications.md` and `docs/notification.schema.json` against what receivers are told.
+//! Tests that compare `docs/notifications.md` and `docs/notification.schema.json` with the messages that receivers
+//! get.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +9,7 @@ use serde_json::Value;
 use crate::notify::Body;
 use crate::status::doc_tests::{assert_committed, docs, documented, fields};
 
-/// The schema of what is written.
+/// Returns the schema of a message as it is written.
 fn schema() -> Value {
     let settings = SchemaSettings::draft2020_12().for_serialize().with(|settings| settings.inline_subschemas = true);
     let mut schema = settings.into_generator().into_root_schema_for::<Body<'_>>().to_value();
@@ -17,7 +18,7 @@ fn schema() -> Value {
     schema
 }
 
-/// A field that may be absent is never `null`.
+/// Removes `null` from the schema of fields that may be absent: such a field is never `null`.
 fn without_null_where_absent(schema: &mut Value) {
     let required: BTreeSet<String> = match schema.get("required") {
         Some(Value::Array(names)) => names.iter().filter_map(|name| name.as_str().map(str::to_owned)).collect(),
@@ -34,7 +35,7 @@ fn without_null_where_absent(schema: &mut Value) {
     }
 }
 
-/// What the field is where it is there.
+/// Replaces the schema of an optional field by the schema of its value where the field is present.
 fn said(field: &mut Value) {
     let either = |key: &str| field.get(key).and_then(Value::as_array)?.first().cloned();
     if let Some(word) = either("type") {
@@ -45,7 +46,7 @@ fn said(field: &mut Value) {
     }
 }
 
-/// A body has the shape that the documentation says.
+/// Asserts that a body has the documented shape.
 #[track_caller]
 pub(crate) fn assert_as_documented(body: &str) {
     let body: Value = serde_json::from_str(body).unwrap();

@@ -1,4 +1,4 @@
-//! Notifications that leave the daemon: which are due, and their delivery.
+//! Notifications that leave the daemon: the notices that are due, and their delivery.
 
 mod deliveries;
 #[cfg(test)]

@@ -1,5 +1,6 @@
-//! What happened, as notices to those who want to know: what is news to each receiver, by what it was told before, and what a
-//! message of it says. Who brings the messages is in [`super::deliveries`].
+//! Notices for receivers: which events are news to each receiver, given the facts that it knows, and the content of
+//! their messages.
+//! [`super::deliveries`] delivers the messages.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,46 +19,46 @@ use crate::status::{Delivery, Metrics};
 use crate::sync::report::contested_message;
 use crate::sync::{RunOutcome, RunReport, TagOutcome, TagReport};
 
-/// What a receiver knows of a subject that fails.
+/// Fact that a receiver knows of a subject that fails.
 const FAILS: &str = "failure";
 
-/// What it knows of a tag that is held back begins with this.
+/// Prefix of the fact that a receiver knows of a held tag.
 const HELD: &str = "held ";
 
-/// The configuration, as a subject.
+/// Subject that stands for the configuration.
 const CONFIGURATION: &str = "";
 
-/// Who is told, and what they know.
+/// Receivers of notices, with access to the facts that they know.
 #[derive(Clone)]
 pub(crate) struct Notices {
     journal: Journal,
-    /// The configuration's file, as it is told.
+    /// Path of the configuration file, as messages name it.
     path: String,
     wanted: Arc<Mutex<Wanted>>,
     receivers: watch::Sender<Arc<Receivers>>,
     metrics: Arc<Metrics>,
-    /// Something is to be delivered.
+    /// Signal that a notice is ready for delivery.
     fresh: Arc<tokio::sync::Notify>,
     closing: CancellationToken,
 }
 
-/// Who wants to know of what, by the configuration in force.
+/// Receivers and the events that they request, by the configuration in force.
 #[derive(Debug, Default)]
 struct Wanted {
     of_all: Vec<Notify>,
     of_entries: BTreeMap<String, Vec<Notify>>,
 }
 
-/// What is news, and what it changes in what receivers know. A notice changes that when it is delivered.
+/// New notices, and the changes of the facts that receivers know. A notice makes its changes when it is delivered.
 #[derive(Debug, Default)]
 struct News {
     notices: Vec<NewNotice>,
-    /// Without a message.
+    /// Facts that the receiver learns without a message.
     learnt: Vec<Told>,
     forgotten: Vec<Told>,
 }
 
-/// One who wants to know, with what it knows of the subject.
+/// Receiver with the events that it requests and the facts that it knows of the subject.
 struct Listener<'a> {
     receiver: Receiver,
     on: BTreeSet<Event>,
@@ -80,13 +81,13 @@ impl Notices {
         notices
     }
 
-    /// Begins to deliver what waits.
+    /// Starts to deliver the waiting notices.
     pub(crate) fn deliver(&self) -> JoinHandle<()> {
         let (journal, receivers, metrics) = (self.journal.clone(), self.receivers.subscribe(), self.metrics.clone());
         tokio::spawn(deliveries::deliver(journal, receivers, self.fresh.clone(), metrics, self.closing.clone()))
     }
 
-    /// Makes a last try to deliver what waits, for so long at most. The rest waits for the next start.
+    /// Makes a last attempt to deliver the waiting notices, for at most `longest`. The others wait for the next start.
     pub(crate) async fn close(&self, mut delivering: JoinHandle<()>, longest: Duration) {
         self.closing.cancel();
         if tokio::time::timeout(longest, &mut delivering).await.is_err() {
@@ -95,9 +96,9 @@ impl Notices {
         }
     }
 
-    /// A configuration is in force: who is told by it, and that it was mended where it was said to be broken. Receivers that
-    /// were in the one before and are not any more are forgotten, with what waits for them. Others that the journal has may be
-    /// those of another daemon.
+    /// Applies a configuration that came into force. It sets the receivers, and reports the recovery to those that
+    /// were notified of a refused edit. Receivers of the previous configuration that the new one does not name are
+    /// forgotten, together with their waiting notices. Other receivers in the journal may belong to another daemon.
     pub(crate) async fn configured(&self, config: &Config, now: DateTime<Utc>) {
         let before = self.receivers.borrow().clone();
         self.want(config);
@@ -116,13 +117,13 @@ impl Notices {
         self.configuration_is(None, now).await;
     }
 
-    /// An edit of the configuration was refused.
+    /// Reports that an edit of the configuration was refused.
     pub(crate) async fn refused(&self, problems: &str, now: DateTime<Utc>) {
         self.configuration_is(Some(problems), now).await;
     }
 
-    /// A run ended, which was about the whole entry or about some tags only. Ends when what is to be told of it is in the journal;
-    /// whatever goes wrong with that harms no run.
+    /// Reports the end of a run of the whole entry, or of some tags only if `whole` is false. Returns once the notices
+    /// are in the journal. An error in this never harms a run.
     pub(crate) async fn ended(&self, entry: &Entry, report: &RunReport, whole: bool) {
         let wanted = self.wanted_of(entry.name.as_str());
         let outcome = self.told(entry.name.as_str(), &wanted, |listener, news| {
@@ -143,7 +144,7 @@ impl Notices {
         }
     }
 
-    /// Finds what is news to each of those who want to know, and keeps it.
+    /// Finds the news for each receiver and stores them in the journal.
     async fn told(
         &self,
         subject: &str,
@@ -190,7 +191,7 @@ fn not_kept(error: &JournalError) {
     tracing::error!(%error, "notifications cannot be kept, so nobody is told");
 }
 
-/// Each receiver once, with all that it wants.
+/// Returns each receiver once, with all events that it requests.
 fn listeners<'a>(wanted: &[Notify], told: &'a [Told]) -> Vec<Listener<'a>> {
     let mut by_receiver: BTreeMap<&Receiver, BTreeSet<Event>> = BTreeMap::new();
     for notify in wanted {
@@ -204,7 +205,7 @@ fn listeners<'a>(wanted: &[Notify], told: &'a [Told]) -> Vec<Listener<'a>> {
 }
 
 impl Listener<'_> {
-    /// What it knows of a subject that fails.
+    /// Returns the fact that the receiver knows of a subject that fails.
     fn knows_of_failure(&self) -> Option<&Told> {
         self.told.iter().copied().find(|told| told.fact == FAILS)
     }
@@ -224,7 +225,7 @@ impl Listener<'_> {
     }
 }
 
-/// What is news of the configuration, which is in force, or refused for these problems.
+/// Adds the news of the configuration, which is in force, or was refused for these problems.
 fn configuration_news(
     path: &str,
     problems: Option<&str>,
@@ -249,7 +250,7 @@ fn configuration_news(
     }
 }
 
-/// What is news of a run that ended. One about some tags only says nothing of the others: it ends no failure.
+/// Adds the news of a run that ended. A run of some tags only says nothing of the other tags: it ends no failure.
 fn run_news(entry: &Entry, report: &RunReport, whole: bool, listener: &Listener<'_>, news: &mut News) {
     let (name, ended) = (entry.name.as_str(), report.ended);
     match (&report.outcome, listener.knows_of_failure()) {
@@ -276,7 +277,8 @@ fn run_news(entry: &Entry, report: &RunReport, whole: bool, listener: &Listener<
 }
 
 impl News {
-    /// A failure that the listener does not know of. It is remembered for who wants to hear of the recovery alone, too.
+    /// Adds a failure that the listener does not know of. The fact is also stored for a listener that requests only
+    /// the recovery.
     fn failure(&mut self, subject: &str, listener: &Listener<'_>, text: &str, data: &Data<'_>, at: DateTime<Utc>) {
         if !listener.wants(Event::Failure) && !listener.wants(Event::Recovery) {
             return;
@@ -290,7 +292,7 @@ impl News {
         }
     }
 
-    /// The end of a failure that the listener knows of.
+    /// Adds the end of a failure that the listener knows of.
     fn recovery(
         &mut self,
         subject: &str,
@@ -310,13 +312,14 @@ impl News {
     }
 }
 
-/// What is held back and was not before, with this digest. A tag that is held back no longer may be told of anew.
+/// Adds the tags that are held and were not held before with this digest. A tag that is no longer held may be reported
+/// again later.
 fn held_news(entry: &Entry, report: &RunReport, whole: bool, listener: &Listener<'_>, news: &mut News) {
     let name = entry.name.as_str();
     let held: BTreeMap<String, Held> =
         report.tags.iter().filter_map(|tag| Some((held_fact(tag), held_tag(tag)?))).collect();
     let seen: BTreeSet<String> = report.tags.iter().map(|tag| place_of(&held_fact(tag)).to_owned()).collect();
-    // What a run did not see to its end may be held back still.
+    // An unfinished run did not look at all tags: the others may still be held.
     let saw_all = whole && matches!(report.outcome, RunOutcome::Succeeded | RunOutcome::Postponed);
     let known = || listener.told.iter().copied().filter(|told| told.fact.starts_with(HELD));
     let wants = listener.wants(Event::Held);
@@ -337,14 +340,14 @@ fn held_news(entry: &Entry, report: &RunReport, whole: bool, listener: &Listener
     news.notices.push(NewNotice { learnt, ..listener.notice(name, Event::Held, &body) });
 }
 
-/// What a receiver knows that is told that a tag is held back.
+/// Returns the fact that a receiver learns from the notice of a held tag.
 fn held_fact(tag: &TagReport) -> String {
     let name = tag.tag.as_ref().map(|name| format!(":{name}")).unwrap_or_default();
     let digest = tag.digest.map(|digest| digest.to_string()).unwrap_or_default();
     format!("{HELD}{}{name}@{digest}", tag.target)
 }
 
-/// The same without the digest.
+/// Returns the fact without the digest.
 fn place_of(fact: &str) -> &str {
     fact.rsplit_once('@').map_or(fact, |(place, _)| place)
 }
@@ -373,7 +376,7 @@ fn about<'a>(entry: &'a Entry, report: &RunReport) -> Data<'a> {
     }
 }
 
-/// All that went wrong, what is no single tag's first; at least one thing.
+/// Returns all problems of the run, at least one. Problems of the run as a whole come before those of single tags.
 fn problems(report: &RunReport) -> List<String> {
     let of_tag = |tag: &TagReport| match &tag.outcome {
         TagOutcome::Failed { message, .. } => Some(message.clone()),
@@ -443,7 +446,7 @@ mod tests {
         journal: Journal,
         notices: Notices,
         entry: Entry,
-        /// Whether runs are about the whole entry.
+        /// True if runs are about the whole entry.
         whole: bool,
         _folder: tempfile::TempDir,
     }
@@ -458,7 +461,7 @@ mod tests {
             Self { journal, notices, entry: config.entries[0].clone(), whole: true, _folder: folder }
         }
 
-        /// What is told of a run that ends so, by receiver.
+        /// Ends a run with this outcome and returns the delivered notices, by receiver.
         async fn told(&self, outcome: RunOutcome, tags: Vec<TagReport>) -> Vec<String> {
             let ended = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
             let (entry, problems) = ("app".to_owned(), Vec::new());
@@ -478,7 +481,7 @@ mod tests {
             self.waiting().await
         }
 
-        /// What waits, delivered.
+        /// Delivers the waiting notices and returns them.
         async fn waiting(&self) -> Vec<String> {
             let mut waiting = Vec::new();
             for (receiver, _) in self.journal.waiting_receivers().await.unwrap() {
@@ -610,7 +613,7 @@ mod tests {
         assert_eq!(bench.waiting().await, [""; 0]);
     }
 
-    /// How many notices were given up.
+    /// Returns the number of notices that were given up.
     fn given_up_by(notices: &Notices) -> u64 {
         let counted = notices.metrics.encode();
         let line = "transship_notifications_total{result=\"given_up\"} ";
