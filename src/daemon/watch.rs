@@ -1,8 +1,8 @@
-//! Notices that a file of the configuration may have changed: by the events of its folder and, for file systems that send none,
-//! by a slow poll. Whether it did change is for the reader of the content to say.
+//! Watcher of the configuration files: it reports that a file may have changed, from the events of its folder and, for
+//! file systems that send no events, from a slow poll. The reader of the content decides if the file did change.
 //!
-//! The folder may also hold a log, the journal, or a layout. Their events are dropped here: a log that is written because somebody
-//! looked at an event of the log would feed itself.
+//! The folder may also hold a log, the journal or a layout. The watcher drops their events: otherwise a log line about
+//! an event of the log would cause the next event.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -13,17 +13,18 @@ use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-/// Editors write a file in several steps: this long must nothing happen before it is read.
+/// Time without events before the file is read: editors write a file in several steps.
 const QUIET: Duration = Duration::from_millis(250);
 
-/// A file may never rest: after this long it is read all the same.
+/// Longest wait for such a quiet time: a file that never stops changing is read after it all the same.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// How often the file is read without any event.
+/// Interval at which the file is read without any event.
 const POLL: Duration = Duration::from_secs(30);
 
-/// Sends a value whenever one of these paths, or a file that matches one of these patterns, may have changed, until `stop`; the first
-/// one as soon as it watches, for what changed before. A folder that cannot be watched is polled only.
+/// Sends a value whenever one of these paths, or a file that matches one of these patterns, may have changed, until
+/// `stop`. The first value comes as soon as the folders are watched, for changes before that. A folder that cannot be
+/// watched is only polled.
 pub(super) async fn watch(watched: Vec<PathBuf>, changed: mpsc::Sender<()>, stop: CancellationToken) {
     let (events, mut noticed) = mpsc::channel(1);
     let folders = by_folder(&watched).into_iter();
@@ -37,11 +38,12 @@ pub(super) async fn watch(watched: Vec<PathBuf>, changed: mpsc::Sender<()>, stop
     }
 }
 
-/// The names and patterns of names of one folder.
+/// Names and name patterns of the files in one folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Names(Vec<glob::Pattern>);
 
-/// What is watched in which folder. A folder that is itself a pattern is not watched: the poll finds what is new there.
+/// Groups the watched names by folder. A folder whose path is itself a pattern is not watched: the poll finds the new
+/// files there.
 fn by_folder(watched: &[PathBuf]) -> BTreeMap<PathBuf, Names> {
     let mut folders = BTreeMap::new();
     for path in watched {
@@ -53,7 +55,7 @@ fn by_folder(watched: &[PathBuf]) -> BTreeMap<PathBuf, Names> {
             continue;
         }
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        // A name that is no pattern stands for itself.
+        // A name that is not a valid pattern matches only itself.
         let name = glob::Pattern::new(&name).or_else(|_| glob::Pattern::new(&glob::Pattern::escape(&name)));
         folders.entry(folder).or_insert_with(|| Names(Vec::new())).0.extend(name);
     }
@@ -61,23 +63,24 @@ fn by_folder(watched: &[PathBuf]) -> BTreeMap<PathBuf, Names> {
 }
 
 impl Names {
-    /// Whether an event may be about a file of the configuration.
+    /// Returns true if an event may be about a file of the configuration.
     fn concern(&self, event: &notify::Event, folder: &Path) -> bool {
         if matches!(event.kind, EventKind::Access(_)) {
             return false;
         }
-        // Events that were lost may have been about anything.
+        // Lost events may have been about any file.
         event.need_rescan() || event.paths.is_empty() || event.paths.iter().any(|path| self.concern_path(path, folder))
     }
 
-    /// A symbolic link concerns too: a file of the configuration may lead through it, as Kubernetes' `..data` does.
+    /// Returns true if the path may be a file of the configuration. So may every symbolic link: a configuration file
+    /// may lead through it, as with the `..data` of Kubernetes.
     fn concern_path(&self, path: &Path, folder: &Path) -> bool {
         let matches = |name: &OsStr| self.0.iter().any(|pattern| pattern.matches(&name.to_string_lossy()));
         path == folder || path.file_name().is_none_or(matches) || path.is_symlink()
     }
 }
 
-/// Waits until nothing has happened for a while, but not for ever.
+/// Waits until no event comes for `QUIET`, but for at most `PATIENCE`.
 async fn settle(noticed: &mut mpsc::Receiver<()>) {
     let quiet = async { while let Ok(Some(())) = tokio::time::timeout(QUIET, noticed.recv()).await {} };
     let _ = tokio::time::timeout(PATIENCE, quiet).await;
@@ -90,8 +93,8 @@ fn watcher(folder: &Path, names: Names, events: mpsc::Sender<()>) -> Option<Reco
     folder_watcher(folder, names, events).map_err(failed).ok()
 }
 
-/// The folder is watched, not the file: an editor's rename or a swapped symbolic link replaces the file, and a watch on
-/// the old one would hear nothing more.
+/// Creates a watcher of the folder, not of the file: the rename of an editor or a swapped symbolic link replaces the
+/// file, and a watch on the old file would get no further event.
 fn folder_watcher(folder: &Path, names: Names, events: mpsc::Sender<()>) -> notify::Result<RecommendedWatcher> {
     let place = folder.to_owned();
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
@@ -99,7 +102,7 @@ fn folder_watcher(folder: &Path, names: Names, events: mpsc::Sender<()>) -> noti
         if event.is_ok_and(|event| !names.concern(&event, &place)) {
             return;
         }
-        // A full channel means that a notice is waiting already.
+        // If the channel is full, a value is waiting already.
         let _ = events.try_send(());
     })?;
     watcher.watch(folder, RecursiveMode::NonRecursive)?;
@@ -133,7 +136,7 @@ mod tests {
     }
 
     impl Watched {
-        /// Watches `sync.yaml`, which is there, and `*.yml`.
+        /// Watches `sync.yaml`, which exists, and `*.yml`.
         async fn begin(make: impl FnOnce(&Path)) -> Self {
             let folder = tempfile::tempdir().unwrap();
             make(&folder.path().join("sync.yaml"));
@@ -181,7 +184,7 @@ mod tests {
         notices(|file| std::fs::write(file.with_file_name("team.yml"), "new").unwrap()).await;
     }
 
-    /// A Kubernetes ConfigMap: `sync.yaml` points into `..data`, which points into a folder of that version.
+    /// Kubernetes ConfigMap: `sync.yaml` points into `..data`, which points into the folder of one version.
     #[tokio::test]
     async fn a_link_that_is_swapped_for_one_to_the_next_version_is_noticed() {
         use std::os::unix::fs::symlink;

@@ -1,4 +1,4 @@
-//! The daemon's knowledge of itself, folded from events into a snapshot and metrics.
+//! State of the daemon, folded from events into a snapshot and metrics.
 
 mod running;
 pub(super) mod state;

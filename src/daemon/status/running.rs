@@ -1,4 +1,5 @@
-//! What is under way: how far each run is, and the blobs between two repositories. Not what has ended, nor what waits.
+//! Progress of the runs under way and of the blob transfers between two repositories. Ended and waiting runs are not
+//! part of it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,28 +13,28 @@ use crate::journal::TagCounts;
 use crate::status::{RunningState, TransferState};
 use crate::sync::RunEvent;
 
-/// How many transfers in flight the snapshot lists.
+/// Largest number of transfers in flight that the snapshot lists.
 const LISTED: usize = 64;
 
-/// Over how long at least a transfer's rate is measured.
+/// Shortest time over which the rate of a transfer is measured.
 const MEASURED: Duration = Duration::from_secs(1);
 
-/// The weight of what was measured before against what is measured now.
+/// Weight of the previous rate against the newly measured rate.
 const INERTIA: u64 = 3;
 
-/// All runs and transfers of the daemon that go on.
+/// Runs and transfers of the daemon that are under way.
 #[derive(Debug, Default)]
 pub(crate) struct UnderWay {
     transfers: Vec<Moving>,
     runs: HashMap<String, Progress>,
 }
 
-/// How far a run is.
+/// Progress of one run.
 #[derive(Debug, Clone, Copy, Default)]
 struct Progress {
     counts: TagCounts,
     tags: Option<u64>,
-    /// Of transfers that have ended.
+    /// Bytes of the transfers that have ended.
     bytes: u64,
 }
 
@@ -42,24 +43,24 @@ struct Moving {
     entry: String,
     transfer: Arc<Transfer>,
     since: DateTime<Utc>,
-    /// What had been sent when that was last measured.
+    /// Time of the last measurement, and the bytes sent until then.
     measured: (Instant, u64),
     rate: Option<u64>,
 }
 
 impl UnderWay {
-    /// A run of an entry begins.
+    /// Adds a run of an entry that starts.
     pub(crate) fn begins(&mut self, entry: &str) {
         self.runs.insert(entry.to_owned(), Progress::default());
     }
 
-    /// A run of an entry is over, and so are its transfers.
+    /// Removes the ended run of an entry, together with its transfers.
     pub(crate) fn ends(&mut self, entry: &str) {
         self.runs.remove(entry);
         self.transfers.retain(|moving| moving.entry != entry);
     }
 
-    /// Something happened in a run of an entry. What is told of none that goes on is late and says nothing.
+    /// Applies an event of a run of an entry. An event without a run under way came too late and is ignored.
     pub(crate) fn happened(&mut self, entry: String, event: RunEvent, now: DateTime<Utc>) {
         let Some(run) = self.runs.get_mut(&entry) else { return };
         match event {
@@ -77,28 +78,28 @@ impl UnderWay {
         }
     }
 
-    /// Measures how fast blobs move.
+    /// Measures the transfer rate of the blobs.
     pub(crate) fn measure(&mut self, now: Instant) {
         self.transfers.iter_mut().for_each(|moving| moving.measure(now));
     }
 
-    /// How many blobs are on their way.
+    /// Returns the number of blobs in flight.
     pub(crate) fn transfers(&self) -> usize {
         self.transfers.len()
     }
 
-    /// Those that are shown.
+    /// Returns the transfers that the snapshot lists.
     pub(crate) fn shown_transfers(&self) -> Vec<TransferState> {
         self.transfers.iter().take(LISTED).map(Moving::shown).collect()
     }
 
-    /// Writes down how far the run of an entry is.
+    /// Copies the progress of the entry's run into `running`.
     pub(crate) fn show(&self, entry: &str, running: &mut RunningState) {
         let Some(run) = self.runs.get(entry) else { return };
         (running.counts, running.tags, running.bytes) = (run.counts, run.tags, self.sent(entry));
     }
 
-    /// How many bytes the run of an entry has sent.
+    /// Returns the number of bytes that the run of an entry has sent.
     pub(crate) fn sent(&self, entry: &str) -> u64 {
         let ended = self.runs.get(entry).map_or(0, |run| run.bytes);
         let moving = self.transfers.iter().filter(|moving| moving.entry == entry);

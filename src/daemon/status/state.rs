@@ -1,4 +1,4 @@
-//! What the daemon knows of itself, folded from what happens into a snapshot and the metrics.
+//! State of the daemon, folded from events into a snapshot and the metrics.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::path::Path;
@@ -20,51 +20,54 @@ use crate::status::{
 };
 use crate::sync::{RunEvent, RunOutcome, RunReport};
 
-/// How many failed runs are remembered for people.
+/// Number of failed runs that the snapshot keeps for people.
 const FAILURES: usize = 10;
 
-/// Among how many runs of the journal they are looked for at the start.
+/// Number of runs of the journal that the start searches for failed runs.
 const LOOKED_THROUGH: u32 = 500;
 
-/// How often all of it is looked at and given out at most, however much happens: it costs time by the number of entries.
+/// Shortest time between two publications of the snapshot, however many events happen: the cost of one grows with the
+/// number of entries.
 const GIVEN_OUT: Duration = Duration::from_millis(100);
 
-/// Everything that `/status` and `/metrics` tell.
+/// State behind `/status` and `/metrics`.
 pub(crate) struct State {
     snapshot: Snapshot,
     sender: watch::Sender<Arc<Snapshot>>,
     metrics: Arc<Metrics>,
     under_way: UnderWay,
     traffic: Traffic,
-    /// What each entry's last run was, by the journal and since.
+    /// Last run of each entry, from the journal and since the start.
     past: BTreeMap<String, Past>,
-    /// The warnings of the configuration in force.
+    /// Warnings of the configuration in force.
     configured: Vec<Warning>,
-    /// The latest first.
+    /// Failed runs, the latest first.
     failures: VecDeque<FailedRun>,
-    /// When the snapshot was given out last; `None` where what changed since is not to wait.
+    /// Time of the last publication; `None` if a change since then must be published without a wait.
     given_out: Option<Instant>,
-    /// Whether it was said that the journal cannot be written.
+    /// True if the log has reported that the journal cannot be written.
     journal_failed: bool,
-    /// What systemd was told last.
+    /// Status line that systemd received last.
     summarised: String,
 }
 
 #[derive(Debug, Clone, Default)]
 struct Past {
-    /// The things that the last whole run selected and did not find.
+    /// Warnings about things that the last whole run selected and did not find.
     warnings: Vec<Warning>,
     running: Option<RunningState>,
     last_run: Option<LastRun>,
     last_success: Option<DateTime<Utc>>,
     last_failure: Option<DateTime<Utc>>,
-    /// How many runs in a row failed.
+    /// Number of runs in a row that failed.
     failures: u32,
-    /// Of those, the last ones in which nothing was gained: all but runs that their timeout ended while something arrived.
+    /// Number of the latest of those runs that made no progress. The only failed runs with progress are those that
+    /// their timeout ended while data arrived.
     fruitless: u32,
-    /// Whether the last run was the daemon's own and was cut off.
+    /// True if the daemon itself started the last run and that run was interrupted.
     cut_off: bool,
-    /// When the last run ended and when it is to go on, where it was the daemon's own and left tags for later.
+    /// End of the last run and the time at which it resumes, if the daemon itself started that run and it postponed
+    /// tags.
     postponed: Option<(DateTime<Utc>, DateTime<Utc>)>,
 }
 
@@ -111,29 +114,30 @@ impl State {
         self.metrics.clone()
     }
 
-    /// The entries whose last run was the daemon's and was cut off. What a person began and interrupted is for a person
-    /// to begin again.
+    /// Returns the entries whose last run was started by the daemon and was interrupted. A run that a person started
+    /// and interrupted is for a person to start again.
     pub(crate) fn interrupted(&self) -> HashSet<String> {
         self.past.iter().filter(|(_, past)| past.cut_off).map(|(name, _)| name.clone()).collect()
     }
 
-    /// The entries whose last run was the daemon's and left tags for later: when it ended, and when they go on.
+    /// Returns the entries whose last run was started by the daemon and postponed tags, with the end of that run and
+    /// the time at which they resume.
     pub(crate) fn postponed(&self) -> impl Iterator<Item = (&str, DateTime<Utc>, DateTime<Utc>)> {
         self.past.iter().filter_map(|(name, past)| past.postponed.map(|(ended, until)| (name.as_str(), ended, until)))
     }
 
-    /// When the last run of each entry ended.
+    /// Returns the end of the last run of each entry.
     pub(crate) fn last_ends(&self) -> impl Iterator<Item = DateTime<Utc>> {
         self.past.values().filter_map(|past| past.last_run.as_ref().map(|run| run.ended))
     }
 
-    /// The clock was found set back by so many seconds.
+    /// Records that the clock was found set back by `seconds`.
     pub(crate) fn clock_was_set_back(&mut self, now: DateTime<Utc>, seconds: u64) {
         self.snapshot.clock_set_back = Some(ClockSetback { noticed: now, seconds });
         self.given_out = None;
     }
 
-    /// A configuration is in force, which names these registries.
+    /// Records that a configuration is in force, which names these registries.
     pub(crate) fn loaded(
         &mut self,
         entries: &[Arc<Entry>],
@@ -154,12 +158,12 @@ impl State {
         for entry in &self.snapshot.entries {
             self.metrics.ended_before(&entry.name, entry.last_success, entry.last_failure);
             self.metrics.failed_in_a_row(&entry.name, entry.failures);
-            // It is told anew with the next look at the timetable.
+            // The next read of the timetable reports the time again.
             self.metrics.fires_next(&entry.name, None);
         }
     }
 
-    /// These receivers are told of pushes.
+    /// Sets the receivers that are notified of pushes.
     pub(crate) fn is_told_by<'a>(&self, receivers: impl IntoIterator<Item = &'a str>) {
         self.metrics.hook_events().follow(receivers);
     }
@@ -184,7 +188,7 @@ impl State {
         }
     }
 
-    /// An edit was refused.
+    /// Records that an edit of the configuration was refused.
     pub(crate) fn refused(&mut self, problems: &Problems, now: DateTime<Utc>) {
         let configuration = &mut self.snapshot.configuration;
         configuration.problem = Some(problems.to_string());
@@ -202,7 +206,7 @@ impl State {
         self.show(entry);
     }
 
-    /// Something happened in a run.
+    /// Applies an event of a run.
     pub(crate) fn happened(&mut self, entry: String, event: RunEvent) {
         self.under_way.happened(entry, event, Utc::now());
     }
@@ -213,9 +217,9 @@ impl State {
         self.under_way.ends(&report.entry);
         let past = self.past.entry(report.entry.clone()).or_default();
         let pushed = past.running.take().is_some_and(|running| running.trigger == Trigger::Pushed.word());
-        // That some tags arrived says nothing of the entry as a whole.
+        // The arrival of some pushed tags does not show that the entry as a whole succeeded.
         let well = is_well(outcome).filter(|well| !(pushed && *well));
-        // A run that was confined or cut short says nothing of what it did not look at.
+        // A run that was limited to some tags or cut short shows nothing of the things that it did not look at.
         if !pushed && matches!(report.outcome, RunOutcome::Succeeded | RunOutcome::Failed | RunOutcome::Postponed) {
             past.warnings.clone_from(&report.warnings);
         }
@@ -239,7 +243,7 @@ impl State {
             let further = |before: u32| match outcome {
                 _ if pushed => before,
                 Outcome::Failed | Outcome::TimedOut => before.saturating_add(1),
-                // Says nothing.
+                // An interruption shows neither success nor failure.
                 Outcome::Interrupted => before,
                 Outcome::Succeeded | Outcome::Postponed => 0,
             };
@@ -267,7 +271,7 @@ impl State {
         self.show_warnings();
     }
 
-    /// The warnings of the configuration in force, then those of the last runs of its entries.
+    /// Shows the warnings of the configuration in force, then those of the last runs of its entries.
     fn show_warnings(&mut self) {
         let entries = self.snapshot.entries.iter().filter_map(|entry| self.past.get(&entry.name));
         let of_runs = entries.flat_map(|past| &past.warnings);
@@ -275,7 +279,8 @@ impl State {
         self.given_out = None;
     }
 
-    /// How many runs of an entry failed in a row since one of them gained something, and when it last failed.
+    /// Returns the number of failures of an entry in a row since a run made progress, and the time of the last
+    /// failure.
     pub(crate) fn fruitless(&self, entry: &str) -> (u32, Option<DateTime<Utc>>) {
         self.past.get(entry).map_or((0, None), |past| (past.fruitless, past.last_failure))
     }
@@ -296,7 +301,7 @@ impl State {
         }
     }
 
-    /// When each entry fires by its schedule and when it goes on with tags that wait, as `when` says.
+    /// Sets the next scheduled run of each entry and the time at which its postponed tags resume, both from `when`.
     pub(crate) fn fire_next(&mut self, when: impl Fn(&str) -> [Option<DateTime<Utc>>; 2]) {
         for entry in &mut self.snapshot.entries {
             let [scheduled, postponed] = when(&entry.name);
@@ -309,7 +314,7 @@ impl State {
         }
     }
 
-    /// Which entries wait for a place, the next first.
+    /// Sets the entries that wait for a slot, the next one first.
     pub(crate) fn wait<'a>(&mut self, waiting: impl Iterator<Item = (&'a str, Trigger)>, now: DateTime<Utc>) {
         let known = std::mem::take(&mut self.snapshot.waiting);
         let known: HashMap<&str, DateTime<Utc>> = known.iter().map(|one| (one.entry.as_str(), one.since)).collect();
@@ -321,7 +326,7 @@ impl State {
         self.snapshot.waiting = shown.collect();
     }
 
-    /// Since when entries are paused and until when, those that are.
+    /// Sets the start and the end of the pause of each paused entry.
     pub(crate) fn paused(&mut self, pause: impl Fn(&str) -> Option<(DateTime<Utc>, Option<DateTime<Utc>>)>) {
         for state in &mut self.snapshot.entries {
             let pause = pause(&state.name);
@@ -331,10 +336,10 @@ impl State {
         }
     }
 
-    /// Whether the journal can be written, its size, and what happened to its file.
+    /// Records if the journal can be written, its size, and the problem of its file if there is one.
     pub(crate) fn journal_is(&mut self, writable: bool, bytes: Option<u64>, problem: Option<String>) {
         if problem.is_some() {
-            // The journal itself has told of it.
+            // The journal itself has logged the problem.
         } else if writable && self.journal_failed {
             tracing::info!(journal = self.snapshot.journal.path, "the journal can be written again: runs begin");
         } else if !writable && !self.journal_failed {
@@ -349,13 +354,13 @@ impl State {
         self.metrics.journal(bytes, writable);
     }
 
-    /// Adds what the registries counted since they were last asked. `clients` are those of all identities.
+    /// Adds the counts of the registries since the last call. `clients` are those of all identities.
     pub(crate) fn count_registries(&mut self, registries: &[Arc<Registry>], clients: &[Arc<Registry>]) {
         self.snapshot.registries = self.traffic.look(registries, clients, &self.metrics, Utc::now());
         self.count_quotas(clients);
     }
 
-    /// Takes in what is left of the quotas of all identities.
+    /// Records the remaining quotas of all identities.
     fn count_quotas(&mut self, clients: &[Arc<Registry>]) {
         let mut quotas: Vec<Quota> = clients.iter().filter_map(|client| client.quota()).map(shown_quota).collect();
         quotas.sort_by(|a, b| (&a.registry, &a.identity).cmp(&(&b.registry, &b.identity)));
@@ -368,12 +373,12 @@ impl State {
         self.given_out = None;
     }
 
-    /// Whether it is time to look at everything and to give the snapshot out.
+    /// Returns true if it is time to collect the whole state and to publish the snapshot.
     pub(crate) fn is_stale(&self) -> bool {
         self.given_out.is_none_or(|given_out| given_out.elapsed() >= GIVEN_OUT)
     }
 
-    /// Gives the snapshot out.
+    /// Publishes the snapshot.
     pub(crate) fn publish(&mut self, now: DateTime<Utc>) {
         let instant = Instant::now();
         self.given_out = Some(instant);
@@ -393,7 +398,7 @@ impl State {
         self.sender.send_replace(Arc::new(snapshot.clone()));
     }
 
-    /// The line for systemd, where it is another one than before.
+    /// Returns the status line for systemd, if it differs from the last one.
     pub(crate) fn news(&mut self) -> Option<String> {
         let summary = self.summary();
         (self.summarised != summary).then(|| {
@@ -402,7 +407,8 @@ impl State {
         })
     }
 
-    /// One line for systemd: how many entries there are and how they are, after what is wrong with the configuration.
+    /// Builds the status line for systemd: first the problem of the configuration, if there is one, then the number of
+    /// entries and their states.
     pub(crate) fn summary(&self) -> String {
         let entries = &self.snapshot.entries;
         let running = entries.iter().filter(|entry| entry.running.is_some()).count();
@@ -417,7 +423,7 @@ impl State {
     }
 }
 
-/// A run that failed, as people are shown it.
+/// Returns a failed run in the form that people see; `None` if the run did not fail or has not ended.
 fn failed(run: &RunRecord) -> Option<FailedRun> {
     let outcome = run.outcome.filter(|outcome| outcome.is_failure())?;
     Some(FailedRun {
@@ -451,7 +457,7 @@ impl Past {
     }
 }
 
-/// Whether that is a success or a failure; tags that wait and what was cut off are neither.
+/// Returns true for a success and false for a failure. A run with postponed tags and an interrupted run are neither.
 fn is_well(outcome: Outcome) -> Option<bool> {
     match outcome {
         Outcome::Succeeded => Some(true),
@@ -569,7 +575,7 @@ mod tests {
             live.ended(&report);
             assert_eq!(told(&live), expected, "{outcome:?}");
             let restarted = told(&state(&journal).await);
-            // The journal does not tell of each failure whether it came after a gain.
+            // The journal does not record for each failure if it came after a run with progress.
             assert!(
                 restarted == expected || (expected.1 > 0 && restarted.1 >= expected.1),
                 "{outcome:?}: {restarted:?}"

@@ -1,5 +1,5 @@
-//! What registries were asked for and how much went to and fro, for the snapshot and the metrics. A client that a reload makes
-//! anew counts from zero; what is told here goes on.
+//! Requests and bytes by registry, for the snapshot and the metrics. A client that a reload replaces counts from zero
+//! again; the totals here continue.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::oci::RegistryHost;
 use crate::registry::{Load, MeterSnapshot, Registry, RequestCount};
 use crate::status::{Direction, LimitsState, Metrics, RateState, RegistryState};
 
-/// All registries that were asked since the daemon started and that the configuration still names.
+/// Counts of all registries that were queried since the daemon started and that the configuration still names.
 #[derive(Debug, Default)]
 pub(crate) struct Traffic {
     registries: BTreeMap<RegistryHost, Counted>,
@@ -19,7 +19,7 @@ pub(crate) struct Traffic {
 
 #[derive(Debug, Default)]
 struct Counted {
-    /// What the client had counted when it was last asked.
+    /// Counts of the client when they were last read.
     before: MeterSnapshot,
     requests: u64,
     bytes_in: u64,
@@ -28,8 +28,8 @@ struct Counted {
 }
 
 impl Traffic {
-    /// Adds what the registries counted since they were last looked at, and shows how they are. `clients` are those of all
-    /// identities, `registries` one of each host.
+    /// Adds the counts of the registries since the last call and returns their state. `clients` are those of all
+    /// identities, `registries` one client of each host.
     pub(crate) fn look(
         &mut self,
         registries: &[Arc<Registry>],
@@ -52,7 +52,7 @@ impl Traffic {
         shown
     }
 
-    /// Forgets registries that the configuration names no more.
+    /// Forgets the registries that the configuration no longer names.
     pub(crate) fn keep(&mut self, named: &BTreeSet<RegistryHost>, metrics: &Metrics) {
         self.registries.retain(|host, _| {
             let is_named = named.contains(host);
@@ -114,7 +114,7 @@ impl Counted {
     }
 }
 
-/// By how much a counter grew; one that is smaller than before began anew.
+/// Returns the growth of a counter. A counter that is smaller than before restarted from zero.
 fn grown(before: u64, now: u64) -> u64 {
     now.checked_sub(before).unwrap_or(now)
 }
