@@ -1,5 +1,5 @@
-//! Delivery of push events from their port to the loop, one command for each entry. `hooks` finds the entries; the
-//! loop decides when they run.
+//! Delivery of push events from their port to the loop, one command for each entry. `push_events` finds the entries;
+//! the loop decides when they run.
 
 use async_trait::async_trait;
 

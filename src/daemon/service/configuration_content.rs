@@ -1,5 +1,5 @@
-//! What a configuration is read from, to be compared: its files, and the files of certificates that it names. Not the
-//! files of secrets: those are read when they are needed.
+//! Content that a configuration is read from, for comparison: its files, and the certificate files that it names. The
+//! files of secrets are not part of it: the daemon reads those when it needs them.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use crate::config::Config;
 use crate::oci::Digest;
 use crate::registry::Pem;
 
-/// The content of all those files. One that cannot be read is another one than any that could.
+/// Content of all those files. An unreadable file differs from every readable one.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Content {
     files: Option<Digest>,
@@ -15,23 +15,25 @@ pub(crate) struct Content {
 }
 
 impl Content {
-    /// As it is now: `files` of the configuration, and those of certificates that `config` names. Blocking.
+    /// Reads the current content: `files` of the configuration, and the certificate files that `config` names.
+    /// Blocking.
     pub(crate) fn now(files: Option<Digest>, config: &Config) -> Self {
         Self { files, certificates: pems(config).map(|pem| pem.read_again().ok()).collect() }
     }
 
-    /// With the certificates as they were when `config` was read: what was exchanged since shows in the next comparison.
+    /// Replaces the certificates by those that were in use when `config` was read: the next comparison then shows any
+    /// certificate that was exchanged since.
     pub(crate) fn having_read(self, config: &Config) -> Self {
         Self { certificates: pems(config).cloned().map(Some).collect(), ..self }
     }
 
-    /// With the files as they were at another time.
+    /// Replaces the files by those of another time.
     pub(crate) fn having_files(self, files: Option<Digest>) -> Self {
         Self { files, ..self }
     }
 }
 
-/// The paths of those files of certificates.
+/// Returns the paths of the certificate files.
 pub(crate) fn certificate_paths(config: &Config) -> impl Iterator<Item = PathBuf> {
     pems(config).map(|pem| pem.path().to_owned())
 }

@@ -1,5 +1,5 @@
-//! Whether the journal can be written, how large it is, and whether its file is still the one that was opened: asked beside the loop, which
-//! a journal that does not answer holds up in nothing.
+//! Probe of the journal: if it can be written, its size, and if its file is still the one that was opened. The probe
+//! runs beside the loop, so a journal that does not respond never blocks the loop.
 
 use std::time::Duration;
 
@@ -9,20 +9,20 @@ use tokio::time::Instant;
 use crate::journal::{Journal, JournalError};
 use crate::sync::report::told;
 
-/// How often it is asked.
+/// Interval between two probes.
 const BETWEEN: Duration = Duration::from_secs(15);
 
-/// How long it may take to answer and still count as writable.
+/// Longest response time of a journal that counts as writable.
 const WITHIN: Duration = Duration::from_secs(10);
 
-/// What was found.
+/// Result of a probe.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Found {
-    /// Whether it can be written, and nothing has happened to it since it was asked last.
+    /// True if the journal can be written and nothing happened to its file since the last probe.
     pub(super) writable: bool,
-    /// Its size, where that can be told.
+    /// Size of the journal in bytes, if it is known.
     pub(super) bytes: Option<u64>,
-    /// What happened to its file, in a sentence.
+    /// Sentence about the problem of its file.
     pub(super) problem: Option<String>,
 }
 
@@ -30,17 +30,18 @@ impl Found {
     const NO_ANSWER: Self = Self { writable: false, bytes: None, problem: None };
 }
 
-/// When it was asked last, and the answer that is waited for.
+/// Start of the last probe, and the result that is awaited.
 #[derive(Default)]
 pub(super) struct Probing {
     asked: Option<Instant>,
     answer: Option<JoinHandle<(Found, u64)>>,
-    /// How often the journal was mended until the last answer.
+    /// Number of repairs of the journal until the last result.
     mended: u64,
 }
 
 impl Probing {
-    /// What is new. One question is under way at a time: one that hangs is waited for, and meanwhile nothing can be written.
+    /// Returns a new result, if there is one. Only one probe is under way at a time: the daemon waits for a probe that
+    /// hangs, and meanwhile the journal counts as not writable.
     pub(super) async fn turn(&mut self, journal: &Journal) -> Option<Found> {
         if self.answer.is_none() && self.asked.is_none_or(|asked| asked.elapsed() >= BETWEEN) {
             self.asked = Some(Instant::now());
@@ -60,7 +61,7 @@ impl Probing {
     }
 }
 
-/// A question that is under way holds the journal open: it ends with the loop.
+/// A probe under way holds the journal open, so it ends with the loop.
 impl Drop for Probing {
     fn drop(&mut self) {
         if let Some(answer) = &self.answer {
@@ -69,7 +70,8 @@ impl Drop for Probing {
     }
 }
 
-/// A journal that was mended since it was asked last counts as not writable once, so that whoever watches the readiness sees it.
+/// Probes the journal. A journal that was repaired since the last probe counts as not writable once, so that
+/// monitoring of the readiness sees the repair.
 async fn ask(journal: Journal, mended_before: u64) -> (Found, u64) {
     let (written, size) = futures_util::join!(journal.check_writable(), journal.size());
     let mended = journal.times_mended();

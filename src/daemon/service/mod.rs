@@ -1,7 +1,7 @@
-//! The daemon's one loop: it starts due runs, takes in what they tell, follows edits of the configuration, keeps the
+//! Main loop of the daemon: it starts due runs, applies their events, follows edits of the configuration, updates the
 //! snapshot for the status port, and ends cleanly.
 //!
-//! The caller owns the signals, the listener and the journal; the loop owns all other state, and nothing of it is shared.
+//! The caller owns the signals, the listener and the journal. The loop owns all other state and shares none of it.
 
 mod configuration_content;
 mod journal_probe;
@@ -50,54 +50,55 @@ use run_queue::{Due, Queue};
 use run_waiters::Awaited;
 use shutdown::LAST_WAIT;
 
-/// How often the loop turns at least. The status port calls it dead after a minute.
+/// Longest time between two iterations of the loop. The status port reports the loop as dead after a minute.
 const TURN: Duration = Duration::from_secs(1);
 
-/// How long the journal may take, while the loop waits, to write down or tell what one command or one edit is about. Well below
-/// the minute after which the loop counts as dead.
+/// Longest time that the loop waits for the journal to record or to answer about one command or one edit. It is well
+/// below the minute after which the loop counts as dead.
 const WITHIN: Duration = Duration::from_secs(10);
 
-/// The environment that `${NAME}` is expanded from.
+/// Environment from which `${NAME}` is expanded.
 pub type Environment = Box<dyn Fn(&str) -> Option<String> + Send>;
 
-/// What the daemon is started with.
+/// Arguments of the daemon's start.
 pub struct Setup {
-    /// The configuration file, to be read again when it changes.
+    /// Configuration file, which is read again when it changes.
     pub path: PathBuf,
-    /// What stood in it, and in what it includes, right before it was read: [`crate::config::content`]. An edit since then is followed.
+    /// Content of that file and of the files that it includes, as it was right before it was read:
+    /// [`crate::config::content`]. The daemon applies any edit since then.
     pub content: Option<Digest>,
-    /// What it says.
+    /// Configuration that the file contains.
     pub config: Config,
-    /// Where runs are recorded.
+    /// Journal that records the runs.
     pub journal: Journal,
-    /// The environment that `${NAME}` is expanded from.
+    /// Environment from which `${NAME}` is expanded.
     pub environment: Environment,
-    /// What the status port reads.
+    /// Snapshots for the status port.
     pub snapshots: watch::Sender<Arc<Snapshot>>,
-    /// What the loop counts.
+    /// Counters of the loop.
     pub metrics: Arc<Metrics>,
-    /// A value for each wish to read the file again (SIGHUP).
+    /// Channel with a value for each request to read the file again (SIGHUP).
     pub reload: mpsc::Receiver<()>,
-    /// What it is asked for while it runs.
+    /// Commands that arrive while the daemon runs.
     pub commands: Commands,
-    /// Who takes push events looks here for the configuration in force.
+    /// Configuration in force, for the receiver of push events.
     pub in_force: watch::Sender<Arc<Config>>,
-    /// Cancelled when the daemon is to end.
+    /// Token that is cancelled when the daemon is to end.
     pub shutdown: CancellationToken,
 }
 
-/// The loop's own things.
+/// State of the loop.
 struct Service {
     path: PathBuf,
     environment: Environment,
     config: Config,
-    /// A copy for who takes push events.
+    /// Copy of the configuration for the receiver of push events.
     in_force: watch::Sender<Arc<Config>>,
-    /// What was last looked at, good or bad.
+    /// Content that was last read, valid or not.
     looked_at: Content,
-    /// The paths and patterns that are watched; none of them any more when the guard is dropped.
+    /// Watched paths and patterns. Dropping the guard ends the watch.
     watching: Option<(Vec<PathBuf>, DropGuard)>,
-    /// A value for each edit that may have happened.
+    /// Channel with a value for each possible edit.
     edits: mpsc::Sender<()>,
     entries: Arc<Vec<Arc<Entry>>>,
     engine: Engine,
@@ -105,20 +106,20 @@ struct Service {
     setbacks: Setbacks,
     /// Entries with tags that wait until their source may be read again.
     postponed: Postponed,
-    /// Due, and waiting for one of the `entries_at_once` places.
+    /// Entries that are due and wait for one of the `entries_at_once` slots.
     waiting: Queue,
     pauses: Pauses,
-    /// Who waits for the end of a run.
+    /// Callers that wait for the end of a run.
     awaited: Awaited,
     running: BTreeMap<String, Stop>,
-    /// Of those, the ones that are about some tags only.
+    /// Running entries whose run is limited to some tags.
     confined: BTreeSet<String>,
-    /// Pushed to a moment ago.
+    /// Entries that received a push a moment ago.
     gathering: Gathering,
-    /// Of those, the ones that are to go on by another configuration than they began with.
+    /// Running entries that are to resume under another configuration than the one with which they started.
     renewed: BTreeSet<String>,
     runs: JoinSet<RunReport>,
-    /// Whose run each of these tasks is, for one that breaks down and cannot say.
+    /// Entry of each task, for a task that breaks down and cannot name it.
     tasks: HashMap<tokio::task::Id, String>,
     front: RunObserver,
     notices: Notices,
@@ -128,10 +129,11 @@ struct Service {
     systemd: Systemd,
 }
 
-/// Runs until `shutdown`, then drains within the configured grace.
+/// Runs until `shutdown`, then drains the runs within the configured grace.
 ///
 /// # Errors
-/// Where the journal cannot tell what was done before; later trouble with it is a problem of the runs.
+/// Returns an error if the journal cannot report the earlier runs. A later error of the journal is a problem of the
+/// runs.
 pub async fn serve(setup: Setup) -> Result<(), JournalError> {
     let Setup { path, content, config, journal, environment, snapshots, metrics, in_force, shutdown, .. } = setup;
     let (mut reload, mut commands) = (setup.reload, setup.commands);
@@ -142,7 +144,7 @@ pub async fn serve(setup: Setup) -> Result<(), JournalError> {
     service.in_force = in_force;
     service.looked_at = service.looked_at.having_files(content);
     service.take_up().await?;
-    // Beside the loop: a target may not answer for long.
+    // This task runs beside the loop, since a target may take long to respond.
     let recovering = tokio::spawn(recover_at_start(service.engine.clone(), service.entries.clone()));
     let notices = service.notices.clone();
     let delivering = notices.deliver();
@@ -168,7 +170,7 @@ pub async fn serve(setup: Setup) -> Result<(), JournalError> {
         }
     }
     recovering.abort();
-    // Who asks for something now is told that it ends.
+    // The daemon answers any later command with the refusal that it is ending.
     drop(commands);
     service.drain(events).await;
     notices.close(delivering, LAST_WAIT).await;
@@ -228,7 +230,8 @@ impl Service {
         service
     }
 
-    /// Fills the timetable from the journal: what was missed fires once, what was interrupted or postponed goes on.
+    /// Fills the timetable from the journal: a missed run is caught up once, and an interrupted or postponed run
+    /// resumes.
     async fn take_up(&mut self) -> Result<(), JournalError> {
         let now = Utc::now();
         let last = self.last_firings().await?;
@@ -245,7 +248,7 @@ impl Service {
             self.waiting.push(Due { entry: entry.name.to_string(), trigger: Trigger::Start, only: None });
         }
         for (entry, ended, until) in self.state.postponed().filter(|(entry, ..)| !interrupted.contains(*entry)) {
-            // By a clock that was set back since, the wait is as long as it was.
+            // If the clock was set back since then, the wait is as long as it was before.
             let ahead = (ended - now).max(TimeDelta::zero());
             self.postponed.set(entry, ended - ahead, until - ahead);
         }
@@ -263,7 +266,7 @@ impl Service {
         Ok(())
     }
 
-    /// When those entries fired last that are new to the timetable, where they ever did.
+    /// Returns the last scheduled run of each entry that is new to the timetable and ever had one.
     async fn last_firings(&self) -> Result<BTreeMap<String, DateTime<Utc>>, JournalError> {
         let known: BTreeSet<&str> = self.timetable.names().collect();
         let mut last = BTreeMap::new();
@@ -274,7 +277,8 @@ impl Service {
         Ok(last)
     }
 
-    /// The timetable is that of the entries in force. Of what a new one missed `last` tells; else it waits for its next firing.
+    /// Sets the timetable to the entries in force. `last` shows the runs that a new entry missed; an entry without it
+    /// waits for its next scheduled run.
     fn set_timetable(&mut self, last: &BTreeMap<String, DateTime<Utc>>, now: DateTime<Utc>) {
         let gone: Vec<String> = self.timetable.names().filter(|name| !self.has(name)).map(str::to_owned).collect();
         for name in gone {
@@ -317,7 +321,7 @@ impl Service {
                     self.postponed.set(&report.entry, report.ended, until);
                 }
             }
-            // A bug in a run is not the end of the daemon, nor of its entry.
+            // A bug in a run ends neither the daemon nor the entry.
             Err(error) => {
                 let entry = self.tasks.remove(&error.id());
                 tracing::error!(entry, %error, "{BROKE_DOWN}");
@@ -340,8 +344,8 @@ impl Service {
         }
     }
 
-    /// Once around: the readiness of the journal, the metrics of the registries, the snapshot, the watchdog. When much happens,
-    /// not for each of it.
+    /// Updates, in one iteration, the readiness of the journal, the metrics of the registries, the snapshot and the
+    /// watchdog. If many events come, it does not do so for each event.
     async fn turn(&mut self) {
         if !self.state.is_stale() {
             return;
@@ -376,7 +380,7 @@ mod tests {
     use crate::journal::{Begun, RunEnd};
     use crate::sync::{RunOutcome, TagOutcome, TagReport};
 
-    /// The service of one entry, `app`, whose source and target are layouts in the folder.
+    /// Returns a service with one entry, `app`, whose source and target are layouts in the folder.
     pub(super) async fn service(folder: &std::path::Path, journal: &Journal) -> Service {
         let layout = |name: &str| format!("oci-layout:{}", folder.join(name).display());
         let entry = format!("{{name: app, source: \"{}\", target: \"{}\"}}", layout("a"), layout("b"));

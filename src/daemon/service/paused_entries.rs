@@ -1,4 +1,4 @@
-//! The entries that are paused: what begins by itself begins no run of theirs. It writes nothing down and reads no clock.
+//! Set of paused entries, for which no run starts automatically. It records nothing in the journal and reads no clock.
 
 use std::collections::BTreeMap;
 
@@ -6,21 +6,22 @@ use chrono::{DateTime, Utc};
 
 use crate::journal::PauseRecord;
 
-/// The pauses that last.
+/// Pauses in force, by entry.
 #[derive(Debug, Default)]
 pub(crate) struct Pauses(BTreeMap<String, Pause>);
 
-/// One pause.
+/// Pause of one entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Pause {
     pub(crate) since: DateTime<Utc>,
     pub(crate) until: Option<DateTime<Utc>>,
-    /// Whether a run goes on at its end: one that it cut off, or that was to begin before it.
+    /// True if a run resumes at the end of the pause: one that the pause interrupted, or one that was to start before
+    /// that end.
     owes: bool,
 }
 
 impl Pauses {
-    /// Those of the journal that last at `now`.
+    /// Returns the pauses of the journal that are in force at `now`.
     pub(crate) fn of(records: &[PauseRecord], now: DateTime<Utc>) -> Self {
         let lasting = records.iter().filter(|record| record.ended_at(now).is_none());
         let pause = |record: &PauseRecord| {
@@ -37,23 +38,23 @@ impl Pauses {
         self.0.contains_key(entry)
     }
 
-    /// Pauses an entry; one that is paused stays so since it was, with another end.
+    /// Pauses an entry. An entry that is paused already keeps the start of its pause and gets the new end.
     pub(crate) fn set(&mut self, entry: &str, since: DateTime<Utc>, until: Option<DateTime<Utc>>) {
         let pause = self.0.entry(entry.to_owned()).or_insert(Pause { since, until, owes: false });
         pause.until = until;
     }
 
-    /// A run of the entry is to go on at the end of its pause. Says whether it is paused.
+    /// Records that a run of the entry resumes at the end of the pause. Returns true if the entry is paused.
     pub(crate) fn owe(&mut self, entry: &str) -> bool {
         self.0.get_mut(entry).map(|pause| pause.owes = true).is_some()
     }
 
-    /// Ends a pause. Says whether a run goes on, `None` where there was no pause.
+    /// Ends a pause. Returns true if a run resumes, and `None` if the entry was not paused.
     pub(crate) fn end(&mut self, entry: &str) -> Option<bool> {
         self.0.remove(entry).map(|pause| pause.owes)
     }
 
-    /// The entries whose pause is over at `now`.
+    /// Returns the entries whose pause is over at `now`.
     pub(crate) fn over(&self, now: DateTime<Utc>) -> Vec<String> {
         let over = self.0.iter().filter(|(_, pause)| pause.until.is_some_and(|until| until <= now));
         over.map(|(entry, _)| entry.clone()).collect()

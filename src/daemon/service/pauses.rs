@@ -1,4 +1,5 @@
-//! Pauses of entries: written down before they are in force, taken up from the journal, ended by a person or by their time.
+//! Pauses of entries: the journal records them before they are in force, the start restores them from there, and a
+//! person or their time ends them.
 
 use chrono::{DateTime, Utc};
 
@@ -10,7 +11,8 @@ use crate::journal::{JournalError, PauseRecord, Trigger};
 use crate::sync::report::told;
 
 impl Service {
-    /// The pauses that last go on; what was to fire in those that are over is not made up for.
+    /// Restores the pauses that are still in force. Scheduled runs that were due during a pause that is over are not
+    /// caught up.
     pub(super) async fn take_up_pauses(&mut self, now: DateTime<Utc>) -> Result<(), JournalError> {
         let Some(journal) = &self.engine.journal else { return Ok(()) };
         let records = journal.pauses().await?;
@@ -21,8 +23,8 @@ impl Service {
         Ok(())
     }
 
-    /// Keeps an entry from beginning runs by itself. One under way finishes the tags that it is at; it goes on at the end of the
-    /// pause, and so does one that waits for its place.
+    /// Pauses an entry: it starts no runs automatically. A run under way finishes its current tags and resumes at the
+    /// end of the pause. A run that waits for a slot also starts then.
     pub(super) async fn pause(
         &mut self,
         entry: &str,
@@ -46,7 +48,7 @@ impl Service {
         Ok(Accepted::Paused)
     }
 
-    /// Ends a pause, also that of an entry which the configuration has no longer.
+    /// Ends a pause, also for an entry that is no longer in the configuration.
     pub(super) async fn resume(&mut self, entry: &str, now: DateTime<Utc>) -> Result<Accepted, Refusal> {
         let Some(pause) = self.pauses.get(entry) else {
             let known = self.has(entry);
@@ -55,7 +57,7 @@ impl Service {
         let (since, until) = (pause.since, pause.until);
         self.write_down(PauseRecord { entry: entry.to_owned(), since, until, ended: Some(now) }).await?;
         tracing::info!(entry, "resumed");
-        // What was to fire until now is settled, though the loop may not have turned since.
+        // Scheduled runs that were due until now are settled, even if the loop has not iterated since then.
         self.timetable.hold(entry, now);
         self.end_pause(entry);
         Ok(Accepted::Resumed)
@@ -64,10 +66,11 @@ impl Service {
     pub(super) fn end_pause(&mut self, entry: &str) {
         let owes = self.pauses.end(entry) == Some(true);
         if self.running.get(entry).is_some_and(|stop| stop.drain.is_cancelled()) {
-            // It is told to end and has not yet: it goes on as one that was changed does.
+            // The run was asked to stop and has not stopped yet: it resumes in the same way as a run whose
+            // configuration changed.
             self.renewed.insert(entry.to_owned());
         }
-        // What is owed may be about other tags than the run under way, and comes behind it however that ends.
+        // The owed run may be about other tags than the run under way. It follows that run, however that run ends.
         if owes && self.has(entry) {
             tracing::info!(entry, "goes on where the pause stopped it");
             self.waiting.push(Due { entry: entry.to_owned(), trigger: Trigger::Continued, only: None });
@@ -80,8 +83,8 @@ impl Service {
         match tokio::time::timeout(WITHIN, journal.record_pause(pause)).await {
             Ok(written) => written.map_err(|error| Refusal::Unwritten(error.to_string())),
             Err(_) => {
-                // The journal may yet write what it was given: then it writes behind that what is in force. It is in its queue
-                // before anything that is asked for later.
+                // The journal may still write the record that it received. This second record then restores the state
+                // in force. It enters the queue of the journal before any later request.
                 let journal = journal.clone();
                 let mut behind = Box::pin(async move { journal.record_pause(in_force).await });
                 if futures_util::poll!(&mut behind).is_pending() {
@@ -92,7 +95,7 @@ impl Service {
         }
     }
 
-    /// What the journal is to say of the entry where it cannot say this.
+    /// Returns the record that the journal must contain for the entry if it cannot write `pause`.
     fn in_force_instead_of(&self, pause: &PauseRecord) -> PauseRecord {
         let entry = pause.entry.clone();
         match self.pauses.get(&entry) {
@@ -189,7 +192,7 @@ mod tests {
                 let folder = tempfile::tempdir().unwrap();
                 let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
                 let mut daemon = service(folder.path(), &journal).await;
-                // A run that is under way for as long as the test wants.
+                // This run stays under way for as long as the test needs it.
                 daemon.running.insert("app".into(), Stop::default());
                 if what == "queued before it" {
                     daemon.confined.insert("app".into());
@@ -268,7 +271,7 @@ mod tests {
             let mut restarted = service(folder.path(), &journal).await;
             restarted.take_up_pauses(now).await.unwrap();
             assert_eq!(restarted.pauses.has("app"), paused_before, "paused before: {paused_before}");
-            // What is asked for next counts.
+            // The next request takes effect.
             match paused_before {
                 false => daemon.pause("app", None, now).await.unwrap(),
                 true => daemon.resume("app", now).await.unwrap(),
@@ -291,7 +294,7 @@ mod tests {
             let timing =
                 Timing { schedule: "0 * * * *".parse().unwrap(), timezone: chrono_tz::UTC, jitter: Duration::ZERO };
             let now = over + TimeDelta::minutes(20);
-            // It fired last right before the pause.
+            // The last scheduled run was right before the pause.
             daemon.timetable.set("app", timing, Some(began - TimeDelta::minutes(30)), now);
             daemon.take_up_pauses(now).await.unwrap();
             assert!(!daemon.pauses.has("app"));

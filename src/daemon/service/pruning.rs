@@ -1,5 +1,5 @@
-//! Sees to it that old rows of the journal are forgotten, beside the loop. What is old is told by `daemon.keep_history`, what is
-//! forgotten and what never is stands in `journal/prune.rs`.
+//! Pruning of old journal rows, beside the loop. `daemon.keep_history` sets the age; `journal/prune.rs` defines the
+//! rows that are deleted and those that never are.
 
 use std::time::Duration;
 
@@ -9,15 +9,16 @@ use tokio::task::JoinHandle;
 use crate::journal::Journal;
 use crate::schedule::jitter_of;
 
-/// How long after the start old rows are first looked for: what was missed runs first.
+/// Delay of the first pruning after the start: missed runs start first.
 const FIRST: Duration = Duration::from_secs(60);
 
-/// How long after a look the next one follows, an hour and up to a quarter more: each journal at another time.
+/// Time from one pruning to the next: an hour and up to a quarter more, so that each journal is pruned at another
+/// time.
 const BETWEEN: Duration = Duration::from_secs(3600);
 
-/// When old rows are looked for next, and the look that goes on.
+/// Time of the next pruning, and the pruning under way.
 pub(crate) struct Pruning {
-    /// The instant that was waited from, and the one that is waited for.
+    /// Start and end of the current wait.
     wait: (DateTime<Utc>, DateTime<Utc>),
     looking: Option<JoinHandle<()>>,
 }
@@ -27,7 +28,7 @@ impl Pruning {
         Self { wait: (now, now + FIRST), looking: None }
     }
 
-    /// Begins a look if it is time for one and none goes on. Goes by the clock on the wall, as the age of rows does.
+    /// Starts a pruning if it is due and none is under way. It uses the wall clock, as the age of rows does.
     pub(crate) fn turn(&mut self, now: DateTime<Utc>, keep: Option<Duration>, journal: Option<&Journal>) {
         let (Some(keep), Some(journal)) = (keep, journal) else { return };
         if self.looking.as_ref().is_some_and(|looking| !looking.is_finished()) || !self.is_due(now) {
@@ -39,14 +40,14 @@ impl Pruning {
         self.looking = before.map(|before| tokio::spawn(look(journal.clone(), before)));
     }
 
-    /// A clock that was set back does not make the next look a long way off.
+    /// Returns true if a pruning is due. A clock that was set back does not postpone it for long.
     fn is_due(&self, now: DateTime<Utc>) -> bool {
         let (since, until) = self.wait;
         now >= until || now < since
     }
 }
 
-/// A look that goes on holds the journal open: it ends with the loop.
+/// A pruning under way holds the journal open, so it ends with the loop.
 impl Drop for Pruning {
     fn drop(&mut self) {
         if let Some(looking) = &self.looking {

@@ -1,5 +1,5 @@
-//! Pushes that have just been told of, by entry. Each is kept for a moment, since what pushes one tag often pushes more: then
-//! they are one run.
+//! Debounce of push events, by entry. Each push is kept for a moment, since a push of one tag is often followed by
+//! more: one run then covers them all.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,16 +8,16 @@ use tokio::time::Instant;
 
 use crate::sync::TagFilter;
 
-/// How long after the first push of an entry its run is due. It does not begin anew with the next push, so that a storm of them
-/// holds no run up.
+/// Time from the first push of an entry until its run is due. A further push does not restart it, so a storm of pushes
+/// never delays the run.
 const MOMENT: Duration = Duration::from_secs(1);
 
-/// The entries that were pushed to.
+/// Entries that received pushes.
 #[derive(Debug, Default)]
 pub(crate) struct Gathering(BTreeMap<String, (Instant, Option<TagFilter>)>);
 
 impl Gathering {
-    /// Tags that were pushed, `None` for more than can be told. Whether the entry was there already.
+    /// Adds pushed tags; `None` if the tags cannot be named. Returns true if the entry was there already.
     pub(crate) fn add(&mut self, entry: String, only: Option<TagFilter>, now: Instant) -> bool {
         let known = self.0.remove(&entry);
         let was_there = known.is_some();
@@ -29,7 +29,7 @@ impl Gathering {
         was_there
     }
 
-    /// Takes out what has been kept for its moment.
+    /// Removes and returns the entries whose moment is over.
     pub(crate) fn due(&mut self, now: Instant) -> Vec<(String, Option<TagFilter>)> {
         let is_due = |since: &Instant| now.duration_since(*since) >= MOMENT;
         let due: Vec<String> =

@@ -1,4 +1,4 @@
-//! The edited configuration: looked at, and applied whole or refused whole.
+//! Reload of an edited configuration, which is applied completely or refused completely.
 
 use std::sync::Arc;
 
@@ -11,7 +11,8 @@ use crate::config::{self, Config, Problems};
 use crate::daemon::watch as watcher;
 
 impl Service {
-    /// What all that the configuration is read from says now. From now on its files are watched.
+    /// Returns the current content of all files that the configuration is read from, and watches these files from now
+    /// on.
     pub(super) fn content(&mut self) -> Content {
         let Some((files, mut paths)) = config::content(&self.path, &*self.environment) else {
             return Content::now(None, &self.config);
@@ -25,7 +26,7 @@ impl Service {
         Content::now(Some(files), &self.config)
     }
 
-    /// Reads the file again if its content or that of a certificate is another one, or if it is asked for.
+    /// Reads the file again if its content or that of a certificate changed, or if a reload was requested.
     pub(super) async fn look_again(&mut self, asked: bool) {
         let content = self.content();
         if content == self.looked_at && !asked {
@@ -46,7 +47,7 @@ impl Service {
         }
     }
 
-    /// The last good configuration goes on.
+    /// Refuses an edit: the last good configuration stays in force.
     pub(super) fn refuse(&mut self, problems: &Problems) {
         tracing::error!(%problems, "the edited configuration is refused and the last good one goes on");
         self.state.refused(problems, Utc::now());
@@ -104,7 +105,8 @@ impl Service {
     }
 }
 
-/// What the journal has to do with an edit, unless it takes too long: the edit is in force whether it is written down or not.
+/// Waits for the journal's part of an edit, unless that takes too long: the edit is in force even if the journal
+/// cannot record it.
 async fn in_time<T>(what: &str, asked: impl Future<Output = T>) -> Option<T> {
     let answer = tokio::time::timeout(WITHIN, asked).await;
     answer.inspect_err(|_| tracing::error!(what, "the journal takes too long, and is waited for no more")).ok()

@@ -1,4 +1,4 @@
-//! What the loop is asked for while it runs: a run now, a run for what was pushed, a pause and its end.
+//! Requests to the loop while it runs: a run now, a run of pushed tags, a pause and its end.
 
 use chrono::Utc;
 
@@ -20,11 +20,11 @@ impl Service {
         if let (Ok(_), Some(ended)) = (&answered, ended) {
             self.awaited.add(entry, ended);
         }
-        // Who asked may have gone.
+        // The sender of the command may be gone.
         let _ = answer.send(answered);
     }
 
-    /// Queues a run that somebody asks for. Neither its schedule nor a back-off holds it up.
+    /// Queues a run that a caller requests. Neither the schedule nor a back-off delays it.
     pub(super) fn run_now(
         &mut self,
         entry: String,
@@ -41,7 +41,7 @@ impl Service {
             return Err(Refusal::Paused(entry));
         }
         if trigger == Trigger::Pushed {
-            // A run under way may have looked at the tag before it was pushed.
+            // A run under way may have read the tag before the push.
             let was_there = self.gathering.add(entry, only, tokio::time::Instant::now());
             return Ok(if was_there { Accepted::WaitsAlready } else { Accepted::Queued });
         }

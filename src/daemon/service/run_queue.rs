@@ -1,25 +1,26 @@
-//! Entries that are due and wait for one of the `entries_at_once` places, first come, first served. Each waits once.
+//! Queue of the entries that are due and wait for one of the `entries_at_once` slots, first come, first served. An
+//! entry waits at most once.
 
 use std::collections::VecDeque;
 
 use crate::journal::Trigger;
 use crate::sync::TagFilter;
 
-/// An entry that is due.
+/// Entry that is due.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Due {
     pub(crate) entry: String,
     pub(crate) trigger: Trigger,
-    /// The tags that it is about; `None` is all that the entry wants.
+    /// Tags to which the run is limited; `None` for all tags that the entry selects.
     pub(crate) only: Option<TagFilter>,
 }
 
-/// Who waits.
+/// Waiting entries, the next one first.
 #[derive(Debug, Default)]
 pub(crate) struct Queue(VecDeque<Due>);
 
 impl Queue {
-    /// Behind all others, unless it waits already: then one run is for both reasons.
+    /// Appends an entry. If the entry waits already, one run serves both reasons.
     pub(crate) fn push(&mut self, due: Due) {
         match self.0.iter_mut().find(|waiting| waiting.entry == due.entry) {
             Some(waiting) => waiting.include(due),
@@ -27,29 +28,30 @@ impl Queue {
         }
     }
 
-    /// Before all others: it has had its turn and goes on.
+    /// Puts an entry before all others: it resumes, having had its turn before.
     pub(crate) fn push_first(&mut self, due: Due) {
         self.0.retain(|waiting| waiting.entry != due.entry);
         self.0.push_front(due);
     }
 
-    /// The first one that is `free`: an entry that still runs waits for its own end and holds no other one up.
+    /// Removes and returns the first entry that is `free`. An entry that is still running waits for its own end and
+    /// does not block the others.
     pub(crate) fn pop(&mut self, free: impl Fn(&str) -> bool) -> Option<Due> {
         let index = self.0.iter().position(|due| free(&due.entry))?;
         self.0.remove(index)
     }
 
-    /// Whether a run of the whole entry waits.
+    /// Returns true if a run of the whole entry waits.
     pub(crate) fn has_whole(&self, entry: &str) -> bool {
         self.0.iter().any(|due| due.entry == entry && due.only.is_none())
     }
 
-    /// Who waits for what reason, the next one first.
+    /// Returns the waiting entries with their triggers, the next one first.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, Trigger)> {
         self.0.iter().map(|due| (due.entry.as_str(), due.trigger))
     }
 
-    /// Takes an entry out. Says whether it was there.
+    /// Removes an entry. Returns true if it was waiting.
     pub(crate) fn remove(&mut self, entry: &str) -> bool {
         let before = self.0.len();
         self.retain(|waiting| waiting != entry);

@@ -1,4 +1,4 @@
-//! Who waits for the end of an entry's run, and is told of it.
+//! Waiters for the end of an entry's run, and the report that they get.
 
 use std::collections::BTreeMap;
 
@@ -7,32 +7,32 @@ use tokio::sync::oneshot;
 use crate::journal::TagCounts;
 use crate::sync::{RunOutcome, RunReport};
 
-/// What is told of a run that ended.
+/// Report about a run that ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finished {
-    /// Its number in the journal, where it has one.
+    /// Number of the run in the journal, if it has one.
     pub run: Option<i64>,
-    /// How it ended.
+    /// Outcome of the run.
     pub outcome: RunOutcome,
-    /// What became of its tags.
+    /// Results of its tags.
     pub tags: TagCounts,
-    /// What went wrong first.
+    /// First problem of the run.
     pub problem: Option<String>,
 }
 
-/// Those who wait, by entry. Whoever is dropped untold knows that there will be no end to tell of.
+/// Waiters by entry. A waiter that is dropped without a report learns that no end will come.
 #[derive(Debug, Default)]
 pub(crate) struct Awaited(BTreeMap<String, Vec<oneshot::Sender<Finished>>>);
 
 impl Awaited {
     pub(crate) fn add(&mut self, entry: String, told: oneshot::Sender<Finished>) {
         let waiting = self.0.entry(entry).or_default();
-        // Else those who went on waiting elsewhere would add up while a long run goes on.
+        // Without this, waiters whose callers are gone would accumulate during a long run.
         waiting.retain(|told| !told.is_closed());
         waiting.push(told);
     }
 
-    /// The entry's run is over, and nothing of it is to come.
+    /// Reports the end of the entry's run, after which nothing of it follows.
     pub(crate) fn ended(&mut self, report: &RunReport) {
         let Some(waiting) = self.0.remove(&report.entry) else { return };
         let finished = Finished {
@@ -46,7 +46,7 @@ impl Awaited {
         }
     }
 
-    /// Forgets those who wait for another entry than these.
+    /// Drops the waiters of all entries that are not under way.
     pub(crate) fn retain(&mut self, is_under_way: impl Fn(&str) -> bool) {
         self.0.retain(|entry, _| is_under_way(entry));
     }

@@ -1,4 +1,4 @@
-//! The end of the loop: runs finish the tags that they are at, within the grace, and what is left is dropped.
+//! Shutdown of the loop: runs finish their current tags within the grace, then the loop drops the remaining work.
 
 use std::time::Duration;
 
@@ -7,11 +7,11 @@ use tokio::sync::mpsc;
 use super::{Service, TURN};
 use crate::sync::RunEvent;
 
-/// How long runs that were told to drop everything are waited for.
+/// Time to wait for runs that were told to drop everything.
 pub(super) const LAST_WAIT: Duration = Duration::from_secs(5);
 
 impl Service {
-    /// Lets runs finish their tags within the grace, then drops what is left.
+    /// Lets runs finish their current tags within the grace, then drops the remaining work.
     pub(super) async fn drain(mut self, mut events: mpsc::Receiver<(String, RunEvent)>) {
         self.systemd.stopping();
         self.state.stopping();

@@ -1,4 +1,5 @@
-//! What begins runs by itself: firings, ends of pauses, tags that waited, pushes; and what begins as soon as there is a place.
+//! Automatic starts of runs: schedules, ends of pauses, postponed tags and pushes. It also starts each queued run as
+//! soon as a slot is free.
 
 use std::time::Duration;
 
@@ -13,7 +14,8 @@ use crate::sync::report::told;
 use crate::sync::{RunReport, RunRequest, Stop, TagFilter};
 
 impl Service {
-    /// Queues what is due and starts what has a place. An entry that runs or waits already is not queued again.
+    /// Queues the runs that are due and starts those that get a slot. An entry that is running or waiting already is
+    /// not queued again.
     pub(super) fn start_due(&mut self, now: DateTime<Utc>) {
         self.follow_clock(now);
         for name in self.pauses.over(now) {
@@ -56,7 +58,8 @@ impl Service {
         }
     }
 
-    /// Schedules, back-offs and postponed tags follow a clock that was set back. Ends of pauses do not: a person chose those by the clock.
+    /// Adjusts schedules, back-offs and postponed tags to a clock that was set back. Ends of pauses stay: a person
+    /// chose them by the clock.
     pub(super) fn follow_clock(&mut self, now: DateTime<Utc>) {
         let Some(by) = self.setbacks.detect_setback(now) else { return };
         let entries = self.timetable.set_back(now, by);
@@ -70,7 +73,8 @@ impl Service {
         );
     }
 
-    /// Whether what the whole entry wants is being looked after. A run for some tags only holds no firing up.
+    /// Returns true if a run of the whole entry is running or waiting. A run of some tags only does not hold up a
+    /// scheduled run.
     pub(super) fn is_under_way(&self, name: &str) -> bool {
         self.runs_whole(name) || self.waiting.has_whole(name)
     }
@@ -112,11 +116,12 @@ impl Service {
         self.state.started(name, trigger, Utc::now());
     }
 
-    /// Leaves an entry that keeps failing and gains nothing by it alone for a while. Whoever starts it by hand is not held up.
+    /// Backs off an entry that keeps failing without progress: its scheduled runs are skipped for a while. A manual
+    /// start is not delayed.
     pub(super) fn back_off(&mut self, name: &str) {
         let (failures, Some(last)) = self.state.fruitless(name) else { return };
         let wait = backoff(failures);
-        // The last failure may be in the future by a clock that was set back since.
+        // After the clock was set back, the last failure may be in the future.
         let until = last.min(Utc::now()) + wait;
         if wait.is_zero() || until <= Utc::now() {
             return;

@@ -1,4 +1,4 @@
-//! What happens between the reading of a configuration and the first turn of the loop is not lost.
+//! Tests that an edit between the read of a configuration and the first iteration of the loop is not lost.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,7 +42,7 @@ async fn an_edit_between_the_reading_of_the_file_and_the_first_turn_is_followed(
     };
     let edited = async {
         let seen = looked_at.wait_for(|snapshot| snapshot.entries.iter().any(|entry| entry.name == "second"));
-        // Below the half minute after which the file is looked at in any case.
+        // This limit is below the 30 seconds after which the daemon checks the file in any case.
         tokio::time::timeout(Duration::from_secs(20), seen).await.expect("the edit is seen").unwrap();
         shutdown.cancel();
     };
