@@ -186,7 +186,8 @@ pub enum UploadStart {
 pub enum BlobLookup {
     /// The blob was already in the repository.
     Found,
-    /// The repository has a blob of this digest and of another length than the descriptor states, in bytes: one of the two is wrong.
+    /// The repository has a blob of this digest and of another length than the descriptor states, in bytes: one of the
+    /// two is wrong.
     OtherLength(u64),
     /// The endpoint mounted the blob: it is in the repository now.
     Mounted,
@@ -242,7 +243,8 @@ pub trait Target: Source {
         Ok(self.begin_upload(blob, None).await?.into())
     }
 
-    /// Starts the upload of a blob that replaces an existing one of `_stored` bytes, which is known to be a wrong length.
+    /// Starts the upload of a blob that replaces an existing one of `_stored` bytes, which is known to be a wrong
+    /// length.
     async fn begin_replacement(&self, blob: &Descriptor, _stored: u64) -> Result<UploadStart, StoreError> {
         self.begin_upload(blob, None).await
     }
@@ -284,8 +286,8 @@ pub trait Target: Source {
         Ok(())
     }
 
-    /// Returns true if a tag in the form of a fallback tag points to a list of referrers, of any subject: nothing else may replace it.
-    /// An endpoint that needs no such lists has none.
+    /// Returns true if a tag in the form of a fallback tag points to a list of referrers, of any subject: nothing else
+    /// may replace it. An endpoint that needs no such lists has none.
     async fn has_referrers_list(&self, _tag: &Tag) -> Result<bool, StoreError> {
         Ok(false)
     }

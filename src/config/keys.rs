@@ -158,7 +158,8 @@ pub(super) static DAEMON: Table = Table {
             key(
                 "keep_history",
                 Shape::Text { pattern: HISTORY },
-                "How long the journal keeps runs and tags that were seen, 1d to 10y, or forever. Evidence is always kept.",
+                "How long the journal keeps runs and tags that were seen, 1d to 10y, or forever. Evidence is always \
+                 kept.",
                 r#""1y""#,
             ),
             r#""90d""#,
@@ -167,7 +168,8 @@ pub(super) static DAEMON: Table = Table {
             key(
                 "status",
                 Shape::TextOr { pattern: PLACE, keys: &STATUS },
-                "Where health, status and metrics are answered: a loopback address with its port, unix:PATH, or off; another \
+                "Where health, status and metrics are answered: a loopback address with its port, unix:PATH, or off; \
+                 another \
                  address as a map with its protection.",
                 r#""unix:/run/transship/status.sock""#,
             ),
@@ -176,14 +178,17 @@ pub(super) static DAEMON: Table = Table {
         key(
             "control",
             ANY,
-            "The socket file by which `transship trigger`, `pause` and `resume` reach the daemon, or off. Who may write to the file \
-             may ask: its owner and its group. Default: control.sock in $RUNTIME_DIRECTORY, else in $XDG_RUNTIME_DIR/transship, else off.",
+            "The socket file by which `transship trigger`, `pause` and `resume` reach the daemon, or off. Who may \
+             write to the file \
+             may ask: its owner and its group. Default: control.sock in $RUNTIME_DIRECTORY, else in \
+             $XDG_RUNTIME_DIR/transship, else off.",
             r#""/run/transship/control.sock""#,
         ),
         key(
             "hooks",
             Shape::Map(&HOOKS),
-            "Takes push events of registries and runs the entries that read from there, for the pushed tag alone. Default: none.",
+            "Takes push events of registries and runs the entries that read from there, for the pushed tag alone. \
+             Default: none.",
             "",
         ),
         with_default(
@@ -202,7 +207,8 @@ pub(super) static DAEMON: Table = Table {
         key(
             "bandwidth",
             BANDWIDTH,
-            "Bytes a second of all registries together, in both directions: a rate, or windows of the day as under `limits`. \
+            "Bytes a second of all registries together, in both directions: a rate, or windows of the day as under \
+             `limits`. \
              Default: no limit.",
             r#""200MiB/s""#,
         ),
@@ -301,7 +307,8 @@ const SETTINGS: &[Key] = &[
         key(
             "foreign_layers",
             Shape::Word(&ForeignLayers::NAMES),
-            "Whether non-distributable layers with addresses of their own (`urls`, as in old Windows images) are copied from \
+            "Whether non-distributable layers with addresses of their own (`urls`, as in old Windows images) are \
+             copied from \
              the source, for images that are copied from then on. Those without an address are always copied.",
             r#""copy""#,
         ),
@@ -311,7 +318,8 @@ const SETTINGS: &[Key] = &[
         key(
             "schedule",
             ANY,
-            "When to run: five fields of cron in quotes, @hourly and its like, `every 15m` (a minute to 31 days), or never \
+            "When to run: five fields of cron in quotes, @hourly and its like, `every 15m` (a minute to 31 days), or \
+             never \
              (by hand only).",
             r#""*/10 * * * *""#,
         ),

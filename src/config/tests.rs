@@ -502,7 +502,8 @@ fn configuration_of_seventy_five_hundred_entries_is_read() {
     let mut text = String::from("version: 1\nsync:\n");
     for at in 0..7_500 {
         text += &format!(
-            "  - name: e{at}\n    source: a.example/x/y{at}\n    target: b.example/x/y{at}\n    tags: {{include: [\"1\", \"2\", \"3\"]}}\n    schedule: \"0 3 * * *\"\n"
+            "  - name: e{at}\n    source: a.example/x/y{at}\n    target: b.example/x/y{at}\n    tags: \
+             {{include: [\"1\", \"2\", \"3\"]}}\n    schedule: \"0 3 * * *\"\n"
         );
     }
     assert_eq!(read(&text).unwrap().entries.len(), 7_500);

@@ -343,8 +343,9 @@ impl Disk {
         Ok(())
     }
 
-    /// Verifies that all children of a manifest exist, blobs with the length that it states. Some manifests state a wrong
-    /// length: a blob of another length is verified by its digest. Skips foreign layers, which are stored elsewhere.
+    /// Verifies that all children of a manifest exist, blobs with the length that it states. Some manifests state a
+    /// wrong length: a blob of another length is verified by its digest. Skips foreign layers, which are stored
+    /// elsewhere.
     pub(super) fn check_children(&self, manifest: &Manifest) -> Result<(), Fault> {
         let view = manifest.view()?;
         let children = match &view.children {

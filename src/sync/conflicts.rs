@@ -92,7 +92,8 @@ async fn claimed_tags(engine: &Engine, entry: &Entry, source: &Endpoint) -> Vec<
             selected.tags.into_iter().chain(selected.pins.into_keys()).collect()
         }
         Err(error) => {
-            tracing::warn!(rival = %entry.name, %error, "another entry that writes here cannot be asked for its tags; what it had last time counts");
+            tracing::warn!(rival = %entry.name, %error, "another entry that writes here cannot be asked for its \
+                                                         tags; what it had last time counts");
             last_claimed_tags(engine, entry, source).await
         }
     }

@@ -60,7 +60,8 @@ impl Derived {
     async fn find(&self, digest: Digest, key: &str) -> Option<Digest> {
         let journal = self.journal.as_ref()?;
         journal.find_derived(digest, key).await.unwrap_or_else(|error| {
-            tracing::warn!(%error, "the journal could not be asked what an earlier run found out; it is found out anew");
+            tracing::warn!(%error, "the journal could not be asked what an earlier run found out; it is found out \
+                                    anew");
             None
         })
     }

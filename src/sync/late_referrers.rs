@@ -219,7 +219,8 @@ pub(crate) async fn list_at_target(target: &dyn Target, list: &ManifestRef) -> R
         Ok(found) => Ok(AtTarget::Has(found.map(|descriptor| descriptor.digest))),
         Err(error) if error.kind == ErrorKind::Denied => {
             let target = target.place();
-            tracing::warn!(target, %list, %error, "the target's list of referrers may not be read: referrers are written whatever it has");
+            tracing::warn!(target, %list, %error, "the target's list of referrers may not be read: referrers are \
+                                                   written whatever it has");
             Ok(AtTarget::Denied)
         }
         Err(error) => Err(error),

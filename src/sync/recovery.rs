@@ -115,7 +115,8 @@ fn report_orphaned(intents: &[Intent]) {
         entries,
         open,
         tags,
-        "tags may have been written right before a run was cut off, and no entry writes to this target any more: their evidence stays in doubt until an entry or `transship copy` with this target runs"
+        "tags may have been written right before a run was cut off, and no entry writes to this target any more: \
+         their evidence stays in doubt until an entry or `transship copy` with this target runs"
     );
 }
 
@@ -206,7 +207,8 @@ fn log_finding(intent: &Intent, finding: Finding, there: Option<Digest>) {
         Finding::Unknown => {
             let there = there.map(tracing::field::display);
             tracing::warn!(target, tag, %digest, there,
-                "whether a run that was cut off wrote this digest cannot be told: the tag has another one now; no evidence is written");
+                "whether a run that was cut off wrote this digest cannot be told: the tag has another one now; no \
+                 evidence is written");
         }
     }
 }

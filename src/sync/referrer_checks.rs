@@ -137,7 +137,8 @@ impl Checks {
         let Some(journal) = &self.journal else { return };
         self.noted.store(true, Ordering::Relaxed);
         if let Err(error) = journal.record_referrer_check(&self.source, check).await {
-            tracing::warn!(%error, "the journal could not note that referrers were looked for; the next run looks anew");
+            tracing::warn!(%error, "the journal could not note that referrers were looked for; the next run looks \
+                                    anew");
         }
     }
 

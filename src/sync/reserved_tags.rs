@@ -138,11 +138,13 @@ impl RepositorySync<'_> {
                 }
                 Content::List { .. } if !entry.referrers && is_named => ordinary.push(tag),
                 Content::List { .. } if !entry.referrers => {
-                    tracing::debug!(source = source.place(), %tag, "skipped: a list of referrers, and `referrers: false`");
+                    tracing::debug!(source = source.place(), %tag, "skipped: a list of referrers, and `referrers: \
+                         false`");
                 }
                 Content::List { list, subject } => lists.push(List { tag, list, subject }),
                 Content::Previous => {
-                    tracing::debug!(source = source.place(), %tag, "skipped: it keeps what another tag stood for before");
+                    tracing::debug!(source = source.place(), %tag, "skipped: it keeps what another tag stood for \
+                         before");
                 }
             }
         }
@@ -162,7 +164,8 @@ impl RepositorySync<'_> {
         match target.has_referrers_list(tag).await {
             Ok(true) => {
                 let reason = format!(
-                    "under the tag {tag} the target keeps the list of what refers to an image, which the source's image of that name \
+                    "under the tag {tag} the target keeps the list of what refers to an image, which the source's \
+                     image of that name \
                      would replace"
                 );
                 Err(TagOutcome::Blocked { reason })
@@ -199,7 +202,8 @@ impl RepositorySync<'_> {
                 if !std::mem::replace(&mut is_told, true) {
                     let why = if is_at_source { "its subject has no tag" } else { "its subject is not at the source" };
                     let List { tag, subject, .. } = list;
-                    tracing::warn!(source = source.place(), %tag, %subject, why, "a list of referrers is copied without its subject");
+                    tracing::warn!(source = source.place(), %tag, %subject, why, "a list of referrers is copied \
+                         without its subject");
                 }
                 self.bring_list(at, list).await;
             }

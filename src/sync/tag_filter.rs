@@ -75,7 +75,8 @@ impl TagFilter {
             (listing, selected)
         };
         for verdict in selected.verdicts.iter().filter(|verdict| !verdict.chosen && pushed.contains(&verdict.tag)) {
-            tracing::debug!(source = source.place(), tag = %verdict.tag, why = %verdict.why, "pushed, and not for this entry");
+            tracing::debug!(source = source.place(), tag = %verdict.tag, why = %verdict.why, "pushed, and not for \
+                 this entry");
         }
         selected.tags.retain(|tag| pushed.contains(tag));
         selected.digests.clear();

@@ -50,7 +50,8 @@ impl UploadSessionStore for Kept {
         let standing =
             |stored, hashed: &[u8]| Some(UploadProgress { stored, hashed: Digester::from_state(&blob, hashed)? });
         let Some(noted) = standing(stored, &hashed) else {
-            tracing::info!(target, digest = %blob, noted = stored, "an interrupted upload restarts: the noted hash cannot be read");
+            tracing::info!(target, digest = %blob, noted = stored, "an interrupted upload restarts: the noted hash \
+                 cannot be read");
             return None;
         };
         let ahead = ahead.and_then(|(stored, hashed)| standing(stored, &hashed));

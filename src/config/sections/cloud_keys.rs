@@ -14,7 +14,8 @@ pub(crate) static AWS: Table = Table {
         key(
             "profile",
             ANY,
-            "Who to be, of those in ~/.aws/credentials and ~/.aws/config. Default: the first of environment, web identity, \
+            "Who to be, of those in ~/.aws/credentials and ~/.aws/config. Default: the first of environment, web \
+             identity, \
              $AWS_PROFILE or the default profile, container and instance metadata service that has keys.",
             r#""mirror""#,
         ),
@@ -44,7 +45,8 @@ pub(crate) static GCP: Table = Table {
         key(
             "key",
             ANY,
-            "The file with a service account's key, in JSON. Default: $GOOGLE_APPLICATION_CREDENTIALS, else the service \
+            "The file with a service account's key, in JSON. Default: $GOOGLE_APPLICATION_CREDENTIALS, else the \
+             service \
              account of this machine, by its metadata server.",
             r#""/etc/transship/gcp.json""#,
         ),

@@ -29,7 +29,8 @@ pub(crate) static NOTIFY: Table = Table {
             key(
                 "on",
                 Shape::Words(&Event::NAMES),
-                "What is told: that an entry begins to fail or the configuration is refused (failure), that it is well again \
+                "What is told: that an entry begins to fail or the configuration is refused (failure), that it is \
+                 well again \
                  (recovery), which tags changed at a target (change), which are held back by a rule or a limit (held).",
                 r#"["failure", "recovery", "change", "held"]"#,
             ),

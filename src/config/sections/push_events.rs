@@ -106,7 +106,8 @@ pub(crate) static HOOKS: Table = Table {
         key(
             "listen",
             Shape::Text { pattern: r"^(unix:.+|.+:[0-9]+)$" },
-            "Where events are taken, as POST /hooks/NAME: an address with its port, or unix:PATH. There is no TLS: put a proxy \
+            "Where events are taken, as POST /hooks/NAME: an address with its port, or unix:PATH. There is no TLS: \
+             put a proxy \
              before it.",
             r#""0.0.0.0:9181""#,
         ),

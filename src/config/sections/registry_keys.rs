@@ -15,7 +15,8 @@ pub(crate) static REGISTRY: Table = Table {
                 "credentials",
                 Shape::OneOf(&CREDENTIALS, CREDENTIAL_WAYS),
                 "Who to be, in one of several ways. Default: as docker's configuration of this machine says \
-                 ($DOCKER_CONFIG/config.json, else ~/.docker/config.json, then $REGISTRY_AUTH_FILE, else podman's), else nobody.",
+                 ($DOCKER_CONFIG/config.json, else ~/.docker/config.json, then $REGISTRY_AUTH_FILE, else podman's), \
+                 else nobody.",
                 "",
             ),
             with_default(
@@ -25,7 +26,8 @@ pub(crate) static REGISTRY: Table = Table {
             key(
                 "kind",
                 Shape::Word(&Kind::NAMES),
-                "Whose registry it is, where the host's name does not tell, as behind a domain of your own: acr (Azure), ecr \
+                "Whose registry it is, where the host's name does not tell, as behind a domain of your own: acr \
+                 (Azure), ecr \
              (Amazon), google, ghcr (GitHub), or plain. Default: by the name.",
                 r#""acr""#,
             ),
@@ -61,7 +63,8 @@ const TRANSPORT: &[Key] = &[
     key(
         "proxy",
         Shape::Text { pattern: "^(none|https?://.+)$" },
-        "The proxy to go through: http://HOST:PORT, http://USER:PASSWORD@HOST:PORT (percent-encoded, never shown), or none. \
+        "The proxy to go through: http://HOST:PORT, http://USER:PASSWORD@HOST:PORT (percent-encoded, never shown), \
+         or none. \
          Default: what HTTPS_PROXY, HTTP_PROXY and NO_PROXY say.",
         r#""http://proxy.example.com:3128""#,
     ),
@@ -74,8 +77,10 @@ const TRANSPORT: &[Key] = &[
     key(
         "token_service",
         Shape::Text { pattern: "^[^@ ]+$" },
-        "The token service that may get the credentials wherever it is: HOST, HOST:PORT or its address. Without it, a service \
-         that the registry names gets none where it is at a private address and the registry is not, nor on another host than \
+        "The token service that may get the credentials wherever it is: HOST, HOST:PORT or its address. Without it, \
+         a service \
+         that the registry names gets none where it is at a private address and the registry is not, nor on another \
+         host than \
          the registry's by plain HTTP.",
         r#""auth.example.com""#,
     ),
@@ -84,7 +89,8 @@ const TRANSPORT: &[Key] = &[
         "mirrors",
         Shape::Texts { filled: false },
         "Where manifests and blobs are read first, in this order, each HOST or HOST/PREFIX (the prefix goes before the \
-         repository's name), 8 at most; what none of them has is read here. Tags are always asked for here. How to speak to \
+         repository's name), 8 at most; what none of them has is read here. Tags are always asked for here. How to \
+         speak to \
          a mirror stands under its own host, but for `mirrors` there, which count for who reads from that host itself.",
         r#"["mirror.example.com:5000", "harbor.example.com/hub-proxy"]"#,
     ),
@@ -125,7 +131,8 @@ pub(crate) static TLS: Table = Table {
             key(
                 "insecure_skip_verify",
                 Shape::Bool,
-                "Believe whoever answers, as this registry, its token service or its storage: credentials may be stolen and \
+                "Believe whoever answers, as this registry, its token service or its storage: credentials may be \
+                 stolen and \
                  images changed on their way. Each start warns of it.",
                 "true",
             ),
@@ -161,34 +168,39 @@ pub(crate) static CREDENTIALS: Table = Table {
         key(
             "helper",
             Shape::Text { pattern: HELPER },
-            "A credential helper of docker's, by the last part of its name: `ecr-login` runs docker-credential-ecr-login.",
+            "A credential helper of docker's, by the last part of its name: `ecr-login` runs \
+             docker-credential-ecr-login.",
             r#""ecr-login""#,
         ),
         key(
             "command",
             Shape::List,
-            "A program and its arguments that print the password of `username`; without it USER:PASSWORD, or an identity \
+            "A program and its arguments that print the password of `username`; without it USER:PASSWORD, or an \
+             identity \
              token where there is no colon. It has 30 s.",
             r#"["pass", "show", "registry"]"#,
         ),
         key(
             "env",
             Shape::Secrets,
-            "Variables for the helper or the command beside PATH, HOME, DOCKER_CONFIG and those of proxies and clouds, which are \
+            "Variables for the helper or the command beside PATH, HOME, DOCKER_CONFIG and those of proxies and \
+             clouds, which are \
              all that it gets of this environment: each text, {env: NAME} or {file: PATH}; no value is ever shown.",
             r#"{"VAULT_TOKEN": {"file": "/run/secrets/vault"}}"#,
         ),
         key(
             "azure",
             Shape::WordOr(&AZURE_WORDS, &AZURE),
-            "An identity of Entra's for Azure Container Registry: managed_identity, workload_identity (by the variables that \
+            "An identity of Entra's for Azure Container Registry: managed_identity, workload_identity (by the \
+             variables that \
              its webhook sets), or a map: with client_secret or certificate an application, else a managed identity.",
             r#""managed_identity""#,
         ),
         key(
             "aws",
             Shape::Map(&AWS),
-            "An identity at Amazon's, for Elastic Container Registry: `{}` is who this machine is, as Amazon's own tools find \
+            "An identity at Amazon's, for Elastic Container Registry: `{}` is who this machine is, as Amazon's own \
+             tools find \
              out.",
             "{}",
         ),

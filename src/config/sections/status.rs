@@ -35,7 +35,8 @@ const KEYS: &[Key] = &[
     key(
         "token",
         Shape::Secret,
-        "What readers prove themselves by: a bearer token, or in a browser the password of any user; 16 characters at least. \
+        "What readers prove themselves by: a bearer token, or in a browser the password of any user; 16 characters \
+         at least. \
          /healthz and /readyz are answered without it.",
         r#"{"file": "/run/secrets/status-token"}"#,
     ),

@@ -53,7 +53,8 @@ mod tests {
 
     #[test]
     fn text_of_the_largest_length_with_usual_lines_is_parsed() {
-        let entry = "  - name: library-name\n    source: registry.example/team/name\n    target: mirror.example/team/name\n    schedule: \"0 3 * * *\"\n";
+        let entry = "  - name: library-name\n    source: registry.example/team/name\n    target: \
+                     mirror.example/team/name\n    schedule: \"0 3 * * *\"\n";
         assert_eq!(excess(&entry.repeat((16 << 20) / entry.len())), None);
         assert_eq!(excess(&"# [[[, -\n\n".repeat(1_500_000)), None);
         assert_eq!(excess(&"- \"re:[0-9]+\"\n".repeat(MAX_DEPTH * 2)), None);

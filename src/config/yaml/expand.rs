@@ -6,7 +6,8 @@ use crate::config::Environment;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ExpandError {
     #[error(
-        "the environment variable CREDENTIALS_DIRECTORY is not set: systemd sets it for the service only; ask as root while the \
+        "the environment variable CREDENTIALS_DIRECTORY is not set: systemd sets it for the service only; ask as \
+         root while the \
          service runs, or set it: `CREDENTIALS_DIRECTORY=/etc/transship/credentials transship …`"
     )]
     Credentials,
@@ -87,7 +88,8 @@ mod tests {
         assert_eq!(message("${NO}"), "the environment variable NO is not set: set it, or write `$$` for a plain `$`");
         assert_eq!(
             message("${CREDENTIALS_DIRECTORY}/x"),
-            "the environment variable CREDENTIALS_DIRECTORY is not set: systemd sets it for the service only; ask as root while the \
+            "the environment variable CREDENTIALS_DIRECTORY is not set: systemd sets it for the service only; ask as \
+             root while the \
              service runs, or set it: `CREDENTIALS_DIRECTORY=/etc/transship/credentials transship …`"
         );
         assert_eq!(message("${A_1"), "`${` is not closed: write ${NAME}, or `$$` for a plain `$`");

@@ -364,7 +364,8 @@ mod tests {
         }
     }
 
-    const MAIN: &str = "version: 1\ninclude: conf.d/*.yaml\ndefaults: {timeout: 1h}\nsync:\n  - {name: a, source: h.example/a, target: t.example/a}\n";
+    const MAIN: &str = "version: 1\ninclude: conf.d/*.yaml\ndefaults: {timeout: 1h}\nsync:\n  - \
+                        {name: a, source: h.example/a, target: t.example/a}\n";
     const TEAM: &str =
         "registries: {t.example: {plain_http: true}}\nsync:\n  - {name: b, source: h.example/b, target: t.example/b}\n";
 
@@ -389,7 +390,11 @@ mod tests {
     #[test]
     fn a_problem_is_told_in_its_own_file_and_line() {
         let folder = Folder::new(&[("sync.yaml", MAIN), ("conf.d/team.yaml", TEAM)]);
-        folder.write("conf.d/x.yaml", "sync:\n  - {name: c, sorce: h.example/b, target: t.example/c}\n  - {name: a, source: h.example/b, target: t.example/c}\n");
+        folder.write(
+            "conf.d/x.yaml",
+            "sync:\n  - {name: c, sorce: h.example/b, target: t.example/c}\n  - \
+                                       {name: a, source: h.example/b, target: t.example/c}\n",
+        );
         let told = folder.load().unwrap_err();
         assert!(told.contains("/conf.d/x.yaml:2:15: unknown key `sorce` in an entry"), "{told}");
         assert!(told.contains("2 |   - {name: c, sorce: ***, target: t.example/c}"), "{told}");

@@ -173,7 +173,8 @@ mod tests {
 
     #[test]
     fn unquoted_stars_are_to_be_quoted() {
-        let cron = "YAML reads `*/15 * * * *` as an alias, because it begins with `*`; quote the cron expression: \"*/15 * * * *\"";
+        let cron = "YAML reads `*/15 * * * *` as an alias, because it begins with `*`; quote the cron expression: \
+                    \"*/15 * * * *\"";
         assert_eq!(message("schedule: */15 * * * *  # often\n"), format!("1:11 {cron}"));
         assert_eq!(message("- {schedule: */15 * * * *}\n"), format!("1:14 {cron}"));
         let glob =
@@ -196,7 +197,8 @@ mod tests {
             ("tags: {semver: ${C}/x}\n", "1:16 this is not YAML; quote text that has `${…}` in it"),
             (
                 "a: [b\nc: d\n",
-                "1:4 a list or map in brackets is not closed; check brackets and commas, and quote text that has `{`, `[` or `,` in it",
+                "1:4 a list or map in brackets is not closed; check brackets and commas, and quote text that has \
+                 `{`, `[` or `,` in it",
             ),
             ("a: !!int b\n", "1:4 a value does not fit its YAML tag; leave the tag out"),
             ("{a: b}: c\n", "1:1 a key is not plain text; quote text that has `{` or `[` in it"),

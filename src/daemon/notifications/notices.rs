@@ -436,7 +436,8 @@ mod tests {
 
     fn config(of_all: &str, of_entry: &str) -> Config {
         let text = format!(
-            "version: 1\ndaemon: {{notify: [{of_all}]}}\nsync:\n- {{name: app, source: h.example/a, target: t.example/a, notify: [{of_entry}]}}\n"
+            "version: 1\ndaemon: {{notify: [{of_all}]}}\nsync:\n- \
+             {{name: app, source: h.example/a, target: t.example/a, notify: [{of_entry}]}}\n"
         )
         .replace("secret: 12345678", "secret: \"12345678\"");
         config::parse("sync.yaml", &text, &|_| Some("/tmp".into())).unwrap()

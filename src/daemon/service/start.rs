@@ -69,7 +69,8 @@ impl Service {
         tracing::warn!(
             by = %humantime::format_duration(Duration::from_secs(seconds)),
             entries,
-            "the clock was set back: entries whose next run would be later than their schedule allows follow the new time"
+            "the clock was set back: entries whose next run would be later than their schedule allows follow the new \
+             time"
         );
     }
 

@@ -48,8 +48,8 @@ pub(crate) enum Looked {
 }
 
 impl Repository {
-    /// Returns true if the registry has the blob with the right length: see [`Repository::look_for_blob`]. A blob with another length
-    /// counts as absent, and is uploaded again.
+    /// Returns true if the registry has the blob with the right length: see [`Repository::look_for_blob`]. A blob with
+    /// another length counts as absent, and is uploaded again.
     pub(crate) async fn head_blob(&self, blob: &Descriptor) -> Result<bool, StoreError> {
         Ok(match self.look_for_blob(blob).await? {
             Looked::Absent => false,
@@ -103,7 +103,8 @@ impl Repository {
         }
     }
 
-    /// Checks the length of a blob for which a HEAD stated another one. Where a GET does not state it, the blob is uploaded again.
+    /// Checks the length of a blob for which a HEAD stated another one. Where a GET does not state it, the blob is
+    /// uploaded again.
     async fn check_length(&self, blob: &Descriptor, stated: u64) -> Looked {
         match self.length_by_get(blob).await {
             Some(stored) if stored == blob.size => {

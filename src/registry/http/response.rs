@@ -1,6 +1,6 @@
 //! HTTP responses of a registry, and the errors that its error responses stand for. The text of an error response comes
-//! from outside: this module cuts it and removes control characters before anyone sees it, and [`super::redact`] removes
-//! secrets. Nothing is sent from here.
+//! from outside: this module cuts it and removes control characters before anyone sees it, and [`super::redact`]
+//! removes secrets. Nothing is sent from here.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
