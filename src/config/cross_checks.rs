@@ -1,4 +1,4 @@
-//! What only shows between values: within an entry (its source, its targets and its rules) and between entries.
+//! Checks between values: within an entry (its source, its targets and its rules) and between entries.
 
 use std::collections::HashMap;
 
@@ -27,7 +27,8 @@ pub(super) fn check(reader: &Reader<'_>, drafts: &[Draft<'_>]) {
     literal_tags_have_one_source(reader, drafts);
 }
 
-/// A pin promises a digest; a subset of the platforms makes another one.
+/// Reports a pin in an entry that selects platforms. A pin fixes a digest, and a subset of the platforms has a
+/// different digest.
 fn pins_keep_all_platforms(reader: &Reader<'_>, draft: &Draft<'_>) {
     let (Some(Some(_)), Some(tags)) = (&draft.settings.platforms, &draft.settings.tags) else { return };
     for (_, value) in tags.include.iter().filter(|(pattern, _)| pattern.digest().is_some()) {
@@ -95,15 +96,16 @@ fn names_differ(reader: &Reader<'_>, drafts: &[Draft<'_>]) {
     }
 }
 
-/// Who claimed a tag of a target first, and from where.
+/// First claim to a tag of a target: the entry and the source that write the tag.
 struct Claim<'d> {
     source: Endpoint,
-    /// The digest that the tag is pinned to, if it is.
+    /// Digest that the tag is pinned to, if it is pinned.
     digest: Option<Digest>,
     draft: &'d Draft<'d>,
 }
 
-/// Of a pattern only the plan can tell what it matches; a tag written out is known here.
+/// Reports tags that two entries write to one target from different sources or with different digests. The check covers
+/// only tags that are written out; the matches of a pattern are known only to the plan.
 fn literal_tags_have_one_source(reader: &Reader<'_>, drafts: &[Draft<'_>]) {
     let mut claims: HashMap<(Endpoint, Tag), Claim<'_>> = HashMap::new();
     for draft in drafts {
@@ -135,7 +137,7 @@ fn literal_tags_have_one_source(reader: &Reader<'_>, drafts: &[Draft<'_>]) {
     }
 }
 
-/// The tag that a pattern writes out, and the digest that it is pinned to.
+/// Returns the tag that a pattern writes out, and the digest that the tag is pinned to.
 fn named(pattern: &Pattern) -> Option<(&Tag, Option<Digest>)> {
     let pinned = pattern.pin().map(|(tag, digest)| (tag, Some(digest)));
     pinned.or_else(|| Some((pattern.literal()?, None)))

@@ -1,5 +1,5 @@
-//! From nodes to the types of [`super::model`]: the top level, `daemon` and `registries`. Entries are in
-//! [`super::sections::entry`], what only shows between them in [`super::cross_checks`].
+//! Decoder from nodes to the types of [`super::model`]: the top level, `daemon` and `registries`. Entries are in
+//! [`super::sections::entry`]; checks between values are in [`super::cross_checks`].
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -28,10 +28,10 @@ use crate::oci::RegistryHost;
 use crate::registry::{Kind, Options, UploadMode, Uploads};
 
 const DEFAULT_KEPT: Duration = Duration::from_secs(90 * 24 * 3600);
-/// What the kernel takes as the path of a socket.
+/// Maximum length of a socket path that the kernel accepts.
 pub(super) const MAX_SOCKET_PATH: usize = 107;
 
-/// The whole file and what is in doubt about it, or all that is wrong with it.
+/// Decodes the whole file. Returns the configuration with its doubts, or all problems.
 pub(super) fn config(root: &Node, environment: Environment<'_>) -> Result<(Config, Vec<Doubt>), Vec<Diagnostic>> {
     let reader = Reader::new(environment);
     let config = read(&reader, root);
@@ -48,7 +48,7 @@ fn read(reader: &Reader<'_>, root: &Node) -> Option<Config> {
         reader.wrong_with_hint(&root, "the file says nothing", "begin with `version: 1`");
         return None;
     }
-    // Of another version nothing else can be judged.
+    // No other part of a file can be judged if its version is another one.
     if let Some((_, value)) = root.pairs().find(|(key, _)| *key == "version")
         && *value.node != Node::Number("1".to_owned())
     {
@@ -87,7 +87,7 @@ fn read(reader: &Reader<'_>, root: &Node) -> Option<Config> {
     Some(Config { daemon: daemon?, registries, entries, warnings: Vec::new() })
 }
 
-/// The daemon's settings, and where those stand who are to be told.
+/// Reads the daemon's settings, and its notification receivers with their places.
 fn daemon<'n>(
     reader: &Reader<'_>,
     value: Option<&Value<'n>>,
@@ -133,7 +133,8 @@ fn daemon<'n>(
     Some((daemon, told))
 }
 
-/// How long history is kept: an inner `None` is for ever, the outer one a problem that was kept.
+/// Reads the retention time of the history. An inner `None` means forever; an outer `None` means that the reader kept a
+/// problem.
 #[expect(clippy::option_option, reason = "the outer one says that a problem was kept")]
 fn history(reader: &Reader<'_>, value: &Value<'_>) -> Option<Option<Duration>> {
     if matches!(value.node, Node::Text(_)) && reader.text(value, "a duration like 90d, or forever")? == "forever" {
@@ -142,8 +143,9 @@ fn history(reader: &Reader<'_>, value: &Value<'_>) -> Option<Option<Duration>> {
     reader.duration(value, KEPT).map(Some)
 }
 
-/// The journal's file where no configuration names one: where systemd says, else where the XDG base directory specification says; relative
-/// paths do not count there. `None` where the environment has none of `STATE_DIRECTORY`, `XDG_STATE_HOME` and `HOME`.
+/// Returns the journal's default file, for a configuration that names none: in systemd's state directory, otherwise in
+/// the directory of the XDG base directory specification. Relative paths do not count in the XDG variables. Returns
+/// `None` if the environment has none of `STATE_DIRECTORY`, `XDG_STATE_HOME` and `HOME`.
 #[must_use]
 pub fn default_journal(environment: Environment<'_>) -> Option<PathBuf> {
     let folder = |name: &str| environment(name).map(PathBuf::from).filter(|path| path.is_absolute());
@@ -162,7 +164,7 @@ pub(super) fn path(reader: &Reader<'_>, value: &Value<'_>, expected: &str) -> Op
         return None;
     }
     if is_url(&text) {
-        // Not repeated: it may have a password in it.
+        // The message does not repeat the text: the text may contain a password.
         let hint = "write the path alone, like /var/lib/transship/journal.db";
         reader.wrong_with_hint(
             value,
@@ -174,7 +176,7 @@ pub(super) fn path(reader: &Reader<'_>, value: &Value<'_>, expected: &str) -> Op
     Some(text.into())
 }
 
-/// Whether a text is meant as a URL: it begins with a scheme and `:/`, or with one that needs no slash.
+/// Returns true if a text is meant as a URL: it begins with a scheme and `:/`, or with a scheme that needs no slash.
 pub(super) fn is_url(text: &str) -> bool {
     let Some((scheme, rest)) = text.split_once(':') else { return false };
     let is_scheme = scheme.len() > 1
@@ -214,7 +216,7 @@ fn registries(reader: &Reader<'_>, value: &Value<'_>) -> BTreeMap<RegistryHost, 
     registries
 }
 
-/// The options of the registry at `host`, which is `None` where that is no host.
+/// Reads the options of the registry at `host`. `host` is `None` if the key is not a valid host.
 fn options(reader: &Reader<'_>, value: &Value<'_>, host: Option<&RegistryHost>) -> Option<Options> {
     let fields = reader.fields(value, &REGISTRY)?;
     let credentials = match fields.get("credentials") {
@@ -258,7 +260,7 @@ fn max_manifest(reader: &Reader<'_>, value: &Value<'_>) -> Option<u64> {
         let most = scalar::shown_size(*MAX_MANIFEST.end());
         reader.wrong(value, format!("{} is too much: {most} at most", scalar::shown_size(size)));
     }
-    // The least is the default.
+    // The minimum is the default.
     Some(size).filter(|size| size > MAX_MANIFEST.start())
 }
 

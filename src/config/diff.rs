@@ -1,4 +1,4 @@
-//! What changed between two configurations, as set algebra. Pure: who applies it is the daemon.
+//! Differences between two configurations, as set algebra. Pure: the daemon applies them.
 
 use std::collections::BTreeMap;
 
@@ -6,30 +6,30 @@ use super::{Config, Daemon, Endpoint, Entry, EntryName, Hooks, Receiver, StatusP
 use crate::oci::RegistryHost;
 use crate::registry::Options;
 
-/// What is new in one configuration against another; every list is in the order of its names.
+/// Changes from one configuration to another; every list is sorted by name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Difference {
-    /// Entries that only the new one has.
+    /// Entries that only the new configuration has.
     pub added: Vec<EntryName>,
-    /// Entries that only the old one has.
+    /// Entries that only the old configuration has.
     pub removed: Vec<EntryName>,
-    /// Entries that both have, but not alike.
+    /// Entries that both configurations have, with differences.
     pub changed: Vec<EntryName>,
-    /// Registries whose options are others now, or came or went.
+    /// Registries whose options changed, or that were added or removed.
     pub registries: Vec<RegistryHost>,
-    /// The keys under `daemon` that differ.
+    /// Keys under `daemon` that differ.
     pub daemon: Vec<&'static str>,
 }
 
 impl Difference {
-    /// Whether both say the same.
+    /// Returns true if both configurations are equal.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 }
 
-/// Compares two configurations. The order of the entries does not count; a secret in a file counts by its path.
+/// Compares two configurations. The order of the entries does not count. A secret in a file is compared by its path.
 #[must_use]
 pub fn difference(old: &Config, new: &Config) -> Difference {
     let entries = compare(&by_name(old), &by_name(new), |a, b| a == b);
@@ -76,7 +76,7 @@ fn by_name(config: &Config) -> BTreeMap<&EntryName, &Entry> {
 }
 
 fn changed_settings(old: &Daemon, new: &Daemon) -> Vec<&'static str> {
-    // Taken apart, so that a setting added later cannot be forgotten here.
+    // The destructuring is exhaustive, so that a setting added later cannot be forgotten here.
     let Daemon {
         journal,
         keep_history,
@@ -116,8 +116,8 @@ fn receivers(hooks: &Option<Hooks>) -> Option<&BTreeMap<EntryName, Receiver>> {
     hooks.as_ref().map(|hooks| &hooks.receivers)
 }
 
-/// The entries of the new configuration that would do something else by it: those that came or changed in more than when they run,
-/// and those at a registry of which more than the limits differs.
+/// Returns the entries of the new configuration whose runs would act differently: entries that are new or changed in
+/// more than their schedule, and entries at a registry with changes beyond its limits.
 #[must_use]
 pub fn affected<'c>(difference: &Difference, old: &Config, new: &'c Config) -> Vec<&'c EntryName> {
     let options = |config: &Config, host: &RegistryHost| config.registries.get(host).cloned().unwrap_or_default();
@@ -132,13 +132,13 @@ pub fn affected<'c>(difference: &Difference, old: &Config, new: &'c Config) -> V
     new.entries.iter().filter(is_affected).map(|entry| &entry.name).collect()
 }
 
-/// Whether nothing differs but when the two run.
+/// Returns true if the two differ only in their schedule.
 fn works_alike(before: &Entry, entry: &Entry) -> bool {
     let Entry { schedule, on_start, timezone, jitter, .. } = entry.clone();
     Entry { schedule, on_start, timezone, jitter, ..before.clone() } == *entry
 }
 
-/// Whether nothing but the limits of a registry differs.
+/// Returns true if only the limits of a registry differ.
 #[must_use]
 pub fn differ_in_limits_alone(old: &Options, new: &Options) -> bool {
     same_options(&Options { limits: new.limits.clone(), ..old.clone() }, new)

@@ -1,4 +1,5 @@
-//! Every key of `sync.yaml`, once: the decoder knows no others, the JSON Schema is made from this table.
+//! Table of every key of `sync.yaml`: the decoder accepts only these keys, and the JSON Schema is generated from this
+//! table.
 
 use super::sections::cloud_keys::{AWS, GCP};
 use super::sections::notify::{NOTIFY, WEBHOOK, notify_key};
@@ -9,107 +10,107 @@ use super::sections::registry_keys::{
 use super::sections::status::{PLACE, STATUS};
 use crate::plan::{ForeignLayers, Overwrite};
 
-/// The keys of one kind of map.
+/// Keys of one kind of map.
 #[derive(Debug)]
 pub(super) struct Table {
-    /// Where the keys belong, as a message says it: "under `daemon`".
+    /// Place of the keys, in the words of a message: "under `daemon`".
     pub(super) place: &'static str,
-    /// The keys, in groups so that maps can share some.
+    /// Keys, in groups so that maps can share some groups.
     pub(super) groups: &'static [&'static [Key]],
-    /// Keys that must be there.
+    /// Required keys.
     pub(super) required: &'static [&'static str],
 }
 
-/// One key.
+/// One key of a map.
 #[derive(Debug)]
 pub(super) struct Key {
     pub(super) name: &'static str,
     pub(super) shape: Shape,
-    /// What it is for, one sentence or two.
+    /// Purpose of the key, in one or two sentences.
     pub(super) about: &'static str,
-    /// What holds without it, as JSON.
+    /// Default value, as JSON.
     pub(super) default: Option<&'static str>,
-    /// A value, as JSON; empty where the keys below have their own.
+    /// Example value, as JSON; empty if the keys below have their own examples.
     pub(super) example: &'static str,
 }
 
-/// What a value looks like.
+/// Shape of a value.
 #[derive(Debug)]
 pub(super) enum Shape {
-    /// This number alone.
+    /// This number only.
     Exactly(u64),
-    /// Text; the regular expression holds for what is written without `${…}`.
+    /// Text; the regular expression applies to text that is written without `${…}`.
     Text { pattern: &'static str },
     /// One of these words.
     Word(&'static [&'static str]),
-    /// A whole number within these bounds.
+    /// Whole number within these bounds.
     Integer { min: u64, max: u64 },
     /// Bytes, as a number or with a unit.
     Size,
     /// `true` or `false`.
     Bool,
-    /// One text or a list of texts; `filled` where an empty list is refused.
+    /// One text or a list of texts; `filled` if an empty list is refused.
     Texts { filled: bool },
-    /// A list of texts, one at least.
+    /// List of texts, at least one.
     List,
     /// Text, `{env: NAME}` or `{file: PATH}`.
     Secret,
-    /// A map with keys of the operator's choice, each with a [`Shape::Secret`].
+    /// Map with keys that the operator chooses, each with a [`Shape::Secret`].
     Secrets,
     /// Text, a map of known keys, or a list of such maps.
     TextOrMaps { pattern: &'static str, keys: &'static Table },
     /// Text, or a map of known keys.
     TextOr { pattern: &'static str, keys: &'static Table },
-    /// A map of known keys.
+    /// Map of known keys.
     Map(&'static Table),
     /// One of these words, or a map of known keys.
     WordOr(&'static [&'static str], &'static Table),
-    /// A map of known keys that go together in one of these ways.
+    /// Map of known keys that go together in one of these ways.
     OneOf(&'static Table, &'static [Way]),
-    /// A map with keys of the operator's choice.
+    /// Map with keys that the operator chooses.
     MapOf(&'static Table),
-    /// A list of maps.
+    /// List of maps.
     ListOf(&'static Table),
-    /// A list of maps, which may be empty.
+    /// List of maps, which may be empty.
     Maps(&'static Table),
-    /// A list of these words, one at least, or one of them.
+    /// List of these words, at least one, or a single word.
     Words(&'static [&'static str]),
 }
 
 /// Keys that go together.
 #[derive(Debug)]
 pub(super) struct Way {
-    /// Keys that must be there; the first of them tells that this is the way.
+    /// Required keys; the first of them identifies this way.
     pub(super) required: &'static [&'static str],
-    /// Keys that may be there too.
+    /// Optional keys.
     pub(super) optional: &'static [&'static str],
 }
 
 pub(super) const ANY: Shape = Shape::Text { pattern: "^.+$" };
 pub(super) const DURATION: Shape = Shape::Text { pattern: "^[0-9]+ *[a-zA-Zµ]+( *[0-9]+ *[a-zA-Zµ]+)*$" };
-/// A [`DURATION`], or the word for no end.
+/// [`DURATION`], or the word for unlimited history.
 const HISTORY: &str = "^(forever|[0-9]+ *[a-zA-Zµ]+( *[0-9]+ *[a-zA-Zµ]+)*)$";
-/// How long history can be kept, in seconds: from a day to ten of humantime's years.
+/// Bounds of the retention time of history, in seconds: from a day to ten years of humantime.
 pub(super) const KEPT: std::ops::RangeInclusive<u64> = 24 * 3600..=10 * 31_557_600;
-/// The most that jitter can be, in seconds: a day.
+/// Maximum jitter, in seconds: a day.
 pub(super) const MAX_JITTER: u64 = 24 * 3600;
-/// The most that a run can be given, in seconds: a week.
+/// Maximum timeout of a run, in seconds: a week.
 pub(super) const MAX_TIMEOUT: u64 = 7 * 24 * 3600;
-/// The longest grace at the end, in seconds: an hour.
+/// Maximum shutdown grace, in seconds: an hour.
 pub(super) const MAX_GRACE: u64 = 3600;
-/// The longest wait for a registry, in seconds: an hour.
+/// Maximum wait for a registry, in seconds: an hour.
 pub(super) const MAX_WAIT: u64 = 3600;
-/// The least memory for transfers, in bytes.
+/// Minimum memory for transfers, in bytes.
 pub(super) const MIN_MEMORY: u64 = 16 << 20;
-/// The least bandwidth, in bytes a second.
+/// Minimum bandwidth, in bytes a second.
 pub(super) const MIN_BANDWIDTH: u64 = 1 << 10;
-/// The bounds of a chunk, in bytes.
+/// Bounds of a chunk, in bytes.
 pub(super) const CHUNK: std::ops::RangeInclusive<u64> = 1 << 20..=64 << 20;
 
-/// The bytes of the largest manifest that is read.
+/// Bounds of the size of the largest manifest that is read, in bytes.
 pub(super) const MAX_MANIFEST: std::ops::RangeInclusive<u64> = 4 << 20..=8 << 20;
 
-/// The most items of any list.
+/// Maximum number of items of any list.
 pub(super) const MAX_ITEMS: u64 = 10_000;
 
 pub(super) const fn key(name: &'static str, shape: Shape, about: &'static str, example: &'static str) -> Key {
@@ -265,7 +266,8 @@ pub(super) static ENTRY: Table = Table {
     required: &["name", "source"],
 };
 
-/// Not in `defaults`: what is meant for one registry would be shown to those of all entries.
+/// Keys of an entry's `credentials`. `defaults` does not have them: it would send the credentials for one registry to
+/// the registries of all entries.
 pub(super) static SIDES: Table = Table {
     place: "under an entry's `credentials`",
     groups: &[&[
@@ -285,7 +287,7 @@ pub(super) static SIDES: Table = Table {
     required: &[],
 };
 
-/// The keys that `defaults` and an entry share.
+/// Keys that `defaults` and an entry share.
 const SETTINGS: &[Key] = &[
     key("tags", Shape::Map(&TAGS), "Which tags. Default: all.", ""),
     key(
@@ -388,8 +390,8 @@ pub(super) static TAGS: Table = Table {
     required: &[],
 };
 
-/// All tables, for "it belongs under …": of two that have a key the first is meant, unless one stands right below where the key
-/// was written.
+/// All tables, for the hint "it belongs under …". If two tables have a key, the hint names the first one, unless one
+/// table is right below the place of the key.
 pub(super) static TABLES: &[&Table] = &[
     &DAEMON,
     &REGISTRY,
@@ -415,12 +417,12 @@ pub(super) static TABLES: &[&Table] = &[
 ];
 
 impl Table {
-    /// The keys of all groups.
+    /// Returns the keys of all groups.
     pub(super) fn keys(&self) -> impl Iterator<Item = &'static Key> {
         self.groups.iter().flat_map(|group| group.iter())
     }
 
-    /// The tables of the maps right below.
+    /// Returns the tables of the maps right below.
     pub(super) fn below(&self) -> impl Iterator<Item = &'static Self> {
         self.keys().filter_map(|key| match key.shape {
             Shape::TextOrMaps { keys: table, .. }
@@ -434,7 +436,7 @@ impl Table {
         })
     }
 
-    /// The key of this name.
+    /// Returns the key with this name.
     pub(super) fn find(&self, name: &str) -> Option<&'static Key> {
         self.keys().find(|key| key.name == name)
     }

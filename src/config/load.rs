@@ -1,23 +1,24 @@
-//! From a file or a text to a configuration or its problems.
+//! Entry points: from a file or a text to a configuration or its problems.
 
 use std::path::Path;
 
 use super::yaml::files::{Files, text_of};
 use super::{Config, Environment, Problems, decode};
 
-/// Reads and checks the file at `path` and those that it includes. Blocking. `environment` answers for `${NAME}`, `{env: NAME}`
-/// and the places of defaults; files named as secrets must be readable, but are not read yet.
+/// Reads and checks the file at `path` and the files that it includes. Blocking. `environment` resolves `${NAME}`,
+/// `{env: NAME}` and the default paths. Files named as secrets must be readable, but are not read yet.
 ///
 /// # Errors
-/// Everything that is wrong, all at once.
+/// Returns all problems at once.
 pub fn load(path: &Path, environment: Environment<'_>) -> Result<Config, Problems> {
     parse(&path.display().to_string(), &text_of(path)?, environment)
 }
 
-/// Checks the text of a file called `name`, in whose folder is what it includes. See [`load`].
+/// Checks the text of a file called `name`. Paths of its `include` are relative to the folder of that file. See
+/// [`load`].
 ///
 /// # Errors
-/// Everything that is wrong, all at once.
+/// Returns all problems at once.
 pub fn parse(name: &str, text: &str, environment: Environment<'_>) -> Result<Config, Problems> {
     let unknown = || Problems::whole_file(name, "cannot be resolved".to_owned());
     let files = Files::read(name, text, environment)

@@ -1,10 +1,17 @@
-//! The configuration: the text of a `sync.yaml` in, a [`Config`] of domain types or all its [`Problems`] out.
+//! Configuration: converts the text of a `sync.yaml` to a [`Config`] of domain types or to all its [`Problems`].
 //!
-//! In stages. `node` is the YAML as written. `reader`, `decode` and `entry` turn it into the types of `model` by the
-//! one table of `keys`, and keep what is wrong instead of stopping there; `across` checks what only shows between
-//! values. `report` finds the lines of what is wrong, `secrecy` keeps secrets out of them (`line_keys` where the text
-//! is no YAML), and each value whose key the table does not have at its `place`; `problem` shows them. The JSON Schema
-//! is made from the same table. The environment is the caller's; nothing here starts or watches anything.
+//! The conversion has these stages:
+//! - `node` holds the YAML as written.
+//! - `reader`, `decode` and `entry` convert it to the types of `model` by the single table of `keys`. They record
+//!   problems instead of stopping at the first one.
+//! - `cross_checks` checks the relations between values.
+//! - `report` finds the lines of the problems.
+//! - `redact` keeps secrets out of these lines (`line_keys` if the text is not valid YAML). It also covers each value
+//!   whose key the table does not have at its `place`.
+//! - `problem` shows the problems.
+//!
+//! The JSON Schema is generated from the same table. The caller supplies the environment; no code here starts or
+//! watches anything.
 
 mod cross_checks;
 mod decode;
@@ -37,5 +44,5 @@ pub use yaml::files::content;
 pub(crate) use yaml::node::{Node, Path as NodePath};
 pub(crate) use yaml::third_party::{Foreign, may_not_be_told};
 
-/// Answers for environment variables; `None` where one is not set.
+/// Lookup of environment variables; returns `None` if a variable is not set.
 pub type Environment<'e> = &'e dyn Fn(&str) -> Option<String>;

@@ -1,5 +1,5 @@
-//! The configuration as the rest of the program knows it: every value parsed, every default filled in, every
-//! rule across entries checked. Not the YAML as written.
+//! Model of the configuration for the rest of the program: every value parsed, every default filled in, every rule
+//! across entries checked. It is not the YAML as written.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -17,21 +17,21 @@ use crate::schedule::Schedule;
 
 use super::{Endpoint, Hooks, Warning};
 
-/// All that one `sync.yaml` says.
+/// Complete content of one `sync.yaml`.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Settings of the process itself.
     pub daemon: Daemon,
-    /// How to speak to registries; one that is not here has the defaults.
+    /// Options of registries; a registry that is absent here has the defaults.
     pub registries: BTreeMap<RegistryHost, Options>,
-    /// What to keep in step, in the order of the file; names are unique.
+    /// Entries to keep in sync, in the order of the file; names are unique.
     pub entries: Vec<Entry>,
-    /// Things that work and should not be so, each with its place.
+    /// Settings that work but are not advisable, each with its place.
     pub warnings: Vec<Warning>,
 }
 
 impl Config {
-    /// The registries whose certificates are not looked at, a sentence each.
+    /// Returns one sentence for each registry whose certificates are not verified.
     #[must_use]
     pub fn unverified(&self) -> Vec<String> {
         let of =
@@ -39,13 +39,14 @@ impl Config {
         self.registries.iter().filter_map(of).collect()
     }
 
-    /// Where a registry's content can be read as well.
+    /// Returns the mirrors from which a registry's content can also be read.
     #[must_use]
     pub fn mirrors_of(&self, host: &RegistryHost) -> &[Mirror] {
         self.registries.get(host).map_or(&[], |options| &options.transport.mirrors)
     }
 
-    /// The registries that it names: those of all entries, those with settings of their own, and mirrors.
+    /// Returns the registries that the configuration names: those of all entries, those with settings of their own, and
+    /// mirrors.
     #[must_use]
     pub fn hosts(&self) -> BTreeSet<RegistryHost> {
         let of_entries = self.entries.iter().flat_map(|entry| std::iter::once(&entry.source).chain(&entry.targets));
@@ -53,7 +54,7 @@ impl Config {
         hosts.chain(self.mirrors().map(|mirror| &mirror.host)).cloned().collect()
     }
 
-    /// All mirrors of all registries.
+    /// Returns all mirrors of all registries.
     pub fn mirrors(&self) -> impl Iterator<Item = &Mirror> {
         self.registries.values().flat_map(|options| &options.transport.mirrors)
     }
@@ -62,67 +63,70 @@ impl Config {
 /// Settings of the process itself.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Daemon {
-    /// The SQLite file of the journal.
+    /// SQLite file of the journal.
     pub journal: PathBuf,
-    /// How long the history of runs is kept, 1 to 3653 days; `None` is for ever. Default 90 days. Evidence is always kept.
+    /// Retention time of the history of runs, 1 to 3653 days; `None` means forever. Default 90 days. Evidence is always
+    /// kept.
     pub keep_history: Option<Duration>,
-    /// Where the status port listens, and who may read there. Default `127.0.0.1:9180`, by who is on this machine.
+    /// Address and readers of the status port. Default `127.0.0.1:9180`, readable by users of this machine.
     pub status: Status,
-    /// Where it is asked for things. Default: as the environment says.
+    /// Control socket. Default: determined by the environment.
     pub control: ControlSocket,
-    /// Where push events are taken. Default nowhere.
+    /// Address and senders of push events. Default: none.
     pub hooks: Option<Hooks>,
-    /// How many entries may run at once, 1 to 256. Default 4.
+    /// Number of entries that may run at once, 1 to 256. Default 4.
     pub entries_at_once: usize,
-    /// Ceiling in bytes for buffers of transfers in flight, 16 MiB at least. Default 128 MiB.
+    /// Limit in bytes for buffers of transfers in flight, at least 16 MiB. Default 128 MiB.
     pub memory: u64,
-    /// Bytes a second of all registries together, by the time of day. Default no limit.
+    /// Bandwidth in bytes a second of all registries together, by the time of day. Default: no limit.
     pub bandwidth: Option<Bandwidth>,
-    /// How long running transfers may go on after SIGTERM, up to an hour. Default 30 s.
+    /// Time that running transfers may continue after SIGTERM, up to an hour. Default 30 s.
     pub shutdown_grace: Duration,
-    /// Who is told of what happens to any entry and to the configuration. Default nobody.
+    /// Receivers of notifications about any entry and about the configuration. Default: none.
     pub notify: Vec<Notify>,
 }
 
-/// The socket file by which the daemon is asked for runs, pauses and their ends.
+/// Socket file on which the daemon accepts requests for runs, for pauses and for the end of pauses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ControlSocket {
-    /// There is none.
+    /// No socket.
     Off,
-    /// At the path that the file says.
+    /// Socket at the path that the file names.
     At(PathBuf),
-    /// The file says nothing: where the environment has a folder for it. The daemon goes without where it cannot be made.
+    /// Default socket, if the file names none: in the folder that the environment names. The daemon runs without a
+    /// socket if it cannot create this one.
     Usual(PathBuf),
 }
 
-/// The status port.
+/// Status port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Status {
-    /// Where it listens.
+    /// Address on which it listens.
     pub listen: StatusPort,
-    /// Who may read there.
+    /// Clients that may read it.
     pub readers: Readers,
 }
 
-/// Who may read at the status port.
+/// Clients that may read the status port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Readers {
-    /// Who is on this machine: on a loopback address who asks for it by such a name, on a socket file whom its mode lets in.
+    /// Clients on this machine. On a loopback address: clients that request it by a loopback name. On a socket file:
+    /// users whom the file mode permits.
     Local,
-    /// Who shows this token, of 16 bytes at least.
+    /// Clients that present this token, of at least 16 bytes.
     Token(Secret),
-    /// Whoever reaches it.
+    /// Every client that can connect.
     Anyone,
 }
 
-/// Where a port listens.
+/// Address on which a port listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StatusPort {
-    /// Nowhere.
+    /// No address: the port is off.
     Off,
-    /// On an IP address.
+    /// IP address with a port.
     Tcp(SocketAddr),
-    /// On a socket in the file system.
+    /// Socket in the file system.
     Unix(PathBuf),
 }
 
@@ -136,75 +140,75 @@ impl fmt::Display for StatusPort {
     }
 }
 
-/// One item of `sync:`: what to keep in step, from where to where, when, under which rules.
+/// One item of `sync:`: source, targets, content, schedule and rules.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entry {
-    /// Its name, unique in the file.
+    /// Name of the entry, unique in the file.
     pub name: EntryName,
-    /// Where to read.
+    /// Endpoint to read from.
     pub source: Endpoint,
-    /// Where to write: one at least, all different, none the source.
+    /// Endpoints to write to: at least one, all different, none equal to the source.
     pub targets: Vec<Endpoint>,
-    /// Who to be, where that is not who the registries' own options say.
+    /// Credentials of this entry, if they differ from those in the registries' own options.
     pub credentials: EntryCredentials,
-    /// Which tags. Default all.
+    /// Selection of tags. Default: all tags.
     pub selection: plan::Selection,
-    /// Which platforms of an index; `None` is all of them, the index verbatim.
+    /// Platforms of an index to copy; `None` means all of them, the index verbatim.
     pub platforms: Option<Vec<Platform>>,
-    /// Whether what refers to an image (signatures, SBOMs) comes along. Default true.
+    /// True if the referrers of an image (signatures, SBOMs) are copied too. Default true.
     pub referrers: bool,
-    /// Whether layers that can be had elsewhere are copied. Default skip.
+    /// Policy for layers that are available elsewhere: copy or skip them. Default skip.
     pub foreign_layers: plan::ForeignLayers,
-    /// When it runs by itself. Default never.
+    /// Schedule of automatic runs. Default never.
     pub schedule: Schedule,
-    /// Whether it also runs when the daemon starts. Default false.
+    /// True if the entry also runs when the daemon starts. Default false.
     pub on_start: bool,
-    /// The time zone of the schedule. Default UTC.
+    /// Time zone of the schedule. Default UTC.
     pub timezone: chrono_tz::Tz,
-    /// A run starts up to this much later than the schedule says, by chance; up to a day. Default 0.
+    /// Maximum random delay of a scheduled run, up to a day. Default 0.
     pub jitter: Duration,
-    /// A run that takes longer is ended, 1 s to 7 days; `None` is no limit, the default.
+    /// Maximum duration of a run, after which the run is ended, 1 s to 7 days; `None` means no limit, the default.
     pub timeout: Option<Duration>,
-    /// What happens to a tag that the target has with another digest. Default always.
+    /// Policy for a tag that the target has with another digest. Default always.
     pub overwrite: plan::Overwrite,
-    /// Who is told of what happens to it, beside those of the daemon. Default nobody.
+    /// Receivers of notifications about this entry, in addition to those of the daemon. Default: none.
     pub notify: Vec<Notify>,
 }
 
-/// Who one entry is to be at its registries; `None` is who the registry's own options say.
+/// Credentials of one entry at its registries; `None` means those in the registry's own options.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct EntryCredentials {
-    /// At the source's registry.
+    /// Credentials at the source's registry.
     pub source: Option<Credentials>,
-    /// At the registry of all targets, which is one where this is said.
+    /// Credentials at the registry of the targets. All targets are at one registry if this is set.
     pub target: Option<Credentials>,
 }
 
 impl EntryCredentials {
-    /// Those that are said, source before target.
+    /// Returns the credentials that are set, source before target.
     pub fn both(&self) -> impl Iterator<Item = &Credentials> {
         self.source.iter().chain(&self.target)
     }
 }
 
-/// The name of an entry: up to 64 letters, digits, `.`, `_` and `-`.
+/// Name of an entry: up to 64 letters, digits, `.`, `_` and `-`.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EntryName(Arc<str>);
 
-/// Why a text is not an [`EntryName`].
+/// Error: a text is not a valid [`EntryName`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not a name of an entry: 1 to 64 letters, digits, `.`, `_` and `-`")]
 pub struct EntryNameError(String);
 
 impl EntryName {
-    /// A name that no entry of a configuration can have, for what runs without one.
+    /// Returns a name that no entry of a configuration can have, for runs without an entry.
     #[must_use]
     pub fn reserved(name: &'static str) -> Self {
         debug_assert!(name.parse::<Self>().is_err(), "an entry could have the name {name}");
         Self(name.into())
     }
 
-    /// The text.
+    /// Returns the text of the name.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0

@@ -1,5 +1,5 @@
-//! Reads nodes as text, numbers, lists and maps of known keys, and keeps what is wrong instead of stopping. What a
-//! key means is for [`super::decode`].
+//! Reader of nodes as text, numbers, lists and maps of known keys. It records problems instead of stopping at the first
+//! one. [`super::decode`] interprets the keys.
 
 use std::cell::RefCell;
 use std::fmt::Display;
@@ -17,36 +17,36 @@ use super::yaml::expand::expand;
 use super::yaml::node::{Node, Path};
 use super::yaml::scalar;
 
-/// A node and the way to it.
+/// Node and the path to it.
 #[derive(Debug, Clone)]
 pub(super) struct Value<'n> {
     pub(super) node: &'n Node,
     pub(super) path: Path,
 }
 
-/// The reader of one file.
+/// Reader of one file.
 pub(super) struct Reader<'e> {
     pub(super) environment: Environment<'e>,
     found: RefCell<Vec<Diagnostic>>,
-    /// What is not wrong, but should not be so.
+    /// Settings that are valid but not advisable.
     doubts: RefCell<Vec<Doubt>>,
 }
 
-/// Something that works and should not be so.
+/// Setting that works but is not advisable.
 #[derive(Debug, Clone)]
 pub(super) struct Doubt {
-    /// The entry that it is about; `None` where it is about none or several.
+    /// Entry concerned; `None` if the doubt concerns no entry or several.
     pub(super) entry: Option<String>,
     pub(super) found: Diagnostic,
 }
 
-/// A map of known keys.
+/// Map of known keys.
 pub(super) struct Fields<'n> {
     table: &'static Table,
     values: Vec<(&'static Key, Value<'n>)>,
-    /// Keys that an unknown one was probably meant to be; they are not said to be missing as well.
+    /// Keys that an unknown key was probably meant to be. The reader does not also report them as missing.
     meant: Vec<&'static str>,
-    /// Keys that were asked for: a known key that nobody asks for is a mistake in the decoder.
+    /// Keys that the decoder requested. A known key that the decoder never requests is a bug in the decoder.
     asked: RefCell<Vec<&'static str>>,
 }
 
@@ -57,7 +57,7 @@ impl<'n> Value<'n> {
         Self { node, path }
     }
 
-    /// The pairs of a map, none for anything else.
+    /// Returns the pairs of a map, and no pairs for any other node.
     pub(super) fn pairs(&self) -> impl Iterator<Item = (&'n str, Value<'n>)> {
         let pairs = if let Node::Map(pairs) = self.node { pairs.as_slice() } else { &[] };
         pairs.iter().enumerate().map(|(at, (key, node))| (key.as_str(), self.child(at, node)))
@@ -74,17 +74,17 @@ impl<'e> Reader<'e> {
         Self { environment, found: RefCell::default(), doubts: RefCell::default() }
     }
 
-    /// All that is wrong, and all that is in doubt.
+    /// Returns all problems and all doubts.
     pub(super) fn finish(self) -> (Vec<Diagnostic>, Vec<Doubt>) {
         (self.found.into_inner(), self.doubts.into_inner())
     }
 
-    /// Something works, and should not be so.
+    /// Records a doubt about a value that works but is not advisable.
     pub(super) fn doubt(&self, value: &Value<'_>, message: impl Display) {
         self.warn(None, Diagnostic::new(&value.path, Part::Value, message));
     }
 
-    /// The same of an entry, with a way out.
+    /// Records a doubt about an entry, with a remedy.
     pub(super) fn warn(&self, entry: Option<String>, found: Diagnostic) {
         self.doubts.borrow_mut().push(Doubt { entry, found });
     }
@@ -93,7 +93,7 @@ impl<'e> Reader<'e> {
         self.found.borrow_mut().push(found);
     }
 
-    /// Something is wrong with a value.
+    /// Records a problem with a value.
     pub(super) fn wrong(&self, value: &Value<'_>, message: impl Display) {
         self.add(Diagnostic::new(&value.path, Part::Value, message));
     }
@@ -102,13 +102,13 @@ impl<'e> Reader<'e> {
         self.add(Diagnostic::new(&value.path, Part::Value, message).hint(hint));
     }
 
-    /// Keeps the error of `result` as a problem of `value`.
+    /// Records the error of `result` as a problem of `value`.
     pub(super) fn keep<T, E: Display>(&self, value: &Value<'_>, result: Result<T, E>) -> Option<T> {
         result.map_err(|error| self.wrong(value, error)).ok()
     }
 
-    /// A map with the keys of `table`, and every key that is unknown, there twice or missing as a problem. Nothing
-    /// at all stands for an empty map where no key is required.
+    /// Reads a map with the keys of `table`. Records every unknown, duplicate or missing key as a problem. A null value
+    /// counts as an empty map if no key is required.
     pub(super) fn fields<'n>(&self, value: &Value<'n>, table: &'static Table) -> Option<Fields<'n>> {
         match value.node {
             Node::Map(_) => {}
@@ -143,7 +143,7 @@ impl<'e> Reader<'e> {
         Some(fields)
     }
 
-    /// The text of a value, with `${NAME}` expanded. `expected` says what it should be: "a tag pattern".
+    /// Reads the text of a value, with `${NAME}` expanded. `expected` describes the value in messages: "a tag pattern".
     pub(super) fn text(&self, value: &Value<'_>, expected: &str) -> Option<String> {
         match value.node {
             Node::Text(text) if swallows_secret(text) => {
@@ -158,7 +158,7 @@ impl<'e> Reader<'e> {
         }
     }
 
-    /// The text of a value, parsed.
+    /// Reads and parses the text of a value.
     pub(super) fn parsed<T>(&self, value: &Value<'_>, expected: &str) -> Option<T>
     where
         T: FromStr<Err: Display>,
@@ -167,7 +167,7 @@ impl<'e> Reader<'e> {
         self.keep(value, text.parse())
     }
 
-    /// The items of a list, or the one text that stands for a list of one.
+    /// Reads the items of a list, or a single text as a list of one.
     pub(super) fn texts<'n>(&self, value: &Value<'n>, expected: &str) -> Option<Vec<Value<'n>>> {
         match value.node {
             Node::Text(_) => Some(vec![value.clone()]),
@@ -175,7 +175,7 @@ impl<'e> Reader<'e> {
         }
     }
 
-    /// The items of a list, so many at most that they can be compared with each other.
+    /// Reads the items of a list. The number of items is limited, so that they can be compared with each other.
     pub(super) fn items<'n>(&self, value: &Value<'n>, expected: &str) -> Option<Vec<Value<'n>>> {
         let Some(items) = value.items() else {
             self.wrong_type(value, expected);
@@ -188,7 +188,7 @@ impl<'e> Reader<'e> {
         Some(items)
     }
 
-    /// `true` or `false`.
+    /// Reads `true` or `false`.
     pub(super) fn bool(&self, value: &Value<'_>) -> Option<bool> {
         match (value.node, self.expanded(value)?.as_deref()) {
             (Node::Bool(value), _) => Some(*value),
@@ -209,7 +209,7 @@ impl<'e> Reader<'e> {
         }
     }
 
-    /// A whole number within bounds.
+    /// Reads a whole number within bounds.
     fn integer(&self, value: &Value<'_>, min: u64, max: u64) -> Option<u64> {
         let expected = format!("a whole number from {min} to {max}");
         let text = match (value.node, self.expanded(value)?) {
@@ -227,7 +227,7 @@ impl<'e> Reader<'e> {
         number
     }
 
-    /// Bytes, `minimum` at least.
+    /// Reads a number of bytes, at least `minimum`.
     pub(super) fn size(&self, value: &Value<'_>, minimum: u64) -> Option<u64> {
         let text = match value.node {
             Node::Number(text) => text.clone(),
@@ -237,7 +237,7 @@ impl<'e> Reader<'e> {
         self.at_least(value, &text, size, minimum, "")
     }
 
-    /// Bytes a second, `minimum` at least.
+    /// Reads a number of bytes a second, at least `minimum`.
     pub(super) fn bandwidth(&self, value: &Value<'_>, minimum: u64) -> Option<u64> {
         let text = match value.node {
             Node::Number(text) => text.clone(),
@@ -254,7 +254,7 @@ impl<'e> Reader<'e> {
         (size >= minimum).then_some(size)
     }
 
-    /// A duration within bounds, which are in seconds.
+    /// Reads a duration within bounds, which are in seconds.
     pub(super) fn duration(&self, value: &Value<'_>, bounds: RangeInclusive<u64>) -> Option<Duration> {
         if let Node::Number(number) = value.node {
             let message = format!("expected a duration with its unit, found {number}");
@@ -272,7 +272,8 @@ impl<'e> Reader<'e> {
         None
     }
 
-    /// For values that are no text: what a `${NAME}` in their place says. Outer `None` is a problem that was kept.
+    /// Expands a `${NAME}` in the place of a value that is not text. An outer `None` means that the reader kept a
+    /// problem.
     #[expect(clippy::option_option, reason = "the outer one says that a problem was kept")]
     fn expanded(&self, value: &Value<'_>) -> Option<Option<String>> {
         match value.node {
@@ -281,7 +282,8 @@ impl<'e> Reader<'e> {
         }
     }
 
-    /// The value is of another type than `expected`. Text is not repeated: out of its place it may be a secret.
+    /// Records that the value is of another type than `expected`. The message does not repeat text: misplaced text may
+    /// be a secret.
     pub(super) fn wrong_type(&self, value: &Value<'_>, expected: &str) {
         let found =
             |found: &str| Diagnostic::new(&value.path, Part::Value, format!("expected {expected}, found {found}"));
@@ -292,12 +294,12 @@ impl<'e> Reader<'e> {
             Node::Text(_) => found("text"),
             Node::List(_) => found("a list"),
             Node::Map(_) => found("a map"),
-            // Not repeated: a password may begin with `!`.
+            // The message does not repeat the tag: a password may begin with `!`.
             Node::Tagged(_) => found("a YAML tag").hint("tags mean nothing here: quote text that begins with `!`"),
         });
     }
 
-    /// The value is no text, but may have been meant as one.
+    /// Records that the value is not text, although it may have been meant as text.
     fn not_text(&self, value: &Value<'_>, expected: &str) {
         let (kind, written) = match value.node {
             Node::Bool(value) => ("boolean", value.to_string()),
@@ -310,14 +312,15 @@ impl<'e> Reader<'e> {
 }
 
 impl<'n> Fields<'n> {
-    /// The value of a key of the table.
+    /// Returns the value of a key of the table.
     pub(super) fn get(&self, name: &'static str) -> Option<&Value<'n>> {
         debug_assert!(self.table.find(name).is_some(), "{name} is not in the table");
         self.asked.borrow_mut().push(name);
         self.values.iter().find(|(key, _)| key.name == name).map(|(_, value)| value)
     }
 
-    /// The whole number of a key, within the bounds of the table. `None` too where it is wrong, which has been kept.
+    /// Returns the whole number of a key, within the bounds of the table. Also returns `None` if the number is invalid;
+    /// the reader keeps that problem.
     pub(super) fn integer(&self, reader: &Reader<'_>, name: &'static str) -> Option<usize> {
         let value = self.get(name)?;
         let Some(Shape::Integer { min, max }) = self.table.find(name).map(|key| &key.shape) else {
@@ -327,19 +330,20 @@ impl<'n> Fields<'n> {
         usize::try_from(reader.integer(value, *min, *max)?).ok()
     }
 
-    /// Whether a key is there, or was meant to be.
+    /// Returns true if a key is present, or an unknown key was probably meant to be this key.
     pub(super) fn has(&self, name: &str) -> bool {
         self.meant.contains(&name) || self.values.iter().any(|(key, _)| key.name == name)
     }
 
-    /// All keys have been asked for. Not to be called where the rest does not matter any more.
+    /// Asserts that the decoder requested all keys. Not called if the other keys no longer matter.
     pub(super) fn done(&self) {
         let asked = self.asked.borrow();
         debug_assert!(self.table.keys().all(|key| asked.contains(&key.name)), "not all are read: {:?}", self.table);
     }
 }
 
-/// The problem of an unknown key, with the near miss, else the place where it belongs, else what is known here.
+/// Returns the problem of an unknown key. Its hint is the nearest known key, otherwise the place where the key belongs,
+/// otherwise the keys known here.
 fn unknown(name: &str, child: &Value<'_>, table: &'static Table) -> Diagnostic {
     let key = if may_show(name, Among::table(table)) && is_name(name, child.node, table) {
         format!("key `{name}`")
@@ -366,7 +370,7 @@ fn unknown(name: &str, child: &Value<'_>, table: &'static Table) -> Diagnostic {
     found.hint(format!("known here: {}", names.join(", ")))
 }
 
-/// The one of `known` that `written` was probably meant to be.
+/// Returns the item of `known` that `written` was probably meant to be.
 pub(super) fn nearest<'k>(written: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
     let lower = written.to_lowercase().replace('-', "_");
     let distance = |name: &str| strsim::damerau_levenshtein(&lower, &name.to_lowercase().replace('-', "_"));

@@ -1,5 +1,5 @@
-//! The JSON Schema of `sync.yaml` (draft 2020-12), made from the table of keys. It cannot say everything that is
-//! checked (cron, time zones, what shows between values); what it refuses, the decoder refuses too.
+//! JSON Schema of `sync.yaml` (draft 2020-12), generated from the table of keys. It cannot express every check (cron,
+//! time zones, relations between values). The decoder refuses everything that the schema refuses.
 
 use serde_json::{Map, Value, json};
 
@@ -7,10 +7,10 @@ use super::keys::{Key, MAX_ITEMS, ROOT, Shape, Table, Way};
 use super::sections::notify::MAX_RECEIVERS;
 use super::sections::registry_keys::{CREDENTIAL_WAYS, CREDENTIALS};
 
-/// What an unexpanded value of any kind may be.
+/// Pattern of an unexpanded value of any kind.
 const VARIABLE: &str = r"\$\{";
 
-/// The schema, as `transship schema` prints it.
+/// Returns the schema, as `transship schema` prints it.
 #[must_use]
 pub fn schema() -> Value {
     let mut schema = table(&ROOT);
@@ -31,7 +31,7 @@ pub fn schema() -> Value {
 
 fn table(table: &Table) -> Value {
     let properties: Map<String, Value> = table.keys().map(|key| (key.name.to_owned(), property(key))).collect();
-    // A section whose lines are all comments is nothing at all.
+    // A section with only comment lines is null.
     let kind = if table.required.is_empty() { json!(["object", "null"]) } else { json!("object") };
     json!({
         "type": kind,
@@ -47,7 +47,7 @@ fn entry(keys: &Table) -> Value {
     entry
 }
 
-/// A map with the keys of one way; those of the others are not to be there.
+/// Returns the schema of a map with the keys of exactly one way; keys of other ways are refused.
 fn one_of(keys: &Table, ways: &[Way]) -> Value {
     let way = |way: &Way| {
         let others = keys.keys().filter(|key| !way.required.contains(&key.name) && !way.optional.contains(&key.name));
@@ -81,7 +81,7 @@ fn secret() -> Value {
 fn property(key: &Key) -> Value {
     let mut property = shape(&key.shape);
     property["description"] = key.about.into();
-    // Both are JSON of the table; a test reads every one of them.
+    // Both texts are JSON of the table; a test parses every one of them.
     if let Some(default) = key.default.and_then(|text| serde_json::from_str(text).ok()) {
         property["default"] = default;
     }
@@ -129,7 +129,7 @@ fn shape(shape: &Shape) -> Value {
             map["type"] = "object".into();
             json!({ "anyOf": [{ "enum": words }, variable, map] })
         }
-        // They stand in several places.
+        // The credentials are in several places.
         Shape::OneOf(keys, _) if std::ptr::eq(*keys, &CREDENTIALS) => json!({ "$ref": "#/$defs/credentials" }),
         Shape::OneOf(keys, ways) => one_of(keys, ways),
         Shape::MapOf(keys) => json!({ "type": ["object", "null"], "additionalProperties": table(keys) }),

@@ -1,5 +1,6 @@
-//! The room as a whole, by the files in `tests/config`: every valid one is read and fits the schema, every invalid one
-//! is refused in exactly the words beside it. `BLESS=1` writes these words anew, to be read before they are committed.
+//! Tests of the whole configuration module with the files in `tests/config`. Every valid file is read and matches the
+//! schema. Every invalid file is refused with exactly the message beside it. `BLESS=1` rewrites these messages; read
+//! them before you commit them.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -43,7 +44,7 @@ fn read(text: &str) -> Result<Config, Problems> {
     parse("sync.yaml", text, &environment)
 }
 
-/// The files of a folder that end with `.yaml`, sorted.
+/// Returns the files of a folder that end with `.yaml`, sorted.
 fn yaml_files(folder: &str) -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> = fs::read_dir(root().join(folder))
         .map(|entries| entries.map(|entry| entry.unwrap().path()).collect())
@@ -144,7 +145,7 @@ fn the_schema_refuses_unknown_keys_and_impossible_values() {
     }
 }
 
-/// Every key of a table and below, with the way to it.
+/// Adds every key of a table and below, with the path to it.
 fn keys_below(table: &'static Table, above: &str, keys: &mut Vec<(String, &'static Key)>) {
     for key in table.keys() {
         let way = format!("{above}{}", key.name);
@@ -359,7 +360,7 @@ fn an_identity_of_azure_is_a_word_or_keys() {
     }
 }
 
-/// What `credentials` of these words are, in an environment with these variables.
+/// Returns the credentials of a text, in an environment with these variables.
 fn credentials_in(written: &str, variables: &[(&str, &str)]) -> Result<Credentials, String> {
     let environment = |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
     let text = format!(
@@ -528,7 +529,7 @@ fn a_file_of_nothing_but_mistakes_is_cut_off() {
     assert!(problems.to_string().ends_with("and 14949 more problems"), "took {:?}", started.elapsed());
 }
 
-/// Pieces that YAML and our keys are made of, so that chance gets further than the first line.
+/// Generates pieces of YAML and of our keys, so that random texts get beyond the first line.
 fn soup() -> impl Strategy<Value = String> {
     let pieces = prop::sample::select(vec![
         "version: 1\n",
@@ -584,7 +585,7 @@ proptest! {
         }
     }
 
-    /// The mistakes of an editor, a few at any place of a good file: whatever is shown has no secret in it.
+    /// Applies the mistakes of an editor, a few at any place of a good file. No output contains a secret.
     #[test]
     fn no_mistake_makes_a_secret_visible(
         edits in prop::collection::vec((0..SECRETS.len(), prop::sample::select(vec!["", "x", " ", "\n", "\"", "'", "{", "}", "[", ":", "- ", "\t", "*", ","])), 1..5)
@@ -593,7 +594,7 @@ proptest! {
         for (at, insert) in edits {
             let at = at % text.len();
             let near = text[at.saturating_sub(7)..(at + 7).min(text.len())].iter().collect::<String>();
-            // A secret that is itself torn apart is not that secret any more.
+            // A secret that is itself split is not that secret any more.
             if near.contains("hunter") || near.contains("unter2") {
                 continue;
             }

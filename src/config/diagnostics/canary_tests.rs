@@ -1,5 +1,7 @@
-//! A canary at every position of every key of the sections that have secrets, and under keys that are not known beside and below
-//! every other key, with every mistake of an editor: no message has it.
+//! Canary tests of redaction: no message contains the canary. The tests put a canary, with every mistake of an editor,
+//! at these places:
+//! - every position of every key of the sections that have secrets
+//! - under unknown keys beside and below every other key
 
 use std::fmt::Write as _;
 
@@ -7,26 +9,26 @@ use super::sensitivity::{Among, leads_to_secrets};
 use crate::config::keys::{ROOT, Shape, Table};
 use crate::config::parse;
 
-/// Words that people use as secrets: like a token, like a word, like a number, with marks.
+/// Canary texts that resemble secrets in use: like a token, like a word, like a number, with punctuation marks.
 const CANARIES: [&str; 4] = ["Zq7kCanary9xW", "hunter2", "7461982350", "Y7m+9w/Qz%k2"];
 
-/// What stands for one of them.
+/// Placeholder for a canary.
 const MARK: &str = "CANARY";
 
-/// Which share of the mistakes is tried at each key that takes plain values.
+/// Step between the mistakes that the test tries at each key with plain values: one mistake in `SHARE` is tried.
 const SHARE: usize = 3;
 
-/// A way to a key: the keys from the top level on; an empty one is an item of a list.
+/// Path to a key: the keys from the top level on. An empty key stands for an item of a list.
 type Way = Vec<&'static str>;
 
-/// Keys that are in no map without secrets: those of other programs and of other maps, misspelt ones.
+/// Keys that no map without secrets has: keys of other programs and of other maps, and misspelt keys.
 const UNKNOWN: [&str; 6] = ["api_key", "bearer", "key", "FOO", "pasword", "min_age"];
 
-/// A key of the schema.
+/// Key of the schema.
 struct Case {
     way: Way,
     among: Among,
-    /// A good value, as JSON.
+    /// Valid value, as JSON.
     example: &'static str,
 }
 
@@ -35,7 +37,7 @@ impl Case {
         self.among != Among::Settings || leads_to_secrets(self.key())
     }
 
-    /// True where a key beside it may be a secret too.
+    /// Returns true if a key beside this one may also be a secret.
     fn is_beside_secrets(&self) -> bool {
         !matches!(self.among, Among::Settings | Among::Names)
     }
@@ -45,7 +47,7 @@ impl Case {
     }
 }
 
-/// Every key of the schema.
+/// Returns every key of the schema.
 fn cases() -> Vec<Case> {
     let mut found = Vec::new();
     walk(&ROOT, &mut Vec::new(), Among::Settings, &mut found);
@@ -79,7 +81,8 @@ fn walk(table: &'static Table, way: &mut Way, among: Among, found: &mut Vec<Case
     }
 }
 
-/// A configuration with `lines` at the place of the last key of a way, each indented as it has to be.
+/// Returns a configuration with `lines` at the place of the last key of a path. Each line has the indentation that the
+/// place requires.
 fn text(way: &[&str], lines: &str) -> String {
     let mut text = String::from("version: 1\n");
     let mut indent = 0;
@@ -108,7 +111,7 @@ fn text(way: &[&str], lines: &str) -> String {
     text
 }
 
-/// Every mistake that puts the canary at a key's place, by what is written there.
+/// Returns every mistake that puts the canary at a key's place and writes the key.
 fn mistakes(key: &str, canary: &str) -> Vec<String> {
     vec![
         format!("{key}: {canary}"),
@@ -168,7 +171,7 @@ fn mistakes(key: &str, canary: &str) -> Vec<String> {
     ]
 }
 
-/// The same where the key is not written.
+/// Returns every mistake that puts the canary at a key's place and does not write the key.
 fn mistakes_beside(canary: &str) -> Vec<String> {
     vec![
         format!("{canary}: x"),
@@ -181,7 +184,7 @@ fn mistakes_beside(canary: &str) -> Vec<String> {
     ]
 }
 
-/// All that is printed of a text: the problems in each form, or the warnings.
+/// Returns all output for a text: the problems in each form, or the warnings.
 fn printed(text: &str) -> String {
     match parse("sync.yaml", text, &|name| (name == "HOME").then(|| "/home/me".to_owned())) {
         Ok(config) => format!("{:?}", config.warnings),
@@ -192,12 +195,13 @@ fn printed(text: &str) -> String {
     }
 }
 
-/// Every mistake that puts the canary under the key `other`, which is not known, beside or below a key that takes a plain value.
+/// Returns every mistake that puts the canary under the unknown key `other`, beside or below a key that takes a plain
+/// value.
 fn mistakes_of_unknown_key(key: &str, example: &str, other: &str, canary: &str) -> Vec<String> {
     let mistakes = mistakes(other, canary);
     let beside = mistakes.iter().map(|mistake| format!("{key}: {example}\n{mistake}"));
     let before = mistakes.iter().map(|mistake| format!("{mistake}\n{key}: {example}"));
-    // Without the space after its colon it is no key there, but a part of the value.
+    // Without the space after its colon, `other` is not a key there but a part of the value.
     let is_pair = |mistake: &&String| [": ", ":\n"].iter().any(|end| mistake[other.len()..].starts_with(end));
     let pairs = mistakes.iter().filter(is_pair);
     let below = pairs.clone().map(|mistake| format!("{key}:\n  {}", mistake.replace('\n', "\n  ")));
@@ -220,7 +224,8 @@ fn mistakes_of_unknown_key(key: &str, example: &str, other: &str, canary: &str) 
     beside.chain(before).chain(below).chain(in_item).chain(in_line).collect()
 }
 
-/// Tries texts, each with a canary in turn, as all of them would take minutes. Returns how many it tried.
+/// Tries the texts. Each text gets the next canary in turn, because all canaries in all texts would take minutes.
+/// Returns the number of texts tried.
 fn try_all<'c>(texts: impl Iterator<Item = (&'c Case, String)>) -> usize {
     let (mut tried, mut leaks) = (0, Vec::new());
     for (turn, (case, lines)) in texts.enumerate() {
@@ -263,7 +268,8 @@ fn no_mistake_at_an_unknown_key_shows_what_is_written_under_it() {
     for wanted in ["version", "sync", "name", "plain_http", "memory", "include", "rate", "connect", "chunk"] {
         assert!(cases.iter().any(|case| case.key() == wanted), "{wanted} is reached");
     }
-    // Every mistake at some keys, and every key with some mistakes: all of both would take minutes.
+    // The test combines every mistake with some keys, and every key with some mistakes; every mistake at every key
+    // would take minutes.
     let texts = cases.iter().enumerate().flat_map(|(at, case)| {
         let other = UNKNOWN[at % UNKNOWN.len()];
         let mistakes = mistakes_of_unknown_key(case.key(), case.example, other, MARK);
@@ -273,7 +279,7 @@ fn no_mistake_at_an_unknown_key_shows_what_is_written_under_it() {
     assert!(tried > 3_000, "{tried}");
 }
 
-/// A good configuration with secrets everywhere.
+/// Valid configuration with secrets everywhere.
 const GOOD: &str = r#"version: 1
 daemon:
   hooks: {listen: "127.0.0.1:1", receivers: {a: {kind: acr, secret: CANARY-CANARY-CANARY}}}
@@ -289,7 +295,7 @@ sync:
     notify: [{webhook: {url: "https://h.example/CANARY?k=CANARY", secret: CANARY-CANARY}}]
 "#;
 
-/// One with secrets under keys that are not known.
+/// Configuration with secrets under unknown keys.
 const UNKNOWN_KEYS: &str = r#"version: 1
 api_key: CANARY
 daemon:
@@ -316,7 +322,7 @@ fn try_a_piece_everywhere(good: &str) {
     let (mut tried, mut leaks) = (0, Vec::new());
     for at in ends {
         for piece in pieces {
-            // One canary for each in turn, as above.
+            // One canary for each text in turn, as in `try_all`.
             tried += 1;
             let canary = CANARIES[tried % CANARIES.len()];
             let text = [&good[..at], piece, &good[at..]].concat().replace("CANARY", canary);

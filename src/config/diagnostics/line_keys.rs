@@ -1,5 +1,5 @@
-//! Keys of the lines of a text that is no YAML. There is no tree to go by, so a value is shown only where every key of the line
-//! is a known one that takes no secret.
+//! Keys in the lines of a text that is not valid YAML. Such a text has no tree, so a value is shown only if every key
+//! of its line is a known key that takes no secret.
 
 use super::place::{is_known, is_top_level};
 use super::problem::Excerpt;
@@ -8,27 +8,28 @@ use super::sensitivity::{Among, hides_secret, leads_to_secrets, may_show};
 use crate::config::keys::{Shape, TABLES, Table};
 use crate::config::yaml::files::Format;
 
-/// A part of a line between commas and opening brackets.
+/// Part of a line between commas and opening brackets.
 enum Piece<'l> {
-    /// Nothing but brackets and spaces.
+    /// Brackets and spaces only.
     Empty,
-    /// Text without a key: an item of a list, or what is left of a text with a comma in it.
+    /// Text without a key: an item of a list, or the rest of a text that contains a comma.
     Text,
-    /// A key and whether text follows.
+    /// Key, and whether text follows the key.
     Pair(&'l str, bool),
-    /// More keys than one, which no YAML has in one place.
+    /// More than one key, which YAML never has in one place.
     Several,
 }
 
-/// The kinds of value that a name takes, in all maps without secrets that have the name.
+/// Kinds of value that a name takes, in all maps without secrets that have the name.
 #[derive(Clone, Copy)]
 struct Takes {
     scalar: bool,
     list: bool,
 }
 
-/// The excerpt of a line of a text that is no YAML. A line is shown as it is where it lies in a section without secrets and all
-/// its keys are known ones that take none; of any other line only the first key is shown.
+/// Returns the excerpt of a line of a text that is not valid YAML. A line is unchanged if it is in a section without
+/// secrets and all its keys are known keys that take no secret. Of any other line, the excerpt shows only the first
+/// key.
 pub(crate) fn excerpt_by_keys(lines: &[&str], line: usize, format: Format, excerpt: Excerpt) -> Option<Excerpt> {
     if !may_be_configuration(lines) {
         return None;
@@ -49,32 +50,34 @@ pub(crate) fn excerpt_by_keys(lines: &[&str], line: usize, format: Format, excer
     Some(Excerpt { text: shown + COVER, ..excerpt })
 }
 
-/// True where the last line lies in a section without secrets, up to there at least, and its values can be shown.
+/// Returns true if the last line is in a section that has no secrets, at least up to that line, and the values of the
+/// line can be shown.
 fn lies_among_settings(lines: &[&str], format: Format) -> bool {
     let outermost = |line: &&str| line.starts_with(|c: char| !c.is_whitespace() && c != '#' && c != '-');
     let Some(at) = lines.iter().rposition(outermost) else { return false };
     let section = &lines[at..];
     let takes_no_secret = matches!(first_key(section[0]), Some("version" | "daemon" | "defaults" | "sync"))
         && !section.iter().any(|line| keys_of(line).any(leads_to_secrets));
-    // Of another program's keys there is no table.
+    // The keys of another program have no table.
     takes_no_secret
         && (format == Format::Foreign
             || !section.iter().any(|line| has_unknown_key(line))
                 && lines.split_last().is_some_and(|(line, above)| shows_values(line, above)))
 }
 
-/// True for a text one of whose outermost lines begins with a key that is known at the top level, or nearly.
+/// Returns true if an outermost line of the text begins with a key that is known at the top level, or nearly matches
+/// one.
 fn may_be_configuration(lines: &[&str]) -> bool {
     let outermost = |line: &&&str| !line.starts_with([' ', '\t', '-', '#']);
     lines.iter().filter(outermost).filter_map(|line| first_key(line)).any(is_top_level)
 }
 
-/// Parts of a line that may be keys, whether YAML takes them for such or not.
+/// Returns the parts of a line that may be keys, even if YAML does not read them as keys.
 pub(crate) fn keys_of(line: &str) -> impl Iterator<Item = &str> {
     line.split([',', '{', '[']).filter_map(first_key)
 }
 
-/// The key before the first colon of a line, where it looks like one.
+/// Returns the text before the first colon of a line, if it looks like a key.
 fn first_key(line: &str) -> Option<&str> {
     let (key, _) = line.split_once(':')?;
     let key = key.trim_start_matches([' ', '\t', '-', '{']).trim_matches(['"', '\'', ' ']);
@@ -82,7 +85,7 @@ fn first_key(line: &str) -> Option<&str> {
     (plain && !key.is_empty() && key.len() <= 64).then_some(key)
 }
 
-/// True where all values of a line are those of known keys that take no secret. `above` is the text before it.
+/// Returns true if all values of a line belong to known keys that take no secret. `above` is the text before the line.
 fn shows_values(line: &str, above: &[&str]) -> bool {
     let mut last = line.trim_start().starts_with('-').then(|| owner(above)).flatten();
     for piece in pieces(line) {
@@ -90,7 +93,7 @@ fn shows_values(line: &str, above: &[&str]) -> bool {
             Piece::Empty => {}
             Piece::Text if last.is_some_and(|takes| takes.list) => {}
             Piece::Pair(key, has_value) => match setting(key) {
-                // Text in a bracket right behind a key is meant as its value.
+                // Text in a bracket right after a key is meant as the value of the key.
                 Some(takes) if !has_value => last = Some(Takes { list: takes.list || takes.scalar, ..takes }),
                 Some(takes) if takes.scalar => last = Some(takes),
                 _ => return false,
@@ -101,7 +104,7 @@ fn shows_values(line: &str, above: &[&str]) -> bool {
     true
 }
 
-/// True for a line with a key that no map without secrets has.
+/// Returns true if a line has a key that no map without secrets has.
 pub(crate) fn has_unknown_key(line: &str) -> bool {
     let written = line.split_once(" #").map_or(line, |(written, _)| written);
     !written.trim_start().starts_with('#')
@@ -112,12 +115,12 @@ pub(crate) fn has_unknown_key(line: &str) -> bool {
         })
 }
 
-/// The kinds of value that the key above an item of a list takes, where the item has a line of its own.
+/// Returns the kinds of value that the key above an item of a list takes, if the item has a line of its own.
 fn owner(above: &[&str]) -> Option<Takes> {
     above.iter().rev().find_map(|line| last_key(line)).flatten().and_then(setting)
 }
 
-/// The last key of a line: `None` where it has no key, and an inner `None` where it cannot be told.
+/// Returns the last key of a line: `None` if the line has no key, and an inner `None` if the key cannot be determined.
 #[expect(clippy::option_option, reason = "the outer one says that there is a key")]
 fn last_key(line: &str) -> Option<Option<&str>> {
     if line.trim_start().starts_with('#') {
@@ -131,7 +134,7 @@ fn last_key(line: &str) -> Option<Option<&str>> {
     pieces(line).filter_map(key).last()
 }
 
-/// The kinds of value that a name takes in the maps without secrets; `None` where none of them has it.
+/// Returns the kinds of value that a name takes in the maps without secrets, or `None` if no such map has the name.
 fn setting(name: &str) -> Option<Takes> {
     let plain = TABLES.iter().filter(|table| Among::table(table) == Among::Settings).copied();
     let keys = plain.filter_map(|table: &'static Table| table.find(name)).filter(|key| !leads_to_secrets(key.name));
@@ -156,7 +159,7 @@ fn takes(shape: &Shape) -> Takes {
 fn pieces(line: &str) -> impl Iterator<Item = Piece<'_>> {
     let mut before = ' ';
     let mut ends = line.match_indices(move |c: char| {
-        // `${` begins a variable, and no map.
+        // `${` begins a variable, not a map.
         let ends = matches!(c, ',' | '[') || c == '{' && before != '$';
         before = c;
         ends
@@ -186,7 +189,7 @@ fn piece(text: &str) -> Piece<'_> {
     }
 }
 
-/// True where the colon at a byte ends a key: a space or nothing follows, or the key is in quotes.
+/// Returns true if the colon at a byte ends a key: a space or nothing follows, or the key is in quotes.
 fn ends_key(text: &str, at: usize) -> bool {
     let next = text[at + 1..].chars().next();
     next.is_none_or(char::is_whitespace) || text[..at].ends_with(['"', '\''])

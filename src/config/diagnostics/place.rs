@@ -1,54 +1,55 @@
-//! A place in the tree of a configuration as the table of keys describes it: which keys are known there, and whether a value
-//! there can be shown. What values look like is judged in `sensitivity`.
+//! Places in the tree of a configuration, as the table of keys describes them: the keys known at a place, and whether a
+//! value there can be shown. `sensitivity` judges the values by their text.
 
 use super::sensitivity::{Among, is_one_word, may_show};
 use crate::config::keys::{Key, ROOT, Shape, TABLES, Table};
 use crate::config::reader::nearest;
 use crate::config::yaml::node::Node;
 
-/// A place in the tree: the value of a key, or an item of the list that is its value.
+/// Place in the tree: the value of a key, or an item of the list that is the value.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Place {
     keys: Keys,
-    /// True where a scalar can be shown, as far as its key tells.
+    /// True if a scalar can be shown, judged by its key.
     shows_scalars: bool,
 }
 
-/// The keys that a map has at a place.
+/// Keys that a map has at a place.
 #[derive(Debug, Clone, Copy)]
 enum Keys {
-    /// Those of a table.
+    /// Keys of a table.
     Of(&'static Table),
-    /// Names that the operator chose, each with a map of these keys.
+    /// Names that the operator chose, each with a map that has the keys of the table.
     Named(&'static Table),
     /// `env` and `file` of a secret.
     Secret,
     /// Names that the operator chose, each with a secret.
     Secrets,
-    /// None is known.
+    /// No known keys.
     Unknown,
-    /// Those of another program, of which there is no table.
+    /// Keys of another program, which has no table.
     Foreign,
 }
 
 impl Place {
-    /// The top level of a configuration.
+    /// Returns the top level of a configuration.
     pub(crate) fn root() -> Self {
         Self { keys: Keys::Of(&ROOT), shows_scalars: false }
     }
 
-    /// Any place in a file of another program.
+    /// Returns the place that represents every place in a file of another program.
     pub(crate) fn foreign() -> Self {
         Self { keys: Keys::Foreign, shows_scalars: true }
     }
 
-    /// Nothing below an unknown key is known, so no value there can be shown.
+    /// Place below an unknown key. No key below it is known, so no value there can be shown.
     const UNKNOWN: Self = Self { keys: Keys::Unknown, shows_scalars: false };
 
-    /// A value of this shape.
+    /// Returns the place of a value with this shape.
     fn with_shape(shape: &Shape) -> Self {
         let (keys, takes_scalars) = match shape {
-            // The names of such keys tell that they take a secret, and what may be shown of it.
+            // The names of such keys show that the keys take a secret; they also determine the part of the secret that
+            // may be shown.
             Shape::Secret => (Keys::Secret, true),
             Shape::Secrets => (Keys::Secrets, true),
             Shape::MapOf(table) => (Keys::Named(table), false),
@@ -68,12 +69,12 @@ impl Place {
             | Shape::List
             | Shape::Words(_) => (Keys::Unknown, true),
         };
-        // A scalar in the place of a map that has no secrets is a mistake worth seeing.
+        // A scalar in the place of a map without secrets is shown, because the operator needs to see this mistake.
         let is_plain_map = matches!(keys, Keys::Of(table) | Keys::Named(table) if !takes_secrets(table));
         Self { keys, shows_scalars: takes_scalars || is_plain_map }
     }
 
-    /// The value of a key in the map that is here.
+    /// Returns the place of the value of a key in the map at this place.
     pub(crate) fn below(self, key: &str) -> Self {
         match self.keys {
             Keys::Of(table) => table.find(key).map_or(Self::UNKNOWN, |key| Self::with_shape(&key.shape)),
@@ -85,17 +86,18 @@ impl Place {
         }
     }
 
-    /// True where a scalar can be shown, as far as its key tells.
+    /// Returns true if a scalar can be shown, judged by its key.
     pub(crate) fn shows_scalars(self) -> bool {
         self.shows_scalars
     }
 
-    /// True where some keys of a map are known.
+    /// Returns true if some keys of a map are known.
     pub(crate) fn has_known_keys(self) -> bool {
         !matches!(self.keys, Keys::Unknown)
     }
 
-    /// True for a key of the map here that is a name alone, with nothing in it that may be a secret. `value` is its value.
+    /// Returns true if a key of the map at this place is only a name and contains nothing that may be a secret. `value`
+    /// is the value of the key.
     pub(crate) fn takes_name(self, name: &str, value: &Node) -> bool {
         match self.keys {
             Keys::Of(table) => is_name(name, value, table),
@@ -105,7 +107,7 @@ impl Place {
     }
 }
 
-/// True where a secret belongs under a key of a table, or anywhere below.
+/// Returns true if a table has a key that takes a secret, at any level.
 fn takes_secrets(table: &'static Table) -> bool {
     table.keys().any(is_secret) || table.below().any(takes_secrets)
 }
@@ -114,8 +116,9 @@ fn is_secret(key: &Key) -> bool {
     matches!(key.shape, Shape::Secret | Shape::Secrets)
 }
 
-/// True for a key of a map with the keys of `table` that is a name alone. `api_key:VALUE` is none, since its space is missing,
-/// and in `{api_key, VALUE}` the second key is none. A known key that swallowed a value which can be shown counts as a name.
+/// Returns true if a key of a map with the keys of `table` is only a name. In `api_key:VALUE` the key is not only a
+/// name, because the space after the colon is missing; in `{api_key, VALUE}` the second key is not a name. A known key
+/// that swallowed a value which can be shown counts as a name.
 pub(crate) fn is_name(name: &str, value: &Node, table: &'static Table) -> bool {
     let shows_value = |key: &Key| !is_secret(key) && Place::with_shape(&key.shape).shows_scalars;
     let swallowed = || name.split_once(':').and_then(|(head, _)| table.find(head)).is_some_and(shows_value);
@@ -124,7 +127,7 @@ pub(crate) fn is_name(name: &str, value: &Node, table: &'static Table) -> bool {
     is_one_word(name) && !may_be_value || name == "<<" || table.find(name).is_some() || swallowed()
 }
 
-/// True for a name of the operator's choice that is no key with its value: the text behind a colon is a port.
+/// Returns true if a name that the operator chose is not a key joined to its value: the text after a colon is a port.
 pub(crate) fn is_host_like(name: &str) -> bool {
     name.split_once(':').is_none_or(|(head, rest)| {
         let is_port = !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit()) && rest.len() <= 5;
@@ -132,12 +135,12 @@ pub(crate) fn is_host_like(name: &str) -> bool {
     })
 }
 
-/// True for a key of any map of a configuration.
+/// Returns true if the key belongs to any map of a configuration.
 pub(crate) fn is_known(key: &str) -> bool {
     TABLES.iter().any(|table| table.find(key).is_some() || table.below().any(|below| below.find(key).is_some()))
 }
 
-/// True for the tree of a configuration: a map with a key that is known at the top level, or nearly.
+/// Returns true if a tree is a configuration: a map with a key that is known at the top level, or nearly matches one.
 pub(crate) fn is_configuration(root: &Node) -> bool {
     match root {
         Node::Map(pairs) => pairs.is_empty() || pairs.iter().any(|(key, _)| is_top_level(key)),
@@ -146,7 +149,7 @@ pub(crate) fn is_configuration(root: &Node) -> bool {
     }
 }
 
-/// True for a key that is known at the top level, or nearly.
+/// Returns true if a key is known at the top level, or nearly matches one.
 pub(crate) fn is_top_level(key: &str) -> bool {
     nearest(key, ROOT.keys().map(|key| key.name)).is_some()
 }

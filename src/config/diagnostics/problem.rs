@@ -1,64 +1,63 @@
-//! What is wrong with a configuration, and how it is shown: `file:line:column`, the line, a caret and a way
-//! out. Not what is wrong in particular: that is said where it is found.
+//! Problems of a configuration, and their display: `file:line:column`, the line, a caret and a remedy. The modules that
+//! find a problem write its message.
 
 use std::fmt;
 
-/// How many problems are shown; the rest is counted.
+/// Maximum number of problems that are shown; the rest is only counted.
 const SHOWN: usize = 50;
-/// How much of a long line is shown.
+/// Maximum number of characters of a long line that are shown.
 const WINDOW: usize = 160;
 
-/// Everything that is wrong with one configuration, in the order of the files; never empty.
+/// All problems of one configuration, in the order of the files; never empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problems {
     found: Vec<Problem>,
-    /// How many more there are than were kept.
+    /// Number of problems beyond those that were kept.
     more: usize,
 }
 
-/// One thing that is wrong, with its place.
+/// One problem, with its place.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Problem {
-    /// The file, as it was named.
+    /// File name, as the caller gave it.
     pub file: String,
-    /// From 1 on; 0 where the problem is about the file as a whole.
+    /// Line, from 1; 0 if the problem concerns the file as a whole.
     pub line: usize,
-    /// In characters, from 1 on; 0 where the problem is about the file as a whole.
+    /// Column in characters, from 1; 0 if the problem concerns the file as a whole.
     pub column: usize,
-    /// What is wrong.
+    /// Description of the problem.
     pub message: String,
-    /// The way out, where one can be guessed: ``did you mean `schedule`?``.
+    /// Remedy, if it can be guessed: ``did you mean `schedule`?``.
     pub hint: Option<String>,
     #[serde(skip)]
     pub(crate) excerpt: Option<Excerpt>,
 }
 
-/// One line of the file, without secrets, and what to underline in it.
+/// One line of the file, without secrets, and its range to underline.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Excerpt {
-    /// The line.
+    /// Line of the file.
     pub(crate) text: String,
-    /// The first character to underline, from 0 on.
+    /// First character to underline, from 0.
     pub(crate) start: usize,
-    /// How many characters to underline, 1 at least.
+    /// Number of characters to underline, at least 1.
     pub(crate) length: usize,
 }
 
 impl Problems {
-    /// All that was found, in the order of the file. A file of nothing but mistakes is cut off after the first
-    /// fifty; see [`Problems::more`].
+    /// Returns the problems in the order of the file. The list ends after the first fifty; see [`Problems::more`].
     #[must_use]
     pub fn all(&self) -> &[Problem] {
         &self.found
     }
 
-    /// How many problems there are beyond [`Problems::all`].
+    /// Returns the number of problems beyond [`Problems::all`].
     #[must_use]
     pub fn more(&self) -> usize {
         self.more
     }
 
-    /// The first problem in one line, without the line of the file, and how many more there are.
+    /// Returns the first problem as one line, without the line of the file, and the number of further problems.
     #[must_use]
     pub fn headline(&self) -> String {
         let first = self.found.first().map(|problem| Problem { excerpt: None, ..problem.clone() }.to_string());
@@ -69,18 +68,18 @@ impl Problems {
         }
     }
 
-    /// One problem of the file as a whole.
+    /// Creates one problem that concerns the file as a whole.
     pub(crate) fn whole_file(file: &str, message: String) -> Self {
         let problem = Problem { file: file.to_owned(), line: 0, column: 0, message, hint: None, excerpt: None };
         Self::one(problem)
     }
 
-    /// One problem.
+    /// Creates the list of a single problem.
     pub(crate) fn one(problem: Problem) -> Self {
         Self { found: vec![problem], more: 0 }
     }
 
-    /// Those of several files, in the order of the files. `None` where there are none.
+    /// Joins the problems of several files, in the order of the files. Returns `None` if there are none.
     pub(crate) fn joined(all: impl Iterator<Item = Self>) -> Option<Self> {
         all.reduce(|mut all, next| {
             all.found.extend(next.found);
@@ -90,7 +89,8 @@ impl Problems {
         })
     }
 
-    /// `None` where nothing was found; `more` are known besides.
+    /// Creates the list of problems. Returns `None` if `found` is empty. `more` is the number of further known
+    /// problems.
     pub(crate) fn new(mut found: Vec<Problem>, more: usize) -> Option<Self> {
         found.sort_by_key(|problem| (problem.line, problem.column));
         let more = more + found.len().saturating_sub(SHOWN);
@@ -147,7 +147,7 @@ impl fmt::Display for Problem {
 }
 
 impl Excerpt {
-    /// The line as a terminal can show it, the spaces before the carets, and the carets.
+    /// Returns the line as a terminal can show it, the spaces before the carets, and the carets.
     fn drawn(&self) -> (String, String, String) {
         let characters: Vec<char> = self.text.chars().collect();
         let start = self.start.min(characters.len());
@@ -163,8 +163,8 @@ impl Excerpt {
     }
 }
 
-/// Tabs become a space, so that the caret stands right; nothing else that moves a cursor or turns the
-/// direction of writing reaches the terminal.
+/// Returns the character that is printed for `c`. A tab becomes a space, so that the caret is in the right column. No
+/// other character that moves a cursor or changes the direction of writing reaches the terminal.
 fn drawable(c: char) -> char {
     match c {
         '\t' => ' ',
@@ -174,7 +174,7 @@ fn drawable(c: char) -> char {
     }
 }
 
-/// How many cells of a terminal a character takes: East Asian wide characters and emoji take two.
+/// Returns the number of terminal cells of a character: East Asian wide characters and emoji take two.
 fn cells(c: char) -> usize {
     match u32::from(c) {
         0x0300..=0x036f | 0xfe00..=0xfe0f => 0,

@@ -1,5 +1,5 @@
-//! Keeps secrets out of the lines that problems show. A typo is often right beside a password, so whatever could be
-//! one is covered, by where it stands rather than by what it looks like.
+//! Redaction of secrets in the lines that problems show. A typo is often right beside a password, so the module covers
+//! every text that may be a secret. It judges mainly by the place of a text, not by its appearance.
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -12,54 +12,55 @@ use super::sensitivity::{Among, hides_secret, is_harmless, leads_to_secrets, may
 use crate::config::yaml::files::Format;
 use crate::config::yaml::node::{Node, Path, affordable, locate};
 
-/// A file with more secrets than this shows no lines at all.
+/// Maximum number of secrets: a file with more secrets shows no lines at all.
 const MOST: usize = 600;
 pub(crate) const COVER: &str = "***";
-/// From how many bytes on a part of a secret is one.
+/// Minimum length in bytes of a part of a secret that counts as a secret itself.
 const SHORTEST_PART: usize = 4;
-/// What parts of a text are between.
+/// Separators between the parts of a text.
 const SEPARATORS: [char; 16] = ['/', '@', '?', '&', '=', ':', '#', ' ', ',', '"', '\'', '{', '}', '[', ']', '\n'];
 
-/// Something that may be a secret, and where it is.
+/// Text that may be a secret, and its place.
 struct Secret<'n> {
     path: Path,
     part: Part,
-    /// As it was read.
+    /// Text as the parser read it.
     text: &'n str,
     suspicion: Suspicion,
 }
 
-/// The reason to cover something.
+/// Reason to cover a text.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Suspicion {
-    /// Its key or its looks are those of a secret: it is covered in lines and in messages.
+    /// Secret by its key or its appearance: it is covered in lines and in messages.
     Secret,
-    /// It is under a key that is not known. Nothing reads it, so that no message repeats it: it is covered in lines alone.
+    /// Value under an unknown key. No code reads it, so no message repeats it: it is covered in lines only.
     Unread,
-    /// None, but a comment beside it may have a secret.
+    /// No suspicion of the value itself, but a comment beside it may contain a secret.
     Remark,
 }
 
-/// What to cover, by line, in characters.
+/// Ranges to cover, by line, in characters.
 pub(crate) struct Masks {
     covered: Vec<(usize, Range<usize>)>,
-    /// Lines on which only the comment is to be covered.
+    /// Lines on which only the comment is covered.
     remarks: HashSet<usize>,
     everything: bool,
-    /// True where the keys are those of the table of keys.
+    /// True if the file uses the keys of the table of keys.
     has_table: bool,
-    /// What may be in no message.
+    /// Texts that no message may contain.
     texts: Vec<String>,
 }
 
 impl Masks {
-    /// The masks of a file. No line is shown of one whose format is not known.
+    /// Creates the masks of a file. A file of unknown format shows no lines.
     pub(crate) fn new(text: &str, lines: &[&str], root: &Node, format: Format) -> Self {
         let has_table = format != Format::Foreign;
         let place = if has_table { Place::root() } else { Place::foreign() };
         let mut secrets = Vec::new();
         collect(root, &mut Vec::new(), Context { among: Among::Settings, secret: false, place }, &mut secrets);
-        // A key of letters alone is more likely one of another program than a secret; the reader decides whether to repeat it.
+        // A key of letters alone is more likely a key of another program than a secret. The reader decides whether to
+        // repeat it.
         let is_name = |secret: &&Secret<'_>| {
             secret.part == Part::Key && secret.text.bytes().all(|b| b.is_ascii_alphabetic() || b == b'_')
         };
@@ -82,18 +83,18 @@ impl Masks {
             }
         }
         let mut texts: Vec<String> = texts.into_iter().filter(|text| !text.trim().is_empty()).collect();
-        // The longest first, since a shorter one may be a part of it.
+        // Longest first, because a shorter text may be a part of a longer one.
         texts.sort_by(|one, other| other.len().cmp(&one.len()).then_with(|| one.cmp(other)));
         Self { covered, remarks, everything, has_table, texts }
     }
 
-    /// A message without secrets: most say what is wrong all the same.
+    /// Returns a message without its secrets. Most messages still describe the problem.
     pub(crate) fn message(&self, message: &str) -> String {
         let mut message = message.to_owned();
         for text in &self.texts {
             for written in [text.clone(), text.escape_debug().to_string()] {
                 message = if is_word(&written) {
-                    // As a word of the sentence it is no leak.
+                    // As an ordinary word of the sentence, the text is no leak.
                     let quoted = |message: String, quote| {
                         message.replace(&format!("{quote}{written}{quote}"), &format!("{quote}{COVER}{quote}"))
                     };
@@ -111,7 +112,7 @@ impl Masks {
         message
     }
 
-    /// The excerpt of a line without what is secret in it; `None` where it cannot be shown or has nothing to show.
+    /// Returns the excerpt of a line without its secrets, or `None` if the line cannot be shown or is empty.
     pub(crate) fn excerpt(&self, line: usize, excerpt: Excerpt) -> Option<Excerpt> {
         if self.everything || excerpt.text.trim().is_empty() {
             return None;
@@ -122,7 +123,7 @@ impl Masks {
         if !ranges.is_empty() || self.remarks.contains(&line) {
             ranges.extend(properties(&excerpt.text));
         }
-        // A note beside a secret may be the old one, and a secret may be commented out.
+        // A comment beside a secret may contain the old secret, and a secret may be commented out.
         if let Some(comment) = comment_after(&excerpt.text, ranges.last().map_or(0, |last| last.end)) {
             let said: String = excerpt.text.chars().skip(comment.start).collect();
             let suspect = keys_of(&said).any(leads_to_secrets)
@@ -143,7 +144,7 @@ impl Masks {
     }
 }
 
-/// The excerpt with one range covered, its caret moved along.
+/// Returns the excerpt with one range covered and its caret moved accordingly.
 fn covered(excerpt: Excerpt, range: Range<usize>) -> Excerpt {
     let Excerpt { text, start, length } = excerpt;
     let characters: Vec<char> = text.chars().collect();
@@ -161,13 +162,13 @@ fn covered(excerpt: Excerpt, range: Range<usize>) -> Excerpt {
     Excerpt { text, start, length }
 }
 
-/// Whether a text is one word of lower-case letters, as sentences have them.
+/// Returns true if a text is one word of lower-case letters, as in a sentence.
 fn is_word(text: &str) -> bool {
     text.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
 }
 
-/// The parts of a secret that a message may repeat alone, where it takes the text apart: those of a login or a query, and what
-/// is no word.
+/// Returns the parts of a secret that a message may repeat separately when it splits the text: the parts of a login or
+/// of a query, and every part that is not a word.
 fn parts(text: &str) -> impl Iterator<Item = &str> {
     let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
     let login = rest.rsplit_once('@').map_or("", |(login, _)| login);
@@ -181,7 +182,8 @@ fn parts(text: &str) -> impl Iterator<Item = &str> {
     all.chain(of_login).chain(of_query.filter(|part| part.len() >= SHORTEST_PART))
 }
 
-/// The anchors, aliases and tags of a line: a password that begins with `&`, `*` or `!` is read as one.
+/// Returns the anchors, aliases and tags of a line. YAML reads a password that begins with `&`, `*` or `!` as one of
+/// them.
 fn properties(line: &str) -> Vec<Range<usize>> {
     let characters: Vec<char> = line.chars().collect();
     let begins = |at: usize| {
@@ -193,7 +195,7 @@ fn properties(line: &str) -> Vec<Range<usize>> {
     (0..characters.len()).filter(|at| begins(*at)).map(|at| at..end(at)).collect()
 }
 
-/// The comment of a line behind a column.
+/// Returns the comment of a line after a column.
 fn comment_after(line: &str, column: usize) -> Option<Range<usize>> {
     let characters: Vec<char> = line.chars().collect();
     let at =
@@ -201,11 +203,11 @@ fn comment_after(line: &str, column: usize) -> Option<Range<usize>> {
     Some(at + 1..usize::MAX)
 }
 
-/// The surroundings of a node.
+/// Context of a node.
 #[derive(Clone, Copy)]
 struct Context {
     among: Among,
-    /// True where a scalar may be a secret, by the keys above it.
+    /// True if the keys above a scalar make it a possible secret.
     secret: bool,
     place: Place,
 }
@@ -219,10 +221,10 @@ impl Context {
         }
     }
 
-    /// Of a key in the map that is here.
+    /// Returns the suspicion of a key in the map at this place.
     fn suspicion_of_key(self, key: &str, value: &Node) -> Option<Suspicion> {
-        // One that has a value in it is shown where that value would be; below a key that is not known, only plain words and
-        // keys of other maps are.
+        // A key that contains a value is shown if that value would be shown. Below an unknown key, only plain words and
+        // keys of other maps are shown.
         if !may_show(key, self.among) || !self.place.takes_name(key, value) {
             Some(Suspicion::Secret)
         } else {
@@ -232,11 +234,14 @@ impl Context {
     }
 }
 
-/// The values that may be secrets: everything below a key that sounds like one or a section that has some, but for what is
-/// known to be harmless there; everything below a key that is not known where it is written; and texts that look like a secret
-/// wherever they are.
+/// Collects the values that may be secrets:
+/// - everything below a key that sounds like a secret or a section that has secrets, except values known to be harmless
+///   there
+/// - everything below a key that is unknown at its place
+/// - texts that look like a secret, at any place
 ///
-/// A key may have swallowed its value, `password:hunter2`, so one that is not known is a secret there too.
+/// A key may have swallowed its value, as in `password:hunter2`, so an unknown key also counts as a secret in these
+/// places.
 fn collect<'n>(node: &'n Node, path: &mut Path, context: Context, secrets: &mut Vec<Secret<'n>>) {
     match node {
         Node::Map(pairs) => {
@@ -266,7 +271,7 @@ fn collect<'n>(node: &'n Node, path: &mut Path, context: Context, secrets: &mut 
                 Node::Text(text) | Node::Number(text) | Node::Tagged(text) => text,
                 Node::Bool(true) => "true",
                 Node::Bool(false) => "false",
-                // Nothing to cover, but what is said beside it.
+                // The value itself needs no cover, but a comment beside it does.
                 _ => "",
             };
             let suspicion = context.suspicion(text);
@@ -280,7 +285,7 @@ fn collect<'n>(node: &'n Node, path: &mut Path, context: Context, secrets: &mut 
     }
 }
 
-/// Whether what is right under a key is what it takes there, and no secret.
+/// Returns true if the value right under a key is a value that the key takes, and no secret.
 fn harmless(key: &str, value: &Node) -> bool {
     match value {
         Node::Text(text) | Node::Number(text) => is_harmless(key, text),
@@ -290,15 +295,15 @@ fn harmless(key: &str, value: &Node) -> bool {
     }
 }
 
-/// Covers one scalar from its place on: to its end where that is in sight, else to the end of the line; of one that
-/// goes over several lines, the lines up to the next comma or bracket too.
+/// Covers one scalar from its place on. The cover ends at the end of the scalar if that end is in the line, otherwise
+/// at the end of the line. For a scalar on several lines, it also includes the lines up to the next comma or bracket.
 fn cover(lines: &[&str], line: usize, column: usize, text: &str, covered: &mut Vec<(usize, Range<usize>)>) {
     let written = lines.get(line - 1).copied().unwrap_or_default();
     let tail: String = written.chars().skip(column - 1).collect();
     let length = token(&tail, text);
     let start = column - 1;
     if tail.starts_with(['&', '!', '*']) {
-        // An anchor, a tag or an alias, of which the tree has nothing.
+        // The text is an anchor, a tag or an alias, which the tree does not contain.
         covered.push((line, start..usize::MAX));
         return;
     }
@@ -320,13 +325,13 @@ fn cover(lines: &[&str], line: usize, column: usize, text: &str, covered: &mut V
     }
 }
 
-/// Whether text in quotes begins at a place.
+/// Returns true if quoted text begins at a place.
 fn is_quoted(lines: &[&str], line: usize, column: usize) -> bool {
     let written = lines.get(line - 1).copied().unwrap_or_default();
     written.chars().nth(column - 1).is_some_and(|c| matches!(c, '"' | '\''))
 }
 
-/// Covers the rest of quoted text that goes over several lines.
+/// Covers the rest of quoted text that spans several lines.
 fn cover_to_quote(lines: &[&str], line: usize, quote: char, covered: &mut Vec<(usize, Range<usize>)>) {
     for (at, next) in lines.iter().enumerate().skip(line) {
         let mut escaped = false;

@@ -1,4 +1,5 @@
-//! Turns what was found at nodes into [`Problem`]s at lines and columns, and keeps secrets out of the lines shown.
+//! Report of diagnostics: converts what was found at nodes into [`Problem`]s at lines and columns, and keeps secrets
+//! out of the lines shown.
 
 use std::fmt::Display;
 
@@ -7,21 +8,21 @@ use super::redact::Masks;
 use crate::config::yaml::files::Document;
 use crate::config::yaml::node::{Node, Path, affordable, locate};
 
-/// More problems than anyone reads.
+/// Maximum number of problems that are located; nobody reads more.
 const MOST_LOCATED: usize = 100;
 
-/// Something wrong at a node.
+/// Problem at a node.
 #[derive(Debug, Clone)]
 pub(crate) struct Diagnostic {
     path: Path,
     part: Part,
     message: String,
     hint: Option<String>,
-    /// Where the same was before.
+    /// Place of the first occurrence of a duplicate.
     first: Option<(Path, Part)>,
 }
 
-/// Which part of a pair is meant.
+/// Part of a key-value pair that the diagnostic refers to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Part {
     Key,
@@ -37,24 +38,24 @@ impl Diagnostic {
         Self { hint: Some(hint.to_string()), ..self }
     }
 
-    /// Where it is.
+    /// Returns the place of the diagnostic.
     pub(crate) fn path(&self) -> &[usize] {
         &self.path
     }
 
-    /// The same at another place.
+    /// Returns the same diagnostic at another place.
     pub(crate) fn at(self, path: Path) -> Self {
         Self { path, ..self }
     }
 
-    /// The same stands at another place already, whose line goes into the message.
+    /// Adds the place of the first occurrence of a duplicate. The message names its line.
     pub(crate) fn first(self, path: &[usize], part: Part) -> Self {
         Self { first: Some((path.to_vec(), part)), ..self }
     }
 }
 
-/// Finds the lines and columns of all that was found in one file. `None` where nothing was. `origin` tells where a place stands
-/// that something was first at, which may be in another file.
+/// Finds the lines and columns of all diagnostics of one file. Returns `None` if there are none. `origin` returns the
+/// file and the place of a first occurrence, which may be in another file.
 pub(crate) fn problems<'d>(
     document: &Document,
     found: Vec<Diagnostic>,
@@ -89,7 +90,7 @@ pub(crate) fn problems<'d>(
     Problems::new(problems.collect(), more)
 }
 
-/// The lines as the YAML parser counts them.
+/// Splits the text into lines as the YAML parser counts them.
 pub(crate) fn lines(text: &str) -> Vec<&str> {
     let mut lines = Vec::new();
     let mut rest = text;
@@ -103,7 +104,7 @@ pub(crate) fn lines(text: &str) -> Vec<&str> {
     lines
 }
 
-/// How many characters of the line the key or value takes.
+/// Returns the number of characters of the line that the key or value takes.
 fn width(root: &Node, path: &[usize], part: Part, line: &str, column: usize) -> usize {
     let tail: String = line.chars().skip(column - 1).collect();
     let Some((key, node)) = at(root, path) else { return 1 };
@@ -116,7 +117,8 @@ fn width(root: &Node, path: &[usize], part: Part, line: &str, column: usize) -> 
     token(&tail, &text)
 }
 
-/// How many characters at the beginning of `tail` spell `text`, quoted or not; 1 where that cannot be told.
+/// Returns the number of characters at the beginning of `tail` that spell `text`, quoted or not. Returns 1 if that
+/// number cannot be determined.
 pub(crate) fn token(tail: &str, text: &str) -> usize {
     if !text.is_empty() && tail.starts_with(text) {
         return text.chars().count();
@@ -132,7 +134,7 @@ pub(crate) fn token(tail: &str, text: &str) -> usize {
     1
 }
 
-/// The key and the node at a path.
+/// Returns the key and the node at a path.
 fn at<'n>(root: &'n Node, path: &[usize]) -> Option<(&'n str, &'n Node)> {
     path.iter().try_fold(("", root), |(_, node), at| match node {
         Node::List(items) => items.get(*at).map(|item| ("", item)),

@@ -1,5 +1,5 @@
-//! What may be a secret, judged by the key that it is under and by what it looks like; pure. What is covered by it is for
-//! `secrecy`.
+//! Sensitivity of values: judges by the key and by the text itself if a value may be a secret; pure. `redact` decides
+//! on the ranges to cover.
 
 use crate::config::keys::{SIDES, Table};
 use crate::config::reader::nearest;
@@ -9,9 +9,9 @@ use crate::config::sections::notify::{NOTIFY, WEBHOOK};
 use crate::config::sections::push_events::{HOOKS, RECEIVER};
 use crate::config::sections::registry_keys::{AZURE, CREDENTIALS, TLS};
 
-/// Sections in which a value that is not known to be harmless may be a secret.
+/// Sections in which a value may be a secret unless it is known to be harmless.
 const SECTIONS: [&str; 4] = ["hooks", "notify", "proxy", "tls"];
-/// How tokens of well-known services begin.
+/// Prefixes of tokens of well-known services.
 const TOKENS: [&str; 14] = [
     "AKIA",
     "ASIA",
@@ -28,24 +28,24 @@ const TOKENS: [&str; 14] = [
     "xoxb-",
     "xoxp-",
 ];
-/// From how many characters on a word of mixed letters and digits is taken for a token.
+/// Minimum number of characters at which a word of mixed letters and digits counts as a token.
 const TOKEN_LENGTH: usize = 20;
 
-/// What kind of map a key is in.
+/// Kind of map that a key is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Among {
     /// Settings that have no secrets.
     Settings,
     /// `hooks`, `notify`, `proxy` or `tls`.
     Section,
-    /// A map of such sections by names that the user gave: `hooks.receivers`.
+    /// Map of such sections by names that the user gave: `hooks.receivers`.
     Names,
     /// Credentials or a webhook, where a key may be the secret itself.
     Credentials,
 }
 
 impl Among {
-    /// Of a table of keys.
+    /// Returns the kind of the maps with the keys of a table.
     pub(crate) fn table(table: &'static Table) -> Self {
         let is = |known: &&&'static Table| std::ptr::eq(table, **known);
         if [&CREDENTIALS, &AZURE, &AWS, &GCP, &SIDES, &WEBHOOK].iter().any(|known| is(&known)) {
@@ -57,7 +57,7 @@ impl Among {
         }
     }
 
-    /// The map that is the value of a key in this one.
+    /// Returns the kind of the map that is the value of a key in a map of this kind.
     pub(crate) fn below(self, key: &str) -> Self {
         if self == Self::Names {
             Self::Section
@@ -73,13 +73,15 @@ impl Among {
     }
 }
 
-/// Whether a key says that what is below it may be a secret, or may have one in it.
+/// Returns true if a key implies that the values below it may be secrets or may contain one.
 pub(crate) fn leads_to_secrets(key: &str) -> bool {
     sounds_secret(key) || SECTIONS.contains(&key)
 }
 
-/// Whether an unknown key can be shown: among credentials when it is nearly a known one, in other sections with secrets also
-/// when it is a plain word, elsewhere when it is one word.
+/// Returns true if an unknown key can be shown:
+/// - among credentials, if it nearly matches a known key
+/// - in other sections with secrets, also if it is a plain word
+/// - elsewhere, if it is one word
 pub(crate) fn may_show(key: &str, among: Among) -> bool {
     match among {
         Among::Names => is_plain(key),
@@ -91,7 +93,7 @@ pub(crate) fn may_show(key: &str, among: Among) -> bool {
     }
 }
 
-/// True for a key of one word, in which there is no value.
+/// Returns true if a key is one word and contains no value.
 pub(crate) fn is_one_word(key: &str) -> bool {
     key.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.'))
 }
@@ -101,8 +103,8 @@ fn is_near(key: &str, tables: &[&'static Table]) -> bool {
     nearest(key, known).is_some()
 }
 
-/// Whether a scalar right under a key of credentials or of a section with secrets is what that key takes, and no secret: a
-/// name, a path, an address.
+/// Returns true if a scalar right under a key of credentials or of a section with secrets is a value that the key
+/// takes, and no secret: a name, a path, an address.
 pub(crate) fn is_harmless(key: &str, text: &str) -> bool {
     if hides_secret(text) {
         return false;
@@ -116,18 +118,19 @@ pub(crate) fn is_harmless(key: &str, text: &str) -> bool {
     }
 }
 
-/// `REGISTRY_PASSWORD`: the usual name of an environment variable.
+/// Returns true for `REGISTRY_PASSWORD`: the usual form of an environment variable's name.
 fn is_variable(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_uppercase())
         && text.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
 }
 
-/// Words of lower-case letters.
+/// Returns true for words of lower-case letters.
 fn is_plain(text: &str) -> bool {
     !text.is_empty() && text.chars().all(|c| c.is_ascii_lowercase() || matches!(c, ' ' | '_' | '-' | '.' | '/'))
 }
 
-/// A path with a folder in it, of the usual characters, or a file's name with its kind: `ca.pem`.
+/// Returns true for a path with a folder in it and of the usual characters, or for a file name with an extension:
+/// `ca.pem`.
 fn is_path(text: &str) -> bool {
     let is_file = text.rsplit_once('.').is_some_and(|(name, kind)| {
         let word = |text: &str| text.bytes().all(|b| b.is_ascii_lowercase() || b"_-.".contains(&b));
@@ -136,14 +139,14 @@ fn is_path(text: &str) -> bool {
     is_file || text.contains('/') && text.chars().all(|c| c.is_alphanumeric() || "_-./~@${}".contains(c))
 }
 
-/// A host, an address or a socket, perhaps with its port.
+/// Returns true for a host, an address or a socket, with or without a port.
 fn is_site(text: &str) -> bool {
     let site = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || ".:-[]/_".contains(c);
     let only_digits = text.len() <= 5 && text.bytes().all(|b| b.is_ascii_digit());
     (text.contains(['.', ':']) || only_digits || is_plain(text)) && text.chars().all(site)
 }
 
-/// Whether a text looks as if a secret were in it, wherever it stands.
+/// Returns true if a text looks like it contains a secret, at any place.
 pub(crate) fn hides_secret(text: &str) -> bool {
     may_have_user_info(text)
         || swallows_key(text)
@@ -153,25 +156,26 @@ pub(crate) fn hides_secret(text: &str) -> bool {
         || looks_like_token(text)
 }
 
-/// Whether a text is an address with a user name before its host, or one that was meant to be so: a password may have a
-/// slash in it that ends the host's part.
+/// Returns true if a text is an address with a user name before its host, or was meant as one: a slash in a password
+/// ends the host part.
 fn may_have_user_info(text: &str) -> bool {
     has_user_info(text) || text.split_once("://").is_some_and(|(_, rest)| rest.contains('@'))
 }
 
-/// Whether a text is an address with a query, which may be a signature.
+/// Returns true if a text is an address with a query, which may be a signature.
 fn has_query(text: &str) -> bool {
     text.split_once('?').is_some_and(|(before, query)| query.contains('=') && before.contains(['.', '/']))
 }
 
-/// Whether a text is a key with its value, for want of a colon or of the space after it: `token:VALUE`, `password VALUE`.
+/// Returns true if a text is a key joined to its value, because the colon or the space after it is missing:
+/// `token:VALUE`, `password VALUE`.
 fn is_swallowed(text: &str) -> bool {
     let head = text.split([':', '=', ' ']).next().unwrap_or_default();
     let is_key = !head.is_empty() && head.bytes().all(|b| b.is_ascii_alphabetic() || b == b'_');
     is_key && head.len() < text.trim_end().len() && leads_to_secrets(head)
 }
 
-/// Whether a text looks like a token that some service gave out.
+/// Returns true if a text looks like a token issued by a service.
 fn looks_like_token(text: &str) -> bool {
     let one_word = text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-+=".contains(&b));
     let has = |kind: fn(&u8) -> bool| text.bytes().any(|b| kind(&b));
@@ -180,12 +184,13 @@ fn looks_like_token(text: &str) -> bool {
     one_word && (known || text.len() >= TOKEN_LENGTH && mixed)
 }
 
-/// Whether a text is so long by a forgotten quote that keys with secrets may be in it.
+/// Returns true if a text is so long, because of a forgotten quote, that it may contain keys with secrets.
 pub(crate) fn swallows_secret(text: &str) -> bool {
     text.contains(':') && text.contains([' ', '"', '\'', '\n']) && sounds_secret(text)
 }
 
-/// True for a text with another key and its value in it: the value may be a secret, whatever the text is for.
+/// Returns true if a text contains another key and its value. That value may be a secret, regardless of the purpose of
+/// the text.
 fn swallows_key(text: &str) -> bool {
     let ends_key = |(at, _): (usize, &str)| {
         let before = text[..at].trim_end_matches(['"', '\'']);
@@ -194,13 +199,13 @@ fn swallows_key(text: &str) -> bool {
     swallows_secret(text) || text.match_indices(':').any(ends_key)
 }
 
-/// Whether a key could be meant as `credentials`, `password` or the like.
+/// Returns true if a key could be meant as `credentials`, `password` or the like.
 pub(crate) fn sounds_secret(key: &str) -> bool {
     let lower = key.to_lowercase();
-    // The address of a webhook often is one.
+    // The address of a webhook often is a secret.
     lower == "url"
         || ["pass", "pwd", "secret", "token", "cred", "auth", "webhook"].iter().any(|part| lower.contains(part))
-        // `insecure` is no misspelt secret.
+        // `insecure` is not a misspelt `secret`.
         || !lower.starts_with("insecure")
             && ["password", "credentials", "webhook", "secret"].iter().any(|word| strsim::jaro_winkler(&lower, word) > 0.8)
 }

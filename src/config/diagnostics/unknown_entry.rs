@@ -1,11 +1,11 @@
-//! What is said of the name of an entry that is not there, wherever somebody names one.
+//! Error for the name of an entry that does not exist, for all places that take a name.
 
-/// The longest name that is compared with those that are there; none of these is longer.
+/// Maximum length of a name that is compared with the existing names; no existing name is longer.
 const COMPARED: usize = 64;
-/// How many names are listed.
+/// Maximum number of names that are listed.
 const LISTED: usize = 20;
 
-/// There is no entry of this name.
+/// Error: no entry has this name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("there is no entry {name:?}{way_out}")]
 pub struct UnknownEntry {
@@ -14,7 +14,7 @@ pub struct UnknownEntry {
 }
 
 impl UnknownEntry {
-    /// With the name that was meant, perhaps, of those that are `there`, else with these.
+    /// Creates the error. It suggests the name of `there` that was probably meant, or lists the names.
     #[must_use]
     pub fn among(name: &str, there: &[&str]) -> Self {
         let way_out = match near(name, there) {

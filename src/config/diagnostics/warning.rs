@@ -1,7 +1,7 @@
-//! Warnings: their type, and those that the configuration alone shows. Each is of something that is allowed and should
-//! not be so.
+//! Warnings: their type, and the warnings that follow from the configuration alone. Each warning concerns a setting
+//! that is allowed but not advisable.
 //!
-//! A warning never changes an exit code. Those that need an answer of a registry are made by `daemon`.
+//! A warning never changes an exit code. `daemon` creates the warnings that need a response of a registry.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
@@ -38,7 +38,7 @@ impl fmt::Display for Warning {
     }
 }
 
-/// Adds the warnings of the whole configuration, whose `registries` stand at `value`.
+/// Adds the warnings of the whole configuration. Its `registries` are at `value`.
 pub(crate) fn check(
     reader: &Reader<'_>,
     value: Option<&Value<'_>>,
@@ -52,7 +52,7 @@ pub(crate) fn check(
     }
 }
 
-/// Registries remove manifests that no tag and no index names.
+/// Warns about pinned digests without a tag: registries remove manifests that no tag and no index names.
 fn pins_have_tags(reader: &Reader<'_>, draft: &Draft<'_>) {
     let Some(tags) = &draft.settings.tags else { return };
     for (pattern, value) in &tags.include {
@@ -66,8 +66,8 @@ fn pins_have_tags(reader: &Reader<'_>, draft: &Draft<'_>) {
     }
 }
 
-/// Tags that several entries write from different sources are written by none of them: a conflict at run time.
-/// Tags that are written out are judged by [`crate::config::cross_checks`], which refuses them.
+/// Warns about tags that several entries write from different sources. At run time they are a conflict, and none of the
+/// entries writes them. [`crate::config::cross_checks`] judges and refuses tags that are written out.
 fn targets_have_one_source(reader: &Reader<'_>, drafts: &[Draft<'_>]) {
     let every = Selection::default();
     let mut writers: HashMap<Endpoint, Vec<(&Draft<'_>, &Value<'_>)>> = HashMap::new();
@@ -105,12 +105,12 @@ fn selection<'a>(draft: &'a Draft<'_>, every: &'a Selection) -> &'a Selection {
     draft.settings.tags.as_ref().map_or(every, |tags| &tags.selection)
 }
 
-/// `true` where both may select one tag. Tags that are written out in both have been compared.
+/// Returns true if both selections may select the same tag. Tags that both write out have already been compared.
 fn may_meet(one: &Selection, other: &Selection) -> bool {
     let excluded = |pattern: &Pattern, selection: &Selection| {
         written_out(pattern).is_some_and(|tag| selection.exclude.iter().any(|out| out.matches(tag)))
     };
-    // A digest without a tag writes none.
+    // A digest without a tag writes no tag.
     let writes_a_tag = |pattern: &&Pattern| pattern.digest().is_none() || pattern.pin().is_some();
     let meet = |a: &Pattern, b: &Pattern| {
         let compared = written_out(a).is_some() && written_out(b).is_some();
@@ -124,13 +124,13 @@ fn may_meet(one: &Selection, other: &Selection) -> bool {
     }
 }
 
-/// The tag that a pattern writes out, with a digest or without.
+/// Returns the tag that a pattern writes out, with a digest or without.
 fn written_out(pattern: &Pattern) -> Option<&Tag> {
     pattern.literal().or(pattern.pin().map(|(tag, _)| tag))
 }
 
-/// Settings of a registry that nobody speaks to are often those of a registry whose name is misspelt.
-/// A configuration without entries serves commands, which may speak to any.
+/// Warns about registries that no entry uses: such settings often belong to a registry with a misspelt name. A
+/// configuration without entries serves commands, which may use any registry.
 fn registries_are_used(
     reader: &Reader<'_>,
     value: &Value<'_>,

@@ -1,4 +1,4 @@
-//! `azure` under `credentials`: an identity of Entra's, by a word or by keys.
+//! Section `azure` under `credentials`: an identity at Entra, written as a word or as keys.
 
 use std::path::PathBuf;
 
@@ -14,7 +14,7 @@ use crate::registry::{Azure, AzureIdentity, Pem, Secret};
 
 const AUTHORITY: &str = "https://login.microsoftonline.com";
 
-/// The identity; `None` where something is wrong, which has been kept.
+/// Reads the identity. Returns `None` if the reader kept a problem.
 pub(crate) fn azure(reader: &Reader<'_>, value: &Value<'_>) -> Option<Azure> {
     if matches!(value.node, Node::Map(_)) {
         let fields = reader.fields(value, &AZURE)?;
@@ -43,13 +43,13 @@ pub(crate) fn azure(reader: &Reader<'_>, value: &Value<'_>) -> Option<Azure> {
     Some(Azure { identity, imds: reader.keep(value, near_place(IMDS))?, authority: reader.keep(value, authority)? })
 }
 
-/// By keys: an application where there is a secret or a certificate, else a managed identity.
+/// Reads the identity from keys: an application if there is a secret or a certificate, otherwise a managed identity.
 fn identity(reader: &Reader<'_>, value: &Value<'_>, fields: &Fields<'_>) -> Option<AzureIdentity> {
     let text = |name: &'static str| fields.get(name).map(|value| reader.text(value, "an id"));
     let (client_id, tenant_id) = (text("client_id"), text("tenant_id"));
     let client_secret = fields.get("client_secret").map(|value| secret(reader, value));
     let (certificate, key) = (fields.get("certificate"), fields.get("key"));
-    // Many keep both in one file.
+    // Many operators keep both in one file.
     let pair = certificate.map(|file| pair(reader, file, key.unwrap_or(file)));
     if certificate.is_none() && key.is_some() {
         reader.wrong(value, "a key alone proves nothing: `certificate` is missing under `azure`");
@@ -77,7 +77,7 @@ fn identity(reader: &Reader<'_>, value: &Value<'_>, fields: &Fields<'_>) -> Opti
     }
 }
 
-/// The files of a certificate and of its key, which are looked at now and read when they are needed.
+/// Returns the files of a certificate and of its key. The files are checked now and read when they are needed.
 fn pair(reader: &Reader<'_>, certificate: &Value<'_>, key: &Value<'_>) -> Option<(PathBuf, PathBuf)> {
     let certificate_file = file(reader, certificate)?;
     let read = reader.keep(certificate, Pem::certificates(&certificate_file))?;
@@ -91,7 +91,7 @@ fn pair(reader: &Reader<'_>, certificate: &Value<'_>, key: &Value<'_>) -> Option
     Some((certificate_file, key_file))
 }
 
-/// By the variables that the webhook of a cluster sets.
+/// Reads the identity from the variables that the webhook of a cluster sets.
 fn workload(reader: &Reader<'_>, value: &Value<'_>) -> Option<AzureIdentity> {
     let variable = |name: &str| {
         let found = (reader.environment)(name).filter(|text| !text.is_empty());
@@ -106,7 +106,7 @@ fn workload(reader: &Reader<'_>, value: &Value<'_>) -> Option<AzureIdentity> {
     Some(AzureIdentity::Workload { client_id: client_id?, tenant_id, token: Secret::File(file?.into()) })
 }
 
-/// It becomes a part of a path.
+/// Checks a tenant id, which becomes a part of a path.
 fn tenant(id: String) -> Result<String, &'static str> {
     let good = !id.is_empty() && id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-'));
     if good { Ok(id) } else { Err("a tenant_id has letters, digits, `.` and `-` alone") }

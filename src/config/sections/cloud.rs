@@ -1,5 +1,5 @@
-//! `aws` and `gcp` under `credentials`: identities at Amazon's and Google's. And to which addresses the secrets of a cloud may
-//! go.
+//! Sections `aws` and `gcp` under `credentials`: identities at Amazon and Google. Also the checks of addresses to which
+//! the secrets of a cloud may be sent.
 
 use url::{Host, Url};
 
@@ -11,10 +11,10 @@ use crate::registry::{Aws, Gcp, Variables, is_loopback};
 
 const METADATA: &str = "http://metadata.google.internal";
 
-/// Where the metadata services of Azure and of Amazon are.
+/// Address of the metadata services of Azure and of Amazon.
 pub(crate) const IMDS: &str = "http://169.254.169.254";
 
-/// The identity at Amazon's; `None` where something is wrong, which has been kept.
+/// Reads the identity at Amazon. Returns `None` if the reader kept a problem.
 pub(crate) fn aws(reader: &Reader<'_>, value: &Value<'_>) -> Option<Aws> {
     let fields = reader.fields(value, &AWS)?;
     let place = |key| fields.get(key).map(|value| address(reader, value, secret_place));
@@ -33,7 +33,7 @@ pub(crate) fn aws(reader: &Reader<'_>, value: &Value<'_>) -> Option<Aws> {
     })
 }
 
-/// The identity at Google's; `None` where something is wrong, which has been kept.
+/// Reads the identity at Google. Returns `None` if the reader kept a problem.
 pub(crate) fn gcp(reader: &Reader<'_>, value: &Value<'_>) -> Option<Gcp> {
     let fields = reader.fields(value, &GCP)?;
     let said = |name: &str| (reader.environment)(name).filter(|text| !text.is_empty());
@@ -44,7 +44,7 @@ pub(crate) fn gcp(reader: &Reader<'_>, value: &Value<'_>) -> Option<Gcp> {
     };
     let key = match fields.get("key") {
         Some(value) => file(value).map(Some),
-        // Whoever says where to ask for a token wants none by a key.
+        // An operator who names the address of the metadata service wants no token from a key.
         None if fields.has("metadata") => Some(None),
         None => Some(said("GOOGLE_APPLICATION_CREDENTIALS").map(Into::into)),
     };
@@ -62,7 +62,7 @@ pub(crate) fn gcp(reader: &Reader<'_>, value: &Value<'_>) -> Option<Gcp> {
 
 fn region(reader: &Reader<'_>, value: &Value<'_>) -> Option<String> {
     let text = reader.text(value, "a region like eu-west-1")?;
-    // It becomes a part of an address.
+    // The region becomes a part of an address.
     if text.is_empty() || !text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') {
         reader.wrong(value, "a region has small letters, digits and `-` alone, like eu-west-1");
         return None;
@@ -75,7 +75,7 @@ fn address(reader: &Reader<'_>, value: &Value<'_>, read: fn(&str) -> Result<Url,
     reader.keep(value, read(&text))
 }
 
-/// The address of a service that is shown secrets: by TLS, or on this machine.
+/// Checks the address of a service that receives secrets: it uses TLS or is on this machine.
 pub(crate) fn secret_place(text: &str) -> Result<Url, &'static str> {
     let url = plain(text).ok_or("expected an address like https://service.example, without user name and password")?;
     if url.scheme() == "https" || is_loopback(&url) {
@@ -84,7 +84,7 @@ pub(crate) fn secret_place(text: &str) -> Result<Url, &'static str> {
     Err("this address is shown secrets: it is asked by https alone")
 }
 
-/// The address of a metadata service, which gives secrets away: near, or by TLS.
+/// Checks the address of a metadata service, which gives out secrets: it is near or uses TLS.
 pub(crate) fn near_place(text: &str) -> Result<Url, &'static str> {
     let url = plain(text).ok_or("expected an address like http://169.254.169.254, without user name and password")?;
     if url.scheme() == "https" || is_loopback(&url) || is_link_local(&url) {
@@ -107,7 +107,7 @@ fn is_link_local(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => matches!(name, "metadata.google.internal" | "metadata"),
         Some(Host::Ipv4(address)) => address.is_link_local(),
-        // The addresses that Amazon gave to its own.
+        // Amazon gave this range to its own metadata services.
         Some(Host::Ipv6(address)) => address.is_unicast_link_local() || address.segments()[..2] == [0xfd00, 0xec2],
         None => false,
     }

@@ -1,4 +1,4 @@
-//! The keys of the identities at Amazon's and Google's, a part of the table of [`crate::config::keys`].
+//! Keys of the identities at Amazon and Google, a part of the table of [`crate::config::keys`].
 
 use crate::config::keys::{ANY, Shape, Table, key, with_default};
 

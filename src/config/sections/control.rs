@@ -1,4 +1,4 @@
-//! `daemon.control`: where the daemon is asked for things.
+//! Section `daemon.control`: the socket on which the daemon accepts requests.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use crate::config::reader::{Reader, Value};
 use crate::config::yaml::node::Node;
 use crate::config::{ControlSocket, Environment};
 
-/// The file's name in the folder for what a program has while it runs.
+/// File name of the socket in the runtime folder of a program.
 const FILE: &str = "control.sock";
 
 pub(crate) fn control(reader: &Reader<'_>, value: Option<&Value<'_>>) -> Option<ControlSocket> {
@@ -28,8 +28,9 @@ pub(crate) fn control(reader: &Reader<'_>, value: Option<&Value<'_>>) -> Option<
     Some(ControlSocket::At(path))
 }
 
-/// Where systemd says, else where the XDG base directory specification says, else nowhere: there is no other folder that is
-/// this user's alone and goes with the session or the machine.
+/// Returns the default socket: in the folder that systemd names, otherwise in the folder of the XDG base directory
+/// specification, otherwise none. No other folder belongs to this user alone and is removed with the session or at
+/// shutdown.
 fn usual(environment: Environment<'_>) -> ControlSocket {
     let folder = |name: &str| environment(name).map(PathBuf::from).filter(|path| path.is_absolute());
     // systemd separates several runtime directories by colons.

@@ -1,5 +1,5 @@
-//! `credentials` under a registry: who to be, in one of several ways. No message here repeats what was written: it may be
-//! a secret.
+//! Section `credentials` under a registry: credentials in one of several ways. No message here repeats the written
+//! text: it may be a secret.
 
 use std::path::Path;
 
@@ -16,7 +16,7 @@ use crate::config::yaml::node::Node;
 use crate::registry::{Credentials, DockerConfig, Secret};
 use crate::regular_file;
 
-/// Who to be; `None` where something is wrong, which has been kept.
+/// Reads the credentials. Returns `None` if the reader kept a problem.
 pub(crate) fn credentials(reader: &Reader<'_>, value: &Value<'_>) -> Option<Credentials> {
     if !matches!(value.node, Node::Map(_)) {
         reader.wrong(value, "expected a map of keys like username and password");
@@ -55,10 +55,10 @@ pub(crate) fn credentials(reader: &Reader<'_>, value: &Value<'_>) -> Option<Cred
     }
 }
 
-/// The key that tells the way, once all that the way needs is there and nothing else.
+/// Returns the key that identifies the way, if all keys that the way needs are present and no others.
 fn way(reader: &Reader<'_>, value: &Value<'_>, fields: &Fields<'_>) -> Option<&'static str> {
     let said = |key: &&str| fields.has(key);
-    // Of the first way one key alone may belong to another.
+    // A single key of the first way may also belong to another way.
     let meant = CREDENTIAL_WAYS.iter().rev().find(|way| way.required.iter().any(said));
     let Some(way) = meant else {
         let ways: Vec<String> = CREDENTIAL_WAYS.iter().map(|way| way.required.join(" and ")).collect();
@@ -117,7 +117,7 @@ fn command(reader: &Reader<'_>, value: &Value<'_>) -> Option<Vec<String>> {
     Some(line)
 }
 
-/// The variables of a program: a map of names and their values, which may be secrets.
+/// Reads the variables of a program: a map of names and their values, which may be secrets.
 fn variables(reader: &Reader<'_>, value: &Value<'_>) -> Option<Vec<(String, Secret)>> {
     if !matches!(value.node, Node::Map(_)) {
         reader.wrong(value, "expected a map of names of variables and their values");
@@ -130,7 +130,7 @@ fn variables(reader: &Reader<'_>, value: &Value<'_>) -> Option<Vec<(String, Secr
             return None;
         }
         let text = match value.node {
-            // Most are no secrets.
+            // Most values are not secrets.
             Node::Text(text) => Secret::Value(reader.keep(&value, expand(text, reader.environment))?.into()),
             _ => secret(reader, &value)?,
         };
@@ -148,7 +148,7 @@ fn anonymous(reader: &Reader<'_>, value: &Value<'_>) -> Option<Credentials> {
     None
 }
 
-/// No message here repeats what was written: it may be the secret.
+/// Reads a secret. No message here repeats the written text: it may be the secret.
 pub(crate) fn secret(reader: &Reader<'_>, value: &Value<'_>) -> Option<Secret> {
     let pairs: Vec<(&str, Value<'_>)> = value.pairs().collect();
     match (value.node, pairs.as_slice()) {
@@ -198,7 +198,7 @@ fn known(reader: &Reader<'_>, value: &Value<'_>, text: String, what: &str) -> Op
     Some(Secret::Value(SecretString::from(text)))
 }
 
-/// Whether a regular file can be read. What is no such file is refused: it could keep a run waiting, or have no end.
+/// Checks that a regular file can be read. Any other kind of file is refused: it could block a run or be endless.
 pub(crate) fn readable(path: &Path) -> Result<(), String> {
     let cannot = |error: std::io::Error| format!("the file {} cannot be read: {error}", path.display());
     regular_file::open(path).map(drop).map_err(cannot)

@@ -1,5 +1,5 @@
-//! Endpoints as they are written in `source` and `target`: a repository, a tree of repositories or an image
-//! layout on disk. Only their names; reading and writing them is for `registry` and `layout`.
+//! Endpoints as written in `source` and `target`: a repository, a tree of repositories or an image layout on disk. The
+//! module contains only their names; `registry` and `layout` read and write them.
 
 use std::fmt;
 use std::path::{Component, PathBuf};
@@ -9,67 +9,67 @@ use crate::oci::{NameError, Reference, ReferenceError, RegistryHost, Repository,
 
 const LAYOUT: &str = "oci-layout:";
 
-/// A place to read from or write to.
+/// Place to read from or write to.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Endpoint {
     /// One repository of a registry: `docker.io/library/python`.
     Repository(Repository),
-    /// Every repository of a registry, `host/**`, or those under a prefix, `host/team/**`.
+    /// Every repository of a registry, `host/**`, or every repository under a prefix, `host/team/**`.
     Tree {
-        /// The registry.
+        /// Registry of the repositories.
         host: RegistryHost,
-        /// What stands before the `/**`; `None` is the whole registry.
+        /// Prefix before the `/**`; `None` means the whole registry.
         prefix: Option<RepositoryName>,
     },
-    /// An OCI image layout: `oci-layout:PATH`, relative to the working directory.
+    /// OCI image layout: `oci-layout:PATH`, relative to the working directory.
     Layout(PathBuf),
 }
 
-/// Why a text is not an [`Endpoint`].
+/// Error: a text is not a valid [`Endpoint`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EndpointError {
-    /// `oci-layout:` without a path after it.
+    /// Missing path after `oci-layout:`.
     #[error("the path is missing after {LAYOUT:?}: write oci-layout:./mirror")]
     NoPath,
-    /// A URL in the place of a layout's path. The text is not repeated: it may have a password in it.
+    /// URL in place of a layout's path. The message does not repeat the text: it may contain a password.
     #[error(
         "a layout is a folder on this machine, and this is a URL: write oci-layout:/srv/mirror, or HOST/REPOSITORY"
     )]
     LayoutUrl,
-    /// A `*` elsewhere than in a last part `**`.
+    /// Misplaced `*`: only a last part `**` may contain it.
     #[error(
         "{0:?} has a `*` in the wrong place: only a last part `**` stands for all repositories below, like host/team/**"
     )]
     Star(String),
-    /// A tag or a digest stands behind the repository.
+    /// Tag or digest after the repository.
     #[error("{text:?} names one image: write {repository} here and {selected:?} under tags.include")]
     OneImage {
-        /// The whole text.
+        /// Complete text.
         text: String,
-        /// The repository alone.
+        /// Repository without its tag or digest.
         repository: String,
-        /// The tag or `@digest` alone.
+        /// Tag or `@digest` alone.
         selected: String,
     },
-    /// A user name or a password stands before the host. The text is not repeated: it may be a secret.
+    /// User name or password before the host. The message does not repeat the text: it may be a secret.
     #[error("a user name or password does not belong here: write it under registries.HOST.credentials")]
     UserInfo,
-    /// Not a reference to a repository.
+    /// Invalid reference to a repository.
     #[error(transparent)]
     Reference(#[from] ReferenceError),
-    /// Not a registry's or a repository's name.
+    /// Invalid name of a registry or of a repository.
     #[error(transparent)]
     Name(#[from] NameError),
 }
 
 impl Endpoint {
-    /// Whether both name the same place. Paths are compared as written, but for a `./` before them.
+    /// Returns true if both endpoints name the same place. Paths are compared as written, except for a leading `./`.
     #[must_use]
     pub fn is_same_place(&self, other: &Endpoint) -> bool {
         self.normal() == other.normal()
     }
 
-    /// The same place with nothing superfluous in its path.
+    /// Returns the same place without redundant parts in its path.
     pub(crate) fn normal(&self) -> Endpoint {
         match self {
             Self::Layout(path) => Self::Layout(path.components().filter(|part| *part != Component::CurDir).collect()),
@@ -77,7 +77,7 @@ impl Endpoint {
         }
     }
 
-    /// The registry, `None` for a layout.
+    /// Returns the registry, or `None` for a layout.
     #[must_use]
     pub fn host(&self) -> Option<&RegistryHost> {
         match self {
@@ -112,8 +112,8 @@ impl FromStr for Endpoint {
     }
 }
 
-/// Whether `text` is a URL with something before an `@` in its authority, or `USER:PASSWORD@HOST` without a scheme (and not
-/// `NAME:TAG@DIGEST`).
+/// Returns true if `text` is a URL with text before an `@` in its authority, or is `USER:PASSWORD@HOST` without a
+/// scheme (and not `NAME:TAG@DIGEST`).
 pub(crate) fn has_user_info(text: &str) -> bool {
     let (scheme, rest) = text.split_once("://").unwrap_or(("", text));
     let authority = rest.split('/').next().unwrap_or_default();
@@ -136,7 +136,7 @@ fn repository(text: &str) -> Result<Endpoint, EndpointError> {
     Err(EndpointError::OneImage { text: text.to_owned(), repository: repository.to_owned(), selected })
 }
 
-/// Docker's rule for the host, without its `library/`: a prefix is not a repository.
+/// Reads a tree by Docker's rule for the host, but without its `library/`: a prefix is not a repository.
 fn tree(above: &str) -> Result<Endpoint, EndpointError> {
     let (first, rest) = above.split_once('/').map_or((above, None), |(first, rest)| (first, Some(rest)));
     Ok(if names_host(first) {

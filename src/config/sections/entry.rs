@@ -1,5 +1,5 @@
-//! Entries and `defaults`: each key read by itself. A [`Draft`] keeps where every value stands, for the checks that
-//! need more than one of them.
+//! Entries and `defaults`: the reader of each key alone. A [`Draft`] keeps the place of every value for the checks that
+//! need more than one value.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -17,10 +17,10 @@ use crate::oci::Platform;
 use crate::plan::{ForeignLayers, Overwrite, Pattern, Selection};
 use crate::schedule::Schedule;
 
-/// Something read, and where it stands.
+/// Value that was read, and its place.
 pub(crate) type Placed<'n, T> = (T, Value<'n>);
 
-/// An entry as far as it could be read.
+/// Entry with all values that could be read.
 pub(crate) struct Draft<'n> {
     pub(crate) name: Option<Placed<'n, EntryName>>,
     pub(crate) source: Option<Placed<'n, Endpoint>>,
@@ -29,11 +29,11 @@ pub(crate) struct Draft<'n> {
     pub(crate) settings: Settings<'n>,
 }
 
-/// The keys that `defaults` and entries share; `None` is a key that is not there.
+/// Keys that `defaults` and entries share; `None` means an absent key.
 #[derive(Clone, Default)]
 pub(crate) struct Settings<'n> {
     pub(crate) tags: Option<Tags<'n>>,
-    /// `Some(None)` is all of them, said explicitly.
+    /// Platforms; `Some(None)` means all of them, written explicitly.
     pub(crate) platforms: Option<Option<Vec<Platform>>>,
     referrers: Option<bool>,
     foreign_layers: Option<ForeignLayers>,
@@ -46,14 +46,14 @@ pub(crate) struct Settings<'n> {
     pub(crate) notify: Option<Vec<Placed<'n, Notify>>>,
 }
 
-/// A selection, and where its patterns stand.
+/// Selection of tags, and the places of its patterns.
 #[derive(Clone, Default)]
 pub(crate) struct Tags<'n> {
     pub(crate) selection: Selection,
     pub(crate) include: Vec<Placed<'n, Pattern>>,
 }
 
-/// Reads an entry; what it does not say is taken from `defaults`.
+/// Reads an entry. Absent keys take their values from `defaults`.
 pub(crate) fn draft<'n>(reader: &Reader<'_>, value: &Value<'n>, defaults: &Settings<'n>) -> Option<Draft<'n>> {
     let fields = reader.fields(value, &ENTRY)?;
     let name = fields.get("name").and_then(|value| placed(reader, value, "a name"));
@@ -149,7 +149,7 @@ fn tags<'n>(reader: &Reader<'_>, value: &Value<'n>) -> Option<Tags<'n>> {
     Some(Tags { selection, include })
 }
 
-/// A tag has one content at the target: one pin for it, and no other item that names it.
+/// Reports contradictory pins. A tag has one content at the target, so it has one pin, and no other item names it.
 fn pins_agree(reader: &Reader<'_>, include: &[Placed<'_, Pattern>]) {
     for (at, (pattern, value)) in include.iter().enumerate() {
         let Some((tag, digest)) = pattern.pin() else { continue };
@@ -208,7 +208,7 @@ pub(crate) fn timezone(reader: &Reader<'_>, value: &Value<'_>) -> Option<Tz> {
     None
 }
 
-/// Reads one of a few words; a word that is near to one of them gets that as its hint.
+/// Reads one of a few words. For a word that is close to one of them, the hint names that one.
 fn word<T: FromStr<Err: std::fmt::Display>>(
     reader: &Reader<'_>,
     value: &Value<'_>,
@@ -226,7 +226,7 @@ fn word<T: FromStr<Err: std::fmt::Display>>(
 }
 
 impl<'n> Settings<'n> {
-    /// These, and of `defaults` what these do not say. `tags` is one key.
+    /// Returns these settings, completed by `defaults`. `tags` counts as one key.
     fn over(self, defaults: &Settings<'n>) -> Self {
         Self {
             tags: self.tags.or_else(|| defaults.tags.clone()),
@@ -245,7 +245,7 @@ impl<'n> Settings<'n> {
 }
 
 impl Draft<'_> {
-    /// The entry; `None` where something of it could not be read.
+    /// Returns the entry, or `None` if a part of it could not be read.
     pub(crate) fn entry(self) -> Option<Entry> {
         let Settings {
             tags,

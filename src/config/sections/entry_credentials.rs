@@ -1,5 +1,5 @@
-//! `credentials` in an entry: who reads and who writes, where that is not who the registry's own credentials say. A secret is
-//! shown to one registry alone, so it must be plain which one that is.
+//! Section `credentials` in an entry: the credentials to read and to write with, if they differ from the registry's
+//! own. A secret is sent to one registry only, so the file must show unambiguously to which one.
 
 use super::credentials::credentials;
 use super::entry::{Draft, Placed};
@@ -8,7 +8,7 @@ use crate::config::reader::{Reader, Value};
 use crate::config::{Endpoint, EntryCredentials};
 use crate::registry::Credentials;
 
-/// Who to be at each side, and where that stands.
+/// Credentials of each side, with their places.
 #[derive(Default)]
 pub(crate) struct Sides<'n> {
     source: Option<Placed<'n, Credentials>>,
@@ -21,7 +21,7 @@ impl From<Sides<'_>> for EntryCredentials {
     }
 }
 
-/// Reads both sides.
+/// Reads the credentials of both sides.
 pub(crate) fn sides<'n>(reader: &Reader<'_>, value: &Value<'n>) -> Sides<'n> {
     let Some(fields) = reader.fields(value, &SIDES) else { return Sides::default() };
     let side = |name| fields.get(name).and_then(|value| Some((credentials(reader, value)?, value.clone())));
@@ -33,7 +33,7 @@ pub(crate) fn sides<'n>(reader: &Reader<'_>, value: &Value<'n>) -> Sides<'n> {
     sides
 }
 
-/// Adds what is wrong between the credentials of an entry and its endpoints.
+/// Adds the problems between the credentials of an entry and its endpoints.
 pub(crate) fn check(reader: &Reader<'_>, draft: &Draft<'_>) {
     if let (Some((_, value)), Some((source @ Endpoint::Layout(_), _))) = (&draft.credentials.source, &draft.source) {
         reader.wrong(value, asks_nobody("source", source));

@@ -1,4 +1,4 @@
-//! From nodes to limits: `limits` of a registry, and `bandwidth` there and under `daemon`.
+//! Limits: decoder of `limits` of a registry, and of `bandwidth` there and under `daemon`.
 
 use super::entry::timezone;
 use super::registry_keys::{LIMITS, WINDOW};
@@ -8,7 +8,7 @@ use crate::config::yaml::node::Node;
 use crate::config::yaml::scalar;
 use crate::registry::{Bandwidth, Bucket, Figure, Limits, Profile, Rate, Window};
 
-/// The word that lifts a figure.
+/// Word that removes a limit.
 const NONE: &str = "none";
 
 pub(crate) fn limits(reader: &Reader<'_>, value: &Value<'_>) -> Option<Limits> {
@@ -27,7 +27,8 @@ pub(crate) fn limits(reader: &Reader<'_>, value: &Value<'_>) -> Option<Limits> {
     Some(limits)
 }
 
-/// What is said of a figure. Where it is wrong, which has been kept, nothing is.
+/// Reads a figure. For an invalid figure, the reader keeps the problem and the function returns the figure of an absent
+/// key.
 fn figure<T>(fields: &Fields<'_>, key: &'static str, read: impl FnOnce(&Value<'_>) -> Option<Figure<T>>) -> Figure<T> {
     fields.get(key).and_then(read).unwrap_or_default()
 }
@@ -50,7 +51,8 @@ fn profile(reader: &Reader<'_>, value: &Value<'_>) -> Option<Figure<Profile>> {
     read.ok().map(Figure::Set)
 }
 
-/// `acr` is no misspelt `ecr`, but one of several.
+/// Lists the profiles that begin with `written`, for a hint: `acr` is not a misspelt `ecr`, but the beginning of
+/// several names.
 fn beginning_with(written: &str) -> Option<String> {
     let begins = |name: &&str| !written.is_empty() && name.starts_with(&written.to_lowercase());
     let names: Vec<String> = Profile::NAMES.into_iter().filter(begins).map(|name| format!("`{name}`")).collect();
@@ -69,7 +71,7 @@ fn rate(reader: &Reader<'_>, value: &Value<'_>) -> Option<Figure<Rate>> {
     if text == NONE { Some(Figure::Lifted) } else { reader.keep(value, scalar::requests(&text)).map(Figure::Set) }
 }
 
-/// A rate, a window, or a list of windows.
+/// Reads a rate, a window, or a list of windows.
 pub(crate) fn bandwidth(reader: &Reader<'_>, value: &Value<'_>) -> Option<Bandwidth> {
     match value.node {
         Node::Map(_) => Some(Bandwidth::new(vec![window(reader, value)?])),

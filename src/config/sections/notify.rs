@@ -1,4 +1,4 @@
-//! `notify`: who is told of what happens, by webhook. No message here repeats an address or a secret.
+//! Section `notify`: receivers of notifications by webhook. No message here repeats an address or a secret.
 
 use std::collections::BTreeSet;
 
@@ -15,10 +15,10 @@ use crate::notify::{Address, Event, Notify, Receiver, SigningKey, Webhook};
 use crate::oci::Digest;
 use crate::registry::Secret;
 
-/// The most receivers of one list.
+/// Maximum number of receivers in one list.
 pub(crate) const MAX_RECEIVERS: usize = 16;
 
-/// How many digits of a hash tell addresses at one host apart.
+/// Number of digits of a hash that distinguish addresses at one host.
 const DIGITS: usize = 8;
 
 pub(crate) static NOTIFY: Table = Table {
@@ -63,7 +63,7 @@ pub(crate) const fn notify_key(about: &'static str) -> Key {
     key("notify", Shape::Maps(&NOTIFY), about, "")
 }
 
-/// Who is told, each with its place.
+/// Reads the receivers, each with its place.
 pub(crate) fn notify<'n>(reader: &Reader<'_>, value: &Value<'n>) -> Vec<Placed<'n, Notify>> {
     if matches!(value.node, Node::Map(_)) {
         reader.wrong_with_hint(
@@ -95,7 +95,7 @@ fn events(reader: &Reader<'_>, value: &Value<'_>) -> Option<BTreeSet<Event>> {
         reader.wrong_with_hint(value, "`on` is empty, which would be nothing", "leave it out for failure and recovery");
         return None;
     }
-    // All are looked at, so that all that is wrong is told.
+    // The loop reads all items, so that it reports all problems.
     let events: Vec<Option<Event>> = items.iter().map(|item| event(reader, item)).collect();
     events.into_iter().collect()
 }
@@ -132,7 +132,7 @@ fn signing_key(reader: &Reader<'_>, value: &Value<'_>) -> Option<Secret> {
     Some(key)
 }
 
-/// The address, and what its receiver is called.
+/// Reads the address, and derives the name of its receiver.
 fn url(reader: &Reader<'_>, value: &Value<'_>) -> Option<(Receiver, Secret)> {
     let Node::Text(written) = value.node else {
         let url = secret(reader, value)?;
@@ -145,14 +145,14 @@ fn url(reader: &Reader<'_>, value: &Value<'_>) -> Option<(Receiver, Secret)> {
     };
     let text = reader.keep(value, expand(written, reader.environment))?;
     let address: Address = reader.keep(value, text.parse())?;
-    // Of what is written: what a variable stands for is no part of it.
+    // The digest covers the text as written, without the values of its variables.
     let digest = Digest::of(written.as_bytes()).to_string();
     let digits = digest.rsplit(':').next().unwrap_or_default();
     let name = format!("{}#{}", address.site(), digits.get(..DIGITS).unwrap_or(digits));
     Some((Receiver::from(name), Secret::Value(text.into())))
 }
 
-/// Adds where an address stands twice, to be signed with different secrets: who is told knows one.
+/// Reports an address that is configured twice with different signing secrets: its receiver knows only one.
 pub(crate) fn check<'a, 'n: 'a>(reader: &Reader<'_>, all: impl Iterator<Item = &'a Placed<'n, Notify>>) {
     let mut known: Vec<&Placed<'_, Notify>> = Vec::new();
     for placed in all {

@@ -1,5 +1,5 @@
-//! `daemon.hooks`: where events of registries are taken, from whom, and what they prove themselves by. What they say is read
-//! in `hooks`.
+//! Section `daemon.hooks`: the address for events of registries, their senders, and the secrets that authenticate them.
+//! `hooks` reads the content of the events.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -17,41 +17,42 @@ use crate::config::{Config, EntryName, StatusPort};
 use crate::oci::RegistryHost;
 use crate::registry::Secret;
 
-/// Where events are taken, and from whom.
+/// Address for events, and their senders.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hooks {
-    /// An address, which may be any, or a socket file; never off.
+    /// Any address or a socket file; never off.
     pub listen: StatusPort,
-    /// The last part of the path for each: one at least.
+    /// Senders, each by the last part of its path; at least one.
     pub receivers: BTreeMap<EntryName, Receiver>,
 }
 
-/// What events of one sender look like.
+/// Properties of the events of one sender.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Receiver {
-    /// Who sends.
+    /// Kind of sender.
     pub kind: HookKind,
-    /// The bearer token, or the key of the signature.
+    /// Bearer token, or key of the signature.
     pub secret: Secret,
-    /// The registry as entries name it; `None` is the one that the events name.
+    /// Registry as entries name it; `None` means the registry that the events name.
     pub registry: Option<RegistryHost>,
 }
 
 impl Config {
-    /// Who may send events, by name.
+    /// Returns the configured senders of events, by name.
     pub fn receivers(&self) -> impl Iterator<Item = (&EntryName, &Receiver)> {
         self.daemon.hooks.iter().flat_map(|hooks| &hooks.receivers)
     }
 }
 
 impl Receiver {
-    /// A secret of fewer bytes can be guessed.
+    /// Minimum length of a secret in bytes; a shorter secret can be guessed.
     pub const SHORTEST_SECRET: usize = 16;
 
-    /// The secret as it is now: one in a file may have been exchanged.
+    /// Returns the current secret: a secret in a file may have been replaced.
     ///
     /// # Errors
-    /// Why it cannot be used, with the file's path: it cannot be read, or has become one that can be guessed.
+    /// Returns the reason why the secret is unusable, with the file's path: it cannot be read, or it has become one
+    /// that can be guessed.
     pub async fn secret_now(&self) -> Result<SecretString, String> {
         let place = match &self.secret {
             Secret::File(path) => format!("{}: ", path.display()),
@@ -65,7 +66,7 @@ impl Receiver {
     }
 }
 
-/// Who sends events.
+/// Sender of events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HookKind {
     /// CNCF Distribution (docker-registry).
@@ -84,7 +85,7 @@ impl HookKind {
     const ALL: [Self; 5] = [Self::Distribution, Self::Acr, Self::Harbor, Self::DockerHub, Self::Ghcr];
     const WORDS: [&'static str; 5] = ["distribution", "acr", "harbor", "docker_hub", "ghcr"];
 
-    /// The word for it in `sync.yaml`.
+    /// Returns the word for the sender in `sync.yaml`.
     #[must_use]
     pub fn word(self) -> &'static str {
         Self::ALL.iter().zip(Self::WORDS).find(|(kind, _)| **kind == self).map_or("", |(_, word)| word)
@@ -135,7 +136,7 @@ const RECEIVER_KEYS: &[Key] = &[
     ),
 ];
 
-/// Where events are taken; `None` where something is wrong, which has been kept.
+/// Reads the address for events and their senders. Returns `None` if the reader kept a problem.
 pub(crate) fn hooks(reader: &Reader<'_>, value: &Value<'_>) -> Option<Hooks> {
     let fields = reader.fields(value, &HOOKS)?;
     let listen = fields.get("listen").and_then(|value| {

@@ -1,10 +1,10 @@
-//! The keys of one registry in `sync.yaml`, a part of the table of [`crate::config::keys`].
+//! Keys of one registry in `sync.yaml`, a part of the table of [`crate::config::keys`].
 
 use super::cloud_keys::{AWS, GCP};
 use crate::config::keys::{ANY, DURATION, Key, Shape, Table, Way, key, with_default};
 use crate::registry::{Kind, Profile, UploadMode};
 
-/// The last part of the name of a credential helper.
+/// Pattern of the last part of a credential helper's name.
 const HELPER: &str = "^[a-zA-Z0-9._-]+$";
 
 pub(crate) static REGISTRY: Table = Table {
@@ -53,7 +53,7 @@ pub(crate) static REGISTRY: Table = Table {
     required: &[],
 };
 
-/// The keys of a registry that are about connections.
+/// Keys of a registry that concern connections.
 const TRANSPORT: &[Key] = &[
     key("tls", Shape::Map(&TLS), "Whom to believe, and who to be, where the system's authorities are not enough.", ""),
     with_default(
@@ -216,7 +216,7 @@ pub(crate) static CREDENTIALS: Table = Table {
     required: &[],
 };
 
-/// The ways to say who to be; the first is meant where nothing tells.
+/// Ways to write credentials; the first one applies if no key identifies a way.
 pub(crate) const CREDENTIAL_WAYS: &[Way] = &[
     Way { required: &["username", "password"], optional: &[] },
     Way { required: &["token"], optional: &[] },
@@ -229,7 +229,7 @@ pub(crate) const CREDENTIAL_WAYS: &[Way] = &[
     Way { required: &["anonymous"], optional: &[] },
 ];
 
-/// The identities of Azure's that need no more words.
+/// Identities at Azure that need no further keys.
 pub(crate) const AZURE_WORDS: [&str; 2] = ["managed_identity", "workload_identity"];
 
 pub(crate) static AZURE: Table = Table {
@@ -318,7 +318,7 @@ pub(crate) static LIMITS: Table = Table {
     required: &[],
 };
 
-/// The profiles, and the word for none.
+/// Names of the profiles, and the word for no profile.
 static PROFILES: [&str; Profile::NAMES.len() + 1] = {
     let mut words = ["none"; Profile::NAMES.len() + 1];
     let mut at = 0;

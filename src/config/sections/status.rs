@@ -1,5 +1,5 @@
-//! `daemon.status`: where the status port listens, and who may read there. That other machines may reach it has to be said
-//! together with what protects it.
+//! Section `daemon.status`: the address of the status port, and the clients that may read it. An address that other
+//! machines can reach must be written together with its protection.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -13,14 +13,14 @@ use crate::config::{Readers, Status, StatusPort};
 
 const DEFAULT: StatusPort = StatusPort::Tcp(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9180));
 
-/// Where it is when nothing is written: `127.0.0.1:9180`.
+/// Default address of the status port: `127.0.0.1:9180`.
 impl Default for StatusPort {
     fn default() -> Self {
         DEFAULT
     }
 }
 
-/// The place alone, or a map with it.
+/// Pattern of the address alone, for a value that is not a map.
 pub(crate) const PLACE: &str = r"^(off|unix:.+|.+:[0-9]+)$";
 
 pub(crate) static STATUS: Table = Table { place: "under `status`", groups: &[KEYS], required: &["listen"] };
@@ -51,7 +51,7 @@ const KEYS: &[Key] = &[
     ),
 ];
 
-/// Where the status port is; `None` where something is wrong, which has been kept.
+/// Reads the status port. Returns `None` if the reader kept a problem.
 pub(crate) fn status(reader: &Reader<'_>, value: Option<&Value<'_>>) -> Option<Status> {
     let Some(value) = value else { return Some(Status { listen: DEFAULT, readers: Readers::Local }) };
     if matches!(value.node, Node::Map(_)) {
@@ -66,7 +66,7 @@ pub(crate) fn status(reader: &Reader<'_>, value: Option<&Value<'_>>) -> Option<S
     Some(Status { listen, readers: Readers::Local })
 }
 
-/// A map: the place, and what protects it.
+/// Reads a map: the address and its protection.
 fn guarded(reader: &Reader<'_>, value: &Value<'_>) -> Option<Status> {
     let fields = reader.fields(value, &STATUS)?;
     let written = fields.get("listen");
@@ -109,7 +109,7 @@ fn token(reader: &Reader<'_>, value: &Value<'_>) -> Option<crate::registry::Secr
     Some(token)
 }
 
-/// The address where it can be reached from other machines.
+/// Returns the address if other machines can reach it.
 fn reachable_from_elsewhere(listen: &StatusPort) -> Option<&SocketAddr> {
     match listen {
         StatusPort::Tcp(address) if !address.ip().is_loopback() => Some(address),

@@ -1,4 +1,4 @@
-//! From nodes to how connections to one registry are made: `tls` and its like.
+//! Connection options: decoder of the keys for connections to one registry, such as `tls`.
 
 use super::registry_keys::{TIMEOUTS, TLS};
 use crate::config::decode::path;
@@ -9,10 +9,10 @@ use crate::config::yaml::node::Node;
 use crate::oci::RegistryHost;
 use crate::registry::{Mirror, Pem, Proxy, Timeouts, Tls, Transport};
 
-/// Each may cost a request for what none of them has.
+/// Maximum number of mirrors: each may cost a request for content that no mirror has.
 const MAX_MIRRORS: usize = 8;
 
-/// The keys of a registry that are about connections.
+/// Reads the keys of a registry that concern connections.
 pub(crate) fn transport(
     reader: &Reader<'_>,
     fields: &Fields<'_>,
@@ -35,7 +35,7 @@ pub(crate) fn transport(
     Transport { tls, http1_only, proxy: proxy.unwrap_or_default(), path_prefix, token_service, timeouts, mirrors }
 }
 
-/// The mirrors of the registry at `host`, which is `None` where that is no host.
+/// Reads the mirrors of the registry at `host`. `host` is `None` if the key is not a valid host.
 fn mirrors(reader: &Reader<'_>, value: &Value<'_>, host: Option<&RegistryHost>) -> Option<Vec<Mirror>> {
     let items = reader.texts(value, "a list of mirrors, each HOST or HOST/PREFIX")?;
     if items.len() > MAX_MIRRORS {
@@ -77,7 +77,7 @@ fn read_tls(reader: &Reader<'_>, value: &Value<'_>) -> Option<Tls> {
     let fields = reader.fields(value, &TLS)?;
     let ca = fields.get("ca").and_then(|value| certificates(reader, value));
     let certificate = fields.get("certificate");
-    // Many keep both in one file.
+    // Many operators keep both in one file.
     let key = fields.get("key").or(certificate);
     let identity = match (certificate, key) {
         (Some(certificate), Some(key)) => identity(reader, certificate, key),
@@ -104,9 +104,9 @@ fn certificates(reader: &Reader<'_>, value: &Value<'_>) -> Option<Pem> {
     reader.keep(value, Pem::certificates(&path))
 }
 
-/// The path of a file in PEM form.
+/// Reads the path of a file in PEM form.
 pub(crate) fn file(reader: &Reader<'_>, value: &Value<'_>) -> Option<std::path::PathBuf> {
-    // Not repeated: it can be the key itself.
+    // The message does not repeat the text: it may be the key itself.
     if matches!(value.node, Node::Text(text) if text.contains("-----BEGIN")) {
         reader.wrong_with_hint(value, "expected the path of a file, found what should be in it", "write it to a file");
         return None;

@@ -1,14 +1,16 @@
-//! A quick upper bound of the work that a text costs the YAML parser; pure.
+//! Upper bound of the work that a text costs the YAML parser, quick to compute; pure.
 //!
-//! The parser keeps an event for each value before anything can be counted, and its time grows with the square of the depth of
-//! brackets. A file of the largest length could so cost a gigabyte, or minutes.
+//! The parser keeps an event for each value before any code can count the values. Its time grows with the square of the
+//! depth of brackets. So a file of the maximum length could cost a gigabyte or minutes.
 
-/// The most marks that can begin a value: what a file of the largest length has in entries of usual lines.
+/// Maximum number of marks that can begin a value: a file of the maximum length with entries of usual lines has this
+/// many.
 const MAX_MARKS: usize = 1_250_000;
-/// The most brackets that are open at one time. Those in quotes count as well, so it is far more than can be read.
+/// Maximum number of brackets that are open at one time. Brackets in quotes count as well, so the limit is far above
+/// the depth that can be read.
 const MAX_DEPTH: usize = 10_000;
 
-/// Why a text is not given to the parser; `None` where it can be.
+/// Returns the reason to keep a text from the parser, or `None` if the parser may read it.
 pub(crate) fn excess(text: &str) -> Option<&'static str> {
     let (mut marks, mut depth) = (0_usize, 0_usize);
     for line in text.split(['\n', '\r']) {

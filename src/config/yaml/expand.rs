@@ -1,8 +1,8 @@
-//! `${NAME}` in values: taken from the environment. `$$` is a `$`; a `$` before anything else stays.
+//! Expansion of `${NAME}` in values from the environment. `$$` becomes a `$`; a `$` before anything else stays.
 
 use crate::config::Environment;
 
-/// Why a text cannot be expanded. No message repeats the text around the name: it may be a secret.
+/// Error: a text cannot be expanded. No message repeats the text around the name: it may be a secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ExpandError {
     #[error(
@@ -22,7 +22,7 @@ pub(crate) enum ExpandError {
     Name,
 }
 
-/// The text with every `${NAME}` replaced.
+/// Returns the text with every `${NAME}` replaced.
 pub(crate) fn expand(text: &str, environment: Environment<'_>) -> Result<String, ExpandError> {
     let mut expanded = String::with_capacity(text.len());
     let mut rest = text;
@@ -51,7 +51,7 @@ fn unset(name: &str) -> ExpandError {
     if name == "CREDENTIALS_DIRECTORY" { ExpandError::Credentials } else { ExpandError::Unset(name.to_owned()) }
 }
 
-/// Whether a text can name an environment variable.
+/// Returns true if a text can name an environment variable.
 pub(crate) fn is_name(text: &str) -> bool {
     !text.is_empty()
         && !text.starts_with(|c: char| c.is_ascii_digit())

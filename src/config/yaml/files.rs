@@ -1,5 +1,5 @@
-//! The files of one configuration as one tree, and the way back from a place in it to its file. `include` brings further
-//! files with `registries` and `sync` of their own; what these mean is for `decode`.
+//! Files of one configuration as one tree, and the mapping from a place in the tree back to its file. `include` adds
+//! further files with `registries` and `sync` of their own; `decode` interprets these.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -16,63 +16,63 @@ use crate::config::{Environment, Problem, Problems, Warning};
 use crate::oci::Digest;
 use crate::regular_file;
 
-/// The largest file that is read, in bytes: ten times what the largest known import is.
+/// Maximum size of a file, in bytes: ten times the size of the largest known import.
 const MAX_FILE: u64 = 16 << 20;
 
-/// More warnings than anyone reads.
+/// Maximum number of warnings; nobody reads more.
 const MOST_WARNINGS: usize = 100;
 
-/// The most files that are included.
+/// Maximum number of included files.
 const MAX_FILES: usize = 1000;
 
-/// What an included file may say.
+/// Keys that an included file may contain.
 const PARTS: [&str; 2] = ["registries", "sync"];
 
-/// What is said of a file that is none of ours.
+/// Message for an included file that is not in our format.
 const NOT_INCLUDABLE: &str = "an included file is a map with `registries` and `sync`";
 
-/// One file.
+/// One file of a configuration.
 pub(crate) struct Document {
-    /// As it is named in messages.
+    /// Name in messages.
     pub(crate) name: String,
     pub(crate) text: String,
     pub(crate) root: Node,
     pub(crate) format: Format,
 }
 
-/// The format of a file, which decides what of its lines can be shown.
+/// Format of a file. It decides which parts of its lines can be shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Format {
-    /// A configuration, whose keys are in the table of keys.
+    /// Configuration, whose keys are in the table of keys.
     Configuration,
-    /// A configuration of another program.
+    /// Configuration of another program.
     Foreign,
-    /// None that is known. No line is shown: the file may be full of secrets.
+    /// Unknown format. No line is shown: the file may be full of secrets.
     Unknown,
 }
 
-/// All files: the first is the one that was named.
+/// All files of a configuration. The first is the file that the caller named.
 pub(crate) struct Files {
     documents: Vec<Document>,
-    /// All that they say together.
+    /// Combined tree of all files.
     pub(crate) root: Node,
     grafts: Vec<Graft>,
-    /// What is in doubt about the includes.
+    /// Doubts about the includes.
     doubts: Vec<Diagnostic>,
 }
 
-/// A list or map of an included file that was put behind the one of the tree.
+/// List or map of an included file that was appended to the list or map of the tree.
 struct Graft {
     document: usize,
-    /// Its key, as a position in the file's own map, and in the tree's.
+    /// Position of its key in the file's own map, and in the tree's map.
     from: usize,
     to: usize,
-    /// Which items of the tree's came with it.
+    /// Items of the tree's list or map that come from this file.
     items: std::ops::Range<usize>,
 }
 
 impl Files {
-    /// Reads what `text`, the file of this name, includes.
+    /// Reads the files that `text`, the file of this name, includes.
     pub(crate) fn read(name: &str, text: &str, environment: Environment<'_>) -> Result<Self, Vec<Problems>> {
         let main = Document::parse(name, text).map_err(|problems| vec![problems])?;
         let mut files = Self { root: main.root.clone(), documents: vec![main], grafts: Vec::new(), doubts: Vec::new() };
@@ -94,7 +94,7 @@ impl Files {
         if problems.is_empty() { Ok(files) } else { Err(problems) }
     }
 
-    /// Puts what a file says behind what is there. Returns what it may not say.
+    /// Appends the content of a file to the tree. Returns problems for the keys that an included file may not contain.
     fn add(&mut self, document: Document) -> Option<Problems> {
         let at = self.documents.len();
         let mut found = Vec::new();
@@ -141,14 +141,14 @@ impl Files {
             }
             (Node::List(_), _) => return Some(Diagnostic::new(&[from], Part::Value, "`sync` is a list of entries")),
             (Node::Map(_), _) => return Some(Diagnostic::new(&[from], Part::Value, "`registries` is a map of hosts")),
-            // What is wrong in the file that includes this one is told there.
+            // The including file has a wrong type here; `decode` reports that problem there.
             _ => return None,
         };
         self.grafts.push(Graft { document, from, to, items });
         None
     }
 
-    /// The file in which a place of the tree is, and the place in that file.
+    /// Returns the file that contains a place of the tree, and the place in that file.
     fn origin(&self, path: &[usize]) -> (usize, Vec<usize>) {
         if let [to, item, rest @ ..] = path
             && let Some(graft) = self.grafts.iter().find(|graft| graft.to == *to && graft.items.contains(item))
@@ -159,7 +159,7 @@ impl Files {
         (0, path.to_vec())
     }
 
-    /// The lines and columns of all that was found, in the order of the files. `None` where nothing was.
+    /// Finds the lines and columns of all diagnostics, in the order of the files. Returns `None` if there are none.
     pub(crate) fn problems(&self, found: Vec<Diagnostic>) -> Option<Problems> {
         let mut of_each: Vec<Vec<Diagnostic>> = self.documents.iter().map(|_| Vec::new()).collect();
         for one in found {
@@ -178,7 +178,8 @@ impl Files {
         )
     }
 
-    /// What is in doubt, that of the includes first, each with its place before it; those beyond a hundred are counted.
+    /// Returns the warnings, first those about the includes, each with its place before its text. Warnings beyond a
+    /// hundred are only counted.
     pub(crate) fn warnings(&self, doubts: Vec<Doubt>) -> Vec<Warning> {
         let longest = self.documents.iter().map(|document| document.text.as_str()).max_by_key(|text| text.len());
         let most = affordable(longest.unwrap_or_default(), MOST_WARNINGS);
@@ -209,7 +210,7 @@ impl Document {
         Ok(Self { format, ..document })
     }
 
-    /// A file of another program.
+    /// Parses a file of another program.
     pub(crate) fn foreign(name: &str, text: &str) -> Result<Self, Problems> {
         let document = Self::with_format(name, text, Format::Foreign)?;
         let format = if matches!(document.root, Node::Map(_)) { Format::Foreign } else { Format::Unknown };
@@ -229,10 +230,10 @@ fn extended<T>(all: &mut Vec<T>, own: Vec<T>) -> std::ops::Range<usize> {
     start..all.len()
 }
 
-/// What the `include` of a file means.
+/// Result of resolving the `include` of a file.
 #[derive(Default)]
 struct Included {
-    /// The files, each once, those of one pattern by name.
+    /// Files, each once; the files of one pattern are sorted by name.
     paths: Vec<PathBuf>,
     /// Paths that lead nowhere, and patterns that cannot be followed.
     wrong: Vec<Diagnostic>,
@@ -240,7 +241,7 @@ struct Included {
     unmatched: Vec<Diagnostic>,
 }
 
-/// Looks for the files that the `include` of a file means. Blocking.
+/// Finds the files that the `include` of a file names. Blocking.
 fn included(file: &Path, root: &Node, environment: Environment<'_>) -> Included {
     let mut included = Included::default();
     for (place, path) in patterns(file, root, environment) {
@@ -273,7 +274,8 @@ fn included(file: &Path, root: &Node, environment: Environment<'_>) -> Included 
     included
 }
 
-/// What a file says under `include`, from its folder on, with the place of each. What is no text is told by `decode`.
+/// Returns the paths and patterns under `include`, relative to the file's folder, each with its place. `decode` reports
+/// items that are not text.
 fn patterns(file: &Path, root: &Node, environment: Environment<'_>) -> Vec<(Vec<usize>, PathBuf)> {
     let Node::Map(pairs) = root else { return Vec::new() };
     let Some(at) = pairs.iter().position(|(key, _)| key == "include") else { return Vec::new() };
@@ -289,7 +291,7 @@ fn patterns(file: &Path, root: &Node, environment: Environment<'_>) -> Vec<(Vec<
     texts.into_iter().filter_map(pattern).collect()
 }
 
-/// The text of the file at `path`. Blocking.
+/// Reads the text of the file at `path`. Blocking.
 pub(crate) fn text_of(path: &Path) -> Result<String, Problems> {
     let name = path.display().to_string();
     let bytes = regular_file::read(path, MAX_FILE).map_err(|error| {
@@ -305,8 +307,9 @@ pub(crate) fn text_of(path: &Path) -> Result<String, Problems> {
     })
 }
 
-/// What stands in a configuration and all that it includes, good or bad, as one digest, and the paths and glob patterns whose
-/// changes may change it. Blocking. `None` where the file cannot be read.
+/// Returns one digest of the content of a configuration and of all files that it includes, valid or not. Also returns
+/// the paths and glob patterns whose changes may change that content. Blocking. Returns `None` if the file cannot be
+/// read.
 #[must_use]
 pub fn content(path: &Path, environment: Environment<'_>) -> Option<(Digest, Vec<PathBuf>)> {
     let mut all = regular_file::read(path, MAX_FILE).ok()?;
@@ -318,7 +321,7 @@ pub fn content(path: &Path, environment: Environment<'_>) -> Option<(Digest, Vec
         for path in included(path, &root, environment).paths.into_iter().take(MAX_FILES) {
             all.extend_from_slice(path.as_os_str().as_encoded_bytes());
             all.push(0);
-            // One that cannot be read is another one than any that could.
+            // The digest of an unreadable file covers its error, so it differs from that of any readable file.
             let read = regular_file::read(&path, MAX_FILE).unwrap_or_else(|error| error.to_string().into_bytes());
             all.extend_from_slice(Digest::of(&read).to_string().as_bytes());
         }

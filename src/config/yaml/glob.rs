@@ -1,4 +1,5 @@
-//! The files that a pattern of `include` means, found with a bound on what is looked at: `/**/*.yaml` would be the whole disk.
+//! Files that match a pattern of `include`, found with a limit on the files visited: `/**/*.yaml` would visit the whole
+//! disk.
 
 use std::ffi::OsString;
 use std::fs;
@@ -7,10 +8,10 @@ use std::path::{Component, Path, PathBuf};
 
 use ::glob::Pattern;
 
-/// The most files and folders that are looked at for one pattern.
+/// Maximum number of files and folders that are visited for one pattern.
 const MAX_LOOKED_AT: usize = 10_000;
 
-/// Why a pattern cannot be followed.
+/// Error: a pattern cannot be followed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum GlobError {
     #[error("this is not a pattern of files: {0}")]
@@ -21,13 +22,13 @@ pub(crate) enum GlobError {
     Folder { path: PathBuf, source: std::io::Error },
 }
 
-/// Whether a path is a pattern.
+/// Returns true if a path is a pattern.
 pub(crate) fn is_pattern(path: &str) -> bool {
     path.contains(['*', '?', '['])
 }
 
-/// The files and folders that a pattern means, by name. `**` is any number of folders, without those behind symbolic links; all
-/// else is as in a shell. Blocking.
+/// Returns the files and folders that match a pattern, sorted by name. `**` matches any number of folders, except
+/// folders behind symbolic links; all else is as in a shell. Blocking.
 pub(crate) fn find(pattern: &Path) -> Result<Vec<PathBuf>, GlobError> {
     let mut steps = Vec::new();
     let mut start = PathBuf::new();
@@ -53,9 +54,9 @@ pub(crate) fn find(pattern: &Path) -> Result<Vec<PathBuf>, GlobError> {
 
 /// One part of a pattern.
 enum Step {
-    /// This name.
+    /// Literal name.
     Named(OsString),
-    /// Names that match.
+    /// Pattern of names.
     Matching(Pattern),
     /// Any number of folders.
     Folders,
@@ -70,7 +71,8 @@ impl Search {
     fn follow(&mut self, at: PathBuf, steps: &[Step]) -> Result<(), GlobError> {
         match steps {
             [] => {
-                // One that the system does not let us look at is read all the same, and the failure of that is reported.
+                // A file that the system does not permit us to inspect is in the result. The caller tries to read it
+                // and reports the failure.
                 if !matches!(fs::metadata(&at), Err(error) if error.kind() == ErrorKind::NotFound || error.kind() == ErrorKind::NotADirectory)
                     && !self.found.contains(&at)
                 {
@@ -93,7 +95,7 @@ impl Search {
                 }
                 for name in self.names(&at)? {
                     let path = at.join(name);
-                    // A link to a folder could lead round in a circle.
+                    // A link to a folder could lead in a circle.
                     match fs::symlink_metadata(&path) {
                         Ok(file) if file.is_dir() => self.follow(path, steps)?,
                         Ok(_) if rest.is_empty() => self.follow(path, &[])?,
@@ -105,7 +107,7 @@ impl Search {
         }
     }
 
-    /// The names in a folder, in their order; none where there is no such folder.
+    /// Returns the sorted names in a folder, or no names if there is no such folder.
     fn names(&mut self, folder: &Path) -> Result<Vec<OsString>, GlobError> {
         let path = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
         let failed = |source| GlobError::Folder { path: path.to_owned(), source };

@@ -1,8 +1,8 @@
-//! The YAML as written: a tree that keeps duplicate keys and the spelling of numbers, and the way back from a
-//! node to its line and column. It knows nothing of what the keys mean.
+//! Nodes of the YAML as written: a tree that keeps duplicate keys and the spelling of numbers, and the mapping from a
+//! node back to its line and column. The module does not interpret the keys.
 //!
-//! `serde_yaml` tells places only in errors. So the tree carries none; whoever finds a problem names the node by
-//! its [`Path`], and [`locate`] reads the text once more with a visitor that fails on purpose right there.
+//! `serde_yaml` reports places only in errors, so the tree contains no places. Code that finds a problem names the node
+//! by its [`Path`]. [`locate`] then reads the text again with a visitor that fails on purpose at that node.
 
 use std::cell::Cell;
 use std::fmt;
@@ -13,30 +13,30 @@ use serde::de::{
 
 use super::complexity;
 
-/// More nodes than any honest configuration has; aliases of aliases would make any number. The largest list of entries, each
-/// with a dozen tags, has a quarter of it.
+/// Maximum number of nodes; no honest configuration has more. Aliases of aliases could create any number. The largest
+/// list of entries, each with a dozen tags, has a quarter of it.
 const MAX_NODES: usize = 1_000_000;
 
 /// One value of the YAML.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Node {
-    /// Nothing after the colon, or `null`, or `~`.
+    /// Null: nothing after the colon, or `null`, or `~`.
     Null,
-    /// `true` or `false`, unquoted.
+    /// Unquoted `true` or `false`.
     Bool(bool),
     /// Digits, unquoted, as written: `3.10` stays `3.10`.
     Number(String),
     /// Text, quoted or not.
     Text(String),
-    /// A list.
+    /// List of values.
     List(Vec<Node>),
-    /// A map, in the order of the file, duplicates and all.
+    /// Map in the order of the file, duplicates included.
     Map(Vec<(String, Node)>),
-    /// Anything after a tag such as `!include`.
+    /// Text after a tag such as `!include`.
     Tagged(String),
 }
 
-/// The way from the root to a node: the position of an item in its list or of a key in its map.
+/// Path from the root to a node: the position of an item in its list or of a key in its map.
 pub(crate) type Path = Vec<usize>;
 
 /// Reads the tree.
@@ -50,14 +50,14 @@ pub(crate) fn read(text: &str) -> Result<Node, serde_yaml::Error> {
     Ok(root)
 }
 
-/// How often [`locate`] may be called on a text, `most` times at most: each call reads all of it, and a file as large as
-/// can be must not keep anyone waiting.
+/// Returns the number of permitted calls of [`locate`] on a text, at most `most`. Each call reads the whole text, and a
+/// file of the maximum size must not cause a long wait.
 pub(crate) fn affordable(text: &str, most: usize) -> usize {
     const BYTES: usize = 32 << 20;
     most.min(BYTES / text.len().max(1))
 }
 
-/// The line and column, each from 1 on, of the node at `path`, or of its key.
+/// Returns the line and column, each from 1, of the node at `path`, or of its key.
 pub(crate) fn locate(text: &str, path: &[usize], key: bool) -> Option<(usize, usize)> {
     let failed = Locate { path, key }.deserialize(serde_yaml::Deserializer::from_str(text)).err()?;
     let location = failed.location()?;
@@ -79,7 +79,7 @@ impl<'de> DeserializeSeed<'de> for Read<'_> {
     }
 }
 
-/// Keys are text, whatever they look like.
+/// Key of a map, read as text in any spelling.
 struct Key;
 
 impl<'de> DeserializeSeed<'de> for Key {
@@ -168,7 +168,7 @@ impl<'de> Visitor<'de> for Read<'_> {
     }
 }
 
-/// Goes through the text a second time along a tree and puts every number into it as it is written.
+/// Second pass over the text along a tree, which stores every number in its original spelling.
 struct Spelling<'n>(&'n mut Node);
 
 impl<'de> DeserializeSeed<'de> for Spelling<'_> {
@@ -212,20 +212,20 @@ impl<'de> Visitor<'de> for Spelling<'_> {
     }
 }
 
-/// Walks to one node and fails there; everything else is passed over.
+/// Walk to one node, which fails there; it skips all other nodes.
 struct Locate<'p> {
     path: &'p [usize],
     key: bool,
 }
 
-/// Fails at whatever it meets.
+/// Deserializer seed that fails at any value.
 struct Fail;
 
 impl<'de> DeserializeSeed<'de> for Fail {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        // A visitor without methods refuses every type, which is the error that carries the place.
+        // A visitor without methods refuses every type, and that error carries the place.
         deserializer.deserialize_any(self)
     }
 }

@@ -1,4 +1,5 @@
-//! Sizes, rates and durations: text in, a number in base units or what is wrong out. No YAML, no places.
+//! Sizes, rates and durations: parsers from a text to a number in base units or an error message. They handle no YAML
+//! and no places.
 
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ const UNITS: [(&str, u64); 10] = [
     ("TiB", 1 << 40),
 ];
 
-/// `64MiB`, `100MB` or plain bytes.
+/// Parses a size: `64MiB`, `100MB` or plain bytes.
 pub(crate) fn size(text: &str) -> Result<u64, String> {
     read_size(text).ok_or_else(|| {
         format!("{text:?} is not a size: write bytes, or a whole number with kB, MB, GB, KiB, MiB, GiB or TiB")
@@ -31,13 +32,13 @@ fn read_size(text: &str) -> Option<u64> {
     number.parse::<u64>().ok()?.checked_mul(*factor)
 }
 
-/// `100MiB/s`: bytes a second.
+/// Parses a bandwidth in bytes a second: `100MiB/s`.
 pub(crate) fn bandwidth(text: &str) -> Result<u64, String> {
     let read = text.strip_suffix("/s").and_then(|amount| read_size(amount.trim_end()));
     read.ok_or_else(|| format!("{text:?} is not a bandwidth: write bytes a second, like 100MiB/s"))
 }
 
-/// `10/s`, `600/min`, `5000/h`.
+/// Parses a rate of requests: `10/s`, `600/min`, `5000/h`.
 pub(crate) fn requests(text: &str) -> Result<Rate, String> {
     let read = || {
         let (count, per) = text.split_once('/')?;
@@ -54,13 +55,13 @@ pub(crate) fn requests(text: &str) -> Result<Rate, String> {
     read().ok_or_else(|| format!("{text:?} is not a rate of requests: write 10/s, 600/min or 5000/h"))
 }
 
-/// `30s`, `5m`, `1h 30m`, as humantime reads it.
+/// Parses a duration as humantime reads it: `30s`, `5m`, `1h 30m`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text)
         .map_err(|_| format!("{text:?} is not a duration: write a number with its unit, like 30s, 5m, 1h 30m or 2d"))
 }
 
-/// A size as a person writes it.
+/// Formats a size in the form that a person would write.
 pub(crate) fn shown_size(bytes: u64) -> String {
     let exact = UNITS
         .iter()

@@ -1,11 +1,11 @@
-//! Text that is no YAML: the parser's error in the operator's terms, with the mistake that people really made.
+//! Syntax errors of text that is not valid YAML: the parser's error in the operator's terms, with the probable mistake.
 
 use super::files::Format;
 use crate::config::diagnostics::line_keys::excerpt_by_keys;
 use crate::config::diagnostics::problem::{Excerpt, Problem, Problems};
 use crate::config::diagnostics::report::lines;
 
-/// What the parser's words mean here. The first row that is part of its message counts.
+/// Explanations of the parser's messages. The first row whose text is part of the message applies.
 const MEANINGS: [(&str, &str, Option<&str>); 16] = [
     ("scanning an alias", "YAML reads text that begins with `*` as an alias", Some("quote it")),
     ("unknown anchor", "YAML reads text that begins with `*` as an alias", Some("quote it")),
@@ -42,7 +42,7 @@ const MEANINGS: [(&str, &str, Option<&str>); 16] = [
     ("a plain key", "a key is not plain text", Some("quote text that has `{` or `[` in it")),
 ];
 
-/// The one problem of a text that cannot be read as YAML.
+/// Creates the single problem of a text that cannot be read as YAML.
 pub(crate) fn problem(file: &str, text: &str, format: Format, error: &serde_yaml::Error) -> Problems {
     let lines = lines(text);
     let whole = error.to_string();
@@ -58,7 +58,8 @@ pub(crate) fn problem(file: &str, text: &str, format: Format, error: &serde_yaml
     Problems::one(problem)
 }
 
-/// Where to point: for what is not closed where it was opened, else where the parser stopped.
+/// Returns the place to point at: the opening place of an unclosed construct, otherwise the place where the parser
+/// stopped.
 fn place(lines: &[&str], error: &serde_yaml::Error, whole: &str) -> (usize, usize) {
     if (whole.contains("scanning a quoted scalar") && whole.contains("end of stream"))
         || whole.contains("expected ',' or")
@@ -81,7 +82,7 @@ fn place(lines: &[&str], error: &serde_yaml::Error, whole: &str) -> (usize, usiz
     (1, 1)
 }
 
-/// The column to point at, the message and the way out. `line` is `None` where it may have a secret in it.
+/// Returns the column to point at, the message and the remedy. `line` is `None` if it may contain a secret.
 fn explain(line: Option<&str>, column: usize, whole: &str) -> (usize, String, Option<String>) {
     explain_line(line, column, whole).unwrap_or_else(|| match MEANINGS.iter().find(|(part, ..)| whole.contains(part)) {
         Some((_, message, hint)) => (column, (*message).to_owned(), hint.map(str::to_owned)),
@@ -89,7 +90,7 @@ fn explain(line: Option<&str>, column: usize, whole: &str) -> (usize, String, Op
     })
 }
 
-/// What the line itself tells about the mistake.
+/// Explains the mistake from the line itself.
 fn explain_line(line: Option<&str>, column: usize, whole: &str) -> Option<(usize, String, Option<String>)> {
     let line = line?;
     if whole.contains("while scanning an alias") || whole.contains("unknown anchor") {
@@ -114,7 +115,7 @@ fn explain_line(line: Option<&str>, column: usize, whole: &str) -> Option<(usize
     None
 }
 
-/// A text that begins with `*`, which YAML reads as an alias: a cron expression or a glob, almost always.
+/// Explains a text that begins with `*`, which YAML reads as an alias. It is almost always a cron expression or a glob.
 fn star(line: &str, column: usize) -> (usize, String, Option<String>) {
     // The parser points at the first character that an alias cannot have.
     let before: Vec<char> = line.chars().take(column - 1).collect();
@@ -134,12 +135,13 @@ fn star(line: &str, column: usize) -> (usize, String, Option<String>) {
     )
 }
 
-/// The unquoted word that begins at a column.
+/// Returns the unquoted word that begins at a column.
 fn word_at(line: &str, column: usize) -> String {
     line.chars().skip(column - 1).take_while(|c| !c.is_whitespace() && !matches!(c, ',' | ']' | '}')).collect()
 }
 
-/// The parser's message without " at line 1 column 2", which is said before it.
+/// Returns the parser's message without " at line 1 column 2", because the problem already names the place before the
+/// message.
 fn without_places(whole: &str) -> String {
     let mut words: Vec<&str> = Vec::new();
     let mut rest = whole.split(' ').peekable();
@@ -161,7 +163,7 @@ fn without_places(whole: &str) -> String {
 mod tests {
     use super::*;
 
-    /// Of a text below `defaults`, where lines may be shown.
+    /// Returns the message for a text below `defaults`, where lines may be shown.
     fn message(text: &str) -> String {
         let inner: String = text.lines().map(|line| format!("  {line}\n")).collect();
         let text = format!("defaults:\n{inner}");

@@ -1,5 +1,5 @@
-//! The YAML of other programs, read as ours is: the tree as written, and problems with line, column and caret. What its keys
-//! mean is for `import`.
+//! YAML of other programs, read in the same way as ours: the tree as written, and problems with line, column and caret.
+//! `import` interprets its keys.
 
 use std::path::Path;
 
@@ -9,27 +9,27 @@ use crate::config::Problems;
 use crate::config::diagnostics::report::{Diagnostic, problems};
 use crate::config::diagnostics::sensitivity::hides_secret;
 
-/// One file of another program's.
+/// One file of another program.
 pub(crate) struct Foreign(Document);
 
 impl Foreign {
     /// Reads a file. Blocking.
     ///
     /// # Errors
-    /// Where it cannot be read, is larger than 16 MiB or is no YAML.
+    /// Returns the problems if the file cannot be read, is larger than 16 MiB or is not valid YAML.
     pub(crate) fn load(path: &Path) -> Result<Self, Problems> {
         Self::parse(&path.display().to_string(), &text_of(path)?)
     }
 
-    /// Reads the text of a file called `name`.
+    /// Parses the text of a file called `name`.
     ///
     /// # Errors
-    /// Where it is no YAML.
+    /// Returns the problems if the text is not valid YAML.
     pub(crate) fn parse(name: &str, text: &str) -> Result<Self, Problems> {
         Ok(Self(Document::foreign(name, text)?))
     }
 
-    /// As it is named in messages.
+    /// Returns the name in messages.
     pub(crate) fn name(&self) -> &str {
         &self.0.name
     }
@@ -38,13 +38,13 @@ impl Foreign {
         &self.0.root
     }
 
-    /// The lines and columns of what was found. `None` where nothing was.
+    /// Finds the lines and columns of the diagnostics. Returns `None` if there are none.
     pub(crate) fn problems(&self, found: Vec<Diagnostic>) -> Option<Problems> {
         problems(&self.0, found, |path| Some((&self.0, path.to_vec())))
     }
 }
 
-/// Whether a text may not be repeated, since it can be a secret or has one in it.
+/// Returns true if a message must not repeat a text, because it may be a secret or may contain one.
 pub(crate) fn may_not_be_told(text: &str) -> bool {
     hides_secret(text)
 }
