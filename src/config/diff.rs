@@ -22,7 +22,7 @@ pub struct Difference {
 }
 
 impl Difference {
-    /// Returns true if both configurations are equal.
+    /// Returns true if the two configurations do not differ.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         *self == Self::default()

@@ -335,7 +335,7 @@ impl<'n> Fields<'n> {
         self.meant.contains(&name) || self.values.iter().any(|(key, _)| key.name == name)
     }
 
-    /// Asserts that the decoder requested all keys. Not called if the other keys no longer matter.
+    /// Asserts that the decoder requested all keys. Do not call it if the other keys no longer matter.
     pub(super) fn done(&self) {
         let asked = self.asked.borrow();
         debug_assert!(self.table.keys().all(|key| asked.contains(&key.name)), "not all are read: {:?}", self.table);

@@ -18,7 +18,7 @@ pub(crate) struct Diagnostic {
     part: Part,
     message: String,
     hint: Option<String>,
-    /// Place of the first occurrence of a duplicate.
+    /// Place of the first occurrence, if the diagnostic is about a repetition.
     first: Option<(Path, Part)>,
 }
 
@@ -48,7 +48,7 @@ impl Diagnostic {
         Self { path, ..self }
     }
 
-    /// Adds the place of the first occurrence of a duplicate. The message names its line.
+    /// Adds the place of the first occurrence of something repeated. The message names the line of that place.
     pub(crate) fn first(self, path: &[usize], part: Part) -> Self {
         Self { first: Some((path.to_vec(), part)), ..self }
     }

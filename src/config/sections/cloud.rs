@@ -107,7 +107,7 @@ fn is_link_local(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => matches!(name, "metadata.google.internal" | "metadata"),
         Some(Host::Ipv4(address)) => address.is_link_local(),
-        // Amazon gave this range to its own metadata services.
+        // Amazon assigned the second range to its own services.
         Some(Host::Ipv6(address)) => address.is_unicast_link_local() || address.segments()[..2] == [0xfd00, 0xec2],
         None => false,
     }

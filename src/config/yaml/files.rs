@@ -31,7 +31,7 @@ const PARTS: [&str; 2] = ["registries", "sync"];
 /// Message for an included file that is not in our format.
 const NOT_INCLUDABLE: &str = "an included file is a map with `registries` and `sync`";
 
-/// One file of a configuration.
+/// One file: a part of a configuration, or the YAML of another program.
 pub(crate) struct Document {
     /// Name in messages.
     pub(crate) name: String,
@@ -94,7 +94,7 @@ impl Files {
         if problems.is_empty() { Ok(files) } else { Err(problems) }
     }
 
-    /// Appends the content of a file to the tree. Returns problems for the keys that an included file may not contain.
+    /// Appends the content of a file to the tree. Returns problems for content that an included file may not have.
     fn add(&mut self, document: Document) -> Option<Problems> {
         let at = self.documents.len();
         let mut found = Vec::new();

@@ -32,7 +32,7 @@ pub(crate) enum Node {
     List(Vec<Node>),
     /// Map in the order of the file, duplicates included.
     Map(Vec<(String, Node)>),
-    /// Text after a tag such as `!include`.
+    /// Any value after a tag such as `!include`.
     Tagged(String),
 }
 
