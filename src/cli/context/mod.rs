@@ -1,4 +1,4 @@
-//! What several commands start from: the configuration, endpoints and the engine.
+//! Context of commands: the configuration, endpoints and the engine that several commands start from.
 
 pub(super) mod configuration;
 pub(super) mod connection;

@@ -11,6 +11,8 @@ use crate::config::sections::registry_keys::{AZURE, CREDENTIALS, TLS};
 
 /// Sections in which a value may be a secret unless it is known to be harmless.
 const SECTIONS: [&str; 4] = ["hooks", "notify", "proxy", "tls"];
+/// Words of keys that take a secret, for comparison with a misspelt key.
+const SECRET_WORDS: [&str; 4] = ["password", "credentials", "webhook", "secret"];
 /// Prefixes of tokens of well-known services.
 const TOKENS: [&str; 14] = [
     "AKIA",
@@ -207,7 +209,7 @@ pub(crate) fn sounds_secret(key: &str) -> bool {
         || ["pass", "pwd", "secret", "token", "cred", "auth", "webhook"].iter().any(|part| lower.contains(part))
         // `insecure` is not a misspelt `secret`.
         || !lower.starts_with("insecure")
-            && ["password", "credentials", "webhook", "secret"].iter().any(|word| strsim::jaro_winkler(&lower, word) > 0.8)
+            && SECRET_WORDS.iter().any(|word| strsim::jaro_winkler(&lower, word) > 0.8)
 }
 
 #[cfg(test)]

@@ -193,7 +193,8 @@ mod tests {
         );
         assert_eq!(
             message("ghcr.io/a/*"),
-            r#""ghcr.io/a/*" has a `*` in the wrong place: only a last part `**` stands for all repositories below, like host/team/**"#
+            "\"ghcr.io/a/*\" has a `*` in the wrong place: only a last part `**` stands for all repositories below, \
+             like host/team/**"
         );
         assert!(message("ghcr.io/**/b").contains("wrong place"));
         assert!(message("**").contains("wrong place"));

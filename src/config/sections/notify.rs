@@ -194,7 +194,10 @@ defaults: {notify: [{webhook: {url: "https://hooks.example/${TOKEN}", secret: {e
 sync:
   - {name: a, source: a.example/a, target: b.example/a}
   - {name: b, source: a.example/b, target: b.example/b, notify: []}
-  - {name: c, source: a.example/c, target: b.example/c, notify: [{webhook: {url: "http://hooks.example:8080/x", secret: {env: KEY}}, on: failure}]}
+  - name: c
+    source: a.example/c
+    target: b.example/c
+    notify: [{webhook: {url: "http://hooks.example:8080/x", secret: {env: KEY}}, on: failure}]
 "#;
 
     #[test]

@@ -283,8 +283,8 @@ pub(crate) static LIMITS: Table = Table {
         key(
             "profile",
             Shape::Word(&PROFILES),
-            "The figures of a well-known registry, for whatever is not set here. Default: by the host's name or the kind, but \
-             for Azure's, whose tier they do not tell.",
+            "The figures of a well-known registry, for whatever is not set here. Default: by the host's name or the \
+             kind, but for Azure's, whose tier they do not tell.",
             r#""acr-premium""#,
         ),
         key("requests", RATE, "All requests in a time: 10/s, 600/min, 5000/h, or none.", r#""600/min""#),
@@ -301,7 +301,8 @@ pub(crate) static LIMITS: Table = Table {
         key(
             "bandwidth",
             BANDWIDTH,
-            "Bytes a second, both directions together: a rate, or windows of the day, of which the first that holds counts.",
+            "Bytes a second, both directions together: a rate, or windows of the day, of which the first \
+             that holds counts.",
             r#"[{"rate": "50MiB/s", "between": "08:00-18:00"}, {"rate": "200MiB/s"}]"#,
         ),
         key("concurrent", Shape::Integer { min: 1, max: 1000 }, "Requests in flight.", "32"),
@@ -360,8 +361,8 @@ pub(crate) static UPLOAD: Table = Table {
             key(
                 "mode",
                 Shape::Word(&UploadMode::NAMES),
-                "In one piece (monolithic), in chunks (chunked), or as the registry is known to take them and the other way \
-                 where it turns out that it does not (auto).",
+                "In one piece (monolithic), in chunks (chunked), or as the registry is known to take them and the \
+                 other way where it turns out that it does not (auto).",
                 r#""chunked""#,
             ),
             r#""auto""#,
@@ -369,8 +370,8 @@ pub(crate) static UPLOAD: Table = Table {
         key(
             "chunk",
             Shape::Size,
-            "The length of a chunk, 1MiB to 64MiB; each upload in flight holds one in memory. Default: 4MiB for Azure, else \
-             8MiB.",
+            "The length of a chunk, 1MiB to 64MiB; each upload in flight holds one in memory. Default: 4MiB for Azure, \
+             else 8MiB.",
             r#""16MiB""#,
         ),
     ]],

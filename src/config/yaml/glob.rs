@@ -73,9 +73,9 @@ impl Search {
             [] => {
                 // A file that the system does not permit us to inspect is in the result. The caller tries to read it
                 // and reports the failure.
-                if !matches!(fs::metadata(&at), Err(error) if error.kind() == ErrorKind::NotFound || error.kind() == ErrorKind::NotADirectory)
-                    && !self.found.contains(&at)
-                {
+                let kind = fs::metadata(&at).err().map(|error| error.kind());
+                let is_absent = matches!(kind, Some(ErrorKind::NotFound | ErrorKind::NotADirectory));
+                if !is_absent && !self.found.contains(&at) {
                     self.found.push(at);
                 }
                 Ok(())

@@ -147,7 +147,8 @@ mod tests {
     fn an_entry_without_a_digest_leaves_the_list_in_doubt() {
         let digest = Digest::of(b"x");
         let list = read(&format!(
-            r#"{{"manifests":[{{"digest":"{digest}","size":-1,"annotations":{{"n":1}}}},{{"size":3}},{{"digest":"md5:1"}}]}}"#
+            r#"{{"manifests":[{{"digest":"{digest}","size":-1,"annotations":{{"n":1}}}},
+                {{"size":3}},{{"digest":"md5:1"}}]}}"#
         ));
         let list = list.unwrap();
         assert_eq!((list.manifests.len(), list.manifests[0].digest), (1, digest));

@@ -352,7 +352,9 @@ impl Registry {
                 let sent = async { self.read_whole(self.exchange(call, home, credentials).await?, SMALL).await };
                 tokio::select! {
                     answer = sent => answer?,
-                    stalled = watch.stalled(self.tempo.idle, self.tempo.commit) => return Err(TransportError::Broken(stalled)),
+                    stalled = watch.stalled(self.tempo.idle, self.tempo.commit) => {
+                        return Err(TransportError::Broken(stalled));
+                    }
                 }
             }
             (_, Expects::Small(most)) => {

@@ -231,7 +231,8 @@ async fn odd_answer_of_known_referrers_api_is_doubted() {
 
 #[tokio::test]
 async fn a_success_that_is_no_list_is_never_taken_for_no_api() {
-    let image = r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"size":1},"layers":[]}"#;
+    let image = r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json",
+        "config":{"size":1},"layers":[]}"#;
     for odd in ["<html>log in</html>", "", "{}", r#"{"errors":[]}"#, "[]", image] {
         // From a process's first request on, with a list under the fallback tag and without one.
         for listed in [false, true] {
