@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::support::rust_source::{self, Source};
 
@@ -101,7 +101,7 @@ fn read_item(item: &str, all: &BTreeSet<String>, table: &BTreeMap<String, Allowe
 fn public_types(module: &str, name: &str) -> BTreeSet<String> {
     let mut types = BTreeSet::new();
     let folder = root().join("src").join(module);
-    for path in rust_files(&folder) {
+    for path in rust_source::files(&folder) {
         let relative = path.strip_prefix(&folder).unwrap().with_extension("");
         let mut parts = relative.iter().filter_map(|part| part.to_str());
         let Some(part) = parts.find(|part| part.trim_end_matches('s') == name.trim_end_matches('s')) else { continue };
@@ -116,25 +116,11 @@ fn public_types(module: &str, name: &str) -> BTreeSet<String> {
     types
 }
 
-fn rust_files(folder: &Path) -> Vec<PathBuf> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(folder).into_iter().flatten() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            files.extend(rust_files(&path));
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            files.push(path);
-        }
-    }
-    files.sort();
-    files
-}
-
 /// Returns every file of the source that is not for tests only, by its module path: `["oci", "digest"]`.
 fn modules() -> Vec<(Vec<String>, Source)> {
     let source = root().join("src");
     let (mut modules, mut only_tests) = (Vec::new(), BTreeSet::new());
-    for path in rust_files(&source) {
+    for path in rust_source::files(&source) {
         let relative = path.strip_prefix(&source).unwrap().with_extension("");
         let mut module: Vec<String> = relative.iter().map(|part| part.to_str().unwrap().to_owned()).collect();
         if module.len() == 1 && (module[0] == "lib" || module[0] == "main") {

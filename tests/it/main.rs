@@ -44,6 +44,7 @@ mod architecture;
 mod client_faults;
 mod conformance;
 mod facts;
+mod language;
 mod programs_themselves;
 mod registry_itself;
 mod series;

@@ -2,6 +2,8 @@
 //! not a general parser.
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 /// Content of a file, without comments, literals and test-only items.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -12,6 +14,21 @@ pub struct Source {
     pub test_modules: BTreeSet<String>,
     /// Largest number of consecutive `super::`.
     pub deepest_super: usize,
+}
+
+/// Returns the Rust files below a folder, in order of their paths.
+pub fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).into_iter().flatten() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
 }
 
 /// Reads a file.
