@@ -131,7 +131,7 @@ fn the_tables_are_read_as_they_are_meant() {
     assert_eq!(rows(page), [row("a", &["x::y", "z::w"]), row("c", &[])]);
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     assert!(exists(root, "facts::the_tables_are_read_as_they_are_meant"));
-    assert!(exists(root, "registry::links::tests::endless_listing_is_an_error"));
+    assert!(exists(root, "registry::http::link_header::tests::endless_listing_is_an_error"));
     assert!(exists(root, "registry::tests::listing::tag_pages_are_followed_to_the_last"));
     for none in ["facts::rows", "facts::nowhere", "nowhere::the_tables_are_read_as_they_are_meant", "facts"] {
         assert!(!exists(root, none), "{none}");
