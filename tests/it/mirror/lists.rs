@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use transship::oci::{Digest, Manifest, MediaType};
 
-use crate::acceptance_rules::{a_day_passes, put_referrers};
+use crate::mirror::rules::{a_day_passes, put_referrers};
 use crate::support::images::{self, Family, Image};
 use crate::support::programs::{Output, Running, transship_command};
 use crate::support::registry::{Fault, Server, Setup};

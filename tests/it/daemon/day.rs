@@ -14,8 +14,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 use transship::oci::Digest;
 
-use crate::acceptance_packaging::debian::{self, Root};
-use crate::acceptance_packaging::prometheus::Prometheus;
+use crate::packaging::debian::{self, Root};
+use crate::packaging::prometheus::Prometheus;
 use crate::support::chromium::Chromium;
 use crate::support::clock::Clock;
 use crate::support::gate::Gate;

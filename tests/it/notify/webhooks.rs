@@ -65,7 +65,7 @@ fn webhook(receiver: &Receiver, on: &str) -> String {
 
 /// Checks a message as docs/notifications.md tells receivers to.
 fn assert_signed(message: &Received, secret: &str) {
-    let page = include_str!("../../docs/notifications.md");
+    let page = include_str!("../../../docs/notifications.md");
     let (_, rest) = page.split_once("```python\n").expect("the example");
     let example = rest.split_once("```").expect("its end").0;
     let script = format!(

@@ -24,7 +24,7 @@ const SECTIONS: [&str; 14] = [
 ];
 
 /// The files of tests that are about registries alone: the page leaves out none of them.
-const TOLD_WHOLLY: [&str; 4] = ["acceptance_acr", "acceptance_cloud", "acceptance_docker_hub", "acceptance_mirrors"];
+const TOLD_WHOLLY: [&str; 4] = ["registries::acr", "credentials::cloud", "registries::docker_hub", "registries::mirrors"];
 
 /// What follows has no tests, and says so.
 const APART: &str = "Not used yet";
@@ -97,7 +97,7 @@ fn what_is_tested_of_registries_alone_stands_on_the_page() {
     let named: BTreeSet<String> = rows(&page()).into_iter().flat_map(|row| row.tests).collect();
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it");
     let tests = |module: &str| {
-        let text = std::fs::read_to_string(folder.join(format!("{module}.rs"))).expect("a file of tests");
+        let text = std::fs::read_to_string(folder.join(format!("{}.rs", module.replace("::", "/")))).expect("a file of tests");
         rust_source::tests(&text).into_iter().map(move |test| format!("{module}::{test}")).collect::<Vec<String>>()
     };
     let all: Vec<String> = TOLD_WHOLLY.into_iter().flat_map(tests).collect();
@@ -130,10 +130,10 @@ fn the_tables_are_read_as_they_are_meant() {
     };
     assert_eq!(rows(page), [row("a", &["x::y", "z::w"]), row("c", &[])]);
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    assert!(exists(root, "facts::the_tables_are_read_as_they_are_meant"));
+    assert!(exists(root, "docs::facts::the_tables_are_read_as_they_are_meant"));
     assert!(exists(root, "registry::http::link_header::tests::endless_listing_is_an_error"));
     assert!(exists(root, "registry::tests::listing::tag_pages_are_followed_to_the_last"));
-    for none in ["facts::rows", "facts::nowhere", "nowhere::the_tables_are_read_as_they_are_meant", "facts"] {
+    for none in ["docs::facts::rows", "facts::nowhere", "nowhere::the_tables_are_read_as_they_are_meant", "facts"] {
         assert!(!exists(root, none), "{none}");
     }
 }

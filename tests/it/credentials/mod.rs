@@ -1,0 +1,6 @@
+//! Tests of credentials, identities, `login-check` and secrets.
+
+mod cloud;
+mod login;
+mod secrets;
+mod sources;

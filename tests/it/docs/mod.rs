@@ -1,0 +1,6 @@
+//! Tests of the documents and of the rules of language and structure.
+
+mod architecture;
+mod facts;
+mod language;
+mod readme;

@@ -1,0 +1,4 @@
+//! Tests of the test support itself.
+
+mod programs;
+mod registry;

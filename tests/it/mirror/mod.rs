@@ -1,0 +1,10 @@
+//! Tests of copies from one registry to others: content, rules, evidence, faults.
+
+mod byte_for_byte;
+mod content;
+mod evidence;
+mod faults;
+mod lists;
+mod resumption;
+mod rules;
+mod targets;
