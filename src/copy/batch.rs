@@ -1,12 +1,13 @@
 //! Batch: one source repository and its targets during one run, and the copy of one digest from that source.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use futures_util::stream::{self, BoxStream, FuturesUnordered};
+use parking_lot::Mutex;
 use tokio::sync::{OnceCell, mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
@@ -118,33 +119,33 @@ impl Destination {
 
     /// Returns the cell that is set once a signature's tag is correct.
     pub(super) fn signature_cell(&self, tag: &Tag) -> Arc<OnceCell<()>> {
-        self.signed.lock().unwrap_or_else(PoisonError::into_inner).entry(tag.clone()).or_default().clone()
+        self.signed.lock().entry(tag.clone()).or_default().clone()
     }
 
     fn has_signed(&self, tag: &Tag) -> bool {
-        let signed = self.signed.lock().unwrap_or_else(PoisonError::into_inner);
+        let signed = self.signed.lock();
         signed.get(tag).is_some_and(|cell| cell.initialized())
     }
 
     /// Returns the cell that is set once a manifest has been written by digest.
     pub(super) fn written_cell(&self, digest: Digest) -> Arc<OnceCell<ReferrerLink>> {
-        self.written.lock().unwrap_or_else(PoisonError::into_inner).entry(digest).or_default().clone()
+        self.written.lock().entry(digest).or_default().clone()
     }
 
     /// Records that a manifest has been written again.
     pub(super) fn record_written(&self, digest: Digest, link: ReferrerLink) {
         let cell = Arc::new(OnceCell::new_with(Some(link)));
-        self.written.lock().unwrap_or_else(PoisonError::into_inner).insert(digest, cell);
+        self.written.lock().insert(digest, cell);
     }
 
     /// Returns the cell that is set once clients can find the referrers of a subject, or one of them.
     pub(super) fn referrers_cell(&self, subject: Digest, referrer: Option<Digest>) -> Arc<OnceCell<()>> {
-        self.linked.lock().unwrap_or_else(PoisonError::into_inner).entry((subject, referrer)).or_default().clone()
+        self.linked.lock().entry((subject, referrer)).or_default().clone()
     }
 
     /// Returns true if the manifest was written as a referrer that the target does not list automatically.
     pub(super) fn is_unlisted(&self, digest: &Digest) -> bool {
-        let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        let written = self.written.lock();
         written.get(digest).and_then(|cell| cell.get()) == Some(&ReferrerLink::Unlisted)
     }
 }
@@ -387,7 +388,7 @@ impl Batch {
 
     /// Records that the source could not report the referrers of a digest.
     pub fn doubt_referrers(&self, subject: Digest, why: String) {
-        let mut doubts = self.doubts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut doubts = self.doubts.lock();
         if doubts.is_empty() {
             let source = self.source.place();
             tracing::warn!(
@@ -402,13 +403,13 @@ impl Batch {
     /// Returns the digests whose referrers the source could not report, and the reason.
     #[must_use]
     pub fn doubted_referrers(&self) -> BTreeMap<Digest, String> {
-        self.doubts.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.doubts.lock().clone()
     }
 
     /// Returns true if the source could not report the referrers of this digest.
     #[must_use]
     pub fn is_in_doubt(&self, subject: &Digest) -> bool {
-        self.doubts.lock().unwrap_or_else(PoisonError::into_inner).contains_key(subject)
+        self.doubts.lock().contains_key(subject)
     }
 
     pub(super) async fn companions(&self, node: &Node) -> Result<Arc<Companions>, CopyError> {

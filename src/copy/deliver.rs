@@ -5,13 +5,14 @@ mod arrivals;
 mod referrers;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::{DateTime, Utc};
 use futures_util::future::{BoxFuture, Shared, try_join_all};
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt as _, TryStreamExt as _, stream};
+use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 use tracing::Span;
 
@@ -108,12 +109,12 @@ impl Delivery {
     /// Records that a blob is being transferred, and the channel of its result.
     pub(super) fn expect_blob(&self, digest: Digest, answer: oneshot::Receiver<Result<(), CopyError>>) {
         let awaited = answer.map(|answer| answer.unwrap_or(Err(CopyError::Interrupted))).boxed().shared();
-        self.blobs.lock().unwrap_or_else(PoisonError::into_inner).insert(digest, awaited);
+        self.blobs.lock().insert(digest, awaited);
     }
 
     /// Records that this delivery has brought a blob.
     pub(super) fn record_blob(&self, blob: &Descriptor, outcome: BlobOutcome) {
-        let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tally = self.tally.lock();
         tally.blobs.insert(blob.digest, outcome);
         if outcome == BlobOutcome::Copied {
             tally.bytes += blob.size;
@@ -203,7 +204,7 @@ impl Delivery {
 
     async fn wait_for_blobs(&self, closure: &Closure, node: &Node) -> Result<(), CopyError> {
         let awaited: Vec<Awaited> = {
-            let blobs = self.blobs.lock().unwrap_or_else(PoisonError::into_inner);
+            let blobs = self.blobs.lock();
             closure.blobs_for(node).iter().filter_map(|blob| blobs.get(&blob.digest).cloned()).collect()
         };
         // Results are taken in the order in which they come: the first failure ends all.
@@ -317,7 +318,7 @@ impl Delivery {
 
     async fn push_manifest(&self, node: &Node, tag: Option<&Tag>) -> Result<ReferrerLink, CopyError> {
         let link = self.target().push_manifest(&node.manifest, tag).await.map_err(CopyError::target)?;
-        let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tally = self.tally.lock();
         tally.bytes += node.manifest.bytes().len() as u64;
         Ok(link)
     }

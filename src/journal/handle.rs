@@ -4,11 +4,12 @@ use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use chrono::{DateTime, Utc};
+use parking_lot::Mutex;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::carrying::{PROCESS, renumbered};
@@ -114,7 +115,7 @@ impl Journal {
     pub async fn begin_run(&self, entry: &str, trigger: Trigger, now: DateTime<Utc>) -> Result<Begun, JournalError> {
         let process = self.process()?;
         let (entry, path) = (entry.to_owned(), self.inner.path.clone());
-        let unended = self.inner.unended.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let unended = self.inner.unended.lock().clone();
         let ended: Vec<RunId> = unended.keys().copied().collect();
         let answer = self.write(Durability::Kept, move |db| {
             let process = renumbered(db, PROCESS, process)?;
@@ -126,7 +127,7 @@ impl Journal {
             }
         });
         let begun = answer.await?;
-        let mut unended = self.inner.unended.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut unended = self.inner.unended.lock();
         ended.iter().for_each(|run| drop(unended.remove(run)));
         Ok(begun)
     }
@@ -140,7 +141,7 @@ impl Journal {
         let written = end.clone();
         let answer = self.write(Durability::Kept, move |db| queries::end_run(db, run, &written, now)).await;
         if answer.is_err() {
-            self.inner.unended.lock().unwrap_or_else(PoisonError::into_inner).insert(run, (end, now));
+            self.inner.unended.lock().insert(run, (end, now));
         }
         answer
     }

@@ -1,8 +1,9 @@
 //! Queue of manifests to be listed in `index.json`. The task that acquires the writer lock lists them all, so that many
 //! concurrent tags cost few rewrites and few syncs.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::disk::Disk;
@@ -29,7 +30,7 @@ impl Changes {
     /// Adds a change to the queue. Dropping the receiver before the rewrite cancels the change.
     pub(super) fn enqueue(&self, manifest: Manifest, tag: Option<Tag>) -> oneshot::Receiver<Outcome> {
         let (done, outcome) = oneshot::channel();
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(Change { manifest, tag, done });
+        self.0.lock().push(Change { manifest, tag, done });
         outcome
     }
 
@@ -49,7 +50,7 @@ impl Changes {
     }
 
     fn take(&self) -> Vec<Change> {
-        let mut changes = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut changes = std::mem::take(&mut *self.0.lock());
         changes.retain(|change| !change.done.is_closed());
         changes
     }

@@ -6,10 +6,10 @@ use std::io::{ErrorKind, Read as _, Write as _};
 use std::ops::Deref;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::fault::Fault;
 use super::folder::Folder;
@@ -232,7 +232,7 @@ impl Disk {
 
     /// Reads `index.json`; `None` if it does not exist. Waits until no other caller has it in memory.
     pub(super) fn read_index(&self) -> Result<Option<IndexGuard<'_>>, Fault> {
-        let mut cached = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut cached = self.cache.lock();
         let last = cached.take();
         let path = self.index_path();
         let Some(root) = Folder::root(&self.root)? else { return Ok(None) };
@@ -472,13 +472,13 @@ mod tests {
         disk.create_content().unwrap();
         let is_cached = || {
             drop(disk.read_index().unwrap().unwrap());
-            disk.cache.lock().unwrap().is_some()
+            disk.cache.lock().is_some()
         };
         assert!(!is_cached(), "a change within the same instant would go unnoticed");
         let long_ago = std::time::SystemTime::now() - 2 * SETTLED;
         File::options().write(true).open(folder.path().join(INDEX)).unwrap().set_modified(long_ago).unwrap();
         assert!(is_cached());
         drop(disk.read_index().unwrap().unwrap().into_index());
-        assert!(disk.cache.lock().unwrap().is_none(), "a writer owns the index that it changes");
+        assert!(disk.cache.lock().is_none(), "a writer owns the index that it changes");
     }
 }

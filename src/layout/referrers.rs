@@ -2,7 +2,8 @@
 //! under the fallback tag if a tool has written one.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Mutex, PoisonError};
+
+use parking_lot::Mutex;
 
 use super::disk::Disk;
 use super::fault::Fault;
@@ -31,7 +32,7 @@ impl Facts {
 
     /// Removes a deleted manifest from the cache.
     pub(super) fn forget(&self, digest: &Digest) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(digest);
+        self.0.lock().remove(digest);
     }
 
     /// Returns the facts of a manifest. `None` if it does not exist or is not a manifest that can be copied, so that no
@@ -40,7 +41,7 @@ impl Facts {
         if disk.blob_size(digest)?.is_none() {
             return Ok(None);
         }
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(digest).cloned();
+        let known = self.0.lock().get(digest).cloned();
         if known.is_some() {
             return Ok(known);
         }
@@ -49,7 +50,7 @@ impl Facts {
         let descriptor =
             Descriptor { artifact_type: view.artifact_type, annotations: view.annotations, ..manifest.descriptor() };
         let fact = Fact { descriptor, subject: view.subject };
-        let mut facts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut facts = self.0.lock();
         if facts.len() >= MAX_FACTS {
             facts.clear();
         }

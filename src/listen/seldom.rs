@@ -1,9 +1,9 @@
 //! Rate limit for log messages: once a minute. Neither a client that guesses secrets nor an unreadable secret may
 //! fill the log. It only decides if the minute is over; the caller writes the message.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 const INTERVAL: Duration = Duration::from_secs(60);
@@ -17,7 +17,7 @@ impl OncePerMinute {
     #[must_use]
     pub fn is_due(&self) -> bool {
         let now = Instant::now();
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.0.lock();
         let due = last.is_none_or(|last| now.duration_since(last) >= INTERVAL);
         if due {
             *last = Some(now);

@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use std::fmt;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
+use parking_lot::Mutex;
 use url::Url;
 
 use super::api::blobs::Looks;
@@ -410,7 +411,7 @@ impl Server {
 
     /// Returns the lock of one subject's list of referrers.
     pub(crate) fn referrers_lock(&self, name: &RepositoryName, subject: Digest) -> Arc<Turn> {
-        let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut locks = self.locks.lock();
         let key = (name.clone(), subject);
         if let Some(lock) = locks.get(&key).and_then(Weak::upgrade) {
             return lock;

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -58,7 +59,7 @@ impl HookEvents {
     /// receivers at zero.
     pub fn follow<'a>(&self, receivers: impl IntoIterator<Item = &'a str>) {
         let named: BTreeSet<String> = receivers.into_iter().map(str::to_owned).collect();
-        let mut known = self.receivers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.receivers.lock();
         for gone in known.difference(&named).flat_map(|receiver| all_labels(receiver)) {
             self.family.remove(&gone);
         }
@@ -71,7 +72,7 @@ impl HookEvents {
     /// Counts `count` events of a receiver with this result. Counts nothing for a receiver that is no longer in the
     /// configuration.
     pub fn count(&self, receiver: &str, result: HookResult, count: usize) {
-        let known = self.receivers.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.receivers.lock();
         if known.contains(receiver) {
             self.family.get_or_create(&Labels { receiver: receiver.to_owned(), result }).inc_by(count as u64);
         }

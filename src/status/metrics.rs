@@ -7,10 +7,10 @@ mod labels;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicU64;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -260,7 +260,7 @@ impl Metrics {
     pub fn requests_ended(&self, registry: &str, method: &str, status: Option<u16>, count: u64) {
         let status = status.map_or_else(|| "none".to_owned(), |code| code.to_string());
         let (registry, method) = (registry.to_owned(), method.to_owned());
-        let mut requested = self.requested.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut requested = self.requested.lock();
         requested.entry(registry.clone()).or_default().insert((method.clone(), status.clone()));
         drop(requested);
         self.requests.get_or_create(&RequestLabels { registry, method, status }).inc_by(count);
@@ -274,7 +274,7 @@ impl Metrics {
 
     /// Removes the series of a registry that is no longer in the configuration.
     pub fn forget_registry(&self, registry: &str) {
-        let requested = self.requested.lock().unwrap_or_else(PoisonError::into_inner).remove(registry);
+        let requested = self.requested.lock().remove(registry);
         let registry = registry.to_owned();
         for (method, status) in requested.unwrap_or_default() {
             self.requests.remove(&RequestLabels { registry: registry.clone(), method, status });
@@ -366,21 +366,21 @@ impl Metrics {
     }
 
     fn outcome_labels(&self, entry: &str, outcome: &str) -> OutcomeLabels {
-        let mut known = self.outcomes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.outcomes.lock();
         known.entry(entry.to_owned()).or_default().insert(outcome.to_owned());
         OutcomeLabels { entry: entry.to_owned(), outcome: outcome.to_owned() }
     }
 
     fn track_entry(&self, entry: &str) {
-        self.outcomes.lock().unwrap_or_else(PoisonError::into_inner).entry(entry.to_owned()).or_default();
+        self.outcomes.lock().entry(entry.to_owned()).or_default();
     }
 
     fn known_entries(&self) -> Vec<String> {
-        self.outcomes.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
+        self.outcomes.lock().keys().cloned().collect()
     }
 
     fn remove_series_of(&self, entry: &str) {
-        let outcomes = self.outcomes.lock().unwrap_or_else(PoisonError::into_inner).remove(entry).unwrap_or_default();
+        let outcomes = self.outcomes.lock().remove(entry).unwrap_or_default();
         for outcome in outcomes {
             let labels = OutcomeLabels { entry: entry.to_owned(), outcome };
             self.runs.remove(&labels);

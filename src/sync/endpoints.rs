@@ -3,7 +3,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use super::quotas::Quotas;
 use crate::config::{Config, Endpoint, Entry, differ_in_limits_alone};
@@ -133,7 +135,7 @@ impl Endpoints {
     ///   the old and the new clients each have these limits for themselves.
     #[must_use]
     pub fn reconfigured(&self, config: &Config, changed: &[RegistryHost]) -> Self {
-        let mut registries = self.registries.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut registries = self.registries.lock().clone();
         let options = config.registries.clone();
         let named = config.hosts();
         registries.retain(|host, clients| {
@@ -146,7 +148,7 @@ impl Endpoints {
             clients.others.retain(|(credentials, _)| named.contains(&credentials));
         }
         options.iter().filter(|(host, _)| changed.contains(host)).for_each(warn);
-        let layouts = self.layouts.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let layouts = self.layouts.lock().clone();
         Self {
             options,
             unlisted: self.unlisted.clone(),
@@ -165,7 +167,7 @@ impl Endpoints {
     /// [`OpenError::Client`] if the client cannot be created.
     pub fn registry(&self, host: &RegistryHost, credentials: Option<&Credentials>) -> Result<Arc<Registry>, OpenError> {
         let no_client = |error: RegistryError| OpenError::Client { host: host.clone(), reason: error.to_string() };
-        let mut registries = self.registries.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut registries = self.registries.lock();
         if let Some(clients) = registries.get_mut(host) {
             return clients.of(credentials, &self.quotas).map_err(no_client);
         }
@@ -180,13 +182,13 @@ impl Endpoints {
     /// Returns one client of each opened registry, for the metrics. It counts the requests of all identities.
     #[must_use]
     pub fn registries(&self) -> Vec<Arc<Registry>> {
-        let registries = self.registries.lock().unwrap_or_else(PoisonError::into_inner);
+        let registries = self.registries.lock();
         registries.values().map(|clients| Arc::clone(&clients.own)).collect()
     }
 
     /// Returns every client that was created, of each identity.
     pub(crate) fn clients(&self) -> Vec<Arc<Registry>> {
-        let registries = self.registries.lock().unwrap_or_else(PoisonError::into_inner);
+        let registries = self.registries.lock();
         registries.values().flat_map(Clients::all).cloned().collect()
     }
 
@@ -272,7 +274,7 @@ impl Endpoints {
     }
 
     fn layout(&self, path: &Path) -> Arc<Layout> {
-        let mut layouts = self.layouts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut layouts = self.layouts.lock();
         layouts.entry(path.to_owned()).or_insert_with(|| Layout::open(path)).clone()
     }
 }
@@ -329,7 +331,7 @@ mod tests {
         let same = endpoints.reconfigured(&before, &[]);
         assert!(Arc::ptr_eq(&me, &as_entry(&same, &before)));
         let other = endpoints.reconfigured(&config("you", ""), &[]);
-        assert!(other.registries.lock().unwrap().values().all(|clients| clients.others.is_empty()));
+        assert!(other.registries.lock().values().all(|clients| clients.others.is_empty()));
         let after = config("me", "plain_http: true");
         let other = endpoints.reconfigured(&after, &["a.example".parse().unwrap()]);
         assert!(!Arc::ptr_eq(&me, &as_entry(&other, &after)));

@@ -1,7 +1,5 @@
 //! Signatures and referrers that appeared at the source after their image was copied.
 
-use std::sync::PoisonError;
-
 use futures_util::StreamExt as _;
 use futures_util::future::{join_all, try_join};
 
@@ -140,18 +138,18 @@ impl RepositorySync<'_> {
         }
         let found = self.pair.source.resolve(&ManifestRef::Tag(list.clone())).await?.map(|found| found.digest);
         if let Some(digest) = found {
-            self.lists.lock().unwrap_or_else(PoisonError::into_inner).insert(list.clone(), digest);
+            self.lists.lock().insert(list.clone(), digest);
         }
         Ok(found)
     }
 
     /// Returns the digest of a list at the source if this run has requested it.
     pub(crate) fn known_list(&self, list: &Tag) -> Option<Digest> {
-        self.lists.lock().unwrap_or_else(PoisonError::into_inner).get(list).copied()
+        self.lists.lock().get(list).copied()
     }
 
     fn is_first_to_see(&self, tag: &Tag) -> bool {
-        self.companions.lock().unwrap_or_else(PoisonError::into_inner).insert(tag.clone())
+        self.companions.lock().insert(tag.clone())
     }
 
     /// Copies the referrers of an unchanged digest if its list at the source has changed since they were last copied.

@@ -6,12 +6,13 @@
 //! The checks write nothing and read no manifest.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use futures_util::{StreamExt as _, stream};
+use parking_lot::Mutex;
 
 use super::Endpoints;
 use super::required_access::{Right, Wanted, Wishes, add_wishes, registries};
@@ -300,7 +301,7 @@ impl Asker {
         let told = |failure: Failure| self.told(failure, "grant it, or write other credentials");
         let exists = match self.in_time(repository.check_pull()).await {
             Ok(found) => {
-                self.limits.lock().unwrap_or_else(PoisonError::into_inner).extend(found.limits);
+                self.limits.lock().extend(found.limits);
                 Some(found.exists)
             }
             // Some registries deny reads of a missing repository to an identity that may push to it.
@@ -339,7 +340,7 @@ impl Asker {
     }
 
     fn stated(&self) -> Option<String> {
-        let limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
+        let limits = self.limits.lock();
         let lines: BTreeMap<&String, &String> = limits.iter().collect();
         let lines: Vec<String> = lines.into_iter().map(|(name, value)| format!("{name}: {value}")).collect();
         (!lines.is_empty()).then(|| lines.join(", "))

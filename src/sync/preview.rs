@@ -1,10 +1,9 @@
 //! Preview of a run, from requests that change nothing: listings and HEAD requests. It reads a manifest only if that
 //! cannot be avoided, and writes nothing.
 
-use std::sync::{Mutex, PoisonError};
-
 use futures_util::future::{join, join_all};
 use futures_util::{StreamExt as _, stream};
+use parking_lot::Mutex;
 
 use super::compare::{Contested, compare, overwrite, source_digest, target_digest};
 use super::conflicts::rival_claims;
@@ -107,7 +106,7 @@ pub async fn preview(engine: &Engine, request: &RunRequest) -> EntryPreview {
     }
     pairs.sort_by(|a, b| a.source.cmp(&b.source));
     let entry = &request.entry;
-    let mut coverage = coverage.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut coverage = coverage.lock();
     if !problems.is_empty() {
         coverage.miss();
     }
@@ -126,7 +125,7 @@ async fn preview_pair(
     let mut listing =
         list(opened.source.as_ref(), &entry.selection).await.map_err(|error| format!("source {error}"))?;
     let selected = entry.selection.select(names(&listing));
-    coverage.lock().unwrap_or_else(PoisonError::into_inner).add(entry, &listing, &selected);
+    coverage.lock().add(entry, &listing, &selected);
     let contested = rival_claims(engine, request, pair).await.contested_with(request, pair, &selected);
     // The receiver of transfer events is dropped: a preview has no transfers.
     let (events, _) = tokio::sync::mpsc::channel(1);

@@ -2,7 +2,8 @@
 //! restores them, so that a new process queries a quota before it reads.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+
+use parking_lot::Mutex;
 
 use super::{Endpoints, Engine};
 use crate::journal::QuotaRecord;
@@ -21,18 +22,18 @@ pub(crate) struct Quotas {
 impl Quotas {
     /// Passes a new client the quotas that were known before it.
     pub(crate) fn tell(&self, registry: &Registry) {
-        let recalled = self.recalled.lock().unwrap_or_else(PoisonError::into_inner);
+        let recalled = self.recalled.lock();
         recalled.iter().for_each(|quota| registry.recall_quota(quota));
     }
 
     fn recall(&self, endpoints: &Endpoints, quotas: Vec<QuotaState>) {
-        *self.recalled.lock().unwrap_or_else(PoisonError::into_inner) = quotas;
+        *self.recalled.lock() = quotas;
         endpoints.clients().iter().for_each(|registry| self.tell(registry));
     }
 
     /// Returns the quotas that the journal does not have yet.
     fn news(&self, endpoints: &Endpoints) -> Vec<QuotaState> {
-        let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut noted = self.noted.lock();
         let told = endpoints.clients().into_iter().filter_map(|registry| registry.quota());
         let mut is_new = |quota: &QuotaState| {
             let key = (quota.registry.clone(), quota.identity.clone());

@@ -4,9 +4,9 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use chrono::{DateTime, TimeDelta, Utc};
+use parking_lot::Mutex;
 
 use super::run::Run;
 use crate::copy::Batch;
@@ -70,7 +70,7 @@ impl Checks {
 
     /// Returns true if no other task of this run has claimed the check for this digest's referrers, and claims it.
     pub(crate) fn take_on(&self, subject: Digest) -> bool {
-        self.journal.is_some() && self.looked.lock().unwrap_or_else(PoisonError::into_inner).insert(subject)
+        self.journal.is_some() && self.looked.lock().insert(subject)
     }
 
     /// Returns the last check at the source if it is still valid. Its list is `None` if a copy did the check.

@@ -2,11 +2,12 @@
 //! those that differ. All tags proceed concurrently.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use futures_util::StreamExt as _;
 use futures_util::future::{join, join_all};
 use futures_util::stream::{self, BoxStream};
+use parking_lot::Mutex;
 use tokio::sync::{OnceCell, SemaphorePermit, mpsc};
 use tracing::{Instrument as _, Span, field};
 
@@ -172,7 +173,7 @@ impl RepositorySync<'_> {
 
     /// Returns true if the digest is that of a selected tag or pin at the source.
     pub(crate) fn has_compared(&self, digest: &Digest) -> bool {
-        self.compared.lock().unwrap_or_else(PoisonError::into_inner).contains(digest)
+        self.compared.lock().contains(digest)
     }
 
     pub(crate) async fn each(&self, references: impl Iterator<Item = ManifestRef>) {
@@ -212,7 +213,7 @@ impl RepositorySync<'_> {
             Err((source_digest, outcome)) => return self.settle_all(reference, source_digest, &outcome).await,
         };
         Span::current().record("digest", field::display(wanted));
-        self.compared.lock().unwrap_or_else(PoisonError::into_inner).insert(source_digest);
+        self.compared.lock().insert(source_digest);
         let (mut orders, mut kept) = (Vec::new(), Vec::new());
         for (at, decision) in decided.into_iter().enumerate() {
             let settled = match decision {
@@ -383,7 +384,7 @@ impl RepositorySync<'_> {
     }
 
     fn turn_to_read(&self, digest: Digest) -> Arc<tokio::sync::Mutex<()>> {
-        self.reading.lock().unwrap_or_else(PoisonError::into_inner).entry(digest).or_default().clone()
+        self.reading.lock().entry(digest).or_default().clone()
     }
 
     /// Copies to these targets. The outcome at each target is recorded as soon as it is known, independent of the
@@ -462,7 +463,7 @@ impl RepositorySync<'_> {
     fn saw(&self, at: usize, reference: &ManifestRef, source_digest: Digest, target_digest: Option<Digest>) {
         if let ManifestRef::Tag(tag) = reference {
             let observation = Observation { tag: tag.clone(), source_digest, target_digest };
-            self.seen.lock().unwrap_or_else(PoisonError::into_inner).push((at, observation));
+            self.seen.lock().push((at, observation));
         }
     }
 
@@ -474,7 +475,7 @@ impl RepositorySync<'_> {
             return;
         }
         let Some(journal) = &self.run.engine.journal else { return };
-        let seen = self.seen.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let seen = self.seen.into_inner();
         let mut by_target: BTreeMap<usize, Vec<Observation>> = BTreeMap::new();
         for (at, observation) in seen {
             by_target.entry(at).or_default().push(observation);

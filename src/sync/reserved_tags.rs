@@ -1,8 +1,6 @@
 //! Tags with a reserved form: each is identified by its content. A list of referrers follows its subject, a tag that
 //! keeps a previous digest stays where it is, and any other content under such a name is an ordinary tag.
 
-use std::sync::PoisonError;
-
 use futures_util::StreamExt as _;
 use futures_util::stream;
 
@@ -149,7 +147,7 @@ impl RepositorySync<'_> {
             }
         }
         self.run.chosen(ordinary.len() * self.pair.targets.len()).await;
-        self.no_lists.lock().unwrap_or_else(PoisonError::into_inner).extend(no_lists);
+        self.no_lists.lock().extend(no_lists);
         self.each(ordinary.into_iter().map(ManifestRef::Tag)).await;
         stream::iter(lists).for_each_concurrent(AT_ONCE, |list| async move { self.settle_list(&list).await }).await;
     }
@@ -158,7 +156,7 @@ impl RepositorySync<'_> {
     /// find the referrers that it lists any more. The tag is blocked, by its name.
     pub(crate) async fn spare_list(&self, target: &dyn Target, reference: &ManifestRef) -> Result<(), TagOutcome> {
         let ManifestRef::Tag(tag) = reference else { return Ok(()) };
-        if !self.no_lists.lock().unwrap_or_else(PoisonError::into_inner).contains(tag) {
+        if !self.no_lists.lock().contains(tag) {
             return Ok(());
         }
         match target.has_referrers_list(tag).await {

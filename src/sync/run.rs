@@ -3,12 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::{DateTime, Utc};
 use futures_util::stream::BoxStream;
 use futures_util::{FutureExt as _, StreamExt as _, stream};
+use parking_lot::Mutex;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
@@ -241,19 +242,19 @@ impl Run<'_> {
 
     /// Adds the part of the entry's selection that one repository has.
     pub(crate) fn covers(&self, listing: &Listing, selected: &Selected) {
-        self.log.lock().unwrap_or_else(PoisonError::into_inner).coverage.add(&self.request.entry, listing, selected);
+        self.log.lock().coverage.add(&self.request.entry, listing, selected);
     }
 
     /// Records that a part of the entry's source could not be listed.
     fn covers_not_all(&self) {
-        self.log.lock().unwrap_or_else(PoisonError::into_inner).coverage.miss();
+        self.log.lock().coverage.miss();
     }
 
     /// Records the selected items that no repository had, after all have been listed.
     fn judge_coverage(&self) {
         let entry = &self.request.entry;
         let (warnings, shortfall) = {
-            let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+            let log = self.log.lock();
             (log.coverage.warnings(entry), log.coverage.shortfall(entry))
         };
         for warning in &warnings {
@@ -262,7 +263,7 @@ impl Run<'_> {
         if let Some(shortfall) = shortfall {
             self.problem(format!("source {}: {shortfall}", entry.source));
         }
-        self.log.lock().unwrap_or_else(PoisonError::into_inner).warnings = warnings;
+        self.log.lock().warnings = warnings;
     }
 
     fn pairs(&self) -> BoxStream<'_, Result<Pair, super::OpenError>> {
@@ -312,7 +313,7 @@ impl Run<'_> {
     /// Records a failure that does not belong to a tag, even if the run is cut short.
     fn note(&self, problem: String) {
         tracing::error!(problem, "part of the run failed");
-        self.log.lock().unwrap_or_else(PoisonError::into_inner).problems.push(problem);
+        self.log.lock().problems.push(problem);
     }
 
     /// Reports the number of further tags that are to be settled.
@@ -330,13 +331,13 @@ impl Run<'_> {
             self.engine.note_quotas().await;
         }
         self.observer.tell(self.request.entry.name.as_str(), RunEvent::Tag(Box::new(report.clone()))).await;
-        self.log.lock().unwrap_or_else(PoisonError::into_inner).tags.push(report);
+        self.log.lock().tags.push(report);
     }
 
     /// Logs the line of a tag, unless many of its class were logged before.
     fn log_tag(&self, report: &TagReport) {
         let is_new = match report.failure_class() {
-            Some(class) => self.log.lock().unwrap_or_else(PoisonError::into_inner).repeated.take(class, report),
+            Some(class) => self.log.lock().repeated.take(class, report),
             None => true,
         };
         if is_new {
@@ -347,7 +348,7 @@ impl Run<'_> {
     /// Records the items that belong to an arrived digest and were left behind. Tags of one digest leave the same items
     /// behind; each is recorded once.
     pub(crate) fn leave_behind(&self, arrival: &Arrival) {
-        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut log = self.log.lock();
         for left in &arrival.left_behind {
             let LeftBehind { what, reason } = left;
             let report = LeftBehindReport { target: arrival.target.clone(), left: left.clone() };
@@ -361,11 +362,11 @@ impl Run<'_> {
     /// Records the manifests of a source of which the referrers could not be determined.
     pub(crate) fn doubt(&self, source: &str, doubts: BTreeMap<Digest, String>) {
         let told = |(digest, reason)| InDoubt { source: source.to_owned(), digest, reason };
-        self.log.lock().unwrap_or_else(PoisonError::into_inner).in_doubt.extend(doubts.into_iter().map(told));
+        self.log.lock().in_doubt.extend(doubts.into_iter().map(told));
     }
 
     fn into_report(self, cut_short: Option<RunOutcome>) -> RunReport {
-        let log = self.log.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let log = self.log.into_inner();
         let Log { mut tags, problems, left_behind, repeated, in_doubt, warnings, coverage: _ } = log;
         repeated.log_rest();
         tags.sort_by(|a, b| (&a.source, &a.target, &a.tag, &a.digest).cmp(&(&b.source, &b.target, &b.tag, &b.digest)));

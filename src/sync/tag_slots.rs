@@ -3,9 +3,9 @@
 //! remaining reads.
 
 use std::collections::BTreeSet;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use futures_util::future::BoxFuture;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
 /// Maximum number of slots.
@@ -68,7 +68,7 @@ impl Places {
     }
 
     fn inside(&self) -> MutexGuard<'_, Inside> {
-        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inside.lock()
     }
 
     fn taken(&self) -> usize {
@@ -113,7 +113,7 @@ impl Place<'_> {
 
     /// Releases the slot for the next tag. The remaining work of this tag continues.
     pub(crate) fn leave(&self) {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.taken.lock().take();
     }
 }
 

@@ -1,9 +1,9 @@
 //! Command `transship inspect REFERENCE`: prints the closure of one manifest, with sizes, as a tree.
 
 use std::collections::HashSet;
-use std::sync::{Mutex, PoisonError};
 
 use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
 use serde::Serialize;
 
 use crate::cli::context::connection::Connection;
@@ -120,7 +120,7 @@ impl<'a> Walk<'a> {
         Box::pin(async move {
             let mut node = Node::new(descriptor);
             let (is_new, count) = {
-                let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut seen = self.seen.lock();
                 (seen.insert(node.descriptor.digest), seen.len())
             };
             if !is_new {
@@ -177,7 +177,7 @@ impl<'a> Walk<'a> {
     /// Returns true if a child of an unknown type is not a manifest. If the source cannot say, the child is read as a
     /// manifest.
     async fn is_blob(&self, child: &Descriptor) -> bool {
-        let is_seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner).contains(&child.digest);
+        let is_seen = self.seen.lock().contains(&child.digest);
         !is_seen && matches!(self.source.resolve(&child.digest.into()).await, Ok(None))
     }
 }

@@ -3,8 +3,9 @@
 //! leaves a quarter free, a second one leaves a seventh of all, and each later one still finds some.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
 /// Maximum share of a party, as a multiple of what it leaves free.
@@ -76,7 +77,7 @@ impl MemoryLimiter {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

@@ -1,8 +1,9 @@
 //! Reservation of memory for one blob on its way to several targets, made for all of them at once. Otherwise the first
 //! targets would hold the memory that their siblings need to join the same read.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::OnceCell;
 
 use super::memory::MemoryPermit;
@@ -76,7 +77,7 @@ impl SharedReservation {
     }
 
     fn pot(&self) -> MutexGuard<'_, ReservedMemory> {
-        self.pot.lock().unwrap_or_else(PoisonError::into_inner)
+        self.pot.lock()
     }
 }
 

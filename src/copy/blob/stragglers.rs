@@ -2,9 +2,10 @@
 //! does so with few reads, since they take slots at the source, and memory, that the siblings need too.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::store::Scope;
@@ -23,12 +24,7 @@ pub(crate) struct Lanes(Mutex<HashMap<Scope, Arc<Lane>>>);
 impl Lanes {
     /// Returns the lane of one registry or layout. There are as many lanes as the configuration names scopes.
     pub(crate) fn lane_for(&self, scope: Scope) -> Arc<Lane> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .entry(scope.clone())
-            .or_insert_with(|| Arc::new(Lane::new(scope)))
-            .clone()
+        self.0.lock().entry(scope.clone()).or_insert_with(|| Arc::new(Lane::new(scope))).clone()
     }
 }
 

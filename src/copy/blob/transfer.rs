@@ -1,12 +1,13 @@
 //! Transfer of blobs to the targets of an order: a blob is found, mounted, or sent from one read for all targets.
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, join, join_all};
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt as _, StreamExt as _};
+use parking_lot::Mutex;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -74,7 +75,7 @@ impl SurveyListener for Blobs {
 
     /// Starts the transfer of a blob. The deliveries know what to wait for before this function returns.
     fn on_blob(&self, blob: &Descriptor, is_required: bool) {
-        if !self.begun.lock().unwrap_or_else(PoisonError::into_inner).insert(blob.digest) {
+        if !self.begun.lock().insert(blob.digest) {
             return;
         }
         let waiters =

@@ -5,8 +5,6 @@
 //! - the tag that keeps the previous content of another,
 //! - lists of referrers.
 
-use std::sync::PoisonError;
-
 use chrono::Utc;
 
 use super::Delivery;
@@ -118,7 +116,7 @@ impl Delivery {
     }
 
     pub(super) fn arrival(&self, order: &Order, closure: &Closure, previous: Option<&Previous>) -> Arrival {
-        let tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
+        let tally = self.tally.lock();
         let (copied, mounted) = (tally.count(BlobOutcome::Copied), tally.count(BlobOutcome::Mounted));
         let found = closure.blobs.saturating_sub(copied + mounted);
         Arrival {
@@ -136,7 +134,7 @@ impl Delivery {
 
     /// Returns a signature's own evidence, without the bytes of its manifest.
     pub(super) fn signature_arrival(&self, node: &Node, tag: &Tag, previous: Option<Digest>) -> Arrival {
-        let tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
+        let tally = self.tally.lock();
         let mut arrival = Arrival {
             source_reference: tag.clone().into(),
             tag: Some(tag.clone()),
@@ -158,7 +156,7 @@ impl Delivery {
 
     /// Subtracts the bytes of a signature from those of the tag that it belongs to.
     pub(super) fn subtract_bytes(&self, arrival: &Arrival) {
-        let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tally = self.tally.lock();
         tally.bytes = tally.bytes.saturating_sub(arrival.bytes);
     }
 

@@ -1,7 +1,7 @@
 //! Referrers at one target: one that cannot be written is left behind by name, and one that the target does not list
 //! is made findable.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use futures_util::future::try_join_all;
 
@@ -44,18 +44,18 @@ impl Delivery {
 
     fn leave_behind(&self, closure: &Closure, digest: Digest, reason: String) {
         let what = closure.names.get(&digest).cloned().unwrap_or_else(|| format!("manifest {digest}"));
-        let mut left = self.left_behind.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut left = self.left_behind.lock();
         left.insert(digest, LeftBehind { what, reason });
     }
 
     fn reason_to_leave(&self, digest: &Digest) -> Option<String> {
-        let left = self.left_behind.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = self.left_behind.lock();
         left.get(digest).map(|left| left.reason.clone())
     }
 
     /// Returns what the source could not provide and what did not arrive at this target.
     pub(super) fn all_left_behind(&self, closure: &Closure) -> Vec<LeftBehind> {
-        let left = self.left_behind.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = self.left_behind.lock();
         let mut all: Vec<LeftBehind> = closure.left_behind.iter().chain(left.values()).cloned().collect();
         all.sort();
         all
@@ -92,7 +92,7 @@ impl Delivery {
         if self.ends_delivery(&error) {
             return Err(error);
         }
-        let mut left = self.left_behind.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut left = self.left_behind.lock();
         for referrer in referrers.filter(|referrer| self.destination().is_unlisted(referrer)) {
             let what = LeftBehind::referrer(referrer, subject);
             let reason = format!("it is at the target and is not listed: {error}");

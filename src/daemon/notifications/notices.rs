@@ -3,10 +3,11 @@
 //! [`super::deliveries`] delivers the messages.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, Utc};
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -177,12 +178,12 @@ impl Notices {
         let wanted = Wanted { of_all: config.daemon.notify.clone(), of_entries };
         let all = wanted.of_all.iter().chain(wanted.of_entries.values().flatten());
         let receivers = all.map(|notify| (notify.webhook.receiver.to_string(), notify.webhook.clone())).collect();
-        *self.wanted.lock().unwrap_or_else(PoisonError::into_inner) = wanted;
+        *self.wanted.lock() = wanted;
         self.receivers.send_replace(Arc::new(receivers));
     }
 
     fn wanted_of(&self, entry: &str) -> Vec<Notify> {
-        let wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+        let wanted = self.wanted.lock();
         wanted.of_all.iter().chain(wanted.of_entries.get(entry).into_iter().flatten()).cloned().collect()
     }
 }

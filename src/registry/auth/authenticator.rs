@@ -3,11 +3,12 @@
 //! required authentication yet is in [`super::preemptive`].
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::{HeaderValue, StatusCode};
+use parking_lot::Mutex;
 use tokio::time::Instant;
 use url::Url;
 
@@ -190,12 +191,12 @@ impl Auth {
 
     /// Records that the registry accepted this header.
     pub(crate) fn record_accepted(&self, shown: &HeaderValue) {
-        *self.taken.lock().unwrap_or_else(PoisonError::into_inner) = Some(shown.clone());
+        *self.taken.lock() = Some(shown.clone());
         self.prove();
     }
 
     pub(crate) fn set_scheme(&self, scheme: Scheme) {
-        *self.scheme.lock().unwrap_or_else(PoisonError::into_inner) = Some(scheme);
+        *self.scheme.lock() = Some(scheme);
     }
 
     fn numbered(&self, header: HeaderValue) -> Grant {
@@ -203,7 +204,7 @@ impl Auth {
     }
 
     pub(crate) fn scheme(&self) -> Option<Scheme> {
-        self.scheme.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.scheme.lock().clone()
     }
 
     /// Records the registry's answer to a request with this header. Most refusals say nothing about the identity.
@@ -213,7 +214,7 @@ impl Auth {
             return;
         }
         if status == StatusCode::UNAUTHORIZED {
-            *self.wrong.lock().unwrap_or_else(PoisonError::into_inner) = Some((shown.clone(), Instant::now()));
+            *self.wrong.lock() = Some((shown.clone(), Instant::now()));
         } else if self.asked.load(Ordering::Relaxed) && shows_valid_credentials(status) {
             // A registry that has not required authentication may accept any credentials.
             self.record_accepted(shown);
@@ -222,31 +223,31 @@ impl Auth {
 
     /// Returns the time since the registry refused this header, if it never accepted the header.
     fn refused_for(&self, shown: &HeaderValue) -> Option<Duration> {
-        let wrong = self.wrong.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let wrong = self.wrong.lock().clone();
         let (_, at) = wrong.filter(|(wrong, _)| wrong == shown && !self.was_accepted(shown))?;
         Some(at.elapsed())
     }
 
     fn was_accepted(&self, shown: &HeaderValue) -> bool {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner).as_ref() == Some(shown)
+        self.taken.lock().as_ref() == Some(shown)
     }
 
     /// Records the outcome of one token request after all retries.
     fn record_token_outcome(&self, realm: &Url, failure: Option<&AuthError>) {
         let silent = failure.filter(|failure| matches!(failure.kind, ErrorKind::Unavailable | ErrorKind::Busy(_)));
         let silent = silent.map(|failure| (realm.clone(), Instant::now(), failure.clone()));
-        *self.silent.lock().unwrap_or_else(PoisonError::into_inner) = silent;
+        *self.silent.lock() = silent;
     }
 
     /// Returns the reason why a token service gave no answer within the last [`SILENT_FOR`].
     fn recent_failure_of(&self, realm: &Url) -> Option<AuthError> {
-        let silent = self.silent.lock().unwrap_or_else(PoisonError::into_inner);
+        let silent = self.silent.lock();
         let (_, _, failure) = silent.as_ref().filter(|(of, at, _)| of == realm && at.elapsed() < SILENT_FOR)?;
         Some(failure.clone())
     }
 
     fn slot(&self, key: &str) -> Arc<Slot> {
-        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slots = self.slots.lock();
         if slots.len() >= MAX_SLOTS && !slots.contains_key(key) {
             // Slots in use have a second owner, and stay.
             slots.retain(|_, slot| Arc::strong_count(slot) > 1);
@@ -256,7 +257,7 @@ impl Auth {
 
     /// Returns the token of a larger scope if a valid one is stored: then the request needs no other token.
     fn wider_token(&self, scopes: &Scopes) -> Option<Grant> {
-        let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let slots = self.slots.lock();
         slots.get(scopes.wider()?)?.try_lock().ok()?.fresh()
     }
 
@@ -457,7 +458,7 @@ impl Registry {
         let realm = realm::read(challenge.get("realm").unwrap_or_default(), &self.base, self.token_service())
             .map_err(|error| AuthError { kind: ErrorKind::Refused, detail: error.to_string() })?;
         let service = challenge.get("service").map(str::to_owned);
-        let mut scheme = self.auth.scheme.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut scheme = self.auth.scheme.lock();
         if let Some(Scheme::Bearer { realm: known, .. }) = &*scheme
             && !redirect::same_origin(known, &realm)
         {

@@ -4,10 +4,10 @@
 //! [`super::authenticator`].
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use http::{Method, StatusCode};
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::authenticator::{Asks, AuthError, Grant, Scheme, shows_valid_credentials};
@@ -43,7 +43,7 @@ pub(crate) struct Unasked {
 
 impl Unasked {
     fn has_no_login(&self) -> bool {
-        let nobody = *self.nobody.lock().unwrap_or_else(PoisonError::into_inner);
+        let nobody = *self.nobody.lock();
         nobody.is_some_and(|at| at.elapsed() < NOBODY_FOR)
     }
 }
@@ -69,7 +69,7 @@ impl Registry {
             return Ok(None);
         }
         let Some(login) = self.auth.source.login().await? else {
-            *unasked.nobody.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+            *unasked.nobody.lock() = Some(Instant::now());
             return Ok(None);
         };
         if !*api_asks_nothing {
@@ -84,7 +84,7 @@ impl Registry {
             Login::Access(_) => Some(Scheme::Bearer { realm: self.base.clone(), service: None }),
             Login::Token(_) => None,
         };
-        unasked.scheme.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&scheme);
+        unasked.scheme.lock().clone_from(&scheme);
         Ok(scheme)
     }
 
@@ -162,7 +162,7 @@ impl Registry {
         if !call.as_somebody || !shows_valid_credentials(status) {
             return;
         }
-        let scheme = self.auth.unasked.scheme.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let scheme = self.auth.unasked.scheme.lock().clone();
         if let (None, Some(scheme)) = (self.auth.scheme(), scheme) {
             self.auth.set_scheme(scheme);
         }

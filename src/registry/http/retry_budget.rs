@@ -11,9 +11,10 @@
 //! an item whose budget is spent is sent once.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 use super::retry::Failure;
@@ -192,7 +193,7 @@ impl Budget {
 
 impl Budgets {
     fn lock(&self) -> MutexGuard<'_, HashMap<Item, Spent>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

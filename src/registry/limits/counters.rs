@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use http::{Method, StatusCode};
+use parking_lot::Mutex;
 
 const METHODS: [&str; 6] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"];
 /// Highest status code (RFC 9110, section 15). Higher values count as this one, so that there are at most 500 codes.
@@ -54,7 +54,7 @@ impl Meter {
     pub(crate) fn answered(&self, method: &Method, status: Option<StatusCode>) {
         let Some(method) = METHODS.into_iter().find(|name| *name == method.as_str()) else { return };
         let status = status.map(|status| status.as_u16().min(HIGHEST));
-        *self.requests.lock().unwrap_or_else(PoisonError::into_inner).entry((method, status)).or_default() += 1;
+        *self.requests.lock().entry((method, status)).or_default() += 1;
     }
 
     pub(crate) fn asked_for_token(&self) {
@@ -80,7 +80,7 @@ impl Meter {
 
     pub(crate) fn snapshot(&self) -> MeterSnapshot {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let requests = self.requests.lock().clone();
         let requests = requests.into_iter().map(|((method, status), count)| RequestCount { method, status, count });
         MeterSnapshot {
             requests: requests.collect(),

@@ -2,9 +2,10 @@
 //! waiting parties in turn. The supply knows how much of the resource is available.
 
 use std::num::NonZeroU32;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -139,7 +140,7 @@ impl<S: Resource, const LANES: usize> WaitQueue<S, LANES> {
     }
 
     fn lock(&self) -> MutexGuard<'_, State<S, LANES>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 

@@ -2,9 +2,9 @@
 //! to read the other. A pair is tried again after a while, because rights change.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::oci::RepositoryName;
@@ -21,13 +21,13 @@ pub(crate) struct Unmountable(Mutex<HashMap<(RepositoryName, RepositoryName), In
 impl Unmountable {
     /// Returns true if such a mount was refused recently.
     pub(crate) fn contains(&self, from: &RepositoryName, to: &RepositoryName) -> bool {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.0.lock();
         known.get(&(from.clone(), to.clone())).is_some_and(|refused| refused.elapsed() < BELIEVED_FOR)
     }
 
     /// Remembers a refused mount.
     pub(crate) fn remember(&self, from: &RepositoryName, to: &RepositoryName) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.0.lock();
         if known.len() >= REMEMBERED {
             known.retain(|_, refused| refused.elapsed() < BELIEVED_FOR);
         }

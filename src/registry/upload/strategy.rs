@@ -2,7 +2,9 @@
 //! is sent from here.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, Once, PoisonError};
+use std::sync::Once;
+
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::oci::Digest;
 use crate::registry::Kind;
@@ -243,7 +245,7 @@ impl UploadStrategy {
     }
 
     fn lock(&self) -> MutexGuard<'_, Learnt> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock()
     }
 }
 

@@ -24,7 +24,8 @@ const SECTIONS: [&str; 14] = [
 ];
 
 /// The files of tests that are about registries alone: the page leaves out none of them.
-const TOLD_WHOLLY: [&str; 4] = ["registries::acr", "credentials::cloud", "registries::docker_hub", "registries::mirrors"];
+const TOLD_WHOLLY: [&str; 4] =
+    ["registries::acr", "credentials::cloud", "registries::docker_hub", "registries::mirrors"];
 
 /// What follows has no tests, and says so.
 const APART: &str = "Not used yet";
@@ -97,7 +98,8 @@ fn what_is_tested_of_registries_alone_stands_on_the_page() {
     let named: BTreeSet<String> = rows(&page()).into_iter().flat_map(|row| row.tests).collect();
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it");
     let tests = |module: &str| {
-        let text = std::fs::read_to_string(folder.join(format!("{}.rs", module.replace("::", "/")))).expect("a file of tests");
+        let text =
+            std::fs::read_to_string(folder.join(format!("{}.rs", module.replace("::", "/")))).expect("a file of tests");
         rust_source::tests(&text).into_iter().map(move |test| format!("{module}::{test}")).collect::<Vec<String>>()
     };
     let all: Vec<String> = TOLD_WHOLLY.into_iter().flat_map(tests).collect();

@@ -14,11 +14,11 @@ mod service_request;
 #[cfg(test)]
 mod tests;
 
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
 use http::HeaderValue;
+use parking_lot::Mutex;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::Instant;
 
@@ -157,7 +157,7 @@ impl Source {
 
     /// Returns the identity to display: a user name if it is known, else the source.
     pub(crate) fn identity(&self) -> String {
-        let name = self.name.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let name = self.name.lock().clone();
         match &self.credentials {
             None | Some(Credentials::Anonymous) => "anonymous".to_owned(),
             Some(Credentials::Password { username, .. }) => username.clone(),
@@ -197,7 +197,7 @@ impl Source {
 
     /// Returns true if the last login had a limited lifetime that is over. The source has another login by now.
     pub(crate) fn has_ended(&self) -> bool {
-        self.ends.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|ends| ends <= Instant::now())
+        self.ends.lock().is_some_and(|ends| ends <= Instant::now())
     }
 
     /// Returns the current login of the source after `refused` was refused; `None` if it has no other login.
@@ -233,9 +233,9 @@ impl Source {
         match self.query().await {
             Ok((login, kept, name)) => {
                 let name = name.or_else(|| self.identity_of(login.as_ref()));
-                *self.name.lock().unwrap_or_else(PoisonError::into_inner) = name;
+                *self.name.lock() = name;
                 let ends = self.comes_from_cloud().then(|| Instant::now() + kept);
-                *self.ends.lock().unwrap_or_else(PoisonError::into_inner) = ends;
+                *self.ends.lock() = ends;
                 let known = Known { login: login.clone(), asked, until: Instant::now() + kept, written };
                 *last = Last { answer: Some(known), failure: None };
                 Ok(login)
