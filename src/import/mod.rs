@@ -21,7 +21,7 @@ mod whole_tests;
 
 use std::path::Path;
 
-use crate::config::{Foreign, Node, Problem, Problems};
+use crate::config::{ForeignFile, Node, Problem, Problems, load_foreign, parse_foreign};
 use draft::Draft;
 use reading::Reading;
 
@@ -99,7 +99,7 @@ pub enum ImportError {
 /// # Errors
 /// Fails if the file cannot be read, is no configuration of these programs, or lacks what `order` must add.
 pub fn import(path: &Path, order: &Order) -> Result<Imported, ImportError> {
-    translate(&Foreign::load(path)?, order)
+    translate(&load_foreign(path)?, order)
 }
 
 /// Translates the text of a file called `name`, like [`import`].
@@ -107,10 +107,10 @@ pub fn import(path: &Path, order: &Order) -> Result<Imported, ImportError> {
 /// # Errors
 /// As [`import`].
 pub fn import_text(name: &str, text: &str, order: &Order) -> Result<Imported, ImportError> {
-    translate(&Foreign::parse(name, text)?, order)
+    translate(&parse_foreign(name, text)?, order)
 }
 
-fn translate(file: &Foreign, order: &Order) -> Result<Imported, ImportError> {
+fn translate(file: &ForeignFile, order: &Order) -> Result<Imported, ImportError> {
     let name = file.name().to_owned();
     let form = order.form.or_else(|| detect_form(file.root())).ok_or_else(|| ImportError::UnknownForm(name.clone()))?;
     let mut reading = Reading::default();
@@ -124,10 +124,10 @@ fn translate(file: &Foreign, order: &Order) -> Result<Imported, ImportError> {
         }
     };
     let Reading { errors, remarks, unknown } = reading;
-    if let Some(problems) = file.problems(errors) {
+    if let Some(problems) = file.locate_problems(errors) {
         return Err(problems.into());
     }
-    Ok(imported(form, draft, file.problems(remarks), unknown))
+    Ok(imported(form, draft, file.locate_problems(remarks), unknown))
 }
 
 fn imported(form: Form, draft: Draft, remarks: Option<Problems>, unknown: usize) -> Imported {

@@ -33,7 +33,7 @@ pub enum Of {
 impl Schema {
     pub(crate) fn perform(self, context: &mut Context) -> Result<Exit, Failure> {
         match self.of {
-            Of::Configuration => context.output.json(&crate::config::schema())?,
+            Of::Configuration => context.output.json(&crate::config::json_schema())?,
             Of::Notification => context.output.line(NOTIFICATION.trim_end())?,
             Of::Status => context.output.line(crate::status::SCHEMA.trim_end())?,
         }

@@ -113,7 +113,7 @@ fn refusal_reply(refusal: Refusal, snapshots: &watch::Receiver<Arc<Snapshot>>) -
         Refusal::UnknownEntry(name) => {
             let snapshot = snapshots.borrow().clone();
             let names: Vec<&str> = snapshot.entries.iter().map(|entry| entry.name.as_str()).collect();
-            Said::Unknown { error: UnknownEntry::among(&name, &names).to_string() }
+            Said::Unknown { error: UnknownEntry::new(&name, &names).to_string() }
         }
         other => Said::Refused { error: other.to_string() },
     }

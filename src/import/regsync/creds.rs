@@ -6,8 +6,7 @@ use super::super::page::{Map, escape_variables};
 use super::super::reading::{Fields, Reading, View, quoted};
 use super::super::template::{Content, Template};
 use super::super::variable::variable;
-use super::keys::{CREDS, SCHEME};
-use super::unsupported_keys;
+use super::keys::{CREDS, SCHEME, unsupported_keys};
 use crate::oci::RegistryHost;
 
 /// Prefix of the names of Docker's credential helpers.
