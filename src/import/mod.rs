@@ -116,21 +116,21 @@ fn translate(file: &ForeignFile, order: &Order) -> Result<Imported, ImportError>
     let mut reading = Reading::default();
     let draft = match form {
         Form::Regsync if order.target.is_some() || order.scoped => return Err(ImportError::TargetNotAsked(name)),
-        Form::Regsync => regsync::draft(file.root(), &mut reading),
+        Form::Regsync => regsync::translate(file.root(), &mut reading),
         Form::Skopeo => {
             let text = order.target.clone().ok_or(ImportError::NoTarget(name))?;
             let target = skopeo::Destination::new(&text, order.scoped).ok_or(ImportError::BadTarget { text })?;
-            skopeo::draft(file.root(), &target, &mut reading)
+            skopeo::translate(file.root(), &target, &mut reading)
         }
     };
     let Reading { errors, remarks, unknown } = reading;
     if let Some(problems) = file.locate_problems(errors) {
         return Err(problems.into());
     }
-    Ok(imported(form, draft, file.locate_problems(remarks), unknown))
+    Ok(build_imported(form, draft, file.locate_problems(remarks), unknown))
 }
 
-fn imported(form: Form, draft: Draft, remarks: Option<Problems>, unknown: usize) -> Imported {
+fn build_imported(form: Form, draft: Draft, remarks: Option<Problems>, unknown: usize) -> Imported {
     let more_remarks = remarks.as_ref().map_or(0, Problems::more);
     let remarks = remarks.iter().flatten().cloned().collect();
     let (entries, skipped) = draft.counts();

@@ -16,7 +16,7 @@ use content::{Keys, translate_content};
 use keys::unsupported_keys;
 
 /// Translates the whole file.
-pub(super) fn draft(root: &Node, reading: &mut Reading) -> Draft {
+pub(super) fn translate(root: &Node, reading: &mut Reading) -> Draft {
     let mut draft = Draft::default();
     let root = reading.fields(&View::root(root), "regsync's configuration");
     // Keys that begin with x- only hold YAML anchors.
@@ -154,8 +154,8 @@ fn read_ends(
         reading.add_error(view, "an entry needs `source` and `target`");
         return None;
     };
-    let source = Template::read(&source, None);
-    let target = Template::read(&target, source.as_ref());
+    let source = Template::parse(&source, None);
+    let target = Template::parse(&target, source.as_ref());
     Some((source, target))
 }
 

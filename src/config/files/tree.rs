@@ -14,7 +14,7 @@ use crate::config::yaml::document::{Document, Format};
 use crate::config::yaml::expand::Environment;
 use crate::config::yaml::node::{Node, affordable};
 
-/// Maximum number of warnings; a reader does not read more.
+/// Maximum number of warnings that are located; the rest is only counted.
 const MOST_WARNINGS: usize = 100;
 
 /// Keys that an included file may contain.
