@@ -40,7 +40,7 @@ pub use model::config::Config;
 pub use model::daemon::{ControlSocket, Daemon};
 pub use model::endpoint::{Endpoint, EndpointError};
 pub use model::entry::{Entry, EntryCredentials, EntryName, EntryNameError};
-pub use model::push_events::{HookKind, Hooks, Receiver};
+pub use model::push_events::{HookKind, PushEvents, Receiver};
 pub use model::status::{Readers, Status, StatusPort};
 pub use sections::daemon::default_journal;
 pub use yaml::expand::Environment;

@@ -26,9 +26,9 @@ pub(crate) struct Schema {
 pub(crate) enum Secrecy {
     /// Settings that have no secrets.
     Settings,
-    /// Section whose values may be secrets: `hooks`, `notify`, `proxy` or `tls`.
+    /// Section whose values may be secrets: `push_events`, `notify`, `proxy` or `tls`.
     Section,
-    /// Map of such sections by names that the user gave: `hooks.receivers`.
+    /// Map of such sections by names that the user gave: `push_events.receivers`.
     Names,
     /// Credentials or a webhook, where a key may be the secret itself.
     Credentials,

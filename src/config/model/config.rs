@@ -54,6 +54,6 @@ impl Config {
 
     /// Returns the configured senders of events, by name.
     pub fn receivers(&self) -> impl Iterator<Item = (&EntryName, &Receiver)> {
-        self.daemon.hooks.iter().flat_map(|hooks| &hooks.receivers)
+        self.daemon.push_events.iter().flat_map(|port| &port.receivers)
     }
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::push_events::Hooks;
+use super::push_events::PushEvents;
 use super::status::Status;
 use crate::notify::Notify;
 use crate::registry::Bandwidth;
@@ -21,7 +21,7 @@ pub struct Daemon {
     /// Control socket. Default: determined by the environment.
     pub control: ControlSocket,
     /// Address and senders of push events. Default: none.
-    pub hooks: Option<Hooks>,
+    pub push_events: Option<PushEvents>,
     /// Number of entries that may run at once, 1 to 256. Default 4.
     pub entries_at_once: usize,
     /// Limit in bytes for buffers of transfers in flight, at least 16 MiB. Default 128 MiB.

@@ -12,7 +12,7 @@ use crate::registry::Secret;
 
 /// Address for events, and their senders.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Hooks {
+pub struct PushEvents {
     /// Any address or a socket file; never off.
     pub listen: StatusPort,
     /// Senders, each by the last part of its path; at least one.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::bandwidth::{BANDWIDTH, read_bandwidth};
 use super::control::{CONTROL_KEY, read_control};
 use super::notify::{notify_key, read_notify};
-use super::push_events::{HOOKS_KEY, read_hooks};
+use super::push_events::{PUSH_EVENTS_KEY, read_push_events};
 use super::status::{STATUS_KEY, read_status};
 use crate::config::keys::table::{ANY, DURATION, Shape, Table, key};
 use crate::config::model::daemon::Daemon;
@@ -50,7 +50,7 @@ pub(crate) static DAEMON: Table = Table {
         .with_default(r#""90d""#),
         STATUS_KEY,
         CONTROL_KEY,
-        HOOKS_KEY,
+        PUSH_EVENTS_KEY,
         key("entries_at_once", Shape::Integer { min: 1, max: 256 }, "How many entries run at once.", "4")
             .with_default("4"),
         key("memory", Shape::Size, "Ceiling for the buffers of transfers in flight, 16MiB at least.", r#""256MiB""#)
@@ -94,7 +94,7 @@ pub(crate) fn read_daemon<'n>(
     let kept = kept.map_or(Some(Some(DEFAULT_HISTORY)), |value| read_history(reader, value));
     let status = read_status(reader, fields.get("status"));
     let control = read_control(reader, fields.get("control"));
-    let hooks = fields.get("hooks").map(|value| read_hooks(reader, value));
+    let push_events = fields.get("push_events").map(|value| read_push_events(reader, value));
     let at_once = fields.integer(reader, "entries_at_once").unwrap_or(4);
     let memory = fields.get("memory").map_or(Some(128 << 20), |value| reader.size(value, MIN_MEMORY));
     let bandwidth = fields.get("bandwidth").and_then(|value| read_bandwidth(reader, value));
@@ -107,7 +107,7 @@ pub(crate) fn read_daemon<'n>(
         keep_history: kept?,
         status: status?,
         control: control?,
-        hooks: hooks.map_or(Some(None), |hooks| hooks.map(Some))?,
+        push_events: push_events.map_or(Some(None), |port| port.map(Some))?,
         entries_at_once: at_once,
         memory: memory?,
         bandwidth,

@@ -41,7 +41,7 @@ pub(crate) static LIMITS: Table = Table {
         ),
         key("concurrent", Shape::Integer { min: 1, max: 1000 }, "Requests in flight.", "32"),
         key(
-            "keep",
+            "reserve_pulls",
             Shape::Integer { min: 0, max: 1_000_000 },
             "Pulls of each window that are left to people, where the registry counts pulls (Docker Hub).",
             "20",
@@ -71,7 +71,7 @@ pub(crate) fn read_limits(reader: &Reader<'_>, value: &Value<'_>) -> Option<Limi
         profile: read_figure(&fields, "profile", |value| read_profile(reader, value)),
         bandwidth: fields.get("bandwidth").and_then(|value| read_bandwidth(reader, value)),
         concurrent: fields.integer(reader, "concurrent").map_or(Figure::Unsaid, Figure::Set),
-        keep: fields.integer(reader, "keep").map_or(0, |keep| keep as u64),
+        reserve_pulls: fields.integer(reader, "reserve_pulls").map_or(0, |pulls| pulls as u64),
         ..Limits::default()
     };
     for bucket in Bucket::ALL {

@@ -1,5 +1,5 @@
-//! Section `daemon.hooks`: the address for events of registries, their senders, and the secrets that authenticate them.
-//! `push_events` reads the content of the events.
+//! Section `daemon.push_events`: the address for events of registries, their senders, and the secrets that authenticate
+//! them. The module `push_events` reads the content of the events.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -9,23 +9,23 @@ use super::socket_path::check_socket_path;
 use crate::config::diagnostics::diagnostic::{Diagnostic, Part};
 use crate::config::keys::table::{ANY, Key, SafeForm, Shape, Table, key};
 use crate::config::model::entry::EntryName;
-use crate::config::model::push_events::{HookKind, Hooks, Receiver};
+use crate::config::model::push_events::{HookKind, PushEvents, Receiver};
 use crate::config::model::status::StatusPort;
 use crate::config::reader::{Reader, Value};
 use crate::config::yaml::node::Node;
 use crate::oci::RegistryHost;
 
-pub(crate) const HOOKS_KEY: Key = key(
-    "hooks",
-    Shape::Map(&HOOKS),
+pub(crate) const PUSH_EVENTS_KEY: Key = key(
+    "push_events",
+    Shape::Map(&PUSH_EVENTS),
     "Takes push events of registries and runs the entries that read from there, for the pushed tag alone. Default: \
      none.",
     "",
 )
 .secret();
 
-pub(crate) static HOOKS: Table = Table {
-    place: "under `hooks`",
+pub(crate) static PUSH_EVENTS: Table = Table {
+    place: "under `push_events`",
     groups: &[&[
         key(
             "listen",
@@ -61,20 +61,20 @@ const RECEIVER_KEYS: &[Key] = &[
 ];
 
 /// Reads the address for events and their senders. Returns `None` if the reader recorded a problem.
-pub(crate) fn read_hooks(reader: &Reader<'_>, value: &Value<'_>) -> Option<Hooks> {
-    let fields = reader.fields(value, &HOOKS)?;
+pub(crate) fn read_push_events(reader: &Reader<'_>, value: &Value<'_>) -> Option<PushEvents> {
+    let fields = reader.fields(value, &PUSH_EVENTS)?;
     let listen = fields.get("listen").and_then(|value| {
         let text = reader.text(value, "an address with its port, or unix:PATH")?;
         reader.accept(value, parse_address(&text))
     });
     let receivers = fields.get("receivers").and_then(|value| read_receivers(reader, value));
     fields.assert_all_read();
-    Some(Hooks { listen: listen?, receivers: receivers? })
+    Some(PushEvents { listen: listen?, receivers: receivers? })
 }
 
 fn parse_address(text: &str) -> Result<StatusPort, String> {
     match text.strip_prefix("unix:") {
-        Some("") => Err("the path is missing after \"unix:\": write unix:/run/transship/hooks.sock".to_owned()),
+        Some("") => Err("the path is missing after \"unix:\": write unix:/run/transship/push-events.sock".to_owned()),
         Some(path) => check_socket_path(path.len()).map(|()| StatusPort::Unix(path.into())),
         None => {
             let address: Result<SocketAddr, _> = text.replacen("localhost:", "127.0.0.1:", 1).parse();

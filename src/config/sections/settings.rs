@@ -50,7 +50,7 @@ pub(crate) const SETTINGS: &[Key] = &[
         "schedule",
         ANY,
         "When to run: five fields of cron in quotes, @hourly and its like, `every 15m` (a minute to 31 days), or never \
-         (by hand only).",
+         (manual only).",
         r#""*/10 * * * *""#,
     )
     .with_default(r#""never""#),

@@ -12,7 +12,7 @@ use super::entry_credentials::SIDES;
 use super::gcp::GCP;
 use super::limits::LIMITS;
 use super::notify::{NOTIFY, WEBHOOK};
-use super::push_events::{HOOKS, RECEIVER};
+use super::push_events::{PUSH_EVENTS, RECEIVER};
 use super::registry::REGISTRY;
 use super::settings::DEFAULTS;
 use super::status::STATUS;
@@ -69,7 +69,7 @@ static TABLES: &[&Table] = &[
     &TAGS,
     &WINDOW,
     &STATUS,
-    &HOOKS,
+    &PUSH_EVENTS,
     &RECEIVER,
     &NOTIFY,
     &WEBHOOK,

@@ -19,7 +19,7 @@ pub(super) type TreatedKey = (&'static str, Treatment);
 
 const HOOKS: &str = "regsync reads it and runs nothing";
 const RATE_LIMIT: &str =
-    "write `limits: {keep: NUMBER}` under the source's registry, which reserves that number of pulls";
+    "write `limits: {reserve_pulls: NUMBER}` under the source's registry, which reserves that number of pulls";
 
 /// Keys of the file.
 pub(super) const ROOT: [TreatedKey; 4] = [("version", Read), ("creds", Read), ("defaults", Read), ("sync", Read)];
