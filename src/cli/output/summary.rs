@@ -276,9 +276,9 @@ mod tests {
             in_doubt: vec![in_doubt(b"a"), in_doubt(b"b")],
             ..report(RunOutcome::Succeeded, vec![unchanged("3.12")])
         };
-        let expected = "python: nothing changed (1 unchanged) in 3.2s\n  the referrers of 2 manifests could not be listed \
-                        and are left behind: docker.io/library/python: listing referrers of x: 403 Forbidden; \
-                        the next run tries again, and `referrers: false` skips all referrers\n";
+        let expected = "python: nothing changed (1 unchanged) in 3.2s\n  the referrers of 2 manifests could not be \
+                        listed and are left behind: docker.io/library/python: listing referrers of x: 403 \
+                        Forbidden; the next run tries again, and `referrers: false` skips all referrers\n";
         assert_eq!(printed(&doubted), expected);
         assert_eq!(exit(&[doubted]), Exit::Ok);
     }

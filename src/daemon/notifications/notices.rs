@@ -313,8 +313,8 @@ impl News {
     }
 }
 
-/// Adds the tags that are withheld and were not before with this digest. A tag that is no longer withheld may be reported
-/// again later.
+/// Adds the tags that are withheld and were not before with this digest. A tag that is no longer withheld may be
+/// reported again later.
 fn withheld_news(entry: &Entry, report: &RunReport, whole: bool, listener: &Listener<'_>, news: &mut News) {
     let name = entry.name.as_str();
     let held: BTreeMap<String, Withheld> =

@@ -270,8 +270,8 @@ impl Inner {
         let registry = &self.registry;
         let detail = format!(
             "{reads} more manifests must be read, and the pull limit of {registry} is {limit}, of which {reserved} are \
-             reserved: authenticate with an account that has a larger limit, lower `limits.reserve_pulls`, or select fewer \
-             `platforms`"
+             reserved: authenticate with an account that has a larger limit, lower `limits.reserve_pulls`, or \
+             select fewer `platforms`"
         );
         context.error(ErrorKind::Refused, detail)
     }
