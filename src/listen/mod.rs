@@ -10,6 +10,6 @@ mod listener;
 mod seldom;
 
 pub use connections::{Accept, Bounds, Slot, serve};
-pub use http::{serve_events, serve_routes};
+pub use http::{http1_server, serve_events, serve_routes};
 pub use listener::{ByteChannel, Connection, Listener};
 pub use seldom::OncePerMinute;

@@ -2,7 +2,8 @@
 
 pub(super) mod configuration;
 pub(super) mod connection;
-pub(super) mod control;
+pub(super) mod control_client;
+pub(super) mod control_server;
 pub(super) mod filter;
 mod page_history;
 pub(super) mod place;
