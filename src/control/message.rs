@@ -104,7 +104,7 @@ pub enum EntryResult {
 pub struct RunResult {
     /// Number of the run in the journal, if it has one.
     pub run: Option<i64>,
-    /// Outcome: `succeeded`, `failed`, `postponed`, `timed_out`, `interrupted`, or `already_running` if another
+    /// Outcome: `succeeded`, `failed`, `deferred`, `timed_out`, `interrupted`, or `already_running` if another
     /// process runs the entry.
     pub outcome: String,
     /// Number of tags per outcome.

@@ -202,15 +202,15 @@ fn exit(replies: &[Reply], action: Action, entries: usize) -> Result<Exit, Failu
     if !replies.iter().any(is_refused) && last.count() < entries {
         return Err(anyhow!("the daemon ended before it had sent all answers").into());
     }
-    let worst = [Exit::Usage, Exit::Failed, Exit::Held].into_iter().find(|exit| all.contains(exit));
+    let worst = [Exit::Usage, Exit::Failed, Exit::Withheld].into_iter().find(|exit| all.contains(exit));
     Ok(worst.unwrap_or(Exit::Ok))
 }
 
 fn exit_of_run(ended: &RunResult) -> Exit {
     match ended.outcome.as_str() {
-        "succeeded" | "postponed" | "already_running" if ended.tags.refused + ended.tags.postponed > 0 => Exit::Held,
+        "succeeded" | "deferred" | "already_running" if ended.tags.withheld() > 0 => Exit::Withheld,
         "succeeded" | "already_running" => Exit::Ok,
-        "postponed" => Exit::Held,
+        "deferred" => Exit::Withheld,
         _ => Exit::Failed,
     }
 }
@@ -255,9 +255,9 @@ mod tests {
         let ended = "error: the daemon ended before it had sent all answers";
         assert_eq!(exit(&queued, wait(true), 1).unwrap_err().to_string(), ended);
         assert_eq!(exit(&queued, wait(false), 2).unwrap_err().to_string(), ended);
-        let run = RunResult { run: None, outcome: "postponed".into(), tags: Default::default(), problem: None };
+        let run = RunResult { run: None, outcome: "deferred".into(), tags: Default::default(), problem: None };
         let replies = [reply(EntryResult::Queued), reply(EntryResult::Ended(run))];
-        assert_eq!(exit(&replies, wait(true), 1).unwrap(), Exit::Held);
+        assert_eq!(exit(&replies, wait(true), 1).unwrap(), Exit::Withheld);
         let refused = [Reply::Refused { error: "no".into() }];
         assert_eq!(exit(&refused, wait(true), 300).unwrap(), Exit::Failed);
     }

@@ -56,7 +56,7 @@ pub(crate) async fn listen(
 async fn execute(control: &Control, Request { entry, action }: Request) -> Result<Response, Refusal> {
     let command = match action {
         Action::Trigger(TriggerOptions { wait }) => {
-            let command = Command::Run { entry, trigger: Trigger::Asked, only: None };
+            let command = Command::Run { entry, trigger: Trigger::Requested, only: None };
             let (accepted, ended) = control.follow(command).await?;
             return Ok(if wait {
                 accepted_response(StatusCode::OK, accepted).then(async { result_of_run(ended.await.ok()) })
@@ -115,7 +115,7 @@ fn outcome_word(outcome: &RunOutcome) -> &'static str {
     match outcome {
         RunOutcome::Succeeded => "succeeded",
         RunOutcome::Failed => "failed",
-        RunOutcome::Postponed => "postponed",
+        RunOutcome::Deferred => "deferred",
         RunOutcome::TimedOut => "timed_out",
         RunOutcome::Interrupted => "interrupted",
         RunOutcome::AlreadyRunning { .. } => "already_running",
