@@ -1,14 +1,12 @@
 //! Command line of the whole program. The arguments of a single command are in the command's own file.
 
-use std::path::PathBuf;
-
-use clap::{Args, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 
 use super::commands::{
     check, completions, copy, evidence, history, import_config, inspect, limits, login_check, man, next, once, pause,
     plan, resume, run, schema, status, tags, trigger,
 };
-use super::logging::LogFormat;
+use super::context::invocation::Global;
 
 /// Keeps container registries in step: copies what is missing, by digest, on a timer, with a journal.
 #[derive(Debug, Parser)]
@@ -22,17 +20,6 @@ pub struct Arguments {
     /// Command to run.
     #[command(subcommand)]
     pub command: Command,
-}
-
-/// Arguments of every command.
-#[derive(Debug, Clone, Args)]
-pub struct Global {
-    /// Configuration file [default: /etc/transship/sync.yaml, then ./sync.yaml]
-    #[arg(long, short, global = true, value_name = "FILE", env = "TRANSSHIP_CONFIG", hide_env_values = true)]
-    pub config: Option<PathBuf>,
-    /// Format of log lines on standard error; TRANSSHIP_LOG holds the filter (info, debug, transship=trace)
-    #[arg(long, global = true, value_name = "FORMAT", value_enum, default_value_t)]
-    pub log_format: LogFormat,
 }
 
 /// Commands of the program.

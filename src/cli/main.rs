@@ -5,12 +5,13 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 use indicatif::{MultiProgress, ProgressDrawTarget};
 use tokio_util::sync::CancellationToken;
 use tracing::Level;
 
-use super::arguments::{Arguments, Command, Global};
+use super::arguments::{Arguments, Command};
+use super::context::invocation::Context;
 use super::exit::{Exit, Failure};
 use super::logging;
 use super::output::writer::{self, Output};
@@ -19,19 +20,6 @@ use super::output::writer::{self, Output};
 /// tokio's own 10 s, a steady load wakes each of them once, so that as many threads would stay for ever as were ever
 /// busy at one instant.
 const IDLE_THREAD: Duration = Duration::from_secs(1);
-
-/// Environment of a command.
-#[derive(Debug)]
-pub(crate) struct Context {
-    /// Arguments of every command.
-    pub(super) global: Global,
-    /// Output of the result.
-    pub(super) output: Output,
-    /// Progress bars, hidden until a command shows them.
-    pub(super) bars: MultiProgress,
-    /// Token that SIGINT and SIGTERM cancel.
-    pub(super) interrupted: CancellationToken,
-}
 
 /// Runs the program with these arguments. The first argument is its name.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -96,8 +84,8 @@ async fn perform(command: Command, context: &mut Context) -> Result<Exit, Failur
         Command::Evidence(command) => unless_interrupted(&interrupted, command.perform(context)).await,
         Command::ImportConfig(command) => command.perform(context),
         Command::Schema(command) => command.perform(context),
-        Command::Completions(command) => command.perform(context),
-        Command::Man(command) => command.perform(context),
+        Command::Completions(command) => command.perform(Arguments::command(), context),
+        Command::Man(command) => command.perform(Arguments::command(), context),
         Command::Tags(command) => unless_interrupted(&interrupted, command.perform(context)).await,
         Command::Inspect(command) => unless_interrupted(&interrupted, command.perform(context)).await,
         Command::Trigger(command) => unless_interrupted(&interrupted, command.perform(context)).await,
@@ -140,18 +128,8 @@ fn listen_for_signals(interrupted: CancellationToken) -> std::io::Result<()> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     use super::*;
-
-    /// Returns a context without configuration that discards its output.
-    pub(crate) fn context() -> Context {
-        Context {
-            global: Global { config: None, log_format: logging::LogFormat::Auto },
-            output: Output::new(Box::new(std::io::sink())),
-            bars: MultiProgress::with_draw_target(ProgressDrawTarget::hidden()),
-            interrupted: CancellationToken::new(),
-        }
-    }
 
     #[tokio::test]
     async fn interruption_ends_a_waiting_command() {

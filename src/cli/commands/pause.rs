@@ -7,8 +7,8 @@ use std::time::Duration;
 use chrono::{TimeDelta, Utc};
 
 use crate::cli::context::control_client::{self, DaemonArguments, NO_DAEMON_REMEDY};
+use crate::cli::context::invocation::Context;
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::main::Context;
 use crate::control::{Action, PauseOptions};
 
 /// Arguments of `transship pause`.

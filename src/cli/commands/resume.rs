@@ -2,8 +2,8 @@
 //! run.
 
 use crate::cli::context::control_client::{self, DaemonArguments, NO_DAEMON_REMEDY};
+use crate::cli::context::invocation::Context;
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::main::Context;
 use crate::control::{Action, ResumeOptions};
 
 /// Arguments of `transship resume`.

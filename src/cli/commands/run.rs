@@ -9,9 +9,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::cli::context::invocation::Context;
 use crate::cli::context::{configuration, control_server};
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::main::Context;
 use crate::config::{self, StatusPort};
 use crate::daemon::{self, Control, Setup};
 use crate::journal::Journal;

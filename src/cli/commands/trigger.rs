@@ -1,8 +1,8 @@
 //! Command `transship trigger ENTRY…`: requests runs from the running daemon through its control socket.
 
 use crate::cli::context::control_client::{self, DaemonArguments};
+use crate::cli::context::invocation::Context;
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::main::Context;
 use crate::control::{Action, TriggerOptions};
 
 /// Arguments of `transship trigger`.

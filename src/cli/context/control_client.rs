@@ -9,9 +9,9 @@ use anyhow::anyhow;
 use clap::builder::NonEmptyStringValueParser;
 
 use super::configuration;
-use crate::cli::arguments::Global;
+use crate::cli::context::invocation::Context;
+use crate::cli::context::invocation::Global;
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::main::Context;
 use crate::cli::output::units;
 use crate::config::ControlSocket;
 use crate::control::{
@@ -218,8 +218,8 @@ fn exit_of_run(ended: &RunResult) -> Exit {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::main::tests::context;
-    use crate::cli::output::writer::tests::Paper;
+    use crate::cli::context::invocation::tests::context;
+    use crate::cli::output::writer::tests::OutputBuffer;
 
     fn message(error: ClientError, remedy: &str) -> String {
         with_remedy(error.into(), remedy).to_string()
@@ -264,13 +264,13 @@ mod tests {
 
     #[tokio::test]
     async fn command_with_too_many_entries_is_refused_unsent() {
-        let paper = Paper::default();
-        let mut context = Context { output: paper.output(), ..context() };
+        let buffer = OutputBuffer::default();
+        let mut context = Context { output: buffer.output(), ..context() };
         let arguments = DaemonArguments { at: Some("/nonexistent/control.sock".into()), json: false };
         let entries: Vec<String> = (0..=ENTRIES_AT_MOST).map(|number| number.to_string()).collect();
         let action = Action::Trigger(TriggerOptions { wait: false });
         let exit = arguments.request(action, &entries, NO_DAEMON_REMEDY, &mut context).await.unwrap();
         assert_eq!(exit, Exit::Failed);
-        assert_eq!(paper.text(), "the request names 257 entries; at most 256 are allowed\n");
+        assert_eq!(buffer.text(), "the request names 257 entries; at most 256 are allowed\n");
     }
 }

@@ -208,7 +208,7 @@ mod tests {
     use chrono::{DateTime, Utc};
 
     use super::*;
-    use crate::cli::output::writer::tests::Paper;
+    use crate::cli::output::writer::tests::OutputBuffer;
     use crate::copy::event::{BlobCounts, LeftBehind};
     use crate::oci::Digest;
     use crate::store::{ErrorKind, Side, Step, StoreError};
@@ -251,9 +251,9 @@ mod tests {
     }
 
     fn printed(report: &RunReport) -> String {
-        let paper = Paper::default();
-        print(report, &mut paper.output()).unwrap();
-        paper.text()
+        let buffer = OutputBuffer::default();
+        print(report, &mut buffer.output()).unwrap();
+        buffer.text()
     }
 
     #[test]
