@@ -89,5 +89,4 @@ pub fn http1_server(head: Duration) -> http1::Builder {
 }
 
 #[cfg(test)]
-#[path = "http_tests.rs"]
 mod tests;
