@@ -69,7 +69,7 @@ impl Repository {
 
     pub(crate) fn context(&self, step: Step, subject: impl fmt::Display) -> Context {
         let (place, registry) = (Arc::clone(&self.place), &self.registry);
-        let context = Context::new(place, step, subject.to_string(), registry.kind, &registry.budgets);
+        let context = Context::new(place, step, subject.to_string(), registry.flavor, &registry.budgets);
         Context { tenant: self.tenant, ..context }
     }
 

@@ -3,6 +3,7 @@
 pub(super) mod concurrency;
 pub(super) mod counters;
 pub(super) mod fair_queue;
+pub(super) mod in_force;
 pub(super) mod pace;
 pub(super) mod pull_quota;
 mod rate;

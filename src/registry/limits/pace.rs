@@ -6,7 +6,7 @@ use std::time::Duration;
 
 pub(crate) use super::rate_buckets::{Buckets, Class};
 pub use super::throttle::Throttle;
-pub use crate::registry::options::pace::{Bandwidth, Bucket, Figure, Hours, Profile, Window};
+pub use crate::registry::options::pace::{Bandwidth, Bucket, Figure, Hours, Window};
 
 use super::fair_queue::Tenant;
 use crate::registry::{Limits, LimitsInForce, Registry};
@@ -45,7 +45,7 @@ impl Registry {
     /// Replaces the limits, also for requests that are waiting. The use of a rate that stays the same is remembered.
     pub fn set_limits(&self, limits: &Limits) {
         self.reserve_pulls(limits.keep);
-        let limits = limits.in_force(self.host(), Some(self.kind));
+        let limits = limits.in_force(self.host(), Some(self.flavor));
         self.gate.set_limits(&limits);
         self.pace.bandwidth.set(limits.bandwidth);
     }

@@ -13,7 +13,7 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use crate::oci::{Digest, RegistryHost};
-use crate::registry::Registry;
+use crate::registry::{Flavor, Registry};
 use crate::registry::http::error::TransportError;
 use crate::registry::http::response::{Context, Response};
 use crate::registry::http::retry;
@@ -79,6 +79,8 @@ pub(crate) struct Quota {
 #[derive(Debug)]
 struct Inner {
     registry: RegistryHost,
+    /// Length of the window if the registry does not state it; `None` at a registry that is not known to count reads.
+    unstated_window: Option<Duration>,
     state: Mutex<State>,
     ended: Notify,
 }
@@ -100,7 +102,8 @@ struct SetAside {
 
 impl Quota {
     pub(crate) fn new(registry: RegistryHost) -> Self {
-        let inner = Inner { registry, state: Mutex::default(), ended: Notify::new() };
+        let unstated_window = Flavor::from_host(&registry).pull_quota_window;
+        let inner = Inner { registry, unstated_window, state: Mutex::default(), ended: Notify::new() };
         Self { inner: Arc::new(inner), finding_out: tokio::sync::Mutex::default() }
     }
 
@@ -120,7 +123,7 @@ impl Quota {
 
     /// Returns true if the registry is known to count reads.
     pub(crate) fn counts(&self) -> bool {
-        self.inner.registry.is_docker_hub() || self.inner.lock().budget.reads_left(Utc::now()).is_some()
+        self.inner.unstated_window.is_some() || self.inner.lock().budget.reads_left(Utc::now()).is_some()
     }
 
     /// Returns the remaining reads: [`u64::MAX`] if the registry does not count reads, `None` if nothing is known yet.
@@ -375,7 +378,7 @@ impl Inner {
             Some(told) => Outcome::Reported(told),
             None if status.is_success() => Outcome::Silent,
             None if status.is_server_error() => Outcome::Lost,
-            None if status == StatusCode::UNAUTHORIZED || self.registry.is_docker_hub() => Outcome::Uncounted,
+            None if status == StatusCode::UNAUTHORIZED || self.unstated_window.is_some() => Outcome::Uncounted,
             // A registry that counts reads reports it in every answer.
             None if self.lock().budget.knows_nothing() => Outcome::Silent,
             None => Outcome::Uncounted,
@@ -396,7 +399,7 @@ impl Inner {
     }
 
     fn parse_report(&self, headers: &HeaderMap) -> Option<Report> {
-        parse_headers(headers, self.registry.is_docker_hub().then_some(WINDOW))
+        parse_headers(headers, self.unstated_window)
     }
 
     /// Returns true if a 429 with these headers is the quota's.
@@ -404,7 +407,7 @@ impl Inner {
         if let Some(told) = self.parse_report(headers) {
             return told.remaining == 0;
         }
-        let is_counting = self.registry.is_docker_hub() || self.lock().budget.latest_report(Utc::now()).is_some();
+        let is_counting = self.unstated_window.is_some() || self.lock().budget.latest_report(Utc::now()).is_some();
         is_counting && retry::retry_after(headers, Utc::now()).map_or(counted, |asked| asked > PATIENCE)
     }
 }
