@@ -20,6 +20,7 @@ pub(crate) mod fuzz;
 #[cfg(test)]
 mod tests;
 
+pub use crate::fair_queue::Tenant;
 pub use api::check::{Greeting, LetIn, LoginError, Proof, Readable, Scheme, StatedLimits};
 pub use auth::credentials::{Aws, Azure, AzureIdentity, Gcp, Variables};
 pub(crate) use auth::realm::is_loopback;
@@ -32,7 +33,6 @@ pub use http::connect::{
 };
 pub(crate) use http::retry::retry_after;
 pub use limits::counters::{MeterSnapshot, RequestCount};
-pub use limits::fair_queue::Tenant;
 pub use limits::in_force::{InForce, LimitsInForce, Origin};
 pub use limits::pace::{Bandwidth, Bucket, Figure, Hours, Throttle, Window};
 pub use limits::pull_quota::QuotaState;
@@ -40,7 +40,5 @@ pub use limits::snapshot::Load;
 pub use mirrors::{Mirror, MirrorError, MirrorHealth, Mirrored};
 pub use options::bandwidth::HoursError;
 pub use options::token_service::{TokenService, TokenServiceError};
-pub use options::{
-    Credentials, DockerConfig, Limits, Options, Rate, Secret, UploadMode, UploadModeError, Uploads,
-};
+pub use options::{Credentials, DockerConfig, Limits, Options, Rate, Secret, UploadMode, UploadModeError, Uploads};
 pub use repository::Repository;

@@ -38,9 +38,9 @@ impl Repository {
         Self { registry, name, tenant: Tenant::default(), place, reads: Operation::Read, writes: false }
     }
 
-    /// Returns the same repository on behalf of this party. Parties share the registry's limits fairly.
+    /// Returns the same repository on behalf of this tenant. Tenants share the registry's limits fairly.
     #[must_use]
-    pub fn for_party(self, tenant: Tenant) -> Self {
+    pub fn for_tenant(self, tenant: Tenant) -> Self {
         Self { tenant, ..self }
     }
 
