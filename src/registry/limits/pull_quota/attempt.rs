@@ -107,7 +107,7 @@ impl Registry {
         let inner = &self.auth.quota.inner;
         if (&state.registry, &state.identity) == (&inner.registry, &self.auth.identity()) {
             let report = Report { limit: state.limit, window: state.window, remaining: state.remaining };
-            inner.lock().budget.recall(report, state.told);
+            inner.lock().budget.recall(report, state.reported);
         }
     }
 
