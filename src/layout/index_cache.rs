@@ -11,8 +11,9 @@ use super::index::Index;
 
 /// Age from which the stamp of an `index.json` reveals every further change: some file systems count whole seconds.
 pub(super) const SETTLED: Duration = Duration::from_secs(2);
-/// Cache of the `index.json` that was read last, locked while a caller uses one: the file may be large and readers many,
-/// so one copy at a time is in memory. A run resolves each of its tags; parsing a large file for each would take hours.
+/// Cache of the `index.json` that was read last, locked while a caller uses one: the file may be large and readers
+/// many, so one copy at a time is in memory. A run resolves each of its tags; parsing a large file for each would take
+/// hours.
 pub(super) type IndexCache = Mutex<Option<CachedIndex>>;
 
 /// Parsed `index.json` with the stamp of its file.

@@ -278,8 +278,8 @@ impl Repository {
         Ok(Readable { exists: true, limits })
     }
 
-    /// Returns true if opening an upload, or requesting a token to push, may create the repository. Then there is no way to find out whether we may write to a repository that does not
-    /// exist yet.
+    /// Returns true if opening an upload, or requesting a token to push, may create the repository. Then
+    /// there is no way to find out whether we may write to a repository that does not exist yet.
     #[must_use]
     pub fn may_be_created_by_checking(&self) -> bool {
         self.registry.flavor.creates_repositories_on_request

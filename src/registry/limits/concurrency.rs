@@ -281,8 +281,8 @@ impl ConcurrencyState {
         }
     }
 
-    /// Returns true if one more upload of a tenant would leave too few slots to others. The first upload of a tenant may
-    /// always start.
+    /// Returns true if one more upload of a tenant would leave too few slots to others. The first upload of a tenant
+    /// may always start.
     fn has_full_share(&self, tenant: Tenant) -> bool {
         let Some(uploads) = self.uploads.get(&tenant) else { return false };
         let left = self.limit.saturating_sub(self.reads + self.others + 1);

@@ -1,5 +1,5 @@
-//! Upload strategy of a registry: as configured, else as its flavour suggests, and then as the registry has shown. Nothing
-//! is sent from here.
+//! Upload strategy of a registry: as configured, else as its flavour suggests, and then as the registry has shown.
+//! Nothing is sent from here.
 
 use std::collections::VecDeque;
 use std::sync::Once;

@@ -15,7 +15,7 @@ pub(super) struct QuotaLedger {
     reserved: HashMap<Digest, ReservedReads>,
 }
 
-/// QuotaReservation reads of one manifest. A read cannot be attributed to one of the reservations that name its manifest, so
+/// Reserved reads of one manifest. A read cannot be attributed to one of the reservations that name its manifest, so
 /// there are at most as many reserved reads as reservations.
 #[derive(Debug, Default)]
 struct ReservedReads {
