@@ -23,7 +23,7 @@ use crate::store::{
 pub struct Repository {
     pub(crate) registry: Arc<Registry>,
     pub(crate) name: RepositoryName,
-    /// Party on whose behalf the repository is read and written.
+    /// Tenant on whose behalf the repository is read and written.
     pub(crate) tenant: Tenant,
     pub(crate) place: Arc<str>,
     /// Operation of a read by digest, for the retry policy.

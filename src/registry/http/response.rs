@@ -29,7 +29,7 @@ pub(crate) struct Context {
     pub(crate) place: Arc<str>,
     pub(crate) step: Step,
     pub(crate) subject: String,
-    /// Party on whose behalf the operation runs.
+    /// Tenant on whose behalf the operation runs.
     pub(crate) tenant: Tenant,
     /// Flavour of the registry, which has the hints in the messages of errors.
     pub(crate) flavor: &'static Flavor,
@@ -39,7 +39,7 @@ pub(crate) struct Context {
 
 impl Context {
     /// Creates the context of an operation with `subject` (a tag, a digest or nothing) at `place`, on behalf of the
-    /// default party.
+    /// default tenant.
     pub(crate) fn new(
         place: Arc<str>,
         step: Step,

@@ -185,7 +185,7 @@ fn wait_for(window: Duration) -> Duration {
     (window / 12).max(Duration::from_secs(1))
 }
 
-/// QuotaReservation reads. Dropping it releases the reads that were not used.
+/// Reserved reads. Dropping it releases the reads that were not used.
 struct QuotaReservation {
     inner: Arc<SharedQuota>,
     manifests: Vec<Digest>,
