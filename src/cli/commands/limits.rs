@@ -91,8 +91,8 @@ fn configured_hosts(config: &Config) -> BTreeSet<RegistryHost> {
 }
 
 fn limit_lines(host: &RegistryHost, options: &Options) -> Vec<LimitLine> {
-    let limits: LimitsInForce = options.limits.in_force(host, options.kind);
-    let known = if options.kind.is_some() { "kind" } else { "host" };
+    let limits: LimitsInForce = options.limits.in_force(host, options.flavor);
+    let known = if options.flavor.is_some() { "kind" } else { "host" };
     let mut lines = vec![LimitLine::new("profile", limits.profile, known)];
     lines.extend(Bucket::ALL.map(|bucket| LimitLine::new(bucket.name(), limits.rate(bucket), known)));
     lines.push(bandwidth_line(limits.bandwidth.as_ref()));
