@@ -1,4 +1,4 @@
-//! Tests that compare `docs/status.md` and `docs/status.schema.json` with the output of the status port.
+//! Tests that compare the pages of the status port in `docs/reference/` with its output.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -11,9 +11,9 @@ use super::Snapshot;
 use super::metrics::tests::with_all;
 use super::snapshot::tests::{second, working};
 
-/// Returns the path of a file in `docs/`.
+/// Returns the path of a file in `docs/reference/`.
 pub(crate) fn docs(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs").join(name)
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs/reference").join(name)
 }
 
 /// Returns the schema of the serialised snapshot.
@@ -24,7 +24,7 @@ fn schema() -> Value {
     schema
 }
 
-/// Asserts that a schema equals the one in `docs/`. With `BLESS=1` it writes that file.
+/// Asserts that a schema equals the one in `docs/reference/`. With `BLESS=1` it writes that file.
 #[track_caller]
 pub(crate) fn assert_committed(name: &str, schema: &Value) {
     let written = serde_json::to_string_pretty(schema).unwrap().replace("`None`", "`null`") + "\n";
@@ -34,7 +34,7 @@ pub(crate) fn assert_committed(name: &str, schema: &Value) {
     let there = std::fs::read_to_string(docs(name)).unwrap_or_default();
     assert!(
         there == written,
-        "docs/{name} is not that of the types: BLESS=1 cargo test --lib schema_in_the_docs writes it"
+        "docs/reference/{name} is not that of the types: BLESS=1 cargo test --lib schema_in_the_docs writes it"
     );
 }
 

@@ -1,4 +1,4 @@
-//! Tests that compare `docs/notifications.md` and `docs/notification.schema.json` with the messages that receivers
+//! Tests that compare the page and the schema of notifications in `docs/reference/` with the messages that receivers
 //! get.
 
 use std::collections::BTreeSet;

@@ -87,7 +87,7 @@ fn the_package_installs_works_keeps_an_edit_and_is_removed_again() {
     let named: BTreeSet<String> = link
         .captures_iter(&text("README.md"))
         .map(|found| found[1].to_owned())
-        .chain(["docs/status.schema.json".to_owned()])
+        .chain(["docs/reference/status.schema.json".to_owned()])
         .collect();
     for page in &named {
         assert!(root.path("usr/share/doc/transship").join(page).exists(), "{page}");
