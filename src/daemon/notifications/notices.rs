@@ -17,7 +17,7 @@ use crate::config::{Config, Entry};
 use crate::journal::{Journal, JournalError, NewNotice, Told};
 use crate::notify::{Body, Change, Data, Event, Held, List, Notify, Receiver, RunFacts};
 use crate::status::{Delivery, Metrics};
-use crate::sync::report::contested_message;
+use crate::sync::contested_message;
 use crate::sync::{RunOutcome, RunReport, TagOutcome, TagReport};
 
 /// Fact that a receiver knows of a subject that fails.

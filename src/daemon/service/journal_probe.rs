@@ -7,7 +7,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::journal::{Journal, JournalError};
-use crate::sync::report::told;
+use crate::sync::format_instant;
 
 /// Interval between two probes.
 const BETWEEN: Duration = Duration::from_secs(15);
@@ -78,7 +78,7 @@ async fn ask(journal: Journal, mended_before: u64) -> (Found, u64) {
     let problem = match &written {
         Err(error @ JournalError::Lost { .. }) => Some(error.to_string()),
         _ if mended > mended_before => {
-            let (path, now) = (journal.path().display(), told(chrono::Utc::now()));
+            let (path, now) = (journal.path().display(), format_instant(chrono::Utc::now()));
             Some(format!("{path}: its files were removed or replaced, which was found and mended before {now}"))
         }
         _ => None,

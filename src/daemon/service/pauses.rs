@@ -8,7 +8,7 @@ use super::run_queue::Due;
 use super::{Service, WITHIN};
 use crate::daemon::{Accepted, Refusal};
 use crate::journal::{JournalError, PauseRecord, Trigger};
-use crate::sync::report::told;
+use crate::sync::format_instant;
 
 impl Service {
     /// Restores the pauses that are still in force. Scheduled runs that were due during a pause that is over are not
@@ -37,7 +37,7 @@ impl Service {
         let since = self.pauses.get(entry).map_or(now, |pause| pause.since);
         self.write_down(PauseRecord { entry: entry.to_owned(), since, until, ended: None }).await?;
         self.pauses.set(entry, since, until);
-        tracing::info!(entry, until = until.map(told), "paused: it begins no run by itself");
+        tracing::info!(entry, until = until.map(format_instant), "paused: it begins no run by itself");
         if self.waiting.remove(entry) {
             self.awaited.retain(|name| name != entry || self.running.contains_key(name));
             self.pauses.owe(entry);
@@ -148,7 +148,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_pushed_before_or_during_a_pause_comes_at_its_end() {
-        let only = || Some(TagFilter::tag("app".parse().unwrap(), "v1".parse().unwrap()));
+        let only = || Some(TagFilter::from_tag("app".parse().unwrap(), "v1".parse().unwrap()));
         let push = |daemon: &mut Service| daemon.run_now("app".into(), Trigger::Pushed, only());
         let moment = async || {
             tokio::time::pause();
@@ -185,7 +185,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_a_pause_owes_comes_once_though_the_pause_ends_before_the_run_that_it_stops() {
-        let only = || Some(TagFilter::tag("app".parse().unwrap(), "v1".parse().unwrap()));
+        let only = || Some(TagFilter::from_tag("app".parse().unwrap(), "v1".parse().unwrap()));
         let now = Utc::now();
         for what in ["pushed during it", "queued before it", "nothing but what is left"] {
             for outcome in [RunOutcome::Succeeded, RunOutcome::Interrupted] {

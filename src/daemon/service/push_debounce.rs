@@ -22,7 +22,7 @@ impl Gathering {
         let known = self.0.remove(&entry);
         let was_there = known.is_some();
         let gathered = match known {
-            Some((since, gathered)) => (since, TagFilter::both(gathered, only)),
+            Some((since, gathered)) => (since, TagFilter::union(gathered, only)),
             None => (now, only),
         };
         self.0.insert(entry, gathered);
@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     fn tag(tag: &str) -> Option<TagFilter> {
-        Some(TagFilter::tag("app".parse().unwrap(), tag.parse().unwrap()))
+        Some(TagFilter::from_tag("app".parse().unwrap(), tag.parse().unwrap()))
     }
 
     #[test]
@@ -57,7 +57,7 @@ mod tests {
         assert!(gathering.add("a".into(), tag("v2"), start + MOMENT / 2));
         assert!(!gathering.add("b".into(), tag("v1"), start + MOMENT / 2));
         assert_eq!(gathering.due(start + MOMENT - Duration::from_millis(1)), []);
-        assert_eq!(gathering.due(start + MOMENT), [("a".into(), TagFilter::both(tag("v1"), tag("v2")))]);
+        assert_eq!(gathering.due(start + MOMENT), [("a".into(), TagFilter::union(tag("v1"), tag("v2")))]);
         assert_eq!(gathering.due(start + MOMENT), []);
         assert_eq!(gathering.due(start + 2 * MOMENT), [("b".into(), tag("v1"))]);
     }

@@ -91,7 +91,7 @@ mod tests {
         let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
         let mut daemon = service(folder.path(), &journal).await;
         let now = Utc::now();
-        let only = |tag: &str| Some(TagFilter::tag("app".parse().unwrap(), tag.parse().unwrap()));
+        let only = |tag: &str| Some(TagFilter::from_tag("app".parse().unwrap(), tag.parse().unwrap()));
         let push = |service: &mut Service, tag| service.run_now("app".into(), Trigger::Pushed, only(tag));
         let moment = || tokio::time::sleep(Duration::from_secs(2));
         daemon.run_now("app".into(), Trigger::Asked, None).unwrap();

@@ -72,7 +72,7 @@ impl Due {
         if self.only.is_some() && other.only.is_none() {
             self.trigger = other.trigger;
         }
-        self.only = TagFilter::both(self.only.take(), other.only);
+        self.only = TagFilter::union(self.only.take(), other.only);
     }
 }
 
@@ -85,7 +85,7 @@ mod tests {
     }
 
     fn pushed(tag: &str) -> Due {
-        let only = Some(TagFilter::tag("app".parse().unwrap(), tag.parse().unwrap()));
+        let only = Some(TagFilter::from_tag("app".parse().unwrap(), tag.parse().unwrap()));
         Due { trigger: Trigger::Pushed, only, ..due("a") }
     }
 
@@ -95,7 +95,7 @@ mod tests {
         queue.push(pushed("v1"));
         queue.push(pushed("v2"));
         assert!(!queue.has_whole("a"));
-        let both = Due { only: TagFilter::both(pushed("v1").only, pushed("v2").only), ..pushed("v1") };
+        let both = Due { only: TagFilter::union(pushed("v1").only, pushed("v2").only), ..pushed("v1") };
         assert_eq!(queue.pop(|_| true), Some(both));
         queue.push(pushed("v1"));
         queue.push(due("a"));

@@ -10,7 +10,7 @@ use super::Service;
 use super::run_queue::Due;
 use crate::journal::Trigger;
 use crate::schedule::backoff;
-use crate::sync::report::told;
+use crate::sync::format_instant;
 use crate::sync::{RunReport, RunRequest, Stop, TagFilter};
 
 impl Service {
@@ -25,7 +25,7 @@ impl Service {
         for firing in self.timetable.due(now) {
             let name = firing.entry;
             if self.pauses.has(&name) {
-                let scheduled_at = told(firing.scheduled_at);
+                let scheduled_at = format_instant(firing.scheduled_at);
                 tracing::info!(entry = name, scheduled_at, "paused; this firing is left out");
                 continue;
             }
@@ -34,7 +34,7 @@ impl Service {
                 continue;
             }
             if firing.missed {
-                let scheduled_at = told(firing.scheduled_at);
+                let scheduled_at = format_instant(firing.scheduled_at);
                 tracing::info!(entry = name, scheduled_at, "a missed firing is made up for");
             }
             let trigger = Trigger::Schedule { scheduled_at: firing.scheduled_at };
@@ -133,7 +133,7 @@ impl Service {
             tracing::warn!(
                 entry = name,
                 failures,
-                until = told(until),
+                until = format_instant(until),
                 "failed again and again: its firings until then are left out; `transship trigger ENTRY` runs it now"
             );
         }
