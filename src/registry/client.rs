@@ -257,7 +257,7 @@ impl Server {
             via: Via::new(&base, &options.transport),
             has_answered: AtomicBool::new(false),
             transport: options.transport.clone(),
-            reserved_pulls: AtomicU64::new(options.limits.keep),
+            reserved_pulls: AtomicU64::new(options.limits.reserve_pulls),
             base,
             pace: Pace::new(&limits),
             gate: ConcurrencyLimiter::new(&limits),

@@ -23,5 +23,5 @@ pub use run::single_copy::SingleCopy;
 pub use selection::tag_filter::TagFilter;
 
 pub(crate) use journaling::recovery::recover_at_start;
-pub(crate) use report::run_report::{contested_message, format_instant};
+pub(crate) use report::run_report::{conflict_message, format_instant};
 pub(crate) use run::entry_run::BROKE_DOWN;

@@ -1,4 +1,5 @@
-//! News of a run or of the configuration for a receiver, given the facts that it knows, and the content of its messages.
+//! News of a run or of the configuration for a receiver, given the facts that it knows, and the content of its
+//! messages.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,14 +7,14 @@ use chrono::{DateTime, SecondsFormat, Utc};
 
 use crate::config::Entry;
 use crate::journal::{NewNotice, Told};
-use crate::notify::{Body, Change, Data, Event, Held, List, Notify, Receiver, RunFacts};
-use crate::sync::{RunOutcome, RunReport, TagOutcome, TagReport, contested_message};
+use crate::notify::{Body, Change, Data, Event, List, Notify, Receiver, RunFacts, Withheld};
+use crate::sync::{RunOutcome, RunReport, TagOutcome, TagReport, conflict_message};
 
 /// Fact that a receiver knows of a subject that fails.
 const FAILURE: &str = "failure";
 
-/// Prefix of the fact that a receiver knows of a held tag.
-const HELD: &str = "held ";
+/// Prefix of the fact that a receiver knows of a withheld tag.
+const WITHHELD: &str = "withheld ";
 
 /// Subject that stands for the configuration.
 pub(super) const CONFIGURATION: &str = "";
@@ -116,7 +117,7 @@ pub(super) fn run_news(entry: &Entry, report: &RunReport, whole: bool, listener:
         let data = Data { changes: Some(changes), ..run_data(entry, report) };
         news.notices.push(listener.notice(name, Event::Change, &Body::new(Event::Change, ended, &text, &data)));
     }
-    held_news(entry, report, whole, listener, news);
+    withheld_news(entry, report, whole, listener, news);
 }
 
 impl News {
@@ -155,17 +156,17 @@ impl News {
     }
 }
 
-/// Adds the tags that are held and were not held before with this digest. A tag that is no longer held may be reported
-/// again later.
-fn held_news(entry: &Entry, report: &RunReport, whole: bool, listener: &Listener<'_>, news: &mut News) {
+/// Adds the tags that are withheld and were not before with this digest. A tag that is no longer withheld may be
+/// reported again later.
+fn withheld_news(entry: &Entry, report: &RunReport, whole: bool, listener: &Listener<'_>, news: &mut News) {
     let name = entry.name.as_str();
-    let held: BTreeMap<String, Held> =
-        report.tags.iter().filter_map(|tag| Some((held_fact(tag), held_item(tag)?))).collect();
-    let seen: BTreeSet<String> = report.tags.iter().map(|tag| strip_digest(&held_fact(tag)).to_owned()).collect();
-    // An unfinished run did not look at all tags: the others may still be held.
-    let is_complete = whole && matches!(report.outcome, RunOutcome::Succeeded | RunOutcome::Postponed);
-    let known = || listener.known.iter().copied().filter(|known| known.fact.starts_with(HELD));
-    let wants = listener.wants(Event::Held);
+    let held: BTreeMap<String, Withheld> =
+        report.tags.iter().filter_map(|tag| Some((withheld_fact(tag), withheld_tag(tag)?))).collect();
+    let seen: BTreeSet<String> = report.tags.iter().map(|tag| strip_digest(&withheld_fact(tag)).to_owned()).collect();
+    // An unfinished run did not look at all tags: the others may still be withheld.
+    let is_complete = whole && matches!(report.outcome, RunOutcome::Succeeded | RunOutcome::Deferred);
+    let known = || listener.known.iter().copied().filter(|known| known.fact.starts_with(WITHHELD));
+    let wants = listener.wants(Event::Withheld);
     let is_over = |known: &&Told| {
         !wants || (!held.contains_key(&known.fact) && (is_complete || seen.contains(strip_digest(&known.fact))))
     };
@@ -174,21 +175,21 @@ fn held_news(entry: &Entry, report: &RunReport, whole: bool, listener: &Listener
         return;
     }
     let known: BTreeSet<&str> = known().map(|known| known.fact.as_str()).collect();
-    let (facts, held): (Vec<String>, Vec<Held>) =
+    let (facts, held): (Vec<String>, Vec<Withheld>) =
         held.into_iter().filter(|(fact, _)| !known.contains(fact.as_str())).unzip();
     let Some(first) = held.first() else { return };
-    let text = format!("{name}: {} held back: {}", tags_are_count(held.len()), first.reason);
-    let data = Data { held: Some(List::from_items(held)), ..run_data(entry, report) };
-    let body = Body::new(Event::Held, report.ended, &text, &data);
+    let text = format!("{name}: {} withheld: {}", tags_are_count(held.len()), first.reason);
+    let data = Data { withheld: Some(List::from_items(held)), ..run_data(entry, report) };
+    let body = Body::new(Event::Withheld, report.ended, &text, &data);
     let learnt = facts.into_iter().map(|fact| listener.fact(name, fact, report.ended)).collect();
-    news.notices.push(NewNotice { learnt, ..listener.notice(name, Event::Held, &body) });
+    news.notices.push(NewNotice { learnt, ..listener.notice(name, Event::Withheld, &body) });
 }
 
-/// Returns the fact that a receiver learns from the notice of a held tag.
-fn held_fact(tag: &TagReport) -> String {
+/// Returns the fact that a receiver learns from the notice of a withheld tag.
+fn withheld_fact(tag: &TagReport) -> String {
     let name = tag.tag.as_ref().map(|name| format!(":{name}")).unwrap_or_default();
     let digest = tag.digest.map(|digest| digest.to_string()).unwrap_or_default();
-    format!("{HELD}{}{name}@{digest}", tag.target)
+    format!("{WITHHELD}{}{name}@{digest}", tag.target)
 }
 
 /// Returns the fact without the digest.
@@ -196,15 +197,15 @@ fn strip_digest(fact: &str) -> &str {
     fact.rsplit_once('@').map_or(fact, |(place, _)| place)
 }
 
-fn held_item(tag: &TagReport) -> Option<Held> {
+fn withheld_tag(tag: &TagReport) -> Option<Withheld> {
     let (outcome, reason, until) = match &tag.outcome {
-        TagOutcome::Refused { reason } => ("refused", reason, None),
+        TagOutcome::Held { reason } => ("held", reason, None),
         TagOutcome::Blocked { reason } => ("blocked", reason, None),
-        TagOutcome::Postponed { until, reason } => ("postponed", reason, Some(*until)),
+        TagOutcome::Deferred { until, reason } => ("deferred", reason, Some(*until)),
         _ => return None,
     };
     let TagReport { source, target, tag, digest, .. } = tag.clone();
-    Some(Held { source, target, tag, digest, outcome, reason: reason.clone(), until })
+    Some(Withheld { source, target, tag, digest, outcome, reason: reason.clone(), until })
 }
 
 fn run_data<'a>(entry: &'a Entry, report: &RunReport) -> Data<'a> {
@@ -224,7 +225,7 @@ fn run_data<'a>(entry: &'a Entry, report: &RunReport) -> Data<'a> {
 fn list_problems(report: &RunReport) -> List<String> {
     let tag_problem = |tag: &TagReport| match &tag.outcome {
         TagOutcome::Failed { message, .. } => Some(message.clone()),
-        TagOutcome::Contested { entries } => Some(contested_message(tag, entries)),
+        TagOutcome::Conflict { entries } => Some(conflict_message(tag, entries)),
         _ => None,
     };
     let all: Vec<String> = report.problems.iter().cloned().chain(report.tags.iter().filter_map(tag_problem)).collect();

@@ -176,7 +176,7 @@ mod tests {
     use crate::daemon::notifications::doc_tests;
     use crate::sync::{RunOutcome, TagOutcome, TagReport};
 
-    const ONE: &str = "{webhook: {url: \"https://a.example/x\", secret: 12345678}, on: [failure, recovery, held]}";
+    const ONE: &str = "{webhook: {url: \"https://a.example/x\", secret: 12345678}, on: [failure, recovery, withheld]}";
     const OTHER: &str = "{webhook: {url: \"https://b.example/x\", secret: 12345678}, on: recovery}";
 
     fn config(of_all: &str, of_entry: &str) -> Config {
@@ -245,7 +245,7 @@ mod tests {
 
     #[tokio::test]
     async fn receiver_is_notified_once_of_failure_and_recovery() {
-        use RunOutcome::{Failed, Interrupted, Postponed, Succeeded, TimedOut};
+        use RunOutcome::{Deferred, Failed, Interrupted, Succeeded, TimedOut};
         let bench = Bench::new(ONE, &format!("{ONE}, {OTHER}"));
         let none: [&str; 0] = [];
         for (outcome, expected) in [
@@ -254,7 +254,7 @@ mod tests {
             (TimedOut, &["https://a.example failure app"]),
             (Failed, &none),
             (Interrupted, &none),
-            (Postponed, &none),
+            (Deferred, &none),
             (Failed, &none),
             (Succeeded, &["https://a.example recovery app", "https://b.example recovery app"]),
             (Succeeded, &none),
@@ -282,22 +282,22 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn held_tag_is_notified_once_per_digest() {
+    async fn withheld_tag_is_notified_once_per_digest() {
         let bench = Bench::new("", ONE);
-        let refused = |content: &str| tag("v1", content, TagOutcome::Refused { reason: "overwrite: never".into() });
+        let blocked = |content: &str| tag("v1", content, TagOutcome::Blocked { reason: "overwrite: never".into() });
         let until = DateTime::UNIX_EPOCH + TimeDelta::hours(1);
-        let postponed = tag("v2", "x", TagOutcome::Postponed { until, reason: "the limit".into() });
-        let kept = tag("v1", "1", TagOutcome::Kept);
-        let held = ["https://a.example held app"];
+        let deferred = tag("v2", "x", TagOutcome::Deferred { until, reason: "the limit".into() });
+        let kept = tag("v1", "1", TagOutcome::Unchanged);
+        let held = ["https://a.example withheld app"];
         let none: [&str; 0] = [];
         for (outcome, tags, expected) in [
-            (RunOutcome::Succeeded, vec![refused("1")], &held[..]),
-            (RunOutcome::Postponed, vec![refused("1"), postponed.clone()], &held),
-            (RunOutcome::Interrupted, vec![refused("1")], &none),
-            (RunOutcome::Postponed, vec![refused("1"), postponed], &none),
-            (RunOutcome::Succeeded, vec![refused("2")], &held),
+            (RunOutcome::Succeeded, vec![blocked("1")], &held[..]),
+            (RunOutcome::Deferred, vec![blocked("1"), deferred.clone()], &held),
+            (RunOutcome::Interrupted, vec![blocked("1")], &none),
+            (RunOutcome::Deferred, vec![blocked("1"), deferred], &none),
+            (RunOutcome::Succeeded, vec![blocked("2")], &held),
             (RunOutcome::Interrupted, vec![kept], &none),
-            (RunOutcome::Succeeded, vec![refused("2")], &held),
+            (RunOutcome::Succeeded, vec![blocked("2")], &held),
         ] {
             assert_eq!(bench.end_run(outcome, tags).await, expected);
         }
@@ -306,15 +306,15 @@ mod tests {
     #[tokio::test]
     async fn run_for_pushed_tags_reports_no_recovery() {
         use RunOutcome::{Failed, Succeeded};
-        let refused = |name: &str| tag(name, "1", TagOutcome::Refused { reason: "overwrite: never".into() });
+        let blocked = |name: &str| tag(name, "1", TagOutcome::Blocked { reason: "overwrite: never".into() });
         let mut bench = Bench::new(ONE, "");
         let none: [&str; 0] = [];
         for (whole, outcome, tags, expected) in [
-            (true, Succeeded, vec![refused("v1")], &["https://a.example held app"][..]),
+            (true, Succeeded, vec![blocked("v1")], &["https://a.example withheld app"][..]),
             (false, Failed, vec![tag("v2", "2", TagOutcome::Copied)], &["https://a.example failure app"]),
             (false, Succeeded, vec![tag("v2", "2", TagOutcome::Copied)], &none),
             (false, Failed, vec![], &none),
-            (true, Succeeded, vec![refused("v1")], &["https://a.example recovery app"]),
+            (true, Succeeded, vec![blocked("v1")], &["https://a.example recovery app"]),
         ] {
             bench.whole = whole;
             assert_eq!(bench.end_run(outcome.clone(), tags).await, expected, "{whole} {outcome:?}");

@@ -25,7 +25,7 @@ use crate::daemon::systemd::Systemd;
 use crate::daemon::watch as watcher;
 use crate::journal::{Journal, JournalError};
 use crate::registry::Options;
-use crate::schedule::{Postponed, Setbacks, Timetable, Timing, jitter_of};
+use crate::schedule::{Deferred, Setbacks, Timetable, Timing, jitter_of};
 use crate::sync::{Endpoints, Engine, RunObserver, RunReport, Stop};
 
 /// Longest time between two iterations of the loop. The status port reports the loop as dead after a minute.
@@ -56,7 +56,7 @@ pub(super) struct Service {
     pub(super) timetable: Timetable,
     pub(super) setbacks: Setbacks,
     /// Entries with tags that wait until their source may be read again.
-    pub(super) postponed: Postponed,
+    pub(super) deferred: Deferred,
     /// Entries that are due and wait for one of the `entries_at_once` slots.
     pub(super) queue: RunQueue,
     pub(super) pauses: PausedEntries,
@@ -113,7 +113,7 @@ impl Service {
             engine,
             timetable: Timetable::new(),
             setbacks: Setbacks::default(),
-            postponed: Postponed::default(),
+            deferred: Deferred::default(),
             queue: RunQueue::default(),
             pauses: PausedEntries::default(),
             run_waiters: RunWaiters::default(),

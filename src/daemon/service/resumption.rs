@@ -7,7 +7,7 @@ use super::run_queue::QueuedRun;
 use crate::journal::{JournalError, Trigger};
 
 impl Service {
-    /// Fills the timetable from the journal: a missed run is caught up once, and an interrupted or postponed run
+    /// Fills the timetable from the journal: a missed run is caught up once, and an interrupted or deferred run
     /// resumes.
     pub(super) async fn resume_from_journal(&mut self) -> Result<(), JournalError> {
         let now = Utc::now();
@@ -24,12 +24,12 @@ impl Service {
             tracing::info!(entry = %entry.name, "the last run was interrupted; it goes on");
             self.queue.push(QueuedRun { entry: entry.name.to_string(), trigger: Trigger::Start, only: None });
         }
-        for (entry, ended, until) in self.state.postponed().filter(|(entry, ..)| !interrupted.contains(*entry)) {
+        for (entry, ended, until) in self.state.deferred().filter(|(entry, ..)| !interrupted.contains(*entry)) {
             // If the clock was set back since then, the wait is as long as it was before.
             let ahead = (ended - now).max(TimeDelta::zero());
-            self.postponed.set(entry, ended - ahead, until - ahead);
+            self.deferred.set(entry, ended - ahead, until - ahead);
         }
-        self.postponed.retain(|name| self.entries.iter().any(|entry| entry.name.as_str() == name));
+        self.deferred.retain(|name| self.entries.iter().any(|entry| entry.name.as_str() == name));
         let on_start = self.entries.iter().filter(|entry| entry.on_start && !self.pauses.has(entry.name.as_str()));
         for entry in on_start {
             self.queue.push(QueuedRun { entry: entry.name.to_string(), trigger: Trigger::Start, only: None });
@@ -53,7 +53,7 @@ mod tests {
 
     #[tokio::test]
     async fn deferred_tags_resume_after_restart_unless_manual() {
-        for (trigger, resumes) in [(Trigger::Continued, true), (Trigger::Hand, false)] {
+        for (trigger, resumes) in [(Trigger::Continued, true), (Trigger::Manual, false)] {
             let folder = tempfile::tempdir().unwrap();
             let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
             let now = Utc::now();
@@ -64,12 +64,12 @@ mod tests {
                 tags: report.counts(),
                 bytes: 0,
                 error: report.first_problem(),
-                postponed_until: report.postponed_until(),
+                deferred_until: report.deferred_until(),
             };
             journal.end_run(run, end, now).await.unwrap();
             let mut service = service(folder.path(), &journal).await;
             service.resume_from_journal().await.unwrap();
-            assert_eq!(service.state.postponed().count(), usize::from(resumes));
+            assert_eq!(service.state.deferred().count(), usize::from(resumes));
             service.start_due(now + TimeDelta::minutes(29));
             assert!(service.running.is_empty());
             service.start_due(now + TimeDelta::minutes(38));

@@ -31,8 +31,8 @@ impl Service {
                     self.run_waiters.notify_end(&report);
                 }
                 self.back_off(&report.entry);
-                if let Some(until) = report.postponed_until().filter(|_| self.has_entry(&report.entry)) {
-                    self.postponed.set(&report.entry, report.ended, until);
+                if let Some(until) = report.deferred_until().filter(|_| self.has_entry(&report.entry)) {
+                    self.deferred.set(&report.entry, report.ended, until);
                 }
             }
             // A bug in a run ends neither the daemon nor the entry.
@@ -66,11 +66,11 @@ pub(super) mod tests {
             tag: Some("v1".parse().unwrap()),
             digest: None,
             source_digest: None,
-            outcome: TagOutcome::Postponed { until, reason: "the pull limit of docker.io".into() },
+            outcome: TagOutcome::Deferred { until, reason: "the pull limit of docker.io".into() },
             blobs: BlobCounts::default(),
             bytes: 0,
         };
-        RunReport { run: Some(1), tags: vec![tag], ..RunReport::new("app", ended, ended, RunOutcome::Postponed) }
+        RunReport { run: Some(1), tags: vec![tag], ..RunReport::new("app", ended, ended, RunOutcome::Deferred) }
     }
 
     #[tokio::test]
@@ -97,14 +97,14 @@ pub(super) mod tests {
         let mut daemon = service(folder.path(), &journal).await;
         let (waiter, end) = tokio::sync::oneshot::channel();
         daemon.run_waiters.add("app".into(), waiter);
-        daemon.spawn_run("app", Stop::default(), Trigger::Asked, async { panic!("a mistake") });
+        daemon.spawn_run("app", Stop::default(), Trigger::Requested, async { panic!("a mistake") });
         assert!(daemon.is_under_way("app"));
         let ended = daemon.runs.join_next().await.unwrap();
         daemon.end_run(ended);
         assert!(!daemon.is_under_way("app") && !daemon.state.is_running("app") && daemon.tasks.is_empty());
         let end = end.await.unwrap();
         assert_eq!((end.outcome, end.problem.as_deref()), (RunOutcome::Failed, Some(BROKE_DOWN)));
-        daemon.run_now("app".into(), Trigger::Asked, None).unwrap();
+        daemon.run_now("app".into(), Trigger::Requested, None).unwrap();
         daemon.start_due(Utc::now());
         let ended = daemon.runs.join_next().await.unwrap().unwrap();
         assert_eq!(ended.outcome, RunOutcome::Failed, "there is no layout");

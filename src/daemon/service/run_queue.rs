@@ -86,7 +86,7 @@ mod tests {
 
     fn pushed(tag: &str) -> QueuedRun {
         let only = Some(TagFilter::from_tag("app".parse().unwrap(), tag.parse().unwrap()));
-        QueuedRun { trigger: Trigger::Pushed, only, ..due("a") }
+        QueuedRun { trigger: Trigger::PushEvent, only, ..due("a") }
     }
 
     #[test]

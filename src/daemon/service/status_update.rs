@@ -20,7 +20,7 @@ impl Service {
         let now = Utc::now();
         self.state.count_registries(&self.engine.endpoints.registries(), &self.engine.endpoints.clients());
         self.state.set_next_runs(|name| {
-            let next = [self.timetable.next_firing(name, now), self.postponed.resumes_at(name)];
+            let next = [self.timetable.next_firing(name, now), self.deferred.resumes_at(name)];
             next.map(|at| at.filter(|_| !self.pauses.has(name)))
         });
         self.state.set_pauses(|name| self.pauses.get(name).map(|pause| (pause.since, pause.until)));

@@ -24,9 +24,9 @@ pub(super) struct EntryHistory {
     pub(super) fruitless: u32,
     /// True if the daemon itself started the last run and that run was interrupted.
     pub(super) cut_off: bool,
-    /// End of the last run and the time at which it resumes, if the daemon itself started that run and it postponed
+    /// End of the last run and the time at which it resumes, if the daemon itself started that run and it deferred
     /// tags.
-    pub(super) postponed: Option<(DateTime<Utc>, DateTime<Utc>)>,
+    pub(super) deferred: Option<(DateTime<Utc>, DateTime<Utc>)>,
 }
 
 /// Reads the history of each entry from the journal.
@@ -71,21 +71,21 @@ impl EntryHistory {
             bytes: run.bytes,
             error: run.error.clone(),
         };
-        let own = run.trigger != Trigger::Hand;
+        let own = run.trigger != Trigger::Manual;
         Self {
             last_run: Some(last_run),
             cut_off: outcome == Outcome::Interrupted && own,
-            postponed: run.postponed_until.filter(|_| own).map(|until| (ended, until)),
+            deferred: run.deferred_until.filter(|_| own).map(|until| (ended, until)),
             ..Self::default()
         }
     }
 }
 
-/// Returns true for a success and false for a failure. A run with postponed tags and an interrupted run are neither.
+/// Returns true for a success and false for a failure. A run with deferred tags and an interrupted run are neither.
 pub(super) fn success_of(outcome: Outcome) -> Option<bool> {
     match outcome {
         Outcome::Succeeded => Some(true),
-        Outcome::Postponed | Outcome::Interrupted => None,
+        Outcome::Deferred | Outcome::Interrupted => None,
         Outcome::Failed | Outcome::TimedOut => Some(false),
     }
 }

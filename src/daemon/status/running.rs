@@ -155,7 +155,7 @@ mod tests {
     fn running(work: &ActiveWork, entry: &str) -> RunningState {
         let mut running = RunningState {
             since: Utc::now(),
-            trigger: "hand".into(),
+            trigger: "manual".into(),
             counts: TagCounts::default(),
             tags: None,
             bytes: 0,
@@ -173,7 +173,7 @@ mod tests {
         let (arrived, active) = (blob(100), blob(1000));
         apply(RunEvent::Chosen(3));
         apply(RunEvent::Chosen(2));
-        apply(tag(TagOutcome::Kept));
+        apply(tag(TagOutcome::Unchanged));
         apply(tag(TagOutcome::Copied));
         for transfer in [&arrived, &active] {
             apply(RunEvent::Transfer(Event::TransferStarted(transfer.clone())));
@@ -182,7 +182,10 @@ mod tests {
         active.advance(40);
         apply(RunEvent::Transfer(Event::TransferFinished(arrived)));
         let state = running(&work, "api");
-        assert_eq!((state.tags, state.counts.to_string().as_str(), state.bytes), (Some(5), "1 copied, 1 kept", 140));
+        assert_eq!(
+            (state.tags, state.counts.to_string().as_str(), state.bytes),
+            (Some(5), "1 copied, 1 unchanged", 140)
+        );
         assert_eq!(work.listed_transfers().iter().map(|transfer| transfer.sent).collect::<Vec<_>>(), [40]);
         work.remove_run("api");
         assert_eq!((work.transfers(), running(&work, "api").bytes), (0, 0));

@@ -93,10 +93,10 @@ impl DaemonState {
         self.past.iter().filter(|(_, past)| past.cut_off).map(|(name, _)| name.clone()).collect()
     }
 
-    /// Returns the entries whose last run was started by the daemon and postponed tags, with the end of that run and
+    /// Returns the entries whose last run was started by the daemon and deferred tags, with the end of that run and
     /// the time at which they resume.
-    pub(crate) fn postponed(&self) -> impl Iterator<Item = (&str, DateTime<Utc>, DateTime<Utc>)> {
-        self.past.iter().filter_map(|(name, past)| past.postponed.map(|(ended, until)| (name.as_str(), ended, until)))
+    pub(crate) fn deferred(&self) -> impl Iterator<Item = (&str, DateTime<Utc>, DateTime<Utc>)> {
+        self.past.iter().filter_map(|(name, past)| past.deferred.map(|(ended, until)| (name.as_str(), ended, until)))
     }
 
     /// Returns the end of the last run of each entry.
@@ -138,7 +138,7 @@ impl DaemonState {
 
     /// Sets the receivers that are notified of pushes.
     pub(crate) fn set_push_receivers<'a>(&self, receivers: impl IntoIterator<Item = &'a str>) {
-        self.metrics.hook_events().follow(receivers);
+        self.metrics.push_events().follow(receivers);
     }
 
     fn entry_state(&self, entry: &Entry) -> EntryState {
@@ -150,7 +150,7 @@ impl DaemonState {
             schedule: entry.schedule.to_string(),
             timezone: entry.timezone.to_string(),
             next_firing: None,
-            postponed_until: None,
+            deferred_until: None,
             running: past.running,
             last_run: past.last_run,
             last_success: past.last_success,
@@ -191,11 +191,11 @@ impl DaemonState {
         let sent = self.active.sent(&report.entry);
         self.active.remove_run(&report.entry);
         let past = self.past.entry(report.entry.clone()).or_default();
-        let pushed = past.running.take().is_some_and(|running| running.trigger == Trigger::Pushed.word());
+        let pushed = past.running.take().is_some_and(|running| running.trigger == Trigger::PushEvent.word());
         // The arrival of some pushed tags does not show that the entry as a whole succeeded.
         let well = success_of(outcome).filter(|well| !(pushed && *well));
         // A run that was limited to some tags or cut short shows nothing of the things that it did not look at.
-        if !pushed && matches!(report.outcome, RunOutcome::Succeeded | RunOutcome::Failed | RunOutcome::Postponed) {
+        if !pushed && matches!(report.outcome, RunOutcome::Succeeded | RunOutcome::Failed | RunOutcome::Deferred) {
             past.warnings.clone_from(&report.warnings);
         }
         if let Some(run) = report.run {
@@ -220,7 +220,7 @@ impl DaemonState {
                 Outcome::Failed | Outcome::TimedOut => before.saturating_add(1),
                 // An interruption shows neither success nor failure.
                 Outcome::Interrupted => before,
-                Outcome::Succeeded | Outcome::Postponed => 0,
+                Outcome::Succeeded | Outcome::Deferred => 0,
             };
             past.failures = further(past.failures);
             past.fruitless = if got_on { 0 } else { further(past.fruitless) };
@@ -276,12 +276,12 @@ impl DaemonState {
         }
     }
 
-    /// Sets the next scheduled run of each entry and the time at which its postponed tags resume, both from `when`.
+    /// Sets the next scheduled run of each entry and the time at which its deferred tags resume, both from `when`.
     pub(crate) fn set_next_runs(&mut self, when: impl Fn(&str) -> [Option<DateTime<Utc>>; 2]) {
         for entry in &mut self.snapshot.entries {
-            let [scheduled, postponed] = when(&entry.name);
-            let next = [scheduled, postponed].into_iter().flatten().min();
-            entry.postponed_until = postponed;
+            let [scheduled, deferred] = when(&entry.name);
+            let next = [scheduled, deferred].into_iter().flatten().min();
+            entry.deferred_until = deferred;
             if entry.next_firing != next {
                 entry.next_firing = next;
                 self.metrics.fires_next(&entry.name, next);
@@ -360,7 +360,7 @@ impl DaemonState {
         self.published = Some(instant);
         self.active.measure_rates(instant);
         let snapshot = &mut self.snapshot;
-        snapshot.loop_turned_at = now;
+        snapshot.loop_iterated_at = now;
         snapshot.transfers = self.active.transfers() as u64;
         snapshot.in_flight = self.active.listed_transfers();
         snapshot.recent_failures = self.failures.iter().cloned().collect();
@@ -400,9 +400,9 @@ impl DaemonState {
 }
 
 fn quota_state(quota: QuotaState) -> Quota {
-    let QuotaState { registry, identity, limit, window, remaining, kept, told } = quota;
+    let QuotaState { registry, identity, limit, window, remaining, reserved, reported } = quota;
     let (registry, window_seconds) = (registry.to_string(), window.as_secs());
-    Quota { registry, identity, limit, window_seconds, remaining, kept, told }
+    Quota { registry, identity, limit, window_seconds, remaining, reserved, reported }
 }
 
 #[cfg(test)]
@@ -416,7 +416,7 @@ mod tests {
     async fn record_run(journal: &Journal, entry: &str, trigger: Trigger, outcome: Outcome) {
         let now = Utc::now();
         let Begun::Started(id) = journal.begin_run(entry, trigger, now).await.unwrap() else { panic!("not begun") };
-        let end = RunEnd { outcome, tags: TagCounts::default(), bytes: 0, error: None, postponed_until: None };
+        let end = RunEnd { outcome, tags: TagCounts::default(), bytes: 0, error: None, deferred_until: None };
         journal.end_run(id, end, now).await.unwrap();
     }
 
@@ -438,11 +438,11 @@ mod tests {
         };
         for (trigger, outcome, expected) in [
             (Trigger::Start, RunOutcome::Interrupted, (0, false, false)),
-            (Trigger::Pushed, RunOutcome::Succeeded, (0, false, false)),
-            (Trigger::Pushed, RunOutcome::Failed, (0, false, true)),
+            (Trigger::PushEvent, RunOutcome::Succeeded, (0, false, false)),
+            (Trigger::PushEvent, RunOutcome::Failed, (0, false, true)),
             (Trigger::Start, RunOutcome::Failed, (1, false, true)),
-            (Trigger::Pushed, RunOutcome::Succeeded, (1, false, true)),
-            (Trigger::Pushed, RunOutcome::Failed, (1, false, true)),
+            (Trigger::PushEvent, RunOutcome::Succeeded, (1, false, true)),
+            (Trigger::PushEvent, RunOutcome::Failed, (1, false, true)),
             (Trigger::Start, RunOutcome::Succeeded, (0, true, true)),
         ] {
             let now = Utc::now();
@@ -450,7 +450,7 @@ mod tests {
             live.record_run_start("a", trigger, now);
             let report = RunReport { run: Some(id.number()), ..RunReport::new("a", now, now, outcome) };
             let outcome = report.journal_outcome();
-            let end = RunEnd { outcome, tags: TagCounts::default(), bytes: 0, error: None, postponed_until: None };
+            let end = RunEnd { outcome, tags: TagCounts::default(), bytes: 0, error: None, deferred_until: None };
             journal.end_run(id, end, now).await.unwrap();
             live.record_run_end(&report);
             assert_eq!(summary(&live), expected, "{trigger:?} {outcome:?}");
@@ -480,10 +480,7 @@ mod tests {
             live.apply_event("a".into(), RunEvent::Transfer(Event::TransferStarted(transfer)));
             let report = RunReport { run: Some(id.number()), ..RunReport::new("a", now, now, outcome) };
             let (outcome, tags) = (report.journal_outcome(), TagCounts::default());
-            journal
-                .end_run(id, RunEnd { outcome, tags, bytes, error: None, postponed_until: None }, now)
-                .await
-                .unwrap();
+            journal.end_run(id, RunEnd { outcome, tags, bytes, error: None, deferred_until: None }, now).await.unwrap();
             live.record_run_end(&report);
             assert_eq!(summary(&live), expected, "{outcome:?}");
             let restarted = summary(&state(&journal).await);
@@ -502,7 +499,7 @@ mod tests {
         let scheduled = Trigger::Schedule { scheduled_at: Utc::now() };
         record_run(&journal, "by-timer", scheduled, Outcome::Interrupted).await;
         record_run(&journal, "taken-up", Trigger::Start, Outcome::Interrupted).await;
-        record_run(&journal, "by-hand", Trigger::Hand, Outcome::Interrupted).await;
+        record_run(&journal, "by-hand", Trigger::Manual, Outcome::Interrupted).await;
         record_run(&journal, "well", scheduled, Outcome::Succeeded).await;
         let state = state(&journal).await;
         let mut names: Vec<String> = state.interrupted_entries().into_iter().collect();

@@ -6,14 +6,14 @@ use futures_util::future::join_all;
 
 use crate::config::{Endpoint, Entry};
 use crate::oci::{Digest, Tag};
-use crate::plan::{Claim, Selected, contested};
+use crate::plan::{Claim, Selected, find_conflicts};
 use crate::sync::AccessContext;
 use crate::sync::context::engine::{Engine, RunRequest};
 use crate::sync::selection::listing::{list_tags, tag_names};
 use crate::sync::selection::pairs::{Pair, source_for_target};
 
 /// Tags that more than one entry claims, each with its target and the claiming entries.
-pub(crate) type Contested = BTreeMap<(String, Tag), Vec<String>>;
+pub(crate) type Conflicts = BTreeMap<(String, Tag), Vec<String>>;
 
 /// Claims of other entries: the tags that they would write to the targets of a pair from other sources.
 #[derive(Debug, Default)]
@@ -68,7 +68,7 @@ fn pinned_source(source: &Endpoint, digest: Digest) -> String {
 
 impl RivalClaims {
     /// Returns the tags, by target, that both this entry and a rival would write.
-    pub(crate) fn contested_with(self, request: &RunRequest, pair: &Pair, own: &Selected) -> Contested {
+    pub(crate) fn conflicts_with(self, request: &RunRequest, pair: &Pair, own: &Selected) -> Conflicts {
         let Self(mut claims) = self;
         for target in pair.targets.iter().map(ToString::to_string) {
             if claims.iter().any(|claim| claim.target == target) {
@@ -84,7 +84,7 @@ impl RivalClaims {
                 claims.extend(pins.map(|(tag, digest)| claim(pinned_source(&pair.source, *digest), vec![tag.clone()])));
             }
         }
-        contested(&claims)
+        find_conflicts(&claims)
     }
 }
 

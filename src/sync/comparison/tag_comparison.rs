@@ -1,6 +1,6 @@
 //! Comparison of a tag or digest at both sides, and the resulting action. Sends requests and changes nothing.
 
-use super::conflicts::Contested;
+use super::conflicts::Conflicts;
 use super::target_listing::TagState;
 use crate::config::Entry;
 use crate::oci::{Digest, ManifestRef, SignatureTag};
@@ -55,13 +55,13 @@ pub(crate) async fn query_target_digest(
     target: &dyn Target,
     known: TagState,
     reference: &ManifestRef,
-    contested: &Contested,
+    conflicts: &Conflicts,
     overwrite: Overwrite,
 ) -> Result<Option<Digest>, TagOutcome> {
     if let ManifestRef::Tag(tag) = reference
-        && let Some(entries) = contested.get(&(target.place().to_owned(), tag.clone()))
+        && let Some(entries) = conflicts.get(&(target.place().to_owned(), tag.clone()))
     {
-        return Err(TagOutcome::Contested { entries: entries.clone() });
+        return Err(TagOutcome::Conflict { entries: entries.clone() });
     }
     match known {
         TagState::Absent => Ok(None),
@@ -107,7 +107,7 @@ pub(crate) fn decide_action(
 ) -> Action {
     match reference {
         ManifestRef::Tag(tag) => decide(tag, wanted, present, overwrite),
-        ManifestRef::Digest(_) if present == Some(wanted) => Action::Keep,
+        ManifestRef::Digest(_) if present == Some(wanted) => Action::Unchanged,
         ManifestRef::Digest(_) => Action::Copy,
     }
 }

@@ -181,10 +181,10 @@ impl Run<'_> {
         repeated.log_rest();
         tags.sort_by(|a, b| (&a.source, &a.target, &a.tag, &a.digest).cmp(&(&b.source, &b.target, &b.tag, &b.digest)));
         let failed = !problems.is_empty() || tags.iter().any(|tag| tag.outcome.is_failure());
-        let waits = tags.iter().any(|tag| matches!(tag.outcome, TagOutcome::Postponed { .. }));
+        let waits = tags.iter().any(|tag| matches!(tag.outcome, TagOutcome::Deferred { .. }));
         let outcome = cut_short.unwrap_or(match (failed, waits) {
             (true, _) => RunOutcome::Failed,
-            (false, true) => RunOutcome::Postponed,
+            (false, true) => RunOutcome::Deferred,
             (false, false) => RunOutcome::Succeeded,
         });
         RunReport {

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use super::run_report::{TagOutcome, TagReport, contested_message};
+use super::run_report::{TagOutcome, TagReport, conflict_message};
 
 /// Maximum number of lines for failures that differ only in the tag and its digests.
 pub(crate) const LINES_PER_CLASS: usize = 20;
@@ -30,8 +30,8 @@ impl RepeatedFailures {
             is_failure: report.outcome.is_failure(),
             example: match &report.outcome {
                 TagOutcome::Failed { message, .. } => message.clone(),
-                TagOutcome::Refused { reason } | TagOutcome::Blocked { reason } => reason.clone(),
-                TagOutcome::Contested { entries } => contested_message(report, entries),
+                TagOutcome::Held { reason } | TagOutcome::Blocked { reason } => reason.clone(),
+                TagOutcome::Conflict { entries } => conflict_message(report, entries),
                 _ => String::new(),
             },
         });
@@ -80,12 +80,12 @@ mod tests {
         let class = |tag: &str, detail: &str| failed(tag, detail).failure_class().unwrap();
         assert_eq!(class("v1", "403: no"), class("a", "403: no"));
         assert_ne!(class("v1", "403: no"), class("v1", "500: broken"));
-        let contested = |tag: &str, by: &str| {
-            let outcome = TagOutcome::Contested { entries: vec!["a".to_owned(), by.to_owned()] };
+        let conflicts = |tag: &str, by: &str| {
+            let outcome = TagOutcome::Conflict { entries: vec!["a".to_owned(), by.to_owned()] };
             TagReport { outcome, ..failed(tag, "") }.failure_class().unwrap()
         };
-        assert_eq!(contested("v1", "b"), contested("v2", "b"));
-        assert_ne!(contested("v1", "b"), contested("v1", "c"));
+        assert_eq!(conflicts("v1", "b"), conflicts("v2", "b"));
+        assert_ne!(conflicts("v1", "b"), conflicts("v1", "c"));
     }
 
     #[test]

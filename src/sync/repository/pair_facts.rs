@@ -9,7 +9,7 @@ use tracing::Instrument as _;
 use crate::config::Endpoint;
 use crate::plan::Selected;
 use crate::store::Source;
-use crate::sync::comparison::conflicts::{Contested, rival_claims};
+use crate::sync::comparison::conflicts::{Conflicts, rival_claims};
 use crate::sync::comparison::target_listing::{TargetState, query_target_state};
 use crate::sync::context::run::Run;
 use crate::sync::referrers::checks::ReferrerChecks;
@@ -22,7 +22,7 @@ pub(crate) struct PairFacts {
     pub(crate) selected: Selected,
     /// The state of each target.
     pub(crate) target_states: Vec<TargetState>,
-    pub(crate) contested: Contested,
+    pub(crate) conflicts: Conflicts,
     pub(crate) checks: ReferrerChecks,
 }
 
@@ -44,8 +44,8 @@ pub(crate) async fn query_pair_facts(run: &Run<'_>, pair: &Pair, opened: &OpenPa
     let checks = ReferrerChecks::load(run, source.place()).map(Ok);
     let ((listing, selected), target_states, rivals, checks) =
         try_join4(selected, states, rivals, checks).await.ok()?;
-    let contested = rivals.contested_with(run.request, pair, &selected);
-    Some(PairFacts { listing, selected, target_states, contested, checks })
+    let conflicts = rivals.conflicts_with(run.request, pair, &selected);
+    Some(PairFacts { listing, selected, target_states, conflicts, checks })
 }
 
 /// Returns the source's tags and the tags that the entry selects.

@@ -22,7 +22,7 @@ pub(crate) async fn sync_pair(run: &Run<'_>, pair: &Pair, events: mpsc::Sender<E
         Ok(opened) => opened,
         Err(error) => return run.report_problem(error.to_string()),
     };
-    let Some(PairFacts { listing, selected, target_states, contested, checks }) =
+    let Some(PairFacts { listing, selected, target_states, conflicts, checks }) =
         query_pair_facts(run, pair, &opened).await
     else {
         return;
@@ -46,7 +46,7 @@ pub(crate) async fn sync_pair(run: &Run<'_>, pair: &Pair, events: mpsc::Sender<E
         listing,
         selected: selected.tags.iter().cloned().collect(),
         pins: selected.pins.clone(),
-        contested,
+        conflicts,
         target_states,
         batch,
         derived,

@@ -120,7 +120,7 @@ impl RepositorySync<'_> {
             && (present == list.list
                 || self.derived.find_copied_referrers(target.place(), list.list).await == Some(present))
         {
-            return self.settle(at, &reference, Some(list.list), Some(present), TagOutcome::Kept).await;
+            return self.settle(at, &reference, Some(list.list), Some(present), TagOutcome::Unchanged).await;
         }
         let targets = vec![(at, None)];
         if matches!(present, TargetReferrersList::Has(None)) {

@@ -13,7 +13,7 @@ use crate::copy::event::BlobCounts;
 use crate::copy::{Batch, Order, Outcome};
 use crate::journal::Observation;
 use crate::oci::{Digest, ManifestRef, Tag};
-use crate::sync::comparison::conflicts::Contested;
+use crate::sync::comparison::conflicts::Conflicts;
 use crate::sync::comparison::target_listing::TargetState;
 use crate::sync::context::run::Run;
 use crate::sync::journaling::derived_digests::DerivedDigests;
@@ -32,7 +32,7 @@ pub(crate) struct RepositorySync<'a> {
     pub(super) selected: HashSet<Tag>,
     /// Tags whose digest the entry itself gives.
     pub(super) pins: BTreeMap<Tag, Digest>,
-    pub(super) contested: Contested,
+    pub(super) conflicts: Conflicts,
     /// State of each target.
     pub(super) target_states: Vec<TargetState>,
     pub(super) batch: Arc<Batch>,

@@ -97,7 +97,7 @@ impl RepositorySync<'_> {
             let settled = match decision {
                 Ok((action, present)) => {
                     self.observe(at, reference, source_digest, present);
-                    if action == Action::Keep {
+                    if action == Action::Unchanged {
                         kept.push(at);
                     }
                     match (outcome_without_copy(&action), &confirmed) {
@@ -130,7 +130,7 @@ impl RepositorySync<'_> {
         let overwrite = overwrite_rule(&self.run.request.entry, reference);
         let answers = join_all(self.pair.targets.iter().zip(&known).map(|(target, known)| {
             let span = tracing::info_span!("target", target = target.place());
-            query_target_digest(target.as_ref(), *known, reference, &self.contested, overwrite).instrument(span)
+            query_target_digest(target.as_ref(), *known, reference, &self.conflicts, overwrite).instrument(span)
         }));
         let (source, answers) = join(self.query_source(reference, listing, &known, slot), answers).await;
         let SourceSide { digest: source_digest, wanted, is_read } = source?;
@@ -313,8 +313,8 @@ impl RepositorySync<'_> {
 
 fn outcome_without_copy(action: &Action) -> Option<TagOutcome> {
     match action {
-        Action::Keep => Some(TagOutcome::Kept),
-        Action::Refuse { reason } => Some(TagOutcome::Refused { reason: reason.clone() }),
+        Action::Unchanged => Some(TagOutcome::Unchanged),
+        Action::Block { reason } => Some(TagOutcome::Blocked { reason: reason.clone() }),
         Action::Copy | Action::Replace { .. } | Action::ReplaceKeeping { .. } => None,
     }
 }

@@ -9,7 +9,7 @@ use crate::config::{Endpoint, Warning};
 use crate::copy::{Batch, Contents, Rules};
 use crate::oci::{Digest, ManifestRef, Tag};
 use crate::plan::{Action, ReservedForm, Verdict};
-use crate::sync::comparison::conflicts::{Contested, rival_claims};
+use crate::sync::comparison::conflicts::{Conflicts, rival_claims};
 use crate::sync::comparison::tag_comparison::{
     decide_action, overwrite_rule, query_source_digest, query_target_digest,
 };
@@ -74,7 +74,7 @@ impl EntryPreview {
     /// Returns true if a run would change a target.
     #[must_use]
     pub fn has_changes(&self) -> bool {
-        self.actions().any(|action| !matches!(action, Action::Keep | Action::Refuse { .. }))
+        self.actions().any(|action| !matches!(action, Action::Unchanged | Action::Block { .. }))
     }
 
     /// Returns true if something could not be found out or would fail.
@@ -128,7 +128,7 @@ async fn preview_pair(
         list_tags(opened.source.as_ref(), &entry.selection).await.map_err(|error| format!("source {error}"))?;
     let selected = entry.selection.select(tag_names(&listing));
     coverage.lock().add(entry, &listing, &selected);
-    let contested = rival_claims(engine, request, pair).await.contested_with(request, pair, &selected);
+    let conflicts = rival_claims(engine, request, pair).await.conflicts_with(request, pair, &selected);
     // The receiver of transfer events is dropped: a preview has no transfers.
     let (events, _) = tokio::sync::mpsc::channel(1);
     let rules = Rules { platforms: entry.platforms.clone(), ..Rules::default() };
@@ -138,7 +138,7 @@ async fn preview_pair(
     let derived = DerivedDigests::new(engine.journal.clone(), entry.platforms.as_deref());
     // A pinned tag has its pinned digest here, whatever digest the tag has at the source.
     listing.tags.extend(selected.pins.iter().map(|(tag, digest)| (tag.clone(), Some(*digest))));
-    let queries = PairQueries { request, pair: &opened, contested: &contested, derived: &derived, batch: &batch };
+    let queries = PairQueries { request, pair: &opened, conflicts: &conflicts, derived: &derived, batch: &batch };
     let SortedTags { ordinary, signatures, reserved, unwanted } =
         sort_by_form(selected.tags.clone(), &entry.selection, entry.referrers);
     let mut verdicts = selected.verdicts.clone();
@@ -172,7 +172,7 @@ async fn preview_pair(
 struct PairQueries<'a> {
     request: &'a RunRequest,
     pair: &'a OpenPair,
-    contested: &'a Contested,
+    conflicts: &'a Conflicts,
     derived: &'a DerivedDigests,
     batch: &'a Batch,
 }
@@ -232,7 +232,7 @@ impl PairQueries<'_> {
             wanted.map(|wanted| (digest, wanted)).map_err(|error| (Some(digest), TagOutcome::failed(&error)))
         };
         let overwrite = overwrite_rule(&self.request.entry, reference);
-        let query = |target| query_target_digest(target, TagState::Unknown, reference, self.contested, overwrite);
+        let query = |target| query_target_digest(target, TagState::Unknown, reference, self.conflicts, overwrite);
         let answers = join_all(self.pair.targets.iter().map(|target| query(target.as_ref())));
         let (source_digest, wanted, answers) = match join(wanted, answers).await {
             (Ok((digest, wanted)), answers) => (digest, wanted, answers),

@@ -93,7 +93,7 @@ impl CopyInProgress<'_> {
         if self.is_to_be_refreshed(found, wanted) {
             self.refresh_referrers(found).await?;
         }
-        self.settle(Some(found), TagOutcome::Kept).await;
+        self.settle(Some(found), TagOutcome::Unchanged).await;
         Ok(())
     }
 
