@@ -10,8 +10,8 @@ use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::configuration;
+use crate::cli::context::invocation::Context;
 use crate::cli::exit::Failure;
-use crate::cli::main::Context;
 use crate::cli::output::progress::{Progress, REFRESH};
 use crate::cli::output::writer;
 use crate::config::Config;

@@ -81,7 +81,7 @@ impl Notices {
         match self.journal.drop_receivers(gone).await {
             Ok(0) => {}
             Ok(dropped) => {
-                self.metrics.notifications_ended(Delivery::GivenUp, dropped);
+                self.metrics.add_notifications(Delivery::GivenUp, dropped);
                 tracing::warn!(
                     dropped,
                     "notifications are given up whose receivers are not in the configuration any more"
@@ -140,7 +140,7 @@ impl Notices {
         }
         let dropped = self.journal.store_notices(notices, learnt, forgotten, Utc::now()).await?;
         if dropped > 0 {
-            self.metrics.notifications_ended(Delivery::GivenUp, dropped);
+            self.metrics.add_notifications(Delivery::GivenUp, dropped);
             tracing::error!(dropped, "too many notifications wait for a receiver: the oldest are given up");
         }
         self.fresh.notify_one();

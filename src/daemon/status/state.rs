@@ -127,12 +127,12 @@ impl DaemonState {
         self.traffic.retain_named(named, &self.metrics);
         self.snapshot.entries = entries.iter().map(|entry| self.entry_state(entry)).collect();
         self.show_warnings();
-        self.metrics.configuration_loaded(now, entries.iter().map(|entry| entry.name.as_str()));
+        self.metrics.record_configuration(now, entries.iter().map(|entry| entry.name.as_str()));
         for entry in &self.snapshot.entries {
-            self.metrics.ended_before(&entry.name, entry.last_success, entry.last_failure);
-            self.metrics.failed_in_a_row(&entry.name, entry.failures);
+            self.metrics.set_last_ends(&entry.name, entry.last_success, entry.last_failure);
+            self.metrics.set_consecutive_failures(&entry.name, entry.failures);
             // The next read of the timetable reports the time again.
-            self.metrics.fires_next(&entry.name, None);
+            self.metrics.set_next_run(&entry.name, None);
         }
     }
 
@@ -168,7 +168,7 @@ impl DaemonState {
         configuration.first_problem = Some(problems.headline());
         configuration.refused_at = Some(now);
         self.published = None;
-        self.metrics.configuration_refused();
+        self.metrics.record_rejected_configuration();
     }
 
     /// Records that a run of an entry starts.
@@ -230,8 +230,8 @@ impl DaemonState {
                 self.failures.push_front(FailedRun { entry, run, outcome, ended: report.ended, error });
                 self.failures.truncate(MAX_FAILURES);
             }
-            self.metrics.failed_in_a_row(&report.entry, past.failures);
-            self.metrics.run_ended(
+            self.metrics.set_consecutive_failures(&report.entry, past.failures);
+            self.metrics.record_run(
                 &report.entry,
                 &EndedRun {
                     outcome: outcome.word(),
@@ -284,7 +284,7 @@ impl DaemonState {
             entry.deferred_until = deferred;
             if entry.next_firing != next {
                 entry.next_firing = next;
-                self.metrics.fires_next(&entry.name, next);
+                self.metrics.set_next_run(&entry.name, next);
             }
         }
     }
@@ -307,7 +307,7 @@ impl DaemonState {
             let pause = pause(&state.name);
             state.paused_since = pause.map(|(since, _)| since);
             state.paused_until = pause.and_then(|(_, until)| until);
-            self.metrics.paused(&state.name, pause.is_some());
+            self.metrics.set_paused(&state.name, pause.is_some());
         }
     }
 
@@ -326,7 +326,7 @@ impl DaemonState {
         self.journal_failed = !writable;
         (self.snapshot.journal.writable, self.snapshot.journal.bytes) = (writable, bytes);
         self.snapshot.journal.problem = problem.or(self.snapshot.journal.problem.take().filter(|_| !writable));
-        self.metrics.journal(bytes, writable);
+        self.metrics.set_journal_state(bytes, writable);
     }
 
     /// Adds the counts of the registries since the last call. `clients` are those of all identities.
@@ -339,7 +339,7 @@ impl DaemonState {
     fn count_quotas(&mut self, clients: &[Arc<Registry>]) {
         let mut quotas: Vec<Quota> = clients.iter().filter_map(|client| client.quota()).map(quota_state).collect();
         quotas.sort_by(|a, b| (&a.registry, &a.identity).cmp(&(&b.registry, &b.identity)));
-        self.metrics.quotas(&quotas, &self.snapshot.quotas);
+        self.metrics.set_quotas(&quotas, &self.snapshot.quotas);
         self.snapshot.quotas = quotas;
     }
 
@@ -370,7 +370,7 @@ impl DaemonState {
             }
         }
         let running = self.past.values().filter(|past| past.running.is_some()).count();
-        self.metrics.in_flight(running, snapshot.waiting.len(), self.active.transfers());
+        self.metrics.set_in_flight(running, snapshot.waiting.len(), self.active.transfers());
         self.sender.send_replace(Arc::new(snapshot.clone()));
     }
 

@@ -35,7 +35,7 @@ pub(crate) async fn sync_pair(run: &Run<'_>, pair: &Pair, events: mpsc::Sender<E
     };
     let source_tags = listing.is_complete.then(|| ListedTags::read(listing.tags.keys()));
     let targets = opened.targets.iter().cloned().zip(target_states.iter().map(|state| state.contents)).collect();
-    let copier = run.engine.copier.for_party(run.request.entry.name.as_str());
+    let copier = run.engine.copier.for_tenant(run.request.entry.name.as_str());
     let batch =
         Batch::new(&copier, opened.source.clone(), targets, rules, source_tags, batch_surroundings(run, events));
     let derived = DerivedDigests::new(run.engine.journal.clone(), entry.platforms.as_deref());
