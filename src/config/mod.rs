@@ -15,6 +15,8 @@ mod cross_warnings;
 mod decode;
 mod diagnostics;
 mod diff;
+#[cfg(test)]
+mod doc_tests;
 mod files;
 mod json_schema;
 mod keys;

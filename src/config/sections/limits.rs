@@ -6,7 +6,7 @@ use crate::config::keys::table::{Shape, Table, key};
 use crate::config::reader::{Fields, Reader, Value};
 use crate::config::yaml::node::Node;
 use crate::config::yaml::scalar;
-use crate::registry::{Bucket, Figure, Limits, Profile, Rate};
+use crate::registry::{Bucket, Figure, LimitProfile, Limits, Rate};
 
 /// Word that removes a limit.
 const NONE: &str = "none";
@@ -52,11 +52,11 @@ pub(crate) static LIMITS: Table = Table {
 };
 
 /// Names of the profiles, and the word for no profile.
-static PROFILES: [&str; Profile::NAMES.len() + 1] = {
-    let mut words = ["none"; Profile::NAMES.len() + 1];
+static PROFILES: [&str; LimitProfile::NAMES.len() + 1] = {
+    let mut words = ["none"; LimitProfile::NAMES.len() + 1];
     let mut at = 0;
-    while at < Profile::NAMES.len() {
-        words[at] = Profile::NAMES[at];
+    while at < LimitProfile::NAMES.len() {
+        words[at] = LimitProfile::NAMES[at];
         at += 1;
     }
     words
@@ -91,17 +91,17 @@ fn read_figure<T>(
     fields.get(key).and_then(read).unwrap_or_default()
 }
 
-fn read_profile(reader: &Reader<'_>, value: &Value<'_>) -> Option<Figure<Profile>> {
+fn read_profile(reader: &Reader<'_>, value: &Value<'_>) -> Option<Figure<&'static LimitProfile>> {
     let text = reader.text(value, "a profile like docker-hub, or none")?;
     if text == NONE {
         return Some(Figure::Lifted);
     }
-    let read: Result<Profile, _> = text.parse();
+    let read: Result<&LimitProfile, _> = text.parse();
     if let (Err(error), Some(names)) = (&read, list_profiles_with_prefix(&text)) {
         reader.refuse_with_hint(value, error, format!("did you mean {names}?"));
         return None;
     }
-    match (&read, find_nearest(&text, Profile::NAMES.into_iter())) {
+    match (&read, find_nearest(&text, LimitProfile::NAMES.into_iter())) {
         (Err(error), Some(near)) => reader.refuse_with_hint(value, error, format!("did you mean `{near}`?")),
         (Err(error), None) => reader.refuse(value, error),
         (Ok(_), _) => {}
@@ -113,7 +113,7 @@ fn read_profile(reader: &Reader<'_>, value: &Value<'_>) -> Option<Figure<Profile
 /// several names.
 fn list_profiles_with_prefix(written: &str) -> Option<String> {
     let begins = |name: &&str| !written.is_empty() && name.starts_with(&written.to_lowercase());
-    let names: Vec<String> = Profile::NAMES.into_iter().filter(begins).map(|name| format!("`{name}`")).collect();
+    let names: Vec<String> = LimitProfile::NAMES.into_iter().filter(begins).map(|name| format!("`{name}`")).collect();
     match names.as_slice() {
         [] => None,
         [one] => Some(one.clone()),

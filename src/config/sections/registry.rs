@@ -15,7 +15,7 @@ use crate::config::reader::{Reader, Value};
 use crate::config::yaml::node::Node;
 use crate::config::yaml::scalar;
 use crate::oci::RegistryHost;
-use crate::registry::{Kind, Options};
+use crate::registry::{Flavor, Options};
 
 /// Bounds of the size of the largest manifest that is read, in bytes.
 pub(crate) const MANIFEST_BOUNDS: RangeInclusive<u64> = 4 << 20..=8 << 20;
@@ -37,7 +37,7 @@ pub(crate) static REGISTRY: Table = Table {
                 .with_default("false"),
             key(
                 "kind",
-                Shape::Word(&Kind::NAMES),
+                Shape::Word(&Flavor::KINDS),
                 "Whose registry it is, where the host's name does not tell, as behind a domain of your own: acr \
                  (Azure), ecr (Amazon), google, ghcr (GitHub), or plain. Default: by the name.",
                 r#""acr""#,
@@ -101,13 +101,13 @@ fn read_options(reader: &Reader<'_>, value: &Value<'_>, host: Option<&RegistryHo
         None => Options::unlisted(reader.environment).credentials,
     };
     let plain_http = fields.get("plain_http").and_then(|value| reader.bool(value)).unwrap_or_default();
-    let kind = fields.get("kind").and_then(|value| read_kind(reader, value));
+    let flavor = fields.get("kind").and_then(|value| read_kind(reader, value));
     let limits = fields.get("limits").and_then(|value| read_limits(reader, value)).unwrap_or_default();
     let upload = fields.get("upload").and_then(|value| read_upload(reader, value)).unwrap_or_default();
     let max_manifest = fields.get("max_manifest").and_then(|value| read_max_manifest(reader, value));
     let transport = read_transport(reader, &fields, plain_http, host);
     fields.assert_all_read();
-    Some(Options { credentials, plain_http, kind, limits, upload, max_manifest, transport })
+    Some(Options { credentials, plain_http, flavor, limits, upload, max_manifest, transport })
 }
 
 fn read_max_manifest(reader: &Reader<'_>, value: &Value<'_>) -> Option<u64> {
@@ -120,7 +120,7 @@ fn read_max_manifest(reader: &Reader<'_>, value: &Value<'_>) -> Option<u64> {
     Some(size).filter(|size| size > MANIFEST_BOUNDS.start())
 }
 
-fn read_kind(reader: &Reader<'_>, value: &Value<'_>) -> Option<Kind> {
-    let text = reader.text(value, "acr, ecr, google, ghcr or plain")?;
+fn read_kind(reader: &Reader<'_>, value: &Value<'_>) -> Option<&'static Flavor> {
+    let text = reader.text(value, &Flavor::kinds_text())?;
     reader.accept(value, text.parse())
 }
