@@ -1,7 +1,7 @@
 //! Properties of registries by their kind. This is the one file that knows registries by host name, except Docker Hub.
 
 use crate::oci::RegistryHost;
-use crate::registry::upload::strategy::DEFAULT_CHUNK;
+use crate::registry::options::DEFAULT_CHUNK;
 use crate::registry::{Kind, Profile};
 
 /// Domains of Amazon's services, except those that also answer over IPv6 (`on.aws`).

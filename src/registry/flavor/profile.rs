@@ -6,8 +6,10 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use crate::oci::RegistryHost;
-use crate::registry::limits::concurrency::DEFAULT_CONCURRENT;
 use crate::registry::{Bandwidth, Bucket, Figure, Kind, Limits, Profile, Rate};
+
+/// Default number of requests in flight.
+pub(crate) const DEFAULT_CONCURRENT: usize = 32;
 
 impl Bucket {
     /// All buckets, in the order in which they are shown.

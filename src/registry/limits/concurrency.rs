@@ -31,13 +31,10 @@ use super::fair_queue::Tenant;
 use super::pace::{Buckets, Class};
 use super::snapshot::Crowd;
 use super::wait_queue::{Closed, Resource, WaitQueue};
-use crate::registry::LimitsInForce;
+use crate::registry::flavor::profile::{DEFAULT_CONCURRENT, LimitsInForce};
 
 /// Maximum number of uploads of a party for each slot that they leave free.
 const MAX_UPLOAD_SHARE: usize = 7;
-
-/// Default number of requests in flight.
-pub(crate) const DEFAULT_CONCURRENT: usize = 32;
 
 /// Entrance through which a request passes the gate, by what the request waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

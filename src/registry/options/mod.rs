@@ -98,6 +98,9 @@ impl FromStr for Kind {
     }
 }
 
+/// Default length of a chunk of an upload, in bytes.
+pub(crate) const DEFAULT_CHUNK: usize = 8 * 1024 * 1024;
+
 /// Options of blob uploads to one registry.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Uploads {

@@ -13,12 +13,7 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use crate::oci::{Digest, RegistryHost};
-use crate::registry::Registry;
-use crate::registry::http::error::TransportError;
-use crate::registry::http::response::{Context, Response};
-use crate::registry::http::retry;
-use crate::registry::http::send::RegistryRequest;
-use crate::store::{ErrorKind, Reservation, StoreError};
+use crate::store::{ErrorKind, Reservation};
 
 mod budget;
 #[cfg(test)]
@@ -68,6 +63,32 @@ pub(crate) enum Reads {
     Counted(Option<Digest>),
 }
 
+/// Head of an answer, as far as the quota is concerned.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AnswerHead<'a> {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: &'a HeaderMap,
+    /// Wait that the answer's `Retry-After` asks for.
+    pub(crate) retry_after: Option<Duration>,
+}
+
+/// End of an attempt.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum AttemptEnd<'a> {
+    Answered(AnswerHead<'a>),
+    /// The registry has not seen the request.
+    NotSent,
+    /// No answer came, and the registry may have counted the request.
+    Lost,
+}
+
+/// Reason why a read is not sent: the quota does not allow it.
+#[derive(Debug)]
+pub(crate) struct QuotaError {
+    pub(crate) kind: ErrorKind,
+    pub(crate) detail: String,
+}
+
 /// Pull quota of one identity at one registry.
 #[derive(Debug)]
 pub(crate) struct Quota {
@@ -113,9 +134,9 @@ impl Quota {
 
     /// Returns true if this answer means that the quota is spent. Its `Retry-After` then delays no other kind of
     /// request.
-    pub(crate) fn refuses(&self, reads: Reads, status: StatusCode, headers: &HeaderMap) -> bool {
+    pub(crate) fn refuses(&self, reads: Reads, answer: AnswerHead<'_>) -> bool {
         let counted = matches!(reads, Reads::Counted(_));
-        status == StatusCode::TOO_MANY_REQUESTS && reads != Reads::Nothing && self.inner.refuses(headers, counted)
+        answer.status == StatusCode::TOO_MANY_REQUESTS && reads != Reads::Nothing && self.inner.refuses(answer, counted)
     }
 
     /// Returns true if the registry is known to count reads.
@@ -140,7 +161,8 @@ impl Quota {
         }
     }
 
-    fn state(&self, identity: String) -> Option<QuotaState> {
+    /// Returns the latest report of the quota, if the registry has sent one. The identity is only shown.
+    pub(crate) fn state(&self, identity: String) -> Option<QuotaState> {
         let state = self.inner.lock();
         let (told, at) = state.budget.latest_report(Utc::now())?;
         Some(QuotaState {
@@ -155,10 +177,55 @@ impl Quota {
     }
 
     /// Reserves one read for each of these manifests: all or none.
-    pub(crate) async fn reserve(&self, context: &Context, manifests: &[Digest]) -> Result<Reservation, StoreError> {
-        self.inner.wait_for_verdict(context, manifests.len() as u64, |state| state.reserve(manifests)).await?;
+    pub(crate) async fn reserve(&self, manifests: &[Digest]) -> Result<Reservation, QuotaError> {
+        self.inner.wait_for_verdict(manifests.len() as u64, |state| state.reserve(manifests)).await?;
         let reserved = Reserved { inner: Arc::clone(&self.inner), manifests: manifests.to_vec() };
         Ok(Some(Box::new(reserved)))
+    }
+
+    /// Restores an earlier report of this registry. It is in force until the registry's next report.
+    pub(crate) fn recall(&self, state: &QuotaState) {
+        if state.registry == self.inner.registry {
+            let told = Report { limit: state.limit, window: state.window, remaining: state.remaining };
+            self.inner.lock().budget.recall(told, state.told);
+        }
+    }
+
+    /// Returns a guard if a counted read must first find out the remaining reads. One request gets the guard at a time;
+    /// the others wait until it is dropped.
+    pub(crate) async fn start_probe(&self, reads: Reads) -> Option<ProbeGuard<'_>> {
+        let Reads::Counted(digest) = reads else { return None };
+        if !self.inner.lock().needs_query(digest.as_ref()) {
+            return None;
+        }
+        let turn = self.finding_out.lock().await;
+        if !self.inner.lock().needs_query(digest.as_ref()) {
+            return None;
+        }
+        Some(ProbeGuard { quota: &self.inner, _turn: turn })
+    }
+
+    /// Waits until a request with this effect may be sent.
+    ///
+    /// # Errors
+    /// Returns an error for a counted read beyond the quota.
+    pub(crate) async fn start_attempt(&self, reads: Reads) -> Result<Attempt<'_>, QuotaError> {
+        let inner = self.inner.as_ref();
+        let attempt = |counted, reserved| Attempt { quota: Some(inner), counted, reserved, number: 0 };
+        match reads {
+            Reads::Nothing => Ok(Attempt::default()),
+            Reads::Free => Ok(attempt(false, None)),
+            Reads::Counted(digest) => {
+                let mut was_reserved = false;
+                let take = |state: &mut State| {
+                    let (verdict, reserved) = state.take_read(digest.as_ref());
+                    was_reserved = reserved;
+                    verdict
+                };
+                inner.wait_for_verdict(1, take).await?;
+                Ok(attempt(true, digest.filter(|_| was_reserved)))
+            }
+        }
     }
 }
 
@@ -224,31 +291,26 @@ impl Inner {
 
     /// Repeats `ask` until its verdict is final. On [`Verdict::Later`] it waits for a read in flight; such a read waits
     /// for no other read. Cancel safe.
-    async fn wait_for_verdict(
-        &self,
-        context: &Context,
-        reads: u64,
-        mut ask: impl FnMut(&mut State) -> Verdict,
-    ) -> Result<(), StoreError> {
+    async fn wait_for_verdict(&self, reads: u64, mut ask: impl FnMut(&mut State) -> Verdict) -> Result<(), QuotaError> {
         loop {
             let ended = self.ended.notified();
             let verdict = ask(&mut self.lock());
             match verdict {
                 Verdict::Taken => return Ok(()),
                 Verdict::Later => ended.await,
-                Verdict::Spent => return Err(self.spent_error(context, reads)),
-                Verdict::Never => return Err(self.too_many_reads_error(context, reads)),
+                Verdict::Spent => return Err(self.spent_error(reads)),
+                Verdict::Never => return Err(self.too_many_reads_error(reads)),
             }
         }
     }
 
-    fn spent_error(&self, context: &Context, reads: u64) -> StoreError {
+    fn spent_error(&self, reads: u64) -> QuotaError {
         let told = self.lock().budget.latest_report(Utc::now());
         let window = told.map_or(WINDOW, |(told, _)| told.window);
         let needs = if reads > 1 { format!("{reads} more manifests must be read, and ") } else { String::new() };
         let left = told.map_or_else(|| "is spent".to_owned(), |(told, at)| self.describe_reads_left(told, at));
         let detail = format!("{needs}the pull limit of {} {left}", self.registry);
-        context.error(ErrorKind::QuotaSpent(wait_for(window)), detail)
+        QuotaError { kind: ErrorKind::QuotaSpent(wait_for(window)), detail }
     }
 
     /// Returns text such as `leaves 21 of 100 in 6h, of which 20 are reserved (reported 2026-11-21T09:00:00Z)`.
@@ -263,7 +325,7 @@ impl Inner {
         format!("leaves {remaining} of {limit} in {window}{kept} (reported {at})")
     }
 
-    fn too_many_reads_error(&self, context: &Context, reads: u64) -> StoreError {
+    fn too_many_reads_error(&self, reads: u64) -> QuotaError {
         let state = self.lock();
         let (limit, kept) =
             (state.budget.latest_report(Utc::now()).map_or(0, |(told, _)| told.limit), state.budget.reserve_size());
@@ -273,7 +335,7 @@ impl Inner {
              reserved: authenticate with an account that has a larger limit, lower `limits.keep`, or select fewer \
              `platforms`"
         );
-        context.error(ErrorKind::Refused, detail)
+        QuotaError { kind: ErrorKind::Refused, detail }
     }
 }
 
@@ -329,19 +391,15 @@ impl Attempt<'_> {
 
     /// Records the outcome of the attempt. Returns an error if the registry said that the quota is spent: a repeated
     /// request would be refused too.
-    pub(crate) fn record_outcome(
-        mut self,
-        context: &Context,
-        outcome: &Result<Response, TransportError>,
-    ) -> Result<(), StoreError> {
+    pub(crate) fn record_end(mut self, end: AttemptEnd<'_>) -> Result<(), QuotaError> {
         let Some(quota) = self.quota else { return Ok(()) };
-        let heard = match outcome {
-            Ok(answer) => quota.classify_answer(answer.status, &answer.headers, self.counted),
-            Err(trouble) if trouble.failure() == Some(retry::Failure::NotSent) => Outcome::Uncounted,
-            Err(_) => Outcome::Lost,
+        let heard = match end {
+            AttemptEnd::Answered(answer) => quota.classify_answer(answer, self.counted),
+            AttemptEnd::NotSent => Outcome::Uncounted,
+            AttemptEnd::Lost => Outcome::Lost,
         };
         self.end(heard);
-        if heard == Outcome::Refused { Err(quota.spent_error(context, 1)) } else { Ok(()) }
+        if heard == Outcome::Refused { Err(quota.spent_error(1)) } else { Ok(()) }
     }
 
     fn end(&mut self, heard: Outcome) {
@@ -366,10 +424,10 @@ impl Drop for Attempt<'_> {
 }
 
 impl Inner {
-    fn classify_answer(&self, status: StatusCode, headers: &HeaderMap, counted: bool) -> Outcome {
-        let told = self.parse_report(headers);
+    fn classify_answer(&self, answer: AnswerHead<'_>, counted: bool) -> Outcome {
+        let (status, told) = (answer.status, self.parse_report(answer.headers));
         if status == StatusCode::TOO_MANY_REQUESTS {
-            return self.classify_429(told, headers, counted);
+            return self.classify_429(told, answer, counted);
         }
         match told {
             Some(told) => Outcome::Reported(told),
@@ -383,14 +441,14 @@ impl Inner {
     }
 
     /// Classifies a 429. Others who share the account or the address may have used up the quota.
-    fn classify_429(&self, told: Option<Report>, headers: &HeaderMap, counted: bool) -> Outcome {
+    fn classify_429(&self, told: Option<Report>, answer: AnswerHead<'_>, counted: bool) -> Outcome {
         match told {
             Some(told) if told.remaining > 0 => Outcome::Reported(told),
             Some(told) => {
                 self.lock().budget.recall(told, Utc::now());
                 Outcome::Refused
             }
-            None if self.refuses(headers, counted) => Outcome::Refused,
+            None if self.refuses(answer, counted) => Outcome::Refused,
             None => Outcome::Uncounted,
         }
     }
@@ -399,13 +457,13 @@ impl Inner {
         parse_headers(headers, self.registry.is_docker_hub().then_some(WINDOW))
     }
 
-    /// Returns true if a 429 with these headers is the quota's.
-    fn refuses(&self, headers: &HeaderMap, counted: bool) -> bool {
-        if let Some(told) = self.parse_report(headers) {
+    /// Returns true if a 429 with this head is the quota's.
+    fn refuses(&self, answer: AnswerHead<'_>, counted: bool) -> bool {
+        if let Some(told) = self.parse_report(answer.headers) {
             return told.remaining == 0;
         }
         let is_counting = self.registry.is_docker_hub() || self.lock().budget.latest_report(Utc::now()).is_some();
-        is_counting && retry::retry_after(headers, Utc::now()).map_or(counted, |asked| asked > PATIENCE)
+        is_counting && answer.retry_after.map_or(counted, |asked| asked > PATIENCE)
     }
 }
 
@@ -426,69 +484,4 @@ fn parse_headers(headers: &HeaderMap, unstated: Option<Duration>) -> Option<Repo
         None => unstated,
     }?;
     Some(Report { limit, window, remaining })
-}
-
-impl Registry {
-    /// Returns the latest report of the quota, if the registry has sent one.
-    #[must_use]
-    pub fn quota(&self) -> Option<QuotaState> {
-        self.auth.quota.state(self.auth.identity())
-    }
-
-    /// Restores an earlier report of this registry and identity. It is in force until the registry's next report.
-    pub fn recall_quota(&self, state: &QuotaState) {
-        let inner = &self.auth.quota.inner;
-        if (&state.registry, &state.identity) == (&inner.registry, &self.auth.identity()) {
-            let told = Report { limit: state.limit, window: state.window, remaining: state.remaining };
-            inner.lock().budget.recall(told, state.told);
-        }
-    }
-
-    /// Finds out the remaining reads, if they must be known before a counted read. One request finds out, and the
-    /// others wait:
-    ///
-    /// * At Docker Hub, and where there was a quota before, it sends a HEAD, which is free.
-    /// * Elsewhere its own read shows whether there is a quota. The returned guard is held until that read is answered.
-    pub(crate) async fn find_out_quota(&self, context: &Context, call: &RegistryRequest) -> Option<ProbeGuard<'_>> {
-        let quota = &self.auth.quota;
-        let Reads::Counted(digest) = call.reads else { return None };
-        if !quota.inner.lock().needs_query(digest.as_ref()) {
-            return None;
-        }
-        let turn = quota.finding_out.lock().await;
-        if !quota.inner.lock().needs_query(digest.as_ref()) {
-            return None;
-        }
-        let alone = ProbeGuard { quota: &quota.inner, _turn: turn };
-        if !quota.counts() {
-            return Some(alone);
-        }
-        // If the HEAD fails, the read fails too, and the read's error says more.
-        let _ = Box::pin(self.send(context, call.as_head())).await;
-        None
-    }
-
-    /// Waits until this request may be sent. A counted read beyond the quota is not sent.
-    pub(crate) async fn attempt_within_quota(
-        &self,
-        context: &Context,
-        call: &RegistryRequest,
-    ) -> Result<Attempt<'_>, StoreError> {
-        let inner = self.auth.quota.inner.as_ref();
-        let attempt = |counted, reserved| Attempt { quota: Some(inner), counted, reserved, number: 0 };
-        match &call.reads {
-            Reads::Nothing => Ok(Attempt::default()),
-            Reads::Free => Ok(attempt(false, None)),
-            Reads::Counted(digest) => {
-                let mut was_reserved = false;
-                let take = |state: &mut State| {
-                    let (verdict, reserved) = state.take_read(digest.as_ref());
-                    was_reserved = reserved;
-                    verdict
-                };
-                inner.wait_for_verdict(context, 1, take).await?;
-                Ok(attempt(true, digest.filter(|_| was_reserved)))
-            }
-        }
-    }
 }
