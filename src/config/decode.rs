@@ -16,7 +16,7 @@ use super::sections::credentials::credentials;
 use super::sections::entry::Placed;
 use super::sections::limits::{bandwidth, limits};
 use super::sections::notify::{self, notify};
-use super::sections::push_events::hooks;
+use super::sections::push_events::push_events;
 use super::sections::registry_keys::{REGISTRY, UPLOAD};
 use super::sections::status::status;
 use super::sections::{entry, transport};
@@ -110,7 +110,7 @@ fn daemon<'n>(
     let kept = kept.map_or(Some(Some(DEFAULT_KEPT)), |value| history(reader, value));
     let status = status(reader, fields.get("status"));
     let control = control(reader, fields.get("control"));
-    let hooks = fields.get("hooks").map(|value| hooks(reader, value));
+    let push_events = fields.get("push_events").map(|value| push_events(reader, value));
     let at_once = fields.integer(reader, "entries_at_once").unwrap_or(4);
     let memory = fields.get("memory").map_or(Some(128 << 20), |value| reader.size(value, MIN_MEMORY));
     let bandwidth = fields.get("bandwidth").and_then(|value| bandwidth(reader, value));
@@ -123,7 +123,7 @@ fn daemon<'n>(
         keep_history: kept?,
         status: status?,
         control: control?,
-        hooks: hooks.map_or(Some(None), |hooks| hooks.map(Some))?,
+        push_events: push_events.map_or(Some(None), |port| port.map(Some))?,
         entries_at_once: at_once,
         memory: memory?,
         bandwidth,

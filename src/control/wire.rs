@@ -91,7 +91,7 @@ pub enum Said {
 pub struct Ended {
     /// Number of the run in the journal, if it has one.
     pub run: Option<i64>,
-    /// Outcome: `succeeded`, `failed`, `postponed`, `timed_out`, `interrupted`, or `already_running` if another
+    /// Outcome: `succeeded`, `failed`, `deferred`, `timed_out`, `interrupted`, or `already_running` if another
     /// process runs the entry.
     pub outcome: String,
     /// Number of tags per outcome.

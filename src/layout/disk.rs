@@ -463,6 +463,8 @@ fn sync_folder(path: &Path) -> Result<(), Fault> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
     use super::*;
 
     #[test]
@@ -474,9 +476,12 @@ mod tests {
             drop(disk.read_index().unwrap().unwrap());
             disk.cache.lock().is_some()
         };
+        // The clock of the test may differ from that of the file system.
+        let changed =
+            |time| File::options().write(true).open(folder.path().join(INDEX)).unwrap().set_modified(time).unwrap();
+        changed(SystemTime::now());
         assert!(!is_cached(), "a change within the same instant would go unnoticed");
-        let long_ago = std::time::SystemTime::now() - 2 * SETTLED;
-        File::options().write(true).open(folder.path().join(INDEX)).unwrap().set_modified(long_ago).unwrap();
+        changed(SystemTime::now() - 2 * SETTLED);
         assert!(is_cached());
         drop(disk.read_index().unwrap().unwrap().into_index());
         assert!(disk.cache.lock().is_none(), "a writer owns the index that it changes");

@@ -20,7 +20,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use self::labels::{BytesLabels, DeliveryLabel, EntryLabel, OutcomeLabels, QuotaLabels, RegistryLabel, RequestLabels};
 pub use self::labels::{Delivery, Direction};
-use super::{HookEvents, Quota};
+use super::{PushEventCounts, Quota};
 use crate::journal::TagCounts;
 
 /// Upper bounds of the run duration's buckets, in seconds: from a run that finds no change to one of two hours.
@@ -62,9 +62,9 @@ pub struct Metrics {
     throttled: Family<RegistryLabel, Counter<f64, AtomicU64>>,
     quota_limit: Family<QuotaLabels, Gauge>,
     quota_remaining: Family<QuotaLabels, Gauge>,
-    quota_kept: Family<QuotaLabels, Gauge>,
+    quota_reserved: Family<QuotaLabels, Gauge>,
     requests_in_flight: Family<RegistryLabel, Gauge>,
-    hook_events: HookEvents,
+    push_events: PushEventCounts,
     runs_in_flight: Gauge,
     runs_waiting: Gauge,
     transfers_in_flight: Gauge,
@@ -102,9 +102,9 @@ impl Metrics {
             throttled: Family::default(),
             quota_limit: Family::default(),
             quota_remaining: Family::default(),
-            quota_kept: Family::default(),
+            quota_reserved: Family::default(),
             requests_in_flight: Family::default(),
-            hook_events: HookEvents::default(),
+            push_events: PushEventCounts::default(),
             runs_in_flight: Gauge::default(),
             runs_waiting: Gauge::default(),
             transfers_in_flight: Gauge::default(),
@@ -166,7 +166,7 @@ impl Metrics {
         let help = "Remaining reads of manifests (pulls) in a window, as last reported by the registry";
         registry.register("quota_remaining", help, self.quota_remaining.clone());
         let help = "Remaining reads that are reserved for others (limits.keep)";
-        registry.register("quota_kept", help, self.quota_kept.clone());
+        registry.register("quota_reserved", help, self.quota_reserved.clone());
         self.register_current_values()
     }
 
@@ -177,7 +177,7 @@ impl Metrics {
         registry.register("entry_failures", help, self.entry_failures.clone());
         registry.register("registry_requests_in_flight", "Requests in flight", self.requests_in_flight.clone());
         let help = "Push events by receiver and result";
-        registry.register("hook_events", help, self.hook_events.family.clone());
+        registry.register("push_events", help, self.push_events.family.clone());
         registry.register("runs_in_flight", "Runs in progress", self.runs_in_flight.clone());
         let help = "Entries that are due and wait for a slot";
         registry.register("runs_waiting", help, self.runs_waiting.clone());
@@ -306,14 +306,14 @@ impl Metrics {
                 let label = QuotaLabels { registry: gone.registry.clone(), identity: gone.identity.clone() };
                 self.quota_limit.remove(&label);
                 self.quota_remaining.remove(&label);
-                self.quota_kept.remove(&label);
+                self.quota_reserved.remove(&label);
             }
         }
         for quota in quotas {
             let label = QuotaLabels { registry: quota.registry.clone(), identity: quota.identity.clone() };
             self.quota_limit.get_or_create(&label).set(gauge(quota.limit));
             self.quota_remaining.get_or_create(&label).set(gauge(quota.remaining));
-            self.quota_kept.get_or_create(&label).set(gauge(quota.kept));
+            self.quota_reserved.get_or_create(&label).set(gauge(quota.reserved));
         }
     }
 
@@ -340,8 +340,8 @@ impl Metrics {
 
     /// Returns the counters of push events.
     #[must_use]
-    pub fn hook_events(&self) -> &HookEvents {
-        &self.hook_events
+    pub fn push_events(&self) -> &PushEventCounts {
+        &self.push_events
     }
 
     /// Adds `count` attempts to deliver a notification with this result.
@@ -408,7 +408,7 @@ fn seconds(at: DateTime<Utc>) -> f64 {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use super::super::HookResult;
+    use super::super::PushEventResult;
     use super::super::snapshot::tests::second;
     use super::*;
 
@@ -416,7 +416,7 @@ pub(super) mod tests {
         let metrics = Metrics::new("1.2.3", second(0));
         metrics.configuration_loaded(second(1), ["api", "team"]);
         metrics.fires_next("api", Some(second(600)));
-        let counts = TagCounts { copied: 2, kept: 5, ..TagCounts::default() };
+        let counts = TagCounts { copied: 2, unchanged: 5, ..TagCounts::default() };
         let duration = Duration::from_millis(700);
         metrics.run_ended(
             "api",
@@ -449,8 +449,8 @@ pub(super) mod tests {
         metrics.failed_in_a_row("api", 1);
         metrics.journal(Some(65_536), true);
         metrics.paused("api", true);
-        metrics.hook_events().follow(["hub"]);
-        metrics.hook_events().count("hub", HookResult::Matched, 2);
+        metrics.push_events().follow(["hub"]);
+        metrics.push_events().count("hub", PushEventResult::Matched, 2);
         metrics.notifications_ended(Delivery::Delivered, 1);
         metrics.notifications_pending(1);
         let quotas = super::super::snapshot::tests::working().quotas;
@@ -464,7 +464,7 @@ pub(super) mod tests {
         let text = metrics.encode();
         for line in [
             r#"transship_quota_remaining{registry="docker.io",identity="mirror-bot"} 76"#,
-            r#"transship_quota_kept{registry="docker.io",identity="mirror-bot"} 20"#,
+            r#"transship_quota_reserved{registry="docker.io",identity="mirror-bot"} 20"#,
             r#"transship_quota_limit{registry="docker.io",identity="mirror-bot"} 200"#,
             r#"transship_build_info{version="1.2.3"} 1"#,
             "transship_start_time_seconds 1800000000.0",
@@ -507,14 +507,14 @@ pub(super) mod tests {
     #[test]
     fn removed_receiver_of_push_events_loses_its_series() {
         let metrics = with_all();
-        let series = |text: &str| text.matches("transship_hook_events_total{").count();
-        metrics.hook_events().follow(["hub", "build"]);
+        let series = |text: &str| text.matches("transship_push_events_total{").count();
+        metrics.push_events().follow(["hub", "build"]);
         let text = metrics.encode();
         assert_eq!(series(&text), 10, "{text}");
-        assert!(text.contains("transship_hook_events_total{receiver=\"hub\",result=\"matched\"} 2\n"), "{text}");
-        assert!(text.contains("transship_hook_events_total{receiver=\"build\",result=\"unauthorized\"} 0\n"), "{text}");
-        metrics.hook_events().follow(["build"]);
-        metrics.hook_events().count("hub", HookResult::Matched, 1);
+        assert!(text.contains("transship_push_events_total{receiver=\"hub\",result=\"matched\"} 2\n"), "{text}");
+        assert!(text.contains("transship_push_events_total{receiver=\"build\",result=\"unauthorized\"} 0\n"), "{text}");
+        metrics.push_events().follow(["build"]);
+        metrics.push_events().count("hub", PushEventResult::Matched, 1);
         let text = metrics.encode();
         assert!(series(&text) == 5 && !text.contains("\"hub\""), "{text}");
     }

@@ -92,7 +92,7 @@ impl Copy<'_> {
         if self.is_to_be_refreshed(found, wanted) {
             self.refresh(found).await?;
         }
-        self.settle(Some(found), TagOutcome::Kept).await;
+        self.settle(Some(found), TagOutcome::Unchanged).await;
         Ok(())
     }
 

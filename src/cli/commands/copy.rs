@@ -79,7 +79,8 @@ impl Copy {
     /// Copies one manifest, or every tag of a repository as an entry would.
     async fn run(&self, engine: &Engine, single: Option<SingleCopy>, context: &Context) -> Result<RunReport, Failure> {
         let entry = Arc::new(self.entry());
-        let request = RunRequest { entries: Arc::new(vec![entry.clone()]), entry, trigger: Trigger::Hand, only: None };
+        let request =
+            RunRequest { entries: Arc::new(vec![entry.clone()]), entry, trigger: Trigger::Manual, only: None };
         let reports = match single {
             Some(single) => vec![runner::copy(engine, request, single, context).await],
             None => runner::run_all(engine, &[request], 1, context).await,
@@ -202,7 +203,7 @@ mod tests {
         assert_eq!(outcome(&first).await, Ok(vec![TagOutcome::Copied]));
         assert_eq!(digest(&to, "stable").await, digest(&from, "v1").await);
         assert_eq!(digest(&to, "v1").await, None);
-        assert_eq!(outcome(&first).await, Ok(vec![TagOutcome::Kept]));
+        assert_eq!(outcome(&first).await, Ok(vec![TagOutcome::Unchanged]));
         let previous = digest(&from, "v1").await.unwrap();
         let moved = outcome(&copy(&place(&from, "v2"), &place(&to, "stable"))).await;
         assert_eq!(moved, Ok(vec![TagOutcome::Replaced { previous, kept_as: None }]));

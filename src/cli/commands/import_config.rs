@@ -60,7 +60,7 @@ impl ImportConfig {
         }
         print_remarks(&imported);
         // An unknown part of the configuration may have changed what is copied.
-        Ok(if imported.skipped + imported.unknown > 0 { Exit::Held } else { Exit::Ok })
+        Ok(if imported.skipped + imported.unknown > 0 { Exit::Withheld } else { Exit::Ok })
     }
 }
 

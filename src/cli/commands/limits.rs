@@ -97,7 +97,7 @@ fn limit_lines(host: &RegistryHost, options: &Options) -> Vec<Line> {
     lines.extend(Bucket::ALL.map(|bucket| Line::new(bucket.name(), limits.rate(bucket), known)));
     lines.push(bandwidth_line(limits.bandwidth.as_ref()));
     lines.push(Line::new("concurrent", limits.concurrent, known));
-    lines.push(reserve_line(options.limits.keep));
+    lines.push(reserve_line(options.limits.reserve_pulls));
     lines
 }
 
@@ -109,15 +109,15 @@ async fn recorded_quotas(journal: &Path) -> Vec<QuotaRecord> {
 }
 
 fn quota_line(quota: &QuotaRecord) -> Line {
-    let QuotaRecord { registry: _, identity, limit, window, remaining, told } = quota;
+    let QuotaRecord { registry: _, identity, limit, window, remaining, reported } = quota;
     let figure = format!("{remaining} of {limit} left in {}", humantime::format_duration(*window));
-    let from = format!("reported {}", units::moment(*told));
+    let from = format!("reported {}", units::moment(*reported));
     Line { limit: format!("pulls as {identity}"), figure: Some(figure), from }
 }
 
 fn reserve_line(reads: u64) -> Line {
     let (figure, from) = if reads > 0 { (Some(reads.to_string()), "set") } else { (None, "default") };
-    Line { limit: "keep".to_owned(), figure, from: from.to_owned() }
+    Line { limit: "reserve_pulls".to_owned(), figure, from: from.to_owned() }
 }
 
 fn bandwidth_line(bandwidth: Option<&Bandwidth>) -> Line {
@@ -163,7 +163,7 @@ daemon:
 registries:
   prod.azurecr.io: {limits: {profile: acr-premium, writes: 500/min, reads: none, bandwidth: 200MiB/s, concurrent: 16}}
   images.example.com: {kind: ecr}
-  docker.io: {mirrors: [mirror.example], limits: {keep: 20}}
+  docker.io: {mirrors: [mirror.example], limits: {reserve_pulls: 20}}
 sync:
   - {name: api, source: docker.io/library/alpine, targets: [prod.azurecr.io/alpine, "oci-layout:/x"]}
   - {name: team, source: quay.io/team/**, target: images.example.com/**}
@@ -179,7 +179,7 @@ sync:
             limit: 100,
             window: std::time::Duration::from_secs(21_600),
             remaining: 24,
-            told: "2026-05-10T08:00:00Z".parse().unwrap(),
+            reported: "2026-05-10T08:00:00Z".parse().unwrap(),
         };
         Limits { hosts, json }.print(&config, &[quota], &mut paper.output()).unwrap();
         paper.text()
@@ -198,7 +198,7 @@ docker.io           deletes         none                                        
 docker.io           referrer_lists  none                                           default
 docker.io           bandwidth       none                                           default
 docker.io           concurrent      16                                             profile
-docker.io           keep            20                                             set
+docker.io           reserve_pulls   20                                             set
 docker.io           pulls as bot    24 of 100 left in 6h                           reported 2026-05-10T08:00:00Z
 images.example.com  profile         ecr                                            kind
 images.example.com  requests        none                                           default
@@ -209,7 +209,7 @@ images.example.com  deletes         none                                        
 images.example.com  referrer_lists  none                                           default
 images.example.com  bandwidth       none                                           default
 images.example.com  concurrent      32                                             default
-images.example.com  keep            none                                           default
+images.example.com  reserve_pulls   none                                           default
 mirror.example      profile         none                                           default
 mirror.example      requests        none                                           default
 mirror.example      reads           none                                           default
@@ -219,7 +219,7 @@ mirror.example      deletes         none                                        
 mirror.example      referrer_lists  none                                           default
 mirror.example      bandwidth       none                                           default
 mirror.example      concurrent      32                                             default
-mirror.example      keep            none                                           default
+mirror.example      reserve_pulls   none                                           default
 prod.azurecr.io     profile         acr-premium                                    set
 prod.azurecr.io     requests        none                                           default
 prod.azurecr.io     reads           none                                           set
@@ -229,7 +229,7 @@ prod.azurecr.io     deletes         2000/min                                    
 prod.azurecr.io     referrer_lists  1000/min                                       profile
 prod.azurecr.io     bandwidth       200MiB/s                                       set
 prod.azurecr.io     concurrent      16                                             set
-prod.azurecr.io     keep            none                                           default
+prod.azurecr.io     reserve_pulls   none                                           default
 quay.io             profile         quay                                           host
 quay.io             requests        none                                           default
 quay.io             reads           none                                           default
@@ -239,7 +239,7 @@ quay.io             deletes         none                                        
 quay.io             referrer_lists  none                                           default
 quay.io             bandwidth       none                                           default
 quay.io             concurrent      8                                              profile
-quay.io             keep            none                                           default
+quay.io             reserve_pulls   none                                           default
 all together        bandwidth       50MiB/s 08:00-18:00 Europe/Berlin, else 1GB/s  set
 ";
         assert_eq!(printed(&[], false), expected);

@@ -99,7 +99,7 @@ impl Next {
         let by_hand = entries.iter().filter(|entry| entry.schedule == Schedule::Never);
         let by_hand: Vec<&str> = by_hand.map(|entry| entry.name.as_str()).collect();
         if !by_hand.is_empty() {
-            output.line(format!("by hand only: {}", by_hand.join(", ")))?;
+            output.line(format!("manual only: {}", by_hand.join(", ")))?;
         }
         Ok(())
     }
@@ -233,10 +233,10 @@ AT                    IN        ENTRY    SCHEDULE
 2026-05-10T18:00:00Z  17h 30m   often    every 6h UTC
 2026-05-11T00:00:00Z  23h 30m   often    every 6h UTC
 2026-05-11T01:00:00Z  1day 30m  nightly  0 3 * * * Europe/Berlin
-by hand only: hand
+manual only: hand
 ";
         assert_eq!(printed(&["nightly", "often", "hand"], 6, false), expected);
-        assert_eq!(printed(&["hand"], 6, false), "by hand only: hand\n");
+        assert_eq!(printed(&["hand"], 6, false), "manual only: hand\n");
     }
 
     #[test]
@@ -257,7 +257,7 @@ AT                    IN       ENTRY  SCHEDULE
 2026-05-11T00:00:00Z  23h 30m  often  every 6h UTC
 nightly: paused since 2026-05-09T12:00:00Z
 often: paused since 2026-05-09T12:00:00Z, until 2026-05-10T12:00:00Z
-by hand only: hand
+manual only: hand
 ";
         assert_eq!(printed_with(&pauses, &["nightly", "often", "hand"], 2, false), expected);
         let left = |name| printed_with(&pauses, &[name], 2, false) == printed(&[name], 2, false);

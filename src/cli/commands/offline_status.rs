@@ -77,7 +77,7 @@ impl LastWord {
         match (next::first_upcoming(entry, pause, self.failures.get(entry.name.as_str()), now), pause) {
             (_, Some(pause)) => units::pause(pause.since, pause.until),
             (Some(next), None) => units::moment(next),
-            (None, None) => "by hand only".to_owned(),
+            (None, None) => "manual only".to_owned(),
         }
     }
 }
@@ -109,8 +109,8 @@ sync:
             let begun = journal.begin_run(entry, Trigger::Start, at(time)).await.unwrap();
             let Begun::Started(run) = begun else { panic!("{begun:?}") };
             let outcome = if error.is_some() { Outcome::Failed } else { Outcome::Succeeded };
-            let tags = TagCounts { kept: 2, ..TagCounts::default() };
-            let end = RunEnd { outcome, tags, bytes: 0, error: error.map(str::to_owned), postponed_until: None };
+            let tags = TagCounts { unchanged: 2, ..TagCounts::default() };
+            let end = RunEnd { outcome, tags, bytes: 0, error: error.map(str::to_owned), deferred_until: None };
             journal.end_run(run, end, at(time)).await.unwrap();
         }
         let until = Some(at("10T12:00"));
@@ -121,11 +121,11 @@ sync:
         let word = LastWord::read(&journal).await.unwrap();
         word.print(&config.entries, at("10T00:30"), &mut paper.output()).unwrap();
         let expected = "\
-ENTRY    LAST RUN              OUTCOME    TAGS    NEXT RUN
-nightly  2026-05-09T03:00:00Z  failed     2 kept  2026-05-10T03:00:00Z
-paused   none yet                                 paused since 2026-05-09T12:00:00Z, until 2026-05-10T12:00:00Z
-hand     none yet                                 by hand only
-gone     2026-05-09T04:00:00Z  succeeded  2 kept  not in the configuration
+ENTRY    LAST RUN              OUTCOME    TAGS         NEXT RUN
+nightly  2026-05-09T03:00:00Z  failed     2 unchanged  2026-05-10T03:00:00Z
+paused   none yet                                      paused since 2026-05-09T12:00:00Z, until 2026-05-10T12:00:00Z
+hand     none yet                                      manual only
+gone     2026-05-09T04:00:00Z  succeeded  2 unchanged  not in the configuration
 nightly: source: listing tags: denied (2 times in a row)
 ";
         assert_eq!(paper.text(), expected);
@@ -135,6 +135,6 @@ nightly: source: listing tags: denied (2 times in a row)
         let config = crate::config::parse("sync.yaml", &text, &|_| Some("/tmp".into())).unwrap();
         word.print(&config.entries, at("09T03:00"), &mut paper.output()).unwrap();
         let (shown, ending) = (paper.text(), "(2 times in a row; backed off until 2026-05-09T03:02:00Z)\n");
-        assert!(shown.contains("2 kept  2026-05-09T03:03:00Z\n") && shown.ends_with(ending), "{shown}");
+        assert!(shown.contains("2 unchanged  2026-05-09T03:03:00Z\n") && shown.ends_with(ending), "{shown}");
     }
 }

@@ -42,11 +42,11 @@ impl Run {
         let answering = listen(&config.daemon.status.listen, "the status port", "daemon.status")
             .await?
             .map(|listener| tokio::spawn(serve_routes(listener, port.router(), &HEALTH_CHECKS, answered.clone())));
-        let taking = match &config.daemon.hooks {
+        let taking = match &config.daemon.push_events {
             None => None,
-            Some(hooks) => {
+            Some(section) => {
                 let port = push_events::Port::new(looked_up, metrics.clone(), Arc::new(asking));
-                let listener = listen(&hooks.listen, "the port for push events", "daemon.hooks.listen").await?;
+                let listener = listen(&section.listen, "the port for push events", "daemon.push_events.listen").await?;
                 listener.map(|listener| tokio::spawn(serve_events(listener, port.router(), answered.clone())))
             }
         };

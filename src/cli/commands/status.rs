@@ -19,7 +19,7 @@ use crate::cli::output::table::{Align, Table};
 use crate::cli::output::units;
 use crate::cli::output::writer::{Output, print_error};
 use crate::config::{Config, Readers, StatusPort};
-use crate::journal::{Journal, JournalError, TagCounts};
+use crate::journal::{Journal, JournalError};
 use crate::registry::Secret;
 use crate::status::{
     EntryState, FailedRun, HEALTHY_WITHIN, LimitsState, Quota, RegistryState, RunningState, Snapshot, TransferState,
@@ -162,7 +162,7 @@ fn print(snapshot: &Snapshot, now: DateTime<Utc>, output: &mut Output) -> std::i
 
 /// Returns the time since the last iteration of the daemon's loop, if it is too long.
 fn stalled_for(snapshot: &Snapshot, now: DateTime<Utc>) -> Option<Duration> {
-    (now - snapshot.loop_turned_at).to_std().ok().filter(|silent| *silent > HEALTHY_WITHIN)
+    (now - snapshot.loop_iterated_at).to_std().ok().filter(|silent| *silent > HEALTHY_WITHIN)
 }
 
 /// Returns a line such as `api: source: listing tags: denied (3 times in a row; backed off until
@@ -205,11 +205,11 @@ fn failures(failures: &[FailedRun]) -> Table {
 /// Returns a line such as `docker.io as mirror-bot: 76 of 200 pulls left in 6h, 20 reserved (reported
 /// 2026-11-21T09:00:00Z)`.
 fn pulls_left(quota: &Quota) -> String {
-    let Quota { registry, identity, limit, window_seconds, remaining, kept, told } = quota;
+    let Quota { registry, identity, limit, window_seconds, remaining, reserved, reported } = quota;
     let window = humantime::format_duration(Duration::from_secs(*window_seconds));
-    let kept = if *kept > 0 { format!(", {kept} reserved") } else { String::new() };
-    let told = units::moment(*told);
-    format!("{registry} as {identity}: {remaining} of {limit} pulls left in {window}{kept} (reported {told})")
+    let reserved = if *reserved > 0 { format!(", {reserved} reserved") } else { String::new() };
+    let reported = units::moment(*reported);
+    format!("{registry} as {identity}: {remaining} of {limit} pulls left in {window}{reserved} (reported {reported})")
 }
 
 fn entries(entries: &[EntryState]) -> Table {
@@ -225,7 +225,7 @@ fn entries(entries: &[EntryState]) -> Table {
         let running = entry.running.as_ref();
         let idle = if entry.paused_since.is_some() { "paused" } else { "idle" };
         let now = running.map_or_else(|| idle.into(), progress);
-        let next = match (entry.next_firing, entry.postponed_until) {
+        let next = match (entry.next_firing, entry.deferred_until) {
             (Some(next), Some(until)) if next == until => format!("{} for tags that wait", units::moment(next)),
             (Some(next), _) => units::moment(next),
             (None, _) => no_next_run(entry),
@@ -241,8 +241,7 @@ fn entries(entries: &[EntryState]) -> Table {
 
 /// Returns the state of a run, such as `running since 2026-11-21T03:00:00Z, 3 of 5 tags, 12.3 MiB`.
 fn progress(run: &RunningState) -> String {
-    let TagCounts { copied, kept, refused, postponed, failed } = run.counts;
-    let done = copied + kept + refused + postponed + failed;
+    let done = run.counts.total();
     let tags = run.tags.map(|all| format!(", {done} of {all} tags")).unwrap_or_default();
     let sent = if run.bytes > 0 { format!(", {}", units::bytes(run.bytes)) } else { String::new() };
     format!("running since {}{tags}{sent}", units::moment(run.since))
@@ -250,7 +249,7 @@ fn progress(run: &RunningState) -> String {
 
 /// Returns the reason why an entry has no next run.
 fn no_next_run(entry: &EntryState) -> String {
-    entry.paused_since.map_or_else(|| "by hand only".to_owned(), |since| units::pause(since, entry.paused_until))
+    entry.paused_since.map_or_else(|| "manual only".to_owned(), |since| units::pause(since, entry.paused_until))
 }
 
 fn transfers(transfers: &[TransferState]) -> Table {
@@ -357,6 +356,7 @@ mod tests {
 
     use super::*;
     use crate::cli::output::writer::tests::Paper;
+    use crate::journal::TagCounts;
     use crate::listen::{Listener, serve_routes};
     use crate::oci::Digest;
     use crate::status::{ConfigurationState, LastRun, Metrics, Port, WaitingState};
@@ -378,7 +378,7 @@ mod tests {
             started: Some(at(20)),
             ended: at(30),
             bytes: 0,
-            counts: TagCounts { kept: 2, failed: 1, ..TagCounts::default() },
+            counts: TagCounts { unchanged: 2, failed: 1, ..TagCounts::default() },
             error: Some("source: listing tags: denied".into()),
         };
         let entry = EntryState {
@@ -388,7 +388,7 @@ mod tests {
             schedule: "* * * * *".into(),
             timezone: "UTC".into(),
             next_firing: None,
-            postponed_until: None,
+            deferred_until: None,
             running: None,
             last_run: Some(last_run),
             last_success: None,
@@ -412,8 +412,8 @@ mod tests {
             limit: 200,
             window_seconds: 21_600,
             remaining: 76,
-            kept: 20,
-            told: at(0),
+            reserved: 20,
+            reported: at(0),
         };
         let quotas = vec![quota];
         Snapshot { configuration, entries: vec![entry], in_flight: vec![transfer], quotas, ..Snapshot::starting(at(0)) }
@@ -427,8 +427,8 @@ mod tests {
             "running for 1m, not ready\n  the journal cannot be written\n  the daemon is starting or ending\n\
              configuration /etc/transship/sync.yaml read 2027-01-15T08:00:00Z\n\
              the last edit was refused, the previous configuration stays active:\nsync.yaml:3:1: unknown key\n\n\
-             ENTRY  NOW   LAST RUN              OUTCOME  TAGS              NEXT RUN\n\
-             api    idle  2027-01-15T08:00:30Z  failed   2 kept, 1 failed  by hand only\n\
+             ENTRY  NOW   LAST RUN              OUTCOME  TAGS                   NEXT RUN\n\
+             api    idle  2027-01-15T08:00:30Z  failed   2 unchanged, 1 failed  manual only\n\
              api: source: listing tags: denied (3 times in a row)\n\
              docker.io as mirror-bot: 76 of 200 pulls left in 6h, 20 reserved (reported 2027-01-15T08:00:00Z)\n\n\
              BLOB             SENT       OF  FROM  TO\n{}  1.0 KiB  2.0 KiB  h/a   t/a\n",
@@ -441,14 +441,14 @@ mod tests {
     fn text_shows_running_waiting_paused_throttled_and_failed() {
         let calm = snapshot();
         let idle = EntryState { last_run: None, failures: 0, ..calm.entries[0].clone() };
-        let counts = TagCounts { copied: 2, kept: 1, ..TagCounts::default() };
+        let counts = TagCounts { copied: 2, unchanged: 1, ..TagCounts::default() };
         let run = RunningState { since: at(10), trigger: "schedule".into(), counts, tags: Some(5), bytes: 3 << 20 };
         let entries = vec![
             EntryState { name: "runs".into(), running: Some(run), next_firing: Some(at(3600)), ..idle.clone() },
             EntryState {
                 name: "waits".into(),
                 next_firing: Some(at(90)),
-                postponed_until: Some(at(90)),
+                deferred_until: Some(at(90)),
                 ..idle.clone()
             },
             EntryState { name: "rests".into(), paused_since: Some(at(0)), paused_until: Some(at(86_400)), ..idle },
@@ -529,10 +529,10 @@ FAILED RUN  ENTRY  ENDED                 OUTCOME  WHY
     #[test]
     fn stalled_daemon_loop_exits_with_failure() {
         let paper = Paper::default();
-        let stuck = Snapshot { loop_turned_at: Utc::now() - chrono::TimeDelta::minutes(5), ..snapshot() };
+        let stuck = Snapshot { loop_iterated_at: Utc::now() - chrono::TimeDelta::minutes(5), ..snapshot() };
         assert_eq!(status_command(false).print_snapshot(&stuck, &mut paper.output()).unwrap(), Exit::Failed);
         assert!(paper.text().contains("\n  not healthy: the loop last iterated 5m "), "{}", paper.text());
-        let turning = Snapshot { loop_turned_at: Utc::now(), ..snapshot() };
+        let turning = Snapshot { loop_iterated_at: Utc::now(), ..snapshot() };
         assert_eq!(status_command(true).print_snapshot(&turning, &mut paper.output()).unwrap(), Exit::Ok);
         assert_eq!(status_command(true).print_snapshot(&stuck, &mut paper.output()).unwrap(), Exit::Failed);
     }
@@ -542,7 +542,7 @@ FAILED RUN  ENTRY  ENDED                 OUTCOME  WHY
         let mistake = || Failure::usage(crate::config::parse("f", "version: 2\n", &|_| Some("/t".into())).unwrap_err());
         let config = crate::config::parse("f", "version: 1\nsync: []", &|_| Some("/t".into())).unwrap();
         let (_in_force, config) = watch::channel(Arc::new(config));
-        let turning = Snapshot { loop_turned_at: Utc::now(), ..snapshot() };
+        let turning = Snapshot { loop_iterated_at: Utc::now(), ..snapshot() };
         let (_sender, receiver) = watch::channel(Arc::new(turning));
         let tcp = Listener::tcp("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let usual = StatusPort::Tcp(tcp.address().unwrap());

@@ -136,15 +136,15 @@ fn exit(answers: &[Answer], request: &Request) -> Result<Exit, Failure> {
     if !refused && answers.iter().filter(is_last).count() < request.entries().len() {
         return Err(anyhow!("the daemon ended before it had sent all answers").into());
     }
-    let worst = [Exit::Usage, Exit::Failed, Exit::Held].into_iter().find(|exit| all.contains(exit));
+    let worst = [Exit::Usage, Exit::Failed, Exit::Withheld].into_iter().find(|exit| all.contains(exit));
     Ok(worst.unwrap_or(Exit::Ok))
 }
 
 fn exit_of_run(ended: &Ended) -> Exit {
     match ended.outcome.as_str() {
-        "succeeded" | "postponed" | "already_running" if ended.tags.refused + ended.tags.postponed > 0 => Exit::Held,
+        "succeeded" | "deferred" | "already_running" if ended.tags.withheld() > 0 => Exit::Withheld,
         "succeeded" | "already_running" => Exit::Ok,
-        "postponed" => Exit::Held,
+        "deferred" => Exit::Withheld,
         _ => Exit::Failed,
     }
 }

@@ -56,7 +56,7 @@ async fn perform(control: &Control, snapshots: &watch::Receiver<Arc<Snapshot>>, 
         Request::Trigger { entries, wait } => {
             let mut followed = Vec::new();
             for entry in entries {
-                let command = Command::Run { entry: entry.clone(), trigger: Trigger::Asked, only: None };
+                let command = Command::Run { entry: entry.clone(), trigger: Trigger::Requested, only: None };
                 match control.follow(command).await {
                     Ok((accepted, ended)) => {
                         replies.send(&entry, reply_to(accepted)).await;
@@ -134,7 +134,7 @@ fn outcome_word(outcome: &RunOutcome) -> &'static str {
     match outcome {
         RunOutcome::Succeeded => "succeeded",
         RunOutcome::Failed => "failed",
-        RunOutcome::Postponed => "postponed",
+        RunOutcome::Deferred => "deferred",
         RunOutcome::TimedOut => "timed_out",
         RunOutcome::Interrupted => "interrupted",
         RunOutcome::AlreadyRunning { .. } => "already_running",

@@ -39,7 +39,7 @@ pub(crate) fn requests(config: &Config, names: &[String]) -> Result<Vec<RunReque
     let request = |entry: &Arc<crate::config::Entry>| RunRequest {
         entry: entry.clone(),
         entries: entries.clone(),
-        trigger: Trigger::Hand,
+        trigger: Trigger::Manual,
         only: None,
     };
     Ok(entries.iter().filter(|entry| is_chosen(entry.name.clone())).map(request).collect())

@@ -17,7 +17,7 @@ pub(crate) fn limits(reader: &Reader<'_>, value: &Value<'_>) -> Option<Limits> {
         profile: figure(&fields, "profile", |value| profile(reader, value)),
         bandwidth: fields.get("bandwidth").and_then(|value| bandwidth(reader, value)),
         concurrent: fields.integer(reader, "concurrent").map_or(Figure::Unsaid, Figure::Set),
-        keep: fields.integer(reader, "keep").map_or(0, |keep| keep as u64),
+        reserve_pulls: fields.integer(reader, "reserve_pulls").map_or(0, |pulls| pulls as u64),
         ..Limits::default()
     };
     for bucket in Bucket::ALL {

@@ -308,7 +308,7 @@ pub(crate) static LIMITS: Table = Table {
         key("concurrent", Shape::Integer { min: 1, max: 1000 }, "Requests in flight.", "32"),
         with_default(
             key(
-                "keep",
+                "reserve_pulls",
                 Shape::Integer { min: 0, max: 1_000_000 },
                 "Pulls of each window that are left to people, where the registry counts pulls (Docker Hub).",
                 "20",

@@ -25,7 +25,7 @@ impl Registry {
 
     /// Replaces the limits, also for requests that are waiting. The use of a rate that stays the same is remembered.
     pub fn set_limits(&self, limits: &Limits) {
-        self.reserve_pulls(limits.keep);
+        self.reserve_pulls(limits.reserve_pulls);
         let limits = limits.in_force(self.host(), Some(self.kind()));
         self.sender().limiter.set_limits(&limits);
         self.sender().pace.set_limits(&limits);

@@ -113,7 +113,7 @@ impl Registry {
             facts: RegistryFacts::new(kind, upload),
             max_manifest: max_manifest
                 .map_or(MAX_MANIFEST, |set| usize::try_from(set).unwrap_or(LARGEST_MANIFEST).min(LARGEST_MANIFEST)),
-            reserved_pulls: AtomicU64::new(limits.keep),
+            reserved_pulls: AtomicU64::new(limits.reserve_pulls),
         };
         Self::from_shared(Arc::new(shared), credentials)
     }

@@ -279,7 +279,7 @@ pub struct Limits {
     /// Maximum number of requests in flight.
     pub concurrent: Figure<usize>,
     /// Number of pulls per window that are reserved for others, where the registry counts pulls (Docker Hub).
-    pub keep: u64,
+    pub reserve_pulls: u64,
 }
 
 impl Limits {

@@ -65,7 +65,10 @@ fn metrics() -> Metrics {
     metrics.throttled("h", Duration::ZERO);
     metrics.bytes_moved("h", Direction::Sent, 1);
     let (registry, identity) = ("h".to_owned(), "i".to_owned());
-    metrics.quotas(&[Quota { registry, identity, limit: 2, window_seconds: 1, remaining: 1, kept: 0, told: at }], &[]);
+    metrics.quotas(
+        &[Quota { registry, identity, limit: 2, window_seconds: 1, remaining: 1, reserved: 0, reported: at }],
+        &[],
+    );
     metrics
 }
 

@@ -214,7 +214,7 @@ fn a_mirror_between_registries_of_azures_costs_a_listing_a_side() {
     for server in [&source, &target] {
         server.log().clear();
     }
-    assert!(site.once().starts_with("app: nothing changed (250 kept)"));
+    assert!(site.once().starts_with("app: nothing changed (250 unchanged)"));
     for server in [&source, &target] {
         assert_eq!(server.log().counts(), BTreeMap::from([("acr-tags GET".to_owned(), 3)]));
     }

@@ -45,10 +45,10 @@ pub struct QuotaState {
     pub window: Duration,
     /// Reads left in the window.
     pub remaining: u64,
-    /// Reads reserved for other users of the quota (`limits.keep`).
-    pub kept: u64,
+    /// Reads reserved for other users of the quota (`limits.reserve_pulls`).
+    pub reserved: u64,
     /// Time of the report.
-    pub told: DateTime<Utc>,
+    pub reported: DateTime<Utc>,
 }
 
 /// Effect of a request on the quota.
@@ -171,8 +171,8 @@ impl Quota {
             limit: told.limit,
             window: told.window,
             remaining: told.remaining,
-            kept: state.budget.reserve_size(),
-            told: at,
+            reserved: state.budget.reserve_size(),
+            reported: at,
         })
     }
 
@@ -187,7 +187,7 @@ impl Quota {
     pub(crate) fn recall(&self, state: &QuotaState) {
         if state.registry == self.inner.registry {
             let told = Report { limit: state.limit, window: state.window, remaining: state.remaining };
-            self.inner.lock().budget.recall(told, state.told);
+            self.inner.lock().budget.recall(told, state.reported);
         }
     }
 
@@ -317,22 +317,22 @@ impl Inner {
     fn describe_reads_left(&self, told: Report, at: DateTime<Utc>) -> String {
         let Report { limit, window, remaining } = told;
         let window = humantime::format_duration(window);
-        let kept = match self.lock().budget.reserve_size() {
+        let reserved = match self.lock().budget.reserve_size() {
             0 => String::new(),
-            kept => format!(", of which {kept} are reserved"),
+            reserved => format!(", of which {reserved} are reserved"),
         };
         let at = at.to_rfc3339_opts(SecondsFormat::Secs, true);
-        format!("leaves {remaining} of {limit} in {window}{kept} (reported {at})")
+        format!("leaves {remaining} of {limit} in {window}{reserved} (reported {at})")
     }
 
     fn too_many_reads_error(&self, reads: u64) -> QuotaError {
         let state = self.lock();
-        let (limit, kept) =
+        let (limit, reserved) =
             (state.budget.latest_report(Utc::now()).map_or(0, |(told, _)| told.limit), state.budget.reserve_size());
         let registry = &self.registry;
         let detail = format!(
-            "{reads} more manifests must be read, and the pull limit of {registry} is {limit}, of which {kept} are \
-             reserved: authenticate with an account that has a larger limit, lower `limits.keep`, or select fewer \
+            "{reads} more manifests must be read, and the pull limit of {registry} is {limit}, of which {reserved} are \
+             reserved: authenticate with an account that has a larger limit, lower `limits.reserve_pulls`, or select fewer \
              `platforms`"
         );
         QuotaError { kind: ErrorKind::Refused, detail }
