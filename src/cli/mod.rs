@@ -5,13 +5,15 @@
 mod arguments;
 mod commands;
 mod context;
+#[cfg(test)]
+mod doc_tests;
 mod exit;
 mod logging;
 mod main;
 mod output;
 
 pub use arguments::Arguments;
-pub use context::place::{Home, Place, PlaceError};
+pub use context::location::{ContentLocation, LocationError, RepositoryLocation};
 pub use exit::{Exit, Failure};
 pub use logging::LogFormat;
 pub use main::main;

@@ -145,10 +145,10 @@ pub fn differ_in_limits_alone(old: &Options, new: &Options) -> bool {
 }
 
 fn same_options(old: &Options, new: &Options) -> bool {
-    let Options { credentials, plain_http, kind, limits, upload, max_manifest, transport } = old;
+    let Options { credentials, plain_http, flavor, limits, upload, max_manifest, transport } = old;
     *credentials == new.credentials
         && *plain_http == new.plain_http
-        && *kind == new.kind
+        && *flavor == new.flavor
         && *limits == new.limits
         && *upload == new.upload
         && *max_manifest == new.max_manifest

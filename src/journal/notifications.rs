@@ -174,7 +174,8 @@ fn list_facts_of(db: &Connection, subject: &str) -> Result<Vec<Told>> {
     let mut known: BTreeMap<_, _> = known.into_iter().map(|told| (key(&told), told)).collect();
     let mut statement = db.prepare_cached(
         "SELECT receiver, subject, fact, since, learnt FROM notification_effects
-         JOIN notifications ON notifications.id = notification_effects.notification WHERE subject = ?1 ORDER BY notifications.id, notification_effects.id",
+         JOIN notifications ON notifications.id = notification_effects.notification
+         WHERE subject = ?1 ORDER BY notifications.id, notification_effects.id",
     )?;
     for effect in statement.query_map([subject], read_effect)? {
         let Effect { told, learnt } = effect?;
@@ -203,7 +204,8 @@ fn read_effect(row: &Row<'_>) -> Result<Effect> {
 fn list_effects_of(db: &Connection, notice: i64) -> Result<Vec<Effect>> {
     let mut statement = db.prepare_cached(
         "SELECT receiver, subject, fact, since, learnt FROM notification_effects
-         JOIN notifications ON notifications.id = notification_effects.notification WHERE notification = ?1 ORDER BY notification_effects.id",
+         JOIN notifications ON notifications.id = notification_effects.notification
+         WHERE notification = ?1 ORDER BY notification_effects.id",
     )?;
     statement.query_map([notice], read_effect)?.collect()
 }
@@ -228,7 +230,8 @@ fn delete_effects_on(db: &Connection, told: &Told) -> Result<()> {
 
 fn insert_told(db: &Connection, told: &Told) -> Result<()> {
     let mut statement = db.prepare_cached(
-        "INSERT INTO notification_facts (subject, receiver, fact, since) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
+        "INSERT INTO notification_facts (subject, receiver, fact, since) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT DO NOTHING",
     )?;
     statement.execute(params![told.subject, told.receiver, told.fact, text(told.since)])?;
     Ok(())

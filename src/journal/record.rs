@@ -37,7 +37,7 @@ pub const COPY: &str = "(copy)";
 
 /// Trigger of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-#[serde(tag = "trigger", rename_all = "lowercase")]
+#[serde(tag = "trigger", rename_all = "snake_case")]
 pub enum Trigger {
     /// The schedule of the entry fired.
     Schedule {

@@ -1,4 +1,4 @@
-//! Body of a notification, field by field as `docs/notifications.md` describes it. Every field is bounded.
+//! Body of a notification, field by field as `docs/reference/notifications.md` describes it. Every field is bounded.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -182,8 +182,8 @@ pub struct Withheld {
     /// Digest that the target should get, if known.
     #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub digest: Option<Digest>,
-    /// Outcome: `held` by a rule that may pass later, `blocked` by a rule or by a lock of the target, or `deferred` by the limit of the
-    /// source.
+    /// Outcome: `held` by a rule that may pass later, `blocked` by a rule or by a lock of the target, or `deferred`
+    /// by the limit of the source.
     pub outcome: &'static str,
     /// Rule or limit that holds the tag back, in words.
     pub reason: String,

@@ -6,8 +6,8 @@
 //!
 //! The folders are layers; each imports only those above it in this list, and a test holds that:
 //!
-//! 1. `options`: settings of an operator.
-//! 2. `flavor`: differences between registries.
+//! 1. `flavor`: differences between registries.
+//! 2. `options`: settings of an operator.
 //! 3. `limits`: concurrency, rates, bandwidth, pull quota, counters.
 //! 4. `http`: connections, redirects, time limits and retries. `http::sender::Sender` knows no authentication.
 //! 5. `auth`: credentials, tokens, and the answer to a challenge.
@@ -34,10 +34,11 @@ pub(crate) mod fuzz;
 #[cfg(test)]
 mod tests;
 
+pub use crate::fair_queue::Tenant;
 pub use api::check::{Greeting, LetIn, LoginError, Proof, Readable, Scheme, StatedLimits};
 pub use client::registry::{Registry, RegistryError};
 pub use client::repository::Repository;
-pub use flavor::profile::{InForce, LimitsInForce, Origin, ProfileError};
+pub use flavor::{Bucket, Flavor, FlavorError, LimitProfile, LimitProfileError, Rate};
 pub(crate) use http::connect::bare_client;
 pub use http::connect::{
     PathPrefix, PathPrefixError, Pem, PemError, Proxy, ProxyAddress, ProxyError, Timeouts, Tls, Transport,
@@ -46,14 +47,12 @@ pub use http::connect::{
 pub(crate) use http::nearness::is_loopback;
 pub(crate) use http::response::retry_after;
 pub use limits::counters::{MeterSnapshot, RequestCount};
-pub use limits::fair_queue::Tenant;
-pub use limits::pace::{Bandwidth, Bucket, Figure, Hours, Profile, Throttle, Window};
+pub use limits::in_force::{InForce, LimitsInForce, Origin};
+pub use limits::pace::{Bandwidth, Figure, Hours, Throttle, Window};
 pub use limits::pull_quota::QuotaState;
 pub use limits::snapshot::Load;
 pub use mirrors::{Mirror, MirrorError, MirrorHealth, Mirrored};
 pub use options::bandwidth::HoursError;
 pub use options::cloud::{Aws, Azure, AzureIdentity, Gcp, Variables};
 pub use options::token_service::{TokenService, TokenServiceError};
-pub use options::{
-    Credentials, DockerConfig, Kind, KindError, Limits, Options, Rate, Secret, UploadMode, UploadModeError, Uploads,
-};
+pub use options::{Credentials, DockerConfig, Limits, Options, Secret, UploadMode, UploadModeError, Uploads};

@@ -15,7 +15,7 @@ mod routes;
 mod snapshot;
 
 pub use admission::HEALTH_CHECKS;
-pub use history::{Answer, History};
+pub use history::{History, HistoryResult};
 pub use metrics::{Delivery, Direction, EndedRun, Metrics};
 pub use push_events::{PushEventCounts, PushEventResult};
 pub use routes::{Clock, HEALTHY_WITHIN, Port};

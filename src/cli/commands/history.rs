@@ -7,8 +7,8 @@ use chrono::Utc;
 
 use crate::cli::context::configuration;
 use crate::cli::context::filter::Filter;
+use crate::cli::context::invocation::Context;
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::main::Context;
 use crate::cli::output::table::{Align, Table};
 use crate::cli::output::units;
 use crate::cli::output::writer::Output;
@@ -99,7 +99,7 @@ pub(crate) mod tests {
     use chrono::{DateTime, TimeDelta};
 
     use super::*;
-    use crate::cli::output::writer::tests::Paper;
+    use crate::cli::output::writer::tests::OutputBuffer;
     use crate::copy::event::{Arrival, BlobCounts};
     use crate::journal::{Begun, HistoryFilter, Outcome, RunEnd, TagCounts, Trigger};
     use crate::oci::{Digest, MediaType};
@@ -155,13 +155,13 @@ pub(crate) mod tests {
         let folder = tempfile::tempdir().unwrap();
         let journal = journal_of_two_runs(folder.path()).await;
         let runs = journal.history(&HistoryFilter::default()).await.unwrap();
-        let paper = Paper::default();
-        print(&runs, &mut paper.output()).unwrap();
+        let buffer = OutputBuffer::default();
+        print(&runs, &mut buffer.output()).unwrap();
         let expected = "RUN  ENTRY  TRIGGER  STARTED               TOOK  OUTCOME    TAGS        BYTES\n  \
                         2  api    manual   2027-01-15T08:01:00Z  15s   failed     no tags   2.0 KiB\n  \
                         1  api    manual   2027-01-15T08:00:00Z  15s   succeeded  1 copied  2.0 KiB\n\
                         run 2: source h/a: listing tags: denied\n";
-        assert_eq!(paper.text(), expected);
+        assert_eq!(buffer.text(), expected);
     }
 
     #[tokio::test]

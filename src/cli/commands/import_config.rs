@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 
+use crate::cli::context::invocation::Context;
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::main::Context;
 use crate::cli::output::writer;
 use crate::import::{Form, ImportError, Imported, Order, import};
 

@@ -8,8 +8,8 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::cli::context::configuration;
+use crate::cli::context::invocation::Context;
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::main::Context;
 use crate::cli::output::table::{Align, Table};
 use crate::cli::output::units;
 use crate::cli::output::writer::Output;
@@ -30,7 +30,7 @@ pub struct Limits {
 }
 
 /// Limit of a registry.
-struct Line {
+struct LimitLine {
     limit: String,
     /// Value of the limit. `None` means no limit.
     figure: Option<String>,
@@ -39,7 +39,7 @@ struct Line {
 
 /// Output of `--json` for one limit.
 #[derive(Serialize)]
-struct Shown<'a> {
+struct LimitJson<'a> {
     figure: Option<&'a str>,
     from: &'a str,
 }
@@ -59,7 +59,7 @@ impl Limits {
             lines.extend(quotas.iter().filter(|quota| quota.registry == host.as_str()).map(quota_line));
             lines
         };
-        let registries: Vec<(RegistryHost, Vec<Line>)> =
+        let registries: Vec<(RegistryHost, Vec<LimitLine>)> =
             hosts.into_iter().map(|host| (host.clone(), lines(&host))).collect();
         let total = bandwidth_line(config.daemon.bandwidth.as_ref());
         if self.json {
@@ -90,13 +90,13 @@ fn configured_hosts(config: &Config) -> BTreeSet<RegistryHost> {
     config.registries.keys().chain(entry_hosts).chain(mirrors).cloned().collect()
 }
 
-fn limit_lines(host: &RegistryHost, options: &Options) -> Vec<Line> {
-    let limits: LimitsInForce = options.limits.in_force(host, options.kind);
-    let known = if options.kind.is_some() { "kind" } else { "host" };
-    let mut lines = vec![Line::new("profile", limits.profile, known)];
-    lines.extend(Bucket::ALL.map(|bucket| Line::new(bucket.name(), limits.rate(bucket), known)));
+fn limit_lines(host: &RegistryHost, options: &Options) -> Vec<LimitLine> {
+    let limits: LimitsInForce = options.limits.in_force(host, options.flavor);
+    let known = if options.flavor.is_some() { "kind" } else { "host" };
+    let mut lines = vec![LimitLine::new("profile", limits.profile, known)];
+    lines.extend(Bucket::ALL.map(|bucket| LimitLine::new(bucket.name(), limits.rate(bucket), known)));
     lines.push(bandwidth_line(limits.bandwidth.as_ref()));
-    lines.push(Line::new("concurrent", limits.concurrent, known));
+    lines.push(LimitLine::new("concurrent", limits.concurrent, known));
     lines.push(reserve_line(options.limits.reserve_pulls));
     lines
 }
@@ -108,24 +108,24 @@ async fn recorded_quotas(journal: &Path) -> Vec<QuotaRecord> {
     journal.quotas().await.unwrap_or_default()
 }
 
-fn quota_line(quota: &QuotaRecord) -> Line {
+fn quota_line(quota: &QuotaRecord) -> LimitLine {
     let QuotaRecord { registry: _, identity, limit, window, remaining, reported } = quota;
     let figure = format!("{remaining} of {limit} left in {}", humantime::format_duration(*window));
     let from = format!("reported {}", units::moment(*reported));
-    Line { limit: format!("pulls as {identity}"), figure: Some(figure), from }
+    LimitLine { limit: format!("pulls as {identity}"), figure: Some(figure), from }
 }
 
-fn reserve_line(reads: u64) -> Line {
+fn reserve_line(reads: u64) -> LimitLine {
     let (figure, from) = if reads > 0 { (Some(reads.to_string()), "set") } else { (None, "default") };
-    Line { limit: "reserve_pulls".to_owned(), figure, from: from.to_owned() }
+    LimitLine { limit: "reserve_pulls".to_owned(), figure, from: from.to_owned() }
 }
 
-fn bandwidth_line(bandwidth: Option<&Bandwidth>) -> Line {
+fn bandwidth_line(bandwidth: Option<&Bandwidth>) -> LimitLine {
     let from = if bandwidth.is_some() { "set" } else { "default" };
-    Line { limit: "bandwidth".to_owned(), figure: bandwidth.map(ToString::to_string), from: from.to_owned() }
+    LimitLine { limit: "bandwidth".to_owned(), figure: bandwidth.map(ToString::to_string), from: from.to_owned() }
 }
 
-impl Line {
+impl LimitLine {
     fn new<T: ToString>(limit: &str, held: InForce<T>, known: &str) -> Self {
         let from = match held.origin {
             Origin::Set => "set",
@@ -141,12 +141,12 @@ impl Line {
         [registry, &self.limit, figure, &self.from].map(str::to_owned)
     }
 
-    fn as_json(&self) -> Shown<'_> {
-        Shown { figure: self.figure.as_deref(), from: &self.from }
+    fn as_json(&self) -> LimitJson<'_> {
+        LimitJson { figure: self.figure.as_deref(), from: &self.from }
     }
 }
 
-fn registry_json(host: &RegistryHost, lines: &[Line]) -> Value {
+fn registry_json(host: &RegistryHost, lines: &[LimitLine]) -> Value {
     let limits: Map<String, Value> = lines.iter().map(|line| (line.limit.clone(), json!(line.as_json()))).collect();
     json!({ "registry": host.as_str(), "limits": limits })
 }
@@ -154,7 +154,7 @@ fn registry_json(host: &RegistryHost, lines: &[Line]) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::output::writer::tests::Paper;
+    use crate::cli::output::writer::tests::OutputBuffer;
 
     const CONFIG: &str = r#"
 version: 1
@@ -172,7 +172,7 @@ sync:
     fn printed(hosts: &[&str], json: bool) -> String {
         let config = crate::config::parse("sync.yaml", CONFIG, &|_| Some("/tmp".into())).unwrap();
         let hosts = hosts.iter().map(|host| host.parse().unwrap()).collect();
-        let paper = Paper::default();
+        let buffer = OutputBuffer::default();
         let quota = QuotaRecord {
             registry: "docker.io".into(),
             identity: "bot".into(),
@@ -181,8 +181,8 @@ sync:
             remaining: 24,
             reported: "2026-05-10T08:00:00Z".parse().unwrap(),
         };
-        Limits { hosts, json }.print(&config, &[quota], &mut paper.output()).unwrap();
-        paper.text()
+        Limits { hosts, json }.print(&config, &[quota], &mut buffer.output()).unwrap();
+        buffer.text()
     }
 
     #[test]

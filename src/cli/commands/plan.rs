@@ -4,9 +4,9 @@ use std::io;
 
 use futures_util::{StreamExt as _, stream};
 
+use crate::cli::context::invocation::Context;
 use crate::cli::context::{configuration, runner};
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::main::Context;
 use crate::cli::output::table::{Align, Table};
 use crate::cli::output::units;
 use crate::cli::output::writer::Output;
@@ -178,7 +178,7 @@ fn short_name(tag: &TagPreview) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::output::writer::tests::Paper;
+    use crate::cli::output::writer::tests::OutputBuffer;
     use crate::oci::Digest;
     use crate::plan::Verdict;
     use crate::sync::PairPreview;
@@ -202,9 +202,9 @@ mod tests {
     }
 
     fn printed(plan: &EntryPreview, explain: bool) -> String {
-        let paper = Paper::default();
-        print(plan, explain, &mut paper.output()).unwrap();
-        paper.text()
+        let buffer = OutputBuffer::default();
+        print(plan, explain, &mut buffer.output()).unwrap();
+        buffer.text()
     }
 
     #[test]

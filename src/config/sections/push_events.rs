@@ -1,4 +1,5 @@
-//! Section `daemon.push_events`: the address for events of registries, their senders, and the secrets that authenticate them.
+//! Section `daemon.push_events`: the address for events of registries, their senders, and the secrets that
+//! authenticate them.
 //! The module `push_events` reads the content of the events.
 
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! Tests that compare `docs/notifications.md` and `docs/notification.schema.json` with the messages that receivers
+//! Tests that compare the page and the schema of notifications in `docs/reference/` with the messages that receivers
 //! get.
 
 use std::collections::BTreeSet;
@@ -7,7 +7,7 @@ use schemars::generate::SchemaSettings;
 use serde_json::Value;
 
 use crate::notify::Body;
-use crate::status::doc_tests::{assert_committed, docs, documented, fields};
+use crate::status::doc_tests::{assert_schema_is_current, docs, documented, fields};
 
 /// Returns the schema of a message as it is written.
 fn schema() -> Value {
@@ -26,7 +26,7 @@ fn without_null_where_absent(schema: &mut Value) {
     };
     for (name, field) in schema.get_mut("properties").and_then(Value::as_object_mut).into_iter().flatten() {
         if !required.contains(name) {
-            said(field);
+            require_value(field);
         }
         without_null_where_absent(field);
         if let Some(items) = field.get_mut("items") {
@@ -36,7 +36,7 @@ fn without_null_where_absent(schema: &mut Value) {
 }
 
 /// Replaces the schema of an optional field by the schema of its value where the field is present.
-fn said(field: &mut Value) {
+fn require_value(field: &mut Value) {
     let either = |key: &str| field.get(key).and_then(Value::as_array)?.first().cloned();
     if let Some(word) = either("type") {
         field["type"] = word;
@@ -57,21 +57,21 @@ pub(crate) fn assert_as_documented(body: &str) {
 }
 
 #[test]
-fn the_schema_in_the_docs_is_that_of_a_message() {
+fn notification_schema_is_current() {
     assert!(jsonschema::meta::is_valid(&schema()));
-    assert_committed("notification.schema.json", &schema());
+    assert_schema_is_current("notification.schema.json", &schema());
 }
 
 #[test]
-fn every_field_of_a_message_and_no_other_stands_on_the_page() {
-    let mut told = BTreeSet::new();
-    fields(&schema(), "", &mut told);
-    assert!(told.contains("data.changes.items[].kept_as"), "{told:#?}");
-    assert_eq!(documented("notifications.md", "The message"), told);
+fn page_lists_exactly_the_fields_of_a_message() {
+    let mut found = BTreeSet::new();
+    fields(&schema(), "", &mut found);
+    assert!(found.contains("data.changes.items[].kept_as"), "{found:#?}");
+    assert_eq!(documented("notifications.md", "The message"), found);
 }
 
 #[test]
-fn the_example_of_a_message_is_one() {
+fn documented_example_matches_the_schema() {
     let page = std::fs::read_to_string(docs("notifications.md")).unwrap();
     let (_, rest) = page.split_once("```json\n").unwrap();
     let example = rest.split_once("```").unwrap().0;

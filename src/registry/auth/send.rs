@@ -8,6 +8,7 @@ use super::authenticator::{Authenticator, Available};
 use super::error::AuthError;
 use super::grant::Grant;
 use super::request::RegistryRequest;
+use crate::fair_queue::Tenant;
 use crate::registry::http::context::Context;
 use crate::registry::http::error::TransportError;
 use crate::registry::http::exchange::{AnswerListener, Authorization};
@@ -16,7 +17,6 @@ use crate::registry::http::response::{Response, ResponseHead};
 use crate::registry::http::retry::{Failure, Operation};
 use crate::registry::http::send::{Attempt, SendOnce};
 use crate::registry::limits::concurrency::Permit;
-use crate::registry::limits::fair_queue::Tenant;
 use crate::registry::limits::pull_quota::{AnswerHead, AttemptEnd, ProbeGuard, QuotaError, Reads};
 use crate::store::{ErrorKind, StoreError};
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::registry::Registry;
 use crate::registry::limits::pull_quota::QuotaState;
-use crate::registry::limits::snapshot::{Crowd, Load};
+use crate::registry::limits::snapshot::{ConcurrencyLoad, Load};
 use crate::registry::{Limits, MeterSnapshot, Throttle};
 
 impl Registry {
@@ -18,15 +18,15 @@ impl Registry {
     #[must_use]
     pub fn load(&self) -> Load {
         let sender = self.sender();
-        let Crowd { in_flight, limit: concurrent, configured, rates } = sender.limiter.current_crowd();
-        let (bandwidth, paused_for) = (sender.pace.bandwidth_now(), sender.paused_for());
+        let ConcurrencyLoad { in_flight, limit: concurrent, configured, rates } = sender.limiter.load();
+        let (bandwidth, paused_for) = (sender.pace.current_bandwidth(), sender.paused_for());
         Load { in_flight, concurrent, configured, rates, bandwidth, paused_for }
     }
 
     /// Replaces the limits, also for requests that are waiting. The use of a rate that stays the same is remembered.
     pub fn set_limits(&self, limits: &Limits) {
         self.reserve_pulls(limits.reserve_pulls);
-        let limits = limits.in_force(self.host(), Some(self.kind()));
+        let limits = limits.in_force(self.host(), Some(self.flavor()));
         self.sender().limiter.set_limits(&limits);
         self.sender().pace.set_limits(&limits);
     }

@@ -20,7 +20,7 @@ use crate::registry::http::retry::RetryPolicy;
 use crate::registry::http::sender::Sender;
 use crate::registry::learned::mount_denials::MountDenials;
 use crate::registry::learned::registry_facts::RegistryFacts;
-use crate::registry::{Credentials, Kind, Options, Tenant, Transport};
+use crate::registry::{Credentials, Flavor, Options, Tenant, Transport};
 use crate::store::{Step, StoreError, Verified};
 
 /// Default for the maximum length of a manifest, in bytes (distribution-spec asks registries for 4 MiB at least).
@@ -43,7 +43,7 @@ pub struct Registry {
 /// Parts that all identities of a registry share, so that its limits hold over all entries and identities.
 struct Shared {
     sender: Arc<Sender>,
-    kind: Kind,
+    flavor: &'static Flavor,
     facts: RegistryFacts,
     /// Maximum length of a manifest, in bytes.
     max_manifest: usize,
@@ -101,16 +101,16 @@ impl Registry {
         retry_policy: RetryPolicy,
         lookup: Lookup,
     ) -> Result<Arc<Self>, RegistryError> {
-        let Options { credentials, plain_http, kind, limits, upload, max_manifest, transport } = options;
-        let base = base_url(&host, plain_http, &transport)?;
-        let in_force = limits.in_force(&host, kind);
-        let kind = kind.unwrap_or_else(|| Kind::from_host(&host));
+        let Options { credentials, plain_http, flavor, limits, upload, max_manifest, transport } = options;
+        let in_force = limits.in_force(&host, flavor);
+        let flavor = Flavor::resolve(&host, flavor);
+        let base = base_url(&host, flavor, plain_http, &transport)?;
         let sender = Sender::new(host.clone(), base, transport, &in_force, retry_policy, lookup)
             .map_err(|error| client_error(&host, error))?;
         let shared = Shared {
             sender: Arc::new(sender),
-            kind,
-            facts: RegistryFacts::new(kind, upload),
+            flavor,
+            facts: RegistryFacts::new(flavor, upload),
             max_manifest: max_manifest
                 .map_or(MAX_MANIFEST, |set| usize::try_from(set).unwrap_or(LARGEST_MANIFEST).min(LARGEST_MANIFEST)),
             reserved_pulls: AtomicU64::new(limits.reserve_pulls),
@@ -195,8 +195,8 @@ impl Registry {
         &self.shared.facts
     }
 
-    pub(crate) fn kind(&self) -> Kind {
-        self.shared.kind
+    pub(crate) fn flavor(&self) -> &'static Flavor {
+        self.shared.flavor
     }
 
     /// Returns the maximum length of a manifest, in bytes.
@@ -221,7 +221,7 @@ impl Registry {
 
     /// Creates the context of a step that concerns the registry as a whole.
     pub(crate) fn context(&self, step: Step) -> Context {
-        Context::new(self.host().as_str().into(), step, String::new(), self.kind(), &self.sender().budgets)
+        Context::new(self.host().as_str().into(), step, String::new(), self.flavor(), &self.sender().budgets)
     }
 
     /// Returns a request body with the bytes of a blob, paced and counted.
@@ -229,15 +229,15 @@ impl Registry {
         Outgoing::new(bytes, self.sender(), tenant)
     }
 
-    /// Returns true if the tag listing includes digests: at Google Artifact Registry, at Azure Container Registry, and
-    /// at any registry that has included them before.
+    /// Returns true if the tag listing includes digests: by the registry's flavour, or because it has included them
+    /// before.
     pub(crate) fn lists_digests(&self) -> bool {
-        self.kind() == Kind::Google || self.has_own_listing() || self.facts().lists_digests()
+        self.flavor().tag_list_has_digests || self.has_own_listing() || self.facts().lists_digests()
     }
 
     /// Returns true if tags are listed in a way that only this kind of registry has.
     pub(crate) fn has_own_listing(&self) -> bool {
-        self.kind() == Kind::Acr && !self.own_listing_refused.load(Ordering::Relaxed)
+        self.flavor().has_azure_tag_list && !self.own_listing_refused.load(Ordering::Relaxed)
     }
 
     /// Records that the registry refuses us its own tag listing: it requires a permission of its own.
@@ -247,9 +247,14 @@ impl Registry {
 }
 
 /// Returns scheme and authority of the API, with the path before `v2/`.
-fn base_url(host: &RegistryHost, plain_http: bool, transport: &Transport) -> Result<Url, RegistryError> {
+fn base_url(
+    host: &RegistryHost,
+    flavor: &Flavor,
+    plain_http: bool,
+    transport: &Transport,
+) -> Result<Url, RegistryError> {
     let scheme = if plain_http { "http" } else { "https" };
-    let api_host = if host.is_docker_hub() { "registry-1.docker.io" } else { host.as_str() };
+    let api_host = flavor.api_host.unwrap_or(host.as_str());
     let prefix = transport.path_prefix.as_ref().map_or("", |prefix| prefix.as_str());
     format!("{scheme}://{api_host}{prefix}/").parse().map_err(|_| RegistryError::Address(host.clone()))
 }

@@ -7,8 +7,8 @@ use bytes::Bytes;
 
 use super::error::describe_interruption;
 use super::sender::Sender;
+use crate::fair_queue::Tenant;
 use crate::registry::limits::concurrency::Permit;
-use crate::registry::limits::fair_queue::Tenant;
 
 /// Body of a blob. Its permit is released together with the body.
 pub(crate) struct BlobBody {

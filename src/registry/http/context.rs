@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::retry_budget::{Budget, Budgets};
-use crate::registry::Kind;
-use crate::registry::limits::fair_queue::Tenant;
+use crate::fair_queue::Tenant;
+use crate::registry::Flavor;
 use crate::store::{ErrorKind, Step, StoreError};
 
 /// Operation in progress, for the errors that it may cause.
@@ -13,20 +13,26 @@ pub(crate) struct Context {
     pub(crate) place: Arc<str>,
     pub(crate) step: Step,
     pub(crate) subject: String,
-    /// Party on whose behalf the operation runs.
+    /// Tenant on whose behalf the operation runs.
     pub(crate) tenant: Tenant,
-    /// Kind of the registry, which selects the remedy that an error names.
-    pub(crate) kind: Kind,
+    /// Flavour of the registry, which has the hints in the messages of errors.
+    pub(crate) flavor: &'static Flavor,
     /// Retry budget that is left for the item.
     pub(crate) budget: Budget,
 }
 
 impl Context {
     /// Creates the context of an operation with `subject` (a tag, a digest or nothing) at `place`, on behalf of the
-    /// default party.
-    pub(crate) fn new(place: Arc<str>, step: Step, subject: String, kind: Kind, budgets: &Arc<Budgets>) -> Self {
+    /// default tenant.
+    pub(crate) fn new(
+        place: Arc<str>,
+        step: Step,
+        subject: String,
+        flavor: &'static Flavor,
+        budgets: &Arc<Budgets>,
+    ) -> Self {
         let budget = Budget::new(budgets, &place, step, &subject);
-        Self { place, step, subject, tenant: Tenant::default(), kind, budget }
+        Self { place, step, subject, tenant: Tenant::default(), flavor, budget }
     }
 
     /// Creates the error of this operation. The error is final if the retry budget of the item is spent.

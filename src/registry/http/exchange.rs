@@ -18,8 +18,8 @@ use super::response::{Body, MAX_REFUSAL, Response, ResponseHead};
 use super::retry::{Failure, Operation};
 use super::sender::Sender;
 use super::wrong_port;
+use crate::fair_queue::Tenant;
 use crate::registry::limits::concurrency::Permit;
-use crate::registry::limits::fair_queue::Tenant;
 
 /// Most redirects that one request follows.
 const MAX_REDIRECTS: usize = 10;

@@ -139,7 +139,7 @@ impl Response {
 
     /// Returns the error that this response stands for.
     pub(crate) fn refusal(&self, context: &Context) -> StoreError {
-        self.refusal_with(context, hints::for_refusal(context.kind, context.step, self.status, &self.codes()))
+        self.refusal_with(context, hints::for_refusal(context.flavor, context.step, self.status, &self.codes()))
     }
 
     /// Returns the error that this response stands for, with a remedy if there is one.
@@ -293,7 +293,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::registry::Kind;
+    use crate::registry::Flavor;
 
     fn after(value: &str) -> Option<u64> {
         let headers = HeaderMap::from_iter([(RETRY_AFTER, value.parse().unwrap())]);
@@ -322,7 +322,7 @@ mod tests {
     }
 
     fn context_of(step: Step) -> Context {
-        Context::new("h/r".into(), step, "v1".into(), Kind::Plain, &Arc::default())
+        Context::new("h/r".into(), step, "v1".into(), Flavor::GENERIC, &Arc::default())
     }
 
     #[test]

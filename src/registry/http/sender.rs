@@ -14,10 +14,10 @@ use super::request::HttpRequest;
 use super::resolver::{GuardedResolver, Lookup, judge_address};
 use super::retry::{Operation, RetryPolicy};
 use super::retry_budget::Budgets;
+use crate::fair_queue::Tenant;
 use crate::oci::RegistryHost;
 use crate::registry::limits::concurrency::{ConcurrencyLimiter, Permit};
 use crate::registry::limits::counters::Meter;
-use crate::registry::limits::fair_queue::Tenant;
 use crate::registry::limits::pace::Pace;
 use crate::registry::{LimitsInForce, TokenService, Transport};
 

@@ -6,7 +6,7 @@ use super::blob_heads::BlobHeads;
 use super::own_mount::OwnMount;
 use super::referrers_api::ReferrersSupport;
 use super::upload_strategy::UploadStrategy;
-use crate::registry::Kind;
+use crate::registry::Flavor;
 use crate::registry::http::pagination::Paging;
 use crate::registry::options::Uploads;
 
@@ -25,15 +25,15 @@ pub(crate) struct RegistryFacts {
     pub(crate) catalog_pages: Paging,
     /// True if a tag listing has included digests.
     has_listed_digests: AtomicBool,
-    /// True if the log has already named the setting without which Amazon ECR mounts nothing.
-    logged_mount_setting: AtomicBool,
+    /// True if the log has already named the registry's requirement for mounts.
+    logged_mount_requirement: AtomicBool,
 }
 
 impl RegistryFacts {
     /// Returns what is known before the first answer.
-    pub(crate) fn new(kind: Kind, uploads: Uploads) -> Self {
+    pub(crate) fn new(flavor: &'static Flavor, uploads: Uploads) -> Self {
         Self {
-            upload_strategy: UploadStrategy::new(kind, uploads),
+            upload_strategy: UploadStrategy::new(flavor, uploads),
             own_mount: OwnMount::default(),
             blob_heads: BlobHeads::default(),
             referrers: ReferrersSupport::default(),
@@ -41,7 +41,7 @@ impl RegistryFacts {
             own_tag_pages: Paging::default(),
             catalog_pages: Paging::default(),
             has_listed_digests: AtomicBool::new(false),
-            logged_mount_setting: AtomicBool::new(false),
+            logged_mount_requirement: AtomicBool::new(false),
         }
     }
 
@@ -55,8 +55,8 @@ impl RegistryFacts {
         self.has_listed_digests.store(true, Ordering::Relaxed);
     }
 
-    /// Returns true to the first caller, which logs the setting that mounts need.
-    pub(crate) fn claim_log_of_mount_setting(&self) -> bool {
-        !self.logged_mount_setting.swap(true, Ordering::Relaxed)
+    /// Returns true to the first caller, which logs the registry's requirement for mounts.
+    pub(crate) fn claim_log_of_mount_requirement(&self) -> bool {
+        !self.logged_mount_requirement.swap(true, Ordering::Relaxed)
     }
 }

@@ -22,9 +22,9 @@ pub struct Load {
     pub paused_for: Option<Duration>,
 }
 
-/// Part of the load that the gate knows.
+/// Part of the load that the concurrency limiter knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Crowd {
+pub(crate) struct ConcurrencyLoad {
     pub(crate) in_flight: usize,
     pub(crate) limit: usize,
     pub(crate) configured: usize,

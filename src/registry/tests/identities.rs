@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::scripted::{Server, answer, me, plain};
 use crate::oci::ManifestRef;
 use crate::registry::learned::referrers_api::ReferrersApi;
-use crate::registry::{Credentials, Gcp, Kind, Options, Registry, Secret, Tls, Transport};
+use crate::registry::{Credentials, Flavor, Gcp, Options, Registry, Secret, Tls, Transport};
 use crate::store::Source as _;
 
 fn other_login() -> Option<Credentials> {
@@ -43,7 +43,7 @@ async fn identities_use_own_logins_and_share_limits() {
 
 #[tokio::test]
 async fn registry_facts_are_shared_and_refusals_are_per_identity() {
-    let options = Options { kind: Some(Kind::Acr), ..me() };
+    let options = Options { flavor: Some(Flavor::ACR), ..me() };
     let me = Registry::new("a.example".parse().unwrap(), options).unwrap();
     let you = me.with_identity(other_login()).unwrap();
     me.facts().referrers.learn_api(ReferrersApi::Absent);

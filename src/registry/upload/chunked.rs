@@ -182,7 +182,7 @@ impl Session {
         match self.repository.registry.facts().upload_strategy.current_method() {
             UploadMethod::Chunks(size) => size,
             // Another upload has just learned that the registry refuses chunks. This upload will get the same refusal.
-            UploadMethod::Whole => crate::registry::options::DEFAULT_CHUNK,
+            UploadMethod::Whole => crate::registry::flavor::generic::DEFAULT_CHUNK,
         }
     }
 

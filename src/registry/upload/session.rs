@@ -13,6 +13,7 @@ use url::Url;
 use super::chunked::{Sent, Surplus};
 use super::commit::{Committed, Uncommitted};
 use crate::oci::{Descriptor, Digest, RepositoryName};
+use crate::registry::Repository;
 use crate::registry::auth::request::RegistryRequest;
 use crate::registry::auth::scope::Scopes;
 use crate::registry::http::body::Watch;
@@ -22,7 +23,6 @@ use crate::registry::http::request::Payload;
 use crate::registry::http::response::Response;
 use crate::registry::http::retry::Operation;
 use crate::registry::learned::upload_strategy::{MAX_CHUNK, UploadMethod};
-use crate::registry::{Kind, Repository};
 use crate::store::{ErrorKind, Step, StoreError, Upload, UploadProgress, UploadStart, Verified};
 
 /// Largest blob that is read completely before it is sent, in bytes. Its request can be repeated.
@@ -94,7 +94,7 @@ impl Repository {
             }
             StatusCode::CREATED => refused(&"the registry says that it mounted another blob", true),
             status if status.is_success() => {
-                self.log_missing_mount_setting();
+                self.log_mount_requirement();
                 match self.open_session(&context, blob, &answer) {
                     Ok(begun) => Some(begun),
                     Err(error) => refused(&error, false),
@@ -102,22 +102,20 @@ impl Repository {
             }
             // 404 and 400 may concern this blob only.
             status => {
-                self.log_missing_mount_setting();
+                self.log_mount_requirement();
                 let is_lasting = matches!(status.as_u16(), 401 | 403 | 405) || status.is_server_error();
                 refused(&answer.detail(), is_lasting)
             }
         }
     }
 
-    /// Logs once the setting that Amazon ECR needs to mount blobs. Without it all blobs arrive too, but each is
-    /// uploaded.
-    fn log_missing_mount_setting(&self) {
-        if self.registry.kind() == Kind::Ecr && self.registry.facts().claim_log_of_mount_setting() {
-            tracing::info!(
-                registry = %self.registry.host(),
-                "no blob was mounted: Amazon ECR mounts only with the account setting BLOB_MOUNTING=ENABLED, and only \
-                 blobs of images that exist; other blobs are uploaded"
-            );
+    /// Logs once the registry's requirement for mounts, if it has one. If it is not met, all blobs arrive too, but each
+    /// is uploaded.
+    fn log_mount_requirement(&self) {
+        if let Some(requirement) = self.registry.flavor().mount_requirement
+            && self.registry.facts().claim_log_of_mount_requirement()
+        {
+            tracing::info!(registry = %self.registry.host(), "{requirement}");
         }
     }
 

@@ -168,7 +168,7 @@ fn a_daemon_says_where_it_listens_what_changed_and_that_it_ends() {
         let fields = line.as_object_mut().unwrap();
         assert_eq!(fields.remove("uid").is_some(), fields.remove("pid").is_some(), "who asked");
     }
-    let asked = json!({"level": "INFO", "message": "trigger requested at the control socket", "entries": "app"});
+    let asked = json!({"level": "INFO", "message": "trigger requested at the control socket", "entry": "app"});
     let copied = harbour.line("INFO", "copied", 1, "v1", &image);
     let journal = harbour.site.journal();
     let started = json!({"level": "INFO", "message": "started", "version": env!("CARGO_PKG_VERSION"),

@@ -160,7 +160,7 @@ fn a_tag_that_one_entry_pins_and_another_follows_is_contested() {
     pair.site.configure(&[source, target], &entries);
     let output = pair.site.run(&["once"]);
     assert_eq!(output.code(), 1, "{}", output.stdout);
-    let said = "failed v1 at";
+    let said = "conflict of v1 at";
     assert_eq!(output.stdout.matches(said).count(), 2, "{}", output.stdout);
     assert_eq!(pair.arrived(), set(&["v2"]));
 }
@@ -244,7 +244,10 @@ fn a_plan_changes_nothing_and_explains_every_tag() {
     assert_eq!(kinds(&pair.source), ["manifest HEAD", "tags GET"], "a plan only looks");
     assert_eq!(kinds(&pair.target), ["manifest HEAD"]);
     pair.site.once();
-    assert_eq!(pair.site.run(&["plan", "--exit-code"]).expect_success().stdout, "app: nothing to change (2 to keep)\n");
+    assert_eq!(
+        pair.site.run(&["plan", "--exit-code"]).expect_success().stdout,
+        "app: nothing to change (2 unchanged)\n"
+    );
 }
 
 #[test]
@@ -268,7 +271,8 @@ fn a_tag_that_two_entries_claim_is_refused_to_both_and_the_others_go() {
     };
     let site = Site::with(&[source.host(), target.host()], &format!("{}\n{}", entry("one"), entry("two")));
     site.run(&["check"]).expect_success();
-    let told = format!("failed v2 at {}/all: the entries one and two claim it for different sources\n", target.host());
+    let told =
+        format!("conflict of v2 at {}/all: the entries one and two claim it for different sources\n", target.host());
     for command in [["plan"], ["once"]] {
         let output = site.run(&command);
         assert_eq!(output.code(), 1, "{}", output.stdout);

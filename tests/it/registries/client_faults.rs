@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
 use transship::oci::{Descriptor, Digest, ManifestRef, RepositoryName};
-use transship::registry::{Credentials, Figure, Kind, Limits, Options, Registry, Repository, Secret};
+use transship::registry::{Credentials, Figure, Flavor, Limits, Options, Registry, Repository, Secret};
 use transship::store::{BlobLookup, ErrorKind, Source, StoreError, TagEntry, Target, UploadStart, Verified};
 
 use crate::support::images::{self, Family, blob_descriptor, noise, push_blob, verified};
@@ -140,7 +140,7 @@ fn like_azures(setup: Setup) -> (Server, images::Image) {
 }
 
 fn azures(options: Options) -> Options {
-    Options { kind: Some(Kind::Acr), ..options }
+    Options { flavor: Some(Flavor::ACR), ..options }
 }
 
 #[tokio::test]
