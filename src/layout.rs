@@ -39,6 +39,7 @@ mod folder;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
 mod index;
+mod index_cache;
 mod read;
 mod referrers;
 mod temporary;
@@ -152,11 +153,13 @@ impl Layout {
     async fn list(&self) -> Result<Vec<TagEntry>, Fault> {
         let facts = Arc::clone(&self.facts);
         self.on_disk(move |disk| {
-            let index = disk.read_index()?.ok_or_else(|| disk.no_layout())?;
+            let index = disk.read_index()?.ok_or_else(|| disk.missing_layout_fault())?;
             let (mut list, mut skipped) = (Vec::new(), Skipped::default());
             for (name, at) in index.names() {
                 match (name.parse::<Tag>(), at) {
-                    (Ok(tag), Named::One(at)) => list.push(TagEntry::Tag(tag, disk.size_of(at)?.map(|_| at.digest))),
+                    (Ok(tag), Named::One(at)) => {
+                        list.push(TagEntry::Tag(tag, disk.stored_size(at)?.map(|_| at.digest)))
+                    }
                     // Resolving the tag returns the error that explains why it has no digest.
                     (Ok(tag), _) => list.push(TagEntry::Tag(tag, None)),
                     (Err(_), at) => skipped.add_name(name, &at),
@@ -175,7 +178,7 @@ impl Layout {
             ManifestRef::Tag(tag) => {
                 let Some(index) = disk.read_index()? else { return Ok(None) };
                 let Some(at) = disk.find(&index, &tag)? else { return Ok(None) };
-                Ok(disk.size_of(at)?.map(|size| Descriptor::new(at.media_type.clone(), at.digest, size)))
+                Ok(disk.stored_size(at)?.map(|size| Descriptor::new(at.media_type.clone(), at.digest, size)))
             }
             ManifestRef::Digest(digest) => {
                 let found = disk.read_manifest(&digest, None)?;
@@ -194,12 +197,12 @@ impl Layout {
             let (digest, media_type) = match reference {
                 ManifestRef::Digest(digest) => (digest, None),
                 ManifestRef::Tag(tag) => {
-                    let index = disk.read_index()?.ok_or_else(|| disk.no_layout())?;
+                    let index = disk.read_index()?.ok_or_else(|| disk.missing_layout_fault())?;
                     let at = disk.find(&index, &tag)?.ok_or(Fault::NoManifest)?;
                     (at.digest, Some(at.media_type.clone()))
                 }
             };
-            disk.read_manifest(&digest, media_type.as_ref())?.ok_or_else(|| disk.lost(&digest))
+            disk.read_manifest(&digest, media_type.as_ref())?.ok_or_else(|| disk.missing_content_fault(&digest))
         })
         .await
     }
@@ -247,7 +250,7 @@ impl Layout {
         }
         let (reference, facts) = (reference.clone(), Arc::clone(&self.facts));
         self.under_lock(self.acquire_writer().await, move |disk| {
-            let mut index = disk.read_index()?.ok_or_else(|| disk.no_layout())?.into_index();
+            let mut index = disk.read_index()?.ok_or_else(|| disk.missing_layout_fault())?.into_index();
             match reference {
                 ManifestRef::Tag(tag) => {
                     if index.remove_tag(&tag, |digest| facts.is_referrer(disk, digest)) {

@@ -8,6 +8,7 @@ pub mod config;
 pub mod control;
 pub mod copy;
 pub mod daemon;
+mod fair_queue;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 pub mod import;

@@ -1,14 +1,17 @@
-//! Command line of the whole program. The arguments of a single command are in the command's own file.
+//! Command line of the whole program: its arguments, and the call of the command that they name. The arguments of a
+//! single command are in the command's own file.
 
-use std::path::PathBuf;
-
-use clap::{Args, Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
+use tokio_util::sync::CancellationToken;
+use tracing::Level;
 
 use super::commands::{
     check, completions, copy, evidence, history, import_config, inspect, limits, login_check, man, next, once, pause,
     plan, resume, run, schema, status, tags, trigger,
 };
-use super::logging::LogFormat;
+use super::context::invocation::{Context, Global};
+use super::exit::{Exit, Failure};
+use super::output::writer;
 
 /// Keeps container registries in step: copies what is missing, by digest, on a timer, with a journal.
 #[derive(Debug, Parser)]
@@ -22,17 +25,6 @@ pub struct Arguments {
     /// Command to run.
     #[command(subcommand)]
     pub command: Command,
-}
-
-/// Arguments of every command.
-#[derive(Debug, Clone, Args)]
-pub struct Global {
-    /// Configuration file [default: /etc/transship/sync.yaml, then ./sync.yaml]
-    #[arg(long, short, global = true, value_name = "FILE", env = "TRANSSHIP_CONFIG", hide_env_values = true)]
-    pub config: Option<PathBuf>,
-    /// Format of log lines on standard error; TRANSSHIP_LOG holds the filter (info, debug, transship=trace)
-    #[arg(long, global = true, value_name = "FORMAT", value_enum, default_value_t)]
-    pub log_format: LogFormat,
 }
 
 /// Commands of the program.
@@ -80,10 +72,58 @@ pub enum Command {
     Man(man::Man),
 }
 
+impl Command {
+    /// Returns the log level that applies unless TRANSSHIP_LOG is set. On a terminal, the progress bars and the
+    /// summary report the work.
+    pub(super) fn log_level(&self) -> Level {
+        match self {
+            Self::Run(_) => Level::INFO,
+            Self::Once(_) | Self::Copy(_) if !writer::stderr_is_terminal() => Level::INFO,
+            _ => Level::WARN,
+        }
+    }
+
+    /// Runs the command.
+    pub(super) async fn perform(self, context: &mut Context) -> Result<Exit, Failure> {
+        let interrupted = context.interrupted.clone();
+        match self {
+            Self::Run(command) => command.perform(context).await,
+            Self::Copy(command) => command.perform(context).await,
+            Self::Once(command) => command.perform(context).await,
+            Self::Plan(command) => unless_interrupted(&interrupted, command.perform(context)).await,
+            Self::Check(command) => command.perform(context),
+            Self::Next(command) => command.perform(context).await,
+            Self::LoginCheck(command) => unless_interrupted(&interrupted, command.perform(context)).await,
+            Self::Limits(command) => command.perform(context).await,
+            Self::History(command) => unless_interrupted(&interrupted, command.perform(context)).await,
+            Self::Evidence(command) => unless_interrupted(&interrupted, command.perform(context)).await,
+            Self::ImportConfig(command) => command.perform(context),
+            Self::Schema(command) => command.perform(context),
+            Self::Completions(command) => command.perform(Arguments::command(), context),
+            Self::Man(command) => command.perform(Arguments::command(), context),
+            Self::Tags(command) => unless_interrupted(&interrupted, command.perform(context)).await,
+            Self::Inspect(command) => unless_interrupted(&interrupted, command.perform(context)).await,
+            Self::Trigger(command) => unless_interrupted(&interrupted, command.perform(context)).await,
+            Self::Pause(command) => unless_interrupted(&interrupted, command.perform(context)).await,
+            Self::Resume(command) => unless_interrupted(&interrupted, command.perform(context)).await,
+            Self::Status(command) => unless_interrupted(&interrupted, command.perform(context)).await,
+        }
+    }
+}
+
+/// Runs a command that only reads and may be dropped at any point.
+async fn unless_interrupted(
+    interrupted: &CancellationToken,
+    command: impl Future<Output = Result<Exit, Failure>>,
+) -> Result<Exit, Failure> {
+    tokio::select! {
+        exit = command => exit,
+        () = interrupted.cancelled() => Ok(Exit::Interrupted),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]
@@ -101,5 +141,13 @@ mod tests {
                 assert!(argument.get_help().is_some(), "{} {}", sub.get_name(), argument.get_id());
             }
         }
+    }
+
+    #[tokio::test]
+    async fn interruption_ends_a_waiting_command() {
+        let interrupted = CancellationToken::new();
+        interrupted.cancel();
+        let exit = unless_interrupted(&interrupted, std::future::pending()).await;
+        assert!(matches!(exit, Ok(Exit::Interrupted)));
     }
 }

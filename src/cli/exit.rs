@@ -16,7 +16,7 @@ pub enum Exit {
     /// Changes are pending (`plan --exit-code`).
     ChangesPending = 3,
     /// A rule or a pull limit held something back.
-    Held = 4,
+    Withheld = 4,
     /// A signal ended the command before its work was done.
     Interrupted = 130,
 }
@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn exit_codes_have_their_documented_values() {
-        let all = [Exit::Ok, Exit::Failed, Exit::Usage, Exit::ChangesPending, Exit::Held, Exit::Interrupted];
+        let all = [Exit::Ok, Exit::Failed, Exit::Usage, Exit::ChangesPending, Exit::Withheld, Exit::Interrupted];
         assert_eq!(all.map(|exit| exit as u8), [0, 1, 2, 3, 4, 130]);
     }
 }

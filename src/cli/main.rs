@@ -8,9 +8,9 @@ use std::time::Duration;
 use clap::Parser as _;
 use indicatif::{MultiProgress, ProgressDrawTarget};
 use tokio_util::sync::CancellationToken;
-use tracing::Level;
 
-use super::arguments::{Arguments, Command, Global};
+use super::arguments::Arguments;
+use super::context::invocation::Context;
 use super::exit::{Exit, Failure};
 use super::logging;
 use super::output::writer::{self, Output};
@@ -19,19 +19,6 @@ use super::output::writer::{self, Output};
 /// tokio's own 10 s, a steady load wakes each of them once, so that as many threads would stay for ever as were ever
 /// busy at one instant.
 const IDLE_THREAD: Duration = Duration::from_secs(1);
-
-/// Environment of a command.
-#[derive(Debug)]
-pub(crate) struct Context {
-    /// Arguments of every command.
-    pub(super) global: Global,
-    /// Output of the result.
-    pub(super) output: Output,
-    /// Progress bars, hidden until a command shows them.
-    pub(super) bars: MultiProgress,
-    /// Token that SIGINT and SIGTERM cancel.
-    pub(super) interrupted: CancellationToken,
-}
 
 /// Runs the program with these arguments. The first argument is its name.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -60,62 +47,13 @@ fn start(arguments: Arguments) -> Result<Exit, Failure> {
         let interrupted = CancellationToken::new();
         listen_for_signals(interrupted.clone())?;
         let mut context = Context { global: arguments.global, output: Output::stdout(), bars, interrupted };
-        let exit = perform(arguments.command, &mut context).await;
+        let exit = arguments.command.perform(&mut context).await;
         context.output.flush()?;
         exit
     });
     // A blocking thread (on a slow disk) does not delay the end of the process.
     runtime.shutdown_background();
     exit
-}
-
-impl Command {
-    /// Returns the log level that applies unless TRANSSHIP_LOG is set. On a terminal, the progress bars and the
-    /// summary report the work.
-    fn log_level(&self) -> Level {
-        match self {
-            Self::Run(_) => Level::INFO,
-            Self::Once(_) | Self::Copy(_) if !writer::stderr_is_terminal() => Level::INFO,
-            _ => Level::WARN,
-        }
-    }
-}
-
-async fn perform(command: Command, context: &mut Context) -> Result<Exit, Failure> {
-    let interrupted = context.interrupted.clone();
-    match command {
-        Command::Run(command) => command.perform(context).await,
-        Command::Copy(command) => command.perform(context).await,
-        Command::Once(command) => command.perform(context).await,
-        Command::Plan(command) => unless_interrupted(&interrupted, command.perform(context)).await,
-        Command::Check(command) => command.perform(context),
-        Command::Next(command) => command.perform(context).await,
-        Command::LoginCheck(command) => unless_interrupted(&interrupted, command.perform(context)).await,
-        Command::Limits(command) => command.perform(context).await,
-        Command::History(command) => unless_interrupted(&interrupted, command.perform(context)).await,
-        Command::Evidence(command) => unless_interrupted(&interrupted, command.perform(context)).await,
-        Command::ImportConfig(command) => command.perform(context),
-        Command::Schema(command) => command.perform(context),
-        Command::Completions(command) => command.perform(context),
-        Command::Man(command) => command.perform(context),
-        Command::Tags(command) => unless_interrupted(&interrupted, command.perform(context)).await,
-        Command::Inspect(command) => unless_interrupted(&interrupted, command.perform(context)).await,
-        Command::Trigger(command) => unless_interrupted(&interrupted, command.perform(context)).await,
-        Command::Pause(command) => unless_interrupted(&interrupted, command.perform(context)).await,
-        Command::Resume(command) => unless_interrupted(&interrupted, command.perform(context)).await,
-        Command::Status(command) => unless_interrupted(&interrupted, command.perform(context)).await,
-    }
-}
-
-/// Runs a command that only reads and may be dropped at any point.
-async fn unless_interrupted(
-    interrupted: &CancellationToken,
-    command: impl Future<Output = Result<Exit, Failure>>,
-) -> Result<Exit, Failure> {
-    tokio::select! {
-        exit = command => exit,
-        () = interrupted.cancelled() => Ok(Exit::Interrupted),
-    }
 }
 
 /// Listens for SIGINT and SIGTERM. The first signal asks the command to end, the second ends the process.
@@ -137,27 +75,4 @@ fn listen_for_signals(interrupted: CancellationToken) -> std::io::Result<()> {
         }
     });
     Ok(())
-}
-
-#[cfg(test)]
-pub(super) mod tests {
-    use super::*;
-
-    /// Returns a context without configuration that discards its output.
-    pub(crate) fn context() -> Context {
-        Context {
-            global: Global { config: None, log_format: logging::LogFormat::Auto },
-            output: Output::new(Box::new(std::io::sink())),
-            bars: MultiProgress::with_draw_target(ProgressDrawTarget::hidden()),
-            interrupted: CancellationToken::new(),
-        }
-    }
-
-    #[tokio::test]
-    async fn interruption_ends_a_waiting_command() {
-        let interrupted = CancellationToken::new();
-        interrupted.cancel();
-        let exit = unless_interrupted(&interrupted, std::future::pending()).await;
-        assert!(matches!(exit, Ok(Exit::Interrupted)));
-    }
 }

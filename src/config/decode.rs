@@ -16,7 +16,7 @@ use super::sections::credentials::credentials;
 use super::sections::entry::Placed;
 use super::sections::limits::{bandwidth, limits};
 use super::sections::notify::{self, notify};
-use super::sections::push_events::hooks;
+use super::sections::push_events::push_events;
 use super::sections::registry_keys::{REGISTRY, UPLOAD};
 use super::sections::status::status;
 use super::sections::{entry, transport};
@@ -25,7 +25,7 @@ use super::yaml::scalar;
 use super::{Config, Daemon, Environment, cross_checks};
 use crate::notify::Notify;
 use crate::oci::RegistryHost;
-use crate::registry::{Kind, Options, UploadMode, Uploads};
+use crate::registry::{Flavor, Options, UploadMode, Uploads};
 
 const DEFAULT_KEPT: Duration = Duration::from_secs(90 * 24 * 3600);
 /// Maximum length of a socket path that the kernel accepts.
@@ -110,7 +110,7 @@ fn daemon<'n>(
     let kept = kept.map_or(Some(Some(DEFAULT_KEPT)), |value| history(reader, value));
     let status = status(reader, fields.get("status"));
     let control = control(reader, fields.get("control"));
-    let hooks = fields.get("hooks").map(|value| hooks(reader, value));
+    let push_events = fields.get("push_events").map(|value| push_events(reader, value));
     let at_once = fields.integer(reader, "entries_at_once").unwrap_or(4);
     let memory = fields.get("memory").map_or(Some(128 << 20), |value| reader.size(value, MIN_MEMORY));
     let bandwidth = fields.get("bandwidth").and_then(|value| bandwidth(reader, value));
@@ -123,7 +123,7 @@ fn daemon<'n>(
         keep_history: kept?,
         status: status?,
         control: control?,
-        hooks: hooks.map_or(Some(None), |hooks| hooks.map(Some))?,
+        push_events: push_events.map_or(Some(None), |port| port.map(Some))?,
         entries_at_once: at_once,
         memory: memory?,
         bandwidth,
@@ -224,13 +224,13 @@ fn options(reader: &Reader<'_>, value: &Value<'_>, host: Option<&RegistryHost>) 
         None => Options::unlisted(reader.environment).credentials,
     };
     let plain_http = fields.get("plain_http").and_then(|value| reader.bool(value)).unwrap_or_default();
-    let kind = fields.get("kind").and_then(|value| kind(reader, value));
+    let flavor = fields.get("kind").and_then(|value| kind(reader, value));
     let limits = fields.get("limits").and_then(|value| limits(reader, value)).unwrap_or_default();
     let upload = fields.get("upload").and_then(|value| uploads(reader, value)).unwrap_or_default();
     let max_manifest = fields.get("max_manifest").and_then(|value| max_manifest(reader, value));
     let transport = transport::transport(reader, &fields, plain_http, host);
     fields.done();
-    Some(Options { credentials, plain_http, kind, limits, upload, max_manifest, transport })
+    Some(Options { credentials, plain_http, flavor, limits, upload, max_manifest, transport })
 }
 
 fn uploads(reader: &Reader<'_>, value: &Value<'_>) -> Option<Uploads> {
@@ -264,7 +264,7 @@ fn max_manifest(reader: &Reader<'_>, value: &Value<'_>) -> Option<u64> {
     Some(size).filter(|size| size > MAX_MANIFEST.start())
 }
 
-fn kind(reader: &Reader<'_>, value: &Value<'_>) -> Option<Kind> {
-    let text = reader.text(value, "acr, ecr, google, ghcr or plain")?;
+fn kind(reader: &Reader<'_>, value: &Value<'_>) -> Option<&'static Flavor> {
+    let text = reader.text(value, &Flavor::kinds_text())?;
     reader.keep(value, text.parse())
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Config, Daemon, Endpoint, Entry, EntryName, Hooks, Receiver, StatusPort};
+use super::{Config, Daemon, Endpoint, Entry, EntryName, PushEvents, Receiver, StatusPort};
 use crate::oci::RegistryHost;
 use crate::registry::Options;
 
@@ -82,7 +82,7 @@ fn changed_settings(old: &Daemon, new: &Daemon) -> Vec<&'static str> {
         keep_history,
         status,
         control,
-        hooks,
+        push_events,
         entries_at_once,
         memory,
         bandwidth,
@@ -95,8 +95,8 @@ fn changed_settings(old: &Daemon, new: &Daemon) -> Vec<&'static str> {
         ("status", status.listen == new.status.listen),
         ("status.token", status.readers == new.status.readers),
         ("control", *control == new.control),
-        ("hooks.listen", listen(hooks) == listen(&new.hooks)),
-        ("hooks.receivers", receivers(hooks) == receivers(&new.hooks)),
+        ("push_events.listen", listen(push_events) == listen(&new.push_events)),
+        ("push_events.receivers", receivers(push_events) == receivers(&new.push_events)),
         ("entries_at_once", *entries_at_once == new.entries_at_once),
         ("memory", *memory == new.memory),
         ("bandwidth", *bandwidth == new.bandwidth),
@@ -108,12 +108,12 @@ fn changed_settings(old: &Daemon, new: &Daemon) -> Vec<&'static str> {
     .collect()
 }
 
-fn listen(hooks: &Option<Hooks>) -> Option<&StatusPort> {
-    hooks.as_ref().map(|hooks| &hooks.listen)
+fn listen(port: &Option<PushEvents>) -> Option<&StatusPort> {
+    port.as_ref().map(|port| &port.listen)
 }
 
-fn receivers(hooks: &Option<Hooks>) -> Option<&BTreeMap<EntryName, Receiver>> {
-    hooks.as_ref().map(|hooks| &hooks.receivers)
+fn receivers(port: &Option<PushEvents>) -> Option<&BTreeMap<EntryName, Receiver>> {
+    port.as_ref().map(|port| &port.receivers)
 }
 
 /// Returns the entries of the new configuration whose runs would act differently: entries that are new or changed in
@@ -145,10 +145,10 @@ pub fn differ_in_limits_alone(old: &Options, new: &Options) -> bool {
 }
 
 fn same_options(old: &Options, new: &Options) -> bool {
-    let Options { credentials, plain_http, kind, limits, upload, max_manifest, transport } = old;
+    let Options { credentials, plain_http, flavor, limits, upload, max_manifest, transport } = old;
     *credentials == new.credentials
         && *plain_http == new.plain_http
-        && *kind == new.kind
+        && *flavor == new.flavor
         && *limits == new.limits
         && *upload == new.upload
         && *max_manifest == new.max_manifest

@@ -186,7 +186,7 @@ pub(super) static DAEMON: Table = Table {
             r#""/run/transship/control.sock""#,
         ),
         key(
-            "hooks",
+            "push_events",
             Shape::Map(&HOOKS),
             "Takes push events of registries and runs the entries that read from there, for the pushed tag alone. \
              Default: none.",
@@ -322,7 +322,7 @@ const SETTINGS: &[Key] = &[
             ANY,
             "When to run: five fields of cron in quotes, @hourly and its like, `every 15m` (a minute to 31 days), or \
              never \
-             (by hand only).",
+             (manual only).",
             r#""*/10 * * * *""#,
         ),
         r#""never""#,

@@ -41,7 +41,7 @@ pub use model::{
 };
 pub use schema::schema;
 pub use sections::endpoint::{Endpoint, EndpointError};
-pub use sections::push_events::{HookKind, Hooks, Receiver};
+pub use sections::push_events::{HookKind, PushEvents, Receiver};
 pub use yaml::files::content;
 pub(crate) use yaml::node::{Node, Path as NodePath};
 pub(crate) use yaml::third_party::{Foreign, may_not_be_told};

@@ -15,7 +15,7 @@ use crate::plan;
 use crate::registry::{Bandwidth, Credentials, Mirror, Options, Secret};
 use crate::schedule::Schedule;
 
-use super::{Endpoint, Hooks, Warning};
+use super::{Endpoint, PushEvents, Warning};
 
 /// Complete content of one `sync.yaml`.
 #[derive(Debug, Clone)]
@@ -73,7 +73,7 @@ pub struct Daemon {
     /// Control socket. Default: determined by the environment.
     pub control: ControlSocket,
     /// Address and senders of push events. Default: none.
-    pub hooks: Option<Hooks>,
+    pub push_events: Option<PushEvents>,
     /// Number of entries that may run at once, 1 to 256. Default 4.
     pub entries_at_once: usize,
     /// Limit in bytes for buffers of transfers in flight, at least 16 MiB. Default 128 MiB.

@@ -11,7 +11,9 @@ use serde_json::Value;
 
 use super::keys::{Key, ROOT, Shape, Table};
 use super::*;
-use crate::registry::{AzureIdentity, Bandwidth, Credentials, DockerConfig, Figure, Kind, Profile, Rate, Secret};
+use crate::registry::{
+    AzureIdentity, Bandwidth, Credentials, DockerConfig, Figure, Flavor, LimitProfile, Rate, Secret,
+};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -252,20 +254,20 @@ fn what_the_file_says_is_what_the_configuration_has() {
     assert_eq!(hub.limits.bandwidth, Some(Bandwidth::always(100 << 20)));
     assert_eq!((hub.limits.requests, hub.limits.profile), (rate(600), Figure::Unsaid));
     let premium = &config.registries[&"prod.azurecr.io".parse().unwrap()].limits;
-    assert_eq!((premium.profile, premium.writes), (Figure::Set(Profile::AcrPremium), rate(500)));
+    assert_eq!((premium.profile, premium.writes), (Figure::Set(LimitProfile::ACR_PREMIUM), rate(500)));
     assert_eq!((premium.deletes, premium.concurrent), (Figure::Lifted, Figure::Set(16)));
     let total = config.daemon.bandwidth.as_ref().unwrap().windows();
     let [(day, hours), (night, always)] = [0, 1].map(|at| (total[at].rate, total[at].between));
     assert_eq!((day, night, always), (50 << 20, 200 << 20, None));
     assert_eq!((hours.unwrap().to_string(), total[0].timezone), ("08:00-18:00".into(), chrono_tz::Europe::Berlin));
     assert!(config.registries[&"registry.internal:5000".parse().unwrap()].plain_http);
-    assert_eq!(config.registries[&"images.example.com".parse().unwrap()].kind, Some(Kind::Acr));
+    assert_eq!(config.registries[&"images.example.com".parse().unwrap()].flavor, Some(Flavor::ACR));
     let inside = &config.registries[&"inside.example.com".parse().unwrap()].transport;
     let (tls, waits) = (&inside.tls, inside.timeouts);
     let seconds = |seconds| Some(std::time::Duration::from_secs(seconds));
     assert_eq!((waits.connect, waits.idle, waits.header), (seconds(5), seconds(120), seconds(120)));
     assert!(tls.ca.is_some() && tls.identity.is_some() && !tls.insecure_skip_verify);
-    assert_eq!(hub.kind, None);
+    assert_eq!(hub.flavor, None);
     let config_json = |file: &str, required| {
         Some(Credentials::DockerConfig(DockerConfig { files: vec![file.into()], required, namespace: None }))
     };

@@ -1,22 +1,36 @@
-//! Client of the control socket: sends a request to the daemon and reads its answers.
+//! Client of the control socket: sends a request to the daemon and reads its replies.
 
+use std::future::ready;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tokio::io::{AsyncWriteExt as _, BufReader};
+use axum::body::Body;
+use bytes::Bytes;
+use futures_util::stream::BoxStream;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::header::{CONTENT_TYPE, HOST};
+use hyper_util::rt::TokioIo;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::net::UnixStream;
+use tokio_util::io::StreamReader;
+use tokio_util::task::AbortOnDropHandle;
 
-use super::wire::{Answer, Request, encode_line, read_line};
+use super::message::{Reply, Request, read_line};
 
-/// Time limit for the daemon to accept a request.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time limit to connect to the daemon.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Characters of an entry's name that are encoded in the path of a request. The point is one of them, because `..` is
+/// a name of an entry, and in a path it means the parent.
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_');
 
-/// Connection over which a request was sent and its answers arrive.
-#[derive(Debug)]
+/// Connection over which a request is sent and its replies arrive.
 pub struct Client {
     path: PathBuf,
-    stream: BufReader<UnixStream>,
+    replies: StreamReader<BoxStream<'static, io::Result<Bytes>>, Bytes>,
+    /// Task that drives the connection. Dropping it disconnects.
+    _connection: AbortOnDropHandle<Result<(), hyper::Error>>,
 }
 
 /// Reason why a request failed.
@@ -56,42 +70,84 @@ pub enum ClientError {
 }
 
 impl Client {
-    /// Sends a request to the daemon that listens at `path`. [`Client::next`] returns the answers.
+    /// Connects to the daemon that listens at `path`. [`Client::next`] sends the request and returns the replies.
     ///
     /// # Errors
-    /// [`ClientError`] if the request could not be sent.
-    pub async fn send(path: &Path, request: &Request) -> Result<Self, ClientError> {
-        let broken = |source: io::Error| match source.kind() {
+    /// [`ClientError`] if the daemon cannot be reached.
+    pub async fn connect(path: &Path, request: &Request) -> Result<Self, ClientError> {
+        let fail = |source: io::Error| match source.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ClientError::Absent { path: path.to_owned() },
             io::ErrorKind::PermissionDenied => ClientError::Forbidden { path: path.to_owned() },
             _ => ClientError::Broken { path: path.to_owned(), source },
         };
-        let ask = async {
-            let mut stream = UnixStream::connect(path).await?;
-            stream.write_all(&encode_line(request)).await?;
-            Ok(stream)
+        let request = encode(request).map_err(|error| fail(io::Error::other(error)))?;
+        let connect = async {
+            let stream = UnixStream::connect(path).await?;
+            handshake(TokioIo::new(stream)).await.map_err(io::Error::other)
         };
-        match tokio::time::timeout(REQUEST_TIMEOUT, ask).await {
-            Ok(Ok(stream)) => Ok(Self { path: path.to_owned(), stream: BufReader::new(stream) }),
-            Ok(Err(error)) => Err(broken(error)),
-            Err(_) => Err(ClientError::Silent { path: path.to_owned(), within: REQUEST_TIMEOUT }),
+        match tokio::time::timeout(CONNECT_TIMEOUT, connect).await {
+            Ok(Ok((sender, connection))) => Ok(Self {
+                path: path.to_owned(),
+                replies: StreamReader::new(send(sender, request)),
+                _connection: AbortOnDropHandle::new(tokio::spawn(connection)),
+            }),
+            Ok(Err(error)) => Err(fail(error)),
+            Err(_) => Err(ClientError::Silent { path: path.to_owned(), within: CONNECT_TIMEOUT }),
         }
     }
 
-    /// Returns the next answer, or `None` after the last one. Waits without limit if `within` is `None`.
+    /// Returns the next reply, or `None` after the last one. Waits without limit if `within` is `None`.
     ///
     /// # Errors
-    /// [`ClientError::Silent`] if no answer comes in time, [`ClientError::Broken`] if the connection fails or an
-    /// answer is invalid.
-    pub async fn next(&mut self, within: Option<Duration>) -> Result<Option<Answer>, ClientError> {
+    /// [`ClientError::Silent`] if no reply comes in time, [`ClientError::Broken`] if the connection fails or a reply
+    /// is invalid.
+    pub async fn next(&mut self, within: Option<Duration>) -> Result<Option<Reply>, ClientError> {
         let broken = |source| ClientError::Broken { path: self.path.clone(), source };
         let line = match within {
-            None => read_line(&mut self.stream).await,
-            Some(within) => tokio::time::timeout(within, read_line(&mut self.stream))
+            None => read_line(&mut self.replies).await,
+            Some(within) => tokio::time::timeout(within, read_line(&mut self.replies))
                 .await
                 .map_err(|_| ClientError::Silent { path: self.path.clone(), within })?,
         };
         let Some(line) = line.map_err(broken)? else { return Ok(None) };
         serde_json::from_slice(&line).map(Some).map_err(|error| broken(error.into()))
+    }
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+fn encode(request: &Request) -> Result<hyper::Request<Body>, hyper::http::Error> {
+    let entry = utf8_percent_encode(&request.entry, ENCODED);
+    hyper::Request::post(format!("/entries/{entry}/{}", request.action.word()))
+        .header(HOST, "localhost")
+        .header(CONTENT_TYPE, "application/json")
+        .body(Body::from(request.action.encode_options()))
+}
+
+/// Returns the bytes of the response's body. The request is sent when the first of them is read.
+fn send(mut sender: SendRequest<Body>, request: hyper::Request<Body>) -> BoxStream<'static, io::Result<Bytes>> {
+    stream::once(async move { sender.send_request(request).await })
+        .map_ok(|response| Body::new(response.into_body()).into_data_stream().map_err(axum::Error::into_inner))
+        .map_err(axum::BoxError::from)
+        .try_flatten()
+        .filter_map(|part| ready(part.map_or_else(|error| connection_error(&*error).map(Err), |bytes| Some(Ok(bytes)))))
+        .boxed()
+}
+
+/// Returns an error of the connection as the operating system reported it, or `None` if the daemon has ended the
+/// connection, even within a response.
+fn connection_error(error: &(dyn std::error::Error + 'static)) -> Option<io::Error> {
+    let http = error.downcast_ref::<hyper::Error>();
+    if http.is_some_and(|error| error.is_incomplete_message() || error.is_closed() || error.is_canceled()) {
+        return None;
+    }
+    match error.source().and_then(|source| source.downcast_ref::<io::Error>()) {
+        Some(system) if system.kind() == io::ErrorKind::UnexpectedEof => None,
+        Some(system) => Some(io::Error::new(system.kind(), system.to_string())),
+        None => Some(io::Error::other(error.to_string())),
     }
 }

@@ -1,16 +1,17 @@
 //! Control socket, over which a person on the same machine sends commands to the running daemon. The permissions of
 //! the socket's file alone decide who may send commands.
 //!
-//! A connection carries one request, which is a line of JSON. The answers are lines of JSON, and end with the
-//! connection. This module defines the requests and the answers but does not execute requests: the caller of
-//! [`serve`] does.
+//! It speaks HTTP/1.1, with one route for each action on an entry; `docs/reference/control.md` documents it. This
+//! module parses requests and encodes replies but does not execute requests: the caller of [`serve`] does.
 
 mod client;
+mod message;
+mod routes;
 mod server;
 mod socket;
-mod wire;
 
 pub use client::{Client, ClientError};
-pub use server::{Replies, serve};
+pub use message::{Action, EntryResult, PauseOptions, Reply, Request, ResumeOptions, RunResult, TriggerOptions};
+pub use routes::Response;
+pub use server::{ENTRIES_AT_MOST, serve};
 pub use socket::{Socket, SocketError};
-pub use wire::{Answer, ENTRIES_AT_MOST, Ended, Request, Said};

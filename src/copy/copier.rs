@@ -3,9 +3,10 @@
 
 use std::sync::Arc;
 
-use super::blob::memory::{MemoryLimiter, MemoryPermit, Tenant};
+use super::blob::memory::{MemoryLimiter, MemoryPermit};
 use super::blob::single_flight::Flights;
 use super::blob::stragglers::Lanes;
+use crate::fair_queue::Tenant;
 
 /// Unit of memory, in bytes.
 const UNIT: u64 = 64 * 1024;
@@ -22,9 +23,9 @@ const BESIDE_CHUNK: u64 = 1024 * 1024;
 pub struct Copier {
     pub(super) flights: Arc<Flights>,
     pub(super) lanes: Arc<Lanes>,
-    memory: Arc<MemoryLimiter>,
+    memory: MemoryLimiter,
     units: u32,
-    /// Party to which these copies belong.
+    /// Tenant to which these copies belong.
     tenant: Tenant,
 }
 
@@ -35,15 +36,16 @@ impl Copier {
     pub fn new(memory: u64) -> Arc<Self> {
         let units = u32::try_from(memory.max(PER_TRANSFER) / UNIT).unwrap_or(u32::MAX);
         let (flights, lanes, memory) = (Arc::default(), Arc::default(), MemoryLimiter::new(units));
-        Arc::new(Self { flights, lanes, memory, units, tenant: None })
+        Arc::new(Self { flights, lanes, memory, units, tenant: Tenant::default() })
     }
 
-    /// Returns the same engine for the copies of one party, which is the name of an entry. Copies of other parties get
-    /// memory too, however long this party's copies hold theirs.
+    /// Returns the same engine for the copies of one tenant, which is an entry by its name. Copies of other tenants get
+    /// memory too, however long this tenant's copies hold theirs.
     #[must_use]
-    pub fn for_party(&self, tenant: &str) -> Arc<Self> {
+    pub fn for_tenant(&self, name: &str) -> Arc<Self> {
+        let tenant = Tenant::from_name(name);
         let (flights, lanes, memory) = (self.flights.clone(), self.lanes.clone(), self.memory.clone());
-        Arc::new(Self { flights, lanes, memory, units: self.units, tenant: Some(tenant.into()) })
+        Arc::new(Self { flights, lanes, memory, units: self.units, tenant })
     }
 
     /// Waits for the memory that this number of transfers of `size` bytes needs together, or for that of as many as
@@ -51,7 +53,7 @@ impl Copier {
     pub(super) async fn reserve(&self, size: u64, chunk: u64, transfers: usize) -> Vec<MemoryPermit> {
         let each = self.units_for(size, chunk);
         let fit = u32::try_from(transfers).unwrap_or(u32::MAX).min(self.units / each).max(1);
-        let mut whole = self.memory.take(&self.tenant, each * fit).await;
+        let mut whole = self.memory.take(self.tenant, each * fit).await;
         let mut permits: Vec<_> = (1..fit).map(|_| whole.split(each)).collect();
         permits.push(whole);
         permits
@@ -59,7 +61,7 @@ impl Copier {
 
     /// Waits for the memory that one transfer of `size` bytes needs.
     pub(super) async fn reserve_one(&self, size: u64, chunk: u64) -> MemoryPermit {
-        self.memory.take(&self.tenant, self.units_for(size, chunk)).await
+        self.memory.take(self.tenant, self.units_for(size, chunk)).await
     }
 
     fn units_for(&self, size: u64, chunk: u64) -> u32 {

@@ -17,11 +17,12 @@ use tokio::sync::{oneshot, watch};
 use tracing::Span;
 
 use self::arrivals::with_manifest;
-use super::batch::{Destination, Order, Previous};
+use super::batch::{Order, Previous};
 use super::blob::single_flight::RepositoryScope;
 use super::blob::stragglers::Lane;
 use super::blob::transfer::{Trust, copy_again};
 use super::closure::Closure;
+use super::destination::Destination;
 use super::event::{Arrival, BlobOutcome, Event, LeftBehind};
 use super::manifest_cache::Node;
 use super::{Batch, CopyError, Ledger};

@@ -16,6 +16,7 @@ mod closure;
 mod companions;
 mod copier;
 mod deliver;
+mod destination;
 mod error;
 pub mod event;
 mod ledger;
@@ -24,9 +25,10 @@ mod manifest_cache;
 #[cfg(test)]
 mod tests;
 
-pub use batch::{Batch, Contents, Order, Outcome, Previous, Rules, Surroundings};
+pub use batch::{Batch, Order, Outcome, Previous, Rules, Surroundings};
 pub use blob::resume::{Suspension, UploadSessionStore};
 pub use copier::Copier;
+pub use destination::Contents;
 pub use error::CopyError;
 pub use ledger::Ledger;
 pub use listed::ListedTags;

@@ -109,13 +109,16 @@ fn list_runs_of(db: &Connection, process: i64) -> Result<Vec<(i64, String, Strin
 /// meantime.
 fn copy_run(db: &Connection, run: i64, process: i64) -> Result<i64> {
     db.execute(
-        "INSERT INTO main.runs (process, entry, trigger, scheduled_at, started, ended, outcome, copied, kept,
-         refused, failed,
-             bytes, error, postponed, postponed_until, failures_before)
+        "INSERT INTO main.runs (process, entry, trigger, scheduled_at, started, ended, outcome, copied, replaced,
+         unchanged,
+         held, blocked, conflict, failed,
+             bytes, error, deferred, deferred_until,
+             failures_before)
          SELECT ?2, entry, trigger, scheduled_at, started,
              CASE WHEN ended IS NULL AND contested THEN started ELSE ended END,
              CASE WHEN ended IS NULL AND contested THEN 'interrupted' ELSE outcome END,
-             copied, kept, refused, failed, bytes, error, postponed, postponed_until, failures_before
+             copied, replaced, unchanged, held, blocked, conflict, failed, bytes, error, deferred, deferred_until,
+             failures_before
          FROM (SELECT *, EXISTS (SELECT 1 FROM main.runs AS other
                                  WHERE other.entry = mine.entry AND other.ended IS NULL AND
                                  other.entry <> '(copy)') AS contested

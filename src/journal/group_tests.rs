@@ -94,7 +94,7 @@ async fn waiting_writes_share_one_commit() {
     let watched = Watched::open();
     let journal = &watched.journal;
     let entries: Vec<String> = (0..25).map(|number| format!("entry-{number}")).collect();
-    let starts = entries.iter().map(|entry| journal.begin_run(entry, Trigger::Hand, at(0))).collect();
+    let starts = entries.iter().map(|entry| journal.begin_run(entry, Trigger::Manual, at(0))).collect();
     let runs: Vec<RunId> = watched
         .at_once(starts)
         .await
@@ -116,7 +116,7 @@ async fn waiting_writes_share_one_commit() {
         tags: TagCounts::default(),
         bytes: 0,
         error: None,
-        postponed_until: None,
+        deferred_until: None,
     };
     let ends = runs.iter().map(|run| journal.end_run(*run, end(), at(2))).collect();
     watched.at_once(ends).await.into_iter().for_each(Result::unwrap);

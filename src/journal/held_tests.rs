@@ -19,7 +19,7 @@ async fn tags(journal: &Journal) -> Vec<String> {
 
 fn ended() -> RunEnd {
     let (outcome, tags) = (Outcome::Succeeded, TagCounts::default());
-    RunEnd { outcome, tags, bytes: 1, error: None, postponed_until: None }
+    RunEnd { outcome, tags, bytes: 1, error: None, deferred_until: None }
 }
 
 /// Records `v1` in a run in progress, damages the files, and records `v2`. Returns the tags that another handle finds.
@@ -36,7 +36,7 @@ async fn tags_after(damage: impl Fn(&Place)) -> Vec<String> {
     journal.record_arrival(run, "a", &arrival("v2", 2)).await.unwrap();
     assert_eq!(tags(&reader).await, ["v1", "v2"], "the reader follows");
     let other = Journal::open(&place.path).unwrap();
-    let already = other.begin_run("a", Trigger::Hand, at(3)).await.unwrap();
+    let already = other.begin_run("a", Trigger::Manual, at(3)).await.unwrap();
     assert!(matches!(already, Begun::AlreadyRunning { .. }), "{already:?}");
     journal.end_run(run, ended(), at(4)).await.unwrap();
     assert_eq!(journal.times_mended(), 1);

@@ -180,7 +180,7 @@ mod tests {
     async fn end(journal: &Journal, run: RunId) {
         let (outcome, tags) = (Outcome::Failed, TagCounts::default());
         journal
-            .end_run(run, RunEnd { outcome, tags, bytes: 0, error: None, postponed_until: None }, at(9))
+            .end_run(run, RunEnd { outcome, tags, bytes: 0, error: None, deferred_until: None }, at(9))
             .await
             .unwrap();
     }

@@ -92,7 +92,44 @@ async fn earlier_journal_versions_keep_rows_and_accept_new_ones() {
         let evidence = journal.evidence(&EvidenceFilter::default()).await.unwrap();
         let left_behind: Vec<usize> = evidence.iter().map(|record| record.arrival.left_behind.len()).collect();
         assert_eq!(left_behind, [1, 1, 0], "{version}");
-        let other = journal.begin_run("a", Trigger::Hand, at(4)).await.unwrap();
+        let other = journal.begin_run("a", Trigger::Manual, at(4)).await.unwrap();
         assert!(matches!(other, Begun::AlreadyRunning { .. }), "{version}: {other:?}");
+    }
+}
+
+/// Journal of schema version 10, as a program of that version wrote it.
+const VERSION_10: &str = include_str!("fixtures/version-10.sql");
+
+#[tokio::test]
+async fn version_10_journal_gets_the_public_words() {
+    let place = place();
+    std::fs::create_dir_all(place.path.parent().unwrap()).unwrap();
+    Connection::open(&place.path).unwrap().execute_batch(VERSION_10).unwrap();
+
+    let journal = Journal::open(&place.path).unwrap();
+    let runs = journal.history(&HistoryFilter::default()).await.unwrap();
+    let words: Vec<(&str, Option<&str>, String)> =
+        runs.iter().map(|run| (run.trigger.word(), run.outcome.map(Outcome::word), run.tags.to_string())).collect();
+    let succeeded = Some("succeeded");
+    assert_eq!(
+        words,
+        [
+            ("push_event", Some("deferred"), "2 unchanged, 1 deferred".to_owned()),
+            ("manual", succeeded, "2 blocked".into()),
+            ("requested", succeeded, "2 copied".into()),
+            ("manual", succeeded, "2 copied".into()),
+            ("manual", succeeded, "2 copied".into()),
+        ]
+    );
+    assert!(runs[0].deferred_until.is_some());
+    assert_eq!(journal.evidence(&EvidenceFilter::default()).await.unwrap().len(), 6);
+    assert_eq!(journal.quotas().await.unwrap()[0].remaining, 76);
+
+    let waits = journal.next_notice("https://chat.example").await.unwrap().unwrap();
+    assert_eq!(waits.notice.event, "withheld");
+    journal.notice_delivered(waits.number).await.unwrap();
+    for (entry, place) in [("app", "target:v1"), ("other", "target2:v2")] {
+        let facts = journal.facts_of(entry).await.unwrap();
+        assert!(facts[0].fact.starts_with(&format!("withheld oci-layout:/srv/{place}@sha256:")), "{facts:?}");
     }
 }

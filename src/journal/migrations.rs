@@ -247,6 +247,34 @@ ALTER TABLE intents ADD COLUMN kind TEXT NOT NULL DEFAULT 'tag';
 ALTER TABLE intents ADD COLUMN listed TEXT;
 ALTER TABLE intents ADD COLUMN left_behind TEXT;
 ",
+    "
+-- Words of the public vocabulary. A row of an earlier version counts a replaced tag as copied, and a conflict as
+-- failed: their numbers of `replaced` and `conflict` are 0.
+ALTER TABLE runs RENAME COLUMN kept TO unchanged;
+ALTER TABLE runs RENAME COLUMN refused TO blocked;
+ALTER TABLE runs RENAME COLUMN postponed TO deferred;
+ALTER TABLE runs RENAME COLUMN postponed_until TO deferred_until;
+ALTER TABLE runs ADD COLUMN replaced INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE runs ADD COLUMN held INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE runs ADD COLUMN conflict INTEGER NOT NULL DEFAULT 0;
+UPDATE runs SET outcome = 'deferred' WHERE outcome = 'postponed';
+UPDATE runs SET trigger = CASE trigger WHEN 'hand' THEN 'manual' WHEN 'asked' THEN 'requested' ELSE 'push_event' END
+    WHERE trigger IN ('hand', 'asked', 'pushed');
+ALTER TABLE quotas RENAME COLUMN told TO reported;
+ALTER TABLE uploads RENAME COLUMN noted TO recorded;
+-- Notifications that wait, the facts that receivers know, and the effects of a delivery on these facts.
+ALTER TABLE notices RENAME TO notifications;
+ALTER TABLE notices_told RENAME TO notification_facts;
+ALTER TABLE notice_effects RENAME TO notification_effects;
+ALTER TABLE notification_effects RENAME COLUMN notice TO notification;
+DROP INDEX notices_by_receiver;
+DROP INDEX notice_effects_by_notice;
+CREATE INDEX notifications_by_receiver ON notifications (receiver, id);
+CREATE INDEX notification_effects_by_notification ON notification_effects (notification);
+UPDATE notifications SET event = 'withheld' WHERE event = 'held';
+UPDATE notification_facts SET fact = 'withheld' || substr(fact, 5) WHERE fact LIKE 'held %';
+UPDATE notification_effects SET fact = 'withheld' || substr(fact, 5) WHERE fact LIKE 'held %';
+",
 ];
 
 /// Migrates the journal to the last version of `ladder`. Each migration is applied as a whole.

@@ -168,13 +168,14 @@ struct Effect {
 
 /// Lists facts by receiver: those that are recorded, changed by the waiting notices in their order.
 fn list_facts_of(db: &Connection, subject: &str) -> Result<Vec<Told>> {
-    let mut statement = db.prepare_cached("SELECT * FROM notices_told WHERE subject = ?1")?;
+    let mut statement = db.prepare_cached("SELECT * FROM notification_facts WHERE subject = ?1")?;
     let known: Vec<Told> = statement.query_map([subject], read_told)?.collect::<Result<_>>()?;
     let key = |told: &Told| (told.receiver.clone(), told.fact.clone());
     let mut known: BTreeMap<_, _> = known.into_iter().map(|told| (key(&told), told)).collect();
     let mut statement = db.prepare_cached(
-        "SELECT receiver, subject, fact, since, learnt FROM notice_effects
-         JOIN notices ON notices.id = notice_effects.notice WHERE subject = ?1 ORDER BY notices.id, notice_effects.id",
+        "SELECT receiver, subject, fact, since, learnt FROM notification_effects
+         JOIN notifications ON notifications.id = notification_effects.notification
+         WHERE subject = ?1 ORDER BY notifications.id, notification_effects.id",
     )?;
     for effect in statement.query_map([subject], read_effect)? {
         let Effect { told, learnt } = effect?;
@@ -202,15 +203,17 @@ fn read_effect(row: &Row<'_>) -> Result<Effect> {
 
 fn list_effects_of(db: &Connection, notice: i64) -> Result<Vec<Effect>> {
     let mut statement = db.prepare_cached(
-        "SELECT receiver, subject, fact, since, learnt FROM notice_effects
-         JOIN notices ON notices.id = notice_effects.notice WHERE notice = ?1 ORDER BY notice_effects.id",
+        "SELECT receiver, subject, fact, since, learnt FROM notification_effects
+         JOIN notifications ON notifications.id = notification_effects.notification
+         WHERE notification = ?1 ORDER BY notification_effects.id",
     )?;
     statement.query_map([notice], read_effect)?.collect()
 }
 
 fn insert_effect(db: &Connection, notice: i64, told: &Told, learnt: bool) -> Result<()> {
-    let mut statement =
-        db.prepare_cached("INSERT INTO notice_effects (notice, fact, since, learnt) VALUES (?1, ?2, ?3, ?4)")?;
+    let mut statement = db.prepare_cached(
+        "INSERT INTO notification_effects (notification, fact, since, learnt) VALUES (?1, ?2, ?3, ?4)",
+    )?;
     statement.execute(params![notice, told.fact, text(told.since), learnt])?;
     Ok(())
 }
@@ -218,8 +221,8 @@ fn insert_effect(db: &Connection, notice: i64, told: &Told, learnt: bool) -> Res
 /// Deletes the effects of waiting notices on a fact: a fact that is recorded now is later than they are.
 fn delete_effects_on(db: &Connection, told: &Told) -> Result<()> {
     let mut statement = db.prepare_cached(
-        "DELETE FROM notice_effects WHERE fact = ?3
-             AND notice IN (SELECT id FROM notices WHERE receiver = ?1 AND subject = ?2)",
+        "DELETE FROM notification_effects WHERE fact = ?3
+             AND notification IN (SELECT id FROM notifications WHERE receiver = ?1 AND subject = ?2)",
     )?;
     statement.execute([&told.receiver, &told.subject, &told.fact])?;
     Ok(())
@@ -227,7 +230,8 @@ fn delete_effects_on(db: &Connection, told: &Told) -> Result<()> {
 
 fn insert_told(db: &Connection, told: &Told) -> Result<()> {
     let mut statement = db.prepare_cached(
-        "INSERT INTO notices_told (subject, receiver, fact, since) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
+        "INSERT INTO notification_facts (subject, receiver, fact, since) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT DO NOTHING",
     )?;
     statement.execute(params![told.subject, told.receiver, told.fact, text(told.since)])?;
     Ok(())
@@ -235,14 +239,14 @@ fn insert_told(db: &Connection, told: &Told) -> Result<()> {
 
 fn delete_told(db: &Connection, told: &Told) -> Result<()> {
     let mut statement =
-        db.prepare_cached("DELETE FROM notices_told WHERE subject = ?1 AND receiver = ?2 AND fact = ?3")?;
+        db.prepare_cached("DELETE FROM notification_facts WHERE subject = ?1 AND receiver = ?2 AND fact = ?3")?;
     statement.execute([&told.subject, &told.receiver, &told.fact])?;
     Ok(())
 }
 
 fn insert_notice(db: &Connection, notice: &NewNotice, now: DateTime<Utc>) -> Result<()> {
     let mut statement = db.prepare_cached(
-        "INSERT INTO notices (message, receiver, subject, event, body, made)
+        "INSERT INTO notifications (message, receiver, subject, event, body, made)
          VALUES ('msg_' || lower(hex(randomblob(16))), ?1, ?2, ?3, ?4, ?5)",
     )?;
     let NewNotice { receiver, subject, event, body, learnt, forgotten } = notice;
@@ -254,21 +258,22 @@ fn insert_notice(db: &Connection, notice: &NewNotice, now: DateTime<Utc>) -> Res
 
 fn delete_the_oldest_beyond(db: &Connection, receiver: &str, most: u32) -> Result<u64> {
     let mut statement = db.prepare_cached(
-        "DELETE FROM notices WHERE receiver = ?1 AND id <=
-            (SELECT id FROM notices WHERE receiver = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)",
+        "DELETE FROM notifications WHERE receiver = ?1 AND id <=
+            (SELECT id FROM notifications WHERE receiver = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)",
     )?;
     Ok(statement.execute(params![receiver, most])? as u64)
 }
 
 fn count_notices_by_receiver(db: &Connection) -> Result<Vec<(String, u64)>> {
-    let mut statement =
-        db.prepare_cached("SELECT receiver, count(*) AS waiting FROM notices GROUP BY receiver ORDER BY receiver")?;
+    let mut statement = db.prepare_cached(
+        "SELECT receiver, count(*) AS waiting FROM notifications GROUP BY receiver ORDER BY receiver",
+    )?;
     let rows = statement.query_map([], |row| Ok((row.get("receiver")?, count(row, "waiting")?)))?;
     rows.collect()
 }
 
 fn find_oldest_notice_for(db: &Connection, receiver: &str) -> Result<Option<Notice>> {
-    let mut statement = db.prepare_cached("SELECT * FROM notices WHERE receiver = ?1 ORDER BY id LIMIT 1")?;
+    let mut statement = db.prepare_cached("SELECT * FROM notifications WHERE receiver = ?1 ORDER BY id LIMIT 1")?;
     let row = statement.query_row([receiver], |row| {
         Ok(Notice {
             number: row.get("id")?,
@@ -288,18 +293,18 @@ fn find_oldest_notice_for(db: &Connection, receiver: &str) -> Result<Option<Noti
 }
 
 fn delete_notice(db: &Connection, number: i64) -> Result<()> {
-    db.prepare_cached("DELETE FROM notices WHERE id = ?1")?.execute([number])?;
+    db.prepare_cached("DELETE FROM notifications WHERE id = ?1")?.execute([number])?;
     Ok(())
 }
 
 fn delete_notices_until(db: &Connection, receiver: &str, until: DateTime<Utc>) -> Result<u64> {
-    let mut statement = db.prepare_cached("DELETE FROM notices WHERE receiver = ?1 AND made <= ?2")?;
+    let mut statement = db.prepare_cached("DELETE FROM notifications WHERE receiver = ?1 AND made <= ?2")?;
     Ok(statement.execute(params![receiver, text(until)])? as u64)
 }
 
 fn delete_receiver(db: &Connection, receiver: &str) -> Result<u64> {
-    db.prepare_cached("DELETE FROM notices_told WHERE receiver = ?1")?.execute([receiver])?;
-    Ok(db.prepare_cached("DELETE FROM notices WHERE receiver = ?1")?.execute([receiver])? as u64)
+    db.prepare_cached("DELETE FROM notification_facts WHERE receiver = ?1")?.execute([receiver])?;
+    Ok(db.prepare_cached("DELETE FROM notifications WHERE receiver = ?1")?.execute([receiver])? as u64)
 }
 
 #[cfg(test)]
@@ -349,7 +354,7 @@ mod tests {
     /// recorded already.
     async fn known(journal: &Journal) -> (Vec<String>, i64) {
         let told = journal.facts_of("app").await.unwrap();
-        let noted = journal.read(|db| db.query_row("SELECT count(*) FROM notices_told", [], |row| row.get(0)));
+        let noted = journal.read(|db| db.query_row("SELECT count(*) FROM notification_facts", [], |row| row.get(0)));
         (told.into_iter().map(|told| told.fact).collect(), noted.await.unwrap())
     }
 

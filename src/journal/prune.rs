@@ -154,14 +154,14 @@ pub(super) const LIST_OLD_RUNS: &str = "
                AND NOT EXISTS (SELECT 1 FROM transfers WHERE run = old.id)
                AND EXISTS (SELECT 1 FROM runs AS later
                            WHERE later.entry = old.entry AND later.outcome = old.outcome AND later.id > old.id
-                             AND (later.trigger = 'pushed') = (old.trigger = 'pushed'))
+                             AND (later.trigger = 'push_event') = (old.trigger = 'push_event'))
                AND (scheduled_at IS NULL
                     OR EXISTS (SELECT 1 FROM runs AS later
                                WHERE later.entry = old.entry AND later.scheduled_at > old.scheduled_at)) AS goes,
-           CASE WHEN outcome IN ('failed', 'timed_out') AND trigger <> 'pushed'
+           CASE WHEN outcome IN ('failed', 'timed_out') AND trigger <> 'push_event'
                      AND NOT EXISTS (SELECT 1 FROM runs AS well
-                                     WHERE well.entry = old.entry AND well.outcome IN ('succeeded', 'postponed')
-                                       AND well.trigger <> 'pushed'
+                                     WHERE well.entry = old.entry AND well.outcome IN ('succeeded', 'deferred')
+                                       AND well.trigger <> 'push_event'
                                        AND well.id > old.id)
                 THEN 1 + failures_before ELSE 0 END AS failures
     FROM runs AS old WHERE (started, id) > (?1, ?2) AND started < ?3 ORDER BY started, id LIMIT ?4";
@@ -227,5 +227,5 @@ pub(super) const LIST_PROCESSES: &str = "
 
 /// Quotas are few: one of each identity at each registry.
 fn delete_quotas(db: &Connection, before: DateTime<Utc>) -> Result<usize> {
-    db.execute("DELETE FROM quotas WHERE told < ?1", [text(before)])
+    db.execute("DELETE FROM quotas WHERE reported < ?1", [text(before)])
 }

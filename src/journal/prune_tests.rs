@@ -18,7 +18,7 @@ use crate::oci::Digest;
 const ENTRIES: [&str; 3] = ["a", "b", "c"];
 
 const OUTCOMES: [Outcome; 5] =
-    [Outcome::Succeeded, Outcome::Failed, Outcome::Postponed, Outcome::Interrupted, Outcome::TimedOut];
+    [Outcome::Succeeded, Outcome::Failed, Outcome::Deferred, Outcome::Interrupted, Outcome::TimedOut];
 
 /// Run of some entry, and what it left in the journal.
 #[derive(Debug, Clone)]
@@ -56,7 +56,7 @@ async fn begin(journal: &Journal, entry: &str, trigger: Trigger, minute: i64) ->
 }
 
 async fn end(journal: &Journal, run: RunId, outcome: Outcome, minute: i64) {
-    let end = RunEnd { outcome, tags: TagCounts::default(), bytes: 0, error: None, postponed_until: None };
+    let end = RunEnd { outcome, tags: TagCounts::default(), bytes: 0, error: None, deferred_until: None };
     journal.end_run(run, end, at(minute)).await.unwrap();
 }
 
@@ -85,7 +85,7 @@ async fn live(journal: &Journal, past: &[Past]) -> i64 {
         let trigger = match one.trigger {
             0 => Trigger::Schedule { scheduled_at: at(minute) },
             1 => Trigger::Start,
-            _ => Trigger::Pushed,
+            _ => Trigger::PushEvent,
         };
         let run = begin(journal, entry, trigger, minute).await;
         for transfer in 0..one.transfers {
@@ -144,7 +144,7 @@ fn stays(history: &[RunRecord], evidence: &[EvidenceRecord], at: usize) -> bool 
     let run = &history[at];
     let mut later = history[..at].iter().filter(|later| later.entry == run.entry);
     let is_scheduled = |run: &RunRecord| matches!(run.trigger, Trigger::Schedule { .. });
-    let is_pushed = |run: &RunRecord| run.trigger == Trigger::Pushed;
+    let is_pushed = |run: &RunRecord| run.trigger == Trigger::PushEvent;
     let is_like = |later: &RunRecord| later.outcome == run.outcome && is_pushed(later) == is_pushed(run);
     let is_last_of_outcome = !later.clone().any(is_like);
     let is_last_scheduled = is_scheduled(run) && !later.any(is_scheduled);
@@ -209,7 +209,7 @@ async fn pruning_deletes_old_runs_and_keeps_evidence() {
 async fn unfinished_run_stays_at_any_age() {
     let place = place();
     let journal = Journal::open(&place.path).unwrap();
-    let run = begin(&journal, "a", Trigger::Hand, 0).await;
+    let run = begin(&journal, "a", Trigger::Manual, 0).await;
     let transfer = Transfer::new("s", "t", Digest::of(b"x"), 1);
     let note = TransferNote { transfer, state: TransferState::Started, at: at(0) };
     journal.record_transfers(run, vec![note]).await.unwrap().await.unwrap();
@@ -282,7 +282,7 @@ async fn dead_processes_without_runs_are_deleted_living_ones_kept() {
     for number in 0..300 {
         let other = Journal::open(&place.path).unwrap();
         if number < 2 {
-            let run = begin(&other, "a", Trigger::Hand, number).await;
+            let run = begin(&other, "a", Trigger::Manual, number).await;
             end(&other, run, Outcome::Succeeded, number).await;
         }
     }
@@ -290,7 +290,7 @@ async fn dead_processes_without_runs_are_deleted_living_ones_kept() {
     assert_eq!(journal.prune(at(0)).await.unwrap().processes, 298, "the runs are young");
     assert_eq!(journal.prune(at(10)).await.unwrap(), Pruned { runs: 1, processes: 1, ..Pruned::default() });
     assert_eq!(count(&place, "processes"), 3);
-    let run = begin(&alive, "b", Trigger::Hand, 20).await;
+    let run = begin(&alive, "b", Trigger::Manual, 20).await;
     end(&alive, run, Outcome::Succeeded, 20).await;
 }
 
@@ -301,7 +301,7 @@ async fn quotas_reported_long_ago_are_deleted() {
     for (identity, minute) in [("old", 0), ("young", 20)] {
         let (registry, window) = ("docker.io".into(), Duration::from_secs(21_600));
         let quota =
-            QuotaRecord { registry, identity: identity.into(), limit: 100, window, remaining: 1, told: at(minute) };
+            QuotaRecord { registry, identity: identity.into(), limit: 100, window, remaining: 1, reported: at(minute) };
         journal.record_quota(quota).await.unwrap();
     }
     assert_eq!(journal.prune(at(10)).await.unwrap().quotas, 1);

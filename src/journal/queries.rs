@@ -96,7 +96,7 @@ pub(super) fn insert_run(
 ) -> Result<RunId> {
     let scheduled_at = match trigger {
         Trigger::Schedule { scheduled_at } => Some(text(scheduled_at)),
-        Trigger::Start | Trigger::Continued | Trigger::Hand | Trigger::Asked | Trigger::Pushed => None,
+        Trigger::Start | Trigger::Continued | Trigger::Manual | Trigger::Requested | Trigger::PushEvent => None,
     };
     execute_cached(
         db,
@@ -115,15 +115,18 @@ pub(super) fn end_run(db: &Connection, run: RunId, end: &RunEnd, now: DateTime<U
     )?;
     execute_cached(
         db,
-        "UPDATE runs SET ended = :now, outcome = :outcome, copied = :copied, kept = :kept, refused = :refused,
-            failed = :failed, bytes = :bytes, error = :error, postponed = :postponed, postponed_until = :postponed_until
+        "UPDATE runs SET ended = :now, outcome = :outcome, copied = :copied, replaced = :replaced,
+         unchanged = :unchanged, held = :held, blocked = :blocked, conflict = :conflict,
+            failed = :failed, bytes = :bytes, error = :error, deferred = :deferred, deferred_until = :deferred_until
          WHERE id = :run",
         named_params! {
             ":run": run.0, ":now": text(now), ":outcome": end.outcome.word(),
-            ":copied": number(end.tags.copied), ":kept": number(end.tags.kept),
-            ":refused": number(end.tags.refused), ":failed": number(end.tags.failed),
+            ":copied": number(end.tags.copied), ":replaced": number(end.tags.replaced),
+            ":unchanged": number(end.tags.unchanged), ":held": number(end.tags.held),
+            ":blocked": number(end.tags.blocked), ":conflict": number(end.tags.conflict),
+            ":failed": number(end.tags.failed),
             ":bytes": number(end.bytes), ":error": end.error.as_deref().map(bounded),
-            ":postponed": number(end.tags.postponed), ":postponed_until": end.postponed_until.map(text),
+            ":deferred": number(end.tags.deferred), ":deferred_until": end.deferred_until.map(text),
         },
     )?;
     Ok(())
@@ -156,7 +159,7 @@ pub(super) fn list_last_run_of_each_entry(db: &Connection) -> Result<Vec<OwnedRu
 
 pub(super) fn list_last_ends_of_each_entry(db: &Connection) -> Result<Vec<LastEnds>> {
     let mut statement = db.prepare_cached(
-        "SELECT entry, max(ended) FILTER (WHERE outcome = 'succeeded' AND trigger <> 'pushed') AS success,
+        "SELECT entry, max(ended) FILTER (WHERE outcome = 'succeeded' AND trigger <> 'push_event') AS success,
                 max(ended) FILTER (WHERE outcome IN ('failed', 'timed_out')) AS failure
          FROM runs WHERE ended IS NOT NULL GROUP BY entry ORDER BY entry",
     )?;
@@ -328,9 +331,9 @@ fn read_run(row: &Row<'_>) -> Result<OwnedRun> {
         ("schedule", Some(scheduled_at)) => Trigger::Schedule { scheduled_at },
         ("start", None) => Trigger::Start,
         ("continued", None) => Trigger::Continued,
-        ("hand", None) => Trigger::Hand,
-        ("asked", None) => Trigger::Asked,
-        ("pushed", None) => Trigger::Pushed,
+        ("manual", None) => Trigger::Manual,
+        ("requested", None) => Trigger::Requested,
+        ("push_event", None) => Trigger::PushEvent,
         _ => return Err(unreadable(row, "trigger", &word)),
     };
     let run = RunRecord {
@@ -343,14 +346,17 @@ fn read_run(row: &Row<'_>) -> Result<OwnedRun> {
         outcome: outcome(row)?,
         tags: TagCounts {
             copied: count(row, "copied")?,
-            kept: count(row, "kept")?,
-            refused: count(row, "refused")?,
-            postponed: count(row, "postponed")?,
+            replaced: count(row, "replaced")?,
+            unchanged: count(row, "unchanged")?,
+            held: count(row, "held")?,
+            blocked: count(row, "blocked")?,
+            conflict: count(row, "conflict")?,
+            deferred: count(row, "deferred")?,
             failed: count(row, "failed")?,
         },
         bytes: count(row, "bytes")?,
         error: row.get("error")?,
-        postponed_until: parsed_if_any(row, "postponed_until")?,
+        deferred_until: parsed_if_any(row, "deferred_until")?,
     };
     Ok(OwnedRun { run, lock: row.get("lock")? })
 }

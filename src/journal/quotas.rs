@@ -23,7 +23,7 @@ pub struct QuotaRecord {
     /// Number of reads that remained.
     pub remaining: u64,
     /// Time of the report.
-    pub told: DateTime<Utc>,
+    pub reported: DateTime<Utc>,
 }
 
 impl Journal {
@@ -54,7 +54,7 @@ fn list_quotas(db: &Connection) -> Result<Vec<QuotaRecord>> {
             limit: count(row, "allowed")?,
             window: Duration::from_secs(count(row, "seconds")?),
             remaining: count(row, "remaining")?,
-            told: parsed(row, "told")?,
+            reported: parsed(row, "reported")?,
         })
     })?;
     rows.collect()
@@ -62,13 +62,14 @@ fn list_quotas(db: &Connection) -> Result<Vec<QuotaRecord>> {
 
 fn record_quota(db: &Connection, quota: &QuotaRecord) -> Result<()> {
     let mut statement = db.prepare_cached(
-        "INSERT INTO quotas (registry, identity, allowed, seconds, remaining, told) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+        "INSERT INTO quotas (registry, identity, allowed, seconds, remaining, reported) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
          ON CONFLICT DO UPDATE SET allowed = excluded.allowed, seconds = excluded.seconds,
-            remaining = excluded.remaining, told = excluded.told WHERE excluded.told >= told OR told > ?7",
+            remaining = excluded.remaining, reported = excluded.reported
+            WHERE excluded.reported >= reported OR reported > ?7",
     )?;
-    let QuotaRecord { registry, identity, limit, window, remaining, told } = quota;
+    let QuotaRecord { registry, identity, limit, window, remaining, reported } = quota;
     let (limit, window, remaining) = (number(*limit), number(window.as_secs()), number(*remaining));
-    statement.execute(params![registry, identity, limit, window, remaining, text(*told), text(Utc::now())])?;
+    statement.execute(params![registry, identity, limit, window, remaining, text(*reported), text(Utc::now())])?;
     Ok(())
 }
 
@@ -85,7 +86,7 @@ mod tests {
             limit: 100,
             window: Duration::from_secs(21_600),
             remaining,
-            told: "2026-05-10T00:00:00Z".parse::<DateTime<Utc>>().unwrap() + TimeDelta::seconds(second),
+            reported: "2026-05-10T00:00:00Z".parse::<DateTime<Utc>>().unwrap() + TimeDelta::seconds(second),
         }
     }
 

@@ -37,7 +37,7 @@ pub const COPY: &str = "(copy)";
 
 /// Trigger of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-#[serde(tag = "trigger", rename_all = "lowercase")]
+#[serde(tag = "trigger", rename_all = "snake_case")]
 pub enum Trigger {
     /// The schedule of the entry fired.
     Schedule {
@@ -49,24 +49,24 @@ pub enum Trigger {
     /// Tags waited until their source could be read again.
     Continued,
     /// A person ran it in a separate process.
-    Hand,
-    /// A person asked the running daemon for it.
-    Asked,
+    Manual,
+    /// A person requested it of the running daemon.
+    Requested,
     /// A registry sent a push event.
-    Pushed,
+    PushEvent,
 }
 
 impl Trigger {
-    /// Returns the word for it: `schedule`, `start`, `continued`, `hand`, `asked` or `pushed`.
+    /// Returns the word for it: `schedule`, `start`, `continued`, `manual`, `requested` or `push_event`.
     #[must_use]
     pub fn word(&self) -> &'static str {
         match self {
             Self::Schedule { .. } => "schedule",
             Self::Start => "start",
             Self::Continued => "continued",
-            Self::Hand => "hand",
-            Self::Asked => "asked",
-            Self::Pushed => "pushed",
+            Self::Manual => "manual",
+            Self::Requested => "requested",
+            Self::PushEvent => "push_event",
         }
     }
 }
@@ -94,7 +94,7 @@ pub enum Outcome {
     /// At least one tag, or the run as a whole, failed.
     Failed,
     /// Everything succeeded, and some tags wait until their source may be read again.
-    Postponed,
+    Deferred,
     /// The run was stopped, or its process ended without recording the end.
     Interrupted,
     /// The run took longer than the entry's `timeout`.
@@ -108,7 +108,7 @@ impl Outcome {
         match self {
             Self::Succeeded => "succeeded",
             Self::Failed => "failed",
-            Self::Postponed => "postponed",
+            Self::Deferred => "deferred",
             Self::Interrupted => "interrupted",
             Self::TimedOut => "timed_out",
         }
@@ -128,7 +128,7 @@ impl Outcome {
     }
 
     pub(super) fn read(word: &str) -> Option<Self> {
-        let all = [Self::Succeeded, Self::Failed, Self::Postponed, Self::Interrupted, Self::TimedOut];
+        let all = [Self::Succeeded, Self::Failed, Self::Deferred, Self::Interrupted, Self::TimedOut];
         all.into_iter().find(|it| it.word() == word)
     }
 }
@@ -137,15 +137,20 @@ impl Outcome {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct TagCounts {
-    /// Tags that were written at a target, new or moved.
+    /// Tags that a target did not have, and has now.
     pub copied: u64,
-    /// Tags left unchanged, because they agree.
-    pub kept: u64,
-    /// Tags left unchanged by a rule.
-    pub refused: u64,
-    /// Tags left unchanged for now: their source may not be read until later.
-    #[serde(default)]
-    pub postponed: u64,
+    /// Tags that a target had with another digest.
+    pub replaced: u64,
+    /// Tags that were already correct at a target.
+    pub unchanged: u64,
+    /// Tags held by a rule that may pass later, by itself or by a person.
+    pub held: u64,
+    /// Tags blocked by a rule, or by a lock at a target.
+    pub blocked: u64,
+    /// Tags left for later: their source may not be read until then.
+    pub deferred: u64,
+    /// Tags that two entries claim for different sources.
+    pub conflict: u64,
     /// Tags left unchanged by an error.
     pub failed: u64,
 }
@@ -153,18 +158,39 @@ pub struct TagCounts {
 impl TagCounts {
     /// Returns the counts with the word for each, in the order in which they are shown.
     #[must_use]
-    pub fn named(&self) -> [(&'static str, u64); 5] {
+    pub fn named(&self) -> [(&'static str, u64); 8] {
         [
             ("copied", self.copied),
-            ("kept", self.kept),
-            ("refused", self.refused),
-            ("postponed", self.postponed),
+            ("replaced", self.replaced),
+            ("unchanged", self.unchanged),
+            ("held", self.held),
+            ("blocked", self.blocked),
+            ("deferred", self.deferred),
+            ("conflict", self.conflict),
             ("failed", self.failed),
         ]
     }
+
+    /// Returns the number of all tags.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.named().iter().map(|(_, count)| count).sum()
+    }
+
+    /// Returns the number of tags that a target was changed for.
+    #[must_use]
+    pub fn changed(&self) -> u64 {
+        self.copied + self.replaced
+    }
+
+    /// Returns the number of tags that a rule, a lock or a limit withheld.
+    #[must_use]
+    pub fn withheld(&self) -> u64 {
+        self.held + self.blocked + self.deferred
+    }
 }
 
-/// Prints `2 copied, 14 kept`. Counts of zero are omitted.
+/// Prints `2 copied, 14 unchanged`. Counts of zero are omitted.
 impl fmt::Display for TagCounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shown: Vec<String> = self
@@ -190,7 +216,7 @@ pub struct RunEnd {
     /// First error, for people. If there is none, the reason for which tags wait.
     pub error: Option<String>,
     /// Time at which to continue, if tags wait.
-    pub postponed_until: Option<DateTime<Utc>>,
+    pub deferred_until: Option<DateTime<Utc>>,
 }
 
 /// Run, as `history` shows it.
@@ -218,7 +244,7 @@ pub struct RunRecord {
     /// First error, for people. If there is none, the reason for which tags wait.
     pub error: Option<String>,
     /// Time at which to continue, if tags wait.
-    pub postponed_until: Option<DateTime<Utc>>,
+    pub deferred_until: Option<DateTime<Utc>>,
 }
 
 /// Last ends of an entry's runs.

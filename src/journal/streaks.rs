@@ -36,11 +36,11 @@ impl Journal {
 fn list_failure_streaks(db: &Connection) -> Result<Vec<FailureStreak>> {
     let mut statement = db.prepare_cached(
         "WITH well AS (SELECT entry, max(id) AS id FROM runs
-                       WHERE outcome NOT IN ('failed', 'timed_out', 'interrupted') AND trigger <> 'pushed'
+                       WHERE outcome NOT IN ('failed', 'timed_out', 'interrupted') AND trigger <> 'push_event'
                        GROUP BY entry)
          SELECT entry, count(*) + sum(failures_before) AS failures, max(ended) AS last FROM runs LEFT JOIN
          well USING (entry)
-         WHERE outcome IN ('failed', 'timed_out') AND trigger <> 'pushed' AND runs.id > coalesce(well.id, 0)
+         WHERE outcome IN ('failed', 'timed_out') AND trigger <> 'push_event' AND runs.id > coalesce(well.id, 0)
          GROUP BY entry ORDER BY entry",
     )?;
     let getting_on = list_entries_that_got_on(db)?;
@@ -63,7 +63,7 @@ pub(super) fn carry_over(db: &Connection, entry: &str, failures: u32) -> Result<
     let mut statement = db.prepare_cached(
         "UPDATE runs SET failures_before = failures_before + ?2
          WHERE id = (SELECT max(id) FROM runs WHERE entry = ?1 AND outcome IN ('failed', 'timed_out') AND
-         trigger <> 'pushed')",
+         trigger <> 'push_event')",
     )?;
     statement.execute(params![entry, failures])?;
     Ok(())
@@ -80,10 +80,10 @@ mod tests {
 
     async fn run_that_sends(journal: &Journal, entry: &str, outcome: Outcome, minute: i64, bytes: u64) {
         let at = DateTime::from_timestamp(1_800_000_000 + 60 * minute, 0).unwrap();
-        let Begun::Started(id) = journal.begin_run(entry, Trigger::Hand, at).await.unwrap() else {
+        let Begun::Started(id) = journal.begin_run(entry, Trigger::Manual, at).await.unwrap() else {
             panic!("not begun")
         };
-        let end = RunEnd { outcome, tags: TagCounts::default(), bytes, error: None, postponed_until: None };
+        let end = RunEnd { outcome, tags: TagCounts::default(), bytes, error: None, deferred_until: None };
         journal.end_run(id, end, at).await.unwrap();
     }
 

@@ -34,12 +34,12 @@ fn tag(text: &str) -> Tag {
 }
 
 fn ended(outcome: Outcome) -> RunEnd {
-    let tags = TagCounts { copied: 2, kept: 3, refused: 1, postponed: 4, failed: 0 };
-    RunEnd { outcome, tags, bytes: 77, error: None, postponed_until: Some(at(30)) }
+    let tags = TagCounts { copied: 2, unchanged: 3, blocked: 1, deferred: 4, ..TagCounts::default() };
+    RunEnd { outcome, tags, bytes: 77, error: None, deferred_until: Some(at(30)) }
 }
 
 pub(super) async fn begun(journal: &Journal, entry: &str, minute: i64) -> RunId {
-    match journal.begin_run(entry, Trigger::Hand, at(minute)).await.unwrap() {
+    match journal.begin_run(entry, Trigger::Manual, at(minute)).await.unwrap() {
         Begun::Started(run) => run,
         already @ Begun::AlreadyRunning { .. } => panic!("{already:?}"),
     }
@@ -93,10 +93,10 @@ async fn run_is_returned_as_it_was_recorded() {
         started: at(1),
         ended: Some(at(2)),
         outcome: Some(Outcome::Failed),
-        tags: TagCounts { copied: 2, kept: 3, refused: 1, postponed: 4, failed: 0 },
+        tags: TagCounts { copied: 2, unchanged: 3, blocked: 1, deferred: 4, ..TagCounts::default() },
         bytes: 77,
         error: Some("target: 500".into()),
-        postponed_until: Some(at(30)),
+        deferred_until: Some(at(30)),
     };
     assert_eq!(journal.history(&HistoryFilter::default()).await.unwrap(), std::slice::from_ref(&expected));
     assert_eq!(journal.last_scheduled("a", at(30)).await.unwrap(), Some(at(0)));
@@ -150,7 +150,7 @@ async fn concurrent_begins_of_one_entry_have_one_winner() {
     }
     for round in 0..10 {
         let racers = journals.iter().cloned().map(|journal| {
-            tokio::spawn(async move { (journal.begin_run("a", Trigger::Hand, at(round)).await.unwrap(), journal) })
+            tokio::spawn(async move { (journal.begin_run("a", Trigger::Manual, at(round)).await.unwrap(), journal) })
         });
         let mut winners = Vec::new();
         for racer in racers.collect::<Vec<_>>() {
@@ -209,7 +209,7 @@ async fn run_and_transfers_of_killed_process_are_interrupted() {
 
     let journal = Journal::open_at(&place.path, at(1)).unwrap();
     let already = Begun::AlreadyRunning { pid: victim.id(), since: at(0) };
-    assert_eq!(journal.begin_run("a", Trigger::Hand, at(1)).await.unwrap(), already);
+    assert_eq!(journal.begin_run("a", Trigger::Manual, at(1)).await.unwrap(), already);
     victim.kill().unwrap();
     victim.wait().unwrap();
 
@@ -386,7 +386,7 @@ async fn history_is_found_by_entry_and_time() {
 async fn interruption_is_neither_last_success_nor_failure() {
     let place = place();
     let journal = Journal::open(&place.path).unwrap();
-    let outcomes = [Outcome::Succeeded, Outcome::Succeeded, Outcome::Failed, Outcome::Interrupted, Outcome::Postponed];
+    let outcomes = [Outcome::Succeeded, Outcome::Succeeded, Outcome::Failed, Outcome::Interrupted, Outcome::Deferred];
     for (minute, outcome) in outcomes.into_iter().enumerate() {
         let run = begun(&journal, "a", i64::try_from(minute).unwrap()).await;
         journal.end_run(run, ended(outcome), at(i64::try_from(minute).unwrap())).await.unwrap();
@@ -454,7 +454,7 @@ async fn reader_creates_and_writes_nothing() {
     begun(&writer, "a", 0).await;
     let reader = Journal::open_existing(&place.path).unwrap();
     assert_eq!(reader.history(&HistoryFilter::default()).await.unwrap().len(), 1);
-    let refused = reader.begin_run("b", Trigger::Hand, at(1)).await.unwrap_err();
+    let refused = reader.begin_run("b", Trigger::Manual, at(1)).await.unwrap_err();
     assert!(matches!(refused, JournalError::ReadOnly { .. }), "{refused}");
     assert!(reader.check_writable().await.is_err());
     writer.check_writable().await.unwrap();

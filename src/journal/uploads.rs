@@ -70,16 +70,16 @@ impl Journal {
 }
 
 fn record_upload(db: &Connection, run: RunId, upload: &UploadRecord, now: DateTime<Utc>) -> Result<()> {
-    db.prepare_cached("DELETE FROM uploads WHERE noted < ?1")?.execute([text(now - KEPT)])?;
+    db.prepare_cached("DELETE FROM uploads WHERE recorded < ?1")?.execute([text(now - KEPT)])?;
     let mut statement = db.prepare_cached(
-        "INSERT OR REPLACE INTO uploads (target, digest, run, session, stored, hashed, noted, ahead, ahead_hashed)
+        "INSERT OR REPLACE INTO uploads (target, digest, run, session, stored, hashed, recorded, ahead, ahead_hashed)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
     )?;
     let run = by_now(db, run)?;
     let UploadRecord { target, digest, session, stored, hashed, ahead } = upload;
     let (ahead, ahead_hashed) = ahead.as_ref().map(|(stored, hashed)| (number(*stored), hashed)).unzip();
-    let (digest, stored, noted) = (digest.to_string(), number(*stored), text(now));
-    statement.execute(params![target, digest, run.0, session, stored, hashed, noted, ahead, ahead_hashed])?;
+    let (digest, stored, recorded) = (digest.to_string(), number(*stored), text(now));
+    statement.execute(params![target, digest, run.0, session, stored, hashed, recorded, ahead, ahead_hashed])?;
     Ok(())
 }
 
@@ -92,7 +92,7 @@ fn find_left_upload(
 ) -> Result<Option<(RunId, UploadRecord)>> {
     let mut statement = db.prepare_cached(
         "SELECT uploads.* FROM uploads JOIN runs ON runs.id = uploads.run
-         WHERE target = ?1 AND digest = ?2 AND runs.ended IS NOT NULL AND noted >= ?3",
+         WHERE target = ?1 AND digest = ?2 AND runs.ended IS NOT NULL AND recorded >= ?3",
     )?;
     let read = |row: &rusqlite::Row<'_>| {
         let (run, session, hashed) = (RunId(row.get("run")?), row.get("session")?, row.get("hashed")?);
@@ -127,7 +127,7 @@ mod tests {
     use crate::journal::{Begun, Outcome, RunEnd, TagCounts, Trigger};
 
     async fn begun(journal: &Journal) -> RunId {
-        match journal.begin_run("a", Trigger::Hand, Utc::now()).await.unwrap() {
+        match journal.begin_run("a", Trigger::Manual, Utc::now()).await.unwrap() {
             Begun::Started(run) => run,
             other => panic!("{other:?}"),
         }
@@ -135,7 +135,7 @@ mod tests {
 
     async fn end(journal: &Journal, run: RunId) {
         let (outcome, tags) = (Outcome::Interrupted, TagCounts::default());
-        let end = RunEnd { outcome, tags, bytes: 0, error: None, postponed_until: None };
+        let end = RunEnd { outcome, tags, bytes: 0, error: None, deferred_until: None };
         journal.end_run(run, end, Utc::now()).await.unwrap();
     }
 

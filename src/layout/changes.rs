@@ -64,7 +64,7 @@ fn complete(changes: Vec<Change>, outcome: &Outcome) {
 }
 
 fn rewrite(disk: &Disk, facts: &Facts, changes: &[Change]) -> Result<(), Fault> {
-    let mut index = disk.read_index()?.ok_or_else(|| disk.no_layout())?.into_index();
+    let mut index = disk.read_index()?.ok_or_else(|| disk.missing_layout_fault())?.into_index();
     let mut changed = false;
     for Change { manifest, tag, .. } in changes {
         changed |= match tag {

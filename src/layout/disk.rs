@@ -3,17 +3,14 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::ops::Deref;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use bytes::Bytes;
-use parking_lot::{Mutex, MutexGuard};
 
 use super::fault::Fault;
 use super::folder::Folder;
 use super::index::{Index, IndexError, Named, Pointer};
+use super::index_cache::{CachedIndex, FileStamp, IndexCache, IndexGuard};
 use super::temporary::{self, Temporary};
 use crate::oci::{Children, Descriptor, Digest, Digester, Manifest, MediaType, Tag};
 
@@ -21,8 +18,6 @@ use crate::oci::{Children, Descriptor, Digest, Digester, Manifest, MediaType, Ta
 const MAX_MANIFEST: u64 = 8 << 20;
 /// Largest `index.json` in bytes that is read: about 200,000 tags.
 const MAX_INDEX: u64 = 64 << 20;
-/// Age from which the stamp of an `index.json` reveals every further change: some file systems count whole seconds.
-const SETTLED: Duration = Duration::from_secs(2);
 /// Largest `oci-layout` in bytes that is read.
 const MAX_VERSION: u64 = 64 << 10;
 /// Prefix of the names of all files that only transship uses.
@@ -35,78 +30,15 @@ const BLOBS: &str = "blobs";
 #[derive(Debug)]
 pub(super) struct Disk {
     root: PathBuf,
-    /// Cache of the `index.json` that was read last, locked while a caller uses one: the file may be large and readers
-    /// many, so one copy at a time is in memory. A run resolves each of its tags; parsing a large file for each would
-    /// take hours.
-    cache: Mutex<Option<CachedIndex>>,
-}
-
-/// Parsed `index.json` with the stamp of its file.
-#[derive(Debug)]
-struct CachedIndex {
-    stamp: Stamp,
-    index: Index,
+    cache: IndexCache,
 }
 
 /// Number of bytes of content that are hashed at a time.
 const HASHED_AT_ONCE: usize = 64 << 10;
 
-/// Identity of one state of a file: device, inode, length, and the times of its last changes in nanoseconds.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Stamp([i128; 5]);
-
-impl Stamp {
-    /// Returns the stamp of a file. `None` if the file changed so recently that a further change could leave the same
-    /// stamp.
-    fn from_file(file: &File) -> Option<Self> {
-        let found = file.metadata().ok()?;
-        let age = found.modified().ok()?.elapsed().ok()?;
-        let nanoseconds = |seconds: i64, rest: i64| i128::from(seconds) * 1_000_000_000 + i128::from(rest);
-        let stamp = Self([
-            found.dev().into(),
-            found.ino().into(),
-            found.len().into(),
-            nanoseconds(found.mtime(), found.mtime_nsec()),
-            nanoseconds(found.ctime(), found.ctime_nsec()),
-        ]);
-        (age >= SETTLED).then_some(stamp)
-    }
-}
-
-/// Guard of a parsed `index.json`. Its holder must not read another one: that would deadlock.
-pub(super) struct IndexGuard<'d> {
-    index: Option<Index>,
-    /// Stamp under which dropping the guard caches the index.
-    stamp: Option<Stamp>,
-    cached: MutexGuard<'d, Option<CachedIndex>>,
-}
-
-impl Deref for IndexGuard<'_> {
-    type Target = Index;
-
-    fn deref(&self) -> &Index {
-        self.index.as_ref().expect("only into_index takes the index, and it consumes the guard")
-    }
-}
-
-impl Drop for IndexGuard<'_> {
-    fn drop(&mut self) {
-        if let (Some(index), Some(stamp)) = (self.index.take(), self.stamp.take()) {
-            *self.cached = Some(CachedIndex { stamp, index });
-        }
-    }
-}
-
-impl IndexGuard<'_> {
-    /// Takes the index out of the cache, for a caller that changes it.
-    pub(super) fn into_index(mut self) -> Index {
-        self.index.take().expect("only into_index takes the index, and it consumes the guard")
-    }
-}
-
 impl Disk {
     pub(super) fn new(root: &Path) -> Self {
-        Self { root: root.to_owned(), cache: Mutex::default() }
+        Self { root: root.to_owned(), cache: IndexCache::default() }
     }
 
     fn index_path(&self) -> PathBuf {
@@ -128,11 +60,11 @@ impl Disk {
 
     /// Opens the layout's folder; a missing one is a fault.
     fn root(&self) -> Result<Folder, Fault> {
-        Folder::root(&self.root)?.ok_or_else(|| self.no_layout())
+        Folder::root(&self.root)?.ok_or_else(|| self.missing_layout_fault())
     }
 
     /// Opens the folder of content with this digest's algorithm; `None` if it does not exist.
-    fn blobs_of(&self, digest: &Digest) -> Result<Option<Folder>, Fault> {
+    fn open_blob_folder(&self, digest: &Digest) -> Result<Option<Folder>, Fault> {
         let Some(root) = Folder::root(&self.root)? else { return Ok(None) };
         let Some(blobs) = root.folder(BLOBS)? else { return Ok(None) };
         blobs.folder(digest.algorithm())
@@ -141,7 +73,7 @@ impl Disk {
     /// Opens content and returns it with its length; `None` if it does not exist. Refuses anything but a regular file
     /// without opening it: a link could lead out of the layout, a pipe would block for ever.
     pub(super) fn open_blob(&self, digest: &Digest) -> Result<Option<(File, u64)>, Fault> {
-        match self.blobs_of(digest)? {
+        match self.open_blob_folder(digest)? {
             Some(folder) => folder.open_file(&digest.hex()),
             None => Ok(None),
         }
@@ -149,13 +81,13 @@ impl Disk {
 
     /// Returns the length of content; `None` if it does not exist.
     pub(super) fn blob_size(&self, digest: &Digest) -> Result<Option<u64>, Fault> {
-        let Some(folder) = self.blobs_of(digest)? else { return Ok(None) };
+        let Some(folder) = self.open_blob_folder(digest)? else { return Ok(None) };
         Ok(folder.regular(&digest.hex())?.map(|file| u64::try_from(file.st_size).unwrap_or_default()))
     }
 
     /// Opens a blob whose file has the length that its descriptor states.
     pub(super) fn open_whole(&self, blob: &Descriptor, offset: u64) -> Result<File, Fault> {
-        let (file, actual) = self.open_blob(&blob.digest)?.ok_or_else(|| self.lost(&blob.digest))?;
+        let (file, actual) = self.open_blob(&blob.digest)?.ok_or_else(|| self.missing_content_fault(&blob.digest))?;
         if actual != blob.size {
             return Err(Fault::Length { path: self.blob_path(&blob.digest), actual, expected: blob.size });
         }
@@ -167,7 +99,7 @@ impl Disk {
 
     /// Returns the length of the content that an entry points at; `None` if the content is missing or the entry states
     /// another length.
-    pub(super) fn size_of(&self, at: &Pointer) -> Result<Option<u64>, Fault> {
+    pub(super) fn stored_size(&self, at: &Pointer) -> Result<Option<u64>, Fault> {
         let actual = self.blob_size(&at.digest)?;
         Ok(actual.filter(|actual| at.size.is_none_or(|stated| stated == *actual)))
     }
@@ -191,12 +123,12 @@ impl Disk {
     }
 
     /// Returns the fault of content that should exist and does not.
-    pub(super) fn lost(&self, digest: &Digest) -> Fault {
+    pub(super) fn missing_content_fault(&self, digest: &Digest) -> Fault {
         Fault::Lost { path: self.blob_path(digest) }
     }
 
     /// Returns the fault of a folder that is missing or is not a layout.
-    pub(super) fn no_layout(&self) -> Fault {
+    pub(super) fn missing_layout_fault(&self) -> Fault {
         Fault::NoLayout { path: self.root.clone() }
     }
 
@@ -238,16 +170,16 @@ impl Disk {
         let Some(root) = Folder::root(&self.root)? else { return Ok(None) };
         let Some((file, size)) = root.open_file(INDEX)? else { return Ok(None) };
         check_version(&root)?;
-        let stamp = Stamp::from_file(&file);
+        let stamp = FileStamp::from_file(&file);
         if let Some(CachedIndex { index, .. }) = last.filter(|last| Some(&last.stamp) == stamp.as_ref()) {
-            return Ok(Some(IndexGuard { index: Some(index), stamp, cached }));
+            return Ok(Some(IndexGuard::new(index, stamp, cached)));
         }
         let bytes = read_up_to(file, size, MAX_INDEX, &path)?;
         let index = Index::parse(bytes).map_err(|error| match error {
             IndexError::Json(error) => Fault::json(&path)(error),
             other => Fault::Shape { path, reason: other.to_string() },
         })?;
-        Ok(Some(IndexGuard { index: Some(index), stamp, cached }))
+        Ok(Some(IndexGuard::new(index, stamp, cached)))
     }
 
     /// Replaces `index.json` as a whole. The caller must hold the lock, or another writer's tag is lost.
@@ -322,7 +254,7 @@ impl Disk {
             return Err(Fault::TooLarge { path: self.blob_path(&digest), actual, limit: MAX_MANIFEST });
         }
         if self.read_manifest_alone(&digest, None).is_ok_and(|found| found.is_some()) {
-            return self.blobs_of(&digest)?.map_or(Ok(()), |folder| folder.sync());
+            return self.open_blob_folder(&digest)?.map_or(Ok(()), |folder| folder.sync());
         }
         let mut temporary = self.create_temporary()?;
         temporary.write(std::slice::from_ref(manifest.bytes()))?;
@@ -336,7 +268,7 @@ impl Disk {
             Err(Fault::TooLarge { .. }) => false,
             Err(fault) => return Err(fault),
         };
-        if is_manifest && let Some(folder) = self.blobs_of(digest)? {
+        if is_manifest && let Some(folder) = self.open_blob_folder(digest)? {
             folder.remove(&digest.hex())?;
             folder.sync()?;
         }
@@ -463,7 +395,10 @@ fn sync_folder(path: &Path) -> Result<(), Fault> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
     use super::*;
+    use crate::layout::index_cache::SETTLED;
 
     #[test]
     fn settled_index_file_is_cached_until_taken() {
@@ -474,9 +409,12 @@ mod tests {
             drop(disk.read_index().unwrap().unwrap());
             disk.cache.lock().is_some()
         };
+        // The clock of the test may differ from that of the file system.
+        let changed =
+            |time| File::options().write(true).open(folder.path().join(INDEX)).unwrap().set_modified(time).unwrap();
+        changed(SystemTime::now());
         assert!(!is_cached(), "a change within the same instant would go unnoticed");
-        let long_ago = std::time::SystemTime::now() - 2 * SETTLED;
-        File::options().write(true).open(folder.path().join(INDEX)).unwrap().set_modified(long_ago).unwrap();
+        changed(SystemTime::now() - 2 * SETTLED);
         assert!(is_cached());
         drop(disk.read_index().unwrap().unwrap().into_index());
         assert!(disk.cache.lock().is_none(), "a writer owns the index that it changes");

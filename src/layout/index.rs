@@ -12,17 +12,17 @@ use std::ops::Range;
 use std::sync::OnceLock;
 
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde_json::Value;
-use serde_json::value::{RawValue, to_raw_value};
+use serde_json::value::RawValue;
 
 use crate::oci::{Digest, Manifest, MediaType, Tag};
 
-/// Annotation that names an entry (image-spec, "Pre-Defined Annotation Keys").
-const REF_NAME: &str = "org.opencontainers.image.ref.name";
+mod entry;
+
+use entry::EntryText;
+pub(super) use entry::{Entry, Pointer};
+
 /// Largest number of entries that is read. A file of the allowed length has fewer, unless its entries are almost empty.
 const MAX_ENTRIES: usize = 400_000;
-/// Largest entry in bytes that is parsed.
-const MAX_ENTRY: usize = 1 << 20;
 
 /// Document of `index.json`.
 #[derive(Debug)]
@@ -35,34 +35,6 @@ pub(super) struct Index {
     entries: Vec<Entry>,
     /// Positions of all named entries, sorted by name; computed at the first look-up of a name.
     by_name: OnceLock<Vec<u32>>,
-}
-
-/// One descriptor of the list, with the values that could be parsed.
-#[derive(Debug, Clone)]
-pub(super) struct Entry {
-    raw: Raw,
-    /// Value of the name annotation, whether or not it is a valid tag.
-    pub(super) name: Option<Box<str>>,
-    /// Content that the entry points at; `None` if it cannot be parsed.
-    pub(super) target: Option<Pointer>,
-}
-
-/// JSON of an entry.
-#[derive(Debug, Clone)]
-enum Raw {
-    /// Unchanged: a part of the document's text.
-    Read(Range<u32>),
-    /// Created or changed by transship.
-    Made(Box<RawValue>),
-}
-
-/// Content that an entry points at.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Pointer {
-    pub(super) media_type: MediaType,
-    pub(super) digest: Digest,
-    /// Size in bytes; `None` if the entry does not state it.
-    pub(super) size: Option<u64>,
 }
 
 /// Result of looking up the entries of one name.
@@ -109,7 +81,7 @@ impl Index {
         }
         let list = first.filter(|list| list.get() != "null");
         let entries = list.map_or(Ok(Vec::new()), |list| read_list(&text, list))?;
-        let list = first.map(|list| place_in(&text, list));
+        let list = first.map(|list| position_in(&text, list));
         Ok(Self { list, keys, entries, text, by_name: OnceLock::new() })
     }
 
@@ -252,156 +224,8 @@ impl Index {
     }
 }
 
-impl Pointer {
-    /// Returns a pointer at this manifest.
-    pub(super) fn from_manifest(manifest: &Manifest) -> Self {
-        let size = Some(manifest.bytes().len() as u64);
-        Self { media_type: manifest.media_type().clone(), digest: manifest.digest(), size }
-    }
-}
-
-/// Fields of an entry that are parsed.
-#[derive(serde::Deserialize)]
-struct Fields<'t> {
-    #[serde(borrow, rename = "mediaType")]
-    media_type: Option<&'t RawValue>,
-    #[serde(borrow)]
-    digest: Option<&'t RawValue>,
-    #[serde(borrow)]
-    size: Option<&'t RawValue>,
-    #[serde(borrow)]
-    annotations: Option<&'t RawValue>,
-    #[serde(borrow)]
-    platform: Option<&'t RawValue>,
-}
-
-/// Annotations of an entry that are parsed.
-#[derive(serde::Deserialize)]
-struct Annotations<'t> {
-    #[serde(borrow, rename = "org.opencontainers.image.ref.name")]
-    name: Option<&'t RawValue>,
-    /// Full reference of the image, as containerd and Docker write it.
-    #[serde(borrow, rename = "io.containerd.image.name")]
-    image: Option<&'t RawValue>,
-}
-
-/// Platform of an entry.
-#[derive(serde::Deserialize)]
-struct PlatformFields<'t> {
-    #[serde(borrow)]
-    os: Option<&'t RawValue>,
-    #[serde(borrow)]
-    architecture: Option<&'t RawValue>,
-}
-
-/// Returns a value that is a string; `None` for any other.
-fn text_of(value: Option<&RawValue>) -> Option<String> {
-    serde_json::from_str(value?.get()).ok()
-}
-
-impl Entry {
-    /// Parses one entry. `before` is the media type of the previous entry: most entries share one allocation of it.
-    fn read(json: &str, raw: Raw, before: &mut Option<MediaType>) -> Self {
-        let nothing = |raw| Self { raw, name: None, target: None };
-        if json.len() > MAX_ENTRY {
-            return nothing(raw);
-        }
-        let Ok(fields) = serde_json::from_str::<Fields<'_>>(json) else { return nothing(raw) };
-        let annotations: Option<Annotations<'_>> =
-            fields.annotations.and_then(|annotations| serde_json::from_str(annotations.get()).ok());
-        let name = annotations.and_then(|annotations| text_of(annotations.name)).map(String::into_boxed_str);
-        let digest = text_of(fields.digest).and_then(|text| text.parse().ok());
-        let target = digest.map(|digest| {
-            let media_type = MediaType::new(&text_of(fields.media_type).unwrap_or_default());
-            if before.as_ref() != Some(&media_type) {
-                *before = Some(media_type.clone());
-            }
-            let media_type = before.clone().unwrap_or(media_type);
-            let size = fields.size.and_then(|size| serde_json::from_str(size.get()).ok());
-            Pointer { media_type, digest, size }
-        });
-        Self { raw, name, target }
-    }
-
-    /// Returns the JSON of the entry; `text` is the document's text.
-    fn json<'e>(&'e self, text: &'e str) -> &'e str {
-        match &self.raw {
-            Raw::Read(place) => &text[place.start as usize..place.end as usize],
-            Raw::Made(raw) => raw.get(),
-        }
-    }
-
-    /// Returns a text that distinguishes the entry from others of its name: its full reference, else its platform, else
-    /// nothing.
-    fn distinction(&self, text: &str) -> String {
-        let Ok(fields) = serde_json::from_str::<Fields<'_>>(self.json(text)) else { return String::new() };
-        let annotations: Option<Annotations<'_>> =
-            fields.annotations.and_then(|annotations| serde_json::from_str(annotations.get()).ok());
-        if let Some(image) = annotations.and_then(|annotations| text_of(annotations.image)) {
-            return image;
-        }
-        let platform: Option<PlatformFields<'_>> =
-            fields.platform.and_then(|platform| serde_json::from_str(platform.get()).ok());
-        let words = platform.map(|of| [text_of(of.os), text_of(of.architecture)]).unwrap_or_default();
-        words.into_iter().flatten().collect::<Vec<_>>().join("/")
-    }
-
-    /// Creates a nameless entry of a manifest. A referrer's entry repeats its artifact type and annotations, so that
-    /// readers can select it by kind without reading the manifest.
-    fn new(manifest: &Manifest) -> Self {
-        let target = Pointer::from_manifest(manifest);
-        let mut value = serde_json::json!({
-            "mediaType": target.media_type, "digest": target.digest, "size": target.size,
-        });
-        let body: Value = serde_json::from_slice(manifest.bytes()).unwrap_or_default();
-        if body["subject"].is_object() {
-            for key in ["artifactType", "annotations"] {
-                if let Some(said) = body.get(key) {
-                    value[key] = said.clone();
-                }
-            }
-        } else if let Some(said) = body.get("artifactType") {
-            value["artifactType"] = said.clone();
-        }
-        // A manifest's own annotations may contain a name, but only a tag may name an entry.
-        if let Some(annotations) = value.get_mut("annotations").and_then(Value::as_object_mut) {
-            annotations.remove(REF_NAME);
-        }
-        let raw = Raw::Made(to_raw_value(&value).expect("a JSON value is JSON"));
-        Self { raw, name: None, target: Some(target) }
-    }
-
-    fn is_named(&self, tag: &Tag) -> bool {
-        self.name.as_deref() == Some(tag.as_str())
-    }
-
-    fn rename(&mut self, text: &str, tag: Option<&Tag>) {
-        let mut value: Value = serde_json::from_str(self.json(text)).unwrap_or_default();
-        match tag {
-            Some(tag) => {
-                if !value["annotations"].is_object() {
-                    value["annotations"] = Value::Object(serde_json::Map::new());
-                }
-                value["annotations"][REF_NAME] = Value::String(tag.to_string());
-            }
-            None => {
-                if let Some(annotations) = value["annotations"].as_object_mut() {
-                    annotations.remove(REF_NAME);
-                }
-            }
-        }
-        if value["annotations"].as_object().is_none_or(serde_json::Map::is_empty)
-            && let Some(entry) = value.as_object_mut()
-        {
-            entry.remove("annotations");
-        }
-        self.raw = Raw::Made(to_raw_value(&value).expect("a JSON value is JSON"));
-        self.name = tag.map(|tag| tag.as_str().into());
-    }
-}
-
 /// Returns the position of a part within its text.
-fn place_in(text: &str, part: &RawValue) -> Range<usize> {
+fn position_in(text: &str, part: &RawValue) -> Range<usize> {
     let start = part.get().as_ptr().addr() - text.as_ptr().addr();
     start..start + part.get().len()
 }
@@ -438,10 +262,10 @@ impl<'t> Visitor<'t> for EntriesVisitor<'t> {
                 }
                 return Ok(Err(count));
             }
-            let place = place_in(self.text, raw);
+            let place = position_in(self.text, raw);
             // `parse` takes less than 4 GiB, so the conversion does not fail.
             let place = u32::try_from(place.start).unwrap_or_default()..u32::try_from(place.end).unwrap_or_default();
-            entries.push(Entry::read(raw.get(), Raw::Read(place), &mut before));
+            entries.push(Entry::read(raw.get(), EntryText::Read(place), &mut before));
         }
         Ok(Ok(entries))
     }
@@ -486,171 +310,4 @@ impl<'de> Visitor<'de> for OutlineVisitor {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn tag(text: &str) -> Tag {
-        text.parse().unwrap()
-    }
-
-    fn image(content: &str) -> Manifest {
-        Manifest::new(MediaType::new(MediaType::OCI_MANIFEST), content.to_owned().into())
-    }
-
-    fn text(index: &Index) -> String {
-        String::from_utf8(index.render()).unwrap()
-    }
-
-    fn entry(manifest: &Manifest, rest: &str) -> String {
-        let size = manifest.bytes().len();
-        format!(r#"{{ "size":{size}, "digest":"{}","mediaType":"{}"{rest}}}"#, manifest.digest(), manifest.media_type())
-    }
-
-    fn named(manifest: &Manifest, name: &str) -> String {
-        entry(manifest, &format!(r#","annotations":{{"{REF_NAME}":"{name}"}}"#))
-    }
-
-    #[test]
-    fn foreign_entries_keep_their_bytes_when_tag_is_added() {
-        let theirs = format!(
-            "{},{{\"mediaType\":\"x\", \"digest\":\"md5:00\",\"big\":123456789012345678901234567890}},  7",
-            entry(&image("a"), r#", "x-unknown": {"b":1, "a":2}"#)
-        );
-        let mut index = Index::parse(
-            format!("{{\"zeta\": [1,  2],\n\"schemaVersion\":2,\"manifests\":[{theirs}], \"annotations\":{{}}}}")
-                .into_bytes(),
-        )
-        .unwrap();
-        assert!(index.set_tag(&tag("v1"), &image("b"), |_| false));
-        let text = text(&index);
-        assert!(text.starts_with("{\"zeta\": [1,  2],\n\"schemaVersion\":2,\"manifests\":["), "{text}");
-        assert!(text.ends_with(r#"], "annotations":{}}"#), "{text}");
-        for piece in theirs.split(",  7") {
-            assert!(text.contains(piece), "{piece} in {text}");
-        }
-        assert!(text.contains(",7,"), "{text}");
-    }
-
-    #[test]
-    fn name_with_two_digests_is_ambiguous_until_moved() {
-        let (a, b, c) = (image("a"), image("b"), image("c"));
-        let of_docker = |image: &Manifest, whole: &str| {
-            entry(image, &format!(r#","annotations":{{"{REF_NAME}":"v1","io.containerd.image.name":"{whole}"}}"#))
-        };
-        let list =
-            format!(r#"{{"manifests":[{},{}]}}"#, of_docker(&a, "docker.io/x/a:v1"), of_docker(&b, "docker.io/x/b:v1"));
-        let mut index = Index::parse(list.into_bytes()).unwrap();
-        let both = vec![(a.digest(), "docker.io/x/a:v1".to_owned()), (b.digest(), "docker.io/x/b:v1".to_owned())];
-        assert_eq!(index.find(&tag("v1")), Named::Several(both.clone()));
-        assert_eq!(index.names(), [("v1", Named::Several(both))]);
-        assert!(index.set_tag(&tag("v1"), &c, |_| false));
-        assert_eq!(index.entries().len(), 1);
-        assert_eq!(index.find(&tag("v1")), Named::One(&Pointer::from_manifest(&c)));
-        assert!(!index.set_tag(&tag("v1"), &c, |_| false), "nothing to change");
-        assert_eq!(index.find(&tag("v2")), Named::Nothing);
-    }
-
-    #[test]
-    fn duplicate_entries_of_one_digest_resolve_to_it() {
-        let a = image("a");
-        let list = format!(r#"{{"manifests":[{},{}]}}"#, named(&a, "v1"), named(&a, "v1"));
-        let index = Index::parse(list.into_bytes()).unwrap();
-        assert_eq!(index.find(&tag("v1")), Named::One(&Pointer::from_manifest(&a)));
-    }
-
-    #[test]
-    fn platforms_under_one_name_are_distinguished_by_platform() {
-        let with_platform = |image: &Manifest, architecture: &str| {
-            let platform = format!(r#","platform":{{"os":"linux","architecture":"{architecture}"}}"#);
-            entry(image, &format!(r#"{platform},"annotations":{{"{REF_NAME}":"v1"}}"#))
-        };
-        let list = format!(
-            r#"{{"manifests":[{},{}]}}"#,
-            with_platform(&image("a"), "amd64"),
-            with_platform(&image("b"), "arm64")
-        );
-        let index = Index::parse(list.into_bytes()).unwrap();
-        let Named::Several(several) = index.find(&tag("v1")) else { panic!() };
-        assert_eq!(
-            several.iter().map(|(_, platform)| platform.as_str()).collect::<Vec<_>>(),
-            ["linux/amd64", "linux/arm64"]
-        );
-    }
-
-    #[test]
-    fn entry_without_size_resolves_and_one_without_digest_fails() {
-        let digest = image("a").digest();
-        let list = format!(
-            r#"{{"manifests":[{{"digest":"{digest}","annotations":{{"{REF_NAME}":"v1"}}}},
-               {{"digest":7,"annotations":{{"{REF_NAME}":"v2"}}}},{{"annotations":null}},[],null]}}"#
-        );
-        let index = Index::parse(list.into_bytes()).unwrap();
-        let Named::One(at) = index.find(&tag("v1")) else { panic!() };
-        assert_eq!((at.digest, at.size, at.media_type.as_str()), (digest, None, ""));
-        assert_eq!(index.find(&tag("v2")), Named::Unknown);
-        assert_eq!(index.entries().iter().filter(|entry| entry.target.is_none()).count(), 4);
-    }
-
-    #[test]
-    fn document_without_list_gets_one_at_its_end() {
-        for (text, expected) in [("{} ", "{\"manifests\":["), ("{\"a\":1}\n", "{\"a\":1,\"manifests\":[")] {
-            let mut index = Index::parse(text.as_bytes().to_vec()).unwrap();
-            assert!(index.add(&image("a")));
-            let written = index.render();
-            assert!(String::from_utf8_lossy(&written).starts_with(expected), "{}", String::from_utf8_lossy(&written));
-            assert_eq!(Index::parse(written).unwrap().entries().len(), 1);
-        }
-    }
-
-    #[test]
-    fn unnamed_entry_stays_only_where_caller_needs_it() {
-        let (a, b) = (image("a"), image("b"));
-        let list = format!(r#"{{"manifests":[{},{}]}}"#, named(&a, "v1"), named(&b, "v2"));
-        let mut index = Index::parse(list.into_bytes()).unwrap();
-        assert!(index.remove_tag(&tag("v1"), |digest| *digest == a.digest()));
-        assert!(index.remove_tag(&tag("v2"), |digest| *digest == a.digest()));
-        assert!(!index.remove_tag(&tag("v2"), |_| true));
-        assert_eq!(index.entries().len(), 1);
-        assert_eq!(index.entries()[0].name, None);
-        assert!(!text(&index).contains("annotations"));
-    }
-
-    #[test]
-    fn nameless_entry_takes_name_and_keeps_other_fields() {
-        let a = image("a");
-        let list = format!(r#"{{"manifests":[{}]}}"#, entry(&a, r#","annotations":{"k":"v"},"x":1"#));
-        let mut index = Index::parse(list.into_bytes()).unwrap();
-        assert!(index.set_tag(&tag("v1"), &a, |_| false));
-        assert!(index.set_tag(&tag("v2"), &a, |_| false));
-        assert_eq!(index.entries().len(), 2);
-        let text = text(&index);
-        assert!(text.contains(r#""k":"v""#) && text.contains(r#""x":1"#), "{text}");
-    }
-
-    #[test]
-    fn manifest_name_annotation_does_not_name_its_entry() {
-        let body =
-            serde_json::json!({"subject": {}, "artifactType": "a/b", "annotations": {REF_NAME: "evil", "k": "v"}});
-        let mut index = Index::empty();
-        assert!(index.add(&image(&body.to_string())));
-        assert!(!index.add(&image(&body.to_string())));
-        let text = text(&index);
-        assert!(
-            !text.contains("evil") && text.contains(r#""k":"v""#) && text.contains(r#""artifactType":"a/b""#),
-            "{text}"
-        );
-    }
-
-    #[test]
-    fn null_list_is_empty_and_other_shapes_fail() {
-        assert!(Index::parse(br#"{"schemaVersion":2,"manifests":null}"#.to_vec()).unwrap().entries().is_empty());
-        assert!(Index::parse(br#"{"schemaVersion":2}"#.to_vec()).unwrap().entries().is_empty());
-        let error = |text: &str| Index::parse(text.as_bytes().to_vec()).unwrap_err().to_string();
-        assert_eq!(error(r#"{"manifests":[],"manifests":[]}"#), "\"manifests\" occurs twice");
-        let many = format!("{{\"manifests\":[{}0]}}", "0,".repeat(MAX_ENTRIES + 1));
-        assert_eq!(error(&many), "it lists 400002 manifests, more than the maximum of 400000");
-        assert_eq!(error(r#"{"manifests":{}}"#), "\"manifests\" is not a list");
-        assert!(error("[]").contains("expected an object"), "{}", error("[]"));
-        assert!(error("{\"manifests\":[").contains("at line 1"), "{}", error("{\"manifests\":["));
-    }
-}
+mod tests;

@@ -93,7 +93,7 @@ fn unreadable_line(disk: &Disk, at: &Pointer, fault: Option<Fault>) -> String {
     match fault {
         Some(fault) => format!("{} is listed without a name and cannot be read: {fault}", at.digest),
         None if matches!(disk.blob_size(&at.digest), Ok(None)) => {
-            format!("{} is listed without a name, and {}", at.digest, disk.lost(&at.digest))
+            format!("{} is listed without a name, and {}", at.digest, disk.missing_content_fault(&at.digest))
         }
         None => format!("{} is listed without a name, and is not a manifest that can be copied", at.digest),
     }

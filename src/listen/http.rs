@@ -75,15 +75,18 @@ async fn answer(connection: Connection, slot: Slot, router: Router, checks: &'st
         }
         routes.call(request)
     });
-    let serving = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.head)
-        .max_buf_size(MAX_HEAD)
-        .keep_alive(false)
-        .serve_connection(TokioIo::new(connection), service);
+    let serving = http1_server(limits.head).serve_connection(TokioIo::new(connection), service);
     let _ = tokio::time::timeout(limits.whole, serving).await;
 }
 
+/// Returns a server of one request per connection, with a time limit for the head of the request and a limit of its
+/// size.
+#[must_use]
+pub fn http1_server(head: Duration) -> http1::Builder {
+    let mut server = http1::Builder::new();
+    server.timer(TokioTimer::new()).header_read_timeout(head).max_buf_size(MAX_HEAD).keep_alive(false);
+    server
+}
+
 #[cfg(test)]
-#[path = "http_tests.rs"]
 mod tests;

@@ -7,9 +7,9 @@
 mod connections;
 mod http;
 mod listener;
-mod seldom;
+mod once_per_minute;
 
 pub use connections::{Accept, Bounds, Slot, serve};
-pub use http::{serve_events, serve_routes};
+pub use http::{http1_server, serve_events, serve_routes};
 pub use listener::{ByteChannel, Connection, Listener};
-pub use seldom::OncePerMinute;
+pub use once_per_minute::OncePerMinute;

@@ -7,7 +7,7 @@ use super::Event;
 use crate::oci::{Digest, Tag};
 
 /// Version of the body's format.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Largest number of items in a list. Items beyond it are counted.
 const LISTED: usize = 100;
@@ -77,9 +77,9 @@ pub struct Data<'a> {
     /// Changes, for a change.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub changes: Option<List<Change>>,
-    /// Tags that are held back.
+    /// Tags that a rule, a lock or a limit withholds.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub held: Option<List<Held>>,
+    pub withheld: Option<List<Withheld>>,
 }
 
 /// First items of a long list, and the number of the others.
@@ -167,10 +167,10 @@ pub struct Change {
     pub kept_as: Option<Tag>,
 }
 
-/// Tag that is held back.
+/// Tag that a rule, a lock or a limit withholds.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-pub struct Held {
+pub struct Withheld {
     /// Source repository.
     pub source: String,
     /// Target repository.
@@ -182,11 +182,12 @@ pub struct Held {
     /// Digest that the target should get, if known.
     #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub digest: Option<Digest>,
-    /// Outcome: `refused` by a rule, `blocked` by a lock of the target, or `postponed` by the limit of the source.
+    /// Outcome: `held` by a rule that may pass later, `blocked` by a rule or by a lock of the target, or `deferred`
+    /// by the limit of the source.
     pub outcome: &'static str,
     /// Rule or limit that holds the tag back, in words.
     pub reason: String,
-    /// Time of the next attempt, for a postponed tag.
+    /// Time of the next attempt, for a deferred tag.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<DateTime<Utc>>,
 }
@@ -220,7 +221,7 @@ mod tests {
         assert_eq!(
             body,
             concat!(
-                r#"{"version":1,"type":"recovery","timestamp":"1970-01-01T00:00:00Z","#,
+                r#"{"version":2,"type":"recovery","timestamp":"1970-01-01T00:00:00Z","#,
                 r#""text":"app is well again","data":{"entry":"app"}}"#
             )
         );

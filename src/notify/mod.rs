@@ -6,6 +6,6 @@ mod options;
 mod post;
 mod sign;
 
-pub use body::{Body, Change, Data, Held, List, RunFacts};
+pub use body::{Body, Change, Data, List, RunFacts, Withheld};
 pub use options::{Address, AddressError, Event, EventError, Notify, Receiver, SigningKey, SigningKeyError, Webhook};
 pub use post::{Message, Post, Refusal};

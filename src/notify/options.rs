@@ -74,13 +74,13 @@ pub enum Event {
     Recovery,
     /// Tags changed at a target.
     Change,
-    /// Tags are held back, by a rule or by the limit of a source.
-    Held,
+    /// Tags are withheld by a rule, a lock or the limit of a source.
+    Withheld,
 }
 
 /// Word that is not an [`Event`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not an event: write failure, recovery, change or held")]
+#[error("{0:?} is not an event: write failure, recovery, change or withheld")]
 pub struct EventError(String);
 
 impl Event {
@@ -88,7 +88,7 @@ impl Event {
     pub const DEFAULT: [Self; 2] = [Self::Failure, Self::Recovery];
 
     /// Words for all events.
-    pub const NAMES: [&'static str; 4] = ["failure", "recovery", "change", "held"];
+    pub const NAMES: [&'static str; 4] = ["failure", "recovery", "change", "withheld"];
 
     /// Returns the word for the event.
     #[must_use]
@@ -101,7 +101,7 @@ impl FromStr for Event {
     type Err = EventError;
 
     fn from_str(word: &str) -> Result<Self, EventError> {
-        let all = [Self::Failure, Self::Recovery, Self::Change, Self::Held];
+        let all = [Self::Failure, Self::Recovery, Self::Change, Self::Withheld];
         all.into_iter().find(|event| event.word() == word).ok_or_else(|| EventError(word.to_owned()))
     }
 }
@@ -217,7 +217,7 @@ mod tests {
         }
         assert_eq!(
             "recovry".parse::<Event>().unwrap_err().to_string(),
-            r#""recovry" is not an event: write failure, recovery, change or held"#
+            r#""recovry" is not an event: write failure, recovery, change or withheld"#
         );
     }
 }

@@ -13,7 +13,7 @@ pub enum Overwrite {
     /// The tag moves to the source's digest.
     #[default]
     Always,
-    /// The tag stays, and the run reports that the rule refused the move.
+    /// The tag stays, and the run reports that the rule blocked the move.
     Never,
     /// The tag moves, and a tag of its own keeps its previous digest reachable.
     KeepPrevious,
@@ -59,7 +59,7 @@ pub enum Action {
     /// Copies the closure and writes the tag, which the target does not have.
     Copy,
     /// Does nothing: the target has the tag with this digest.
-    Keep,
+    Unchanged,
     /// Moves the tag away from another digest.
     Replace {
         /// The digest that the target has.
@@ -73,7 +73,7 @@ pub enum Action {
         under: Tag,
     },
     /// Does not move the tag: a rule forbids it.
-    Refuse {
+    Block {
         /// The reason, for people.
         reason: String,
     },
@@ -86,7 +86,7 @@ pub enum Action {
 pub fn decide(tag: &Tag, source: Digest, target: Option<Digest>, overwrite: Overwrite) -> Action {
     match (target, overwrite) {
         (None, _) => Action::Copy,
-        (Some(there), _) if there == source => Action::Keep,
+        (Some(there), _) if there == source => Action::Unchanged,
         (Some(previous), Overwrite::Always) => Action::Replace { previous },
         (Some(previous), Overwrite::KeepPrevious) => {
             Action::ReplaceKeeping { previous, under: previous_tag(tag, &previous) }
@@ -94,7 +94,7 @@ pub fn decide(tag: &Tag, source: Digest, target: Option<Digest>, overwrite: Over
         (Some(there), Overwrite::Never) => {
             let reason =
                 format!("the target has {there}, the source {source}, and `overwrite: never` forbids the move");
-            Action::Refuse { reason }
+            Action::Block { reason }
         }
     }
 }
@@ -135,10 +135,10 @@ mod tests {
         let under = tag(&format!("v1.previous-{}", old.short()));
         assert_eq!(moved(Overwrite::KeepPrevious), Action::ReplaceKeeping { previous: old, under });
         let reason = format!("the target has {old}, the source {new}, and `overwrite: never` forbids the move");
-        assert_eq!(moved(Overwrite::Never), Action::Refuse { reason });
+        assert_eq!(moved(Overwrite::Never), Action::Block { reason });
         for overwrite in [Overwrite::Always, Overwrite::Never, Overwrite::KeepPrevious] {
             assert_eq!(decide(&tag("v1"), new, None, overwrite), Action::Copy);
-            assert_eq!(decide(&tag("v1"), new, Some(new), overwrite), Action::Keep);
+            assert_eq!(decide(&tag("v1"), new, Some(new), overwrite), Action::Unchanged);
         }
     }
 
@@ -172,7 +172,7 @@ mod tests {
     fn apply(plan: &BTreeMap<Tag, Action>, source: &BTreeMap<Tag, Digest>, target: &mut BTreeMap<Tag, Digest>) {
         for (tag, action) in plan {
             match action {
-                Action::Keep | Action::Refuse { .. } => {}
+                Action::Unchanged | Action::Block { .. } => {}
                 Action::Copy | Action::Replace { .. } => {
                     target.insert(tag.clone(), source[tag]);
                 }
@@ -199,7 +199,7 @@ mod tests {
             let mut after = before.clone();
             apply(&diff(&source, &before, overwrite), &source, &mut after);
             prop_assert!(source.iter().all(|(tag, digest)| after.get(tag) == Some(digest)));
-            prop_assert!(diff(&source, &after, overwrite).values().all(|action| *action == Action::Keep));
+            prop_assert!(diff(&source, &after, overwrite).values().all(|action| *action == Action::Unchanged));
             prop_assert!(before.keys().all(|tag| source.contains_key(tag) || after[tag] == before[tag]));
             if keeping {
                 let is_kept = |digest| after.values().any(|kept| kept == digest);
@@ -210,7 +210,7 @@ mod tests {
         #[test]
         fn unchanged_map_yields_only_keep(map in map()) {
             for overwrite in [Overwrite::Always, Overwrite::Never, Overwrite::KeepPrevious] {
-                prop_assert!(diff(&map, &map, overwrite).values().all(|action| *action == Action::Keep));
+                prop_assert!(diff(&map, &map, overwrite).values().all(|action| *action == Action::Unchanged));
             }
         }
 

@@ -1,7 +1,7 @@
 //! Plan of a run: tag selection, difference of two tag maps, and rules. Pure functions over values that the caller
 //! fetched: no I/O, no clock.
 
-mod contested;
+mod conflicts;
 mod diff;
 mod foreign_layers;
 mod pattern;
@@ -9,7 +9,7 @@ mod reserved;
 mod select;
 mod version;
 
-pub use contested::{Claim, contested};
+pub use conflicts::{Claim, find_conflicts};
 pub use diff::{Action, Overwrite, OverwriteError, decide, diff};
 pub use foreign_layers::{ForeignLayers, ForeignLayersError};
 pub use pattern::{Pattern, PatternError};

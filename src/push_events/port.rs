@@ -20,7 +20,7 @@ use super::payload::{self, PushEvents};
 use super::push::Pushed;
 use crate::config::{Config, Receiver};
 use crate::listen::OncePerMinute;
-use crate::status::{HookResult, Metrics};
+use crate::status::{Metrics, PushEventResult};
 
 /// Largest accepted body, in bytes.
 const BODY_AT_MOST: usize = 1 << 20;
@@ -75,7 +75,7 @@ impl Port {
     #[must_use]
     pub fn new(config: watch::Receiver<Arc<Config>>, metrics: Arc<Metrics>, deliver: Arc<dyn Deliver>) -> Self {
         // The counters exist from the first request on, which may come before the daemon's loop has started.
-        metrics.hook_events().follow(config.borrow().receivers().map(|(name, _)| name.as_str()));
+        metrics.push_events().follow(config.borrow().receivers().map(|(name, _)| name.as_str()));
         Self { config, metrics, deliver, unproven: Arc::default(), unusable: Arc::default(), nameless: Arc::default() }
     }
 
@@ -117,12 +117,12 @@ impl Port {
         let event = head.headers.get("x-github-event").and_then(|event| event.to_str().ok());
         let is_form = |kind: &header::HeaderValue| kind.as_bytes().starts_with(b"application/x-www-form-urlencoded");
         if head.headers.get(header::CONTENT_TYPE).is_some_and(is_form) && !body.starts_with(b"{") {
-            self.count(name, HookResult::Unreadable, 1);
+            self.count(name, PushEventResult::Unreadable, 1);
             let message = "the body is a form: set the sender's content type to application/json";
             return Err(refusal(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
         }
         payload::read(receiver, event, &body).map_err(|error| {
-            self.count(name, HookResult::Unreadable, 1);
+            self.count(name, PushEventResult::Unreadable, 1);
             tracing::warn!(receiver = name, %error, "cannot parse an event");
             refusal(StatusCode::BAD_REQUEST, &error.to_string())
         })
@@ -130,7 +130,7 @@ impl Port {
 
     /// Returns a response that gives no reason. Logs the refusal at most once a minute.
     fn refuse_unauthenticated(&self, name: &str) -> Response {
-        self.count(name, HookResult::Unauthorized, 1);
+        self.count(name, PushEventResult::Unauthorized, 1);
         if self.unproven.is_due() {
             tracing::warn!(
                 receiver = name,
@@ -163,9 +163,9 @@ impl Port {
                 }
             }
         }
-        self.count(name, HookResult::Matched, matched.len());
-        self.count(name, HookResult::Unmatched, events.pushes.len() - matched.len());
-        self.count(name, HookResult::Ignored, events.ignored);
+        self.count(name, PushEventResult::Matched, matched.len());
+        self.count(name, PushEventResult::Unmatched, events.pushes.len() - matched.len());
+        self.count(name, PushEventResult::Ignored, events.ignored);
         if events.without_registry > 0 && self.nameless.is_due() {
             tracing::warn!(
                 receiver = name,
@@ -177,8 +177,8 @@ impl Port {
         Ok(entries)
     }
 
-    fn count(&self, receiver: &str, result: HookResult, count: usize) {
-        self.metrics.hook_events().count(receiver, result, count);
+    fn count(&self, receiver: &str, result: PushEventResult, count: usize) {
+        self.metrics.push_events().count(receiver, result, count);
     }
 }
 

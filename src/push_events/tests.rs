@@ -52,7 +52,7 @@ struct Bench {
 
 fn config(receivers: &str) -> Config {
     let text = format!(
-        "version: 1\ndaemon: {{hooks: {{listen: \"127.0.0.1:0\", receivers: {{{receivers}}}}}}}\nsync:\n\
+        "version: 1\ndaemon: {{push_events: {{listen: \"127.0.0.1:0\", receivers: {{{receivers}}}}}}}\nsync:\n\
          - {{name: app, source: h.example/team/app, target: t.example/app}}\n\
          - {{name: tree, source: \"h.example/team/**\", target: \"t.example/team/**\"}}\n\
          - {{name: odd, source: h.example/odd, target: t.example/odd}}\n"
@@ -98,7 +98,7 @@ impl Bench {
     /// Returns the number of events with this result.
     fn counted(&self, receiver: &str, result: &str) -> u64 {
         let text = self.metrics.encode();
-        let line = format!("transship_hook_events_total{{receiver=\"{receiver}\",result=\"{result}\"}} ");
+        let line = format!("transship_push_events_total{{receiver=\"{receiver}\",result=\"{result}\"}} ");
         text.lines().find_map(|found| found.strip_prefix(&line)?.parse().ok()).unwrap()
     }
 }

@@ -28,7 +28,7 @@ use super::limits::pace::Pace;
 use super::upload::find_or_start::OwnMount;
 use super::upload::mount_denials::Unmountable;
 use super::upload::strategy::UploadStrategy;
-use super::{Credentials, Kind, MeterSnapshot, Options, Repository, TokenService, Transport};
+use super::{Credentials, Flavor, MeterSnapshot, Options, Repository, TokenService, Transport};
 use crate::oci::{Digest, RegistryHost, RepositoryName};
 
 /// Registry client for one identity. All requests in that identity share it, and all identities share its server.
@@ -63,15 +63,15 @@ pub struct Server {
     pub(crate) tempo: RetryPolicy,
     /// Retry budgets of the items that have failed.
     pub(crate) budgets: Arc<Budgets>,
-    pub(crate) kind: Kind,
+    pub(crate) flavor: &'static Flavor,
     pub(crate) upload: UploadStrategy,
     /// Maximum length of a manifest, in bytes.
     pub(crate) max_manifest: usize,
     pub(crate) own_mount: OwnMount,
     /// Outcome of the registry's last HEAD of a blob.
     pub(crate) looks: Looks,
-    /// True if the log has already named the setting without which Amazon ECR mounts nothing.
-    logged_mount_setting: AtomicBool,
+    /// True if the log has already named the registry's requirement for mounts.
+    logged_mount_requirement: AtomicBool,
     referrers_api: AtomicU8,
     /// Knowledge about the pages of the tag list (distribution-spec).
     pub(crate) tag_pages: Paging,
@@ -210,15 +210,15 @@ impl Registry {
         self.server.meter.snapshot()
     }
 
-    /// Returns true if the tag listing includes digests: at Google Artifact Registry, at Azure Container Registry, and
-    /// at any registry that has included them before.
+    /// Returns true if the tag listing includes digests: by the registry's flavour, or because it has included them
+    /// before.
     pub(crate) fn lists_digests(&self) -> bool {
-        self.kind == Kind::Google || self.has_own_listing() || self.has_listed_digests.load(Ordering::Relaxed)
+        self.flavor.tag_list_has_digests || self.has_own_listing() || self.has_listed_digests.load(Ordering::Relaxed)
     }
 
     /// Returns true if tags are listed in a way that only this kind of registry has.
     pub(crate) fn has_own_listing(&self) -> bool {
-        self.kind == Kind::Acr && !self.own_listing_refused.load(Ordering::Relaxed)
+        self.flavor.has_azure_tag_list && !self.own_listing_refused.load(Ordering::Relaxed)
     }
 
     /// Records that the registry refuses us its own tag listing: it requires a permission of its own.
@@ -240,15 +240,15 @@ impl Server {
     fn new(host: RegistryHost, options: &Options, tempo: RetryPolicy) -> Result<Self, RegistryError> {
         let tempo = tempo.with_timeouts(options.transport.timeouts);
         let scheme = if options.plain_http { "http" } else { "https" };
-        let api_host = if host.is_docker_hub() { "registry-1.docker.io" } else { host.as_str() };
+        let flavor = Flavor::resolve(&host, options.flavor);
+        let api_host = flavor.api_host.unwrap_or(host.as_str());
         let prefix = options.transport.path_prefix.as_ref().map_or("", |prefix| prefix.as_str());
         let base: Url =
             format!("{scheme}://{api_host}{prefix}/").parse().map_err(|_| RegistryError::Address(host.clone()))?;
-        let kind = options.kind.unwrap_or_else(|| Kind::from_host(&host));
-        let limits = options.limits.in_force(&host, options.kind);
+        let limits = options.limits.in_force(&host, options.flavor);
         Ok(Self {
-            kind,
-            upload: UploadStrategy::new(kind, options.upload),
+            flavor,
+            upload: UploadStrategy::new(flavor, options.upload),
             max_manifest: manifests::length_limit(options.max_manifest),
             http: client(&host, &base, &tempo, &options.transport)?,
             host,
@@ -257,7 +257,7 @@ impl Server {
             via: Via::new(&base, &options.transport),
             has_answered: AtomicBool::new(false),
             transport: options.transport.clone(),
-            reserved_pulls: AtomicU64::new(options.limits.keep),
+            reserved_pulls: AtomicU64::new(options.limits.reserve_pulls),
             base,
             pace: Pace::new(&limits),
             gate: ConcurrencyLimiter::new(&limits),
@@ -266,7 +266,7 @@ impl Server {
             budgets: Arc::default(),
             own_mount: OwnMount::default(),
             looks: Looks::default(),
-            logged_mount_setting: AtomicBool::new(false),
+            logged_mount_requirement: AtomicBool::new(false),
             referrers_api: AtomicU8::new(ReferrersApi::Unknown as u8),
             tag_pages: Paging::default(),
             own_tag_pages: Paging::default(),
@@ -367,15 +367,13 @@ impl Server {
         &self.transport
     }
 
-    /// Logs once the setting that Amazon ECR needs to mount blobs. Without it all blobs arrive too, but each is
-    /// uploaded.
-    pub(crate) fn log_missing_mount_setting(&self) {
-        if self.kind == Kind::Ecr && !self.logged_mount_setting.swap(true, Ordering::Relaxed) {
-            tracing::info!(
-                registry = %self.host,
-                "no blob was mounted: Amazon ECR mounts only with the account setting BLOB_MOUNTING=ENABLED, and only \
-                 blobs of images that exist; other blobs are uploaded"
-            );
+    /// Logs once the registry's requirement for mounts, if it has one. If it is not met, all blobs arrive too, but each
+    /// is uploaded.
+    pub(crate) fn log_mount_requirement(&self) {
+        if let Some(requirement) = self.flavor.mount_requirement
+            && !self.logged_mount_requirement.swap(true, Ordering::Relaxed)
+        {
+            tracing::info!(registry = %self.host, "{requirement}");
         }
     }
 

@@ -20,11 +20,12 @@ pub(crate) mod fuzz;
 #[cfg(test)]
 mod tests;
 
+pub use crate::fair_queue::Tenant;
 pub use api::check::{Greeting, LetIn, LoginError, Proof, Readable, Scheme, StatedLimits};
 pub use auth::credentials::{Aws, Azure, AzureIdentity, Gcp, Variables};
 pub(crate) use auth::realm::is_loopback;
 pub use client::{Registry, RegistryError};
-pub use flavor::profile::{InForce, LimitsInForce, Origin, ProfileError};
+pub use flavor::{Flavor, FlavorError, LimitProfile, LimitProfileError};
 pub(crate) use http::connect::bare_client;
 pub use http::connect::{
     PathPrefix, PathPrefixError, Pem, PemError, Proxy, ProxyAddress, ProxyError, Timeouts, Tls, Transport,
@@ -32,14 +33,12 @@ pub use http::connect::{
 };
 pub(crate) use http::retry::retry_after;
 pub use limits::counters::{MeterSnapshot, RequestCount};
-pub use limits::fair_queue::Tenant;
-pub use limits::pace::{Bandwidth, Bucket, Figure, Hours, Profile, Throttle, Window};
+pub use limits::in_force::{InForce, LimitsInForce, Origin};
+pub use limits::pace::{Bandwidth, Bucket, Figure, Hours, Throttle, Window};
 pub use limits::pull_quota::QuotaState;
 pub use limits::snapshot::Load;
 pub use mirrors::{Mirror, MirrorError, MirrorHealth, Mirrored};
 pub use options::bandwidth::HoursError;
 pub use options::token_service::{TokenService, TokenServiceError};
-pub use options::{
-    Credentials, DockerConfig, Kind, KindError, Limits, Options, Rate, Secret, UploadMode, UploadModeError, Uploads,
-};
+pub use options::{Credentials, DockerConfig, Limits, Options, Rate, Secret, UploadMode, UploadModeError, Uploads};
 pub use repository::Repository;

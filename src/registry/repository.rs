@@ -23,7 +23,7 @@ use crate::store::{
 pub struct Repository {
     pub(crate) registry: Arc<Registry>,
     pub(crate) name: RepositoryName,
-    /// Party on whose behalf the repository is read and written.
+    /// Tenant on whose behalf the repository is read and written.
     pub(crate) tenant: Tenant,
     pub(crate) place: Arc<str>,
     /// Operation of a read by digest, for the retry policy.
@@ -38,9 +38,9 @@ impl Repository {
         Self { registry, name, tenant: Tenant::default(), place, reads: Operation::Read, writes: false }
     }
 
-    /// Returns the same repository on behalf of this party. Parties share the registry's limits fairly.
+    /// Returns the same repository on behalf of this tenant. Tenants share the registry's limits fairly.
     #[must_use]
-    pub fn for_party(self, tenant: Tenant) -> Self {
+    pub fn for_tenant(self, tenant: Tenant) -> Self {
         Self { tenant, ..self }
     }
 
@@ -69,7 +69,7 @@ impl Repository {
 
     pub(crate) fn context(&self, step: Step, subject: impl fmt::Display) -> Context {
         let (place, registry) = (Arc::clone(&self.place), &self.registry);
-        let context = Context::new(place, step, subject.to_string(), registry.kind, &registry.budgets);
+        let context = Context::new(place, step, subject.to_string(), registry.flavor, &registry.budgets);
         Context { tenant: self.tenant, ..context }
     }
 

@@ -71,7 +71,7 @@ pub enum CronError {
     },
     /// A date that does not exist in any year.
     #[error(
-        "{0:?} never fires: no month that it names has such a day; write `never` for an entry that runs by hand only"
+        "{0:?} never fires: no month that it names has such a day; write `never` for an entry that runs on request only"
     )]
     Never(String),
 }

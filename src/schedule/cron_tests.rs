@@ -167,7 +167,7 @@ fn malformed_expression_error_names_field_and_remedy() {
     assert_eq!(
         message("0 3 31 2 *"),
         "\"0 3 31 2 *\" never fires: no month that it names has such a day; \
-         write `never` for an entry that runs by hand only"
+         write `never` for an entry that runs on request only"
     );
     assert!("0 3 31 4,6,9,11 *".parse::<Cron>().is_err());
     assert!("0 3 29 2 *".parse::<Cron>().is_ok());

@@ -2,20 +2,20 @@
 
 mod backoff;
 mod cron;
+mod deferred;
 mod every;
 mod expression;
 mod fields;
 mod jitter;
-mod postponed;
 mod setback;
 mod timetable;
 mod wall_clock;
 
 pub use backoff::backoff;
 pub use cron::{Cron, CronError};
+pub use deferred::Deferred;
 pub use every::{Every, EveryError};
 pub use expression::{Schedule, ScheduleError};
 pub use jitter::jitter_of;
-pub use postponed::Postponed;
 pub use setback::Setbacks;
 pub use timetable::{Firing, Timetable, Timing};

@@ -151,5 +151,4 @@ fn is_local(authority: &str) -> bool {
 }
 
 #[cfg(test)]
-#[path = "admission_tests.rs"]
 mod tests;

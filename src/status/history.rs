@@ -28,7 +28,7 @@ const SEARCH_RESULTS: usize = 100;
 const SEARCH_TIME: Duration = Duration::from_secs(1);
 
 /// Result of a history query; the error is a text for people.
-pub type Answer<T> = Result<T, Box<dyn Error + Send + Sync>>;
+pub type HistoryResult<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
 /// Store of past runs.
 #[async_trait]
@@ -37,19 +37,19 @@ pub trait History: Send + Sync {
     ///
     /// # Errors
     /// The cause of the failure.
-    async fn latest_marks(&self, entries: Vec<String>, each: u32) -> Answer<Vec<RunMark>>;
+    async fn latest_marks(&self, entries: Vec<String>, each: u32) -> HistoryResult<Vec<RunMark>>;
 
     /// Returns the last runs of one entry, the latest first.
     ///
     /// # Errors
     /// The cause of the failure.
-    async fn runs(&self, entry: String, at_most: u32) -> Answer<Vec<RunRecord>>;
+    async fn runs(&self, entry: String, at_most: u32) -> HistoryResult<Vec<RunRecord>>;
 
     /// Searches for tags and digests: at most `at_most` results of each kind, each kind within `time`.
     ///
     /// # Errors
     /// The cause of the failure.
-    async fn search(&self, search: Search, at_most: usize, time: Duration) -> Answer<Found>;
+    async fn search(&self, search: Search, at_most: usize, time: Duration) -> HistoryResult<Found>;
 }
 
 /// Marks of the last runs by entry, the latest last.
@@ -116,7 +116,7 @@ impl LimitedHistory {
     async fn query<T, F>(&self, start: impl FnOnce(Arc<dyn History>) -> F) -> Result<T, HistoryError>
     where
         T: Send + 'static,
-        F: Future<Output = Answer<T>> + Send + 'static,
+        F: Future<Output = HistoryResult<T>> + Send + 'static,
     {
         let asked = start(self.history.clone().ok_or(HistoryError::NoJournal)?);
         let within = async {
@@ -159,7 +159,7 @@ pub(super) mod tests {
     }
 
     impl FakeHistory {
-        async fn answer<T>(&self, answer: T) -> Answer<T> {
+        async fn answer<T>(&self, answer: T) -> HistoryResult<T> {
             self.asked.fetch_add(1, Ordering::SeqCst);
             if self.silent {
                 std::future::pending::<()>().await;
@@ -170,15 +170,15 @@ pub(super) mod tests {
 
     #[async_trait]
     impl History for FakeHistory {
-        async fn latest_marks(&self, _: Vec<String>, _: u32) -> Answer<Vec<RunMark>> {
+        async fn latest_marks(&self, _: Vec<String>, _: u32) -> HistoryResult<Vec<RunMark>> {
             self.answer(self.marks.clone()).await
         }
 
-        async fn runs(&self, _: String, _: u32) -> Answer<Vec<RunRecord>> {
+        async fn runs(&self, _: String, _: u32) -> HistoryResult<Vec<RunRecord>> {
             self.answer(self.runs.clone()).await
         }
 
-        async fn search(&self, _: Search, _: usize, _: Duration) -> Answer<Found> {
+        async fn search(&self, _: Search, _: usize, _: Duration) -> HistoryResult<Found> {
             self.answer(self.found.clone()).await
         }
     }

@@ -4,6 +4,7 @@
 //! configuration bounds the number of series.
 
 mod labels;
+mod registration;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicU64;
@@ -15,12 +16,11 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
-use prometheus_client::metrics::info::Info;
-use prometheus_client::registry::{Registry, Unit};
+use prometheus_client::registry::Registry;
 
 use self::labels::{BytesLabels, DeliveryLabel, EntryLabel, OutcomeLabels, QuotaLabels, RegistryLabel, RequestLabels};
 pub use self::labels::{Delivery, Direction};
-use super::{HookEvents, Quota};
+use super::{PushEventCounts, Quota};
 use crate::journal::TagCounts;
 
 /// Upper bounds of the run duration's buckets, in seconds: from a run that finds no change to one of two hours.
@@ -62,9 +62,9 @@ pub struct Metrics {
     throttled: Family<RegistryLabel, Counter<f64, AtomicU64>>,
     quota_limit: Family<QuotaLabels, Gauge>,
     quota_remaining: Family<QuotaLabels, Gauge>,
-    quota_kept: Family<QuotaLabels, Gauge>,
+    quota_reserved: Family<QuotaLabels, Gauge>,
     requests_in_flight: Family<RegistryLabel, Gauge>,
-    hook_events: HookEvents,
+    push_events: PushEventCounts,
     runs_in_flight: Gauge,
     runs_waiting: Gauge,
     transfers_in_flight: Gauge,
@@ -102,9 +102,9 @@ impl Metrics {
             throttled: Family::default(),
             quota_limit: Family::default(),
             quota_remaining: Family::default(),
-            quota_kept: Family::default(),
+            quota_reserved: Family::default(),
             requests_in_flight: Family::default(),
-            hook_events: HookEvents::default(),
+            push_events: PushEventCounts::default(),
             runs_in_flight: Gauge::default(),
             runs_waiting: Gauge::default(),
             transfers_in_flight: Gauge::default(),
@@ -116,84 +116,12 @@ impl Metrics {
             outcomes: Mutex::default(),
             requested: Mutex::default(),
         };
-        metrics.register_totals(version, started)
-    }
-
-    fn register_totals(mut self, version: &str, started: DateTime<Utc>) -> Self {
-        let start_time = Timestamp::default();
-        start_time.set(seconds(started));
-        let registry = &mut self.registry;
-        let build = Info::new(vec![("version", version.to_owned())]);
-        registry.register("build", "The version of this program", build);
-        registry.register_with_unit("start_time", "Start time of the daemon", Unit::Seconds, start_time);
-        registry.register(
-            "configuration_last_reload_successful",
-            "1 if the last edit of the configuration was applied",
-            self.reload_successful.clone(),
-        );
-        registry.register_with_unit(
-            "configuration_last_reload_success_timestamp",
-            "Time at which the configuration in force was read",
-            Unit::Seconds,
-            self.reload_success_timestamp.clone(),
-        );
-        registry.register("entry_runs", "Runs that ended, by outcome", self.runs.clone());
-        registry.register_with_unit("entry_run_duration", "Duration of runs", Unit::Seconds, self.run_duration.clone());
-        for (name, help, family) in [
-            ("entry_last_success_timestamp", "End of the last successful run of the entry", &self.last_success),
-            (
-                "entry_last_failure_timestamp",
-                "End of the last run of the entry that failed or took too long",
-                &self.last_failure,
-            ),
-            ("entry_next_firing_timestamp", "Next scheduled run of the entry", &self.next_firing),
-        ] {
-            registry.register_with_unit(name, help, Unit::Seconds, family.clone());
-        }
-        registry.register("entry_paused", "1 if the entry is paused", self.paused.clone());
-        registry.register("entry_tags", "Tags processed by runs, by outcome", self.tags.clone());
-        registry.register("registry_requests", "Requests by method and response status", self.requests.clone());
-        registry.register_with_unit(
-            "registry",
-            "Bytes of request and response bodies",
-            Unit::Bytes,
-            self.bytes.clone(),
-        );
-        let help = "Total time that requests waited for limits and for Retry-After";
-        registry.register_with_unit("registry_throttled", help, Unit::Seconds, self.throttled.clone());
-        let help = "Reads of manifests (pulls) that a registry allows in a window";
-        registry.register("quota_limit", help, self.quota_limit.clone());
-        let help = "Remaining reads of manifests (pulls) in a window, as last reported by the registry";
-        registry.register("quota_remaining", help, self.quota_remaining.clone());
-        let help = "Remaining reads that are reserved for others (limits.keep)";
-        registry.register("quota_kept", help, self.quota_kept.clone());
-        self.register_current_values()
-    }
-
-    /// Registers the current state: of the daemon as a whole, and by entry and registry.
-    fn register_current_values(mut self) -> Self {
-        let registry = &mut self.registry;
-        let help = "Consecutive failures of the entry, 0 after a successful run";
-        registry.register("entry_failures", help, self.entry_failures.clone());
-        registry.register("registry_requests_in_flight", "Requests in flight", self.requests_in_flight.clone());
-        let help = "Push events by receiver and result";
-        registry.register("hook_events", help, self.hook_events.family.clone());
-        registry.register("runs_in_flight", "Runs in progress", self.runs_in_flight.clone());
-        let help = "Entries that are due and wait for a slot";
-        registry.register("runs_waiting", help, self.runs_waiting.clone());
-        registry.register("transfers_in_flight", "Blobs in transfer", self.transfers_in_flight.clone());
-        let help = "Size of the journal's file and of its write-ahead log";
-        registry.register_with_unit("journal_size", help, Unit::Bytes, self.journal_size.clone());
-        registry.register("journal_writable", "1 if the journal is writable", self.journal_writable.clone());
-        registry.register("notifications", "Attempts to deliver notifications, by result", self.notifications.clone());
-        let help = "Notifications that are not yet delivered";
-        registry.register("notifications_pending", help, self.notifications_pending.clone());
-        self
+        metrics.register(version, started)
     }
 
     /// Records that a valid configuration with these `entries` was applied. Removes the series of other entries, and
     /// starts the counters of new ones at zero.
-    pub fn configuration_loaded<'a>(&self, at: DateTime<Utc>, entries: impl IntoIterator<Item = &'a str>) {
+    pub fn record_configuration<'a>(&self, at: DateTime<Utc>, entries: impl IntoIterator<Item = &'a str>) {
         self.reload_successful.set(1);
         self.reload_success_timestamp.set(seconds(at));
         let entries: BTreeSet<&str> = entries.into_iter().collect();
@@ -208,12 +136,12 @@ impl Metrics {
     }
 
     /// Records that a configuration was rejected.
-    pub fn configuration_refused(&self) {
+    pub fn record_rejected_configuration(&self) {
         self.reload_successful.set(0);
     }
 
     /// Sets the next scheduled time of an entry; `None` if it does not run automatically.
-    pub fn fires_next(&self, entry: &str, at: Option<DateTime<Utc>>) {
+    pub fn set_next_run(&self, entry: &str, at: Option<DateTime<Utc>>) {
         let label = EntryLabel { entry: entry.to_owned() };
         match at {
             Some(at) => {
@@ -227,13 +155,13 @@ impl Metrics {
     }
 
     /// Sets the pause state of an entry.
-    pub fn paused(&self, entry: &str, paused: bool) {
+    pub fn set_paused(&self, entry: &str, paused: bool) {
         self.track_entry(entry);
         self.paused.get_or_create(&EntryLabel { entry: entry.to_owned() }).set(paused.into());
     }
 
     /// Sets the ends of an entry's runs before this daemon started.
-    pub fn ended_before(&self, entry: &str, success: Option<DateTime<Utc>>, failure: Option<DateTime<Utc>>) {
+    pub fn set_last_ends(&self, entry: &str, success: Option<DateTime<Utc>>, failure: Option<DateTime<Utc>>) {
         self.track_entry(entry);
         for (family, at) in [(&self.last_success, success), (&self.last_failure, failure)] {
             if let Some(at) = at {
@@ -243,7 +171,7 @@ impl Metrics {
     }
 
     /// Records an ended run of an entry.
-    pub fn run_ended(&self, entry: &str, run: &EndedRun<'_>) {
+    pub fn record_run(&self, entry: &str, run: &EndedRun<'_>) {
         let label = EntryLabel { entry: entry.to_owned() };
         self.runs.get_or_create(&self.outcome_labels(entry, run.outcome)).inc();
         self.run_duration.get_or_create(&label).observe(run.duration.as_secs_f64());
@@ -257,7 +185,7 @@ impl Metrics {
     }
 
     /// Adds `count` requests to a registry with this method and response status; `None` if there was no response.
-    pub fn requests_ended(&self, registry: &str, method: &str, status: Option<u16>, count: u64) {
+    pub fn add_requests(&self, registry: &str, method: &str, status: Option<u16>, count: u64) {
         let status = status.map_or_else(|| "none".to_owned(), |code| code.to_string());
         let (registry, method) = (registry.to_owned(), method.to_owned());
         let mut requested = self.requested.lock();
@@ -267,13 +195,13 @@ impl Metrics {
     }
 
     /// Sets the number of requests to a registry in flight.
-    pub fn requests_in_flight(&self, registry: &str, requests: u64) {
+    pub fn set_requests_in_flight(&self, registry: &str, requests: u64) {
         let label = RegistryLabel { registry: registry.to_owned() };
         self.requests_in_flight.get_or_create(&label).set(gauge(requests));
     }
 
     /// Removes the series of a registry that is no longer in the configuration.
-    pub fn forget_registry(&self, registry: &str) {
+    pub fn remove_registry(&self, registry: &str) {
         let requested = self.requested.lock().remove(registry);
         let registry = registry.to_owned();
         for (method, status) in requested.unwrap_or_default() {
@@ -288,50 +216,50 @@ impl Metrics {
     }
 
     /// Adds the time that requests to a registry waited for its limits and its `Retry-After`.
-    pub fn throttled(&self, registry: &str, waited: Duration) {
+    pub fn add_throttled_time(&self, registry: &str, waited: Duration) {
         let label = RegistryLabel { registry: registry.to_owned() };
         self.throttled.get_or_create(&label).inc_by(waited.as_secs_f64());
     }
 
     /// Adds bytes of bodies received from or sent to a registry.
-    pub fn bytes_moved(&self, registry: &str, direction: Direction, bytes: u64) {
+    pub fn add_bytes(&self, registry: &str, direction: Direction, bytes: u64) {
         self.bytes.get_or_create(&BytesLabels { registry: registry.to_owned(), direction }).inc_by(bytes);
     }
 
     /// Sets the last reported quotas of registries that count reads of manifests. Removes the series of quotas that
     /// were only in `before`.
-    pub fn quotas(&self, quotas: &[Quota], before: &[Quota]) {
+    pub fn set_quotas(&self, quotas: &[Quota], before: &[Quota]) {
         for gone in before {
             if !quotas.iter().any(|quota| (&quota.registry, &quota.identity) == (&gone.registry, &gone.identity)) {
                 let label = QuotaLabels { registry: gone.registry.clone(), identity: gone.identity.clone() };
                 self.quota_limit.remove(&label);
                 self.quota_remaining.remove(&label);
-                self.quota_kept.remove(&label);
+                self.quota_reserved.remove(&label);
             }
         }
         for quota in quotas {
             let label = QuotaLabels { registry: quota.registry.clone(), identity: quota.identity.clone() };
             self.quota_limit.get_or_create(&label).set(gauge(quota.limit));
             self.quota_remaining.get_or_create(&label).set(gauge(quota.remaining));
-            self.quota_kept.get_or_create(&label).set(gauge(quota.kept));
+            self.quota_reserved.get_or_create(&label).set(gauge(quota.reserved));
         }
     }
 
     /// Sets the numbers of runs and transfers in progress, and of entries that wait for a slot.
-    pub fn in_flight(&self, runs: usize, waiting: usize, transfers: usize) {
+    pub fn set_in_flight(&self, runs: usize, waiting: usize, transfers: usize) {
         self.runs_in_flight.set(gauge(runs as u64));
         self.runs_waiting.set(gauge(waiting as u64));
         self.transfers_in_flight.set(gauge(transfers as u64));
     }
 
     /// Sets the number of consecutive failed runs of an entry.
-    pub fn failed_in_a_row(&self, entry: &str, failures: u32) {
+    pub fn set_consecutive_failures(&self, entry: &str, failures: u32) {
         self.track_entry(entry);
         self.entry_failures.get_or_create(&EntryLabel { entry: entry.to_owned() }).set(failures.into());
     }
 
     /// Sets the size of the journal, if it is known, and if it can be written.
-    pub fn journal(&self, bytes: Option<u64>, writable: bool) {
+    pub fn set_journal_state(&self, bytes: Option<u64>, writable: bool) {
         if let Some(bytes) = bytes {
             self.journal_size.set(gauge(bytes));
         }
@@ -340,17 +268,17 @@ impl Metrics {
 
     /// Returns the counters of push events.
     #[must_use]
-    pub fn hook_events(&self) -> &HookEvents {
-        &self.hook_events
+    pub fn push_events(&self) -> &PushEventCounts {
+        &self.push_events
     }
 
     /// Adds `count` attempts to deliver a notification with this result.
-    pub fn notifications_ended(&self, result: Delivery, count: u64) {
+    pub fn add_notifications(&self, result: Delivery, count: u64) {
         self.notifications.get_or_create(&DeliveryLabel { result }).inc_by(count);
     }
 
     /// Sets the number of notifications to deliver.
-    pub fn notifications_pending(&self, count: u64) {
+    pub fn set_pending_notifications(&self, count: u64) {
         self.notifications_pending.set(gauge(count));
     }
 
@@ -408,17 +336,17 @@ fn seconds(at: DateTime<Utc>) -> f64 {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use super::super::HookResult;
+    use super::super::PushEventResult;
     use super::super::snapshot::tests::second;
     use super::*;
 
     fn with_one_run() -> Metrics {
         let metrics = Metrics::new("1.2.3", second(0));
-        metrics.configuration_loaded(second(1), ["api", "team"]);
-        metrics.fires_next("api", Some(second(600)));
-        let counts = TagCounts { copied: 2, kept: 5, ..TagCounts::default() };
+        metrics.record_configuration(second(1), ["api", "team"]);
+        metrics.set_next_run("api", Some(second(600)));
+        let counts = TagCounts { copied: 2, unchanged: 5, ..TagCounts::default() };
         let duration = Duration::from_millis(700);
-        metrics.run_ended(
+        metrics.record_run(
             "api",
             &EndedRun { outcome: "succeeded", well: Some(true), ended: second(10), duration, counts },
         );
@@ -429,8 +357,8 @@ pub(super) mod tests {
     fn quota_no_longer_reported_has_no_series() {
         let metrics = Metrics::new("0", second(0));
         let quotas = super::super::snapshot::tests::working().quotas;
-        metrics.quotas(&quotas, &[]);
-        metrics.quotas(&[], &quotas);
+        metrics.set_quotas(&quotas, &[]);
+        metrics.set_quotas(&[], &quotas);
         assert!(!metrics.encode().contains("mirror-bot"));
     }
 
@@ -439,22 +367,22 @@ pub(super) mod tests {
         let metrics = with_one_run();
         let (duration, counts) = (Duration::from_secs(2), TagCounts::default());
         metrics
-            .run_ended("api", &EndedRun { outcome: "failed", well: Some(false), ended: second(20), duration, counts });
-        metrics.requests_ended("docker.io", "GET", Some(429), 2);
-        metrics.requests_ended("docker.io", "HEAD", None, 1);
-        metrics.throttled("docker.io", Duration::from_millis(1500));
-        metrics.bytes_moved("docker.io", Direction::Received, 17);
-        metrics.requests_in_flight("docker.io", 4);
-        metrics.in_flight(1, 2, 3);
-        metrics.failed_in_a_row("api", 1);
-        metrics.journal(Some(65_536), true);
-        metrics.paused("api", true);
-        metrics.hook_events().follow(["hub"]);
-        metrics.hook_events().count("hub", HookResult::Matched, 2);
-        metrics.notifications_ended(Delivery::Delivered, 1);
-        metrics.notifications_pending(1);
+            .record_run("api", &EndedRun { outcome: "failed", well: Some(false), ended: second(20), duration, counts });
+        metrics.add_requests("docker.io", "GET", Some(429), 2);
+        metrics.add_requests("docker.io", "HEAD", None, 1);
+        metrics.add_throttled_time("docker.io", Duration::from_millis(1500));
+        metrics.add_bytes("docker.io", Direction::Received, 17);
+        metrics.set_requests_in_flight("docker.io", 4);
+        metrics.set_in_flight(1, 2, 3);
+        metrics.set_consecutive_failures("api", 1);
+        metrics.set_journal_state(Some(65_536), true);
+        metrics.set_paused("api", true);
+        metrics.push_events().follow(["hub"]);
+        metrics.push_events().count("hub", PushEventResult::Matched, 2);
+        metrics.add_notifications(Delivery::Delivered, 1);
+        metrics.set_pending_notifications(1);
         let quotas = super::super::snapshot::tests::working().quotas;
-        metrics.quotas(&quotas, &[]);
+        metrics.set_quotas(&quotas, &[]);
         metrics
     }
 
@@ -464,7 +392,7 @@ pub(super) mod tests {
         let text = metrics.encode();
         for line in [
             r#"transship_quota_remaining{registry="docker.io",identity="mirror-bot"} 76"#,
-            r#"transship_quota_kept{registry="docker.io",identity="mirror-bot"} 20"#,
+            r#"transship_quota_reserved{registry="docker.io",identity="mirror-bot"} 20"#,
             r#"transship_quota_limit{registry="docker.io",identity="mirror-bot"} 200"#,
             r#"transship_build_info{version="1.2.3"} 1"#,
             "transship_start_time_seconds 1800000000.0",
@@ -499,7 +427,7 @@ pub(super) mod tests {
     #[test]
     fn removed_entry_loses_its_series() {
         let metrics = with_one_run();
-        metrics.configuration_loaded(second(30), ["team"]);
+        metrics.record_configuration(second(30), ["team"]);
         let text = metrics.encode();
         assert!(!text.contains("\"api\"") && text.contains("\"team\""), "{text}");
     }
@@ -507,14 +435,14 @@ pub(super) mod tests {
     #[test]
     fn removed_receiver_of_push_events_loses_its_series() {
         let metrics = with_all();
-        let series = |text: &str| text.matches("transship_hook_events_total{").count();
-        metrics.hook_events().follow(["hub", "build"]);
+        let series = |text: &str| text.matches("transship_push_events_total{").count();
+        metrics.push_events().follow(["hub", "build"]);
         let text = metrics.encode();
         assert_eq!(series(&text), 10, "{text}");
-        assert!(text.contains("transship_hook_events_total{receiver=\"hub\",result=\"matched\"} 2\n"), "{text}");
-        assert!(text.contains("transship_hook_events_total{receiver=\"build\",result=\"unauthorized\"} 0\n"), "{text}");
-        metrics.hook_events().follow(["build"]);
-        metrics.hook_events().count("hub", HookResult::Matched, 1);
+        assert!(text.contains("transship_push_events_total{receiver=\"hub\",result=\"matched\"} 2\n"), "{text}");
+        assert!(text.contains("transship_push_events_total{receiver=\"build\",result=\"unauthorized\"} 0\n"), "{text}");
+        metrics.push_events().follow(["build"]);
+        metrics.push_events().count("hub", PushEventResult::Matched, 1);
         let text = metrics.encode();
         assert!(series(&text) == 5 && !text.contains("\"hub\""), "{text}");
     }
@@ -522,9 +450,9 @@ pub(super) mod tests {
     #[test]
     fn ends_before_the_start_are_exported() {
         let metrics = Metrics::new("1.2.3", second(0));
-        metrics.configuration_loaded(second(1), ["api", "team"]);
-        metrics.ended_before("api", Some(second(-20)), Some(second(-10)));
-        metrics.ended_before("team", None, None);
+        metrics.record_configuration(second(1), ["api", "team"]);
+        metrics.set_last_ends("api", Some(second(-20)), Some(second(-10)));
+        metrics.set_last_ends("team", None, None);
         let text = metrics.encode();
         assert!(text.contains("last_success_timestamp_seconds{entry=\"api\"} 1799999980.0\n"), "{text}");
         assert!(text.contains("last_failure_timestamp_seconds{entry=\"api\"} 1799999990.0\n"), "{text}");
@@ -534,7 +462,7 @@ pub(super) mod tests {
     #[test]
     fn rejected_edit_is_exported_and_keeps_last_reload_time() {
         let metrics = with_one_run();
-        metrics.configuration_refused();
+        metrics.record_rejected_configuration();
         let text = metrics.encode();
         assert!(text.contains("transship_configuration_last_reload_successful 0\n"), "{text}");
         assert!(text.contains("transship_configuration_last_reload_success_timestamp_seconds 1800000001.0\n"));

@@ -8,16 +8,16 @@ mod admission;
 #[cfg(test)]
 pub(crate) mod doc_tests;
 mod history;
-mod hook_events;
 mod metrics;
 mod page;
+mod push_events;
 mod routes;
 mod snapshot;
 
 pub use admission::HEALTH_CHECKS;
-pub use history::{Answer, History};
-pub use hook_events::{HookEvents, HookResult};
+pub use history::{History, HistoryResult};
 pub use metrics::{Delivery, Direction, EndedRun, Metrics};
+pub use push_events::{PushEventCounts, PushEventResult};
 pub use routes::{Clock, HEALTHY_WITHIN, Port};
 pub use snapshot::{
     ClockSetback, ConfigurationState, EntryState, FailedRun, JournalState, LastRun, LimitsState, Quota, RateState,

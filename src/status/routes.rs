@@ -123,7 +123,7 @@ fn html(page: String) -> Response {
 
 async fn healthz(State(port): State<Port>) -> Response {
     // A clock that was set back counts as silence too: the next iteration of the loop corrects it.
-    let silent = (port.now() - port.snapshot().loop_turned_at).abs().to_std().unwrap_or(Duration::MAX);
+    let silent = (port.now() - port.snapshot().loop_iterated_at).abs().to_std().unwrap_or(Duration::MAX);
     if silent <= HEALTHY_WITHIN {
         return "ok\n".into_response();
     }

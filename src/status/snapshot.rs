@@ -52,7 +52,7 @@ pub struct Snapshot {
     #[serde(default)]
     pub clock_set_back: Option<ClockSetback>,
     /// The time of the last iteration of the daemon's loop.
-    pub loop_turned_at: DateTime<Utc>,
+    pub loop_iterated_at: DateTime<Utc>,
     /// True while the daemon works; `false` before it has started and while it ends.
     pub ready: bool,
 }
@@ -94,7 +94,7 @@ pub struct EntryState {
     /// The time at which the entry resumes with tags that wait until their source may be read again; `None` if no tag
     /// waits.
     #[serde(default)]
-    pub postponed_until: Option<DateTime<Utc>>,
+    pub deferred_until: Option<DateTime<Utc>>,
     /// The run in progress.
     pub running: Option<RunningState>,
     /// The last run that ended.
@@ -120,7 +120,7 @@ pub struct EntryState {
 pub struct RunningState {
     /// The start of the run.
     pub since: DateTime<Utc>,
-    /// The trigger of the run: `schedule`, `start`, `continued`, `hand`, `asked`, `pushed`.
+    /// The trigger of the run: `schedule`, `start`, `continued`, `manual`, `requested`, `push_event`.
     pub trigger: String,
     /// The number of tags by outcome so far. A tag with several targets counts once for each.
     #[serde(default)]
@@ -142,7 +142,7 @@ pub struct WaitingState {
     pub entry: String,
     /// The time since which it waits.
     pub since: DateTime<Utc>,
-    /// The trigger that made it due: `schedule`, `start`, `continued`, `hand`.
+    /// The trigger that made it due: `schedule`, `start`, `continued`, `manual`.
     pub trigger: String,
 }
 
@@ -152,7 +152,7 @@ pub struct WaitingState {
 pub struct LastRun {
     /// The run's number in the journal.
     pub run: i64,
-    /// The outcome: `succeeded`, `failed`, `postponed`, `interrupted`, `timed_out`.
+    /// The outcome: `succeeded`, `failed`, `deferred`, `interrupted`, `timed_out`.
     pub outcome: String,
     /// The start of the run.
     #[serde(default)]
@@ -277,10 +277,10 @@ pub struct Quota {
     pub window_seconds: u64,
     /// The number of reads that remain.
     pub remaining: u64,
-    /// The number of remaining reads that are reserved for others (`limits.keep`).
-    pub kept: u64,
+    /// The number of remaining reads that are reserved for others (`limits.reserve_pulls`).
+    pub reserved: u64,
     /// The time of that report.
-    pub told: DateTime<Utc>,
+    pub reported: DateTime<Utc>,
 }
 
 /// State of the journal.
@@ -311,7 +311,7 @@ pub struct ClockSetback {
 
 impl Snapshot {
     /// The version of the format that this program writes.
-    pub const VERSION: u32 = 1;
+    pub const VERSION: u32 = 2;
 
     /// Returns the state of a daemon that has just started.
     #[must_use]
@@ -331,7 +331,7 @@ impl Snapshot {
             warnings: Vec::new(),
             journal: JournalState::default(),
             clock_set_back: None,
-            loop_turned_at: now,
+            loop_iterated_at: now,
             ready: false,
         }
     }
@@ -386,11 +386,11 @@ pub(super) mod tests {
                 schedule: "0 3 * * *".into(),
                 timezone: "Europe/Berlin".into(),
                 next_firing: Some(second(3600)),
-                postponed_until: None,
+                deferred_until: None,
                 running: Some(RunningState {
                     since: second(-5),
                     trigger: "schedule".into(),
-                    counts: TagCounts { kept: 3, ..TagCounts::default() },
+                    counts: TagCounts { unchanged: 3, ..TagCounts::default() },
                     tags: Some(17),
                     bytes: 250,
                 }),
@@ -399,7 +399,7 @@ pub(super) mod tests {
                     outcome: "failed".into(),
                     started: Some(second(-90)),
                     ended: second(-60),
-                    counts: TagCounts { copied: 2, kept: 14, failed: 1, ..TagCounts::default() },
+                    counts: TagCounts { copied: 2, unchanged: 14, failed: 1, ..TagCounts::default() },
                     bytes: 4096,
                     error: Some("docker.io/library/python: resolving <b>3.13</b>: denied".into()),
                 }),
@@ -442,8 +442,8 @@ pub(super) mod tests {
                 limit: 200,
                 window_seconds: 21_600,
                 remaining: 76,
-                kept: 20,
-                told: second(-9),
+                reserved: 20,
+                reported: second(-9),
             }],
             recent_failures: vec![FailedRun {
                 entry: "python-base".into(),
@@ -467,12 +467,15 @@ pub(super) mod tests {
     fn snapshot_survives_a_round_trip_through_json() {
         let json = serde_json::to_string(&working()).unwrap();
         assert_eq!(serde_json::from_str::<Snapshot>(&json).unwrap(), working());
-        assert!(json.starts_with(r#"{"version":1,"#), "{json}");
+        assert!(json.starts_with(r#"{"version":2,"#), "{json}");
     }
 
     #[test]
     fn counts_print_without_zeros() {
-        assert_eq!(working().entries[0].last_run.as_ref().unwrap().counts.to_string(), "2 copied, 14 kept, 1 failed");
+        assert_eq!(
+            working().entries[0].last_run.as_ref().unwrap().counts.to_string(),
+            "2 copied, 14 unchanged, 1 failed"
+        );
         assert_eq!(TagCounts::default().to_string(), "no tags");
     }
 

@@ -6,7 +6,7 @@ use futures_util::future::{join_all, try_join4};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
-use super::compare::Contested;
+use super::compare::Conflicts;
 use super::conflicts::rival_claims;
 use super::listing::{Listing, list, names};
 use super::pairs::{OpenPair, Pair};
@@ -23,7 +23,7 @@ pub(crate) struct Chosen {
     pub(crate) selected: Selected,
     /// The state of each target.
     pub(crate) there: Vec<TargetState>,
-    pub(crate) contested: Contested,
+    pub(crate) conflicts: Conflicts,
     pub(crate) checks: Checks,
 }
 
@@ -44,8 +44,8 @@ pub(crate) async fn choose(run: &Run<'_>, pair: &Pair, opened: &OpenPair) -> Opt
     let rivals = rival_claims(run.engine, run.request, pair).map(Ok);
     let checks = Checks::recall(run, source.place()).map(Ok);
     let ((listing, selected), there, rivals, checks) = try_join4(selected, there, rivals, checks).await.ok()?;
-    let contested = rivals.contested_with(run.request, pair, &selected);
-    Some(Chosen { listing, selected, there, contested, checks })
+    let conflicts = rivals.conflicts_with(run.request, pair, &selected);
+    Some(Chosen { listing, selected, there, conflicts, checks })
 }
 
 /// Returns the source's tags and the tags that the entry selects.

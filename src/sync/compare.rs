@@ -11,7 +11,7 @@ use crate::plan::{Action, Overwrite, decide};
 use crate::store::{ErrorKind, Side, Source, Step, StoreError, Target};
 
 /// Tags that more than one entry claims, each with its target and the claiming entries.
-pub(crate) type Contested = BTreeMap<(String, Tag), Vec<String>>;
+pub(crate) type Conflicts = BTreeMap<(String, Tag), Vec<String>>;
 
 /// Returns the digest at the source: from the listing if that reported it, else by one HEAD request.
 pub(crate) async fn source_digest(
@@ -59,13 +59,13 @@ pub(crate) async fn target_digest(
     target: &dyn Target,
     known: TagState,
     reference: &ManifestRef,
-    contested: &Contested,
+    conflicts: &Conflicts,
     overwrite: Overwrite,
 ) -> Result<Option<Digest>, TagOutcome> {
     if let ManifestRef::Tag(tag) = reference
-        && let Some(entries) = contested.get(&(target.place().to_owned(), tag.clone()))
+        && let Some(entries) = conflicts.get(&(target.place().to_owned(), tag.clone()))
     {
-        return Err(TagOutcome::Contested { entries: entries.clone() });
+        return Err(TagOutcome::Conflict { entries: entries.clone() });
     }
     match known {
         TagState::Absent => Ok(None),
@@ -106,7 +106,7 @@ pub(crate) async fn sure_digest(
 pub(crate) fn compare(reference: &ManifestRef, wanted: Digest, there: Option<Digest>, overwrite: Overwrite) -> Action {
     match reference {
         ManifestRef::Tag(tag) => decide(tag, wanted, there, overwrite),
-        ManifestRef::Digest(_) if there == Some(wanted) => Action::Keep,
+        ManifestRef::Digest(_) if there == Some(wanted) => Action::Unchanged,
         ManifestRef::Digest(_) => Action::Copy,
     }
 }

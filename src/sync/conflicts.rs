@@ -3,13 +3,13 @@
 use futures_util::future::join_all;
 
 use super::AccessContext;
-use super::compare::Contested;
+use super::compare::Conflicts;
 use super::listing::{list, names};
 use super::pairs::{Pair, source_of};
 use super::run::{Engine, RunRequest};
 use crate::config::{Endpoint, Entry};
 use crate::oci::{Digest, Tag};
-use crate::plan::{Claim, Selected, contested};
+use crate::plan::{Claim, Selected, find_conflicts};
 
 /// Claims of other entries: the tags that they would write to the targets of a pair from other sources.
 #[derive(Debug, Default)]
@@ -64,7 +64,7 @@ fn pinned_source(source: &Endpoint, digest: Digest) -> String {
 
 impl RivalClaims {
     /// Returns the tags, by target, that both this entry and a rival would write.
-    pub(crate) fn contested_with(self, request: &RunRequest, pair: &Pair, own: &Selected) -> Contested {
+    pub(crate) fn conflicts_with(self, request: &RunRequest, pair: &Pair, own: &Selected) -> Conflicts {
         let Self(mut claims) = self;
         for target in pair.targets.iter().map(ToString::to_string) {
             if claims.iter().any(|claim| claim.target == target) {
@@ -80,7 +80,7 @@ impl RivalClaims {
                 claims.extend(pins.map(|(tag, digest)| claim(pinned_source(&pair.source, *digest), vec![tag.clone()])));
             }
         }
-        contested(&claims)
+        find_conflicts(&claims)
     }
 }
 

@@ -252,7 +252,7 @@ impl Endpoints {
         access: AccessContext<'_>,
     ) -> Result<crate::registry::Repository, OpenError> {
         let registry = self.registry_below(&repository.host, &repository.name, access.credentials)?;
-        Ok(registry.repository(repository.name.clone()).for_party(access.tenant))
+        Ok(registry.repository(repository.name.clone()).for_tenant(access.tenant))
     }
 
     /// Returns the client of a registry for one repository, or for all repositories below a prefix. Works like

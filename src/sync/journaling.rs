@@ -153,7 +153,7 @@ mod tests {
     use crate::oci::Digest;
 
     async fn begun(journal: &Journal, entry: &str) -> RunId {
-        let begun = journal.begin_run(entry, Trigger::Hand, Utc::now()).await.unwrap();
+        let begun = journal.begin_run(entry, Trigger::Manual, Utc::now()).await.unwrap();
         let Begun::Started(run) = begun else { panic!("{begun:?}") };
         run
     }

@@ -5,7 +5,7 @@ use futures_util::future::{join, join_all};
 use futures_util::{StreamExt as _, stream};
 use parking_lot::Mutex;
 
-use super::compare::{Contested, compare, overwrite, source_digest, target_digest};
+use super::compare::{Conflicts, compare, overwrite, source_digest, target_digest};
 use super::conflicts::rival_claims;
 use super::coverage::Coverage;
 use super::derived::Derived;
@@ -72,7 +72,7 @@ impl EntryPreview {
     /// Returns true if a run would change a target.
     #[must_use]
     pub fn has_changes(&self) -> bool {
-        self.actions().any(|action| !matches!(action, Action::Keep | Action::Refuse { .. }))
+        self.actions().any(|action| !matches!(action, Action::Unchanged | Action::Block { .. }))
     }
 
     /// Returns true if something could not be found out or would fail.
@@ -126,7 +126,7 @@ async fn preview_pair(
         list(opened.source.as_ref(), &entry.selection).await.map_err(|error| format!("source {error}"))?;
     let selected = entry.selection.select(names(&listing));
     coverage.lock().add(entry, &listing, &selected);
-    let contested = rival_claims(engine, request, pair).await.contested_with(request, pair, &selected);
+    let conflicts = rival_claims(engine, request, pair).await.conflicts_with(request, pair, &selected);
     // The receiver of transfer events is dropped: a preview has no transfers.
     let (events, _) = tokio::sync::mpsc::channel(1);
     let rules = Rules { platforms: entry.platforms.clone(), ..Rules::default() };
@@ -136,7 +136,7 @@ async fn preview_pair(
     let derived = Derived::new(engine.journal.clone(), entry.platforms.as_deref());
     // A pinned tag has its pinned digest here, whatever digest the tag has at the source.
     listing.tags.extend(selected.pins.iter().map(|(tag, digest)| (tag.clone(), Some(*digest))));
-    let asked = Asked { request, pair: &opened, contested: &contested, derived: &derived, batch: &batch };
+    let asked = Asked { request, pair: &opened, conflicts: &conflicts, derived: &derived, batch: &batch };
     let SortedTags { ordinary, signatures, reserved, unwanted } =
         sort(selected.tags.clone(), &entry.selection, entry.referrers);
     let mut verdicts = selected.verdicts.clone();
@@ -170,7 +170,7 @@ async fn preview_pair(
 struct Asked<'a> {
     request: &'a RunRequest,
     pair: &'a OpenPair,
-    contested: &'a Contested,
+    conflicts: &'a Conflicts,
     derived: &'a Derived,
     batch: &'a Batch,
 }
@@ -229,7 +229,7 @@ impl Asked<'_> {
             wanted.map(|wanted| (digest, wanted)).map_err(|error| (Some(digest), TagOutcome::failed(&error)))
         };
         let overwrite = overwrite(&self.request.entry, reference);
-        let ask = |target| target_digest(target, TagState::Unknown, reference, self.contested, overwrite);
+        let ask = |target| target_digest(target, TagState::Unknown, reference, self.conflicts, overwrite);
         let there = join_all(self.pair.targets.iter().map(|target| ask(target.as_ref())));
         let (source_digest, wanted, there) = match join(wanted, there).await {
             (Ok((digest, wanted)), there) => (digest, wanted, there),

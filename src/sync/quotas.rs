@@ -68,11 +68,11 @@ impl Engine {
 }
 
 fn record(quota: QuotaState) -> QuotaRecord {
-    let QuotaState { registry, identity, limit, window, remaining, kept: _, told } = quota;
-    QuotaRecord { registry: registry.to_string(), identity, limit, window, remaining, told }
+    let QuotaState { registry, identity, limit, window, remaining, reserved: _, reported } = quota;
+    QuotaRecord { registry: registry.to_string(), identity, limit, window, remaining, reported }
 }
 
 fn read(record: QuotaRecord) -> Option<QuotaState> {
-    let QuotaRecord { registry, identity, limit, window, remaining, told } = record;
-    Some(QuotaState { registry: registry.parse().ok()?, identity, limit, window, remaining, kept: 0, told })
+    let QuotaRecord { registry, identity, limit, window, remaining, reported } = record;
+    Some(QuotaState { registry: registry.parse().ok()?, identity, limit, window, remaining, reserved: 0, reported })
 }

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use super::report::contested_message;
+use super::report::conflict_message;
 use super::{TagOutcome, TagReport};
 
 /// Maximum number of lines for failures that differ only in the tag and its digests.
@@ -31,8 +31,8 @@ impl RepeatedFailures {
             is_failure: report.outcome.is_failure(),
             example: match &report.outcome {
                 TagOutcome::Failed { message, .. } => message.clone(),
-                TagOutcome::Refused { reason } | TagOutcome::Blocked { reason } => reason.clone(),
-                TagOutcome::Contested { entries } => contested_message(report, entries),
+                TagOutcome::Held { reason } | TagOutcome::Blocked { reason } => reason.clone(),
+                TagOutcome::Conflict { entries } => conflict_message(report, entries),
                 _ => String::new(),
             },
         });
@@ -82,7 +82,7 @@ mod tests {
         assert_eq!(class("v1", "403: no"), class("a", "403: no"));
         assert_ne!(class("v1", "403: no"), class("v1", "500: broken"));
         let contested = |tag: &str, by: &str| {
-            let outcome = TagOutcome::Contested { entries: vec!["a".to_owned(), by.to_owned()] };
+            let outcome = TagOutcome::Conflict { entries: vec!["a".to_owned(), by.to_owned()] };
             TagReport { outcome, ..failed(tag, "") }.failure_class().unwrap()
         };
         assert_eq!(contested("v1", "b"), contested("v2", "b"));

@@ -73,7 +73,7 @@ pub enum RunOutcome {
     /// A tag failed, or another part of the run did.
     Failed,
     /// Nothing failed, and some tags wait until their source may be read again.
-    Postponed,
+    Deferred,
     /// The entry's `timeout` expired first.
     TimedOut,
     /// The process was asked to end first.
@@ -123,26 +123,26 @@ pub enum TagOutcome {
         kept_as: Option<Tag>,
     },
     /// The tag was already correct.
-    Kept,
-    /// A rule of the entry held the tag back.
-    Refused {
+    Unchanged,
+    /// A rule holds the tag for now. The rule may pass later, by itself or by a person.
+    Held {
         /// The rule, and its reason.
         reason: String,
     },
-    /// The target's registry does not allow anyone to write the tag: it is locked or immutable there.
+    /// A rule of the entry forbids the change, or the target's registry does: the tag is locked or immutable there.
     Blocked {
-        /// Message of the registry.
+        /// The rule and its reason, or the message of the registry.
         reason: String,
     },
     /// The tag waits: its source counts reads, and the allowed number has been used.
-    Postponed {
+    Deferred {
         /// Time at which to check whether more reads are allowed.
         until: DateTime<Utc>,
         /// Message about the limit.
         reason: String,
     },
     /// Two entries claim the tag for different sources, and neither gets it.
-    Contested {
+    Conflict {
         /// Names of the entries: both, and more if there are more.
         entries: Vec<String>,
     },
@@ -160,11 +160,26 @@ pub enum TagOutcome {
 }
 
 impl TagOutcome {
+    /// Returns the word for it in the log, in summaries, in notifications and in JSON.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Copied => "copied",
+            Self::Replaced { .. } => "replaced",
+            Self::Unchanged => "unchanged",
+            Self::Held { .. } => "held",
+            Self::Blocked { .. } => "blocked",
+            Self::Deferred { .. } => "deferred",
+            Self::Conflict { .. } => "conflict",
+            Self::Failed { .. } => "failed",
+        }
+    }
+
     /// Returns the outcome of a copy that failed or has to wait.
     #[must_use]
     pub fn failed(error: &CopyError) -> Self {
         if let Some(wait) = error.deferral() {
-            return Self::postponed(wait, error.to_string());
+            return Self::deferred(wait, error.to_string());
         }
         if error.is_locked() {
             return Self::Blocked { reason: error.to_string() };
@@ -176,7 +191,7 @@ impl TagOutcome {
     #[must_use]
     pub fn failed_at(side: Side, error: &StoreError) -> Self {
         if let Some(wait) = error.deferral() {
-            return Self::postponed(wait, format!("{side} {error}"));
+            return Self::deferred(wait, format!("{side} {error}"));
         }
         Self::Failed {
             side: Some(side),
@@ -186,30 +201,33 @@ impl TagOutcome {
         }
     }
 
-    fn postponed(wait: Duration, reason: String) -> Self {
-        Self::Postponed { until: Utc::now() + wait, reason }
+    fn deferred(wait: Duration, reason: String) -> Self {
+        Self::Deferred { until: Utc::now() + wait, reason }
     }
 
     /// Returns true if the tag is not as the entry wants it, for a reason other than the entry's own rule.
     #[must_use]
     pub fn is_failure(&self) -> bool {
-        matches!(self, Self::Failed { .. } | Self::Contested { .. })
+        matches!(self, Self::Failed { .. } | Self::Conflict { .. })
     }
 
-    /// Returns true if the tag is held back or waits. Neither is a failure.
+    /// Returns true if a rule, a lock or a limit withholds the tag. None of these is a failure.
     #[must_use]
-    pub fn is_held(&self) -> bool {
-        matches!(self, Self::Refused { .. } | Self::Blocked { .. } | Self::Postponed { .. })
+    pub fn is_withheld(&self) -> bool {
+        matches!(self, Self::Held { .. } | Self::Blocked { .. } | Self::Deferred { .. })
     }
 
     /// Adds the outcome to the count that it belongs to.
     pub(crate) fn count_in(&self, counts: &mut TagCounts) {
         match self {
-            Self::Copied | Self::Replaced { .. } => counts.copied += 1,
-            Self::Kept => counts.kept += 1,
-            Self::Refused { .. } | Self::Blocked { .. } => counts.refused += 1,
-            Self::Postponed { .. } => counts.postponed += 1,
-            Self::Contested { .. } | Self::Failed { .. } => counts.failed += 1,
+            Self::Copied => counts.copied += 1,
+            Self::Replaced { .. } => counts.replaced += 1,
+            Self::Unchanged => counts.unchanged += 1,
+            Self::Held { .. } => counts.held += 1,
+            Self::Blocked { .. } => counts.blocked += 1,
+            Self::Deferred { .. } => counts.deferred += 1,
+            Self::Conflict { .. } => counts.conflict += 1,
+            Self::Failed { .. } => counts.failed += 1,
         }
     }
 
@@ -228,8 +246,8 @@ impl TagReport {
         let claimed_by;
         let (side, step, message) = match &self.outcome {
             TagOutcome::Failed { side, step, message, .. } => (*side, *step, message.as_str()),
-            TagOutcome::Refused { reason } | TagOutcome::Blocked { reason } => (None, None, reason.as_str()),
-            TagOutcome::Contested { entries } => {
+            TagOutcome::Held { reason } | TagOutcome::Blocked { reason } => (None, None, reason.as_str()),
+            TagOutcome::Conflict { entries } => {
                 claimed_by = entries.join(" and ");
                 (None, None, claimed_by.as_str())
             }
@@ -264,7 +282,7 @@ impl RunReport {
     /// Returns true if every tag is as the entry wants it, was held back by the entry's own rule, or waits.
     #[must_use]
     pub fn is_well(&self) -> bool {
-        matches!(self.outcome, RunOutcome::Succeeded | RunOutcome::Postponed | RunOutcome::AlreadyRunning { .. })
+        matches!(self.outcome, RunOutcome::Succeeded | RunOutcome::Deferred | RunOutcome::AlreadyRunning { .. })
     }
 
     /// Returns true in one of these cases:
@@ -273,14 +291,14 @@ impl RunReport {
     /// - an item that belongs to a tag was left behind.
     #[must_use]
     pub fn is_held(&self) -> bool {
-        !self.left_behind.is_empty() || self.tags.iter().any(|tag| tag.outcome.is_held())
+        !self.left_behind.is_empty() || self.tags.iter().any(|tag| tag.outcome.is_withheld())
     }
 
     /// Returns the time at which to resume, if tags wait.
     #[must_use]
-    pub fn postponed_until(&self) -> Option<DateTime<Utc>> {
+    pub fn deferred_until(&self) -> Option<DateTime<Utc>> {
         let until = |tag: &TagReport| match tag.outcome {
-            TagOutcome::Postponed { until, .. } => Some(until),
+            TagOutcome::Deferred { until, .. } => Some(until),
             _ => None,
         };
         self.tags.iter().filter_map(until).max()
@@ -298,7 +316,7 @@ impl RunReport {
     pub fn first_problem(&self) -> Option<String> {
         let of_tag = |tag: &TagReport| match &tag.outcome {
             TagOutcome::Failed { message, .. } => Some(message.clone()),
-            TagOutcome::Contested { entries } => Some(contested_message(tag, entries)),
+            TagOutcome::Conflict { entries } => Some(conflict_message(tag, entries)),
             _ => None,
         };
         let cut_short = match self.outcome {
@@ -323,13 +341,13 @@ impl LeftBehindReport {
 
 fn waits(tag: &TagReport) -> Option<String> {
     match &tag.outcome {
-        TagOutcome::Postponed { reason, .. } => Some(reason.clone()),
+        TagOutcome::Deferred { reason, .. } => Some(reason.clone()),
         _ => None,
     }
 }
 
 /// Returns the message for a contested tag.
-pub(crate) fn contested_message(tag: &TagReport, entries: &[String]) -> String {
+pub(crate) fn conflict_message(tag: &TagReport, entries: &[String]) -> String {
     let name = tag.tag.as_ref().map(ToString::to_string).unwrap_or_default();
     format!("{}:{name} is claimed by the entries {} from different sources", tag.target, entries.join(" and "))
 }

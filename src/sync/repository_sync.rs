@@ -12,7 +12,7 @@ use tokio::sync::{OnceCell, SemaphorePermit, mpsc};
 use tracing::{Instrument as _, Span, field};
 
 use super::choice::{Chosen, choose};
-use super::compare::{Contested, compare, overwrite, source_digest, sure_digest, target_digest};
+use super::compare::{Conflicts, compare, overwrite, source_digest, sure_digest, target_digest};
 use super::derived::Derived;
 use super::journaling::arrived;
 use super::listing::Listing;
@@ -45,7 +45,7 @@ pub(crate) struct RepositorySync<'a> {
     pub(crate) selected: HashSet<Tag>,
     /// Tags whose digest the entry itself gives.
     pins: BTreeMap<Tag, Digest>,
-    contested: Contested,
+    conflicts: Conflicts,
     /// State of each target.
     there: Vec<TargetState>,
     pub(crate) batch: Arc<Batch>,
@@ -100,7 +100,7 @@ pub(crate) async fn work_pair(run: &Run<'_>, pair: &Pair, events: mpsc::Sender<E
         Ok(opened) => opened,
         Err(error) => return run.problem(error.to_string()),
     };
-    let Some(Chosen { listing, selected, there, contested, checks }) = choose(run, pair, &opened).await else { return };
+    let Some(Chosen { listing, selected, there, conflicts, checks }) = choose(run, pair, &opened).await else { return };
     let entry = &run.request.entry;
     let rules = Rules {
         platforms: entry.platforms.clone(),
@@ -109,7 +109,7 @@ pub(crate) async fn work_pair(run: &Run<'_>, pair: &Pair, events: mpsc::Sender<E
     };
     let source_tags = listing.is_complete.then(|| ListedTags::read(listing.tags.keys()));
     let targets = opened.targets.iter().cloned().zip(there.iter().map(|there| there.contents)).collect();
-    let copier = run.engine.copier.for_party(run.request.entry.name.as_str());
+    let copier = run.engine.copier.for_tenant(run.request.entry.name.as_str());
     let batch = Batch::new(&copier, opened.source.clone(), targets, rules, source_tags, surroundings(run, events));
     let derived = Derived::new(run.engine.journal.clone(), entry.platforms.as_deref());
     let work = RepositorySync {
@@ -119,7 +119,7 @@ pub(crate) async fn work_pair(run: &Run<'_>, pair: &Pair, events: mpsc::Sender<E
         listing,
         selected: selected.tags.iter().cloned().collect(),
         pins: selected.pins.clone(),
-        contested,
+        conflicts,
         there,
         batch,
         copying: OnceCell::new(),
@@ -219,7 +219,7 @@ impl RepositorySync<'_> {
             let settled = match decision {
                 Ok((action, there)) => {
                     self.saw(at, reference, source_digest, there);
-                    if action == Action::Keep {
+                    if action == Action::Unchanged {
                         kept.push(at);
                     }
                     match (outcome_without_copy(&action), &confirmed) {
@@ -252,7 +252,7 @@ impl RepositorySync<'_> {
         let overwrite = overwrite(&self.run.request.entry, reference);
         let there = join_all(self.pair.targets.iter().zip(&known).map(|(target, known)| {
             let span = tracing::info_span!("target", target = target.place());
-            target_digest(target.as_ref(), *known, reference, &self.contested, overwrite).instrument(span)
+            target_digest(target.as_ref(), *known, reference, &self.conflicts, overwrite).instrument(span)
         }));
         let (seen, there) = join(self.source_side(reference, listing, &known, place), there).await;
         let SourceSide { digest: source_digest, wanted, is_read } = seen?;
@@ -492,8 +492,8 @@ impl RepositorySync<'_> {
 
 fn outcome_without_copy(action: &Action) -> Option<TagOutcome> {
     match action {
-        Action::Keep => Some(TagOutcome::Kept),
-        Action::Refuse { reason } => Some(TagOutcome::Refused { reason: reason.clone() }),
+        Action::Unchanged => Some(TagOutcome::Unchanged),
+        Action::Block { reason } => Some(TagOutcome::Blocked { reason: reason.clone() }),
         Action::Copy | Action::Replace { .. } | Action::ReplaceKeeping { .. } => None,
     }
 }

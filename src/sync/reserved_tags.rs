@@ -223,7 +223,7 @@ impl RepositorySync<'_> {
         if let AtTarget::Has(Some(there)) = there
             && (there == list.list || self.derived.referrers_done(target.place(), list.list).await == Some(there))
         {
-            return self.settle(at, &reference, Some(list.list), Some(there), TagOutcome::Kept).await;
+            return self.settle(at, &reference, Some(list.list), Some(there), TagOutcome::Unchanged).await;
         }
         let targets = vec![(at, None)];
         if matches!(there, AtTarget::Has(None)) {

@@ -20,7 +20,7 @@ use super::listing::Listing;
 use super::pairs::{Pair, pairs};
 use super::recovery::recover_evidence;
 use super::repeated_failures::{LINES_OF_A_KIND, RepeatedFailures};
-use super::report::{contested_message, told};
+use super::report::{conflict_message, told};
 use super::repository_sync::work_pair;
 use super::single::copy_single;
 use super::{
@@ -371,10 +371,10 @@ impl Run<'_> {
         repeated.log_rest();
         tags.sort_by(|a, b| (&a.source, &a.target, &a.tag, &a.digest).cmp(&(&b.source, &b.target, &b.tag, &b.digest)));
         let failed = !problems.is_empty() || tags.iter().any(|tag| tag.outcome.is_failure());
-        let waits = tags.iter().any(|tag| matches!(tag.outcome, TagOutcome::Postponed { .. }));
+        let waits = tags.iter().any(|tag| matches!(tag.outcome, TagOutcome::Deferred { .. }));
         let outcome = cut_short.unwrap_or(match (failed, waits) {
             (true, _) => RunOutcome::Failed,
-            (false, true) => RunOutcome::Postponed,
+            (false, true) => RunOutcome::Deferred,
             (false, false) => RunOutcome::Succeeded,
         });
         RunReport {
@@ -405,24 +405,62 @@ async fn caught<T>(work: impl Future<Output = T>) -> Result<T, String> {
 fn log_end(report: &RunReport) {
     let outcome = report.journal_outcome().word();
     let seconds = (report.ended - report.started).num_milliseconds() as f64 / 1000.0;
-    let TagCounts { copied, kept, refused, postponed, failed } = report.counts();
+    let TagCounts { copied, replaced, unchanged, held, blocked, deferred, conflict, failed } = report.counts();
     let bytes = report.bytes();
     let problem = report.first_problem();
     let left_behind = report.left_behind.len();
     match report.outcome {
-        RunOutcome::Succeeded if left_behind > 0 => {
-            tracing::warn!(outcome, seconds, copied, kept, refused, left_behind, bytes, problem, "run ended");
+        RunOutcome::Succeeded if left_behind > 0 => tracing::warn!(
+            outcome,
+            seconds,
+            copied,
+            replaced,
+            unchanged,
+            held,
+            blocked,
+            left_behind,
+            bytes,
+            problem,
+            "run ended"
+        ),
+        RunOutcome::Succeeded => {
+            tracing::info!(outcome, seconds, copied, replaced, unchanged, held, blocked, bytes, "run ended");
         }
-        RunOutcome::Succeeded => tracing::info!(outcome, seconds, copied, kept, refused, bytes, "run ended"),
         // The cause is a pause, an edit or the end of the daemon: the run resumes later.
-        RunOutcome::Interrupted => {
-            tracing::info!(outcome, seconds, copied, kept, refused, postponed, failed, bytes, problem, "run ended");
-        }
-        _ => tracing::warn!(outcome, seconds, copied, kept, refused, postponed, failed, bytes, problem, "run ended"),
+        RunOutcome::Interrupted => tracing::info!(
+            outcome,
+            seconds,
+            copied,
+            replaced,
+            unchanged,
+            held,
+            blocked,
+            deferred,
+            conflict,
+            failed,
+            bytes,
+            problem,
+            "run ended"
+        ),
+        _ => tracing::warn!(
+            outcome,
+            seconds,
+            copied,
+            replaced,
+            unchanged,
+            held,
+            blocked,
+            deferred,
+            conflict,
+            failed,
+            bytes,
+            problem,
+            "run ended"
+        ),
     }
 }
 
-/// Logs one line at info level or above for a change or a failure, and only a debug line for an unchanged or postponed
+/// Logs one line at info level or above for a change or a failure, and only a debug line for an unchanged or deferred
 /// tag.
 fn log_tag(report: &TagReport) {
     let TagReport { source, target, .. } = report;
@@ -433,12 +471,12 @@ fn log_tag(report: &TagReport) {
         TagOutcome::Replaced { previous, .. } => {
             tracing::info!(source, target, tag, digest, %previous, bytes = report.bytes, "replaced");
         }
-        TagOutcome::Kept => tracing::debug!(source, target, tag, digest, "unchanged"),
-        TagOutcome::Refused { reason } => tracing::warn!(source, target, tag, digest, reason, "refused"),
+        TagOutcome::Unchanged => tracing::debug!(source, target, tag, digest, "unchanged"),
+        TagOutcome::Held { reason } => tracing::warn!(source, target, tag, digest, reason, "held"),
         TagOutcome::Blocked { reason } => tracing::warn!(source, target, tag, digest, reason, "blocked"),
-        TagOutcome::Postponed { reason, .. } => tracing::debug!(source, target, tag, digest, reason, "postponed"),
-        TagOutcome::Contested { entries } => {
-            tracing::error!(source, target, tag, problem = contested_message(report, entries), "failed");
+        TagOutcome::Deferred { reason, .. } => tracing::debug!(source, target, tag, digest, reason, "deferred"),
+        TagOutcome::Conflict { entries } => {
+            tracing::error!(source, target, tag, problem = conflict_message(report, entries), "conflict");
         }
         TagOutcome::Failed { message, .. } => tracing::error!(source, target, tag, digest, problem = message, "failed"),
     }
@@ -480,7 +518,7 @@ impl RunReport {
         match self.outcome {
             RunOutcome::Succeeded | RunOutcome::AlreadyRunning { .. } => Outcome::Succeeded,
             RunOutcome::Failed => Outcome::Failed,
-            RunOutcome::Postponed => Outcome::Postponed,
+            RunOutcome::Deferred => Outcome::Deferred,
             RunOutcome::TimedOut => Outcome::TimedOut,
             RunOutcome::Interrupted => Outcome::Interrupted,
         }
@@ -492,7 +530,7 @@ impl RunReport {
             tags: self.counts(),
             bytes: self.bytes(),
             error: self.first_problem(),
-            postponed_until: self.postponed_until(),
+            deferred_until: self.deferred_until(),
         }
     }
 }

@@ -45,7 +45,7 @@ pub(crate) async fn copy_single(run: &Run<'_>, single: &SingleCopy, events: mpsc
         referrers: entry.referrers,
         foreign_layers: entry.foreign_layers == ForeignLayers::Copy,
     };
-    let copier = run.engine.copier.for_party(entry.name.as_str());
+    let copier = run.engine.copier.for_tenant(entry.name.as_str());
     let both = vec![(target.clone(), Contents::Unknown)];
     let batch = Batch::new(&copier, source.clone(), both, rules, None, surroundings(run, events));
     let checks = Checks::recall(run, source.place()).await;
@@ -92,7 +92,7 @@ impl Copy<'_> {
         if self.is_to_be_refreshed(found, wanted) {
             self.refresh(found).await?;
         }
-        self.settle(Some(found), TagOutcome::Kept).await;
+        self.settle(Some(found), TagOutcome::Unchanged).await;
         Ok(())
     }
 

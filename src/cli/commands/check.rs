@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use crate::cli::context::configuration;
+use crate::cli::context::invocation::Context;
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::main::Context;
 use crate::cli::output::writer::Output;
 use crate::config::{Config, Problems, Warning};
 
@@ -21,7 +21,7 @@ pub struct Check {
 struct Report<'a> {
     file: String,
     entries: Vec<&'a str>,
-    problems: Vec<Line<'a>>,
+    problems: Vec<ProblemLine<'a>>,
     /// Number of problems beyond those in `problems`.
     more_problems: usize,
     /// Warnings: allowed settings that are inadvisable.
@@ -30,7 +30,7 @@ struct Report<'a> {
 
 /// Problem of the configuration. Line and column are 0 if it concerns the file as a whole.
 #[derive(Debug, Serialize)]
-struct Line<'a> {
+struct ProblemLine<'a> {
     line: usize,
     column: usize,
     message: &'a str,
@@ -76,7 +76,7 @@ impl<'a> Report<'a> {
         match read {
             Ok(config) => report.entries = config.entries.iter().map(|entry| entry.name.as_str()).collect(),
             Err(problems) => {
-                let lines = problems.all().iter().map(|problem| Line {
+                let lines = problems.all().iter().map(|problem| ProblemLine {
                     line: problem.line,
                     column: problem.column,
                     message: &problem.message,
@@ -93,13 +93,13 @@ impl<'a> Report<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::output::writer::tests::Paper;
+    use crate::cli::output::writer::tests::OutputBuffer;
 
     fn checked(json: bool, text: &str) -> (Result<Exit, (Exit, String)>, String) {
-        let paper = Paper::default();
+        let buffer = OutputBuffer::default();
         let read = crate::config::parse("sync.yaml", text, &|_| Some("/tmp".into()));
-        let exit = Check { json }.print_result("sync.yaml", read, &mut paper.output());
-        (exit.map_err(|failure| (failure.exit(), failure.to_string())), paper.text())
+        let exit = Check { json }.print_result("sync.yaml", read, &mut buffer.output());
+        (exit.map_err(|failure| (failure.exit(), failure.to_string())), buffer.text())
     }
 
     const GOOD: &str = "version: 1\nsync:\n  - {name: api, source: h.example/a, target: t.example/a}\n";

@@ -1,10 +1,7 @@
 //! Command `transship completions SHELL`: prints the completion script of a shell, for packages and dotfiles.
 
-use clap::CommandFactory as _;
-
-use crate::cli::arguments::Arguments;
+use crate::cli::context::invocation::Context;
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::main::Context;
 
 /// Arguments of `transship completions`.
 #[derive(Debug, clap::Args)]
@@ -15,9 +12,10 @@ pub struct Completions {
 }
 
 impl Completions {
-    pub(crate) fn perform(self, context: &mut Context) -> Result<Exit, Failure> {
+    /// Prints the script for the command line that `program` defines.
+    pub(crate) fn perform(self, mut program: clap::Command, context: &mut Context) -> Result<Exit, Failure> {
         let mut script = Vec::new();
-        clap_complete::generate(self.shell, &mut Arguments::command(), "transship", &mut script);
+        clap_complete::generate(self.shell, &mut program, "transship", &mut script);
         context.output.raw(&script)?;
         Ok(Exit::Ok)
     }

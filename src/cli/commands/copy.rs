@@ -7,10 +7,10 @@ use std::sync::Arc;
 use anyhow::anyhow;
 
 use crate::cli::context::connection::Connection;
-use crate::cli::context::place::Place;
+use crate::cli::context::invocation::Context;
+use crate::cli::context::location::ContentLocation;
 use crate::cli::context::runner;
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::main::Context;
 use crate::cli::output::summary;
 use crate::config::{Entry, EntryCredentials, EntryName};
 use crate::copy::Copier;
@@ -28,10 +28,10 @@ const MEMORY: u64 = 128 << 20;
 pub struct Copy {
     /// Source: a repository, or one manifest with :TAG or @DIGEST
     #[arg(value_name = "SOURCE")]
-    pub source: Place,
+    pub source: ContentLocation,
     /// Target: a repository; with :TAG the tag to write there, by default the source's tag
     #[arg(value_name = "TARGET")]
-    pub target: Place,
+    pub target: ContentLocation,
     /// Copy only these platforms of an index, as a new index; may be repeated
     #[arg(long = "platform", value_name = "OS/ARCH")]
     pub platforms: Vec<Platform>,
@@ -79,7 +79,8 @@ impl Copy {
     /// Copies one manifest, or every tag of a repository as an entry would.
     async fn run(&self, engine: &Engine, single: Option<SingleCopy>, context: &Context) -> Result<RunReport, Failure> {
         let entry = Arc::new(self.entry());
-        let request = RunRequest { entries: Arc::new(vec![entry.clone()]), entry, trigger: Trigger::Hand, only: None };
+        let request =
+            RunRequest { entries: Arc::new(vec![entry.clone()]), entry, trigger: Trigger::Manual, only: None };
         let reports = match single {
             Some(single) => vec![runner::copy(engine, request, single, context).await],
             None => runner::run_all(engine, &[request], 1, context).await,
@@ -91,8 +92,8 @@ impl Copy {
     fn entry(&self) -> Entry {
         Entry {
             name: EntryName::reserved(COPY),
-            source: self.source.home.endpoint(),
-            targets: vec![self.target.home.endpoint()],
+            source: self.source.repository.endpoint(),
+            targets: vec![self.target.repository.endpoint()],
             credentials: EntryCredentials::default(),
             selection: Selection::default(),
             platforms: self.wanted_platforms(),
@@ -157,7 +158,7 @@ mod tests {
 
     use super::super::tags::tests::layout_of;
     use super::*;
-    use crate::cli::main::tests::context;
+    use crate::cli::context::invocation::tests::context;
     use crate::layout::Layout;
     use crate::oci::Digest;
     use crate::store::{Side, Source as _};
@@ -202,7 +203,7 @@ mod tests {
         assert_eq!(outcome(&first).await, Ok(vec![TagOutcome::Copied]));
         assert_eq!(digest(&to, "stable").await, digest(&from, "v1").await);
         assert_eq!(digest(&to, "v1").await, None);
-        assert_eq!(outcome(&first).await, Ok(vec![TagOutcome::Kept]));
+        assert_eq!(outcome(&first).await, Ok(vec![TagOutcome::Unchanged]));
         let previous = digest(&from, "v1").await.unwrap();
         let moved = outcome(&copy(&place(&from, "v2"), &place(&to, "stable"))).await;
         assert_eq!(moved, Ok(vec![TagOutcome::Replaced { previous, kept_as: None }]));

@@ -7,8 +7,8 @@ use chrono::{SecondsFormat, Utc};
 
 use crate::cli::context::configuration;
 use crate::cli::context::filter::Filter;
+use crate::cli::context::invocation::Context;
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::main::Context;
 use crate::cli::output::table::{Align, Table};
 use crate::cli::output::units;
 use crate::cli::output::writer::Output;
@@ -207,7 +207,7 @@ fn quoted(field: String) -> String {
 mod tests {
     use super::super::history::tests::journal_of_two_runs;
     use super::*;
-    use crate::cli::output::writer::tests::Paper;
+    use crate::cli::output::writer::tests::OutputBuffer;
     use crate::oci::Digest;
 
     async fn records() -> Vec<EvidenceRecord> {
@@ -218,25 +218,25 @@ mod tests {
 
     #[tokio::test]
     async fn csv_has_one_quoted_line_for_each_arrival() {
-        let paper = Paper::default();
-        print_csv(&records().await, &mut paper.output()).unwrap();
+        let buffer = OutputBuffer::default();
+        print_csv(&records().await, &mut buffer.output()).unwrap();
         let digest = Digest::of(b"v1");
         let row = format!(
             "1,1,api,h/a,v1,{digest},t/a,v1,{digest},application/vnd.oci.image.manifest.v1+json,1,2,1,0,2048,anonymous,\
              \"robot, \"\"the\"\" first\",2027-01-15T08:00:01.000Z,2027-01-15T08:00:02.000Z,{},,tag,,",
             Digest::of(b"v0")
         );
-        assert_eq!(paper.text(), format!("{COLUMNS}\r\n{row}\r\n"));
+        assert_eq!(buffer.text(), format!("{COLUMNS}\r\n{row}\r\n"));
         assert_eq!(COLUMNS.split(',').count(), 24);
     }
 
     #[tokio::test]
     async fn table_shows_arrivals_with_their_digests() {
-        let paper = Paper::default();
-        print(&records().await, true, &mut paper.output()).unwrap();
+        let buffer = OutputBuffer::default();
+        print(&records().await, true, &mut buffer.output()).unwrap();
         let (digest, previous) = (Digest::of(b"v1"), Digest::of(b"v0").short());
         let expected = format!("2027-01-15T08:00:02Z  api    t/a:v1  {digest}  {previous}  h/a     2.0 KiB\n");
-        assert!(paper.text().contains(&expected), "{}", paper.text());
-        assert!(paper.text().ends_with("earlier evidence exists: show it with --limit, --until, --json or --csv\n"));
+        assert!(buffer.text().contains(&expected), "{}", buffer.text());
+        assert!(buffer.text().ends_with("earlier evidence exists: show it with --limit, --until, --json or --csv\n"));
     }
 }

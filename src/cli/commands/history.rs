@@ -7,8 +7,8 @@ use chrono::Utc;
 
 use crate::cli::context::configuration;
 use crate::cli::context::filter::Filter;
+use crate::cli::context::invocation::Context;
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::main::Context;
 use crate::cli::output::table::{Align, Table};
 use crate::cli::output::units;
 use crate::cli::output::writer::Output;
@@ -99,7 +99,7 @@ pub(crate) mod tests {
     use chrono::{DateTime, TimeDelta};
 
     use super::*;
-    use crate::cli::output::writer::tests::Paper;
+    use crate::cli::output::writer::tests::OutputBuffer;
     use crate::copy::event::{Arrival, BlobCounts};
     use crate::journal::{Begun, HistoryFilter, Outcome, RunEnd, TagCounts, Trigger};
     use crate::oci::{Digest, MediaType};
@@ -114,14 +114,14 @@ pub(crate) mod tests {
         let journal = Journal::open_at(&folder.join("journal.db"), at(0)).unwrap();
         for (number, error) in [(0, None), (1, Some("source h/a: listing tags: denied".to_owned()))] {
             let started = at(number * 60);
-            let begun = journal.begin_run("api", Trigger::Hand, started).await.unwrap();
+            let begun = journal.begin_run("api", Trigger::Manual, started).await.unwrap();
             let Begun::Started(run) = begun else { panic!("{begun:?}") };
             if error.is_none() {
                 journal.record_arrival(run, "api", &arrival()).await.unwrap();
             }
             let outcome = if error.is_none() { Outcome::Succeeded } else { Outcome::Failed };
             let tags = TagCounts { copied: u64::from(error.is_none()), ..TagCounts::default() };
-            let end = RunEnd { outcome, tags, bytes: 2048, error, postponed_until: None };
+            let end = RunEnd { outcome, tags, bytes: 2048, error, deferred_until: None };
             journal.end_run(run, end, started + TimeDelta::seconds(15)).await.unwrap();
         }
         journal
@@ -155,13 +155,13 @@ pub(crate) mod tests {
         let folder = tempfile::tempdir().unwrap();
         let journal = journal_of_two_runs(folder.path()).await;
         let runs = journal.history(&HistoryFilter::default()).await.unwrap();
-        let paper = Paper::default();
-        print(&runs, &mut paper.output()).unwrap();
+        let buffer = OutputBuffer::default();
+        print(&runs, &mut buffer.output()).unwrap();
         let expected = "RUN  ENTRY  TRIGGER  STARTED               TOOK  OUTCOME    TAGS        BYTES\n  \
-                        2  api    hand     2027-01-15T08:01:00Z  15s   failed     no tags   2.0 KiB\n  \
-                        1  api    hand     2027-01-15T08:00:00Z  15s   succeeded  1 copied  2.0 KiB\n\
+                        2  api    manual   2027-01-15T08:01:00Z  15s   failed     no tags   2.0 KiB\n  \
+                        1  api    manual   2027-01-15T08:00:00Z  15s   succeeded  1 copied  2.0 KiB\n\
                         run 2: source h/a: listing tags: denied\n";
-        assert_eq!(paper.text(), expected);
+        assert_eq!(buffer.text(), expected);
     }
 
     #[tokio::test]

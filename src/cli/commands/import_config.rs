@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 
+use crate::cli::context::invocation::Context;
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::main::Context;
 use crate::cli::output::writer;
 use crate::import::{Form, ImportError, Imported, Order, import};
 
@@ -60,7 +60,7 @@ impl ImportConfig {
         }
         print_remarks(&imported);
         // An unknown part of the configuration may have changed what is copied.
-        Ok(if imported.skipped + imported.unknown > 0 { Exit::Held } else { Exit::Ok })
+        Ok(if imported.skipped + imported.unknown > 0 { Exit::Withheld } else { Exit::Ok })
     }
 }
 

@@ -7,9 +7,9 @@ use parking_lot::Mutex;
 use serde::Serialize;
 
 use crate::cli::context::connection::Connection;
-use crate::cli::context::place::Place;
+use crate::cli::context::invocation::Context;
+use crate::cli::context::location::ContentLocation;
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::main::Context;
 use crate::cli::output::units;
 use crate::cli::output::writer::Output;
 use crate::oci::{Children, ContentKind, Descriptor, Digest, ManifestRef};
@@ -26,7 +26,7 @@ const MAX_MANIFESTS: usize = 20_000;
 pub struct Inspect {
     /// Manifest: [host/]repository[:tag][@digest] or oci-layout:PATH:TAG
     #[arg(value_name = "REFERENCE")]
-    pub reference: Place,
+    pub reference: ContentLocation,
     /// Omit referrers (signatures, SBOMs)
     #[arg(long)]
     pub no_referrers: bool,
@@ -259,7 +259,7 @@ fn branches(last: bool) -> (&'static str, &'static str) {
 mod tests {
     use super::super::tags::tests::{layout_of, push_manifest};
     use super::*;
-    use crate::cli::output::writer::tests::Paper;
+    use crate::cli::output::writer::tests::OutputBuffer;
 
     fn inspect(reference: String, json: bool) -> Inspect {
         let connection = Connection::default();
@@ -267,9 +267,9 @@ mod tests {
     }
 
     async fn printed(inspect: &Inspect, source: &dyn Source) -> (Result<Exit, String>, String) {
-        let paper = Paper::default();
-        let exit = inspect.print(source, &mut paper.output()).await.map_err(|failure| failure.to_string());
-        (exit, paper.text())
+        let buffer = OutputBuffer::default();
+        let exit = inspect.print(source, &mut buffer.output()).await.map_err(|failure| failure.to_string());
+        (exit, buffer.text())
     }
 
     #[tokio::test]

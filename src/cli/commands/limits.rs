@@ -8,8 +8,8 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::cli::context::configuration;
+use crate::cli::context::invocation::Context;
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::main::Context;
 use crate::cli::output::table::{Align, Table};
 use crate::cli::output::units;
 use crate::cli::output::writer::Output;
@@ -30,7 +30,7 @@ pub struct Limits {
 }
 
 /// Limit of a registry.
-struct Line {
+struct LimitLine {
     limit: String,
     /// Value of the limit. `None` means no limit.
     figure: Option<String>,
@@ -39,7 +39,7 @@ struct Line {
 
 /// Output of `--json` for one limit.
 #[derive(Serialize)]
-struct Shown<'a> {
+struct LimitJson<'a> {
     figure: Option<&'a str>,
     from: &'a str,
 }
@@ -59,7 +59,7 @@ impl Limits {
             lines.extend(quotas.iter().filter(|quota| quota.registry == host.as_str()).map(quota_line));
             lines
         };
-        let registries: Vec<(RegistryHost, Vec<Line>)> =
+        let registries: Vec<(RegistryHost, Vec<LimitLine>)> =
             hosts.into_iter().map(|host| (host.clone(), lines(&host))).collect();
         let total = bandwidth_line(config.daemon.bandwidth.as_ref());
         if self.json {
@@ -90,14 +90,14 @@ fn configured_hosts(config: &Config) -> BTreeSet<RegistryHost> {
     config.registries.keys().chain(entry_hosts).chain(mirrors).cloned().collect()
 }
 
-fn limit_lines(host: &RegistryHost, options: &Options) -> Vec<Line> {
-    let limits: LimitsInForce = options.limits.in_force(host, options.kind);
-    let known = if options.kind.is_some() { "kind" } else { "host" };
-    let mut lines = vec![Line::new("profile", limits.profile, known)];
-    lines.extend(Bucket::ALL.map(|bucket| Line::new(bucket.name(), limits.rate(bucket), known)));
+fn limit_lines(host: &RegistryHost, options: &Options) -> Vec<LimitLine> {
+    let limits: LimitsInForce = options.limits.in_force(host, options.flavor);
+    let known = if options.flavor.is_some() { "kind" } else { "host" };
+    let mut lines = vec![LimitLine::new("profile", limits.profile, known)];
+    lines.extend(Bucket::ALL.map(|bucket| LimitLine::new(bucket.name(), limits.rate(bucket), known)));
     lines.push(bandwidth_line(limits.bandwidth.as_ref()));
-    lines.push(Line::new("concurrent", limits.concurrent, known));
-    lines.push(reserve_line(options.limits.keep));
+    lines.push(LimitLine::new("concurrent", limits.concurrent, known));
+    lines.push(reserve_line(options.limits.reserve_pulls));
     lines
 }
 
@@ -108,24 +108,24 @@ async fn recorded_quotas(journal: &Path) -> Vec<QuotaRecord> {
     journal.quotas().await.unwrap_or_default()
 }
 
-fn quota_line(quota: &QuotaRecord) -> Line {
-    let QuotaRecord { registry: _, identity, limit, window, remaining, told } = quota;
+fn quota_line(quota: &QuotaRecord) -> LimitLine {
+    let QuotaRecord { registry: _, identity, limit, window, remaining, reported } = quota;
     let figure = format!("{remaining} of {limit} left in {}", humantime::format_duration(*window));
-    let from = format!("reported {}", units::moment(*told));
-    Line { limit: format!("pulls as {identity}"), figure: Some(figure), from }
+    let from = format!("reported {}", units::moment(*reported));
+    LimitLine { limit: format!("pulls as {identity}"), figure: Some(figure), from }
 }
 
-fn reserve_line(reads: u64) -> Line {
+fn reserve_line(reads: u64) -> LimitLine {
     let (figure, from) = if reads > 0 { (Some(reads.to_string()), "set") } else { (None, "default") };
-    Line { limit: "keep".to_owned(), figure, from: from.to_owned() }
+    LimitLine { limit: "reserve_pulls".to_owned(), figure, from: from.to_owned() }
 }
 
-fn bandwidth_line(bandwidth: Option<&Bandwidth>) -> Line {
+fn bandwidth_line(bandwidth: Option<&Bandwidth>) -> LimitLine {
     let from = if bandwidth.is_some() { "set" } else { "default" };
-    Line { limit: "bandwidth".to_owned(), figure: bandwidth.map(ToString::to_string), from: from.to_owned() }
+    LimitLine { limit: "bandwidth".to_owned(), figure: bandwidth.map(ToString::to_string), from: from.to_owned() }
 }
 
-impl Line {
+impl LimitLine {
     fn new<T: ToString>(limit: &str, held: InForce<T>, known: &str) -> Self {
         let from = match held.origin {
             Origin::Set => "set",
@@ -141,12 +141,12 @@ impl Line {
         [registry, &self.limit, figure, &self.from].map(str::to_owned)
     }
 
-    fn as_json(&self) -> Shown<'_> {
-        Shown { figure: self.figure.as_deref(), from: &self.from }
+    fn as_json(&self) -> LimitJson<'_> {
+        LimitJson { figure: self.figure.as_deref(), from: &self.from }
     }
 }
 
-fn registry_json(host: &RegistryHost, lines: &[Line]) -> Value {
+fn registry_json(host: &RegistryHost, lines: &[LimitLine]) -> Value {
     let limits: Map<String, Value> = lines.iter().map(|line| (line.limit.clone(), json!(line.as_json()))).collect();
     json!({ "registry": host.as_str(), "limits": limits })
 }
@@ -154,7 +154,7 @@ fn registry_json(host: &RegistryHost, lines: &[Line]) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::output::writer::tests::Paper;
+    use crate::cli::output::writer::tests::OutputBuffer;
 
     const CONFIG: &str = r#"
 version: 1
@@ -163,7 +163,7 @@ daemon:
 registries:
   prod.azurecr.io: {limits: {profile: acr-premium, writes: 500/min, reads: none, bandwidth: 200MiB/s, concurrent: 16}}
   images.example.com: {kind: ecr}
-  docker.io: {mirrors: [mirror.example], limits: {keep: 20}}
+  docker.io: {mirrors: [mirror.example], limits: {reserve_pulls: 20}}
 sync:
   - {name: api, source: docker.io/library/alpine, targets: [prod.azurecr.io/alpine, "oci-layout:/x"]}
   - {name: team, source: quay.io/team/**, target: images.example.com/**}
@@ -172,17 +172,17 @@ sync:
     fn printed(hosts: &[&str], json: bool) -> String {
         let config = crate::config::parse("sync.yaml", CONFIG, &|_| Some("/tmp".into())).unwrap();
         let hosts = hosts.iter().map(|host| host.parse().unwrap()).collect();
-        let paper = Paper::default();
+        let buffer = OutputBuffer::default();
         let quota = QuotaRecord {
             registry: "docker.io".into(),
             identity: "bot".into(),
             limit: 100,
             window: std::time::Duration::from_secs(21_600),
             remaining: 24,
-            told: "2026-05-10T08:00:00Z".parse().unwrap(),
+            reported: "2026-05-10T08:00:00Z".parse().unwrap(),
         };
-        Limits { hosts, json }.print(&config, &[quota], &mut paper.output()).unwrap();
-        paper.text()
+        Limits { hosts, json }.print(&config, &[quota], &mut buffer.output()).unwrap();
+        buffer.text()
     }
 
     #[test]
@@ -198,7 +198,7 @@ docker.io           deletes         none                                        
 docker.io           referrer_lists  none                                           default
 docker.io           bandwidth       none                                           default
 docker.io           concurrent      16                                             profile
-docker.io           keep            20                                             set
+docker.io           reserve_pulls   20                                             set
 docker.io           pulls as bot    24 of 100 left in 6h                           reported 2026-05-10T08:00:00Z
 images.example.com  profile         ecr                                            kind
 images.example.com  requests        none                                           default
@@ -209,7 +209,7 @@ images.example.com  deletes         none                                        
 images.example.com  referrer_lists  none                                           default
 images.example.com  bandwidth       none                                           default
 images.example.com  concurrent      32                                             default
-images.example.com  keep            none                                           default
+images.example.com  reserve_pulls   none                                           default
 mirror.example      profile         none                                           default
 mirror.example      requests        none                                           default
 mirror.example      reads           none                                           default
@@ -219,7 +219,7 @@ mirror.example      deletes         none                                        
 mirror.example      referrer_lists  none                                           default
 mirror.example      bandwidth       none                                           default
 mirror.example      concurrent      32                                             default
-mirror.example      keep            none                                           default
+mirror.example      reserve_pulls   none                                           default
 prod.azurecr.io     profile         acr-premium                                    set
 prod.azurecr.io     requests        none                                           default
 prod.azurecr.io     reads           none                                           set
@@ -229,7 +229,7 @@ prod.azurecr.io     deletes         2000/min                                    
 prod.azurecr.io     referrer_lists  1000/min                                       profile
 prod.azurecr.io     bandwidth       200MiB/s                                       set
 prod.azurecr.io     concurrent      16                                             set
-prod.azurecr.io     keep            none                                           default
+prod.azurecr.io     reserve_pulls   none                                           default
 quay.io             profile         quay                                           host
 quay.io             requests        none                                           default
 quay.io             reads           none                                           default
@@ -239,7 +239,7 @@ quay.io             deletes         none                                        
 quay.io             referrer_lists  none                                           default
 quay.io             bandwidth       none                                           default
 quay.io             concurrent      8                                              profile
-quay.io             keep            none                                           default
+quay.io             reserve_pulls   none                                           default
 all together        bandwidth       50MiB/s 08:00-18:00 Europe/Berlin, else 1GB/s  set
 ";
         assert_eq!(printed(&[], false), expected);

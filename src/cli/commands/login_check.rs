@@ -2,8 +2,8 @@
 //! the entries need.
 
 use crate::cli::context::configuration;
+use crate::cli::context::invocation::Context;
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::main::Context;
 use crate::cli::output::writer::Output;
 use crate::oci::RegistryHost;
 use crate::sync::{Endpoints, LoginAnswer, LoginReport, login_check};

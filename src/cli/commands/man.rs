@@ -2,27 +2,25 @@
 
 use std::io;
 
-use clap::CommandFactory as _;
 use clap_mangen::Man as Page;
 
-use crate::cli::arguments::Arguments;
+use crate::cli::context::invocation::Context;
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::main::Context;
 
 /// Arguments of `transship man`: none.
 #[derive(Debug, clap::Args)]
 pub struct Man {}
 
 impl Man {
-    pub(crate) fn perform(self, context: &mut Context) -> Result<Exit, Failure> {
-        context.output.raw(&page()?)?;
+    /// Prints the page of the command line that `program` defines.
+    pub(crate) fn perform(self, program: clap::Command, context: &mut Context) -> Result<Exit, Failure> {
+        context.output.raw(&render_page(program)?)?;
         Ok(Exit::Ok)
     }
 }
 
 /// Returns the page of the program, followed by the arguments of each command.
-fn page() -> io::Result<Vec<u8>> {
-    let mut command = Arguments::command();
+fn render_page(mut command: clap::Command) -> io::Result<Vec<u8>> {
     command.build();
     let mut page = Vec::new();
     let whole = Page::new(command.clone());
@@ -48,11 +46,14 @@ fn page() -> io::Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory as _;
+
     use super::*;
+    use crate::cli::arguments::Arguments;
 
     #[test]
     fn manual_page_describes_every_command() {
-        let page = String::from_utf8(page().unwrap()).unwrap();
+        let page = String::from_utf8(render_page(Arguments::command()).unwrap()).unwrap();
         for command in Arguments::command().get_subcommands() {
             let heading = format!(".SH \"COMMAND {}\"\n", command.get_name().to_uppercase());
             assert!(page.contains(&heading), "{heading} is missing");

@@ -6,31 +6,48 @@ use std::io;
 
 use chrono::{DateTime, Utc};
 
-use super::next;
-use super::status::last_error;
+use crate::cli::context::upcoming_runs::{backed_off_until, first_upcoming};
+use crate::cli::exit::Failure;
+use crate::cli::output::snapshot::last_error;
 use crate::cli::output::table::{Align, Table};
 use crate::cli::output::units;
 use crate::cli::output::writer::Output;
-use crate::config::Entry;
+use crate::config::{Config, Entry};
 use crate::journal::{FailureStreak, Journal, JournalError, PauseRecord, RunRecord};
+
+/// Prints the offline status from the journal and the configuration, or from the configuration alone if there is no
+/// journal.
+pub(super) async fn print(config: &Config, now: DateTime<Utc>, output: &mut Output) -> Result<(), Failure> {
+    let (status, known) = match Journal::open_existing(&config.daemon.journal) {
+        Ok(journal) => {
+            (OfflineStatus::read(&journal).await?, "last runs in the journal, and next scheduled runs:".to_owned())
+        }
+        Err(error @ JournalError::Missing { .. }) => {
+            (OfflineStatus::default(), format!("{error}; next scheduled runs:"))
+        }
+        Err(error) => return Err(error.into()),
+    };
+    output.line(format!("{known}\n"))?;
+    Ok(status.print(&config.entries, now, output)?)
+}
 
 /// Offline status from a journal. The default is that of an empty journal.
 #[derive(Debug, Default)]
-pub(crate) struct LastWord {
+struct OfflineStatus {
     runs: Vec<RunRecord>,
     failures: HashMap<String, FailureStreak>,
     pauses: Vec<PauseRecord>,
 }
 
-impl LastWord {
-    pub(crate) async fn read(journal: &Journal) -> Result<Self, JournalError> {
+impl OfflineStatus {
+    async fn read(journal: &Journal) -> Result<Self, JournalError> {
         let streaks = journal.failure_streaks().await?;
         let failures = streaks.into_iter().map(|streak| (streak.entry.clone(), streak)).collect();
         Ok(Self { runs: journal.last_runs().await?, failures, pauses: journal.pauses().await? })
     }
 
     /// Prints the status as a table: the entries of the configuration, then those that only the journal knows.
-    pub(crate) fn print(&self, entries: &[Entry], now: DateTime<Utc>, output: &mut Output) -> io::Result<()> {
+    fn print(&self, entries: &[Entry], now: DateTime<Utc>, output: &mut Output) -> io::Result<()> {
         let mut table = Table::new(&[
             ("ENTRY", Align::Left),
             ("LAST RUN", Align::Left),
@@ -50,8 +67,7 @@ impl LastWord {
             if let Some(error) = &run.error {
                 let streak = self.failures.get(&run.entry);
                 let entry = entries.iter().find(|entry| entry.name.as_str() == run.entry);
-                let backed_off =
-                    entry.zip(streak).and_then(|(entry, streak)| next::backed_off_until(entry, streak, now));
+                let backed_off = entry.zip(streak).and_then(|(entry, streak)| backed_off_until(entry, streak, now));
                 output.line(last_error(&run.entry, error, streak.map_or(0, |streak| streak.failures), backed_off))?;
             }
         }
@@ -74,10 +90,10 @@ impl LastWord {
     fn next(&self, entry: &Entry, now: DateTime<Utc>) -> String {
         let mut pauses = self.pauses.iter().filter(|pause| pause.ended_at(now).is_none());
         let pause = pauses.find(|pause| pause.entry == entry.name.as_str());
-        match (next::first_upcoming(entry, pause, self.failures.get(entry.name.as_str()), now), pause) {
+        match (first_upcoming(entry, pause, self.failures.get(entry.name.as_str()), now), pause) {
             (_, Some(pause)) => units::pause(pause.since, pause.until),
             (Some(next), None) => units::moment(next),
-            (None, None) => "by hand only".to_owned(),
+            (None, None) => "manual only".to_owned(),
         }
     }
 }
@@ -85,7 +101,7 @@ impl LastWord {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::output::writer::tests::Paper;
+    use crate::cli::output::writer::tests::OutputBuffer;
     use crate::journal::{Begun, Outcome, RunEnd, TagCounts, Trigger};
 
     const CONFIG: &str = r#"
@@ -109,32 +125,51 @@ sync:
             let begun = journal.begin_run(entry, Trigger::Start, at(time)).await.unwrap();
             let Begun::Started(run) = begun else { panic!("{begun:?}") };
             let outcome = if error.is_some() { Outcome::Failed } else { Outcome::Succeeded };
-            let tags = TagCounts { kept: 2, ..TagCounts::default() };
-            let end = RunEnd { outcome, tags, bytes: 0, error: error.map(str::to_owned), postponed_until: None };
+            let tags = TagCounts { unchanged: 2, ..TagCounts::default() };
+            let end = RunEnd { outcome, tags, bytes: 0, error: error.map(str::to_owned), deferred_until: None };
             journal.end_run(run, end, at(time)).await.unwrap();
         }
         let until = Some(at("10T12:00"));
         let pause = PauseRecord { entry: "paused".into(), since: at("09T12:00"), until, ended: None };
         journal.record_pause(pause).await.unwrap();
         let config = crate::config::parse("sync.yaml", CONFIG, &|_| Some("/tmp".into())).unwrap();
-        let paper = Paper::default();
-        let word = LastWord::read(&journal).await.unwrap();
-        word.print(&config.entries, at("10T00:30"), &mut paper.output()).unwrap();
+        let buffer = OutputBuffer::default();
+        let status = OfflineStatus::read(&journal).await.unwrap();
+        status.print(&config.entries, at("10T00:30"), &mut buffer.output()).unwrap();
         let expected = "\
-ENTRY    LAST RUN              OUTCOME    TAGS    NEXT RUN
-nightly  2026-05-09T03:00:00Z  failed     2 kept  2026-05-10T03:00:00Z
-paused   none yet                                 paused since 2026-05-09T12:00:00Z, until 2026-05-10T12:00:00Z
-hand     none yet                                 by hand only
-gone     2026-05-09T04:00:00Z  succeeded  2 kept  not in the configuration
+ENTRY    LAST RUN              OUTCOME    TAGS         NEXT RUN
+nightly  2026-05-09T03:00:00Z  failed     2 unchanged  2026-05-10T03:00:00Z
+paused   none yet                                      paused since 2026-05-09T12:00:00Z, until 2026-05-10T12:00:00Z
+hand     none yet                                      manual only
+gone     2026-05-09T04:00:00Z  succeeded  2 unchanged  not in the configuration
 nightly: source: listing tags: denied (2 times in a row)
 ";
-        assert_eq!(paper.text(), expected);
+        assert_eq!(buffer.text(), expected);
         // A run that is due during the two minutes of back-off is skipped.
-        let paper = Paper::default();
+        let buffer = OutputBuffer::default();
         let text = CONFIG.replace("0 3 * * *", "* * * * *");
         let config = crate::config::parse("sync.yaml", &text, &|_| Some("/tmp".into())).unwrap();
-        word.print(&config.entries, at("09T03:00"), &mut paper.output()).unwrap();
-        let (shown, ending) = (paper.text(), "(2 times in a row; backed off until 2026-05-09T03:02:00Z)\n");
-        assert!(shown.contains("2 kept  2026-05-09T03:03:00Z\n") && shown.ends_with(ending), "{shown}");
+        status.print(&config.entries, at("09T03:00"), &mut buffer.output()).unwrap();
+        let (shown, ending) = (buffer.text(), "(2 times in a row; backed off until 2026-05-09T03:02:00Z)\n");
+        assert!(shown.contains("2 unchanged  2026-05-09T03:03:00Z\n") && shown.ends_with(ending), "{shown}");
+    }
+
+    #[tokio::test]
+    async fn missing_journal_leaves_only_the_next_runs() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = format!(
+            "version: 1\ndaemon: {{journal: {}/journal.db}}\nsync:\n\
+             - {{name: a, source: h.example/a, target: t.example/a, schedule: \"0 3 * * *\"}}\n",
+            folder.path().display()
+        );
+        let config = crate::config::parse("f", &text, &|_| Some("/t".into())).unwrap();
+        let buffer = OutputBuffer::default();
+        print(&config, DateTime::from_timestamp(1_800_000_000, 0).unwrap(), &mut buffer.output()).await.unwrap();
+        let (known, rest) = buffer.text().split_once("\n\n").map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
+        assert!(known.ends_with("; next scheduled runs:"), "{known}");
+        assert_eq!(
+            rest,
+            "ENTRY  LAST RUN  OUTCOME  TAGS  NEXT RUN\na      none yet                 2027-01-16T03:00:00Z\n"
+        );
     }
 }

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use crate::cli::context::invocation::Context;
 use crate::cli::context::{configuration, runner};
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::main::Context;
 use crate::cli::output::summary;
 use crate::journal::Journal;
 use crate::sync::report_orphaned_intents;

@@ -4,9 +4,9 @@ use std::io;
 
 use futures_util::{StreamExt as _, stream};
 
+use crate::cli::context::invocation::Context;
 use crate::cli::context::{configuration, runner};
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::main::Context;
 use crate::cli::output::table::{Align, Table};
 use crate::cli::output::units;
 use crate::cli::output::writer::Output;
@@ -76,13 +76,13 @@ fn print(preview: &EntryPreview, explain: bool, output: &mut Output) -> io::Resu
 /// Returns the exit code for some plans. `pending` is `--exit-code`. Pending changes affect the code only if it is
 /// set.
 fn exit(previews: &[EntryPreview], pending: bool) -> Exit {
-    let is_held = |tag: &TagPreview| matches!(tag.action, Some(Action::Refuse { .. }));
+    let is_held = |tag: &TagPreview| matches!(tag.action, Some(Action::Block { .. }));
     if previews.iter().any(EntryPreview::has_failures) {
         Exit::Failed
     } else if pending && previews.iter().any(EntryPreview::has_changes) {
         Exit::ChangesPending
     } else if pending && previews.iter().flat_map(tags).any(is_held) {
-        Exit::Held
+        Exit::Withheld
     } else {
         Exit::Ok
     }
@@ -93,21 +93,22 @@ fn tags(preview: &EntryPreview) -> impl Iterator<Item = &TagPreview> {
 }
 
 fn is_pending(tag: &TagPreview) -> bool {
-    tag.action.as_ref().is_some_and(|action| !matches!(action, Action::Keep | Action::Refuse { .. }))
+    tag.action.as_ref().is_some_and(|action| !matches!(action, Action::Unchanged | Action::Block { .. }))
 }
 
 fn headline(preview: &EntryPreview) -> String {
     let count = |word: &str| tags(preview).filter(|tag| action_word(tag) == word).count();
-    let counted = ["to copy", "to replace", "to keep", "refused", "failed"].map(|word| (count(word), word));
+    let counted = ["to copy", "to replace", "unchanged", "blocked", "deferred", "conflict", "failed"]
+        .map(|word| (count(word), word));
     let shown = counted.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}"));
     let counts = shown.collect::<Vec<_>>().join(", ");
     let entry = &preview.entry;
     if !preview.problems.is_empty() && counts.is_empty() {
         return format!("{entry}: cannot be planned");
     }
-    if preview.problems.is_empty() && tags(preview).all(|tag| tag.action == Some(Action::Keep)) {
-        let kept = if counts.is_empty() { "no tags" } else { &counts };
-        return format!("{entry}: nothing to change ({kept})");
+    if preview.problems.is_empty() && tags(preview).all(|tag| tag.action == Some(Action::Unchanged)) {
+        let tags = if counts.is_empty() { "no tags" } else { &counts };
+        return format!("{entry}: nothing to change ({tags})");
     }
     format!("{entry}: {counts}")
 }
@@ -137,15 +138,15 @@ fn changes_table(changes: &[&TagPreview]) -> Table {
 /// Returns a line for a tag that would not be synced, with the reason.
 fn problem_line(tag: &TagPreview) -> Option<String> {
     let (what, target) = (tag_or_digest(tag), &tag.target);
-    if let Some(Action::Refuse { reason }) = &tag.action {
-        return Some(format!("refused {what} at {target}: {reason}"));
+    if let Some(Action::Block { reason }) = &tag.action {
+        return Some(format!("blocked {what} at {target}: {reason}"));
     }
     match tag.failure.as_ref()? {
         TagOutcome::Failed { message, .. } => Some(format!("failed {what} at {target}: {message}")),
-        TagOutcome::Postponed { reason, .. } => Some(format!("postponed {what} at {target}: {reason}")),
-        TagOutcome::Contested { entries } => {
+        TagOutcome::Deferred { reason, .. } => Some(format!("deferred {what} at {target}: {reason}")),
+        TagOutcome::Conflict { entries } => {
             let entries = entries.join(" and ");
-            Some(format!("failed {what} at {target}: the entries {entries} claim it for different sources"))
+            Some(format!("conflict of {what} at {target}: the entries {entries} claim it for different sources"))
         }
         _ => None,
     }
@@ -163,9 +164,9 @@ fn action_word(tag: &TagPreview) -> &'static str {
     match &tag.action {
         Some(Action::Copy) => "to copy",
         Some(Action::Replace { .. } | Action::ReplaceKeeping { .. }) => "to replace",
-        Some(Action::Keep) => "to keep",
-        Some(Action::Refuse { .. }) => "refused",
-        None => "failed",
+        Some(Action::Unchanged) => "unchanged",
+        Some(Action::Block { .. }) => "blocked",
+        None => tag.failure.as_ref().map_or("failed", TagOutcome::word),
     }
 }
 
@@ -177,7 +178,7 @@ fn short_name(tag: &TagPreview) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::output::writer::tests::Paper;
+    use crate::cli::output::writer::tests::OutputBuffer;
     use crate::oci::Digest;
     use crate::plan::Verdict;
     use crate::sync::PairPreview;
@@ -201,15 +202,15 @@ mod tests {
     }
 
     fn printed(plan: &EntryPreview, explain: bool) -> String {
-        let paper = Paper::default();
-        print(plan, explain, &mut paper.output()).unwrap();
-        paper.text()
+        let buffer = OutputBuffer::default();
+        print(plan, explain, &mut buffer.output()).unwrap();
+        buffer.text()
     }
 
     #[test]
     fn plan_without_changes_is_one_line_and_exit_0() {
-        let plan = plan(vec![planned("v1", Action::Keep)]);
-        assert_eq!(printed(&plan, false), "a: nothing to change (1 to keep)\n");
+        let plan = plan(vec![planned("v1", Action::Unchanged)]);
+        assert_eq!(printed(&plan, false), "a: nothing to change (1 unchanged)\n");
         assert_eq!(exit(&[plan], true), Exit::Ok);
     }
 
@@ -236,9 +237,9 @@ mod tests {
 
     #[test]
     fn held_changes_exit_with_4_and_failures_with_1() {
-        let mut plan = plan(vec![planned("v1", Action::Refuse { reason: "never".into() })]);
-        assert_eq!(printed(&plan, false), "a: 1 refused\n  refused v1 at t/a: never\n");
-        assert_eq!(exit(std::slice::from_ref(&plan), true), Exit::Held);
+        let mut plan = plan(vec![planned("v1", Action::Block { reason: "never".into() })]);
+        assert_eq!(printed(&plan, false), "a: 1 blocked\n  blocked v1 at t/a: never\n");
+        assert_eq!(exit(std::slice::from_ref(&plan), true), Exit::Withheld);
         plan.problems.push("source h/b: listing tags: denied".into());
         assert!(printed(&plan, false).ends_with("  failed: source h/b: listing tags: denied\n"));
         assert_eq!(exit(&[plan], true), Exit::Failed);
@@ -246,9 +247,9 @@ mod tests {
 
     #[test]
     fn tag_claimed_by_two_entries_is_shown_with_both_names() {
-        let failure = Some(TagOutcome::Contested { entries: vec!["a".into(), "b".into()] });
+        let failure = Some(TagOutcome::Conflict { entries: vec!["a".into(), "b".into()] });
         let plan = plan(vec![TagPreview { action: None, failure, ..planned("v1", Action::Copy) }]);
-        let expected = "a: 1 failed\n  failed v1 at t/a: the entries a and b claim it for different sources\n";
+        let expected = "a: 1 conflict\n  conflict of v1 at t/a: the entries a and b claim it for different sources\n";
         assert_eq!((printed(&plan, false).as_str(), exit(&[plan], false)), (expected, Exit::Failed));
     }
 }

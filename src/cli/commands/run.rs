@@ -9,9 +9,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::context::{configuration, control};
+use crate::cli::context::invocation::Context;
+use crate::cli::context::{configuration, control_server};
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::main::Context;
 use crate::config::{self, StatusPort};
 use crate::daemon::{self, Control, Setup};
 use crate::journal::Journal;
@@ -35,18 +35,18 @@ impl Run {
         let answered = CancellationToken::new();
         let (asking, commands) = Control::new();
         let listening =
-            control::listen(&config.daemon.control, asking.clone(), looked_at.clone(), answered.clone()).await?;
+            control_server::listen(&config.daemon.control, asking.clone(), looked_at.clone(), answered.clone()).await?;
         let history = Arc::new(Journal::open_existing(&config.daemon.journal)?);
         let (in_force, looked_up) = watch::channel(Arc::new(config.clone()));
         let port = Port::new(looked_at, metrics.clone(), Arc::new(Utc::now), looked_up.clone()).with_history(history);
         let answering = listen(&config.daemon.status.listen, "the status port", "daemon.status")
             .await?
             .map(|listener| tokio::spawn(serve_routes(listener, port.router(), &HEALTH_CHECKS, answered.clone())));
-        let taking = match &config.daemon.hooks {
+        let taking = match &config.daemon.push_events {
             None => None,
-            Some(hooks) => {
+            Some(section) => {
                 let port = push_events::Port::new(looked_up, metrics.clone(), Arc::new(asking));
-                let listener = listen(&hooks.listen, "the port for push events", "daemon.hooks.listen").await?;
+                let listener = listen(&section.listen, "the port for push events", "daemon.push_events.listen").await?;
                 listener.map(|listener| tokio::spawn(serve_events(listener, port.router(), answered.clone())))
             }
         };

@@ -3,8 +3,8 @@
 
 use clap::ValueEnum;
 
+use crate::cli::context::invocation::Context;
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::main::Context;
 
 /// JSON Schema of a notification's body, as the documentation contains it.
 const NOTIFICATION: &str = include_str!("../../../docs/reference/notification.schema.json");
@@ -15,12 +15,12 @@ pub struct Schema {
     /// Subject of the schema: the configuration, the response of the status port at /status, or the body of a
     /// notification
     #[arg(value_enum, default_value_t, hide_default_value = true)]
-    pub of: Of,
+    pub of: SchemaSubject,
 }
 
 /// Subjects for which there is a schema.
 #[derive(Debug, Clone, Copy, Default, ValueEnum)]
-pub enum Of {
+pub enum SchemaSubject {
     /// `sync.yaml`
     #[default]
     Configuration,
@@ -33,9 +33,9 @@ pub enum Of {
 impl Schema {
     pub(crate) fn perform(self, context: &mut Context) -> Result<Exit, Failure> {
         match self.of {
-            Of::Configuration => context.output.json(&crate::config::schema())?,
-            Of::Notification => context.output.line(NOTIFICATION.trim_end())?,
-            Of::Status => context.output.line(crate::status::SCHEMA.trim_end())?,
+            SchemaSubject::Configuration => context.output.json(&crate::config::schema())?,
+            SchemaSubject::Notification => context.output.line(NOTIFICATION.trim_end())?,
+            SchemaSubject::Status => context.output.line(crate::status::SCHEMA.trim_end())?,
         }
         Ok(Exit::Ok)
     }
@@ -44,13 +44,13 @@ impl Schema {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::output::writer::tests::Paper;
+    use crate::cli::output::writer::tests::OutputBuffer;
 
     #[test]
     fn printed_notification_schema_equals_the_documented_one() {
-        let paper = Paper::default();
-        let mut context = Context { output: paper.output(), ..crate::cli::main::tests::context() };
-        Schema { of: Of::Notification }.perform(&mut context).unwrap();
-        assert_eq!(paper.text(), NOTIFICATION);
+        let buffer = OutputBuffer::default();
+        let mut context = Context { output: buffer.output(), ..crate::cli::context::invocation::tests::context() };
+        Schema { of: SchemaSubject::Notification }.perform(&mut context).unwrap();
+        assert_eq!(buffer.text(), NOTIFICATION);
     }
 }

@@ -5,9 +5,9 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 use serde::Serialize;
 
 use crate::cli::context::connection::Connection;
-use crate::cli::context::place::Place;
+use crate::cli::context::invocation::Context;
+use crate::cli::context::location::ContentLocation;
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::main::Context;
 use crate::cli::output::table::{Align, Table};
 use crate::cli::output::writer::Output;
 use crate::oci::{Digest, ManifestRef, Tag};
@@ -21,7 +21,7 @@ const CONCURRENT_LOOKUPS: usize = 16;
 pub struct Tags {
     /// Repository: [host/]repository or oci-layout:PATH
     #[arg(value_name = "ENDPOINT")]
-    pub endpoint: Place,
+    pub endpoint: ContentLocation,
     /// Show only the names, without looking up digests
     #[arg(long)]
     pub names: bool,
@@ -35,7 +35,7 @@ pub struct Tags {
 
 /// Line of the tag map.
 #[derive(Debug, PartialEq, Eq, Serialize)]
-struct Line {
+struct TagLine {
     tag: Tag,
     /// Digest of the tag. `None` if it was not looked up, or if the tag disappeared meanwhile.
     digest: Option<Digest>,
@@ -70,7 +70,7 @@ impl Tags {
 }
 
 /// Returns all tags in the order of the listing. Tags that are listed without a digest are resolved one by one.
-async fn tag_map(source: &dyn Source, with_digests: bool) -> Result<Vec<Line>, StoreError> {
+async fn tag_map(source: &dyn Source, with_digests: bool) -> Result<Vec<TagLine>, StoreError> {
     let listed = source.tags().filter_map(async |entry| match entry {
         Ok(TagEntry::Tag(tag, digest) | TagEntry::Locked(tag, digest)) => Some(Ok((tag, digest))),
         Ok(TagEntry::Unusable(name)) => {
@@ -89,7 +89,7 @@ async fn tag_map(source: &dyn Source, with_digests: bool) -> Result<Vec<Line>, S
             let reference = ManifestRef::Tag(tag.clone());
             digest = source.resolve(&reference).await?.map(|descriptor| descriptor.digest);
         }
-        Ok(Line { tag, digest })
+        Ok(TagLine { tag, digest })
     });
     resolved.buffered(CONCURRENT_LOOKUPS).try_collect().await
 }
@@ -100,7 +100,7 @@ pub(crate) mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::cli::output::writer::tests::Paper;
+    use crate::cli::output::writer::tests::OutputBuffer;
     use crate::layout::Layout;
     use crate::oci::{Descriptor, Manifest, MediaType};
     use crate::store::{Target as _, UploadStart, Verified};
@@ -134,11 +134,11 @@ pub(crate) mod tests {
     }
 
     async fn printed(names: bool, json: bool, source: &dyn Source) -> String {
-        let paper = Paper::default();
+        let buffer = OutputBuffer::default();
         let endpoint = "oci-layout:x".parse().unwrap();
         let tags = Tags { endpoint, names, connection: Connection::default(), json };
-        tags.print(source, &mut paper.output()).await.unwrap();
-        paper.text()
+        tags.print(source, &mut buffer.output()).await.unwrap();
+        buffer.text()
     }
 
     #[tokio::test]

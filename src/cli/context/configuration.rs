@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::anyhow;
 
 use super::filter::Filter;
-use crate::cli::arguments::Global;
+use crate::cli::context::invocation::Global;
 use crate::cli::exit::Failure;
 use crate::config::{Config, Entry, Problems, UnknownEntry, default_journal};
 use crate::journal::Journal;

@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::configuration;
-use super::place::Place;
+use super::location::ContentLocation;
+use crate::cli::context::invocation::Context;
 use crate::cli::exit::Failure;
-use crate::cli::main::Context;
 use crate::config::{Config, default_journal};
 use crate::oci::RegistryHost;
 use crate::store::Source;
@@ -47,8 +47,8 @@ impl Connection {
     }
 
     /// Opens a place for reading.
-    pub(crate) fn source(&self, place: &Place, context: &Context) -> Result<Arc<dyn Source>, Failure> {
-        Ok(self.endpoints(context)?.source(&place.home.endpoint(), AccessContext::default())?)
+    pub(crate) fn source(&self, place: &ContentLocation, context: &Context) -> Result<Arc<dyn Source>, Failure> {
+        Ok(self.endpoints(context)?.source(&place.repository.endpoint(), AccessContext::default())?)
     }
 }
 

@@ -2,8 +2,12 @@
 
 pub(super) mod configuration;
 pub(super) mod connection;
-pub(super) mod control;
+pub(super) mod control_client;
+pub(super) mod control_server;
 pub(super) mod filter;
+pub(super) mod invocation;
+pub(super) mod location;
 mod page_history;
-pub(super) mod place;
 pub(super) mod runner;
+pub(super) mod status_client;
+pub(super) mod upcoming_runs;

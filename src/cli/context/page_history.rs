@@ -6,21 +6,21 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::journal::{Found, HistoryFilter, Journal, RunMark, RunRecord, Search};
-use crate::status::{Answer, History};
+use crate::status::{History, HistoryResult};
 
 #[async_trait]
 impl History for Journal {
-    async fn latest_marks(&self, entries: Vec<String>, each: u32) -> Answer<Vec<RunMark>> {
+    async fn latest_marks(&self, entries: Vec<String>, each: u32) -> HistoryResult<Vec<RunMark>> {
         Ok(Self::latest_marks(self, entries, each).await?)
     }
 
-    async fn runs(&self, entry: String, at_most: u32) -> Answer<Vec<RunRecord>> {
+    async fn runs(&self, entry: String, at_most: u32) -> HistoryResult<Vec<RunRecord>> {
         Ok(self
             .history(&HistoryFilter { entry: Some(entry), limit: Some(at_most), ..HistoryFilter::default() })
             .await?)
     }
 
-    async fn search(&self, search: Search, at_most: usize, time: Duration) -> Answer<Found> {
+    async fn search(&self, search: Search, at_most: usize, time: Duration) -> HistoryResult<Found> {
         Ok(Self::search(self, search, at_most, time).await?)
     }
 }

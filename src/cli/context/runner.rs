@@ -10,8 +10,8 @@ use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::configuration;
+use crate::cli::context::invocation::Context;
 use crate::cli::exit::Failure;
-use crate::cli::main::Context;
 use crate::cli::output::progress::{Progress, REFRESH};
 use crate::cli::output::writer;
 use crate::config::Config;
@@ -39,7 +39,7 @@ pub(crate) fn requests(config: &Config, names: &[String]) -> Result<Vec<RunReque
     let request = |entry: &Arc<crate::config::Entry>| RunRequest {
         entry: entry.clone(),
         entries: entries.clone(),
-        trigger: Trigger::Hand,
+        trigger: Trigger::Manual,
         only: None,
     };
     Ok(entries.iter().filter(|entry| is_chosen(entry.name.clone())).map(request).collect())

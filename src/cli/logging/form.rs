@@ -7,14 +7,14 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::Value;
 use tracing::Level;
 
-use super::line::{BLOCK, Line};
-use crate::cli::output::writer::{is_unsafe, printable};
+use super::line::{BLOCK, LogLine};
+use crate::cli::output::escape::{is_unsafe, printable};
 
 /// Names of JSON members that fields cannot replace.
 const RESERVED: [&str; 4] = ["timestamp", "level", "message", "module"];
 
 /// Returns `TIME LEVEL message field=value`, followed by the block below the line.
-pub(super) fn pretty(line: &Line, now: DateTime<Utc>, colours: bool) -> String {
+pub(super) fn pretty(line: &LogLine, now: DateTime<Utc>, colours: bool) -> String {
     let (time, text) = (time(now), text(line));
     if !colours {
         return format!("{time} {:>5} {text}\n", line.level);
@@ -30,7 +30,7 @@ pub(super) fn pretty(line: &Line, now: DateTime<Utc>, colours: bool) -> String {
 }
 
 /// Returns one JSON object with the time, the level, the message and all fields side by side.
-pub(super) fn json(line: &Line, now: DateTime<Utc>) -> String {
+pub(super) fn json(line: &LogLine, now: DateTime<Utc>) -> String {
     let own = [("timestamp", time(now)), ("level", line.level.to_string()), ("message", line.message.clone())];
     let own = own.map(|(name, value)| (name, Value::String(value)));
     let last = [("module", Value::String(line.module.clone()))];
@@ -58,7 +58,7 @@ fn escape_unsafe(json: &str) -> String {
 
 /// Returns `<N>message field=value` (sd-daemon, "SD_WARNING"), without time and colour, because the journal adds its
 /// own.
-pub(super) fn prefixed(line: &Line) -> String {
+pub(super) fn prefixed(line: &LogLine) -> String {
     let priority = priority(line.level);
     // Without a prefix, a further line would get the unit's default priority.
     text(line).lines().map(|line| format!("<{priority}>{line}\n")).collect()
@@ -75,7 +75,7 @@ pub(super) fn priority(level: Level) -> u8 {
 }
 
 /// Returns the message, the fields, and the block below the line, for people.
-pub(super) fn text(line: &Line) -> String {
+pub(super) fn text(line: &LogLine) -> String {
     let mut text = on_one_line(&line.message);
     for (name, value) in line.fields.ordered().filter(|(name, _)| *name != BLOCK) {
         let _ = write!(text, " {name}={}", format_value(value));

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::form::{on_one_line, priority, text};
-use super::line::{BLOCK, Line};
-use crate::cli::output::writer::printable;
+use super::line::{BLOCK, LogLine};
+use crate::cli::output::escape::printable;
 
 /// Socket at which the journal accepts entries.
 pub(super) const SOCKET: &str = "/run/systemd/journal/socket";
@@ -40,12 +40,12 @@ impl Journal {
     ///
     /// # Errors
     /// If nobody listens, if too many entries wait, or if the entry is too long for a datagram.
-    pub(super) fn send(&self, line: &Line) -> io::Result<()> {
+    pub(super) fn send(&self, line: &LogLine) -> io::Result<()> {
         self.socket.send_to(&entry(line), &self.path).map(drop)
     }
 }
 
-fn entry(line: &Line) -> Vec<u8> {
+fn entry(line: &LogLine) -> Vec<u8> {
     let mut entry = Vec::new();
     push_field(&mut entry, "MESSAGE", &text(line));
     push_field(&mut entry, "PRIORITY", &priority(line.level).to_string());

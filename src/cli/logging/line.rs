@@ -23,7 +23,7 @@ const FIRST: [&str; 6] = ["entry", "run", "source", "target", "tag", "digest"];
 
 /// Log line.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Line {
+pub(super) struct LogLine {
     pub(super) level: Level,
     /// Module of the program or of a library, such as `transship::sync::run`.
     pub(super) module: String,
@@ -106,7 +106,7 @@ pub(super) struct Lines<W> {
     write: W,
 }
 
-impl<W: Fn(&Line) + 'static> Lines<W> {
+impl<W: Fn(&LogLine) + 'static> Lines<W> {
     pub(super) fn new(write: W) -> Self {
         Self { write }
     }
@@ -115,7 +115,7 @@ impl<W: Fn(&Line) + 'static> Lines<W> {
 impl<S, W> Layer<S> for Lines<W>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
-    W: Fn(&Line) + 'static,
+    W: Fn(&LogLine) + 'static,
 {
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
         let mut fields = Fields::default();
@@ -145,6 +145,6 @@ where
         // Records of the `log` crate carry their origin in fields.
         let module = fields.take("log.target").unwrap_or_else(|| event.metadata().target().to_owned());
         fields.0.retain(|(name, _)| !name.starts_with("log."));
-        (self.write)(&Line { level: *event.metadata().level(), module, message, fields });
+        (self.write)(&LogLine { level: *event.metadata().level(), module, message, fields });
     }
 }

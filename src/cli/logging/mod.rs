@@ -21,7 +21,7 @@ use tracing_subscriber::{Layer as _, filter::FilterExt as _};
 
 use form::{json, prefixed, pretty};
 use journal::Journal;
-use line::{Line, Lines};
+use line::{Lines, LogLine};
 
 /// Variable that holds the log filter, in the syntax of `tracing_subscriber::EnvFilter`.
 pub(super) const FILTER_VARIABLE: &str = "TRANSSHIP_LOG";
@@ -107,7 +107,7 @@ fn writer_for(
     format: LogFormat,
     socket: Option<&Path>,
     print: impl Fn(&str) + Send + Sync + 'static,
-) -> Box<dyn Fn(&Line) + Send + Sync> {
+) -> Box<dyn Fn(&LogLine) + Send + Sync> {
     match format {
         LogFormat::Json => Box::new(move |line| print(&json(line, Utc::now()))),
         LogFormat::Journald => {

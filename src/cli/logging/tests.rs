@@ -13,9 +13,9 @@ const FORGED: &str = "no\n2026-01-01T00:00:00Z ERROR forged\r\u{1b}[2J\u{9b}\u{2
 
 /// Collects text written to standard error.
 #[derive(Clone, Default)]
-struct Paper(Arc<Mutex<String>>);
+struct OutputBuffer(Arc<Mutex<String>>);
 
-impl Paper {
+impl OutputBuffer {
     fn text(&self) -> String {
         self.0.lock().unwrap().clone()
     }
@@ -24,12 +24,12 @@ impl Paper {
 /// Returns the text on standard error for the log events of `emit`. `socket` is the path of the journal's socket, if
 /// standard error is the journal.
 fn printed(format: LogFormat, directives: &str, socket: Option<&Path>, emit: impl FnOnce()) -> String {
-    let paper = Paper::default();
-    let on = paper.clone();
+    let buffer = OutputBuffer::default();
+    let on = buffer.clone();
     let print = move |text: &str| on.0.lock().unwrap().push_str(text);
     let lines = Lines::new(writer_for(format, socket, print)).with_filter(filter(directives).unwrap());
     tracing::subscriber::with_default(tracing_subscriber::registry().with(lines), emit);
-    paper.text()
+    buffer.text()
 }
 
 /// Returns the same for a standard error that is not the journal, and a filter that passes everything.

@@ -28,8 +28,8 @@ pub(crate) fn print(report: &RunReport, output: &mut Output) -> io::Result<()> {
     for left in report.left_behind.iter().map(LeftBehindReport::in_words) {
         output.line(format!("  {left}"))?;
     }
-    if let Some(postponed) = postponed_line(report) {
-        output.line(format!("  {postponed}"))?;
+    if let Some(deferred) = deferred_line(report) {
+        output.line(format!("  {deferred}"))?;
     }
     report.warnings.iter().try_for_each(|warning| output.line(format!("  warning: {warning}")))?;
     if let Some(doubt) = doubt_line(report) {
@@ -46,13 +46,13 @@ pub(crate) fn exit(reports: &[RunReport]) -> Exit {
     } else if reports.iter().any(|report| !report.is_well()) {
         Exit::Failed
     } else if reports.iter().any(RunReport::is_held) {
-        Exit::Held
+        Exit::Withheld
     } else {
         Exit::Ok
     }
 }
 
-/// Returns a line such as `api: 2 copied, 14 kept, 12.3 MiB sent in 3.2s`, or one that says that nothing changed.
+/// Returns a line such as `api: 2 copied, 14 unchanged, 12.3 MiB sent in 3.2s`, or one that says that nothing changed.
 fn headline(report: &RunReport) -> String {
     let entry = &report.entry;
     let took = units::between(report.started, report.ended);
@@ -63,13 +63,14 @@ fn headline(report: &RunReport) -> String {
         RunOutcome::Interrupted => format!("interrupted after {took}"),
         RunOutcome::TimedOut => format!("timed out after {took}"),
         RunOutcome::Failed if report.tags.is_empty() => format!("failed after {took}"),
-        RunOutcome::Failed | RunOutcome::Postponed | RunOutcome::Succeeded => format!("in {took}"),
+        RunOutcome::Failed | RunOutcome::Deferred | RunOutcome::Succeeded => format!("in {took}"),
     };
     let counts = counts(report);
-    let is_unchanged = report.tags.iter().all(|tag| tag.outcome == TagOutcome::Kept) && report.left_behind.is_empty();
+    let is_unchanged =
+        report.tags.iter().all(|tag| tag.outcome == TagOutcome::Unchanged) && report.left_behind.is_empty();
     if report.outcome == RunOutcome::Succeeded && is_unchanged {
-        let kept = if counts.is_empty() { "no tags" } else { &counts };
-        return format!("{entry}: nothing changed ({kept}) {ended}");
+        let tags = if counts.is_empty() { "no tags" } else { &counts };
+        return format!("{entry}: nothing changed ({tags}) {ended}");
     }
     if counts.is_empty() {
         return format!("{entry}: {ended}");
@@ -80,10 +81,8 @@ fn headline(report: &RunReport) -> String {
 }
 
 fn counts(report: &RunReport) -> String {
-    let count = |word: &str| report.tags.iter().filter(|tag| outcome_word(&tag.outcome) == word).count();
-    let counted =
-        ["copied", "replaced", "kept", "refused", "blocked", "postponed", "failed"].map(|word| (count(word), word));
-    let shown = counted.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}"));
+    let counted = report.counts().named();
+    let shown = counted.iter().filter(|(_, count)| *count > 0).map(|(word, count)| format!("{count} {word}"));
     let left = Some(report.left_behind.len()).filter(|count| *count > 0).map(|count| format!("{count} left behind"));
     shown.chain(left).collect::<Vec<_>>().join(", ")
 }
@@ -104,7 +103,7 @@ fn changes(changed: &[&TagReport]) -> Table {
     for tag in changed {
         table.row([
             short_name(tag),
-            outcome_word(&tag.outcome).to_owned(),
+            tag.outcome.word().to_owned(),
             tag.digest.map(|digest| digest.short()).unwrap_or_default(),
             blobs(tag),
             units::bytes(tag.bytes),
@@ -148,30 +147,30 @@ fn problem_lines(report: &RunReport) -> Vec<String> {
 fn problem_line(tag: &TagReport) -> Option<String> {
     let (what, target) = (tag_or_digest(tag), &tag.target);
     match &tag.outcome {
-        TagOutcome::Refused { reason } => Some(format!("refused {what} at {target}: {reason}")),
+        TagOutcome::Held { reason } => Some(format!("held {what} at {target}: {reason}")),
         TagOutcome::Blocked { reason } => Some(format!("blocked {what} at {target}: {reason}")),
         TagOutcome::Failed { message, .. } => Some(format!("failed {what} at {target}: {message}")),
-        TagOutcome::Contested { entries } => {
+        TagOutcome::Conflict { entries } => {
             let entries = entries.join(" and ");
-            Some(format!("failed {what} at {target}: the entries {entries} claim it for different sources"))
+            Some(format!("conflict of {what} at {target}: the entries {entries} claim it for different sources"))
         }
-        // All postponed tags share one line.
-        TagOutcome::Postponed { .. } => None,
+        // All deferred tags share one line.
+        TagOutcome::Deferred { .. } => None,
         TagOutcome::Replaced { previous, kept_as: Some(under) } => {
             Some(format!("{what} at {target}: {} is kept as {under}", previous.short()))
         }
-        TagOutcome::Copied | TagOutcome::Replaced { kept_as: None, .. } | TagOutcome::Kept => None,
+        TagOutcome::Copied | TagOutcome::Replaced { kept_as: None, .. } | TagOutcome::Unchanged => None,
     }
 }
 
-/// Returns a line with the number of postponed tags, the earliest end of their wait, and the reason of the first tag,
+/// Returns a line with the number of deferred tags, the earliest end of their wait, and the reason of the first tag,
 /// which stands for all.
-fn postponed_line(report: &RunReport) -> Option<String> {
+fn deferred_line(report: &RunReport) -> Option<String> {
     let reason = report.tags.iter().find_map(|tag| match &tag.outcome {
-        TagOutcome::Postponed { reason, .. } => Some(reason),
+        TagOutcome::Deferred { reason, .. } => Some(reason),
         _ => None,
     })?;
-    let (count, until) = (report.counts().postponed, units::moment(report.postponed_until()?));
+    let (count, until) = (report.counts().deferred, units::moment(report.deferred_until()?));
     let wait = if count == 1 { "waits" } else { "wait" };
     Some(format!("{count} {wait} until {until} or later: {reason}"))
 }
@@ -190,18 +189,6 @@ fn doubt_line(report: &RunReport) -> Option<String> {
     ))
 }
 
-fn outcome_word(outcome: &TagOutcome) -> &'static str {
-    match outcome {
-        TagOutcome::Copied => "copied",
-        TagOutcome::Replaced { .. } => "replaced",
-        TagOutcome::Kept => "kept",
-        TagOutcome::Refused { .. } => "refused",
-        TagOutcome::Blocked { .. } => "blocked",
-        TagOutcome::Postponed { .. } => "postponed",
-        TagOutcome::Contested { .. } | TagOutcome::Failed { .. } => "failed",
-    }
-}
-
 /// Returns the tag, or the digest if the copy is by digest.
 fn tag_or_digest(tag: &TagReport) -> String {
     match (&tag.tag, tag.source_digest.or(tag.digest)) {
@@ -217,183 +204,4 @@ fn short_name(tag: &TagReport) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use chrono::{DateTime, Utc};
-
-    use super::*;
-    use crate::cli::output::writer::tests::Paper;
-    use crate::copy::event::{BlobCounts, LeftBehind};
-    use crate::oci::Digest;
-    use crate::store::{ErrorKind, Side, Step, StoreError};
-
-    fn tag(name: &str, outcome: TagOutcome) -> TagReport {
-        TagReport {
-            source: "docker.io/library/python".into(),
-            target: "prod.example/python".into(),
-            tag: Some(name.parse().unwrap()),
-            digest: Some(Digest::of(name.as_bytes())),
-            source_digest: Some(Digest::of(name.as_bytes())),
-            outcome,
-            blobs: BlobCounts { copied: 3, mounted: 1, found: 0 },
-            bytes: 2048,
-        }
-    }
-
-    fn kept(name: &str) -> TagReport {
-        TagReport { blobs: BlobCounts::default(), bytes: 0, ..tag(name, TagOutcome::Kept) }
-    }
-
-    fn at(text: &str) -> DateTime<Utc> {
-        text.parse().unwrap()
-    }
-
-    fn report(outcome: RunOutcome, tags: Vec<TagReport>) -> RunReport {
-        let (started, ended) = (at("2026-11-21T03:00:00Z"), at("2026-11-21T03:00:03.2Z"));
-        RunReport {
-            entry: "python".into(),
-            run: Some(1),
-            started,
-            ended,
-            outcome,
-            tags,
-            problems: Vec::new(),
-            in_doubt: Vec::new(),
-            left_behind: Vec::new(),
-            warnings: Vec::new(),
-        }
-    }
-
-    fn printed(report: &RunReport) -> String {
-        let paper = Paper::default();
-        print(report, &mut paper.output()).unwrap();
-        paper.text()
-    }
-
-    #[test]
-    fn run_without_changes_is_summarized_in_one_line() {
-        let quiet = report(RunOutcome::Succeeded, vec![kept("3.12"), kept("3.13")]);
-        assert_eq!(printed(&quiet), "python: nothing changed (2 kept) in 3.2s\n");
-        assert_eq!(exit(&[quiet]), Exit::Ok);
-        let none = report(RunOutcome::Succeeded, vec![]);
-        assert_eq!(printed(&none), "python: nothing changed (no tags) in 3.2s\n");
-    }
-
-    #[test]
-    fn unlistable_referrers_are_counted_with_a_remedy() {
-        let in_doubt = |content: &[u8]| crate::sync::InDoubt {
-            source: "docker.io/library/python".into(),
-            digest: Digest::of(content),
-            reason: "docker.io/library/python: listing referrers of x: 403 Forbidden".into(),
-        };
-        let doubted = RunReport {
-            in_doubt: vec![in_doubt(b"a"), in_doubt(b"b")],
-            ..report(RunOutcome::Succeeded, vec![kept("3.12")])
-        };
-        let expected = "python: nothing changed (1 kept) in 3.2s\n  the referrers of 2 manifests could not be listed \
-                        and are left behind: docker.io/library/python: listing referrers of x: 403 Forbidden; \
-                        the next run tries again, and `referrers: false` skips all referrers\n";
-        assert_eq!(printed(&doubted), expected);
-        assert_eq!(exit(&[doubted]), Exit::Ok);
-    }
-
-    #[test]
-    fn left_behind_referrer_is_counted_named_and_exits_with_4() {
-        let (referrer, subject) = (Digest::of(b"sbom"), Digest::of(b"3.12"));
-        let left = LeftBehind {
-            what: format!("referrer {referrer} of {subject}"),
-            reason: "target prod.example/python: writing manifest: 413".into(),
-        };
-        let left_behind = vec![LeftBehindReport { target: "prod.example/python".into(), left }];
-        let short = RunReport { left_behind, ..report(RunOutcome::Succeeded, vec![kept("3.12")]) };
-        let expected = format!(
-            "python: 1 kept, 1 left behind, 0 B sent in 3.2s\n  left behind, not at prod.example/python: \
-             referrer {referrer} of {subject}: target prod.example/python: writing manifest: 413\n"
-        );
-        assert_eq!(printed(&short), expected);
-        assert!(short.is_well() && short.first_problem().is_some_and(|problem| problem.starts_with("left behind, ")));
-        assert_eq!(exit(&[short]), Exit::Held);
-    }
-
-    #[test]
-    fn failures_of_one_reason_get_twenty_lines_and_a_count() {
-        let failed = |name: &str, why: &str| {
-            let error = StoreError::new("prod.example/python", Step::WriteManifest, name, ErrorKind::Refused, why);
-            TagReport { bytes: 0, ..tag(name, TagOutcome::failed_at(Side::Target, &error)) }
-        };
-        let mut tags: Vec<TagReport> = (0..25).map(|at| failed(&format!("v{at}"), "403: no")).collect();
-        tags.push(failed("other", "500: broken"));
-        let text = printed(&report(RunOutcome::Failed, tags));
-        assert_eq!(text.lines().filter(|line| line.ends_with("403: no")).count(), 20, "{text}");
-        let last: Vec<&str> = text.lines().skip(21).collect();
-        let rest = "  and 5 more at prod.example/python for the same reason (--json has all)";
-        assert!(last.len() == 2 && last[0].ends_with("500: broken") && last[1] == rest, "{text}");
-    }
-
-    #[test]
-    fn changes_are_listed_and_unchanged_tags_counted() {
-        let moved = TagOutcome::Replaced { previous: Digest::of(b"old"), kept_as: None };
-        let tags = vec![tag("3.12", TagOutcome::Copied), tag("3", moved), kept("2")];
-        let (new, moved) = (Digest::of(b"3.12").short(), Digest::of(b"3").short());
-        let expected = format!(
-            "python: 1 copied, 1 replaced, 1 kept, 4.0 KiB sent in 3.2s\n\
-             \x20 TAG   OUTCOME   DIGEST        BLOBS                BYTES\n\
-             \x20 3.12  copied    {new}  3 sent, 1 mounted  2.0 KiB\n\
-             \x20 3     replaced  {moved}  3 sent, 1 mounted  2.0 KiB\n"
-        );
-        assert_eq!(printed(&report(RunOutcome::Succeeded, tags)), expected);
-    }
-
-    #[test]
-    fn failure_names_side_step_and_digest() {
-        let digest = Digest::of(b"blob");
-        let wrong = "the bytes hash to sha256:00";
-        let error = StoreError::new("docker.io/library/python", Step::ReadBlob, digest, ErrorKind::Corrupt, wrong);
-        let outcome = TagOutcome::failed_at(Side::Source, &error);
-        let failed = report(RunOutcome::Failed, vec![TagReport { bytes: 0, ..tag("v1", outcome) }]);
-        let expected = format!(
-            "python: 1 failed, 0 B sent in 3.2s\n  failed v1 at prod.example/python: source docker.io/library/python: \
-             reading blob {digest}: the bytes hash to sha256:00\n"
-        );
-        assert_eq!(printed(&failed), expected);
-        assert_eq!(exit(&[failed]), Exit::Failed);
-    }
-
-    #[test]
-    fn refused_tag_is_shown_and_has_its_own_exit_code() {
-        let refused = TagOutcome::Refused { reason: "`overwrite: never` forbids the move".into() };
-        let held = report(RunOutcome::Succeeded, vec![tag("v1", refused), kept("v2")]);
-        assert!(printed(&held).contains("refused v1 at prod.example/python: `overwrite: never` forbids the move\n"));
-        assert_eq!(exit(&[held]), Exit::Held);
-    }
-
-    #[test]
-    fn contested_tag_is_shown_with_both_names() {
-        let contested = TagOutcome::Contested { entries: vec!["a".into(), "b".into()] };
-        let failed = report(RunOutcome::Failed, vec![tag("v1", contested)]);
-        let ending = "failed v1 at prod.example/python: the entries a and b claim it for different sources\n";
-        assert!(printed(&failed).ends_with(ending));
-    }
-
-    #[test]
-    fn run_that_could_not_start_shows_the_reason() {
-        let mut report = report(RunOutcome::Failed, vec![]);
-        report.problems.push("source docker.io/library/python: listing tags: connection refused".into());
-        let expected =
-            "python: failed after 3.2s\n  failed: source docker.io/library/python: listing tags: connection refused\n";
-        assert_eq!(printed(&report), expected);
-        assert_eq!(exit(&[report]), Exit::Failed);
-    }
-
-    #[test]
-    fn timeout_interruption_and_skip_are_shown() {
-        let tags = || vec![tag("v1", TagOutcome::Copied)];
-        let first = |outcome| printed(&report(outcome, tags())).lines().next().unwrap().to_owned();
-        assert_eq!(first(RunOutcome::TimedOut), "python: 1 copied, 2.0 KiB sent, timed out after 3.2s");
-        assert_eq!(first(RunOutcome::Interrupted), "python: 1 copied, 2.0 KiB sent, interrupted after 3.2s");
-        let since = at("2026-11-21T02:00:00Z");
-        let busy = report(RunOutcome::AlreadyRunning { pid: 7, since }, vec![]);
-        assert_eq!(printed(&busy), "python: skipped, process 7 has been running it since 2026-11-21T02:00:00Z\n");
-        assert_eq!(exit(&[busy]), Exit::Ok);
-        assert_eq!(exit(&[report(RunOutcome::Interrupted, vec![])]), Exit::Interrupted);
-    }
-}
+mod tests;

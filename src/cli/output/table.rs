@@ -1,5 +1,7 @@
 //! Tables of text for people. Scripts use `--json`.
 
+use super::escape::printable;
+
 /// Alignment of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Align {
@@ -25,7 +27,7 @@ impl Table {
 
     /// Adds a row. Missing cells are empty.
     pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
-        let one_line = |cell: String| super::writer::printable(&cell.replace('\n', " "));
+        let one_line = |cell: String| printable(&cell.replace('\n', " "));
         self.rows.push(cells.into_iter().map(one_line).take(self.columns.len()).collect());
     }
 

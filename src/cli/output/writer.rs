@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io::{self, BufWriter, IsTerminal as _, Write};
 
+use super::escape::printable;
 use super::table::Table;
 
 /// Output of a command's results.
@@ -107,25 +108,6 @@ pub(crate) fn stderr_is_terminal() -> bool {
     io::stderr().is_terminal()
 }
 
-/// Escapes the characters of a text (such as a registry's error message) that could control a terminal. Keeps line
-/// breaks.
-pub(crate) fn printable(text: &str) -> String {
-    let is_shown = |c: char| c == '\n' || !is_unsafe(c);
-    if text.chars().all(is_shown) {
-        return text.to_owned();
-    }
-    text.chars().map(|c| if is_shown(c) { c.to_string() } else { c.escape_default().to_string() }).collect()
-}
-
-/// Returns true if a character can control a terminal, break a line, hide itself, or change the display order of
-/// other characters (Unicode, "Bidirectional Character Types" and "Default_Ignorable_Code_Point").
-pub(crate) fn is_unsafe(c: char) -> bool {
-    c.is_control()
-        || matches!(c,
-            '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
-            | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
     use std::sync::{Arc, Mutex};
@@ -134,9 +116,9 @@ pub(crate) mod tests {
 
     /// Writer that returns the written text.
     #[derive(Clone, Default)]
-    pub(crate) struct Paper(Arc<Mutex<Vec<u8>>>);
+    pub(crate) struct OutputBuffer(Arc<Mutex<Vec<u8>>>);
 
-    impl Paper {
+    impl OutputBuffer {
         pub(crate) fn output(&self) -> Output {
             Output::new(Box::new(self.clone()))
         }
@@ -146,7 +128,7 @@ pub(crate) mod tests {
         }
     }
 
-    impl Write for Paper {
+    impl Write for OutputBuffer {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             self.0.lock().unwrap().write(bytes)
         }
@@ -179,8 +161,8 @@ pub(crate) mod tests {
 
     #[test]
     fn terminal_control_characters_are_escaped() {
-        let paper = Paper::default();
-        paper.output().line("denied\u{1b}[2J\r!\u{202e}\u{2028}\u{9b}").unwrap();
-        assert_eq!(paper.text(), "denied\\u{1b}[2J\\r!\\u{202e}\\u{2028}\\u{9b}\n");
+        let buffer = OutputBuffer::default();
+        buffer.output().line("denied\u{1b}[2J\r!\u{202e}\u{2028}\u{9b}").unwrap();
+        assert_eq!(buffer.text(), "denied\\u{1b}[2J\\r!\\u{202e}\\u{2028}\\u{9b}\n");
     }
 }

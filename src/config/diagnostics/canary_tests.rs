@@ -282,7 +282,7 @@ fn no_mistake_at_an_unknown_key_shows_what_is_written_under_it() {
 /// Valid configuration with secrets everywhere.
 const GOOD: &str = r#"version: 1
 daemon:
-  hooks: {listen: "127.0.0.1:1", receivers: {a: {kind: acr, secret: CANARY-CANARY-CANARY}}}
+  push_events: {listen: "127.0.0.1:1", receivers: {a: {kind: acr, secret: CANARY-CANARY-CANARY}}}
 registries:
   a.example:
     credentials: {username: me, password: CANARY}

@@ -10,7 +10,7 @@ use crate::config::sections::push_events::{HOOKS, RECEIVER};
 use crate::config::sections::registry_keys::{AZURE, CREDENTIALS, TLS};
 
 /// Sections in which a value may be a secret unless it is known to be harmless.
-const SECTIONS: [&str; 4] = ["hooks", "notify", "proxy", "tls"];
+const SECTIONS: [&str; 4] = ["push_events", "notify", "proxy", "tls"];
 /// Words of keys that take a secret, for comparison with a misspelt key.
 const SECRET_WORDS: [&str; 4] = ["password", "credentials", "webhook", "secret"];
 /// Prefixes of tokens of well-known services.
@@ -38,9 +38,9 @@ const TOKEN_LENGTH: usize = 20;
 pub(crate) enum Among {
     /// Settings that have no secrets.
     Settings,
-    /// `hooks`, `notify`, `proxy` or `tls`.
+    /// `push_events`, `notify`, `proxy` or `tls`.
     Section,
-    /// Map of such sections by names that the user gave: `hooks.receivers`.
+    /// Map of such sections by names that the user gave: `push_events.receivers`.
     Names,
     /// Credentials or a webhook, where a key may be the secret itself.
     Credentials,

@@ -6,7 +6,7 @@ use crate::config::keys::MIN_BANDWIDTH;
 use crate::config::reader::{Fields, Reader, Value, nearest};
 use crate::config::yaml::node::Node;
 use crate::config::yaml::scalar;
-use crate::registry::{Bandwidth, Bucket, Figure, Limits, Profile, Rate, Window};
+use crate::registry::{Bandwidth, Bucket, Figure, LimitProfile, Limits, Rate, Window};
 
 /// Word that removes a limit.
 const NONE: &str = "none";
@@ -17,7 +17,7 @@ pub(crate) fn limits(reader: &Reader<'_>, value: &Value<'_>) -> Option<Limits> {
         profile: figure(&fields, "profile", |value| profile(reader, value)),
         bandwidth: fields.get("bandwidth").and_then(|value| bandwidth(reader, value)),
         concurrent: fields.integer(reader, "concurrent").map_or(Figure::Unsaid, Figure::Set),
-        keep: fields.integer(reader, "keep").map_or(0, |keep| keep as u64),
+        reserve_pulls: fields.integer(reader, "reserve_pulls").map_or(0, |pulls| pulls as u64),
         ..Limits::default()
     };
     for bucket in Bucket::ALL {
@@ -33,17 +33,17 @@ fn figure<T>(fields: &Fields<'_>, key: &'static str, read: impl FnOnce(&Value<'_
     fields.get(key).and_then(read).unwrap_or_default()
 }
 
-fn profile(reader: &Reader<'_>, value: &Value<'_>) -> Option<Figure<Profile>> {
+fn profile(reader: &Reader<'_>, value: &Value<'_>) -> Option<Figure<&'static LimitProfile>> {
     let text = reader.text(value, "a profile like docker-hub, or none")?;
     if text == NONE {
         return Some(Figure::Lifted);
     }
-    let read: Result<Profile, _> = text.parse();
+    let read: Result<&LimitProfile, _> = text.parse();
     if let (Err(error), Some(names)) = (&read, beginning_with(&text)) {
         reader.wrong_with_hint(value, error, format!("did you mean {names}?"));
         return None;
     }
-    match (&read, nearest(&text, Profile::NAMES.into_iter())) {
+    match (&read, nearest(&text, LimitProfile::NAMES.into_iter())) {
         (Err(error), Some(near)) => reader.wrong_with_hint(value, error, format!("did you mean `{near}`?")),
         (Err(error), None) => reader.wrong(value, error),
         (Ok(_), _) => {}
@@ -55,7 +55,7 @@ fn profile(reader: &Reader<'_>, value: &Value<'_>) -> Option<Figure<Profile>> {
 /// several names.
 fn beginning_with(written: &str) -> Option<String> {
     let begins = |name: &&str| !written.is_empty() && name.starts_with(&written.to_lowercase());
-    let names: Vec<String> = Profile::NAMES.into_iter().filter(begins).map(|name| format!("`{name}`")).collect();
+    let names: Vec<String> = LimitProfile::NAMES.into_iter().filter(begins).map(|name| format!("`{name}`")).collect();
     match names.as_slice() {
         [] => None,
         [one] => Some(one.clone()),

@@ -29,10 +29,10 @@ pub(crate) static NOTIFY: Table = Table {
             key(
                 "on",
                 Shape::Words(&Event::NAMES),
-                "What is told: that an entry begins to fail or the configuration is refused (failure), that it is \
-                 well again \
-                 (recovery), which tags changed at a target (change), which are held back by a rule or a limit (held).",
-                r#"["failure", "recovery", "change", "held"]"#,
+                "Events that are sent: an entry starts to fail, or an edit of the configuration is refused (failure); \
+                 it succeeds again (recovery); tags changed at a target (change); tags were left unchanged by a rule, \
+                 a lock or a limit (withheld).",
+                r#"["failure", "recovery", "change", "withheld"]"#,
             ),
             r#"["failure", "recovery"]"#,
         ),
@@ -101,7 +101,7 @@ fn events(reader: &Reader<'_>, value: &Value<'_>) -> Option<BTreeSet<Event>> {
 }
 
 fn event(reader: &Reader<'_>, value: &Value<'_>) -> Option<Event> {
-    let text = reader.text(value, "failure, recovery, change or held")?;
+    let text = reader.text(value, "failure, recovery, change or withheld")?;
     let read: Result<Event, _> = text.parse();
     match (&read, nearest(&text, Event::NAMES.into_iter())) {
         (Err(error), Some(near)) => reader.wrong_with_hint(value, error, format!("did you mean `{near}`?")),
@@ -190,7 +190,7 @@ mod tests {
     const TEXT: &str = r#"
 version: 1
 daemon: {notify: [{webhook: {url: {env: HOOK}, secret: {env: KEY}}}]}
-defaults: {notify: [{webhook: {url: "https://hooks.example/${TOKEN}", secret: {env: KEY}}, on: [change, held]}]}
+defaults: {notify: [{webhook: {url: "https://hooks.example/${TOKEN}", secret: {env: KEY}}, on: [change, withheld]}]}
 sync:
   - {name: a, source: a.example/a, target: b.example/a}
   - {name: b, source: a.example/b, target: b.example/b, notify: []}
@@ -206,7 +206,7 @@ sync:
         let on =
             |all: &[Notify]| all.iter().map(|one| one.on.iter().map(|on| on.word()).collect()).collect::<Vec<Vec<_>>>();
         assert_eq!(on(&config.daemon.notify), [["failure", "recovery"]]);
-        assert_eq!(on(&config.entries[0].notify), [["change", "held"]]);
+        assert_eq!(on(&config.entries[0].notify), [["change", "withheld"]]);
         assert!(config.entries[1].notify.is_empty());
         assert_eq!(on(&config.entries[2].notify), [["failure"]]);
     }

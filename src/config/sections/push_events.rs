@@ -1,5 +1,6 @@
-//! Section `daemon.hooks`: the address for events of registries, their senders, and the secrets that authenticate them.
-//! `hooks` reads the content of the events.
+//! Section `daemon.push_events`: the address for events of registries, their senders, and the secrets that
+//! authenticate them.
+//! The module `push_events` reads the content of the events.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -19,7 +20,7 @@ use crate::registry::Secret;
 
 /// Address for events, and their senders.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Hooks {
+pub struct PushEvents {
     /// Any address or a socket file; never off.
     pub listen: StatusPort,
     /// Senders, each by the last part of its path; at least one.
@@ -40,7 +41,7 @@ pub struct Receiver {
 impl Config {
     /// Returns the configured senders of events, by name.
     pub fn receivers(&self) -> impl Iterator<Item = (&EntryName, &Receiver)> {
-        self.daemon.hooks.iter().flat_map(|hooks| &hooks.receivers)
+        self.daemon.push_events.iter().flat_map(|port| &port.receivers)
     }
 }
 
@@ -102,7 +103,7 @@ impl FromStr for HookKind {
 }
 
 pub(crate) static HOOKS: Table = Table {
-    place: "under `hooks`",
+    place: "under `push_events`",
     groups: &[&[
         key(
             "listen",
@@ -137,7 +138,7 @@ const RECEIVER_KEYS: &[Key] = &[
 ];
 
 /// Reads the address for events and their senders. Returns `None` if the reader kept a problem.
-pub(crate) fn hooks(reader: &Reader<'_>, value: &Value<'_>) -> Option<Hooks> {
+pub(crate) fn push_events(reader: &Reader<'_>, value: &Value<'_>) -> Option<PushEvents> {
     let fields = reader.fields(value, &HOOKS)?;
     let listen = fields.get("listen").and_then(|value| {
         let text = reader.text(value, "an address with its port, or unix:PATH")?;
@@ -145,12 +146,12 @@ pub(crate) fn hooks(reader: &Reader<'_>, value: &Value<'_>) -> Option<Hooks> {
     });
     let receivers = fields.get("receivers").and_then(|value| receivers(reader, value));
     fields.done();
-    Some(Hooks { listen: listen?, receivers: receivers? })
+    Some(PushEvents { listen: listen?, receivers: receivers? })
 }
 
 fn place(text: &str) -> Result<StatusPort, String> {
     match text.strip_prefix("unix:") {
-        Some("") => Err("the path is missing after \"unix:\": write unix:/run/transship/hooks.sock".to_owned()),
+        Some("") => Err("the path is missing after \"unix:\": write unix:/run/transship/push-events.sock".to_owned()),
         Some(path) if path.len() > MAX_SOCKET_PATH => {
             Err(format!("the path of the socket has {} bytes: {MAX_SOCKET_PATH} at most", path.len()))
         }

@@ -2,7 +2,7 @@
 
 use super::cloud_keys::{AWS, GCP};
 use crate::config::keys::{ANY, DURATION, Key, Shape, Table, Way, key, with_default};
-use crate::registry::{Kind, Profile, UploadMode};
+use crate::registry::{Flavor, LimitProfile, UploadMode};
 
 /// Pattern of the last part of a credential helper's name.
 const HELPER: &str = "^[a-zA-Z0-9._-]+$";
@@ -25,7 +25,7 @@ pub(crate) static REGISTRY: Table = Table {
             ),
             key(
                 "kind",
-                Shape::Word(&Kind::NAMES),
+                Shape::Word(&Flavor::KINDS),
                 "Whose registry it is, where the host's name does not tell, as behind a domain of your own: acr \
                  (Azure), ecr \
              (Amazon), google, ghcr (GitHub), or plain. Default: by the name.",
@@ -308,7 +308,7 @@ pub(crate) static LIMITS: Table = Table {
         key("concurrent", Shape::Integer { min: 1, max: 1000 }, "Requests in flight.", "32"),
         with_default(
             key(
-                "keep",
+                "reserve_pulls",
                 Shape::Integer { min: 0, max: 1_000_000 },
                 "Pulls of each window that are left to people, where the registry counts pulls (Docker Hub).",
                 "20",
@@ -320,11 +320,11 @@ pub(crate) static LIMITS: Table = Table {
 };
 
 /// Names of the profiles, and the word for no profile.
-static PROFILES: [&str; Profile::NAMES.len() + 1] = {
-    let mut words = ["none"; Profile::NAMES.len() + 1];
+static PROFILES: [&str; LimitProfile::NAMES.len() + 1] = {
+    let mut words = ["none"; LimitProfile::NAMES.len() + 1];
     let mut at = 0;
-    while at < Profile::NAMES.len() {
-        words[at] = Profile::NAMES[at];
+    while at < LimitProfile::NAMES.len() {
+        words[at] = LimitProfile::NAMES[at];
         at += 1;
     }
     words

@@ -1,119 +1,91 @@
-//! Memory for transfers in flight, allocated in units. It is first come, first served, but no party takes so much that
-//! nothing is left for the others: a party holds at most three times what is free. So a party whose transfers hang
+//! Memory for transfers in flight, allocated in units. Tenants are served in turn, but no tenant takes so much that
+//! nothing is left for the others: a tenant holds at most three times what is free. So a tenant whose transfers hang
 //! leaves a quarter free, a second one leaves a seventh of all, and each later one still finds some.
 
-use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::num::NonZeroU32;
+use std::sync::{Arc, Weak};
 
-use parking_lot::{Mutex, MutexGuard};
-use tokio::sync::oneshot;
+use tokio::time::Instant;
 
-/// Maximum share of a party, as a multiple of what it leaves free.
+use crate::fair_queue::{Resource, Tenant, Unavailable, WaitQueue};
+
+/// Maximum share of a tenant, as a multiple of what it leaves free.
 const MAX_TENANT_SHARE: u64 = 3;
 
-/// Party that transfers: an entry, by its name. `None` is no particular party, which need not leave anything free.
-pub(crate) type Tenant = Option<Arc<str>>;
+type MemoryQueue = WaitQueue<MemoryState, 1>;
 
-/// Memory of the process.
-#[derive(Debug)]
-pub(crate) struct MemoryLimiter(Mutex<State>);
+/// Memory of the process, and the transfers that wait for it.
+#[derive(Debug, Clone)]
+pub(crate) struct MemoryLimiter(Arc<MemoryQueue>);
 
 #[derive(Debug)]
-struct State {
+struct MemoryState {
+    queue: Weak<MemoryQueue>,
     free: u32,
+    /// Units of each tenant that holds some. The default tenant need not leave anything free.
     held: HashMap<Tenant, u32>,
-    waiting: VecDeque<Waiter>,
-}
-
-#[derive(Debug)]
-struct Waiter {
-    tenant: Tenant,
-    units: u32,
-    served: oneshot::Sender<MemoryPermit>,
 }
 
 /// Memory that is reserved until this value is dropped.
 #[derive(Debug)]
 pub(crate) struct MemoryPermit {
-    memory: Arc<MemoryLimiter>,
+    queue: Arc<MemoryQueue>,
     tenant: Tenant,
     units: u32,
 }
 
 impl MemoryLimiter {
-    pub(crate) fn new(units: u32) -> Arc<Self> {
-        Arc::new(Self(Mutex::new(State { free: units, held: HashMap::new(), waiting: VecDeque::new() })))
+    pub(crate) fn new(units: u32) -> Self {
+        Self(WaitQueue::new(|queue| MemoryState { queue: queue.clone(), free: units, held: HashMap::new() }))
     }
 
-    /// Waits for this number of units. The memory must have that many in all. Cancel safe.
-    pub(crate) async fn take(self: &Arc<Self>, tenant: &Tenant, units: u32) -> MemoryPermit {
-        let (served, turn) = oneshot::channel();
-        self.lock().waiting.push_back(Waiter { tenant: tenant.clone(), units, served });
-        let mut waiting = Waiting { memory: self, turn };
-        self.serve();
-        // The sender stays in the queue until it is used.
-        (&mut waiting.turn).await.unwrap_or_else(|_| MemoryPermit {
-            memory: self.clone(),
-            tenant: tenant.clone(),
-            units: 0,
-        })
+    /// Waits for this number of units: at least 1, and at most as many as the memory has in all. Cancel safe.
+    pub(crate) async fn take(&self, tenant: Tenant, units: u32) -> MemoryPermit {
+        let amount = NonZeroU32::new(units).unwrap_or(NonZeroU32::MIN);
+        let (permit, _) = self.0.acquire(tenant, 0, amount).await;
+        // A waiter leaves the queue only with a permit. If the permit were lost, passing without one is better than a
+        // standstill.
+        permit.unwrap_or_else(|| MemoryPermit { queue: self.0.clone(), tenant, units: 0 })
     }
 
     #[cfg(test)]
     pub(crate) fn free(&self) -> u32 {
-        self.lock().free
-    }
-
-    /// Serves all waiters that may have what they wait for. Memory for a waiter that has just gone is released
-    /// automatically.
-    fn serve(self: &Arc<Self>) {
-        loop {
-            // The lock is released before memory is passed on: memory that no waiter takes is dropped here, and its
-            // drop takes the lock.
-            let Some((waiter, units)) = self.lock().next() else { return };
-            let held = MemoryPermit { memory: self.clone(), tenant: waiter.tenant, units };
-            drop(waiter.served.send(held));
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock()
+        self.0.with_resource(|memory| memory.free)
     }
 }
 
-impl State {
-    /// Takes the units of the next waiter to serve. A party that already holds too much is passed by others, but its
-    /// own waiters keep their order: otherwise a waiter for much memory would wait for ever. For the same reason no
-    /// waiter passes one for whom there is not enough free memory.
-    fn next(&mut self) -> Option<(Waiter, u32)> {
-        self.waiting.retain(|waiter| !waiter.served.is_closed());
-        let mut passed = HashSet::new();
-        let at = self.waiting.iter().position(|waiter| {
-            let is_passed = passed.contains(&waiter.tenant) || self.exceeds_share(waiter);
-            if is_passed {
-                passed.insert(&waiter.tenant);
-            }
-            !is_passed
-        })?;
-        let waiter = self.waiting.get(at).filter(|waiter| waiter.units <= self.free)?;
-        let units = waiter.units;
+impl Resource for MemoryState {
+    type Grant = MemoryPermit;
+
+    /// Takes the units. A tenant that already holds too much is passed by others, but its own waiters keep their order:
+    /// otherwise a waiter for much memory would wait for ever. For the same reason no waiter passes one for whom there
+    /// is not enough free memory.
+    fn take(&mut self, tenant: Tenant, _: usize, amount: NonZeroU32, _: Instant) -> Result<MemoryPermit, Unavailable> {
+        let units = amount.get();
+        if self.exceeds_share(tenant, units) {
+            return Err(Unavailable::ForTenant);
+        }
+        let queue = self.queue.upgrade().filter(|_| units <= self.free).ok_or(Unavailable::UntilChanged)?;
         self.free -= units;
-        *self.held.entry(waiter.tenant.clone()).or_default() += units;
-        self.waiting.remove(at).map(|waiter| (waiter, units))
+        *self.held.entry(tenant).or_default() += units;
+        Ok(MemoryPermit { queue, tenant, units })
+    }
+}
+
+impl MemoryState {
+    fn exceeds_share(&self, tenant: Tenant, units: u32) -> bool {
+        let held = self.held.get(&tenant).copied().unwrap_or(0);
+        let left = u64::from(self.free.saturating_sub(units));
+        tenant != Tenant::default() && held > 0 && u64::from(held) + u64::from(units) > MAX_TENANT_SHARE * left
     }
 
-    fn exceeds_share(&self, waiter: &Waiter) -> bool {
-        let held = self.held.get(&waiter.tenant).copied().unwrap_or(0);
-        let left = u64::from(self.free.saturating_sub(waiter.units));
-        waiter.tenant.is_some() && held > 0 && u64::from(held) + u64::from(waiter.units) > MAX_TENANT_SHARE * left
-    }
-
-    fn release(&mut self, tenant: &Tenant, units: u32) {
+    fn release(&mut self, tenant: Tenant, units: u32) {
         self.free += units;
-        if let Some(held) = self.held.get_mut(tenant) {
+        if let Some(held) = self.held.get_mut(&tenant) {
             *held -= units;
             if *held == 0 {
-                self.held.remove(tenant);
+                self.held.remove(&tenant);
             }
         }
     }
@@ -124,29 +96,13 @@ impl MemoryPermit {
     pub(crate) fn split(&mut self, units: u32) -> Self {
         let units = units.min(self.units);
         self.units -= units;
-        Self { memory: self.memory.clone(), tenant: self.tenant.clone(), units }
+        Self { queue: self.queue.clone(), tenant: self.tenant, units }
     }
 }
 
 impl Drop for MemoryPermit {
     fn drop(&mut self) {
-        self.memory.lock().release(&self.tenant, self.units);
-        self.memory.serve();
-    }
-}
-
-/// Place in the queue. Dropping it lets the waiters behind it pass.
-struct Waiting<'a> {
-    memory: &'a Arc<MemoryLimiter>,
-    turn: oneshot::Receiver<MemoryPermit>,
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.turn.close();
-        // Memory that was assigned in the meantime is released.
-        drop(self.turn.try_recv());
-        self.memory.serve();
+        self.queue.change(|memory| memory.release(self.tenant, self.units));
     }
 }
 
@@ -158,49 +114,47 @@ mod tests {
 
     use super::*;
 
-    fn tenant(name: &str) -> Tenant {
-        Some(name.into())
+    type Taking = Pin<Box<dyn Future<Output = MemoryPermit>>>;
+
+    fn take_now(memory: &MemoryLimiter, name: &str, units: u32) -> Option<MemoryPermit> {
+        memory.take(Tenant::from_name(name), units).now_or_never()
     }
 
-    fn now(memory: &Arc<MemoryLimiter>, name: &str, units: u32) -> Option<MemoryPermit> {
-        memory.take(&tenant(name), units).now_or_never()
+    /// Starts to wait for memory, and asserts that there is not enough.
+    fn wait(memory: &MemoryLimiter, name: &str, units: u32) -> Taking {
+        let (memory, tenant) = (memory.clone(), Tenant::from_name(name));
+        let mut waiting: Taking = Box::pin(async move { memory.take(tenant, units).await });
+        assert!(waiting.as_mut().now_or_never().is_none(), "{name} {units}");
+        waiting
     }
 
     #[test]
-    fn hanging_party_leaves_memory_to_others() {
+    fn hanging_tenant_leaves_memory_to_others() {
         let memory = MemoryLimiter::new(32);
-        let takes = |name: &str| std::iter::from_fn(|| now(&memory, name, 1)).collect::<Vec<_>>();
+        let takes = |name: &str| std::iter::from_fn(|| take_now(&memory, name, 1)).collect::<Vec<_>>();
         let held = ["a", "b", "c", "d"].map(takes);
         assert_eq!(held.each_ref().map(Vec::len), [24, 6, 1, 1]);
         drop(held);
         assert_eq!(memory.free(), 32);
-        assert_eq!(memory.lock().held.len(), 0);
+        assert_eq!(memory.0.with_resource(|memory| memory.held.len()), 0);
     }
 
     #[test]
-    fn idle_party_may_take_all_memory_unnamed_party_too() {
+    fn idle_tenant_may_take_all_memory_default_tenant_too() {
         let memory = MemoryLimiter::new(8);
-        assert!(now(&memory, "a", 8).is_some());
-        let of_nobody: Vec<_> = std::iter::from_fn(|| memory.take(&None, 1).now_or_never()).collect();
-        assert_eq!(of_nobody.len(), 8);
+        assert!(take_now(&memory, "a", 8).is_some());
+        let by_default_tenant: Vec<_> =
+            std::iter::from_fn(|| memory.take(Tenant::default(), 1).now_or_never()).collect();
+        assert_eq!(by_default_tenant.len(), 8);
     }
 
     #[test]
     fn large_waiter_is_not_passed_until_it_is_dropped() {
         let memory = MemoryLimiter::new(8);
-        let first = now(&memory, "a", 6).unwrap();
-        let (a, b, c) = (tenant("a"), tenant("b"), tenant("c"));
-        let wait = |tenant, units| -> Pin<Box<dyn Future<Output = MemoryPermit>>> {
-            let mut waiting: Pin<Box<dyn Future<Output = MemoryPermit>>> = Box::pin({
-                let (memory, tenant): (Arc<MemoryLimiter>, Tenant) = (memory.clone(), tenant);
-                async move { memory.take(&tenant, units).await }
-            });
-            assert!(waiting.as_mut().now_or_never().is_none());
-            waiting
-        };
-        let mut more = wait(a.clone(), 1);
-        let much = wait(b, 4);
-        let mut little = wait(c, 1);
+        let first = take_now(&memory, "a", 6).unwrap();
+        let mut more = wait(&memory, "a", 1);
+        let much = wait(&memory, "b", 4);
+        let mut little = wait(&memory, "c", 1);
         drop(much);
         assert!(little.as_mut().now_or_never().is_some(), "no waiter before it needs the free memory");
         assert!(more.as_mut().now_or_never().is_none());
@@ -209,19 +163,12 @@ mod tests {
     }
 
     #[test]
-    fn large_waiter_is_passed_by_other_parties_only() {
+    fn large_waiter_is_passed_by_other_tenants_only() {
         let memory = MemoryLimiter::new(8);
-        let first = now(&memory, "a", 2).unwrap();
-        let wait = |name: &str, units| -> Pin<Box<dyn Future<Output = MemoryPermit>>> {
-            let (memory, tenant) = (memory.clone(), tenant(name));
-            let mut waiting: Pin<Box<dyn Future<Output = MemoryPermit>>> =
-                Box::pin(async move { memory.take(&tenant, units).await });
-            assert!(waiting.as_mut().now_or_never().is_none(), "{units}");
-            waiting
-        };
-        let mut much = wait("a", 5);
-        let mut little = wait("a", 1);
-        assert!(now(&memory, "b", 1).is_some());
+        let first = take_now(&memory, "a", 2).unwrap();
+        let mut much = wait(&memory, "a", 5);
+        let mut little = wait(&memory, "a", 1);
+        assert!(take_now(&memory, "b", 1).is_some());
         drop(first);
         let much = much.as_mut().now_or_never();
         assert!(much.is_some(), "it was first");
@@ -232,11 +179,51 @@ mod tests {
     #[tokio::test]
     async fn split_memory_is_released_in_parts() {
         let memory = MemoryLimiter::new(8);
-        let mut whole = memory.take(&tenant("a"), 6).await;
+        let mut whole = memory.take(Tenant::from_name("a"), 6).await;
         let part = whole.split(2);
         drop(whole);
         assert_eq!(memory.free(), 6);
         drop(part);
         assert_eq!(memory.free(), 8);
+    }
+
+    #[test]
+    fn tenants_are_served_in_turn() {
+        let memory = MemoryLimiter::new(4);
+        let first = take_now(&memory, "c", 4).unwrap();
+        let mut waiting = [("big", 4), ("big", 4), ("small", 4)].map(|(name, units)| Some(wait(&memory, name, units)));
+        drop(first);
+        let mut order = Vec::new();
+        while order.len() < waiting.len() {
+            let is_served = |slot: &mut Option<Taking>| {
+                slot.as_mut().is_some_and(|taking| taking.as_mut().now_or_never().is_some())
+            };
+            let at = waiting.iter_mut().position(is_served).expect("all memory is free");
+            waiting[at] = None;
+            order.push(at);
+        }
+        assert_eq!(order, [0, 2, 1]);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn no_waiter_is_lost_under_many_cancellations() {
+        let memory = MemoryLimiter::new(8);
+        let tasks = (0..200_u32).map(|n| {
+            let memory = memory.clone();
+            tokio::spawn(async move {
+                for round in 0..50 {
+                    let tenant = Tenant::from_name(["a", "b", "c"][n as usize % 3]);
+                    let taking = memory.take(tenant, 1 + (n + round) % 8);
+                    // Every third waiter is cancelled after one poll.
+                    let permit = if (n + round) % 3 == 0 { taking.now_or_never() } else { Some(taking.await) };
+                    tokio::task::yield_now().await;
+                    drop(permit);
+                }
+            })
+        });
+        for task in tasks.collect::<Vec<_>>() {
+            task.await.unwrap();
+        }
+        assert_eq!((memory.free(), memory.0.is_empty()), (8, true));
     }
 }

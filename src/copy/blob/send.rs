@@ -63,7 +63,7 @@ async fn send_with_retries(stated: &Descriptor, wanting: Wanting, branch: Branch
         let error = match send_once(&delivery, blob, upload, bytes, &duty.work()).await {
             Ok(()) => {
                 delivery.record_blob(blob, BlobOutcome::Copied);
-                duty.arrived(BlobOutcome::Copied);
+                duty.record_arrival(BlobOutcome::Copied);
                 return Ok(());
             }
             Err(error) => error,
@@ -108,7 +108,7 @@ async fn send_with_retries(stated: &Descriptor, wanting: Wanting, branch: Branch
         match target.begin_upload(blob, None).await.map_err(CopyError::target)? {
             UploadStart::Mounted => {
                 delivery.record_blob(blob, BlobOutcome::Mounted);
-                duty.arrived(BlobOutcome::Mounted);
+                duty.record_arrival(BlobOutcome::Mounted);
                 return Ok(());
             }
             UploadStart::Session(again) => upload = again,

@@ -45,7 +45,7 @@ type Table = HashMap<(Scope, Digest), Flight>;
 #[derive(Debug, Default)]
 struct Flight {
     /// Repositories that hold the blob.
-    present: HashMap<RepositoryScope, Known>,
+    present: HashMap<RepositoryScope, PresentBlob>,
     /// Transfers of the blob in progress.
     work: Vec<Arc<Work>>,
     ended: Arc<Notify>,
@@ -89,12 +89,12 @@ impl Work {
 
 /// Proof that a blob is in a repository, and its time.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Known {
+pub(crate) struct PresentBlob {
     how: BlobOutcome,
     since: Instant,
 }
 
-impl Known {
+impl PresentBlob {
     /// Returns true if the bytes were sent at `then` or later. This is the only proof against a target that reports
     /// wrongly.
     pub(crate) fn was_sent_since(&self, then: Instant) -> bool {
@@ -106,7 +106,7 @@ impl Known {
 #[derive(Debug)]
 pub(crate) enum Claim {
     /// The blob is in the repository.
-    Present(Known),
+    Present(PresentBlob),
     /// The caller must transfer the blob.
     Lead(Ownership),
     /// Another transfer is in progress. Claim again when it has ended.
@@ -202,7 +202,7 @@ impl Flights {
         if let Some(flight) = self.lock().get_mut(&lead.key) {
             flight.work.retain(|work| !Arc::ptr_eq(work, &lead.work));
             if let Some(how) = lead.arrived {
-                flight.present.insert(lead.work.room.clone(), Known { how, since: Instant::now() });
+                flight.present.insert(lead.work.room.clone(), PresentBlob { how, since: Instant::now() });
             }
             flight.ended.notify_waiters();
         }
@@ -217,7 +217,7 @@ fn evict_idle(table: &mut Table) {
 
 impl Ownership {
     /// Records that the blob is in the repository, and ends the duty.
-    pub(crate) fn arrived(mut self, how: BlobOutcome) {
+    pub(crate) fn record_arrival(mut self, how: BlobOutcome) {
         self.arrived = Some(how);
     }
 }
@@ -245,8 +245,8 @@ impl Owner {
     }
 
     /// Records that the blob is in the repository, and ends the duty.
-    pub(crate) fn arrived(self, how: BlobOutcome) {
-        self.lead.arrived(how);
+    pub(crate) fn record_arrival(self, how: BlobOutcome) {
+        self.lead.record_arrival(how);
     }
 }
 
@@ -291,7 +291,7 @@ mod tests {
         assert_eq!(first.mount_from, None);
         let Claim::Wait(same) = claim(&flights, "a") else { panic!() };
         let Claim::Wait(other) = claim(&flights, "b") else { panic!() };
-        first.arrived(BlobOutcome::Copied);
+        first.record_arrival(BlobOutcome::Copied);
         same.wait().await;
         other.wait().await;
         assert!(matches!(claim(&flights, "a"), Claim::Present(_)));
@@ -336,7 +336,7 @@ mod tests {
     #[test]
     fn several_repositories_mount_concurrently() {
         let flights = Arc::new(Flights::default());
-        lead(&flights, "a").arrived(BlobOutcome::Copied);
+        lead(&flights, "a").record_arrival(BlobOutcome::Copied);
         let (b, c) = (lead(&flights, "b"), lead(&flights, "c"));
         assert_eq!((&b.mount_from, &c.mount_from), (&room("a"), &room("a")));
     }
@@ -344,7 +344,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn known_blob_is_trusted_for_ten_minutes() {
         let flights = Arc::new(Flights::default());
-        lead(&flights, "a").arrived(BlobOutcome::Copied);
+        lead(&flights, "a").record_arrival(BlobOutcome::Copied);
         tokio::time::advance(Duration::from_secs(599)).await;
         assert!(matches!(claim(&flights, "a"), Claim::Present(_)));
         tokio::time::advance(Duration::from_secs(1)).await;
@@ -354,7 +354,7 @@ mod tests {
     #[test]
     fn forgotten_blob_is_transferred_again() {
         let flights = Arc::new(Flights::default());
-        lead(&flights, "a").arrived(BlobOutcome::Copied);
+        lead(&flights, "a").record_arrival(BlobOutcome::Copied);
         flights.forget(&Scope::new("h"), &room("a"), Digest::of(b"x"));
         assert_eq!(lead(&flights, "a").mount_from, None);
     }
@@ -385,10 +385,10 @@ mod tests {
         let Claim::Lead(second) = claim_from(&flights, "b", "t") else { panic!() };
         assert!(matches!(claim_from(&flights, "c", "t"), Claim::Wait(_)));
         assert!(matches!(claim_from(&flights, "c", "u"), Claim::Wait(_)));
-        second.arrived(BlobOutcome::Copied);
+        second.record_arrival(BlobOutcome::Copied);
         assert_eq!(lead(&flights, "c").mount_from, room("b"));
         assert!(matches!(claim(&flights, "a"), Claim::Wait(_)), "it is at work there");
-        slow.arrived(BlobOutcome::Copied);
+        slow.record_arrival(BlobOutcome::Copied);
         assert!(matches!(claim(&flights, "a"), Claim::Present(_)));
     }
 }

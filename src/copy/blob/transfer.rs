@@ -301,7 +301,7 @@ async fn prepare(
     if how == BlobOutcome::Mounted {
         delivery.record_blob(blob, how);
     }
-    duty.arrived(how);
+    duty.record_arrival(how);
     Ok(None)
 }
 

@@ -87,7 +87,7 @@ struct Room {
 }
 
 #[derive(Default)]
-struct State {
+struct RegistryState {
     rooms: HashMap<String, Room>,
     rules: Vec<Rule>,
     calls: Vec<Call>,
@@ -120,7 +120,7 @@ impl Default for Manner {
 pub(super) struct Registry {
     name: String,
     manner: Manner,
-    state: Mutex<State>,
+    state: Mutex<RegistryState>,
     /// Result of `referrers`, whatever the manifests say.
     claimed_referrers: Mutex<HashMap<Digest, Vec<Descriptor>>>,
 }
@@ -146,7 +146,7 @@ impl Registry {
         Arc::new(Repository { registry: self.clone(), name: name.parse().unwrap(), place })
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, RegistryState> {
         self.state.lock().unwrap()
     }
 

@@ -123,7 +123,7 @@ impl Round {
     async fn start_each(&mut self, receivers: &Receivers, now: Instant) -> Result<(), JournalError> {
         let waiting = self.journal.waiting_receivers().await?;
         let own = waiting.iter().filter(|(receiver, _)| receivers.contains_key(receiver));
-        self.metrics.notifications_pending(own.map(|(_, count)| count).sum());
+        self.metrics.set_pending_notifications(own.map(|(_, count)| count).sum());
         for (receiver, _) in waiting {
             let is_away = self.away.get(&receiver).is_some_and(|away| away.until > now);
             let Some(webhook) = receivers.get(&receiver).cloned() else {
@@ -147,7 +147,7 @@ impl Round {
         let dropped = self.journal.drop_notices_until(receiver, Utc::now() - GIVEN_UP).await?;
         if dropped > 0 {
             tracing::warn!(receiver, dropped, "notifications are given up whose receiver is not in the configuration");
-            self.metrics.notifications_ended(Delivery::GivenUp, dropped);
+            self.metrics.add_notifications(Delivery::GivenUp, dropped);
         }
         Ok(())
     }
@@ -185,7 +185,7 @@ impl Round {
                 self.settle(&notice, Delivery::Delivered).await;
             }
             Err(Refusal::Later { why, wait }) if !is_old(&notice, Utc::now()) => {
-                self.metrics.notifications_ended(Delivery::Retried, 1);
+                self.metrics.add_notifications(Delivery::Retried, 1);
                 self.leave_alone(receiver, wait, &why);
             }
             Err(refusal) => {
@@ -215,7 +215,7 @@ impl Round {
 
     /// Finishes a notice. If the journal cannot record that, the notice is delivered again.
     async fn settle(&mut self, notice: &Notice, delivery: Delivery) {
-        self.metrics.notifications_ended(delivery, 1);
+        self.metrics.add_notifications(delivery, 1);
         let noted = match delivery {
             Delivery::Delivered => self.journal.notice_delivered(notice.number).await,
             _ => self.journal.drop_notice(notice.number).await,

@@ -15,16 +15,16 @@ use tokio_util::sync::CancellationToken;
 use super::deliveries::{self, Receivers};
 use crate::config::{Config, Entry};
 use crate::journal::{Journal, JournalError, NewNotice, Told};
-use crate::notify::{Body, Change, Data, Event, Held, List, Notify, Receiver, RunFacts};
+use crate::notify::{Body, Change, Data, Event, List, Notify, Receiver, RunFacts, Withheld};
 use crate::status::{Delivery, Metrics};
-use crate::sync::report::contested_message;
+use crate::sync::report::conflict_message;
 use crate::sync::{RunOutcome, RunReport, TagOutcome, TagReport};
 
 /// Fact that a receiver knows of a subject that fails.
 const FAILS: &str = "failure";
 
-/// Prefix of the fact that a receiver knows of a held tag.
-const HELD: &str = "held ";
+/// Prefix of the fact that a receiver knows of a withheld tag.
+const WITHHELD: &str = "withheld ";
 
 /// Subject that stands for the configuration.
 const CONFIGURATION: &str = "";
@@ -107,7 +107,7 @@ impl Notices {
         match self.journal.drop_receivers(gone).await {
             Ok(0) => {}
             Ok(dropped) => {
-                self.metrics.notifications_ended(Delivery::GivenUp, dropped);
+                self.metrics.add_notifications(Delivery::GivenUp, dropped);
                 tracing::warn!(
                     dropped,
                     "notifications are given up whose receivers are not in the configuration any more"
@@ -166,7 +166,7 @@ impl Notices {
         }
         let dropped = self.journal.store_notices(notices, learnt, forgotten, Utc::now()).await?;
         if dropped > 0 {
-            self.metrics.notifications_ended(Delivery::GivenUp, dropped);
+            self.metrics.add_notifications(Delivery::GivenUp, dropped);
             tracing::error!(dropped, "too many notifications wait for a receiver: the oldest are given up");
         }
         self.fresh.notify_one();
@@ -274,7 +274,7 @@ fn run_news(entry: &Entry, report: &RunReport, whole: bool, listener: &Listener<
         let data = Data { changes: Some(changes), ..about(entry, report) };
         news.notices.push(listener.notice(name, Event::Change, &Body::new(Event::Change, ended, &text, &data)));
     }
-    held_news(entry, report, whole, listener, news);
+    withheld_news(entry, report, whole, listener, news);
 }
 
 impl News {
@@ -313,17 +313,17 @@ impl News {
     }
 }
 
-/// Adds the tags that are held and were not held before with this digest. A tag that is no longer held may be reported
-/// again later.
-fn held_news(entry: &Entry, report: &RunReport, whole: bool, listener: &Listener<'_>, news: &mut News) {
+/// Adds the tags that are withheld and were not before with this digest. A tag that is no longer withheld may be
+/// reported again later.
+fn withheld_news(entry: &Entry, report: &RunReport, whole: bool, listener: &Listener<'_>, news: &mut News) {
     let name = entry.name.as_str();
-    let held: BTreeMap<String, Held> =
-        report.tags.iter().filter_map(|tag| Some((held_fact(tag), held_tag(tag)?))).collect();
-    let seen: BTreeSet<String> = report.tags.iter().map(|tag| place_of(&held_fact(tag)).to_owned()).collect();
-    // An unfinished run did not look at all tags: the others may still be held.
-    let saw_all = whole && matches!(report.outcome, RunOutcome::Succeeded | RunOutcome::Postponed);
-    let known = || listener.told.iter().copied().filter(|told| told.fact.starts_with(HELD));
-    let wants = listener.wants(Event::Held);
+    let held: BTreeMap<String, Withheld> =
+        report.tags.iter().filter_map(|tag| Some((withheld_fact(tag), withheld_tag(tag)?))).collect();
+    let seen: BTreeSet<String> = report.tags.iter().map(|tag| place_of(&withheld_fact(tag)).to_owned()).collect();
+    // An unfinished run did not look at all tags: the others may still be withheld.
+    let saw_all = whole && matches!(report.outcome, RunOutcome::Succeeded | RunOutcome::Deferred);
+    let known = || listener.told.iter().copied().filter(|told| told.fact.starts_with(WITHHELD));
+    let wants = listener.wants(Event::Withheld);
     let over =
         |told: &&Told| !wants || (!held.contains_key(&told.fact) && (saw_all || seen.contains(place_of(&told.fact))));
     news.forgotten.extend(known().filter(over).cloned());
@@ -331,21 +331,21 @@ fn held_news(entry: &Entry, report: &RunReport, whole: bool, listener: &Listener
         return;
     }
     let known: BTreeSet<&str> = known().map(|told| told.fact.as_str()).collect();
-    let (facts, held): (Vec<String>, Vec<Held>) =
+    let (facts, held): (Vec<String>, Vec<Withheld>) =
         held.into_iter().filter(|(fact, _)| !known.contains(fact.as_str())).unzip();
     let Some(first) = held.first() else { return };
-    let text = format!("{name}: {} held back: {}", tags_are(held.len()), first.reason);
-    let data = Data { held: Some(List::from_items(held)), ..about(entry, report) };
-    let body = Body::new(Event::Held, report.ended, &text, &data);
+    let text = format!("{name}: {} withheld: {}", tags_are(held.len()), first.reason);
+    let data = Data { withheld: Some(List::from_items(held)), ..about(entry, report) };
+    let body = Body::new(Event::Withheld, report.ended, &text, &data);
     let learnt = facts.into_iter().map(|fact| listener.learns(name, fact, report.ended)).collect();
-    news.notices.push(NewNotice { learnt, ..listener.notice(name, Event::Held, &body) });
+    news.notices.push(NewNotice { learnt, ..listener.notice(name, Event::Withheld, &body) });
 }
 
-/// Returns the fact that a receiver learns from the notice of a held tag.
-fn held_fact(tag: &TagReport) -> String {
+/// Returns the fact that a receiver learns from the notice of a withheld tag.
+fn withheld_fact(tag: &TagReport) -> String {
     let name = tag.tag.as_ref().map(|name| format!(":{name}")).unwrap_or_default();
     let digest = tag.digest.map(|digest| digest.to_string()).unwrap_or_default();
-    format!("{HELD}{}{name}@{digest}", tag.target)
+    format!("{WITHHELD}{}{name}@{digest}", tag.target)
 }
 
 /// Returns the fact without the digest.
@@ -353,15 +353,15 @@ fn place_of(fact: &str) -> &str {
     fact.rsplit_once('@').map_or(fact, |(place, _)| place)
 }
 
-fn held_tag(tag: &TagReport) -> Option<Held> {
+fn withheld_tag(tag: &TagReport) -> Option<Withheld> {
     let (outcome, reason, until) = match &tag.outcome {
-        TagOutcome::Refused { reason } => ("refused", reason, None),
+        TagOutcome::Held { reason } => ("held", reason, None),
         TagOutcome::Blocked { reason } => ("blocked", reason, None),
-        TagOutcome::Postponed { until, reason } => ("postponed", reason, Some(*until)),
+        TagOutcome::Deferred { until, reason } => ("deferred", reason, Some(*until)),
         _ => return None,
     };
     let TagReport { source, target, tag, digest, .. } = tag.clone();
-    Some(Held { source, target, tag, digest, outcome, reason: reason.clone(), until })
+    Some(Withheld { source, target, tag, digest, outcome, reason: reason.clone(), until })
 }
 
 fn about<'a>(entry: &'a Entry, report: &RunReport) -> Data<'a> {
@@ -381,7 +381,7 @@ fn about<'a>(entry: &'a Entry, report: &RunReport) -> Data<'a> {
 fn problems(report: &RunReport) -> List<String> {
     let of_tag = |tag: &TagReport| match &tag.outcome {
         TagOutcome::Failed { message, .. } => Some(message.clone()),
-        TagOutcome::Contested { entries } => Some(contested_message(tag, entries)),
+        TagOutcome::Conflict { entries } => Some(conflict_message(tag, entries)),
         _ => None,
     };
     let all: Vec<String> = report.problems.iter().cloned().chain(report.tags.iter().filter_map(of_tag)).collect();
@@ -432,7 +432,7 @@ mod tests {
     use crate::copy::event::BlobCounts;
     use crate::daemon::notifications::doc_tests;
 
-    const ONE: &str = "{webhook: {url: \"https://a.example/x\", secret: 12345678}, on: [failure, recovery, held]}";
+    const ONE: &str = "{webhook: {url: \"https://a.example/x\", secret: 12345678}, on: [failure, recovery, withheld]}";
     const OTHER: &str = "{webhook: {url: \"https://b.example/x\", secret: 12345678}, on: recovery}";
 
     fn config(of_all: &str, of_entry: &str) -> Config {
@@ -513,7 +513,7 @@ mod tests {
 
     #[tokio::test]
     async fn each_receiver_is_told_of_a_streak_once_and_of_its_end_once() {
-        use RunOutcome::{Failed, Interrupted, Postponed, Succeeded, TimedOut};
+        use RunOutcome::{Deferred, Failed, Interrupted, Succeeded, TimedOut};
         let bench = Bench::new(ONE, &format!("{ONE}, {OTHER}"));
         let none: [&str; 0] = [];
         for (outcome, expected) in [
@@ -522,7 +522,7 @@ mod tests {
             (TimedOut, &["https://a.example failure app"]),
             (Failed, &none),
             (Interrupted, &none),
-            (Postponed, &none),
+            (Deferred, &none),
             (Failed, &none),
             (Succeeded, &["https://a.example recovery app", "https://b.example recovery app"]),
             (Succeeded, &none),
@@ -562,22 +562,22 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_tag_that_is_held_back_is_told_once_a_digest_until_it_is_held_back_no_more() {
+    async fn withheld_tag_is_reported_once_per_digest_until_released() {
         let bench = Bench::new("", ONE);
-        let refused = |content: &str| tag("v1", content, TagOutcome::Refused { reason: "overwrite: never".into() });
+        let blocked = |content: &str| tag("v1", content, TagOutcome::Blocked { reason: "overwrite: never".into() });
         let until = DateTime::UNIX_EPOCH + TimeDelta::hours(1);
-        let postponed = tag("v2", "x", TagOutcome::Postponed { until, reason: "the limit".into() });
-        let kept = tag("v1", "1", TagOutcome::Kept);
-        let held = ["https://a.example held app"];
+        let deferred = tag("v2", "x", TagOutcome::Deferred { until, reason: "the limit".into() });
+        let kept = tag("v1", "1", TagOutcome::Unchanged);
+        let held = ["https://a.example withheld app"];
         let none: [&str; 0] = [];
         for (outcome, tags, expected) in [
-            (RunOutcome::Succeeded, vec![refused("1")], &held[..]),
-            (RunOutcome::Postponed, vec![refused("1"), postponed.clone()], &held),
-            (RunOutcome::Interrupted, vec![refused("1")], &none),
-            (RunOutcome::Postponed, vec![refused("1"), postponed], &none),
-            (RunOutcome::Succeeded, vec![refused("2")], &held),
+            (RunOutcome::Succeeded, vec![blocked("1")], &held[..]),
+            (RunOutcome::Deferred, vec![blocked("1"), deferred.clone()], &held),
+            (RunOutcome::Interrupted, vec![blocked("1")], &none),
+            (RunOutcome::Deferred, vec![blocked("1"), deferred], &none),
+            (RunOutcome::Succeeded, vec![blocked("2")], &held),
             (RunOutcome::Interrupted, vec![kept], &none),
-            (RunOutcome::Succeeded, vec![refused("2")], &held),
+            (RunOutcome::Succeeded, vec![blocked("2")], &held),
         ] {
             assert_eq!(bench.told(outcome, tags).await, expected);
         }
@@ -586,15 +586,15 @@ mod tests {
     #[tokio::test]
     async fn a_run_for_pushed_tags_begins_a_failure_and_ends_none_and_says_nothing_of_other_tags() {
         use RunOutcome::{Failed, Succeeded};
-        let refused = |name: &str| tag(name, "1", TagOutcome::Refused { reason: "overwrite: never".into() });
+        let blocked = |name: &str| tag(name, "1", TagOutcome::Blocked { reason: "overwrite: never".into() });
         let mut bench = Bench::new(ONE, "");
         let none: [&str; 0] = [];
         for (whole, outcome, tags, expected) in [
-            (true, Succeeded, vec![refused("v1")], &["https://a.example held app"][..]),
+            (true, Succeeded, vec![blocked("v1")], &["https://a.example withheld app"][..]),
             (false, Failed, vec![tag("v2", "2", TagOutcome::Copied)], &["https://a.example failure app"]),
             (false, Succeeded, vec![tag("v2", "2", TagOutcome::Copied)], &none),
             (false, Failed, vec![], &none),
-            (true, Succeeded, vec![refused("v1")], &["https://a.example recovery app"]),
+            (true, Succeeded, vec![blocked("v1")], &["https://a.example recovery app"]),
         ] {
             bench.whole = whole;
             assert_eq!(bench.told(outcome.clone(), tags).await, expected, "{whole} {outcome:?}");

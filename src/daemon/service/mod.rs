@@ -36,7 +36,7 @@ use crate::copy::Copier;
 use crate::journal::{Journal, JournalError, Trigger};
 use crate::oci::Digest;
 use crate::registry::Options;
-use crate::schedule::{Postponed, Setbacks, Timetable, Timing, jitter_of};
+use crate::schedule::{Deferred, Setbacks, Timetable, Timing, jitter_of};
 use crate::status::{Metrics, Snapshot};
 use crate::sync::recovery::recover_at_start;
 use crate::sync::run::BROKE_DOWN;
@@ -105,7 +105,7 @@ struct Service {
     timetable: Timetable,
     setbacks: Setbacks,
     /// Entries with tags that wait until their source may be read again.
-    postponed: Postponed,
+    deferred: Deferred,
     /// Entries that are due and wait for one of the `entries_at_once` slots.
     waiting: Queue,
     pauses: Pauses,
@@ -209,7 +209,7 @@ impl Service {
             engine,
             timetable: Timetable::new(),
             setbacks: Setbacks::default(),
-            postponed: Postponed::default(),
+            deferred: Deferred::default(),
             waiting: Queue::default(),
             pauses: Pauses::default(),
             awaited: Awaited::default(),
@@ -230,7 +230,7 @@ impl Service {
         service
     }
 
-    /// Fills the timetable from the journal: a missed run is caught up once, and an interrupted or postponed run
+    /// Fills the timetable from the journal: a missed run is caught up once, and an interrupted or deferred run
     /// resumes.
     async fn take_up(&mut self) -> Result<(), JournalError> {
         let now = Utc::now();
@@ -247,12 +247,12 @@ impl Service {
             tracing::info!(entry = %entry.name, "the last run was interrupted; it goes on");
             self.waiting.push(Due { entry: entry.name.to_string(), trigger: Trigger::Start, only: None });
         }
-        for (entry, ended, until) in self.state.postponed().filter(|(entry, ..)| !interrupted.contains(*entry)) {
+        for (entry, ended, until) in self.state.deferred().filter(|(entry, ..)| !interrupted.contains(*entry)) {
             // If the clock was set back since then, the wait is as long as it was before.
             let ahead = (ended - now).max(TimeDelta::zero());
-            self.postponed.set(entry, ended - ahead, until - ahead);
+            self.deferred.set(entry, ended - ahead, until - ahead);
         }
-        self.postponed.retain(|name| self.entries.iter().any(|entry| entry.name.as_str() == name));
+        self.deferred.retain(|name| self.entries.iter().any(|entry| entry.name.as_str() == name));
         let on_start = self.entries.iter().filter(|entry| entry.on_start && !self.pauses.has(entry.name.as_str()));
         for entry in on_start {
             self.waiting.push(Due { entry: entry.name.to_string(), trigger: Trigger::Start, only: None });
@@ -317,8 +317,8 @@ impl Service {
                     self.awaited.ended(&report);
                 }
                 self.back_off(&report.entry);
-                if let Some(until) = report.postponed_until().filter(|_| self.has(&report.entry)) {
-                    self.postponed.set(&report.entry, report.ended, until);
+                if let Some(until) = report.deferred_until().filter(|_| self.has(&report.entry)) {
+                    self.deferred.set(&report.entry, report.ended, until);
                 }
             }
             // A bug in a run ends neither the daemon nor the entry.
@@ -358,7 +358,7 @@ impl Service {
         let now = Utc::now();
         self.state.count_registries(&self.engine.endpoints.registries(), &self.engine.endpoints.clients());
         self.state.fire_next(|name| {
-            let next = [self.timetable.next_firing(name, now), self.postponed.resumes_at(name)];
+            let next = [self.timetable.next_firing(name, now), self.deferred.resumes_at(name)];
             next.map(|at| at.filter(|_| !self.pauses.has(name)))
         });
         self.state.paused(|name| self.pauses.get(name).map(|pause| (pause.since, pause.until)));
@@ -393,18 +393,18 @@ mod tests {
         Service::new(path, config.unwrap(), journal.clone(), Box::new(|_| None), front, state, mpsc::channel(1).0)
     }
 
-    fn postponed(ended: DateTime<Utc>, until: DateTime<Utc>) -> RunReport {
+    fn deferred(ended: DateTime<Utc>, until: DateTime<Utc>) -> RunReport {
         let tag = TagReport {
             source: "docker.io/library/app".into(),
             target: "prod.example/app".into(),
             tag: Some("v1".parse().unwrap()),
             digest: None,
             source_digest: None,
-            outcome: TagOutcome::Postponed { until, reason: "the pull limit of docker.io".into() },
+            outcome: TagOutcome::Deferred { until, reason: "the pull limit of docker.io".into() },
             blobs: BlobCounts::default(),
             bytes: 0,
         };
-        let (entry, outcome) = ("app".into(), RunOutcome::Postponed);
+        let (entry, outcome) = ("app".into(), RunOutcome::Deferred);
         RunReport {
             entry,
             run: Some(1),
@@ -426,7 +426,7 @@ mod tests {
         let mut service = service(folder.path(), &journal).await;
         let now = Utc::now();
         let until = now + TimeDelta::minutes(30);
-        service.ended(Ok(postponed(now, until)));
+        service.ended(Ok(deferred(now, until)));
         service.start_due(until - TimeDelta::seconds(1));
         assert!(service.running.is_empty());
         service.start_due(until + TimeDelta::minutes(8));
@@ -443,14 +443,14 @@ mod tests {
         let mut daemon = service(folder.path(), &journal).await;
         let (told, end) = tokio::sync::oneshot::channel();
         daemon.awaited.add("app".into(), told);
-        daemon.track("app", Stop::default(), Trigger::Asked, async { panic!("a mistake") });
+        daemon.track("app", Stop::default(), Trigger::Requested, async { panic!("a mistake") });
         assert!(daemon.is_under_way("app"));
         let ended = daemon.runs.join_next().await.unwrap();
         daemon.ended(ended);
         assert!(!daemon.is_under_way("app") && !daemon.state.is_running("app") && daemon.tasks.is_empty());
         let end = end.await.unwrap();
         assert_eq!((end.outcome, end.problem.as_deref()), (RunOutcome::Failed, Some(BROKE_DOWN)));
-        daemon.run_now("app".into(), Trigger::Asked, None).unwrap();
+        daemon.run_now("app".into(), Trigger::Requested, None).unwrap();
         daemon.start_due(Utc::now());
         let ended = daemon.runs.join_next().await.unwrap().unwrap();
         assert_eq!(ended.outcome, RunOutcome::Failed, "there is no layout");
@@ -458,23 +458,23 @@ mod tests {
 
     #[tokio::test]
     async fn what_waited_before_a_restart_goes_on_after_it_unless_a_person_began_it() {
-        for (trigger, goes_on) in [(Trigger::Continued, true), (Trigger::Hand, false)] {
+        for (trigger, goes_on) in [(Trigger::Continued, true), (Trigger::Manual, false)] {
             let folder = tempfile::tempdir().unwrap();
             let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
             let now = Utc::now();
-            let report = postponed(now, now + TimeDelta::minutes(30));
+            let report = deferred(now, now + TimeDelta::minutes(30));
             let Begun::Started(run) = journal.begin_run("app", trigger, now).await.unwrap() else { panic!("runs") };
             let end = RunEnd {
                 outcome: report.journal_outcome(),
                 tags: report.counts(),
                 bytes: 0,
                 error: report.first_problem(),
-                postponed_until: report.postponed_until(),
+                deferred_until: report.deferred_until(),
             };
             journal.end_run(run, end, now).await.unwrap();
             let mut service = service(folder.path(), &journal).await;
             service.take_up().await.unwrap();
-            assert_eq!(service.state.postponed().count(), usize::from(goes_on));
+            assert_eq!(service.state.deferred().count(), usize::from(goes_on));
             service.start_due(now + TimeDelta::minutes(29));
             assert!(service.running.is_empty());
             service.start_due(now + TimeDelta::minutes(38));

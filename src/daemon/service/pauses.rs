@@ -129,7 +129,7 @@ mod tests {
         daemon.pause("app", None, now).await.unwrap();
         daemon.start_due(now + TimeDelta::minutes(5));
         assert!(daemon.running.is_empty());
-        let refused = daemon.run_now("app".into(), Trigger::Asked, None).unwrap_err();
+        let refused = daemon.run_now("app".into(), Trigger::Requested, None).unwrap_err();
         assert_eq!(refused.to_string(), "it is paused: `transship resume app` ends that");
 
         let mut restarted = service(folder.path(), &journal).await;
@@ -149,7 +149,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_pushed_before_or_during_a_pause_comes_at_its_end() {
         let only = || Some(TagFilter::tag("app".parse().unwrap(), "v1".parse().unwrap()));
-        let push = |daemon: &mut Service| daemon.run_now("app".into(), Trigger::Pushed, only());
+        let push = |daemon: &mut Service| daemon.run_now("app".into(), Trigger::PushEvent, only());
         let moment = async || {
             tokio::time::pause();
             tokio::time::advance(Duration::from_secs(2)).await;
@@ -196,11 +196,11 @@ mod tests {
                 daemon.running.insert("app".into(), Stop::default());
                 if what == "queued before it" {
                     daemon.confined.insert("app".into());
-                    daemon.run_now("app".into(), Trigger::Asked, None).unwrap();
+                    daemon.run_now("app".into(), Trigger::Requested, None).unwrap();
                 }
                 daemon.pause("app", None, now).await.unwrap();
                 if what == "pushed during it" {
-                    assert_eq!(daemon.run_now("app".into(), Trigger::Pushed, only()), Ok(Accepted::WaitsAlready));
+                    assert_eq!(daemon.run_now("app".into(), Trigger::PushEvent, only()), Ok(Accepted::WaitsAlready));
                 }
                 daemon.resume("app", now).await.unwrap();
                 daemon.start_due(now);
@@ -234,7 +234,7 @@ mod tests {
         let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
         let mut daemon = service(folder.path(), &journal).await;
         let now = Utc::now();
-        daemon.run_now("app".into(), Trigger::Asked, None).unwrap();
+        daemon.run_now("app".into(), Trigger::Requested, None).unwrap();
         let until = now + TimeDelta::hours(2);
         daemon.pause("app", Some(until), now).await.unwrap();
         daemon.start_due(until - TimeDelta::seconds(1));

@@ -40,7 +40,7 @@ impl Pruning {
         self.looking = before.map(|before| tokio::spawn(look(journal.clone(), before)));
     }
 
-    /// Returns true if a pruning is due. A clock that was set back does not postpone it for long.
+    /// Returns true if a pruning is due. A clock that was set back does not defer it for long.
     fn is_due(&self, now: DateTime<Utc>) -> bool {
         let (since, until) = self.wait;
         now >= until || now < since
@@ -86,7 +86,7 @@ mod tests {
             let begun = journal.begin_run("a", Trigger::Start, at(minute)).await.unwrap();
             let Begun::Started(run) = begun else { panic!("{begun:?}") };
             let (outcome, tags) = (Outcome::Succeeded, TagCounts::default());
-            let end = RunEnd { outcome, tags, bytes: 0, error: None, postponed_until: None };
+            let end = RunEnd { outcome, tags, bytes: 0, error: None, deferred_until: None };
             journal.end_run(run, end, at(minute)).await.unwrap();
         };
         let mut pruning = Pruning::begun(at(0));

@@ -67,7 +67,7 @@ impl Service {
             .daemon
             .iter()
             .copied()
-            .filter(|key| matches!(*key, "journal" | "status" | "control" | "memory" | "hooks.listen"))
+            .filter(|key| matches!(*key, "journal" | "status" | "control" | "memory" | "push_events.listen"))
             .collect();
         if !later.is_empty() {
             tracing::warn!(keys = later.join(", "), "these settings of the daemon change at its next start");
@@ -88,7 +88,7 @@ impl Service {
             }
         }
         let entries = self.entries.clone();
-        self.postponed.retain(|name| entries.iter().any(|entry| entry.name.as_str() == name));
+        self.deferred.retain(|name| entries.iter().any(|entry| entry.name.as_str() == name));
         self.waiting.retain(|name| entries.iter().any(|entry| entry.name.as_str() == name));
         self.awaited.retain(|name| self.running.contains_key(name) || self.waiting.has_whole(name));
         let last = in_time("what new entries missed", self.last_firings()).await.and_then(|last| {

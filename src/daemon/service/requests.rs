@@ -34,13 +34,13 @@ impl Service {
         if !self.has(&entry) {
             return Err(Refusal::UnknownEntry(entry));
         }
-        if trigger == Trigger::Pushed && self.pauses.owe(&entry) {
+        if trigger == Trigger::PushEvent && self.pauses.owe(&entry) {
             return Ok(Accepted::WaitsAlready);
         }
         if self.pauses.has(&entry) {
             return Err(Refusal::Paused(entry));
         }
-        if trigger == Trigger::Pushed {
+        if trigger == Trigger::PushEvent {
             // A run under way may have read the tag before the push.
             let was_there = self.gathering.add(entry, only, tokio::time::Instant::now());
             return Ok(if was_there { Accepted::WaitsAlready } else { Accepted::Queued });
@@ -74,15 +74,15 @@ mod tests {
         let mut daemon = service(folder.path(), &journal).await;
         let now = Utc::now();
         daemon.timetable.hold("app", now + TimeDelta::hours(1));
-        let unknown = daemon.run_now("nobody".into(), Trigger::Asked, None).unwrap_err();
+        let unknown = daemon.run_now("nobody".into(), Trigger::Requested, None).unwrap_err();
         assert_eq!(unknown.to_string(), "there is no entry \"nobody\" in the configuration that is in force");
-        assert_eq!(daemon.run_now("app".into(), Trigger::Asked, None), Ok(Accepted::Queued));
-        assert_eq!(daemon.run_now("app".into(), Trigger::Asked, None), Ok(Accepted::WaitsAlready));
+        assert_eq!(daemon.run_now("app".into(), Trigger::Requested, None), Ok(Accepted::Queued));
+        assert_eq!(daemon.run_now("app".into(), Trigger::Requested, None), Ok(Accepted::WaitsAlready));
         daemon.start_due(now);
-        assert_eq!(daemon.run_now("app".into(), Trigger::Asked, None), Ok(Accepted::RunsAlready));
+        assert_eq!(daemon.run_now("app".into(), Trigger::Requested, None), Ok(Accepted::RunsAlready));
         daemon.runs.join_next().await.unwrap().unwrap();
         let history = journal.history(&crate::journal::HistoryFilter::default()).await.unwrap();
-        assert_eq!(history.iter().map(|run| run.trigger).collect::<Vec<_>>(), [Trigger::Asked]);
+        assert_eq!(history.iter().map(|run| run.trigger).collect::<Vec<_>>(), [Trigger::Requested]);
     }
 
     #[tokio::test(start_paused = true)]
@@ -92,9 +92,9 @@ mod tests {
         let mut daemon = service(folder.path(), &journal).await;
         let now = Utc::now();
         let only = |tag: &str| Some(TagFilter::tag("app".parse().unwrap(), tag.parse().unwrap()));
-        let push = |service: &mut Service, tag| service.run_now("app".into(), Trigger::Pushed, only(tag));
+        let push = |service: &mut Service, tag| service.run_now("app".into(), Trigger::PushEvent, only(tag));
         let moment = || tokio::time::sleep(Duration::from_secs(2));
-        daemon.run_now("app".into(), Trigger::Asked, None).unwrap();
+        daemon.run_now("app".into(), Trigger::Requested, None).unwrap();
         daemon.start_due(now);
         assert_eq!(push(&mut daemon, "v1"), Ok(Accepted::Queued));
         moment().await;
@@ -110,7 +110,7 @@ mod tests {
         assert!(daemon.confined.contains("app"));
         assert_eq!(daemon.waiting.pop(|_| true), None, "all pushes are one run");
         assert!(!daemon.is_under_way("app"), "what is due meanwhile is not left out");
-        assert_eq!(daemon.run_now("app".into(), Trigger::Asked, None), Ok(Accepted::Queued));
+        assert_eq!(daemon.run_now("app".into(), Trigger::Requested, None), Ok(Accepted::Queued));
         let ended = daemon.runs.join_next().await.unwrap();
         daemon.ended(ended);
         assert!(daemon.confined.is_empty());

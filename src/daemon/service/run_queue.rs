@@ -86,7 +86,7 @@ mod tests {
 
     fn pushed(tag: &str) -> Due {
         let only = Some(TagFilter::tag("app".parse().unwrap(), tag.parse().unwrap()));
-        Due { trigger: Trigger::Pushed, only, ..due("a") }
+        Due { trigger: Trigger::PushEvent, only, ..due("a") }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Automatic starts of runs: schedules, ends of pauses, postponed tags and pushes. It also starts each queued run as
+//! Automatic starts of runs: schedules, ends of pauses, deferred tags and pushes. It also starts each queued run as
 //! soon as a slot is free.
 
 use std::time::Duration;
@@ -40,7 +40,7 @@ impl Service {
             let trigger = Trigger::Schedule { scheduled_at: firing.scheduled_at };
             self.waiting.push(Due { entry: name, trigger, only: None });
         }
-        for name in self.postponed.due(now) {
+        for name in self.deferred.due(now) {
             if !self.pauses.owe(&name) && !self.is_under_way(&name) {
                 tracing::info!(entry = name, "goes on with the tags that wait");
                 self.waiting.push(Due { entry: name, trigger: Trigger::Continued, only: None });
@@ -50,7 +50,7 @@ impl Service {
             if self.pauses.owe(&entry) {
                 continue;
             }
-            self.waiting.push(Due { entry, trigger: Trigger::Pushed, only });
+            self.waiting.push(Due { entry, trigger: Trigger::PushEvent, only });
         }
         while self.running.len() < self.config.daemon.entries_at_once {
             let Some(due) = self.waiting.pop(|entry| !self.running.contains_key(entry)) else { break };
@@ -58,12 +58,12 @@ impl Service {
         }
     }
 
-    /// Adjusts schedules, back-offs and postponed tags to a clock that was set back. Ends of pauses stay: a person
+    /// Adjusts schedules, back-offs and deferred tags to a clock that was set back. Ends of pauses stay: a person
     /// chose them by the clock.
     pub(super) fn follow_clock(&mut self, now: DateTime<Utc>) {
         let Some(by) = self.setbacks.detect_setback(now) else { return };
         let entries = self.timetable.set_back(now, by);
-        self.postponed.set_back(by);
+        self.deferred.set_back(by);
         let seconds = by.num_seconds().unsigned_abs();
         self.state.clock_was_set_back(now, seconds);
         tracing::warn!(
@@ -86,7 +86,7 @@ impl Service {
 
     pub(super) fn start(&mut self, name: &str, trigger: Trigger, only: Option<TagFilter>) {
         if only.is_none() {
-            self.postponed.remove(name);
+            self.deferred.remove(name);
         }
         let Some(entry) = self.entries.iter().find(|entry| entry.name.as_str() == name).cloned() else { return };
         let stop = Stop::default();

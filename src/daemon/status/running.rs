@@ -155,7 +155,7 @@ mod tests {
     fn running(under_way: &UnderWay, entry: &str) -> RunningState {
         let mut running = RunningState {
             since: Utc::now(),
-            trigger: "hand".into(),
+            trigger: "manual".into(),
             counts: TagCounts::default(),
             tags: None,
             bytes: 0,
@@ -173,7 +173,7 @@ mod tests {
         let (arrived, moving) = (blob(100), blob(1000));
         tell(RunEvent::Chosen(3));
         tell(RunEvent::Chosen(2));
-        tell(tag(TagOutcome::Kept));
+        tell(tag(TagOutcome::Unchanged));
         tell(tag(TagOutcome::Copied));
         for transfer in [&arrived, &moving] {
             tell(RunEvent::Transfer(Event::TransferStarted(transfer.clone())));
@@ -182,7 +182,7 @@ mod tests {
         moving.advance(40);
         tell(RunEvent::Transfer(Event::TransferFinished(arrived)));
         let told = running(&under_way, "api");
-        assert_eq!((told.tags, told.counts.to_string().as_str(), told.bytes), (Some(5), "1 copied, 1 kept", 140));
+        assert_eq!((told.tags, told.counts.to_string().as_str(), told.bytes), (Some(5), "1 copied, 1 unchanged", 140));
         assert_eq!(under_way.shown_transfers().iter().map(|transfer| transfer.sent).collect::<Vec<_>>(), [40]);
         under_way.ends("api");
         assert_eq!((under_way.transfers(), running(&under_way, "api").bytes), (0, 0));

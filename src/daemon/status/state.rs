@@ -66,9 +66,9 @@ struct Past {
     fruitless: u32,
     /// True if the daemon itself started the last run and that run was interrupted.
     cut_off: bool,
-    /// End of the last run and the time at which it resumes, if the daemon itself started that run and it postponed
+    /// End of the last run and the time at which it resumes, if the daemon itself started that run and it deferred
     /// tags.
-    postponed: Option<(DateTime<Utc>, DateTime<Utc>)>,
+    deferred: Option<(DateTime<Utc>, DateTime<Utc>)>,
 }
 
 impl State {
@@ -120,10 +120,10 @@ impl State {
         self.past.iter().filter(|(_, past)| past.cut_off).map(|(name, _)| name.clone()).collect()
     }
 
-    /// Returns the entries whose last run was started by the daemon and postponed tags, with the end of that run and
+    /// Returns the entries whose last run was started by the daemon and deferred tags, with the end of that run and
     /// the time at which they resume.
-    pub(crate) fn postponed(&self) -> impl Iterator<Item = (&str, DateTime<Utc>, DateTime<Utc>)> {
-        self.past.iter().filter_map(|(name, past)| past.postponed.map(|(ended, until)| (name.as_str(), ended, until)))
+    pub(crate) fn deferred(&self) -> impl Iterator<Item = (&str, DateTime<Utc>, DateTime<Utc>)> {
+        self.past.iter().filter_map(|(name, past)| past.deferred.map(|(ended, until)| (name.as_str(), ended, until)))
     }
 
     /// Returns the end of the last run of each entry.
@@ -154,18 +154,18 @@ impl State {
         self.traffic.keep(named, &self.metrics);
         self.snapshot.entries = entries.iter().map(|entry| self.entry_state(entry)).collect();
         self.show_warnings();
-        self.metrics.configuration_loaded(now, entries.iter().map(|entry| entry.name.as_str()));
+        self.metrics.record_configuration(now, entries.iter().map(|entry| entry.name.as_str()));
         for entry in &self.snapshot.entries {
-            self.metrics.ended_before(&entry.name, entry.last_success, entry.last_failure);
-            self.metrics.failed_in_a_row(&entry.name, entry.failures);
+            self.metrics.set_last_ends(&entry.name, entry.last_success, entry.last_failure);
+            self.metrics.set_consecutive_failures(&entry.name, entry.failures);
             // The next read of the timetable reports the time again.
-            self.metrics.fires_next(&entry.name, None);
+            self.metrics.set_next_run(&entry.name, None);
         }
     }
 
     /// Sets the receivers that are notified of pushes.
     pub(crate) fn is_told_by<'a>(&self, receivers: impl IntoIterator<Item = &'a str>) {
-        self.metrics.hook_events().follow(receivers);
+        self.metrics.push_events().follow(receivers);
     }
 
     fn entry_state(&self, entry: &Entry) -> EntryState {
@@ -177,7 +177,7 @@ impl State {
             schedule: entry.schedule.to_string(),
             timezone: entry.timezone.to_string(),
             next_firing: None,
-            postponed_until: None,
+            deferred_until: None,
             running: past.running,
             last_run: past.last_run,
             last_success: past.last_success,
@@ -195,7 +195,7 @@ impl State {
         configuration.first_problem = Some(problems.headline());
         configuration.refused_at = Some(now);
         self.given_out = None;
-        self.metrics.configuration_refused();
+        self.metrics.record_rejected_configuration();
     }
 
     pub(crate) fn started(&mut self, entry: &str, trigger: Trigger, now: DateTime<Utc>) {
@@ -216,11 +216,11 @@ impl State {
         let sent = self.under_way.sent(&report.entry);
         self.under_way.ends(&report.entry);
         let past = self.past.entry(report.entry.clone()).or_default();
-        let pushed = past.running.take().is_some_and(|running| running.trigger == Trigger::Pushed.word());
+        let pushed = past.running.take().is_some_and(|running| running.trigger == Trigger::PushEvent.word());
         // The arrival of some pushed tags does not show that the entry as a whole succeeded.
         let well = is_well(outcome).filter(|well| !(pushed && *well));
         // A run that was limited to some tags or cut short shows nothing of the things that it did not look at.
-        if !pushed && matches!(report.outcome, RunOutcome::Succeeded | RunOutcome::Failed | RunOutcome::Postponed) {
+        if !pushed && matches!(report.outcome, RunOutcome::Succeeded | RunOutcome::Failed | RunOutcome::Deferred) {
             past.warnings.clone_from(&report.warnings);
         }
         if let Some(run) = report.run {
@@ -245,7 +245,7 @@ impl State {
                 Outcome::Failed | Outcome::TimedOut => before.saturating_add(1),
                 // An interruption shows neither success nor failure.
                 Outcome::Interrupted => before,
-                Outcome::Succeeded | Outcome::Postponed => 0,
+                Outcome::Succeeded | Outcome::Deferred => 0,
             };
             past.failures = further(past.failures);
             past.fruitless = if got_on { 0 } else { further(past.fruitless) };
@@ -255,8 +255,8 @@ impl State {
                 self.failures.push_front(FailedRun { entry, run, outcome, ended: report.ended, error });
                 self.failures.truncate(FAILURES);
             }
-            self.metrics.failed_in_a_row(&report.entry, past.failures);
-            self.metrics.run_ended(
+            self.metrics.set_consecutive_failures(&report.entry, past.failures);
+            self.metrics.record_run(
                 &report.entry,
                 &EndedRun {
                     outcome: outcome.word(),
@@ -301,15 +301,15 @@ impl State {
         }
     }
 
-    /// Sets the next scheduled run of each entry and the time at which its postponed tags resume, both from `when`.
+    /// Sets the next scheduled run of each entry and the time at which its deferred tags resume, both from `when`.
     pub(crate) fn fire_next(&mut self, when: impl Fn(&str) -> [Option<DateTime<Utc>>; 2]) {
         for entry in &mut self.snapshot.entries {
-            let [scheduled, postponed] = when(&entry.name);
-            let next = [scheduled, postponed].into_iter().flatten().min();
-            entry.postponed_until = postponed;
+            let [scheduled, deferred] = when(&entry.name);
+            let next = [scheduled, deferred].into_iter().flatten().min();
+            entry.deferred_until = deferred;
             if entry.next_firing != next {
                 entry.next_firing = next;
-                self.metrics.fires_next(&entry.name, next);
+                self.metrics.set_next_run(&entry.name, next);
             }
         }
     }
@@ -332,7 +332,7 @@ impl State {
             let pause = pause(&state.name);
             state.paused_since = pause.map(|(since, _)| since);
             state.paused_until = pause.and_then(|(_, until)| until);
-            self.metrics.paused(&state.name, pause.is_some());
+            self.metrics.set_paused(&state.name, pause.is_some());
         }
     }
 
@@ -351,7 +351,7 @@ impl State {
         self.journal_failed = !writable;
         (self.snapshot.journal.writable, self.snapshot.journal.bytes) = (writable, bytes);
         self.snapshot.journal.problem = problem.or(self.snapshot.journal.problem.take().filter(|_| !writable));
-        self.metrics.journal(bytes, writable);
+        self.metrics.set_journal_state(bytes, writable);
     }
 
     /// Adds the counts of the registries since the last call. `clients` are those of all identities.
@@ -364,7 +364,7 @@ impl State {
     fn count_quotas(&mut self, clients: &[Arc<Registry>]) {
         let mut quotas: Vec<Quota> = clients.iter().filter_map(|client| client.quota()).map(shown_quota).collect();
         quotas.sort_by(|a, b| (&a.registry, &a.identity).cmp(&(&b.registry, &b.identity)));
-        self.metrics.quotas(&quotas, &self.snapshot.quotas);
+        self.metrics.set_quotas(&quotas, &self.snapshot.quotas);
         self.snapshot.quotas = quotas;
     }
 
@@ -384,7 +384,7 @@ impl State {
         self.given_out = Some(instant);
         self.under_way.measure(instant);
         let snapshot = &mut self.snapshot;
-        snapshot.loop_turned_at = now;
+        snapshot.loop_iterated_at = now;
         snapshot.transfers = self.under_way.transfers() as u64;
         snapshot.in_flight = self.under_way.shown_transfers();
         snapshot.recent_failures = self.failures.iter().cloned().collect();
@@ -394,7 +394,7 @@ impl State {
             }
         }
         let running = self.past.values().filter(|past| past.running.is_some()).count();
-        self.metrics.in_flight(running, snapshot.waiting.len(), self.under_way.transfers());
+        self.metrics.set_in_flight(running, snapshot.waiting.len(), self.under_way.transfers());
         self.sender.send_replace(Arc::new(snapshot.clone()));
     }
 
@@ -447,29 +447,29 @@ impl Past {
             bytes: run.bytes,
             error: run.error.clone(),
         };
-        let own = run.trigger != Trigger::Hand;
+        let own = run.trigger != Trigger::Manual;
         Self {
             last_run: Some(last_run),
             cut_off: outcome == Outcome::Interrupted && own,
-            postponed: run.postponed_until.filter(|_| own).map(|until| (ended, until)),
+            deferred: run.deferred_until.filter(|_| own).map(|until| (ended, until)),
             ..Self::default()
         }
     }
 }
 
-/// Returns true for a success and false for a failure. A run with postponed tags and an interrupted run are neither.
+/// Returns true for a success and false for a failure. A run with deferred tags and an interrupted run are neither.
 fn is_well(outcome: Outcome) -> Option<bool> {
     match outcome {
         Outcome::Succeeded => Some(true),
-        Outcome::Postponed | Outcome::Interrupted => None,
+        Outcome::Deferred | Outcome::Interrupted => None,
         Outcome::Failed | Outcome::TimedOut => Some(false),
     }
 }
 
 fn shown_quota(quota: QuotaState) -> Quota {
-    let QuotaState { registry, identity, limit, window, remaining, kept, told } = quota;
+    let QuotaState { registry, identity, limit, window, remaining, reserved, reported } = quota;
     let (registry, window_seconds) = (registry.to_string(), window.as_secs());
-    Quota { registry, identity, limit, window_seconds, remaining, kept, told }
+    Quota { registry, identity, limit, window_seconds, remaining, reserved, reported }
 }
 
 #[cfg(test)]
@@ -483,7 +483,7 @@ mod tests {
     async fn run_cut_off(journal: &Journal, entry: &str, trigger: Trigger, outcome: Outcome) {
         let now = Utc::now();
         let Begun::Started(id) = journal.begin_run(entry, trigger, now).await.unwrap() else { panic!("not begun") };
-        let end = RunEnd { outcome, tags: TagCounts::default(), bytes: 0, error: None, postponed_until: None };
+        let end = RunEnd { outcome, tags: TagCounts::default(), bytes: 0, error: None, deferred_until: None };
         journal.end_run(id, end, now).await.unwrap();
     }
 
@@ -503,11 +503,11 @@ mod tests {
         };
         for (trigger, outcome, expected) in [
             (Trigger::Start, RunOutcome::Interrupted, (0, false, false)),
-            (Trigger::Pushed, RunOutcome::Succeeded, (0, false, false)),
-            (Trigger::Pushed, RunOutcome::Failed, (0, false, true)),
+            (Trigger::PushEvent, RunOutcome::Succeeded, (0, false, false)),
+            (Trigger::PushEvent, RunOutcome::Failed, (0, false, true)),
             (Trigger::Start, RunOutcome::Failed, (1, false, true)),
-            (Trigger::Pushed, RunOutcome::Succeeded, (1, false, true)),
-            (Trigger::Pushed, RunOutcome::Failed, (1, false, true)),
+            (Trigger::PushEvent, RunOutcome::Succeeded, (1, false, true)),
+            (Trigger::PushEvent, RunOutcome::Failed, (1, false, true)),
             (Trigger::Start, RunOutcome::Succeeded, (0, true, true)),
         ] {
             let now = Utc::now();
@@ -526,7 +526,7 @@ mod tests {
                 warnings: Vec::new(),
             };
             let outcome = report.journal_outcome();
-            let end = RunEnd { outcome, tags: TagCounts::default(), bytes: 0, error: None, postponed_until: None };
+            let end = RunEnd { outcome, tags: TagCounts::default(), bytes: 0, error: None, deferred_until: None };
             journal.end_run(id, end, now).await.unwrap();
             live.ended(&report);
             assert_eq!(told(&live), expected, "{trigger:?} {outcome:?}");
@@ -568,10 +568,7 @@ mod tests {
                 warnings: Vec::new(),
             };
             let (outcome, tags) = (report.journal_outcome(), TagCounts::default());
-            journal
-                .end_run(id, RunEnd { outcome, tags, bytes, error: None, postponed_until: None }, now)
-                .await
-                .unwrap();
+            journal.end_run(id, RunEnd { outcome, tags, bytes, error: None, deferred_until: None }, now).await.unwrap();
             live.ended(&report);
             assert_eq!(told(&live), expected, "{outcome:?}");
             let restarted = told(&state(&journal).await);
@@ -590,7 +587,7 @@ mod tests {
         let scheduled = Trigger::Schedule { scheduled_at: Utc::now() };
         run_cut_off(&journal, "by-timer", scheduled, Outcome::Interrupted).await;
         run_cut_off(&journal, "taken-up", Trigger::Start, Outcome::Interrupted).await;
-        run_cut_off(&journal, "by-hand", Trigger::Hand, Outcome::Interrupted).await;
+        run_cut_off(&journal, "by-hand", Trigger::Manual, Outcome::Interrupted).await;
         run_cut_off(&journal, "well", scheduled, Outcome::Succeeded).await;
         let state = state(&journal).await;
         let mut names: Vec<String> = state.interrupted().into_iter().collect();

@@ -47,7 +47,7 @@ impl Traffic {
         }
         shown.sort_by(|a, b| a.registry.cmp(&b.registry));
         for state in &shown {
-            metrics.requests_in_flight(&state.registry, state.in_flight);
+            metrics.set_requests_in_flight(&state.registry, state.in_flight);
         }
         shown
     }
@@ -57,7 +57,7 @@ impl Traffic {
         self.registries.retain(|host, _| {
             let is_named = named.contains(host);
             if !is_named {
-                metrics.forget_registry(host.as_str());
+                metrics.remove_registry(host.as_str());
             }
             is_named
         });
@@ -72,14 +72,14 @@ impl Counted {
             let counted = self.before.requests.iter().find(same).map_or(0, |before| before.count);
             let more = grown(counted, count.count);
             self.requests += more;
-            metrics.requests_ended(host, count.method, count.status, more);
+            metrics.add_requests(host, count.method, count.status, more);
         }
         let received = grown(self.before.bytes_in, now.bytes_in);
         let sent = grown(self.before.bytes_out, now.bytes_out);
         let throttled = now.throttled.checked_sub(self.before.throttled).unwrap_or(now.throttled);
-        metrics.bytes_moved(host, Direction::Received, received);
-        metrics.bytes_moved(host, Direction::Sent, sent);
-        metrics.throttled(host, throttled);
+        metrics.add_bytes(host, Direction::Received, received);
+        metrics.add_bytes(host, Direction::Sent, sent);
+        metrics.add_throttled_time(host, throttled);
         self.bytes_in += received;
         self.bytes_out += sent;
         self.throttled += throttled;
@@ -138,7 +138,7 @@ mod tests {
             (shown[0].registry.as_str(), &shown[0].identities[..]),
             ("a.example", &["anonymous".to_owned()][..])
         );
-        metrics.requests_ended("a.example", "GET", Some(200), 1);
+        metrics.add_requests("a.example", "GET", Some(200), 1);
         assert!(metrics.encode().contains("\"a.example\""));
         traffic.keep(&BTreeSet::from([registry.host().clone()]), &metrics);
         assert!(metrics.encode().contains("\"a.example\""));

@@ -53,11 +53,11 @@ mod tests {
 
     async fn run(journal: &Journal, entry: &str, minute: i64, end: Option<(Outcome, u64)>) {
         let at = DateTime::from_timestamp(1_800_000_000 + 60 * minute, 0).unwrap();
-        let Begun::Started(id) = journal.begin_run(entry, Trigger::Hand, at).await.unwrap() else {
+        let Begun::Started(id) = journal.begin_run(entry, Trigger::Manual, at).await.unwrap() else {
             panic!("not begun")
         };
         if let Some((outcome, bytes)) = end {
-            let end = RunEnd { outcome, tags: TagCounts::default(), bytes, error: None, postponed_until: None };
+            let end = RunEnd { outcome, tags: TagCounts::default(), bytes, error: None, deferred_until: None };
             journal.end_run(id, end, at).await.unwrap();
         }
     }

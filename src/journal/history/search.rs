@@ -134,7 +134,9 @@ mod tests {
     async fn journal(folder: &tempfile::TempDir) -> Journal {
         let path = folder.path().join("journal.db");
         let journal = Journal::open(&path).unwrap();
-        let Begun::Started(run) = journal.begin_run("app", Trigger::Hand, at(0)).await.unwrap() else { panic!("runs") };
+        let Begun::Started(run) = journal.begin_run("app", Trigger::Manual, at(0)).await.unwrap() else {
+            panic!("runs")
+        };
         for (minute, tag) in ["v1", "v2", "v1", "v1", "v1"].iter().enumerate() {
             let arrival = arrival(tag, minute as i64);
             let seen = Observation {

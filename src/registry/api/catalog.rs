@@ -10,13 +10,13 @@ use serde::Deserialize;
 use url::Url;
 
 use crate::oci::RepositoryName;
+use crate::registry::Registry;
 use crate::registry::auth::scope::Scopes;
 use crate::registry::http::hints;
 use crate::registry::http::link_header::Pages;
 use crate::registry::http::pagination::{MAX_NAMES, MAX_PAGE, MAX_UNUSABLE, Names, shown};
 use crate::registry::http::response::Context;
 use crate::registry::http::send::{Expects, RegistryRequest};
-use crate::registry::{Kind, Registry};
 use crate::store::{ErrorKind, Step, StoreError};
 
 const NONE: &str = "this registry has no catalog; list the repositories in sync.yaml";
@@ -44,8 +44,8 @@ impl Registry {
     /// If the registry has no catalog, or does not show it to us, the stream yields an error that says so.
     pub fn catalog(self: &Arc<Self>) -> BoxStream<'static, Result<RepositoryName, StoreError>> {
         let (place, step) = (self.host().as_str().into(), Step::ListRepositories);
-        let context = Context::new(place, step, String::new(), self.kind, &self.budgets);
-        if self.host().is_docker_hub() {
+        let context = Context::new(place, step, String::new(), self.flavor, &self.budgets);
+        if !self.flavor.has_catalog {
             return stream::iter([Err(context.error(ErrorKind::Unsupported, NONE))]).boxed();
         }
         let first = match self.address(&format!("/v2/_catalog{}", self.catalog_pages.query())) {
@@ -89,8 +89,7 @@ impl Registry {
         if let Some(kind) = kind {
             let whose =
                 if kind == ErrorKind::Denied { format!(" for {}", self.auth.identity()) } else { String::new() };
-            let role =
-                hints::for_refusal(self.kind, context.step, answer.status, &[]).filter(|_| self.kind == Kind::Acr);
+            let role = hints::for_refusal(self.flavor, context.step, answer.status, &[]);
             let role = role.map(|role| format!("; {role}")).unwrap_or_default();
             let detail = format!(
                 "this registry has no catalog{whose} ({}); list the repositories in sync.yaml{role}",

@@ -180,7 +180,7 @@ impl Registry {
     }
 
     fn probe_context(&self) -> Context {
-        Context::new(self.host().as_str().into(), Step::Connect, String::new(), self.kind, &self.budgets)
+        Context::new(self.host().as_str().into(), Step::Connect, String::new(), self.flavor, &self.budgets)
     }
 
     fn identity_proof(&self, response: &reqwest::Response) -> Proof {
@@ -278,13 +278,11 @@ impl Repository {
         Ok(Readable { exists: true, limits })
     }
 
-    /// Returns true if opening an upload, or requesting a token to push, may create the repository: at Amazon ECR, if a
-    /// creation template is applied for `CREATE_ON_PUSH`, and at Quay's token service (quay's
-    /// `endpoints/v2/v2auth.py`). Then there is no way to find out whether we may write to a repository that does not
-    /// exist yet.
+    /// Returns true if opening an upload, or requesting a token to push, may create the repository. Then
+    /// there is no way to find out whether we may write to a repository that does not exist yet.
     #[must_use]
     pub fn may_be_created_by_checking(&self) -> bool {
-        self.registry.kind.creates_repositories_on_request(self.registry.host())
+        self.registry.flavor.creates_repositories_on_request
     }
 
     /// Checks that we may write: opens an upload, and cancels it before a byte is sent. May create the repository:

@@ -117,8 +117,8 @@ impl Repository {
             }
             let codes = answer.codes();
             let hint = hints::for_manifest(manifest, answer.status, &codes);
-            let hint = hint.or_else(|| hints::for_soft_deletion(context.kind, answer.status, &answer.bytes()));
-            let hint = hint.or_else(|| hints::for_refusal(context.kind, context.step, answer.status, &codes));
+            let hint = hint.or_else(|| hints::for_soft_deletion(context.flavor, answer.status, &answer.bytes()));
+            let hint = hint.or_else(|| hints::for_refusal(context.flavor, context.step, answer.status, &codes));
             return Err(answer.refusal_with(context, hint));
         }
         if let Some(stored) = answer.content_digest() {
@@ -175,11 +175,10 @@ impl Repository {
         self.registry.send(context, call).await
     }
 
-    /// Returns true if the registry refused a manifest for missing content although that content is there. All
-    /// geo-replicas of Azure Container Registry share one name, and one replica may lack for a while what another one
-    /// has just stored (Azure/acr, issue 588).
+    /// Returns true if the registry refused a manifest for missing content although that content is there: a replica
+    /// may lack for a while what another one has just stored.
     async fn is_replica_lagging(&self, context: &Context, manifest: &Manifest, answer: &Response) -> bool {
-        let lacks = self.registry.kind == crate::registry::Kind::Acr
+        let lacks = self.registry.flavor.replicas_lag
             && !answer.status.is_success()
             && answer.refusal(context).kind == ErrorKind::MissingContent;
         let (true, Ok(view)) = (lacks, manifest.view()) else { return false };

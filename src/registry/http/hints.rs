@@ -4,27 +4,20 @@
 use http::StatusCode;
 
 use crate::oci::{Children, Manifest};
-use crate::registry::Kind;
+use crate::registry::Flavor;
 use crate::store::Step;
 
-/// Returns the remedy for an error response, as far as the kind of the registry, the step, the status and the codes
+/// Returns the remedy for an error response, as far as the flavour of the registry, the step, the status and the codes
 /// imply.
-pub(crate) fn for_refusal(kind: Kind, step: Step, status: StatusCode, codes: &[String]) -> Option<&'static str> {
+pub(crate) fn for_refusal(flavor: &Flavor, step: Step, status: StatusCode, codes: &[String]) -> Option<&'static str> {
     let denied = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
     let has_code = |code: &str| codes.iter().any(|known| known == code);
     // Quay without extended names, and Docker Hub. The response to a HEAD has no code.
     let is_name = has_code("NAME_INVALID") || (step == Step::Resolve && status == StatusCode::BAD_REQUEST);
     match (step, status) {
         _ if is_name => Some("the registry may not accept such a name; some allow only NAMESPACE/NAME"),
-        _ if denied && kind == Kind::Acr => Some(azure_role(step)),
-        (Step::BeginUpload, StatusCode::NOT_FOUND) if kind == Kind::Ecr => Some(
-            "a push creates the repository only if a repository creation template applies to CREATE_ON_PUSH: \
-             create such a template, or create the repository first",
-        ),
-        // Harbor requires an existing project.
-        (Step::BeginUpload, StatusCode::NOT_FOUND) => {
-            Some("the registry creates neither repositories nor projects on push: create it there first")
-        }
+        _ if denied && flavor.hints.denied.is_some() => flavor.hints.denied.map(|hint| hint(step)),
+        (Step::BeginUpload, StatusCode::NOT_FOUND) => Some(flavor.hints.missing_repository),
         // Harbor hides from unauthorized clients which projects exist.
         (Step::BeginUpload, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
             Some("some registries also answer this for a project that does not exist")
@@ -33,43 +26,15 @@ pub(crate) fn for_refusal(kind: Kind, step: Step, status: StatusCode, codes: &[S
     }
 }
 
-/// Returns the role that Azure Container Registry may require. A registry with role assignments by repository (ABAC)
-/// ignores `AcrPull`, `AcrPush` and `AcrDelete` ("Azure Container Registry Entra permissions and role assignments
-/// overview").
-fn azure_role(step: Step) -> &'static str {
-    match step {
-        Step::ListRepositories => {
-            "a registry with ABAC ignores AcrPull: its catalog requires the role Container Registry Repository Catalog \
-             Lister, which has no conditions"
-        }
-        Step::BeginUpload | Step::SendBlob | Step::CommitBlob | Step::WriteManifest | Step::LinkReferrers => {
-            "a registry with ABAC ignores AcrPush and requires the role Container Registry Repository Writer"
-        }
-        Step::Delete => {
-            "a registry with ABAC ignores AcrDelete and requires the role Container Registry Repository Contributor"
-        }
-        _ => "a registry with ABAC ignores AcrPull and requires the role Container Registry Repository Reader",
-    }
-}
-
-/// Returns the remedy for a manifest that Azure Container Registry refuses because its digest is soft-deleted ("Enable
-/// soft delete policy in Azure Container Registry"). The text of that error is not documented.
-pub(crate) fn for_soft_deletion(kind: Kind, status: StatusCode, body: &[u8]) -> Option<&'static str> {
+/// Returns the remedy for a manifest that the registry refuses because its digest is soft-deleted.
+pub(crate) fn for_soft_deletion(flavor: &Flavor, status: StatusCode, body: &[u8]) -> Option<&'static str> {
+    let hints = flavor.hints.soft_deletion?;
     let body = String::from_utf8_lossy(body).to_lowercase();
     let soft = body.find("soft").is_some_and(|at| body[at..].contains("delet"));
-    let is_deleted = soft || (body.contains("delet") && body.contains("restor"));
-    // Statuses that Azure may send without naming the soft deletion: they mean a conflict.
-    let may_be = matches!(status, StatusCode::CONFLICT | StatusCode::METHOD_NOT_ALLOWED);
-    match kind {
-        Kind::Acr if status.is_client_error() && is_deleted => Some(
-            "a soft-deleted digest cannot be pushed: restore it (`az acr manifest restore`), or wait until its \
-             retention ends",
-        ),
-        Kind::Acr if may_be => {
-            Some("if the digest is soft-deleted (`az acr manifest list-deleted`), restore it: it cannot be pushed")
-        }
-        _ => None,
-    }
+    let is_stated = soft || (body.contains("delet") && body.contains("restor"));
+    // Statuses that a registry may send without naming the soft deletion: they mean a conflict.
+    let is_possible = matches!(status, StatusCode::CONFLICT | StatusCode::METHOD_NOT_ALLOWED);
+    if status.is_client_error() && is_stated { Some(hints.stated) } else { is_possible.then_some(hints.possible) }
 }
 
 /// Returns the remedy for a registry's refusal of this manifest.
@@ -98,8 +63,8 @@ fn has_foreign_layers(manifest: &Manifest) -> bool {
 mod tests {
     use super::*;
 
-    fn refusal_hint(kind: Kind, step: Step, status: u16) -> &'static str {
-        for_refusal(kind, step, StatusCode::from_u16(status).unwrap(), &[]).unwrap_or_default()
+    fn refusal_hint(flavor: &Flavor, step: Step, status: u16) -> &'static str {
+        for_refusal(flavor, step, StatusCode::from_u16(status).unwrap(), &[]).unwrap_or_default()
     }
 
     #[test]
@@ -113,30 +78,30 @@ mod tests {
             (Step::Delete, "Repository Contributor"),
         ] {
             for status in [401, 403] {
-                assert!(refusal_hint(Kind::Acr, step, status).contains(role), "{step} {status}");
+                assert!(refusal_hint(Flavor::ACR, step, status).contains(role), "{step} {status}");
             }
-            assert!(!refusal_hint(Kind::Plain, step, 403).contains("ABAC"));
+            assert!(!refusal_hint(Flavor::GENERIC, step, 403).contains("ABAC"));
         }
-        assert_eq!(refusal_hint(Kind::Acr, Step::WriteManifest, 409), "");
+        assert_eq!(refusal_hint(Flavor::ACR, Step::WriteManifest, 409), "");
     }
 
     #[test]
     fn missing_ecr_repository_names_the_creation_template() {
-        assert!(refusal_hint(Kind::Ecr, Step::BeginUpload, 404).contains("CREATE_ON_PUSH"));
-        assert!(refusal_hint(Kind::Plain, Step::BeginUpload, 404).contains("create it there first"));
+        assert!(refusal_hint(Flavor::ECR, Step::BeginUpload, 404).contains("CREATE_ON_PUSH"));
+        assert!(refusal_hint(Flavor::GENERIC, Step::BeginUpload, 404).contains("create it there first"));
     }
 
     #[test]
     fn soft_deleted_digest_at_azure_is_to_be_restored() {
-        let hint = |kind, status: u16, body: &str| {
-            for_soft_deletion(kind, StatusCode::from_u16(status).unwrap(), body.as_bytes()).unwrap_or_default()
+        let hint = |flavor, status: u16, body: &str| {
+            for_soft_deletion(flavor, StatusCode::from_u16(status).unwrap(), body.as_bytes()).unwrap_or_default()
         };
         for body in ["The manifest is soft deleted", "SOFT-DELETED", "it was deleted; restore it first"] {
             for status in [400, 403, 405, 409] {
-                assert!(hint(Kind::Acr, status, body).contains("restore it (`az acr manifest restore`)"), "{body}");
+                assert!(hint(Flavor::ACR, status, body).contains("restore it (`az acr manifest restore`)"), "{body}");
             }
         }
-        assert!(hint(Kind::Acr, 409, "").contains("if the digest is soft-deleted"));
-        assert_eq!((hint(Kind::Acr, 400, "no"), hint(Kind::Plain, 409, "soft deleted")), ("", ""));
+        assert!(hint(Flavor::ACR, 409, "").contains("if the digest is soft-deleted"));
+        assert_eq!((hint(Flavor::ACR, 400, "no"), hint(Flavor::GENERIC, 409, "soft deleted")), ("", ""));
     }
 }

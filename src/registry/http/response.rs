@@ -17,7 +17,7 @@ use super::retry_budget::{Budget, Budgets};
 use crate::oci::Digest;
 use crate::registry::auth::challenge;
 use crate::registry::limits::concurrency::Permit;
-use crate::registry::{Kind, Tenant};
+use crate::registry::{Flavor, Tenant};
 use crate::store::{ErrorKind, Step, StoreError};
 
 /// Maximum number of bytes that the client reads of an error response.
@@ -29,20 +29,26 @@ pub(crate) struct Context {
     pub(crate) place: Arc<str>,
     pub(crate) step: Step,
     pub(crate) subject: String,
-    /// Party on whose behalf the operation runs.
+    /// Tenant on whose behalf the operation runs.
     pub(crate) tenant: Tenant,
-    /// Kind of the registry, which selects the remedy that an error names.
-    pub(crate) kind: Kind,
+    /// Flavour of the registry, which has the hints in the messages of errors.
+    pub(crate) flavor: &'static Flavor,
     /// Retry budget that is left for the item.
     pub(crate) budget: Budget,
 }
 
 impl Context {
     /// Creates the context of an operation with `subject` (a tag, a digest or nothing) at `place`, on behalf of the
-    /// default party.
-    pub(crate) fn new(place: Arc<str>, step: Step, subject: String, kind: Kind, budgets: &Arc<Budgets>) -> Self {
+    /// default tenant.
+    pub(crate) fn new(
+        place: Arc<str>,
+        step: Step,
+        subject: String,
+        flavor: &'static Flavor,
+        budgets: &Arc<Budgets>,
+    ) -> Self {
         let budget = Budget::new(budgets, &place, step, &subject);
-        Self { place, step, subject, tenant: Tenant::default(), kind, budget }
+        Self { place, step, subject, tenant: Tenant::default(), flavor, budget }
     }
 
     /// Creates the error of this operation. The error is final if the retry budget of the item is spent.
@@ -102,7 +108,7 @@ impl Response {
 
     /// Returns the error that this response stands for.
     pub(crate) fn refusal(&self, context: &Context) -> StoreError {
-        self.refusal_with(context, hints::for_refusal(context.kind, context.step, self.status, &self.codes()))
+        self.refusal_with(context, hints::for_refusal(context.flavor, context.step, self.status, &self.codes()))
     }
 
     /// Returns the error that this response stands for, with a remedy if there is one.
@@ -269,7 +275,7 @@ mod tests {
     }
 
     fn context_of(step: Step) -> Context {
-        Context::new("h/r".into(), step, "v1".into(), Kind::Plain, &Arc::default())
+        Context::new("h/r".into(), step, "v1".into(), Flavor::GENERIC, &Arc::default())
     }
 
     #[test]

@@ -18,13 +18,12 @@ use super::response::{Body, CREDENTIALS, Context, MAX_REFUSAL, Response};
 use super::retry::{self, Attempts, Failure, Operation};
 use super::retry_budget::Budget;
 use super::wrong_port;
-use crate::registry::Registry;
 use crate::registry::auth::authenticator::{AtHand, AuthError, Grant};
 use crate::registry::auth::scope::Scopes;
 use crate::registry::limits::concurrency::{Permit, RequestClass};
-use crate::registry::limits::fair_queue::Tenant;
 use crate::registry::limits::pace::Class;
 use crate::registry::limits::pull_quota::Reads;
+use crate::registry::{Registry, Tenant};
 use crate::store::{ErrorKind, StoreError};
 
 /// Most redirects that one request follows.

@@ -1,14 +1,14 @@
-//! Pace of one registry: its rates, its `Retry-After`, and its bandwidth. The gate applies the rates to requests; the
-//! code that moves bytes applies the bandwidth.
+//! Pace of one registry: its rates, its `Retry-After`, and its bandwidth. The concurrency limiter applies the rates to
+//! requests; the code that moves bytes applies the bandwidth.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 pub(crate) use super::rate_buckets::{Buckets, Class};
 pub use super::throttle::Throttle;
-pub use crate::registry::options::pace::{Bandwidth, Bucket, Figure, Hours, Profile, Window};
+pub use crate::registry::options::pace::{Bandwidth, Bucket, Figure, Hours, Window};
 
-use super::fair_queue::Tenant;
+use crate::fair_queue::Tenant;
 use crate::registry::{Limits, LimitsInForce, Registry};
 
 /// Bandwidth of one registry, shared by all its repositories.
@@ -36,16 +36,16 @@ impl Pace {
 
 impl Pace {
     /// Returns the bandwidth that applies to this registry alone now, in bytes per second; `None` is no limit.
-    pub(crate) fn bandwidth_now(&self) -> Option<u64> {
-        self.bandwidth.rate_now()
+    pub(crate) fn current_bandwidth(&self) -> Option<u64> {
+        self.bandwidth.current_rate()
     }
 }
 
 impl Registry {
     /// Replaces the limits, also for requests that are waiting. The use of a rate that stays the same is remembered.
     pub fn set_limits(&self, limits: &Limits) {
-        self.reserve_pulls(limits.keep);
-        let limits = limits.in_force(self.host(), Some(self.kind));
+        self.reserve_pulls(limits.reserve_pulls);
+        let limits = limits.in_force(self.host(), Some(self.flavor));
         self.gate.set_limits(&limits);
         self.pace.bandwidth.set(limits.bandwidth);
     }

@@ -17,19 +17,19 @@ use crate::registry::Rate;
 /// Limiter of one rate.
 #[derive(Debug)]
 pub(crate) struct Limiter {
-    inner: RateLimiter<NotKeyed, Kept, Runtime, NoOpMiddleware<std::time::Instant>>,
-    kept: Kept,
+    inner: RateLimiter<NotKeyed, LimiterState, RuntimeClock, NoOpMiddleware<std::time::Instant>>,
+    state: LimiterState,
     burst: NonZeroU32,
 }
 
 /// Earlier state of a limiter.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Before(u64);
+pub(crate) struct EarlierState(u64);
 
 impl Limiter {
     pub(crate) fn new(quota: Quota) -> Self {
-        let kept = Kept::default();
-        Self { inner: RateLimiter::new(quota, kept.clone(), Runtime), kept, burst: quota.burst_size() }
+        let state = LimiterState::default();
+        Self { inner: RateLimiter::new(quota, state.clone(), RuntimeClock), state, burst: quota.burst_size() }
     }
 
     /// Returns the most cells that can be taken at once.
@@ -39,8 +39,8 @@ impl Limiter {
 
     /// Takes cells, at most the burst, and returns the earlier state, which can be restored. Returns the time at which
     /// there will be enough cells if there are too few.
-    pub(crate) fn take(&self, cells: NonZeroU32) -> Result<Before, Instant> {
-        let before = Before(self.kept.0.load(Ordering::Relaxed));
+    pub(crate) fn take(&self, cells: NonZeroU32) -> Result<EarlierState, Instant> {
+        let before = EarlierState(self.state.0.load(Ordering::Relaxed));
         match self.inner.check_n(cells.min(self.burst)) {
             Ok(Err(not_yet)) => Err(Instant::from_std(not_yet.earliest_possible())),
             Ok(Ok(())) | Err(_) => Ok(before),
@@ -48,14 +48,14 @@ impl Limiter {
     }
 
     /// Undoes the last call of [`Limiter::take`].
-    pub(crate) fn put_back(&self, before: Before) {
-        self.kept.0.store(before.0, Ordering::Relaxed);
+    pub(crate) fn restore(&self, before: EarlierState) {
+        self.state.0.store(before.0, Ordering::Relaxed);
     }
 }
 
 /// Returns a quota under which no window of `rate.per`, wherever it begins, has more than `rate.count` requests. The
 /// burst is subtracted from the steady rate.
-pub(crate) fn quota_of(rate: Rate) -> Option<Quota> {
+pub(crate) fn quota_from_rate(rate: Rate) -> Option<Quota> {
     let count = rate.count.max(1);
     let burst = (count / 10).clamp(1, 32);
     let interval = rate.per / (count - burst + 1);
@@ -64,9 +64,9 @@ pub(crate) fn quota_of(rate: Rate) -> Option<Quota> {
 
 /// Clock of the runtime, which tests can set.
 #[derive(Debug, Clone, Copy)]
-struct Runtime;
+struct RuntimeClock;
 
-impl Clock for Runtime {
+impl Clock for RuntimeClock {
     type Instant = std::time::Instant;
 
     fn now(&self) -> Self::Instant {
@@ -77,9 +77,9 @@ impl Clock for Runtime {
 /// Time at which the next cell is due; 0 before the first. Every user of the limiter holds a lock, so the state cannot
 /// change in between.
 #[derive(Debug, Clone, Default)]
-struct Kept(Arc<AtomicU64>);
+struct LimiterState(Arc<AtomicU64>);
 
-impl StateStore for Kept {
+impl StateStore for LimiterState {
     type Key = NotKeyed;
 
     fn measure_and_replace<T, F, E>(&self, _: &NotKeyed, measure: F) -> Result<T, E>
@@ -103,7 +103,7 @@ mod tests {
     async fn no_window_sees_more_requests_than_the_rate_allows() {
         for (count, seconds) in [(1, 1), (2, 1), (7, 60), (600, 60), (5000, 3600)] {
             let rate = Rate { count, per: Duration::from_secs(seconds) };
-            let limiter = Limiter::new(quota_of(rate).unwrap());
+            let limiter = Limiter::new(quota_from_rate(rate).unwrap());
             let step = rate.per / 20_000;
             let mut passed = Vec::new();
             for tick in 0..60_000_u32 {
@@ -125,7 +125,7 @@ mod tests {
         let limiter = Limiter::new(Quota::per_hour(NonZeroU32::MIN));
         let before = limiter.take(NonZeroU32::MIN).unwrap();
         assert!(limiter.take(NonZeroU32::MIN).is_err());
-        limiter.put_back(before);
+        limiter.restore(before);
         limiter.take(NonZeroU32::MIN).unwrap();
         assert!(limiter.take(NonZeroU32::MIN).is_err());
     }

@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 
 use tokio::time::Instant;
 
-use super::rate::{Limiter, quota_of};
+use super::rate::{Limiter, quota_from_rate};
 use crate::registry::http::retry::Operation;
 use crate::registry::{Bucket, LimitsInForce, Rate};
 
@@ -78,7 +78,7 @@ impl Buckets {
             let held = &mut self.held[bucket as usize];
             let wanted = limits.rate(bucket).value;
             if held.as_ref().map(|(rate, _)| *rate) != wanted {
-                *held = wanted.and_then(|rate| Some((rate, Limiter::new(quota_of(rate)?))));
+                *held = wanted.and_then(|rate| Some((rate, Limiter::new(quota_from_rate(rate)?))));
             }
         }
     }
@@ -110,7 +110,7 @@ impl Buckets {
                 Ok(before) => taken[at] = Some(before),
                 Err(not_before) => {
                     let others = self.limiters(class).zip(taken);
-                    others.for_each(|(limiter, before)| before.into_iter().for_each(|before| limiter.put_back(before)));
+                    others.for_each(|(limiter, before)| before.into_iter().for_each(|before| limiter.restore(before)));
                     return Err(not_before);
                 }
             }

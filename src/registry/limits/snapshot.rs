@@ -22,9 +22,9 @@ pub struct Load {
     pub paused_for: Option<Duration>,
 }
 
-/// Part of the load that the gate knows.
+/// Part of the load that the concurrency limiter knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Crowd {
+pub(crate) struct ConcurrencyLoad {
     pub(crate) in_flight: usize,
     pub(crate) limit: usize,
     pub(crate) configured: usize,
@@ -35,8 +35,8 @@ impl Registry {
     /// Returns the current load.
     #[must_use]
     pub fn load(&self) -> Load {
-        let Crowd { in_flight, limit: concurrent, configured, rates } = self.gate.current_crowd();
-        let (bandwidth, paused_for) = (self.pace.bandwidth_now(), self.gate.paused_for());
+        let ConcurrencyLoad { in_flight, limit: concurrent, configured, rates } = self.gate.load();
+        let (bandwidth, paused_for) = (self.pace.current_bandwidth(), self.gate.paused_for());
         Load { in_flight, concurrent, configured, rates, bandwidth, paused_for }
     }
 }

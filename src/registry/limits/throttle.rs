@@ -9,9 +9,8 @@ use chrono::{DateTime, Utc};
 use governor::Quota;
 use tokio::time::Instant;
 
-use super::fair_queue::Tenant;
 use super::rate::Limiter;
-use super::wait_queue::{Closed, Resource, WaitQueue};
+use crate::fair_queue::{Resource, Tenant, Unavailable, WaitQueue};
 use crate::registry::Bandwidth;
 
 /// Size of a limiter cell, in bytes. Rates in single bytes would be rounded badly at high rates.
@@ -21,12 +20,12 @@ const CELL: u64 = 1024;
 const SLICE: NonZeroU32 = NonZeroU32::new(64).unwrap();
 
 /// Interval at which the clock is checked for a change of window.
-const LOOK: Duration = Duration::from_secs(1);
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A shared bandwidth, such as that of all registries together.
 #[derive(Debug)]
 pub struct Throttle {
-    line: Arc<WaitQueue<Flow, 1>>,
+    queue: Arc<WaitQueue<BandwidthState, 1>>,
     /// True if there is any limit.
     limited: AtomicBool,
     /// Bytes that have passed. A remainder below one cell counts in the next one.
@@ -34,10 +33,10 @@ pub struct Throttle {
 }
 
 #[derive(Debug)]
-struct Flow {
+struct BandwidthState {
     bandwidth: Option<Bandwidth>,
     clock: fn() -> DateTime<Utc>,
-    looked: Option<Instant>,
+    checked_at: Option<Instant>,
     rate: Option<u64>,
     cells: Option<Limiter>,
 }
@@ -51,23 +50,23 @@ impl Throttle {
 
     fn with_clock(bandwidth: Option<Bandwidth>, clock: fn() -> DateTime<Utc>) -> Self {
         let limited = AtomicBool::new(bandwidth.is_some());
-        let flow = Flow { bandwidth, clock, looked: None, rate: None, cells: None };
-        Self { line: WaitQueue::new(|_| flow), limited, passed: AtomicU64::new(0) }
+        let flow = BandwidthState { bandwidth, clock, checked_at: None, rate: None, cells: None };
+        Self { queue: WaitQueue::new(|_| flow), limited, passed: AtomicU64::new(0) }
     }
 
     /// Changes the bandwidth, also for bytes that wait already.
     pub fn set(&self, bandwidth: Option<Bandwidth>) {
         self.limited.store(bandwidth.is_some(), Ordering::Relaxed);
-        self.line.change(|flow| {
+        self.queue.change(|flow| {
             if flow.bandwidth != bandwidth {
-                (flow.bandwidth, flow.looked) = (bandwidth, None);
+                (flow.bandwidth, flow.checked_at) = (bandwidth, None);
             }
         });
     }
 
     /// Returns the rate in force, in bytes per second; `None` is no limit.
-    pub(crate) fn rate_now(&self) -> Option<u64> {
-        self.line.with_supply(|flow| {
+    pub(crate) fn current_rate(&self) -> Option<u64> {
+        self.queue.with_resource(|flow| {
             flow.follow_clock(Instant::now());
             flow.rate
         })
@@ -82,7 +81,7 @@ impl Throttle {
         let mut cells = (before + bytes as u64) / CELL - before / CELL;
         let mut waited = Duration::ZERO;
         while let Some(slice) = NonZeroU32::new(u32::try_from(cells).unwrap_or(u32::MAX).min(self.slice().get())) {
-            waited += self.line.acquire(tenant, 0, slice).await.1;
+            waited += self.queue.acquire(tenant, 0, slice).await.1;
             cells -= u64::from(slice.get());
         }
         waited
@@ -90,7 +89,7 @@ impl Throttle {
 
     /// Returns the most cells that can be taken at once.
     fn slice(&self) -> NonZeroU32 {
-        self.line.with_supply(|flow| {
+        self.queue.with_resource(|flow| {
             flow.follow_clock(Instant::now());
             flow.cells.as_ref().map_or(SLICE, |cells| cells.burst().min(SLICE))
         })
@@ -104,34 +103,34 @@ impl Default for Throttle {
     }
 }
 
-impl Flow {
+impl BandwidthState {
     /// Applies the window that is in force at the clock's time.
     fn follow_clock(&mut self, now: Instant) {
-        if self.looked.is_some_and(|looked| now < looked + LOOK) {
+        if self.checked_at.is_some_and(|checked_at| now < checked_at + CHECK_INTERVAL) {
             return;
         }
-        self.looked = Some(now);
+        self.checked_at = Some(now);
         let rate = self.bandwidth.as_ref().and_then(|bandwidth| bandwidth.rate_at((self.clock)()));
         if rate != self.rate {
             self.rate = rate;
-            self.cells = rate.map(quota_of).map(Limiter::new);
+            self.cells = rate.map(quota_from_bandwidth).map(Limiter::new);
         }
     }
 }
 
-impl Resource for Flow {
+impl Resource for BandwidthState {
     type Grant = ();
 
-    fn take(&mut self, _: Tenant, _: usize, amount: NonZeroU32, now: Instant) -> Result<(), Closed> {
+    fn take(&mut self, _: Tenant, _: usize, amount: NonZeroU32, now: Instant) -> Result<(), Unavailable> {
         self.follow_clock(now);
         let Some(cells) = &self.cells else { return Ok(()) };
-        cells.take(amount).map(drop).map_err(|not_before| Closed::Until(not_before.min(now + LOOK)))
+        cells.take(amount).map(drop).map_err(|not_before| Unavailable::Until(not_before.min(now + CHECK_INTERVAL)))
     }
 }
 
 /// Returns a quota that allows at most a tenth of a second's bytes at once, so that the rate also holds over short
 /// times.
-fn quota_of(bytes_per_second: u64) -> Quota {
+fn quota_from_bandwidth(bytes_per_second: u64) -> Quota {
     let cells = u32::try_from(bytes_per_second.div_ceil(CELL)).unwrap_or(u32::MAX);
     let cells = NonZeroU32::new(cells).unwrap_or(NonZeroU32::MIN);
     Quota::per_second(cells).allow_burst(NonZeroU32::new(cells.get() / 10).unwrap_or(NonZeroU32::MIN))
@@ -157,7 +156,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn large_piece_does_not_delay_another_partys_small_one() {
+    async fn large_piece_does_not_delay_another_tenants_small_one() {
         let throttle = Arc::new(Throttle::new(Some(Bandwidth::always(MIB))));
         let large = tokio::spawn({
             let throttle = throttle.clone();

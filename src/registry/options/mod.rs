@@ -6,6 +6,7 @@ pub(super) mod mirror;
 pub(super) mod pace;
 pub(super) mod token_service;
 pub(super) mod transport;
+
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -13,7 +14,7 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::{Aws, Azure, Bandwidth, Bucket, Figure, Gcp, Profile, Transport};
+use super::{Aws, Azure, Bandwidth, Bucket, Figure, Flavor, Gcp, LimitProfile, Transport};
 use crate::oci::RepositoryName;
 
 /// Options of one registry. The default is anonymous HTTPS without limits.
@@ -23,9 +24,9 @@ pub struct Options {
     pub credentials: Option<Credentials>,
     /// Use HTTP instead of HTTPS. Never guessed.
     pub plain_http: bool,
-    /// Kind of the registry, for a registry at a custom domain, where the host's name does not tell. `None` goes by the
-    /// name.
-    pub kind: Option<Kind>,
+    /// Flavour of the registry, for a registry at a custom domain, where the host's name does not tell (`kind` in
+    /// `sync.yaml`). `None` goes by the name.
+    pub flavor: Option<&'static Flavor>,
     /// Limits of the requests to the registry.
     pub limits: Limits,
     /// Form in which blobs are uploaded.
@@ -46,72 +47,20 @@ impl Options {
     }
 }
 
-/// Kind of a registry, as far as it changes the requests.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// Azure Container Registry: accepts blobs in chunks, and has its own tag listing, which includes digests.
-    Acr,
-    /// Amazon Elastic Container Registry: accepts blobs in chunks.
-    Ecr,
-    /// Google Container Registry and Artifact Registry: their tag listing includes digests.
-    Google,
-    /// GitHub Container Registry: accepts only short chunks.
-    Ghcr,
-    /// Any other registry: nothing beyond the distribution specification.
-    Plain,
-}
-
-/// Error of a text that is not a [`Kind`].
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a kind of registry: expected acr, ecr, google, ghcr or plain")]
-pub struct KindError(String);
-
-impl Kind {
-    /// Names of all kinds, as they are written in `sync.yaml`.
-    pub const NAMES: [&'static str; 5] = ["acr", "ecr", "google", "ghcr", "plain"];
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Acr => "acr",
-            Self::Ecr => "ecr",
-            Self::Google => "google",
-            Self::Ghcr => "ghcr",
-            Self::Plain => "plain",
-        })
-    }
-}
-
-impl FromStr for Kind {
-    type Err = KindError;
-
-    fn from_str(text: &str) -> Result<Self, KindError> {
-        match text {
-            "acr" => Ok(Self::Acr),
-            "ecr" => Ok(Self::Ecr),
-            "google" => Ok(Self::Google),
-            "ghcr" => Ok(Self::Ghcr),
-            "plain" => Ok(Self::Plain),
-            _ => Err(KindError(text.to_owned())),
-        }
-    }
-}
-
 /// Options of blob uploads to one registry.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Uploads {
     /// One piece or chunks.
     pub mode: UploadMode,
-    /// Length of a chunk in bytes, 64 MiB at most. `None` goes by the kind of the registry, and is 8 MiB where the kind
-    /// does not tell.
+    /// Length of a chunk in bytes, 64 MiB at most. `None` goes by the flavour of the registry, and is 8 MiB where the
+    /// flavour has no length of its own.
     pub chunk: Option<u64>,
 }
 
 /// Form of a blob upload: one piece or chunks (distribution-spec, "Pushing blobs").
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum UploadMode {
-    /// Form that the kind of the registry is known to accept, or the other one after the registry has refused the
+    /// Form that the flavour of the registry is known to accept, or the other one after the registry has refused the
     /// first.
     #[default]
     Auto,
@@ -258,7 +207,7 @@ impl Eq for Secret {}
 pub struct Limits {
     /// Profile whose figures apply where none is configured. If it is unset, the profile that the host's name
     /// implies applies.
-    pub profile: Figure<Profile>,
+    pub profile: Figure<&'static LimitProfile>,
     /// Rate of all requests.
     pub requests: Figure<Rate>,
     /// Rate of reads.
@@ -276,7 +225,7 @@ pub struct Limits {
     /// Maximum number of requests in flight.
     pub concurrent: Figure<usize>,
     /// Number of pulls per window that are reserved for others, where the registry counts pulls (Docker Hub).
-    pub keep: u64,
+    pub reserve_pulls: u64,
 }
 
 impl Limits {
@@ -313,6 +262,18 @@ pub struct Rate {
     pub count: u32,
     /// Unit of time: a second, a minute or an hour.
     pub per: Duration,
+}
+
+impl Rate {
+    /// Returns a rate of `count` requests a second.
+    pub(crate) const fn per_second(count: u32) -> Self {
+        Self { count, per: Duration::from_secs(1) }
+    }
+
+    /// Returns a rate of `count` requests a minute.
+    pub(crate) const fn per_minute(count: u32) -> Self {
+        Self { count, per: Duration::from_secs(60) }
+    }
 }
 
 impl fmt::Display for Rate {

@@ -1,4 +1,4 @@
-//! Settings of the pace of a registry. Their meaning is in `profile` and `bandwidth`.
+//! Settings of the limits of a registry: figures, request buckets, and bandwidth by the time of day.
 
 use chrono_tz::Tz;
 
@@ -31,32 +31,23 @@ pub enum Bucket {
     ReferrerLists,
 }
 
-/// Limits that a well-known registry documents, or is known to have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Profile {
-    /// Docker Hub. Its abuse limit is "in the order of thousands of requests per minute" and has no exact figure
-    /// (docs.docker.com, "Docker Hub usage and limits"), so none is set. At internet latencies, 16 requests in flight
-    /// stay within that limit. Its pull limit is separate.
-    DockerHub,
-    /// Azure Container Registry, tier Basic: 5,000 reads, 1,000 writes, 500 deletions and 250 referrer lists a minute,
-    /// for each identity and replica (learn.microsoft.com, "Azure Container Registry service tiers", since 2026-06-16).
-    AcrBasic,
-    /// Tier Standard: the figures of Basic, by the same page.
-    AcrStandard,
-    /// Tier Premium: 10,000 reads, 2,000 writes, 2,000 deletions and 1,000 referrer lists, by the same page.
-    AcrPremium,
-    /// Amazon: 10 upload starts a second (docs.aws.amazon.com, "Amazon ECR service quotas", `InitiateLayerUpload`, the
-    /// lowest default so far). This program never reaches its limits of reads and chunks, which are hundreds a second.
-    Ecr,
-    /// GitHub. It documents no limits (github/docs issue 24504). Its refusals have stated 2,000 pushes
-    /// (chainguard-images/images issue 173) and 44,000 reads a minute (dependabot/cli issue 380).
-    Ghcr,
-    /// Google's Artifact Registry: 60,000 requests, 18,000 writes and 18,000 deletions a minute, per project and region
-    /// (cloud.google.com/artifact-registry/quotas).
-    Gar,
-    /// quay.io: "a few requests per second", with bursts, per address and endpoint, without an exact figure
-    /// (access.redhat.com/solutions/6218921), so the only limit is 8 requests in flight.
-    Quay,
+impl Bucket {
+    /// All buckets, in the order in which they are shown.
+    pub const ALL: [Self; 6] =
+        [Self::Requests, Self::Reads, Self::Writes, Self::Uploads, Self::Deletes, Self::ReferrerLists];
+
+    /// Returns the bucket's key in `sync.yaml`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Requests => "requests",
+            Self::Reads => "reads",
+            Self::Writes => "writes",
+            Self::Uploads => "uploads",
+            Self::Deletes => "deletes",
+            Self::ReferrerLists => "referrer_lists",
+        }
+    }
 }
 
 /// Rates and the times of day at which they apply. Outside all windows there is no limit.
@@ -83,4 +74,14 @@ pub struct Hours {
     /// Start, in minutes of the day.
     pub(crate) from: u32,
     pub(crate) to: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buckets_are_listed_in_order_of_their_number() {
+        assert!(Bucket::ALL.iter().enumerate().all(|(at, bucket)| *bucket as usize == at));
+    }
 }

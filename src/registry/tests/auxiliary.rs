@@ -6,12 +6,12 @@ use axum::response::Response;
 
 use super::scripted::{Received, Server, answer, blob, noise, plain, quick, verified};
 use crate::registry::http::retry::RetryPolicy;
-use crate::registry::{Kind, Options, Registry, Repository};
+use crate::registry::{Flavor, Options, Registry, Repository};
 use crate::store::{BlobLookup, Target as _, UploadStart};
 
 /// Returns a repository whose client repeats little, at a kind of registry where a HEAD looks for blobs.
 fn repository(server: &Server) -> Repository {
-    let options = Options { kind: Some(Kind::Ecr), ..plain() };
+    let options = Options { flavor: Some(Flavor::ECR), ..plain() };
     let tempo = RetryPolicy { attempts: 2, patience: 2, ..quick() };
     Registry::with_tempo(server.host.parse().unwrap(), options, tempo).unwrap().repository("a/b".parse().unwrap())
 }

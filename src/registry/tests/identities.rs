@@ -3,7 +3,7 @@
 use super::scripted::{Server, answer, me, plain};
 use crate::oci::ManifestRef;
 use crate::registry::client::ReferrersApi;
-use crate::registry::{Credentials, Gcp, Kind, Options, Registry, Secret, Tls, Transport};
+use crate::registry::{Credentials, Flavor, Gcp, Options, Registry, Secret, Tls, Transport};
 use crate::store::Source as _;
 
 fn other_login() -> Option<Credentials> {
@@ -41,7 +41,7 @@ async fn identities_use_own_logins_and_share_limits() {
 
 #[tokio::test]
 async fn registry_facts_are_shared_and_refusals_are_per_identity() {
-    let options = Options { kind: Some(Kind::Acr), ..me() };
+    let options = Options { flavor: Some(Flavor::ACR), ..me() };
     let me = Registry::new("a.example".parse().unwrap(), options).unwrap();
     let you = me.with_identity(other_login()).unwrap();
     me.learn_referrers_api(ReferrersApi::Absent);

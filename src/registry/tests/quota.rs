@@ -43,8 +43,8 @@ fn recalled(server: &Server, remaining: u64) -> QuotaState {
         limit: 100,
         window: Duration::from_secs(21_600),
         remaining,
-        kept: 0,
-        told: Utc::now(),
+        reserved: 0,
+        reported: Utc::now(),
     }
 }
 
@@ -96,7 +96,7 @@ async fn first_read_goes_alone_until_it_is_authenticated() {
 #[tokio::test]
 async fn recalled_quota_is_checked_by_one_head_first() {
     let server = Server::start(with_left(2)).await;
-    let limits = Limits { keep: 1, ..Limits::default() };
+    let limits = Limits { reserve_pulls: 1, ..Limits::default() };
     let registry = server.registry_as(Options { limits, ..plain() });
     let state = recalled(&server, 50);
     registry.recall_quota(&QuotaState { identity: "somebody else".into(), ..state.clone() });
@@ -106,7 +106,7 @@ async fn recalled_quota_is_checked_by_one_head_first() {
     assert_eq!(read.iter().filter(|read| read.is_ok()).count(), 1);
     assert_eq!((server.count("HEAD"), server.count("GET")), (1, 1));
     let quota = registry.quota().unwrap();
-    assert_eq!((quota.remaining, quota.kept, quota.limit), (1, 1, 100));
+    assert_eq!((quota.remaining, quota.reserved, quota.limit), (1, 1, 100));
     let error = read.into_iter().find_map(Result::err).unwrap();
     assert!(error.detail.contains(" leaves 1 of 100 in 6h, of which 1 are reserved (reported "), "{error}");
 }

@@ -6,7 +6,7 @@ use axum::response::Response;
 use futures_util::future::join_all;
 
 use super::scripted::{Received, Server, answer, blob, plain, quick, refusal, verified};
-use crate::registry::{Kind, Options, Registry, Repository};
+use crate::registry::{Flavor, Options, Registry, Repository};
 use crate::store::{BlobLookup, Target as _};
 
 /// Answers like a registry with the blob `here`. `own_mount` answers a mount from the repository itself.
@@ -111,9 +111,9 @@ async fn concurrent_lookups_test_own_mount_once() {
 
 #[tokio::test]
 async fn registry_with_costly_posts_is_queried_by_head() {
-    for kind in [Kind::Acr, Kind::Ecr] {
+    for kind in [Flavor::ACR, Flavor::ECR] {
         let server = Server::start(|asked| registry(asked, mounts)).await;
-        let options = Options { kind: Some(kind), ..plain() };
+        let options = Options { flavor: Some(kind), ..plain() };
         let registry: Arc<Registry> = Registry::with_tempo(server.host.parse().unwrap(), options, quick()).unwrap();
         let repository = registry.repository("a/b".parse().unwrap());
         for _ in 0..3 {

@@ -3,8 +3,8 @@
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use crate::oci::Descriptor;
+use crate::registry::Repository;
 use crate::registry::api::blobs::Looked;
-use crate::registry::{Kind, Repository};
 use crate::store::{BlobLookup, StoreError, UploadStart};
 
 /// Ability to find a blob by mounting it from its own repository. Such a mount answers 201 if the blob exists, and 202
@@ -35,13 +35,9 @@ impl OwnMount {
 
 impl Repository {
     pub(crate) async fn find_or_start_upload(&self, blob: &Descriptor) -> Result<BlobLookup, StoreError> {
-        // A HEAD is the cheaper request at two registries:
-        //
-        // * Azure counts a POST as a write, and allows far fewer writes than reads.
-        // * Amazon mounts only blobs that a manifest refers to, and allows few upload starts.
-        let posts_are_dear = matches!(self.registry.kind, Kind::Acr | Kind::Ecr);
-        if posts_are_dear || !self.registry.own_mount.works() {
-            return self.head_then_start(blob, !posts_are_dear).await;
+        let prefers_head = self.registry.flavor.prefers_head;
+        if prefers_head || !self.registry.own_mount.works() {
+            return self.head_then_start(blob, !prefers_head).await;
         }
         match self.mount(blob, &self.name).await {
             Some(UploadStart::Mounted) => Ok(BlobLookup::Found),

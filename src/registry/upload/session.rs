@@ -92,7 +92,7 @@ impl Repository {
             }
             StatusCode::CREATED => refused(&"the registry says that it mounted another blob", true),
             status if status.is_success() => {
-                self.registry.log_missing_mount_setting();
+                self.registry.log_mount_requirement();
                 match self.open_session(&context, blob, &answer) {
                     Ok(begun) => Some(begun),
                     Err(error) => refused(&error, false),
@@ -100,7 +100,7 @@ impl Repository {
             }
             // 404 and 400 may concern this blob only.
             status => {
-                self.registry.log_missing_mount_setting();
+                self.registry.log_mount_requirement();
                 let is_lasting = matches!(status.as_u16(), 401 | 403 | 405) || status.is_server_error();
                 refused(&answer.detail(), is_lasting)
             }

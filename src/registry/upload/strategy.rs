@@ -1,5 +1,5 @@
-//! Upload strategy of a registry: as configured, else as its kind suggests, and then as the registry has shown. Nothing
-//! is sent from here.
+//! Upload strategy of a registry: as configured, else as its flavour suggests, and then as the registry has shown.
+//! Nothing is sent from here.
 
 use std::collections::VecDeque;
 use std::sync::Once;
@@ -7,7 +7,7 @@ use std::sync::Once;
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::oci::Digest;
-use crate::registry::Kind;
+use crate::registry::Flavor;
 use crate::registry::options::{UploadMode, Uploads};
 
 /// Default length of a chunk, in bytes.
@@ -37,7 +37,7 @@ pub(crate) enum UploadMethod {
 pub(crate) struct UploadStrategy {
     /// False if the operator has configured whether blobs are sent in chunks.
     learns: bool,
-    /// True if the kind of the registry is known to store what it reports as stored.
+    /// True if the flavour of the registry is known to store what it reports as stored.
     is_known: bool,
     known: Mutex<Learnt>,
     /// Guard that logs once that uploads at this registry do not outlive the process.
@@ -66,16 +66,16 @@ struct Learnt {
 }
 
 impl UploadStrategy {
-    pub(crate) fn new(kind: Kind, uploads: Uploads) -> Self {
+    pub(crate) fn new(flavor: &Flavor, uploads: Uploads) -> Self {
         let configured = uploads.chunk.map(|chunk| usize::try_from(chunk).unwrap_or(MAX_CHUNK).clamp(1, MAX_CHUNK));
         let known = Learnt {
             in_chunks: match uploads.mode {
-                UploadMode::Auto => kind.wants_chunks(),
+                UploadMode::Auto => flavor.uploads.in_chunks,
                 UploadMode::Monolithic => false,
                 UploadMode::Chunked => true,
             },
-            chunk: configured.unwrap_or_else(|| kind.chunk()),
-            least: kind.least_chunk(),
+            chunk: configured.unwrap_or(flavor.uploads.chunk),
+            least: flavor.uploads.min_chunk,
             is_a_guess: false,
             broke_off: VecDeque::new(),
             not_joined: VecDeque::new(),
@@ -86,7 +86,7 @@ impl UploadStrategy {
         };
         Self {
             learns: uploads.mode == UploadMode::Auto,
-            is_known: kind != Kind::Plain,
+            is_known: flavor.uploads.is_known_to_store,
             known: Mutex::new(known),
             unkept: Once::new(),
         }
@@ -193,7 +193,7 @@ impl UploadStrategy {
 
     /// Returns true if a blob that the registry reports as stored, after this number of chunks, should be looked up.
     /// Some registries have stored only the last chunk (Artifactory). A body in one piece is hashed as it is, unless
-    /// the registry has had a wrong length before. A registry of a known kind proves it once.
+    /// the registry has had a wrong length before. A registry of a known flavour proves it once.
     pub(crate) fn needs_verification(&self, chunks: u32) -> bool {
         let known = self.lock();
         known.had_wrong_length || (chunks > 1 && !(self.is_known && known.chunks_arrived))
@@ -255,38 +255,38 @@ mod tests {
 
     const MIB: usize = 1024 * 1024;
 
-    fn strategy(kind: Kind, mode: UploadMode, chunk: Option<usize>) -> UploadStrategy {
-        UploadStrategy::new(kind, Uploads { mode, chunk: chunk.map(|chunk| chunk as u64) })
+    fn strategy(flavor: &Flavor, mode: UploadMode, chunk: Option<usize>) -> UploadStrategy {
+        UploadStrategy::new(flavor, Uploads { mode, chunk: chunk.map(|chunk| chunk as u64) })
     }
 
-    fn auto(kind: Kind) -> UploadStrategy {
-        strategy(kind, UploadMode::Auto, None)
+    fn auto(flavor: &Flavor) -> UploadStrategy {
+        strategy(flavor, UploadMode::Auto, None)
     }
 
     #[test]
     fn only_auto_mode_follows_the_registry_kind() {
         use UploadMode::{Auto, Chunked, Monolithic};
-        for (kind, mode, chunk, way) in [
-            (Kind::Acr, Auto, None, UploadMethod::Chunks(4 * MIB)),
-            (Kind::Acr, Auto, Some(16 * MIB), UploadMethod::Chunks(16 * MIB)),
-            (Kind::Acr, Monolithic, None, UploadMethod::Whole),
-            (Kind::Ecr, Auto, None, UploadMethod::Chunks(8 * MIB)),
+        for (flavor, mode, chunk, way) in [
+            (Flavor::ACR, Auto, None, UploadMethod::Chunks(4 * MIB)),
+            (Flavor::ACR, Auto, Some(16 * MIB), UploadMethod::Chunks(16 * MIB)),
+            (Flavor::ACR, Monolithic, None, UploadMethod::Whole),
+            (Flavor::ECR, Auto, None, UploadMethod::Chunks(8 * MIB)),
             // Amazon ECR refuses parts of less than 5 MiB, whatever is configured.
-            (Kind::Ecr, Chunked, Some(MIB), UploadMethod::Chunks(5 * MIB)),
-            (Kind::Google, Auto, Some(MIB), UploadMethod::Whole),
-            (Kind::Plain, Auto, None, UploadMethod::Whole),
-            (Kind::Plain, Chunked, None, UploadMethod::Chunks(8 * MIB)),
-            (Kind::Ghcr, Auto, None, UploadMethod::Whole),
-            (Kind::Ghcr, Chunked, None, UploadMethod::Chunks(4 * MIB)),
-            (Kind::Plain, Chunked, Some(3), UploadMethod::Chunks(3)),
+            (Flavor::ECR, Chunked, Some(MIB), UploadMethod::Chunks(5 * MIB)),
+            (Flavor::GOOGLE, Auto, Some(MIB), UploadMethod::Whole),
+            (Flavor::GENERIC, Auto, None, UploadMethod::Whole),
+            (Flavor::GENERIC, Chunked, None, UploadMethod::Chunks(8 * MIB)),
+            (Flavor::GHCR, Auto, None, UploadMethod::Whole),
+            (Flavor::GHCR, Chunked, None, UploadMethod::Chunks(4 * MIB)),
+            (Flavor::GENERIC, Chunked, Some(3), UploadMethod::Chunks(3)),
         ] {
-            assert_eq!(strategy(kind, mode, chunk).current_way(), way, "{kind} {mode} {chunk:?}");
+            assert_eq!(strategy(flavor, mode, chunk).current_way(), way, "{flavor} {mode} {chunk:?}");
         }
     }
 
     #[test]
     fn refusal_changes_the_mode_once_and_never_back() {
-        let plain = auto(Kind::Plain);
+        let plain = auto(Flavor::GENERIC);
         assert!(plain.learn_whole_is_refused(2 * MIB as u64));
         assert_eq!(plain.current_way(), UploadMethod::Chunks(8 * MIB));
         // A concurrent upload gets the same result.
@@ -294,7 +294,7 @@ mod tests {
         assert!(!plain.learn_chunks_are_refused(true));
         assert_eq!(plain.current_way(), UploadMethod::Chunks(8 * MIB));
 
-        let acr = auto(Kind::Acr);
+        let acr = auto(Flavor::ACR);
         assert!(acr.learn_chunks_are_refused(true));
         assert_eq!(acr.current_way(), UploadMethod::Whole);
         assert!(!acr.learn_whole_is_refused(2 * MIB as u64));
@@ -303,7 +303,7 @@ mod tests {
 
     #[test]
     fn second_interruption_enables_chunks_and_a_refusal_disables_them() {
-        let plain = auto(Kind::Plain);
+        let plain = auto(Flavor::GENERIC);
         let [one, two] = [Digest::of(b"one"), Digest::of(b"two")];
         let length = 2 * MIB as u64;
         plain.learn_whole_was_interrupted(one, length);
@@ -315,17 +315,17 @@ mod tests {
         plain.learn_whole_was_interrupted(one, length);
         plain.learn_whole_was_interrupted(one, length);
         assert_eq!(plain.current_way(), UploadMethod::Whole);
-        assert!(!auto(Kind::Acr).learn_chunks_are_refused(false));
+        assert!(!auto(Flavor::ACR).learn_chunks_are_refused(false));
     }
 
     #[test]
     fn refused_body_too_small_for_chunks_stays_refused() {
-        assert!(!auto(Kind::Plain).learn_whole_is_refused(MIB as u64));
+        assert!(!auto(Flavor::GENERIC).learn_whole_is_refused(MIB as u64));
     }
 
     #[test]
     fn chunks_shrink_to_the_minimum_of_the_registry() {
-        let plain = strategy(Kind::Plain, UploadMode::Auto, Some(16 * MIB));
+        let plain = strategy(Flavor::GENERIC, UploadMode::Auto, Some(16 * MIB));
         plain.learn_whole_is_refused(100 * MIB as u64);
         for smaller in [4 * MIB, MIB] {
             let UploadMethod::Chunks(length) = plain.current_way() else { panic!() };
@@ -334,16 +334,16 @@ mod tests {
         }
         assert!(!plain.learn_chunk_is_too_large(MIB));
 
-        let ecr = auto(Kind::Ecr);
+        let ecr = auto(Flavor::ECR);
         assert!(!ecr.learn_chunk_is_too_large(8 * MIB));
         assert_eq!(ecr.current_way(), UploadMethod::Chunks(8 * MIB));
     }
 
     #[test]
     fn configured_mode_learns_nothing() {
-        let whole = strategy(Kind::Plain, UploadMode::Monolithic, None);
+        let whole = strategy(Flavor::GENERIC, UploadMode::Monolithic, None);
         assert!(!whole.learn_whole_is_refused(100 * MIB as u64));
-        let chunked = strategy(Kind::Plain, UploadMode::Chunked, None);
+        let chunked = strategy(Flavor::GENERIC, UploadMode::Chunked, None);
         assert!(!chunked.learn_chunks_are_refused(true));
         assert_eq!((whole.current_way(), chunked.current_way()), (UploadMethod::Whole, UploadMethod::Chunks(8 * MIB)));
         // The client still learns the length of a chunk.
@@ -353,12 +353,12 @@ mod tests {
 
     #[test]
     fn too_large_minimum_chunk_is_an_error_for_chunks() {
-        assert_eq!(auto(Kind::Plain).learn_min_chunk(MAX_CHUNK + 1), Ok(()));
-        assert_eq!(auto(Kind::Acr).learn_min_chunk(MAX_CHUNK + 1), Err(MAX_CHUNK + 1));
-        let acr = auto(Kind::Acr);
+        assert_eq!(auto(Flavor::GENERIC).learn_min_chunk(MAX_CHUNK + 1), Ok(()));
+        assert_eq!(auto(Flavor::ACR).learn_min_chunk(MAX_CHUNK + 1), Err(MAX_CHUNK + 1));
+        let acr = auto(Flavor::ACR);
         acr.learn_min_chunk(16 * MIB).unwrap();
         acr.learn_min_chunk(MIB).unwrap();
         assert_eq!(acr.current_way(), UploadMethod::Chunks(16 * MIB));
-        assert_eq!((acr.memory_per_upload(), auto(Kind::Plain).memory_per_upload()), (16 * MIB as u64, 0));
+        assert_eq!((acr.memory_per_upload(), auto(Flavor::GENERIC).memory_per_upload()), (16 * MIB as u64, 0));
     }
 }

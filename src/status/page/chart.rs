@@ -36,7 +36,7 @@ const SIGNS: [(&str, Option<Outcome>); 5] = [
     ("failed", Some(Outcome::Failed)),
     ("failed", Some(Outcome::TimedOut)),
     ("interrupted", Some(Outcome::Interrupted)),
-    ("postponed", Some(Outcome::Postponed)),
+    ("deferred", Some(Outcome::Deferred)),
     ("running", None),
 ];
 
@@ -132,14 +132,14 @@ fn share(bytes: u64, largest: u64) -> f64 {
     if largest == 0 { 0.0 } else { scaled(bytes) / scaled(largest) }
 }
 
-/// Returns the path of a sign: a cross for failed, a dash for interrupted, a ring for postponed, a triangle for
+/// Returns the path of a sign: a cross for failed, a dash for interrupted, a ring for deferred, a triangle for
 /// running.
 fn sign_path(outcome: Option<Outcome>, x: u32, y: u32) -> String {
     match outcome {
         Some(Outcome::Succeeded) => String::new(),
         Some(Outcome::Failed | Outcome::TimedOut) => format!("M{} {}l4 4m0-4l-4 4", x - 2, y - 2),
         Some(Outcome::Interrupted) => format!("M{} {y}h4", x - 2),
-        Some(Outcome::Postponed) => format!("M{} {y}a2 2 0 1 0 4 0a2 2 0 1 0-4 0", x - 2),
+        Some(Outcome::Deferred) => format!("M{} {y}a2 2 0 1 0 4 0a2 2 0 1 0-4 0", x - 2),
         None => format!("M{} {}l4 2.5l-4 2.5z", x - 2, y - 3),
     }
 }
@@ -153,7 +153,7 @@ fn describe(runs: &[RunMark], now: DateTime<Utc>) -> String {
     let Some(first) = runs.first() else { return "no runs yet".to_owned() };
     let mut words =
         vec![format!("{} since {}", format_count(runs.len(), "run", "runs"), format_clock(first.started, now))];
-    let all = [Outcome::Succeeded, Outcome::Failed, Outcome::TimedOut, Outcome::Interrupted, Outcome::Postponed];
+    let all = [Outcome::Succeeded, Outcome::Failed, Outcome::TimedOut, Outcome::Interrupted, Outcome::Deferred];
     for outcome in all.into_iter().map(Some).chain([None]) {
         let count = runs.iter().filter(|run| run.outcome == outcome).count();
         if count > 0 {
@@ -173,14 +173,14 @@ mod tests {
     #[test]
     fn unsuccessful_runs_have_signs_of_distinct_shapes() {
         let ends =
-            [Some(Outcome::Succeeded), Some(Outcome::Failed), Some(Outcome::Interrupted), Some(Outcome::Postponed)];
+            [Some(Outcome::Succeeded), Some(Outcome::Failed), Some(Outcome::Interrupted), Some(Outcome::Deferred)];
         let mut runs: Vec<_> =
             ends.iter().enumerate().map(|(i, end)| mark("a", i as i64, *end, 1 << (10 * i))).collect();
         runs.push(mark("a", 9, None, 0));
         let drawn = render_small(&runs, second(0)).into_string();
         assert!(drawn.contains("<title>5 runs since "), "{drawn}");
         for (class, shape) in
-            [("failed", "l4 4m0-4l-4 4"), ("interrupted", "h4"), ("postponed", "a2 2"), ("running", "z")]
+            [("failed", "l4 4m0-4l-4 4"), ("interrupted", "h4"), ("deferred", "a2 2"), ("running", "z")]
         {
             let path = drawn.split("<path ").find(|path| path.starts_with(&format!("class=\"{class}\"")));
             assert!(path.is_some_and(|path| path.contains(shape)), "{class}: {drawn}");

@@ -56,7 +56,7 @@ fn body(
                 (chart::render_large(&marks, now))
                 p .quiet {
                     "A bar is a run, as high as the bytes that it sent (logarithmic). "
-                    "Under a bar: × failed, – interrupted, ○ postponed, ▹ running."
+                    "Under a bar: × failed, – interrupted, ○ deferred, ▹ running."
                 }
                 (table(runs, now))
             }

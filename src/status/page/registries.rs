@@ -84,14 +84,14 @@ fn quota_row(quota: &Quota, now: DateTime<Utc>) -> Markup {
             th scope="row" { (quota.registry) }
             td data-name="As" { (quota.identity) }
             td data-name="Pulls left" {
-                meter min="0" max=(quota.limit) low=(quota.kept) high=(quota.kept.max(quota.limit / 4))
+                meter min="0" max=(quota.limit) low=(quota.reserved) high=(quota.reserved.max(quota.limit / 4))
                     optimum=(quota.limit) value=(quota.remaining.min(quota.limit)) aria-label="pulls left" {}
                 " " (quota.remaining) " of " (quota.limit)
-                @if quota.remaining <= quota.kept { " " span .word .warn-word { "used up" } }
-                @if quota.kept > 0 { small { (quota.kept) " reserved for others" } }
+                @if quota.remaining <= quota.reserved { " " span .word .warn-word { "used up" } }
+                @if quota.reserved > 0 { small { (quota.reserved) " reserved for others" } }
             }
             td data-name="Window" { (format_duration(std::time::Duration::from_secs(quota.window_seconds))) }
-            td data-name="Reported" { (render_time(quota.told, now)) }
+            td data-name="Reported" { (render_time(quota.reported, now)) }
         }
     }
 }

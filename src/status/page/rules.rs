@@ -63,7 +63,7 @@ fn describe_platforms(entry: &Entry) -> String {
 fn describe_overwrite(rule: Overwrite) -> &'static str {
     match rule {
         Overwrite::Always => "tags move to the source's",
-        Overwrite::Never => "tags stay, and count as refused",
+        Overwrite::Never => "tags stay, and count as blocked",
         Overwrite::KeepPrevious => "tags move, and the old content keeps a tag of its own",
     }
 }
@@ -134,7 +134,7 @@ mod tests {
         let expected = "Tags: 3.12-slim*, re:3|4; but not *-rc*; versions &gt;=3.12, &lt;4; the newest 10 of these; \
              fewer than 1 are an error\n\
              Platforms: linux/amd64, linux/arm64\n\
-             Where digests differ: tags stay, and count as refused\n\
+             Where digests differ: tags stay, and count as blocked\n\
              Signatures, SBOMs: are not copied\n\
              Foreign layers: are copied\n\
              Runs: also at each start of the daemon; up to 5m after the scheduled time; stopped after 2h\n";

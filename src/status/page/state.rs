@@ -95,7 +95,7 @@ pub(super) fn render_activity(entry: &EntryState, snapshot: &Snapshot, now: Date
         @if let Some(paused) = entry.paused_since {
             span .word .warn-word { "paused" } " " small { (format_distance(paused, now)) }
         }
-        @if let Some(until) = entry.postponed_until {
+        @if let Some(until) = entry.deferred_until {
             " " small { "tags wait until " (format_clock(until, now)) }
         }
     }
@@ -106,7 +106,7 @@ pub(super) fn render_next_run(entry: &EntryState, now: DateTime<Utc>) -> Markup 
     html! {
         @match entry.next_firing {
             Some(next) => { (render_time(next, now)) }
-            None => { "by hand only" }
+            None => { "manual only" }
         }
     }
 }

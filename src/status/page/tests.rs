@@ -23,7 +23,7 @@ fn run(minute: i64, outcome: Outcome, error: Option<&str>) -> RunRecord {
     RunRecord {
         id: RunId::numbered(minute),
         entry: "python-base".into(),
-        trigger: Trigger::Hand,
+        trigger: Trigger::Manual,
         pid: 1,
         started: second(60 * minute),
         ended: Some(second(60 * minute + 90)),
@@ -31,7 +31,7 @@ fn run(minute: i64, outcome: Outcome, error: Option<&str>) -> RunRecord {
         tags: TagCounts { copied: 1, ..TagCounts::default() },
         bytes: 4096,
         error: error.map(str::to_owned),
-        postponed_until: None,
+        deferred_until: None,
     }
 }
 
@@ -67,7 +67,7 @@ async fn overview_shows_failures_activity_and_next_runs() {
             "<title>1 failing · transship</title>",
             "The entry fails",
             "resolving &lt;b&gt;3.13&lt;/b&gt;: denied",
-            "2 copied, 14 kept, 1 failed",
+            "2 copied, 14 unchanged, 1 failed",
             "Next: <a href=\"/entry?name=python-base\">python-base</a> in 60m",
             "25% of 1000 B",
             "<progress value=\"25\" max=\"100\"",

@@ -58,7 +58,7 @@ pub(super) fn render_outcome(word: &str) -> Markup {
     let class = match word {
         "succeeded" => "good",
         "failed" | "timed_out" => "bad-word",
-        "postponed" | "interrupted" => "warn-word",
+        "deferred" | "interrupted" => "warn-word",
         _ => "",
     };
     html! { span .word .(class) { (word.replace('_', " ")) } }

@@ -54,7 +54,7 @@ fn a_copy_is_a_run_with_evidence_in_the_journal_at_its_default_place() {
     assert_eq!(whole["target"], format!("{}/whole", scene.target.host()));
     let runs = scene.recorded("history");
     let told: Vec<_> = runs.iter().map(|run| (&run["entry"], &run["trigger"], &run["outcome"])).collect();
-    assert_eq!(told, [(&"(copy)".into(), &"hand".into(), &"succeeded".into()); 3]);
+    assert_eq!(told, [(&"(copy)".into(), &"manual".into(), &"succeeded".into()); 3]);
     let mut command = scene.site.command(&["history"]);
     let by_default = Running::start(command.env_remove("TRANSSHIP_CONFIG")).wait(DEADLINE).expect_success();
     assert!(by_default.stdout.contains("(copy)"), "without a configuration too: {}", by_default.stdout);
@@ -133,7 +133,7 @@ fn a_copy_whose_referrers_cannot_be_told_says_so_as_a_run_does_and_looks_again()
     assert_eq!(report["in_doubt"][0]["digest"], image.digest().to_string(), "{report:#}");
     scene.source.heal();
     let report = parse(&scene.copy("app:v1", "app", &["--json"]).expect_success().stdout);
-    assert_eq!((&report["in_doubt"], &report["tags"][0]["outcome"]), (&Value::Array(Vec::new()), &"kept".into()));
+    assert_eq!((&report["in_doubt"], &report["tags"][0]["outcome"]), (&Value::Array(Vec::new()), &"unchanged".into()));
     assert_eq!(scene.target.store().referrers("app", &image.digest()).len(), 1);
 }
 

@@ -235,9 +235,10 @@ impl Scene {
             receiver("poor", "distribution", "{file: events-token}".to_owned()),
         ];
         self.site.write("events-token", &EVENTS_TOKEN[..12]);
-        let hooks = format!("daemon: {{hooks: {{listen: \"127.0.0.1:0\", receivers: {{{}}}}}, ", receivers.join(", "));
+        let push_events =
+            format!("daemon: {{push_events: {{listen: \"127.0.0.1:0\", receivers: {{{}}}}}, ", receivers.join(", "));
         let text = fs::read_to_string(self.site.path("sync.yaml")).unwrap();
-        self.site.write("sync.yaml", &text.replacen("daemon: {", &hooks, 1));
+        self.site.write("sync.yaml", &text.replacen("daemon: {", &push_events, 1));
     }
 
     /// All that can be asked of a daemon and of its journal.

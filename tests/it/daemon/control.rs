@@ -1,4 +1,4 @@
-//! The running daemon, asked for something by its control socket.
+//! Tests of the running daemon that send commands to its control socket.
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
@@ -71,12 +71,12 @@ fn a_run_that_is_asked_for_begins_at_once_and_its_end_is_told() {
         "first: requested; starts now, or when `daemon.entries_at_once` permits\nfirst: succeeded, 1 copied\n"
     );
     assert_eq!(place.target.store().tag("first", "v1"), place.source.store().tag("first", "v1"));
-    assert_eq!(place.runs("first"), [("asked".to_owned(), "succeeded".into())]);
+    assert_eq!(place.runs("first"), [("requested".to_owned(), "succeeded".into())]);
 
     let failed = place.run(&["trigger", "second", "first", "--wait", "--json"]);
     assert_eq!(failed.code(), 1, "{failed:?}");
     let answers: Value = serde_json::from_str(&failed.stdout).unwrap();
-    let ends: Vec<_> = answers.as_array().unwrap().iter().filter(|answer| answer["said"] == "ended").collect();
+    let ends: Vec<_> = answers.as_array().unwrap().iter().filter(|answer| answer["result"] == "ended").collect();
     assert_eq!(ends.iter().map(|end| end["outcome"].clone()).collect::<Vec<_>>(), ["succeeded", "failed"]);
     assert!(ends[1]["problem"].is_string(), "{answers:#}");
     let log = end(daemon);
@@ -96,8 +96,11 @@ fn an_entry_that_runs_is_not_begun_twice_and_whoever_waits_gives_up_without_endi
     assert_eq!(waiting.wait(DEADLINE).code(), 130);
     place.target.heal();
     let said = place.run(&["trigger", "first", "--wait"]).expect_success().stdout;
-    assert!(said.ends_with("first: succeeded, 1 copied\n") || said.ends_with("first: succeeded, 1 kept\n"), "{said}");
-    assert!(place.runs("first").iter().all(|(trigger, outcome)| trigger == "asked" && outcome == "succeeded"));
+    assert!(
+        said.ends_with("first: succeeded, 1 copied\n") || said.ends_with("first: succeeded, 1 unchanged\n"),
+        "{said}"
+    );
+    assert!(place.runs("first").iter().all(|(trigger, outcome)| trigger == "requested" && outcome == "succeeded"));
     end(daemon);
 }
 
@@ -152,12 +155,94 @@ fn who_talks_nonsense_or_nothing_at_the_socket_disturbs_nobody() {
     nonsense.write_all(b"\n").unwrap();
     let mut said = String::new();
     nonsense.read_to_string(&mut said).unwrap();
-    assert!(said.starts_with("{\"error\":\"cannot parse the request"), "{said}");
+    assert!(said.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{said}");
     // It is cut off in the midst of it.
     let _ = connect().write_all(&vec![b'['; 10 << 20]);
     place.run(&["trigger", "first", "--wait"]).expect_success();
     assert_eq!(http::get(&address, "/healthz").unwrap().0, 200);
     drop(idle);
+    let log = end(daemon);
+    assert!(log.contains("refused a request at the control socket uid="), "{log}");
+    assert!(log.contains("error=\"cannot parse the request: "), "{log}");
+}
+
+/// Sends a POST request without a body to the socket of a place, and returns the status and the body of the response.
+fn post(place: &Place, path: &str, headers: &str) -> (u16, String) {
+    let mut stream = UnixStream::connect(place.site.path("control.sock")).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    write!(stream, "POST {path} HTTP/1.1\r\n{headers}\r\n").unwrap();
+    let mut response = String::new();
+    stream.read_to_string(&mut response).unwrap();
+    let (head, body) = response.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no HTTP: {response}"));
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+}
+
+#[test]
+fn status_codes_state_why_nothing_was_done() {
+    let place = Place::new(&["never"]);
+    let (daemon, _) = place.start();
+    let post = |path: &str| post(&place, path, "Host: localhost\r\n");
+    let (status, body) = post("/entries/frist/trigger");
+    let expected =
+        r#"{"entry":"frist","result":"unknown","error":"there is no entry \"frist\": did you mean \"first\"?"}"#;
+    assert_eq!((status, body.trim_end()), (404, expected));
+    assert_eq!(post("/entries/first/pause"), (200, "{\"entry\":\"first\",\"result\":\"paused\"}\n".into()));
+    let (status, body) = post("/entries/first/trigger");
+    let expected = r#"{"entry":"first","result":"refused","error":"it is paused: `transship resume first` ends that"}"#;
+    assert_eq!((status, body.trim_end()), (409, expected));
+    assert_eq!(post("/entries/first/resume"), (200, "{\"entry\":\"first\",\"result\":\"resumed\"}\n".into()));
+    assert_eq!(post("/entries/first/erase").0, 404);
+    assert!(place.runs("first").is_empty(), "no request has started a run");
+    end(daemon);
+}
+
+#[test]
+fn request_for_another_host_reaches_only_the_daemon() {
+    let place = Place::new(&["never"]);
+    let (daemon, _) = place.start();
+    let host = place.source.host();
+    let before = place.source.log().requests().len();
+    let headers = format!("Host: {host}\r\nOrigin: http://{host}\r\n");
+    let paused = (200, "{\"entry\":\"first\",\"result\":\"paused\"}\n".to_owned());
+    for path in ["/entries/first/pause".to_owned(), format!("http://{host}/entries/first/pause")] {
+        assert_eq!(post(&place, &path, &headers), paused);
+    }
+    assert_eq!(place.source.log().requests().len(), before, "the daemon sends that host no request");
+    end(daemon);
+}
+
+/// Returns the blocks of code of a page, with the language of each.
+fn code_blocks(page: &str) -> Vec<(String, String)> {
+    let mut blocks = Vec::new();
+    let mut rest = page;
+    while let Some((_, after)) = rest.split_once("\n```") {
+        let (language, after) = after.split_once('\n').unwrap();
+        let (code, after) = after.split_once("```").unwrap();
+        blocks.push((language.to_owned(), code.to_owned()));
+        rest = after;
+    }
+    blocks
+}
+
+#[test]
+fn examples_of_the_documentation_work_with_curl() {
+    let place = Place::new(&["never"]);
+    let (mut daemon, address) = place.start();
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/reference/control.md")).unwrap();
+    let blocks = code_blocks(&page);
+    assert!(blocks.len() >= 10, "the page has examples: {blocks:?}");
+    let socket = place.site.path("control.sock");
+    for pair in blocks.chunks(2) {
+        let [(shell, command), (json, expected)] = pair else { panic!("a command has no reply: {pair:?}") };
+        assert_eq!((shell.as_str(), json.as_str()), ("sh", "json"));
+        // The entry of the test has another name.
+        let rename = |text: &str| text.replace("alpine", "first").replace("alpin", "firs");
+        let command = rename(command).replace("/run/transship/control.sock", socket.to_str().unwrap());
+        let output = std::process::Command::new("sh").args(["-c", &command]).output().unwrap();
+        assert!(output.status.success(), "{command}: {output:?}");
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), rename(expected), "{command}");
+        daemon.wait_until("the end of the first run", |_| first(&address)?["last_run"].is_object().then_some(()));
+    }
     end(daemon);
 }
 

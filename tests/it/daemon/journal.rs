@@ -145,9 +145,9 @@ fn what_arrived_is_told_as_table_json_and_csv_with_filters() {
     assert_eq!(site.history(&[]).len(), 4);
     assert_eq!(site.history(&["--entry", "two"]).len(), 2);
     let brought = site.history(&["--digest", &two.digest().to_string()]);
-    assert_eq!((brought.len(), &brought[0]["entry"], &brought[0]["trigger"]), (1, &"two".into(), &"hand".into()));
+    assert_eq!((brought.len(), &brought[0]["entry"], &brought[0]["trigger"]), (1, &"two".into(), &"manual".into()));
     let table = site.run(&["history", "--limit", "1"]).expect_success().stdout;
-    assert!(table.contains("succeeded") && table.contains("1 kept"), "{table}");
+    assert!(table.contains("succeeded") && table.contains("1 unchanged"), "{table}");
     assert_eq!(site.run(&["history", "--entry", "nobody"]).expect_success().stdout, "no runs\n");
 }
 

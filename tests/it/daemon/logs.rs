@@ -98,9 +98,9 @@ fn expect(found: &[Value], expected: &[Value]) {
     assert_eq!(found, expected, "{found:#?}");
 }
 
-fn well(run: u64, copied: u64, kept: u64, refused: u64) -> Value {
+fn well(run: u64, [copied, replaced, unchanged, blocked]: [u64; 4]) -> Value {
     json!({"level": "INFO", "message": "run ended", "entry": "app", "run": run, "outcome": "succeeded",
-           "copied": copied, "kept": kept, "refused": refused})
+           "copied": copied, "replaced": replaced, "unchanged": unchanged, "held": 0, "blocked": blocked})
 }
 
 #[test]
@@ -108,14 +108,14 @@ fn a_run_says_one_line_for_each_change_and_one_for_itself() {
     let harbour = Harbour::new(&[("app", "")]);
     let (one, two) = (harbour.put("app", "v1", 1), harbour.put("app", "v2", 2));
     let copied = |tag, image| harbour.line("INFO", "copied", 1, tag, image);
-    expect(&harbour.lines(0), &[copied("v1", &one), copied("v2", &two), well(1, 2, 0, 0)]);
+    expect(&harbour.lines(0), &[copied("v1", &one), copied("v2", &two), well(1, [2, 0, 0, 0])]);
 
-    expect(&harbour.lines(0), &[well(2, 0, 2, 0)]);
+    expect(&harbour.lines(0), &[well(2, [0, 0, 2, 0])]);
 
     let three = harbour.put("app", "v2", 3);
     let mut replaced = harbour.line("INFO", "replaced", 3, "v2", &three);
     replaced["previous"] = two.digest().to_string().into();
-    expect(&harbour.lines(0), &[replaced, well(3, 1, 1, 0)]);
+    expect(&harbour.lines(0), &[replaced, well(3, [0, 1, 1, 0])]);
 }
 
 #[test]
@@ -126,13 +126,13 @@ fn a_tag_that_fails_and_one_that_is_held_are_told_as_such() {
     let old = images::schema_1("app");
     old.put(&harbour.source, "app", Some("v2"));
     let ended = json!({"level": "WARN", "message": "run ended", "entry": "app", "run": 2, "outcome": "failed",
-                       "copied": 0, "kept": 1, "refused": 0, "postponed": 0, "failed": 1});
+                       "copied": 0, "replaced": 0, "unchanged": 1, "held": 0, "blocked": 0, "deferred": 0, "conflict": 0, "failed": 1});
     expect(&harbour.lines(1), &[harbour.line("ERROR", "failed", 2, "v2", &old), ended]);
 
     harbour.source.store().remove_manifest("app", "v2");
     let two = harbour.put("app", "v1", 2);
     assert_ne!(one.digest(), two.digest());
-    expect(&harbour.lines(4), &[harbour.line("WARN", "refused", 3, "v1", &two), well(3, 0, 0, 1)]);
+    expect(&harbour.lines(4), &[harbour.line("WARN", "blocked", 3, "v1", &two), well(3, [0, 0, 0, 1])]);
 }
 
 #[test]
@@ -146,7 +146,7 @@ fn a_person_reads_the_same_lines_in_plain_text() {
     let (source, target) = (harbour.source.host(), harbour.target.host());
     let expected = format!(
         "TIME  INFO copied entry=app run=1 source={source}/app target={target}/app tag=v1 digest={} bytes=N\n\
-         TIME  INFO run ended entry=app run=1 outcome=succeeded seconds=N copied=1 kept=0 refused=0 bytes=N\n",
+         TIME  INFO run ended entry=app run=1 outcome=succeeded seconds=N copied=1 replaced=0 unchanged=0 held=0 blocked=0 bytes=N\n",
         image.digest()
     );
     assert_eq!(log, expected);
@@ -168,13 +168,13 @@ fn a_daemon_says_where_it_listens_what_changed_and_that_it_ends() {
         let fields = line.as_object_mut().unwrap();
         assert_eq!(fields.remove("uid").is_some(), fields.remove("pid").is_some(), "who asked");
     }
-    let asked = json!({"level": "INFO", "message": "trigger requested at the control socket", "entries": "app"});
+    let asked = json!({"level": "INFO", "message": "trigger requested at the control socket", "entry": "app"});
     let copied = harbour.line("INFO", "copied", 1, "v1", &image);
     let journal = harbour.site.journal();
     let started = json!({"level": "INFO", "message": "started", "version": env!("CARGO_PKG_VERSION"),
                          "configuration": "sync.yaml", "entries": 1, "journal": journal});
     let ended = json!({"level": "INFO", "message": "ended"});
-    expect(&lines, &[socket, started, copied, well(1, 1, 0, 0), asked, well(2, 0, 1, 0), ending, ended]);
+    expect(&lines, &[socket, started, copied, well(1, [1, 0, 0, 0]), asked, well(2, [0, 0, 1, 0]), ending, ended]);
 }
 
 #[test]

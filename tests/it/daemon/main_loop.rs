@@ -132,7 +132,7 @@ fn an_entry_whose_bytes_trickle_leaves_places_at_the_target_to_the_others() {
 /// That the daemon is healthy, and its loop turns in spite of whatever is wrong.
 #[track_caller]
 fn expect_turns(daemon: &mut Running, address: &str) {
-    let turned = |address: &str| http::status(address)?["loop_turned_at"].as_str().map(str::to_owned);
+    let turned = |address: &str| http::status(address)?["loop_iterated_at"].as_str().map(str::to_owned);
     let mut last = turned(address).expect("a status");
     for _ in 0..3 {
         assert_eq!(http::get(address, "/healthz"), Some((200, "ok\n".to_owned())));

@@ -47,7 +47,7 @@ impl Wharf {
 /// The keys of a daemon with one receiver.
 fn daemon_with(name: &str, secret: &str, registry: &str) -> String {
     let receiver = format!("{{kind: distribution, secret: {secret}, registry: \"{registry}\"}}");
-    format!("status: \"127.0.0.1:0\", hooks: {{listen: \"127.0.0.1:0\", receivers: {{{name}: {receiver}}}}}")
+    format!("status: \"127.0.0.1:0\", push_events: {{listen: \"127.0.0.1:0\", receivers: {{{name}: {receiver}}}}}")
 }
 
 /// The status and body of the answer to these pushes of `repository`.
@@ -116,7 +116,7 @@ fn what_is_pushed_arrives_for_its_tag_alone_and_costs_no_list() {
     daemon.signal("TERM");
     let output = daemon.wait(DEADLINE).expect_success();
     let runs = wharf.site.history(&["--entry", "app"]);
-    assert!(runs.iter().all(|run| run["trigger"] == "pushed" && run["outcome"] == "succeeded"), "{runs:?}");
+    assert!(runs.iter().all(|run| run["trigger"] == "push_event" && run["outcome"] == "succeeded"), "{runs:?}");
     assert!(runs.len() <= 4, "a storm is few runs: {}", runs.len());
     let journal = canary::journal(&wharf.site);
     let places = [("the log", output.stderr.as_bytes()), ("the journal", journal.as_slice())];
@@ -156,7 +156,7 @@ fn a_push_to_debians_registry_brings_its_tag_alone_and_asks_for_no_list() {
     daemon.signal("TERM");
     daemon.wait(DEADLINE).expect_success();
     let runs = site.history(&[]);
-    assert!(!runs.is_empty() && runs.iter().all(|run| run["trigger"] == "pushed"), "{runs:?}");
+    assert!(!runs.is_empty() && runs.iter().all(|run| run["trigger"] == "push_event"), "{runs:?}");
 }
 
 #[test]
@@ -207,7 +207,7 @@ fn receivers_their_secrets_and_their_series_follow_the_file() {
     let answer = |receiver: &str, secret: &str| push_to(receiver, &events, secret, "elsewhere", &["v1"]).0;
     assert_eq!((answer("build", SECRET), answer("other", SECRET)), (200, 404));
     let metrics = || http::get(&status, "/metrics").unwrap().1;
-    assert!(metrics().contains("transship_hook_events_total{receiver=\"build\",result=\"unmatched\"} 1\n"));
+    assert!(metrics().contains("transship_push_events_total{receiver=\"build\",result=\"unmatched\"} 1\n"));
     wharf.configure("other", ROTATED, entries);
     daemon
         .wait_until("the reload", |daemon| daemon.stderr().contains("the configuration was read again").then_some(()));

@@ -170,6 +170,31 @@ fn each_row_of_the_table_has_its_module() {
     assert_eq!(table.keys().cloned().collect::<BTreeSet<_>>(), found);
 }
 
+/// A flavour differs from others by the fields of its constant: no code compares it with another one.
+#[test]
+fn no_module_but_flavor_names_a_flavor() {
+    let (mut flavors, mut problems) = (0, Vec::new());
+    for (module, _) in modules() {
+        let base = root().join("src").join(module.join("/"));
+        let files = [base.with_extension("rs"), base.join("mod.rs")];
+        let file = files.into_iter().find(|file| file.is_file()).unwrap_or(base);
+        let text = fs::read_to_string(&file).unwrap();
+        let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+        let mut words = code.split("Flavor::").skip(1).map(|rest| rest.split(|c: char| !c.is_alphanumeric()).next());
+        let names_one = words.any(|word| {
+            word.is_some_and(|word| {
+                word.chars().all(|c| c.is_ascii_uppercase()) && !["", "ALL", "KINDS"].contains(&word)
+            })
+        });
+        if module.len() > 2 && module[..2] == ["registry", "flavor"] {
+            flavors += 1;
+        } else if names_one || (module[0] != "oci" && code.contains("is_docker_hub")) {
+            problems.push(file.display().to_string());
+        }
+    }
+    assert!(flavors > 7 && problems.is_empty(), "{flavors} files of flavours; {}", problems.join("\n"));
+}
+
 #[test]
 fn main_is_under_forty_lines() {
     let lines = fs::read_to_string(root().join("src/main.rs")).unwrap().lines().count();

@@ -180,7 +180,7 @@ fn doing_it_again_costs_one_head_a_tag_at_each_side_and_the_listing() {
     source.log().clear();
     target.log().clear();
     let again = site.once();
-    assert!(again.starts_with("app: nothing changed (30 kept)"), "{again}");
+    assert!(again.starts_with("app: nothing changed (30 unchanged)"), "{again}");
     let counts = |server: &Server| server.log().counts().into_iter().collect::<Vec<_>>();
     assert_eq!(counts(&source), [("manifest HEAD".to_owned(), 30), ("tags GET".to_owned(), 1)]);
     assert_eq!(counts(&target), [("manifest HEAD".to_owned(), 30)]);
@@ -206,7 +206,7 @@ fn both_sides_are_asked_for_a_tag_at_once() {
     source.heal();
     target.heal();
     let told = run.wait(DEADLINE).expect_success().stdout;
-    assert!(told.starts_with("app: nothing changed (3 kept)"), "{told}");
+    assert!(told.starts_with("app: nothing changed (3 unchanged)"), "{told}");
 }
 
 #[test]
@@ -318,7 +318,7 @@ fn lists_that_tell_digests_spare_every_head() {
     source.log().clear();
     target.log().clear();
     let again = site.once();
-    assert!(again.starts_with("app: nothing changed (8 kept)"), "{again}");
+    assert!(again.starts_with("app: nothing changed (8 unchanged)"), "{again}");
     for server in [&source, &target] {
         assert_eq!(server.log().counts().into_iter().collect::<Vec<_>>(), [("tags GET".to_owned(), 1)]);
     }

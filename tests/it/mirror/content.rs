@@ -78,7 +78,7 @@ fn images_under_tags_named_like_referrers_lists_arrive() {
         pair.site.once();
         let arrived: Vec<_> = tags.iter().map(|tag| pair.arrived(tag)).collect();
         assert_eq!(arrived, [&own, &other, &many].map(|image| Some(image.digest())), "{keys}");
-        assert!(pair.site.once().starts_with("app: nothing changed (3 kept)"));
+        assert!(pair.site.once().starts_with("app: nothing changed (3 unchanged)"));
     }
 }
 
@@ -104,7 +104,7 @@ fn a_referrers_list_follows_its_subject_and_costs_no_manifest_later() {
     pair.site.once();
     assert_eq!(pair.arrived(&digest_tag(image.digest())), Some(list.digest()));
     pair.source.log().clear();
-    assert!(pair.site.once().starts_with("app: nothing changed (1 kept)"));
+    assert!(pair.site.once().starts_with("app: nothing changed (1 unchanged)"));
     assert_eq!(pair.source.log().pulls(), 0, "the journal knows what the list is");
 }
 
@@ -121,7 +121,7 @@ fn a_referrers_list_whose_subject_is_gone_is_named_and_arrives() {
     assert_eq!(pair.arrived(&tag), Some(list.digest()), "{}", output.stdout);
     let warning = "a list of referrers is copied without its subject";
     assert!(output.stderr.contains(warning) && output.stderr.contains(&gone.digest().to_string()), "{}", output.stderr);
-    assert!(pair.site.once().starts_with("app: nothing changed (2 kept)"));
+    assert!(pair.site.once().starts_with("app: nothing changed (2 unchanged)"));
 }
 
 #[test]
@@ -274,7 +274,7 @@ fn bundles_of_cosign_3_follow_whatever_either_side_lists() {
                 assert_eq!(listed["manifests"][0]["artifactType"], images::BUNDLE);
             }
         }
-        assert!(pair.site.once().starts_with("app: nothing changed (1 kept)"), "{at_source} {at_target}");
+        assert!(pair.site.once().starts_with("app: nothing changed (1 unchanged)"), "{at_source} {at_target}");
     }
 }
 

@@ -335,7 +335,7 @@ fn a_kept_tag_and_a_list_of_referrers_have_evidence_of_their_own_kinds() {
     let sbom = images::sbom(&moved, 1).digest().to_string();
     assert_eq!((&list["listed"], &list["previous"]), (&Value::from(vec![sbom]), &Value::Null));
     assert_eq!(list["source_digest"], moved.digest().to_string(), "of its subject");
-    assert_eq!(scene.site.history(&[])[0]["tags"]["copied"], 1, "they are no tags of the run");
+    assert_eq!(scene.site.history(&[])[0]["tags"]["replaced"], 1, "they are no tags of the run");
     let table = scene.site.run(&["evidence"]).expect_success().stdout;
     assert!(table.contains(" (kept)") && table.contains(" (list of referrers)"), "{table}");
     // A list that grows has the digest before in its evidence.

@@ -121,7 +121,7 @@ fn a_tag_that_a_new_targets_list_lacks_is_not_moved_against_a_rule() {
         let there = || pair.target.store().tag("app", "0.1.20");
         if rule == "never" {
             let report = pair.site.report(4);
-            assert_eq!(report.outcomes()["0.1.20"], "refused");
+            assert_eq!(report.outcomes()["0.1.20"], "blocked");
             assert_eq!(there(), Some(old.digest()));
         } else {
             let kept_as = pair.site.report(0).tag("0.1.20")["kept_as"].as_str().unwrap().to_owned();
@@ -235,7 +235,7 @@ fn a_locked_tag_is_blocked_and_nothing_of_it_is_written() {
         assert_eq!(puts, usize::from(!listed), "a lock that the list tells of costs no PUT");
         let told = pair.site.run(&["once"]);
         assert_eq!(told.code(), 4);
-        assert!(told.stdout.contains("1 kept, 1 blocked"), "{}", told.stdout);
+        assert!(told.stdout.contains("1 unchanged, 1 blocked"), "{}", told.stdout);
     }
 }
 

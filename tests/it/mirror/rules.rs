@@ -75,7 +75,7 @@ fn some_platforms_make_an_index_of_their_own_and_the_evidence_names_both() {
 
     pair.source.log().clear();
     pair.target.log().clear();
-    assert!(pair.site.once().starts_with("app: nothing changed (1 kept)"));
+    assert!(pair.site.once().starts_with("app: nothing changed (1 unchanged)"));
     assert_eq!((pair.source.log().count("manifest GET"), pair.target.log().count("manifest GET")), (0, 0));
 }
 
@@ -98,7 +98,7 @@ fn overwrite_never_holds_back_what_would_move_and_nothing_else() {
     let output = pair.site.run(&["once"]);
     assert_eq!(output.code(), 4, "{}", output.stderr);
     let why = format!(
-        "  refused v1 at {}/app: the target has {}, the source {}, and `overwrite: never` forbids the move\n",
+        "  blocked v1 at {}/app: the target has {}, the source {}, and `overwrite: never` forbids the move\n",
         pair.target.host(),
         old.digest(),
         images::small(Family::Oci, 0).digest()
@@ -119,7 +119,7 @@ fn keep_previous_keeps_the_old_digest_under_a_name_of_its_own() {
     assert!(kept_as.starts_with("v1.previous-"), "{kept_as}");
     assert_eq!(pair.target.store().tag("app", &kept_as), Some(old.digest()));
     assert_eq!(pair.target.store().tag("app", "v1"), Some(images::small(Family::Oci, 0).digest()));
-    assert!(pair.site.once().starts_with("app: nothing changed (1 kept)"));
+    assert!(pair.site.once().starts_with("app: nothing changed (1 unchanged)"));
 }
 
 #[test]
@@ -136,7 +136,7 @@ fn a_pinned_tag_arrives_with_its_content_wherever_the_source_moved() {
     assert_eq!(pair.target.store().tag("app", "2.4.1"), Some(old.digest()));
     let evidence = pair.site.evidence(&["--digest", &old.digest().to_string()]);
     assert_eq!(evidence[0]["tag"], "2.4.1", "{evidence:#?}");
-    assert!(pair.site.once().starts_with("app: nothing changed (2 kept)"));
+    assert!(pair.site.once().starts_with("app: nothing changed (2 unchanged)"));
     // Whoever moves it at the target: it comes back.
     pair.target.store().set_tag("app", "2.4.1", new.digest());
     assert!(pair.site.once().contains("1 replaced"));
@@ -160,7 +160,7 @@ fn a_tag_that_one_entry_pins_and_another_follows_is_contested() {
     pair.site.configure(&[source, target], &entries);
     let output = pair.site.run(&["once"]);
     assert_eq!(output.code(), 1, "{}", output.stdout);
-    let said = "failed v1 at";
+    let said = "conflict of v1 at";
     assert_eq!(output.stdout.matches(said).count(), 2, "{}", output.stdout);
     assert_eq!(pair.arrived(), set(&["v2"]));
 }
@@ -202,7 +202,7 @@ fn a_pinned_digest_arrives_without_a_tag() {
     let evidence = pair.site.evidence(&[]);
     assert_eq!((&evidence[0]["tag"], &evidence[0]["digest"]), (&Value::Null, &pinned.digest().to_string().into()));
     pair.source.store().set_tag("app", "moving", images::small(Family::Oci, 6).digest());
-    assert!(pair.site.once().starts_with("app: nothing changed (1 kept)"));
+    assert!(pair.site.once().starts_with("app: nothing changed (1 unchanged)"));
 }
 
 #[test]
@@ -216,7 +216,7 @@ fn tags_that_are_named_one_by_one_need_no_listing() {
     let report = pair.site.report(1);
     let message = report.tag("nowhere")["message"].as_str().unwrap();
     assert_eq!(message, format!("source {}/app: resolving nowhere: there is no such tag", pair.source.host()));
-    assert_eq!(report.outcomes()["v1"], "kept");
+    assert_eq!(report.outcomes()["v1"], "unchanged");
 }
 
 #[test]
@@ -244,7 +244,10 @@ fn a_plan_changes_nothing_and_explains_every_tag() {
     assert_eq!(kinds(&pair.source), ["manifest HEAD", "tags GET"], "a plan only looks");
     assert_eq!(kinds(&pair.target), ["manifest HEAD"]);
     pair.site.once();
-    assert_eq!(pair.site.run(&["plan", "--exit-code"]).expect_success().stdout, "app: nothing to change (2 to keep)\n");
+    assert_eq!(
+        pair.site.run(&["plan", "--exit-code"]).expect_success().stdout,
+        "app: nothing to change (2 unchanged)\n"
+    );
 }
 
 #[test]
@@ -268,7 +271,8 @@ fn a_tag_that_two_entries_claim_is_refused_to_both_and_the_others_go() {
     };
     let site = Site::with(&[source.host(), target.host()], &format!("{}\n{}", entry("one"), entry("two")));
     site.run(&["check"]).expect_success();
-    let told = format!("failed v2 at {}/all: the entries one and two claim it for different sources\n", target.host());
+    let told =
+        format!("conflict of v2 at {}/all: the entries one and two claim it for different sources\n", target.host());
     for command in [["plan"], ["once"]] {
         let output = site.run(&command);
         assert_eq!(output.code(), 1, "{}", output.stdout);

@@ -160,7 +160,7 @@ fn what_is_held_back_is_told_once_a_digest() {
     scene.run_once("succeeded");
     assert_eq!(receiver.summaries(), ["held app", "held app"]);
     let held = receiver.received()[1].json()["data"]["held"]["items"][0].clone();
-    assert_eq!((&held["tag"], &held["outcome"]), (&"v1".into(), &"refused".into()), "{held:#}");
+    assert_eq!((&held["tag"], &held["outcome"]), (&"v1".into(), &"blocked".into()), "{held:#}");
 }
 
 #[test]

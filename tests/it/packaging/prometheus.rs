@@ -48,10 +48,10 @@ fn queries() -> Vec<String> {
 /// Metrics with at least one sample of each kind.
 fn metrics() -> Metrics {
     let (metrics, at) = (Metrics::new("1.2.3", DateTime::UNIX_EPOCH), DateTime::UNIX_EPOCH);
-    metrics.configuration_loaded(at, ["a"]);
-    metrics.fires_next("a", Some(at));
-    metrics.paused("a", true);
-    metrics.notifications_ended(Delivery::GivenUp, 1);
+    metrics.record_configuration(at, ["a"]);
+    metrics.set_next_run("a", Some(at));
+    metrics.set_paused("a", true);
+    metrics.add_notifications(Delivery::GivenUp, 1);
     let run = |well| EndedRun {
         outcome: "-",
         well: Some(well),
@@ -59,13 +59,16 @@ fn metrics() -> Metrics {
         duration: Duration::ZERO,
         counts: TagCounts::default(),
     };
-    metrics.run_ended("a", &run(true));
-    metrics.run_ended("a", &run(false));
-    metrics.requests_ended("h", "GET", Some(200), 1);
-    metrics.throttled("h", Duration::ZERO);
-    metrics.bytes_moved("h", Direction::Sent, 1);
+    metrics.record_run("a", &run(true));
+    metrics.record_run("a", &run(false));
+    metrics.add_requests("h", "GET", Some(200), 1);
+    metrics.add_throttled_time("h", Duration::ZERO);
+    metrics.add_bytes("h", Direction::Sent, 1);
     let (registry, identity) = ("h".to_owned(), "i".to_owned());
-    metrics.quotas(&[Quota { registry, identity, limit: 2, window_seconds: 1, remaining: 1, kept: 0, told: at }], &[]);
+    metrics.set_quotas(
+        &[Quota { registry, identity, limit: 2, window_seconds: 1, remaining: 1, reserved: 0, reported: at }],
+        &[],
+    );
     metrics
 }
 

@@ -57,10 +57,12 @@ fn a_managed_identity_pushes_64_megabytes_to_basic_without_a_refusal_and_waits_a
     assert_eq!((of(413).len(), of(411).len(), chunks), (0, 0, 16), "{:?}", target.log().counts());
     let refused = of(429);
     assert_eq!(refused.len(), 1, "but for the one that was asked for: {:?}", target.log().counts());
-    // What was in flight when it was refused may still come in.
-    let quiet = refused[0].began + Duration::from_millis(500)..refused[0].began + WAIT;
-    let early: Vec<&Request> = requests.iter().filter(|request| quiet.contains(&request.began)).collect();
-    assert!(early.is_empty(), "after {:#?}: {early:#?}", refused[0]);
+    // The other blob and a token may be in flight, and arrive however late this machine serves them. The rate alone
+    // would allow six requests in that time.
+    let quiet = refused[0].began..refused[0].began + WAIT;
+    let is_early = |request: &&Request| request.status != 429 && quiet.contains(&request.began);
+    let early: Vec<&Request> = requests.iter().filter(is_early).collect();
+    assert!(early.len() < 3, "after {:#?}: {early:#?}", refused[0]);
     // More than ten seconds went by: tokens were renewed, each before its end.
     assert!(azure.registry.exchanged() > 1 && azure.registry.access_tokens() > 2, "{}", azure.registry.exchanged());
     assert_eq!(azure.registry.refusals(), [""; 0]);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
 use transship::oci::{Descriptor, Digest, ManifestRef, RepositoryName};
-use transship::registry::{Credentials, Figure, Kind, Limits, Options, Registry, Repository, Secret};
+use transship::registry::{Credentials, Figure, Flavor, Limits, Options, Registry, Repository, Secret};
 use transship::store::{BlobLookup, ErrorKind, Source, StoreError, TagEntry, Target, UploadStart, Verified};
 
 use crate::support::images::{self, Family, blob_descriptor, noise, push_blob, verified};
@@ -140,7 +140,7 @@ fn like_azures(setup: Setup) -> (Server, images::Image) {
 }
 
 fn azures(options: Options) -> Options {
-    Options { kind: Some(Kind::Acr), ..options }
+    Options { flavor: Some(Flavor::ACR), ..options }
 }
 
 #[tokio::test]
@@ -214,7 +214,7 @@ fn a_mirror_between_registries_of_azures_costs_a_listing_a_side() {
     for server in [&source, &target] {
         server.log().clear();
     }
-    assert!(site.once().starts_with("app: nothing changed (250 kept)"));
+    assert!(site.once().starts_with("app: nothing changed (250 unchanged)"));
     for server in [&source, &target] {
         assert_eq!(server.log().counts(), BTreeMap::from([("acr-tags GET".to_owned(), 3)]));
     }

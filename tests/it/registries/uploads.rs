@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use transship::oci::{Digest, RepositoryName};
-use transship::registry::{Credentials, Kind, Options, Registry, Repository, Secret, UploadMode, Uploads};
+use transship::registry::{Credentials, Flavor, Options, Registry, Repository, Secret, UploadMode, Uploads};
 use transship::store::{ErrorKind, StoreError, Target as _, UploadStart, Verified};
 
 use crate::support::images::{self, Family, blob_descriptor, linux, noise, verified};
@@ -168,7 +168,7 @@ async fn a_chunk_that_is_too_large_is_sent_again_in_smaller_ones_within_its_sess
     let server = Server::start();
     server.set(Fault::ChunkLimit(4 * MIB));
     let upload = Uploads { mode: UploadMode::Chunked, chunk: Some(8 * MIB as u64) };
-    let target = repository(&registry(&server, Options { kind: Some(Kind::Ghcr), upload, ..Options::default() }));
+    let target = repository(&registry(&server, Options { flavor: Some(Flavor::GHCR), upload, ..Options::default() }));
     let bytes = noise(1, 9 * MIB);
     assert_eq!(push(&target, &bytes).await, 1);
     let whole = [("upload POST 202", 1), ("upload PATCH 416", 1), ("upload PATCH 202", 3), ("upload PUT 201", 1)];
@@ -224,7 +224,7 @@ async fn a_registry_that_takes_no_chunks_is_asked_once_and_then_gets_one_piece()
     for fault in [Fault::NoChunks, Fault::ChunkLimit(0)] {
         let server = Server::start();
         server.set(fault);
-        let target = repository(&registry(&server, Options { kind: Some(Kind::Acr), ..Options::default() }));
+        let target = repository(&registry(&server, Options { flavor: Some(Flavor::ACR), ..Options::default() }));
         let bytes = [noise(1, 300_000), noise(2, 300_000)];
         assert_eq!((push(&target, &bytes[0]).await, push(&target, &bytes[1]).await), (2, 1));
         assert_eq!(server.log().count("upload PATCH"), 1);
@@ -373,7 +373,7 @@ async fn a_token_that_is_no_longer_taken_in_the_midst_of_an_upload_costs_two_req
 #[test]
 fn an_upload_holds_a_chunk_where_it_goes_in_chunks() {
     let server = Server::start();
-    let azure = repository(&registry(&server, Options { kind: Some(Kind::Acr), ..Options::default() }));
+    let azure = repository(&registry(&server, Options { flavor: Some(Flavor::ACR), ..Options::default() }));
     assert_eq!(azure.upload_holds(), 4 * MIB as u64);
     assert_eq!((chunked(&server, 16 * MIB).upload_holds(), automatic(&server).upload_holds()), (16 * MIB as u64, 0));
 }

@@ -119,7 +119,7 @@ fn the_page_renews_itself_and_keeps_what_was_typed_and_runs_nothing_that_others_
     browser.open(&format!("http://{address}/"));
     assert_eq!(browser.evaluate("document.title"), "1 failing · transship");
     let told = browser.text("main");
-    for words in ["1 of 4 entries fails", "Failing entries", "Running now", "Transfers", "none yet", "by hand only"] {
+    for words in ["1 of 4 entries fails", "Failing entries", "Running now", "Transfers", "none yet", "manual only"] {
         assert!(told.contains(words), "{words} is missing in {told}");
     }
     assert_eq!(browser.evaluate("document.querySelectorAll('svg.small').length"), 4);

@@ -60,7 +60,7 @@ fn entry(name: &str, failed: Option<&str>) -> Value {
         "schedule": "0 3 * * *", "timezone": "Europe/Berlin", "next_firing": ago(-90), "running": null,
         "last_run": {
             "run": 7, "outcome": if failed.is_some() { "failed" } else { "succeeded" }, "started": ago(4), "ended": ago(3),
-            "counts": {"copied": 2, "kept": 14, "refused": 0, "postponed": 0, "failed": u8::from(failed.is_some())},
+            "counts": {"copied": 2, "replaced": 0, "unchanged": 14, "held": 0, "blocked": 0, "deferred": 0, "failed": u8::from(failed.is_some())},
             "bytes": 4096, "error": failed,
         },
         "last_success": ago(300), "last_failure": failed.map(|_| ago(3)), "failures": if failed.is_some() { 4 } else { 0 },
@@ -71,7 +71,7 @@ fn entry(name: &str, failed: Option<&str>) -> Value {
 fn state(changes: Value) -> Snapshot {
     let mut state = serde_json::to_value(Snapshot::starting(ago(5000))).unwrap();
     state["ready"] = true.into();
-    state["loop_turned_at"] = json!(Utc::now());
+    state["loop_iterated_at"] = json!(Utc::now());
     state["journal"] = json!({"path": "/var/lib/transship/journal.db", "writable": true, "bytes": 65536});
     state["configuration"] = json!({"path": "/etc/transship/sync.yaml", "loaded_at": ago(100), "problem": null});
     for (key, value) in changes.as_object().unwrap() {
@@ -133,11 +133,11 @@ fn texts_of_others_neither_run_nor_turn_round_nor_push_aside_what_the_page_says(
 #[test]
 fn a_quota_that_is_used_up_is_seen_at_once_and_a_thousand_entries_are_read_in_parts() {
     let mut entries: Vec<Value> = (0..1000).map(|i| entry(&format!("entry-{i:04}"), None)).collect();
-    entries[0]["postponed_until"] = json!(ago(-50));
+    entries[0]["deferred_until"] = json!(ago(-50));
     let quota = |registry: &str, remaining: u64| {
         json!({
             "registry": registry, "identity": "mirror-bot", "limit": 200, "window_seconds": 21600, "remaining": remaining,
-            "kept": 20, "told": ago(1),
+            "reserved": 20, "reported": ago(1),
         })
     };
     let registry = json!({

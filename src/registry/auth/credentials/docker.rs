@@ -13,8 +13,8 @@ use super::program::Programs;
 use super::secret::{MAX_FILE, read_text};
 use super::{Login, helper};
 use crate::oci::{RegistryHost, RepositoryName};
-use crate::registry::DockerConfig;
 use crate::registry::auth::authenticator::AuthError;
+use crate::registry::{DockerConfig, Flavor};
 use crate::regular_file;
 use crate::store::ErrorKind;
 
@@ -207,8 +207,7 @@ fn matching_value<'a, T: ?Sized>(
 
 /// Returns the names of a registry in the keys.
 fn names_of(host: &RegistryHost) -> Vec<&str> {
-    let hub = ["index.docker.io", "docker.io", "registry-1.docker.io"];
-    if host.is_docker_hub() { hub.to_vec() } else { vec![host.as_str()] }
+    Flavor::from_host(host).credential_keys.map_or_else(|| vec![host.as_str()], |keys| keys.hosts.to_vec())
 }
 
 /// Returns the host of a key such as `host` or `https://host/v1/`. Podman's `host/namespace` is not a key of the whole

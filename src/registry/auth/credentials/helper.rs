@@ -7,6 +7,7 @@ use serde::Deserialize;
 use super::Login;
 use super::program::Programs;
 use crate::oci::RegistryHost;
+use crate::registry::Flavor;
 use crate::registry::auth::authenticator::AuthError;
 use crate::store::ErrorKind;
 
@@ -59,7 +60,7 @@ fn read_login(HelperOutput { username, secret }: HelperOutput) -> Option<Login> 
 
 /// Returns a registry in the spelling under which docker stores credentials.
 pub(super) fn server_name(host: &RegistryHost) -> String {
-    if host.is_docker_hub() { "https://index.docker.io/v1/".to_owned() } else { host.as_str().to_owned() }
+    Flavor::from_host(host).credential_keys.map_or(host.as_str(), |keys| keys.written).to_owned()
 }
 
 /// Returns true if a text can be the last part of a program's name. A path cannot.

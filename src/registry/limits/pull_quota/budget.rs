@@ -55,7 +55,7 @@ pub(crate) enum Verdict {
 pub(crate) struct Budget {
     /// Reads reserved for others.
     keep: u64,
-    known: Known,
+    known: QuotaKnowledge,
     /// Reads that are reserved and not sent yet.
     reserved: u64,
     /// Reads in flight.
@@ -92,27 +92,28 @@ impl Wanted {
     }
 }
 
+/// Knowledge about the quota of a registry.
 #[derive(Debug, Clone, Copy, Default)]
-enum Known {
+enum QuotaKnowledge {
     #[default]
     Nothing,
     NoQuota,
-    Quota(Quota),
+    Quota(ReportedQuota),
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Quota {
-    told: Report,
+struct ReportedQuota {
+    report: Report,
     at: DateTime<Utc>,
     /// Time of the registry's own last report; `None` if everything is from the journal.
     heard: Option<DateTime<Utc>>,
 }
 
-impl Quota {
+impl ReportedQuota {
     /// After a whole window, the registry has forgotten all earlier reads.
     fn remaining(&self, now: DateTime<Utc>) -> u64 {
-        let is_over = now - self.at >= TimeDelta::from_std(self.told.window).unwrap_or(TimeDelta::MAX);
-        if is_over { self.told.limit } else { self.told.remaining }
+        let is_over = now - self.at >= TimeDelta::from_std(self.report.window).unwrap_or(TimeDelta::MAX);
+        if is_over { self.report.limit } else { self.report.remaining }
     }
 }
 
@@ -123,16 +124,18 @@ impl Budget {
     }
 
     /// Restores an earlier report, unless more is known already.
-    pub(crate) fn recall(&mut self, told: Report, at: DateTime<Utc>) {
-        if matches!(self.known, Known::Nothing) {
-            self.known = Known::Quota(Quota { told, at, heard: None });
+    pub(crate) fn recall(&mut self, report: Report, at: DateTime<Utc>) {
+        if matches!(self.known, QuotaKnowledge::Nothing) {
+            self.known = QuotaKnowledge::Quota(ReportedQuota { report, at, heard: None });
         }
     }
 
     /// Returns the latest report and its time, if there is a quota.
     pub(crate) fn latest_report(&self, now: DateTime<Utc>) -> Option<(Report, DateTime<Utc>)> {
         match self.known {
-            Known::Quota(quota) => Some((Report { remaining: quota.remaining(now), ..quota.told }, quota.at)),
+            QuotaKnowledge::Quota(quota) => {
+                Some((Report { remaining: quota.remaining(now), ..quota.report }, quota.at))
+            }
             _ => None,
         }
     }
@@ -142,17 +145,17 @@ impl Budget {
     }
 
     pub(crate) fn knows_nothing(&self) -> bool {
-        matches!(self.known, Known::Nothing)
+        matches!(self.known, QuotaKnowledge::Nothing)
     }
 
     /// Returns the reads that are allowed if none are in flight; `None` without a quota. After a refusal without a
     /// report: none for a while, and then one at a time, which shows whether more succeed.
     pub(crate) fn reads_left(&self, now: DateTime<Utc>) -> Option<u64> {
-        let Some((told, _)) = self.latest_report(now) else {
+        let Some((report, _)) = self.latest_report(now) else {
             return self.refused.map(|at| u64::from(!is_within(WINDOW / 12, at, now)));
         };
-        let left = told.remaining.saturating_sub(self.keep);
-        let wanted = self.wanted.filter(|wanted| wanted.has_precedence(told.window, now));
+        let left = report.remaining.saturating_sub(self.keep);
+        let wanted = self.wanted.filter(|wanted| wanted.has_precedence(report.window, now));
         Some(if wanted.is_some_and(|wanted| left < wanted.reads) { 0 } else { left })
     }
 
@@ -168,15 +171,15 @@ impl Budget {
             at.is_some_and(|at| is_within(FRESH.min(window / 12), at, now))
         };
         match self.known {
-            Known::Nothing | Known::NoQuota if self.refused.is_some() => {
+            QuotaKnowledge::Nothing | QuotaKnowledge::NoQuota if self.refused.is_some() => {
                 self.reads_left(now) > Some(0) && !fresh(self.tried, WINDOW)
             }
-            Known::Nothing => self.tried.is_none(),
-            Known::NoQuota => false,
-            Known::Quota(Quota { told, heard, .. }) => {
+            QuotaKnowledge::Nothing => self.tried.is_none(),
+            QuotaKnowledge::NoQuota => false,
+            QuotaKnowledge::Quota(ReportedQuota { report, heard, .. }) => {
                 let is_short =
                     heard.is_none() || self.allows(1, self.reads_left(now).unwrap_or_default()) == Verdict::Spent;
-                is_short && !fresh(heard.max(self.tried), told.window)
+                is_short && !fresh(heard.max(self.tried), report.window)
             }
         }
     }
@@ -195,22 +198,22 @@ impl Budget {
 
     /// Reserves a group of reads that are useless without each other.
     pub(crate) fn reserve(&mut self, reads: u64, now: DateTime<Utc>) -> Verdict {
-        let Some((told, _)) = self.latest_report(now) else {
+        let Some((report, _)) = self.latest_report(now) else {
             if self.reads_left(now) == Some(0) {
                 return Verdict::Spent;
             }
             self.reserved += reads;
             return Verdict::Taken;
         };
-        if reads > told.limit.saturating_sub(self.keep) {
+        if reads > report.limit.saturating_sub(self.keep) {
             return Verdict::Never;
         }
-        let verdict = self.allows(reads, told.remaining.saturating_sub(self.keep));
+        let verdict = self.allows(reads, report.remaining.saturating_sub(self.keep));
         match verdict {
             Verdict::Taken => self.reserved += reads,
             // The wanted group includes the read that showed its size.
             Verdict::Spent => {
-                self.remember_wanted((reads + 1).min(told.limit.saturating_sub(self.keep)), told.window, now)
+                self.remember_wanted((reads + 1).min(report.limit.saturating_sub(self.keep)), report.window, now)
             }
             _ => {}
         }
@@ -253,10 +256,10 @@ impl Budget {
             self.refused = None;
         }
         match heard {
-            Outcome::Reported(told) => self.apply_report(number, told, now),
-            Outcome::Silent if counted || self.knows_nothing() => self.known = Known::NoQuota,
+            Outcome::Reported(report) => self.apply_report(number, report, now),
+            Outcome::Silent if counted || self.knows_nothing() => self.known = QuotaKnowledge::NoQuota,
             Outcome::Silent => {
-                if let Known::Quota(quota) = &mut self.known {
+                if let QuotaKnowledge::Quota(quota) = &mut self.known {
                     quota.heard = Some(now);
                 }
             }
@@ -267,37 +270,38 @@ impl Budget {
             }
             Outcome::Refused => self.record_refusal(now),
         }
-        let left = self.latest_report(now).map(|(told, _)| told.remaining.saturating_sub(self.keep));
+        let left = self.latest_report(now).map(|(report, _)| report.remaining.saturating_sub(self.keep));
         self.wanted = self.wanted.filter(|wanted| left.is_none_or(|left| left < wanted.reads.max(1)));
     }
 
     /// Applies a report. It describes the time at which the registry processed its request. It may raise the remaining
     /// reads only if that request was sent after all known answers arrived. Otherwise the known state may include a
     /// later read that this report does not.
-    fn apply_report(&mut self, number: u64, told: Report, now: DateTime<Utc>) {
+    fn apply_report(&mut self, number: u64, report: Report, now: DateTime<Utc>) {
         let remaining = match &self.known {
-            Known::Quota(quota) if number <= self.heard => {
-                told.remaining.saturating_sub(self.lost).min(quota.remaining(now))
+            QuotaKnowledge::Quota(quota) if number <= self.heard => {
+                report.remaining.saturating_sub(self.lost).min(quota.remaining(now))
             }
             _ => {
                 self.lost = 0;
-                told.remaining
+                report.remaining
             }
         };
-        self.known = Known::Quota(Quota { told: Report { remaining, ..told }, at: now, heard: Some(now) });
+        self.known =
+            QuotaKnowledge::Quota(ReportedQuota { report: Report { remaining, ..report }, at: now, heard: Some(now) });
         self.heard = self.sent;
     }
 
     fn record_refusal(&mut self, now: DateTime<Utc>) {
         match self.known {
-            Known::Quota(_) => self.lower(|_| 0, now),
+            QuotaKnowledge::Quota(_) => self.lower(|_| 0, now),
             _ => (self.refused, self.heard) = (Some(now), self.sent),
         }
     }
 
     fn lower(&mut self, change: impl FnOnce(u64) -> u64, now: DateTime<Utc>) {
-        if let Known::Quota(quota) = &mut self.known {
-            quota.told.remaining = change(quota.remaining(now));
+        if let QuotaKnowledge::Quota(quota) = &mut self.known {
+            quota.report.remaining = change(quota.remaining(now));
             (quota.at, quota.heard) = (now, Some(now));
             self.heard = self.sent;
         }

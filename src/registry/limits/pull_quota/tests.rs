@@ -1,9 +1,13 @@
 //! Tests of the arithmetic, step by step and against a simulated registry.
 
-use chrono::{TimeDelta, TimeZone as _};
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, TimeZone as _, Utc};
+use http::HeaderMap;
 use proptest::prelude::*;
 
-use super::*;
+use super::budget::{Budget, Outcome, Report, Verdict};
+use super::headers::parse_headers;
 
 const HOUR: u64 = 3600;
 
@@ -200,7 +204,7 @@ fn docker_hub_ratelimit_headers_are_parsed() {
         let mut headers = HeaderMap::new();
         headers.insert("ratelimit-limit", limit.parse().unwrap());
         headers.insert("ratelimit-remaining", remaining.parse().unwrap());
-        super::parse_headers(&headers, unstated)
+        parse_headers(&headers, unstated)
     };
     let headers = |limit: &str, remaining: &str| read(limit, remaining, Some(Duration::from_secs(6 * HOUR)));
     let told = |seconds, remaining| Some(Report { limit: 100, window: Duration::from_secs(seconds), remaining });
@@ -210,7 +214,7 @@ fn docker_hub_ratelimit_headers_are_parsed() {
     assert_eq!(["100;w=0", "100;w=60", "100;w=599", "100;w=86401"].map(|limit| headers(limit, "7")), [None; 4]);
     assert_eq!(read("100", "7", None), None, "any gateway reports its rate so");
     assert_eq!(headers("many", "7"), None);
-    assert_eq!(super::parse_headers(&HeaderMap::new(), None), None);
+    assert_eq!(parse_headers(&HeaderMap::new(), None), None);
 }
 
 /// A registry that counts reads, with a sliding or a fixed window.

@@ -19,7 +19,7 @@ use super::{Cloud, Login, usable_time};
 use crate::oci::RegistryHost;
 use crate::registry::Aws;
 use crate::registry::auth::authenticator::AuthError;
-use crate::registry::flavor::kind::AMAZONS;
+use crate::registry::flavor::ecr::AWS_DOMAINS;
 
 /// Service that issues the password of a registry.
 #[derive(Debug, PartialEq)]
@@ -120,7 +120,7 @@ fn region_and_api_host(host: &str) -> Option<(&str, String)> {
     }
     let classic = |prefix: &str| {
         let (region, domain) = rest.strip_prefix(prefix)?.split_once('.')?;
-        AMAZONS.contains(&domain).then_some((region, domain))
+        AWS_DOMAINS.contains(&domain).then_some((region, domain))
     };
     let dual = |prefix: &str| rest.strip_prefix(prefix)?.strip_suffix(".on.aws").filter(|region| !region.contains('.'));
     if let Some((region, domain)) = classic("dkr.ecr.") {

@@ -9,11 +9,11 @@ use super::jitter_of;
 
 /// Entries that resume automatically, in addition to their schedules.
 #[derive(Debug, Clone, Default)]
-pub struct Postponed {
+pub struct Deferred {
     entries: BTreeMap<String, DateTime<Utc>>,
 }
 
-impl Postponed {
+impl Deferred {
     /// Records that an entry whose run `ended` resumes at `until`, plus up to a quarter of that wait. The extra delay
     /// differs between entries, so that entries that wait for one registry do not all start at once.
     pub fn set(&mut self, entry: &str, ended: DateTime<Utc>, until: DateTime<Utc>) {
@@ -39,7 +39,7 @@ impl Postponed {
         self.entries.retain(|entry, _| stays(entry));
     }
 
-    /// Returns the time at which an entry resumes, if it is postponed.
+    /// Returns the time at which an entry resumes, if it is deferred.
     #[must_use]
     pub fn resumes_at(&self, entry: &str) -> Option<DateTime<Utc>> {
         self.entries.get(entry).copied()
@@ -65,30 +65,30 @@ mod tests {
     }
 
     #[test]
-    fn postponed_entry_resumes_once_and_not_too_early() {
-        let mut postponed = Postponed::default();
+    fn deferred_entry_resumes_once_and_not_too_early() {
+        let mut deferred = Deferred::default();
         for entry in ["a", "b", "c"] {
-            postponed.set(entry, minute(0), minute(30));
+            deferred.set(entry, minute(0), minute(30));
         }
-        postponed.set("soon", minute(0), minute(1));
-        postponed.remove("c");
-        assert!(postponed.due(minute(0)).is_empty());
-        let instants = ["a", "b"].map(|entry| postponed.resumes_at(entry).unwrap());
+        deferred.set("soon", minute(0), minute(1));
+        deferred.remove("c");
+        assert!(deferred.due(minute(0)).is_empty());
+        let instants = ["a", "b"].map(|entry| deferred.resumes_at(entry).unwrap());
         assert!(instants.iter().all(|instant| (minute(30)..minute(38)).contains(instant)), "{instants:?}");
         assert_ne!(instants[0], instants[1]);
-        assert_eq!(postponed.due(minute(29)), ["soon"]);
-        let mut due = postponed.due(minute(38));
+        assert_eq!(deferred.due(minute(29)), ["soon"]);
+        let mut due = deferred.due(minute(38));
         due.sort();
         assert_eq!(due, ["a", "b"]);
-        assert!(postponed.due(minute(99)).is_empty());
+        assert!(deferred.due(minute(99)).is_empty());
     }
 
     #[test]
-    fn setback_does_not_prolong_postponed_entry() {
-        let mut postponed = Postponed::default();
-        postponed.set("a", minute(0), minute(1));
-        let before = postponed.resumes_at("a").unwrap();
-        postponed.set_back(TimeDelta::hours(8));
-        assert_eq!(postponed.resumes_at("a"), Some(before - TimeDelta::hours(8)));
+    fn setback_does_not_prolong_deferred_entry() {
+        let mut deferred = Deferred::default();
+        deferred.set("a", minute(0), minute(1));
+        let before = deferred.resumes_at("a").unwrap();
+        deferred.set_back(TimeDelta::hours(8));
+        assert_eq!(deferred.resumes_at("a"), Some(before - TimeDelta::hours(8)));
     }
 }

@@ -12,23 +12,23 @@ const LAYOUT: &str = "oci-layout:";
 
 /// Repository and, optionally, a manifest in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct ContentLocation {
     /// Repository.
-    pub home: Home,
+    pub repository: RepositoryLocation,
     /// Manifest. `None` means the repository as a whole.
     pub manifest: Option<ManifestRef>,
 }
 
 /// Location of a repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Home {
+pub enum RepositoryLocation {
     /// Repository in a registry.
     Registry(Repository),
     /// OCI image layout on disk.
     Layout(PathBuf),
 }
 
-impl Home {
+impl RepositoryLocation {
     /// Returns the endpoint, as the configuration has it.
     #[must_use]
     pub fn endpoint(&self) -> Endpoint {
@@ -39,9 +39,9 @@ impl Home {
     }
 }
 
-/// Reason why a text is not a [`Place`].
+/// Reason why a text is not a [`ContentLocation`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PlaceError {
+pub enum LocationError {
     /// Nothing follows `oci-layout:`.
     #[error("the path is missing: expected oci-layout:PATH[:TAG][@DIGEST]")]
     NoPath,
@@ -63,17 +63,17 @@ pub enum PlaceError {
 
 /// Parses `[host/]repository[:tag][@digest]` by Docker's rules, or `oci-layout:PATH[:TAG][@DIGEST]`. In a layout, the
 /// tag is the text after the last colon, if no slash follows that colon.
-impl FromStr for Place {
-    type Err = PlaceError;
+impl FromStr for ContentLocation {
+    type Err = LocationError;
 
-    fn from_str(text: &str) -> Result<Self, PlaceError> {
+    fn from_str(text: &str) -> Result<Self, LocationError> {
         let Some(rest) = text.strip_prefix(LAYOUT) else {
             let reference: Reference = text.parse()?;
             let manifest = reference.manifest();
-            return Ok(Self { home: Home::Registry(reference.repository), manifest });
+            return Ok(Self { repository: RepositoryLocation::Registry(reference.repository), manifest });
         };
         if rest.contains("://") {
-            return Err(PlaceError::Url);
+            return Err(LocationError::Url);
         }
         let (rest, digest) = match rest.rsplit_once("@sha") {
             Some((rest, digest)) => (rest, Some(format!("sha{digest}").parse::<Digest>()?)),
@@ -84,14 +84,14 @@ impl FromStr for Place {
             _ => (rest, None),
         };
         if path.is_empty() {
-            return Err(PlaceError::NoPath);
+            return Err(LocationError::NoPath);
         }
         let manifest = digest.map(ManifestRef::Digest).or(tag.map(ManifestRef::Tag));
-        Ok(Self { home: Home::Layout(path.into()), manifest })
+        Ok(Self { repository: RepositoryLocation::Layout(path.into()), manifest })
     }
 }
 
-impl fmt::Display for Home {
+impl fmt::Display for RepositoryLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Registry(repository) => repository.fmt(f),
@@ -100,9 +100,9 @@ impl fmt::Display for Home {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for ContentLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.home.fmt(f)?;
+        self.repository.fmt(f)?;
         match &self.manifest {
             Some(ManifestRef::Tag(tag)) => write!(f, ":{tag}"),
             Some(ManifestRef::Digest(digest)) => write!(f, "@{digest}"),
@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn place_is_a_repository_or_a_manifest_in_it() {
+    fn location_is_a_repository_or_a_manifest_in_it() {
         let digest = Digest::of(b"x");
         for (text, printed) in [
             ("ubuntu".to_owned(), "docker.io/library/ubuntu".to_owned()),
@@ -126,13 +126,13 @@ mod tests {
             ("oci-layout:/srv/a:b/mirror:1.0".into(), "oci-layout:/srv/a:b/mirror:1.0".into()),
             (format!("oci-layout:m@{digest}"), format!("oci-layout:m@{digest}")),
         ] {
-            assert_eq!(text.parse::<Place>().unwrap().to_string(), printed);
+            assert_eq!(text.parse::<ContentLocation>().unwrap().to_string(), printed);
         }
     }
 
     #[test]
-    fn invalid_place_is_refused_with_a_reason() {
-        let message = |text: &str| text.parse::<Place>().unwrap_err().to_string();
+    fn invalid_location_is_refused_with_a_reason() {
+        let message = |text: &str| text.parse::<ContentLocation>().unwrap_err().to_string();
         assert_eq!(message("oci-layout:"), "the path is missing: expected oci-layout:PATH[:TAG][@DIGEST]");
         assert!(message("oci-layout:m@sha256:1").starts_with(r#""sha256:1" is not a digest"#));
         assert!(message("oci-layout:s3://bucket/mirror").starts_with("a layout is a folder on this machine"));

@@ -11,7 +11,7 @@ use prometheus_client::metrics::family::Family;
 
 /// Result of a push event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum HookResult {
+pub enum PushEventResult {
     /// An entry reads from the pushed repository.
     Matched,
     /// No entry reads from the pushed repository.
@@ -24,11 +24,11 @@ pub enum HookResult {
     Unauthorized,
 }
 
-impl HookResult {
+impl PushEventResult {
     const ALL: [Self; 5] = [Self::Matched, Self::Unmatched, Self::Ignored, Self::Unreadable, Self::Unauthorized];
 }
 
-impl EncodeLabelValue for HookResult {
+impl EncodeLabelValue for PushEventResult {
     fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
         encoder.write_str(match self {
             Self::Matched => "matched",
@@ -43,18 +43,18 @@ impl EncodeLabelValue for HookResult {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct Labels {
     receiver: String,
-    result: HookResult,
+    result: PushEventResult,
 }
 
 /// Counters of push events. Clones share them.
 #[derive(Debug, Clone, Default)]
-pub struct HookEvents {
+pub struct PushEventCounts {
     pub(super) family: Family<Labels, Counter>,
     /// The receivers of the configuration in force.
     receivers: Arc<Mutex<BTreeSet<String>>>,
 }
 
-impl HookEvents {
+impl PushEventCounts {
     /// Sets the receivers of the configuration in force: removes the series of others, and starts those of new
     /// receivers at zero.
     pub fn follow<'a>(&self, receivers: impl IntoIterator<Item = &'a str>) {
@@ -71,7 +71,7 @@ impl HookEvents {
 
     /// Counts `count` events of a receiver with this result. Counts nothing for a receiver that is no longer in the
     /// configuration.
-    pub fn count(&self, receiver: &str, result: HookResult, count: usize) {
+    pub fn count(&self, receiver: &str, result: PushEventResult, count: usize) {
         let known = self.receivers.lock();
         if known.contains(receiver) {
             self.family.get_or_create(&Labels { receiver: receiver.to_owned(), result }).inc_by(count as u64);
@@ -80,5 +80,5 @@ impl HookEvents {
 }
 
 fn all_labels(receiver: &str) -> [Labels; 5] {
-    HookResult::ALL.map(|result| Labels { receiver: receiver.to_owned(), result })
+    PushEventResult::ALL.map(|result| Labels { receiver: receiver.to_owned(), result })
 }

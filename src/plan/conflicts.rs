@@ -20,7 +20,7 @@ pub struct Claim {
 /// Returns the tags, by target, that entries claim from more than one source, with the sorted names of those entries.
 /// Two entries that write a tag from the same source do not conflict.
 #[must_use]
-pub fn contested(claims: &[Claim]) -> BTreeMap<(String, Tag), Vec<String>> {
+pub fn find_conflicts(claims: &[Claim]) -> BTreeMap<(String, Tag), Vec<String>> {
     let mut by_tag: BTreeMap<(&str, &Tag), Claimants<'_>> = BTreeMap::new();
     for claim in claims {
         for tag in &claim.tags {
@@ -54,14 +54,14 @@ mod tests {
     }
 
     #[test]
-    fn tag_claimed_from_two_sources_is_contested() {
+    fn tag_claimed_from_two_sources_is_in_conflict() {
         let claims = [
             claim("b", "s1", "t", &["v1", "v2"]),
             claim("a", "s2", "t", &["v2", "v3"]),
             claim("c", "s1", "t", &["v1"]),
             claim("d", "s2", "elsewhere", &["v1"]),
         ];
-        let found = contested(&claims);
+        let found = find_conflicts(&claims);
         let expected =
             BTreeMap::from([(("t".to_owned(), "v2".parse().unwrap()), vec!["a".to_owned(), "b".to_owned()])]);
         assert_eq!(found, expected);

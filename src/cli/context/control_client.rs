@@ -1,0 +1,276 @@
+//! Commands for the running daemon: they send a request for each entry to the control socket, print the replies, and
+//! compute the exit code.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::anyhow;
+use clap::builder::NonEmptyStringValueParser;
+
+use super::configuration;
+use crate::cli::context::invocation::Context;
+use crate::cli::context::invocation::Global;
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::output::units;
+use crate::config::ControlSocket;
+use crate::control::{
+    Action, Client, ClientError, ENTRIES_AT_MOST, EntryResult, PauseOptions, Reply, Request, RunResult, TriggerOptions,
+};
+
+/// Socket of the packaged service.
+const SERVICE: &str = "/run/transship/control.sock";
+
+/// Time limit for the daemon to answer a request. Its loop may wait for its journal.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Arguments that `trigger`, `pause` and `resume` share.
+#[derive(Debug, clap::Args)]
+pub struct DaemonArguments {
+    /// Control socket; by default the configuration's, else that of the packaged service
+    #[arg(long, value_name = "PATH")]
+    pub at: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Remedy if no daemon listens that could pause or resume entries.
+pub(crate) const NO_DAEMON_REMEDY: &str = "see `systemctl status transship`, or name another socket with --at";
+
+/// Returns the parser of an entry's name. The daemon reports unknown names.
+pub(crate) fn entry_name() -> NonEmptyStringValueParser {
+    NonEmptyStringValueParser::new()
+}
+
+/// Returns the names, each once.
+pub(crate) fn deduplicate(names: &[String]) -> Vec<String> {
+    let names: BTreeSet<&String> = names.iter().collect();
+    names.into_iter().cloned().collect()
+}
+
+impl DaemonArguments {
+    /// Requests `action` for each entry, prints the replies as they come, and returns the exit code for them. The
+    /// error contains `remedy` if no daemon listens.
+    pub(crate) async fn request(
+        &self,
+        action: Action,
+        entries: &[String],
+        remedy: &str,
+        context: &mut Context,
+    ) -> Result<Exit, Failure> {
+        let replies = self.print_replies(action, entries, context).await;
+        let replies = replies.map_err(|failure| with_remedy(failure, remedy))?;
+        exit(&replies, action, entries.len())
+    }
+
+    async fn print_replies(
+        &self,
+        action: Action,
+        entries: &[String],
+        context: &mut Context,
+    ) -> Result<Vec<Reply>, Failure> {
+        let replies = self.collect_replies(action, entries, context).await?;
+        if self.json {
+            context.output.json(&replies)?;
+        }
+        Ok(replies)
+    }
+
+    /// Returns all replies, and prints each as it comes unless the output is JSON. The first replies about all entries
+    /// precede the ends of their runs, whose connections stay open meanwhile.
+    async fn collect_replies(
+        &self,
+        action: Action,
+        entries: &[String],
+        context: &mut Context,
+    ) -> Result<Vec<Reply>, Failure> {
+        let (mut replies, mut waiting) = (Vec::new(), Vec::new());
+        if entries.len() > ENTRIES_AT_MOST {
+            let error = format!("the request names {} entries; at most {ENTRIES_AT_MOST} are allowed", entries.len());
+            self.print_reply(&Reply::Refused { error: error.clone() }, action, context)?;
+            return Ok(vec![Reply::Refused { error }]);
+        }
+        let path = socket_path(self.at.as_deref(), &context.global)?;
+        for entry in entries {
+            let mut client = Client::connect(&path, &Request { entry: entry.clone(), action }).await?;
+            let Some(reply) = client.next(Some(ANSWER_TIMEOUT)).await? else { return Ok(replies) };
+            self.print_reply(&reply, action, context)?;
+            if is_followed_by_end(&reply, action) {
+                waiting.push(client);
+            }
+            replies.push(reply);
+        }
+        // A long run delays the output of the ends after it.
+        for mut client in waiting {
+            let Some(reply) = client.next(None).await? else { return Ok(replies) };
+            self.print_reply(&reply, action, context)?;
+            replies.push(reply);
+        }
+        Ok(replies)
+    }
+
+    fn print_reply(&self, reply: &Reply, action: Action, context: &mut Context) -> Result<(), Failure> {
+        if !self.json {
+            context.output.line(reply_line(reply, action))?;
+            context.output.flush()?;
+        }
+        Ok(())
+    }
+}
+
+/// Returns the path of the socket, the first of these:
+/// - `at`,
+/// - the one that the configuration names,
+/// - the one of the packaged service.
+///
+/// An unreadable configuration is ignored if the packaged service has a socket, because a running daemon keeps the last
+/// good configuration.
+fn socket_path(at: Option<&Path>, global: &Global) -> Result<PathBuf, Failure> {
+    if let Some(path) = at {
+        return Ok(path.to_owned());
+    }
+    match configuration::load(global).map(|config| config.daemon.control) {
+        Ok(ControlSocket::At(path)) => Ok(path),
+        Ok(ControlSocket::Usual(path)) if path.exists() => Ok(path),
+        Err(failure) if !Path::new(SERVICE).exists() => Err(failure),
+        _ => Ok(PathBuf::from(SERVICE)),
+    }
+}
+
+/// Adds a remedy to the error if no daemon listens or answers.
+fn with_remedy(failure: Failure, remedy: &str) -> Failure {
+    let Failure::Failed(error) = failure else { return failure };
+    Failure::Failed(match error.downcast_ref() {
+        Some(ClientError::Absent { .. }) => anyhow!("{error}: {remedy}"),
+        Some(ClientError::Silent { .. }) => anyhow!("{error}; see `systemctl status transship` and its log"),
+        _ => error,
+    })
+}
+
+fn reply_line(reply: &Reply, action: Action) -> String {
+    let (entry, result) = match reply {
+        Reply::Refused { error } => return error.clone(),
+        Reply::Entry { entry, result } => (entry, result),
+    };
+    match result {
+        EntryResult::Queued => {
+            format!("{entry}: requested; starts now, or when `daemon.entries_at_once` permits")
+        }
+        EntryResult::WaitsAlready => format!("{entry}: already waits for a slot"),
+        EntryResult::RunsAlready => format!("{entry}: already running"),
+        EntryResult::Paused => match action {
+            Action::Pause(PauseOptions { until: Some(until) }) => {
+                format!("{entry}: paused until {}", units::moment(until))
+            }
+            _ => format!("{entry}: paused"),
+        },
+        EntryResult::Resumed => format!("{entry}: resumed"),
+        EntryResult::NotPaused => format!("{entry}: was not paused"),
+        EntryResult::Ended(RunResult { outcome, tags, problem, .. }) => {
+            let problem = problem.as_ref().map(|problem| format!(": {problem}")).unwrap_or_default();
+            format!("{entry}: {}, {tags}{problem}", outcome.replace('_', " "))
+        }
+        EntryResult::Unknown { error } => error.clone(),
+        EntryResult::Refused { error } => format!("{entry}: {error}"),
+    }
+}
+
+/// Returns true if the reply of a run's end comes after this reply.
+fn is_followed_by_end(reply: &Reply, action: Action) -> bool {
+    let is_accepted = matches!(
+        reply,
+        Reply::Entry { result: EntryResult::Queued | EntryResult::WaitsAlready | EntryResult::RunsAlready, .. }
+    );
+    is_accepted && matches!(action, Action::Trigger(TriggerOptions { wait: true }))
+}
+
+/// Returns the same exit code as `once`, or [`Exit::Usage`] for an unknown entry. The worst reply decides.
+fn exit(replies: &[Reply], action: Action, entries: usize) -> Result<Exit, Failure> {
+    let exits = replies.iter().map(|reply| match reply {
+        Reply::Refused { .. } => Exit::Failed,
+        Reply::Entry { result, .. } => match result {
+            EntryResult::Unknown { .. } => Exit::Usage,
+            EntryResult::Refused { .. } => Exit::Failed,
+            EntryResult::Ended(ended) => exit_of_run(ended),
+            _ => Exit::Ok,
+        },
+    });
+    let all: Vec<Exit> = exits.collect();
+    let is_refused = |reply: &Reply| matches!(reply, Reply::Refused { .. });
+    let last = replies.iter().filter(|reply| !is_refused(reply) && !is_followed_by_end(reply, action));
+    if !replies.iter().any(is_refused) && last.count() < entries {
+        return Err(anyhow!("the daemon ended before it had sent all answers").into());
+    }
+    let worst = [Exit::Usage, Exit::Failed, Exit::Withheld].into_iter().find(|exit| all.contains(exit));
+    Ok(worst.unwrap_or(Exit::Ok))
+}
+
+fn exit_of_run(ended: &RunResult) -> Exit {
+    match ended.outcome.as_str() {
+        "succeeded" | "deferred" | "already_running" if ended.tags.withheld() > 0 => Exit::Withheld,
+        "succeeded" | "already_running" => Exit::Ok,
+        "deferred" => Exit::Withheld,
+        _ => Exit::Failed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::context::invocation::tests::context;
+    use crate::cli::output::writer::tests::OutputBuffer;
+
+    fn message(error: ClientError, remedy: &str) -> String {
+        with_remedy(error.into(), remedy).to_string()
+    }
+
+    #[test]
+    fn absent_or_silent_daemon_is_reported_with_a_remedy() {
+        let absent = ClientError::Absent { path: "c.sock".into() };
+        let expected = "error: no daemon listens at c.sock: see `systemctl status transship`, \
+                        or name another socket with --at";
+        assert_eq!(message(absent, NO_DAEMON_REMEDY), expected);
+        let silent = ClientError::Silent { path: "c.sock".into(), within: ANSWER_TIMEOUT };
+        let expected =
+            "error: the daemon at c.sock has not answered for 30s; see `systemctl status transship` and its log";
+        assert_eq!(message(silent, NO_DAEMON_REMEDY), expected);
+    }
+
+    #[test]
+    fn pause_is_shown_with_its_end() {
+        let reply = Reply::Entry { entry: "a".into(), result: EntryResult::Paused };
+        let until = "2026-11-21T19:15:00Z".parse().unwrap();
+        let line = |until| reply_line(&reply, Action::Pause(PauseOptions { until }));
+        assert_eq!(line(Some(until)), "a: paused until 2026-11-21T19:15:00Z");
+        assert_eq!(line(None), "a: paused");
+    }
+
+    #[test]
+    fn missing_end_of_a_run_is_an_error() {
+        let reply = |result| Reply::Entry { entry: "a".into(), result };
+        let wait = |wait| Action::Trigger(TriggerOptions { wait });
+        let queued = [reply(EntryResult::Queued)];
+        assert_eq!(exit(&queued, wait(false), 1).unwrap(), Exit::Ok);
+        let ended = "error: the daemon ended before it had sent all answers";
+        assert_eq!(exit(&queued, wait(true), 1).unwrap_err().to_string(), ended);
+        assert_eq!(exit(&queued, wait(false), 2).unwrap_err().to_string(), ended);
+        let run = RunResult { run: None, outcome: "deferred".into(), tags: Default::default(), problem: None };
+        let replies = [reply(EntryResult::Queued), reply(EntryResult::Ended(run))];
+        assert_eq!(exit(&replies, wait(true), 1).unwrap(), Exit::Withheld);
+        let refused = [Reply::Refused { error: "no".into() }];
+        assert_eq!(exit(&refused, wait(true), 300).unwrap(), Exit::Failed);
+    }
+
+    #[tokio::test]
+    async fn command_with_too_many_entries_is_refused_unsent() {
+        let buffer = OutputBuffer::default();
+        let mut context = Context { output: buffer.output(), ..context() };
+        let arguments = DaemonArguments { at: Some("/nonexistent/control.sock".into()), json: false };
+        let entries: Vec<String> = (0..=ENTRIES_AT_MOST).map(|number| number.to_string()).collect();
+        let action = Action::Trigger(TriggerOptions { wait: false });
+        let exit = arguments.request(action, &entries, NO_DAEMON_REMEDY, &mut context).await.unwrap();
+        assert_eq!(exit, Exit::Failed);
+        assert_eq!(buffer.text(), "the request names 257 entries; at most 256 are allowed\n");
+    }
+}

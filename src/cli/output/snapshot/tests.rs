@@ -1,0 +1,143 @@
+//! Tests of the text of a snapshot, and the snapshot that tests of the command use.
+
+use super::*;
+use crate::cli::output::writer::tests::OutputBuffer;
+use crate::journal::TagCounts;
+use crate::oci::Digest;
+use crate::status::{ConfigurationState, LastRun, WaitingState};
+
+pub(crate) fn at(seconds: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp(1_800_000_000 + seconds, 0).unwrap()
+}
+
+pub(crate) fn snapshot() -> Snapshot {
+    let configuration = ConfigurationState {
+        path: "/etc/transship/sync.yaml".into(),
+        loaded_at: Some(at(0)),
+        problem: Some("sync.yaml:3:1: unknown key".into()),
+        ..ConfigurationState::default()
+    };
+    let last_run = LastRun {
+        run: 1,
+        outcome: "failed".into(),
+        started: Some(at(20)),
+        ended: at(30),
+        bytes: 0,
+        counts: TagCounts { unchanged: 2, failed: 1, ..TagCounts::default() },
+        error: Some("source: listing tags: denied".into()),
+    };
+    let entry = EntryState {
+        name: "api".into(),
+        source: "h/a".into(),
+        targets: vec!["t/a".into()],
+        schedule: "* * * * *".into(),
+        timezone: "UTC".into(),
+        next_firing: None,
+        deferred_until: None,
+        running: None,
+        last_run: Some(last_run),
+        last_success: None,
+        last_failure: Some(at(30)),
+        failures: 3,
+        paused_since: None,
+        paused_until: None,
+    };
+    let transfer = TransferState {
+        source: "h/a".into(),
+        target: "t/a".into(),
+        digest: Digest::of(b"x"),
+        size: 2048,
+        sent: 1024,
+        since: None,
+        bytes_per_second: None,
+    };
+    let quota = Quota {
+        registry: "docker.io".into(),
+        identity: "mirror-bot".into(),
+        limit: 200,
+        window_seconds: 21_600,
+        remaining: 76,
+        reserved: 20,
+        reported: at(0),
+    };
+    let quotas = vec![quota];
+    Snapshot { configuration, entries: vec![entry], in_flight: vec![transfer], quotas, ..Snapshot::starting(at(0)) }
+}
+
+#[test]
+fn text_shows_entries_errors_and_transfers() {
+    let buffer = OutputBuffer::default();
+    print(&snapshot(), at(60), &mut buffer.output()).unwrap();
+    let expected = format!(
+        "running for 1m, not ready\n  the journal cannot be written\n  the daemon is starting or ending\n\
+             configuration /etc/transship/sync.yaml read 2027-01-15T08:00:00Z\n\
+             the last edit was refused, the previous configuration stays active:\nsync.yaml:3:1: unknown key\n\n\
+             ENTRY  NOW   LAST RUN              OUTCOME  TAGS                   NEXT RUN\n\
+             api    idle  2027-01-15T08:00:30Z  failed   2 unchanged, 1 failed  manual only\n\
+             api: source: listing tags: denied (3 times in a row)\n\
+             docker.io as mirror-bot: 76 of 200 pulls left in 6h, 20 reserved (reported 2027-01-15T08:00:00Z)\n\n\
+             BLOB             SENT       OF  FROM  TO\n{}  1.0 KiB  2.0 KiB  h/a   t/a\n",
+        Digest::of(b"x").short()
+    );
+    assert_eq!(buffer.text(), expected);
+}
+
+#[test]
+fn text_shows_running_waiting_paused_throttled_and_failed() {
+    let calm = snapshot();
+    let idle = EntryState { last_run: None, failures: 0, ..calm.entries[0].clone() };
+    let counts = TagCounts { copied: 2, unchanged: 1, ..TagCounts::default() };
+    let run = RunningState { since: at(10), trigger: "schedule".into(), counts, tags: Some(5), bytes: 3 << 20 };
+    let entries = vec![
+        EntryState { name: "runs".into(), running: Some(run), next_firing: Some(at(3600)), ..idle.clone() },
+        EntryState { name: "waits".into(), next_firing: Some(at(90)), deferred_until: Some(at(90)), ..idle.clone() },
+        EntryState { name: "rests".into(), paused_since: Some(at(0)), paused_until: Some(at(86_400)), ..idle },
+    ];
+    let registry = |name: &str, concurrent, paused_until| RegistryState {
+        registry: name.into(),
+        identities: Vec::new(),
+        in_flight: 0,
+        limits: LimitsState { concurrent, concurrent_at_most: 32, ..LimitsState::default() },
+        paused_until,
+        throttled_seconds: 0.0,
+        requests: 0,
+        bytes_in: 0,
+        bytes_out: 0,
+    };
+    let (entry, outcome, error) = ("runs".into(), "failed".into(), Some("source: listing tags: denied".into()));
+    let snapshot = Snapshot {
+        configuration: ConfigurationState::default(),
+        entries,
+        waiting: vec![WaitingState { entry: "waits".into(), since: at(30), trigger: "schedule".into() }],
+        registries: vec![registry("a", 32, None), registry("b", 8, None), registry("c", 16, Some(at(120)))],
+        transfers: 3,
+        recent_failures: vec![FailedRun { entry, run: 7, outcome, ended: at(5), error }],
+        quotas: Vec::new(),
+        ..calm
+    };
+    let buffer = OutputBuffer::default();
+    print(&snapshot, at(60), &mut buffer.output()).unwrap();
+    let text = buffer.text();
+    let expected = format!(
+        "\
+ENTRY  NOW                                                       LAST RUN  OUTCOME  TAGS  NEXT RUN
+runs   running since 2027-01-15T08:00:10Z, 3 of 5 tags, 3.0 MiB  none yet                 2027-01-15T09:00:00Z
+waits  idle                                                      none yet                 2027-01-15T08:01:30Z \
+for tags that wait
+rests  paused                                                    none yet                 paused since \
+2027-01-15T08:00:00Z, until 2027-01-16T08:00:00Z
+waits: waits for a slot since 2027-01-15T08:00:30Z
+b: throttled, at most 8 instead of 32 requests are in flight
+c: throttled until 2027-01-15T08:02:00Z
+
+BLOB             SENT       OF  FROM  TO
+{}  1.0 KiB  2.0 KiB  h/a   t/a
+and 2 more
+
+FAILED RUN  ENTRY  ENDED                 OUTCOME  WHY
+         7  runs   2027-01-15T08:00:05Z  failed   source: listing tags: denied
+",
+        Digest::of(b"x").short()
+    );
+    assert_eq!(text.split_once("\n\n").unwrap().1, expected);
+}

@@ -1,0 +1,90 @@
+//! Target of a batch, and what the batch has written there.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::Mutex;
+use tokio::sync::OnceCell;
+
+use crate::oci::{Digest, Tag};
+use crate::store::{ReferrerLink, Target};
+
+/// Cell of a manifest that is written by digest, once.
+type WrittenCell = Arc<OnceCell<ReferrerLink>>;
+
+/// Target of a batch, and what the batch has done there.
+#[derive(Debug)]
+pub(super) struct Destination {
+    pub(super) target: Arc<dyn Target>,
+    contents: Contents,
+    written: Mutex<HashMap<Digest, WrittenCell>>,
+    linked: Mutex<HashMap<Linked, Arc<OnceCell<()>>>>,
+    /// Tags of signatures that this batch has written or found to be correct, once each.
+    signed: Mutex<HashMap<Tag, Arc<OnceCell<()>>>>,
+    /// True once the target has refused to report its content.
+    is_unreadable: AtomicBool,
+}
+
+/// Subject, and one of its referrers unless the whole list is meant.
+type Linked = (Digest, Option<Digest>);
+
+/// State of a target repository before a batch begins.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Contents {
+    /// The repository is empty. The batch need not ask for content that it has not written.
+    Nothing,
+    /// The repository may hold any content.
+    #[default]
+    Unknown,
+}
+
+impl Destination {
+    pub(super) fn new(target: Arc<dyn Target>, contents: Contents) -> Self {
+        let (written, linked, signed) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Self { target, contents, written, linked, signed, is_unreadable: AtomicBool::default() }
+    }
+
+    /// Records that the target has refused to report its content. Returns true the first time.
+    pub(super) fn is_first_unreadable(&self) -> bool {
+        !self.is_unreadable.swap(true, Ordering::Relaxed)
+    }
+
+    /// Returns true if the target cannot have content that this batch has not written, so that no request for it is
+    /// needed.
+    pub(super) fn is_empty(&self) -> bool {
+        self.contents == Contents::Nothing
+    }
+
+    /// Returns the cell that is set once a signature's tag is correct.
+    pub(super) fn signature_cell(&self, tag: &Tag) -> Arc<OnceCell<()>> {
+        self.signed.lock().entry(tag.clone()).or_default().clone()
+    }
+
+    pub(super) fn has_signed(&self, tag: &Tag) -> bool {
+        let signed = self.signed.lock();
+        signed.get(tag).is_some_and(|cell| cell.initialized())
+    }
+
+    /// Returns the cell that is set once a manifest has been written by digest.
+    pub(super) fn written_cell(&self, digest: Digest) -> Arc<OnceCell<ReferrerLink>> {
+        self.written.lock().entry(digest).or_default().clone()
+    }
+
+    /// Records that a manifest has been written again.
+    pub(super) fn record_written(&self, digest: Digest, link: ReferrerLink) {
+        let cell = Arc::new(OnceCell::new_with(Some(link)));
+        self.written.lock().insert(digest, cell);
+    }
+
+    /// Returns the cell that is set once clients can find the referrers of a subject, or one of them.
+    pub(super) fn referrers_cell(&self, subject: Digest, referrer: Option<Digest>) -> Arc<OnceCell<()>> {
+        self.linked.lock().entry((subject, referrer)).or_default().clone()
+    }
+
+    /// Returns true if the manifest was written as a referrer that the target does not list automatically.
+    pub(super) fn is_unlisted(&self, digest: &Digest) -> bool {
+        let written = self.written.lock();
+        written.get(digest).and_then(|cell| cell.get()) == Some(&ReferrerLink::Unlisted)
+    }
+}

@@ -1,0 +1,82 @@
+//! Cache of a parsed `index.json`, valid as long as the file has the same stamp.
+
+use std::fs::File;
+use std::ops::Deref;
+use std::os::unix::fs::MetadataExt as _;
+use std::time::Duration;
+
+use parking_lot::{Mutex, MutexGuard};
+
+use super::index::Index;
+
+/// Age from which the stamp of an `index.json` reveals every further change: some file systems count whole seconds.
+pub(super) const SETTLED: Duration = Duration::from_secs(2);
+/// Cache of the `index.json` that was read last, locked while a caller uses one: the file may be large and readers
+/// many, so one copy at a time is in memory. A run resolves each of its tags; parsing a large file for each would take
+/// hours.
+pub(super) type IndexCache = Mutex<Option<CachedIndex>>;
+
+/// Parsed `index.json` with the stamp of its file.
+#[derive(Debug)]
+pub(super) struct CachedIndex {
+    pub(super) stamp: FileStamp,
+    pub(super) index: Index,
+}
+
+/// Identity of one state of a file: device, inode, length, and the times of its last changes in nanoseconds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct FileStamp([i128; 5]);
+
+impl FileStamp {
+    /// Returns the stamp of a file. `None` if the file changed so recently that a further change could leave the same
+    /// stamp.
+    pub(super) fn from_file(file: &File) -> Option<Self> {
+        let found = file.metadata().ok()?;
+        let age = found.modified().ok()?.elapsed().ok()?;
+        let nanoseconds = |seconds: i64, rest: i64| i128::from(seconds) * 1_000_000_000 + i128::from(rest);
+        let stamp = Self([
+            found.dev().into(),
+            found.ino().into(),
+            found.len().into(),
+            nanoseconds(found.mtime(), found.mtime_nsec()),
+            nanoseconds(found.ctime(), found.ctime_nsec()),
+        ]);
+        (age >= SETTLED).then_some(stamp)
+    }
+}
+
+/// Guard of a parsed `index.json`. Its holder must not read another one: that would deadlock.
+pub(super) struct IndexGuard<'d> {
+    index: Option<Index>,
+    /// FileStamp under which dropping the guard caches the index.
+    stamp: Option<FileStamp>,
+    cached: MutexGuard<'d, Option<CachedIndex>>,
+}
+
+impl Deref for IndexGuard<'_> {
+    type Target = Index;
+
+    fn deref(&self) -> &Index {
+        self.index.as_ref().expect("only into_index takes the index, and it consumes the guard")
+    }
+}
+
+impl Drop for IndexGuard<'_> {
+    fn drop(&mut self) {
+        if let (Some(index), Some(stamp)) = (self.index.take(), self.stamp.take()) {
+            *self.cached = Some(CachedIndex { stamp, index });
+        }
+    }
+}
+
+impl<'d> IndexGuard<'d> {
+    /// Creates the guard of an index that was read under the lock of the cache.
+    pub(super) fn new(index: Index, stamp: Option<FileStamp>, cached: MutexGuard<'d, Option<CachedIndex>>) -> Self {
+        Self { index: Some(index), stamp, cached }
+    }
+
+    /// Takes the index out of the cache, for a caller that changes it.
+    pub(super) fn into_index(mut self) -> Index {
+        self.index.take().expect("only into_index takes the index, and it consumes the guard")
+    }
+}

@@ -1,0 +1,88 @@
+//! Azure Container Registry.
+
+use crate::registry::flavor::definition::{FlavorHints, FlavorUploads, HostPattern, SoftDeletionHints};
+use crate::registry::{Bucket, Flavor, LimitProfile, Rate};
+use crate::store::Step;
+
+impl Flavor {
+    /// Azure Container Registry.
+    pub const ACR: &'static Self = &Self {
+        name: "acr",
+        hosts: &[HostPattern::Below("azurecr.io"), HostPattern::Below("azurecr.cn"), HostPattern::Below("azurecr.us")],
+        // It answers a PUT of more than about 20 MB with 413.
+        uploads: FlavorUploads {
+            in_chunks: true,
+            chunk: 4 * 1024 * 1024,
+            is_known_to_store: true,
+            ..Self::GENERIC.uploads
+        },
+        // It counts a POST as a write, and allows far fewer writes than reads.
+        prefers_head: true,
+        // All geo-replicas share one name (Azure/acr, issue 588).
+        replicas_lag: true,
+        has_azure_tag_list: true,
+        // Nothing reveals the tier, and the limits of the tiers differ.
+        limits: None,
+        hints: FlavorHints {
+            denied: Some(required_role),
+            // The text of this error is not documented ("Enable soft delete policy in Azure Container Registry").
+            soft_deletion: Some(SoftDeletionHints {
+                stated: "a soft-deleted digest cannot be pushed: restore it (`az acr manifest restore`), or wait until \
+                         its retention ends",
+                possible: "if the digest is soft-deleted (`az acr manifest list-deleted`), restore it: it cannot be \
+                           pushed",
+            }),
+            ..Self::GENERIC.hints
+        },
+        ..*Self::GENERIC
+    };
+}
+
+/// Limits of a tier, for each identity and replica (learn.microsoft.com, "Azure Container Registry service tiers",
+/// since 2026-06-16).
+impl LimitProfile {
+    /// Azure Container Registry, tier Basic.
+    pub const ACR_BASIC: &'static Self = &Self {
+        name: "acr-basic",
+        rates: &[
+            (Bucket::Reads, Rate::per_minute(5_000)),
+            (Bucket::Writes, Rate::per_minute(1_000)),
+            (Bucket::Deletes, Rate::per_minute(500)),
+            (Bucket::ReferrerLists, Rate::per_minute(250)),
+        ],
+        concurrent: None,
+    };
+
+    /// Azure Container Registry, tier Standard: the figures of Basic.
+    pub const ACR_STANDARD: &'static Self = &Self { name: "acr-standard", ..*Self::ACR_BASIC };
+
+    /// Azure Container Registry, tier Premium.
+    pub const ACR_PREMIUM: &'static Self = &Self {
+        name: "acr-premium",
+        rates: &[
+            (Bucket::Reads, Rate::per_minute(10_000)),
+            (Bucket::Writes, Rate::per_minute(2_000)),
+            (Bucket::Deletes, Rate::per_minute(2_000)),
+            (Bucket::ReferrerLists, Rate::per_minute(1_000)),
+        ],
+        concurrent: None,
+    };
+}
+
+/// Returns the role that the registry may require. A registry with role assignments by repository (ABAC) ignores
+/// `AcrPull`, `AcrPush` and `AcrDelete` ("Azure Container Registry Entra permissions and role assignments overview").
+fn required_role(step: Step) -> &'static str {
+    match step {
+        Step::ListRepositories => {
+            "a registry with ABAC ignores AcrPull: its catalog requires the role Container Registry Repository Catalog \
+             Lister, which has no conditions"
+        }
+        Step::BeginUpload | Step::SendBlob | Step::CommitBlob | Step::WriteManifest | Step::LinkReferrers => {
+            "a registry with ABAC ignores AcrPush and requires the role Container Registry Repository Writer"
+        }
+        Step::Delete => {
+            "a registry with ABAC ignores AcrDelete and requires the role Container Registry Repository Contributor"
+        }
+        _ => "a registry with ABAC ignores AcrPull and requires the role Container Registry Repository Reader",
+    }
+}

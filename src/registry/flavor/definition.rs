@@ -1,0 +1,143 @@
+//! Definition of a flavour: one field for each difference between registries. The constants are in the other files.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::oci::RegistryHost;
+use crate::registry::LimitProfile;
+use crate::store::Step;
+
+/// Flavour of a registry: all that changes the requests to it, or the messages about it. [`Flavor::GENERIC`] has the
+/// defaults, and each other constant states what differs.
+pub struct Flavor {
+    /// Unique name. If [`Self::is_kind`] is true, it is a value of `kind` in `sync.yaml`.
+    pub(crate) name: &'static str,
+    /// True if `kind` in `sync.yaml` may name the flavour: its registries may be behind other domains. A flavour of one
+    /// service with one host is known by its host alone.
+    pub(crate) is_kind: bool,
+    /// Hosts that have the flavour.
+    pub(crate) hosts: &'static [HostPattern],
+    /// Host of the API. `None` is the registry's own host.
+    pub(crate) api_host: Option<&'static str>,
+    /// Keys of the registry's credentials. `None` is the registry's own host.
+    pub(crate) credential_keys: Option<CredentialKeys>,
+    /// Form in which blobs are uploaded.
+    pub(crate) uploads: FlavorUploads,
+    /// True if a HEAD is the cheaper request to look for a blob. False if opening the upload of a blob that may exist
+    /// costs no more.
+    pub(crate) prefers_head: bool,
+    /// Requirement of the registry for mounts, as a message for the log. `None` is a registry that needs none.
+    pub(crate) mount_requirement: Option<&'static str>,
+    /// True if a request for push access may create a repository that does not exist yet.
+    pub(crate) creates_repositories_on_request: bool,
+    /// True if one replica may lack for a while what another one has stored.
+    pub(crate) replicas_lag: bool,
+    /// True if the tag list of distribution-spec includes digests.
+    pub(crate) tag_list_has_digests: bool,
+    /// True if the registry has Azure's tag list, which includes digests, beside that of distribution-spec.
+    pub(crate) has_azure_tag_list: bool,
+    /// False if the registry is known to have no catalog of repositories.
+    pub(crate) has_catalog: bool,
+    /// Length of the window in which the registry counts pulls, if its headers do not state it. `None` is a registry
+    /// that is not known to count pulls.
+    pub(crate) pull_quota_window: Option<Duration>,
+    /// Limits that apply if no profile is configured. `None` is no limit that the registry states.
+    pub(crate) limits: Option<&'static LimitProfile>,
+    /// Hints in the messages of errors.
+    pub(crate) hints: FlavorHints,
+}
+
+/// Pattern of a registry's host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum HostPattern {
+    /// This host, on the default port.
+    Host(&'static str),
+    /// This name, on any port.
+    Name(&'static str),
+    /// All names below this domain.
+    Below(&'static str),
+    /// All names below one of these domains that contain `part`.
+    Part {
+        /// Part of the name.
+        part: &'static str,
+        /// Domains.
+        domains: &'static [&'static str],
+    },
+}
+
+/// Keys of a registry's credentials in docker's configuration.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct CredentialKeys {
+    /// Key that docker itself writes. Credential helpers get it too.
+    pub(crate) written: &'static str,
+    /// Hosts that mean the registry in other keys, in the order in which they apply.
+    pub(crate) hosts: &'static [&'static str],
+}
+
+/// Form in which a registry accepts blobs.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FlavorUploads {
+    /// True if the registry needs the bytes of an upload in chunks.
+    pub(crate) in_chunks: bool,
+    /// Default length of a chunk, in bytes.
+    pub(crate) chunk: usize,
+    /// Minimum length of a chunk other than the last, in bytes.
+    pub(crate) min_chunk: usize,
+    /// True if the registry is known to store what it reports as stored: it proves once that it joins chunks.
+    pub(crate) is_known_to_store: bool,
+}
+
+/// Hints in the messages of errors.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FlavorHints {
+    /// Hint about a step that the registry denies (401 or 403).
+    pub(crate) denied: Option<fn(Step) -> &'static str>,
+    /// Hint about an upload into a repository that does not exist (404).
+    pub(crate) missing_repository: &'static str,
+    /// Hints about a manifest whose digest is soft-deleted.
+    pub(crate) soft_deletion: Option<SoftDeletionHints>,
+}
+
+/// Hints about a manifest that a registry refuses because its digest is soft-deleted.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SoftDeletionHints {
+    /// Hint for a refusal that names the soft deletion.
+    pub(crate) stated: &'static str,
+    /// Hint for a refusal that may have another reason.
+    pub(crate) possible: &'static str,
+}
+
+impl HostPattern {
+    /// Returns true if the host has the pattern.
+    pub(super) fn matches(self, host: &RegistryHost) -> bool {
+        let name = host.name();
+        let is_below = |domain: &str| name.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.'));
+        match self {
+            Self::Host(whole) => host.as_str() == whole,
+            Self::Name(whole) => name == whole,
+            Self::Below(domain) => is_below(domain),
+            Self::Part { part, domains } => name.contains(part) && domains.iter().any(|domain| is_below(domain)),
+        }
+    }
+}
+
+impl PartialEq for Flavor {
+    /// Compares the names, which are unique.
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for Flavor {}
+
+impl fmt::Debug for Flavor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Flavor({})", self.name)
+    }
+}
+
+impl fmt::Display for Flavor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name)
+    }
+}

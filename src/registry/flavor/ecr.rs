@@ -1,0 +1,54 @@
+//! Amazon Elastic Container Registry (ECR), private registries.
+
+use crate::registry::flavor::definition::{FlavorHints, FlavorUploads, HostPattern};
+use crate::registry::{Bucket, Flavor, LimitProfile, Rate};
+
+/// Domains of Amazon's services, except those that also answer over IPv6 ([`DUAL_STACK_DOMAIN`]).
+pub(crate) const AWS_DOMAINS: [&str; 3] = ["amazonaws.com", "amazonaws.com.cn", "amazonaws.eu"];
+
+/// Domain of Amazon's services that also answer over IPv6.
+const DUAL_STACK_DOMAIN: &str = "on.aws";
+
+impl Flavor {
+    /// Amazon Elastic Container Registry.
+    pub const ECR: &'static Self = &Self {
+        name: "ecr",
+        // Private registries, also through a VPC endpoint. Other hosts below these domains may belong to anybody.
+        // `public.ecr.aws` is not among them: the special rules are about writing, and most of its users only read.
+        hosts: &[
+            HostPattern::Part { part: ".dkr.ecr.", domains: &AWS_DOMAINS },
+            HostPattern::Part { part: ".dkr.ecr-fips.", domains: &AWS_DOMAINS },
+            HostPattern::Part { part: ".dkr-ecr.", domains: &[DUAL_STACK_DOMAIN] },
+            HostPattern::Part { part: ".dkr-ecr-fips.", domains: &[DUAL_STACK_DOMAIN] },
+        ],
+        uploads: FlavorUploads {
+            in_chunks: true,
+            // It refuses shorter chunks: they become parts of an S3 upload.
+            min_chunk: 5 * 1024 * 1024,
+            is_known_to_store: true,
+            ..Self::GENERIC.uploads
+        },
+        // It mounts only blobs that a manifest refers to, and allows few upload starts.
+        prefers_head: true,
+        mount_requirement: Some(
+            "no blob was mounted: Amazon ECR mounts only with the account setting BLOB_MOUNTING=ENABLED, and only \
+             blobs of images that exist; other blobs are uploaded",
+        ),
+        // Opening an upload does, if a repository creation template applies to CREATE_ON_PUSH.
+        creates_repositories_on_request: true,
+        limits: Some(LimitProfile::ECR),
+        hints: FlavorHints {
+            missing_repository: "a push creates the repository only if a repository creation template applies to \
+                                 CREATE_ON_PUSH: create such a template, or create the repository first",
+            ..Self::GENERIC.hints
+        },
+        ..*Self::GENERIC
+    };
+}
+
+impl LimitProfile {
+    /// Amazon: 10 upload starts a second (docs.aws.amazon.com, "Amazon ECR service quotas", `InitiateLayerUpload`, the
+    /// lowest default so far). This program never reaches its limits of reads and chunks, which are hundreds a second.
+    pub const ECR: &'static Self =
+        &Self { name: "ecr", rates: &[(Bucket::Uploads, Rate::per_second(10))], concurrent: None };
+}

@@ -1,0 +1,32 @@
+//! Any other registry: nothing beyond the distribution specification, and the defaults of all flavours.
+
+use crate::registry::Flavor;
+use crate::registry::flavor::definition::{FlavorHints, FlavorUploads};
+use crate::registry::upload::strategy::DEFAULT_CHUNK;
+
+impl Flavor {
+    /// Any other registry.
+    pub const GENERIC: &'static Self = &Self {
+        name: "plain",
+        is_kind: true,
+        hosts: &[],
+        api_host: None,
+        credential_keys: None,
+        uploads: FlavorUploads { in_chunks: false, chunk: DEFAULT_CHUNK, min_chunk: 1, is_known_to_store: false },
+        prefers_head: false,
+        mount_requirement: None,
+        creates_repositories_on_request: false,
+        replicas_lag: false,
+        tag_list_has_digests: false,
+        has_azure_tag_list: false,
+        has_catalog: true,
+        pull_quota_window: None,
+        limits: None,
+        hints: FlavorHints {
+            denied: None,
+            // Harbor requires an existing project.
+            missing_repository: "the registry creates neither repositories nor projects on push: create it there first",
+            soft_deletion: None,
+        },
+    };
+}

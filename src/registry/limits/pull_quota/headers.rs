@@ -1,0 +1,85 @@
+//! Responses about a quota: their headers, and whether a 429 is the quota's or concerns the request rate.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use chrono::Utc;
+use http::{HeaderMap, StatusCode};
+
+use super::budget::{Outcome, Report};
+use super::quota::SharedQuota;
+use crate::registry::http::retry;
+
+/// The longest `Retry-After` of a 429 that concerns the request rate.
+///
+/// * A 429 with a longer `Retry-After` is the quota's.
+/// * A 429 with a shorter one concerns the request rate.
+/// * A 429 without one is the quota's if it answers a counted read.
+const MAX_RATE_RETRY_AFTER: Duration = Duration::from_secs(60);
+
+/// Accepted quota windows, in seconds. Any gateway reports limits per second, minute or month under the same header
+/// names; those concern the request rate or something else.
+const WINDOWS: RangeInclusive<u64> = 600..=86_400;
+
+impl SharedQuota {
+    pub(super) fn classify_answer(&self, status: StatusCode, headers: &HeaderMap, counted: bool) -> Outcome {
+        let report = self.parse_report(headers);
+        if status == StatusCode::TOO_MANY_REQUESTS {
+            return self.classify_429(report, headers, counted);
+        }
+        match report {
+            Some(report) => Outcome::Reported(report),
+            None if status.is_success() => Outcome::Silent,
+            None if status.is_server_error() => Outcome::Lost,
+            None if status == StatusCode::UNAUTHORIZED || self.unstated_window.is_some() => Outcome::Uncounted,
+            // A registry that counts reads reports it in every answer.
+            None if self.lock().budget.knows_nothing() => Outcome::Silent,
+            None => Outcome::Uncounted,
+        }
+    }
+
+    /// Classifies a 429. Others who share the account or the address may have used up the quota.
+    fn classify_429(&self, report: Option<Report>, headers: &HeaderMap, counted: bool) -> Outcome {
+        match report {
+            Some(report) if report.remaining > 0 => Outcome::Reported(report),
+            Some(report) => {
+                self.lock().budget.recall(report, Utc::now());
+                Outcome::Refused
+            }
+            None if self.refuses(headers, counted) => Outcome::Refused,
+            None => Outcome::Uncounted,
+        }
+    }
+
+    fn parse_report(&self, headers: &HeaderMap) -> Option<Report> {
+        parse_headers(headers, self.unstated_window)
+    }
+
+    /// Returns true if a 429 with these headers is the quota's.
+    pub(super) fn refuses(&self, headers: &HeaderMap, counted: bool) -> bool {
+        if let Some(report) = self.parse_report(headers) {
+            return report.remaining == 0;
+        }
+        let is_counting = self.unstated_window.is_some() || self.lock().budget.latest_report(Utc::now()).is_some();
+        is_counting && retry::retry_after(headers, Utc::now()).map_or(counted, |asked| asked > MAX_RATE_RETRY_AFTER)
+    }
+}
+
+/// Parses the headers `ratelimit-limit: 100;w=21600` and `ratelimit-remaining: 76;w=21600`. Headers that state no
+/// window get `unstated` as the window's length.
+pub(super) fn parse_headers(headers: &HeaderMap, unstated: Option<Duration>) -> Option<Report> {
+    let read = |name: &str| {
+        let text = headers.get(name)?.to_str().ok()?;
+        let (count, parameters) = text.split_once(';').unwrap_or((text, ""));
+        let window =
+            parameters.split(';').find_map(|parameter| parameter.trim().strip_prefix("w=")?.parse::<u64>().ok());
+        Some((count.trim().parse::<u64>().ok()?, window))
+    };
+    let (limit, window) = read("ratelimit-limit")?;
+    let (remaining, _) = read("ratelimit-remaining")?;
+    let window = match window {
+        Some(seconds) => WINDOWS.contains(&seconds).then_some(Duration::from_secs(seconds)),
+        None => unstated,
+    }?;
+    Some(Report { limit, window, remaining })
+}

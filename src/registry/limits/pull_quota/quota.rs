@@ -1,0 +1,198 @@
+//! Pull quota of one identity at one registry: its state, which requests share, and the errors of a spent quota.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use http::{HeaderMap, StatusCode};
+use parking_lot::{Mutex, MutexGuard};
+use tokio::sync::Notify;
+
+use super::attempt::Reads;
+use super::budget::{Report, Verdict, WINDOW};
+use super::ledger::QuotaLedger;
+use crate::oci::{Digest, RegistryHost};
+use crate::registry::Flavor;
+use crate::registry::http::response::Context;
+use crate::store::{ErrorKind, Reservation, StoreError};
+
+/// Latest report of a registry that counts manifest reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QuotaState {
+    /// The registry.
+    pub registry: RegistryHost,
+    /// The identity used at the registry, as far as it is known: a user name or `anonymous`, never a secret.
+    pub identity: String,
+    /// Reads per window.
+    pub limit: u64,
+    /// Length of the window.
+    pub window: Duration,
+    /// Reads left in the window.
+    pub remaining: u64,
+    /// Reads reserved for other users of the quota (`limits.reserve_pulls`).
+    pub reserved: u64,
+    /// Time of the report.
+    pub reported: DateTime<Utc>,
+}
+
+/// Pull quota of one identity at one registry.
+#[derive(Debug)]
+pub(crate) struct Quota {
+    pub(super) inner: Arc<SharedQuota>,
+    /// Held by the request that finds out the remaining reads. The other requests wait for its result.
+    pub(super) finding_out: tokio::sync::Mutex<()>,
+}
+
+/// State of a quota, which its requests and reservations share.
+#[derive(Debug)]
+pub(super) struct SharedQuota {
+    pub(super) registry: RegistryHost,
+    /// Length of the window if the registry does not state it; `None` at a registry that is not known to count reads.
+    pub(super) unstated_window: Option<Duration>,
+    ledger: Mutex<QuotaLedger>,
+    /// Notified when a read in flight has ended.
+    pub(super) ended: Notify,
+}
+
+impl Quota {
+    pub(crate) fn new(registry: RegistryHost) -> Self {
+        let unstated_window = Flavor::from_host(&registry).pull_quota_window;
+        let inner = SharedQuota { registry, unstated_window, ledger: Mutex::default(), ended: Notify::new() };
+        Self { inner: Arc::new(inner), finding_out: tokio::sync::Mutex::default() }
+    }
+
+    /// Sets the number of reads that are reserved for others.
+    pub(crate) fn set_reserve(&self, reads: u64) {
+        self.inner.lock().budget.set_reserve(reads);
+        // A waiting request may now be admitted, or must fail.
+        self.inner.ended.notify_waiters();
+    }
+
+    /// Returns true if this answer means that the quota is spent. Its `Retry-After` then delays no other kind of
+    /// request.
+    pub(crate) fn refuses(&self, reads: Reads, status: StatusCode, headers: &HeaderMap) -> bool {
+        let counted = matches!(reads, Reads::Counted(_));
+        status == StatusCode::TOO_MANY_REQUESTS && reads != Reads::Nothing && self.inner.refuses(headers, counted)
+    }
+
+    /// Returns true if the registry is known to count reads.
+    pub(crate) fn counts(&self) -> bool {
+        self.inner.unstated_window.is_some() || self.inner.lock().budget.reads_left(Utc::now()).is_some()
+    }
+
+    /// Returns the remaining reads: [`u64::MAX`] if the registry does not count reads, `None` if nothing is known yet.
+    pub(crate) fn reads_left(&self) -> Option<u64> {
+        let state = self.inner.lock();
+        state.budget.reads_left(Utc::now()).or((!state.budget.knows_nothing()).then_some(u64::MAX))
+    }
+
+    /// Waits until it is known whether the registry counts reads. Cancel safe.
+    pub(crate) async fn wait_until_known(&self) {
+        loop {
+            let ended = self.inner.ended.notified();
+            if !self.inner.lock().budget.knows_nothing() {
+                return;
+            }
+            ended.await;
+        }
+    }
+
+    pub(super) fn state(&self, identity: String) -> Option<QuotaState> {
+        let state = self.inner.lock();
+        let (report, at) = state.budget.latest_report(Utc::now())?;
+        Some(QuotaState {
+            registry: self.inner.registry.clone(),
+            identity,
+            limit: report.limit,
+            window: report.window,
+            remaining: report.remaining,
+            reserved: state.budget.reserve_size(),
+            reported: at,
+        })
+    }
+
+    /// Reserves one read for each of these manifests: all or none.
+    pub(crate) async fn reserve(&self, context: &Context, manifests: &[Digest]) -> Result<Reservation, StoreError> {
+        self.inner.wait_for_verdict(context, manifests.len() as u64, |state| state.reserve(manifests)).await?;
+        let reserved = QuotaReservation { inner: Arc::clone(&self.inner), manifests: manifests.to_vec() };
+        Ok(Some(Box::new(reserved)))
+    }
+}
+
+impl SharedQuota {
+    pub(super) fn lock(&self) -> MutexGuard<'_, QuotaLedger> {
+        self.ledger.lock()
+    }
+
+    /// Repeats `ask` until its verdict is final. On [`Verdict::Later`] it waits for a read in flight; such a read waits
+    /// for no other read. Cancel safe.
+    pub(super) async fn wait_for_verdict(
+        &self,
+        context: &Context,
+        reads: u64,
+        mut ask: impl FnMut(&mut QuotaLedger) -> Verdict,
+    ) -> Result<(), StoreError> {
+        loop {
+            let ended = self.ended.notified();
+            let verdict = ask(&mut self.lock());
+            match verdict {
+                Verdict::Taken => return Ok(()),
+                Verdict::Later => ended.await,
+                Verdict::Spent => return Err(self.spent_error(context, reads)),
+                Verdict::Never => return Err(self.too_many_reads_error(context, reads)),
+            }
+        }
+    }
+
+    pub(super) fn spent_error(&self, context: &Context, reads: u64) -> StoreError {
+        let report = self.lock().budget.latest_report(Utc::now());
+        let window = report.map_or(WINDOW, |(report, _)| report.window);
+        let needs = if reads > 1 { format!("{reads} more manifests must be read, and ") } else { String::new() };
+        let left = report.map_or_else(|| "is spent".to_owned(), |(report, at)| self.describe_reads_left(report, at));
+        let detail = format!("{needs}the pull limit of {} {left}", self.registry);
+        context.error(ErrorKind::QuotaSpent(wait_for(window)), detail)
+    }
+
+    /// Returns text such as `leaves 21 of 100 in 6h, of which 20 are reserved (reported 2026-11-21T09:00:00Z)`.
+    fn describe_reads_left(&self, report: Report, at: DateTime<Utc>) -> String {
+        let Report { limit, window, remaining } = report;
+        let window = humantime::format_duration(window);
+        let reserved = match self.lock().budget.reserve_size() {
+            0 => String::new(),
+            reserved => format!(", of which {reserved} are reserved"),
+        };
+        let at = at.to_rfc3339_opts(SecondsFormat::Secs, true);
+        format!("leaves {remaining} of {limit} in {window}{reserved} (reported {at})")
+    }
+
+    fn too_many_reads_error(&self, context: &Context, reads: u64) -> StoreError {
+        let state = self.lock();
+        let (limit, reserved) =
+            (state.budget.latest_report(Utc::now()).map_or(0, |(report, _)| report.limit), state.budget.reserve_size());
+        let registry = &self.registry;
+        let detail = format!(
+            "{reads} more manifests must be read, and the pull limit of {registry} is {limit}, of which {reserved} are \
+             reserved: authenticate with an account that has a larger limit, lower `limits.reserve_pulls`, or select \
+             fewer `platforms`"
+        );
+        context.error(ErrorKind::Refused, detail)
+    }
+}
+
+/// Returns the pause before the quota is checked again. No registry documents how its window moves, and a check is
+/// free.
+fn wait_for(window: Duration) -> Duration {
+    (window / 12).max(Duration::from_secs(1))
+}
+
+/// Reserved reads. Dropping it releases the reads that were not used.
+struct QuotaReservation {
+    inner: Arc<SharedQuota>,
+    manifests: Vec<Digest>,
+}
+
+impl Drop for QuotaReservation {
+    fn drop(&mut self) {
+        self.inner.lock().release(&self.manifests);
+    }
+}
