@@ -1,7 +1,135 @@
-//! Library of transship, which keeps container registries in step. README.md describes its features, ARCHITECTURE.md
-//! its structure.
+//! Library of transship, a daemon that keeps container registries in step: it copies what is missing, by digest, and
+//! records what arrived.
 //!
-//! Data flows in one direction: `config` -> `schedule` -> `plan` -> `copy` -> `journal` -> `status`.
+//! The program `transship` is a thin shell around this crate: `main.rs` calls [`cli::main()`]. Other programs can use the
+//! parts of it: parse references and manifests, list and read repositories, copy images with their signatures, or read
+//! a `sync.yaml` and plan its entries. README.md describes the program's features, ARCHITECTURE.md the modules and
+//! their invariants.
+//!
+//! # Path of the data
+//!
+//! 1. [`config`] turns a `sync.yaml` into domain types: entries, options of registries, rules.
+//! 2. [`schedule`] says when an entry is due, and [`daemon`] starts its run. `transship once` starts it at once.
+//! 3. [`sync`] runs one entry: it lists the source's tags and compares them with the target's.
+//! 4. [`plan`] decides: which tags are selected, which of them differ, and what the rules allow.
+//! 5. [`copy`] sends what differs, from a [`store::Source`] to each [`store::Target`]: children first, the tag last.
+//! 6. [`registry`] and [`mod@layout`] implement these traits, by HTTP and on disk.
+//! 7. [`journal`] records intents, evidence and history; [`status`] and [`mod@notify`] report them.
+//!
+//! # Main types
+//!
+//! | type | contents |
+//! | --- | --- |
+//! | [`oci::Reference`], [`oci::Digest`], [`oci::Manifest`] | values, valid by construction |
+//! | [`registry::Registry`], [`registry::Repository`] | client of a registry, and one repository of it |
+//! | [`layout::Layout`] | OCI image layout in a folder |
+//! | [`store::Source`], [`store::Target`] | traits of a repository to read from, and to write to |
+//! | [`copy::Copier`], [`copy::Batch`] | copy engine, and the copies from one source to its targets |
+//! | [`config::Config`], [`config::Entry`] | configuration, and one entry of it |
+//! | [`sync::Engine`], [`sync::RunRequest`] | services that runs share, and the request for one run |
+//! | [`journal::Journal`] | database of runs and evidence |
+//!
+//! # Examples
+//!
+//! The folder `examples/` has complete programs for registries: `list_tags`, `copy_image` and `plan_entry`. The same in
+//! short form, with the image layout that the repository contains:
+//!
+//! ## Parse a reference and list the tags of a repository
+//!
+//! A registry's repository is a [`store::Source`] too: `Registry::new(host, options)?.repository(name)`.
+//!
+//! ```
+//! use futures_util::TryStreamExt as _;
+//! use transship::layout::Layout;
+//! use transship::oci::Reference;
+//! use transship::store::{Source as _, TagEntry};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let reference: Reference = "alpine:3.20".parse()?;
+//! assert_eq!(reference.repository.to_string(), "docker.io/library/alpine");
+//!
+//! let layout = Layout::open("examples/images".as_ref());
+//! let listed: Vec<TagEntry> = layout.tags().try_collect().await?;
+//! let mut names = listed.into_iter().filter_map(|entry| match entry {
+//!     TagEntry::Tag(tag, _digest) => Some(tag.to_string()),
+//!     _ => None,
+//! });
+//! assert!(names.any(|name| name == "1.1.0"));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! ## Copy an image
+//!
+//! ```
+//! use std::sync::Arc;
+//! use transship::copy::{Batch, Contents, Copier, Order, Rules};
+//! use transship::layout::Layout;
+//! use transship::oci::ManifestRef;
+//! use transship::store::Source as _;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let folder = tempfile::tempdir()?;
+//! # let path = folder.path().join("mirror");
+//! let (source, target) = (Layout::open("examples/images".as_ref()), Layout::open(&path));
+//! let reference = ManifestRef::Tag("1.1.0".parse()?);
+//! let digest = source.resolve(&reference).await?.ok_or("the source has no such tag")?.digest;
+//!
+//! let copier = Copier::new(64 << 20); // Bytes of memory for transfers in flight.
+//! let rules = Rules { referrers: true, ..Rules::default() };
+//! let (events, _progress) = tokio::sync::mpsc::channel(64);
+//! let batch = Batch::new(&copier, source, vec![(target.clone(), Contents::Unknown)], rules, None, events);
+//! let order = Order { reference: reference.clone(), digest, tag: Some("stable".parse()?), targets: vec![(0, None)] };
+//! for (_target, outcome) in batch.copy(order).await {
+//!     assert_eq!(outcome?.digest, digest);
+//! }
+//! let arrived = target.resolve(&ManifestRef::Tag("stable".parse()?)).await?;
+//! assert_eq!(arrived.map(|descriptor| descriptor.digest), Some(digest));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! ## Plan an entry
+//!
+//! ```
+//! use transship::plan::Action;
+//! use transship::registry::Options;
+//! use transship::sync::{Engine, RunRequest, preview};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let text = r#"
+//! version: 1
+//! daemon: {journal: /var/lib/transship/journal.db}
+//! sync:
+//!   - name: hello
+//!     source: oci-layout:examples/images
+//!     target: oci-layout:/nonexistent/mirror
+//!     tags: {semver: ">=1.0", newest: 1}
+//! "#;
+//! let config = transship::config::parse("sync.yaml", text, &|_variable| None)?;
+//! let engine = Engine::new(&config, Options::default(), None);
+//! let [request] = &RunRequest::manual(&config)[..] else { unreachable!("the configuration has one entry") };
+//! let preview = preview(&engine, request).await;
+//! let [tag] = &preview.pairs[0].tags[..] else { unreachable!("the newest version is one tag") };
+//! assert_eq!(tag.tag.as_ref().map(|tag| tag.as_str()), Some("1.1.0"));
+//! assert_eq!(tag.action, Some(Action::Copy));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Stability
+//!
+//! The library makes no promises before version 1.0: any release may rename or remove items. The command line, the keys
+//! of `sync.yaml` and the journal's file are the stable surface; CHANGELOG.md lists their changes only.
+//!
+//! # Requirements of a caller
+//!
+//! Asynchronous functions need a Tokio runtime with I/O and time enabled. The crate reads no environment variable and
+//! no file that its caller does not name, except in [`cli`]: functions that need variables take a function that looks
+//! them up. It logs by [`tracing`] and never installs a subscriber outside [`cli`].
 
 pub mod cli;
 pub mod config;

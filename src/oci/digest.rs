@@ -10,6 +10,20 @@ use sha2::{Digest as _, Sha256, Sha512};
 ///
 /// These three are the algorithms registered by image-spec, "Registered algorithms". Parsing rejects any other
 /// algorithm, because its content could not be verified.
+///
+/// ```
+/// use transship::oci::{Digest, Digester};
+///
+/// let digest = Digest::of(b"hello\n");
+/// let text = "sha256:5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03";
+/// assert_eq!(digest.to_string(), text);
+/// assert_eq!(text.parse(), Ok(digest));
+///
+/// // Content that arrives in pieces, by the algorithm of the digest that it should have.
+/// let mut digester = Digester::like(&digest);
+/// [&b"hel"[..], b"lo\n"].iter().for_each(|piece| digester.update(piece));
+/// assert_eq!(digester.finish(), digest);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Digest {
     /// SHA-256, the algorithm in common use.

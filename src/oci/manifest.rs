@@ -13,6 +13,23 @@ pub const MAX_CHILDREN: usize = 1024;
 /// Manifest: verbatim bytes, their media type and their digest.
 ///
 /// The digest is always computed from the bytes, so a manifest cannot claim the digest of another one.
+///
+/// ```
+/// use transship::oci::{Digest, Manifest, MediaType};
+///
+/// let bytes: &[u8] = br#"{"schemaVersion": 2,
+///   "config": {"mediaType": "application/vnd.oci.image.config.v1+json", "size": 2,
+///     "digest": "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"},
+///   "layers": []}"#;
+/// let manifest = Manifest::received(None, bytes.into(), None);
+/// assert_eq!(manifest.media_type().as_str(), MediaType::OCI_MANIFEST, "by the shape of the content");
+/// assert_eq!(manifest.digest(), Digest::of(bytes), "spaces and line breaks count");
+///
+/// let view = manifest.view()?;
+/// let blobs: Vec<Digest> = view.blobs().iter().map(|blob| blob.digest).collect();
+/// assert_eq!(blobs, [Digest::of(b"{}")]);
+/// # Ok::<(), transship::oci::ManifestError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Manifest {
     bytes: Bytes,

@@ -64,6 +64,23 @@ impl From<Digest> for ManifestRef {
 /// Parsed by Docker's rules ([`names_host`]): a first part without `.`, `:` or an upper-case letter that is not
 /// `localhost` is no host, so `ubuntu` is `docker.io/library/ubuntu`. Unlike Docker, the parser adds no default tag: a
 /// reference without a tag means the whole repository. Parsing the printed form returns the same value.
+///
+/// ```
+/// use transship::oci::{ManifestRef, Reference};
+///
+/// let reference: Reference = "localhost:5000/tools/kubectl:v1.30".parse()?;
+/// assert_eq!(reference.repository.host.as_str(), "localhost:5000");
+/// assert_eq!(reference.repository.name.as_str(), "tools/kubectl");
+/// assert_eq!(reference.manifest(), Some(ManifestRef::Tag("v1.30".parse()?)));
+///
+/// let short: Reference = "ubuntu".parse()?;
+/// assert_eq!(short.to_string(), "docker.io/library/ubuntu");
+/// assert_eq!(short.manifest(), None, "no tag is added");
+///
+/// let refused = "https://quay.io/app".parse::<Reference>().unwrap_err();
+/// assert_eq!(refused.to_string(), r#""https://quay.io/app" has a scheme: write "quay.io/app""#);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Reference {
     /// The repository.

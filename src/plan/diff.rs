@@ -100,6 +100,22 @@ pub fn decide(tag: &Tag, source: Digest, target: Option<Digest>, overwrite: Over
 }
 
 /// Returns [`decide`] for every tag of `source`. Tags that only the target has are not part of the result.
+///
+/// ```
+/// use std::collections::BTreeMap;
+/// use transship::oci::{Digest, NameError, Tag};
+/// use transship::plan::{Action, Overwrite, diff};
+///
+/// let (old, new) = (Digest::of(b"old"), Digest::of(b"new"));
+/// let map = |tags: &[(&str, Digest)]| -> Result<BTreeMap<Tag, Digest>, NameError> {
+///     tags.iter().map(|(tag, digest)| Ok((tag.parse()?, *digest))).collect()
+/// };
+/// let source = map(&[("1.0", old), ("1.1", new), ("latest", new)])?;
+/// let target = map(&[("1.0", old), ("latest", old), ("edge", old)])?;
+/// let actions: Vec<Action> = diff(&source, &target, Overwrite::Always).into_values().collect();
+/// assert_eq!(actions, [Action::Unchanged, Action::Copy, Action::Replace { previous: old }]);
+/// # Ok::<(), NameError>(())
+/// ```
 #[must_use]
 pub fn diff(
     source: &BTreeMap<Tag, Digest>,

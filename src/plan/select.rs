@@ -28,6 +28,25 @@ use crate::oci::{Digest, SignatureTag, Tag};
 /// Both are selected like any other tag; the content of the first kind shows later if it is such a list. `semver` and
 /// `newest` do not apply to them: with either key both kinds are not selected and follow their subject. They never
 /// count for `at_least`.
+///
+/// ```
+/// use transship::oci::{NameError, Tag};
+/// use transship::plan::Selection;
+///
+/// let selection = Selection {
+///     exclude: vec!["*-rc*".parse()?],
+///     semver: Some(">=1.2".parse()?),
+///     newest: Some(2),
+///     ..Selection::default()
+/// };
+/// let listed = ["1.1.0", "1.2.0", "1.3.0", "1.4.0-rc1", "1.10.0", "latest"];
+/// let tags: Vec<Tag> = listed.iter().map(|name| name.parse()).collect::<Result<_, NameError>>()?;
+/// let selected = selection.select(tags);
+/// assert_eq!(selected.tags, ["1.10.0".parse::<Tag>()?, "1.3.0".parse()?], "by version, not by name");
+/// let [_, older, ..] = &selected.verdicts[..] else { unreachable!("one verdict for each tag") };
+/// assert!(!older.chosen, "{}: {}", older.tag, older.why);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Selection {
     /// Patterns of which one must match; empty selects every tag.

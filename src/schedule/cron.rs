@@ -22,6 +22,18 @@ use super::wall_clock::{first_instant, next_change, shown_at};
 ///   clock matches: in both passes of a repeated hour, and not in a skipped hour.
 /// - Any other expression names *fixed times*: each fires once a day, in the first pass of a repeated hour, and at the
 ///   first instant after the gap if the hour is skipped.
+///
+/// ```
+/// use chrono::{DateTime, Utc};
+/// use chrono_tz::Europe::Berlin;
+/// use transship::schedule::Cron;
+///
+/// let cron: Cron = "30 2 * * mon-fri".parse()?;
+/// let now: DateTime<Utc> = "2026-03-27T12:00:00Z".parse()?; // A Friday; the clocks change on Sunday.
+/// let next = cron.next_after(now, Berlin).ok_or("no firing before the year 2100")?;
+/// assert_eq!(next.to_string(), "2026-03-30 00:30:00 UTC", "Monday, 02:30 of summer time");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct Cron {
     text: String,

@@ -27,12 +27,13 @@ use super::{
     Endpoints, InDoubt, LeftBehindReport, RunEvent, RunObserver, RunOutcome, RunReport, SingleCopy, TagFilter,
     TagOutcome, TagReport,
 };
-use crate::config::{Entry, Warning};
+use crate::config::{Config, Entry, Warning};
 use crate::copy::event::{Arrival, LeftBehind};
 use crate::copy::{Copier, Suspension};
 use crate::journal::{Begun, Journal, Outcome, RunEnd, RunId, TagCounts, Trigger};
 use crate::oci::Digest;
 use crate::plan::Selected;
+use crate::registry::Options;
 
 /// Maximum number of repositories of one entry that are queried at once.
 const REPOSITORIES_AT_ONCE: usize = 32;
@@ -66,6 +67,21 @@ pub struct RunRequest {
     pub trigger: Trigger,
     /// Tags that the run is confined to; `None` means all that the entry wants.
     pub only: Option<TagFilter>,
+}
+
+impl RunRequest {
+    /// Returns requests for a manual run of every entry, in the order of the configuration.
+    #[must_use]
+    pub fn manual(config: &Config) -> Vec<Self> {
+        let entries: Arc<Vec<_>> = Arc::new(config.entries.iter().cloned().map(Arc::new).collect());
+        let request = |entry: &Arc<Entry>| Self {
+            entry: entry.clone(),
+            entries: entries.clone(),
+            trigger: Trigger::Manual,
+            only: None,
+        };
+        entries.iter().map(request).collect()
+    }
 }
 
 /// Signals that end a run.
@@ -106,6 +122,14 @@ struct Log {
 }
 
 impl Engine {
+    /// Creates the engine of a configuration. `unlisted` are the options of registries that the configuration does not
+    /// name. Sends no request.
+    #[must_use]
+    pub fn new(config: &Config, unlisted: Options, journal: Option<Journal>) -> Self {
+        let endpoints = Endpoints::new(config.registries.clone(), unlisted).within(config.daemon.bandwidth.clone());
+        Self { copier: Copier::new(config.daemon.memory), endpoints: Arc::new(endpoints), journal }
+    }
+
     /// Runs an entry. It never fails: errors are in the report. Not cancel safe: use `stop`, so that the journal
     /// records the end.
     pub async fn run(&self, request: &RunRequest, observer: &RunObserver, stop: &Stop) -> RunReport {

@@ -1,8 +1,6 @@
 //! Runner of the working commands: builds the engine and the run requests from a configuration, and draws progress
 //! during the runs.
 
-use std::sync::Arc;
-
 use futures_util::{StreamExt as _, stream};
 use indicatif::MultiProgress;
 use tokio::sync::mpsc;
@@ -15,34 +13,19 @@ use crate::cli::exit::Failure;
 use crate::cli::output::progress::{Progress, REFRESH};
 use crate::cli::output::writer;
 use crate::config::Config;
-use crate::copy::Copier;
-use crate::journal::{Journal, Trigger};
-use crate::sync::{Endpoints, Engine, RunEvent, RunObserver, RunReport, RunRequest, SingleCopy, Stop};
+use crate::journal::Journal;
+use crate::sync::{Engine, RunEvent, RunObserver, RunReport, RunRequest, SingleCopy, Stop};
 
 /// Returns an engine for this configuration.
 pub(crate) fn engine(config: &Config, journal: Option<Journal>) -> Engine {
-    Engine {
-        copier: Copier::new(config.daemon.memory),
-        endpoints: Arc::new(
-            Endpoints::new(config.registries.clone(), configuration::unlisted_options())
-                .within(config.daemon.bandwidth.clone()),
-        ),
-        journal,
-    }
+    Engine::new(config, configuration::unlisted_options(), journal)
 }
 
 /// Returns run requests for the selected entries, with the trigger of a manual run.
 pub(crate) fn requests(config: &Config, names: &[String]) -> Result<Vec<RunRequest>, Failure> {
     let chosen = configuration::select_entries(config, names)?;
-    let entries = Arc::new(config.entries.iter().cloned().map(Arc::new).collect::<Vec<_>>());
-    let is_chosen = |name| chosen.iter().any(|entry| entry.name == name);
-    let request = |entry: &Arc<crate::config::Entry>| RunRequest {
-        entry: entry.clone(),
-        entries: entries.clone(),
-        trigger: Trigger::Manual,
-        only: None,
-    };
-    Ok(entries.iter().filter(|entry| is_chosen(entry.name.clone())).map(request).collect())
+    let is_chosen = |request: &RunRequest| chosen.iter().any(|entry| entry.name == request.entry.name);
+    Ok(RunRequest::manual(config).into_iter().filter(is_chosen).collect())
 }
 
 /// Runs the entries, some concurrently, and shows progress on a terminal. Starts no further entry after an

@@ -2,6 +2,7 @@
 
 mod architecture;
 mod book;
+mod examples;
 mod facts;
 mod language;
 mod log_lines;

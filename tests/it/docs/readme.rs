@@ -134,7 +134,7 @@ fn every_command_of_the_readme_and_the_pages_exists() {
         // Every second part is between fences.
         for line in text.split("```").skip(1).step_by(2).flat_map(str::lines) {
             let line = line.split(" #").next().unwrap_or_default().trim();
-            let Some(args) = line.strip_prefix("transship ").or(line.strip_prefix("cargo run --release -- ")) else {
+            let Some(args) = line.strip_prefix("transship ").or(line.strip_prefix("cargo run --locked -- ")) else {
                 continue;
             };
             let args = args.replace("sha256:…", &digest);

@@ -205,7 +205,12 @@ pub fn transship(args: &[&str]) -> Output {
 /// Returns the command of transship with these arguments, to which a test adds variables and a folder. It removes the
 /// variables by which the environment of the tests could change its behaviour.
 pub fn transship_command(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_transship"));
+    isolated_command(Path::new(env!("CARGO_BIN_EXE_transship")), args)
+}
+
+/// Returns the command of a program that uses the library, with these arguments, without the same variables.
+pub fn isolated_command(program: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(program);
     for name in [
         "TRANSSHIP_CONFIG",
         "TRANSSHIP_LOG",
