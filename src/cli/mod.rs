@@ -5,6 +5,8 @@
 mod arguments;
 mod commands;
 mod context;
+#[cfg(test)]
+mod doc_tests;
 mod exit;
 mod logging;
 mod main;

@@ -17,6 +17,8 @@ mod cross_checks;
 mod decode;
 mod diagnostics;
 mod diff;
+#[cfg(test)]
+mod doc_tests;
 mod keys;
 mod load;
 mod model;

@@ -1,5 +1,5 @@
 //! Translation of version ranges of other programs into `semver`. All agree on what a range of releases is, and differ
-//! in the meaning of a suffix: see docs/import.md.
+//! in the meaning of a suffix: see docs/how-to/migrate.md.
 
 use super::page::escape_variables;
 use crate::plan::VersionRange;

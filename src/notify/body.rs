@@ -1,4 +1,4 @@
-//! Body of a notification, field by field as `docs/notifications.md` describes it. Every field is bounded.
+//! Body of a notification, field by field as `docs/reference/notifications.md` describes it. Every field is bounded.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;

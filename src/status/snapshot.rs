@@ -361,7 +361,7 @@ fn digest_from_text<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result
 }
 
 /// JSON Schema of `/status` (draft 2020-12), the same file as in `docs/`; a test compares it with the types.
-pub const SCHEMA: &str = include_str!("../../docs/status.schema.json");
+pub const SCHEMA: &str = include_str!("../../docs/reference/status.schema.json");
 
 #[cfg(test)]
 pub(super) mod tests {

@@ -7,7 +7,7 @@ use crate::cli::context::invocation::Context;
 use crate::cli::exit::{Exit, Failure};
 
 /// JSON Schema of a notification's body, as the documentation contains it.
-const NOTIFICATION: &str = include_str!("../../../docs/notification.schema.json");
+const NOTIFICATION: &str = include_str!("../../../docs/reference/notification.schema.json");
 
 /// Arguments of `transship schema`.
 #[derive(Debug, clap::Args)]

@@ -1,4 +1,4 @@
-//! Tests that compare `docs/notifications.md` and `docs/notification.schema.json` with the messages that receivers
+//! Tests that compare the page and the schema of notifications in `docs/reference/` with the messages that receivers
 //! get.
 
 use std::collections::BTreeSet;
@@ -7,7 +7,7 @@ use schemars::generate::SchemaSettings;
 use serde_json::Value;
 
 use crate::notify::Body;
-use crate::status::doc_tests::{assert_committed, docs, documented, fields};
+use crate::status::doc_tests::{assert_schema_is_current, docs, documented, fields};
 
 /// Returns the schema of a message as it is written.
 fn schema() -> Value {
@@ -57,9 +57,9 @@ pub(crate) fn assert_as_documented(body: &str) {
 }
 
 #[test]
-fn the_schema_in_the_docs_is_that_of_a_message() {
+fn notification_schema_is_current() {
     assert!(jsonschema::meta::is_valid(&schema()));
-    assert_committed("notification.schema.json", &schema());
+    assert_schema_is_current("notification.schema.json", &schema());
 }
 
 #[test]

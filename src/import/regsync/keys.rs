@@ -1,5 +1,5 @@
 //! Table of all keys of regsync's configuration (regclient `cmd/regsync/config.go`, `config/host.go`), and what an
-//! import does with each. `docs/import.md` has the same tables for users.
+//! import does with each. `docs/how-to/migrate.md` has the same tables for users.
 
 /// Treatment of a key by an import.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,4 +1,5 @@
-//! Holds `docs/registries.md` against the tests: each row of it names the test that shows the row, and that test is there.
+//! Comparison of `docs/reference/registries.md` with the tests: each row of the page names an existing test that shows
+//! the row.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -73,7 +74,7 @@ fn exists(root: &Path, test: &str) -> bool {
 }
 
 fn page() -> String {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/registries.md");
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reference/registries.md");
     std::fs::read_to_string(file).expect("the page of facts")
 }
 

@@ -63,9 +63,9 @@ fn webhook(receiver: &Receiver, on: &str) -> String {
     format!("notify: [{{webhook: {{url: \"{}/hook/t0ken\", secret: {SECRET}}}, on: [{on}]}}]", receiver.url())
 }
 
-/// Checks a message as docs/notifications.md tells receivers to.
+/// Checks a message as docs/reference/notifications.md tells receivers to.
 fn assert_signed(message: &Received, secret: &str) {
-    let page = include_str!("../../../docs/notifications.md");
+    let page = include_str!("../../../docs/reference/notifications.md");
     let (_, rest) = page.split_once("```python\n").expect("the example");
     let example = rest.split_once("```").expect("its end").0;
     let script = format!(

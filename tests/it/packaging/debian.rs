@@ -31,7 +31,7 @@ impl Root {
         self.0.path().join(name)
     }
 
-    /// dpkg, which believes that it is root and that the machine is in this folder. The libraries of the package are not there.
+    /// Runs dpkg as if by root, on a machine that consists of this folder. The libraries of the package are not there.
     #[track_caller]
     pub(crate) fn dpkg(&self, arguments: &[&str]) {
         let mut command = Command::new("fakeroot");
@@ -83,16 +83,7 @@ fn the_package_installs_works_keeps_an_edit_and_is_removed_again() {
     }
     let examples = root.path("usr/share/doc/transship/examples");
     assert!(examples.join("transship.service.d/credentials.conf").exists());
-    let link = Regex::new(r"\]\((docs/[^)#]+)\)").unwrap();
-    let named: BTreeSet<String> = link
-        .captures_iter(&text("README.md"))
-        .map(|found| found[1].to_owned())
-        .chain(["docs/status.schema.json".to_owned()])
-        .collect();
-    for page in &named {
-        assert!(root.path("usr/share/doc/transship").join(page).exists(), "{page}");
-    }
-    assert!(named.len() > 3, "{named:?}");
+    assert_book_is_whole(&root.path("usr/share/doc/transship"));
     let first = fs::read_to_string(examples.join("sync.yaml.example")).unwrap();
     let schema = first.lines().next().and_then(|line| line.split_once("$schema=")).expect("a schema is named").1;
     assert!(examples.join(schema).exists(), "{schema}");
@@ -114,6 +105,25 @@ fn the_package_installs_works_keeps_an_edit_and_is_removed_again() {
     root.dpkg(&["--purge", "transship"]);
     assert!(!configuration.exists());
     assert!(root.path("state/journal.db").exists(), "what arrived is known as before");
+}
+
+/// Asserts that the folder of documents has each page of the book, and that the links of its README lead there.
+#[track_caller]
+fn assert_book_is_whole(documents: &Path) {
+    let page = Regex::new(r"\]\(([^)]+)\.md\)").unwrap();
+    let summary = text("docs/SUMMARY.md");
+    let pages = page.captures_iter(&summary).map(|found| format!("book/{}.html", &found[1]));
+    let files = pages.chain(["book/reference/status.schema.json".to_owned()]);
+    let readme = fs::read_to_string(documents.join("README.md")).unwrap();
+    assert!(!readme.contains("(docs/") && !readme.contains("\"docs/"), "{readme}");
+    let link = Regex::new(r##"[("](book/[^)"#]+)"##).unwrap();
+    let links: BTreeSet<String> = link.captures_iter(&readme).map(|found| found[1].to_owned()).collect();
+    assert!(links.len() > 3, "{links:?}");
+    let expected: BTreeSet<String> = files.chain(links).collect();
+    assert!(expected.len() > 100, "{expected:?}");
+    let missing: Vec<&String> = expected.iter().filter(|file| !documents.join(file).is_file()).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+    assert!(!documents.join("book/book.toml").exists() && !documents.join("book/theme").exists());
 }
 
 /// The text in a file that gzip packed.

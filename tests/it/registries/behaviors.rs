@@ -1,4 +1,5 @@
-//! What single registries do, seen from outside: each test is a row of `docs/registries.md` that no other test shows.
+//! Behaviour of single registries, as seen from outside: each test shows a row of `docs/reference/registries.md` that
+//! no other test shows.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};

@@ -1,8 +1,8 @@
 //! Series of faults: one run for each instant at which something may go wrong. After each run no tag at the target is broken, and one
 //! run without a fault brings everything, with its evidence.
 //!
-//! The quick form tries some of the instants. `tests/run --long` tries them all. `docs/testing.md` states how many each form tries, and
-//! each series checks its own figures there.
+//! The quick form tries some of the instants. `tests/run --long` tries them all. `docs/explanation/testing.md`
+//! states how many each form tries, and each series checks its own figures there.
 
 mod calls;
 mod damage;
@@ -34,18 +34,19 @@ fn instants(last: usize, few: usize) -> Vec<usize> {
     spread.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
-/// Asserts that a series tried at least as many instants as the table in `docs/testing.md` states of this form.
+/// Asserts that a series tried at least as many instants as the table in `docs/explanation/testing.md` states of this
+/// form.
 #[track_caller]
 fn assert_tried(series: &str, tried: usize) {
-    let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/testing.md");
+    let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/explanation/testing.md");
     let page = std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
     let row = page.lines().find_map(|line| line.strip_prefix(&format!("| `{series}` | ")));
-    let row = row.unwrap_or_else(|| panic!("docs/testing.md has no row of {series}"));
+    let row = row.unwrap_or_else(|| panic!("docs/explanation/testing.md has no row of {series}"));
     let cells: Vec<&str> = row.trim_end_matches('|').split('|').map(str::trim).collect();
     let [_, quick, full] = cells[..] else { panic!("a row has four cells: {row}") };
     let stated = if is_long() { full } else { quick };
     let stated: usize = stated.replace(',', "").parse().unwrap_or_else(|_| panic!("{stated:?} is no number: {row}"));
-    assert!(tried >= stated, "{series} tried {tried} instants, and docs/testing.md states {stated}");
+    assert!(tried >= stated, "{series} tried {tried} instants, and docs/explanation/testing.md states {stated}");
 }
 
 /// A side of a mirror.

@@ -2,3 +2,4 @@
 
 mod page;
 mod page_extremes;
+mod screenshot;

@@ -1,5 +1,5 @@
 //! Deviations of single registries from the specification. Each is a fault that can be set, and a row of
-//! `docs/registries.md`.
+//! `docs/reference/registries.md`.
 
 use axum::http::{HeaderMap, Method, header};
 use axum::response::Response;
