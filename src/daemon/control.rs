@@ -4,20 +4,19 @@
 use chrono::{DateTime, Utc};
 use tokio::sync::{mpsc, oneshot};
 
-use super::Finished;
-use crate::journal::Trigger;
-use crate::sync::TagFilter;
+use crate::journal::{TagCounts, Trigger};
+use crate::sync::{RunOutcome, RunReport, TagFilter};
 
 /// Largest number of commands that wait for the loop. It iterates within a second.
 const WAITING: usize = 64;
 
 /// Sender of commands to the daemon. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Control(mpsc::Sender<Asked>);
+pub struct Control(mpsc::Sender<PendingCommand>);
 
 /// Receiver of commands in the daemon, for [`Setup`](super::Setup).
 #[derive(Debug)]
-pub struct Commands(mpsc::Receiver<Asked>);
+pub struct Commands(mpsc::Receiver<PendingCommand>);
 
 /// Command for the daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,9 +78,22 @@ pub enum Refusal {
     Ending,
 }
 
+/// Report about a run that ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finished {
+    /// Number of the run in the journal, if it has one.
+    pub run: Option<i64>,
+    /// Outcome of the run.
+    pub outcome: RunOutcome,
+    /// Results of its tags.
+    pub tags: TagCounts,
+    /// First problem of the run.
+    pub problem: Option<String>,
+}
+
 /// Command with the channels for its answers.
 #[derive(Debug)]
-pub(super) struct Asked {
+pub(super) struct PendingCommand {
     pub(super) command: Command,
     pub(super) answer: oneshot::Sender<Result<Accepted, Refusal>>,
     /// Channel for the end of the entry's run, if the sender waits for it.
@@ -101,7 +113,7 @@ impl Control {
     /// # Errors
     /// Returns the refusal of the loop; [`Refusal::Ending`] also if the daemon has ended.
     pub async fn ask(&self, command: Command) -> Result<Accepted, Refusal> {
-        self.pass_on(command, None).await
+        self.send(command, None).await
     }
 
     /// Sends a command as [`Control::ask`] does, and reports the end of the entry's run, whether that run starts later
@@ -111,14 +123,26 @@ impl Control {
     /// # Errors
     /// Returns the same errors as [`Control::ask`].
     pub async fn follow(&self, command: Command) -> Result<(Accepted, oneshot::Receiver<Finished>), Refusal> {
-        let (told, ended) = oneshot::channel();
-        Ok((self.pass_on(command, Some(told)).await?, ended))
+        let (sender, ended) = oneshot::channel();
+        Ok((self.send(command, Some(sender)).await?, ended))
     }
 
-    async fn pass_on(&self, command: Command, ended: Option<oneshot::Sender<Finished>>) -> Result<Accepted, Refusal> {
+    async fn send(&self, command: Command, ended: Option<oneshot::Sender<Finished>>) -> Result<Accepted, Refusal> {
         let (answer, answered) = oneshot::channel();
-        self.0.send(Asked { command, answer, ended }).await.map_err(|_| Refusal::Ending)?;
+        self.0.send(PendingCommand { command, answer, ended }).await.map_err(|_| Refusal::Ending)?;
         answered.await.unwrap_or(Err(Refusal::Ending))
+    }
+}
+
+impl Finished {
+    /// Returns the part of a run's report that waiters get.
+    pub(super) fn from_report(report: &RunReport) -> Self {
+        Self {
+            run: report.run,
+            outcome: report.outcome.clone(),
+            tags: report.counts(),
+            problem: report.first_problem(),
+        }
     }
 }
 
@@ -133,9 +157,9 @@ impl Command {
 
 impl Commands {
     /// Returns the next command; pending for ever if no sender is left. Cancel safe.
-    pub(super) async fn next(&mut self) -> Asked {
+    pub(super) async fn next(&mut self) -> PendingCommand {
         match self.0.recv().await {
-            Some(asked) => asked,
+            Some(command) => command,
             None => std::future::pending().await,
         }
     }

@@ -9,6 +9,5 @@ mod status;
 mod systemd;
 mod watch;
 
-pub use control::{Accepted, Command, Commands, Control, Refusal};
-pub use service::run_waiters::Finished;
+pub use control::{Accepted, Command, Commands, Control, Finished, Refusal};
 pub use service::{Environment, Setup, serve};

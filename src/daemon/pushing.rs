@@ -11,8 +11,8 @@ use crate::sync::TagFilter;
 #[async_trait]
 impl Deliver for Control {
     async fn run(&self, entry: &str, pushes: &[&Push]) -> Result<(), Undelivered> {
-        let tag = |push: &&Push| Some(TagFilter::tag(push.repository.clone(), push.tag.clone()));
-        let Some(only) = pushes.iter().map(tag).reduce(TagFilter::both) else { return Ok(()) };
+        let tag = |push: &&Push| Some(TagFilter::from_tag(push.repository.clone(), push.tag.clone()));
+        let Some(only) = pushes.iter().map(tag).reduce(TagFilter::union) else { return Ok(()) };
         let command = Command::Run { entry: entry.to_owned(), trigger: Trigger::PushEvent, only };
         match self.ask(command).await {
             Ok(_) => Ok(()),

@@ -29,25 +29,26 @@ pub(super) struct Systemd {
 
 impl Systemd {
     /// Connects to the socket that the environment names (`NOTIFY_SOCKET`).
-    pub(super) fn of_environment() -> Self {
-        env::var_os("NOTIFY_SOCKET").map(|address| Self::at(&address)).unwrap_or_default()
+    pub(super) fn from_environment() -> Self {
+        env::var_os("NOTIFY_SOCKET").map(|address| Self::connect(&address)).unwrap_or_default()
     }
 
-    fn at(address: &OsStr) -> Self {
-        let socket = connected(address).inspect_err(|error| tracing::warn!(%error, "systemd cannot be told anything"));
+    fn connect(address: &OsStr) -> Self {
+        let socket =
+            connect_socket(address).inspect_err(|error| tracing::warn!(%error, "systemd cannot be told anything"));
         Self { socket: socket.ok(), unsent: VecDeque::new() }
     }
 
     /// Reports that the daemon is ready; `status` is shown by `systemctl status`.
     pub(super) fn ready(&mut self, status: &str) {
-        self.tell(&[NotifyState::Ready, NotifyState::Status(status)]);
+        self.notify(&[NotifyState::Ready, NotifyState::Status(status)]);
     }
 
     /// Reports that the daemon is about to read the configuration again.
     pub(super) fn reloading(&mut self) {
         // systemd ignores the beginning of a reload without this time (systemd.service, "notify-reload").
         match NotifyState::monotonic_usec_now() {
-            Ok(now) => self.tell(&[NotifyState::Reloading, now]),
+            Ok(now) => self.notify(&[NotifyState::Reloading, now]),
             Err(error) => tracing::debug!(%error, "the monotonic clock cannot be read"),
         }
     }
@@ -59,20 +60,20 @@ impl Systemd {
 
     /// Reports that the daemon is ending.
     pub(super) fn stopping(&mut self) {
-        self.tell(&[NotifyState::Stopping]);
+        self.notify(&[NotifyState::Stopping]);
     }
 
     /// Reports that the loop iterated; `status` is the new text for `systemctl status`, if that changed.
     pub(super) fn alive(&mut self, status: Option<&str>) {
         match status {
-            Some(status) => self.tell(&[NotifyState::Watchdog, NotifyState::Status(status)]),
+            Some(status) => self.notify(&[NotifyState::Watchdog, NotifyState::Status(status)]),
             // The next iteration reports the same, so this report need not wait for room.
             None if !self.unsent.is_empty() => self.flush(),
-            None => self.tell(&[NotifyState::Watchdog]),
+            None => self.notify(&[NotifyState::Watchdog]),
         }
     }
 
-    fn tell(&mut self, states: &[NotifyState<'_>]) {
+    fn notify(&mut self, states: &[NotifyState<'_>]) {
         if self.socket.is_none() {
             return;
         }
@@ -103,7 +104,7 @@ impl Systemd {
 }
 
 /// Connects a non-blocking socket to a path or, after `@`, to an abstract name (sd_notify(3)).
-fn connected(address: &OsStr) -> io::Result<UnixDatagram> {
+fn connect_socket(address: &OsStr) -> io::Result<UnixDatagram> {
     let socket = UnixDatagram::unbound()?;
     socket.set_nonblocking(true)?;
     match address.as_bytes().strip_prefix(b"@") {
@@ -118,7 +119,7 @@ mod tests {
     use super::*;
 
     /// Returns the received messages, the lines of each joined by commas, without the reports that the loop iterated.
-    fn heard(socket: &UnixDatagram) -> Vec<String> {
+    fn receive(socket: &UnixDatagram) -> Vec<String> {
         let message = || {
             let mut buffer = [0; 4096];
             let length = socket.recv(&mut buffer).ok()?;
@@ -128,25 +129,25 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_that_nobody_reads_holds_nobody_up_and_loses_neither_the_order_nor_the_last_word() {
+    fn unread_socket_blocks_nothing_and_keeps_order() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
         socket.set_nonblocking(true).unwrap();
-        let mut systemd = Systemd::at(path.as_os_str());
+        let mut systemd = Systemd::connect(path.as_os_str());
         for _ in 0..10_000 {
             systemd.alive(None);
         }
-        assert_eq!(systemd.unsent.len(), 1, "that it turned need not be told so often");
+        assert_eq!(systemd.unsent.len(), 1, "one watchdog message is enough");
         systemd.unsent.clear();
         systemd.reloading();
         systemd.reloaded("new");
         systemd.alive(Some("working"));
-        assert_eq!(heard(&socket), Vec::<String>::new());
+        assert_eq!(receive(&socket), Vec::<String>::new());
         systemd.alive(None);
-        let told = heard(&socket);
-        assert!(told[0].starts_with("RELOADING=1,MONOTONIC_USEC="), "{told:?}");
-        assert_eq!(told[1..], ["READY=1,STATUS=new", "WATCHDOG=1,STATUS=working"]);
+        let messages = receive(&socket);
+        assert!(messages[0].starts_with("RELOADING=1,MONOTONIC_USEC="), "{messages:?}");
+        assert_eq!(messages[1..], ["READY=1,STATUS=new", "WATCHDOG=1,STATUS=working"]);
         for _ in 0..10_000 {
             systemd.ready("again");
         }
@@ -154,16 +155,16 @@ mod tests {
     }
 
     #[test]
-    fn an_abstract_name_is_a_socket_too_and_without_any_nothing_is_told() {
+    fn abstract_socket_name_is_notified() {
         let name = format!("@transship-{}", std::process::id());
         let address = SocketAddr::from_abstract_name(&name.as_bytes()[1..]).unwrap();
         let socket = UnixDatagram::bind_addr(&address).unwrap();
         socket.set_nonblocking(true).unwrap();
-        Systemd::at(OsStr::new(&name)).stopping();
-        assert_eq!(heard(&socket), ["STOPPING=1"]);
+        Systemd::connect(OsStr::new(&name)).stopping();
+        assert_eq!(receive(&socket), ["STOPPING=1"]);
         let mut nowhere = Systemd::default();
         nowhere.ready("well");
         assert!(nowhere.unsent.is_empty());
-        assert!(Systemd::at(OsStr::new("/nowhere/at/all")).socket.is_none());
+        assert!(Systemd::connect(OsStr::new("/nowhere/at/all")).socket.is_none());
     }
 }

@@ -114,7 +114,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_folder_that_never_rests_delays_the_reading_only_for_a_while() {
+    async fn busy_folder_delays_the_read_by_two_seconds() {
         let (sender, mut noticed) = mpsc::channel(1);
         let restless = tokio::spawn(async move {
             while sender.send(()).await.is_ok() {
@@ -159,20 +159,20 @@ mod tests {
         std::fs::write(file, "old").unwrap();
     }
 
-    async fn notices(write: impl FnOnce(&Path)) {
+    async fn assert_reported(write: impl FnOnce(&Path)) {
         let watched = Watched::begin(old).await;
         write(&watched.folder.path().join("sync.yaml"));
         watched.notice().await;
     }
 
     #[tokio::test]
-    async fn an_edit_in_place_is_noticed() {
-        notices(|file| std::fs::write(file, "new").unwrap()).await;
+    async fn edit_in_place_is_reported() {
+        assert_reported(|file| std::fs::write(file, "new").unwrap()).await;
     }
 
     #[tokio::test]
-    async fn a_file_that_is_renamed_over_is_noticed() {
-        notices(|file| {
+    async fn file_replaced_by_rename_is_reported() {
+        assert_reported(|file| {
             std::fs::write(file.with_extension("tmp"), "new").unwrap();
             std::fs::rename(file.with_extension("tmp"), file).unwrap();
         })
@@ -180,13 +180,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn new_file_that_matches_an_include_is_noticed() {
-        notices(|file| std::fs::write(file.with_file_name("team.yml"), "new").unwrap()).await;
+    async fn new_file_that_matches_an_include_is_reported() {
+        assert_reported(|file| std::fs::write(file.with_file_name("team.yml"), "new").unwrap()).await;
     }
 
     /// Kubernetes ConfigMap: `sync.yaml` points into `..data`, which points into the folder of one version.
     #[tokio::test]
-    async fn a_link_that_is_swapped_for_one_to_the_next_version_is_noticed() {
+    async fn swapped_configmap_link_is_reported() {
         use std::os::unix::fs::symlink;
         let version = |folder: &Path, name: &str| {
             std::fs::create_dir(folder.join(name)).unwrap();
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn events_of_other_files_in_the_folder_concern_nobody() {
+    fn events_of_other_files_are_ignored() {
         use notify::event::{AccessKind, CreateKind, DataChange, Flag, ModifyKind, RemoveKind};
         let folder = tempfile::tempdir().unwrap();
         let place = folder.path();
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn folders_of_names_and_patterns_are_watched_once() {
+    fn folder_of_several_names_is_watched_once() {
         let folders = by_folder(&["sync.yaml", "conf.d/*.yaml", "conf.d/a[.yml", "*/x.yaml"].map(PathBuf::from));
         assert_eq!(folders.keys().collect::<Vec<_>>(), [Path::new("."), Path::new("conf.d")]);
         let conf = &folders[Path::new("conf.d")].0;

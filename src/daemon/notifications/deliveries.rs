@@ -41,14 +41,14 @@ pub(crate) type Receivers = BTreeMap<String, Webhook>;
 
 /// Delivers notices until `closing`, then those that can be delivered at once. Cancel safe with one exception: a
 /// message under way when the future is dropped is sent again at the next start.
-pub(crate) async fn deliver(
+pub(crate) async fn deliver_notices(
     journal: Journal,
     mut receivers: watch::Receiver<Arc<Receivers>>,
     fresh: Arc<Notify>,
     metrics: Arc<Metrics>,
     closing: CancellationToken,
 ) {
-    let mut round = Round::new(journal, metrics);
+    let mut round = DeliveryRound::new(journal, metrics);
     loop {
         let current = receivers.borrow_and_update().clone();
         let wait = round.start_due(&current).await;
@@ -57,7 +57,7 @@ pub(crate) async fn deliver(
         }
         tokio::select! {
             Some(ended) = round.attempts.join_next() => match ended {
-                Ok((receiver, notice, outcome)) => round.ended(receiver, notice, outcome).await,
+                Ok((receiver, notice, outcome)) => round.finish_attempt(receiver, notice, outcome).await,
                 // A bug in one attempt does not end the others. Its receiver is not contacted again before the next
                 // start.
                 Err(error) => tracing::error!(%error, "an attempt to deliver a notification broke down"),
@@ -72,25 +72,25 @@ pub(crate) async fn deliver(
 }
 
 /// Attempts under way, and receivers in back-off.
-struct Round {
+struct DeliveryRound {
     journal: Journal,
     metrics: Arc<Metrics>,
     /// Client that is created when it is first needed: a daemon that notifies nobody needs no connections.
     post: Option<Arc<Post>>,
     attempts: JoinSet<(String, Notice, Result<(), Refusal>)>,
     busy: BTreeSet<String>,
-    away: BTreeMap<String, Away>,
+    backed_off: BTreeMap<String, ReceiverBackOff>,
     /// End of the back-off after the journal failed.
     unreadable: Option<Instant>,
 }
 
 /// Back-off of a receiver that failed.
-struct Away {
+struct ReceiverBackOff {
     until: Instant,
     pauses: ExponentialBackoff,
 }
 
-impl Round {
+impl DeliveryRound {
     fn new(journal: Journal, metrics: Arc<Metrics>) -> Self {
         Self {
             journal,
@@ -98,7 +98,7 @@ impl Round {
             post: None,
             attempts: JoinSet::new(),
             busy: BTreeSet::new(),
-            away: BTreeMap::new(),
+            backed_off: BTreeMap::new(),
             unreadable: None,
         }
     }
@@ -111,12 +111,12 @@ impl Round {
             return until - now;
         }
         self.unreadable = None;
-        self.away.retain(|receiver, _| receivers.contains_key(receiver));
+        self.backed_off.retain(|receiver, _| receivers.contains_key(receiver));
         if let Err(error) = self.start_each(receivers, now).await {
             self.journal_failed(&error);
             return JOURNAL_PAUSE;
         }
-        let next = self.away.values().map(|away| away.until).filter(|until| *until > now).min();
+        let next = self.backed_off.values().map(|backed_off| backed_off.until).filter(|until| *until > now).min();
         next.map_or(LONGEST_PAUSE, |next| next - now)
     }
 
@@ -125,7 +125,7 @@ impl Round {
         let own = waiting.iter().filter(|(receiver, _)| receivers.contains_key(receiver));
         self.metrics.set_pending_notifications(own.map(|(_, count)| count).sum());
         for (receiver, _) in waiting {
-            let is_away = self.away.get(&receiver).is_some_and(|away| away.until > now);
+            let is_away = self.backed_off.get(&receiver).is_some_and(|backed_off| backed_off.until > now);
             let Some(webhook) = receivers.get(&receiver).cloned() else {
                 self.drop_old(&receiver).await?;
                 continue;
@@ -172,33 +172,33 @@ impl Round {
         });
     }
 
-    async fn ended(&mut self, receiver: String, notice: Notice, outcome: Result<(), Refusal>) {
+    async fn finish_attempt(&mut self, receiver: String, notice: Notice, outcome: Result<(), Refusal>) {
         self.busy.remove(&receiver);
         let (id, event) = (&notice.message, &notice.notice.event);
         let entry = Some(&notice.notice.subject).filter(|subject| !subject.is_empty());
         match outcome {
             Ok(()) => {
-                if self.away.remove(&receiver).is_some() {
+                if self.backed_off.remove(&receiver).is_some() {
                     tracing::info!(receiver, "notifications are taken again");
                 }
                 tracing::debug!(receiver, id, event, entry, "told");
-                self.settle(&notice, Delivery::Delivered).await;
+                self.finish_notice(&notice, Delivery::Delivered).await;
             }
             Err(Refusal::Later { why, wait }) if !is_old(&notice, Utc::now()) => {
                 self.metrics.add_notifications(Delivery::Retried, 1);
-                self.leave_alone(receiver, wait, &why);
+                self.back_off(receiver, wait, &why);
             }
             Err(refusal) => {
                 tracing::error!(receiver, id, event, entry, problem = %refusal, "a notification is given up");
-                self.settle(&notice, Delivery::GivenUp).await;
+                self.finish_notice(&notice, Delivery::GivenUp).await;
             }
         }
     }
 
     /// Backs off a receiver that failed, so that it has time to recover. A warning reports only the first failure in a
     /// row.
-    fn leave_alone(&mut self, receiver: String, wait: Option<Duration>, why: &str) {
-        if self.away.contains_key(&receiver) {
+    fn back_off(&mut self, receiver: String, wait: Option<Duration>, why: &str) {
+        if self.backed_off.contains_key(&receiver) {
             tracing::debug!(receiver, problem = why, "notifications still cannot be delivered");
         } else {
             tracing::warn!(receiver, problem = why, "a notification cannot be delivered now; it is tried again");
@@ -207,14 +207,17 @@ impl Round {
             let builder = ExponentialBuilder::new().with_min_delay(FIRST_PAUSE).with_max_delay(LONGEST_PAUSE);
             builder.without_max_times().with_jitter().build()
         };
-        let away = self.away.entry(receiver).or_insert_with(|| Away { until: Instant::now(), pauses: pauses() });
+        let backed_off = self
+            .backed_off
+            .entry(receiver)
+            .or_insert_with(|| ReceiverBackOff { until: Instant::now(), pauses: pauses() });
         // A receiver that requests a longer wait gets it. One that requests no wait is backed off all the same.
-        let pause = away.pauses.next().unwrap_or(LONGEST_PAUSE).max(wait.unwrap_or_default());
-        away.until = Instant::now() + pause;
+        let pause = backed_off.pauses.next().unwrap_or(LONGEST_PAUSE).max(wait.unwrap_or_default());
+        backed_off.until = Instant::now() + pause;
     }
 
     /// Finishes a notice. If the journal cannot record that, the notice is delivered again.
-    async fn settle(&mut self, notice: &Notice, delivery: Delivery) {
+    async fn finish_notice(&mut self, notice: &Notice, delivery: Delivery) {
         self.metrics.add_notifications(delivery, 1);
         let noted = match delivery {
             Delivery::Delivered => self.journal.notice_delivered(notice.number).await,
@@ -241,11 +244,11 @@ mod tests {
     use crate::journal::NewNotice;
 
     #[tokio::test]
-    async fn what_waits_for_a_receiver_of_nobody_is_given_up_after_a_day_and_not_before() {
+    async fn notice_without_configured_receiver_expires_after_a_day() {
         let folder = tempfile::tempdir().unwrap();
         let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
         let metrics = Arc::new(Metrics::new("0", Utc::now()));
-        let mut round = Round::new(journal.clone(), metrics.clone());
+        let mut round = DeliveryRound::new(journal.clone(), metrics.clone());
         for age in [TimeDelta::hours(25), TimeDelta::hours(23)] {
             let (receiver, subject) = ("a.example".to_owned(), "app".to_owned());
             let (learnt, forgotten) = (Vec::new(), Vec::new());
@@ -259,11 +262,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_nobody_takes_for_a_day_is_given_up_and_counted() {
+    async fn undelivered_notice_expires_after_a_day() {
         let folder = tempfile::tempdir().unwrap();
         let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
         let metrics = Arc::new(Metrics::new("0", Utc::now()));
-        let mut round = Round::new(journal.clone(), metrics.clone());
+        let mut round = DeliveryRound::new(journal.clone(), metrics.clone());
         let counted = |result: &str| {
             let line = format!("transship_notifications_total{{result=\"{result}\"}} ");
             metrics.encode().lines().find_map(|found| found.strip_prefix(&line)?.parse::<u64>().ok()).unwrap_or(0)
@@ -278,12 +281,12 @@ mod tests {
             journal.store_notices(vec![notice], vec![], vec![], Utc::now() - age).await.unwrap();
             let notice = journal.next_notice("a.example").await.unwrap().unwrap();
             let number = notice.number;
-            round.ended("a.example".into(), notice, later()).await;
+            round.finish_attempt("a.example".into(), notice, later()).await;
             assert_eq!((counted("retried"), counted("given_up")), (retried, given_up), "{age}");
             let waits = journal.next_notice("a.example").await.unwrap().is_some();
             assert_eq!(waits, given_up == 0, "{age}");
             journal.drop_notice(number).await.unwrap();
         }
-        assert!(round.away["a.example"].until > Instant::now(), "it is left alone meanwhile");
+        assert!(round.backed_off["a.example"].until > Instant::now(), "its receiver is backed off meanwhile");
     }
 }

@@ -26,7 +26,7 @@ fn without_null_where_absent(schema: &mut Value) {
     };
     for (name, field) in schema.get_mut("properties").and_then(Value::as_object_mut).into_iter().flatten() {
         if !required.contains(name) {
-            said(field);
+            require_value(field);
         }
         without_null_where_absent(field);
         if let Some(items) = field.get_mut("items") {
@@ -36,7 +36,7 @@ fn without_null_where_absent(schema: &mut Value) {
 }
 
 /// Replaces the schema of an optional field by the schema of its value where the field is present.
-fn said(field: &mut Value) {
+fn require_value(field: &mut Value) {
     let either = |key: &str| field.get(key).and_then(Value::as_array)?.first().cloned();
     if let Some(word) = either("type") {
         field["type"] = word;
@@ -63,15 +63,15 @@ fn notification_schema_is_current() {
 }
 
 #[test]
-fn every_field_of_a_message_and_no_other_stands_on_the_page() {
-    let mut told = BTreeSet::new();
-    fields(&schema(), "", &mut told);
-    assert!(told.contains("data.changes.items[].kept_as"), "{told:#?}");
-    assert_eq!(documented("notifications.md", "The message"), told);
+fn page_lists_exactly_the_fields_of_a_message() {
+    let mut found = BTreeSet::new();
+    fields(&schema(), "", &mut found);
+    assert!(found.contains("data.changes.items[].kept_as"), "{found:#?}");
+    assert_eq!(documented("notifications.md", "The message"), found);
 }
 
 #[test]
-fn the_example_of_a_message_is_one() {
+fn documented_example_matches_the_schema() {
     let page = std::fs::read_to_string(docs("notifications.md")).unwrap();
     let (_, rest) = page.split_once("```json\n").unwrap();
     let example = rest.split_once("```").unwrap().0;

@@ -3,4 +3,5 @@
 mod deliveries;
 #[cfg(test)]
 mod doc_tests;
+mod news;
 pub(super) mod notices;

@@ -9,35 +9,35 @@ use crate::registry::Pem;
 
 /// Content of all those files. An unreadable file differs from every readable one.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Content {
+pub(crate) struct ConfigurationContent {
     files: Option<Digest>,
     certificates: Vec<Option<Pem>>,
 }
 
-impl Content {
+impl ConfigurationContent {
     /// Reads the current content: `files` of the configuration, and the certificate files that `config` names.
     /// Blocking.
-    pub(crate) fn now(files: Option<Digest>, config: &Config) -> Self {
-        Self { files, certificates: pems(config).map(|pem| pem.read_again().ok()).collect() }
+    pub(crate) fn read(files: Option<Digest>, config: &Config) -> Self {
+        Self { files, certificates: certificate_files(config).map(|pem| pem.read_again().ok()).collect() }
     }
 
     /// Replaces the certificates by those that were in use when `config` was read: the next comparison then shows any
     /// certificate that was exchanged since.
-    pub(crate) fn having_read(self, config: &Config) -> Self {
-        Self { certificates: pems(config).cloned().map(Some).collect(), ..self }
+    pub(crate) fn with_certificates_of(self, config: &Config) -> Self {
+        Self { certificates: certificate_files(config).cloned().map(Some).collect(), ..self }
     }
 
     /// Replaces the files by those of another time.
-    pub(crate) fn having_files(self, files: Option<Digest>) -> Self {
+    pub(crate) fn with_files(self, files: Option<Digest>) -> Self {
         Self { files, ..self }
     }
 }
 
 /// Returns the paths of the certificate files.
 pub(crate) fn certificate_paths(config: &Config) -> impl Iterator<Item = PathBuf> {
-    pems(config).map(|pem| pem.path().to_owned())
+    certificate_files(config).map(|pem| pem.path().to_owned())
 }
 
-fn pems(config: &Config) -> impl Iterator<Item = &Pem> {
+fn certificate_files(config: &Config) -> impl Iterator<Item = &Pem> {
     config.registries.values().flat_map(|options| options.transport.tls.files())
 }

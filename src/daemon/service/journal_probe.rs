@@ -7,17 +7,17 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::journal::{Journal, JournalError};
-use crate::sync::report::told;
+use crate::sync::format_instant;
 
 /// Interval between two probes.
-const BETWEEN: Duration = Duration::from_secs(15);
+const INTERVAL: Duration = Duration::from_secs(15);
 
 /// Longest response time of a journal that counts as writable.
 const WITHIN: Duration = Duration::from_secs(10);
 
 /// Result of a probe.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Found {
+pub(super) struct ProbeResult {
     /// True if the journal can be written and nothing happened to its file since the last probe.
     pub(super) writable: bool,
     /// Size of the journal in bytes, if it is known.
@@ -26,64 +26,64 @@ pub(super) struct Found {
     pub(super) problem: Option<String>,
 }
 
-impl Found {
+impl ProbeResult {
     const NO_ANSWER: Self = Self { writable: false, bytes: None, problem: None };
 }
 
 /// Start of the last probe, and the result that is awaited.
 #[derive(Default)]
-pub(super) struct Probing {
-    asked: Option<Instant>,
-    answer: Option<JoinHandle<(Found, u64)>>,
+pub(super) struct JournalProbe {
+    started: Option<Instant>,
+    task: Option<JoinHandle<(ProbeResult, u64)>>,
     /// Number of repairs of the journal until the last result.
-    mended: u64,
+    repairs: u64,
 }
 
-impl Probing {
+impl JournalProbe {
     /// Returns a new result, if there is one. Only one probe is under way at a time: the daemon waits for a probe that
     /// hangs, and meanwhile the journal counts as not writable.
-    pub(super) async fn turn(&mut self, journal: &Journal) -> Option<Found> {
-        if self.answer.is_none() && self.asked.is_none_or(|asked| asked.elapsed() >= BETWEEN) {
-            self.asked = Some(Instant::now());
-            self.answer = Some(tokio::spawn(ask(journal.clone(), self.mended)));
+    pub(super) async fn poll(&mut self, journal: &Journal) -> Option<ProbeResult> {
+        if self.task.is_none() && self.started.is_none_or(|started| started.elapsed() >= INTERVAL) {
+            self.started = Some(Instant::now());
+            self.task = Some(tokio::spawn(probe_journal(journal.clone(), self.repairs)));
         }
-        match &mut self.answer {
+        match &mut self.task {
             Some(answer) if answer.is_finished() => {
                 let found = answer.await;
-                self.answer = None;
-                let (found, mended) = found.unwrap_or((Found::NO_ANSWER, self.mended));
-                self.mended = mended;
+                self.task = None;
+                let (found, repairs) = found.unwrap_or((ProbeResult::NO_ANSWER, self.repairs));
+                self.repairs = repairs;
                 Some(found)
             }
-            Some(_) if self.asked.is_some_and(|asked| asked.elapsed() >= WITHIN) => Some(Found::NO_ANSWER),
+            Some(_) if self.started.is_some_and(|started| started.elapsed() >= WITHIN) => Some(ProbeResult::NO_ANSWER),
             _ => None,
         }
     }
 }
 
 /// A probe under way holds the journal open, so it ends with the loop.
-impl Drop for Probing {
+impl Drop for JournalProbe {
     fn drop(&mut self) {
-        if let Some(answer) = &self.answer {
-            answer.abort();
+        if let Some(task) = &self.task {
+            task.abort();
         }
     }
 }
 
 /// Probes the journal. A journal that was repaired since the last probe counts as not writable once, so that
 /// monitoring of the readiness sees the repair.
-async fn ask(journal: Journal, mended_before: u64) -> (Found, u64) {
+async fn probe_journal(journal: Journal, repairs_before: u64) -> (ProbeResult, u64) {
     let (written, size) = futures_util::join!(journal.check_writable(), journal.size());
-    let mended = journal.times_mended();
+    let repairs = journal.times_mended();
     let problem = match &written {
         Err(error @ JournalError::Lost { .. }) => Some(error.to_string()),
-        _ if mended > mended_before => {
-            let (path, now) = (journal.path().display(), told(chrono::Utc::now()));
+        _ if repairs > repairs_before => {
+            let (path, now) = (journal.path().display(), format_instant(chrono::Utc::now()));
             Some(format!("{path}: its files were removed or replaced, which was found and mended before {now}"))
         }
         _ => None,
     };
-    (Found { writable: written.is_ok() && problem.is_none(), bytes: size.ok(), problem }, mended)
+    (ProbeResult { writable: written.is_ok() && problem.is_none(), bytes: size.ok(), problem }, repairs)
 }
 
 #[cfg(test)]
@@ -91,31 +91,34 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_journal_that_was_removed_is_not_ready_once_and_mended() {
+    async fn removed_journal_is_unready_once_and_repaired() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("journal.db");
         let journal = Journal::open(&path).unwrap();
-        let well = |found: &Found| found.writable && found.problem.is_none() && found.bytes.is_some();
-        let (found, mended) = ask(journal.clone(), 0).await;
-        assert!(well(&found) && mended == 0, "{found:?}");
+        let well = |found: &ProbeResult| found.writable && found.problem.is_none() && found.bytes.is_some();
+        let (found, repairs) = probe_journal(journal.clone(), 0).await;
+        assert!(well(&found) && repairs == 0, "{found:?}");
         std::fs::remove_file(&path).unwrap();
-        let (found, mended) = ask(journal.clone(), mended).await;
+        let (found, repairs) = probe_journal(journal.clone(), repairs).await;
         assert!(!found.writable && found.problem.as_ref().unwrap().contains("removed or replaced"), "{found:?}");
         assert!(path.exists());
-        let (found, mended) = ask(journal.clone(), mended).await;
-        assert!(well(&found) && mended == 1, "{found:?}");
+        let (found, repairs) = probe_journal(journal.clone(), repairs).await;
+        assert!(well(&found) && repairs == 1, "{found:?}");
     }
 
     #[tokio::test]
-    async fn a_journal_that_cannot_be_written_anew_is_not_ready_and_says_why() {
+    async fn unwritable_journal_is_unready_with_its_reason() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state/journal.db");
         let journal = Journal::open(&path).unwrap();
         std::fs::remove_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path.parent().unwrap(), "a file where the folder was").unwrap();
-        let (found, _) = ask(journal.clone(), 0).await;
+        let (found, _) = probe_journal(journal.clone(), 0).await;
         assert!(!found.writable && found.problem.as_ref().unwrap().contains("cannot be written again"), "{found:?}");
         std::fs::remove_file(path.parent().unwrap()).unwrap();
-        assert!(!ask(journal, 0).await.0.writable && path.exists(), "it is written anew as soon as it can be");
+        assert!(
+            !probe_journal(journal, 0).await.0.writable && path.exists(),
+            "it is written anew as soon as it can be"
+        );
     }
 }

@@ -8,7 +8,7 @@ use crate::journal::PauseRecord;
 
 /// Pauses in force, by entry.
 #[derive(Debug, Default)]
-pub(crate) struct Pauses(BTreeMap<String, Pause>);
+pub(crate) struct PausedEntries(BTreeMap<String, Pause>);
 
 /// Pause of one entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,9 +20,9 @@ pub(crate) struct Pause {
     owes: bool,
 }
 
-impl Pauses {
+impl PausedEntries {
     /// Returns the pauses of the journal that are in force at `now`.
-    pub(crate) fn of(records: &[PauseRecord], now: DateTime<Utc>) -> Self {
+    pub(crate) fn from_records(records: &[PauseRecord], now: DateTime<Utc>) -> Self {
         let lasting = records.iter().filter(|record| record.ended_at(now).is_none());
         let pause = |record: &PauseRecord| {
             (record.entry.clone(), Pause { since: record.since, until: record.until, owes: false })
@@ -45,7 +45,7 @@ impl Pauses {
     }
 
     /// Records that a run of the entry resumes at the end of the pause. Returns true if the entry is paused.
-    pub(crate) fn owe(&mut self, entry: &str) -> bool {
+    pub(crate) fn owe_run(&mut self, entry: &str) -> bool {
         self.0.get_mut(entry).map(|pause| pause.owes = true).is_some()
     }
 
@@ -55,8 +55,8 @@ impl Pauses {
     }
 
     /// Returns the entries whose pause is over at `now`.
-    pub(crate) fn over(&self, now: DateTime<Utc>) -> Vec<String> {
-        let over = self.0.iter().filter(|(_, pause)| pause.until.is_some_and(|until| until <= now));
-        over.map(|(entry, _)| entry.clone()).collect()
+    pub(crate) fn expired(&self, now: DateTime<Utc>) -> Vec<String> {
+        let expired = self.0.iter().filter(|(_, pause)| pause.until.is_some_and(|until| until <= now));
+        expired.map(|(entry, _)| entry.clone()).collect()
     }
 }

@@ -3,22 +3,23 @@
 
 use chrono::{DateTime, Utc};
 
-use super::paused_entries::{Pause, Pauses};
-use super::run_queue::Due;
-use super::{Service, WITHIN};
+use super::loop_state::{JOURNAL_TIMEOUT, Service};
+use super::paused_entries::{Pause, PausedEntries};
+use super::run_queue::QueuedRun;
+
 use crate::daemon::{Accepted, Refusal};
 use crate::journal::{JournalError, PauseRecord, Trigger};
-use crate::sync::report::told;
+use crate::sync::format_instant;
 
 impl Service {
     /// Restores the pauses that are still in force. Scheduled runs that were due during a pause that is over are not
     /// caught up.
-    pub(super) async fn take_up_pauses(&mut self, now: DateTime<Utc>) -> Result<(), JournalError> {
+    pub(super) async fn restore_pauses(&mut self, now: DateTime<Utc>) -> Result<(), JournalError> {
         let Some(journal) = &self.engine.journal else { return Ok(()) };
         let records = journal.pauses().await?;
-        self.pauses = Pauses::of(&records, now);
-        for (record, over) in records.iter().filter_map(|record| Some((record, record.ended_at(now)?))) {
-            self.timetable.hold(&record.entry, over);
+        self.pauses = PausedEntries::from_records(&records, now);
+        for (record, ended) in records.iter().filter_map(|record| Some((record, record.ended_at(now)?))) {
+            self.timetable.hold(&record.entry, ended);
         }
         Ok(())
     }
@@ -31,16 +32,16 @@ impl Service {
         until: Option<DateTime<Utc>>,
         now: DateTime<Utc>,
     ) -> Result<Accepted, Refusal> {
-        if !self.has(entry) {
+        if !self.has_entry(entry) {
             return Err(Refusal::UnknownEntry(entry.to_owned()));
         }
         let since = self.pauses.get(entry).map_or(now, |pause| pause.since);
-        self.write_down(PauseRecord { entry: entry.to_owned(), since, until, ended: None }).await?;
+        self.record_pause_in_time(PauseRecord { entry: entry.to_owned(), since, until, ended: None }).await?;
         self.pauses.set(entry, since, until);
-        tracing::info!(entry, until = until.map(told), "paused: it begins no run by itself");
-        if self.waiting.remove(entry) {
-            self.awaited.retain(|name| name != entry || self.running.contains_key(name));
-            self.pauses.owe(entry);
+        tracing::info!(entry, until = until.map(format_instant), "paused: it begins no run by itself");
+        if self.queue.remove(entry) {
+            self.run_waiters.retain(|name| name != entry || self.running.contains_key(name));
+            self.pauses.owe_run(entry);
         }
         if let Some(stop) = self.running.get(entry) {
             stop.drain.cancel();
@@ -51,11 +52,11 @@ impl Service {
     /// Ends a pause, also for an entry that is no longer in the configuration.
     pub(super) async fn resume(&mut self, entry: &str, now: DateTime<Utc>) -> Result<Accepted, Refusal> {
         let Some(pause) = self.pauses.get(entry) else {
-            let known = self.has(entry);
+            let known = self.has_entry(entry);
             return if known { Ok(Accepted::NotPaused) } else { Err(Refusal::UnknownEntry(entry.to_owned())) };
         };
         let (since, until) = (pause.since, pause.until);
-        self.write_down(PauseRecord { entry: entry.to_owned(), since, until, ended: Some(now) }).await?;
+        self.record_pause_in_time(PauseRecord { entry: entry.to_owned(), since, until, ended: Some(now) }).await?;
         tracing::info!(entry, "resumed");
         // Scheduled runs that were due until now are settled, even if the loop has not iterated since then.
         self.timetable.hold(entry, now);
@@ -63,6 +64,7 @@ impl Service {
         Ok(Accepted::Resumed)
     }
 
+    /// Ends the pause of an entry, and queues the run that it owes.
     pub(super) fn end_pause(&mut self, entry: &str) {
         let owes = self.pauses.end(entry) == Some(true);
         if self.running.get(entry).is_some_and(|stop| stop.drain.is_cancelled()) {
@@ -71,16 +73,17 @@ impl Service {
             self.renewed.insert(entry.to_owned());
         }
         // The owed run may be about other tags than the run under way. It follows that run, however that run ends.
-        if owes && self.has(entry) {
+        if owes && self.has_entry(entry) {
             tracing::info!(entry, "goes on where the pause stopped it");
-            self.waiting.push(Due { entry: entry.to_owned(), trigger: Trigger::Continued, only: None });
+            self.queue.push(QueuedRun { entry: entry.to_owned(), trigger: Trigger::Continued, only: None });
         }
     }
 
-    async fn write_down(&self, pause: PauseRecord) -> Result<(), Refusal> {
+    /// Records a pause or its end. The journal gets a limited time for it.
+    async fn record_pause_in_time(&self, pause: PauseRecord) -> Result<(), Refusal> {
         let Some(journal) = &self.engine.journal else { return Ok(()) };
         let in_force = self.in_force_instead_of(&pause);
-        match tokio::time::timeout(WITHIN, journal.record_pause(pause)).await {
+        match tokio::time::timeout(JOURNAL_TIMEOUT, journal.record_pause(pause)).await {
             Ok(written) => written.map_err(|error| Refusal::Unwritten(error.to_string())),
             Err(_) => {
                 // The journal may still write the record that it received. This second record then restores the state
@@ -111,14 +114,14 @@ mod tests {
 
     use chrono::TimeDelta;
 
-    use super::super::tests::service;
+    use super::super::loop_state::tests::service;
     use super::*;
     use crate::journal::Journal;
     use crate::schedule::Timing;
     use crate::sync::{RunOutcome, RunReport, Stop, TagFilter};
 
     #[tokio::test]
-    async fn a_paused_entry_begins_nothing_and_what_it_would_have_fired_is_not_made_up_for_even_after_a_restart() {
+    async fn paused_entry_skips_runs_also_after_restart() {
         let folder = tempfile::tempdir().unwrap();
         let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
         let now = Utc::now();
@@ -133,13 +136,13 @@ mod tests {
         assert_eq!(refused.to_string(), "it is paused: `transship resume app` ends that");
 
         let mut restarted = service(folder.path(), &journal).await;
-        restarted.take_up().await.unwrap();
+        restarted.resume_from_journal().await.unwrap();
         assert_eq!(restarted.pauses.get("app").map(|pause| pause.until), Some(None));
 
         let over = now + TimeDelta::minutes(5);
         assert_eq!(daemon.resume("app", over).await, Ok(Accepted::Resumed));
         daemon.start_due(over);
-        assert!(daemon.running.is_empty(), "nothing is made up for");
+        assert!(daemon.running.is_empty(), "no missed run starts");
         daemon.start_due(over + TimeDelta::seconds(61));
         assert!(daemon.running.contains_key("app"));
         let records = journal.pauses().await.unwrap();
@@ -147,10 +150,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_pushed_before_or_during_a_pause_comes_at_its_end() {
-        let only = || Some(TagFilter::tag("app".parse().unwrap(), "v1".parse().unwrap()));
+    async fn pushes_around_a_pause_run_at_its_end() {
+        let only = || Some(TagFilter::from_tag("app".parse().unwrap(), "v1".parse().unwrap()));
         let push = |daemon: &mut Service| daemon.run_now("app".into(), Trigger::PushEvent, only());
-        let moment = async || {
+        let pass_delay = async || {
             tokio::time::pause();
             tokio::time::advance(Duration::from_secs(2)).await;
             tokio::time::resume();
@@ -164,17 +167,17 @@ mod tests {
                 push(&mut daemon).unwrap();
             }
             if when == "waiting before" {
-                moment().await;
+                pass_delay().await;
                 daemon.config.daemon.entries_at_once = 0;
                 daemon.start_due(now);
-                assert!(daemon.waiting.iter().next().is_some());
+                assert!(daemon.queue.iter().next().is_some());
                 daemon.config.daemon.entries_at_once = 1;
             }
             daemon.pause("app", None, now).await.unwrap();
             if when == "during" {
                 assert_eq!(push(&mut daemon), Ok(Accepted::WaitsAlready));
             }
-            moment().await;
+            pass_delay().await;
             daemon.start_due(now);
             assert!(daemon.running.is_empty(), "{when}");
             daemon.resume("app", now).await.unwrap();
@@ -184,8 +187,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_pause_owes_comes_once_though_the_pause_ends_before_the_run_that_it_stops() {
-        let only = || Some(TagFilter::tag("app".parse().unwrap(), "v1".parse().unwrap()));
+    async fn owed_run_starts_once_after_the_stopped_run() {
+        let only = || Some(TagFilter::from_tag("app".parse().unwrap(), "v1".parse().unwrap()));
         let now = Utc::now();
         for what in ["pushed during it", "queued before it", "nothing but what is left"] {
             for outcome in [RunOutcome::Succeeded, RunOutcome::Interrupted] {
@@ -195,7 +198,7 @@ mod tests {
                 // This run stays under way for as long as the test needs it.
                 daemon.running.insert("app".into(), Stop::default());
                 if what == "queued before it" {
-                    daemon.confined.insert("app".into());
+                    daemon.limited.insert("app".into());
                     daemon.run_now("app".into(), Trigger::Requested, None).unwrap();
                 }
                 daemon.pause("app", None, now).await.unwrap();
@@ -204,24 +207,10 @@ mod tests {
                 }
                 daemon.resume("app", now).await.unwrap();
                 daemon.start_due(now);
-                let (started, ended) = (now, now);
-                let (entry, tags, problems) = ("app".to_owned(), Vec::new(), Vec::new());
                 let cut_off = outcome == RunOutcome::Interrupted;
-                let outcome = outcome.clone();
-                daemon.ended(Ok(RunReport {
-                    entry,
-                    run: Some(1),
-                    started,
-                    ended,
-                    outcome,
-                    tags,
-                    problems,
-                    in_doubt: Vec::new(),
-                    left_behind: Vec::new(),
-                    warnings: Vec::new(),
-                }));
-                let due: Vec<Due> = std::iter::from_fn(|| daemon.waiting.pop(|_| true)).collect();
-                let whole = Due { entry: "app".into(), trigger: Trigger::Continued, only: None };
+                daemon.end_run(Ok(RunReport { run: Some(1), ..RunReport::new("app", now, now, outcome.clone()) }));
+                let due: Vec<QueuedRun> = std::iter::from_fn(|| daemon.queue.pop(|_| true)).collect();
+                let whole = QueuedRun { entry: "app".into(), trigger: Trigger::Continued, only: None };
                 let expected = if what.starts_with("nothing") && !cut_off { vec![] } else { vec![whole] };
                 assert_eq!(due, expected, "{what}, cut off: {cut_off}");
             }
@@ -229,7 +218,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_pause_stopped_goes_on_when_its_time_is_over() {
+    async fn stopped_run_resumes_when_the_pause_expires() {
         let folder = tempfile::tempdir().unwrap();
         let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
         let mut daemon = service(folder.path(), &journal).await;
@@ -246,7 +235,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_refused_because_the_journal_takes_too_long_is_not_in_force_after_a_restart_either() {
+    async fn refused_pause_is_not_in_force_after_restart() {
         for paused_before in [false, true] {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("journal.db");
@@ -269,34 +258,34 @@ mod tests {
             another.execute_batch("ROLLBACK").unwrap();
 
             let mut restarted = service(folder.path(), &journal).await;
-            restarted.take_up_pauses(now).await.unwrap();
+            restarted.restore_pauses(now).await.unwrap();
             assert_eq!(restarted.pauses.has("app"), paused_before, "paused before: {paused_before}");
             // The next request takes effect.
             match paused_before {
                 false => daemon.pause("app", None, now).await.unwrap(),
                 true => daemon.resume("app", now).await.unwrap(),
             };
-            restarted.take_up_pauses(now).await.unwrap();
+            restarted.restore_pauses(now).await.unwrap();
             assert_eq!(restarted.pauses.has("app"), !paused_before, "the next one");
         }
     }
 
     #[tokio::test]
-    async fn what_would_have_fired_in_a_pause_that_ended_while_the_daemon_was_off_is_not_made_up_for() {
-        let (began, over) = ("2026-05-10T01:30:00Z", "2026-05-10T05:30:00Z");
-        let [began, over] = [began, over].map(|time| time.parse::<DateTime<Utc>>().unwrap());
-        for (until, ended) in [(Some(over), None), (None, Some(over))] {
+    async fn runs_missed_in_an_expired_pause_are_skipped() {
+        let (start, end) = ("2026-05-10T01:30:00Z", "2026-05-10T05:30:00Z");
+        let [start, end] = [start, end].map(|time| time.parse::<DateTime<Utc>>().unwrap());
+        for (until, ended) in [(Some(end), None), (None, Some(end))] {
             let folder = tempfile::tempdir().unwrap();
             let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
-            let pause = PauseRecord { entry: "app".to_owned(), since: began, until, ended };
+            let pause = PauseRecord { entry: "app".to_owned(), since: start, until, ended };
             journal.record_pause(pause).await.unwrap();
             let mut daemon = service(folder.path(), &journal).await;
             let timing =
                 Timing { schedule: "0 * * * *".parse().unwrap(), timezone: chrono_tz::UTC, jitter: Duration::ZERO };
-            let now = over + TimeDelta::minutes(20);
+            let now = end + TimeDelta::minutes(20);
             // The last scheduled run was right before the pause.
-            daemon.timetable.set("app", timing, Some(began - TimeDelta::minutes(30)), now);
-            daemon.take_up_pauses(now).await.unwrap();
+            daemon.timetable.set("app", timing, Some(start - TimeDelta::minutes(30)), now);
+            daemon.restore_pauses(now).await.unwrap();
             assert!(!daemon.pauses.has("app"));
             daemon.start_due(now);
             assert!(daemon.running.is_empty(), "02:00 to 05:00 were within the pause");

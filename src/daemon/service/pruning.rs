@@ -10,34 +10,34 @@ use crate::journal::Journal;
 use crate::schedule::jitter_of;
 
 /// Delay of the first pruning after the start: missed runs start first.
-const FIRST: Duration = Duration::from_secs(60);
+const FIRST_DELAY: Duration = Duration::from_secs(60);
 
 /// Time from one pruning to the next: an hour and up to a quarter more, so that each journal is pruned at another
 /// time.
-const BETWEEN: Duration = Duration::from_secs(3600);
+const INTERVAL: Duration = Duration::from_secs(3600);
 
 /// Time of the next pruning, and the pruning under way.
-pub(crate) struct Pruning {
+pub(crate) struct JournalPruning {
     /// Start and end of the current wait.
     wait: (DateTime<Utc>, DateTime<Utc>),
-    looking: Option<JoinHandle<()>>,
+    task: Option<JoinHandle<()>>,
 }
 
-impl Pruning {
-    pub(crate) fn begun(now: DateTime<Utc>) -> Self {
-        Self { wait: (now, now + FIRST), looking: None }
+impl JournalPruning {
+    pub(crate) fn new(now: DateTime<Utc>) -> Self {
+        Self { wait: (now, now + FIRST_DELAY), task: None }
     }
 
     /// Starts a pruning if it is due and none is under way. It uses the wall clock, as the age of rows does.
-    pub(crate) fn turn(&mut self, now: DateTime<Utc>, keep: Option<Duration>, journal: Option<&Journal>) {
+    pub(crate) fn start_if_due(&mut self, now: DateTime<Utc>, keep: Option<Duration>, journal: Option<&Journal>) {
         let (Some(keep), Some(journal)) = (keep, journal) else { return };
-        if self.looking.as_ref().is_some_and(|looking| !looking.is_finished()) || !self.is_due(now) {
+        if self.task.as_ref().is_some_and(|task| !task.is_finished()) || !self.is_due(now) {
             return;
         }
-        let jitter = jitter_of(&journal.path().display().to_string(), BETWEEN / 4);
-        self.wait = (now, now + BETWEEN + jitter);
+        let jitter = jitter_of(&journal.path().display().to_string(), INTERVAL / 4);
+        self.wait = (now, now + INTERVAL + jitter);
         let before = TimeDelta::from_std(keep).ok().and_then(|keep| now.checked_sub_signed(keep));
-        self.looking = before.map(|before| tokio::spawn(look(journal.clone(), before)));
+        self.task = before.map(|before| tokio::spawn(prune_journal(journal.clone(), before)));
     }
 
     /// Returns true if a pruning is due. A clock that was set back does not defer it for long.
@@ -48,15 +48,15 @@ impl Pruning {
 }
 
 /// A pruning under way holds the journal open, so it ends with the loop.
-impl Drop for Pruning {
+impl Drop for JournalPruning {
     fn drop(&mut self) {
-        if let Some(looking) = &self.looking {
-            looking.abort();
+        if let Some(task) = &self.task {
+            task.abort();
         }
     }
 }
 
-async fn look(journal: Journal, before: DateTime<Utc>) {
+async fn prune_journal(journal: Journal, before: DateTime<Utc>) {
     match journal.prune(before).await {
         Ok(pruned) => tracing::debug!(?pruned, %before, "old rows of the journal are forgotten"),
         Err(error) => tracing::warn!(%error, "old rows of the journal cannot be forgotten"),
@@ -73,13 +73,13 @@ mod tests {
     }
 
     #[test]
-    fn it_looks_a_minute_after_the_start_and_at_once_when_the_clock_was_set_back() {
-        let pruning = Pruning::begun(at(10));
+    fn first_pruning_is_due_after_a_minute_or_setback() {
+        let pruning = JournalPruning::new(at(10));
         assert!(!pruning.is_due(at(10)) && pruning.is_due(at(11)) && pruning.is_due(at(9)));
     }
 
     #[tokio::test]
-    async fn what_is_older_than_is_kept_is_forgotten_about_once_an_hour() {
+    async fn rows_beyond_the_kept_age_are_pruned_hourly() {
         let folder = tempfile::tempdir().unwrap();
         let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
         let run = async |minute| {
@@ -89,19 +89,19 @@ mod tests {
             let end = RunEnd { outcome, tags, bytes: 0, error: None, deferred_until: None };
             journal.end_run(run, end, at(minute)).await.unwrap();
         };
-        let mut pruning = Pruning::begun(at(0));
+        let mut pruning = JournalPruning::new(at(0));
         let day = Some(Duration::from_secs(24 * 3600));
         let mut left = Vec::new();
         for minute in [0, 1, 24 * 60 + 2, 24 * 60 + 50, 24 * 60 + 80] {
             run(minute).await;
-            pruning.turn(at(minute), day, Some(&journal));
-            if let Some(looking) = pruning.looking.take() {
-                looking.await.unwrap();
+            pruning.start_if_due(at(minute), day, Some(&journal));
+            if let Some(task) = pruning.task.take() {
+                task.await.unwrap();
             }
             left.push(journal.history(&HistoryFilter::default()).await.unwrap().len());
         }
         assert_eq!(left, [1, 2, 1, 2, 3]);
-        pruning.turn(at(90 * 24 * 60), None, Some(&journal));
-        assert!(pruning.looking.is_none(), "all is kept");
+        pruning.start_if_due(at(90 * 24 * 60), None, Some(&journal));
+        assert!(pruning.task.is_none(), "all is kept");
     }
 }

@@ -10,19 +10,19 @@ use crate::sync::TagFilter;
 
 /// Time from the first push of an entry until its run is due. A further push does not restart it, so a storm of pushes
 /// never delays the run.
-const MOMENT: Duration = Duration::from_secs(1);
+const DELAY: Duration = Duration::from_secs(1);
 
 /// Entries that received pushes.
 #[derive(Debug, Default)]
-pub(crate) struct Gathering(BTreeMap<String, (Instant, Option<TagFilter>)>);
+pub(crate) struct PushDebounce(BTreeMap<String, (Instant, Option<TagFilter>)>);
 
-impl Gathering {
+impl PushDebounce {
     /// Adds pushed tags; `None` if the tags cannot be named. Returns true if the entry was there already.
     pub(crate) fn add(&mut self, entry: String, only: Option<TagFilter>, now: Instant) -> bool {
         let known = self.0.remove(&entry);
         let was_there = known.is_some();
         let gathered = match known {
-            Some((since, gathered)) => (since, TagFilter::both(gathered, only)),
+            Some((since, gathered)) => (since, TagFilter::union(gathered, only)),
             None => (now, only),
         };
         self.0.insert(entry, gathered);
@@ -31,7 +31,7 @@ impl Gathering {
 
     /// Removes and returns the entries whose moment is over.
     pub(crate) fn due(&mut self, now: Instant) -> Vec<(String, Option<TagFilter>)> {
-        let is_due = |since: &Instant| now.duration_since(*since) >= MOMENT;
+        let is_due = |since: &Instant| now.duration_since(*since) >= DELAY;
         let due: Vec<String> =
             self.0.iter().filter(|(_, (since, _))| is_due(since)).map(|(entry, _)| entry.clone()).collect();
         due.into_iter()
@@ -46,19 +46,19 @@ mod tests {
     use super::*;
 
     fn tag(tag: &str) -> Option<TagFilter> {
-        Some(TagFilter::tag("app".parse().unwrap(), tag.parse().unwrap()))
+        Some(TagFilter::from_tag("app".parse().unwrap(), tag.parse().unwrap()))
     }
 
     #[test]
-    fn what_is_pushed_within_a_moment_is_one_run_and_a_storm_holds_none_up() {
-        let mut gathering = Gathering::default();
+    fn pushes_within_the_delay_are_one_run() {
+        let mut debounce = PushDebounce::default();
         let start = Instant::now();
-        assert!(!gathering.add("a".into(), tag("v1"), start));
-        assert!(gathering.add("a".into(), tag("v2"), start + MOMENT / 2));
-        assert!(!gathering.add("b".into(), tag("v1"), start + MOMENT / 2));
-        assert_eq!(gathering.due(start + MOMENT - Duration::from_millis(1)), []);
-        assert_eq!(gathering.due(start + MOMENT), [("a".into(), TagFilter::both(tag("v1"), tag("v2")))]);
-        assert_eq!(gathering.due(start + MOMENT), []);
-        assert_eq!(gathering.due(start + 2 * MOMENT), [("b".into(), tag("v1"))]);
+        assert!(!debounce.add("a".into(), tag("v1"), start));
+        assert!(debounce.add("a".into(), tag("v2"), start + DELAY / 2));
+        assert!(!debounce.add("b".into(), tag("v1"), start + DELAY / 2));
+        assert_eq!(debounce.due(start + DELAY - Duration::from_millis(1)), []);
+        assert_eq!(debounce.due(start + DELAY), [("a".into(), TagFilter::union(tag("v1"), tag("v2")))]);
+        assert_eq!(debounce.due(start + DELAY), []);
+        assert_eq!(debounce.due(start + 2 * DELAY), [("b".into(), tag("v1"))]);
     }
 }

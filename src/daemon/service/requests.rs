@@ -2,26 +2,27 @@
 
 use chrono::Utc;
 
-use super::Service;
-use super::run_queue::Due;
-use crate::daemon::control::Asked;
+use super::loop_state::Service;
+use super::run_queue::QueuedRun;
+use crate::daemon::control::PendingCommand;
 use crate::daemon::{Accepted, Command, Refusal};
 use crate::journal::Trigger;
 use crate::sync::TagFilter;
 
 impl Service {
-    pub(super) async fn asked(&mut self, Asked { command, answer, ended }: Asked) {
+    /// Executes a command, and answers its sender.
+    pub(super) async fn handle_command(&mut self, PendingCommand { command, answer, ended }: PendingCommand) {
         let entry = command.entry().to_owned();
-        let answered = match command {
+        let result = match command {
             Command::Run { entry, trigger, only } => self.run_now(entry, trigger, only),
             Command::Pause { entry, until } => self.pause(&entry, until, Utc::now()).await,
             Command::Resume { entry } => self.resume(&entry, Utc::now()).await,
         };
-        if let (Ok(_), Some(ended)) = (&answered, ended) {
-            self.awaited.add(entry, ended);
+        if let (Ok(_), Some(ended)) = (&result, ended) {
+            self.run_waiters.add(entry, ended);
         }
         // The sender of the command may be gone.
-        let _ = answer.send(answered);
+        let _ = answer.send(result);
     }
 
     /// Queues a run that a caller requests. Neither the schedule nor a back-off delays it.
@@ -31,10 +32,10 @@ impl Service {
         trigger: Trigger,
         only: Option<TagFilter>,
     ) -> Result<Accepted, Refusal> {
-        if !self.has(&entry) {
+        if !self.has_entry(&entry) {
             return Err(Refusal::UnknownEntry(entry));
         }
-        if trigger == Trigger::PushEvent && self.pauses.owe(&entry) {
+        if trigger == Trigger::PushEvent && self.pauses.owe_run(&entry) {
             return Ok(Accepted::WaitsAlready);
         }
         if self.pauses.has(&entry) {
@@ -42,17 +43,17 @@ impl Service {
         }
         if trigger == Trigger::PushEvent {
             // A run under way may have read the tag before the push.
-            let was_there = self.gathering.add(entry, only, tokio::time::Instant::now());
+            let was_there = self.push_debounce.add(entry, only, tokio::time::Instant::now());
             return Ok(if was_there { Accepted::WaitsAlready } else { Accepted::Queued });
         }
         if self.runs_whole(&entry) {
             return Ok(Accepted::RunsAlready);
         }
-        if self.waiting.has_whole(&entry) {
+        if self.queue.has_whole(&entry) {
             return Ok(Accepted::WaitsAlready);
         }
         tracing::debug!(entry, trigger = trigger.word(), "a run is asked for");
-        self.waiting.push(Due { entry, trigger, only });
+        self.queue.push(QueuedRun { entry, trigger, only });
         Ok(Accepted::Queued)
     }
 }
@@ -63,12 +64,12 @@ mod tests {
 
     use chrono::TimeDelta;
 
-    use super::super::tests::service;
+    use super::super::loop_state::tests::service;
     use super::*;
     use crate::journal::Journal;
 
     #[tokio::test]
-    async fn a_run_that_is_asked_for_waits_for_no_back_off_and_is_not_doubled() {
+    async fn requested_run_ignores_back_off_and_runs_once() {
         let folder = tempfile::tempdir().unwrap();
         let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
         let mut daemon = service(folder.path(), &journal).await;
@@ -86,33 +87,33 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_push_waits_behind_the_run_under_way_and_holds_no_firing_up() {
+    async fn push_waits_for_the_run_and_delays_no_schedule() {
         let folder = tempfile::tempdir().unwrap();
         let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
         let mut daemon = service(folder.path(), &journal).await;
         let now = Utc::now();
-        let only = |tag: &str| Some(TagFilter::tag("app".parse().unwrap(), tag.parse().unwrap()));
+        let only = |tag: &str| Some(TagFilter::from_tag("app".parse().unwrap(), tag.parse().unwrap()));
         let push = |service: &mut Service, tag| service.run_now("app".into(), Trigger::PushEvent, only(tag));
-        let moment = || tokio::time::sleep(Duration::from_secs(2));
+        let pass_delay = || tokio::time::sleep(Duration::from_secs(2));
         daemon.run_now("app".into(), Trigger::Requested, None).unwrap();
         daemon.start_due(now);
         assert_eq!(push(&mut daemon, "v1"), Ok(Accepted::Queued));
-        moment().await;
+        pass_delay().await;
         daemon.start_due(now);
         assert_eq!(push(&mut daemon, "v2"), Ok(Accepted::Queued));
         assert_eq!(push(&mut daemon, "v2"), Ok(Accepted::WaitsAlready));
-        moment().await;
+        pass_delay().await;
         daemon.start_due(now);
-        assert!(daemon.confined.is_empty(), "the run of all tags still runs");
+        assert!(daemon.limited.is_empty(), "the run of all tags still runs");
         let ended = daemon.runs.join_next().await.unwrap();
-        daemon.ended(ended);
+        daemon.end_run(ended);
         daemon.start_due(now);
-        assert!(daemon.confined.contains("app"));
-        assert_eq!(daemon.waiting.pop(|_| true), None, "all pushes are one run");
-        assert!(!daemon.is_under_way("app"), "what is due meanwhile is not left out");
+        assert!(daemon.limited.contains("app"));
+        assert_eq!(daemon.queue.pop(|_| true), None, "all pushes are one run");
+        assert!(!daemon.is_under_way("app"), "a scheduled run is not skipped meanwhile");
         assert_eq!(daemon.run_now("app".into(), Trigger::Requested, None), Ok(Accepted::Queued));
         let ended = daemon.runs.join_next().await.unwrap();
-        daemon.ended(ended);
-        assert!(daemon.confined.is_empty());
+        daemon.end_run(ended);
+        assert!(daemon.limited.is_empty());
     }
 }

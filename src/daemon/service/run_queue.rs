@@ -8,7 +8,7 @@ use crate::sync::TagFilter;
 
 /// Entry that is due.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Due {
+pub(crate) struct QueuedRun {
     pub(crate) entry: String,
     pub(crate) trigger: Trigger,
     /// Tags to which the run is limited; `None` for all tags that the entry selects.
@@ -17,11 +17,11 @@ pub(crate) struct Due {
 
 /// Waiting entries, the next one first.
 #[derive(Debug, Default)]
-pub(crate) struct Queue(VecDeque<Due>);
+pub(crate) struct RunQueue(VecDeque<QueuedRun>);
 
-impl Queue {
+impl RunQueue {
     /// Appends an entry. If the entry waits already, one run serves both reasons.
-    pub(crate) fn push(&mut self, due: Due) {
+    pub(crate) fn push(&mut self, due: QueuedRun) {
         match self.0.iter_mut().find(|waiting| waiting.entry == due.entry) {
             Some(waiting) => waiting.include(due),
             None => self.0.push_back(due),
@@ -29,14 +29,14 @@ impl Queue {
     }
 
     /// Puts an entry before all others: it resumes, having had its turn before.
-    pub(crate) fn push_first(&mut self, due: Due) {
+    pub(crate) fn push_first(&mut self, due: QueuedRun) {
         self.0.retain(|waiting| waiting.entry != due.entry);
         self.0.push_front(due);
     }
 
     /// Removes and returns the first entry that is `free`. An entry that is still running waits for its own end and
     /// does not block the others.
-    pub(crate) fn pop(&mut self, free: impl Fn(&str) -> bool) -> Option<Due> {
+    pub(crate) fn pop(&mut self, free: impl Fn(&str) -> bool) -> Option<QueuedRun> {
         let index = self.0.iter().position(|due| free(&due.entry))?;
         self.0.remove(index)
     }
@@ -67,12 +67,12 @@ impl Queue {
     }
 }
 
-impl Due {
-    fn include(&mut self, other: Due) {
+impl QueuedRun {
+    fn include(&mut self, other: QueuedRun) {
         if self.only.is_some() && other.only.is_none() {
             self.trigger = other.trigger;
         }
-        self.only = TagFilter::both(self.only.take(), other.only);
+        self.only = TagFilter::union(self.only.take(), other.only);
     }
 }
 
@@ -80,22 +80,22 @@ impl Due {
 mod tests {
     use super::*;
 
-    fn due(entry: &str) -> Due {
-        Due { entry: entry.into(), trigger: Trigger::Start, only: None }
+    fn due(entry: &str) -> QueuedRun {
+        QueuedRun { entry: entry.into(), trigger: Trigger::Start, only: None }
     }
 
-    fn pushed(tag: &str) -> Due {
-        let only = Some(TagFilter::tag("app".parse().unwrap(), tag.parse().unwrap()));
-        Due { trigger: Trigger::PushEvent, only, ..due("a") }
+    fn pushed(tag: &str) -> QueuedRun {
+        let only = Some(TagFilter::from_tag("app".parse().unwrap(), tag.parse().unwrap()));
+        QueuedRun { trigger: Trigger::PushEvent, only, ..due("a") }
     }
 
     #[test]
-    fn pushes_that_wait_are_one_run_and_a_whole_one_includes_them() {
-        let mut queue = Queue::default();
+    fn waiting_pushes_merge_into_one_run() {
+        let mut queue = RunQueue::default();
         queue.push(pushed("v1"));
         queue.push(pushed("v2"));
         assert!(!queue.has_whole("a"));
-        let both = Due { only: TagFilter::both(pushed("v1").only, pushed("v2").only), ..pushed("v1") };
+        let both = QueuedRun { only: TagFilter::union(pushed("v1").only, pushed("v2").only), ..pushed("v1") };
         assert_eq!(queue.pop(|_| true), Some(both));
         queue.push(pushed("v1"));
         queue.push(due("a"));
@@ -106,8 +106,8 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_waits_once_and_one_that_runs_holds_no_other_up() {
-        let mut queue = Queue::default();
+    fn entry_waits_once_and_blocks_no_other() {
+        let mut queue = RunQueue::default();
         for entry in ["a", "b", "a"] {
             queue.push(due(entry));
         }

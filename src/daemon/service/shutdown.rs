@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::{Service, TURN};
+use super::loop_state::{ITERATION, Service};
 use crate::sync::RunEvent;
 
 /// Time to wait for runs that were told to drop everything.
@@ -14,9 +14,9 @@ impl Service {
     /// Lets runs finish their current tags within the grace, then drops the remaining work.
     pub(super) async fn drain(mut self, mut events: mpsc::Receiver<(String, RunEvent)>) {
         self.systemd.stopping();
-        self.state.stopping();
-        self.waiting.clear();
-        self.turn().await;
+        self.state.mark_stopping();
+        self.queue.clear();
+        self.update_status().await;
         let grace = self.config.daemon.shutdown_grace;
         tracing::info!(running = self.running.len(), grace = %humantime::format_duration(grace), "ending");
         self.running.values().for_each(|stop| stop.drain.cancel());
@@ -28,12 +28,12 @@ impl Service {
     pub(super) async fn wait_for_runs(&mut self, events: &mut mpsc::Receiver<(String, RunEvent)>, longest: Duration) {
         let deadline = tokio::time::Instant::now() + longest;
         while !self.runs.is_empty() {
-            self.turn().await;
+            self.update_status().await;
             tokio::select! {
                 () = tokio::time::sleep_until(deadline) => return,
-                () = tokio::time::sleep(TURN) => {}
-                Some((entry, event)) = events.recv() => self.state.happened(entry, event),
-                Some(ended) = self.runs.join_next() => self.ended(ended),
+                () = tokio::time::sleep(ITERATION) => {}
+                Some((entry, event)) = events.recv() => self.state.apply_event(entry, event),
+                Some(ended) = self.runs.join_next() => self.end_run(ended),
             }
         }
     }

@@ -6,11 +6,11 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use tracing::Instrument as _;
 
-use super::Service;
-use super::run_queue::Due;
+use super::loop_state::Service;
+use super::run_queue::QueuedRun;
 use crate::journal::Trigger;
 use crate::schedule::backoff;
-use crate::sync::report::told;
+use crate::sync::format_instant;
 use crate::sync::{RunReport, RunRequest, Stop, TagFilter};
 
 impl Service {
@@ -18,14 +18,14 @@ impl Service {
     /// not queued again.
     pub(super) fn start_due(&mut self, now: DateTime<Utc>) {
         self.follow_clock(now);
-        for name in self.pauses.over(now) {
+        for name in self.pauses.expired(now) {
             tracing::info!(entry = name, "its pause is over");
             self.end_pause(&name);
         }
         for firing in self.timetable.due(now) {
             let name = firing.entry;
             if self.pauses.has(&name) {
-                let scheduled_at = told(firing.scheduled_at);
+                let scheduled_at = format_instant(firing.scheduled_at);
                 tracing::info!(entry = name, scheduled_at, "paused; this firing is left out");
                 continue;
             }
@@ -34,27 +34,27 @@ impl Service {
                 continue;
             }
             if firing.missed {
-                let scheduled_at = told(firing.scheduled_at);
+                let scheduled_at = format_instant(firing.scheduled_at);
                 tracing::info!(entry = name, scheduled_at, "a missed firing is made up for");
             }
             let trigger = Trigger::Schedule { scheduled_at: firing.scheduled_at };
-            self.waiting.push(Due { entry: name, trigger, only: None });
+            self.queue.push(QueuedRun { entry: name, trigger, only: None });
         }
         for name in self.deferred.due(now) {
-            if !self.pauses.owe(&name) && !self.is_under_way(&name) {
+            if !self.pauses.owe_run(&name) && !self.is_under_way(&name) {
                 tracing::info!(entry = name, "goes on with the tags that wait");
-                self.waiting.push(Due { entry: name, trigger: Trigger::Continued, only: None });
+                self.queue.push(QueuedRun { entry: name, trigger: Trigger::Continued, only: None });
             }
         }
-        for (entry, only) in self.gathering.due(tokio::time::Instant::now()) {
-            if self.pauses.owe(&entry) {
+        for (entry, only) in self.push_debounce.due(tokio::time::Instant::now()) {
+            if self.pauses.owe_run(&entry) {
                 continue;
             }
-            self.waiting.push(Due { entry, trigger: Trigger::PushEvent, only });
+            self.queue.push(QueuedRun { entry, trigger: Trigger::PushEvent, only });
         }
         while self.running.len() < self.config.daemon.entries_at_once {
-            let Some(due) = self.waiting.pop(|entry| !self.running.contains_key(entry)) else { break };
-            self.start(&due.entry, due.trigger, due.only);
+            let Some(due) = self.queue.pop(|entry| !self.running.contains_key(entry)) else { break };
+            self.start_run(&due.entry, due.trigger, due.only);
         }
     }
 
@@ -65,7 +65,7 @@ impl Service {
         let entries = self.timetable.set_back(now, by);
         self.deferred.set_back(by);
         let seconds = by.num_seconds().unsigned_abs();
-        self.state.clock_was_set_back(now, seconds);
+        self.state.record_setback(now, seconds);
         tracing::warn!(
             by = %humantime::format_duration(Duration::from_secs(seconds)),
             entries,
@@ -77,34 +77,37 @@ impl Service {
     /// Returns true if a run of the whole entry is running or waiting. A run of some tags only does not hold up a
     /// scheduled run.
     pub(super) fn is_under_way(&self, name: &str) -> bool {
-        self.runs_whole(name) || self.waiting.has_whole(name)
+        self.runs_whole(name) || self.queue.has_whole(name)
     }
 
+    /// Returns true if a run of the whole entry is running.
     pub(super) fn runs_whole(&self, name: &str) -> bool {
-        self.running.contains_key(name) && !self.confined.contains(name)
+        self.running.contains_key(name) && !self.limited.contains(name)
     }
 
-    pub(super) fn start(&mut self, name: &str, trigger: Trigger, only: Option<TagFilter>) {
+    /// Starts a run of an entry.
+    pub(super) fn start_run(&mut self, name: &str, trigger: Trigger, only: Option<TagFilter>) {
         if only.is_none() {
             self.deferred.remove(name);
         }
         let Some(entry) = self.entries.iter().find(|entry| entry.name.as_str() == name).cloned() else { return };
         let stop = Stop::default();
         if only.is_some() {
-            self.confined.insert(name.to_owned());
+            self.limited.insert(name.to_owned());
         }
         let request = RunRequest { entry, entries: self.entries.clone(), trigger, only };
-        let (engine, front, stopping) = (self.engine.clone(), self.front.clone(), stop.clone());
+        let (engine, observer, stopping) = (self.engine.clone(), self.observer.clone(), stop.clone());
         let notices = self.notices.clone();
-        self.track(name, stop, trigger, async move {
-            let report = engine.run(&request, &front, &stopping).await;
+        self.spawn_run(name, stop, trigger, async move {
+            let report = engine.run(&request, &observer, &stopping).await;
             let span = tracing::info_span!("run", entry = report.entry, run = report.run);
-            notices.ended(&request.entry, &report, request.only.is_none()).instrument(span).await;
+            notices.report_run_end(&request.entry, &report, request.only.is_none()).instrument(span).await;
             report
         });
     }
 
-    pub(super) fn track(
+    /// Runs a task as the run of an entry.
+    pub(super) fn spawn_run(
         &mut self,
         name: &str,
         stop: Stop,
@@ -114,13 +117,13 @@ impl Service {
         let task = self.runs.spawn(run);
         self.tasks.insert(task.id(), name.to_owned());
         self.running.insert(name.to_owned(), stop);
-        self.state.started(name, trigger, Utc::now());
+        self.state.record_run_start(name, trigger, Utc::now());
     }
 
     /// Backs off an entry that keeps failing without progress: its scheduled runs are skipped for a while. A manual
     /// start is not delayed.
     pub(super) fn back_off(&mut self, name: &str) {
-        let (failures, Some(last)) = self.state.fruitless(name) else { return };
+        let (failures, Some(last)) = self.state.fruitless_failures(name) else { return };
         let wait = backoff(failures);
         // After the clock was set back, the last failure may be in the future.
         let until = last.min(Utc::now()) + wait;
@@ -133,7 +136,7 @@ impl Service {
             tracing::warn!(
                 entry = name,
                 failures,
-                until = told(until),
+                until = format_instant(until),
                 "failed again and again: its firings until then are left out; `transship trigger ENTRY` runs it now"
             );
         }

@@ -13,7 +13,7 @@ use crate::journal::Journal;
 use crate::status::{Metrics, Snapshot};
 
 #[tokio::test]
-async fn an_edit_between_the_reading_of_the_file_and_the_first_turn_is_followed() {
+async fn edit_before_the_first_iteration_is_applied() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("sync.yaml");
     let environment = |_: &str| Some("/nowhere".to_owned());
@@ -24,7 +24,7 @@ async fn an_edit_between_the_reading_of_the_file_and_the_first_turn_is_followed(
     let config = config::load(&path, &environment).unwrap();
     std::fs::write(&path, format!("version: 1\nsync:\n{}{}", entry("first"), entry("second"))).unwrap();
 
-    let (snapshots, mut looked_at) = watch::channel(Arc::new(Snapshot::starting(Utc::now())));
+    let (snapshots, mut snapshot) = watch::channel(Arc::new(Snapshot::starting(Utc::now())));
     let shutdown = CancellationToken::new();
     let (_reloading, reload) = mpsc::channel(1);
     let setup = Setup {
@@ -41,7 +41,7 @@ async fn an_edit_between_the_reading_of_the_file_and_the_first_turn_is_followed(
         shutdown: shutdown.clone(),
     };
     let edited = async {
-        let seen = looked_at.wait_for(|snapshot| snapshot.entries.iter().any(|entry| entry.name == "second"));
+        let seen = snapshot.wait_for(|snapshot| snapshot.entries.iter().any(|entry| entry.name == "second"));
         // This limit is below the 30 seconds after which the daemon checks the file in any case.
         tokio::time::timeout(Duration::from_secs(20), seen).await.expect("the edit is seen").unwrap();
         shutdown.cancel();

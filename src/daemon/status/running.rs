@@ -24,14 +24,14 @@ const INERTIA: u64 = 3;
 
 /// Runs and transfers of the daemon that are under way.
 #[derive(Debug, Default)]
-pub(crate) struct UnderWay {
-    transfers: Vec<Moving>,
-    runs: HashMap<String, Progress>,
+pub(crate) struct ActiveWork {
+    transfers: Vec<ActiveTransfer>,
+    runs: HashMap<String, RunProgress>,
 }
 
 /// Progress of one run.
 #[derive(Debug, Clone, Copy, Default)]
-struct Progress {
+struct RunProgress {
     counts: TagCounts,
     tags: Option<u64>,
     /// Bytes of the transfers that have ended.
@@ -39,7 +39,7 @@ struct Progress {
 }
 
 #[derive(Debug)]
-struct Moving {
+struct ActiveTransfer {
     entry: String,
     transfer: Arc<Transfer>,
     since: DateTime<Utc>,
@@ -48,30 +48,30 @@ struct Moving {
     rate: Option<u64>,
 }
 
-impl UnderWay {
+impl ActiveWork {
     /// Adds a run of an entry that starts.
-    pub(crate) fn begins(&mut self, entry: &str) {
-        self.runs.insert(entry.to_owned(), Progress::default());
+    pub(crate) fn add_run(&mut self, entry: &str) {
+        self.runs.insert(entry.to_owned(), RunProgress::default());
     }
 
     /// Removes the ended run of an entry, together with its transfers.
-    pub(crate) fn ends(&mut self, entry: &str) {
+    pub(crate) fn remove_run(&mut self, entry: &str) {
         self.runs.remove(entry);
-        self.transfers.retain(|moving| moving.entry != entry);
+        self.transfers.retain(|active| active.entry != entry);
     }
 
     /// Applies an event of a run of an entry. An event without a run under way came too late and is ignored.
-    pub(crate) fn happened(&mut self, entry: String, event: RunEvent, now: DateTime<Utc>) {
+    pub(crate) fn apply_event(&mut self, entry: String, event: RunEvent, now: DateTime<Utc>) {
         let Some(run) = self.runs.get_mut(&entry) else { return };
         match event {
             RunEvent::Chosen(tags) => run.tags = Some(run.tags.unwrap_or(0).saturating_add(tags)),
             RunEvent::Tag(report) => report.outcome.count_in(&mut run.counts),
             RunEvent::Transfer(Event::TransferStarted(transfer)) => {
                 let measured = (Instant::now(), transfer.sent());
-                self.transfers.push(Moving { entry, transfer, since: now, measured, rate: None });
+                self.transfers.push(ActiveTransfer { entry, transfer, since: now, measured, rate: None });
             }
             RunEvent::Transfer(Event::TransferFinished(ended) | Event::TransferFailed(ended, _)) => {
-                self.transfers.retain(|moving| !Arc::ptr_eq(&moving.transfer, &ended));
+                self.transfers.retain(|active| !Arc::ptr_eq(&active.transfer, &ended));
                 run.bytes = run.bytes.saturating_add(ended.sent());
             }
             RunEvent::Transfer(Event::SignatureArrived(_) | Event::AuxiliaryTagWritten(_)) => {}
@@ -79,8 +79,8 @@ impl UnderWay {
     }
 
     /// Measures the transfer rate of the blobs.
-    pub(crate) fn measure(&mut self, now: Instant) {
-        self.transfers.iter_mut().for_each(|moving| moving.measure(now));
+    pub(crate) fn measure_rates(&mut self, now: Instant) {
+        self.transfers.iter_mut().for_each(|active| active.measure_rates(now));
     }
 
     /// Returns the number of blobs in flight.
@@ -89,8 +89,8 @@ impl UnderWay {
     }
 
     /// Returns the transfers that the snapshot lists.
-    pub(crate) fn shown_transfers(&self) -> Vec<TransferState> {
-        self.transfers.iter().take(LISTED).map(Moving::shown).collect()
+    pub(crate) fn listed_transfers(&self) -> Vec<TransferState> {
+        self.transfers.iter().take(LISTED).map(ActiveTransfer::to_state).collect()
     }
 
     /// Copies the progress of the entry's run into `running`.
@@ -102,13 +102,13 @@ impl UnderWay {
     /// Returns the number of bytes that the run of an entry has sent.
     pub(crate) fn sent(&self, entry: &str) -> u64 {
         let ended = self.runs.get(entry).map_or(0, |run| run.bytes);
-        let moving = self.transfers.iter().filter(|moving| moving.entry == entry);
-        moving.map(|moving| moving.transfer.sent()).fold(ended, u64::saturating_add)
+        let active = self.transfers.iter().filter(|active| active.entry == entry);
+        active.map(|active| active.transfer.sent()).fold(ended, u64::saturating_add)
     }
 }
 
-impl Moving {
-    fn measure(&mut self, now: Instant) {
+impl ActiveTransfer {
+    fn measure_rates(&mut self, now: Instant) {
         let (then, before) = self.measured;
         let passed = now.saturating_duration_since(then);
         if passed < MEASURED {
@@ -122,7 +122,7 @@ impl Moving {
         self.measured = (now, sent);
     }
 
-    fn shown(&self) -> TransferState {
+    fn to_state(&self) -> TransferState {
         TransferState {
             source: self.transfer.source.clone(),
             target: self.transfer.target.clone(),
@@ -152,7 +152,7 @@ mod tests {
         RunEvent::Tag(Box::new(TagReport { source, target, tag, digest, source_digest, outcome, blobs, bytes: 0 }))
     }
 
-    fn running(under_way: &UnderWay, entry: &str) -> RunningState {
+    fn running(work: &ActiveWork, entry: &str) -> RunningState {
         let mut running = RunningState {
             since: Utc::now(),
             trigger: "manual".into(),
@@ -160,75 +160,78 @@ mod tests {
             tags: None,
             bytes: 0,
         };
-        under_way.show(entry, &mut running);
+        work.show(entry, &mut running);
         running
     }
 
     #[test]
-    fn a_run_tells_how_far_it_is_and_what_it_sent_until_it_ends() {
-        let mut under_way = UnderWay::default();
-        under_way.begins("api");
-        assert_eq!(running(&under_way, "api").tags, None, "nothing is listed yet");
-        let mut tell = |event| under_way.happened("api".into(), event, Utc::now());
-        let (arrived, moving) = (blob(100), blob(1000));
-        tell(RunEvent::Chosen(3));
-        tell(RunEvent::Chosen(2));
-        tell(tag(TagOutcome::Unchanged));
-        tell(tag(TagOutcome::Copied));
-        for transfer in [&arrived, &moving] {
-            tell(RunEvent::Transfer(Event::TransferStarted(transfer.clone())));
+    fn run_reports_progress_and_bytes_until_it_ends() {
+        let mut work = ActiveWork::default();
+        work.add_run("api");
+        assert_eq!(running(&work, "api").tags, None, "nothing is listed yet");
+        let mut apply = |event| work.apply_event("api".into(), event, Utc::now());
+        let (arrived, active) = (blob(100), blob(1000));
+        apply(RunEvent::Chosen(3));
+        apply(RunEvent::Chosen(2));
+        apply(tag(TagOutcome::Unchanged));
+        apply(tag(TagOutcome::Copied));
+        for transfer in [&arrived, &active] {
+            apply(RunEvent::Transfer(Event::TransferStarted(transfer.clone())));
         }
         arrived.advance(100);
-        moving.advance(40);
-        tell(RunEvent::Transfer(Event::TransferFinished(arrived)));
-        let told = running(&under_way, "api");
-        assert_eq!((told.tags, told.counts.to_string().as_str(), told.bytes), (Some(5), "1 copied, 1 unchanged", 140));
-        assert_eq!(under_way.shown_transfers().iter().map(|transfer| transfer.sent).collect::<Vec<_>>(), [40]);
-        under_way.ends("api");
-        assert_eq!((under_way.transfers(), running(&under_way, "api").bytes), (0, 0));
-        under_way.happened("api".into(), RunEvent::Chosen(1), Utc::now());
-        assert_eq!(running(&under_way, "api").tags, None, "what comes late is of no run");
+        active.advance(40);
+        apply(RunEvent::Transfer(Event::TransferFinished(arrived)));
+        let state = running(&work, "api");
+        assert_eq!(
+            (state.tags, state.counts.to_string().as_str(), state.bytes),
+            (Some(5), "1 copied, 1 unchanged", 140)
+        );
+        assert_eq!(work.listed_transfers().iter().map(|transfer| transfer.sent).collect::<Vec<_>>(), [40]);
+        work.remove_run("api");
+        assert_eq!((work.transfers(), running(&work, "api").bytes), (0, 0));
+        work.apply_event("api".into(), RunEvent::Chosen(1), Utc::now());
+        assert_eq!(running(&work, "api").tags, None, "a late event belongs to no run");
     }
 
     #[test]
-    fn what_an_earlier_process_sent_is_shown_of_the_blob_and_not_counted_for_the_run() {
-        let mut under_way = UnderWay::default();
-        under_way.begins("api");
+    fn bytes_of_an_earlier_process_are_not_counted() {
+        let mut work = ActiveWork::default();
+        work.add_run("api");
         let transfer = Transfer::resumed("h/a", "t/a", Digest::of(b"blob"), 100, 60);
-        under_way.happened("api".into(), RunEvent::Transfer(Event::TransferStarted(transfer.clone())), Utc::now());
-        let told = |under_way: &UnderWay| (under_way.shown_transfers()[0].sent, running(under_way, "api").bytes);
-        assert_eq!(told(&under_way), (60, 0));
+        work.apply_event("api".into(), RunEvent::Transfer(Event::TransferStarted(transfer.clone())), Utc::now());
+        let shown = |work: &ActiveWork| (work.listed_transfers()[0].sent, running(work, "api").bytes);
+        assert_eq!(shown(&work), (60, 0));
         transfer.advance(15);
-        assert_eq!(told(&under_way), (75, 15));
+        assert_eq!(shown(&work), (75, 15));
         let failed = Event::TransferFailed(transfer, "broke off".into());
-        under_way.happened("api".into(), RunEvent::Transfer(failed), Utc::now());
-        assert_eq!(under_way.sent("api"), 15);
+        work.apply_event("api".into(), RunEvent::Transfer(failed), Utc::now());
+        assert_eq!(work.sent("api"), 15);
     }
 
     #[test]
-    fn a_rate_follows_what_was_sent_over_seconds() {
-        let mut under_way = UnderWay::default();
-        under_way.begins("api");
+    fn transfer_rate_is_measured_over_seconds() {
+        let mut work = ActiveWork::default();
+        work.add_run("api");
         let transfer = blob(1 << 30);
-        under_way.happened("api".into(), RunEvent::Transfer(Event::TransferStarted(transfer.clone())), Utc::now());
-        let rate = |under_way: &UnderWay| under_way.shown_transfers()[0].bytes_per_second;
-        let began = under_way.transfers[0].measured.0;
-        under_way.measure(began + Duration::from_millis(999));
-        assert_eq!(rate(&under_way), None);
+        work.apply_event("api".into(), RunEvent::Transfer(Event::TransferStarted(transfer.clone())), Utc::now());
+        let rate = |work: &ActiveWork| work.listed_transfers()[0].bytes_per_second;
+        let began = work.transfers[0].measured.0;
+        work.measure_rates(began + Duration::from_millis(999));
+        assert_eq!(rate(&work), None);
         transfer.advance(4000);
-        under_way.measure(began + Duration::from_secs(2));
-        assert_eq!(rate(&under_way), Some(2000));
-        under_way.measure(began + Duration::from_secs(3));
-        assert_eq!(rate(&under_way), Some(1500), "a short stop does not make it zero");
+        work.measure_rates(began + Duration::from_secs(2));
+        assert_eq!(rate(&work), Some(2000));
+        work.measure_rates(began + Duration::from_secs(3));
+        assert_eq!(rate(&work), Some(1500), "a short stop does not make it zero");
     }
 
     #[test]
-    fn so_many_transfers_are_listed_and_all_are_counted() {
-        let mut under_way = UnderWay::default();
-        under_way.begins("api");
+    fn listed_transfers_are_bounded_and_all_are_counted() {
+        let mut work = ActiveWork::default();
+        work.add_run("api");
         for _ in 0..LISTED + 1 {
-            under_way.happened("api".into(), RunEvent::Transfer(Event::TransferStarted(blob(1))), Utc::now());
+            work.apply_event("api".into(), RunEvent::Transfer(Event::TransferStarted(blob(1))), Utc::now());
         }
-        assert_eq!((under_way.shown_transfers().len(), under_way.transfers()), (LISTED, LISTED + 1));
+        assert_eq!((work.listed_transfers().len(), work.transfers()), (LISTED, LISTED + 1));
     }
 }

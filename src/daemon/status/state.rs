@@ -9,10 +9,11 @@ use chrono::{DateTime, Utc};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::running::UnderWay;
+use super::entry_history::{EntryHistory, failed_run, load_histories, success_of};
+use super::running::ActiveWork;
 use super::traffic::Traffic;
 use crate::config::{Entry, Problems, Warning};
-use crate::journal::{HistoryFilter, Journal, JournalError, Outcome, RunRecord, TagCounts, Trigger};
+use crate::journal::{HistoryFilter, Journal, JournalError, Outcome, TagCounts, Trigger};
 use crate::oci::RegistryHost;
 use crate::registry::{QuotaState, Registry};
 use crate::status::{
@@ -21,57 +22,38 @@ use crate::status::{
 use crate::sync::{RunEvent, RunOutcome, RunReport};
 
 /// Number of failed runs that the snapshot keeps for people.
-const FAILURES: usize = 10;
+const MAX_FAILURES: usize = 10;
 
 /// Number of runs of the journal that the start searches for failed runs.
-const LOOKED_THROUGH: u32 = 500;
+const MAX_SEARCHED_RUNS: u32 = 500;
 
 /// Shortest time between two publications of the snapshot, however many events happen: the cost of one grows with the
 /// number of entries.
-const GIVEN_OUT: Duration = Duration::from_millis(100);
+const PUBLISH_INTERVAL: Duration = Duration::from_millis(100);
 
 /// State behind `/status` and `/metrics`.
-pub(crate) struct State {
+pub(crate) struct DaemonState {
     snapshot: Snapshot,
     sender: watch::Sender<Arc<Snapshot>>,
     metrics: Arc<Metrics>,
-    under_way: UnderWay,
+    active: ActiveWork,
     traffic: Traffic,
     /// Last run of each entry, from the journal and since the start.
-    past: BTreeMap<String, Past>,
+    past: BTreeMap<String, EntryHistory>,
     /// Warnings of the configuration in force.
     configured: Vec<Warning>,
     /// Failed runs, the latest first.
     failures: VecDeque<FailedRun>,
     /// Time of the last publication; `None` if a change since then must be published without a wait.
-    given_out: Option<Instant>,
+    published: Option<Instant>,
     /// True if the log has reported that the journal cannot be written.
     journal_failed: bool,
     /// Status line that systemd received last.
-    summarised: String,
+    reported_status: String,
 }
 
-#[derive(Debug, Clone, Default)]
-struct Past {
-    /// Warnings about things that the last whole run selected and did not find.
-    warnings: Vec<Warning>,
-    running: Option<RunningState>,
-    last_run: Option<LastRun>,
-    last_success: Option<DateTime<Utc>>,
-    last_failure: Option<DateTime<Utc>>,
-    /// Number of runs in a row that failed.
-    failures: u32,
-    /// Number of the latest of those runs that made no progress. The only failed runs with progress are those that
-    /// their timeout ended while data arrived.
-    fruitless: u32,
-    /// True if the daemon itself started the last run and that run was interrupted.
-    cut_off: bool,
-    /// End of the last run and the time at which it resumes, if the daemon itself started that run and it deferred
-    /// tags.
-    deferred: Option<(DateTime<Utc>, DateTime<Utc>)>,
-}
-
-impl State {
+impl DaemonState {
+    /// Creates the state from the runs in the journal.
     pub(crate) async fn new(
         path: &Path,
         journal: &Journal,
@@ -81,42 +63,33 @@ impl State {
         let mut snapshot = Snapshot::starting(Utc::now());
         snapshot.configuration.path = path.display().to_string();
         snapshot.journal.path = journal.path().display().to_string();
-        let runs = journal.last_runs().await?;
-        let mut past: BTreeMap<_, _> = runs.into_iter().map(|run| (run.entry.clone(), Past::of(&run))).collect();
-        for ends in journal.last_ends().await? {
-            let past: &mut Past = past.entry(ends.entry).or_default();
-            (past.last_success, past.last_failure) = (ends.success, ends.failure);
-        }
-        for streak in journal.failure_streaks().await? {
-            let past = past.entry(streak.entry).or_default();
-            past.failures = streak.failures;
-            past.fruitless = if streak.got_on { 0 } else { streak.failures };
-        }
-        let filter = HistoryFilter { limit: Some(LOOKED_THROUGH), ..HistoryFilter::default() };
-        let failures = journal.history(&filter).await?.iter().filter_map(failed).take(FAILURES).collect();
-        let (under_way, traffic) = (UnderWay::default(), Traffic::default());
+        let past = load_histories(journal).await?;
+        let filter = HistoryFilter { limit: Some(MAX_SEARCHED_RUNS), ..HistoryFilter::default() };
+        let failures = journal.history(&filter).await?.iter().filter_map(failed_run).take(MAX_FAILURES).collect();
+        let (active, traffic) = (ActiveWork::default(), Traffic::default());
         Ok(Self {
             snapshot,
             sender,
             metrics,
-            under_way,
+            active,
             traffic,
             past,
             configured: Vec::new(),
             failures,
-            given_out: None,
+            published: None,
             journal_failed: false,
-            summarised: String::new(),
+            reported_status: String::new(),
         })
     }
 
+    /// Returns the counters of the loop.
     pub(crate) fn metrics(&self) -> Arc<Metrics> {
         self.metrics.clone()
     }
 
     /// Returns the entries whose last run was started by the daemon and was interrupted. A run that a person started
     /// and interrupted is for a person to start again.
-    pub(crate) fn interrupted(&self) -> HashSet<String> {
+    pub(crate) fn interrupted_entries(&self) -> HashSet<String> {
         self.past.iter().filter(|(_, past)| past.cut_off).map(|(name, _)| name.clone()).collect()
     }
 
@@ -132,13 +105,13 @@ impl State {
     }
 
     /// Records that the clock was found set back by `seconds`.
-    pub(crate) fn clock_was_set_back(&mut self, now: DateTime<Utc>, seconds: u64) {
+    pub(crate) fn record_setback(&mut self, now: DateTime<Utc>, seconds: u64) {
         self.snapshot.clock_set_back = Some(ClockSetback { noticed: now, seconds });
-        self.given_out = None;
+        self.published = None;
     }
 
     /// Records that a configuration is in force, which names these registries.
-    pub(crate) fn loaded(
+    pub(crate) fn apply_configuration(
         &mut self,
         entries: &[Arc<Entry>],
         named: &BTreeSet<RegistryHost>,
@@ -150,8 +123,8 @@ impl State {
         configuration.loaded_at = Some(now);
         (configuration.problem, configuration.first_problem, configuration.refused_at) = (None, None, None);
         self.snapshot.ready = true;
-        self.given_out = None;
-        self.traffic.keep(named, &self.metrics);
+        self.published = None;
+        self.traffic.retain_named(named, &self.metrics);
         self.snapshot.entries = entries.iter().map(|entry| self.entry_state(entry)).collect();
         self.show_warnings();
         self.metrics.record_configuration(now, entries.iter().map(|entry| entry.name.as_str()));
@@ -164,7 +137,7 @@ impl State {
     }
 
     /// Sets the receivers that are notified of pushes.
-    pub(crate) fn is_told_by<'a>(&self, receivers: impl IntoIterator<Item = &'a str>) {
+    pub(crate) fn set_push_receivers<'a>(&self, receivers: impl IntoIterator<Item = &'a str>) {
         self.metrics.push_events().follow(receivers);
     }
 
@@ -189,36 +162,38 @@ impl State {
     }
 
     /// Records that an edit of the configuration was refused.
-    pub(crate) fn refused(&mut self, problems: &Problems, now: DateTime<Utc>) {
+    pub(crate) fn record_refused_edit(&mut self, problems: &Problems, now: DateTime<Utc>) {
         let configuration = &mut self.snapshot.configuration;
         configuration.problem = Some(problems.to_string());
         configuration.first_problem = Some(problems.headline());
         configuration.refused_at = Some(now);
-        self.given_out = None;
+        self.published = None;
         self.metrics.record_rejected_configuration();
     }
 
-    pub(crate) fn started(&mut self, entry: &str, trigger: Trigger, now: DateTime<Utc>) {
+    /// Records that a run of an entry starts.
+    pub(crate) fn record_run_start(&mut self, entry: &str, trigger: Trigger, now: DateTime<Utc>) {
         let (counts, trigger) = (TagCounts::default(), trigger.word().to_owned());
         let running = RunningState { since: now, trigger, counts, tags: None, bytes: 0 };
         self.past.entry(entry.to_owned()).or_default().running = Some(running);
-        self.under_way.begins(entry);
-        self.show(entry);
+        self.active.add_run(entry);
+        self.show_entry(entry);
     }
 
     /// Applies an event of a run.
-    pub(crate) fn happened(&mut self, entry: String, event: RunEvent) {
-        self.under_way.happened(entry, event, Utc::now());
+    pub(crate) fn apply_event(&mut self, entry: String, event: RunEvent) {
+        self.active.apply_event(entry, event, Utc::now());
     }
 
-    pub(crate) fn ended(&mut self, report: &RunReport) {
+    /// Records that a run ended.
+    pub(crate) fn record_run_end(&mut self, report: &RunReport) {
         let outcome = report.journal_outcome();
-        let sent = self.under_way.sent(&report.entry);
-        self.under_way.ends(&report.entry);
+        let sent = self.active.sent(&report.entry);
+        self.active.remove_run(&report.entry);
         let past = self.past.entry(report.entry.clone()).or_default();
         let pushed = past.running.take().is_some_and(|running| running.trigger == Trigger::PushEvent.word());
         // The arrival of some pushed tags does not show that the entry as a whole succeeded.
-        let well = is_well(outcome).filter(|well| !(pushed && *well));
+        let well = success_of(outcome).filter(|well| !(pushed && *well));
         // A run that was limited to some tags or cut short shows nothing of the things that it did not look at.
         if !pushed && matches!(report.outcome, RunOutcome::Succeeded | RunOutcome::Failed | RunOutcome::Deferred) {
             past.warnings.clone_from(&report.warnings);
@@ -253,7 +228,7 @@ impl State {
                 let (entry, error) = (report.entry.clone(), report.first_problem());
                 let outcome = outcome.word().to_owned();
                 self.failures.push_front(FailedRun { entry, run, outcome, ended: report.ended, error });
-                self.failures.truncate(FAILURES);
+                self.failures.truncate(MAX_FAILURES);
             }
             self.metrics.set_consecutive_failures(&report.entry, past.failures);
             self.metrics.record_run(
@@ -267,21 +242,21 @@ impl State {
                 },
             );
         }
-        self.show(&report.entry);
+        self.show_entry(&report.entry);
         self.show_warnings();
     }
 
     /// Shows the warnings of the configuration in force, then those of the last runs of its entries.
     fn show_warnings(&mut self) {
         let entries = self.snapshot.entries.iter().filter_map(|entry| self.past.get(&entry.name));
-        let of_runs = entries.flat_map(|past| &past.warnings);
-        self.snapshot.warnings = self.configured.iter().chain(of_runs).cloned().collect();
-        self.given_out = None;
+        let run_warnings = entries.flat_map(|past| &past.warnings);
+        self.snapshot.warnings = self.configured.iter().chain(run_warnings).cloned().collect();
+        self.published = None;
     }
 
     /// Returns the number of failures of an entry in a row since a run made progress, and the time of the last
     /// failure.
-    pub(crate) fn fruitless(&self, entry: &str) -> (u32, Option<DateTime<Utc>>) {
+    pub(crate) fn fruitless_failures(&self, entry: &str) -> (u32, Option<DateTime<Utc>>) {
         self.past.get(entry).map_or((0, None), |past| (past.fruitless, past.last_failure))
     }
 
@@ -290,7 +265,7 @@ impl State {
         self.past.get(entry).is_some_and(|past| past.running.is_some())
     }
 
-    fn show(&mut self, entry: &str) {
+    fn show_entry(&mut self, entry: &str) {
         let Some(past) = self.past.get(entry).cloned() else { return };
         if let Some(state) = self.snapshot.entries.iter_mut().find(|state| state.name == entry) {
             state.running = past.running;
@@ -302,7 +277,7 @@ impl State {
     }
 
     /// Sets the next scheduled run of each entry and the time at which its deferred tags resume, both from `when`.
-    pub(crate) fn fire_next(&mut self, when: impl Fn(&str) -> [Option<DateTime<Utc>>; 2]) {
+    pub(crate) fn set_next_runs(&mut self, when: impl Fn(&str) -> [Option<DateTime<Utc>>; 2]) {
         for entry in &mut self.snapshot.entries {
             let [scheduled, deferred] = when(&entry.name);
             let next = [scheduled, deferred].into_iter().flatten().min();
@@ -315,7 +290,7 @@ impl State {
     }
 
     /// Sets the entries that wait for a slot, the next one first.
-    pub(crate) fn wait<'a>(&mut self, waiting: impl Iterator<Item = (&'a str, Trigger)>, now: DateTime<Utc>) {
+    pub(crate) fn set_waiting<'a>(&mut self, waiting: impl Iterator<Item = (&'a str, Trigger)>, now: DateTime<Utc>) {
         let known = std::mem::take(&mut self.snapshot.waiting);
         let known: HashMap<&str, DateTime<Utc>> = known.iter().map(|one| (one.entry.as_str(), one.since)).collect();
         let shown = waiting.map(|(entry, trigger)| WaitingState {
@@ -327,7 +302,7 @@ impl State {
     }
 
     /// Sets the start and the end of the pause of each paused entry.
-    pub(crate) fn paused(&mut self, pause: impl Fn(&str) -> Option<(DateTime<Utc>, Option<DateTime<Utc>>)>) {
+    pub(crate) fn set_pauses(&mut self, pause: impl Fn(&str) -> Option<(DateTime<Utc>, Option<DateTime<Utc>>)>) {
         for state in &mut self.snapshot.entries {
             let pause = pause(&state.name);
             state.paused_since = pause.map(|(since, _)| since);
@@ -337,7 +312,7 @@ impl State {
     }
 
     /// Records if the journal can be written, its size, and the problem of its file if there is one.
-    pub(crate) fn journal_is(&mut self, writable: bool, bytes: Option<u64>, problem: Option<String>) {
+    pub(crate) fn record_journal_state(&mut self, writable: bool, bytes: Option<u64>, problem: Option<String>) {
         if problem.is_some() {
             // The journal itself has logged the problem.
         } else if writable && self.journal_failed {
@@ -356,60 +331,61 @@ impl State {
 
     /// Adds the counts of the registries since the last call. `clients` are those of all identities.
     pub(crate) fn count_registries(&mut self, registries: &[Arc<Registry>], clients: &[Arc<Registry>]) {
-        self.snapshot.registries = self.traffic.look(registries, clients, &self.metrics, Utc::now());
+        self.snapshot.registries = self.traffic.update(registries, clients, &self.metrics, Utc::now());
         self.count_quotas(clients);
     }
 
     /// Records the remaining quotas of all identities.
     fn count_quotas(&mut self, clients: &[Arc<Registry>]) {
-        let mut quotas: Vec<Quota> = clients.iter().filter_map(|client| client.quota()).map(shown_quota).collect();
+        let mut quotas: Vec<Quota> = clients.iter().filter_map(|client| client.quota()).map(quota_state).collect();
         quotas.sort_by(|a, b| (&a.registry, &a.identity).cmp(&(&b.registry, &b.identity)));
         self.metrics.set_quotas(&quotas, &self.snapshot.quotas);
         self.snapshot.quotas = quotas;
     }
 
-    pub(crate) fn stopping(&mut self) {
+    /// Records that the daemon is ending.
+    pub(crate) fn mark_stopping(&mut self) {
         self.snapshot.ready = false;
-        self.given_out = None;
+        self.published = None;
     }
 
     /// Returns true if it is time to collect the whole state and to publish the snapshot.
     pub(crate) fn is_stale(&self) -> bool {
-        self.given_out.is_none_or(|given_out| given_out.elapsed() >= GIVEN_OUT)
+        self.published.is_none_or(|published| published.elapsed() >= PUBLISH_INTERVAL)
     }
 
     /// Publishes the snapshot.
     pub(crate) fn publish(&mut self, now: DateTime<Utc>) {
         let instant = Instant::now();
-        self.given_out = Some(instant);
-        self.under_way.measure(instant);
+        self.published = Some(instant);
+        self.active.measure_rates(instant);
         let snapshot = &mut self.snapshot;
         snapshot.loop_iterated_at = now;
-        snapshot.transfers = self.under_way.transfers() as u64;
-        snapshot.in_flight = self.under_way.shown_transfers();
+        snapshot.transfers = self.active.transfers() as u64;
+        snapshot.in_flight = self.active.listed_transfers();
         snapshot.recent_failures = self.failures.iter().cloned().collect();
         for entry in &mut snapshot.entries {
             if let Some(running) = &mut entry.running {
-                self.under_way.show(&entry.name, running);
+                self.active.show(&entry.name, running);
             }
         }
         let running = self.past.values().filter(|past| past.running.is_some()).count();
-        self.metrics.set_in_flight(running, snapshot.waiting.len(), self.under_way.transfers());
+        self.metrics.set_in_flight(running, snapshot.waiting.len(), self.active.transfers());
         self.sender.send_replace(Arc::new(snapshot.clone()));
     }
 
     /// Returns the status line for systemd, if it differs from the last one.
-    pub(crate) fn news(&mut self) -> Option<String> {
-        let summary = self.summary();
-        (self.summarised != summary).then(|| {
-            self.summarised.clone_from(&summary);
+    pub(crate) fn take_status_change(&mut self) -> Option<String> {
+        let summary = self.status_line();
+        (self.reported_status != summary).then(|| {
+            self.reported_status.clone_from(&summary);
             summary
         })
     }
 
     /// Builds the status line for systemd: first the problem of the configuration, if there is one, then the number of
     /// entries and their states.
-    pub(crate) fn summary(&self) -> String {
+    pub(crate) fn status_line(&self) -> String {
         let entries = &self.snapshot.entries;
         let running = entries.iter().filter(|entry| entry.running.is_some()).count();
         let failing = entries.iter().filter(|entry| entry.failures > 0).count();
@@ -423,50 +399,7 @@ impl State {
     }
 }
 
-/// Returns a failed run in the form that people see; `None` if the run did not fail or has not ended.
-fn failed(run: &RunRecord) -> Option<FailedRun> {
-    let outcome = run.outcome.filter(|outcome| outcome.is_failure())?;
-    Some(FailedRun {
-        entry: run.entry.clone(),
-        run: run.id.number(),
-        outcome: outcome.word().to_owned(),
-        ended: run.ended?,
-        error: run.error.clone(),
-    })
-}
-
-impl Past {
-    fn of(run: &RunRecord) -> Self {
-        let (Some(outcome), Some(ended)) = (run.outcome, run.ended) else { return Self::default() };
-        let last_run = LastRun {
-            run: run.id.number(),
-            outcome: outcome.word().to_owned(),
-            started: Some(run.started),
-            ended,
-            counts: run.tags,
-            bytes: run.bytes,
-            error: run.error.clone(),
-        };
-        let own = run.trigger != Trigger::Manual;
-        Self {
-            last_run: Some(last_run),
-            cut_off: outcome == Outcome::Interrupted && own,
-            deferred: run.deferred_until.filter(|_| own).map(|until| (ended, until)),
-            ..Self::default()
-        }
-    }
-}
-
-/// Returns true for a success and false for a failure. A run with deferred tags and an interrupted run are neither.
-fn is_well(outcome: Outcome) -> Option<bool> {
-    match outcome {
-        Outcome::Succeeded => Some(true),
-        Outcome::Deferred | Outcome::Interrupted => None,
-        Outcome::Failed | Outcome::TimedOut => Some(false),
-    }
-}
-
-fn shown_quota(quota: QuotaState) -> Quota {
+fn quota_state(quota: QuotaState) -> Quota {
     let QuotaState { registry, identity, limit, window, remaining, reserved, reported } = quota;
     let (registry, window_seconds) = (registry.to_string(), window.as_secs());
     Quota { registry, identity, limit, window_seconds, remaining, reserved, reported }
@@ -480,24 +413,26 @@ mod tests {
     use crate::oci::Digest;
     use crate::sync::RunOutcome;
 
-    async fn run_cut_off(journal: &Journal, entry: &str, trigger: Trigger, outcome: Outcome) {
+    async fn record_run(journal: &Journal, entry: &str, trigger: Trigger, outcome: Outcome) {
         let now = Utc::now();
         let Begun::Started(id) = journal.begin_run(entry, trigger, now).await.unwrap() else { panic!("not begun") };
         let end = RunEnd { outcome, tags: TagCounts::default(), bytes: 0, error: None, deferred_until: None };
         journal.end_run(id, end, now).await.unwrap();
     }
 
-    async fn state(journal: &Journal) -> State {
+    async fn state(journal: &Journal) -> DaemonState {
         let (sender, _) = watch::channel(Arc::new(Snapshot::starting(Utc::now())));
-        State::new(Path::new("sync.yaml"), journal, sender, Arc::new(Metrics::new("0", Utc::now()))).await.unwrap()
+        DaemonState::new(Path::new("sync.yaml"), journal, sender, Arc::new(Metrics::new("0", Utc::now())))
+            .await
+            .unwrap()
     }
 
     #[tokio::test]
-    async fn a_run_for_pushed_tags_is_no_success_of_the_entry_and_no_part_of_a_streak() {
+    async fn run_for_pushed_tags_ends_no_failure_streak() {
         let folder = tempfile::tempdir().unwrap();
         let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
         let mut live = state(&journal).await;
-        let told = |state: &State| {
+        let summary = |state: &DaemonState| {
             let past = &state.past["a"];
             (past.failures, past.last_success.is_some(), past.last_failure.is_some())
         };
@@ -512,34 +447,23 @@ mod tests {
         ] {
             let now = Utc::now();
             let Begun::Started(id) = journal.begin_run("a", trigger, now).await.unwrap() else { panic!("not begun") };
-            live.started("a", trigger, now);
-            let report = RunReport {
-                entry: "a".into(),
-                run: Some(id.number()),
-                started: now,
-                ended: now,
-                outcome,
-                tags: Vec::new(),
-                problems: Vec::new(),
-                in_doubt: Vec::new(),
-                left_behind: Vec::new(),
-                warnings: Vec::new(),
-            };
+            live.record_run_start("a", trigger, now);
+            let report = RunReport { run: Some(id.number()), ..RunReport::new("a", now, now, outcome) };
             let outcome = report.journal_outcome();
             let end = RunEnd { outcome, tags: TagCounts::default(), bytes: 0, error: None, deferred_until: None };
             journal.end_run(id, end, now).await.unwrap();
-            live.ended(&report);
-            assert_eq!(told(&live), expected, "{trigger:?} {outcome:?}");
-            assert_eq!(told(&state(&journal).await), expected, "after a restart: {trigger:?} {outcome:?}");
+            live.record_run_end(&report);
+            assert_eq!(summary(&live), expected, "{trigger:?} {outcome:?}");
+            assert_eq!(summary(&state(&journal).await), expected, "after a restart: {trigger:?} {outcome:?}");
         }
     }
 
     #[tokio::test]
-    async fn a_run_that_its_timeout_ended_while_something_arrived_is_a_failure_and_no_reason_to_back_off() {
+    async fn timed_out_run_with_progress_causes_no_back_off() {
         let folder = tempfile::tempdir().unwrap();
         let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
         let mut live = state(&journal).await;
-        let told = |state: &State| (state.past["a"].failures, state.fruitless("a").0);
+        let summary = |state: &DaemonState| (state.past["a"].failures, state.fruitless_failures("a").0);
         for (outcome, bytes, expected) in [
             (RunOutcome::TimedOut, 0, (1, 1)),
             (RunOutcome::Failed, 7, (2, 2)),
@@ -550,28 +474,16 @@ mod tests {
         ] {
             let (trigger, now) = (Trigger::Start, Utc::now());
             let Begun::Started(id) = journal.begin_run("a", trigger, now).await.unwrap() else { panic!("not begun") };
-            live.started("a", trigger, now);
+            live.record_run_start("a", trigger, now);
             let transfer = Transfer::new("h/a", "t/a", Digest::of(b"blob"), 10);
             transfer.advance(bytes);
-            live.happened("a".into(), RunEvent::Transfer(Event::TransferStarted(transfer)));
-            let (entry, run, tags, problems) = ("a".into(), Some(id.number()), Vec::new(), Vec::new());
-            let report = RunReport {
-                entry,
-                run,
-                started: now,
-                ended: now,
-                outcome,
-                tags,
-                problems,
-                in_doubt: Vec::new(),
-                left_behind: Vec::new(),
-                warnings: Vec::new(),
-            };
+            live.apply_event("a".into(), RunEvent::Transfer(Event::TransferStarted(transfer)));
+            let report = RunReport { run: Some(id.number()), ..RunReport::new("a", now, now, outcome) };
             let (outcome, tags) = (report.journal_outcome(), TagCounts::default());
             journal.end_run(id, RunEnd { outcome, tags, bytes, error: None, deferred_until: None }, now).await.unwrap();
-            live.ended(&report);
-            assert_eq!(told(&live), expected, "{outcome:?}");
-            let restarted = told(&state(&journal).await);
+            live.record_run_end(&report);
+            assert_eq!(summary(&live), expected, "{outcome:?}");
+            let restarted = summary(&state(&journal).await);
             // The journal does not record for each failure if it came after a run with progress.
             assert!(
                 restarted == expected || (expected.1 > 0 && restarted.1 >= expected.1),
@@ -581,16 +493,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_runs_that_the_daemon_began_go_on_after_an_interruption() {
+    async fn only_interrupted_runs_of_the_daemon_resume() {
         let folder = tempfile::tempdir().unwrap();
         let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
         let scheduled = Trigger::Schedule { scheduled_at: Utc::now() };
-        run_cut_off(&journal, "by-timer", scheduled, Outcome::Interrupted).await;
-        run_cut_off(&journal, "taken-up", Trigger::Start, Outcome::Interrupted).await;
-        run_cut_off(&journal, "by-hand", Trigger::Manual, Outcome::Interrupted).await;
-        run_cut_off(&journal, "well", scheduled, Outcome::Succeeded).await;
+        record_run(&journal, "by-timer", scheduled, Outcome::Interrupted).await;
+        record_run(&journal, "taken-up", Trigger::Start, Outcome::Interrupted).await;
+        record_run(&journal, "by-hand", Trigger::Manual, Outcome::Interrupted).await;
+        record_run(&journal, "well", scheduled, Outcome::Succeeded).await;
         let state = state(&journal).await;
-        let mut names: Vec<String> = state.interrupted().into_iter().collect();
+        let mut names: Vec<String> = state.interrupted_entries().into_iter().collect();
         names.sort();
         assert_eq!(names, ["by-timer", "taken-up"]);
     }

@@ -14,11 +14,11 @@ use crate::status::{Direction, LimitsState, Metrics, RateState, RegistryState};
 /// Counts of all registries that were queried since the daemon started and that the configuration still names.
 #[derive(Debug, Default)]
 pub(crate) struct Traffic {
-    registries: BTreeMap<RegistryHost, Counted>,
+    registries: BTreeMap<RegistryHost, RegistryTraffic>,
 }
 
 #[derive(Debug, Default)]
-struct Counted {
+struct RegistryTraffic {
     /// Counts of the client when they were last read.
     before: MeterSnapshot,
     requests: u64,
@@ -30,7 +30,7 @@ struct Counted {
 impl Traffic {
     /// Adds the counts of the registries since the last call and returns their state. `clients` are those of all
     /// identities, `registries` one client of each host.
-    pub(crate) fn look(
+    pub(crate) fn update(
         &mut self,
         registries: &[Arc<Registry>],
         clients: &[Arc<Registry>],
@@ -40,10 +40,10 @@ impl Traffic {
         let mut shown: Vec<RegistryState> = Vec::with_capacity(registries.len());
         for registry in registries {
             let counted = self.registries.entry(registry.host().clone()).or_default();
-            counted.take_in(registry, metrics);
+            counted.add_counts(registry, metrics);
             let of_this = clients.iter().filter(|client| client.host() == registry.host());
             let identities: BTreeSet<String> = of_this.map(|client| client.identity()).collect();
-            shown.push(counted.shown(registry, identities.into_iter().collect(), now));
+            shown.push(counted.to_state(registry, identities.into_iter().collect(), now));
         }
         shown.sort_by(|a, b| a.registry.cmp(&b.registry));
         for state in &shown {
@@ -53,7 +53,7 @@ impl Traffic {
     }
 
     /// Forgets the registries that the configuration no longer names.
-    pub(crate) fn keep(&mut self, named: &BTreeSet<RegistryHost>, metrics: &Metrics) {
+    pub(crate) fn retain_named(&mut self, named: &BTreeSet<RegistryHost>, metrics: &Metrics) {
         self.registries.retain(|host, _| {
             let is_named = named.contains(host);
             if !is_named {
@@ -64,18 +64,18 @@ impl Traffic {
     }
 }
 
-impl Counted {
-    fn take_in(&mut self, registry: &Registry, metrics: &Metrics) {
+impl RegistryTraffic {
+    fn add_counts(&mut self, registry: &Registry, metrics: &Metrics) {
         let (host, now) = (registry.host().as_str(), registry.meter());
         for count in &now.requests {
             let same = |other: &&RequestCount| (other.method, other.status) == (count.method, count.status);
             let counted = self.before.requests.iter().find(same).map_or(0, |before| before.count);
-            let more = grown(counted, count.count);
+            let more = counter_growth(counted, count.count);
             self.requests += more;
             metrics.add_requests(host, count.method, count.status, more);
         }
-        let received = grown(self.before.bytes_in, now.bytes_in);
-        let sent = grown(self.before.bytes_out, now.bytes_out);
+        let received = counter_growth(self.before.bytes_in, now.bytes_in);
+        let sent = counter_growth(self.before.bytes_out, now.bytes_out);
         let throttled = now.throttled.checked_sub(self.before.throttled).unwrap_or(now.throttled);
         metrics.add_bytes(host, Direction::Received, received);
         metrics.add_bytes(host, Direction::Sent, sent);
@@ -86,7 +86,7 @@ impl Counted {
         self.before = now;
     }
 
-    fn shown(&self, registry: &Registry, identities: Vec<String>, now: DateTime<Utc>) -> RegistryState {
+    fn to_state(&self, registry: &Registry, identities: Vec<String>, now: DateTime<Utc>) -> RegistryState {
         let Load { in_flight, concurrent, configured, rates, bandwidth, paused_for } = registry.load();
         let rates = rates.into_iter().map(|(bucket, rate)| RateState {
             of: bucket.name().to_owned(),
@@ -115,7 +115,7 @@ impl Counted {
 }
 
 /// Returns the growth of a counter. A counter that is smaller than before restarted from zero.
-fn grown(before: u64, now: u64) -> u64 {
+fn counter_growth(before: u64, now: u64) -> u64 {
     now.checked_sub(before).unwrap_or(now)
 }
 
@@ -129,25 +129,25 @@ mod tests {
     }
 
     #[test]
-    fn a_registry_that_is_named_no_more_takes_its_series_along() {
+    fn unnamed_registry_loses_its_metrics() {
         let (mut traffic, metrics) = (Traffic::default(), Metrics::new("0", Utc::now()));
         let registry = registry();
         let one = std::slice::from_ref(&registry);
-        let shown = traffic.look(one, one, &metrics, Utc::now());
+        let shown = traffic.update(one, one, &metrics, Utc::now());
         assert_eq!(
             (shown[0].registry.as_str(), &shown[0].identities[..]),
             ("a.example", &["anonymous".to_owned()][..])
         );
         metrics.add_requests("a.example", "GET", Some(200), 1);
         assert!(metrics.encode().contains("\"a.example\""));
-        traffic.keep(&BTreeSet::from([registry.host().clone()]), &metrics);
+        traffic.retain_named(&BTreeSet::from([registry.host().clone()]), &metrics);
         assert!(metrics.encode().contains("\"a.example\""));
-        traffic.keep(&BTreeSet::new(), &metrics);
+        traffic.retain_named(&BTreeSet::new(), &metrics);
         assert!(!metrics.encode().contains("\"a.example\""), "{}", metrics.encode());
     }
 
     #[test]
-    fn a_counter_that_begins_anew_adds_what_it_counted_since() {
-        assert_eq!((grown(3, 5), grown(5, 2), grown(5, 5)), (2, 2, 0));
+    fn restarted_counter_adds_its_new_count() {
+        assert_eq!((counter_growth(3, 5), counter_growth(5, 2), counter_growth(5, 5)), (2, 2, 0));
     }
 }

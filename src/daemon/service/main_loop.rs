@@ -1,0 +1,97 @@
+//! Main loop of the daemon: it starts due runs, applies their events, follows edits of the configuration, updates the
+//! snapshot for the status port, and ends cleanly.
+//!
+//! The caller owns the signals, the listener and the journal. The loop owns all other state and shares none of it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use chrono::Utc;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::loop_state::{Environment, ITERATION, Service};
+use super::shutdown::LAST_WAIT;
+use crate::config::Config;
+use crate::daemon::control::Commands;
+use crate::daemon::status::state::DaemonState;
+use crate::journal::{Journal, JournalError};
+use crate::oci::Digest;
+use crate::status::{Metrics, Snapshot};
+use crate::sync::{RunObserver, recover_at_start};
+
+/// Arguments of the daemon's start.
+pub struct Setup {
+    /// Configuration file, which is read again when it changes.
+    pub path: PathBuf,
+    /// Content of that file and of the files that it includes, as it was right before it was read:
+    /// [`crate::config::content`]. The daemon applies any edit since then.
+    pub content: Option<Digest>,
+    /// Configuration that the file contains.
+    pub config: Config,
+    /// Journal that records the runs.
+    pub journal: Journal,
+    /// Environment from which `${NAME}` is expanded.
+    pub environment: Environment,
+    /// Snapshots for the status port.
+    pub snapshots: watch::Sender<Arc<Snapshot>>,
+    /// Counters of the loop.
+    pub metrics: Arc<Metrics>,
+    /// Channel with a value for each request to read the file again (SIGHUP).
+    pub reload: mpsc::Receiver<()>,
+    /// Commands that arrive while the daemon runs.
+    pub commands: Commands,
+    /// Configuration in force, for the receiver of push events.
+    pub in_force: watch::Sender<Arc<Config>>,
+    /// Token that is cancelled when the daemon is to end.
+    pub shutdown: CancellationToken,
+}
+
+/// Runs until `shutdown`, then drains the runs within the configured grace.
+///
+/// # Errors
+/// Returns an error if the journal cannot report the earlier runs. A later error of the journal is a problem of the
+/// runs.
+pub async fn serve(setup: Setup) -> Result<(), JournalError> {
+    let Setup { path, content, config, journal, environment, snapshots, metrics, in_force, shutdown, .. } = setup;
+    let (mut reload, mut commands) = (setup.reload, setup.commands);
+    let (observer, mut events) = RunObserver::new();
+    let (edit, mut edits) = mpsc::channel(1);
+    let state = DaemonState::new(&path, &journal, snapshots, metrics).await?;
+    let mut service = Service::new(path, config, journal, environment, observer, state, edit);
+    service.in_force = in_force;
+    service.last_content = service.last_content.with_files(content);
+    service.resume_from_journal().await?;
+    // This task runs beside the loop, since a target may take long to respond.
+    let recovering = tokio::spawn(recover_at_start(service.engine.clone(), service.entries.clone()));
+    let notices = service.notices.clone();
+    let delivering = notices.deliver();
+    service.systemd.ready(&service.state.status_line());
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        configuration = %service.path.display(),
+        entries = service.entries.len(),
+        journal = %service.config.daemon.journal.display(),
+        "started"
+    );
+    loop {
+        service.start_due(Utc::now());
+        service.update_status().await;
+        tokio::select! {
+            () = shutdown.cancelled() => break,
+            Some((entry, event)) = events.recv() => service.state.apply_event(entry, event),
+            Some(ended) = service.runs.join_next() => service.end_run(ended),
+            Some(()) = edits.recv() => service.reload_if_changed(false).await,
+            Some(()) = reload.recv() => service.reload_if_changed(true).await,
+            command = commands.next() => service.handle_command(command).await,
+            () = tokio::time::sleep(ITERATION) => {}
+        }
+    }
+    recovering.abort();
+    // The daemon answers any later command with the refusal that it is ending.
+    drop(commands);
+    service.drain(events).await;
+    notices.close(delivering, LAST_WAIT).await;
+    tracing::info!("ended");
+    Ok(())
+}

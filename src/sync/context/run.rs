@@ -1,0 +1,203 @@
+//! Run in progress: its request, and the results that it collects for its report.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use chrono::{DateTime, Utc};
+use parking_lot::Mutex;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio_util::sync::CancellationToken;
+
+use super::engine::{Engine, RunRequest};
+use crate::config::Warning;
+use crate::copy::Suspension;
+use crate::copy::event::{Arrival, LeftBehind};
+use crate::journal::RunId;
+use crate::oci::Digest;
+use crate::plan::Selected;
+use crate::sync::report::log_lines::log_tag;
+use crate::sync::report::repeated_failures::{LINES_PER_CLASS, RepeatedFailures};
+use crate::sync::report::run_events::{RunEvent, RunObserver};
+use crate::sync::report::run_report::{InDoubt, LeftBehindReport, RunOutcome, RunReport, TagOutcome, TagReport};
+use crate::sync::selection::coverage::Coverage;
+use crate::sync::selection::listing::Listing;
+
+/// Maximum number of repositories of one entry that copy at once. A repository that starts to copy keeps its permit
+/// until it is done: a copy holds manifests in memory, and a repository without changes does not.
+const REPOSITORIES_COPYING: usize = 8;
+
+/// Run in progress.
+pub(crate) struct Run<'a> {
+    pub(crate) engine: &'a Engine,
+    pub(crate) request: &'a RunRequest,
+    pub(crate) id: Option<RunId>,
+    pub(crate) observer: &'a RunObserver,
+    pub(crate) started: DateTime<Utc>,
+    pub(crate) drain: &'a CancellationToken,
+    /// Signal that suspends the uploads in progress.
+    pub(crate) suspension: Suspension,
+    pub(crate) progress: RunProgress,
+}
+
+/// Results of a run so far, and the permits of its repositories.
+pub(crate) struct RunProgress {
+    copying: Semaphore,
+    /// True once a tag was not started because the run drains.
+    has_skipped_tags: AtomicBool,
+    log: Mutex<RunLog>,
+}
+
+/// Results that become the report of a run.
+#[derive(Debug, Default)]
+struct RunLog {
+    tags: Vec<TagReport>,
+    problems: Vec<String>,
+    left_behind: BTreeSet<LeftBehindReport>,
+    repeated: RepeatedFailures,
+    in_doubt: BTreeSet<InDoubt>,
+    coverage: Coverage,
+    warnings: Vec<Warning>,
+}
+
+impl Default for RunProgress {
+    fn default() -> Self {
+        let copying = Semaphore::new(REPOSITORIES_COPYING);
+        Self { copying, has_skipped_tags: AtomicBool::new(false), log: Mutex::default() }
+    }
+}
+
+impl Run<'_> {
+    /// Adds the part of the entry's selection that one repository has.
+    pub(crate) fn add_coverage(&self, listing: &Listing, selected: &Selected) {
+        self.progress.log.lock().coverage.add(&self.request.entry, listing, selected);
+    }
+
+    /// Records that a part of the entry's source could not be listed.
+    fn mark_coverage_partial(&self) {
+        self.progress.log.lock().coverage.mark_partial();
+    }
+
+    /// Records the selected items that no repository had, after all have been listed.
+    pub(crate) fn judge_coverage(&self) {
+        let entry = &self.request.entry;
+        let (warnings, shortfall) = {
+            let log = self.progress.log.lock();
+            (log.coverage.warnings(entry), log.coverage.shortfall(entry))
+        };
+        for warning in &warnings {
+            tracing::warn!("{warning}");
+        }
+        if let Some(shortfall) = shortfall {
+            self.report_problem(format!("source {}: {shortfall}", entry.source));
+        }
+        self.progress.log.lock().warnings = warnings;
+    }
+
+    /// Waits until one more repository may copy.
+    pub(crate) async fn acquire_copy_permit(&self) -> Option<SemaphorePermit<'_>> {
+        // Nothing closes the semaphore. If it were closed, no repository would wait any more.
+        self.progress.copying.acquire().await.ok()
+    }
+
+    /// Returns true if a tag was not started because the run drains.
+    pub(crate) fn has_skipped_tags(&self) -> bool {
+        self.progress.has_skipped_tags.load(Ordering::Relaxed)
+    }
+
+    /// Returns true if no further tag may start.
+    pub(crate) fn is_draining(&self) -> bool {
+        let draining = self.drain.is_cancelled() || self.suspension.is_suspended();
+        self.progress.has_skipped_tags.fetch_or(draining, Ordering::Relaxed);
+        draining
+    }
+
+    /// Records a failure that does not belong to a tag.
+    pub(crate) fn report_problem(&self, problem: String) {
+        // Any failure may have kept a part of the source from being listed.
+        self.mark_coverage_partial();
+        if !self.suspension.is_suspended() {
+            self.record_problem(problem);
+        }
+    }
+
+    /// Records a failure that does not belong to a tag, even if the run is cut short.
+    pub(crate) fn record_problem(&self, problem: String) {
+        tracing::error!(problem, "part of the run failed");
+        self.progress.log.lock().problems.push(problem);
+    }
+
+    /// Reports the number of further tags that are to be settled.
+    pub(crate) async fn report_tag_count(&self, tags: usize) {
+        self.observer.notify(self.request.entry.name.as_str(), RunEvent::Chosen(tags as u64)).await;
+    }
+
+    /// Records the outcome of a tag.
+    pub(crate) async fn settle(&self, report: TagReport) {
+        if report.outcome.is_failure() && self.suspension.is_suspended() {
+            return;
+        }
+        self.log_tag(&report);
+        if report.outcome.is_change() {
+            self.engine.record_quotas().await;
+        }
+        self.observer.notify(self.request.entry.name.as_str(), RunEvent::Tag(Box::new(report.clone()))).await;
+        self.progress.log.lock().tags.push(report);
+    }
+
+    /// Logs the line of a tag, unless many of its class were logged before.
+    fn log_tag(&self, report: &TagReport) {
+        let is_new = match report.failure_class() {
+            Some(class) => self.progress.log.lock().repeated.count_failure(class, report),
+            None => true,
+        };
+        if is_new {
+            log_tag(report);
+        }
+    }
+
+    /// Records the items that belong to an arrived digest and were left behind. Tags of one digest leave the same items
+    /// behind; each is recorded once.
+    pub(crate) fn record_left_behind(&self, arrival: &Arrival) {
+        let mut log = self.progress.log.lock();
+        for left in &arrival.left_behind {
+            let LeftBehind { what, reason } = left;
+            let report = LeftBehindReport { target: arrival.target.clone(), left: left.clone() };
+            let count = log.left_behind.len();
+            if log.left_behind.insert(report) && count < LINES_PER_CLASS {
+                tracing::warn!(source = arrival.source, target = arrival.target, what, reason, "left behind");
+            }
+        }
+    }
+
+    /// Records the manifests of a source of which the referrers could not be determined.
+    pub(crate) fn record_doubts(&self, source: &str, doubts: BTreeMap<Digest, String>) {
+        let in_doubt = |(digest, reason)| InDoubt { source: source.to_owned(), digest, reason };
+        self.progress.log.lock().in_doubt.extend(doubts.into_iter().map(in_doubt));
+    }
+
+    pub(crate) fn into_report(self, cut_short: Option<RunOutcome>) -> RunReport {
+        let log = self.progress.log.into_inner();
+        let RunLog { mut tags, problems, left_behind, repeated, in_doubt, warnings, coverage: _ } = log;
+        repeated.log_rest();
+        tags.sort_by(|a, b| (&a.source, &a.target, &a.tag, &a.digest).cmp(&(&b.source, &b.target, &b.tag, &b.digest)));
+        let failed = !problems.is_empty() || tags.iter().any(|tag| tag.outcome.is_failure());
+        let waits = tags.iter().any(|tag| matches!(tag.outcome, TagOutcome::Deferred { .. }));
+        let outcome = cut_short.unwrap_or(match (failed, waits) {
+            (true, _) => RunOutcome::Failed,
+            (false, true) => RunOutcome::Deferred,
+            (false, false) => RunOutcome::Succeeded,
+        });
+        RunReport {
+            entry: self.request.entry.name.to_string(),
+            run: self.id.map(|id| id.number()),
+            started: self.started,
+            ended: Utc::now(),
+            outcome,
+            tags,
+            problems,
+            left_behind: left_behind.into_iter().collect(),
+            in_doubt: in_doubt.into_iter().collect(),
+            warnings,
+        }
+    }
+}

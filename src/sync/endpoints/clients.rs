@@ -1,0 +1,351 @@
+//! Registry clients and layout handles, shared by all entries: one client for each identity at a registry and one
+//! handle for each layout.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::pull_quotas::PullQuotas;
+use crate::config::{Config, Endpoint, Entry, differ_in_limits_alone};
+use crate::layout::Layout;
+use crate::oci::{RegistryHost, Repository, RepositoryName};
+use crate::registry::{
+    Bandwidth, Credentials, Mirror, MirrorHealth, Mirrored, Options, QuotaState, Registry, RegistryError, Tenant,
+    Throttle,
+};
+use crate::store::{Source, StoreError, Target};
+
+/// All registries and layouts that one configuration has opened.
+#[derive(Debug, Default)]
+pub struct Endpoints {
+    options: BTreeMap<RegistryHost, Options>,
+    /// Options of registries that `options` lacks.
+    unlisted: Options,
+    /// Bandwidth limit of all registries together.
+    bandwidth: Arc<Throttle>,
+    registries: Mutex<HashMap<RegistryHost, Clients>>,
+    layouts: Mutex<HashMap<PathBuf, Arc<Layout>>>,
+    /// Health of mirrors. Each configuration starts with its own: an operator who has repaired a mirror and reloads the
+    /// configuration expects that the mirror is tried again.
+    mirrors: Arc<MirrorHealth>,
+    quotas: Arc<PullQuotas>,
+}
+
+/// Identity and tenant for which an endpoint is opened. The default has no particular tenant, and the identity of the
+/// registry's options.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct AccessContext<'a> {
+    tenant: Tenant,
+    /// The credentials, if they replace those of the registry's options.
+    credentials: Option<&'a Credentials>,
+}
+
+impl<'a> AccessContext<'a> {
+    /// Creates the context of an entry at its source.
+    #[must_use]
+    pub fn at_source(entry: &'a Entry) -> Self {
+        Self { tenant: Tenant::from_name(entry.name.as_str()), credentials: entry.credentials.source.as_ref() }
+    }
+
+    /// Creates the context of an entry at its targets.
+    #[must_use]
+    pub fn at_target(entry: &'a Entry) -> Self {
+        Self { tenant: Tenant::from_name(entry.name.as_str()), credentials: entry.credentials.target.as_ref() }
+    }
+}
+
+/// The clients of one registry. They share everything but their identity.
+#[derive(Debug, Clone)]
+struct Clients {
+    /// The client with the identity of the registry's own options.
+    own: Arc<Registry>,
+    /// The clients with the identities of entries. The list is short: it has at most one client for each identity
+    /// that the entries name.
+    others: Vec<(Credentials, Arc<Registry>)>,
+}
+
+impl Clients {
+    fn iter(&self) -> impl Iterator<Item = &Arc<Registry>> {
+        std::iter::once(&self.own).chain(self.others.iter().map(|(_, other)| other))
+    }
+
+    /// Returns the client of this identity, and creates it if necessary.
+    fn get_or_create(
+        &mut self,
+        credentials: Option<&Credentials>,
+        quotas: &PullQuotas,
+    ) -> Result<Arc<Registry>, RegistryError> {
+        // Two clients of one identity would keep two separate quotas.
+        let Some(credentials) = credentials.filter(|credentials| !self.own.uses_credentials(credentials)) else {
+            return Ok(Arc::clone(&self.own));
+        };
+        if let Some((_, known)) = self.others.iter().find(|(other, _)| other == credentials) {
+            return Ok(Arc::clone(known));
+        }
+        let registry = self.own.with_identity(Some(credentials.clone()))?;
+        quotas.apply_to(&registry);
+        self.others.push((credentials.clone(), Arc::clone(&registry)));
+        Ok(registry)
+    }
+}
+
+/// Failure to open an endpoint.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The client of a registry cannot be created.
+    #[error("{host}: {reason}")]
+    Client {
+        /// The registry.
+        host: RegistryHost,
+        /// The cause.
+        reason: String,
+    },
+    /// The endpoint is a tree of repositories, and one repository is needed.
+    #[error("{0} is not one repository")]
+    Tree(String),
+    /// The registry failed to answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+fn warn_of_tls((host, options): (&RegistryHost, &Options)) {
+    if let Some(warning) = options.transport.tls.warning() {
+        tracing::warn!(registry = %host, "{warning}");
+    }
+}
+
+impl Endpoints {
+    /// Creates endpoints with these options. `unlisted` applies to registries that `options` lacks.
+    #[must_use]
+    pub fn new(options: BTreeMap<RegistryHost, Options>, unlisted: Options) -> Self {
+        options.iter().for_each(warn_of_tls);
+        Self { options, unlisted, ..Self::default() }
+    }
+
+    /// Limits the bandwidth of all registries together.
+    #[must_use]
+    pub fn within(self, bandwidth: Option<Bandwidth>) -> Self {
+        self.bandwidth.set(bandwidth);
+        self
+    }
+
+    /// Creates the endpoints of another configuration.
+    ///
+    /// - Registries whose options did not change, and layouts, stay open.
+    /// - Registries and identities that the configuration no longer names are dropped.
+    /// - Changed limits apply at once, also to clients that are already open.
+    /// - Other changes to a registry apply to endpoints that are opened from now on. Until the last old client is done,
+    ///   the old and the new clients each have these limits for themselves.
+    #[must_use]
+    pub fn reconfigured(&self, config: &Config, changed: &[RegistryHost]) -> Self {
+        let mut registries = self.registries.lock().clone();
+        let options = config.registries.clone();
+        let named = config.hosts();
+        registries.retain(|host, clients| {
+            let [old, new] = [&self.options, &options].map(|options| options.get(host).unwrap_or(&self.unlisted));
+            clients.iter().for_each(|client| client.set_limits(&new.limits));
+            named.contains(host) && (!changed.contains(host) || differ_in_limits_alone(old, new))
+        });
+        let named: Vec<&Credentials> = config.entries.iter().flat_map(|entry| entry.credentials.both()).collect();
+        for clients in registries.values_mut() {
+            clients.others.retain(|(credentials, _)| named.contains(&credentials));
+        }
+        options.iter().filter(|(host, _)| changed.contains(host)).for_each(warn_of_tls);
+        let layouts = self.layouts.lock().clone();
+        Self {
+            options,
+            unlisted: self.unlisted.clone(),
+            bandwidth: Arc::clone(&self.bandwidth),
+            registries: Mutex::new(registries),
+            layouts: Mutex::new(layouts),
+            mirrors: Arc::default(),
+            quotas: Arc::clone(&self.quotas),
+        }
+    }
+
+    /// Returns the client of a registry with the identity of `credentials`, or of the registry's own options if there
+    /// are none. All clients of a registry share its limits.
+    ///
+    /// # Errors
+    /// [`OpenError::Client`] if the client cannot be created.
+    pub fn registry(&self, host: &RegistryHost, credentials: Option<&Credentials>) -> Result<Arc<Registry>, OpenError> {
+        let no_client = |error: RegistryError| OpenError::Client { host: host.clone(), reason: error.to_string() };
+        let mut registries = self.registries.lock();
+        if let Some(clients) = registries.get_mut(host) {
+            return clients.get_or_create(credentials, &self.quotas).map_err(no_client);
+        }
+        let options = self.options.get(host).unwrap_or(&self.unlisted).clone();
+        let own = Registry::new(host.clone(), options).map_err(no_client)?;
+        own.share_bandwidth(Arc::clone(&self.bandwidth));
+        self.quotas.apply_to(&own);
+        let clients = registries.entry(host.clone()).or_insert(Clients { own, others: Vec::new() });
+        clients.get_or_create(credentials, &self.quotas).map_err(no_client)
+    }
+
+    /// Returns one client of each opened registry, for the metrics. It counts the requests of all identities.
+    #[must_use]
+    pub fn registries(&self) -> Vec<Arc<Registry>> {
+        let registries = self.registries.lock();
+        registries.values().map(|clients| Arc::clone(&clients.own)).collect()
+    }
+
+    /// Returns every client that was created, of each identity.
+    pub(crate) fn clients(&self) -> Vec<Arc<Registry>> {
+        let registries = self.registries.lock();
+        registries.values().flat_map(Clients::iter).cloned().collect()
+    }
+
+    /// Opens an endpoint to read from.
+    ///
+    /// # Errors
+    /// [`OpenError`] if the endpoint cannot be opened. No request is sent to it yet.
+    pub fn source(&self, endpoint: &Endpoint, access: AccessContext<'_>) -> Result<Arc<dyn Source>, OpenError> {
+        match endpoint {
+            Endpoint::Repository(repository) => self.open_readable(repository, access),
+            Endpoint::Layout(path) => Ok(self.layout(path)),
+            Endpoint::Tree { .. } => Err(OpenError::Tree(endpoint.to_string())),
+        }
+    }
+
+    /// Opens a repository to read from, through its mirrors if it has any. Mirrors of a mirror are ignored.
+    fn open_readable(&self, repository: &Repository, access: AccessContext<'_>) -> Result<Arc<dyn Source>, OpenError> {
+        let origin = self.repository(repository, access)?;
+        let mirrors = self.options.get(&repository.host).unwrap_or(&self.unlisted).transport.mirrors.iter();
+        // The mirror's own options name the identity at a mirror; the entry's credentials are only for the registry.
+        let access = AccessContext { credentials: None, ..access };
+        let copy = |mirror: &Mirror| Some((mirror.clone(), self.open_mirror(mirror, repository, access)?));
+        let copies: Vec<_> = mirrors.filter_map(copy).collect();
+        if copies.is_empty() {
+            return Ok(Arc::new(origin));
+        }
+        Ok(Arc::new(Mirrored::new(origin, copies, self.mirrors.clone())))
+    }
+
+    /// Opens the copy of a repository at a mirror. A mirror that cannot be opened is skipped.
+    fn open_mirror(
+        &self,
+        mirror: &Mirror,
+        repository: &Repository,
+        access: AccessContext<'_>,
+    ) -> Option<crate::registry::Repository> {
+        let name = mirror.name_of(&repository.name)?;
+        let opened = self.repository(&Repository { host: mirror.host.clone(), name }, access);
+        opened.inspect_err(|error| tracing::warn!(%mirror, %error, "a mirror cannot be opened")).ok()
+    }
+
+    /// Opens an endpoint to write to.
+    ///
+    /// # Errors
+    /// [`OpenError`] if the endpoint cannot be opened. No request is sent to it yet.
+    pub fn target(&self, endpoint: &Endpoint, access: AccessContext<'_>) -> Result<Arc<dyn Target>, OpenError> {
+        match endpoint {
+            Endpoint::Repository(repository) => Ok(Arc::new(self.repository(repository, access)?.for_writing())),
+            Endpoint::Layout(path) => Ok(self.layout(path)),
+            Endpoint::Tree { .. } => Err(OpenError::Tree(endpoint.to_string())),
+        }
+    }
+
+    /// Passes all clients, present and future, the pull quotas that the journal has.
+    pub(crate) fn set_known_quotas(&self, quotas: Vec<QuotaState>) {
+        self.quotas.set_known(quotas);
+        self.clients().iter().for_each(|registry| self.quotas.apply_to(registry));
+    }
+
+    /// Returns the pull quotas that registries have reported since the last call.
+    pub(crate) fn take_unrecorded_quotas(&self) -> Vec<QuotaState> {
+        self.quotas.take_unrecorded(&self.clients())
+    }
+
+    fn repository(
+        &self,
+        repository: &Repository,
+        access: AccessContext<'_>,
+    ) -> Result<crate::registry::Repository, OpenError> {
+        let registry = self.registry_below(&repository.host, &repository.name, access.credentials)?;
+        Ok(registry.repository(repository.name.clone()).for_tenant(access.tenant))
+    }
+
+    /// Returns the client of a registry for one repository, or for all repositories below a prefix. Works like
+    /// [`Self::registry`], but uses the credentials that docker's configuration has for the longest matching namespace.
+    ///
+    /// # Errors
+    /// [`OpenError::Client`] if the client cannot be created.
+    pub(crate) fn registry_below(
+        &self,
+        host: &RegistryHost,
+        name: &RepositoryName,
+        credentials: Option<&Credentials>,
+    ) -> Result<Arc<Registry>, OpenError> {
+        let registry = self.registry(host, credentials)?;
+        match registry.namespace_credentials(name) {
+            Some(credentials) => self.registry(host, Some(&credentials)),
+            None => Ok(registry),
+        }
+    }
+
+    fn layout(&self, path: &Path) -> Arc<Layout> {
+        let mut layouts = self.layouts.lock();
+        layouts.entry(path.to_owned()).or_insert_with(|| Layout::open(path)).clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(reader: &str, more: &str) -> Config {
+        let text = format!(
+            "{{version: 1, daemon: {{journal: /tmp/x}}, registries: {{a.example: {{{more}}}}}, sync: [\
+             {{name: x, source: a.example/x, target: b.example/x, \
+             credentials: {{source: {{username: {reader}, password: one}}}}}}]}}"
+        );
+        crate::config::parse("sync.yaml", &text, &|_| None).unwrap()
+    }
+
+    fn entry_client(endpoints: &Endpoints, config: &Config) -> Arc<Registry> {
+        let entry = &config.entries[0];
+        endpoints.registry(entry.source.host().unwrap(), entry.credentials.source.as_ref()).unwrap()
+    }
+
+    #[test]
+    fn identities_of_a_host_get_separate_clients() {
+        let config = config("me", "");
+        let host: RegistryHost = "a.example".parse().unwrap();
+        let endpoints = Endpoints::new(config.registries.clone(), Options::default());
+        let (own, me) = (endpoints.registry(&host, None).unwrap(), entry_client(&endpoints, &config));
+        assert!(!Arc::ptr_eq(&own, &me) && Arc::ptr_eq(&me, &entry_client(&endpoints, &config)));
+        assert!(Arc::ptr_eq(&own, &endpoints.registry(&host, None).unwrap()));
+        assert_eq!(endpoints.registries().len(), 1);
+        assert_eq!(format!("{own:?} {me:?}"), "Registry(a.example as anonymous) Registry(a.example as me)");
+    }
+
+    #[test]
+    fn same_credentials_as_the_registry_share_its_client() {
+        let nobody = config("me", "");
+        let endpoints = Endpoints::new(nobody.registries.clone(), Options::default());
+        let own = endpoints.registry(&"a.example".parse().unwrap(), None).unwrap();
+        let anonymous = endpoints.registry(own.host(), Some(&Credentials::Anonymous)).unwrap();
+        assert!(Arc::ptr_eq(&own, &anonymous), "one quota for one identity");
+        let me = config("me", "credentials: {username: me, password: one}");
+        let endpoints = Endpoints::new(me.registries.clone(), Options::default());
+        let own = endpoints.registry(own.host(), None).unwrap();
+        assert!(Arc::ptr_eq(&own, &entry_client(&endpoints, &me)));
+        assert!(!Arc::ptr_eq(&own, &endpoints.registry(own.host(), Some(&Credentials::Anonymous)).unwrap()));
+    }
+
+    #[test]
+    fn reload_keeps_clients_that_are_still_named() {
+        let before = config("me", "");
+        let endpoints = Endpoints::new(before.registries.clone(), Options::default());
+        let me = entry_client(&endpoints, &before);
+        let same = endpoints.reconfigured(&before, &[]);
+        assert!(Arc::ptr_eq(&me, &entry_client(&same, &before)));
+        let other = endpoints.reconfigured(&config("you", ""), &[]);
+        assert!(other.registries.lock().values().all(|clients| clients.others.is_empty()));
+        let after = config("me", "plain_http: true");
+        let other = endpoints.reconfigured(&after, &["a.example".parse().unwrap()]);
+        assert!(!Arc::ptr_eq(&me, &entry_client(&other, &after)));
+    }
+}

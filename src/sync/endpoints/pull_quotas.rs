@@ -1,0 +1,72 @@
+//! Exchange of pull quotas between registry clients and the journal: it saves the quotas that registries reported, and
+//! restores them, so that a new process queries a quota before it reads.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::journal::{Journal, QuotaRecord};
+use crate::oci::RegistryHost;
+use crate::registry::{QuotaState, Registry};
+
+/// State of quotas outside the clients that hold them.
+#[derive(Debug, Default)]
+pub(crate) struct PullQuotas {
+    /// Quotas that the journal had at the last query, for clients that do not exist yet.
+    known: Mutex<Vec<QuotaState>>,
+    /// Quotas that were last written to the journal.
+    recorded: Mutex<HashMap<(RegistryHost, String), QuotaState>>,
+}
+
+impl PullQuotas {
+    /// Passes a client the quotas that were known before it.
+    pub(crate) fn apply_to(&self, registry: &Registry) {
+        let known = self.known.lock();
+        known.iter().for_each(|quota| registry.recall_quota(quota));
+    }
+
+    /// Replaces the known quotas, for clients that are created from now on.
+    pub(crate) fn set_known(&self, quotas: Vec<QuotaState>) {
+        *self.known.lock() = quotas;
+    }
+
+    /// Returns the quotas that these clients have and the journal lacks, and counts them as recorded.
+    pub(crate) fn take_unrecorded(&self, clients: &[Arc<Registry>]) -> Vec<QuotaState> {
+        let mut recorded = self.recorded.lock();
+        let reported = clients.iter().filter_map(|registry| registry.quota());
+        let mut is_new = |quota: &QuotaState| {
+            let key = (quota.registry.clone(), quota.identity.clone());
+            recorded.insert(key, quota.clone()).as_ref() != Some(quota)
+        };
+        reported.filter(|quota| is_new(quota)).collect()
+    }
+}
+
+/// Reads the known quotas from the journal. Returns `None` if the journal fails.
+pub(crate) async fn read_quotas(journal: &Journal) -> Option<Vec<QuotaState>> {
+    match journal.quotas().await {
+        Ok(records) => Some(records.into_iter().filter_map(state_from_record).collect()),
+        Err(error) => {
+            tracing::warn!(%error, "the journal could not be asked for pull limits; registries are");
+            None
+        }
+    }
+}
+
+/// Writes one quota to the journal.
+pub(crate) async fn record_quota(journal: &Journal, quota: QuotaState) {
+    if let Err(error) = journal.record_quota(record_from_state(quota)).await {
+        tracing::warn!(%error, "the journal could not remember a pull limit; the registry will be asked");
+    }
+}
+
+fn record_from_state(quota: QuotaState) -> QuotaRecord {
+    let QuotaState { registry, identity, limit, window, remaining, reserved: _, reported } = quota;
+    QuotaRecord { registry: registry.to_string(), identity, limit, window, remaining, reported }
+}
+
+fn state_from_record(record: QuotaRecord) -> Option<QuotaState> {
+    let QuotaRecord { registry, identity, limit, window, remaining, reported } = record;
+    Some(QuotaState { registry: registry.parse().ok()?, identity, limit, window, remaining, reserved: 0, reported })
+}

@@ -1,0 +1,96 @@
+//! Records that a copy leaves in the journal for a later run: the progress of its uploads, and the tags that it was
+//! about to write. An upload that cannot be recorded or found costs bytes, but no tag. A tag whose intent cannot be
+//! recorded is not written.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::copy::event::Arrival;
+use crate::copy::{Ledger, Surroundings, UploadSessionStore};
+use crate::journal::{Journal, JournalError, RunId, UploadRecord};
+use crate::oci::{Digest, Digester};
+use crate::store::{UploadProgress, UploadSession};
+use crate::sync::context::run::Run;
+
+/// Maximum time that an upload waits for its record to be written.
+const WAIT: Duration = Duration::from_secs(2);
+
+#[derive(Debug)]
+struct JournalRecords {
+    journal: Journal,
+    run: RunId,
+    entry: String,
+}
+
+/// Returns the context of a batch of this run.
+pub(crate) fn batch_surroundings(
+    run: &Run<'_>,
+    events: tokio::sync::mpsc::Sender<crate::copy::event::Event>,
+) -> Surroundings {
+    let mut surroundings = Surroundings::from(events);
+    surroundings.suspension = run.suspension.clone();
+    if let (Some(journal), Some(id)) = (&run.engine.journal, run.id) {
+        let entry = run.request.entry.name.to_string();
+        let kept = std::sync::Arc::new(JournalRecords { journal: journal.clone(), run: id, entry });
+        surroundings.unfinished = Some(kept.clone());
+        surroundings.ledger = Some(kept);
+    }
+    surroundings
+}
+
+#[async_trait]
+impl UploadSessionStore for JournalRecords {
+    async fn recall(&self, target: &str, blob: Digest) -> Option<UploadSession> {
+        let left = self.journal.take_left_upload(self.run, target, blob).await;
+        let UploadRecord { session, stored, hashed, ahead, .. } = left.unwrap_or_else(|error| {
+            log_failure(Err(error));
+            None
+        })?;
+        let standing =
+            |stored, hashed: &[u8]| Some(UploadProgress { stored, hashed: Digester::from_state(&blob, hashed)? });
+        let Some(noted) = standing(stored, &hashed) else {
+            tracing::info!(target, digest = %blob, noted = stored, "an interrupted upload restarts: the noted hash \
+                 cannot be read");
+            return None;
+        };
+        let ahead = ahead.and_then(|(stored, hashed)| standing(stored, &hashed));
+        Some(UploadSession { session, standing: noted, ahead })
+    }
+
+    /// Waits until the record is written, but only for a short time: a journal that hangs costs bytes and blocks no
+    /// upload.
+    async fn save(&self, target: &str, blob: Digest, left: UploadSession) {
+        let UploadSession { session, standing: UploadProgress { stored, hashed }, ahead } = left;
+        let ahead = ahead.map(|ahead| (ahead.stored, ahead.hashed.to_state()));
+        let (target, hashed) = (target.to_owned(), hashed.to_state());
+        let record = UploadRecord { target, digest: blob, session, stored, hashed, ahead };
+        if let Ok(noted) = tokio::time::timeout(WAIT, self.journal.record_upload(self.run, record)).await {
+            log_failure(noted);
+        }
+    }
+
+    async fn forget(&self, target: &str, blob: Digest) {
+        log_failure(self.journal.forget_upload(target, blob).await);
+    }
+}
+
+#[async_trait]
+impl Ledger for JournalRecords {
+    async fn intend(&self, arrival: &Arrival) -> Result<(), String> {
+        let recorded = self.journal.record_intent(self.run, &self.entry, arrival).await;
+        recorded.map_err(|error| error.to_string())
+    }
+
+    async fn withdraw(&self, arrival: &Arrival) {
+        if let Err(error) = self.journal.withdraw_intent(self.run, arrival).await {
+            tracing::debug!(%error, "an intent of which nothing came stays open until the next run");
+        }
+    }
+}
+
+fn log_failure(answer: Result<(), JournalError>) {
+    if let Err(error) = answer {
+        tracing::debug!(%error, "how far an upload came is not known to the journal");
+    }
+}

@@ -1,0 +1,76 @@
+//! Digests that the target should have for digests of the source. They are remembered, so that an unchanged tag costs
+//! no manifest request.
+
+use crate::copy::{Batch, CopyError};
+use crate::journal::Journal;
+use crate::oci::{Digest, Platform, Tag};
+
+/// Remembered digests of one pair. Without a journal every run determines all of them again.
+pub(crate) struct DerivedDigests {
+    journal: Option<Journal>,
+    /// The platforms as one text. `None` if the target should have the source's own digest.
+    platforms: Option<String>,
+}
+
+impl DerivedDigests {
+    pub(crate) fn new(journal: Option<Journal>, platforms: Option<&[Platform]>) -> Self {
+        let platforms = platforms.map(|platforms| {
+            let mut names: Vec<String> = platforms.iter().map(ToString::to_string).collect();
+            names.sort();
+            names.dedup();
+            names.join(",")
+        });
+        Self { journal, platforms }
+    }
+
+    /// Returns the digest that the target should have for this digest. With platforms, it is the digest of the derived
+    /// index.
+    pub(crate) async fn derive(&self, batch: &Batch, digest: Digest) -> Result<Digest, CopyError> {
+        let Some(platforms) = &self.platforms else { return Ok(digest) };
+        if let Some(known) = self.find(digest, platforms).await {
+            return Ok(known);
+        }
+        let derived = batch.derived_digest(digest).await?;
+        self.record(digest, platforms, derived).await;
+        Ok(derived)
+    }
+
+    /// Returns the digest that the list of referrers at `target` got when the source's list had the digest `listed`.
+    pub(crate) async fn find_copied_referrers(&self, target: &str, listed: Digest) -> Option<Digest> {
+        self.find(listed, &format!("referrers at {target}")).await
+    }
+
+    /// Records that the list of referrers at `target` got the digest `became` for the source's list `listed`.
+    pub(crate) async fn record_referrers(&self, target: &str, listed: Digest, became: Digest) {
+        self.record(listed, &format!("referrers at {target}"), became).await;
+    }
+
+    /// Returns the recorded subject of content under a tag that has the form of a referrers list. See
+    /// [`DerivedDigests::record_list_subject`].
+    pub(crate) async fn list_subject(&self, tag: &Tag, content: Digest) -> Option<Digest> {
+        self.find(content, &format!("subject under {tag}")).await
+    }
+
+    /// Records that this content is the list of referrers of `subject`. Content that is no list is recorded with its
+    /// own digest as the subject.
+    pub(crate) async fn record_list_subject(&self, tag: &Tag, content: Digest, subject: Digest) {
+        self.record(content, &format!("subject under {tag}"), subject).await;
+    }
+
+    async fn find(&self, digest: Digest, key: &str) -> Option<Digest> {
+        let journal = self.journal.as_ref()?;
+        journal.find_derived(digest, key).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "the journal could not be asked what an earlier run found out; it is found out \
+                                    anew");
+            None
+        })
+    }
+
+    async fn record(&self, digest: Digest, key: &str, derived: Digest) {
+        if let Some(journal) = &self.journal
+            && let Err(error) = journal.record_derived(digest, key, derived).await
+        {
+            tracing::warn!(%error, "the journal could not note what was found out; the next run finds it out anew");
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! Recovery of evidence that interrupted runs left open: it requests from each target, once, each tag that a run was
+//! about to write there. A run does so at the targets of its own entry. The daemon does so at its start, at all
+//! targets. The entry of an intent does not matter: entries are renamed and removed, and the content of a target is the
+//! same for every entry that queries it.
+
+use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
+
+use chrono::Utc;
+use futures_util::StreamExt as _;
+use futures_util::stream;
+
+use crate::config::{Endpoint, Entry};
+use crate::copy::event::ArrivalKind;
+use crate::journal::{Intent, Journal, JournalError};
+use crate::oci::{Digest, ManifestRef};
+use crate::store::Target;
+use crate::sync::context::engine::Engine;
+use crate::sync::context::run::Run;
+use crate::sync::selection::pairs::source_for_target;
+use crate::sync::{AccessContext, OpenError};
+
+/// Maximum number of targets that are queried at once. Recovery requests one tag at a time from each of them, so that
+/// it soon gives up on a target that does not answer.
+const AT_ONCE: usize = 16;
+
+/// Maximum number of tags of one target that a log line names.
+const NAMED: usize = 20;
+
+/// Result of the check of an intent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Finding {
+    /// The target has the intended content.
+    Arrived,
+    /// The target has its previous content.
+    NeverHappened,
+    /// The target has other content: the intended content never arrived, or has been replaced since.
+    Unknown,
+}
+
+/// Open intents at one target, and an entry that writes there.
+struct OpenTarget<'a> {
+    place: &'a str,
+    endpoint: Endpoint,
+    intents: &'a [Intent],
+    writer: &'a Entry,
+}
+
+/// Checks the intents that earlier runs left open at the targets of this run's entry, before this run moves any tag. No
+/// error here fails the run: an intent that cannot be checked stays open for the next run.
+pub(crate) async fn recover_evidence(run: &Run<'_>) {
+    let (Some(journal), Some(_)) = (&run.engine.journal, run.id) else { return };
+    let open = list_open_intents(journal).await;
+    let (known, _) = group_by_target(&open, std::slice::from_ref(&run.request.entry));
+    recover_targets(run.engine, journal, known).await;
+}
+
+/// Checks the intents that earlier runs left open at all targets of these entries, and reports those that are open at
+/// other targets.
+pub(crate) async fn recover_at_start(engine: Engine, entries: Arc<Vec<Arc<Entry>>>) {
+    let Some(journal) = &engine.journal else { return };
+    let open = list_open_intents(journal).await;
+    let (known, orphaned) = group_by_target(&open, &entries);
+    orphaned.into_iter().for_each(report_orphaned);
+    recover_targets(&engine, journal, known).await;
+}
+
+/// Logs the intents that earlier runs left open at targets that none of these entries writes to: nothing completes them
+/// automatically.
+pub async fn report_orphaned_intents(journal: &Journal, entries: &[Arc<Entry>]) {
+    let open = list_open_intents(journal).await;
+    group_by_target(&open, entries).1.into_iter().for_each(report_orphaned);
+}
+
+async fn list_open_intents(journal: &Journal) -> Vec<Intent> {
+    journal.open_intents().await.unwrap_or_else(|error| {
+        tracing::warn!(%error, "the journal cannot tell what earlier runs left open; the next run asks again");
+        Vec::new()
+    })
+}
+
+/// Groups the intents by target. Returns the targets that one of the entries writes to, then the others.
+fn group_by_target<'a>(open: &'a [Intent], entries: &'a [Arc<Entry>]) -> (Vec<OpenTarget<'a>>, Vec<&'a [Intent]>) {
+    let (mut known, mut orphaned) = (Vec::new(), Vec::new());
+    for intents in open.chunk_by(|a, b| a.arrival.target == b.arrival.target) {
+        let place = intents[0].arrival.target.as_str();
+        let found = place.parse::<Endpoint>().ok();
+        match found.and_then(|endpoint| Some((find_writer(entries, &endpoint, intents)?, endpoint))) {
+            Some((writer, endpoint)) => known.push(OpenTarget { place, endpoint, intents, writer }),
+            None => orphaned.push(intents),
+        }
+    }
+    (known, orphaned)
+}
+
+/// Returns an entry that writes to a target: one that the intents belong to, otherwise the first.
+fn find_writer<'a>(entries: &'a [Arc<Entry>], target: &Endpoint, intents: &[Intent]) -> Option<&'a Entry> {
+    let is_their_own = |entry: &&Arc<Entry>| intents.iter().any(|intent| intent.entry == entry.name.as_str());
+    let mut writers = entries.iter().filter(|entry| source_for_target(entry, target).is_some());
+    let first = writers.clone().next()?;
+    Some(writers.find(is_their_own).unwrap_or(first))
+}
+
+fn report_orphaned(intents: &[Intent]) {
+    let Some(Intent { arrival, .. }) = intents.first() else { return };
+    let (target, open) = (arrival.target.as_str(), intents.len());
+    let entries: BTreeSet<&str> = intents.iter().map(|intent| intent.entry.as_str()).collect();
+    let entries = entries.into_iter().collect::<Vec<_>>().join(", ");
+    let mut tags: Vec<String> = intents.iter().take(NAMED).map(intent_name).collect();
+    if open > NAMED {
+        tags.push(format!("and {} more", open - NAMED));
+    }
+    let tags = tags.join(", ");
+    tracing::warn!(
+        target,
+        entries,
+        open,
+        tags,
+        "tags may have been written right before a run was cut off, and no entry writes to this target any more: \
+         their evidence stays in doubt until an entry or `transship copy` with this target runs"
+    );
+}
+
+/// Returns the tag, or the digest if there is no tag.
+fn intent_name(intent: &Intent) -> String {
+    intent.arrival.tag.as_ref().map_or_else(|| intent.arrival.digest.to_string(), ToString::to_string)
+}
+
+async fn recover_targets(engine: &Engine, journal: &Journal, targets: Vec<OpenTarget<'_>>) {
+    stream::iter(targets)
+        .for_each_concurrent(AT_ONCE, |open| async move { recover_target(engine, journal, &open).await })
+        .await;
+}
+
+async fn recover_target(engine: &Engine, journal: &Journal, open: &OpenTarget<'_>) {
+    let OpenTarget { place, endpoint, intents, writer } = open;
+    let target = match engine.endpoints.target(endpoint, AccessContext::at_target(writer)) {
+        Ok(target) => target,
+        Err(error) => return log_unrecovered(place, intents.len(), &OpenError::to_string(&error)),
+    };
+    for (at, intent) in intents.iter().enumerate() {
+        match recover_intent(journal, target.as_ref(), intent).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "evidence that a run left open stays open until the next run"),
+            Err(problem) => return log_unrecovered(place, intents.len() - at, &problem),
+        }
+    }
+}
+
+fn log_unrecovered(target: &str, open: usize, problem: &str) {
+    tracing::warn!(target, open, problem, "a target cannot be asked which tags a run wrote before it was cut off");
+}
+
+/// Checks one intent. The inner error is the journal's, the outer one the target's. Several runs may check one intent;
+/// the first that gets an answer logs it.
+async fn recover_intent(
+    journal: &Journal,
+    target: &dyn Target,
+    intent: &Intent,
+) -> Result<Result<(), JournalError>, String> {
+    let arrival = &intent.arrival;
+    let reference = arrival.tag.clone().map_or(ManifestRef::Digest(arrival.digest), ManifestRef::Tag);
+    let found = target.resolve(&reference).await.map_err(|error| error.to_string())?;
+    let there = found.map(|descriptor| descriptor.digest);
+    let finding = match there {
+        Some(list) if arrival.kind == ArrivalKind::ReferrersList && there != arrival.previous => {
+            judge_list(target, list, &arrival.listed).await?
+        }
+        _ => judge_digest(arrival.digest, arrival.previous, there),
+    };
+    // A run that could not check the intent may have moved the tag since, and has recorded the content that it found
+    // there.
+    let was_there = finding != Finding::Arrived && journal.was_found_later(intent.id).await.unwrap_or_default();
+    let finding = if was_there { Finding::Arrived } else { finding };
+    let closed = match (finding, there.filter(|_| !was_there)) {
+        (Finding::Arrived, found) => {
+            journal.confirm_intent(intent.id, found.unwrap_or(arrival.digest), Utc::now()).await
+        }
+        _ => journal.drop_intent(intent.id).await,
+    };
+    Ok(closed.map(|is_first| {
+        if is_first {
+            log_finding(intent, finding, there);
+        }
+    }))
+}
+
+/// Judges by its content a list of referrers that differs from the previous one: the digest of the list was unknown
+/// when the intent was recorded.
+async fn judge_list(target: &dyn Target, list: Digest, intended: &[Digest]) -> Result<Finding, String> {
+    let manifest = target.manifest(&list.into()).await.map_err(|error| error.to_string())?;
+    let Ok(view) = manifest.view() else { return Ok(Finding::Unknown) };
+    let listed: HashSet<Digest> = view.manifests().iter().map(|referrer| referrer.digest).collect();
+    let has_all = intended.iter().all(|digest| listed.contains(digest));
+    Ok(if has_all { Finding::Arrived } else { Finding::Unknown })
+}
+
+fn log_finding(intent: &Intent, finding: Finding, there: Option<Digest>) {
+    let arrival = &intent.arrival;
+    let (target, tag, digest) = (&arrival.target, arrival.tag.as_ref().map(tracing::field::display), arrival.digest);
+    match finding {
+        Finding::Arrived => {
+            tracing::info!(target, tag, %digest, "the evidence of a tag is completed whose run was cut off");
+        }
+        Finding::NeverHappened => {
+            tracing::info!(target, tag, %digest, "a tag was not written any more by the run that was cut off");
+        }
+        Finding::Unknown => {
+            let there = there.map(tracing::field::display);
+            tracing::warn!(target, tag, %digest, there,
+                "whether a run that was cut off wrote this digest cannot be told: the tag has another one now; no \
+                 evidence is written");
+        }
+    }
+}
+
+fn judge_digest(intended: Digest, previous: Option<Digest>, there: Option<Digest>) -> Finding {
+    if there == Some(intended) {
+        Finding::Arrived
+    } else if there.is_none() || there == previous {
+        Finding::NeverHappened
+    } else {
+        Finding::Unknown
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_intended_digest_counts_as_arrival() {
+        let [new, old, other] = ["new", "old", "other"].map(|name| Digest::of(name.as_bytes()));
+        assert_eq!(judge_digest(new, Some(old), Some(new)), Finding::Arrived);
+        assert_eq!(judge_digest(new, Some(old), Some(old)), Finding::NeverHappened);
+        assert_eq!(judge_digest(new, None, None), Finding::NeverHappened);
+        assert_eq!(judge_digest(new, Some(old), None), Finding::NeverHappened);
+        assert_eq!(judge_digest(new, None, Some(other)), Finding::Unknown);
+    }
+}

@@ -1,0 +1,186 @@
+//! Forwarding of the events of a copy to the journal and to the run's observer.
+
+use std::collections::HashSet;
+
+use chrono::Utc;
+use futures_util::future::{self, BoxFuture};
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use tokio::sync::mpsc;
+
+use super::evidence::{record_evidence, run_journal, settle_arrival};
+use crate::copy::event::Event;
+use crate::journal::{Journal, JournalError, RunId, TransferNote, TransferState};
+use crate::sync::context::run::Run;
+use crate::sync::{RunEvent, TagOutcome};
+
+/// Maximum number of events received at once.
+const AT_ONCE: usize = 64;
+
+/// Records transfers until the last sender is dropped. If transfers cannot be recorded, the run reports one problem.
+pub(crate) async fn journal_transfers(run: &Run<'_>, mut events: mpsc::Receiver<Event>) {
+    let mut notes = TransferNotes::new(run_journal(run), |problem| run.report_problem(problem));
+    let mut taken = Vec::new();
+    loop {
+        tokio::select! {
+            count = events.recv_many(&mut taken, AT_ONCE) => {
+                if count == 0 {
+                    break;
+                }
+                notes.record(&taken).await;
+                forward_events(run, &mut taken).await;
+            }
+            () = notes.confirm_next() => {}
+        }
+    }
+    notes.finish().await;
+}
+
+/// Records of transfers that the journal has received and not yet confirmed. A run waits for confirmations only at its
+/// end.
+struct TransferNotes<'a> {
+    recorder: Option<(&'a Journal, RunId)>,
+    unanswered: FuturesUnordered<BoxFuture<'static, Result<(), JournalError>>>,
+    /// The targets to which this run has started to send something.
+    begun: HashSet<String>,
+    /// The callback for the first error.
+    problem: Option<Box<dyn FnOnce(String) + Send + 'a>>,
+}
+
+impl<'a> TransferNotes<'a> {
+    fn new(recorder: Option<(&'a Journal, RunId)>, problem: impl FnOnce(String) + Send + 'a) -> Self {
+        let (unanswered, begun) = (FuturesUnordered::new(), HashSet::new());
+        Self { recorder, unanswered, begun, problem: Some(Box::new(problem)) }
+    }
+
+    async fn record(&mut self, events: &[Event]) {
+        let Some((journal, id)) = self.recorder else { return };
+        let notes: Vec<TransferNote> = events.iter().filter_map(transfer_note).collect();
+        if notes.is_empty() {
+            return;
+        }
+        // A later run asks the journal if anything was ever sent to a target. The first record is written at once, so
+        // that it survives if this run is killed.
+        let first = notes.iter().any(|note| !self.begun.contains(&note.transfer.target));
+        self.begun.extend(notes.iter().filter(|_| first).map(|note| note.transfer.target.clone()));
+        match journal.record_transfers(id, notes).await {
+            Ok(answer) => self.unanswered.push(Box::pin(answer)),
+            Err(error) => self.report_failure(Err(error)),
+        }
+        if first {
+            self.report_failure(journal.write_notes().await);
+        }
+    }
+
+    /// Waits for the next confirmation. Never returns while none is outstanding.
+    async fn confirm_next(&mut self) {
+        match self.unanswered.next().await {
+            Some(answer) => self.report_failure(answer),
+            None => future::pending().await,
+        }
+    }
+
+    async fn finish(mut self) {
+        if let Some((journal, _)) = self.recorder
+            && !self.unanswered.is_empty()
+        {
+            self.report_failure(journal.write_notes().await);
+        }
+        while let Some(answer) = self.unanswered.next().await {
+            self.report_failure(answer);
+        }
+    }
+
+    fn report_failure(&mut self, answer: Result<(), JournalError>) {
+        if let Err(error) = answer
+            && let Some(problem) = self.problem.take()
+        {
+            problem(error.to_string());
+        }
+    }
+}
+
+fn transfer_note(event: &Event) -> Option<TransferNote> {
+    let (transfer, state) = match event {
+        Event::TransferStarted(transfer) => (transfer, TransferState::Started),
+        Event::TransferFinished(transfer) => (transfer, TransferState::Finished),
+        Event::TransferFailed(transfer, why) => (transfer, TransferState::Failed(why.clone())),
+        // These events are about tags.
+        Event::SignatureArrived(_) | Event::AuxiliaryTagWritten(_) => return None,
+    };
+    Some(TransferNote { transfer: transfer.clone(), state, at: Utc::now() })
+}
+
+/// Reports transfers to the observer, settles the signatures among the events, and records auxiliary tags, all at once.
+async fn forward_events(run: &Run<'_>, events: &mut Vec<Event>) {
+    let (mut signatures, mut auxiliary) = (Vec::new(), Vec::new());
+    for event in events.drain(..) {
+        match event {
+            Event::SignatureArrived(arrival) => signatures.push(arrival),
+            Event::AuxiliaryTagWritten(arrival) => auxiliary.push(arrival),
+            transfer => run.observer.notify(run.request.entry.name.as_str(), RunEvent::Transfer(transfer)).await,
+        }
+    }
+    let signatures =
+        future::join_all(signatures.iter().map(|arrival| settle_arrival(run, arrival, TagOutcome::Copied)));
+    future::join(signatures, future::join_all(auxiliary.iter().map(|arrival| record_evidence(run, arrival)))).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::copy::event::Transfer;
+    use crate::journal::{Begun, Trigger};
+    use crate::oci::Digest;
+
+    async fn begin_run(journal: &Journal, entry: &str) -> RunId {
+        let begun = journal.begin_run(entry, Trigger::Manual, Utc::now()).await.unwrap();
+        let Begun::Started(run) = begun else { panic!("{begun:?}") };
+        run
+    }
+
+    /// Returns the outcome of each transfer, read from the file as another process would read it.
+    fn outcomes(path: &Path) -> Vec<Option<String>> {
+        let db = rusqlite::Connection::open(path).unwrap();
+        let mut statement = db.prepare("SELECT outcome FROM transfers ORDER BY id").unwrap();
+        statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+    }
+
+    #[tokio::test]
+    async fn first_transfer_to_a_target_is_written_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
+        let run = begin_run(&journal, "a").await;
+        let transfers = ["x", "y", "z"].map(|name| Transfer::new("s", "t", Digest::of(name.as_bytes()), 1));
+        let [x, y, z] = &transfers;
+        let mut notes = TransferNotes::new(Some((&journal, run)), |problem| panic!("{problem}"));
+        notes.record(&[Event::TransferStarted(x.clone())]).await;
+        assert_eq!(outcomes(journal.path()), [None]);
+        notes.record(&[Event::TransferStarted(y.clone()), Event::TransferFinished(x.clone())]).await;
+        notes.record(&[Event::TransferStarted(z.clone()), Event::TransferFinished(z.clone())]).await;
+        notes
+            .record(&[Event::TransferFailed(y.clone(), "target: 500".into()), Event::TransferStarted(y.clone())])
+            .await;
+        notes.finish().await;
+        let outcome = |outcome: &str| Some(outcome.to_owned());
+        assert_eq!(outcomes(journal.path()), [outcome("finished"), outcome("failed"), outcome("finished"), None]);
+    }
+
+    #[tokio::test]
+    async fn failed_transfer_records_are_reported_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = |name: &str| Journal::open(&folder.path().join(name)).unwrap();
+        let (journal, other) = (journal("journal.db"), journal("other.db"));
+        let unknown = begin_run(&other, "a").await;
+        let mut problems = Vec::new();
+        let mut notes = TransferNotes::new(Some((&journal, unknown)), |problem| problems.push(problem));
+        for name in ["x", "y", "z"] {
+            let transfer = Transfer::new("s", name, Digest::of(name.as_bytes()), 1);
+            notes.record(&[Event::TransferStarted(transfer)]).await;
+        }
+        notes.finish().await;
+        let path = journal.path().display();
+        assert_eq!(problems, [format!("the journal {path}: FOREIGN KEY constraint failed")]);
+    }
+}

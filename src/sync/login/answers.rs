@@ -1,0 +1,85 @@
+//! Results of the checks of `login-check`, and the limits of a check.
+
+use std::time::Duration;
+
+use crate::oci::RegistryHost;
+
+/// Maximum number of checks that run at one registry at once. The registry's own limits apply in addition.
+pub(crate) const CHECKS_AT_ONCE: usize = 8;
+
+/// Maximum duration of one check, including the waits that the registry asks for.
+pub(crate) const CHECK_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Result of the checks of one registry.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct LoginReport {
+    /// The registry.
+    pub registry: RegistryHost,
+    /// The checks, in the order in which they were made.
+    pub checks: Vec<LoginAnswer>,
+}
+
+/// One check and its result.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct LoginAnswer {
+    /// True if a run gets the access that it needs.
+    pub ok: bool,
+    /// True if something is not as it should be, even if a run gets its access.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub warning: bool,
+    /// `reach`, `auth`, `login`, `catalog`, `pull`, `push`, `mirror` or `limits`.
+    pub check: &'static str,
+    /// The identity that made the check.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub identity: Option<String>,
+    /// The repository.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repository: Option<String>,
+    /// The entries that need this access.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub entries: Vec<String>,
+    /// The finding, or the error and its remedy.
+    pub detail: String,
+}
+
+/// Requested host that belongs to no configured registry and no entry.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the configuration has no registry {0}: it has {1}")]
+pub struct UnknownHost(pub(super) RegistryHost, pub(super) String);
+
+impl LoginReport {
+    /// Returns true if no check failed.
+    #[must_use]
+    pub fn is_ok(&self) -> bool {
+        self.checks.iter().all(|check| check.ok)
+    }
+}
+
+impl LoginAnswer {
+    /// Creates the result of a check: its finding, or its error.
+    pub(crate) fn new(check: &'static str, found: Result<String, String>) -> Self {
+        let ok = found.is_ok();
+        let detail = found.unwrap_or_else(|why| why);
+        Self { ok, warning: false, check, identity: None, repository: None, entries: Vec::new(), detail }
+    }
+
+    /// Returns this check as made by an identity.
+    pub(super) fn with_identity(self, identity: String) -> Self {
+        Self { identity: Some(identity), ..self }
+    }
+
+    /// Returns this check with a warning: its result is uncertain.
+    pub(super) fn doubtful(self) -> Self {
+        Self { warning: true, ..self }
+    }
+
+    /// Returns this check as passed, since runs continue without it. A failure becomes a warning.
+    pub(super) fn dispensable(self) -> Self {
+        Self { ok: true, warning: self.warning || !self.ok, ..self }
+    }
+}
+
+/// Returns the message of a check that took longer than this time.
+pub(crate) fn timeout_message(patience: Duration) -> String {
+    format!("not answered within {}", humantime::format_duration(patience))
+}

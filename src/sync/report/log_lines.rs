@@ -1,0 +1,85 @@
+//! Log lines of a run: one for its end, and one for each of its tags.
+
+use super::run_report::{RunOutcome, RunReport, TagOutcome, TagReport, conflict_message};
+use crate::journal::TagCounts;
+
+/// Logs one line for a run, independent of its outcome.
+pub(crate) fn log_run_end(report: &RunReport) {
+    let outcome = report.journal_outcome().word();
+    let seconds = (report.ended - report.started).num_milliseconds() as f64 / 1000.0;
+    let TagCounts { copied, replaced, unchanged, held, blocked, deferred, conflict, failed } = report.counts();
+    let bytes = report.bytes();
+    let problem = report.first_problem();
+    let left_behind = report.left_behind.len();
+    match report.outcome {
+        RunOutcome::Succeeded if left_behind > 0 => tracing::warn!(
+            outcome,
+            seconds,
+            copied,
+            replaced,
+            unchanged,
+            held,
+            blocked,
+            left_behind,
+            bytes,
+            problem,
+            "run ended"
+        ),
+        RunOutcome::Succeeded => {
+            tracing::info!(outcome, seconds, copied, replaced, unchanged, held, blocked, bytes, "run ended");
+        }
+        // The cause is a pause, an edit or the end of the daemon: the run resumes later.
+        RunOutcome::Interrupted => tracing::info!(
+            outcome,
+            seconds,
+            copied,
+            replaced,
+            unchanged,
+            held,
+            blocked,
+            deferred,
+            conflict,
+            failed,
+            bytes,
+            problem,
+            "run ended"
+        ),
+        _ => tracing::warn!(
+            outcome,
+            seconds,
+            copied,
+            replaced,
+            unchanged,
+            held,
+            blocked,
+            deferred,
+            conflict,
+            failed,
+            bytes,
+            problem,
+            "run ended"
+        ),
+    }
+}
+
+/// Logs one line at info level or above for a change or a failure, and only a debug line for an unchanged or deferred
+/// tag.
+pub(crate) fn log_tag(report: &TagReport) {
+    let TagReport { source, target, .. } = report;
+    let tag = report.tag.as_ref().map(tracing::field::display);
+    let digest = report.digest.map(tracing::field::display);
+    match &report.outcome {
+        TagOutcome::Copied => tracing::info!(source, target, tag, digest, bytes = report.bytes, "copied"),
+        TagOutcome::Replaced { previous, .. } => {
+            tracing::info!(source, target, tag, digest, %previous, bytes = report.bytes, "replaced");
+        }
+        TagOutcome::Unchanged => tracing::debug!(source, target, tag, digest, "unchanged"),
+        TagOutcome::Held { reason } => tracing::warn!(source, target, tag, digest, reason, "held"),
+        TagOutcome::Blocked { reason } => tracing::warn!(source, target, tag, digest, reason, "blocked"),
+        TagOutcome::Deferred { reason, .. } => tracing::debug!(source, target, tag, digest, reason, "deferred"),
+        TagOutcome::Conflict { entries } => {
+            tracing::error!(source, target, tag, problem = conflict_message(report, entries), "conflict");
+        }
+        TagOutcome::Failed { message, .. } => tracing::error!(source, target, tag, digest, problem = message, "failed"),
+    }
+}

@@ -1,0 +1,102 @@
+//! Failures of many tags for one reason, logged as a few lines and a count: a target that refuses everything would
+//! otherwise fill the log with a line for each tag.
+
+use std::collections::HashMap;
+
+use super::run_report::{TagOutcome, TagReport, conflict_message};
+
+/// Maximum number of lines for failures that differ only in the tag and its digests.
+pub(crate) const LINES_PER_CLASS: usize = 20;
+
+/// Number of failures of each class in one run.
+#[derive(Debug, Default)]
+pub(crate) struct RepeatedFailures(HashMap<String, FailureCount>);
+
+#[derive(Debug)]
+struct FailureCount {
+    count: usize,
+    target: String,
+    is_failure: bool,
+    /// Text of the first of them.
+    example: String,
+}
+
+impl RepeatedFailures {
+    /// Counts a failure or refusal of this class, and returns true if it gets its own line.
+    pub(crate) fn count_failure(&mut self, class: String, report: &TagReport) -> bool {
+        let seen = self.0.entry(class).or_insert_with(|| FailureCount {
+            count: 0,
+            target: report.target.clone(),
+            is_failure: report.outcome.is_failure(),
+            example: match &report.outcome {
+                TagOutcome::Failed { message, .. } => message.clone(),
+                TagOutcome::Held { reason } | TagOutcome::Blocked { reason } => reason.clone(),
+                TagOutcome::Conflict { entries } => conflict_message(report, entries),
+                _ => String::new(),
+            },
+        });
+        seen.count += 1;
+        seen.count <= LINES_PER_CLASS
+    }
+
+    /// Logs one line for each class of which some failures got no line.
+    pub(crate) fn log_rest(&self) {
+        for FailureCount { count, target, is_failure, example } in self.0.values() {
+            let Some(further) = count.checked_sub(LINES_PER_CLASS).filter(|further| *further > 0) else { continue };
+            if *is_failure {
+                tracing::error!(target, further, like = example, "more tags failed for the same reason");
+            } else {
+                tracing::warn!(target, further, like = example, "more tags were refused for the same reason");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::copy::event::BlobCounts;
+    use crate::oci::Digest;
+    use crate::store::{ErrorKind, Side, Step, StoreError};
+
+    fn failed(tag: &str, detail: &str) -> TagReport {
+        let digest = Digest::of(tag.as_bytes());
+        let subject = format!("{tag} ({digest})");
+        let error = StoreError::new("prod.example/app", Step::WriteManifest, subject, ErrorKind::Refused, detail);
+        TagReport {
+            source: "src.example/app".into(),
+            target: "prod.example/app".into(),
+            tag: Some(tag.parse().unwrap()),
+            digest: Some(digest),
+            source_digest: Some(digest),
+            outcome: TagOutcome::failed_at(Side::Target, &error),
+            blobs: BlobCounts::default(),
+            bytes: 0,
+        }
+    }
+
+    #[test]
+    fn failures_that_differ_in_tag_share_a_class() {
+        let class = |tag: &str, detail: &str| failed(tag, detail).failure_class().unwrap();
+        assert_eq!(class("v1", "403: no"), class("a", "403: no"));
+        assert_ne!(class("v1", "403: no"), class("v1", "500: broken"));
+        let conflicts = |tag: &str, by: &str| {
+            let outcome = TagOutcome::Conflict { entries: vec!["a".to_owned(), by.to_owned()] };
+            TagReport { outcome, ..failed(tag, "") }.failure_class().unwrap()
+        };
+        assert_eq!(conflicts("v1", "b"), conflicts("v2", "b"));
+        assert_ne!(conflicts("v1", "b"), conflicts("v1", "c"));
+    }
+
+    #[test]
+    fn failures_beyond_twenty_of_a_class_get_no_line() {
+        let mut repeated = RepeatedFailures::default();
+        let mut take = |tag: &str, detail: &str| {
+            let report = failed(tag, detail);
+            repeated.count_failure(report.failure_class().unwrap(), &report)
+        };
+        let lines = (0..1000).filter(|at| take(&format!("v{at}"), "403: no")).count();
+        assert_eq!(lines, LINES_PER_CLASS);
+        assert!(take("v1", "500: broken"), "another class has its own lines");
+    }
+}

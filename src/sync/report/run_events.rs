@@ -1,0 +1,46 @@
+//! Events of a run in progress, for its observers: the progress bars of `once`, the status of the daemon.
+
+use tokio::sync::mpsc;
+
+use super::run_report::TagReport;
+use crate::copy::event::Event;
+
+/// Event during a run.
+#[derive(Debug, Clone)]
+pub enum RunEvent {
+    /// A blob started to move, arrived or failed.
+    Transfer(Event),
+    /// Number of further tags that are to be settled. A tag with several targets counts once at each.
+    Chosen(u64),
+    /// A tag is settled at one target.
+    Tag(Box<TagReport>),
+}
+
+/// Sender of the events of a run, with the entry that they belong to. The channel is bounded: a receiver that does not
+/// keep up slows the run down instead of filling the memory. Events for a receiver that no longer exists are dropped.
+#[derive(Debug, Clone)]
+pub struct RunObserver {
+    sender: Option<mpsc::Sender<(String, RunEvent)>>,
+}
+
+impl RunObserver {
+    /// Creates an observer and its receiver.
+    #[must_use]
+    pub fn new() -> (Self, mpsc::Receiver<(String, RunEvent)>) {
+        let (sender, receiver) = mpsc::channel(256);
+        (Self { sender: Some(sender) }, receiver)
+    }
+
+    /// Creates an observer without a receiver.
+    #[must_use]
+    pub fn nobody() -> Self {
+        Self { sender: None }
+    }
+
+    /// Sends an event of the run of `entry`.
+    pub(crate) async fn notify(&self, entry: &str, event: RunEvent) {
+        if let Some(sender) = &self.sender {
+            let _ = sender.send((entry.to_owned(), event)).await;
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! Sync of one pair of repositories.
+
+mod late_referrers;
+mod pair_facts;
+pub(super) mod pair_sync;
+mod referrers_lists;
+mod repository_sync;
+mod tag_slots;
+mod tag_sync;

@@ -1,0 +1,85 @@
+//! Requests that precede the single tags of a pair of repositories: the content of both sides, and the selection of the
+//! entry.
+
+use futures_util::FutureExt as _;
+use futures_util::future::{join_all, try_join4};
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
+
+use crate::config::Endpoint;
+use crate::plan::Selected;
+use crate::store::Source;
+use crate::sync::comparison::conflicts::{Conflicts, rival_claims};
+use crate::sync::comparison::target_listing::{TargetState, query_target_state};
+use crate::sync::context::run::Run;
+use crate::sync::referrers::checks::ReferrerChecks;
+use crate::sync::selection::listing::{Listing, list_tags, tag_names};
+use crate::sync::selection::pairs::{OpenPair, Pair};
+
+/// Facts that are known before single tags are requested.
+pub(crate) struct PairFacts {
+    pub(crate) listing: Listing,
+    pub(crate) selected: Selected,
+    /// The state of each target.
+    pub(crate) target_states: Vec<TargetState>,
+    pub(crate) conflicts: Conflicts,
+    pub(crate) checks: ReferrerChecks,
+}
+
+/// Obtains all of these facts at once. A reported problem ends the pair and cancels the requests in progress.
+pub(crate) async fn query_pair_facts(run: &Run<'_>, pair: &Pair, opened: &OpenPair) -> Option<PairFacts> {
+    let source = opened.source.as_ref();
+    let listed = CancellationToken::new();
+    let selected = async {
+        let selected = select_tags(run, pair, source).await;
+        listed.cancel();
+        selected.ok_or(())
+    };
+    let states = opened.targets.iter().map(|target| {
+        let span = tracing::info_span!("target", target = target.place());
+        query_target_state(run, source, target.as_ref(), listed.cancelled()).instrument(span)
+    });
+    let states = join_all(states).map(Ok);
+    let rivals = rival_claims(run.engine, run.request, pair).map(Ok);
+    let checks = ReferrerChecks::load(run, source.place()).map(Ok);
+    let ((listing, selected), target_states, rivals, checks) =
+        try_join4(selected, states, rivals, checks).await.ok()?;
+    let conflicts = rivals.conflicts_with(run.request, pair, &selected);
+    Some(PairFacts { listing, selected, target_states, conflicts, checks })
+}
+
+/// Returns the source's tags and the tags that the entry selects.
+async fn select_tags(run: &Run<'_>, pair: &Pair, source: &dyn Source) -> Option<(Listing, Selected)> {
+    let selection = &run.request.entry.selection;
+    if let Some(only) = &run.request.only {
+        let selected = only.select(source, &pair.source, selection).await;
+        return selected.map_err(|error| run.report_problem(format!("source {error}"))).ok();
+    }
+    let listing = match list_tags(source, selection).await {
+        Ok(listing) => listing,
+        Err(error) => {
+            run.report_problem(format!("source {error}"));
+            return None;
+        }
+    };
+    listing.warn_of_skipped(source.place());
+    let selected = selection.select(tag_names(&listing));
+    if let Some(problem) = listing.untagged(source.place(), &selected) {
+        run.report_problem(problem);
+        return None;
+    }
+    run.add_coverage(&listing, &selected);
+    // For a tree, `at_least` applies to all repositories together, once they have been listed.
+    let is_tree = matches!(run.request.entry.source, Endpoint::Tree { .. });
+    match if is_tree { Ok(selected) } else { selected.enough() } {
+        Ok(mut selected) => {
+            // A run reports only chosen tags, and a list may have a million others.
+            selected.verdicts = Vec::new();
+            Some((listing, selected))
+        }
+        Err(shortfall) => {
+            run.report_problem(format!("source {}: {shortfall}", source.place()));
+            None
+        }
+    }
+}

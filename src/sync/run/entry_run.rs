@@ -1,0 +1,224 @@
+//! Run of one entry: it syncs all pairs of repositories concurrently, under the entry's timeout, and records the result
+//! in the journal.
+
+use std::panic::AssertUnwindSafe;
+
+use chrono::{DateTime, Utc};
+use futures_util::stream::BoxStream;
+use futures_util::{FutureExt as _, StreamExt as _, stream};
+use tokio::sync::mpsc;
+use tracing::Instrument as _;
+
+use super::single_copy::{SingleCopy, copy_single};
+use crate::copy::Suspension;
+use crate::copy::event::Event;
+use crate::journal::{Begun, RunId};
+use crate::sync::context::engine::{Engine, RunRequest, Stop};
+use crate::sync::context::run::{Run, RunProgress};
+use crate::sync::endpoints::clients::OpenError;
+use crate::sync::journaling::recovery::recover_evidence;
+use crate::sync::journaling::transfers::journal_transfers;
+use crate::sync::report::log_lines::log_run_end;
+use crate::sync::report::run_events::RunObserver;
+use crate::sync::report::run_report::{RunOutcome, RunReport, format_instant};
+use crate::sync::repository::pair_sync::sync_pair;
+use crate::sync::selection::pairs::{Pair, list_pairs};
+
+/// Maximum number of repositories of one entry that are queried at once.
+const REPOSITORIES_AT_ONCE: usize = 32;
+
+/// Message for a bug.
+pub(crate) const BROKE_DOWN: &str = "a run broke down by a mistake in transship, not yours: please report it";
+
+impl Engine {
+    /// Runs an entry. It never fails: errors are in the report. Not cancel safe: use `stop`, so that the journal
+    /// records the end.
+    pub async fn run(&self, request: &RunRequest, observer: &RunObserver, stop: &Stop) -> RunReport {
+        begin_and_run(self, request, None, observer, stop).await
+    }
+
+    /// Copies one manifest from the entry's source to its target. In all other respects it is a run of the entry, as
+    /// [`Engine::run`].
+    pub async fn copy(
+        &self,
+        request: &RunRequest,
+        single: &SingleCopy,
+        observer: &RunObserver,
+        stop: &Stop,
+    ) -> RunReport {
+        begin_and_run(self, request, Some(single), observer, stop).await
+    }
+}
+
+/// Records the start of a run in the journal and runs it. `single` is the manifest to copy instead of the entry's
+/// selection.
+async fn begin_and_run(
+    engine: &Engine,
+    request: &RunRequest,
+    single: Option<&SingleCopy>,
+    observer: &RunObserver,
+    stop: &Stop,
+) -> RunReport {
+    let started = Utc::now();
+    let entry = request.entry.name.as_str();
+    let id = match begin(engine, request, started).await {
+        Ok(Ok(id)) => id,
+        Ok(Err(already)) => return report_not_started(entry, started, already, None),
+        Err(problem) => return report_not_started(entry, started, RunOutcome::Failed, Some(problem)),
+    };
+    let span = tracing::info_span!("run", entry, run = id.map(RunId::number));
+    let run = Run {
+        engine,
+        request,
+        id,
+        observer,
+        started,
+        drain: &stop.drain,
+        suspension: Suspension::default(),
+        progress: RunProgress::default(),
+    };
+    run_to_end(run, single, stop).instrument(span).await
+}
+
+async fn run_to_end(run: Run<'_>, single: Option<&SingleCopy>, stop: &Stop) -> RunReport {
+    let engine = run.engine;
+    engine.load_quotas().await;
+    let id = run.id;
+    let cut_short = match catch_panic(run_until_stopped(&run, single, stop)).await {
+        Ok(cut_short) => cut_short,
+        Err(problem) => {
+            run.record_problem(problem);
+            None
+        }
+    };
+    let report = run.into_report(cut_short);
+    end(engine, id, report).await
+}
+
+/// Records the start of a run. The inner error is the outcome of a run that another process is doing.
+async fn begin(
+    engine: &Engine,
+    request: &RunRequest,
+    now: DateTime<Utc>,
+) -> Result<Result<Option<RunId>, RunOutcome>, String> {
+    let Some(journal) = &engine.journal else { return Ok(Ok(None)) };
+    let begun = journal.begin_run(request.entry.name.as_str(), request.trigger, now).await;
+    match begun.map_err(|error| error.to_string())? {
+        Begun::Started(id) => Ok(Ok(Some(id))),
+        Begun::AlreadyRunning { pid, since } => Ok(Err(RunOutcome::AlreadyRunning { pid, since })),
+    }
+}
+
+/// Records the end of a run. A journal that cannot record it makes the run a failed one.
+async fn end(engine: &Engine, id: Option<RunId>, mut report: RunReport) -> RunReport {
+    engine.record_quotas().await;
+    if let (Some(journal), Some(id)) = (&engine.journal, id)
+        && let Err(error) = journal.end_run(id, report.to_journal(), report.ended).await
+    {
+        report.problems.push(error.to_string());
+        report.outcome = RunOutcome::Failed;
+    }
+    log_run_end(&report);
+    report
+}
+
+/// Runs everything until it ends or is cut short. A run that is cut short ends between two chunks, at which an upload
+/// can be resumed.
+async fn run_until_stopped(run: &Run<'_>, single: Option<&SingleCopy>, stop: &Stop) -> Option<RunOutcome> {
+    let timeout = async {
+        match run.request.entry.timeout {
+            Some(timeout) => tokio::time::sleep(timeout).await,
+            None => std::future::pending().await,
+        }
+    };
+    let everything = async {
+        recover_evidence(run).await;
+        sync_pairs(run, single).await;
+    };
+    tokio::pin!(everything);
+    let cut_short = tokio::select! {
+        () = &mut everything => return run.has_skipped_tags().then_some(RunOutcome::Interrupted),
+        () = timeout => RunOutcome::TimedOut,
+        () = stop.now.cancelled() => RunOutcome::Interrupted,
+    };
+    tokio::select! {
+        () = everything => {}
+        () = run.suspension.suspend() => {}
+    }
+    Some(cut_short)
+}
+
+async fn sync_pairs(run: &Run<'_>, single: Option<&SingleCopy>) {
+    let (events, listener) = mpsc::channel(256);
+    let work = async {
+        let events = events;
+        match single {
+            Some(single) => copy_single(run, single, events).await,
+            None => {
+                let pairs = pairs_of_run(run);
+                pairs.for_each_concurrent(REPOSITORIES_AT_ONCE, |pair| sync_listed_pair(run, pair, &events)).await;
+            }
+        }
+    };
+    futures_util::join!(work, journal_transfers(run, listener));
+    if single.is_none() && run.request.only.is_none() {
+        run.judge_coverage();
+    }
+}
+
+/// Returns the pairs of the entry. A run for pushed tags has only the pairs of those tags.
+fn pairs_of_run<'a>(run: &'a Run<'_>) -> BoxStream<'a, Result<Pair, OpenError>> {
+    let entry = &run.request.entry;
+    match &run.request.only {
+        Some(only) => stream::iter(only.pairs(entry).into_iter().map(Ok)).boxed(),
+        None => list_pairs(entry, &run.engine.endpoints),
+    }
+}
+
+async fn sync_listed_pair(run: &Run<'_>, pair: Result<Pair, OpenError>, events: &mpsc::Sender<Event>) {
+    match pair {
+        Ok(pair) => {
+            let span = tracing::info_span!("repository", source = %pair.source);
+            sync_pair(run, &pair, events.clone()).instrument(span).await;
+        }
+        Err(error) => run.report_problem(format!("source {error}")),
+    }
+}
+
+/// Does work that may panic, so that the journal records the end of its run in any case. Otherwise the entry would
+/// count as running for as long as the process lives.
+async fn catch_panic<T>(work: impl Future<Output = T>) -> Result<T, String> {
+    AssertUnwindSafe(work).catch_unwind().await.map_err(|panic| {
+        let message = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+        format!("{BROKE_DOWN}: {}", message.unwrap_or_default())
+    })
+}
+
+/// Logs and reports a run that did not start.
+fn report_not_started(entry: &str, started: DateTime<Utc>, outcome: RunOutcome, problem: Option<String>) -> RunReport {
+    if let RunOutcome::AlreadyRunning { pid, since } = &outcome {
+        tracing::warn!(
+            entry,
+            pid,
+            since = format_instant(*since),
+            "the entry runs already in another process and is left alone"
+        );
+    }
+    if let Some(problem) = &problem {
+        tracing::error!(entry, problem, "the run cannot be recorded, so it does not begin");
+    }
+    RunReport { problems: problem.into_iter().collect(), ..RunReport::new(entry, started, Utc::now(), outcome) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn panic_becomes_a_problem_of_its_run() {
+        assert_eq!(catch_panic(async { 1 }).await, Ok(1));
+        let number = 2;
+        let expected = "a run broke down by a mistake in transship, not yours: please report it: no 2";
+        assert_eq!(catch_panic(async { panic!("no {number}") }).await, Err::<(), _>(expected.to_owned()));
+    }
+}

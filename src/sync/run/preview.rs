@@ -1,0 +1,272 @@
+//! Preview of a run, from requests that change nothing: listings and HEAD requests. It reads a manifest only if that
+//! cannot be avoided, and writes nothing.
+
+use futures_util::future::{join, join_all};
+use futures_util::{StreamExt as _, stream};
+use parking_lot::Mutex;
+
+use crate::config::{Endpoint, Warning};
+use crate::copy::{Batch, Contents, Rules};
+use crate::oci::{Digest, ManifestRef, Tag};
+use crate::plan::{Action, ReservedForm, Verdict};
+use crate::sync::comparison::conflicts::{Conflicts, rival_claims};
+use crate::sync::comparison::tag_comparison::{
+    decide_action, overwrite_rule, query_source_digest, query_target_digest,
+};
+use crate::sync::comparison::target_listing::TagState;
+use crate::sync::journaling::derived_digests::DerivedDigests;
+use crate::sync::referrers::reserved_tags::{ReservedContent, SortedTags, identify_content, sort_by_form};
+use crate::sync::selection::coverage::Coverage;
+use crate::sync::selection::listing::{Listing, list_tags, tag_names};
+use crate::sync::selection::pairs::{OpenPair, Pair, list_pairs};
+use crate::sync::{Engine, RunRequest, TagOutcome};
+
+/// Maximum number of repositories that are examined at once, and of tags in each of them.
+const REPOSITORIES_AT_ONCE: usize = 8;
+const TAGS_AT_ONCE: usize = 32;
+
+/// Preview of a run of one entry.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct EntryPreview {
+    /// The entry's name.
+    pub entry: String,
+    /// Its pairs of repositories.
+    pub pairs: Vec<PairPreview>,
+    /// The failures to find something out, other than those of single tags.
+    pub problems: Vec<String>,
+    /// Warnings about selected items that do not exist, such as a pattern without a match. They change no exit code.
+    pub warnings: Vec<Warning>,
+}
+
+/// Preview of a run for one source repository.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct PairPreview {
+    /// The source repository.
+    pub source: String,
+    /// The target repositories.
+    pub targets: Vec<String>,
+    /// The reasons for which each tag of the source is in or out.
+    pub verdicts: Vec<Verdict>,
+    /// Names in the source's list that are no tags.
+    pub unusable: Vec<String>,
+    /// The preview of each selected tag, and of each pinned digest, at each target.
+    pub tags: Vec<TagPreview>,
+}
+
+/// Preview of one tag or pinned digest at one target.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct TagPreview {
+    /// The target repository.
+    pub target: String,
+    /// The tag; `None` for a pinned digest.
+    pub tag: Option<Tag>,
+    /// The digest at the source.
+    pub source_digest: Option<Digest>,
+    /// The digest that the target should have.
+    pub digest: Option<Digest>,
+    /// The action that a run would take.
+    pub action: Option<Action>,
+    /// The failure, if no action can be determined or taken.
+    pub failure: Option<TagOutcome>,
+}
+
+impl EntryPreview {
+    /// Returns true if a run would change a target.
+    #[must_use]
+    pub fn has_changes(&self) -> bool {
+        self.actions().any(|action| !matches!(action, Action::Unchanged | Action::Block { .. }))
+    }
+
+    /// Returns true if something could not be found out or would fail.
+    #[must_use]
+    pub fn has_failures(&self) -> bool {
+        !self.problems.is_empty() || self.pairs.iter().flat_map(|pair| &pair.tags).any(|tag| tag.failure.is_some())
+    }
+
+    fn actions(&self) -> impl Iterator<Item = &Action> {
+        self.pairs.iter().flat_map(|pair| &pair.tags).filter_map(|tag| tag.action.as_ref())
+    }
+}
+
+/// Determines the actions of a run without taking them. May be dropped at any time.
+pub async fn preview(engine: &Engine, request: &RunRequest) -> EntryPreview {
+    let coverage = &Mutex::new(Coverage::default());
+    let found: Vec<Result<PairPreview, String>> = list_pairs(&request.entry, &engine.endpoints)
+        .map(|pair| async move {
+            let pair = pair.map_err(|error| format!("source {error}"))?;
+            preview_pair(engine, request, &pair, coverage).await
+        })
+        .buffer_unordered(REPOSITORIES_AT_ONCE)
+        .collect()
+        .await;
+    let (mut pairs, mut problems) = (Vec::new(), Vec::new());
+    for pair in found {
+        match pair {
+            Ok(pair) => pairs.push(pair),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    pairs.sort_by(|a, b| a.source.cmp(&b.source));
+    let entry = &request.entry;
+    let mut coverage = coverage.lock();
+    if !problems.is_empty() {
+        coverage.mark_partial();
+    }
+    problems.extend(coverage.shortfall(entry).map(|shortfall| format!("source {}: {shortfall}", entry.source)));
+    EntryPreview { entry: entry.name.to_string(), pairs, problems, warnings: coverage.warnings(entry) }
+}
+
+async fn preview_pair(
+    engine: &Engine,
+    request: &RunRequest,
+    pair: &Pair,
+    coverage: &Mutex<Coverage>,
+) -> Result<PairPreview, String> {
+    let opened = pair.open(&request.entry, &engine.endpoints).map_err(|error| error.to_string())?;
+    let entry = &request.entry;
+    let mut listing =
+        list_tags(opened.source.as_ref(), &entry.selection).await.map_err(|error| format!("source {error}"))?;
+    let selected = entry.selection.select(tag_names(&listing));
+    coverage.lock().add(entry, &listing, &selected);
+    let conflicts = rival_claims(engine, request, pair).await.conflicts_with(request, pair, &selected);
+    // The receiver of transfer events is dropped: a preview has no transfers.
+    let (events, _) = tokio::sync::mpsc::channel(1);
+    let rules = Rules { platforms: entry.platforms.clone(), ..Rules::default() };
+    let source = opened.source.clone();
+    let targets = opened.targets.iter().map(|target| (target.clone(), Contents::Unknown)).collect();
+    let batch = Batch::new(&engine.copier, source, targets, rules, None, events);
+    let derived = DerivedDigests::new(engine.journal.clone(), entry.platforms.as_deref());
+    // A pinned tag has its pinned digest here, whatever digest the tag has at the source.
+    listing.tags.extend(selected.pins.iter().map(|(tag, digest)| (tag.clone(), Some(*digest))));
+    let queries = PairQueries { request, pair: &opened, conflicts: &conflicts, derived: &derived, batch: &batch };
+    let SortedTags { ordinary, signatures, reserved, unwanted } =
+        sort_by_form(selected.tags.clone(), &entry.selection, entry.referrers);
+    let mut verdicts = selected.verdicts.clone();
+    unwanted.iter().for_each(|tag| deselect(&mut verdicts, tag, "a signature, and `referrers: false`".to_owned()));
+    let pins = selected.pins.keys().cloned();
+    let references = ordinary.into_iter().chain(pins).chain(signatures).map(ManifestRef::Tag);
+    let references: Vec<_> = references.chain(selected.digests.iter().copied().map(ManifestRef::Digest)).collect();
+    let mut tags = queries.preview_each(&references, &listing).await;
+    let reserved = queries.select_reserved(reserved, &listing, &tags, &mut verdicts).await;
+    tags.extend(queries.preview_each(&reserved, &listing).await);
+    let preview = PairPreview {
+        source: opened.source.place().to_owned(),
+        targets: opened.targets.iter().map(|target| target.place().to_owned()).collect(),
+        verdicts,
+        unusable: listing.unusable.clone(),
+        tags,
+    };
+    listing.warn_of_skipped(opened.source.place());
+    if let Some(problem) = listing.untagged(opened.source.place(), &selected) {
+        return Err(problem);
+    }
+    // For a tree, `at_least` applies to all repositories together.
+    let is_tree = matches!(entry.source, Endpoint::Tree { .. });
+    match if is_tree { Ok(selected) } else { selected.enough() } {
+        Ok(_) => Ok(preview),
+        Err(shortfall) => Err(format!("source {}: {shortfall}", preview.source)),
+    }
+}
+
+/// Context of the requests for single tags.
+struct PairQueries<'a> {
+    request: &'a RunRequest,
+    pair: &'a OpenPair,
+    conflicts: &'a Conflicts,
+    derived: &'a DerivedDigests,
+    batch: &'a Batch,
+}
+
+impl PairQueries<'_> {
+    async fn preview_each(&self, references: &[ManifestRef], listing: &Listing) -> Vec<TagPreview> {
+        let previews =
+            stream::iter(references).map(|reference| self.preview_tag(reference, listing)).buffered(TAGS_AT_ONCE);
+        previews.collect::<Vec<_>>().await.into_iter().flatten().collect()
+    }
+
+    /// Returns the tags with a reserved form that a run would copy. The other ones get their reason as a verdict.
+    async fn select_reserved(
+        &self,
+        reserved: Vec<(Tag, ReservedForm)>,
+        listing: &Listing,
+        others: &[TagPreview],
+        verdicts: &mut [Verdict],
+    ) -> Vec<ManifestRef> {
+        let source = self.pair.source.as_ref();
+        let entry = &self.request.entry;
+        let mut copied = Vec::new();
+        for (tag, form) in reserved {
+            let is_named = form.is_named_by(&entry.selection, &tag);
+            let content = match query_source_digest(source, listing, &ManifestRef::Tag(tag.clone())).await {
+                Ok(digest) => identify_content(self.batch, self.derived, &tag, &form, digest).await,
+                Err(_) => ReservedContent::Ordinary,
+            };
+            let why = match content {
+                ReservedContent::Ordinary => None,
+                ReservedContent::List { .. } if !entry.referrers && is_named => None,
+                ReservedContent::List { .. } if !entry.referrers => {
+                    Some("a list of referrers, and `referrers: false`".to_owned())
+                }
+                ReservedContent::List { subject, .. } => {
+                    let goes_along = others.iter().any(|other| other.source_digest == Some(subject))
+                        || !matches!(source.resolve(&subject.into()).await, Ok(None));
+                    goes_along.then(|| format!("the referrers list of {subject}, which follows its subject"))
+                }
+                ReservedContent::Previous => Some("it keeps what another tag stood for before".to_owned()),
+            };
+            match why {
+                None => copied.push(ManifestRef::Tag(tag)),
+                Some(why) => deselect(verdicts, &tag, why),
+            }
+        }
+        copied
+    }
+
+    async fn preview_tag(&self, reference: &ManifestRef, listing: &Listing) -> Vec<TagPreview> {
+        let mut previews: Vec<TagPreview> =
+            self.pair.targets.iter().map(|target| empty_preview(target.place(), reference)).collect();
+        let wanted = async {
+            let digest = query_source_digest(self.pair.source.as_ref(), listing, reference).await;
+            let digest = digest.map_err(|failure| (None, failure))?;
+            let wanted = self.derived.derive(self.batch, digest).await;
+            wanted.map(|wanted| (digest, wanted)).map_err(|error| (Some(digest), TagOutcome::failed(&error)))
+        };
+        let overwrite = overwrite_rule(&self.request.entry, reference);
+        let query = |target| query_target_digest(target, TagState::Unknown, reference, self.conflicts, overwrite);
+        let answers = join_all(self.pair.targets.iter().map(|target| query(target.as_ref())));
+        let (source_digest, wanted, answers) = match join(wanted, answers).await {
+            (Ok((digest, wanted)), answers) => (digest, wanted, answers),
+            (Err((source_digest, failure)), _) => {
+                for preview in &mut previews {
+                    preview.source_digest = source_digest;
+                    preview.failure = Some(failure.clone());
+                }
+                return previews;
+            }
+        };
+        for (preview, answer) in previews.iter_mut().zip(answers) {
+            preview.source_digest = Some(source_digest);
+            preview.digest = Some(wanted);
+            match answer {
+                Ok(present) => preview.action = Some(decide_action(reference, wanted, present, overwrite)),
+                Err(failure) => preview.failure = Some(failure),
+            }
+        }
+        previews
+    }
+}
+
+fn deselect(verdicts: &mut [Verdict], tag: &Tag, why: String) {
+    for verdict in verdicts.iter_mut().filter(|verdict| verdict.tag == *tag) {
+        verdict.chosen = false;
+        verdict.why = why.clone().into();
+    }
+}
+
+fn empty_preview(target: &str, reference: &ManifestRef) -> TagPreview {
+    let tag = match reference {
+        ManifestRef::Tag(tag) => Some(tag.clone()),
+        ManifestRef::Digest(_) => None,
+    };
+    TagPreview { target: target.to_owned(), tag, source_digest: None, digest: None, action: None, failure: None }
+}

@@ -1,0 +1,7 @@
+//! Repositories and tags that an entry selects: its pairs, the tags of its source, and the filter of a run for pushed
+//! tags.
+
+pub(super) mod coverage;
+pub(super) mod listing;
+pub(super) mod pairs;
+pub(super) mod tag_filter;
