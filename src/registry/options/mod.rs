@@ -17,7 +17,7 @@ use super::{Aws, Azure, Bandwidth, Bucket, Figure, Flavor, Gcp, LimitProfile, Ra
 use crate::oci::RepositoryName;
 
 /// Options of one registry. The default is anonymous HTTPS without limits.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Options {
     /// Credentials. `None` is anonymous.
     pub credentials: Option<Credentials>,

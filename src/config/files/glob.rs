@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_that_would_walk_the_disk_is_refused() {
+    fn pattern_over_the_whole_disk_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         for at in 0..MAX_LOOKED_AT / 100 + 1 {
             let below = folder.path().join(at.to_string());

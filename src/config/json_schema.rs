@@ -1,19 +1,20 @@
-//! JSON Schema of `sync.yaml` (draft 2020-12), generated from the table of keys. It cannot express every check (cron,
-//! time zones, relations between values). The decoder refuses everything that the schema refuses.
+//! JSON Schema of `sync.yaml` (draft 2020-12), generated from the tables of keys. It cannot express every check (cron,
+//! time zones, relations between values). The decoder refuses everything that the JSON Schema refuses.
 
 use serde_json::{Map, Value, json};
 
-use super::keys::{Key, MAX_ITEMS, ROOT, Shape, Table, Way};
+use super::keys::table::{Alternative, Key, MAX_ITEMS, Shape, Table};
+use super::sections::credentials::{CREDENTIAL_ALTERNATIVES, CREDENTIALS};
 use super::sections::notify::MAX_RECEIVERS;
-use super::sections::registry_keys::{CREDENTIAL_WAYS, CREDENTIALS};
+use super::sections::top_level::SCHEMA;
 
 /// Pattern of an unexpanded value of any kind.
 const VARIABLE: &str = r"\$\{";
 
 /// Returns the schema, as `transship schema` prints it.
 #[must_use]
-pub fn schema() -> Value {
-    let mut schema = table(&ROOT);
+pub fn json_schema() -> Value {
+    let mut schema = table(SCHEMA.root());
     let about = json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "sync.yaml of transship",
@@ -23,7 +24,7 @@ pub fn schema() -> Value {
         schema.extend(about);
         schema.insert(
             "$defs".into(),
-            json!({ "secret": secret(), "credentials": one_of(&CREDENTIALS, CREDENTIAL_WAYS) }),
+            json!({ "secret": secret(), "credentials": one_of(&CREDENTIALS, CREDENTIAL_ALTERNATIVES) }),
         );
     }
     schema
@@ -47,16 +48,18 @@ fn entry(keys: &Table) -> Value {
     entry
 }
 
-/// Returns the schema of a map with the keys of exactly one way; keys of other ways are refused.
-fn one_of(keys: &Table, ways: &[Way]) -> Value {
-    let way = |way: &Way| {
-        let others = keys.keys().filter(|key| !way.required.contains(&key.name) && !way.optional.contains(&key.name));
+/// Returns the schema of a map with the keys of exactly one alternative; keys of other alternatives are refused.
+fn one_of(keys: &Table, alternatives: &[Alternative]) -> Value {
+    let alternative = |alternative: &Alternative| {
+        let others = keys
+            .keys()
+            .filter(|key| !alternative.required.contains(&key.name) && !alternative.optional.contains(&key.name));
         let others: Map<String, Value> = others.map(|key| (key.name.to_owned(), false.into())).collect();
-        json!({ "required": way.required, "properties": others })
+        json!({ "required": alternative.required, "properties": others })
     };
     let mut map = table(keys);
     map["type"] = "object".into();
-    map["oneOf"] = ways.iter().map(way).collect();
+    map["oneOf"] = alternatives.iter().map(alternative).collect();
     map
 }
 
@@ -131,7 +134,7 @@ fn shape(shape: &Shape) -> Value {
         }
         // The credentials are in several places.
         Shape::OneOf(keys, _) if std::ptr::eq(*keys, &CREDENTIALS) => json!({ "$ref": "#/$defs/credentials" }),
-        Shape::OneOf(keys, ways) => one_of(keys, ways),
+        Shape::OneOf(keys, alternatives) => one_of(keys, alternatives),
         Shape::MapOf(keys) => json!({ "type": ["object", "null"], "additionalProperties": table(keys) }),
         Shape::Maps(keys) => {
             let mut map = table(keys);

@@ -66,11 +66,11 @@ impl Endpoint {
     /// Returns true if both endpoints name the same place. Paths are compared as written, except for a leading `./`.
     #[must_use]
     pub fn is_same_place(&self, other: &Endpoint) -> bool {
-        self.normal() == other.normal()
+        self.normalized() == other.normalized()
     }
 
     /// Returns the same place without redundant parts in its path.
-    pub(crate) fn normal(&self) -> Endpoint {
+    pub(crate) fn normalized(&self) -> Endpoint {
         match self {
             Self::Layout(path) => Self::Layout(path.components().filter(|part| *part != Component::CurDir).collect()),
             other => other.clone(),
@@ -103,12 +103,12 @@ impl FromStr for Endpoint {
             return Err(EndpointError::UserInfo);
         }
         if let Some(above) = text.strip_suffix("/**").filter(|above| !above.contains("://")) {
-            return if above.contains('*') { Err(EndpointError::Star(text.to_owned())) } else { tree(above) };
+            return if above.contains('*') { Err(EndpointError::Star(text.to_owned())) } else { parse_tree(above) };
         }
         if text.contains('*') {
             return Err(EndpointError::Star(text.to_owned()));
         }
-        repository(text)
+        parse_repository(text)
     }
 }
 
@@ -121,7 +121,7 @@ pub(crate) fn has_user_info(text: &str) -> bool {
     if scheme.is_empty() { before.contains(':') && !after.starts_with("sha") } else { authority.contains('@') }
 }
 
-fn repository(text: &str) -> Result<Endpoint, EndpointError> {
+fn parse_repository(text: &str) -> Result<Endpoint, EndpointError> {
     let reference: Reference = text.parse()?;
     let selected = match (&reference.digest, &reference.tag) {
         (Some(digest), _) => format!("@{digest}"),
@@ -137,7 +137,7 @@ fn repository(text: &str) -> Result<Endpoint, EndpointError> {
 }
 
 /// Reads a tree by Docker's rule for the host, but without its `library/`: a prefix is not a repository.
-fn tree(above: &str) -> Result<Endpoint, EndpointError> {
+fn parse_tree(above: &str) -> Result<Endpoint, EndpointError> {
     let (first, rest) = above.split_once('/').map_or((above, None), |(first, rest)| (first, Some(rest)));
     Ok(if names_host(first) {
         Endpoint::Tree { host: first.parse()?, prefix: rest.map(str::parse).transpose()? }
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_endpoint_is_refused_with_a_way_out() {
+    fn invalid_endpoint_is_refused_with_a_remedy() {
         let message = |text: &str| text.parse::<Endpoint>().unwrap_err().to_string();
         assert_eq!(message("oci-layout:"), r#"the path is missing after "oci-layout:": write oci-layout:./mirror"#);
         assert_eq!(
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dot_before_a_path_makes_no_other_place() {
+    fn leading_dot_of_a_path_is_ignored() {
         let layout = |path: &str| Endpoint::Layout(path.into());
         assert!(layout("./a/b").is_same_place(&layout("a/b/")));
         assert!(!layout("/a").is_same_place(&layout("a")));

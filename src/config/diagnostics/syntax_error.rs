@@ -1,9 +1,10 @@
 //! Syntax errors of text that is not valid YAML: the parser's error in the operator's terms, with the probable mistake.
 
-use super::files::Format;
-use crate::config::diagnostics::line_keys::excerpt_by_keys;
-use crate::config::diagnostics::problem::{Excerpt, Problem, Problems};
-use crate::config::diagnostics::report::lines;
+use super::line_keys::excerpt_by_keys;
+use super::problem::{Excerpt, Problem, Problems};
+use super::text::split_lines;
+use crate::config::keys::schema::Schema;
+use crate::config::yaml::document::Format;
 
 /// Explanations of the parser's messages. The first row whose text is part of the message applies.
 const MEANINGS: [(&str, &str, Option<&str>); 16] = [
@@ -43,24 +44,30 @@ const MEANINGS: [(&str, &str, Option<&str>); 16] = [
 ];
 
 /// Creates the single problem of a text that cannot be read as YAML.
-pub(crate) fn problem(file: &str, text: &str, format: Format, error: &serde_yaml::Error) -> Problems {
-    let lines = lines(text);
+pub(crate) fn describe_syntax_error(
+    schema: &Schema,
+    file: &str,
+    text: &str,
+    format: Format,
+    error: &serde_yaml::Error,
+) -> Problems {
+    let lines = split_lines(text);
     let whole = error.to_string();
-    let (line, column) = place(&lines, error, &whole);
+    let (line, column) = find_mistake(&lines, error, &whole);
     let written = lines.get(line - 1).copied().unwrap_or_default();
     let excerpt = Excerpt { text: written.to_owned(), start: column - 1, length: 1 };
-    let excerpt = excerpt_by_keys(&lines, line, format, excerpt);
+    let excerpt = excerpt_by_keys(schema, &lines, line, format, excerpt);
     let shown = excerpt.as_ref().is_some_and(|excerpt| excerpt.text == written).then_some(written);
     let (column, message, hint) = explain(shown, column, &whole);
     let excerpt = excerpt.map(|excerpt| Excerpt { start: column - 1, ..excerpt });
     let excerpt = excerpt.filter(|excerpt| !excerpt.text.trim().is_empty());
     let problem = Problem { file: file.to_owned(), line, column, message, hint, excerpt };
-    Problems::one(problem)
+    Problems::from_problem(problem)
 }
 
 /// Returns the place to point at: the opening place of an unclosed construct, otherwise the place where the parser
 /// stopped.
-fn place(lines: &[&str], error: &serde_yaml::Error, whole: &str) -> (usize, usize) {
+fn find_mistake(lines: &[&str], error: &serde_yaml::Error, whole: &str) -> (usize, usize) {
     if (whole.contains("scanning a quoted scalar") && whole.contains("end of stream"))
         || whole.contains("expected ',' or")
     {
@@ -94,7 +101,7 @@ fn explain(line: Option<&str>, column: usize, whole: &str) -> (usize, String, Op
 fn explain_line(line: Option<&str>, column: usize, whole: &str) -> Option<(usize, String, Option<String>)> {
     let line = line?;
     if whole.contains("while scanning an alias") || whole.contains("unknown anchor") {
-        return Some(star(line, column));
+        return Some(explain_star(line, column));
     }
     let own = |hint: &str| Some(hint.to_owned());
     if line.chars().take_while(|c| c.is_whitespace()).any(|c| c == '\t') {
@@ -116,7 +123,7 @@ fn explain_line(line: Option<&str>, column: usize, whole: &str) -> Option<(usize
 }
 
 /// Explains a text that begins with `*`, which YAML reads as an alias. It is almost always a cron expression or a glob.
-fn star(line: &str, column: usize) -> (usize, String, Option<String>) {
+fn explain_star(line: &str, column: usize) -> (usize, String, Option<String>) {
     // The parser points at the first character that an alias cannot have.
     let before: Vec<char> = line.chars().take(column - 1).collect();
     let at = before.iter().rposition(|c| matches!(c, ' ' | '\t' | '[' | '{' | ',')).map_or(1, |at| at + 2);
@@ -162,14 +169,20 @@ fn without_places(whole: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::sections::top_level::SCHEMA;
+    use crate::config::yaml::node::read;
+
+    fn problem(file: &str, text: &str, format: Format, error: &serde_yaml::Error) -> Problems {
+        describe_syntax_error(&SCHEMA, file, text, format, error)
+    }
 
     /// Returns the message for a text below `defaults`, where lines may be shown.
     fn message(text: &str) -> String {
         let inner: String = text.lines().map(|line| format!("  {line}\n")).collect();
         let text = format!("defaults:\n{inner}");
-        let error = super::super::node::read(&text).unwrap_err();
+        let error = read(&text).unwrap_err();
         let problems = problem("f", &text, Format::Configuration, &error);
-        let one = &problems.all()[0];
+        let one = &problems.as_slice()[0];
         format!("{}:{} {}; {}", one.line - 1, one.column - 2, one.message, one.hint.as_deref().unwrap_or("-"))
     }
 
@@ -186,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_yaml_is_said_in_plain_words() {
+    fn syntax_errors_are_explained_in_plain_words() {
         for (text, expected) in [
             ("tags:\n\tsemver: c\n", "2:1 a tab in the indentation; indent with spaces"),
             ("schedule: @daily\n", "1:11 `@` cannot begin unquoted text in YAML; quote it: \"@daily\""),
@@ -212,7 +225,7 @@ mod tests {
     #[test]
     fn a_second_document_is_refused_at_its_line() {
         let text = "# c\n---\nversion: 1\n---\nversion: 1\n";
-        let error = super::super::node::read(text).unwrap_err();
+        let error = read(text).unwrap_err();
         assert!(
             problem("f", text, Format::Configuration, &error)
                 .to_string()
@@ -223,7 +236,7 @@ mod tests {
     #[test]
     fn a_line_that_may_have_a_secret_in_it_goes_into_no_message() {
         let text = "registries:\n  ghcr.io:\n    credentials: {username: me, password: *hunter2}\n";
-        let error = super::super::node::read(text).unwrap_err();
+        let error = read(text).unwrap_err();
         let shown = problem("f", text, Format::Configuration, &error).to_string();
         let expected = "f:3:43: YAML reads text that begins with `*` as an alias\n  |\n3 |     credentials: ***\n  |";
         assert!(shown.starts_with(expected) && shown.ends_with("^ quote it"), "{shown}");
