@@ -18,7 +18,7 @@ pub fn json_schema() -> Value {
     let about = json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "sync.yaml of transship",
-        "description": "Which container registries are kept in step, when, and under which rules.",
+        "description": "Which container registries transship keeps in step, when, and under which rules.",
     });
     if let (Value::Object(schema), Value::Object(about)) = (&mut schema, about) {
         schema.extend(about);
@@ -75,8 +75,8 @@ fn secret() -> Value {
     json!({
         "anyOf": [
             { "type": "string", "minLength": 1 },
-            one("env", "The environment variable that holds the secret."),
-            one("file", "The file that holds the secret; one line break at its end is not part of it."),
+            one("env", "Environment variable with the secret."),
+            one("file", "File with the secret. One line break at its end is not part of the secret."),
         ]
     })
 }

@@ -11,29 +11,29 @@ pub(crate) static AWS: Table = Table {
         key(
             "region",
             Shape::Text { pattern: "^[a-z0-9-]+$" },
-            "The region of the registry. Default: as the host's name tells, else $AWS_REGION.",
+            "Region of the registry. Default: the one in the host name, else $AWS_REGION.",
             r#""eu-west-1""#,
         ),
         key(
             "profile",
             ANY,
-            "Who to be, of those in ~/.aws/credentials and ~/.aws/config. Default: the first of environment, web \
-             identity, $AWS_PROFILE or the default profile, container and instance metadata service that has keys.",
+            "Profile in ~/.aws/credentials and ~/.aws/config. Default: the first that has keys of: environment, web \
+             identity, $AWS_PROFILE or the default profile, container, instance metadata service.",
             r#""mirror""#,
         ),
         key(
             "endpoint",
             ANY,
-            "The address of the registry service's API. Default: the region's.",
+            "Address of the ECR API. Default: that of the region.",
             r#""https://vpce-1.api.ecr.eu-west-1.vpce.amazonaws.com""#,
         ),
         key(
             "sts",
             ANY,
-            "The address of the security token service. Default: the region's.",
+            "Address of the security token service (STS). Default: that of the region.",
             r#""https://sts.eu-west-1.amazonaws.com""#,
         ),
-        key("imds", ANY, "The address of the instance metadata service.", r#""http://[fd00:ec2::254]""#)
+        key("imds", ANY, "Address of the instance metadata service.", r#""http://[fd00:ec2::254]""#)
             .with_default(r#""http://169.254.169.254""#),
     ]],
     required: &[],

@@ -23,38 +23,44 @@ pub(crate) static AZURE: Table = Table {
         key(
             "client_id",
             ANY,
-            "The application; without client_secret and certificate, which of the machine's identities.",
+            "Client ID of the application. Without `client_secret` and `certificate`: client ID of one of the \
+             machine's managed identities.",
             r#""00000000-0000-0000-0000-000000000000""#,
         ),
-        key("tenant_id", ANY, "The directory of the application.", r#""00000000-0000-0000-0000-000000000000""#),
+        key(
+            "tenant_id",
+            ANY,
+            "Entra tenant (directory) of the application.",
+            r#""00000000-0000-0000-0000-000000000000""#,
+        ),
         key(
             "client_secret",
             Shape::Secret,
-            "The application's secret; it is never shown.",
+            "Secret of the application. transship never shows it.",
             r#"{"env": "AZURE_SECRET"}"#,
         ),
         key(
             "certificate",
             ANY,
-            "A PEM file with the application's certificate, instead of a secret.",
+            "PEM file with the certificate of the application, instead of a secret.",
             r#""/etc/transship/azure.pem""#,
         )
         .safe_as(SafeForm::Path),
         key(
             "key",
             ANY,
-            "The PEM file with its private key, an RSA key. Default: in the file of the certificate.",
+            "PEM file with the RSA private key of the certificate. Default: the file of the certificate.",
             r#""/etc/transship/azure.key""#,
         )
         .safe_as(SafeForm::Path),
         key(
             "authority",
             ANY,
-            "Entra's address, another one in sovereign clouds.",
+            "Address of Entra. Sovereign clouds have their own.",
             r#""https://login.microsoftonline.us""#,
         )
         .with_default(r#""https://login.microsoftonline.com""#),
-        key("imds", ANY, "The address of the instance metadata service.", r#""http://127.0.0.1:8080""#)
+        key("imds", ANY, "Address of the instance metadata service.", r#""http://127.0.0.1:8080""#)
             .with_default(r#""http://169.254.169.254""#),
     ]],
     required: &[],

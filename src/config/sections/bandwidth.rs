@@ -16,14 +16,15 @@ pub(crate) const BANDWIDTH: Shape = Shape::TextOrMaps { pattern: BYTES_A_SECOND,
 pub(crate) static WINDOW: Table = Table {
     place: "in a window of `bandwidth`",
     groups: &[&[
-        key("rate", Shape::Text { pattern: BYTES_A_SECOND }, "Bytes a second.", r#""50MiB/s""#),
+        key("rate", Shape::Text { pattern: BYTES_A_SECOND }, "Bytes per second.", r#""50MiB/s""#),
         key(
             "between",
             Shape::Text { pattern: "^[0-9]{1,2}:[0-9]{2} *- *[0-9]{1,2}:[0-9]{2}$" },
-            "From one time of day to another, over midnight too. Default: always.",
+            "Time of day, from one time to another; it may cross midnight. Default: always.",
             r#""08:00-18:00""#,
         ),
-        key("timezone", ANY, "The time zone of `between`, by its name.", r#""Europe/Berlin""#).with_default(r#""UTC""#),
+        key("timezone", ANY, "Time zone of `between`, by its IANA name.", r#""Europe/Berlin""#)
+            .with_default(r#""UTC""#),
     ]],
     required: &["rate"],
 };

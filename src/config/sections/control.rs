@@ -15,9 +15,9 @@ const FILE: &str = "control.sock";
 pub(crate) const CONTROL_KEY: Key = key(
     "control",
     ANY,
-    "The socket file by which `transship trigger`, `pause` and `resume` reach the daemon, or off. Who may write to the \
-     file may ask: its owner and its group. Default: control.sock in $RUNTIME_DIRECTORY, else in \
-     $XDG_RUNTIME_DIR/transship, else off.",
+    "Socket file by which `transship trigger`, `pause` and `resume` reach the daemon, or `off`. Its owner and its \
+     group may write to it. Default: control.sock in $RUNTIME_DIRECTORY, else in $XDG_RUNTIME_DIR/transship, else \
+     off.",
     r#""/run/transship/control.sock""#,
 );
 

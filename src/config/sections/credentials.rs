@@ -18,73 +18,73 @@ const HELPER: &str = "^[a-zA-Z0-9._-]+$";
 pub(crate) static CREDENTIALS: Table = Table {
     place: "under `credentials`",
     groups: &[&[
-        key("username", ANY, "The user name; it may be shown.", r#""mirror-bot""#).safe_as(SafeForm::Words),
+        key("username", ANY, "User name. transship may show it.", r#""mirror-bot""#).safe_as(SafeForm::Words),
         key(
             "password",
             Shape::Secret,
-            "The password or token: text, {env: NAME} or {file: PATH}; it is never shown.",
+            "Password or token: text, {env: NAME} or {file: PATH}. transship never shows it.",
             r#"{"file": "/run/secrets/registry"}"#,
         ),
         key(
             "token",
             Shape::Secret,
-            "An identity token (or refresh token) for the registry's token service, instead of a user name and a \
-             password: text, {env: NAME} or {file: PATH}; it is never shown.",
+            "Identity token (or refresh token) for the registry's token service, instead of a user name and a \
+             password: text, {env: NAME} or {file: PATH}. transship never shows it.",
             r#"{"env": "REGISTRY_TOKEN"}"#,
         ),
         key(
             "docker_config",
             ANY,
-            "A file like docker's config.json or podman's auth.json: its auths, credHelpers and credsStore.",
+            "A file in the format of docker's config.json or podman's auth.json. transship reads `auths`, \
+             `credHelpers` and `credsStore`.",
             r#""/etc/transship/config.json""#,
         )
         .safe_as(SafeForm::Path),
         key(
             "helper",
             Shape::Text { pattern: HELPER },
-            "A credential helper of docker's, by the last part of its name: `ecr-login` runs \
-             docker-credential-ecr-login.",
+            "A docker credential helper, by the last part of its name: `ecr-login` runs docker-credential-ecr-login.",
             r#""ecr-login""#,
         )
         .safe_as(SafeForm::Words),
         key(
             "command",
             Shape::List,
-            "A program and its arguments that print the password of `username`; without it USER:PASSWORD, or an \
-             identity token where there is no colon. It has 30 s.",
+            "A program and its arguments. It prints the password of `username`; without `username` it prints \
+             USER:PASSWORD, or an identity token, which has no colon. It must end within 30 s.",
             r#"["pass", "show", "registry"]"#,
         ),
         key(
             "env",
             Shape::Secrets,
-            "Variables for the helper or the command beside PATH, HOME, DOCKER_CONFIG and those of proxies and clouds, \
-             which are all that it gets of this environment: each text, {env: NAME} or {file: PATH}; no value is ever \
-             shown.",
+            "More environment variables for the helper or the command, each text, {env: NAME} or {file: PATH}. \
+             Without them the program gets PATH, HOME, DOCKER_CONFIG and the variables of proxies and clouds, and \
+             nothing else of this environment. transship never shows the values.",
             r#"{"VAULT_TOKEN": {"file": "/run/secrets/vault"}}"#,
         ),
         key(
             "azure",
             Shape::WordOr(&AZURE_WORDS, &AZURE),
-            "An identity of Entra's for Azure Container Registry: managed_identity, workload_identity (by the \
-             variables that its webhook sets), or a map: with client_secret or certificate an application, else a \
-             managed identity.",
+            "An Entra identity for Azure Container Registry: `managed_identity`, `workload_identity` (by the \
+             variables that its webhook sets), or a map. A map with `client_secret` or `certificate` is an \
+             application; any other map is a managed identity.",
             r#""managed_identity""#,
         ),
         key(
             "aws",
             Shape::Map(&AWS),
-            "An identity at Amazon's, for Elastic Container Registry: `{}` is who this machine is, as Amazon's own \
-             tools find out.",
+            "An AWS identity for Elastic Container Registry. `{}` uses the identity of this machine, found as the \
+             AWS tools find it.",
             "{}",
         ),
         key(
             "gcp",
             Shape::Map(&GCP),
-            "An identity at Google's, for Artifact Registry: `{}` is the service account of this machine, or of \
-             $GOOGLE_APPLICATION_CREDENTIALS.",
+            "A Google identity for Artifact Registry. `{}` uses the service account in \
+             $GOOGLE_APPLICATION_CREDENTIALS, else that of this machine.",
             "{}",
         ),
-        key("anonymous", Shape::Bool, "Nobody: `true`, or not there.", "true").safe_as(SafeForm::Words),
+        key("anonymous", Shape::Bool, "No credentials: `true`, or leave the key out.", "true").safe_as(SafeForm::Words),
     ]],
     required: &[],
 };

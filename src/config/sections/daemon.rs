@@ -37,35 +37,46 @@ pub(crate) static DAEMON: Table = Table {
         key(
             "journal",
             ANY,
-            "The SQLite file that records runs and evidence. Default: journal.db in $STATE_DIRECTORY, else \
+            "SQLite file that records runs and evidence. Default: journal.db in $STATE_DIRECTORY, else \
              $XDG_STATE_HOME/transship, else ~/.local/state/transship.",
             r#""/var/lib/transship/journal.db""#,
         ),
         key(
             "keep_history",
             Shape::Text { pattern: HISTORY },
-            "How long the journal keeps runs and tags that were seen, 1d to 10y, or forever. Evidence is always kept.",
+            "Time for which the journal keeps runs and observed tags, 1d to 10y, or `forever`. The journal always \
+             keeps evidence.",
             r#""1y""#,
         )
         .with_default(r#""90d""#),
         STATUS_KEY,
         CONTROL_KEY,
         PUSH_EVENTS_KEY,
-        key("entries_at_once", Shape::Integer { min: 1, max: 256 }, "How many entries run at once.", "4")
+        key("entries_at_once", Shape::Integer { min: 1, max: 256 }, "Number of entries that run at once.", "4")
             .with_default("4"),
-        key("memory", Shape::Size, "Ceiling for the buffers of transfers in flight, 16MiB at least.", r#""256MiB""#)
-            .with_default(r#""128MiB""#),
+        key(
+            "memory",
+            Shape::Size,
+            "Memory limit for the buffers of all transfers in flight, at least 16MiB.",
+            r#""256MiB""#,
+        )
+        .with_default(r#""128MiB""#),
         key(
             "bandwidth",
             BANDWIDTH,
-            "Bytes a second of all registries together, in both directions: a rate, or windows of the day as under \
+            "Bandwidth of all registries together, both directions added: a rate, or windows of the day as under \
              `limits`. Default: no limit.",
             r#""200MiB/s""#,
         ),
-        key("shutdown_grace", DURATION, "How long transfers may go on after SIGTERM, an hour at most.", r#""1m""#)
-            .with_default(r#""30s""#),
+        key(
+            "shutdown_grace",
+            DURATION,
+            "Time that running transfers have to finish after SIGTERM, at most an hour.",
+            r#""1m""#,
+        )
+        .with_default(r#""30s""#),
         notify_key(
-            "Who is told of what happens to any entry, and of an edit of this file that is refused. Default: nobody.",
+            "Receivers of notifications about every entry, and about a refused edit of this file. Default: none.",
         ),
     ]],
     required: &[],

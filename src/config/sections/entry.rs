@@ -19,31 +19,32 @@ pub(crate) static ENTRY: Table = Table {
             key(
                 "name",
                 Shape::Text { pattern: "^[a-zA-Z0-9._-]{1,64}$" },
-                "The entry's name, unique: up to 64 letters, digits, `.`, `_` and `-`.",
+                "Unique name of the entry: up to 64 letters, digits, `.`, `_` and `-`.",
                 r#""python-base""#,
             ),
             key(
                 "source",
                 ANY,
-                "Where to read: HOST/REPOSITORY, HOST/PREFIX/** for all below (by catalog), or oci-layout:PATH.",
+                "Source: HOST/REPOSITORY, HOST/PREFIX/** for all repositories below it (by the catalog), or \
+                 oci-layout:PATH.",
                 r#""docker.io/library/python""#,
             ),
             key(
                 "target",
                 ANY,
-                "Where to write, like source. What ** stood for in the source is carried over.",
+                "Target, written like `source`. `**` stands for the same path as in the source.",
                 r#""registry.internal:5000/cache/python""#,
             ),
             key(
                 "targets",
                 Shape::List,
-                "Where to write, when it is several places: one read, many writes.",
+                "Several targets: transship reads once and writes to each.",
                 r#"["a.example.com/python", "b.example.com/python"]"#,
             ),
             key(
                 "credentials",
                 Shape::Map(&SIDES),
-                "Who to be for this entry alone, where that is not who the registry's own credentials say.",
+                "Credentials of this entry alone, if they differ from those of the registry.",
                 "",
             )
             .secret(),

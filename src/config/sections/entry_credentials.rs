@@ -16,13 +16,13 @@ pub(crate) static SIDES: Table = Table {
         key(
             "source",
             Shape::OneOf(&CREDENTIALS, CREDENTIAL_ALTERNATIVES),
-            "Who reads, in the same ways as under a registry.",
+            "Credentials for the source, of the same kinds as under a registry.",
             r#"{"username": "reader", "password": {"env": "READER_PASSWORD"}}"#,
         ),
         key(
             "target",
             Shape::OneOf(&CREDENTIALS, CREDENTIAL_ALTERNATIVES),
-            "Who writes; all targets of the entry are at one registry then.",
+            "Credentials for the targets. All targets of the entry must then be at one registry.",
             r#"{"username": "writer", "password": {"file": "/run/secrets/writer"}}"#,
         ),
     ]],

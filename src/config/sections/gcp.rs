@@ -14,15 +14,15 @@ pub(crate) static GCP: Table = Table {
         key(
             "key",
             ANY,
-            "The file with a service account's key, in JSON. Default: $GOOGLE_APPLICATION_CREDENTIALS, else the \
-             service account of this machine, by its metadata server.",
+            "JSON file with the key of a service account. Default: $GOOGLE_APPLICATION_CREDENTIALS, else the \
+             metadata server of this machine.",
             r#""/etc/transship/gcp.json""#,
         )
         .safe_as(SafeForm::Path),
         key(
             "metadata",
             ANY,
-            "The address of the metadata server. Default: $GCE_METADATA_HOST, else http://metadata.google.internal.",
+            "Address of the metadata server. Default: $GCE_METADATA_HOST, else http://metadata.google.internal.",
             r#""http://169.254.169.254""#,
         ),
     ]],

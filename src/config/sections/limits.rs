@@ -17,33 +17,32 @@ pub(crate) static LIMITS: Table = Table {
         key(
             "profile",
             Shape::Word(&PROFILES),
-            "The figures of a well-known registry, for whatever is not set here. Default: by the host's name or the \
-             kind, but for Azure's, whose tier they do not tell.",
+            "Limits of a well-known registry, for every limit that is not set here. Default: by the host name or \
+             `kind`. Azure has no default, because neither shows its tier.",
             r#""acr-premium""#,
         ),
-        key("requests", RATE, "All requests in a time: 10/s, 600/min, 5000/h, or none.", r#""600/min""#),
-        key("reads", RATE, "The requests that read.", r#""1000/min""#),
+        key("requests", RATE, "Rate of all requests: 10/s, 600/min, 5000/h, or none.", r#""600/min""#),
+        key("reads", RATE, "Rate of requests that read.", r#""1000/min""#),
         key(
             "writes",
             RATE,
-            "The requests that write; those that delete too, where `deletes` has no figure.",
+            "Rate of requests that write. It includes deletes if `deletes` has no limit.",
             r#""100/min""#,
         ),
-        key("uploads", RATE, "The writes that begin an upload or mount a blob.", r#""10/s""#),
-        key("deletes", RATE, "The requests that delete a manifest.", r#""100/min""#),
-        key("referrer_lists", RATE, "The reads by the referrers API, which count among `reads` too.", r#""250/min""#),
+        key("uploads", RATE, "Rate of writes that start an upload or mount a blob.", r#""10/s""#),
+        key("deletes", RATE, "Rate of requests that delete a manifest.", r#""100/min""#),
+        key("referrer_lists", RATE, "Rate of reads by the referrers API. They also count as `reads`.", r#""250/min""#),
         key(
             "bandwidth",
             BANDWIDTH,
-            "Bytes a second, both directions together: a rate, or windows of the day, of which the first that holds \
-             counts.",
+            "Bandwidth, both directions added: a rate, or windows of the day; the first window that matches applies.",
             r#"[{"rate": "50MiB/s", "between": "08:00-18:00"}, {"rate": "200MiB/s"}]"#,
         ),
-        key("concurrent", Shape::Integer { min: 1, max: 1000 }, "Requests in flight.", "32"),
+        key("concurrent", Shape::Integer { min: 1, max: 1000 }, "Largest number of requests in flight.", "32"),
         key(
             "reserve_pulls",
             Shape::Integer { min: 0, max: 1_000_000 },
-            "Pulls of each window that are left to people, where the registry counts pulls (Docker Hub).",
+            "Pulls of each window that transship reserves for others, at a registry that counts pulls (Docker Hub).",
             "20",
         )
         .with_default("0"),

@@ -23,7 +23,7 @@ const DIGITS: usize = 8;
 pub(crate) static NOTIFY: Table = Table {
     place: "under `notify`",
     groups: &[&[
-        key("webhook", Shape::Map(&WEBHOOK), "Where messages are posted, as JSON.", ""),
+        key("webhook", Shape::Map(&WEBHOOK), "Receiver of the messages, which are JSON sent by POST.", ""),
         key(
             "on",
             Shape::Words(&Event::NAMES),
@@ -44,13 +44,13 @@ pub(crate) static WEBHOOK: Table = Table {
         key(
             "url",
             Shape::Secret,
-            "The address, http or https. What is behind its host is never shown.",
+            "Address, http or https. transship never shows its path and query.",
             r#""https://deploy.internal/hooks/transship""#,
         ),
         key(
             "secret",
             Shape::Secret,
-            "What messages are signed with by HMAC-SHA256: 8 bytes or more, or `whsec_` and base64.",
+            "Key that signs messages by HMAC-SHA256: 8 bytes or more, or `whsec_` and base64.",
             r#"{"env": "HOOK_SECRET"}"#,
         ),
     ]],

@@ -18,8 +18,8 @@ use crate::oci::RegistryHost;
 pub(crate) const PUSH_EVENTS_KEY: Key = key(
     "push_events",
     Shape::Map(&PUSH_EVENTS),
-    "Takes push events of registries and runs the entries that read from there, for the pushed tag alone. Default: \
-     none.",
+    "Port for push events of registries. An event runs the entries that read from that repository, for the pushed \
+     tag alone. Default: none.",
     "",
 )
 .secret();
@@ -30,12 +30,12 @@ pub(crate) static PUSH_EVENTS: Table = Table {
         key(
             "listen",
             Shape::Text { pattern: r"^(unix:.+|.+:[0-9]+)$" },
-            "Where events are taken, as POST /hooks/NAME: an address with its port, or unix:PATH. There is no TLS: put \
-             a proxy before it.",
+            "Address that receives events, as POST /hooks/NAME: an address with its port, or unix:PATH. It speaks \
+             no TLS: put a proxy in front of it.",
             r#""0.0.0.0:9181""#,
         )
         .safe_as(SafeForm::Host),
-        key("receivers", Shape::MapOf(&RECEIVER), "Who may send events, by the NAME in the path.", ""),
+        key("receivers", Shape::MapOf(&RECEIVER), "Senders of events, by the NAME in the path.", ""),
     ]],
     required: &["listen", "receivers"],
 };
@@ -44,17 +44,17 @@ pub(crate) static RECEIVER: Table =
     Table { place: "under a receiver", groups: &[RECEIVER_KEYS], required: &["kind", "secret"] };
 
 const RECEIVER_KEYS: &[Key] = &[
-    key("kind", Shape::Word(&HookKind::WORDS), "Who sends.", r#""harbor""#).safe_as(SafeForm::Words),
+    key("kind", Shape::Word(&HookKind::WORDS), "Kind of the sender.", r#""harbor""#).safe_as(SafeForm::Words),
     key(
         "secret",
         Shape::Secret,
-        "What the sender proves itself by: the bearer token, or the key of GitHub's signature; 16 characters at least.",
+        "Secret of the sender: its bearer token, or the key of GitHub's signature. At least 16 characters.",
         r#"{"file": "/run/secrets/hook"}"#,
     ),
     key(
         "registry",
         ANY,
-        "The registry of these events as entries name it. Default: the one that the event names.",
+        "Registry of these events, as entries name it. Default: the one that the event names.",
         r#""registry.internal:5000""#,
     )
     .safe_as(SafeForm::Host),

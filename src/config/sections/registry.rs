@@ -27,35 +27,41 @@ pub(crate) static REGISTRY: Table = Table {
             key(
                 "credentials",
                 Shape::OneOf(&CREDENTIALS, CREDENTIAL_ALTERNATIVES),
-                "Who to be, in one of several ways. Default: as docker's configuration of this machine says \
+                "Credentials, of one of several kinds. Default: the docker configuration of this machine \
                  ($DOCKER_CONFIG/config.json, else ~/.docker/config.json, then $REGISTRY_AUTH_FILE, else podman's), \
-                 else nobody.",
+                 else anonymous.",
                 "",
             )
             .secret(),
-            key("plain_http", Shape::Bool, "Speak HTTP instead of HTTPS; it is never guessed.", "true")
+            key("plain_http", Shape::Bool, "`true` uses HTTP instead of HTTPS. transship never guesses it.", "true")
                 .with_default("false"),
             key(
                 "kind",
                 Shape::Word(&Flavor::KINDS),
-                "Whose registry it is, where the host's name does not tell, as behind a domain of your own: acr \
-                 (Azure), ecr (Amazon), google, ghcr (GitHub), or plain. Default: by the name.",
+                "Flavour of the registry, if the host name does not show it, as behind a domain of your own: acr \
+                 (Azure), ecr (Amazon), google, ghcr (GitHub), or plain. Default: by the host name.",
                 r#""acr""#,
             ),
             key(
                 "limits",
                 Shape::Map(&LIMITS),
-                "What the registry is asked for at most, by all entries together, in turn. Default: by `profile`.",
+                "Limits of requests to the registry. All entries share them, in turn. Default: by `profile`.",
                 "",
             ),
             key(
                 "max_manifest",
                 Shape::Size,
-                "The largest manifest that is read from the registry, 4MiB to 8MiB; larger ones are refused.",
+                "Size of the largest manifest that transship reads from the registry, 4MiB to 8MiB. A larger one \
+                 fails.",
                 r#""8MiB""#,
             )
             .with_default(r#""4MiB""#),
-            key("upload", Shape::Map(&UPLOAD), "How blobs are sent to the registry. Default: as it takes them.", ""),
+            key(
+                "upload",
+                Shape::Map(&UPLOAD),
+                "How transship uploads blobs to the registry. Default: as the registry accepts them.",
+                "",
+            ),
         ],
         TRANSPORT,
     ],

@@ -24,52 +24,58 @@ pub(crate) static DEFAULTS: Table = Table { place: "under `defaults`", groups: &
 
 /// Keys that `defaults` and an entry share.
 pub(crate) const SETTINGS: &[Key] = &[
-    key("tags", Shape::Map(&TAGS), "Which tags. Default: all.", ""),
+    key("tags", Shape::Map(&TAGS), "Tags to copy. Default: all.", ""),
     key(
         "platforms",
         Shape::Texts { filled: true },
-        "Which platforms; a subset makes a new, derived index. Default, and `all`: all, the index verbatim.",
+        "Platforms to copy. A subset makes a new, derived index. Default: `all`, which copies the index verbatim.",
         r#"["linux/amd64", "linux/arm64"]"#,
     ),
     key(
         "referrers",
         Shape::Bool,
-        "Whether signatures, SBOMs and whatever else refers to an image comes along.",
+        "`true` copies signatures, SBOMs and everything else that refers to an image.",
         "true",
     )
     .with_default("true"),
     key(
         "foreign_layers",
         Shape::Word(&ForeignLayers::NAMES),
-        "Whether non-distributable layers with addresses of their own (`urls`, as in old Windows images) are copied \
-         from the source, for images that are copied from then on. Those without an address are always copied.",
+        "What to do with non-distributable layers that have `urls` (as in old Windows images): skip them, or copy \
+         them from the source. It applies to images that are copied from then on. Layers without `urls` are always \
+         copied.",
         r#""copy""#,
     )
     .with_default(r#""skip""#),
     key(
         "schedule",
         ANY,
-        "When to run: five fields of cron in quotes, @hourly and its like, `every 15m` (a minute to 31 days), or never \
-         (manual only).",
+        "When to run: five cron fields in quotes, @hourly and similar names, `every 15m` (a minute to 31 days), or \
+         `never` (manual only).",
         r#""*/10 * * * *""#,
     )
     .with_default(r#""never""#),
-    key("on_start", Shape::Bool, "Run at each start of the daemon too, whatever the schedule says.", "true")
+    key("on_start", Shape::Bool, "`true` also runs the entry at each start of the daemon.", "true")
         .with_default("false"),
-    key("timezone", ANY, "The time zone of the schedule, by its name.", r#""Europe/Berlin""#).with_default(r#""UTC""#),
-    key("jitter", DURATION, "Start up to this much later, so that not all start at once; a day at most.", r#""5m""#)
-        .with_default(r#""0s""#),
-    key("timeout", DURATION, "End a run that takes longer, 1s to 7d. Default: no limit.", r#""2h""#),
+    key("timezone", ANY, "Time zone of the schedule, by its IANA name.", r#""Europe/Berlin""#).with_default(r#""UTC""#),
+    key(
+        "jitter",
+        DURATION,
+        "Longest random delay of a scheduled run, so that not all entries start at once. At most a day.",
+        r#""5m""#,
+    )
+    .with_default(r#""0s""#),
+    key("timeout", DURATION, "Time after which a run is ended, 1s to 7d. Default: no limit.", r#""2h""#),
     key(
         "overwrite",
         Shape::Word(&Overwrite::NAMES),
-        "What happens to a tag that the target has with another digest: move it, refuse, or move it and keep the old \
-         one under a name of its own. Signatures that go along with an image (referrers) are not bound by it: their \
-         tags move when a signature is added.",
+        "What to do with a tag that the target has with another digest: `always` moves it, `never` blocks it, \
+         `keep_previous` moves it and keeps the old digest under a tag of its own. Tags of signatures that \
+         accompany an image always move when a signature is added.",
         r#""never""#,
     )
     .with_default(r#""always""#),
-    notify_key("Who is told of what happens to the entry, beside those under `daemon`. Default: nobody else."),
+    notify_key("Receivers of notifications about the entry, in addition to those under `daemon`. Default: none."),
 ];
 
 /// Keys that `defaults` and entries share; `None` means an absent key.

@@ -18,8 +18,8 @@ const ADDRESS: &str = r"^(off|unix:.+|.+:[0-9]+)$";
 pub(crate) const STATUS_KEY: Key = key(
     "status",
     Shape::TextOr { pattern: ADDRESS, keys: &STATUS },
-    "Where health, status and metrics are answered: a loopback address with its port, unix:PATH, or off; another \
-     address as a map with its protection.",
+    "Address of health, status and metrics: a loopback address with its port, unix:PATH, or `off`. Any other \
+     address needs a map with its protection.",
     r#""unix:/run/transship/status.sock""#,
 )
 .with_default(r#""127.0.0.1:9180""#);
@@ -30,21 +30,22 @@ const KEYS: &[Key] = &[
     key(
         "listen",
         Shape::Text { pattern: r"^(unix:.+|.+:[0-9]+)$" },
-        "Where it is answered: an address with its port, or unix:PATH. There is no TLS.",
+        "Address with its port, or unix:PATH. It speaks no TLS.",
         r#""0.0.0.0:9180""#,
     ),
     key(
         "token",
         Shape::Secret,
-        "What readers prove themselves by: a bearer token, or in a browser the password of any user; 16 characters at \
-         least. /healthz and /readyz are answered without it.",
+        "Token that readers must send, at least 16 characters: as a bearer token, or in a browser as the password \
+         of any user. /healthz and /readyz need none.",
         r#"{"file": "/run/secrets/status-token"}"#,
     )
     .secret(),
     key(
         "insecure",
         Shape::Bool,
-        "Whoever reaches it may read, and by any name: for an address that something else protects.",
+        "`true` lets everybody read who can reach the address, by any host name. For an address that something else \
+         protects.",
         "true",
     )
     .with_default("false"),

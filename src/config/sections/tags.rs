@@ -11,28 +11,28 @@ pub(crate) static TAGS: Table = Table {
         key(
             "include",
             Shape::Texts { filled: true },
-            "Globs; `re:` before a regular expression (of the whole tag); `TAG@sha256:…` for a digest that arrives \
-             under this tag, `@sha256:…` for one without a tag. Default: every tag.",
+            "Globs; `re:` and a regular expression of the whole tag; `TAG@sha256:…` for a digest that arrives under \
+             this tag; `@sha256:…` for a digest without a tag. Default: every tag.",
             r#"["3.12-slim*", "re:v[0-9]+"]"#,
         ),
         key(
             "exclude",
             Shape::Texts { filled: false },
-            "Globs and regular expressions of tags to leave out.",
+            "Globs and regular expressions of tags to skip.",
             r#"["*-rc*"]"#,
         ),
-        key("semver", ANY, "A range of versions; tags that are no version are out.", r#"">=3.12, <4""#),
+        key("semver", ANY, "Range of versions. Tags that are no version are not selected.", r#"">=3.12, <4""#),
         key(
             "newest",
             Shape::Integer { min: 1, max: 1_000_000 },
-            "Only so many of what is left, by version, else by name.",
+            "Number of tags to keep of those selected: the highest versions, else the last names.",
             "10",
         ),
         key(
             "at_least",
             Shape::Integer { min: 1, max: 1_000_000 },
-            "Fewer tags than this are an error, not an empty success. All repositories of a tree (`/**`) count \
-             together.",
+            "Smallest number of selected tags. Fewer fail the run, so that an empty list is no success. All \
+             repositories of a tree (`/**`) count together.",
             "1",
         ),
     ]],

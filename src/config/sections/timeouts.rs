@@ -10,9 +10,9 @@ pub(crate) const MAX_WAIT: u64 = 3600;
 pub(crate) static TIMEOUTS: Table = Table {
     place: "under `timeouts`",
     groups: &[&[
-        key("connect", DURATION, "For a connection, with TLS.", r#""5s""#).with_default(r#""15s""#),
-        key("idle", DURATION, "Without a single byte in the midst of a blob.", r#""2m""#).with_default(r#""1m""#),
-        key("header", DURATION, "For an answer to begin.", r#""2m""#).with_default(r#""1m""#),
+        key("connect", DURATION, "Time limit of a connection, with TLS.", r#""5s""#).with_default(r#""15s""#),
+        key("idle", DURATION, "Longest time without a byte within a blob.", r#""2m""#).with_default(r#""1m""#),
+        key("header", DURATION, "Time limit until a response starts.", r#""2m""#).with_default(r#""1m""#),
     ]],
     required: &[],
 };

@@ -13,29 +13,29 @@ pub(crate) static TLS: Table = Table {
         key(
             "ca",
             ANY,
-            "A PEM file with authorities that are believed beside the system's.",
+            "PEM file with authorities that transship trusts in addition to those of the system.",
             r#""/etc/transship/ca.pem""#,
         )
         .safe_as(SafeForm::Path),
         key(
             "certificate",
             ANY,
-            "A PEM file with a certificate to show to servers that ask for one.",
+            "PEM file with the client certificate, for servers that request one.",
             r#""/etc/transship/me.pem""#,
         )
         .safe_as(SafeForm::Path),
         key(
             "key",
             ANY,
-            "The PEM file with its private key. Default: in the file of the certificate.",
+            "PEM file with the private key of the certificate. Default: the file of the certificate.",
             r#""/etc/transship/me.key""#,
         )
         .safe_as(SafeForm::Path),
         key(
             "insecure_skip_verify",
             Shape::Bool,
-            "Believe whoever answers, as this registry, its token service or its storage: credentials may be stolen \
-             and images changed on their way. Each start warns of it.",
+            "`true` verifies no certificate of this registry, its token service and its storage: credentials can be \
+             stolen and images changed on their way. Each start logs a warning.",
             "true",
         )
         .with_default("false")

@@ -29,23 +29,23 @@ pub(crate) static SCHEMA: LazyLock<Schema> = LazyLock::new(|| Schema::new(&ROOT,
 static ROOT: Table = Table {
     place: "at the top level",
     groups: &[&[
-        key("version", Shape::Exactly(1), "The version of this format.", "1"),
+        key("version", Shape::Exactly(1), "Version of this format.", "1"),
         key(
             "include",
             Shape::Texts { filled: false },
-            "Files with `registries` and `sync` of their own, as paths or globs from this file's folder on.",
+            "Files with further `registries` and `sync`, as paths or globs relative to the folder of this file.",
             r#""conf.d/*.yaml""#,
         ),
-        key("daemon", Shape::Map(&DAEMON), "Settings of the process itself.", ""),
-        key("registries", Shape::MapOf(&REGISTRY), "How to speak to registries, by host or host:port.", ""),
+        key("daemon", Shape::Map(&DAEMON), "Settings of the daemon and of the process.", ""),
+        key("registries", Shape::MapOf(&REGISTRY), "Settings of registries, by host or host:port.", ""),
         key(
             "defaults",
             Shape::Map(&DEFAULTS),
-            "Keys for every entry that does not have them itself. `tags` counts as one key: an entry's own replaces it \
-             as a whole.",
+            "Keys for every entry that does not set them. `tags` counts as one key: an entry's own `tags` replaces \
+             it completely.",
             "",
         ),
-        key("sync", Shape::ListOf(&ENTRY), "What to keep in step. `[]` is nothing.", ""),
+        key("sync", Shape::ListOf(&ENTRY), "Entries: what transship keeps in step. `[]` is none.", ""),
     ]],
     required: &["version", "sync"],
 };

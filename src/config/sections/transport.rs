@@ -14,15 +14,14 @@ const MAX_MIRRORS: usize = 8;
 
 /// Keys of a registry that concern connections.
 pub(crate) const TRANSPORT: &[Key] = &[
-    key("tls", Shape::Map(&TLS), "Whom to believe, and who to be, where the system's authorities are not enough.", "")
-        .secret(),
-    key("http1_only", Shape::Bool, "Offer no HTTP/2, for servers and proxies that are at odds with it.", "true")
+    key("tls", Shape::Map(&TLS), "Certificates, if the authorities of the system are not enough.", "").secret(),
+    key("http1_only", Shape::Bool, "`false` offers no HTTP/2, for servers and proxies that handle it badly.", "true")
         .with_default("false"),
     key(
         "proxy",
         Shape::Text { pattern: "^(none|https?://.+)$" },
-        "The proxy to go through: http://HOST:PORT, http://USER:PASSWORD@HOST:PORT (percent-encoded, never shown), or \
-         none. Default: what HTTPS_PROXY, HTTP_PROXY and NO_PROXY say.",
+        "Proxy: http://HOST:PORT, http://USER:PASSWORD@HOST:PORT (percent-encoded, never shown), or none. Default: \
+         HTTPS_PROXY, HTTP_PROXY and NO_PROXY.",
         r#""http://proxy.example.com:3128""#,
     )
     .secret()
@@ -30,26 +29,26 @@ pub(crate) const TRANSPORT: &[Key] = &[
     key(
         "path_prefix",
         Shape::Text { pattern: "^/[A-Za-z0-9._~/-]+$" },
-        "What stands before /v2/ in the addresses of the API, where a registry is not at the top of its host.",
+        "Path before /v2/ in the addresses of the API, for a registry that is not at the root of its host.",
         r#""/artifactory/api/docker/images""#,
     ),
     key(
         "token_service",
         Shape::Text { pattern: "^[^@ ]+$" },
-        "The token service that may get the credentials wherever it is: HOST, HOST:PORT or its address. Without it, a \
-         service that the registry names gets none where it is at a private address and the registry is not, nor on \
-         another host than the registry's by plain HTTP.",
+        "Token service that may get the credentials wherever it is: HOST, HOST:PORT or its address. Without this \
+         key, a token service gets no credentials in two cases: it is at a private address and the registry is not; \
+         or it is on another host than the registry and uses plain HTTP.",
         r#""auth.example.com""#,
     )
     .secret(),
-    key("timeouts", Shape::Map(&TIMEOUTS), "How long to wait, each from 1s to 1h.", ""),
+    key("timeouts", Shape::Map(&TIMEOUTS), "Time limits of requests, each 1s to 1h.", ""),
     key(
         "mirrors",
         Shape::Texts { filled: false },
-        "Where manifests and blobs are read first, in this order, each HOST or HOST/PREFIX (the prefix goes before the \
-         repository's name), 8 at most; what none of them has is read here. Tags are always asked for here. How to \
-         speak to a mirror stands under its own host, but for `mirrors` there, which count for who reads from that \
-         host itself.",
+        "Pull-through mirrors that transship reads manifests and blobs from first, in this order: HOST or \
+         HOST/PREFIX (the prefix precedes the repository's name), at most 8. Content that no mirror has is read \
+         from the registry itself, and tags always are. A mirror's own settings are under its host; `mirrors` there \
+         applies only to reads from that host itself.",
         r#"["mirror.example.com:5000", "harbor.example.com/hub-proxy"]"#,
     ),
 ];

@@ -16,16 +16,16 @@ pub(crate) static UPLOAD: Table = Table {
         key(
             "mode",
             Shape::Word(&UploadMode::NAMES),
-            "In one piece (monolithic), in chunks (chunked), or as the registry is known to take them and the other \
-             way where it turns out that it does not (auto).",
+            "`monolithic` sends a blob in one piece, `chunked` in chunks. `auto` uses the mode that the registry is \
+             known to accept, and the other one if that fails.",
             r#""chunked""#,
         )
         .with_default(r#""auto""#),
         key(
             "chunk",
             Shape::Size,
-            "The length of a chunk, 1MiB to 64MiB; each upload in flight holds one in memory. Default: 4MiB for Azure, \
-             else 8MiB.",
+            "Length of a chunk, 1MiB to 64MiB. Each upload in flight holds one chunk in memory. Default: 4MiB for \
+             Azure, else 8MiB.",
             r#""16MiB""#,
         ),
     ]],

@@ -1,90 +1,15 @@
 //! One repository of a registry, as an implementation of the traits `Source` and `Target`. Each method only delegates
 //! to the file of its protocol concern.
 
-use std::fmt;
-use std::sync::Arc;
-
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
-use url::Url;
 
-use super::auth::scope::Scopes;
-use super::http::response::Context;
-use super::http::retry::Operation;
-use super::{Registry, Tenant};
+use super::Repository;
 use crate::oci::{Descriptor, Digest, Manifest, ManifestRef, RepositoryName, Tag};
 use crate::store::{
-    BlobLookup, ByteStream, ErrorKind, Listed, ReferrerLink, Referrers, Reservation, Scope, Source, Step, StoreError,
-    TagEntry, Target, Upload, UploadSession, UploadStart,
+    BlobLookup, ByteStream, Listed, ReferrerLink, Referrers, Reservation, Scope, Source, Step, StoreError, TagEntry,
+    Target, Upload, UploadSession, UploadStart,
 };
-
-/// One repository of one registry.
-#[derive(Clone)]
-pub struct Repository {
-    pub(crate) registry: Arc<Registry>,
-    pub(crate) name: RepositoryName,
-    /// Tenant on whose behalf the repository is read and written.
-    pub(crate) tenant: Tenant,
-    pub(crate) place: Arc<str>,
-    /// Operation of a read by digest, for the retry policy.
-    pub(crate) reads: Operation,
-    /// True if the repository is written to.
-    writes: bool,
-}
-
-impl Repository {
-    pub(crate) fn new(registry: Arc<Registry>, name: RepositoryName) -> Self {
-        let place = format!("{}/{name}", registry.host().in_reference()).into();
-        Self { registry, name, tenant: Tenant::default(), place, reads: Operation::Read, writes: false }
-    }
-
-    /// Returns the same repository on behalf of this tenant. Tenants share the registry's limits fairly.
-    #[must_use]
-    pub fn for_tenant(self, tenant: Tenant) -> Self {
-        Self { tenant, ..self }
-    }
-
-    /// Returns the same repository as a target. Its token requests ask for the right to push from the first request on.
-    #[must_use]
-    pub fn for_writing(self) -> Self {
-        Self { writes: true, ..self }
-    }
-
-    /// Returns the scopes of a token that reads from this repository.
-    pub(crate) fn reading(&self) -> Scopes {
-        if self.writes { Scopes::pull_to_push(&self.name) } else { Scopes::pull(&self.name) }
-    }
-
-    /// Returns true if the repository is written to. A refused read is then inconclusive, and the answer to a write
-    /// decides.
-    pub(crate) fn is_written(&self) -> bool {
-        self.writes
-    }
-
-    /// Returns the same repository as a mirror of another one. A failed read is not repeated, because other mirrors can
-    /// serve it.
-    pub(crate) fn into_mirror(self) -> Self {
-        Self { reads: Operation::StandIn, ..self }
-    }
-
-    pub(crate) fn context(&self, step: Step, subject: impl fmt::Display) -> Context {
-        let (place, registry) = (Arc::clone(&self.place), &self.registry);
-        let context = Context::new(place, step, subject.to_string(), registry.flavor, &registry.budgets);
-        Context { tenant: self.tenant, ..context }
-    }
-
-    /// Returns the URL of something below this repository, such as `manifests/latest`.
-    pub(crate) fn url(&self, context: &Context, below: &str) -> Result<Url, StoreError> {
-        let path = format!("/v2/{}/{below}", self.name);
-        self.registry.address(&path).map_err(|error| context.error(ErrorKind::Invalid, error))
-    }
-}
-
-impl fmt::Debug for Repository {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Repository({})", self.place)
-    }
-}
 
 #[async_trait]
 impl Source for Repository {
@@ -101,7 +26,7 @@ impl Source for Repository {
     }
 
     fn identity(&self) -> String {
-        self.registry.auth.identity()
+        self.registry.identity()
     }
 
     fn tags(&self) -> BoxStream<'_, Result<TagEntry, StoreError>> {
@@ -133,19 +58,20 @@ impl Source for Repository {
     }
 
     fn counts_manifest_reads(&self) -> bool {
-        self.registry.auth.quota.counts()
+        self.registry.authenticator().quota().counts()
     }
 
     fn manifest_reads_left(&self) -> Option<u64> {
-        self.registry.auth.quota.reads_left()
+        self.registry.authenticator().quota().reads_left()
     }
 
     async fn wait_until_manifest_reads_known(&self) {
-        self.registry.auth.quota.wait_until_known().await;
+        self.registry.authenticator().quota().wait_until_known().await;
     }
 
     async fn reserve_manifest_reads(&self, manifests: &[Digest]) -> Result<Reservation, StoreError> {
-        self.registry.auth.quota.reserve(&self.context(Step::ReadManifest, ""), manifests).await
+        let reserved = self.registry.authenticator().quota().reserve(manifests).await;
+        reserved.map_err(|error| self.context(Step::ReadManifest, "").error(error.kind, error.detail))
     }
 }
 
@@ -164,7 +90,7 @@ impl Target for Repository {
     }
 
     async fn begin_replacement(&self, blob: &Descriptor, stored: u64) -> Result<UploadStart, StoreError> {
-        self.note_wrong_length(blob, stored);
+        self.record_wrong_length(blob, stored);
         self.open_upload(blob, None).await
     }
 
@@ -177,7 +103,7 @@ impl Target for Repository {
     }
 
     fn upload_holds(&self) -> u64 {
-        self.registry.upload.memory_per_upload()
+        self.registry.facts().upload_strategy.memory_per_upload()
     }
 
     async fn push_manifest(&self, manifest: &Manifest, tag: Option<&Tag>) -> Result<ReferrerLink, StoreError> {

@@ -10,9 +10,6 @@ use crate::oci::Digest;
 use crate::registry::Flavor;
 use crate::registry::options::{UploadMode, Uploads};
 
-/// Default length of a chunk, in bytes.
-pub(crate) const DEFAULT_CHUNK: usize = 8 * 1024 * 1024;
-
 /// Maximum length of a chunk, in bytes: each upload in flight holds one in memory.
 pub(crate) const MAX_CHUNK: usize = 64 * 1024 * 1024;
 
@@ -93,14 +90,14 @@ impl UploadStrategy {
     }
 
     /// Returns the form in which the next upload is sent.
-    pub(crate) fn current_way(&self) -> UploadMethod {
+    pub(crate) fn current_method(&self) -> UploadMethod {
         let known = self.lock();
         if known.in_chunks { UploadMethod::Chunks(known.chunk.max(known.least)) } else { UploadMethod::Whole }
     }
 
     /// Returns the number of bytes that each upload holds in memory.
     pub(crate) fn memory_per_upload(&self) -> u64 {
-        match self.current_way() {
+        match self.current_method() {
             UploadMethod::Chunks(chunk) => chunk as u64,
             UploadMethod::Whole => 0,
         }
@@ -280,7 +277,7 @@ mod tests {
             (Flavor::GHCR, Chunked, None, UploadMethod::Chunks(4 * MIB)),
             (Flavor::GENERIC, Chunked, Some(3), UploadMethod::Chunks(3)),
         ] {
-            assert_eq!(strategy(flavor, mode, chunk).current_way(), way, "{flavor} {mode} {chunk:?}");
+            assert_eq!(strategy(flavor, mode, chunk).current_method(), way, "{flavor} {mode} {chunk:?}");
         }
     }
 
@@ -288,17 +285,17 @@ mod tests {
     fn refusal_changes_the_mode_once_and_never_back() {
         let plain = auto(Flavor::GENERIC);
         assert!(plain.learn_whole_is_refused(2 * MIB as u64));
-        assert_eq!(plain.current_way(), UploadMethod::Chunks(8 * MIB));
+        assert_eq!(plain.current_method(), UploadMethod::Chunks(8 * MIB));
         // A concurrent upload gets the same result.
         assert!(plain.learn_whole_is_refused(2 * MIB as u64));
         assert!(!plain.learn_chunks_are_refused(true));
-        assert_eq!(plain.current_way(), UploadMethod::Chunks(8 * MIB));
+        assert_eq!(plain.current_method(), UploadMethod::Chunks(8 * MIB));
 
         let acr = auto(Flavor::ACR);
         assert!(acr.learn_chunks_are_refused(true));
-        assert_eq!(acr.current_way(), UploadMethod::Whole);
+        assert_eq!(acr.current_method(), UploadMethod::Whole);
         assert!(!acr.learn_whole_is_refused(2 * MIB as u64));
-        assert_eq!(acr.current_way(), UploadMethod::Whole);
+        assert_eq!(acr.current_method(), UploadMethod::Whole);
     }
 
     #[test]
@@ -308,13 +305,13 @@ mod tests {
         let length = 2 * MIB as u64;
         plain.learn_whole_was_interrupted(one, length);
         plain.learn_whole_was_interrupted(two, length);
-        assert_eq!(plain.current_way(), UploadMethod::Whole, "each blob was interrupted once");
+        assert_eq!(plain.current_method(), UploadMethod::Whole, "each blob was interrupted once");
         plain.learn_whole_was_interrupted(one, length);
-        assert_eq!(plain.current_way(), UploadMethod::Chunks(8 * MIB));
+        assert_eq!(plain.current_method(), UploadMethod::Chunks(8 * MIB));
         assert!(plain.learn_chunks_are_refused(false));
         plain.learn_whole_was_interrupted(one, length);
         plain.learn_whole_was_interrupted(one, length);
-        assert_eq!(plain.current_way(), UploadMethod::Whole);
+        assert_eq!(plain.current_method(), UploadMethod::Whole);
         assert!(!auto(Flavor::ACR).learn_chunks_are_refused(false));
     }
 
@@ -328,15 +325,15 @@ mod tests {
         let plain = strategy(Flavor::GENERIC, UploadMode::Auto, Some(16 * MIB));
         plain.learn_whole_is_refused(100 * MIB as u64);
         for smaller in [4 * MIB, MIB] {
-            let UploadMethod::Chunks(length) = plain.current_way() else { panic!() };
+            let UploadMethod::Chunks(length) = plain.current_method() else { panic!() };
             assert!(plain.learn_chunk_is_too_large(length));
-            assert_eq!(plain.current_way(), UploadMethod::Chunks(smaller));
+            assert_eq!(plain.current_method(), UploadMethod::Chunks(smaller));
         }
         assert!(!plain.learn_chunk_is_too_large(MIB));
 
         let ecr = auto(Flavor::ECR);
         assert!(!ecr.learn_chunk_is_too_large(8 * MIB));
-        assert_eq!(ecr.current_way(), UploadMethod::Chunks(8 * MIB));
+        assert_eq!(ecr.current_method(), UploadMethod::Chunks(8 * MIB));
     }
 
     #[test]
@@ -345,10 +342,13 @@ mod tests {
         assert!(!whole.learn_whole_is_refused(100 * MIB as u64));
         let chunked = strategy(Flavor::GENERIC, UploadMode::Chunked, None);
         assert!(!chunked.learn_chunks_are_refused(true));
-        assert_eq!((whole.current_way(), chunked.current_way()), (UploadMethod::Whole, UploadMethod::Chunks(8 * MIB)));
+        assert_eq!(
+            (whole.current_method(), chunked.current_method()),
+            (UploadMethod::Whole, UploadMethod::Chunks(8 * MIB))
+        );
         // The client still learns the length of a chunk.
         assert!(chunked.learn_chunk_is_too_large(8 * MIB));
-        assert_eq!(chunked.current_way(), UploadMethod::Chunks(4 * MIB));
+        assert_eq!(chunked.current_method(), UploadMethod::Chunks(4 * MIB));
     }
 
     #[test]
@@ -358,7 +358,7 @@ mod tests {
         let acr = auto(Flavor::ACR);
         acr.learn_min_chunk(16 * MIB).unwrap();
         acr.learn_min_chunk(MIB).unwrap();
-        assert_eq!(acr.current_way(), UploadMethod::Chunks(16 * MIB));
+        assert_eq!(acr.current_method(), UploadMethod::Chunks(16 * MIB));
         assert_eq!((acr.memory_per_upload(), auto(Flavor::GENERIC).memory_per_upload()), (16 * MIB as u64, 0));
     }
 }

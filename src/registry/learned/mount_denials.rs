@@ -16,9 +16,9 @@ const REMEMBERED: usize = 1024;
 
 /// Refused mounts by source and target repository, with the time of the refusal.
 #[derive(Debug, Default)]
-pub(crate) struct Unmountable(Mutex<HashMap<(RepositoryName, RepositoryName), Instant>>);
+pub(crate) struct MountDenials(Mutex<HashMap<(RepositoryName, RepositoryName), Instant>>);
 
-impl Unmountable {
+impl MountDenials {
     /// Returns true if such a mount was refused recently.
     pub(crate) fn contains(&self, from: &RepositoryName, to: &RepositoryName) -> bool {
         let known = self.0.lock();
@@ -44,7 +44,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn refused_mount_is_remembered_ten_minutes_per_pair() {
         let (a, b): (RepositoryName, RepositoryName) = ("a".parse().unwrap(), "b".parse().unwrap());
-        let unmountable = Unmountable::default();
+        let unmountable = MountDenials::default();
         unmountable.remember(&a, &b);
         assert!(unmountable.contains(&a, &b) && !unmountable.contains(&b, &a));
         tokio::time::advance(BELIEVED_FOR).await;

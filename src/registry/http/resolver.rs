@@ -1,6 +1,6 @@
 //! DNS resolver of requests to a token service that the registry named. It judges the addresses behind a name and
 //! returns only those that may get a request. The connection goes to an address that was judged, even if the name
-//! resolves to another one a moment later (DNS rebinding). Literal addresses never come here: [`super::realm`] judges
+//! resolves to another one a moment later (DNS rebinding). Literal addresses never come here: [`judge_address`] judges
 //! them.
 
 use std::fmt;
@@ -13,7 +13,9 @@ use futures_util::future::BoxFuture;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use url::{Host, Url};
 
-use super::realm::{Nearness, nearness_of};
+use super::nearness::{Nearness, nearness, nearness_of};
+use super::redirect;
+use crate::registry::options::token_service::TokenService;
 
 /// Lookup of names: the system's resolver, or a test's.
 #[derive(Clone)]
@@ -79,6 +81,32 @@ pub(crate) struct NearName {
     name: String,
     address: IpAddr,
     near: Nearness,
+}
+
+/// Error of a token service at a near address, which gets no request.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the registry names a token service at {0}, {1}: no request is sent to it, unless `token_service` of the \
+     registry names it"
+)]
+pub(crate) struct NearService(String, Nearness);
+
+/// Checks whether a token service at a literal address may get a request for the registry at `registry`. A near address
+/// is allowed only if the registry itself is equally near.
+pub(crate) async fn judge_address(
+    service: &Url,
+    registry: &Url,
+    named: Option<&TokenService>,
+    lookup: &Lookup,
+) -> Result<(), NearService> {
+    if named.is_some_and(|named| named.is_at(service)) {
+        return Ok(());
+    }
+    let Some(near) = nearness(service) else { return Ok(()) };
+    if nearness(registry) == Some(near) || lookup.nearness(registry).await == Some(near) {
+        return Ok(());
+    }
+    Err(NearService(redirect::shown(service), near))
 }
 
 impl Resolve for GuardedResolver {
