@@ -1,9 +1,9 @@
 //! Library of transship, a daemon that keeps container registries in step: it copies what is missing, by digest, and
 //! records what arrived.
 //!
-//! The program `transship` is a thin shell around this crate: `main.rs` calls [`cli::main()`]. Other programs can use the
-//! parts of it: parse references and manifests, list and read repositories, copy images with their signatures, or read
-//! a `sync.yaml` and plan its entries. README.md describes the program's features, ARCHITECTURE.md the modules and
+//! The program `transship` is a thin shell around this crate: `main.rs` calls [`cli::main()`]. Other programs can use
+//! the parts of it: parse references and manifests, list and read repositories, copy images with their signatures, or
+//! read a `sync.yaml` and plan its entries. README.md describes the program's features, ARCHITECTURE.md the modules and
 //! their invariants.
 //!
 //! # Path of the data

@@ -2,70 +2,72 @@
 
 use std::collections::HashMap;
 
-use super::diagnostics::report::{Diagnostic, Part};
-use super::reader::Reader;
-use super::sections::entry::{Draft, Placed};
-use super::sections::entry_credentials;
+use super::diagnostics::diagnostic::{Diagnostic, Part};
+use super::model::endpoint::Endpoint;
+use super::model::entry::EntryName;
+use super::reader::{Placed, Reader};
+use super::sections::entry::Draft;
+use super::sections::entry_credentials::check_sides;
 use super::yaml::node::Path;
-use super::{Endpoint, EntryName};
 use crate::oci::{Digest, RepositoryName, Tag};
-use crate::plan::Pattern;
+use crate::plan::{Pattern, VersionRange};
 
 /// Adds all problems between the values of `drafts`.
-pub(super) fn check(reader: &Reader<'_>, drafts: &[Draft<'_>]) {
+pub(super) fn check_entries(reader: &Reader<'_>, drafts: &[Draft<'_>]) {
     for draft in drafts {
-        pins_keep_all_platforms(reader, draft);
-        targets_differ(reader, draft);
+        check_pins_keep_platforms(reader, draft);
+        check_targets_differ(reader, draft);
         if let Some((source, _)) = &draft.source {
             for target in &draft.targets {
-                target_fits(reader, source, target);
+                check_target_fits(reader, source, target);
             }
         }
-        entry_credentials::check(reader, draft);
+        let source = draft.source.as_ref().map(|(source, _)| source);
+        check_sides(reader, &draft.credentials, source, &draft.targets);
     }
-    names_differ(reader, drafts);
-    literal_tags_have_one_source(reader, drafts);
+    check_names_differ(reader, drafts);
+    check_literal_tags(reader, drafts);
 }
 
 /// Reports a pin in an entry that selects platforms. A pin fixes a digest, and a subset of the platforms has a
 /// different digest.
-fn pins_keep_all_platforms(reader: &Reader<'_>, draft: &Draft<'_>) {
+fn check_pins_keep_platforms(reader: &Reader<'_>, draft: &Draft<'_>) {
     let (Some(Some(_)), Some(tags)) = (&draft.settings.platforms, &draft.settings.tags) else { return };
     for (_, value) in tags.include.iter().filter(|(pattern, _)| pattern.digest().is_some()) {
         let message = "a pinned digest comes with all its platforms, but `platforms` takes some of them";
-        reader.wrong_with_hint(value, message, "write `platforms: all`, or pin in an entry of its own");
+        reader.refuse_with_hint(value, message, "write `platforms: all`, or pin in an entry of its own");
     }
 }
 
-fn targets_differ(reader: &Reader<'_>, draft: &Draft<'_>) {
+fn check_targets_differ(reader: &Reader<'_>, draft: &Draft<'_>) {
     for (at, (target, value)) in draft.targets.iter().enumerate() {
         if let Some((_, first)) = draft.targets[..at].iter().find(|(other, _)| other.is_same_place(target)) {
             let message = format!("the target {target} is here twice");
-            reader.add(Diagnostic::new(&value.path, Part::Value, message).first(&first.path, Part::Value));
+            reader.add_problem(Diagnostic::new(&value.path, Part::Value, message).with_first(&first.path, Part::Value));
         }
     }
 }
 
-fn target_fits(reader: &Reader<'_>, source: &Endpoint, (target, value): &Placed<'_, Endpoint>) {
+fn check_target_fits(reader: &Reader<'_>, source: &Endpoint, (target, value): &Placed<'_, Endpoint>) {
     use Endpoint::{Layout, Repository, Tree};
     if source.is_same_place(target) {
-        reader.wrong(value, format!("the target is the source, {source}"));
+        reader.refuse(value, format!("the target is the source, {source}"));
         return;
     }
     match (source, target) {
         (Tree { .. }, Layout(_)) => reader
-            .wrong(value, format!("a layout holds one repository, but {source} is many: write one entry for each")),
-        (Tree { .. }, Repository(name)) => reader.wrong_with_hint(
+            .refuse(value, format!("a layout holds one repository, but {source} is many: write one entry for each")),
+        (Tree { .. }, Repository(name)) => reader.refuse_with_hint(
             value,
             format!("the source {source} is many repositories, the target is one"),
             format!("write {name}/**"),
         ),
-        (Repository(_) | Layout(_), Tree { .. }) => reader.wrong(
+        (Repository(_) | Layout(_), Tree { .. }) => reader.refuse(
             value,
             format!("the target {target} is many repositories, the source is one: write the target without `/**`"),
         ),
         (Tree { host: a, prefix: above }, Tree { host: b, prefix: below }) if a == b && is_below(below, above) => {
-            reader.wrong(
+            reader.refuse(
                 value,
                 format!("the target {target} lies within the source {source}, and would be copied into itself"),
             );
@@ -84,12 +86,12 @@ fn is_below(below: &Option<RepositoryName>, above: &Option<RepositoryName>) -> b
     }
 }
 
-fn names_differ(reader: &Reader<'_>, drafts: &[Draft<'_>]) {
+fn check_names_differ(reader: &Reader<'_>, drafts: &[Draft<'_>]) {
     let mut places: HashMap<&EntryName, &Path> = HashMap::new();
     for (name, value) in drafts.iter().filter_map(|draft| draft.name.as_ref()) {
         if let Some(first) = places.get(name) {
             let message = format!("two entries have the name {name}");
-            reader.add(Diagnostic::new(&value.path, Part::Value, message).first(first, Part::Value));
+            reader.add_problem(Diagnostic::new(&value.path, Part::Value, message).with_first(first, Part::Value));
         } else {
             places.insert(name, &value.path);
         }
@@ -106,31 +108,31 @@ struct Claim<'d> {
 
 /// Reports tags that two entries write to one target from different sources or with different digests. The check covers
 /// only tags that are written out; the matches of a pattern are known only to the plan.
-fn literal_tags_have_one_source(reader: &Reader<'_>, drafts: &[Draft<'_>]) {
+fn check_literal_tags(reader: &Reader<'_>, drafts: &[Draft<'_>]) {
     let mut claims: HashMap<(Endpoint, Tag), Claim<'_>> = HashMap::new();
     for draft in drafts {
         let (Some((source, _)), Some(tags)) = (&draft.source, &draft.settings.tags) else { continue };
-        let named = tags.include.iter().filter_map(|(pattern, value)| Some((named(pattern)?, value)));
+        let named = tags.include.iter().filter_map(|(pattern, value)| Some((literal_tag(pattern)?, value)));
         // `semver` does not count a pinned tag.
         let wanted = |tag: &Tag, digest: Option<Digest>| {
-            let in_range = |range: &crate::plan::VersionRange| digest.is_some() || range.contains(tag);
+            let in_range = |range: &VersionRange| digest.is_some() || range.contains(tag);
             !tags.selection.exclude.iter().any(|pattern| pattern.matches(tag))
                 && tags.selection.semver.as_ref().is_none_or(in_range)
         };
         for ((tag, digest), value) in named.filter(|((tag, digest), _)| wanted(tag, *digest)) {
             for (target, _) in draft.targets.iter().filter(|(target, _)| !matches!(target, Endpoint::Tree { .. })) {
-                let key = (target.normal(), tag.clone());
-                let claim = claims.entry(key).or_insert_with(|| Claim { source: source.normal(), digest, draft });
+                let key = (target.normalized(), tag.clone());
+                let claim = claims.entry(key).or_insert_with(|| Claim { source: source.normalized(), digest, draft });
                 let (entries, hint) =
-                    (format!("{} and {}", called(claim.draft), called(draft)), "exclude it in one of them");
-                if claim.source != source.normal() {
+                    (format!("{} and {}", entry_label(claim.draft), entry_label(draft)), "exclude it in one of them");
+                if claim.source != source.normalized() {
                     let message =
                         format!("tag {tag} of {target} is written by two entries from different sources: {entries}");
-                    reader.wrong_with_hint(value, message, hint);
+                    reader.refuse_with_hint(value, message, hint);
                 } else if claim.digest != digest && !std::ptr::eq(claim.draft, draft) {
                     let message =
                         format!("tag {tag} of {target} is written by two entries with different digests: {entries}");
-                    reader.wrong_with_hint(value, message, hint);
+                    reader.refuse_with_hint(value, message, hint);
                 }
             }
         }
@@ -138,11 +140,11 @@ fn literal_tags_have_one_source(reader: &Reader<'_>, drafts: &[Draft<'_>]) {
 }
 
 /// Returns the tag that a pattern writes out, and the digest that the tag is pinned to.
-fn named(pattern: &Pattern) -> Option<(&Tag, Option<Digest>)> {
+fn literal_tag(pattern: &Pattern) -> Option<(&Tag, Option<Digest>)> {
     let pinned = pattern.pin().map(|(tag, digest)| (tag, Some(digest)));
     pinned.or_else(|| Some((pattern.literal()?, None)))
 }
 
-fn called(draft: &Draft<'_>) -> String {
+fn entry_label(draft: &Draft<'_>) -> String {
     draft.name.as_ref().map_or_else(|| "one without a name".to_owned(), |(name, _)| name.to_string())
 }

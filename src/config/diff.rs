@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Config, Daemon, Endpoint, Entry, EntryName, PushEvents, Receiver, StatusPort};
+use super::{Config, Daemon, Endpoint, Entry, EntryName};
 use crate::oci::RegistryHost;
 use crate::registry::Options;
 
@@ -32,10 +32,10 @@ impl Difference {
 /// Compares two configurations. The order of the entries does not count. A secret in a file is compared by its path.
 #[must_use]
 pub fn difference(old: &Config, new: &Config) -> Difference {
-    let entries = compare(&by_name(old), &by_name(new), |a, b| a == b);
+    let entries = compare_keys(&index_by_name(old), &index_by_name(new));
     let old_registries = old.registries.iter().collect();
     let new_registries = new.registries.iter().collect();
-    let registries = compare(&old_registries, &new_registries, same_options);
+    let registries = compare_keys(&old_registries, &new_registries);
     let mut hosts: Vec<RegistryHost> =
         [registries.added, registries.removed, registries.changed].into_iter().flatten().cloned().collect();
     hosts.sort();
@@ -49,29 +49,26 @@ pub fn difference(old: &Config, new: &Config) -> Difference {
     }
 }
 
-struct Sides<'a, K> {
+/// Keys of two maps that differ.
+struct KeyChanges<'a, K> {
     added: Vec<&'a K>,
     removed: Vec<&'a K>,
     changed: Vec<&'a K>,
 }
 
-fn compare<'a, K: Ord, V>(
-    old: &BTreeMap<&'a K, &V>,
-    new: &BTreeMap<&'a K, &V>,
-    same: impl Fn(&V, &V) -> bool,
-) -> Sides<'a, K> {
-    Sides {
+fn compare_keys<'a, K: Ord, V: PartialEq>(old: &BTreeMap<&'a K, &V>, new: &BTreeMap<&'a K, &V>) -> KeyChanges<'a, K> {
+    KeyChanges {
         added: new.keys().filter(|key| !old.contains_key(*key)).copied().collect(),
         removed: old.keys().filter(|key| !new.contains_key(*key)).copied().collect(),
         changed: new
             .iter()
-            .filter(|(key, value)| old.get(*key).is_some_and(|before| !same(before, value)))
+            .filter(|(key, value)| old.get(*key).is_some_and(|before| before != *value))
             .map(|(key, _)| *key)
             .collect(),
     }
 }
 
-fn by_name(config: &Config) -> BTreeMap<&EntryName, &Entry> {
+fn index_by_name(config: &Config) -> BTreeMap<&EntryName, &Entry> {
     config.entries.iter().map(|entry| (&entry.name, entry)).collect()
 }
 
@@ -95,8 +92,14 @@ fn changed_settings(old: &Daemon, new: &Daemon) -> Vec<&'static str> {
         ("status", status.listen == new.status.listen),
         ("status.token", status.readers == new.status.readers),
         ("control", *control == new.control),
-        ("push_events.listen", listen(push_events) == listen(&new.push_events)),
-        ("push_events.receivers", receivers(push_events) == receivers(&new.push_events)),
+        (
+            "push_events.listen",
+            push_events.as_ref().map(|port| &port.listen) == new.push_events.as_ref().map(|port| &port.listen),
+        ),
+        (
+            "push_events.receivers",
+            push_events.as_ref().map(|port| &port.receivers) == new.push_events.as_ref().map(|port| &port.receivers),
+        ),
         ("entries_at_once", *entries_at_once == new.entries_at_once),
         ("memory", *memory == new.memory),
         ("bandwidth", *bandwidth == new.bandwidth),
@@ -108,14 +111,6 @@ fn changed_settings(old: &Daemon, new: &Daemon) -> Vec<&'static str> {
     .collect()
 }
 
-fn listen(port: &Option<PushEvents>) -> Option<&StatusPort> {
-    port.as_ref().map(|port| &port.listen)
-}
-
-fn receivers(port: &Option<PushEvents>) -> Option<&BTreeMap<EntryName, Receiver>> {
-    port.as_ref().map(|port| &port.receivers)
-}
-
 /// Returns the entries of the new configuration whose runs would act differently: entries that are new or changed in
 /// more than their schedule, and entries at a registry with changes beyond its limits.
 #[must_use]
@@ -123,7 +118,7 @@ pub fn affected<'c>(difference: &Difference, old: &Config, new: &'c Config) -> V
     let options = |config: &Config, host: &RegistryHost| config.registries.get(host).cloned().unwrap_or_default();
     let is_another = |host: &&RegistryHost| !differ_in_limits_alone(&options(old, host), &options(new, host));
     let hosts: Vec<&RegistryHost> = difference.registries.iter().filter(is_another).collect();
-    let before = by_name(old);
+    let before = index_by_name(old);
     let is_affected = |entry: &&Entry| {
         let mut at = std::iter::once(&entry.source).chain(&entry.targets).filter_map(Endpoint::host);
         !before.get(&entry.name).is_some_and(|before| works_alike(before, entry))
@@ -141,18 +136,7 @@ fn works_alike(before: &Entry, entry: &Entry) -> bool {
 /// Returns true if only the limits of a registry differ.
 #[must_use]
 pub fn differ_in_limits_alone(old: &Options, new: &Options) -> bool {
-    same_options(&Options { limits: new.limits.clone(), ..old.clone() }, new)
-}
-
-fn same_options(old: &Options, new: &Options) -> bool {
-    let Options { credentials, plain_http, flavor, limits, upload, max_manifest, transport } = old;
-    *credentials == new.credentials
-        && *plain_http == new.plain_http
-        && *flavor == new.flavor
-        && *limits == new.limits
-        && *upload == new.upload
-        && *max_manifest == new.max_manifest
-        && *transport == new.transport
+    Options { limits: new.limits.clone(), ..old.clone() } == *new
 }
 
 #[cfg(test)]
@@ -223,7 +207,7 @@ sync:
     }
 
     #[test]
-    fn what_came_went_and_changed_is_named() {
+    fn added_removed_and_changed_names_are_listed() {
         let after = r#"
 version: 1
 daemon: {memory: 64MiB, status: off, bandwidth: 1MiB/s}

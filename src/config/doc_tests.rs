@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::keys::{Key, ROOT, Shape, Table, Way};
+use super::keys::table::{Alternative, Key, Shape, Table};
+use super::sections::top_level::SCHEMA;
 use crate::status::doc_tests::{assert_part_is_current, code, header, row};
 
 /// Section of the page: a table of keys at its first place.
@@ -11,7 +12,7 @@ struct Section {
     path: String,
     table: &'static Table,
     /// Ways in which the keys go together; none if all are independent.
-    ways: &'static [Way],
+    ways: &'static [Alternative],
 }
 
 impl Section {
@@ -28,7 +29,7 @@ impl Section {
 }
 
 /// Returns the table and the ways of a map, and what a key below it is called: `.key`, `.<NAME>.key` or `[].key`.
-fn below(shape: &Shape) -> Option<(&'static Table, &'static [Way], &'static str)> {
+fn below(shape: &Shape) -> Option<(&'static Table, &'static [Alternative], &'static str)> {
     Some(match *shape {
         Shape::Map(table) | Shape::WordOr(_, table) | Shape::TextOr { keys: table, .. } => (table, &[], ""),
         Shape::OneOf(table, ways) => (table, ways, ""),
@@ -131,7 +132,7 @@ fn text(section: &Section, earlier: &[Section], sections: &[Section]) -> String 
         }
     }
     if let [first, rest @ ..] = section.ways {
-        let way = |way: &Way| {
+        let way = |way: &Alternative| {
             let optional = if way.optional.is_empty() { String::new() } else { format!(" ({})", words(way.optional)) };
             format!("- {}{optional}\n", words(way.required))
         };
@@ -151,7 +152,7 @@ fn text(section: &Section, earlier: &[Section], sections: &[Section]) -> String 
 #[test]
 fn page_of_sync_yaml_is_current() {
     let mut sections = Vec::new();
-    collect(Section { path: String::new(), table: &ROOT, ways: &[] }, &mut sections);
+    collect(Section { path: String::new(), table: SCHEMA.root(), ways: &[] }, &mut sections);
     assert!(sections.len() > 15);
     let keys: usize = sections.iter().map(|section| section.table.keys().count()).sum();
     assert!(keys > 100, "{keys} keys");

@@ -1,9 +1,15 @@
-//! Entry points: from a file or a text to a configuration or its problems.
+//! Entry points: from a file or a text to a configuration or its problems. They bind the engine to the schema.
 
 use std::path::Path;
 
-use super::yaml::files::{Files, text_of};
-use super::{Config, Environment, Problems, decode};
+use super::decode::read_config;
+use super::diagnostics::problem::Problems;
+use super::files::document::read_text;
+use super::files::third_party::ForeignFile;
+use super::files::tree::Files;
+use super::model::config::Config;
+use super::sections::top_level::SCHEMA;
+use super::yaml::expand::Environment;
 
 /// Reads and checks the file at `path` and the files that it includes. Blocking. `environment` resolves `${NAME}`,
 /// `{env: NAME}` and the default paths. Files named as secrets must be readable, but are not read yet.
@@ -11,7 +17,7 @@ use super::{Config, Environment, Problems, decode};
 /// # Errors
 /// Returns all problems at once.
 pub fn load(path: &Path, environment: Environment<'_>) -> Result<Config, Problems> {
-    parse(&path.display().to_string(), &text_of(path)?, environment)
+    parse(&path.display().to_string(), &read_text(path)?, environment)
 }
 
 /// Checks the text of a file called `name`. Paths of its `include` are relative to the folder of that file. See
@@ -21,9 +27,30 @@ pub fn load(path: &Path, environment: Environment<'_>) -> Result<Config, Problem
 /// Returns all problems at once.
 pub fn parse(name: &str, text: &str, environment: Environment<'_>) -> Result<Config, Problems> {
     let unknown = || Problems::whole_file(name, "cannot be resolved".to_owned());
-    let files = Files::read(name, text, environment)
-        .map_err(|problems| Problems::joined(problems.into_iter()).unwrap_or_else(unknown))?;
-    let (config, doubts) =
-        decode::config(&files.root, environment).map_err(|found| files.problems(found).unwrap_or_else(unknown))?;
-    Ok(Config { warnings: files.warnings(doubts), ..config })
+    let files = Files::read(name, text, environment, &SCHEMA)
+        .map_err(|problems| Problems::join(problems.into_iter()).unwrap_or_else(unknown))?;
+    let (config, warnings) =
+        read_config(&files.root, environment).map_err(|found| files.locate_problems(found).unwrap_or_else(unknown))?;
+    Ok(Config { warnings: files.locate_warnings(warnings), ..config })
+}
+
+/// Reads a file of another program. Blocking.
+///
+/// # Errors
+/// Returns the problems if the file cannot be read, is larger than 16 MiB or is not valid YAML.
+pub(crate) fn load_foreign(path: &Path) -> Result<ForeignFile, Problems> {
+    ForeignFile::load(path, &SCHEMA)
+}
+
+/// Parses the text of a file of another program, called `name`.
+///
+/// # Errors
+/// Returns the problems if the text is not valid YAML.
+pub(crate) fn parse_foreign(name: &str, text: &str) -> Result<ForeignFile, Problems> {
+    ForeignFile::parse(name, text, &SCHEMA)
+}
+
+/// Returns true if a message must not repeat a text, because it may be a secret or may contain one.
+pub(crate) fn may_be_secret(text: &str) -> bool {
+    SCHEMA.hides_secret(text)
 }

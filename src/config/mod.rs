@@ -1,50 +1,49 @@
 //! Configuration: converts the text of a `sync.yaml` to a [`Config`] of domain types or to all its [`Problems`].
 //!
 //! The conversion has these stages:
-//! - `node` holds the YAML as written.
-//! - `reader`, `decode` and `entry` convert it to the types of `model` by the single table of `keys`. They record
-//!   problems instead of stopping at the first one.
-//! - `cross_checks` checks the relations between values.
-//! - `report` finds the lines of the problems.
-//! - `redact` keeps secrets out of these lines (`line_keys` if the text is not valid YAML). It also covers each value
-//!   whose key the table does not have at its `place`.
-//! - `problem` shows the problems.
+//! - `yaml` and `files` hold the YAML as written, and join the included files to one tree.
+//! - `decode` reads the tree section by section. Each file of `sections` has the keys of one section and their reader.
+//! - `cross_checks` and `cross_warnings` judge the relations between values.
+//! - `diagnostics` finds the lines of the problems and keeps secrets out of them.
 //!
-//! The JSON Schema is generated from the same table. The caller supplies the environment; no code here starts or
-//! watches anything.
+//! `keys`, `reader`, `yaml`, `files` and `diagnostics` are the engine, which knows no section. The sections' tables of
+//! keys make up one schema (`sections::top_level::SCHEMA`), of which the reader, the JSON Schema, the hints and the
+//! masks are made. The caller supplies the environment; no code here starts or watches anything.
 
 mod cross_checks;
+mod cross_warnings;
 mod decode;
 mod diagnostics;
 mod diff;
 #[cfg(test)]
 mod doc_tests;
+mod files;
+mod json_schema;
 mod keys;
 mod load;
 mod model;
 mod reader;
-mod schema;
 mod sections;
 #[cfg(test)]
 mod tests;
 mod yaml;
 
-pub use decode::default_journal;
+pub(crate) use diagnostics::diagnostic::{Diagnostic, Part};
 pub use diagnostics::problem::{Problem, Problems};
-pub(crate) use diagnostics::report::{Diagnostic, Part};
 pub use diagnostics::unknown_entry::UnknownEntry;
 pub use diagnostics::warning::Warning;
 pub use diff::{Difference, affected, differ_in_limits_alone, difference};
+pub use files::content::content;
+pub(crate) use files::third_party::ForeignFile;
+pub use json_schema::json_schema;
 pub use load::{load, parse};
-pub use model::{
-    Config, ControlSocket, Daemon, Entry, EntryCredentials, EntryName, EntryNameError, Readers, Status, StatusPort,
-};
-pub use schema::schema;
-pub use sections::endpoint::{Endpoint, EndpointError};
-pub use sections::push_events::{HookKind, PushEvents, Receiver};
-pub use yaml::files::content;
+pub(crate) use load::{load_foreign, may_be_secret, parse_foreign};
+pub use model::config::Config;
+pub use model::daemon::{ControlSocket, Daemon};
+pub use model::endpoint::{Endpoint, EndpointError};
+pub use model::entry::{Entry, EntryCredentials, EntryName, EntryNameError};
+pub use model::push_events::{HookKind, PushEvents, Receiver};
+pub use model::status::{Readers, Status, StatusPort};
+pub use sections::daemon::default_journal;
+pub use yaml::expand::Environment;
 pub(crate) use yaml::node::{Node, Path as NodePath};
-pub(crate) use yaml::third_party::{Foreign, may_not_be_told};
-
-/// Lookup of environment variables; returns `None` if a variable is not set.
-pub type Environment<'e> = &'e dyn Fn(&str) -> Option<String>;

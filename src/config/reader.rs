@@ -1,19 +1,21 @@
 //! Reader of nodes as text, numbers, lists and maps of known keys. It records problems instead of stopping at the first
-//! one. [`super::decode`] interprets the keys.
+//! one. The sections interpret the keys.
 
 use std::cell::RefCell;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::Environment;
-use super::diagnostics::place::is_name;
-use super::diagnostics::report::{Diagnostic, Part};
-use super::diagnostics::sensitivity::{Among, may_show, swallows_secret};
-use super::keys::{Key, MAX_ITEMS, SIDES, Shape, TABLES, Table};
-use super::sections::registry_keys::CREDENTIALS;
-use super::yaml::expand::expand;
+use super::diagnostics::diagnostic::{Diagnostic, Part};
+use super::diagnostics::unknown_key::unknown_key;
+use super::diagnostics::warning::WarningDraft;
+use super::keys::nearest::find_nearest;
+use super::keys::schema::Schema;
+use super::keys::secret_text::swallows_secret;
+use super::keys::table::{Key, MAX_ITEMS, Shape, Table};
+use super::yaml::expand::{Environment, expand};
 use super::yaml::node::{Node, Path};
 use super::yaml::scalar;
 
@@ -24,20 +26,16 @@ pub(super) struct Value<'n> {
     pub(super) path: Path,
 }
 
-/// Reader of one file.
+/// Value that was read, and its place.
+pub(super) type Placed<'n, T> = (T, Value<'n>);
+
+/// Reader of the tree of a configuration.
 pub(super) struct Reader<'e> {
     pub(super) environment: Environment<'e>,
-    found: RefCell<Vec<Diagnostic>>,
+    schema: &'static Schema,
+    problems: RefCell<Vec<Diagnostic>>,
     /// Settings that are valid but not advisable.
-    doubts: RefCell<Vec<Doubt>>,
-}
-
-/// Setting that works but is not advisable.
-#[derive(Debug, Clone)]
-pub(super) struct Doubt {
-    /// Entry concerned; `None` if the doubt concerns no entry or several.
-    pub(super) entry: Option<String>,
-    pub(super) found: Diagnostic,
+    warnings: RefCell<Vec<WarningDraft>>,
 }
 
 /// Map of known keys.
@@ -46,8 +44,8 @@ pub(super) struct Fields<'n> {
     values: Vec<(&'static Key, Value<'n>)>,
     /// Keys that an unknown key was probably meant to be. The reader does not also report them as missing.
     meant: Vec<&'static str>,
-    /// Keys that the decoder requested. A known key that the decoder never requests is a bug in the decoder.
-    asked: RefCell<Vec<&'static str>>,
+    /// Keys that the section requested. A known key that the section never requests is a bug in the section.
+    requested: RefCell<Vec<&'static str>>,
 }
 
 impl<'n> Value<'n> {
@@ -70,41 +68,48 @@ impl<'n> Value<'n> {
 }
 
 impl<'e> Reader<'e> {
-    pub(super) fn new(environment: Environment<'e>) -> Self {
-        Self { environment, found: RefCell::default(), doubts: RefCell::default() }
+    /// Creates a reader of files of this schema.
+    pub(super) fn new(environment: Environment<'e>, schema: &'static Schema) -> Self {
+        Self { environment, schema, problems: RefCell::default(), warnings: RefCell::default() }
     }
 
-    /// Returns all problems and all doubts.
-    pub(super) fn finish(self) -> (Vec<Diagnostic>, Vec<Doubt>) {
-        (self.found.into_inner(), self.doubts.into_inner())
+    /// Returns the schema of the files.
+    pub(super) fn schema(&self) -> &'static Schema {
+        self.schema
     }
 
-    /// Records a doubt about a value that works but is not advisable.
-    pub(super) fn doubt(&self, value: &Value<'_>, message: impl Display) {
-        self.warn(None, Diagnostic::new(&value.path, Part::Value, message));
+    /// Returns all problems and all warnings.
+    pub(super) fn finish(self) -> (Vec<Diagnostic>, Vec<WarningDraft>) {
+        (self.problems.into_inner(), self.warnings.into_inner())
     }
 
-    /// Records a doubt about an entry, with a remedy.
-    pub(super) fn warn(&self, entry: Option<String>, found: Diagnostic) {
-        self.doubts.borrow_mut().push(Doubt { entry, found });
+    /// Records a warning about a value that works but is not advisable.
+    pub(super) fn warn(&self, value: &Value<'_>, message: impl Display) {
+        self.add_warning(None, Diagnostic::new(&value.path, Part::Value, message));
     }
 
-    pub(super) fn add(&self, found: Diagnostic) {
-        self.found.borrow_mut().push(found);
+    /// Records a warning about an entry, with a remedy.
+    pub(super) fn add_warning(&self, entry: Option<String>, found: Diagnostic) {
+        self.warnings.borrow_mut().push(WarningDraft { entry, found });
+    }
+
+    /// Records a problem.
+    pub(super) fn add_problem(&self, found: Diagnostic) {
+        self.problems.borrow_mut().push(found);
     }
 
     /// Records a problem with a value.
-    pub(super) fn wrong(&self, value: &Value<'_>, message: impl Display) {
-        self.add(Diagnostic::new(&value.path, Part::Value, message));
+    pub(super) fn refuse(&self, value: &Value<'_>, message: impl Display) {
+        self.add_problem(Diagnostic::new(&value.path, Part::Value, message));
     }
 
-    pub(super) fn wrong_with_hint(&self, value: &Value<'_>, message: impl Display, hint: impl Display) {
-        self.add(Diagnostic::new(&value.path, Part::Value, message).hint(hint));
+    pub(super) fn refuse_with_hint(&self, value: &Value<'_>, message: impl Display, hint: impl Display) {
+        self.add_problem(Diagnostic::new(&value.path, Part::Value, message).with_hint(hint));
     }
 
-    /// Records the error of `result` as a problem of `value`.
-    pub(super) fn keep<T, E: Display>(&self, value: &Value<'_>, result: Result<T, E>) -> Option<T> {
-        result.map_err(|error| self.wrong(value, error)).ok()
+    /// Returns the content of `result`, or records its error as a problem of `value`.
+    pub(super) fn accept<T, E: Display>(&self, value: &Value<'_>, result: Result<T, E>) -> Option<T> {
+        result.map_err(|error| self.refuse(value, error)).ok()
     }
 
     /// Reads a map with the keys of `table`. Records every unknown, duplicate or missing key as a problem. A null value
@@ -115,7 +120,7 @@ impl<'e> Reader<'e> {
             Node::Null if table.required.is_empty() => {}
             _ => {
                 let names: Vec<&str> = table.keys().map(|key| key.name).take(4).collect();
-                self.wrong_type(value, &format!("a map of keys like {}", names.join(", ")));
+                self.refuse_type(value, &format!("a map of keys like {}", names.join(", ")));
                 return None;
             }
         }
@@ -123,22 +128,25 @@ impl<'e> Reader<'e> {
         let mut meant = Vec::new();
         for (name, child) in value.pairs() {
             let Some(key) = table.find(name) else {
-                meant.extend(nearest(name, table.keys().map(|key| key.name)));
-                self.add(unknown(name, &child, table));
+                meant.extend(find_nearest(name, table.keys().map(|key| key.name)));
+                self.add_problem(unknown_key(self.schema, table, name, child.node, &child.path));
                 continue;
             };
             match values.iter().find(|(known, _)| known.name == name) {
-                Some((_, first)) => self.add(
+                Some((_, first)) => self.add_problem(
                     Diagnostic::new(&child.path, Part::Key, format!("`{name}` is here twice"))
-                        .first(&first.path, Part::Key),
+                        .with_first(&first.path, Part::Key),
                 ),
                 None => values.push((key, child)),
             }
         }
-        let fields = Fields { table, values, meant, asked: RefCell::default() };
+        let fields = Fields { table, values, meant, requested: RefCell::default() };
         for name in table.required.iter().filter(|name| !fields.has(name)) {
             let missing = Diagnostic::new(&value.path, Part::Value, format!("`{name}` is missing {}", table.place));
-            self.add(if *name == "version" { missing.hint("begin with `version: 1`") } else { missing });
+            self.add_problem(match table.find(name).map(|key| &key.shape) {
+                Some(Shape::Exactly(number)) => missing.with_hint(format!("begin with `{name}: {number}`")),
+                _ => missing,
+            });
         }
         Some(fields)
     }
@@ -147,12 +155,12 @@ impl<'e> Reader<'e> {
     pub(super) fn text(&self, value: &Value<'_>, expected: &str) -> Option<String> {
         match value.node {
             Node::Text(text) if swallows_secret(text) => {
-                self.wrong_with_hint(value, "there are other keys within this text", "check the quotes");
+                self.refuse_with_hint(value, "there are other keys within this text", "check the quotes");
                 None
             }
-            Node::Text(text) => self.keep(value, expand(text, self.environment)),
+            Node::Text(text) => self.accept(value, expand(text, self.environment)),
             _ => {
-                self.not_text(value, expected);
+                self.refuse_non_text(value, expected);
                 None
             }
         }
@@ -164,7 +172,50 @@ impl<'e> Reader<'e> {
         T: FromStr<Err: Display>,
     {
         let text = self.text(value, expected)?;
-        self.keep(value, text.parse())
+        self.accept(value, text.parse())
+    }
+
+    /// Reads and parses the text of a value, and keeps its place.
+    pub(super) fn placed<'n, T>(&self, value: &Value<'n>, expected: &str) -> Option<Placed<'n, T>>
+    where
+        T: FromStr<Err: Display>,
+    {
+        Some((self.parsed(value, expected)?, value.clone()))
+    }
+
+    /// Reads one of a few words. For a word that is close to one of them, the hint names that one.
+    pub(super) fn word<T>(&self, value: &Value<'_>, words: &[&'static str], expected: &str) -> Option<T>
+    where
+        T: FromStr<Err: Display>,
+    {
+        let text = self.text(value, expected)?;
+        let read: Result<T, _> = text.parse();
+        match (&read, find_nearest(&text, words.iter().copied())) {
+            (Err(error), Some(near)) => self.refuse_with_hint(value, error, format!("did you mean `{near}`?")),
+            (Err(error), None) => self.refuse(value, error),
+            (Ok(_), _) => {}
+        }
+        read.ok()
+    }
+
+    /// Reads the path of a local file or folder.
+    pub(super) fn path(&self, value: &Value<'_>, expected: &str) -> Option<PathBuf> {
+        let text = self.text(value, expected)?;
+        if text.is_empty() {
+            self.refuse(value, format!("expected {expected}, found nothing in it"));
+            return None;
+        }
+        if scalar::is_url(&text) {
+            // The message does not repeat the text: the text may contain a password.
+            let hint = "write the path alone, like /var/lib/transship/journal.db";
+            self.refuse_with_hint(
+                value,
+                format!("expected {expected}, found a URL: only local files are read and written"),
+                hint,
+            );
+            return None;
+        }
+        Some(text.into())
     }
 
     /// Reads the items of a list, or a single text as a list of one.
@@ -178,11 +229,11 @@ impl<'e> Reader<'e> {
     /// Reads the items of a list. The number of items is limited, so that they can be compared with each other.
     pub(super) fn items<'n>(&self, value: &Value<'n>, expected: &str) -> Option<Vec<Value<'n>>> {
         let Some(items) = value.items() else {
-            self.wrong_type(value, expected);
+            self.refuse_type(value, expected);
             return None;
         };
         if items.len() as u64 > MAX_ITEMS {
-            self.wrong(value, format!("this list has {} items: {MAX_ITEMS} at most", items.len()));
+            self.refuse(value, format!("this list has {} items: {MAX_ITEMS} at most", items.len()));
             return None;
         }
         Some(items)
@@ -195,15 +246,15 @@ impl<'e> Reader<'e> {
             (_, Some("true")) => Some(true),
             (_, Some("false")) => Some(false),
             (Node::Text(text), None) if matches!(&*text.to_ascii_lowercase(), "yes" | "on" | "true") => {
-                self.wrong_with_hint(value, format!("expected true or false, found {text:?}"), "write true");
+                self.refuse_with_hint(value, format!("expected true or false, found {text:?}"), "write true");
                 None
             }
             (Node::Text(text), None) if matches!(&*text.to_ascii_lowercase(), "no" | "off" | "false") => {
-                self.wrong_with_hint(value, format!("expected true or false, found {text:?}"), "write false");
+                self.refuse_with_hint(value, format!("expected true or false, found {text:?}"), "write false");
                 None
             }
             _ => {
-                self.wrong_type(value, "true or false");
+                self.refuse_type(value, "true or false");
                 None
             }
         }
@@ -216,13 +267,13 @@ impl<'e> Reader<'e> {
             (Node::Number(text), _) => text.clone(),
             (_, Some(text)) => text,
             _ => {
-                self.wrong_type(value, &expected);
+                self.refuse_type(value, &expected);
                 return None;
             }
         };
         let number = text.parse().ok().filter(|number| (min..=max).contains(number));
         if number.is_none() {
-            self.wrong(value, format!("expected {expected}, found {text}"));
+            self.refuse(value, format!("expected {expected}, found {text}"));
         }
         number
     }
@@ -233,7 +284,7 @@ impl<'e> Reader<'e> {
             Node::Number(text) => text.clone(),
             _ => self.text(value, "a size like 128MiB")?,
         };
-        let size = self.keep(value, scalar::size(&text))?;
+        let size = self.accept(value, scalar::parse_size(&text))?;
         self.at_least(value, &text, size, minimum, "")
     }
 
@@ -243,13 +294,13 @@ impl<'e> Reader<'e> {
             Node::Number(text) => text.clone(),
             _ => self.text(value, "a bandwidth like 100MiB/s")?,
         };
-        let size = self.keep(value, scalar::bandwidth(&text))?;
+        let size = self.accept(value, scalar::parse_bandwidth(&text))?;
         self.at_least(value, &text, size, minimum, "/s")
     }
 
     fn at_least(&self, value: &Value<'_>, text: &str, size: u64, minimum: u64, per: &str) -> Option<u64> {
         if size < minimum {
-            self.wrong(value, format!("{text:?} is too little: {}{per} at least", scalar::shown_size(minimum)));
+            self.refuse(value, format!("{text:?} is too little: {}{per} at least", scalar::format_size(minimum)));
         }
         (size >= minimum).then_some(size)
     }
@@ -258,56 +309,56 @@ impl<'e> Reader<'e> {
     pub(super) fn duration(&self, value: &Value<'_>, bounds: RangeInclusive<u64>) -> Option<Duration> {
         if let Node::Number(number) = value.node {
             let message = format!("expected a duration with its unit, found {number}");
-            self.wrong_with_hint(value, message, format!("write {number}s, {number}m or {number}h"));
+            self.refuse_with_hint(value, message, format!("write {number}s, {number}m or {number}h"));
             return None;
         }
         let text = self.text(value, "a duration like 30s")?;
-        let duration = self.keep(value, scalar::duration(&text))?;
+        let duration = self.accept(value, scalar::parse_duration(&text))?;
         let [least, most] = [*bounds.start(), *bounds.end()].map(Duration::from_secs);
         if (least..=most).contains(&duration) {
             return Some(duration);
         }
         let [least, most] = [least, most].map(|bound| humantime::format_duration(bound).to_string());
-        self.wrong(value, format!("{text:?} is out of bounds: from {least} to {most}"));
+        self.refuse(value, format!("{text:?} is out of bounds: from {least} to {most}"));
         None
     }
 
-    /// Expands a `${NAME}` in the place of a value that is not text. An outer `None` means that the reader kept a
+    /// Expands a `${NAME}` in the place of a value that is not text. An outer `None` means that the reader recorded a
     /// problem.
-    #[expect(clippy::option_option, reason = "the outer one says that a problem was kept")]
+    #[expect(clippy::option_option, reason = "the outer one says that a problem was recorded")]
     fn expanded(&self, value: &Value<'_>) -> Option<Option<String>> {
         match value.node {
-            Node::Text(text) if text.contains("${") => self.keep(value, expand(text, self.environment)).map(Some),
+            Node::Text(text) if text.contains("${") => self.accept(value, expand(text, self.environment)).map(Some),
             _ => Some(None),
         }
     }
 
     /// Records that the value is of another type than `expected`. The message does not repeat text: misplaced text may
     /// be a secret.
-    pub(super) fn wrong_type(&self, value: &Value<'_>, expected: &str) {
+    pub(super) fn refuse_type(&self, value: &Value<'_>, expected: &str) {
         let found =
             |found: &str| Diagnostic::new(&value.path, Part::Value, format!("expected {expected}, found {found}"));
-        self.add(match value.node {
-            Node::Null => found("nothing").hint("write a value, or leave the key out"),
+        self.add_problem(match value.node {
+            Node::Null => found("nothing").with_hint("write a value, or leave the key out"),
             Node::Bool(value) => found(&format!("the boolean {value}")),
             Node::Number(_) => found("a number"),
             Node::Text(_) => found("text"),
             Node::List(_) => found("a list"),
             Node::Map(_) => found("a map"),
             // The message does not repeat the tag: a password may begin with `!`.
-            Node::Tagged(_) => found("a YAML tag").hint("tags mean nothing here: quote text that begins with `!`"),
+            Node::Tagged(_) => found("a YAML tag").with_hint("tags mean nothing here: quote text that begins with `!`"),
         });
     }
 
     /// Records that the value is not text, although it may have been meant as text.
-    fn not_text(&self, value: &Value<'_>, expected: &str) {
+    fn refuse_non_text(&self, value: &Value<'_>, expected: &str) {
         let (kind, written) = match value.node {
             Node::Bool(value) => ("boolean", value.to_string()),
             Node::Number(number) => ("number", number.clone()),
-            _ => return self.wrong_type(value, expected),
+            _ => return self.refuse_type(value, expected),
         };
         let message = format!("expected {expected}, found the {kind} {written}");
-        self.wrong_with_hint(value, message, format!("quote it: \"{written}\""));
+        self.refuse_with_hint(value, message, format!("quote it: \"{written}\""));
     }
 }
 
@@ -315,12 +366,12 @@ impl<'n> Fields<'n> {
     /// Returns the value of a key of the table.
     pub(super) fn get(&self, name: &'static str) -> Option<&Value<'n>> {
         debug_assert!(self.table.find(name).is_some(), "{name} is not in the table");
-        self.asked.borrow_mut().push(name);
+        self.requested.borrow_mut().push(name);
         self.values.iter().find(|(key, _)| key.name == name).map(|(_, value)| value)
     }
 
     /// Returns the whole number of a key, within the bounds of the table. Also returns `None` if the number is invalid;
-    /// the reader keeps that problem.
+    /// the reader records that problem.
     pub(super) fn integer(&self, reader: &Reader<'_>, name: &'static str) -> Option<usize> {
         let value = self.get(name)?;
         let Some(Shape::Integer { min, max }) = self.table.find(name).map(|key| &key.shape) else {
@@ -335,45 +386,9 @@ impl<'n> Fields<'n> {
         self.meant.contains(&name) || self.values.iter().any(|(key, _)| key.name == name)
     }
 
-    /// Asserts that the decoder requested all keys. Do not call it if the other keys no longer matter.
-    pub(super) fn done(&self) {
-        let asked = self.asked.borrow();
-        debug_assert!(self.table.keys().all(|key| asked.contains(&key.name)), "not all are read: {:?}", self.table);
+    /// Asserts that the section requested all keys. Do not call it if the other keys no longer matter.
+    pub(super) fn assert_all_read(&self) {
+        let requested = self.requested.borrow();
+        debug_assert!(self.table.keys().all(|key| requested.contains(&key.name)), "not all are read: {:?}", self.table);
     }
-}
-
-/// Returns the problem of an unknown key. Its hint is the nearest known key, otherwise the place where the key belongs,
-/// otherwise the keys known here.
-fn unknown(name: &str, child: &Value<'_>, table: &'static Table) -> Diagnostic {
-    let key = if may_show(name, Among::table(table)) && is_name(name, child.node, table) {
-        format!("key `{name}`")
-    } else {
-        "key".to_owned()
-    };
-    let found = Diagnostic::new(&child.path, Part::Key, format!("unknown {key} {}", table.place));
-    if name == "<<" {
-        return found.hint("YAML merge keys are not read: write the keys out, or use `defaults`");
-    }
-    let names: Vec<&str> = table.keys().map(|key| key.name).collect();
-    if let Some((before, _)) = name.split_once(':').filter(|(before, _)| table.find(before).is_some()) {
-        return found.hint(format!("write a space after the colon of `{before}:`"));
-    }
-    if let Some(near) = nearest(name, names.iter().copied()) {
-        return found.hint(format!("did you mean `{near}`?"));
-    }
-    if std::ptr::eq(table, &SIDES) && CREDENTIALS.find(name).is_some() {
-        return found.hint(format!("write `source: {{{name}: …}}`, `target: {{{name}: …}}` or both"));
-    }
-    if let Some(other) = table.below().chain(TABLES.iter().copied()).find(|other| other.find(name).is_some()) {
-        return found.hint(format!("it belongs {}", other.place));
-    }
-    found.hint(format!("known here: {}", names.join(", ")))
-}
-
-/// Returns the item of `known` that `written` was probably meant to be.
-pub(super) fn nearest<'k>(written: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
-    let lower = written.to_lowercase().replace('-', "_");
-    let distance = |name: &str| strsim::damerau_levenshtein(&lower, &name.to_lowercase().replace('-', "_"));
-    let (distance, name) = known.map(|name| (distance(name), name)).min_by_key(|(distance, _)| *distance)?;
-    (distance <= (name.chars().count() / 3).max(1)).then_some(name)
 }

@@ -21,7 +21,7 @@ mod whole_tests;
 
 use std::path::Path;
 
-use crate::config::{Foreign, Node, Problem, Problems};
+use crate::config::{ForeignFile, Node, Problem, Problems, load_foreign, parse_foreign};
 use draft::Draft;
 use reading::Reading;
 
@@ -99,7 +99,7 @@ pub enum ImportError {
 /// # Errors
 /// Fails if the file cannot be read, is no configuration of these programs, or lacks what `order` must add.
 pub fn import(path: &Path, order: &Order) -> Result<Imported, ImportError> {
-    translate(&Foreign::load(path)?, order)
+    translate(&load_foreign(path)?, order)
 }
 
 /// Translates the text of a file called `name`, like [`import`].
@@ -107,30 +107,30 @@ pub fn import(path: &Path, order: &Order) -> Result<Imported, ImportError> {
 /// # Errors
 /// As [`import`].
 pub fn import_text(name: &str, text: &str, order: &Order) -> Result<Imported, ImportError> {
-    translate(&Foreign::parse(name, text)?, order)
+    translate(&parse_foreign(name, text)?, order)
 }
 
-fn translate(file: &Foreign, order: &Order) -> Result<Imported, ImportError> {
+fn translate(file: &ForeignFile, order: &Order) -> Result<Imported, ImportError> {
     let name = file.name().to_owned();
     let form = order.form.or_else(|| detect_form(file.root())).ok_or_else(|| ImportError::UnknownForm(name.clone()))?;
     let mut reading = Reading::default();
     let draft = match form {
         Form::Regsync if order.target.is_some() || order.scoped => return Err(ImportError::TargetNotAsked(name)),
-        Form::Regsync => regsync::draft(file.root(), &mut reading),
+        Form::Regsync => regsync::translate(file.root(), &mut reading),
         Form::Skopeo => {
             let text = order.target.clone().ok_or(ImportError::NoTarget(name))?;
             let target = skopeo::Destination::new(&text, order.scoped).ok_or(ImportError::BadTarget { text })?;
-            skopeo::draft(file.root(), &target, &mut reading)
+            skopeo::translate(file.root(), &target, &mut reading)
         }
     };
     let Reading { errors, remarks, unknown } = reading;
-    if let Some(problems) = file.problems(errors) {
+    if let Some(problems) = file.locate_problems(errors) {
         return Err(problems.into());
     }
-    Ok(imported(form, draft, file.problems(remarks), unknown))
+    Ok(build_imported(form, draft, file.locate_problems(remarks), unknown))
 }
 
-fn imported(form: Form, draft: Draft, remarks: Option<Problems>, unknown: usize) -> Imported {
+fn build_imported(form: Form, draft: Draft, remarks: Option<Problems>, unknown: usize) -> Imported {
     let more_remarks = remarks.as_ref().map_or(0, Problems::more);
     let remarks = remarks.iter().flatten().cloned().collect();
     let (entries, skipped) = draft.counts();

@@ -2,7 +2,7 @@
 //! almost the same; an expression that transship's own parser refuses is not translated.
 
 use super::page::escape_variables;
-use crate::config::may_not_be_told;
+use crate::config::may_be_secret;
 use crate::plan::Pattern;
 
 /// Translates an expression of regsync, which adds `^` and `$` without a group: there, `a|b` begins with a or ends with
@@ -52,7 +52,7 @@ fn translate_whole_tag(expression: &str) -> Option<String> {
 }
 
 fn validated(pattern: String) -> Option<String> {
-    let good = pattern.parse::<Pattern>().is_ok() && !may_not_be_told(&pattern);
+    let good = pattern.parse::<Pattern>().is_ok() && !may_be_secret(&pattern);
     good.then(|| escape_variables(&pattern))
 }
 

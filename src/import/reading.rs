@@ -1,7 +1,7 @@
 //! Reader of a foreign YAML tree: values with their paths, errors, which end the import, and remarks, which become
 //! comments too. It does not know the meaning of the keys.
 
-use crate::config::{Diagnostic, Node, NodePath, Part, may_not_be_told};
+use crate::config::{Diagnostic, Node, NodePath, Part, may_be_secret};
 
 /// Longest text that a comment quotes, in characters.
 const MAX_QUOTED: usize = 100;
@@ -201,7 +201,7 @@ fn quoted_key(key: &str) -> String {
 
 /// Quotes a text for a comment. Hides a text that may contain a secret.
 pub(super) fn quoted(text: &str) -> String {
-    if may_not_be_told(text) {
+    if may_be_secret(text) {
         return "***".to_owned();
     }
     let cut: String = text.chars().take(MAX_QUOTED).collect();

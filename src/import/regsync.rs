@@ -10,13 +10,13 @@ use super::draft::{Draft, Entry};
 use super::reading::{Fields, Reading, View, quoted};
 use super::template::Template;
 use super::{pattern, range};
-use crate::config::{Endpoint, Node, may_not_be_told};
+use crate::config::{Endpoint, Node, may_be_secret};
 use crate::oci::{Digest, Reference, names_host};
 use content::{Keys, translate_content};
-use keys::{Known, Treatment};
+use keys::unsupported_keys;
 
 /// Translates the whole file.
-pub(super) fn draft(root: &Node, reading: &mut Reading) -> Draft {
+pub(super) fn translate(root: &Node, reading: &mut Reading) -> Draft {
     let mut draft = Draft::default();
     let root = reading.fields(&View::root(root), "regsync's configuration");
     // Keys that begin with x- only hold YAML anchors.
@@ -37,7 +37,7 @@ pub(super) fn draft(root: &Node, reading: &mut Reading) -> Draft {
         }
     }
     let defaults = root.get("defaults").map(|view| reading.fields(view, "`defaults`")).unwrap_or_default();
-    draft.head.extend(self::unsupported_keys(&defaults, &[&keys::SHARED, &keys::DEFAULTS], "`defaults`", reading));
+    draft.head.extend(unsupported_keys(&defaults, &[&keys::SHARED, &keys::DEFAULTS], "`defaults`", reading));
     draft.head.push(
         "At its start, regsync copies what a target lacks: write `on_start: true` under `defaults` to do the same."
             .into(),
@@ -52,21 +52,6 @@ pub(super) fn draft(root: &Node, reading: &mut Reading) -> Draft {
         }
     }
     draft
-}
-
-/// Returns comments about keys without an equivalent and about unknown keys.
-fn unsupported_keys(fields: &Fields<'_>, tables: &[&[Known]], whose: &str, reading: &mut Reading) -> Vec<String> {
-    let mut comments = Vec::new();
-    for (key, view) in fields.iter() {
-        match tables.iter().copied().flatten().find(|(name, _)| name == key) {
-            Some((_, Treatment::Read)) => {}
-            Some((_, Treatment::NoEffect(instead))) => {
-                comments.push(reading.add_remark(view, format!("`{key}` has no equivalent: {instead}")));
-            }
-            None => comments.push(reading.add_unknown_key(key, view, whose)),
-        }
-    }
-    comments
 }
 
 fn add_entries(view: &View<'_>, defaults: &Fields<'_>, draft: &mut Draft, reading: &mut Reading) {
@@ -134,7 +119,7 @@ fn read_tag_sets<'n>(
     let mut sets: Vec<Fields<'n>> = Vec::new();
     for view in views.iter().chain(&tags) {
         let set = reading.fields(view, "a set of tags");
-        comments.extend(self::unsupported_keys(&set, &[&keys::TAGS], "a set of tags", reading));
+        comments.extend(unsupported_keys(&set, &[&keys::TAGS], "a set of tags", reading));
         sets.push(set);
     }
     // A set of `tagSets` without rules selects every tag; `tags` without rules is no set.
@@ -169,8 +154,8 @@ fn read_ends(
         reading.add_error(view, "an entry needs `source` and `target`");
         return None;
     };
-    let source = Template::read(&source, None);
-    let target = Template::read(&target, source.as_ref());
+    let source = Template::parse(&source, None);
+    let target = Template::parse(&target, source.as_ref());
     Some((source, target))
 }
 
@@ -206,7 +191,7 @@ fn set_ends(entry: &mut Entry, kind: &str, source: &Option<Template>, target: &O
         }
         texts = [source.to_string(), target.to_string()];
     } else if ends.iter().any(Option::is_none) {
-        texts = texts.map(|text| if may_not_be_told(&text) { "***".to_owned() } else { text });
+        texts = texts.map(|text| if may_be_secret(&text) { "***".to_owned() } else { text });
         if entry.skipped.is_none() {
             entry.skip("its source or target cannot be translated");
         }

@@ -4,7 +4,7 @@
 use super::draft::{Draft, Entry, Registry};
 use super::page::escape_variables;
 use super::reading::{Fields, Reading, View, quoted};
-use super::variable::variable;
+use super::variable::variable_name;
 use super::{pattern, range};
 use crate::config::{Endpoint, Node};
 use crate::oci::{Digest, RegistryHost, Tag, names_host};
@@ -37,7 +37,7 @@ impl Destination {
 }
 
 /// Translates the whole file.
-pub(super) fn draft(root: &Node, target: &Destination, reading: &mut Reading) -> Draft {
+pub(super) fn translate(root: &Node, target: &Destination, reading: &mut Reading) -> Draft {
     let mut draft = Draft::default();
     draft.head.push(
         "`skopeo sync` without --all copies only the image of its own platform; transship copies all platforms, as \
@@ -117,7 +117,7 @@ fn set_credentials(host: &RegistryHost, view: &View<'_>, sheet: &mut Registry, r
         sheet.comments.push(reading.add_remark(view, "`credentials` without a plain user name: skipped"));
         return;
     };
-    let name = variable(host, "PASSWORD");
+    let name = variable_name(host, "PASSWORD");
     let message = if login.get("password").is_some() {
         format!("the password is not carried over: set the environment variable {name}")
     } else {

@@ -27,7 +27,7 @@ pub(super) enum Content {
 
 impl Template {
     /// Parses a template. `source` is the value of `.Sync.Source`. `None` if the template uses an unknown action.
-    pub(super) fn read(text: &str, source: Option<&Template>) -> Option<Self> {
+    pub(super) fn parse(text: &str, source: Option<&Template>) -> Option<Self> {
         let (mut parts, mut rest) = (Vec::new(), text);
         while let Some((before, after)) = rest.split_once("{{") {
             let (action, after) = after.split_once("}}")?;
@@ -36,7 +36,7 @@ impl Template {
             let action = action.strip_suffix(" -").unwrap_or(action);
             let before = if trims_before { before.trim_end() } else { before };
             parts.push(Part::Text(before.to_owned()));
-            parts.extend(read_action(action.trim(), source)?);
+            parts.extend(parse_action(action.trim(), source)?);
             rest = if trims_after { after.trim_start() } else { after };
         }
         parts.push(Part::Text(rest.to_owned()));
@@ -78,7 +78,7 @@ impl Template {
     }
 }
 
-fn read_action(action: &str, source: Option<&Template>) -> Option<Vec<Part>> {
+fn parse_action(action: &str, source: Option<&Template>) -> Option<Vec<Part>> {
     if action == ".Sync.Source" {
         return source.map(|source| source.0.clone());
     }
@@ -108,8 +108,8 @@ mod tests {
     use super::*;
 
     fn text(template: &str) -> Option<String> {
-        let source = Template::read("ghcr.io/a", None);
-        Template::read(template, source.as_ref())?.as_text()
+        let source = Template::parse("ghcr.io/a", None);
+        Template::parse(template, source.as_ref())?.as_text()
     }
 
     #[test]
@@ -135,7 +135,7 @@ mod tests {
 
     #[test]
     fn secret_is_one_whole_variable_or_file() {
-        let content = |text: &str| Template::read(text, None)?.content();
+        let content = |text: &str| Template::parse(text, None)?.content();
         assert_eq!(content(r#"{{env "A"}}"#), Some(Content::Env("A".into())));
         assert_eq!(content(r#"{{ file "/a b" }}"#), Some(Content::File("/a b".into())));
         assert_eq!(content("hunter2"), Some(Content::Text));

@@ -3,7 +3,7 @@
 use crate::oci::RegistryHost;
 
 /// Returns the name of the variable for one secret of a host, in capitals: `REGISTRY_EXAMPLE_COM_PASSWORD`.
-pub(super) fn variable(host: &RegistryHost, what: &str) -> String {
+pub(super) fn variable_name(host: &RegistryHost, what: &str) -> String {
     let name: String =
         host.as_str().chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect();
     let name = name.trim_matches('_');
@@ -17,7 +17,7 @@ mod tests {
 
     #[test]
     fn host_gives_a_valid_shell_variable_name() {
-        let name = |host: &str| variable(&host.parse().unwrap(), "PASSWORD");
+        let name = |host: &str| variable_name(&host.parse().unwrap(), "PASSWORD");
         assert_eq!(name("docker.io"), "DOCKER_IO_PASSWORD");
         assert_eq!(name("10.0.0.5:5000"), "REGISTRY_10_0_0_5_5000_PASSWORD");
         assert_eq!(name("[::1]:5000"), "REGISTRY_1__5000_PASSWORD");

@@ -19,11 +19,11 @@ use crate::oci::{Digest, DigestError, NameError, Tag};
 #[derive(Clone)]
 pub struct Pattern {
     text: String,
-    kind: Kind,
+    kind: PatternKind,
 }
 
 #[derive(Clone)]
-enum Kind {
+enum PatternKind {
     Literal(Tag),
     Glob(GlobMatcher),
     Regex(Regex),
@@ -89,10 +89,10 @@ impl Pattern {
     #[must_use]
     pub fn matches(&self, tag: &Tag) -> bool {
         match &self.kind {
-            Kind::Literal(literal) => literal == tag,
-            Kind::Glob(glob) => glob.is_match(tag.as_str()),
-            Kind::Regex(regex) => regex.is_match(tag.as_str()),
-            Kind::Digest(_) | Kind::Pin(..) => false,
+            PatternKind::Literal(literal) => literal == tag,
+            PatternKind::Glob(glob) => glob.is_match(tag.as_str()),
+            PatternKind::Regex(regex) => regex.is_match(tag.as_str()),
+            PatternKind::Digest(_) | PatternKind::Pin(..) => false,
         }
     }
 
@@ -100,7 +100,7 @@ impl Pattern {
     #[must_use]
     pub fn literal(&self) -> Option<&Tag> {
         match &self.kind {
-            Kind::Literal(tag) => Some(tag),
+            PatternKind::Literal(tag) => Some(tag),
             _ => None,
         }
     }
@@ -109,7 +109,7 @@ impl Pattern {
     #[must_use]
     pub fn digest(&self) -> Option<Digest> {
         match self.kind {
-            Kind::Digest(digest) | Kind::Pin(_, digest) => Some(digest),
+            PatternKind::Digest(digest) | PatternKind::Pin(_, digest) => Some(digest),
             _ => None,
         }
     }
@@ -118,7 +118,7 @@ impl Pattern {
     #[must_use]
     pub fn pin(&self) -> Option<(&Tag, Digest)> {
         match &self.kind {
-            Kind::Pin(tag, digest) => Some((tag, *digest)),
+            PatternKind::Pin(tag, digest) => Some((tag, *digest)),
             _ => None,
         }
     }
@@ -143,7 +143,7 @@ impl Pattern {
     fn literal_prefix(&self) -> &str {
         let special = |c: char| matches!(c, '*' | '?' | '[' | '{');
         match &self.kind {
-            Kind::Glob(_) => self.text.split(special).next().unwrap_or_default(),
+            PatternKind::Glob(_) => self.text.split(special).next().unwrap_or_default(),
             _ => "",
         }
     }
@@ -156,16 +156,16 @@ impl FromStr for Pattern {
         let kind = if text.is_empty() {
             return Err(PatternError::Empty);
         } else if let Some(expression) = text.strip_prefix("re:") {
-            Kind::Regex(anchored(text, expression)?)
+            PatternKind::Regex(compile_anchored(text, expression)?)
         } else if let Some(digest) = text.strip_prefix('@') {
             let digest = digest.parse();
-            Kind::Digest(digest.map_err(|source| PatternError::Digest { pattern: text.to_owned(), source })?)
+            PatternKind::Digest(digest.map_err(|source| PatternError::Digest { pattern: text.to_owned(), source })?)
         } else if let Some((tag, digest)) = text.split_once('@') {
             let digest = digest.parse();
             let digest = digest.map_err(|source| PatternError::Digest { pattern: text.to_owned(), source })?;
-            Kind::Pin(tag.parse()?, digest)
+            PatternKind::Pin(tag.parse()?, digest)
         } else {
-            glob(text)?
+            parse_glob(text)?
         };
         Ok(Self { text: text.to_owned(), kind })
     }
@@ -173,7 +173,7 @@ impl FromStr for Pattern {
 
 /// Compiles an anchored expression. The expression alone must be well formed first: `v1)|(?:.*` would otherwise escape
 /// from the group.
-fn anchored(pattern: &str, expression: &str) -> Result<Regex, PatternError> {
+fn compile_anchored(pattern: &str, expression: &str) -> Result<Regex, PatternError> {
     let refused = |error: regex::Error| PatternError::Regex { pattern: pattern.to_owned(), reason: reason(&error) };
     Regex::new(expression).map_err(refused)?;
     Regex::new(&format!("^(?:{expression})$")).map_err(refused)
@@ -186,7 +186,7 @@ fn reason(error: &regex::Error) -> String {
     last.trim().trim_start_matches("error: ").to_owned()
 }
 
-fn glob(text: &str) -> Result<Kind, PatternError> {
+fn parse_glob(text: &str) -> Result<PatternKind, PatternError> {
     let of_tags = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
     let mut in_class = false;
     for character in text.chars() {
@@ -200,12 +200,12 @@ fn glob(text: &str) -> Result<Kind, PatternError> {
         }
     }
     if text.chars().all(of_tags) {
-        return Ok(Kind::Literal(text.parse()?));
+        return Ok(PatternKind::Literal(text.parse()?));
     }
     let glob = GlobBuilder::new(text).build();
     let glob =
         glob.map_err(|error| PatternError::Glob { pattern: text.to_owned(), reason: error.kind().to_string() })?;
-    Ok(Kind::Glob(glob.compile_matcher()))
+    Ok(PatternKind::Glob(glob.compile_matcher()))
 }
 
 impl fmt::Display for Pattern {

@@ -21,7 +21,7 @@ use crate::oci::Tag;
 ///   `_` (`1.2.3_build5`) and the text after a pre-release (`3.14-rc1-slim`);
 /// - a pre-release is outside every range that does not itself name a pre-release of that same version:
 ///   `>=1.2.0-rc.1` contains 1.2.0-rc.2, not 1.3.0-rc.1.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VersionRange {
     text: String,
     requirement: VersionReq,
@@ -71,14 +71,6 @@ impl fmt::Display for VersionRange {
         f.pad(&self.text)
     }
 }
-
-impl PartialEq for VersionRange {
-    fn eq(&self, other: &Self) -> bool {
-        self.text == other.text
-    }
-}
-
-impl Eq for VersionRange {}
 
 /// Returns the version of a tag by the rules at [`VersionRange`], without its variant.
 pub(super) fn version_of(tag: &Tag) -> Option<Version> {

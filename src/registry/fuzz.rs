@@ -7,10 +7,11 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use url::Url;
 
 use super::api::{blobs, catalog, tags};
-use super::auth::{challenge as challenges, realm};
+use super::auth::realm;
+use super::http::challenge::challenges;
 use super::http::link_header::Pages;
-use super::http::response::{Body, Response};
-use super::http::{redirect, retry};
+use super::http::redirect;
+use super::http::response::{self, Body, ResponseHead};
 use super::upload::chunked;
 
 fn headers(name: HeaderName, data: &[u8]) -> Option<HeaderMap> {
@@ -32,7 +33,7 @@ pub(crate) fn link(data: &[u8]) {
 pub(crate) fn challenge(data: &[u8]) {
     let Some(headers) = headers(WWW_AUTHENTICATE, data) else { return };
     let registry: Url = "https://registry.example.com/".parse().expect("an address");
-    for challenge in challenges::challenges(&headers) {
+    for challenge in challenges(&headers) {
         assert_eq!(challenge.scheme, challenge.scheme.to_ascii_lowercase());
         let Some(text) = challenge.get("realm") else { continue };
         if let Ok(realm) = realm::read(text, &registry, None) {
@@ -50,15 +51,15 @@ pub(crate) fn range(data: &[u8]) {
     let Some(headers) = headers(RANGE, data) else { return };
     let url = "https://registry.example.com/v2/a/blobs/uploads/1".parse().expect("an address");
     let (status, body) = (StatusCode::ACCEPTED, Body::Whole(Bytes::new()));
-    let stored = chunked::stored_bytes(&Response { status, headers, url, elsewhere: false, body });
+    let stored = chunked::stored_bytes(&ResponseHead::new(status, headers, url).with_body(body));
     assert_ne!(stored, Some(0), "a range has one byte at least");
 }
 
 /// Reads the time that a registry asks clients to wait. It must not exceed the bound.
 pub(crate) fn retry_after(data: &[u8]) {
     let Some(headers) = headers(RETRY_AFTER, data) else { return };
-    if let Some(wait) = retry::retry_after(&headers, DateTime::UNIX_EPOCH) {
-        assert!(wait <= retry::LONGEST_PAUSE);
+    if let Some(wait) = response::retry_after(&headers, DateTime::UNIX_EPOCH) {
+        assert!(wait <= response::LONGEST_WAIT);
     }
 }
 

@@ -3,16 +3,30 @@
 //! [`Registry`] is shared by all repositories of one host. [`Repository`] is one of them as a
 //! [`Source`](crate::store::Source) and [`Target`](crate::store::Target). Each file covers one concern of the protocol;
 //! nothing here knows of copies, plans or the journal.
+//!
+//! The folders are layers; each imports only those above it in this list, and a test holds that:
+//!
+//! 1. `flavor`: differences between registries.
+//! 2. `options`: settings of an operator.
+//! 3. `limits`: concurrency, rates, bandwidth, pull quota, counters.
+//! 4. `http`: connections, redirects, time limits and retries. `http::sender::Sender` knows no authentication.
+//! 5. `auth`: credentials, tokens, and the answer to a challenge.
+//! 6. `learned`: knowledge that the answers of a registry have shown.
+//! 7. `client`: [`Registry`] and [`Repository`], on which the endpoints are built.
+//! 8. `api`: the endpoints.
+//! 9. `upload`: uploads of blobs.
+//! 10. `mirrors`: a repository that is read through its mirrors.
 
 mod api;
 mod auth;
 mod client;
 mod flavor;
 mod http;
+mod learned;
 mod limits;
 mod mirrors;
 mod options;
-mod repository;
+mod store;
 mod upload;
 
 #[cfg(any(test, feature = "fuzzing"))]
@@ -22,23 +36,23 @@ mod tests;
 
 pub use crate::fair_queue::Tenant;
 pub use api::check::{Greeting, LetIn, LoginError, Proof, Readable, Scheme, StatedLimits};
-pub use auth::credentials::{Aws, Azure, AzureIdentity, Gcp, Variables};
-pub(crate) use auth::realm::is_loopback;
-pub use client::{Registry, RegistryError};
-pub use flavor::{Flavor, FlavorError, LimitProfile, LimitProfileError};
+pub use client::registry::{Registry, RegistryError};
+pub use client::repository::Repository;
+pub use flavor::{Bucket, Flavor, FlavorError, LimitProfile, LimitProfileError, Rate};
 pub(crate) use http::connect::bare_client;
 pub use http::connect::{
     PathPrefix, PathPrefixError, Pem, PemError, Proxy, ProxyAddress, ProxyError, Timeouts, Tls, Transport,
     invalid_proxy_variables,
 };
-pub(crate) use http::retry::retry_after;
+pub(crate) use http::nearness::is_loopback;
+pub(crate) use http::response::retry_after;
 pub use limits::counters::{MeterSnapshot, RequestCount};
 pub use limits::in_force::{InForce, LimitsInForce, Origin};
-pub use limits::pace::{Bandwidth, Bucket, Figure, Hours, Throttle, Window};
+pub use limits::pace::{Bandwidth, Figure, Hours, Throttle, Window};
 pub use limits::pull_quota::QuotaState;
 pub use limits::snapshot::Load;
 pub use mirrors::{Mirror, MirrorError, MirrorHealth, Mirrored};
 pub use options::bandwidth::HoursError;
+pub use options::cloud::{Aws, Azure, AzureIdentity, Gcp, Variables};
 pub use options::token_service::{TokenService, TokenServiceError};
-pub use options::{Credentials, DockerConfig, Limits, Options, Rate, Secret, UploadMode, UploadModeError, Uploads};
-pub use repository::Repository;
+pub use options::{Credentials, DockerConfig, Limits, Options, Secret, UploadMode, UploadModeError, Uploads};

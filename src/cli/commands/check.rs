@@ -76,7 +76,7 @@ impl<'a> Report<'a> {
         match read {
             Ok(config) => report.entries = config.entries.iter().map(|entry| entry.name.as_str()).collect(),
             Err(problems) => {
-                let lines = problems.all().iter().map(|problem| ProblemLine {
+                let lines = problems.as_slice().iter().map(|problem| ProblemLine {
                     line: problem.line,
                     column: problem.column,
                     message: &problem.message,

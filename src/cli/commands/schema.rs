@@ -33,7 +33,7 @@ pub enum SchemaSubject {
 impl Schema {
     pub(crate) fn perform(self, context: &mut Context) -> Result<Exit, Failure> {
         match self.of {
-            SchemaSubject::Configuration => context.output.json(&crate::config::schema())?,
+            SchemaSubject::Configuration => context.output.json(&crate::config::json_schema())?,
             SchemaSubject::Notification => context.output.line(NOTIFICATION.trim_end())?,
             SchemaSubject::Status => context.output.line(crate::status::SCHEMA.trim_end())?,
         }

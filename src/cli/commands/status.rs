@@ -19,7 +19,7 @@ use crate::status::Snapshot;
 /// Arguments of `transship status`.
 #[derive(Debug, clap::Args)]
 pub struct Status {
-    /// ContentLocation of the status port, ADDRESS:PORT or unix:PATH; by default the configuration's
+    /// Place of the status port, ADDRESS:PORT or unix:PATH; by default the configuration's
     #[arg(long, value_name = "PLACE", value_parser = status_port)]
     pub at: Option<StatusPort>,
     /// With --at, if the port requires a token: the file that holds it

@@ -98,7 +98,7 @@ pub(crate) fn select_entries<'a>(config: &'a Config, names: &[String]) -> Result
 
 fn unknown(config: &Config, name: &str) -> UnknownEntry {
     let names: Vec<&str> = config.entries.iter().map(|entry| entry.name.as_str()).collect();
-    UnknownEntry::among(name, &names)
+    UnknownEntry::new(name, &names)
 }
 
 #[cfg(test)]

@@ -89,7 +89,7 @@ fn refusal_response(refusal: Refusal, snapshots: &watch::Receiver<Arc<Snapshot>>
         Refusal::UnknownEntry(name) => {
             let snapshot = snapshots.borrow().clone();
             let names: Vec<&str> = snapshot.entries.iter().map(|entry| entry.name.as_str()).collect();
-            let error = UnknownEntry::among(name, &names).to_string();
+            let error = UnknownEntry::new(name, &names).to_string();
             return Response::new(StatusCode::NOT_FOUND, EntryResult::Unknown { error });
         }
         Refusal::Paused(_) => StatusCode::CONFLICT,

@@ -5,9 +5,10 @@
 
 use std::fmt::Write as _;
 
-use super::sensitivity::{Among, leads_to_secrets};
-use crate::config::keys::{ROOT, Shape, Table};
+use crate::config::keys::schema::Secrecy;
+use crate::config::keys::table::{Shape, Table};
 use crate::config::parse;
+use crate::config::sections::top_level::SCHEMA;
 
 /// Canary texts that resemble secrets in use: like a token, like a word, like a number, with punctuation marks.
 const CANARIES: [&str; 4] = ["Zq7kCanary9xW", "hunter2", "7461982350", "Y7m+9w/Qz%k2"];
@@ -19,46 +20,46 @@ const MARK: &str = "CANARY";
 const SHARE: usize = 3;
 
 /// Path to a key: the keys from the top level on. An empty key stands for an item of a list.
-type Way = Vec<&'static str>;
+type KeyPath = Vec<&'static str>;
 
 /// Keys that no map without secrets has: keys of other programs and of other maps, and misspelt keys.
 const UNKNOWN: [&str; 6] = ["api_key", "bearer", "key", "FOO", "pasword", "min_age"];
 
 /// Key of the schema.
 struct Case {
-    way: Way,
-    among: Among,
+    path: KeyPath,
+    secrecy: Secrecy,
     /// Valid value, as JSON.
     example: &'static str,
 }
 
 impl Case {
     fn has_secrets(&self) -> bool {
-        self.among != Among::Settings || leads_to_secrets(self.key())
+        self.secrecy != Secrecy::Settings || SCHEMA.leads_to_secrets(self.key())
     }
 
     /// Returns true if a key beside this one may also be a secret.
     fn is_beside_secrets(&self) -> bool {
-        !matches!(self.among, Among::Settings | Among::Names)
+        !matches!(self.secrecy, Secrecy::Settings | Secrecy::Names)
     }
 
     fn key(&self) -> &'static str {
-        self.way.last().unwrap()
+        self.path.last().unwrap()
     }
 }
 
 /// Returns every key of the schema.
 fn cases() -> Vec<Case> {
     let mut found = Vec::new();
-    walk(&ROOT, &mut Vec::new(), Among::Settings, &mut found);
+    walk(SCHEMA.root(), &mut Vec::new(), Secrecy::Settings, &mut found);
     found
 }
 
-fn walk(table: &'static Table, way: &mut Way, among: Among, found: &mut Vec<Case>) {
+fn walk(table: &'static Table, path: &mut KeyPath, secrecy: Secrecy, found: &mut Vec<Case>) {
     for key in table.keys() {
-        way.push(key.name);
+        path.push(key.name);
         let example = if key.example.is_empty() { "{}" } else { key.example };
-        found.push(Case { way: way.clone(), among, example });
+        found.push(Case { path: path.clone(), secrecy, example });
         let (step, below) = match key.shape {
             Shape::MapOf(below) => (Some("name.example"), Some(below)),
             Shape::ListOf(below) | Shape::Maps(below) | Shape::TextOrMaps { keys: below, .. } => {
@@ -71,23 +72,23 @@ fn walk(table: &'static Table, way: &mut Way, among: Among, found: &mut Vec<Case
             _ => (None, None),
         };
         if let Some(below) = below {
-            way.extend(step);
+            path.extend(step);
             let of_names = step.is_some_and(|step| !step.is_empty());
-            let inner = among.below(key.name);
-            walk(below, way, if of_names { inner.below("name.example") } else { inner }, found);
-            way.truncate(way.len() - usize::from(step.is_some()));
+            let inner = SCHEMA.secrecy_below(secrecy, key.name);
+            walk(below, path, if of_names { SCHEMA.secrecy_below(inner, "name.example") } else { inner }, found);
+            path.truncate(path.len() - usize::from(step.is_some()));
         }
-        way.pop();
+        path.pop();
     }
 }
 
 /// Returns a configuration with `lines` at the place of the last key of a path. Each line has the indentation that the
 /// place requires.
-fn text(way: &[&str], lines: &str) -> String {
+fn text(path: &[&str], lines: &str) -> String {
     let mut text = String::from("version: 1\n");
     let mut indent = 0;
     let mut item = false;
-    for step in &way[..way.len() - 1] {
+    for step in &path[..path.len() - 1] {
         if step.is_empty() {
             item = true;
             continue;
@@ -105,7 +106,7 @@ fn text(way: &[&str], lines: &str) -> String {
         };
         writeln!(text, "{}{dash}{line}", " ".repeat(indent)).unwrap();
     }
-    if way[0] != "sync" {
+    if path[0] != "sync" {
         text += "sync: []\n";
     }
     text
@@ -189,7 +190,7 @@ fn printed(text: &str) -> String {
     match parse("sync.yaml", text, &|name| (name == "HOME").then(|| "/home/me".to_owned())) {
         Ok(config) => format!("{:?}", config.warnings),
         Err(problems) => {
-            let json = serde_json::to_string(problems.all()).unwrap();
+            let json = serde_json::to_string(problems.as_slice()).unwrap();
             format!("{problems}\n{}\n{json}", problems.headline())
         }
     }
@@ -230,11 +231,11 @@ fn try_all<'c>(texts: impl Iterator<Item = (&'c Case, String)>) -> usize {
     let (mut tried, mut leaks) = (0, Vec::new());
     for (turn, (case, lines)) in texts.enumerate() {
         let canary = CANARIES[turn % CANARIES.len()];
-        let text = text(&case.way, &lines.replace(MARK, canary));
+        let text = text(&case.path, &lines.replace(MARK, canary));
         let shown = printed(&text);
         tried += 1;
         if shown.contains(canary) {
-            leaks.push(format!("{}\n{text}\n{shown}", case.way.join(".")));
+            leaks.push(format!("{}\n{text}\n{shown}", case.path.join(".")));
         }
     }
     assert!(

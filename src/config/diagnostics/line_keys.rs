@@ -1,12 +1,10 @@
 //! Keys in the lines of a text that is not valid YAML. Such a text has no tree, so a value is shown only if every key
 //! of its line is a known key that takes no secret.
 
-use super::place::{is_known, is_top_level};
-use super::problem::Excerpt;
-use super::redact::COVER;
-use super::sensitivity::{Among, hides_secret, leads_to_secrets, may_show};
-use crate::config::keys::{Shape, TABLES, Table};
-use crate::config::yaml::files::Format;
+use super::problem::{COVER, Excerpt};
+use crate::config::keys::schema::{Schema, Secrecy};
+use crate::config::keys::table::Shape;
+use crate::config::yaml::document::Format;
 
 /// Part of a line between commas and opening brackets.
 enum Piece<'l> {
@@ -22,7 +20,7 @@ enum Piece<'l> {
 
 /// Kinds of value that a name takes, in all maps without secrets that have the name.
 #[derive(Clone, Copy)]
-struct Takes {
+struct AcceptedValues {
     scalar: bool,
     list: bool,
 }
@@ -30,19 +28,25 @@ struct Takes {
 /// Returns the excerpt of a line of a text that is not valid YAML. A line is unchanged if it is in a section without
 /// secrets and all its keys are known keys that take no secret. Of any other line, the excerpt shows only the first
 /// key.
-pub(crate) fn excerpt_by_keys(lines: &[&str], line: usize, format: Format, excerpt: Excerpt) -> Option<Excerpt> {
-    if !may_be_configuration(lines) {
+pub(crate) fn excerpt_by_keys(
+    schema: &Schema,
+    lines: &[&str],
+    line: usize,
+    format: Format,
+    excerpt: Excerpt,
+) -> Option<Excerpt> {
+    if !may_be_configuration(schema, lines) {
         return None;
     }
     let above = lines.get(..line).unwrap_or_default();
-    let own_keys = keys_of(&excerpt.text).any(leads_to_secrets);
-    let suspect = |word: &str| hides_secret(word.trim_matches(['"', '\'']));
+    let own_keys = find_keys(&excerpt.text).any(|key| schema.leads_to_secrets(key));
+    let suspect = |word: &str| schema.hides_secret(word.trim_matches(['"', '\'']));
     let words = excerpt.text.split([' ', ',', '{', '}', '[', ']']).any(suspect);
-    if lies_among_settings(above, format) && !own_keys && !words && !excerpt.text.contains("://") {
+    if lies_among_settings(schema, above, format) && !own_keys && !words && !excerpt.text.contains("://") {
         return Some(excerpt);
     }
     let shown = match first_key(&excerpt.text) {
-        Some(key) if may_show(key, Among::Credentials) || is_known(key) => {
+        Some(key) if schema.may_show(key, Secrecy::Credentials) || schema.is_known(key) => {
             excerpt.text.split_inclusive(':').next().unwrap_or_default().to_owned() + " "
         }
         _ => String::new(),
@@ -52,28 +56,28 @@ pub(crate) fn excerpt_by_keys(lines: &[&str], line: usize, format: Format, excer
 
 /// Returns true if the last line is in a section that has no secrets, at least up to that line, and the values of the
 /// line can be shown.
-fn lies_among_settings(lines: &[&str], format: Format) -> bool {
+fn lies_among_settings(schema: &Schema, lines: &[&str], format: Format) -> bool {
     let outermost = |line: &&str| line.starts_with(|c: char| !c.is_whitespace() && c != '#' && c != '-');
     let Some(at) = lines.iter().rposition(outermost) else { return false };
     let section = &lines[at..];
     let takes_no_secret = matches!(first_key(section[0]), Some("version" | "daemon" | "defaults" | "sync"))
-        && !section.iter().any(|line| keys_of(line).any(leads_to_secrets));
+        && !section.iter().any(|line| find_keys(line).any(|key| schema.leads_to_secrets(key)));
     // The keys of another program have no table.
     takes_no_secret
         && (format == Format::Foreign
-            || !section.iter().any(|line| has_unknown_key(line))
-                && lines.split_last().is_some_and(|(line, above)| shows_values(line, above)))
+            || !section.iter().any(|line| has_unknown_key(schema, line))
+                && lines.split_last().is_some_and(|(line, above)| shows_values(schema, line, above)))
 }
 
 /// Returns true if an outermost line of the text begins with a key that is known at the top level, or nearly matches
 /// one.
-fn may_be_configuration(lines: &[&str]) -> bool {
+fn may_be_configuration(schema: &Schema, lines: &[&str]) -> bool {
     let outermost = |line: &&&str| !line.starts_with([' ', '\t', '-', '#']);
-    lines.iter().filter(outermost).filter_map(|line| first_key(line)).any(is_top_level)
+    lines.iter().filter(outermost).filter_map(|line| first_key(line)).any(|key| schema.is_top_level(key))
 }
 
 /// Returns the parts of a line that may be keys, even if YAML does not read them as keys.
-pub(crate) fn keys_of(line: &str) -> impl Iterator<Item = &str> {
+pub(crate) fn find_keys(line: &str) -> impl Iterator<Item = &str> {
     line.split([',', '{', '[']).filter_map(first_key)
 }
 
@@ -86,15 +90,15 @@ fn first_key(line: &str) -> Option<&str> {
 }
 
 /// Returns true if all values of a line belong to known keys that take no secret. `above` is the text before the line.
-fn shows_values(line: &str, above: &[&str]) -> bool {
-    let mut last = line.trim_start().starts_with('-').then(|| owner(above)).flatten();
-    for piece in pieces(line) {
+fn shows_values(schema: &Schema, line: &str, above: &[&str]) -> bool {
+    let mut last = line.trim_start().starts_with('-').then(|| values_of_key_above(schema, above)).flatten();
+    for piece in split_pieces(line) {
         match piece {
             Piece::Empty => {}
             Piece::Text if last.is_some_and(|takes| takes.list) => {}
-            Piece::Pair(key, has_value) => match setting(key) {
+            Piece::Pair(key, has_value) => match values_of_setting(schema, key) {
                 // Text in a bracket right after a key is meant as the value of the key.
-                Some(takes) if !has_value => last = Some(Takes { list: takes.list || takes.scalar, ..takes }),
+                Some(takes) if !has_value => last = Some(AcceptedValues { list: takes.list || takes.scalar, ..takes }),
                 Some(takes) if takes.scalar => last = Some(takes),
                 _ => return false,
             },
@@ -105,19 +109,19 @@ fn shows_values(line: &str, above: &[&str]) -> bool {
 }
 
 /// Returns true if a line has a key that no map without secrets has.
-pub(crate) fn has_unknown_key(line: &str) -> bool {
+pub(crate) fn has_unknown_key(schema: &Schema, line: &str) -> bool {
     let written = line.split_once(" #").map_or(line, |(written, _)| written);
     !written.trim_start().starts_with('#')
-        && pieces(written).any(|piece| match piece {
+        && split_pieces(written).any(|piece| match piece {
             Piece::Empty | Piece::Text => false,
-            Piece::Pair(key, _) => setting(key).is_none(),
+            Piece::Pair(key, _) => values_of_setting(schema, key).is_none(),
             Piece::Several => true,
         })
 }
 
 /// Returns the kinds of value that the key above an item of a list takes, if the item has a line of its own.
-fn owner(above: &[&str]) -> Option<Takes> {
-    above.iter().rev().find_map(|line| last_key(line)).flatten().and_then(setting)
+fn values_of_key_above(schema: &Schema, above: &[&str]) -> Option<AcceptedValues> {
+    above.iter().rev().find_map(|line| last_key(line)).flatten().and_then(|key| values_of_setting(schema, key))
 }
 
 /// Returns the last key of a line: `None` if the line has no key, and an inner `None` if the key cannot be determined.
@@ -131,18 +135,18 @@ fn last_key(line: &str) -> Option<Option<&str>> {
         Piece::Several => Some(None),
         Piece::Empty | Piece::Text => None,
     };
-    pieces(line).filter_map(key).last()
+    split_pieces(line).filter_map(key).last()
 }
 
 /// Returns the kinds of value that a name takes in the maps without secrets, or `None` if no such map has the name.
-fn setting(name: &str) -> Option<Takes> {
-    let plain = TABLES.iter().filter(|table| Among::table(table) == Among::Settings).copied();
-    let keys = plain.filter_map(|table: &'static Table| table.find(name)).filter(|key| !leads_to_secrets(key.name));
-    keys.map(|key| takes(&key.shape))
-        .reduce(|all, one| Takes { scalar: all.scalar || one.scalar, list: all.list || one.list })
+fn values_of_setting(schema: &Schema, name: &str) -> Option<AcceptedValues> {
+    let keys = schema.tables_of_settings().filter_map(|table| table.find(name));
+    let keys = keys.filter(|key| !schema.leads_to_secrets(key.name));
+    keys.map(|key| accepted_values(&key.shape))
+        .reduce(|all, one| AcceptedValues { scalar: all.scalar || one.scalar, list: all.list || one.list })
 }
 
-fn takes(shape: &Shape) -> Takes {
+fn accepted_values(shape: &Shape) -> AcceptedValues {
     let is_map = matches!(
         shape,
         Shape::Map(_)
@@ -153,10 +157,10 @@ fn takes(shape: &Shape) -> Takes {
             | Shape::Secret
             | Shape::Secrets
     );
-    Takes { scalar: !is_map, list: matches!(shape, Shape::Texts { .. } | Shape::List | Shape::Words(_)) }
+    AcceptedValues { scalar: !is_map, list: matches!(shape, Shape::Texts { .. } | Shape::List | Shape::Words(_)) }
 }
 
-fn pieces(line: &str) -> impl Iterator<Item = Piece<'_>> {
+fn split_pieces(line: &str) -> impl Iterator<Item = Piece<'_>> {
     let mut before = ' ';
     let mut ends = line.match_indices(move |c: char| {
         // `${` begins a variable, not a map.
@@ -169,11 +173,11 @@ fn pieces(line: &str) -> impl Iterator<Item = Piece<'_>> {
         let begin = start?;
         let end = ends.next().map(|(at, _)| at);
         start = end.map(|end| end + 1);
-        Some(piece(&line[begin..end.unwrap_or(line.len())]))
+        Some(parse_piece(&line[begin..end.unwrap_or(line.len())]))
     })
 }
 
-fn piece(text: &str) -> Piece<'_> {
+fn parse_piece(text: &str) -> Piece<'_> {
     let text = text.trim_start_matches([' ', '\t', '-']).trim_end_matches([' ', '\t', '}', ']']);
     if text.is_empty() {
         return Piece::Empty;
@@ -198,6 +202,8 @@ fn ends_key(text: &str, at: usize) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::diagnostics::text::split_lines;
+    use crate::config::sections::top_level::SCHEMA;
 
     #[test]
     fn line_shows_its_values_where_every_key_takes_plain_ones() {
@@ -210,7 +216,7 @@ mod tests {
             "  - {name: a, target: ${HOST}/y}",
             "tags:",
         ] {
-            assert!(shows_values(line, &[]), "{line}");
+            assert!(shows_values(&SCHEMA, line, &[]), "{line}");
         }
         for line in [
             "  api_key: hunter2",
@@ -227,25 +233,25 @@ mod tests {
             "  hunter2",
             "  - hunter2",
         ] {
-            assert!(!shows_values(line, &[]), "{line}");
+            assert!(!shows_values(&SCHEMA, line, &[]), "{line}");
         }
     }
 
     #[test]
     fn list_item_shows_its_value_where_the_key_above_takes_texts() {
-        assert!(shows_values("    - *slim", &["tags:", "  include:", "    - a", "", "    # b"]));
-        assert!(!shows_values("    - *slim", &["sync:"]));
-        assert!(!shows_values("    - *slim", &["tags:", "  keys:"]));
-        assert!(!shows_values("    - *slim", &[]));
+        assert!(shows_values(&SCHEMA, "    - *slim", &["tags:", "  include:", "    - a", "", "    # b"]));
+        assert!(!shows_values(&SCHEMA, "    - *slim", &["sync:"]));
+        assert!(!shows_values(&SCHEMA, "    - *slim", &["tags:", "  keys:"]));
+        assert!(!shows_values(&SCHEMA, "    - *slim", &[]));
     }
 
     #[test]
-    fn where_the_text_is_no_yaml_the_keys_decide() {
+    fn keys_decide_what_invalid_yaml_shows() {
         let text = "daemon:\n  status: [x\nregistries:\n  a:\n    hunter2\n    password: \"hunter2\nsync:\n- *x\n";
-        let lines = super::super::report::lines(text);
+        let lines = split_lines(text);
         let shown = |line: usize| {
             let excerpt = Excerpt { text: lines[line - 1].to_owned(), start: 0, length: 1 };
-            excerpt_by_keys(&lines, line, Format::Configuration, excerpt).unwrap().text
+            excerpt_by_keys(&SCHEMA, &lines, line, Format::Configuration, excerpt).unwrap().text
         };
         let all: Vec<String> = (1..=8).map(shown).collect();
         assert_eq!(

@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+/// Text that is shown in the place of a secret.
+pub(crate) const COVER: &str = "***";
 /// Maximum number of problems that are shown; the rest is only counted.
 const SHOWN: usize = 50;
 /// Maximum number of characters of a long line that are shown.
@@ -47,11 +49,11 @@ pub(crate) struct Excerpt {
 impl Problems {
     /// Returns the problems in the order of the file. The list ends after the first fifty; see [`Problems::more`].
     #[must_use]
-    pub fn all(&self) -> &[Problem] {
+    pub fn as_slice(&self) -> &[Problem] {
         &self.found
     }
 
-    /// Returns the number of problems beyond [`Problems::all`].
+    /// Returns the number of problems beyond [`Problems::as_slice`].
     #[must_use]
     pub fn more(&self) -> usize {
         self.more
@@ -71,21 +73,21 @@ impl Problems {
     /// Creates one problem that concerns the file as a whole.
     pub(crate) fn whole_file(file: &str, message: String) -> Self {
         let problem = Problem { file: file.to_owned(), line: 0, column: 0, message, hint: None, excerpt: None };
-        Self::one(problem)
+        Self::from_problem(problem)
     }
 
     /// Creates the list of a single problem.
-    pub(crate) fn one(problem: Problem) -> Self {
+    pub(crate) fn from_problem(problem: Problem) -> Self {
         Self { found: vec![problem], more: 0 }
     }
 
     /// Joins the problems of several files, in the order of the files. Returns `None` if there are none.
-    pub(crate) fn joined(all: impl Iterator<Item = Self>) -> Option<Self> {
-        all.reduce(|mut all, next| {
-            all.found.extend(next.found);
-            all.more += next.more + all.found.len().saturating_sub(SHOWN);
-            all.found.truncate(SHOWN);
-            all
+    pub(crate) fn join(files: impl Iterator<Item = Self>) -> Option<Self> {
+        files.reduce(|mut joined, next| {
+            joined.found.extend(next.found);
+            joined.more += next.more + joined.found.len().saturating_sub(SHOWN);
+            joined.found.truncate(SHOWN);
+            joined
         })
     }
 

@@ -1,44 +1,26 @@
 //! Redaction of secrets in the lines that problems show. A typo is often right beside a password, so the module covers
-//! every text that may be a secret. It judges mainly by the place of a text, not by its appearance.
+//! every text that may be a secret.
 
 use std::collections::HashSet;
 use std::ops::Range;
 
-use super::line_keys::{has_unknown_key, keys_of};
-use super::place::{Place, is_known};
-use super::problem::Excerpt;
-use super::report::{Part, token};
-use super::sensitivity::{Among, hides_secret, is_harmless, leads_to_secrets, may_show, sounds_secret};
-use crate::config::yaml::files::Format;
-use crate::config::yaml::node::{Node, Path, affordable, locate};
+use super::diagnostic::Part;
+use super::line_keys::{find_keys, has_unknown_key};
+use super::problem::{COVER, Excerpt};
+use super::secrets::{PossibleSecret, Suspicion, find_secrets};
+use super::text::measure_token;
+use crate::config::keys::schema::Schema;
+use crate::config::yaml::document::{Document, Format};
+use crate::config::yaml::node::{affordable, locate};
 
 /// Maximum number of secrets: a file with more secrets shows no lines at all.
 const MOST: usize = 600;
-pub(crate) const COVER: &str = "***";
+
 /// Minimum length in bytes of a part of a secret that counts as a secret itself.
 const SHORTEST_PART: usize = 4;
+
 /// Separators between the parts of a text.
 const SEPARATORS: [char; 16] = ['/', '@', '?', '&', '=', ':', '#', ' ', ',', '"', '\'', '{', '}', '[', ']', '\n'];
-
-/// Text that may be a secret, and its place.
-struct Secret<'n> {
-    path: Path,
-    part: Part,
-    /// Text as the parser read it.
-    text: &'n str,
-    suspicion: Suspicion,
-}
-
-/// Reason to cover a text.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Suspicion {
-    /// Secret by its key or its appearance: it is covered in lines and in messages.
-    Secret,
-    /// Value under an unknown key. No code reads it, so no message repeats it: it is covered in lines only.
-    Unread,
-    /// No suspicion of the value itself, but a comment beside it may contain a secret.
-    Remark,
-}
 
 /// Ranges to cover, by line, in characters.
 pub(crate) struct Masks {
@@ -46,7 +28,8 @@ pub(crate) struct Masks {
     /// Lines on which only the comment is covered.
     remarks: HashSet<usize>,
     everything: bool,
-    /// True if the file uses the keys of the table of keys.
+    schema: &'static Schema,
+    /// True if the file has the keys of the schema.
     has_table: bool,
     /// Texts that no message may contain.
     texts: Vec<String>,
@@ -54,25 +37,23 @@ pub(crate) struct Masks {
 
 impl Masks {
     /// Creates the masks of a file. A file of unknown format shows no lines.
-    pub(crate) fn new(text: &str, lines: &[&str], root: &Node, format: Format) -> Self {
-        let has_table = format != Format::Foreign;
-        let place = if has_table { Place::root() } else { Place::foreign() };
-        let mut secrets = Vec::new();
-        collect(root, &mut Vec::new(), Context { among: Among::Settings, secret: false, place }, &mut secrets);
+    pub(crate) fn new(document: &Document, lines: &[&str]) -> Self {
+        let Document { text, format, schema, .. } = document;
+        let mut secrets = find_secrets(document);
         // A key of letters alone is more likely a key of another program than a secret. The reader decides whether to
         // repeat it.
-        let is_name = |secret: &&Secret<'_>| {
+        let is_name = |secret: &&PossibleSecret<'_>| {
             secret.part == Part::Key && secret.text.bytes().all(|b| b.is_ascii_alphabetic() || b == b'_')
         };
-        let is_secret = |secret: &&Secret<'_>| secret.suspicion == Suspicion::Secret;
+        let is_secret = |secret: &&PossibleSecret<'_>| secret.suspicion == Suspicion::Secret;
         let repeated = secrets.iter().filter(|secret| is_secret(secret) && !is_name(secret));
         let texts: HashSet<String> = repeated.map(|secret| secret.text.to_owned()).collect();
-        let everything = format == Format::Unknown || secrets.len() > affordable(text, MOST);
+        let everything = *format == Format::Unknown || secrets.len() > affordable(text, MOST);
         if everything {
             secrets.clear();
         }
         let (mut covered, mut remarks) = (Vec::new(), HashSet::new());
-        for Secret { path, part, text: written, suspicion } in secrets {
+        for PossibleSecret { path, part, text: written, suspicion } in secrets {
             if let Some((line, column)) = locate(text, &path, part == Part::Key) {
                 let is_nothing = written.is_empty() && part == Part::Value && !is_quoted(lines, line, column);
                 if suspicion == Suspicion::Remark || is_nothing {
@@ -85,7 +66,7 @@ impl Masks {
         let mut texts: Vec<String> = texts.into_iter().filter(|text| !text.trim().is_empty()).collect();
         // Longest first, because a shorter text may be a part of a longer one.
         texts.sort_by(|one, other| other.len().cmp(&one.len()).then_with(|| one.cmp(other)));
-        Self { covered, remarks, everything, has_table, texts }
+        Self { covered, remarks, everything, schema, has_table: *format != Format::Foreign, texts }
     }
 
     /// Returns a message without its secrets. Most messages still describe the problem.
@@ -105,7 +86,7 @@ impl Masks {
                     message
                 };
             }
-            for part in parts(text) {
+            for part in split_secret(text) {
                 message = message.replace(part, COVER);
             }
         }
@@ -121,14 +102,14 @@ impl Masks {
             self.covered.iter().filter(|(at, _)| *at == line).map(|(_, range)| range.clone()).collect();
         ranges.sort_by_key(|range| range.start);
         if !ranges.is_empty() || self.remarks.contains(&line) {
-            ranges.extend(properties(&excerpt.text));
+            ranges.extend(find_properties(&excerpt.text));
         }
         // A comment beside a secret may contain the old secret, and a secret may be commented out.
-        if let Some(comment) = comment_after(&excerpt.text, ranges.last().map_or(0, |last| last.end)) {
+        if let Some(comment) = find_comment(&excerpt.text, ranges.last().map_or(0, |last| last.end)) {
             let said: String = excerpt.text.chars().skip(comment.start).collect();
-            let suspect = keys_of(&said).any(leads_to_secrets)
-                || said.split_whitespace().any(hides_secret)
-                || self.has_table && has_unknown_key(&said);
+            let suspect = find_keys(&said).any(|key| self.schema.leads_to_secrets(key))
+                || said.split_whitespace().any(|word| self.schema.hides_secret(word))
+                || self.has_table && has_unknown_key(self.schema, &said);
             let covers = suspect || !ranges.is_empty() || self.remarks.contains(&line);
             ranges.extend(covers.then_some(comment));
         }
@@ -140,12 +121,12 @@ impl Masks {
                 _ => apart.push(range),
             }
         }
-        Some(apart.into_iter().rev().fold(excerpt, covered))
+        Some(apart.into_iter().rev().fold(excerpt, cover_range))
     }
 }
 
 /// Returns the excerpt with one range covered and its caret moved accordingly.
-fn covered(excerpt: Excerpt, range: Range<usize>) -> Excerpt {
+fn cover_range(excerpt: Excerpt, range: Range<usize>) -> Excerpt {
     let Excerpt { text, start, length } = excerpt;
     let characters: Vec<char> = text.chars().collect();
     let end = range.end.min(characters.len());
@@ -169,7 +150,7 @@ fn is_word(text: &str) -> bool {
 
 /// Returns the parts of a secret that a message may repeat separately when it splits the text: the parts of a login or
 /// of a query, and every part that is not a word.
-fn parts(text: &str) -> impl Iterator<Item = &str> {
+fn split_secret(text: &str) -> impl Iterator<Item = &str> {
     let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
     let login = rest.rsplit_once('@').map_or("", |(login, _)| login);
     let query = text.split_once('?').map_or("", |(_, query)| query);
@@ -184,7 +165,7 @@ fn parts(text: &str) -> impl Iterator<Item = &str> {
 
 /// Returns the anchors, aliases and tags of a line. YAML reads a password that begins with `&`, `*` or `!` as one of
 /// them.
-fn properties(line: &str) -> Vec<Range<usize>> {
+fn find_properties(line: &str) -> Vec<Range<usize>> {
     let characters: Vec<char> = line.chars().collect();
     let begins = |at: usize| {
         let before = if at == 0 { ' ' } else { characters[at - 1] };
@@ -196,103 +177,11 @@ fn properties(line: &str) -> Vec<Range<usize>> {
 }
 
 /// Returns the comment of a line after a column.
-fn comment_after(line: &str, column: usize) -> Option<Range<usize>> {
+fn find_comment(line: &str, column: usize) -> Option<Range<usize>> {
     let characters: Vec<char> = line.chars().collect();
     let at =
         (column.max(1)..characters.len()).find(|at| characters[*at] == '#' && characters[at - 1].is_whitespace())?;
     Some(at + 1..usize::MAX)
-}
-
-/// Context of a node.
-#[derive(Clone, Copy)]
-struct Context {
-    among: Among,
-    /// True if the keys above a scalar make it a possible secret.
-    secret: bool,
-    place: Place,
-}
-
-impl Context {
-    fn suspicion(self, text: &str) -> Option<Suspicion> {
-        if self.secret || hides_secret(text) {
-            Some(Suspicion::Secret)
-        } else {
-            (!self.place.shows_scalars()).then_some(Suspicion::Unread)
-        }
-    }
-
-    /// Returns the suspicion of a key in the map at this place.
-    fn suspicion_of_key(self, key: &str, value: &Node) -> Option<Suspicion> {
-        // A key that contains a value is shown if that value would be shown. Below an unknown key, only plain words and
-        // keys of other maps are shown.
-        if !may_show(key, self.among) || !self.place.takes_name(key, value) {
-            Some(Suspicion::Secret)
-        } else {
-            let is_shown = self.place.has_known_keys() || is_known(key) || may_show(key, Among::Section);
-            (!is_shown).then_some(Suspicion::Unread)
-        }
-    }
-}
-
-/// Collects the values that may be secrets:
-/// - everything below a key that sounds like a secret or a section that has secrets, except values known to be harmless
-///   there
-/// - everything below a key that is unknown at its place
-/// - texts that look like a secret, at any place
-///
-/// A key may have swallowed its value, as in `password:hunter2`, so an unknown key also counts as a secret in these
-/// places.
-fn collect<'n>(node: &'n Node, path: &mut Path, context: Context, secrets: &mut Vec<Secret<'n>>) {
-    match node {
-        Node::Map(pairs) => {
-            for (at, (key, value)) in pairs.iter().enumerate() {
-                path.push(at);
-                let found = |part, text: &'n str, suspicion| Secret { path: path.clone(), part, text, suspicion };
-                secrets.extend(context.suspicion_of_key(key, value).map(|suspicion| found(Part::Key, key, suspicion)));
-                let below = context.among.below(key);
-                let is_harmless = harmless(key, value);
-                if is_harmless && below != Among::Settings {
-                    secrets.push(found(Part::Value, "", Suspicion::Remark));
-                }
-                let secret = !is_harmless && below != Among::Settings;
-                collect(value, path, Context { among: below, secret, place: context.place.below(key) }, secrets);
-                path.pop();
-            }
-        }
-        Node::List(items) => {
-            for (at, item) in items.iter().enumerate() {
-                path.push(at);
-                collect(item, path, context, secrets);
-                path.pop();
-            }
-        }
-        Node::Text(_) | Node::Number(_) | Node::Tagged(_) | Node::Bool(_) | Node::Null => {
-            let text = match node {
-                Node::Text(text) | Node::Number(text) | Node::Tagged(text) => text,
-                Node::Bool(true) => "true",
-                Node::Bool(false) => "false",
-                // The value itself needs no cover, but a comment beside it does.
-                _ => "",
-            };
-            let suspicion = context.suspicion(text);
-            secrets.extend(suspicion.map(|suspicion| Secret {
-                path: path.clone(),
-                part: Part::Value,
-                text,
-                suspicion,
-            }));
-        }
-    }
-}
-
-/// Returns true if the value right under a key is a value that the key takes, and no secret.
-fn harmless(key: &str, value: &Node) -> bool {
-    match value {
-        Node::Text(text) | Node::Number(text) => is_harmless(key, text),
-        Node::Bool(_) => !sounds_secret(key),
-        Node::List(items) => items.iter().all(|item| matches!(item, Node::Text(text) if is_harmless(key, text))),
-        _ => false,
-    }
 }
 
 /// Covers one scalar from its place on. The cover ends at the end of the scalar if that end is in the line, otherwise
@@ -300,7 +189,7 @@ fn harmless(key: &str, value: &Node) -> bool {
 fn cover(lines: &[&str], line: usize, column: usize, text: &str, covered: &mut Vec<(usize, Range<usize>)>) {
     let written = lines.get(line - 1).copied().unwrap_or_default();
     let tail: String = written.chars().skip(column - 1).collect();
-    let length = token(&tail, text);
+    let length = measure_token(&tail, text);
     let start = column - 1;
     if tail.starts_with(['&', '!', '*']) {
         // The text is an anchor, a tag or an alias, which the tree does not contain.
@@ -349,19 +238,25 @@ fn cover_to_quote(lines: &[&str], line: usize, quote: char, covered: &mut Vec<(u
 
 #[cfg(test)]
 mod tests {
+    use super::super::text::split_lines;
     use super::*;
+    use crate::config::sections::top_level::SCHEMA;
+
+    fn document(text: &str, format: Format) -> Document {
+        let root = crate::config::yaml::node::read(text).unwrap();
+        Document { name: "f".into(), text: text.into(), root, format, schema: &SCHEMA }
+    }
 
     fn shown(text: &str, format: Format, line: usize, start: usize) -> Option<String> {
-        let root = crate::config::yaml::node::read(text).unwrap();
-        let lines = super::super::report::lines(text);
+        let lines = split_lines(text);
         let excerpt = Excerpt { text: lines[line - 1].to_owned(), start, length: 1 };
-        let masked = Masks::new(text, &lines, &root, format).excerpt(line, excerpt)?;
+        let masked = Masks::new(&document(text, format), &lines).excerpt(line, excerpt)?;
         let under: String = masked.text.chars().skip(masked.start).take(masked.length).collect();
         Some(format!("{} <{under}>", masked.text))
     }
 
     #[test]
-    fn what_may_be_a_secret_is_covered_and_the_caret_moves_along() {
+    fn possible_secret_is_covered_and_caret_moves_along() {
         for (text, line, start, expected) in [
             ("a: {password: hunter2, usrname: x}", 1, 23, "a: {password: ***, usrname: x} <u>"),
             ("a: {pasword: 'hunter2', usrname: x}", 1, 4, "a: {pasword: ***, usrname: x} <p>"),
@@ -416,8 +311,7 @@ mod tests {
     #[test]
     fn value_that_nothing_reads_changes_no_message() {
         let text = "version: 1\nlimit: 1000\nwhere: [daemon, token]\ntoken: Hunter2\n";
-        let root = crate::config::yaml::node::read(text).unwrap();
-        let masks = Masks::new(text, &super::super::report::lines(text), &root, Format::Configuration);
+        let masks = Masks::new(&document(text, Format::Configuration), &split_lines(text));
         let message = "expected a number from 1 to 1000 under `daemon`, found Hunter2";
         assert_eq!(masks.message(message), "expected a number from 1 to 1000 under `daemon`, found ***");
     }

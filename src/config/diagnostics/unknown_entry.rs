@@ -16,17 +16,17 @@ pub struct UnknownEntry {
 impl UnknownEntry {
     /// Creates the error. It suggests the name of `there` that was probably meant, or lists the names.
     #[must_use]
-    pub fn among(name: &str, there: &[&str]) -> Self {
-        let way_out = match near(name, there) {
+    pub fn new(name: &str, there: &[&str]) -> Self {
+        let way_out = match find_near(name, there) {
             _ if there.is_empty() => ": the configuration has none".to_owned(),
             Some(near) => format!(": did you mean {near:?}?"),
-            None => format!(", there are {}{}", there[..there.len().min(LISTED)].join(", "), more(there.len())),
+            None => format!(", there are {}{}", there[..there.len().min(LISTED)].join(", "), count_more(there.len())),
         };
         Self { name: name.chars().take(COMPARED).collect(), way_out }
     }
 }
 
-fn near<'a>(name: &str, there: &[&'a str]) -> Option<&'a str> {
+fn find_near<'a>(name: &str, there: &[&'a str]) -> Option<&'a str> {
     if name.len() > COMPARED {
         return None;
     }
@@ -35,7 +35,7 @@ fn near<'a>(name: &str, there: &[&'a str]) -> Option<&'a str> {
     nearest.filter(|(distance, _)| *distance <= 1 + name.len() / 4).map(|(_, other)| other)
 }
 
-fn more(count: usize) -> String {
+fn count_more(count: usize) -> String {
     if count > LISTED { format!(" and {} more", count - LISTED) } else { String::new() }
 }
 
@@ -44,8 +44,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_meant_is_guessed_else_what_there_is_is_listed_within_bounds() {
-        let said = |name: &str, there: &[&str]| UnknownEntry::among(name, there).to_string();
+    fn unknown_name_gets_a_guess_or_a_bounded_list() {
+        let said = |name: &str, there: &[&str]| UnknownEntry::new(name, there).to_string();
         assert_eq!(said("x", &[]), r#"there is no entry "x": the configuration has none"#);
         assert_eq!(said("appp", &["api", "app"]), r#"there is no entry "appp": did you mean "app"?"#);
         assert_eq!(said("x", &["api", "app"]), r#"there is no entry "x", there are api, app"#);

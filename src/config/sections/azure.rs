@@ -4,55 +4,112 @@ use std::path::PathBuf;
 
 use url::Url;
 
-use super::cloud::{IMDS, near_place, secret_place};
-use super::credentials::secret;
-use super::registry_keys::AZURE;
-use super::transport::file;
+use super::secret::read_secret;
+use super::service_address::{IMDS, check_metadata_address, check_secret_address};
+use super::tls::read_pem_path;
+use crate::config::keys::table::{ANY, SafeForm, Shape, Table, key};
 use crate::config::reader::{Fields, Reader, Value};
 use crate::config::yaml::node::Node;
 use crate::registry::{Azure, AzureIdentity, Pem, Secret};
 
 const AUTHORITY: &str = "https://login.microsoftonline.com";
 
-/// Reads the identity. Returns `None` if the reader kept a problem.
-pub(crate) fn azure(reader: &Reader<'_>, value: &Value<'_>) -> Option<Azure> {
+/// Identities at Azure that need no further keys.
+pub(crate) const AZURE_WORDS: [&str; 2] = ["managed_identity", "workload_identity"];
+
+pub(crate) static AZURE: Table = Table {
+    place: "under `azure`",
+    groups: &[&[
+        key(
+            "client_id",
+            ANY,
+            "Client ID of the application. Without `client_secret` and `certificate`: client ID of one of the \
+             machine's managed identities.",
+            r#""00000000-0000-0000-0000-000000000000""#,
+        ),
+        key(
+            "tenant_id",
+            ANY,
+            "Entra tenant (directory) of the application.",
+            r#""00000000-0000-0000-0000-000000000000""#,
+        ),
+        key(
+            "client_secret",
+            Shape::Secret,
+            "Secret of the application. transship never shows it.",
+            r#"{"env": "AZURE_SECRET"}"#,
+        ),
+        key(
+            "certificate",
+            ANY,
+            "PEM file with the certificate of the application, instead of a secret.",
+            r#""/etc/transship/azure.pem""#,
+        )
+        .safe_as(SafeForm::Path),
+        key(
+            "key",
+            ANY,
+            "PEM file with the RSA private key of the certificate. Default: the file of the certificate.",
+            r#""/etc/transship/azure.key""#,
+        )
+        .safe_as(SafeForm::Path),
+        key(
+            "authority",
+            ANY,
+            "Address of Entra. Sovereign clouds have their own.",
+            r#""https://login.microsoftonline.us""#,
+        )
+        .with_default(r#""https://login.microsoftonline.com""#),
+        key("imds", ANY, "Address of the instance metadata service.", r#""http://127.0.0.1:8080""#)
+            .with_default(r#""http://169.254.169.254""#),
+    ]],
+    required: &[],
+};
+
+/// Reads the identity. Returns `None` if the reader recorded a problem.
+pub(crate) fn read_azure(reader: &Reader<'_>, value: &Value<'_>) -> Option<Azure> {
     if matches!(value.node, Node::Map(_)) {
         let fields = reader.fields(value, &AZURE)?;
-        let identity = identity(reader, value, &fields);
-        let place =
+        let identity = read_identity(reader, value, &fields);
+        let address =
             |name: &'static str, default: &str, read: fn(&str) -> Result<Url, &'static str>| match fields.get(name) {
-                Some(value) => reader.text(value, "an address").and_then(|text| reader.keep(value, read(&text))),
-                None => reader.keep(value, read(default)),
+                Some(value) => reader.text(value, "an address").and_then(|text| reader.accept(value, read(&text))),
+                None => reader.accept(value, read(default)),
             };
-        let (authority, imds) = (place("authority", AUTHORITY, secret_place), place("imds", IMDS, near_place));
-        fields.done();
+        let (authority, imds) =
+            (address("authority", AUTHORITY, check_secret_address), address("imds", IMDS, check_metadata_address));
+        fields.assert_all_read();
         return Some(Azure { identity: identity?, imds: imds?, authority: authority? });
     }
     let (identity, authority) = match reader.text(value, "managed_identity, workload_identity or a map")?.as_str() {
-        "managed_identity" => (AzureIdentity::Managed { client_id: None }, secret_place(AUTHORITY)),
+        "managed_identity" => (AzureIdentity::Managed { client_id: None }, check_secret_address(AUTHORITY)),
         "workload_identity" => {
             let said = (reader.environment)("AZURE_AUTHORITY_HOST").filter(|host| !host.is_empty());
-            (workload(reader, value)?, secret_place(said.as_deref().unwrap_or(AUTHORITY)))
+            (read_workload(reader, value)?, check_secret_address(said.as_deref().unwrap_or(AUTHORITY)))
         }
         _ => {
-            reader.wrong(value, "expected managed_identity, workload_identity or a map");
+            reader.refuse(value, "expected managed_identity, workload_identity or a map");
             return None;
         }
     };
     let authority = authority.map_err(|what| format!("the environment variable AZURE_AUTHORITY_HOST: {what}"));
-    Some(Azure { identity, imds: reader.keep(value, near_place(IMDS))?, authority: reader.keep(value, authority)? })
+    Some(Azure {
+        identity,
+        imds: reader.accept(value, check_metadata_address(IMDS))?,
+        authority: reader.accept(value, authority)?,
+    })
 }
 
 /// Reads the identity from keys: an application if there is a secret or a certificate, otherwise a managed identity.
-fn identity(reader: &Reader<'_>, value: &Value<'_>, fields: &Fields<'_>) -> Option<AzureIdentity> {
+fn read_identity(reader: &Reader<'_>, value: &Value<'_>, fields: &Fields<'_>) -> Option<AzureIdentity> {
     let text = |name: &'static str| fields.get(name).map(|value| reader.text(value, "an id"));
     let (client_id, tenant_id) = (text("client_id"), text("tenant_id"));
-    let client_secret = fields.get("client_secret").map(|value| secret(reader, value));
+    let client_secret = fields.get("client_secret").map(|value| read_secret(reader, value));
     let (certificate, key) = (fields.get("certificate"), fields.get("key"));
     // Many operators keep both in one file.
-    let pair = certificate.map(|file| pair(reader, file, key.unwrap_or(file)));
+    let pair = certificate.map(|file| read_pair(reader, file, key.unwrap_or(file)));
     if certificate.is_none() && key.is_some() {
-        reader.wrong(value, "a key alone proves nothing: `certificate` is missing under `azure`");
+        reader.refuse(value, "a key alone proves nothing: `certificate` is missing under `azure`");
         return None;
     }
     if let (None, None, None, None) = (&client_secret, &pair, &tenant_id, &client_id) {
@@ -62,52 +119,52 @@ fn identity(reader: &Reader<'_>, value: &Value<'_>, fields: &Fields<'_>) -> Opti
         (Some(client_id), None, None, None) => Some(AzureIdentity::Managed { client_id: Some(client_id?) }),
         (Some(client_id), Some(tenant_id), Some(client_secret), None) => Some(AzureIdentity::Application {
             client_id: client_id?,
-            tenant_id: reader.keep(value, tenant(tenant_id?))?,
+            tenant_id: reader.accept(value, check_tenant(tenant_id?))?,
             client_secret: client_secret?,
         }),
         (Some(client_id), Some(tenant_id), None, Some(pair)) => {
             let (certificate, key) = pair?;
-            let tenant_id = reader.keep(value, tenant(tenant_id?))?;
+            let tenant_id = reader.accept(value, check_tenant(tenant_id?))?;
             Some(AzureIdentity::Certified { client_id: client_id?, tenant_id, certificate, key })
         }
         _ => {
-            reader.wrong(value, "an application needs client_id, tenant_id, and either client_secret or certificate");
+            reader.refuse(value, "an application needs client_id, tenant_id, and either client_secret or certificate");
             None
         }
     }
 }
 
 /// Returns the files of a certificate and of its key. The files are checked now and read when they are needed.
-fn pair(reader: &Reader<'_>, certificate: &Value<'_>, key: &Value<'_>) -> Option<(PathBuf, PathBuf)> {
-    let certificate_file = file(reader, certificate)?;
-    let read = reader.keep(certificate, Pem::certificates(&certificate_file))?;
-    let key_file = file(reader, key)?;
-    let read = reader.keep(key, Pem::key(&key_file, &read))?;
+fn read_pair(reader: &Reader<'_>, certificate: &Value<'_>, key: &Value<'_>) -> Option<(PathBuf, PathBuf)> {
+    let certificate_file = read_pem_path(reader, certificate)?;
+    let read = reader.accept(certificate, Pem::certificates(&certificate_file))?;
+    let key_file = read_pem_path(reader, key)?;
+    let read = reader.accept(key, Pem::key(&key_file, &read))?;
     if !read.has_rsa_key() {
         let message = format!("the private key in the file {} is no RSA key: Azure takes no other", key_file.display());
-        reader.wrong(key, message);
+        reader.refuse(key, message);
         return None;
     }
     Some((certificate_file, key_file))
 }
 
 /// Reads the identity from the variables that the webhook of a cluster sets.
-fn workload(reader: &Reader<'_>, value: &Value<'_>) -> Option<AzureIdentity> {
+fn read_workload(reader: &Reader<'_>, value: &Value<'_>) -> Option<AzureIdentity> {
     let variable = |name: &str| {
         let found = (reader.environment)(name).filter(|text| !text.is_empty());
         if found.is_none() {
-            reader.wrong(value, format!("workload_identity: the environment variable {name} is not set"));
+            reader.refuse(value, format!("workload_identity: the environment variable {name} is not set"));
         }
         found
     };
     let (client_id, tenant_id) = (variable("AZURE_CLIENT_ID"), variable("AZURE_TENANT_ID"));
     let file = variable("AZURE_FEDERATED_TOKEN_FILE");
-    let tenant_id = reader.keep(value, tenant(tenant_id?))?;
+    let tenant_id = reader.accept(value, check_tenant(tenant_id?))?;
     Some(AzureIdentity::Workload { client_id: client_id?, tenant_id, token: Secret::File(file?.into()) })
 }
 
 /// Checks a tenant id, which becomes a part of a path.
-fn tenant(id: String) -> Result<String, &'static str> {
+fn check_tenant(id: String) -> Result<String, &'static str> {
     let good = !id.is_empty() && id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-'));
     if good { Ok(id) } else { Err("a tenant_id has letters, digits, `.` and `-` alone") }
 }

@@ -2,36 +2,44 @@
 
 use std::path::PathBuf;
 
-use crate::config::decode::{MAX_SOCKET_PATH, path};
+use super::socket_path::check_socket_path;
+use crate::config::keys::table::{ANY, Key, key};
+use crate::config::model::daemon::ControlSocket;
 use crate::config::reader::{Reader, Value};
+use crate::config::yaml::expand::Environment;
 use crate::config::yaml::node::Node;
-use crate::config::{ControlSocket, Environment};
 
 /// File name of the socket in the runtime folder of a program.
 const FILE: &str = "control.sock";
 
-pub(crate) fn control(reader: &Reader<'_>, value: Option<&Value<'_>>) -> Option<ControlSocket> {
-    let Some(value) = value else { return Some(usual(reader.environment)) };
+pub(crate) const CONTROL_KEY: Key = key(
+    "control",
+    ANY,
+    "Socket file by which `transship trigger`, `pause` and `resume` reach the daemon, or `off`. Its owner and its \
+     group may write to it. Default: control.sock in $RUNTIME_DIRECTORY, else in $XDG_RUNTIME_DIR/transship, else \
+     off.",
+    r#""/run/transship/control.sock""#,
+);
+
+/// Reads the control socket. Returns `None` if the reader recorded a problem.
+pub(crate) fn read_control(reader: &Reader<'_>, value: Option<&Value<'_>>) -> Option<ControlSocket> {
+    let Some(value) = value else { return Some(default_socket(reader.environment)) };
     if matches!(value.node, Node::Bool(false)) {
-        reader.wrong_with_hint(value, "expected the path of a socket, found the boolean false", "write off");
+        reader.refuse_with_hint(value, "expected the path of a socket, found the boolean false", "write off");
         return None;
     }
-    let path = path(reader, value, "the path of a socket")?;
+    let path = reader.path(value, "the path of a socket")?;
     if path.as_os_str() == "off" {
         return Some(ControlSocket::Off);
     }
-    let length = path.as_os_str().len();
-    if length > MAX_SOCKET_PATH {
-        reader.wrong(value, format!("the path of the socket has {length} bytes: {MAX_SOCKET_PATH} at most"));
-        return None;
-    }
+    reader.accept(value, check_socket_path(path.as_os_str().len()))?;
     Some(ControlSocket::At(path))
 }
 
 /// Returns the default socket: in the folder that systemd names, otherwise in the folder of the XDG base directory
 /// specification, otherwise none. No other folder belongs to this user alone and is removed with the session or at
 /// shutdown.
-fn usual(environment: Environment<'_>) -> ControlSocket {
+fn default_socket(environment: Environment<'_>) -> ControlSocket {
     let folder = |name: &str| environment(name).map(PathBuf::from).filter(|path| path.is_absolute());
     // systemd separates several runtime directories by colons.
     let runtime = environment("RUNTIME_DIRECTORY").and_then(|all| all.split(':').next().map(PathBuf::from));
@@ -45,10 +53,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_usual_place_is_where_systemd_says_else_the_session_else_nowhere() {
+    fn default_socket_is_in_the_runtime_folder() {
         let place = |variables: &'static [(&'static str, &'static str)]| {
             let value = |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, v)| (*v).to_owned());
-            usual(&value)
+            default_socket(&value)
         };
         let usual = |path: &str| ControlSocket::Usual(path.into());
         assert_eq!(place(&[("RUNTIME_DIRECTORY", "/run/a:/run/b")]), usual("/run/a/control.sock"));

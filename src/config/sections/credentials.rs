@@ -1,45 +1,131 @@
-//! Section `credentials` under a registry: credentials in one of several ways. No message here repeats the written
-//! text: it may be a secret.
+//! Section `credentials`: the credentials at a registry, in one of several alternatives. No message here repeats the
+//! written text: it may be a secret.
 
-use std::path::Path;
-
-use secrecy::SecretString;
-
-use super::azure;
-use super::cloud;
-use super::registry_keys::{CREDENTIAL_WAYS, CREDENTIALS};
-use crate::config::decode::path;
-use crate::config::diagnostics::report::{Diagnostic, Part};
+use super::aws::{AWS, read_aws};
+use super::azure::{AZURE, AZURE_WORDS, read_azure};
+use super::gcp::{GCP, read_gcp};
+use super::secret::{check_readable, read_secret};
+use crate::config::diagnostics::diagnostic::{Diagnostic, Part};
+use crate::config::keys::table::{ANY, Alternative, SafeForm, Shape, Table, key};
 use crate::config::reader::{Fields, Reader, Value};
 use crate::config::yaml::expand::{expand, is_name};
 use crate::config::yaml::node::Node;
 use crate::registry::{Credentials, DockerConfig, Secret};
-use crate::regular_file;
 
-/// Reads the credentials. Returns `None` if the reader kept a problem.
-pub(crate) fn credentials(reader: &Reader<'_>, value: &Value<'_>) -> Option<Credentials> {
+/// Pattern of the last part of a credential helper's name.
+const HELPER: &str = "^[a-zA-Z0-9._-]+$";
+
+pub(crate) static CREDENTIALS: Table = Table {
+    place: "under `credentials`",
+    groups: &[&[
+        key("username", ANY, "User name. transship may show it.", r#""mirror-bot""#).safe_as(SafeForm::Words),
+        key(
+            "password",
+            Shape::Secret,
+            "Password or token: text, {env: NAME} or {file: PATH}. transship never shows it.",
+            r#"{"file": "/run/secrets/registry"}"#,
+        ),
+        key(
+            "token",
+            Shape::Secret,
+            "Identity token (or refresh token) for the registry's token service, instead of a user name and a \
+             password: text, {env: NAME} or {file: PATH}. transship never shows it.",
+            r#"{"env": "REGISTRY_TOKEN"}"#,
+        ),
+        key(
+            "docker_config",
+            ANY,
+            "A file in the format of docker's config.json or podman's auth.json. transship reads `auths`, \
+             `credHelpers` and `credsStore`.",
+            r#""/etc/transship/config.json""#,
+        )
+        .safe_as(SafeForm::Path),
+        key(
+            "helper",
+            Shape::Text { pattern: HELPER },
+            "A docker credential helper, by the last part of its name: `ecr-login` runs docker-credential-ecr-login.",
+            r#""ecr-login""#,
+        )
+        .safe_as(SafeForm::Words),
+        key(
+            "command",
+            Shape::List,
+            "A program and its arguments. It prints the password of `username`; without `username` it prints \
+             USER:PASSWORD, or an identity token, which has no colon. It must end within 30 s.",
+            r#"["pass", "show", "registry"]"#,
+        ),
+        key(
+            "env",
+            Shape::Secrets,
+            "More environment variables for the helper or the command, each text, {env: NAME} or {file: PATH}. \
+             Without them the program gets PATH, HOME, DOCKER_CONFIG and the variables of proxies and clouds, and \
+             nothing else of this environment. transship never shows the values.",
+            r#"{"VAULT_TOKEN": {"file": "/run/secrets/vault"}}"#,
+        ),
+        key(
+            "azure",
+            Shape::WordOr(&AZURE_WORDS, &AZURE),
+            "An Entra identity for Azure Container Registry: `managed_identity`, `workload_identity` (by the \
+             variables that its webhook sets), or a map. A map with `client_secret` or `certificate` is an \
+             application; any other map is a managed identity.",
+            r#""managed_identity""#,
+        ),
+        key(
+            "aws",
+            Shape::Map(&AWS),
+            "An AWS identity for Elastic Container Registry. `{}` uses the identity of this machine, found as the \
+             AWS tools find it.",
+            "{}",
+        ),
+        key(
+            "gcp",
+            Shape::Map(&GCP),
+            "A Google identity for Artifact Registry. `{}` uses the service account in \
+             $GOOGLE_APPLICATION_CREDENTIALS, else that of this machine.",
+            "{}",
+        ),
+        key("anonymous", Shape::Bool, "No credentials: `true`, or leave the key out.", "true").safe_as(SafeForm::Words),
+    ]],
+    required: &[],
+};
+
+/// Alternatives to write credentials; the first one applies if no key identifies an alternative.
+pub(crate) const CREDENTIAL_ALTERNATIVES: &[Alternative] = &[
+    Alternative { required: &["username", "password"], optional: &[] },
+    Alternative { required: &["token"], optional: &[] },
+    Alternative { required: &["docker_config"], optional: &[] },
+    Alternative { required: &["helper"], optional: &["env"] },
+    Alternative { required: &["command"], optional: &["username", "env"] },
+    Alternative { required: &["azure"], optional: &[] },
+    Alternative { required: &["aws"], optional: &[] },
+    Alternative { required: &["gcp"], optional: &[] },
+    Alternative { required: &["anonymous"], optional: &[] },
+];
+
+/// Reads the credentials. Returns `None` if the reader recorded a problem.
+pub(crate) fn read_credentials(reader: &Reader<'_>, value: &Value<'_>) -> Option<Credentials> {
     if !matches!(value.node, Node::Map(_)) {
-        reader.wrong(value, "expected a map of keys like username and password");
+        reader.refuse(value, "expected a map of keys like username and password");
         return None;
     }
     let fields = reader.fields(value, &CREDENTIALS)?;
-    let way = way(reader, value, &fields);
-    let username = fields.get("username").and_then(|value| username(reader, value));
-    let password = fields.get("password").and_then(|value| secret(reader, value));
-    let token = fields.get("token").and_then(|value| secret(reader, value));
-    let docker = fields.get("docker_config").and_then(|value| docker_config(reader, value));
-    let helper = fields.get("helper").and_then(|value| helper(reader, value));
-    let command = fields.get("command").and_then(|value| command(reader, value));
+    let alternative = find_alternative(reader, value, &fields);
+    let username = fields.get("username").and_then(|value| read_username(reader, value));
+    let password = fields.get("password").and_then(|value| read_secret(reader, value));
+    let token = fields.get("token").and_then(|value| read_secret(reader, value));
+    let docker = fields.get("docker_config").and_then(|value| read_docker_config(reader, value));
+    let helper = fields.get("helper").and_then(|value| read_helper(reader, value));
+    let command = fields.get("command").and_then(|value| read_command(reader, value));
     let env = match fields.get("env") {
-        Some(value) => variables(reader, value),
+        Some(value) => read_variables(reader, value),
         None => Some(Vec::new()),
     };
-    let azure = fields.get("azure").and_then(|value| azure::azure(reader, value));
-    let aws = fields.get("aws").and_then(|value| cloud::aws(reader, value));
-    let gcp = fields.get("gcp").and_then(|value| cloud::gcp(reader, value));
-    let anonymous = fields.get("anonymous").and_then(|value| anonymous(reader, value));
-    fields.done();
-    match way? {
+    let azure = fields.get("azure").and_then(|value| read_azure(reader, value));
+    let aws = fields.get("aws").and_then(|value| read_aws(reader, value));
+    let gcp = fields.get("gcp").and_then(|value| read_gcp(reader, value));
+    let anonymous = fields.get("anonymous").and_then(|value| read_anonymous(reader, value));
+    fields.assert_all_read();
+    match alternative? {
         "token" => token.map(Credentials::Token),
         "docker_config" => docker.map(Credentials::DockerConfig),
         "helper" => Some(Credentials::Helper { name: helper?, env: env? }),
@@ -55,84 +141,88 @@ pub(crate) fn credentials(reader: &Reader<'_>, value: &Value<'_>) -> Option<Cred
     }
 }
 
-/// Returns the key that identifies the way, if all keys that the way needs are present and no others.
-fn way(reader: &Reader<'_>, value: &Value<'_>, fields: &Fields<'_>) -> Option<&'static str> {
-    let said = |key: &&str| fields.has(key);
-    // A single key of the first way may also belong to another way.
-    let meant = CREDENTIAL_WAYS.iter().rev().find(|way| way.required.iter().any(said));
-    let Some(way) = meant else {
-        let ways: Vec<String> = CREDENTIAL_WAYS.iter().map(|way| way.required.join(" and ")).collect();
-        reader.wrong(value, format!("this says nobody: write {}", ways.join(", or ")));
+/// Returns the key that identifies the alternative, if all keys that it needs are present and no others.
+fn find_alternative(reader: &Reader<'_>, value: &Value<'_>, fields: &Fields<'_>) -> Option<&'static str> {
+    let is_present = |key: &&str| fields.has(key);
+    // A single key of the first alternative may also belong to another one.
+    let meant = CREDENTIAL_ALTERNATIVES.iter().rev().find(|alternative| alternative.required.iter().any(is_present));
+    let Some(alternative) = meant else {
+        let forms: Vec<String> =
+            CREDENTIAL_ALTERNATIVES.iter().map(|alternative| alternative.required.join(" and ")).collect();
+        reader.refuse(value, format!("this says nobody: write {}", forms.join(", or ")));
         return None;
     };
     let mut good = true;
-    for key in way.required.iter().filter(|key| !said(key)) {
-        reader.wrong(value, format!("`{key}` is missing under `credentials`"));
+    for key in alternative.required.iter().filter(|key| !is_present(key)) {
+        reader.refuse(value, format!("`{key}` is missing under `credentials`"));
         good = false;
     }
-    let name = way.required[0];
+    let name = alternative.required[0];
     let others = CREDENTIALS.keys().map(|key| key.name);
-    for other in others.filter(|other| !way.required.contains(other) && !way.optional.contains(other)).filter(said) {
-        reader.wrong(value, format!("`{name}` and `{other}` do not go together: one of them is enough"));
+    for other in others
+        .filter(|other| !alternative.required.contains(other) && !alternative.optional.contains(other))
+        .filter(is_present)
+    {
+        reader.refuse(value, format!("`{name}` and `{other}` do not go together: one of them is enough"));
         good = false;
     }
     good.then_some(name)
 }
 
-fn username(reader: &Reader<'_>, value: &Value<'_>) -> Option<String> {
+fn read_username(reader: &Reader<'_>, value: &Value<'_>) -> Option<String> {
     let text = reader.text(value, "a user name")?;
     if text.is_empty() || text.contains(':') {
-        reader.wrong(value, "a user name cannot be empty, nor have a colon in it");
+        reader.refuse(value, "a user name cannot be empty, nor have a colon in it");
         return None;
     }
     Some(text)
 }
 
-fn docker_config(reader: &Reader<'_>, value: &Value<'_>) -> Option<DockerConfig> {
-    let file = path(reader, value, "the path of a file like docker's config.json")?;
-    reader.keep(value, readable(&file))?;
+fn read_docker_config(reader: &Reader<'_>, value: &Value<'_>) -> Option<DockerConfig> {
+    let file = reader.path(value, "the path of a file like docker's config.json")?;
+    reader.accept(value, check_readable(&file))?;
     Some(DockerConfig { files: vec![file], required: true, namespace: None })
 }
 
-fn helper(reader: &Reader<'_>, value: &Value<'_>) -> Option<String> {
+fn read_helper(reader: &Reader<'_>, value: &Value<'_>) -> Option<String> {
     let name = reader.text(value, "the name of a credential helper")?;
     let name = name.strip_prefix("docker-credential-").unwrap_or(&name).to_owned();
     let good = name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
     if !good || name.is_empty() {
         let message = "a credential helper's name has letters, digits, `.`, `_` and `-` alone";
-        reader.wrong_with_hint(value, message, "write `ecr-login` for the program docker-credential-ecr-login");
+        reader.refuse_with_hint(value, message, "write `ecr-login` for the program docker-credential-ecr-login");
         return None;
     }
     Some(name)
 }
 
-fn command(reader: &Reader<'_>, value: &Value<'_>) -> Option<Vec<String>> {
+fn read_command(reader: &Reader<'_>, value: &Value<'_>) -> Option<Vec<String>> {
     let items = reader.items(value, "a list of a program and its arguments")?;
     let line: Option<Vec<String>> = items.iter().map(|item| reader.text(item, "a word of a command")).collect();
     let line = line?;
     if line.first().is_none_or(String::is_empty) {
-        reader.wrong(value, "a command begins with a program");
+        reader.refuse(value, "a command begins with a program");
         return None;
     }
     Some(line)
 }
 
 /// Reads the variables of a program: a map of names and their values, which may be secrets.
-fn variables(reader: &Reader<'_>, value: &Value<'_>) -> Option<Vec<(String, Secret)>> {
+fn read_variables(reader: &Reader<'_>, value: &Value<'_>) -> Option<Vec<(String, Secret)>> {
     if !matches!(value.node, Node::Map(_)) {
-        reader.wrong(value, "expected a map of names of variables and their values");
+        reader.refuse(value, "expected a map of names of variables and their values");
         return None;
     }
     let variable = |(name, value): (&str, Value<'_>)| {
         if !is_name(name) {
             let message = "this is not the name of an environment variable: letters, digits and `_`";
-            reader.add(Diagnostic::new(&value.path, Part::Key, message.to_owned()));
+            reader.add_problem(Diagnostic::new(&value.path, Part::Key, message.to_owned()));
             return None;
         }
         let text = match value.node {
             // Most values are not secrets.
-            Node::Text(text) => Secret::Value(reader.keep(&value, expand(text, reader.environment))?.into()),
-            _ => secret(reader, &value)?,
+            Node::Text(text) => Secret::Value(reader.accept(&value, expand(text, reader.environment))?.into()),
+            _ => read_secret(reader, &value)?,
         };
         Some((name.to_owned(), text))
     };
@@ -140,66 +230,10 @@ fn variables(reader: &Reader<'_>, value: &Value<'_>) -> Option<Vec<(String, Secr
     all.into_iter().collect()
 }
 
-fn anonymous(reader: &Reader<'_>, value: &Value<'_>) -> Option<Credentials> {
+fn read_anonymous(reader: &Reader<'_>, value: &Value<'_>) -> Option<Credentials> {
     if reader.bool(value)? {
         return Some(Credentials::Anonymous);
     }
-    reader.wrong_with_hint(value, "`anonymous: false` says nobody else", "write who to be instead");
+    reader.refuse_with_hint(value, "`anonymous: false` says nobody else", "write who to be instead");
     None
-}
-
-/// Reads a secret. No message here repeats the written text: it may be the secret.
-pub(crate) fn secret(reader: &Reader<'_>, value: &Value<'_>) -> Option<Secret> {
-    let pairs: Vec<(&str, Value<'_>)> = value.pairs().collect();
-    match (value.node, pairs.as_slice()) {
-        (Node::Text(text), _) => {
-            if !text.contains("${") {
-                let message = "a secret stands in the file itself: {env: NAME} or {file: PATH} keep it out";
-                reader.doubt(value, message);
-            }
-            let text = reader.keep(value, expand(text, reader.environment))?;
-            known(reader, value, text, "the secret")
-        }
-        (_, [("env", name)]) => {
-            let name_text = reader.text(name, "the name of an environment variable")?;
-            if !is_name(&name_text) {
-                reader.wrong(name, "this is not the name of an environment variable: letters, digits and `_`");
-                return None;
-            }
-            match (reader.environment)(&name_text) {
-                Some(text) => known(reader, name, text, &format!("the environment variable {name_text}")),
-                None => {
-                    reader.wrong(name, format!("the environment variable {name_text} is not set"));
-                    None
-                }
-            }
-        }
-        (_, [("file", file)]) => {
-            let path = path(reader, file, "the path of a file")?;
-            reader.keep(file, readable(&path))?;
-            Some(Secret::File(path))
-        }
-        (Node::Number(_) | Node::Bool(_), _) => {
-            reader.wrong_with_hint(value, "a secret is text", "quote it");
-            None
-        }
-        _ => {
-            reader.wrong(value, "a secret is text, {env: NAME} or {file: PATH}");
-            None
-        }
-    }
-}
-
-fn known(reader: &Reader<'_>, value: &Value<'_>, text: String, what: &str) -> Option<Secret> {
-    if text.is_empty() {
-        reader.wrong(value, format!("{what} is empty"));
-        return None;
-    }
-    Some(Secret::Value(SecretString::from(text)))
-}
-
-/// Checks that a regular file can be read. Any other kind of file is refused: it could block a run or be endless.
-pub(crate) fn readable(path: &Path) -> Result<(), String> {
-    let cannot = |error: std::io::Error| format!("the file {} cannot be read: {error}", path.display());
-    regular_file::open(path).map(drop).map_err(cannot)
 }

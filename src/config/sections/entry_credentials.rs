@@ -1,12 +1,33 @@
 //! Section `credentials` in an entry: the credentials to read and to write with, if they differ from the registry's
 //! own. A secret is sent to one registry only, so the file must show unambiguously to which one.
 
-use super::credentials::credentials;
-use super::entry::{Draft, Placed};
-use crate::config::keys::SIDES;
-use crate::config::reader::{Reader, Value};
-use crate::config::{Endpoint, EntryCredentials};
+use super::credentials::{CREDENTIAL_ALTERNATIVES, CREDENTIALS, read_credentials};
+use crate::config::keys::table::{Shape, Table, key};
+use crate::config::model::endpoint::Endpoint;
+use crate::config::model::entry::EntryCredentials;
+use crate::config::reader::{Placed, Reader, Value};
 use crate::registry::Credentials;
+
+/// Keys of an entry's `credentials`. `defaults` does not have them: it would send the credentials for one registry to
+/// the registries of all entries.
+pub(crate) static SIDES: Table = Table {
+    place: "under an entry's `credentials`",
+    groups: &[&[
+        key(
+            "source",
+            Shape::OneOf(&CREDENTIALS, CREDENTIAL_ALTERNATIVES),
+            "Credentials for the source, of the same kinds as under a registry.",
+            r#"{"username": "reader", "password": {"env": "READER_PASSWORD"}}"#,
+        ),
+        key(
+            "target",
+            Shape::OneOf(&CREDENTIALS, CREDENTIAL_ALTERNATIVES),
+            "Credentials for the targets. All targets of the entry must then be at one registry.",
+            r#"{"username": "writer", "password": {"file": "/run/secrets/writer"}}"#,
+        ),
+    ]],
+    required: &[],
+};
 
 /// Credentials of each side, with their places.
 #[derive(Default)]
@@ -22,34 +43,39 @@ impl From<Sides<'_>> for EntryCredentials {
 }
 
 /// Reads the credentials of both sides.
-pub(crate) fn sides<'n>(reader: &Reader<'_>, value: &Value<'n>) -> Sides<'n> {
+pub(crate) fn read_sides<'n>(reader: &Reader<'_>, value: &Value<'n>) -> Sides<'n> {
     let Some(fields) = reader.fields(value, &SIDES) else { return Sides::default() };
-    let side = |name| fields.get(name).and_then(|value| Some((credentials(reader, value)?, value.clone())));
+    let side = |name| fields.get(name).and_then(|value| Some((read_credentials(reader, value)?, value.clone())));
     let sides = Sides { source: side("source"), target: side("target") };
     if value.pairs().next().is_none() {
-        reader.wrong(value, "this says nobody: write `source`, `target` or both");
+        reader.refuse(value, "this says nobody: write `source`, `target` or both");
     }
-    fields.done();
+    fields.assert_all_read();
     sides
 }
 
 /// Adds the problems between the credentials of an entry and its endpoints.
-pub(crate) fn check(reader: &Reader<'_>, draft: &Draft<'_>) {
-    if let (Some((_, value)), Some((source @ Endpoint::Layout(_), _))) = (&draft.credentials.source, &draft.source) {
-        reader.wrong(value, asks_nobody("source", source));
+pub(crate) fn check_sides(
+    reader: &Reader<'_>,
+    sides: &Sides<'_>,
+    source: Option<&Endpoint>,
+    targets: &[Placed<'_, Endpoint>],
+) {
+    if let (Some((_, value)), Some(source @ Endpoint::Layout(_))) = (&sides.source, source) {
+        reader.refuse(value, no_registry("source", source));
     }
-    let Some((_, value)) = &draft.credentials.target else { return };
-    let targets = || draft.targets.iter().map(|(target, _)| target);
-    if let Some(layout) = targets().find(|target| matches!(target, Endpoint::Layout(_))) {
-        reader.wrong(value, asks_nobody("target", layout));
+    let Some((_, value)) = &sides.target else { return };
+    let endpoints = || targets.iter().map(|(target, _)| target);
+    if let Some(layout) = endpoints().find(|target| matches!(target, Endpoint::Layout(_))) {
+        reader.refuse(value, no_registry("target", layout));
         return;
     }
-    let mut hosts = targets().filter_map(Endpoint::host);
+    let mut hosts = endpoints().filter_map(Endpoint::host);
     let Some(first) = hosts.next() else { return };
     if let Some(other) = hosts.find(|host| *host != first) {
         let message =
             format!("these credentials are for one registry, but there are targets at {first} and at {other}");
-        reader.wrong_with_hint(
+        reader.refuse_with_hint(
             value,
             message,
             "write one entry for each registry, or the credentials under `registries`",
@@ -57,6 +83,6 @@ pub(crate) fn check(reader: &Reader<'_>, draft: &Draft<'_>) {
     }
 }
 
-fn asks_nobody(side: &str, layout: &Endpoint) -> String {
+fn no_registry(side: &str, layout: &Endpoint) -> String {
     format!("the {side} {layout} is a folder, which asks for no credentials")
 }

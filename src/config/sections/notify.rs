@@ -4,11 +4,10 @@ use std::collections::BTreeSet;
 
 use secrecy::ExposeSecret as _;
 
-use super::credentials::secret;
-use super::entry::Placed;
-use crate::config::diagnostics::report::{Diagnostic, Part};
-use crate::config::keys::{Key, Shape, Table, key, with_default};
-use crate::config::reader::{Reader, Value, nearest};
+use super::secret::read_secret;
+use crate::config::diagnostics::diagnostic::{Diagnostic, Part};
+use crate::config::keys::table::{Key, SafeForm, Shape, Table, key};
+use crate::config::reader::{Placed, Reader, Value};
 use crate::config::yaml::expand::expand;
 use crate::config::yaml::node::Node;
 use crate::notify::{Address, Event, Notify, Receiver, SigningKey, Webhook};
@@ -24,18 +23,17 @@ const DIGITS: usize = 8;
 pub(crate) static NOTIFY: Table = Table {
     place: "under `notify`",
     groups: &[&[
-        key("webhook", Shape::Map(&WEBHOOK), "Where messages are posted, as JSON.", ""),
-        with_default(
-            key(
-                "on",
-                Shape::Words(&Event::NAMES),
-                "Events that are sent: an entry starts to fail, or an edit of the configuration is refused (failure); \
-                 it succeeds again (recovery); tags changed at a target (change); tags were left unchanged by a rule, \
-                 a lock or a limit (withheld).",
-                r#"["failure", "recovery", "change", "withheld"]"#,
-            ),
-            r#"["failure", "recovery"]"#,
-        ),
+        key("webhook", Shape::Map(&WEBHOOK), "Receiver of the messages, which are JSON sent by POST.", ""),
+        key(
+            "on",
+            Shape::Words(&Event::NAMES),
+            "Events that are sent: an entry starts to fail, or an edit of the configuration is refused (failure); it \
+             succeeds again (recovery); tags changed at a target (change); tags were left unchanged by a rule, a \
+             lock or a limit (withheld).",
+            r#"["failure", "recovery", "change", "withheld"]"#,
+        )
+        .with_default(r#"["failure", "recovery"]"#)
+        .safe_as(SafeForm::Words),
     ]],
     required: &["webhook"],
 };
@@ -46,27 +44,28 @@ pub(crate) static WEBHOOK: Table = Table {
         key(
             "url",
             Shape::Secret,
-            "The address, http or https. What is behind its host is never shown.",
+            "Address, http or https. transship never shows its path and query.",
             r#""https://deploy.internal/hooks/transship""#,
         ),
         key(
             "secret",
             Shape::Secret,
-            "What messages are signed with by HMAC-SHA256: 8 bytes or more, or `whsec_` and base64.",
+            "Key that signs messages by HMAC-SHA256: 8 bytes or more, or `whsec_` and base64.",
             r#"{"env": "HOOK_SECRET"}"#,
         ),
     ]],
     required: &["url", "secret"],
 };
 
+/// Creates the key `notify` of a map, with its documentation there.
 pub(crate) const fn notify_key(about: &'static str) -> Key {
-    key("notify", Shape::Maps(&NOTIFY), about, "")
+    key("notify", Shape::Maps(&NOTIFY), about, "").secret()
 }
 
 /// Reads the receivers, each with its place.
-pub(crate) fn notify<'n>(reader: &Reader<'_>, value: &Value<'n>) -> Vec<Placed<'n, Notify>> {
+pub(crate) fn read_notify<'n>(reader: &Reader<'_>, value: &Value<'n>) -> Vec<Placed<'n, Notify>> {
     if matches!(value.node, Node::Map(_)) {
-        reader.wrong_with_hint(
+        reader.refuse_with_hint(
             value,
             "expected a list, found a map",
             "write `notify: [{webhook: {url: …, secret: …}}]`",
@@ -75,76 +74,70 @@ pub(crate) fn notify<'n>(reader: &Reader<'_>, value: &Value<'n>) -> Vec<Placed<'
     }
     let items = reader.items(value, "a list of receivers, each with its webhook").unwrap_or_default();
     if items.len() > MAX_RECEIVERS {
-        reader.wrong(value, format!("these are {} receivers: {MAX_RECEIVERS} at most", items.len()));
+        reader.refuse(value, format!("these are {} receivers: {MAX_RECEIVERS} at most", items.len()));
         return Vec::new();
     }
-    items.iter().filter_map(|item| Some((one(reader, item)?, item.clone()))).collect()
+    items.iter().filter_map(|item| Some((read_receiver(reader, item)?, item.clone()))).collect()
 }
 
-fn one(reader: &Reader<'_>, value: &Value<'_>) -> Option<Notify> {
+fn read_receiver(reader: &Reader<'_>, value: &Value<'_>) -> Option<Notify> {
     let fields = reader.fields(value, &NOTIFY)?;
-    let webhook = fields.get("webhook").and_then(|value| webhook(reader, value));
-    let on = fields.get("on").map_or_else(|| Some(BTreeSet::from(Event::DEFAULT)), |value| events(reader, value));
-    fields.done();
+    let webhook = fields.get("webhook").and_then(|value| read_webhook(reader, value));
+    let on = fields.get("on").map_or_else(|| Some(BTreeSet::from(Event::DEFAULT)), |value| read_events(reader, value));
+    fields.assert_all_read();
     Some(Notify { webhook: webhook?, on: on? })
 }
 
-fn events(reader: &Reader<'_>, value: &Value<'_>) -> Option<BTreeSet<Event>> {
+fn read_events(reader: &Reader<'_>, value: &Value<'_>) -> Option<BTreeSet<Event>> {
     let items = reader.texts(value, "a list of events")?;
     if items.is_empty() {
-        reader.wrong_with_hint(value, "`on` is empty, which would be nothing", "leave it out for failure and recovery");
+        reader.refuse_with_hint(
+            value,
+            "`on` is empty, which would be nothing",
+            "leave it out for failure and recovery",
+        );
         return None;
     }
     // The loop reads all items, so that it reports all problems.
-    let events: Vec<Option<Event>> = items.iter().map(|item| event(reader, item)).collect();
+    let events: Vec<Option<Event>> =
+        items.iter().map(|item| reader.word(item, &Event::NAMES, "failure, recovery, change or withheld")).collect();
     events.into_iter().collect()
 }
 
-fn event(reader: &Reader<'_>, value: &Value<'_>) -> Option<Event> {
-    let text = reader.text(value, "failure, recovery, change or withheld")?;
-    let read: Result<Event, _> = text.parse();
-    match (&read, nearest(&text, Event::NAMES.into_iter())) {
-        (Err(error), Some(near)) => reader.wrong_with_hint(value, error, format!("did you mean `{near}`?")),
-        (Err(error), None) => reader.wrong(value, error),
-        (Ok(_), _) => {}
-    }
-    read.ok()
-}
-
-fn webhook(reader: &Reader<'_>, value: &Value<'_>) -> Option<Webhook> {
+fn read_webhook(reader: &Reader<'_>, value: &Value<'_>) -> Option<Webhook> {
     if !matches!(value.node, Node::Map(_)) {
-        reader.wrong(value, "expected a map with url and secret");
+        reader.refuse(value, "expected a map with url and secret");
         return None;
     }
     let fields = reader.fields(value, &WEBHOOK)?;
-    let url = fields.get("url").and_then(|value| url(reader, value));
-    let key = fields.get("secret").and_then(|value| signing_key(reader, value));
-    fields.done();
+    let url = fields.get("url").and_then(|value| read_url(reader, value));
+    let key = fields.get("secret").and_then(|value| read_signing_key(reader, value));
+    fields.assert_all_read();
     let (receiver, url) = url?;
     Some(Webhook { receiver, url, secret: key? })
 }
 
-fn signing_key(reader: &Reader<'_>, value: &Value<'_>) -> Option<Secret> {
-    let key = secret(reader, value)?;
+fn read_signing_key(reader: &Reader<'_>, value: &Value<'_>) -> Option<Secret> {
+    let key = read_secret(reader, value)?;
     if let Secret::Value(text) = &key {
-        reader.keep(value, text.expose_secret().parse::<SigningKey>())?;
+        reader.accept(value, text.expose_secret().parse::<SigningKey>())?;
     }
     Some(key)
 }
 
 /// Reads the address, and derives the name of its receiver.
-fn url(reader: &Reader<'_>, value: &Value<'_>) -> Option<(Receiver, Secret)> {
+fn read_url(reader: &Reader<'_>, value: &Value<'_>) -> Option<(Receiver, Secret)> {
     let Node::Text(written) = value.node else {
-        let url = secret(reader, value)?;
+        let url = read_secret(reader, value)?;
         if let Secret::Value(text) = &url {
-            reader.keep(value, text.expose_secret().parse::<Address>())?;
+            reader.accept(value, text.expose_secret().parse::<Address>())?;
         }
         let place = value.pairs().next().map(|(kind, place)| (kind, place.node.clone()));
         let Some((kind, Node::Text(place))) = place else { return None };
         return Some((Receiver::from(format!("{kind}:{place}")), url));
     };
-    let text = reader.keep(value, expand(written, reader.environment))?;
-    let address: Address = reader.keep(value, text.parse())?;
+    let text = reader.accept(value, expand(written, reader.environment))?;
+    let address: Address = reader.accept(value, text.parse())?;
     // The digest covers the text as written, without the values of its variables.
     let digest = Digest::of(written.as_bytes()).to_string();
     let digits = digest.rsplit(':').next().unwrap_or_default();
@@ -153,7 +146,7 @@ fn url(reader: &Reader<'_>, value: &Value<'_>) -> Option<(Receiver, Secret)> {
 }
 
 /// Reports an address that is configured twice with different signing secrets: its receiver knows only one.
-pub(crate) fn check<'a, 'n: 'a>(reader: &Reader<'_>, all: impl Iterator<Item = &'a Placed<'n, Notify>>) {
+pub(crate) fn check_receivers<'a, 'n: 'a>(reader: &Reader<'_>, all: impl Iterator<Item = &'a Placed<'n, Notify>>) {
     let mut known: Vec<&Placed<'_, Notify>> = Vec::new();
     for placed in all {
         let (notify, value) = placed;
@@ -161,7 +154,9 @@ pub(crate) fn check<'a, 'n: 'a>(reader: &Reader<'_>, all: impl Iterator<Item = &
         match known.iter().find(|(first, _)| first.webhook.receiver == webhook.receiver) {
             Some((first, place)) if first.webhook.secret != webhook.secret => {
                 let message = "this address is here already, with another secret";
-                reader.add(Diagnostic::new(&value.path, Part::Value, message).first(&place.path, Part::Value));
+                reader.add_problem(
+                    Diagnostic::new(&value.path, Part::Value, message).with_first(&place.path, Part::Value),
+                );
             }
             Some(_) => {}
             None => known.push(placed),

@@ -1,27 +1,28 @@
 //! Section `daemon.status`: the address of the status port, and the clients that may read it. An address that other
 //! machines can reach must be written together with its protection.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 
-use super::credentials::secret;
-use crate::config::Receiver;
-use crate::config::decode::MAX_SOCKET_PATH;
-use crate::config::keys::{Key, Shape, Table, key, with_default};
+use super::secret::read_secret;
+use super::socket_path::check_socket_path;
+use crate::config::keys::table::{Key, Shape, Table, key};
+use crate::config::model::push_events::Receiver;
+use crate::config::model::status::{Readers, Status, StatusPort};
 use crate::config::reader::{Reader, Value};
 use crate::config::yaml::node::Node;
-use crate::config::{Readers, Status, StatusPort};
-
-const DEFAULT: StatusPort = StatusPort::Tcp(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9180));
-
-/// Default address of the status port: `127.0.0.1:9180`.
-impl Default for StatusPort {
-    fn default() -> Self {
-        DEFAULT
-    }
-}
+use crate::registry::Secret;
 
 /// Pattern of the address alone, for a value that is not a map.
-pub(crate) const PLACE: &str = r"^(off|unix:.+|.+:[0-9]+)$";
+const ADDRESS: &str = r"^(off|unix:.+|.+:[0-9]+)$";
+
+pub(crate) const STATUS_KEY: Key = key(
+    "status",
+    Shape::TextOr { pattern: ADDRESS, keys: &STATUS },
+    "Address of health, status and metrics: a loopback address with its port, unix:PATH, or `off`. Any other \
+     address needs a map with its protection.",
+    r#""unix:/run/transship/status.sock""#,
+)
+.with_default(r#""127.0.0.1:9180""#);
 
 pub(crate) static STATUS: Table = Table { place: "under `status`", groups: &[KEYS], required: &["listen"] };
 
@@ -29,53 +30,52 @@ const KEYS: &[Key] = &[
     key(
         "listen",
         Shape::Text { pattern: r"^(unix:.+|.+:[0-9]+)$" },
-        "Where it is answered: an address with its port, or unix:PATH. There is no TLS.",
+        "Address with its port, or unix:PATH. It speaks no TLS.",
         r#""0.0.0.0:9180""#,
     ),
     key(
         "token",
         Shape::Secret,
-        "What readers prove themselves by: a bearer token, or in a browser the password of any user; 16 characters \
-         at least. \
-         /healthz and /readyz are answered without it.",
+        "Token that readers must send, at least 16 characters: as a bearer token, or in a browser as the password \
+         of any user. /healthz and /readyz need none.",
         r#"{"file": "/run/secrets/status-token"}"#,
-    ),
-    with_default(
-        key(
-            "insecure",
-            Shape::Bool,
-            "Whoever reaches it may read, and by any name: for an address that something else protects.",
-            "true",
-        ),
-        "false",
-    ),
+    )
+    .secret(),
+    key(
+        "insecure",
+        Shape::Bool,
+        "`true` lets everybody read who can reach the address, by any host name. For an address that something else \
+         protects.",
+        "true",
+    )
+    .with_default("false"),
 ];
 
-/// Reads the status port. Returns `None` if the reader kept a problem.
-pub(crate) fn status(reader: &Reader<'_>, value: Option<&Value<'_>>) -> Option<Status> {
-    let Some(value) = value else { return Some(Status { listen: DEFAULT, readers: Readers::Local }) };
+/// Reads the status port. Returns `None` if the reader recorded a problem.
+pub(crate) fn read_status(reader: &Reader<'_>, value: Option<&Value<'_>>) -> Option<Status> {
+    let Some(value) = value else { return Some(Status { listen: StatusPort::default(), readers: Readers::Local }) };
     if matches!(value.node, Node::Map(_)) {
-        return guarded(reader, value);
+        return read_guarded(reader, value);
     }
-    let listen = place(reader, value)?;
+    let listen = read_address(reader, value)?;
     if let Some(address) = reachable_from_elsewhere(&listen) {
         let hint = format!("write {{listen: \"{address}\", token: {{file: PATH}}}}, or 127.0.0.1:{}", address.port());
-        reader.wrong_with_hint(value, unprotected(address), hint);
+        reader.refuse_with_hint(value, unprotected(address), hint);
         return None;
     }
     Some(Status { listen, readers: Readers::Local })
 }
 
 /// Reads a map: the address and its protection.
-fn guarded(reader: &Reader<'_>, value: &Value<'_>) -> Option<Status> {
+fn read_guarded(reader: &Reader<'_>, value: &Value<'_>) -> Option<Status> {
     let fields = reader.fields(value, &STATUS)?;
     let written = fields.get("listen");
-    let listen = written.and_then(|value| place(reader, value));
-    let token = fields.get("token").map(|value| token(reader, value));
+    let listen = written.and_then(|value| read_address(reader, value));
+    let token = fields.get("token").map(|value| read_token(reader, value));
     let insecure = fields.get("insecure").and_then(|value| reader.bool(value)).unwrap_or_default();
-    fields.done();
+    fields.assert_all_read();
     if token.is_some() && insecure {
-        reader.wrong(value, "`token` and `insecure` do not go together: one of them is enough");
+        reader.refuse(value, "`token` and `insecure` do not go together: one of them is enough");
         return None;
     }
     let (written, listen) = (written?, listen?);
@@ -85,7 +85,7 @@ fn guarded(reader: &Reader<'_>, value: &Value<'_>) -> Option<Status> {
         None => Readers::Local,
     };
     if listen == StatusPort::Off {
-        reader.wrong_with_hint(
+        reader.refuse_with_hint(
             written,
             "where nothing is answered there is nothing more to say",
             "write `status: off`",
@@ -94,17 +94,17 @@ fn guarded(reader: &Reader<'_>, value: &Value<'_>) -> Option<Status> {
     }
     if let (Readers::Local, Some(address)) = (&readers, reachable_from_elsewhere(&listen)) {
         let hint = "write `token: {file: PATH}` beside it, or `insecure: true` where all who reach it may read";
-        reader.wrong_with_hint(written, unprotected(address), hint);
+        reader.refuse_with_hint(written, unprotected(address), hint);
         return None;
     }
     Some(Status { listen, readers })
 }
 
-fn token(reader: &Reader<'_>, value: &Value<'_>) -> Option<crate::registry::Secret> {
-    let token = secret(reader, value)?;
+fn read_token(reader: &Reader<'_>, value: &Value<'_>) -> Option<Secret> {
+    let token = read_secret(reader, value)?;
     if token.known_length().is_some_and(|length| length < Receiver::SHORTEST_SECRET) {
         let message = format!("the token can be guessed: {} characters at least", Receiver::SHORTEST_SECRET);
-        reader.wrong_with_hint(value, message, "make one with `openssl rand -hex 32`");
+        reader.refuse_with_hint(value, message, "make one with `openssl rand -hex 32`");
     }
     Some(token)
 }
@@ -121,36 +121,34 @@ fn unprotected(address: &SocketAddr) -> String {
     format!("\"{address}\" can be reached from other machines, without any protection")
 }
 
-fn place(reader: &Reader<'_>, value: &Value<'_>) -> Option<StatusPort> {
+fn read_address(reader: &Reader<'_>, value: &Value<'_>) -> Option<StatusPort> {
     match value.node {
         Node::Number(port) => {
             let message = format!("expected an address with its port, found the number {port}");
-            reader.wrong_with_hint(value, message, format!("write 127.0.0.1:{port}"));
+            reader.refuse_with_hint(value, message, format!("write 127.0.0.1:{port}"));
             None
         }
         Node::Bool(false) => {
-            reader.wrong_with_hint(value, "expected an address with its port, found the boolean false", "write off");
+            reader.refuse_with_hint(value, "expected an address with its port, found the boolean false", "write off");
             None
         }
         _ => {
             let text = reader.text(value, "127.0.0.1:9180, unix:PATH or off")?;
-            reader.keep(value, status_port(&text))
+            reader.accept(value, parse_address(&text))
         }
     }
 }
 
-fn status_port(text: &str) -> Result<StatusPort, String> {
+fn parse_address(text: &str) -> Result<StatusPort, String> {
     if text == "off" {
         return Ok(StatusPort::Off);
     }
     if let Some(path) = text.strip_prefix("unix:") {
-        return match path.len() {
-            0 => Err("the path is missing after \"unix:\": write unix:/run/transship/status.sock".to_owned()),
-            length if length > MAX_SOCKET_PATH => {
-                Err(format!("the path of the socket has {length} bytes: {MAX_SOCKET_PATH} at most"))
-            }
-            _ => Ok(StatusPort::Unix(path.into())),
-        };
+        if path.is_empty() {
+            return Err("the path is missing after \"unix:\": write unix:/run/transship/status.sock".to_owned());
+        }
+        check_socket_path(path.len())?;
+        return Ok(StatusPort::Unix(path.into()));
     }
     let numeric = text.replacen("localhost:", "127.0.0.1:", 1);
     let no_address = |_| format!("{text:?} is no address of the status port: write 127.0.0.1:9180, unix:PATH or off");

@@ -11,7 +11,7 @@ const MAX_MARKS: usize = 1_250_000;
 const MAX_DEPTH: usize = 10_000;
 
 /// Returns the reason to keep a text from the parser, or `None` if the parser may read it.
-pub(crate) fn excess(text: &str) -> Option<&'static str> {
+pub(crate) fn find_excess(text: &str) -> Option<&'static str> {
     let (mut marks, mut depth) = (0_usize, 0_usize);
     for line in text.split(['\n', '\r']) {
         let line = line.trim_start_matches([' ', '\t']);
@@ -48,17 +48,17 @@ mod tests {
     fn text_with_too_many_values_or_brackets_is_refused_unparsed() {
         let many = Some("more values than a configuration can have");
         for piece in ["[],", "a,", "{},", "- \n", "a: \n", "- - "] {
-            assert_eq!(excess(&piece.repeat(MAX_MARKS + 1)), many, "{piece:?}");
+            assert_eq!(find_excess(&piece.repeat(MAX_MARKS + 1)), many, "{piece:?}");
         }
-        assert_eq!(excess(&"[".repeat(MAX_DEPTH + 1)), Some("lists and maps are nested too deep"));
+        assert_eq!(find_excess(&"[".repeat(MAX_DEPTH + 1)), Some("lists and maps are nested too deep"));
     }
 
     #[test]
     fn text_of_the_largest_length_with_usual_lines_is_parsed() {
         let entry = "  - name: library-name\n    source: registry.example/team/name\n    target: \
                      mirror.example/team/name\n    schedule: \"0 3 * * *\"\n";
-        assert_eq!(excess(&entry.repeat((16 << 20) / entry.len())), None);
-        assert_eq!(excess(&"# [[[, -\n\n".repeat(1_500_000)), None);
-        assert_eq!(excess(&"- \"re:[0-9]+\"\n".repeat(MAX_DEPTH * 2)), None);
+        assert_eq!(find_excess(&entry.repeat((16 << 20) / entry.len())), None);
+        assert_eq!(find_excess(&"# [[[, -\n\n".repeat(1_500_000)), None);
+        assert_eq!(find_excess(&"- \"re:[0-9]+\"\n".repeat(MAX_DEPTH * 2)), None);
     }
 }

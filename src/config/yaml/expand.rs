@@ -1,14 +1,14 @@
 //! Expansion of `${NAME}` in values from the environment. `$$` becomes a `$`; a `$` before anything else stays.
 
-use crate::config::Environment;
+/// Lookup of environment variables; returns `None` if a variable is not set.
+pub type Environment<'e> = &'e dyn Fn(&str) -> Option<String>;
 
 /// Error: a text cannot be expanded. No message repeats the text around the name: it may be a secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ExpandError {
     #[error(
-        "the environment variable CREDENTIALS_DIRECTORY is not set: systemd sets it for the service only; ask as \
-         root while the \
-         service runs, or set it: `CREDENTIALS_DIRECTORY=/etc/transship/credentials transship …`"
+        "the environment variable CREDENTIALS_DIRECTORY is not set: systemd sets it for the service only; ask as root \
+         while the service runs, or set it: `CREDENTIALS_DIRECTORY=/etc/transship/credentials transship …`"
     )]
     Credentials,
     #[error("the environment variable {0} is not set: set it, or write `$$` for a plain `$`")]
@@ -16,8 +16,8 @@ pub(crate) enum ExpandError {
     #[error("`${{` is not closed: write ${{NAME}}, or `$$` for a plain `$`")]
     Open,
     #[error(
-        "what stands in `${{…}}` is not the name of an environment variable: letters, digits and `_`, \
-         or write `$$` for a plain `$`"
+        "what stands in `${{…}}` is not the name of an environment variable: letters, digits and `_`, or write `$$` \
+         for a plain `$`"
     )]
     Name,
 }
@@ -37,7 +37,7 @@ pub(crate) fn expand(text: &str, environment: Environment<'_>) -> Result<String,
             if !is_name(name) {
                 return Err(ExpandError::Name);
             }
-            expanded.push_str(&environment(name).ok_or_else(|| unset(name))?);
+            expanded.push_str(&environment(name).ok_or_else(|| unset_error(name))?);
             rest = after;
         } else {
             expanded.push('$');
@@ -47,7 +47,7 @@ pub(crate) fn expand(text: &str, environment: Environment<'_>) -> Result<String,
     Ok(expanded)
 }
 
-fn unset(name: &str) -> ExpandError {
+fn unset_error(name: &str) -> ExpandError {
     if name == "CREDENTIALS_DIRECTORY" { ExpandError::Credentials } else { ExpandError::Unset(name.to_owned()) }
 }
 
@@ -83,14 +83,13 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_replaced_is_refused_with_a_way_out() {
+    fn invalid_variable_is_refused_with_a_remedy() {
         let message = |text: &str| read(text).unwrap_err();
         assert_eq!(message("${NO}"), "the environment variable NO is not set: set it, or write `$$` for a plain `$`");
         assert_eq!(
             message("${CREDENTIALS_DIRECTORY}/x"),
             "the environment variable CREDENTIALS_DIRECTORY is not set: systemd sets it for the service only; ask as \
-             root while the \
-             service runs, or set it: `CREDENTIALS_DIRECTORY=/etc/transship/credentials transship …`"
+             root while the service runs, or set it: `CREDENTIALS_DIRECTORY=/etc/transship/credentials transship …`"
         );
         assert_eq!(message("${A_1"), "`${` is not closed: write ${NAME}, or `$$` for a plain `$`");
         for bad in ["${}", "${1A}", "${A_1:-x}", "${A B}"] {

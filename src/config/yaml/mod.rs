@@ -1,10 +1,7 @@
-//! YAML as written: files, nodes with their places, and the expansion of variables and patterns.
+//! YAML as written: nodes with their places, scalars, and the expansion of variables.
 
 mod complexity;
+pub(super) mod document;
 pub(super) mod expand;
-pub(super) mod files;
-mod glob;
 pub(super) mod node;
 pub(super) mod scalar;
-mod syntax;
-pub(super) mod third_party;

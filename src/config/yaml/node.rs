@@ -41,7 +41,7 @@ pub(crate) type Path = Vec<usize>;
 
 /// Reads the tree.
 pub(crate) fn read(text: &str) -> Result<Node, serde_yaml::Error> {
-    if let Some(reason) = complexity::excess(text) {
+    if let Some(reason) = complexity::find_excess(text) {
         return Err(serde::de::Error::custom(reason));
     }
     let budget = Cell::new(MAX_NODES);

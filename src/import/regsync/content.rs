@@ -74,7 +74,7 @@ fn check_referrers(entry: &mut Entry, keys: &Keys<'_, '_>, by_api: bool, reading
     }
     for (key, end, word) in [("referrerSource", keys.source, "from"), ("referrerTarget", keys.target, "to")] {
         let Some(written) = keys.text(key, reading) else { continue };
-        let elsewhere = Template::read(&written, keys.source.as_ref());
+        let elsewhere = Template::parse(&written, keys.source.as_ref());
         let is_same = read_repository(&elsewhere).is_some_and(|place| Some(place) == read_repository(end));
         if !is_same {
             let reason = format!("`{key}` copies referrers {word} {}, and has no equivalent", quoted(&written));

@@ -5,9 +5,8 @@ use super::super::draft::{Draft, Registry};
 use super::super::page::{Map, escape_variables};
 use super::super::reading::{Fields, Reading, View, quoted};
 use super::super::template::{Content, Template};
-use super::super::variable::variable;
-use super::keys::{CREDS, SCHEME};
-use super::unsupported_keys;
+use super::super::variable::variable_name;
+use super::keys::{CREDS, SCHEME, unsupported_keys};
 use crate::oci::RegistryHost;
 
 /// Prefix of the names of Docker's credential helpers.
@@ -92,7 +91,7 @@ fn set_credentials(
     let helper = text(reading, "credHelper").and_then(|written| helper_name(&written).map(str::to_owned));
     let token = text(reading, "token");
     let user = text(reading, "user");
-    let user = user.and_then(|user| Template::read(&user, None)?.as_text()).filter(|user| !user.contains(':'));
+    let user = user.and_then(|user| Template::parse(&user, None)?.as_text()).filter(|user| !user.contains(':'));
     let pass = text(reading, "pass");
     let mut used: &[&str] = &[];
     if let Some(helper) = helper {
@@ -131,11 +130,11 @@ fn set_secret(
     reading: &mut Reading,
 ) {
     let map: &mut Map = &mut sheet.credentials;
-    match Template::read(text, None).and_then(|template| template.content()) {
+    match Template::parse(text, None).and_then(|template| template.content()) {
         Some(Content::Env(name)) => map.inline_map(key, "env", name),
         Some(Content::File(path)) => map.inline_map(key, "file", escape_variables(&path)),
         Some(Content::Text) | None => {
-            let name = variable(host, &key.to_uppercase());
+            let name = variable_name(host, &key.to_uppercase());
             map.inline_map(key, "env", name.clone());
             let message = format!("the {key} is not carried over: set the environment variable {name}");
             sheet.comments.push(reading.add_remark(view, message));

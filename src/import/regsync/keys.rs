@@ -1,6 +1,8 @@
 //! Table of all keys of regsync's configuration (regclient `cmd/regsync/config.go`, `config/host.go`), and what an
 //! import does with each. `docs/how-to/migrate.md` has the same tables for users.
 
+use super::super::reading::{Fields, Reading};
+
 /// Treatment of a key by an import.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Treatment {
@@ -13,17 +15,17 @@ pub(super) enum Treatment {
 use Treatment::{NoEffect, Read};
 
 /// Key and its treatment.
-pub(super) type Known = (&'static str, Treatment);
+pub(super) type TreatedKey = (&'static str, Treatment);
 
 const HOOKS: &str = "regsync reads it and runs nothing";
 const RATE_LIMIT: &str =
-    "write `limits: {keep: NUMBER}` under the source's registry, which reserves that number of pulls";
+    "write `limits: {reserve_pulls: NUMBER}` under the source's registry, which reserves that number of pulls";
 
 /// Keys of the file.
-pub(super) const ROOT: [Known; 4] = [("version", Read), ("creds", Read), ("defaults", Read), ("sync", Read)];
+pub(super) const ROOT: [TreatedKey; 4] = [("version", Read), ("creds", Read), ("defaults", Read), ("sync", Read)];
 
 /// Keys of an entry alone.
-pub(super) const OWN: [Known; 8] = [
+pub(super) const OWN: [TreatedKey; 8] = [
     ("source", Read),
     ("target", Read),
     ("type", Read),
@@ -35,7 +37,7 @@ pub(super) const OWN: [Known; 8] = [
 ];
 
 /// Keys of an entry and of `defaults`.
-pub(super) const SHARED: [Known; 15] = [
+pub(super) const SHARED: [TreatedKey; 15] = [
     ("schedule", Read),
     ("interval", Read),
     ("backup", Read),
@@ -55,7 +57,7 @@ pub(super) const SHARED: [Known; 15] = [
 ];
 
 /// Keys of `defaults` alone.
-pub(super) const DEFAULTS: [Known; 6] = [
+pub(super) const DEFAULTS: [TreatedKey; 6] = [
     ("parallel", NoEffect("see `daemon.entries_at_once` and `limits: {concurrent: …}` under a registry")),
     ("skipDockerConfig", NoEffect("write `credentials: {anonymous: true}` under a registry that needs none")),
     ("blobLimit", NoEffect("transship copies blobs of any size")),
@@ -65,11 +67,11 @@ pub(super) const DEFAULTS: [Known; 6] = [
 ];
 
 /// Keys of a set of tags.
-pub(super) const TAGS: [Known; 3] = [("allow", Read), ("deny", Read), ("semverRange", Read)];
+pub(super) const TAGS: [TreatedKey; 3] = [("allow", Read), ("deny", Read), ("semverRange", Read)];
 
 /// Keys of a registry under `creds`. transship always does what `repoAuth` asks for: it gets a token for each
 /// repository.
-pub(super) const CREDS: [Known; 22] = [
+pub(super) const CREDS: [TreatedKey; 22] = [
     ("registry", Read),
     ("user", Read),
     ("pass", Read),
@@ -95,7 +97,27 @@ pub(super) const CREDS: [Known; 22] = [
 ];
 
 /// Deprecated key, which regsync ignores with a warning.
-pub(super) const SCHEME: Known = ("scheme", NoEffect("regsync ignores it too: see `tls`"));
+pub(super) const SCHEME: TreatedKey = ("scheme", NoEffect("regsync ignores it too: see `tls`"));
+
+/// Returns comments about keys without an equivalent and about unknown keys.
+pub(super) fn unsupported_keys(
+    fields: &Fields<'_>,
+    tables: &[&[TreatedKey]],
+    whose: &str,
+    reading: &mut Reading,
+) -> Vec<String> {
+    let mut comments = Vec::new();
+    for (key, view) in fields.iter() {
+        match tables.iter().copied().flatten().find(|(name, _)| name == key) {
+            Some((_, Read)) => {}
+            Some((_, NoEffect(instead))) => {
+                comments.push(reading.add_remark(view, format!("`{key}` has no equivalent: {instead}")));
+            }
+            None => comments.push(reading.add_unknown_key(key, view, whose)),
+        }
+    }
+    comments
+}
 
 #[cfg(test)]
 mod tests {

@@ -9,35 +9,18 @@ use futures_util::StreamExt as _;
 use futures_util::stream;
 use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, LOCATION, RANGE};
 use http::{HeaderValue, Method, StatusCode};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use tokio::time::Instant;
 
 use crate::oci::Descriptor;
-use crate::registry::http::error::broken_off;
-use crate::registry::http::response::{Body, Context, Response};
-use crate::registry::http::retry::{Failure, Operation};
-use crate::registry::http::send::{Expects, RegistryRequest};
-use crate::registry::limits::concurrency::{Permit, RequestClass};
-use crate::registry::{Registry, Repository};
+use crate::registry::Repository;
+use crate::registry::auth::request::RegistryRequest;
+use crate::registry::http::blob_body::BlobBody;
+use crate::registry::http::context::Context;
+use crate::registry::http::request::Expects;
+use crate::registry::http::response::{Body, Response};
+use crate::registry::http::retry::Failure;
+use crate::registry::limits::concurrency::RequestClass;
 use crate::store::{ByteStream, ErrorKind, Step, StoreError};
-
-/// Memory of whether the last HEAD of a blob at a registry failed. After a failure the next HEAD is sent once only, so
-/// that a registry without HEAD costs one request per blob.
-#[derive(Debug, Default)]
-pub(crate) struct Looks(AtomicBool);
-
-impl Looks {
-    fn kind(&self) -> Operation {
-        if self.0.load(Ordering::Relaxed) { Operation::Glance } else { Operation::Look }
-    }
-
-    /// Records whether a lookup failed. Returns true for the first failure after a success.
-    fn record_outcome(&self, failed: bool) -> bool {
-        !self.0.swap(failed, Ordering::Relaxed) && failed
-    }
-}
 
 /// Outcome of a lookup of a blob.
 pub(crate) enum Looked {
@@ -55,7 +38,7 @@ impl Repository {
             Looked::Absent => false,
             Looked::Present => true,
             Looked::OtherLength(stored) => {
-                self.note_wrong_length(blob, stored);
+                self.record_wrong_length(blob, stored);
                 false
             }
         })
@@ -77,7 +60,7 @@ impl Repository {
             }
             found => found,
         };
-        if let (true, Err(error)) = (self.registry.looks.record_outcome(found.is_err()), &found) {
+        if let (true, Err(error)) = (self.registry.facts().blob_heads.record_outcome(found.is_err()), &found) {
             tracing::warn!(
                 place = %error.place,
                 "the registry does not say whether it has a blob ({}); blobs that it may have are uploaded again",
@@ -90,7 +73,8 @@ impl Repository {
     async fn find_blob(&self, blob: &Descriptor) -> Result<Looked, StoreError> {
         let context = self.context(Step::FindBlob, blob.digest);
         let url = self.url(&context, &format!("blobs/{}", blob.digest))?;
-        let call = RegistryRequest::new(self.registry.looks.kind(), Method::HEAD, url, self.reading());
+        let call =
+            RegistryRequest::new(self.registry.facts().blob_heads.operation(), Method::HEAD, url, self.reading());
         let answer = self.registry.send(&context, call.stopping_at_store()).await?;
         match answer.status {
             StatusCode::NOT_FOUND => Ok(Looked::Absent),
@@ -116,19 +100,19 @@ impl Repository {
             }
             Some(stored) => Looked::OtherLength(stored),
             None => {
-                self.note_wrong_length(blob, stated);
+                self.record_wrong_length(blob, stated);
                 Looked::Absent
             }
         }
     }
 
     /// Logs that the registry has a blob in a wrong length.
-    pub(crate) fn note_wrong_length(&self, blob: &Descriptor, stored: u64) {
+    pub(crate) fn record_wrong_length(&self, blob: &Descriptor, stored: u64) {
         tracing::warn!(
             place = %self.place, blob = %blob.digest, stored, wanted = blob.size,
             "the registry has the blob with a wrong length; uploading it again"
         );
-        self.registry.upload.record_wrong_length();
+        self.registry.facts().upload_strategy.record_wrong_length();
     }
 
     /// Returns the length of a blob at a registry that reported that it stored the blob. `None` if the registry does
@@ -136,7 +120,8 @@ impl Repository {
     pub(crate) async fn stored_length(&self, blob: &Descriptor) -> Option<u64> {
         let context = self.context(Step::FindBlob, blob.digest);
         let url = self.url(&context, &format!("blobs/{}", blob.digest)).ok()?;
-        let call = RegistryRequest::new(self.registry.looks.kind(), Method::HEAD, url, self.reading());
+        let call =
+            RegistryRequest::new(self.registry.facts().blob_heads.operation(), Method::HEAD, url, self.reading());
         let answer = self.registry.send(&context, call.stopping_at_store()).await.ok()?;
         let stated = length(&answer).filter(|_| answer.status.is_success())?;
         if stated == blob.size { Some(stated) } else { self.length_by_get(blob).await }
@@ -188,9 +173,7 @@ impl Repository {
             _ => return Err(answer.refusal(&context)),
         };
         match answer.body {
-            Body::Flowing(response, permit) => {
-                Ok(flow(Arc::clone(&self.registry), context, (response, permit), offset, skip))
-            }
+            Body::Streamed(body) => Ok(read_stream(context, body, offset, skip)),
             Body::Whole(bytes) => Ok(stream::iter([Ok(bytes)]).boxed()),
         }
     }
@@ -229,36 +212,26 @@ pub(crate) fn first_byte(range: &str) -> Option<u64> {
     range.trim().strip_prefix("bytes")?.trim().split('-').next()?.parse().ok()
 }
 
-/// Body of a blob while it is being read.
-struct Flow {
-    registry: Arc<Registry>,
+/// Blob while it is being read.
+struct BlobRead {
     context: Context,
-    response: reqwest::Response,
+    body: BlobBody,
     /// Number of bytes to drop before the first wanted byte.
     skip: u64,
     /// Offset in the blob of the next wanted byte.
-    at: u64,
+    offset: u64,
     received: u64,
     /// Time at which the last bytes arrived.
     last: Instant,
-    /// Permit that is released together with the body.
-    _permit: Permit,
 }
 
-fn flow(
-    registry: Arc<Registry>,
-    context: Context,
-    (response, permit): (reqwest::Response, Permit),
-    offset: u64,
-    skip: u64,
-) -> ByteStream {
-    let (at, received, last) = (offset, 0, Instant::now());
-    let flow = Flow { registry, context, response, skip, at, received, last, _permit: permit };
+fn read_stream(context: Context, body: BlobBody, offset: u64, skip: u64) -> ByteStream {
+    let read = BlobRead { context, body, skip, offset, received: 0, last: Instant::now() };
     // `None` after an error: the stream has ended.
-    stream::unfold(Some(flow), |flow| async {
-        let mut flow = flow?;
-        match flow.next_piece().await {
-            Ok(Some(piece)) => Some((Ok(piece), Some(flow))),
+    stream::unfold(Some(read), |read| async {
+        let mut read = read?;
+        match read.next_piece().await {
+            Ok(Some(piece)) => Some((Ok(piece), Some(read))),
             Ok(None) => None,
             Err(error) => Some((Err(error), None)),
         }
@@ -266,38 +239,25 @@ fn flow(
     .boxed()
 }
 
-impl Flow {
+impl BlobRead {
     /// Records in the retry budget that the body ended too early, and creates the error.
-    fn broke_off(&self, why: &str) -> StoreError {
+    fn interruption(&self, why: &str) -> StoreError {
         self.context.budget.record_failure(Failure::Broken, self.last.elapsed());
-        self.context.budget.mark_offset(self.at);
+        self.context.budget.mark_offset(self.offset);
         self.context.error(ErrorKind::Unavailable, format!("after {} bytes: {why}", self.received))
     }
 
     async fn next_piece(&mut self) -> Result<Option<Bytes>, StoreError> {
         loop {
-            let idle = self.registry.tempo.idle;
-            let next = match tokio::time::timeout(idle, self.response.chunk()).await {
-                Ok(Ok(next)) => next,
-                Ok(Err(error)) => {
-                    let why = broken_off(&error, self.response.url());
-                    return Err(self.broke_off(why.detail()));
-                }
-                Err(_) => {
-                    let why = format!("no more bytes for {}", humantime::format_duration(idle));
-                    return Err(self.broke_off(&why));
-                }
-            };
+            let next = self.body.next_piece().await.map_err(|why| self.interruption(&why))?;
             let Some(mut piece) = next else { return Ok(None) };
             self.received += piece.len() as u64;
-            self.registry.meter.received(piece.len());
-            self.registry.meter.throttled(self.registry.pace.spend(self.context.tenant, piece.len()).await);
             let skipped = usize::try_from(self.skip).unwrap_or(usize::MAX).min(piece.len());
             self.skip -= skipped as u64;
             let piece = piece.split_off(skipped);
             if !piece.is_empty() {
-                self.at += piece.len() as u64;
-                self.context.budget.record_progress(self.at);
+                self.offset += piece.len() as u64;
+                self.context.budget.record_progress(self.offset);
                 self.last = Instant::now();
                 return Ok(Some(piece));
             }

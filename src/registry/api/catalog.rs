@@ -11,12 +11,13 @@ use url::Url;
 
 use crate::oci::RepositoryName;
 use crate::registry::Registry;
+use crate::registry::auth::request::RegistryRequest;
 use crate::registry::auth::scope::Scopes;
+use crate::registry::http::context::Context;
 use crate::registry::http::hints;
 use crate::registry::http::link_header::Pages;
 use crate::registry::http::pagination::{MAX_NAMES, MAX_PAGE, MAX_UNUSABLE, Names, shown};
-use crate::registry::http::response::Context;
-use crate::registry::http::send::{Expects, RegistryRequest};
+use crate::registry::http::request::Expects;
 use crate::store::{ErrorKind, Step, StoreError};
 
 const NONE: &str = "this registry has no catalog; list the repositories in sync.yaml";
@@ -43,12 +44,11 @@ impl Registry {
     ///
     /// If the registry has no catalog, or does not show it to us, the stream yields an error that says so.
     pub fn catalog(self: &Arc<Self>) -> BoxStream<'static, Result<RepositoryName, StoreError>> {
-        let (place, step) = (self.host().as_str().into(), Step::ListRepositories);
-        let context = Context::new(place, step, String::new(), self.flavor, &self.budgets);
-        if !self.flavor.has_catalog {
+        let context = self.context(Step::ListRepositories);
+        if !self.flavor().has_catalog {
             return stream::iter([Err(context.error(ErrorKind::Unsupported, NONE))]).boxed();
         }
-        let first = match self.address(&format!("/v2/_catalog{}", self.catalog_pages.query())) {
+        let first = match self.address(&format!("/v2/_catalog{}", self.facts().catalog_pages.query())) {
             Ok(url) => url,
             Err(error) => return stream::iter([Err(context.error(ErrorKind::Invalid, error))]).boxed(),
         };
@@ -73,12 +73,12 @@ impl Registry {
         walk: &mut Walk,
     ) -> Result<Vec<RepositoryName>, StoreError> {
         // A registry that serves everybody filters the list by identity without saying so (project-zot/zot#3869).
-        let call = |url| {
+        let request = |url| {
             RegistryRequest::read(Method::GET, url, Scopes::catalog())
                 .expects(Expects::Small(MAX_PAGE))
                 .with_credentials()
         };
-        let page = self.list_page(context, &self.catalog_pages, &mut walk.pages, (url, call)).await?;
+        let page = self.list_page(context, &self.facts().catalog_pages, &mut walk.pages, (url, request)).await?;
         let Some((url, answer)) = page else { return Ok(Vec::new()) };
         let kind = match answer.status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Some(ErrorKind::Denied),
@@ -87,22 +87,22 @@ impl Registry {
             _ => return Err(answer.refusal(context)),
         };
         if let Some(kind) = kind {
-            let whose =
-                if kind == ErrorKind::Denied { format!(" for {}", self.auth.identity()) } else { String::new() };
-            let role = hints::for_refusal(self.flavor, context.step, answer.status, &[]);
+            let identity = if kind == ErrorKind::Denied { format!(" for {}", self.identity()) } else { String::new() };
+            let role = hints::for_refusal(self.flavor(), context.step, answer.status, &[]);
             let role = role.map(|role| format!("; {role}")).unwrap_or_default();
             let detail = format!(
-                "this registry has no catalog{whose} ({}); list the repositories in sync.yaml{role}",
+                "this registry has no catalog{identity} ({}); list the repositories in sync.yaml{role}",
                 answer.detail()
             );
             return Err(context.error(kind, detail));
         }
         let invalid = |why: String| context.error(ErrorKind::Invalid, why);
         let names = read_names(&answer.bytes()).map_err(|error| invalid(answer.unreadable(&error)))?;
-        let turn = walk.pages.read_turn(&url, &answer.headers, &self.catalog_pages, (names.len(), names.last()));
-        let turn = turn.map_err(invalid)?;
+        let end =
+            walk.pages.read_page_end(&url, &answer.headers, &self.facts().catalog_pages, (names.len(), names.last()));
+        let end = end.map_err(invalid)?;
         let fresh = walk.add_page(context, &names).map_err(invalid)?;
-        walk.next = walk.pages.next_page(turn, fresh.len()).map_err(invalid)?;
+        walk.next = walk.pages.next_page(end, fresh.len()).map_err(invalid)?;
         Ok(fresh)
     }
 }

@@ -5,27 +5,24 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use http::header::RETRY_AFTER;
-use http::{HeaderMap, Method, StatusCode, Version};
-use reqwest::tls::TlsInfo;
+use http::{HeaderMap, Method, StatusCode};
 use rustls::pki_types::{CertificateDer, UnixTime};
 use serde::Deserialize;
-use url::Url;
 
-use crate::oci::{Descriptor, Digest, ManifestRef, MediaType, Tag};
-use crate::registry::auth::challenge::challenges;
+use crate::oci::{ManifestRef, Tag};
 use crate::registry::auth::credentials::Login;
 use crate::registry::auth::realm;
+use crate::registry::auth::request::RegistryRequest;
 use crate::registry::auth::scope::Scopes;
-use crate::registry::http::error::describe;
+use crate::registry::http::challenge::challenges;
+use crate::registry::http::context::Context;
+use crate::registry::http::examine::Examined;
 use crate::registry::http::pagination::MAX_PAGE;
-use crate::registry::http::response::{Context, Response};
-use crate::registry::http::send::{Expects, RegistryRequest, SMALL};
-use crate::registry::http::wrong_port;
-use crate::registry::http::{connect, redirect, retry};
-use crate::registry::limits::concurrency::RequestClass;
-use crate::registry::limits::pace::Class;
+use crate::registry::http::redirect;
+use crate::registry::http::request::Expects;
+use crate::registry::http::response::Response;
 use crate::registry::{Registry, Repository};
-use crate::store::{ErrorKind, Step, StoreError, UploadStart};
+use crate::store::{ErrorKind, Step, StoreError};
 
 /// Path of the API's root, whose response says whether and how the registry requires authentication.
 const API: &str = "/v2/";
@@ -113,31 +110,19 @@ impl Registry {
     /// # Errors
     /// The server gives no answer, or not that of a registry. The error names the cause and the remedy.
     pub async fn greet(&self) -> Result<Greeting, StoreError> {
-        let context = self.probe_context();
-        let invalid = |detail: String| context.error(ErrorKind::Invalid, detail);
-        let url = self.address(API).map_err(|error| invalid(error.to_string()))?;
-        let http = connect::examining_client(&self.base, &self.tempo, self.transport())
-            .map_err(|error| invalid(error.without_url().to_string()))?;
-        let (_permit, waited) = self.gate.enter(context.tenant, RequestClass::Common, Class::Read).await;
-        self.meter.throttled(waited);
-        let sent = tokio::time::timeout(self.tempo.total, http.get(url.clone()).send()).await;
-        let sent = sent.map_err(|_| context.error(ErrorKind::Unavailable, "no answer in time"))?;
-        self.meter.answered(&Method::GET, sent.as_ref().ok().map(reqwest::Response::status));
-        let response = sent.map_err(|error| {
-            let trouble = describe(&error, &url, &self.approach(&url));
-            context.error(trouble.kind(), trouble.detail())
-        })?;
-        let proof = self.identity_proof(&response);
-        let (status, version, headers) = (response.status(), response.version(), response.headers().clone());
-        let scheme = match status {
+        let context = self.context(Step::Connect);
+        let sender = self.sender();
+        let examined = sender.examine(&context, API).await?;
+        let proof = self.identity_proof(&examined);
+        let scheme = match examined.head.status {
             StatusCode::UNAUTHORIZED => {
-                self.required_scheme(&headers).map_err(|why| context.error(ErrorKind::Refused, why))?
+                self.required_scheme(&examined.head.headers).map_err(|why| context.error(ErrorKind::Refused, why))?
             }
             status if status.is_success() => Scheme::Nothing,
-            _ => return Err(self.unexpected_response(&context, &url, response).await),
+            _ => return Err(self.unexpected_response(&context, examined).await),
         };
-        let limits = stated_limits(&headers);
-        Ok(Greeting { version: shown(version), proxy: self.via.proxy_to(&url), proof, scheme, limits })
+        let (version, limits) = (format!("{:?}", examined.version), stated_limits(&examined.head.headers));
+        Ok(Greeting { version, proxy: sender.proxy_to(&examined.head.url), proof, scheme, limits })
     }
 
     /// Sends the credentials, also to a registry that accepts everybody. Only a registry that refuses somebody can show
@@ -147,8 +132,8 @@ impl Registry {
     /// # Errors
     /// [`LoginError`].
     pub async fn log_in(&self, tries_follow: bool) -> Result<LetIn, LoginError> {
-        let context = self.probe_context();
-        let login = self.auth.source.login().await;
+        let context = self.context(Step::Connect);
+        let login = self.authenticator().read_login().await;
         let login = login.map_err(|error| LoginError::Source(context.error(error.kind, error.detail)))?;
         match login {
             None => return Ok(LetIn::Anonymous),
@@ -170,35 +155,28 @@ impl Registry {
     /// it required them, or it granted with them what it had refused without them.
     #[must_use]
     pub fn has_proven_login(&self) -> bool {
-        self.auth.is_proven()
+        self.authenticator().is_proven()
     }
 
-    /// Returns our identity: the user name if it is known, else the source of the login, or `anonymous`.
-    #[must_use]
-    pub fn identity(&self) -> String {
-        self.auth.identity()
-    }
-
-    fn probe_context(&self) -> Context {
-        Context::new(self.host().as_str().into(), Step::Connect, String::new(), self.flavor, &self.budgets)
-    }
-
-    fn identity_proof(&self, response: &reqwest::Response) -> Proof {
-        if self.base.scheme() == "http" {
+    fn identity_proof(&self, examined: &Examined) -> Proof {
+        if self.sender().base.scheme() == "http" {
             return Proof::None;
         }
-        if self.transport().tls.insecure_skip_verify {
+        if self.sender().transport.tls.insecure_skip_verify {
             return Proof::Unverified;
         }
-        let certificate = response.extensions().get::<TlsInfo>().and_then(TlsInfo::peer_certificate);
-        Proof::Certificate(certificate.and_then(certificate_end))
+        Proof::Certificate(examined.certificate().and_then(certificate_end))
     }
 
     fn required_scheme(&self, headers: &HeaderMap) -> Result<Scheme, String> {
         let challenges = challenges(headers);
         let find = |scheme: &str| challenges.iter().find(|challenge| challenge.scheme == scheme);
         if let Some(bearer) = find("bearer") {
-            let realm = realm::read(bearer.get("realm").unwrap_or_default(), &self.base, self.token_service());
+            let realm = realm::read(
+                bearer.get("realm").unwrap_or_default(),
+                &self.sender().base,
+                self.sender().token_service(),
+            );
             return realm.map(|realm| Scheme::Bearer(redirect::shown(&realm))).map_err(|error| error.to_string());
         }
         if find("basic").is_some() {
@@ -212,32 +190,18 @@ impl Registry {
     }
 
     /// Returns the error of a response that is not a registry's, or that reports a failure.
-    async fn unexpected_response(&self, context: &Context, url: &Url, mut response: reqwest::Response) -> StoreError {
-        let (status, headers, at) = (response.status(), response.headers().clone(), response.url().clone());
-        let mut body = Vec::new();
-        while let Ok(Ok(Some(piece))) = tokio::time::timeout(self.tempo.idle, response.chunk()).await {
-            body.extend_from_slice(&piece);
-            if body.len() > SMALL {
-                break;
-            }
-        }
-        if let Some(trouble) = wrong_port::error_from_response(status, &body, url) {
-            return context.error(trouble.kind(), trouble.detail());
-        }
-        let answer = Response {
-            status,
-            headers,
-            url: at,
-            elsewhere: false,
-            body: crate::registry::http::response::Body::Whole(body.into()),
+    async fn unexpected_response(&self, context: &Context, examined: Examined) -> StoreError {
+        let answer = match self.sender().read_examined(context, examined).await {
+            Ok(answer) => answer,
+            Err(error) => return error,
         };
-        let at = redirect::shown(url);
-        if status.is_redirection() || status == StatusCode::NOT_FOUND {
-            let detail = format!("{at} answers {}: this is not a registry; see `path_prefix`", answer.detail());
+        if answer.status.is_redirection() || answer.status == StatusCode::NOT_FOUND {
+            let (at, detail) = (redirect::shown(&answer.url), answer.detail());
+            let detail = format!("{at} answers {detail}: this is not a registry; see `path_prefix`");
             return context.error(ErrorKind::Invalid, detail);
         }
         let refusal = answer.refusal(context);
-        match retry::retry_after(&answer.headers, Utc::now()) {
+        match answer.retry_after {
             Some(wait) => {
                 let detail = format!("{}; it asks to wait {}", refusal.detail, humantime::format_duration(wait));
                 context.error(refusal.kind, detail)
@@ -278,25 +242,25 @@ impl Repository {
         Ok(Readable { exists: true, limits })
     }
 
-    /// Returns true if opening an upload, or requesting a token to push, may create the repository. Then
-    /// there is no way to find out whether we may write to a repository that does not exist yet.
-    #[must_use]
-    pub fn may_be_created_by_checking(&self) -> bool {
-        self.registry.flavor.creates_repositories_on_request
-    }
-
-    /// Checks that we may write: opens an upload, and cancels it before a byte is sent. May create the repository:
-    /// [`Self::may_be_created_by_checking`].
+    /// Returns true if the registry refuses a request without credentials here. For a repository that was readable with
+    /// credentials, this proves that the registry accepted them, and the proof is remembered: a registry that ignores
+    /// credentials would answer both requests.
     ///
-    /// # Errors
-    /// The registry denies access, or access cannot be determined.
-    pub async fn check_push(&self) -> Result<(), StoreError> {
-        let nothing = Descriptor::new(MediaType::new("application/octet-stream"), Digest::of(b""), 0);
-        match self.open_upload(&nothing, None).await? {
-            UploadStart::Session(session) => session.cancel().await,
-            UploadStart::Mounted => {}
+    /// Sends one request and does not repeat it. A failure proves nothing.
+    pub async fn proves_login(&self) -> bool {
+        let context = self.context(Step::ListTags, "");
+        let Ok(url) = self.url(&context, "tags/list?n=1") else { return false };
+        let request = RegistryRequest::read(Method::GET, url, self.reading()).expects(Expects::Small(MAX_PAGE));
+        let authenticator = self.registry.authenticator();
+        let outcome = authenticator.send_anonymously(self.tenant, request).await;
+        let is_refused = outcome.is_ok_and(|answer| {
+            let refusals = [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN, StatusCode::NOT_FOUND];
+            refusals.contains(&answer.status) && self.registry.sender().is_own(&answer.url)
+        });
+        if is_refused {
+            authenticator.prove();
         }
-        Ok(())
+        is_refused
     }
 }
 
@@ -307,10 +271,6 @@ fn first_tag(listed: &Response) -> serde_json::Result<Option<Tag>> {
     }
     let list: List = serde_json::from_slice(&listed.bytes())?;
     Ok(list.tags.unwrap_or_default().iter().find_map(|tag| tag.parse().ok()))
-}
-
-fn shown(version: Version) -> String {
-    format!("{version:?}")
 }
 
 /// Returns the headers about limits, in any naming: `ratelimit-limit`, `x-ratelimit-remaining`, `retry-after`, …

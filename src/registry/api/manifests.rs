@@ -7,24 +7,15 @@ use http::{HeaderValue, Method, StatusCode};
 
 use crate::oci::{ContentKind, Descriptor, Digest, Manifest, ManifestRef, MediaType};
 use crate::registry::Repository;
+use crate::registry::auth::request::RegistryRequest;
 use crate::registry::auth::scope::Scopes;
+use crate::registry::http::context::Context;
 use crate::registry::http::hints;
-use crate::registry::http::response::{Context, Response};
+use crate::registry::http::request::{Expects, Payload};
+use crate::registry::http::response::Response;
 use crate::registry::http::retry::Operation;
-use crate::registry::http::send::{Expects, Payload, RegistryRequest};
 use crate::registry::limits::pull_quota::Reads;
 use crate::store::{ErrorKind, ReferrerLink, Step, StoreError};
-
-/// Default for the maximum length of a manifest, in bytes (distribution-spec asks registries for 4 MiB at least).
-pub(crate) const MAX_MANIFEST: usize = 4 * 1024 * 1024;
-
-/// Upper bound of the configurable maximum, in bytes.
-const LARGEST: usize = 8 * 1024 * 1024;
-
-/// Returns the maximum length of a manifest for a configured value.
-pub(crate) fn length_limit(set: Option<u64>) -> usize {
-    set.map_or(MAX_MANIFEST, |set| usize::try_from(set).unwrap_or(LARGEST).min(LARGEST))
-}
 
 /// Number of times that a manifest is written again while a replica may lag, after pauses of 0.25 s to 4 s.
 const REPLICA_PAUSES: u32 = 5;
@@ -93,7 +84,7 @@ impl Repository {
             ManifestRef::Digest(digest) => Reads::Counted(Some(*digest)),
         };
         let call = RegistryRequest::new(self.reads, method, url, self.reading()).reads(reads);
-        Ok(call.header(ACCEPT, accepted).expects(Expects::Small(self.registry.max_manifest)))
+        Ok(call.header(ACCEPT, accepted).expects(Expects::Small(self.registry.max_manifest())))
     }
 
     pub(crate) async fn put_manifest(
@@ -108,7 +99,7 @@ impl Repository {
                 break;
             }
             tracing::debug!(place = %context.place, "a replica may lag: writing the manifest again after a pause");
-            tokio::time::sleep(self.registry.tempo.first_pause * 2u32.pow(lag)).await;
+            tokio::time::sleep(self.registry.retry_policy().first_pause * 2u32.pow(lag)).await;
             answer = self.send_manifest(context, manifest, reference).await?;
         }
         if !answer.status.is_success() {
@@ -178,7 +169,7 @@ impl Repository {
     /// Returns true if the registry refused a manifest for missing content although that content is there: a replica
     /// may lack for a while what another one has just stored.
     async fn is_replica_lagging(&self, context: &Context, manifest: &Manifest, answer: &Response) -> bool {
-        let lacks = self.registry.flavor.replicas_lag
+        let lacks = self.registry.flavor().replicas_lag
             && !answer.status.is_success()
             && answer.refusal(context).kind == ErrorKind::MissingContent;
         let (true, Ok(view)) = (lacks, manifest.view()) else { return false };

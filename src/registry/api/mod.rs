@@ -3,7 +3,8 @@
 pub(super) mod blobs;
 pub(super) mod catalog;
 pub(super) mod check;
-pub(super) mod manifests;
+mod list_page;
+mod manifests;
 mod referrer_list;
 mod referrers;
 mod referrers_tag;

@@ -8,11 +8,13 @@ use url::Url;
 use super::referrer_list::{MAX_REFERRERS, ReferrerList};
 use crate::oci::{Digest, MediaType};
 use crate::registry::Repository;
-use crate::registry::client::ReferrersApi;
+use crate::registry::auth::request::RegistryRequest;
+use crate::registry::http::context::Context;
 use crate::registry::http::link_header::Pages;
 use crate::registry::http::pagination::MAX_PAGE;
-use crate::registry::http::response::{Context, Response};
-use crate::registry::http::send::{Expects, RegistryRequest};
+use crate::registry::http::request::Expects;
+use crate::registry::http::response::Response;
+use crate::registry::learned::referrers_api::ReferrersApi;
 use crate::store::{ErrorKind, Listed, Referrers, Step, StoreError};
 
 /// Maximum size of all pages of one list, in bytes.
@@ -44,8 +46,8 @@ impl Repository {
     /// reads are allowed for now.
     pub(crate) async fn list_referrers(&self, subject: &Digest, fallback: Listed) -> Result<Referrers, StoreError> {
         let context = self.context(Step::ListReferrers, subject);
-        let first = self.registry.first_to_probe().await;
-        let (doubt, is_odd) = match self.ask_api(&context, subject).await {
+        let first = self.registry.facts().referrers.claim_first_request().await;
+        let (doubt, is_odd) = match self.query_api(&context, subject).await {
             Answered::Listed(list) => {
                 let doubt = list.doubt();
                 return Ok(Referrers { manifests: list.manifests, fallback: None, doubt });
@@ -56,11 +58,11 @@ impl Repository {
             Answered::Odd(error) => (Some(error), true),
         };
         drop(first);
-        let found = match self.by_fallback_tag(&context, subject, fallback).await {
+        let found = match self.list_by_fallback_tag(&context, subject, fallback).await {
             Err(error) if error.quota_spent().is_some() => return Err(error),
             found => found,
         };
-        let keeps_lists = !is_odd && self.registry.referrers_api() != ReferrersApi::Present;
+        let keeps_lists = !is_odd && self.registry.facts().referrers.api() != ReferrersApi::Present;
         Ok(match (found, doubt) {
             (Ok(found), None) => found,
             // The registry refuses the API in its own way, and keeps the list under the tag.
@@ -78,8 +80,8 @@ impl Repository {
     /// the API is trusted only after a second request, because it may be a single unusual answer. It is never trusted
     /// from a registry that has answered before. A success without a list is also requested a second time, and never
     /// means that there is no API.
-    async fn ask_api(&self, context: &Context, subject: &Digest) -> Answered {
-        if self.registry.referrers_api() == ReferrersApi::Absent {
+    async fn query_api(&self, context: &Context, subject: &Digest) -> Answered {
+        if self.registry.facts().referrers.api() == ReferrersApi::Absent {
             return Answered::NoApi;
         }
         let (mut last, mut odd) = (None, None);
@@ -95,13 +97,13 @@ impl Repository {
             return Answered::Odd(error);
         }
         let Some(answer) = last else { return Answered::NoApi };
-        if self.registry.referrers_api() == ReferrersApi::Present {
+        if self.registry.facts().referrers.api() == ReferrersApi::Present {
             let detail = format!("{}, though this registry has answered such requests before", answer.detail());
             return Answered::Unknown(context.error(ErrorKind::Invalid, detail));
         }
         // A registry that names the unknown item has understood the request.
         if !answer.codes().iter().any(|code| code == "NAME_UNKNOWN" || code == "MANIFEST_UNKNOWN") {
-            self.registry.learn_referrers_api(ReferrersApi::Absent);
+            self.registry.facts().referrers.learn_api(ReferrersApi::Absent);
         }
         Answered::NoApi
     }
@@ -130,7 +132,7 @@ impl Repository {
                 Err(why) => return Err(invalid(why)),
             };
             if std::mem::take(&mut is_first) {
-                self.registry.learn_referrers_api(ReferrersApi::Present);
+                self.registry.facts().referrers.learn_api(ReferrersApi::Present);
             }
             bytes += body.len();
             all.manifests.extend(page.manifests);

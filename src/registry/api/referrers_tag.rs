@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::referrer_list::ReferrerList;
 use crate::oci::{Descriptor, Digest, Manifest, ManifestRef, MediaType, Tag, referrers_tag};
 use crate::registry::Repository;
-use crate::registry::http::response::Context;
+use crate::registry::http::context::Context;
 use crate::store::{ErrorKind, Listed, Referrers, Step, StoreError};
 
 /// Maximum number of manifests of an index that are read to determine whether it is a list of referrers.
@@ -26,7 +26,7 @@ enum Tagged {
 
 impl Repository {
     /// Returns the referrers in the list under the fallback tag; none if the tag points at other content.
-    pub(crate) async fn by_fallback_tag(
+    pub(crate) async fn list_by_fallback_tag(
         &self,
         context: &Context,
         subject: &Digest,
@@ -58,18 +58,20 @@ impl Repository {
     /// - The error of the read of the tag: a tag whose content is unknown is not written.
     pub(crate) async fn write_referrers(&self, subject: &Digest, referrers: &Referrers) -> Result<(), StoreError> {
         let context = self.context(Step::LinkReferrers, subject);
-        let lock = self.registry.referrers_lock(&self.name, *subject);
-        let _turn = lock.lock().await;
-        let present =
-            match self.tagged(&context.at_step(Step::ListReferrers), &referrers_tag(subject), referrers).await? {
-                Tagged::Nothing => None,
-                Tagged::List(list) => Some(list),
-                Tagged::Other(what) => {
-                    let tag = referrers_tag(subject);
-                    let detail = format!("the tag {tag} is {what} and no list of referrers, so it is left as it is");
-                    return Err(context.error(ErrorKind::Refused, detail));
-                }
-            };
+        let lock = self.registry.facts().referrers.list_lock(&self.name, *subject);
+        let _guard = lock.lock().await;
+        let present = match self
+            .read_fallback_tag(&context.at_step(Step::ListReferrers), &referrers_tag(subject), referrers)
+            .await?
+        {
+            Tagged::Nothing => None,
+            Tagged::List(list) => Some(list),
+            Tagged::Other(what) => {
+                let tag = referrers_tag(subject);
+                let detail = format!("the tag {tag} is {what} and no list of referrers, so it is left as it is");
+                return Err(context.error(ErrorKind::Refused, detail));
+            }
+        };
         let merged = merge(present.as_ref(), referrers).map_err(|why| context.error(ErrorKind::Invalid, why))?;
         if let Some(list) = merged {
             self.put_manifest(&context, &list, &ManifestRef::Tag(referrers_tag(subject))).await?;
@@ -80,12 +82,17 @@ impl Repository {
     /// Returns true if a tag points at a list of referrers.
     pub(crate) async fn is_referrers_list(&self, tag: &Tag) -> Result<bool, StoreError> {
         let context = self.context(Step::ListReferrers, tag);
-        Ok(matches!(self.tagged(&context, tag, &Referrers::default()).await?, Tagged::List(_)))
+        Ok(matches!(self.read_fallback_tag(&context, tag, &Referrers::default()).await?, Tagged::List(_)))
     }
 
     /// Reads the content of the fallback tag and determines its kind. An index is a list if it has one of `referrers`,
     /// or if one of the manifests that it lists names the subject.
-    async fn tagged(&self, context: &Context, tag: &Tag, referrers: &Referrers) -> Result<Tagged, StoreError> {
+    async fn read_fallback_tag(
+        &self,
+        context: &Context,
+        tag: &Tag,
+        referrers: &Referrers,
+    ) -> Result<Tagged, StoreError> {
         let reference = ManifestRef::Tag(tag.clone());
         let Some(found) = self.find_manifest(context, &reference).await? else { return Ok(Tagged::Nothing) };
         if referrers_tag(&found.digest()) == *tag {
@@ -152,7 +159,7 @@ fn merge(present: Option<&Manifest>, referrers: &Referrers) -> Result<Option<Man
         let digest = descriptor.digest.to_string();
         if !has.contains(&digest) {
             let verbatim = theirs.get(digest.as_str()).map(|entry| (*entry).clone());
-            entries.push(verbatim.unwrap_or_else(|| written(descriptor)));
+            entries.push(verbatim.unwrap_or_else(|| entry_from_descriptor(descriptor)));
             has.insert(digest);
         }
     }
@@ -172,7 +179,7 @@ fn digest_in(entry: &Value) -> Option<&str> {
     entry.get("digest").and_then(Value::as_str)
 }
 
-fn written(descriptor: &Descriptor) -> Value {
+fn entry_from_descriptor(descriptor: &Descriptor) -> Value {
     let mut entry = json!({
         "mediaType": descriptor.media_type,
         "digest": descriptor.digest,

@@ -15,11 +15,12 @@ use url::Url;
 
 use crate::oci::{Digest, RepositoryName, Tag};
 use crate::registry::Repository;
+use crate::registry::auth::request::RegistryRequest;
 use crate::registry::auth::scope::Scopes;
-use crate::registry::http::link_header::{Pages, Turn};
+use crate::registry::http::context::Context;
+use crate::registry::http::link_header::{PageEnd, Pages};
 use crate::registry::http::pagination::{MAX_NAMES, MAX_PAGE, MAX_UNUSABLE, Names, Paging, Text, shown};
-use crate::registry::http::response::Context;
-use crate::registry::http::send::{Expects, RegistryRequest};
+use crate::registry::http::request::Expects;
 use crate::store::{ErrorKind, Step, StoreError, TagEntry};
 
 /// Most tags of a page that are built from its names at a time.
@@ -52,7 +53,7 @@ struct Walk {
 #[derive(Debug)]
 struct Open {
     page: Page,
-    turn: Turn,
+    end: PageEnd,
     /// Number of its names that were reported.
     at: usize,
     /// Number of those that no earlier page contained.
@@ -86,8 +87,8 @@ impl Repository {
                     None => self.first_tags(&context).await?,
                     Some(walk) => walk,
                 };
-                let told = self.next_tags(&context, walk).await?;
-                Ok(told.map(|(entries, walk)| (stream::iter(entries.into_iter().map(Ok)), Some(walk))))
+                let next = self.next_tags(&context, walk).await?;
+                Ok(next.map(|(entries, walk)| (stream::iter(entries.into_iter().map(Ok)), Some(walk))))
             }
         })
         .try_flatten()
@@ -137,16 +138,17 @@ impl Repository {
 
     fn paging(&self, listing: Listing) -> &Paging {
         match listing {
-            Listing::Standard => &self.registry.tag_pages,
-            Listing::Acr => &self.registry.own_tag_pages,
+            Listing::Standard => &self.registry.facts().tag_pages,
+            Listing::Acr => &self.registry.facts().own_tag_pages,
         }
     }
 
     async fn tag_page(&self, context: &Context, walk: &mut Walk, url: Url) -> Result<Option<Open>, StoreError> {
         let (listing, paging) = (walk.listing, self.paging(walk.listing));
-        let call =
+        let request =
             |url| RegistryRequest::read(Method::GET, url, listing.scopes(self)).expects(Expects::Small(MAX_PAGE));
-        let Some((url, answer)) = self.registry.list_page(context, paging, &mut walk.pages, (url, call)).await? else {
+        let Some((url, answer)) = self.registry.list_page(context, paging, &mut walk.pages, (url, request)).await?
+        else {
             return Ok(None);
         };
         if !answer.status.is_success() {
@@ -156,9 +158,9 @@ impl Repository {
             .read_tags(listing, &answer.bytes())
             .map_err(|error| context.error(ErrorKind::Invalid, answer.unreadable(&error)))?;
         let names = (page.names.len(), page.names.last());
-        let turn = walk.pages.read_turn(&url, &answer.headers, paging, names);
-        let turn = turn.map_err(|why| context.error(ErrorKind::Invalid, why))?;
-        Ok(Some(Open { page, turn, at: 0, fresh: 0 }))
+        let end = walk.pages.read_page_end(&url, &answer.headers, paging, names);
+        let end = end.map_err(|why| context.error(ErrorKind::Invalid, why))?;
+        Ok(Some(Open { page, end, at: 0, fresh: 0 }))
     }
 
     fn read_tags(&self, listing: Listing, bytes: &[u8]) -> serde_json::Result<Page> {
@@ -167,7 +169,7 @@ impl Repository {
             Listing::Standard => {
                 let list: TagList = serde_json::from_slice(bytes)?;
                 if list.manifest.is_some() {
-                    self.registry.learn_digests_are_listed();
+                    self.registry.facts().learn_digests_are_listed();
                 }
                 Ok(list.into_page())
             }
@@ -205,7 +207,7 @@ impl Walk {
     /// Closes the open page and finds the next one.
     fn close_page(&mut self) -> Result<(), String> {
         if let Some(open) = self.open.take() {
-            self.next = self.pages.next_page(open.turn, open.fresh)?;
+            self.next = self.pages.next_page(open.end, open.fresh)?;
         }
         Ok(())
     }

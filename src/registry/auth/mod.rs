@@ -1,10 +1,13 @@
 //! Authentication to one registry: challenges, tokens and the credentials behind them.
 
 pub(super) mod authenticator;
-pub(super) mod challenge;
 pub(super) mod credentials;
+pub(super) mod error;
+mod grant;
 mod preemptive;
 pub(super) mod realm;
-pub(super) mod resolver;
+pub(super) mod request;
 pub(super) mod scope;
+mod send;
 mod token;
+mod tokens;

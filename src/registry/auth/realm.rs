@@ -1,13 +1,11 @@
 //! Rules that decide whether credentials may go to a token service. The registry names the service, so a hostile or
 //! hijacked registry could name any address. These rules are the minimum that the service must meet.
 
-use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use url::Url;
 
-use url::{Host, Url};
-
-use super::resolver::Lookup;
 use crate::registry::TokenService;
+use crate::registry::http::nearness::{Nearness, is_loopback, nearness};
+use crate::registry::http::redirect;
 
 /// Reason why a realm gets no token request.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -22,11 +20,6 @@ pub(crate) enum RealmError {
     )]
     Local(String),
     #[error(
-        "the registry names a token service at {0}, {1}: no request is sent to it, unless `token_service` of the \
-         registry names it"
-    )]
-    Near(String, Nearness),
-    #[error(
         "the registry speaks plain HTTP and names a token service on another host, {0}: credentials are not sent \
          there, unless `token_service` of the registry names it"
     )]
@@ -34,14 +27,14 @@ pub(crate) enum RealmError {
 }
 
 /// Reads the `realm` of a challenge from the registry at `registry`, whose operator may have `named` a token service.
-/// [`super::resolver`] judges the addresses behind the realm's name when it connects.
+/// [`crate::registry::http::resolver`] judges the addresses behind the realm's name when it connects.
 pub(crate) fn read(realm: &str, registry: &Url, named: Option<&TokenService>) -> Result<Url, RealmError> {
     let url: Url = realm.parse().map_err(|_| RealmError::Unreadable)?;
     let readable = matches!(url.scheme(), "http" | "https") && url.username().is_empty() && url.password().is_none();
     if !readable {
         return Err(RealmError::Unreadable);
     }
-    let shown = || crate::registry::http::redirect::shown(&url);
+    let shown = || redirect::shown(&url);
     if url.scheme() == "http" && registry.scheme() != "http" {
         return Err(RealmError::Plain(shown()));
     }
@@ -63,96 +56,7 @@ pub(crate) fn may_get_credentials(realm: &Url, registry: &Url, named: Option<&To
     if registry.scheme() == "https" || is_named || is_own {
         return Ok(());
     }
-    Err(RealmError::Elsewhere(crate::registry::http::redirect::shown(realm)))
-}
-
-/// Checks whether a token service at a literal address may get a request for the registry at `registry`. A near address
-/// is allowed only if the registry itself is equally near.
-pub(crate) async fn judge_address(
-    service: &Url,
-    registry: &Url,
-    named: Option<&TokenService>,
-    lookup: &Lookup,
-) -> Result<(), RealmError> {
-    if named.is_some_and(|named| named.is_at(service)) {
-        return Ok(());
-    }
-    let Some(near) = nearness(service) else { return Ok(()) };
-    if nearness(registry) == Some(near) || lookup.nearness(registry).await == Some(near) {
-        return Ok(());
-    }
-    Err(RealmError::Near(crate::registry::http::redirect::shown(service), near))
-}
-
-/// Kinds of addresses that only this machine or its surroundings can reach.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Nearness {
-    Loopback,
-    LinkLocal,
-    Metadata,
-    /// An address of a private network (RFC 1918, RFC 4193), or behind carrier-grade NAT (RFC 6598).
-    Private,
-}
-
-impl fmt::Display for Nearness {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Loopback => "this machine",
-            Self::LinkLocal => "a link-local address",
-            Self::Metadata => "a metadata service",
-            Self::Private => "a private address",
-        })
-    }
-}
-
-fn nearness(url: &Url) -> Option<Nearness> {
-    match url.host()? {
-        Host::Domain(name) => {
-            let name = name.trim_end_matches('.');
-            if name == "localhost" || name.ends_with(".localhost") {
-                Some(Nearness::Loopback)
-            } else if METADATA_NAMES.contains(&name) {
-                Some(Nearness::Metadata)
-            } else {
-                None
-            }
-        }
-        Host::Ipv4(address) => nearness_of(address.into()),
-        Host::Ipv6(address) => nearness_of(address.to_canonical()),
-    }
-}
-
-/// Names of Google's and Amazon's metadata services.
-const METADATA_NAMES: [&str; 4] =
-    ["metadata.google.internal", "metadata.goog", "metadata", "instance-data.ec2.internal"];
-
-/// Metadata services outside the link-local range: Azure's wire server, Alibaba's, and EC2's over IPv6.
-const METADATA_V4: [Ipv4Addr; 2] = [Ipv4Addr::new(168, 63, 129, 16), Ipv4Addr::new(100, 100, 100, 200)];
-const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
-
-/// Returns the nearness of an address; `None` for a public one.
-pub(crate) fn nearness_of(address: IpAddr) -> Option<Nearness> {
-    if address.is_loopback() || address.is_unspecified() {
-        return Some(Nearness::Loopback);
-    }
-    let (link_local, metadata, private) = match address {
-        IpAddr::V4(address) => {
-            let is_shared = matches!(address.octets(), [100, 64..=127, ..]);
-            (address.is_link_local(), METADATA_V4.contains(&address), address.is_private() || is_shared)
-        }
-        IpAddr::V6(address) => (address.is_unicast_link_local(), address == METADATA_V6, address.is_unique_local()),
-    };
-    match (metadata, link_local, private) {
-        (true, _, _) => Some(Nearness::Metadata),
-        (_, true, _) => Some(Nearness::LinkLocal),
-        (_, _, true) => Some(Nearness::Private),
-        _ => None,
-    }
-}
-
-/// Returns true if the host is this machine. A request to it never goes through a proxy.
-pub(crate) fn is_loopback(url: &Url) -> bool {
-    nearness(url) == Some(Nearness::Loopback)
+    Err(RealmError::Elsewhere(redirect::shown(realm)))
 }
 
 #[cfg(test)]

@@ -11,19 +11,21 @@ use serde::Deserialize;
 use tokio::time::Instant;
 use url::Url;
 
-use super::authenticator::AuthError;
+use super::authenticator::Authenticator;
 use super::credentials::Login;
+use super::error::AuthError;
 use super::realm;
-use super::scope::Scopes;
+use super::send::Listener;
+use crate::registry::Tenant;
 use crate::registry::http::error::TransportError;
+use crate::registry::http::exchange::Authorization;
 use crate::registry::http::redact::Secrets;
 use crate::registry::http::redirect;
+use crate::registry::http::request::{HttpRequest, Payload};
 use crate::registry::http::response::{Body, Response, sensitive};
-use crate::registry::http::retry::{self, Attempts, Operation};
-use crate::registry::http::send::{Payload, RegistryRequest};
-use crate::registry::limits::concurrency::{Permit, RequestClass};
-use crate::registry::limits::pace::Class;
-use crate::registry::{Registry, Tenant};
+use crate::registry::http::retry::{Attempts, Operation};
+use crate::registry::limits::concurrency::Permit;
+use crate::registry::limits::pull_quota::Reads;
 use crate::store::ErrorKind;
 
 /// Lifetime of a token without `expires_in`, in seconds.
@@ -31,10 +33,10 @@ const DEFAULT_LIFETIME: u64 = 60;
 
 /// A cached token.
 #[derive(Debug)]
-pub(crate) struct Token {
-    pub(crate) header: HeaderValue,
+pub(super) struct Token {
+    pub(super) header: HeaderValue,
     /// Time to request another token, before this one expires.
-    pub(crate) renew_at: Instant,
+    pub(super) renew_at: Instant,
 }
 
 #[derive(Deserialize)]
@@ -52,62 +54,63 @@ struct Wanted<'a> {
     grants: &'a BTreeSet<&'a str>,
 }
 
-impl Registry {
+impl Authenticator {
     /// Requests a token for these grants. If the token service refuses the login and its source has another login by
     /// now, tries that one too.
-    pub(crate) async fn fetch_token(
+    pub(super) async fn fetch_token(
         &self,
         realm: &Url,
         service: Option<&str>,
         grants: &BTreeSet<&str>,
     ) -> Result<Token, AuthError> {
         let wanted = Wanted { realm, service, grants };
-        let login = self.auth.source.login().await?;
+        let login = self.source.login().await?;
         if let Some(Login::Access(token)) = &login {
             return self.own_token(realm, token);
         }
-        let refusal = match self.ask_for_token(wanted, login.as_ref()).await {
+        let refusal = match self.request_token(wanted, login.as_ref()).await {
             Err(refusal) if refusal.kind == ErrorKind::Denied => refusal,
             outcome => {
                 if outcome.is_ok() && login.is_some() {
-                    self.auth.prove();
+                    self.prove();
                 }
                 return outcome;
             }
         };
         let Some(login) = &login else { return Err(refusal) };
-        match self.auth.source.login_after_refusal(login).await? {
-            Some(login) => self.ask_for_token(wanted, Some(&login)).await.inspect(|_| self.auth.prove()),
+        match self.source.login_after_refusal(login).await? {
+            Some(login) => self.request_token(wanted, Some(&login)).await.inspect(|_| self.prove()),
             None => Err(refusal),
         }
     }
 
-    async fn ask_for_token(&self, wanted: Wanted<'_>, login: Option<&Login>) -> Result<Token, AuthError> {
+    async fn request_token(&self, wanted: Wanted<'_>, login: Option<&Login>) -> Result<Token, AuthError> {
         let realm = wanted.realm;
         if login.is_some() {
-            realm::may_get_credentials(realm, &self.base, self.token_service())
+            realm::may_get_credentials(realm, &self.sender.base, self.sender.token_service())
                 .map_err(|error| AuthError { kind: ErrorKind::Refused, detail: error.to_string() })?;
         }
         let credentials = login.map_or(Ok(None), Login::basic)?;
-        let mut attempts = Attempts::new(Operation::Token, &self.tempo);
+        let mut attempts = Attempts::new(Operation::Token, &self.sender.retry_policy);
+        let mut request = wanted.request(login);
+        let listener = Listener { authenticator: self, reads: Reads::Nothing };
+        let authorization = Authorization { header: credentials.as_ref(), home: realm, listener: &listener };
         loop {
-            self.meter.asked_for_token();
+            self.sender.meter.asked_for_token();
             // If the registry is its own token service, this counts as a request to the registry.
-            if redirect::same_origin(realm, &self.base) {
-                self.meter.throttled(self.gate.enter(Tenant::default(), RequestClass::Token, Class::Token).await.1);
+            if self.sender.is_own(realm) {
+                self.sender.acquire_permit(Tenant::default(), &request).await;
             }
-            let asked = Instant::now();
-            let mut call = wanted.call(login);
+            let requested_at = Instant::now();
             let nobody = (Tenant::default(), Permit::default());
-            let outcome = self.attempt(&mut call, realm, credentials.as_ref(), nobody).await;
+            let outcome = self.sender.attempt(&mut request, authorization, nobody).await;
             let (pause, error) = match outcome {
-                Ok(answer) if answer.status.is_success() => return self.read_token(realm, &answer, asked),
+                Ok(answer) if answer.status.is_success() => return self.read_token(realm, &answer, requested_at),
                 Ok(answer) => {
                     let answer = redact_identity_token(login, answer);
-                    let pause = retry::failure_of(answer.status, &answer.headers)
-                        .and_then(|failure| attempts.next_pause(failure));
-                    let asked = retry::retry_after(&answer.headers, chrono::Utc::now()).unwrap_or_default();
-                    (pause.map(|pause| pause + asked), self.refused_token(realm, &answer))
+                    let pause = answer.failure().and_then(|failure| attempts.next_pause(failure));
+                    let wait = answer.retry_after.unwrap_or_default();
+                    (pause.map(|pause| pause + wait), self.refused_token(realm, &answer))
                 }
                 Err(trouble) => {
                     let pause = trouble.failure().and_then(|failure| attempts.next_pause(failure));
@@ -115,7 +118,7 @@ impl Registry {
                 }
             };
             let Some(pause) = pause else { return Err(error) };
-            self.meter.repeated();
+            self.sender.meter.repeated();
             tokio::time::sleep(pause).await;
         }
     }
@@ -128,7 +131,7 @@ impl Registry {
         Ok(Token { header: sensitive(header), renew_at: Instant::now() + Duration::from_secs(DEFAULT_LIFETIME) })
     }
 
-    fn read_token(&self, realm: &Url, answer: &Response, asked: Instant) -> Result<Token, AuthError> {
+    fn read_token(&self, realm: &Url, answer: &Response, requested_at: Instant) -> Result<Token, AuthError> {
         let invalid = |what: &str| AuthError {
             kind: ErrorKind::Invalid,
             detail: format!("the token service {} answered {what}", redirect::shown(realm)),
@@ -141,7 +144,7 @@ impl Registry {
         let token = token.ok_or_else(|| invalid("without a token"))?;
         let header = HeaderValue::from_str(&format!("Bearer {token}"))
             .map_err(|_| invalid("with a token that does not fit into a header"))?;
-        Ok(Token { header: sensitive(header), renew_at: asked + usable_for(answer.expires_in.as_ref()) })
+        Ok(Token { header: sensitive(header), renew_at: requested_at + usable_for(answer.expires_in.as_ref()) })
     }
 
     fn refused_token(&self, realm: &Url, answer: &Response) -> AuthError {
@@ -152,29 +155,30 @@ impl Registry {
             return AuthError { kind: ErrorKind::Invalid, detail };
         }
         let kind = match answer.status {
-            StatusCode::TOO_MANY_REQUESTS => ErrorKind::Busy(retry::retry_after(&answer.headers, chrono::Utc::now())),
+            StatusCode::TOO_MANY_REQUESTS => ErrorKind::Busy(answer.retry_after),
             status if status.is_server_error() => ErrorKind::Unavailable,
             _ => ErrorKind::Denied,
         };
-        AuthError { kind, detail: format!("the token service {at} refused {}: {detail}", self.auth.identity()) }
+        AuthError { kind, detail: format!("the token service {at} refused {}: {detail}", self.identity()) }
     }
 }
 
 impl Wanted<'_> {
     /// Returns the request: a GET with or without a user name, or a POST with an identity token (distribution, "OAuth2
     /// Token Authentication").
-    fn call(&self, login: Option<&Login>) -> RegistryRequest {
-        let call = |method, url| RegistryRequest::new(Operation::Token, method, url, Scopes::catalog());
+    fn request(&self, login: Option<&Login>) -> HttpRequest {
+        let request = |method, url| HttpRequest::new(Operation::Token, method, url);
         if let Some(Login::Token(token)) = login {
             let form = HeaderValue::from_static("application/x-www-form-urlencoded");
-            let call = call(Method::POST, self.realm.clone()).header(CONTENT_TYPE, form);
-            return call.payload(Payload::Bytes(self.form(token)));
+            let mut request = request(Method::POST, self.realm.clone());
+            request.headers.insert(CONTENT_TYPE, form);
+            return HttpRequest { payload: Payload::Bytes(self.form(token)), ..request };
         }
         let mut url = self.realm.clone();
         url.query_pairs_mut()
             .extend_pairs(self.service.map(|service| ("service", service)))
             .extend_pairs(self.grants.iter().map(|grant| ("scope", *grant)));
-        call(Method::GET, url)
+        request(Method::GET, url)
     }
 
     fn form(&self, token: &SecretString) -> Bytes {

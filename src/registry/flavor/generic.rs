@@ -2,7 +2,9 @@
 
 use crate::registry::Flavor;
 use crate::registry::flavor::definition::{FlavorHints, FlavorUploads};
-use crate::registry::upload::strategy::DEFAULT_CHUNK;
+
+/// Default length of a chunk of an upload, in bytes.
+pub(crate) const DEFAULT_CHUNK: usize = 8 * 1024 * 1024;
 
 impl Flavor {
     /// Any other registry.

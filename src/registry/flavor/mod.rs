@@ -8,13 +8,15 @@ mod acr;
 pub(super) mod definition;
 mod docker_hub;
 pub(super) mod ecr;
-mod generic;
+pub(super) mod generic;
 mod ghcr;
 mod google;
 mod limit_profile;
 mod quay;
+mod rate;
 mod table;
 
 pub use definition::Flavor;
 pub use limit_profile::{LimitProfile, LimitProfileError};
+pub use rate::{Bucket, Rate};
 pub use table::FlavorError;

@@ -80,7 +80,7 @@ mod tests {
     use super::*;
     use crate::registry::LimitProfile;
     use crate::registry::flavor::definition::HostPattern;
-    use crate::registry::upload::strategy::MAX_CHUNK;
+    use crate::registry::learned::upload_strategy::MAX_CHUNK;
     use crate::store::Step;
 
     fn from_host(host: &str) -> &'static Flavor {

@@ -12,7 +12,8 @@ use futures_util::{Stream, StreamExt as _};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::registry::{Registry, Tenant};
+use super::sender::Sender;
+use crate::registry::Tenant;
 use crate::store::{StoreError, Verified};
 
 /// Body that can be sent once.
@@ -24,14 +25,14 @@ pub(crate) struct Outgoing {
 
 /// Handle to the state of a body while the HTTP client owns it.
 #[derive(Clone)]
-pub(crate) struct Watch(Arc<Mutex<State>>);
+pub(crate) struct Watch(Arc<Mutex<BodyState>>);
 
-struct State {
+struct BodyState {
     /// Source of the bytes. `None` once the request is over, so that nothing is read from the source without need.
     bytes: Option<Verified>,
     failure: Option<StoreError>,
     /// Number of bytes that the HTTP client has received.
-    given: u64,
+    taken: u64,
     phase: Phase,
 }
 
@@ -46,16 +47,16 @@ enum Phase {
 }
 
 impl Outgoing {
-    pub(crate) fn new(bytes: Verified, registry: &Arc<Registry>, tenant: Tenant) -> Self {
+    pub(crate) fn new(bytes: Verified, sender: &Arc<Sender>, tenant: Tenant) -> Self {
         let phase = Phase::Handed(Instant::now());
-        let watch = Watch(Arc::new(Mutex::new(State { bytes: Some(bytes), failure: None, given: 0, phase })));
-        let (registry, progress) = (Arc::clone(registry), watch.clone());
+        let watch = Watch(Arc::new(Mutex::new(BodyState { bytes: Some(bytes), failure: None, taken: 0, phase })));
+        let (sender, progress) = (Arc::clone(sender), watch.clone());
         let paced = Pieces(watch.clone()).then(move |piece| {
-            let (registry, progress) = (Arc::clone(&registry), progress.clone());
+            let (sender, progress) = (Arc::clone(&sender), progress.clone());
             async move {
                 let piece = piece?;
-                registry.meter.throttled(registry.pace.spend(tenant, piece.len()).await);
-                registry.meter.sent(piece.len());
+                sender.wait_for_bandwidth(tenant, piece.len()).await;
+                sender.meter.sent(piece.len());
                 progress.set_phase(Phase::Handed(Instant::now()));
                 Ok::<Bytes, BrokenOff>(piece)
             }
@@ -104,15 +105,15 @@ impl Watch {
     }
 
     /// Returns the number of bytes that the HTTP client has received.
-    pub(crate) fn given(&self) -> u64 {
-        self.with_state(|state| state.given)
+    pub(crate) fn bytes_taken(&self) -> u64 {
+        self.with_state(|state| state.taken)
     }
 
     fn set_phase(&self, phase: Phase) {
         self.with_state(|state| state.phase = phase);
     }
 
-    fn with_state<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
+    fn with_state<T>(&self, act: impl FnOnce(&mut BodyState) -> T) -> T {
         act(&mut self.0.lock())
     }
 }
@@ -140,7 +141,7 @@ impl Stream for Pieces {
             match bytes.poll_next_unpin(cx) {
                 Poll::Pending => Poll::Pending,
                 Poll::Ready(Some(Ok(piece))) => {
-                    state.given += piece.len() as u64;
+                    state.taken += piece.len() as u64;
                     Poll::Ready(Some(Ok(piece)))
                 }
                 Poll::Ready(Some(Err(error))) => {

@@ -1,5 +1,5 @@
-//! HTTP client of one registry, with the connections that its options describe. `transport.rs` sends the requests, and
-//! `trouble.rs` describes their failures.
+//! HTTP client of one registry, with the connections that its options describe. `exchange.rs` sends the requests,
+//! and `error.rs` describes their failures.
 
 use hyper_util::client::proxy::matcher::Matcher;
 use url::Url;
@@ -8,10 +8,10 @@ pub use crate::registry::options::transport::{
     PathPrefix, PathPrefixError, Pem, PemError, Proxy, ProxyAddress, ProxyError, Timeouts, Tls, Transport,
 };
 
+use super::nearness::is_loopback;
 use super::redirect;
+use super::resolver::GuardedResolver;
 use super::retry::RetryPolicy;
-use crate::registry::auth::realm;
-use crate::registry::auth::resolver::GuardedResolver;
 
 /// Flow-control window of one HTTP/2 stream, in bytes: 100 MB/s at a round-trip time of 40 ms.
 const STREAM_WINDOW: u32 = 4 * 1024 * 1024;
@@ -36,32 +36,32 @@ pub(crate) fn bare_client() -> reqwest::ClientBuilder {
 
 /// Returns the HTTP client of a registry. Redirects, repetitions and credentials are decided elsewhere. Content
 /// encodings stay off, because a decompressed blob has another digest.
-pub(crate) fn http_client(base: &Url, tempo: &RetryPolicy, transport: &Transport) -> reqwest::Result<reqwest::Client> {
-    build(base, tempo, transport, |builder| builder)
+pub(crate) fn http_client(base: &Url, policy: &RetryPolicy, transport: &Transport) -> reqwest::Result<reqwest::Client> {
+    build(base, policy, transport, |builder| builder)
 }
 
 /// Returns a client whose answers include the server's certificate, for inspection.
 pub(crate) fn examining_client(
     base: &Url,
-    tempo: &RetryPolicy,
+    policy: &RetryPolicy,
     transport: &Transport,
 ) -> reqwest::Result<reqwest::Client> {
-    build(base, tempo, transport, |builder| builder.tls_info(true))
+    build(base, policy, transport, |builder| builder.tls_info(true))
 }
 
 /// Returns a client that connects only to the addresses that this resolver returns.
 pub(crate) fn guarded_client(
     base: &Url,
-    tempo: &RetryPolicy,
+    policy: &RetryPolicy,
     transport: &Transport,
     guard: GuardedResolver,
 ) -> reqwest::Result<reqwest::Client> {
-    build(base, tempo, transport, |builder| builder.dns_resolver(guard.clone()))
+    build(base, policy, transport, |builder| builder.dns_resolver(guard.clone()))
 }
 
 fn build(
     base: &Url,
-    tempo: &RetryPolicy,
+    policy: &RetryPolicy,
     transport: &Transport,
     with: impl Fn(reqwest::ClientBuilder) -> reqwest::ClientBuilder,
 ) -> reqwest::Result<reqwest::Client> {
@@ -70,13 +70,13 @@ fn build(
             .http2_initial_stream_window_size(STREAM_WINDOW)
             .http2_initial_connection_window_size(CONNECTION_WINDOW)
             .http2_max_frame_size(FRAME)
-            .connect_timeout(tempo.connect)
-            .pool_idle_timeout(tempo.idle);
+            .connect_timeout(policy.connect)
+            .pool_idle_timeout(policy.idle);
         let builder = match &transport.proxy {
             Proxy::Through(address) => builder.proxy(reqwest::Proxy::all(address.url().clone())?),
             Proxy::None => builder.no_proxy(),
             // A proxy of the environment is never used for this machine itself.
-            Proxy::Environment if realm::is_loopback(base) => builder.no_proxy(),
+            Proxy::Environment if is_loopback(base) => builder.no_proxy(),
             Proxy::Environment => builder,
         };
         let builder = if transport.http1_only { builder.http1_only() } else { builder };
@@ -124,7 +124,7 @@ impl Via {
     pub(crate) fn new(base: &Url, transport: &Transport) -> Self {
         match &transport.proxy {
             Proxy::Through(address) => Self::Fixed(redirect::site(address.url())),
-            Proxy::Environment if !realm::is_loopback(base) => Self::Environment(Matcher::from_env()),
+            Proxy::Environment if !is_loopback(base) => Self::Environment(Matcher::from_env()),
             Proxy::Environment | Proxy::None => Self::Direct,
         }
     }

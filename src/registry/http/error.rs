@@ -9,8 +9,8 @@ use rustls::CertificateError;
 use url::Url;
 
 use super::redirect;
+use super::resolver::NearName;
 use super::retry::Failure;
-use crate::registry::auth::resolver::NearName;
 use crate::store::ErrorKind;
 
 /// Facts about the path to a host, for error messages.
@@ -247,7 +247,7 @@ fn unwrap_name(name: &str) -> &str {
 }
 
 /// Describes why a body ended too early.
-pub(crate) fn broken_off(error: &reqwest::Error, url: &Url) -> TransportError {
+pub(crate) fn describe_interruption(error: &reqwest::Error, url: &Url) -> TransportError {
     // The connection was established, so the facts of its setup do not matter.
     match describe(error, url, &Approach { has_answered: true, ..Approach::default() }) {
         TransportError::NotSent(detail) | TransportError::NotTaken(detail) => TransportError::Broken(detail),

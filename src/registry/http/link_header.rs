@@ -25,7 +25,7 @@ pub(crate) struct Pages {
 
 /// Page that was read, and the possible ways to the next one.
 #[derive(Debug)]
-pub(crate) struct Turn {
+pub(crate) struct PageEnd {
     link: Option<Url>,
     /// Last name of a page that may not be the last one although it has no link.
     full_to: Option<String>,
@@ -51,19 +51,19 @@ impl Pages {
 
     /// Evaluates a page of a list of names whose response had these headers and this number of names. An error explains
     /// why the list cannot be completed.
-    pub(crate) fn read_turn(
+    pub(crate) fn read_page_end(
         &self,
         page: &Url,
         headers: &HeaderMap,
         paging: &Paging,
         (names, last): (usize, Option<&str>),
-    ) -> Result<Turn, String> {
+    ) -> Result<PageEnd, String> {
         let link = next_link(page, headers)?;
         if link.is_some() {
             paging.learn_size(names);
         }
         let is_full = link.is_none() && paging.is_full(page, names);
-        Ok(Turn { link, full_to: last.filter(|_| is_full).map(str::to_owned) })
+        Ok(PageEnd { link, full_to: last.filter(|_| is_full).map(str::to_owned) })
     }
 
     /// Returns the address of the page after that one, of which `fresh` names were not in the list before. `None` after
@@ -71,15 +71,15 @@ impl Pages {
     ///
     /// After a full page without a link, the client requests the names after its last one. A registry that does not
     /// support `last` returns the same names again: then the list is complete.
-    pub(crate) fn next_page(&mut self, turn: Turn, fresh: usize) -> Result<Option<Url>, String> {
+    pub(crate) fn next_page(&mut self, end: PageEnd, fresh: usize) -> Result<Option<Url>, String> {
         if self.by_last && fresh == 0 {
             return Ok(None);
         }
         self.by_last = false;
-        if let Some(link) = turn.link {
+        if let Some(link) = end.link {
             return self.record_next(link).map(Some);
         }
-        let Some(last) = turn.full_to else { return Ok(None) };
+        let Some(last) = end.full_to else { return Ok(None) };
         let next = after_name(&self.first, &last);
         if self.seen.contains(&next) {
             return Ok(None);
@@ -305,20 +305,20 @@ mod tests {
         let paging = Paging::default();
         let mut pages = Pages::starting_at(&first);
         let none = HeaderMap::new();
-        let turn = |pages: &Pages, page: &Url, names, last| {
-            pages.read_turn(page, &none, &paging, (names, Some(last))).unwrap()
+        let end_of = |pages: &Pages, page: &Url, names, last| {
+            pages.read_page_end(page, &none, &paging, (names, Some(last))).unwrap()
         };
 
-        let full = turn(&pages, &first, 1000, "v+9");
+        let full = end_of(&pages, &first, 1000, "v+9");
         let next = pages.next_page(full, 1000).unwrap().unwrap();
         assert_eq!(next.as_str(), "https://h/v2/a/tags/list?n=1000&last=v%2B9");
         assert!(pages.is_by_last());
         // The registry returns the first page again: it does not support `last`.
-        let again = turn(&pages, &next, 1000, "v+9");
+        let again = end_of(&pages, &next, 1000, "v+9");
         assert_eq!(pages.next_page(again, 0), Ok(None));
 
         let mut short = Pages::starting_at(&first);
-        let turned = turn(&short, &first, 7, "v7");
+        let turned = end_of(&short, &first, 7, "v7");
         assert_eq!(short.next_page(turned, 7), Ok(None));
     }
 }

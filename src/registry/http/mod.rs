@@ -1,15 +1,24 @@
 //! HTTP to one registry: connections, requests with their policy, responses and what their headers say.
 
+pub(super) mod blob_body;
 pub(super) mod body;
+pub(super) mod challenge;
 pub(super) mod connect;
+pub(super) mod context;
 pub(super) mod error;
+pub(super) mod examine;
+pub(super) mod exchange;
 pub(super) mod hints;
 pub(super) mod link_header;
+pub(super) mod nearness;
 pub(super) mod pagination;
 pub(super) mod redact;
 pub(super) mod redirect;
+pub(super) mod request;
+pub(super) mod resolver;
 pub(super) mod response;
 pub(super) mod retry;
 pub(super) mod retry_budget;
 pub(super) mod send;
+pub(super) mod sender;
 pub(super) mod wrong_port;

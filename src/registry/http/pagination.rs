@@ -10,12 +10,6 @@ use http::StatusCode;
 use serde::de::{Deserialize, Deserializer, Error as _, SeqAccess, Visitor};
 use url::Url;
 
-use super::link_header::Pages;
-use super::response::{Context, Response};
-use super::send::RegistryRequest;
-use crate::registry::Registry;
-use crate::store::StoreError;
-
 /// Number of names that a page should have. Azure Container Registry returns no more at once (Azure/acr, issue 749).
 pub(crate) const PAGE: usize = 1000;
 
@@ -78,45 +72,6 @@ impl Paging {
         let is_as_requested = requested_size(page).is_some_and(|requested| names >= requested);
         let is_as_seen = if largest > 0 { names >= largest } else { names.is_multiple_of(ROUND) };
         names > 0 && (is_as_requested || is_as_seen)
-    }
-}
-
-impl Registry {
-    /// Returns the response with a page of a list of names, and the URL by which it was requested in the end. If a
-    /// registry refuses the requested page size, requests the page without one, and remembers that.
-    ///
-    /// Returns `None` if a full page had no link and the registry refuses the request for the names after it.
-    pub(crate) async fn list_page(
-        &self,
-        context: &Context,
-        paging: &Paging,
-        pages: &mut Pages,
-        (url, call): (Url, impl Fn(Url) -> RegistryRequest),
-    ) -> Result<Option<(Url, Response)>, StoreError> {
-        let answer = self.send(context, call(url.clone())).await?;
-        if Paging::may_refuse_size(&url, answer.status, &answer.codes()) {
-            let bare = without_size(&url);
-            let again = self.send(context, call(bare.clone())).await?;
-            if again.status.is_success() {
-                tracing::debug!(
-                    place = %context.place, refusal = answer.detail(),
-                    "lists are requested without a page size from now on"
-                );
-                paging.learn_size_is_refused();
-                pages.record_actual_url(&url, &bare);
-                return Ok(Some((bare, again)));
-            }
-        }
-        if pages.is_by_last() && matches!(answer.status.as_u16(), 400 | 404 | 405 | 416 | 422 | 501) {
-            let refusal = answer.detail();
-            tracing::warn!(
-                place = %context.place, refusal,
-                "a page of the list is full and has no link to a next one, and the registry refuses the request \
-                 for the names after it: names may be missing"
-            );
-            return Ok(None);
-        }
-        Ok(Some((url, answer)))
     }
 }
 

@@ -3,63 +3,87 @@
 //! removes secrets. Nothing is sent from here.
 
 use std::fmt::Write as _;
-use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName};
+use chrono::{DateTime, Utc};
+use http::header::{CONTENT_TYPE, HeaderName, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::Deserialize;
 use url::Url;
 
+use super::blob_body::BlobBody;
+use super::challenge;
+use super::context::Context;
 use super::hints;
-use super::retry;
-use super::retry_budget::{Budget, Budgets};
+use super::retry::Failure;
 use crate::oci::Digest;
-use crate::registry::auth::challenge;
-use crate::registry::limits::concurrency::Permit;
-use crate::registry::{Flavor, Tenant};
 use crate::store::{ErrorKind, Step, StoreError};
 
 /// Maximum number of bytes that the client reads of an error response.
 pub(crate) const MAX_REFUSAL: usize = 64 * 1024;
 
-/// Operation in progress, for the errors that it may cause.
-#[derive(Debug, Clone)]
-pub(crate) struct Context {
-    pub(crate) place: Arc<str>,
-    pub(crate) step: Step,
-    pub(crate) subject: String,
-    /// Tenant on whose behalf the operation runs.
-    pub(crate) tenant: Tenant,
-    /// Flavour of the registry, which has the hints in the messages of errors.
-    pub(crate) flavor: &'static Flavor,
-    /// Retry budget that is left for the item.
-    pub(crate) budget: Budget,
+/// Longest accepted `Retry-After`. A longer one is treated as a mistake and shortened to this.
+pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(3600);
+
+/// Status and headers of a response whose body has not been read.
+#[derive(Debug)]
+pub(crate) struct ResponseHead {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    /// URL that answered, after all redirects.
+    pub(crate) url: Url,
+    /// Wait that `Retry-After` asks for.
+    pub(crate) retry_after: Option<Duration>,
 }
 
-impl Context {
-    /// Creates the context of an operation with `subject` (a tag, a digest or nothing) at `place`, on behalf of the
-    /// default tenant.
-    pub(crate) fn new(
-        place: Arc<str>,
-        step: Step,
-        subject: String,
-        flavor: &'static Flavor,
-        budgets: &Arc<Budgets>,
-    ) -> Self {
-        let budget = Budget::new(budgets, &place, step, &subject);
-        Self { place, step, subject, tenant: Tenant::default(), flavor, budget }
+impl ResponseHead {
+    /// Creates the head of a response that has just arrived.
+    pub(crate) fn new(status: StatusCode, headers: HeaderMap, url: Url) -> Self {
+        let retry_after = retry_after(&headers, Utc::now());
+        Self { status, headers, url, retry_after }
     }
 
-    /// Creates the error of this operation. The error is final if the retry budget of the item is spent.
-    pub(crate) fn error(&self, kind: ErrorKind, detail: impl std::fmt::Display) -> StoreError {
-        let error = StoreError::new(&self.place, self.step, &self.subject, kind, detail);
-        if error.is_transient() && self.budget.is_spent() { error.mark_given_up() } else { error }
+    pub(crate) fn from_reqwest(response: &reqwest::Response) -> Self {
+        Self::new(response.status(), response.headers().clone(), response.url().clone())
     }
 
-    /// Returns the context of the same operation at another step.
-    pub(crate) fn at_step(&self, step: Step) -> Self {
-        Self { step, budget: self.budget.at_step(step), ..self.clone() }
+    /// Returns the failure of a status that may be transient, or `None`.
+    pub(crate) fn failure(&self) -> Option<Failure> {
+        transient_failure(self.status, &self.headers)
+    }
+
+    /// Returns the response with this body, from the origin of the request.
+    pub(crate) fn with_body(self, body: Body) -> Response {
+        let Self { status, headers, url, retry_after } = self;
+        Response { status, headers, url, retry_after, elsewhere: false, body }
+    }
+}
+
+/// Returns the wait that `Retry-After` asks for, in seconds or as a date: at most [`LONGEST_WAIT`].
+pub(crate) fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    let wait = match text.parse::<u64>() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => {
+            // The weekday adds nothing to the date.
+            let date = text.split_once(", ").map_or(text, |(_, date)| date);
+            (DateTime::parse_from_rfc2822(date).ok()?.to_utc() - now).to_std().unwrap_or_default()
+        }
+    };
+    Some(wait.min(LONGEST_WAIT))
+}
+
+/// Returns the failure of a status that may be transient, or `None`.
+fn transient_failure(status: StatusCode, headers: &HeaderMap) -> Option<Failure> {
+    match status {
+        StatusCode::TOO_MANY_REQUESTS => Some(Failure::Throttled),
+        StatusCode::SERVICE_UNAVAILABLE if headers.contains_key(RETRY_AFTER) => Some(Failure::Throttled),
+        StatusCode::REQUEST_TIMEOUT => Some(Failure::Failing),
+        // 501 and 505 are permanent.
+        StatusCode::NOT_IMPLEMENTED | StatusCode::HTTP_VERSION_NOT_SUPPORTED => None,
+        status if status.is_server_error() => Some(Failure::Failing),
+        _ => None,
     }
 }
 
@@ -70,6 +94,8 @@ pub(crate) struct Response {
     pub(crate) headers: HeaderMap,
     /// URL that answered, after all redirects.
     pub(crate) url: Url,
+    /// Wait that `Retry-After` asks for.
+    pub(crate) retry_after: Option<Duration>,
     /// True if that URL has another origin than the request: a store or a CDN that the registry redirected to.
     pub(crate) elsewhere: bool,
     pub(crate) body: Body,
@@ -79,8 +105,8 @@ pub(crate) struct Response {
 #[derive(Debug)]
 pub(crate) enum Body {
     Whole(Bytes),
-    /// Stream of a blob, and the permit that is released at the end of the stream.
-    Flowing(reqwest::Response, Permit),
+    /// Body of a blob, which is read piece by piece.
+    Streamed(BlobBody),
 }
 
 impl Response {
@@ -88,12 +114,17 @@ impl Response {
     pub(crate) fn bytes(&self) -> Bytes {
         match &self.body {
             Body::Whole(bytes) => bytes.clone(),
-            Body::Flowing(..) => Bytes::new(),
+            Body::Streamed(_) => Bytes::new(),
         }
     }
 
     pub(crate) fn header(&self, name: &HeaderName) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
+    }
+
+    /// Returns the failure of a status that may be transient, or `None`.
+    pub(crate) fn failure(&self) -> Option<Failure> {
+        transient_failure(self.status, &self.headers)
     }
 
     /// Returns the digest in `Docker-Content-Digest`, if the header has a valid one.
@@ -113,7 +144,7 @@ impl Response {
 
     /// Returns the error that this response stands for, with a remedy if there is one.
     pub(crate) fn refusal_with(&self, context: &Context, hint: Option<&str>) -> StoreError {
-        let kind = classify_error(context.step, self.status, &self.headers, &self.codes());
+        let kind = self.classify(context.step);
         let kind = match kind {
             _ if context.step == Step::WriteManifest && self.says_locked() => ErrorKind::Locked,
             // The other origin does not know our credentials. Most often a signed URL has expired, and a new one works.
@@ -123,6 +154,41 @@ impl Response {
         match hint.filter(|_| !self.elsewhere) {
             Some(hint) => context.error(kind, format!("{}; {hint}", self.detail())),
             None => context.error(kind, self.detail()),
+        }
+    }
+
+    /// Returns the kind of the error that this response stands for at a step.
+    fn classify(&self, step: Step) -> ErrorKind {
+        let (status, codes) = (self.status, self.codes());
+        let has_code = |code: &str| codes.iter().any(|known| known == code);
+        let writing_manifest = matches!(step, Step::WriteManifest | Step::LinkReferrers);
+        if writing_manifest
+            && (has_code("MANIFEST_BLOB_UNKNOWN") || has_code("BLOB_UNKNOWN") || has_code("MANIFEST_UNKNOWN"))
+            && status.is_client_error()
+        {
+            return ErrorKind::MissingContent;
+        }
+        match status {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => ErrorKind::Denied,
+            StatusCode::TOO_MANY_REQUESTS => ErrorKind::Busy(self.retry_after),
+            StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => ErrorKind::Unsupported,
+            _ if has_code("UNSUPPORTED") => ErrorKind::Unsupported,
+            // The upload session is gone, not the repository: a new session works.
+            StatusCode::NOT_FOUND | StatusCode::RANGE_NOT_SATISFIABLE
+                if matches!(step, Step::SendBlob | Step::CommitBlob) && !has_code("NAME_UNKNOWN") =>
+            {
+                ErrorKind::Unavailable
+            }
+            StatusCode::NOT_FOUND => ErrorKind::NotFound,
+            _ if has_code("DIGEST_INVALID")
+                && matches!(step, Step::SendBlob | Step::CommitBlob | Step::WriteManifest) =>
+            {
+                ErrorKind::Corrupt
+            }
+            StatusCode::REQUEST_TIMEOUT => ErrorKind::Unavailable,
+            status if status.is_client_error() => ErrorKind::Refused,
+            status if status.is_server_error() => ErrorKind::Unavailable,
+            _ => ErrorKind::Invalid,
         }
     }
 
@@ -216,58 +282,39 @@ fn clean(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect::<String>().trim().to_owned()
 }
 
-fn classify_error(step: Step, status: StatusCode, headers: &HeaderMap, codes: &[String]) -> ErrorKind {
-    let has_code = |code: &str| codes.iter().any(|known| known == code);
-    let writing_manifest = matches!(step, Step::WriteManifest | Step::LinkReferrers);
-    if writing_manifest
-        && (has_code("MANIFEST_BLOB_UNKNOWN") || has_code("BLOB_UNKNOWN") || has_code("MANIFEST_UNKNOWN"))
-        && status.is_client_error()
-    {
-        return ErrorKind::MissingContent;
-    }
-    match status {
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => ErrorKind::Denied,
-        StatusCode::TOO_MANY_REQUESTS => ErrorKind::Busy(retry::retry_after(headers, chrono::Utc::now())),
-        StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => ErrorKind::Unsupported,
-        _ if has_code("UNSUPPORTED") => ErrorKind::Unsupported,
-        // The upload session is gone, not the repository: a new session works.
-        StatusCode::NOT_FOUND | StatusCode::RANGE_NOT_SATISFIABLE
-            if matches!(step, Step::SendBlob | Step::CommitBlob) && !has_code("NAME_UNKNOWN") =>
-        {
-            ErrorKind::Unavailable
-        }
-        StatusCode::NOT_FOUND => ErrorKind::NotFound,
-        _ if has_code("DIGEST_INVALID") && matches!(step, Step::SendBlob | Step::CommitBlob | Step::WriteManifest) => {
-            ErrorKind::Corrupt
-        }
-        StatusCode::REQUEST_TIMEOUT => ErrorKind::Unavailable,
-        status if status.is_client_error() => ErrorKind::Refused,
-        status if status.is_server_error() => ErrorKind::Unavailable,
-        _ => ErrorKind::Invalid,
-    }
-}
-
 /// Marks a header as sensitive, so that no `Debug` output shows it.
 pub(crate) fn sensitive(mut value: HeaderValue) -> HeaderValue {
     value.set_sensitive(true);
     value
 }
 
-/// Header that carries credentials.
-pub(crate) const CREDENTIALS: HeaderName = AUTHORIZATION;
-
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::registry::Flavor;
+
+    fn after(value: &str) -> Option<u64> {
+        let headers = HeaderMap::from_iter([(RETRY_AFTER, value.parse().unwrap())]);
+        let now = DateTime::parse_from_rfc3339("1994-11-06T08:49:07Z").unwrap().to_utc();
+        retry_after(&headers, now).map(|wait| wait.as_secs())
+    }
+
+    #[test]
+    fn retry_after_accepts_seconds_or_date_up_to_an_hour() {
+        assert_eq!(after("7"), Some(7));
+        assert_eq!(after("Sun, 06 Nov 1994 08:49:37 GMT"), Some(30));
+        assert_eq!(after("Sun, 06 Nov 1994 08:49:00 GMT"), Some(0));
+        assert_eq!(after("86400"), Some(3600));
+        assert_eq!(after("Sun, 06 Nov 2094 08:49:37 GMT"), Some(3600));
+        assert_eq!(after("soon"), None);
+        assert_eq!(after("-1"), None);
+    }
 
     fn answer(status: u16, body: &str) -> Response {
-        Response {
-            status: StatusCode::from_u16(status).unwrap(),
-            headers: HeaderMap::new(),
-            url: "https://h/v2/".parse().unwrap(),
-            elsewhere: false,
-            body: Body::Whole(body.to_owned().into()),
-        }
+        let (status, url) = (StatusCode::from_u16(status).unwrap(), "https://h/v2/".parse().unwrap());
+        ResponseHead::new(status, HeaderMap::new(), url).with_body(Body::Whole(body.to_owned().into()))
     }
 
     fn refusal(step: Step, status: u16, body: &str) -> StoreError {

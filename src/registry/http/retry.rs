@@ -4,14 +4,8 @@
 use std::time::Duration;
 
 use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
-use chrono::{DateTime, Utc};
-use http::header::RETRY_AFTER;
-use http::{HeaderMap, StatusCode};
 
 use crate::registry::Timeouts;
-
-/// Longest accepted `Retry-After`. A longer one is treated as a mistake and shortened to this.
-pub(crate) const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 
 /// Most repetitions of a request because the registry ended the connection before it processed the request. A proxy
 /// that ends each connection after a few requests does not process most of those that were sent together.
@@ -21,7 +15,7 @@ const MOST_NOT_TAKEN: u32 = 200;
 const LONGEST_NOT_TAKEN: Duration = Duration::from_millis(100);
 
 /// Most attempts of an auxiliary request at a registry that throttles it.
-const AUXILIARY_PATIENCE: usize = 3;
+const MAX_AUXILIARY_THROTTLES: usize = 3;
 
 /// Time limit of a manifest read at a mirror, unless the operator sets one.
 const STAND_IN: Duration = Duration::from_secs(15);
@@ -92,33 +86,6 @@ fn may_repeat(kind: Operation, failure: Failure) -> bool {
     }
 }
 
-/// Returns the failure of a status that may be transient, or `None`.
-pub(crate) fn failure_of(status: StatusCode, headers: &HeaderMap) -> Option<Failure> {
-    match status {
-        StatusCode::TOO_MANY_REQUESTS => Some(Failure::Throttled),
-        StatusCode::SERVICE_UNAVAILABLE if headers.contains_key(RETRY_AFTER) => Some(Failure::Throttled),
-        StatusCode::REQUEST_TIMEOUT => Some(Failure::Failing),
-        // 501 and 505 are permanent.
-        StatusCode::NOT_IMPLEMENTED | StatusCode::HTTP_VERSION_NOT_SUPPORTED => None,
-        status if status.is_server_error() => Some(Failure::Failing),
-        _ => None,
-    }
-}
-
-/// Returns the pause that `Retry-After` asks for, in seconds or as a date: at most [`LONGEST_PAUSE`].
-pub(crate) fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> {
-    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    let wait = match text.parse::<u64>() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => {
-            // The weekday adds nothing to the date.
-            let date = text.split_once(", ").map_or(text, |(_, date)| date);
-            (DateTime::parse_from_rfc2822(date).ok()?.to_utc() - now).to_std().unwrap_or_default()
-        }
-    };
-    Some(wait.min(LONGEST_PAUSE))
-}
-
 /// Limits and pauses of a client's requests. Tests use shorter ones.
 #[derive(Debug, Clone)]
 pub(crate) struct RetryPolicy {
@@ -129,7 +96,7 @@ pub(crate) struct RetryPolicy {
     /// Most attempts of a request that fails.
     pub(crate) attempts: usize,
     /// Most attempts of a request that is throttled. A throttle is no failure.
-    pub(crate) patience: usize,
+    pub(crate) max_throttles: usize,
     /// Time limit to open a connection, with TLS.
     pub(crate) connect: Duration,
     /// Time limit without a single byte in either direction.
@@ -148,7 +115,7 @@ impl Default for RetryPolicy {
             first_pause: Duration::from_millis(250),
             longest_pause: Duration::from_secs(20),
             attempts: 5,
-            patience: 10,
+            max_throttles: 10,
             connect: Duration::from_secs(15),
             idle: Duration::from_secs(60),
             header: None,
@@ -194,18 +161,18 @@ pub(crate) struct Attempts {
 }
 
 impl Attempts {
-    pub(crate) fn new(kind: Operation, tempo: &RetryPolicy) -> Self {
+    pub(crate) fn new(kind: Operation, policy: &RetryPolicy) -> Self {
         let pauses = ExponentialBuilder::new()
-            .with_min_delay(tempo.first_pause)
-            .with_max_delay(tempo.longest_pause)
-            .with_max_times(tempo.attempts + tempo.patience)
+            .with_min_delay(policy.first_pause)
+            .with_max_delay(policy.longest_pause)
+            .with_max_times(policy.attempts + policy.max_throttles)
             .with_jitter()
             .build();
-        let patience = match kind {
-            Operation::Look | Operation::Glance | Operation::Mount => tempo.patience.min(AUXILIARY_PATIENCE),
-            _ => tempo.patience,
+        let max_throttles = match kind {
+            Operation::Look | Operation::Glance | Operation::Mount => policy.max_throttles.min(MAX_AUXILIARY_THROTTLES),
+            _ => policy.max_throttles,
         };
-        Self { kind, failures: 1, throttles: 1, not_taken: 0, limits: (tempo.attempts, patience), pauses }
+        Self { kind, failures: 1, throttles: 1, not_taken: 0, limits: (policy.attempts, max_throttles), pauses }
     }
 
     /// Returns the pause before the request is sent again; `None` if it is not sent again.
@@ -232,23 +199,6 @@ impl Attempts {
 mod tests {
     use super::*;
 
-    fn after(value: &str) -> Option<u64> {
-        let headers = HeaderMap::from_iter([(RETRY_AFTER, value.parse().unwrap())]);
-        let now = DateTime::parse_from_rfc3339("1994-11-06T08:49:07Z").unwrap().to_utc();
-        retry_after(&headers, now).map(|wait| wait.as_secs())
-    }
-
-    #[test]
-    fn retry_after_accepts_seconds_or_date_up_to_an_hour() {
-        assert_eq!(after("7"), Some(7));
-        assert_eq!(after("Sun, 06 Nov 1994 08:49:37 GMT"), Some(30));
-        assert_eq!(after("Sun, 06 Nov 1994 08:49:00 GMT"), Some(0));
-        assert_eq!(after("86400"), Some(3600));
-        assert_eq!(after("Sun, 06 Nov 2094 08:49:37 GMT"), Some(3600));
-        assert_eq!(after("soon"), None);
-        assert_eq!(after("-1"), None);
-    }
-
     #[test]
     fn possibly_executed_request_is_repeated_only_if_harmless() {
         use Failure::{Broken, Failing, NotSent, Throttled};
@@ -268,9 +218,9 @@ mod tests {
 
     #[test]
     fn unprocessed_request_is_repeated_without_using_an_attempt() {
-        let tempo = RetryPolicy { attempts: 3, ..RetryPolicy::default() };
+        let policy = RetryPolicy { attempts: 3, ..RetryPolicy::default() };
         for kind in [Operation::Read, Operation::Chunk, Operation::Commit, Operation::StandIn, Operation::Farewell] {
-            let mut attempts = Attempts::new(kind, &tempo);
+            let mut attempts = Attempts::new(kind, &policy);
             assert_eq!(attempts.next_pause(Failure::NotTaken), Some(Duration::ZERO), "{kind:?}");
             let free = std::iter::from_fn(|| attempts.next_pause(Failure::NotTaken)).take(199).collect::<Vec<_>>();
             assert!(free.len() == 199 && free.iter().all(|pause| *pause <= LONGEST_NOT_TAKEN), "{kind:?}: {free:?}");
@@ -279,7 +229,7 @@ mod tests {
             assert_eq!(more, 2, "then each counts as any other failure: {kind:?}");
         }
         assert_eq!(
-            Attempts::new(Operation::Streamed, &tempo).next_pause(Failure::NotTaken),
+            Attempts::new(Operation::Streamed, &policy).next_pause(Failure::NotTaken),
             None,
             "its bytes are gone"
         );
@@ -290,14 +240,14 @@ mod tests {
         for kind in [Operation::Look, Operation::Glance, Operation::Mount] {
             let mut attempts = Attempts::new(kind, &RetryPolicy::default());
             let throttled = std::iter::from_fn(|| attempts.next_pause(Failure::Throttled)).count();
-            assert_eq!(throttled, AUXILIARY_PATIENCE - 1, "{kind:?}");
+            assert_eq!(throttled, MAX_AUXILIARY_THROTTLES - 1, "{kind:?}");
         }
     }
 
     #[test]
     fn attempts_are_bounded_and_throttles_count_separately() {
-        let tempo = RetryPolicy { attempts: 3, patience: 4, ..RetryPolicy::default() };
-        let mut attempts = Attempts::new(Operation::Read, &tempo);
+        let policy = RetryPolicy { attempts: 3, max_throttles: 4, ..RetryPolicy::default() };
+        let mut attempts = Attempts::new(Operation::Read, &policy);
         let throttled = std::iter::from_fn(|| attempts.next_pause(Failure::Throttled)).count();
         let failed = std::iter::from_fn(|| attempts.next_pause(Failure::Broken)).count();
         assert_eq!((throttled, failed), (3, 2));

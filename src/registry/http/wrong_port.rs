@@ -6,11 +6,12 @@ use http::{Method, StatusCode};
 use url::Url;
 
 use super::error::TransportError;
+use super::exchange::Authorization;
 use super::redirect;
+use super::request::{HttpRequest, SMALL};
 use super::response::Response;
-use super::send::{RegistryRequest, SMALL};
-use crate::registry::Registry;
-use crate::registry::auth::scope::Scopes;
+use super::retry::Operation;
+use super::sender::Sender;
 
 /// Phrases by which servers report plain HTTP at a TLS port: Go's net/http, nginx, Apache, Tomcat.
 const WANT_TLS: [&str; 4] = [
@@ -45,16 +46,17 @@ pub(crate) fn error_from_response(status: StatusCode, body: &[u8], url: &Url) ->
     Some(TransportError::Unusable(message))
 }
 
-impl Registry {
+impl Sender {
     /// Returns the same error for a 400 response to a HEAD, which has no page: sends a GET of the API to read the page.
     /// Returns `None` if the registry itself refused the request.
-    pub(crate) async fn check_protocol(&self, call: &RegistryRequest, answer: &Response) -> Option<TransportError> {
-        if call.method != Method::HEAD || answer.status != StatusCode::BAD_REQUEST || answer.elsewhere {
+    pub(super) async fn check_protocol(&self, request: &HttpRequest, answer: &Response) -> Option<TransportError> {
+        if request.method != Method::HEAD || answer.status != StatusCode::BAD_REQUEST || answer.elsewhere {
             return None;
         }
-        let mut probe = RegistryRequest::read(Method::GET, self.base.join("v2/").ok()?, Scopes::none());
-        let page = async { self.read_whole(self.exchange(&mut probe, &self.base, None).await?, SMALL).await };
-        let answer = tokio::time::timeout(self.tempo.header.unwrap_or(self.tempo.idle), page).await.ok()?.ok()?;
+        let mut probe = HttpRequest::new(Operation::Read, Method::GET, self.base.join("v2/").ok()?);
+        let page = self.exchange_whole(&mut probe, Authorization::anonymous(&self.base), SMALL);
+        let limit = self.retry_policy.header.unwrap_or(self.retry_policy.idle);
+        let answer = tokio::time::timeout(limit, page).await.ok()?.ok()?;
         error_from_response(answer.status, &answer.bytes(), &answer.url)
     }
 }

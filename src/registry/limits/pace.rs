@@ -6,10 +6,10 @@ use std::time::Duration;
 
 pub(crate) use super::rate_buckets::{Buckets, Class};
 pub use super::throttle::Throttle;
-pub use crate::registry::options::pace::{Bandwidth, Bucket, Figure, Hours, Window};
+pub use crate::registry::options::pace::{Bandwidth, Figure, Hours, Window};
 
 use crate::fair_queue::Tenant;
-use crate::registry::{Limits, LimitsInForce, Registry};
+use crate::registry::LimitsInForce;
 
 /// Bandwidth of one registry, shared by all its repositories.
 #[derive(Debug)]
@@ -39,20 +39,15 @@ impl Pace {
     pub(crate) fn current_bandwidth(&self) -> Option<u64> {
         self.bandwidth.current_rate()
     }
-}
 
-impl Registry {
-    /// Replaces the limits, also for requests that are waiting. The use of a rate that stays the same is remembered.
-    pub fn set_limits(&self, limits: &Limits) {
-        self.reserve_pulls(limits.reserve_pulls);
-        let limits = limits.in_force(self.host(), Some(self.flavor));
-        self.gate.set_limits(&limits);
-        self.pace.bandwidth.set(limits.bandwidth);
+    /// Replaces the bandwidth of this registry alone.
+    pub(crate) fn set_limits(&self, limits: &LimitsInForce) {
+        self.bandwidth.set(limits.bandwidth.clone());
     }
 
     /// Counts the bytes of this registry in the total of all registries too. Only the first call has an effect.
-    pub fn share_bandwidth(&self, total: Arc<Throttle>) {
-        let _ = self.pace.total.set(total);
+    pub(crate) fn share_bandwidth(&self, total: Arc<Throttle>) {
+        let _ = self.total.set(total);
     }
 }
 
@@ -61,6 +56,7 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
+    use crate::registry::Limits;
 
     fn pace(limits: &Limits) -> Pace {
         Pace::new(&limits.in_force(&"a.example".parse().unwrap(), None))

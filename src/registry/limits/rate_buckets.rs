@@ -6,7 +6,6 @@ use std::num::NonZeroU32;
 use tokio::time::Instant;
 
 use super::rate::{Limiter, quota_from_rate};
-use crate::registry::http::retry::Operation;
 use crate::registry::{Bucket, LimitsInForce, Rate};
 
 /// Class of a request, for rates.
@@ -25,24 +24,6 @@ pub(crate) enum Class {
 }
 
 impl Class {
-    /// Returns the class of a request.
-    pub(crate) fn from_kind(kind: Operation, lists_referrers: bool) -> Self {
-        match kind {
-            Operation::Read | Operation::StandIn | Operation::Look | Operation::Glance if lists_referrers => {
-                Self::ReferrerList
-            }
-            Operation::Read | Operation::StandIn | Operation::Look | Operation::Glance => Self::Read,
-            Operation::Token => Self::Token,
-            Operation::Delete => Self::Delete,
-            Operation::OpenUpload | Operation::Mount => Self::Upload,
-            Operation::Chunk
-            | Operation::Commit
-            | Operation::Streamed
-            | Operation::WriteManifest
-            | Operation::Farewell => Self::Write,
-        }
-    }
-
     /// Returns the buckets that the class counts in. An inner list counts in its first bucket that has a figure.
     fn buckets(self) -> &'static [&'static [Bucket]] {
         use Bucket::{Deletes, Reads, ReferrerLists, Requests, Uploads, Writes};
@@ -142,24 +123,6 @@ mod tests {
     /// Returns how many requests of this class pass at once.
     fn at_once(buckets: &mut Buckets, class: Class) -> usize {
         (0..100).take_while(|_| buckets.take(class, Instant::now()).is_ok()).count()
-    }
-
-    #[test]
-    fn request_class_follows_from_its_kind() {
-        for (kind, class) in [
-            (Operation::Read, Class::Read),
-            (Operation::Token, Class::Token),
-            (Operation::Delete, Class::Delete),
-            (Operation::OpenUpload, Class::Upload),
-            (Operation::Chunk, Class::Write),
-            (Operation::Commit, Class::Write),
-            (Operation::Streamed, Class::Write),
-            (Operation::WriteManifest, Class::Write),
-            (Operation::Farewell, Class::Write),
-        ] {
-            assert_eq!(Class::from_kind(kind, false), class, "{kind:?}");
-        }
-        assert_eq!(Class::from_kind(Operation::Read, true), Class::ReferrerList);
     }
 
     #[tokio::test(start_paused = true)]

@@ -29,13 +29,13 @@ const MAX_WRONG_DIGESTS: usize = 4096;
 /// Health of all mirrors of one configuration.
 #[derive(Debug, Default)]
 pub struct MirrorHealth {
-    state: Mutex<State>,
+    state: Mutex<MirrorHealthState>,
     /// Notified when a back-off begins.
     back_off_began: Notify,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct MirrorHealthState {
     /// Back-offs by mirror, or by the place of one of its repositories.
     rests: HashMap<String, BackOff>,
     wrong: HashSet<(String, Digest)>,
@@ -119,12 +119,12 @@ impl MirrorHealth {
         self.back_off_began.notify_waiters();
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, MirrorHealthState> {
         self.state.lock()
     }
 }
 
-impl State {
+impl MirrorHealthState {
     /// Starts a back-off and returns its length; `None` if one is in force.
     fn start_back_off(&mut self, name: &str, least: Duration) -> Option<Duration> {
         let (now, before) = (Instant::now(), self.rests.get(name).copied());

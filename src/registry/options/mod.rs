@@ -10,15 +10,14 @@ pub(super) mod transport;
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
-use std::time::Duration;
 
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::{Aws, Azure, Bandwidth, Bucket, Figure, Flavor, Gcp, LimitProfile, Transport};
+use super::{Aws, Azure, Bandwidth, Bucket, Figure, Flavor, Gcp, LimitProfile, Rate, Transport};
 use crate::oci::RepositoryName;
 
 /// Options of one registry. The default is anonymous HTTPS without limits.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Options {
     /// Credentials. `None` is anonymous.
     pub credentials: Option<Credentials>,
@@ -251,38 +250,6 @@ impl Limits {
             Bucket::Uploads => &mut self.uploads,
             Bucket::Deletes => &mut self.deletes,
             Bucket::ReferrerLists => &mut self.referrer_lists,
-        }
-    }
-}
-
-/// Rate: a number of requests per unit of time (`600/min`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rate {
-    /// Number of requests; at least 1.
-    pub count: u32,
-    /// Unit of time: a second, a minute or an hour.
-    pub per: Duration,
-}
-
-impl Rate {
-    /// Returns a rate of `count` requests a second.
-    pub(crate) const fn per_second(count: u32) -> Self {
-        Self { count, per: Duration::from_secs(1) }
-    }
-
-    /// Returns a rate of `count` requests a minute.
-    pub(crate) const fn per_minute(count: u32) -> Self {
-        Self { count, per: Duration::from_secs(60) }
-    }
-}
-
-impl fmt::Display for Rate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.per.as_secs() {
-            1 => write!(f, "{}/s", self.count),
-            60 => write!(f, "{}/min", self.count),
-            3600 => write!(f, "{}/h", self.count),
-            _ => write!(f, "{} in {}", self.count, humantime::format_duration(self.per)),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Settings of the limits of a registry: figures, request buckets, and bandwidth by the time of day.
+//! Settings of the limits of a registry: figures, and bandwidth by the time of day.
 
 use chrono_tz::Tz;
 
@@ -12,42 +12,6 @@ pub enum Figure<T> {
     Lifted,
     /// This figure.
     Set(T),
-}
-
-/// Request bucket with its own rate. A request may count in several buckets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Bucket {
-    /// All requests, including token requests.
-    Requests,
-    /// GET and HEAD.
-    Reads,
-    /// Requests that store something, and requests that delete something if there is no figure for those.
-    Writes,
-    /// Writes that open an upload or mount a blob.
-    Uploads,
-    /// Deletions of manifests.
-    Deletes,
-    /// Reads by the referrers API, which count as reads too.
-    ReferrerLists,
-}
-
-impl Bucket {
-    /// All buckets, in the order in which they are shown.
-    pub const ALL: [Self; 6] =
-        [Self::Requests, Self::Reads, Self::Writes, Self::Uploads, Self::Deletes, Self::ReferrerLists];
-
-    /// Returns the bucket's key in `sync.yaml`.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Requests => "requests",
-            Self::Reads => "reads",
-            Self::Writes => "writes",
-            Self::Uploads => "uploads",
-            Self::Deletes => "deletes",
-            Self::ReferrerLists => "referrer_lists",
-        }
-    }
 }
 
 /// Rates and the times of day at which they apply. Outside all windows there is no limit.
@@ -74,14 +38,4 @@ pub struct Hours {
     /// Start, in minutes of the day.
     pub(crate) from: u32,
     pub(crate) to: u32,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn buckets_are_listed_in_order_of_their_number() {
-        assert!(Bucket::ALL.iter().enumerate().all(|(at, bucket)| *bucket as usize == at));
-    }
 }

@@ -8,11 +8,13 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_lc_rs::signature::RsaKeyPair;
+use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::pem::PemObject as _;
 use url::Url;
 
-use crate::registry::auth::credentials::rsa_key;
-use crate::registry::http::redirect;
-use crate::registry::{Mirror, TokenService};
+use super::mirror::Mirror;
+use super::token_service::TokenService;
 
 /// Largest file with certificates, in bytes.
 const MAX_PEM: u64 = 4 * 1024 * 1024;
@@ -129,7 +131,7 @@ impl ProxyAddress {
 
 impl fmt::Debug for ProxyAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&redirect::site(&self.0))
+        f.write_str(&self.0.origin().ascii_serialization())
     }
 }
 
@@ -292,6 +294,15 @@ impl Pem {
 impl fmt::Debug for Pem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Pem({})", self.path.display())
+    }
+}
+
+/// Returns the RSA key of a PEM text, `None` if it contains none.
+pub(crate) fn rsa_key(pem: &[u8]) -> Option<RsaKeyPair> {
+    match PrivateKeyDer::from_pem_slice(pem).ok()? {
+        PrivateKeyDer::Pkcs8(key) => RsaKeyPair::from_pkcs8(key.secret_pkcs8_der()).ok(),
+        PrivateKeyDer::Pkcs1(key) => RsaKeyPair::from_der(key.secret_pkcs1_der()).ok(),
+        _ => None,
     }
 }
 

@@ -12,8 +12,10 @@ use crate::store::{BlobLookup, Target as _, UploadStart};
 /// Returns a repository whose client repeats little, at a kind of registry where a HEAD looks for blobs.
 fn repository(server: &Server) -> Repository {
     let options = Options { flavor: Some(Flavor::ECR), ..plain() };
-    let tempo = RetryPolicy { attempts: 2, patience: 2, ..quick() };
-    Registry::with_tempo(server.host.parse().unwrap(), options, tempo).unwrap().repository("a/b".parse().unwrap())
+    let policy = RetryPolicy { attempts: 2, max_throttles: 2, ..quick() };
+    Registry::with_retry_policy(server.host.parse().unwrap(), options, policy)
+        .unwrap()
+        .repository("a/b".parse().unwrap())
 }
 
 /// Answers uploads correctly.

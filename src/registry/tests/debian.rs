@@ -61,7 +61,7 @@ async fn blobs_arrive_buffered_streamed_and_in_chunks() {
     let debian = Debian::start().await;
     for (mode, name) in [(UploadMode::Monolithic, "one/piece"), (UploadMode::Chunked, "in/chunks")] {
         let options = Options { upload: Uploads { mode, chunk: Some(70_000) }, ..plain() };
-        let registry = Registry::with_tempo(debian.host.parse().unwrap(), options, quick()).unwrap();
+        let registry = Registry::with_retry_policy(debian.host.parse().unwrap(), options, quick()).unwrap();
         let repository = registry.repository(name.parse().unwrap());
         for size in [0, 1, 128 * 1024, 128 * 1024 + 1, 210_000, 3_000_000] {
             let content = noise(size);
@@ -110,7 +110,7 @@ async fn interrupted_chunk_leaves_upload_that_resumes_or_restarts() {
     let debian = Debian::start().await;
     let upload = Uploads { mode: UploadMode::Chunked, chunk: Some(200_000) };
     let host = relay(debian.host.clone(), 100_000).await;
-    let registry = Registry::with_tempo(host.parse().unwrap(), Options { upload, ..plain() }, quick()).unwrap();
+    let registry = Registry::with_retry_policy(host.parse().unwrap(), Options { upload, ..plain() }, quick()).unwrap();
     let repository = registry.repository("in/chunks".parse().unwrap());
     let content = noise(500_000);
     // The registry drops a session whose stored bytes are not those of its `Location`. Until it has noticed that, the
@@ -127,7 +127,8 @@ async fn another_client_resumes_upload_left_between_chunks() {
     let debian = Debian::start().await;
     let upload = Uploads { mode: UploadMode::Chunked, chunk: Some(100_000) };
     let client = || {
-        let registry = Registry::with_tempo(debian.host.parse().unwrap(), Options { upload, ..plain() }, quick());
+        let registry =
+            Registry::with_retry_policy(debian.host.parse().unwrap(), Options { upload, ..plain() }, quick());
         registry.unwrap().repository("in/chunks".parse().unwrap())
     };
     let content = noise(500_000);

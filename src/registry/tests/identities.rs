@@ -1,8 +1,10 @@
 //! Tests of several identities at one registry: the state that they share, and the state of each.
 
+use std::sync::Arc;
+
 use super::scripted::{Server, answer, me, plain};
 use crate::oci::ManifestRef;
-use crate::registry::client::ReferrersApi;
+use crate::registry::learned::referrers_api::ReferrersApi;
 use crate::registry::{Credentials, Flavor, Gcp, Options, Registry, Secret, Tls, Transport};
 use crate::store::Source as _;
 
@@ -34,7 +36,7 @@ async fn identities_use_own_logins_and_share_limits() {
     assert_eq!((identity(&me), identity(&you)), ("me".to_owned(), "you".to_owned()));
     assert_eq!(me.meter(), you.meter());
     assert_eq!(me.meter().requests.iter().map(|count| count.count).sum::<u64>(), 4);
-    assert!(std::ptr::eq(&me.gate, &you.gate) && std::ptr::eq(&me.pace, &you.pace));
+    assert!(Arc::ptr_eq(me.sender(), you.sender()));
     let shown = format!("{me:?} {you:?}");
     assert!(!shown.contains("hunter2") && !shown.contains("swordfish"), "{shown}");
 }
@@ -44,9 +46,9 @@ async fn registry_facts_are_shared_and_refusals_are_per_identity() {
     let options = Options { flavor: Some(Flavor::ACR), ..me() };
     let me = Registry::new("a.example".parse().unwrap(), options).unwrap();
     let you = me.with_identity(other_login()).unwrap();
-    me.learn_referrers_api(ReferrersApi::Absent);
+    me.facts().referrers.learn_api(ReferrersApi::Absent);
     me.learn_own_listing_is_refused();
-    assert_eq!(you.referrers_api(), ReferrersApi::Absent);
+    assert_eq!(you.facts().referrers.api(), ReferrersApi::Absent);
     assert!(!me.has_own_listing() && you.has_own_listing());
 }
 

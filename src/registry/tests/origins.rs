@@ -83,8 +83,8 @@ async fn server_without_tls_differs_from_refused_connection() {
     let server = Server::start(|_| answer(200, &[], "")).await;
     let client = |host: &str, plain_http| {
         let options = crate::registry::Options { plain_http, ..Default::default() };
-        let tempo = super::scripted::quick();
-        let registry = crate::registry::Registry::with_tempo(host.parse().unwrap(), options, tempo).unwrap();
+        let policy = super::scripted::quick();
+        let registry = crate::registry::Registry::with_retry_policy(host.parse().unwrap(), options, policy).unwrap();
         registry.repository("a/b".parse().unwrap())
     };
     let reference = ManifestRef::Digest(Digest::of(b"x"));
@@ -128,7 +128,7 @@ async fn configured_timeouts_limit_connection_and_answer() {
     let detail = async |plain_http, timeouts| {
         let transport = Transport { timeouts, ..Transport::default() };
         let options = Options { plain_http, transport, ..Options::default() };
-        let registry = Registry::with_tempo(host.parse().unwrap(), options, super::scripted::quick()).unwrap();
+        let registry = Registry::with_retry_policy(host.parse().unwrap(), options, super::scripted::quick()).unwrap();
         let repository = registry.repository("a/b".parse().unwrap());
         let error = repository.blob(&super::scripted::blob(b"x"), 0).await.map(|_| ()).unwrap_err();
         assert_eq!(error.kind, ErrorKind::Unavailable);

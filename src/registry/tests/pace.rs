@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::scripted::{Server, answer, me, noise, plain, session, verified};
 use crate::oci::{Digest, ManifestRef};
-use crate::registry::{Options, Registry, Timeouts, Transport};
+use crate::registry::{Bandwidth, Bucket, Figure, Limits, Load, Options, Rate, Registry, Timeouts, Transport};
 use crate::store::Source as _;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -22,7 +22,7 @@ async fn request_waits_for_pause_that_began_during_token_fetch() {
     let server = Server::start(move |asked| {
         if asked.path.starts_with("/token") {
             // The pause begins as if another request had just been answered 429.
-            shared.get().unwrap().gate.pause(SECOND);
+            shared.get().unwrap().sender().limiter.pause(SECOND);
             when.get_or_init(Instant::now);
             return answer(200, &[], r#"{"token":"t"}"#);
         }
@@ -72,7 +72,34 @@ async fn upload_that_waits_for_a_pause_is_not_stalled() {
     let registry = server.registry_as(Options { transport: Transport { timeouts, ..Transport::default() }, ..plain() });
     let content = noise(300_000);
     let session = session(&registry.repository("a/b".parse().unwrap()), &content).await.unwrap();
-    registry.gate.pause(2 * SECOND);
+    registry.sender().limiter.pause(2 * SECOND);
     session.send(verified(&content)).await.unwrap();
     assert_eq!(server.count("PUT"), 1);
+}
+
+#[test]
+fn load_shows_limits_and_a_pause_in_force() {
+    let per = Duration::from_secs(60);
+    let mut limits =
+        Limits { concurrent: Figure::Set(6), bandwidth: Some(Bandwidth::always(4096)), ..Limits::default() };
+    *limits.figure_mut(Bucket::Writes) = Figure::Set(Rate { count: 10, per });
+    let options = Options { limits: limits.clone(), ..Options::default() };
+    let registry = Registry::new("a.example".parse().unwrap(), options).unwrap();
+    let expected = Load {
+        in_flight: 0,
+        concurrent: 6,
+        configured: 6,
+        rates: vec![(Bucket::Writes, Rate { count: 10, per })],
+        bandwidth: Some(4096),
+        paused_for: None,
+    };
+    assert_eq!(registry.load(), expected);
+
+    registry.sender().limiter.throttled(0);
+    registry.sender().limiter.pause(per);
+    registry.set_limits(&Limits { bandwidth: None, ..limits });
+    let load = registry.load();
+    assert_eq!((load.concurrent, load.configured, load.bandwidth), (3, 6, None));
+    assert!(load.paused_for.is_some_and(|wait| wait <= per && wait > per / 2), "{load:?}");
+    assert_eq!(registry.identity(), "anonymous");
 }

@@ -225,7 +225,7 @@ async fn open_upload_finishes_before_a_waiting_read() {
         let repository = registry.repository("a/b".parse().unwrap());
         let content = noise(size);
         let session = session(&repository, &content).await.unwrap();
-        let held = registry.gate.enter(Tenant::default(), RequestClass::Common, Class::Read).await;
+        let held = registry.sender().limiter.enter(Tenant::default(), RequestClass::Common, Class::Read).await;
         let reference = manifest_ref();
         let (mut asking, mut sending) = (repository.resolve(&reference), session.send(verified(&content)));
         assert!(poll!(&mut asking).is_pending() && poll!(&mut sending).is_pending());

@@ -198,7 +198,7 @@ async fn long_refusal_of_a_head_delays_nothing_else() {
     let head = tokio::time::timeout(Duration::from_secs(30), repository.resolve(&tag("v1"))).await;
     let error = head.expect("the answer comes at once").unwrap_err();
     assert_eq!(error.kind, ErrorKind::QuotaSpent(Duration::from_secs(1800)));
-    assert!(!registry.gate.is_paused());
+    assert!(!registry.sender().limiter.is_paused());
     assert_eq!(server.count("HEAD"), 1);
 }
 

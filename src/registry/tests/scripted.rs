@@ -90,7 +90,7 @@ impl Server {
     }
 
     pub(super) fn registry_as(&self, options: Options) -> Arc<Registry> {
-        Registry::with_tempo(self.host.parse().unwrap(), options, quick()).unwrap()
+        Registry::with_retry_policy(self.host.parse().unwrap(), options, quick()).unwrap()
     }
 
     /// Returns the repository `a/b`, for anonymous requests.

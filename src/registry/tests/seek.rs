@@ -114,7 +114,8 @@ async fn registry_with_costly_posts_is_queried_by_head() {
     for kind in [Flavor::ACR, Flavor::ECR] {
         let server = Server::start(|asked| registry(asked, mounts)).await;
         let options = Options { flavor: Some(kind), ..plain() };
-        let registry: Arc<Registry> = Registry::with_tempo(server.host.parse().unwrap(), options, quick()).unwrap();
+        let registry: Arc<Registry> =
+            Registry::with_retry_policy(server.host.parse().unwrap(), options, quick()).unwrap();
         let repository = registry.repository("a/b".parse().unwrap());
         for _ in 0..3 {
             assert_eq!(cost(&server, &repository, "here").await, ("found", "HEAD".to_owned()));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::scripted::{Server, answer, blob, me, plain, quick, refusal};
 use crate::oci::ManifestRef;
-use crate::registry::auth::resolver::Lookup;
+use crate::registry::http::resolver::Lookup;
 use crate::registry::{Options, Registry, TokenService, Transport};
 use crate::store::{ErrorKind, Source as _, StoreError, Target as _};
 

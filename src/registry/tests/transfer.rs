@@ -194,8 +194,8 @@ async fn stalled_or_interrupted_blob_read_names_the_blob() {
         answer(200, &[("content-length", "10000")], Body::from_stream(pieces))
     })
     .await;
-    let tempo = RetryPolicy { idle: Duration::from_millis(200), ..quick() };
-    let registry = Registry::with_tempo(still.host.parse().unwrap(), plain(), tempo).unwrap();
+    let policy = RetryPolicy { idle: Duration::from_millis(200), ..quick() };
+    let registry = Registry::with_retry_policy(still.host.parse().unwrap(), plain(), policy).unwrap();
     let stream = registry.repository("a/b".parse().unwrap()).blob(&blob(&content), 0).await.unwrap();
     let pieces: Vec<_> = stream.collect().await;
     assert_eq!(pieces.len(), 2);
@@ -268,8 +268,8 @@ async fn upload_fails_when_registry_stops_reading() {
             open.push(socket);
         }
     });
-    let tempo = RetryPolicy { idle: Duration::from_millis(300), attempts: 1, ..quick() };
-    let registry = Registry::with_tempo(host.parse().unwrap(), plain(), tempo).unwrap();
+    let policy = RetryPolicy { idle: Duration::from_millis(300), attempts: 1, ..quick() };
+    let registry = Registry::with_retry_policy(host.parse().unwrap(), plain(), policy).unwrap();
     let content = noise(20_000_000);
     let session = session(&registry.repository("a/b".parse().unwrap()), &content).await.unwrap();
     let error = session.send(verified(&content)).await.unwrap_err();
@@ -576,7 +576,7 @@ async fn refusal_before_the_last_byte_is_reported() {
         }
         socket
     });
-    let registry = Registry::with_tempo(host.parse().unwrap(), plain(), quick()).unwrap();
+    let registry = Registry::with_retry_policy(host.parse().unwrap(), plain(), quick()).unwrap();
     let content = noise(20_000_000);
     let session = session(&registry.repository("a/b".parse().unwrap()), &content).await.unwrap();
     let error = session.send(verified(&content)).await.unwrap_err();

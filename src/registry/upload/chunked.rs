@@ -13,11 +13,13 @@ use http::{Method, StatusCode};
 
 use super::chunker::Feed;
 use super::session::{OCTETS, Session, header, location};
-use super::strategy::UploadMethod;
 use crate::oci::Digester;
-use crate::registry::http::response::{Context, Response};
-use crate::registry::http::retry::{self, Failure, Operation};
-use crate::registry::http::send::{Payload, RegistryRequest};
+use crate::registry::auth::request::RegistryRequest;
+use crate::registry::http::context::Context;
+use crate::registry::http::request::Payload;
+use crate::registry::http::response::Response;
+use crate::registry::http::retry::{Failure, Operation};
+use crate::registry::learned::upload_strategy::UploadMethod;
 use crate::store::{self, ErrorKind, Step, StoreError, UploadSession, Verified};
 
 /// Number of times in a row that a chunk may fail without half of it having been stored. Without this bound, a registry
@@ -25,7 +27,7 @@ use crate::store::{self, ErrorKind, Step, StoreError, UploadSession, Verified};
 const FRUITLESS: u32 = 3;
 
 /// State of a session after a chunk.
-struct Standing {
+struct ChunkOutcome {
     /// Number of bytes that the session has stored.
     stored: u64,
     /// Error of the chunk, if it failed.
@@ -96,8 +98,8 @@ impl Session {
             let ahead =
                 end.clone().map(|hashed| store::UploadProgress { stored: course.offset + chunk.len() as u64, hashed });
             self.report_progress(&feed, &before, ahead.as_ref()).await;
-            let Standing { stored, trouble } = match self.send_chunk(course.offset, chunk, fruitless).await {
-                Ok(standing) => standing,
+            let ChunkOutcome { stored, trouble } = match self.send_chunk(course.offset, chunk, fruitless).await {
+                Ok(outcome) => outcome,
                 Err(Unsent::Refused(error)) if course.offset > 0 && (self.misstates || sent.is_smooth) => {
                     return Err(self.retry_in_one_piece(error));
                 }
@@ -163,7 +165,7 @@ impl Session {
     ) -> impl Future<Output = ()> + Send + use<> {
         let is_kept = feed.bytes.has_progress() && self.repository.may_be_stored(&self.location);
         if feed.bytes.has_progress() && !is_kept {
-            self.repository.registry.upload.log_once_that_uploads_restart(&self.repository.place);
+            self.repository.registry.facts().upload_strategy.log_once_that_uploads_restart(&self.repository.place);
         }
         let session = || self.location.to_string();
         let left =
@@ -177,15 +179,15 @@ impl Session {
     }
 
     fn chunk_size(&self) -> usize {
-        match self.repository.registry.upload.current_way() {
+        match self.repository.registry.facts().upload_strategy.current_method() {
             UploadMethod::Chunks(size) => size,
             // Another upload has just learned that the registry refuses chunks. This upload will get the same refusal.
-            UploadMethod::Whole => super::strategy::DEFAULT_CHUNK,
+            UploadMethod::Whole => crate::registry::flavor::generic::DEFAULT_CHUNK,
         }
     }
 
     /// Sends a chunk that starts at `offset`.
-    async fn send_chunk(&mut self, offset: u64, chunk: Bytes, fruitless: u32) -> Result<Standing, Unsent> {
+    async fn send_chunk(&mut self, offset: u64, chunk: Bytes, fruitless: u32) -> Result<ChunkOutcome, Unsent> {
         let context = self.context(Step::SendBlob);
         let length = chunk.len();
         let answer = match self.patch(&context, offset, chunk).await {
@@ -194,7 +196,7 @@ impl Session {
                 if offset == 0 && fruitless > 0 {
                     // A second failure: the registry may have closed the connection before the client read the response
                     // that the chunk is too large.
-                    if self.repository.registry.upload.learn_chunk_is_too_large(length) {
+                    if self.repository.registry.facts().upload_strategy.learn_chunk_is_too_large(length) {
                         context.budget.renew();
                     }
                 }
@@ -209,9 +211,9 @@ impl Session {
                 let stored = offset + length as u64;
                 context.budget.record_progress(stored);
                 self.check_range(&answer, stored);
-                Ok(Standing { stored, trouble: None })
+                Ok(ChunkOutcome { stored, trouble: None })
             }
-            status if retry::failure_of(status, &answer.headers) == Some(Failure::Failing) => {
+            _ if answer.failure() == Some(Failure::Failing) => {
                 self.query_stored(answer.refusal(&context), offset, length, fruitless).await
             }
             StatusCode::RANGE_NOT_SATISFIABLE => {
@@ -269,12 +271,12 @@ impl Session {
         offset: u64,
         length: usize,
         fruitless: u32,
-    ) -> Result<Standing, Unsent> {
+    ) -> Result<ChunkOutcome, Unsent> {
         if self.misstates {
             return Err(trouble.into());
         }
         let registry = &self.repository.registry;
-        tokio::time::sleep(registry.tempo.first_pause * 2u32.pow(fruitless)).await;
+        tokio::time::sleep(registry.retry_policy().first_pause * 2u32.pow(fruitless)).await;
         let context = self.context(Step::SendBlob);
         let response =
             registry.send(&context, RegistryRequest::read(Method::GET, self.location.clone(), self.scopes())).await;
@@ -289,7 +291,7 @@ impl Session {
     /// Returns true if the session reports that it has all bytes, so that the commit can be sent again.
     pub(crate) async fn has_all_bytes(&mut self) -> bool {
         let registry = &self.repository.registry;
-        tokio::time::sleep(registry.tempo.first_pause).await;
+        tokio::time::sleep(registry.retry_policy().first_pause).await;
         let context = self.context(Step::CommitBlob);
         let response =
             registry.send(&context, RegistryRequest::read(Method::GET, self.location.clone(), self.scopes())).await;
@@ -306,11 +308,11 @@ impl Session {
         answer: &Response,
         offset: u64,
         length: usize,
-    ) -> Result<Standing, Unsent> {
-        let strategy = &self.repository.registry.upload;
+    ) -> Result<ChunkOutcome, Unsent> {
+        let strategy = &self.repository.registry.facts().upload_strategy;
         let is_too_large = matches!(answer.status.as_u16(), 413 | 416);
         if offset == 0 && is_too_large && strategy.learn_chunk_is_too_large(length) {
-            return Ok(Standing { stored: 0, trouble: Some(answer.refusal(context)) });
+            return Ok(ChunkOutcome { stored: 0, trouble: Some(answer.refusal(context)) });
         }
         if refuses_all_chunks(answer) && strategy.learn_chunks_are_refused(offset == 0) {
             let detail =
@@ -349,13 +351,13 @@ fn refuses_all_chunks(answer: &Response) -> bool {
     }
 }
 
-/// Returns the standing of a session whose end is within the chunk in memory, where the upload can resume. Otherwise
+/// Returns the state of a session whose end is within the chunk in memory, where the upload can resume. Otherwise
 /// returns the error of the chunk.
-fn within_chunk(stored: u64, offset: u64, length: usize, trouble: StoreError) -> Result<Standing, StoreError> {
+fn within_chunk(stored: u64, offset: u64, length: usize, trouble: StoreError) -> Result<ChunkOutcome, StoreError> {
     if stored < offset || stored > offset + length as u64 {
         return Err(trouble);
     }
-    Ok(Standing { stored, trouble: Some(trouble) })
+    Ok(ChunkOutcome { stored, trouble: Some(trouble) })
 }
 
 /// Returns the number of bytes that a session has. Before the first byte, registries state nothing, or `0-0` as they do

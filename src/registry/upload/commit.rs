@@ -7,9 +7,11 @@ use http::StatusCode;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 
 use super::session::{OCTETS, Session, contradicts};
-use crate::registry::http::response::{Context, Response};
-use crate::registry::http::retry::{self, Failure, Operation};
-use crate::registry::http::send::{Payload, RegistryRequest};
+use crate::registry::auth::request::RegistryRequest;
+use crate::registry::http::context::Context;
+use crate::registry::http::request::Payload;
+use crate::registry::http::response::Response;
+use crate::registry::http::retry::{Failure, Operation};
 use crate::store::{ErrorKind, Step, StoreError};
 
 /// Number of times that a failed commit is sent again while the registry has the session.
@@ -83,7 +85,7 @@ impl Session {
             Err(error) if error.kind == ErrorKind::Unavailable => return Err(Uncommitted::Unanswered(error)),
             Err(error) => return Err(Uncommitted::Refused(error)),
         };
-        if retry::failure_of(answer.status, &answer.headers) == Some(Failure::Failing) {
+        if answer.failure() == Some(Failure::Failing) {
             return Err(Uncommitted::Failed(answer.refusal(&context)));
         }
         if !answer.status.is_success() {
@@ -109,7 +111,7 @@ impl Session {
             StatusCode::BAD_REQUEST => answer.codes().iter().any(|code| code == "SIZE_INVALID"),
             _ => false,
         };
-        if by_its_length && self.repository.registry.upload.learn_whole_is_refused(length) {
+        if by_its_length && self.repository.registry.facts().upload_strategy.learn_whole_is_refused(length) {
             let detail = format!("{}: large blobs are sent in chunks from now on", answer.detail());
             return context.error(ErrorKind::Unavailable, detail);
         }

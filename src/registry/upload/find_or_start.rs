@@ -1,49 +1,21 @@
 //! Lookup of a blob, or start of its upload if the registry lacks it, in one request if the registry allows that.
 
-use std::sync::atomic::{AtomicU8, Ordering};
-
 use crate::oci::Descriptor;
 use crate::registry::Repository;
 use crate::registry::api::blobs::Looked;
 use crate::store::{BlobLookup, StoreError, UploadStart};
 
-/// Ability to find a blob by mounting it from its own repository. Such a mount answers 201 if the blob exists, and 202
-/// with an open session if it does not. distribution-spec does not say so, and a registry that never mounts answers 202
-/// for a blob that it has. It is therefore tested once with a blob that is known to exist.
-#[derive(Debug, Default)]
-pub(crate) struct OwnMount(AtomicU8);
-
-const UNKNOWN: u8 = 0;
-const NO: u8 = 1;
-const WORKS: u8 = 2;
-
-impl OwnMount {
-    fn works(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == WORKS
-    }
-
-    /// Returns true to one caller only, which then runs the test. Until the test succeeds, other callers see that it
-    /// does not work.
-    fn claim_test(&self) -> bool {
-        self.0.compare_exchange(UNKNOWN, NO, Ordering::Relaxed, Ordering::Relaxed).is_ok()
-    }
-
-    fn record_result(&self, works: bool) {
-        self.0.store(if works { WORKS } else { NO }, Ordering::Relaxed);
-    }
-}
-
 impl Repository {
     pub(crate) async fn find_or_start_upload(&self, blob: &Descriptor) -> Result<BlobLookup, StoreError> {
-        let prefers_head = self.registry.flavor.prefers_head;
-        if prefers_head || !self.registry.own_mount.works() {
+        let prefers_head = self.registry.flavor().prefers_head;
+        if prefers_head || !self.registry.facts().own_mount.works() {
             return self.head_then_start(blob, !prefers_head).await;
         }
         match self.mount(blob, &self.name).await {
             Some(UploadStart::Mounted) => Ok(BlobLookup::Found),
             Some(UploadStart::Session(session)) => Ok(BlobLookup::Session(session)),
             None => {
-                self.registry.own_mount.record_result(false);
+                self.registry.facts().own_mount.record_result(false);
                 self.head_then_start(blob, false).await
             }
         }
@@ -60,7 +32,7 @@ impl Repository {
                 return Ok(self.open_upload(blob, None).await?.into());
             }
         }
-        if learns && self.registry.own_mount.claim_test() {
+        if learns && self.registry.facts().own_mount.claim_test() {
             self.test_own_mount(blob).await;
         }
         Ok(BlobLookup::Found)
@@ -78,6 +50,6 @@ impl Repository {
         };
         let registry = self.registry.host();
         tracing::debug!(%registry, works, "tested whether a mount finds a blob of its own repository");
-        self.registry.own_mount.record_result(works);
+        self.registry.facts().own_mount.record_result(works);
     }
 }

@@ -3,8 +3,7 @@
 pub(super) mod chunked;
 mod chunker;
 mod commit;
-pub(super) mod find_or_start;
-pub(super) mod mount_denials;
+mod find_or_start;
+mod push_check;
 mod resume;
 mod session;
-pub(super) mod strategy;

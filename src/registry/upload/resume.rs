@@ -6,13 +6,13 @@ use url::Url;
 
 use super::chunked::{Surplus, stored_bytes};
 use super::session::{Session, location};
-use super::strategy::UploadMethod;
 use crate::oci::{Descriptor, Digest};
 use crate::registry::Repository;
+use crate::registry::auth::request::RegistryRequest;
 use crate::registry::auth::scope::Scopes;
-use crate::registry::http::response::{Context, Response};
-use crate::registry::http::retry;
-use crate::registry::http::send::RegistryRequest;
+use crate::registry::http::context::Context;
+use crate::registry::http::response::Response;
+use crate::registry::learned::upload_strategy::UploadMethod;
 use crate::store::{Step, StoreError, Upload, UploadProgress, UploadSession};
 
 impl Repository {
@@ -38,7 +38,7 @@ impl Repository {
         if left.standing.stored >= blob.size || left.ahead.as_ref().is_some_and(|ahead| ahead.stored > blob.size) {
             return restarts("the blob is no larger than what was sent of it");
         }
-        let UploadMethod::Chunks(chunk) = self.registry.upload.current_way() else {
+        let UploadMethod::Chunks(chunk) = self.registry.facts().upload_strategy.current_method() else {
             return restarts("blobs are sent to this registry in one piece now");
         };
         if !self.may_be_stored(&session) {
@@ -46,7 +46,7 @@ impl Repository {
         }
         let call = RegistryRequest::read(Method::GET, session.clone(), Scopes::push(&self.name));
         let answer = self.registry.send(&context, call).await?;
-        if retry::failure_of(answer.status, &answer.headers).is_some() {
+        if answer.failure().is_some() {
             // The state of the session is unknown.
             return Err(answer.refusal(&context));
         }

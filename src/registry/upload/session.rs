@@ -1,5 +1,5 @@
 //! Uploads (distribution-spec, "Pushing blobs"): mounts, sessions, bodies in one piece, and the PUT that ends a
-//! session. Chunks are in [`super::chunked`], the choice between both in [`super::strategy`].
+//! session. Chunks are in [`super::chunked`], the choice between both in [`crate::registry::learned::upload_strategy`].
 
 use std::time::Duration;
 
@@ -12,15 +12,17 @@ use url::Url;
 
 use super::chunked::{Sent, Surplus};
 use super::commit::{Committed, Uncommitted};
-use super::strategy::{MAX_CHUNK, UploadMethod};
 use crate::oci::{Descriptor, Digest, RepositoryName};
 use crate::registry::Repository;
+use crate::registry::auth::request::RegistryRequest;
 use crate::registry::auth::scope::Scopes;
-use crate::registry::http::body::Outgoing;
+use crate::registry::http::body::Watch;
+use crate::registry::http::context::Context;
 use crate::registry::http::redirect;
-use crate::registry::http::response::{Context, Response};
+use crate::registry::http::request::Payload;
+use crate::registry::http::response::Response;
 use crate::registry::http::retry::Operation;
-use crate::registry::http::send::{Payload, RegistryRequest};
+use crate::registry::learned::upload_strategy::{MAX_CHUNK, UploadMethod};
 use crate::store::{ErrorKind, Step, StoreError, Upload, UploadProgress, UploadStart, Verified};
 
 /// Largest blob that is read completely before it is sent, in bytes. Its request can be repeated.
@@ -68,7 +70,7 @@ impl Repository {
     /// registry does neither, for any reason; the blob is then uploaded. If mounting between these repositories seems
     /// to fail, it is not tried again for a while.
     pub(crate) async fn mount(&self, blob: &Descriptor, from: &RepositoryName) -> Option<UploadStart> {
-        if self.registry.unmountable.contains(from, &self.name) {
+        if self.registry.mount_denials().contains(from, &self.name) {
             return None;
         }
         let context = self.context(Step::BeginUpload, blob.digest);
@@ -77,7 +79,7 @@ impl Repository {
         let refused = |why: &dyn std::fmt::Display, is_lasting: bool| {
             tracing::debug!(place = %context.place, %from, blob = %blob.digest, "mount failed: {why}");
             if is_lasting {
-                self.registry.unmountable.remember(from, &self.name);
+                self.registry.mount_denials().remember(from, &self.name);
             }
             None
         };
@@ -92,7 +94,7 @@ impl Repository {
             }
             StatusCode::CREATED => refused(&"the registry says that it mounted another blob", true),
             status if status.is_success() => {
-                self.registry.log_mount_requirement();
+                self.log_mount_requirement();
                 match self.open_session(&context, blob, &answer) {
                     Ok(begun) => Some(begun),
                     Err(error) => refused(&error, false),
@@ -100,10 +102,20 @@ impl Repository {
             }
             // 404 and 400 may concern this blob only.
             status => {
-                self.registry.log_mount_requirement();
+                self.log_mount_requirement();
                 let is_lasting = matches!(status.as_u16(), 401 | 403 | 405) || status.is_server_error();
                 refused(&answer.detail(), is_lasting)
             }
+        }
+    }
+
+    /// Logs once the registry's requirement for mounts, if it has one. If it is not met, all blobs arrive too, but each
+    /// is uploaded.
+    fn log_mount_requirement(&self) {
+        if let Some(requirement) = self.registry.flavor().mount_requirement
+            && self.registry.facts().claim_log_of_mount_requirement()
+        {
+            tracing::info!(registry = %self.registry.host(), "{requirement}");
         }
     }
 
@@ -121,7 +133,7 @@ impl Repository {
         let location = location(context, answer)?
             .ok_or_else(|| context.error(ErrorKind::Invalid, "the registry opened a session without a `Location`"))?;
         let least = answer.header(&OCI_CHUNK_MIN_LENGTH).and_then(|length| length.trim().parse::<usize>().ok());
-        if let Some(Err(least)) = least.map(|least| self.registry.upload.learn_min_chunk(least)) {
+        if let Some(Err(least)) = least.map(|least| self.registry.facts().upload_strategy.learn_min_chunk(least)) {
             let detail =
                 format!("the registry requires chunks of {least} bytes, and at most {MAX_CHUNK} are held in memory");
             return Err(context.error(ErrorKind::Unsupported, detail));
@@ -167,9 +179,9 @@ impl Session {
 #[async_trait]
 impl Upload for Session {
     async fn send(mut self: Box<Self>, bytes: Verified) -> Result<(), StoreError> {
-        let strategy = &self.repository.registry.upload;
+        let strategy = &self.repository.registry.facts().upload_strategy;
         let is_second_try = self.standing.is_none() && strategy.take_single_piece_retry(&self.blob.digest);
-        let chunks = match strategy.current_way() {
+        let chunks = match strategy.current_method() {
             _ if self.standing.is_some() => self.send_in_chunks(bytes).await,
             _ if self.blob.size <= HELD => self.send_held(bytes).await.map(|()| 1),
             UploadMethod::Chunks(_) if !is_second_try => self.send_in_chunks(bytes).await,
@@ -180,7 +192,9 @@ impl Upload for Session {
             Err(error) => Err(error),
         };
         match sent {
-            Ok(()) if is_second_try => self.repository.registry.upload.learn_one_piece_arrived(&self.blob.digest),
+            Ok(()) if is_second_try => {
+                self.repository.registry.facts().upload_strategy.learn_one_piece_arrived(&self.blob.digest)
+            }
             Ok(()) => {}
             Err(error) if is_second_try => {
                 let detail =
@@ -222,7 +236,7 @@ impl Session {
 
     async fn send_streamed(&self, mut bytes: Verified) -> Result<(), StoreError> {
         bytes.wait_for_first_piece().await;
-        let outgoing = Outgoing::new(bytes, &self.repository.registry, self.repository.tenant);
+        let outgoing = self.repository.registry.outgoing(bytes, self.repository.tenant);
         let watch = outgoing.watch();
         let guard = Closing(watch.clone());
         let outcome = self.commit(Operation::Streamed, Payload::Stream(outgoing), self.blob.size).await;
@@ -233,12 +247,18 @@ impl Session {
             return Err(failure);
         }
         match outcome {
-            Err(Uncommitted::Unanswered(_)) if watch.given() == 0 => {}
-            Err(Uncommitted::Unanswered(_) | Uncommitted::Failed(_)) if self.was_committed(watch.given()).await => {
+            Err(Uncommitted::Unanswered(_)) if watch.bytes_taken() == 0 => {}
+            Err(Uncommitted::Unanswered(_) | Uncommitted::Failed(_))
+                if self.was_committed(watch.bytes_taken()).await =>
+            {
                 return Ok(());
             }
             Err(Uncommitted::Unanswered(_)) => {
-                self.repository.registry.upload.learn_whole_was_interrupted(self.blob.digest, self.blob.size);
+                self.repository
+                    .registry
+                    .facts()
+                    .upload_strategy
+                    .learn_whole_was_interrupted(self.blob.digest, self.blob.size);
             }
             _ => {}
         }
@@ -269,7 +289,7 @@ impl Session {
     pub(crate) fn retry_in_one_piece(&self, error: StoreError) -> StoreError {
         use ErrorKind::{Busy, Denied, NotFound, NotTaken};
         let is_of_chunks = !matches!(error.kind, Denied | Busy(_) | NotFound | NotTaken);
-        if !is_of_chunks || !self.repository.registry.upload.learn_chunks_failed(self.blob.digest) {
+        if !is_of_chunks || !self.repository.registry.facts().upload_strategy.learn_chunks_failed(self.blob.digest) {
             return error;
         }
         let detail = format!("{}; the blob is sent again in one piece", error.detail);
@@ -281,7 +301,7 @@ impl Session {
     /// manifest, which a registry does not accept without the blob.
     async fn verify_stored(&self, chunks: u32) -> Result<(), StoreError> {
         let (repository, blob) = (&self.repository, &self.blob);
-        let strategy = &repository.registry.upload;
+        let strategy = &repository.registry.facts().upload_strategy;
         if !strategy.needs_verification(chunks) && !self.misstates {
             return Ok(());
         }
@@ -294,14 +314,14 @@ impl Session {
                 return Ok(());
             }
         };
-        let lie =
+        let contradiction =
             format!("the registry says that it stored the blob, but has {stored} bytes of it instead of {}", blob.size);
         let context = self.context(Step::CommitBlob);
         if chunks > 1 && strategy.learn_chunks_are_lost() {
-            let detail = format!("{lie}: blobs are sent to it in one piece from now on");
+            let detail = format!("{contradiction}: blobs are sent to it in one piece from now on");
             return Err(context.error(ErrorKind::Unavailable, detail));
         }
-        let error = context.error(ErrorKind::Corrupt, lie);
+        let error = context.error(ErrorKind::Corrupt, contradiction);
         Err(if chunks > 1 { self.retry_in_one_piece(error) } else { error })
     }
 
@@ -315,7 +335,7 @@ impl Session {
 }
 
 /// Guard that closes the source, also when the upload is dropped before its end.
-struct Closing(crate::registry::http::body::Watch);
+struct Closing(Watch);
 
 impl Drop for Closing {
     fn drop(&mut self) {

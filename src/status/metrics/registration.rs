@@ -59,7 +59,7 @@ impl Metrics {
         registry.register("quota_limit", help, self.quota_limit.clone());
         let help = "Remaining reads of manifests (pulls) in a window, as last reported by the registry";
         registry.register("quota_remaining", help, self.quota_remaining.clone());
-        let help = "Remaining reads that are reserved for others (limits.keep)";
+        let help = "Remaining reads that are reserved for others (limits.reserve_pulls)";
         registry.register("quota_reserved", help, self.quota_reserved.clone());
         self
     }

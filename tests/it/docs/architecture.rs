@@ -137,6 +137,148 @@ fn modules() -> Vec<(Vec<String>, Source)> {
     modules
 }
 
+/// Graph of the source's files: which file uses an item of which other file. A module that only passes a name on is not
+/// in between.
+struct FileGraph {
+    sources: BTreeMap<Vec<String>, Source>,
+}
+
+impl FileGraph {
+    fn read() -> Self {
+        Self { sources: modules().into_iter().collect() }
+    }
+
+    /// Returns the file that has the item of this path, as `module` writes it; `None` for a path out of this crate.
+    fn resolve(&self, module: &[String], path: &str) -> Option<Vec<String>> {
+        let segments: Vec<String> = path.split("::").map(str::to_owned).collect();
+        let first = segments.first()?.as_str();
+        let supers = segments.iter().take_while(|segment| *segment == "super").count();
+        let absolute = match first {
+            "crate" => segments[1..].to_vec(),
+            "self" => [module, &segments[1..]].concat(),
+            "super" => [&module[..module.len().checked_sub(supers)?], &segments[supers..]].concat(),
+            child if self.sources.contains_key(&[module, &[child.to_owned()]].concat()) => [module, &segments].concat(),
+            _ => return None,
+        };
+        let depth = (1..=absolute.len()).rev().find(|depth| self.sources.contains_key(&absolute[..*depth]))?;
+        let (owner, rest) = absolute.split_at(depth);
+        let passed_on = rest.first().and_then(|name| {
+            let used = self.sources[owner].uses.iter().find(|used| used.name == *name)?;
+            self.resolve(owner, &[std::slice::from_ref(&used.path), &rest[1..]].concat().join("::"))
+        });
+        Some(passed_on.unwrap_or_else(|| owner.to_vec()))
+    }
+
+    /// Returns the edges between the files of a module.
+    fn edges(&self, module: &str) -> BTreeSet<(Vec<String>, Vec<String>)> {
+        let mut edges = BTreeSet::new();
+        for (file, source) in self.sources.iter().filter(|(file, _)| file[0] == module) {
+            let uses = source.uses.iter().filter(|used| !used.only_reexported).map(|used| &used.path);
+            let targets = uses.chain(&source.inline_paths).filter_map(|path| self.resolve(file, path));
+            edges.extend(targets.filter(|to| to[0] == module && to != file).map(|to| (file.clone(), to)));
+        }
+        edges
+    }
+
+    /// Returns the folder of a module that a file is in; `.` for a file that is directly in the module.
+    fn folder(&self, file: &[String]) -> String {
+        let is_folder =
+            |folder: &[String]| self.sources.keys().any(|other| other.len() > 2 && other.starts_with(folder));
+        if file.len() > 1 && is_folder(&file[..2]) { file[1].clone() } else { ".".to_owned() }
+    }
+
+    /// Returns the groups of files of a module that use each other.
+    fn file_cycles(&self, module: &str) -> Vec<Vec<String>> {
+        let edges = self.edges(module).into_iter().map(|(from, to)| (from.join("::"), to.join("::")));
+        cycles(&edges.collect())
+    }
+
+    /// Returns the edges between the folders of a module, each with the files that make it.
+    fn folder_edges(&self, module: &str) -> BTreeMap<(String, String), String> {
+        let named = self.edges(module).into_iter().map(|(from, to)| {
+            let why = format!("{} uses {}", from.join("::"), to.join("::"));
+            ((self.folder(&from), self.folder(&to)), why)
+        });
+        named.filter(|((from, to), _)| from != to).collect()
+    }
+
+    /// Returns the groups of folders of a module that use each other.
+    fn folder_cycles(&self, module: &str) -> Vec<Vec<String>> {
+        cycles(&self.folder_edges(module).into_keys().collect())
+    }
+}
+
+/// Returns the strongly connected components of more than one node.
+fn cycles(edges: &BTreeSet<(String, String)>) -> Vec<Vec<String>> {
+    let reach = |from: &String| {
+        let (mut reached, mut next) = (BTreeSet::new(), vec![from]);
+        while let Some(node) = next.pop() {
+            let targets = edges.iter().filter(|(from, _)| from == node).map(|(_, to)| to);
+            next.extend(targets.filter(|to| reached.insert((*to).clone())));
+        }
+        reached
+    };
+    let reached: BTreeMap<&String, BTreeSet<String>> = edges.iter().map(|(from, _)| (from, reach(from))).collect();
+    let mut found: BTreeSet<Vec<String>> = BTreeSet::new();
+    for (node, targets) in reached.iter().filter(|(node, targets)| targets.contains(**node)) {
+        let back = |other: &&String| reached.get(other).is_some_and(|back| back.contains(*node));
+        found.insert(targets.iter().filter(back).cloned().collect());
+    }
+    found.into_iter().collect()
+}
+
+/// Returns the layers of `registry` in the order of the list in its documentation, the lowest first. The files of the
+/// module itself are the highest layer.
+fn layers_of_registry() -> Vec<String> {
+    let text = fs::read_to_string(root().join("src/registry/mod.rs")).unwrap();
+    let items = text.lines().filter_map(|line| line.strip_prefix("//! ")?.split_once(". `"));
+    let numbered = items.filter(|(number, _)| number.parse::<usize>().is_ok());
+    let mut layers: Vec<String> = numbered.filter_map(|(_, rest)| Some(rest.split_once('`')?.0.to_owned())).collect();
+    layers.push(".".to_owned());
+    layers
+}
+
+#[test]
+fn folders_of_registry_import_only_lower_layers() {
+    let (graph, layers) = (FileGraph::read(), layers_of_registry());
+    let height = |folder: &String| {
+        let found = layers.iter().position(|layer| layer == folder);
+        found.unwrap_or_else(|| panic!("the documentation of `registry` lists no layer {folder}"))
+    };
+    let edges = graph.folder_edges("registry");
+    let upward: Vec<&String> =
+        edges.iter().filter(|((from, to), _)| height(from) < height(to)).map(|(_, why)| why).collect();
+    assert!(upward.is_empty(), "a lower layer uses a higher one: {upward:#?}");
+    assert!(edges.len() > 20, "{} edges were found", edges.len());
+    assert_eq!(graph.folder_cycles("registry"), Vec::<Vec<String>>::new());
+}
+
+#[test]
+fn cycles_of_a_graph_are_found_and_ways_are_not() {
+    let edge = |(from, to): (&str, &str)| (from.to_owned(), to.to_owned());
+    let graph = [("a", "b"), ("b", "c"), ("c", "a"), ("c", "d"), ("d", "e"), ("f", "a")].map(edge);
+    assert_eq!(cycles(&graph.into()), [["a", "b", "c"]]);
+    assert!(cycles(&[("a", "b"), ("a", "c"), ("b", "c")].map(edge).into()).is_empty());
+}
+
+#[test]
+fn used_items_are_found_behind_reexports() {
+    let file = |path: &str, text: &str| (path.split("::").map(str::to_owned).collect(), rust_source::read(text));
+    let graph = FileGraph {
+        sources: BTreeMap::from([
+            file("m", "mod low; mod high; pub use high::{Top as T}; pub use self::low::Bottom;"),
+            file("m::high", "mod part; use crate::m::Bottom; pub use part::Top; fn f() { part::g() }"),
+            file("m::high::part", "use super::super::low; fn g() {}"),
+            file("m::low", "fn f() -> crate::m::T { x }"),
+        ]),
+    };
+    let edges: Vec<String> =
+        graph.edges("m").iter().map(|(from, to)| format!("{} {}", from.join("::"), to.join("::"))).collect();
+    assert_eq!(edges, ["m::high m::high::part", "m::high m::low", "m::high::part m::low", "m::low m::high::part"]);
+    assert_eq!(graph.file_cycles("m"), [["m::high::part", "m::low"]]);
+    assert_eq!(graph.folder_cycles("m"), [[".", "high"]]);
+}
+
 #[test]
 fn each_module_imports_only_what_the_table_allows() {
     let table = read_table(&fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap());

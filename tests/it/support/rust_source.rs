@@ -14,6 +14,20 @@ pub struct Source {
     pub test_modules: BTreeSet<String>,
     /// Largest number of consecutive `super::`.
     pub deepest_super: usize,
+    /// Names that the file's `use` declarations bring into scope.
+    pub uses: Vec<Use>,
+    /// Paths outside `use` declarations, as they are written: `super::x::f`, `child::f`.
+    pub inline_paths: BTreeSet<String>,
+}
+
+/// Name that a `use` declaration brings into scope.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Use {
+    pub name: String,
+    /// Path as it is written.
+    pub path: String,
+    /// True if the file only passes the name on: the declaration is public, and nothing else in the file has the name.
+    pub only_reexported: bool,
 }
 
 /// Returns the Rust files below a folder, in order of their paths.
@@ -41,11 +55,95 @@ pub fn read(text: &str) -> Source {
             expand("", &code[at + "crate::".len()..], &mut source.paths);
         }
     }
+    let (uses, body) = split_uses(&code);
+    source.inline_paths = paths_in(&body);
+    let has_word = |name: &str| body.split(|c: char| !is_of_name(c)).any(|word| word == name);
+    for (is_public, tree) in uses {
+        let mut leaves = Vec::new();
+        expand_uses("", &tree, &mut leaves);
+        source.uses.extend(leaves.into_iter().map(|(path, name)| {
+            let only_reexported = is_public && !has_word(&name);
+            Use { name, path, only_reexported }
+        }));
+    }
     let tight: String = code.split_whitespace().collect();
     while tight.contains(&"super::".repeat(source.deepest_super + 1)) {
         source.deepest_super += 1;
     }
     source
+}
+
+fn is_of_name(c: char) -> bool {
+    c.is_alphanumeric() || c == '_'
+}
+
+/// Takes the `use` declarations out of the code. Returns their trees, each with true if it is public, and the rest.
+fn split_uses(code: &str) -> (Vec<(bool, String)>, String) {
+    let (mut uses, mut body) = (Vec::new(), String::new());
+    for statement in code.split_inclusive(';') {
+        let start = statement.match_indices("use ").map(|(at, _)| at).find(|at| {
+            let before = statement[..*at].trim_end();
+            !statement[..*at].ends_with(is_of_name)
+                && (before.is_empty() || before.ends_with([';', '{', '}', ')', ']']) || before.ends_with("pub"))
+        });
+        match start {
+            Some(at) => {
+                let before = statement[..at].trim_end();
+                let is_public = before.ends_with("pub") || before.ends_with(')');
+                body.push_str(&statement[..at]);
+                uses.push((is_public, statement[at + "use ".len()..].trim_end_matches(';').to_owned()));
+            }
+            None => body.push_str(statement),
+        }
+    }
+    (uses, body)
+}
+
+/// Expands the tree of a `use` declaration to its paths, each with the name that it has in the file.
+fn expand_uses(before: &str, tree: &str, into: &mut Vec<(String, String)>) {
+    let tree = tree.trim();
+    if let Some(at) = tree.find('{') {
+        let before = format!("{before}{}", tree[..at].trim());
+        let (mut depth, mut start) = (0, 0);
+        let whole = tree[at + 1..].trim_end();
+        let whole = whole.strip_suffix('}').unwrap_or(whole);
+        for (at, c) in whole.char_indices().chain([(whole.len(), ',')]) {
+            match c {
+                '{' => depth += 1,
+                '}' => depth -= 1,
+                ',' if depth == 0 => {
+                    if !whole[start..at].trim().is_empty() {
+                        expand_uses(&before, &whole[start..at], into);
+                    }
+                    start = (at + 1).min(whole.len());
+                }
+                _ => {}
+            }
+        }
+        return;
+    }
+    let (path, alias) = tree.split_once(" as ").map_or((tree, None), |(path, alias)| (path.trim(), Some(alias.trim())));
+    let path = format!("{before}{path}");
+    let path = path.strip_suffix("::self").unwrap_or(&path).to_owned();
+    let name = alias.or_else(|| path.rsplit("::").next()).unwrap_or_default().to_owned();
+    into.push((path, name));
+}
+
+/// Returns the paths of two names or more in code without `use` declarations.
+fn paths_in(code: &str) -> BTreeSet<String> {
+    let mut paths = BTreeSet::new();
+    let mut rest = code;
+    while let Some(at) = rest.find(is_of_name) {
+        let path = &rest[at..];
+        let end = path.find(|c: char| !is_of_name(c) && c != ':').unwrap_or(path.len());
+        let (path, after) = path.split_at(end);
+        let path = path.split(":::").next().unwrap_or_default().trim_end_matches(':');
+        if path.contains("::") {
+            paths.insert(path.to_owned());
+        }
+        rest = after;
+    }
+    paths
 }
 
 /// Returns the names of a file's tests.
@@ -220,6 +318,23 @@ fn paths_are_found_in_code_and_nowhere_else() {
     );
     assert_eq!(found.test_modules.into_iter().collect::<Vec<_>>(), ["apart"]);
     assert_eq!(found.deepest_super, 2);
+}
+
+#[test]
+fn uses_are_split_from_other_paths() {
+    let text = "pub(super) use a::{b::{self, C as D}, e};\npub use f::G;\nuse super::h::*;\n\
+                fn x(g: G) { super::y::z(child::w(D::new())); let k: u8 = v; }";
+    let found = read(text);
+    let uses: Vec<_> = found.uses.iter().map(|used| (&*used.name, &*used.path, used.only_reexported)).collect();
+    let expected = [
+        ("b", "a::b", true),
+        ("D", "a::b::C", false),
+        ("e", "a::e", true),
+        ("G", "f::G", false),
+        ("*", "super::h::*", false),
+    ];
+    assert_eq!(uses, expected);
+    assert_eq!(found.inline_paths.into_iter().collect::<Vec<_>>(), ["D::new", "child::w", "super::y::z"]);
 }
 
 #[test]

@@ -16,9 +16,11 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use url::Url;
 
+use super::login::{KEPT, Login, usable_time};
 use super::service_request::{CloudAnswer, Wire, form, url_below};
-use super::{KEPT, Login, jwt, secret, usable_time};
-use crate::registry::auth::authenticator::AuthError;
+use super::{jwt, secret};
+use crate::registry::auth::error::AuthError;
+use crate::registry::options::transport::rsa_key;
 use crate::registry::{Azure, AzureIdentity, Pem};
 
 /// Audience of Entra's tokens: registries, in all of Azure's clouds. A token for Azure's management API would work too,
@@ -141,7 +143,7 @@ async fn assertion(client_id: &str, audience: &Url, certificate: &Path, key: &Pa
     let (certificate, key) =
         read.await.map_err(|_| unusable())?.map_err(|error| AuthError::denied(error.to_string()))?;
     let der = CertificateDer::from_pem_slice(certificate.bytes()).map_err(|_| unusable())?;
-    let key = jwt::rsa_key(key.bytes()).ok_or_else(unusable)?;
+    let key = rsa_key(key.bytes()).ok_or_else(unusable)?;
     let thumbprint = URL_SAFE_NO_PAD.encode(Sha256::digest(&der));
     let mut id = [0; 16];
     aws_lc_rs::rand::fill(&mut id).map_err(|_| unusable())?;

@@ -2,10 +2,10 @@
 
 use std::ffi::OsStr;
 
-use super::Login;
+use super::login::Login;
 use super::program::Programs;
 use super::secret::without_line_break;
-use crate::registry::auth::authenticator::AuthError;
+use crate::registry::auth::error::AuthError;
 use crate::store::ErrorKind;
 
 /// Runs the command and reads its output:

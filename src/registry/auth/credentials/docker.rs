@@ -9,11 +9,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use serde::Deserialize;
 
+use super::helper;
+use super::login::Login;
 use super::program::Programs;
 use super::secret::{MAX_FILE, read_text};
-use super::{Login, helper};
 use crate::oci::{RegistryHost, RepositoryName};
-use crate::registry::auth::authenticator::AuthError;
+use crate::registry::auth::error::AuthError;
 use crate::registry::{DockerConfig, Flavor};
 use crate::regular_file;
 use crate::store::ErrorKind;

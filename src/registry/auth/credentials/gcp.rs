@@ -9,11 +9,13 @@ use serde::Deserialize;
 use serde_json::json;
 use url::Url;
 
+use super::login::{CloudLogin, Login, usable_time};
 use super::service_request::{CloudAnswer, Wire, form, url_below};
-use super::{Cloud, Login, jwt, secret, usable_time};
-use crate::registry::auth::authenticator::AuthError;
-use crate::registry::auth::realm;
+use super::{jwt, secret};
+use crate::registry::auth::error::AuthError;
+use crate::registry::http::nearness;
 use crate::registry::http::redirect;
+use crate::registry::options::transport::rsa_key;
 use crate::registry::{Gcp, Secret};
 
 /// Scope of the token. Artifact Registry accepts no narrower scope for writing; the roles of the service account limit
@@ -47,7 +49,7 @@ struct TokenAnswer {
 }
 
 /// Returns an access token, and how long it may be used.
-pub(super) async fn login(gcp: &Gcp, wire: &Wire) -> Result<Cloud, AuthError> {
+pub(super) async fn login(gcp: &Gcp, wire: &Wire) -> Result<CloudLogin, AuthError> {
     match &gcp.key {
         Some(path) => login_by_key(path, wire).await,
         None => login_by_metadata(&gcp.metadata, wire).await,
@@ -55,7 +57,7 @@ pub(super) async fn login(gcp: &Gcp, wire: &Wire) -> Result<Cloud, AuthError> {
 }
 
 /// Requests a token of the metadata server, never through a proxy. The machine determines the token's scopes.
-async fn login_by_metadata(metadata: &Url, wire: &Wire) -> Result<Cloud, AuthError> {
+async fn login_by_metadata(metadata: &Url, wire: &Wire) -> Result<CloudLogin, AuthError> {
     let url = url_below(metadata, "computeMetadata/v1/instance/service-accounts/default/token")?;
     let request = wire.metadata_client()?.get(url.clone()).header("Metadata-Flavor", "Google");
     let answered = wire.send(request, &url, &[]).await?.require_success(|_| None)?;
@@ -64,7 +66,7 @@ async fn login_by_metadata(metadata: &Url, wire: &Wire) -> Result<Cloud, AuthErr
 
 /// Requests a token with an assertion that the key signs (RFC 7523, section 2.1; Google's "Using OAuth 2.0 for Server
 /// to Server Applications").
-async fn login_by_key(path: &Path, wire: &Wire) -> Result<Cloud, AuthError> {
+async fn login_by_key(path: &Path, wire: &Wire) -> Result<CloudLogin, AuthError> {
     let text = secret::read("the key of the service account", &Secret::File(path.to_owned())).await?;
     let wrong = |what: &str| AuthError::denied(format!("{}: {what}", path.display()));
     // The parser's reason is withheld, because it could quote the key.
@@ -74,7 +76,7 @@ async fn login_by_key(path: &Path, wire: &Wire) -> Result<Cloud, AuthError> {
         return Err(wrong("its type is not service_account, the only supported one"));
     }
     let url: Url = key.token_uri.parse().map_err(|_| wrong("its token_uri is not a URL"))?;
-    if url.scheme() != "https" && !realm::is_loopback(&url) {
+    if url.scheme() != "https" && !nearness::is_loopback(&url) {
         return Err(wrong(&format!("its token_uri, {}, does not use TLS", redirect::shown(&url))));
     }
     let assertion = assertion(&key, &url).ok_or_else(|| wrong("its private_key is not an RSA key"))?;
@@ -89,18 +91,18 @@ fn assertion(key: &Key, audience: &Url) -> Option<SecretString> {
     let claims = json!({
         "iss": key.client_email, "scope": SCOPE, "aud": audience.as_str(), "iat": now, "exp": now + ASSERTED,
     });
-    let pair = jwt::rsa_key(key.private_key.expose_secret().as_bytes())?;
+    let pair = rsa_key(key.private_key.expose_secret().as_bytes())?;
     jwt::signed(jwt::Algorithm::Rs256, ("kid", &key.private_key_id), &claims, &pair)
 }
 
-fn read_token(answered: &CloudAnswer, name: String) -> Result<Cloud, AuthError> {
+fn read_token(answered: &CloudAnswer, name: String) -> Result<CloudLogin, AuthError> {
     let told: TokenAnswer = answered.json()?;
     if told.access_token.is_empty() {
         return Err(answered.unusable("without a token"));
     }
     // Some tokens are padded with dots, which are part of them.
     let login = Login::Password { username: USER.to_owned(), password: told.access_token.into() };
-    Ok(Cloud { login, good: usable_time(Duration::from_secs(told.expires_in.min(86_400))), name })
+    Ok(CloudLogin { login, good: usable_time(Duration::from_secs(told.expires_in.min(86_400))), name })
 }
 
 fn code(body: &[u8]) -> Option<String> {

@@ -4,11 +4,11 @@ use std::ffi::OsStr;
 
 use serde::Deserialize;
 
-use super::Login;
+use super::login::Login;
 use super::program::Programs;
 use crate::oci::RegistryHost;
 use crate::registry::Flavor;
-use crate::registry::auth::authenticator::AuthError;
+use crate::registry::auth::error::AuthError;
 use crate::store::ErrorKind;
 
 /// User name that marks the secret as an identity token.

@@ -4,8 +4,6 @@ use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{RSA_PKCS1_SHA256, RSA_PSS_SHA256, RsaKeyPair};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use rustls::pki_types::PrivateKeyDer;
-use rustls::pki_types::pem::PemObject as _;
 use secrecy::SecretString;
 use serde_json::{Value, json};
 
@@ -16,15 +14,6 @@ pub(super) enum Algorithm {
     Rs256,
     /// RSASSA-PSS with SHA-256.
     Ps256,
-}
-
-/// Returns the RSA key of a PEM text, `None` if it contains none.
-pub(crate) fn rsa_key(pem: &[u8]) -> Option<RsaKeyPair> {
-    match PrivateKeyDer::from_pem_slice(pem).ok()? {
-        PrivateKeyDer::Pkcs8(key) => RsaKeyPair::from_pkcs8(key.secret_pkcs8_der()).ok(),
-        PrivateKeyDer::Pkcs1(key) => RsaKeyPair::from_der(key.secret_pkcs1_der()).ok(),
-        _ => None,
-    }
 }
 
 /// Returns a token with these claims, and with this parameter beside `alg` and `typ` in its header; `None` if the key

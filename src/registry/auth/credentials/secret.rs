@@ -6,7 +6,7 @@ use std::path::Path;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::registry::Secret;
-use crate::registry::auth::authenticator::AuthError;
+use crate::registry::auth::error::AuthError;
 use crate::regular_file;
 
 impl Secret {

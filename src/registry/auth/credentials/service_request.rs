@@ -3,17 +3,17 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderValue, StatusCode};
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 use url::Url;
 
-use super::sensitive;
 use crate::registry::Tenant;
-use crate::registry::auth::authenticator::AuthError;
+use crate::registry::auth::error::AuthError;
 use crate::registry::http::error::{self, Approach, TransportError};
 use crate::registry::http::redirect;
-use crate::registry::http::retry::{self, Attempts, Failure, Operation, RetryPolicy};
+use crate::registry::http::response::{ResponseHead, sensitive};
+use crate::registry::http::retry::{Attempts, Failure, Operation, RetryPolicy};
 use crate::registry::limits::concurrency::{ConcurrencyLimiter, RequestClass};
 use crate::registry::limits::pace::Class;
 use crate::store::ErrorKind;
@@ -39,15 +39,14 @@ pub(crate) struct Wire {
     pub(crate) authority: reqwest::Client,
     /// Address of the registry.
     pub(crate) registry: Url,
-    /// Gate of the registry. A request to the registry itself counts as one of its requests.
-    pub(crate) gate: ConcurrencyLimiter,
-    pub(crate) tempo: RetryPolicy,
+    /// Limiter of the registry. A request to the registry itself counts as one of its requests.
+    pub(crate) limiter: ConcurrencyLimiter,
+    pub(crate) retry_policy: RetryPolicy,
 }
 
 /// An answer of any status. It has no `Debug`, which would show secrets.
 pub(super) struct CloudAnswer {
-    pub(super) status: StatusCode,
-    headers: HeaderMap,
+    head: ResponseHead,
     body: Vec<u8>,
     /// The answering service, for messages.
     place: String,
@@ -70,22 +69,22 @@ impl Wire {
         passing: &[StatusCode],
     ) -> Result<CloudAnswer, AuthError> {
         let began = Instant::now();
-        let gate = redirect::same_origin(url, &self.registry).then_some(&self.gate);
-        let mut attempts = Attempts::new(Operation::Token, &self.tempo);
+        let limiter = redirect::same_origin(url, &self.registry).then_some(&self.limiter);
+        let mut attempts = Attempts::new(Operation::Token, &self.retry_policy);
         loop {
             let once = request.try_clone().ok_or_else(|| AuthError::denied("a request cannot be sent again"))?;
-            let entered = match gate {
-                Some(gate) => Some(gate.enter(Tenant::default(), RequestClass::Token, Class::Token).await),
+            let entered = match limiter {
+                Some(limiter) => Some(limiter.enter(Tenant::default(), RequestClass::Token, Class::Token).await),
                 None => None,
             };
             let outcome = exchange(once, url).await;
             drop(entered);
             let (failure, wait) = match &outcome {
-                Ok(answered) => (answered.failure(passing), retry::retry_after(&answered.headers, chrono::Utc::now())),
+                Ok(answered) => (answered.failure(passing), answered.head.retry_after),
                 Err(trouble) => (trouble.failure(), None),
             };
-            if let (Some(gate), Some(Failure::Throttled), Some(wait)) = (gate, failure, wait) {
-                gate.pause(wait);
+            if let (Some(limiter), Some(Failure::Throttled), Some(wait)) = (limiter, failure, wait) {
+                limiter.pause(wait);
             }
             let pause =
                 failure.and_then(|failure| attempts.next_pause(failure)).map(|pause| pause + wait.unwrap_or_default());
@@ -104,7 +103,7 @@ impl Wire {
 async fn exchange(request: reqwest::RequestBuilder, url: &Url) -> Result<CloudAnswer, TransportError> {
     let broken = |error: reqwest::Error| error::describe(&error, url, &Approach::default());
     let mut response = request.timeout(LIMIT).send().await.map_err(broken)?;
-    let (status, headers) = (response.status(), response.headers().clone());
+    let head = ResponseHead::from_reqwest(&response);
     let mut body = Vec::new();
     while let Some(piece) = response.chunk().await.map_err(broken)? {
         body.extend_from_slice(&piece);
@@ -112,27 +111,27 @@ async fn exchange(request: reqwest::RequestBuilder, url: &Url) -> Result<CloudAn
             return Err(TransportError::Unusable(format!("it answered more than {MAX_ANSWER} bytes")));
         }
     }
-    Ok(CloudAnswer { status, headers, body, place: redirect::shown(url) })
+    Ok(CloudAnswer { head, body, place: redirect::shown(url) })
 }
 
 impl CloudAnswer {
     fn failure(&self, passing: &[StatusCode]) -> Option<Failure> {
-        let passes = passing.contains(&self.status).then_some(Failure::Throttled);
-        passes.or_else(|| retry::failure_of(self.status, &self.headers))
+        let passes = passing.contains(&self.head.status).then_some(Failure::Throttled);
+        passes.or_else(|| self.head.failure())
     }
 
     /// Returns the answer if it is a success. The error of a refusal contains the status and the code that `code_of`
     /// finds in the body.
     pub(super) fn require_success(self, code_of: impl FnOnce(&[u8]) -> Option<String>) -> Result<Self, AuthError> {
-        if self.status.is_success() {
+        if self.head.status.is_success() {
             return Ok(self);
         }
         let code: String = code_of(&self.body).unwrap_or_default();
         let code: String = code.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '_').take(MAX_CODE).collect();
         let code = if code.is_empty() { code } else { format!(", {code}") };
-        let passes = self.status.is_server_error() || self.status == StatusCode::TOO_MANY_REQUESTS;
+        let passes = self.head.status.is_server_error() || self.head.status == StatusCode::TOO_MANY_REQUESTS;
         let kind = if passes { ErrorKind::Unavailable } else { ErrorKind::Denied };
-        Err(AuthError { kind, detail: format!("{} refused: {}{code}", self.place, self.status) })
+        Err(AuthError { kind, detail: format!("{} refused: {}{code}", self.place, self.head.status) })
     }
 
     /// Returns the body as JSON.

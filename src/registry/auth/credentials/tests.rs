@@ -13,9 +13,9 @@ use super::{Login, Programs, Source};
 use crate::registry::{Credentials, DockerConfig};
 
 /// Folder with files and programs. A program is found only there or in the system's own folders.
-struct Place(TempDir);
+struct CredentialFolder(TempDir);
 
-impl Place {
+impl CredentialFolder {
     fn new() -> Self {
         Self(TempDir::new().unwrap())
     }
@@ -83,7 +83,7 @@ async fn registry_entry_is_found_in_docker_and_podman_spelling() {
         "empty.example": {},
         "only.example/team": {"auth": "d3Jvbmc6d3Jvbmc="}
     }, "HttpHeaders": {"User-Agent": "x"}, "credHelpers": null}"#;
-    let place = Place::new();
+    let folder = CredentialFolder::new();
     for (host, expected) in [
         ("docker.io", "a:secret"),
         ("a.example", "b:se:cret"),
@@ -94,7 +94,7 @@ async fn registry_entry_is_found_in_docker_and_podman_spelling() {
         ("empty.example", "nobody"),
         ("only.example", "nobody"),
     ] {
-        assert_eq!(login(&place.docker(host, text)).await.unwrap(), expected, "{host}");
+        assert_eq!(login(&folder.docker(host, text)).await.unwrap(), expected, "{host}");
     }
 }
 
@@ -110,7 +110,7 @@ async fn longest_podman_namespace_takes_precedence_over_host() {
         "b.example/team": {"username": "b", "password": "two"},
         "docker.io/library/nginx": {"username": "hub", "password": "three"}
     }, "credHelpers": {"c.example/team": "not-asked"}}"#;
-    let place = Place::new();
+    let folder = CredentialFolder::new();
     for (host, name, expected) in [
         ("a.example", "team/app", "deep:one"),
         ("a.example", "team/app/inner", "deep:one"),
@@ -125,10 +125,10 @@ async fn longest_podman_namespace_takes_precedence_over_host() {
         // Helpers have logins of whole hosts only.
         ("c.example", "team/x", "nobody"),
     ] {
-        let source = place.docker(host, text);
+        let source = folder.docker(host, text);
         let below = source.namespaced(&name.parse().unwrap());
         let source = match below {
-            Some(credentials) => place.source(host, credentials),
+            Some(credentials) => folder.source(host, credentials),
             None => source,
         };
         assert_eq!(login(&source).await.unwrap(), expected, "{host}/{name}");
@@ -137,45 +137,45 @@ async fn longest_podman_namespace_takes_precedence_over_host() {
 
 #[tokio::test]
 async fn namespace_in_second_file_yields_to_first_matching_file() {
-    let place = Place::new();
+    let folder = CredentialFolder::new();
     let files = vec![
-        place.file("docker.json", r#"{"auths": {"a.example": {"username": "a", "password": "one"}}}"#),
-        place.file("podman.json", r#"{"auths": {"a.example/team": {"username": "b", "password": "two"}}}"#),
-        place.path("none.json"),
+        folder.file("docker.json", r#"{"auths": {"a.example": {"username": "a", "password": "one"}}}"#),
+        folder.file("podman.json", r#"{"auths": {"a.example/team": {"username": "b", "password": "two"}}}"#),
+        folder.path("none.json"),
     ];
     let config = DockerConfig { files, required: false, namespace: None };
-    let source = place.source("a.example", Credentials::DockerConfig(config));
+    let source = folder.source("a.example", Credentials::DockerConfig(config));
     let below = source.namespaced(&"team/x".parse().unwrap()).unwrap();
     // As with podman, the first file that knows the host or a namespace wins.
-    assert_eq!(login(&place.source("a.example", below)).await.unwrap(), "a:one");
+    assert_eq!(login(&folder.source("a.example", below)).await.unwrap(), "a:one");
 }
 
 #[tokio::test]
 async fn auth_without_padding_or_with_line_breaks_is_decoded() {
-    let place = Place::new();
+    let folder = CredentialFolder::new();
     for auth in ["YTpzZWNyZXQ=", "YTpzZWNyZXQ", r"YTpz\nZWNy\nZXQ=\n", " YTpzZWNyZXQ= "] {
         let text = format!(r#"{{"auths": {{"a.example": {{"auth": "{auth}"}}}}}}"#);
-        assert_eq!(login(&place.docker("a.example", &text)).await.unwrap(), "a:secret", "{auth}");
+        assert_eq!(login(&folder.docker("a.example", &text)).await.unwrap(), "a:secret", "{auth}");
     }
 }
 
 #[tokio::test]
 async fn helper_is_queried_with_every_spelling_of_the_host() {
-    let place = Place::new();
+    let folder = CredentialFolder::new();
     let known = r#"read host; [ "$host" = https://a.example ] || { echo 'credentials not found'; exit 1; }"#;
     let answer = r#"echo '{"Username": "me", "Secret": "s"}'"#;
-    place.program("docker-credential-old", &format!("{known}; {answer}"));
+    folder.program("docker-credential-old", &format!("{known}; {answer}"));
     let text = r#"{"auths": {"https://a.example": {}, "https://b.example": {}}, "credsStore": "old"}"#;
-    assert_eq!(login(&place.docker("a.example", text)).await.unwrap(), "me:s");
-    assert_eq!(place.runs(), 2);
-    assert_eq!(login(&place.docker("c.example", text)).await.unwrap(), "nobody");
-    assert_eq!(place.runs(), 3, "no request for another host");
+    assert_eq!(login(&folder.docker("a.example", text)).await.unwrap(), "me:s");
+    assert_eq!(folder.runs(), 2);
+    assert_eq!(login(&folder.docker("c.example", text)).await.unwrap(), "nobody");
+    assert_eq!(folder.runs(), 3, "no request for another host");
 }
 
 #[tokio::test]
 async fn broken_file_is_named_and_its_content_withheld() {
-    let place = Place::new();
-    let path = place.path("config.json").display().to_string();
+    let folder = CredentialFolder::new();
+    let path = folder.path("config.json").display().to_string();
     let unreadable = ": an `auth` is not a user name and password in base64";
     for (text, expected) in [
         ("{\"auths\": {\n\"a.example\": \"hunter2\"}}", ": it is not docker's configuration (line 2, column 22)"),
@@ -187,38 +187,38 @@ async fn broken_file_is_named_and_its_content_withheld() {
             ": the name of the credential helper contains characters other than letters, digits, `.`, `_` and `-`",
         ),
     ] {
-        assert_eq!(login(&place.docker("a.example", text)).await, Err(format!("{path}{expected}")), "{text}");
+        assert_eq!(login(&folder.docker("a.example", text)).await, Err(format!("{path}{expected}")), "{text}");
     }
-    assert_eq!(login(&place.docker("a.example", " \n")).await.unwrap(), "nobody");
+    assert_eq!(login(&folder.docker("a.example", " \n")).await.unwrap(), "nobody");
 }
 
 #[tokio::test]
 async fn missing_file_is_anonymous_unless_it_is_required() {
-    let place = Place::new();
+    let folder = CredentialFolder::new();
     let by = |required| {
-        let files = vec![place.path("none.json"), place.file("file", "").join("beneath.json")];
-        place.source("a.example", Credentials::DockerConfig(DockerConfig { files, required, namespace: None }))
+        let files = vec![folder.path("none.json"), folder.file("file", "").join("beneath.json")];
+        folder.source("a.example", Credentials::DockerConfig(DockerConfig { files, required, namespace: None }))
     };
     let source = by(false);
     assert_eq!(login(&source).await.unwrap(), "nobody");
     assert_eq!(source.identity(), "anonymous");
     let expected =
-        format!("{} cannot be read: No such file or directory (os error 2)", place.path("none.json").display());
+        format!("{} cannot be read: No such file or directory (os error 2)", folder.path("none.json").display());
     assert_eq!(login(&by(true)).await, Err(expected));
 }
 
 #[tokio::test]
 async fn second_file_is_used_if_first_has_no_login() {
-    let place = Place::new();
+    let folder = CredentialFolder::new();
     let files = vec![
-        place.file("docker.json", r#"{"auths": {"a.example": {}, "b.example": {"auth": "YTpzZWNyZXQ="}}}"#),
-        place.file(
+        folder.file("docker.json", r#"{"auths": {"a.example": {}, "b.example": {"auth": "YTpzZWNyZXQ="}}}"#),
+        folder.file(
             "podman.json",
             r#"{"auths": {"a.example": {"auth": "YjpzZWNyZXQ="}, "b.example": {"auth": "eDp4"}}}"#,
         ),
     ];
     let by = |host: &str| {
-        place.source(
+        folder.source(
             host,
             Credentials::DockerConfig(DockerConfig { files: files.clone(), required: false, namespace: None }),
         )
@@ -245,23 +245,23 @@ fn default_file_paths_match_docker_and_podman() {
 
 #[tokio::test]
 async fn changed_docker_config_is_read_again() {
-    let place = Place::new();
-    let source = place.docker("a.example", r#"{"auths": {"a.example": {"auth": "YTpzZWNyZXQ="}}}"#);
+    let folder = CredentialFolder::new();
+    let source = folder.docker("a.example", r#"{"auths": {"a.example": {"auth": "YTpzZWNyZXQ="}}}"#);
     assert_eq!(login(&source).await.unwrap(), "a:secret");
     assert_eq!(source.identity(), "a");
-    place.file("config.json", r#"{"auths": {"a.example": {"identitytoken": "idt"}}}"#);
+    folder.file("config.json", r#"{"auths": {"a.example": {"identitytoken": "idt"}}}"#);
     assert_eq!(login(&source).await.unwrap(), "token:idt");
     assert_eq!(source.identity(), "docker config");
 }
 
 #[tokio::test]
 async fn registry_helper_precedes_default_helper_and_file_entry() {
-    let place = Place::new();
-    place.program(
+    let folder = CredentialFolder::new();
+    folder.program(
         "docker-credential-one",
         r#"read host; echo "{\"ServerURL\": \"$host\", \"Username\": \"$host\", \"Secret\": \"one\"}""#,
     );
-    place.program("docker-credential-all", "echo 'credentials not found in native keychain'; exit 1");
+    folder.program("docker-credential-all", "echo 'credentials not found in native keychain'; exit 1");
     let text = r#"{"credHelpers": {"a.example": "one", "docker.io": "one"}, "credsStore": "all",
         "auths": {"a.example": {"auth": "eDp4"}, "b.example": {"auth": "YTpzZWNyZXQ="}}}"#;
     for (host, expected) in [
@@ -270,23 +270,23 @@ async fn registry_helper_precedes_default_helper_and_file_entry() {
         ("b.example", "a:secret"),
         ("c.example", "nobody"),
     ] {
-        assert_eq!(login(&place.docker(host, text)).await.unwrap(), expected, "{host}");
+        assert_eq!(login(&folder.docker(host, text)).await.unwrap(), expected, "{host}");
     }
 }
 
 #[tokio::test]
 async fn program_output_is_shared_until_its_file_changes() {
-    let place = Place::new();
-    place.program("docker-credential-one", r#"echo '{"Username": "me", "Secret": "s"}'"#);
-    let source = place.docker("a.example", r#"{"credsStore": "one"}"#);
+    let folder = CredentialFolder::new();
+    folder.program("docker-credential-one", r#"echo '{"Username": "me", "Secret": "s"}'"#);
+    let source = folder.docker("a.example", r#"{"credsStore": "one"}"#);
     for found in join_all((0..16).map(|_| login(&source))).await {
         assert_eq!(found.unwrap(), "me:s");
     }
-    assert_eq!(place.runs(), 1);
-    let file = fs::File::options().write(true).open(place.path("config.json")).unwrap();
+    assert_eq!(folder.runs(), 1);
+    let file = fs::File::options().write(true).open(folder.path("config.json")).unwrap();
     file.set_modified(std::time::SystemTime::now() + Duration::from_secs(5)).unwrap();
     login(&source).await.unwrap();
-    assert_eq!(place.runs(), 2);
+    assert_eq!(folder.runs(), 2);
 }
 
 fn helper(name: &str) -> Credentials {
@@ -300,21 +300,21 @@ fn command(line: &[&str], username: Option<&str>) -> Credentials {
 
 #[tokio::test]
 async fn helper_yields_a_user_identity_token_or_nobody() {
-    let place = Place::new();
-    place.program(
+    let folder = CredentialFolder::new();
+    folder.program(
         "docker-credential-user",
         r#"[ "$1" = get ] && echo '{"ServerURL":"a","Username":"me","Secret":"s"}'"#,
     );
-    place.program("docker-credential-token", r#"echo '{"ServerURL":"a","Username":"<token>","Secret":"s"}'"#);
-    place.program("docker-credential-none", "echo 'credentials not found in native keychain'; exit 1");
-    place.program("docker-credential-empty", r#"echo '{"ServerURL":"a","Username":"","Secret":""}'"#);
+    folder.program("docker-credential-token", r#"echo '{"ServerURL":"a","Username":"<token>","Secret":"s"}'"#);
+    folder.program("docker-credential-none", "echo 'credentials not found in native keychain'; exit 1");
+    folder.program("docker-credential-empty", r#"echo '{"ServerURL":"a","Username":"","Secret":""}'"#);
     for (name, expected, identity) in [
         ("user", "me:s", "me"),
         ("token", "token:s", "helper token"),
         ("none", "nobody", "helper none"),
         ("empty", "nobody", "helper empty"),
     ] {
-        let source = place.source("a.example", helper(name));
+        let source = folder.source("a.example", helper(name));
         assert_eq!(source.identity(), format!("helper {name}"));
         assert_eq!(login(&source).await.unwrap(), expected);
         assert_eq!(source.identity(), identity);
@@ -323,27 +323,27 @@ async fn helper_yields_a_user_identity_token_or_nobody() {
 
 #[tokio::test]
 async fn failing_helper_is_named_and_its_output_withheld() {
-    let place = Place::new();
-    place.program("docker-credential-fails", "echo hunter2; echo hunter2 >&2; exit 3");
-    place.program("docker-credential-talks", "echo 'Username hunter2'");
-    place.program("docker-credential-floods", "head -c 70000 /dev/zero");
+    let folder = CredentialFolder::new();
+    folder.program("docker-credential-fails", "echo hunter2; echo hunter2 >&2; exit 3");
+    folder.program("docker-credential-talks", "echo 'Username hunter2'");
+    folder.program("docker-credential-floods", "head -c 70000 /dev/zero");
     for (name, expected) in [
         ("fails", "failed (exit status: 3)"),
         ("talks", "printed something other than credentials"),
         ("floods", "printed more than 65536 bytes"),
         ("missing", "is not installed, or not in PATH"),
     ] {
-        let error = login(&place.source("a.example", helper(name))).await.unwrap_err();
+        let error = login(&folder.source("a.example", helper(name))).await.unwrap_err();
         assert_eq!(error, format!("the credential helper docker-credential-{name} {expected}"));
     }
 }
 
 #[tokio::test]
 async fn program_beyond_its_time_limit_is_killed() {
-    let place = Place::new();
-    let pid = place.path("pid");
-    place.program("docker-credential-slow", &format!("echo $$ > '{}'; exec sleep 600", pid.display()));
-    let programs = Programs { limit: Duration::from_secs(1), ..place.programs() };
+    let folder = CredentialFolder::new();
+    let pid = folder.path("pid");
+    folder.program("docker-credential-slow", &format!("echo $$ > '{}'; exec sleep 600", pid.display()));
+    let programs = Programs { limit: Duration::from_secs(1), ..folder.programs() };
     let source = Source::new("a.example".parse().unwrap(), Some(helper("slow")), programs);
     let error = login(&source).await.unwrap_err();
     assert_eq!(error, "the credential helper docker-credential-slow did not end within 1s");
@@ -357,15 +357,15 @@ async fn program_beyond_its_time_limit_is_killed() {
 
 #[tokio::test]
 async fn command_output_is_a_password_login_or_token() {
-    let place = Place::new();
+    let folder = CredentialFolder::new();
     for (printed, username, expected) in
         [("se:cret\n", Some("me"), "me:se:cret"), ("you:se:cret\r\n", None, "you:se:cret"), ("idt", None, "token:idt")]
     {
-        let source = place.source("a.example", command(&["printf", printed], username));
+        let source = folder.source("a.example", command(&["printf", printed], username));
         assert_eq!(login(&source).await.unwrap(), expected);
     }
-    assert_eq!(place.source("a.example", command(&["x"], Some("me"))).identity(), "me");
-    assert_eq!(place.source("a.example", command(&["x"], None)).identity(), "command");
+    assert_eq!(folder.source("a.example", command(&["x"], Some("me"))).identity(), "me");
+    assert_eq!(folder.source("a.example", command(&["x"], None)).identity(), "command");
     for (line, expected) in [
         (&["false", "hunter2"][..], "the command false failed (exit status: 1)"),
         (&["printf", ""], "the command printf printed no single line"),
@@ -373,33 +373,33 @@ async fn command_output_is_a_password_login_or_token() {
         (&["printf", "\\377"], "the command printf printed no text"),
         (&["no-such-program"], "the command no-such-program is not installed, or not in PATH"),
     ] {
-        assert_eq!(login(&place.source("a.example", command(line, None))).await.unwrap_err(), expected);
+        assert_eq!(login(&folder.source("a.example", command(line, None))).await.unwrap_err(), expected);
     }
 }
 
 #[tokio::test]
 async fn refused_login_is_queried_again_after_a_pause() {
-    let place = Place::new();
-    let secret = place.file("secret", "old");
-    place.program("print", &format!("cat '{}'", secret.display()));
-    let source = place.source("a.example", command(&["print"], Some("me")));
+    let folder = CredentialFolder::new();
+    let secret = folder.file("secret", "old");
+    folder.program("print", &format!("cat '{}'", secret.display()));
+    let source = folder.source("a.example", command(&["print"], Some("me")));
     let old = source.login().await.unwrap().unwrap();
     fs::write(&secret, "new").unwrap();
     // The source was queried so recently that it would give the same answer.
     assert_eq!(source.login_after_refusal(&old).await.unwrap(), None);
-    assert_eq!(place.runs(), 1);
-    source.last.lock().await.answer.as_mut().unwrap().asked -= super::YOUNG;
+    assert_eq!(folder.runs(), 1);
+    source.age_answer().await;
     let all = join_all((0..8).map(|_| source.login_after_refusal(&old))).await;
     assert!(all.into_iter().all(|login| shown(login.unwrap().as_ref()) == "me:new"));
-    assert_eq!(place.runs(), 2);
+    assert_eq!(folder.runs(), 2);
 }
 
 #[tokio::test]
 async fn failing_program_runs_once_for_concurrent_callers() {
-    let place = Place::new();
-    place.program("fail", "sleep 0.3; exit 1");
-    let source = place.source("a.example", command(&["fail"], None));
+    let folder = CredentialFolder::new();
+    folder.program("fail", "sleep 0.3; exit 1");
+    let source = folder.source("a.example", command(&["fail"], None));
     let all = join_all((0..8).map(|_| login(&source))).await;
     assert!(all.iter().all(Result::is_err));
-    assert_eq!(place.runs(), 1);
+    assert_eq!(folder.runs(), 1);
 }

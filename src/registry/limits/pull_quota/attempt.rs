@@ -1,17 +1,14 @@
 //! Attempts of requests that affect a quota, and the request that finds out the remaining reads.
 
-use chrono::Utc;
+use std::time::Duration;
 
-use super::budget::{Outcome, Report};
+use chrono::Utc;
+use http::{HeaderMap, StatusCode};
+
+use super::budget::Outcome;
 use super::ledger::QuotaLedger;
-use super::quota::{QuotaState, SharedQuota};
+use super::quota::{Quota, QuotaError, SharedQuota};
 use crate::oci::Digest;
-use crate::registry::Registry;
-use crate::registry::http::error::TransportError;
-use crate::registry::http::response::{Context, Response};
-use crate::registry::http::retry;
-use crate::registry::http::send::RegistryRequest;
-use crate::store::StoreError;
 
 /// Effect of a request on the quota.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -23,6 +20,25 @@ pub(crate) enum Reads {
     Free,
     /// GET of a manifest, by this digest or by a tag: counted.
     Counted(Option<Digest>),
+}
+
+/// Head of an answer, as far as the quota is concerned.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AnswerHead<'a> {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: &'a HeaderMap,
+    /// Wait that the answer's `Retry-After` asks for.
+    pub(crate) retry_after: Option<Duration>,
+}
+
+/// End of an attempt.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum AttemptEnd<'a> {
+    Answered(AnswerHead<'a>),
+    /// The registry has not seen the request.
+    NotSent,
+    /// No answer came, and the registry may have counted the request.
+    Lost,
 }
 
 /// One attempt of one request. If it is dropped before its outcome is recorded, nobody knows whether the registry
@@ -59,19 +75,15 @@ impl Attempt<'_> {
 
     /// Records the outcome of the attempt. Returns an error if the registry said that the quota is spent: a repeated
     /// request would be refused too.
-    pub(crate) fn record_outcome(
-        mut self,
-        context: &Context,
-        outcome: &Result<Response, TransportError>,
-    ) -> Result<(), StoreError> {
+    pub(crate) fn record_end(mut self, end: AttemptEnd<'_>) -> Result<(), QuotaError> {
         let Some(quota) = self.quota else { return Ok(()) };
-        let heard = match outcome {
-            Ok(answer) => quota.classify_answer(answer.status, &answer.headers, self.counted),
-            Err(trouble) if trouble.failure() == Some(retry::Failure::NotSent) => Outcome::Uncounted,
-            Err(_) => Outcome::Lost,
+        let heard = match end {
+            AttemptEnd::Answered(answer) => quota.classify_answer(answer, self.counted),
+            AttemptEnd::NotSent => Outcome::Uncounted,
+            AttemptEnd::Lost => Outcome::Lost,
         };
         self.end(heard);
-        if heard == Outcome::Refused { Err(quota.spent_error(context, 1)) } else { Ok(()) }
+        if heard == Outcome::Refused { Err(quota.spent_error(1)) } else { Ok(()) }
     }
 
     fn end(&mut self, heard: Outcome) {
@@ -95,55 +107,29 @@ impl Drop for Attempt<'_> {
     }
 }
 
-impl Registry {
-    /// Returns the latest report of the quota, if the registry has sent one.
-    #[must_use]
-    pub fn quota(&self) -> Option<QuotaState> {
-        self.auth.quota.state(self.auth.identity())
-    }
-
-    /// Restores an earlier report of this registry and identity. It is in force until the registry's next report.
-    pub fn recall_quota(&self, state: &QuotaState) {
-        let inner = &self.auth.quota.inner;
-        if (&state.registry, &state.identity) == (&inner.registry, &self.auth.identity()) {
-            let report = Report { limit: state.limit, window: state.window, remaining: state.remaining };
-            inner.lock().budget.recall(report, state.reported);
+impl Quota {
+    /// Returns a guard if a counted read must first find out the remaining reads. One request gets the guard at a time;
+    /// the others wait until it is dropped.
+    pub(crate) async fn start_probe(&self, reads: Reads) -> Option<ProbeGuard<'_>> {
+        let Reads::Counted(digest) = reads else { return None };
+        if !self.inner.lock().needs_query(digest.as_ref()) {
+            return None;
         }
+        let turn = self.finding_out.lock().await;
+        if !self.inner.lock().needs_query(digest.as_ref()) {
+            return None;
+        }
+        Some(ProbeGuard { quota: &self.inner, _turn: turn })
     }
 
-    /// Finds out the remaining reads, if they must be known before a counted read. One request finds out, and the
-    /// others wait:
+    /// Waits until a request with this effect may be sent.
     ///
-    /// * At Docker Hub, and where there was a quota before, it sends a HEAD, which is free.
-    /// * Elsewhere its own read shows whether there is a quota. The returned guard is held until that read is answered.
-    pub(crate) async fn find_out_quota(&self, context: &Context, call: &RegistryRequest) -> Option<ProbeGuard<'_>> {
-        let quota = &self.auth.quota;
-        let Reads::Counted(digest) = call.reads else { return None };
-        if !quota.inner.lock().needs_query(digest.as_ref()) {
-            return None;
-        }
-        let turn = quota.finding_out.lock().await;
-        if !quota.inner.lock().needs_query(digest.as_ref()) {
-            return None;
-        }
-        let alone = ProbeGuard { quota: &quota.inner, _turn: turn };
-        if !quota.counts() {
-            return Some(alone);
-        }
-        // If the HEAD fails, the read fails too, and the read's error says more.
-        let _ = Box::pin(self.send(context, call.as_head())).await;
-        None
-    }
-
-    /// Waits until this request may be sent. A counted read beyond the quota is not sent.
-    pub(crate) async fn attempt_within_quota(
-        &self,
-        context: &Context,
-        call: &RegistryRequest,
-    ) -> Result<Attempt<'_>, StoreError> {
-        let inner = self.auth.quota.inner.as_ref();
+    /// # Errors
+    /// Returns an error for a counted read beyond the quota.
+    pub(crate) async fn start_attempt(&self, reads: Reads) -> Result<Attempt<'_>, QuotaError> {
+        let inner = self.inner.as_ref();
         let attempt = |counted, reserved| Attempt { quota: Some(inner), counted, reserved, number: 0 };
-        match &call.reads {
+        match reads {
             Reads::Nothing => Ok(Attempt::default()),
             Reads::Free => Ok(attempt(false, None)),
             Reads::Counted(digest) => {
@@ -153,7 +139,7 @@ impl Registry {
                     was_reserved = reserved;
                     verdict
                 };
-                inner.wait_for_verdict(context, 1, take).await?;
+                inner.wait_for_verdict(1, take).await?;
                 Ok(attempt(true, digest.filter(|_| was_reserved)))
             }
         }

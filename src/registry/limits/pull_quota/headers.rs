@@ -6,9 +6,9 @@ use std::time::Duration;
 use chrono::Utc;
 use http::{HeaderMap, StatusCode};
 
+use super::attempt::AnswerHead;
 use super::budget::{Outcome, Report};
 use super::quota::SharedQuota;
-use crate::registry::http::retry;
 
 /// The longest `Retry-After` of a 429 that concerns the request rate.
 ///
@@ -22,10 +22,10 @@ const MAX_RATE_RETRY_AFTER: Duration = Duration::from_secs(60);
 const WINDOWS: RangeInclusive<u64> = 600..=86_400;
 
 impl SharedQuota {
-    pub(super) fn classify_answer(&self, status: StatusCode, headers: &HeaderMap, counted: bool) -> Outcome {
-        let report = self.parse_report(headers);
+    pub(super) fn classify_answer(&self, answer: AnswerHead<'_>, counted: bool) -> Outcome {
+        let (status, report) = (answer.status, self.parse_report(answer.headers));
         if status == StatusCode::TOO_MANY_REQUESTS {
-            return self.classify_429(report, headers, counted);
+            return self.classify_429(report, answer, counted);
         }
         match report {
             Some(report) => Outcome::Reported(report),
@@ -39,14 +39,14 @@ impl SharedQuota {
     }
 
     /// Classifies a 429. Others who share the account or the address may have used up the quota.
-    fn classify_429(&self, report: Option<Report>, headers: &HeaderMap, counted: bool) -> Outcome {
+    fn classify_429(&self, report: Option<Report>, answer: AnswerHead<'_>, counted: bool) -> Outcome {
         match report {
             Some(report) if report.remaining > 0 => Outcome::Reported(report),
             Some(report) => {
                 self.lock().budget.recall(report, Utc::now());
                 Outcome::Refused
             }
-            None if self.refuses(headers, counted) => Outcome::Refused,
+            None if self.refuses(answer, counted) => Outcome::Refused,
             None => Outcome::Uncounted,
         }
     }
@@ -55,13 +55,13 @@ impl SharedQuota {
         parse_headers(headers, self.unstated_window)
     }
 
-    /// Returns true if a 429 with these headers is the quota's.
-    pub(super) fn refuses(&self, headers: &HeaderMap, counted: bool) -> bool {
-        if let Some(report) = self.parse_report(headers) {
+    /// Returns true if a 429 with this head is the quota's.
+    pub(super) fn refuses(&self, answer: AnswerHead<'_>, counted: bool) -> bool {
+        if let Some(report) = self.parse_report(answer.headers) {
             return report.remaining == 0;
         }
         let is_counting = self.unstated_window.is_some() || self.lock().budget.latest_report(Utc::now()).is_some();
-        is_counting && retry::retry_after(headers, Utc::now()).map_or(counted, |asked| asked > MAX_RATE_RETRY_AFTER)
+        is_counting && answer.retry_after.map_or(counted, |asked| asked > MAX_RATE_RETRY_AFTER)
     }
 }
 

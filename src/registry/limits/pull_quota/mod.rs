@@ -10,6 +10,6 @@ mod quota;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use attempt::Reads;
-pub(crate) use quota::Quota;
+pub(crate) use attempt::{AnswerHead, AttemptEnd, ProbeGuard, Reads};
 pub use quota::QuotaState;
+pub(crate) use quota::{Quota, QuotaError};

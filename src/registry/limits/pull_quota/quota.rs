@@ -4,17 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
-use super::attempt::Reads;
+use super::attempt::{AnswerHead, Reads};
 use super::budget::{Report, Verdict, WINDOW};
 use super::ledger::QuotaLedger;
 use crate::oci::{Digest, RegistryHost};
 use crate::registry::Flavor;
-use crate::registry::http::response::Context;
-use crate::store::{ErrorKind, Reservation, StoreError};
+use crate::store::{ErrorKind, Reservation};
 
 /// Latest report of a registry that counts manifest reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +32,13 @@ pub struct QuotaState {
     pub reserved: u64,
     /// Time of the report.
     pub reported: DateTime<Utc>,
+}
+
+/// Reason why a read is not sent: the quota does not allow it.
+#[derive(Debug)]
+pub(crate) struct QuotaError {
+    pub(crate) kind: ErrorKind,
+    pub(crate) detail: String,
 }
 
 /// Pull quota of one identity at one registry.
@@ -70,9 +76,9 @@ impl Quota {
 
     /// Returns true if this answer means that the quota is spent. Its `Retry-After` then delays no other kind of
     /// request.
-    pub(crate) fn refuses(&self, reads: Reads, status: StatusCode, headers: &HeaderMap) -> bool {
+    pub(crate) fn refuses(&self, reads: Reads, answer: AnswerHead<'_>) -> bool {
         let counted = matches!(reads, Reads::Counted(_));
-        status == StatusCode::TOO_MANY_REQUESTS && reads != Reads::Nothing && self.inner.refuses(headers, counted)
+        answer.status == StatusCode::TOO_MANY_REQUESTS && reads != Reads::Nothing && self.inner.refuses(answer, counted)
     }
 
     /// Returns true if the registry is known to count reads.
@@ -97,7 +103,8 @@ impl Quota {
         }
     }
 
-    pub(super) fn state(&self, identity: String) -> Option<QuotaState> {
+    /// Returns the latest report of the quota, if the registry has sent one. The identity is only shown.
+    pub(crate) fn state(&self, identity: String) -> Option<QuotaState> {
         let state = self.inner.lock();
         let (report, at) = state.budget.latest_report(Utc::now())?;
         Some(QuotaState {
@@ -112,10 +119,18 @@ impl Quota {
     }
 
     /// Reserves one read for each of these manifests: all or none.
-    pub(crate) async fn reserve(&self, context: &Context, manifests: &[Digest]) -> Result<Reservation, StoreError> {
-        self.inner.wait_for_verdict(context, manifests.len() as u64, |state| state.reserve(manifests)).await?;
+    pub(crate) async fn reserve(&self, manifests: &[Digest]) -> Result<Reservation, QuotaError> {
+        self.inner.wait_for_verdict(manifests.len() as u64, |state| state.reserve(manifests)).await?;
         let reserved = QuotaReservation { inner: Arc::clone(&self.inner), manifests: manifests.to_vec() };
         Ok(Some(Box::new(reserved)))
+    }
+
+    /// Restores an earlier report of this registry. It is in force until the registry's next report.
+    pub(crate) fn recall(&self, state: &QuotaState) {
+        if state.registry == self.inner.registry {
+            let report = Report { limit: state.limit, window: state.window, remaining: state.remaining };
+            self.inner.lock().budget.recall(report, state.reported);
+        }
     }
 }
 
@@ -128,29 +143,28 @@ impl SharedQuota {
     /// for no other read. Cancel safe.
     pub(super) async fn wait_for_verdict(
         &self,
-        context: &Context,
         reads: u64,
         mut ask: impl FnMut(&mut QuotaLedger) -> Verdict,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), QuotaError> {
         loop {
             let ended = self.ended.notified();
             let verdict = ask(&mut self.lock());
             match verdict {
                 Verdict::Taken => return Ok(()),
                 Verdict::Later => ended.await,
-                Verdict::Spent => return Err(self.spent_error(context, reads)),
-                Verdict::Never => return Err(self.too_many_reads_error(context, reads)),
+                Verdict::Spent => return Err(self.spent_error(reads)),
+                Verdict::Never => return Err(self.too_many_reads_error(reads)),
             }
         }
     }
 
-    pub(super) fn spent_error(&self, context: &Context, reads: u64) -> StoreError {
+    pub(super) fn spent_error(&self, reads: u64) -> QuotaError {
         let report = self.lock().budget.latest_report(Utc::now());
         let window = report.map_or(WINDOW, |(report, _)| report.window);
         let needs = if reads > 1 { format!("{reads} more manifests must be read, and ") } else { String::new() };
         let left = report.map_or_else(|| "is spent".to_owned(), |(report, at)| self.describe_reads_left(report, at));
         let detail = format!("{needs}the pull limit of {} {left}", self.registry);
-        context.error(ErrorKind::QuotaSpent(wait_for(window)), detail)
+        QuotaError { kind: ErrorKind::QuotaSpent(wait_for(window)), detail }
     }
 
     /// Returns text such as `leaves 21 of 100 in 6h, of which 20 are reserved (reported 2026-11-21T09:00:00Z)`.
@@ -165,7 +179,7 @@ impl SharedQuota {
         format!("leaves {remaining} of {limit} in {window}{reserved} (reported {at})")
     }
 
-    fn too_many_reads_error(&self, context: &Context, reads: u64) -> StoreError {
+    fn too_many_reads_error(&self, reads: u64) -> QuotaError {
         let state = self.lock();
         let (limit, reserved) =
             (state.budget.latest_report(Utc::now()).map_or(0, |(report, _)| report.limit), state.budget.reserve_size());
@@ -175,7 +189,7 @@ impl SharedQuota {
              reserved: authenticate with an account that has a larger limit, lower `limits.reserve_pulls`, or select \
              fewer `platforms`"
         );
-        context.error(ErrorKind::Refused, detail)
+        QuotaError { kind: ErrorKind::Refused, detail }
     }
 }
 

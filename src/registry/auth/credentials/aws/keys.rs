@@ -13,10 +13,10 @@ use url::{Host, Url};
 use super::profile::{self, KeySource};
 use super::sign::Post;
 use super::{code, domain, element};
-use crate::registry::auth::authenticator::AuthError;
 use crate::registry::auth::credentials::secret;
 use crate::registry::auth::credentials::service_request::{CloudAnswer, Wire, form, hidden_header, url_below};
-use crate::registry::auth::realm;
+use crate::registry::auth::error::AuthError;
+use crate::registry::http::nearness;
 use crate::registry::{Aws, Secret};
 
 /// Address of a container's agent, if only its path is configured.
@@ -247,7 +247,7 @@ fn is_allowed_agent(url: &Url) -> bool {
         _ => false,
     };
     let plain = url.username().is_empty() && url.password().is_none();
-    plain && (url.scheme() == "https" || (url.scheme() == "http" && (near || realm::is_loopback(url))))
+    plain && (url.scheme() == "https" || (url.scheme() == "http" && (near || nearness::is_loopback(url))))
 }
 
 fn read_keys(answered: &CloudAnswer, name: &str) -> Result<Keys, AuthError> {

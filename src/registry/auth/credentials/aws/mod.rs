@@ -14,11 +14,11 @@ use serde::Deserialize;
 use url::Url;
 
 use self::sign::Post;
+use super::login::{CloudLogin, Login, usable_time};
 use super::service_request::{CloudAnswer, Wire};
-use super::{Cloud, Login, usable_time};
 use crate::oci::RegistryHost;
 use crate::registry::Aws;
-use crate::registry::auth::authenticator::AuthError;
+use crate::registry::auth::error::AuthError;
 use crate::registry::flavor::ecr::AWS_DOMAINS;
 
 /// Service that issues the password of a registry.
@@ -56,7 +56,7 @@ struct AuthorizationAnswer {
 }
 
 /// Returns the user name and the password of a registry, and how long they may be used.
-pub(super) async fn login(aws: &Aws, host: &RegistryHost, wire: &Wire) -> Result<Cloud, AuthError> {
+pub(super) async fn login(aws: &Aws, host: &RegistryHost, wire: &Wire) -> Result<CloudLogin, AuthError> {
     let service = service(aws, host)?;
     let keys = keys::find(aws, &service.region, wire).await?;
     let headers = [("content-type", "application/x-amz-json-1.1"), ("x-amz-target", service.target)];
@@ -70,7 +70,7 @@ pub(super) async fn login(aws: &Aws, host: &RegistryHost, wire: &Wire) -> Result
     let one = one.ok_or_else(|| answered.unusable("without a token"))?;
     let left = one.expires_at - chrono::Utc::now().timestamp_millis() as f64 / 1000.0;
     let left = Duration::try_from_secs_f64(left.min(86_400.0)).unwrap_or_default();
-    Ok(Cloud { login: read_login(&one, &answered)?, good: usable_time(left), name: keys.name })
+    Ok(CloudLogin { login: read_login(&one, &answered)?, good: usable_time(left), name: keys.name })
 }
 
 fn read_login(one: &Authorization, answered: &CloudAnswer) -> Result<Login, AuthError> {

@@ -10,7 +10,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use super::super::secret::read_text;
 use super::keys::Keys;
 use crate::registry::Variables;
-use crate::registry::auth::authenticator::AuthError;
+use crate::registry::auth::error::AuthError;
 
 /// Settings of one profile. It has no `Debug`, which would show secrets.
 #[derive(Default)]

@@ -9,8 +9,8 @@ use sha2::{Digest as _, Sha256};
 use url::Url;
 
 use super::keys::Keys;
-use crate::registry::auth::authenticator::AuthError;
 use crate::registry::auth::credentials::service_request::hidden_header;
+use crate::registry::auth::error::AuthError;
 
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 

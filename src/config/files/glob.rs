@@ -1,0 +1,176 @@
+//! Files that match a pattern of `include`, found with a limit on the files visited: `/**/*.yaml` would visit the whole
+//! disk.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Component, Path, PathBuf};
+
+use ::glob::Pattern;
+
+/// Maximum number of files and folders that are visited for one pattern.
+const MAX_LOOKED_AT: usize = 10_000;
+
+/// Error: a pattern cannot be followed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum GlobError {
+    #[error("this is not a pattern of files: {0}")]
+    Pattern(&'static str),
+    #[error("there are more than {0} files and folders to look at")]
+    TooMany(usize),
+    #[error("the folder {path} cannot be looked through: {source}")]
+    Folder { path: PathBuf, source: std::io::Error },
+}
+
+/// Returns true if a path is a pattern.
+pub(crate) fn is_pattern(path: &str) -> bool {
+    path.contains(['*', '?', '['])
+}
+
+/// Returns the files and folders that match a pattern, sorted by name. `**` matches any number of folders, except
+/// folders behind symbolic links; all else is as in a shell. Blocking.
+pub(crate) fn find(pattern: &Path) -> Result<Vec<PathBuf>, GlobError> {
+    let mut steps = Vec::new();
+    let mut start = PathBuf::new();
+    for component in pattern.components() {
+        match component {
+            Component::Normal(name) => match name.to_str().filter(|name| is_pattern(name)) {
+                Some("**") => steps.push(Step::Folders),
+                Some(name) => {
+                    let pattern = Pattern::new(name).map_err(|error| GlobError::Pattern(error.msg))?;
+                    steps.push(Step::Matching(pattern));
+                }
+                None if steps.is_empty() => start.push(name),
+                None => steps.push(Step::Named(name.to_owned())),
+            },
+            other if steps.is_empty() => start.push(other),
+            other => steps.push(Step::Named(other.as_os_str().to_owned())),
+        }
+    }
+    let mut search = Search { left: MAX_LOOKED_AT, found: Vec::new() };
+    search.follow(start, &steps)?;
+    Ok(search.found)
+}
+
+/// One part of a pattern.
+enum Step {
+    /// Literal name.
+    Named(OsString),
+    /// Pattern of names.
+    Matching(Pattern),
+    /// Any number of folders.
+    Folders,
+}
+
+struct Search {
+    left: usize,
+    found: Vec<PathBuf>,
+}
+
+impl Search {
+    fn follow(&mut self, at: PathBuf, steps: &[Step]) -> Result<(), GlobError> {
+        match steps {
+            [] => {
+                // A file that the system does not permit us to inspect is in the result. The caller tries to read it
+                // and reports the failure.
+                let kind = fs::metadata(&at).err().map(|error| error.kind());
+                let is_absent = matches!(kind, Some(ErrorKind::NotFound | ErrorKind::NotADirectory));
+                if !is_absent && !self.found.contains(&at) {
+                    self.found.push(at);
+                }
+                Ok(())
+            }
+            [Step::Named(name), rest @ ..] => self.follow(at.join(name), rest),
+            [Step::Matching(pattern), rest @ ..] => {
+                for name in self.names(&at)? {
+                    if pattern.matches(&name.to_string_lossy()) {
+                        self.follow(at.join(name), rest)?;
+                    }
+                }
+                Ok(())
+            }
+            [Step::Folders, rest @ ..] => {
+                if !rest.is_empty() {
+                    self.follow(at.clone(), rest)?;
+                }
+                for name in self.names(&at)? {
+                    let path = at.join(name);
+                    // A link to a folder could lead in a circle.
+                    match fs::symlink_metadata(&path) {
+                        Ok(file) if file.is_dir() => self.follow(path, steps)?,
+                        Ok(_) if rest.is_empty() => self.follow(path, &[])?,
+                        _ => {}
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Returns the sorted names in a folder, or no names if there is no such folder.
+    fn names(&mut self, folder: &Path) -> Result<Vec<OsString>, GlobError> {
+        let path = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+        let failed = |source| GlobError::Folder { path: path.to_owned(), source };
+        let files = match fs::read_dir(path) {
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+                return Ok(Vec::new());
+            }
+            files => files.map_err(failed)?,
+        };
+        let mut names = Vec::new();
+        for file in files {
+            self.left = self.left.checked_sub(1).ok_or(GlobError::TooMany(MAX_LOOKED_AT))?;
+            names.push(file.map_err(failed)?.file_name());
+        }
+        names.sort();
+        Ok(names)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(folder: &Path, pattern: &str) -> Result<Vec<String>, String> {
+        let paths = find(&folder.join(pattern)).map_err(|error| error.to_string())?;
+        Ok(paths.iter().map(|path| path.strip_prefix(folder).unwrap().display().to_string()).collect())
+    }
+
+    #[test]
+    fn patterns_find_files_by_name_in_their_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        fs::create_dir_all(root.join("a/b")).unwrap();
+        for file in ["z.yaml", "a/y.yaml", "a/b/x.yaml", "a/b/x.txt", "c.yaml"] {
+            fs::write(root.join(file), "").unwrap();
+        }
+        std::os::unix::fs::symlink("..", root.join("a/round")).unwrap();
+        std::os::unix::fs::symlink("a", root.join("linked")).unwrap();
+        for (pattern, expected) in [
+            ("*.yaml", &["c.yaml", "z.yaml"][..]),
+            ("a/*.yaml", &["a/y.yaml"]),
+            ("**/*.yaml", &["c.yaml", "z.yaml", "a/y.yaml", "a/b/x.yaml"]),
+            ("*/b/x.*", &["a/b/x.txt", "a/b/x.yaml", "linked/b/x.txt", "linked/b/x.yaml"]),
+            ("linked/[xy].yaml", &["linked/y.yaml"]),
+            ("z.yaml", &["z.yaml"]),
+            ("none/*.yaml", &[]),
+            ("none.yaml", &[]),
+        ] {
+            assert_eq!(found(root, pattern).unwrap(), expected, "{pattern}");
+        }
+        assert!(found(root, "a**b").unwrap_err().starts_with("this is not a pattern of files"));
+    }
+
+    #[test]
+    fn pattern_over_the_whole_disk_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        for at in 0..MAX_LOOKED_AT / 100 + 1 {
+            let below = folder.path().join(at.to_string());
+            fs::create_dir(&below).unwrap();
+            (0..100).for_each(|at| fs::write(below.join(at.to_string()), "").unwrap());
+        }
+        let refused = found(folder.path(), "**/*.x").unwrap_err();
+        assert_eq!(refused, "there are more than 10000 files and folders to look at");
+        assert_eq!(found(folder.path(), "7/*9").unwrap().len(), 10);
+    }
+}

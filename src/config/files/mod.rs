@@ -1,0 +1,10 @@
+//! Files of a configuration: reading them, finding the included ones, and joining all of them to one tree.
+
+pub(super) mod content;
+pub(super) mod document;
+mod glob;
+mod includes;
+#[cfg(test)]
+mod tests;
+pub(super) mod third_party;
+pub(super) mod tree;

@@ -1,0 +1,129 @@
+//! Judgement of texts by their form alone: whether they look like a secret, and whether they have a form that no secret
+//! has. Pure; the keys are judged by [`super::schema::Schema`].
+
+use super::table::SafeForm;
+use crate::config::model::endpoint::has_user_info;
+
+/// Words of keys that take a secret, for comparison with a misspelt key.
+const SECRET_WORDS: [&str; 4] = ["password", "credentials", "webhook", "secret"];
+
+/// Prefixes of tokens of well-known services.
+const TOKENS: [&str; 14] = [
+    "AKIA",
+    "ASIA",
+    "dckr_",
+    "eyJ",
+    "ghp_",
+    "gho_",
+    "ghs_",
+    "ghu_",
+    "github_pat_",
+    "glpat-",
+    "npm_",
+    "whsec_",
+    "xoxb-",
+    "xoxp-",
+];
+
+/// Minimum number of characters at which a word of mixed letters and digits counts as a token.
+const TOKEN_LENGTH: usize = 20;
+
+/// Returns true if a text looks like it contains a secret, at any place. [`super::schema::Schema::hides_secret`] also
+/// knows the keys.
+pub(crate) fn looks_secret(text: &str) -> bool {
+    may_have_user_info(text)
+        || swallows_key(text)
+        || text.contains("PRIVATE KEY-----")
+        || has_query(text)
+        || looks_like_token(text)
+}
+
+/// Returns true if a text is an address with a user name before its host, or was meant as one: a slash in a password
+/// ends the host part.
+fn may_have_user_info(text: &str) -> bool {
+    has_user_info(text) || text.split_once("://").is_some_and(|(_, rest)| rest.contains('@'))
+}
+
+/// Returns true if a text is an address with a query, which may be a signature.
+fn has_query(text: &str) -> bool {
+    text.split_once('?').is_some_and(|(before, query)| query.contains('=') && before.contains(['.', '/']))
+}
+
+/// Returns true if a text looks like a token issued by a service.
+fn looks_like_token(text: &str) -> bool {
+    let one_word = text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-+=".contains(&b));
+    let has = |kind: fn(&u8) -> bool| text.bytes().any(|b| kind(&b));
+    let known = text.len() >= 12 && TOKENS.iter().any(|token| text.starts_with(token));
+    let mixed = has(u8::is_ascii_lowercase) && has(u8::is_ascii_uppercase) && has(u8::is_ascii_digit);
+    one_word && (known || text.len() >= TOKEN_LENGTH && mixed)
+}
+
+/// Returns true if a text is so long, because of a forgotten quote, that it may contain keys with secrets.
+pub(crate) fn swallows_secret(text: &str) -> bool {
+    text.contains(':') && text.contains([' ', '"', '\'', '\n']) && sounds_secret(text)
+}
+
+/// Returns true if a text contains another key and its value. That value may be a secret, regardless of the purpose of
+/// the text.
+fn swallows_key(text: &str) -> bool {
+    let ends_key = |(at, _): (usize, &str)| {
+        let before = text[..at].trim_end_matches(['"', '\'']);
+        before.ends_with(|c: char| c.is_alphanumeric() || c == '_') && text[at + 1..].starts_with(char::is_whitespace)
+    };
+    swallows_secret(text) || text.match_indices(':').any(ends_key)
+}
+
+/// Returns true if a key could be meant as `credentials`, `password` or the like.
+pub(crate) fn sounds_secret(key: &str) -> bool {
+    let lower = key.to_lowercase();
+    // The address of a webhook often is a secret.
+    lower == "url"
+        || ["pass", "pwd", "secret", "token", "cred", "auth", "webhook"].iter().any(|part| lower.contains(part))
+        // `insecure` is not a misspelt `secret`.
+        || !lower.starts_with("insecure")
+            && SECRET_WORDS.iter().any(|word| strsim::jaro_winkler(&lower, word) > 0.8)
+}
+
+/// Returns true if a key is one word and contains no value.
+pub(crate) fn is_one_word(key: &str) -> bool {
+    key.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.'))
+}
+
+/// Returns true if a text has a form. Without a form, it must be a whole `${NAME}`.
+pub(crate) fn has_form(text: &str, form: Option<SafeForm>) -> bool {
+    match form {
+        Some(SafeForm::Variable) => is_variable(text),
+        Some(SafeForm::Path) => is_path(text),
+        Some(SafeForm::Words) => is_plain(text),
+        Some(SafeForm::Host) => is_site(text),
+        None => is_variable(text.strip_prefix("${").and_then(|rest| rest.strip_suffix('}')).unwrap_or_default()),
+    }
+}
+
+/// Returns true for `REGISTRY_PASSWORD`: the usual form of an environment variable's name.
+fn is_variable(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_uppercase())
+        && text.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
+}
+
+/// Returns true for words of lower-case letters.
+pub(crate) fn is_plain(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|c| c.is_ascii_lowercase() || matches!(c, ' ' | '_' | '-' | '.' | '/'))
+}
+
+/// Returns true for a path with a folder in it and of the usual characters, or for a file name with an extension:
+/// `ca.pem`.
+fn is_path(text: &str) -> bool {
+    let is_file = text.rsplit_once('.').is_some_and(|(name, kind)| {
+        let word = |text: &str| text.bytes().all(|b| b.is_ascii_lowercase() || b"_-.".contains(&b));
+        !name.is_empty() && (1..=8).contains(&kind.len()) && word(name) && word(kind)
+    });
+    is_file || text.contains('/') && text.chars().all(|c| c.is_alphanumeric() || "_-./~@${}".contains(c))
+}
+
+/// Returns true for a host, an address or a socket, with or without a port.
+fn is_site(text: &str) -> bool {
+    let site = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || ".:-[]/_".contains(c);
+    let only_digits = text.len() <= 5 && text.bytes().all(|b| b.is_ascii_digit());
+    (text.contains(['.', ':']) || only_digits || is_plain(text)) && text.chars().all(site)
+}

@@ -1,0 +1,59 @@
+//! Complete configuration: the daemon's settings, the options of registries, the entries and the warnings.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::daemon::Daemon;
+use super::endpoint::Endpoint;
+use super::entry::{Entry, EntryName};
+use super::push_events::Receiver;
+use crate::config::diagnostics::warning::Warning;
+use crate::oci::RegistryHost;
+use crate::registry::{Mirror, Options};
+
+/// Complete content of one `sync.yaml`.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Settings of the process itself.
+    pub daemon: Daemon,
+    /// Options of registries; a registry that is absent here has the defaults.
+    pub registries: BTreeMap<RegistryHost, Options>,
+    /// Entries to keep in sync, in the order of the file; names are unique.
+    pub entries: Vec<Entry>,
+    /// Settings that work but are not advisable, each with its place.
+    pub warnings: Vec<Warning>,
+}
+
+impl Config {
+    /// Returns one sentence for each registry whose certificates are not verified.
+    #[must_use]
+    pub fn unverified(&self) -> Vec<String> {
+        let of =
+            |(host, options): (&RegistryHost, &Options)| Some(format!("{host}: {}", options.transport.tls.warning()?));
+        self.registries.iter().filter_map(of).collect()
+    }
+
+    /// Returns the mirrors from which a registry's content can also be read.
+    #[must_use]
+    pub fn mirrors_of(&self, host: &RegistryHost) -> &[Mirror] {
+        self.registries.get(host).map_or(&[], |options| &options.transport.mirrors)
+    }
+
+    /// Returns the registries that the configuration names: those of all entries, those with settings of their own, and
+    /// mirrors.
+    #[must_use]
+    pub fn hosts(&self) -> BTreeSet<RegistryHost> {
+        let of_entries = self.entries.iter().flat_map(|entry| std::iter::once(&entry.source).chain(&entry.targets));
+        let hosts = of_entries.filter_map(Endpoint::host).chain(self.registries.keys());
+        hosts.chain(self.mirrors().map(|mirror| &mirror.host)).cloned().collect()
+    }
+
+    /// Returns all mirrors of all registries.
+    pub fn mirrors(&self) -> impl Iterator<Item = &Mirror> {
+        self.registries.values().flat_map(|options| &options.transport.mirrors)
+    }
+
+    /// Returns the configured senders of events, by name.
+    pub fn receivers(&self) -> impl Iterator<Item = (&EntryName, &Receiver)> {
+        self.daemon.push_events.iter().flat_map(|port| &port.receivers)
+    }
+}

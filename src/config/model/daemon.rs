@@ -1,0 +1,47 @@
+//! Settings of the process itself.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::push_events::PushEvents;
+use super::status::Status;
+use crate::notify::Notify;
+use crate::registry::Bandwidth;
+
+/// Settings of the process itself.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Daemon {
+    /// SQLite file of the journal.
+    pub journal: PathBuf,
+    /// Retention time of the history of runs, 1 to 3653 days; `None` means forever. Default 90 days. Evidence is always
+    /// kept.
+    pub keep_history: Option<Duration>,
+    /// Address and readers of the status port. Default `127.0.0.1:9180`, readable by users of this machine.
+    pub status: Status,
+    /// Control socket. Default: determined by the environment.
+    pub control: ControlSocket,
+    /// Address and senders of push events. Default: none.
+    pub push_events: Option<PushEvents>,
+    /// Number of entries that may run at once, 1 to 256. Default 4.
+    pub entries_at_once: usize,
+    /// Limit in bytes for buffers of transfers in flight, at least 16 MiB. Default 128 MiB.
+    pub memory: u64,
+    /// Bandwidth in bytes a second of all registries together, by the time of day. Default: no limit.
+    pub bandwidth: Option<Bandwidth>,
+    /// Time that running transfers may continue after SIGTERM, up to an hour. Default 30 s.
+    pub shutdown_grace: Duration,
+    /// Receivers of notifications about any entry and about the configuration. Default: none.
+    pub notify: Vec<Notify>,
+}
+
+/// Socket file on which the daemon accepts requests for runs, for pauses and for the end of pauses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ControlSocket {
+    /// No socket.
+    Off,
+    /// Socket at the path that the file names.
+    At(PathBuf),
+    /// Default socket, if the file names none: in the folder that the environment names. The daemon runs without a
+    /// socket if it cannot create this one.
+    Usual(PathBuf),
+}

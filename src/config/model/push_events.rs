@@ -1,0 +1,89 @@
+//! Push events: the address on which the daemon takes them, their senders, and the secrets that authenticate these.
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+
+use secrecy::{ExposeSecret as _, SecretString};
+
+use super::entry::EntryName;
+use super::status::StatusPort;
+use crate::oci::RegistryHost;
+use crate::registry::Secret;
+
+/// Address for events, and their senders.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PushEvents {
+    /// Any address or a socket file; never off.
+    pub listen: StatusPort,
+    /// Senders, each by the last part of its path; at least one.
+    pub receivers: BTreeMap<EntryName, Receiver>,
+}
+
+/// Properties of the events of one sender.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receiver {
+    /// Kind of sender.
+    pub kind: HookKind,
+    /// Bearer token, or key of the signature.
+    pub secret: Secret,
+    /// Registry as entries name it; `None` means the registry that the events name.
+    pub registry: Option<RegistryHost>,
+}
+
+impl Receiver {
+    /// Minimum length of a secret in bytes; a shorter secret can be guessed.
+    pub const SHORTEST_SECRET: usize = 16;
+
+    /// Returns the current secret: a secret in a file may have been replaced.
+    ///
+    /// # Errors
+    /// Returns the reason why the secret is unusable, with the file's path: it cannot be read, or it has become one
+    /// that can be guessed.
+    pub async fn secret_now(&self) -> Result<SecretString, String> {
+        let place = match &self.secret {
+            Secret::File(path) => format!("{}: ", path.display()),
+            Secret::Value(_) => String::new(),
+        };
+        let secret = self.secret.read().await.map_err(|error| format!("{place}{error}"))?;
+        if secret.expose_secret().len() < Self::SHORTEST_SECRET {
+            return Err(format!("{place}fewer than {} characters can be guessed", Self::SHORTEST_SECRET));
+        }
+        Ok(secret)
+    }
+}
+
+/// Sender of events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HookKind {
+    /// CNCF Distribution (docker-registry).
+    Distribution,
+    /// Azure Container Registry.
+    Acr,
+    /// Harbor.
+    Harbor,
+    /// Docker Hub.
+    DockerHub,
+    /// GitHub, for its container registry.
+    Ghcr,
+}
+
+impl HookKind {
+    const ALL: [Self; 5] = [Self::Distribution, Self::Acr, Self::Harbor, Self::DockerHub, Self::Ghcr];
+    /// Words for the senders in `sync.yaml`.
+    pub(crate) const WORDS: [&'static str; 5] = ["distribution", "acr", "harbor", "docker_hub", "ghcr"];
+
+    /// Returns the word for the sender in `sync.yaml`.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        Self::ALL.iter().zip(Self::WORDS).find(|(kind, _)| **kind == self).map_or("", |(_, word)| word)
+    }
+}
+
+impl FromStr for HookKind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = Self::ALL.into_iter().find(|kind| kind.word() == text);
+        found.ok_or_else(|| format!("{text:?} is no kind of sender: expected one of {}", Self::WORDS.join(", ")))
+    }
+}

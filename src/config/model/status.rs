@@ -1,0 +1,56 @@
+//! Status port: its address and the clients that may read it.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use crate::registry::Secret;
+
+/// Status port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// Address on which it listens.
+    pub listen: StatusPort,
+    /// Clients that may read it.
+    pub readers: Readers,
+}
+
+/// Clients that may read the status port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Readers {
+    /// Clients on this machine. On a loopback address: clients that request it by a loopback name. On a socket file:
+    /// users whom the file mode permits.
+    Local,
+    /// Clients that present this token, of at least 16 bytes.
+    Token(Secret),
+    /// Every client that can connect.
+    Anyone,
+}
+
+/// Address on which a port listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StatusPort {
+    /// No address: the port is off.
+    Off,
+    /// IP address with a port.
+    Tcp(SocketAddr),
+    /// Socket in the file system.
+    Unix(PathBuf),
+}
+
+/// Default address of the status port: `127.0.0.1:9180`.
+impl Default for StatusPort {
+    fn default() -> Self {
+        Self::Tcp(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9180))
+    }
+}
+
+impl fmt::Display for StatusPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Off => f.write_str("off"),
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}

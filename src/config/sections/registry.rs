@@ -1,0 +1,132 @@
+//! Section `registries`: the options of one registry, by its host.
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+
+use super::credentials::{CREDENTIAL_ALTERNATIVES, CREDENTIALS, read_credentials};
+use super::limits::{LIMITS, read_limits};
+use super::transport::{TRANSPORT, read_transport};
+use super::upload::{UPLOAD, read_upload};
+use crate::config::diagnostics::diagnostic::{Diagnostic, Part};
+use crate::config::diagnostics::schema_place::is_host_like;
+use crate::config::keys::schema::Secrecy;
+use crate::config::keys::table::{Shape, Table, key};
+use crate::config::reader::{Reader, Value};
+use crate::config::yaml::node::Node;
+use crate::config::yaml::scalar;
+use crate::oci::RegistryHost;
+use crate::registry::{Flavor, Options};
+
+/// Bounds of the size of the largest manifest that is read, in bytes.
+pub(crate) const MANIFEST_BOUNDS: RangeInclusive<u64> = 4 << 20..=8 << 20;
+
+pub(crate) static REGISTRY: Table = Table {
+    place: "under a registry",
+    groups: &[
+        &[
+            key(
+                "credentials",
+                Shape::OneOf(&CREDENTIALS, CREDENTIAL_ALTERNATIVES),
+                "Credentials, of one of several kinds. Default: the docker configuration of this machine \
+                 ($DOCKER_CONFIG/config.json, else ~/.docker/config.json, then $REGISTRY_AUTH_FILE, else podman's), \
+                 else anonymous.",
+                "",
+            )
+            .secret(),
+            key("plain_http", Shape::Bool, "`true` uses HTTP instead of HTTPS. transship never guesses it.", "true")
+                .with_default("false"),
+            key(
+                "kind",
+                Shape::Word(&Flavor::KINDS),
+                "Flavour of the registry, if the host name does not show it, as behind a domain of your own: acr \
+                 (Azure), ecr (Amazon), google, ghcr (GitHub), or plain. Default: by the host name.",
+                r#""acr""#,
+            ),
+            key(
+                "limits",
+                Shape::Map(&LIMITS),
+                "Limits of requests to the registry. All entries share them, in turn. Default: by `profile`.",
+                "",
+            ),
+            key(
+                "max_manifest",
+                Shape::Size,
+                "Size of the largest manifest that transship reads from the registry, 4MiB to 8MiB. A larger one \
+                 fails.",
+                r#""8MiB""#,
+            )
+            .with_default(r#""4MiB""#),
+            key(
+                "upload",
+                Shape::Map(&UPLOAD),
+                "How transship uploads blobs to the registry. Default: as the registry accepts them.",
+                "",
+            ),
+        ],
+        TRANSPORT,
+    ],
+    required: &[],
+};
+
+/// Reads the options of all registries.
+pub(crate) fn read_registries(reader: &Reader<'_>, value: &Value<'_>) -> BTreeMap<RegistryHost, Options> {
+    if !matches!(value.node, Node::Map(_) | Node::Null) {
+        reader.refuse_type(value, "a map with the hosts of registries as its keys");
+    }
+    let mut registries = BTreeMap::new();
+    let mut places: BTreeMap<RegistryHost, Vec<usize>> = BTreeMap::new();
+    for (name, value) in value.pairs() {
+        let host: Result<RegistryHost, _> = name.parse();
+        let options = read_options(reader, &value, host.as_ref().ok());
+        let host = match host {
+            Ok(host) => host,
+            Err(error) => {
+                let is_shown = reader.schema().may_show(name, Secrecy::Settings) && is_host_like(name);
+                let message = if is_shown { error.to_string() } else { "not a registry host".to_owned() };
+                reader.add_problem(Diagnostic::new(&value.path, Part::Key, message));
+                continue;
+            }
+        };
+        if let Some(first) = places.get(&host) {
+            let also = if host.as_str() == name { String::new() } else { format!(", which is {host},") };
+            let message = format!("`{name}`{also} is here twice");
+            reader.add_problem(Diagnostic::new(&value.path, Part::Key, message).with_first(first, Part::Key));
+        } else {
+            places.insert(host.clone(), value.path.clone());
+            registries.insert(host, options.unwrap_or_default());
+        }
+    }
+    registries
+}
+
+/// Reads the options of the registry at `host`. `host` is `None` if the key is not a valid host.
+fn read_options(reader: &Reader<'_>, value: &Value<'_>, host: Option<&RegistryHost>) -> Option<Options> {
+    let fields = reader.fields(value, &REGISTRY)?;
+    let credentials = match fields.get("credentials") {
+        Some(value) => read_credentials(reader, value),
+        None => Options::unlisted(reader.environment).credentials,
+    };
+    let plain_http = fields.get("plain_http").and_then(|value| reader.bool(value)).unwrap_or_default();
+    let flavor = fields.get("kind").and_then(|value| read_kind(reader, value));
+    let limits = fields.get("limits").and_then(|value| read_limits(reader, value)).unwrap_or_default();
+    let upload = fields.get("upload").and_then(|value| read_upload(reader, value)).unwrap_or_default();
+    let max_manifest = fields.get("max_manifest").and_then(|value| read_max_manifest(reader, value));
+    let transport = read_transport(reader, &fields, plain_http, host);
+    fields.assert_all_read();
+    Some(Options { credentials, plain_http, flavor, limits, upload, max_manifest, transport })
+}
+
+fn read_max_manifest(reader: &Reader<'_>, value: &Value<'_>) -> Option<u64> {
+    let size = reader.size(value, *MANIFEST_BOUNDS.start())?;
+    if size > *MANIFEST_BOUNDS.end() {
+        let most = scalar::format_size(*MANIFEST_BOUNDS.end());
+        reader.refuse(value, format!("{} is too much: {most} at most", scalar::format_size(size)));
+    }
+    // The minimum is the default.
+    Some(size).filter(|size| size > MANIFEST_BOUNDS.start())
+}
+
+fn read_kind(reader: &Reader<'_>, value: &Value<'_>) -> Option<&'static Flavor> {
+    let text = reader.text(value, &Flavor::kinds_text())?;
+    reader.accept(value, text.parse())
+}

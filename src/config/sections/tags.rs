@@ -1,0 +1,100 @@
+//! Section `tags`: the selection of tags, in an entry and under `defaults`.
+
+use crate::config::keys::table::{ANY, Shape, Table, key};
+use crate::config::reader::{Placed, Reader, Value};
+use crate::config::yaml::node::Node;
+use crate::plan::{Pattern, Selection};
+
+pub(crate) static TAGS: Table = Table {
+    place: "under `tags`",
+    groups: &[&[
+        key(
+            "include",
+            Shape::Texts { filled: true },
+            "Globs; `re:` and a regular expression of the whole tag; `TAG@sha256:…` for a digest that arrives under \
+             this tag; `@sha256:…` for a digest without a tag. Default: every tag.",
+            r#"["3.12-slim*", "re:v[0-9]+"]"#,
+        ),
+        key(
+            "exclude",
+            Shape::Texts { filled: false },
+            "Globs and regular expressions of tags to skip.",
+            r#"["*-rc*"]"#,
+        ),
+        key("semver", ANY, "Range of versions. Tags that are no version are not selected.", r#"">=3.12, <4""#),
+        key(
+            "newest",
+            Shape::Integer { min: 1, max: 1_000_000 },
+            "Number of tags to keep of those selected: the highest versions, else the last names.",
+            "10",
+        ),
+        key(
+            "at_least",
+            Shape::Integer { min: 1, max: 1_000_000 },
+            "Smallest number of selected tags. Fewer fail the run, so that an empty list is no success. All \
+             repositories of a tree (`/**`) count together.",
+            "1",
+        ),
+    ]],
+    required: &[],
+};
+
+/// Selection of tags, and the places of its patterns.
+#[derive(Clone, Default)]
+pub(crate) struct Tags<'n> {
+    pub(crate) selection: Selection,
+    pub(crate) include: Vec<Placed<'n, Pattern>>,
+}
+
+/// Reads the selection. Returns `None` if the value is no map.
+pub(crate) fn read_tags<'n>(reader: &Reader<'_>, value: &Value<'n>) -> Option<Tags<'n>> {
+    if matches!(value.node, Node::List(_) | Node::Text(_)) {
+        reader.refuse_with_hint(value, "expected a map of keys like include, exclude", "write `tags: {include: […]}`");
+        return None;
+    }
+    let fields = reader.fields(value, &TAGS)?;
+    let include = fields.get("include").map(|value| read_patterns(reader, value, "include")).unwrap_or_default();
+    let exclude = fields.get("exclude").map(|value| read_patterns(reader, value, "exclude")).unwrap_or_default();
+    for (_, value) in exclude.iter().filter(|(pattern, _)| pattern.digest().is_some()) {
+        reader.refuse(value, "a digest cannot be excluded: exclude the tags that should not come along");
+    }
+    check_pins_agree(reader, &include);
+    let selection = Selection {
+        include: include.iter().map(|(pattern, _)| pattern.clone()).collect(),
+        exclude: exclude.into_iter().map(|(pattern, _)| pattern).collect(),
+        semver: fields.get("semver").and_then(|value| reader.parsed(value, "a range of versions like \">=1.2\"")),
+        newest: fields.integer(reader, "newest"),
+        at_least: fields.integer(reader, "at_least"),
+    };
+    let pins = include.iter().filter(|(pattern, _)| pattern.digest().is_some()).count();
+    if let (Some(newest), Some(at_least), Some(value)) = (selection.newest, selection.at_least, fields.get("at_least"))
+        && at_least > newest + pins
+    {
+        reader.refuse(value, format!("`at_least: {at_least}` can never be reached with `newest: {newest}`"));
+    }
+    fields.assert_all_read();
+    Some(Tags { selection, include })
+}
+
+/// Reports contradictory pins. A tag has one content at the target, so it has one pin, and no other item names it.
+fn check_pins_agree(reader: &Reader<'_>, include: &[Placed<'_, Pattern>]) {
+    for (at, (pattern, value)) in include.iter().enumerate() {
+        let Some((tag, digest)) = pattern.pin() else { continue };
+        let others = include.iter().enumerate().filter(|(other, _)| *other != at).map(|(_, (pattern, _))| pattern);
+        if others.clone().any(|other| other.literal() == Some(tag)) {
+            let message = format!("the tag {tag} is here with a digest and without one");
+            reader.refuse_with_hint(value, message, "write it once");
+        }
+        if others.filter_map(Pattern::pin).any(|(other, pinned)| other == tag && pinned != digest) {
+            reader.refuse_with_hint(value, format!("the tag {tag} is pinned to two digests"), "write one of them");
+        }
+    }
+}
+
+fn read_patterns<'n>(reader: &Reader<'_>, value: &Value<'n>, key: &str) -> Vec<Placed<'n, Pattern>> {
+    let items = reader.texts(value, "a list of tag patterns").unwrap_or_default();
+    if key == "include" && items.is_empty() && matches!(value.node, Node::List(_)) {
+        reader.refuse_with_hint(value, "`include` is empty, which would be no tag", "leave it out for every tag");
+    }
+    items.iter().filter_map(|item| reader.placed(item, "a tag pattern")).collect()
+}

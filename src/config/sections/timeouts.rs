@@ -1,0 +1,27 @@
+//! Section `timeouts` under a registry: the waits for it.
+
+use crate::config::keys::table::{DURATION, Table, key};
+use crate::config::reader::{Reader, Value};
+use crate::registry::Timeouts;
+
+/// Maximum wait for a registry, in seconds: an hour.
+pub(crate) const MAX_WAIT: u64 = 3600;
+
+pub(crate) static TIMEOUTS: Table = Table {
+    place: "under `timeouts`",
+    groups: &[&[
+        key("connect", DURATION, "Time limit of a connection, with TLS.", r#""5s""#).with_default(r#""15s""#),
+        key("idle", DURATION, "Longest time without a byte within a blob.", r#""2m""#).with_default(r#""1m""#),
+        key("header", DURATION, "Time limit until a response starts.", r#""2m""#).with_default(r#""1m""#),
+    ]],
+    required: &[],
+};
+
+/// Reads the timeouts. Returns `None` if the value is no map.
+pub(crate) fn read_timeouts(reader: &Reader<'_>, value: &Value<'_>) -> Option<Timeouts> {
+    let fields = reader.fields(value, &TIMEOUTS)?;
+    let read = |key| fields.get(key).and_then(|value| reader.duration(value, 1..=MAX_WAIT));
+    let timeouts = Timeouts { connect: read("connect"), idle: read("idle"), header: read("header") };
+    fields.assert_all_read();
+    Some(timeouts)
+}

@@ -1,0 +1,87 @@
+//! Section `tls` under a registry: its authorities, and the certificate that is shown to it.
+
+use std::path::PathBuf;
+
+use crate::config::keys::table::{ANY, SafeForm, Shape, Table, key};
+use crate::config::reader::{Reader, Value};
+use crate::config::yaml::node::Node;
+use crate::registry::{Pem, Tls};
+
+pub(crate) static TLS: Table = Table {
+    place: "under `tls`",
+    groups: &[&[
+        key(
+            "ca",
+            ANY,
+            "PEM file with authorities that transship trusts in addition to those of the system.",
+            r#""/etc/transship/ca.pem""#,
+        )
+        .safe_as(SafeForm::Path),
+        key(
+            "certificate",
+            ANY,
+            "PEM file with the client certificate, for servers that request one.",
+            r#""/etc/transship/me.pem""#,
+        )
+        .safe_as(SafeForm::Path),
+        key(
+            "key",
+            ANY,
+            "PEM file with the private key of the certificate. Default: the file of the certificate.",
+            r#""/etc/transship/me.key""#,
+        )
+        .safe_as(SafeForm::Path),
+        key(
+            "insecure_skip_verify",
+            Shape::Bool,
+            "`true` verifies no certificate of this registry, its token service and its storage: credentials can be \
+             stolen and images changed on their way. Each start logs a warning.",
+            "true",
+        )
+        .with_default("false")
+        .safe_as(SafeForm::Words),
+    ]],
+    required: &[],
+};
+
+/// Reads the section. Returns `None` if the value is no map.
+pub(crate) fn read_tls(reader: &Reader<'_>, value: &Value<'_>) -> Option<Tls> {
+    let fields = reader.fields(value, &TLS)?;
+    let ca = fields.get("ca").and_then(|value| read_certificates(reader, value));
+    let certificate = fields.get("certificate");
+    // Many operators keep both in one file.
+    let key = fields.get("key").or(certificate);
+    let identity = match (certificate, key) {
+        (Some(certificate), Some(key)) => read_identity(reader, certificate, key),
+        (None, Some(key)) => {
+            reader.refuse_with_hint(key, "a key alone proves nothing", "write the certificate's file to `certificate`");
+            None
+        }
+        _ => None,
+    };
+    let insecure = fields.get("insecure_skip_verify").and_then(|value| reader.bool(value));
+    fields.assert_all_read();
+    Some(Tls { ca, identity, insecure_skip_verify: insecure.unwrap_or_default() })
+}
+
+fn read_identity(reader: &Reader<'_>, certificate: &Value<'_>, key: &Value<'_>) -> Option<(Pem, Pem)> {
+    let certificate = read_certificates(reader, certificate)?;
+    let path = read_pem_path(reader, key)?;
+    let key = reader.accept(key, Pem::key(&path, &certificate))?;
+    Some((certificate, key))
+}
+
+fn read_certificates(reader: &Reader<'_>, value: &Value<'_>) -> Option<Pem> {
+    let path = read_pem_path(reader, value)?;
+    reader.accept(value, Pem::certificates(&path))
+}
+
+/// Reads the path of a file in PEM form.
+pub(crate) fn read_pem_path(reader: &Reader<'_>, value: &Value<'_>) -> Option<PathBuf> {
+    // The message does not repeat the text: it may be the key itself.
+    if matches!(value.node, Node::Text(text) if text.contains("-----BEGIN")) {
+        reader.refuse_with_hint(value, "expected the path of a file, found what should be in it", "write it to a file");
+        return None;
+    }
+    reader.path(value, "the path of a file")
+}

@@ -1,0 +1,77 @@
+//! Top level of a file, and the schema that all sections together make up.
+
+use std::sync::LazyLock;
+
+use super::aws::AWS;
+use super::azure::AZURE;
+use super::bandwidth::WINDOW;
+use super::credentials::CREDENTIALS;
+use super::daemon::DAEMON;
+use super::entry::ENTRY;
+use super::entry_credentials::SIDES;
+use super::gcp::GCP;
+use super::limits::LIMITS;
+use super::notify::{NOTIFY, WEBHOOK};
+use super::push_events::{PUSH_EVENTS, RECEIVER};
+use super::registry::REGISTRY;
+use super::settings::DEFAULTS;
+use super::status::STATUS;
+use super::tags::TAGS;
+use super::timeouts::TIMEOUTS;
+use super::tls::TLS;
+use super::upload::UPLOAD;
+use crate::config::keys::schema::Schema;
+use crate::config::keys::table::{Shape, Table, key};
+
+/// Schema of a file, of which the reader, the JSON Schema, the hints and the masks are made.
+pub(crate) static SCHEMA: LazyLock<Schema> = LazyLock::new(|| Schema::new(&ROOT, TABLES));
+
+static ROOT: Table = Table {
+    place: "at the top level",
+    groups: &[&[
+        key("version", Shape::Exactly(1), "Version of this format.", "1"),
+        key(
+            "include",
+            Shape::Texts { filled: false },
+            "Files with further `registries` and `sync`, as paths or globs relative to the folder of this file.",
+            r#""conf.d/*.yaml""#,
+        ),
+        key("daemon", Shape::Map(&DAEMON), "Settings of the daemon and of the process.", ""),
+        key("registries", Shape::MapOf(&REGISTRY), "Settings of registries, by host or host:port.", ""),
+        key(
+            "defaults",
+            Shape::Map(&DEFAULTS),
+            "Keys for every entry that does not set them. `tags` counts as one key: an entry's own `tags` replaces \
+             it completely.",
+            "",
+        ),
+        key("sync", Shape::ListOf(&ENTRY), "Entries: what transship keeps in step. `[]` is none.", ""),
+    ]],
+    required: &["version", "sync"],
+};
+
+/// Tables of all sections, in the order in which the hint "it belongs under …" prefers them, unless a table is right
+/// below the place of the key.
+static TABLES: &[&Table] = &[
+    &DAEMON,
+    &REGISTRY,
+    &TLS,
+    &TIMEOUTS,
+    &CREDENTIALS,
+    &AZURE,
+    &AWS,
+    &GCP,
+    &LIMITS,
+    &UPLOAD,
+    &DEFAULTS,
+    &ENTRY,
+    &SIDES,
+    &TAGS,
+    &WINDOW,
+    &STATUS,
+    &PUSH_EVENTS,
+    &RECEIVER,
+    &NOTIFY,
+    &WEBHOOK,
+    &ROOT,
+];

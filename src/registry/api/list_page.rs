@@ -1,0 +1,50 @@
+//! Request for one page of a list of names.
+
+use url::Url;
+
+use crate::registry::Registry;
+use crate::registry::auth::request::RegistryRequest;
+use crate::registry::http::context::Context;
+use crate::registry::http::link_header::Pages;
+use crate::registry::http::pagination::{Paging, without_size};
+use crate::registry::http::response::Response;
+use crate::store::StoreError;
+
+impl Registry {
+    /// Returns the response with a page of a list of names, and the URL by which it was requested in the end. If a
+    /// registry refuses the requested page size, requests the page without one, and remembers that.
+    ///
+    /// Returns `None` if a full page had no link and the registry refuses the request for the names after it.
+    pub(crate) async fn list_page(
+        &self,
+        context: &Context,
+        paging: &Paging,
+        pages: &mut Pages,
+        (url, request): (Url, impl Fn(Url) -> RegistryRequest),
+    ) -> Result<Option<(Url, Response)>, StoreError> {
+        let answer = self.send(context, request(url.clone())).await?;
+        if Paging::may_refuse_size(&url, answer.status, &answer.codes()) {
+            let bare = without_size(&url);
+            let again = self.send(context, request(bare.clone())).await?;
+            if again.status.is_success() {
+                tracing::debug!(
+                    place = %context.place, refusal = answer.detail(),
+                    "lists are requested without a page size from now on"
+                );
+                paging.learn_size_is_refused();
+                pages.record_actual_url(&url, &bare);
+                return Ok(Some((bare, again)));
+            }
+        }
+        if pages.is_by_last() && matches!(answer.status.as_u16(), 400 | 404 | 405 | 416 | 422 | 501) {
+            let refusal = answer.detail();
+            tracing::warn!(
+                place = %context.place, refusal,
+                "a page of the list is full and has no link to a next one, and the registry refuses the request \
+                 for the names after it: names may be missing"
+            );
+            return Ok(None);
+        }
+        Ok(Some((url, answer)))
+    }
+}

@@ -1,0 +1,70 @@
+//! Logins: what is presented to a registry or its token service, and how long it is used.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use http::HeaderValue;
+use secrecy::{ExposeSecret as _, SecretString};
+
+use crate::registry::auth::error::AuthError;
+use crate::registry::http::response::sensitive;
+
+/// Time for which a program's answer is reused, unless it is refused.
+pub(super) const KEPT: Duration = Duration::from_secs(300);
+
+/// Part at the end of its lifetime in which a cloud's answer is not used.
+const SPARE: Duration = Duration::from_secs(60);
+
+/// Credentials to present.
+#[derive(Debug, Clone)]
+pub(crate) enum Login {
+    /// User name and password.
+    Password { username: String, password: SecretString },
+    /// Identity token for the token service.
+    Token(SecretString),
+    /// Access token for the registry itself.
+    Access(SecretString),
+}
+
+impl PartialEq for Login {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Password { username: a, password: x }, Self::Password { username: b, password: y }) => {
+                a == b && x.expose_secret() == y.expose_secret()
+            }
+            (Self::Token(a), Self::Token(b)) | (Self::Access(a), Self::Access(b)) => {
+                a.expose_secret() == b.expose_secret()
+            }
+            (Self::Password { .. } | Self::Token(_) | Self::Access(_), _) => false,
+        }
+    }
+}
+
+impl Login {
+    /// Returns the user name and the password as a Basic header; `None` for a token, which has neither.
+    pub(crate) fn basic(&self) -> Result<Option<HeaderValue>, AuthError> {
+        let Self::Password { username, password } = self else { return Ok(None) };
+        let login = format!("{username}:{}", password.expose_secret());
+        let value =
+            HeaderValue::from_str(&format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(login)));
+        Ok(Some(sensitive(value.map_err(|_| AuthError::denied("the credentials do not fit into a header"))?)))
+    }
+}
+
+/// Answer of a cloud: a login, how long it may be used, and the identity that it belongs to.
+pub(super) struct CloudLogin {
+    pub(super) login: Login,
+    pub(super) good: Duration,
+    pub(super) name: String,
+}
+
+impl CloudLogin {
+    pub(super) fn into_parts(self) -> (Option<Login>, Duration, Option<String>) {
+        (Some(self.login), self.good, Some(self.name))
+    }
+}
+
+/// Returns how long something with this lifetime is used.
+pub(super) fn usable_time(good: Duration) -> Duration {
+    good.saturating_sub(SPARE.min(good / 2))
+}

@@ -1,0 +1,44 @@
+//! `Authorization` headers, each with a number that tells it from the others.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use http::HeaderValue;
+
+use super::credentials::Login;
+use super::error::AuthError;
+
+/// `Authorization` header with a serial number that distinguishes it from other grants.
+#[derive(Debug, Clone)]
+pub(crate) struct Grant {
+    header: HeaderValue,
+    number: u64,
+}
+
+impl Grant {
+    pub(crate) fn header(&self) -> &HeaderValue {
+        &self.header
+    }
+
+    /// Returns true if both are the same grant. Two grants may have equal headers.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.number == other.number
+    }
+}
+
+/// Source of the serial numbers of one identity's grants.
+#[derive(Debug, Default)]
+pub(super) struct GrantNumbers(AtomicU64);
+
+impl GrantNumbers {
+    /// Creates a grant with the next number.
+    pub(super) fn create_grant(&self, header: HeaderValue) -> Grant {
+        Grant { header, number: self.0.fetch_add(1, Ordering::Relaxed) }
+    }
+
+    /// Creates a grant that sends a user name and a password.
+    pub(super) fn create_basic(&self, login: &Login) -> Result<Grant, AuthError> {
+        let token = "the registry asks for a user name and a password, and only a token is configured";
+        let header = login.basic()?.ok_or_else(|| AuthError::denied(token))?;
+        Ok(self.create_grant(header))
+    }
+}

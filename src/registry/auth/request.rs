@@ -1,0 +1,86 @@
+//! Request to a registry in one identity: an HTTP request, the scopes of its token, and its effect on a pull quota.
+
+use http::{HeaderValue, Method};
+use url::Url;
+
+use super::scope::Scopes;
+use crate::registry::http::request::{Expects, HttpRequest, Payload};
+use crate::registry::http::retry::Operation;
+use crate::registry::limits::pull_quota::Reads;
+
+/// A request to be sent.
+#[derive(Debug)]
+pub(crate) struct RegistryRequest {
+    pub(super) http: HttpRequest,
+    pub(super) scopes: Scopes,
+    /// Effect of the request on a pull quota.
+    pub(super) reads: Reads,
+    /// True if credentials are sent although the registry has not requested them.
+    pub(super) is_preemptive: bool,
+    /// True if the registry refused the request without credentials.
+    pub(super) was_refused: bool,
+}
+
+impl RegistryRequest {
+    /// Creates a request without a body that expects a small answer.
+    pub(crate) fn new(operation: Operation, method: Method, url: Url, scopes: Scopes) -> Self {
+        let http = HttpRequest::new(operation, method, url);
+        Self { http, scopes, reads: Reads::Nothing, is_preemptive: false, was_refused: false }
+    }
+
+    /// Creates a GET or HEAD request.
+    pub(crate) fn read(method: Method, url: Url, scopes: Scopes) -> Self {
+        Self::new(Operation::Read, method, url, scopes)
+    }
+
+    pub(crate) fn header(mut self, name: http::HeaderName, value: HeaderValue) -> Self {
+        self.http.headers.insert(name, value);
+        self
+    }
+
+    pub(crate) fn payload(mut self, payload: Payload) -> Self {
+        self.http.payload = payload;
+        self
+    }
+
+    pub(crate) fn expects(mut self, expects: Expects) -> Self {
+        self.http.expects = expects;
+        self
+    }
+
+    pub(crate) fn reads(mut self, reads: Reads) -> Self {
+        self.reads = reads;
+        self
+    }
+
+    /// Marks the request as one to the referrers API.
+    pub(crate) fn listing_referrers(mut self) -> Self {
+        self.http.lists_referrers = true;
+        self
+    }
+
+    /// Makes a redirect the answer, unless it leads to the same content at a registry. A storage service's signed URL
+    /// may be valid for GET only.
+    pub(crate) fn stopping_at_store(mut self) -> Self {
+        self.http.stops_at_store = true;
+        self
+    }
+
+    /// Sends credentials with the request, whether or not the registry has requested them.
+    pub(crate) fn with_credentials(self) -> Self {
+        Self { is_preemptive: true, ..self }
+    }
+
+    /// Sends credentials from now on, after the request was refused without.
+    pub(super) fn add_credentials_after_refusal(&mut self) {
+        (self.is_preemptive, self.was_refused) = (true, true);
+    }
+
+    /// Returns a HEAD of the resource that this GET reads, with the same retry policy.
+    pub(super) fn to_head(&self) -> Self {
+        let HttpRequest { operation, url, headers, .. } = &self.http;
+        let mut head = Self::new(*operation, Method::HEAD, url.clone(), self.scopes.clone()).reads(Reads::Free);
+        head.http.headers.clone_from(headers);
+        head
+    }
+}

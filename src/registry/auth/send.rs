@@ -1,0 +1,213 @@
+//! Requests in one identity: with credentials, with an answer to each challenge, and within the pull quota. The layer
+//! below repeats a request that failed ([`crate::registry::http::send`]).
+
+use http::{HeaderValue, StatusCode};
+use tokio::time::Instant;
+
+use super::authenticator::{Authenticator, Available};
+use super::error::AuthError;
+use super::grant::Grant;
+use super::request::RegistryRequest;
+use crate::fair_queue::Tenant;
+use crate::registry::http::context::Context;
+use crate::registry::http::error::TransportError;
+use crate::registry::http::exchange::{AnswerListener, Authorization};
+use crate::registry::http::request::HttpRequest;
+use crate::registry::http::response::{Response, ResponseHead};
+use crate::registry::http::retry::{Failure, Operation};
+use crate::registry::http::send::{Attempt, SendOnce};
+use crate::registry::limits::concurrency::Permit;
+use crate::registry::limits::pull_quota::{AnswerHead, AttemptEnd, ProbeGuard, QuotaError, Reads};
+use crate::store::{ErrorKind, StoreError};
+
+/// Most attempts to obtain a request's credentials. After those, the request is sent with the credentials that were
+/// prepared last.
+const MOST_TRIES: usize = 2;
+
+/// Request in one identity, while it is being sent.
+struct AuthenticatedRequest<'a> {
+    authenticator: &'a Authenticator,
+    context: &'a Context,
+    request: RegistryRequest,
+    /// True if a challenge to this request has been answered.
+    was_challenged: bool,
+    /// Guard of a request that finds out the pull quota, until the request is answered. It is held while a challenge is
+    /// answered.
+    probe: Option<ProbeGuard<'a>>,
+}
+
+/// Listener to the registry's answers to one request.
+pub(super) struct Listener<'a> {
+    pub(super) authenticator: &'a Authenticator,
+    /// Effect of the request on the pull quota.
+    pub(super) reads: Reads,
+}
+
+impl AnswerListener for Listener<'_> {
+    fn record_answer(&self, authorization: Option<&HeaderValue>, head: &ResponseHead) -> bool {
+        if let Some(shown) = authorization {
+            self.authenticator.record_answer(shown, head.status);
+        }
+        // The wait for a new quota delays no other kind of request.
+        let ResponseHead { status, headers, retry_after, .. } = head;
+        self.authenticator.quota.refuses(self.reads, AnswerHead { status: *status, headers, retry_after: *retry_after })
+    }
+}
+
+impl Authenticator {
+    /// Sends a request until a final answer arrives: success or refusal, of any status.
+    ///
+    /// # Errors
+    /// Returns an error if no usable answer arrives, or if the request gets no token.
+    pub(crate) async fn send(&self, context: &Context, request: RegistryRequest) -> Result<Response, StoreError> {
+        let probe = self.find_out_quota(context, &request).await;
+        let mut request = AuthenticatedRequest { authenticator: self, context, request, was_challenged: false, probe };
+        self.sender.send(context, &mut request).await
+    }
+
+    /// Sends a request without credentials, once.
+    ///
+    /// # Errors
+    /// Returns an error if no usable answer arrives.
+    pub(crate) async fn send_anonymously(
+        &self,
+        tenant: Tenant,
+        mut request: RegistryRequest,
+    ) -> Result<Response, TransportError> {
+        let permit = self.sender.acquire_permit(tenant, &request.http).await;
+        let authorization = Authorization::anonymous(&self.sender.base);
+        self.sender.attempt(&mut request.http, authorization, (tenant, permit)).await
+    }
+
+    /// Returns true if an answer is the registry's request for credentials.
+    pub(super) fn is_challenge(&self, answer: &Response) -> bool {
+        answer.status == StatusCode::UNAUTHORIZED && self.sender.is_own(&answer.url)
+    }
+
+    /// Finds out the remaining reads, if they must be known before a counted read. One request finds out, and the
+    /// others wait:
+    ///
+    /// * At Docker Hub, and where there was a quota before, it sends a HEAD, which is free.
+    /// * Elsewhere its own read shows whether there is a quota. The returned guard is held until that read is answered.
+    async fn find_out_quota(&self, context: &Context, request: &RegistryRequest) -> Option<ProbeGuard<'_>> {
+        let probe = self.quota.start_probe(request.reads).await?;
+        if !self.quota.counts() {
+            return Some(probe);
+        }
+        // If the HEAD fails, the read fails too, and the read's error says more.
+        let _ = Box::pin(self.send(context, request.to_head())).await;
+        None
+    }
+
+    /// Waits until a request may be sent. Returns its permit and its credentials.
+    async fn acquire_permit(
+        &self,
+        tenant: Tenant,
+        request: &RegistryRequest,
+    ) -> Result<(Permit, Option<Grant>), AuthError> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            // The token is fetched before the permit is acquired. A token request may take long, and a permit held
+            // meanwhile would block other identities and uploads.
+            let knew_scheme = self.knows_scheme();
+            let prepared = self.prepare_credentials(request).await?;
+            let permit = self.sender.acquire_permit(tenant, &request.http).await;
+            // During the wait three things may have happened: the registry asked for a pause, it requested credentials
+            // for the first time, or a token expired. A token that expires immediately is still good for this request.
+            let grant = match self.available_authorization(request, knew_scheme) {
+                Available::Grant(grant) => grant,
+                Available::Nothing if tries > MOST_TRIES => prepared,
+                Available::AsPrepared => prepared,
+                Available::Nothing => continue,
+            };
+            if !self.sender.limiter.is_paused() {
+                return Ok((permit, grant));
+            }
+        }
+    }
+
+    /// Ensures that a request's credentials are available. The token of a mirror's request has a short time limit.
+    async fn prepare_credentials(&self, request: &RegistryRequest) -> Result<Option<Grant>, AuthError> {
+        let authorization = self.authorize(request);
+        if request.http.operation != Operation::StandIn {
+            return authorization.await;
+        }
+        let limit = self.sender.retry_policy.exchange_limit(request.http.operation);
+        let late = |_| {
+            let detail = format!("no token within {}", humantime::format_duration(limit));
+            Err(AuthError { kind: ErrorKind::Unavailable, detail })
+        };
+        tokio::time::timeout(limit, authorization).await.unwrap_or_else(late)
+    }
+}
+
+impl SendOnce for AuthenticatedRequest<'_> {
+    fn request(&self) -> &HttpRequest {
+        &self.request.http
+    }
+
+    /// Sends the request. Sends it again if it was refused without credentials, and once more after a challenge.
+    async fn send_once(&mut self) -> Result<Attempt, StoreError> {
+        let (authenticator, context) = (self.authenticator, self.context);
+        // The token requests have been repeated already.
+        let denied = |error: AuthError| context.error(error.kind, error.detail).mark_given_up();
+        let over_quota = |error: QuotaError| context.error(error.kind, error.detail);
+        loop {
+            authenticator.sender.refuse_if_paused(context, &self.request.http)?;
+            let mut read = authenticator.quota.start_attempt(self.request.reads).await.map_err(over_quota)?;
+            authenticator.sender.wait_for_bandwidth(context.tenant, self.request.http.bytes_in_memory()).await;
+            let (permit, grant) = authenticator.acquire_permit(context.tenant, &self.request).await.map_err(denied)?;
+            let number = permit.number();
+            read.mark_sent();
+            let sent = Instant::now();
+            let outcome = self.exchange(grant.as_ref(), permit).await;
+            read.record_end(end_of_attempt(&outcome)).map_err(over_quota)?;
+            if !outcome.as_ref().is_ok_and(|answer| authenticator.is_challenge(answer)) {
+                self.probe = None;
+            }
+            let answer = match outcome {
+                Ok(answer) => answer,
+                Err(_) => return Ok(Attempt::Ended { outcome, permit: number, took: sent.elapsed() }),
+            };
+            if authenticator.needs_credentials(&self.request, grant.as_ref(), &answer).await {
+                self.request.add_credentials_after_refusal();
+            } else if !authenticator.is_challenge(&answer) {
+                return Ok(Attempt::Ended { outcome: Ok(answer), permit: number, took: sent.elapsed() });
+            } else if self.was_challenged
+                || !authenticator
+                    .handle_challenge(&self.request.scopes, grant.as_ref(), &answer)
+                    .await
+                    .map_err(denied)?
+            {
+                return Ok(Attempt::Final(answer));
+            } else if !self.request.http.can_be_sent_again() {
+                let detail = "the registry rejected the token while the bytes were sent; a new one will be used";
+                return Err(context.error(ErrorKind::Unavailable, detail));
+            } else {
+                self.was_challenged = true;
+            }
+        }
+    }
+}
+
+impl AuthenticatedRequest<'_> {
+    async fn exchange(&mut self, grant: Option<&Grant>, permit: Permit) -> Result<Response, TransportError> {
+        let (authenticator, tenant) = (self.authenticator, self.context.tenant);
+        let listener = Listener { authenticator, reads: self.request.reads };
+        let sender = &authenticator.sender;
+        let authorization = Authorization { header: grant.map(Grant::header), home: &sender.base, listener: &listener };
+        sender.attempt(&mut self.request.http, authorization, (tenant, permit)).await
+    }
+}
+
+/// Returns the end of an attempt, as far as the pull quota is concerned.
+fn end_of_attempt(outcome: &Result<Response, TransportError>) -> AttemptEnd<'_> {
+    match outcome {
+        Ok(Response { status, headers, retry_after, .. }) => {
+            AttemptEnd::Answered(AnswerHead { status: *status, headers, retry_after: *retry_after })
+        }
+        Err(trouble) if trouble.failure() == Some(Failure::NotSent) => AttemptEnd::NotSent,
+        Err(_) => AttemptEnd::Lost,
+    }
+}

@@ -1,0 +1,141 @@
+//! Tokens of one identity, by scope. For each scope, one request for a token is in flight at a time.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+use url::Url;
+
+use super::error::AuthError;
+use super::grant::Grant;
+use super::scope::Scopes;
+use crate::store::ErrorKind;
+
+/// Maximum number of scopes whose tokens are stored.
+const MAX_SLOTS: usize = 1024;
+
+/// Time for which a token service that gave no answer after all retries gets no further request. Otherwise each scope
+/// would wait as long.
+const SILENT_FOR: Duration = Duration::from_secs(10);
+
+/// Time for which the client requests tokens to pull only, after the token service refused a token to push, where
+/// pulling is enough.
+const NARROWED_FOR: Duration = Duration::from_secs(300);
+
+/// Tokens of one identity.
+#[derive(Debug, Default)]
+pub(super) struct Tokens {
+    slots: Mutex<HashMap<String, Arc<TokenSlot>>>,
+    /// Token service that gave no answer, with the time and the reason.
+    silent: Mutex<Option<(Url, Instant, AuthError)>>,
+}
+
+/// Token of one scope. The slot stays locked while its token is fetched, so that one request is in flight.
+pub(super) type TokenSlot = tokio::sync::Mutex<TokenSlotState>;
+
+#[derive(Debug, Default)]
+pub(super) struct TokenSlotState {
+    token: Option<(Grant, Instant)>,
+    /// Grants that the registry required beyond those that the client considered necessary.
+    pub(super) extra: BTreeSet<String>,
+    /// Last failure, for the callers that waited for the same request.
+    failure: Option<(Instant, AuthError)>,
+    /// Time at which the token service refused a token for these scopes, and gave one for a narrower scope.
+    refused: Option<Instant>,
+}
+
+impl TokenSlotState {
+    /// Returns true if the token service recently refused a token for these scopes.
+    pub(super) fn is_refused(&self) -> bool {
+        self.refused.is_some_and(|at| at.elapsed() < NARROWED_FOR)
+    }
+
+    /// Returns the token if it has not expired.
+    pub(super) fn fresh(&self) -> Option<Grant> {
+        self.token.as_ref().filter(|(_, renew_at)| Instant::now() < *renew_at).map(|(grant, _)| grant.clone())
+    }
+
+    /// Returns the failure of a request that ended after `started`.
+    pub(super) fn failure_since(&self, started: Instant) -> Option<AuthError> {
+        self.failure.as_ref().filter(|(at, _)| *at > started).map(|(_, failure)| failure.clone())
+    }
+
+    pub(super) fn store(&mut self, grant: Grant, renew_at: Instant) {
+        (self.token, self.failure) = (Some((grant, renew_at)), None);
+    }
+
+    pub(super) fn record_failure(&mut self, failure: AuthError) {
+        self.failure = Some((Instant::now(), failure));
+    }
+
+    pub(super) fn record_refusal(&mut self) {
+        self.refused = Some(Instant::now());
+    }
+}
+
+impl Tokens {
+    /// Returns the slot of the scopes with this key.
+    pub(super) fn slot(&self, key: &str) -> Arc<TokenSlot> {
+        let mut slots = self.slots.lock();
+        if slots.len() >= MAX_SLOTS && !slots.contains_key(key) {
+            // Slots in use have a second owner, and stay.
+            slots.retain(|_, slot| Arc::strong_count(slot) > 1);
+        }
+        Arc::clone(slots.entry(key.to_owned()).or_default())
+    }
+
+    /// Returns a valid token for these scopes that is stored, without waiting.
+    pub(super) fn available(&self, scopes: &Scopes) -> Option<Grant> {
+        let fresh = || self.slot(&scopes.key()).try_lock().ok()?.fresh();
+        self.wider(scopes).or_else(fresh).or_else(|| self.narrower(scopes))
+    }
+
+    /// Returns the token of a larger scope if a valid one is stored: then the request needs no other token.
+    pub(super) fn wider(&self, scopes: &Scopes) -> Option<Grant> {
+        let slots = self.slots.lock();
+        slots.get(scopes.wider()?)?.try_lock().ok()?.fresh()
+    }
+
+    /// Returns the token of a smaller scope, if the token service refused these scopes and the smaller one is enough.
+    fn narrower(&self, scopes: &Scopes) -> Option<Grant> {
+        let narrower = scopes.narrower()?.key();
+        self.slot(&scopes.key()).try_lock().ok()?.is_refused().then(|| self.slot(&narrower).try_lock().ok()?.fresh())?
+    }
+
+    /// Removes the refused token from its slots, unless another request has replaced it already. `wanted` are the
+    /// scopes that the registry requires.
+    pub(super) async fn remove(&self, scopes: &Scopes, used: Option<&Grant>, wanted: Option<&str>) {
+        let wider = scopes.wider().map(str::to_owned);
+        let narrower = scopes.narrower().map(Scopes::key);
+        for key in wider.into_iter().chain(narrower).chain([scopes.key()]) {
+            let slot = self.slot(&key);
+            let mut state = slot.lock().await;
+            if let (Some((current, _)), Some(used)) = (&state.token, used)
+                && current.is_same(used)
+            {
+                state.token = None;
+            }
+            if key == scopes.key() {
+                let wanted = wanted.unwrap_or_default().split_whitespace().filter(|wanted| wanted.len() <= 512);
+                let extra = wanted.filter(|wanted| !scopes.covers(wanted)).take(4).map(str::to_owned);
+                state.extra = extra.collect();
+            }
+        }
+    }
+
+    /// Records the outcome of one token request after all retries.
+    pub(super) fn record_outcome(&self, realm: &Url, failure: Option<&AuthError>) {
+        let silent = failure.filter(|failure| matches!(failure.kind, ErrorKind::Unavailable | ErrorKind::Busy(_)));
+        let silent = silent.map(|failure| (realm.clone(), Instant::now(), failure.clone()));
+        *self.silent.lock() = silent;
+    }
+
+    /// Returns the reason why a token service gave no answer within the last [`SILENT_FOR`].
+    pub(super) fn recent_failure_of(&self, realm: &Url) -> Option<AuthError> {
+        let silent = self.silent.lock();
+        let (_, _, failure) = silent.as_ref().filter(|(of, at, _)| of == realm && at.elapsed() < SILENT_FOR)?;
+        Some(failure.clone())
+    }
+}

@@ -1,0 +1,82 @@
+//! Client of one repository of a registry. The endpoint files add its requests.
+
+use std::fmt;
+use std::sync::Arc;
+
+use url::Url;
+
+use super::registry::Registry;
+use crate::oci::RepositoryName;
+use crate::registry::Tenant;
+use crate::registry::auth::scope::Scopes;
+use crate::registry::http::context::Context;
+use crate::registry::http::retry::Operation;
+use crate::store::{ErrorKind, Step, StoreError};
+
+/// One repository of one registry.
+#[derive(Clone)]
+pub struct Repository {
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) name: RepositoryName,
+    /// Tenant on whose behalf the repository is read and written.
+    pub(crate) tenant: Tenant,
+    pub(crate) place: Arc<str>,
+    /// Operation of a read by digest, for the retry policy.
+    pub(crate) reads: Operation,
+    /// True if the repository is written to.
+    writes: bool,
+}
+
+impl Repository {
+    pub(crate) fn new(registry: Arc<Registry>, name: RepositoryName) -> Self {
+        let place = format!("{}/{name}", registry.host().in_reference()).into();
+        Self { registry, name, tenant: Tenant::default(), place, reads: Operation::Read, writes: false }
+    }
+
+    /// Returns the same repository on behalf of this tenant. Tenants share the registry's limits fairly.
+    #[must_use]
+    pub fn for_tenant(self, tenant: Tenant) -> Self {
+        Self { tenant, ..self }
+    }
+
+    /// Returns the same repository as a target. Its token requests ask for the right to push from the first request on.
+    #[must_use]
+    pub fn for_writing(self) -> Self {
+        Self { writes: true, ..self }
+    }
+
+    /// Returns the scopes of a token that reads from this repository.
+    pub(crate) fn reading(&self) -> Scopes {
+        if self.writes { Scopes::pull_to_push(&self.name) } else { Scopes::pull(&self.name) }
+    }
+
+    /// Returns true if the repository is written to. A refused read is then inconclusive, and the answer to a write
+    /// decides.
+    pub(crate) fn is_written(&self) -> bool {
+        self.writes
+    }
+
+    /// Returns the same repository as a mirror of another one. A failed read is not repeated, because other mirrors can
+    /// serve it.
+    pub(crate) fn into_mirror(self) -> Self {
+        Self { reads: Operation::StandIn, ..self }
+    }
+
+    pub(crate) fn context(&self, step: Step, subject: impl fmt::Display) -> Context {
+        let (place, registry) = (Arc::clone(&self.place), &self.registry);
+        let context = Context::new(place, step, subject.to_string(), registry.flavor(), &registry.sender().budgets);
+        Context { tenant: self.tenant, ..context }
+    }
+
+    /// Returns the URL of something below this repository, such as `manifests/latest`.
+    pub(crate) fn url(&self, context: &Context, below: &str) -> Result<Url, StoreError> {
+        let path = format!("/v2/{}/{below}", self.name);
+        self.registry.address(&path).map_err(|error| context.error(ErrorKind::Invalid, error))
+    }
+}
+
+impl fmt::Debug for Repository {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Repository({})", self.place)
+    }
+}

@@ -1,0 +1,75 @@
+//! First request to a server, for `login-check`: a GET without credentials by a new connection, whose certificate is
+//! inspected. It is sent once.
+
+use bytes::BytesMut;
+use http::{Method, Version};
+use reqwest::tls::TlsInfo;
+
+use super::connect;
+use super::context::Context;
+use super::error::describe;
+use super::request::{HttpRequest, SMALL};
+use super::response::{Body, Response, ResponseHead};
+use super::retry::Operation;
+use super::sender::Sender;
+use super::wrong_port;
+use crate::registry::limits::concurrency::Permit;
+use crate::store::{ErrorKind, StoreError};
+
+/// Answer to the first request.
+pub(crate) struct Examined {
+    pub(crate) head: ResponseHead,
+    pub(crate) version: Version,
+    response: reqwest::Response,
+    _permit: Permit,
+}
+
+impl Examined {
+    /// Returns the server's certificate in DER form, if the connection has one.
+    pub(crate) fn certificate(&self) -> Option<&[u8]> {
+        self.response.extensions().get::<TlsInfo>().and_then(TlsInfo::peer_certificate)
+    }
+}
+
+impl Sender {
+    /// Connects and requests `path` once.
+    ///
+    /// # Errors
+    /// Returns an error if there is no answer.
+    pub(crate) async fn examine(&self, context: &Context, path: &str) -> Result<Examined, StoreError> {
+        let invalid = |detail: String| context.error(ErrorKind::Invalid, detail);
+        let url = self.address(path).map_err(|error| invalid(error.to_string()))?;
+        let http = connect::examining_client(&self.base, &self.retry_policy, &self.transport)
+            .map_err(|error| invalid(error.without_url().to_string()))?;
+        let request = HttpRequest::new(Operation::Read, Method::GET, url);
+        let permit = self.acquire_permit(context.tenant, &request).await;
+        let sent = tokio::time::timeout(self.retry_policy.total, http.get(request.url.clone()).send()).await;
+        let sent = sent.map_err(|_| context.error(ErrorKind::Unavailable, "no answer in time"))?;
+        self.meter.answered(&Method::GET, sent.as_ref().ok().map(reqwest::Response::status));
+        let response = sent.map_err(|error| {
+            let trouble = describe(&error, &request.url, &self.approach(&request.url));
+            context.error(trouble.kind(), trouble.detail())
+        })?;
+        let (head, version) = (ResponseHead::from_reqwest(&response), response.version());
+        Ok(Examined { head, version, response, _permit: permit })
+    }
+
+    /// Returns the answer with the beginning of its body.
+    ///
+    /// # Errors
+    /// Returns an error if the body says that the request reached a port for another protocol.
+    pub(crate) async fn read_examined(&self, context: &Context, examined: Examined) -> Result<Response, StoreError> {
+        let Examined { head, mut response, .. } = examined;
+        let mut body = BytesMut::new();
+        while let Ok(Ok(Some(piece))) = tokio::time::timeout(self.retry_policy.idle, response.chunk()).await {
+            body.extend_from_slice(&piece);
+            if body.len() > SMALL {
+                break;
+            }
+        }
+        match wrong_port::error_from_response(head.status, &body, &head.url) {
+            Some(trouble) => Err(context.error(trouble.kind(), trouble.detail())),
+            None => Ok(head.with_body(Body::Whole(body.freeze()))),
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! DNS resolver of requests to a token service that the registry named. It judges the addresses behind a name and
+//! returns only those that may get a request. The connection goes to an address that was judged, even if the name
+//! resolves to another one a moment later (DNS rebinding). Literal addresses never come here: [`judge_address`] judges
+//! them.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use url::{Host, Url};
+
+use super::nearness::{Nearness, nearness, nearness_of};
+use super::redirect;
+use crate::registry::options::token_service::TokenService;
+
+/// Lookup of names: the system's resolver, or a test's.
+#[derive(Clone)]
+pub(crate) struct Lookup(Arc<dyn Fn(String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> + Send + Sync>);
+
+impl Lookup {
+    /// Returns the system's resolver.
+    pub(crate) fn system() -> Self {
+        Self(Arc::new(|name| {
+            async move { Ok(tokio::net::lookup_host((name, 0)).await?.map(|found| found.ip()).collect()) }.boxed()
+        }))
+    }
+
+    /// Returns a resolver that knows only these names.
+    #[cfg(test)]
+    pub(crate) fn fixed(known: &'static [(&'static str, &'static [&'static str])]) -> Self {
+        Self(Arc::new(move |name| {
+            let found = known.iter().find(|(is, _)| *is == name).map(|(_, addresses)| *addresses);
+            let addresses = found.map(|addresses| addresses.iter().map(|address| address.parse().unwrap()).collect());
+            async move { addresses.ok_or_else(|| io::Error::other("no such name")) }.boxed()
+        }))
+    }
+
+    async fn resolve_name(&self, name: &str) -> io::Result<Vec<IpAddr>> {
+        (self.0)(name.to_owned()).await
+    }
+
+    /// Returns the nearness of a URL's host. Returns `None` if the address is public or unknown, or if the host has
+    /// several addresses of different nearness.
+    pub(crate) async fn nearness(&self, url: &Url) -> Option<Nearness> {
+        match url.host()? {
+            Host::Ipv4(address) => nearness_of(address.into()),
+            Host::Ipv6(address) => nearness_of(address.to_canonical()),
+            Host::Domain(name) => {
+                let found = self.resolve_name(name).await.ok()?;
+                let near = nearness_of(found.first()?.to_canonical())?;
+                found.iter().all(|address| nearness_of(address.to_canonical()) == Some(near)).then_some(near)
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Lookup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Lookup")
+    }
+}
+
+/// Resolver of the token services that the registry at `registry` names.
+#[derive(Debug, Clone)]
+pub(crate) struct GuardedResolver {
+    pub(crate) lookup: Lookup,
+    pub(crate) registry: Url,
+}
+
+/// Error of a name whose addresses are all near ones that get no token request.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{name} is {address}, {near}: a registry elsewhere cannot have credentials or requests sent there; if that is \
+     intended, name it as `token_service` of the registry"
+)]
+pub(crate) struct NearName {
+    name: String,
+    address: IpAddr,
+    near: Nearness,
+}
+
+/// Error of a token service at a near address, which gets no request.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the registry names a token service at {0}, {1}: no request is sent to it, unless `token_service` of the \
+     registry names it"
+)]
+pub(crate) struct NearService(String, Nearness);
+
+/// Checks whether a token service at a literal address may get a request for the registry at `registry`. A near address
+/// is allowed only if the registry itself is equally near.
+pub(crate) async fn judge_address(
+    service: &Url,
+    registry: &Url,
+    named: Option<&TokenService>,
+    lookup: &Lookup,
+) -> Result<(), NearService> {
+    if named.is_some_and(|named| named.is_at(service)) {
+        return Ok(());
+    }
+    let Some(near) = nearness(service) else { return Ok(()) };
+    if nearness(registry) == Some(near) || lookup.nearness(registry).await == Some(near) {
+        return Ok(());
+    }
+    Err(NearService(redirect::shown(service), near))
+}
+
+impl Resolve for GuardedResolver {
+    fn resolve(&self, name: Name) -> Resolving {
+        let (guard, name) = (self.clone(), name.as_str().to_owned());
+        Box::pin(async move {
+            let found = guard.lookup.resolve_name(&name).await?;
+            let near = |address: &IpAddr| nearness_of(address.to_canonical());
+            let own = match found.iter().any(|address| near(address).is_some()) {
+                true => guard.lookup.nearness(&guard.registry).await,
+                false => None,
+            };
+            let refused = |address: &IpAddr| near(address).filter(|near| Some(*near) != own);
+            let good: Vec<SocketAddr> = found
+                .iter()
+                .filter(|address| refused(address).is_none())
+                .map(|address| SocketAddr::new(*address, 0))
+                .collect();
+            let bad = found.iter().find_map(|address| Some((*address, refused(address)?)));
+            match bad {
+                Some((address, near)) if good.is_empty() => Err(NearName { name, address, near }.into()),
+                _ => Ok(Box::new(good.into_iter()) as Addrs),
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KNOWN: &[(&str, &[&str])] = &[
+        ("auth.example", &["203.0.113.7"]),
+        ("meta.example", &["169.254.169.254"]),
+        ("loop.example", &["127.0.0.1", "::1"]),
+        ("mapped.example", &["::ffff:127.0.0.1"]),
+        ("corp.example", &["10.0.0.7"]),
+        ("other.corp.example", &["192.168.4.4"]),
+        ("both.example", &["127.0.0.1", "203.0.113.8"]),
+        ("tailnet.example", &["100.64.0.9"]),
+        ("ula.example", &["fd12::1"]),
+    ];
+
+    async fn found(registry: &str, name: &str) -> Result<Vec<String>, String> {
+        let guard = GuardedResolver { lookup: Lookup::fixed(KNOWN), registry: registry.parse().unwrap() };
+        let found = guard.resolve(name.parse().unwrap()).await.map_err(|error| error.to_string())?;
+        Ok(found.map(|address| address.ip().to_string()).collect())
+    }
+
+    #[tokio::test]
+    async fn name_with_near_address_is_refused_for_public_registry() {
+        for name in ["meta.example", "loop.example", "mapped.example", "corp.example", "tailnet.example", "ula.example"]
+        {
+            for registry in ["https://auth.example/", "https://203.0.113.9/", "https://unknown.example/"] {
+                let refused = found(registry, name).await.unwrap_err();
+                assert!(
+                    refused.starts_with(&format!("{name} is ")) && refused.contains("`token_service`"),
+                    "{refused}"
+                );
+            }
+        }
+        assert!(found("https://corp.example/", "meta.example").await.is_err());
+        assert!(found("https://corp.example/", "loop.example").await.is_err());
+        // A registry with a near and a public address does not count as near.
+        assert!(found("https://both.example/", "loop.example").await.is_err());
+    }
+
+    #[tokio::test]
+    async fn resolver_returns_only_addresses_allowed_for_the_registry() {
+        assert_eq!(found("https://a.example/", "auth.example").await.unwrap(), ["203.0.113.7"]);
+        assert_eq!(found("https://corp.example/", "other.corp.example").await.unwrap(), ["192.168.4.4"]);
+        assert_eq!(found("http://127.0.0.1:5000/", "loop.example").await.unwrap(), ["127.0.0.1", "::1"]);
+        assert_eq!(found("https://a.example/", "both.example").await.unwrap(), ["203.0.113.8"]);
+        assert_eq!(found("https://a.example/", "unknown.example").await.unwrap_err(), "no such name");
+    }
+}

@@ -1,0 +1,29 @@
+//! Ability of a registry to find a blob by a mount from the blob's own repository.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+
+/// Ability to find a blob by mounting it from its own repository. Such a mount answers 201 if the blob exists, and 202
+/// with an open session if it does not. distribution-spec does not say so, and a registry that never mounts answers 202
+/// for a blob that it has. It is therefore tested once with a blob that is known to exist.
+#[derive(Debug, Default)]
+pub(crate) struct OwnMount(AtomicU8);
+
+const UNKNOWN: u8 = 0;
+const NO: u8 = 1;
+const WORKS: u8 = 2;
+
+impl OwnMount {
+    pub(crate) fn works(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == WORKS
+    }
+
+    /// Returns true to one caller only, which then runs the test. Until the test succeeds, other callers see that it
+    /// does not work.
+    pub(crate) fn claim_test(&self) -> bool {
+        self.0.compare_exchange(UNKNOWN, NO, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
+    pub(crate) fn record_result(&self, works: bool) {
+        self.0.store(if works { WORKS } else { NO }, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,62 @@
+//! All that the client has learned about one registry, for every identity.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::blob_heads::BlobHeads;
+use super::own_mount::OwnMount;
+use super::referrers_api::ReferrersSupport;
+use super::upload_strategy::UploadStrategy;
+use crate::registry::Flavor;
+use crate::registry::http::pagination::Paging;
+use crate::registry::options::Uploads;
+
+/// Facts about a registry that its answers have shown.
+#[derive(Debug)]
+pub(crate) struct RegistryFacts {
+    pub(crate) upload_strategy: UploadStrategy,
+    pub(crate) own_mount: OwnMount,
+    pub(crate) blob_heads: BlobHeads,
+    pub(crate) referrers: ReferrersSupport,
+    /// Knowledge about the pages of the tag list (distribution-spec).
+    pub(crate) tag_pages: Paging,
+    /// Knowledge about the pages of the registry's own tag list.
+    pub(crate) own_tag_pages: Paging,
+    /// Knowledge about the pages of the repository catalog.
+    pub(crate) catalog_pages: Paging,
+    /// True if a tag listing has included digests.
+    has_listed_digests: AtomicBool,
+    /// True if the log has already named the registry's requirement for mounts.
+    logged_mount_requirement: AtomicBool,
+}
+
+impl RegistryFacts {
+    /// Returns what is known before the first answer.
+    pub(crate) fn new(flavor: &'static Flavor, uploads: Uploads) -> Self {
+        Self {
+            upload_strategy: UploadStrategy::new(flavor, uploads),
+            own_mount: OwnMount::default(),
+            blob_heads: BlobHeads::default(),
+            referrers: ReferrersSupport::default(),
+            tag_pages: Paging::default(),
+            own_tag_pages: Paging::default(),
+            catalog_pages: Paging::default(),
+            has_listed_digests: AtomicBool::new(false),
+            logged_mount_requirement: AtomicBool::new(false),
+        }
+    }
+
+    /// Returns true if a tag listing has included digests.
+    pub(crate) fn lists_digests(&self) -> bool {
+        self.has_listed_digests.load(Ordering::Relaxed)
+    }
+
+    /// Records that a tag listing included digests.
+    pub(crate) fn learn_digests_are_listed(&self) {
+        self.has_listed_digests.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns true to the first caller, which logs the registry's requirement for mounts.
+    pub(crate) fn claim_log_of_mount_requirement(&self) -> bool {
+        !self.logged_mount_requirement.swap(true, Ordering::Relaxed)
+    }
+}

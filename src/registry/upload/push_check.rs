@@ -1,0 +1,28 @@
+//! Check of push access for `login-check`: it opens an upload and cancels it. No bytes are sent.
+
+use crate::oci::{Descriptor, Digest, MediaType};
+use crate::registry::Repository;
+use crate::store::{StoreError, UploadStart};
+
+impl Repository {
+    /// Returns true if opening an upload, or requesting a token to push, may create the repository. Then
+    /// there is no way to find out whether we may write to a repository that does not exist yet.
+    #[must_use]
+    pub fn may_be_created_by_checking(&self) -> bool {
+        self.registry.flavor().creates_repositories_on_request
+    }
+
+    /// Checks that we may write: opens an upload, and cancels it before a byte is sent. May create the repository:
+    /// [`Self::may_be_created_by_checking`].
+    ///
+    /// # Errors
+    /// The registry denies access, or access cannot be determined.
+    pub async fn check_push(&self) -> Result<(), StoreError> {
+        let nothing = Descriptor::new(MediaType::new("application/octet-stream"), Digest::of(b""), 0);
+        match self.open_upload(&nothing, None).await? {
+            UploadStart::Session(session) => session.cancel().await,
+            UploadStart::Mounted => {}
+        }
+        Ok(())
+    }
+}
