@@ -68,14 +68,14 @@ mod tests {
     use super::*;
     use crate::journal::{Begun, HistoryFilter, Outcome, RunEnd, TagCounts, Trigger};
 
-    fn at(minute: i64) -> DateTime<Utc> {
+    fn time_at(minute: i64) -> DateTime<Utc> {
         "2026-05-10T00:00:00Z".parse::<DateTime<Utc>>().unwrap() + TimeDelta::minutes(minute)
     }
 
     #[test]
     fn first_pruning_is_due_after_a_minute_or_setback() {
-        let pruning = JournalPruning::new(at(10));
-        assert!(!pruning.is_due(at(10)) && pruning.is_due(at(11)) && pruning.is_due(at(9)));
+        let pruning = JournalPruning::new(time_at(10));
+        assert!(!pruning.is_due(time_at(10)) && pruning.is_due(time_at(11)) && pruning.is_due(time_at(9)));
     }
 
     #[tokio::test]
@@ -83,25 +83,25 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
         let run = async |minute| {
-            let begun = journal.begin_run("a", Trigger::Start, at(minute)).await.unwrap();
+            let begun = journal.begin_run("a", Trigger::Start, time_at(minute)).await.unwrap();
             let Begun::Started(run) = begun else { panic!("{begun:?}") };
             let (outcome, tags) = (Outcome::Succeeded, TagCounts::default());
             let end = RunEnd { outcome, tags, bytes: 0, error: None, deferred_until: None };
-            journal.end_run(run, end, at(minute)).await.unwrap();
+            journal.end_run(run, end, time_at(minute)).await.unwrap();
         };
-        let mut pruning = JournalPruning::new(at(0));
+        let mut pruning = JournalPruning::new(time_at(0));
         let day = Some(Duration::from_secs(24 * 3600));
         let mut left = Vec::new();
         for minute in [0, 1, 24 * 60 + 2, 24 * 60 + 50, 24 * 60 + 80] {
             run(minute).await;
-            pruning.start_if_due(at(minute), day, Some(&journal));
+            pruning.start_if_due(time_at(minute), day, Some(&journal));
             if let Some(task) = pruning.task.take() {
                 task.await.unwrap();
             }
             left.push(journal.history(&HistoryFilter::default()).await.unwrap().len());
         }
         assert_eq!(left, [1, 2, 1, 2, 3]);
-        pruning.start_if_due(at(90 * 24 * 60), None, Some(&journal));
+        pruning.start_if_due(time_at(90 * 24 * 60), None, Some(&journal));
         assert!(pruning.task.is_none(), "all is kept");
     }
 }
