@@ -80,7 +80,7 @@ fn a_run_that_is_asked_for_begins_at_once_and_its_end_is_told() {
     assert_eq!(ends.iter().map(|end| end["outcome"].clone()).collect::<Vec<_>>(), ["succeeded", "failed"]);
     assert!(ends[1]["problem"].is_string(), "{answers:#}");
     let log = end(daemon);
-    assert!(log.contains("trigger requested at the control socket uid="), "{log}");
+    assert!(log.contains("trigger requested at the control socket entry="), "{log}");
 }
 
 #[test]
