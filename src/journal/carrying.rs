@@ -21,7 +21,7 @@ pub(super) const PROCESS: &str = "process";
 
 impl Numbers {
     /// Writes the numbers into the connection's table.
-    pub(super) fn note(&self, db: &Connection) -> Result<()> {
+    pub(super) fn insert_into(&self, db: &Connection) -> Result<()> {
         let mut statement =
             db.prepare("INSERT OR REPLACE INTO temp.renumbered (kind, old, new) VALUES (?1, ?2, ?3)")?;
         self.0.iter().try_for_each(|((kind, old), new)| statement.execute(params![kind, old, new]).map(drop))

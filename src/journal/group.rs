@@ -9,7 +9,7 @@ use rusqlite::{Connection, Error, Result};
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot};
 
-use super::held::Held;
+use super::open_journal::OpenJournal;
 
 /// Number of jobs that may wait for the thread before callers have to wait, and of jobs in one group.
 pub(super) const WAITING: usize = 256;
@@ -30,12 +30,12 @@ pub(super) enum Durability {
 
 /// Job for the thread.
 pub(super) struct Job {
-    kind: Kind,
+    kind: JobKind,
     work: Box<dyn Work>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum JobKind {
     Read,
     Write(Durability),
 }
@@ -48,7 +48,7 @@ impl Job {
     pub(super) fn read<T: Send + 'static>(
         work: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
     ) -> (Self, Answer<T>) {
-        Self::new(Kind::Read, work)
+        Self::new(JobKind::Read, work)
     }
 
     /// Creates a write. It happens as a whole or not at all, and is answered once it is written as `promise` says.
@@ -56,11 +56,11 @@ impl Job {
         promise: Durability,
         work: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
     ) -> (Self, Answer<T>) {
-        Self::new(Kind::Write(promise), work)
+        Self::new(JobKind::Write(promise), work)
     }
 
     fn new<T: Send + 'static>(
-        kind: Kind,
+        kind: JobKind,
         work: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
     ) -> (Self, Answer<T>) {
         let (answer, answered) = oneshot::channel();
@@ -130,16 +130,16 @@ pub(super) fn queues() -> (Asking, Asked) {
 impl Asking {
     /// Puts a job into its queue. Returns false if the thread has ended.
     pub(super) async fn put(&self, job: Job) -> bool {
-        let queue = if job.kind == Kind::Write(Durability::InPassing) { &self.in_passing } else { &self.waited_for };
+        let queue = if job.kind == JobKind::Write(Durability::InPassing) { &self.in_passing } else { &self.waited_for };
         queue.send(job).await.is_ok()
     }
 }
 
 /// Does the jobs, group by group, until no handle is left. `clock` is this thread's own.
-pub(super) fn serve(held: &mut Held, mut asked: Asked, clock: &Runtime) {
+pub(super) fn serve(held: &mut OpenJournal, mut asked: Asked, clock: &Runtime) {
     let (mut group, mut durable) = (Vec::new(), None);
     while clock.block_on(asked.gather(&mut group)) {
-        let (writes, reads): (Vec<Job>, Vec<Job>) = group.drain(..).partition(|job: &Job| job.kind != Kind::Read);
+        let (writes, reads): (Vec<Job>, Vec<Job>) = group.drain(..).partition(|job: &Job| job.kind != JobKind::Read);
         if writes.is_empty() {
             held.follow();
         } else {
@@ -192,7 +192,7 @@ fn write(db: &Connection, mut jobs: Vec<Job>, durable: &mut Option<bool>) {
     if jobs.is_empty() {
         return;
     }
-    let keep = jobs.iter().any(|job| job.kind == Kind::Write(Durability::Kept));
+    let keep = jobs.iter().any(|job| job.kind == JobKind::Write(Durability::Kept));
     let written = promise(db, keep, durable).and_then(|()| commit(db, &mut jobs));
     for job in jobs {
         job.work.answer(written.as_ref().map(|_| ()).map_err(copy));

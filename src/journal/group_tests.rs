@@ -12,7 +12,7 @@ use rusqlite::{Connection, OpenFlags};
 use super::file::connect;
 use super::group::{self, Durability, Job, LINGER};
 use super::owner::Owner;
-use super::tests::{Place, arrival, at, begun, place};
+use super::tests::{TestJournal, arrival, begun, place, time_at};
 use super::*;
 use crate::copy::event::Transfer;
 use crate::oci::Digest;
@@ -20,7 +20,7 @@ use crate::oci::Digest;
 /// Journal that counts its commits, and refuses them on request.
 struct Watched {
     journal: Journal,
-    place: Place,
+    place: TestJournal,
     commits: Arc<AtomicUsize>,
     refuses: Arc<AtomicBool>,
 }
@@ -84,7 +84,7 @@ fn notes(of: &[&str]) -> Vec<TransferNote> {
     let note = |name: &&str, state| TransferNote {
         transfer: Transfer::new("s", "t", Digest::of(name.as_bytes()), 1),
         state,
-        at: at(1),
+        at: time_at(1),
     };
     of.iter().flat_map(|name| [note(name, TransferState::Started), note(name, TransferState::Finished)]).collect()
 }
@@ -94,7 +94,7 @@ async fn waiting_writes_share_one_commit() {
     let watched = Watched::open();
     let journal = &watched.journal;
     let entries: Vec<String> = (0..25).map(|number| format!("entry-{number}")).collect();
-    let starts = entries.iter().map(|entry| journal.begin_run(entry, Trigger::Manual, at(0))).collect();
+    let starts = entries.iter().map(|entry| journal.begin_run(entry, Trigger::Manual, time_at(0))).collect();
     let runs: Vec<RunId> = watched
         .at_once(starts)
         .await
@@ -118,7 +118,7 @@ async fn waiting_writes_share_one_commit() {
         error: None,
         deferred_until: None,
     };
-    let ends = runs.iter().map(|run| journal.end_run(*run, end(), at(2))).collect();
+    let ends = runs.iter().map(|run| journal.end_run(*run, end(), time_at(2))).collect();
     watched.at_once(ends).await.into_iter().for_each(Result::unwrap);
     assert_eq!(watched.commits(), 1);
 }

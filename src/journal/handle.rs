@@ -15,7 +15,7 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use super::carrying::{PROCESS, renumbered};
 use super::file::{connect, create, expect_regular, unopened, write_ahead};
 use super::group::{self, Answer, Asking, Durability, Job};
-use super::held::Held;
+use super::open_journal::OpenJournal;
 use super::owner::{self, Owner};
 use super::queries::{self, OwnedRun, Process};
 use super::record::{
@@ -326,7 +326,7 @@ impl Journal {
         let mended = Arc::new(AtomicU64::new(0));
         let failed = |source| JournalError::Open { path: path.clone(), source };
         let clock = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(failed)?;
-        let mut held = Held::new(connection, named, path.clone(), own, mended.clone()).map_err(failed)?;
+        let mut held = OpenJournal::new(connection, named, path.clone(), own, mended.clone()).map_err(failed)?;
         let work = move || {
             group::serve(&mut held, asked, &clock);
             held.close();

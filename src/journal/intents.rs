@@ -172,7 +172,7 @@ fn delete_intent(db: &Connection, intent: i64) -> Result<bool> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{arrival, at, begun, place};
+    use super::super::tests::{arrival, begun, place, time_at};
     use super::*;
     use crate::copy::event::{ArrivalKind, LeftBehind};
     use crate::journal::{Outcome, RunEnd, TagCounts};
@@ -180,7 +180,7 @@ mod tests {
     async fn end(journal: &Journal, run: RunId) {
         let (outcome, tags) = (Outcome::Failed, TagCounts::default());
         journal
-            .end_run(run, RunEnd { outcome, tags, bytes: 0, error: None, deferred_until: None }, at(9))
+            .end_run(run, RunEnd { outcome, tags, bytes: 0, error: None, deferred_until: None }, time_at(9))
             .await
             .unwrap();
     }
@@ -226,12 +226,12 @@ mod tests {
         end(&journal, run).await;
         let open = journal.open_intents().await.unwrap();
         for is_open in [true, false] {
-            assert_eq!(journal.confirm_intent(open[0].id, open[0].arrival.digest, at(30)).await.unwrap(), is_open);
+            assert_eq!(journal.confirm_intent(open[0].id, open[0].arrival.digest, time_at(30)).await.unwrap(), is_open);
         }
         for is_open in [true, false] {
             assert_eq!(journal.drop_intent(open[1].id).await.unwrap(), is_open);
         }
-        assert_eq!(evidence(&journal).await, [(moved, Some(at(30)))]);
+        assert_eq!(evidence(&journal).await, [(moved, Some(time_at(30)))]);
         assert_eq!(journal.open_intents().await.unwrap(), []);
     }
 
@@ -276,9 +276,9 @@ mod tests {
             open.iter().map(|intent| intent.arrival.clone()).collect::<Vec<_>>(),
             [list(&["a"]), arrival("v1", 1)]
         );
-        assert!(journal.confirm_intent(open[0].id, digest("found"), at(30)).await.unwrap());
+        assert!(journal.confirm_intent(open[0].id, digest("found"), time_at(30)).await.unwrap());
         let found = Arrival { digest: digest("found"), ..list(&["a"]) };
-        assert_eq!(evidence(&journal).await, [(found, Some(at(30))), (written, None)]);
+        assert_eq!(evidence(&journal).await, [(found, Some(time_at(30))), (written, None)]);
     }
 
     #[tokio::test]
@@ -286,7 +286,7 @@ mod tests {
         let place = place();
         let journal = Journal::open(&place.path).unwrap();
         let run = begun(&journal, "a", 0).await;
-        let left = |at: usize| LeftBehind { what: format!("referrer {at}"), reason: "denied ".repeat(1000) };
+        let left = |number: usize| LeftBehind { what: format!("referrer {number}"), reason: "denied ".repeat(1000) };
         let many = Arrival { left_behind: (0..1500).map(left).collect(), ..arrival("v1", 1) };
         journal.record_arrival(run, "a", &many).await.unwrap();
         let [(kept, _)] = &evidence(&journal).await[..] else { panic!("one row") };

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use rusqlite::Connection;
 
-use super::tests::{arrival, at, begun, place};
+use super::tests::{arrival, begun, place, time_at};
 use super::*;
 use crate::copy::event::{Arrival, ArrivalKind, LeftBehind};
 use crate::oci::Digest;
@@ -77,8 +77,8 @@ async fn earlier_journal_versions_keep_rows_and_accept_new_ones() {
         assert_eq!(journal.last_selection("a").await.unwrap().len(), 1, "{version}");
         if version >= 5 {
             assert_eq!(journal.facts_of("a").await.unwrap().len(), 1, "what is known stays known");
-            let waits = journal.next_notice("r").await.unwrap().unwrap();
-            journal.notice_delivered(waits.number).await.unwrap();
+            let waits = journal.next_notification("r").await.unwrap().unwrap();
+            journal.notification_delivered(waits.number).await.unwrap();
             assert_eq!(journal.facts_of("a").await.unwrap().len(), 1, "{version}");
         }
         for entry in ["a", COPY] {
@@ -92,7 +92,7 @@ async fn earlier_journal_versions_keep_rows_and_accept_new_ones() {
         let evidence = journal.evidence(&EvidenceFilter::default()).await.unwrap();
         let left_behind: Vec<usize> = evidence.iter().map(|record| record.arrival.left_behind.len()).collect();
         assert_eq!(left_behind, [1, 1, 0], "{version}");
-        let other = journal.begin_run("a", Trigger::Manual, at(4)).await.unwrap();
+        let other = journal.begin_run("a", Trigger::Manual, time_at(4)).await.unwrap();
         assert!(matches!(other, Begun::AlreadyRunning { .. }), "{version}: {other:?}");
     }
 }
@@ -125,9 +125,9 @@ async fn version_10_journal_gets_the_public_words() {
     assert_eq!(journal.evidence(&EvidenceFilter::default()).await.unwrap().len(), 6);
     assert_eq!(journal.quotas().await.unwrap()[0].remaining, 76);
 
-    let waits = journal.next_notice("https://chat.example").await.unwrap().unwrap();
+    let waits = journal.next_notification("https://chat.example").await.unwrap().unwrap();
     assert_eq!(waits.notice.event, "withheld");
-    journal.notice_delivered(waits.number).await.unwrap();
+    journal.notification_delivered(waits.number).await.unwrap();
     for (entry, place) in [("app", "target:v1"), ("other", "target2:v2")] {
         let facts = journal.facts_of(entry).await.unwrap();
         assert!(facts[0].fact.starts_with(&format!("withheld oci-layout:/srv/{place}@sha256:")), "{facts:?}");

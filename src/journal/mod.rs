@@ -1,7 +1,7 @@
 //! Journal: one SQLite file that records runs, observed tags, transfers in flight and arrivals.
 //!
 //! Every SQL statement of the program is in `queries.rs`, `arrivals.rs`, `carrying.rs`, `intents.rs`, `notices.rs`,
-//! `quotas.rs`, `streaks.rs`, `prune.rs`, `pauses.rs`, `referrer_checks.rs`, `uploads.rs` and `lookback/`, and the
+//! `quotas.rs`, `streaks.rs`, `prune.rs`, `pauses.rs`, `referrer_checks.rs`, `uploads.rs` and `history/`, and the
 //! schema in `schema.rs`. One thread owns the connection; [`Journal`] is a handle to it. There is no column for a
 //! secret: identities are user names.
 
@@ -13,15 +13,15 @@ mod group;
 #[cfg(test)]
 mod group_tests;
 mod handle;
-mod held;
-#[cfg(test)]
-mod held_tests;
 mod history;
 mod intents;
 #[cfg(test)]
 mod migration_tests;
 mod migrations;
 mod notifications;
+mod open_journal;
+#[cfg(test)]
+mod open_journal_tests;
 mod owner;
 mod pauses;
 mod prune;
@@ -38,8 +38,8 @@ mod uploads;
 
 pub use error::JournalError;
 pub use handle::Journal;
-pub use history::record::{Found, RunMark, Search, SeenTag};
-pub use notifications::{NewNotice, Notice, Told};
+pub use history::record::{RunMark, Search, SearchResults, SeenTag};
+pub use notifications::{NewNotification, ReceiverFact, StoredNotification};
 pub use pauses::PauseRecord;
 pub use prune::Pruned;
 pub use quotas::QuotaRecord;

@@ -15,7 +15,7 @@ const WAITING: u32 = 1000;
 
 /// Notice for a receiver, to be stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NewNotice {
+pub struct NewNotification {
     /// Name of the receiver.
     pub receiver: String,
     /// Subject of the notice: an entry. Empty for the configuration.
@@ -26,14 +26,14 @@ pub struct NewNotice {
     pub body: String,
     /// Facts that the receiver knows once it has the notice, and not before. Empty in a notice that was read from the
     /// journal.
-    pub learnt: Vec<Told>,
+    pub learnt: Vec<ReceiverFact>,
     /// Facts that the receiver does not know any more then.
-    pub forgotten: Vec<Told>,
+    pub forgotten: Vec<ReceiverFact>,
 }
 
 /// Notice that waits.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Notice {
+pub struct StoredNotification {
     /// Number of the notice. Later notices have a higher one.
     pub number: i64,
     /// Random identifier of the message at its receiver.
@@ -41,15 +41,15 @@ pub struct Notice {
     /// Time at which it was stored.
     pub made: DateTime<Utc>,
     /// Content and receiver of the notice.
-    pub notice: NewNotice,
+    pub notice: NewNotification,
 }
 
 /// Fact that a receiver knows of an entry (or of the configuration), so that it is not sent again.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Told {
+pub struct ReceiverFact {
     /// Name of the receiver.
     pub receiver: String,
-    /// Subject of the fact, as in [`NewNotice`].
+    /// Subject of the fact, as in [`NewNotification`].
     pub subject: String,
     /// The fact.
     pub fact: String,
@@ -63,7 +63,7 @@ impl Journal {
     ///
     /// # Errors
     /// [`JournalError`].
-    pub async fn facts_of(&self, subject: &str) -> std::result::Result<Vec<Told>, JournalError> {
+    pub async fn facts_of(&self, subject: &str) -> std::result::Result<Vec<ReceiverFact>, JournalError> {
         let subject = subject.to_owned();
         self.read(move |db| list_facts_of(db, &subject)).await
     }
@@ -74,11 +74,11 @@ impl Journal {
     ///
     /// # Errors
     /// [`JournalError`]; nothing is then stored.
-    pub async fn store_notices(
+    pub async fn store_notifications(
         &self,
-        notices: Vec<NewNotice>,
-        learnt: Vec<Told>,
-        forgotten: Vec<Told>,
+        notices: Vec<NewNotification>,
+        learnt: Vec<ReceiverFact>,
+        forgotten: Vec<ReceiverFact>,
         now: DateTime<Utc>,
     ) -> std::result::Result<u64, JournalError> {
         self.write(Durability::Kept, move |db| {
@@ -108,7 +108,10 @@ impl Journal {
     ///
     /// # Errors
     /// [`JournalError`].
-    pub async fn next_notice(&self, receiver: &str) -> std::result::Result<Option<Notice>, JournalError> {
+    pub async fn next_notification(
+        &self,
+        receiver: &str,
+    ) -> std::result::Result<Option<StoredNotification>, JournalError> {
         let receiver = receiver.to_owned();
         self.read(move |db| find_oldest_notice_for(db, &receiver)).await
     }
@@ -117,7 +120,7 @@ impl Journal {
     ///
     /// # Errors
     /// [`JournalError`]; the notice then still waits.
-    pub async fn notice_delivered(&self, number: i64) -> std::result::Result<(), JournalError> {
+    pub async fn notification_delivered(&self, number: i64) -> std::result::Result<(), JournalError> {
         self.write(Durability::Kept, move |db| {
             let (learnt, forgotten): (Vec<Effect>, Vec<Effect>) =
                 list_effects_of(db, number)?.into_iter().partition(|effect| effect.learnt);
@@ -132,7 +135,7 @@ impl Journal {
     ///
     /// # Errors
     /// [`JournalError`]; the notice then still waits.
-    pub async fn drop_notice(&self, number: i64) -> std::result::Result<(), JournalError> {
+    pub async fn drop_notification(&self, number: i64) -> std::result::Result<(), JournalError> {
         self.write(Durability::Kept, move |db| delete_notice(db, number)).await
     }
 
@@ -150,7 +153,7 @@ impl Journal {
     ///
     /// # Errors
     /// [`JournalError`].
-    pub async fn drop_notices_until(
+    pub async fn drop_notifications_until(
         &self,
         receiver: &str,
         until: DateTime<Utc>,
@@ -162,15 +165,15 @@ impl Journal {
 
 /// Change of what a receiver knows.
 struct Effect {
-    told: Told,
+    told: ReceiverFact,
     learnt: bool,
 }
 
 /// Lists facts by receiver: those that are recorded, changed by the waiting notices in their order.
-fn list_facts_of(db: &Connection, subject: &str) -> Result<Vec<Told>> {
+fn list_facts_of(db: &Connection, subject: &str) -> Result<Vec<ReceiverFact>> {
     let mut statement = db.prepare_cached("SELECT * FROM notification_facts WHERE subject = ?1")?;
-    let known: Vec<Told> = statement.query_map([subject], read_told)?.collect::<Result<_>>()?;
-    let key = |told: &Told| (told.receiver.clone(), told.fact.clone());
+    let known: Vec<ReceiverFact> = statement.query_map([subject], read_told)?.collect::<Result<_>>()?;
+    let key = |told: &ReceiverFact| (told.receiver.clone(), told.fact.clone());
     let mut known: BTreeMap<_, _> = known.into_iter().map(|told| (key(&told), told)).collect();
     let mut statement = db.prepare_cached(
         "SELECT receiver, subject, fact, since, learnt FROM notification_effects
@@ -188,8 +191,8 @@ fn list_facts_of(db: &Connection, subject: &str) -> Result<Vec<Told>> {
     Ok(known.into_values().collect())
 }
 
-fn read_told(row: &Row<'_>) -> Result<Told> {
-    Ok(Told {
+fn read_told(row: &Row<'_>) -> Result<ReceiverFact> {
+    Ok(ReceiverFact {
         receiver: row.get("receiver")?,
         subject: row.get("subject")?,
         fact: row.get("fact")?,
@@ -210,7 +213,7 @@ fn list_effects_of(db: &Connection, notice: i64) -> Result<Vec<Effect>> {
     statement.query_map([notice], read_effect)?.collect()
 }
 
-fn insert_effect(db: &Connection, notice: i64, told: &Told, learnt: bool) -> Result<()> {
+fn insert_effect(db: &Connection, notice: i64, told: &ReceiverFact, learnt: bool) -> Result<()> {
     let mut statement = db.prepare_cached(
         "INSERT INTO notification_effects (notification, fact, since, learnt) VALUES (?1, ?2, ?3, ?4)",
     )?;
@@ -219,7 +222,7 @@ fn insert_effect(db: &Connection, notice: i64, told: &Told, learnt: bool) -> Res
 }
 
 /// Deletes the effects of waiting notices on a fact: a fact that is recorded now is later than they are.
-fn delete_effects_on(db: &Connection, told: &Told) -> Result<()> {
+fn delete_effects_on(db: &Connection, told: &ReceiverFact) -> Result<()> {
     let mut statement = db.prepare_cached(
         "DELETE FROM notification_effects WHERE fact = ?3
              AND notification IN (SELECT id FROM notifications WHERE receiver = ?1 AND subject = ?2)",
@@ -228,7 +231,7 @@ fn delete_effects_on(db: &Connection, told: &Told) -> Result<()> {
     Ok(())
 }
 
-fn insert_told(db: &Connection, told: &Told) -> Result<()> {
+fn insert_told(db: &Connection, told: &ReceiverFact) -> Result<()> {
     let mut statement = db.prepare_cached(
         "INSERT INTO notification_facts (subject, receiver, fact, since) VALUES (?1, ?2, ?3, ?4)
          ON CONFLICT DO NOTHING",
@@ -237,19 +240,19 @@ fn insert_told(db: &Connection, told: &Told) -> Result<()> {
     Ok(())
 }
 
-fn delete_told(db: &Connection, told: &Told) -> Result<()> {
+fn delete_told(db: &Connection, told: &ReceiverFact) -> Result<()> {
     let mut statement =
         db.prepare_cached("DELETE FROM notification_facts WHERE subject = ?1 AND receiver = ?2 AND fact = ?3")?;
     statement.execute([&told.subject, &told.receiver, &told.fact])?;
     Ok(())
 }
 
-fn insert_notice(db: &Connection, notice: &NewNotice, now: DateTime<Utc>) -> Result<()> {
+fn insert_notice(db: &Connection, notice: &NewNotification, now: DateTime<Utc>) -> Result<()> {
     let mut statement = db.prepare_cached(
         "INSERT INTO notifications (message, receiver, subject, event, body, made)
          VALUES ('msg_' || lower(hex(randomblob(16))), ?1, ?2, ?3, ?4, ?5)",
     )?;
-    let NewNotice { receiver, subject, event, body, learnt, forgotten } = notice;
+    let NewNotification { receiver, subject, event, body, learnt, forgotten } = notice;
     statement.execute(params![receiver, subject, event, body, text(now)])?;
     let number = db.last_insert_rowid();
     forgotten.iter().try_for_each(|told| insert_effect(db, number, told, false))?;
@@ -272,14 +275,14 @@ fn count_notices_by_receiver(db: &Connection) -> Result<Vec<(String, u64)>> {
     rows.collect()
 }
 
-fn find_oldest_notice_for(db: &Connection, receiver: &str) -> Result<Option<Notice>> {
+fn find_oldest_notice_for(db: &Connection, receiver: &str) -> Result<Option<StoredNotification>> {
     let mut statement = db.prepare_cached("SELECT * FROM notifications WHERE receiver = ?1 ORDER BY id LIMIT 1")?;
     let row = statement.query_row([receiver], |row| {
-        Ok(Notice {
+        Ok(StoredNotification {
             number: row.get("id")?,
             message: row.get("message")?,
             made: parsed(row, "made")?,
-            notice: NewNotice {
+            notice: NewNotification {
                 receiver: row.get("receiver")?,
                 subject: row.get("subject")?,
                 event: row.get("event")?,
@@ -311,17 +314,17 @@ fn delete_receiver(db: &Connection, receiver: &str) -> Result<u64> {
 mod tests {
     use super::*;
 
-    fn at(second: i64) -> DateTime<Utc> {
+    fn time_at(second: i64) -> DateTime<Utc> {
         DateTime::from_timestamp(1_800_000_000 + second, 0).unwrap()
     }
 
-    fn notice(receiver: &str, body: &str) -> NewNotice {
+    fn notice(receiver: &str, body: &str) -> NewNotification {
         let (receiver, subject, event, body) = (receiver.into(), "app".into(), "failure".into(), body.into());
-        NewNotice { receiver, subject, event, body, learnt: Vec::new(), forgotten: Vec::new() }
+        NewNotification { receiver, subject, event, body, learnt: Vec::new(), forgotten: Vec::new() }
     }
 
-    fn told(receiver: &str, fact: &str) -> Told {
-        Told { receiver: receiver.into(), subject: "app".into(), fact: fact.into(), since: at(0) }
+    fn known_fact(receiver: &str, fact: &str) -> ReceiverFact {
+        ReceiverFact { receiver: receiver.into(), subject: "app".into(), fact: fact.into(), since: time_at(0) }
     }
 
     #[tokio::test]
@@ -330,58 +333,66 @@ mod tests {
         let path = folder.path().join("journal.db");
         let journal = Journal::open(&path).unwrap();
         let notices = vec![notice("a", "1"), notice("b", "2"), notice("a", "3")];
-        let learnt = vec![told("a", "failure"), told("b", "failure"), told("b", "held x")];
-        assert_eq!(journal.store_notices(notices, learnt, Vec::new(), at(1)).await.unwrap(), 0);
-        journal.store_notices(Vec::new(), vec![told("a", "failure")], vec![told("b", "held x")], at(2)).await.unwrap();
-        let first = journal.next_notice("a").await.unwrap().unwrap();
+        let learnt = vec![known_fact("a", "failure"), known_fact("b", "failure"), known_fact("b", "held x")];
+        assert_eq!(journal.store_notifications(notices, learnt, Vec::new(), time_at(1)).await.unwrap(), 0);
+        journal
+            .store_notifications(
+                Vec::new(),
+                vec![known_fact("a", "failure")],
+                vec![known_fact("b", "held x")],
+                time_at(2),
+            )
+            .await
+            .unwrap();
+        let first = journal.next_notification("a").await.unwrap().unwrap();
         drop(journal);
 
         let journal = Journal::open(&path).unwrap();
-        assert_eq!(journal.facts_of("app").await.unwrap(), [told("a", "failure"), told("b", "failure")]);
+        assert_eq!(journal.facts_of("app").await.unwrap(), [known_fact("a", "failure"), known_fact("b", "failure")]);
         assert_eq!(journal.facts_of("").await.unwrap(), []);
         assert_eq!(journal.waiting_receivers().await.unwrap(), [("a".to_owned(), 2), ("b".to_owned(), 1)]);
-        assert_eq!(journal.next_notice("a").await.unwrap().unwrap(), first, "with the same id");
+        assert_eq!(journal.next_notification("a").await.unwrap().unwrap(), first, "with the same id");
         assert!(first.message.starts_with("msg_") && first.message.len() == 36, "{}", first.message);
-        assert_eq!((first.notice.body.as_str(), first.made), ("1", at(1)));
-        journal.drop_notice(first.number).await.unwrap();
-        assert_eq!(journal.next_notice("a").await.unwrap().unwrap().notice.body, "3");
+        assert_eq!((first.notice.body.as_str(), first.made), ("1", time_at(1)));
+        journal.drop_notification(first.number).await.unwrap();
+        assert_eq!(journal.next_notification("a").await.unwrap().unwrap().notice.body, "3");
         assert_eq!(journal.drop_receivers(vec!["a".into()]).await.unwrap(), 1);
-        assert_eq!(journal.next_notice("a").await.unwrap(), None);
-        assert_eq!(journal.facts_of("app").await.unwrap(), [told("b", "failure")]);
+        assert_eq!(journal.next_notification("a").await.unwrap(), None);
+        assert_eq!(journal.facts_of("app").await.unwrap(), [known_fact("b", "failure")]);
     }
 
     /// Returns the facts that receiver `a` knows once all waiting notices are delivered, and the number that is
     /// recorded already.
     async fn known(journal: &Journal) -> (Vec<String>, i64) {
-        let told = journal.facts_of("app").await.unwrap();
+        let known_fact = journal.facts_of("app").await.unwrap();
         let noted = journal.read(|db| db.query_row("SELECT count(*) FROM notification_facts", [], |row| row.get(0)));
-        (told.into_iter().map(|told| told.fact).collect(), noted.await.unwrap())
+        (known_fact.into_iter().map(|known_fact| known_fact.fact).collect(), noted.await.unwrap())
     }
 
     #[tokio::test]
     async fn fact_is_known_after_delivery_and_never_after_drop() {
         let folder = tempfile::tempdir().unwrap();
         let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
-        let failure = || NewNotice { learnt: vec![told("a", "failure")], ..notice("a", "fails") };
-        let recovery = || NewNotice { forgotten: vec![told("a", "failure")], ..notice("a", "well") };
-        let keep = async |notice: NewNotice| {
-            journal.store_notices(vec![notice], vec![], vec![], at(1)).await.unwrap();
+        let failure = || NewNotification { learnt: vec![known_fact("a", "failure")], ..notice("a", "fails") };
+        let recovery = || NewNotification { forgotten: vec![known_fact("a", "failure")], ..notice("a", "well") };
+        let keep = async |notice: NewNotification| {
+            journal.store_notifications(vec![notice], vec![], vec![], time_at(1)).await.unwrap();
         };
-        let next = async || journal.next_notice("a").await.unwrap().unwrap().number;
+        let next = async || journal.next_notification("a").await.unwrap().unwrap().number;
         let failing = vec!["failure".to_owned()];
         keep(failure()).await;
         assert_eq!(known(&journal).await, (failing.clone(), 0), "a second run that fails is no news");
-        journal.drop_notice(next().await).await.unwrap();
+        journal.drop_notification(next().await).await.unwrap();
         assert_eq!(known(&journal).await, (vec![], 0), "the next failure is news");
         keep(failure()).await;
-        journal.notice_delivered(next().await).await.unwrap();
+        journal.notification_delivered(next().await).await.unwrap();
         assert_eq!(known(&journal).await, (failing.clone(), 1));
         keep(recovery()).await;
         assert_eq!(known(&journal).await, (vec![], 1));
-        journal.drop_notice(next().await).await.unwrap();
+        journal.drop_notification(next().await).await.unwrap();
         assert_eq!(known(&journal).await, (failing, 1), "the next success is news");
         keep(recovery()).await;
-        journal.notice_delivered(next().await).await.unwrap();
+        journal.notification_delivered(next().await).await.unwrap();
         assert_eq!(known(&journal).await, (vec![], 0));
     }
 
@@ -389,11 +400,14 @@ mod tests {
     async fn fact_recorded_without_message_overrides_waiting_notices() {
         let folder = tempfile::tempdir().unwrap();
         let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
-        let held = NewNotice { learnt: vec![told("a", "held x"), told("a", "held y")], ..notice("a", "held") };
-        journal.store_notices(vec![held], vec![], vec![], at(1)).await.unwrap();
-        journal.store_notices(vec![], vec![], vec![told("a", "held x")], at(2)).await.unwrap();
+        let held = NewNotification {
+            learnt: vec![known_fact("a", "held x"), known_fact("a", "held y")],
+            ..notice("a", "held")
+        };
+        journal.store_notifications(vec![held], vec![], vec![], time_at(1)).await.unwrap();
+        journal.store_notifications(vec![], vec![], vec![known_fact("a", "held x")], time_at(2)).await.unwrap();
         assert_eq!(known(&journal).await, (vec!["held y".to_owned()], 0));
-        journal.notice_delivered(journal.next_notice("a").await.unwrap().unwrap().number).await.unwrap();
+        journal.notification_delivered(journal.next_notification("a").await.unwrap().unwrap().number).await.unwrap();
         assert_eq!(known(&journal).await, (vec!["held y".to_owned()], 1));
     }
 
@@ -403,8 +417,8 @@ mod tests {
         let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
         let many = (0..1003).map(|number| notice("a", &number.to_string()));
         let notices = many.chain([notice("b", "0")]).collect();
-        assert_eq!(journal.store_notices(notices, Vec::new(), Vec::new(), at(0)).await.unwrap(), 3);
+        assert_eq!(journal.store_notifications(notices, Vec::new(), Vec::new(), time_at(0)).await.unwrap(), 3);
         assert_eq!(journal.waiting_receivers().await.unwrap(), [("a".to_owned(), 1000), ("b".to_owned(), 1)]);
-        assert_eq!(journal.next_notice("a").await.unwrap().unwrap().notice.body, "3");
+        assert_eq!(journal.next_notification("a").await.unwrap().unwrap().notice.body, "3");
     }
 }

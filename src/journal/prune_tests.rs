@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use rusqlite::Connection;
 
 use super::prune::{DELETE_OBSERVATIONS, DELETE_TRANSFERS, LIST_OLD_RUNS, LIST_PROCESSES, NEXT_PAIR};
-use super::tests::{Place, arrival, at, place};
+use super::tests::{TestJournal, arrival, place, time_at};
 use super::{
     Begun, EvidenceFilter, EvidenceRecord, FailureStreak, HistoryFilter, Journal, LastEnds, Observation, Outcome,
     Pruned, QuotaRecord, RunEnd, RunId, RunRecord, TagCounts, TagRecord, TransferNote, TransferState, Trigger,
@@ -49,7 +49,7 @@ fn past() -> impl Strategy<Value = Past> {
 }
 
 async fn begin(journal: &Journal, entry: &str, trigger: Trigger, minute: i64) -> RunId {
-    match journal.begin_run(entry, trigger, at(minute)).await.unwrap() {
+    match journal.begin_run(entry, trigger, time_at(minute)).await.unwrap() {
         Begun::Started(run) => run,
         already @ Begun::AlreadyRunning { .. } => panic!("{already:?}"),
     }
@@ -57,13 +57,13 @@ async fn begin(journal: &Journal, entry: &str, trigger: Trigger, minute: i64) ->
 
 async fn end(journal: &Journal, run: RunId, outcome: Outcome, minute: i64) {
     let end = RunEnd { outcome, tags: TagCounts::default(), bytes: 0, error: None, deferred_until: None };
-    journal.end_run(run, end, at(minute)).await.unwrap();
+    journal.end_run(run, end, time_at(minute)).await.unwrap();
 }
 
 async fn send(journal: &Journal, run: RunId, target: &str, digest: &str, minute: i64) {
     let transfer = Transfer::new("s", target, Digest::of(digest.as_bytes()), 1);
     let states = [TransferState::Started, TransferState::Finished];
-    let notes = states.map(|state| TransferNote { transfer: transfer.clone(), state, at: at(minute) });
+    let notes = states.map(|state| TransferNote { transfer: transfer.clone(), state, at: time_at(minute) });
     journal.record_transfers(run, notes.into()).await.unwrap().await.unwrap();
 }
 
@@ -73,7 +73,7 @@ async fn see(journal: &Journal, entry: &str, tags: impl IntoIterator<Item = (&st
         source_digest: Digest::of(content.as_bytes()),
         target_digest: None,
     });
-    journal.observe_tags(entry, "s", "t", seen.collect(), at(minute)).await.unwrap();
+    journal.observe_tags(entry, "s", "t", seen.collect(), time_at(minute)).await.unwrap();
 }
 
 /// Records the past, and returns the minute after it.
@@ -83,7 +83,7 @@ async fn live(journal: &Journal, past: &[Past]) -> i64 {
         minute += one.after;
         let entry = ENTRIES[one.entry];
         let trigger = match one.trigger {
-            0 => Trigger::Schedule { scheduled_at: at(minute) },
+            0 => Trigger::Schedule { scheduled_at: time_at(minute) },
             1 => Trigger::Start,
             _ => Trigger::PushEvent,
         };
@@ -140,9 +140,9 @@ async fn runs(journal: &Journal) -> Vec<RunRecord> {
 }
 
 /// Returns true if the rules keep this run of the history (latest first) at any age.
-fn stays(history: &[RunRecord], evidence: &[EvidenceRecord], at: usize) -> bool {
-    let run = &history[at];
-    let mut later = history[..at].iter().filter(|later| later.entry == run.entry);
+fn stays(history: &[RunRecord], evidence: &[EvidenceRecord], time_at: usize) -> bool {
+    let run = &history[time_at];
+    let mut later = history[..time_at].iter().filter(|later| later.entry == run.entry);
     let is_scheduled = |run: &RunRecord| matches!(run.trigger, Trigger::Schedule { .. });
     let is_pushed = |run: &RunRecord| run.trigger == Trigger::PushEvent;
     let is_like = |later: &RunRecord| later.outcome == run.outcome && is_pushed(later) == is_pushed(run);
@@ -162,12 +162,12 @@ proptest! {
         runtime.block_on(async {
             let place = place();
             let journal = Journal::open(&place.path).unwrap();
-            let before = at(live(&journal, &past).await * share / 100);
+            let before = time_at(live(&journal, &past).await * share / 100);
             let (was, whole) = (answers(&journal, before).await, runs(&journal).await);
             let pruned = journal.prune(before).await.unwrap();
             assert_eq!(answers(&journal, before).await, was);
             let expected: Vec<&RunRecord> = whole.iter().enumerate()
-                .filter(|(at, run)| run.started >= before || stays(&whole, &was.evidence, *at))
+                .filter(|(time_at, run)| run.started >= before || stays(&whole, &was.evidence, *time_at))
                 .map(|(_, run)| run)
                 .collect();
             let left = runs(&journal).await;
@@ -181,7 +181,7 @@ proptest! {
     }
 }
 
-fn count(place: &Place, what: &str) -> i64 {
+fn count(place: &TestJournal, what: &str) -> i64 {
     let db = Connection::open(&place.path).unwrap();
     db.query_row(&format!("SELECT count(*) FROM {what}"), [], |row| row.get(0)).unwrap()
 }
@@ -198,9 +198,9 @@ async fn pruning_deletes_old_runs_and_keeps_evidence() {
         }
         end(&journal, run, Outcome::Succeeded, minute).await;
     }
-    let pruned = journal.prune(at(3)).await.unwrap();
+    let pruned = journal.prune(time_at(3)).await.unwrap();
     assert_eq!((pruned.runs, pruned.transfers), (2, 3));
-    let left: Vec<i64> = runs(&journal).await.iter().map(|run| (run.started - at(0)).num_minutes()).collect();
+    let left: Vec<i64> = runs(&journal).await.iter().map(|run| (run.started - time_at(0)).num_minutes()).collect();
     assert_eq!(left, [3, 1], "the last one, and the one with evidence");
     assert_eq!((count(&place, "transfers"), count(&place, "evidence")), (1, 1));
 }
@@ -211,9 +211,9 @@ async fn unfinished_run_stays_at_any_age() {
     let journal = Journal::open(&place.path).unwrap();
     let run = begin(&journal, "a", Trigger::Manual, 0).await;
     let transfer = Transfer::new("s", "t", Digest::of(b"x"), 1);
-    let note = TransferNote { transfer, state: TransferState::Started, at: at(0) };
+    let note = TransferNote { transfer, state: TransferState::Started, at: time_at(0) };
     journal.record_transfers(run, vec![note]).await.unwrap().await.unwrap();
-    assert_eq!(journal.prune(at(1000)).await.unwrap(), Pruned::default());
+    assert_eq!(journal.prune(time_at(1000)).await.unwrap(), Pruned::default());
     end(&journal, run, Outcome::Succeeded, 1001).await;
     assert_eq!(runs(&journal).await.len(), 1);
 }
@@ -227,12 +227,12 @@ async fn failure_streak_survives_deletion_of_its_runs() {
         let outcome = if minute == 20 { Outcome::Succeeded } else { Outcome::Failed };
         end(&journal, run, outcome, minute).await;
         if minute % 150 == 149 {
-            journal.prune(at(minute)).await.unwrap();
+            journal.prune(time_at(minute)).await.unwrap();
         }
     }
-    journal.prune(at(400)).await.unwrap();
+    journal.prune(time_at(400)).await.unwrap();
     assert_eq!(runs(&journal).await.len(), 2, "the last failure and the last success");
-    let told = |failures, minute| FailureStreak { entry: "a".into(), failures, last: at(minute), got_on: false };
+    let told = |failures, minute| FailureStreak { entry: "a".into(), failures, last: time_at(minute), got_on: false };
     assert_eq!(journal.failure_streaks().await.unwrap(), [told(379, 399)]);
     let run = begin(&journal, "a", Trigger::Start, 400).await;
     end(&journal, run, Outcome::Failed, 400).await;
@@ -252,9 +252,9 @@ async fn tag_still_seen_keeps_its_first_seen_time() {
     let many: Vec<String> = (0..700).map(|number| format!("n{number}")).collect();
     see(&journal, "many", many.iter().map(|tag| (&**tag, "x")), 0).await;
     see(&journal, "many", [("n0", "x")], 50).await;
-    assert_eq!(journal.prune(at(40)).await.unwrap().tags, 2 + 699);
+    assert_eq!(journal.prune(time_at(40)).await.unwrap().tags, 2 + 699);
     let told = |tags: Vec<TagRecord>| -> Vec<(String, i64)> {
-        tags.iter().map(|tag| (tag.tag.to_string(), (tag.first_seen - at(0)).num_minutes())).collect()
+        tags.iter().map(|tag| (tag.tag.to_string(), (tag.first_seen - time_at(0)).num_minutes())).collect()
     };
     assert_eq!(told(journal.last_selection("a").await.unwrap()), [("moved".into(), 50), ("same".into(), 0)]);
     assert_eq!(told(journal.last_selection("asleep").await.unwrap()), [("same".into(), 0)], "it saw nothing later");
@@ -270,7 +270,7 @@ async fn target_stays_known_by_its_evidence() {
     send(&journal, run, &arrived.target, "x", 0).await;
     journal.record_arrival(run, "a", &arrived).await.unwrap();
     end(&journal, run, Outcome::Succeeded, 0).await;
-    journal.prune(at(10)).await.unwrap();
+    journal.prune(time_at(10)).await.unwrap();
     assert_eq!(count(&place, "transfers"), 0);
     assert_eq!(journal.has_been_at("a", &arrived.source, &arrived.target).await.unwrap(), (false, true));
 }
@@ -287,8 +287,8 @@ async fn dead_processes_without_runs_are_deleted_living_ones_kept() {
         }
     }
     let alive = Journal::open(&place.path).unwrap();
-    assert_eq!(journal.prune(at(0)).await.unwrap().processes, 298, "the runs are young");
-    assert_eq!(journal.prune(at(10)).await.unwrap(), Pruned { runs: 1, processes: 1, ..Pruned::default() });
+    assert_eq!(journal.prune(time_at(0)).await.unwrap().processes, 298, "the runs are young");
+    assert_eq!(journal.prune(time_at(10)).await.unwrap(), Pruned { runs: 1, processes: 1, ..Pruned::default() });
     assert_eq!(count(&place, "processes"), 3);
     let run = begin(&alive, "b", Trigger::Manual, 20).await;
     end(&alive, run, Outcome::Succeeded, 20).await;
@@ -300,11 +300,17 @@ async fn quotas_reported_long_ago_are_deleted() {
     let journal = Journal::open(&place.path).unwrap();
     for (identity, minute) in [("old", 0), ("young", 20)] {
         let (registry, window) = ("docker.io".into(), Duration::from_secs(21_600));
-        let quota =
-            QuotaRecord { registry, identity: identity.into(), limit: 100, window, remaining: 1, reported: at(minute) };
+        let quota = QuotaRecord {
+            registry,
+            identity: identity.into(),
+            limit: 100,
+            window,
+            remaining: 1,
+            reported: time_at(minute),
+        };
         journal.record_quota(quota).await.unwrap();
     }
-    assert_eq!(journal.prune(at(10)).await.unwrap().quotas, 1);
+    assert_eq!(journal.prune(time_at(10)).await.unwrap().quotas, 1);
     assert_eq!(journal.quotas().await.unwrap()[0].identity, "young");
 }
 
@@ -319,7 +325,7 @@ async fn deleted_rows_make_room_for_new_ones() {
             let run = begin(&journal, ENTRIES[(number % 3) as usize], Trigger::Start, minute).await;
             end(&journal, run, Outcome::Succeeded, minute).await;
         }
-        journal.prune(at(day * 1440) - TimeDelta::days(1)).await.unwrap();
+        journal.prune(time_at(day * 1440) - TimeDelta::days(1)).await.unwrap();
         let log = std::fs::metadata(place.path.with_extension("db-wal")).unwrap().len();
         assert!(log <= 5 << 20, "{log} bytes of log");
         let db = Connection::open(&place.path).unwrap();

@@ -14,18 +14,18 @@ use super::*;
 use crate::copy::event::{Arrival, BlobCounts, Transfer};
 use crate::oci::{Digest, MediaType, Tag};
 
-pub(super) struct Place {
+pub(super) struct TestJournal {
     _folder: TempDir,
     pub(super) path: PathBuf,
 }
 
-pub(super) fn place() -> Place {
+pub(super) fn place() -> TestJournal {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state/journal.db");
-    Place { _folder: folder, path }
+    TestJournal { _folder: folder, path }
 }
 
-pub(super) fn at(minute: i64) -> DateTime<Utc> {
+pub(super) fn time_at(minute: i64) -> DateTime<Utc> {
     "2026-05-10T00:00:00Z".parse::<DateTime<Utc>>().unwrap() + TimeDelta::minutes(minute)
 }
 
@@ -35,20 +35,20 @@ fn tag(text: &str) -> Tag {
 
 fn ended(outcome: Outcome) -> RunEnd {
     let tags = TagCounts { copied: 2, unchanged: 3, blocked: 1, deferred: 4, ..TagCounts::default() };
-    RunEnd { outcome, tags, bytes: 77, error: None, deferred_until: Some(at(30)) }
+    RunEnd { outcome, tags, bytes: 77, error: None, deferred_until: Some(time_at(30)) }
 }
 
 pub(super) async fn begun(journal: &Journal, entry: &str, minute: i64) -> RunId {
-    match journal.begin_run(entry, Trigger::Manual, at(minute)).await.unwrap() {
+    match journal.begin_run(entry, Trigger::Manual, time_at(minute)).await.unwrap() {
         Begun::Started(run) => run,
         already @ Begun::AlreadyRunning { .. } => panic!("{already:?}"),
     }
 }
 
 /// Records the state of a transfer, and waits until it is written.
-async fn note(journal: &Journal, run: RunId, transfer: &Arc<Transfer>, state: TransferState, minute: i64) {
-    let note = TransferNote { transfer: transfer.clone(), state, at: at(minute) };
-    journal.record_transfers(run, vec![note]).await.unwrap().await.unwrap();
+async fn record_state(journal: &Journal, run: RunId, transfer: &Arc<Transfer>, state: TransferState, minute: i64) {
+    let record_state = TransferNote { transfer: transfer.clone(), state, at: time_at(minute) };
+    journal.record_transfers(run, vec![record_state]).await.unwrap().await.unwrap();
 }
 
 pub(super) fn arrival(name: &str, minute: i64) -> Arrival {
@@ -70,8 +70,8 @@ pub(super) fn arrival(name: &str, minute: i64) -> Arrival {
         source_identity: "mirror-bot".into(),
         target_identity: "anonymous".into(),
         left_behind: Vec::new(),
-        started: at(minute - 1),
-        ended: at(minute),
+        started: time_at(minute - 1),
+        ended: time_at(minute),
     }
 }
 
@@ -79,28 +79,28 @@ pub(super) fn arrival(name: &str, minute: i64) -> Arrival {
 async fn run_is_returned_as_it_was_recorded() {
     let place = place();
     let journal = Journal::open(&place.path).unwrap();
-    let trigger = Trigger::Schedule { scheduled_at: at(0) };
-    let Begun::Started(run) = journal.begin_run("a", trigger, at(1)).await.unwrap() else { panic!() };
+    let trigger = Trigger::Schedule { scheduled_at: time_at(0) };
+    let Begun::Started(run) = journal.begin_run("a", trigger, time_at(1)).await.unwrap() else { panic!() };
     let running = &journal.history(&HistoryFilter::default()).await.unwrap()[0];
     assert_eq!((running.ended, running.outcome), (None, None));
     let end = RunEnd { error: Some("target: 500".into()), ..ended(Outcome::Failed) };
-    journal.end_run(run, end, at(2)).await.unwrap();
+    journal.end_run(run, end, time_at(2)).await.unwrap();
     let expected = RunRecord {
         id: run,
         entry: "a".into(),
         trigger,
         pid: std::process::id(),
-        started: at(1),
-        ended: Some(at(2)),
+        started: time_at(1),
+        ended: Some(time_at(2)),
         outcome: Some(Outcome::Failed),
         tags: TagCounts { copied: 2, unchanged: 3, blocked: 1, deferred: 4, ..TagCounts::default() },
         bytes: 77,
         error: Some("target: 500".into()),
-        deferred_until: Some(at(30)),
+        deferred_until: Some(time_at(30)),
     };
     assert_eq!(journal.history(&HistoryFilter::default()).await.unwrap(), std::slice::from_ref(&expected));
-    assert_eq!(journal.last_scheduled("a", at(30)).await.unwrap(), Some(at(0)));
-    assert_eq!(journal.last_scheduled("b", at(30)).await.unwrap(), None);
+    assert_eq!(journal.last_scheduled("a", time_at(30)).await.unwrap(), Some(time_at(0)));
+    assert_eq!(journal.last_scheduled("b", time_at(30)).await.unwrap(), None);
     let json = serde_json::to_value(&expected).unwrap();
     assert_eq!((&json["trigger"], &json["scheduled_at"]), (&"schedule".into(), &"2026-05-10T00:00:00Z".into()));
 }
@@ -110,16 +110,20 @@ async fn last_firing_is_by_the_new_time_after_a_clock_was_set_back() {
     let place = place();
     let journal = Journal::open(&place.path).unwrap();
     let fire = async |minute: i64| {
-        let trigger = Trigger::Schedule { scheduled_at: at(minute) };
-        let Begun::Started(run) = journal.begin_run("a", trigger, at(minute)).await.unwrap() else { panic!() };
-        journal.end_run(run, ended(Outcome::Succeeded), at(minute)).await.unwrap();
+        let trigger = Trigger::Schedule { scheduled_at: time_at(minute) };
+        let Begun::Started(run) = journal.begin_run("a", trigger, time_at(minute)).await.unwrap() else { panic!() };
+        journal.end_run(run, ended(Outcome::Succeeded), time_at(minute)).await.unwrap();
     };
     fire(900).await;
-    assert_eq!(journal.last_scheduled("a", at(100)).await.unwrap(), Some(at(900)), "nothing fired since");
+    assert_eq!(journal.last_scheduled("a", time_at(100)).await.unwrap(), Some(time_at(900)), "nothing fired since");
     fire(60).await;
     fire(120).await;
-    assert_eq!(journal.last_scheduled("a", at(130)).await.unwrap(), Some(at(120)));
-    assert_eq!(journal.last_scheduled("a", at(900)).await.unwrap(), Some(at(900)), "that time has come again");
+    assert_eq!(journal.last_scheduled("a", time_at(130)).await.unwrap(), Some(time_at(120)));
+    assert_eq!(
+        journal.last_scheduled("a", time_at(900)).await.unwrap(),
+        Some(time_at(900)),
+        "that time has come again"
+    );
 }
 
 #[tokio::test]
@@ -128,10 +132,10 @@ async fn running_entry_is_refused_with_its_process() {
     let journal = Journal::open(&place.path).unwrap();
     let run = begun(&journal, "a", 0).await;
     let other = Journal::open(&place.path).unwrap();
-    let already = Begun::AlreadyRunning { pid: std::process::id(), since: at(0) };
-    assert_eq!(other.begin_run("a", Trigger::Start, at(1)).await.unwrap(), already);
+    let already = Begun::AlreadyRunning { pid: std::process::id(), since: time_at(0) };
+    assert_eq!(other.begin_run("a", Trigger::Start, time_at(1)).await.unwrap(), already);
     begun(&other, "b", 1).await;
-    journal.end_run(run, ended(Outcome::Succeeded), at(2)).await.unwrap();
+    journal.end_run(run, ended(Outcome::Succeeded), time_at(2)).await.unwrap();
     begun(&other, "a", 3).await;
 }
 
@@ -150,7 +154,9 @@ async fn concurrent_begins_of_one_entry_have_one_winner() {
     }
     for round in 0..10 {
         let racers = journals.iter().cloned().map(|journal| {
-            tokio::spawn(async move { (journal.begin_run("a", Trigger::Manual, at(round)).await.unwrap(), journal) })
+            tokio::spawn(
+                async move { (journal.begin_run("a", Trigger::Manual, time_at(round)).await.unwrap(), journal) },
+            )
         });
         let mut winners = Vec::new();
         for racer in racers.collect::<Vec<_>>() {
@@ -159,7 +165,7 @@ async fn concurrent_begins_of_one_entry_have_one_winner() {
             }
         }
         let [(run, journal)] = &winners[..] else { panic!("{} winners", winners.len()) };
-        journal.end_run(*run, ended(Outcome::Succeeded), at(round)).await.unwrap();
+        journal.end_run(*run, ended(Outcome::Succeeded), time_at(round)).await.unwrap();
     }
 }
 
@@ -174,7 +180,7 @@ async fn run_of_closed_journal_is_interrupted_at_next_begin() {
     assert_eq!((seen.outcome, seen.ended), (Some(Outcome::Interrupted), None), "known before it is recorded");
     begun(&journal, "a", 5).await;
     let runs = journal.history(&HistoryFilter::default()).await.unwrap();
-    assert_eq!((runs[1].outcome, runs[1].ended), (Some(Outcome::Interrupted), Some(at(5))));
+    assert_eq!((runs[1].outcome, runs[1].ended), (Some(Outcome::Interrupted), Some(time_at(5))));
     assert_eq!(runs[1].error.as_deref(), Some("its process ended without ending the run"));
 }
 
@@ -187,7 +193,7 @@ async fn process_that_waits_to_be_killed() {
     let journal = Journal::open(path.as_ref()).unwrap();
     let run = begun(&journal, "a", 0).await;
     let transfer = Transfer::new("source", "target", Digest::of(b"layer"), 5);
-    note(&journal, run, &transfer, TransferState::Started, 0).await;
+    record_state(&journal, run, &transfer, TransferState::Started, 0).await;
     std::io::stderr().write_all(b"ready\n").unwrap();
     // The process ends with its parent if that fails to kill it.
     std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
@@ -207,15 +213,15 @@ async fn run_and_transfers_of_killed_process_are_interrupted() {
     let stderr = BufReader::new(victim.stderr.take().unwrap());
     assert!(stderr.lines().any(|line| line.unwrap() == "ready"), "the process never began its run");
 
-    let journal = Journal::open_at(&place.path, at(1)).unwrap();
-    let already = Begun::AlreadyRunning { pid: victim.id(), since: at(0) };
-    assert_eq!(journal.begin_run("a", Trigger::Manual, at(1)).await.unwrap(), already);
+    let journal = Journal::open_at(&place.path, time_at(1)).unwrap();
+    let already = Begun::AlreadyRunning { pid: victim.id(), since: time_at(0) };
+    assert_eq!(journal.begin_run("a", Trigger::Manual, time_at(1)).await.unwrap(), already);
     victim.kill().unwrap();
     victim.wait().unwrap();
 
-    let next = Journal::open_at(&place.path, at(2)).unwrap();
+    let next = Journal::open_at(&place.path, time_at(2)).unwrap();
     let run = &next.history(&HistoryFilter::default()).await.unwrap()[0];
-    assert_eq!((run.pid, run.outcome, run.ended), (victim.id(), Some(Outcome::Interrupted), Some(at(2))));
+    assert_eq!((run.pid, run.outcome, run.ended), (victim.id(), Some(Outcome::Interrupted), Some(time_at(2))));
     assert_eq!(unfinished_transfers(&place), 0);
     begun(&next, "a", 3).await;
     let locks = || {
@@ -227,7 +233,7 @@ async fn run_and_transfers_of_killed_process_are_interrupted() {
     assert_eq!(locks(), 0);
 }
 
-fn unfinished_transfers(place: &Place) -> i64 {
+fn unfinished_transfers(place: &TestJournal) -> i64 {
     let db = Connection::open(&place.path).unwrap();
     db.query_row("SELECT count(*) FROM transfers WHERE ended IS NULL", [], |row| row.get(0)).unwrap()
 }
@@ -239,13 +245,13 @@ async fn transfer_is_open_until_it_or_its_run_ends() {
     let run = begun(&journal, "a", 0).await;
     let transfers: Vec<_> = ["x", "y", "z"].map(|n| Transfer::new("s", "t", Digest::of(n.as_bytes()), 1)).into();
     for transfer in &transfers {
-        note(&journal, run, transfer, TransferState::Started, 0).await;
+        record_state(&journal, run, transfer, TransferState::Started, 0).await;
     }
     assert_eq!(unfinished_transfers(&place), 3);
-    note(&journal, run, &transfers[0], TransferState::Finished, 1).await;
-    note(&journal, run, &transfers[1], TransferState::Failed("target: 500".into()), 1).await;
+    record_state(&journal, run, &transfers[0], TransferState::Finished, 1).await;
+    record_state(&journal, run, &transfers[1], TransferState::Failed("target: 500".into()), 1).await;
     assert_eq!(unfinished_transfers(&place), 1);
-    journal.end_run(run, ended(Outcome::Failed), at(2)).await.unwrap();
+    journal.end_run(run, ended(Outcome::Failed), time_at(2)).await.unwrap();
     let db = Connection::open(&place.path).unwrap();
     let mut statement = db.prepare("SELECT outcome FROM transfers ORDER BY id").unwrap();
     let outcomes: Vec<String> = statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
@@ -259,10 +265,10 @@ async fn last_selection_is_what_last_run_saw() {
     let (old, new) = (Digest::of(b"old"), Digest::of(b"new"));
     let seen = |name: &str, source_digest, target_digest| Observation { tag: tag(name), source_digest, target_digest };
     let first = vec![seen("v1", old, None), seen("v2", old, None), seen("v3", old, Some(old))];
-    journal.observe_tags("a", "s", "t", first, at(0)).await.unwrap();
+    journal.observe_tags("a", "s", "t", first, time_at(0)).await.unwrap();
     let second = vec![seen("v1", old, Some(old)), seen("v2", new, Some(old))];
-    journal.observe_tags("a", "s", "t", second, at(10)).await.unwrap();
-    journal.observe_tags("b", "s", "t", vec![seen("v9", old, None)], at(20)).await.unwrap();
+    journal.observe_tags("a", "s", "t", second, time_at(10)).await.unwrap();
+    journal.observe_tags("b", "s", "t", vec![seen("v9", old, None)], time_at(20)).await.unwrap();
     let record = |name: &str, source_digest, first_seen| TagRecord {
         source: "s".into(),
         target: "t".into(),
@@ -270,9 +276,12 @@ async fn last_selection_is_what_last_run_saw() {
         source_digest,
         target_digest: Some(old),
         first_seen,
-        last_seen: at(10),
+        last_seen: time_at(10),
     };
-    assert_eq!(journal.last_selection("a").await.unwrap(), [record("v1", old, at(0)), record("v2", new, at(10))]);
+    assert_eq!(
+        journal.last_selection("a").await.unwrap(),
+        [record("v1", old, time_at(0)), record("v2", new, time_at(10))]
+    );
     assert_eq!(journal.last_selection("none").await.unwrap(), []);
 }
 
@@ -283,15 +292,15 @@ async fn last_selection_is_the_newest_run_after_the_clock_was_set_back() {
     let (old, new) = (Digest::of(b"old"), Digest::of(b"new"));
     let seen = |name: &str, source_digest| Observation { tag: tag(name), source_digest, target_digest: None };
     let first = vec![seen("gone", old), seen("moved", old), seen("same", old)];
-    journal.observe_tags("a", "s", "t", first, at(5000)).await.unwrap();
-    journal.observe_tags("a", "s", "other", vec![seen("same", old)], at(5000)).await.unwrap();
+    journal.observe_tags("a", "s", "t", first, time_at(5000)).await.unwrap();
+    journal.observe_tags("a", "s", "other", vec![seen("same", old)], time_at(5000)).await.unwrap();
     // A run with successive batches, by the new time.
-    journal.observe_tags("a", "s", "t", vec![seen("moved", new)], at(10)).await.unwrap();
-    journal.observe_tags("a", "s", "t", vec![seen("same", old)], at(10)).await.unwrap();
+    journal.observe_tags("a", "s", "t", vec![seen("moved", new)], time_at(10)).await.unwrap();
+    journal.observe_tags("a", "s", "t", vec![seen("same", old)], time_at(10)).await.unwrap();
     let last = journal.last_selection("a").await.unwrap();
     let told: Vec<_> = last.iter().map(|one| (one.target.as_str(), one.tag.as_str(), one.source_digest)).collect();
     assert_eq!(told, [("other", "same", old), ("t", "moved", new), ("t", "same", old)]);
-    assert_eq!((last[1].last_seen, last[2].last_seen), (at(10), at(10)));
+    assert_eq!((last[1].last_seen, last[2].last_seen), (time_at(10), time_at(10)));
     assert!(last.iter().all(|one| one.first_seen <= one.last_seen), "{last:?}");
 }
 
@@ -341,8 +350,8 @@ async fn evidence_is_found_by_each_filter() {
     ] {
         assert_eq!(count(EvidenceFilter { digest: Some(digest.parse().unwrap()), ..none() }).await, found, "{digest}");
     }
-    assert_eq!(count(EvidenceFilter { since: Some(at(20)), ..none() }).await, 2);
-    assert_eq!(count(EvidenceFilter { until: Some(at(20)), ..none() }).await, 1);
+    assert_eq!(count(EvidenceFilter { since: Some(time_at(20)), ..none() }).await, 2);
+    assert_eq!(count(EvidenceFilter { until: Some(time_at(20)), ..none() }).await, 1);
     assert_eq!(count(EvidenceFilter { limit: Some(2), ..none() }).await, 2);
 }
 
@@ -365,18 +374,18 @@ async fn history_is_found_by_entry_and_time() {
     let journal = Journal::open(&place.path).unwrap();
     for (entry, minute) in [("a", 0), ("b", 10), ("a", 20)] {
         let run = begun(&journal, entry, minute).await;
-        journal.end_run(run, ended(Outcome::Succeeded), at(minute + 1)).await.unwrap();
+        journal.end_run(run, ended(Outcome::Succeeded), time_at(minute + 1)).await.unwrap();
     }
     let starts = async |filter: HistoryFilter| {
         let runs = journal.history(&filter).await.unwrap();
         runs.into_iter().map(|run| (run.entry, run.started)).collect::<Vec<_>>()
     };
     let none = HistoryFilter::default;
-    let (a0, b10, a20) = (("a".to_owned(), at(0)), ("b".to_owned(), at(10)), ("a".to_owned(), at(20)));
+    let (a0, b10, a20) = (("a".to_owned(), time_at(0)), ("b".to_owned(), time_at(10)), ("a".to_owned(), time_at(20)));
     assert_eq!(starts(none()).await, [a20.clone(), b10.clone(), a0.clone()]);
     assert_eq!(starts(HistoryFilter { entry: Some("a".into()), ..none() }).await, [a20.clone(), a0.clone()]);
-    assert_eq!(starts(HistoryFilter { since: Some(at(10)), ..none() }).await, [a20.clone(), b10.clone()]);
-    assert_eq!(starts(HistoryFilter { until: Some(at(10)), ..none() }).await, [a0]);
+    assert_eq!(starts(HistoryFilter { since: Some(time_at(10)), ..none() }).await, [a20.clone(), b10.clone()]);
+    assert_eq!(starts(HistoryFilter { until: Some(time_at(10)), ..none() }).await, [a0]);
     assert_eq!(starts(HistoryFilter { limit: Some(1), ..none() }).await, std::slice::from_ref(&a20));
     let last = journal.last_runs().await.unwrap();
     assert_eq!(last.into_iter().map(|run| (run.entry, run.started)).collect::<Vec<_>>(), [a20, b10]);
@@ -389,10 +398,10 @@ async fn interruption_is_neither_last_success_nor_failure() {
     let outcomes = [Outcome::Succeeded, Outcome::Succeeded, Outcome::Failed, Outcome::Interrupted, Outcome::Deferred];
     for (minute, outcome) in outcomes.into_iter().enumerate() {
         let run = begun(&journal, "a", i64::try_from(minute).unwrap()).await;
-        journal.end_run(run, ended(outcome), at(i64::try_from(minute).unwrap())).await.unwrap();
+        journal.end_run(run, ended(outcome), time_at(i64::try_from(minute).unwrap())).await.unwrap();
     }
     begun(&journal, "b", 9).await;
-    let expected = LastEnds { entry: "a".into(), success: Some(at(1)), failure: Some(at(2)) };
+    let expected = LastEnds { entry: "a".into(), success: Some(time_at(1)), failure: Some(time_at(2)) };
     assert_eq!(journal.last_ends().await.unwrap(), [expected], "b has not ended");
 }
 
@@ -454,7 +463,7 @@ async fn reader_creates_and_writes_nothing() {
     begun(&writer, "a", 0).await;
     let reader = Journal::open_existing(&place.path).unwrap();
     assert_eq!(reader.history(&HistoryFilter::default()).await.unwrap().len(), 1);
-    let refused = reader.begin_run("b", Trigger::Manual, at(1)).await.unwrap_err();
+    let refused = reader.begin_run("b", Trigger::Manual, time_at(1)).await.unwrap_err();
     assert!(matches!(refused, JournalError::ReadOnly { .. }), "{refused}");
     assert!(reader.check_writable().await.is_err());
     writer.check_writable().await.unwrap();

@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use tokio::sync::{Mutex, Semaphore};
 use tokio::time::Instant;
 
-use crate::journal::{Found, RunMark, RunRecord, Search};
+use crate::journal::{RunMark, RunRecord, Search, SearchResults};
 
 /// Maximum time that a page waits for the history before it shows none.
 const TIMEOUT: Duration = Duration::from_secs(3);
@@ -49,7 +49,7 @@ pub trait History: Send + Sync {
     ///
     /// # Errors
     /// The cause of the failure.
-    async fn search(&self, search: Search, at_most: usize, time: Duration) -> HistoryResult<Found>;
+    async fn search(&self, search: Search, at_most: usize, time: Duration) -> HistoryResult<SearchResults>;
 }
 
 /// Marks of the last runs by entry, the latest last.
@@ -109,7 +109,7 @@ impl LimitedHistory {
     }
 
     /// Searches for tags and digests.
-    pub(super) async fn search(&self, search: Search) -> Result<Found, HistoryError> {
+    pub(super) async fn search(&self, search: Search) -> Result<SearchResults, HistoryError> {
         self.query(|history| async move { history.search(search, SEARCH_RESULTS, SEARCH_TIME).await }).await
     }
 
@@ -152,7 +152,7 @@ pub(super) mod tests {
     pub(crate) struct FakeHistory {
         pub(crate) marks: Vec<RunMark>,
         pub(crate) runs: Vec<RunRecord>,
-        pub(crate) found: Found,
+        pub(crate) found: SearchResults,
         /// True if no query is ever answered.
         pub(crate) silent: bool,
         pub(crate) asked: AtomicUsize,
@@ -178,7 +178,7 @@ pub(super) mod tests {
             self.answer(self.runs.clone()).await
         }
 
-        async fn search(&self, _: Search, _: usize, _: Duration) -> HistoryResult<Found> {
+        async fn search(&self, _: Search, _: usize, _: Duration) -> HistoryResult<SearchResults> {
             self.answer(self.found.clone()).await
         }
     }

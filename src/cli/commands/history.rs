@@ -104,16 +104,16 @@ pub(crate) mod tests {
     use crate::journal::{Begun, HistoryFilter, Outcome, RunEnd, TagCounts, Trigger};
     use crate::oci::{Digest, MediaType};
 
-    fn at(seconds: i64) -> DateTime<Utc> {
+    fn time_at(seconds: i64) -> DateTime<Utc> {
         DateTime::from_timestamp(1_800_000_000 + seconds, 0).unwrap()
     }
 
     /// Creates a journal with a run that copied `v1` of `t/a` and a run that failed. The tests of `evidence` use the
     /// arrival.
     pub(crate) async fn journal_of_two_runs(folder: &std::path::Path) -> Journal {
-        let journal = Journal::open_at(&folder.join("journal.db"), at(0)).unwrap();
+        let journal = Journal::open_at(&folder.join("journal.db"), time_at(0)).unwrap();
         for (number, error) in [(0, None), (1, Some("source h/a: listing tags: denied".to_owned()))] {
-            let started = at(number * 60);
+            let started = time_at(number * 60);
             let begun = journal.begin_run("api", Trigger::Manual, started).await.unwrap();
             let Begun::Started(run) = begun else { panic!("{begun:?}") };
             if error.is_none() {
@@ -145,8 +145,8 @@ pub(crate) mod tests {
             source_identity: "anonymous".into(),
             target_identity: "robot, \"the\" first".into(),
             left_behind: Vec::new(),
-            started: at(1),
-            ended: at(2),
+            started: time_at(1),
+            ended: time_at(2),
         }
     }
 

@@ -111,7 +111,7 @@ mod tests {
     use tokio_util::sync::CancellationToken;
 
     use super::*;
-    use crate::cli::output::snapshot::tests::{at, snapshot};
+    use crate::cli::output::snapshot::tests::{snapshot, time_at};
     use crate::cli::output::writer::tests::OutputBuffer;
     use crate::listen::{Listener, serve_routes};
     use crate::status::{Metrics, Port};
@@ -140,7 +140,8 @@ mod tests {
         let (_sender, receiver) = watch::channel(Arc::new(turning));
         let tcp = Listener::tcp("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let usual = StatusPort::Tcp(tcp.address().unwrap());
-        let router = Port::new(receiver, Arc::new(Metrics::new("0", at(0))), Arc::new(|| at(0)), config).router();
+        let router =
+            Port::new(receiver, Arc::new(Metrics::new("0", time_at(0))), Arc::new(|| time_at(0)), config).router();
         let shutdown = CancellationToken::new();
         let served = tokio::spawn(serve_routes(tcp, router, &[], shutdown.clone()));
         let buffer = OutputBuffer::default();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::journal::{Found, HistoryFilter, Journal, RunMark, RunRecord, Search};
+use crate::journal::{HistoryFilter, Journal, RunMark, RunRecord, Search, SearchResults};
 use crate::status::{History, HistoryResult};
 
 #[async_trait]
@@ -20,7 +20,7 @@ impl History for Journal {
             .await?)
     }
 
-    async fn search(&self, search: Search, at_most: usize, time: Duration) -> HistoryResult<Found> {
+    async fn search(&self, search: Search, at_most: usize, time: Duration) -> HistoryResult<SearchResults> {
         Ok(Self::search(self, search, at_most, time).await?)
     }
 }

@@ -74,7 +74,7 @@ mod tests {
     use tokio_util::sync::CancellationToken;
 
     use super::*;
-    use crate::cli::output::snapshot::tests::{at, snapshot};
+    use crate::cli::output::snapshot::tests::{snapshot, time_at};
     use crate::listen::{Listener, serve_routes};
     use crate::status::{Metrics, Port};
 
@@ -89,7 +89,7 @@ mod tests {
         let environment = |name: &str| (name == "HOME").then(|| "/home/me".to_owned());
         let config = crate::config::parse("sync.yaml", "version: 1\nsync: []", &environment).unwrap();
         let (_in_force, config) = watch::channel(Arc::new(config));
-        let port = Port::new(receiver, Arc::new(Metrics::new("0", at(0))), Arc::new(|| at(0)), config);
+        let port = Port::new(receiver, Arc::new(Metrics::new("0", time_at(0))), Arc::new(|| time_at(0)), config);
         let shutdown = CancellationToken::new();
         tokio::spawn(serve_routes(tcp, port.clone().router(), &[], shutdown.clone()));
         tokio::spawn(serve_routes(unix, port.router(), &[], shutdown.clone()));
@@ -114,7 +114,8 @@ mod tests {
         let (_sender, receiver) = watch::channel(Arc::new(snapshot()));
         let tcp = Listener::tcp("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let port = StatusPort::Tcp(tcp.address().unwrap());
-        let router = Port::new(receiver, Arc::new(Metrics::new("0", at(0))), Arc::new(|| at(0)), config).router();
+        let router =
+            Port::new(receiver, Arc::new(Metrics::new("0", time_at(0))), Arc::new(|| time_at(0)), config).router();
         let shutdown = CancellationToken::new();
         tokio::spawn(serve_routes(tcp, router, &[], shutdown.clone()));
         assert_eq!(request_status(&port, Some(&Secret::File(file))).await.unwrap(), snapshot());

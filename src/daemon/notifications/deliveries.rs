@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::journal::{Journal, JournalError, Notice};
+use crate::journal::{Journal, JournalError, StoredNotification};
 use crate::notify::{Message, Post, Refusal, Webhook};
 use crate::status::{Delivery, Metrics};
 
@@ -77,7 +77,7 @@ struct DeliveryRound {
     metrics: Arc<Metrics>,
     /// Client that is created when it is first needed: a daemon that notifies nobody needs no connections.
     post: Option<Arc<Post>>,
-    attempts: JoinSet<(String, Notice, Result<(), Refusal>)>,
+    attempts: JoinSet<(String, StoredNotification, Result<(), Refusal>)>,
     busy: BTreeSet<String>,
     backed_off: BTreeMap<String, ReceiverBackOff>,
     /// End of the back-off after the journal failed.
@@ -133,7 +133,7 @@ impl DeliveryRound {
             if is_away || self.busy.contains(&receiver) || self.attempts.len() >= AT_ONCE {
                 continue;
             }
-            if let Some(notice) = self.journal.next_notice(&receiver).await? {
+            if let Some(notice) = self.journal.next_notification(&receiver).await? {
                 self.start(receiver, webhook, notice);
             }
         }
@@ -144,7 +144,7 @@ impl DeliveryRound {
     /// daemon with the same journal, or a person removed it while the daemon was off. Notices that nobody delivers are
     /// given up at the same age as all others.
     async fn drop_old(&self, receiver: &str) -> Result<(), JournalError> {
-        let dropped = self.journal.drop_notices_until(receiver, Utc::now() - GIVEN_UP).await?;
+        let dropped = self.journal.drop_notifications_until(receiver, Utc::now() - GIVEN_UP).await?;
         if dropped > 0 {
             tracing::warn!(receiver, dropped, "notifications are given up whose receiver is not in the configuration");
             self.metrics.add_notifications(Delivery::GivenUp, dropped);
@@ -152,7 +152,7 @@ impl DeliveryRound {
         Ok(())
     }
 
-    fn start(&mut self, receiver: String, webhook: Webhook, notice: Notice) {
+    fn start(&mut self, receiver: String, webhook: Webhook, notice: StoredNotification) {
         let post = match &self.post {
             Some(post) => post.clone(),
             None => match Post::new() {
@@ -172,7 +172,7 @@ impl DeliveryRound {
         });
     }
 
-    async fn finish_attempt(&mut self, receiver: String, notice: Notice, outcome: Result<(), Refusal>) {
+    async fn finish_attempt(&mut self, receiver: String, notice: StoredNotification, outcome: Result<(), Refusal>) {
         self.busy.remove(&receiver);
         let (id, event) = (&notice.message, &notice.notice.event);
         let entry = Some(&notice.notice.subject).filter(|subject| !subject.is_empty());
@@ -217,11 +217,11 @@ impl DeliveryRound {
     }
 
     /// Finishes a notice. If the journal cannot record that, the notice is delivered again.
-    async fn finish_notice(&mut self, notice: &Notice, delivery: Delivery) {
+    async fn finish_notice(&mut self, notice: &StoredNotification, delivery: Delivery) {
         self.metrics.add_notifications(delivery, 1);
         let noted = match delivery {
-            Delivery::Delivered => self.journal.notice_delivered(notice.number).await,
-            _ => self.journal.drop_notice(notice.number).await,
+            Delivery::Delivered => self.journal.notification_delivered(notice.number).await,
+            _ => self.journal.drop_notification(notice.number).await,
         };
         if let Err(error) = noted {
             self.journal_failed(&error);
@@ -234,14 +234,14 @@ impl DeliveryRound {
     }
 }
 
-fn is_old(notice: &Notice, now: DateTime<Utc>) -> bool {
+fn is_old(notice: &StoredNotification, now: DateTime<Utc>) -> bool {
     now - notice.made >= GIVEN_UP
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::journal::NewNotice;
+    use crate::journal::NewNotification;
 
     #[tokio::test]
     async fn notice_without_configured_receiver_expires_after_a_day() {
@@ -252,8 +252,9 @@ mod tests {
         for age in [TimeDelta::hours(25), TimeDelta::hours(23)] {
             let (receiver, subject) = ("a.example".to_owned(), "app".to_owned());
             let (learnt, forgotten) = (Vec::new(), Vec::new());
-            let notice = NewNotice { receiver, subject, event: "failure".into(), body: "{}".into(), learnt, forgotten };
-            journal.store_notices(vec![notice], vec![], vec![], Utc::now() - age).await.unwrap();
+            let notice =
+                NewNotification { receiver, subject, event: "failure".into(), body: "{}".into(), learnt, forgotten };
+            journal.store_notifications(vec![notice], vec![], vec![], Utc::now() - age).await.unwrap();
         }
         round.start_due(&Receivers::new()).await;
         assert_eq!(journal.waiting_receivers().await.unwrap(), [("a.example".to_owned(), 1)]);
@@ -277,15 +278,16 @@ mod tests {
         {
             let (receiver, subject) = ("a.example".to_owned(), "app".to_owned());
             let (learnt, forgotten) = (Vec::new(), Vec::new());
-            let notice = NewNotice { receiver, subject, event: "failure".into(), body: "{}".into(), learnt, forgotten };
-            journal.store_notices(vec![notice], vec![], vec![], Utc::now() - age).await.unwrap();
-            let notice = journal.next_notice("a.example").await.unwrap().unwrap();
+            let notice =
+                NewNotification { receiver, subject, event: "failure".into(), body: "{}".into(), learnt, forgotten };
+            journal.store_notifications(vec![notice], vec![], vec![], Utc::now() - age).await.unwrap();
+            let notice = journal.next_notification("a.example").await.unwrap().unwrap();
             let number = notice.number;
             round.finish_attempt("a.example".into(), notice, later()).await;
             assert_eq!((counted("retried"), counted("given_up")), (retried, given_up), "{age}");
-            let waits = journal.next_notice("a.example").await.unwrap().is_some();
+            let waits = journal.next_notification("a.example").await.unwrap().is_some();
             assert_eq!(waits, given_up == 0, "{age}");
-            journal.drop_notice(number).await.unwrap();
+            journal.drop_notification(number).await.unwrap();
         }
         assert!(round.backed_off["a.example"].until > Instant::now(), "its receiver is backed off meanwhile");
     }

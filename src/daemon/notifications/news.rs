@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, SecondsFormat, Utc};
 
 use crate::config::Entry;
-use crate::journal::{NewNotice, Told};
+use crate::journal::{NewNotification, ReceiverFact};
 use crate::notify::{Body, Change, Data, Event, List, Notify, Receiver, RunFacts, Withheld};
 use crate::sync::{RunOutcome, RunReport, TagOutcome, TagReport, conflict_message};
 
@@ -22,21 +22,21 @@ pub(super) const CONFIGURATION: &str = "";
 /// New notices, and the changes of the facts that receivers know. A notice makes its changes when it is delivered.
 #[derive(Debug, Default)]
 pub(super) struct News {
-    pub(super) notices: Vec<NewNotice>,
+    pub(super) notices: Vec<NewNotification>,
     /// Facts that the receiver learns without a message.
-    pub(super) learnt: Vec<Told>,
-    pub(super) forgotten: Vec<Told>,
+    pub(super) learnt: Vec<ReceiverFact>,
+    pub(super) forgotten: Vec<ReceiverFact>,
 }
 
 /// Receiver with the events that it requests and the facts that it knows of the subject.
 pub(super) struct Listener<'a> {
     receiver: Receiver,
     on: BTreeSet<Event>,
-    known: Vec<&'a Told>,
+    known: Vec<&'a ReceiverFact>,
 }
 
 /// Returns each receiver once, with all events that it requests.
-pub(super) fn listeners<'a>(wanted: &[Notify], facts: &'a [Told]) -> Vec<Listener<'a>> {
+pub(super) fn listeners<'a>(wanted: &[Notify], facts: &'a [ReceiverFact]) -> Vec<Listener<'a>> {
     let mut by_receiver: BTreeMap<&Receiver, BTreeSet<Event>> = BTreeMap::new();
     for notify in wanted {
         by_receiver.entry(&notify.webhook.receiver).or_default().extend(&notify.on);
@@ -50,7 +50,7 @@ pub(super) fn listeners<'a>(wanted: &[Notify], facts: &'a [Told]) -> Vec<Listene
 
 impl Listener<'_> {
     /// Returns the fact that the receiver knows of a subject that fails.
-    fn knows_of_failure(&self) -> Option<&Told> {
+    fn knows_of_failure(&self) -> Option<&ReceiverFact> {
         self.known.iter().copied().find(|known| known.fact == FAILURE)
     }
 
@@ -58,14 +58,14 @@ impl Listener<'_> {
         self.on.contains(&event)
     }
 
-    fn notice(&self, subject: &str, event: Event, body: &Body<'_>) -> NewNotice {
+    fn notice(&self, subject: &str, event: Event, body: &Body<'_>) -> NewNotification {
         let (receiver, subject) = (self.receiver.to_string(), subject.to_owned());
         let (event, body) = (event.word().to_owned(), body.json());
-        NewNotice { receiver, subject, event, body, learnt: Vec::new(), forgotten: Vec::new() }
+        NewNotification { receiver, subject, event, body, learnt: Vec::new(), forgotten: Vec::new() }
     }
 
-    fn fact(&self, subject: &str, fact: String, since: DateTime<Utc>) -> Told {
-        Told { receiver: self.receiver.to_string(), subject: subject.to_owned(), fact, since }
+    fn fact(&self, subject: &str, fact: String, since: DateTime<Utc>) -> ReceiverFact {
+        ReceiverFact { receiver: self.receiver.to_string(), subject: subject.to_owned(), fact, since }
     }
 }
 
@@ -130,7 +130,7 @@ impl News {
         let learnt = vec![listener.fact(subject, FAILURE.to_owned(), at)];
         if listener.wants(Event::Failure) {
             let body = Body::new(Event::Failure, at, text, data);
-            self.notices.push(NewNotice { learnt, ..listener.notice(subject, Event::Failure, &body) });
+            self.notices.push(NewNotification { learnt, ..listener.notice(subject, Event::Failure, &body) });
         } else {
             self.learnt.extend(learnt);
         }
@@ -141,7 +141,7 @@ impl News {
         &mut self,
         subject: &str,
         listener: &Listener<'_>,
-        known: &Told,
+        known: &ReceiverFact,
         text: &str,
         data: &Data<'_>,
         at: DateTime<Utc>,
@@ -149,7 +149,7 @@ impl News {
         let forgotten = vec![known.clone()];
         if listener.wants(Event::Recovery) {
             let body = Body::new(Event::Recovery, at, text, data);
-            self.notices.push(NewNotice { forgotten, ..listener.notice(subject, Event::Recovery, &body) });
+            self.notices.push(NewNotification { forgotten, ..listener.notice(subject, Event::Recovery, &body) });
         } else {
             self.forgotten.extend(forgotten);
         }
@@ -167,7 +167,7 @@ fn withheld_news(entry: &Entry, report: &RunReport, whole: bool, listener: &List
     let is_complete = whole && matches!(report.outcome, RunOutcome::Succeeded | RunOutcome::Deferred);
     let known = || listener.known.iter().copied().filter(|known| known.fact.starts_with(WITHHELD));
     let wants = listener.wants(Event::Withheld);
-    let is_over = |known: &&Told| {
+    let is_over = |known: &&ReceiverFact| {
         !wants || (!held.contains_key(&known.fact) && (is_complete || seen.contains(strip_digest(&known.fact))))
     };
     news.forgotten.extend(known().filter(is_over).cloned());
@@ -182,7 +182,7 @@ fn withheld_news(entry: &Entry, report: &RunReport, whole: bool, listener: &List
     let data = Data { withheld: Some(List::from_items(held)), ..run_data(entry, report) };
     let body = Body::new(Event::Withheld, report.ended, &text, &data);
     let learnt = facts.into_iter().map(|fact| listener.fact(name, fact, report.ended)).collect();
-    news.notices.push(NewNotice { learnt, ..listener.notice(name, Event::Withheld, &body) });
+    news.notices.push(NewNotification { learnt, ..listener.notice(name, Event::Withheld, &body) });
 }
 
 /// Returns the fact that a receiver learns from the notice of a withheld tag.

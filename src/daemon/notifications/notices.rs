@@ -138,7 +138,7 @@ impl Notices {
         if notices.is_empty() && learnt.is_empty() && forgotten.is_empty() {
             return Ok(());
         }
-        let dropped = self.journal.store_notices(notices, learnt, forgotten, Utc::now()).await?;
+        let dropped = self.journal.store_notifications(notices, learnt, forgotten, Utc::now()).await?;
         if dropped > 0 {
             self.metrics.add_notifications(Delivery::GivenUp, dropped);
             tracing::error!(dropped, "too many notifications wait for a receiver: the oldest are given up");
@@ -219,8 +219,8 @@ mod tests {
         async fn deliver_waiting(&self) -> Vec<String> {
             let mut waiting = Vec::new();
             for (receiver, _) in self.journal.waiting_receivers().await.unwrap() {
-                while let Some(notice) = self.journal.next_notice(&receiver).await.unwrap() {
-                    self.journal.notice_delivered(notice.number).await.unwrap();
+                while let Some(notice) = self.journal.next_notification(&receiver).await.unwrap() {
+                    self.journal.notification_delivered(notice.number).await.unwrap();
                     doc_tests::assert_as_documented(&notice.notice.body);
                     let host = receiver.split_once('#').unwrap().0;
                     waiting.push(format!("{host} {} {}", notice.notice.event, notice.notice.subject));
@@ -274,8 +274,8 @@ mod tests {
         bench.notices.report_run_end(&bench.entry, &report, true).await;
         let receiver = bench.journal.waiting_receivers().await.unwrap();
         let [(receiver, 1)] = &receiver[..] else { panic!("one notice waits, not {receiver:?}") };
-        let notice = bench.journal.next_notice(receiver).await.unwrap().unwrap();
-        bench.journal.drop_notice(notice.number).await.unwrap();
+        let notice = bench.journal.next_notification(receiver).await.unwrap().unwrap();
+        bench.journal.drop_notification(notice.number).await.unwrap();
         assert_eq!(bench.end_run(Failed, Vec::new()).await, ["https://a.example failure app"]);
         assert_eq!(bench.end_run(Failed, Vec::new()).await, [""; 0]);
         assert_eq!(bench.end_run(Succeeded, Vec::new()).await, ["https://a.example recovery app"]);

@@ -42,7 +42,7 @@ pub struct Search {
 
 /// Result of a search.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Found {
+pub struct SearchResults {
     /// Tags and digests that arrived, the latest first.
     pub arrivals: Vec<EvidenceRecord>,
     /// Tags that runs saw, the last seen first.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, Result, Row};
 
-use super::record::{Found, Search, SeenTag};
+use super::record::{Search, SearchResults, SeenTag};
 use crate::journal::arrivals::read_evidence;
 use crate::journal::queries::read_tag;
 use crate::journal::{Journal, JournalError};
@@ -19,9 +19,9 @@ impl Journal {
     ///
     /// # Errors
     /// [`JournalError`].
-    pub async fn search(&self, search: Search, at_most: usize, time: Duration) -> Result<Found, JournalError> {
+    pub async fn search(&self, search: Search, at_most: usize, time: Duration) -> Result<SearchResults, JournalError> {
         self.read(move |db| {
-            let mut found = Found::default();
+            let mut found = SearchResults::default();
             find_evidence(db, &search, at_most, Instant::now() + time, &mut found)?;
             find_tags(db, &search, at_most, Instant::now() + time, &mut found)?;
             Ok(found)
@@ -30,7 +30,13 @@ impl Journal {
     }
 }
 
-fn find_evidence(db: &Connection, search: &Search, at_most: usize, end: Instant, found: &mut Found) -> Result<()> {
+fn find_evidence(
+    db: &Connection,
+    search: &Search,
+    at_most: usize,
+    end: Instant,
+    found: &mut SearchResults,
+) -> Result<()> {
     let mut statement = db.prepare_cached(
         "SELECT source, source_reference, target, tag, source_digest, digest, evidence.* FROM evidence
          ORDER BY id DESC",
@@ -53,7 +59,7 @@ fn find_evidence(db: &Connection, search: &Search, at_most: usize, end: Instant,
     Ok(())
 }
 
-fn find_tags(db: &Connection, search: &Search, at_most: usize, end: Instant, found: &mut Found) -> Result<()> {
+fn find_tags(db: &Connection, search: &Search, at_most: usize, end: Instant, found: &mut SearchResults) -> Result<()> {
     let mut statement = db.prepare_cached(
         "SELECT source, tag, target, tag, source_digest, target_digest, tag_observations.* FROM tag_observations",
     )?;
@@ -76,7 +82,7 @@ fn find_tags(db: &Connection, search: &Search, at_most: usize, end: Instant, fou
     Ok(())
 }
 
-fn keep_latest(found: &mut Found, at_most: usize) {
+fn keep_latest(found: &mut SearchResults, at_most: usize) {
     found.seen.sort_by_key(|seen| Reverse(seen.tag.last_seen));
     found.is_cut |= found.seen.len() > at_most;
     found.seen.truncate(at_most);
@@ -101,7 +107,7 @@ mod tests {
     use crate::journal::{Begun, Observation, Trigger};
     use crate::oci::{Digest, ManifestRef, MediaType, Tag};
 
-    fn at(minute: i64) -> DateTime<Utc> {
+    fn time_at(minute: i64) -> DateTime<Utc> {
         DateTime::from_timestamp(1_800_000_000, 0).unwrap() + TimeDelta::minutes(minute)
     }
 
@@ -125,8 +131,8 @@ mod tests {
             source_identity: "anonymous".into(),
             target_identity: "robot".into(),
             left_behind: Vec::new(),
-            started: at(minute),
-            ended: at(minute),
+            started: time_at(minute),
+            ended: time_at(minute),
         }
     }
 
@@ -134,7 +140,7 @@ mod tests {
     async fn journal(folder: &tempfile::TempDir) -> Journal {
         let path = folder.path().join("journal.db");
         let journal = Journal::open(&path).unwrap();
-        let Begun::Started(run) = journal.begin_run("app", Trigger::Manual, at(0)).await.unwrap() else {
+        let Begun::Started(run) = journal.begin_run("app", Trigger::Manual, time_at(0)).await.unwrap() else {
             panic!("runs")
         };
         for (minute, tag) in ["v1", "v2", "v1", "v1", "v1"].iter().enumerate() {
@@ -151,13 +157,13 @@ mod tests {
         Journal::open_existing(&path).unwrap()
     }
 
-    async fn found(journal: &Journal, typed: &str, at_most: usize) -> Found {
+    async fn found(journal: &Journal, typed: &str, at_most: usize) -> SearchResults {
         let search = Search::read(typed).unwrap();
         journal.search(search, at_most, Duration::from_secs(600)).await.unwrap()
     }
 
-    fn minutes(found: &Found) -> (Vec<i64>, Vec<i64>) {
-        let minute = |when: DateTime<Utc>| (when - at(0)).num_minutes();
+    fn minutes(found: &SearchResults) -> (Vec<i64>, Vec<i64>) {
+        let minute = |when: DateTime<Utc>| (when - time_at(0)).num_minutes();
         let arrived = found.arrivals.iter().map(|record| minute(record.arrival.ended)).collect();
         (arrived, found.seen.iter().map(|seen| minute(seen.tag.last_seen)).collect())
     }
@@ -172,7 +178,7 @@ mod tests {
         for typed in [&digest, &digest[7..15], &format!("prod.example/app@{digest}")] {
             assert_eq!(minutes(&found(&journal, typed, 9).await), (vec![2], vec![2]), "{typed}");
         }
-        assert_eq!(found(&journal, "v3", 9).await, Found::default());
+        assert_eq!(found(&journal, "v3", 9).await, SearchResults::default());
     }
 
     #[tokio::test]
@@ -190,6 +196,6 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let journal = journal(&folder).await;
         let found = journal.search(Search::read("v1").unwrap(), 9, Duration::ZERO).await.unwrap();
-        assert_eq!(found, Found { is_cut: true, ..Found::default() });
+        assert_eq!(found, SearchResults { is_cut: true, ..SearchResults::default() });
     }
 }

@@ -5,7 +5,7 @@ use maud::{Markup, html};
 
 use super::frame::Frame;
 use super::words::{entry_url, format_bytes, format_count, render_time, search_url};
-use crate::journal::{EvidenceRecord, Found, Search, SeenTag};
+use crate::journal::{EvidenceRecord, Search, SearchResults, SeenTag};
 use crate::oci::Digest;
 use crate::status::history::{HistoryError, LimitedHistory};
 use crate::status::{EntryState, Snapshot};
@@ -28,7 +28,12 @@ pub(crate) async fn search(snapshot: &Snapshot, history: &LimitedHistory, typed:
 
 const HINT: &str = "Type a tag, a repository, repository:tag, or a digest or at least six digits of its beginning.";
 
-fn results(snapshot: &Snapshot, typed: &str, found: &Result<Found, HistoryError>, now: DateTime<Utc>) -> Markup {
+fn results(
+    snapshot: &Snapshot,
+    typed: &str,
+    found: &Result<SearchResults, HistoryError>,
+    now: DateTime<Utc>,
+) -> Markup {
     let matches = |entry: &&EntryState| {
         entry.name.contains(typed)
             || entry.source.contains(typed)

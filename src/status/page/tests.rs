@@ -6,7 +6,7 @@ use maud::Markup;
 
 use super::*;
 use crate::config::Config;
-use crate::journal::{Found, Outcome, RunId, RunMark, RunRecord, TagCounts, Trigger};
+use crate::journal::{Outcome, RunId, RunMark, RunRecord, SearchResults, TagCounts, Trigger};
 use crate::status::history::LimitedHistory;
 use crate::status::history::tests::FakeHistory;
 use crate::status::snapshot::tests::{second, working};
@@ -178,7 +178,10 @@ async fn search_reports_incomplete_and_empty_results() {
     let (snapshot, nothing) = (working(), limited(FakeHistory::default()));
     let page = search(&snapshot, &nothing, "v9", second(0)).await.into_string();
     assert_contains(&page, &["No results: no such entry", "value=\"v9\""]);
-    let cut = limited(FakeHistory { found: Found { is_cut: true, ..Found::default() }, ..FakeHistory::default() });
+    let cut = limited(FakeHistory {
+        found: SearchResults { is_cut: true, ..SearchResults::default() },
+        ..FakeHistory::default()
+    });
     let page = search(&snapshot, &cut, " python ", second(0)).await.into_string();
     assert_contains(
         &page,

@@ -4,10 +4,19 @@
 use std::fs;
 use std::path::Path;
 
+use syn::visit::Visit;
+
 use crate::support::rust_source;
 
 /// Words that begin a free relative clause or a question, and no doc comment.
 const BANNED: [&str; 5] = ["Who", "What", "Whose", "Whether", "How"];
+
+/// Names that say nothing of what a function does. A function is a verb with its object.
+const BANNED_FUNCTIONS: [&str; 13] =
+    ["of", "at", "one", "all", "told", "look", "keep", "note", "there", "each", "saw", "say", "tell"];
+
+/// Functions that have such a name for a reason: `Digest::of(bytes)` reads as a sentence at each of its uses.
+const NAMED_ALIKE: [&str; 1] = ["oci/digest.rs: of"];
 
 /// Columns of a line at most, as in rustfmt.toml. rustfmt does not wrap strings.
 const MAX_COLUMNS: usize = 120;
@@ -46,6 +55,38 @@ fn doc_comments_begin_with_a_noun_or_a_verb() {
     }
     assert!(problems.is_empty(), "{}", problems.join("\n"));
     assert!(seen > 2_000, "{seen} doc comments were found");
+}
+
+/// Collects the names of free functions and of methods.
+#[derive(Default)]
+struct Functions(Vec<String>);
+
+impl<'ast> Visit<'ast> for Functions {
+    fn visit_item_fn(&mut self, function: &'ast syn::ItemFn) {
+        self.0.push(function.sig.ident.to_string());
+        syn::visit::visit_item_fn(self, function);
+    }
+
+    fn visit_impl_item_fn(&mut self, function: &'ast syn::ImplItemFn) {
+        self.0.push(function.sig.ident.to_string());
+        syn::visit::visit_impl_item_fn(self, function);
+    }
+}
+
+#[test]
+fn no_function_has_a_name_that_says_nothing() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let (mut seen, mut problems) = (0, Vec::new());
+    for path in rust_source::files(&root) {
+        let mut functions = Functions::default();
+        functions.visit_file(&syn::parse_file(&fs::read_to_string(&path).unwrap()).unwrap());
+        seen += functions.0.len();
+        let place = path.strip_prefix(&root).unwrap().display();
+        let banned = functions.0.iter().filter(|name| BANNED_FUNCTIONS.contains(&name.as_str()));
+        problems.extend(banned.map(|name| format!("{place}: {name}")).filter(|found| !NAMED_ALIKE.contains(&&**found)));
+    }
+    assert!(problems.is_empty(), "{}", problems.join("\n"));
+    assert!(seen > 3_000, "{seen} functions were found");
 }
 
 #[test]

@@ -6,22 +6,22 @@ use crate::journal::TagCounts;
 use crate::oci::Digest;
 use crate::status::{ConfigurationState, LastRun, WaitingState};
 
-pub(crate) fn at(seconds: i64) -> DateTime<Utc> {
+pub(crate) fn time_at(seconds: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(1_800_000_000 + seconds, 0).unwrap()
 }
 
 pub(crate) fn snapshot() -> Snapshot {
     let configuration = ConfigurationState {
         path: "/etc/transship/sync.yaml".into(),
-        loaded_at: Some(at(0)),
+        loaded_at: Some(time_at(0)),
         problem: Some("sync.yaml:3:1: unknown key".into()),
         ..ConfigurationState::default()
     };
     let last_run = LastRun {
         run: 1,
         outcome: "failed".into(),
-        started: Some(at(20)),
-        ended: at(30),
+        started: Some(time_at(20)),
+        ended: time_at(30),
         bytes: 0,
         counts: TagCounts { unchanged: 2, failed: 1, ..TagCounts::default() },
         error: Some("source: listing tags: denied".into()),
@@ -37,7 +37,7 @@ pub(crate) fn snapshot() -> Snapshot {
         running: None,
         last_run: Some(last_run),
         last_success: None,
-        last_failure: Some(at(30)),
+        last_failure: Some(time_at(30)),
         failures: 3,
         paused_since: None,
         paused_until: None,
@@ -58,16 +58,22 @@ pub(crate) fn snapshot() -> Snapshot {
         window_seconds: 21_600,
         remaining: 76,
         reserved: 20,
-        reported: at(0),
+        reported: time_at(0),
     };
     let quotas = vec![quota];
-    Snapshot { configuration, entries: vec![entry], in_flight: vec![transfer], quotas, ..Snapshot::starting(at(0)) }
+    Snapshot {
+        configuration,
+        entries: vec![entry],
+        in_flight: vec![transfer],
+        quotas,
+        ..Snapshot::starting(time_at(0))
+    }
 }
 
 #[test]
 fn text_shows_entries_errors_and_transfers() {
     let buffer = OutputBuffer::default();
-    print(&snapshot(), at(60), &mut buffer.output()).unwrap();
+    print(&snapshot(), time_at(60), &mut buffer.output()).unwrap();
     let expected = format!(
         "running for 1m, not ready\n  the journal cannot be written\n  the daemon is starting or ending\n\
              configuration /etc/transship/sync.yaml read 2027-01-15T08:00:00Z\n\
@@ -87,11 +93,21 @@ fn text_shows_running_waiting_paused_throttled_and_failed() {
     let calm = snapshot();
     let idle = EntryState { last_run: None, failures: 0, ..calm.entries[0].clone() };
     let counts = TagCounts { copied: 2, unchanged: 1, ..TagCounts::default() };
-    let run = RunningState { since: at(10), trigger: "schedule".into(), counts, tags: Some(5), bytes: 3 << 20 };
+    let run = RunningState { since: time_at(10), trigger: "schedule".into(), counts, tags: Some(5), bytes: 3 << 20 };
     let entries = vec![
-        EntryState { name: "runs".into(), running: Some(run), next_firing: Some(at(3600)), ..idle.clone() },
-        EntryState { name: "waits".into(), next_firing: Some(at(90)), deferred_until: Some(at(90)), ..idle.clone() },
-        EntryState { name: "rests".into(), paused_since: Some(at(0)), paused_until: Some(at(86_400)), ..idle },
+        EntryState { name: "runs".into(), running: Some(run), next_firing: Some(time_at(3600)), ..idle.clone() },
+        EntryState {
+            name: "waits".into(),
+            next_firing: Some(time_at(90)),
+            deferred_until: Some(time_at(90)),
+            ..idle.clone()
+        },
+        EntryState {
+            name: "rests".into(),
+            paused_since: Some(time_at(0)),
+            paused_until: Some(time_at(86_400)),
+            ..idle
+        },
     ];
     let registry = |name: &str, concurrent, paused_until| RegistryState {
         registry: name.into(),
@@ -108,15 +124,15 @@ fn text_shows_running_waiting_paused_throttled_and_failed() {
     let snapshot = Snapshot {
         configuration: ConfigurationState::default(),
         entries,
-        waiting: vec![WaitingState { entry: "waits".into(), since: at(30), trigger: "schedule".into() }],
-        registries: vec![registry("a", 32, None), registry("b", 8, None), registry("c", 16, Some(at(120)))],
+        waiting: vec![WaitingState { entry: "waits".into(), since: time_at(30), trigger: "schedule".into() }],
+        registries: vec![registry("a", 32, None), registry("b", 8, None), registry("c", 16, Some(time_at(120)))],
         transfers: 3,
-        recent_failures: vec![FailedRun { entry, run: 7, outcome, ended: at(5), error }],
+        recent_failures: vec![FailedRun { entry, run: 7, outcome, ended: time_at(5), error }],
         quotas: Vec::new(),
         ..calm
     };
     let buffer = OutputBuffer::default();
-    print(&snapshot, at(60), &mut buffer.output()).unwrap();
+    print(&snapshot, time_at(60), &mut buffer.output()).unwrap();
     let text = buffer.text();
     let expected = format!(
         "\

@@ -25,12 +25,12 @@ fn unchanged(name: &str) -> TagReport {
     TagReport { blobs: BlobCounts::default(), bytes: 0, ..tag(name, TagOutcome::Unchanged) }
 }
 
-fn at(text: &str) -> DateTime<Utc> {
+fn parse_time(text: &str) -> DateTime<Utc> {
     text.parse().unwrap()
 }
 
 fn report(outcome: RunOutcome, tags: Vec<TagReport>) -> RunReport {
-    let (started, ended) = (at("2026-11-21T03:00:00Z"), at("2026-11-21T03:00:03.2Z"));
+    let (started, ended) = (parse_time("2026-11-21T03:00:00Z"), parse_time("2026-11-21T03:00:03.2Z"));
     RunReport {
         entry: "python".into(),
         run: Some(1),
@@ -102,7 +102,7 @@ fn failures_of_one_reason_get_twenty_lines_and_a_count() {
         let error = StoreError::new("prod.example/python", Step::WriteManifest, name, ErrorKind::Refused, why);
         TagReport { bytes: 0, ..tag(name, TagOutcome::failed_at(Side::Target, &error)) }
     };
-    let mut tags: Vec<TagReport> = (0..25).map(|at| failed(&format!("v{at}"), "403: no")).collect();
+    let mut tags: Vec<TagReport> = (0..25).map(|number| failed(&format!("v{number}"), "403: no")).collect();
     tags.push(failed("other", "500: broken"));
     let text = printed(&report(RunOutcome::Failed, tags));
     assert_eq!(text.lines().filter(|line| line.ends_with("403: no")).count(), 20, "{text}");
@@ -172,7 +172,7 @@ fn timeout_interruption_and_skip_are_shown() {
     let first = |outcome| printed(&report(outcome, tags())).lines().next().unwrap().to_owned();
     assert_eq!(first(RunOutcome::TimedOut), "python: 1 copied, 2.0 KiB sent, timed out after 3.2s");
     assert_eq!(first(RunOutcome::Interrupted), "python: 1 copied, 2.0 KiB sent, interrupted after 3.2s");
-    let since = at("2026-11-21T02:00:00Z");
+    let since = parse_time("2026-11-21T02:00:00Z");
     let busy = report(RunOutcome::AlreadyRunning { pid: 7, since }, vec![]);
     assert_eq!(printed(&busy), "python: skipped, process 7 has been running it since 2026-11-21T02:00:00Z\n");
     assert_eq!(exit(&[busy]), Exit::Ok);

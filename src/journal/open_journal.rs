@@ -29,7 +29,7 @@ use super::{JournalError, migrations, queries};
 const BETWEEN_ATTEMPTS: Duration = Duration::from_secs(5);
 
 /// Open connection with its files.
-pub(super) struct Held {
+pub(super) struct OpenJournal {
     pub(super) connection: Connection,
     path: PathBuf,
     /// Path as it was configured, if it is a link to the file.
@@ -89,7 +89,7 @@ impl Files {
     }
 }
 
-impl Held {
+impl OpenJournal {
     /// Takes a connection that has just been opened. It is for writing if it has a row and a lock. `mended` counts the
     /// repairs of the files.
     pub(super) fn new(
@@ -317,7 +317,7 @@ impl Held {
                 (connection, process, numbers)
             }
         };
-        numbers.note(&connection).map_err(failed)?;
+        numbers.insert_into(&connection).map_err(failed)?;
         let found = Files::inspect(&self.path).map_err(|error| error.to_string())?;
         self.files = found.ok_or("it was removed again")?;
         (self.connection, self.numbers) = (connection, numbers);

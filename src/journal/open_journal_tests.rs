@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use super::tests::{Place, arrival, at, begun, place};
+use super::tests::{TestJournal, arrival, begun, place, time_at};
 use super::*;
 
 fn file(path: &Path, ending: &str) -> std::path::PathBuf {
@@ -23,7 +23,7 @@ fn ended() -> RunEnd {
 }
 
 /// Records `v1` in a run in progress, damages the files, and records `v2`. Returns the tags that another handle finds.
-async fn tags_after(damage: impl Fn(&Place)) -> Vec<String> {
+async fn tags_after(damage: impl Fn(&TestJournal)) -> Vec<String> {
     let place = place();
     let journal = Journal::open(&place.path).unwrap();
     let reader = Journal::open_existing(&place.path).unwrap();
@@ -36,9 +36,9 @@ async fn tags_after(damage: impl Fn(&Place)) -> Vec<String> {
     journal.record_arrival(run, "a", &arrival("v2", 2)).await.unwrap();
     assert_eq!(tags(&reader).await, ["v1", "v2"], "the reader follows");
     let other = Journal::open(&place.path).unwrap();
-    let already = other.begin_run("a", Trigger::Manual, at(3)).await.unwrap();
+    let already = other.begin_run("a", Trigger::Manual, time_at(3)).await.unwrap();
     assert!(matches!(already, Begun::AlreadyRunning { .. }), "{already:?}");
-    journal.end_run(run, ended(), at(4)).await.unwrap();
+    journal.end_run(run, ended(), time_at(4)).await.unwrap();
     assert_eq!(journal.times_mended(), 1);
     drop((journal, other, reader));
     let next = Journal::open(&place.path).unwrap();
@@ -65,7 +65,7 @@ async fn journal_without_log_or_index_is_written_again() {
 
 #[tokio::test]
 async fn removed_lock_of_living_process_is_replaced() {
-    let locks = |place: &Place| {
+    let locks = |place: &TestJournal| {
         let files = fs::read_dir(place.path.parent().unwrap()).unwrap().map(|file| file.unwrap().path());
         files.filter(|file| file.to_str().unwrap().ends_with(".lock")).collect::<Vec<_>>()
     };
@@ -80,13 +80,13 @@ async fn restored_backup_becomes_journal_with_own_records_carried_over() {
     let earlier = Journal::open(&place.path).unwrap();
     let run = begun(&earlier, "b", 0).await;
     earlier.record_arrival(run, "b", &arrival("v0", 0)).await.unwrap();
-    earlier.end_run(run, ended(), at(1)).await.unwrap();
+    earlier.end_run(run, ended(), time_at(1)).await.unwrap();
     drop(earlier);
     fs::copy(&place.path, &backup).unwrap();
     // The backup has a run of its own under the number that the next run gets.
     let restored = Journal::open(&backup).unwrap();
     let run = begun(&restored, "other", 2).await;
-    restored.end_run(run, ended(), at(3)).await.unwrap();
+    restored.end_run(run, ended(), time_at(3)).await.unwrap();
     drop(restored);
 
     let journal = Journal::open(&place.path).unwrap();
@@ -95,11 +95,11 @@ async fn restored_backup_becomes_journal_with_own_records_carried_over() {
     fs::rename(&backup, &place.path).unwrap();
     journal.record_intent(run, "a", &arrival("v2", 7)).await.unwrap();
     journal.record_arrival(run, "a", &arrival("v2", 7)).await.unwrap();
-    journal.end_run(run, ended(), at(8)).await.unwrap();
+    journal.end_run(run, ended(), time_at(8)).await.unwrap();
     assert_eq!(tags(&journal).await, ["v0", "v1", "v2"]);
     let runs = journal.history(&HistoryFilter::default()).await.unwrap();
     let runs: Vec<_> = runs.iter().map(|run| (run.entry.as_str(), run.ended)).collect();
-    assert_eq!(runs, [("a", Some(at(8))), ("other", Some(at(3))), ("b", Some(at(1)))]);
+    assert_eq!(runs, [("a", Some(time_at(8))), ("other", Some(time_at(3))), ("b", Some(time_at(1)))]);
     let of_a =
         journal.evidence(&EvidenceFilter { entry: Some("a".into()), ..EvidenceFilter::default() }).await.unwrap();
     let history =
