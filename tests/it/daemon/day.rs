@@ -132,7 +132,7 @@ impl Machine {
         assert!(self.log().contains(&line), "{line}");
         prometheus.finds("transship_configuration_last_reload_successful == 0");
         let shown = self.transship(&["status", "--at", &self.status]).expect_success().stdout;
-        assert!(shown.contains("blocked") && shown.contains(&line), "{shown}");
+        assert!(shown.contains("refused") && shown.contains(&line), "{shown}");
         assert_eq!(self.transship(&["check"]).code(), 2);
         assert!(self.answers("/readyz", 200).is_some() && self.next_firing("app").is_some(), "the old one goes on");
 

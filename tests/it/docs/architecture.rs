@@ -254,6 +254,16 @@ fn folders_of_registry_import_only_lower_layers() {
 }
 
 #[test]
+fn no_cycle_joins_files_or_folders_of_a_module() {
+    let graph = FileGraph::read();
+    let none = Vec::<Vec<String>>::new();
+    for module in ["cli", "config", "daemon", "sync", "control", "listen", "status", "import"] {
+        assert_eq!(graph.file_cycles(module), none, "files of {module}");
+        assert_eq!(graph.folder_cycles(module), none, "folders of {module}");
+    }
+}
+
+#[test]
 fn cycles_of_a_graph_are_found_and_ways_are_not() {
     let edge = |(from, to): (&str, &str)| (from.to_owned(), to.to_owned());
     let graph = [("a", "b"), ("b", "c"), ("c", "a"), ("c", "d"), ("d", "e"), ("f", "a")].map(edge);

@@ -99,7 +99,7 @@ fn take() {
     browser.open(&format!("http://{address}/"));
     for (look, dark) in [("light", false), ("dark", true)] {
         browser.set_display(SIZE, dark);
-        browser.evaluate(&with_names(&stage.source.host(), &stage.target.host()));
+        browser.evaluate(&with_names(stage.source.host(), stage.target.host()));
         browser.picture(&file(look));
     }
 }
