@@ -33,8 +33,8 @@ pub(crate) async fn query_source_digest(
     }
 }
 
-/// Returns the overwrite rule of a tag or digest. The entry's rule does not bind a signature that accompanies its
-/// image: its tag moves when a signature is added.
+/// Returns the overwrite rule of a tag or digest. The entry's rule does not apply to a signature that accompanies its
+/// image: each added signature overwrites the signature's tag.
 pub(crate) fn overwrite_rule(entry: &Entry, reference: &ManifestRef) -> Overwrite {
     match reference {
         ManifestRef::Tag(tag)

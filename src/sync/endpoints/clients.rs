@@ -33,8 +33,8 @@ pub struct Endpoints {
     quotas: Arc<PullQuotas>,
 }
 
-/// Identity and tenant for which an endpoint is opened. The default has no particular tenant, and the identity of the
-/// registry's options.
+/// Identity and tenant for which an endpoint is opened. The default has no particular tenant and uses the identity of
+/// the registry's options.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct AccessContext<'a> {
     tenant: Tenant,
@@ -56,7 +56,7 @@ impl<'a> AccessContext<'a> {
     }
 }
 
-/// The clients of one registry. They share everything but their identity.
+/// The clients of one registry. All state except the identity is shared.
 #[derive(Debug, Clone)]
 struct Clients {
     /// The client with the identity of the registry's own options.

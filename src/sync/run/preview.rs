@@ -1,5 +1,5 @@
-//! Preview of a run, from requests that change nothing: listings and HEAD requests. It reads a manifest only if that
-//! cannot be avoided, and writes nothing.
+//! Preview of a run, from requests that change nothing: listings and HEAD requests. A manifest is read only if that
+//! cannot be avoided. Nothing is written.
 
 use futures_util::future::{join, join_all};
 use futures_util::{StreamExt as _, stream};
@@ -45,9 +45,9 @@ pub struct PairPreview {
     pub source: String,
     /// The target repositories.
     pub targets: Vec<String>,
-    /// The reasons for which each tag of the source is in or out.
+    /// The reasons why each tag of the source is selected or not.
     pub verdicts: Vec<Verdict>,
-    /// Names in the source's list that are no tags.
+    /// Names in the source's list that are not valid tags.
     pub unusable: Vec<String>,
     /// The preview of each selected tag, and of each pinned digest, at each target.
     pub tags: Vec<TagPreview>,
