@@ -1,6 +1,6 @@
-//! Companions of a manifest, found at the source: its referrers and cosign's tags, which belong to it although it does
-//! not reference them. A companion that cannot be found or read is left behind by name. It is no reason to leave the
-//! manifest behind.
+//! Companions of a manifest, found at the source: its referrers and cosign's tags, which belong to the manifest
+//! although it does not reference them. A companion that cannot be found or read is not copied, and is reported by
+//! name. The manifest itself is copied nevertheless.
 
 use futures_util::future::{join, join_all};
 
@@ -21,7 +21,7 @@ pub(super) struct Companions {
     pub(super) left_behind: Vec<LeftBehind>,
 }
 
-/// SurveyListener the companions of a manifest at the source.
+/// Finds the companions of a manifest at the source.
 ///
 /// # Errors
 /// [`CopyError`] if the source may not be read any more for now. The whole copy is then deferred.

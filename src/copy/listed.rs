@@ -53,8 +53,8 @@ impl ListedTags {
         self.names.contains(tag)
     }
 
-    /// Returns what the list reports about a tag. It is [`Listed::Absent`] only if the list lacks the tag and hides no
-    /// such tag. Otherwise the tag is worth a request.
+    /// Returns [`Listed::Absent`] only if the list lacks the tag and hides no such tag. Otherwise the tag must be
+    /// requested, and this returns [`Listed::Perhaps`].
     #[must_use]
     pub fn look_up(&self, tag: &Tag) -> Listed {
         let is_hidden = || {

@@ -1,4 +1,5 @@
-//! Manifests of a source that a batch has read: each is read once, however many tags request it at the same time.
+//! Manifests of a source that a batch has read. Each manifest is read once, even if many tags request it at the same
+//! time.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! Notices that wait for receivers, and the facts that each receiver knows: the statements and the methods of
-//! [`Journal`] for that alone. The tables hold no address and no secret: receivers have names.
+//! Notices that wait for receivers, and the facts that each receiver knows. This file has only the statements and the
+//! methods of [`Journal`] for notices. The tables hold no address and no secret: receivers have names.
 
 use std::collections::BTreeMap;
 
@@ -27,11 +27,11 @@ pub struct NewNotice {
     /// Facts that the receiver knows once it has the notice, and not before. Empty in a notice that was read from the
     /// journal.
     pub learnt: Vec<Told>,
-    /// Facts that the receiver does not know any more then.
+    /// Facts that the receiver does not know any more once it has the notice.
     pub forgotten: Vec<Told>,
 }
 
-/// Notice that waits.
+/// Waiting notice.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Notice {
     /// Number of the notice. Later notices have a higher one.
@@ -113,7 +113,7 @@ impl Journal {
         self.read(move |db| find_oldest_notice_for(db, &receiver)).await
     }
 
-    /// Records that a notice was delivered: it waits no longer, and its receiver knows its facts.
+    /// Records that a notice was delivered: it no longer waits, and its receiver knows its facts.
     ///
     /// # Errors
     /// [`JournalError`]; the notice then still waits.
@@ -128,7 +128,7 @@ impl Journal {
         .await
     }
 
-    /// Drops a notice without delivery: it waits no longer, and its receiver learns nothing from it.
+    /// Drops a notice without delivery: it no longer waits, and its receiver learns nothing from it.
     ///
     /// # Errors
     /// [`JournalError`]; the notice then still waits.
@@ -160,7 +160,7 @@ impl Journal {
     }
 }
 
-/// Change of what a receiver knows.
+/// Change of the facts that a receiver knows.
 struct Effect {
     told: Told,
     learnt: bool,
@@ -218,7 +218,7 @@ fn insert_effect(db: &Connection, notice: i64, told: &Told, learnt: bool) -> Res
     Ok(())
 }
 
-/// Deletes the effects of waiting notices on a fact: a fact that is recorded now is later than they are.
+/// Deletes the effects of waiting notices on a fact: a fact that is recorded now is later than those effects.
 fn delete_effects_on(db: &Connection, told: &Told) -> Result<()> {
     let mut statement = db.prepare_cached(
         "DELETE FROM notification_effects WHERE fact = ?3

@@ -22,7 +22,7 @@ pub(super) fn with_manifest(arrival: Arrival, node: &Node) -> Arrival {
 }
 
 impl Delivery {
-    /// Records what the next write is to bring. If that fails, nothing is written.
+    /// Records the arrival that the next write is to cause. If that fails, nothing is written.
     pub(super) async fn record_intent(&self, ledger: Option<&dyn Ledger>, arrival: &Arrival) -> Result<(), CopyError> {
         let Some(ledger) = ledger else { return Ok(()) };
         ledger.intend(arrival).await.map_err(|reason| CopyError::Unrecorded {
@@ -32,7 +32,7 @@ impl Delivery {
         })
     }
 
-    /// Keeps the previous content of the order's tag under another tag, before the tag moves.
+    /// Keeps the previous content of the order's tag under another tag, before the order's tag is overwritten.
     pub(super) async fn keep_previous(&self, order: &Order, previous: Digest, under: &Tag) -> Result<(), CopyError> {
         let manifest = self.target().manifest(&previous.into()).await.map_err(CopyError::target)?;
         self.record_intent(self.batch.ledger(), &self.previous_arrival(order, &manifest, under)).await?;
