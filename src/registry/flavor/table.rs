@@ -45,8 +45,8 @@ impl Flavor {
         Self::ALL.into_iter().find(has_pattern).unwrap_or(Self::GENERIC)
     }
 
-    /// Returns the flavour of a registry: the configured one, else the one that the host's name implies. The name of a
-    /// service with one host tells more than a configured flavour.
+    /// Returns the flavour of a registry: the configured one, else the one that the host's name implies. If the name is
+    /// that of a service with one host, the name takes precedence over a configured flavour.
     pub(crate) fn resolve(host: &RegistryHost, configured: Option<&'static Self>) -> &'static Self {
         let by_host = Self::from_host(host);
         configured.filter(|_| by_host.is_kind).unwrap_or(by_host)

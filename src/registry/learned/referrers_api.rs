@@ -1,4 +1,5 @@
-//! Support of a registry for the referrers API, and the locks of the lists that the client writes where it is missing.
+//! Support of a registry for the referrers API, and the locks of the lists that the client writes if the API is
+//! missing.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -45,7 +46,7 @@ impl ReferrersSupport {
         }
     }
 
-    /// Records whether the registry has the referrers API. Once seen, it is never considered absent.
+    /// Records if the registry has the referrers API. Once the API was seen, it is never considered absent.
     pub(crate) fn learn_api(&self, api: ReferrersApi) {
         if self.api() != ReferrersApi::Present {
             self.api.store(api as u8, Ordering::Relaxed);

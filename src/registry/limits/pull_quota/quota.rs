@@ -1,4 +1,4 @@
-//! Pull quota of one identity at one registry: its state, which requests share, and the errors of a spent quota.
+//! Pull quota of one identity at one registry: its state, shared by all requests, and the errors of a spent quota.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,7 +45,7 @@ pub(crate) struct QuotaError {
 #[derive(Debug)]
 pub(crate) struct Quota {
     pub(super) inner: Arc<SharedQuota>,
-    /// Held by the request that finds out the remaining reads. The other requests wait for its result.
+    /// Held by the request that determines the remaining reads. The other requests wait for its result.
     pub(super) finding_out: tokio::sync::Mutex<()>,
 }
 
@@ -125,7 +125,7 @@ impl Quota {
         Ok(Some(Box::new(reserved)))
     }
 
-    /// Restores an earlier report of this registry. It is in force until the registry's next report.
+    /// Restores an earlier report of this registry. The report is in force until the registry's next report.
     pub(crate) fn recall(&self, state: &QuotaState) {
         if state.registry == self.inner.registry {
             let report = Report { limit: state.limit, window: state.window, remaining: state.remaining };
@@ -193,7 +193,7 @@ impl SharedQuota {
     }
 }
 
-/// Returns the pause before the quota is checked again. No registry documents how its window moves, and a check is
+/// Returns the pause before the quota is checked again. No registry documents if its window slides, and a check is
 /// free.
 fn wait_for(window: Duration) -> Duration {
     (window / 12).max(Duration::from_secs(1))
