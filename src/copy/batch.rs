@@ -89,7 +89,7 @@ pub struct Order {
 pub struct Previous {
     /// Digest that the tag had.
     pub digest: Digest,
-    /// Tag under which this digest is kept. It is written before the order's tag is overwritten.
+    /// Tag under which this digest is kept. This tag is written before the order's tag is overwritten.
     pub under: Option<Tag>,
 }
 
@@ -138,7 +138,7 @@ impl Batch {
     }
 
     async fn start(self: Arc<Self>, order: Order, is_arrival: bool) -> BoxStream<'static, Outcome> {
-        // Each blob moves in a task of its own. The tasks end with the stream.
+        // Each blob is transferred in a task of its own. The tasks end with the stream.
         let stop = CancellationToken::new();
         let stop_at_end = stop.clone().drop_guard();
         let has_siblings = order.targets.len() > 1;
@@ -177,8 +177,8 @@ impl Batch {
         stream::unfold((finishing, stop_at_end), next).boxed()
     }
 
-    /// Returns the digest that the targets are to have for this digest of the source. It is the same digest, or that of
-    /// the derived index if platforms are selected.
+    /// Returns the digest that the targets are to have for this digest of the source: the same digest, or that of the
+    /// derived index if platforms are selected.
     ///
     /// # Errors
     /// [`CopyError`] if the manifest cannot be read, or if no child runs on a wanted platform.

@@ -10,7 +10,8 @@ use super::{Batch, CopyError};
 use crate::oci::{ContentKind, Descriptor, Digest, Tag, referrers_tag, signature_tags};
 use crate::store::{Listed, Referrers};
 
-/// Companions of a manifest. It holds digests and no nodes: a source may claim that two manifests refer to each other.
+/// Companions of a manifest. The fields are digests and no nodes: a source may claim that two manifests refer to each
+/// other.
 #[derive(Debug, Default)]
 pub(super) struct Companions {
     /// List of the manifest's referrers.

@@ -149,9 +149,9 @@ impl Delivery {
         failure.ok().and_then(|failure| failure.clone()).unwrap_or(CopyError::Interrupted)
     }
 
-    /// Writes everything and then, once all of it is at the target, the tag. It ends as soon as a required item has
-    /// failed, because the tag is written after all of them. It records the intended arrival in the `ledger` before a
-    /// tag moves.
+    /// Writes everything and then, once all of it is at the target, the tag. This method returns as soon as a required
+    /// item has failed, because the tag is written after all required items. The intended arrival is recorded in the
+    /// `ledger` before each tag is written.
     pub(super) async fn finish(
         self: &Arc<Self>,
         order: &Order,

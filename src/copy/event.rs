@@ -49,7 +49,8 @@ impl Transfer {
         self.sent.load(Ordering::Relaxed)
     }
 
-    /// Returns the position within the blob, in bytes. It includes the bytes that an earlier process has sent.
+    /// Returns the position within the blob, in bytes. The position includes the bytes that an earlier process has
+    /// sent.
     #[must_use]
     pub fn position(&self) -> u64 {
         self.before.saturating_add(self.sent())
@@ -120,7 +121,7 @@ impl LeftBehind {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ArrivalKind {
-    /// The order names it: a tag, or a digest without one. Signatures that came with it count as well.
+    /// The order names the tag, or a digest without a tag. Signatures that were copied with it count as well.
     #[default]
     Tag,
     /// The tag keeps the content that another tag had before it was overwritten: `TAG.previous-<12 hex>`. The bytes are

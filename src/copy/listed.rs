@@ -31,7 +31,7 @@ impl ListedTags {
         let (mut shows_extensions, mut last) = (false, None::<&Tag>);
         for tag in sorted {
             listed.is_empty = false;
-            // Every tag between a tag and one that extends it extends it too.
+            // In sorted order, each tag between a tag and one of its extensions is an extension of that tag too.
             shows_extensions |= last.is_some_and(|last| tag.as_str().starts_with(last.as_str()));
             last = Some(tag);
             if may_name_a_digest(tag) {

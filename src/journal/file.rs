@@ -55,7 +55,7 @@ pub(super) fn unopened(path: &Path, source: io::Error) -> JournalError {
     }
 }
 
-/// Number of statements that stay parsed. It is larger than the number of statements in the program.
+/// Number of statements that stay parsed. The limit is larger than the number of statements in the program.
 const STATEMENTS: usize = 64;
 
 /// Size in bytes to which the log is cut once all of it has been written to the file. SQLite's default allows the log

@@ -153,7 +153,7 @@ pub(super) fn serve(held: &mut Held, mut asked: Asked, clock: &Runtime) {
             }
         }
         let connection = &held.connection;
-        // Reads come after the writes, so that they see those that were requested before them.
+        // Reads are done after the writes, so that each read sees the writes that were requested before it.
         for mut job in reads {
             // The job's own answer holds the error.
             let _ = job.work.work(connection);
@@ -187,8 +187,8 @@ impl Asked {
     }
 }
 
-/// Writes jobs in one transaction, as durably as the most demanding job requires, and answers them once it is
-/// committed.
+/// Writes jobs in one transaction, as durably as the most demanding job requires, and sends the answers once the
+/// transaction is committed.
 fn write(db: &Connection, mut jobs: Vec<Job>, durable: &mut Option<bool>) {
     if jobs.is_empty() {
         return;

@@ -189,8 +189,9 @@ impl Journal {
         self.read(move |db| queries::find_traces_at(db, &entry, &source, &target)).await
     }
 
-    /// Records the states of transfers, in this order. It returns once the thread has received the states. The returned
-    /// future ends when they are written: with the next write, or a moment later. Errors are cut at 2000 characters.
+    /// Records the states of transfers, in this order. This method returns once the thread has received the states. The
+    /// returned future ends when they are written: with the next write, or a moment later. Errors are cut at 2000
+    /// characters.
     ///
     /// # Errors
     /// [`JournalError`]. If the answer fails, none of them is recorded.

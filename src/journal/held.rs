@@ -33,7 +33,7 @@ const BETWEEN_ATTEMPTS: Duration = Duration::from_secs(5);
 pub(super) struct Held {
     pub(super) connection: Connection,
     path: PathBuf,
-    /// Path as it was configured, if it is a link to the file.
+    /// Configured path, if it is a link to the file.
     named: PathBuf,
     files: Files,
     /// Row and lock of this process. [`None`] for a reader.
@@ -235,8 +235,8 @@ impl Held {
         Ok(())
     }
 
-    /// Writes a complete copy of the connection's content to the path. It replaces nothing, or the file without its
-    /// log.
+    /// Writes a complete copy of the connection's content to the path. The copy replaces nothing, or the file without
+    /// its log.
     fn write_anew(&self, is_missing: bool) -> std::result::Result<(), String> {
         if let Some(folder) = self.path.parent() {
             let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);

@@ -8,7 +8,8 @@ use std::io;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-/// Locked file of this process (strictly: of one opened journal). It is released and removed when dropped.
+/// Locked file of this process (strictly: of one opened journal). The lock is released and the file removed when the
+/// value is dropped.
 #[derive(Debug)]
 pub(super) struct Owner {
     path: PathBuf,

@@ -361,7 +361,7 @@ fn read_run(row: &Row<'_>) -> Result<OwnedRun> {
     Ok(OwnedRun { run, lock: row.get("lock")? })
 }
 
-/// Reads the outcome of a run. It is absent while the run is in progress.
+/// Reads the outcome of a run. The outcome is absent while the run is in progress.
 pub(super) fn outcome(row: &Row<'_>) -> Result<Option<Outcome>> {
     let word: Option<String> = row.get("outcome")?;
     word.map(|word| Outcome::read(&word).ok_or_else(|| unreadable(row, "outcome", &word))).transpose()

@@ -19,7 +19,7 @@ pub struct UploadRecord {
     pub target: String,
     /// Digest of the blob.
     pub digest: Digest,
-    /// Location of the upload, as the registry states it. Only clients that may write there can use it.
+    /// Location of the upload, as the registry states it. Only clients that may write to the repository can use it.
     pub session: String,
     /// Number of bytes that the registry has.
     pub stored: u64,

@@ -19,7 +19,7 @@ use crate::store::{ByteStream, Upload, UploadStart, Verified};
 /// Number of attempts to send one blob to one target before the tag fails.
 const ATTEMPTS: u32 = 3;
 
-/// Wait before a blob is sent again. It doubles each time.
+/// Wait before a blob is sent again. The wait doubles each time.
 const FIRST_WAIT: Duration = Duration::from_millis(250);
 
 /// Number of times that a blob is sent again because the target ended the connection before it took the request. They
@@ -37,7 +37,7 @@ pub(crate) struct Wanting {
     pub(crate) part: Reservation,
 }
 
-/// Sends the bytes. They are sent once more from the start in these cases:
+/// Sends the bytes. The bytes are sent once more from the start in these cases:
 /// - the target broke off,
 /// - the target fell behind its siblings,
 /// - a mirror of the source returned wrong bytes,

@@ -64,7 +64,7 @@ impl Lane {
         }
     }
 
-    /// Returns true if the target reads separately: from when it fell behind until it has no blob in transfer.
+    /// Returns true if the target reads separately: from when it fell behind until none of its blobs is in transfer.
     pub(crate) fn is_behind(&self) -> bool {
         self.behind.load(Ordering::Relaxed)
     }

@@ -36,8 +36,8 @@ const RENDEZVOUS_TIMES: usize = 10;
 /// Reason logged for a target that has not opened its upload in time.
 const LATE: &str = "it brought less than half of what another did, and was late to open an upload";
 
-/// Maximum number of blobs of one order that are transferred at the same time. It suffices to use every connection. It
-/// is small enough that an image without any of its layers fails after the first of them.
+/// Maximum number of blobs of one order that are transferred at the same time. This number suffices to use every
+/// connection. It is so small that an image without any of its layers fails after the first of them.
 const BLOBS_AT_ONCE: usize = 256;
 
 /// Degree of trust in the known facts about a target.

@@ -158,7 +158,7 @@ impl<'a> ClosureWalk<'a> {
         Ok(())
     }
 
-    /// Adds a manifest that something references. It is queued for reading unless it has been already.
+    /// Adds a manifest that something references. The manifest is queued for reading, but only once.
     pub(super) fn visit(
         &mut self,
         digest: Digest,

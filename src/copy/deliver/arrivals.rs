@@ -1,5 +1,5 @@
-//! Evidence of what a delivery writes. It is recorded as an intent before each tag moves, and as an arrival
-//! afterwards. That holds for:
+//! Evidence of the writes of a delivery. The evidence is recorded as an intent before each tag is written, and as an
+//! arrival afterwards. That applies to:
 //! - the tag of the order,
 //! - signatures,
 //! - the tag that keeps the previous content of another,

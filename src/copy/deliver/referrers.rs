@@ -73,7 +73,7 @@ impl Delivery {
         let links = lists.filter(|(_, referrers, _)| unlisted(referrers)).map(|(subject, list, full)| async move {
             let linked = match list.manifests.len() == full {
                 true => self.link_once(subject, None, &list).await,
-                // The other referrers may be copied with another tag. They are listed then.
+                // The other referrers may be copied with another tag. Those are listed then.
                 false => self.link_recorded(subject, &list).await,
             };
             self.leave_unlisted(subject, list.manifests.iter().map(|referrer| referrer.digest), linked)

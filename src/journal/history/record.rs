@@ -19,7 +19,7 @@ pub struct RunMark {
     pub ended: Option<DateTime<Utc>>,
     /// Outcome of the run. Absent while it is in progress.
     pub outcome: Option<Outcome>,
-    /// Bytes of blobs and manifests that it sent. 0 while it is in progress.
+    /// Bytes of blobs and manifests that the run sent. 0 while the run is in progress.
     pub bytes: u64,
 }
 

@@ -79,7 +79,7 @@ impl Authenticator {
         }
         let scheme = match login {
             Login::Password { .. } => Some(Scheme::Basic),
-            // The token goes to the registry itself, without a token service.
+            // The token is sent to the registry itself, without a token service.
             Login::Access(_) => Some(Scheme::Bearer { realm: self.sender.base.clone(), service: None }),
             Login::Token(_) => None,
         };

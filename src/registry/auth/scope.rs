@@ -10,7 +10,7 @@ pub(crate) struct Scopes {
     grants: BTreeSet<String>,
     /// Key of a larger set. A cached token for that set serves as well.
     wider: Option<String>,
-    /// A smaller, sufficient set. It is used if the token service grants no token for the whole set.
+    /// A smaller, sufficient set. This set is used if the token service grants no token for the whole set.
     narrower: Option<Box<Scopes>>,
 }
 

@@ -31,8 +31,8 @@ struct AuthenticatedRequest<'a> {
     request: RegistryRequest,
     /// True if a challenge to this request has been answered.
     was_challenged: bool,
-    /// Guard of a request that determines the pull quota. It is held until the request is answered, including while a
-    /// challenge is answered.
+    /// Guard of a request that determines the pull quota, held until the request is answered. The guard is also held
+    /// while a challenge is answered.
     probe: Option<ProbeGuard<'a>>,
 }
 

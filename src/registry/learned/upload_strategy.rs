@@ -1,5 +1,5 @@
-//! Upload strategy of a registry. It is the configured one, else the one of its flavour, and then changes with the
-//! registry's answers. Nothing is sent from here.
+//! Upload strategy of a registry: at first the configured strategy, else that of its flavour. The strategy then changes
+//! with the registry's answers. Nothing is sent from here.
 
 use std::collections::VecDeque;
 use std::sync::Once;
@@ -157,8 +157,8 @@ impl UploadStrategy {
     }
 
     /// Records that the registry accepted all chunks of a blob but did not join them. Returns true if the blob should
-    /// be sent in one piece. This is returned once, even if the operator has configured chunks, since chunks have
-    /// failed. It is never returned if the registry has refused one piece.
+    /// be sent in one piece: once for each blob, even if the operator has configured chunks, since chunks have failed.
+    /// Returns false if the registry has refused one piece.
     pub(crate) fn learn_chunks_failed(&self, blob: Digest) -> bool {
         let mut known = self.lock();
         if known.whole_was_refused || known.not_joined.iter().any(|(other, _)| *other == blob) {

@@ -46,7 +46,7 @@ pub(crate) enum RequestClass {
     Common,
     /// Blob read from its start: its body waits for the writer.
     BlobRead,
-    /// Blob read that resumes in the middle of a write. It waits for no permit.
+    /// Blob read that resumes in the middle of a write. Such a read waits for no permit.
     BlobResumed,
     /// Bytes or commit of an upload that has started. Such a request enters before requests that start an upload or a
     /// read: a started upload holds memory and a read at the source.
@@ -164,8 +164,8 @@ impl ConcurrencyLimiter {
     }
 
     /// Waits until a request of this class may be sent: for a permit and for all rates in which it counts, at the same
-    /// time. Also returns the time for which rates or a pause delayed it. Cancel safe: a permit that its caller no
-    /// longer takes goes to the next waiter.
+    /// time. Also returns the time for which rates or a pause delayed it. Cancel safe: if the caller no longer takes
+    /// the permit, the next waiter gets it.
     pub(crate) async fn enter(&self, tenant: Tenant, request: RequestClass, class: Class) -> (Permit, Duration) {
         let (permit, waited) = self.0.acquire(tenant, request.priority(class), NonZeroU32::MIN).await;
         // A waiter leaves its queue only with a permit. If the permit were lost, proceeding without one is better than

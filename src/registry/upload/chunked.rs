@@ -36,7 +36,7 @@ struct ChunkOutcome {
 
 /// Reason why an upload cannot continue after a chunk.
 enum Unsent {
-    /// The registry refuses the chunk or its offset. It may accept the blob in one piece.
+    /// The registry refuses the chunk or its offset. The registry may accept the blob in one piece.
     Refused(StoreError),
     /// Any other failure.
     Failed(StoreError),

@@ -29,9 +29,9 @@ pub(crate) enum Committed {
 pub(crate) enum Uncommitted {
     /// The registry refused the commit.
     Refused(StoreError),
-    /// The registry reported a failure. It may have the blob.
+    /// The registry reported a failure. The registry may have the blob.
     Failed(StoreError),
-    /// The registry gave no answer. It may have the blob.
+    /// The registry gave no answer. The registry may have the blob.
     Unanswered(StoreError),
 }
 

@@ -61,7 +61,7 @@ fn claims_on_same_source(own: &Entry, rival: &Entry, source: &Endpoint, target: 
     std::iter::once(claim(source.to_string(), follows)).chain(pinned).collect()
 }
 
-/// Returns the source of a pinned tag. It differs from the source of the tag without the pin.
+/// Returns the source of a pinned tag. This source differs from the source of the tag without the pin.
 fn pinned_source(source: &Endpoint, digest: Digest) -> String {
     format!("{source}@{digest}")
 }

@@ -46,7 +46,8 @@ pub(crate) fn overwrite_rule(entry: &Entry, reference: &ManifestRef) -> Overwrit
     }
 }
 
-/// Returns the digest at one target. Requests it only if it is not known, and only if the answer can lead to an action.
+/// Returns the digest at one target. The digest is requested only if it is unknown, and only if the answer can lead to
+/// an action.
 ///
 /// The digest stays unknown if the target denies reads: some registries deny reads of a repository that the first push
 /// would create. Then the run tries the push, whose own response decides, unless a rule depends on the tag's present

@@ -184,7 +184,7 @@ impl Endpoints {
         clients.get_or_create(credentials, &self.quotas).map_err(no_client)
     }
 
-    /// Returns one client of each opened registry, for the metrics. It counts the requests of all identities.
+    /// Returns one client of each opened registry, for the metrics. Each client counts the requests of all identities.
     #[must_use]
     pub fn registries(&self) -> Vec<Arc<Registry>> {
         let registries = self.registries.lock();

@@ -81,8 +81,8 @@ async fn check_registry(wanted: &RequiredRegistry<'_>, endpoints: &Endpoints) ->
     report(checks)
 }
 
-/// Connects without credentials and returns the registry's greeting. The error is text. It is also an error if the
-/// greeting takes longer than `limit`, waits included.
+/// Connects without credentials and returns the registry's greeting, or the error as text. A greeting that takes longer
+/// than `limit`, waits included, is an error.
 async fn greet_within(registry: &Registry, limit: Duration) -> Result<Greeting, String> {
     match tokio::time::timeout(limit, registry.greet()).await {
         Ok(greeting) => greeting.map_err(|error| error.detail),

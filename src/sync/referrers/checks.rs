@@ -1,6 +1,6 @@
-//! Schedule of referrer checks. For each digest of a source it holds the time of the last check for referrers, and the
-//! list that was copied to each target. It decides which digests a run checks. It reads the journal once and writes to
-//! it. It sends no request to a registry.
+//! Schedule of referrer checks. For each digest of a source, the schedule holds the time of the last check for
+//! referrers, and the list that was copied to each target. From these it decides which digests a run checks. The
+//! journal is read once, and each new check is written to it. No request is sent to a registry.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,8 +15,8 @@ use crate::oci::{Digest, ManifestRef, SignatureTag};
 use crate::store::Referrers;
 use crate::sync::context::run::Run;
 
-/// Longest validity of a check at the source. It is less than a day by the amount that the start times of daily runs
-/// differ, so that a daily entry checks on each day.
+/// Longest validity of a check at the source. The difference to a whole day is the amount by which the start times of
+/// daily runs differ, so that a daily entry checks on each day.
 const LONGEST_VALIDITY: TimeDelta = TimeDelta::hours(23);
 
 /// Shortest validity. Each digest has its own validity between the two bounds, so that an entry that runs often does
@@ -163,7 +163,7 @@ pub(crate) fn is_signature(reference: &ManifestRef) -> bool {
     matches!(reference, ManifestRef::Tag(tag) if matches!(SignatureTag::read(tag), Some(SignatureTag::Cosign(_))))
 }
 
-/// Returns the validity of a check for one digest. It is always the same for a digest.
+/// Returns the validity of a check for one digest. The validity of a digest is always the same.
 fn check_validity(subject: &Digest) -> TimeDelta {
     let minutes = (LONGEST_VALIDITY - SHORTEST_VALIDITY).num_minutes();
     let own = subject.hash().iter().take(4).fold(0, |sum, byte| sum * 256 + i64::from(*byte));

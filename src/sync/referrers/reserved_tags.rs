@@ -14,8 +14,8 @@ pub(crate) enum ReservedContent {
     Ordinary,
     /// List of the referrers of a subject.
     List { list: Digest, subject: Digest },
-    /// Content that another tag had before it was overwritten. It belongs to the registry at which that tag was
-    /// overwritten.
+    /// Content that another tag had before it was overwritten. This content belongs to the registry at which that tag
+    /// was overwritten.
     Previous,
 }
 

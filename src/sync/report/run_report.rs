@@ -39,7 +39,8 @@ pub struct RunReport {
     /// Manifests whose referrers could not be determined. The manifests are at the target. The next run checks again
     /// for their referrers.
     pub in_doubt: Vec<InDoubt>,
-    /// Selected items that the source did not have, such as a pattern without a match. They do not change the outcome.
+    /// Selected items that the source did not have, such as a pattern without a match. Missing items do not change the
+    /// outcome.
     pub warnings: Vec<Warning>,
 }
 
@@ -98,7 +99,7 @@ pub struct TagReport {
     pub tag: Option<Tag>,
     /// Digest that the target is to have. `None` if it could not be determined.
     pub digest: Option<Digest>,
-    /// Digest at the source. It differs from `digest` if an index was derived for some platforms.
+    /// Digest at the source. This digest differs from `digest` if an index was derived for some platforms.
     pub source_digest: Option<Digest>,
     /// Outcome of the tag.
     #[serde(flatten)]

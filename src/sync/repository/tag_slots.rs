@@ -23,21 +23,21 @@ pub(crate) struct TagSlots {
     holders: Mutex<SlotHolders>,
 }
 
-/// Tags that have a slot, numbered in the order in which they got it.
+/// Tags that have a slot, numbered in the order in which each got its slot.
 #[derive(Default)]
 struct SlotHolders {
     entered: u64,
     numbers: BTreeSet<u64>,
 }
 
-/// Slot of one tag. Dropping it frees it for the next tag.
+/// Slot of one tag. Dropping this value frees the slot for the next tag.
 pub(crate) struct TagSlot<'a> {
     held: Mutex<Option<HeldSlot<'a>>>,
     number: u64,
     slots: &'a TagSlots,
 }
 
-/// Permit of a slot. Dropping it frees the slot for the next tag.
+/// Permit of a slot. Dropping this value frees the slot for the next tag.
 struct HeldSlot<'a> {
     permit: Option<SemaphorePermit<'a>>,
     number: u64,

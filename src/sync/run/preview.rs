@@ -34,7 +34,8 @@ pub struct EntryPreview {
     pub pairs: Vec<PairPreview>,
     /// The failures to find something out, other than those of single tags.
     pub problems: Vec<String>,
-    /// Warnings about selected items that do not exist, such as a pattern without a match. They change no exit code.
+    /// Warnings about selected items that do not exist, such as a pattern without a match. The warnings change no exit
+    /// code.
     pub warnings: Vec<Warning>,
 }
 

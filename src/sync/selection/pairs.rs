@@ -25,7 +25,7 @@ pub(crate) struct OpenPair {
 }
 
 impl Pair {
-    /// Opens both sides on behalf of `entry`, with the credentials that it names for them.
+    /// Opens both sides on behalf of `entry`, with the credentials that the entry names for each side.
     pub(crate) fn open(&self, entry: &Entry, endpoints: &Endpoints) -> Result<OpenPair, OpenError> {
         let source = endpoints.source(&self.source, AccessContext::at_source(entry))?;
         let target = |target| endpoints.target(target, AccessContext::at_target(entry));

@@ -27,7 +27,7 @@ impl TagFilter {
         Self(BTreeMap::from([(repository, BTreeSet::from([tag]))]))
     }
 
-    /// Returns the union of the filters of two runs. `None` means everything. It is returned if one of the runs has no
+    /// Returns the union of the filters of two runs. Returns `None`, which means everything, if one of the runs has no
     /// filter, or if the union has more than 100 tags.
     #[must_use]
     pub fn union(first: Option<Self>, second: Option<Self>) -> Option<Self> {

@@ -23,7 +23,7 @@ use crate::registry::{Gcp, Secret};
 const SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
 /// Lifetime of an assertion, in seconds: no longer than that of the token that it obtains.
 const ASSERTED: i64 = 3600;
-/// User name that goes with an access token as the password.
+/// User name for an access token that is used as the password.
 const USER: &str = "oauth2accesstoken";
 
 /// A service account's key, as Google issues it. The type has no `Debug`, which would show the key.

@@ -53,8 +53,7 @@ pub(crate) struct Attempt<'a> {
     number: u64,
 }
 
-/// Guard of the request that determines the remaining reads. It is held until the answer is known or cannot be
-/// obtained.
+/// Guard of the request that determines the remaining reads, held until the answer is known or cannot be obtained.
 pub(crate) struct ProbeGuard<'a> {
     quota: &'a SharedQuota,
     _turn: tokio::sync::MutexGuard<'a, ()>,
