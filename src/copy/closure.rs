@@ -39,7 +39,7 @@ pub(super) struct Closure {
     pub(super) referrers: Vec<(Digest, Arc<Companions>)>,
     /// Manifests that the root reaches. The root is not written if one of them is missing.
     pub(super) required: HashSet<Digest>,
-    /// Children of indexes that are blobs although their type does not say so.
+    /// Children of indexes that are blobs although their type does not show it.
     pub(super) untyped_blobs: HashMap<Digest, Descriptor>,
     /// Items that belong to the root and cannot be copied to any target.
     pub(super) left_behind: Vec<LeftBehind>,

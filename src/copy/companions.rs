@@ -86,7 +86,7 @@ async fn refers_to(batch: &Batch, listed: &Descriptor, subject: Digest) -> Resul
         Ok(_) => Ok(Verdict::Other("it names another subject")),
         Err(error) if error.ends_all() => Err(error),
         // A registry may hide a manifest of a type that it does not serve to every client. A missing manifest of a
-        // known type is gone.
+        // known type was deleted.
         Err(error) if error.is_not_found() && listed.kind() == ContentKind::Manifest => {
             Ok(Verdict::Other("it is not there"))
         }

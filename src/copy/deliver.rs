@@ -266,7 +266,7 @@ impl Delivery {
         }
         let cell = self.destination().written_cell(node.digest());
         let write = || async {
-            // Only the response to a PUT shows whether the target lists a referrer.
+            // Only the response to a PUT shows if the target lists a referrer.
             let is_referrer = node.view.subject.is_some();
             let may_be_there = !is_referrer && !self.destination().is_empty();
             if may_be_there && self.resolve_at_target(&node.digest().into()).await? == Some(node.digest()) {

@@ -51,12 +51,12 @@ pub enum CopyError {
     Unrecorded {
         /// The target repository.
         place: String,
-        /// The tag, or the digest where there is none.
+        /// The tag, or the digest if there is no tag.
         subject: String,
         /// Reason for which it cannot be recorded.
         reason: String,
     },
-    /// The copy was asked to stop.
+    /// The copy was interrupted.
     #[error("interrupted")]
     Interrupted,
 }

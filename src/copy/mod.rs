@@ -6,7 +6,7 @@
 //!
 //! One [`Copier`] serves the whole process. Through it all entries share:
 //! - the memory for transfers in flight,
-//! - the knowledge of which blob is being sent to which registry.
+//! - the record of blobs that are being sent, by registry.
 //!
 //! A [`Batch`] is one source repository and its targets during one run. [`Batch::copy`] copies one digest.
 

@@ -77,7 +77,7 @@ pub enum JournalError {
     Lost {
         /// The file.
         path: PathBuf,
-        /// The reason for which it cannot be written again.
+        /// The reason why the file cannot be written again.
         reason: String,
     },
     /// Another process locked the journal for too long.

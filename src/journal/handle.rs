@@ -178,7 +178,7 @@ impl Journal {
         self.read(move |db| queries::list_tags_last_seen_of(db, &entry)).await
     }
 
-    /// Returns two flags, as far as they are still known:
+    /// Returns two flags, from the records that the journal still has:
     /// - true if a run of `entry` has seen tags at this source and target,
     /// - true if any run has begun to send a blob to the target, or content has arrived there.
     ///

@@ -44,7 +44,7 @@ pub struct Notice {
     pub notice: NewNotice,
 }
 
-/// Fact that a receiver knows of an entry (or of the configuration), so that it is not sent again.
+/// Fact that a receiver knows of an entry (or of the configuration), so that the fact is not sent again.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Told {
     /// Name of the receiver.

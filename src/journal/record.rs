@@ -214,7 +214,7 @@ pub struct RunEnd {
     pub tags: TagCounts,
     /// Bytes of blobs and manifests that the run sent.
     pub bytes: u64,
-    /// First error, for people. If there is none, the reason for which tags wait.
+    /// First error, for people. If there is none, the reason why tags wait.
     pub error: Option<String>,
     /// Time at which to continue, if tags wait.
     pub deferred_until: Option<DateTime<Utc>>,
@@ -234,7 +234,7 @@ pub struct RunRecord {
     pub pid: u32,
     /// Time at which it began.
     pub started: DateTime<Utc>,
-    /// Time at which it ended, as far as that is known.
+    /// Time at which the run ended, if known.
     pub ended: Option<DateTime<Utc>>,
     /// Outcome of the run. Absent while it is in progress.
     pub outcome: Option<Outcome>,
@@ -242,7 +242,7 @@ pub struct RunRecord {
     pub tags: TagCounts,
     /// Bytes of blobs and manifests that the run sent.
     pub bytes: u64,
-    /// First error, for people. If there is none, the reason for which tags wait.
+    /// First error, for people. If there is none, the reason why tags wait.
     pub error: Option<String>,
     /// Time at which to continue, if tags wait.
     pub deferred_until: Option<DateTime<Utc>>,

@@ -121,7 +121,7 @@ struct Fed {
     standing: BranchStatus,
 }
 
-/// Feeds the targets. The feed ends when the read ends, or when all targets have gone, even if the read hangs.
+/// Feeds the targets. The feed ends when the read ends, or when all targets have ended, even if the read hangs.
 async fn feed(read: ByteStream, mut fed: Vec<Fed>) {
     let mut read = read.flat_map(|piece| stream::iter(split_piece(piece)));
     let began = Instant::now();

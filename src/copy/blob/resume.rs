@@ -43,7 +43,7 @@ impl Suspension {
     pub async fn suspend(&self) {
         self.signal.cancel();
         self.under_way.close();
-        // Uploads that have not ended by then break off within a chunk.
+        // Uploads that have not ended by then are cut off within a chunk.
         let _ = tokio::time::timeout(LAST_CHUNK, self.under_way.wait()).await;
     }
 

@@ -38,7 +38,7 @@ pub(crate) struct Wanting {
 }
 
 /// Sends the bytes. The bytes are sent once more from the start in these cases:
-/// - the target broke off,
+/// - the target interrupted the upload,
 /// - the target fell behind its siblings,
 /// - a mirror of the source returned wrong bytes,
 /// - the bytes that an earlier process has sent are of no use.

@@ -67,7 +67,7 @@ pub(crate) struct Work {
 }
 
 impl Work {
-    /// Restarts the count: the transfer now sends the bytes behind the first `stored`.
+    /// Restarts the count: the transfer now sends the bytes after the first `stored`.
     pub(crate) fn restart(&self, stored: u64) {
         self.stored.store(stored, Ordering::Relaxed);
         self.sent.store(0, Ordering::Relaxed);

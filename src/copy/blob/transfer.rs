@@ -111,7 +111,7 @@ impl BlobWaiter {
         if let (Err(error), true) = (&result, self.is_required) {
             self.delivery.fail(error.clone());
         }
-        // The delivery may have failed and gone.
+        // The delivery may have failed and been dropped.
         let _ = self.answer.send(result);
     }
 }

@@ -90,7 +90,7 @@ impl Delivery {
         self.target().link_referrers(&subject, list).await.map_err(CopyError::target)
     }
 
-    /// Returns the evidence of a list of referrers, as far as it is known before the list is written.
+    /// Returns the part of a list of referrers' evidence that is known before the list is written.
     fn list_arrival(&self, subject: &Digest, listed: &[Digest], previous: Option<Digest>) -> Arrival {
         let (source, target) = (&self.batch.source, self.target());
         Arrival {

@@ -15,7 +15,7 @@ pub struct RunMark {
     pub entry: String,
     /// Time at which it began.
     pub started: DateTime<Utc>,
-    /// Time at which it ended, as far as that is known.
+    /// Time at which the run ended, if known.
     pub ended: Option<DateTime<Utc>>,
     /// Outcome of the run. Absent while it is in progress.
     pub outcome: Option<Outcome>,

@@ -12,7 +12,7 @@ use crate::registry::Repository;
 use crate::registry::http::context::Context;
 use crate::store::{ErrorKind, Listed, Referrers, Step, StoreError};
 
-/// Maximum number of manifests of an index that are read to determine whether it is a list of referrers.
+/// Maximum number of manifests of an index that are read to determine if the index is a list of referrers.
 const MAX_PROBED: usize = 100;
 
 /// Content of a fallback tag at a target.

@@ -95,7 +95,7 @@ impl Authenticator {
         if !self.quota.counts() {
             return Some(probe);
         }
-        // If the HEAD fails, the read fails too, and the read's error says more.
+        // If the HEAD fails, the read fails too, and the read's error has more details.
         let _ = Box::pin(self.send(context, request.to_head())).await;
         None
     }

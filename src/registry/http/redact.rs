@@ -179,7 +179,7 @@ mod tests {
             // JSON in a string of JSON, once and twice nested.
             (r#"{"message":"{\"password\":\"a\\u0026b\\\"c/d\"}"}"#, r#"{"message":"***"}"#),
             (r#"["\"{\\\"a\\\\u0026b\\\\\\\"c/d\\\"}\""]"#, r#"["***"]"#),
-            // Another reader may accept JSON that is broken, or that ours rejects.
+            // Another parser may accept JSON that is broken, or that this program's parser rejects.
             (r#"{"errors":[{"message":"a\u0026b\"c/d"}], "n": 1e999}"#, "***"),
             (r#"{"message":"a\u0026b\"c/d"#, "***"),
             (r#"{"message":"50\u0025 of \"all\" in C:\\dir"}"#, r#"{"message":"50% of \"all\" in C:\\dir"}"#),

@@ -53,7 +53,7 @@ impl ReferrersSupport {
         }
     }
 
-    /// Returns a guard to the first caller while it is unknown whether the registry has the referrers API. The other
+    /// Returns a guard to the first caller while it is unknown if the registry has the referrers API. The other
     /// callers wait until that guard is dropped, and get `None`.
     pub(crate) async fn claim_first_request(&self) -> Option<tokio::sync::MutexGuard<'_, bool>> {
         if self.api() != ReferrersApi::Unknown {

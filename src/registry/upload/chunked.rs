@@ -205,7 +205,7 @@ impl Session {
             Err(error) => return Err(error.into()),
         };
         match answer.status {
-            // distribution-spec says 202; Amazon ECR says 201, other registries 204.
+            // distribution-spec requires 202; Amazon ECR returns 201, other registries 204.
             status if status.is_success() => {
                 self.update_location(&context, &answer)?;
                 let stored = offset + length as u64;

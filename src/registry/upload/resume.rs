@@ -19,7 +19,7 @@ impl Repository {
     /// Returns the session if it is at a position that `left` records: after the recorded bytes, after the chunk that
     /// was about to be sent, or within that chunk. Returns `None`, and logs the reason, in these cases:
     ///
-    /// * The session is gone or is at another position.
+    /// * The session no longer exists or is at another position.
     /// * The registry gets no chunks.
     /// * No byte of the blob would be left to send, because another manifest states another size of it.
     pub(crate) async fn resume(
@@ -73,7 +73,7 @@ impl Repository {
 
     /// Returns true if the address of a session may be stored. All of these conditions are required:
     ///
-    /// * It is an address of this registry, where every request needs authentication.
+    /// * It is an address of this registry, which requires authentication for every request.
     /// * No part of it grants access on its own.
     ///
     /// Two query parameters are known to fulfil these conditions:

@@ -142,7 +142,7 @@ impl Repository {
     }
 }
 
-/// Returns the address at which an answer says that the session continues.
+/// Returns the address for the next request of the session, as an answer states it.
 pub(crate) fn location(context: &Context, answer: &Response) -> Result<Option<Url>, StoreError> {
     let Some(location) = answer.header(&LOCATION) else { return Ok(None) };
     let url = redirect::resolve_location(&answer.url, location);

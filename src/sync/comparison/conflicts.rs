@@ -1,4 +1,4 @@
-//! Tags of a target that other entries claim as well, where only the listings of those entries can show it.
+//! Tags of a target that other entries claim as well, if only the listings of those entries can show the claim.
 
 use std::collections::BTreeMap;
 

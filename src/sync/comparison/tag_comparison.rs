@@ -78,7 +78,7 @@ pub(crate) async fn query_target_digest(
     }
 }
 
-/// Returns the digest at a target where a rule restricts overwriting.
+/// Returns the digest at a target if a rule restricts overwriting.
 ///
 /// A list is a hint, in the digests that it reports and in the tags that it lacks: distribution omits tags
 /// (distribution#4891). The tag itself is requested before it would be written.

@@ -44,7 +44,7 @@ pub struct RunReport {
     pub warnings: Vec<Warning>,
 }
 
-/// Manifest of which the referrers could not be determined.
+/// Manifest whose referrers could not be determined.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 pub struct InDoubt {
     /// Source repository.
@@ -60,7 +60,7 @@ pub struct InDoubt {
 pub struct LeftBehindReport {
     /// Target repository.
     pub target: String,
-    /// Name of the item, and the reason for which it did not arrive.
+    /// Name of the item, and the reason why the item did not arrive.
     #[serde(flatten)]
     pub left: LeftBehind,
 }
@@ -77,7 +77,7 @@ pub enum RunOutcome {
     Deferred,
     /// The entry's `timeout` expired first.
     TimedOut,
-    /// The process was asked to end first.
+    /// The process received the request to end first.
     Interrupted,
     /// The run did nothing: another process that shares the journal is running this entry.
     AlreadyRunning {
@@ -137,7 +137,7 @@ pub enum TagOutcome {
     },
     /// The tag waits: its source counts reads, and the allowed number has been used.
     Deferred {
-        /// Time at which to check whether more reads are allowed.
+        /// Time at which to check if more reads are allowed.
         until: DateTime<Utc>,
         /// Message about the limit.
         reason: String,
@@ -388,7 +388,7 @@ impl LeftBehindReport {
     }
 }
 
-/// Returns the reason for which a tag waits.
+/// Returns the reason why a tag waits.
 fn deferral_reason(tag: &TagReport) -> Option<String> {
     match &tag.outcome {
         TagOutcome::Deferred { reason, .. } => Some(reason.clone()),

@@ -78,7 +78,7 @@ impl EntryPreview {
         self.actions().any(|action| !matches!(action, Action::Unchanged | Action::Block { .. }))
     }
 
-    /// Returns true if something could not be found out or would fail.
+    /// Returns true if a fact could not be determined or an action would fail.
     #[must_use]
     pub fn has_failures(&self) -> bool {
         !self.problems.is_empty() || self.pairs.iter().flat_map(|pair| &pair.tags).any(|tag| tag.failure.is_some())

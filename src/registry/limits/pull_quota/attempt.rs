@@ -22,7 +22,7 @@ pub(crate) enum Reads {
     Counted(Option<Digest>),
 }
 
-/// Head of an answer, as far as the quota is concerned.
+/// Parts of an answer's head that concern the quota.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct AnswerHead<'a> {
     pub(crate) status: StatusCode,

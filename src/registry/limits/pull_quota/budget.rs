@@ -87,7 +87,7 @@ struct Wanted {
 
 impl Wanted {
     fn has_precedence(&self, window: Duration, now: DateTime<Utc>) -> bool {
-        // A caller that must wait asks again after a twelfth of the window.
+        // A caller that must wait tries again after a twelfth of the window.
         is_within(window, self.since, now) && is_within(window / 6, self.asked, now)
     }
 }
@@ -149,7 +149,7 @@ impl Budget {
     }
 
     /// Returns the reads that are allowed if none are in flight; `None` without a quota. After a refusal without a
-    /// report: none for a while, and then one at a time, which shows whether more succeed.
+    /// report: none for a while, and then one at a time, which shows if more succeed.
     pub(crate) fn reads_left(&self, now: DateTime<Utc>) -> Option<u64> {
         let Some((report, _)) = self.latest_report(now) else {
             return self.refused.map(|at| u64::from(!is_within(WINDOW / 12, at, now)));

@@ -20,7 +20,7 @@ use crate::store::{ErrorKind, Reservation};
 pub struct QuotaState {
     /// The registry.
     pub registry: RegistryHost,
-    /// The identity used at the registry, as far as it is known: a user name or `anonymous`, never a secret.
+    /// The identity used at the registry, if known: a user name or `anonymous`, never a secret.
     pub identity: String,
     /// Reads per window.
     pub limit: u64,
@@ -92,7 +92,7 @@ impl Quota {
         state.budget.reads_left(Utc::now()).or((!state.budget.knows_nothing()).then_some(u64::MAX))
     }
 
-    /// Waits until it is known whether the registry counts reads. Cancel safe.
+    /// Waits until it is known if the registry counts reads. Cancel safe.
     pub(crate) async fn wait_until_known(&self) {
         loop {
             let ended = self.inner.ended.notified();
