@@ -24,12 +24,12 @@ use crate::oci::{
 };
 use crate::store::{Listed, Referrers, Reservation, Source, Target};
 
-/// Rules on what belongs to a digest, the same for all tags of a batch.
+/// Rules on the content that belongs to a digest, the same for all tags of a batch.
 #[derive(Debug, Clone, Default)]
 pub struct Rules {
     /// Platforms to keep of an index. `None` keeps all of them, verbatim.
     pub platforms: Option<Vec<Platform>>,
-    /// True if what refers to a manifest is copied with it: referrers and cosign's tags.
+    /// True if the companions of a manifest are copied with it: referrers and cosign's tags.
     pub referrers: bool,
     /// True if foreign layers are copied: layers of a non-distributable type that another address offers. A foreign
     /// layer whose manifest gives no other address is always copied.
@@ -43,8 +43,8 @@ pub struct Batch {
     pub(super) source: Arc<dyn Source>,
     pub(super) targets: Vec<Destination>,
     pub(super) rules: Rules,
-    /// Tags of the source that may name a digest, if the source's tags were listed. The batch does not request a
-    /// signature's tag that this list rules out.
+    /// Tags of the source that may name a digest, if the source's tags were listed. If this list rules out a
+    /// signature's tag, the batch does not request that tag.
     source_tags: Option<ListedTags>,
     surroundings: Surroundings,
     nodes: Nodes,
@@ -89,7 +89,7 @@ pub struct Order {
 pub struct Previous {
     /// Digest that the tag had.
     pub digest: Digest,
-    /// Tag under which this digest is kept before the tag moves.
+    /// Tag under which this digest is kept. This tag is written before the order's tag is overwritten.
     pub under: Option<Tag>,
 }
 
@@ -118,27 +118,27 @@ impl Batch {
     /// Copies the closure of a digest to the targets of the order, and writes its tag there last. A failure at one
     /// target does not affect the others.
     ///
-    /// Dropping the future stops the copy. Every tag that has moved by then has been reported.
+    /// Dropping the future stops the copy. Every tag that was written by then has been reported.
     pub async fn copy(self: &Arc<Self>, order: Order) -> Vec<Outcome> {
         let mut outcomes: Vec<Outcome> = self.copy_each(order).collect().await;
         outcomes.sort_by_key(|(at, _)| *at);
         outcomes
     }
 
-    /// Does the same as [`Batch::copy`], and yields each target's result as soon as it is known. A slow target comes
-    /// last.
+    /// Does the same as [`Batch::copy`], and yields each target's result as soon as it is known. Slower targets come
+    /// later.
     pub fn copy_each(self: &Arc<Self>, order: Order) -> BoxStream<'static, Outcome> {
         stream::once(self.clone().start(order, true)).flatten().boxed()
     }
 
     /// Does the same as [`Batch::copy_each`] for a digest that the targets already have, to copy its referrers. The
-    /// digest's own arrival is not new, so the ledger does not record it.
+    /// digest itself did not just arrive, so the ledger does not record it.
     pub fn refresh_each(self: &Arc<Self>, order: Order) -> BoxStream<'static, Outcome> {
         stream::once(self.clone().start(order, false)).flatten().boxed()
     }
 
     async fn start(self: Arc<Self>, order: Order, is_arrival: bool) -> BoxStream<'static, Outcome> {
-        // Each blob moves in a task of its own. The tasks end with the stream.
+        // Each blob is transferred in a task of its own. The tasks end with the stream.
         let stop = CancellationToken::new();
         let stop_at_end = stop.clone().drop_guard();
         let has_siblings = order.targets.len() > 1;
@@ -177,7 +177,7 @@ impl Batch {
         stream::unfold((finishing, stop_at_end), next).boxed()
     }
 
-    /// Returns the digest that the targets are to have for this digest of the source: the same one, or that of the
+    /// Returns the digest that the targets are to have for this digest of the source: the same digest, or that of the
     /// derived index if platforms are selected.
     ///
     /// # Errors
@@ -216,8 +216,8 @@ impl Batch {
         }
     }
 
-    /// Reads the manifest of a tag at the source, and returns its digest. A later copy of that digest does not read
-    /// the manifest again.
+    /// Reads the manifest of a tag at the source, and returns its digest. A later copy of that digest does not read the
+    /// manifest again.
     ///
     /// # Errors
     /// [`CopyError`] if the manifest cannot be read or copied.
@@ -262,7 +262,7 @@ impl Batch {
         Ok(self.read_node(index).await?.view.manifests().iter().map(|child| child.digest).collect())
     }
 
-    /// Returns true if this batch has read the manifest of this digest and still has it.
+    /// Returns true if this batch has read the manifest of this digest and still caches it.
     #[must_use]
     pub fn has_read(&self, digest: &Digest) -> bool {
         self.nodes.has(digest)
@@ -290,8 +290,8 @@ impl Batch {
         self.source.reserve_manifest_reads(&unread).await.map_err(CopyError::source)
     }
 
-    /// Returns the referrers of a digest at the source. If the source cannot report them, it returns those that are
-    /// known, and records and logs the doubt. The doubt is no reason not to copy the digest.
+    /// Returns the referrers of a digest at the source. If the source cannot report all of them, this method returns
+    /// the known referrers, and records and logs the error. The digest is copied nevertheless.
     ///
     /// # Errors
     /// [`CopyError`] if the source's pull quota forbids the request for now.
@@ -337,12 +337,13 @@ impl Batch {
         node.companions.get_or_try_init(|| async { find_companions(self, node).await.map(Arc::new) }).await.cloned()
     }
 
-    /// Returns what the source's list reports about this tag.
+    /// Returns [`Listed::Perhaps`] if the source may have this tag according to its list.
     pub(super) fn look_up(&self, tag: &Tag) -> Listed {
         self.source_tags.as_ref().map_or(Listed::Perhaps, |tags| tags.look_up(tag))
     }
 
-    /// Returns what the source's list reports about a tag that it lacks; [`Listed::Absent`] for a tag that it has.
+    /// Returns [`Listed::Perhaps`] if the source may have this tag although its list lacks it. Returns
+    /// [`Listed::Absent`] if the list has the tag.
     pub fn look_up_unlisted(&self, tag: &Tag) -> Listed {
         match &self.source_tags {
             Some(tags) if tags.has(tag) => Listed::Absent,

@@ -1,8 +1,9 @@
-//! Closure of a digest, read from the source: every manifest that the digest reaches, what refers to those manifests,
-//! and the order in which they must be written.
+//! Closure of a digest, read from the source: every manifest that the digest reaches, the referrers and signatures of
+//! those manifests, and the order in which all of them must be written.
 //!
-//! Manifests that the root reaches are required. Manifests that only refer to something are not: if such a manifest
-//! cannot be read or exceeds a limit, the copy leaves it behind by name, together with everything that lists it.
+//! Manifests that the root reaches are required. Manifests that only refer to something are not required. If such a
+//! manifest cannot be read or exceeds a limit, the copy does not bring it or anything that lists it, and reports each
+//! by name.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -34,15 +35,15 @@ pub(super) struct Closure {
     pub(super) ranks: Vec<Vec<Arc<Node>>>,
     /// Tags that belong to manifests of the closure: cosign's.
     pub(super) tags: HashMap<Digest, Vec<Tag>>,
-    /// Lists of referrers, and the manifest from which each must be findable.
+    /// Lists of referrers, each with its subject, from which clients must be able to find them.
     pub(super) referrers: Vec<(Digest, Arc<Companions>)>,
     /// Manifests that the root reaches. The root is not written if one of them is missing.
     pub(super) required: HashSet<Digest>,
-    /// Children of indexes that are blobs although their type does not say so.
+    /// Children of indexes that are blobs although their type does not show it.
     pub(super) untyped_blobs: HashMap<Digest, Descriptor>,
-    /// Items that belong to the root and cannot be brought to any target.
+    /// Items that belong to the root and cannot be copied to any target.
     pub(super) left_behind: Vec<LeftBehind>,
-    /// Manifests among the items that are left behind.
+    /// Manifests among the items that are not copied.
     pub(super) lost: HashSet<Digest>,
     /// Names of referrers and signatures, in words.
     pub(super) names: HashMap<Digest, String>,
@@ -66,7 +67,7 @@ impl Closure {
     }
 }
 
-/// Listener of the walk: blobs begin to move while the walk continues.
+/// Listener of the walk: the transfer of blobs begins while the walk continues.
 pub(super) trait SurveyListener: Send + Sync {
     /// Reports a manifest, with the blobs that it references.
     fn on_manifest(&self, node: &Node, is_required: bool);
@@ -74,9 +75,9 @@ pub(super) trait SurveyListener: Send + Sync {
     fn on_blob(&self, blob: &Descriptor, is_required: bool);
 }
 
-/// Reads everything that `root` reaches. It reports each manifest to `found` as soon as it is known, so that its blobs
-/// can begin to move while the walk continues. If the root is `derived`, its referrers are skipped: they refer to
-/// another digest.
+/// Reads everything that `root` reaches. Each manifest is reported to `found` as soon as it is known, so that the
+/// transfer of its blobs can begin while the walk continues. If the root is `derived`, its referrers are skipped: they
+/// refer to another digest.
 pub(super) async fn survey(
     batch: &Batch,
     root: Arc<Node>,
@@ -130,14 +131,14 @@ fn read_item(batch: &Batch, depth: usize, ask: Ask) -> BoxFuture<'_, Result<(usi
     })
 }
 
-/// Finds out whether a child of an index is a manifest or a blob. Content that is no manifest at the source is a
-/// blob.
+/// Determines if a child of an index is a manifest or a blob. If the content is no manifest at the source, the child is
+/// a blob.
 async fn classify_child(batch: &Batch, child: Descriptor) -> Result<Answer, CopyError> {
     let digest = child.digest;
     match batch.read_node(digest).await {
         Err(error) if error.ends_all() => Err(error),
-        // The source returned it as a manifest, but it is none that can be copied: an endpoint may return any content
-        // that way.
+        // The source returned the content as a manifest, but it is not a manifest that can be copied: an endpoint may
+        // return any content that way.
         Err(error @ CopyError::Manifest { .. }) => match batch.source.blob(&child, 0).await {
             Ok(_) => Ok(Answer::Blob(child)),
             Err(_) => Ok(Answer::Manifest(digest, Err(error))),

@@ -1,6 +1,6 @@
-//! Companions of a manifest, found at the source: its referrers and cosign's tags, which belong to it although it does
-//! not reference them. A companion that cannot be found or read is left behind by name. It is no reason to leave the
-//! manifest behind.
+//! Companions of a manifest, found at the source: its referrers and cosign's tags, which belong to the manifest
+//! although it does not reference them. A companion that cannot be found or read is not copied, and is reported by
+//! name. The manifest itself is copied nevertheless.
 
 use futures_util::future::{join, join_all};
 
@@ -10,7 +10,8 @@ use super::{Batch, CopyError};
 use crate::oci::{ContentKind, Descriptor, Digest, Tag, referrers_tag, signature_tags};
 use crate::store::{Listed, Referrers};
 
-/// Companions of a manifest. It holds digests and no nodes: a source may claim that two manifests refer to each other.
+/// Companions of a manifest. The fields are digests and no nodes: a source may claim that two manifests refer to each
+/// other.
 #[derive(Debug, Default)]
 pub(super) struct Companions {
     /// List of the manifest's referrers.
@@ -21,7 +22,7 @@ pub(super) struct Companions {
     pub(super) left_behind: Vec<LeftBehind>,
 }
 
-/// SurveyListener the companions of a manifest at the source.
+/// Finds the companions of a manifest at the source.
 ///
 /// # Errors
 /// [`CopyError`] if the source may not be read any more for now. The whole copy is then deferred.
@@ -85,7 +86,7 @@ async fn refers_to(batch: &Batch, listed: &Descriptor, subject: Digest) -> Resul
         Ok(_) => Ok(Verdict::Other("it names another subject")),
         Err(error) if error.ends_all() => Err(error),
         // A registry may hide a manifest of a type that it does not serve to every client. A missing manifest of a
-        // known type is gone.
+        // known type was deleted.
         Err(error) if error.is_not_found() && listed.kind() == ContentKind::Manifest => {
             Ok(Verdict::Other("it is not there"))
         }

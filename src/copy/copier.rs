@@ -1,5 +1,5 @@
-//! State that all copies of the process share: memory for transfers in flight, and which transfer sends which blob to
-//! which target.
+//! State that all copies of the process share: memory for transfers in flight, and the transfers of each blob to each
+//! target.
 
 use std::sync::Arc;
 
@@ -39,8 +39,8 @@ impl Copier {
         Arc::new(Self { flights, lanes, memory, units, tenant: Tenant::default() })
     }
 
-    /// Returns the same engine for the copies of one tenant, which is an entry by its name. Copies of other tenants get
-    /// memory too, however long this tenant's copies hold theirs.
+    /// Returns the same engine for the copies of one tenant. A tenant is an entry, by its name. Copies of other tenants
+    /// get memory too, even if this tenant's copies hold theirs for long.
     #[must_use]
     pub fn for_tenant(&self, name: &str) -> Arc<Self> {
         let tenant = Tenant::from_name(name);
@@ -48,8 +48,8 @@ impl Copier {
         Arc::new(Self { flights, lanes, memory, units: self.units, tenant })
     }
 
-    /// Waits for the memory that this number of transfers of `size` bytes needs together, or for that of as many as
-    /// fit. The uploads to the targets hold at most `chunk` bytes each.
+    /// Waits for the memory that this number of transfers of `size` bytes needs together, or for as many of these
+    /// transfers as fit. The uploads to the targets hold at most `chunk` bytes each.
     pub(super) async fn reserve(&self, size: u64, chunk: u64, transfers: usize) -> Vec<MemoryPermit> {
         let each = self.units_for(size, chunk);
         let fit = u32::try_from(transfers).unwrap_or(u32::MAX).min(self.units / each).max(1);

@@ -48,11 +48,11 @@ pub(super) struct Delivery {
     /// Items that belong to the root and did not arrive at this target, by the digest of their manifest.
     left_behind: Mutex<HashMap<Digest, LeftBehind>>,
     given_up: AtomicBool,
-    /// Reason for which the delivery fails, whatever else arrives.
+    /// Reason why the delivery fails, independent of all other items.
     failure: watch::Sender<Option<CopyError>>,
 }
 
-/// Content that this delivery itself has moved.
+/// Bytes and blobs that this delivery itself has transferred.
 #[derive(Default)]
 struct Tally {
     /// Final outcome of each blob: a blob that was mounted, lost and then sent counts as sent.
@@ -94,7 +94,7 @@ impl Delivery {
         &self.span
     }
 
-    /// Returns the place at which blobs are claimed: the target's scope, and its repository there.
+    /// Returns the scope and repository of the target, under which blobs are claimed.
     pub(super) fn place(&self) -> (Scope, RepositoryScope) {
         (self.target().scope(), self.target().repository().cloned())
     }
@@ -131,7 +131,7 @@ impl Delivery {
         self.given_up.load(Ordering::Relaxed)
     }
 
-    /// Records that a required item cannot be brought. Other transfers of this delivery are then pointless.
+    /// Records that a required item cannot be copied. Other transfers of this delivery are then pointless.
     pub(super) fn fail(&self, error: CopyError) {
         self.failure.send_if_modified(|failure| match failure {
             Some(_) => false,
@@ -142,16 +142,16 @@ impl Delivery {
         });
     }
 
-    /// Waits until a required item cannot be brought. Never returns if all of them can.
+    /// Waits until a required item cannot be copied. Never returns if all of them can be copied.
     pub(super) async fn wait_for_failure(&self) -> CopyError {
         let mut failures = self.failure.subscribe();
         let failure = failures.wait_for(Option::is_some).await;
         failure.ok().and_then(|failure| failure.clone()).unwrap_or(CopyError::Interrupted)
     }
 
-    /// Writes everything and then, once all of it is at the target, the tag. It ends as soon as a required item has
-    /// failed, because the tag is written after all of them. It records the intended arrival in the `ledger` before a
-    /// tag moves.
+    /// Writes everything and then, once all of it is at the target, the tag. This method returns as soon as a required
+    /// item has failed, because the tag is written after all required items. The intended arrival is recorded in the
+    /// `ledger` before each tag is written.
     pub(super) async fn finish(
         self: &Arc<Self>,
         order: &Order,
@@ -208,14 +208,14 @@ impl Delivery {
             let blobs = self.blobs.lock();
             closure.blobs_for(node).iter().filter_map(|blob| blobs.get(&blob.digest).cloned()).collect()
         };
-        // Results are taken in the order in which they come: the first failure ends all.
+        // Results are processed in the order in which they arrive: the first failure ends all.
         let mut awaited: FuturesUnordered<Awaited> = awaited.into_iter().collect();
         while awaited.try_next().await?.is_some() {}
         Ok(())
     }
 
     /// Writes a manifest. If the target lacks content that it was believed to have, that content is sent again: first
-    /// after a request for each blob, then without one.
+    /// after a request for each blob, then without a request.
     async fn write(
         self: &Arc<Self>,
         closure: &Closure,
@@ -266,7 +266,7 @@ impl Delivery {
         }
         let cell = self.destination().written_cell(node.digest());
         let write = || async {
-            // Only the response to a PUT shows whether the target lists a referrer.
+            // Only the response to a PUT shows if the target lists a referrer.
             let is_referrer = node.view.subject.is_some();
             let may_be_there = !is_referrer && !self.destination().is_empty();
             if may_be_there && self.resolve_at_target(&node.digest().into()).await? == Some(node.digest()) {
@@ -302,8 +302,8 @@ impl Delivery {
         self.destination().signature_cell(tag).get_or_try_init(write).await.map(|_| ())
     }
 
-    /// Returns the digest of a reference at the target. If the target refuses to answer, it returns `None`: the write
-    /// is then tried, and its result decides.
+    /// Returns the digest of a reference at the target. Returns `None` if the target refuses to answer: the write is
+    /// then tried, and its result decides.
     async fn resolve_at_target(&self, reference: &ManifestRef) -> Result<Option<Digest>, CopyError> {
         match self.target().resolve(reference).await {
             Ok(found) => Ok(found.map(|descriptor| descriptor.digest)),

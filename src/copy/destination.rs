@@ -1,4 +1,4 @@
-//! Target of a batch, and what the batch has written there.
+//! Target of a batch, and the content that the batch has written there.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::store::{ReferrerLink, Target};
 /// Cell of a manifest that is written by digest, once.
 type WrittenCell = Arc<OnceCell<ReferrerLink>>;
 
-/// Target of a batch, and what the batch has done there.
+/// Target of a batch, and the writes of the batch there.
 #[derive(Debug)]
 pub(super) struct Destination {
     pub(super) target: Arc<dyn Target>,
@@ -32,7 +32,7 @@ type Linked = (Digest, Option<Digest>);
 /// State of a target repository before a batch begins.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Contents {
-    /// The repository is empty. The batch need not ask for content that it has not written.
+    /// The repository is empty. The batch need not query content that it has not written.
     Nothing,
     /// The repository may hold any content.
     #[default]

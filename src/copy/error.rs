@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::oci::{Digest, ManifestError};
 use crate::store::{ErrorKind, Side, Step, StoreError};
 
-/// Reason for which a digest did not arrive at one target. The target's tag is unchanged.
+/// Reason why a digest did not arrive at one target. The target's tag is unchanged.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum CopyError {
     /// An endpoint failed.
@@ -51,12 +51,12 @@ pub enum CopyError {
     Unrecorded {
         /// The target repository.
         place: String,
-        /// The tag, or the digest where there is none.
+        /// The tag, or the digest if there is no tag.
         subject: String,
         /// Reason for which it cannot be recorded.
         reason: String,
     },
-    /// The copy was asked to stop.
+    /// The copy was interrupted.
     #[error("interrupted")]
     Interrupted,
 }
@@ -151,8 +151,7 @@ impl CopyError {
         matches!(self, Self::Store { side: Side::Target, error } if !error.is_transient())
     }
 
-    /// Returns true if the endpoint ended the connection before it looked at the request. Nothing is wrong, and
-    /// nothing was done.
+    /// Returns true if the endpoint ended the connection before it processed the request. The request had no effect.
     pub(super) fn was_not_taken(&self) -> bool {
         matches!(self, Self::Store { error, .. } if error.kind == ErrorKind::NotTaken)
     }

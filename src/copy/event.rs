@@ -1,5 +1,5 @@
-//! Events that a copy emits while it runs and when content has arrived. They are values only: the listener decides
-//! what to do.
+//! Events that a copy emits while it runs and when content has arrived. Events are plain values: the listener decides
+//! how to handle each.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,13 +25,13 @@ pub struct Transfer {
 }
 
 impl Transfer {
-    /// Creates a transfer that has moved no bytes.
+    /// Creates a transfer that has sent no bytes.
     #[must_use]
     pub fn new(source: &str, target: &str, digest: Digest, size: u64) -> Arc<Self> {
         Self::resumed(source, target, digest, size, 0)
     }
 
-    /// Creates a transfer that has moved no bytes, of a blob of which an earlier process has sent `before` bytes.
+    /// Creates a transfer that has sent no bytes, of a blob of which an earlier process has sent `before` bytes.
     #[must_use]
     pub fn resumed(source: &str, target: &str, digest: Digest, size: u64, before: u64) -> Arc<Self> {
         let (source, target, sent) = (source.into(), target.into(), AtomicU64::new(0));
@@ -49,14 +49,15 @@ impl Transfer {
         self.sent.load(Ordering::Relaxed)
     }
 
-    /// Returns the position within the blob, in bytes. It includes what an earlier process has sent.
+    /// Returns the position within the blob, in bytes. The position includes the bytes that an earlier process has
+    /// sent.
     #[must_use]
     pub fn position(&self) -> u64 {
         self.before.saturating_add(self.sent())
     }
 }
 
-/// Way in which a blob came to be at a target.
+/// Way in which a blob arrived at a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BlobOutcome {
@@ -79,12 +80,12 @@ pub enum Event {
     TransferFailed(Arc<Transfer>, String),
     /// The tag of a signature was written, before the tag that it belongs to.
     SignatureArrived(Box<Arrival>),
-    /// The copy wrote a tag that the order does not name: the one that keeps the previous content of a tag, or a list
-    /// of referrers. It has evidence, and is no tag of the run's report.
+    /// The copy wrote a tag that the order does not name: the tag that keeps the previous content of another tag, or a
+    /// list of referrers. The event has evidence. The tag is not in the run's report.
     AuxiliaryTagWritten(Box<Arrival>),
 }
 
-/// Number of blobs of a closure by the way in which they came to the target. Each digest counts once.
+/// Number of blobs of a closure by the way in which they arrived at the target. Each digest counts once.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 pub struct BlobCounts {
     /// Sent by this copy.
@@ -120,11 +121,11 @@ impl LeftBehind {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ArrivalKind {
-    /// The order names it: a tag, or a digest without one. Signatures that came with it count as well.
+    /// The order names the tag, or a digest without a tag. Signatures that were copied with it count as well.
     #[default]
     Tag,
-    /// The tag keeps the previous content of a tag before that moves: `TAG.previous-<12 hex>`. The bytes are the
-    /// target's own.
+    /// The tag keeps the content that another tag had before it was overwritten: `TAG.previous-<12 hex>`. The bytes are
+    /// the target's own.
     KeptPrevious,
     /// The tag is the list of referrers of a subject, `sha256-<hex>`, at a target that does not list referrers
     /// automatically.
@@ -134,7 +135,7 @@ pub enum ArrivalKind {
 impl ArrivalKind {
     const ALL: [Self; 3] = [Self::Tag, Self::KeptPrevious, Self::ReferrersList];
 
-    /// Returns the word for it in the journal, in JSON and in CSV: `tag`, `kept_previous` or `referrers_list`.
+    /// Returns the name in the journal, in JSON and in CSV: `tag`, `kept_previous` or `referrers_list`.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -151,7 +152,8 @@ impl ArrivalKind {
     }
 }
 
-/// Evidence that a digest arrived: its whole closure is at the target and verified, and the tag (if any) points at it.
+/// Evidence that a digest arrived: its whole closure is at the target and verified, and the tag (if any) points at the
+/// digest.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Arrival {
     /// Reason for which the tag was written.
@@ -179,7 +181,7 @@ pub struct Arrival {
     pub media_type: MediaType,
     /// Number of manifests in the closure, referrers included.
     pub manifests: u64,
-    /// Number of its blobs by the way in which they came.
+    /// Number of its blobs by the way in which they arrived.
     pub blobs: BlobCounts,
     /// Bytes of blobs and manifests that this copy sent. Signatures with evidence of their own are not counted.
     pub bytes: u64,
@@ -190,7 +192,7 @@ pub struct Arrival {
     /// Referrers that the list was to contain after this write. Empty for other kinds. The journal keeps 1,000 at
     /// most.
     pub listed: Vec<Digest>,
-    /// Items that belong to the digest and were left behind when it arrived. A later run may have brought them since.
+    /// Items that belong to the digest and were not copied when it arrived. A later run may have copied these since.
     /// The journal keeps 1,000 at most, and then the number of the others.
     pub left_behind: Vec<LeftBehind>,
     /// Time at which the copy began.

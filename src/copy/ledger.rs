@@ -1,5 +1,4 @@
-//! Record of intended arrivals, written before a tag moves, so that an interrupted copy leaves no tag without a
-//! record.
+//! Record of intended arrivals, written before each tag, so that an interrupted copy leaves no tag without a record.
 
 use std::fmt;
 
@@ -10,13 +9,14 @@ use super::event::Arrival;
 /// Record of intents that outlives the process.
 #[async_trait]
 pub trait Ledger: fmt::Debug + Send + Sync {
-    /// Records what is about to be written at the target. `arrival` holds what can be known before the write.
+    /// Records the arrival that is about to be written at the target. `arrival` holds the fields that are known before
+    /// the write.
     ///
     /// # Errors
     /// The reason, in words, for which nothing was recorded. The copy then writes no tag.
     async fn intend(&self, arrival: &Arrival) -> Result<(), String>;
 
-    /// Withdraws an intent: the target has what it had before, and nothing was written. An intent that cannot be
-    /// withdrawn stays open.
+    /// Withdraws an intent: the target has the same content as before, and nothing was written. An intent that cannot
+    /// be withdrawn stays open.
     async fn withdraw(&self, arrival: &Arrival);
 }

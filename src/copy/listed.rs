@@ -31,7 +31,7 @@ impl ListedTags {
         let (mut shows_extensions, mut last) = (false, None::<&Tag>);
         for tag in sorted {
             listed.is_empty = false;
-            // Every tag between a tag and one that extends it extends it too.
+            // In sorted order, each tag between a tag and one of its extensions is an extension of that tag too.
             shows_extensions |= last.is_some_and(|last| tag.as_str().starts_with(last.as_str()));
             last = Some(tag);
             if may_name_a_digest(tag) {
@@ -53,8 +53,8 @@ impl ListedTags {
         self.names.contains(tag)
     }
 
-    /// Returns what the list reports about a tag. It is [`Listed::Absent`] only if the list lacks the tag and hides no
-    /// such tag. Otherwise the tag is worth a request.
+    /// Returns [`Listed::Absent`] only if the list lacks the tag and hides no such tag. Otherwise the tag must be
+    /// requested, and this returns [`Listed::Perhaps`].
     #[must_use]
     pub fn look_up(&self, tag: &Tag) -> Listed {
         let is_hidden = || {

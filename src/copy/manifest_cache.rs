@@ -1,4 +1,5 @@
-//! Manifests of a source that a batch has read: each is read once, however many tags request it at the same time.
+//! Manifests of a source that a batch has read. Each manifest is read once, even if many tags request it at the same
+//! time.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -63,7 +64,7 @@ impl Nodes {
         Self { with_foreign_layers, table: Mutex::default() }
     }
 
-    /// Returns the manifest of this digest. It is read from the source unless it is cached.
+    /// Returns the manifest of this digest. The manifest is read from the source unless it is cached.
     pub(super) async fn get(&self, source: &dyn Source, digest: Digest) -> Result<Arc<Node>, CopyError> {
         let cell = self.lock().cells.entry(digest).or_default().clone();
         let read = || async {

@@ -1,12 +1,12 @@
-//! Copy engine: copies the closure of a digest (everything that the digest reaches) from a source to targets. It
-//! writes children first and the tag last.
+//! Copy engine: copies the closure of a digest (everything that the digest reaches) from a source to targets. The
+//! children are written first and the tag last.
 //!
-//! The engine uses no HTTP, no files and no SQL, only the traits of [`crate::store`]. It reports progress and results
-//! as values of [`event`].
+//! The engine uses no HTTP, no files and no SQL, only the traits of [`crate::store`]. Progress and results are values
+//! of [`event`].
 //!
 //! One [`Copier`] serves the whole process. Through it all entries share:
 //! - the memory for transfers in flight,
-//! - the knowledge of which blob is being sent to which registry.
+//! - the record of blobs that are being sent, by registry.
 //!
 //! A [`Batch`] is one source repository and its targets during one run. [`Batch::copy`] copies one digest.
 

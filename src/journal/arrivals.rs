@@ -7,7 +7,7 @@ use super::record::{EvidenceFilter, EvidenceRecord, RunId};
 use crate::copy::event::{Arrival, ArrivalKind, BlobCounts, LeftBehind};
 use crate::oci::{Digest, ManifestRef, MediaType, Tag};
 
-/// Maximum number of digests, and of items left behind, in one row.
+/// Maximum number of digests, and of items that were not copied, in one row.
 const LISTED: usize = 1000;
 
 /// Columns that evidence and intents share.
@@ -155,8 +155,8 @@ fn listed(row: &Row<'_>) -> Result<Vec<Digest>> {
     digests.iter().map(|digest| digest.parse().map_err(|_| failed())).collect()
 }
 
-/// Returns the column's text for what was left behind: the first items, then the number of the others. `None` if there
-/// are none.
+/// Returns the column's text for the items that were not copied: the first items, then the number of the others. `None`
+/// if there are none.
 fn left_behind_text(left: &[LeftBehind]) -> Option<String> {
     let one = |left: &LeftBehind| LeftBehind { what: bounded(&left.what), reason: bounded(&left.reason) };
     let mut kept: Vec<LeftBehind> = left.iter().take(LISTED).map(one).collect();

@@ -1,5 +1,5 @@
-//! Carry-over of a process's records into a journal that replaced the one it had open: its runs with their evidence
-//! and open intents. The file holds the statements for that alone, and the new numbers of the runs and of the process.
+//! Carry-over of a process's records into a journal that replaced the open one: its runs with their evidence and open
+//! intents. This file has only the statements for the carry-over, and the new numbers of the runs and of the process.
 
 use std::collections::HashMap;
 use std::path::Path;

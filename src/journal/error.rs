@@ -25,7 +25,7 @@ pub enum JournalError {
         /// The system's reason.
         source: io::Error,
     },
-    /// A newer program wrote it.
+    /// A newer program wrote the file.
     #[error(
         "the journal {} is of version {found}, this program knows versions up to {known}: use a newer transship",
         path.display()
@@ -38,7 +38,7 @@ pub enum JournalError {
         /// The newest version that this program knows.
         known: u32,
     },
-    /// An older program wrote it, and it was opened for reading only.
+    /// An older program wrote the file, which was opened for reading only.
     #[error(
         "the journal {} is of version {found} and is brought to version {known} by the next `transship run` or `once`",
         path.display()
@@ -77,7 +77,7 @@ pub enum JournalError {
     Lost {
         /// The file.
         path: PathBuf,
-        /// The reason for which it cannot be written again.
+        /// The reason why the file cannot be written again.
         reason: String,
     },
     /// Another process locked the journal for too long.

@@ -1,4 +1,4 @@
-//! File of the journal: how it is created, with which mode, and how it is opened.
+//! File of the journal: its creation, its mode, and how it is opened.
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io;
@@ -34,8 +34,8 @@ pub(super) fn create(path: &Path) -> Result<PathBuf, JournalError> {
     Ok(path)
 }
 
-/// Refuses a journal that is no regular file, or has a pipe or a device in the place of a file that SQLite keeps
-/// beside it. SQLite would wait for it, or write to it.
+/// Refuses a journal that is no regular file. Also refuses a journal if a file that SQLite keeps beside it is a pipe or
+/// a device. SQLite would wait for such a file, or write to it.
 pub(super) fn expect_regular(path: &Path) -> Result<(), JournalError> {
     for suffix in ["", "-wal", "-shm", "-journal"] {
         let mut name = path.as_os_str().to_owned();
@@ -55,16 +55,16 @@ pub(super) fn unopened(path: &Path, source: io::Error) -> JournalError {
     }
 }
 
-/// Number of statements that stay parsed: more than there are.
+/// Number of statements that stay parsed. The limit is larger than the number of statements in the program.
 const STATEMENTS: usize = 64;
 
-/// Size in bytes to which the log is cut once all of it has gone into the file. It is the size to which SQLite lets
-/// the log grow by default. A reader that delays SQLite may make it larger.
+/// Size in bytes to which the log is cut once all of it has been written to the file. SQLite's default allows the log
+/// to grow to this size. A reader that delays SQLite may make the log larger.
 const LOG_LIMIT: i64 = 4 << 20;
 
-/// Size of a connection's page cache, in KiB. The system caches the file as well, so a larger cache saves little. Each
-/// page that a run appends stays until the cache is full: with SQLite's default of 2 MB, memory grew for some five
-/// thousand runs.
+/// Size of a connection's page cache, in KiB. The system caches the file as well, so a larger cache has little effect.
+/// Each page that a run appends stays in the cache until the cache is full: with SQLite's default of 2 MB, memory grew
+/// for some five thousand runs.
 const CACHE_KIB: i64 = 512;
 
 pub(super) fn connect(path: &Path, mode: OpenFlags) -> Result<Connection, JournalError> {

@@ -1,7 +1,7 @@
-//! Thread that owns the connection: it takes all waiting jobs as one group, and writes the group in one transaction.
+//! Thread that owns the connection: it takes all waiting jobs as one group, and writes each group in one transaction.
 //!
-//! A transaction costs far more than a row: locks, frames of the log, and a wait for the disk if the write must be
-//! durable. The statements are in `queries.rs`, the methods that request them in `handle.rs`.
+//! A transaction is far more expensive than a row: locks, frames of the log, and a wait for the disk if the write must
+//! be durable. The statements are in `queries.rs`, the methods that request them in `handle.rs`.
 
 use std::time::Duration;
 
@@ -14,17 +14,17 @@ use super::open_journal::OpenJournal;
 /// Number of jobs that may wait for the thread before callers have to wait, and of jobs in one group.
 pub(super) const WAITING: usize = 256;
 
-/// Maximum time that a write without a waiting caller is delayed, so that it is written together with another one.
+/// Maximum delay of a write without a waiting caller. The write is delayed to be written together with another one.
 pub(super) const LINGER: Duration = Duration::from_millis(20);
 
-/// Durability of a write: what a power cut may take from it after its answer, and when the answer comes.
+/// Durability of a write: the records that a power cut may delete after the answer, and the time of the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Durability {
-    /// A power cut takes nothing: the write is on the disk.
+    /// A power cut deletes nothing: the write is on the disk.
     Kept,
-    /// A power cut may take the last few writes: the record is a hint, or can be found out again.
+    /// A power cut may delete the last few writes: the record is a hint, or can be determined again.
     Hint,
-    /// The same, but no caller waits: it is written together with the next write, or after [`LINGER`].
+    /// As with `Hint`, but no caller waits: the write is done together with the next write, or after [`LINGER`].
     InPassing,
 }
 
@@ -44,14 +44,15 @@ enum JobKind {
 pub(super) type Answer<T> = oneshot::Receiver<Result<T>>;
 
 impl Job {
-    /// Creates a read. It sees everything whose write was requested before it.
+    /// Creates a read. The read sees every write that was requested before the read.
     pub(super) fn read<T: Send + 'static>(
         work: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
     ) -> (Self, Answer<T>) {
         Self::new(JobKind::Read, work)
     }
 
-    /// Creates a write. It happens as a whole or not at all, and is answered once it is written as `promise` says.
+    /// Creates a write, which is done completely or not at all. The answer is sent once the write is as durable as
+    /// `promise` requires.
     pub(super) fn write<T: Send + 'static>(
         promise: Durability,
         work: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
@@ -69,7 +70,7 @@ impl Job {
     }
 }
 
-/// Job in two steps, because its result is worth nothing before the group is committed.
+/// Job in two steps, because its result is not valid before the group is committed.
 trait Work: Send {
     /// Does the work, once. The returned error is a copy: the answer keeps its own.
     fn work(&mut self, db: &Connection) -> Result<()>;
@@ -101,7 +102,7 @@ impl<T: Send, W: FnOnce(&Connection) -> Result<T> + Send> Work for Question<T, W
             // Neither done nor failed: the caller gets the error that the journal is closed.
             (None, Ok(())) => return,
         };
-        // The caller may have gone. The work is done nevertheless.
+        // The caller may no longer exist. The work is done nevertheless.
         let _ = self.answer.send(answer);
     }
 }
@@ -109,7 +110,7 @@ impl<T: Send, W: FnOnce(&Connection) -> Result<T> + Send> Work for Question<T, W
 /// Sending side of the thread's queues.
 #[derive(Debug)]
 pub(super) struct Asking {
-    /// Dropped before the other queue: once that one has ended, nothing more comes here.
+    /// Dropped before `waited_for`: once `waited_for` has ended, no more jobs arrive in this queue.
     in_passing: mpsc::Sender<Job>,
     waited_for: mpsc::Sender<Job>,
 }
@@ -152,7 +153,7 @@ pub(super) fn serve(held: &mut OpenJournal, mut asked: Asked, clock: &Runtime) {
             }
         }
         let connection = &held.connection;
-        // Reads come after the writes, so that they see those that were requested before them.
+        // Reads are done after the writes, so that each read sees the writes that were requested before it.
         for mut job in reads {
             // The job's own answer holds the error.
             let _ = job.work.work(connection);
@@ -162,8 +163,8 @@ pub(super) fn serve(held: &mut OpenJournal, mut asked: Asked, clock: &Runtime) {
 }
 
 impl Asked {
-    /// Takes everything that waits. What was requested first comes first wherever it matters: notes without a waiting
-    /// caller come before jobs that were requested after them. Returns false at the end.
+    /// Takes all waiting jobs. The order of requests is kept where it matters: notes without a waiting caller come
+    /// before jobs that were requested later. Returns false at the end.
     pub(super) async fn gather(&mut self, group: &mut Vec<Job>) -> bool {
         let mut waited_for = Vec::new();
         tokio::select! {
@@ -171,11 +172,11 @@ impl Asked {
             _ = self.waited_for.recv_many(&mut waited_for, WAITING) => {}
             Some(job) = self.in_passing.recv() => {
                 group.push(job);
-                // A timeout is as good a reason to write as a job.
+                // After the timeout, waiting notes are written even if no job arrives.
                 let _ = tokio::time::timeout(LINGER, self.waited_for.recv_many(&mut waited_for, WAITING)).await;
             }
         }
-        // One more than the queue holds: every note that was there before a waiting caller's job is taken.
+        // One more than the queue holds: every note that was queued before a waiting caller's job is taken.
         while group.len() <= WAITING
             && let Ok(job) = self.in_passing.try_recv()
         {
@@ -186,8 +187,8 @@ impl Asked {
     }
 }
 
-/// Writes jobs in one transaction, as durably as the most demanding job requires, and answers them once it is
-/// committed.
+/// Writes jobs in one transaction, as durably as the most demanding job requires, and sends the answers once the
+/// transaction is committed.
 fn write(db: &Connection, mut jobs: Vec<Job>, durable: &mut Option<bool>) {
     if jobs.is_empty() {
         return;
@@ -219,8 +220,7 @@ fn commit(db: &Connection, jobs: &mut [Job]) -> Result<()> {
     written
 }
 
-/// Does each job, and undoes what a failing job has written. An error is the end of the transaction, and of all its
-/// jobs.
+/// Does each job, and undoes the writes of a failing job. An error ends the transaction, and all jobs in it.
 fn work_each(db: &Connection, jobs: &mut [Job]) -> Result<()> {
     for job in jobs {
         run(db, "SAVEPOINT job")?;

@@ -1,4 +1,4 @@
-//! Handle to the journal: all of its requests. The thread that serves them is in `group.rs`.
+//! Handle to the journal, with all requests to it. The thread that serves these requests is in `group.rs`.
 
 use std::collections::HashMap;
 use std::fs;
@@ -25,12 +25,13 @@ use super::record::{
 use super::{JournalError, arrivals, migrations};
 use crate::oci::Digest;
 
-/// Handle to the journal, cheap to clone. When the last one is dropped, all requests are finished, and the file and
+/// Handle to the journal, cheap to clone. When the last handle is dropped, all requests are finished, and the file and
 /// the lock of this process are released.
 ///
-/// Every method ends when its answer is there. Only [`Journal::record_transfers`] returns the answer to be awaited
-/// later. Dropping a future does not cancel its request. Writes that wait together are one transaction, in which each
-/// succeeds or fails for itself. If the transaction fails, each of them fails.
+/// Every method returns when the result of its request is known. Only [`Journal::record_transfers`] returns a future of
+/// the result, to be awaited later. Dropping a future does not cancel its request. Writes that wait at the same time
+/// are done in one transaction. Each write succeeds or fails independently of the others, but if the transaction fails,
+/// all of them fail.
 #[derive(Debug, Clone)]
 pub struct Journal {
     inner: Arc<Inner>,
@@ -108,7 +109,7 @@ impl Journal {
     }
 
     /// Begins a run of `entry`, unless one is in progress in any process that shares this journal. Runs of processes
-    /// that are gone are marked as interrupted first and block nothing.
+    /// that have ended are first marked as interrupted, and block nothing.
     ///
     /// # Errors
     /// [`JournalError`]; no run has then begun.
@@ -146,8 +147,9 @@ impl Journal {
         answer
     }
 
-    /// Records which tags a run saw between two places. All batches of one run and pair have the same `now` (the
-    /// beginning of the run): [`Journal::last_selection`] uses it to tell which tags were seen together.
+    /// Records the tags that a run saw at a source and a target. All batches of one run and pair have the same `now`
+    /// (the beginning of the run): [`Journal::last_selection`] uses this time to determine which tags were seen
+    /// together.
     ///
     /// # Errors
     /// [`JournalError`]; none of the batch is then recorded.
@@ -176,9 +178,9 @@ impl Journal {
         self.read(move |db| queries::list_tags_last_seen_of(db, &entry)).await
     }
 
-    /// Returns two flags, as far as they are still known:
-    /// - true if a run of `entry` has seen tags between these places,
-    /// - true if any run has begun to send a blob to the target, or brought something there.
+    /// Returns two flags, from the records that the journal still has:
+    /// - true if a run of `entry` has seen tags at this source and target,
+    /// - true if any run has begun to send a blob to the target, or content has arrived there.
     ///
     /// # Errors
     /// [`JournalError`].
@@ -187,8 +189,9 @@ impl Journal {
         self.read(move |db| queries::find_traces_at(db, &entry, &source, &target)).await
     }
 
-    /// Records the states of transfers, in this order. It returns once the thread has them. The returned answer ends
-    /// when they are written: with the next write, or a moment later. Errors are cut at 2000 characters.
+    /// Records the states of transfers, in this order. This method returns once the thread has received the states. The
+    /// returned future ends when they are written: with the next write, or a moment later. Errors are cut at 2000
+    /// characters.
     ///
     /// # Errors
     /// [`JournalError`]. If the answer fails, none of them is recorded.
@@ -205,7 +208,8 @@ impl Journal {
         Ok(async move { await_answer(&path, answer).await })
     }
 
-    /// Queues a write without a waiting caller: it returns once the thread has it. A write that fails is lost.
+    /// Queues a write without a waiting caller. This method returns once the thread has received the write. If the
+    /// write fails, its record is lost.
     pub(super) async fn queue_write(
         &self,
         work: impl FnOnce(&Connection) -> rusqlite::Result<()> + Send + 'static,
@@ -215,7 +219,7 @@ impl Journal {
         self.ask(job).await
     }
 
-    /// Writes the records that still wait for another write.
+    /// Writes the records whose write is still delayed. See [`Journal::record_transfers`].
     ///
     /// # Errors
     /// [`JournalError`].
@@ -223,8 +227,8 @@ impl Journal {
         self.write(Durability::Hint, |_| Ok(())).await
     }
 
-    /// Records the index that is derived from `source` for `platforms`, so that an unchanged tag costs no manifest.
-    /// `platforms` is any text that is the same for the same platforms.
+    /// Records the index that is derived from `source` for `platforms`, so that an unchanged tag needs no manifest
+    /// request. `platforms` is any text that is the same for the same platforms.
     ///
     /// # Errors
     /// [`JournalError`].
@@ -242,7 +246,7 @@ impl Journal {
         self.read(move |db| queries::find_derived(db, &source, &platforms)).await
     }
 
-    /// Returns runs, the latest first. A run whose process is gone is shown as interrupted, even to a reader.
+    /// Returns runs, the latest first. A run whose process has ended is shown as interrupted, even to a reader.
     ///
     /// # Errors
     /// [`JournalError`].
@@ -384,7 +388,7 @@ impl Drop for Inner {
     fn drop(&mut self) {
         drop(self.jobs.take());
         if let Some(thread) = self.thread.take() {
-            // The callers have got a `Closed` error if the thread panicked.
+            // If the thread panicked, the callers have received a `Closed` error.
             let _ = thread.join();
         }
     }
@@ -401,7 +405,7 @@ fn in_transaction<T>(
     Ok(answer)
 }
 
-/// Ends the runs of those `processes` that are gone.
+/// Ends the runs of those `processes` that have ended.
 pub(super) fn interrupt_orphaned_runs(
     db: &Connection,
     journal: &Path,

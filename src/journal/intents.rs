@@ -1,8 +1,8 @@
-//! Intents: arrivals that are recorded before a tag moves, and completed into evidence afterwards. The file holds the
-//! statements and the methods of [`Journal`] for that alone.
+//! Intents: arrivals that are recorded before a tag is written, and completed into evidence afterwards. This file has
+//! only the statements and the methods of [`Journal`] for intents.
 //!
-//! An intent is deleted in the transaction that writes its evidence. So if one is left, its run was interrupted around
-//! the write, and only the target can tell if the tag moved.
+//! An intent is deleted in the transaction that writes its evidence. So an open intent means that its run was
+//! interrupted before, during or after the write, and only the target can show if the tag was written.
 
 use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OptionalExtension as _, Result, Row, named_params, params};
@@ -16,7 +16,7 @@ use crate::copy::event::Arrival;
 use crate::oci::{Digest, Tag};
 
 impl Journal {
-    /// Records what is about to arrive. When this returns, the intent is on the disk.
+    /// Records an arrival that is about to happen. When this method returns, the intent is on the disk.
     ///
     /// # Errors
     /// [`JournalError`]; there is then no intent, and the tag must not be written.
@@ -30,8 +30,8 @@ impl Journal {
         self.write(Durability::Kept, move |db| insert_arrival(db, "intents", run, &entry, &arrival)).await
     }
 
-    /// Records that a digest arrived, in place of its intent. A power cut may take this record as long as no durable
-    /// write followed it. The intent is then still there.
+    /// Records that a digest arrived, in place of its intent. Until the next durable write, a power cut may delete this
+    /// record. The intent is then still open.
     ///
     /// # Errors
     /// [`JournalError`]; there is then no evidence.
@@ -67,8 +67,8 @@ impl Journal {
         self.read(list_intents_of_ended_runs).await
     }
 
-    /// Returns the intents of ended runs, as the evidence that each would become, the latest first. It is in doubt if
-    /// their tags were written. A run whose process is gone has ended, even if that is not recorded yet.
+    /// Returns the intents of ended runs, as the evidence that each would become, the latest first. It is unknown if
+    /// their tags were written. A run whose process has ended counts as ended, even if that is not recorded yet.
     ///
     /// # Errors
     /// [`JournalError`].
@@ -85,8 +85,8 @@ impl Journal {
         .await
     }
 
-    /// Completes an intent into evidence, because the target had its content at `now`, under this digest. Returns
-    /// false if it is not open any more: another run has handled it in the meantime.
+    /// Completes an intent into evidence, because the target had its content at `now`, under this digest. Returns false
+    /// if the intent is not open any more: another run has handled it in the meantime.
     ///
     /// # Errors
     /// [`JournalError`]; the intent then stays open.
@@ -103,8 +103,8 @@ impl Journal {
         .await
     }
 
-    /// Returns true if a later run found the digest of an intent under its tag at the target, before that run moved
-    /// the tag on.
+    /// Returns true if a later run found the digest of an intent under its tag at the target, before that run overwrote
+    /// the tag.
     ///
     /// # Errors
     /// [`JournalError`].
@@ -112,7 +112,7 @@ impl Journal {
         self.read(move |db| find_later_sight(db, intent)).await
     }
 
-    /// Drops an intent whose tag did not move. Returns false if it is not open any more.
+    /// Drops an intent whose tag was not written. Returns false if the intent is not open any more.
     ///
     /// # Errors
     /// [`JournalError`]; the intent then stays open.

@@ -10,8 +10,8 @@ use super::*;
 use crate::copy::event::{Arrival, ArrivalKind, LeftBehind};
 use crate::oci::Digest;
 
-/// Creates a journal of version `version` with a run, evidence of it and a tag that it saw. From version 5 on it also
-/// has a notice that waits, and facts that its receiver knows.
+/// Creates a journal of version `version` with a run, evidence of the run and a tag that the run saw. From version 5 on
+/// the journal also has a notice that waits, and facts that the notice's receiver knows.
 fn old_journal(path: &Path, version: usize) {
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     let mut db = Connection::open(path).unwrap();

@@ -9,7 +9,7 @@ use super::JournalError;
 /// Application id that marks the file as a journal of transship ("TSHP").
 const APPLICATION_ID: i32 = 0x5453_4850;
 
-/// Migrations, one for each version. A released one never changes; a new one is added at the end.
+/// Migrations, one for each version. A released migration never changes; a new one is added at the end.
 ///
 /// Instants are UTC texts of one width, so that they sort in order of time and a person can read them.
 pub(super) const MIGRATIONS: &[&str] = &[
@@ -299,7 +299,7 @@ pub(super) fn require_top(connection: &Connection, path: &Path) -> Result<(), Jo
     if found == known { Ok(()) } else { Err(JournalError::Older { path: path.to_owned(), found, known }) }
 }
 
-/// Returns the version of a journal that is ours, or empty (0), and not newer than `ladder`.
+/// Returns the version of a journal that is transship's own, or empty (0), and not newer than `ladder`.
 fn version(connection: &Connection, path: &Path, ladder: &[&str]) -> Result<u32, JournalError> {
     let failed = |error| JournalError::from_sqlite(path, error);
     let number = |pragma| connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0)).map_err(failed);

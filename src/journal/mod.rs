@@ -1,9 +1,9 @@
 //! Journal: one SQLite file that records runs, observed tags, transfers in flight and arrivals.
 //!
-//! Every SQL statement of the program is in `queries.rs`, `arrivals.rs`, `carrying.rs`, `intents.rs`, `notices.rs`,
-//! `quotas.rs`, `streaks.rs`, `prune.rs`, `pauses.rs`, `referrer_checks.rs`, `uploads.rs` and `history/`, and the
-//! schema in `schema.rs`. One thread owns the connection; [`Journal`] is a handle to it. There is no column for a
-//! secret: identities are user names.
+//! Every SQL statement of the program is in `queries.rs`, `arrivals.rs`, `carrying.rs`, `intents.rs`,
+//! `notifications.rs`, `quotas.rs`, `streaks.rs`, `prune.rs`, `pauses.rs`, `referrer_checks.rs`, `uploads.rs` and
+//! `history/`, and the schema in `migrations.rs`. One thread owns the connection; [`Journal`] is a handle to it. There
+//! is no column for a secret: identities are user names.
 
 mod arrivals;
 mod carrying;

@@ -1,5 +1,5 @@
-//! Notices that wait for receivers, and the facts that each receiver knows: the statements and the methods of
-//! [`Journal`] for that alone. The tables hold no address and no secret: receivers have names.
+//! Notices that wait for receivers, and the facts that each receiver knows. This file has only the statements and the
+//! methods of [`Journal`] for notices. The tables hold no address and no secret: receivers have names.
 
 use std::collections::BTreeMap;
 
@@ -27,11 +27,11 @@ pub struct NewNotification {
     /// Facts that the receiver knows once it has the notice, and not before. Empty in a notice that was read from the
     /// journal.
     pub learnt: Vec<ReceiverFact>,
-    /// Facts that the receiver does not know any more then.
+    /// Facts that the receiver does not know any more once it has the notice.
     pub forgotten: Vec<ReceiverFact>,
 }
 
-/// Notice that waits.
+/// Waiting notice.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredNotification {
     /// Number of the notice. Later notices have a higher one.
@@ -44,7 +44,7 @@ pub struct StoredNotification {
     pub notice: NewNotification,
 }
 
-/// Fact that a receiver knows of an entry (or of the configuration), so that it is not sent again.
+/// Fact that a receiver knows of an entry (or of the configuration), so that the fact is not sent again.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ReceiverFact {
     /// Name of the receiver.
@@ -116,7 +116,7 @@ impl Journal {
         self.read(move |db| find_oldest_notice_for(db, &receiver)).await
     }
 
-    /// Records that a notice was delivered: it waits no longer, and its receiver knows its facts.
+    /// Records that a notice was delivered: it no longer waits, and its receiver knows its facts.
     ///
     /// # Errors
     /// [`JournalError`]; the notice then still waits.
@@ -131,7 +131,7 @@ impl Journal {
         .await
     }
 
-    /// Drops a notice without delivery: it waits no longer, and its receiver learns nothing from it.
+    /// Drops a notice without delivery: it no longer waits, and its receiver learns nothing from it.
     ///
     /// # Errors
     /// [`JournalError`]; the notice then still waits.
@@ -163,7 +163,7 @@ impl Journal {
     }
 }
 
-/// Change of what a receiver knows.
+/// Change of the facts that a receiver knows.
 struct Effect {
     told: ReceiverFact,
     learnt: bool,
@@ -221,7 +221,7 @@ fn insert_effect(db: &Connection, notice: i64, told: &ReceiverFact, learnt: bool
     Ok(())
 }
 
-/// Deletes the effects of waiting notices on a fact: a fact that is recorded now is later than they are.
+/// Deletes the effects of waiting notices on a fact: a fact that is recorded now is later than those effects.
 fn delete_effects_on(db: &Connection, told: &ReceiverFact) -> Result<()> {
     let mut statement = db.prepare_cached(
         "DELETE FROM notification_effects WHERE fact = ?3

@@ -1,12 +1,13 @@
 //! Open journal of the thread: the connection, and the files that belong to it. Before each group of jobs the thread
-//! checks that the files are still at their paths. SQLite continues to write to a file that was removed, and all of
-//! that is lost when the process ends.
+//! checks that the files are still at their paths. If a file was removed, SQLite continues to write to it, and these
+//! writes are lost when the process ends.
 //!
 //! Three things can have happened. Each is repaired here and logged as an error:
-//! - The file is gone, or its log is. The journal is written again from the connection, which has all of it.
-//! - Another file is at its path. That is the journal from now on, since the operator and all other processes use it.
-//!   The file that was open is kept beside it, and the records of this process are carried over.
-//! - The lock file of this process is gone. Other processes would take its runs for dead, so it gets a new one.
+//! - The file or its log was removed. The journal is written again from the connection, which has all of its content.
+//! - Another file is at its path. That file is the journal from now on, since the operator and all other processes use
+//!   it. The file that was open is kept beside it, and the records of this process are carried over.
+//! - The lock file of this process was removed. Other processes would assume that its runs are dead, so the process
+//!   gets a new lock file.
 
 use std::collections::HashMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -32,7 +33,7 @@ const BETWEEN_ATTEMPTS: Duration = Duration::from_secs(5);
 pub(super) struct OpenJournal {
     pub(super) connection: Connection,
     path: PathBuf,
-    /// Path as it was configured, if it is a link to the file.
+    /// Configured path, if it is a link to the file.
     named: PathBuf,
     files: Files,
     /// Row and lock of this process. [`None`] for a reader.
@@ -61,9 +62,9 @@ enum Loss {
     Missing,
     /// Another file is at the path.
     Replaced,
-    /// The file is there without its log, or with another one.
+    /// The file is at the path without its log, or with another log.
     Log,
-    /// Only the lock file of this process is gone.
+    /// Only the lock file of this process was removed.
     Lock,
 }
 
@@ -90,8 +91,8 @@ impl Files {
 }
 
 impl OpenJournal {
-    /// Takes a connection that has just been opened. It is for writing if it has a row and a lock. `mended` counts the
-    /// repairs of the files.
+    /// Takes a connection that has just been opened. The journal is for writing if it has a row and a lock. `mended`
+    /// counts the repairs of the files.
     pub(super) fn new(
         connection: Connection,
         named: &Path,
@@ -142,7 +143,7 @@ impl OpenJournal {
         }
     }
 
-    /// Follows the file at the path, for a reader. If there is none, the reader continues with what it has.
+    /// Follows the file at the path, for a reader. If there is no file, the reader keeps the connection that it has.
     pub(super) fn follow(&mut self) -> bool {
         let moved = matches!(Files::inspect(&self.path), Ok(Some(found)) if found.file != self.files.file);
         if !moved {
@@ -211,7 +212,7 @@ impl OpenJournal {
                 Ok(true)
             }
             Loss::Replaced => {
-                // The old one is saved only once the new one could be opened: a copy for each attempt would fill the
+                // The old file is saved only once the new one could be opened: a copy for each attempt would fill the
                 // disk.
                 let other = self.open_other()?;
                 let saved = self.save(Utc::now())?;
@@ -234,8 +235,8 @@ impl OpenJournal {
         Ok(())
     }
 
-    /// Puts a complete copy of all that the connection sees at the path. It replaces nothing, or the file without its
-    /// log.
+    /// Writes a complete copy of the connection's content to the path. The copy replaces nothing, or the file without
+    /// its log.
     fn write_anew(&self, is_missing: bool) -> std::result::Result<(), String> {
         if let Some(folder) = self.path.parent() {
             let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
@@ -244,7 +245,7 @@ impl OpenJournal {
         let new = beside(&self.path, &format!(".{}.new", std::process::id()));
         let put = || {
             self.copy_to(&new)?;
-            // SQLite would take the log of another database for the new one's.
+            // SQLite would use the log of another database with the new file.
             self.remove_log()?;
             let put = if is_missing { link_or_rename(&new, &self.path) } else { fs::rename(&new, &self.path) };
             put.map_err(|error| format!("{}: {error}", self.path.display()))
@@ -261,7 +262,7 @@ impl OpenJournal {
         Ok(saved)
     }
 
-    /// Copies all that the connection sees into a new file, and waits until that is on the disk.
+    /// Copies all content that the connection sees into a new file, and waits until the copy is on the disk.
     fn copy_to(&self, new: &Path) -> std::result::Result<(), String> {
         let failed = |error: &dyn std::fmt::Display| format!("{}: {error}", new.display());
         let _ = fs::remove_file(new);
@@ -298,8 +299,8 @@ impl OpenJournal {
         open(&self.path).map_err(|error| error.to_string())
     }
 
-    /// Switches to the file at the path: the one that was written again, or another one. The other one gets the
-    /// records that only the `saved` copy has.
+    /// Switches to the file at the path: the rewritten file, or another one. Another file gets the records that only
+    /// the `saved` copy has.
     fn switch(&mut self, other: Option<(Connection, &Path)>) -> std::result::Result<(), String> {
         let Some((process, owner)) = &self.own else { return Ok(()) };
         let failed = |error: Error| JournalError::from_sqlite(&self.path, error).to_string();
@@ -353,7 +354,7 @@ fn link_or_rename(from: &Path, to: &Path) -> io::Result<()> {
     }
 }
 
-/// Returns the error with which SQLite reports that the database is not where it was.
+/// Returns the error with which SQLite reports that the database was moved.
 fn lost(reason: &str) -> Error {
     Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_READONLY_DBMOVED), Some(reason.to_owned()))
 }

@@ -1,6 +1,6 @@
-//! Lock of a process that owns runs: it shows if the process still lives. Each process holds a file beside the journal
-//! locked, and the system releases the lock however the process ends. A process id alone says nothing: another process
-//! may have it by now.
+//! Lock of a process that owns runs: it shows if the process still lives. Each process keeps a locked file beside the
+//! journal. The system releases the lock in every case when the process ends. A process id alone does not prove that
+//! the process lives: another process may have the same id by now.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::hash::{BuildHasher as _, Hasher as _};
@@ -8,7 +8,8 @@ use std::io;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-/// Locked file of this process (strictly: of one opened journal). It is released and removed when dropped.
+/// Locked file of this process (strictly: of one opened journal). The lock is released and the file removed when the
+/// value is dropped.
 #[derive(Debug)]
 pub(super) struct Owner {
     path: PathBuf,
@@ -62,11 +63,12 @@ fn file_name(journal: &Path) -> String {
     journal.file_name().map_or_else(|| "journal".into(), |name| name.to_string_lossy().into_owned())
 }
 
-/// Returns true if the holder of the lock `name` beside `journal` lives. It counts as alive if that cannot be
-/// determined: two runs of one entry are worse than one that waits.
+/// Returns true if the holder of the lock `name` beside `journal` lives. If that cannot be determined, the holder
+/// counts as alive: two concurrent runs of one entry are worse than a run that waits.
 pub(super) fn lives(journal: &Path, name: &str) -> bool {
     match crate::regular_file::open(&journal.with_file_name(name)) {
-        // The lock is shared, so that two processes that check at the same time do not take each other for the holder.
+        // The lock is shared, so that two processes that check at the same time do not mistake each other for the
+        // holder.
         Ok(file) => matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock | TryLockError::Error(_))),
         Err(error) => error.kind() != io::ErrorKind::NotFound,
     }

@@ -1,4 +1,4 @@
-//! Pauses of entries, current and past: the statements and the methods of [`Journal`] for that alone.
+//! Pauses of entries, current and past. This file has only the statements and the methods of [`Journal`] for pauses.
 
 use chrono::{DateTime, Utc};
 use rusqlite::{Connection, Result, params};
@@ -16,7 +16,7 @@ pub struct PauseRecord {
     pub since: DateTime<Utc>,
     /// Time at which the pause ends automatically, if it does.
     pub until: Option<DateTime<Utc>>,
-    /// Time at which an operator ended it.
+    /// Time at which an operator ended the pause.
     pub ended: Option<DateTime<Utc>>,
 }
 

@@ -1,5 +1,5 @@
-//! Pruning of old records, in small steps: the statements and the method of [`Journal`] for that alone. Evidence is
-//! never deleted. Checks of referrers have a retention time of their own (`referrer_checks.rs`).
+//! Pruning of old records, in small steps. This file has only the statements and the method of [`Journal`] for pruning.
+//! Evidence is never deleted. Checks of referrers have a retention time of their own (`referrer_checks.rs`).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,10 +14,10 @@ use super::queries::{list_processes_not_known_to_be_gone, text};
 use super::streaks::carry_over;
 use super::{Journal, JournalError};
 
-/// Number of rows that one transaction inspects or deletes. It deletes fewer than twice as many.
+/// Number of rows that one transaction inspects or deletes. A transaction deletes fewer than twice as many.
 const STEP: u32 = 256;
 
-/// Time between two transactions in which others may write, in this process and in others.
+/// Pause between two transactions, in which this process and others may write.
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// Number of deleted rows, by table.
@@ -27,7 +27,7 @@ pub struct Pruned {
     pub runs: usize,
     /// Deleted transfers.
     pub transfers: usize,
-    /// Deleted tags: they are gone, or have another digest now.
+    /// Deleted tags: tags that no longer exist, or have another digest now.
     pub tags: usize,
     /// Deleted processes.
     pub processes: usize,
@@ -47,17 +47,17 @@ impl Journal {
     /// - transfers that ended,
     /// - tags that no run has seen since,
     /// - quotas that no registry has reported since,
-    /// - processes that are gone and have no run.
+    /// - processes that have ended and have no run.
     ///
     /// The following stays, whatever its age:
     /// - evidence, open intents and the runs that they name,
-    /// - of each entry the last run of each outcome, the last one that its schedule began, the tags that it saw last,
-    ///   and the number of its failures in a row.
+    /// - of each entry the last run of each outcome, the last run that its schedule began, the tags that the entry saw
+    ///   last, and the number of its failures in a row.
     ///
     /// So every query of the journal returns the same as before, except the history before that instant.
     ///
-    /// Pruning takes many short transactions, with those of others between them. Dropping the future ends it between
-    /// two of them.
+    /// Pruning takes many short transactions. Other transactions may run between these. Dropping the future ends the
+    /// pruning between two transactions.
     ///
     /// # Errors
     /// [`JournalError`]; rows that were deleted until then stay deleted.
@@ -118,7 +118,7 @@ struct RunAt {
     id: i64,
 }
 
-/// Run from before the limit, with the decision about it.
+/// Run from before the limit, with the decision to delete or keep it.
 struct OldRun {
     at: RunAt,
     entry: String,

@@ -1,4 +1,4 @@
-//! Tests of pruning on arbitrary journals: what it deletes and what it keeps.
+//! Tests of pruning on arbitrary journals: the deleted and the kept records.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ const ENTRIES: [&str; 3] = ["a", "b", "c"];
 const OUTCOMES: [Outcome; 5] =
     [Outcome::Succeeded, Outcome::Failed, Outcome::Deferred, Outcome::Interrupted, Outcome::TimedOut];
 
-/// Run of some entry, and what it left in the journal.
+/// Run of some entry, and its records in the journal.
 #[derive(Debug, Clone)]
 struct Past {
     entry: usize,

@@ -1,4 +1,4 @@
-//! Statements that the program runs against the journal, each under a name that says what it does.
+//! Statements that the program runs against the journal, each under a name that describes it.
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,7 +15,7 @@ use super::record::{
 use crate::copy::event::Transfer;
 use crate::oci::Digest;
 
-/// Process that may be gone.
+/// Process that may have ended.
 pub(super) struct Process {
     pub(super) id: i64,
     pub(super) lock: String,
@@ -44,8 +44,8 @@ pub(super) fn list_processes_not_known_to_be_gone(db: &Connection, but: i64) -> 
     rows.collect()
 }
 
-/// Lists the other processes that began a run which has not ended. They are few, however many processes there ever
-/// were.
+/// Lists the other processes that began a run which has not ended. Their number is small, even if many processes have
+/// ever existed.
 pub(super) fn list_processes_with_unfinished_runs(db: &Connection, but: i64) -> Result<Vec<Process>> {
     let mut statement = db.prepare_cached(
         "SELECT id, lock FROM processes
@@ -71,7 +71,7 @@ pub(super) fn interrupt_everything_of_process(db: &Connection, process: i64, now
     Ok(())
 }
 
-/// Error of a run whose process is gone.
+/// Error of a run whose process has ended.
 pub(super) const ENDED_SILENTLY: &str = "its process ended without ending the run";
 
 pub(super) fn count_a_probe(db: &Connection, process: i64) -> Result<()> {
@@ -170,8 +170,8 @@ pub(super) fn list_last_ends_of_each_entry(db: &Connection) -> Result<Vec<LastEn
     statement.query_map([], read)?.collect()
 }
 
-/// Returns the instant of the latest firing of `entry`. If that is after `now`, the clock was set back since: then it
-/// returns the instant of the firing that was recorded last, which may follow the new time.
+/// Returns the instant of the latest firing of `entry`. If that instant is after `now`, the clock was set back since.
+/// Then the instant of the firing that was recorded last is returned, which may follow the new time.
 pub(super) fn find_last_scheduled_instant_of(
     db: &Connection,
     entry: &str,
@@ -187,8 +187,8 @@ pub(super) fn find_last_scheduled_instant_of(
     if latest.is_some_and(|latest| latest > now) { find("id") } else { Ok(latest) }
 }
 
-/// Returns two flags: true if `entry` has seen tags between two places, and true if anything was ever sent to the
-/// target.
+/// Returns two flags: true if `entry` has seen tags at this source and target, and true if anything was ever sent to
+/// the target.
 pub(super) fn find_traces_at(db: &Connection, entry: &str, source: &str, target: &str) -> Result<(bool, bool)> {
     let mut statement = db.prepare_cached(
         "SELECT EXISTS (SELECT 1 FROM tag_observations WHERE entry = ?1 AND source = ?2 AND target = ?3),
@@ -198,9 +198,9 @@ pub(super) fn find_traces_at(db: &Connection, entry: &str, source: &str, target:
     statement.query_row([entry, source, target], |row| Ok((row.get(0)?, row.get(1)?)))
 }
 
-/// Moves observations between two places from after `now` to right before it. No two runs of an entry overlap, so the
-/// clock was set back since. Otherwise the tags of that time would count as the last ones seen until the old time
-/// comes again.
+/// Changes the time of observations at a source and a target from after `now` to right before `now`. No two runs of an
+/// entry overlap, so the clock was set back since. Otherwise the tags of that time would count as the last ones seen
+/// until the clock reaches the old time again.
 pub(super) fn move_observations_before(
     db: &Connection,
     entry: &str,
@@ -361,7 +361,7 @@ fn read_run(row: &Row<'_>) -> Result<OwnedRun> {
     Ok(OwnedRun { run, lock: row.get("lock")? })
 }
 
-/// Reads the outcome of a run. It is absent while the run is in progress.
+/// Reads the outcome of a run. The outcome is absent while the run is in progress.
 pub(super) fn outcome(row: &Row<'_>) -> Result<Option<Outcome>> {
     let word: Option<String> = row.get("outcome")?;
     word.map(|word| Outcome::read(&word).ok_or_else(|| unreadable(row, "outcome", &word))).transpose()
@@ -388,7 +388,7 @@ pub(super) fn text(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::Micros, true)
 }
 
-/// Converts a count to SQLite's signed integers. No count comes near the difference.
+/// Converts a count to SQLite's signed integers. No count is large enough to overflow.
 pub(super) fn number(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
@@ -397,12 +397,12 @@ pub(super) fn count(row: &Row<'_>, column: &str) -> Result<u64> {
     row.get::<_, i64>(column).map(|number| u64::try_from(number).unwrap_or_default())
 }
 
-/// Converts a limit. SQLite takes a negative limit as none.
+/// Converts a limit. SQLite treats a negative limit as no limit.
 pub(super) fn limit(limit: Option<u32>) -> i64 {
     limit.map_or(-1, i64::from)
 }
 
-/// Cuts an error's text to a length that a person would read.
+/// Cuts an error's text to a readable length.
 pub(super) fn bounded(error: &str) -> String {
     error.chars().take(2000).collect()
 }

@@ -1,4 +1,5 @@
-//! Pull quotas as registries reported them: the statements and the methods of [`Journal`] for that alone.
+//! Pull quotas as registries reported them. This file has only the statements and the methods of [`Journal`] for
+//! quotas.
 
 use std::time::Duration;
 
@@ -35,8 +36,9 @@ impl Journal {
         self.read(list_quotas).await
     }
 
-    /// Records a report about a quota, unless a later one that the clock allows is recorded already. The record is a
-    /// hint: the registry is queried again before the program relies on it.
+    /// Records a report about a quota, unless a later report is recorded already. A recorded report whose time is in
+    /// the future does not count: the clock was set back. The record is a hint: the registry is queried again before
+    /// the program relies on the record.
     ///
     /// # Errors
     /// [`JournalError`].

@@ -1,4 +1,4 @@
-//! Records of the journal: plain values that it stores and returns, with the rules by which they print and parse.
+//! Records of the journal: plain values that the journal stores and returns, and their text forms.
 
 use std::fmt;
 use std::str::FromStr;
@@ -48,16 +48,16 @@ pub enum Trigger {
     Start,
     /// Tags waited until their source could be read again.
     Continued,
-    /// A person ran it in a separate process.
+    /// A person ran the entry in a separate process.
     Manual,
-    /// A person requested it of the running daemon.
+    /// A person requested the run from the running daemon.
     Requested,
     /// A registry sent a push event.
     PushEvent,
 }
 
 impl Trigger {
-    /// Returns the word for it: `schedule`, `start`, `continued`, `manual`, `requested` or `push_event`.
+    /// Returns the name: `schedule`, `start`, `continued`, `manual`, `requested` or `push_event`.
     #[must_use]
     pub fn word(&self) -> &'static str {
         match self {
@@ -102,7 +102,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// Returns the word for it in the journal and in JSON.
+    /// Returns the name in the journal and in JSON.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -114,14 +114,15 @@ impl Outcome {
         }
     }
 
-    /// Returns true if it counts as a failure of the entry. An interruption says nothing.
+    /// Returns true if this outcome counts as a failure of the entry. An interruption counts neither as a failure nor
+    /// as a success.
     #[must_use]
     pub fn is_failure(self) -> bool {
         matches!(self, Self::Failed | Self::TimedOut)
     }
 
-    /// Returns true if the next run has less to do although this one failed: the timeout ended it while bytes or tags
-    /// arrived.
+    /// Returns true if the next run has less to do although this run failed: the timeout ended this run while bytes or
+    /// tags arrived.
     #[must_use]
     pub fn got_on(self, bytes: u64, copied: u64) -> bool {
         self == Self::TimedOut && (bytes > 0 || copied > 0)
@@ -143,11 +144,11 @@ pub struct TagCounts {
     pub replaced: u64,
     /// Tags that were already correct at a target.
     pub unchanged: u64,
-    /// Tags held by a rule that may pass later, by itself or by a person.
+    /// Tags held by a rule that may be released later, automatically or by a person.
     pub held: u64,
     /// Tags blocked by a rule, or by a lock at a target.
     pub blocked: u64,
-    /// Tags left for later: their source may not be read until then.
+    /// Tags deferred until their source may be read again.
     pub deferred: u64,
     /// Tags that two entries claim for different sources.
     pub conflict: u64,
@@ -156,7 +157,7 @@ pub struct TagCounts {
 }
 
 impl TagCounts {
-    /// Returns the counts with the word for each, in the order in which they are shown.
+    /// Returns the counts with the name of each, in the order in which they are shown.
     #[must_use]
     pub fn named(&self) -> [(&'static str, u64); 8] {
         [
@@ -177,7 +178,7 @@ impl TagCounts {
         self.named().iter().map(|(_, count)| count).sum()
     }
 
-    /// Returns the number of tags that a target was changed for.
+    /// Returns the number of tags for which a target was changed.
     #[must_use]
     pub fn changed(&self) -> u64 {
         self.copied + self.replaced
@@ -213,7 +214,7 @@ pub struct RunEnd {
     pub tags: TagCounts,
     /// Bytes of blobs and manifests that the run sent.
     pub bytes: u64,
-    /// First error, for people. If there is none, the reason for which tags wait.
+    /// First error, for people. If there is none, the reason why tags wait.
     pub error: Option<String>,
     /// Time at which to continue, if tags wait.
     pub deferred_until: Option<DateTime<Utc>>,
@@ -233,7 +234,7 @@ pub struct RunRecord {
     pub pid: u32,
     /// Time at which it began.
     pub started: DateTime<Utc>,
-    /// Time at which it ended, as far as that is known.
+    /// Time at which the run ended, if known.
     pub ended: Option<DateTime<Utc>>,
     /// Outcome of the run. Absent while it is in progress.
     pub outcome: Option<Outcome>,
@@ -241,7 +242,7 @@ pub struct RunRecord {
     pub tags: TagCounts,
     /// Bytes of blobs and manifests that the run sent.
     pub bytes: u64,
-    /// First error, for people. If there is none, the reason for which tags wait.
+    /// First error, for people. If there is none, the reason why tags wait.
     pub error: Option<String>,
     /// Time at which to continue, if tags wait.
     pub deferred_until: Option<DateTime<Utc>>,
@@ -322,9 +323,9 @@ pub struct Observation {
 /// Tag of an entry, as it was last seen.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct TagRecord {
-    /// Source place.
+    /// Source repository or layout.
     pub source: String,
-    /// Target place.
+    /// Target repository or layout.
     pub target: String,
     /// The tag.
     pub tag: Tag,
@@ -356,7 +357,7 @@ pub struct HistoryFilter {
 pub struct EvidenceFilter {
     /// Show only evidence of this entry.
     pub entry: Option<String>,
-    /// Show only evidence at this place, source or target: a repository, with or without a following `:tag` or
+    /// Show only evidence at this address, source or target: a repository, with or without a following `:tag` or
     /// `@digest`.
     pub reference: Option<String>,
     /// Show only evidence with this digest at the source or at the target.
@@ -406,7 +407,7 @@ impl From<Digest> for DigestPrefix {
 }
 
 impl DigestPrefix {
-    /// Returns the pattern for SQL's LIKE. The text contains nothing that LIKE would take for a wildcard.
+    /// Returns the pattern for SQL's LIKE. The text contains no character that is a wildcard for LIKE.
     pub(super) fn like(&self) -> String {
         if self.0.contains(':') { format!("{}%", self.0) } else { format!("%:{}%", self.0) }
     }

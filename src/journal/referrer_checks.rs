@@ -1,5 +1,5 @@
-//! Checks of referrers: when each digest's referrers were last requested, and which list each target got. The file
-//! holds the statements and the methods of [`Journal`] for that alone.
+//! Checks of referrers: the time at which each digest's referrers were last requested, and the list that each target
+//! got. This file has only the statements and the methods of [`Journal`] for these checks.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use rusqlite::{Connection, Result, params};
@@ -9,7 +9,7 @@ use super::queries::{parsed, parsed_if_any, text};
 use super::{Journal, JournalError};
 use crate::oci::Digest;
 
-/// Retention time of a check that no run has renewed: its digest is not seen any more.
+/// Retention time of a check that no run has renewed: no run sees its digest any more.
 const REMEMBERED: TimeDelta = TimeDelta::days(30);
 
 /// Check of a source for the referrers of a digest, on behalf of one target.
@@ -21,8 +21,8 @@ pub struct ReferrerCheck {
     pub target: String,
     /// Time at which the source was queried.
     pub checked: DateTime<Utc>,
-    /// Digest that is the same for the same list: that of the list which arrived at the target. `None` if it is
-    /// unknown which list arrived: a copy requests the referrers, and does not report their list.
+    /// Digest that is the same for the same list: that of the list which arrived at the target. `None` if it is unknown
+    /// which list arrived: a copy requests the referrers, and does not report their list.
     pub list: Option<Digest>,
 }
 
@@ -107,7 +107,7 @@ mod tests {
             check("a", "t1", day(0), Some("x")),
             check("a", "t2", day(1), None),
             check("a", "t3", day(1), Some("y")),
-            // A copy requested the referrers again: the list of the earlier check is still there.
+            // A copy requested the referrers again: the list of the earlier check is still recorded.
             check("a", "t1", day(2), None),
         ];
         for note in notes {

@@ -1,4 +1,4 @@
-//! Failure streaks of entries: the statement and the method of [`Journal`] for that alone.
+//! Failure streaks of entries. This file has only the statement and the method of [`Journal`] for streaks.
 
 use std::collections::HashSet;
 
@@ -13,8 +13,7 @@ use super::{Journal, JournalError, RunRecord};
 pub struct FailureStreak {
     /// Name of the entry.
     pub entry: String,
-    /// Number of runs that failed or took too long. Interrupted runs say nothing and do not count, nor do those for
-    /// pushed tags.
+    /// Number of runs that failed or exceeded the timeout. Interrupted runs and runs for pushed tags do not count.
     pub failures: u32,
     /// Time at which the last of them ended.
     pub last: DateTime<Utc>,

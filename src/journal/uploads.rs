@@ -1,4 +1,5 @@
-//! Progress of uploads that have not ended: the statements and the methods of [`Journal`] for that alone.
+//! Progress of uploads that have not ended. This file has only the statements and the methods of [`Journal`] for
+//! uploads.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use rusqlite::{Connection, OptionalExtension as _, Result, params};
@@ -18,19 +19,19 @@ pub struct UploadRecord {
     pub target: String,
     /// Digest of the blob.
     pub digest: Digest,
-    /// Location of the upload, in the words of the registry. It is of use only to clients that may write there.
+    /// Location of the upload, as the registry states it. Only clients that may write to the repository can use it.
     pub session: String,
     /// Number of bytes that the registry has.
     pub stored: u64,
-    /// Their hash so far, as [`crate::oci::Digester::to_state`] returns it.
+    /// Hash of these bytes, as [`crate::oci::Digester::to_state`] returns it.
     pub hashed: Vec<u8>,
-    /// Number and hash of the bytes that the registry has once the chunk that was about to be sent has arrived.
+    /// Number of bytes that the registry has once the chunk that was about to be sent has arrived, and their hash.
     pub ahead: Option<(u64, Vec<u8>)>,
 }
 
 impl Journal {
-    /// Records the progress of a run's upload. When this returns, a kill of the process does not lose the record. A
-    /// power cut can.
+    /// Records the progress of a run's upload. After this method returns, a kill of the process does not delete the
+    /// record. A power cut may delete it.
     ///
     /// # Errors
     /// [`JournalError`].
@@ -39,8 +40,8 @@ impl Journal {
         self.write(Durability::Hint, move |db| record_upload(db, run, &upload, now)).await
     }
 
-    /// Takes over the upload of this blob that an ended run has left. It belongs to this run from now on. If several
-    /// runs ask for it, one gets it.
+    /// Takes over the upload of this blob that an ended run has left. The upload belongs to this run from now on. If
+    /// several runs request the upload, one of them gets it.
     ///
     /// # Errors
     /// [`JournalError`].
@@ -59,7 +60,7 @@ impl Journal {
         Ok(is_ours.then_some(upload))
     }
 
-    /// Deletes an upload: it has ended, or is gone.
+    /// Deletes an upload: it has ended, or no longer exists.
     ///
     /// # Errors
     /// [`JournalError`].
@@ -83,7 +84,7 @@ fn record_upload(db: &Connection, run: RunId, upload: &UploadRecord, now: DateTi
     Ok(())
 }
 
-/// Returns the upload with the run that has left it.
+/// Returns the upload, and the run that has left it.
 fn find_left_upload(
     db: &Connection,
     target: &str,

@@ -55,7 +55,7 @@ pub(crate) fn range(data: &[u8]) {
     assert_ne!(stored, Some(0), "a range has one byte at least");
 }
 
-/// Reads the time that a registry asks clients to wait. It must not exceed the bound.
+/// Reads the time that a registry asks clients to wait. This time must not exceed the bound.
 pub(crate) fn retry_after(data: &[u8]) {
     let Some(headers) = headers(RETRY_AFTER, data) else { return };
     if let Some(wait) = response::retry_after(&headers, DateTime::UNIX_EPOCH) {

@@ -21,8 +21,8 @@ const QUEUE: usize = 16;
 /// Maximum size of a queued piece, in bytes. Larger pieces of the source are split.
 const PIECE: usize = 64 * 1024;
 
-/// Minimum time per blob that targets which have sent everything wait for a target whose queue is full. Beyond that
-/// they wait for half of the time that the read takes. A target of about their own speed does not use that up.
+/// Minimum time per blob that targets which have sent everything wait for a target whose queue is full. After that they
+/// wait for half of the time that the read takes. A target that is about as fast as the others needs less.
 const MIN_WAIT: Duration = Duration::from_millis(300);
 
 /// Interval at which the feed checks which targets wait.
@@ -121,7 +121,7 @@ struct Fed {
     standing: BranchStatus,
 }
 
-/// Feeds the targets. It ends when the read ends, or when all targets have gone, even if the read hangs.
+/// Feeds the targets. The feed ends when the read ends, or when all targets have ended, even if the read hangs.
 async fn feed(read: ByteStream, mut fed: Vec<Fed>) {
     let mut read = read.flat_map(|piece| stream::iter(split_piece(piece)));
     let began = Instant::now();
@@ -186,7 +186,7 @@ async fn wait_until_all_closed(fed: &[Fed]) {
 }
 
 impl Fed {
-    /// Returns true if the target has sent all that it was given.
+    /// Returns true if the target has sent all bytes that it received.
     fn is_drained(&self) -> bool {
         self.queue.capacity() == self.queue.max_capacity()
     }
@@ -230,8 +230,8 @@ impl Branching {
         }
     }
 
-    /// Starts a separate read once the target fell behind. Queued pieces hold memory, so they are sent only if there
-    /// is a slot to read the rest.
+    /// Starts a separate read once the target fell behind. Queued pieces hold memory, so the target sends them only if
+    /// there is a slot to read the rest.
     fn start_own_read_if_behind(&mut self) -> Result<(), StoreError> {
         if let Some(lane) = &self.lane
             && self.place.is_none()

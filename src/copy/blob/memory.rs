@@ -1,6 +1,6 @@
-//! Memory for transfers in flight, allocated in units. Tenants are served in turn, but no tenant takes so much that
-//! nothing is left for the others: a tenant holds at most three times what is free. So a tenant whose transfers hang
-//! leaves a quarter free, a second one leaves a seventh of all, and each later one still finds some.
+//! Memory for transfers in flight, allocated in units. Tenants are served in turn. A tenant holds at most three times
+//! as much memory as is free, so that some is left for the others. So a tenant whose transfers hang leaves a quarter
+//! free, a second one leaves a seventh of all, and each later one still finds some.
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::fair_queue::{Resource, Tenant, Unavailable, WaitQueue};
 
-/// Maximum share of a tenant, as a multiple of what it leaves free.
+/// Maximum share of a tenant, as a multiple of the memory that is left free.
 const MAX_TENANT_SHARE: u64 = 3;
 
 type MemoryQueue = WaitQueue<MemoryState, 1>;
@@ -44,8 +44,8 @@ impl MemoryLimiter {
     pub(crate) async fn take(&self, tenant: Tenant, units: u32) -> MemoryPermit {
         let amount = NonZeroU32::new(units).unwrap_or(NonZeroU32::MIN);
         let (permit, _) = self.0.acquire(tenant, 0, amount).await;
-        // A waiter leaves the queue only with a permit. If the permit were lost, passing without one is better than a
-        // standstill.
+        // A waiter leaves the queue only with a permit. If the permit were lost, proceeding without one is better than
+        // a deadlock.
         permit.unwrap_or_else(|| MemoryPermit { queue: self.0.clone(), tenant, units: 0 })
     }
 
@@ -58,9 +58,9 @@ impl MemoryLimiter {
 impl Resource for MemoryState {
     type Grant = MemoryPermit;
 
-    /// Takes the units. A tenant that already holds too much is passed by others, but its own waiters keep their order:
-    /// otherwise a waiter for much memory would wait for ever. For the same reason no waiter passes one for whom there
-    /// is not enough free memory.
+    /// Takes the units. If a tenant already holds too much, other tenants are served first, but the tenant's own
+    /// waiters keep their order: otherwise a waiter for much memory would wait for ever. For the same reason no waiter
+    /// is served before one for whom there is not enough free memory.
     fn take(&mut self, tenant: Tenant, _: usize, amount: NonZeroU32, _: Instant) -> Result<MemoryPermit, Unavailable> {
         let units = amount.get();
         if self.exceeds_share(tenant, units) {
@@ -92,7 +92,7 @@ impl MemoryState {
 }
 
 impl MemoryPermit {
-    /// Splits this number of units off, at most as many as there are.
+    /// Splits off this number of units, at most as many as this permit holds.
     pub(crate) fn split(&mut self, units: u32) -> Self {
         let units = units.min(self.units);
         self.units -= units;

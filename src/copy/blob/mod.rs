@@ -1,4 +1,4 @@
-//! One blob on its way from a source to its targets: single flight, memory, fan-out and resumption.
+//! Transfer of one blob from a source to its targets: single flight, memory, fan-out and resumption.
 
 mod fan_out;
 pub(super) mod memory;

@@ -8,7 +8,7 @@ use futures_util::{StreamExt as _, stream};
 use crate::oci::Descriptor;
 use crate::store::{ByteStream, Source, StoreError};
 
-/// Number of successive reads that may break off without a byte.
+/// Number of successive reads that may end with an error before the first byte.
 const FRUITLESS: u32 = 4;
 
 /// Wait before the first new attempt. Each further wait is twice as long.

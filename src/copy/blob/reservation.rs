@@ -1,5 +1,5 @@
-//! Reservation of memory for one blob on its way to several targets, made for all of them at once. Otherwise the first
-//! targets would hold the memory that their siblings need to join the same read.
+//! Reservation of memory for the transfer of one blob to several targets, made for all of them at once. Otherwise the
+//! first targets would hold the memory that their siblings need to join the same read.
 
 use std::sync::Arc;
 
@@ -69,7 +69,7 @@ impl SharedReservation {
         pot.permits = permits;
     }
 
-    /// Releases what no transfer has taken: the read begins, and a later target reads alone.
+    /// Releases the resources that no transfer has taken: the read begins, and a later target reads alone.
     pub(crate) fn close(&self) {
         let mut pot = self.pot();
         pot.closed = true;
@@ -93,8 +93,8 @@ pub(crate) async fn take_alone(copier: &Copier, size: u64, chunk: u64, lane: Opt
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        // No holder is left that will begin to read soon, and siblings may wait for other copies: memory must not wait
-        // with them.
+        // No other holder will begin to read soon, and the siblings may wait for other copies. So the unused memory of
+        // the reservation is released.
         let Some(share) = &self.share else { return };
         let mut pot = share.pot();
         pot.holders -= 1;

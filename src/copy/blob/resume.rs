@@ -14,7 +14,7 @@ use crate::copy::batch::Batch;
 use crate::oci::{Descriptor, Digest};
 use crate::store::{BlobLookup, ByteStream, ErrorKind, ProgressSink, Step, StoreError, Target, UploadSession};
 
-/// Maximum time that uploads which must end may still take for the current chunk.
+/// Maximum time that interrupted uploads may still take for the current chunk.
 const LAST_CHUNK: Duration = Duration::from_secs(3);
 
 /// Store of the progress of uploads that have not ended. Its data is a hint: the endpoint decides.
@@ -38,17 +38,17 @@ pub struct Suspension {
 }
 
 impl Suspension {
-    /// Signals every upload to end at its current position, and waits until all have: for the current chunk, three
-    /// seconds at most.
+    /// Signals every upload to end at its current position, and waits until all have ended: for the current chunk,
+    /// three seconds at most.
     pub async fn suspend(&self) {
         self.signal.cancel();
         self.under_way.close();
-        // Uploads that have not ended by then break off within a chunk.
+        // Uploads that have not ended by then are cut off within a chunk.
         let _ = tokio::time::timeout(LAST_CHUNK, self.under_way.wait()).await;
     }
 
-    /// Returns true if the uploads were signalled to end. A failure from then on says nothing about the endpoint that
-    /// fails.
+    /// Returns true if the uploads were signalled to end. A failure after that may have nothing to do with the endpoint
+    /// that it names.
     #[must_use]
     pub fn is_suspended(&self) -> bool {
         self.signal.is_cancelled()
@@ -70,8 +70,8 @@ impl Suspension {
     }
 }
 
-/// Resumes the upload of a blob that an earlier run has left, or restarts it. If the target has the blob in the
-/// meantime, it reports that. Returns `None` if no upload was left.
+/// Resumes the upload of a blob that an earlier run has left, or restarts it. The target may have received the blob in
+/// the meantime; then the result says so. Returns `None` if no upload was left.
 pub(crate) async fn resume_or_restart(
     batch: &Batch,
     target: &dyn Target,

@@ -19,7 +19,7 @@ use crate::store::{ByteStream, Upload, UploadStart, Verified};
 /// Number of attempts to send one blob to one target before the tag fails.
 const ATTEMPTS: u32 = 3;
 
-/// Wait before a blob is sent again. It doubles each time.
+/// Wait before a blob is sent again. The wait doubles each time.
 const FIRST_WAIT: Duration = Duration::from_millis(250);
 
 /// Number of times that a blob is sent again because the target ended the connection before it took the request. They
@@ -37,8 +37,8 @@ pub(crate) struct Wanting {
     pub(crate) part: Reservation,
 }
 
-/// Sends the bytes. They are sent once more from the start in these cases:
-/// - the target broke off,
+/// Sends the bytes. The bytes are sent once more from the start in these cases:
+/// - the target interrupted the upload,
 /// - the target fell behind its siblings,
 /// - a mirror of the source returned wrong bytes,
 /// - the bytes that an earlier process has sent are of no use.
@@ -76,8 +76,8 @@ async fn send_with_retries(stated: &Descriptor, wanting: Wanting, branch: Branch
         }
         let is_no_way_on = goes_on > 0 && (error.is_corrupt() || error.is_refusal());
         if is_no_way_on {
-            // The bytes that an earlier process has sent may be wrong, or the session may not take chunks as this
-            // process sends them.
+            // The bytes that an earlier process has sent may be wrong, or the session may refuse chunks in the form in
+            // which this process sends them.
             resume::forget_upload(&delivery.batch, target.as_ref(), blob).await;
         }
         if standing.was_left() && !was_left {
@@ -98,7 +98,7 @@ async fn send_with_retries(stated: &Descriptor, wanting: Wanting, branch: Branch
             not_taken += 1;
         } else {
             failures += 1;
-            // A mirror that was wrong is not requested again.
+            // No further request is sent to a mirror that returned wrong bytes.
             let was_misled = error.is_corrupt() && delivery.batch.source.is_mirrored();
             if failures == ATTEMPTS || !(error.may_be_repeated() || was_misled || is_no_way_on) {
                 return Err(error);

@@ -17,11 +17,11 @@ use crate::copy::event::BlobOutcome;
 use crate::oci::{Descriptor, Digest, RepositoryName};
 use crate::store::Scope;
 
-/// Time for which the knowledge that a repository has a blob is trusted without a request. The target's garbage
-/// collection may invalidate it at any time. The PUT of the manifest then reports it, and the blob is sent again.
+/// Time for which a repository is trusted to have a blob without a request. The target's garbage collection may delete
+/// the blob at any time. Then the PUT of the manifest reports the missing blob, and the blob is sent again.
 const TRUSTED_FOR: Duration = Duration::from_secs(600);
 
-/// Maximum number of blobs that are remembered. At about 200 bytes each they take some 13 MiB at most.
+/// Maximum number of blobs that are remembered. At about 200 bytes each, these use at most some 13 MiB.
 const REMEMBERED: usize = 65_536;
 
 /// Interval at which a waiter checks the progress of the transfer that it waits for.
@@ -67,7 +67,7 @@ pub(crate) struct Work {
 }
 
 impl Work {
-    /// Restarts the count: the transfer now sends the bytes behind the first `stored`.
+    /// Restarts the count: the transfer now sends the bytes after the first `stored`.
     pub(crate) fn restart(&self, stored: u64) {
         self.stored.store(stored, Ordering::Relaxed);
         self.sent.store(0, Ordering::Relaxed);
@@ -95,8 +95,7 @@ pub(crate) struct PresentBlob {
 }
 
 impl PresentBlob {
-    /// Returns true if the bytes were sent at `then` or later. This is the only proof against a target that reports
-    /// wrongly.
+    /// Returns true if the bytes were sent at `then` or later. If a target's answers are wrong, only this is proof.
     pub(crate) fn was_sent_since(&self, then: Instant) -> bool {
         self.how == BlobOutcome::Copied && self.since >= then
     }
@@ -120,7 +119,7 @@ pub(crate) struct Waiting(OwnedNotified);
 impl Waiting {
     /// Waits until that transfer has ended, or until its progress must be checked.
     pub(crate) async fn wait(self) {
-        // In both cases the caller claims the blob again, which shows the result.
+        // In both cases the caller claims the blob again and gets the result.
         let _ = tokio::time::timeout(CHECK_INTERVAL, self.0).await;
     }
 }
@@ -187,7 +186,7 @@ impl Flights {
         Claim::Lead(Ownership { flights: self.clone(), key, work, arrived: None, mount_from })
     }
 
-    /// Removes the knowledge that the blob is in the repository.
+    /// Deletes the record that the blob is in the repository.
     pub(crate) fn forget(&self, scope: &Scope, room: &RepositoryScope, digest: Digest) {
         if let Some(flight) = self.lock().get_mut(&(scope.clone(), digest)) {
             flight.present.remove(room);

@@ -1,5 +1,5 @@
-//! Lanes of targets: a target that is slower than its siblings reads separately, so that no sibling waits for it. It
-//! does so with few reads, since they take slots at the source, and memory, that the siblings need too.
+//! Lanes of targets. A target that is slower than its siblings reads separately, so that no sibling waits for it. The
+//! number of separate reads is limited, because they need memory and slots at the source that the siblings need too.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,8 +13,8 @@ use crate::store::Scope;
 /// Number of large blobs that a target that reads separately reads at the same time.
 const OWN_READS: usize = 4;
 
-/// Maximum size, in bytes, of a blob that is read at once, however slowly it is sent. Its read takes no slot from
-/// others.
+/// Maximum size, in bytes, of a blob that is read at once, even if it is sent slowly. The read of such a blob takes no
+/// slot from others.
 const SMALL: u64 = 128 * 1024;
 
 /// Lanes of all targets that have siblings, for the whole process.
@@ -34,7 +34,7 @@ pub(crate) struct Lane {
     scope: Scope,
     behind: AtomicBool,
     at_work: AtomicUsize,
-    /// Number of blobs that the target is done with.
+    /// Number of blobs whose transfer to the target has ended.
     done: AtomicU64,
     own_reads: Arc<Semaphore>,
 }
@@ -55,8 +55,8 @@ impl Lane {
         Self { scope, behind: AtomicBool::new(false), at_work: AtomicUsize::new(0), done: AtomicU64::new(0), own_reads }
     }
 
-    /// Marks the target as slower than its siblings, after they have waited long enough for it. `why` says what they
-    /// waited for.
+    /// Marks the target as slower than its siblings, after they have waited long enough for it. `why` is the step for
+    /// which they waited.
     pub(crate) fn mark_behind(&self, why: &str) {
         if !self.behind.swap(true, Ordering::Relaxed) {
             let registry = &self.scope;
@@ -64,7 +64,7 @@ impl Lane {
         }
     }
 
-    /// Returns true if the target reads separately: from when it fell behind until it has no blob in transfer.
+    /// Returns true if the target reads separately: from when it fell behind until none of its blobs is in transfer.
     pub(crate) fn is_behind(&self) -> bool {
         self.behind.load(Ordering::Relaxed)
     }
@@ -108,7 +108,7 @@ impl Race {
         *self = Self::new(self.0.iter().map(|(lane, _)| lane));
     }
 
-    /// Returns true if a target has done nothing, or less than half of what another has done.
+    /// Returns true if a target has made no progress, or less than half of the progress of another target.
     pub(crate) fn is_lost_by(&self, lane: &Arc<Lane>) -> bool {
         let done = |(lane, before): &(Arc<Lane>, u64)| lane.done.load(Ordering::Relaxed) - before;
         let own = self.0.iter().find(|(other, _)| Arc::ptr_eq(other, lane)).map_or(0, done);

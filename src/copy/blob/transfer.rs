@@ -26,8 +26,8 @@ use crate::copy::{Batch, CopyError};
 use crate::oci::{Descriptor, Digest};
 use crate::store::{BlobLookup, Verified};
 
-/// Time that a target that is ready for a blob's bytes waits for its siblings to join the read. After it the code
-/// checks which of them keep up.
+/// Time that a target that is ready for a blob's bytes waits for its siblings to join the read. Then the code checks
+/// which siblings keep up.
 const RENDEZVOUS: Duration = Duration::from_secs(1);
 
 /// Number of further waits for siblings that keep up: registries do not get their requests in the same order.
@@ -36,14 +36,14 @@ const RENDEZVOUS_TIMES: usize = 10;
 /// Reason logged for a target that has not opened its upload in time.
 const LATE: &str = "it brought less than half of what another did, and was late to open an upload";
 
-/// Maximum number of blobs of one order that are transferred at the same time. It is enough for every connection. It
-/// is small enough that an image without any of its layers fails after the first of them.
+/// Maximum number of blobs of one order that are transferred at the same time. This number suffices to use every
+/// connection. It is so small that an image without any of its layers fails after the first of them.
 const BLOBS_AT_ONCE: usize = 256;
 
-/// Degree of trust in what is known about a target.
+/// Degree of trust in the known facts about a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Trust {
-    /// Trust what this process has seen arrive at the target.
+    /// Trust the blobs that this process has seen arrive at the target.
     Memory,
     /// Trust only the target's answers to requests.
     Answers,
@@ -73,7 +73,7 @@ impl SurveyListener for Blobs {
         node.blobs().into_iter().for_each(|blob| self.on_blob(blob, is_required));
     }
 
-    /// Starts the transfer of a blob. The deliveries know what to wait for before this function returns.
+    /// Starts the transfer of a blob. Before this function returns, the deliveries know which transfers they wait for.
     fn on_blob(&self, blob: &Descriptor, is_required: bool) {
         if !self.begun.lock().insert(blob.digest) {
             return;
@@ -111,16 +111,17 @@ impl BlobWaiter {
         if let (Err(error), true) = (&result, self.is_required) {
             self.delivery.fail(error.clone());
         }
-        // The delivery may have failed and gone.
+        // The delivery may have failed and been dropped.
         let _ = self.answer.send(result);
     }
 }
 
-/// Target whose upload is being prepared, with its index. It ends as settled, failed, or ready for bytes.
+/// Target whose upload is being prepared, with its index. The preparation succeeds without bytes, fails, or makes the
+/// target ready for bytes.
 type Readying = BoxFuture<'static, (usize, Result<Option<Wanting>, CopyError>, BlobWaiter)>;
 
-/// Transfers a blob to all targets. It claims the blob at all of them at once. If it claimed one target after the
-/// other, two orders could each get some of the targets, and both would read the blob.
+/// Transfers a blob to all targets. The blob is claimed at all targets at once. If the targets were claimed one after
+/// the other, two orders could each get some of the targets, and both would read the blob.
 async fn copy_to_all(batch: Arc<Batch>, blob: Descriptor, waiters: Vec<BlobWaiter>) {
     let places = waiters.iter().map(|waiter| waiter.delivery.place()).collect::<Vec<_>>();
     let claims = batch.copier.flights.claim_each(&places, &blob, &batch.source.scope());
@@ -140,8 +141,8 @@ async fn copy_to_all(batch: Arc<Batch>, blob: Descriptor, waiters: Vec<BlobWaite
     join(copy_together(&batch, &blob, duties), join_all(following)).await;
 }
 
-/// Prepares all targets, then feeds those that need the bytes from one read. A target that is late, or fell behind
-/// before, reads alone.
+/// Prepares all targets, then feeds the targets that need the bytes from one read. A target that is late, or fell
+/// behind before, reads alone.
 async fn copy_together(batch: &Arc<Batch>, blob: &Descriptor, duties: Vec<(Owner, BlobWaiter)>) {
     let lanes: Vec<_> = duties.iter().map(|(_, waiter)| waiter.delivery.lane().cloned()).collect();
     let chunk = duties.iter().map(|(_, waiter)| waiter.delivery.target().upload_holds()).max().unwrap_or_default();
@@ -152,8 +153,8 @@ async fn copy_together(batch: &Arc<Batch>, blob: &Descriptor, duties: Vec<(Owner
     join(send_shared(batch, blob, together), join_all(late)).await;
 }
 
-/// Prepares targets until all are settled or ready, or until the ready ones have waited long enough. Targets that do
-/// not keep up have then fallen behind.
+/// Prepares targets until each has the blob, has failed or is ready for bytes, or until the ready ones have waited long
+/// enough. Targets that do not keep up have then fallen behind.
 async fn gather_ready(
     blob: &Descriptor,
     duties: Vec<(Owner, BlobWaiter)>,
@@ -241,7 +242,7 @@ async fn copy_alone(delivery: &Arc<Delivery>, blob: &Descriptor, duty: Owner, tr
     }
 }
 
-/// SurveyListener or mounts the blob, or else opens an upload. Without a share the blob is read by this target alone.
+/// Finds or mounts the blob, or else opens an upload. Without a share the blob is read by this target alone.
 async fn prepare(
     delivery: &Arc<Delivery>,
     blob: &Descriptor,
@@ -274,7 +275,7 @@ async fn prepare(
         true => resume::resume_or_restart(&delivery.batch, target.as_ref(), blob).await,
         false => None,
     };
-    // A blob that needs no bytes in the end does not wait for memory.
+    // If no bytes of the blob have to be sent, the transfer does not wait for memory.
     let (sought, early) = if let Some(left) = left {
         (left, None)
     } else if must_ask {

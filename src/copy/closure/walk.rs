@@ -1,4 +1,5 @@
-//! State of the walk that reads a closure: what it has reached, what it must read next, and its limits.
+//! State of the walk that reads a closure: the digests that it has reached, the items that it must read next, and its
+//! limits.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -22,7 +23,7 @@ const MAX_BLOBS: usize = 32 * 1024;
 
 /// Item to read from the source, at some depth below the root.
 pub(super) enum Ask {
-    /// Permission to read these manifests, all or none: a part of a closure is worth nothing.
+    /// Permission to read these manifests, all or none: a part of a closure is useless.
     Reads(Vec<(usize, Digest)>),
     Manifest(Digest),
     /// Child of an index that is a manifest or a blob.
@@ -55,7 +56,7 @@ pub(super) struct ClosureWalk<'a> {
     just_met: Vec<(usize, Digest)>,
     /// Every digest that the walk has reached.
     met: HashMap<Digest, Reached>,
-    /// Digests whose type does not say what they are.
+    /// Digests whose type does not show if they are manifests or blobs.
     untyped: HashMap<Digest, Descriptor>,
     untyped_blobs: HashMap<Digest, Descriptor>,
     nodes: HashMap<Digest, Arc<Node>>,
@@ -91,8 +92,8 @@ impl<'a> ClosureWalk<'a> {
         }
     }
 
-    /// Adds a manifest that was read, and queues the reads that it leads to. Returns false if the manifest exceeds a
-    /// limit and is left behind.
+    /// Adds a manifest that was read, and queues the reads that follow from it. Returns false if the manifest exceeds a
+    /// limit and is not copied.
     pub(super) fn add_manifest(&mut self, node: &Arc<Node>, depth: usize) -> Result<bool, CopyError> {
         let bytes = self.bytes + node.manifest.bytes().len();
         let new: HashSet<Digest> =
@@ -157,7 +158,7 @@ impl<'a> ClosureWalk<'a> {
         Ok(())
     }
 
-    /// Adds a manifest that something references. It is queued for reading unless it has been already.
+    /// Adds a manifest that something references. The manifest is queued for reading, but only once.
     pub(super) fn visit(
         &mut self,
         digest: Digest,
@@ -174,7 +175,7 @@ impl<'a> ClosureWalk<'a> {
             self.just_met.push((depth, digest));
             return Ok(());
         };
-        // The walk reached it first as a signature, whose companions are not wanted, and now as more than that.
+        // The walk reached the manifest first as a signature, whose companions are not wanted, and now in another way.
         if with_companions && !met.with_companions {
             met.with_companions = true;
             if let Some(node) = self.nodes.get(&digest) {
@@ -204,7 +205,7 @@ impl<'a> ClosureWalk<'a> {
         self.met.get(digest).is_none_or(|met| met.is_required)
     }
 
-    /// Records a manifest that cannot be read as lost, if nothing requires it.
+    /// Records that a manifest cannot be read, if nothing requires it.
     pub(super) fn record_lost(&mut self, digest: Digest, error: CopyError) -> Result<(), CopyError> {
         if self.is_required(&digest) || error.ends_all() {
             return Err(error);
@@ -262,8 +263,8 @@ impl<'a> ClosureWalk<'a> {
         })
     }
 
-    /// Drops manifests that list a lost one, since they cannot be written. None of them is required: everything that a
-    /// required manifest lists is required too.
+    /// Drops manifests that list an unreadable one, since they cannot be written. None of the dropped manifests is
+    /// required: everything that a required manifest lists is required too.
     fn drop_parents_of_lost(&mut self) {
         while !self.lost.is_empty() {
             let lists_lost = |node: &&Arc<Node>| {
@@ -282,8 +283,8 @@ impl<'a> ClosureWalk<'a> {
     }
 
     /// Sorts the manifests so that everything an index lists comes before the index. A referrer may come before or
-    /// after its subject, so it sets no order and there are no cycles. The depth at which the walk found a manifest
-    /// says little (one rank of an index may list the next), so the depth is checked here again.
+    /// after its subject, so referrers set no order and cause no cycles. The depth at which the walk found a manifest
+    /// is not sufficient (one rank of an index may list the next), so the depth is checked here again.
     fn ranks(&self, root: Digest) -> Result<Vec<Vec<Arc<Node>>>, CopyError> {
         let lists_root = |node: &Arc<Node>| node.view.manifests().iter().any(|child| child.digest == root);
         let root_is_listed = self.nodes.values().any(lists_root);

@@ -1,5 +1,5 @@
-//! Evidence of what a delivery writes. It is recorded as an intent before each tag moves, and as an arrival
-//! afterwards. That holds for:
+//! Evidence of the writes of a delivery. The evidence is recorded as an intent before each tag is written, and as an
+//! arrival afterwards. That applies to:
 //! - the tag of the order,
 //! - signatures,
 //! - the tag that keeps the previous content of another,
@@ -22,7 +22,7 @@ pub(super) fn with_manifest(arrival: Arrival, node: &Node) -> Arrival {
 }
 
 impl Delivery {
-    /// Records what the next write is to bring. If that fails, nothing is written.
+    /// Records the arrival that the next write is to cause. If that fails, nothing is written.
     pub(super) async fn record_intent(&self, ledger: Option<&dyn Ledger>, arrival: &Arrival) -> Result<(), CopyError> {
         let Some(ledger) = ledger else { return Ok(()) };
         ledger.intend(arrival).await.map_err(|reason| CopyError::Unrecorded {
@@ -32,7 +32,7 @@ impl Delivery {
         })
     }
 
-    /// Keeps the previous content of the order's tag under another tag, before the tag moves.
+    /// Keeps the previous content of the order's tag under another tag, before the order's tag is overwritten.
     pub(super) async fn keep_previous(&self, order: &Order, previous: Digest, under: &Tag) -> Result<(), CopyError> {
         let manifest = self.target().manifest(&previous.into()).await.map_err(CopyError::target)?;
         self.record_intent(self.batch.ledger(), &self.previous_arrival(order, &manifest, under)).await?;
@@ -90,7 +90,7 @@ impl Delivery {
         self.target().link_referrers(&subject, list).await.map_err(CopyError::target)
     }
 
-    /// Returns the evidence of a list of referrers, as far as it is known before the list is written.
+    /// Returns the part of a list of referrers' evidence that is known before the list is written.
     fn list_arrival(&self, subject: &Digest, listed: &[Digest], previous: Option<Digest>) -> Arrival {
         let (source, target) = (&self.batch.source, self.target());
         Arrival {

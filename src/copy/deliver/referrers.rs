@@ -1,5 +1,5 @@
-//! Referrers at one target: one that cannot be written is left behind by name, and one that the target does not list
-//! is made findable.
+//! Referrers at one target. A referrer that cannot be written is reported by name. A referrer that the target does not
+//! list is made findable.
 
 use std::sync::Arc;
 
@@ -14,7 +14,8 @@ use crate::oci::{Descriptor, Digest};
 use crate::store::{ReferrerLink, Referrers};
 
 impl Delivery {
-    /// Writes a manifest of a rank. A manifest that the root does not reach is left behind if it cannot be written.
+    /// Writes a manifest of a rank. If the root does not reach the manifest and the write fails, the manifest is
+    /// reported as not copied.
     pub(super) async fn write_or_leave_behind(
         self: &Arc<Self>,
         closure: &Closure,
@@ -53,7 +54,7 @@ impl Delivery {
         left.get(digest).map(|left| left.reason.clone())
     }
 
-    /// Returns what the source could not provide and what did not arrive at this target.
+    /// Returns the items that the source could not provide, and the items that did not arrive at this target.
     pub(super) fn all_left_behind(&self, closure: &Closure) -> Vec<LeftBehind> {
         let left = self.left_behind.lock();
         let mut all: Vec<LeftBehind> = closure.left_behind.iter().chain(left.values()).cloned().collect();
@@ -62,7 +63,7 @@ impl Delivery {
     }
 
     /// Makes referrers findable that the target does not list automatically. If the target's list cannot be written,
-    /// the referrers are left behind, each by its name.
+    /// the referrers are reported as not copied, each by its name.
     pub(super) async fn link_all(&self, closure: &Closure) -> Result<(), CopyError> {
         let lists = closure.referrers.iter().map(|(subject, companions)| (*subject, &companions.list));
         let lists = lists.map(|(subject, list)| (subject, self.select_arrived(closure, list), list.manifests.len()));
@@ -72,7 +73,7 @@ impl Delivery {
         let links = lists.filter(|(_, referrers, _)| unlisted(referrers)).map(|(subject, list, full)| async move {
             let linked = match list.manifests.len() == full {
                 true => self.link_once(subject, None, &list).await,
-                // The other referrers may come with another tag. They are listed then.
+                // The other referrers may be copied with another tag. Those are listed then.
                 false => self.link_recorded(subject, &list).await,
             };
             self.leave_unlisted(subject, list.manifests.iter().map(|referrer| referrer.digest), linked)
@@ -108,8 +109,8 @@ impl Delivery {
         Referrers { manifests, fallback: list.fallback.clone(), doubt: None }
     }
 
-    /// Writes a root that is itself a referrer by digest, and lists it before its tag moves. If it cannot be listed,
-    /// its tag is written nevertheless, and the report names it.
+    /// Writes a root that is itself a referrer by digest, and lists it before its tag is written. If the root cannot be
+    /// listed, its tag is written nevertheless, and the report names the root.
     pub(super) async fn link_root(self: &Arc<Self>, closure: &Closure) -> Result<(), CopyError> {
         let root = &closure.root;
         let Some(subject) = root.view.subject else { return Ok(()) };

@@ -1,4 +1,4 @@
-//! Tests of the closure: what is written, in which order, and what stays unchanged.
+//! Tests of the closure: the content that is written, the order of the writes, and the content that stays unchanged.
 
 use super::content::{bytes, image, index, on, refer};
 use super::memory::{Fault, Op};

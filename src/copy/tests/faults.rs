@@ -1,4 +1,4 @@
-//! Tests of faults: reads that break off, wrong bytes, and targets that lose content or report it wrongly.
+//! Tests of faults: reads that are interrupted, wrong bytes, and targets that lose content or report it wrongly.
 
 use super::content::{bytes, image, index};
 use super::memory::{Fault, Op};
@@ -127,7 +127,7 @@ async fn blob_wrongly_reported_as_mounted_is_sent() {
 
 #[tokio::test(start_paused = true)]
 async fn tags_sharing_a_wrongly_reported_blob_all_arrive() {
-    // Many delays between the two copies, so that every step of one meets every step of the other.
+    // Many delays between the two copies, so that every step of one coincides with every step of the other.
     for late in 0..40 {
         let Pair { from, target, to, .. } = pair();
         let layer = from.put_blob(bytes(1, 3000));

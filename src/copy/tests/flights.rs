@@ -1,4 +1,4 @@
-//! Tests of single flight: each blob is read once and sent once to each registry, whichever copy needs it.
+//! Tests of single flight: each blob is read once and sent once to each registry, even if several copies need it.
 
 use futures_util::future::join_all;
 

@@ -1,4 +1,4 @@
-//! Tests of items that belong to an image and cannot be copied: they are left behind by name, and the image arrives.
+//! Tests of items that belong to an image and cannot be copied: each is reported by name, and the image arrives.
 
 use super::content::{artifact, image, index, refer, refer_by_index};
 use super::memory::{Fault, Manner, Op};
@@ -12,7 +12,7 @@ fn put_referrer(at: &Repository, subject: &Manifest, what: &str) -> Manifest {
     artifact
 }
 
-/// Returns what was left behind, each as `NAME: REASON`.
+/// Returns the items that were not copied, each as `NAME: REASON`.
 fn left(arrival: &Arrival) -> Vec<String> {
     arrival.left_behind.iter().map(|left| format!("{}: {}", left.what, left.reason)).collect()
 }

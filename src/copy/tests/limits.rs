@@ -111,7 +111,7 @@ async fn deep_chain_that_is_also_listed_flat_is_refused() {
         let list = index(&descriptors.iter().collect::<Vec<_>>());
         from.put_manifest(&list, None);
         floor.insert(0, list.descriptor());
-        // The walk reaches each part of the chain flat before it reaches the part that leads to it.
+        // The walk reaches each part of the chain flat before it reaches the part that lists that part.
         let wait = Duration::from_millis(10 * at as u64);
         source.always_at(Op::Manifest, some[0].digest(), Fault::Delay(wait));
     }

@@ -1,5 +1,6 @@
-//! Registry in memory: several repositories in one scope. It records every call, and refuses manifests whose content
-//! is missing. A test can make it fail, report wrongly, wait or hang. It is not a model of any one product.
+//! Registry in memory: several repositories in one scope. It records every call, and refuses manifests whose content is
+//! missing. A test can make its calls fail, report wrongly, wait or hang. The registry is not a model of any one
+//! product.
 
 use std::collections::{BTreeMap, HashMap};
 use std::future::pending;
@@ -103,7 +104,7 @@ struct RegistryState {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Manner {
     pub(super) mounts: bool,
-    /// True if it lists referrers automatically. Otherwise it knows only the fallback tag.
+    /// True if the registry lists referrers automatically. Otherwise it knows only the fallback tag.
     pub(super) lists_referrers: bool,
     /// Number of bytes that a read returns at a time.
     pub(super) piece: usize,

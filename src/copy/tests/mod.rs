@@ -1,5 +1,5 @@
-//! Tests of the copy's guarantees against registries in memory. Time is paused: a wait costs nothing, and a copy that
-//! waits for ever fails at once.
+//! Tests of the copy's guarantees against registries in memory. Time is paused: a wait takes no real time, and a copy
+//! that waits for ever fails at once.
 
 mod closures;
 mod content;

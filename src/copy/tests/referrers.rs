@@ -14,7 +14,7 @@ fn old_fashioned(name: &str) -> Arc<Registry> {
     Registry::with(name, Manner { lists_referrers: false, ..Manner::default() })
 }
 
-/// Puts an artifact that refers to `subject`. It is listed in the way of the registry that `at` belongs to.
+/// Puts an artifact that refers to `subject`. The artifact is listed in the way of the registry of `at`.
 fn put_referrer(at: &Repository, subject: &Manifest, what: &str) -> Manifest {
     let artifact = refer(&at.put_blob(format!("{{\"what\":\"{what}\"}}")), &[], Some(subject));
     at.put_manifest(&artifact, None);

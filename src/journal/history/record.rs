@@ -1,12 +1,12 @@
-//! Records of the history queries: plain values. The statements that find them are beside this file. Rows of the
-//! journal as they were written are in `journal/record.rs`.
+//! Records of the history queries: plain values. The statements that find these records are beside this file. Rows of
+//! the journal as they were written are in `journal/record.rs`.
 
 use chrono::{DateTime, Utc};
 
 use crate::journal::{EvidenceRecord, Outcome, RunId, RunRecord, TagRecord};
 use crate::oci::Digest;
 
-/// Run in short form: when, with which outcome, and how much.
+/// Run in short form: its times, its outcome and its bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunMark {
     /// Number of the run.
@@ -15,11 +15,11 @@ pub struct RunMark {
     pub entry: String,
     /// Time at which it began.
     pub started: DateTime<Utc>,
-    /// Time at which it ended, as far as that is known.
+    /// Time at which the run ended, if known.
     pub ended: Option<DateTime<Utc>>,
     /// Outcome of the run. Absent while it is in progress.
     pub outcome: Option<Outcome>,
-    /// Bytes of blobs and manifests that it sent. 0 while it is in progress.
+    /// Bytes of blobs and manifests that the run sent. 0 while the run is in progress.
     pub bytes: u64,
 }
 
@@ -47,7 +47,7 @@ pub struct SearchResults {
     pub arrivals: Vec<EvidenceRecord>,
     /// Tags that runs saw, the last seen first.
     pub seen: Vec<SeenTag>,
-    /// True if there may be more: one of the lists was full, or time was up.
+    /// True if there may be more: one of the lists was full, or the time limit was reached.
     pub is_cut: bool,
 }
 
@@ -85,7 +85,7 @@ impl Search {
         Some(Self { text: typed.to_owned(), digest, both: false })
     }
 
-    /// Returns true if one of these places (a repository and a tag or digest) or digests matches.
+    /// Returns true if one of these addresses (a repository and a tag or digest) or digests matches.
     pub(super) fn meets(&self, places: [[&str; 2]; 2], digests: [&str; 2]) -> bool {
         let in_digests = self.digest.as_ref().is_some_and(|digest| digests.iter().any(|it| begins(it, digest)));
         if self.both && !in_digests || self.text.is_empty() {
@@ -96,7 +96,7 @@ impl Search {
     }
 
     fn is_in(&self, [repository, reference]: [&str; 2]) -> bool {
-        // A digest in the place of a tag is compared as a digest: three letters would match every other one.
+        // A digest after the `@` of an address is compared as a digest: three letters would match every other one.
         let as_tag = if reference.contains(':') { "" } else { reference };
         let across = |(before, behind): (&str, &str)| repository.ends_with(before) && as_tag.starts_with(behind);
         repository.contains(&self.text) || as_tag.contains(&self.text) || self.text.rsplit_once(':').is_some_and(across)

@@ -1,7 +1,7 @@
 //! Search for a tag or digest in the evidence and in the tags that runs saw.
 //!
 //! There is no index for it: a search reads the rows, the latest first if they have an order, and ends when it has
-//! enough or when its time is up.
+//! enough rows or when its time limit is reached.
 //! enough or when its time is up.
 
 use std::cmp::Reverse;
@@ -15,7 +15,7 @@ use crate::journal::queries::read_tag;
 use crate::journal::{Journal, JournalError};
 
 impl Journal {
-    /// Returns what matches `search`: at most `at_most` arrivals and as many tags, found within `time` each.
+    /// Returns the rows that match `search`: at most `at_most` arrivals and as many tags, found within `time` each.
     ///
     /// # Errors
     /// [`JournalError`].
@@ -88,7 +88,8 @@ fn keep_latest(found: &mut SearchResults, at_most: usize) {
     found.seen.truncate(at_most);
 }
 
-/// Returns true if the row matches: its first six columns are two places, each with a tag or digest, and two digests.
+/// Returns true if the row matches. Its first six columns are two addresses, each with a tag or digest, and two
+/// digests.
 fn meets(search: &Search, row: &Row<'_>) -> bool {
     search.meets([[word(row, 0), word(row, 1)], [word(row, 2), word(row, 3)]], [word(row, 4), word(row, 5)])
 }

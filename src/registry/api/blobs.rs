@@ -1,8 +1,8 @@
 //! Blob lookup and blob reads from any offset (distribution-spec, "Pulling blobs"). Nothing is verified here.
 //!
-//! A HEAD is a hint. Its status says whether the registry has the blob. The client checks a length that contradicts the
-//! descriptor by a GET before it believes it, since some registries and proxies state a wrong length, or none, in the
-//! response to a HEAD.
+//! A HEAD is a hint. Its status shows if the registry has the blob. If its length contradicts the descriptor, the
+//! client checks the length by a GET, since some registries and proxies state a wrong length, or none, in the response
+//! to a HEAD.
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
@@ -26,7 +26,7 @@ use crate::store::{ByteStream, ErrorKind, Step, StoreError};
 pub(crate) enum Looked {
     Absent,
     Present,
-    /// The registry has it in this length, which is not the one that the descriptor states.
+    /// The registry has the blob with this length, which differs from the length in the descriptor.
     OtherLength(u64),
 }
 
@@ -44,14 +44,14 @@ impl Repository {
         })
     }
 
-    /// Looks for a blob. Special cases:
+    /// Queries the registry for a blob. Special cases:
     ///
     /// - A denied lookup in a repository that is written counts as absent: some registries deny reads in a repository
     ///   that does not exist yet, and the response to the upload decides.
     /// - A redirect to a store means that the registry has the blob.
     ///
     /// # Errors
-    /// The registry gave no answer from which it can be known whether it has the blob.
+    /// The answer of the registry does not show if the registry has the blob.
     pub(crate) async fn look_for_blob(&self, blob: &Descriptor) -> Result<Looked, StoreError> {
         let found = match self.find_blob(blob).await {
             Err(error) if error.kind == ErrorKind::Denied && self.is_written() => {
@@ -87,8 +87,8 @@ impl Repository {
         }
     }
 
-    /// Checks the length of a blob for which a HEAD stated another one. Where a GET does not state it, the blob is
-    /// uploaded again.
+    /// Checks the length of a blob for which a HEAD stated another one. If a GET does not state the length either, the
+    /// blob is uploaded again.
     async fn check_length(&self, blob: &Descriptor, stated: u64) -> Looked {
         match self.length_by_get(blob).await {
             Some(stored) if stored == blob.size => {
@@ -106,7 +106,7 @@ impl Repository {
         }
     }
 
-    /// Logs that the registry has a blob in a wrong length.
+    /// Logs that the registry has a blob with a wrong length.
     pub(crate) fn record_wrong_length(&self, blob: &Descriptor, stored: u64) {
         tracing::warn!(
             place = %self.place, blob = %blob.digest, stored, wanted = blob.size,
@@ -144,8 +144,8 @@ impl Repository {
         }
     }
 
-    /// Returns the bytes from `offset` on. If the registry refuses the range, or sends another one, reads the whole
-    /// blob and drops its beginning.
+    /// Returns the bytes from `offset` on. If the registry refuses the range, or sends another one, this method reads
+    /// the whole blob and drops the bytes before `offset`.
     pub(crate) async fn get_blob(&self, blob: &Descriptor, offset: u64) -> Result<ByteStream, StoreError> {
         if offset > 0 && offset >= blob.size {
             return Ok(stream::empty().boxed());
@@ -195,7 +195,7 @@ fn length(answer: &Response) -> Option<u64> {
     answer.header(&CONTENT_LENGTH)?.trim().parse().ok()
 }
 
-/// Returns true if the bytes of a response start at `offset`, as far as its headers say. Without this check, a wrong
+/// Returns true if the bytes of a response start at `offset`, according to its headers. Without this check, a wrong
 /// range would go unnoticed until the whole blob has been sent.
 fn starts_at(answer: &Response, offset: u64) -> bool {
     let Some(range) = answer.header(&CONTENT_RANGE) else { return true };

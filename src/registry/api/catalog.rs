@@ -39,10 +39,11 @@ struct Walk {
 }
 
 impl Registry {
-    /// Returns the names of all repositories that the catalog lists, page by page. Names outside the grammar are
-    /// skipped with a warning: no request could name them.
+    /// Returns the names of all repositories that the catalog lists, page by page. Names that are not valid are skipped
+    /// with a warning: no request can use such a name.
     ///
-    /// If the registry has no catalog, or does not show it to us, the stream yields an error that says so.
+    ///
+    /// If the registry has no catalog, or denies it to this identity, the stream yields an error with that message.
     pub fn catalog(self: &Arc<Self>) -> BoxStream<'static, Result<RepositoryName, StoreError>> {
         let context = self.context(Step::ListRepositories);
         if !self.flavor().has_catalog {
@@ -72,7 +73,8 @@ impl Registry {
         url: Url,
         walk: &mut Walk,
     ) -> Result<Vec<RepositoryName>, StoreError> {
-        // A registry that serves everybody filters the list by identity without saying so (project-zot/zot#3869).
+        // A registry that serves everybody filters the list by identity and does not report that
+        // (project-zot/zot#3869).
         let request = |url| {
             RegistryRequest::read(Method::GET, url, Scopes::catalog())
                 .expects(Expects::Small(MAX_PAGE))

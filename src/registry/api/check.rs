@@ -1,5 +1,5 @@
-//! Requests of `login-check` to a registry: how it answers a new connection, the identity that it accepts, and the
-//! access that this identity has. They write nothing, and read nothing that counts as a pull.
+//! Requests of `login-check` to a registry: its response to a new connection, the identity that it accepts, and the
+//! access of that identity. These requests write nothing, and read nothing that counts as a pull.
 
 use std::collections::BTreeMap;
 
@@ -24,7 +24,7 @@ use crate::registry::http::response::Response;
 use crate::registry::{Registry, Repository};
 use crate::store::{ErrorKind, Step, StoreError};
 
-/// Path of the API's root, whose response says whether and how the registry requires authentication.
+/// Path of the API's root. Its response shows if and how the registry requires authentication.
 const API: &str = "/v2/";
 
 /// Maximum number of headers about limits that are reported.
@@ -77,10 +77,10 @@ pub enum LetIn {
     Anonymous,
     /// User of this name.
     As(String),
-    /// Any identity: the registry did not ask for the credentials that there are.
+    /// Any identity: the registry did not require the configured credentials.
     Unasked,
-    /// Holder of a token that is valid only for the scope that it was requested for. The responses of the repositories
-    /// show whether it is accepted.
+    /// Holder of a token that is valid only for the scope for which it was requested. The responses of the repositories
+    /// show if the token is accepted.
     Perhaps(String),
 }
 
@@ -108,7 +108,7 @@ impl Registry {
     /// Connects and requests the API without credentials, once.
     ///
     /// # Errors
-    /// The server gives no answer, or not that of a registry. The error names the cause and the remedy.
+    /// The server gives no answer, or an answer that no registry would give. The error names the cause and the remedy.
     pub async fn greet(&self) -> Result<Greeting, StoreError> {
         let context = self.context(Step::Connect);
         let sender = self.sender();
@@ -125,9 +125,10 @@ impl Registry {
         Ok(Greeting { version, proxy: sender.proxy_to(&examined.head.url), proof, scheme, limits })
     }
 
-    /// Sends the credentials, also to a registry that accepts everybody. Only a registry that refuses somebody can show
-    /// that they are valid: [`Registry::has_proven_login`]. An identity token is not tried if there are repositories to
-    /// try it with (`tries_follow`): some services issue nothing for it without a scope.
+    /// Sends the credentials, also to a registry that accepts everybody. Only a registry that refuses some requests can
+    /// prove that the credentials are valid: [`Registry::has_proven_login`]. If the credentials are an identity token
+    /// and requests to repositories follow (`tries_follow`), the token is not tried here: some services issue no access
+    /// token without a scope.
     ///
     /// # Errors
     /// [`LoginError`].
@@ -151,8 +152,9 @@ impl Registry {
         }
     }
 
-    /// Returns true if the registry, or its token service, has accepted our credentials and does not accept everybody:
-    /// it required them, or it granted with them what it had refused without them.
+    /// Returns true if the registry, or its token service, has accepted the credentials and does not accept everybody.
+    /// Either the registry required credentials, or it granted a request with credentials that it had refused without
+    /// credentials.
     #[must_use]
     pub fn has_proven_login(&self) -> bool {
         self.authenticator().is_proven()
@@ -189,7 +191,7 @@ impl Registry {
         })
     }
 
-    /// Returns the error of a response that is not a registry's, or that reports a failure.
+    /// Returns the error of a response that does not come from a registry, or that reports a failure.
     async fn unexpected_response(&self, context: &Context, examined: Examined) -> StoreError {
         let answer = match self.sender().read_examined(context, examined).await {
             Ok(answer) => answer,
@@ -212,7 +214,7 @@ impl Registry {
 }
 
 impl Repository {
-    /// Checks that we may read: lists tags, and requests one of them by HEAD, which no registry counts as a pull.
+    /// Checks read access: lists tags, and requests one of them by HEAD, which no registry counts as a pull.
     ///
     /// # Errors
     /// The registry denies access, or access cannot be determined.
@@ -242,11 +244,12 @@ impl Repository {
         Ok(Readable { exists: true, limits })
     }
 
-    /// Returns true if the registry refuses a request without credentials here. For a repository that was readable with
-    /// credentials, this proves that the registry accepted them, and the proof is remembered: a registry that ignores
-    /// credentials would answer both requests.
+    /// Returns true if the registry refuses a request without credentials here. If the repository was readable with
+    /// credentials, this proves that the registry accepted the credentials, and the proof is remembered: a registry
+    /// that ignores credentials would answer both requests.
     ///
-    /// Sends one request and does not repeat it. A failure proves nothing.
+    ///
+    /// The request is sent once and not repeated. A failure proves nothing.
     pub async fn proves_login(&self) -> bool {
         let context = self.context(Step::ListTags, "");
         let Ok(url) = self.url(&context, "tags/list?n=1") else { return false };

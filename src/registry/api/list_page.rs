@@ -11,8 +11,8 @@ use crate::registry::http::response::Response;
 use crate::store::StoreError;
 
 impl Registry {
-    /// Returns the response with a page of a list of names, and the URL by which it was requested in the end. If a
-    /// registry refuses the requested page size, requests the page without one, and remembers that.
+    /// Returns the response with a page of a list of names, and the URL of the last request for it. If a registry
+    /// refuses the requested page size, the page is requested without a size, and that is remembered.
     ///
     /// Returns `None` if a full page had no link and the registry refuses the request for the names after it.
     pub(crate) async fn list_page(

@@ -1,5 +1,5 @@
 //! Manifest requests (distribution-spec, "Pulling manifests", "Pushing Manifests", "Deleting Manifests"): lookup, read,
-//! write and delete. The bytes stay untouched, and their digests are compared with those that the registry states.
+//! write and delete. The bytes are never changed, and their digests are compared with those that the registry states.
 
 use futures_util::future::try_join_all;
 use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
@@ -124,9 +124,9 @@ impl Repository {
         Ok(referrer_link(manifest, answer.headers.contains_key(OCI_SUBJECT)))
     }
 
-    /// Looks up a manifest whose PUT was answered with a success other than 201 (distribution-spec, "Pushing
-    /// Manifests") and without a digest: a proxy's own page looks like that. If the lookup fails too, the success is
-    /// believed, and the log says so.
+    /// Looks up a manifest if its PUT was answered with a success other than 201 (distribution-spec, "Pushing
+    /// Manifests") and without a digest: the response may be a proxy's own page. If the lookup fails too, the success
+    /// is trusted, and the log reports that.
     async fn verify_written(
         &self,
         context: &Context,
@@ -166,8 +166,8 @@ impl Repository {
         self.registry.send(context, call).await
     }
 
-    /// Returns true if the registry refused a manifest for missing content although that content is there: a replica
-    /// may lack for a while what another one has just stored.
+    /// Returns true if the registry refused a manifest for missing content although the registry has that content: for
+    /// a while, a replica may lack content that another replica has just stored.
     async fn is_replica_lagging(&self, context: &Context, manifest: &Manifest, answer: &Response) -> bool {
         let lacks = self.registry.flavor().replicas_lag
             && !answer.status.is_success()
@@ -182,14 +182,15 @@ impl Repository {
         found.is_ok_and(|found| found.into_iter().all(|found| found))
     }
 
-    /// Returns true if the registry has a child of an index: as a manifest, or as a blob if its type does not tell.
+    /// Returns true if the registry has a child of an index: as a manifest, or as a blob if the type does not show
+    /// which of the two it is.
     async fn has_child(&self, child: &Descriptor) -> Result<bool, StoreError> {
         let is_manifest = self.head_manifest(&child.digest.into()).await?.is_some();
         Ok(is_manifest || (child.kind() == ContentKind::Unknown && self.head_blob(child).await?))
     }
 
     /// Returns true if a tag that may not be written already points to this manifest. Amazon ECR refuses to write an
-    /// immutable tag again, with the same digest too: for example if the response to the first request was lost.
+    /// immutable tag again, even with the same digest: for example if the response to the first request was lost.
     async fn is_tag_current(&self, manifest: &Manifest, reference: &ManifestRef, status: StatusCode) -> bool {
         let is_refusal = matches!(status.as_u16(), 400 | 403 | 409 | 412);
         if !is_refusal || matches!(reference, ManifestRef::Digest(_)) {

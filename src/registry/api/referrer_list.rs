@@ -33,8 +33,8 @@ struct Body {
 }
 
 impl ReferrerList {
-    /// Reads a list. `manifests` may be `null`, as Go writes an empty list. It may be missing if the other fields
-    /// identify an index.
+    /// Reads a list. `manifests` may be `null`, because Go writes an empty list so. `manifests` may be missing if the
+    /// other fields identify an index.
     pub(crate) fn read(json: &[u8]) -> Result<Self, String> {
         let body: Body = serde_json::from_slice(json).map_err(|error| format!("the list cannot be read: {error}"))?;
         match body {
@@ -46,7 +46,7 @@ impl ReferrerList {
         }
     }
 
-    /// Returns the reason for which there may be more referrers than those listed.
+    /// Returns the reason why there may be more referrers than those listed.
     pub(crate) fn doubt(&self) -> Option<String> {
         (self.unreadable > 0)
             .then(|| format!("{} entries of the list state no digest that can be read", self.unreadable))

@@ -42,7 +42,7 @@ enum Asked {
 }
 
 impl Repository {
-    /// Lists the referrers by the API, and if that does not answer, by the fallback tag. Returns an error only if no
+    /// Lists the referrers by the API, or by the fallback tag if the API does not answer. Returns an error only if no
     /// reads are allowed for now.
     pub(crate) async fn list_referrers(&self, subject: &Digest, fallback: Listed) -> Result<Referrers, StoreError> {
         let context = self.context(Step::ListReferrers, subject);
@@ -65,7 +65,7 @@ impl Repository {
         let keeps_lists = !is_odd && self.registry.facts().referrers.api() != ReferrersApi::Present;
         Ok(match (found, doubt) {
             (Ok(found), None) => found,
-            // The registry refuses the API in its own way, and keeps the list under the tag.
+            // The registry refuses the API in an unusual way, and keeps the list under the tag.
             (Ok(found), Some(_)) if keeps_lists && !found.manifests.is_empty() => found,
             (Ok(found), Some(error)) => Referrers { doubt: Some(error.to_string()), ..found },
             (Err(error), None) => Referrers { doubt: Some(error.to_string()), ..Referrers::default() },
@@ -77,9 +77,9 @@ impl Repository {
     }
 
     /// Queries the API, unless the registry is known not to have it. A refusal that is typical of a registry without
-    /// the API is trusted only after a second request, because it may be a single unusual answer. It is never trusted
-    /// from a registry that has answered before. A success without a list is also requested a second time, and never
-    /// means that there is no API.
+    /// the API is trusted only after a second request, because the refusal may be a single unusual answer. If the
+    /// registry has answered before, such a refusal is never trusted. A success without a list is also requested a
+    /// second time, and never means that there is no API.
     async fn query_api(&self, context: &Context, subject: &Digest) -> Answered {
         if self.registry.facts().referrers.api() == ReferrersApi::Absent {
             return Answered::NoApi;

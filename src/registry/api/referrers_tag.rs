@@ -12,7 +12,7 @@ use crate::registry::Repository;
 use crate::registry::http::context::Context;
 use crate::store::{ErrorKind, Listed, Referrers, Step, StoreError};
 
-/// Maximum number of manifests of an index that are read to determine whether it is a list of referrers.
+/// Maximum number of manifests of an index that are read to determine if the index is a list of referrers.
 const MAX_PROBED: usize = 100;
 
 /// Content of a fallback tag at a target.
@@ -131,7 +131,7 @@ impl Repository {
 
 /// Returns the list to write, with all entries of both lists; `None` if there is nothing to add. Entries keep their
 /// content, even if it is wrong (GHCR states another `artifactType`). The source's list is copied verbatim if the
-/// target has none and none of its referrers was left behind.
+/// target has none and all its referrers were copied.
 fn merge(present: Option<&Manifest>, referrers: &Referrers) -> Result<Option<Manifest>, String> {
     let theirs = referrers.fallback.as_ref().map(entries).transpose()?.unwrap_or_default();
     let theirs: HashMap<&str, &Value> = theirs.iter().filter_map(|entry| Some((digest_in(entry)?, entry))).collect();

@@ -1,6 +1,6 @@
-//! Tag listing (distribution-spec, "Listing Tags"), read page by page. It includes digests if the registry adds them or
-//! has its own listing that reports them. Each tag is reported once, and only the names of a listing are held in
-//! memory.
+//! Tag listing (distribution-spec, "Listing Tags"), read page by page. The listing includes digests if the registry
+//! adds digests or has its own listing that reports them. Each tag is reported once, and only the names of a listing
+//! are held in memory.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -23,7 +23,7 @@ use crate::registry::http::pagination::{MAX_NAMES, MAX_PAGE, MAX_UNUSABLE, Names
 use crate::registry::http::request::Expects;
 use crate::store::{ErrorKind, Step, StoreError, TagEntry};
 
-/// Most tags of a page that are built from its names at a time.
+/// Maximum number of tags of a page that are built from its names at a time.
 const TOGETHER: usize = 1024;
 
 /// Ways to list tags.
@@ -45,7 +45,7 @@ struct Walk {
     open: Option<Open>,
     /// Every tag that was reported.
     seen: HashSet<Tag>,
-    /// Number of names that are no tags.
+    /// Number of names that are not valid tags.
     unusable: usize,
 }
 
@@ -95,8 +95,9 @@ impl Repository {
         .boxed()
     }
 
-    /// Reads the first page, with the registry's own listing if it has one. If the registry refuses that and allows the
-    /// standard listing, its own listing is not requested again: an identity may have the rights to one of them only.
+    /// Reads the first page, with the registry's own listing if there is one. If the registry refuses its own listing
+    /// and allows the standard one, its own listing is not requested again: an identity may have the rights to one of
+    /// these listings only.
     async fn first_tags(&self, context: &Context) -> Result<Walk, StoreError> {
         let mut refused = None;
         if self.registry.has_own_listing() {
@@ -246,8 +247,8 @@ impl Page {
     }
 }
 
-/// Reads a page in both forms, the specification's and Azure's. Returns the number of entries of each, which is all
-/// that the fuzz target needs.
+/// Reads a page in both forms, the specification's and Azure's. Returns the number of entries of each, because the fuzz
+/// target needs nothing else.
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn read_every_form(bytes: &[u8]) -> [serde_json::Result<usize>; 2] {
     let standard = serde_json::from_slice(bytes).map(TagList::into_page);

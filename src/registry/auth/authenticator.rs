@@ -40,7 +40,7 @@ pub(super) enum Available {
     Grant(Option<Grant>),
     /// The authorization that was prepared earlier is still valid.
     AsPrepared,
-    /// Nothing: the authorization has to be obtained first.
+    /// No authorization: it has to be obtained first.
     Nothing,
 }
 
@@ -71,7 +71,7 @@ pub(super) enum Requires {
 pub(crate) struct Authenticator {
     pub(super) sender: Arc<Sender>,
     pub(super) source: Source,
-    /// Pulls that this identity has left, where the registry counts them.
+    /// Remaining pulls of this identity, if the registry counts them.
     pub(super) quota: Quota,
     scheme: Mutex<Option<Scheme>>,
     /// Authorization that is sent to a registry that requires a password.
@@ -80,12 +80,11 @@ pub(crate) struct Authenticator {
     pub(super) preemptive: Preemptive,
     /// True if the registry itself has required credentials.
     has_required: AtomicBool,
-    /// True if the registry has accepted our credentials, and does not accept everybody.
+    /// True if the registry has accepted the credentials, and does not accept everybody.
     is_proven: AtomicBool,
     /// Last password header that the registry accepted.
     accepted: Mutex<Option<HeaderValue>>,
-    /// Last password header that the registry refused, where it never accepted that header, and the time of the
-    /// refusal.
+    /// Last password header that the registry refused and never accepted, and the time of the refusal.
     refused: Mutex<Option<(HeaderValue, Instant)>>,
     tokens: Tokens,
     grants: GrantNumbers,
@@ -140,8 +139,8 @@ impl Authenticator {
         self.scheme().is_some()
     }
 
-    /// Returns true if the registry has accepted the credentials and does not accept everybody: it required them, or it
-    /// granted with them what it had refused without them.
+    /// Returns true if the registry has accepted the credentials and does not accept everybody. Either the registry
+    /// required credentials, or it granted a request with credentials that it had refused without credentials.
     pub(crate) fn is_proven(&self) -> bool {
         self.is_proven.load(Ordering::Relaxed)
     }
@@ -164,7 +163,7 @@ impl Authenticator {
         self.scheme.lock().clone()
     }
 
-    /// Records the registry's answer to a request with this header. Most refusals say nothing about the identity.
+    /// Records the registry's answer to a request with this header. Most refusals are not about the identity.
     pub(super) fn record_answer(&self, shown: &HeaderValue, status: StatusCode) {
         let is_basic = !matches!(self.scheme(), Some(Scheme::Bearer { .. })) && shown.as_bytes().starts_with(b"Basic ");
         if !is_basic || self.was_accepted(shown) {
@@ -249,9 +248,9 @@ impl Authenticator {
         })
     }
 
-    /// Returns a token for these scopes. If the token service refuses them, returns a token for narrower scopes where
-    /// those are enough: some services (GitLab) give no token at all to a login that may do only a part of what the
-    /// request names.
+    /// Returns a token for these scopes. If the token service refuses them and narrower scopes are enough, returns a
+    /// token for the narrower scopes: some services (GitLab) issue no token at all if the login has only a part of the
+    /// requested rights.
     async fn obtain_token_or_narrower(
         &self,
         realm: &Url,
@@ -349,9 +348,9 @@ impl Authenticator {
 
     /// Handles the refusal of a password. Returns true if the request is worth repeating:
     ///
-    /// - A password that was renewed since it was read is sent.
+    /// - If the password was renewed since it was read, the new one is sent.
     /// - A wrong password is sent once, and not again for a while: further attempts would lock the account.
-    /// - A password that the registry accepted before is correct, and the refusal has another reason.
+    /// - If the registry accepted the password before, the password is correct, and the refusal has another reason.
     async fn handle_refused_password(&self, used: &Grant) -> Result<bool, AuthError> {
         let mut shown = self.login.lock().await;
         let refused = match &*shown {

@@ -1,4 +1,4 @@
-//! Errors of authentication: why a request has no credentials.
+//! Errors of authentication: the reasons why a request has no credentials.
 
 use crate::store::ErrorKind;
 

@@ -1,4 +1,4 @@
-//! `Authorization` headers, each with a number that tells it from the others.
+//! `Authorization` headers, each with a serial number that distinguishes it from the others.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -29,8 +29,8 @@ const NOBODY_FOR: Duration = Duration::from_secs(60);
 /// State of sending unrequested credentials.
 #[derive(Debug, Default)]
 pub(super) struct Preemptive {
-    /// True if the API's base URL has answered without requesting credentials. The lock is held while that is found
-    /// out.
+    /// True if the API's base URL has answered without requesting credentials. The lock is held while a request
+    /// determines that.
     api_requires_nothing: tokio::sync::Mutex<bool>,
     /// Scheme by which credentials are sent in that case.
     scheme: Mutex<Option<Scheme>>,
@@ -79,7 +79,7 @@ impl Authenticator {
         }
         let scheme = match login {
             Login::Password { .. } => Some(Scheme::Basic),
-            // The token goes to the registry itself, without a token service.
+            // The token is sent to the registry itself, without a token service.
             Login::Access(_) => Some(Scheme::Bearer { realm: self.sender.base.clone(), service: None }),
             Login::Token(_) => None,
         };
@@ -116,8 +116,8 @@ impl Authenticator {
     }
 
     /// Returns true if a request that was sent without credentials (`shown` is `None`) and refused should be sent again
-    /// with them. Also records the outcome of a request that was sent with unrequested credentials. A 404 may hide a
-    /// repository that others can see.
+    /// with credentials. Also records the outcome of a request that was sent with unrequested credentials. A 404 may
+    /// hide a repository that other identities can see.
     pub(super) async fn needs_credentials(
         &self,
         request: &RegistryRequest,
@@ -161,7 +161,7 @@ impl Authenticator {
     }
 
     /// Makes the scheme permanent if the registry did not reject the unrequested credentials. A registry that serves
-    /// everybody ignores them, and one that hides repositories then needs no second request.
+    /// everybody ignores the credentials. At a registry that hides repositories, no second request is then needed.
     fn record_unrequested_use(&self, request: &RegistryRequest, shown: &Grant, status: StatusCode) {
         if !request.is_preemptive || !shows_valid_credentials(status) {
             return;

@@ -1,5 +1,5 @@
-//! Rules that decide whether credentials may go to a token service. The registry names the service, so a hostile or
-//! hijacked registry could name any address. These rules are the minimum that the service must meet.
+//! Rules that decide if credentials may be sent to a token service. The registry names the service, so a hostile or
+//! hijacked registry could name any address. A service that breaks one of these rules gets no credentials.
 
 use url::Url;
 
@@ -47,9 +47,9 @@ pub(crate) fn read(realm: &str, registry: &Url, named: Option<&TokenService>) ->
     }
 }
 
-/// Checks whether the token service at `realm` may get credentials for the registry at `registry`. On plain HTTP
-/// anybody on the path can name any service. Credentials then go only to the registry's own host or to the service that
-/// the operator named.
+/// Checks if the token service at `realm` may get credentials for the registry at `registry`. On plain HTTP, anybody on
+/// the path can name any service. Credentials are then sent only to the registry's own host or to the service that the
+/// operator named.
 pub(crate) fn may_get_credentials(realm: &Url, registry: &Url, named: Option<&TokenService>) -> Result<(), RealmError> {
     let is_named = named.is_some_and(|named| named.is_at(realm));
     let is_own = realm.host() == registry.host() || (is_loopback(realm) && is_loopback(registry));

@@ -59,19 +59,19 @@ impl RegistryRequest {
         self
     }
 
-    /// Makes a redirect the answer, unless it leads to the same content at a registry. A storage service's signed URL
-    /// may be valid for GET only.
+    /// Makes the request return a redirect as its answer, unless the redirect leads to the same content at a registry.
+    /// A storage service's signed URL may be valid for GET only.
     pub(crate) fn stopping_at_store(mut self) -> Self {
         self.http.stops_at_store = true;
         self
     }
 
-    /// Sends credentials with the request, whether or not the registry has requested them.
+    /// Sends credentials with the request, even if the registry has not requested any.
     pub(crate) fn with_credentials(self) -> Self {
         Self { is_preemptive: true, ..self }
     }
 
-    /// Sends credentials from now on, after the request was refused without.
+    /// Sends credentials from now on, after the request was refused without credentials.
     pub(super) fn add_credentials_after_refusal(&mut self) {
         (self.is_preemptive, self.was_refused) = (true, true);
     }

@@ -10,7 +10,7 @@ pub(crate) struct Scopes {
     grants: BTreeSet<String>,
     /// Key of a larger set. A cached token for that set serves as well.
     wider: Option<String>,
-    /// A smaller, sufficient set, for when the token service grants no token for the whole set.
+    /// A smaller, sufficient set. This set is used if the token service grants no token for the whole set.
     narrower: Option<Box<Scopes>>,
 }
 
@@ -24,7 +24,7 @@ impl Scopes {
     /// Returns the scopes that read from a repository that is written to.
     ///
     /// * Some registries (Quay, Harbor) refuse a pull token for a repository that does not exist yet. With a push token
-    ///   they show it as empty.
+    /// such a repository is shown as empty.
     /// * One token then serves the whole copy.
     pub(crate) fn pull_to_push(name: &RepositoryName) -> Self {
         Self { narrower: Some(Box::new(Self::pull(name))), ..Self::push(name) }

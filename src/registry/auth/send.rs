@@ -20,8 +20,8 @@ use crate::registry::limits::concurrency::Permit;
 use crate::registry::limits::pull_quota::{AnswerHead, AttemptEnd, ProbeGuard, QuotaError, Reads};
 use crate::store::{ErrorKind, StoreError};
 
-/// Most attempts to obtain a request's credentials. After those, the request is sent with the credentials that were
-/// prepared last.
+/// Maximum number of attempts to obtain a request's credentials. After these attempts, the request is sent with the
+/// credentials that were prepared last.
 const MOST_TRIES: usize = 2;
 
 /// Request in one identity, while it is being sent.
@@ -31,8 +31,8 @@ struct AuthenticatedRequest<'a> {
     request: RegistryRequest,
     /// True if a challenge to this request has been answered.
     was_challenged: bool,
-    /// Guard of a request that finds out the pull quota, until the request is answered. It is held while a challenge is
-    /// answered.
+    /// Guard of a request that determines the pull quota, held until the request is answered. The guard is also held
+    /// while a challenge is answered.
     probe: Option<ProbeGuard<'a>>,
 }
 
@@ -84,17 +84,18 @@ impl Authenticator {
         answer.status == StatusCode::UNAUTHORIZED && self.sender.is_own(&answer.url)
     }
 
-    /// Finds out the remaining reads, if they must be known before a counted read. One request finds out, and the
-    /// others wait:
+    /// Determines the remaining reads, if they must be known before a counted read. One request determines them, and
+    /// the other requests wait:
     ///
-    /// * At Docker Hub, and where there was a quota before, it sends a HEAD, which is free.
-    /// * Elsewhere its own read shows whether there is a quota. The returned guard is held until that read is answered.
+    /// * At Docker Hub, and if a quota was known before, a HEAD is sent, which is free.
+    /// * At other registries, the counted read itself shows if there is a quota. The returned guard is held until that
+    /// read is answered.
     async fn find_out_quota(&self, context: &Context, request: &RegistryRequest) -> Option<ProbeGuard<'_>> {
         let probe = self.quota.start_probe(request.reads).await?;
         if !self.quota.counts() {
             return Some(probe);
         }
-        // If the HEAD fails, the read fails too, and the read's error says more.
+        // If the HEAD fails, the read fails too, and the read's error has more details.
         let _ = Box::pin(self.send(context, request.to_head())).await;
         None
     }
@@ -114,7 +115,8 @@ impl Authenticator {
             let prepared = self.prepare_credentials(request).await?;
             let permit = self.sender.acquire_permit(tenant, &request.http).await;
             // During the wait three things may have happened: the registry asked for a pause, it requested credentials
-            // for the first time, or a token expired. A token that expires immediately is still good for this request.
+            // for the first time, or a token expired. A token that was just fetched is used for this request, even if
+            // its lifetime is so short that it has already expired.
             let grant = match self.available_authorization(request, knew_scheme) {
                 Available::Grant(grant) => grant,
                 Available::Nothing if tries > MOST_TRIES => prepared,
@@ -147,7 +149,8 @@ impl SendOnce for AuthenticatedRequest<'_> {
         &self.request.http
     }
 
-    /// Sends the request. Sends it again if it was refused without credentials, and once more after a challenge.
+    /// Sends the request. A request that was refused without credentials is sent again, and so is a request that got a
+    /// challenge.
     async fn send_once(&mut self) -> Result<Attempt, StoreError> {
         let (authenticator, context) = (self.authenticator, self.context);
         // The token requests have been repeated already.
@@ -201,7 +204,7 @@ impl AuthenticatedRequest<'_> {
     }
 }
 
-/// Returns the end of an attempt, as far as the pull quota is concerned.
+/// Returns the end of an attempt, for the pull quota.
 fn end_of_attempt(outcome: &Result<Response, TransportError>) -> AttemptEnd<'_> {
     match outcome {
         Ok(Response { status, headers, retry_after, .. }) => {

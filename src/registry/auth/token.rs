@@ -56,7 +56,7 @@ struct Wanted<'a> {
 
 impl Authenticator {
     /// Requests a token for these grants. If the token service refuses the login and its source has another login by
-    /// now, tries that one too.
+    /// now, the other login is tried too.
     pub(super) async fn fetch_token(
         &self,
         realm: &Url,
@@ -207,7 +207,7 @@ fn unanswered_error(realm: &Url, trouble: &TransportError) -> AuthError {
     AuthError { kind: trouble.kind(), detail }
 }
 
-/// Returns how long a token is used: its lifetime less a quarter of it, at most half a minute.
+/// Returns the time for which a token is used: its lifetime less a quarter of it, at most half a minute.
 fn usable_for(expires_in: Option<&serde_json::Value>) -> Duration {
     let seconds = expires_in.and_then(|value| value.as_u64().or_else(|| value.as_str()?.parse().ok()));
     let lifetime = Duration::from_secs(seconds.filter(|seconds| *seconds > 0).unwrap_or(DEFAULT_LIFETIME).min(86_400));

@@ -16,12 +16,12 @@ use crate::store::ErrorKind;
 /// Maximum number of scopes whose tokens are stored.
 const MAX_SLOTS: usize = 1024;
 
-/// Time for which a token service that gave no answer after all retries gets no further request. Otherwise each scope
-/// would wait as long.
+/// Time for which no further request is sent to a token service that gave no answer after all retries. Otherwise the
+/// requests for each scope would wait as long.
 const SILENT_FOR: Duration = Duration::from_secs(10);
 
-/// Time for which the client requests tokens to pull only, after the token service refused a token to push, where
-/// pulling is enough.
+/// Time for which the client requests tokens to pull only, after the token service refused a token to push and pulling
+/// is enough.
 const NARROWED_FOR: Duration = Duration::from_secs(300);
 
 /// Tokens of one identity.
@@ -98,7 +98,7 @@ impl Tokens {
         slots.get(scopes.wider()?)?.try_lock().ok()?.fresh()
     }
 
-    /// Returns the token of a smaller scope, if the token service refused these scopes and the smaller one is enough.
+    /// Returns the token of a smaller scope, if the token service refused these scopes and the smaller scope is enough.
     fn narrower(&self, scopes: &Scopes) -> Option<Grant> {
         let narrower = scopes.narrower()?.key();
         self.slot(&scopes.key()).try_lock().ok()?.is_refused().then(|| self.slot(&narrower).try_lock().ok()?.fresh())?

@@ -42,7 +42,8 @@ impl Registry {
         self.authenticator().quota().state(self.identity())
     }
 
-    /// Restores an earlier report of this registry and identity. It is in force until the registry's next report.
+    /// Restores an earlier report of this registry and identity. The report is in force until the registry's next
+    /// report.
     pub fn recall_quota(&self, state: &QuotaState) {
         if state.identity == self.identity() {
             self.authenticator().quota().recall(state);

@@ -1,4 +1,4 @@
-//! Client of one registry in one identity, and of one of its repositories: what the endpoint files are built on.
+//! Client of one registry in one identity, and of one of its repositories. The endpoint files are built on both.
 
 mod limits;
 pub(super) mod registry;

@@ -34,8 +34,8 @@ const LARGEST_MANIFEST: usize = 8 * 1024 * 1024;
 pub struct Registry {
     shared: Arc<Shared>,
     authenticator: Authenticator,
-    /// True if the registry refused us the tag listing that only this kind of registry has, but not the standard
-    /// listing.
+    /// True if the registry denied this identity the tag listing that only this kind of registry has, but not the
+    /// standard listing.
     own_listing_refused: AtomicBool,
     mount_denials: MountDenials,
 }
@@ -57,7 +57,7 @@ pub enum RegistryError {
     /// The host does not make a valid URL.
     #[error("{0} does not make a valid URL")]
     Address(RegistryHost),
-    /// Somebody on the connection could take a token that grants access to more than this registry.
+    /// Anybody on the connection could take a token that grants access to more than this registry.
     #[error("{host} does not receive a cloud identity {how}")]
     Exposed {
         /// The registry.
@@ -65,7 +65,7 @@ pub enum RegistryError {
         /// Weakness of the connection, and the remedy.
         how: &'static str,
     },
-    /// The HTTP client cannot be set up: most often, this machine has no CA certificates.
+    /// The HTTP client cannot be set up. The usual cause is that this machine has no CA certificates.
     #[error("no HTTPS client for {host}: {reason}")]
     Client {
         /// The registry.
@@ -118,8 +118,8 @@ impl Registry {
         Self::from_shared(Arc::new(shared), credentials)
     }
 
-    /// Creates a client for the same registry in another identity. Both share requests, pace and what was learned; they
-    /// do not share logins and tokens.
+    /// Creates a client for the same registry in another identity. Both clients share the requests, the rate limits and
+    /// the facts that were learned about the registry. Each client has its own logins and tokens.
     ///
     /// # Errors
     /// [`RegistryError`] when the HTTP client cannot be set up.
@@ -142,19 +142,20 @@ impl Registry {
     }
 
     /// Returns the credentials for one repository, if docker's configuration has an entry for a namespace that contains
-    /// it. `None` if the credentials of the whole registry apply. Reads the files of that configuration.
+    /// the repository. Returns `None` if the credentials of the whole registry apply. The files of that configuration
+    /// are read.
     #[must_use]
     pub fn namespace_credentials(&self, name: &RepositoryName) -> Option<Credentials> {
         self.authenticator.namespace_credentials(name)
     }
 
-    /// Returns our identity: the user name if it is known, else the source of the login, or `anonymous`.
+    /// Returns the identity of this client: the user name if known, else the source of the login, or `anonymous`.
     #[must_use]
     pub fn identity(&self) -> String {
         self.authenticator.identity()
     }
 
-    /// Returns the client of one repository. Cheap; sends no request.
+    /// Returns the client of one repository. This is cheap and sends no request.
     #[must_use]
     pub fn repository(self: &Arc<Self>, name: RepositoryName) -> Repository {
         Repository::new(Arc::clone(self), name)
@@ -190,7 +191,7 @@ impl Registry {
         &self.shared.sender
     }
 
-    /// Returns what the registry's answers have shown.
+    /// Returns the facts that the registry's answers have shown.
     pub(crate) fn facts(&self) -> &RegistryFacts {
         &self.shared.facts
     }
@@ -224,13 +225,13 @@ impl Registry {
         Context::new(self.host().as_str().into(), step, String::new(), self.flavor(), &self.sender().budgets)
     }
 
-    /// Returns a request body with the bytes of a blob, paced and counted.
+    /// Returns a request body with the bytes of a blob. Its bandwidth is limited, and its bytes are counted.
     pub(crate) fn outgoing(&self, bytes: Verified, tenant: Tenant) -> Outgoing {
         Outgoing::new(bytes, self.sender(), tenant)
     }
 
-    /// Returns true if the tag listing includes digests: by the registry's flavour, or because it has included them
-    /// before.
+    /// Returns true if the tag listing includes digests: by the registry's flavour, or because an earlier listing
+    /// included digests.
     pub(crate) fn lists_digests(&self) -> bool {
         self.flavor().tag_list_has_digests || self.has_own_listing() || self.facts().lists_digests()
     }
@@ -240,7 +241,7 @@ impl Registry {
         self.flavor().has_azure_tag_list && !self.own_listing_refused.load(Ordering::Relaxed)
     }
 
-    /// Records that the registry refuses us its own tag listing: it requires a permission of its own.
+    /// Records that the registry denies this identity its own tag listing: that listing requires a separate permission.
     pub(crate) fn learn_own_listing_is_refused(&self) {
         self.own_listing_refused.store(true, Ordering::Relaxed);
     }
@@ -263,8 +264,8 @@ fn client_error(host: &RegistryHost, error: reqwest::Error) -> RegistryError {
     RegistryError::Client { host: host.clone(), reason: error.without_url().to_string() }
 }
 
-/// Returns the clients by which these credentials reach the services that issue tokens for them. Only a verified
-/// authority receives what identifies us to a cloud.
+/// Returns the clients by which these credentials reach the services that issue tokens for them. An identity at a cloud
+/// is sent only over a connection with a verified certificate authority.
 fn wire(sender: &Sender, credentials: Option<&Credentials>) -> Result<Wire, RegistryError> {
     let are_from_cloud = credentials.is_some_and(Credentials::are_from_cloud);
     if are_from_cloud && let Some(how) = interception_risk(sender) {
@@ -284,7 +285,8 @@ fn wire(sender: &Sender, credentials: Option<&Credentials>) -> Result<Wire, Regi
     })
 }
 
-/// Returns the reason why others could read the traffic to the registry. There is none on the loopback interface.
+/// Returns the reason why others could read the traffic to the registry. On the loopback interface there is no such
+/// reason.
 fn interception_risk(sender: &Sender) -> Option<&'static str> {
     if is_loopback(&sender.base) {
         None

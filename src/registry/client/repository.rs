@@ -39,7 +39,7 @@ impl Repository {
         Self { tenant, ..self }
     }
 
-    /// Returns the same repository as a target. Its token requests ask for the right to push from the first request on.
+    /// Returns the same repository as a target. Its token requests include the right to push from the first request on.
     #[must_use]
     pub fn for_writing(self) -> Self {
         Self { writes: true, ..self }
@@ -68,7 +68,7 @@ impl Repository {
         Context { tenant: self.tenant, ..context }
     }
 
-    /// Returns the URL of something below this repository, such as `manifests/latest`.
+    /// Returns the URL of a resource below this repository, such as `manifests/latest`.
     pub(crate) fn url(&self, context: &Context, below: &str) -> Result<Url, StoreError> {
         let path = format!("/v2/{}/{below}", self.name);
         self.registry.address(&path).map_err(|error| context.error(ErrorKind::Invalid, error))

@@ -9,14 +9,14 @@ impl Flavor {
     pub const ACR: &'static Self = &Self {
         name: "acr",
         hosts: &[HostPattern::Below("azurecr.io"), HostPattern::Below("azurecr.cn"), HostPattern::Below("azurecr.us")],
-        // It answers a PUT of more than about 20 MB with 413.
+        // A PUT of more than about 20 MB gets 413.
         uploads: FlavorUploads {
             in_chunks: true,
             chunk: 4 * 1024 * 1024,
             is_known_to_store: true,
             ..Self::GENERIC.uploads
         },
-        // It counts a POST as a write, and allows far fewer writes than reads.
+        // A POST counts as a write, and far fewer writes than reads are allowed.
         prefers_head: true,
         // All geo-replicas share one name (Azure/acr, issue 588).
         replicas_lag: true,

@@ -7,8 +7,8 @@ use crate::oci::RegistryHost;
 use crate::registry::LimitProfile;
 use crate::store::Step;
 
-/// Flavour of a registry: all that changes the requests to it, or the messages about it. [`Flavor::GENERIC`] has the
-/// defaults, and each other constant states what differs.
+/// Flavour of a registry: all differences that affect the requests to the registry, or the messages about it.
+/// [`Flavor::GENERIC`] has the defaults, and each other constant states the differences.
 pub struct Flavor {
     /// Unique name. If [`Self::is_kind`] is true, it is a value of `kind` in `sync.yaml`.
     pub(crate) name: &'static str,
@@ -23,14 +23,14 @@ pub struct Flavor {
     pub(crate) credential_keys: Option<CredentialKeys>,
     /// Form in which blobs are uploaded.
     pub(crate) uploads: FlavorUploads,
-    /// True if a HEAD is the cheaper request to look for a blob. False if opening the upload of a blob that may exist
-    /// costs no more.
+    /// True if a HEAD is the cheaper request to query a blob. False if opening the upload of a blob that may exist is
+    /// as cheap.
     pub(crate) prefers_head: bool,
     /// Requirement of the registry for mounts, as a message for the log. `None` is a registry that needs none.
     pub(crate) mount_requirement: Option<&'static str>,
     /// True if a request for push access may create a repository that does not exist yet.
     pub(crate) creates_repositories_on_request: bool,
-    /// True if one replica may lack for a while what another one has stored.
+    /// True if a replica may, for a while, lack content that another replica has stored.
     pub(crate) replicas_lag: bool,
     /// True if the tag list of distribution-spec includes digests.
     pub(crate) tag_list_has_digests: bool,
@@ -83,7 +83,8 @@ pub(crate) struct FlavorUploads {
     pub(crate) chunk: usize,
     /// Minimum length of a chunk other than the last, in bytes.
     pub(crate) min_chunk: usize,
-    /// True if the registry is known to store what it reports as stored: it proves once that it joins chunks.
+    /// True if the registry is known to store the content that it reports as stored. Such a registry has to prove only
+    /// once that it joins chunks.
     pub(crate) is_known_to_store: bool,
 }
 

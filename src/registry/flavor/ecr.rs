@@ -23,12 +23,12 @@ impl Flavor {
         ],
         uploads: FlavorUploads {
             in_chunks: true,
-            // It refuses shorter chunks: they become parts of an S3 upload.
+            // Shorter chunks are refused: each becomes a part of an S3 upload.
             min_chunk: 5 * 1024 * 1024,
             is_known_to_store: true,
             ..Self::GENERIC.uploads
         },
-        // It mounts only blobs that a manifest refers to, and allows few upload starts.
+        // Only blobs that a manifest refers to are mounted, and few upload starts are allowed.
         prefers_head: true,
         mount_requirement: Some(
             "no blob was mounted: Amazon ECR mounts only with the account setting BLOB_MOUNTING=ENABLED, and only \
@@ -48,7 +48,8 @@ impl Flavor {
 
 impl LimitProfile {
     /// Amazon: 10 upload starts a second (docs.aws.amazon.com, "Amazon ECR service quotas", `InitiateLayerUpload`, the
-    /// lowest default so far). This program never reaches its limits of reads and chunks, which are hundreds a second.
+    /// lowest default so far). This program never reaches Amazon's limits of reads and chunks, which are hundreds a
+    /// second.
     pub const ECR: &'static Self =
         &Self { name: "ecr", rates: &[(Bucket::Uploads, Rate::per_second(10))], concurrent: None };
 }

@@ -8,7 +8,7 @@ impl Flavor {
     pub const GHCR: &'static Self = &Self {
         name: "ghcr",
         hosts: &[HostPattern::Name("ghcr.io")],
-        // It is reported to accept only a single chunk, and answers longer chunks with 416.
+        // Reports say that only a single chunk is accepted, and that longer chunks get 416.
         uploads: FlavorUploads { chunk: 4 * 1024 * 1024, is_known_to_store: true, ..Self::GENERIC.uploads },
         limits: Some(LimitProfile::GHCR),
         ..*Self::GENERIC

@@ -45,8 +45,8 @@ impl Flavor {
         Self::ALL.into_iter().find(has_pattern).unwrap_or(Self::GENERIC)
     }
 
-    /// Returns the flavour of a registry: the configured one, else the one that the host's name implies. The name of a
-    /// service with one host tells more than a configured flavour.
+    /// Returns the flavour of a registry: the configured one, else the one that the host's name implies. If the name is
+    /// that of a service with one host, the name takes precedence over a configured flavour.
     pub(crate) fn resolve(host: &RegistryHost, configured: Option<&'static Self>) -> &'static Self {
         let by_host = Self::from_host(host);
         configured.filter(|_| by_host.is_kind).unwrap_or(by_host)
@@ -171,7 +171,7 @@ mod tests {
             ("ec2-1-2-3-4.eu-west-1.compute.amazonaws.com", Flavor::GENERIC),
             ("x1.lambda-url.us-east-1.on.aws", Flavor::GENERIC),
             ("1.dkr.ecr.eu-west-1.evilamazonaws.com", Flavor::GENERIC),
-            // It is read like any other registry; an operator that pushes there may set `kind: ecr`.
+            // This registry is read like any other; an operator that pushes there may set `kind: ecr`.
             ("public.ecr.aws", Flavor::GENERIC),
             ("gcr.io", Flavor::GOOGLE),
             ("eu.gcr.io", Flavor::GOOGLE),

@@ -1,4 +1,5 @@
-//! Body of a blob while it is being read: paced, counted, and watched for a stall. It holds the permit of its request.
+//! Body of a blob while it is being read. Its bandwidth is limited, its bytes are counted, and a stall is detected. The
+//! body holds the permit of its request.
 
 use std::fmt;
 use std::sync::Arc;

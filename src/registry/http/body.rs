@@ -1,5 +1,5 @@
-//! Request body with the bytes of a blob: paced, counted, and watched for a stall. It stores the source's own error,
-//! since an HTTP client only reports that the body failed.
+//! Request body with the bytes of a blob. Its bandwidth is limited, its bytes are counted, and a stall is detected. The
+//! body stores the source's own error, since an HTTP client only reports that the body failed.
 
 use std::fmt;
 use std::pin::Pin;

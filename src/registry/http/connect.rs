@@ -16,8 +16,8 @@ use super::retry::RetryPolicy;
 /// Flow-control window of one HTTP/2 stream, in bytes: 100 MB/s at a round-trip time of 40 ms.
 const STREAM_WINDOW: u32 = 4 * 1024 * 1024;
 
-/// Flow-control window of all streams of one HTTP/2 connection to a registry, in bytes. In the worst case it is memory,
-/// which does not count in `daemon.memory`.
+/// Flow-control window of all streams of one HTTP/2 connection to a registry, in bytes. In the worst case the window is
+/// filled with data in memory, which does not count in `daemon.memory`.
 const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
 
 /// Largest HTTP/2 frame, in bytes: four times the smallest size that the protocol allows, and still short enough for a

@@ -1,4 +1,4 @@
-//! Context of an operation, for the errors that it may cause: its place, step, subject and retry budget.
+//! Context of an operation, for the errors that it may cause: its repository, step, subject and retry budget.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! Transport errors: why a request got no answer, in words that a person can act on, and whether the registry may have
-//! executed it.
+//! Transport errors: the reason why a request got no answer, in words that a person can act on, and if the registry may
+//! have executed the request.
 
 use std::error::Error;
 use std::io;
@@ -29,7 +29,7 @@ pub(crate) struct Approach {
 pub(crate) enum TransportError {
     /// No connection could be made.
     NotSent(String),
-    /// The other side ended the connection in good order before it processed the request.
+    /// The other side closed the connection cleanly before it processed the request.
     NotTaken(String),
     /// The exchange was interrupted.
     Broken(String),

@@ -21,7 +21,7 @@ use super::wrong_port;
 use crate::fair_queue::Tenant;
 use crate::registry::limits::concurrency::Permit;
 
-/// Most redirects that one request follows.
+/// Maximum number of redirects that one request follows.
 const MAX_REDIRECTS: usize = 10;
 
 /// Credentials of one attempt, and the listener to the registry's answers.
@@ -132,8 +132,8 @@ impl Sender {
         let mut header = authorization.header;
         for _ in 0..=MAX_REDIRECTS {
             if !redirect::same_origin(&url, authorization.home) {
-                // Credentials stay off for good. A request that has left the origin does not send them when a redirect
-                // leads back either.
+                // Once a request has left the origin, it never sends the credentials again, even if a redirect leads
+                // back to the origin.
                 header = None;
             }
             let http = self.client_for(request.operation, &url).await?;
@@ -174,7 +174,7 @@ impl Sender {
         }
     }
 
-    /// Reads a body to its end; of a refusal, only the beginning.
+    /// Reads the whole body of a success. Of a refusal, only the beginning of the body is read.
     async fn read_whole(
         &self,
         head: ResponseHead,
@@ -208,7 +208,7 @@ async fn complete_within<T>(
 }
 
 /// Returns true if a redirect with this status may be followed. A token request with a body contains the login, which
-/// goes to no other host.
+/// is sent to no other host.
 fn follows(request: &HttpRequest, status: StatusCode) -> bool {
     let keeps_method = matches!(status, StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT);
     let is_read = matches!(request.method, Method::GET | Method::HEAD);

@@ -1,4 +1,4 @@
-//! Hints: the remedy that a person can apply after an error response, where the registry itself says too little. The
+//! Hints: the remedy that a person can apply after an error response, if the registry's own text is not sufficient. The
 //! error appends the hint to the registry's own text. Nothing is decided here.
 
 use http::StatusCode;
@@ -7,8 +7,8 @@ use crate::oci::{Children, Manifest};
 use crate::registry::Flavor;
 use crate::store::Step;
 
-/// Returns the remedy for an error response, as far as the flavour of the registry, the step, the status and the codes
-/// imply.
+/// Returns the remedy for an error response, if the flavour of the registry, the step, the status and the codes imply
+/// one.
 pub(crate) fn for_refusal(flavor: &Flavor, step: Step, status: StatusCode, codes: &[String]) -> Option<&'static str> {
     let denied = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
     let has_code = |code: &str| codes.iter().any(|known| known == code);

@@ -14,7 +14,7 @@ use super::redirect;
 /// Maximum number of pages of one list.
 pub(crate) const MAX_PAGES: usize = 11_000;
 
-/// Walk over the pages of one list. It ends if a registry sends the client in circles.
+/// Walk over the pages of one list. The walk ends if the links of a registry form a cycle.
 #[derive(Debug)]
 pub(crate) struct Pages {
     first: Url,
@@ -41,7 +41,7 @@ impl Pages {
         self.by_last
     }
 
-    /// Records that a page was requested by another address in the end.
+    /// Records the address from which a page was finally requested.
     pub(crate) fn record_actual_url(&mut self, page: &Url, instead: &Url) {
         if self.first == *page {
             self.first = instead.clone();

@@ -1,4 +1,5 @@
-//! Nearness of addresses: whether only this machine or its surroundings can reach them. Names are not resolved here.
+//! Nearness of addresses: an address is near if only this machine or its surroundings can reach it. Names are not
+//! resolved here.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -26,7 +27,7 @@ impl fmt::Display for Nearness {
     }
 }
 
-/// Returns the nearness of a URL's host, as far as the host itself shows it: names are not resolved.
+/// Returns the nearness of a URL's host, if the host itself shows it: names are not resolved.
 pub(crate) fn nearness(url: &Url) -> Option<Nearness> {
     match url.host()? {
         Host::Domain(name) => {

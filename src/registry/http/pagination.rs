@@ -1,4 +1,4 @@
-//! Lists of names that registries return in pages: the requested page size, what was learned about a registry's pages,
+//! Lists of names that registries return in pages: the requested page size, the learned facts about a registry's pages,
 //! and the parser of a page, which builds no tree of values.
 
 use std::borrow::Cow;

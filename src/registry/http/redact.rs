@@ -21,7 +21,7 @@ const CUT: &str = "***";
 /// Deepest nesting of JSON within JSON strings that is searched. A text with deeper nesting is withheld.
 const DEEPEST: usize = 8;
 
-/// Query parameters of our own requests. They name what was requested and are no secrets.
+/// Query parameters of this program's own requests. These are names of the requested content and no secrets.
 const PLAIN: [&str; 9] = ["digest", "mount", "from", "n", "last", "scope", "service", "account", "client_id"];
 
 impl Secrets {
@@ -46,7 +46,7 @@ impl Secrets {
                 self.add(&value);
             }
         }
-        // The value as the URL spells it, which may differ from our own encoding.
+        // The value as the URL spells it, which may differ from this program's own encoding.
         let written = url.query().unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
         let known = self.0.clone();
         for (_, value) in written.filter(|(_, value)| value.len() >= LEAST) {
@@ -179,7 +179,7 @@ mod tests {
             // JSON in a string of JSON, once and twice nested.
             (r#"{"message":"{\"password\":\"a\\u0026b\\\"c/d\"}"}"#, r#"{"message":"***"}"#),
             (r#"["\"{\\\"a\\\\u0026b\\\\\\\"c/d\\\"}\""]"#, r#"["***"]"#),
-            // Another reader may accept JSON that is broken, or that ours rejects.
+            // Another parser may accept JSON that is broken, or that this program's parser rejects.
             (r#"{"errors":[{"message":"a\u0026b\"c/d"}], "n": 1e999}"#, "***"),
             (r#"{"message":"a\u0026b\"c/d"#, "***"),
             (r#"{"message":"50\u0025 of \"all\" in C:\\dir"}"#, r#"{"message":"50% of \"all\" in C:\\dir"}"#),

@@ -1,5 +1,5 @@
-//! URLs that a registry provides (`Location`, `Link`, redirects): their targets, and whether the client follows them.
-//! Nothing is sent from here.
+//! URLs that a registry provides (`Location`, `Link`, redirects): their targets, and the decision if the client follows
+//! them. Nothing is sent from here.
 
 use http::HeaderMap;
 use http::header::{LINK, LOCATION};
@@ -25,7 +25,7 @@ pub(crate) fn resolve_location(base: &Url, location: &str) -> Result<Url, Redire
     if base.scheme() == "https" && url.scheme() == "http" {
         return Err(RedirectError::Downgrade(shown(&url)));
     }
-    // The HTTP client would send user information as credentials that we did not choose.
+    // The HTTP client would send user information as credentials that the configuration does not have.
     url.set_username("").and_then(|()| url.set_password(None)).map_err(|()| RedirectError::Unreadable)?;
     url.set_fragment(None);
     Ok(url)

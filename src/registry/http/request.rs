@@ -1,5 +1,5 @@
-//! Request to a registry or to its token service, as the sender sees it: what is sent, what answer is expected, and
-//! the limits in which it counts. It has no credentials.
+//! Request to a registry or to its token service, as the sender needs it: the request itself, the expected answer, and
+//! the limits in which the request counts. The request has no credentials.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method};

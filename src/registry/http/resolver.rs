@@ -1,7 +1,7 @@
-//! DNS resolver of requests to a token service that the registry named. It judges the addresses behind a name and
-//! returns only those that may get a request. The connection goes to an address that was judged, even if the name
-//! resolves to another one a moment later (DNS rebinding). Literal addresses never come here: [`judge_address`] judges
-//! them.
+//! DNS resolver of requests to a token service that the registry named. The resolver judges the addresses of a name and
+//! returns only those that may get a request. The connection is made to an address that was judged, even if the name
+//! resolves to another address a moment later (DNS rebinding). Literal addresses are not resolved: [`judge_address`]
+//! judges them.
 
 use std::fmt;
 use std::io;
@@ -91,8 +91,8 @@ pub(crate) struct NearName {
 )]
 pub(crate) struct NearService(String, Nearness);
 
-/// Checks whether a token service at a literal address may get a request for the registry at `registry`. A near address
-/// is allowed only if the registry itself is equally near.
+/// Checks if a token service at a literal address may get a request for the registry at `registry`. A near address is
+/// allowed only if the registry itself is equally near.
 pub(crate) async fn judge_address(
     service: &Url,
     registry: &Url,

@@ -1,5 +1,5 @@
 //! HTTP responses of a registry, and the errors that its error responses stand for. The text of an error response comes
-//! from outside: this module cuts it and removes control characters before anyone sees it, and [`super::redact`]
+//! from outside: this module cuts the text and removes control characters before anyone sees it, and [`super::redact`]
 //! removes secrets. Nothing is sent from here.
 
 use std::fmt::Write as _;
@@ -147,7 +147,8 @@ impl Response {
         let kind = self.classify(context.step);
         let kind = match kind {
             _ if context.step == Step::WriteManifest && self.says_locked() => ErrorKind::Locked,
-            // The other origin does not know our credentials. Most often a signed URL has expired, and a new one works.
+            // The other origin does not know the credentials. The usual cause is an expired signed URL, and a new URL
+            // works.
             ErrorKind::Denied if self.elsewhere => ErrorKind::Unavailable,
             kind => kind,
         };
@@ -243,8 +244,8 @@ impl Response {
     }
 
     /// Returns true if the registry accepted the token but requires a larger grant (RFC 6750, section 3.1). The message
-    /// does not repeat the missing scope from the challenge: the failed step already implies it, and so nothing in the
-    /// challenge has to be trusted to hold no secret.
+    /// does not repeat the missing scope from the challenge. The failed step already implies that scope, and the
+    /// challenge might contain a secret.
     fn insufficient_scope(&self) -> bool {
         let challenges = challenge::challenges(&self.headers);
         challenges.iter().any(|challenge| challenge.get("error") == Some("insufficient_scope"))

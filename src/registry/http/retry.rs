@@ -1,5 +1,5 @@
-//! Retry policy of requests: which operations may be repeated after which failures, how often and how soon. No other
-//! file decides that.
+//! Retry policy of requests. For each operation and failure it decides if, how often and how soon a request is
+//! repeated. No other file decides that.
 
 use std::time::Duration;
 
@@ -7,14 +7,15 @@ use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 
 use crate::registry::Timeouts;
 
-/// Most repetitions of a request because the registry ended the connection before it processed the request. A proxy
-/// that ends each connection after a few requests does not process most of those that were sent together.
+/// Maximum number of repetitions of a request because the registry ended the connection before it processed the
+/// request. If a proxy ends each connection after a few requests, it leaves most of the requests that were sent
+/// together unprocessed.
 const MOST_NOT_TAKEN: u32 = 200;
 
 /// Longest pause before such a repetition. The first one has no pause.
 const LONGEST_NOT_TAKEN: Duration = Duration::from_millis(100);
 
-/// Most attempts of an auxiliary request at a registry that throttles it.
+/// Maximum number of attempts of an auxiliary request at a registry that throttles the request.
 const MAX_AUXILIARY_THROTTLES: usize = 3;
 
 /// Time limit of a manifest read at a mirror, unless the operator sets one.
@@ -37,7 +38,7 @@ pub(crate) enum Operation {
     Token,
     /// DELETE of a manifest.
     Delete,
-    /// POST of a new upload session. A repeated POST leaves an idle session behind, which the registry expires.
+    /// POST of a new upload session. A repeated POST leaves an idle session at the registry until the session expires.
     OpenUpload,
     /// PATCH of a chunk that is in memory. If the connection breaks, the number of stored bytes is unknown.
     Chunk,
@@ -56,11 +57,11 @@ pub(crate) enum Operation {
 pub(crate) enum Failure {
     /// No connection: the registry has not seen the request.
     NotSent,
-    /// The registry ended the connection in good order before it processed the request.
+    /// The registry closed the connection cleanly before it processed the request.
     NotTaken,
     /// The exchange was cut off, timed out or was unreadable. The registry may have executed the request.
     Broken,
-    /// 429, or 503 with `Retry-After`: the registry refused the request before it executed it.
+    /// 429, or 503 with `Retry-After`: the registry refused the request before executing it.
     Throttled,
     /// Any other 5xx, and 408.
     Failing,
@@ -93,9 +94,9 @@ pub(crate) struct RetryPolicy {
     pub(crate) first_pause: Duration,
     /// Longest pause before a repetition.
     pub(crate) longest_pause: Duration,
-    /// Most attempts of a request that fails.
+    /// Maximum number of attempts of a request that fails.
     pub(crate) attempts: usize,
-    /// Most attempts of a request that is throttled. A throttle is no failure.
+    /// Maximum number of attempts of a request that is throttled. A throttle is no failure.
     pub(crate) max_throttles: usize,
     /// Time limit to open a connection, with TLS.
     pub(crate) connect: Duration,
@@ -139,8 +140,8 @@ impl RetryPolicy {
         }
     }
 
-    /// Returns the time limit of a whole exchange with a small answer. A mirror gets less, because other mirrors can
-    /// answer.
+    /// Returns the time limit of a whole exchange with a small answer. The limit is shorter at a mirror, because other
+    /// mirrors can answer.
     pub(crate) fn exchange_limit(&self, kind: Operation) -> Duration {
         match kind {
             Operation::StandIn => self.header.unwrap_or(STAND_IN),

@@ -36,14 +36,14 @@ const PROGRESS: u64 = 256 * 1024;
 /// Time after the last failure for which a budget is remembered.
 const REMEMBERED: Duration = Duration::from_secs(60);
 
-/// Maximum number of items whose failures are remembered. At about 300 bytes each, they take some 1.2 MiB at most.
+/// Maximum number of items whose failures are remembered. At about 300 bytes each, these use at most some 1.2 MiB.
 const MOST: usize = 4096;
 
 /// Retry budgets of one registry. Only items that have failed take memory.
 #[derive(Debug, Default)]
 pub(crate) struct Budgets(Mutex<HashMap<Item, Spent>>);
 
-/// Item: a place, the tag or digest there, and the kind of work on it.
+/// Item: a repository or registry, the tag or digest there, and the kind of work on it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Item {
     place: Arc<str>,
@@ -110,7 +110,7 @@ impl Budget {
         Self { budgets: self.budgets.clone(), item: Item { work: Work::from_step(step), ..self.item.clone() } }
     }
 
-    /// Records that a request failed after `took`. Returns true if another one may be sent.
+    /// Records that a request failed after `took`. Returns true if another request may be sent.
     pub(crate) fn record_failure(&self, failure: Failure, took: Duration) -> bool {
         let mut items = self.budgets.lock();
         make_room(&mut items);
@@ -139,23 +139,24 @@ impl Budget {
         }
     }
 
-    /// Records that the registry asked the client to wait before the next request. The wait takes no time of the
-    /// budget. It does not count as time without failures either: otherwise each long wait would fill the budget.
+    /// Records that the registry asked the client to wait before the next request. The wait uses no time of the budget,
+    /// and does not count as time without failures: otherwise each long wait would fill the budget.
     pub(crate) fn record_stated_wait(&self, stated: Duration) {
         if let Some(spent) = self.budgets.lock().get_mut(&self.item) {
             spent.last += stated;
         }
     }
 
-    /// Records a response that is no failure. It fills the budget of all work except that on blobs, which may break off
-    /// after any number of good responses.
+    /// Records a response that is no failure. Such a response fills the budget of all work except that on blobs, which
+    /// may be interrupted after any number of successful responses.
     pub(crate) fn record_success(&self) {
         if matches!(self.item.work, Work::Of(_)) {
             self.renew();
         }
     }
 
-    /// Records the offset within the blob at which a request starts or breaks off. Bytes before it are no progress.
+    /// Records the offset within the blob at which a request starts or is interrupted. Bytes before this offset are no
+    /// progress.
     pub(crate) fn mark_offset(&self, offset: u64) {
         if let Some(spent) = self.budgets.lock().get_mut(&self.item) {
             spent.furthest = spent.furthest.max(offset);
@@ -174,7 +175,7 @@ impl Budget {
         }
     }
 
-    /// Fills the budget: the item arrived, or continues in another way than the one that failed.
+    /// Fills the budget: the item arrived, or is sent in another way than the one that failed.
     pub(crate) fn renew(&self) {
         let mut items = self.budgets.lock();
         if !items.is_empty() {

@@ -12,7 +12,7 @@ use super::retry_budget::Budget;
 use super::sender::Sender;
 use crate::store::{ErrorKind, StoreError};
 
-/// Request with what a higher layer adds to each attempt: credentials, and a place in a pull quota.
+/// Request with the parts that a higher layer adds to each attempt: credentials, and a read of a pull quota.
 pub(crate) trait SendOnce: Send {
     /// Returns the request.
     fn request(&self) -> &HttpRequest;
@@ -27,7 +27,7 @@ pub(crate) trait SendOnce: Send {
 /// Result of one attempt.
 #[derive(Debug)]
 pub(crate) enum Attempt {
-    /// The answer is final: the retry policy has no say in it.
+    /// The answer is final: the retry policy does not apply.
     Final(Response),
     /// The retry policy decides.
     Ended {
@@ -43,7 +43,7 @@ impl Sender {
     /// Sends a request until a final answer arrives: success or refusal, of any status.
     ///
     /// # Errors
-    /// Returns an error if no usable answer arrives, or if `once` does.
+    /// Returns an error if no usable answer arrives, or if `once` returns an error.
     pub(crate) async fn send(&self, context: &Context, once: &mut impl SendOnce) -> Result<Response, StoreError> {
         let mut attempts = Attempts::new(once.request().operation, &self.retry_policy);
         loop {
@@ -109,8 +109,8 @@ impl Sender {
     }
 }
 
-/// Returns the pause before a request that failed after `took` is sent again; `None` if it is not sent again. The
-/// budgets of this request and of its item are both limited.
+/// Returns the pause before a request that failed after `took` is sent again; `None` if it is not sent again. Both the
+/// attempts of this request and the retry budget of its item limit the repetitions.
 fn pause_within(budget: &Budget, attempts: &mut Attempts, failure: Failure, took: Duration) -> Option<Duration> {
     let pause = budget.record_failure(failure, took).then(|| attempts.next_pause(failure))??;
     budget.record_pause(pause);

@@ -1,5 +1,5 @@
-//! Sender of requests to one registry: its connections, limits and counters, shared by all identities. It sends the
-//! credentials that it is given and knows no authentication. `send.rs` has the retries, `exchange.rs` one attempt.
+//! Sender of requests to one registry: its connections, limits and counters, shared by all identities. The sender sends
+//! the credentials that it receives and knows no authentication. `send.rs` has the retries, `exchange.rs` one attempt.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};

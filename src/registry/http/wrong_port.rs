@@ -1,5 +1,5 @@
 //! Requests that reached a port for another protocol: plain HTTP at a TLS port, or TLS without the client certificate
-//! that the server requires. Servers say so in the page of a 400 response. The messages for connections that end
+//! that the server requires. Servers report this in the page of a 400 response. The messages for connections that end
 //! without any response are in [`super::error`].
 
 use http::{Method, StatusCode};

@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::registry::http::retry::Operation;
 
-/// Memory of whether the last HEAD of a blob at a registry failed. After a failure the next HEAD is sent once only, so
-/// that a registry without HEAD costs one request per blob.
+/// Record of the last HEAD of a blob at a registry: failed or not. After a failure the next HEAD is sent once only, so
+/// that a registry without HEAD gets one extra request per blob.
 #[derive(Debug, Default)]
 pub(crate) struct BlobHeads(AtomicBool);
 
@@ -15,7 +15,7 @@ impl BlobHeads {
         if self.0.load(Ordering::Relaxed) { Operation::Glance } else { Operation::Look }
     }
 
-    /// Records whether a lookup failed. Returns true for the first failure after a success.
+    /// Records if a lookup failed. Returns true for the first failure after a success.
     pub(crate) fn record_outcome(&self, failed: bool) -> bool {
         !self.0.swap(failed, Ordering::Relaxed) && failed
     }

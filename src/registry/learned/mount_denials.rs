@@ -1,5 +1,5 @@
-//! Pairs of repositories between which an identity may not mount: it may have the right to write one without the right
-//! to read the other. A pair is tried again after a while, because rights change.
+//! Pairs of repositories between which an identity may not mount: it may have the right to write one of them without
+//! the right to read the other. A pair is tried again after a while, because rights change.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::oci::RepositoryName;
 
 /// Time for which a refusal is remembered.
 const BELIEVED_FOR: Duration = Duration::from_secs(600);
-/// Most pairs that are remembered.
+/// Maximum number of pairs that are remembered.
 const REMEMBERED: usize = 1024;
 
 /// Refused mounts by source and target repository, with the time of the refusal.

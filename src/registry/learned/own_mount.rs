@@ -2,9 +2,10 @@
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
-/// Ability to find a blob by mounting it from its own repository. Such a mount answers 201 if the blob exists, and 202
-/// with an open session if it does not. distribution-spec does not say so, and a registry that never mounts answers 202
-/// for a blob that it has. It is therefore tested once with a blob that is known to exist.
+/// Ability to find a blob by mounting it from its own repository. The response to such a mount is 201 if the blob
+/// exists, and 202 with an open session if the blob does not exist. distribution-spec does not require this, and a
+/// registry that never mounts answers 202 even if it has the blob. The ability is therefore tested once with a blob
+/// that is known to exist.
 #[derive(Debug, Default)]
 pub(crate) struct OwnMount(AtomicU8);
 
@@ -17,8 +18,8 @@ impl OwnMount {
         self.0.load(Ordering::Relaxed) == WORKS
     }
 
-    /// Returns true to one caller only, which then runs the test. Until the test succeeds, other callers see that it
-    /// does not work.
+    /// Returns true to one caller only, which then runs the test. Until the test succeeds, such mounts count as not
+    /// supported for all other callers.
     pub(crate) fn claim_test(&self) -> bool {
         self.0.compare_exchange(UNKNOWN, NO, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }

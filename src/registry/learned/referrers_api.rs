@@ -1,4 +1,5 @@
-//! Support of a registry for the referrers API, and the locks of the lists that the client writes where it is missing.
+//! Support of a registry for the referrers API, and the locks of the lists that the client writes if the API is
+//! missing.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -45,14 +46,14 @@ impl ReferrersSupport {
         }
     }
 
-    /// Records whether the registry has the referrers API. Once seen, it is never considered absent.
+    /// Records if the registry has the referrers API. Once the API was seen, it is never considered absent.
     pub(crate) fn learn_api(&self, api: ReferrersApi) {
         if self.api() != ReferrersApi::Present {
             self.api.store(api as u8, Ordering::Relaxed);
         }
     }
 
-    /// Returns a guard to the first caller while it is unknown whether the registry has the referrers API. The other
+    /// Returns a guard to the first caller while it is unknown if the registry has the referrers API. The other
     /// callers wait until that guard is dropped, and get `None`.
     pub(crate) async fn claim_first_request(&self) -> Option<tokio::sync::MutexGuard<'_, bool>> {
         if self.api() != ReferrersApi::Unknown {

@@ -1,4 +1,4 @@
-//! All that the client has learned about one registry, for every identity.
+//! All facts that the client has learned about one registry, for every identity.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -30,7 +30,7 @@ pub(crate) struct RegistryFacts {
 }
 
 impl RegistryFacts {
-    /// Returns what is known before the first answer.
+    /// Returns the facts that are known before the first answer.
     pub(crate) fn new(flavor: &'static Flavor, uploads: Uploads) -> Self {
         Self {
             upload_strategy: UploadStrategy::new(flavor, uploads),

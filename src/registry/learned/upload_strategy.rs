@@ -1,5 +1,5 @@
-//! Upload strategy of a registry: as configured, else as its flavour suggests, and then as the registry has shown.
-//! Nothing is sent from here.
+//! Upload strategy of a registry: at first the configured strategy, else that of its flavour. The strategy then changes
+//! with the registry's answers. Nothing is sent from here.
 
 use std::collections::VecDeque;
 use std::sync::Once;
@@ -13,8 +13,8 @@ use crate::registry::options::{UploadMode, Uploads};
 /// Maximum length of a chunk, in bytes: each upload in flight holds one in memory.
 pub(crate) const MAX_CHUNK: usize = 64 * 1024 * 1024;
 
-/// Lengths to try after a chunk that was too large: the maximum of GHCR, and the default maximum of nginx. A body no
-/// longer than the last of them is not refused for its length alone.
+/// Lengths to try after a chunk that was too large: the maximum of GHCR, and the default maximum of nginx. If a body is
+/// no longer than the last of these lengths, it is not refused for its length alone.
 const SMALLER: [usize; 2] = [4 * 1024 * 1024, 1024 * 1024];
 
 /// Maximum number of interrupted blobs that are remembered.
@@ -29,12 +29,12 @@ pub(crate) enum UploadMethod {
     Chunks(usize),
 }
 
-/// Strategy of one registry, shared by all of its uploads: what one upload learns, no other has to find out again.
+/// Strategy of one registry, shared by all of its uploads: each upload uses the facts that the others have learned.
 #[derive(Debug)]
 pub(crate) struct UploadStrategy {
     /// False if the operator has configured whether blobs are sent in chunks.
     learns: bool,
-    /// True if the flavour of the registry is known to store what it reports as stored.
+    /// True if the flavour of the registry is known to store the content that it reports as stored.
     is_known: bool,
     known: Mutex<Learnt>,
     /// Guard that logs once that uploads at this registry do not outlive the process.
@@ -157,8 +157,8 @@ impl UploadStrategy {
     }
 
     /// Records that the registry accepted all chunks of a blob but did not join them. Returns true if the blob should
-    /// be sent in one piece: once, whatever the operator has configured, since chunks have failed; never if the
-    /// registry has refused one piece.
+    /// be sent in one piece: once for each blob, even if the operator has configured chunks, since chunks have failed.
+    /// Returns false if the registry has refused one piece.
     pub(crate) fn learn_chunks_failed(&self, blob: Digest) -> bool {
         let mut known = self.lock();
         if known.whole_was_refused || known.not_joined.iter().any(|(other, _)| *other == blob) {
@@ -189,8 +189,9 @@ impl UploadStrategy {
     }
 
     /// Returns true if a blob that the registry reports as stored, after this number of chunks, should be looked up.
-    /// Some registries have stored only the last chunk (Artifactory). A body in one piece is hashed as it is, unless
-    /// the registry has had a wrong length before. A registry of a known flavour proves it once.
+    /// Some registries have stored only the last chunk (Artifactory). A body in one piece is hashed as it is sent, so
+    /// it is looked up only if the registry has had a wrong length before. At a registry of a known flavour, one lookup
+    /// is enough.
     pub(crate) fn needs_verification(&self, chunks: u32) -> bool {
         let known = self.lock();
         known.had_wrong_length || (chunks > 1 && !(self.is_known && known.chunks_arrived))

@@ -15,11 +15,11 @@
 //! slots that they leave free: an entry with a slow source always leaves slots to others.
 //!
 //! A request that waits for a rate, or for the end of a pause, holds no permit: writes that exceed their rate do not
-//! delay reads. Tenants take turns, and within a tenant requests enter in the order of their arrival.
+//! delay reads. Tenants take turns, and the requests of one tenant enter in the order of their arrival.
 //!
-//! The limit adapts to the registry: it is halved when the registry asks the client to slow down, and raised by one
-//! after the registry has answered as many requests as may be in flight. It never exceeds the configured limit. Time
-//! plays no role in that.
+//! The limit adapts to the registry. The limit is halved when the registry asks the client to slow down, and raised by
+//! one after the registry has answered as many requests as may be in flight. The limit never exceeds the configured
+//! maximum, and does not depend on time.
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -39,19 +39,19 @@ const MAX_UPLOAD_SHARE: usize = 7;
 /// Default number of requests in flight.
 pub(crate) const DEFAULT_CONCURRENT: usize = 32;
 
-/// Class of a request, by what its response waits for.
+/// Class of a request, by the event that its response waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RequestClass {
     /// Request whose response does not wait for another request.
     Common,
     /// Blob read from its start: its body waits for the writer.
     BlobRead,
-    /// Blob read that resumes in the middle of a write. It waits for no permit.
+    /// Blob read that resumes in the middle of a write. Such a read waits for no permit.
     BlobResumed,
-    /// Bytes or commit of an upload that has started. It enters before requests that start something: a started
-    /// upload holds memory and a read at the source.
+    /// Bytes or commit of an upload that has started. Such a request enters before requests that start an upload or a
+    /// read: a started upload holds memory and a read at the source.
     Continued,
-    /// Token request on behalf of a request that holds a permit. It needs none.
+    /// Token request on behalf of a request that holds a permit. The token request needs no permit.
     Token,
 }
 
@@ -164,12 +164,12 @@ impl ConcurrencyLimiter {
     }
 
     /// Waits until a request of this class may be sent: for a permit and for all rates in which it counts, at the same
-    /// time. Also returns the time for which rates or a pause delayed it. Cancel safe: a permit that its caller no
-    /// longer takes goes to the next waiter.
+    /// time. Also returns the time for which rates or a pause delayed it. Cancel safe: if the caller no longer takes
+    /// the permit, the next waiter gets it.
     pub(crate) async fn enter(&self, tenant: Tenant, request: RequestClass, class: Class) -> (Permit, Duration) {
         let (permit, waited) = self.0.acquire(tenant, request.priority(class), NonZeroU32::MIN).await;
-        // A waiter leaves its queue only with a permit. If the permit were lost, passing without one is better than a
-        // standstill.
+        // A waiter leaves its queue only with a permit. If the permit were lost, proceeding without one is better than
+        // a deadlock.
         (permit.unwrap_or_default(), waited)
     }
 

@@ -29,7 +29,7 @@ pub struct InForce<T> {
 /// Limits in force at one registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LimitsInForce {
-    /// Profile whose figures apply where none is configured.
+    /// Profile whose figures apply if none is configured.
     pub profile: InForce<&'static LimitProfile>,
     /// Rates in the order of [`Bucket::ALL`].
     rates: [InForce<Rate>; Bucket::ALL.len()],

@@ -1,5 +1,5 @@
-//! Pace of one registry: its rates, its `Retry-After`, and its bandwidth. The concurrency limiter applies the rates to
-//! requests; the code that moves bytes applies the bandwidth.
+//! Rate limits of one registry: its request rates, its `Retry-After`, and its bandwidth. The concurrency limiter
+//! applies the rates to requests; the code that transfers bytes applies the bandwidth.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;

@@ -32,13 +32,13 @@ impl Limiter {
         Self { inner: RateLimiter::new(quota, state.clone(), RuntimeClock), state, burst: quota.burst_size() }
     }
 
-    /// Returns the most cells that can be taken at once.
+    /// Returns the maximum number of cells that can be taken at once.
     pub(crate) fn burst(&self) -> NonZeroU32 {
         self.burst
     }
 
-    /// Takes cells, at most the burst, and returns the earlier state, which can be restored. Returns the time at which
-    /// there will be enough cells if there are too few.
+    /// Takes cells, at most the burst, and returns the earlier state, which can be restored. If there are too few
+    /// cells, returns the time at which there will be enough.
     pub(crate) fn take(&self, cells: NonZeroU32) -> Result<EarlierState, Instant> {
         let before = EarlierState(self.state.0.load(Ordering::Relaxed));
         match self.inner.check_n(cells.min(self.burst)) {

@@ -1,5 +1,5 @@
-//! Rate buckets of one registry: which rates a request counts in, and when it may be sent by all of them and by the
-//! registry's own `Retry-After`.
+//! Rate buckets of one registry: the rates in which a request counts, and the time at which all rates and the
+//! registry's own `Retry-After` allow it.
 
 use std::num::NonZeroU32;
 
@@ -80,7 +80,8 @@ impl Buckets {
         self.paused_until.filter(|until| *until > now)
     }
 
-    /// Counts one request in all its buckets, or in none and returns when there may be room.
+    /// Counts one request in all its buckets. If one of the buckets is full, counts it in none and returns the time at
+    /// which there may be room.
     pub(crate) fn take(&self, class: Class, now: Instant) -> Result<(), Instant> {
         if let Some(until) = self.paused(now) {
             return Err(until);

@@ -1,4 +1,4 @@
-//! Bandwidth throttle: how many bytes may pass at the rate in force.
+//! Bandwidth throttle: limits the bytes that pass to the rate in force.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::registry::Bandwidth;
 /// Size of a limiter cell, in bytes. Rates in single bytes would be rounded badly at high rates.
 const CELL: u64 = 1024;
 
-/// Most cells that are taken at once, so that many streams share evenly.
+/// Maximum number of cells that are taken at once, so that many streams share evenly.
 const SLICE: NonZeroU32 = NonZeroU32::new(64).unwrap();
 
 /// Interval at which the clock is checked for a change of window.
@@ -54,7 +54,7 @@ impl Throttle {
         Self { queue: WaitQueue::new(|_| flow), limited, passed: AtomicU64::new(0) }
     }
 
-    /// Changes the bandwidth, also for bytes that wait already.
+    /// Changes the bandwidth, also for bytes that are already waiting.
     pub fn set(&self, bandwidth: Option<Bandwidth>) {
         self.limited.store(bandwidth.is_some(), Ordering::Relaxed);
         self.queue.change(|flow| {
@@ -87,7 +87,7 @@ impl Throttle {
         waited
     }
 
-    /// Returns the most cells that can be taken at once.
+    /// Returns the maximum number of cells that can be taken at once.
     fn slice(&self) -> NonZeroU32 {
         self.queue.with_resource(|flow| {
             flow.follow_clock(Instant::now());

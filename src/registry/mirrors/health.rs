@@ -1,5 +1,5 @@
-//! Health of mirrors: which are backed off because they failed, and which gave wrong bytes for a digest. It only
-//! affects the order of reads; it is held in memory and dropped with the configuration.
+//! Health of mirrors: the mirrors that are backed off because they failed, and those that returned wrong bytes for a
+//! digest. Health only affects the order of reads. It is held in memory and dropped with the configuration.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::future::Future;
@@ -19,11 +19,11 @@ const FIRST_BACK_OFF: Duration = Duration::from_secs(30);
 /// Longest back-off.
 const LONGEST_BACK_OFF: Duration = Duration::from_secs(600);
 
-/// Most mirrors and repositories of mirrors whose back-off is remembered. The one that ends first is forgotten for a
-/// new one.
+/// Maximum number of mirrors and repositories of mirrors whose back-off is remembered. For a new one, the back-off that
+/// ends first is forgotten.
 const MAX_BACK_OFFS: usize = 1024;
 
-/// Most wrong digests that are remembered. The oldest is forgotten for a new one.
+/// Maximum number of wrong digests that are remembered. For a new one, the oldest is forgotten.
 const MAX_WRONG_DIGESTS: usize = 4096;
 
 /// Health of all mirrors of one configuration.
@@ -36,7 +36,7 @@ pub struct MirrorHealth {
 
 #[derive(Debug, Default)]
 struct MirrorHealthState {
-    /// Back-offs by mirror, or by the place of one of its repositories.
+    /// Back-offs by mirror, or by the address of one of its repositories.
     rests: HashMap<String, BackOff>,
     wrong: HashSet<(String, Digest)>,
     /// The wrong digests, oldest first.
@@ -51,7 +51,8 @@ struct BackOff {
 
 impl MirrorHealth {
     /// Returns the answer of a mirror at `place`, one of its repositories. Returns `None` if the mirror is backed off,
-    /// or becomes so during the wait: when one request finds a mirror down, all others continue with the next mirror.
+    /// or if its back-off begins during the wait: when one request finds a mirror down, all others continue with the
+    /// next mirror.
     pub(super) async fn try_mirror<T>(
         &self,
         mirror: &Mirror,
@@ -191,7 +192,7 @@ mod tests {
         let (health, seconds) = (MirrorHealth::default(), Duration::from_secs);
         for length in [30, 60, 120, 240, 480, 600, 600] {
             health.record_failure(&mirror(), PLACE, &digest(), &error(ErrorKind::Unavailable));
-            // Concurrent requests fail as well, which is no new information.
+            // Concurrent requests fail as well, which adds no information.
             health.record_failure(&mirror(), PLACE, &digest(), &error(ErrorKind::Unavailable));
             tokio::time::advance(seconds(length - 1)).await;
             assert!(!is_tried(&health, "mirror.example/hub/other", &digest()).await, "{length}");

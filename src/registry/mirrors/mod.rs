@@ -136,16 +136,16 @@ impl Source for Mirrored {
     }
 }
 
-/// A blob that is being read. If one source breaks off, the next one resumes at the same byte.
+/// A blob that is being read. If the read from one source is interrupted, the next source resumes at the same byte.
 struct Reading {
     source: Mirrored,
     blob: Descriptor,
     /// Offset of the next byte.
     at: u64,
-    /// Hash of the bytes so far, if the blob is read from its start. The target hashes them too, but cannot tell which
-    /// source sent them.
+    /// Hash of the bytes so far, if the blob is read from its start. The target hashes the bytes too, but cannot
+    /// determine which source sent them.
     digester: Option<Digester>,
-    /// Mirrors that gave some of the bytes.
+    /// Mirrors that returned some of the bytes.
     gave: Vec<usize>,
     /// First mirror that was not tried yet.
     next: usize,
@@ -238,7 +238,7 @@ impl Reading {
         Ok(piece)
     }
 
-    /// Records that the mirrors that gave some of the wrong bytes are not tried for this blob again.
+    /// Records that the mirrors that returned some of the wrong bytes are not tried for this blob again.
     fn wrong_bytes_error(&mut self, detail: String) -> StoreError {
         let error = self.error(ErrorKind::Corrupt, detail);
         let Inner { mirrors, health, .. } = &*self.source.0;

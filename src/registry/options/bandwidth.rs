@@ -10,7 +10,7 @@ use crate::registry::{Bandwidth, Hours, Window};
 
 const DAY: u32 = 24 * 60;
 
-/// Error of a text that is not [`Hours`].
+/// Error of a text that is not valid [`Hours`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HoursError {
     /// The text does not have the form `HH:MM-HH:MM`.

@@ -53,7 +53,7 @@ pub enum AzureIdentity {
         tenant_id: String,
         /// File with the certificate, in PEM form; read at each use.
         certificate: PathBuf,
-        /// File with its private key, in PEM form: an RSA key. It may be the same file.
+        /// File with the application's private key, in PEM form: an RSA key. The same file may hold the certificate.
         key: PathBuf,
     },
 }

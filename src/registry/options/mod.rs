@@ -21,10 +21,10 @@ use crate::oci::RepositoryName;
 pub struct Options {
     /// Credentials. `None` is anonymous.
     pub credentials: Option<Credentials>,
-    /// Use HTTP instead of HTTPS. Never guessed.
+    /// Use HTTP instead of HTTPS. This is never inferred.
     pub plain_http: bool,
-    /// Flavour of the registry, for a registry at a custom domain, where the host's name does not tell (`kind` in
-    /// `sync.yaml`). `None` goes by the name.
+    /// Flavour of the registry, for a registry at a custom domain whose name does not imply the flavour (`kind` in
+    /// `sync.yaml`). If `None`, the host's name decides.
     pub flavor: Option<&'static Flavor>,
     /// Limits of the requests to the registry.
     pub limits: Limits,
@@ -51,7 +51,7 @@ impl Options {
 pub struct Uploads {
     /// One piece or chunks.
     pub mode: UploadMode,
-    /// Length of a chunk in bytes, 64 MiB at most. `None` goes by the flavour of the registry, and is 8 MiB where the
+    /// Length of a chunk in bytes, 64 MiB at most. `None` is the length of the registry's flavour, or 8 MiB if the
     /// flavour has no length of its own.
     pub chunk: Option<u64>,
 }
@@ -59,7 +59,7 @@ pub struct Uploads {
 /// Form of a blob upload: one piece or chunks (distribution-spec, "Pushing blobs").
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum UploadMode {
-    /// Form that the flavour of the registry is known to accept, or the other one after the registry has refused the
+    /// Form that the flavour of the registry is known to accept, or the other form after the registry has refused the
     /// first.
     #[default]
     Auto,
@@ -102,7 +102,7 @@ impl FromStr for UploadMode {
     }
 }
 
-/// Credentials for a registry, or the place where they are found.
+/// Credentials for a registry, or the source of these credentials.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Credentials {
     /// No credentials, whatever this machine has.
@@ -204,8 +204,8 @@ impl Eq for Secret {}
 /// limits.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Limits {
-    /// Profile whose figures apply where none is configured. If it is unset, the profile that the host's name
-    /// implies applies.
+    /// Profile whose figures apply if none is configured. If it is unset, the profile that the host's name implies
+    /// applies.
     pub profile: Figure<&'static LimitProfile>,
     /// Rate of all requests.
     pub requests: Figure<Rate>,
@@ -223,7 +223,7 @@ pub struct Limits {
     pub bandwidth: Option<Bandwidth>,
     /// Maximum number of requests in flight.
     pub concurrent: Figure<usize>,
-    /// Number of pulls per window that are reserved for others, where the registry counts pulls (Docker Hub).
+    /// Number of pulls per window that are reserved for others, if the registry counts pulls (Docker Hub).
     pub reserve_pulls: u64,
 }
 

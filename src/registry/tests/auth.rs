@@ -1,4 +1,4 @@
-//! Tests of credentials: where they are sent, and how often a token is requested.
+//! Tests of credentials: the servers to which they are sent, and the number of token requests.
 
 use futures_util::future::join_all;
 use std::io::Write as _;
@@ -125,7 +125,7 @@ async fn push_token_is_reused_for_a_pull() {
 
 #[tokio::test]
 async fn rejected_token_is_renewed_once() {
-    // The first token is good for two requests, whatever its stated lifetime; the second is good for ever.
+    // The first token is accepted for two requests, whatever its stated lifetime; the second is accepted without limit.
     let server = Server::start(|asked| {
         if asked.path.starts_with("/token") {
             return answer(200, &[], format!(r#"{{"token":"t{}"}}"#, asked.nth));

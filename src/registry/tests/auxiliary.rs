@@ -9,7 +9,7 @@ use crate::registry::http::retry::RetryPolicy;
 use crate::registry::{Flavor, Options, Registry, Repository};
 use crate::store::{BlobLookup, Target as _, UploadStart};
 
-/// Returns a repository whose client repeats little, at a kind of registry where a HEAD looks for blobs.
+/// Returns a repository whose client repeats little, at a kind of registry at which blobs are queried by HEAD.
 fn repository(server: &Server) -> Repository {
     let options = Options { flavor: Some(Flavor::ECR), ..plain() };
     let policy = RetryPolicy { attempts: 2, max_throttles: 2, ..quick() };

@@ -1,5 +1,5 @@
-//! Tests of the services of clouds that need a scripted server: how often they are queried, and what is read again. The
-//! integration tests simulate whole clouds.
+//! Tests of the services of clouds that need a scripted server: the number of queries, and the files that are read
+//! again. The integration tests simulate whole clouds.
 
 use std::path::Path;
 

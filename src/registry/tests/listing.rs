@@ -200,7 +200,7 @@ async fn failed_referrers_lookup_is_never_an_empty_list() {
         assert!(found.doubt.as_ref().is_some_and(|doubt| doubt.ends_with(told)), "{found:?}");
         assert_eq!(found.manifests, []);
     }
-    // A tag that the listing lacks is not requested, and the doubt remains.
+    // A tag that the listing lacks is not requested, and the referrers stay unknown.
     let server = Server::start(|_| answer(403, &[], "")).await;
     assert!(server.repository().referrers(&Digest::of(b"subject"), Listed::Absent).await.unwrap().doubt.is_some());
     assert_eq!(server.count("GET /v2/a/b/manifests/"), 0);

@@ -19,7 +19,7 @@ fn chunked(server: &Server) -> Repository {
     server.registry_as(Options { upload, ..plain() }).repository("a/b".parse().unwrap())
 }
 
-/// Returns the last record of an upload whose source breaks off.
+/// Returns the last record of an upload whose source ends early.
 pub(super) async fn interrupt_upload(repository: &Repository, content: &[u8], sent: usize) -> Option<UploadSession> {
     let noted = Arc::new(Mutex::new(None));
     let into = noted.clone();

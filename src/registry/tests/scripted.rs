@@ -1,4 +1,4 @@
-//! Scripted server: it answers as a test defines, and records its requests. It knows nothing of registries.
+//! Scripted server: it answers as a test defines, and records its requests. The server knows nothing of registries.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -36,7 +36,7 @@ struct ChunkOutcome {
 
 /// Reason why an upload cannot continue after a chunk.
 enum Unsent {
-    /// The registry refuses the chunk or its offset. It may accept the blob in one piece.
+    /// The registry refuses the chunk or its offset. The registry may accept the blob in one piece.
     Refused(StoreError),
     /// Any other failure.
     Failed(StoreError),
@@ -48,7 +48,7 @@ impl From<StoreError> for Unsent {
     }
 }
 
-/// Bytes that a session has beyond those whose hash was noted: the chunk that was in flight when an earlier process
+/// Bytes that a session has beyond those whose hash was recorded: the chunk that was in flight when an earlier process
 /// ended, or a part of it.
 #[derive(Debug)]
 pub(crate) struct Surplus {
@@ -126,9 +126,9 @@ impl Session {
         }
     }
 
-    /// Finds the offset of the first byte that the registry has not stored, and the bytes from there on that are read
-    /// already. Reads from the source again what the session has beyond the noted hash. The upload resumes only if
-    /// these bytes are the same that the earlier process sent.
+    /// Finds the offset of the first byte that the registry has not stored, and the bytes after that offset that are
+    /// read already. The bytes that the session has beyond the recorded hash are read from the source again. The upload
+    /// resumes only if these bytes are the same that the earlier process sent.
     async fn start_course(&mut self, feed: &mut Feed) -> Result<(Course, Bytes), StoreError> {
         let hashes = feed.bytes.has_progress();
         let Some(store::UploadProgress { stored, mut hashed }) = self.standing.clone() else {
@@ -156,7 +156,7 @@ impl Session {
     }
 
     /// Reports the number of bytes that the session has, and the number that it will have after the chunk that is about
-    /// to be sent. A later process resumes from whichever of them it finds.
+    /// to be sent. A later process resumes from the one of these two numbers that the session then has.
     fn report_progress(
         &self,
         feed: &Feed,
@@ -205,7 +205,7 @@ impl Session {
             Err(error) => return Err(error.into()),
         };
         match answer.status {
-            // distribution-spec says 202; Amazon ECR says 201, other registries 204.
+            // distribution-spec requires 202; Amazon ECR returns 201, other registries 204.
             status if status.is_success() => {
                 self.update_location(&context, &answer)?;
                 let stored = offset + length as u64;
@@ -360,8 +360,8 @@ fn within_chunk(stored: u64, offset: u64, length: usize, trouble: StoreError) ->
     Ok(ChunkOutcome { stored, trouble: Some(trouble) })
 }
 
-/// Returns the number of bytes that a session has. Before the first byte, registries state nothing, or `0-0` as they do
-/// after it: while no byte is known to be stored, both mean none.
+/// Returns the number of bytes that a session has. Before the first byte, registries state nothing, or the same `0-0`
+/// as after it. While no byte is known to be stored, both mean no bytes.
 fn stored_after(answer: &Response, known: u64) -> Option<u64> {
     match range_length(answer) {
         None | Some(1) if known == 0 => Some(0),

@@ -1,5 +1,5 @@
-//! Commit of an upload: the PUT that ends it (distribution-spec, "Pushing blobs"). The status of the response says
-//! whether the blob was committed. A header that contradicts a success is checked by a lookup.
+//! Commit of an upload: the PUT that ends it (distribution-spec, "Pushing blobs"). The status of the response shows if
+//! the blob was committed. If a header contradicts a success, a lookup checks the blob.
 
 use bytes::Bytes;
 use http::Method;
@@ -29,9 +29,9 @@ pub(crate) enum Committed {
 pub(crate) enum Uncommitted {
     /// The registry refused the commit.
     Refused(StoreError),
-    /// The registry reported a failure. It may have the blob.
+    /// The registry reported a failure. The registry may have the blob.
     Failed(StoreError),
-    /// The registry gave no answer. It may have the blob.
+    /// The registry gave no answer. The registry may have the blob.
     Unanswered(StoreError),
 }
 
@@ -45,7 +45,7 @@ impl Uncommitted {
 
 impl Session {
     /// Commits bytes that were sent in chunks. If no answer came, or the registry failed, and the registry still has
-    /// the session, sends the commit again: all bytes are there.
+    /// the session, the commit is sent again, because the session has all bytes.
     pub(crate) async fn commit_chunks(&mut self) -> Result<Committed, Uncommitted> {
         let mut again = 0;
         loop {
@@ -64,8 +64,8 @@ impl Session {
         }
     }
 
-    /// Returns true if the registry committed the blob without reporting it. If all bytes were sent, one HEAD may save
-    /// sending them again.
+    /// Returns true if the registry committed the blob without reporting it. If all bytes were sent, one HEAD may make
+    /// it unnecessary to send these bytes again.
     pub(crate) async fn was_committed(&self, sent: u64) -> bool {
         sent == self.blob.size && self.repository.head_blob(&self.blob).await.is_ok_and(|there| there)
     }

@@ -26,7 +26,7 @@ impl Repository {
             Ok(Looked::Present) => {}
             Ok(Looked::Absent) => return Ok(self.open_upload(blob, None).await?.into()),
             Ok(Looked::OtherLength(stored)) => return Ok(BlobLookup::OtherLength(stored)),
-            // The registry did not answer whether it has the blob. Sending the blob is correct in both cases.
+            // The registry did not answer if it has the blob. Sending the blob is correct in both cases.
             Err(error) => {
                 tracing::debug!(%error, "sending the blob: the registry does not say whether it has it");
                 return Ok(self.open_upload(blob, None).await?.into());

@@ -1,18 +1,18 @@
-//! Check of push access for `login-check`: it opens an upload and cancels it. No bytes are sent.
+//! Check of push access for `login-check`: an upload is opened and cancelled. No bytes are sent.
 
 use crate::oci::{Descriptor, Digest, MediaType};
 use crate::registry::Repository;
 use crate::store::{StoreError, UploadStart};
 
 impl Repository {
-    /// Returns true if opening an upload, or requesting a token to push, may create the repository. Then
-    /// there is no way to find out whether we may write to a repository that does not exist yet.
+    /// Returns true if opening an upload, or requesting a token to push, may create the repository. Then push access to
+    /// a repository that does not exist yet cannot be determined.
     #[must_use]
     pub fn may_be_created_by_checking(&self) -> bool {
         self.registry.flavor().creates_repositories_on_request
     }
 
-    /// Checks that we may write: opens an upload, and cancels it before a byte is sent. May create the repository:
+    /// Checks push access: opens an upload, and cancels it before a byte is sent. This may create the repository:
     /// [`Self::may_be_created_by_checking`].
     ///
     /// # Errors

@@ -16,10 +16,10 @@ use crate::registry::learned::upload_strategy::UploadMethod;
 use crate::store::{Step, StoreError, Upload, UploadProgress, UploadSession};
 
 impl Repository {
-    /// Returns the session if it is at a position that `left` records: at the noted bytes, behind the chunk that was
-    /// about to be sent, or within that chunk. Returns `None`, and logs the reason, in these cases:
+    /// Returns the session if it is at a position that `left` records: after the recorded bytes, after the chunk that
+    /// was about to be sent, or within that chunk. Returns `None`, and logs the reason, in these cases:
     ///
-    /// * The session is gone or is at another position.
+    /// * The session no longer exists or is at another position.
     /// * The registry gets no chunks.
     /// * No byte of the blob would be left to send, because another manifest states another size of it.
     pub(crate) async fn resume(
@@ -71,15 +71,16 @@ impl Repository {
         })))
     }
 
-    /// Returns true if the address of a session may be stored. It may if all of these are true:
+    /// Returns true if the address of a session may be stored. All of these conditions are required:
     ///
-    /// * It is an address of this registry, where every request needs authentication.
+    /// * It is an address of this registry, which requires authentication for every request.
     /// * No part of it grants access on its own.
     ///
-    /// Two query parameters are known to meet this:
+    /// Two query parameters are known to fulfil these conditions:
     ///
     /// * `_state` (CNCF Distribution and everything built on it) contains the repository, the session's name, its
-    ///   length and its start, with an HMAC that proves to the registry that it wrote them. It grants no access.
+    /// length and its start, with an HMAC that proves to the registry that it wrote the value. The value grants no
+    /// access.
     /// * `_nouploadcache` (Azure) is a yes or a no.
     ///
     /// Any other parameter may be a signature that grants access.
@@ -91,9 +92,9 @@ impl Repository {
     }
 }
 
-/// Returns the position of a session with this many bytes, as far as hashes are known, and the bytes that it has beyond
-/// that position. Those bytes are read again from the source, at most one chunk. The last chunk of a blob is always
-/// read again, because it proves the whole blob.
+/// Returns the position of a session with this many bytes, up to which hashes are known, and the bytes that the session
+/// has beyond that position. Those bytes are read again from the source, at most one chunk. The last chunk of a blob is
+/// always read again, because it proves the whole blob.
 fn find_position(left: &UploadSession, has: u64, size: u64, chunk: u64) -> Option<(UploadProgress, Option<Surplus>)> {
     let UploadSession { standing, ahead, .. } = left;
     if has == standing.stored {
@@ -103,7 +104,7 @@ fn find_position(left: &UploadSession, has: u64, size: u64, chunk: u64) -> Optio
     if has == ahead.stored && has < size {
         return Some((ahead.clone(), None));
     }
-    // Before the first byte some registries report `0-0`, as they do after it.
+    // Before the first byte some registries report `0-0`, the same as after the first byte.
     let is_known = has > 1 && ahead.stored - standing.stored <= chunk;
     is_known.then(|| (standing.clone(), Some(Surplus { stored: has, end: ahead.clone() })))
 }

@@ -34,7 +34,7 @@ const FAREWELL: Duration = Duration::from_secs(5);
 const OCI_CHUNK_MIN_LENGTH: HeaderName = HeaderName::from_static("oci-chunk-min-length");
 
 impl Repository {
-    /// Tries to mount the blob if `from` is given. Opens a session if it is not given or the mount fails.
+    /// Tries to mount the blob if `from` is given. Opens a session if `from` is not given or the mount fails.
     pub(crate) async fn open_upload(
         &self,
         blob: &Descriptor,
@@ -44,8 +44,8 @@ impl Repository {
             if let Some(begun) = self.mount(blob, from).await {
                 return Ok(begun);
             }
-            // Nobody has looked for the blob yet: a successful mount would have shown it. Without the right to look,
-            // the blob is sent.
+            // No lookup of the blob was made yet, because a successful mount would have been enough. Without the right
+            // to look up the blob, the blob is sent.
             if matches!(self.head_blob(blob).await, Ok(true)) {
                 return Ok(UploadStart::Mounted);
             }
@@ -109,8 +109,8 @@ impl Repository {
         }
     }
 
-    /// Logs once the registry's requirement for mounts, if it has one. If it is not met, all blobs arrive too, but each
-    /// is uploaded.
+    /// Logs once the registry's requirement for mounts, if it has one. If the requirement is not fulfilled, all blobs
+    /// arrive too, but each is uploaded.
     fn log_mount_requirement(&self) {
         if let Some(requirement) = self.registry.flavor().mount_requirement
             && self.registry.facts().claim_log_of_mount_requirement()
@@ -142,7 +142,7 @@ impl Repository {
     }
 }
 
-/// Returns the address at which an answer says that the session continues.
+/// Returns the address for the next request of the session, as an answer states it.
 pub(crate) fn location(context: &Context, answer: &Response) -> Result<Option<Url>, StoreError> {
     let Some(location) = answer.header(&LOCATION) else { return Ok(None) };
     let url = redirect::resolve_location(&answer.url, location);
@@ -166,7 +166,7 @@ pub(crate) struct Session {
     /// Bytes that the session has beyond that part.
     pub(crate) surplus: Option<Surplus>,
     /// True if the session has stated a `Range`, with a success, that is not the end of the sent bytes. No `Range` of
-    /// it is trusted then.
+    /// this session is trusted then.
     pub(crate) misstates: bool,
 }
 
@@ -297,8 +297,8 @@ impl Session {
         StoreError { kind: ErrorKind::Unavailable, detail, given_up: false, ..error }
     }
 
-    /// Checks in doubtful cases that the registry has stored the blob. A blob that is not visible yet is left to the
-    /// manifest, which a registry does not accept without the blob.
+    /// Checks in doubtful cases that the registry has stored the blob. If the blob is not visible yet, the PUT of the
+    /// manifest decides: a registry does not accept a manifest without the blob.
     async fn verify_stored(&self, chunks: u32) -> Result<(), StoreError> {
         let (repository, blob) = (&self.repository, &self.blob);
         let strategy = &repository.registry.facts().upload_strategy;

@@ -1,4 +1,4 @@
-//! Tags of a target that other entries claim as well, where only the listings of those entries can show it.
+//! Tags of a target that other entries claim as well, if only the listings of those entries can show the claim.
 
 use std::collections::BTreeMap;
 
@@ -21,8 +21,8 @@ pub(crate) struct RivalClaims(Vec<Claim>);
 
 /// Finds the claims of other entries.
 ///
-/// An entry that cannot write to one of the targets costs no request. An entry that can has its source listed at each
-/// run. If that listing fails, the entry's last claims in the journal count.
+/// If an entry cannot write to one of the targets, no request is sent for it. The sources of all other entries are
+/// listed at each run. If such a listing fails, the claims of the entry's last run, from the journal, count.
 pub(crate) async fn rival_claims(engine: &Engine, request: &RunRequest, pair: &Pair) -> RivalClaims {
     let (mut asked, mut known) = (Vec::new(), Vec::new());
     for target in &pair.targets {
@@ -61,7 +61,7 @@ fn claims_on_same_source(own: &Entry, rival: &Entry, source: &Endpoint, target: 
     std::iter::once(claim(source.to_string(), follows)).chain(pinned).collect()
 }
 
-/// Returns the source of a pinned tag. It differs from the source of the tag without the pin.
+/// Returns the source of a pinned tag. This source differs from the source of the tag without the pin.
 fn pinned_source(source: &Endpoint, digest: Digest) -> String {
     format!("{source}@{digest}")
 }

@@ -33,8 +33,8 @@ pub(crate) async fn query_source_digest(
     }
 }
 
-/// Returns the overwrite rule of a tag or digest. The entry's rule does not bind a signature that accompanies its
-/// image: its tag moves when a signature is added.
+/// Returns the overwrite rule of a tag or digest. The entry's rule does not apply to a signature that accompanies its
+/// image: each added signature overwrites the signature's tag.
 pub(crate) fn overwrite_rule(entry: &Entry, reference: &ManifestRef) -> Overwrite {
     match reference {
         ManifestRef::Tag(tag)
@@ -46,7 +46,8 @@ pub(crate) fn overwrite_rule(entry: &Entry, reference: &ManifestRef) -> Overwrit
     }
 }
 
-/// Returns the digest at one target. Requests it only if it is not known, and only if the answer can lead to an action.
+/// Returns the digest at one target. The digest is requested only if it is unknown, and only if the answer can lead to
+/// an action.
 ///
 /// The digest stays unknown if the target denies reads: some registries deny reads of a repository that the first push
 /// would create. Then the run tries the push, whose own response decides, unless a rule depends on the tag's present
@@ -77,7 +78,7 @@ pub(crate) async fn query_target_digest(
     }
 }
 
-/// Returns the digest at a target where a rule restricts overwriting.
+/// Returns the digest at a target if a rule restricts overwriting.
 ///
 /// A list is a hint, in the digests that it reports and in the tags that it lacks: distribution omits tags
 /// (distribution#4891). The tag itself is requested before it would be written.

@@ -1,9 +1,9 @@
 //! State of a target that is known before its tags are requested one by one.
 //!
-//! A run that has been at the target before requests each tag: one HEAD, and nothing else for an unchanged tag. Two
-//! kinds of runs list the target first: a run that is new at the target, and a run at a target whose list states
-//! digests. A list costs one request per page. A tag that is not in the list need not be requested, nor one whose
-//! digest the list states.
+//! If earlier runs have compared tags at the target, the run requests each tag: one HEAD, and nothing else for an
+//! unchanged tag. Two kinds of runs list the target first: a run that is new at the target, and a run at a target whose
+//! list states digests. A list needs one request per page. The run then sends no request for a tag that is not in the
+//! list, or whose digest the list states.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -55,9 +55,9 @@ impl TargetState {
     }
 }
 
-/// Lists a target if that is worth its cost, as soon as that is known. A target of the same kind as a source whose list
-/// states digests may also state them: if that is the only reason to list it, this function waits for `source_listed`.
-/// If a target cannot be listed, nothing is known of it.
+/// Lists a target if the list saves requests. A target of the same kind as a source whose list states digests may also
+/// state digests. If that is the only reason to list the target, this function waits for `source_listed`. If the target
+/// cannot be listed, no state of it is known.
 pub(crate) async fn query_target_state(
     run: &Run<'_>,
     source: &dyn Source,
@@ -65,7 +65,7 @@ pub(crate) async fn query_target_state(
     source_listed: impl Future<Output = ()>,
 ) -> TargetState {
     if run.request.only.is_some() {
-        // There are few tags, and each costs one request.
+        // There are few tags, and each needs one request.
         return TargetState::default();
     }
     let past = read_target_history(run, source.place(), target.place()).await;

@@ -19,7 +19,7 @@ pub struct Engine {
     pub copier: Arc<Copier>,
     /// Registries and layouts.
     pub endpoints: Arc<Endpoints>,
-    /// Journal. `None` if nothing is recorded: `copy` was asked not to record, or has no place for a journal.
+    /// Journal. `None` if nothing is recorded: the user told `copy` not to record, or the journal has no path.
     pub journal: Option<Journal>,
 }
 
@@ -56,7 +56,7 @@ impl RunRequest {
 pub struct Stop {
     /// Signal to drain: no further tag starts, and those in progress finish.
     pub drain: CancellationToken,
-    /// Signal to drop everything. No tag moves half-way: the next run resumes.
+    /// Signal to stop everything. No tag is written in part: the next run resumes.
     pub now: CancellationToken,
 }
 

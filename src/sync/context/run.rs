@@ -67,7 +67,7 @@ impl Default for RunProgress {
 }
 
 impl Run<'_> {
-    /// Adds the part of the entry's selection that one repository has.
+    /// Adds one repository's listing and selected tags to the coverage of the entry's selection.
     pub(crate) fn add_coverage(&self, listing: &Listing, selected: &Selected) {
         self.progress.log.lock().coverage.add(&self.request.entry, listing, selected);
     }
@@ -126,7 +126,7 @@ impl Run<'_> {
         self.progress.log.lock().problems.push(problem);
     }
 
-    /// Reports the number of further tags that are to be settled.
+    /// Reports the number of further tags for which the run will report an outcome.
     pub(crate) async fn report_tag_count(&self, tags: usize) {
         self.observer.notify(self.request.entry.name.as_str(), RunEvent::Chosen(tags as u64)).await;
     }
@@ -155,8 +155,8 @@ impl Run<'_> {
         }
     }
 
-    /// Records the items that belong to an arrived digest and were left behind. Tags of one digest leave the same items
-    /// behind; each is recorded once.
+    /// Records the items that belong to an arrived digest and were not copied. Several tags of one digest have the same
+    /// missing items. Each missing item is recorded once.
     pub(crate) fn record_left_behind(&self, arrival: &Arrival) {
         let mut log = self.progress.log.lock();
         for left in &arrival.left_behind {
@@ -169,7 +169,7 @@ impl Run<'_> {
         }
     }
 
-    /// Records the manifests of a source of which the referrers could not be determined.
+    /// Records the manifests of a source whose referrers could not be determined.
     pub(crate) fn record_doubts(&self, source: &str, doubts: BTreeMap<Digest, String>) {
         let in_doubt = |(digest, reason)| InDoubt { source: source.to_owned(), digest, reason };
         self.progress.log.lock().in_doubt.extend(doubts.into_iter().map(in_doubt));

@@ -33,8 +33,8 @@ pub struct Endpoints {
     quotas: Arc<PullQuotas>,
 }
 
-/// Identity and tenant for which an endpoint is opened. The default has no particular tenant, and the identity of the
-/// registry's options.
+/// Identity and tenant for which an endpoint is opened. The default has no particular tenant and uses the identity of
+/// the registry's options.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct AccessContext<'a> {
     tenant: Tenant,
@@ -56,7 +56,7 @@ impl<'a> AccessContext<'a> {
     }
 }
 
-/// The clients of one registry. They share everything but their identity.
+/// The clients of one registry. All state except the identity is shared.
 #[derive(Debug, Clone)]
 struct Clients {
     /// The client with the identity of the registry's own options.
@@ -184,7 +184,7 @@ impl Endpoints {
         clients.get_or_create(credentials, &self.quotas).map_err(no_client)
     }
 
-    /// Returns one client of each opened registry, for the metrics. It counts the requests of all identities.
+    /// Returns one client of each opened registry, for the metrics. Each client counts the requests of all identities.
     #[must_use]
     pub fn registries(&self) -> Vec<Arc<Registry>> {
         let registries = self.registries.lock();

@@ -1,5 +1,5 @@
-//! Exchange of pull quotas between registry clients and the journal: it saves the quotas that registries reported, and
-//! restores them, so that a new process queries a quota before it reads.
+//! Exchange of pull quotas between registry clients and the journal. Reported quotas are saved and later restored, so
+//! that a new process queries a quota before it reads.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,6 +1,6 @@
-//! Records that a copy leaves in the journal for a later run: the progress of its uploads, and the tags that it was
-//! about to write. An upload that cannot be recorded or found costs bytes, but no tag. A tag whose intent cannot be
-//! recorded is not written.
+//! Records that a copy writes to the journal for a later run: the progress of its uploads, and the tags that it was
+//! about to write. If an upload's record cannot be written or found, its bytes are sent again and no tag fails. A tag
+//! whose intent cannot be recorded is not written.
 
 use std::time::Duration;
 
@@ -58,8 +58,8 @@ impl UploadSessionStore for JournalRecords {
         Some(UploadSession { session, standing: noted, ahead })
     }
 
-    /// Waits until the record is written, but only for a short time: a journal that hangs costs bytes and blocks no
-    /// upload.
+    /// Waits until the record is written, but only for a short time: if the journal hangs, bytes may be sent again, and
+    /// no upload is blocked.
     async fn save(&self, target: &str, blob: Digest, left: UploadSession) {
         let UploadSession { session, standing: UploadProgress { stored, hashed }, ahead } = left;
         let ahead = ahead.map(|ahead| (ahead.stored, ahead.hashed.to_state()));

@@ -1,5 +1,5 @@
-//! Digests that the target should have for digests of the source. They are remembered, so that an unchanged tag costs
-//! no manifest request.
+//! Digests that the target should have for digests of the source. The journal stores these digests, so that an
+//! unchanged tag needs no manifest request.
 
 use crate::copy::{Batch, CopyError};
 use crate::journal::Journal;
@@ -35,12 +35,12 @@ impl DerivedDigests {
         Ok(derived)
     }
 
-    /// Returns the digest that the list of referrers at `target` got when the source's list had the digest `listed`.
+    /// Returns the digest of the list of referrers that was written to `target` for the source's list `listed`.
     pub(crate) async fn find_copied_referrers(&self, target: &str, listed: Digest) -> Option<Digest> {
         self.find(listed, &format!("referrers at {target}")).await
     }
 
-    /// Records that the list of referrers at `target` got the digest `became` for the source's list `listed`.
+    /// Records that `became` is the digest of the list of referrers at `target` for the source's list `listed`.
     pub(crate) async fn record_referrers(&self, target: &str, listed: Digest, became: Digest) {
         self.record(listed, &format!("referrers at {target}"), became).await;
     }

@@ -1,7 +1,7 @@
-//! Recovery of evidence that interrupted runs left open: it requests from each target, once, each tag that a run was
-//! about to write there. A run does so at the targets of its own entry. The daemon does so at its start, at all
-//! targets. The entry of an intent does not matter: entries are renamed and removed, and the content of a target is the
-//! same for every entry that queries it.
+//! Recovery of evidence that interrupted runs left open. The recovery requests from each target, once, each tag that a
+//! run was about to write there. Each run does so at the targets of its own entry. The daemon does so at its start, at
+//! all targets. The entry of an intent does not matter: entries are renamed and removed, and the content of a target is
+//! the same for every entry that queries it.
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
@@ -20,8 +20,8 @@ use crate::sync::context::run::Run;
 use crate::sync::selection::pairs::source_for_target;
 use crate::sync::{AccessContext, OpenError};
 
-/// Maximum number of targets that are queried at once. Recovery requests one tag at a time from each of them, so that
-/// it soon gives up on a target that does not answer.
+/// Maximum number of targets that are queried at once. Recovery requests one tag at a time from each target, so that it
+/// soon gives up on a target that does not answer.
 const AT_ONCE: usize = 16;
 
 /// Maximum number of tags of one target that a log line names.
@@ -46,8 +46,8 @@ struct OpenTarget<'a> {
     writer: &'a Entry,
 }
 
-/// Checks the intents that earlier runs left open at the targets of this run's entry, before this run moves any tag. No
-/// error here fails the run: an intent that cannot be checked stays open for the next run.
+/// Checks the intents that earlier runs left open at the targets of this run's entry, before this run writes any tag.
+/// No error here fails the run: an intent that cannot be checked stays open for the next run.
 pub(crate) async fn recover_evidence(run: &Run<'_>) {
     let (Some(journal), Some(_)) = (&run.engine.journal, run.id) else { return };
     let open = list_open_intents(journal).await;
@@ -151,8 +151,8 @@ fn log_unrecovered(target: &str, open: usize, problem: &str) {
     tracing::warn!(target, open, problem, "a target cannot be asked which tags a run wrote before it was cut off");
 }
 
-/// Checks one intent. The inner error is the journal's, the outer one the target's. Several runs may check one intent;
-/// the first that gets an answer logs it.
+/// Checks one intent. The inner error is the journal's, the outer one the target's. If several runs check one intent,
+/// the first run that gets an answer logs it.
 async fn recover_intent(
     journal: &Journal,
     target: &dyn Target,
@@ -168,8 +168,8 @@ async fn recover_intent(
         }
         _ => judge_digest(arrival.digest, arrival.previous, there),
     };
-    // A run that could not check the intent may have moved the tag since, and has recorded the content that it found
-    // there.
+    // A run that could not check the intent may have overwritten the tag since. That run has recorded the content that
+    // it found under the tag.
     let was_there = finding != Finding::Arrived && journal.was_found_later(intent.id).await.unwrap_or_default();
     let finding = if was_there { Finding::Arrived } else { finding };
     let closed = match (finding, there.filter(|_| !was_there)) {

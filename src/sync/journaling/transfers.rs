@@ -58,8 +58,8 @@ impl<'a> TransferNotes<'a> {
         if notes.is_empty() {
             return;
         }
-        // A later run asks the journal if anything was ever sent to a target. The first record is written at once, so
-        // that it survives if this run is killed.
+        // A later run queries the journal for earlier transfers to a target. The first record is written at once, so
+        // that the record is not lost if this run is killed.
         let first = notes.iter().any(|note| !self.begun.contains(&note.transfer.target));
         self.begun.extend(notes.iter().filter(|_| first).map(|note| note.transfer.target.clone()));
         match journal.record_transfers(id, notes).await {
@@ -110,7 +110,8 @@ fn transfer_note(event: &Event) -> Option<TransferNote> {
     Some(TransferNote { transfer: transfer.clone(), state, at: Utc::now() })
 }
 
-/// Reports transfers to the observer, settles the signatures among the events, and records auxiliary tags, all at once.
+/// Reports transfers to the observer, records the outcome of the signatures among the events, and records auxiliary
+/// tags, all at once.
 async fn forward_events(run: &Run<'_>, events: &mut Vec<Event>) {
     let (mut signatures, mut auxiliary) = (Vec::new(), Vec::new());
     for event in events.drain(..) {

@@ -79,7 +79,7 @@ impl LoginAnswer {
     }
 }
 
-/// Returns the message of a check that took longer than this time.
+/// Returns the message of a check that exceeded this time.
 pub(crate) fn timeout_message(patience: Duration) -> String {
     format!("not answered within {}", humantime::format_duration(patience))
 }

@@ -1,7 +1,7 @@
 //! Checks of `login-check`. For each registry of a configuration they determine:
 //! - its reachability,
-//! - the identity in which we are authenticated,
-//! - the grant of the access that the entries need.
+//! - its reachability,
+//! - the identity with which the program is authenticated,
 //!
 //! The checks write nothing and read no manifest.
 
@@ -81,8 +81,8 @@ async fn check_registry(wanted: &RequiredRegistry<'_>, endpoints: &Endpoints) ->
     report(checks)
 }
 
-/// Connects without credentials and returns the registry's greeting. Fails with the error as text, also if the greeting
-/// takes longer than `limit`, waits included.
+/// Connects without credentials and returns the registry's greeting, or the error as text. A greeting that takes longer
+/// than `limit`, waits included, is an error.
 async fn greet_within(registry: &Registry, limit: Duration) -> Result<Greeting, String> {
     match tokio::time::timeout(limit, registry.greet()).await {
         Ok(greeting) => greeting.map_err(|error| error.detail),
@@ -158,7 +158,8 @@ async fn check_identity(
         checker
             .prove_login(granted.filter_map(|check| check.repository.as_ref()?.parse().ok()).take(CHECKS_AT_ONCE))
             .await;
-        // The registry refused a request without the credentials and granted it with them: they are valid.
+        // The registry refused a request without the credentials and granted the request with the credentials: they are
+        // valid.
         let proven = LoginAnswer { detail: LOGIN_ACCEPTED.to_owned(), ..checks[0].clone() };
         checks[0] = if checker.registry.has_proven_login() { proven } else { checks[0].clone().doubtful() };
     }
@@ -166,7 +167,7 @@ async fn check_identity(
     checks
 }
 
-/// Client that checks one registry in one identity.
+/// Client that checks one registry with one identity.
 struct IdentityChecker {
     registry: Arc<Registry>,
     limits: Mutex<StatedLimits>,
@@ -193,7 +194,7 @@ impl IdentityChecker {
         )
     }
 
-    /// Formats a failure, with a remedy if the failure is about our identity.
+    /// Formats a failure, with a remedy if the failure is about the program's identity.
     fn describe_failure(&self, failure: CheckFailure, way_out: &str) -> String {
         let error = match failure {
             CheckFailure::Late => return timeout_message(CHECK_TIMEOUT),

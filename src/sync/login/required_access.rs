@@ -131,8 +131,8 @@ pub(crate) fn list_registries(config: &Config) -> Vec<RequiredRegistry<'_>> {
     wanted
 }
 
-/// Pairs that an entry syncs, those of a tree cut off at the maximum; or the reason for which the catalog of its source
-/// cannot be read.
+/// Pairs that an entry syncs. Those of a tree are cut off at the maximum number. The error is the reason why the
+/// catalog of the entry's source cannot be read.
 type ExpandedEntry = Result<ExpandedPairs, String>;
 
 #[derive(Default)]

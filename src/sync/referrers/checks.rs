@@ -1,6 +1,6 @@
-//! Schedule of referrer checks: it holds the time of the last check for referrers of each digest of a source, and the
-//! list that each target got, and decides which digests a run checks. It reads the journal once and writes to it; it
-//! sends no request to a registry.
+//! Schedule of referrer checks. For each digest of a source, the schedule holds the time of the last check for
+//! referrers, and the list that was copied to each target. From these it decides which digests a run checks. The
+//! journal is read once, and each new check is written to it. No request is sent to a registry.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,19 +15,19 @@ use crate::oci::{Digest, ManifestRef, SignatureTag};
 use crate::store::Referrers;
 use crate::sync::context::run::Run;
 
-/// Longest validity of a check at the source. It is less than a day by the amount that the start times of daily runs
-/// differ, so that a daily entry checks on each day.
+/// Longest validity of a check at the source. The difference to a whole day is the amount by which the start times of
+/// daily runs differ, so that a daily entry checks on each day.
 const LONGEST_VALIDITY: TimeDelta = TimeDelta::hours(23);
 
 /// Shortest validity. Each digest has its own validity between the two bounds, so that an entry that runs often does
 /// not check all digests in one run.
 const SHORTEST_VALIDITY: TimeDelta = TimeDelta::hours(12);
 
-/// Placeholder for a list that is in doubt: no list has the digest of this text.
+/// Placeholder for a list that could not be read with certainty: no list has the digest of this text.
 const DOUBT: &[u8] = b"in doubt";
 
-/// Checks of a source that the journal has. Without a journal nothing is checked, because every run would have to
-/// check.
+/// Checks of a source that the journal has. Without a journal no referrers are checked, because every run would have to
+/// check all of them.
 pub(crate) struct ReferrerChecks {
     journal: Option<Journal>,
     source: String,
@@ -92,7 +92,7 @@ impl ReferrerChecks {
         referrers.at == self.now
     }
 
-    /// Returns true if a target may lack a part of a list. A target of which nothing is known lacks every referrer.
+    /// Returns true if a target may lack a part of a list. If nothing is known of a target, it may lack every referrer.
     pub(crate) fn may_lack(&self, subject: &Digest, target: &str, referrers: SourceReferrers) -> bool {
         let mut known = self.known.get(subject).into_iter().flatten();
         let had = known.find(|one| one.target == target).and_then(|one| one.list);
@@ -116,19 +116,19 @@ impl ReferrerChecks {
     }
 
     /// Records that a digest was copied to a target while its referrers, or those of its children, could not be
-    /// determined. The next run checks and copies it again, whatever it finds.
+    /// determined. The next run checks and copies the digest again, whatever list it finds.
     async fn record_doubt(&self, subject: Digest, target: &str) {
         let (target, checked) = (target.to_owned(), self.now - LONGEST_VALIDITY);
         self.write(ReferrerCheck { subject, target, checked, list: Some(Digest::of(DOUBT)) }).await;
     }
 
-    /// Records what a copy found about the referrers of the digest that it brought. If some of them are in doubt or
-    /// were left behind, the next run checks again.
+    /// Records what a copy found about the referrers of the copied digest. If some of the referrers could not be
+    /// determined or were not copied, the next run checks again.
     pub(crate) async fn record_arrival(&self, batch: &Batch, reference: &ManifestRef, arrival: &Arrival) {
         if arrival.digest != arrival.source_digest || is_signature(reference) {
             return;
         }
-        // The children of an index are not known here: any doubt may concern one of them.
+        // The children of an index are not known here: any unknown list of referrers may concern one of them.
         let is_unsure = match arrival.media_type.is_index() {
             true => !batch.doubted_referrers().is_empty(),
             false => batch.is_in_doubt(&arrival.digest),
@@ -163,7 +163,7 @@ pub(crate) fn is_signature(reference: &ManifestRef) -> bool {
     matches!(reference, ManifestRef::Tag(tag) if matches!(SignatureTag::read(tag), Some(SignatureTag::Cosign(_))))
 }
 
-/// Returns the validity of a check for one digest. It is always the same for a digest.
+/// Returns the validity of a check for one digest. The validity of a digest is always the same.
 fn check_validity(subject: &Digest) -> TimeDelta {
     let minutes = (LONGEST_VALIDITY - SHORTEST_VALIDITY).num_minutes();
     let own = subject.hash().iter().take(4).fold(0, |sum, byte| sum * 256 + i64::from(*byte));

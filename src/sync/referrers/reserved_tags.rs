@@ -1,5 +1,6 @@
-//! Tags with a reserved form: each is identified by its content. A list of referrers follows its subject, a tag that
-//! keeps a previous digest stays where it is, and any other content under such a name is an ordinary tag.
+//! Tags with a reserved form. The content of each decides how it is copied. A list of referrers is copied with its
+//! subject. A tag that keeps a previous digest is copied only if `include` names the tag or its form. Any other content
+//! under such a name is an ordinary tag.
 
 use crate::copy::{Batch, CopyError};
 use crate::oci::{Digest, SignatureTag, Tag, referrers_tag};
@@ -13,7 +14,8 @@ pub(crate) enum ReservedContent {
     Ordinary,
     /// List of the referrers of a subject.
     List { list: Digest, subject: Digest },
-    /// Content that another tag had before it moved. It belongs to the registry at which that tag moved.
+    /// Content that another tag had before it was overwritten. This content belongs to the registry at which that tag
+    /// was overwritten.
     Previous,
 }
 
@@ -49,8 +51,8 @@ pub(crate) fn sort_by_form(tags: Vec<Tag>, selection: &Selection, with_referrers
     sorted
 }
 
-/// Identifies a tag with a reserved form that points at `content` at the source. An index that is new here costs a GET
-/// of the index and of the manifests that it lists.
+/// Identifies a tag with a reserved form that points at `content` at the source. For an index that is new here, the
+/// index and the manifests that it lists are requested with GET.
 pub(crate) async fn identify_content(
     batch: &Batch,
     derived: &DerivedDigests,
@@ -71,7 +73,7 @@ pub(crate) async fn identify_content(
                 derived.record_list_subject(tag, content, subject.unwrap_or(content)).await;
                 subject
             }
-            // The list is too long to be read as an index, or broken: its referrers are looked up together with its
+            // The list is too long to be read as an index, or broken: its referrers are queried together with its
             // subject.
             Err(CopyError::Manifest { .. }) => match SignatureTag::read(tag) {
                 Some(SignatureTag::Referrers(subject)) => Some(subject),

@@ -6,7 +6,7 @@ use crate::store::{ErrorKind, StoreError, Target};
 /// Content of a target under the tag of a list of referrers.
 pub(crate) enum TargetReferrersList {
     Has(Option<Digest>),
-    /// The target denies reading the list. Referrers are written to it all the same.
+    /// The target denies reading the list. Referrers are written to the target all the same.
     Denied,
 }
 

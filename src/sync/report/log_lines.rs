@@ -28,7 +28,7 @@ pub(crate) fn log_run_end(report: &RunReport) {
         RunOutcome::Succeeded => {
             tracing::info!(outcome, seconds, copied, replaced, unchanged, held, blocked, bytes, "run ended");
         }
-        // The cause is a pause, an edit or the end of the daemon: the run resumes later.
+        // The cause is a pause, an edit or the end of the daemon: the next run resumes the work.
         RunOutcome::Interrupted => tracing::info!(
             outcome,
             seconds,

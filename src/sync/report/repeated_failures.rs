@@ -39,7 +39,7 @@ impl RepeatedFailures {
         seen.count <= LINES_PER_CLASS
     }
 
-    /// Logs one line for each class of which some failures got no line.
+    /// Logs one line for each class with failures that got no line of their own.
     pub(crate) fn log_rest(&self) {
         for FailureCount { count, target, is_failure, example } in self.0.values() {
             let Some(further) = count.checked_sub(LINES_PER_CLASS).filter(|further| *further > 0) else { continue };

@@ -8,11 +8,11 @@ use crate::copy::event::Event;
 /// Event during a run.
 #[derive(Debug, Clone)]
 pub enum RunEvent {
-    /// A blob started to move, arrived or failed.
+    /// The transfer of a blob started, ended or failed.
     Transfer(Event),
-    /// Number of further tags that are to be settled. A tag with several targets counts once at each.
+    /// Number of further tags for which the run will report an outcome. A tag with several targets counts once at each.
     Chosen(u64),
-    /// A tag is settled at one target.
+    /// The outcome of a tag at one target.
     Tag(Box<TagReport>),
 }
 

@@ -36,14 +36,15 @@ pub struct RunReport {
     pub problems: Vec<String>,
     /// Referrers and signatures that belong to tags that are now at the target, were wanted, and did not arrive.
     pub left_behind: Vec<LeftBehindReport>,
-    /// Manifests of which the referrers could not be determined. The manifests are at the target; the next run checks
-    /// again for their referrers.
+    /// Manifests whose referrers could not be determined. The manifests are at the target. The next run checks again
+    /// for their referrers.
     pub in_doubt: Vec<InDoubt>,
-    /// Selected items that the source did not have, such as a pattern without a match. They do not change the outcome.
+    /// Selected items that the source did not have, such as a pattern without a match. Missing items do not change the
+    /// outcome.
     pub warnings: Vec<Warning>,
 }
 
-/// Manifest of which the referrers could not be determined.
+/// Manifest whose referrers could not be determined.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 pub struct InDoubt {
     /// Source repository.
@@ -59,7 +60,7 @@ pub struct InDoubt {
 pub struct LeftBehindReport {
     /// Target repository.
     pub target: String,
-    /// Name of the item, and the reason for which it did not arrive.
+    /// Name of the item, and the reason why the item did not arrive.
     #[serde(flatten)]
     pub left: LeftBehind,
 }
@@ -68,7 +69,7 @@ pub struct LeftBehindReport {
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
 pub enum RunOutcome {
-    /// Every tag is as it should be, or was held back by a rule.
+    /// Every tag is as the entry requires, or was held back by a rule.
     Succeeded,
     /// A tag failed, or another part of the run did.
     Failed,
@@ -76,7 +77,7 @@ pub enum RunOutcome {
     Deferred,
     /// The entry's `timeout` expired first.
     TimedOut,
-    /// The process was asked to end first.
+    /// The process received the request to end first.
     Interrupted,
     /// The run did nothing: another process that shares the journal is running this entry.
     AlreadyRunning {
@@ -98,7 +99,7 @@ pub struct TagReport {
     pub tag: Option<Tag>,
     /// Digest that the target is to have. `None` if it could not be determined.
     pub digest: Option<Digest>,
-    /// Digest at the source. It differs from `digest` if an index was derived for some platforms.
+    /// Digest at the source. This digest differs from `digest` if an index was derived for some platforms.
     pub source_digest: Option<Digest>,
     /// Outcome of the tag.
     #[serde(flatten)]
@@ -124,7 +125,7 @@ pub enum TagOutcome {
     },
     /// The tag was already correct.
     Unchanged,
-    /// A rule holds the tag for now. The rule may pass later, by itself or by a person.
+    /// A rule holds the tag for now. The tag may be released later, automatically or by a person.
     Held {
         /// The rule, and its reason.
         reason: String,
@@ -136,12 +137,12 @@ pub enum TagOutcome {
     },
     /// The tag waits: its source counts reads, and the allowed number has been used.
     Deferred {
-        /// Time at which to check whether more reads are allowed.
+        /// Time at which to check if more reads are allowed.
         until: DateTime<Utc>,
         /// Message about the limit.
         reason: String,
     },
-    /// Two entries claim the tag for different sources, and neither gets it.
+    /// Two entries claim the tag for different sources. The tag is written for neither.
     Conflict {
         /// Names of the entries: both, and more if there are more.
         entries: Vec<String>,
@@ -187,7 +188,7 @@ impl TagOutcome {
         Self::Failed { side: error.side(), step: error.step(), subject: error.subject(), message: error.to_string() }
     }
 
-    /// Returns the outcome of a tag of which an endpoint failed, or has to wait, before the copy.
+    /// Returns the outcome of a tag if an endpoint failed, or has to wait, before the copy.
     #[must_use]
     pub fn failed_at(side: Side, error: &StoreError) -> Self {
         if let Some(wait) = error.deferral() {
@@ -205,7 +206,7 @@ impl TagOutcome {
         Self::Deferred { until: Utc::now() + wait, reason }
     }
 
-    /// Returns true if the tag is not as the entry wants it, for a reason other than the entry's own rule.
+    /// Returns true if the tag is not as the entry requires, for a reason other than the entry's own rule.
     #[must_use]
     pub fn is_failure(&self) -> bool {
         matches!(self, Self::Failed { .. } | Self::Conflict { .. })
@@ -239,8 +240,8 @@ impl TagOutcome {
 }
 
 impl TagReport {
-    /// Returns the class of a failure or refusal, which is equal for equal ones: its text without the tag and the
-    /// digests that it names. Returns `None` if nothing failed.
+    /// Returns the class of a failure or refusal. Equal failures have equal classes: the class is the message without
+    /// the tag and the digests in it. Returns `None` if nothing failed.
     #[must_use]
     pub fn failure_class(&self) -> Option<String> {
         let claimed_by;
@@ -296,7 +297,7 @@ impl RunReport {
         }
     }
 
-    /// Returns true if every tag is as the entry wants it, was held back by the entry's own rule, or waits.
+    /// Returns true if every tag is as the entry requires, was held back by the entry's own rule, or waits.
     #[must_use]
     pub fn is_well(&self) -> bool {
         matches!(self.outcome, RunOutcome::Succeeded | RunOutcome::Deferred | RunOutcome::AlreadyRunning { .. })
@@ -305,7 +306,7 @@ impl RunReport {
     /// Returns true in one of these cases:
     /// - a rule or a lock held a tag back,
     /// - the limit of a source that counts reads held a tag back,
-    /// - an item that belongs to a tag was left behind.
+    /// - an item that belongs to a tag was not copied.
     #[must_use]
     pub fn is_held(&self) -> bool {
         !self.left_behind.is_empty() || self.tags.iter().any(|tag| tag.outcome.is_withheld())
@@ -327,8 +328,8 @@ impl RunReport {
         self.tags.iter().map(|tag| tag.bytes).sum()
     }
 
-    /// Returns the message of the first failure; otherwise the reason for which tags wait; otherwise the first item
-    /// that was left behind.
+    /// Returns the message of the first failure. If nothing failed, returns the reason why tags wait. If none wait,
+    /// returns the first item that was not copied.
     #[must_use]
     pub fn first_problem(&self) -> Option<String> {
         let tag_problem = |tag: &TagReport| match &tag.outcome {
@@ -379,7 +380,7 @@ impl RunReport {
 }
 
 impl LeftBehindReport {
-    /// Returns a message with the item that was left behind, the target that lacks it, and the reason.
+    /// Returns a message with the item that was not copied, the target that lacks the item, and the reason.
     #[must_use]
     pub fn in_words(&self) -> String {
         let LeftBehindReport { target, left } = self;
@@ -387,7 +388,7 @@ impl LeftBehindReport {
     }
 }
 
-/// Returns the reason for which a tag waits.
+/// Returns the reason why a tag waits.
 fn deferral_reason(tag: &TagReport) -> Option<String> {
     match &tag.outcome {
         TagOutcome::Deferred { reason, .. } => Some(reason.clone()),

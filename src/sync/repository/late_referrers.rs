@@ -57,7 +57,7 @@ impl RepositorySync<'_> {
                 self.sync_unlisted_signatures(subject, slot).await;
                 match self.query_referrers(subject).await {
                     Ok(Some(referrers)) => referrers,
-                    // The next run looks again.
+                    // The next run queries again.
                     Ok(None) => return,
                     Err(outcome) => {
                         for at in kept {
@@ -80,7 +80,7 @@ impl RepositorySync<'_> {
     }
 
     /// Copies signatures that no list of tags shows: an entry that names its tags has no list, and some lists hide tags
-    /// (see [`ListedTags`](crate::copy::ListedTags)). They are requested as rarely as referrers.
+    /// (see [`ListedTags`](crate::copy::ListedTags)). These signatures are requested as rarely as referrers.
     async fn sync_unlisted_signatures(&self, subject: Digest, slot: &TagSlot<'_>) {
         for tag in signature_tags(&subject) {
             if self.batch.look_up_unlisted(&tag) == Listed::Absent {
@@ -120,7 +120,7 @@ impl RepositorySync<'_> {
         let mut copies = self.refreshes(order).await;
         while let Some((at, result)) = copies.next().await {
             match result {
-                // The next run looks again.
+                // The next run queries again.
                 Ok(arrival) if self.batch.is_in_doubt(&subject) || !arrival.left_behind.is_empty() => {
                     self.run.record_left_behind(&arrival);
                 }
@@ -137,8 +137,8 @@ impl RepositorySync<'_> {
         self.listing.is_complete && self.listing.tags.contains_key(tag)
     }
 
-    /// Returns the digest of a list at the source. All targets share one HEAD request, also with the check of tags with
-    /// reserved names.
+    /// Returns the digest of a list at the source. All targets, and the check of tags with reserved names, share one
+    /// HEAD request.
     async fn query_source_list(&self, list: &Tag) -> Result<Option<Digest>, StoreError> {
         if let Some(known) = self.known_list(list) {
             return Ok(Some(known));
@@ -193,7 +193,7 @@ impl RepositorySync<'_> {
             is_complete &= arrival.left_behind.is_empty();
         }
         if !is_complete {
-            // The next run looks again.
+            // The next run queries again.
             return Ok(());
         }
         match query_referrers_list(target.as_ref(), &ManifestRef::Tag(list.clone())).await {

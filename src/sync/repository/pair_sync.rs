@@ -1,4 +1,4 @@
-//! Sync of one pair of repositories during a run: it queries both sides, and syncs the selected tags.
+//! Sync of one pair of repositories during a run: both sides are queried, then the selected tags are synced.
 
 use tokio::sync::{OnceCell, mpsc};
 use tracing::Span;
@@ -16,7 +16,7 @@ use crate::sync::journaling::derived_digests::DerivedDigests;
 use crate::sync::referrers::reserved_tags::{SortedTags, sort_by_form};
 use crate::sync::selection::pairs::Pair;
 
-/// Syncs one pair until all its tags are settled.
+/// Syncs one pair until all its tags have an outcome.
 pub(crate) async fn sync_pair(run: &Run<'_>, pair: &Pair, events: mpsc::Sender<Event>) {
     let opened = match pair.open(&run.request.entry, &run.engine.endpoints) {
         Ok(opened) => opened,
@@ -75,13 +75,13 @@ async fn sync_selected(sync: &RepositorySync<'_>, selected: Selected) {
     let pins = selected.pins.into_keys();
     sync.sync_each(ordinary.into_iter().chain(pins).map(ManifestRef::Tag).chain(digests)).await;
     sync.settle_reserved(reserved).await;
-    // Most signatures have arrived with the tags that they belong to.
+    // Most signatures have arrived with their images.
     let left = signatures.into_iter().filter(|tag| !sync.batch.has_signed(tag));
     sync.sync_each(left.map(ManifestRef::Tag)).await;
 }
 
-/// Queries the remaining reads of a source that counts them: the number of tags in progress at once depends on it.
-/// The answer to a HEAD states it, and a HEAD does not count as a read.
+/// Queries the remaining reads of a source that counts reads: the number of tags in progress at once depends on this
+/// number. The response to a HEAD states the number, and a HEAD does not count as a read.
 async fn query_reads_left(source: &dyn Source, tag: Option<&Tag>) {
     if let Some(tag) = tag
         && source.counts_manifest_reads()

@@ -25,7 +25,7 @@ struct ReferrersList {
 }
 
 impl RepositorySync<'_> {
-    /// Settles tags with a reserved form after all others: only then it is known which subjects are copied.
+    /// Processes the tags with a reserved form after all others: only then it is known which subjects are copied.
     pub(super) async fn settle_reserved(&self, reserved: Vec<(Tag, ReservedForm)>) {
         let source = self.pair.source.as_ref();
         let found: Vec<(Tag, ReservedForm, ReservedContent)> = stream::iter(reserved)
@@ -71,10 +71,11 @@ impl RepositorySync<'_> {
         stream::iter(lists).for_each_concurrent(AT_ONCE, |list| async move { self.settle_list(&list).await }).await;
     }
 
-    /// Settles a list of referrers.
-    /// - If its subject is selected, the list went with it.
-    /// - If the subject came in another way (as a child of an index), the referrers in the list are copied to it.
-    /// - If the source lacks the subject or has no tag for it, the list is logged and copied as it is.
+    /// Processes a list of referrers.
+    /// - If its subject is selected, the list was copied with the subject.
+    /// - If the subject was copied in another way (as a child of an index), the referrers in the list are copied to the
+    ///   subject.
+    /// - If the source lacks the subject or has no tag for the subject, the list is logged and copied unchanged.
     async fn settle_list(&self, list: &ReferrersList) {
         if self.run.is_draining() || self.has_compared(&list.subject) || self.batch.has_read(&list.subject) {
             return;
@@ -104,8 +105,8 @@ impl RepositorySync<'_> {
         }
     }
 
-    /// Copies a list under its tag if the target has none. Otherwise, and if the target denies the read, copies the
-    /// referrers that the list has; they are added to the target's own list.
+    /// Copies a list under its tag if the target has none. If the target has a list or denies the read, copies the
+    /// referrers in the list; the target's client adds them to the target's own list.
     async fn copy_list(&self, at: usize, list: &ReferrersList) {
         let reference = ManifestRef::Tag(list.tag.clone());
         let target = &self.pair.targets[at];

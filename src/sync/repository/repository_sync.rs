@@ -1,4 +1,4 @@
-//! Pair of repositories during a run: the facts that its tags share, and the settlement of their outcomes.
+//! Pair of repositories during a run: the facts that its tags share, and the records of their outcomes.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -77,8 +77,8 @@ impl RepositorySync<'_> {
         self.progress.reading.lock().entry(digest).or_default().clone()
     }
 
-    /// Returns the digest that the entry itself gives for a tag. The source is then read by that digest, whatever its
-    /// tag points at.
+    /// Returns the digest that the entry itself gives for a tag. The source is then read by that digest, even if the
+    /// tag has another digest there.
     pub(super) fn pinned_digest(&self, reference: &ManifestRef) -> Option<Digest> {
         match reference {
             ManifestRef::Tag(tag) => self.pins.get(tag).copied(),
@@ -98,7 +98,7 @@ impl RepositorySync<'_> {
         self.batch.refresh_each(order)
     }
 
-    /// Records the outcome of a tag at a target at which nothing arrived.
+    /// Records the outcome of a tag at a target to which nothing was copied.
     pub(super) async fn settle(
         &self,
         at: usize,

@@ -1,5 +1,5 @@
-//! Slots that limit the number of tags of one repository in progress at once. A source that counts reads and has few
-//! left gets fewer slots, so that a tag rarely uses up the limit half-way, and the newest tags come first to the last
+//! Slots that limit the number of tags of one repository in progress at once. If a source counts reads and few remain,
+//! it gets fewer slots. Then the reads rarely run out in the middle of a tag, and the newest tags get the last
 //! remaining reads.
 
 use std::collections::BTreeSet;
@@ -11,7 +11,7 @@ use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 /// Maximum number of slots.
 const AT_ONCE: usize = 32;
 
-/// Number of remaining reads that yield one slot: an index of several platforms costs as many.
+/// Number of remaining reads that yield one slot: an index of several platforms needs as many.
 const READS_A_TAG: u64 = 16;
 
 /// Slots of one repository.
@@ -23,21 +23,21 @@ pub(crate) struct TagSlots {
     holders: Mutex<SlotHolders>,
 }
 
-/// Tags that have a slot, numbered in the order in which they got it.
+/// Tags that have a slot, numbered in the order in which each got its slot.
 #[derive(Default)]
 struct SlotHolders {
     entered: u64,
     numbers: BTreeSet<u64>,
 }
 
-/// Slot of one tag. Dropping it frees it for the next tag.
+/// Slot of one tag. Dropping this value frees the slot for the next tag.
 pub(crate) struct TagSlot<'a> {
     held: Mutex<Option<HeldSlot<'a>>>,
     number: u64,
     slots: &'a TagSlots,
 }
 
-/// Permit of a slot. Dropping it frees the slot for the next tag.
+/// Permit of a slot. Dropping this value frees the slot for the next tag.
 struct HeldSlot<'a> {
     permit: Option<SemaphorePermit<'a>>,
     number: u64,
@@ -84,9 +84,9 @@ impl SlotHolders {
 
 impl TagSlot<'_> {
     /// Waits before the first read that counts. Many tags may have entered before it was known that the source counts
-    /// reads. Of these, too, only as many read at once as the remaining reads allow, in the order of entry. While the
+    /// reads. Of these tags, only as many read at once as the remaining reads allow, in the order of entry. While the
     /// number of remaining reads is unknown, one tag reads at a time, and the completion of `known` may change that. A
-    /// tag waits here only for tags that entered before it. Cancel safe.
+    /// tag waits here only for tags that entered earlier. Cancel safe.
     pub(crate) async fn wait_to_read<'k>(
         &self,
         reads_left: impl Fn() -> Option<u64>,

@@ -1,5 +1,5 @@
-//! Sync of single tags and pinned digests: it compares each at both sides, and copies those that differ. All tags of a
-//! pair proceed concurrently.
+//! Sync of single tags and pinned digests: each is compared at both sides, and copied if the sides differ. All tags of
+//! a pair proceed concurrently.
 
 use futures_util::StreamExt as _;
 use futures_util::future::{join, join_all};
@@ -20,8 +20,8 @@ use crate::sync::journaling::evidence::settle_arrival;
 use crate::sync::report::run_report::TagOutcome;
 use crate::sync::selection::listing::Listing;
 
-/// Maximum number of unfinished tags of one repository, including those that wait for slower targets. The memory that
-/// each of them uses is bounded; this constant bounds the total.
+/// Maximum number of unfinished tags of one repository, including those that wait for slower targets. The memory of
+/// each tag is bounded; this constant bounds the total.
 const TAGS_UNFINISHED: usize = 128;
 
 /// Tag or pinned digest, compared at both sides.
@@ -69,7 +69,7 @@ impl RepositorySync<'_> {
 
     /// Compares one tag or pinned digest at both sides and copies it to the targets that differ.
     pub(super) async fn sync_tag(&self, reference: &ManifestRef, slot: &TagSlot<'_>) {
-        // A signature may be settled within the span of the tag that it signs; its own log lines are about the
+        // A signature may be processed within the span of the tag that it signs; its own log lines are about the
         // signature.
         let span = match reference {
             ManifestRef::Tag(tag) => tracing::info_span!(parent: &self.span, "tag", %tag, digest = field::Empty),
@@ -80,7 +80,8 @@ impl RepositorySync<'_> {
 
     async fn compare_and_copy(&self, reference: &ManifestRef, slot: &TagSlot<'_>) {
         let compared = match self.compare_sides(reference, &self.listing, slot).await {
-            // Nothing has been reported yet. The digest of a tag that moved in the meantime is requested once more.
+            // Nothing has been reported yet. If the tag was overwritten in the meantime, its digest is requested once
+            // more.
             Ok(Compared { confirmed: Err(Unconfirmed::Differs(_)), .. }) => {
                 self.compare_sides(reference, &Listing::default(), slot).await
             }
@@ -119,7 +120,7 @@ impl RepositorySync<'_> {
     }
 
     /// Queries both sides at once, and decides. The source is queried for the facts that `listing` does not have. An
-    /// error comes with the source's digest if that is known.
+    /// error includes the source's digest if that is known.
     async fn compare_sides(
         &self,
         reference: &ManifestRef,
@@ -167,7 +168,7 @@ impl RepositorySync<'_> {
         Ok((action, present))
     }
 
-    /// Returns the source's digest and the digest that the targets are to have for it. An error comes with the source's
+    /// Returns the source's digest and the digest that the targets are to have for it. An error includes the source's
     /// digest if that is known.
     async fn query_source(
         &self,
@@ -184,9 +185,9 @@ impl RepositorySync<'_> {
         }
     }
 
-    /// Returns the source's digest, and true if its manifest has been read by the tag. A tag that is at no target must
-    /// be read in any case, so one GET also yields its digest. There are two exceptions: a source that counts reads,
-    /// and a source with mirrors.
+    /// Returns the source's digest, and true if its manifest has been read by the tag. If no target has the tag, its
+    /// manifest must be read in any case, so one GET also yields the digest. There are two exceptions: a source that
+    /// counts reads, and a source with mirrors.
     async fn query_source_digest(
         &self,
         reference: &ManifestRef,
@@ -205,8 +206,8 @@ impl RepositorySync<'_> {
             && listing.tags.get(tag).copied().flatten().is_none()
         {
             self.wait_to_read(slot).await;
-            // The source may have turned out in the meantime to count reads. Then the digest is requested first, as
-            // always at such a source.
+            // In the meantime the source may have reported a pull quota. Then the digest is requested first, as always
+            // at such a source.
             if !source.counts_manifest_reads() {
                 let read = self.batch.read_tag(tag).await;
                 return read.map(|digest| (digest, true)).map_err(|error| TagOutcome::failed(&error));
@@ -215,10 +216,10 @@ impl RepositorySync<'_> {
         query_source_digest(source, listing, reference).await.map(|digest| (digest, false))
     }
 
-    /// Reads the manifest of a tag that is to be copied, by the tag itself. A source whose HEAD or list states the
-    /// digest of other content that it has would otherwise move the target's tag to that content. If the source counts
-    /// reads, a digest that was read once is trusted. If the source has mirrors, the registry's statement is trusted,
-    /// because it is the mirrors that are read.
+    /// Reads the manifest of a tag that is to be copied, by the tag itself. The HEAD or the list of a source may state
+    /// the digest of other content that the source has. Without this read, that content would be written to the
+    /// target's tag. If the source counts reads, a digest that was read once is trusted. If the source has mirrors, the
+    /// registry's statement is trusted, because the reads are sent to the mirrors.
     async fn confirm_digest(
         &self,
         reference: &ManifestRef,
@@ -231,7 +232,7 @@ impl RepositorySync<'_> {
             return Ok(());
         }
         self.wait_to_read(slot).await;
-        // Tags of one digest wait for the first of them.
+        // Other tags of the same digest wait for the first one.
         let lock = source.counts_manifest_reads().then(|| self.reading_lock(stated));
         let _guard = match &lock {
             Some(lock) => Some(lock.lock().await),
@@ -287,8 +288,8 @@ impl RepositorySync<'_> {
         self.copies(order).await.for_each_concurrent(None, record).await;
     }
 
-    /// Protects a target's list of referrers from being overwritten with other content under its tag: nothing could
-    /// find the referrers that it lists any more. The tag is blocked, by its name.
+    /// Protects a target's list of referrers from being overwritten with other content under its tag. Without the list,
+    /// clients could not find the referrers. The tag is blocked because of its name.
     async fn protect_referrers_list(&self, target: &dyn Target, reference: &ManifestRef) -> Result<(), TagOutcome> {
         let ManifestRef::Tag(tag) = reference else { return Ok(()) };
         if !self.progress.other_content.lock().contains(tag) {
@@ -303,7 +304,7 @@ impl RepositorySync<'_> {
                 );
                 Err(TagOutcome::Blocked { reason })
             }
-            // A target that denies the read is written nevertheless, as for any of its tags.
+            // A tag at a target that denies the read is written nevertheless, as for any other tag.
             Ok(false) => Ok(()),
             Err(error) if error.kind == ErrorKind::Denied => Ok(()),
             Err(error) => Err(TagOutcome::failed_at(Side::Target, &error)),
@@ -319,7 +320,7 @@ fn outcome_without_copy(action: &Action) -> Option<TagOutcome> {
     }
 }
 
-/// Adds the digest that the tag was to have to the error of a step that has a tag as its subject.
+/// Adds the digest that the tag was to get to the error of a step that has a tag as its subject.
 fn name_digest(error: CopyError, digest: Digest) -> CopyError {
     match error {
         CopyError::Store { side, mut error } if error.subject.parse::<Tag>().is_ok() => {

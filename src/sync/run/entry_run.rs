@@ -31,13 +31,13 @@ const REPOSITORIES_AT_ONCE: usize = 32;
 pub(crate) const BROKE_DOWN: &str = "a run broke down by a mistake in transship, not yours: please report it";
 
 impl Engine {
-    /// Runs an entry. It never fails: errors are in the report. Not cancel safe: use `stop`, so that the journal
-    /// records the end.
+    /// Runs an entry. This method returns no error: the report has the errors. Not cancel safe: use `stop`, so that the
+    /// journal records the end.
     pub async fn run(&self, request: &RunRequest, observer: &RunObserver, stop: &Stop) -> RunReport {
         begin_and_run(self, request, None, observer, stop).await
     }
 
-    /// Copies one manifest from the entry's source to its target. In all other respects it is a run of the entry, as
+    /// Copies one manifest from the entry's source to its target. In all other respects this is a run of the entry, as
     /// [`Engine::run`].
     pub async fn copy(
         &self,
@@ -95,7 +95,7 @@ async fn run_to_end(run: Run<'_>, single: Option<&SingleCopy>, stop: &Stop) -> R
     end(engine, id, report).await
 }
 
-/// Records the start of a run. The inner error is the outcome of a run that another process is doing.
+/// Records the start of a run. The inner error is the outcome if another process is running the entry.
 async fn begin(
     engine: &Engine,
     request: &RunRequest,
@@ -109,7 +109,7 @@ async fn begin(
     }
 }
 
-/// Records the end of a run. A journal that cannot record it makes the run a failed one.
+/// Records the end of a run. If the journal cannot record the end, the run's outcome becomes a failure.
 async fn end(engine: &Engine, id: Option<RunId>, mut report: RunReport) -> RunReport {
     engine.record_quotas().await;
     if let (Some(journal), Some(id)) = (&engine.journal, id)
@@ -122,8 +122,8 @@ async fn end(engine: &Engine, id: Option<RunId>, mut report: RunReport) -> RunRe
     report
 }
 
-/// Runs everything until it ends or is cut short. A run that is cut short ends between two chunks, at which an upload
-/// can be resumed.
+/// Runs everything until it ends, or until the timeout or `stop.now` ends it early. In that case each upload stops
+/// between two chunks, so that the next run can resume the upload.
 async fn run_until_stopped(run: &Run<'_>, single: Option<&SingleCopy>, stop: &Stop) -> Option<RunOutcome> {
     let timeout = async {
         match run.request.entry.timeout {
@@ -185,8 +185,8 @@ async fn sync_listed_pair(run: &Run<'_>, pair: Result<Pair, OpenError>, events: 
     }
 }
 
-/// Does work that may panic, so that the journal records the end of its run in any case. Otherwise the entry would
-/// count as running for as long as the process lives.
+/// Does work that may panic, so that the journal records the end of its run in any case. Without that record, the entry
+/// would count as running until the process ends.
 async fn catch_panic<T>(work: impl Future<Output = T>) -> Result<T, String> {
     AssertUnwindSafe(work).catch_unwind().await.map_err(|panic| {
         let message = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());

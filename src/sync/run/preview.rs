@@ -1,5 +1,5 @@
-//! Preview of a run, from requests that change nothing: listings and HEAD requests. It reads a manifest only if that
-//! cannot be avoided, and writes nothing.
+//! Preview of a run, from requests that change nothing: listings and HEAD requests. A manifest is read only if that
+//! cannot be avoided. Nothing is written.
 
 use futures_util::future::{join, join_all};
 use futures_util::{StreamExt as _, stream};
@@ -34,7 +34,8 @@ pub struct EntryPreview {
     pub pairs: Vec<PairPreview>,
     /// The failures to find something out, other than those of single tags.
     pub problems: Vec<String>,
-    /// Warnings about selected items that do not exist, such as a pattern without a match. They change no exit code.
+    /// Warnings about selected items that do not exist, such as a pattern without a match. The warnings change no exit
+    /// code.
     pub warnings: Vec<Warning>,
 }
 
@@ -45,9 +46,9 @@ pub struct PairPreview {
     pub source: String,
     /// The target repositories.
     pub targets: Vec<String>,
-    /// The reasons for which each tag of the source is in or out.
+    /// The reasons why each tag of the source is selected or not.
     pub verdicts: Vec<Verdict>,
-    /// Names in the source's list that are no tags.
+    /// Names in the source's list that are not valid tags.
     pub unusable: Vec<String>,
     /// The preview of each selected tag, and of each pinned digest, at each target.
     pub tags: Vec<TagPreview>,
@@ -77,7 +78,7 @@ impl EntryPreview {
         self.actions().any(|action| !matches!(action, Action::Unchanged | Action::Block { .. }))
     }
 
-    /// Returns true if something could not be found out or would fail.
+    /// Returns true if a fact could not be determined or an action would fail.
     #[must_use]
     pub fn has_failures(&self) -> bool {
         !self.problems.is_empty() || self.pairs.iter().flat_map(|pair| &pair.tags).any(|tag| tag.failure.is_some())

@@ -1,5 +1,5 @@
-//! Manual copy of one manifest: `transship copy` with a tag or a digest. It is a run of an entry that no configuration
-//! has, and it may write another tag than it reads.
+//! Manual copy of one manifest: `transship copy` with a tag or a digest. The copy is a run of an entry that no
+//! configuration has. The tag at the target may differ from the tag at the source.
 
 use futures_util::StreamExt as _;
 use futures_util::future::join;
@@ -29,7 +29,7 @@ pub struct SingleCopy {
     pub again: bool,
 }
 
-/// Compares both sides with one HEAD each, and copies if they differ.
+/// Compares both sides with one HEAD each, and copies the manifest if they differ.
 pub(crate) async fn copy_single(run: &Run<'_>, single: &SingleCopy, events: mpsc::Sender<Event>) {
     let entry = &run.request.entry;
     let pair = Pair { source: entry.source.clone(), targets: entry.targets.clone() };
@@ -67,7 +67,7 @@ struct CopyInProgress<'a> {
     checks: ReferrerChecks,
 }
 
-/// Outcome of a copy of which nothing arrived, with the source's digest if that is known.
+/// Outcome of a copy that brought nothing to the target, with the source's digest if that is known.
 type FailedCopy = (Option<Digest>, TagOutcome);
 
 impl CopyInProgress<'_> {
@@ -113,7 +113,7 @@ impl CopyInProgress<'_> {
     async fn query_target(&self, reference: ManifestRef) -> Result<Option<Digest>, TagOutcome> {
         match self.target.resolve(&reference).await {
             Ok(found) => Ok(found.map(|descriptor| descriptor.digest)),
-            // Some registries deny reads of a repository that the push would create: the answer to the push decides.
+            // Some registries deny reads of a repository that the push would create: the response to the push decides.
             Err(error) if error.kind == ErrorKind::Denied => {
                 tracing::debug!(%error, "what the target has may not be read: the push is tried");
                 Ok(None)
@@ -141,7 +141,7 @@ impl CopyInProgress<'_> {
         Ok(())
     }
 
-    /// Copies the manifest, and settles its arrival.
+    /// Copies the manifest, and records its arrival.
     async fn copy(&self, digest: Digest, present: Option<Digest>) -> Result<(), FailedCopy> {
         self.confirm_digest(digest).await?;
         let previous = present.filter(|_| self.single.tag.is_some()).map(|digest| Previous { digest, under: None });

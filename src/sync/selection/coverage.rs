@@ -27,8 +27,8 @@ pub(crate) struct Coverage {
 }
 
 impl Coverage {
-    /// Adds one repository. Tags that the entry names one by one are not listed: each of them fails on its own if
-    /// it does not exist.
+    /// Adds one repository. Tags that the entry names one by one are not listed: if such a tag does not exist, it fails
+    /// on its own.
     pub(crate) fn add(&mut self, entry: &Entry, listing: &Listing, selected: &Selected) {
         self.repositories += 1;
         self.found += selected.found;

@@ -8,7 +8,7 @@ use crate::oci::{Digest, Tag};
 use crate::plan::{Selected, Selection};
 use crate::store::{Source, StoreError, TagEntry};
 
-/// Maximum number of names that are no tags and have a line each in the log.
+/// Maximum number of names that are not valid tags and have a line each in the log.
 const UNUSABLE_NAMED: usize = 20;
 
 /// Tags that a source has, or that an entry requests by name.
@@ -16,7 +16,7 @@ const UNUSABLE_NAMED: usize = 20;
 pub(crate) struct Listing {
     /// The tags, each with its digest if the listing reported it.
     pub(crate) tags: BTreeMap<Tag, Option<Digest>>,
-    /// The names that are no tags.
+    /// The names that are not valid tags.
     pub(crate) unusable: Vec<String>,
     /// The content that no tag names, with the way to select it.
     pub(crate) skipped: Vec<String>,
@@ -58,7 +58,7 @@ impl Listing {
         }
     }
 
-    /// Returns the error for a source that has content and no tag at all. None of its content would be copied, unless
+    /// Returns the error for a source that has content and no tag at all. None of that content would be copied, unless
     /// digests are selected.
     pub(crate) fn untagged(&self, place: &str, selected: &Selected) -> Option<String> {
         let left = self.unusable.len() + self.skipped.len();

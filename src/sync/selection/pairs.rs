@@ -25,7 +25,7 @@ pub(crate) struct OpenPair {
 }
 
 impl Pair {
-    /// Opens both sides on behalf of `entry`, with the credentials that it names for them.
+    /// Opens both sides on behalf of `entry`, with the credentials that the entry names for each side.
     pub(crate) fn open(&self, entry: &Entry, endpoints: &Endpoints) -> Result<OpenPair, OpenError> {
         let source = endpoints.source(&self.source, AccessContext::at_source(entry))?;
         let target = |target| endpoints.target(target, AccessContext::at_target(entry));
@@ -34,7 +34,7 @@ impl Pair {
     }
 }
 
-/// Returns the pairs of an entry, as they are found.
+/// Yields each pair of an entry as soon as it is found.
 pub(crate) fn list_pairs<'a>(entry: &'a Entry, endpoints: &'a Endpoints) -> BoxStream<'a, Result<Pair, OpenError>> {
     let Endpoint::Tree { host, prefix } = &entry.source else {
         let pair = Pair { source: entry.source.clone(), targets: entry.targets.clone() };
@@ -74,8 +74,8 @@ pub(crate) fn pair_in_tree(
     Some(Pair { source, targets })
 }
 
-/// Returns the source from which `entry` would write to `target`, if it would. Serves to find entries that claim the
-/// same tag.
+/// Returns the source from which `entry` would write to `target`, if it would. This finds entries that claim the same
+/// tag.
 pub(crate) fn source_for_target(entry: &Entry, target: &Endpoint) -> Option<Endpoint> {
     entry.targets.iter().find_map(|claimed| match (claimed, target, &entry.source) {
         (Endpoint::Tree { host, prefix }, Endpoint::Repository(repository), Endpoint::Tree { .. }) => {

@@ -1,5 +1,5 @@
-//! Filter that confines a run to a few tags that were just pushed. It bounds their number, and selects the repositories
-//! of an entry and the tags that the entry wants. The other parts of a run do not know about the filter.
+//! Filter that restricts a run to a few tags that were just pushed. The filter bounds their number, and selects the
+//! repositories of an entry and the tags that the entry wants. The other parts of a run do not know about the filter.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +12,7 @@ use crate::oci::{ManifestRef, RepositoryName, Tag};
 use crate::plan::{Selected, Selection};
 use crate::store::{Source, StoreError};
 
-/// Maximum number of tags. More than these are left to a run of the whole entry, which costs less than a request for
+/// Maximum number of tags. If more tags were pushed, the whole entry is run, which needs fewer requests than one for
 /// each tag.
 const MAX_TAGS: usize = 100;
 
@@ -27,7 +27,7 @@ impl TagFilter {
         Self(BTreeMap::from([(repository, BTreeSet::from([tag]))]))
     }
 
-    /// Returns the union of the filters of two runs. `None` means everything: it is returned if one of the runs has no
+    /// Returns the union of the filters of two runs. Returns `None`, which means everything, if one of the runs has no
     /// filter, or if the union has more than 100 tags.
     #[must_use]
     pub fn union(first: Option<Self>, second: Option<Self>) -> Option<Self> {
@@ -39,8 +39,8 @@ impl TagFilter {
         (count <= MAX_TAGS).then_some(Self(all))
     }
 
-    /// Returns the pairs of an entry that these tags belong to. No catalog is requested: a repository that was pushed
-    /// to exists.
+    /// Returns the pairs of an entry that these tags belong to. No catalog is requested: a repository that just
+    /// received a push exists.
     pub(crate) fn pairs(&self, entry: &Entry) -> Vec<Pair> {
         match &entry.source {
             Endpoint::Repository(repository) if self.0.contains_key(&repository.name) => {
@@ -53,9 +53,9 @@ impl TagFilter {
         }
     }
 
-    /// Selects the tags of one source that the entry wants and the source has. The source is queried once for each tag;
-    /// its list is read only if a rule counts among all tags. Fewer tags than `at_least` are no error: they are not all
-    /// tags.
+    /// Selects the tags of one source that the entry wants and the source has. The source is queried once for each tag.
+    /// The source's list is read only if a rule counts among all tags. Fewer tags than `at_least` are no error, because
+    /// these are not all tags of the source.
     pub(crate) async fn select(
         &self,
         source: &dyn Source,
@@ -85,8 +85,8 @@ impl TagFilter {
     }
 }
 
-/// Queries the source for these tags. A tag that no longer exists is skipped. A tag of which the query fails stays, so
-/// that its copy reports the error.
+/// Queries the source for these tags. A tag that no longer exists is skipped. If the query for a tag fails, the tag is
+/// included, so that its copy reports the error.
 async fn query_tags(source: &dyn Source, tags: &[Tag]) -> Listing {
     let query = async |tag: &Tag| match source.resolve(&ManifestRef::Tag(tag.clone())).await {
         Ok(Some(found)) => Some((tag.clone(), Some(found.digest))),

@@ -100,7 +100,7 @@ fn a_failure_is_told_once_over_restarts_and_then_the_recovery_with_what_changed(
     let messages = receiver.received();
     messages.iter().for_each(|message| assert_signed(message, SECRET));
     let failure = messages[0].json();
-    assert_eq!(failure["version"], 1);
+    assert_eq!(failure["version"], 2);
     assert!(failure["text"].as_str().unwrap().starts_with("app fails: "), "{failure:#}");
     let data = &failure["data"];
     assert_eq!((&data["run"]["id"], &data["run"]["outcome"]), (&1.into(), &"failed".into()), "{failure:#}");
@@ -148,18 +148,18 @@ fn a_failure_whose_message_was_refused_is_told_with_the_next_failure() {
 #[test]
 fn what_is_held_back_is_told_once_a_digest() {
     let (scene, receiver) = (Scene::new(), Receiver::start(OK));
-    let rule = format!("overwrite: never, {}", webhook(&receiver, "held"));
+    let rule = format!("overwrite: never, {}", webhook(&receiver, "withheld"));
     scene.configure("", &rule);
     scene.put(1);
     scene.run_once("succeeded");
     scene.put(2);
     scene.run_once("succeeded");
     scene.run_once("succeeded");
-    assert_eq!(receiver.summaries(), ["held app"]);
+    assert_eq!(receiver.summaries(), ["withheld app"]);
     scene.put(3);
     scene.run_once("succeeded");
-    assert_eq!(receiver.summaries(), ["held app", "held app"]);
-    let held = receiver.received()[1].json()["data"]["held"]["items"][0].clone();
+    assert_eq!(receiver.summaries(), ["withheld app", "withheld app"]);
+    let held = receiver.received()[1].json()["data"]["withheld"]["items"][0].clone();
     assert_eq!((&held["tag"], &held["outcome"]), (&"v1".into(), &"blocked".into()), "{held:#}");
 }
 

@@ -25,9 +25,9 @@ use crate::registry::{Azure, AzureIdentity, Pem};
 
 /// Audience of Entra's tokens: registries, in all of Azure's clouds. A token for Azure's management API would work too,
 /// unless the registry is configured to refuse such tokens ("Configure registry acceptance of Microsoft Entra
-/// authentication scopes"). But the registry sees the token, and that one grants far more.
+/// authentication scopes"). But the registry receives the token, and a token for the management API grants far more.
 const AUDIENCE: &str = "https://containerregistry.azure.net";
-/// Longest use of a refresh token.
+/// Maximum time for which a refresh token is used.
 const LONGEST: Duration = Duration::from_secs(3 * 3600);
 /// Lifetime of an assertion, in seconds. Entra's documentation of certificate credentials asks for 5 to 10 minutes.
 const ASSERTED: i64 = 300;
@@ -37,7 +37,7 @@ const SKEW: i64 = 60;
 /// handling").
 const RENEWING: [StatusCode; 2] = [StatusCode::NOT_FOUND, StatusCode::GONE];
 
-/// Answer of Entra or of the registry. It has no `Debug`, which would show tokens.
+/// Answer of Entra or of the registry. The type has no `Debug`, which would show tokens.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct TokenAnswer {
@@ -49,8 +49,7 @@ struct TokenAnswer {
 
 type Form<'a> = Vec<(&'a str, &'a str)>;
 
-/// Returns a refresh token of the registry, how long it may be used, and the identity that Entra states, if it states
-/// one.
+/// Returns a refresh token of the registry, its lifetime, and the identity, if Entra states one.
 pub(super) async fn login(
     azure: &Azure,
     service: &str,
@@ -164,8 +163,8 @@ fn code(body: &[u8]) -> Option<String> {
 }
 
 /// Returns the managed identity that a token of Entra is for: its client id (`appid`, or `azp` in version 2 of the
-/// tokens), else its object id ("Access token claims reference"). The token is not verified: it came from the metadata
-/// service itself.
+/// tokens), else its object id ("Access token claims reference"). The token is not verified, because the metadata
+/// service itself sent it.
 fn identity_in_token(token: &str) -> Option<String> {
     #[derive(Deserialize)]
     struct Claims {
@@ -188,7 +187,7 @@ fn claims<T: DeserializeOwned>(token: &str) -> Option<T> {
     serde_json::from_slice(&json).ok()
 }
 
-/// Returns how long a token is valid, by its `exp`.
+/// Returns the remaining lifetime of a token, by its `exp`.
 fn token_lifetime(token: &str, now: i64) -> Duration {
     #[derive(Deserialize)]
     struct Claims {

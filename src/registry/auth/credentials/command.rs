@@ -10,8 +10,8 @@ use crate::store::ErrorKind;
 
 /// Runs the command and reads its output:
 ///
-/// * With a user name, the output is the password.
-/// * Without one, it is `USER:PASSWORD`, or an identity token if it has no colon.
+/// * If a user name is configured, the output is the password.
+/// * Otherwise the output is `USER:PASSWORD`, or an identity token if the output has no colon.
 pub(super) async fn login(line: &[String], username: Option<&str>, programs: &Programs) -> Result<Login, AuthError> {
     let Some((program, arguments)) = line.split_first() else {
         return Err(AuthError::denied("the command that prints the secret is empty"));

@@ -19,7 +19,7 @@ use crate::registry::{DockerConfig, Flavor};
 use crate::regular_file;
 use crate::store::ErrorKind;
 
-/// Contents of a file. It has no `Debug`, which would show secrets.
+/// Contents of a file. The type has no `Debug`, which would show secrets.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct File {
@@ -38,8 +38,8 @@ struct Entry {
     registrytoken: Option<String>,
 }
 
-/// Returns the login that these files have for a registry, and true if a program was run for it. The first file with a
-/// login wins.
+/// Returns the login that these files have for a registry, and true if a program was run to obtain it. The first file
+/// with a login wins.
 pub(super) async fn login(
     config: &DockerConfig,
     host: &RegistryHost,
@@ -69,7 +69,7 @@ pub(super) async fn login(
 
 /// Returns the longest namespace of this repository that has its own entry in one of these files
 /// (containers-auth.json(5): `quay.io/org/repo` before `quay.io/org` before `quay.io`). The files are read
-/// synchronously: they are small, and a file that cannot be read is reported when the login is needed.
+/// synchronously, because they are small. If a file cannot be read, the error is reported when the login is needed.
 pub(super) fn namespace_of(
     config: &DockerConfig,
     host: &RegistryHost,
@@ -108,7 +108,7 @@ async fn read(path: &Path, required: bool) -> Result<Option<File>, AuthError> {
     let failed = |reason: String| AuthError::denied(format!("{} cannot be read: {reason}", path.display()));
     let bytes = match read_text(path).await {
         Ok(text) => text.into_bytes(),
-        // A home directory that a service may not read contains nothing for it.
+        // If a service may not read a home directory, that directory contains nothing for the service.
         Err(error) if !required && matches!(error.kind(), Io::NotFound | Io::NotADirectory | Io::PermissionDenied) => {
             return Ok(None);
         }

@@ -23,10 +23,10 @@ use crate::registry::{Gcp, Secret};
 const SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
 /// Lifetime of an assertion, in seconds: no longer than that of the token that it obtains.
 const ASSERTED: i64 = 3600;
-/// User name that goes with an access token as the password.
+/// User name for an access token that is used as the password.
 const USER: &str = "oauth2accesstoken";
 
-/// A service account's key, as Google issues it. It has no `Debug`, which would show the key.
+/// A service account's key, as Google issues it. The type has no `Debug`, which would show the key.
 #[derive(Deserialize)]
 struct Key {
     #[serde(rename = "type")]
@@ -41,14 +41,14 @@ struct Key {
     token_uri: String,
 }
 
-/// Answer with a token. It has no `Debug`, which would show tokens.
+/// Answer with a token. The type has no `Debug`, which would show tokens.
 #[derive(Deserialize)]
 struct TokenAnswer {
     access_token: String,
     expires_in: u64,
 }
 
-/// Returns an access token, and how long it may be used.
+/// Returns an access token, and its lifetime.
 pub(super) async fn login(gcp: &Gcp, wire: &Wire) -> Result<CloudLogin, AuthError> {
     match &gcp.key {
         Some(path) => login_by_key(path, wire).await,

@@ -14,10 +14,10 @@ use crate::store::ErrorKind;
 /// User name that marks the secret as an identity token.
 const IDENTITY_TOKEN: &str = "<token>";
 
-/// Text that helpers print when they do not know a registry; they then fail.
+/// Text that helpers print before they fail because they do not know a registry.
 const NOT_FOUND: &str = "credentials not found";
 
-/// Output of a helper. It has no `Debug`, which would show the secret.
+/// Output of a helper. The type has no `Debug`, which would show the secret.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct HelperOutput {
@@ -26,7 +26,7 @@ struct HelperOutput {
     secret: String,
 }
 
-/// Returns the login that the helper of this name has for a server, in docker's spelling; `None` if it has none.
+/// Returns the login that the helper of this name has for a server, in docker's spelling; `None` if there is no login.
 pub(super) async fn login(name: &str, server: &str, programs: &Programs) -> Result<Option<Login>, AuthError> {
     let program = format!("docker-credential-{name}");
     let failed =

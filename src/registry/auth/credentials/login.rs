@@ -1,4 +1,4 @@
-//! Logins: what is presented to a registry or its token service, and how long it is used.
+//! Logins: the credentials that are sent to a registry or its token service, and the time for which they are used.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::registry::http::response::sensitive;
 /// Time for which a program's answer is reused, unless it is refused.
 pub(super) const KEPT: Duration = Duration::from_secs(300);
 
-/// Part at the end of its lifetime in which a cloud's answer is not used.
+/// Part at the end of a lifetime in which a cloud's answer is no longer used.
 const SPARE: Duration = Duration::from_secs(60);
 
 /// Credentials to present.
@@ -51,7 +51,7 @@ impl Login {
     }
 }
 
-/// Answer of a cloud: a login, how long it may be used, and the identity that it belongs to.
+/// Answer of a cloud: a login, its lifetime, and the identity of the login.
 pub(super) struct CloudLogin {
     pub(super) login: Login,
     pub(super) good: Duration,
@@ -64,7 +64,7 @@ impl CloudLogin {
     }
 }
 
-/// Returns how long something with this lifetime is used.
+/// Returns the time for which an answer with this lifetime is used.
 pub(super) fn usable_time(good: Duration) -> Duration {
     good.saturating_sub(SPARE.min(good / 2))
 }

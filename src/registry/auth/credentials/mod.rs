@@ -1,6 +1,6 @@
 //! Credentials of one registry, from the configuration or this machine: one file per source. A source is queried when a
-//! registry requests credentials, and again after a refusal. `authenticator.rs` and `token.rs` present a login
-//! to a registry.
+//! registry requests credentials, and again after a refusal. `authenticator.rs` and `token.rs` send a login to a
+//! registry.
 
 mod aws;
 mod azure;

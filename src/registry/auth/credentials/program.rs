@@ -11,7 +11,7 @@ use tokio::process::{Child, Command};
 
 use crate::store::ErrorKind;
 
-/// Most bytes that a program may print. No secret is nearly that long.
+/// Maximum number of bytes that a program may print. No secret is nearly that long.
 const MAX_OUTPUT: u64 = 64 * 1024;
 
 /// Search path, time limit and variables of programs.
@@ -31,9 +31,9 @@ impl Default for Programs {
     }
 }
 
-/// Variables of this process that a program inherits: those that it needs to be found, to find its files, to use a
-/// proxy, and to reach a cloud. All others may be secrets of other registries, because `sync.yaml` takes its secrets
-/// from there.
+/// Variables of this process that a program inherits: the variables with which the program is found, finds its files,
+/// uses a proxy, and reaches a cloud. Any other variable may be a secret of another registry, because `sync.yaml` takes
+/// its secrets from the environment.
 const PASSED_ON: [&str; 16] = [
     "PATH",
     "HOME",
@@ -72,8 +72,8 @@ pub(super) struct ProgramOutput {
 }
 
 impl Programs {
-    /// Runs `program` to its end, with `input` as its standard input. The reason of an error is a fragment: "cannot be
-    /// started: …".
+    /// Runs `program` until it ends, with `input` as its standard input. The reason of an error is a fragment: "cannot
+    /// be started: …".
     pub(super) async fn run(
         &self,
         program: &OsStr,

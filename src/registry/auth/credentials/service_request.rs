@@ -1,5 +1,5 @@
-//! Small requests to the services of a cloud: how they are repeated, how much of an answer is read, and what is
-//! reported of a refusal. Redirects are not followed, and no part of an answer is reported except an error code.
+//! Small requests to the services of a cloud: the repetition of requests, the limit of an answer's length, and the
+//! report of a refusal. Redirects are not followed, and no part of an answer is reported except an error code.
 
 use std::time::Duration;
 
@@ -34,8 +34,8 @@ const MAX_CODE: usize = 60;
 pub(crate) struct Wire {
     /// Client of the registry.
     pub(crate) http: reqwest::Client,
-    /// Client for the services of a cloud: the same client, but it always verifies certificates, even if the registry's
-    /// need not be verified. These services receive secrets.
+    /// Client for the services of a cloud. It is the same client, but always verifies certificates, even if the
+    /// registry's certificate need not be verified. These services receive secrets.
     pub(crate) authority: reqwest::Client,
     /// Address of the registry.
     pub(crate) registry: Url,
@@ -44,7 +44,7 @@ pub(crate) struct Wire {
     pub(crate) retry_policy: RetryPolicy,
 }
 
-/// An answer of any status. It has no `Debug`, which would show secrets.
+/// An answer of any status. The type has no `Debug`, which would show secrets.
 pub(super) struct CloudAnswer {
     head: ResponseHead,
     body: Vec<u8>,
@@ -60,8 +60,8 @@ impl Wire {
         client.map_err(|error| AuthError::denied(error.without_url().to_string()))
     }
 
-    /// Sends a request whose body is in memory, and reads its answer. Repeats it after a transient failure; the
-    /// statuses in `passing` count as transient too. Ends within three minutes.
+    /// Sends a request whose body is in memory, and reads its answer. The request is repeated after a transient
+    /// failure; the statuses in `passing` count as transient too. This method ends within three minutes.
     pub(super) async fn send(
         &self,
         request: reqwest::RequestBuilder,

@@ -1,5 +1,5 @@
-//! Source of one registry's login, as the configuration names it. It is queried when it is needed, and its answer is
-//! reused for a while.
+//! Source of one registry's login, as the configuration names it. The source is queried when the login is needed, and
+//! its answer is reused for a while.
 
 use std::time::{Duration, SystemTime};
 
@@ -15,7 +15,7 @@ use crate::registry::auth::error::AuthError;
 use crate::registry::options::cloud::{Azure, AzureIdentity};
 use crate::registry::{Credentials, DockerConfig, Secret};
 
-/// Age below which a refused answer is not requested again: the source would give the same.
+/// Maximum age at which a refused answer is not requested again: the source would give the same answer.
 const YOUNG: Duration = Duration::from_secs(10);
 
 /// The same age for a cloud's answer, which differs each time.
@@ -51,7 +51,7 @@ struct KnownLogin {
     login: Option<Login>,
     asked: Instant,
     until: Instant,
-    /// Modification times of the files that it came from.
+    /// Modification times of the files that the answer was read from.
     written: Vec<Option<SystemTime>>,
 }
 
@@ -80,14 +80,14 @@ impl Source {
     }
 
     /// Returns the credentials of one repository if docker's configuration has an entry for a namespace that contains
-    /// it; `None` if they are those of the whole registry.
+    /// the repository. Returns `None` if the credentials of the whole registry apply.
     pub(crate) fn namespaced(&self, name: &RepositoryName) -> Option<Credentials> {
         let Some(Credentials::DockerConfig(config)) = &self.credentials else { return None };
         let namespace = docker::namespace_of(config, &self.host, name)?;
         Some(Credentials::DockerConfig(DockerConfig { namespace: Some(namespace), ..config.clone() }))
     }
 
-    /// Returns the identity to display: a user name if it is known, else the source.
+    /// Returns the identity to display: a user name if known, else the source.
     pub(crate) fn identity(&self) -> String {
         let name = self.name.lock().clone();
         match &self.credentials {
@@ -127,7 +127,7 @@ impl Source {
         self.renew(&mut last, came).await
     }
 
-    /// Returns true if the last login had a limited lifetime that is over. The source has another login by now.
+    /// Returns true if the last login had a limited lifetime that has ended. The source has another login by now.
     pub(crate) fn has_ended(&self) -> bool {
         self.ends.lock().is_some_and(|ends| ends <= Instant::now())
     }
@@ -179,8 +179,8 @@ impl Source {
         }
     }
 
-    /// Queries the source. Returns the login, how long the answer is valid (zero if reading it again costs nothing),
-    /// and its identity.
+    /// Queries the source. Returns the login, its lifetime (zero if another read of the source is free), and its
+    /// identity.
     async fn query(&self) -> Result<(Option<Login>, Duration, Option<String>), AuthError> {
         let (login, kept) = match &self.credentials {
             None | Some(Credentials::Anonymous) => (None, Duration::ZERO),

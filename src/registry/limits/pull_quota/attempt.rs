@@ -1,4 +1,4 @@
-//! Attempts of requests that affect a quota, and the request that finds out the remaining reads.
+//! Attempts of requests that affect a quota, and the request that determines the remaining reads.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ pub(crate) enum Reads {
     Counted(Option<Digest>),
 }
 
-/// Head of an answer, as far as the quota is concerned.
+/// Parts of an answer's head that concern the quota.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct AnswerHead<'a> {
     pub(crate) status: StatusCode,
@@ -41,7 +41,7 @@ pub(crate) enum AttemptEnd<'a> {
     Lost,
 }
 
-/// One attempt of one request. If it is dropped before its outcome is recorded, nobody knows whether the registry
+/// One attempt of one request. If the attempt is dropped before its outcome is recorded, it is unknown if the registry
 /// counted it.
 #[derive(Debug, Default)]
 pub(crate) struct Attempt<'a> {
@@ -53,7 +53,7 @@ pub(crate) struct Attempt<'a> {
     number: u64,
 }
 
-/// Guard of the request that finds out the remaining reads. It is held until the answer is known or cannot be had.
+/// Guard of the request that determines the remaining reads, held until the answer is known or cannot be obtained.
 pub(crate) struct ProbeGuard<'a> {
     quota: &'a SharedQuota,
     _turn: tokio::sync::MutexGuard<'a, ()>,
@@ -73,8 +73,8 @@ impl Attempt<'_> {
         }
     }
 
-    /// Records the outcome of the attempt. Returns an error if the registry said that the quota is spent: a repeated
-    /// request would be refused too.
+    /// Records the outcome of the attempt. Returns an error if the registry reported that the quota is spent: a
+    /// repeated request would be refused too.
     pub(crate) fn record_end(mut self, end: AttemptEnd<'_>) -> Result<(), QuotaError> {
         let Some(quota) = self.quota else { return Ok(()) };
         let heard = match end {
@@ -108,8 +108,8 @@ impl Drop for Attempt<'_> {
 }
 
 impl Quota {
-    /// Returns a guard if a counted read must first find out the remaining reads. One request gets the guard at a time;
-    /// the others wait until it is dropped.
+    /// Returns a guard if a counted read must first determine the remaining reads. One request gets the guard at a
+    /// time; the others wait until the guard is dropped.
     pub(crate) async fn start_probe(&self, reads: Reads) -> Option<ProbeGuard<'_>> {
         let Reads::Counted(digest) = reads else { return None };
         if !self.inner.lock().needs_query(digest.as_ref()) {

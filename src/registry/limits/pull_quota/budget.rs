@@ -1,5 +1,5 @@
-//! Arithmetic of a pull quota: the remaining reads, from the latest report and the reads in flight. It is pure: `now`
-//! and the order of events are arguments, and it sends and awaits nothing.
+//! Arithmetic of a pull quota: the remaining reads, from the latest report and the reads in flight. The code is pure:
+//! `now` and the order of events are arguments, and nothing is sent or awaited.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ pub(crate) enum Outcome {
     Silent,
     /// The request was refused before it was counted, or was not sent.
     Uncounted,
-    /// Nobody knows whether the registry counted the request.
+    /// It is unknown if the registry counted the request.
     Lost,
     /// The request was refused because no reads are left.
     Refused,
@@ -62,12 +62,12 @@ pub(crate) struct Budget {
     flying: u64,
     /// Time of the last refusal of a registry that reports no quota, until an answer shows that reads succeed again.
     refused: Option<DateTime<Utc>>,
-    /// Time of the last attempt to find out the remaining reads.
+    /// Time of the last attempt to determine the remaining reads.
     tried: Option<DateTime<Utc>>,
     /// Number of requests sent so far.
     sent: u64,
-    /// Number of requests that had been sent when the latest answer was recorded. Answers to earlier requests are older
-    /// news.
+    /// Number of requests that had been sent when the latest answer was recorded. Answers to earlier requests are less
+    /// current.
     heard: u64,
     wanted: Option<Wanted>,
     /// Reads that may have been counted and whose answers were lost, since the last recorded answer that includes them
@@ -75,9 +75,9 @@ pub(crate) struct Budget {
     lost: u64,
 }
 
-/// Group of reads that was requested and did not fit. Until it fits, no smaller read is allowed before it. That holds
-/// only while the group is still requested, and in one window of two: if others use the quota too, the group may never
-/// fit.
+/// Group of reads that was requested and did not fit. Until the group fits, no smaller read is allowed before it. This
+/// rule applies only while the group is still requested, and in one window of two: if others use the quota too, the
+/// group may never fit.
 #[derive(Debug, Clone, Copy)]
 struct Wanted {
     reads: u64,
@@ -87,7 +87,7 @@ struct Wanted {
 
 impl Wanted {
     fn has_precedence(&self, window: Duration, now: DateTime<Utc>) -> bool {
-        // A caller that must wait asks again after a twelfth of the window.
+        // A caller that must wait tries again after a twelfth of the window.
         is_within(window, self.since, now) && is_within(window / 6, self.asked, now)
     }
 }
@@ -149,7 +149,7 @@ impl Budget {
     }
 
     /// Returns the reads that are allowed if none are in flight; `None` without a quota. After a refusal without a
-    /// report: none for a while, and then one at a time, which shows whether more succeed.
+    /// report: none for a while, and then one at a time, which shows if more succeed.
     pub(crate) fn reads_left(&self, now: DateTime<Utc>) -> Option<u64> {
         let Some((report, _)) = self.latest_report(now) else {
             return self.refused.map(|at| u64::from(!is_within(WINDOW / 12, at, now)));
@@ -165,7 +165,8 @@ impl Budget {
     /// * everything is from the journal;
     /// * no reads are left by a report that is not fresh.
     ///
-    /// Returns false if somebody has just tried.
+    ///
+    /// Returns false if another caller has just tried.
     pub(crate) fn needs_query(&self, now: DateTime<Utc>) -> bool {
         let fresh = |at: Option<DateTime<Utc>>, window: Duration| {
             at.is_some_and(|at| is_within(FRESH.min(window / 12), at, now))
@@ -184,12 +185,12 @@ impl Budget {
         }
     }
 
-    /// Records an attempt to find out the remaining reads, whatever its result.
+    /// Records an attempt to determine the remaining reads, whatever its result.
     pub(crate) fn record_attempt(&mut self, now: DateTime<Utc>) {
         self.tried = Some(now);
     }
 
-    /// Takes one read. It is allowed if nothing is known: see [`Budget::needs_query`].
+    /// Takes one read. If nothing is known about the quota, the read is allowed: see [`Budget::needs_query`].
     pub(crate) fn take_read(&mut self, now: DateTime<Utc>) -> Verdict {
         let verdict = self.reads_left(now).map_or(Verdict::Taken, |left| self.allows(1, left));
         self.flying += u64::from(verdict == Verdict::Taken);
@@ -211,7 +212,7 @@ impl Budget {
         let verdict = self.allows(reads, report.remaining.saturating_sub(self.keep));
         match verdict {
             Verdict::Taken => self.reserved += reads,
-            // The wanted group includes the read that showed its size.
+            // The requested group includes the read that showed its size.
             Verdict::Spent => {
                 self.remember_wanted((reads + 1).min(report.limit.saturating_sub(self.keep)), report.window, now)
             }
@@ -274,9 +275,9 @@ impl Budget {
         self.wanted = self.wanted.filter(|wanted| left.is_none_or(|left| left < wanted.reads.max(1)));
     }
 
-    /// Applies a report. It describes the time at which the registry processed its request. It may raise the remaining
-    /// reads only if that request was sent after all known answers arrived. Otherwise the known state may include a
-    /// later read that this report does not.
+    /// Applies a report. The report describes the time at which the registry processed the report's request. The report
+    /// may raise the remaining reads only if that request was sent after all known answers arrived. Otherwise the known
+    /// state may include a later read that this report does not include.
     fn apply_report(&mut self, number: u64, report: Report, now: DateTime<Utc>) {
         let remaining = match &self.known {
             QuotaKnowledge::Quota(quota) if number <= self.heard => {

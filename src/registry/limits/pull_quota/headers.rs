@@ -1,4 +1,5 @@
-//! Responses about a quota: their headers, and whether a 429 is the quota's or concerns the request rate.
+//! Responses about a quota: their headers, and the classification of a 429, which concerns the quota or the request
+//! rate.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -13,8 +14,8 @@ use super::quota::SharedQuota;
 /// The longest `Retry-After` of a 429 that concerns the request rate.
 ///
 /// * A 429 with a longer `Retry-After` is the quota's.
-/// * A 429 with a shorter one concerns the request rate.
-/// * A 429 without one is the quota's if it answers a counted read.
+/// * A 429 with a shorter `Retry-After` concerns the request rate.
+/// * A 429 without `Retry-After` is the quota's if it answers a counted read.
 const MAX_RATE_RETRY_AFTER: Duration = Duration::from_secs(60);
 
 /// Accepted quota windows, in seconds. Any gateway reports limits per second, minute or month under the same header

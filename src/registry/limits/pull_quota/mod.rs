@@ -1,5 +1,5 @@
 //! Pull quota of one identity at a registry that counts manifest reads (Docker Hub's `ratelimit-limit` and
-//! `ratelimit-remaining`). A read beyond the quota is not sent. Nothing here knows which tag is worth a read.
+//! `ratelimit-remaining`). A read beyond the quota is not sent. The code here does not decide which tag gets a read.
 
 mod attempt;
 mod budget;

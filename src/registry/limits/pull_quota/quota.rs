@@ -1,4 +1,4 @@
-//! Pull quota of one identity at one registry: its state, which requests share, and the errors of a spent quota.
+//! Pull quota of one identity at one registry: its state, shared by all requests, and the errors of a spent quota.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use crate::store::{ErrorKind, Reservation};
 pub struct QuotaState {
     /// The registry.
     pub registry: RegistryHost,
-    /// The identity used at the registry, as far as it is known: a user name or `anonymous`, never a secret.
+    /// The identity used at the registry, if known: a user name or `anonymous`, never a secret.
     pub identity: String,
     /// Reads per window.
     pub limit: u64,
@@ -45,7 +45,7 @@ pub(crate) struct QuotaError {
 #[derive(Debug)]
 pub(crate) struct Quota {
     pub(super) inner: Arc<SharedQuota>,
-    /// Held by the request that finds out the remaining reads. The other requests wait for its result.
+    /// Held by the request that determines the remaining reads. The other requests wait for its result.
     pub(super) finding_out: tokio::sync::Mutex<()>,
 }
 
@@ -92,7 +92,7 @@ impl Quota {
         state.budget.reads_left(Utc::now()).or((!state.budget.knows_nothing()).then_some(u64::MAX))
     }
 
-    /// Waits until it is known whether the registry counts reads. Cancel safe.
+    /// Waits until it is known if the registry counts reads. Cancel safe.
     pub(crate) async fn wait_until_known(&self) {
         loop {
             let ended = self.inner.ended.notified();
@@ -125,7 +125,7 @@ impl Quota {
         Ok(Some(Box::new(reserved)))
     }
 
-    /// Restores an earlier report of this registry. It is in force until the registry's next report.
+    /// Restores an earlier report of this registry. The report is in force until the registry's next report.
     pub(crate) fn recall(&self, state: &QuotaState) {
         if state.registry == self.inner.registry {
             let report = Report { limit: state.limit, window: state.window, remaining: state.remaining };
@@ -193,7 +193,7 @@ impl SharedQuota {
     }
 }
 
-/// Returns the pause before the quota is checked again. No registry documents how its window moves, and a check is
+/// Returns the pause before the quota is checked again. No registry documents if its window slides, and a check is
 /// free.
 fn wait_for(window: Duration) -> Duration {
     (window / 12).max(Duration::from_secs(1))

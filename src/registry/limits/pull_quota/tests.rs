@@ -280,7 +280,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// A request in flight: its number, whether it counts, and the registry's answer once it is processed.
+/// A request in flight: its number, true if it counts, and the registry's answer once the request is processed.
 type UnderWay = (u64, bool, Option<Outcome>);
 
 #[derive(Debug)]

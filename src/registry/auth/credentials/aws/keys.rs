@@ -23,14 +23,14 @@ use crate::registry::{Aws, Secret};
 const AGENT: &str = "http://169.254.170.2";
 /// Lifetime of a session with the metadata service, in seconds.
 const SESSION: &str = "300";
-/// Session name that identifies us in Amazon's audit trail.
+/// Session name that identifies this program in Amazon's audit trail.
 const SESSION_NAME: &str = "transship";
-/// Longest chain of profiles.
+/// Maximum length of a chain of profiles.
 const MAX_PROFILES: usize = 5;
 
-/// Keys that sign requests. They have no `Debug`, which would show secrets.
+/// Keys that sign requests. The type has no `Debug`, which would show secrets.
 pub(super) struct Keys {
-    /// Id of the access key; may be shown.
+    /// Id of the access key, which is not secret.
     pub(super) id: String,
     pub(super) secret: SecretString,
     pub(super) session: Option<SecretString>,
@@ -62,7 +62,7 @@ struct Asking<'a> {
     wire: &'a Wire,
 }
 
-/// Returns the keys of the first source that has some.
+/// Returns the keys of the first source that has keys.
 pub(super) async fn find(aws: &Aws, region: &str, wire: &Wire) -> Result<Keys, AuthError> {
     let (asking, variable) = (Asking { aws, region, wire }, |name| aws.variables.get(name));
     if let Some(profile) = &aws.profile {

@@ -40,7 +40,7 @@ enum Authorizations {
     One(Authorization),
 }
 
-/// A registry's password and its lifetime. It has no `Debug`, which would show passwords.
+/// A registry's password and its lifetime. The type has no `Debug`, which would show passwords.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Authorization {
@@ -55,7 +55,7 @@ struct AuthorizationAnswer {
     authorization_data: Authorizations,
 }
 
-/// Returns the user name and the password of a registry, and how long they may be used.
+/// Returns the user name and the password of a registry, and their lifetime.
 pub(super) async fn login(aws: &Aws, host: &RegistryHost, wire: &Wire) -> Result<CloudLogin, AuthError> {
     let service = service(aws, host)?;
     let keys = keys::find(aws, &service.region, wire).await?;

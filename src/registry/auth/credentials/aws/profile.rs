@@ -12,7 +12,7 @@ use super::keys::Keys;
 use crate::registry::Variables;
 use crate::registry::auth::error::AuthError;
 
-/// Settings of one profile. It has no `Debug`, which would show secrets.
+/// Settings of one profile. The type has no `Debug`, which would show secrets.
 #[derive(Default)]
 pub(super) struct Profile(BTreeMap<String, SecretString>);
 
@@ -68,7 +68,7 @@ async fn read_file(path: &Path) -> Result<Option<SecretString>, AuthError> {
     let failed = |reason: String| AuthError::denied(format!("{} cannot be read: {reason}", path.display()));
     let text = match read_text(path).await {
         Ok(text) => text,
-        // A home directory that a service may not read contains nothing for it.
+        // If a service may not read a home directory, that directory contains nothing for the service.
         Err(error) if matches!(error.kind(), Io::NotFound | Io::NotADirectory | Io::PermissionDenied) => {
             return Ok(None);
         }
@@ -95,7 +95,7 @@ fn find_section(text: &str, name: &str, in_config: bool) -> Option<Profile> {
             }
             continue;
         }
-        // An indented line belongs to the key above it, which is none that is read here.
+        // An indented line belongs to the key above it. No key that is read here has indented lines.
         if let (true, false, Some((key, value))) = (inside, line.starts_with(char::is_whitespace), line.split_once('='))
             && let Some(Profile(pairs)) = &mut found
         {
