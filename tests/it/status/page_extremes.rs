@@ -60,7 +60,7 @@ fn entry(name: &str, failed: Option<&str>) -> Value {
         "schedule": "0 3 * * *", "timezone": "Europe/Berlin", "next_firing": ago(-90), "running": null,
         "last_run": {
             "run": 7, "outcome": if failed.is_some() { "failed" } else { "succeeded" }, "started": ago(4), "ended": ago(3),
-            "counts": {"copied": 2, "replaced": 0, "unchanged": 14, "held": 0, "blocked": 0, "deferred": 0, "failed": u8::from(failed.is_some())},
+            "counts": {"copied": 2, "replaced": 0, "unchanged": 14, "held": 0, "blocked": 0, "deferred": 0, "conflict": 0, "failed": u8::from(failed.is_some())},
             "bytes": 4096, "error": failed,
         },
         "last_success": ago(300), "last_failure": failed.map(|_| ago(3)), "failures": if failed.is_some() { 4 } else { 0 },
