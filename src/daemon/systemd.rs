@@ -34,8 +34,7 @@ impl Systemd {
     }
 
     fn connect(address: &OsStr) -> Self {
-        let socket =
-            connect_socket(address).inspect_err(|error| tracing::warn!(%error, "systemd cannot be told anything"));
+        let socket = connect_socket(address).inspect_err(|error| tracing::warn!(%error, "sd_notify is unavailable"));
         Self { socket: socket.ok(), unsent: VecDeque::new() }
     }
 
@@ -95,7 +94,7 @@ impl Systemd {
         while let Some(message) = self.unsent.front() {
             match socket.send(message.as_bytes()) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) => tracing::debug!(%error, "systemd could not be told"),
+                Err(error) => tracing::debug!(%error, "sd_notify failed"),
                 Ok(_) => {}
             }
             self.unsent.pop_front();

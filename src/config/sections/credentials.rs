@@ -149,7 +149,7 @@ fn find_alternative(reader: &Reader<'_>, value: &Value<'_>, fields: &Fields<'_>)
     let Some(alternative) = meant else {
         let forms: Vec<String> =
             CREDENTIAL_ALTERNATIVES.iter().map(|alternative| alternative.required.join(" and ")).collect();
-        reader.refuse(value, format!("this says nobody: write {}", forms.join(", or ")));
+        reader.refuse(value, format!("this names no credentials: write {}", forms.join(", or ")));
         return None;
     };
     let mut good = true;
@@ -234,6 +234,6 @@ fn read_anonymous(reader: &Reader<'_>, value: &Value<'_>) -> Option<Credentials>
     if reader.bool(value)? {
         return Some(Credentials::Anonymous);
     }
-    reader.refuse_with_hint(value, "`anonymous: false` says nobody else", "write who to be instead");
+    reader.refuse_with_hint(value, "`anonymous: false` names no other credentials", "write who to be instead");
     None
 }

@@ -48,7 +48,7 @@ pub(crate) fn read_sides<'n>(reader: &Reader<'_>, value: &Value<'n>) -> Sides<'n
     let side = |name| fields.get(name).and_then(|value| Some((read_credentials(reader, value)?, value.clone())));
     let sides = Sides { source: side("source"), target: side("target") };
     if value.pairs().next().is_none() {
-        reader.refuse(value, "this says nobody: write `source`, `target` or both");
+        reader.refuse(value, "this names no credentials: write `source`, `target` or both");
     }
     fields.assert_all_read();
     sides
@@ -84,5 +84,5 @@ pub(crate) fn check_sides(
 }
 
 fn no_registry(side: &str, layout: &Endpoint) -> String {
-    format!("the {side} {layout} is a folder, which asks for no credentials")
+    format!("the {side} {layout} is a folder, which needs no credentials")
 }

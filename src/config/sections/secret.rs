@@ -16,7 +16,7 @@ pub(crate) fn read_secret(reader: &Reader<'_>, value: &Value<'_>) -> Option<Secr
     match (value.node, pairs.as_slice()) {
         (Node::Text(text), _) => {
             if !text.contains("${") {
-                let message = "a secret stands in the file itself: {env: NAME} or {file: PATH} keep it out";
+                let message = "the file itself contains a secret: write {env: NAME} or {file: PATH} instead";
                 reader.warn(value, message);
             }
             let text = reader.accept(value, expand(text, reader.environment))?;

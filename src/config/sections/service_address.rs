@@ -25,7 +25,7 @@ pub(crate) fn check_secret_address(text: &str) -> Result<Url, &'static str> {
     if url.scheme() == "https" || is_loopback(&url) {
         return Ok(url);
     }
-    Err("this address is shown secrets: it is asked by https alone")
+    Err("transship sends secrets to this address: use https")
 }
 
 /// Checks the address of a metadata service, which gives out secrets: it is near or uses TLS.
@@ -35,7 +35,7 @@ pub(crate) fn check_metadata_address(text: &str) -> Result<Url, &'static str> {
     if url.scheme() == "https" || is_loopback(&url) || is_link_local(&url) {
         return Ok(url);
     }
-    Err("a metadata service gives secrets: other than 169.254.0.0/16 and the like, it is asked by https alone")
+    Err("a metadata service returns secrets: use https for any address but a loopback or link-local one")
 }
 
 fn parse_plain_url(text: &str) -> Option<Url> {

@@ -78,8 +78,7 @@ fn authority_from_the_environment_requires_tls() {
     assert_eq!(authority("https://login.microsoftonline.us/").as_deref(), Ok("https://login.microsoftonline.us/"));
     assert_eq!(authority("http://127.0.0.1:1/").as_deref(), Ok("http://127.0.0.1:1/"));
     let refused = authority("http://login.example/").unwrap_err();
-    let why =
-        "the environment variable AZURE_AUTHORITY_HOST: this address is shown secrets: it is asked by https alone";
+    let why = "the environment variable AZURE_AUTHORITY_HOST: transship sends secrets to this address: use https";
     assert!(refused.contains(why), "{refused}");
 }
 

@@ -91,7 +91,7 @@ registries:
   c.example: {credentials: {username: me, password: {env: PASSWORD}}}
 sync: []
 "#;
-    let warning = "sync.yaml:3:53: a secret stands in the file itself: {env: NAME} or {file: PATH} keep it out";
+    let warning = "sync.yaml:3:53: the file itself contains a secret: write {env: NAME} or {file: PATH} instead";
     let warnings: Vec<String> = read(text).unwrap().warnings.iter().map(ToString::to_string).collect();
     assert_eq!(warnings, [warning]);
 }

@@ -16,7 +16,7 @@ pub(crate) enum ExpandError {
     #[error("`${{` is not closed: write ${{NAME}}, or `$$` for a plain `$`")]
     Open,
     #[error(
-        "what stands in `${{…}}` is not the name of an environment variable: letters, digits and `_`, or write `$$` \
+        "the text in `${{…}}` is not the name of an environment variable: letters, digits and `_`, or write `$$` \
          for a plain `$`"
     )]
     Name,
@@ -93,7 +93,7 @@ mod tests {
         );
         assert_eq!(message("${A_1"), "`${` is not closed: write ${NAME}, or `$$` for a plain `$`");
         for bad in ["${}", "${1A}", "${A_1:-x}", "${A B}"] {
-            assert!(message(bad).starts_with("what stands in `${…}` is not the name"), "{bad}");
+            assert!(message(bad).starts_with("the text in `${…}` is not the name"), "{bad}");
         }
     }
 }

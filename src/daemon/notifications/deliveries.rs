@@ -146,7 +146,7 @@ impl DeliveryRound {
     async fn drop_old(&self, receiver: &str) -> Result<(), JournalError> {
         let dropped = self.journal.drop_notifications_until(receiver, Utc::now() - GIVEN_UP).await?;
         if dropped > 0 {
-            tracing::warn!(receiver, dropped, "notifications are given up whose receiver is not in the configuration");
+            tracing::warn!(receiver, dropped, "dropped notifications: the configuration has no such receiver");
             self.metrics.add_notifications(Delivery::GivenUp, dropped);
         }
         Ok(())
@@ -158,7 +158,7 @@ impl DeliveryRound {
             None => match Post::new() {
                 Ok(post) => self.post.insert(Arc::new(post)).clone(),
                 Err(error) => {
-                    tracing::error!(%error, "no connections can be made for notifications");
+                    tracing::error!(%error, "cannot create the HTTP client for notifications");
                     self.unreadable = Some(Instant::now() + JOURNAL_PAUSE);
                     return;
                 }
@@ -179,7 +179,7 @@ impl DeliveryRound {
         match outcome {
             Ok(()) => {
                 if self.backed_off.remove(&receiver).is_some() {
-                    tracing::info!(receiver, "notifications are taken again");
+                    tracing::info!(receiver, "the receiver accepts notifications again");
                 }
                 tracing::debug!(receiver, id, event, entry, "told");
                 self.finish_notice(&notice, Delivery::Delivered).await;
@@ -189,7 +189,7 @@ impl DeliveryRound {
                 self.back_off(receiver, wait, &why);
             }
             Err(refusal) => {
-                tracing::error!(receiver, id, event, entry, problem = %refusal, "a notification is given up");
+                tracing::error!(receiver, id, event, entry, problem = %refusal, "gave up a notification");
                 self.finish_notice(&notice, Delivery::GivenUp).await;
             }
         }
@@ -199,9 +199,9 @@ impl DeliveryRound {
     /// row.
     fn back_off(&mut self, receiver: String, wait: Option<Duration>, why: &str) {
         if self.backed_off.contains_key(&receiver) {
-            tracing::debug!(receiver, problem = why, "notifications still cannot be delivered");
+            tracing::debug!(receiver, problem = why, "cannot deliver notifications yet");
         } else {
-            tracing::warn!(receiver, problem = why, "a notification cannot be delivered now; it is tried again");
+            tracing::warn!(receiver, problem = why, "cannot deliver a notification now; it is retried");
         }
         let pauses = || {
             let builder = ExponentialBuilder::new().with_min_delay(FIRST_PAUSE).with_max_delay(LONGEST_PAUSE);
@@ -229,7 +229,7 @@ impl DeliveryRound {
     }
 
     fn journal_failed(&mut self, error: &JournalError) {
-        tracing::error!(%error, "the journal cannot tell which notifications are to be delivered");
+        tracing::error!(%error, "cannot query the journal for pending notifications");
         self.unreadable = Some(Instant::now() + JOURNAL_PAUSE);
     }
 }

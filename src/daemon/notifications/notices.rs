@@ -66,7 +66,7 @@ impl Notices {
     pub(crate) async fn close(&self, mut delivering: JoinHandle<()>, longest: Duration) {
         self.closing.cancel();
         if tokio::time::timeout(longest, &mut delivering).await.is_err() {
-            tracing::info!("not all notifications could be delivered; they are tried again at the next start");
+            tracing::info!("some notifications are pending; the next start retries them");
             delivering.abort();
         }
     }
@@ -82,10 +82,7 @@ impl Notices {
             Ok(0) => {}
             Ok(dropped) => {
                 self.metrics.add_notifications(Delivery::GivenUp, dropped);
-                tracing::warn!(
-                    dropped,
-                    "notifications are given up whose receivers are not in the configuration any more"
-                );
+                tracing::warn!(dropped, "dropped notifications: the configuration no longer has their receivers");
             }
             Err(error) => log_not_stored(&error),
         }
@@ -141,7 +138,7 @@ impl Notices {
         let dropped = self.journal.store_notifications(notices, learnt, forgotten, Utc::now()).await?;
         if dropped > 0 {
             self.metrics.add_notifications(Delivery::GivenUp, dropped);
-            tracing::error!(dropped, "too many notifications wait for a receiver: the oldest are given up");
+            tracing::error!(dropped, "too many notifications wait for a receiver: dropped the oldest");
         }
         self.fresh.notify_one();
         Ok(())
@@ -163,7 +160,7 @@ impl Notices {
 }
 
 fn log_not_stored(error: &JournalError) {
-    tracing::error!(%error, "notifications cannot be kept, so nobody is told");
+    tracing::error!(%error, "the journal cannot store notifications: none are sent");
 }
 
 #[cfg(test)]

@@ -38,7 +38,7 @@ impl Service {
         let since = self.pauses.get(entry).map_or(now, |pause| pause.since);
         self.record_pause_in_time(PauseRecord { entry: entry.to_owned(), since, until, ended: None }).await?;
         self.pauses.set(entry, since, until);
-        tracing::info!(entry, until = until.map(format_instant), "paused: it begins no run by itself");
+        tracing::info!(entry, until = until.map(format_instant), "paused: the entry starts no run automatically");
         if self.queue.remove(entry) {
             self.run_waiters.retain(|name| name != entry || self.running.contains_key(name));
             self.pauses.owe_run(entry);
@@ -74,7 +74,7 @@ impl Service {
         }
         // The owed run may be about other tags than the run under way. It follows that run, however that run ends.
         if owes && self.has_entry(entry) {
-            tracing::info!(entry, "goes on where the pause stopped it");
+            tracing::info!(entry, "resumes after the pause");
             self.queue.push(QueuedRun { entry: entry.to_owned(), trigger: Trigger::Continued, only: None });
         }
     }

@@ -58,8 +58,8 @@ impl Drop for JournalPruning {
 
 async fn prune_journal(journal: Journal, before: DateTime<Utc>) {
     match journal.prune(before).await {
-        Ok(pruned) => tracing::debug!(?pruned, %before, "old rows of the journal are forgotten"),
-        Err(error) => tracing::warn!(%error, "old rows of the journal cannot be forgotten"),
+        Ok(pruned) => tracing::debug!(?pruned, %before, "deleted old rows of the journal"),
+        Err(error) => tracing::warn!(%error, "cannot delete old rows of the journal"),
     }
 }
 

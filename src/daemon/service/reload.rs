@@ -32,7 +32,7 @@ impl Service {
 
     /// Refuses an edit: the last good configuration stays in force.
     pub(super) fn refuse_edit(&mut self, problems: &Problems) {
-        tracing::error!(%problems, "the edited configuration is refused and the last good one goes on");
+        tracing::error!(%problems, "the edited configuration is refused; the previous one stays in force");
         self.state.record_refused_edit(problems, Utc::now());
         let summary = self.state.status_line();
         self.systemd.reloaded(&summary);
@@ -67,7 +67,7 @@ impl Service {
                 stop.drain.cancel();
             }
             if resumes {
-                tracing::info!(entry = name, "goes on by the new configuration as soon as its tags under way are done");
+                tracing::info!(entry = name, "resumes with the new configuration once its tags in progress are done");
                 self.renewed.insert(name.clone());
             }
         }
@@ -76,7 +76,11 @@ impl Service {
         self.queue.retain(|name| entries.iter().any(|entry| entry.name.as_str() == name));
         self.run_waiters.retain(|name| self.running.contains_key(name) || self.queue.has_whole(name));
         let last = wait_for_journal("what new entries missed", self.last_firings()).await.and_then(|last| {
-            last.inspect_err(|error| tracing::error!(%error, "the journal cannot tell what new entries missed")).ok()
+            last.inspect_err(|error| {
+                tracing::error!(%error, "cannot query the journal for missed runs of new \
+             entries")
+            })
+            .ok()
         });
         self.set_timetable(&last.unwrap_or_default(), now);
         self.state.apply_configuration(&self.entries, &self.config.hosts(), &self.config.warnings, now);
@@ -93,5 +97,5 @@ impl Service {
 /// cannot record it.
 async fn wait_for_journal<T>(what: &str, work: impl Future<Output = T>) -> Option<T> {
     let answer = tokio::time::timeout(JOURNAL_TIMEOUT, work).await;
-    answer.inspect_err(|_| tracing::error!(what, "the journal takes too long, and is waited for no more")).ok()
+    answer.inspect_err(|_| tracing::error!(what, "the journal takes too long; the daemon stops waiting for it")).ok()
 }

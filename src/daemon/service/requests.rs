@@ -52,7 +52,7 @@ impl Service {
         if self.queue.has_whole(&entry) {
             return Ok(Accepted::WaitsAlready);
         }
-        tracing::debug!(entry, trigger = trigger.word(), "a run is asked for");
+        tracing::debug!(entry, trigger = trigger.word(), "a run is requested");
         self.queue.push(QueuedRun { entry, trigger, only });
         Ok(Accepted::Queued)
     }

@@ -21,7 +21,7 @@ impl Service {
             if self.pauses.owe_run(entry.name.as_str()) {
                 continue;
             }
-            tracing::info!(entry = %entry.name, "the last run was interrupted; it goes on");
+            tracing::info!(entry = %entry.name, "resumes the interrupted last run");
             self.queue.push(QueuedRun { entry: entry.name.to_string(), trigger: Trigger::Start, only: None });
         }
         for (entry, ended, until) in self.state.deferred().filter(|(entry, ..)| !interrupted.contains(*entry)) {

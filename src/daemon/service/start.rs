@@ -19,30 +19,30 @@ impl Service {
     pub(super) fn start_due(&mut self, now: DateTime<Utc>) {
         self.follow_clock(now);
         for name in self.pauses.expired(now) {
-            tracing::info!(entry = name, "its pause is over");
+            tracing::info!(entry = name, "pause ended");
             self.end_pause(&name);
         }
         for firing in self.timetable.due(now) {
             let name = firing.entry;
             if self.pauses.has(&name) {
                 let scheduled_at = format_instant(firing.scheduled_at);
-                tracing::info!(entry = name, scheduled_at, "paused; this firing is left out");
+                tracing::info!(entry = name, scheduled_at, "skipped scheduled run: paused");
                 continue;
             }
             if self.is_under_way(&name) {
-                tracing::info!(entry = name, "due while it still runs; this firing is left out");
+                tracing::info!(entry = name, "skipped scheduled run: the entry is still running");
                 continue;
             }
             if firing.missed {
                 let scheduled_at = format_instant(firing.scheduled_at);
-                tracing::info!(entry = name, scheduled_at, "a missed firing is made up for");
+                tracing::info!(entry = name, scheduled_at, "a missed run is caught up");
             }
             let trigger = Trigger::Schedule { scheduled_at: firing.scheduled_at };
             self.queue.push(QueuedRun { entry: name, trigger, only: None });
         }
         for name in self.deferred.due(now) {
             if !self.pauses.owe_run(&name) && !self.is_under_way(&name) {
-                tracing::info!(entry = name, "goes on with the tags that wait");
+                tracing::info!(entry = name, "resumes with the deferred tags");
                 self.queue.push(QueuedRun { entry: name, trigger: Trigger::Continued, only: None });
             }
         }
@@ -137,7 +137,8 @@ impl Service {
                 entry = name,
                 failures,
                 until = format_instant(until),
-                "failed again and again: its firings until then are left out; `transship trigger ENTRY` runs it now"
+                "backed off after repeated failures: scheduled runs are skipped until then; `transship trigger \
+                 ENTRY` runs it now"
             );
         }
     }

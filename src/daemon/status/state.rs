@@ -316,11 +316,11 @@ impl DaemonState {
         if problem.is_some() {
             // The journal itself has logged the problem.
         } else if writable && self.journal_failed {
-            tracing::info!(journal = self.snapshot.journal.path, "the journal can be written again: runs begin");
+            tracing::info!(journal = self.snapshot.journal.path, "the journal can be written again: runs start");
         } else if !writable && !self.journal_failed {
             tracing::error!(
                 journal = self.snapshot.journal.path,
-                "the journal cannot be written, so no run begins: look at its disk and the rights of its folder"
+                "the journal cannot be written, so no run starts: check its disk and the permissions of its folder"
             );
         }
         self.journal_failed = !writable;
@@ -393,7 +393,10 @@ impl DaemonState {
         let (all, waiting) = (entries.len(), self.snapshot.waiting.len());
         let counts = format!("{all} {noun}: {running} running, {waiting} waiting, {failing} failing");
         match &self.snapshot.configuration.first_problem {
-            Some(problem) => format!("the last good configuration goes on, the edit is refused: {problem}; {counts}"),
+            Some(problem) => format!(
+                "the edit is refused, the previous configuration stays in force: {problem}; \
+             {counts}"
+            ),
             None => counts,
         }
     }

@@ -323,7 +323,7 @@ impl Authenticator {
             Requires::Nothing => return Ok(false),
         }
         let Some(used) = used else {
-            let none = "the registry asks for a user name and a password, and none are configured";
+            let none = "the registry requires a user name and a password, and none are configured";
             return self.show_login().await?.map(|_| true).ok_or_else(|| AuthError::denied(none));
         };
         self.handle_refused_password(used).await

@@ -96,8 +96,8 @@ async fn claimed_tags(engine: &Engine, entry: &Entry, source: &Endpoint) -> Vec<
             selected.tags.into_iter().chain(selected.pins.into_keys()).collect()
         }
         Err(error) => {
-            tracing::warn!(rival = %entry.name, %error, "another entry that writes here cannot be asked for its \
-                                                         tags; what it had last time counts");
+            tracing::warn!(rival = %entry.name, %error, "cannot list the tags of another entry that writes here; \
+             its last known tags count");
             last_claimed_tags(engine, entry, source).await
         }
     }

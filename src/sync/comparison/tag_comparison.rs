@@ -70,7 +70,7 @@ pub(crate) async fn query_target_digest(
         TagState::Unknown => match target.resolve(reference).await {
             Ok(found) => Ok(found.map(|descriptor| descriptor.digest)),
             Err(error) if error.kind == ErrorKind::Denied && overwrite == Overwrite::Always => {
-                tracing::debug!(%error, "what the target has may not be read: the push is tried");
+                tracing::debug!(%error, "the target denies reads: the push is tried");
                 Ok(None)
             }
             Err(error) => Err(TagOutcome::failed_at(Side::Target, &error)),

@@ -83,7 +83,7 @@ pub(crate) async fn query_target_state(
             TargetState { tags: Some(tags), locked, contents }
         }
         Err(error) => {
-            tracing::debug!(%error, "the target cannot be listed; each tag is asked for");
+            tracing::debug!(%error, "cannot list the target: each tag is queried");
             TargetState::default()
         }
     }
@@ -105,7 +105,7 @@ async fn read_target_history(run: &Run<'_>, source: &str, target: &str) -> Targe
     match journal.has_been_at(entry, source, target).await {
         Ok((seen, sent)) => TargetHistory { seen, untouched: !sent },
         Err(error) => {
-            tracing::warn!(%error, "the journal could not be asked; the target is");
+            tracing::warn!(%error, "cannot query the journal: the target is queried instead");
             nothing
         }
     }

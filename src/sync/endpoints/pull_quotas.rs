@@ -48,7 +48,7 @@ pub(crate) async fn read_quotas(journal: &Journal) -> Option<Vec<QuotaState>> {
     match journal.quotas().await {
         Ok(records) => Some(records.into_iter().filter_map(state_from_record).collect()),
         Err(error) => {
-            tracing::warn!(%error, "the journal could not be asked for pull limits; registries are");
+            tracing::warn!(%error, "cannot query the journal for pull limits: registries are queried");
             None
         }
     }
@@ -57,7 +57,7 @@ pub(crate) async fn read_quotas(journal: &Journal) -> Option<Vec<QuotaState>> {
 /// Writes one quota to the journal.
 pub(crate) async fn record_quota(journal: &Journal, quota: QuotaState) {
     if let Err(error) = journal.record_quota(record_from_state(quota)).await {
-        tracing::warn!(%error, "the journal could not remember a pull limit; the registry will be asked");
+        tracing::warn!(%error, "cannot record a pull limit: the registry will be queried");
     }
 }
 

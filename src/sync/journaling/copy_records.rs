@@ -84,13 +84,13 @@ impl Ledger for JournalRecords {
 
     async fn withdraw(&self, arrival: &Arrival) {
         if let Err(error) = self.journal.withdraw_intent(self.run, arrival).await {
-            tracing::debug!(%error, "an intent of which nothing came stays open until the next run");
+            tracing::debug!(%error, "cannot delete an intent without effect: it stays open until the next run");
         }
     }
 }
 
 fn log_failure(answer: Result<(), JournalError>) {
     if let Err(error) = answer {
-        tracing::debug!(%error, "how far an upload came is not known to the journal");
+        tracing::debug!(%error, "cannot record the progress of an upload");
     }
 }

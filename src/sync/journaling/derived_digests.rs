@@ -60,8 +60,7 @@ impl DerivedDigests {
     async fn find(&self, digest: Digest, key: &str) -> Option<Digest> {
         let journal = self.journal.as_ref()?;
         journal.find_derived(digest, key).await.unwrap_or_else(|error| {
-            tracing::warn!(%error, "the journal could not be asked what an earlier run found out; it is found out \
-                                    anew");
+            tracing::warn!(%error, "cannot query the journal for a derived digest: it is derived again");
             None
         })
     }
@@ -70,7 +69,7 @@ impl DerivedDigests {
         if let Some(journal) = &self.journal
             && let Err(error) = journal.record_derived(digest, key, derived).await
         {
-            tracing::warn!(%error, "the journal could not note what was found out; the next run finds it out anew");
+            tracing::warn!(%error, "cannot record a derived digest: the next run derives it again");
         }
     }
 }

@@ -74,7 +74,7 @@ pub async fn report_orphaned_intents(journal: &Journal, entries: &[Arc<Entry>]) 
 
 async fn list_open_intents(journal: &Journal) -> Vec<Intent> {
     journal.open_intents().await.unwrap_or_else(|error| {
-        tracing::warn!(%error, "the journal cannot tell what earlier runs left open; the next run asks again");
+        tracing::warn!(%error, "cannot query the journal for open intents: the next run tries again");
         Vec::new()
     })
 }
@@ -141,14 +141,14 @@ async fn recover_target(engine: &Engine, journal: &Journal, open: &OpenTarget<'_
     for (at, intent) in intents.iter().enumerate() {
         match recover_intent(journal, target.as_ref(), intent).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "evidence that a run left open stays open until the next run"),
+            Ok(Err(error)) => tracing::warn!(%error, "cannot complete evidence: it stays open until the next run"),
             Err(problem) => return log_unrecovered(place, intents.len() - at, &problem),
         }
     }
 }
 
 fn log_unrecovered(target: &str, open: usize, problem: &str) {
-    tracing::warn!(target, open, problem, "a target cannot be asked which tags a run wrote before it was cut off");
+    tracing::warn!(target, open, problem, "cannot query a target for tags that an interrupted run may have written");
 }
 
 /// Checks one intent. The inner error is the journal's, the outer one the target's. If several runs check one intent,
@@ -200,15 +200,15 @@ fn log_finding(intent: &Intent, finding: Finding, there: Option<Digest>) {
     let (target, tag, digest) = (&arrival.target, arrival.tag.as_ref().map(tracing::field::display), arrival.digest);
     match finding {
         Finding::Arrived => {
-            tracing::info!(target, tag, %digest, "the evidence of a tag is completed whose run was cut off");
+            tracing::info!(target, tag, %digest, "completed the evidence of a tag of an interrupted run");
         }
         Finding::NeverHappened => {
-            tracing::info!(target, tag, %digest, "a tag was not written any more by the run that was cut off");
+            tracing::info!(target, tag, %digest, "an interrupted run did not write the tag");
         }
         Finding::Unknown => {
             let there = there.map(tracing::field::display);
             tracing::warn!(target, tag, %digest, there,
-                "whether a run that was cut off wrote this digest cannot be told: the tag has another one now; no \
+                "cannot determine if an interrupted run wrote this digest: the tag has another one now; no \
                  evidence is written");
         }
     }

@@ -62,7 +62,7 @@ impl ReferrerChecks {
         match journal.referrer_checks(source).await {
             Ok(known) => known.into_iter().for_each(|one| checks.known.entry(one.subject).or_default().push(one)),
             Err(error) => {
-                tracing::warn!(%error, "the journal could not be asked; late referrers are not looked for");
+                tracing::warn!(%error, "cannot query the journal: late referrers are not checked");
                 checks.journal = None;
             }
         }
@@ -144,8 +144,7 @@ impl ReferrerChecks {
         let Some(journal) = &self.journal else { return };
         self.has_records.store(true, Ordering::Relaxed);
         if let Err(error) = journal.record_referrer_check(&self.source, check).await {
-            tracing::warn!(%error, "the journal could not note that referrers were looked for; the next run looks \
-                                    anew");
+            tracing::warn!(%error, "cannot record the check of referrers: the next run checks again");
         }
     }
 
@@ -153,7 +152,7 @@ impl ReferrerChecks {
     pub(crate) async fn forget_old(&self) {
         let Some(journal) = self.journal.as_ref().filter(|_| self.has_records.load(Ordering::Relaxed)) else { return };
         if let Err(error) = journal.forget_old_referrer_checks(self.now).await {
-            tracing::warn!(%error, "the journal could not forget old looks for referrers");
+            tracing::warn!(%error, "cannot delete old checks of referrers from the journal");
         }
     }
 }

@@ -46,7 +46,7 @@ impl RepeatedFailures {
             if *is_failure {
                 tracing::error!(target, further, like = example, "more tags failed for the same reason");
             } else {
-                tracing::warn!(target, further, like = example, "more tags were refused for the same reason");
+                tracing::warn!(target, further, like = example, "more tags were withheld for the same reason");
             }
         }
     }

@@ -60,8 +60,8 @@ impl RepositorySync<'_> {
                 }
                 ReservedContent::List { list, subject } => lists.push(ReferrersList { tag, list, subject }),
                 ReservedContent::Previous => {
-                    tracing::debug!(source = source.place(), %tag, "skipped: it keeps what another tag stood for \
-                         before");
+                    tracing::debug!(source = source.place(), %tag, "skipped: the tag keeps the previous digest of \
+                     another tag");
                 }
             }
         }

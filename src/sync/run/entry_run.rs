@@ -201,11 +201,11 @@ fn report_not_started(entry: &str, started: DateTime<Utc>, outcome: RunOutcome, 
             entry,
             pid,
             since = format_instant(*since),
-            "the entry runs already in another process and is left alone"
+            "the entry is already running in another process; this run is skipped"
         );
     }
     if let Some(problem) = &problem {
-        tracing::error!(entry, problem, "the run cannot be recorded, so it does not begin");
+        tracing::error!(entry, problem, "the run cannot be recorded, so it does not start");
     }
     RunReport { problems: problem.into_iter().collect(), ..RunReport::new(entry, started, Utc::now(), outcome) }
 }

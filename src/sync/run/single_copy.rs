@@ -115,7 +115,7 @@ impl CopyInProgress<'_> {
             Ok(found) => Ok(found.map(|descriptor| descriptor.digest)),
             // Some registries deny reads of a repository that the push would create: the response to the push decides.
             Err(error) if error.kind == ErrorKind::Denied => {
-                tracing::debug!(%error, "what the target has may not be read: the push is tried");
+                tracing::debug!(%error, "the target denies reads: the push is tried");
                 Ok(None)
             }
             Err(error) => Err(TagOutcome::failed_at(Side::Target, &error)),

@@ -48,10 +48,10 @@ impl Listing {
     /// Logs the content that no tag can select.
     pub(crate) fn warn_of_skipped(&self, place: &str) {
         for name in self.unusable.iter().take(UNUSABLE_NAMED) {
-            tracing::warn!(source = place, name, "skipped: the name is not a tag by the specification");
+            tracing::warn!(source = place, name, "skipped a name that is not a valid tag");
         }
         if let Some(more) = self.unusable.len().checked_sub(UNUSABLE_NAMED).filter(|more| *more > 0) {
-            tracing::warn!(source = place, more, "skipped as well: names that are no tags by the specification");
+            tracing::warn!(source = place, more, "skipped further names that are not valid tags");
         }
         for what in &self.skipped {
             tracing::warn!(source = place, "skipped: {what}");

@@ -75,8 +75,8 @@ impl TagFilter {
             (listing, selected)
         };
         for verdict in selected.verdicts.iter().filter(|verdict| !verdict.chosen && pushed.contains(&verdict.tag)) {
-            tracing::debug!(source = source.place(), tag = %verdict.tag, why = %verdict.why, "pushed, and not for \
-                 this entry");
+            tracing::debug!(source = source.place(), tag = %verdict.tag, why = %verdict.why, "skipped a pushed tag: this \
+             entry does not select it");
         }
         selected.tags.retain(|tag| pushed.contains(tag));
         selected.digests.clear();
@@ -91,7 +91,7 @@ async fn query_tags(source: &dyn Source, tags: &[Tag]) -> Listing {
     let query = async |tag: &Tag| match source.resolve(&ManifestRef::Tag(tag.clone())).await {
         Ok(Some(found)) => Some((tag.clone(), Some(found.digest))),
         Ok(None) => {
-            tracing::info!(source = source.place(), %tag, "pushed, and not there any more");
+            tracing::info!(source = source.place(), %tag, "skipped a pushed tag: it no longer exists");
             None
         }
         Err(_) => Some((tag.clone(), None)),

@@ -156,7 +156,8 @@ fn an_entry_that_keeps_failing_is_left_alone_for_longer_and_longer() {
     let gone = daemon
         .wait_until("the timetable", |_| entry(&address, "gone").filter(|entry| entry["next_firing"].is_string()));
     assert_eq!(gone["failures"], 3);
-    let said = "failed again and again: its firings until then are left out; `transship trigger ENTRY` runs it now entry=gone failures=3";
+    let said = "backed off after repeated failures: scheduled runs are skipped until then; `transship trigger \
+     ENTRY` runs it now entry=gone failures=3";
     assert!(daemon.stderr().contains(said), "{}", daemon.stderr());
     let wait = moment(&gone["next_firing"]) - moment(&gone["last_failure"]);
     assert!((240..=300).contains(&wait.num_seconds()), "{gone:#}");
@@ -252,7 +253,7 @@ fn what_was_missed_is_made_up_for_once() {
     daemon.wait_until("its end", |_| succeeded(&address, "first"));
     daemon.signal("TERM");
     let output = daemon.wait(DEADLINE).expect_success();
-    assert!(output.stderr.contains("a missed firing is made up for"), "{}", output.stderr);
+    assert!(output.stderr.contains("a missed run is caught up"), "{}", output.stderr);
     let runs = harbour.site.history(&["--entry", "first"]);
     assert_eq!(runs.len(), 2, "many were missed, one is made up for");
     assert_eq!(runs[0]["trigger"], "schedule");
@@ -347,7 +348,10 @@ fn the_status_that_systemd_shows_follows_the_runs_and_keeps_what_is_wrong_with_t
     manager.wait_for_status("its failure", |status| status == "2 entries: 0 running, 0 waiting, 1 failing");
     harbour.configure("", &[harbour.entry("first", "neverr"), gone]);
     let status = manager.wait_for_status("the refusal", |status| status.contains("refused"));
-    assert!(status.starts_with("the last good configuration goes on, the edit is refused: sync.yaml:5:"), "{status}");
+    assert!(
+        status.starts_with("the edit is refused, the previous configuration stays in force: sync.yaml:5:"),
+        "{status}"
+    );
     assert!(status.ends_with("; 2 entries: 0 running, 0 waiting, 1 failing"), "{status}");
     daemon.signal("TERM");
     daemon.wait(DEADLINE).expect_success();

@@ -96,7 +96,7 @@ fn a_clock_that_jumps_by_a_day_and_back_fires_each_entry_once_for_each_time() {
     stage.clock.advance(24 * HOUR);
     stage.wait_for(&mut daemon, [4, 2]);
     let log = daemon.stderr();
-    assert_eq!(log.matches("a missed firing is made up for").count(), 6, "{log}");
+    assert_eq!(log.matches("a missed run is caught up").count(), 6, "{log}");
     assert_eq!(log.matches(SET_BACK).count(), 1, "{log}");
     daemon.signal("TERM");
     daemon.wait(DEADLINE).expect_success();

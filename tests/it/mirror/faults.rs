@@ -12,7 +12,7 @@ use crate::support::programs::Output;
 use crate::support::registry::{Auth, Fault, Server, Setup};
 use crate::support::site::Site;
 
-const NO_CREDENTIALS: &str = "the registry asks for a user name and a password, and none are configured";
+const NO_CREDENTIALS: &str = "the registry requires a user name and a password, and none are configured";
 
 /// Two registries and an entry `app` from the one to the other.
 struct Pair {

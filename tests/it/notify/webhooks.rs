@@ -134,7 +134,7 @@ fn a_failure_whose_message_was_refused_is_told_with_the_next_failure() {
     let (scene, receiver) = (Scene::new(), Receiver::start(Behavior::Answers("400 Bad Request")));
     scene.configure("", &webhook(&receiver, "failure, recovery"));
     let log = scene.run_once("failed");
-    assert!(log.contains("a notification is given up"), "{log}");
+    assert!(log.contains("gave up a notification"), "{log}");
     assert_eq!(receiver.summaries(), ["failure app"], "it is not repeated");
     receiver.set(OK);
     scene.run_once("failed");

@@ -104,7 +104,7 @@ fn systemd_is_told_of_a_reload_from_its_beginning_to_its_end_and_that_the_loop_t
     site.configure(&[], &entry("first").replace("source", "sorce"));
     let (second, status) = manager.reload();
     assert!(second > first, "{second} is not later than {first}");
-    let refused = "the last good configuration goes on, the edit is refused: sync.yaml:5:17: unknown key `sorce` in an entry; \
+    let refused = "the edit is refused, the previous configuration stays in force: sync.yaml:5:17: unknown key `sorce` in an entry; \
                    did you mean `source`?";
     assert!(status.starts_with(refused) && status.ends_with("; 1 entry: 0 running, 0 waiting, 0 failing"), "{status}");
     daemon.signal("HUP");

@@ -10,7 +10,7 @@ use crate::support::programs::{DEADLINE, Output, Running};
 use crate::support::registry::{Auth, Fault, Server, Setup};
 use crate::support::site::Site;
 
-const NO_CREDENTIALS: &str = "the registry asks for a user name and a password, and none are configured";
+const NO_CREDENTIALS: &str = "the registry requires a user name and a password, and none are configured";
 
 /// A registry, the servers that mirror it below `hub`, and a target, with an entry `app` from the first to the last.
 struct Scene {
