@@ -31,7 +31,7 @@ fn warn_of_untagged_pins(reader: &Reader<'_>, draft: &Draft<'_>) {
     for (pattern, value) in &tags.include {
         if let (Some(digest), None) = (pattern.digest(), pattern.pin()) {
             let message = format!(
-                "{pattern} arrives without a tag, and the garbage collection of many registries removes what has none"
+                "{pattern} arrives without a tag, and many registries garbage-collect a manifest without a tag"
             );
             let hint = format!("write TAG@{digest}, and it arrives under that tag");
             reader.add_warning(entry_name(draft), Diagnostic::new(&value.path, Part::Value, message).with_hint(hint));

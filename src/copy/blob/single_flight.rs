@@ -21,7 +21,7 @@ use crate::store::Scope;
 /// the blob at any time. Then the PUT of the manifest reports the missing blob, and the blob is sent again.
 const TRUSTED_FOR: Duration = Duration::from_secs(600);
 
-/// Maximum number of blobs that are remembered. At about 200 bytes each, these use at most some 13 MiB.
+/// Maximum number of blobs that are remembered. At about 200 bytes each, these use at most about 13 MiB.
 const REMEMBERED: usize = 65_536;
 
 /// Interval at which a waiter checks the progress of the transfer that it waits for.

@@ -46,7 +46,7 @@ struct Learnt {
     in_chunks: bool,
     /// True if chunks are used only because blobs in one piece were interrupted.
     is_a_guess: bool,
-    /// Blobs that were interrupted in one piece, the latest last.
+    /// Blobs whose upload in one piece was interrupted, the oldest first.
     broke_off: VecDeque<Digest>,
     /// Blobs whose chunks were accepted but not joined, the latest last, each with true if it has been sent in one
     /// piece since.
@@ -116,7 +116,7 @@ impl UploadStrategy {
         Ok(())
     }
 
-    /// Records that the registry refused a body of this length for its length. Returns true if chunks should be tried.
+    /// Records that the registry refused a body of this length as too large. Returns true if chunks should be tried.
     pub(crate) fn learn_whole_is_refused(&self, length: u64) -> bool {
         let mut known = self.lock();
         if !self.learns || known.chunks_were_refused || length <= SMALLER[1] as u64 {

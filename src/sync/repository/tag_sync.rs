@@ -27,7 +27,7 @@ const TAGS_UNFINISHED: usize = 128;
 /// Tag or pinned digest, compared at both sides.
 struct Compared {
     source_digest: Digest,
-    /// Digest that the targets are to have for it.
+    /// Digest to write at the targets: the source's, or that of the index derived for a subset of platforms.
     wanted: Digest,
     /// Action for each target, and the digest that the target has.
     decided: Vec<Result<(Action, Option<Digest>), TagOutcome>>,
@@ -46,9 +46,9 @@ enum Unconfirmed {
 /// Content of a tag at the source.
 struct SourceSide {
     digest: Digest,
-    /// Digest that the targets are to have for it.
+    /// Digest to write at the targets: the source's, or that of the index derived for a subset of platforms.
     wanted: Digest,
-    /// True if the manifest has been read by the tag.
+    /// True if the manifest was requested by its tag, not by its digest.
     is_read: bool,
 }
 
@@ -246,8 +246,9 @@ impl RepositorySync<'_> {
         if read == stated {
             return Ok(());
         }
-        let detail =
-            format!("it was said to be {stated} and is {read}: the tag moved meanwhile, or the source is wrong");
+        let detail = format!(
+            "the source stated {stated}, and its content is {read}: the tag moved meanwhile, or the source is wrong"
+        );
         let error = StoreError::new(self.pair.source.place(), Step::ReadManifest, tag, ErrorKind::Corrupt, detail);
         Err(Unconfirmed::Differs(TagOutcome::failed_at(Side::Source, &error)))
     }
@@ -298,9 +299,8 @@ impl RepositorySync<'_> {
         match target.has_referrers_list(tag).await {
             Ok(true) => {
                 let reason = format!(
-                    "under the tag {tag} the target keeps the list of what refers to an image, which the source's \
-                     image of that name \
-                     would replace"
+                    "the tag {tag} of the target is a list of referrers, and the source's image with this tag would \
+                     replace it"
                 );
                 Err(TagOutcome::Blocked { reason })
             }

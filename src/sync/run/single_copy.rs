@@ -172,8 +172,9 @@ impl CopyInProgress<'_> {
         if read == stated {
             return Ok(());
         }
-        let detail =
-            format!("it was said to be {stated} and is {read}: the tag moved meanwhile, or the source is wrong");
+        let detail = format!(
+            "the source stated {stated}, and its content is {read}: the tag moved meanwhile, or the source is wrong"
+        );
         let error = StoreError::new(self.source.place(), Step::ReadManifest, tag, ErrorKind::Corrupt, detail);
         Err((Some(stated), TagOutcome::failed_at(Side::Source, &error)))
     }

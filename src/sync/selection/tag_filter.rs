@@ -75,8 +75,8 @@ impl TagFilter {
             (listing, selected)
         };
         for verdict in selected.verdicts.iter().filter(|verdict| !verdict.chosen && pushed.contains(&verdict.tag)) {
-            tracing::debug!(source = source.place(), tag = %verdict.tag, why = %verdict.why, "skipped a pushed tag: this \
-             entry does not select it");
+            let source = source.place();
+            tracing::debug!(source, tag = %verdict.tag, why = %verdict.why, "skipped a pushed tag: not selected");
         }
         selected.tags.retain(|tag| pushed.contains(tag));
         selected.digests.clear();
