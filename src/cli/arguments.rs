@@ -111,7 +111,7 @@ impl Command {
     }
 }
 
-/// Runs a command that only reads and may be dropped at any point.
+/// Runs a command that may be dropped at any point.
 async fn unless_interrupted(
     interrupted: &CancellationToken,
     command: impl Future<Output = Result<Exit, Failure>>,

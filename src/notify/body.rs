@@ -19,7 +19,7 @@ const LONGEST_TEXT: usize = 2000;
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Body<'a> {
-    /// Version of the format: 1. It grows when a field is removed or changes its meaning. Added fields do not change
+    /// Version of the format: 2. It grows when a field is removed or changes its meaning. Added fields do not change
     /// it.
     version: u32,
     /// Type of the event.

@@ -13,7 +13,7 @@ use crate::oci::Digest;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Snapshot {
-    /// The version of this format: 1. It changes when a field is renamed, removed or gets another meaning.
+    /// The version of this format: 2. It changes when a field is renamed, removed or gets another meaning.
     pub version: u32,
     /// The version of the program.
     #[serde(default)]

@@ -1,5 +1,5 @@
-//! Retry policy of requests. For each operation and failure it decides if, how often and how soon a request is
-//! repeated. No other file decides that.
+//! Retry policy of requests. For each operation and failure it decides if and how often a request is repeated, and how
+//! soon if the response has no `Retry-After` (`response.rs` reads that header).
 
 use std::time::Duration;
 

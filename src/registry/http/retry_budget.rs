@@ -69,8 +69,8 @@ struct Spent {
     throttles: u32,
     time: Duration,
     /// Number of bytes by which the item progressed.
-    /// Offset of the furthest byte.
     gained: u64,
+    /// Offset of the furthest byte.
     furthest: u64,
     last: Instant,
 }
