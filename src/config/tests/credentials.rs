@@ -41,7 +41,7 @@ fn an_identity_of_azure_is_a_word_or_keys() {
         ),
         ("{client_id: a, tenant_id: ../b, client_secret: hunter2}", "a tenant_id has letters"),
         ("{imds: 'http://me:hunter2@h'}", "expected an address like"),
-        ("{authority: 'http://login.example'}", "it is asked by https alone"),
+        ("{authority: 'http://login.example'}", "use https"),
         ("{client_sekret: hunter2}", "unknown key `client_sekret` under `azure`"),
     ] {
         let problems = azure(wrong).unwrap_err();
@@ -95,7 +95,7 @@ fn an_identity_of_google_follows_the_variables_of_googles_own_tools() {
     let metadata = "{gcp: {metadata: 'http://169.254.169.254'}}";
     assert_eq!(gcp(metadata, &both), Ok((None, "http://169.254.169.254/".into())));
     let far = gcp("{gcp: {}}", &[("GCE_METADATA_HOST", "metadata.example")]).unwrap_err();
-    assert!(far.contains("the environment variable GCE_METADATA_HOST: a metadata service gives secrets"), "{far}");
+    assert!(far.contains("the environment variable GCE_METADATA_HOST: a metadata service returns secrets"), "{far}");
 }
 
 #[test]

@@ -188,7 +188,7 @@ async fn password_is_sent_after_challenge_and_wrong_one_once() {
         assert!(!shown.contains("hunter2") && !shown.contains("bWU6"), "{shown}");
     }
     let error = server.repository().manifest(&latest()).await.unwrap_err();
-    assert!(error.detail.ends_with("asks for a user name and a password, and none are configured"), "{error}");
+    assert!(error.detail.ends_with("requires a user name and a password, and none are configured"), "{error}");
     assert_eq!(registry.repository("x".parse().unwrap()).identity(), "me");
     assert_eq!(server.repository().identity(), "anonymous");
 }
