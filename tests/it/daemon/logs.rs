@@ -308,7 +308,10 @@ fn a_hostile_registry_forges_no_line() {
     assert_eq!(lines.len(), 3, "skipped, copied, ended: {log}");
     assert!(lines.iter().all(|line| !line.contains(steers)), "{log:?}");
     let shown = "name=\"v2\\n2026-01-01T00:00:00.000000Z ERROR forged\\r\\u{1b}[2J\\u{2028}\\u{202e}\\nTRANSSHIP_ENTRY=forged\"";
-    assert!(lines.iter().any(|line| line.contains("skipped a name that is not a valid tag") && line.ends_with(shown)), "{log}");
+    assert!(
+        lines.iter().any(|line| line.contains("skipped a name that is not a valid tag") && line.ends_with(shown)),
+        "{log}"
+    );
 
     let log = harbour.once("json", "", 0).stderr;
     assert!(log.lines().all(|line| !line.contains(steers)), "{log:?}");
