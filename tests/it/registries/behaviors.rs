@@ -325,7 +325,7 @@ fn a_folder_that_is_listed_among_the_tags_is_skipped_by_name() {
     pair.source.set(Fault::TagListHas("_uploads".into()));
     let output = pair.site.run(&["once"]).expect_success();
     assert!(
-        output.stderr.contains("skipped: the name is not a tag") && output.stderr.contains("_uploads"),
+        output.stderr.contains("skipped a name that is not a valid tag") && output.stderr.contains("_uploads"),
         "{}",
         output.stderr
     );
