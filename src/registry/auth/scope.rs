@@ -24,7 +24,7 @@ impl Scopes {
     /// Returns the scopes that read from a repository that is written to.
     ///
     /// * Some registries (Quay, Harbor) refuse a pull token for a repository that does not exist yet. With a push token
-    /// such a repository is shown as empty.
+    ///   such a repository is shown as empty.
     /// * One token then serves the whole copy.
     pub(crate) fn pull_to_push(name: &RepositoryName) -> Self {
         Self { narrower: Some(Box::new(Self::pull(name))), ..Self::push(name) }

@@ -89,7 +89,7 @@ impl Authenticator {
     ///
     /// * At Docker Hub, and if a quota was known before, a HEAD is sent, which is free.
     /// * At other registries, the counted read itself shows if there is a quota. The returned guard is held until that
-    /// read is answered.
+    ///   read is answered.
     async fn find_out_quota(&self, context: &Context, request: &RegistryRequest) -> Option<ProbeGuard<'_>> {
         let probe = self.quota.start_probe(request.reads).await?;
         if !self.quota.counts() {

@@ -79,8 +79,8 @@ impl Repository {
     /// Two query parameters are known to fulfil these conditions:
     ///
     /// * `_state` (CNCF Distribution and everything built on it) contains the repository, the session's name, its
-    /// length and its start, with an HMAC that proves to the registry that it wrote the value. The value grants no
-    /// access.
+    ///   length and its start, with an HMAC that proves to the registry that it wrote the value. The value grants no
+    ///   access.
     /// * `_nouploadcache` (Azure) is a yes or a no.
     ///
     /// Any other parameter may be a signature that grants access.
