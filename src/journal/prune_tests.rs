@@ -232,7 +232,8 @@ async fn failure_streak_survives_deletion_of_its_runs() {
     }
     journal.prune(time_at(400)).await.unwrap();
     assert_eq!(runs(&journal).await.len(), 2, "the last failure and the last success");
-    let told = |failures, minute| FailureStreak { entry: "a".into(), failures, last: time_at(minute), got_on: false };
+    let told =
+        |failures, minute| FailureStreak { entry: "a".into(), failures, last: time_at(minute), made_progress: false };
     assert_eq!(journal.failure_streaks().await.unwrap(), [told(379, 399)]);
     let run = begin(&journal, "a", Trigger::Start, 400).await;
     end(&journal, run, Outcome::Failed, 400).await;

@@ -121,11 +121,11 @@ impl Outcome {
         matches!(self, Self::Failed | Self::TimedOut)
     }
 
-    /// Returns true if the next run has less to do although this run failed: the timeout ended this run while bytes or
-    /// tags arrived.
+    /// Returns true if the next run has less to do although this run failed: the timeout ended this run after it had
+    /// sent bytes, or copied or replaced tags.
     #[must_use]
-    pub fn got_on(self, bytes: u64, copied: u64) -> bool {
-        self == Self::TimedOut && (bytes > 0 || copied > 0)
+    pub fn made_progress(self, bytes: u64, tags: TagCounts) -> bool {
+        self == Self::TimedOut && (bytes > 0 || tags.changed() > 0)
     }
 
     pub(super) fn read(word: &str) -> Option<Self> {
@@ -410,5 +410,22 @@ impl DigestPrefix {
     /// Returns the pattern for SQL's LIKE. The text contains no character that is a wildcard for LIKE.
     pub(super) fn like(&self) -> String {
         if self.0.contains(':') { format!("{}%", self.0) } else { format!("%:{}%", self.0) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timed_out_run_made_progress_by_bytes_copies_or_replacements() {
+        let none = TagCounts { unchanged: 3, blocked: 1, failed: 2, ..TagCounts::default() };
+        let (copied, replaced) = (TagCounts { copied: 1, ..none }, TagCounts { replaced: 1, ..none });
+        let progress = |bytes, tags| Outcome::TimedOut.made_progress(bytes, tags);
+        assert_eq!(
+            [(0, none), (1, none), (0, copied), (0, replaced)].map(|(bytes, tags)| progress(bytes, tags)),
+            [false, true, true, true]
+        );
+        assert!(!Outcome::Failed.made_progress(1, copied), "a back-off is right after any other failure");
     }
 }

@@ -17,9 +17,9 @@ pub struct FailureStreak {
     pub failures: u32,
     /// Time at which the last of them ended.
     pub last: DateTime<Utc>,
-    /// True if the entry's last run nevertheless made progress ([`Outcome::got_on`](super::Outcome::got_on)), so that
+    /// True if the entry's last run nevertheless made progress ([`Outcome::made_progress`](super::Outcome::made_progress)), so that
     /// there is no reason to back off.
-    pub got_on: bool,
+    pub made_progress: bool,
 }
 
 impl Journal {
@@ -42,19 +42,19 @@ fn list_failure_streaks(db: &Connection) -> Result<Vec<FailureStreak>> {
          WHERE outcome IN ('failed', 'timed_out') AND trigger <> 'push_event' AND runs.id > coalesce(well.id, 0)
          GROUP BY entry ORDER BY entry",
     )?;
-    let getting_on = list_entries_that_got_on(db)?;
+    let getting_on = list_entries_with_progress(db)?;
     let rows = statement.query_map([], |row| {
         let (entry, failures, last): (String, _, _) = (row.get("entry")?, row.get("failures")?, parsed(row, "last")?);
-        let got_on = getting_on.contains(&entry);
-        Ok(FailureStreak { entry, failures, last, got_on })
+        let made_progress = getting_on.contains(&entry);
+        Ok(FailureStreak { entry, failures, last, made_progress })
     })?;
     rows.collect()
 }
 
-fn list_entries_that_got_on(db: &Connection) -> Result<HashSet<String>> {
+fn list_entries_with_progress(db: &Connection) -> Result<HashSet<String>> {
     let last_runs = list_last_run_of_each_entry(db)?.into_iter().map(|owned| owned.run);
-    let got_on = |run: &RunRecord| run.outcome.is_some_and(|outcome| outcome.got_on(run.bytes, run.tags.copied));
-    Ok(last_runs.filter(got_on).map(|run| run.entry).collect())
+    let made_progress = |run: &RunRecord| run.outcome.is_some_and(|outcome| outcome.made_progress(run.bytes, run.tags));
+    Ok(last_runs.filter(made_progress).map(|run| run.entry).collect())
 }
 
 /// Keeps the count of failures whose rows are being deleted, with the last failure of the entry.
@@ -124,7 +124,7 @@ mod tests {
             }
         }
         let streaks = journal.failure_streaks().await.unwrap();
-        let told: Vec<_> = streaks.iter().map(|one| (one.entry.as_str(), one.failures, one.got_on)).collect();
+        let told: Vec<_> = streaks.iter().map(|one| (one.entry.as_str(), one.failures, one.made_progress)).collect();
         assert_eq!(told, [("fails", 2, false), ("gets-on", 2, true), ("hangs", 1, false)]);
     }
 }

@@ -165,8 +165,12 @@ manual only: hand
     #[test]
     fn runs_during_back_off_are_skipped_and_the_back_off_shown() {
         let at = |time: &str| format!("2026-05-10T{time}:00Z").parse::<DateTime<Utc>>().unwrap();
-        let streak =
-            |entry: &str, failures| FailureStreak { entry: entry.into(), failures, last: at("00:15"), got_on: false };
+        let streak = |entry: &str, failures| FailureStreak {
+            entry: entry.into(),
+            failures,
+            last: at("00:15"),
+            made_progress: false,
+        };
         // The back-off lasts an hour. It skips the run of `nightly` at 01:00, and not the run of `often` at 06:00.
         let obstacles = RunObstacles {
             pauses: Vec::new(),
@@ -179,11 +183,11 @@ nightly: failed 9 times in a row; backed off until 2026-05-10T01:15:00Z
 ";
         assert_eq!(printed_with(&obstacles, &["nightly"], 1, false), expected);
         assert_eq!(printed_with(&obstacles, &["often"], 1, false), printed(&["often"], 1, false));
-        let got_on = RunObstacles {
-            failures: vec![FailureStreak { got_on: true, ..streak("nightly", 9) }],
+        let made_progress = RunObstacles {
+            failures: vec![FailureStreak { made_progress: true, ..streak("nightly", 9) }],
             ..RunObstacles::default()
         };
-        assert_eq!(printed_with(&got_on, &["nightly"], 1, false), printed(&["nightly"], 1, false));
+        assert_eq!(printed_with(&made_progress, &["nightly"], 1, false), printed(&["nightly"], 1, false));
         assert_eq!(
             printed_with(&obstacles, &["late"], 2, false),
             printed(&["late"], 2, false),

@@ -61,7 +61,7 @@ pub(crate) fn backed_off_until(entry: &Entry, streak: &FailureStreak, now: DateT
 /// `None` if there is no back-off. A failure in the future was recorded before the clock was set back.
 fn backoff_end(streak: &FailureStreak, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
     let wait = TimeDelta::from_std(backoff(streak.failures)).ok()?;
-    (wait > TimeDelta::zero() && !streak.got_on).then(|| streak.last.min(now) + wait)
+    (wait > TimeDelta::zero() && !streak.made_progress).then(|| streak.last.min(now) + wait)
 }
 
 /// Returns the first `count` scheduled runs after `now`, ordered by instant, then by entry name. Runs during an

@@ -41,7 +41,7 @@ pub(super) async fn load_histories(journal: &Journal) -> Result<BTreeMap<String,
     for streak in journal.failure_streaks().await? {
         let history = histories.entry(streak.entry).or_default();
         history.failures = streak.failures;
-        history.fruitless = if streak.got_on { 0 } else { streak.failures };
+        history.fruitless = if streak.made_progress { 0 } else { streak.failures };
     }
     Ok(histories)
 }

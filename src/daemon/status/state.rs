@@ -208,7 +208,7 @@ impl DaemonState {
                 bytes: report.bytes(),
                 error: report.first_problem(),
             };
-            let got_on = outcome.got_on(sent.max(last_run.bytes), last_run.counts.copied);
+            let made_progress = outcome.made_progress(sent.max(last_run.bytes), last_run.counts);
             past.last_run = Some(last_run);
             match well {
                 Some(true) => past.last_success = Some(report.ended),
@@ -223,7 +223,7 @@ impl DaemonState {
                 Outcome::Succeeded | Outcome::Deferred => 0,
             };
             past.failures = further(past.failures);
-            past.fruitless = if got_on { 0 } else { further(past.fruitless) };
+            past.fruitless = if made_progress { 0 } else { further(past.fruitless) };
             if outcome.is_failure() {
                 let (entry, error) = (report.entry.clone(), report.first_problem());
                 let outcome = outcome.word().to_owned();

@@ -3,16 +3,20 @@
 use super::run_report::{RunOutcome, RunReport, TagOutcome, TagReport, conflict_message};
 use crate::journal::TagCounts;
 
-/// Logs one line for a run, independent of its outcome.
+/// Logs one line for a run. The line has the counts of deferred, conflicting and failed tags only if the run did not
+/// succeed.
 pub(crate) fn log_run_end(report: &RunReport) {
     let outcome = report.journal_outcome().word();
     let seconds = (report.ended - report.started).num_milliseconds() as f64 / 1000.0;
     let TagCounts { copied, replaced, unchanged, held, blocked, deferred, conflict, failed } = report.counts();
-    let bytes = report.bytes();
-    let problem = report.first_problem();
-    let left_behind = report.left_behind.len();
-    match report.outcome {
-        RunOutcome::Succeeded if left_behind > 0 => tracing::warn!(
+    let has_succeeded = report.outcome == RunOutcome::Succeeded;
+    let [deferred, conflict, failed] = [deferred, conflict, failed].map(|count| (!has_succeeded).then_some(count));
+    let left_behind = Some(report.left_behind.len()).filter(|count| has_succeeded && *count > 0);
+    let (bytes, problem) = (report.bytes(), report.first_problem());
+    // A run is interrupted by a pause, an edit or the end of the daemon: the next run resumes the work.
+    let is_well = has_succeeded && left_behind.is_none() || report.outcome == RunOutcome::Interrupted;
+    if is_well {
+        tracing::info!(
             outcome,
             seconds,
             copied,
@@ -20,45 +24,30 @@ pub(crate) fn log_run_end(report: &RunReport) {
             unchanged,
             held,
             blocked,
+            deferred,
+            conflict,
+            failed,
+            bytes,
+            problem,
+            "run ended"
+        );
+    } else {
+        tracing::warn!(
+            outcome,
+            seconds,
+            copied,
+            replaced,
+            unchanged,
+            held,
+            blocked,
+            deferred,
+            conflict,
+            failed,
             left_behind,
             bytes,
             problem,
             "run ended"
-        ),
-        RunOutcome::Succeeded => {
-            tracing::info!(outcome, seconds, copied, replaced, unchanged, held, blocked, bytes, "run ended");
-        }
-        // The cause is a pause, an edit or the end of the daemon: the next run resumes the work.
-        RunOutcome::Interrupted => tracing::info!(
-            outcome,
-            seconds,
-            copied,
-            replaced,
-            unchanged,
-            held,
-            blocked,
-            deferred,
-            conflict,
-            failed,
-            bytes,
-            problem,
-            "run ended"
-        ),
-        _ => tracing::warn!(
-            outcome,
-            seconds,
-            copied,
-            replaced,
-            unchanged,
-            held,
-            blocked,
-            deferred,
-            conflict,
-            failed,
-            bytes,
-            problem,
-            "run ended"
-        ),
+        );
     }
 }
 
