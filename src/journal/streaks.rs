@@ -17,8 +17,8 @@ pub struct FailureStreak {
     pub failures: u32,
     /// Time at which the last of them ended.
     pub last: DateTime<Utc>,
-    /// True if the entry's last run nevertheless made progress ([`Outcome::made_progress`](super::Outcome::made_progress)), so that
-    /// there is no reason to back off.
+    /// True if the entry's last run nevertheless made progress ([`Outcome`](super::Outcome) defines that), so that no
+    /// back-off follows.
     pub made_progress: bool,
 }
 
