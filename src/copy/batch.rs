@@ -1,6 +1,6 @@
 //! Batch: one source repository and its targets during one run, and the copy of one digest from that source.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use futures_util::StreamExt as _;
@@ -50,6 +50,8 @@ pub struct Batch {
     nodes: Nodes,
     /// Manifests whose referrers the source could not report, and the reason.
     doubts: Mutex<BTreeMap<Digest, String>>,
+    /// Lists of referrers with an entry that the source did not have: the subject, and the entries that the source had.
+    incomplete_lists: Mutex<HashMap<Digest, Vec<Digest>>>,
 }
 
 /// Context of a batch: its listeners and its records.
@@ -112,7 +114,17 @@ impl Batch {
         let copier = copier.clone();
         let surroundings = surroundings.into();
         let nodes = Nodes::new(rules.foreign_layers);
-        Arc::new(Self { copier, source, targets, rules, source_tags, surroundings, nodes, doubts: Mutex::default() })
+        Arc::new(Self {
+            copier,
+            source,
+            targets,
+            rules,
+            source_tags,
+            surroundings,
+            nodes,
+            doubts: Mutex::default(),
+            incomplete_lists: Mutex::default(),
+        })
     }
 
     /// Copies the closure of a digest to the targets of the order, and writes its tag there last. A failure at one
@@ -331,6 +343,24 @@ impl Batch {
     #[must_use]
     pub fn is_in_doubt(&self, subject: &Digest) -> bool {
         self.doubts.lock().contains_key(subject)
+    }
+
+    /// Records that the source lists a referrer of `subject` and returned 404 for it: the referrer was deleted, or the
+    /// source's replica lags. `present` are the other referrers in the list.
+    pub(super) fn record_incomplete_list(&self, subject: Digest, present: Vec<Digest>) {
+        self.incomplete_lists.lock().insert(subject, present);
+    }
+
+    /// Returns the referrers of a digest that the source had, if its list has a further one that it did not have.
+    #[must_use]
+    pub fn incomplete_list(&self, subject: &Digest) -> Option<Vec<Digest>> {
+        self.incomplete_lists.lock().get(subject).cloned()
+    }
+
+    /// Returns true if the source did not have a listed referrer of some digest.
+    #[must_use]
+    pub fn has_incomplete_lists(&self) -> bool {
+        !self.incomplete_lists.lock().is_empty()
     }
 
     pub(super) async fn companions(&self, node: &Node) -> Result<Arc<Companions>, CopyError> {

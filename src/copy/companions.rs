@@ -53,19 +53,26 @@ async fn select_referrers(batch: &Batch, subject: Digest, mut list: Referrers) -
     let _reads = batch.reserve_reads(list.manifests.iter().map(|listed| listed.digest)).await?;
     let verdicts = join_all(list.manifests.iter().map(|listed| refers_to(batch, listed, subject))).await;
     let verdicts = verdicts.into_iter().collect::<Result<Vec<_>, _>>()?;
-    let (mut believed, mut left_behind) = (Vec::new(), Vec::new());
+    let (mut believed, mut left_behind, mut is_incomplete) = (Vec::new(), Vec::new(), false);
+    let log_skipped = |referrer: Digest, why: &str| {
+        let source = batch.source.place();
+        tracing::warn!(source, %subject, %referrer, why, "skipped an entry of the list of referrers");
+    };
     for (listed, verdict) in list.manifests.into_iter().zip(verdicts) {
         match verdict {
             Verdict::Refers => believed.push(listed),
-            Verdict::Other(why) => {
-                let referrer = listed.digest;
-                let source = batch.source.place();
-                tracing::warn!(source, %subject, %referrer, why, "skipped an entry of the list of referrers");
+            Verdict::Other(why) => log_skipped(listed.digest, why),
+            Verdict::Absent => {
+                is_incomplete = true;
+                log_skipped(listed.digest, "the source lists the referrer but does not have it");
             }
             Verdict::Unread(reason) => {
                 left_behind.push(LeftBehind { what: LeftBehind::referrer(listed.digest, subject), reason });
             }
         }
+    }
+    if is_incomplete {
+        batch.record_incomplete_list(subject, believed.iter().map(|listed| listed.digest).collect());
     }
     list.manifests = believed;
     Ok(Companions { list, signatures: Vec::new(), left_behind })
@@ -76,6 +83,8 @@ enum Verdict {
     Refers,
     /// The manifest is no referrer of this subject, for this reason.
     Other(&'static str),
+    /// The source does not have the manifest: it was deleted, or a replica lags.
+    Absent,
     /// The manifest cannot be read, for this reason.
     Unread(String),
 }
@@ -85,11 +94,8 @@ async fn refers_to(batch: &Batch, listed: &Descriptor, subject: Digest) -> Resul
         Ok(node) if node.view.subject == Some(subject) => Ok(Verdict::Refers),
         Ok(_) => Ok(Verdict::Other("it names another subject")),
         Err(error) if error.ends_all() => Err(error),
-        // A registry may hide a manifest of a type that it does not serve to every client. A missing manifest of a
-        // known type was deleted.
-        Err(error) if error.is_not_found() && listed.kind() == ContentKind::Manifest => {
-            Ok(Verdict::Other("it is not there"))
-        }
+        // A registry may hide a manifest of a type that it does not serve to every client.
+        Err(error) if error.is_not_found() && listed.kind() == ContentKind::Manifest => Ok(Verdict::Absent),
         Err(error) => Ok(Verdict::Unread(error.to_string())),
     }
 }

@@ -45,6 +45,17 @@ impl DerivedDigests {
         self.record(listed, &format!("referrers at {target}"), became).await;
     }
 
+    /// Returns true if an earlier run has found that the source's list `listed` names a referrer that the source does
+    /// not have. Otherwise records that this run has found it.
+    pub(crate) async fn confirm_incomplete_list(&self, target: &str, listed: Digest) -> bool {
+        let key = format!("incomplete referrers at {target}");
+        let is_known = self.find(listed, &key).await.is_some();
+        if !is_known {
+            self.record(listed, &key, listed).await;
+        }
+        is_known
+    }
+
     /// Returns the recorded subject of content under a tag that has the form of a referrers list. See
     /// [`DerivedDigests::record_list_subject`].
     pub(crate) async fn list_subject(&self, tag: &Tag, content: Digest) -> Option<Digest> {

@@ -130,14 +130,37 @@ impl ReferrerChecks {
         }
         // The children of an index are not known here: any unknown list of referrers may concern one of them.
         let is_unsure = match arrival.media_type.is_index() {
-            true => !batch.doubted_referrers().is_empty(),
-            false => batch.is_in_doubt(&arrival.digest),
+            true => !batch.doubted_referrers().is_empty() || batch.has_incomplete_lists(),
+            false => batch.is_in_doubt(&arrival.digest) || batch.incomplete_list(&arrival.digest).is_some(),
         };
         if is_unsure || !arrival.left_behind.is_empty() {
             self.record_doubt(arrival.digest, &arrival.target).await;
         } else {
             self.record_copy(arrival.digest, &arrival.target).await;
         }
+    }
+
+    /// Records that the referrers of a digest were copied again to a target. If the source did not have a listed
+    /// referrer, the next run checks again. If the source does not have the referrer in that run either, the referrer
+    /// is checked again about once a day, like every list.
+    pub(crate) async fn record_refresh(
+        &self,
+        batch: &Batch,
+        subject: Digest,
+        target: &str,
+        referrers: SourceReferrers,
+    ) {
+        if batch.has_incomplete_lists() && !self.was_in_doubt(&subject, target) {
+            return self.record_doubt(subject, target).await;
+        }
+        let list = batch.incomplete_list(&subject).map_or(referrers.list, |present| list_digest(present.into_iter()));
+        self.record(subject, target, SourceReferrers { list, ..referrers }).await;
+    }
+
+    /// Returns true if an earlier run could not determine the referrers of a digest at a target.
+    fn was_in_doubt(&self, subject: &Digest, target: &str) -> bool {
+        let mut known = self.known.get(subject).into_iter().flatten();
+        known.find(|check| check.target == target).and_then(|check| check.list) == Some(Digest::of(DOUBT))
     }
 
     async fn write(&self, check: ReferrerCheck) {

@@ -124,7 +124,10 @@ impl RepositorySync<'_> {
                 Ok(arrival) if self.batch.is_in_doubt(&subject) || !arrival.left_behind.is_empty() => {
                     self.run.record_left_behind(&arrival);
                 }
-                Ok(_) => self.checks.record(subject, self.pair.targets[at].place(), referrers).await,
+                Ok(_) => {
+                    let target = self.pair.targets[at].place();
+                    self.checks.record_refresh(&self.batch, subject, target, referrers).await;
+                }
                 Err(error) => {
                     let outcome = TagOutcome::failed(&error);
                     self.settle(at, reference, Some(subject), Some(subject), outcome).await;
@@ -191,6 +194,11 @@ impl RepositorySync<'_> {
             let arrival = result.map_err(|error| TagOutcome::failed(&error))?;
             self.run.record_left_behind(&arrival);
             is_complete &= arrival.left_behind.is_empty();
+        }
+        // A referrer that is listed and absent at the source may appear until the next run. The next run decides.
+        let is_incomplete = self.batch.incomplete_list(&subject).is_some();
+        if is_incomplete && !self.derived.confirm_incomplete_list(target.place(), listed).await {
+            is_complete = false;
         }
         if !is_complete {
             // The next run queries again.

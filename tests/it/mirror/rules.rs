@@ -630,6 +630,49 @@ fn referrers_that_could_not_be_brought_are_tried_again() {
     assert!(finds(&pair.target, true, "app", &image.digest(), &sbom));
 }
 
+/// Copies an image with an SBOM that the source lists and does not have, then again with and without the SBOM.
+fn absent_referrer_is_checked_again(has_api: bool) {
+    let source = Server::with(Setup { referrers_api: has_api, ..Setup::default() });
+    let target = Server::with(Setup { referrers_api: has_api, ..Setup::default() });
+    let entry = format!("- {{name: app, source: \"{}/app\", target: \"{}/app\"}}", source.host(), target.host());
+    let site = Site::with(&[source.host(), target.host()], &entry);
+    let (returns, deleted) = (images::small(Family::Oci, 1), images::small(Family::Oci, 2));
+    returns.put(&source, "app", Some("returns"));
+    deleted.put(&source, "app", Some("deleted"));
+    let sbom = |image: &Image| (image.digest(), images::sbom(image, 1));
+    let referrers = [sbom(&returns), sbom(&deleted)];
+    put_referrers(&source, has_api, "app", &referrers);
+    referrers.iter().for_each(|(_, sbom)| source.set(Fault::ManifestAbsent(sbom.digest().to_string())));
+    let arrived = |(subject, sbom): &(Digest, Image)| finds(&target, has_api, "app", subject, sbom);
+
+    let output = site.run(&["once"]).expect_success();
+    assert!(output.stderr.contains("the source lists the referrer but does not have it"), "{}", output.stderr);
+    assert!(!arrived(&referrers[0]) && !arrived(&referrers[1]));
+    source.heal();
+    source.set(Fault::ManifestAbsent(referrers[1].1.digest().to_string()));
+    site.once();
+    assert!(arrived(&referrers[0]), "the next run checks again");
+    assert!(!arrived(&referrers[1]));
+    // Two further runs confirm that the other referrer was deleted. Later runs do not request it.
+    site.once();
+    site.once();
+    source.log().clear();
+    site.once();
+    let requested =
+        source.log().requests().iter().any(|request| request.path.ends_with(&referrers[1].1.digest().to_string()));
+    assert!(!requested, "{:?}", source.log().counts());
+}
+
+#[test]
+fn listed_referrer_that_source_lacks_is_checked_again_by_api() {
+    absent_referrer_is_checked_again(true);
+}
+
+#[test]
+fn listed_referrer_that_source_lacks_is_checked_again_by_fallback_tag() {
+    absent_referrer_is_checked_again(false);
+}
+
 #[test]
 fn schema_1_is_refused_by_name_and_the_rest_arrives() {
     let pair = Pair::with("");

@@ -39,6 +39,8 @@ pub enum Fault {
     PageSizeLimit(usize),
     /// The tag is locked: Azure's own list says so, and a PUT of it returns 405.
     TagLocked(String),
+    /// GET and HEAD of this manifest return 404, although lists of referrers name it: a replica lags.
+    ManifestAbsent(String),
     /// `referrers` returns this status, `times` times; 200 comes with a page of HTML.
     ReferrersAnswered { status: u16, times: usize },
     /// GET of a fallback tag, `sha256-<hex>`, returns this status.

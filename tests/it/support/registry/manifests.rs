@@ -47,6 +47,9 @@ fn get(shared: &Shared, repository: &str, reference: &str, headers: &HeaderMap, 
     if let Some(status) = odd.filter(|_| !is_head && reference.starts_with("sha256-")) {
         return answer::error(status, "UNKNOWN", "a fault of the test");
     }
+    if shared.faults.has(&Fault::ManifestAbsent(reference.to_owned())) {
+        return answer::error(404, "MANIFEST_UNKNOWN", reference);
+    }
     let phantom = || shared.store.manifest(repository, &quirks::untagged_fallback_digest(shared, reference)?);
     let Some(manifest) = shared.store.manifest(repository, reference).or_else(phantom) else {
         let known = shared.store.tags(repository).is_some();
