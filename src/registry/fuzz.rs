@@ -19,17 +19,17 @@ fn headers(name: HeaderName, data: &[u8]) -> Option<HeaderMap> {
     Some(HeaderMap::from_iter([(name, value)]))
 }
 
-/// Follows a `Link`. The next page must be another page of the same registry.
+/// Parses a `Link` header. Asserts that the URL of the next page differs and belongs to the same registry.
 pub(crate) fn link(data: &[u8]) {
     let Some(headers) = headers(LINK, data) else { return };
     let page: Url = "https://registry.example.com/v2/a/tags/list?n=2".parse().expect("an address");
     if let Ok(Some(next)) = Pages::starting_at(&page).linked_page(&page, &headers) {
-        assert!(redirect::same_origin(&page, &next), "{next} is elsewhere");
+        assert!(redirect::same_origin(&page, &next), "{next} has another origin");
         assert_ne!(page, next);
     }
 }
 
-/// Reads `WWW-Authenticate`, and the realm of each challenge.
+/// Parses a `WWW-Authenticate` header and the realm of each challenge. Asserts that every accepted realm uses HTTPS.
 pub(crate) fn challenge(data: &[u8]) {
     let Some(headers) = headers(WWW_AUTHENTICATE, data) else { return };
     let registry: Url = "https://registry.example.com/".parse().expect("an address");
@@ -42,8 +42,8 @@ pub(crate) fn challenge(data: &[u8]) {
     }
 }
 
-/// Reads the number of bytes that an upload session reports, and the offset of the part of a blob that a registry
-/// sends.
+/// Parses a `Content-Range` header of a blob, and a `Range` header of an upload session. Asserts that an upload session
+/// never reports zero stored bytes.
 pub(crate) fn range(data: &[u8]) {
     if let Ok(text) = std::str::from_utf8(data) {
         blobs::first_byte(text);
@@ -52,10 +52,10 @@ pub(crate) fn range(data: &[u8]) {
     let url = "https://registry.example.com/v2/a/blobs/uploads/1".parse().expect("an address");
     let (status, body) = (StatusCode::ACCEPTED, Body::Whole(Bytes::new()));
     let stored = chunked::stored_bytes(&ResponseHead::new(status, headers, url).with_body(body));
-    assert_ne!(stored, Some(0), "a range has one byte at least");
+    assert_ne!(stored, Some(0), "a range has at least one byte");
 }
 
-/// Reads the time that a registry asks clients to wait. This time must not exceed the bound.
+/// Parses a `Retry-After` header. Asserts that the wait is at most [`response::LONGEST_WAIT`].
 pub(crate) fn retry_after(data: &[u8]) {
     let Some(headers) = headers(RETRY_AFTER, data) else { return };
     if let Some(wait) = response::retry_after(&headers, DateTime::UNIX_EPOCH) {
@@ -63,14 +63,14 @@ pub(crate) fn retry_after(data: &[u8]) {
     }
 }
 
-/// Reads a page of a tag list, in the specification's format and in Azure's.
+/// Parses a page of a tag list, in the format of the specification and in the format of Azure.
 pub(crate) fn tag_page(data: &[u8]) {
     for entries in tags::read_every_form(data).into_iter().flatten() {
         assert!(entries <= data.len(), "a page has more names than bytes");
     }
 }
 
-/// Reads a page of a catalog.
+/// Parses a page of a catalog.
 pub(crate) fn catalog_page(data: &[u8]) {
     if let Ok(names) = catalog::read_names(data) {
         assert!(names.len() <= data.len(), "a page has more names than bytes");

@@ -1,21 +1,21 @@
-//! Client of the distribution specification: the HTTP requests to one registry, and the limits that apply to them.
+//! Client of the OCI distribution specification: the HTTP requests to registries, and the limits on these requests.
 //!
-//! [`Registry`] is shared by all repositories of one host. [`Repository`] is one of them as a
-//! [`Source`](crate::store::Source) and [`Target`](crate::store::Target). Each file covers one concern of the protocol;
-//! nothing here knows of copies, plans or the journal.
+//! [`Registry`] is the client of one host; all repositories of the host share it. [`Repository`] is one repository of
+//! the host; it implements [`Source`](crate::store::Source) and [`Target`](crate::store::Target). Each file covers one
+//! concern of the protocol. This module knows nothing of copies, plans or the journal.
 //!
-//! The folders are layers; each imports only those above it in this list, and a test holds that:
+//! The folders are layers. Each folder imports only folders above it in this list, and a test enforces that:
 //!
 //! 1. `flavor`: differences between registries.
 //! 2. `options`: settings of an operator.
 //! 3. `limits`: concurrency, rates, bandwidth, pull quota, counters.
 //! 4. `http`: connections, redirects, time limits and retries. `http::sender::Sender` knows no authentication.
 //! 5. `auth`: credentials, tokens, and the answer to a challenge.
-//! 6. `learned`: knowledge that the answers of a registry have shown.
-//! 7. `client`: [`Registry`] and [`Repository`], on which the endpoints are built.
+//! 6. `learned`: facts that the client learned from the answers of a registry.
+//! 7. `client`: [`Registry`] and [`Repository`]; the endpoints add methods to both.
 //! 8. `api`: the endpoints.
 //! 9. `upload`: uploads of blobs.
-//! 10. `mirrors`: a repository that is read through its mirrors.
+//! 10. `mirrors`: reads of a repository through its mirrors.
 
 mod api;
 mod auth;

@@ -1,5 +1,5 @@
-//! One repository of a registry, as an implementation of the traits `Source` and `Target`. Each method only delegates
-//! to the file of its protocol concern.
+//! Implementation of the traits `Source` and `Target` for [`Repository`]. Each method calls the file that implements
+//! the request.
 
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
@@ -97,9 +97,9 @@ impl Target for Repository {
     async fn resume_upload(
         &self,
         blob: &Descriptor,
-        left: &UploadSession,
+        session: &UploadSession,
     ) -> Result<Option<Box<dyn Upload>>, StoreError> {
-        self.resume(blob, left).await
+        self.resume(blob, session).await
     }
 
     fn upload_holds(&self) -> u64 {

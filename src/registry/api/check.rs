@@ -199,7 +199,8 @@ impl Registry {
         };
         if answer.status.is_redirection() || answer.status == StatusCode::NOT_FOUND {
             let (at, detail) = (redirect::shown(&answer.url), answer.detail());
-            let detail = format!("{at} answers {detail}: this is not a registry; see `path_prefix`");
+            let detail =
+                format!("{at} answers {detail}: this is not a registry; check the host name and `path_prefix`");
             return context.error(ErrorKind::Invalid, detail);
         }
         let refusal = answer.refusal(context);

@@ -1,6 +1,6 @@
-//! Authentication to one registry in one identity: the scheme that the registry requires, and the credentials or tokens
-//! that are available. The credentials that are sent to a registry that has not required authentication yet are in
-//! [`super::preemptive`], the requests with credentials in [`super::send`].
+//! Authentication to one registry with one identity: the scheme that the registry requires, and the available
+//! credentials and tokens. [`super::preemptive`] sends credentials to a registry that has not required any.
+//! [`super::send`] sends the requests.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 use url::Url;
 
-use super::credentials::{Login, Programs, Source, Wire};
+use super::credentials::{Login, Programs, ServiceClients, Source};
 use super::error::AuthError;
 use super::grant::{Grant, GrantNumbers};
 use super::preemptive::Preemptive;
@@ -30,17 +30,18 @@ use crate::registry::http::sender::Sender;
 use crate::registry::limits::pull_quota::Quota;
 use crate::store::ErrorKind;
 
-/// Time for which a refused password that never worked is not sent again: registries lock accounts.
+/// Time for which the client does not send a password again that the registry refused and has never accepted.
+/// Registries lock accounts after several wrong passwords.
 const REFUSED_FOR: Duration = Duration::from_secs(60);
 
-/// Authorization that is available for a request without waiting.
+/// Authorization for a request that is available without waiting.
 #[derive(Debug)]
 pub(super) enum Available {
-    /// This header, or none if the request needs none.
+    /// This authorization; `None` if the request needs no authorization.
     Grant(Option<Grant>),
     /// The authorization that was prepared earlier is still valid.
     AsPrepared,
-    /// No authorization: it has to be obtained first.
+    /// No authorization is available: a token has to be requested first.
     Nothing,
 }
 
@@ -67,20 +68,21 @@ pub(super) enum Requires {
     Nothing,
 }
 
-/// Authentication to one registry in one identity.
+/// Authentication to one registry with one identity.
 pub(crate) struct Authenticator {
     pub(super) sender: Arc<Sender>,
     pub(super) source: Source,
     /// Remaining pulls of this identity, if the registry counts them.
     pub(super) quota: Quota,
     scheme: Mutex<Option<Scheme>>,
-    /// Authorization that is sent to a registry that requires a password.
+    /// Authorization for a registry that requires a password, and the login in the authorization.
     login: tokio::sync::Mutex<Option<(Grant, Login)>>,
-    /// State of sending credentials to a registry that has not required any.
+    /// State of the credentials that are sent to a registry that has not required any.
     pub(super) preemptive: Preemptive,
     /// True if the registry itself has required credentials.
     has_required: AtomicBool,
-    /// True if the registry has accepted the credentials, and does not accept everybody.
+    /// True if the registry has accepted the credentials, and has required credentials or refused a request without
+    /// them.
     is_proven: AtomicBool,
     /// Last password header that the registry accepted.
     accepted: Mutex<Option<HeaderValue>>,
@@ -91,11 +93,11 @@ pub(crate) struct Authenticator {
 }
 
 impl Authenticator {
-    pub(crate) fn new(sender: Arc<Sender>, credentials: Option<Credentials>, wire: Wire) -> Self {
+    pub(crate) fn new(sender: Arc<Sender>, credentials: Option<Credentials>, clients: ServiceClients) -> Self {
         let host = sender.host.clone();
         Self {
             quota: Quota::new(host.clone()),
-            source: Source::new(host, credentials, Programs::default()).with_wire(wire),
+            source: Source::new(host, credentials, Programs::default()).with_clients(clients),
             sender,
             scheme: Mutex::default(),
             login: tokio::sync::Mutex::default(),
@@ -114,7 +116,7 @@ impl Authenticator {
         &self.quota
     }
 
-    /// Returns the configured credentials; `None` is anonymous.
+    /// Returns the configured credentials; `None` for anonymous access.
     pub(crate) fn credentials(&self) -> Option<&Credentials> {
         self.source.credentials()
     }
@@ -124,7 +126,7 @@ impl Authenticator {
         self.source.namespaced(name)
     }
 
-    /// Reads the login from its source; `None` is anonymous.
+    /// Reads the login from its source; `None` for anonymous access.
     pub(crate) async fn read_login(&self) -> Result<Option<Login>, AuthError> {
         self.source.login().await
     }
@@ -139,19 +141,20 @@ impl Authenticator {
         self.scheme().is_some()
     }
 
-    /// Returns true if the registry has accepted the credentials and does not accept everybody. Either the registry
-    /// required credentials, or it granted a request with credentials that it had refused without credentials.
+    /// Returns true if the credentials are proven to be valid. For a proof, the registry must have accepted the
+    /// credentials, and must have required credentials or refused the same request without them.
     pub(crate) fn is_proven(&self) -> bool {
         self.is_proven.load(Ordering::Relaxed)
     }
 
+    /// Records that the credentials are proven to be valid.
     pub(crate) fn prove(&self) {
         self.is_proven.store(true, Ordering::Relaxed);
     }
 
     /// Records that the registry accepted this header.
-    pub(super) fn record_accepted(&self, shown: &HeaderValue) {
-        *self.accepted.lock() = Some(shown.clone());
+    pub(super) fn record_accepted(&self, header: &HeaderValue) {
+        *self.accepted.lock() = Some(header.clone());
         self.prove();
     }
 
@@ -163,29 +166,31 @@ impl Authenticator {
         self.scheme.lock().clone()
     }
 
-    /// Records the registry's answer to a request with this header. Most refusals are not about the identity.
-    pub(super) fn record_answer(&self, shown: &HeaderValue, status: StatusCode) {
-        let is_basic = !matches!(self.scheme(), Some(Scheme::Bearer { .. })) && shown.as_bytes().starts_with(b"Basic ");
-        if !is_basic || self.was_accepted(shown) {
+    /// Records the registry's answer to a request with this header, if it is a password header. Only a 401 counts as a
+    /// refusal of the password, because other refusals usually have another cause.
+    pub(super) fn record_answer(&self, header: &HeaderValue, status: StatusCode) {
+        let is_basic =
+            !matches!(self.scheme(), Some(Scheme::Bearer { .. })) && header.as_bytes().starts_with(b"Basic ");
+        if !is_basic || self.was_accepted(header) {
             return;
         }
         if status == StatusCode::UNAUTHORIZED {
-            *self.refused.lock() = Some((shown.clone(), Instant::now()));
+            *self.refused.lock() = Some((header.clone(), Instant::now()));
         } else if self.has_required.load(Ordering::Relaxed) && shows_valid_credentials(status) {
             // A registry that has not required authentication may accept any credentials.
-            self.record_accepted(shown);
+            self.record_accepted(header);
         }
     }
 
     /// Returns the time since the registry refused this header, if it never accepted the header.
-    fn refused_for(&self, shown: &HeaderValue) -> Option<Duration> {
-        let wrong = self.refused.lock().clone();
-        let (_, at) = wrong.filter(|(wrong, _)| wrong == shown && !self.was_accepted(shown))?;
-        Some(at.elapsed())
+    fn refused_for(&self, header: &HeaderValue) -> Option<Duration> {
+        let refused = self.refused.lock().clone();
+        let (_, since) = refused.filter(|(refused, _)| refused == header && !self.was_accepted(header))?;
+        Some(since.elapsed())
     }
 
-    fn was_accepted(&self, shown: &HeaderValue) -> bool {
-        self.accepted.lock().as_ref() == Some(shown)
+    fn was_accepted(&self, header: &HeaderValue) -> bool {
+        self.accepted.lock().as_ref() == Some(header)
     }
 
     /// Returns the authorization for a request; `None` while the registry has not required any.
@@ -206,8 +211,8 @@ impl Authenticator {
         }
     }
 
-    /// Returns what [`Authenticator::authorize`] would return, without waiting. `knew_scheme` is true if the scheme of
-    /// the registry was already known when the earlier authorization was prepared.
+    /// Returns the authorization for a request without waiting, by the rules of [`Authenticator::authorize`].
+    /// `knew_scheme` is true if the scheme of the registry was known when the earlier authorization was prepared.
     pub(super) fn available_authorization(&self, request: &RegistryRequest, knew_scheme: bool) -> Available {
         if !self.sender.is_own(&request.http.url) {
             return Available::Grant(None);
@@ -225,9 +230,9 @@ impl Authenticator {
 
     /// Returns the authorization by the user name and the password, if there are credentials.
     async fn show_login(&self) -> Result<Option<Grant>, AuthError> {
-        let mut shown = self.login.lock().await;
-        let refused_for = shown.as_ref().and_then(|(grant, _)| self.refused_for(grant.header()));
-        let login = match (&*shown, refused_for) {
+        let mut current = self.login.lock().await;
+        let refused_for = current.as_ref().and_then(|(grant, _)| self.refused_for(grant.header()));
+        let login = match (&*current, refused_for) {
             (Some((_, refused)), Some(refused_for)) if refused_for < REFUSED_FOR => {
                 Some(self.login_other_than(refused).await?)
             }
@@ -235,22 +240,22 @@ impl Authenticator {
             _ => self.source.login().await?,
         };
         if let Some(login) = login {
-            *shown = Some((self.grants.create_basic(&login)?, login));
+            *current = Some((self.grants.create_basic(&login)?, login));
         }
-        Ok(shown.as_ref().map(|(grant, _)| grant.clone()))
+        Ok(current.as_ref().map(|(grant, _)| grant.clone()))
     }
 
     async fn login_other_than(&self, refused: &Login) -> Result<Login, AuthError> {
         self.source.login_after_refusal(refused).await?.ok_or_else(|| {
             let who = self.identity();
-            let again = "the same password is not sent again for a minute";
-            AuthError::denied(format!("the registry has just refused {who}: {again}"))
+            let detail = "less than a minute ago, so the same password is not sent again yet";
+            AuthError::denied(format!("the registry refused {who} {detail}"))
         })
     }
 
-    /// Returns a token for these scopes. If the token service refuses them and narrower scopes are enough, returns a
-    /// token for the narrower scopes: some services (GitLab) issue no token at all if the login has only a part of the
-    /// requested rights.
+    /// Returns a token for these scopes. If the token service refuses these scopes and narrower scopes are sufficient,
+    /// returns a token for the narrower scopes. Some services (GitLab) issue no token at all if the login has only a
+    /// part of the requested rights.
     async fn obtain_token_or_narrower(
         &self,
         realm: &Url,
@@ -307,7 +312,7 @@ impl Authenticator {
         }
     }
 
-    /// Handles a 401 response. Returns true if the request is worth repeating.
+    /// Handles a 401 response. Returns true if the request should be repeated.
     pub(super) async fn handle_challenge(
         &self,
         scopes: &Scopes,
@@ -329,7 +334,7 @@ impl Authenticator {
         self.handle_refused_password(used).await
     }
 
-    /// Records the scheme that a registry requires.
+    /// Records and returns the scheme that the registry requires, by the challenges of an answer.
     pub(super) fn learn_scheme(&self, answer: &Response) -> Result<Requires, AuthError> {
         let challenges = challenge::challenges(&answer.headers);
         let find = |scheme: &str| challenges.iter().find(|challenge| challenge.scheme == scheme).cloned();
@@ -346,22 +351,23 @@ impl Authenticator {
         Ok(Requires::Basic)
     }
 
-    /// Handles the refusal of a password. Returns true if the request is worth repeating:
+    /// Handles the refusal of a password. Returns true if the request should be repeated with another password:
     ///
-    /// - If the password was renewed since it was read, the new one is sent.
-    /// - A wrong password is sent once, and not again for a while: further attempts would lock the account.
-    /// - If the registry accepted the password before, the password is correct, and the refusal has another reason.
+    /// - If the source has another password by now, the new password is sent.
+    /// - If the registry has never accepted the password, the password is not sent again for a while, because further
+    ///   attempts could lock the account.
+    /// - If the registry has accepted the password before, the password is correct, and the refusal has another cause.
     async fn handle_refused_password(&self, used: &Grant) -> Result<bool, AuthError> {
-        let mut shown = self.login.lock().await;
-        let refused = match &*shown {
+        let mut current = self.login.lock().await;
+        let refused = match &*current {
             Some((grant, login)) if grant.is_same(used) => login.clone(),
             _ => return Ok(true),
         };
         if self.was_accepted(used.header()) {
-            *shown = None;
+            *current = None;
         }
         let Some(login) = self.source.login_after_refusal(&refused).await? else { return Ok(false) };
-        *shown = Some((self.grants.create_basic(&login)?, login));
+        *current = Some((self.grants.create_basic(&login)?, login));
         Ok(true)
     }
 

@@ -2,7 +2,7 @@
 
 use crate::store::ErrorKind;
 
-/// Reason why there is no authorization.
+/// Reason why a request has no authorization.
 #[derive(Debug, Clone)]
 pub(crate) struct AuthError {
     pub(crate) kind: ErrorKind,

@@ -1,4 +1,4 @@
-//! `Authorization` headers, each with a serial number that distinguishes it from the others.
+//! `Authorization` headers, each with a serial number. The serial number distinguishes headers with equal values.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -19,7 +19,7 @@ impl Grant {
         &self.header
     }
 
-    /// Returns true if both are the same grant. Two grants may have equal headers.
+    /// Returns true if both grants have the same serial number. Different grants may have equal headers.
     pub(super) fn is_same(&self, other: &Self) -> bool {
         self.number == other.number
     }

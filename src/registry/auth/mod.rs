@@ -1,4 +1,4 @@
-//! Authentication to one registry: challenges, tokens and the credentials behind them.
+//! Authentication to one registry: challenges, tokens, and the credentials that are exchanged for tokens.
 
 pub(super) mod authenticator;
 pub(super) mod credentials;

@@ -1,7 +1,7 @@
-//! Credentials that are sent to a registry that has not requested them. A registry may serve everybody and show more to
-//! an authenticated user without ever answering 401: a complete catalog, or a private repository that it otherwise
-//! hides as 404 (project-zot/zot#3869). Challenges of a registry that requests credentials are answered in
-//! [`super::authenticator`].
+//! Credentials that are sent to a registry that has not required any. A registry may serve anonymous requests without
+//! ever answering 401, but give an authenticated user more access: a complete catalog, or a private repository for
+//! which the answer is otherwise 404 (project-zot/zot#3869). [`super::authenticator`] answers the challenges of a
+//! registry that requires credentials.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -24,40 +24,39 @@ use crate::registry::http::retry::{Attempts, Operation};
 use crate::registry::limits::concurrency::Permit;
 
 /// Time for which a source without a login for this registry is not queried again.
-const NOBODY_FOR: Duration = Duration::from_secs(60);
+const NO_LOGIN_FOR: Duration = Duration::from_secs(60);
 
-/// State of sending unrequested credentials.
+/// State of the credentials that are sent to a registry that has not required any.
 #[derive(Debug, Default)]
 pub(super) struct Preemptive {
-    /// True if the API's base URL has answered without requesting credentials. The lock is held while a request
-    /// determines that.
+    /// True if the API's base URL has answered a request without credentials. The lock is held during this request.
     api_requires_nothing: tokio::sync::Mutex<bool>,
-    /// Scheme by which credentials are sent in that case.
+    /// Scheme by which the credentials are sent.
     scheme: Mutex<Option<Scheme>>,
     /// Time at which the source reported that it has no login.
-    nobody: Mutex<Option<Instant>>,
-    /// True if it has been logged that there is no login because its source failed.
+    no_login_since: Mutex<Option<Instant>>,
+    /// True if the log contains a warning that the configured credentials could not be used.
     failed: AtomicBool,
 }
 
 impl Preemptive {
     fn has_no_login(&self) -> bool {
-        let nobody = *self.nobody.lock();
-        nobody.is_some_and(|at| at.elapsed() < NOBODY_FOR)
+        let since = *self.no_login_since.lock();
+        since.is_some_and(|since| since.elapsed() < NO_LOGIN_FOR)
     }
 }
 
 impl Authenticator {
-    /// Returns the scheme by which to send credentials to a registry that has not requested them:
+    /// Returns the scheme by which to send credentials to a registry that has not required any:
     ///
-    /// * the scheme that its API requests;
-    /// * if the API requests none, Basic for a password, and Bearer for an access token.
+    /// * the scheme that its API requires;
+    /// * if the API requires none, Basic for a password, and Bearer for an access token.
     ///
     /// Returns `None` if there are no credentials to send.
     ///
     /// # Errors
-    /// Returns an error if the source of the credentials fails, or if the registry names a token service that must not
-    /// get them.
+    /// Returns an error if the source of the credentials fails, or if the registry names a token service to which no
+    /// credentials may be sent.
     pub(super) async fn choose_preemptive_scheme(&self) -> Result<Option<Scheme>, AuthError> {
         let state = &self.preemptive;
         let mut api_requires_nothing = state.api_requires_nothing.lock().await;
@@ -68,7 +67,7 @@ impl Authenticator {
             return Ok(None);
         }
         let Some(login) = self.source.login().await? else {
-            *state.nobody.lock() = Some(Instant::now());
+            *state.no_login_since.lock() = Some(Instant::now());
             return Ok(None);
         };
         if !*api_requires_nothing {
@@ -87,8 +86,9 @@ impl Authenticator {
         Ok(scheme)
     }
 
-    /// Requests the API's base URL without credentials, and stores the scheme of its challenge. Returns true if the API
-    /// answered without requesting credentials, and false if that is unknown because no answer came.
+    /// Requests the API's base URL without credentials, and stores the scheme of a challenge. Returns true if the API
+    /// answered without a challenge for a supported scheme. Returns false after such a challenge, or if no usable
+    /// answer was received.
     async fn request_scheme_of_api(&self) -> Result<bool, AuthError> {
         let sender = &self.sender;
         let Ok(url) = sender.address("/v2/") else { return Ok(false) };
@@ -96,11 +96,11 @@ impl Authenticator {
         let mut attempts = Attempts::new(Operation::Token, &sender.retry_policy);
         loop {
             sender.acquire_permit(Tenant::default(), &request).await;
-            let nobody = (Tenant::default(), Permit::default());
-            let outcome = sender.attempt(&mut request, Authorization::anonymous(&sender.base), nobody).await;
+            let no_permit = (Tenant::default(), Permit::default());
+            let outcome = sender.attempt(&mut request, Authorization::anonymous(&sender.base), no_permit).await;
             let (failure, wait) = match &outcome {
                 Ok(answer) => (answer.failure(), answer.retry_after),
-                Err(trouble) => (trouble.failure(), None),
+                Err(error) => (error.failure(), None),
             };
             if let Some(pause) = failure.and_then(|failure| attempts.next_pause(failure)) {
                 sender.meter.repeated();
@@ -115,22 +115,22 @@ impl Authenticator {
         }
     }
 
-    /// Returns true if a request that was sent without credentials (`shown` is `None`) and refused should be sent again
-    /// with credentials. Also records the outcome of a request that was sent with unrequested credentials. A 404 may
-    /// hide a repository that other identities can see.
+    /// Returns true if a request that was sent without credentials (`used` is `None`) and was refused should be sent
+    /// again with credentials. A 404 counts as a refusal, because a registry may hide a private repository by a 404.
+    /// For a request with credentials, records the result instead.
     pub(super) async fn needs_credentials(
         &self,
         request: &RegistryRequest,
-        shown: Option<&Grant>,
+        used: Option<&Grant>,
         answer: &Response,
     ) -> bool {
-        if let Some(shown) = shown {
-            self.record_unrequested_use(request, shown, answer.status);
+        if let Some(used) = used {
+            self.record_preemptive_use(request, used, answer.status);
             return false;
         }
         let refuses = match answer.status {
             StatusCode::NOT_FOUND | StatusCode::FORBIDDEN => true,
-            // A challenge with a known scheme is answered as a challenge.
+            // `handle_challenge` answers a challenge with a supported scheme.
             StatusCode::UNAUTHORIZED => challenge::challenges(&answer.headers)
                 .iter()
                 .all(|challenge| !matches!(challenge.scheme.as_str(), "basic" | "bearer")),
@@ -151,7 +151,7 @@ impl Authenticator {
                 if !self.preemptive.failed.swap(true, Ordering::Relaxed) {
                     tracing::warn!(
                         registry = %self.sender.host, error = error.detail,
-                        "requested without credentials: they are configured, but their source has none"
+                        "request sent without credentials: the configured credentials could not be used"
                     );
                 }
                 false
@@ -160,9 +160,10 @@ impl Authenticator {
         }
     }
 
-    /// Makes the scheme permanent if the registry did not reject the unrequested credentials. A registry that serves
-    /// everybody ignores the credentials. At a registry that hides repositories, no second request is then needed.
-    fn record_unrequested_use(&self, request: &RegistryRequest, shown: &Grant, status: StatusCode) {
+    /// Makes the scheme permanent if the registry did not reject credentials that it had not required. Further requests
+    /// then contain credentials from their first attempt on. A registry that serves anonymous requests ignores them; a
+    /// registry that hides repositories needs no second request.
+    fn record_preemptive_use(&self, request: &RegistryRequest, used: &Grant, status: StatusCode) {
         if !request.is_preemptive || !shows_valid_credentials(status) {
             return;
         }
@@ -171,7 +172,7 @@ impl Authenticator {
             self.set_scheme(scheme);
         }
         if request.was_refused && status.is_success() {
-            self.record_accepted(shown.header());
+            self.record_accepted(used.header());
         }
     }
 }

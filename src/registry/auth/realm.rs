@@ -1,5 +1,5 @@
-//! Rules that decide if credentials may be sent to a token service. The registry names the service, so a hostile or
-//! hijacked registry could name any address. A service that breaks one of these rules gets no credentials.
+//! Rules for the token service that a registry names in the `realm` of a challenge. A hostile or hijacked registry
+//! could name any address. If the address breaks one of these rules, no credentials are sent to it.
 
 use url::Url;
 
@@ -7,12 +7,12 @@ use crate::registry::TokenService;
 use crate::registry::http::nearness::{Nearness, is_loopback, nearness};
 use crate::registry::http::redirect;
 
-/// Reason why a realm gets no token request.
+/// Reason why no token request or no credentials are sent to a token service.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum RealmError {
-    #[error("the registry names no token service with a readable address")]
+    #[error("the registry names no token service with a valid HTTP or HTTPS URL")]
     Unreadable,
-    #[error("the registry names a token service without TLS, {0}: credentials are not sent there")]
+    #[error("the registry names a token service without TLS, {0}: no credentials are sent to it")]
     Plain(String),
     #[error(
         "the registry names a token service on this machine or its metadata service, {0}: no request is sent to it, \
@@ -20,25 +20,26 @@ pub(crate) enum RealmError {
     )]
     Local(String),
     #[error(
-        "the registry speaks plain HTTP and names a token service on another host, {0}: credentials are not sent \
-         there, unless `token_service` of the registry names it"
+        "the registry speaks plain HTTP and names a token service on another host, {0}: no credentials are sent \
+         to it, unless `token_service` of the registry names it"
     )]
-    Elsewhere(String),
+    OtherHost(String),
 }
 
-/// Reads the `realm` of a challenge from the registry at `registry`, whose operator may have `named` a token service.
-/// [`crate::registry::http::resolver`] judges the addresses behind the realm's name when it connects.
-pub(crate) fn read(realm: &str, registry: &Url, named: Option<&TokenService>) -> Result<Url, RealmError> {
+/// Parses the `realm` of a challenge from the registry at `registry`. The service `configured` by the operator may be
+/// at a local address. [`crate::registry::http::resolver`] checks the addresses of the realm's host name later, when
+/// the client connects.
+pub(crate) fn read(realm: &str, registry: &Url, configured: Option<&TokenService>) -> Result<Url, RealmError> {
     let url: Url = realm.parse().map_err(|_| RealmError::Unreadable)?;
-    let readable = matches!(url.scheme(), "http" | "https") && url.username().is_empty() && url.password().is_none();
-    if !readable {
+    let is_readable = matches!(url.scheme(), "http" | "https") && url.username().is_empty() && url.password().is_none();
+    if !is_readable {
         return Err(RealmError::Unreadable);
     }
     let shown = || redirect::shown(&url);
     if url.scheme() == "http" && registry.scheme() != "http" {
         return Err(RealmError::Plain(shown()));
     }
-    if named.is_some_and(|named| named.is_at(&url)) {
+    if configured.is_some_and(|service| service.is_at(&url)) {
         return Ok(url);
     }
     match nearness(&url).filter(|near| *near != Nearness::Private) {
@@ -47,16 +48,20 @@ pub(crate) fn read(realm: &str, registry: &Url, named: Option<&TokenService>) ->
     }
 }
 
-/// Checks if the token service at `realm` may get credentials for the registry at `registry`. On plain HTTP, anybody on
-/// the path can name any service. Credentials are then sent only to the registry's own host or to the service that the
-/// operator named.
-pub(crate) fn may_get_credentials(realm: &Url, registry: &Url, named: Option<&TokenService>) -> Result<(), RealmError> {
-    let is_named = named.is_some_and(|named| named.is_at(realm));
+/// Checks if credentials for the registry at `registry` may be sent to the token service at `realm`. If the registry
+/// uses plain HTTP, anybody on the network path can name any service. In this case credentials are sent only to the
+/// registry's own host, or to the service that the operator configured.
+pub(crate) fn may_get_credentials(
+    realm: &Url,
+    registry: &Url,
+    configured: Option<&TokenService>,
+) -> Result<(), RealmError> {
+    let is_configured = configured.is_some_and(|service| service.is_at(realm));
     let is_own = realm.host() == registry.host() || (is_loopback(realm) && is_loopback(registry));
-    if registry.scheme() == "https" || is_named || is_own {
+    if registry.scheme() == "https" || is_configured || is_own {
         return Ok(());
     }
-    Err(RealmError::Elsewhere(redirect::shown(realm)))
+    Err(RealmError::OtherHost(redirect::shown(realm)))
 }
 
 #[cfg(test)]

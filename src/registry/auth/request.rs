@@ -1,4 +1,4 @@
-//! Request to a registry in one identity: an HTTP request, the scopes of its token, and its effect on a pull quota.
+//! Request to a registry with one identity: an HTTP request, the scopes of its token, and its effect on the pull quota.
 
 use http::{HeaderValue, Method};
 use url::Url;
@@ -8,14 +8,14 @@ use crate::registry::http::request::{Expects, HttpRequest, Payload};
 use crate::registry::http::retry::Operation;
 use crate::registry::limits::pull_quota::Reads;
 
-/// A request to be sent.
+/// Request to a registry that is sent with the credentials of one identity.
 #[derive(Debug)]
 pub(crate) struct RegistryRequest {
     pub(super) http: HttpRequest,
     pub(super) scopes: Scopes,
-    /// Effect of the request on a pull quota.
+    /// Effect of the request on the pull quota.
     pub(super) reads: Reads,
-    /// True if credentials are sent although the registry has not requested them.
+    /// True if credentials are sent even if the registry has not required any.
     pub(super) is_preemptive: bool,
     /// True if the registry refused the request without credentials.
     pub(super) was_refused: bool,
@@ -53,25 +53,25 @@ impl RegistryRequest {
         self
     }
 
-    /// Marks the request as one to the referrers API.
+    /// Marks the request as a request to the referrers API.
     pub(crate) fn listing_referrers(mut self) -> Self {
         self.http.lists_referrers = true;
         self
     }
 
-    /// Makes the request return a redirect as its answer, unless the redirect leads to the same content at a registry.
-    /// A storage service's signed URL may be valid for GET only.
+    /// Makes a redirect to a storage service count as the answer, because a signed URL of such a service may be valid
+    /// for GET only. A redirect to the same content at a registry is still followed.
     pub(crate) fn stopping_at_store(mut self) -> Self {
         self.http.stops_at_store = true;
         self
     }
 
-    /// Sends credentials with the request, even if the registry has not requested any.
+    /// Makes the request contain credentials, even if the registry has not required any.
     pub(crate) fn with_credentials(self) -> Self {
         Self { is_preemptive: true, ..self }
     }
 
-    /// Sends credentials from now on, after the request was refused without credentials.
+    /// Makes further attempts contain credentials, after the registry refused the request without credentials.
     pub(super) fn add_credentials_after_refusal(&mut self) {
         (self.is_preemptive, self.was_refused) = (true, true);
     }

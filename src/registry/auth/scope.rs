@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 
 use crate::oci::RepositoryName;
 
-/// Grants that one request needs, each as the token service reads it: `repository:a/b:pull`.
+/// Grants that one request needs, each in the form that the token service expects: `repository:a/b:pull`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Scopes {
     grants: BTreeSet<String>,
-    /// Key of a larger set. A cached token for that set serves as well.
+    /// Key of a larger set of grants. A cached token for the larger set can be used instead.
     wider: Option<String>,
-    /// A smaller, sufficient set. This set is used if the token service grants no token for the whole set.
+    /// Smaller set of grants that is sufficient. The smaller set is used if the token service issues no token for the
+    /// whole set.
     narrower: Option<Box<Scopes>>,
 }
 
@@ -21,11 +22,12 @@ impl Scopes {
         Self { grants: BTreeSet::from([format!("repository:{name}:pull")]), wider, narrower: None }
     }
 
-    /// Returns the scopes that read from a repository that is written to.
+    /// Returns the scopes that read from a repository to which the client also writes. They include the right to push,
+    /// for two reasons:
     ///
-    /// * Some registries (Quay, Harbor) refuse a pull token for a repository that does not exist yet. With a push token
-    ///   such a repository is shown as empty.
-    /// * One token then serves the whole copy.
+    /// * Some registries (Quay, Harbor) refuse a pull token for a repository that does not exist yet. With a push
+    ///   token, they answer that such a repository is empty.
+    /// * One token is then sufficient for the whole copy.
     pub(crate) fn pull_to_push(name: &RepositoryName) -> Self {
         Self { narrower: Some(Box::new(Self::pull(name))), ..Self::push(name) }
     }
@@ -40,7 +42,7 @@ impl Scopes {
         Self { grants: BTreeSet::from([format!("repository:{name}:pull,push")]), wider: None, narrower: None }
     }
 
-    /// Returns the scopes that mount a blob of `from` into a repository with one token.
+    /// Returns the scopes of one token that mounts a blob of `from` into the repository `name`.
     pub(crate) fn mount(name: &RepositoryName, from: &RepositoryName) -> Self {
         let mut scopes = Self::push(name);
         if from == name {
@@ -65,22 +67,22 @@ impl Scopes {
         Self { grants: BTreeSet::from(["registry:catalog:*".to_owned()]), wider: None, narrower: None }
     }
 
-    /// Returns one text for the whole set.
+    /// Returns a text that identifies the set.
     pub(crate) fn key(&self) -> String {
         self.grants.iter().map(String::as_str).collect::<Vec<_>>().join(" ")
     }
 
-    /// Returns the key of a larger, equally usable set.
+    /// Returns the key of a larger set whose token can be used instead.
     pub(crate) fn wider(&self) -> Option<&str> {
         self.wider.as_deref()
     }
 
-    /// Returns a smaller, sufficient set.
+    /// Returns the smaller set that is sufficient, if there is one.
     pub(crate) fn narrower(&self) -> Option<&Self> {
         self.narrower.as_deref()
     }
 
-    /// Returns true if this set already includes a grant that a registry asks for.
+    /// Returns true if this set already includes the grant `wanted`, which a registry requires.
     pub(crate) fn covers(&self, wanted: &str) -> bool {
         let Some((resource, wanted)) = wanted.rsplit_once(':') else { return false };
         self.grants.iter().filter_map(|grant| grant.rsplit_once(':')).any(|(known, actions)| {
@@ -89,7 +91,7 @@ impl Scopes {
         })
     }
 
-    /// Returns the grants one by one.
+    /// Returns the grants.
     pub(crate) fn grants(&self) -> &BTreeSet<String> {
         &self.grants
     }

@@ -1,5 +1,5 @@
-//! Requests in one identity: with credentials, with an answer to each challenge, and within the pull quota. The layer
-//! below repeats a request that failed ([`crate::registry::http::send`]).
+//! Requests with one identity. This file adds credentials to requests, answers challenges, and applies the pull quota.
+//! The layer below repeats failed requests ([`crate::registry::http::send`]).
 
 use http::{HeaderValue, StatusCode};
 use tokio::time::Instant;
@@ -20,23 +20,23 @@ use crate::registry::limits::concurrency::Permit;
 use crate::registry::limits::pull_quota::{AnswerHead, AttemptEnd, ProbeGuard, QuotaError, Reads};
 use crate::store::{ErrorKind, StoreError};
 
-/// Maximum number of attempts to obtain a request's credentials. After these attempts, the request is sent with the
-/// credentials that were prepared last.
-const MOST_TRIES: usize = 2;
+/// Maximum number of times that the credentials of a request are obtained again because they expired during the wait
+/// for the permit. After that, the request is sent with the credentials that were obtained last.
+const MAX_TRIES: usize = 2;
 
-/// Request in one identity, while it is being sent.
+/// Request with one identity while the request is being sent.
 struct AuthenticatedRequest<'a> {
     authenticator: &'a Authenticator,
     context: &'a Context,
     request: RegistryRequest,
-    /// True if a challenge to this request has been answered.
+    /// True if the client has already answered a challenge to this request.
     was_challenged: bool,
-    /// Guard of a request that determines the pull quota, held until the request is answered. The guard is also held
-    /// while a challenge is answered.
+    /// Guard that makes other counted reads wait while this request determines the pull quota. The guard is dropped
+    /// after the attempt, unless its answer is a challenge.
     probe: Option<ProbeGuard<'a>>,
 }
 
-/// Listener to the registry's answers to one request.
+/// Listener to the registry's answers to one request, which records them for the password and the pull quota.
 pub(super) struct Listener<'a> {
     pub(super) authenticator: &'a Authenticator,
     /// Effect of the request on the pull quota.
@@ -45,22 +45,23 @@ pub(super) struct Listener<'a> {
 
 impl AnswerListener for Listener<'_> {
     fn record_answer(&self, authorization: Option<&HeaderValue>, head: &ResponseHead) -> bool {
-        if let Some(shown) = authorization {
-            self.authenticator.record_answer(shown, head.status);
+        if let Some(header) = authorization {
+            self.authenticator.record_answer(header, head.status);
         }
-        // The wait for a new quota delays no other kind of request.
+        // The wait for a new pull quota delays only counted reads.
         let ResponseHead { status, headers, retry_after, .. } = head;
         self.authenticator.quota.refuses(self.reads, AnswerHead { status: *status, headers, retry_after: *retry_after })
     }
 }
 
 impl Authenticator {
-    /// Sends a request until a final answer arrives: success or refusal, of any status.
+    /// Sends a request, and repeats it until an answer is final. A final answer is a success or a refusal, with any
+    /// status.
     ///
     /// # Errors
-    /// Returns an error if no usable answer arrives, or if the request gets no token.
+    /// Returns an error if no usable answer is received, or if no token is obtained for the request.
     pub(crate) async fn send(&self, context: &Context, request: RegistryRequest) -> Result<Response, StoreError> {
-        let probe = self.find_out_quota(context, &request).await;
+        let probe = self.probe_quota(context, &request).await;
         let mut request = AuthenticatedRequest { authenticator: self, context, request, was_challenged: false, probe };
         self.sender.send(context, &mut request).await
     }
@@ -68,7 +69,7 @@ impl Authenticator {
     /// Sends a request without credentials, once.
     ///
     /// # Errors
-    /// Returns an error if no usable answer arrives.
+    /// Returns an error if no usable answer is received.
     pub(crate) async fn send_anonymously(
         &self,
         tenant: Tenant,
@@ -79,18 +80,18 @@ impl Authenticator {
         self.sender.attempt(&mut request.http, authorization, (tenant, permit)).await
     }
 
-    /// Returns true if an answer is the registry's request for credentials.
+    /// Returns true if an answer is a 401 of the registry itself.
     pub(super) fn is_challenge(&self, answer: &Response) -> bool {
         answer.status == StatusCode::UNAUTHORIZED && self.sender.is_own(&answer.url)
     }
 
-    /// Determines the remaining reads, if they must be known before a counted read. One request determines them, and
-    /// the other requests wait:
+    /// Determines the number of remaining reads, if it must be known before a counted read. One request determines the
+    /// number, and the other counted reads wait:
     ///
-    /// * At Docker Hub, and if a quota was known before, a HEAD is sent, which is free.
+    /// * At Docker Hub, or if the registry has reported a quota before, the client sends a HEAD, which is not counted.
     /// * At other registries, the counted read itself shows if there is a quota. The returned guard is held until that
     ///   read is answered.
-    async fn find_out_quota(&self, context: &Context, request: &RegistryRequest) -> Option<ProbeGuard<'_>> {
+    async fn probe_quota(&self, context: &Context, request: &RegistryRequest) -> Option<ProbeGuard<'_>> {
         let probe = self.quota.start_probe(request.reads).await?;
         if !self.quota.counts() {
             return Some(probe);
@@ -109,17 +110,17 @@ impl Authenticator {
         let mut tries = 0;
         loop {
             tries += 1;
-            // The token is fetched before the permit is acquired. A token request may take long, and a permit held
-            // meanwhile would block other identities and uploads.
+            // The token is requested before the permit is acquired. A token request may take long, and a permit that is
+            // held during this time would block other identities and uploads.
             let knew_scheme = self.knows_scheme();
             let prepared = self.prepare_credentials(request).await?;
             let permit = self.sender.acquire_permit(tenant, &request.http).await;
-            // During the wait three things may have happened: the registry asked for a pause, it requested credentials
-            // for the first time, or a token expired. A token that was just fetched is used for this request, even if
-            // its lifetime is so short that it has already expired.
+            // During the wait, the registry may have requested a pause or required credentials for the first time, and
+            // the token may have expired. After [`MAX_TRIES`], the new token is used even if its lifetime is so short
+            // that it has already expired.
             let grant = match self.available_authorization(request, knew_scheme) {
                 Available::Grant(grant) => grant,
-                Available::Nothing if tries > MOST_TRIES => prepared,
+                Available::Nothing if tries > MAX_TRIES => prepared,
                 Available::AsPrepared => prepared,
                 Available::Nothing => continue,
             };
@@ -129,7 +130,7 @@ impl Authenticator {
         }
     }
 
-    /// Ensures that a request's credentials are available. The token of a mirror's request has a short time limit.
+    /// Obtains the credentials of a request. A request to a mirror has a short time limit for its token.
     async fn prepare_credentials(&self, request: &RegistryRequest) -> Result<Option<Grant>, AuthError> {
         let authorization = self.authorize(request);
         if request.http.operation != Operation::StandIn {
@@ -149,11 +150,10 @@ impl SendOnce for AuthenticatedRequest<'_> {
         &self.request.http
     }
 
-    /// Sends the request. A request that was refused without credentials is sent again, and so is a request that got a
-    /// challenge.
+    /// Sends the request. Sends it again with credentials after a challenge, or after a refusal without credentials.
     async fn send_once(&mut self) -> Result<Attempt, StoreError> {
         let (authenticator, context) = (self.authenticator, self.context);
-        // The token requests have been repeated already.
+        // The token requests have already been repeated, so the error is final.
         let denied = |error: AuthError| context.error(error.kind, error.detail).mark_given_up();
         let over_quota = |error: QuotaError| context.error(error.kind, error.detail);
         loop {
@@ -185,7 +185,8 @@ impl SendOnce for AuthenticatedRequest<'_> {
             {
                 return Ok(Attempt::Final(answer));
             } else if !self.request.http.can_be_sent_again() {
-                let detail = "the registry rejected the token while the bytes were sent; a new one will be used";
+                let detail =
+                    "the registry rejected the token while the bytes were sent; the next attempt uses a new token";
                 return Err(context.error(ErrorKind::Unavailable, detail));
             } else {
                 self.was_challenged = true;
@@ -199,7 +200,8 @@ impl AuthenticatedRequest<'_> {
         let (authenticator, tenant) = (self.authenticator, self.context.tenant);
         let listener = Listener { authenticator, reads: self.request.reads };
         let sender = &authenticator.sender;
-        let authorization = Authorization { header: grant.map(Grant::header), home: &sender.base, listener: &listener };
+        let authorization =
+            Authorization { header: grant.map(Grant::header), origin: &sender.base, listener: &listener };
         sender.attempt(&mut self.request.http, authorization, (tenant, permit)).await
     }
 }
@@ -210,7 +212,7 @@ fn end_of_attempt(outcome: &Result<Response, TransportError>) -> AttemptEnd<'_> 
         Ok(Response { status, headers, retry_after, .. }) => {
             AttemptEnd::Answered(AnswerHead { status: *status, headers, retry_after: *retry_after })
         }
-        Err(trouble) if trouble.failure() == Some(Failure::NotSent) => AttemptEnd::NotSent,
+        Err(error) if error.failure() == Some(Failure::NotSent) => AttemptEnd::NotSent,
         Err(_) => AttemptEnd::Lost,
     }
 }

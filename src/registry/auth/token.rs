@@ -31,11 +31,11 @@ use crate::store::ErrorKind;
 /// Lifetime of a token without `expires_in`, in seconds.
 const DEFAULT_LIFETIME: u64 = 60;
 
-/// A cached token.
+/// Token of a token service, or a configured access token.
 #[derive(Debug)]
 pub(super) struct Token {
     pub(super) header: HeaderValue,
-    /// Time to request another token, before this one expires.
+    /// Time at which another token is requested, before this token expires.
     pub(super) renew_at: Instant,
 }
 
@@ -48,27 +48,27 @@ struct TokenAnswer {
 
 /// Parameters of a token request, without the credentials.
 #[derive(Debug, Clone, Copy)]
-struct Wanted<'a> {
+struct TokenParameters<'a> {
     realm: &'a Url,
     service: Option<&'a str>,
     grants: &'a BTreeSet<&'a str>,
 }
 
 impl Authenticator {
-    /// Requests a token for these grants. If the token service refuses the login and its source has another login by
-    /// now, the other login is tried too.
+    /// Requests a token for these grants. If the token service refuses the login, and the source of the login has
+    /// another login by now, requests the token with the other login.
     pub(super) async fn fetch_token(
         &self,
         realm: &Url,
         service: Option<&str>,
         grants: &BTreeSet<&str>,
     ) -> Result<Token, AuthError> {
-        let wanted = Wanted { realm, service, grants };
+        let parameters = TokenParameters { realm, service, grants };
         let login = self.source.login().await?;
         if let Some(Login::Access(token)) = &login {
             return self.own_token(realm, token);
         }
-        let refusal = match self.request_token(wanted, login.as_ref()).await {
+        let refusal = match self.request_token(parameters, login.as_ref()).await {
             Err(refusal) if refusal.kind == ErrorKind::Denied => refusal,
             outcome => {
                 if outcome.is_ok() && login.is_some() {
@@ -79,31 +79,31 @@ impl Authenticator {
         };
         let Some(login) = &login else { return Err(refusal) };
         match self.source.login_after_refusal(login).await? {
-            Some(login) => self.request_token(wanted, Some(&login)).await.inspect(|_| self.prove()),
+            Some(login) => self.request_token(parameters, Some(&login)).await.inspect(|_| self.prove()),
             None => Err(refusal),
         }
     }
 
-    async fn request_token(&self, wanted: Wanted<'_>, login: Option<&Login>) -> Result<Token, AuthError> {
-        let realm = wanted.realm;
+    async fn request_token(&self, parameters: TokenParameters<'_>, login: Option<&Login>) -> Result<Token, AuthError> {
+        let realm = parameters.realm;
         if login.is_some() {
             realm::may_get_credentials(realm, &self.sender.base, self.sender.token_service())
                 .map_err(|error| AuthError { kind: ErrorKind::Refused, detail: error.to_string() })?;
         }
         let credentials = login.map_or(Ok(None), Login::basic)?;
         let mut attempts = Attempts::new(Operation::Token, &self.sender.retry_policy);
-        let mut request = wanted.request(login);
+        let mut request = parameters.request(login);
         let listener = Listener { authenticator: self, reads: Reads::Nothing };
-        let authorization = Authorization { header: credentials.as_ref(), home: realm, listener: &listener };
+        let authorization = Authorization { header: credentials.as_ref(), origin: realm, listener: &listener };
         loop {
             self.sender.meter.asked_for_token();
-            // If the registry is its own token service, this counts as a request to the registry.
+            // If the registry is its own token service, the token request counts as a request to the registry.
             if self.sender.is_own(realm) {
                 self.sender.acquire_permit(Tenant::default(), &request).await;
             }
             let requested_at = Instant::now();
-            let nobody = (Tenant::default(), Permit::default());
-            let outcome = self.sender.attempt(&mut request, authorization, nobody).await;
+            let no_permit = (Tenant::default(), Permit::default());
+            let outcome = self.sender.attempt(&mut request, authorization, no_permit).await;
             let (pause, error) = match outcome {
                 Ok(answer) if answer.status.is_success() => return self.read_token(realm, &answer, requested_at),
                 Ok(answer) => {
@@ -112,9 +112,9 @@ impl Authenticator {
                     let wait = answer.retry_after.unwrap_or_default();
                     (pause.map(|pause| pause + wait), self.refused_token(realm, &answer))
                 }
-                Err(trouble) => {
-                    let pause = trouble.failure().and_then(|failure| attempts.next_pause(failure));
-                    (pause, unanswered_error(realm, &trouble))
+                Err(error) => {
+                    let pause = error.failure().and_then(|failure| attempts.next_pause(failure));
+                    (pause, unanswered_error(realm, &error))
                 }
             };
             let Some(pause) = pause else { return Err(error) };
@@ -123,10 +123,14 @@ impl Authenticator {
         }
     }
 
-    /// Returns the configured access token, without a request. If the registry refuses it, its source is read again.
+    /// Returns the configured access token, without a request. If the registry refuses the token, the source of the
+    /// token is read again.
     fn own_token(&self, realm: &Url, token: &SecretString) -> Result<Token, AuthError> {
         let header = HeaderValue::from_str(&format!("Bearer {}", token.expose_secret()));
-        let what = format!("the access token for {} does not fit into a header", redirect::shown(realm));
+        let what = format!(
+            "the access token for {} contains characters that a header must not contain",
+            redirect::shown(realm)
+        );
         let header = header.map_err(|_| AuthError::denied(what))?;
         Ok(Token { header: sensitive(header), renew_at: Instant::now() + Duration::from_secs(DEFAULT_LIFETIME) })
     }
@@ -143,7 +147,7 @@ impl Authenticator {
             answer.token.filter(|token| !token.is_empty()).or(answer.access_token).filter(|token| !token.is_empty());
         let token = token.ok_or_else(|| invalid("without a token"))?;
         let header = HeaderValue::from_str(&format!("Bearer {token}"))
-            .map_err(|_| invalid("with a token that does not fit into a header"))?;
+            .map_err(|_| invalid("with a token that contains characters that a header must not contain"))?;
         Ok(Token { header: sensitive(header), renew_at: requested_at + usable_for(answer.expires_in.as_ref()) })
     }
 
@@ -151,7 +155,7 @@ impl Authenticator {
         let (at, detail) = (redirect::shown(realm), answer.detail());
         let is_refusal = matches!(answer.status.as_u16(), 400 | 401 | 403 | 429);
         if answer.status.is_client_error() && !is_refusal {
-            let detail = format!("the token service {at} answered {detail}: is its address correct?");
+            let detail = format!("the token service {at} answered {detail}: check the address of the token service");
             return AuthError { kind: ErrorKind::Invalid, detail };
         }
         let kind = match answer.status {
@@ -163,9 +167,9 @@ impl Authenticator {
     }
 }
 
-impl Wanted<'_> {
-    /// Returns the request: a GET with or without a user name, or a POST with an identity token (distribution, "OAuth2
-    /// Token Authentication").
+impl TokenParameters<'_> {
+    /// Returns the request without its `Authorization`: a GET, or a POST with an identity token in its form
+    /// (distribution, "OAuth2 Token Authentication").
     fn request(&self, login: Option<&Login>) -> HttpRequest {
         let request = |method, url| HttpRequest::new(Operation::Token, method, url);
         if let Some(Login::Token(token)) = login {
@@ -194,7 +198,7 @@ impl Wanted<'_> {
     }
 }
 
-/// Returns a refusal without the identity token, in case the service echoed it.
+/// Returns a refusal from which the identity token is removed, because the service may have echoed it.
 fn redact_identity_token(login: Option<&Login>, answer: Response) -> Response {
     let Some(Login::Token(token)) = login else { return answer };
     let sent = HeaderValue::from_str(&format!("Bearer {}", token.expose_secret())).ok();
@@ -202,12 +206,13 @@ fn redact_identity_token(login: Option<&Login>, answer: Response) -> Response {
     Response { body, ..answer }
 }
 
-fn unanswered_error(realm: &Url, trouble: &TransportError) -> AuthError {
-    let detail = format!("request to the token service {}: {}", redirect::shown(realm), trouble.detail());
-    AuthError { kind: trouble.kind(), detail }
+fn unanswered_error(realm: &Url, error: &TransportError) -> AuthError {
+    let detail = format!("request to the token service {}: {}", redirect::shown(realm), error.detail());
+    AuthError { kind: error.kind(), detail }
 }
 
-/// Returns the time for which a token is used: its lifetime less a quarter of it, at most half a minute.
+/// Returns the time for which a token is used: three quarters of its lifetime, or its lifetime minus 30 seconds if that
+/// is longer.
 fn usable_for(expires_in: Option<&serde_json::Value>) -> Duration {
     let seconds = expires_in.and_then(|value| value.as_u64().or_else(|| value.as_str()?.parse().ok()));
     let lifetime = Duration::from_secs(seconds.filter(|seconds| *seconds > 0).unwrap_or(DEFAULT_LIFETIME).min(86_400));

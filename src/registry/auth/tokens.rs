@@ -1,4 +1,4 @@
-//! Tokens of one identity, by scope. For each scope, one request for a token is in flight at a time.
+//! Tokens of one identity, by scope. For each scope, at most one token request is in flight.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -13,46 +13,47 @@ use super::grant::Grant;
 use super::scope::Scopes;
 use crate::store::ErrorKind;
 
-/// Maximum number of scopes whose tokens are stored.
+/// Number of stored scopes from which on unused scopes are removed.
 const MAX_SLOTS: usize = 1024;
 
-/// Time for which no further request is sent to a token service that gave no answer after all retries. Otherwise the
-/// requests for each scope would wait as long.
+/// Time for which no further request is sent to a token service that did not answer after all retries. Otherwise the
+/// request for each further scope would wait for all retries again.
 const SILENT_FOR: Duration = Duration::from_secs(10);
 
-/// Time for which the client requests tokens to pull only, after the token service refused a token to push and pulling
-/// is enough.
+/// Time for which the client requests only pull tokens, after the token service refused a push token and a pull token
+/// is sufficient.
 const NARROWED_FOR: Duration = Duration::from_secs(300);
 
 /// Tokens of one identity.
 #[derive(Debug, Default)]
 pub(super) struct Tokens {
     slots: Mutex<HashMap<String, Arc<TokenSlot>>>,
-    /// Token service that gave no answer, with the time and the reason.
+    /// Token service that did not answer, with the time and the reason.
     silent: Mutex<Option<(Url, Instant, AuthError)>>,
 }
 
-/// Token of one scope. The slot stays locked while its token is fetched, so that one request is in flight.
+/// Token of one scope. The slot stays locked while its token is requested, so that at most one request is in flight.
 pub(super) type TokenSlot = tokio::sync::Mutex<TokenSlotState>;
 
 #[derive(Debug, Default)]
 pub(super) struct TokenSlotState {
+    /// Token, with the time from which on another token is requested.
     token: Option<(Grant, Instant)>,
-    /// Grants that the registry required beyond those that the client considered necessary.
+    /// Grants that the registry required in addition to the grants of the scope.
     pub(super) extra: BTreeSet<String>,
     /// Last failure, for the callers that waited for the same request.
     failure: Option<(Instant, AuthError)>,
-    /// Time at which the token service refused a token for these scopes, and gave one for a narrower scope.
+    /// Time at which the token service refused a token for these scopes, but issued a token for narrower scopes.
     refused: Option<Instant>,
 }
 
 impl TokenSlotState {
     /// Returns true if the token service recently refused a token for these scopes.
     pub(super) fn is_refused(&self) -> bool {
-        self.refused.is_some_and(|at| at.elapsed() < NARROWED_FOR)
+        self.refused.is_some_and(|since| since.elapsed() < NARROWED_FOR)
     }
 
-    /// Returns the token if it has not expired.
+    /// Returns the token if it need not be renewed yet.
     pub(super) fn fresh(&self) -> Option<Grant> {
         self.token.as_ref().filter(|(_, renew_at)| Instant::now() < *renew_at).map(|(grant, _)| grant.clone())
     }
@@ -80,32 +81,32 @@ impl Tokens {
     pub(super) fn slot(&self, key: &str) -> Arc<TokenSlot> {
         let mut slots = self.slots.lock();
         if slots.len() >= MAX_SLOTS && !slots.contains_key(key) {
-            // Slots in use have a second owner, and stay.
+            // A slot in use has a second owner, and is not removed.
             slots.retain(|_, slot| Arc::strong_count(slot) > 1);
         }
         Arc::clone(slots.entry(key.to_owned()).or_default())
     }
 
-    /// Returns a valid token for these scopes that is stored, without waiting.
+    /// Returns a stored, valid token for these scopes, without waiting.
     pub(super) fn available(&self, scopes: &Scopes) -> Option<Grant> {
         let fresh = || self.slot(&scopes.key()).try_lock().ok()?.fresh();
         self.wider(scopes).or_else(fresh).or_else(|| self.narrower(scopes))
     }
 
-    /// Returns the token of a larger scope if a valid one is stored: then the request needs no other token.
+    /// Returns a stored, valid token of the larger scope, which can be used instead of a token for these scopes.
     pub(super) fn wider(&self, scopes: &Scopes) -> Option<Grant> {
         let slots = self.slots.lock();
         slots.get(scopes.wider()?)?.try_lock().ok()?.fresh()
     }
 
-    /// Returns the token of a smaller scope, if the token service refused these scopes and the smaller scope is enough.
+    /// Returns a stored, valid token of the smaller scope, if the token service refused a token for these scopes.
     fn narrower(&self, scopes: &Scopes) -> Option<Grant> {
         let narrower = scopes.narrower()?.key();
         self.slot(&scopes.key()).try_lock().ok()?.is_refused().then(|| self.slot(&narrower).try_lock().ok()?.fresh())?
     }
 
-    /// Removes the refused token from its slots, unless another request has replaced it already. `wanted` are the
-    /// scopes that the registry requires.
+    /// Removes the refused token `used` from all slots, unless another request has already replaced it. `wanted`
+    /// contains the scopes that the registry requires.
     pub(super) async fn remove(&self, scopes: &Scopes, used: Option<&Grant>, wanted: Option<&str>) {
         let wider = scopes.wider().map(str::to_owned);
         let narrower = scopes.narrower().map(Scopes::key);
@@ -125,17 +126,19 @@ impl Tokens {
         }
     }
 
-    /// Records the outcome of one token request after all retries.
+    /// Records the result of one token request after all retries.
     pub(super) fn record_outcome(&self, realm: &Url, failure: Option<&AuthError>) {
         let silent = failure.filter(|failure| matches!(failure.kind, ErrorKind::Unavailable | ErrorKind::Busy(_)));
         let silent = silent.map(|failure| (realm.clone(), Instant::now(), failure.clone()));
         *self.silent.lock() = silent;
     }
 
-    /// Returns the reason why a token service gave no answer within the last [`SILENT_FOR`].
+    /// Returns the error of the last token request, if the token service did not answer it within the last
+    /// [`SILENT_FOR`].
     pub(super) fn recent_failure_of(&self, realm: &Url) -> Option<AuthError> {
         let silent = self.silent.lock();
-        let (_, _, failure) = silent.as_ref().filter(|(of, at, _)| of == realm && at.elapsed() < SILENT_FOR)?;
+        let (_, _, failure) =
+            silent.as_ref().filter(|(service, since, _)| service == realm && since.elapsed() < SILENT_FOR)?;
         Some(failure.clone())
     }
 }

@@ -1,4 +1,4 @@
-//! Limits of one registry, as its users set and show them: rates, bandwidth, load and pull quota.
+//! Methods of [`Registry`] that set and return its limits and their use: rates, bandwidth, load and pull quota.
 
 use std::sync::Arc;
 
@@ -8,13 +8,13 @@ use crate::registry::limits::snapshot::{ConcurrencyLoad, Load};
 use crate::registry::{Limits, MeterSnapshot, Throttle};
 
 impl Registry {
-    /// Returns the counters of all requests to the registry so far, of every identity.
+    /// Returns the counters of the requests that all identities have sent to the registry.
     #[must_use]
     pub fn meter(&self) -> MeterSnapshot {
         self.sender().meter.snapshot()
     }
 
-    /// Returns the current load.
+    /// Returns the current load: requests in flight, use of the rates, bandwidth, and the remaining pause.
     #[must_use]
     pub fn load(&self) -> Load {
         let sender = self.sender();
@@ -23,7 +23,8 @@ impl Registry {
         Load { in_flight, concurrent, configured, rates, bandwidth, paused_for }
     }
 
-    /// Replaces the limits, also for requests that are waiting. The use of a rate that stays the same is remembered.
+    /// Replaces the limits. The new limits also apply to waiting requests. If a rate does not change, its earlier
+    /// requests still count.
     pub fn set_limits(&self, limits: &Limits) {
         self.reserve_pulls(limits.reserve_pulls);
         let limits = limits.in_force(self.host(), Some(self.flavor()));
@@ -31,7 +32,8 @@ impl Registry {
         self.sender().pace.set_limits(&limits);
     }
 
-    /// Counts the bytes of this registry in the total of all registries too. Only the first call has an effect.
+    /// Makes the bytes of this registry also count in `total`, the bandwidth limit over all registries. Only the first
+    /// call has an effect.
     pub fn share_bandwidth(&self, total: Arc<Throttle>) {
         self.sender().pace.share_bandwidth(total);
     }
@@ -42,8 +44,8 @@ impl Registry {
         self.authenticator().quota().state(self.identity())
     }
 
-    /// Restores an earlier report of this registry and identity. The report is in force until the registry's next
-    /// report.
+    /// Restores an earlier report of the pull quota. The report is used until the registry sends another one. A report
+    /// of another identity is ignored.
     pub fn recall_quota(&self, state: &QuotaState) {
         if state.identity == self.identity() {
             self.authenticator().quota().recall(state);

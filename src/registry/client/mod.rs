@@ -1,4 +1,5 @@
-//! Client of one registry in one identity, and of one of its repositories. The endpoint files are built on both.
+//! Client of one registry for one identity, and client of one repository. The endpoint files add methods to both
+//! clients.
 
 mod limits;
 pub(super) mod registry;

@@ -1,4 +1,5 @@
-//! Client of one registry in one identity: the requests with credentials, and the facts that the client has learned.
+//! Client of one registry for one identity. The client sends requests with credentials, and stores the facts that it
+//! has learned about the registry.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use url::Url;
 use super::repository::Repository;
 use crate::oci::{RegistryHost, RepositoryName};
 use crate::registry::auth::authenticator::Authenticator;
-use crate::registry::auth::credentials::Wire;
+use crate::registry::auth::credentials::ServiceClients;
 use crate::registry::auth::request::RegistryRequest;
 use crate::registry::http::body::Outgoing;
 use crate::registry::http::context::Context;
@@ -23,42 +24,44 @@ use crate::registry::learned::registry_facts::RegistryFacts;
 use crate::registry::{Credentials, Flavor, Options, Tenant, Transport};
 use crate::store::{Step, StoreError, Verified};
 
-/// Default for the maximum length of a manifest, in bytes (distribution-spec asks registries for 4 MiB at least).
+/// Default maximum length of a manifest, in bytes. distribution-spec recommends that clients and registries support at
+/// least 4 MB.
 const MAX_MANIFEST: usize = 4 * 1024 * 1024;
 
-/// Upper bound of the configurable maximum, in bytes.
+/// Upper bound of the configured maximum length of a manifest, in bytes.
 const LARGEST_MANIFEST: usize = 8 * 1024 * 1024;
 
-/// Registry client for one identity. All requests in that identity share it, and all identities share its facts and its
-/// connections.
+/// Client of one registry for one identity. All requests of that identity share the client. The clients of all
+/// identities share the connections, the limits and the learned facts.
 pub struct Registry {
     shared: Arc<Shared>,
     authenticator: Authenticator,
-    /// True if the registry denied this identity the tag listing that only this kind of registry has, but not the
-    /// standard listing.
+    /// True if the registry denied this identity the tag listing of Azure Container Registry. The standard listing may
+    /// still be allowed.
     own_listing_refused: AtomicBool,
     mount_denials: MountDenials,
 }
 
-/// Parts that all identities of a registry share, so that its limits hold over all entries and identities.
+/// State that the clients of all identities of a registry share, so that the limits apply to the total of all entries
+/// and identities.
 struct Shared {
     sender: Arc<Sender>,
     flavor: &'static Flavor,
     facts: RegistryFacts,
     /// Maximum length of a manifest, in bytes.
     max_manifest: usize,
-    /// Number of counted pulls per window that this client reserves for others.
+    /// Number of counted pulls per window that this program leaves unused, for other clients of the same account.
     reserved_pulls: AtomicU64,
 }
 
-/// Reason why there is no client for a registry.
+/// Reason why the client of a registry cannot be created.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
     /// The host does not make a valid URL.
     #[error("{0} does not make a valid URL")]
     Address(RegistryHost),
-    /// Anybody on the connection could take a token that grants access to more than this registry.
-    #[error("{host} does not receive a cloud identity {how}")]
+    /// The connection can be intercepted, and the token of a cloud identity grants access to more than this registry.
+    #[error("a cloud identity is not sent to {host} {how}")]
     Exposed {
         /// The registry.
         host: RegistryHost,
@@ -66,7 +69,7 @@ pub enum RegistryError {
         how: &'static str,
     },
     /// The HTTP client cannot be set up. The usual cause is that this machine has no CA certificates.
-    #[error("no HTTPS client for {host}: {reason}")]
+    #[error("cannot create the HTTPS client for {host}: {reason}")]
     Client {
         /// The registry.
         host: RegistryHost,
@@ -79,12 +82,12 @@ impl Registry {
     /// Creates a client for the registry at `host`. Sends no request yet.
     ///
     /// # Errors
-    /// [`RegistryError`] when the HTTP client cannot be set up.
+    /// [`RegistryError`] if the client cannot be created.
     pub fn new(host: RegistryHost, options: Options) -> Result<Arc<Self>, RegistryError> {
         Self::with_lookup(host, options, RetryPolicy::default(), Lookup::system())
     }
 
-    /// Creates a client with another retry policy.
+    /// Creates a client with this retry policy instead of the default one.
     #[cfg(test)]
     pub(crate) fn with_retry_policy(
         host: RegistryHost,
@@ -94,7 +97,8 @@ impl Registry {
         Self::with_lookup(host, options, retry_policy, Lookup::system())
     }
 
-    /// Creates a client with another retry policy, which uses `lookup` to resolve the names that it checks.
+    /// Creates a client with this retry policy. The client uses `lookup` to resolve the host names whose addresses it
+    /// checks.
     pub(crate) fn with_lookup(
         host: RegistryHost,
         options: Options,
@@ -118,18 +122,18 @@ impl Registry {
         Self::from_shared(Arc::new(shared), credentials)
     }
 
-    /// Creates a client for the same registry in another identity. Both clients share the requests, the rate limits and
-    /// the facts that were learned about the registry. Each client has its own logins and tokens.
+    /// Creates a client for the same registry and another identity. Both clients share the connections, the limits and
+    /// the learned facts. Each client has its own logins and tokens.
     ///
     /// # Errors
-    /// [`RegistryError`] when the HTTP client cannot be set up.
+    /// [`RegistryError`] if the client cannot be created.
     pub fn with_identity(&self, credentials: Option<Credentials>) -> Result<Arc<Self>, RegistryError> {
         Self::from_shared(Arc::clone(&self.shared), credentials)
     }
 
     fn from_shared(shared: Arc<Shared>, credentials: Option<Credentials>) -> Result<Arc<Self>, RegistryError> {
-        let wire = wire(&shared.sender, credentials.as_ref())?;
-        let authenticator = Authenticator::new(Arc::clone(&shared.sender), credentials, wire);
+        let clients = service_clients(&shared.sender, credentials.as_ref())?;
+        let authenticator = Authenticator::new(Arc::clone(&shared.sender), credentials, clients);
         authenticator.quota().set_reserve(shared.reserved_pulls.load(Ordering::Relaxed));
         let (own_listing_refused, mount_denials) = (AtomicBool::new(false), MountDenials::default());
         Ok(Arc::new(Self { shared, authenticator, own_listing_refused, mount_denials }))
@@ -142,8 +146,8 @@ impl Registry {
     }
 
     /// Returns the credentials for one repository, if docker's configuration has an entry for a namespace that contains
-    /// the repository. Returns `None` if the credentials of the whole registry apply. The files of that configuration
-    /// are read.
+    /// the repository. Returns `None` if the credentials of the whole registry apply. Reads the files of docker's
+    /// configuration.
     #[must_use]
     pub fn namespace_credentials(&self, name: &RepositoryName) -> Option<Credentials> {
         self.authenticator.namespace_credentials(name)
@@ -155,28 +159,30 @@ impl Registry {
         self.authenticator.identity()
     }
 
-    /// Returns the client of one repository. This is cheap and sends no request.
+    /// Returns the client of one repository. The call is cheap and sends no request.
     #[must_use]
     pub fn repository(self: &Arc<Self>, name: RepositoryName) -> Repository {
         Repository::new(Arc::clone(self), name)
     }
 
-    /// Reserves `reads` counted pulls per window for others, for this identity and for those created later.
+    /// Leaves `reads` counted pulls per window unused, for other clients of the same account. Applies to this identity
+    /// and to identities that are created later.
     pub(crate) fn reserve_pulls(&self, reads: u64) {
         self.shared.reserved_pulls.store(reads, Ordering::Relaxed);
         self.authenticator.quota().set_reserve(reads);
     }
 
-    /// Returns the registry's name, as people write it.
+    /// Returns the registry's host, as users write it in references.
     #[must_use]
     pub fn host(&self) -> &RegistryHost {
         &self.sender().host
     }
 
-    /// Sends a request until a final answer arrives: success or refusal, of any status.
+    /// Sends a request, and repeats it until an answer is final. A final answer is a success or a refusal, with any
+    /// status.
     ///
     /// # Errors
-    /// Returns an error if no usable answer arrives, or if the request gets no token.
+    /// Returns an error if no usable answer is received, or if no token is obtained for the request.
     pub(crate) async fn send(&self, context: &Context, request: RegistryRequest) -> Result<Response, StoreError> {
         self.authenticator.send(context, request).await
     }
@@ -186,12 +192,12 @@ impl Registry {
         &self.authenticator
     }
 
-    /// Returns the sender, which knows the registry's limits and counters.
+    /// Returns the sender, which has the registry's limits and counters.
     pub(crate) fn sender(&self) -> &Arc<Sender> {
         &self.shared.sender
     }
 
-    /// Returns the facts that the registry's answers have shown.
+    /// Returns the facts that the client learned from the registry's answers.
     pub(crate) fn facts(&self) -> &RegistryFacts {
         &self.shared.facts
     }
@@ -210,7 +216,7 @@ impl Registry {
         &self.sender().retry_policy
     }
 
-    /// Returns the pairs of repositories between which this identity may not mount.
+    /// Returns the mounts that the registry refused to this identity.
     pub(crate) fn mount_denials(&self) -> &MountDenials {
         &self.mount_denials
     }
@@ -230,24 +236,25 @@ impl Registry {
         Outgoing::new(bytes, self.sender(), tenant)
     }
 
-    /// Returns true if the tag listing includes digests: by the registry's flavour, or because an earlier listing
-    /// included digests.
+    /// Returns true if the tag listing includes digests. This is known from the registry's flavour, or from an earlier
+    /// listing.
     pub(crate) fn lists_digests(&self) -> bool {
         self.flavor().tag_list_has_digests || self.has_own_listing() || self.facts().lists_digests()
     }
 
-    /// Returns true if tags are listed in a way that only this kind of registry has.
+    /// Returns true if tags are listed by the API of Azure Container Registry instead of the standard one.
     pub(crate) fn has_own_listing(&self) -> bool {
         self.flavor().has_azure_tag_list && !self.own_listing_refused.load(Ordering::Relaxed)
     }
 
-    /// Records that the registry denies this identity its own tag listing: that listing requires a separate permission.
+    /// Records that the registry denies this identity the tag listing of Azure Container Registry, which requires a
+    /// separate permission.
     pub(crate) fn learn_own_listing_is_refused(&self) {
         self.own_listing_refused.store(true, Ordering::Relaxed);
     }
 }
 
-/// Returns scheme and authority of the API, with the path before `v2/`.
+/// Returns the base URL of the API: scheme, host, port, and the path before `v2/`.
 fn base_url(
     host: &RegistryHost,
     flavor: &Flavor,
@@ -264,9 +271,9 @@ fn client_error(host: &RegistryHost, error: reqwest::Error) -> RegistryError {
     RegistryError::Client { host: host.clone(), reason: error.without_url().to_string() }
 }
 
-/// Returns the clients by which these credentials reach the services that issue tokens for them. An identity at a cloud
-/// is sent only over a connection with a verified certificate authority.
-fn wire(sender: &Sender, credentials: Option<&Credentials>) -> Result<Wire, RegistryError> {
+/// Returns the HTTP clients for the services that issue tokens for these credentials. A cloud identity is sent only to
+/// the loopback interface, or over a connection whose certificate is verified.
+fn service_clients(sender: &Sender, credentials: Option<&Credentials>) -> Result<ServiceClients, RegistryError> {
     let are_from_cloud = credentials.is_some_and(Credentials::are_from_cloud);
     if are_from_cloud && let Some(how) = interception_risk(sender) {
         return Err(RegistryError::Exposed { host: sender.host.clone(), how });
@@ -276,7 +283,7 @@ fn wire(sender: &Sender, credentials: Option<&Credentials>) -> Result<Wire, Regi
         Some(client) => client.map_err(|error| client_error(&sender.host, error))?,
         None => sender.client().clone(),
     };
-    Ok(Wire {
+    Ok(ServiceClients {
         http: sender.client().clone(),
         authority,
         registry: sender.base.clone(),
@@ -285,17 +292,17 @@ fn wire(sender: &Sender, credentials: Option<&Credentials>) -> Result<Wire, Regi
     })
 }
 
-/// Returns the reason why others could read the traffic to the registry. On the loopback interface there is no such
-/// reason.
+/// Returns the reason why others could read the traffic to the registry, with the remedy. Returns `None` for the
+/// loopback interface, or if certificates are verified.
 fn interception_risk(sender: &Sender) -> Option<&'static str> {
     if is_loopback(&sender.base) {
         None
     } else if sender.base.scheme() != "https" {
-        Some("over plain HTTP: leave `plain_http` out")
+        Some("over plain HTTP: remove `plain_http`")
     } else if sender.transport.tls.insecure_skip_verify {
         Some(
             "while its certificate is not verified: \
-             name its authority in `tls.ca` instead of `insecure_skip_verify`",
+             remove `insecure_skip_verify`, and set `tls.ca` to the file of its authority",
         )
     } else {
         None

@@ -1,4 +1,4 @@
-//! Client of one repository of a registry. The endpoint files add its requests.
+//! Client of one repository of a registry. The endpoint files add the methods that send requests.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,15 +13,16 @@ use crate::registry::http::context::Context;
 use crate::registry::http::retry::Operation;
 use crate::store::{ErrorKind, Step, StoreError};
 
-/// One repository of one registry.
+/// Client of one repository of one registry.
 #[derive(Clone)]
 pub struct Repository {
     pub(crate) registry: Arc<Registry>,
     pub(crate) name: RepositoryName,
-    /// Tenant on whose behalf the repository is read and written.
+    /// Tenant whose share of the registry's limits the requests use.
     pub(crate) tenant: Tenant,
+    /// Name of the repository in messages: host and repository.
     pub(crate) place: Arc<str>,
-    /// Operation of a read by digest, for the retry policy.
+    /// Operation of reads of manifests and blobs, which selects their retry policy.
     pub(crate) reads: Operation,
     /// True if the repository is written to.
     writes: bool,
@@ -33,7 +34,7 @@ impl Repository {
         Self { registry, name, tenant: Tenant::default(), place, reads: Operation::Read, writes: false }
     }
 
-    /// Returns the same repository on behalf of this tenant. Tenants share the registry's limits fairly.
+    /// Returns the same repository for requests of this tenant. Tenants share the registry's limits fairly.
     #[must_use]
     pub fn for_tenant(self, tenant: Tenant) -> Self {
         Self { tenant, ..self }
@@ -50,14 +51,14 @@ impl Repository {
         if self.writes { Scopes::pull_to_push(&self.name) } else { Scopes::pull(&self.name) }
     }
 
-    /// Returns true if the repository is written to. A refused read is then inconclusive, and the answer to a write
-    /// decides.
+    /// Returns true if the repository is written to. If the registry refuses to read such a repository, the answer to
+    /// the later write decides.
     pub(crate) fn is_written(&self) -> bool {
         self.writes
     }
 
-    /// Returns the same repository as a mirror of another one. A failed read is not repeated, because other mirrors can
-    /// serve it.
+    /// Returns the same repository as a mirror of another repository. A failed read is not repeated, because other
+    /// mirrors can serve it.
     pub(crate) fn into_mirror(self) -> Self {
         Self { reads: Operation::StandIn, ..self }
     }

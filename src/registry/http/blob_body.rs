@@ -1,5 +1,4 @@
-//! Body of a blob while it is being read. Its bandwidth is limited, its bytes are counted, and a stall is detected. The
-//! body holds the permit of its request.
+//! Body of a blob while the caller reads it. The body limits the bandwidth, counts the bytes and detects a stall.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,7 +10,7 @@ use super::sender::Sender;
 use crate::fair_queue::Tenant;
 use crate::registry::limits::concurrency::Permit;
 
-/// Body of a blob. Its permit is released together with the body.
+/// Body of a blob. Dropping the body releases the permit of its request.
 pub(crate) struct BlobBody {
     sender: Arc<Sender>,
     response: reqwest::Response,
@@ -32,7 +31,7 @@ impl BlobBody {
         let idle = self.sender.retry_policy.idle;
         let next = match tokio::time::timeout(idle, self.response.chunk()).await {
             Ok(next) => next.map_err(|error| describe_interruption(&error, self.response.url()).detail().to_owned())?,
-            Err(_) => return Err(format!("no more bytes for {}", humantime::format_duration(idle))),
+            Err(_) => return Err(format!("received no more bytes for {}", humantime::format_duration(idle))),
         };
         if let Some(piece) = &next {
             self.sender.meter.received(piece.len());

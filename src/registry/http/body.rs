@@ -1,5 +1,5 @@
-//! Request body with the bytes of a blob. Its bandwidth is limited, its bytes are counted, and a stall is detected. The
-//! body stores the source's own error, since an HTTP client only reports that the body failed.
+//! Request body with the bytes of a blob. The body limits the bandwidth, counts the bytes and detects a stall. The body
+//! also stores the error of the source, because the HTTP client reports only that the body failed.
 
 use std::fmt;
 use std::pin::Pin;
@@ -16,39 +16,41 @@ use super::sender::Sender;
 use crate::registry::Tenant;
 use crate::store::{StoreError, Verified};
 
-/// Body that can be sent once.
+/// Request body with the bytes of a blob, which can be sent once.
 #[derive(Debug)]
 pub(crate) struct Outgoing {
     body: Option<reqwest::Body>,
     watch: Watch,
 }
 
-/// Handle to the state of a body while the HTTP client owns it.
+/// Handle to the state of a body while the HTTP client owns the body.
 #[derive(Clone)]
 pub(crate) struct Watch(Arc<Mutex<BodyState>>);
 
 struct BodyState {
-    /// Source of the bytes. `None` once the request is over, so that nothing is read from the source without need.
+    /// Source of the bytes. `None` after the request has ended, so that the source is not read any further.
     bytes: Option<Verified>,
+    /// Error of the source, if the source failed.
     failure: Option<StoreError>,
     /// Number of bytes that the HTTP client has received.
     taken: u64,
     phase: Phase,
 }
 
+/// Progress of a body, for the detection of a stall.
 #[derive(Clone, Copy)]
 enum Phase {
-    /// The next piece has not arrived yet. The source controls how long that may take.
-    Awaiting,
-    /// The registry has received a piece and has not requested another.
-    Handed(Instant),
-    /// The last piece has been sent.
-    Ended(Instant),
+    /// The HTTP client waits for the next piece of the source. The source has its own time limits.
+    WaitingForSource,
+    /// The HTTP client received a piece at this time, and has not requested the next one.
+    Sending(Instant),
+    /// The HTTP client received the last piece before this time.
+    Complete(Instant),
 }
 
 impl Outgoing {
     pub(crate) fn new(bytes: Verified, sender: &Arc<Sender>, tenant: Tenant) -> Self {
-        let phase = Phase::Handed(Instant::now());
+        let phase = Phase::Sending(Instant::now());
         let watch = Watch(Arc::new(Mutex::new(BodyState { bytes: Some(bytes), failure: None, taken: 0, phase })));
         let (sender, progress) = (Arc::clone(sender), watch.clone());
         let paced = Pieces(watch.clone()).then(move |piece| {
@@ -57,8 +59,8 @@ impl Outgoing {
                 let piece = piece?;
                 sender.wait_for_bandwidth(tenant, piece.len()).await;
                 sender.meter.sent(piece.len());
-                progress.set_phase(Phase::Handed(Instant::now()));
-                Ok::<Bytes, BrokenOff>(piece)
+                progress.set_phase(Phase::Sending(Instant::now()));
+                Ok::<Bytes, SourceFailed>(piece)
             }
         });
         Self { body: Some(reqwest::Body::wrap_stream(paced)), watch }
@@ -75,28 +77,29 @@ impl Outgoing {
 
 impl Watch {
     /// Resolves if the registry has accepted no byte for `idle`, or has not answered for `commit` after the last byte.
+    /// Returns the message of the error.
     pub(crate) async fn stalled(&self, idle: Duration, commit: Duration) -> String {
         loop {
             let (deadline, detail) = match self.with_state(|state| state.phase) {
-                Phase::Awaiting => (Instant::now() + idle, None),
-                Phase::Handed(since) => (since + idle, Some(("accepted no more bytes for", idle))),
-                Phase::Ended(since) => (since + commit, Some(("did not answer after the last byte for", commit))),
+                Phase::WaitingForSource => (Instant::now() + idle, None),
+                Phase::Sending(since) => (since + idle, Some(("accepted no more bytes for", idle))),
+                Phase::Complete(since) => (since + commit, Some(("did not answer after the last byte for", commit))),
             };
             match detail {
-                Some((what, time)) if deadline <= Instant::now() => {
-                    return format!("the registry {what} {}", humantime::format_duration(time));
+                Some((failure, time)) if deadline <= Instant::now() => {
+                    return format!("the registry {failure} {}", humantime::format_duration(time));
                 }
                 _ => tokio::time::sleep_until(deadline).await,
             }
         }
     }
 
-    /// Starts the clock of the request: its earlier waits do not count as a stall.
+    /// Starts the stall timer. Waits before the request was sent do not count as a stall.
     pub(crate) fn start_request(&self) {
-        self.set_phase(Phase::Handed(Instant::now()));
+        self.set_phase(Phase::Sending(Instant::now()));
     }
 
-    /// Stops reading the source. Returns the source's error if it ended the body.
+    /// Stops reading the source. Returns the error of the source, if the source failed.
     pub(crate) fn close(&self) -> Option<StoreError> {
         self.with_state(|state| {
             state.bytes = None;
@@ -127,17 +130,18 @@ impl fmt::Debug for Watch {
 /// Error that makes the HTTP client abort the request.
 #[derive(Debug, thiserror::Error)]
 #[error("the source of the bytes failed")]
-struct BrokenOff;
+struct SourceFailed;
 
+/// Stream of the pieces of the source, which records its progress in the state of the body.
 struct Pieces(Watch);
 
 impl Stream for Pieces {
-    type Item = Result<Bytes, BrokenOff>;
+    type Item = Result<Bytes, SourceFailed>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.0.with_state(|state| {
-            state.phase = Phase::Awaiting;
-            let Some(bytes) = &mut state.bytes else { return Poll::Ready(Some(Err(BrokenOff))) };
+            state.phase = Phase::WaitingForSource;
+            let Some(bytes) = &mut state.bytes else { return Poll::Ready(Some(Err(SourceFailed))) };
             match bytes.poll_next_unpin(cx) {
                 Poll::Pending => Poll::Pending,
                 Poll::Ready(Some(Ok(piece))) => {
@@ -146,10 +150,10 @@ impl Stream for Pieces {
                 }
                 Poll::Ready(Some(Err(error))) => {
                     state.failure = Some(error);
-                    Poll::Ready(Some(Err(BrokenOff)))
+                    Poll::Ready(Some(Err(SourceFailed)))
                 }
                 Poll::Ready(None) => {
-                    state.phase = Phase::Ended(Instant::now());
+                    state.phase = Phase::Complete(Instant::now());
                     Poll::Ready(None)
                 }
             }

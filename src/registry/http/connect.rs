@@ -1,5 +1,5 @@
-//! HTTP client of one registry, with the connections that its options describe. `exchange.rs` sends the requests,
-//! and `error.rs` describes their failures.
+//! HTTP client of one registry: proxy, TLS, timeouts and HTTP/2 settings. `exchange.rs` sends the requests, and
+//! `error.rs` describes their failures.
 
 use hyper_util::client::proxy::matcher::Matcher;
 use url::Url;
@@ -16,16 +16,16 @@ use super::retry::RetryPolicy;
 /// Flow-control window of one HTTP/2 stream, in bytes: 100 MB/s at a round-trip time of 40 ms.
 const STREAM_WINDOW: u32 = 4 * 1024 * 1024;
 
-/// Flow-control window of all streams of one HTTP/2 connection to a registry, in bytes. In the worst case the window is
-/// filled with data in memory, which does not count in `daemon.memory`.
+/// Flow-control window of all streams of one HTTP/2 connection to a registry, in bytes. In the worst case, this much
+/// received data is in memory for each connection. This data does not count in `daemon.memory`.
 const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
 
-/// Largest HTTP/2 frame, in bytes: four times the smallest size that the protocol allows, and still short enough for a
-/// small answer that waits behind it.
+/// Maximum size of an HTTP/2 frame, in bytes: four times the smallest maximum that the protocol allows. A larger frame
+/// would delay small answers that wait behind the frame on the same connection.
 const FRAME: u32 = 64 * 1024;
 
-/// Returns a client builder with the settings of every client of this program: it identifies itself, and does not
-/// follow redirects, repeat requests or send `Referer`.
+/// Returns a client builder with the settings of every client of this program: the client sends `User-Agent:
+/// transship/VERSION`, and does not follow redirects, repeat requests or send `Referer`.
 pub(crate) fn bare_client() -> reqwest::ClientBuilder {
     reqwest::Client::builder()
         .user_agent(concat!("transship/", env!("CARGO_PKG_VERSION")))
@@ -34,8 +34,8 @@ pub(crate) fn bare_client() -> reqwest::ClientBuilder {
         .referer(false)
 }
 
-/// Returns the HTTP client of a registry. Redirects, repetitions and credentials are decided elsewhere. Content
-/// encodings stay off, because a decompressed blob has another digest.
+/// Returns the HTTP client of a registry. The callers handle redirects, retries and credentials. Content encodings are
+/// disabled, because a decompressed blob has another digest.
 pub(crate) fn http_client(base: &Url, policy: &RetryPolicy, transport: &Transport) -> reqwest::Result<reqwest::Client> {
     build(base, policy, transport, |builder| builder)
 }
@@ -63,10 +63,10 @@ fn build(
     base: &Url,
     policy: &RetryPolicy,
     transport: &Transport,
-    with: impl Fn(reqwest::ClientBuilder) -> reqwest::ClientBuilder,
+    customize: impl Fn(reqwest::ClientBuilder) -> reqwest::ClientBuilder,
 ) -> reqwest::Result<reqwest::Client> {
     let builder = || {
-        let builder = with(bare_client())
+        let builder = customize(bare_client())
             .http2_initial_stream_window_size(STREAM_WINDOW)
             .http2_initial_connection_window_size(CONNECTION_WINDOW)
             .http2_max_frame_size(FRAME)
@@ -75,7 +75,7 @@ fn build(
         let builder = match &transport.proxy {
             Proxy::Through(address) => builder.proxy(reqwest::Proxy::all(address.url().clone())?),
             Proxy::None => builder.no_proxy(),
-            // A proxy of the environment is never used for this machine itself.
+            // A proxy from the environment is never used for a registry on this machine.
             Proxy::Environment if is_loopback(base) => builder.no_proxy(),
             Proxy::Environment => builder,
         };
@@ -104,16 +104,16 @@ fn with_tls(mut builder: reqwest::ClientBuilder, tls: &Tls) -> reqwest::Result<r
 /// not set. Their values are withheld, because they may contain a password.
 #[must_use]
 pub fn invalid_proxy_variables(environment: &dyn Fn(&str) -> Option<String>) -> Vec<&'static str> {
-    let somewhere = http::Uri::from_static("http://registry.example/");
-    let is_false =
-        |value: &str| !value.is_empty() && Matcher::builder().all(value).build().intercept(&somewhere).is_none();
-    // The first set variable of a pair wins, as in the HTTP client.
+    let example = http::Uri::from_static("http://registry.example/");
+    let is_invalid =
+        |value: &str| !value.is_empty() && Matcher::builder().all(value).build().intercept(&example).is_none();
+    // If both variables of a pair are set, the first one is used, as in the HTTP client.
     let pairs = [["HTTPS_PROXY", "https_proxy"], ["HTTP_PROXY", "http_proxy"], ["ALL_PROXY", "all_proxy"]];
     let set = pairs.into_iter().filter_map(|pair| pair.into_iter().find_map(|name| Some((name, environment(name)?))));
-    set.filter(|(_, value)| is_false(value)).map(|(name, _)| name).collect()
+    set.filter(|(_, value)| is_invalid(value)).map(|(name, _)| name).collect()
 }
 
-/// Proxy of a request, for messages.
+/// Proxy settings of a registry, to name the proxy of a request in messages.
 pub(crate) enum Via {
     Direct,
     Fixed(String),

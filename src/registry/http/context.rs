@@ -1,4 +1,5 @@
-//! Context of an operation, for the errors that it may cause: its repository, step, subject and retry budget.
+//! Context of an operation: its repository, step, subject, tenant and retry budget. Error messages name the first
+//! three.
 
 use std::sync::Arc;
 
@@ -7,22 +8,24 @@ use crate::fair_queue::Tenant;
 use crate::registry::Flavor;
 use crate::store::{ErrorKind, Step, StoreError};
 
-/// Operation in progress, for the errors that it may cause.
+/// Context of an operation in progress, for its errors and its retries.
 #[derive(Debug, Clone)]
 pub(crate) struct Context {
+    /// Repository or registry, for messages.
     pub(crate) place: Arc<str>,
     pub(crate) step: Step,
+    /// Tag or digest, for messages; empty if the operation has neither.
     pub(crate) subject: String,
-    /// Tenant on whose behalf the operation runs.
+    /// Tenant whose share of the limits the operation uses.
     pub(crate) tenant: Tenant,
-    /// Flavour of the registry, which has the hints in the messages of errors.
+    /// Flavour of the registry, which determines the hints in error messages.
     pub(crate) flavor: &'static Flavor,
-    /// Retry budget that is left for the item.
+    /// Retry budget of the item.
     pub(crate) budget: Budget,
 }
 
 impl Context {
-    /// Creates the context of an operation with `subject` (a tag, a digest or nothing) at `place`, on behalf of the
+    /// Creates the context of an operation with `subject` (a tag, a digest or an empty text) at `place`, for the
     /// default tenant.
     pub(crate) fn new(
         place: Arc<str>,
@@ -35,13 +38,14 @@ impl Context {
         Self { place, step, subject, tenant: Tenant::default(), flavor, budget }
     }
 
-    /// Creates the error of this operation. The error is final if the retry budget of the item is spent.
+    /// Creates an error of this operation. A transient error is marked as given up if the retry budget of the item is
+    /// spent.
     pub(crate) fn error(&self, kind: ErrorKind, detail: impl std::fmt::Display) -> StoreError {
         let error = StoreError::new(&self.place, self.step, &self.subject, kind, detail);
         if error.is_transient() && self.budget.is_spent() { error.mark_given_up() } else { error }
     }
 
-    /// Returns the context of the same operation at another step.
+    /// Returns the same context with another step.
     pub(crate) fn at_step(&self, step: Step) -> Self {
         Self { step, budget: self.budget.at_step(step), ..self.clone() }
     }

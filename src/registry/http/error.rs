@@ -1,5 +1,5 @@
-//! Transport errors: the reason why a request got no answer, in words that a person can act on, and if the registry may
-//! have executed the request.
+//! Transport errors: reasons why a request got no usable answer. An error has a message with the remedy, and shows if
+//! the registry may have executed the request.
 
 use std::error::Error;
 use std::io;
@@ -27,13 +27,13 @@ pub(crate) struct Approach {
 /// Transport error: the reason why a request got no usable answer.
 #[derive(Debug, Clone)]
 pub(crate) enum TransportError {
-    /// No connection could be made.
+    /// No connection was established, so the request was not sent.
     NotSent(String),
     /// The other side closed the connection cleanly before it processed the request.
     NotTaken(String),
-    /// The exchange was interrupted.
+    /// The exchange was interrupted. The other side may have executed the request.
     Broken(String),
-    /// The answer cannot be used, and a repeated request would get the same.
+    /// The answer cannot be used, and a repeated request would fail in the same way.
     Unusable(String),
 }
 
@@ -62,7 +62,8 @@ impl TransportError {
     }
 }
 
-/// Describes why a request got no answer. A failure that a person must fix first is not retried.
+/// Returns the transport error for a request without an answer. A failure that an operator must fix first becomes
+/// `Unusable`, which is not retried.
 pub(crate) fn describe(error: &reqwest::Error, url: &Url, approach: &Approach) -> TransportError {
     let host = redirect::site(url);
     if was_not_processed(error) {
@@ -72,30 +73,32 @@ pub(crate) fn describe(error: &reqwest::Error, url: &Url, approach: &Approach) -
         return TransportError::Unusable(near.to_string());
     }
     let cause = cause(error);
-    // Behind a proxy, the proxy is the host that is looked up and connected to.
-    let met = approach.via.as_ref().map_or_else(|| host.clone(), |proxy| format!("the proxy {proxy}"));
-    if let Some(lasting) = permanent_failure(&cause, error, url, approach, &met) {
-        return TransportError::Unusable(lasting);
+    // If a proxy is used, the client resolves the name of the proxy and connects to the proxy.
+    let peer = approach.via.as_ref().map_or_else(|| host.clone(), |proxy| format!("the proxy {proxy}"));
+    if let Some(permanent) = permanent_failure(&cause, error, url, approach, &peer) {
+        return TransportError::Unusable(permanent);
     }
     let hint = hint(error, url, approach);
     let detail = match (cause, error.is_timeout()) {
-        (_, true) if error.is_connect() => format!("no connection to {met} in time"),
+        (_, true) if error.is_connect() => format!("connecting to {peer} timed out"),
         (_, true) => format!("{host} did not answer in time"),
-        (Cause::Io(io::ErrorKind::ConnectionRefused, _), _) => format!("{met} refused the connection"),
+        (Cause::Io(io::ErrorKind::ConnectionRefused, _), _) => format!("{peer} refused the connection"),
         (Cause::Tls(tls), _) => format!("TLS with {host}: {tls}"),
         (Cause::Io(_, text) | Cause::Other(text), _) if error.is_dns() => {
-            format!("the name of {met} cannot be resolved now: {text}")
+            format!("the name of {peer} cannot be resolved now: {text}")
         }
         (Cause::Other(text), _) if text.contains("detected excessive load") => {
             format!("{host} ended HTTP/2 with ENHANCE_YOUR_CALM; `http1_only: true` turns HTTP/2 off")
         }
         (Cause::Other(text), _) if text == "tunnel error: unsuccessful" => {
-            format!("{met} could not connect to {host}")
+            format!("{peer} could not connect to {host}")
         }
         (Cause::Io(_, text) | Cause::Other(text), _) if error.is_connect() => {
-            format!("no connection to {met}: {text}{hint}")
+            format!("cannot connect to {peer}: {text}{hint}")
         }
-        (Cause::Io(_, text) | Cause::Other(text), _) => format!("the connection to {met} broke off: {text}{hint}"),
+        (Cause::Io(_, text) | Cause::Other(text), _) => {
+            format!("the connection to {peer} was interrupted: {text}{hint}")
+        }
     };
     if error.is_connect() { TransportError::NotSent(detail) } else { TransportError::Broken(detail) }
 }
@@ -104,18 +107,19 @@ pub(crate) fn describe(error: &reqwest::Error, url: &Url, approach: &Approach) -
 /// stream (RFC 9113, section 6.8), refused the stream (section 8.7), or closed the connection before the request was
 /// sent.
 fn was_not_processed(error: &reqwest::Error) -> bool {
-    let is_left_out = |error: &h2::Error| match error.reason() {
+    let is_unprocessed = |error: &h2::Error| match error.reason() {
         Some(h2::Reason::NO_ERROR) => error.is_go_away() && error.is_remote(),
         Some(h2::Reason::REFUSED_STREAM) => error.is_reset() && error.is_remote(),
         _ => false,
     };
     causes(error).any(|error| {
-        error.downcast_ref::<h2::Error>().is_some_and(is_left_out)
+        error.downcast_ref::<h2::Error>().is_some_and(is_unprocessed)
             || error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled)
     })
 }
 
-/// Returns the remedy for a host that has never answered and closes connections without a response.
+/// Returns the remedy for a host that has never answered and closes connections without a response; otherwise an empty
+/// text.
 fn hint(error: &reqwest::Error, url: &Url, approach: &Approach) -> &'static str {
     let is_closed = causes(error).any(|error| {
         let of_http = error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_incomplete_message);
@@ -126,40 +130,40 @@ fn hint(error: &reqwest::Error, url: &Url, approach: &Approach) -> &'static str 
     });
     match url.scheme() {
         _ if !is_closed || approach.has_answered || approach.via.is_some() => "",
-        "http" => "; if it speaks TLS, leave `plain_http` out",
-        _ if approach.shows_certificate => "; if it speaks plain HTTP, set `plain_http: true`",
+        "http" => "; if the server expects TLS, remove `plain_http`",
+        _ if approach.shows_certificate => "; if the server expects plain HTTP, set `plain_http: true`",
         _ => {
-            "; if it speaks plain HTTP, set `plain_http: true`; if it requires a client certificate, \
+            "; if the server expects plain HTTP, set `plain_http: true`; if it requires a client certificate, \
              set `tls.certificate`"
         }
     }
 }
 
-/// Returns the message of a permanent failure, which every repetition would get too.
+/// Returns the message of a permanent failure, which a repeated request would also get; `None` for other failures.
 fn permanent_failure(
     cause: &Cause,
     error: &reqwest::Error,
     url: &Url,
     approach: &Approach,
-    met: &str,
+    peer: &str,
 ) -> Option<String> {
     let host = redirect::site(url);
     match cause {
         Cause::Tls(tls) => permanent_tls_failure(tls, url, approach.shows_certificate),
         Cause::Io(_, text) | Cause::Other(text) if error.is_dns() && !is_transient(text) => {
-            Some(format!("the name of {met} is not known: {text}"))
+            Some(format!("the name of {peer} is not known: {text}"))
         }
         Cause::Other(text) if text == "tunnel error: proxy authorization required" => {
-            Some(format!("{met} requires a user and a password, or rejected those of the configuration"))
+            Some(format!("{peer} requires a user and a password, or rejected those of the configuration"))
         }
         Cause::Other(_) if url.scheme() == "http" && is_not_http(error) => {
-            Some(format!("{host} does not speak HTTP; if it speaks TLS, leave `plain_http` out"))
+            Some(format!("{host} does not speak HTTP; if the server expects TLS, remove `plain_http`"))
         }
         _ => None,
     }
 }
 
-/// Returns true if the resolver reports a transient failure (`EAI_AGAIN`, in the words of the C libraries).
+/// Returns true if the resolver reports a transient failure: the messages of the C libraries for `EAI_AGAIN`.
 fn is_transient(text: &str) -> bool {
     text.contains("emporary failure") || text.contains("Try again")
 }
@@ -178,7 +182,7 @@ fn permanent_tls_failure(tls: &rustls::Error, url: &Url, shows_certificate: bool
         rustls::Error::InvalidCertificate(why) => {
             format!("the certificate of {host} {}", describe_certificate_fault(why, url))
         }
-        // The alert differs from server to server. Go's servers send BadCertificate if there is no certificate.
+        // Servers send different alerts. Go's servers send BadCertificate if the client sends no certificate.
         rustls::Error::AlertReceived(
             alert @ (Alert::CertificateRequired
             | Alert::NoCertificate
@@ -191,22 +195,22 @@ fn permanent_tls_failure(tls: &rustls::Error, url: &Url, shows_certificate: bool
             | Alert::AccessDenied),
         ) => match shows_certificate {
             true => format!("{host} rejected the client certificate ({alert:?}); check `tls.certificate`"),
-            false => format!("{host} requires a client certificate; name its file in `tls.certificate`"),
+            false => format!("{host} requires a client certificate; set `tls.certificate` to its file"),
         },
-        // OpenSSL's servers with TLS 1.2.
+        // Servers that use OpenSSL with TLS 1.2 send this alert if the client certificate is missing.
         rustls::Error::AlertReceived(Alert::HandshakeFailure) if !shows_certificate => format!(
             "{host} rejected the TLS handshake: HandshakeFailure; if it requires a client certificate, \
-             name its file in `tls.certificate`"
+             set `tls.certificate` to its file"
         ),
         rustls::Error::AlertReceived(alert) => format!("{host} rejected the TLS handshake: {alert:?}"),
         rustls::Error::PeerIncompatible(why) => {
-            format!("{host} supports no TLS version or cipher that this program does: {why:?}")
+            format!("{host} and this program support no common TLS version or cipher: {why:?}")
         }
         _ => return None,
     })
 }
 
-/// Returns the fault of a certificate, to follow "the certificate of HOST".
+/// Returns the fault of a certificate, as the end of a sentence that begins with "the certificate of HOST".
 fn describe_certificate_fault(why: &CertificateError, url: &Url) -> String {
     let date = |time: rustls::pki_types::UnixTime| {
         let date = i64::try_from(time.as_secs()).ok().and_then(|seconds| DateTime::from_timestamp(seconds, 0));
@@ -214,10 +218,10 @@ fn describe_certificate_fault(why: &CertificateError, url: &Url) -> String {
     };
     match why {
         CertificateError::UnknownIssuer => {
-            "is issued by an unknown authority; name the authority's file in `tls.ca`".to_owned()
+            "is issued by an unknown authority; set `tls.ca` to the file of the authority".to_owned()
         }
         CertificateError::BadSignature => {
-            "is not signed by the known authority of that name; name the file of the right authority in `tls.ca`"
+            "is not signed by the trusted authority of that name; set `tls.ca` to the file of the right authority"
                 .to_owned()
         }
         CertificateError::ExpiredContext { not_after, .. } => format!("expired at {}", date(*not_after)),
@@ -225,11 +229,11 @@ fn describe_certificate_fault(why: &CertificateError, url: &Url) -> String {
             format!("is not valid before {}, by the clock of this machine", date(*not_before))
         }
         CertificateError::NotValidForNameContext { presented, .. } => {
-            let asked = url.host_str().unwrap_or_default();
+            let requested = url.host_str().unwrap_or_default();
             let names: Vec<&str> = presented.iter().map(|name| unwrap_name(name)).collect();
             match names.as_slice() {
-                [] => format!("contains no host name, but {asked} was requested"),
-                names => format!("is valid for {}, but {asked} was requested", names.join(", ")),
+                [] => format!("contains no host name, but {requested} was requested"),
+                names => format!("is valid for {}, but {requested} was requested", names.join(", ")),
             }
         }
         CertificateError::Revoked => "is revoked".to_owned(),
@@ -246,7 +250,7 @@ fn unwrap_name(name: &str) -> &str {
     inner.trim_matches('"')
 }
 
-/// Describes why a body ended too early.
+/// Returns the transport error for a body that ended too early.
 pub(crate) fn describe_interruption(error: &reqwest::Error, url: &Url) -> TransportError {
     // The connection was established, so the facts of its setup do not matter.
     match describe(error, url, &Approach { has_answered: true, ..Approach::default() }) {
@@ -261,7 +265,7 @@ enum Cause {
     Other(String),
 }
 
-/// Returns the innermost cause, which has the most specific message.
+/// Returns the innermost cause of an error, which has the most specific message.
 fn cause(error: &reqwest::Error) -> Cause {
     let mut found = Cause::Other("the exchange failed".to_owned());
     for error in causes(error) {
@@ -276,11 +280,12 @@ fn cause(error: &reqwest::Error) -> Cause {
     found
 }
 
-/// Returns the causes of an error, outermost first. An I/O error does not report the error that it wraps as its source.
+/// Returns the causes of an error, outermost first. For an I/O error, `source` skips the wrapped error itself, so
+/// `get_ref` is used.
 fn causes<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
     std::iter::successors(error.source(), |&error| {
-        let held = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        held.map(|held| held as &(dyn Error + 'static)).or_else(|| error.source())
+        let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        wrapped.map(|wrapped| wrapped as &(dyn Error + 'static)).or_else(|| error.source())
     })
 }
 
@@ -292,9 +297,9 @@ mod tests {
 
     use super::*;
 
-    struct Silent(&'static str);
+    struct FailingResolver(&'static str);
 
-    impl Resolve for Silent {
+    impl Resolve for FailingResolver {
         fn resolve(&self, _: Name) -> Resolving {
             let text = self.0;
             Box::pin(async move { Err(io::Error::other(text).into()) })
@@ -304,19 +309,20 @@ mod tests {
     #[tokio::test]
     async fn unknown_name_is_permanent_and_resolver_failure_is_transient() {
         let url: Url = "http://registry.example:5000/v2/".parse().unwrap();
-        let asked = async |text| {
-            let builder = reqwest::Client::builder().no_proxy().tls_certs_only([]).dns_resolver(Arc::new(Silent(text)));
+        let failure_for = async |text| {
+            let builder =
+                reqwest::Client::builder().no_proxy().tls_certs_only([]).dns_resolver(Arc::new(FailingResolver(text)));
             let error = builder.build().unwrap().get(url.clone()).send().await.unwrap_err();
             describe(&error, &url, &Approach::default())
         };
-        let unknown = asked("failed to lookup address information: Name or service not known").await;
+        let unknown = failure_for("failed to lookup address information: Name or service not known").await;
         assert_eq!(
             unknown.detail(),
             "the name of http://registry.example:5000 is not known: failed to lookup address information: \
              Name or service not known"
         );
         assert_eq!((unknown.failure(), unknown.kind()), (None, ErrorKind::Invalid));
-        let later = asked("failed to lookup address information: Temporary failure in name resolution").await;
+        let later = failure_for("failed to lookup address information: Temporary failure in name resolution").await;
         assert_eq!(
             later.detail(),
             "the name of http://registry.example:5000 cannot be resolved now: failed to lookup address information: \

@@ -1,5 +1,5 @@
-//! First request to a server, for `login-check`: a GET without credentials by a new connection, whose certificate is
-//! inspected. It is sent once.
+//! First request of `login-check` to a server: a GET without credentials over a new connection. `login-check` inspects
+//! the server's certificate on that connection. The request is not repeated.
 
 use bytes::BytesMut;
 use http::{Method, Version};
@@ -16,7 +16,7 @@ use super::wrong_port;
 use crate::registry::limits::concurrency::Permit;
 use crate::store::{ErrorKind, StoreError};
 
-/// Answer to the first request.
+/// Answer to the first request of `login-check`, before its body is read.
 pub(crate) struct Examined {
     pub(crate) head: ResponseHead,
     pub(crate) version: Version,
@@ -32,10 +32,10 @@ impl Examined {
 }
 
 impl Sender {
-    /// Connects and requests `path` once.
+    /// Opens a connection and requests `path` once.
     ///
     /// # Errors
-    /// Returns an error if there is no answer.
+    /// Returns an error if no answer is received.
     pub(crate) async fn examine(&self, context: &Context, path: &str) -> Result<Examined, StoreError> {
         let invalid = |detail: String| context.error(ErrorKind::Invalid, detail);
         let url = self.address(path).map_err(|error| invalid(error.to_string()))?;
@@ -43,12 +43,15 @@ impl Sender {
             .map_err(|error| invalid(error.without_url().to_string()))?;
         let request = HttpRequest::new(Operation::Read, Method::GET, url);
         let permit = self.acquire_permit(context.tenant, &request).await;
-        let sent = tokio::time::timeout(self.retry_policy.total, http.get(request.url.clone()).send()).await;
-        let sent = sent.map_err(|_| context.error(ErrorKind::Unavailable, "no answer in time"))?;
+        let limit = self.retry_policy.total;
+        let sent = tokio::time::timeout(limit, http.get(request.url.clone()).send()).await;
+        let sent = sent.map_err(|_| {
+            context.error(ErrorKind::Unavailable, format!("no answer within {}", humantime::format_duration(limit)))
+        })?;
         self.meter.answered(&Method::GET, sent.as_ref().ok().map(reqwest::Response::status));
         let response = sent.map_err(|error| {
-            let trouble = describe(&error, &request.url, &self.approach(&request.url));
-            context.error(trouble.kind(), trouble.detail())
+            let error = describe(&error, &request.url, &self.approach(&request.url));
+            context.error(error.kind(), error.detail())
         })?;
         let (head, version) = (ResponseHead::from_reqwest(&response), response.version());
         Ok(Examined { head, version, response, _permit: permit })
@@ -57,7 +60,7 @@ impl Sender {
     /// Returns the answer with the beginning of its body.
     ///
     /// # Errors
-    /// Returns an error if the body says that the request reached a port for another protocol.
+    /// Returns an error if the body reports that the port expects TLS or a client certificate.
     pub(crate) async fn read_examined(&self, context: &Context, examined: Examined) -> Result<Response, StoreError> {
         let Examined { head, mut response, .. } = examined;
         let mut body = BytesMut::new();
@@ -68,7 +71,7 @@ impl Sender {
             }
         }
         match wrong_port::error_from_response(head.status, &body, &head.url) {
-            Some(trouble) => Err(context.error(trouble.kind(), trouble.detail())),
+            Some(error) => Err(context.error(error.kind(), error.detail())),
             None => Ok(head.with_body(Body::Whole(body.freeze()))),
         }
     }

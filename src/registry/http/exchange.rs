@@ -27,19 +27,19 @@ const MAX_REDIRECTS: usize = 10;
 /// Credentials of one attempt, and the listener to the registry's answers.
 #[derive(Clone, Copy)]
 pub(crate) struct Authorization<'a> {
-    /// Value of the header `Authorization`; `None` is anonymous.
+    /// Value of the header `Authorization`; `None` for an anonymous request.
     pub(crate) header: Option<&'a HeaderValue>,
     /// URL of the only origin that receives the header.
-    pub(crate) home: &'a Url,
+    pub(crate) origin: &'a Url,
     /// Listener to the registry's own answers.
     pub(crate) listener: &'a dyn AnswerListener,
 }
 
-/// Listener of a higher layer to the answers of the registry itself, redirects included. It is called before the body
-/// of the answer is read.
+/// Listener of a higher layer to the registry's own answers, including redirects. Answers of other hosts are not
+/// reported. The sender calls the listener before it reads the body of the answer.
 pub(crate) trait AnswerListener: Sync {
-    /// Records an answer to a request with this `Authorization`. Returns true if the answer's `Retry-After` concerns
-    /// this request alone, and not all requests to the registry.
+    /// Records an answer to a request with this `Authorization`. Returns true if the answer's `Retry-After` must not
+    /// pause all requests to the registry.
     fn record_answer(&self, authorization: Option<&HeaderValue>, head: &ResponseHead) -> bool;
 }
 
@@ -53,43 +53,43 @@ impl AnswerListener for NoListener {
 }
 
 impl<'a> Authorization<'a> {
-    /// Returns the authorization of an anonymous request to the origin of `home`.
-    pub(crate) fn anonymous(home: &'a Url) -> Self {
-        Self { header: None, home, listener: &NoListener }
+    /// Returns the authorization of an anonymous request to this origin.
+    pub(crate) fn anonymous(origin: &'a Url) -> Self {
+        Self { header: None, origin, listener: &NoListener }
     }
 }
 
 impl Sender {
-    /// Performs one exchange, redirects included, and reads the body of its answer. The exchange starts at once,
-    /// because the caller has waited for its permit and the bandwidth.
+    /// Performs one exchange, including redirects. Reads the body of the answer, unless the body is a blob. The
+    /// exchange starts without a wait, because the caller has already waited for the permit and the bandwidth.
     pub(crate) async fn attempt(
         self: &Arc<Self>,
         request: &mut HttpRequest,
         authorization: Authorization<'_>,
         (tenant, permit): (Tenant, Permit),
     ) -> Result<Response, TransportError> {
-        let sent = request.bytes_in_memory();
+        let sent_bytes = request.bytes_in_memory();
         let answer = match (&request.payload, request.expects) {
             (Payload::Stream(outgoing), _) => {
                 let watch = outgoing.watch();
                 watch.start_request();
-                let sent = self.exchange_whole(request, authorization, SMALL);
+                let exchange = self.exchange_whole(request, authorization, SMALL);
                 tokio::select! {
-                    answer = sent => answer?,
+                    answer = exchange => answer?,
                     stalled = watch.stalled(self.retry_policy.idle, self.retry_policy.commit) => {
                         return Err(TransportError::Broken(stalled));
                     }
                 }
             }
-            (_, Expects::Small(most)) => {
+            (_, Expects::Small(max_bytes)) => {
                 // A large body gets additional time, at 16 KiB/s.
-                let extra = Duration::from_secs(sent as u64 / 16_384);
+                let extra = Duration::from_secs(sent_bytes as u64 / 16_384);
                 let limit = self.retry_policy.exchange_limit(request.operation) + extra;
-                complete_within(limit, self.exchange_whole(request, authorization, most)).await?
+                complete_within(limit, self.exchange_whole(request, authorization, max_bytes)).await?
             }
             (_, Expects::Blob(_)) => {
-                let begins = self.retry_policy.header.unwrap_or(self.retry_policy.idle);
-                let (head, response) = complete_within(begins, self.exchange(request, authorization)).await?;
+                let limit = self.retry_policy.header.unwrap_or(self.retry_policy.idle);
+                let (head, response) = complete_within(limit, self.exchange(request, authorization)).await?;
                 if head.status.is_success() {
                     let body = BlobBody::new(Arc::clone(self), response, tenant, permit);
                     return Ok(head.with_body(Body::Streamed(body)));
@@ -97,17 +97,17 @@ impl Sender {
                 complete_within(self.retry_policy.idle, self.read_whole(head, response, MAX_REFUSAL)).await?
             }
         };
-        self.meter.sent(sent);
+        self.meter.sent(sent_bytes);
         let body = answer.bytes();
         self.wait_for_bandwidth(tenant, body.len()).await;
-        if let Some(trouble) = wrong_port::error_from_response(answer.status, &body, &answer.url) {
-            return Err(trouble);
+        if let Some(error) = wrong_port::error_from_response(answer.status, &body, &answer.url) {
+            return Err(error);
         }
         let refused = answer.status.is_client_error() || answer.status.is_server_error();
         let secrets =
             || Secrets::default().with_header(authorization.header).with_query(&request.url).with_query(&answer.url);
         let body = if refused { secrets().redact(body) } else { body };
-        let elsewhere = !redirect::same_origin(&answer.url, authorization.home);
+        let elsewhere = !redirect::same_origin(&answer.url, authorization.origin);
         Ok(Response { body: Body::Whole(body), elsewhere, ..answer })
     }
 
@@ -116,10 +116,10 @@ impl Sender {
         &self,
         request: &mut HttpRequest,
         authorization: Authorization<'_>,
-        most: usize,
+        max_bytes: usize,
     ) -> Result<Response, TransportError> {
         let (head, response) = self.exchange(request, authorization).await?;
-        self.read_whole(head, response, most).await
+        self.read_whole(head, response, max_bytes).await
     }
 
     /// Sends a request and follows redirects. The body of the answer is not read.
@@ -131,9 +131,9 @@ impl Sender {
         let mut url = request.url.clone();
         let mut header = authorization.header;
         for _ in 0..=MAX_REDIRECTS {
-            if !redirect::same_origin(&url, authorization.home) {
-                // Once a request has left the origin, it never sends the credentials again, even if a redirect leads
-                // back to the origin.
+            if !redirect::same_origin(&url, authorization.origin) {
+                // After a redirect to another origin, the credentials are never sent again, even if a later redirect
+                // leads back.
                 header = None;
             }
             let http = self.client_for(request.operation, &url).await?;
@@ -155,40 +155,42 @@ impl Sender {
                 return Ok((head, response));
             }
             if !follows(request, head.status) {
-                let detail = format!("a redirect ({}) that cannot be followed with {}", head.status, request.method);
+                let detail =
+                    format!("a redirect ({}) cannot be followed for a {} request", head.status, request.method);
                 let to_tls = redirect::resolve_location(&url, &location)
                     .is_ok_and(|next| url.scheme() == "http" && next.scheme() == "https");
-                let hint = if to_tls { "; it leads to HTTPS: leave `plain_http` out" } else { "" };
+                let hint = if to_tls { "; the redirect leads to HTTPS: remove `plain_http`" } else { "" };
                 return Err(TransportError::Unusable(detail + hint));
             }
             url = redirect::resolve_location(&url, &location)
-                .map_err(|astray| TransportError::Unusable(format!("a redirect: {astray}")))?;
+                .map_err(|error| TransportError::Unusable(format!("a redirect cannot be followed: {error}")))?;
         }
         Err(TransportError::Unusable(format!("more than {MAX_REDIRECTS} redirects")))
     }
 
-    /// Applies the answer's `Retry-After` to every other request of the registry, before the body is read.
+    /// Pauses all further requests to the registry for the time in `Retry-After`, if the answer asks the client to slow
+    /// down. The pause starts before the body of the answer is read.
     fn apply_retry_after(&self, head: &ResponseHead) {
         if let Some(wait) = head.retry_after.filter(|_| head.failure() == Some(Failure::Throttled)) {
             self.limiter.pause(wait);
         }
     }
 
-    /// Reads the whole body of a success. Of a refusal, only the beginning of the body is read.
+    /// Reads the body of an answer: of a success the whole body, of a refusal at most [`MAX_REFUSAL`] bytes.
     async fn read_whole(
         &self,
         head: ResponseHead,
         mut response: reqwest::Response,
-        most: usize,
+        max_bytes: usize,
     ) -> Result<Response, TransportError> {
         let is_success = head.status.is_success();
-        let most = if is_success { most } else { MAX_REFUSAL };
+        let max_bytes = if is_success { max_bytes } else { MAX_REFUSAL };
         let mut body = BytesMut::new();
         while let Some(piece) = response.chunk().await.map_err(|error| describe_interruption(&error, &head.url))? {
             self.meter.received(piece.len());
-            if body.len() + piece.len() > most {
+            if body.len() + piece.len() > max_bytes {
                 if is_success {
-                    return Err(TransportError::Unusable(format!("the answer is larger than {most} bytes")));
+                    return Err(TransportError::Unusable(format!("the answer is larger than {max_bytes} bytes")));
                 }
                 break;
             }

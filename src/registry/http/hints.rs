@@ -1,5 +1,5 @@
-//! Hints: the remedy that a person can apply after an error response, if the registry's own text is not sufficient. The
-//! error appends the hint to the registry's own text. Nothing is decided here.
+//! Hints: remedies that an operator can apply after an error response, if the registry's own text is not sufficient.
+//! The error message appends the hint to the registry's own text. Hints do not change what the program does.
 
 use http::StatusCode;
 
@@ -12,15 +12,16 @@ use crate::store::Step;
 pub(crate) fn for_refusal(flavor: &Flavor, step: Step, status: StatusCode, codes: &[String]) -> Option<&'static str> {
     let denied = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
     let has_code = |code: &str| codes.iter().any(|known| known == code);
-    // Quay without extended names, and Docker Hub. The response to a HEAD has no code.
+    // Docker Hub, and Quay without extended names, refuse such names. The response to a HEAD has no code, so its status
+    // decides.
     let is_name = has_code("NAME_INVALID") || (step == Step::Resolve && status == StatusCode::BAD_REQUEST);
     match (step, status) {
-        _ if is_name => Some("the registry may not accept such a name; some allow only NAMESPACE/NAME"),
+        _ if is_name => Some("the registry may not accept this name; some registries allow only NAMESPACE/NAME"),
         _ if denied && flavor.hints.denied.is_some() => flavor.hints.denied.map(|hint| hint(step)),
         (Step::BeginUpload, StatusCode::NOT_FOUND) => Some(flavor.hints.missing_repository),
-        // Harbor hides from unauthorized clients which projects exist.
+        // Harbor does not tell unauthorized clients if a project exists.
         (Step::BeginUpload, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
-            Some("some registries also answer this for a project that does not exist")
+            Some("some registries also send this answer if the project does not exist")
         }
         _ => None,
     }
@@ -30,24 +31,26 @@ pub(crate) fn for_refusal(flavor: &Flavor, step: Step, status: StatusCode, codes
 pub(crate) fn for_soft_deletion(flavor: &Flavor, status: StatusCode, body: &[u8]) -> Option<&'static str> {
     let hints = flavor.hints.soft_deletion?;
     let body = String::from_utf8_lossy(body).to_lowercase();
-    let soft = body.find("soft").is_some_and(|at| body[at..].contains("delet"));
-    let is_stated = soft || (body.contains("delet") && body.contains("restor"));
-    // Statuses that a registry may send without naming the soft deletion: they mean a conflict.
+    let soft = body.find("soft").is_some_and(|start| body[start..].contains("delet"));
+    let says_deleted = soft || (body.contains("delet") && body.contains("restor"));
+    // Statuses that a registry may send for a soft-deleted digest without a message about the soft deletion.
     let is_possible = matches!(status, StatusCode::CONFLICT | StatusCode::METHOD_NOT_ALLOWED);
-    if status.is_client_error() && is_stated { Some(hints.stated) } else { is_possible.then_some(hints.possible) }
+    if status.is_client_error() && says_deleted { Some(hints.stated) } else { is_possible.then_some(hints.possible) }
 }
 
 /// Returns the remedy for a registry's refusal of this manifest.
 pub(crate) fn for_manifest(manifest: &Manifest, status: StatusCode, codes: &[String]) -> Option<&'static str> {
-    let is_of_docker = manifest.media_type().as_str().starts_with("application/vnd.docker.");
+    let is_docker_manifest = manifest.media_type().as_str().starts_with("application/vnd.docker.");
     let is_invalid = status == StatusCode::BAD_REQUEST && codes.iter().any(|code| code == "MANIFEST_INVALID");
     // distribution answers 500 if its own policy refuses the manifest.
     let may_be_policy = status == StatusCode::BAD_REQUEST || status == StatusCode::INTERNAL_SERVER_ERROR;
     if has_foreign_layers(manifest) && may_be_policy {
-        return Some("it has foreign layers, whose addresses `validation.manifests.urls` of distribution must allow");
+        return Some(
+            "the manifest has foreign layers; at distribution, `validation.manifests.urls` must allow their URLs",
+        );
     }
-    if is_of_docker && (status == StatusCode::UNSUPPORTED_MEDIA_TYPE || is_invalid) {
-        return Some("some registries accept no Docker manifests; zot does with `compat: [docker2s2]`");
+    if is_docker_manifest && (status == StatusCode::UNSUPPORTED_MEDIA_TYPE || is_invalid) {
+        return Some("some registries accept no Docker manifests; zot accepts them with `compat: [docker2s2]`");
     }
     None
 }

@@ -1,6 +1,6 @@
-//! Pages of a list (distribution-spec, "Listing Tags"; RFC 8288): the address of the next page. Registries, and the
-//! proxies in front of them, write `Link` in many ways, and some proxies drop it. So a link that cannot be followed is
-//! an error, and after a full page without a link the client requests the next page itself.
+//! URL of the next page of a list (distribution-spec, "Listing Tags"; RFC 8288). Registries and the proxies in front of
+//! them write `Link` in many ways, and some proxies drop the header. Therefore a link that cannot be followed is an
+//! error. After a full page without a link, the client itself builds the URL of the next page.
 
 use std::collections::HashSet;
 
@@ -14,20 +14,20 @@ use super::redirect;
 /// Maximum number of pages of one list.
 pub(crate) const MAX_PAGES: usize = 11_000;
 
-/// Walk over the pages of one list. The walk ends if the links of a registry form a cycle.
+/// State of a walk over the pages of one list. The walk fails if the links form a cycle.
 #[derive(Debug)]
 pub(crate) struct Pages {
     first: Url,
     seen: HashSet<Url>,
-    /// True if the client requested the current page by `last=` without a link from the registry.
+    /// True if the client built the URL of the current page itself, with `last=`, because the registry sent no link.
     by_last: bool,
 }
 
-/// Page that was read, and the possible ways to the next one.
+/// End of a page that was read: the link to the next page, or the last name of the page.
 #[derive(Debug)]
 pub(crate) struct PageEnd {
     link: Option<Url>,
-    /// Last name of a page that may not be the last one although it has no link.
+    /// Last name of the page, if the page has no link but may not be the last page.
     full_to: Option<String>,
 }
 
@@ -36,12 +36,12 @@ impl Pages {
         Self { first: first.clone(), seen: HashSet::from([first.clone()]), by_last: false }
     }
 
-    /// Returns true if the registry may not understand the request for the current page.
+    /// Returns true if the client built the URL of the current page itself. The registry may not support such a URL.
     pub(crate) fn is_by_last(&self) -> bool {
         self.by_last
     }
 
-    /// Records the address from which a page was finally requested.
+    /// Records that a page was requested from the URL `instead`.
     pub(crate) fn record_actual_url(&mut self, page: &Url, instead: &Url) {
         if self.first == *page {
             self.first = instead.clone();
@@ -49,8 +49,8 @@ impl Pages {
         self.seen.insert(instead.clone());
     }
 
-    /// Evaluates a page of a list of names whose response had these headers and this number of names. An error explains
-    /// why the list cannot be completed.
+    /// Evaluates a page of a list of names, by the headers of the response, the number of names and the last name. An
+    /// error explains why the list cannot be completed.
     pub(crate) fn read_page_end(
         &self,
         page: &Url,
@@ -66,11 +66,11 @@ impl Pages {
         Ok(PageEnd { link, full_to: last.filter(|_| is_full).map(str::to_owned) })
     }
 
-    /// Returns the address of the page after that one, of which `fresh` names were not in the list before. `None` after
-    /// the last page.
+    /// Returns the URL of the page after the page with this end; `None` after the last page. `fresh` is the number of
+    /// names of the page that earlier pages did not have.
     ///
-    /// After a full page without a link, the client requests the names after its last one. A registry that does not
-    /// support `last` returns the same names again: then the list is complete.
+    /// After a full page without a link, the client requests the names after the last name of that page. A registry
+    /// that does not support `last` sends the same names again. In this case the list is complete.
     pub(crate) fn next_page(&mut self, end: PageEnd, fresh: usize) -> Result<Option<Url>, String> {
         if self.by_last && fresh == 0 {
             return Ok(None);
@@ -88,7 +88,7 @@ impl Pages {
         self.record_next(next).map(Some)
     }
 
-    /// Returns the address of the page after `page` in a list that does not support `last`, such as that of referrers.
+    /// Returns the URL of the page after `page` in a list that does not support `last`, such as the list of referrers.
     pub(crate) fn linked_page(&mut self, page: &Url, headers: &HeaderMap) -> Result<Option<Url>, String> {
         next_link(page, headers)?.map(|next| self.record_next(next)).transpose()
     }
@@ -98,24 +98,24 @@ impl Pages {
             return Err(format!("the listing has more than {MAX_PAGES} pages"));
         }
         if !self.seen.insert(next.clone()) {
-            return Err("the link to its next page leads back to a page that was read already".to_owned());
+            return Err("the link to the next page leads back to a page that was already read".to_owned());
         }
         Ok(next)
     }
 }
 
-/// Returns the address of the names after this one.
+/// Returns the URL of a page with the names after `last`.
 fn after_name(first: &Url, last: &str) -> Url {
     let mut next = first.clone();
     next.query_pairs_mut().append_pair("last", last);
     next
 }
 
-/// Returns the address of the next page that the headers of a page state.
+/// Returns the URL of the next page from the `Link` headers of a page.
 fn next_link(page: &Url, headers: &HeaderMap) -> Result<Option<Url>, String> {
     let mut unnamed = None;
     for value in headers.get_all(LINK) {
-        let text = value.to_str().map_err(|_| "the link to its next page is not text".to_owned())?;
+        let text = value.to_str().map_err(|_| "the link to the next page is not text".to_owned())?;
         for link in read_links(text) {
             match link.relations {
                 Some(relations) if has_next(&relations) => return resolve(page, link.target).map(Some),
@@ -124,14 +124,14 @@ fn next_link(page: &Url, headers: &HeaderMap) -> Result<Option<Url>, String> {
             }
         }
     }
-    // RFC 8288 requires a relation. A list has only one kind of link, so a link without a relation is taken for that
-    // kind.
+    // RFC 8288 requires a relation. A list links only to its next page, so a link without a relation is used as this
+    // link.
     unnamed.map(|target| resolve(page, &target)).transpose()
 }
 
-/// Resolves the target of a link. A link to the same list at another origin is followed at the origin of the page: a
-/// registry behind a proxy builds its links with the name or scheme by which it knows itself. Nothing is sent to
-/// another host.
+/// Resolves the target of a link. If the link leads to the same list at another origin, the client requests it from the
+/// origin of the page: a registry behind a proxy may build its links with its internal host name or scheme. No request
+/// is sent to another host.
 fn resolve(page: &Url, target: &str) -> Result<Url, String> {
     if let Ok(url) = page.join(target)
         && is_same_list(page, &url)
@@ -140,15 +140,15 @@ fn resolve(page: &Url, target: &str) -> Result<Url, String> {
         own.set_query(url.query());
         return Ok(own);
     }
-    let next =
-        redirect::resolve_location(page, target).map_err(|error| format!("the link to its next page: {error}"))?;
+    let next = redirect::resolve_location(page, target)
+        .map_err(|error| format!("the link to the next page cannot be followed: {error}"))?;
     if !redirect::same_origin(page, &next) {
-        return Err(format!("the link to its next page leads to another host, {}", redirect::shown(&next)));
+        return Err(format!("the link to the next page leads to another host, {}", redirect::shown(&next)));
     }
     Ok(next)
 }
 
-/// Returns true if two addresses belong to one list: a proxy may add a prefix to the path, or remove one.
+/// Returns true if two URLs belong to one list. Their paths may differ by a prefix that a proxy adds or removes.
 fn is_same_list(page: &Url, link: &Url) -> bool {
     let (ours, theirs) = (page.path(), link.path());
     let is_api = |path: &str| path.starts_with("/v2/") || path.starts_with("/acr/");
@@ -159,11 +159,11 @@ fn is_same_list(page: &Url, link: &Url) -> bool {
 /// Link in the value of a header.
 struct Link<'a> {
     target: &'a str,
-    /// Value of `rel`; `None` if there is none.
+    /// Value of the parameter `rel`, if the link has one.
     relations: Option<String>,
 }
 
-/// Reads the links of one header value. Accepts a link without `<` and `>`.
+/// Parses the links of one header value. Accepts links without `<` and `>`.
 fn read_links(value: &str) -> Vec<Link<'_>> {
     let mut found = Vec::new();
     let mut rest = value;
@@ -188,13 +188,13 @@ fn split_bare(text: &str) -> (&str, &str) {
     text.split_at(end)
 }
 
-/// Returns the offset of the first such byte outside quotes, or the length if there is none.
+/// Returns the offset of the first byte `end` outside quotes, or the length of the text if there is no such byte.
 fn end_outside_quotes(text: &str, end: u8) -> usize {
     let mut quoted = false;
-    for (at, byte) in text.bytes().enumerate() {
+    for (offset, byte) in text.bytes().enumerate() {
         match byte {
             b'"' => quoted = !quoted,
-            _ if byte == end && !quoted => return at,
+            _ if byte == end && !quoted => return offset,
             _ => {}
         }
     }
@@ -246,7 +246,7 @@ mod tests {
             r#"/v2/a/tags/list?last=b&n=2; rel="next""#,
             "/v2/a/tags/list?last=b&n=2",
             r#"</v2/a/tags/list?last=b&n=2; rel="next""#,
-            // Links with the name or scheme that the registry behind a proxy knows: they are followed at the page's own
+            // Links with the internal host name or scheme of a registry behind a proxy. They are followed at the page's
             // origin.
             r#"<http://registry.internal:5000/v2/a/tags/list?last=b&n=2>; rel="next""#,
             r#"<http://h/v2/a/tags/list?last=b&n=2>; rel="next""#,
@@ -263,24 +263,24 @@ mod tests {
     #[test]
     fn link_in_a_circle_or_elsewhere_is_an_error() {
         let page = "https://h/v2/a/tags/list?n=2";
-        let circle = "the link to its next page leads back to a page that was read already";
+        let circle = "the link to the next page leads back to a page that was already read";
         for link in ["<?n=2>; rel=next", "<>; rel=next"] {
             assert_eq!(after(page, link).unwrap_err(), circle);
         }
         for link in ["<https://evil/x?token>; rel=next", "<https://evil/x?token>"] {
             assert_eq!(
                 after(page, link).unwrap_err(),
-                "the link to its next page leads to another host, https://evil/x"
+                "the link to the next page leads to another host, https://evil/x"
             );
         }
         assert_eq!(
             after(page, "<http://h/x>; rel=next").unwrap_err(),
-            "the link to its next page: it leads from HTTPS to plain HTTP at http://h/x, which is refused"
+            "the link to the next page cannot be followed: the URL must not lead from HTTPS to plain HTTP: http://h/x"
         );
         let page: Url = page.parse().unwrap();
         let foreign = HeaderMap::from_iter([(LINK, http::HeaderValue::from_bytes(b"<\xff>; rel=next").unwrap())]);
         let error = Pages::starting_at(&page).linked_page(&page, &foreign).unwrap_err();
-        assert_eq!(error, "the link to its next page is not text");
+        assert_eq!(error, "the link to the next page is not text");
     }
 
     #[test]
@@ -318,7 +318,7 @@ mod tests {
         assert_eq!(pages.next_page(again, 0), Ok(None));
 
         let mut short = Pages::starting_at(&first);
-        let turned = end_of(&short, &first, 7, "v7");
-        assert_eq!(short.next_page(turned, 7), Ok(None));
+        let not_full = end_of(&short, &first, 7, "v7");
+        assert_eq!(short.next_page(not_full, 7), Ok(None));
     }
 }

@@ -1,4 +1,4 @@
-//! HTTP to one registry: connections, requests with their policy, responses and the contents of their headers.
+//! HTTP requests to one registry: connections, retries, redirects, responses and the parsers of their headers.
 
 pub(super) mod blob_body;
 pub(super) mod body;

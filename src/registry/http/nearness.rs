@@ -1,12 +1,12 @@
-//! Nearness of addresses: an address is near if only this machine or its surroundings can reach it. Names are not
-//! resolved here.
+//! Nearness of addresses. An address is near if it belongs to this machine, or if only the network of this machine can
+//! reach it. This file does not resolve names.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use url::{Host, Url};
 
-/// Kinds of addresses that only this machine or its surroundings can reach.
+/// Kind of a near address, which only this machine or its network can reach.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Nearness {
     Loopback,
@@ -27,7 +27,8 @@ impl fmt::Display for Nearness {
     }
 }
 
-/// Returns the nearness of a URL's host, if the host itself shows it: names are not resolved.
+/// Returns the nearness of a URL's host, if the host is a near address or a well-known name. Does not resolve other
+/// names.
 pub(crate) fn nearness(url: &Url) -> Option<Nearness> {
     match url.host()? {
         Host::Domain(name) => {
@@ -53,7 +54,7 @@ const METADATA_NAMES: [&str; 4] =
 const METADATA_V4: [Ipv4Addr; 2] = [Ipv4Addr::new(168, 63, 129, 16), Ipv4Addr::new(100, 100, 100, 200)];
 const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
 
-/// Returns the nearness of an address; `None` for a public one.
+/// Returns the nearness of an address; `None` for a public address.
 pub(crate) fn nearness_of(address: IpAddr) -> Option<Nearness> {
     if address.is_loopback() || address.is_unspecified() {
         return Some(Nearness::Loopback);
@@ -73,7 +74,7 @@ pub(crate) fn nearness_of(address: IpAddr) -> Option<Nearness> {
     }
 }
 
-/// Returns true if the host is this machine. A request to it never goes through a proxy.
+/// Returns true if the host of a URL is this machine. A proxy from the environment is never used for such a URL.
 pub(crate) fn is_loopback(url: &Url) -> bool {
     nearness(url) == Some(Nearness::Loopback)
 }

@@ -1,5 +1,5 @@
 //! Lists of names that registries return in pages: the requested page size, the learned facts about a registry's pages,
-//! and the parser of a page, which builds no tree of values.
+//! and the parser of a page. The parser builds no tree of JSON values, to save memory.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,41 +10,43 @@ use http::StatusCode;
 use serde::de::{Deserialize, Deserializer, Error as _, SeqAccess, Visitor};
 use url::Url;
 
-/// Number of names that a page should have. Azure Container Registry returns no more at once (Azure/acr, issue 749).
+/// Number of names that the client requests per page. Azure Container Registry returns no more names per page
+/// (Azure/acr, issue 749).
 pub(crate) const PAGE: usize = 1000;
 
-/// Maximum length of a page, in bytes. The registries of Google add every digest to it.
+/// Maximum length of a page, in bytes. Google's registries add all digests of the repository to a page.
 pub(crate) const MAX_PAGE: usize = 16 * 1024 * 1024;
 
 /// Maximum number of names of one list.
 pub(crate) const MAX_NAMES: usize = 1_000_000;
 
-/// Maximum number of names of one list that are outside the grammar. A list with more of them is not the list of a
-/// registry.
+/// Maximum number of invalid names in one list: names that the specification's grammar does not allow. A list with more
+/// invalid names is not the list of a registry.
 pub(crate) const MAX_UNUSABLE: usize = 10_000;
 
-/// Maximum number of characters shown of a name outside the grammar.
+/// Maximum number of characters of an invalid name that a message shows.
 const UNUSABLE_SHOWN: usize = 256;
 
-/// Common divisor of the page sizes that registries use by default: 50 (Quay), 100 (distribution, Azure), 1,000.
+/// Common divisor of the page sizes that registries use by default: 50 (Quay), 100 (distribution, Azure) and 1,000.
 const ROUND: usize = 50;
 
-/// Knowledge about the pages of one kind of list at a registry.
+/// Facts that the client learned about the pages of one kind of list at a registry.
 #[derive(Debug, Default)]
 pub(crate) struct Paging {
+    /// True if the registry refused the requested page size.
     refuses_size: AtomicBool,
-    /// Maximum number of names of a page that had a link to a next one; 0 if no such page was seen.
+    /// Largest number of names of a page with a link to the next page; 0 if the client has received no such page.
     largest: AtomicUsize,
 }
 
 impl Paging {
-    /// Returns the query of the first page.
+    /// Returns the query of the URL of the first page.
     pub(crate) fn query(&self) -> String {
         if self.refuses_size.load(Ordering::Relaxed) { String::new() } else { format!("?n={PAGE}") }
     }
 
-    /// Returns true if a response may refuse the requested page size: distribution does so if its own limit is lower
-    /// (`PAGINATION_NUMBER_INVALID`).
+    /// Returns true if the error response to the request of a page may be about the page size. distribution refuses a
+    /// size above its own limit (`PAGINATION_NUMBER_INVALID`).
     pub(crate) fn may_refuse_size(page: &Url, status: StatusCode, codes: &[String]) -> bool {
         let is_refusal = matches!(status, StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY);
         is_refusal && requested_size(page).is_some() && !codes.iter().any(|code| code == "NAME_INVALID")
@@ -60,18 +62,18 @@ impl Paging {
         self.largest.fetch_max(names, Ordering::Relaxed);
     }
 
-    /// Returns true if a page without a link may not be the last one. That is the case if it has one of these numbers
-    /// of names:
+    /// Returns true if a page without a link may not be the last page, because some proxies drop `Link` (Quay, PR
+    /// 5398). The page counts as full if its number of names is one of:
     ///
-    /// - as many as were requested,
-    /// - as many as pages had that were not the last,
-    /// - a multiple of common page sizes, if no link was ever seen: proxies drop `Link` (Quay, PR 5398), and then the
-    ///   first page looks like a complete list.
+    /// - at least the requested number;
+    /// - at least the largest number of names of an earlier page with a link;
+    /// - a multiple of [`ROUND`], if the client has received no page with a link: the first page from a proxy that
+    ///   drops `Link` looks like a complete list.
     pub(crate) fn is_full(&self, page: &Url, names: usize) -> bool {
         let largest = self.largest.load(Ordering::Relaxed);
-        let is_as_requested = requested_size(page).is_some_and(|requested| names >= requested);
-        let is_as_seen = if largest > 0 { names >= largest } else { names.is_multiple_of(ROUND) };
-        names > 0 && (is_as_requested || is_as_seen)
+        let has_requested_size = requested_size(page).is_some_and(|requested| names >= requested);
+        let has_learned_size = if largest > 0 { names >= largest } else { names.is_multiple_of(ROUND) };
+        names > 0 && (has_requested_size || has_learned_size)
     }
 }
 
@@ -80,14 +82,14 @@ fn requested_size(page: &Url) -> Option<usize> {
     page.query_pairs().find(|(name, _)| name == "n").and_then(|(_, size)| size.parse().ok())
 }
 
-/// Returns the URL of the same page without a page size.
+/// Returns the URL of a page without the requested page size.
 pub(crate) fn without_size(page: &Url) -> Url {
     let mut bare = page.clone();
-    let kept: Vec<(String, String)> =
+    let remaining: Vec<(String, String)> =
         page.query_pairs().filter(|(name, _)| name != "n").map(|(name, value)| (name.into(), value.into())).collect();
     bare.set_query(None);
-    if !kept.is_empty() {
-        bare.query_pairs_mut().extend_pairs(kept);
+    if !remaining.is_empty() {
+        bare.query_pairs_mut().extend_pairs(remaining);
     }
     bare
 }
@@ -105,9 +107,9 @@ impl Names {
         self.ends.len()
     }
 
-    pub(crate) fn get(&self, at: usize) -> Option<&str> {
-        let end = *self.ends.get(at)? as usize;
-        let start = at.checked_sub(1).map_or(0, |before| self.ends[before] as usize);
+    pub(crate) fn get(&self, index: usize) -> Option<&str> {
+        let end = *self.ends.get(index)? as usize;
+        let start = index.checked_sub(1).map_or(0, |before| self.ends[before] as usize);
         self.text.get(start..end)
     }
 
@@ -116,16 +118,16 @@ impl Names {
     }
 
     pub(crate) fn range(&self, range: Range<usize>) -> impl Iterator<Item = (usize, &str)> {
-        range.filter_map(|at| Some((at, self.get(at)?)))
+        range.filter_map(|index| Some((index, self.get(index)?)))
     }
 
-    /// Adds a name. [`MAX_PAGE`] bounds the length of a page.
+    /// Adds a name. Returns an error if the list has more than [`MAX_NAMES`] names.
     pub(crate) fn push(&mut self, name: &str) -> Result<(), String> {
         if self.len() >= MAX_NAMES {
-            return Err(format!("it has more than {MAX_NAMES} names"));
+            return Err(format!("the list has more than {MAX_NAMES} names"));
         }
         self.text.push_str(name);
-        self.ends.push(u32::try_from(self.text.len()).map_err(|_| "it is too long".to_owned())?);
+        self.ends.push(u32::try_from(self.text.len()).map_err(|_| "the list is too long".to_owned())?);
         Ok(())
     }
 }
@@ -157,11 +159,11 @@ impl<'de> Deserialize<'de> for Names {
     }
 }
 
-/// Text that borrows from the bytes if it has no escapes.
+/// JSON text that borrows from the input if it has no escapes.
 #[derive(Debug, serde::Deserialize)]
 pub(crate) struct Text<'a>(#[serde(borrow)] pub(crate) Cow<'a, str>);
 
-/// Returns the start of a name outside the grammar, for a message.
+/// Returns the first characters of an invalid name, for a message.
 pub(crate) fn shown(name: &str) -> String {
     match name.char_indices().nth(UNUSABLE_SHOWN) {
         Some((end, _)) => format!("{}…", &name[..end]),

@@ -1,4 +1,4 @@
-//! Redaction of error bodies: removes the request's secrets, because some services echo what they received.
+//! Redaction of error bodies: removes the secrets of the request, because some services echo parts of the request.
 
 use base64::Engine as _;
 use bytes::Bytes;
@@ -8,21 +8,21 @@ use url::Url;
 
 use crate::oci::Digest;
 
-/// Secrets to be removed, in every form in which a service could have seen or written them.
+/// Secrets to remove from a text, each in all encodings in which a service may have received or echoed the secret.
 #[derive(Default)]
 pub(crate) struct Secrets(Vec<String>);
 
-/// Shortest query value that counts as a secret, in bytes. A shorter one is a name; a signature is longer.
-const LEAST: usize = 8;
+/// Minimum length of a query value that counts as a secret, in bytes. Shorter values are names; signatures are longer.
+const MIN_SECRET: usize = 8;
 
 /// Replacement of a secret.
-const CUT: &str = "***";
+const REDACTED: &str = "***";
 
-/// Deepest nesting of JSON within JSON strings that is searched. A text with deeper nesting is withheld.
-const DEEPEST: usize = 8;
+/// Maximum nesting of JSON within JSON strings that is searched. A text with deeper nesting is replaced as a whole.
+const MAX_NESTING: usize = 8;
 
-/// Query parameters of this program's own requests. These are names of the requested content and no secrets.
-const PLAIN: [&str; 9] = ["digest", "mount", "from", "n", "last", "scope", "service", "account", "client_id"];
+/// Query parameters of this program's own requests that are not secret.
+const NOT_SECRET: [&str; 9] = ["digest", "mount", "from", "n", "last", "scope", "service", "account", "client_id"];
 
 impl Secrets {
     /// Adds the secrets of an `Authorization` header: the token, and the password within it.
@@ -41,15 +41,16 @@ impl Secrets {
     /// Adds the secrets of a URL's query: storage signatures and upload states.
     pub(crate) fn with_query(mut self, url: &Url) -> Self {
         for (name, value) in url.query_pairs() {
-            let says_what = PLAIN.contains(&name.as_ref()) || value.parse::<Digest>().is_ok();
-            if value.len() >= LEAST && !says_what {
+            let is_plain = NOT_SECRET.contains(&name.as_ref()) || value.parse::<Digest>().is_ok();
+            if value.len() >= MIN_SECRET && !is_plain {
                 self.add(&value);
             }
         }
-        // The value as the URL spells it, which may differ from this program's own encoding.
+        // Adds each secret also as it is written in the URL, because its encoding may differ from those that `add`
+        // uses.
         let written = url.query().unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
         let known = self.0.clone();
-        for (_, value) in written.filter(|(_, value)| value.len() >= LEAST) {
+        for (_, value) in written.filter(|(_, value)| value.len() >= MIN_SECRET) {
             let read = url::form_urlencoded::parse(format!("v={value}").as_bytes())
                 .next()
                 .map(|(_, value)| value.into_owned());
@@ -74,7 +75,7 @@ impl Secrets {
         if self.0.is_empty() {
             return body;
         }
-        // The longest secret first, because one may be part of another.
+        // The longest secret is replaced first, because one secret may be a part of another.
         self.0.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
         let text = String::from_utf8_lossy(&body);
         match serde_json::from_str::<Value>(&text) {
@@ -95,25 +96,26 @@ impl Secrets {
         }
     }
 
-    /// Returns the text without the secrets. A text that still contains a secret behind escapes is withheld completely.
+    /// Returns the text without the secrets. A text that still contains a secret after its JSON escapes are decoded is
+    /// replaced as a whole.
     fn redact_text(&self, text: &str) -> String {
-        let left = self.0.iter().fold(text.to_owned(), |text, secret| text.replace(secret, CUT));
-        let mut read = left.clone();
-        for _ in 0..DEEPEST {
+        let redacted = self.0.iter().fold(text.to_owned(), |text, secret| text.replace(secret, REDACTED));
+        let mut read = redacted.clone();
+        for _ in 0..MAX_NESTING {
             let plainer = unescaped(&read);
             if plainer == read {
-                return left;
+                return redacted;
             }
             if self.0.iter().any(|secret| plainer.contains(secret)) {
                 break;
             }
             read = plainer;
         }
-        CUT.to_owned()
+        REDACTED.to_owned()
     }
 }
 
-/// Decodes JSON's escapes in a text (RFC 8259, section 7). A sequence that is no escape stays as it is.
+/// Decodes JSON's escapes in a text (RFC 8259, section 7). Other sequences with a backslash do not change.
 fn unescaped(text: &str) -> String {
     let (mut read, mut rest) = (Vec::new(), text);
     while let Some((before, after)) = rest.split_once('\\') {
@@ -126,7 +128,7 @@ fn unescaped(text: &str) -> String {
                 rest = &after[5..];
                 continue;
             }
-            (None, Some(one @ ('"' | '\\' | '/'))) => read.push(one as u16),
+            (None, Some(c @ ('"' | '\\' | '/'))) => read.push(c as u16),
             (None, Some('n')) => read.push(u16::from(b'\n')),
             (None, Some('r')) => read.push(u16::from(b'\r')),
             (None, Some('t')) => read.push(u16::from(b'\t')),
@@ -169,7 +171,7 @@ mod tests {
     fn secret_behind_json_escapes_is_redacted() {
         // The login is `me:a&b"c/d`.
         let odd = || header("Basic bWU6YSZiImMvZA==");
-        for (body, left) in [
+        for (body, expected) in [
             (
                 r#"{"errors":[{"code":"X","message":"not a\u0026b\"c/d"}]}"#,
                 r#"{"errors":[{"code":"X","message":"not ***"}]}"#,
@@ -179,12 +181,12 @@ mod tests {
             // JSON in a string of JSON, once and twice nested.
             (r#"{"message":"{\"password\":\"a\\u0026b\\\"c/d\"}"}"#, r#"{"message":"***"}"#),
             (r#"["\"{\\\"a\\\\u0026b\\\\\\\"c/d\\\"}\""]"#, r#"["***"]"#),
-            // Another parser may accept JSON that is broken, or that this program's parser rejects.
+            // A client's parser may accept JSON that this program's parser rejects, so the whole text is replaced.
             (r#"{"errors":[{"message":"a\u0026b\"c/d"}], "n": 1e999}"#, "***"),
             (r#"{"message":"a\u0026b\"c/d"#, "***"),
             (r#"{"message":"50\u0025 of \"all\" in C:\\dir"}"#, r#"{"message":"50% of \"all\" in C:\\dir"}"#),
         ] {
-            assert_eq!(redacted(odd(), body), left, "{body}");
+            assert_eq!(redacted(odd(), body), expected, "{body}");
         }
     }
 
@@ -195,7 +197,7 @@ mod tests {
             .parse()
             .unwrap();
         let text = format!("sig=ab%2bcd%2Fef0 ab+cd/ef0 ab%2Bcd%2Fef0 of {digest} from library/python, 123");
-        let left = format!("sig=*** *** *** of {digest} from library/python, 123");
-        assert_eq!(redacted(Secrets::default().with_query(&url), &text), left);
+        let expected = format!("sig=*** *** *** of {digest} from library/python, 123");
+        assert_eq!(redacted(Secrets::default().with_query(&url), &text), expected);
     }
 }

@@ -1,5 +1,5 @@
-//! URLs that a registry provides (`Location`, `Link`, redirects): their targets, and the decision if the client follows
-//! them. Nothing is sent from here.
+//! URLs that a registry sends in `Location` and `Link`. This file resolves them, and decides if the client may follow
+//! them. It sends no requests.
 
 use http::HeaderMap;
 use http::header::{LINK, LOCATION};
@@ -8,15 +8,16 @@ use url::Url;
 /// Reason why a URL is not followed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum RedirectError {
-    #[error("the address that it gave is not a valid URL")]
+    #[error("the URL is not valid")]
     Unreadable,
-    #[error("it leads from HTTPS to plain HTTP at {0}, which is refused")]
+    #[error("the URL must not lead from HTTPS to plain HTTP: {0}")]
     Downgrade(String),
-    #[error("it leads to {0}, which is neither HTTP nor HTTPS")]
+    #[error("the URL {0} is neither HTTP nor HTTPS")]
     Scheme(String),
 }
 
-/// Resolves `location` against the URL that answered with it (RFC 3986), and removes user information.
+/// Resolves `location` against `base`, the URL whose response contains it (RFC 3986). Removes user information and the
+/// fragment.
 pub(crate) fn resolve_location(base: &Url, location: &str) -> Result<Url, RedirectError> {
     let mut url = base.join(location).map_err(|_| RedirectError::Unreadable)?;
     if !matches!(url.scheme(), "http" | "https") {
@@ -25,21 +26,22 @@ pub(crate) fn resolve_location(base: &Url, location: &str) -> Result<Url, Redire
     if base.scheme() == "https" && url.scheme() == "http" {
         return Err(RedirectError::Downgrade(shown(&url)));
     }
-    // The HTTP client would send user information as credentials that the configuration does not have.
+    // The HTTP client would send the user information as credentials, but only configured credentials may be sent.
     url.set_username("").and_then(|()| url.set_password(None)).map_err(|()| RedirectError::Unreadable)?;
     url.set_fragment(None);
     Ok(url)
 }
 
-/// Adds a path prefix to `Location` and `Link` in a response: a registry behind a prefix may not know of it, and state
-/// `/v2/…` for `PREFIX/v2/…`. Does nothing if `base`, the address above the API, has no prefix.
+/// Adds the path prefix of `base`, the base URL of the API, to `Location` and `Link` in a response. A registry behind a
+/// reverse proxy may not know the prefix, and sends `/v2/…` instead of `PREFIX/v2/…`. Does nothing if `base` has no
+/// prefix.
 pub(crate) fn add_prefix(base: &Url, headers: &mut HeaderMap) {
     if base.path() == "/" {
         return;
     }
-    for (name, restored) in [(LOCATION, prefixed as fn(&Url, &str) -> Option<String>), (LINK, prefixed_link)] {
+    for (name, with_prefix) in [(LOCATION, prefixed as fn(&Url, &str) -> Option<String>), (LINK, prefixed_link)] {
         for value in headers.get_all(&name).iter().cloned().collect::<Vec<_>>() {
-            let new = value.to_str().ok().and_then(|text| restored(base, text)?.parse().ok());
+            let new = value.to_str().ok().and_then(|text| with_prefix(base, text)?.parse().ok());
             if let Some(new) = new {
                 headers.insert(&name, new);
             }
@@ -47,10 +49,11 @@ pub(crate) fn add_prefix(base: &Url, headers: &mut HeaderMap) {
     }
 }
 
-/// Returns the URL with the prefix, if `target` lacks it.
+/// Returns the URL of `target` with the prefix of `base`; `None` if `target` has the prefix already, or is not a URL of
+/// the API.
 fn prefixed(base: &Url, target: &str) -> Option<String> {
-    let whole = target.starts_with("/v2/") || target.contains("://");
-    let mut url = base.join(target).ok().filter(|url| whole && same_origin(url, base))?;
+    let is_absolute = target.starts_with("/v2/") || target.contains("://");
+    let mut url = base.join(target).ok().filter(|url| is_absolute && same_origin(url, base))?;
     if url.path().starts_with(base.path()) || !url.path().starts_with("/v2/") {
         return None;
     }
@@ -59,7 +62,7 @@ fn prefixed(base: &Url, target: &str) -> Option<String> {
     Some(url.into())
 }
 
-/// Returns the header value with the prefix in its first link, if that link lacks it.
+/// Returns the header value with the prefix added to its first link; `None` if that link needs no prefix.
 fn prefixed_link(base: &Url, value: &str) -> Option<String> {
     let (before, rest) = value.split_once('<')?;
     let (target, after) = rest.split_once('>')?;
@@ -76,7 +79,7 @@ pub(crate) fn shown(url: &Url) -> String {
     site(url) + url.path()
 }
 
-/// Returns scheme, host and port alone.
+/// Returns only the scheme, the host and the port of a URL.
 pub(crate) fn site(url: &Url) -> String {
     let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
     format!("{}://{}{port}", url.scheme(), url.host_str().unwrap_or_default())
@@ -110,9 +113,10 @@ mod tests {
         let location = |text| prefixed(&base, text);
         assert_eq!(location("/v2/a/b?c=%2F").as_deref(), Some("https://h/art/x/v2/a/b?c=%2F"));
         assert_eq!(location("https://h/v2/a").as_deref(), Some("https://h/art/x/v2/a"));
-        for right in ["/art/x/v2/a", "https://h/art/x/v2/a", "https://cdn/v2/a", "1?s", "?s", "/other", "http://h/v2/a"]
+        for unchanged in
+            ["/art/x/v2/a", "https://h/art/x/v2/a", "https://cdn/v2/a", "1?s", "?s", "/other", "http://h/v2/a"]
         {
-            assert_eq!(location(right), None, "{right}");
+            assert_eq!(location(unchanged), None, "{unchanged}");
         }
         let link = prefixed_link(&base, r#"</v2/a/tags/list?last=b>; rel="next""#);
         assert_eq!(link.as_deref(), Some(r#"<https://h/art/x/v2/a/tags/list?last=b>; rel="next""#));
@@ -127,11 +131,11 @@ mod tests {
     fn downgrade_or_other_scheme_is_refused_without_its_query() {
         assert_eq!(
             resolved("https://h/", "http://u:p@h:81/x?secret=1").unwrap_err(),
-            "it leads from HTTPS to plain HTTP at http://h:81/x, which is refused"
+            "the URL must not lead from HTTPS to plain HTTP: http://h:81/x"
         );
         assert_eq!(
             resolved("https://h/", "file:///etc/passwd").unwrap_err(),
-            "it leads to file:///etc/passwd, which is neither HTTP nor HTTPS"
+            "the URL file:///etc/passwd is neither HTTP nor HTTPS"
         );
     }
 

@@ -1,5 +1,5 @@
-//! Request to a registry or to its token service, as the sender needs it: the request itself, the expected answer, and
-//! the limits in which the request counts. The request has no credentials.
+//! HTTP request to a registry or to its token service: method, URL, headers, body, and the expected answer. The request
+//! has no credentials. Its operation determines the retry policy and the limits that apply.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method};
@@ -14,7 +14,7 @@ use crate::registry::limits::pace::Class;
 /// Largest answer that is not a blob, in bytes.
 pub(crate) const SMALL: usize = 64 * 1024;
 
-/// Request that may be sent several times.
+/// HTTP request without credentials, which may be sent several times.
 #[derive(Debug)]
 pub(crate) struct HttpRequest {
     pub(crate) operation: Operation,
@@ -25,7 +25,7 @@ pub(crate) struct HttpRequest {
     pub(crate) expects: Expects,
     /// True if the request uses the referrers API.
     pub(crate) lists_referrers: bool,
-    /// True if a redirect to another kind of address, which is a storage service's, counts as the answer.
+    /// True if a redirect to a storage service counts as the answer and is not followed.
     pub(crate) stops_at_store: bool,
 }
 
@@ -44,7 +44,7 @@ pub(crate) enum Payload {
 pub(crate) enum Expects {
     /// Body of at most this many bytes, read completely.
     Small(usize),
-    /// Blob, read by the caller.
+    /// Blob, which the caller reads piece by piece.
     Blob(RequestClass),
 }
 
@@ -55,7 +55,7 @@ impl HttpRequest {
         Self { operation, method, url, headers, payload, expects, lists_referrers: false, stops_at_store: false }
     }
 
-    /// Returns the entrance through which the request passes the concurrency limiter.
+    /// Returns the class of the request, for the concurrency limiter.
     pub(crate) fn request_class(&self) -> RequestClass {
         match (self.expects, self.operation) {
             (_, Operation::Token) => RequestClass::Token,
@@ -65,7 +65,7 @@ impl HttpRequest {
         }
     }
 
-    /// Returns the class of the request, for rates.
+    /// Returns the class of the request, for rate limits.
     pub(crate) fn rate_class(&self) -> Class {
         match self.operation {
             Operation::Read | Operation::StandIn | Operation::Look | Operation::Glance if self.lists_referrers => {
@@ -87,7 +87,7 @@ impl HttpRequest {
         !matches!(self.payload, Payload::Stream(_))
     }
 
-    /// Returns the number of bytes in memory that the request sends.
+    /// Returns the length of the request's body if the body is in memory, otherwise 0.
     pub(crate) fn bytes_in_memory(&self) -> usize {
         match &self.payload {
             Payload::Bytes(bytes) => bytes.len(),
@@ -95,7 +95,8 @@ impl HttpRequest {
         }
     }
 
-    /// Builds the request to this address, which differs from its own after a redirect. Takes a streamed body.
+    /// Builds the request to `url`, which differs from the request's own URL after a redirect. Moves a streamed body
+    /// out of `self`.
     pub(super) fn build(
         &mut self,
         url: Url,

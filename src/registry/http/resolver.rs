@@ -1,7 +1,7 @@
-//! DNS resolver of requests to a token service that the registry named. The resolver judges the addresses of a name and
-//! returns only those that may get a request. The connection is made to an address that was judged, even if the name
-//! resolves to another address a moment later (DNS rebinding). Literal addresses are not resolved: [`judge_address`]
-//! judges them.
+//! DNS resolver for requests to a token service that the registry named. The resolver checks the addresses of a host
+//! name, and returns only the addresses to which requests may be sent. The client connects to a checked address, even
+//! if the name resolves to another address a moment later (DNS rebinding). [`judge_address`] checks literal addresses,
+//! which are not resolved.
 
 use std::fmt;
 use std::io;
@@ -17,7 +17,7 @@ use super::nearness::{Nearness, nearness, nearness_of};
 use super::redirect;
 use crate::registry::options::token_service::TokenService;
 
-/// Lookup of names: the system's resolver, or a test's.
+/// Resolver of host names: the system's resolver, or the resolver of a test.
 #[derive(Clone)]
 pub(crate) struct Lookup(Arc<dyn Fn(String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> + Send + Sync>);
 
@@ -33,7 +33,7 @@ impl Lookup {
     #[cfg(test)]
     pub(crate) fn fixed(known: &'static [(&'static str, &'static [&'static str])]) -> Self {
         Self(Arc::new(move |name| {
-            let found = known.iter().find(|(is, _)| *is == name).map(|(_, addresses)| *addresses);
+            let found = known.iter().find(|(host, _)| *host == name).map(|(_, addresses)| *addresses);
             let addresses = found.map(|addresses| addresses.iter().map(|address| address.parse().unwrap()).collect());
             async move { addresses.ok_or_else(|| io::Error::other("no such name")) }.boxed()
         }))
@@ -64,18 +64,18 @@ impl fmt::Debug for Lookup {
     }
 }
 
-/// Resolver of the token services that the registry at `registry` names.
+/// Resolver for requests to the token services that the registry at `registry` names.
 #[derive(Debug, Clone)]
 pub(crate) struct GuardedResolver {
     pub(crate) lookup: Lookup,
     pub(crate) registry: Url,
 }
 
-/// Error of a name whose addresses are all near ones that get no token request.
+/// Error of a token service whose host name has only near addresses to which no request may be sent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{name} is {address}, {near}: a registry elsewhere cannot have credentials or requests sent there; if that is \
-     intended, name it as `token_service` of the registry"
+    "the token service {name} has the address {address}, {near}: no request is sent to it, unless `token_service` of \
+     the registry names it"
 )]
 pub(crate) struct NearName {
     name: String,
@@ -83,7 +83,7 @@ pub(crate) struct NearName {
     near: Nearness,
 }
 
-/// Error of a token service at a near address, which gets no request.
+/// Error of a token service at a near address to which no request may be sent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the registry names a token service at {0}, {1}: no request is sent to it, unless `token_service` of the \
@@ -91,15 +91,15 @@ pub(crate) struct NearName {
 )]
 pub(crate) struct NearService(String, Nearness);
 
-/// Checks if a token service at a literal address may get a request for the registry at `registry`. A near address is
-/// allowed only if the registry itself is equally near.
+/// Checks if requests for the registry at `registry` may be sent to a token service at a literal address. A near
+/// address is allowed only if the operator configured the service, or if the registry has the same nearness.
 pub(crate) async fn judge_address(
     service: &Url,
     registry: &Url,
-    named: Option<&TokenService>,
+    configured: Option<&TokenService>,
     lookup: &Lookup,
 ) -> Result<(), NearService> {
-    if named.is_some_and(|named| named.is_at(service)) {
+    if configured.is_some_and(|configured| configured.is_at(service)) {
         return Ok(());
     }
     let Some(near) = nearness(service) else { return Ok(()) };
@@ -120,15 +120,15 @@ impl Resolve for GuardedResolver {
                 false => None,
             };
             let refused = |address: &IpAddr| near(address).filter(|near| Some(*near) != own);
-            let good: Vec<SocketAddr> = found
+            let allowed: Vec<SocketAddr> = found
                 .iter()
                 .filter(|address| refused(address).is_none())
                 .map(|address| SocketAddr::new(*address, 0))
                 .collect();
-            let bad = found.iter().find_map(|address| Some((*address, refused(address)?)));
-            match bad {
-                Some((address, near)) if good.is_empty() => Err(NearName { name, address, near }.into()),
-                _ => Ok(Box::new(good.into_iter()) as Addrs),
+            let first_refused = found.iter().find_map(|address| Some((*address, refused(address)?)));
+            match first_refused {
+                Some((address, near)) if allowed.is_empty() => Err(NearName { name, address, near }.into()),
+                _ => Ok(Box::new(allowed.into_iter()) as Addrs),
             }
         })
     }
@@ -163,7 +163,8 @@ mod tests {
             for registry in ["https://auth.example/", "https://203.0.113.9/", "https://unknown.example/"] {
                 let refused = found(registry, name).await.unwrap_err();
                 assert!(
-                    refused.starts_with(&format!("{name} is ")) && refused.contains("`token_service`"),
+                    refused.starts_with(&format!("the token service {name} has the address "))
+                        && refused.contains("`token_service`"),
                     "{refused}"
                 );
             }

@@ -1,6 +1,6 @@
-//! HTTP responses of a registry, and the errors that its error responses stand for. The text of an error response comes
-//! from outside: this module cuts the text and removes control characters before anyone sees it, and [`super::redact`]
-//! removes secrets. Nothing is sent from here.
+//! HTTP responses of a registry, and the errors for unsuccessful responses. The text of an error response is not
+//! trusted: this file truncates the text and replaces control characters, and [`super::redact`] removes secrets. This
+//! file sends no requests.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -20,10 +20,10 @@ use super::retry::Failure;
 use crate::oci::Digest;
 use crate::store::{ErrorKind, Step, StoreError};
 
-/// Maximum number of bytes that the client reads of an error response.
+/// Maximum number of bytes that the client reads of the body of an error response.
 pub(crate) const MAX_REFUSAL: usize = 64 * 1024;
 
-/// Longest accepted `Retry-After`. A longer one is treated as a mistake and shortened to this.
+/// Longest accepted wait of `Retry-After`. A longer wait is treated as a mistake and reduced to this value.
 pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 
 /// Status and headers of a response whose body has not been read.
@@ -38,7 +38,8 @@ pub(crate) struct ResponseHead {
 }
 
 impl ResponseHead {
-    /// Creates the head of a response that has just arrived.
+    /// Creates the head of a response that was received now: a date in `Retry-After` is converted to a wait from now
+    /// on.
     pub(crate) fn new(status: StatusCode, headers: HeaderMap, url: Url) -> Self {
         let retry_after = retry_after(&headers, Utc::now());
         Self { status, headers, url, retry_after }
@@ -53,7 +54,7 @@ impl ResponseHead {
         transient_failure(self.status, &self.headers)
     }
 
-    /// Returns the response with this body, from the origin of the request.
+    /// Adds the body. The caller sets `elsewhere` if another origin sent the response.
     pub(crate) fn with_body(self, body: Body) -> Response {
         let Self { status, headers, url, retry_after } = self;
         Response { status, headers, url, retry_after, elsewhere: false, body }
@@ -66,7 +67,7 @@ pub(crate) fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Dur
     let wait = match text.parse::<u64>() {
         Ok(seconds) => Duration::from_secs(seconds),
         Err(_) => {
-            // The weekday adds nothing to the date.
+            // The date is complete without its weekday.
             let date = text.split_once(", ").map_or(text, |(_, date)| date);
             (DateTime::parse_from_rfc2822(date).ok()?.to_utc() - now).to_std().unwrap_or_default()
         }
@@ -96,7 +97,8 @@ pub(crate) struct Response {
     pub(crate) url: Url,
     /// Wait that `Retry-After` asks for.
     pub(crate) retry_after: Option<Duration>,
-    /// True if that URL has another origin than the request: a store or a CDN that the registry redirected to.
+    /// True if `url` has another origin than the request: the registry redirected the request to a storage service or a
+    /// CDN.
     pub(crate) elsewhere: bool,
     pub(crate) body: Body,
 }
@@ -110,7 +112,7 @@ pub(crate) enum Body {
 }
 
 impl Response {
-    /// Returns the body, or nothing if it is a stream.
+    /// Returns the body, or no bytes if the body is a stream.
     pub(crate) fn bytes(&self) -> Bytes {
         match &self.body {
             Body::Whole(bytes) => bytes.clone(),
@@ -127,7 +129,7 @@ impl Response {
         transient_failure(self.status, &self.headers)
     }
 
-    /// Returns the digest in `Docker-Content-Digest`, if the header has a valid one.
+    /// Returns the digest in `Docker-Content-Digest`, if the header is a valid digest.
     pub(crate) fn content_digest(&self) -> Option<Digest> {
         self.header(&HeaderName::from_static("docker-content-digest"))?.trim().parse().ok()
     }
@@ -137,18 +139,18 @@ impl Response {
         read_envelope(&self.bytes()).into_iter().map(|error| error.code).collect()
     }
 
-    /// Returns the error that this response stands for.
+    /// Returns the error for this response, with a remedy if one is known.
     pub(crate) fn refusal(&self, context: &Context) -> StoreError {
         self.refusal_with(context, hints::for_refusal(context.flavor, context.step, self.status, &self.codes()))
     }
 
-    /// Returns the error that this response stands for, with a remedy if there is one.
+    /// Returns the error for this response, with this remedy appended.
     pub(crate) fn refusal_with(&self, context: &Context, hint: Option<&str>) -> StoreError {
         let kind = self.classify(context.step);
         let kind = match kind {
             _ if context.step == Step::WriteManifest && self.says_locked() => ErrorKind::Locked,
-            // The other origin does not know the credentials. The usual cause is an expired signed URL, and a new URL
-            // works.
+            // The other origin did not receive the credentials. The usual cause is an expired signed URL, and a
+            // repeated request gets a new URL.
             ErrorKind::Denied if self.elsewhere => ErrorKind::Unavailable,
             kind => kind,
         };
@@ -158,7 +160,7 @@ impl Response {
         }
     }
 
-    /// Returns the kind of the error that this response stands for at a step.
+    /// Returns the kind of the error for this response to a request of this step.
     fn classify(&self, step: Step) -> ErrorKind {
         let (status, codes) = (self.status, self.codes());
         let has_code = |code: &str| codes.iter().any(|known| known == code);
@@ -174,7 +176,7 @@ impl Response {
             StatusCode::TOO_MANY_REQUESTS => ErrorKind::Busy(self.retry_after),
             StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => ErrorKind::Unsupported,
             _ if has_code("UNSUPPORTED") => ErrorKind::Unsupported,
-            // The upload session is gone, not the repository: a new session works.
+            // The upload session does not exist any more. A new session can be opened.
             StatusCode::NOT_FOUND | StatusCode::RANGE_NOT_SATISFIABLE
                 if matches!(step, Step::SendBlob | Step::CommitBlob) && !has_code("NAME_UNKNOWN") =>
             {
@@ -193,7 +195,7 @@ impl Response {
         }
     }
 
-    /// Returns the message about a success whose body is not a list. A server that answers every request with a page is
+    /// Returns the message for a successful response whose body is not a list. If the body is a web page, the server is
     /// not a registry.
     pub(crate) fn unreadable(&self, error: &serde_json::Error) -> String {
         let kind = self.header(&CONTENT_TYPE).map(clean).filter(|kind| !kind.contains("json"));
@@ -201,7 +203,7 @@ impl Response {
         match kind.filter(|_| is_page) {
             Some(kind) => {
                 format!(
-                    "the server answers {} with {kind}: this is not a registry; see `path_prefix`",
+                    "the server answers {} with {kind}: this is not a registry; check the host name and `path_prefix`",
                     self.status.as_u16()
                 )
             }
@@ -210,7 +212,7 @@ impl Response {
     }
 
     /// Returns the status with the errors of the envelope (`404 NAME_UNKNOWN: repository name not known to registry`),
-    /// or the status alone.
+    /// or only the status.
     pub(crate) fn detail(&self) -> String {
         let mut detail = match self.status.canonical_reason() {
             Some(reason) => format!("{} {reason}", self.status.as_u16()),
@@ -232,20 +234,20 @@ impl Response {
         detail
     }
 
-    /// Returns true if the registry refuses to write a tag because nobody may write it. Azure Container Registry
-    /// reports a lock; Amazon ECR, Harbor, Quay and Google Artifact Registry report an immutable tag.
+    /// Returns true if the registry refuses a write because nobody may overwrite the tag. Azure Container Registry
+    /// reports a lock. Amazon ECR, Harbor, Quay and Google Artifact Registry report an immutable tag.
     fn says_locked(&self) -> bool {
-        let may_be = matches!(self.status.as_u16(), 400 | 401 | 403 | 405 | 409 | 412);
+        let is_possible = matches!(self.status.as_u16(), 400 | 401 | 403 | 405 | 409 | 412);
         let names_lock = |error: EnvelopeError| {
             let text = format!("{} {}", error.code, error.message).to_ascii_lowercase();
             LOCKED.iter().any(|words| text.contains(words))
         };
-        self.status == StatusCode::LOCKED || (may_be && read_envelope(&self.bytes()).into_iter().any(names_lock))
+        self.status == StatusCode::LOCKED || (is_possible && read_envelope(&self.bytes()).into_iter().any(names_lock))
     }
 
-    /// Returns true if the registry accepted the token but requires a larger grant (RFC 6750, section 3.1). The message
-    /// does not repeat the missing scope from the challenge. The failed step already implies that scope, and the
-    /// challenge might contain a secret.
+    /// Returns true if the registry accepted the token but requires a larger grant (RFC 6750, section 3.1). The missing
+    /// scope in the challenge is not shown, because the failed step implies it, and because the challenge might contain
+    /// a secret.
     fn insufficient_scope(&self) -> bool {
         let challenges = challenge::challenges(&self.headers);
         challenges.iter().any(|challenge| challenge.get("error") == Some("insufficient_scope"))
@@ -269,7 +271,7 @@ struct EnvelopeError {
     message: String,
 }
 
-/// Reads the errors of the specification's error envelope. Returns none if the body is anything else.
+/// Reads the errors of the specification's error envelope. Returns no errors if the body is not such an envelope.
 fn read_envelope(body: &[u8]) -> Vec<EnvelopeError> {
     #[derive(Deserialize)]
     struct Envelope {
@@ -278,7 +280,7 @@ fn read_envelope(body: &[u8]) -> Vec<EnvelopeError> {
     serde_json::from_slice(body).map_or_else(|_| Vec::new(), |envelope: Envelope| envelope.errors)
 }
 
-/// Replaces control characters, and cuts the text to one line of at most 300 characters.
+/// Replaces control characters by spaces, and truncates the text to 300 characters.
 fn clean(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect::<String>().trim().to_owned()
 }
@@ -347,7 +349,7 @@ mod tests {
 
     #[test]
     fn refusal_has_the_kind_of_its_status_and_code() {
-        let said = |code: &str| format!(r#"{{"errors":[{{"code":"{code}"}}]}}"#);
+        let envelope = |code: &str| format!(r#"{{"errors":[{{"code":"{code}"}}]}}"#);
         for (step, status, code, kind) in [
             (Step::ReadManifest, 401, "UNAUTHORIZED", ErrorKind::Denied),
             (Step::ReadManifest, 404, "MANIFEST_UNKNOWN", ErrorKind::NotFound),
@@ -364,7 +366,7 @@ mod tests {
             (Step::ListTags, 502, "", ErrorKind::Unavailable),
             (Step::ListTags, 204, "", ErrorKind::Invalid),
         ] {
-            assert_eq!(refusal(step, status, &said(code)).kind, kind, "{status} {code}");
+            assert_eq!(refusal(step, status, &envelope(code)).kind, kind, "{status} {code}");
         }
     }
 

@@ -1,5 +1,5 @@
-//! Retry policy of requests. For each operation and failure it decides if and how often a request is repeated, and how
-//! soon if the response has no `Retry-After` (`response.rs` reads that header).
+//! Retry policy of requests. For each operation and failure, the policy decides if and how often a request is repeated,
+//! and after which pause. The wait of `Retry-After`, which `response.rs` reads, is added to that pause.
 
 use std::time::Duration;
 
@@ -8,12 +8,12 @@ use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use crate::registry::Timeouts;
 
 /// Maximum number of repetitions of a request because the registry ended the connection before it processed the
-/// request. If a proxy ends each connection after a few requests, it leaves most of the requests that were sent
-/// together unprocessed.
-const MOST_NOT_TAKEN: u32 = 200;
+/// request. The number is large, because a proxy that ends each connection after a few requests leaves most of the
+/// concurrent requests unprocessed.
+const MAX_UNPROCESSED: u32 = 200;
 
-/// Longest pause before such a repetition. The first one has no pause.
-const LONGEST_NOT_TAKEN: Duration = Duration::from_millis(100);
+/// Longest pause before a repetition of an unprocessed request. The first repetition has no pause.
+const MAX_UNPROCESSED_PAUSE: Duration = Duration::from_millis(100);
 
 /// Maximum number of attempts of an auxiliary request at a registry that throttles the request.
 const MAX_AUXILIARY_THROTTLES: usize = 3;
@@ -24,15 +24,15 @@ const STAND_IN: Duration = Duration::from_secs(15);
 /// Operation of a request, for the retry policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Operation {
-    /// GET and HEAD.
+    /// GET or HEAD that has no operation of its own below.
     Read,
-    /// GET at a mirror. If the mirror does not answer, others do.
+    /// GET at a mirror, which is not repeated, because other mirrors can answer.
     StandIn,
-    /// HEAD of a blob. Without an answer the blob is sent.
+    /// HEAD of a blob. If the HEAD fails, the blob is uploaded.
     Look,
-    /// HEAD of a blob at a registry that did not answer an earlier one.
+    /// HEAD of a blob at a registry where the last HEAD of a blob failed.
     Glance,
-    /// POST that mounts a blob. If it fails, the blob is sent.
+    /// POST that mounts a blob. If the mount fails, the blob is uploaded.
     Mount,
     /// Request of a token.
     Token,
@@ -42,24 +42,25 @@ pub(crate) enum Operation {
     OpenUpload,
     /// PATCH of a chunk that is in memory. If the connection breaks, the number of stored bytes is unknown.
     Chunk,
-    /// PUT that ends a session; its bytes, if any, are in memory.
+    /// PUT that completes an upload session. Its body, if any, is in memory.
     Commit,
     /// PUT of a streamed body, which cannot be sent again.
     Streamed,
     /// PUT of a manifest.
     WriteManifest,
-    /// DELETE of a session that is no longer needed.
+    /// DELETE of an upload session that is no longer needed.
     Farewell,
 }
 
 /// Failure of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Failure {
-    /// No connection: the registry has not seen the request.
+    /// No connection was established, so the registry has not received the request.
     NotSent,
     /// The registry closed the connection cleanly before it processed the request.
     NotTaken,
-    /// The exchange was cut off, timed out or was unreadable. The registry may have executed the request.
+    /// The exchange was interrupted, timed out, or had an unreadable answer. The registry may have executed the
+    /// request.
     Broken,
     /// 429, or 503 with `Retry-After`: the registry refused the request before executing it.
     Throttled,
@@ -68,9 +69,9 @@ pub(crate) enum Failure {
 }
 
 /// Returns true if the policy allows this operation to be repeated after this failure.
-fn may_repeat(kind: Operation, failure: Failure) -> bool {
+fn may_repeat(operation: Operation, failure: Failure) -> bool {
     use Failure::{Broken, Failing, NotSent, NotTaken, Throttled};
-    match kind {
+    match operation {
         Operation::Streamed => false,
         _ if failure == NotTaken => true,
         Operation::Read
@@ -87,7 +88,7 @@ fn may_repeat(kind: Operation, failure: Failure) -> bool {
     }
 }
 
-/// Limits and pauses of a client's requests. Tests use shorter ones.
+/// Attempts, pauses and time limits of the requests of a client. Tests use shorter times.
 #[derive(Debug, Clone)]
 pub(crate) struct RetryPolicy {
     /// Pause before the first repetition. Each further pause is about twice as long.
@@ -96,15 +97,15 @@ pub(crate) struct RetryPolicy {
     pub(crate) longest_pause: Duration,
     /// Maximum number of attempts of a request that fails.
     pub(crate) attempts: usize,
-    /// Maximum number of attempts of a request that is throttled. A throttle is no failure.
+    /// Maximum number of attempts of a request that is throttled. Throttles and failures are counted separately.
     pub(crate) max_throttles: usize,
     /// Time limit to open a connection, with TLS.
     pub(crate) connect: Duration,
     /// Time limit without a single byte in either direction.
     pub(crate) idle: Duration,
-    /// Time limit until the answer with a blob begins; `None` is the same as `idle`.
+    /// Time limit until the head of the answer with a blob is received; `None` means the value of `idle`.
     pub(crate) header: Option<Duration>,
-    /// Time limit of a whole exchange with a small answer.
+    /// Time limit of a whole exchange whose answer is not a blob.
     pub(crate) total: Duration,
     /// Time limit for a registry to store a blob after its last byte.
     pub(crate) commit: Duration,
@@ -134,16 +135,16 @@ impl RetryPolicy {
             connect: connect.unwrap_or(self.connect),
             idle: idle.unwrap_or(self.idle),
             header: header.or(self.header),
-            // The default is half a minute more than the answer has to begin.
+            // As by default, the whole exchange may take 30 seconds longer than the head of the answer.
             total: header.map_or(self.total, |header| header + Duration::from_secs(30)),
             ..self
         }
     }
 
-    /// Returns the time limit of a whole exchange with a small answer. The limit is shorter at a mirror, because other
-    /// mirrors can answer.
-    pub(crate) fn exchange_limit(&self, kind: Operation) -> Duration {
-        match kind {
+    /// Returns the time limit of a whole exchange whose answer is not a blob. The limit is shorter at a mirror, because
+    /// other mirrors can answer.
+    pub(crate) fn exchange_limit(&self, operation: Operation) -> Duration {
+        match operation {
             Operation::StandIn => self.header.unwrap_or(STAND_IN),
             _ => self.total,
         }
@@ -153,42 +154,43 @@ impl RetryPolicy {
 /// Attempts of one request.
 #[derive(Debug)]
 pub(crate) struct Attempts {
-    kind: Operation,
+    operation: Operation,
     failures: usize,
     throttles: usize,
     not_taken: u32,
+    /// Maximum number of attempts that fail, and of attempts that are throttled.
     limits: (usize, usize),
     pauses: ExponentialBackoff,
 }
 
 impl Attempts {
-    pub(crate) fn new(kind: Operation, policy: &RetryPolicy) -> Self {
+    pub(crate) fn new(operation: Operation, policy: &RetryPolicy) -> Self {
         let pauses = ExponentialBuilder::new()
             .with_min_delay(policy.first_pause)
             .with_max_delay(policy.longest_pause)
             .with_max_times(policy.attempts + policy.max_throttles)
             .with_jitter()
             .build();
-        let max_throttles = match kind {
+        let max_throttles = match operation {
             Operation::Look | Operation::Glance | Operation::Mount => policy.max_throttles.min(MAX_AUXILIARY_THROTTLES),
             _ => policy.max_throttles,
         };
-        Self { kind, failures: 1, throttles: 1, not_taken: 0, limits: (policy.attempts, max_throttles), pauses }
+        Self { operation, failures: 1, throttles: 1, not_taken: 0, limits: (policy.attempts, max_throttles), pauses }
     }
 
     /// Returns the pause before the request is sent again; `None` if it is not sent again.
     ///
     /// A request that the registry did not process does not count as an attempt.
     pub(crate) fn next_pause(&mut self, failure: Failure) -> Option<Duration> {
-        if failure == Failure::NotTaken && may_repeat(self.kind, failure) && self.not_taken < MOST_NOT_TAKEN {
+        if failure == Failure::NotTaken && may_repeat(self.operation, failure) && self.not_taken < MAX_UNPROCESSED {
             self.not_taken += 1;
-            return Some((Duration::from_millis(5) * (self.not_taken - 1)).min(LONGEST_NOT_TAKEN));
+            return Some((Duration::from_millis(5) * (self.not_taken - 1)).min(MAX_UNPROCESSED_PAUSE));
         }
         let (used, limit) = match failure {
             Failure::Throttled => (&mut self.throttles, self.limits.1),
             _ => (&mut self.failures, self.limits.0),
         };
-        if !may_repeat(self.kind, failure) || *used >= limit {
+        if !may_repeat(self.operation, failure) || *used >= limit {
             return None;
         }
         *used += 1;
@@ -203,31 +205,35 @@ mod tests {
     #[test]
     fn possibly_executed_request_is_repeated_only_if_harmless() {
         use Failure::{Broken, Failing, NotSent, Throttled};
-        for kind in
+        for operation in
             [Operation::Read, Operation::Token, Operation::Delete, Operation::OpenUpload, Operation::WriteManifest]
         {
-            assert!([NotSent, Broken, Throttled, Failing].iter().all(|failure| may_repeat(kind, *failure)));
+            assert!([NotSent, Broken, Throttled, Failing].iter().all(|failure| may_repeat(operation, *failure)));
         }
-        for kind in [Operation::Chunk, Operation::Commit] {
-            assert!(may_repeat(kind, NotSent) && may_repeat(kind, Throttled));
-            assert!(!may_repeat(kind, Broken) && !may_repeat(kind, Failing));
+        for operation in [Operation::Chunk, Operation::Commit] {
+            assert!(may_repeat(operation, NotSent) && may_repeat(operation, Throttled));
+            assert!(!may_repeat(operation, Broken) && !may_repeat(operation, Failing));
         }
-        for kind in [Operation::Streamed, Operation::Farewell, Operation::StandIn] {
-            assert!(![NotSent, Broken, Throttled, Failing].iter().any(|failure| may_repeat(kind, *failure)));
+        for operation in [Operation::Streamed, Operation::Farewell, Operation::StandIn] {
+            assert!(![NotSent, Broken, Throttled, Failing].iter().any(|failure| may_repeat(operation, *failure)));
         }
     }
 
     #[test]
     fn unprocessed_request_is_repeated_without_using_an_attempt() {
         let policy = RetryPolicy { attempts: 3, ..RetryPolicy::default() };
-        for kind in [Operation::Read, Operation::Chunk, Operation::Commit, Operation::StandIn, Operation::Farewell] {
-            let mut attempts = Attempts::new(kind, &policy);
-            assert_eq!(attempts.next_pause(Failure::NotTaken), Some(Duration::ZERO), "{kind:?}");
+        for operation in [Operation::Read, Operation::Chunk, Operation::Commit, Operation::StandIn, Operation::Farewell]
+        {
+            let mut attempts = Attempts::new(operation, &policy);
+            assert_eq!(attempts.next_pause(Failure::NotTaken), Some(Duration::ZERO), "{operation:?}");
             let free = std::iter::from_fn(|| attempts.next_pause(Failure::NotTaken)).take(199).collect::<Vec<_>>();
-            assert!(free.len() == 199 && free.iter().all(|pause| *pause <= LONGEST_NOT_TAKEN), "{kind:?}: {free:?}");
-            assert_eq!(attempts.failures, 1, "{kind:?}");
+            assert!(
+                free.len() == 199 && free.iter().all(|pause| *pause <= MAX_UNPROCESSED_PAUSE),
+                "{operation:?}: {free:?}"
+            );
+            assert_eq!(attempts.failures, 1, "{operation:?}");
             let more = std::iter::from_fn(|| attempts.next_pause(Failure::NotTaken)).count();
-            assert_eq!(more, 2, "then each counts as any other failure: {kind:?}");
+            assert_eq!(more, 2, "then each counts as any other failure: {operation:?}");
         }
         assert_eq!(
             Attempts::new(Operation::Streamed, &policy).next_pause(Failure::NotTaken),
@@ -238,10 +244,10 @@ mod tests {
 
     #[test]
     fn blob_lookup_and_mount_get_few_throttled_attempts() {
-        for kind in [Operation::Look, Operation::Glance, Operation::Mount] {
-            let mut attempts = Attempts::new(kind, &RetryPolicy::default());
+        for operation in [Operation::Look, Operation::Glance, Operation::Mount] {
+            let mut attempts = Attempts::new(operation, &RetryPolicy::default());
             let throttled = std::iter::from_fn(|| attempts.next_pause(Failure::Throttled)).count();
-            assert_eq!(throttled, MAX_AUXILIARY_THROTTLES - 1, "{kind:?}");
+            assert_eq!(throttled, MAX_AUXILIARY_THROTTLES - 1, "{operation:?}");
         }
     }
 

@@ -1,14 +1,14 @@
-//! Retry budget of an item: one blob, manifest or list of one repository. Every layer that repeats a request for the
-//! item draws on the same budget, so that retries never multiply.
+//! Retry budget of an item: one blob, manifest or list of one repository. All layers that repeat requests for the item
+//! use the same budget, so that the retries of the layers do not multiply.
 //!
 //! A budget is spent when one of these bounds is reached:
 //!
-//! - [`FAILURES`] failures,
-//! - [`THROTTLES`] responses that ask the client to slow down,
-//! - [`LONGEST`] as the total time of failed requests and of the pauses after them.
+//! - [`MAX_FAILURES`] failures;
+//! - [`MAX_THROTTLES`] responses that ask the client to slow down;
+//! - [`MAX_TIME`] as the total time of failed requests and of the pauses after them.
 //!
-//! A budget is full again when the item progresses, and when it has not failed for [`REMEMBERED`]. A later request for
-//! an item whose budget is spent is sent once.
+//! A budget is full again when the item progresses, or when no request for the item has failed for [`REMEMBERED`].
+//! Until then, a request for an item with a spent budget is sent once.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,30 +20,30 @@ use tokio::time::Instant;
 use super::retry::Failure;
 use crate::store::Step;
 
-/// Number of failed requests after which an item is given up.
-const FAILURES: u32 = 9;
+/// Number of failed requests after which the client gives up an item.
+const MAX_FAILURES: u32 = 9;
 
-/// Number of responses with 429 after which an item is given up.
-const THROTTLES: u32 = 20;
+/// Number of responses that ask the client to slow down after which the client gives up an item.
+const MAX_THROTTLES: u32 = 20;
 
-/// Maximum total time of an item's failed requests and of the pauses after them. A pause that the registry states does
-/// not count.
-const LONGEST: Duration = Duration::from_secs(120);
+/// Maximum total time of an item's failed requests and of the pauses after them. A wait that `Retry-After` requests
+/// does not count.
+const MAX_TIME: Duration = Duration::from_secs(120);
 
-/// Number of bytes of a blob that count as progress.
+/// Number of newly transferred bytes of a blob that fill its budget again.
 const PROGRESS: u64 = 256 * 1024;
 
-/// Time after the last failure for which a budget is remembered.
+/// Time after the last failure for which the use of a budget is remembered.
 const REMEMBERED: Duration = Duration::from_secs(60);
 
-/// Maximum number of items whose failures are remembered. At about 300 bytes each, these use at most some 1.2 MiB.
-const MOST: usize = 4096;
+/// Maximum number of items whose failures are remembered. At about 300 bytes per item, they use at most about 1.2 MiB.
+const MAX_ITEMS: usize = 4096;
 
 /// Retry budgets of one registry. Only items that have failed take memory.
 #[derive(Debug, Default)]
 pub(crate) struct Budgets(Mutex<HashMap<Item, Spent>>);
 
-/// Item: a repository or registry, the tag or digest there, and the kind of work on it.
+/// Item: a repository or registry, the tag or digest in it, and the kind of work on that content.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Item {
     place: Arc<str>,
@@ -62,20 +62,20 @@ enum Work {
     Of(Step),
 }
 
-/// Part of its budget that an item has used since it last progressed.
+/// Part of the budget of an item that was used since the item last progressed.
 #[derive(Debug, Clone, Copy)]
 struct Spent {
     failures: u32,
     throttles: u32,
     time: Duration,
-    /// Number of bytes by which the item progressed.
+    /// Number of bytes that were transferred since then.
     gained: u64,
-    /// Offset of the furthest byte.
+    /// Largest offset that a transfer of the blob has reached.
     furthest: u64,
     last: Instant,
 }
 
-/// Budget of one item, by the item's key.
+/// Handle to the retry budget of one item.
 #[derive(Debug, Clone)]
 pub(crate) struct Budget {
     budgets: Arc<Budgets>,
@@ -94,7 +94,7 @@ impl Work {
 
 impl Spent {
     fn is_exhausted(&self) -> bool {
-        self.failures >= FAILURES || self.throttles >= THROTTLES || self.time >= LONGEST
+        self.failures >= MAX_FAILURES || self.throttles >= MAX_THROTTLES || self.time >= MAX_TIME
     }
 }
 
@@ -110,10 +110,10 @@ impl Budget {
         Self { budgets: self.budgets.clone(), item: Item { work: Work::from_step(step), ..self.item.clone() } }
     }
 
-    /// Records that a request failed after `took`. Returns true if another request may be sent.
+    /// Records that a request failed after the time `took`. Returns true if another request may be sent.
     pub(crate) fn record_failure(&self, failure: Failure, took: Duration) -> bool {
         let mut items = self.budgets.lock();
-        make_room(&mut items);
+        evict_items(&mut items);
         let fresh =
             Spent { failures: 0, throttles: 0, time: Duration::ZERO, gained: 0, furthest: 0, last: Instant::now() };
         let spent = items.entry(self.item.clone()).or_insert(fresh);
@@ -122,7 +122,7 @@ impl Budget {
         }
         match failure {
             Failure::Throttled => spent.throttles += 1,
-            // A request that the registry has not processed is no failure, but it takes time.
+            // A request that the registry did not process is not counted as a failure, but its time is counted.
             Failure::NotTaken => {}
             Failure::NotSent | Failure::Broken | Failure::Failing => spent.failures += 1,
         }
@@ -139,24 +139,25 @@ impl Budget {
         }
     }
 
-    /// Records that the registry asked the client to wait before the next request. The wait uses no time of the budget,
-    /// and does not count as time without failures: otherwise each long wait would fill the budget.
+    /// Records that the registry asked the client to wait before the next request. The wait does not use the time of
+    /// the budget. The wait also does not count as time without failures: otherwise each long wait would fill the
+    /// budget.
     pub(crate) fn record_stated_wait(&self, stated: Duration) {
         if let Some(spent) = self.budgets.lock().get_mut(&self.item) {
             spent.last += stated;
         }
     }
 
-    /// Records a response that is no failure. Such a response fills the budget of all work except that on blobs, which
-    /// may be interrupted after any number of successful responses.
+    /// Records a successful response, which fills the budget. The budgets of blobs are filled only by transferred
+    /// bytes, because a transfer may be interrupted after each of many successful responses.
     pub(crate) fn record_success(&self) {
         if matches!(self.item.work, Work::Of(_)) {
             self.renew();
         }
     }
 
-    /// Records the offset within the blob at which a request starts or is interrupted. Bytes before this offset are no
-    /// progress.
+    /// Records the offset within the blob at which a request starts or is interrupted. Bytes before this offset do not
+    /// count as progress.
     pub(crate) fn mark_offset(&self, offset: u64) {
         if let Some(spent) = self.budgets.lock().get_mut(&self.item) {
             spent.furthest = spent.furthest.max(offset);
@@ -175,7 +176,8 @@ impl Budget {
         }
     }
 
-    /// Fills the budget: the item arrived, or is sent in another way than the one that failed.
+    /// Fills the budget. Called if the item has been transferred, or if the client uses another method after one has
+    /// failed.
     pub(crate) fn renew(&self) {
         let mut items = self.budgets.lock();
         if !items.is_empty() {
@@ -183,7 +185,7 @@ impl Budget {
         }
     }
 
-    /// Returns true if no further request for the item should be sent now.
+    /// Returns true if the budget is spent, so that a failed request should not be repeated now.
     pub(crate) fn is_spent(&self) -> bool {
         self.budgets
             .lock()
@@ -198,11 +200,12 @@ impl Budgets {
     }
 }
 
-fn make_room(items: &mut HashMap<Item, Spent>) {
-    if items.len() >= MOST {
+/// Removes items if the maximum number is reached: first those without recent failures, then all.
+fn evict_items(items: &mut HashMap<Item, Spent>) {
+    if items.len() >= MAX_ITEMS {
         items.retain(|_, spent| spent.last.elapsed() < REMEMBERED);
     }
-    if items.len() >= MOST {
+    if items.len() >= MAX_ITEMS {
         items.clear();
     }
 }
@@ -288,10 +291,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn failures_of_many_items_take_bounded_memory() {
         let (budgets, place) = (Arc::<Budgets>::default(), Arc::from("h/r"));
-        for item in 0..3 * MOST {
+        for item in 0..3 * MAX_ITEMS {
             Budget::new(&budgets, &place, Step::ReadBlob, &item.to_string())
                 .record_failure(Failure::Broken, Duration::ZERO);
         }
-        assert!(budgets.lock().len() <= MOST);
+        assert!(budgets.lock().len() <= MAX_ITEMS);
     }
 }

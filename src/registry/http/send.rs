@@ -1,5 +1,5 @@
-//! Retries of one request: it is sent until its answer is final, as often as the retry policy and the retry budget of
-//! its item allow. Only the caller knows the meaning of the request.
+//! Retries of one request. The sender repeats the request until its answer is final, or until the retry policy or the
+//! retry budget of the item allows no further attempt. The caller interprets the final answer.
 
 use std::time::Duration;
 
@@ -12,12 +12,13 @@ use super::retry_budget::Budget;
 use super::sender::Sender;
 use crate::store::{ErrorKind, StoreError};
 
-/// Request with the parts that a higher layer adds to each attempt: credentials, and a read of a pull quota.
+/// Request of a higher layer. For each attempt, the higher layer adds the credentials and updates the pull quota.
 pub(crate) trait SendOnce: Send {
     /// Returns the request.
     fn request(&self) -> &HttpRequest;
 
-    /// Sends the request until the higher layer has nothing to add to it.
+    /// Performs one attempt. The higher layer may send the request again within the attempt, for example to add
+    /// credentials.
     ///
     /// # Errors
     /// Returns an error that ends the request: no further attempt can succeed.
@@ -27,9 +28,9 @@ pub(crate) trait SendOnce: Send {
 /// Result of one attempt.
 #[derive(Debug)]
 pub(crate) enum Attempt {
-    /// The answer is final: the retry policy does not apply.
+    /// The answer is final, so the retry policy does not apply.
     Final(Response),
-    /// The retry policy decides.
+    /// The attempt has ended, and the retry policy decides if the request is repeated.
     Ended {
         outcome: Result<Response, TransportError>,
         /// Number of the attempt's permit.
@@ -40,10 +41,11 @@ pub(crate) enum Attempt {
 }
 
 impl Sender {
-    /// Sends a request until a final answer arrives: success or refusal, of any status.
+    /// Sends a request, and repeats it until an answer is final. A final answer is a success or a refusal, with any
+    /// status.
     ///
     /// # Errors
-    /// Returns an error if no usable answer arrives, or if `once` returns an error.
+    /// Returns an error if no usable answer is received, or if `once` returns an error.
     pub(crate) async fn send(&self, context: &Context, once: &mut impl SendOnce) -> Result<Response, StoreError> {
         let mut attempts = Attempts::new(once.request().operation, &self.retry_policy);
         loop {
@@ -55,16 +57,16 @@ impl Sender {
                 Ok(answer) => match self.pause_after(context, &answer, permit, &mut attempts, took) {
                     Some(pause) => (pause, answer.refusal(context)),
                     None => match self.check_protocol(once.request(), &answer).await {
-                        Some(trouble) => return Err(context.error(trouble.kind(), trouble.detail())),
+                        Some(error) => return Err(context.error(error.kind(), error.detail())),
                         None => return Ok(answer),
                     },
                 },
-                Err(trouble) => match trouble
+                Err(error) => match error
                     .failure()
                     .and_then(|failure| pause_within(&context.budget, &mut attempts, failure, took))
                 {
-                    Some(pause) => (pause, context.error(trouble.kind(), trouble.detail())),
-                    None => return Err(context.error(trouble.kind(), trouble.detail())),
+                    Some(pause) => (pause, context.error(error.kind(), error.detail())),
+                    None => return Err(context.error(error.kind(), error.detail())),
                 },
             };
             self.meter.repeated();
@@ -73,11 +75,12 @@ impl Sender {
         }
     }
 
-    /// Returns an error if the request goes to a mirror that asked for a pause: other mirrors can serve it.
+    /// Returns an error if the request is for a mirror that has requested a pause, because other mirrors can serve the
+    /// request.
     pub(crate) fn refuse_if_paused(&self, context: &Context, request: &HttpRequest) -> Result<(), StoreError> {
         match self.paused_for() {
             Some(wait) if request.operation == Operation::StandIn => {
-                Err(context.error(ErrorKind::Busy(Some(wait)), "the registry has asked for a pause"))
+                Err(context.error(ErrorKind::Busy(Some(wait)), "the registry has requested a pause"))
             }
             _ => Ok(()),
         }

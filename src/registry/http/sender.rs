@@ -1,5 +1,6 @@
 //! Sender of requests to one registry: its connections, limits and counters, shared by all identities. The sender sends
-//! the credentials that it receives and knows no authentication. `send.rs` has the retries, `exchange.rs` one attempt.
+//! the credentials that the caller provides, and handles no challenges. `send.rs` has the retries, and `exchange.rs`
+//! has one attempt of a request.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -21,17 +22,20 @@ use crate::registry::limits::counters::Meter;
 use crate::registry::limits::pace::Pace;
 use crate::registry::{LimitsInForce, TokenService, Transport};
 
-/// Sender of requests to one registry, and to the services that its answers name.
+/// Sender of requests to one registry, and to the hosts that its answers name: token services and the targets of
+/// redirects.
 pub(crate) struct Sender {
     pub(crate) host: RegistryHost,
-    /// Scheme and authority of the API, with the path before `v2/`: `/`, unless there is a prefix.
+    /// Base URL of the API: scheme, host, port, and the path before `v2/`. The path is `/` unless the operator set a
+    /// prefix.
     pub(crate) base: Url,
     pub(super) http: reqwest::Client,
-    /// HTTP client for token services at other hosts, created at the first request to one.
+    /// HTTP client for token services at other hosts, created at the first request to such a service.
     guarded: OnceLock<reqwest::Client>,
     lookup: Lookup,
+    /// Proxy of the requests, for messages.
     pub(super) via: Via,
-    /// True if a server has ever answered at this address.
+    /// True if any request has been answered.
     pub(super) has_answered: AtomicBool,
     pub(crate) transport: Transport,
     pub(crate) pace: Pace,
@@ -78,7 +82,8 @@ impl Sender {
         &self.http
     }
 
-    /// Returns a new HTTP client of the registry that verifies certificates; `None` if the sender's own client does.
+    /// Returns a new HTTP client of the registry that verifies certificates; `None` if the sender's own client already
+    /// verifies certificates.
     pub(crate) fn verifying_client(&self) -> Option<reqwest::Result<reqwest::Client>> {
         let transport = self.transport.verifying()?;
         Some(connect::http_client(&self.base, &self.retry_policy, &transport))
@@ -89,7 +94,7 @@ impl Sender {
         self.base.join(path.trim_start_matches('/'))
     }
 
-    /// Returns true if a URL has the registry's own origin.
+    /// Returns true if a URL has the registry's own origin: scheme, host and port.
     pub(crate) fn is_own(&self, url: &Url) -> bool {
         redirect::same_origin(url, &self.base)
     }
@@ -113,7 +118,7 @@ impl Sender {
         }
     }
 
-    /// Waits until a request may be sent: for a permit and for all rates in which it counts. Cancel safe.
+    /// Waits until the request has a permit, and until all rate limits that apply to it allow it. Cancel safe.
     pub(crate) async fn acquire_permit(&self, tenant: Tenant, request: &HttpRequest) -> Permit {
         let (permit, waited) = self.limiter.enter(tenant, request.request_class(), request.rate_class()).await;
         self.meter.throttled(waited);
@@ -125,31 +130,35 @@ impl Sender {
         self.meter.throttled(self.pace.spend(tenant, bytes).await);
     }
 
-    /// Returns the remaining time of a pause that the registry asked for.
+    /// Returns the remaining time of a pause that the registry requested; `None` if there is no pause.
     pub(crate) fn paused_for(&self) -> Option<Duration> {
         self.limiter.paused_for()
     }
 
-    /// Returns the HTTP client for a request of this operation to `url`. A request to a token service at another host,
-    /// and to the target of its redirects, goes only to an address that this function has checked. Through a proxy, the
-    /// proxy resolves the name.
+    /// Returns the HTTP client for a request of this operation to `url`. A token request to another host, and a
+    /// redirect of such a request, is sent only to an address that `resolver.rs` allows. If the request uses a proxy,
+    /// the proxy resolves the host name, so only a literal address is checked.
     pub(super) async fn client_for(&self, operation: Operation, url: &Url) -> Result<&reqwest::Client, TransportError> {
-        let named = self.token_service();
+        let configured = self.token_service();
         if operation != Operation::Token || self.is_own(url) {
             return Ok(&self.http);
         }
-        let judged = judge_address(url, &self.base, named, &self.lookup).await;
-        judged.map_err(|error| TransportError::Unusable(error.to_string()))?;
-        if named.is_some_and(|named| named.is_at(url)) || self.proxy_to(url).is_some() {
+        let allowed = judge_address(url, &self.base, configured, &self.lookup).await;
+        allowed.map_err(|error| TransportError::Unusable(error.to_string()))?;
+        if configured.is_some_and(|service| service.is_at(url)) || self.proxy_to(url).is_some() {
             return Ok(&self.http);
         }
         if let Some(client) = self.guarded.get() {
             return Ok(client);
         }
         let guard = GuardedResolver { lookup: self.lookup.clone(), registry: self.base.clone() };
-        let made = connect::guarded_client(&self.base, &self.retry_policy, &self.transport, guard);
-        let made =
-            made.map_err(|error| TransportError::Unusable(format!("no HTTP client: {}", error.without_url())))?;
-        Ok(self.guarded.get_or_init(|| made))
+        let created = connect::guarded_client(&self.base, &self.retry_policy, &self.transport, guard);
+        let client = created.map_err(|error| {
+            TransportError::Unusable(format!(
+                "cannot create the HTTP client for token services: {}",
+                error.without_url()
+            ))
+        })?;
+        Ok(self.guarded.get_or_init(|| client))
     }
 }

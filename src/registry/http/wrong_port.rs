@@ -1,6 +1,6 @@
-//! Requests that reached a port for another protocol: plain HTTP at a TLS port, or TLS without the client certificate
-//! that the server requires. Servers report this in the page of a 400 response. The messages for connections that end
-//! without any response are in [`super::error`].
+//! Detection of requests that do not fit the port: plain HTTP at a TLS port, or TLS without the client certificate that
+//! the server requires. Servers report both by a 400 response with a web page. [`super::error`] has the messages for
+//! connections that end without any response.
 
 use http::{Method, StatusCode};
 use url::Url;
@@ -26,7 +26,7 @@ const WANT_CERTIFICATE: &str = "No required SSL certificate was sent";
 /// Phrase by which nginx refuses a client certificate.
 const REFUSE_CERTIFICATE: &str = "The SSL certificate error";
 
-/// Returns the error of a response that reports a request for another protocol.
+/// Returns the error if a response reports that the port expects TLS or a client certificate.
 pub(crate) fn error_from_response(status: StatusCode, body: &[u8], url: &Url) -> Option<TransportError> {
     if status != StatusCode::BAD_REQUEST {
         return None;
@@ -34,9 +34,9 @@ pub(crate) fn error_from_response(status: StatusCode, body: &[u8], url: &Url) ->
     let contains = |text: &str| body.windows(text.len()).any(|window| window == text.as_bytes());
     let host = redirect::site(url);
     let message = match url.scheme() {
-        "http" if WANT_TLS.iter().any(|text| contains(text)) => format!("{host} speaks TLS; leave `plain_http` out"),
+        "http" if WANT_TLS.iter().any(|text| contains(text)) => format!("{host} requires TLS; remove `plain_http`"),
         "https" if contains(WANT_CERTIFICATE) => {
-            format!("{host} requires a client certificate; name its file in `tls.certificate`")
+            format!("{host} requires a client certificate; set `tls.certificate` to its file")
         }
         "https" if contains(REFUSE_CERTIFICATE) => {
             format!("{host} rejected the client certificate; check `tls.certificate`")
@@ -47,8 +47,9 @@ pub(crate) fn error_from_response(status: StatusCode, body: &[u8], url: &Url) ->
 }
 
 impl Sender {
-    /// Returns the same error for a 400 response to a HEAD, which has no page: sends a GET of the API to read the page.
-    /// Returns `None` if the registry itself refused the request.
+    /// Returns the error if a 400 response to a HEAD means that the port expects TLS or a client certificate. A
+    /// response to a HEAD has no body, so this method sends a GET of the API to read the server's page. Returns `None`
+    /// if the registry itself refused the request.
     pub(super) async fn check_protocol(&self, request: &HttpRequest, answer: &Response) -> Option<TransportError> {
         if request.method != Method::HEAD || answer.status != StatusCode::BAD_REQUEST || answer.elsewhere {
             return None;
@@ -67,10 +68,10 @@ mod tests {
 
     #[test]
     fn page_of_a_wrong_port_names_cause_and_remedy() {
-        let said = |status: u16, scheme: &str, body: &str| {
+        let message_of = |status: u16, scheme: &str, body: &str| {
             let url = format!("{scheme}://h:5000/v2/").parse().unwrap();
-            let trouble = error_from_response(StatusCode::from_u16(status).unwrap(), body.as_bytes(), &url);
-            trouble.map(|trouble| trouble.detail().to_owned())
+            let error = error_from_response(StatusCode::from_u16(status).unwrap(), body.as_bytes(), &url);
+            error.map(|error| error.detail().to_owned())
         };
         for page in [
             "Client sent an HTTP request to an HTTPS server.\n",
@@ -78,16 +79,19 @@ mod tests {
             "<p>Reason: You're speaking plain HTTP to an SSL-enabled server port.<br />",
             "Bad Request\nThis combination of host and port requires TLS.\n",
         ] {
-            assert_eq!(said(400, "http", page).as_deref(), Some("http://h:5000 speaks TLS; leave `plain_http` out"));
-            assert_eq!(said(400, "https", page), None);
-            assert_eq!(said(404, "http", page), None);
+            assert_eq!(
+                message_of(400, "http", page).as_deref(),
+                Some("http://h:5000 requires TLS; remove `plain_http`")
+            );
+            assert_eq!(message_of(400, "https", page), None);
+            assert_eq!(message_of(404, "http", page), None);
         }
         let page = "<center>No required SSL certificate was sent</center>";
-        let message = "https://h:5000 requires a client certificate; name its file in `tls.certificate`";
-        assert_eq!(said(400, "https", page).as_deref(), Some(message));
+        let message = "https://h:5000 requires a client certificate; set `tls.certificate` to its file";
+        assert_eq!(message_of(400, "https", page).as_deref(), Some(message));
         let page = "<center>The SSL certificate error</center>";
         let message = "https://h:5000 rejected the client certificate; check `tls.certificate`";
-        assert_eq!(said(400, "https", page).as_deref(), Some(message));
-        assert_eq!(said(400, "https", r#"{"errors":[{"code":"NAME_INVALID"}]}"#), None);
+        assert_eq!(message_of(400, "https", page).as_deref(), Some(message));
+        assert_eq!(message_of(400, "https", r#"{"errors":[{"code":"NAME_INVALID"}]}"#), None);
     }
 }

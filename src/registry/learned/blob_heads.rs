@@ -1,11 +1,11 @@
-//! Outcome of the last HEAD of a blob at a registry.
+//! Result of the last HEAD of a blob at a registry.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::registry::http::retry::Operation;
 
-/// Record of the last HEAD of a blob at a registry: failed or not. After a failure the next HEAD is sent once only, so
-/// that a registry without HEAD gets one extra request per blob.
+/// Result of the last HEAD of a blob at a registry; true if the HEAD failed. After a failure, the next HEAD is not
+/// repeated if it fails, so that a registry without support for HEAD gets only one additional request per blob.
 #[derive(Debug, Default)]
 pub(crate) struct BlobHeads(AtomicBool);
 
@@ -15,7 +15,7 @@ impl BlobHeads {
         if self.0.load(Ordering::Relaxed) { Operation::Glance } else { Operation::Look }
     }
 
-    /// Records if a lookup failed. Returns true for the first failure after a success.
+    /// Records if a HEAD failed. Returns true for a failure that does not directly follow another failure.
     pub(crate) fn record_outcome(&self, failed: bool) -> bool {
         !self.0.swap(failed, Ordering::Relaxed) && failed
     }

@@ -1,4 +1,4 @@
-//! Knowledge about a registry that its answers have shown. Nothing is sent from here.
+//! Facts that the client learned from the answers of a registry. The files of this folder send no requests.
 
 pub(super) mod blob_heads;
 pub(super) mod mount_denials;

@@ -2,10 +2,10 @@
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
-/// Ability to find a blob by mounting it from its own repository. The response to such a mount is 201 if the blob
-/// exists, and 202 with an open session if the blob does not exist. distribution-spec does not require this, and a
-/// registry that never mounts answers 202 even if it has the blob. The ability is therefore tested once with a blob
-/// that is known to exist.
+/// Ability of a registry to find a blob by a mount from the blob's own repository. The response to such a mount is 201
+/// if the blob exists, and 202 with an open upload session if the blob does not exist. distribution-spec does not
+/// require this: a registry that never mounts answers 202 even if it has the blob. Therefore the client tests the
+/// ability once, with a blob that is known to exist.
 #[derive(Debug, Default)]
 pub(crate) struct OwnMount(AtomicU8);
 
@@ -14,12 +14,13 @@ const NO: u8 = 1;
 const WORKS: u8 = 2;
 
 impl OwnMount {
+    /// Returns true if the test has succeeded.
     pub(crate) fn works(&self) -> bool {
         self.0.load(Ordering::Relaxed) == WORKS
     }
 
-    /// Returns true to one caller only, which then runs the test. Until the test succeeds, such mounts count as not
-    /// supported for all other callers.
+    /// Returns true to one caller only, which then runs the test. Until the test succeeds, all other callers treat such
+    /// mounts as not supported.
     pub(crate) fn claim_test(&self) -> bool {
         self.0.compare_exchange(UNKNOWN, NO, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }

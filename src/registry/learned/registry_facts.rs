@@ -1,4 +1,4 @@
-//! All facts that the client has learned about one registry, for every identity.
+//! All facts that the client has learned about one registry. All identities share them.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -10,27 +10,27 @@ use crate::registry::Flavor;
 use crate::registry::http::pagination::Paging;
 use crate::registry::options::Uploads;
 
-/// Facts about a registry that its answers have shown.
+/// Facts about one registry that the client learned from the registry's answers.
 #[derive(Debug)]
 pub(crate) struct RegistryFacts {
     pub(crate) upload_strategy: UploadStrategy,
     pub(crate) own_mount: OwnMount,
     pub(crate) blob_heads: BlobHeads,
     pub(crate) referrers: ReferrersSupport,
-    /// Knowledge about the pages of the tag list (distribution-spec).
+    /// Facts about the pages of the standard tag list (distribution-spec).
     pub(crate) tag_pages: Paging,
-    /// Knowledge about the pages of the registry's own tag list.
+    /// Facts about the pages of the tag list of Azure Container Registry.
     pub(crate) own_tag_pages: Paging,
-    /// Knowledge about the pages of the repository catalog.
+    /// Facts about the pages of the repository catalog.
     pub(crate) catalog_pages: Paging,
     /// True if a tag listing has included digests.
     has_listed_digests: AtomicBool,
-    /// True if the log has already named the registry's requirement for mounts.
+    /// True if the registry's requirement for mounts has been logged.
     logged_mount_requirement: AtomicBool,
 }
 
 impl RegistryFacts {
-    /// Returns the facts that are known before the first answer.
+    /// Returns the initial facts: the settings of the operator and the registry's flavour.
     pub(crate) fn new(flavor: &'static Flavor, uploads: Uploads) -> Self {
         Self {
             upload_strategy: UploadStrategy::new(flavor, uploads),
@@ -55,7 +55,7 @@ impl RegistryFacts {
         self.has_listed_digests.store(true, Ordering::Relaxed);
     }
 
-    /// Returns true to the first caller, which logs the registry's requirement for mounts.
+    /// Returns true to the first caller only, which then logs the registry's requirement for mounts.
     pub(crate) fn claim_log_of_mount_requirement(&self) -> bool {
         !self.logged_mount_requirement.swap(true, Ordering::Relaxed)
     }

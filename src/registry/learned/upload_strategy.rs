@@ -1,5 +1,5 @@
-//! Upload strategy of a registry: at first the configured strategy, else that of its flavour. The strategy then changes
-//! with the registry's answers. Nothing is sent from here.
+//! Upload strategy of a registry. The initial strategy is the configured strategy, or the strategy of the registry's
+//! flavour. The registry's answers then change the strategy. This file sends no requests.
 
 use std::collections::VecDeque;
 use std::sync::Once;
@@ -10,17 +10,17 @@ use crate::oci::Digest;
 use crate::registry::Flavor;
 use crate::registry::options::{UploadMode, Uploads};
 
-/// Maximum length of a chunk, in bytes: each upload in flight holds one in memory.
+/// Maximum length of a chunk, in bytes. Each upload in flight has one chunk in memory.
 pub(crate) const MAX_CHUNK: usize = 64 * 1024 * 1024;
 
-/// Lengths to try after a chunk that was too large: the maximum of GHCR, and the default maximum of nginx. If a body is
-/// no longer than the last of these lengths, it is not refused for its length alone.
-const SMALLER: [usize; 2] = [4 * 1024 * 1024, 1024 * 1024];
+/// Chunk lengths to try after the registry refused a chunk as too large, in bytes: the maximum of GHCR (4 MiB), and the
+/// default maximum of nginx (1 MiB). A body of at most 1 MiB is not considered too large.
+const SMALLER_CHUNKS: [usize; 2] = [4 * 1024 * 1024, 1024 * 1024];
 
-/// Maximum number of interrupted blobs that are remembered.
-const MOST_BROKEN: usize = 64;
+/// Maximum number of blobs with a failed upload that are remembered.
+const MAX_FAILED: usize = 64;
 
-/// Form in which the bytes of a session are sent.
+/// Form in which the bytes of an upload session are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum UploadMethod {
     /// One PUT with all bytes.
@@ -29,52 +29,55 @@ pub(crate) enum UploadMethod {
     Chunks(usize),
 }
 
-/// Strategy of one registry, shared by all of its uploads: each upload uses the facts that the others have learned.
+/// Upload strategy of one registry. All uploads to the registry share it, so that each upload uses the facts that
+/// earlier uploads have shown.
 #[derive(Debug)]
 pub(crate) struct UploadStrategy {
-    /// False if the operator has configured whether blobs are sent in chunks.
+    /// True if the registry's answers decide between one piece and chunks. False if the operator configured the mode.
     learns: bool,
-    /// True if the flavour of the registry is known to store the content that it reports as stored.
+    /// True if registries of this flavour are known to store all content that they report as stored.
     is_known: bool,
-    known: Mutex<Learnt>,
-    /// Guard that logs once that uploads at this registry do not outlive the process.
-    unkept: Once,
+    learned: Mutex<LearnedUploads>,
+    /// Guard of the log line that uploads at this registry restart after an interruption.
+    restart_log: Once,
 }
 
 #[derive(Debug)]
-struct Learnt {
+struct LearnedUploads {
+    /// True if blobs are sent in chunks.
     in_chunks: bool,
-    /// True if chunks are used only because blobs in one piece were interrupted.
+    /// True if the reason for chunks is only that uploads in one piece were interrupted.
     is_a_guess: bool,
-    /// Blobs whose upload in one piece was interrupted, the oldest first.
-    broke_off: VecDeque<Digest>,
-    /// Blobs whose chunks were accepted but not joined, the latest last, each with true if it has been sent in one
-    /// piece since.
+    /// Blobs whose upload in one piece was interrupted once, in the order of the interruptions.
+    interrupted: VecDeque<Digest>,
+    /// Blobs whose chunks were accepted but not joined, in the order of these failures. The flag is true if the blob
+    /// has been sent in one piece since then.
     not_joined: VecDeque<(Digest, bool)>,
+    /// Length of a chunk, in bytes.
     chunk: usize,
-    /// Minimum length that the registry accepts, except for the last chunk.
-    least: usize,
+    /// Minimum length of a chunk that the registry accepts, in bytes. The last chunk may be shorter.
+    min_chunk: usize,
     whole_was_refused: bool,
     chunks_were_refused: bool,
-    /// True if the registry has had a blob with a wrong length.
+    /// True if the registry has reported a stored blob with a wrong length.
     had_wrong_length: bool,
-    /// True if a blob that was sent in several chunks was found complete.
+    /// True if the registry had a complete blob after an upload in several chunks.
     chunks_arrived: bool,
 }
 
 impl UploadStrategy {
     pub(crate) fn new(flavor: &Flavor, uploads: Uploads) -> Self {
         let configured = uploads.chunk.map(|chunk| usize::try_from(chunk).unwrap_or(MAX_CHUNK).clamp(1, MAX_CHUNK));
-        let known = Learnt {
+        let learned = LearnedUploads {
             in_chunks: match uploads.mode {
                 UploadMode::Auto => flavor.uploads.in_chunks,
                 UploadMode::Monolithic => false,
                 UploadMode::Chunked => true,
             },
             chunk: configured.unwrap_or(flavor.uploads.chunk),
-            least: flavor.uploads.min_chunk,
+            min_chunk: flavor.uploads.min_chunk,
             is_a_guess: false,
-            broke_off: VecDeque::new(),
+            interrupted: VecDeque::new(),
             not_joined: VecDeque::new(),
             whole_was_refused: false,
             chunks_were_refused: false,
@@ -84,18 +87,18 @@ impl UploadStrategy {
         Self {
             learns: uploads.mode == UploadMode::Auto,
             is_known: flavor.uploads.is_known_to_store,
-            known: Mutex::new(known),
-            unkept: Once::new(),
+            learned: Mutex::new(learned),
+            restart_log: Once::new(),
         }
     }
 
     /// Returns the form in which the next upload is sent.
     pub(crate) fn current_method(&self) -> UploadMethod {
-        let known = self.lock();
-        if known.in_chunks { UploadMethod::Chunks(known.chunk.max(known.least)) } else { UploadMethod::Whole }
+        let learned = self.lock();
+        if learned.in_chunks { UploadMethod::Chunks(learned.chunk.max(learned.min_chunk)) } else { UploadMethod::Whole }
     }
 
-    /// Returns the number of bytes that each upload holds in memory.
+    /// Returns the number of bytes that each upload keeps in memory.
     pub(crate) fn memory_per_upload(&self) -> u64 {
         match self.current_method() {
             UploadMethod::Chunks(chunk) => chunk as u64,
@@ -106,144 +109,152 @@ impl UploadStrategy {
     /// Records the minimum length of a chunk that the registry stated.
     ///
     /// # Errors
-    /// The length, if it is more than an upload may hold in memory.
-    pub(crate) fn learn_min_chunk(&self, least: usize) -> Result<(), usize> {
-        let mut known = self.lock();
-        if least > MAX_CHUNK {
-            return if known.in_chunks { Err(least) } else { Ok(()) };
+    /// Returns the length if it is larger than [`MAX_CHUNK`] and blobs are sent in chunks.
+    pub(crate) fn learn_min_chunk(&self, min_chunk: usize) -> Result<(), usize> {
+        let mut learned = self.lock();
+        if min_chunk > MAX_CHUNK {
+            return if learned.in_chunks { Err(min_chunk) } else { Ok(()) };
         }
-        known.least = known.least.max(least);
+        learned.min_chunk = learned.min_chunk.max(min_chunk);
         Ok(())
     }
 
-    /// Records that the registry refused a body of this length as too large. Returns true if chunks should be tried.
+    /// Records that the registry refused a body of this length as too large. Returns true if the blob should be sent in
+    /// chunks.
     pub(crate) fn learn_whole_is_refused(&self, length: u64) -> bool {
-        let mut known = self.lock();
-        if !self.learns || known.chunks_were_refused || length <= SMALLER[1] as u64 {
+        let mut learned = self.lock();
+        if !self.learns || learned.chunks_were_refused || length <= SMALLER_CHUNKS[1] as u64 {
             return false;
         }
-        (known.in_chunks, known.whole_was_refused) = (true, true);
+        (learned.in_chunks, learned.whole_was_refused) = (true, true);
         true
     }
 
     /// Records that an upload in one piece was interrupted. After the second interruption of a blob, blobs are sent in
-    /// chunks: the registry may have closed the connection before its response that the body is too large was read, and
-    /// an interrupted chunk can resume.
+    /// chunks, for two reasons. The registry may have refused the body as too large, and closed the connection before
+    /// the client read the answer. An upload in chunks can also resume.
     pub(crate) fn learn_whole_was_interrupted(&self, blob: Digest, length: u64) {
-        let mut known = self.lock();
-        if !self.learns || known.in_chunks || known.chunks_were_refused || length <= SMALLER[1] as u64 {
+        let mut learned = self.lock();
+        if !self.learns || learned.in_chunks || learned.chunks_were_refused || length <= SMALLER_CHUNKS[1] as u64 {
             return;
         }
-        if known.broke_off.contains(&blob) {
-            (known.in_chunks, known.is_a_guess) = (true, true);
-            known.broke_off.clear();
+        if learned.interrupted.contains(&blob) {
+            (learned.in_chunks, learned.is_a_guess) = (true, true);
+            learned.interrupted.clear();
             return;
         }
-        known.broke_off.push_back(blob);
-        if known.broke_off.len() > MOST_BROKEN {
-            known.broke_off.pop_front();
+        learned.interrupted.push_back(blob);
+        if learned.interrupted.len() > MAX_FAILED {
+            learned.interrupted.pop_front();
         }
     }
 
-    /// Records that the registry refused a chunk, the first or a later one, as a chunk. Returns true if one piece
-    /// should be tried. If the registry is known to accept chunks, the refusal of a later one proves nothing.
+    /// Records that the registry refused a request because it is a chunk. `first` is true for the first chunk of an
+    /// upload. Returns true if the blob should be sent in one piece. The refusal of a later chunk counts only if chunks
+    /// are used as a guess: otherwise the registry is known to accept chunks.
     pub(crate) fn learn_chunks_are_refused(&self, first: bool) -> bool {
-        let mut known = self.lock();
-        if !self.learns || known.whole_was_refused || !(first || known.is_a_guess) {
+        let mut learned = self.lock();
+        if !self.learns || learned.whole_was_refused || !(first || learned.is_a_guess) {
             return false;
         }
-        (known.in_chunks, known.chunks_were_refused) = (false, true);
+        (learned.in_chunks, learned.chunks_were_refused) = (false, true);
         true
     }
 
     /// Records that the registry accepted all chunks of a blob but did not join them. Returns true if the blob should
-    /// be sent in one piece: once for each blob, even if the operator has configured chunks, since chunks have failed.
-    /// Returns false if the registry has refused one piece.
+    /// be sent in one piece. This is tried once for each blob, even if the operator configured chunks, but not if the
+    /// registry has refused a blob in one piece.
     pub(crate) fn learn_chunks_failed(&self, blob: Digest) -> bool {
-        let mut known = self.lock();
-        if known.whole_was_refused || known.not_joined.iter().any(|(other, _)| *other == blob) {
+        let mut learned = self.lock();
+        if learned.whole_was_refused || learned.not_joined.iter().any(|(other, _)| *other == blob) {
             return false;
         }
-        known.not_joined.push_back((blob, false));
-        if known.not_joined.len() > MOST_BROKEN {
-            known.not_joined.pop_front();
+        learned.not_joined.push_back((blob, false));
+        if learned.not_joined.len() > MAX_FAILED {
+            learned.not_joined.pop_front();
         }
         true
     }
 
-    /// Returns true if a blob should be sent in one piece now because its chunks were not joined. Returns true once per
-    /// blob.
+    /// Returns true if a blob should be sent in one piece now, because its chunks were not joined. Returns true only
+    /// once per blob.
     pub(crate) fn take_single_piece_retry(&self, blob: &Digest) -> bool {
-        let mut known = self.lock();
-        let waiting = known.not_joined.iter_mut().find(|(other, was_sent)| other == blob && !was_sent);
+        let mut learned = self.lock();
+        let waiting = learned.not_joined.iter_mut().find(|(other, was_sent)| other == blob && !was_sent);
         waiting.map(|(_, was_sent)| *was_sent = true).is_some()
     }
 
-    /// Records that such a blob arrived in one piece: the chunks were the cause of the failure.
+    /// Records that a blob whose chunks were not joined was uploaded in one piece. This shows that the chunks caused
+    /// the failure.
     pub(crate) fn learn_one_piece_arrived(&self, blob: &Digest) {
-        let mut known = self.lock();
-        known.not_joined.retain(|(other, _)| other != blob);
-        if self.learns && !known.whole_was_refused {
-            (known.in_chunks, known.chunks_were_refused) = (false, true);
+        let mut learned = self.lock();
+        learned.not_joined.retain(|(other, _)| other != blob);
+        if self.learns && !learned.whole_was_refused {
+            (learned.in_chunks, learned.chunks_were_refused) = (false, true);
         }
     }
 
-    /// Returns true if a blob that the registry reports as stored, after this number of chunks, should be looked up.
-    /// Some registries have stored only the last chunk (Artifactory). A body in one piece is hashed as it is sent, so
-    /// it is looked up only if the registry has had a wrong length before. At a registry of a known flavour, one lookup
-    /// is enough.
+    /// Returns true if the client should look up a blob that the registry reports as stored after this number of
+    /// chunks. Some registries have stored only the last chunk (Artifactory).
+    ///
+    /// - After several chunks, the blob is looked up. At a registry of a known flavour, one successful lookup is
+    ///   enough.
+    /// - After one piece, which is hashed while it is sent, the blob is not looked up.
+    /// - If the registry has reported a wrong length before, every blob is looked up.
     pub(crate) fn needs_verification(&self, chunks: u32) -> bool {
-        let known = self.lock();
-        known.had_wrong_length || (chunks > 1 && !(self.is_known && known.chunks_arrived))
+        let learned = self.lock();
+        learned.had_wrong_length || (chunks > 1 && !(self.is_known && learned.chunks_arrived))
     }
 
-    /// Records that a blob that was sent in several chunks was found complete.
+    /// Records that the registry had a complete blob after an upload in several chunks.
     pub(crate) fn learn_chunks_arrived(&self) {
         self.lock().chunks_arrived = true;
     }
 
-    /// Records that the registry has had a blob with a wrong length.
+    /// Records that the registry reported a stored blob with a wrong length.
     pub(crate) fn record_wrong_length(&self) {
         self.lock().had_wrong_length = true;
     }
 
-    /// Records that the registry did not join chunks. Returns true if one piece should be tried.
+    /// Records that the registry reported a blob as stored, but did not join its chunks. Returns true if the blob
+    /// should be sent in one piece.
     pub(crate) fn learn_chunks_are_lost(&self) -> bool {
-        let mut known = self.lock();
-        known.had_wrong_length = true;
-        if !self.learns || known.whole_was_refused {
+        let mut learned = self.lock();
+        learned.had_wrong_length = true;
+        if !self.learns || learned.whole_was_refused {
             return false;
         }
-        (known.in_chunks, known.chunks_were_refused) = (false, true);
+        (learned.in_chunks, learned.chunks_were_refused) = (false, true);
         true
     }
 
-    /// Records that a chunk of this length was too large. Returns true if a smaller one should be tried.
+    /// Records that the registry refused a chunk of this length as too large. Returns true if smaller chunks should be
+    /// tried.
     pub(crate) fn learn_chunk_is_too_large(&self, length: usize) -> bool {
-        let mut known = self.lock();
-        let smaller = SMALLER.into_iter().find(|smaller| *smaller < length && *smaller >= known.least);
+        let mut learned = self.lock();
+        let smaller = SMALLER_CHUNKS.into_iter().find(|smaller| *smaller < length && *smaller >= learned.min_chunk);
         match smaller {
             Some(smaller) => {
-                known.chunk = known.chunk.min(smaller);
+                learned.chunk = learned.chunk.min(smaller);
                 true
             }
             None => false,
         }
     }
 
-    /// Logs once per registry that a later process cannot resume a chunked upload.
+    /// Logs once per registry that a later process cannot resume an upload in chunks.
     pub(crate) fn log_once_that_uploads_restart(&self, place: &str) {
-        self.unkept.call_once(|| {
+        self.restart_log.call_once(|| {
             tracing::info!(
                 place,
                 "uploads in chunks restart after an interruption at this registry: \
-                 the session URL is at another host, or may contain a key"
+                 the session URL is not stored, because it is at another host or may contain a key"
             );
         });
     }
 
-    fn lock(&self) -> MutexGuard<'_, Learnt> {
-        self.known.lock()
+    fn lock(&self) -> MutexGuard<'_, LearnedUploads> {
+        self.learned.lock()
     }
 }
 
@@ -264,7 +275,7 @@ mod tests {
     #[test]
     fn only_auto_mode_follows_the_registry_kind() {
         use UploadMode::{Auto, Chunked, Monolithic};
-        for (flavor, mode, chunk, way) in [
+        for (flavor, mode, chunk, method) in [
             (Flavor::ACR, Auto, None, UploadMethod::Chunks(4 * MIB)),
             (Flavor::ACR, Auto, Some(16 * MIB), UploadMethod::Chunks(16 * MIB)),
             (Flavor::ACR, Monolithic, None, UploadMethod::Whole),
@@ -278,7 +289,7 @@ mod tests {
             (Flavor::GHCR, Chunked, None, UploadMethod::Chunks(4 * MIB)),
             (Flavor::GENERIC, Chunked, Some(3), UploadMethod::Chunks(3)),
         ] {
-            assert_eq!(strategy(flavor, mode, chunk).current_method(), way, "{flavor} {mode} {chunk:?}");
+            assert_eq!(strategy(flavor, mode, chunk).current_method(), method, "{flavor} {mode} {chunk:?}");
         }
     }
 

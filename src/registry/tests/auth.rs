@@ -12,7 +12,8 @@ fn latest() -> ManifestRef {
     ManifestRef::Tag("latest".parse().unwrap())
 }
 
-/// Requires `Bearer good`, and issues it at `/token`. Manifests and blobs are unknown, mounts succeed.
+/// Answers like a registry that requires the token `good` and issues it at `/token`. The registry has no manifests and
+/// no blobs, and mounts succeed.
 fn with_tokens(asked: &Received) -> axum::response::Response {
     if asked.path.starts_with("/token") {
         return answer(200, &[], r#"{"access_token":"good","expires_in":300}"#);
@@ -38,7 +39,8 @@ async fn many_cold_calls_ask_for_one_token() {
     assert_eq!(token.header("authorization"), None);
 }
 
-/// Requires a token that a service elsewhere issues only to "you".
+/// Starts a registry, and its token service at another address. The service issues a token to the user `you`, and
+/// answers 429 to all others.
 async fn with_a_busy_token_service() -> (Server, Server) {
     let tokens = Server::start(|asked| match asked.header("authorization") {
         Some("Basic eW91OnNlY3JldA==") => answer(200, &[], r#"{"access_token":"good","expires_in":300}"#),
@@ -125,7 +127,8 @@ async fn push_token_is_reused_for_a_pull() {
 
 #[tokio::test]
 async fn rejected_token_is_renewed_once() {
-    // The first token is accepted for two requests, whatever its stated lifetime; the second is accepted without limit.
+    // The registry accepts the first token for two requests, whatever its stated lifetime. It accepts the second token
+    // without limit.
     let server = Server::start(|asked| {
         if asked.path.starts_with("/token") {
             return answer(200, &[], format!(r#"{{"token":"t{}"}}"#, asked.nth));
@@ -209,7 +212,7 @@ async fn unproven_refused_password_is_withheld_for_a_minute() {
         assert_eq!(error.kind, ErrorKind::Denied);
         told.push(error.detail);
     }
-    let again = "the registry has just refused me: the same password is not sent again for a minute";
+    let again = "the registry refused me less than a minute ago, so the same password is not sent again yet";
     assert_eq!(
         (shown(), told),
         (1, [&["401 Unauthorized"][..], &[again; 4]].concat().iter().map(|&t| t.into()).collect())
@@ -220,7 +223,7 @@ async fn unproven_refused_password_is_withheld_for_a_minute() {
     for _ in 0..3 {
         assert_eq!(bad.resolve(&latest()).await.unwrap_err().detail, "401 Unauthorized");
     }
-    assert_eq!(shown(), 5, "the password is right, and only this repository is denied");
+    assert_eq!(shown(), 5, "the password is correct, and only this repository is denied");
 }
 
 /// Advances the clock by this many seconds.
@@ -255,7 +258,7 @@ async fn refused_password_is_read_again_from_its_file() {
     assert!(error.detail.starts_with(&start), "{error}");
 }
 
-/// Requires `Bearer good`, which a POST with the identity token `i d/t` obtains.
+/// Answers like a registry that requires the token `good`, and issues it for a POST with the identity token `i d/t`.
 fn with_identity_tokens(asked: &Received) -> axum::response::Response {
     if asked.path.starts_with("/token") {
         let form: std::collections::HashMap<_, _> = url::form_urlencoded::parse(&asked.body).into_owned().collect();
@@ -344,7 +347,10 @@ async fn identity_token_request_follows_no_redirect() {
     .await;
     let registry = server.registry_as(options_with(Credentials::Token(plain_secret("hunter2"))));
     let error = registry.repository("a/b".parse().unwrap()).manifest(&latest()).await.unwrap_err();
-    assert!(error.detail.ends_with("a redirect (307 Temporary Redirect) that cannot be followed with POST"), "{error}");
+    assert!(
+        error.detail.ends_with("a redirect (307 Temporary Redirect) cannot be followed for a POST request"),
+        "{error}"
+    );
     assert!(elsewhere.lines().is_empty());
 }
 
@@ -395,8 +401,8 @@ fn azure(server: &Server, identity: AzureIdentity) -> Options {
     options_with(Credentials::Azure(Azure { identity, imds: own.clone(), authority: own }))
 }
 
-/// Azure's registry, its metadata service and Entra in one server: an Entra token `entra`, a refresh token `refresh`
-/// and access tokens `good`.
+/// Answers like Azure's registry, its metadata service and Entra: the Entra token is `entra`, the refresh token is
+/// `refresh`, and the access token is `good`.
 fn with_azure(asked: &Received) -> axum::response::Response {
     let body = String::from_utf8_lossy(&asked.body).into_owned();
     let managed = "/elsewhere/metadata/identity/oauth2/token?api-version=2018-02-01\
@@ -472,7 +478,9 @@ async fn missing_token_service_is_no_refusal_of_credentials() {
     .await;
     let registry = server.registry_as(me());
     let error = registry.repository("a/b".parse().unwrap()).resolve(&latest()).await.unwrap_err();
-    let expected =
-        format!("the token service http://{}/token answered 404 Not Found: is its address correct?", server.host);
+    let expected = format!(
+        "the token service http://{}/token answered 404 Not Found: check the address of the token service",
+        server.host
+    );
     assert_eq!((error.kind, error.detail), (ErrorKind::Invalid, expected));
 }

@@ -1,4 +1,5 @@
-//! Tests of auxiliary steps. Whatever answer they get, the blob arrives, and no blob is assumed to exist without proof.
+//! Tests of auxiliary steps. Whatever the answers to these steps are, the blob is uploaded, and no blob is assumed to
+//! exist without proof.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -9,7 +10,7 @@ use crate::registry::http::retry::RetryPolicy;
 use crate::registry::{Flavor, Options, Registry, Repository};
 use crate::store::{BlobLookup, Target as _, UploadStart};
 
-/// Returns a repository whose client repeats little, at a kind of registry at which blobs are queried by HEAD.
+/// Returns a repository of a registry whose blobs are looked up by HEAD. The client makes at most two attempts.
 fn repository(server: &Server) -> Repository {
     let options = Options { flavor: Some(Flavor::ECR), ..plain() };
     let policy = RetryPolicy { attempts: 2, max_throttles: 2, ..quick() };
@@ -132,7 +133,7 @@ async fn length_that_contradicts_descriptor_is_checked_by_get() {
         .await;
         assert_eq!(find_or_send(&server, &content).await, expected, "{stated} {status} {range}");
     }
-    // A server that ignores the range sends the whole blob, whose length is stated.
+    // A server that ignores the range sends the whole blob, and states its length.
     let whole = content.clone();
     let server = Server::start(move |asked| match asked.method.as_str() {
         "HEAD" => answer(200, &[("content-length", "0")], ""),

@@ -1,5 +1,5 @@
-//! Tests of the services of clouds that need a scripted server: the number of queries, and the files that are read
-//! again. The integration tests simulate whole clouds.
+//! Tests of the credentials of clouds with a scripted server: the number of requests, and the files that are read
+//! again. The integration tests simulate complete clouds.
 
 use std::path::Path;
 
@@ -27,8 +27,8 @@ fn azure(server: &Server, identity: AzureIdentity) -> Options {
     Options { credentials: Some(Credentials::Azure(azure)), ..plain() }
 }
 
-/// Azure, with refresh tokens that expire at once. Its metadata service answers `first` this many times before it
-/// succeeds.
+/// Answers like Azure, with refresh tokens that have already expired. `first` is an error answer of the metadata
+/// service: the status, the number of such answers before a success, and the headers.
 fn with_azure(asked: &Received, first: (u16, usize, &[(&str, &str)])) -> axum::response::Response {
     let (status, times, headers) = first;
     let over = format!("x.{}.y", URL_SAFE_NO_PAD.encode(r#"{"exp": 1}"#));

@@ -63,10 +63,10 @@ fn cloud_identity_is_withheld_without_verified_tls() {
         assert_eq!(own, other);
         own
     };
-    let plainly = "a.example does not receive a cloud identity over plain HTTP: leave `plain_http` out";
+    let plainly = "a cloud identity is not sent to a.example over plain HTTP: remove `plain_http`";
     assert_eq!(told("a.example", plain()).as_deref(), Some(plainly));
-    let unseen = "a.example does not receive a cloud identity while its certificate is not verified: \
-                  name its authority in `tls.ca` instead of `insecure_skip_verify`";
+    let unseen = "a cloud identity is not sent to a.example while its certificate is not verified: \
+                  remove `insecure_skip_verify`, and set `tls.ca` to the file of its authority";
     let unverified = Options { transport: unverified, ..Options::default() };
     assert_eq!(told("a.example", unverified.clone()).as_deref(), Some(unseen));
     assert_eq!(told("a.example", Options::default()), None);

@@ -46,7 +46,7 @@ fn numbered(range: std::ops::Range<usize>) -> String {
 
 #[tokio::test]
 async fn full_page_without_link_continues_after_last_name() {
-    // A proxy drops the links from pages of a hundred.
+    // A proxy drops the links from pages of 100 names.
     let dropped = Server::start(|asked| {
         let last = asked.path.rsplit_once("last=v").and_then(|(_, last)| last.parse::<usize>().ok());
         let from = last.map_or(0, |last| last + 1);
@@ -54,7 +54,7 @@ async fn full_page_without_link_continues_after_last_name() {
     })
     .await;
     assert_eq!(names(&dropped).await.unwrap().len(), 250);
-    // A registry that ignores `last`, or refuses it, has sent the whole list.
+    // If a registry ignores or refuses `last`, its first page is the whole list.
     let again = Server::start(|_| answer(200, &[], numbered(0..100))).await;
     assert_eq!((names(&again).await.unwrap().len(), again.requests().len()), (100, 2));
     let refusing = Server::start(|asked| match asked.path.contains("last") {
@@ -63,7 +63,7 @@ async fn full_page_without_link_continues_after_last_name() {
     })
     .await;
     assert_eq!(names(&refusing).await.unwrap().len(), 100);
-    // A registry that fails at that page has not.
+    // If the request for the second page fails, the list is incomplete.
     let failing = Server::start(|asked| match asked.path.contains("last") {
         false => answer(200, &[], numbered(0..100)),
         true => answer(500, &[], ""),
@@ -173,7 +173,7 @@ async fn missing_referrers_api_is_confirmed_once_then_skipped() {
     );
     let server = Server::start(move |asked| match asked.path.contains("/referrers/") {
         true => answer(404, &[], "404 page not found"),
-        // The tag answers with an image, as GitLab's does.
+        // The fallback tag is an image, as at GitLab.
         false => answer(200, &[("content-type", MediaType::OCI_MANIFEST)], image),
     })
     .await;
@@ -234,7 +234,7 @@ async fn a_success_that_is_no_list_is_never_taken_for_no_api() {
     let image = r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json",
         "config":{"size":1},"layers":[]}"#;
     for odd in ["<html>log in</html>", "", "{}", r#"{"errors":[]}"#, "[]", image] {
-        // From a process's first request on, with a list under the fallback tag and without one.
+        // The API is used from the first request on, with and without a list under the fallback tag.
         for listed in [false, true] {
             let referrer = Digest::of(b"sbom");
             let list = format!(r#"{{"schemaVersion":2,"manifests":[{{"digest":"{referrer}","size":1}}]}}"#);
@@ -252,7 +252,7 @@ async fn a_success_that_is_no_list_is_never_taken_for_no_api() {
             let digests: Vec<Digest> = found.manifests.iter().map(|one| one.digest).collect();
             assert_eq!(digests, if listed { vec![referrer] } else { vec![] }, "{odd}");
             assert!(found.doubt.is_some_and(|doubt| doubt.contains("200 OK is no list of referrers")), "{odd}");
-            assert_eq!(ask().await, Default::default(), "the API is asked again: {odd}");
+            assert_eq!(ask().await, Default::default(), "the API is requested again: {odd}");
         }
     }
 }

@@ -1,5 +1,4 @@
-//! Tests of mirrors with faults that only a script can have. Each mirror is read through the repository that it
-//! mirrors.
+//! Tests of mirrors with the faults of a scripted server. Each mirror is read through the repository that it mirrors.
 
 use std::sync::Arc;
 
@@ -21,7 +20,7 @@ fn mirrored(origin: &Server, mirror: &Server) -> Mirrored {
     Mirrored::new(origin.repository(), vec![(name, copy)], Arc::<MirrorHealth>::default())
 }
 
-/// Starts a registry with the manifest and this blob, which it serves from any byte on.
+/// Starts a registry with the manifest and this blob. The registry supports reads from an offset.
 async fn honest(content: &'static [u8]) -> Server {
     Server::start(move |asked| {
         if asked.path.contains("/manifests/") {
@@ -78,7 +77,7 @@ async fn mirror_that_truncates_blobs_backs_off_longer() {
     let (origin, mirror) =
         (honest(content).await, Server::start(move |_| answer(200, &[], flowing(&content[..3000]))).await);
     let source = mirrored(&origin, &mirror);
-    // The mirror is tried again after 30 s, and then not for 60 s.
+    // The client requests the mirror again after 30 s. After the second failure, it waits for 60 s.
     for (seconds, asked) in [(0, 1), (31, 2), (31, 2), (31, 3), (61, 3), (61, 4)] {
         tokio::time::pause();
         tokio::time::advance(std::time::Duration::from_secs(seconds)).await;
@@ -132,7 +131,7 @@ async fn throttling_mirror_is_skipped_without_delaying_reads() {
     let client = mirror.registry();
     let digest = Digest::of(MANIFEST);
     for _ in 0..2 {
-        // Each source knows nothing of the mirror's back-off, as after its end.
+        // Each source has no record of the mirror's back-off, as if the back-off had ended.
         let name = format!("{}/hub", mirror.host).parse().unwrap();
         let copy = client.repository("hub/a/b".parse().unwrap());
         let source = Mirrored::new(origin.repository(), vec![(name, copy)], Arc::<MirrorHealth>::default());

@@ -113,7 +113,7 @@ async fn plain_http_to_a_tls_server_is_explained() {
     {
         let server = Server::start(move |_| answer(400, &[], words)).await;
         let error = server.repository().manifest(&reference).await.unwrap_err();
-        assert_eq!(error.detail, format!("http://{} speaks TLS; leave `plain_http` out", server.host));
+        assert_eq!(error.detail, format!("http://{} requires TLS; remove `plain_http`", server.host));
         assert_eq!(server.requests().len(), 1);
     }
 }
@@ -135,7 +135,7 @@ async fn configured_timeouts_limit_connection_and_answer() {
         error.detail
     };
     let connect = Timeouts { connect: short, ..Timeouts::default() };
-    assert_eq!(detail(false, connect).await, format!("no connection to https://{host} in time"));
+    assert_eq!(detail(false, connect).await, format!("connecting to https://{host} timed out"));
     let header = Timeouts { header: short, ..Timeouts::default() };
     assert_eq!(detail(true, header).await, "no complete answer within 50ms");
 }

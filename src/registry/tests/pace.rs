@@ -1,4 +1,4 @@
-//! Tests of a pause that a registry asks for while a request waits to be sent.
+//! Tests of a pause that a registry requests while another request waits to be sent.
 
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -21,7 +21,7 @@ async fn request_waits_for_pause_that_began_during_token_fetch() {
     let (shared, when) = (Arc::clone(&registry), Arc::clone(&asked_for_patience));
     let server = Server::start(move |asked| {
         if asked.path.starts_with("/token") {
-            // The pause begins as if another request had just been answered 429.
+            // The pause starts as if another request had just got a 429.
             shared.get().unwrap().sender().limiter.pause(SECOND);
             when.get_or_init(Instant::now);
             return answer(200, &[], r#"{"token":"t"}"#);

@@ -1,4 +1,5 @@
-//! Tests of throttling and failure: which requests are repeated, how often, and which ones wait.
+//! Tests of throttling and failure: the requests that are repeated, the number of repetitions, and the requests that
+//! wait.
 
 use std::time::{Duration, Instant};
 
@@ -33,7 +34,7 @@ async fn retry_after_pauses_the_whole_registry() {
     while server.lines().is_empty() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    // Its answer is on the way. Further requests before it arrives would be refused.
+    // The client has not read the answer yet. A request that is sent before that would be refused too.
     while registry.meter().repeats == 0 {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
@@ -64,8 +65,8 @@ async fn throttling_registry_gets_ten_attempts_then_busy() {
     assert_eq!(server.lines().len(), 10);
 }
 
-/// Reads a blob as often as the layers that repeat each other's work would. Returns the last error and the number of
-/// calls.
+/// Reads a blob until an error must not be repeated, like a higher layer with retries of its own. Returns the last
+/// error and the number of reads.
 async fn read_while_it_may_be_repeated(repository: &Repository, blob: &Descriptor) -> (StoreError, usize) {
     for calls in 1..1000 {
         let read = match repository.blob(blob, 0).await {
@@ -166,7 +167,7 @@ async fn requests_stay_within_the_configured_rate() {
     let reference = manifest_ref();
     let all = join_all((0..30).map(|_| repository.resolve(&reference))).await;
     assert!(all.iter().all(Result::is_ok));
-    // Two at once, then one per nineteenth of a second.
+    // Two requests are sent at once, then one request per nineteenth of a second.
     assert!(began.elapsed() >= Duration::from_millis(28 * 1000 / 19 - 60), "{:?}", began.elapsed());
 }
 

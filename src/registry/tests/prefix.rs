@@ -1,4 +1,4 @@
-//! Tests of a registry whose API is below a path, and whose addresses lack that path.
+//! Tests of a registry whose API is below a path prefix, and whose answers contain URLs without this prefix.
 
 use futures_util::TryStreamExt as _;
 
@@ -7,7 +7,7 @@ use crate::oci::RepositoryName;
 use crate::registry::{Options, Transport};
 use crate::store::{Source as _, TagEntry};
 
-/// Answers like a registry behind a proxy that strips the prefix.
+/// Answers like a registry behind a proxy that removes the prefix from requests.
 fn behind_a_prefix(asked: &Received) -> axum::response::Response {
     let whole = asked.own.clone() + "/v2/a/b/tags/list?n=1&last=v1";
     match asked.line().as_str() {

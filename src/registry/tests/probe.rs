@@ -1,4 +1,4 @@
-//! Tests of the requests of `login-check`, against servers that answer like some real registry.
+//! Tests of the requests of `login-check`, against servers that answer like real registries.
 
 use futures_util::StreamExt as _;
 
@@ -45,11 +45,17 @@ async fn greeting_distinguishes_no_registry_from_failing_registry() {
     let told = |kind, detail: &str| (kind, detail.to_owned());
     assert_eq!(
         says(|_| answer(404, &[], "nothing here")).await,
-        told(ErrorKind::Invalid, "http://HOST/v2/ answers 404 Not Found: this is not a registry; see `path_prefix`")
+        told(
+            ErrorKind::Invalid,
+            "http://HOST/v2/ answers 404 Not Found: this is not a registry; check the host name and `path_prefix`"
+        )
     );
     assert_eq!(
         says(|_| answer(302, &[("location", "/login")], "")).await,
-        told(ErrorKind::Invalid, "http://HOST/v2/ answers 302 Found: this is not a registry; see `path_prefix`")
+        told(
+            ErrorKind::Invalid,
+            "http://HOST/v2/ answers 302 Found: this is not a registry; check the host name and `path_prefix`"
+        )
     );
     assert_eq!(
         says(|_| answer(429, &[("retry-after", "30")], "")).await,
@@ -73,7 +79,7 @@ async fn greeting_distinguishes_no_registry_from_failing_registry() {
     );
     assert_eq!(
         says(|_| answer(400, &[], "Client sent an HTTP request to an HTTPS server.")).await,
-        told(ErrorKind::Invalid, "http://HOST speaks TLS; leave `plain_http` out")
+        told(ErrorKind::Invalid, "http://HOST requires TLS; remove `plain_http`")
     );
 }
 
@@ -133,7 +139,8 @@ async fn web_server_that_answers_everything_is_no_registry() {
     let registry = server.registry();
     let repository = registry.repository("a/b".parse().unwrap());
     let pull = repository.check_pull().await.unwrap_err();
-    let page = "the server answers 200 with text/html; charset=utf-8: this is not a registry; see `path_prefix`";
+    let page = "the server answers 200 with text/html; charset=utf-8: this is not a registry; \
+                check the host name and `path_prefix`";
     assert_eq!((pull.kind, pull.detail.as_str()), (ErrorKind::Invalid, page));
     let push = repository.check_push().await.unwrap_err();
     assert_eq!((push.kind, push.detail.as_str()), (ErrorKind::Invalid, "200 OK, expected 202"));

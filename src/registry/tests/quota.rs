@@ -1,4 +1,4 @@
-//! Tests of counted reads: which reads are sent, which are not, and which wait for others.
+//! Tests of counted reads: the reads that are sent, the reads that are refused, and the reads that wait for others.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -35,7 +35,7 @@ fn limited(limit: &str, remaining: &str) -> Response {
     answer(200, &headers, BODY)
 }
 
-/// Returns an earlier report of this server.
+/// Returns an earlier report of this server's pull quota.
 fn recalled(server: &Server, remaining: u64) -> QuotaState {
     QuotaState {
         registry: server.host.parse().unwrap(),
@@ -48,7 +48,7 @@ fn recalled(server: &Server, remaining: u64) -> QuotaState {
     }
 }
 
-/// Returns the answers of a registry with this many reads left.
+/// Returns the answers of a registry with this number of remaining reads.
 fn with_left(left: i64) -> impl Fn(&Received) -> Response + Send + Sync + 'static {
     let left = AtomicI64::new(left);
     move |asked| match asked.method.as_str() {

@@ -1,4 +1,5 @@
-//! Tests of uploads that another process left: which are kept, and how their registries are queried for the position.
+//! Tests of uploads that another process interrupted: the uploads that are recorded, and the request for the position
+//! of an upload session.
 
 use std::sync::{Arc, Mutex};
 
@@ -10,8 +11,9 @@ use crate::oci::Digester;
 use crate::registry::{Options, Repository, UploadMode, Uploads};
 use crate::store::{ErrorKind, ProgressSink, Step, StoreError, Target as _, UploadProgress, UploadSession, Verified};
 
-/// Size of a blob, and the bytes of it that the first process sends, in chunks of 100,000.
+/// Size of a blob, in bytes.
 const SIZE: usize = 350_000;
+/// Number of bytes of the blob that the first process sends, in chunks of 100,000.
 const STORED: usize = 200_000;
 
 fn chunked(server: &Server) -> Repository {
@@ -19,7 +21,7 @@ fn chunked(server: &Server) -> Repository {
     server.registry_as(Options { upload, ..plain() }).repository("a/b".parse().unwrap())
 }
 
-/// Returns the last record of an upload whose source ends early.
+/// Uploads a blob from a source that fails after `sent` bytes. Returns the last record of the upload.
 pub(super) async fn interrupt_upload(repository: &Repository, content: &[u8], sent: usize) -> Option<UploadSession> {
     let noted = Arc::new(Mutex::new(None));
     let into = noted.clone();
@@ -28,7 +30,7 @@ pub(super) async fn interrupt_upload(repository: &Repository, content: &[u8], se
         Box::pin(async {})
     });
     let broken = StoreError::new("elsewhere/x", Step::ReadBlob, "x", ErrorKind::Unavailable, "gone");
-    // The piece behind the last sent one is withheld.
+    // `Verified` withholds one piece, so the source has one piece more than the number of sent bytes.
     let pieces = content[..sent + 300].chunks(300).map(|piece| Ok(Bytes::copy_from_slice(piece)));
     let pieces: Vec<_> = pieces.chain([Err(broken)]).collect();
     let bytes = Verified::new(stream::iter(pieces).boxed(), blob(content), "elsewhere/x").with_progress(Some(progress));
@@ -53,7 +55,7 @@ fn session_at(path: &str, last: usize) -> axum::response::Response {
     answer(202, &[("location", path), ("range", &format!("0-{last}"))], "")
 }
 
-/// Answers like a registry that names its sessions by their length.
+/// Answers like a registry whose session URLs contain the number of stored bytes.
 fn sessions(asked: &Received) -> axum::response::Response {
     let address = |length: usize| format!("/v2/a/b/blobs/uploads/1?_nouploadcache=false&_state={length}");
     match asked.method.as_str() {
@@ -91,14 +93,14 @@ async fn another_process_resumes_at_the_session_location() {
     assert_eq!(lines[3], format!("PUT {own}350000&digest={}", blob(&content).digest.to_string().replace(':', "%3A")));
 }
 
-/// Returns true if an interrupted upload resumes when its registry answers so.
+/// Returns true if an interrupted upload resumes after this answer of its registry.
 async fn resumes_with_answer(
     answers: impl Fn() -> axum::response::Response + Send + Sync + 'static,
 ) -> Result<bool, StoreError> {
     resumes_with_size(SIZE, answers).await
 }
 
-/// Returns the same for a blob of this size.
+/// Returns true if an interrupted upload of a blob of this size resumes after this answer of its registry.
 async fn resumes_with_size(
     size: usize,
     answers: impl Fn() -> axum::response::Response + Send + Sync + 'static,

@@ -1,4 +1,5 @@
-//! Scripted server: it answers as a test defines, and records its requests. The server knows nothing of registries.
+//! Scripted server, which gives the answers that a test defines, and records the requests. The server knows nothing of
+//! registries.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -15,7 +16,7 @@ use crate::registry::http::retry::RetryPolicy;
 use crate::registry::{Credentials, Options, Registry, Repository, Secret};
 use crate::store::{StoreError, Target as _, Upload, UploadStart, Verified};
 
-/// A received request.
+/// Request that the server received.
 #[derive(Debug, Clone)]
 pub(super) struct Received {
     pub(super) method: Method,
@@ -25,7 +26,7 @@ pub(super) struct Received {
     pub(super) body: Bytes,
     /// Number of earlier requests.
     pub(super) nth: usize,
-    /// The server's `http://127.0.0.1:PORT`.
+    /// Base URL of the server: `http://127.0.0.1:PORT`.
     pub(super) own: String,
 }
 
@@ -34,7 +35,7 @@ impl Received {
         self.headers.get(name).map(|value| value.to_str().unwrap())
     }
 
-    /// Returns `GET /v2/…`.
+    /// Returns the method and the path: `GET /v2/…`.
     pub(super) fn line(&self) -> String {
         format!("{} {}", self.method, self.path)
     }
@@ -80,7 +81,7 @@ impl Server {
         self.requests().iter().map(Received::line).collect()
     }
 
-    /// Returns the number of requests whose line begins so.
+    /// Returns the number of requests whose line begins with this text.
     pub(super) fn count(&self, line: &str) -> usize {
         self.lines().iter().filter(|asked| asked.starts_with(line)).count()
     }
@@ -115,7 +116,7 @@ pub(super) fn me() -> Options {
     Options { credentials: Some(credentials), ..plain() }
 }
 
-/// Returns a policy with short pauses. The time limits stay, so that a slow machine changes no result.
+/// Returns a policy with short pauses. The time limits are the default ones, so that a slow machine changes no result.
 pub(super) fn quick() -> RetryPolicy {
     let pause = Duration::from_millis(1);
     RetryPolicy { first_pause: pause, longest_pause: pause, ..RetryPolicy::default() }
@@ -134,7 +135,7 @@ pub(super) fn blob(content: &[u8]) -> Descriptor {
     Descriptor::new(MediaType::new("application/octet-stream"), Digest::of(content), content.len() as u64)
 }
 
-/// Returns content in pieces of 1,000 bytes.
+/// Returns verified content in pieces of 1,000 bytes.
 pub(super) fn verified(content: &[u8]) -> Verified {
     let pieces: Vec<_> = content.chunks(1000).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
     Verified::new(stream::iter(pieces).boxed(), blob(content), "elsewhere/x")
@@ -147,7 +148,7 @@ pub(super) async fn session(repository: &Repository, content: &[u8]) -> Result<B
     }
 }
 
-/// Returns this many bytes, which are not all alike.
+/// Returns this number of bytes with varying values, the same at each call.
 pub(super) fn noise(length: usize) -> Vec<u8> {
     (0..length as u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect()
 }

@@ -24,7 +24,7 @@ fn registry(asked: &Received, own_mount: impl Fn(bool) -> Response) -> Response 
     }
 }
 
-/// Answers 201 if the blob exists, else opens a session.
+/// Answers 201 if the blob exists, else opens an upload session.
 fn mounts(is_here: bool) -> Response {
     if is_here { answer(201, &[], "") } else { answer(202, &[("location", "/session")], "") }
 }
@@ -41,7 +41,7 @@ async fn seek(repository: &Repository, content: &str) -> &'static str {
     }
 }
 
-/// Returns the result and the methods of the requests that it took.
+/// Returns the result of a lookup, and the methods of its requests.
 async fn cost(server: &Server, repository: &Repository, content: &str) -> (&'static str, String) {
     let before = server.requests().len();
     let came = seek(repository, content).await;

@@ -1,4 +1,4 @@
-//! Tests of token services: which get requests, for which scopes, and which get credentials.
+//! Tests of token services: the services to which requests and credentials are sent, and the requested scopes.
 
 use std::sync::Arc;
 
@@ -8,12 +8,12 @@ use crate::registry::http::resolver::Lookup;
 use crate::registry::{Options, Registry, TokenService, Transport};
 use crate::store::{ErrorKind, Source as _, StoreError, Target as _};
 
-/// Starts a service that gives tokens to everybody.
+/// Starts a service that issues tokens to everybody.
 async fn tokens() -> Server {
     Server::start(|_| answer(200, &[], r#"{"token":"good"}"#)).await
 }
 
-/// Starts a registry that requires tokens of the service at this address.
+/// Starts a registry that requires tokens of the token service at this URL.
 async fn registry_of(realm: String) -> Server {
     Server::start(move |asked| match asked.header("authorization") {
         Some("Bearer good") => answer(404, &[], ""),
@@ -52,7 +52,7 @@ async fn token_service_name_with_private_address_is_refused() {
     for (known, what) in table {
         let server = registry_of("http://tokens.example:9/token".to_owned()).await;
         let error = resolve(&server, plain(), Lookup::fixed(known)).await.unwrap_err();
-        let expected = format!("tokens.example is {what}: ");
+        let expected = format!("the token service tokens.example has the address {what}: ");
         assert!(error.detail.contains(&expected), "{error}");
         assert_eq!(server.lines().len(), 1);
     }
@@ -82,7 +82,7 @@ async fn plain_http_realm_elsewhere_gets_credentials_only_if_named() {
     assert_eq!(error.kind, ErrorKind::Refused);
     let expected = format!(
         "the registry speaks plain HTTP and names a token service on another host, http://tokens.example:{}/token: \
-         credentials are not sent there, unless `token_service` of the registry names it",
+         no credentials are sent to it, unless `token_service` of the registry names it",
         port(&tokens)
     );
     assert_eq!((error.detail, tokens.lines().len()), (expected, 0));

@@ -60,7 +60,8 @@ async fn manifest_with_wrong_digest_is_corrupt_naming_both() {
     assert_eq!(error.detail, format!("the registry states {other}, and the bytes hash to {actual}"));
     let error = repository.manifest(&other.into()).await.unwrap_err();
     assert_eq!(error.to_string(), format!("{}/a/b: reading manifest {other}: the bytes hash to {actual}", server.host));
-    // A manifest that is requested by its digest is the requested one, whatever the header says.
+    // A manifest that is requested by its digest is compared with this digest only. The digest in the header is
+    // ignored.
     assert_eq!(repository.manifest(&actual.into()).await.unwrap().digest(), actual);
 }
 
@@ -202,7 +203,11 @@ async fn stalled_or_interrupted_blob_read_names_the_blob() {
     let error = pieces[1].as_ref().unwrap_err();
     assert_eq!(
         error.to_string(),
-        format!("{}/a/b: reading blob {}: after 4 bytes: no more bytes for 200ms", still.host, Digest::of(&content))
+        format!(
+            "{}/a/b: reading blob {}: after 4 bytes: received no more bytes for 200ms",
+            still.host,
+            Digest::of(&content)
+        )
     );
 
     let breaks = Server::start(|_| {
@@ -364,7 +369,8 @@ async fn successful_chunk_counts_as_stored_despite_its_range() {
     }
 }
 
-/// Starts a server that accepts every chunk, and answers a commit of chunks, and one in one piece, with these statuses.
+/// Starts a server that accepts every chunk. It answers the commit of chunks with the status `of_chunks`, and an upload
+/// in one piece with the status `whole`.
 async fn not_joining(of_chunks: u16, whole: u16) -> Server {
     Server::start(move |asked| match asked.method.as_str() {
         "POST" => answer(202, &[("location", "/session")], ""),
@@ -390,7 +396,7 @@ async fn unassembled_chunks_cause_one_upload_in_one_piece() {
         assert_eq!((server.count("PATCH"), server.count("PUT")), (3, 2), "{of_chunks}");
         assert_eq!(server.requests().last().unwrap().body, content);
     }
-    // If one piece fails too, the blob fails: the two modes do not alternate.
+    // If the upload in one piece fails too, the blob fails. The client does not alternate between the two modes.
     let server = not_joining(400, 400).await;
     let content = noise(250_000);
     let repository = server.registry_as(chunked(100_000)).repository("a/b".parse().unwrap());
@@ -538,7 +544,7 @@ async fn refused_mount_is_followed_by_a_session() {
             format!("HEAD /v2/a/b/blobs/{}", Digest::of(b"x")),
             "POST /v2/a/b/blobs/uploads/".to_owned(),
             "DELETE /session".to_owned(),
-            // The next upload does not try the mount.
+            // The next upload sends no mount request.
             format!("HEAD /v2/a/b/blobs/{}", Digest::of(b"x")),
             "POST /v2/a/b/blobs/uploads/".to_owned(),
             "DELETE /session".to_owned(),

@@ -1,4 +1,4 @@
-//! Tests of registries that serve everybody and show more to an authenticated user, without ever requesting
+//! Tests of registries that serve anonymous requests, and give authenticated users more access without ever requiring
 //! credentials.
 
 use futures_util::TryStreamExt as _;
@@ -24,8 +24,8 @@ fn image() -> axum::response::Response {
     answer(200, &[("content-type", kind), ("docker-content-digest", &digest), ("content-length", "1")], "")
 }
 
-/// Answers like a registry that shows `public/…` to everybody, and `hidden/…` to requests with `MINE`. It refuses other
-/// logins.
+/// Answers like a registry that shows `public/…` to everybody, and `hidden/…` to requests with `MINE`. The registry
+/// refuses other logins.
 fn hiding(asked: &Received) -> axum::response::Response {
     let known = match asked.header("authorization") {
         None => false,
@@ -66,7 +66,7 @@ async fn hidden_repository_is_requested_again_with_credentials() {
     assert!(registry.has_proven_login());
     let lines = ["HEAD /v2/public/a/manifests/latest", "HEAD /v2/hidden/a/manifests/latest", "GET /v2/"];
     assert_eq!(server.lines(), [&lines[..], &lines[1..2]].concat());
-    // From then on every request has the credentials, and none is sent twice.
+    // Each further request has the credentials, and no request is sent twice.
     assert!(!resolve(&registry, "hidden/none").await.unwrap());
     assert_eq!((server.requests()[4].header("authorization"), server.requests().len()), (Some(MINE), 5));
 }
@@ -85,7 +85,10 @@ async fn login_is_proven_by_refusal_without_it() {
     let registry = server.registry_as(me());
     assert_eq!(registry.catalog().try_collect::<Vec<_>>().await.unwrap().len(), 2);
     let [public, hidden] = ["public/a", "hidden/a"].map(|name| registry.repository(name.parse().unwrap()));
-    assert!(hidden.check_pull().await.unwrap().exists && !registry.has_proven_login(), "it may accept any login");
+    assert!(
+        hidden.check_pull().await.unwrap().exists && !registry.has_proven_login(),
+        "the registry may accept any login"
+    );
     assert!(!public.proves_login().await && !registry.has_proven_login());
     assert!(hidden.proves_login().await && registry.has_proven_login());
 }
@@ -178,7 +181,7 @@ async fn failing_login_source_leaves_the_anonymous_answer() {
     let helper = Credentials::Helper { name: "not-installed-here".into(), env };
     let registry = server.registry_as(Options { credentials: Some(helper), ..plain() });
     assert!(!resolve(&registry, "hidden/a").await.unwrap());
-    // Without the login, the catalog would be incomplete.
+    // The catalog is an error, because the catalog without a login would be incomplete.
     let error = registry.catalog().try_collect::<Vec<_>>().await.unwrap_err();
     assert!(error.detail.contains("docker-credential-not-installed-here is not installed"), "{error}");
 }

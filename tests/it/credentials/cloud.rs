@@ -367,9 +367,9 @@ fn a_wrong_key_of_googles_is_refused_by_its_code_and_not_shown() {
     let person = cloud.key_file().replace("service_account", "authorized_user");
     for (file, why) in [
         (wrong, "/token refused: 400 Bad Request, invalid_grant"),
-        (far, "its token_uri, http://token.example/, does not use TLS"),
-        (person, "its type is not service_account, the only supported one"),
-        ("{".to_owned(), "it is not the key of a service account"),
+        (far, "`token_uri`, http://token.example/, does not use TLS"),
+        (person, "`type` is not service_account, the only supported type"),
+        ("{".to_owned(), "the file is not the key of a service account"),
     ] {
         let who = scene.who("{gcp: {key: key.json}}").and_file("key.json", &file);
         let said = scene.once(&who, 1);

@@ -181,7 +181,8 @@ fn login_check_fails_where_a_right_is_missing_and_names_it() {
             "  ok      login as reader: let in",
             "  ok      pull of build/app as reader (entry app): granted",
             "  failed  push to prod/app as reader (entry app): 401 Unauthorized, UNAUTHORIZED: unauthorized; \
-             the token does not grant this action; some registries also answer this for a project that does not exist; \
+             the token does not grant this action; \
+             some registries also send this answer if the project does not exist; \
              grant it, or write other credentials",
         ]
     );
@@ -200,8 +201,8 @@ fn login_check_fails_where_a_right_is_missing_and_names_it() {
             "  ok      login as anonymous: there are no credentials",
             "  ok      pull of build/app as anonymous (entry app): granted",
             "  failed  push to prod/app as anonymous (entry app): 401 Unauthorized, UNAUTHORIZED: unauthorized; \
-             the token does not grant this action; some registries also answer this \
-             for a project that does not exist; write `credentials`",
+             the token does not grant this action; \
+             some registries also send this answer if the project does not exist; write `credentials`",
         ]
     );
 }
@@ -373,7 +374,7 @@ fn login_check_tells_until_when_a_certificate_is_good_and_why_one_is_not_believe
         reach("{}", 1),
         format!(
             "  failed  reach: the certificate of https://{host} is issued by an unknown authority; \
-             name the authority's file in `tls.ca`"
+             set `tls.ca` to the file of the authority"
         )
     );
     assert_eq!(

@@ -228,7 +228,8 @@ fn a_project_that_is_not_there_is_thought_of_where_access_is_denied() {
     let told = pair.refusal();
     assert!(
         told.ends_with(
-            "401 Unauthorized, UNAUTHORIZED: unauthorized; some registries also answer this for a project that does not exist"
+            "401 Unauthorized, UNAUTHORIZED: unauthorized; \
+             some registries also send this answer if the project does not exist"
         ),
         "{told}"
     );
@@ -243,7 +244,8 @@ fn a_name_that_is_too_deep_is_told_with_the_cause() {
     let told = pair.refusal();
     assert!(
         told.ends_with(
-            "resolving v1: 400 Bad Request; the registry may not accept such a name; some allow only NAMESPACE/NAME"
+            "resolving v1: 400 Bad Request; \
+             the registry may not accept this name; some registries allow only NAMESPACE/NAME"
         ),
         "{told}"
     );
@@ -276,7 +278,8 @@ fn a_policy_against_foreign_layers_is_named_with_its_setting() {
         pair.put(&images::image(Family::Docker, linux("amd64"), &layers), "v1");
         pair.target.set(Fault::ForeignLayersRefused(status));
         let told = pair.refusal();
-        let way_out = "; it has foreign layers, whose addresses `validation.manifests.urls` of distribution must allow";
+        let way_out =
+            "; the manifest has foreign layers; at distribution, `validation.manifests.urls` must allow their URLs";
         assert!(told.contains(said) && told.ends_with(way_out), "{told}");
     }
 }
@@ -290,8 +293,8 @@ fn manifests_of_dockers_are_refused_with_the_way_out_and_the_rest_arrives() {
     pair.target.set(Fault::OciOnly);
     let report = pair.site.report(1);
     let told = report.tag("docker")["message"].as_str().unwrap();
-    let way_out =
-        "415 Unsupported Media Type; some registries accept no Docker manifests; zot does with `compat: [docker2s2]`";
+    let way_out = "415 Unsupported Media Type; \
+        some registries accept no Docker manifests; zot accepts them with `compat: [docker2s2]`";
     assert!(told.ends_with(way_out), "{told}");
     assert_eq!(pair.at_target("oci"), Some(image.digest()));
 }

@@ -81,7 +81,7 @@ fn requests_that_a_goaway_left_out_are_sent_again_and_all_tags_arrive() {
 #[test]
 fn plain_http_at_a_port_for_tls_names_the_key_to_remove() {
     let scene = Scene::with("");
-    let told = format!("http://{} speaks TLS; leave `plain_http` out", scene.nginx.host());
+    let told = format!("http://{} requires TLS; remove `plain_http`", scene.nginx.host());
     let failure = scene.failure(", plain_http: true");
     assert!(failure.contains(&told), "{failure}");
 }
@@ -90,7 +90,7 @@ fn plain_http_at_a_port_for_tls_names_the_key_to_remove() {
 fn a_server_that_wants_a_certificate_by_http_names_the_key_to_set() {
     let scene = Scene::with("ssl_verify_client on;\nssl_client_certificate server.pem;");
     let told =
-        format!("https://{} requires a client certificate; name its file in `tls.certificate`", scene.nginx.host());
+        format!("https://{} requires a client certificate; set `tls.certificate` to its file", scene.nginx.host());
     let failure = scene.failure(", tls: {ca: ca.pem}");
     assert!(failure.contains(&told), "{failure}");
     let strange = Authority::new("another authority").certify("me", LATER);
@@ -114,10 +114,10 @@ fn connections_that_are_closed_without_a_word_name_both_keys() {
         }
     });
     for (options, told) in [
-        ("plain_http: true", "; if it speaks TLS, leave `plain_http` out"),
+        ("plain_http: true", "; if the server expects TLS, remove `plain_http`"),
         (
             "{}",
-            "; if it speaks plain HTTP, set `plain_http: true`; if it requires a client certificate, \
+            "; if the server expects plain HTTP, set `plain_http: true`; if it requires a client certificate, \
              set `tls.certificate`",
         ),
     ] {

@@ -78,7 +78,8 @@ fn an_authority_of_ones_own_is_believed_where_it_is_named_and_only_there() {
     assert_eq!(
         scene.refusal(&host, "{}"),
         format!(
-            "the certificate of https://{host} is issued by an unknown authority; name the authority's file in `tls.ca`"
+            "the certificate of https://{host} is issued by an unknown authority; \
+             set `tls.ca` to the file of the authority"
         )
     );
     assert_eq!(
@@ -137,7 +138,7 @@ fn a_server_that_asks_for_a_certificate_of_ours_gets_it() {
     assert!(scene.tags(&host, shown).expect_success().stdout.contains("v1"));
     assert_eq!(
         scene.refusal(&host, "{tls: {ca: ca.pem}}"),
-        format!("https://{host} requires a client certificate; name its file in `tls.certificate`")
+        format!("https://{host} requires a client certificate; set `tls.certificate` to its file")
     );
     let strange = Authority::new("another authority").certify("me", LATER);
     scene.site.write("me.pem", &strange.certificate);
@@ -205,7 +206,7 @@ fn tls_and_plain_http_are_told_apart_both_ways() {
     assert_eq!(scene.refusal(&plain, "{}"), told);
     let front = scene.good_front();
     let host = front.host();
-    let told = format!("http://{host} does not speak HTTP; if it speaks TLS, leave `plain_http` out");
+    let told = format!("http://{host} does not speak HTTP; if the server expects TLS, remove `plain_http`");
     assert_eq!(scene.refusal(&host, "{plain_http: true}"), told);
     assert_eq!(front.seen(), ["refused"], "it is tried once");
 }
@@ -377,5 +378,5 @@ fn debians_registry_is_filled_and_read_through_nginx_by_tls_below_a_path() {
     run("back");
     assert_eq!(scene.registry.store().tag("back/b", "v1"), Some(image.digest()));
     let told = scene.refusal(through, "{plain_http: true}");
-    assert_eq!(told, format!("http://{through} speaks TLS; leave `plain_http` out"));
+    assert_eq!(told, format!("http://{through} requires TLS; remove `plain_http`"));
 }

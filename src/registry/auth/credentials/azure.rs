@@ -1,5 +1,6 @@
-//! Credentials for Azure's registries. The registry exchanges a token of Entra, for this machine or for an application,
-//! for a refresh token. The registry's token service then accepts that token.
+//! Credentials for Azure's registries. Entra issues a token for this machine or for an application. The registry
+//! exchanges this token for a refresh token. The registry's token service then issues access tokens for the refresh
+//! token.
 
 use std::path::Path;
 use std::time::Duration;
@@ -16,26 +17,27 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use url::Url;
 
-use super::login::{KEPT, Login, usable_time};
-use super::service_request::{CloudAnswer, Wire, form, url_below};
+use super::login::{Login, REUSED_FOR, usable_time};
+use super::service_request::{CloudAnswer, ServiceClients, form, url_below};
 use super::{jwt, secret};
 use crate::registry::auth::error::AuthError;
 use crate::registry::options::transport::rsa_key;
 use crate::registry::{Azure, AzureIdentity, Pem};
 
-/// Audience of Entra's tokens: registries, in all of Azure's clouds. A token for Azure's management API would work too,
-/// unless the registry is configured to refuse such tokens ("Configure registry acceptance of Microsoft Entra
-/// authentication scopes"). But the registry receives the token, and a token for the management API grants far more.
+/// Audience of Entra's tokens: registries, in all of Azure's clouds. A registry also accepts tokens for Azure's
+/// management API, unless it is configured to refuse them ("Configure registry acceptance of Microsoft Entra
+/// authentication scopes"). Such tokens are not used, because the registry receives the token, and a token for the
+/// management API grants far more.
 const AUDIENCE: &str = "https://containerregistry.azure.net";
-/// Maximum time for which a refresh token is used.
+/// Maximum time for which a refresh token is used, whatever its lifetime.
 const LONGEST: Duration = Duration::from_secs(3 * 3600);
 /// Lifetime of an assertion, in seconds. Entra's documentation of certificate credentials asks for 5 to 10 minutes.
-const ASSERTED: i64 = 300;
-/// Tolerance for a local clock that is ahead, in seconds.
+const ASSERTION_LIFETIME: i64 = 300;
+/// Time by which the clock of this machine may be ahead, in seconds.
 const SKEW: i64 = 60;
-/// Statuses that the metadata service answers while it is updated ("How to use managed identities on a VM", "Error
+/// Statuses of the metadata service while the service is updated ("How to use managed identities on a VM", "Error
 /// handling").
-const RENEWING: [StatusCode; 2] = [StatusCode::NOT_FOUND, StatusCode::GONE];
+const UPDATING: [StatusCode; 2] = [StatusCode::NOT_FOUND, StatusCode::GONE];
 
 /// Answer of Entra or of the registry. The type has no `Debug`, which would show tokens.
 #[derive(Default, Deserialize)]
@@ -49,33 +51,34 @@ struct TokenAnswer {
 
 type Form<'a> = Vec<(&'a str, &'a str)>;
 
-/// Returns a refresh token of the registry, its lifetime, and the identity, if Entra states one.
+/// Returns a refresh token of the registry, the time for which it is used, and the identity if Entra's token states
+/// one.
 pub(super) async fn login(
     azure: &Azure,
     service: &str,
-    wire: &Wire,
+    clients: &ServiceClients,
 ) -> Result<(Login, Duration, Option<String>), AuthError> {
     let (token, tenant) = match &azure.identity {
         AzureIdentity::Managed { client_id } => {
-            (request_managed_token(&azure.imds, client_id.as_deref(), wire).await?, None)
+            (request_managed_token(&azure.imds, client_id.as_deref(), clients).await?, None)
         }
         AzureIdentity::Workload { client_id, tenant_id, token } => {
             let assertion = secret::read("the federated token", token).await?;
             (
-                request_entra_token(azure, tenant_id, client_id, assertion_fields(&assertion), wire).await?,
+                request_entra_token(azure, tenant_id, client_id, assertion_fields(&assertion), clients).await?,
                 Some(tenant_id),
             )
         }
         AzureIdentity::Application { client_id, tenant_id, client_secret } => {
             let secret = secret::read("the client secret", client_secret).await?;
             let proof = vec![("client_secret", secret.expose_secret())];
-            (request_entra_token(azure, tenant_id, client_id, proof, wire).await?, Some(tenant_id))
+            (request_entra_token(azure, tenant_id, client_id, proof, clients).await?, Some(tenant_id))
         }
         AzureIdentity::Certified { client_id, tenant_id, certificate, key } => {
             let audience = token_endpoint(azure, tenant_id)?;
             let assertion = assertion(client_id, &audience, certificate, key).await?;
             (
-                request_entra_token(azure, tenant_id, client_id, assertion_fields(&assertion), wire).await?,
+                request_entra_token(azure, tenant_id, client_id, assertion_fields(&assertion), clients).await?,
                 Some(tenant_id),
             )
         }
@@ -85,22 +88,26 @@ pub(super) async fn login(
         .flatten();
     let mut pairs = vec![("grant_type", "access_token"), ("service", service), ("access_token", token.expose_secret())];
     pairs.extend(tenant.map(|tenant| ("tenant", tenant.as_str())));
-    let url = url_below(&wire.registry, "oauth2/exchange")?;
-    let answered = wire.send(form(&wire.http, &url, &pairs), &url, &[]).await?.require_success(code)?;
-    let token = require_token(answered.json::<TokenAnswer>()?.refresh_token, &answered)?;
-    let good = token_lifetime(token.expose_secret(), chrono::Utc::now().timestamp());
-    Ok((Login::Token(token), good, name))
+    let url = url_below(&clients.registry, "oauth2/exchange")?;
+    let answer = clients.send(form(&clients.http, &url, &pairs), &url, &[]).await?.require_success(code)?;
+    let token = require_token(answer.json::<TokenAnswer>()?.refresh_token, &answer)?;
+    let usable_for = token_lifetime(token.expose_secret(), chrono::Utc::now().timestamp());
+    Ok((Login::Token(token), usable_for, name))
 }
 
-/// Requests a token of the instance metadata service, never through a proxy.
-async fn request_managed_token(imds: &Url, client_id: Option<&str>, wire: &Wire) -> Result<SecretString, AuthError> {
+/// Requests an Entra token from the instance metadata service, never through a proxy.
+async fn request_managed_token(
+    imds: &Url,
+    client_id: Option<&str>,
+    clients: &ServiceClients,
+) -> Result<SecretString, AuthError> {
     let mut url = url_below(imds, "metadata/identity/oauth2/token")?;
     url.query_pairs_mut()
         .extend_pairs([("api-version", "2018-02-01"), ("resource", AUDIENCE)])
         .extend_pairs(client_id.map(|id| ("client_id", id)));
-    let request = wire.metadata_client()?.get(url.clone()).header("Metadata", "true");
-    let answered = wire.send(request, &url, &RENEWING).await?.require_success(code)?;
-    require_token(answered.json::<TokenAnswer>()?.access_token, &answered)
+    let request = clients.metadata_client()?.get(url.clone()).header("Metadata", "true");
+    let answer = clients.send(request, &url, &UPDATING).await?.require_success(code)?;
+    require_token(answer.json::<TokenAnswer>()?.access_token, &answer)
 }
 
 async fn request_entra_token(
@@ -108,14 +115,14 @@ async fn request_entra_token(
     tenant: &str,
     client_id: &str,
     proof: Form<'_>,
-    wire: &Wire,
+    clients: &ServiceClients,
 ) -> Result<SecretString, AuthError> {
     let url = token_endpoint(azure, tenant)?;
     let scope = format!("{AUDIENCE}/.default");
     let mut pairs = vec![("grant_type", "client_credentials"), ("client_id", client_id), ("scope", &scope)];
     pairs.extend(proof);
-    let answered = wire.send(form(&wire.authority, &url, &pairs), &url, &[]).await?.require_success(code)?;
-    require_token(answered.json::<TokenAnswer>()?.access_token, &answered)
+    let answer = clients.send(form(&clients.authority, &url, &pairs), &url, &[]).await?.require_success(code)?;
+    require_token(answer.json::<TokenAnswer>()?.access_token, &answer)
 }
 
 fn token_endpoint(azure: &Azure, tenant: &str) -> Result<Url, AuthError> {
@@ -138,7 +145,7 @@ async fn assertion(client_id: &str, audience: &Url, certificate: &Path, key: &Pa
         let key = Pem::key(&key, &certificate)?;
         Ok::<_, crate::registry::PemError>((certificate, key))
     });
-    let unusable = || AuthError::denied("the certificate of the application cannot be used: it needs an RSA key");
+    let unusable = || AuthError::denied("the certificate of the application cannot be used: an RSA key is required");
     let (certificate, key) =
         read.await.map_err(|_| unusable())?.map_err(|error| AuthError::denied(error.to_string()))?;
     let der = CertificateDer::from_pem_slice(certificate.bytes()).map_err(|_| unusable())?;
@@ -149,13 +156,13 @@ async fn assertion(client_id: &str, audience: &Url, certificate: &Path, key: &Pa
     let now = chrono::Utc::now().timestamp();
     let claims = json!({
         "aud": audience.as_str(), "iss": client_id, "sub": client_id, "jti": hex::encode(id),
-        "iat": now, "nbf": now - SKEW, "exp": now + ASSERTED,
+        "iat": now, "nbf": now - SKEW, "exp": now + ASSERTION_LIFETIME,
     });
     jwt::signed(jwt::Algorithm::Ps256, ("x5t#S256", &thumbprint), &claims, &key).ok_or_else(unusable)
 }
 
-fn require_token(token: String, answered: &CloudAnswer) -> Result<SecretString, AuthError> {
-    if token.is_empty() { Err(answered.unusable("without a token")) } else { Ok(token.into()) }
+fn require_token(token: String, answer: &CloudAnswer) -> Result<SecretString, AuthError> {
+    if token.is_empty() { Err(answer.unusable("without a token")) } else { Ok(token.into()) }
 }
 
 fn code(body: &[u8]) -> Option<String> {
@@ -187,16 +194,16 @@ fn claims<T: DeserializeOwned>(token: &str) -> Option<T> {
     serde_json::from_slice(&json).ok()
 }
 
-/// Returns the remaining lifetime of a token, by its `exp`.
+/// Returns the time for which a refresh token is used, by the end of its lifetime (`exp`).
 fn token_lifetime(token: &str, now: i64) -> Duration {
     #[derive(Deserialize)]
     struct Claims {
         exp: i64,
     }
     let claims = claims::<Claims>(token);
-    let left =
+    let remaining =
         claims.map(|claims| Duration::from_secs(u64::try_from(claims.exp.saturating_sub(now)).unwrap_or_default()));
-    left.map_or(KEPT, |left| usable_time(left).min(LONGEST))
+    remaining.map_or(REUSED_FOR, |remaining| usable_time(remaining).min(LONGEST))
 }
 
 #[cfg(test)]
@@ -225,6 +232,6 @@ mod tests {
         assert_eq!(token_lifetime(&token(r#"{"exp": 99999999}"#), 1000), LONGEST);
         assert_eq!(token_lifetime(&token(&format!(r#"{{"exp": {}}}"#, i64::MIN)), 1000), Duration::ZERO);
         assert_eq!(token_lifetime(&token(&format!(r#"{{"exp": {}}}"#, i64::MAX)), -1000), LONGEST);
-        assert_eq!(token_lifetime("opaque", 1000), KEPT);
+        assert_eq!(token_lifetime("opaque", 1000), REUSED_FOR);
     }
 }

@@ -17,15 +17,16 @@ pub(super) async fn login(line: &[String], username: Option<&str>, programs: &Pr
         return Err(AuthError::denied("the command that prints the secret is empty"));
     };
     let failed = |kind: ErrorKind, reason: &str| AuthError { kind, detail: format!("the command {program} {reason}") };
-    let ended = programs.run(OsStr::new(program), arguments, "").await;
-    let ended = ended.map_err(|(kind, reason)| failed(kind, &reason))?;
-    if let Some(failure) = ended.failure {
+    let finished = programs.run(OsStr::new(program), arguments, "").await;
+    let finished = finished.map_err(|(kind, reason)| failed(kind, &reason))?;
+    if let Some(failure) = finished.failure {
         return Err(failed(ErrorKind::Unavailable, &format!("failed ({failure})")));
     }
-    let text = String::from_utf8(ended.output).map_err(|_| failed(ErrorKind::Invalid, "printed no text"))?;
+    let text = String::from_utf8(finished.output)
+        .map_err(|_| failed(ErrorKind::Invalid, "printed something other than UTF-8 text"))?;
     let secret = without_line_break(&text);
     if secret.is_empty() || secret.contains(['\n', '\r']) {
-        return Err(failed(ErrorKind::Invalid, "printed no single line"));
+        return Err(failed(ErrorKind::Invalid, "did not print exactly one line"));
     }
     let password =
         |username: &str, password: &str| Login::Password { username: username.to_owned(), password: password.into() };

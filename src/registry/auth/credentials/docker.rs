@@ -1,4 +1,4 @@
-//! Credentials that `docker login` and similar tools left on this machine: docker's `config.json`, and `auth.json` of
+//! Credentials that `docker login` and similar tools stored on this machine: docker's `config.json`, and `auth.json` of
 //! podman and skopeo.
 
 use std::collections::BTreeMap;
@@ -38,18 +38,18 @@ struct Entry {
     registrytoken: Option<String>,
 }
 
-/// Returns the login that these files have for a registry, and true if a program was run to obtain it. The first file
-/// with a login wins.
+/// Returns the login of a registry in these files, and true if a program was run to obtain the login. If several files
+/// have a login, the first one is used.
 pub(super) async fn login(
     config: &DockerConfig,
     host: &RegistryHost,
     programs: &Programs,
 ) -> Result<(Option<Login>, bool), AuthError> {
-    let mut ran = false;
+    let mut ran_program = false;
     for path in &config.files {
         let Some(file) = read(path, config.required).await? else { continue };
         if let Some(name) = file.helper_of(host) {
-            ran = true;
+            ran_program = true;
             for server in file.servers_of(host) {
                 let login = helper::login(name, &server, programs).await;
                 let login = login
@@ -61,15 +61,15 @@ pub(super) async fn login(
         }
         let login = file.entry_of(host, config.namespace.as_ref()).map_err(|what| unusable(path, what))?;
         if login.is_some() {
-            return Ok((login, ran));
+            return Ok((login, ran_program));
         }
     }
-    Ok((None, ran))
+    Ok((None, ran_program))
 }
 
-/// Returns the longest namespace of this repository that has its own entry in one of these files
-/// (containers-auth.json(5): `quay.io/org/repo` before `quay.io/org` before `quay.io`). The files are read
-/// synchronously, because they are small. If a file cannot be read, the error is reported when the login is needed.
+/// Returns the longest namespace of a repository that has its own entry in one of these files (containers-auth.json(5):
+/// `quay.io/org/repo` before `quay.io/org` before `quay.io`). The files are read synchronously, because they are small.
+/// A file that cannot be read is skipped; `login` reports the error later.
 pub(super) fn namespace_of(
     config: &DockerConfig,
     host: &RegistryHost,
@@ -87,28 +87,28 @@ pub(super) fn namespace_of(
     files.filter_map(longest).max_by_key(|namespace: &RepositoryName| namespace.as_str().len())
 }
 
-/// Returns true if a namespace contains a repository or is the repository itself.
+/// Returns true if a namespace contains a repository, or has the same name as the repository.
 fn covers(namespace: &str, name: &RepositoryName) -> bool {
     name.as_str().strip_prefix(namespace).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// Returns the namespace of a key of this registry, as podman writes it: `host/a/b`, without a scheme. Returns `None`
-/// for a whole host.
+/// Returns the namespace in a key of this registry. Podman writes such keys as `host/a/b`, without a scheme. Returns
+/// `None` if the key is for a whole host or another registry.
 fn namespace_in<'k>(key: &'k str, host: &RegistryHost) -> Option<&'k str> {
     if host_of(key).is_some() {
         return None;
     }
-    let (of, namespace) = key.split_once('/')?;
+    let (key_host, namespace) = key.split_once('/')?;
     let namespace = namespace.trim_end_matches('/');
-    (names_of(host).contains(&of) && !namespace.is_empty()).then_some(namespace)
+    (names_of(host).contains(&key_host) && !namespace.is_empty()).then_some(namespace)
 }
 
-/// Returns the file; `None` if it is missing and not required.
+/// Reads a file. Returns `None` if the file is empty, or if it is missing and not required.
 async fn read(path: &Path, required: bool) -> Result<Option<File>, AuthError> {
     let failed = |reason: String| AuthError::denied(format!("{} cannot be read: {reason}", path.display()));
     let bytes = match read_text(path).await {
         Ok(text) => text.into_bytes(),
-        // If a service may not read a home directory, that directory contains nothing for the service.
+        // A file in a home directory that this process may not read counts as missing.
         Err(error) if !required && matches!(error.kind(), Io::NotFound | Io::NotADirectory | Io::PermissionDenied) => {
             return Ok(None);
         }
@@ -120,7 +120,7 @@ async fn read(path: &Path, required: bool) -> Result<Option<File>, AuthError> {
     // The parser's reason is withheld, because it could quote a secret.
     let read = serde_json::from_slice(&bytes).map_err(|error| {
         let (line, column) = (error.line(), error.column());
-        unusable(path, &format!("it is not docker's configuration (line {line}, column {column})"))
+        unusable(path, &format!("not a valid docker configuration (line {line}, column {column})"))
     })?;
     Ok(Some(read))
 }
@@ -137,13 +137,13 @@ impl File {
         helper.or(self.creds_store.as_deref()).filter(|name| !name.is_empty())
     }
 
-    /// Returns the server names to request from a helper: the registry as docker writes it today, then the file's other
-    /// spellings (`https://HOST`), under which an older login may be stored.
+    /// Returns the server names to request from a helper. The first name is the one that current versions of docker
+    /// use. The others are the spellings in the file (`https://HOST`), under which an older login may be stored.
     fn servers_of(&self, host: &RegistryHost) -> Vec<String> {
         let mut servers = vec![helper::server_name(host)];
         let keys = self.auths.iter().flatten().map(|(key, _)| key);
         let keys = keys.chain(self.cred_helpers.iter().flatten().map(|(key, _)| key));
-        for key in keys.filter(|key| host_of(key).is_some_and(|of| names_of(host).contains(&of))) {
+        for key in keys.filter(|key| host_of(key).is_some_and(|key_host| names_of(host).contains(&key_host))) {
             if !servers.contains(key) {
                 servers.push(key.clone());
             }
@@ -151,13 +151,13 @@ impl File {
         servers
     }
 
-    /// Returns the file's own login for this registry: of the longest namespace that covers `namespace`, else of the
-    /// host.
+    /// Returns the login that the file itself contains for a registry: the login of the longest namespace that covers
+    /// `namespace`, else the login of the host.
     fn entry_of(&self, host: &RegistryHost, namespace: Option<&RepositoryName>) -> Result<Option<Login>, &'static str> {
         let entries = || self.auths.iter().flatten().map(|(key, entry)| (key.as_str(), entry));
         let covering = |(key, entry): (&str, &'_ Entry)| -> Option<(usize, Result<Option<Login>, &'static str>)> {
-            let of = namespace_in(key, host).filter(|of| namespace.is_some_and(|name| covers(of, name)))?;
-            Some((of.len(), entry.login()))
+            let covering = namespace_in(key, host).filter(|outer| namespace.is_some_and(|name| covers(outer, name)))?;
+            Some((covering.len(), entry.login()))
         };
         let mut namespaces: Vec<_> = entries().filter_map(covering).collect();
         namespaces.sort_by_key(|(length, _)| std::cmp::Reverse(*length));
@@ -171,20 +171,20 @@ impl File {
 }
 
 impl Entry {
-    /// Returns the login of this entry. Docker leaves an empty entry if a helper stores the credentials.
+    /// Returns the login of this entry. Docker writes an empty entry if a helper stores the credentials.
     fn login(&self) -> Result<Option<Login>, &'static str> {
-        let filled = |secret: &'_ Option<String>| secret.clone().filter(|text| !text.is_empty());
-        if let Some(token) = filled(&self.identitytoken) {
+        let non_empty = |secret: &'_ Option<String>| secret.clone().filter(|text| !text.is_empty());
+        if let Some(token) = non_empty(&self.identitytoken) {
             return Ok(Some(Login::Token(token.into())));
         }
-        if let Some(token) = filled(&self.registrytoken) {
+        if let Some(token) = non_empty(&self.registrytoken) {
             return Ok(Some(Login::Access(token.into())));
         }
-        if let (Some(username), Some(password)) = (&self.username, filled(&self.password)) {
+        if let (Some(username), Some(password)) = (&self.username, non_empty(&self.password)) {
             return Ok(Some(Login::Password { username: username.clone(), password: password.into() }));
         }
-        let Some(auth) = filled(&self.auth) else { return Ok(None) };
-        // Some tools wrap lines or omit the padding (podman's Go decoder skips line breaks).
+        let Some(auth) = non_empty(&self.auth) else { return Ok(None) };
+        // Some tools break the text into lines, or omit the padding. Podman accepts line breaks too.
         let auth: String = auth.chars().filter(|c| !c.is_ascii_whitespace()).collect();
         let bytes = STANDARD_NO_PAD.decode(auth.trim_end_matches('=')).ok();
         let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
@@ -194,7 +194,8 @@ impl Entry {
     }
 }
 
-/// Returns the value of the key that means this registry: the key in docker's own spelling, else an equivalent one.
+/// Returns the value of the key for this registry: the key in docker's own spelling, else a key in an equivalent
+/// spelling.
 fn matching_value<'a, T: ?Sized>(
     pairs: impl Iterator<Item = (&'a str, &'a T)> + Clone,
     host: &RegistryHost,
@@ -202,20 +203,20 @@ fn matching_value<'a, T: ?Sized>(
     let names = names_of(host);
     let written = helper::server_name(host);
     let exact = pairs.clone().find(|(key, _)| *key == written);
-    let near = || names.iter().find_map(|name| pairs.clone().find(|(key, _)| host_of(key) == Some(name)));
-    exact.or_else(near).map(|(_, value)| value)
+    let equivalent = || names.iter().find_map(|name| pairs.clone().find(|(key, _)| host_of(key) == Some(name)));
+    exact.or_else(equivalent).map(|(_, value)| value)
 }
 
-/// Returns the names of a registry in the keys.
+/// Returns the host names that keys use for a registry.
 fn names_of(host: &RegistryHost) -> Vec<&str> {
     Flavor::from_host(host).credential_keys.map_or_else(|| vec![host.as_str()], |keys| keys.hosts.to_vec())
 }
 
-/// Returns the host of a key such as `host` or `https://host/v1/`. Podman's `host/namespace` is not a key of the whole
-/// host.
+/// Returns the host of a key for a whole host, such as `host` or `https://host/v1/`. Returns `None` for a key of a
+/// namespace, `host/namespace`.
 fn host_of(key: &str) -> Option<&str> {
     let bare = key.strip_prefix("https://").or(key.strip_prefix("http://"));
     let (host, path) = bare.unwrap_or(key).split_once('/').unwrap_or((bare.unwrap_or(key), ""));
-    let whole = bare.is_some() || matches!(path.trim_end_matches('/'), "" | "v1" | "v2");
-    whole.then_some(host)
+    let is_whole_host = bare.is_some() || matches!(path.trim_end_matches('/'), "" | "v1" | "v2");
+    is_whole_host.then_some(host)
 }

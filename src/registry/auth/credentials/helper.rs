@@ -14,7 +14,7 @@ use crate::store::ErrorKind;
 /// User name that marks the secret as an identity token.
 const IDENTITY_TOKEN: &str = "<token>";
 
-/// Text that helpers print before they fail because they do not know a registry.
+/// Text that helpers print before they fail because they have no login for a registry.
 const NOT_FOUND: &str = "credentials not found";
 
 /// Output of a helper. The type has no `Debug`, which would show the secret.
@@ -26,7 +26,8 @@ struct HelperOutput {
     secret: String,
 }
 
-/// Returns the login that the helper of this name has for a server, in docker's spelling; `None` if there is no login.
+/// Returns the login that the helper of this name has for a server; `None` if the helper has no login. `server` is in
+/// docker's spelling.
 pub(super) async fn login(name: &str, server: &str, programs: &Programs) -> Result<Option<Login>, AuthError> {
     let program = format!("docker-credential-{name}");
     let failed =
@@ -36,18 +37,18 @@ pub(super) async fn login(name: &str, server: &str, programs: &Programs) -> Resu
             "the name of the credential helper contains characters other than letters, digits, `.`, `_` and `-`",
         ));
     }
-    let ended = programs.run(OsStr::new(&program), &["get".to_owned()], server).await;
-    let ended = ended.map_err(|(kind, reason)| failed(kind, &reason))?;
-    if let Some(failure) = ended.failure {
-        if String::from_utf8_lossy(&ended.output).contains(NOT_FOUND) {
+    let finished = programs.run(OsStr::new(&program), &["get".to_owned()], server).await;
+    let finished = finished.map_err(|(kind, reason)| failed(kind, &reason))?;
+    if let Some(failure) = finished.failure {
+        if String::from_utf8_lossy(&finished.output).contains(NOT_FOUND) {
             return Ok(None);
         }
         return Err(failed(ErrorKind::Unavailable, &format!("failed ({failure})")));
     }
     // The parser's reason is withheld, because it could quote the secret.
-    let told: HelperOutput = serde_json::from_slice(&ended.output)
+    let output: HelperOutput = serde_json::from_slice(&finished.output)
         .map_err(|_| failed(ErrorKind::Invalid, "printed something other than credentials"))?;
-    Ok(read_login(told))
+    Ok(read_login(output))
 }
 
 fn read_login(HelperOutput { username, secret }: HelperOutput) -> Option<Login> {
@@ -58,12 +59,12 @@ fn read_login(HelperOutput { username, secret }: HelperOutput) -> Option<Login> 
     }
 }
 
-/// Returns a registry in the spelling under which docker stores credentials.
+/// Returns the name under which docker stores the credentials of a registry.
 pub(super) fn server_name(host: &RegistryHost) -> String {
     Flavor::from_host(host).credential_keys.map_or(host.as_str(), |keys| keys.written).to_owned()
 }
 
-/// Returns true if a text can be the last part of a program's name. A path cannot.
+/// Returns true if a text can be the last part of a program's name. A path is not allowed.
 fn is_helper_name(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
 }

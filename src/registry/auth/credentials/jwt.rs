@@ -16,8 +16,8 @@ pub(super) enum Algorithm {
     Ps256,
 }
 
-/// Returns a token with these claims, and with this parameter beside `alg` and `typ` in its header; `None` if the key
-/// fails.
+/// Returns a signed token with these claims. The header contains the parameter in addition to `alg` and `typ`. Returns
+/// `None` if the key cannot sign.
 pub(super) fn signed(
     algorithm: Algorithm,
     (parameter, value): (&str, &str),

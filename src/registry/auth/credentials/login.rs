@@ -1,4 +1,4 @@
-//! Logins: the credentials that are sent to a registry or its token service, and the time for which they are used.
+//! Logins: credentials that are sent to a registry or its token service, and the time for which they are used.
 
 use std::time::Duration;
 
@@ -9,13 +9,13 @@ use secrecy::{ExposeSecret as _, SecretString};
 use crate::registry::auth::error::AuthError;
 use crate::registry::http::response::sensitive;
 
-/// Time for which a program's answer is reused, unless it is refused.
-pub(super) const KEPT: Duration = Duration::from_secs(300);
+/// Time for which a login that a program printed is reused, unless the registry refuses the login.
+pub(super) const REUSED_FOR: Duration = Duration::from_secs(300);
 
-/// Part at the end of a lifetime in which a cloud's answer is no longer used.
+/// Time before the end of its lifetime in which a login of a cloud is no longer used.
 const SPARE: Duration = Duration::from_secs(60);
 
-/// Credentials to present.
+/// Credentials to send to a registry or its token service.
 #[derive(Debug, Clone)]
 pub(crate) enum Login {
     /// User name and password.
@@ -47,24 +47,27 @@ impl Login {
         let login = format!("{username}:{}", password.expose_secret());
         let value =
             HeaderValue::from_str(&format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(login)));
-        Ok(Some(sensitive(value.map_err(|_| AuthError::denied("the credentials do not fit into a header"))?)))
+        Ok(Some(sensitive(
+            value
+                .map_err(|_| AuthError::denied("the credentials contain characters that a header must not contain"))?,
+        )))
     }
 }
 
-/// Answer of a cloud: a login, its lifetime, and the identity of the login.
+/// Login that a cloud issued, the time for which it is used, and its identity.
 pub(super) struct CloudLogin {
     pub(super) login: Login,
-    pub(super) good: Duration,
+    pub(super) usable_for: Duration,
     pub(super) name: String,
 }
 
 impl CloudLogin {
     pub(super) fn into_parts(self) -> (Option<Login>, Duration, Option<String>) {
-        (Some(self.login), self.good, Some(self.name))
+        (Some(self.login), self.usable_for, Some(self.name))
     }
 }
 
-/// Returns the time for which an answer with this lifetime is used.
-pub(super) fn usable_time(good: Duration) -> Duration {
-    good.saturating_sub(SPARE.min(good / 2))
+/// Returns the time for which a login of a cloud with this lifetime is used.
+pub(super) fn usable_time(lifetime: Duration) -> Duration {
+    lifetime.saturating_sub(SPARE.min(lifetime / 2))
 }

@@ -1,6 +1,6 @@
-//! Credentials of one registry, from the configuration or this machine: one file per source. A source is queried when a
-//! registry requests credentials, and again after a refusal. `authenticator.rs` and `token.rs` send a login to a
-//! registry.
+//! Sources of the credentials of one registry: the configuration, programs and files on this machine, and clouds. Each
+//! source has its own file. A source is queried when a registry requires credentials, and again after a refusal.
+//! `authenticator.rs` and `token.rs` send the credentials.
 
 mod aws;
 mod azure;
@@ -19,5 +19,5 @@ mod tests;
 
 pub(crate) use login::Login;
 pub(crate) use program::Programs;
-pub(crate) use service_request::Wire;
+pub(crate) use service_request::ServiceClients;
 pub(crate) use source::Source;

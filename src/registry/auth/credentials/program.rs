@@ -1,4 +1,5 @@
-//! Runner of programs that print a secret: with a time limit and an output limit. No error quotes the output.
+//! Runner of programs that print a secret. The runner limits the time and the output of a program. No error message
+//! contains the output.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{Error, ErrorKind as Io};
@@ -11,17 +12,17 @@ use tokio::process::{Child, Command};
 
 use crate::store::ErrorKind;
 
-/// Maximum number of bytes that a program may print. No secret is nearly that long.
+/// Maximum number of bytes that a program may print. Secrets are much shorter.
 const MAX_OUTPUT: u64 = 64 * 1024;
 
-/// Search path, time limit and variables of programs.
+/// Search path, time limit and environment variables of programs.
 #[derive(Debug, Clone)]
 pub(crate) struct Programs {
-    /// Search path of programs; `None` is this process's own `PATH`.
+    /// Search path of programs; `None` means the `PATH` of this process.
     pub(crate) path: Option<OsString>,
     /// Time limit of one program.
     pub(crate) limit: Duration,
-    /// Additional variables, beside those of this process that [`is_passed_on`].
+    /// Environment variables that a program gets in addition to those of this process that [`is_passed_on`] selects.
     pub(crate) variables: Vec<(String, SecretString)>,
 }
 
@@ -31,9 +32,9 @@ impl Default for Programs {
     }
 }
 
-/// Variables of this process that a program inherits: the variables with which the program is found, finds its files,
-/// uses a proxy, and reaches a cloud. Any other variable may be a secret of another registry, because `sync.yaml` takes
-/// its secrets from the environment.
+/// Environment variables of this process that a program inherits: for its search path, its files, its proxy and its
+/// cloud. No other variable is inherited, because the variable may be a secret of another registry: `sync.yaml` takes
+/// secrets from the environment.
 const PASSED_ON: [&str; 16] = [
     "PATH",
     "HOME",
@@ -53,27 +54,27 @@ const PASSED_ON: [&str; 16] = [
     "MSI_SECRET",
 ];
 
-/// Prefixes of the variables of the clouds' own tools.
-const OF_CLOUDS: [&str; 5] = ["AWS_", "AZURE_", "CLOUDSDK_", "GCE_METADATA_", "GOOGLE_"];
+/// Prefixes of the environment variables of the clouds' own tools, which a program inherits too.
+const CLOUD_PREFIXES: [&str; 5] = ["AWS_", "AZURE_", "CLOUDSDK_", "GCE_METADATA_", "GOOGLE_"];
 
-/// Returns true if programs inherit a variable of this process.
+/// Returns true if programs inherit an environment variable of this process.
 fn is_passed_on(name: &OsStr) -> bool {
     let name = name.to_string_lossy();
-    PASSED_ON.contains(&name.as_ref()) || OF_CLOUDS.iter().any(|beginning| name.starts_with(beginning))
+    PASSED_ON.contains(&name.as_ref()) || CLOUD_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
-/// Output and exit state of a program that ended.
+/// Output and exit status of a program that has ended.
 #[derive(Debug)]
 pub(super) struct ProgramOutput {
-    /// Output of the program.
+    /// Standard output of the program.
     pub(super) output: Vec<u8>,
-    /// `None` after exit code 0, else the exit state: "exit status: 1".
+    /// `None` after exit code 0, else the exit status in words: "exit status: 1".
     pub(super) failure: Option<String>,
 }
 
 impl Programs {
-    /// Runs `program` until it ends, with `input` as its standard input. The reason of an error is a fragment: "cannot
-    /// be started: …".
+    /// Runs `program` until it ends, with `input` as its standard input. The text of an error is the end of a sentence
+    /// whose subject is the program: "cannot be started: …".
     pub(super) async fn run(
         &self,
         program: &OsStr,
@@ -100,7 +101,7 @@ impl Programs {
         }
         for _ in 0..10 {
             match command.spawn() {
-                // The program's file is being replaced.
+                // The file of the program is just being replaced.
                 Err(error) if error.kind() == Io::ExecutableFileBusy => {
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
@@ -113,7 +114,7 @@ impl Programs {
 
 async fn finish(child: &mut Child, input: &str) -> Result<ProgramOutput, String> {
     if let Some(mut stdin) = child.stdin.take() {
-        // A program that does not read its input reports failures by its exit code.
+        // A program need not read its input, so a failed write is ignored. The exit code shows if the program failed.
         let _ = stdin.write_all(input.as_bytes()).await;
     }
     let mut output = Vec::new();

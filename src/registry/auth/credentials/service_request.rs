@@ -1,5 +1,5 @@
-//! Small requests to the services of a cloud: the repetition of requests, the limit of an answer's length, and the
-//! report of a refusal. Redirects are not followed, and no part of an answer is reported except an error code.
+//! Small requests to the services of a cloud: retries, the maximum length of an answer, and the error of a refusal.
+//! Redirects are not followed. An error message contains no part of an answer except an error code.
 
 use std::time::Duration;
 
@@ -20,31 +20,31 @@ use crate::store::ErrorKind;
 
 /// Time limit of one exchange.
 const LIMIT: Duration = Duration::from_secs(30);
-/// Time after the first attempt by which every pause must end. Azure's metadata service may be unavailable for 70 s.
-const PATIENCE: Duration = Duration::from_secs(120);
-/// Time limit to connect to a metadata service, which is near or absent.
-const NEAR: Duration = Duration::from_secs(2);
-/// Largest answer, in bytes.
+/// Maximum time from the first attempt to the last repetition. Azure's metadata service may be unavailable for 70 s.
+const MAX_RETRY_TIME: Duration = Duration::from_secs(120);
+/// Time limit to connect to a metadata service. The limit is short, because such a service is near or does not exist.
+const METADATA_CONNECT_LIMIT: Duration = Duration::from_secs(2);
+/// Maximum length of an answer, in bytes.
 const MAX_ANSWER: usize = 64 * 1024;
-/// Longest error code that is reported.
+/// Maximum length of an error code in an error message.
 const MAX_CODE: usize = 60;
 
-/// Means for network requests.
+/// HTTP clients, limits and retry policy for requests to the services that issue credentials.
 #[derive(Debug, Clone)]
-pub(crate) struct Wire {
-    /// Client of the registry.
+pub(crate) struct ServiceClients {
+    /// HTTP client of the registry.
     pub(crate) http: reqwest::Client,
-    /// Client for the services of a cloud. It is the same client, but always verifies certificates, even if the
-    /// registry's certificate need not be verified. These services receive secrets.
+    /// HTTP client for the services of a cloud. It has the settings of the registry's client, but always verifies
+    /// certificates, because these services receive secrets.
     pub(crate) authority: reqwest::Client,
-    /// Address of the registry.
+    /// Base URL of the registry's API.
     pub(crate) registry: Url,
-    /// Limiter of the registry. A request to the registry itself counts as one of its requests.
+    /// Limiter of the registry, for requests to the registry itself.
     pub(crate) limiter: ConcurrencyLimiter,
     pub(crate) retry_policy: RetryPolicy,
 }
 
-/// An answer of any status. The type has no `Debug`, which would show secrets.
+/// Answer of a service, with any status. The type has no `Debug`, which would show secrets.
 pub(super) struct CloudAnswer {
     head: ResponseHead,
     body: Vec<u8>,
@@ -52,46 +52,47 @@ pub(super) struct CloudAnswer {
     place: String,
 }
 
-impl Wire {
+impl ServiceClients {
     /// Returns a client for a metadata service: without a proxy and without certificate authorities.
     pub(super) fn metadata_client(&self) -> Result<reqwest::Client, AuthError> {
         let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
-        let client = client.retry(reqwest::retry::never()).connect_timeout(NEAR).tls_certs_only([]).build();
+        let client =
+            client.retry(reqwest::retry::never()).connect_timeout(METADATA_CONNECT_LIMIT).tls_certs_only([]).build();
         client.map_err(|error| AuthError::denied(error.without_url().to_string()))
     }
 
     /// Sends a request whose body is in memory, and reads its answer. The request is repeated after a transient
-    /// failure; the statuses in `passing` count as transient too. This method ends within three minutes.
+    /// failure. The statuses in `transient` count as transient failures too. This method ends within three minutes.
     pub(super) async fn send(
         &self,
         request: reqwest::RequestBuilder,
         url: &Url,
-        passing: &[StatusCode],
+        transient: &[StatusCode],
     ) -> Result<CloudAnswer, AuthError> {
-        let began = Instant::now();
+        let started = Instant::now();
         let limiter = redirect::same_origin(url, &self.registry).then_some(&self.limiter);
         let mut attempts = Attempts::new(Operation::Token, &self.retry_policy);
         loop {
             let once = request.try_clone().ok_or_else(|| AuthError::denied("a request cannot be sent again"))?;
-            let entered = match limiter {
+            let permit = match limiter {
                 Some(limiter) => Some(limiter.enter(Tenant::default(), RequestClass::Token, Class::Token).await),
                 None => None,
             };
             let outcome = exchange(once, url).await;
-            drop(entered);
+            drop(permit);
             let (failure, wait) = match &outcome {
-                Ok(answered) => (answered.failure(passing), answered.head.retry_after),
-                Err(trouble) => (trouble.failure(), None),
+                Ok(answer) => (answer.failure(transient), answer.head.retry_after),
+                Err(error) => (error.failure(), None),
             };
             if let (Some(limiter), Some(Failure::Throttled), Some(wait)) = (limiter, failure, wait) {
                 limiter.pause(wait);
             }
             let pause =
                 failure.and_then(|failure| attempts.next_pause(failure)).map(|pause| pause + wait.unwrap_or_default());
-            let Some(pause) = pause.filter(|pause| began.elapsed() + *pause < PATIENCE) else {
-                return outcome.map_err(|trouble| AuthError {
-                    kind: trouble.kind(),
-                    detail: format!("request to {}: {}", redirect::shown(url), trouble.detail()),
+            let Some(pause) = pause.filter(|pause| started.elapsed() + *pause < MAX_RETRY_TIME) else {
+                return outcome.map_err(|error| AuthError {
+                    kind: error.kind(),
+                    detail: format!("request to {}: {}", redirect::shown(url), error.detail()),
                 });
             };
             tracing::debug!(service = redirect::shown(url), ?pause, "repeating a request to a service of the cloud");
@@ -108,20 +109,20 @@ async fn exchange(request: reqwest::RequestBuilder, url: &Url) -> Result<CloudAn
     while let Some(piece) = response.chunk().await.map_err(broken)? {
         body.extend_from_slice(&piece);
         if body.len() > MAX_ANSWER {
-            return Err(TransportError::Unusable(format!("it answered more than {MAX_ANSWER} bytes")));
+            return Err(TransportError::Unusable(format!("the answer is larger than {MAX_ANSWER} bytes")));
         }
     }
     Ok(CloudAnswer { head, body, place: redirect::shown(url) })
 }
 
 impl CloudAnswer {
-    fn failure(&self, passing: &[StatusCode]) -> Option<Failure> {
-        let passes = passing.contains(&self.head.status).then_some(Failure::Throttled);
-        passes.or_else(|| self.head.failure())
+    fn failure(&self, transient: &[StatusCode]) -> Option<Failure> {
+        let is_transient = transient.contains(&self.head.status).then_some(Failure::Throttled);
+        is_transient.or_else(|| self.head.failure())
     }
 
-    /// Returns the answer if it is a success. The error of a refusal contains the status and the code that `code_of`
-    /// finds in the body.
+    /// Returns the answer if it is a success. The error of a refusal contains the status, and the code that `code_of`
+    /// reads from the body.
     pub(super) fn require_success(self, code_of: impl FnOnce(&[u8]) -> Option<String>) -> Result<Self, AuthError> {
         if self.head.status.is_success() {
             return Ok(self);
@@ -129,8 +130,8 @@ impl CloudAnswer {
         let code: String = code_of(&self.body).unwrap_or_default();
         let code: String = code.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '_').take(MAX_CODE).collect();
         let code = if code.is_empty() { code } else { format!(", {code}") };
-        let passes = self.head.status.is_server_error() || self.head.status == StatusCode::TOO_MANY_REQUESTS;
-        let kind = if passes { ErrorKind::Unavailable } else { ErrorKind::Denied };
+        let is_transient = self.head.status.is_server_error() || self.head.status == StatusCode::TOO_MANY_REQUESTS;
+        let kind = if is_transient { ErrorKind::Unavailable } else { ErrorKind::Denied };
         Err(AuthError { kind, detail: format!("{} refused: {}{code}", self.place, self.head.status) })
     }
 
@@ -145,20 +146,20 @@ impl CloudAnswer {
         std::str::from_utf8(&self.body).map_err(|_| self.unusable("with something other than text"))
     }
 
-    /// Returns the error of an answer that lacks a required part: "without a token".
+    /// Returns the error of an answer that cannot be used. `what` is the end of a sentence: "without a token".
     pub(super) fn unusable(&self, what: &str) -> AuthError {
         AuthError { kind: ErrorKind::Invalid, detail: format!("{} answered {what}", self.place) }
     }
 }
 
-/// Returns a header value that no log shows.
+/// Returns a header value that is marked as sensitive, so that no `Debug` output shows it.
 pub(super) fn hidden_header(text: &str) -> Result<HeaderValue, AuthError> {
-    let value =
-        HeaderValue::from_str(text).map_err(|_| AuthError::denied("a credential does not fit into a header"))?;
+    let value = HeaderValue::from_str(text)
+        .map_err(|_| AuthError::denied("a credential contains characters that a header must not contain"))?;
     Ok(sensitive(value))
 }
 
-/// Returns a POST request with a form.
+/// Returns a POST request with a URL-encoded form.
 pub(super) fn form(client: &reqwest::Client, url: &Url, pairs: &[(&str, &str)]) -> reqwest::RequestBuilder {
     let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
     client.post(url.clone()).header(http::header::CONTENT_TYPE, "application/x-www-form-urlencoded").body(body)
@@ -168,5 +169,5 @@ pub(super) fn form(client: &reqwest::Client, url: &Url, pairs: &[(&str, &str)]) 
 pub(super) fn url_below(base: &Url, path: &str) -> Result<Url, AuthError> {
     let base = format!("{}/", base.as_str().trim_end_matches('/'));
     let url = Url::parse(&base).and_then(|base| base.join(path));
-    url.map_err(|_| AuthError::denied("the address of a service cannot be read"))
+    url.map_err(|_| AuthError::denied("the URL of a service is not valid"))
 }

@@ -1,25 +1,27 @@
-//! Source of one registry's login, as the configuration names it. The source is queried when the login is needed, and
-//! its answer is reused for a while.
+//! Source of one registry's login, as configured. The source is queried when a login is needed, and its answer is
+//! reused for a while.
 
 use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::login::{KEPT, Login};
+use super::login::{Login, REUSED_FOR};
 use super::program::Programs;
-use super::service_request::Wire;
+use super::service_request::ServiceClients;
 use super::{aws, azure, command, docker, gcp, helper, secret};
 use crate::oci::{RegistryHost, RepositoryName};
 use crate::registry::auth::error::AuthError;
 use crate::registry::options::cloud::{Azure, AzureIdentity};
 use crate::registry::{Credentials, DockerConfig, Secret};
 
-/// Maximum age at which a refused answer is not requested again: the source would give the same answer.
-const YOUNG: Duration = Duration::from_secs(10);
+/// Minimum age of a refused login before the source is queried again. A source that is queried earlier would return the
+/// same login.
+const MIN_REQUERY_AGE: Duration = Duration::from_secs(10);
 
-/// The same age for a cloud's answer, which differs each time.
-const YOUNG_OF_CLOUD: Duration = Duration::from_secs(1);
+/// Minimum age of a refused login of a cloud before the cloud is queried again. A cloud returns another login each
+/// time.
+const MIN_CLOUD_REQUERY_AGE: Duration = Duration::from_secs(1);
 
 /// Source of one registry's login.
 #[derive(Debug)]
@@ -27,17 +29,18 @@ pub(crate) struct Source {
     host: RegistryHost,
     credentials: Option<Credentials>,
     programs: Programs,
-    /// `None` if the source needs no network requests.
-    wire: Option<Wire>,
-    /// Last answer. The lock is held while the source is queried, so concurrent callers share one query.
+    /// HTTP clients for sources that send network requests; `None` if there are none.
+    clients: Option<ServiceClients>,
+    /// Last result of the source. The lock is held while the source is queried, so that concurrent callers share one
+    /// query.
     last: tokio::sync::Mutex<Last>,
-    /// Last known identity, if the configuration does not state it.
+    /// Identity of the last login, if the login or its source states an identity.
     name: Mutex<Option<String>>,
-    /// End of the last answer's lifetime, for a cloud's answer.
+    /// Time until which the last login is used, if a cloud issued it.
     ends: Mutex<Option<Instant>>,
 }
 
-/// Last outcome of a source.
+/// Last result of a source.
 #[derive(Debug, Default)]
 struct Last {
     answer: Option<KnownLogin>,
@@ -45,32 +48,32 @@ struct Last {
     failure: Option<(Instant, AuthError)>,
 }
 
-/// An answer and its lifetime.
+/// Login that a source returned, and the time for which it is valid.
 #[derive(Debug)]
 struct KnownLogin {
     login: Option<Login>,
-    asked: Instant,
-    until: Instant,
-    /// Modification times of the files that the answer was read from.
-    written: Vec<Option<SystemTime>>,
+    queried_at: Instant,
+    valid_until: Instant,
+    /// Modification times of the files from which the login was read.
+    modified_at: Vec<Option<SystemTime>>,
 }
 
 impl Source {
     pub(crate) fn new(host: RegistryHost, credentials: Option<Credentials>, programs: Programs) -> Self {
         let (last, name, ends) = (tokio::sync::Mutex::default(), Mutex::default(), Mutex::default());
-        Self { host, credentials, programs, wire: None, last, name, ends }
+        Self { host, credentials, programs, clients: None, last, name, ends }
     }
 
-    /// Returns the source with the means for network requests.
-    pub(crate) fn with_wire(self, wire: Wire) -> Self {
-        Self { wire: Some(wire), ..self }
+    /// Returns the source with HTTP clients for network requests.
+    pub(crate) fn with_clients(self, clients: ServiceClients) -> Self {
+        Self { clients: Some(clients), ..self }
     }
 
-    /// Makes the last answer so old that a refusal of it causes a new query.
+    /// Makes the last login so old that a refusal of the login causes a new query.
     #[cfg(test)]
     pub(super) async fn age_answer(&self) {
         if let Some(known) = &mut self.last.lock().await.answer {
-            known.asked -= YOUNG;
+            known.queried_at -= MIN_REQUERY_AGE;
         }
     }
 
@@ -87,14 +90,14 @@ impl Source {
         Some(Credentials::DockerConfig(DockerConfig { namespace: Some(namespace), ..config.clone() }))
     }
 
-    /// Returns the identity to display: a user name if known, else the source.
+    /// Returns the identity to display: the user name if it is known, else the source of the login.
     pub(crate) fn identity(&self) -> String {
         let name = self.name.lock().clone();
         match &self.credentials {
             None | Some(Credentials::Anonymous) => "anonymous".to_owned(),
             Some(Credentials::Password { username, .. }) => username.clone(),
             Some(Credentials::Token(_)) => "token".to_owned(),
-            // Anonymous until the files were read and a login was found.
+            // The identity is anonymous until a login has been found in the files.
             Some(Credentials::DockerConfig(_)) => name.unwrap_or_else(|| "anonymous".to_owned()),
             Some(Credentials::Helper { name: helper, .. }) => name.unwrap_or_else(|| format!("helper {helper}")),
             Some(Credentials::Azure(Azure { identity, .. })) => match identity {
@@ -117,58 +120,66 @@ impl Source {
 
     /// Returns the login; `None` for anonymous access.
     pub(crate) async fn login(&self) -> Result<Option<Login>, AuthError> {
-        let came = Instant::now();
+        let called_at = Instant::now();
         let mut last = self.last.lock().await;
         if let Some(known) = &last.answer
-            && self.is_valid(known, came).await
+            && self.is_valid(known, called_at).await
         {
             return Ok(known.login.clone());
         }
-        self.renew(&mut last, came).await
+        self.renew(&mut last, called_at).await
     }
 
-    /// Returns true if the last login had a limited lifetime that has ended. The source has another login by now.
+    /// Returns true if the lifetime of the last login has ended, so that the source must be queried again.
     pub(crate) fn has_ended(&self) -> bool {
         self.ends.lock().is_some_and(|ends| ends <= Instant::now())
     }
 
-    /// Returns the current login of the source after `refused` was refused; `None` if it has no other login.
+    /// Returns the current login of the source after the login `refused` was refused; `None` if the source has no other
+    /// login.
     pub(crate) async fn login_after_refusal(&self, refused: &Login) -> Result<Option<Login>, AuthError> {
-        let came = Instant::now();
+        let called_at = Instant::now();
         let mut last = self.last.lock().await;
         if let Some(known) = &last.answer
-            && self.is_valid(known, came).await
+            && self.is_valid(known, called_at).await
         {
             if known.login.as_ref() != Some(refused) {
                 return Ok(known.login.clone());
             }
-            if known.asked.elapsed() < if self.comes_from_cloud() { YOUNG_OF_CLOUD } else { YOUNG } {
+            if known.queried_at.elapsed()
+                < if self.comes_from_cloud() { MIN_CLOUD_REQUERY_AGE } else { MIN_REQUERY_AGE }
+            {
                 return Ok(None);
             }
         }
-        let login = self.renew(&mut last, came).await?;
+        let login = self.renew(&mut last, called_at).await?;
         Ok(login.filter(|login| login != refused))
     }
 
-    /// Returns true if an answer is still valid for a caller that arrived at `came`.
-    async fn is_valid(&self, known: &KnownLogin, came: Instant) -> bool {
-        known.until > came && known.written == self.modification_times().await
+    /// Returns true if a login is still valid for a caller that requested it at `called_at`.
+    async fn is_valid(&self, known: &KnownLogin, called_at: Instant) -> bool {
+        known.valid_until > called_at && known.modified_at == self.modification_times().await
     }
 
-    async fn renew(&self, last: &mut Last, came: Instant) -> Result<Option<Login>, AuthError> {
+    async fn renew(&self, last: &mut Last, called_at: Instant) -> Result<Option<Login>, AuthError> {
         if let Some((at, failure)) = &last.failure
-            && *at > came
+            && *at > called_at
         {
             return Err(failure.clone());
         }
-        let (asked, written) = (Instant::now(), self.modification_times().await);
+        let (queried_at, modified_at) = (Instant::now(), self.modification_times().await);
         match self.query().await {
-            Ok((login, kept, name)) => {
+            Ok((login, reusable, name)) => {
                 let name = name.or_else(|| self.identity_of(login.as_ref()));
                 *self.name.lock() = name;
-                let ends = self.comes_from_cloud().then(|| Instant::now() + kept);
+                let ends = self.comes_from_cloud().then(|| Instant::now() + reusable);
                 *self.ends.lock() = ends;
-                let known = KnownLogin { login: login.clone(), asked, until: Instant::now() + kept, written };
+                let known = KnownLogin {
+                    login: login.clone(),
+                    queried_at,
+                    valid_until: Instant::now() + reusable,
+                    modified_at,
+                };
                 *last = Last { answer: Some(known), failure: None };
                 Ok(login)
             }
@@ -179,10 +190,10 @@ impl Source {
         }
     }
 
-    /// Queries the source. Returns the login, its lifetime (zero if another read of the source is free), and its
-    /// identity.
+    /// Queries the source. Returns the login, the time for which it may be reused, and its identity. The time is zero
+    /// if another query of the source is cheap.
     async fn query(&self) -> Result<(Option<Login>, Duration, Option<String>), AuthError> {
-        let (login, kept) = match &self.credentials {
+        let (login, reusable) = match &self.credentials {
             None | Some(Credentials::Anonymous) => (None, Duration::ZERO),
             Some(Credentials::Password { username, password }) => {
                 let password = secret::read(&format!("the password of {username}"), password).await?;
@@ -192,28 +203,28 @@ impl Source {
                 (Some(Login::Token(secret::read("the token", token).await?)), Duration::ZERO)
             }
             Some(Credentials::DockerConfig(config)) => {
-                let (login, ran) = docker::login(config, &self.host, &self.programs).await?;
-                (login, if ran { KEPT } else { Duration::ZERO })
+                let (login, ran_program) = docker::login(config, &self.host, &self.programs).await?;
+                (login, if ran_program { REUSED_FOR } else { Duration::ZERO })
             }
             Some(Credentials::Helper { name, env }) => {
                 let programs = self.programs_with(env).await?;
-                (helper::login(name, &helper::server_name(&self.host), &programs).await?, KEPT)
+                (helper::login(name, &helper::server_name(&self.host), &programs).await?, REUSED_FOR)
             }
             Some(Credentials::Command { line, username, env }) => {
                 let programs = self.programs_with(env).await?;
-                (Some(command::login(line, username.as_deref(), &programs).await?), KEPT)
+                (Some(command::login(line, username.as_deref(), &programs).await?), REUSED_FOR)
             }
             Some(Credentials::Azure(azure)) => {
-                let (login, good, name) = azure::login(azure, self.host.as_str(), self.wire()?).await?;
-                return Ok((Some(login), good, name));
+                let (login, usable_for, name) = azure::login(azure, self.host.as_str(), self.clients()?).await?;
+                return Ok((Some(login), usable_for, name));
             }
-            Some(Credentials::Aws(aws)) => return Ok(aws::login(aws, &self.host, self.wire()?).await?.into_parts()),
-            Some(Credentials::Gcp(gcp)) => return Ok(gcp::login(gcp, self.wire()?).await?.into_parts()),
+            Some(Credentials::Aws(aws)) => return Ok(aws::login(aws, &self.host, self.clients()?).await?.into_parts()),
+            Some(Credentials::Gcp(gcp)) => return Ok(gcp::login(gcp, self.clients()?).await?.into_parts()),
         };
-        Ok((login, kept, None))
+        Ok((login, reusable, None))
     }
 
-    /// Returns the settings for programs with the entry's own variables. Variables in files are read again.
+    /// Returns the settings for programs with these environment variables added. Values in files are read at each call.
     async fn programs_with(&self, env: &[(String, Secret)]) -> Result<Programs, AuthError> {
         let mut programs = self.programs.clone();
         for (name, value) in env {
@@ -223,11 +234,11 @@ impl Source {
         Ok(programs)
     }
 
-    fn wire(&self) -> Result<&Wire, AuthError> {
-        self.wire.as_ref().ok_or_else(|| AuthError::denied("a request to a cloud is not possible here"))
+    fn clients(&self) -> Result<&ServiceClients, AuthError> {
+        self.clients.as_ref().ok_or_else(|| AuthError::denied("this command sends no requests to a cloud"))
     }
 
-    /// Returns true if the lifetime of the source's answers is known.
+    /// Returns true if a cloud issues the logins of the source, so that their lifetime is known.
     fn comes_from_cloud(&self) -> bool {
         self.credentials.as_ref().is_some_and(Credentials::are_from_cloud)
     }
@@ -242,14 +253,14 @@ impl Source {
         }
     }
 
-    /// Returns the modification times of the files that a reused answer depends on.
+    /// Returns the modification times of the files that contain the login.
     async fn modification_times(&self) -> Vec<Option<SystemTime>> {
         let Some(Credentials::DockerConfig(config)) = &self.credentials else { return Vec::new() };
-        let mut written = Vec::new();
+        let mut modified_at = Vec::new();
         for file in &config.files {
             let metadata = tokio::fs::metadata(file).await;
-            written.push(metadata.and_then(|metadata| metadata.modified()).ok());
+            modified_at.push(metadata.and_then(|metadata| metadata.modified()).ok());
         }
-        written
+        modified_at
     }
 }

@@ -1,4 +1,4 @@
-//! Tests of the sources, with their own files and programs.
+//! Tests of the sources of credentials, with files and programs in a temporary folder.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use super::{Login, Programs, Source};
 use crate::registry::{Credentials, DockerConfig};
 
-/// Folder with files and programs. A program is found only there or in the system's own folders.
+/// Folder with files and programs. Programs are searched only in this folder and in the system's folders.
 struct CredentialFolder(TempDir);
 
 impl CredentialFolder {
@@ -146,7 +146,7 @@ async fn namespace_in_second_file_yields_to_first_matching_file() {
     let config = DockerConfig { files, required: false, namespace: None };
     let source = folder.source("a.example", Credentials::DockerConfig(config));
     let below = source.namespaced(&"team/x".parse().unwrap()).unwrap();
-    // As with podman, the first file that knows the host or a namespace wins.
+    // As with podman, the first file with an entry for the host or its namespace is used.
     assert_eq!(login(&folder.source("a.example", below)).await.unwrap(), "a:one");
 }
 
@@ -178,8 +178,8 @@ async fn broken_file_is_named_and_its_content_withheld() {
     let path = folder.path("config.json").display().to_string();
     let unreadable = ": an `auth` is not a user name and password in base64";
     for (text, expected) in [
-        ("{\"auths\": {\n\"a.example\": \"hunter2\"}}", ": it is not docker's configuration (line 2, column 22)"),
-        ("hunter2", ": it is not docker's configuration (line 1, column 1)"),
+        ("{\"auths\": {\n\"a.example\": \"hunter2\"}}", ": not a valid docker configuration (line 2, column 22)"),
+        ("hunter2", ": not a valid docker configuration (line 1, column 1)"),
         (r#"{"auths": {"a.example": {"auth": "aHVudGVyMg=="}}}"#, unreadable),
         (r#"{"auths": {"a.example": {"auth": "hunter2"}}}"#, unreadable),
         (
@@ -368,9 +368,9 @@ async fn command_output_is_a_password_login_or_token() {
     assert_eq!(folder.source("a.example", command(&["x"], None)).identity(), "command");
     for (line, expected) in [
         (&["false", "hunter2"][..], "the command false failed (exit status: 1)"),
-        (&["printf", ""], "the command printf printed no single line"),
-        (&["printf", "hunter2\nhunter2\n"], "the command printf printed no single line"),
-        (&["printf", "\\377"], "the command printf printed no text"),
+        (&["printf", ""], "the command printf did not print exactly one line"),
+        (&["printf", "hunter2\nhunter2\n"], "the command printf did not print exactly one line"),
+        (&["printf", "\\377"], "the command printf printed something other than UTF-8 text"),
         (&["no-such-program"], "the command no-such-program is not installed, or not in PATH"),
     ] {
         assert_eq!(login(&folder.source("a.example", command(line, None))).await.unwrap_err(), expected);
@@ -385,7 +385,7 @@ async fn refused_login_is_queried_again_after_a_pause() {
     let source = folder.source("a.example", command(&["print"], Some("me")));
     let old = source.login().await.unwrap().unwrap();
     fs::write(&secret, "new").unwrap();
-    // The source was queried so recently that it would give the same answer.
+    // The source is not queried again, because it was queried only a moment ago.
     assert_eq!(source.login_after_refusal(&old).await.unwrap(), None);
     assert_eq!(folder.runs(), 1);
     source.age_answer().await;

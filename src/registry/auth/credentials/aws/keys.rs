@@ -1,6 +1,7 @@
-//! Access keys for Amazon's services. The sources are tried in this order: the environment, a web identity, the profile
-//! files, the container's agent, the instance metadata service ("AWS SDKs and Tools Reference Guide", "Credential
-//! provider chain"). The first source with keys wins. If a configured source fails, its error is returned.
+//! Access keys for Amazon's services. The sources are queried in this order: the environment, a web identity, the
+//! profile files, the container's agent, the instance metadata service ("AWS SDKs and Tools Reference Guide",
+//! "Credential provider chain"). The keys of the first source with keys are used. If a configured source fails, its
+//! error is returned.
 
 use std::borrow::Cow;
 use std::path::PathBuf;
@@ -14,27 +15,30 @@ use super::profile::{self, KeySource};
 use super::sign::Post;
 use super::{code, domain, element};
 use crate::registry::auth::credentials::secret;
-use crate::registry::auth::credentials::service_request::{CloudAnswer, Wire, form, hidden_header, url_below};
+use crate::registry::auth::credentials::service_request::{
+    CloudAnswer, ServiceClients, form, hidden_header, url_below,
+};
 use crate::registry::auth::error::AuthError;
 use crate::registry::http::nearness;
 use crate::registry::{Aws, Secret};
 
-/// Address of a container's agent, if only its path is configured.
+/// Base URL of a container's agent, if only the path of the agent is configured.
 const AGENT: &str = "http://169.254.170.2";
-/// Lifetime of a session with the metadata service, in seconds.
+/// Requested lifetime of a session with the metadata service, in seconds.
 const SESSION: &str = "300";
 /// Session name that identifies this program in Amazon's audit trail.
 const SESSION_NAME: &str = "transship";
-/// Maximum length of a chain of profiles.
+/// Maximum number of profiles in a chain of source profiles.
 const MAX_PROFILES: usize = 5;
 
-/// Keys that sign requests. The type has no `Debug`, which would show secrets.
+/// Access keys, which sign requests. The type has no `Debug`, which would show secrets.
 pub(super) struct Keys {
-    /// Id of the access key, which is not secret.
+    /// Id of the access key. The id is not secret.
     pub(super) id: String,
     pub(super) secret: SecretString,
+    /// Session token, for temporary keys.
     pub(super) session: Option<SecretString>,
-    /// Holder of the keys, for messages.
+    /// Identity of the keys, for messages.
     pub(super) name: String,
 }
 
@@ -48,49 +52,53 @@ struct KeysAnswer {
     token: Option<SecretString>,
 }
 
-/// A role, and the token of a third party that authorizes it.
+/// Role, and the token of a third party that authorizes this program to assume the role.
 struct WebIdentity<'a> {
     role: &'a str,
     session: Option<&'a str>,
     token: &'a str,
 }
 
-/// Parameters of a search for keys.
-struct Asking<'a> {
+/// Parameters of a search for access keys.
+struct KeySearch<'a> {
     aws: &'a Aws,
     region: &'a str,
-    wire: &'a Wire,
+    clients: &'a ServiceClients,
 }
 
 /// Returns the keys of the first source that has keys.
-pub(super) async fn find(aws: &Aws, region: &str, wire: &Wire) -> Result<Keys, AuthError> {
-    let (asking, variable) = (Asking { aws, region, wire }, |name| aws.variables.get(name));
+pub(super) async fn find(aws: &Aws, region: &str, clients: &ServiceClients) -> Result<Keys, AuthError> {
+    let (search, variable) = (KeySearch { aws, region, clients }, |name| aws.variables.get(name));
     if let Some(profile) = &aws.profile {
-        return asking.keys_from_profile(profile).await;
+        return search.keys_from_profile(profile).await;
     }
     if let Some(keys) = keys_from_environment(aws) {
         return Ok(keys);
     }
     if let (Some(role), Some(token)) = (variable("AWS_ROLE_ARN"), variable("AWS_WEB_IDENTITY_TOKEN_FILE")) {
-        return asking
+        return search
             .keys_from_web_identity(WebIdentity { role, session: variable("AWS_ROLE_SESSION_NAME"), token })
             .await;
     }
     match variable("AWS_PROFILE") {
-        Some(profile) => return asking.keys_from_profile(profile).await,
+        Some(profile) => return search.keys_from_profile(profile).await,
         None if profile::read(&aws.variables, "default").await?.is_some() => {
-            return asking.keys_from_profile("default").await;
+            return search.keys_from_profile("default").await;
         }
         None => {}
     }
-    if let Some(keys) = asking.keys_from_agent().await? {
+    if let Some(keys) = search.keys_from_agent().await? {
         return Ok(keys);
     }
     if variable("AWS_EC2_METADATA_DISABLED").is_some_and(|text| text.eq_ignore_ascii_case("true")) {
-        return Err(AuthError::denied("no keys for Amazon in the environment, a file or a container"));
+        return Err(AuthError::denied("found no AWS keys in the environment, a file or a container"));
     }
-    asking.keys_from_instance().await.map_err(|error| AuthError {
-        detail: format!("no keys for Amazon, and the instance metadata service has none: {}", error.detail),
+    search.keys_from_instance().await.map_err(|error| AuthError {
+        detail: format!(
+            "found no AWS keys in the environment, a file or a container, and could not get keys from the instance \
+             metadata service: {}",
+            error.detail
+        ),
         ..error
     })
 }
@@ -108,10 +116,11 @@ impl Keys {
     }
 }
 
-impl Asking<'_> {
+impl KeySearch<'_> {
     async fn keys_from_profile(&self, name: &str) -> Result<Keys, AuthError> {
         let (mut name, mut roles) = (name.to_owned(), Vec::new());
-        // Follows the profiles to one that has keys, then assumes their roles in reverse order.
+        // Follows the source profiles to a profile that has keys. Then the roles of the profiles are assumed in reverse
+        // order.
         let mut keys = loop {
             let profile = profile::read(&self.aws.variables, &name).await?;
             let profile = profile.ok_or_else(|| AuthError::denied(format!("there is no AWS profile {name}")))?;
@@ -131,7 +140,10 @@ impl Asking<'_> {
                 }
             }
             if roles.len() > MAX_PROFILES {
-                return Err(AuthError::denied(format!("the AWS profile {name} leads in a circle")));
+                return Err(AuthError::denied(format!(
+                    "the chain of source profiles with the AWS profile {name} is a circle, or longer than \
+                     {MAX_PROFILES} profiles"
+                )));
             }
         };
         while let Some(role) = roles.pop() {
@@ -140,7 +152,7 @@ impl Asking<'_> {
         Ok(keys)
     }
 
-    /// Reads the source that a profile names as its `credential_source`.
+    /// Returns the keys of the source that a profile names as its `credential_source`.
     async fn keys_from_credential_source(&self, source: &str) -> Result<Keys, AuthError> {
         let keys = match source {
             "Environment" => keys_from_environment(self.aws),
@@ -148,10 +160,10 @@ impl Asking<'_> {
             "Ec2InstanceMetadata" => Some(self.keys_from_instance().await?),
             _ => None,
         };
-        keys.ok_or_else(|| AuthError::denied("the credential_source of the profile has no keys for Amazon"))
+        keys.ok_or_else(|| AuthError::denied("the credential_source of the profile provides no AWS keys"))
     }
 
-    /// Calls `AssumeRoleWithWebIdentity` of the security token service. That request is not signed.
+    /// Calls `AssumeRoleWithWebIdentity` of the security token service. The request is not signed.
     async fn keys_from_web_identity(&self, identity: WebIdentity<'_>) -> Result<Keys, AuthError> {
         let token = secret::read("the web identity token", &Secret::File(PathBuf::from(identity.token))).await?;
         let url = self.sts()?;
@@ -162,9 +174,9 @@ impl Asking<'_> {
             ("RoleSessionName", identity.session.unwrap_or(SESSION_NAME)),
             ("WebIdentityToken", token.expose_secret()),
         ];
-        let request = form(&self.wire.authority, &url, &pairs);
-        let answered = self.wire.send(request, &url, &[]).await?.require_success(code)?;
-        read_assumed_keys(&answered, identity.role)
+        let request = form(&self.clients.authority, &url, &pairs);
+        let answer = self.clients.send(request, &url, &[]).await?.require_success(code)?;
+        read_assumed_keys(&answer, identity.role)
     }
 
     /// Calls `AssumeRole` of the security token service.
@@ -177,9 +189,9 @@ impl Asking<'_> {
             .finish();
         let headers = [("content-type", "application/x-www-form-urlencoded")];
         let post = Post { url: &url, headers: &headers, body: &body };
-        let request = post.signed(&self.wire.authority, keys, self.region, "sts", chrono::Utc::now())?;
-        let answered = self.wire.send(request, &url, &[]).await?.require_success(code)?;
-        read_assumed_keys(&answered, &role.arn)
+        let request = post.signed(&self.clients.authority, keys, self.region, "sts", chrono::Utc::now())?;
+        let answer = self.clients.send(request, &url, &[]).await?.require_success(code)?;
+        read_assumed_keys(&answer, &role.arn)
     }
 
     fn sts(&self) -> Result<Url, AuthError> {
@@ -203,7 +215,8 @@ impl Asking<'_> {
         let url: Option<Url> = address.parse().ok();
         let unusable = "the address of the container's agent is neither HTTPS nor local";
         let url = url.filter(is_allowed_agent).ok_or_else(|| AuthError::denied(unusable))?;
-        let client = if url.scheme() == "https" { self.wire.authority.clone() } else { self.wire.metadata_client()? };
+        let client =
+            if url.scheme() == "https" { self.clients.authority.clone() } else { self.clients.metadata_client()? };
         let mut request = client.get(url.clone());
         let token = match variable("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE") {
             Some(file) => Some(secret::read("the token for the container's agent", &Secret::File(file.into())).await?),
@@ -212,57 +225,59 @@ impl Asking<'_> {
         if let Some(token) = token {
             request = request.header(AUTHORIZATION, hidden_header(token.expose_secret())?);
         }
-        let answered = self.wire.send(request, &url, &[]).await?.require_success(code)?;
-        Ok(Some(read_keys(&answered, "the role of this container")?))
+        let answer = self.clients.send(request, &url, &[]).await?.require_success(code)?;
+        Ok(Some(read_keys(&answer, "the role of this container")?))
     }
 
     /// Requests keys from the instance metadata service, version 2.
     async fn keys_from_instance(&self) -> Result<Keys, AuthError> {
-        let (client, base) = (self.wire.metadata_client()?, &self.aws.imds);
+        let (client, base) = (self.clients.metadata_client()?, &self.aws.imds);
         let url = url_below(base, "latest/api/token")?;
         let request = client.put(url.clone()).header("x-aws-ec2-metadata-token-ttl-seconds", SESSION);
-        let session = self.wire.send(request, &url, &[]).await?.require_success(|_| None)?;
+        let session = self.clients.send(request, &url, &[]).await?.require_success(|_| None)?;
         let session = hidden_header(session.text()?.trim())?;
         let get = async |path: &str| {
             let url = url_below(base, path)?;
             let request = client.get(url.clone()).header("x-aws-ec2-metadata-token", session.clone());
-            self.wire.send(request, &url, &[]).await?.require_success(|_| None)
+            self.clients.send(request, &url, &[]).await?.require_success(|_| None)
         };
         let folder = "latest/meta-data/iam/security-credentials/";
         let list = get(folder).await?;
         let role = list.text()?.lines().next().unwrap_or_default().trim().to_owned();
-        let good = !role.is_empty() && role.bytes().all(|b| b.is_ascii_alphanumeric() || b"+=,.@_-".contains(&b));
-        if !good {
+        let is_role_name =
+            !role.is_empty() && role.bytes().all(|b| b.is_ascii_alphanumeric() || b"+=,.@_-".contains(&b));
+        if !is_role_name {
             return Err(list.unusable("without a role"));
         }
         read_keys(&get(&format!("{folder}{role}")).await?, &role)
     }
 }
 
-/// Returns true if keys may come from this URL: it is local or uses TLS ("Container credential provider").
+/// Returns true if keys may be requested from this URL: the URL is local or uses TLS ("Container credential provider").
 fn is_allowed_agent(url: &Url) -> bool {
-    let near = match url.host() {
+    let is_agent_address = match url.host() {
         Some(Host::Ipv4(address)) => matches!(address.octets(), [169, 254, 170, 2 | 23]),
         Some(Host::Ipv6(address)) => address.segments() == [0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23],
         _ => false,
     };
-    let plain = url.username().is_empty() && url.password().is_none();
-    plain && (url.scheme() == "https" || (url.scheme() == "http" && (near || nearness::is_loopback(url))))
+    let has_no_user = url.username().is_empty() && url.password().is_none();
+    has_no_user
+        && (url.scheme() == "https" || (url.scheme() == "http" && (is_agent_address || nearness::is_loopback(url))))
 }
 
-fn read_keys(answered: &CloudAnswer, name: &str) -> Result<Keys, AuthError> {
-    let told: KeysAnswer = answered.json()?;
-    Ok(Keys { name: name.to_owned(), ..Keys::new(told.access_key_id, told.secret_access_key, told.token) })
+fn read_keys(answer: &CloudAnswer, name: &str) -> Result<Keys, AuthError> {
+    let KeysAnswer { access_key_id, secret_access_key, token } = answer.json()?;
+    Ok(Keys { name: name.to_owned(), ..Keys::new(access_key_id, secret_access_key, token) })
 }
 
-/// Parses the keys in an XML answer of the security token service.
-fn read_assumed_keys(answered: &CloudAnswer, role: &str) -> Result<Keys, AuthError> {
-    let text = answered.text()?;
+/// Returns the keys in an XML answer of the security token service.
+fn read_assumed_keys(answer: &CloudAnswer, role: &str) -> Result<Keys, AuthError> {
+    let text = answer.text()?;
     let found = |name: &str| element(text, name).filter(|text| !text.is_empty());
     let (Some(id), Some(secret), Some(session)) =
         (found("AccessKeyId"), found("SecretAccessKey"), found("SessionToken"))
     else {
-        return Err(answered.unusable("without keys"));
+        return Err(answer.unusable("without keys"));
     };
     Ok(Keys { id: id.to_owned(), secret: secret.into(), session: Some(session.into()), name: role.to_owned() })
 }
@@ -273,17 +288,17 @@ mod tests {
 
     #[test]
     fn container_agent_must_be_local_or_use_tls() {
-        let may = |text: &str| is_allowed_agent(&text.parse().unwrap());
+        let allowed = |text: &str| is_allowed_agent(&text.parse().unwrap());
         for text in
             ["http://169.254.170.2/x", "http://169.254.170.23/v1", "http://[fd00:ec2::23]/v1", "http://127.0.0.1:9/x"]
         {
-            assert!(may(text), "{text}");
+            assert!(allowed(text), "{text}");
         }
-        assert!(may("https://agent.example/x") && may("http://localhost/x"));
+        assert!(allowed("https://agent.example/x") && allowed("http://localhost/x"));
         for text in
             ["http://agent.example/x", "http://169.254.169.254/x", "http://10.0.0.1/", "https://me:x@agent.example/"]
         {
-            assert!(!may(text), "{text}");
+            assert!(!allowed(text), "{text}");
         }
     }
 }

@@ -1,6 +1,6 @@
-//! Credentials for Amazon's registries. The registry service issues the password (`GetAuthorizationToken`) for a
-//! request that is signed with the keys of this machine, its cluster or a file. `keys` finds the keys, and `sign`
-//! signs.
+//! Credentials for Amazon's registries. Amazon's registry service issues the password (`GetAuthorizationToken`) for a
+//! request that is signed with access keys. `keys` finds the access keys of this machine, its cluster or a file. `sign`
+//! signs the request.
 
 mod keys;
 mod profile;
@@ -15,13 +15,13 @@ use url::Url;
 
 use self::sign::Post;
 use super::login::{CloudLogin, Login, usable_time};
-use super::service_request::{CloudAnswer, Wire};
+use super::service_request::{CloudAnswer, ServiceClients};
 use crate::oci::RegistryHost;
 use crate::registry::Aws;
 use crate::registry::auth::error::AuthError;
 use crate::registry::flavor::ecr::AWS_DOMAINS;
 
-/// Service that issues the password of a registry.
+/// Service of Amazon that issues the password of a registry.
 #[derive(Debug, PartialEq)]
 struct Service {
     /// Name of the service in signatures.
@@ -32,7 +32,8 @@ struct Service {
     endpoint: Url,
 }
 
-/// Authorization of one registry, or a list of one. The private and the public service differ only in this.
+/// Authorization of a registry. The private service returns a list with one authorization, and the public service
+/// returns one authorization.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Authorizations {
@@ -40,7 +41,7 @@ enum Authorizations {
     One(Authorization),
 }
 
-/// A registry's password and its lifetime. The type has no `Debug`, which would show passwords.
+/// Password of a registry and the end of its lifetime. The type has no `Debug`, which would show passwords.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Authorization {
@@ -55,33 +56,33 @@ struct AuthorizationAnswer {
     authorization_data: Authorizations,
 }
 
-/// Returns the user name and the password of a registry, and their lifetime.
-pub(super) async fn login(aws: &Aws, host: &RegistryHost, wire: &Wire) -> Result<CloudLogin, AuthError> {
+/// Returns the user name and the password of a registry, and the time for which they are used.
+pub(super) async fn login(aws: &Aws, host: &RegistryHost, clients: &ServiceClients) -> Result<CloudLogin, AuthError> {
     let service = service(aws, host)?;
-    let keys = keys::find(aws, &service.region, wire).await?;
+    let keys = keys::find(aws, &service.region, clients).await?;
     let headers = [("content-type", "application/x-amz-json-1.1"), ("x-amz-target", service.target)];
     let post = Post { url: &service.endpoint, headers: &headers, body: "{}" };
-    let request = post.signed(&wire.authority, &keys, &service.region, service.name, chrono::Utc::now())?;
-    let answered = wire.send(request, &service.endpoint, &[]).await?.require_success(code)?;
-    let one = match answered.json::<AuthorizationAnswer>()?.authorization_data {
-        Authorizations::One(one) => Some(one),
+    let request = post.signed(&clients.authority, &keys, &service.region, service.name, chrono::Utc::now())?;
+    let answer = clients.send(request, &service.endpoint, &[]).await?.require_success(code)?;
+    let authorization = match answer.json::<AuthorizationAnswer>()?.authorization_data {
+        Authorizations::One(authorization) => Some(authorization),
         Authorizations::List(list) => list.into_iter().next(),
     };
-    let one = one.ok_or_else(|| answered.unusable("without a token"))?;
-    let left = one.expires_at - chrono::Utc::now().timestamp_millis() as f64 / 1000.0;
-    let left = Duration::try_from_secs_f64(left.min(86_400.0)).unwrap_or_default();
-    Ok(CloudLogin { login: read_login(&one, &answered)?, good: usable_time(left), name: keys.name })
+    let authorization = authorization.ok_or_else(|| answer.unusable("without a token"))?;
+    let remaining = authorization.expires_at - chrono::Utc::now().timestamp_millis() as f64 / 1000.0;
+    let remaining = Duration::try_from_secs_f64(remaining.min(86_400.0)).unwrap_or_default();
+    Ok(CloudLogin { login: read_login(&authorization, &answer)?, usable_for: usable_time(remaining), name: keys.name })
 }
 
-fn read_login(one: &Authorization, answered: &CloudAnswer) -> Result<Login, AuthError> {
-    let bytes = base64::engine::general_purpose::STANDARD.decode(&one.authorization_token).ok();
+fn read_login(authorization: &Authorization, answer: &CloudAnswer) -> Result<Login, AuthError> {
+    let bytes = base64::engine::general_purpose::STANDARD.decode(&authorization.authorization_token).ok();
     let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
     let (username, password) =
-        text.as_deref().and_then(|text| text.split_once(':')).ok_or_else(|| answered.unusable("without a password"))?;
+        text.as_deref().and_then(|text| text.split_once(':')).ok_or_else(|| answer.unusable("without a password"))?;
     Ok(Login::Password { username: username.to_owned(), password: SecretString::from(password) })
 }
 
-/// Returns the service of a registry, by its host name and the settings.
+/// Returns the service that issues the password of a registry, by the registry's host name and the settings.
 fn service(aws: &Aws, host: &RegistryHost) -> Result<Service, AuthError> {
     let public = matches!(host.name(), "public.ecr.aws" | "ecr-public.aws.com");
     let (name, target) = if public {
@@ -94,25 +95,26 @@ fn service(aws: &Aws, host: &RegistryHost) -> Result<Service, AuthError> {
     } else {
         region_and_api_host(host.name())
     };
-    let told = || aws.variables.get("AWS_REGION").or_else(|| aws.variables.get("AWS_DEFAULT_REGION"));
-    let region = aws.region.as_deref().or(known.as_ref().map(|(region, _)| *region)).or_else(told);
+    let from_environment = || aws.variables.get("AWS_REGION").or_else(|| aws.variables.get("AWS_DEFAULT_REGION"));
+    let region = aws.region.as_deref().or(known.as_ref().map(|(region, _)| *region)).or_else(from_environment);
     let region = region.ok_or_else(|| {
         AuthError::denied(format!("the host name {} contains no AWS region: set `region` under `aws`", host.name()))
     })?;
-    // The environment's value becomes part of an address too.
+    // The region becomes a part of a URL, also if it is from the environment.
     if !region.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') {
         return Err(AuthError::denied("the region contains characters other than lower-case letters, digits and `-`"));
     }
     let endpoint = match (&aws.endpoint, known) {
         (Some(endpoint), _) => Ok(endpoint.clone()),
-        (None, Some((of, endpoint))) if of == region => format!("https://{endpoint}/").parse(),
+        (None, Some((known_region, endpoint))) if known_region == region => format!("https://{endpoint}/").parse(),
         (None, _) => format!("https://api.ecr.{region}.{}/", domain(region)).parse(),
     };
     let endpoint = endpoint.map_err(|_| AuthError::denied("the region does not form a valid address"))?;
     Ok(Service { name, target, region: region.to_owned(), endpoint })
 }
 
-/// Returns the region in a host name, and the host of the region's API ("Amazon ECR endpoints and quotas").
+/// Returns the region in the host name of a registry, and the API host of that region ("Amazon ECR endpoints and
+/// quotas").
 fn region_and_api_host(host: &str) -> Option<(&str, String)> {
     let (account, rest) = host.split_once('.')?;
     if account.is_empty() || !account.bytes().all(|b| b.is_ascii_digit()) {
@@ -146,7 +148,7 @@ fn domain(region: &str) -> &'static str {
     }
 }
 
-/// Returns the code of a refusal, in JSON or XML: `ExpiredTokenException`.
+/// Returns the error code of a refusal in JSON or XML, such as `ExpiredTokenException`.
 fn code(body: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
     struct Refusal {
@@ -159,8 +161,8 @@ fn code(body: &[u8]) -> Option<String> {
     element(std::str::from_utf8(body).ok()?, "Code").map(str::to_owned)
 }
 
-/// Returns the text of the first XML element of this name. The values that are read this way contain no characters that
-/// XML escapes.
+/// Returns the text of the first XML element of this name. Escapes are not decoded, because the values that are read
+/// contain no characters that XML escapes.
 fn element<'a>(xml: &'a str, name: &str) -> Option<&'a str> {
     let (_, rest) = xml.split_once(&format!("<{name}>"))?;
     rest.split_once(&format!("</{name}>")).map(|(text, _)| text.trim())
@@ -213,9 +215,9 @@ mod tests {
             assert_eq!(error.detail, expected);
             let set = service(&aws(Some("cn-north-1"), &[("AWS_REGION", "eu-west-1")]), &host).unwrap();
             assert_eq!(set.endpoint.as_str(), "https://api.ecr.cn-north-1.amazonaws.com.cn/");
-            let told = service(&aws(None, &[("AWS_REGION", "eu-west-1")]), &host).unwrap();
+            let from_environment = service(&aws(None, &[("AWS_REGION", "eu-west-1")]), &host).unwrap();
             assert!(service(&aws(None, &[("AWS_REGION", "x.evil.example/")]), &host).is_err());
-            assert_eq!(told.endpoint.as_str(), "https://api.ecr.eu-west-1.amazonaws.com/");
+            assert_eq!(from_environment.endpoint.as_str(), "https://api.ecr.eu-west-1.amazonaws.com/");
         }
     }
 

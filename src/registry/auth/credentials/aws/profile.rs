@@ -1,5 +1,5 @@
 //! Profile files of Amazon's tools, `~/.aws/credentials` and `~/.aws/config` ("AWS SDKs and Tools Reference Guide",
-//! "Shared config and credentials files"): the settings of one profile, and the way in which it obtains keys.
+//! "Shared config and credentials files"): the settings of one profile, and its source of access keys.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind as Io;
@@ -16,45 +16,38 @@ use crate::registry::auth::error::AuthError;
 #[derive(Default)]
 pub(super) struct Profile(BTreeMap<String, SecretString>);
 
-/// A role to assume.
+/// Role that is assumed to obtain access keys.
 pub(super) struct Role {
     pub(super) arn: String,
     pub(super) session: Option<String>,
     pub(super) external_id: Option<String>,
 }
 
-/// Way in which a profile obtains keys.
+/// Source of the access keys of a profile.
 pub(super) enum KeySource {
+    /// The profile contains the keys.
     Keys(Keys),
-    WebIdentity {
-        role: String,
-        token: String,
-        session: Option<String>,
-    },
+    /// Assumes a role with the token of a third party.
+    WebIdentity { role: String, token: String, session: Option<String> },
     /// Assumes a role with the keys of another profile.
-    Role {
-        role: Role,
-        source: String,
-    },
+    Role { role: Role, source: String },
     /// Assumes a role with the keys of a source that Amazon defines by name.
-    RoleFromSource {
-        role: Role,
-        source: String,
-    },
+    RoleFromSource { role: Role, source: String },
 }
 
-/// Returns the settings of a profile in both files; `None` if neither has it.
+/// Returns the settings of a profile in both files; `None` if neither file has the profile.
 pub(super) async fn read(variables: &Variables, name: &str) -> Result<Option<Profile>, AuthError> {
     let home = variables.get("HOME").map(|home| Path::new(home).join(".aws"));
-    let place = |variable: &str, file: &str| {
+    let file_path = |variable: &str, file: &str| {
         let named = variables.get(variable).map(PathBuf::from);
         named.or_else(|| Some(home.as_ref()?.join(file)))
     };
     let mut found: Option<Profile> = None;
     // The credentials file is read last, because its settings take precedence.
-    for (path, in_config) in
-        [(place("AWS_CONFIG_FILE", "config"), true), (place("AWS_SHARED_CREDENTIALS_FILE", "credentials"), false)]
-    {
+    for (path, in_config) in [
+        (file_path("AWS_CONFIG_FILE", "config"), true),
+        (file_path("AWS_SHARED_CREDENTIALS_FILE", "credentials"), false),
+    ] {
         let Some(path) = path else { continue };
         let Some(text) = read_file(&path).await? else { continue };
         if let Some(profile) = find_section(text.expose_secret(), name, in_config) {
@@ -68,7 +61,7 @@ async fn read_file(path: &Path) -> Result<Option<SecretString>, AuthError> {
     let failed = |reason: String| AuthError::denied(format!("{} cannot be read: {reason}", path.display()));
     let text = match read_text(path).await {
         Ok(text) => text,
-        // If a service may not read a home directory, that directory contains nothing for the service.
+        // A file in a home directory that this process may not read counts as missing.
         Err(error) if matches!(error.kind(), Io::NotFound | Io::NotADirectory | Io::PermissionDenied) => {
             return Ok(None);
         }
@@ -81,11 +74,11 @@ async fn read_file(path: &Path) -> Result<Option<SecretString>, AuthError> {
 fn find_section(text: &str, name: &str, in_config: bool) -> Option<Profile> {
     let (mut found, mut inside) = (None, false);
     for line in text.lines() {
-        let begins = line.trim_start();
-        if begins.starts_with(['#', ';']) || begins.is_empty() {
+        let trimmed = line.trim_start();
+        if trimmed.starts_with(['#', ';']) || trimmed.is_empty() {
             continue;
         }
-        if let Some(title) = begins.strip_prefix('[') {
+        if let Some(title) = trimmed.strip_prefix('[') {
             let title = title.split(']').next().unwrap_or_default().trim();
             let of_profile = title.strip_prefix("profile").filter(|rest| rest.starts_with(char::is_whitespace));
             let plain = (!in_config || title == "default").then_some(title);
@@ -95,7 +88,8 @@ fn find_section(text: &str, name: &str, in_config: bool) -> Option<Profile> {
             }
             continue;
         }
-        // An indented line belongs to the key above it. No key that is read here has indented lines.
+        // An indented line belongs to the key above it. This program reads no key with indented lines, so such lines
+        // are skipped.
         if let (true, false, Some((key, value))) = (inside, line.starts_with(char::is_whitespace), line.split_once('='))
             && let Some(Profile(pairs)) = &mut found
         {
@@ -105,7 +99,7 @@ fn find_section(text: &str, name: &str, in_config: bool) -> Option<Profile> {
     found
 }
 
-/// Returns a value without a comment that begins with ` #` or ` ;`.
+/// Returns a value without its comment, which begins with ` #` or ` ;`.
 fn without_comment(value: &str) -> &str {
     let end = [" #", " ;", "\t#", "\t;"].iter().filter_map(|mark| value.find(mark)).min();
     value[..end.unwrap_or(value.len())].trim()
@@ -120,7 +114,7 @@ impl Profile {
         self.get(key).map(str::to_owned)
     }
 
-    /// Returns the way in which the profile obtains keys.
+    /// Returns the source of the profile's access keys.
     pub(super) fn key_source(&self, name: &str) -> Result<KeySource, AuthError> {
         let wrong = |what: &str| Err(AuthError::denied(format!("the AWS profile {name} {what}")));
         if let Some(arn) = self.get_owned("role_arn") {
@@ -129,14 +123,18 @@ impl Profile {
                 return Ok(KeySource::WebIdentity { role: arn, token, session });
             }
             if self.get("mfa_serial").is_some() {
-                return wrong("requires a person with a second factor");
+                return wrong("requires multi-factor authentication (`mfa_serial`), which is not supported");
             }
             let role = Role { arn, session, external_id: self.get_owned("external_id") };
             match (self.get_owned("source_profile"), self.get_owned("credential_source")) {
-                // A profile that is its own source contains the keys for its role.
+                // A profile that names itself as the source contains the keys for its role. This is not supported.
                 (Some(source), _) if source != name => return Ok(KeySource::Role { role, source }),
                 (None, Some(source)) => return Ok(KeySource::RoleFromSource { role, source }),
-                _ => return wrong("has a role_arn without another profile as source_profile, or a credential_source"),
+                _ => {
+                    return wrong(
+                        "has a role_arn, but neither another profile as source_profile nor a credential_source",
+                    );
+                }
             }
         }
         if let (Some(id), Some(secret)) = (self.get_owned("aws_access_key_id"), self.get("aws_secret_access_key")) {
@@ -179,8 +177,11 @@ mod tests {
         for (text, what) in [
             ("region = x", "has no keys"),
             ("sso_session = x", "uses an unsupported login method: `helper: ecr-login` may support it"),
-            ("role_arn = x\nmfa_serial = y\nsource_profile = b", "requires a person with a second factor"),
-            ("role_arn = x", "has a role_arn without another profile as source_profile, or a credential_source"),
+            (
+                "role_arn = x\nmfa_serial = y\nsource_profile = b",
+                "requires multi-factor authentication (`mfa_serial`), which is not supported",
+            ),
+            ("role_arn = x", "has a role_arn, but neither another profile as source_profile nor a credential_source"),
         ] {
             let error = find_section(&format!("[a]\n{text}\n"), "a", false).unwrap().key_source("a").err().unwrap();
             assert_eq!(error.detail, format!("the AWS profile a {what}"));

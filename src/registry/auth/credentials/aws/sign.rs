@@ -1,5 +1,5 @@
-//! Signature Version 4 ("AWS Signature Version 4 for API requests") for the requests of this program, which are POSTs
-//! without a query.
+//! Signature Version 4 ("AWS Signature Version 4 for API requests"). This program signs only POST requests without a
+//! query.
 
 use aws_lc_rs::hmac;
 use chrono::{DateTime, Utc};
@@ -14,16 +14,16 @@ use crate::registry::auth::error::AuthError;
 
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 
-/// A POST to be signed.
+/// POST request to sign.
 pub(super) struct Post<'a> {
     pub(super) url: &'a Url,
-    /// Additional signed headers, their names in lower case.
+    /// Additional headers to sign, with names in lower case.
     pub(super) headers: &'a [(&'static str, &'a str)],
     pub(super) body: &'a str,
 }
 
 impl Post<'_> {
-    /// Returns the request, signed for a service in a region.
+    /// Returns the request with a signature for a service in a region.
     pub(super) fn signed(
         &self,
         client: &reqwest::Client,
@@ -57,7 +57,7 @@ impl Post<'_> {
         format!("{ALGORITHM} Credential={}/{scope}, SignedHeaders={names}, Signature={signature}", keys.id)
     }
 
-    /// Returns the request in the canonical form that both sides hash, and the names of its headers.
+    /// Returns the request in the canonical form that the client and the service hash, and the names of its headers.
     fn canonical(&self, keys: &Keys, now: DateTime<Utc>) -> (String, String) {
         let host = self.url.host_str().unwrap_or_default();
         let host = self.url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
