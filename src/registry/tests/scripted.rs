@@ -1,4 +1,5 @@
-//! Scripted server: it answers as a test defines, and records its requests. The server knows nothing of registries.
+//! Scripted server, which gives the answers that a test defines, and records its requests. The server itself has no
+//! code for registries.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -25,7 +26,7 @@ pub(super) struct Received {
     pub(super) body: Bytes,
     /// Number of earlier requests.
     pub(super) nth: usize,
-    /// The server's `http://127.0.0.1:PORT`.
+    /// URL of the server: `http://127.0.0.1:PORT`.
     pub(super) own: String,
 }
 
@@ -58,13 +59,13 @@ impl Server {
                 let (parts, body) = request.into_parts();
                 let body = axum::body::to_bytes(body, usize::MAX).await.unwrap_or_default();
                 let path = parts.uri.path_and_query().unwrap().to_string();
-                let asked = {
+                let received = {
                     let mut seen = seen.lock().unwrap();
                     let nth = seen.len();
                     seen.push(Received { method: parts.method, path, headers: parts.headers, body, nth, own });
                     seen[nth].clone()
                 };
-                answer(&asked)
+                answer(&received)
             }
         };
         let routes = axum::Router::new().fallback(handler);
@@ -80,9 +81,9 @@ impl Server {
         self.requests().iter().map(Received::line).collect()
     }
 
-    /// Returns the number of requests whose line begins so.
+    /// Returns the number of requests whose line begins with this text.
     pub(super) fn count(&self, line: &str) -> usize {
-        self.lines().iter().filter(|asked| asked.starts_with(line)).count()
+        self.lines().iter().filter(|request| request.starts_with(line)).count()
     }
 
     pub(super) fn registry(&self) -> Arc<Registry> {
@@ -147,7 +148,7 @@ pub(super) async fn session(repository: &Repository, content: &[u8]) -> Result<B
     }
 }
 
-/// Returns this many bytes, which are not all alike.
+/// Returns this many bytes with different values.
 pub(super) fn noise(length: usize) -> Vec<u8> {
     (0..length as u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect()
 }
