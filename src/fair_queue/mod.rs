@@ -1,5 +1,5 @@
-//! Fair queue over a limited resource: tenants are served in turn, and all of an amount is taken or nothing. It is used
-//! for permits and rates of a registry, for bandwidth, and for memory.
+//! Fair queue of callers that wait for a limited resource. The tenants are served in turn, and each caller gets its
+//! whole amount or nothing. The queue is used for permits and rates of a registry, for bandwidth, and for memory.
 
 mod queue;
 mod tenant;

@@ -1,5 +1,5 @@
-//! Fair round-robin queue of waiters: by tenant, and within a tenant in the order of arrival. The resource that they
-//! wait for is the caller's.
+//! Fair round-robin queue of waiters. Tenants are served in turn, and the waiters of one tenant in the order of their
+//! arrival. The queue does not know the resource: its caller decides which waiters can be served.
 
 use std::collections::VecDeque;
 
@@ -8,8 +8,9 @@ use super::tenant::Tenant;
 /// Queues of all tenants. Each tenant has one queue per priority.
 #[derive(Debug)]
 pub(crate) struct FairQueue<W, const PRIORITIES: usize> {
-    /// Tenants with waiters. The tenant whose turn it is comes first.
+    /// Tenants with waiters. The next tenant to serve is first.
     tenants: VecDeque<Queues<W, PRIORITIES>>,
+    /// Number of tickets that were issued so far.
     tickets: u64,
 }
 
@@ -46,8 +47,9 @@ impl<W, const PRIORITIES: usize> FairQueue<W, PRIORITIES> {
         ticket
     }
 
-    /// Takes the next waiter for which `admits` is true: in the first tenant that has such a waiter, the one
-    /// that arrived first. That tenant then moves to the end.
+    /// Removes the next waiter for which `admits` is true, and returns it with its priority. The first tenant that has
+    /// such a waiter is served, and then moves to the end. Only the first waiter of each priority of a tenant is tried,
+    /// and the waiters are tried in the order of their arrival.
     pub(crate) fn next(&mut self, mut admits: impl FnMut(usize, &W) -> bool) -> Option<(usize, W)> {
         let (at, priority) = (0..self.tenants.len())
             .find_map(|at| Some((at, self.tenants[at].first_admitted_priority(&mut admits)?)))?;
@@ -77,8 +79,8 @@ impl<W, const PRIORITIES: usize> Queues<W, PRIORITIES> {
         self.waiters.iter().all(VecDeque::is_empty)
     }
 
-    /// Returns the priority to serve: of those whose first waiter is admitted, the one whose first waiter arrived
-    /// earliest.
+    /// Returns the priority to serve: among the priorities whose first waiter is admitted, the priority whose first
+    /// waiter arrived earliest.
     fn first_admitted_priority(&self, admits: &mut impl FnMut(usize, &W) -> bool) -> Option<usize> {
         let mut later_than = None;
         loop {
@@ -138,8 +140,8 @@ mod tests {
         let mut queue: FairQueue<&str, 2> = FairQueue::default();
         let first = queue.push(big, 0, "a1");
         queue.push(big, 0, "a2");
-        let gone = queue.push(small, 1, "b1");
-        queue.remove(small, 1, gone);
+        let removed = queue.push(small, 1, "b1");
+        queue.remove(small, 1, removed);
         queue.remove(big, 0, first);
         queue.remove(big, 1, first);
         assert_eq!(drain(&mut queue), ["a2"]);

@@ -2,13 +2,13 @@
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
-/// Tenant on whose behalf a resource is used, such as an entry. Tenants share each resource fairly, so a tenant with
-/// many requests does not delay one with few. The default tenant is for requests on nobody's behalf.
+/// Tenant of a fair queue, such as an entry. Tenants share each resource fairly, so a tenant with many requests does
+/// not delay a tenant with few requests. The default tenant is for requests that belong to no entry.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Tenant(u64);
 
 impl Tenant {
-    /// Returns the tenant of this name, such as an entry's.
+    /// Returns the tenant with this name, such as the name of an entry.
     #[must_use]
     pub fn from_name(name: &str) -> Self {
         let mut hasher = DefaultHasher::new();

@@ -1,5 +1,5 @@
-//! Wait queue over a limited resource: slots for requests in flight, a rate, the end of a pause, memory. The queue
-//! serves the waiting tenants in turn. The resource knows how much of it is available.
+//! Wait queue for a limited resource: slots for requests in flight, a rate, the end of a pause, bandwidth, or memory.
+//! The queue serves the waiting tenants in turn. The resource decides if an amount is available.
 
 use std::num::NonZeroU32;
 use std::sync::{Arc, Weak};
@@ -14,15 +14,15 @@ use super::tenant::Tenant;
 
 /// Resource that callers wait for.
 pub(crate) trait Resource: Send + 'static {
-    /// Part of the resource that a served caller gets. Dropping it may return it to the resource, so it is never
-    /// dropped while the queue is locked.
+    /// Part of the resource that a served caller gets. A dropped grant may return its part to the resource, which locks
+    /// the queue. So a grant is never dropped while the queue is locked.
     type Grant: std::fmt::Debug + Send + 'static;
 
-    /// Number of priorities that are served before all others: those with a lower index.
+    /// Number of preferred priorities. Waiters whose priority is below this number are served before all other waiters.
     const PREFERRED: usize = 0;
 
-    /// Takes `amount` for a waiter of this priority, all of it or nothing. If it is not available, returns when that
-    /// may change.
+    /// Takes the whole `amount` for a waiter of this priority, or nothing. If the amount is not available, returns the
+    /// time at which it may be available.
     fn take(
         &mut self,
         tenant: Tenant,
@@ -37,9 +37,9 @@ pub(crate) trait Resource: Send + 'static {
 pub(crate) enum Unavailable {
     /// The next change of the resource.
     UntilChanged,
-    /// The next change of the resource, for this tenant only.
+    /// The next change of the resource. Only this tenant has to wait: other tenants may be served now.
     ForTenant,
-    /// This time, at the latest.
+    /// This time, or an earlier change of the resource.
     Until(Instant),
 }
 
@@ -54,7 +54,7 @@ pub(crate) struct WaitQueue<R: Resource, const PRIORITIES: usize> {
 struct WaitQueueState<R: Resource, const PRIORITIES: usize> {
     resource: R,
     queue: FairQueue<Waiter<R::Grant>, PRIORITIES>,
-    /// Time of the next alarm.
+    /// Time at which a spawned task serves the queue next.
     alarm: Option<Instant>,
 }
 
@@ -69,7 +69,8 @@ struct Waiter<G> {
 type Served<G> = Vec<(oneshot::Sender<G>, G)>;
 
 impl<R: Resource, const PRIORITIES: usize> WaitQueue<R, PRIORITIES> {
-    /// Creates the queue and its resource, which may store the queue itself for its grants.
+    /// Creates the queue and its resource. The resource may keep the reference to the queue, so that its grants can
+    /// return their parts.
     pub(crate) fn new(resource: impl FnOnce(&Weak<Self>) -> R) -> Arc<Self> {
         Arc::new_cyclic(|own| {
             let state = WaitQueueState { resource: resource(own), queue: FairQueue::default(), alarm: None };
@@ -77,9 +78,9 @@ impl<R: Resource, const PRIORITIES: usize> WaitQueue<R, PRIORITIES> {
         })
     }
 
-    /// Waits until `amount` is available, and takes it. Also returns the time that this took if anybody had to wait for
-    /// the clock. Returns `None` if the sender of the grant no longer exists. Cancel safe: a grant to a caller that has
-    /// just been cancelled is dropped.
+    /// Waits until `amount` is available, and takes it. Also returns the duration of the wait if a caller in the queue
+    /// had to wait for a point in time, and zero otherwise. Returns no grant if the sender of the grant no longer
+    /// exists. Cancel safe: a grant to a caller that has just been cancelled is dropped.
     pub(crate) async fn acquire(
         &self,
         tenant: Tenant,
@@ -89,30 +90,30 @@ impl<R: Resource, const PRIORITIES: usize> WaitQueue<R, PRIORITIES> {
         let began = Instant::now();
         let (waiting, by_clock) = {
             let mut state = self.lock();
-            // Waiting callers come first, but they may wait at another priority.
+            // Callers that already wait are served first, although they may wait at another priority.
             if state.queue.is_empty()
                 && let Ok(grant) = state.resource.take(tenant, priority, amount, began)
             {
                 return (Some(grant), Duration::ZERO);
             }
-            let (served, turn) = oneshot::channel();
+            let (served, granted) = oneshot::channel();
             let ticket = state.queue.push(tenant, priority, Waiter { tenant, amount, served });
             let by_clock = self.serve(state);
-            (Waiting { queue: self, tenant, priority, ticket, turn }, by_clock)
+            (Waiting { queue: self, tenant, priority, ticket, granted }, by_clock)
         };
         let grant = waiting.wait_for_grant().await;
         (grant, if by_clock { began.elapsed() } else { Duration::ZERO })
     }
 
-    /// Returns true if nobody waits.
+    /// Returns true if no caller waits.
     #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.lock().queue.is_empty()
     }
 
-    /// Reads the resource. Serves nobody.
-    pub(crate) fn with_resource<T>(&self, read: impl FnOnce(&mut R) -> T) -> T {
-        read(&mut self.lock().resource)
+    /// Gives access to the resource, and serves no waiting caller.
+    pub(crate) fn with_resource<T>(&self, access: impl FnOnce(&mut R) -> T) -> T {
+        access(&mut self.lock().resource)
     }
 
     /// Changes the resource, and serves the callers that can be served now.
@@ -123,8 +124,8 @@ impl<R: Resource, const PRIORITIES: usize> WaitQueue<R, PRIORITIES> {
         changed
     }
 
-    /// Serves all callers that can be served now, and sets an alarm for the next one. Returns true if a caller waits
-    /// for the clock.
+    /// Serves all callers that can be served now, and sets an alarm for the next caller. Returns true if a caller waits
+    /// for a point in time.
     fn serve(&self, mut state: MutexGuard<'_, WaitQueueState<R, PRIORITIES>>) -> bool {
         if state.queue.is_empty() {
             return false;
@@ -133,7 +134,7 @@ impl<R: Resource, const PRIORITIES: usize> WaitQueue<R, PRIORITIES> {
         let next = state.serve(Instant::now(), &mut served);
         if let Some(next) = next
             && state.alarm.is_none_or(|alarm| next < alarm)
-            // Without a runtime nobody waits, so no caller is forgotten.
+            // Without a runtime no caller can wait, so no alarm is needed.
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
             state.alarm = Some(next);
@@ -163,28 +164,29 @@ async fn serve_at<R: Resource, const PRIORITIES: usize>(queue: Weak<WaitQueue<R,
 
 impl<R: Resource, const PRIORITIES: usize> WaitQueueState<R, PRIORITIES> {
     /// Takes the grants of all callers that can be served now. Returns the time at which the next caller can be served,
-    /// if one waits for the clock.
+    /// if a caller waits for a point in time.
     fn serve(&mut self, now: Instant, served: &mut Served<R::Grant>) -> Option<Instant> {
         let Self { resource, queue, .. } = self;
-        let mut closed: [Option<Unavailable>; PRIORITIES] = [None; PRIORITIES];
+        let mut unavailable: [Option<Unavailable>; PRIORITIES] = [None; PRIORITIES];
         let mut grant = None;
-        let mut open = |grant: &mut Option<R::Grant>, priority: usize, waiter: &Waiter<R::Grant>| {
-            if closed[priority].is_none() {
+        let mut try_take = |grant: &mut Option<R::Grant>, priority: usize, waiter: &Waiter<R::Grant>| {
+            if unavailable[priority].is_none() {
                 match resource.take(waiter.tenant, priority, waiter.amount, now) {
-                    Ok(granted) => *grant = Some(granted),
+                    Ok(taken) => *grant = Some(taken),
                     Err(Unavailable::ForTenant) => {}
-                    Err(until) => closed[priority] = Some(until),
+                    Err(until) => unavailable[priority] = Some(until),
                 }
             }
             grant.is_some()
         };
         loop {
-            let first = queue.next(|priority, waiter| priority < R::PREFERRED && open(&mut grant, priority, waiter));
-            let next = first.or_else(|| queue.next(|priority, waiter| open(&mut grant, priority, waiter)));
-            let (Some((_, waiter)), Some(granted)) = (next, grant.take()) else { break };
-            served.push((waiter.served, granted));
+            let first =
+                queue.next(|priority, waiter| priority < R::PREFERRED && try_take(&mut grant, priority, waiter));
+            let next = first.or_else(|| queue.next(|priority, waiter| try_take(&mut grant, priority, waiter)));
+            let (Some((_, waiter)), Some(taken)) = (next, grant.take()) else { break };
+            served.push((waiter.served, taken));
         }
-        let times = closed.into_iter().flatten().filter_map(|closed| match closed {
+        let times = unavailable.into_iter().flatten().filter_map(|unavailable| match unavailable {
             Unavailable::Until(at) => Some(at),
             Unavailable::UntilChanged | Unavailable::ForTenant => None,
         });
@@ -192,18 +194,19 @@ impl<R: Resource, const PRIORITIES: usize> WaitQueueState<R, PRIORITIES> {
     }
 }
 
-/// Waiting caller. Dropping it removes it from the queue, and serves those that can be served without it.
+/// Waiting caller. A dropped caller leaves the queue, and the callers that waited only because of that caller are
+/// served.
 struct Waiting<'a, R: Resource, const PRIORITIES: usize> {
     queue: &'a WaitQueue<R, PRIORITIES>,
     tenant: Tenant,
     priority: usize,
     ticket: Ticket,
-    turn: oneshot::Receiver<R::Grant>,
+    granted: oneshot::Receiver<R::Grant>,
 }
 
 impl<R: Resource, const PRIORITIES: usize> Waiting<'_, R, PRIORITIES> {
     async fn wait_for_grant(mut self) -> Option<R::Grant> {
-        (&mut self.turn).await.ok()
+        (&mut self.granted).await.ok()
     }
 }
 
@@ -212,7 +215,7 @@ impl<R: Resource, const PRIORITIES: usize> Drop for Waiting<'_, R, PRIORITIES> {
         let mut state = self.queue.lock();
         let cancelled = state.queue.remove(self.tenant, self.priority, self.ticket);
         if cancelled.is_some() {
-            // Others may have waited behind it only because it wants more than there is.
+            // Other callers may have waited only because the cancelled caller wanted more than is available.
             self.queue.serve(state);
         } else {
             drop(state);
@@ -252,11 +255,12 @@ mod tests {
         waited
     }
 
-    /// Starts these callers in this order. Returns the order in which they were served, with the second of each.
-    async fn order(queue: &Shared, who: &[(&'static str, usize)]) -> Vec<(&'static str, u64)> {
+    /// Starts these callers in this order. Returns the order in which the callers were served, with the second at which
+    /// each was served.
+    async fn order(queue: &Shared, callers: &[(&'static str, usize)]) -> Vec<(&'static str, u64)> {
         let began = Instant::now();
-        let (sender, mut went) = tokio::sync::mpsc::unbounded_channel();
-        for (tenant, priority) in who.iter().copied() {
+        let (sender, mut served) = tokio::sync::mpsc::unbounded_channel();
+        for (tenant, priority) in callers.iter().copied() {
             let (queue, sender) = (queue.clone(), sender.clone());
             tokio::spawn(async move {
                 acquire(&queue, tenant, priority).await;
@@ -266,7 +270,7 @@ mod tests {
         }
         drop(sender);
         let mut order = Vec::new();
-        while let Some(next) = went.recv().await {
+        while let Some(next) = served.recv().await {
             order.push(next);
         }
         order
@@ -274,35 +278,35 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn busy_tenant_does_not_delay_others() {
-        let who = [("big", 0), ("big", 0), ("big", 0), ("big", 0), ("small", 0), ("small", 0)];
+        let callers = [("big", 0), ("big", 0), ("big", 0), ("big", 0), ("small", 0), ("small", 0)];
         let expected = [("big", 0), ("big", 1), ("small", 2), ("big", 3), ("small", 4), ("big", 5)];
-        assert_eq!(order(&queue(), &who).await, expected);
+        assert_eq!(order(&queue(), &callers).await, expected);
     }
 
     #[tokio::test(start_paused = true)]
     async fn busy_priority_does_not_delay_another() {
         let queue = queue();
         assert_eq!(acquire(&queue, "a", 0).await, Duration::ZERO);
-        let who = [("a", 0), ("a", 0), ("a", 1), ("b", 1)];
-        assert_eq!(order(&queue, &who).await, [("a", 0), ("a", 1), ("b", 1), ("a", 2)]);
+        let callers = [("a", 0), ("a", 0), ("a", 1), ("b", 1)];
+        assert_eq!(order(&queue, &callers).await, [("a", 0), ("a", 1), ("b", 1), ("a", 2)]);
     }
 
     #[tokio::test(start_paused = true)]
     async fn cancelled_waiter_costs_nobody_a_turn() {
         let queue = queue();
         acquire(&queue, "a", 0).await;
-        let gone = tokio::spawn({
+        let cancelled_task = tokio::spawn({
             let queue = queue.clone();
-            async move { acquire(&queue, "gone", 0).await }
+            async move { acquire(&queue, "cancelled", 0).await }
         });
         tokio::task::yield_now().await;
-        let rest = tokio::spawn({
+        let remaining = tokio::spawn({
             let queue = queue.clone();
             async move { order(&queue, &[("a", 0), ("b", 0)]).await }
         });
         tokio::task::yield_now().await;
-        gone.abort();
-        assert_eq!(rest.await.unwrap(), [("a", 1), ("b", 2)]);
+        cancelled_task.abort();
+        assert_eq!(remaining.await.unwrap(), [("a", 1), ("b", 2)]);
         let state = queue.lock();
         assert!(state.queue.is_empty() && state.alarm.is_none());
     }

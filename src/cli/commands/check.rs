@@ -113,8 +113,8 @@ mod tests {
     #[test]
     fn inadvisable_setting_is_reported_as_a_warning() {
         let text = format!("{GOOD}registries: {{h.example: {{tls: {{insecure_skip_verify: true}}}}}}\n");
-        let warning = "h.example: its certificate is not verified (tls.insecure_skip_verify): anyone on the network \
-                       path can read the credentials and change the images";
+        let warning = "h.example: the certificate of the server is not verified (tls.insecure_skip_verify): anyone on \
+                       the network path can read the credentials and change the images";
         let said = format!("sync.yaml: warning: {warning}\nsync.yaml: all is well, 1 entry\n");
         assert_eq!(checked(false, &text), (Ok(Exit::Ok), said));
         let json: serde_json::Value = serde_json::from_str(&checked(true, &text).1).unwrap();

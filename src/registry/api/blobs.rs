@@ -1,8 +1,9 @@
-//! Blob lookup and blob reads from any offset (distribution-spec, "Pulling blobs"). Nothing is verified here.
+//! Lookup of blobs, and reads of blobs from any offset (distribution-spec, "Pulling blobs"). The receiver of the bytes
+//! verifies them.
 //!
-//! A HEAD is a hint. Its status shows if the registry has the blob. If its length contradicts the descriptor, the
-//! client checks the length by a GET, since some registries and proxies state a wrong length, or none, in the response
-//! to a HEAD.
+//! The status of the response to a HEAD shows if the registry has the blob. The length in that response is only a hint:
+//! some registries and proxies state a wrong length, or none. If the length contradicts the descriptor, the client
+//! checks the length by a GET.
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
@@ -31,8 +32,8 @@ pub(crate) enum Looked {
 }
 
 impl Repository {
-    /// Returns true if the registry has the blob with the right length: see [`Repository::look_for_blob`]. A blob with
-    /// another length counts as absent, and is uploaded again.
+    /// Returns true if the registry has the blob with the right length. A blob with another length counts as absent, so
+    /// the caller uploads the blob again. [`Repository::look_for_blob`] sends the requests.
     pub(crate) async fn head_blob(&self, blob: &Descriptor) -> Result<bool, StoreError> {
         Ok(match self.look_for_blob(blob).await? {
             Looked::Absent => false,
@@ -46,12 +47,13 @@ impl Repository {
 
     /// Queries the registry for a blob. Special cases:
     ///
-    /// - A denied lookup in a repository that is written counts as absent: some registries deny reads in a repository
-    ///   that does not exist yet, and the response to the upload decides.
-    /// - A redirect to a store means that the registry has the blob.
+    /// - If the lookup is denied in a repository that this program writes to, the blob counts as absent. Some
+    ///   registries deny reads in a repository that does not exist yet. The response to the upload then shows if the
+    ///   identity has access.
+    /// - A redirect to a storage service means that the registry has the blob.
     ///
     /// # Errors
-    /// The answer of the registry does not show if the registry has the blob.
+    /// Returns an error if the response does not show whether the registry has the blob.
     pub(crate) async fn look_for_blob(&self, blob: &Descriptor) -> Result<Looked, StoreError> {
         let found = match self.find_blob(blob).await {
             Err(error) if error.kind == ErrorKind::Denied && self.is_written() => {
@@ -63,7 +65,7 @@ impl Repository {
         if let (true, Err(error)) = (self.registry.facts().blob_heads.record_outcome(found.is_err()), &found) {
             tracing::warn!(
                 place = %error.place,
-                "the registry does not say whether it has a blob ({}); blobs that it may have are uploaded again",
+                "the registry does not report whether it has a blob ({}); such blobs are uploaded again",
                 error.detail
             );
         }
@@ -87,8 +89,8 @@ impl Repository {
         }
     }
 
-    /// Checks the length of a blob for which a HEAD stated another one. If a GET does not state the length either, the
-    /// blob is uploaded again.
+    /// Checks the length of a blob by a GET, after a HEAD stated another length than the descriptor. If the GET states
+    /// no length, the blob counts as absent, so the caller uploads the blob again.
     async fn check_length(&self, blob: &Descriptor, stated: u64) -> Looked {
         match self.length_by_get(blob).await {
             Some(stored) if stored == blob.size => {
@@ -115,8 +117,8 @@ impl Repository {
         self.registry.facts().upload_strategy.record_wrong_length();
     }
 
-    /// Returns the length of a blob at a registry that reported that it stored the blob. `None` if the registry does
-    /// not state a length.
+    /// Returns the length that a registry states for a blob, after the registry reported that it stored the blob.
+    /// Returns `None` if the registry states no length.
     pub(crate) async fn stored_length(&self, blob: &Descriptor) -> Option<u64> {
         let context = self.context(Step::FindBlob, blob.digest);
         let url = self.url(&context, &format!("blobs/{}", blob.digest)).ok()?;
@@ -127,7 +129,8 @@ impl Repository {
         if stated == blob.size { Some(stated) } else { self.length_by_get(blob).await }
     }
 
-    /// Returns the length of a blob that a GET of its first byte states. Reads no more of the blob.
+    /// Requests the first byte of a blob by GET, and returns the length of the whole blob that the response states. The
+    /// rest of the blob is not read.
     pub(crate) async fn length_by_get(&self, blob: &Descriptor) -> Option<u64> {
         let context = self.context(Step::FindBlob, blob.digest);
         let url = self.url(&context, &format!("blobs/{}", blob.digest)).ok()?;
@@ -136,27 +139,27 @@ impl Repository {
             .header(ACCEPT_ENCODING, HeaderValue::from_static("identity"))
             .header(RANGE, HeaderValue::from_static("bytes=0-0"));
         let answer = self.registry.send(&context, call).await.ok()?;
-        let of_range = || answer.header(&CONTENT_RANGE)?.rsplit_once('/')?.1.trim().parse().ok();
+        let length_in_range = || answer.header(&CONTENT_RANGE)?.rsplit_once('/')?.1.trim().parse().ok();
         match answer.status {
-            StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE => of_range(),
+            StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE => length_in_range(),
             status if status.is_success() => length(&answer),
             _ => None,
         }
     }
 
-    /// Returns the bytes from `offset` on. If the registry refuses the range, or sends another one, this method reads
-    /// the whole blob and drops the bytes before `offset`.
+    /// Returns the bytes of a blob from `offset` to the end. If the registry refuses the range, or sends another range,
+    /// this method reads the whole blob and drops the bytes before `offset`.
     pub(crate) async fn get_blob(&self, blob: &Descriptor, offset: u64) -> Result<ByteStream, StoreError> {
         if offset > 0 && offset >= blob.size {
             return Ok(stream::empty().boxed());
         }
         let context = self.context(Step::ReadBlob, blob.digest);
         let mut answer = self.request_blob(&context, blob, offset).await?;
-        let is_odd = match answer.status {
+        let needs_whole_blob = match answer.status {
             StatusCode::PARTIAL_CONTENT => !starts_at(&answer, offset),
             status => status == StatusCode::BAD_REQUEST || status == StatusCode::RANGE_NOT_SATISFIABLE,
         };
-        if offset > 0 && is_odd {
+        if offset > 0 && needs_whole_blob {
             tracing::debug!(
                 place = %self.place, blob = %blob.digest, offset, status = %answer.status,
                 "reading the blob without a range"
@@ -180,8 +183,8 @@ impl Repository {
 
     async fn request_blob(&self, context: &Context, blob: &Descriptor, offset: u64) -> Result<Response, StoreError> {
         let url = self.url(context, &format!("blobs/{}", blob.digest))?;
-        let door = if offset > 0 { RequestClass::BlobResumed } else { RequestClass::BlobRead };
-        let mut call = RegistryRequest::new(self.reads, Method::GET, url, self.reading()).expects(Expects::Blob(door));
+        let class = if offset > 0 { RequestClass::BlobResumed } else { RequestClass::BlobRead };
+        let mut call = RegistryRequest::new(self.reads, Method::GET, url, self.reading()).expects(Expects::Blob(class));
         call = call.header(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         if offset > 0 {
             let range = HeaderValue::from_str(&format!("bytes={offset}-"));
@@ -195,8 +198,8 @@ fn length(answer: &Response) -> Option<u64> {
     answer.header(&CONTENT_LENGTH)?.trim().parse().ok()
 }
 
-/// Returns true if the bytes of a response start at `offset`, according to its headers. Without this check, a wrong
-/// range would go unnoticed until the whole blob has been sent.
+/// Returns true if the header `Content-Range` states that the bytes of a response start at `offset`, or if the header
+/// is missing. Without this check, only the digest of the whole blob would reveal a wrong range.
 fn starts_at(answer: &Response, offset: u64) -> bool {
     let Some(range) = answer.header(&CONTENT_RANGE) else { return true };
     first_byte(range) == Some(offset)
@@ -207,12 +210,12 @@ fn range_mismatch(answer: &Response, offset: u64) -> String {
     format!("requested the bytes from {offset} on, the registry sent {range:?}")
 }
 
-/// Returns the first byte of a `Content-Range: bytes FIRST-LAST/LENGTH`.
+/// Returns `FIRST`, the offset of the first byte, from a header `Content-Range: bytes FIRST-LAST/LENGTH`.
 pub(crate) fn first_byte(range: &str) -> Option<u64> {
     range.trim().strip_prefix("bytes")?.trim().split('-').next()?.parse().ok()
 }
 
-/// Blob while it is being read.
+/// Read of a blob in progress.
 struct BlobRead {
     context: Context,
     body: BlobBody,
@@ -220,14 +223,15 @@ struct BlobRead {
     skip: u64,
     /// Offset in the blob of the next wanted byte.
     offset: u64,
+    /// Number of received bytes, including the dropped bytes.
     received: u64,
-    /// Time at which the last bytes arrived.
-    last: Instant,
+    /// Time at which the last wanted bytes were received.
+    last_received: Instant,
 }
 
 fn read_stream(context: Context, body: BlobBody, offset: u64, skip: u64) -> ByteStream {
-    let read = BlobRead { context, body, skip, offset, received: 0, last: Instant::now() };
-    // `None` after an error: the stream has ended.
+    let read = BlobRead { context, body, skip, offset, received: 0, last_received: Instant::now() };
+    // After an error, the state is `None`, and the stream ends.
     stream::unfold(Some(read), |read| async {
         let mut read = read?;
         match read.next_piece().await {
@@ -242,7 +246,7 @@ fn read_stream(context: Context, body: BlobBody, offset: u64, skip: u64) -> Byte
 impl BlobRead {
     /// Records in the retry budget that the body ended too early, and creates the error.
     fn interruption(&self, why: &str) -> StoreError {
-        self.context.budget.record_failure(Failure::Broken, self.last.elapsed());
+        self.context.budget.record_failure(Failure::Broken, self.last_received.elapsed());
         self.context.budget.mark_offset(self.offset);
         self.context.error(ErrorKind::Unavailable, format!("after {} bytes: {why}", self.received))
     }
@@ -258,7 +262,7 @@ impl BlobRead {
             if !piece.is_empty() {
                 self.offset += piece.len() as u64;
                 self.context.budget.record_progress(self.offset);
-                self.last = Instant::now();
+                self.last_received = Instant::now();
                 return Ok(Some(piece));
             }
         }

@@ -20,7 +20,7 @@ use crate::registry::http::pagination::{MAX_NAMES, MAX_PAGE, MAX_UNUSABLE, Names
 use crate::registry::http::request::Expects;
 use crate::store::{ErrorKind, Step, StoreError};
 
-const NONE: &str = "this registry has no catalog; list the repositories in sync.yaml";
+const NO_CATALOG: &str = "this registry has no catalog; list the repositories in sync.yaml";
 
 #[derive(Deserialize)]
 struct Catalog {
@@ -31,6 +31,7 @@ struct Catalog {
 /// State of a catalog listing in progress.
 struct Walk {
     pages: Pages,
+    /// URL of the next page; `None` after the last page.
     next: Option<Url>,
     /// All names that the catalog has listed so far.
     seen: HashSet<RepositoryName>,
@@ -39,15 +40,15 @@ struct Walk {
 }
 
 impl Registry {
-    /// Returns the names of all repositories that the catalog lists, page by page. Names that are not valid are skipped
-    /// with a warning: no request can use such a name.
+    /// Returns the names of all repositories that the catalog lists, page by page. Invalid names are skipped with a
+    /// warning, because no request can contain an invalid name.
     ///
-    ///
-    /// If the registry has no catalog, or denies it to this identity, the stream yields an error with that message.
+    /// If the registry has no catalog, or denies the catalog to this identity, the stream yields an error that reports
+    /// this.
     pub fn catalog(self: &Arc<Self>) -> BoxStream<'static, Result<RepositoryName, StoreError>> {
         let context = self.context(Step::ListRepositories);
         if !self.flavor().has_catalog {
-            return stream::iter([Err(context.error(ErrorKind::Unsupported, NONE))]).boxed();
+            return stream::iter([Err(context.error(ErrorKind::Unsupported, NO_CATALOG))]).boxed();
         }
         let first = match self.address(&format!("/v2/_catalog{}", self.facts().catalog_pages.query())) {
             Ok(url) => url,
@@ -73,8 +74,8 @@ impl Registry {
         url: Url,
         walk: &mut Walk,
     ) -> Result<Vec<RepositoryName>, StoreError> {
-        // A registry that serves everybody filters the list by identity and does not report that
-        // (project-zot/zot#3869).
+        // The request always has credentials. A registry that accepts anonymous requests may list fewer repositories to
+        // an anonymous client, and does not report that the list is incomplete (project-zot/zot#3869).
         let request = |url| {
             RegistryRequest::read(Method::GET, url, Scopes::catalog())
                 .expects(Expects::Small(MAX_PAGE))
@@ -115,7 +116,7 @@ pub(crate) fn read_names(bytes: &[u8]) -> serde_json::Result<Names> {
 }
 
 impl Walk {
-    /// Adds the names of a page. Returns those that were not listed before.
+    /// Adds the names of a page, and returns the names that no earlier page contained.
     fn add_page(&mut self, context: &Context, names: &Names) -> Result<Vec<RepositoryName>, String> {
         let mut fresh = Vec::new();
         for (_, name) in names.range(0..names.len()) {
@@ -126,7 +127,7 @@ impl Walk {
                     self.unusable += 1;
                     tracing::warn!(
                         registry = %context.place, name = shown(name),
-                        "skipped a catalog entry: it is not a valid repository name by the specification"
+                        "skipped a catalog entry that is not a valid repository name by the specification"
                     );
                 }
             }

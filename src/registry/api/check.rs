@@ -1,5 +1,5 @@
 //! Requests of `login-check` to a registry: its response to a new connection, the identity that it accepts, and the
-//! access of that identity. These requests write nothing, and read nothing that counts as a pull.
+//! access of that identity. These requests do not write, and no registry counts them as pulls.
 
 use std::collections::BTreeMap;
 
@@ -24,19 +24,20 @@ use crate::registry::http::response::Response;
 use crate::registry::{Registry, Repository};
 use crate::store::{ErrorKind, Step, StoreError};
 
-/// Path of the API's root. Its response shows if and how the registry requires authentication.
+/// Path of the API's root. The response to a request for this path shows if the registry requires authentication, and
+/// by which scheme.
 const API: &str = "/v2/";
 
-/// Maximum number of headers about limits that are reported.
+/// Maximum number of reported headers about limits.
 const MAX_STATED: usize = 12;
 
-/// Limits as a registry states them: header values by header name.
+/// Limits that a registry states: header values by header name.
 pub type StatedLimits = BTreeMap<String, String>;
 
 /// Response of a registry to a new connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Greeting {
-    /// `HTTP/1.1` or `HTTP/2.0`.
+    /// HTTP version of the connection: `HTTP/1.1` or `HTTP/2.0`.
     pub version: String,
     /// Proxy in front of the registry.
     pub proxy: Option<String>,
@@ -62,7 +63,7 @@ pub enum Proof {
 /// Authentication scheme that a registry requires.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Scheme {
-    /// None, for the API as such.
+    /// No authentication for the root of the API. A repository may still require authentication.
     Nothing,
     /// User name and password.
     Basic,
@@ -73,24 +74,25 @@ pub enum Scheme {
 /// Identity that a registry accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LetIn {
-    /// Anonymous: there are no credentials.
+    /// Anonymous: no credentials exist for the registry.
     Anonymous,
     /// User of this name.
     As(String),
-    /// Any identity: the registry did not require the configured credentials.
+    /// Unknown identity: the registry accepted the request with the configured credentials, but may accept every
+    /// request.
     Unasked,
-    /// Holder of a token that is valid only for the scope for which it was requested. The responses of the repositories
-    /// show if the token is accepted.
+    /// Holder of an identity token that was not tried yet, because some services issue no access token without a scope.
+    /// The responses to the requests for repositories show if the token is accepted.
     Perhaps(String),
 }
 
-/// Reason why the accepted identity is unknown.
+/// Error of a login check.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum LoginError {
-    /// The source of the credentials has none: the registry received no credentials.
+    /// The credentials cannot be read from their source, so the registry received none.
     #[error(transparent)]
     Source(StoreError),
-    /// The registry, or its token service, refuses the credentials or gives no answer.
+    /// The registry, or its token service, refuses the credentials or does not respond.
     #[error(transparent)]
     Registry(StoreError),
 }
@@ -98,17 +100,18 @@ pub enum LoginError {
 /// Result of a read from a repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Readable {
-    /// True if the repository exists. Many registries create it with the first push.
+    /// True if the repository exists. Many registries create a missing repository at the first push.
     pub exists: bool,
     /// Limits that the registry states.
     pub limits: StatedLimits,
 }
 
 impl Registry {
-    /// Connects and requests the API without credentials, once.
+    /// Connects to the registry, and requests the root of the API once, without credentials.
     ///
     /// # Errors
-    /// The server gives no answer, or an answer that no registry would give. The error names the cause and the remedy.
+    /// Returns an error if the server does not respond, or if its response cannot come from a registry. The error names
+    /// the cause and the remedy.
     pub async fn greet(&self) -> Result<Greeting, StoreError> {
         let context = self.context(Step::Connect);
         let sender = self.sender();
@@ -125,13 +128,14 @@ impl Registry {
         Ok(Greeting { version, proxy: sender.proxy_to(&examined.head.url), proof, scheme, limits })
     }
 
-    /// Sends the credentials, also to a registry that accepts everybody. Only a registry that refuses some requests can
-    /// prove that the credentials are valid: [`Registry::has_proven_login`]. If the credentials are an identity token
-    /// and requests to repositories follow (`tries_follow`), the token is not tried here: some services issue no access
-    /// token without a scope.
+    /// Sends the credentials to the registry, even if the registry accepts anonymous requests. A success proves the
+    /// credentials only if the registry refuses some requests: see [`Registry::has_proven_login`]. An identity token is
+    /// not sent if the caller sends requests to repositories afterwards (`tries_follow`), because some services issue
+    /// no access token without a scope.
     ///
     /// # Errors
-    /// [`LoginError`].
+    /// Returns a [`LoginError`] if the credentials cannot be read, or if the registry or its token service refuses them
+    /// or does not respond.
     pub async fn log_in(&self, tries_follow: bool) -> Result<LetIn, LoginError> {
         let context = self.context(Step::Connect);
         let login = self.authenticator().read_login().await;
@@ -152,9 +156,11 @@ impl Registry {
         }
     }
 
-    /// Returns true if the registry, or its token service, has accepted the credentials and does not accept everybody.
-    /// Either the registry required credentials, or it granted a request with credentials that it had refused without
-    /// credentials.
+    /// Returns true if the registry, or its token service, has accepted the credentials and is known to refuse requests
+    /// without credentials. Each of these events proves both facts:
+    ///
+    /// - The registry required credentials, and accepted the configured credentials.
+    /// - The registry granted a request with credentials after it had refused the same request without credentials.
     #[must_use]
     pub fn has_proven_login(&self) -> bool {
         self.authenticator().is_proven()
@@ -186,8 +192,10 @@ impl Registry {
         }
         let names: Vec<&str> = challenges.iter().map(|challenge| challenge.scheme.as_str()).take(4).collect();
         Err(match names.as_slice() {
-            [] => "it requires authentication, and states no scheme".to_owned(),
-            names => format!("it requires the scheme {}, which is neither Basic nor Bearer", names.join(", ")),
+            [] => "the registry requires authentication, but states no scheme".to_owned(),
+            names => {
+                format!("the registry requires the scheme {}, which is neither Basic nor Bearer", names.join(", "))
+            }
         })
     }
 
@@ -198,15 +206,16 @@ impl Registry {
             Err(error) => return error,
         };
         if answer.status.is_redirection() || answer.status == StatusCode::NOT_FOUND {
-            let (at, detail) = (redirect::shown(&answer.url), answer.detail());
+            let (url, detail) = (redirect::shown(&answer.url), answer.detail());
             let detail =
-                format!("{at} answers {detail}: this is not a registry; check the host name and `path_prefix`");
+                format!("{url} answers {detail}: this is not a registry; check the host name and `path_prefix`");
             return context.error(ErrorKind::Invalid, detail);
         }
         let refusal = answer.refusal(context);
         match answer.retry_after {
             Some(wait) => {
-                let detail = format!("{}; it asks to wait {}", refusal.detail, humantime::format_duration(wait));
+                let detail =
+                    format!("{}; the registry requests a wait of {}", refusal.detail, humantime::format_duration(wait));
                 context.error(refusal.kind, detail)
             }
             None => refusal,
@@ -215,10 +224,10 @@ impl Registry {
 }
 
 impl Repository {
-    /// Checks read access: lists tags, and requests one of them by HEAD, which no registry counts as a pull.
+    /// Checks read access: lists tags, and requests one of the tags by HEAD. No registry counts a HEAD as a pull.
     ///
     /// # Errors
-    /// The registry denies access, or access cannot be determined.
+    /// Returns an error if the registry denies access, or if access cannot be determined.
     pub async fn check_pull(&self) -> Result<Readable, StoreError> {
         let context = self.context(Step::ListTags, "");
         let url = self.url(&context, "tags/list?n=1")?;
@@ -237,7 +246,7 @@ impl Repository {
             let context = self.context(Step::Resolve, &reference);
             let head = self.registry.send(&context, self.manifest_call(&context, Method::HEAD, &reference)?).await?;
             limits.extend(stated_limits(&head.headers));
-            // The tag may have been deleted meanwhile.
+            // The tag may have been deleted after the listing.
             if !head.status.is_success() && head.status != StatusCode::NOT_FOUND {
                 return Err(head.refusal(&context));
             }
@@ -245,12 +254,11 @@ impl Repository {
         Ok(Readable { exists: true, limits })
     }
 
-    /// Returns true if the registry refuses a request without credentials here. If the repository was readable with
-    /// credentials, this proves that the registry accepted the credentials, and the proof is remembered: a registry
-    /// that ignores credentials would answer both requests.
+    /// Requests the tags without credentials, and returns true if the registry refuses the request. If the repository
+    /// was readable with credentials, the refusal proves that the registry accepted the credentials: a registry that
+    /// ignores credentials would grant both requests. The proof is remembered.
     ///
-    ///
-    /// The request is sent once and not repeated. A failure proves nothing.
+    /// The request is sent only once. A failed request proves nothing.
     pub async fn proves_login(&self) -> bool {
         let context = self.context(Step::ListTags, "");
         let Ok(url) = self.url(&context, "tags/list?n=1") else { return false };
@@ -287,8 +295,8 @@ fn stated_limits(headers: &HeaderMap) -> StatedLimits {
 }
 
 /// Returns the time at which a certificate expires. The TLS library has no parser for that time, so this function
-/// verifies the certificate at a time when every certificate has expired: the error states since when. The library
-/// checks the expiry before the signature.
+/// verifies the certificate at a time at which every certificate has expired: the error contains the time of the
+/// expiry. The library checks the expiry before the signature, so the missing trust in the issuer has no effect.
 fn certificate_end(certificate: &[u8]) -> Option<DateTime<Utc>> {
     const YEAR_10000: u64 = 253_402_300_800;
     let der = CertificateDer::from(certificate);

@@ -11,10 +11,11 @@ use crate::registry::http::response::Response;
 use crate::store::StoreError;
 
 impl Registry {
-    /// Returns the response with a page of a list of names, and the URL of the last request for it. If a registry
-    /// refuses the requested page size, the page is requested without a size, and that is remembered.
+    /// Requests one page of a list of names. Returns the response, and the URL of the request that got the response. If
+    /// the registry refuses the page size, the page is requested again without a size, and so are all later pages.
     ///
-    /// Returns `None` if a full page had no link and the registry refuses the request for the names after it.
+    /// Returns `None`, after a warning, if the previous page was full and had no link to a next page, and the registry
+    /// refuses the request for the names after that page.
     pub(crate) async fn list_page(
         &self,
         context: &Context,
@@ -25,23 +26,23 @@ impl Registry {
         let answer = self.send(context, request(url.clone())).await?;
         if Paging::may_refuse_size(&url, answer.status, &answer.codes()) {
             let bare = without_size(&url);
-            let again = self.send(context, request(bare.clone())).await?;
-            if again.status.is_success() {
+            let retried = self.send(context, request(bare.clone())).await?;
+            if retried.status.is_success() {
                 tracing::debug!(
                     place = %context.place, refusal = answer.detail(),
                     "lists are requested without a page size from now on"
                 );
                 paging.learn_size_is_refused();
                 pages.record_actual_url(&url, &bare);
-                return Ok(Some((bare, again)));
+                return Ok(Some((bare, retried)));
             }
         }
         if pages.is_by_last() && matches!(answer.status.as_u16(), 400 | 404 | 405 | 416 | 422 | 501) {
             let refusal = answer.detail();
             tracing::warn!(
                 place = %context.place, refusal,
-                "a page of the list is full and has no link to a next one, and the registry refuses the request \
-                 for the names after it: names may be missing"
+                "a page of the list is full and has no link to a next page, and the registry refuses the request \
+                 for the names after this page: names may be missing"
             );
             return Ok(None);
         }

@@ -1,5 +1,6 @@
 //! Manifest requests (distribution-spec, "Pulling manifests", "Pushing Manifests", "Deleting Manifests"): lookup, read,
-//! write and delete. The bytes are never changed, and their digests are compared with those that the registry states.
+//! write and delete. The bytes of a manifest are never changed. Their digest is compared with the digest that the
+//! registry states.
 
 use futures_util::future::try_join_all;
 use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
@@ -17,7 +18,8 @@ use crate::registry::http::retry::Operation;
 use crate::registry::limits::pull_quota::Reads;
 use crate::store::{ErrorKind, ReferrerLink, Step, StoreError};
 
-/// Number of times that a manifest is written again while a replica may lag, after pauses of 0.25 s to 4 s.
+/// Maximum number of times that a manifest is written again while a replica may lag. The pauses rise from 0.25 to 4
+/// seconds.
 const REPLICA_PAUSES: u32 = 5;
 
 const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
@@ -54,7 +56,7 @@ impl Repository {
         manifest_from_get(context, reference, &answer)
     }
 
-    /// Does the same as [`Self::get_manifest`], but returns `None` if there is no such manifest.
+    /// Reads a manifest like [`Self::get_manifest`], but returns `None` if the manifest does not exist.
     pub(crate) async fn find_manifest(
         &self,
         context: &Context,
@@ -74,8 +76,8 @@ impl Repository {
         reference: &ManifestRef,
     ) -> Result<RegistryRequest, StoreError> {
         let url = self.url(context, &format!("manifests/{reference}"))?;
-        // Some registries answer 404 for a manifest whose type the request does not accept. With `*/*`, a manifest of
-        // an unknown type is answered too, so that an error can name its type.
+        // Some registries answer 404 for a manifest whose type the request does not accept. With `*/*`, they also
+        // return a manifest of an unknown type, so that an error can name the type.
         let accepted = HeaderValue::from_str(&format!("{}, */*", MediaType::ACCEPTED.join(", ")));
         let accepted = accepted.map_err(|error| context.error(ErrorKind::Invalid, error))?;
         let reads = match reference {
@@ -115,7 +117,7 @@ impl Repository {
         if let Some(stored) = answer.content_digest() {
             let sent = stored.same_algorithm_of(manifest.bytes());
             if stored != sent {
-                let detail = format!("the registry says that it stored {stored}, and was sent {sent}");
+                let detail = format!("the registry reports that it stored {stored}, but {sent} was sent");
                 return Err(context.error(ErrorKind::Corrupt, detail));
             }
         } else if answer.status != StatusCode::CREATED {
@@ -124,9 +126,9 @@ impl Repository {
         Ok(referrer_link(manifest, answer.headers.contains_key(OCI_SUBJECT)))
     }
 
-    /// Looks up a manifest if its PUT was answered with a success other than 201 (distribution-spec, "Pushing
-    /// Manifests") and without a digest: the response may be a proxy's own page. If the lookup fails too, the success
-    /// is trusted, and the log reports that.
+    /// Looks up a manifest after a PUT whose response was a success other than 201 (distribution-spec, "Pushing
+    /// Manifests") and had no digest. Such a response may come from a proxy instead of the registry. If the lookup
+    /// fails, the success is trusted, with a warning.
     async fn verify_written(
         &self,
         context: &Context,
@@ -135,7 +137,7 @@ impl Repository {
         status: StatusCode,
     ) -> Result<(), StoreError> {
         match self.head_manifest(reference).await {
-            Ok(Some(there)) if there.digest == there.digest.same_algorithm_of(manifest.bytes()) => Ok(()),
+            Ok(Some(current)) if current.digest == current.digest.same_algorithm_of(manifest.bytes()) => Ok(()),
             Ok(_) => {
                 let detail = format!("the registry answered {status} instead of 201 and does not have the manifest");
                 Err(context.error(ErrorKind::Unavailable, detail))
@@ -144,7 +146,7 @@ impl Repository {
                 tracing::warn!(
                     place = %context.place, %reference, %status, %error,
                     "the registry answered the PUT with a success other than 201, \
-                     and cannot say whether it has the manifest"
+                     and a lookup cannot confirm that it has the manifest"
                 );
                 Ok(())
             }
@@ -158,16 +160,17 @@ impl Repository {
         reference: &ManifestRef,
     ) -> Result<Response, StoreError> {
         let url = self.url(context, &format!("manifests/{reference}"))?;
-        let media_type = HeaderValue::from_str(manifest.media_type().as_str())
-            .map_err(|_| context.error(ErrorKind::Invalid, "its media type does not fit into a header"))?;
+        let media_type = HeaderValue::from_str(manifest.media_type().as_str()).map_err(|_| {
+            context.error(ErrorKind::Invalid, "the media type of the manifest is not a valid header value")
+        })?;
         let call = RegistryRequest::new(Operation::WriteManifest, Method::PUT, url, Scopes::push(&self.name))
             .header(CONTENT_TYPE, media_type)
             .payload(Payload::Bytes(manifest.bytes().clone()));
         self.registry.send(context, call).await
     }
 
-    /// Returns true if the registry refused a manifest for missing content although the registry has that content: for
-    /// a while, a replica may lack content that another replica has just stored.
+    /// Returns true if the registry refused a manifest because of missing content, although the registry has that
+    /// content. This happens because a replica may lack, for a while, content that another replica has just stored.
     async fn is_replica_lagging(&self, context: &Context, manifest: &Manifest, answer: &Response) -> bool {
         let lacks = self.registry.flavor().replicas_lag
             && !answer.status.is_success()
@@ -182,22 +185,23 @@ impl Repository {
         found.is_ok_and(|found| found.into_iter().all(|found| found))
     }
 
-    /// Returns true if the registry has a child of an index: as a manifest, or as a blob if the type does not show
-    /// which of the two it is.
+    /// Returns true if the registry has a child of an index. If the type of the child does not show whether the child
+    /// is a manifest or a blob, both are looked up.
     async fn has_child(&self, child: &Descriptor) -> Result<bool, StoreError> {
         let is_manifest = self.head_manifest(&child.digest.into()).await?.is_some();
         Ok(is_manifest || (child.kind() == ContentKind::Unknown && self.head_blob(child).await?))
     }
 
-    /// Returns true if a tag that may not be written already points to this manifest. Amazon ECR refuses to write an
-    /// immutable tag again, even with the same digest: for example if the response to the first request was lost.
+    /// Returns true if the registry refused to write a tag that already points at this manifest. Amazon ECR refuses to
+    /// write an immutable tag again, even with the same digest. The tag is written again if, for example, the response
+    /// to the first request was lost.
     async fn is_tag_current(&self, manifest: &Manifest, reference: &ManifestRef, status: StatusCode) -> bool {
         let is_refusal = matches!(status.as_u16(), 400 | 403 | 409 | 412);
         if !is_refusal || matches!(reference, ManifestRef::Digest(_)) {
             return false;
         }
-        let there = self.head_manifest(reference).await;
-        there.is_ok_and(|there| there.is_some_and(|there| there.digest == manifest.digest()))
+        let current = self.head_manifest(reference).await;
+        current.is_ok_and(|current| current.is_some_and(|current| current.digest == manifest.digest()))
     }
 
     pub(crate) async fn delete_manifest(&self, reference: &ManifestRef) -> Result<(), StoreError> {
@@ -208,7 +212,7 @@ impl Repository {
         match answer.status {
             StatusCode::NOT_FOUND => Ok(()),
             status if status.is_success() => Ok(()),
-            // distribution 2 reads a tag as a digest here, and answers that it is not one.
+            // distribution 2 parses the tag as a digest, and answers that the digest is invalid.
             StatusCode::BAD_REQUEST
                 if matches!(reference, ManifestRef::Tag(_)) && answer.codes().iter().any(|c| c == "DIGEST_INVALID") =>
             {
@@ -249,7 +253,7 @@ fn descriptor_from_head(
     })
 }
 
-/// Reads the manifest in a response and hashes its bytes: the hash decides, not the digest that the registry states.
+/// Reads the manifest in a response, and hashes the bytes. The hash decides, not the digest that the registry states.
 fn manifest_from_get(context: &Context, reference: &ManifestRef, answer: &Response) -> Result<Manifest, StoreError> {
     let stated = answer.content_digest();
     let media_type = answer.header(&CONTENT_TYPE).map(MediaType::new);

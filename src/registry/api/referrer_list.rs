@@ -1,5 +1,5 @@
-//! List of referrers from the API or from the fallback tag. Only the listed descriptors are read: the list's own type,
-//! its annotations and those of its entries are ignored.
+//! List of referrers, from the API or from the fallback tag. Only the descriptors are read. The type of the list and
+//! all annotations are ignored.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,7 +12,7 @@ use crate::oci::{Descriptor, MediaType};
 /// Maximum number of referrers of one manifest.
 pub(crate) const MAX_REFERRERS: usize = 10_000;
 
-/// Referrers in a list.
+/// Parsed list of referrers.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct ReferrerList {
     pub(crate) manifests: Vec<Descriptor>,
@@ -25,7 +25,7 @@ pub(crate) struct ReferrerList {
 struct Body {
     schema_version: Option<IgnoredAny>,
     manifests: Option<ReferrerList>,
-    /// Fields of images and artifacts, which no list has.
+    /// Fields of images and artifacts. A list has none of these fields.
     config: Option<IgnoredAny>,
     layers: Option<IgnoredAny>,
     blobs: Option<IgnoredAny>,
@@ -33,8 +33,8 @@ struct Body {
 }
 
 impl ReferrerList {
-    /// Reads a list. `manifests` may be `null`, because Go writes an empty list so. `manifests` may be missing if the
-    /// other fields identify an index.
+    /// Parses a list. `manifests` may be `null`, because programs in Go write an empty list as `null`. `manifests` may
+    /// be missing if the other fields identify an index.
     pub(crate) fn read(json: &[u8]) -> Result<Self, String> {
         let body: Body = serde_json::from_slice(json).map_err(|error| format!("the list cannot be read: {error}"))?;
         match body {
@@ -42,14 +42,13 @@ impl ReferrerList {
             Body { schema_version: Some(_), config: None, layers: None, blobs: None, fs_layers: None, .. } => {
                 Ok(Self::default())
             }
-            _ => Err("the answer is no list of referrers".to_owned()),
+            _ => Err("the content is not a list of referrers".to_owned()),
         }
     }
 
-    /// Returns the reason why there may be more referrers than those listed.
+    /// Returns the reason why the manifest may have more referrers than the list contains.
     pub(crate) fn doubt(&self) -> Option<String> {
-        (self.unreadable > 0)
-            .then(|| format!("{} entries of the list state no digest that can be read", self.unreadable))
+        (self.unreadable > 0).then(|| format!("{} entries of the list have no readable digest", self.unreadable))
     }
 }
 
@@ -60,7 +59,8 @@ struct Entry {
     digest: Option<String>,
     #[serde(default)]
     media_type: Option<String>,
-    /// Size as stated by the list; any number is accepted, because the manifest itself is read before it is trusted.
+    /// Size that the list states. Any number is accepted, because the size is not trusted before the manifest itself is
+    /// read.
     #[serde(default)]
     size: Option<serde_json::Number>,
     #[serde(default)]
@@ -119,14 +119,14 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_list_may_be_null_or_missing() {
+    fn empty_list_may_be_null_or_missing() {
         for json in [r#"{"schemaVersion":2,"manifests":null}"#, r#"{"manifests":[]}"#, r#"{"schemaVersion":2}"#] {
             assert_eq!(read(json).unwrap(), ReferrerList::default(), "{json}");
         }
     }
 
     #[test]
-    fn what_is_no_list_of_referrers_is_never_an_empty_one() {
+    fn content_that_is_no_list_is_never_an_empty_list() {
         for json in [
             "",
             "{}",
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_without_a_digest_leaves_the_list_in_doubt() {
+    fn entry_without_a_digest_makes_the_list_doubtful() {
         let digest = Digest::of(b"x");
         let list = read(&format!(
             r#"{{"manifests":[{{"digest":"{digest}","size":-1,"annotations":{{"n":1}}}},
@@ -153,7 +153,7 @@ mod tests {
         let list = list.unwrap();
         assert_eq!((list.manifests.len(), list.manifests[0].digest), (1, digest));
         assert_eq!(list.manifests[0].media_type.as_str(), MediaType::OCI_MANIFEST);
-        assert_eq!(list.doubt().unwrap(), "2 entries of the list state no digest that can be read");
+        assert_eq!(list.doubt().unwrap(), "2 entries of the list have no readable digest");
     }
 
     #[test]

@@ -1,6 +1,6 @@
-//! Fallback tag of a subject (distribution-spec, "Referrers Tag Schema"): this file reads its list of referrers and
-//! adds referrers to it. The content under the tag decides: other tools keep images under tags of this form, and
-//! content that is no list is never replaced.
+//! Fallback tag of a subject (distribution-spec, "Referrers Tag Schema"): reads of the list of referrers under the tag,
+//! and additions to that list. Other tools store images under tags of this form, so the content decides: content that
+//! is not a list of referrers is never replaced.
 
 use std::collections::{HashMap, HashSet};
 
@@ -20,12 +20,12 @@ enum Tagged {
     Nothing,
     /// List of the referrers of the subject.
     List(Manifest),
-    /// Other content, as text.
+    /// Other content, as a description for a message.
     Other(String),
 }
 
 impl Repository {
-    /// Returns the referrers in the list under the fallback tag; none if the tag points at other content.
+    /// Returns the referrers in the list under the fallback tag, and no referrers if the tag points at other content.
     pub(crate) async fn list_by_fallback_tag(
         &self,
         context: &Context,
@@ -43,19 +43,21 @@ impl Repository {
         Ok(Referrers { manifests: read.manifests, fallback, doubt })
     }
 
-    /// Returns the content of the fallback tag if it is a list: some registries answer with the image itself.
+    /// Returns the content of the fallback tag if that content is a list. Some registries return the image itself
+    /// instead.
     async fn fallback_list(&self, context: &Context, subject: &Digest) -> Result<Option<Manifest>, StoreError> {
         let tag = ManifestRef::Tag(referrers_tag(subject));
         let found = self.find_manifest(context, &tag).await?;
         Ok(found.filter(|found| found.digest() != *subject && found.media_type().as_str() == MediaType::OCI_INDEX))
     }
 
-    /// Adds `referrers` to the list under the fallback tag, which is read again under a lock.
+    /// Adds `referrers` to the list under the fallback tag. The list is read and written under a lock, so that
+    /// concurrent additions of this process are not lost.
     ///
     /// # Errors
-    /// - [`ErrorKind::Refused`] if the tag points at content that is no list of referrers of this subject: the tag
-    ///   stays unchanged.
-    /// - The error of the read of the tag: a tag whose content is unknown is not written.
+    /// - [`ErrorKind::Refused`] if the tag points at content that is not a list of referrers of this subject. The tag
+    ///   is not changed.
+    /// - The error of the read, if the tag cannot be read. A tag with unknown content is not written.
     pub(crate) async fn write_referrers(&self, subject: &Digest, referrers: &Referrers) -> Result<(), StoreError> {
         let context = self.context(Step::LinkReferrers, subject);
         let lock = self.registry.facts().referrers.list_lock(&self.name, *subject);
@@ -66,9 +68,10 @@ impl Repository {
         {
             Tagged::Nothing => None,
             Tagged::List(list) => Some(list),
-            Tagged::Other(what) => {
+            Tagged::Other(content) => {
                 let tag = referrers_tag(subject);
-                let detail = format!("the tag {tag} is {what} and no list of referrers, so it is left as it is");
+                let detail =
+                    format!("the tag {tag} points at {content}, not at a list of referrers: the tag was not changed");
                 return Err(context.error(ErrorKind::Refused, detail));
             }
         };
@@ -85,8 +88,8 @@ impl Repository {
         Ok(matches!(self.read_fallback_tag(&context, tag, &Referrers::default()).await?, Tagged::List(_)))
     }
 
-    /// Reads the content of the fallback tag and determines its kind. An index is a list if it has one of `referrers`,
-    /// or if one of the manifests that it lists names the subject.
+    /// Reads the content of the fallback tag, and determines the kind of the content. An index counts as a list if it
+    /// contains one of `referrers`, or if [`Self::lists_referrers`] returns true for its entries.
     async fn read_fallback_tag(
         &self,
         context: &Context,
@@ -102,7 +105,8 @@ impl Repository {
             return Ok(Tagged::Other(format!("{} ({})", found.digest(), found.media_type())));
         }
         let listed = entries(&found).map_err(|why| context.error(ErrorKind::Invalid, why))?;
-        let known: HashSet<String> = referrers.manifests.iter().map(|one| one.digest.to_string()).collect();
+        let known: HashSet<String> =
+            referrers.manifests.iter().map(|descriptor| descriptor.digest.to_string()).collect();
         let has_known = listed.iter().filter_map(digest_in).any(|digest| known.contains(digest));
         if has_known || self.lists_referrers(context, tag, &listed).await? {
             return Ok(Tagged::List(found));
@@ -110,9 +114,12 @@ impl Repository {
         Ok(Tagged::Other(format!("the index {}", found.digest())))
     }
 
-    /// Returns true if these entries of an index are a list of referrers of the subject that the tag belongs to: one of
-    /// their manifests names it. For manifests that no longer exist the entries decide: those of images have platforms.
-    /// An empty index is an empty list.
+    /// Returns true if the entries of an index are a list of referrers of the subject that the tag belongs to. This is
+    /// the case if one of these conditions is met:
+    ///
+    /// - One of the listed manifests names the subject.
+    /// - None of the listed manifests exists any more, and no entry has a platform. Entries of images have platforms.
+    /// - The index is empty.
     async fn lists_referrers(&self, context: &Context, tag: &Tag, listed: &[Value]) -> Result<bool, StoreError> {
         let mut may_be_list = listed.len() <= MAX_PROBED;
         for entry in listed.iter().take(MAX_PROBED) {
@@ -129,17 +136,18 @@ impl Repository {
     }
 }
 
-/// Returns the list to write, with all entries of both lists; `None` if there is nothing to add. Entries keep their
-/// content, even if it is wrong (GHCR states another `artifactType`). The source's list is copied verbatim if the
-/// target has none and all its referrers were copied.
+/// Returns the list to write, with all entries of both lists, and `None` if the list at the target needs no addition.
+/// Entries are not changed, even if their content is wrong (GHCR states another `artifactType`). The source's list is
+/// copied verbatim if the target has no list, and all referrers in the source's list were copied.
 fn merge(present: Option<&Manifest>, referrers: &Referrers) -> Result<Option<Manifest>, String> {
-    let theirs = referrers.fallback.as_ref().map(entries).transpose()?.unwrap_or_default();
-    let theirs: HashMap<&str, &Value> = theirs.iter().filter_map(|entry| Some((digest_in(entry)?, entry))).collect();
-    let covered = |descriptor: &Descriptor| theirs.contains_key(descriptor.digest.to_string().as_str());
-    let carried: HashSet<String> = referrers.manifests.iter().map(|one| one.digest.to_string()).collect();
+    let from_source = referrers.fallback.as_ref().map(entries).transpose()?.unwrap_or_default();
+    let from_source: HashMap<&str, &Value> =
+        from_source.iter().filter_map(|entry| Some((digest_in(entry)?, entry))).collect();
+    let is_listed = |descriptor: &Descriptor| from_source.contains_key(descriptor.digest.to_string().as_str());
+    let copied: HashSet<String> = referrers.manifests.iter().map(|descriptor| descriptor.digest.to_string()).collect();
     if let (None, Some(fallback)) = (present, &referrers.fallback)
-        && referrers.manifests.iter().all(covered)
-        && theirs.keys().all(|digest| carried.contains(*digest))
+        && referrers.manifests.iter().all(is_listed)
+        && from_source.keys().all(|digest| copied.contains(*digest))
     {
         return Ok(Some(fallback.clone()));
     }
@@ -151,16 +159,16 @@ fn merge(present: Option<&Manifest>, referrers: &Referrers) -> Result<Option<Man
         list["manifests"] = json!([]);
     }
     let Some(entries) = list.get_mut("manifests").and_then(Value::as_array_mut) else {
-        return Err("the list at the target has no manifests".to_owned());
+        return Err("`manifests` of the list at the target is not an array".to_owned());
     };
     let before = entries.len();
-    let mut has: HashSet<String> = entries.iter().filter_map(digest_in).map(str::to_owned).collect();
+    let mut present_digests: HashSet<String> = entries.iter().filter_map(digest_in).map(str::to_owned).collect();
     for descriptor in &referrers.manifests {
         let digest = descriptor.digest.to_string();
-        if !has.contains(&digest) {
-            let verbatim = theirs.get(digest.as_str()).map(|entry| (*entry).clone());
+        if !present_digests.contains(&digest) {
+            let verbatim = from_source.get(digest.as_str()).map(|entry| (*entry).clone());
             entries.push(verbatim.unwrap_or_else(|| entry_from_descriptor(descriptor)));
-            has.insert(digest);
+            present_digests.insert(digest);
         }
     }
     if entries.len() == before {
@@ -212,32 +220,32 @@ mod tests {
     }
 
     #[test]
-    fn a_list_is_taken_verbatim_where_there_is_none() {
-        let theirs = list(&["a"]);
-        assert_eq!(merge(None, &referrers(&theirs, true)).unwrap(), Some(theirs));
+    fn list_is_copied_verbatim_to_target_without_list() {
+        let from_source = list(&["a"]);
+        assert_eq!(merge(None, &referrers(&from_source, true)).unwrap(), Some(from_source));
     }
 
     #[test]
-    fn merging_adds_what_is_missing_and_keeps_what_entries_say() {
-        let (ours, theirs) = (list(&["a"]), list(&["a", "b"]));
-        let merged = merge(Some(&ours), &referrers(&theirs, true)).unwrap().unwrap();
+    fn merge_adds_missing_entries_without_changing_any() {
+        let (ours, from_source) = (list(&["a"]), list(&["a", "b"]));
+        let merged = merge(Some(&ours), &referrers(&from_source, true)).unwrap().unwrap();
         let json: Value = serde_json::from_slice(merged.bytes()).unwrap();
         assert_eq!(json["manifests"], json!([entry("a"), entry("b")]));
         assert_eq!(json["x-kept"], 1);
-        assert_eq!(merge(Some(&merged), &referrers(&theirs, true)).unwrap(), None);
+        assert_eq!(merge(Some(&merged), &referrers(&from_source, true)).unwrap(), None);
     }
 
     #[test]
-    fn a_list_of_which_some_was_left_behind_is_written_without_that() {
-        let theirs = list(&["a", "b"]);
-        let carried = Referrers { fallback: Some(theirs), ..referrers(&list(&["a"]), false) };
-        let merged = merge(None, &carried).unwrap().unwrap();
+    fn entries_of_uncopied_referrers_are_not_written() {
+        let from_source = list(&["a", "b"]);
+        let copied = Referrers { fallback: Some(from_source), ..referrers(&list(&["a"]), false) };
+        let merged = merge(None, &copied).unwrap().unwrap();
         let json: Value = serde_json::from_slice(merged.bytes()).unwrap();
-        assert_eq!(json["manifests"], json!([entry("a")]), "the entry that is carried keeps what it says");
+        assert_eq!(json["manifests"], json!([entry("a")]), "the copied entry is unchanged");
     }
 
     #[test]
-    fn a_list_with_null_for_its_manifests_is_added_to() {
+    fn entries_are_added_to_list_with_null_manifests() {
         let empty = json!({"schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": null}).to_string();
         let present = Manifest::new(MediaType::new(MediaType::OCI_INDEX), empty.into());
         let merged = merge(Some(&present), &referrers(&list(&["a"]), true)).unwrap().unwrap();
@@ -246,9 +254,9 @@ mod tests {
     }
 
     #[test]
-    fn without_a_list_at_either_side_one_is_written() {
-        let theirs = list(&["a"]);
-        let merged = merge(None, &referrers(&theirs, false)).unwrap().unwrap();
+    fn new_list_is_written_if_neither_side_has_one() {
+        let from_source = list(&["a"]);
+        let merged = merge(None, &referrers(&from_source, false)).unwrap().unwrap();
         let json: Value = serde_json::from_slice(merged.bytes()).unwrap();
         assert_eq!(json["manifests"][0]["digest"], Digest::of(b"a").to_string());
         assert_eq!(json["manifests"][0]["artifactType"], "a/b");

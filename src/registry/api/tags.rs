@@ -1,6 +1,6 @@
 //! Tag listing (distribution-spec, "Listing Tags"), read page by page. The listing includes digests if the registry
-//! adds digests or has its own listing that reports them. Each tag is reported once, and only the names of a listing
-//! are held in memory.
+//! adds digests to the standard listing, or if it has its own listing, which reports digests. Each tag is reported
+//! once. Memory holds only the names of a listing, not its other content.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -23,10 +23,10 @@ use crate::registry::http::pagination::{MAX_NAMES, MAX_PAGE, MAX_UNUSABLE, Names
 use crate::registry::http::request::Expects;
 use crate::store::{ErrorKind, Step, StoreError, TagEntry};
 
-/// Maximum number of tags of a page that are built from its names at a time.
-const TOGETHER: usize = 1024;
+/// Maximum number of entries that are created at a time from the names of a page.
+const ENTRIES_PER_BATCH: usize = 1024;
 
-/// Ways to list tags.
+/// Endpoint that lists tags.
 #[derive(Debug, Clone, Copy)]
 enum Listing {
     /// Listing of distribution-spec.
@@ -35,14 +35,15 @@ enum Listing {
     Acr,
 }
 
-/// A listing in progress.
+/// Tag listing in progress.
 #[derive(Debug)]
 struct Walk {
     listing: Listing,
     pages: Pages,
-    /// Next page to read.
+    /// URL of the next page to read.
     next: Option<Url>,
-    open: Option<Open>,
+    /// Page whose tags are being reported.
+    open: Option<OpenPage>,
     /// Every tag that was reported.
     seen: HashSet<Tag>,
     /// Number of names that are not valid tags.
@@ -51,12 +52,12 @@ struct Walk {
 
 /// A page that was read and whose tags are being reported.
 #[derive(Debug)]
-struct Open {
+struct OpenPage {
     page: Page,
     end: PageEnd,
-    /// Number of its names that were reported.
-    at: usize,
-    /// Number of those that no earlier page contained.
+    /// Number of names of the page that were reported so far.
+    reported: usize,
+    /// Number of reported tags that no earlier page contained.
     fresh: usize,
 }
 
@@ -95,9 +96,9 @@ impl Repository {
         .boxed()
     }
 
-    /// Reads the first page, with the registry's own listing if there is one. If the registry refuses its own listing
-    /// and allows the standard one, its own listing is not requested again: an identity may have the rights to one of
-    /// these listings only.
+    /// Reads the first page, from the registry's own listing if the registry has one. If the registry refuses its own
+    /// listing and allows the standard listing, its own listing is not requested again: an identity may have the rights
+    /// to only one of the two listings.
     async fn first_tags(&self, context: &Context) -> Result<Walk, StoreError> {
         let mut refused = None;
         if self.registry.has_own_listing() {
@@ -144,7 +145,7 @@ impl Repository {
         }
     }
 
-    async fn tag_page(&self, context: &Context, walk: &mut Walk, url: Url) -> Result<Option<Open>, StoreError> {
+    async fn tag_page(&self, context: &Context, walk: &mut Walk, url: Url) -> Result<Option<OpenPage>, StoreError> {
         let (listing, paging) = (walk.listing, self.paging(walk.listing));
         let request =
             |url| RegistryRequest::read(Method::GET, url, listing.scopes(self)).expects(Expects::Small(MAX_PAGE));
@@ -161,7 +162,7 @@ impl Repository {
         let names = (page.names.len(), page.names.last());
         let end = walk.pages.read_page_end(&url, &answer.headers, paging, names);
         let end = end.map_err(|why| context.error(ErrorKind::Invalid, why))?;
-        Ok(Some(Open { page, end, at: 0, fresh: 0 }))
+        Ok(Some(OpenPage { page, end, reported: 0, fresh: 0 }))
     }
 
     fn read_tags(&self, listing: Listing, bytes: &[u8]) -> serde_json::Result<Page> {
@@ -181,11 +182,13 @@ impl Repository {
 impl Walk {
     /// Returns the next tags of the open page; `None` after its last tag.
     fn next_entries(&mut self) -> Result<Option<Vec<TagEntry>>, String> {
-        let Some(open) = self.open.as_mut().filter(|open| open.at < open.page.names.len()) else { return Ok(None) };
-        let end = open.page.names.len().min(open.at + TOGETHER);
+        let Some(open) = self.open.as_mut().filter(|open| open.reported < open.page.names.len()) else {
+            return Ok(None);
+        };
+        let end = open.page.names.len().min(open.reported + ENTRIES_PER_BATCH);
         let mut entries = Vec::new();
-        for (at, name) in open.page.names.range(open.at..end) {
-            let entry = open.page.entry(at, name);
+        for (index, name) in open.page.names.range(open.reported..end) {
+            let entry = open.page.entry(index, name);
             match &entry {
                 TagEntry::Tag(tag, _) | TagEntry::Locked(tag, _) if !self.seen.insert(tag.clone()) => continue,
                 TagEntry::Unusable(_) => self.unusable += 1,
@@ -193,14 +196,15 @@ impl Walk {
             }
             entries.push(entry);
         }
-        open.at = end;
+        open.reported = end;
         if self.seen.len() > MAX_NAMES {
             return Err(format!(
-                "the list has more than {MAX_NAMES} tags; name the tags to copy in `tags.include`, which needs no list"
+                "the list has more than {MAX_NAMES} tags; name the tags to copy in `tags.include`: \
+                 exact names need no list"
             ));
         }
         if self.unusable > MAX_UNUSABLE {
-            return Err(format!("the list has more than {MAX_UNUSABLE} names that are no tags by the specification"));
+            return Err(format!("the list has more than {MAX_UNUSABLE} names that are not valid tags"));
         }
         Ok(Some(entries))
     }
@@ -225,30 +229,31 @@ struct Page {
     names: Names,
     /// Digests by the index of the name.
     digests: HashMap<usize, Digest>,
+    /// Indexes of the names of locked tags.
     locked: HashSet<usize>,
 }
 
-/// Name under which Artifactory lists the folder of its uploads among the tags.
-const NO_TAG: &str = "_uploads";
+/// Name of the folder of uploads, which Artifactory lists among the tags.
+const ARTIFACTORY_UPLOADS: &str = "_uploads";
 
 impl Page {
-    fn entry(&self, at: usize, name: &str) -> TagEntry {
-        let digest = self.digests.get(&at).copied();
+    fn entry(&self, index: usize, name: &str) -> TagEntry {
+        let digest = self.digests.get(&index).copied();
         match name.parse::<Tag>() {
-            Ok(tag) if name != NO_TAG && self.locked.contains(&at) => TagEntry::Locked(tag, digest),
-            Ok(tag) if name != NO_TAG => TagEntry::Tag(tag, digest),
+            Ok(tag) if name != ARTIFACTORY_UPLOADS && self.locked.contains(&index) => TagEntry::Locked(tag, digest),
+            Ok(tag) if name != ARTIFACTORY_UPLOADS => TagEntry::Tag(tag, digest),
             _ => TagEntry::Unusable(shown(name)),
         }
     }
 
     #[cfg(any(test, feature = "fuzzing"))]
     fn entries(&self) -> Vec<TagEntry> {
-        self.names.range(0..self.names.len()).map(|(at, name)| self.entry(at, name)).collect()
+        self.names.range(0..self.names.len()).map(|(index, name)| self.entry(index, name)).collect()
     }
 }
 
-/// Reads a page in both forms, the specification's and Azure's. Returns the number of entries of each, because the fuzz
-/// target needs nothing else.
+/// Parses a page in both forms: that of the specification and that of Azure. Returns the number of entries in each
+/// form; the fuzz target needs no other result.
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn read_every_form(bytes: &[u8]) -> [serde_json::Result<usize>; 2] {
     let standard = serde_json::from_slice(bytes).map(TagList::into_page);
@@ -260,7 +265,7 @@ pub(crate) fn read_every_form(bytes: &[u8]) -> [serde_json::Result<usize>; 2] {
 struct TagList {
     #[serde(default)]
     tags: Names,
-    /// Google's addition.
+    /// Digests of the tags, which Google's registries add.
     #[serde(default)]
     manifest: Option<DigestOfTag>,
 }
@@ -269,12 +274,14 @@ impl TagList {
     fn into_page(self) -> Page {
         let Self { tags: names, manifest } = self;
         let Some(DigestOfTag(digest_of)) = manifest else { return Page { names, ..Page::default() } };
-        let digests = names.range(0..names.len()).filter_map(|(at, name)| Some((at, *digest_of.get(name)?))).collect();
+        let digests =
+            names.range(0..names.len()).filter_map(|(index, name)| Some((index, *digest_of.get(name)?))).collect();
         Page { names, digests, locked: HashSet::new() }
     }
 }
 
-/// Google's map from each digest to its tags and other data, inverted.
+/// Map from each tag to its digest. Google's registries send the inverse map: from each digest to its tags and other
+/// data.
 #[derive(Default)]
 struct DigestOfTag(HashMap<Box<str>, Digest>);
 
@@ -306,10 +313,10 @@ impl<'de> Deserialize<'de> for DigestOfTag {
     }
 }
 
-/// Azure's list: one item per tag.
+/// Page of Azure's listing, with one item for each tag.
 #[derive(Deserialize)]
 struct DescribedTags {
-    #[serde(default, deserialize_with = "described")]
+    #[serde(default, deserialize_with = "read_described_tags")]
     tags: Page,
 }
 
@@ -331,7 +338,7 @@ struct Changeable {
     write_enabled: Option<bool>,
 }
 
-fn described<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Page, D::Error> {
+fn read_described_tags<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Page, D::Error> {
     struct Reader;
     impl<'de> Visitor<'de> for Reader {
         type Value = Page;
@@ -347,13 +354,13 @@ fn described<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Page, D::Erro
         fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Page, A::Error> {
             let mut page = Page::default();
             while let Some(tag) = list.next_element::<DescribedTag<'_>>()? {
-                let at = page.names.len();
+                let index = page.names.len();
                 page.names.push(&tag.name).map_err(A::Error::custom)?;
                 if let Some(digest) = tag.digest.and_then(|digest| digest.parse().ok()) {
-                    page.digests.insert(at, digest);
+                    page.digests.insert(index, digest);
                 }
                 if tag.changeable_attributes.and_then(|attributes| attributes.write_enabled) == Some(false) {
-                    page.locked.insert(at);
+                    page.locked.insert(index);
                 }
             }
             Ok(page)

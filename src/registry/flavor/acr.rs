@@ -21,7 +21,7 @@ impl Flavor {
         // All geo-replicas share one name (Azure/acr, issue 588).
         replicas_lag: true,
         has_azure_tag_list: true,
-        // Nothing reveals the tier, and the limits of the tiers differ.
+        // The tier of a registry is unknown, and the limits of the tiers differ.
         limits: None,
         hints: FlavorHints {
             denied: Some(required_role),
@@ -29,8 +29,8 @@ impl Flavor {
             soft_deletion: Some(SoftDeletionHints {
                 stated: "a soft-deleted digest cannot be pushed: restore it (`az acr manifest restore`), or wait until \
                          its retention ends",
-                possible: "if the digest is soft-deleted (`az acr manifest list-deleted`), restore it: it cannot be \
-                           pushed",
+                possible: "a soft-deleted digest cannot be pushed: if `az acr manifest list-deleted` shows this \
+                           digest, restore it (`az acr manifest restore`)",
             }),
             ..Self::GENERIC.hints
         },

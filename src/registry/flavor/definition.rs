@@ -1,4 +1,5 @@
-//! Definition of a flavour: one field for each difference between registries. The constants are in the other files.
+//! Definition of a flavour, with one field for each difference between registries. The other files of this folder
+//! contain the flavours.
 
 use std::fmt;
 use std::time::Duration;
@@ -12,8 +13,8 @@ use crate::store::Step;
 pub struct Flavor {
     /// Unique name. If [`Self::is_kind`] is true, it is a value of `kind` in `sync.yaml`.
     pub(crate) name: &'static str,
-    /// True if `kind` in `sync.yaml` may name the flavour: its registries may be behind other domains. A flavour of one
-    /// service with one host is known by its host alone.
+    /// True if `kind` in `sync.yaml` may name the flavour, because its registries may be at other domains too. False if
+    /// only one service with one host has the flavour: the host then identifies the flavour.
     pub(crate) is_kind: bool,
     /// Hosts that have the flavour.
     pub(crate) hosts: &'static [HostPattern],
@@ -23,25 +24,26 @@ pub struct Flavor {
     pub(crate) credential_keys: Option<CredentialKeys>,
     /// Form in which blobs are uploaded.
     pub(crate) uploads: FlavorUploads,
-    /// True if a HEAD is the cheaper request to query a blob. False if opening the upload of a blob that may exist is
-    /// as cheap.
+    /// True if the lookup of a blob by HEAD is cheaper than the start of an upload. False if the start of an upload for
+    /// a blob that may exist is as cheap as a HEAD.
     pub(crate) prefers_head: bool,
-    /// Requirement of the registry for mounts, as a message for the log. `None` is a registry that needs none.
+    /// Requirement of the registry for mounts, as a message for the log. `None` is a registry without a requirement.
     pub(crate) mount_requirement: Option<&'static str>,
     /// True if a request for push access may create a repository that does not exist yet.
     pub(crate) creates_repositories_on_request: bool,
     /// True if a replica may, for a while, lack content that another replica has stored.
     pub(crate) replicas_lag: bool,
-    /// True if the tag list of distribution-spec includes digests.
+    /// True if the registry adds digests to the tag list of distribution-spec.
     pub(crate) tag_list_has_digests: bool,
-    /// True if the registry has Azure's tag list, which includes digests, beside that of distribution-spec.
+    /// True if the registry has Azure's tag list, which includes digests, in addition to the tag list of
+    /// distribution-spec.
     pub(crate) has_azure_tag_list: bool,
     /// False if the registry is known to have no catalog of repositories.
     pub(crate) has_catalog: bool,
     /// Length of the window in which the registry counts pulls, if its headers do not state it. `None` is a registry
     /// that is not known to count pulls.
     pub(crate) pull_quota_window: Option<Duration>,
-    /// Limits that apply if no profile is configured. `None` is no limit that the registry states.
+    /// Limits that apply if no profile is configured. `None` means that no limits of the registry are known.
     pub(crate) limits: Option<&'static LimitProfile>,
     /// Hints in the messages of errors.
     pub(crate) hints: FlavorHints,
@@ -68,7 +70,7 @@ pub(crate) enum HostPattern {
 /// Keys of a registry's credentials in docker's configuration.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct CredentialKeys {
-    /// Key that docker itself writes. Credential helpers get it too.
+    /// Key that docker itself writes. Credential helpers get this key too.
     pub(crate) written: &'static str,
     /// Hosts that mean the registry in other keys, in the order in which they apply.
     pub(crate) hosts: &'static [&'static str],
@@ -83,8 +85,8 @@ pub(crate) struct FlavorUploads {
     pub(crate) chunk: usize,
     /// Minimum length of a chunk other than the last, in bytes.
     pub(crate) min_chunk: usize,
-    /// True if the registry is known to store the content that it reports as stored. Such a registry has to prove only
-    /// once that it joins chunks.
+    /// True if the registry is known to store the content that it reports as stored. At such a registry, one check is
+    /// enough to prove that it assembles chunks.
     pub(crate) is_known_to_store: bool,
 }
 
@@ -109,7 +111,7 @@ pub(crate) struct SoftDeletionHints {
 }
 
 impl HostPattern {
-    /// Returns true if the host has the pattern.
+    /// Returns true if the host matches the pattern.
     pub(super) fn matches(self, host: &RegistryHost) -> bool {
         let name = host.name();
         let is_below = |domain: &str| name.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.'));

@@ -14,7 +14,8 @@ impl Flavor {
     pub const ECR: &'static Self = &Self {
         name: "ecr",
         // Private registries, also through a VPC endpoint. Other hosts below these domains may belong to anybody.
-        // `public.ecr.aws` is not among them: the special rules are about writing, and most of its users only read.
+        // `public.ecr.aws` is not listed here: the differences of this flavour concern writes, and most users of
+        // `public.ecr.aws` only read.
         hosts: &[
             HostPattern::Part { part: ".dkr.ecr.", domains: &AWS_DOMAINS },
             HostPattern::Part { part: ".dkr.ecr-fips.", domains: &AWS_DOMAINS },
@@ -23,7 +24,7 @@ impl Flavor {
         ],
         uploads: FlavorUploads {
             in_chunks: true,
-            // Shorter chunks are refused: each becomes a part of an S3 upload.
+            // Shorter chunks are refused, because each chunk becomes a part of an S3 upload.
             min_chunk: 5 * 1024 * 1024,
             is_known_to_store: true,
             ..Self::GENERIC.uploads
@@ -34,7 +35,7 @@ impl Flavor {
             "no blob was mounted: Amazon ECR mounts only with the account setting BLOB_MOUNTING=ENABLED, and only \
              blobs of images that exist; other blobs are uploaded",
         ),
-        // Opening an upload does, if a repository creation template applies to CREATE_ON_PUSH.
+        // The start of an upload creates the repository if a repository creation template applies to CREATE_ON_PUSH.
         creates_repositories_on_request: true,
         limits: Some(LimitProfile::ECR),
         hints: FlavorHints {

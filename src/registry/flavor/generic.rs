@@ -1,4 +1,5 @@
-//! Any other registry: nothing beyond the distribution specification, and the defaults of all flavours.
+//! Generic flavour: a registry without features beyond the distribution specification. Its values are the defaults of
+//! all flavours.
 
 use crate::registry::Flavor;
 use crate::registry::flavor::definition::{FlavorHints, FlavorUploads};
@@ -27,7 +28,8 @@ impl Flavor {
         hints: FlavorHints {
             denied: None,
             // Harbor requires an existing project.
-            missing_repository: "the registry creates neither repositories nor projects on push: create it there first",
+            missing_repository: "the registry creates neither repositories nor projects on push: create the \
+                                 repository or project first",
             soft_deletion: None,
         },
     };

@@ -1,5 +1,4 @@
-//! Profiles of limits that well-known registries document, or are known to have. The constants are in the files of the
-//! flavours.
+//! Profiles of the limits of well-known registries. The constants are in the files of the flavours.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,7 +10,7 @@ use crate::registry::{Bucket, Rate};
 pub struct LimitProfile {
     /// Unique name, as it is written in `sync.yaml`.
     pub(crate) name: &'static str,
-    /// Rates. A bucket that is not among them has no limit.
+    /// Rates by bucket. A bucket without an entry has no limit.
     pub(crate) rates: &'static [(Bucket, Rate)],
     /// Maximum number of requests in flight. `None` is the client's default.
     pub(crate) concurrent: Option<usize>,

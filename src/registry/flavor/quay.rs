@@ -1,4 +1,4 @@
-//! quay.io. A Quay on premises is a generic registry: it has no limits of its own.
+//! quay.io. A Quay on premises is a generic registry, because it has no known limits.
 
 use crate::registry::flavor::definition::HostPattern;
 use crate::registry::{Flavor, LimitProfile};
@@ -9,7 +9,7 @@ impl Flavor {
         name: "quay",
         is_kind: false,
         hosts: &[HostPattern::Name("quay.io")],
-        // Its token service does (quay's `endpoints/v2/v2auth.py`).
+        // Quay's token service creates the repository (`endpoints/v2/v2auth.py` in Quay's source).
         creates_repositories_on_request: true,
         limits: Some(LimitProfile::QUAY),
         ..*Self::GENERIC

@@ -10,7 +10,7 @@ pub enum Bucket {
     Requests,
     /// GET and HEAD.
     Reads,
-    /// Requests that store something, and requests that delete something if there is no figure for those.
+    /// Requests that store content. Deletions of manifests count here if [`Self::Deletes`] has no rate.
     Writes,
     /// Writes that open an upload or mount a blob.
     Uploads,

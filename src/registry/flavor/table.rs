@@ -45,8 +45,8 @@ impl Flavor {
         Self::ALL.into_iter().find(has_pattern).unwrap_or(Self::GENERIC)
     }
 
-    /// Returns the flavour of a registry: the configured one, else the one that the host's name implies. If the name is
-    /// that of a service with one host, the name takes precedence over a configured flavour.
+    /// Returns the flavour of a registry: the configured flavour, or else the flavour that the host's name implies. If
+    /// the host is the only host of a service, the configured flavour is ignored.
     pub(crate) fn resolve(host: &RegistryHost, configured: Option<&'static Self>) -> &'static Self {
         let by_host = Self::from_host(host);
         configured.filter(|_| by_host.is_kind).unwrap_or(by_host)
@@ -171,7 +171,7 @@ mod tests {
             ("ec2-1-2-3-4.eu-west-1.compute.amazonaws.com", Flavor::GENERIC),
             ("x1.lambda-url.us-east-1.on.aws", Flavor::GENERIC),
             ("1.dkr.ecr.eu-west-1.evilamazonaws.com", Flavor::GENERIC),
-            // This registry is read like any other; an operator that pushes there may set `kind: ecr`.
+            // This registry is read like any other registry. An operator that pushes to it may set `kind: ecr`.
             ("public.ecr.aws", Flavor::GENERIC),
             ("gcr.io", Flavor::GOOGLE),
             ("eu.gcr.io", Flavor::GOOGLE),
@@ -190,9 +190,9 @@ mod tests {
 
     #[test]
     fn registries_that_create_repositories_on_request_are_known() {
-        let makes = |host: &str| from_host(host).creates_repositories_on_request;
-        assert!(makes("1.dkr.ecr.eu-west-1.amazonaws.com") && makes("quay.io"));
-        assert!(["prod.azurecr.io", "ghcr.io", "gcr.io", "docker.io", "a.example"].iter().all(|host| !makes(host)));
+        let creates = |host: &str| from_host(host).creates_repositories_on_request;
+        assert!(creates("1.dkr.ecr.eu-west-1.amazonaws.com") && creates("quay.io"));
+        assert!(["prod.azurecr.io", "ghcr.io", "gcr.io", "docker.io", "a.example"].iter().all(|host| !creates(host)));
     }
 
     #[test]

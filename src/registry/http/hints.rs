@@ -91,7 +91,9 @@ mod tests {
     #[test]
     fn missing_ecr_repository_names_the_creation_template() {
         assert!(refusal_hint(Flavor::ECR, Step::BeginUpload, 404).contains("CREATE_ON_PUSH"));
-        assert!(refusal_hint(Flavor::GENERIC, Step::BeginUpload, 404).contains("create it there first"));
+        assert!(
+            refusal_hint(Flavor::GENERIC, Step::BeginUpload, 404).contains("create the repository or project first")
+        );
     }
 
     #[test]

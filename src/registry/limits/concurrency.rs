@@ -11,15 +11,15 @@
 //! - Blob reads never take the last permit, so a write can always start, even if the limit has dropped below the number
 //!   of reads in flight.
 //!
-//! Uploads take as long as their sources do. So the uploads of one tenant are at most seven times as many as the
-//! slots that they leave free: an entry with a slow source always leaves slots to others.
+//! An upload takes as long as its source. One tenant may have at most seven uploads for each slot that stays free, so
+//! an entry with a slow source cannot occupy all slots.
 //!
 //! A request that waits for a rate, or for the end of a pause, holds no permit: writes that exceed their rate do not
 //! delay reads. Tenants take turns, and the requests of one tenant enter in the order of their arrival.
 //!
-//! The limit adapts to the registry. The limit is halved when the registry asks the client to slow down, and raised by
-//! one after the registry has answered as many requests as may be in flight. The limit never exceeds the configured
-//! maximum, and does not depend on time.
+//! The limit adapts to the registry. The limit is halved when the registry asks the client to slow down. After a number
+//! of successes that equals the limit, the limit is raised by one. The limit never exceeds the configured maximum, and
+//! does not depend on time.
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -33,7 +33,7 @@ use super::snapshot::ConcurrencyLoad;
 use crate::fair_queue::{Resource, Tenant, Unavailable, WaitQueue};
 use crate::registry::LimitsInForce;
 
-/// Maximum number of uploads of a tenant for each slot that they leave free.
+/// Maximum number of uploads of a tenant for each slot that stays free.
 const MAX_UPLOAD_SHARE: usize = 7;
 
 /// Default number of requests in flight.
@@ -49,13 +49,13 @@ pub(crate) enum RequestClass {
     /// Blob read that resumes in the middle of a write. Such a read waits for no permit.
     BlobResumed,
     /// Bytes or commit of an upload that has started. Such a request enters before requests that start an upload or a
-    /// read: a started upload holds memory and a read at the source.
+    /// read, because a started upload occupies memory and a read at its source.
     Continued,
     /// Token request on behalf of a request that holds a permit. The token request needs no permit.
     Token,
 }
 
-/// Count that a permit is part of.
+/// Counter in which a permit counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum PermitCount {
     Read,
@@ -65,8 +65,8 @@ enum PermitCount {
 }
 
 impl RequestClass {
-    /// Returns the priority of such requests with this class of rates. A lower number is served first, if it is below
-    /// [`Resource::PREFERRED`].
+    /// Returns the priority of requests of this class and this class of rates. Requests whose priority is below
+    /// [`Resource::PREFERRED`] are served before all other requests.
     fn priority(self, class: Class) -> usize {
         match (self, class) {
             (Self::Continued, _) => 0,
@@ -97,11 +97,11 @@ const CLASSES: [(RequestClass, Class); 9] = [
 
 type Queue = WaitQueue<ConcurrencyState, { CLASSES.len() }>;
 
-/// Permit of a request, held until the body is read. The default permit counts nowhere.
+/// Permit of a request, held until the body is read. The default permit counts in no counter.
 #[derive(Debug, Default)]
 pub(crate) struct Permit {
     number: u64,
-    held: Option<(Arc<Queue>, PermitCount)>,
+    counted: Option<(Arc<Queue>, PermitCount)>,
 }
 
 impl Permit {
@@ -113,7 +113,7 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        if let Some((queue, count)) = self.held.take() {
+        if let Some((queue, count)) = self.counted.take() {
             queue.change(|state| state.leave(count));
         }
     }
@@ -136,10 +136,12 @@ struct ConcurrencyState {
     halved_at: u64,
     /// Number of successes since the limit was last changed.
     successes: usize,
+    /// Number of blob reads in flight.
     reads: usize,
+    /// Number of all other requests in flight.
     others: usize,
-    /// Number of these that are started uploads, by tenant. The default tenant is exempt: its uploads do not have
-    /// to leave slots free.
+    /// Number of requests in `others` that belong to started uploads, by tenant. Uploads of the default tenant are not
+    /// counted here, because they do not have to leave slots free.
     uploads: HashMap<Tenant, usize>,
     /// Number of requests that have entered so far.
     entered: u64,
@@ -163,9 +165,9 @@ impl ConcurrencyLimiter {
         }))
     }
 
-    /// Waits until a request of this class may be sent: for a permit and for all rates in which it counts, at the same
-    /// time. Also returns the time for which rates or a pause delayed it. Cancel safe: if the caller no longer takes
-    /// the permit, the next waiter gets it.
+    /// Waits until a permit is free and all rates in which the request counts admit it. Also returns the time for which
+    /// rates or a pause delayed the request. Cancel safe: if the caller no longer takes the permit, the next waiter
+    /// gets it.
     pub(crate) async fn enter(&self, tenant: Tenant, request: RequestClass, class: Class) -> (Permit, Duration) {
         let (permit, waited) = self.0.acquire(tenant, request.priority(class), NonZeroU32::MIN).await;
         // A waiter leaves its queue only with a permit. If the permit were lost, proceeding without one is better than
@@ -201,8 +203,8 @@ impl ConcurrencyLimiter {
         })
     }
 
-    /// Replaces the limits, also for waiting requests. Permits that were granted stay valid, and the use of a rate that
-    /// stays the same is remembered.
+    /// Replaces the limits, also for waiting requests. Granted permits stay valid. A rate that does not change keeps
+    /// its state.
     pub(crate) fn set_limits(&self, limits: &LimitsInForce) {
         self.0.change(|state| {
             state.configure(in_flight(limits));
@@ -216,9 +218,9 @@ impl ConcurrencyLimiter {
     }
 
     /// Records that the registry answered the request of this number by asking the client to slow down. Returns the new
-    /// limit if that lowers it.
+    /// limit if the limit was lowered.
     pub(crate) fn throttled(&self, number: u64) -> Option<usize> {
-        // A lower limit lets no further request enter.
+        // A lower limit admits no further request, so no waiting request has to be served.
         self.0.with_resource(|state| state.throttled(number))
     }
 }
@@ -281,33 +283,34 @@ impl ConcurrencyState {
         }
     }
 
-    /// Returns true if one more upload of a tenant would leave too few slots to others. The first upload of a tenant
-    /// may always start.
+    /// Returns true if one more upload of this tenant would leave too few free slots. The first upload of a tenant may
+    /// always start.
     fn has_full_share(&self, tenant: Tenant) -> bool {
         let Some(uploads) = self.uploads.get(&tenant) else { return false };
-        let left = self.limit.saturating_sub(self.reads + self.others + 1);
-        *uploads >= MAX_UPLOAD_SHARE * left
+        let free = self.limit.saturating_sub(self.reads + self.others + 1);
+        *uploads >= MAX_UPLOAD_SHARE * free
     }
 
-    /// Returns true if one more request may be in flight.
+    /// Returns true if one more request of this kind may be in flight.
     fn admits(&self, count: PermitCount) -> bool {
         match count {
             PermitCount::Upload(_) | PermitCount::Other => self.others < self.limit.saturating_sub(self.reads).max(1),
-            // With a single permit, a blob read passes beside it: otherwise no copy within the registry could finish.
+            // If the limit is 1, one blob read is admitted in addition: otherwise no copy within the registry could
+            // finish.
             PermitCount::Read if self.limit == 1 => self.reads == 0,
             PermitCount::Read => self.reads < self.limit - 1 && self.reads + self.others < self.limit,
         }
     }
 
-    /// Creates a permit that counts as `count`, or one that counts nowhere.
+    /// Creates a permit that counts in `count`. `None` creates a permit that counts in no counter.
     fn create_permit(&mut self, count: Option<PermitCount>) -> Permit {
         let number = self.entered;
         self.entered += 1;
-        let held = count.and_then(|count| Some((self.own.upgrade()?, count)));
-        if let Some((_, count)) = held {
+        let counted = count.and_then(|count| Some((self.own.upgrade()?, count)));
+        if let Some((_, count)) = counted {
             self.enter(count);
         }
-        Permit { number, held }
+        Permit { number, counted }
     }
 
     fn answered(&mut self, number: u64) {
@@ -332,8 +335,8 @@ impl ConcurrencyState {
         (self.limit < before).then_some(self.limit)
     }
 
-    /// Replaces the configured limit. A limit that was lowered for the registry stays as low, and rises to the new
-    /// maximum over time.
+    /// Replaces the configured maximum. A limit that was lowered stays lowered, and rises to the new maximum after
+    /// further successes.
     fn configure(&mut self, configured: usize) {
         let untouched = self.limit == self.configured;
         self.limit = if untouched { configured } else { self.limit.min(configured) };

@@ -8,7 +8,8 @@ use http::{Method, StatusCode};
 use parking_lot::Mutex;
 
 const METHODS: [&str; 6] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"];
-/// Highest status code (RFC 9110, section 15). Higher values count as this one, so that there are at most 500 codes.
+/// Highest status code that is counted (RFC 9110, section 15). Higher codes are counted as this code, so that there are
+/// at most 500 codes.
 const HIGHEST: u16 = 599;
 
 /// Live counters.
@@ -25,7 +26,8 @@ pub(crate) struct Meter {
 /// Counters of one registry at one time.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MeterSnapshot {
-    /// Requests by method and status code; only those that happened. Each redirect and each retry counts.
+    /// Number of requests for each method and status code, without zeros. Each redirect and each retry counts as a
+    /// request.
     pub requests: Vec<RequestCount>,
     /// Number of requests to a token service.
     pub tokens: u64,

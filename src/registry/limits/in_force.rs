@@ -1,4 +1,5 @@
-//! Limits in force at one registry: the configured figures, those of a profile, and the origin of each.
+//! Limits in force at one registry: figures of the configuration, of a profile or of the program, with the origin of
+//! each figure.
 
 use super::concurrency::DEFAULT_CONCURRENT;
 use crate::oci::RegistryHost;
@@ -11,7 +12,7 @@ pub enum Origin {
     Set,
     /// The profile has the figure.
     Profile,
-    /// The registry is known by its host name, or by its `kind`.
+    /// The host name of the registry, or its `kind`, implies the profile.
     Known,
     /// The figure is the default.
     Default,
@@ -29,13 +30,14 @@ pub struct InForce<T> {
 /// Limits in force at one registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LimitsInForce {
-    /// Profile whose figures apply if none is configured.
+    /// Profile whose figures apply if a figure is not configured.
     pub profile: InForce<&'static LimitProfile>,
     /// Rates in the order of [`Bucket::ALL`].
     rates: [InForce<Rate>; Bucket::ALL.len()],
     /// Bandwidth in bytes per second, by the time of day; `None` is no limit.
     pub bandwidth: Option<Bandwidth>,
-    /// Maximum number of requests in flight: always a figure, and [`Origin::Default`] if it is the client's own.
+    /// Maximum number of requests in flight. The value is never `None`; [`Origin::Default`] means the default of the
+    /// program.
     pub concurrent: InForce<usize>,
 }
 

@@ -1,5 +1,5 @@
-//! Rate limits of one registry: its request rates, its `Retry-After`, and its bandwidth. The concurrency limiter
-//! applies the rates to requests; the code that transfers bytes applies the bandwidth.
+//! Bandwidth of one registry, which the code that transfers bytes applies. The request rates are in [`Buckets`], which
+//! the concurrency limiter applies.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -24,7 +24,7 @@ impl Pace {
         Self { bandwidth: Throttle::new(limits.bandwidth.clone()), total: OnceLock::new() }
     }
 
-    /// Waits until this many bytes of a body may pass. Returns the time that this took. Cancel safe.
+    /// Waits until this many bytes of a body may be transferred. Returns the duration of the wait. Cancel safe.
     pub(crate) async fn spend(&self, tenant: Tenant, bytes: usize) -> Duration {
         let waited = self.bandwidth.spend(tenant, bytes).await;
         match self.total.get() {
@@ -45,7 +45,8 @@ impl Pace {
         self.bandwidth.set(limits.bandwidth.clone());
     }
 
-    /// Counts the bytes of this registry in the total of all registries too. Only the first call has an effect.
+    /// Also counts the bytes of this registry in `total`, the bandwidth of all registries. Only the first call has an
+    /// effect.
     pub(crate) fn share_bandwidth(&self, total: Arc<Throttle>) {
         let _ = self.total.set(total);
     }
@@ -67,11 +68,11 @@ mod tests {
         use crate::registry::Bandwidth;
         let slow = |rate| Arc::new(Throttle::new(Some(Bandwidth::always(rate))));
         let limits = Limits { bandwidth: Some(Bandwidth::always(4 << 20)), ..Limits::default() };
-        let (one, other, total) = (pace(&limits), pace(&Limits::default()), slow(1 << 20));
-        one.total.set(total.clone()).unwrap();
-        other.total.set(total).unwrap();
+        let (limited, unlimited, total) = (pace(&limits), pace(&Limits::default()), slow(1 << 20));
+        limited.total.set(total.clone()).unwrap();
+        unlimited.total.set(total).unwrap();
         let began = Instant::now();
-        futures_util::join!(one.spend(Tenant::default(), 5 << 20), other.spend(Tenant::default(), 5 << 20));
+        futures_util::join!(limited.spend(Tenant::default(), 5 << 20), unlimited.spend(Tenant::default(), 5 << 20));
         assert!((9..=10).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
     }
 }

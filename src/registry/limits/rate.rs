@@ -1,5 +1,5 @@
-//! Limiter of one rate: governor's, with a state that can be restored, so that several limiters can be taken from
-//! together or not at all.
+//! Limiter of one rate, built on governor. The state of a limiter can be restored, so that a request can take cells
+//! from several limiters, or from none.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ pub(crate) struct Limiter {
     burst: NonZeroU32,
 }
 
-/// Earlier state of a limiter.
+/// Earlier state of a limiter, for [`Limiter::restore`].
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct EarlierState(u64);
 
@@ -37,8 +37,8 @@ impl Limiter {
         self.burst
     }
 
-    /// Takes cells, at most the burst, and returns the earlier state, which can be restored. If there are too few
-    /// cells, returns the time at which there will be enough.
+    /// Takes cells, at most the burst, and returns the state before this call. If too few cells are available, returns
+    /// the time at which enough cells will be available.
     pub(crate) fn take(&self, cells: NonZeroU32) -> Result<EarlierState, Instant> {
         let before = EarlierState(self.state.0.load(Ordering::Relaxed));
         match self.inner.check_n(cells.min(self.burst)) {
@@ -53,8 +53,8 @@ impl Limiter {
     }
 }
 
-/// Returns a quota under which no window of `rate.per`, wherever it begins, has more than `rate.count` requests. The
-/// burst is subtracted from the steady rate.
+/// Returns a quota that allows at most `rate.count` requests in any time span of `rate.per`. The burst is subtracted
+/// from the steady rate.
 pub(crate) fn quota_from_rate(rate: Rate) -> Option<Quota> {
     let count = rate.count.max(1);
     let burst = (count / 10).clamp(1, 32);
@@ -74,8 +74,8 @@ impl Clock for RuntimeClock {
     }
 }
 
-/// Time at which the next cell is due; 0 before the first. Every user of the limiter holds a lock, so the state cannot
-/// change in between.
+/// Time at which the next cell is due, and 0 before the first cell. Callers hold a lock while they use a limiter, so
+/// the state cannot change between a load and a store.
 #[derive(Debug, Clone, Default)]
 struct LimiterState(Arc<AtomicU64>);
 
@@ -86,8 +86,8 @@ impl StateStore for LimiterState {
     where
         F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
     {
-        let kept = self.0.load(Ordering::Relaxed);
-        let (outcome, next) = measure((kept > 0).then(|| Nanos::from(kept)))?;
+        let current = self.0.load(Ordering::Relaxed);
+        let (outcome, next) = measure((current > 0).then(|| Nanos::from(current)))?;
         self.0.store(next.into(), Ordering::Relaxed);
         Ok(outcome)
     }

@@ -1,5 +1,5 @@
-//! Rate buckets of one registry: the rates in which a request counts, and the time at which all rates and the
-//! registry's own `Retry-After` allow it.
+//! Rate buckets of one registry. A request may be sent if all buckets in which the request counts have capacity, and if
+//! no pause is in force that the registry requested by `Retry-After`.
 
 use std::num::NonZeroU32;
 
@@ -11,7 +11,7 @@ use crate::registry::{Bucket, LimitsInForce, Rate};
 /// Class of a request, for rates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Class {
-    /// Token request: it counts only in the bucket of all requests.
+    /// Token request, which counts only in the bucket of all requests.
     Token,
     Read,
     /// Read by the referrers API.
@@ -24,7 +24,8 @@ pub(crate) enum Class {
 }
 
 impl Class {
-    /// Returns the buckets that the class counts in. An inner list counts in its first bucket that has a figure.
+    /// Returns the buckets in which a request of this class counts. Of each inner list, only the first bucket that has
+    /// a rate counts the request.
     fn buckets(self) -> &'static [&'static [Bucket]] {
         use Bucket::{Deletes, Reads, ReferrerLists, Requests, Uploads, Writes};
         match self {
@@ -39,16 +40,16 @@ impl Class {
     }
 }
 
-/// Rates of one registry, and the end of the pause that it asked for.
+/// Rates of one registry, and the end of the pause that the registry requested.
 #[derive(Debug)]
 pub(crate) struct Buckets {
-    held: [Option<(Rate, Limiter)>; Bucket::ALL.len()],
+    limited: [Option<(Rate, Limiter)>; Bucket::ALL.len()],
     paused_until: Option<Instant>,
 }
 
 impl Buckets {
     pub(crate) fn new(limits: &LimitsInForce) -> Self {
-        let mut buckets = Self { held: [const { None }; Bucket::ALL.len()], paused_until: None };
+        let mut buckets = Self { limited: [const { None }; Bucket::ALL.len()], paused_until: None };
         buckets.set(limits);
         buckets
     }
@@ -56,18 +57,18 @@ impl Buckets {
     /// Changes the rates. An unchanged rate keeps its state.
     pub(crate) fn set(&mut self, limits: &LimitsInForce) {
         for bucket in Bucket::ALL {
-            let held = &mut self.held[bucket as usize];
+            let limited = &mut self.limited[bucket as usize];
             let wanted = limits.rate(bucket).value;
-            if held.as_ref().map(|(rate, _)| *rate) != wanted {
-                *held = wanted.and_then(|rate| Some((rate, Limiter::new(quota_from_rate(rate)?))));
+            if limited.as_ref().map(|(rate, _)| *rate) != wanted {
+                *limited = wanted.and_then(|rate| Some((rate, Limiter::new(quota_from_rate(rate)?))));
             }
         }
     }
 
     /// Returns the rates in force, in the order of [`Bucket::ALL`].
     pub(crate) fn rates(&self) -> Vec<(Bucket, Rate)> {
-        let rate = |(bucket, held): (Bucket, &Option<(Rate, Limiter)>)| Some((bucket, held.as_ref()?.0));
-        Bucket::ALL.into_iter().zip(&self.held).filter_map(rate).collect()
+        let rate = |(bucket, limited): (Bucket, &Option<(Rate, Limiter)>)| Some((bucket, limited.as_ref()?.0));
+        Bucket::ALL.into_iter().zip(&self.limited).filter_map(rate).collect()
     }
 
     /// Blocks all requests until this time.
@@ -75,24 +76,24 @@ impl Buckets {
         self.paused_until = self.paused_until.max(Some(until));
     }
 
-    /// Returns the end of the current pause, `None` without one.
+    /// Returns the end of the current pause, and `None` if no pause is in force.
     pub(crate) fn paused(&self, now: Instant) -> Option<Instant> {
         self.paused_until.filter(|until| *until > now)
     }
 
-    /// Counts one request in all its buckets. If one of the buckets is full, counts it in none and returns the time at
-    /// which there may be room.
+    /// Counts one request in all its buckets. If a pause is in force, or one of the buckets is full, counts the request
+    /// in no bucket, and returns the time at which the request may be tried again.
     pub(crate) fn take(&self, class: Class, now: Instant) -> Result<(), Instant> {
         if let Some(until) = self.paused(now) {
             return Err(until);
         }
         let mut taken = [None; Bucket::ALL.len()];
-        for (at, limiter) in self.limiters(class).enumerate() {
+        for (index, limiter) in self.limiters(class).enumerate() {
             match limiter.take(NonZeroU32::MIN) {
-                Ok(before) => taken[at] = Some(before),
+                Ok(before) => taken[index] = Some(before),
                 Err(not_before) => {
-                    let others = self.limiters(class).zip(taken);
-                    others.for_each(|(limiter, before)| before.into_iter().for_each(|before| limiter.restore(before)));
+                    let earlier = self.limiters(class).zip(taken);
+                    earlier.for_each(|(limiter, before)| before.into_iter().for_each(|before| limiter.restore(before)));
                     return Err(not_before);
                 }
             }
@@ -101,8 +102,8 @@ impl Buckets {
     }
 
     fn limiters(&self, class: Class) -> impl Iterator<Item = &Limiter> {
-        let held = |bucket: &Bucket| self.held[*bucket as usize].as_ref().map(|(_, limiter)| limiter);
-        class.buckets().iter().filter_map(move |either| either.iter().find_map(held))
+        let limited = |bucket: &Bucket| self.limited[*bucket as usize].as_ref().map(|(_, limiter)| limiter);
+        class.buckets().iter().filter_map(move |either| either.iter().find_map(limited))
     }
 }
 
@@ -121,20 +122,20 @@ mod tests {
         Buckets::new(&limits.in_force(&"a.example".parse().unwrap(), None))
     }
 
-    /// Returns how many requests of this class pass at once.
+    /// Returns the number of requests of this class that are admitted at once.
     fn at_once(buckets: &mut Buckets, class: Class) -> usize {
         (0..100).take_while(|_| buckets.take(class, Instant::now()).is_ok()).count()
     }
 
     #[tokio::test(start_paused = true)]
     async fn each_request_class_has_its_own_bucket() {
-        // A tenth of an hour's requests passes at once.
+        // Each bucket admits a tenth of its hourly rate at once.
         use Bucket::{Deletes, Reads, ReferrerLists, Uploads, Writes};
         let mut all = buckets(&[(Reads, 90), (Writes, 80), (Uploads, 30), (Deletes, 20), (ReferrerLists, 10)]);
-        let went = [Class::Read, Class::ReferrerList, Class::Upload, Class::Write, Class::Delete, Class::Token]
+        let admitted = [Class::Read, Class::ReferrerList, Class::Upload, Class::Write, Class::Delete, Class::Token]
             .map(|class| at_once(&mut all, class));
-        // The read of a referrer list finds no room, because the earlier reads used it up.
-        assert_eq!(went, [9, 0, 3, 5, 2, 100]);
+        // The referrer list is refused, because the earlier reads have used up the bucket of reads.
+        assert_eq!(admitted, [9, 0, 3, 5, 2, 100]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,4 +1,4 @@
-//! Bandwidth throttle: limits the bytes that pass to the rate in force.
+//! Bandwidth throttle: limits the transferred bytes per second to the rate in force.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -22,13 +22,13 @@ const SLICE: NonZeroU32 = NonZeroU32::new(64).unwrap();
 /// Interval at which the clock is checked for a change of window.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A shared bandwidth, such as that of all registries together.
+/// Bandwidth limit that several transfers share: for example, the limit of all registries together.
 #[derive(Debug)]
 pub struct Throttle {
     queue: Arc<WaitQueue<BandwidthState, 1>>,
-    /// True if there is any limit.
+    /// True if a bandwidth is set.
     limited: AtomicBool,
-    /// Bytes that have passed. A remainder below one cell counts in the next one.
+    /// Number of bytes that were counted so far. A remainder below one cell counts in the next cell.
     passed: AtomicU64,
 }
 
@@ -50,29 +50,29 @@ impl Throttle {
 
     fn with_clock(bandwidth: Option<Bandwidth>, clock: fn() -> DateTime<Utc>) -> Self {
         let limited = AtomicBool::new(bandwidth.is_some());
-        let flow = BandwidthState { bandwidth, clock, checked_at: None, rate: None, cells: None };
-        Self { queue: WaitQueue::new(|_| flow), limited, passed: AtomicU64::new(0) }
+        let state = BandwidthState { bandwidth, clock, checked_at: None, rate: None, cells: None };
+        Self { queue: WaitQueue::new(|_| state), limited, passed: AtomicU64::new(0) }
     }
 
     /// Changes the bandwidth, also for bytes that are already waiting.
     pub fn set(&self, bandwidth: Option<Bandwidth>) {
         self.limited.store(bandwidth.is_some(), Ordering::Relaxed);
-        self.queue.change(|flow| {
-            if flow.bandwidth != bandwidth {
-                (flow.bandwidth, flow.checked_at) = (bandwidth, None);
+        self.queue.change(|state| {
+            if state.bandwidth != bandwidth {
+                (state.bandwidth, state.checked_at) = (bandwidth, None);
             }
         });
     }
 
     /// Returns the rate in force, in bytes per second; `None` is no limit.
     pub(crate) fn current_rate(&self) -> Option<u64> {
-        self.queue.with_resource(|flow| {
-            flow.follow_clock(Instant::now());
-            flow.rate
+        self.queue.with_resource(|state| {
+            state.follow_clock(Instant::now());
+            state.rate
         })
     }
 
-    /// Waits until this many bytes may pass. Returns the time that it waited. Cancel safe.
+    /// Waits until this many bytes may be transferred. Returns the duration of the wait. Cancel safe.
     pub(crate) async fn spend(&self, tenant: Tenant, bytes: usize) -> Duration {
         if bytes == 0 || !self.limited.load(Ordering::Relaxed) {
             return Duration::ZERO;
@@ -89,9 +89,9 @@ impl Throttle {
 
     /// Returns the maximum number of cells that can be taken at once.
     fn slice(&self) -> NonZeroU32 {
-        self.queue.with_resource(|flow| {
-            flow.follow_clock(Instant::now());
-            flow.cells.as_ref().map_or(SLICE, |cells| cells.burst().min(SLICE))
+        self.queue.with_resource(|state| {
+            state.follow_clock(Instant::now());
+            state.cells.as_ref().map_or(SLICE, |cells| cells.burst().min(SLICE))
         })
     }
 }
@@ -128,7 +128,7 @@ impl Resource for BandwidthState {
     }
 }
 
-/// Returns a quota that allows at most a tenth of a second's bytes at once, so that the rate also holds over short
+/// Returns a quota that allows at most a tenth of a second's bytes at once, so that the rate is also kept over short
 /// times.
 fn quota_from_bandwidth(bytes_per_second: u64) -> Quota {
     let cells = u32::try_from(bytes_per_second.div_ceil(CELL)).unwrap_or(u32::MAX);

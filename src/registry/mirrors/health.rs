@@ -1,5 +1,6 @@
-//! Health of mirrors: the mirrors that are backed off because they failed, and those that returned wrong bytes for a
-//! digest. Health only affects the order of reads. It is held in memory and dropped with the configuration.
+//! Health of mirrors: back-offs of mirrors that failed, and digests for which a mirror returned wrong bytes. The health
+//! only affects which source is read. The health is in memory only, and belongs to one configuration: a reload starts
+//! without it.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::future::Future;
@@ -13,17 +14,17 @@ use super::Mirror;
 use crate::oci::Digest;
 use crate::store::{ErrorKind, StoreError};
 
-/// First back-off of a mirror that failed. Each further failure in a row doubles it.
+/// First back-off of a mirror that failed. Each further failure in a row doubles the back-off.
 const FIRST_BACK_OFF: Duration = Duration::from_secs(30);
 
 /// Longest back-off.
 const LONGEST_BACK_OFF: Duration = Duration::from_secs(600);
 
-/// Maximum number of mirrors and repositories of mirrors whose back-off is remembered. For a new one, the back-off that
-/// ends first is forgotten.
+/// Maximum number of back-offs that are remembered, of mirrors and of repositories of mirrors. Above the maximum, the
+/// back-off that ends first is forgotten.
 const MAX_BACK_OFFS: usize = 1024;
 
-/// Maximum number of wrong digests that are remembered. For a new one, the oldest is forgotten.
+/// Maximum number of wrong digests that are remembered. Above the maximum, the oldest wrong digest is forgotten.
 const MAX_WRONG_DIGESTS: usize = 4096;
 
 /// Health of all mirrors of one configuration.
@@ -37,7 +38,8 @@ pub struct MirrorHealth {
 #[derive(Debug, Default)]
 struct MirrorHealthState {
     /// Back-offs by mirror, or by the address of one of its repositories.
-    rests: HashMap<String, BackOff>,
+    back_offs: HashMap<String, BackOff>,
+    /// Digests for which a repository of a mirror returned wrong bytes, by the address of the repository.
     wrong: HashSet<(String, Digest)>,
     /// The wrong digests, oldest first.
     order: VecDeque<(String, Digest)>,
@@ -50,9 +52,12 @@ struct BackOff {
 }
 
 impl MirrorHealth {
-    /// Returns the answer of a mirror at `place`, one of its repositories. Returns `None` if the mirror is backed off,
-    /// or if its back-off begins during the wait: when one request finds a mirror down, all others continue with the
-    /// next mirror.
+    /// Waits for the answer of a mirror to a request for its repository `place`. Returns `None` in these cases, so that
+    /// the caller continues with the next mirror:
+    ///
+    /// - The mirror or the repository is backed off.
+    /// - The repository returned wrong bytes for the digest before.
+    /// - A back-off begins during the wait, because another request failed.
     pub(super) async fn try_mirror<T>(
         &self,
         mirror: &Mirror,
@@ -63,30 +68,30 @@ impl MirrorHealth {
         let mirror = mirror.to_string();
         tokio::pin!(answer);
         loop {
-            let rested = self.back_off_began.notified();
-            tokio::pin!(rested);
-            rested.as_mut().enable();
+            let back_off_begins = self.back_off_began.notified();
+            tokio::pin!(back_off_begins);
+            back_off_begins.as_mut().enable();
             if self.is_skipped(&mirror, place, digest) {
                 return None;
             }
             tokio::select! {
                 biased;
                 answer = &mut answer => return Some(answer),
-                () = rested => {}
+                () = back_off_begins => {}
             }
         }
     }
 
     fn is_skipped(&self, mirror: &str, place: &str, digest: &Digest) -> bool {
         let (state, now) = (self.lock(), Instant::now());
-        let rests = |name: &str| state.rests.get(name).is_some_and(|rest| rest.until > now);
-        rests(mirror) || rests(place) || state.wrong.contains(&(place.to_owned(), *digest))
+        let is_backed_off = |name: &str| state.back_offs.get(name).is_some_and(|back_off| back_off.until > now);
+        is_backed_off(mirror) || is_backed_off(place) || state.wrong.contains(&(place.to_owned(), *digest))
     }
 
-    /// Records that a mirror served a complete object. Its next back-off is a short one again.
+    /// Records that a mirror served a complete object. The next back-off of this mirror has the first length again.
     pub(super) fn record_success(&self, mirror: &Mirror, place: &str) {
         let mirror = mirror.to_string();
-        self.lock().rests.retain(|name, _| *name != mirror && name != place);
+        self.lock().back_offs.retain(|name, _| *name != mirror && name != place);
     }
 
     /// Records that a mirror failed to serve the object of this digest.
@@ -94,7 +99,10 @@ impl MirrorHealth {
         match error.kind {
             ErrorKind::NotFound => {}
             ErrorKind::Corrupt => {
-                tracing::warn!(%mirror, %error, "a mirror gave wrong bytes; they are not requested from it again");
+                tracing::warn!(
+                    %mirror, %error,
+                    "a mirror sent wrong bytes; this content is not requested from the mirror again"
+                );
                 self.lock().remember_wrong(place, *digest);
             }
             // Another repository of the mirror may be accessible.
@@ -105,8 +113,8 @@ impl MirrorHealth {
             | ErrorKind::MissingContent => {
                 self.back_off(place, Duration::ZERO, error);
             }
-            ErrorKind::Busy(patience) => self.back_off(&mirror.to_string(), patience.unwrap_or_default(), error),
-            ErrorKind::QuotaSpent(patience) => self.back_off(&mirror.to_string(), patience, error),
+            ErrorKind::Busy(wait) => self.back_off(&mirror.to_string(), wait.unwrap_or_default(), error),
+            ErrorKind::QuotaSpent(wait) => self.back_off(&mirror.to_string(), wait, error),
             ErrorKind::Unavailable | ErrorKind::NotTaken | ErrorKind::Invalid => {
                 self.back_off(&mirror.to_string(), Duration::ZERO, error)
             }
@@ -126,21 +134,22 @@ impl MirrorHealth {
 }
 
 impl MirrorHealthState {
-    /// Starts a back-off and returns its length; `None` if one is in force.
+    /// Starts a back-off and returns its length. Returns `None` if a back-off is already in force.
     fn start_back_off(&mut self, name: &str, least: Duration) -> Option<Duration> {
-        let (now, before) = (Instant::now(), self.rests.get(name).copied());
+        let (now, before) = (Instant::now(), self.back_offs.get(name).copied());
         if before.is_some_and(|before| before.until > now) {
             return None;
         }
         let length = before.map_or(FIRST_BACK_OFF, |before| (before.length * 2).min(LONGEST_BACK_OFF));
-        if self.rests.len() >= MAX_BACK_OFFS
-            && let Some(first) = self.rests.iter().min_by_key(|(_, rest)| rest.until).map(|(name, _)| name.clone())
+        if self.back_offs.len() >= MAX_BACK_OFFS
+            && let Some(first) =
+                self.back_offs.iter().min_by_key(|(_, back_off)| back_off.until).map(|(name, _)| name.clone())
         {
-            self.rests.remove(&first);
+            self.back_offs.remove(&first);
         }
-        let rest = length.max(least);
-        self.rests.insert(name.to_owned(), BackOff { until: now + rest, length });
-        Some(rest)
+        let duration = length.max(least);
+        self.back_offs.insert(name.to_owned(), BackOff { until: now + duration, length });
+        Some(duration)
     }
 
     fn remember_wrong(&mut self, place: &str, digest: Digest) {
@@ -175,7 +184,7 @@ mod tests {
     }
 
     fn error(kind: ErrorKind) -> StoreError {
-        StoreError::new(PLACE, Step::ReadBlob, digest(), kind, "so it is")
+        StoreError::new(PLACE, Step::ReadBlob, digest(), kind, "a failure")
     }
 
     async fn is_tried(health: &MirrorHealth, place: &str, digest: &Digest) -> bool {
@@ -253,7 +262,7 @@ mod tests {
         }
         let state = health.lock();
         assert_eq!(
-            (state.wrong.len(), state.order.len(), state.rests.len()),
+            (state.wrong.len(), state.order.len(), state.back_offs.len()),
             (MAX_WRONG_DIGESTS, MAX_WRONG_DIGESTS, MAX_BACK_OFFS)
         );
     }

@@ -1,6 +1,6 @@
-//! A repository with mirrors, as one source. Content with a known digest is read from the mirrors first and from the
+//! A repository with mirrors, as one source. Content with a known digest is read from the mirrors first, and from the
 //! registry itself last. Tags, lists and referrers are read from the registry only. `health.rs` decides how long a
-//! failed mirror is backed off, and `options.rs` parses its name.
+//! failed mirror is backed off, and `options/mirror.rs` parses the name of a mirror.
 
 mod health;
 
@@ -100,7 +100,7 @@ impl Source for Mirrored {
     }
 
     async fn blob(&self, blob: &Descriptor, offset: u64) -> Result<ByteStream, StoreError> {
-        Reading::begin(self.clone(), blob.clone(), offset).await
+        Reading::start(self.clone(), blob.clone(), offset).await
     }
 
     async fn blob_length(&self, blob: &Descriptor) -> Option<u64> {
@@ -119,8 +119,8 @@ impl Source for Mirrored {
         self.0.origin.counts_manifest_reads()
     }
 
-    // Reads from mirrors do not count at the registry, so no reads are reserved there. A read that falls back to the
-    // registry is counted when it is sent.
+    // Reads from mirrors do not count at the registry, so no reads are reserved at the registry. A read that falls back
+    // to the registry is counted when it is sent.
     fn manifest_reads_left(&self) -> Option<u64> {
         Some(u64::MAX)
     }
@@ -140,30 +140,31 @@ impl Source for Mirrored {
 struct Reading {
     source: Mirrored,
     blob: Descriptor,
-    /// Offset of the next byte.
-    at: u64,
+    /// Offset of the next byte to read.
+    offset: u64,
     /// Hash of the bytes so far, if the blob is read from its start. The target hashes the bytes too, but cannot
     /// determine which source sent them.
     digester: Option<Digester>,
-    /// Mirrors that returned some of the bytes.
-    gave: Vec<usize>,
-    /// First mirror that was not tried yet.
+    /// Indexes of the mirrors that returned some of the bytes, the latest last.
+    used: Vec<usize>,
+    /// Index of the first mirror that was not tried yet.
     next: usize,
-    from: ByteStream,
+    /// Bytes from the current source.
+    bytes: ByteStream,
+    /// True if the current source is a mirror.
     from_mirror: bool,
 }
 
 impl Reading {
-    async fn begin(source: Mirrored, blob: Descriptor, offset: u64) -> Result<ByteStream, StoreError> {
+    async fn start(source: Mirrored, blob: Descriptor, offset: u64) -> Result<ByteStream, StoreError> {
         let digester = (offset == 0).then(|| Digester::like(&blob.digest));
-        let from = stream::empty().boxed();
-        let mut reading =
-            Self { source, blob, at: offset, digester, gave: Vec::new(), next: 0, from, from_mirror: false };
+        let bytes = stream::empty().boxed();
+        let mut reading = Self { source, blob, offset, digester, used: Vec::new(), next: 0, bytes, from_mirror: false };
         reading.open_next().await?;
         if !reading.from_mirror {
-            return Ok(reading.from);
+            return Ok(reading.bytes);
         }
-        // The stream ends after an error, with the state `None`.
+        // After an error, the state is `None`, and the stream ends.
         let pieces = stream::unfold(Some(reading), |reading| async {
             let mut reading = reading?;
             match reading.next_piece().await? {
@@ -174,63 +175,66 @@ impl Reading {
         Ok(pieces.boxed())
     }
 
-    /// Opens the next untried source: the next mirror that has the blob, else the registry.
+    /// Opens the next source: the next mirror that returns the blob, or else the registry.
     async fn open_next(&mut self) -> Result<(), StoreError> {
         let Inner { origin, mirrors, health } = &*self.source.0;
         while let Some((mirror, copy)) = mirrors.get(self.next) {
-            let at = self.next;
+            let index = self.next;
             self.next += 1;
-            match health.try_mirror(mirror, copy.place(), &self.blob.digest, copy.blob(&self.blob, self.at)).await {
+            match health.try_mirror(mirror, copy.place(), &self.blob.digest, copy.blob(&self.blob, self.offset)).await {
                 Some(Ok(bytes)) => {
-                    let (blob, offset, place, mirror) = (self.blob.digest, self.at, origin.place(), copy.place());
+                    let (blob, offset, place, mirror) = (self.blob.digest, self.offset, origin.place(), copy.place());
                     tracing::debug!(place, mirror, %blob, offset, "a mirror has the blob");
-                    self.gave.push(at);
-                    (self.from, self.from_mirror) = (bytes, true);
+                    self.used.push(index);
+                    (self.bytes, self.from_mirror) = (bytes, true);
                     return Ok(());
                 }
                 Some(Err(error)) => health.record_failure(mirror, copy.place(), &self.blob.digest, &error),
                 None => {}
             }
         }
-        (self.from, self.from_mirror) = (origin.blob(&self.blob, self.at).await?, false);
+        (self.bytes, self.from_mirror) = (origin.blob(&self.blob, self.offset).await?, false);
         Ok(())
     }
 
     async fn next_piece(&mut self) -> Option<Result<Bytes, StoreError>> {
         loop {
-            let broken = match self.from.next().await {
+            let failure = match self.bytes.next().await {
                 Some(Ok(piece)) => return Some(self.check_piece(piece)),
                 Some(Err(error)) if self.from_mirror => error,
-                None if self.from_mirror && self.at < self.blob.size => {
-                    let short = format!("it ended after {} of {} bytes", self.at, self.blob.size);
+                None if self.from_mirror && self.offset < self.blob.size => {
+                    let short = format!("the stream ended after {} of {} bytes", self.offset, self.blob.size);
                     self.error(ErrorKind::Unavailable, short)
                 }
                 other => return other,
             };
-            self.record_failure(&broken);
+            self.record_failure(&failure);
             if let Err(error) = self.open_next().await {
                 return Some(Err(error));
             }
         }
     }
 
-    /// Counts and hashes a piece. If the bytes are wrong, the last piece becomes an error.
+    /// Counts and hashes a piece, and returns it. Returns an error instead of a piece beyond the size of the blob, and
+    /// instead of the last piece if the digest is wrong.
     fn check_piece(&mut self, piece: Bytes) -> Result<Bytes, StoreError> {
-        self.at += piece.len() as u64;
-        if self.at > self.blob.size {
-            return Err(self.wrong_bytes_error(format!("more than the {} bytes of its descriptor", self.blob.size)));
+        self.offset += piece.len() as u64;
+        if self.offset > self.blob.size {
+            return Err(
+                self.wrong_bytes_error(format!("received more than the {} bytes of the descriptor", self.blob.size))
+            );
         }
         if let Some(digester) = &mut self.digester {
             digester.update(&piece);
         }
-        if self.at == self.blob.size
+        if self.offset == self.blob.size
             && let Some(actual) = self.digester.take().map(Digester::finish)
             && actual != self.blob.digest
         {
             return Err(self.wrong_bytes_error(format!("the bytes hash to {actual}")));
         }
         if self.from_mirror
-            && self.at == self.blob.size
+            && self.offset == self.blob.size
             && let Some((mirror, copy)) = self.current_mirror()
         {
             self.source.0.health.record_success(mirror, copy.place());
@@ -238,11 +242,12 @@ impl Reading {
         Ok(piece)
     }
 
-    /// Records that the mirrors that returned some of the wrong bytes are not tried for this blob again.
+    /// Creates the error for wrong bytes. The mirrors that returned some of the bytes are not tried for this blob
+    /// again.
     fn wrong_bytes_error(&mut self, detail: String) -> StoreError {
         let error = self.error(ErrorKind::Corrupt, detail);
         let Inner { mirrors, health, .. } = &*self.source.0;
-        for (mirror, copy) in self.gave.drain(..).filter_map(|at| mirrors.get(at)) {
+        for (mirror, copy) in self.used.drain(..).filter_map(|index| mirrors.get(index)) {
             health.record_failure(mirror, copy.place(), &self.blob.digest, &error);
         }
         error
@@ -254,12 +259,12 @@ impl Reading {
         }
     }
 
-    /// Returns the current mirror, or the last one.
+    /// Returns the latest mirror that returned bytes. While a mirror is read, it is the current mirror.
     fn current_mirror(&self) -> Option<&(Mirror, Repository)> {
-        self.source.0.mirrors.get(*self.gave.last()?)
+        self.source.0.mirrors.get(*self.used.last()?)
     }
 
-    /// Returns an error at the current mirror.
+    /// Creates an error that names the latest mirror that returned bytes, or else the registry.
     fn error(&self, kind: ErrorKind, detail: String) -> StoreError {
         let place = self.current_mirror().map_or(self.source.place(), |(_, copy)| copy.place());
         StoreError::new(place, Step::ReadBlob, self.blob.digest, kind, detail)

@@ -17,7 +17,7 @@ pub enum HoursError {
     #[error("{0:?} is not a range of times of day: write 08:00-18:00")]
     Form(String),
     /// The range ends at the minute at which it begins.
-    #[error("{0:?} ends when it begins: omit `between` for a limit at any time")]
+    #[error("{0:?} ends at the minute at which it begins: omit `between` for a limit at any time")]
     Empty(String),
 }
 
@@ -43,7 +43,7 @@ impl Bandwidth {
     /// Returns the rate at a time; `None` is no limit.
     #[must_use]
     pub fn rate_at(&self, now: DateTime<Utc>) -> Option<u64> {
-        self.0.iter().find(|window| window.holds(now)).map(|window| window.rate)
+        self.0.iter().find(|window| window.contains(now)).map(|window| window.rate)
     }
 }
 
@@ -86,7 +86,7 @@ impl Window {
         Self { rate, between: None, timezone: Tz::UTC }
     }
 
-    fn holds(&self, now: DateTime<Utc>) -> bool {
+    fn contains(&self, now: DateTime<Utc>) -> bool {
         self.between.is_none_or(|hours| {
             let local = now.with_timezone(&self.timezone);
             hours.contain(local.hour() * 60 + local.minute())
@@ -129,8 +129,8 @@ impl FromStr for Hours {
 /// Reads `08:00` as minutes after midnight; `24:00` is the end of the day.
 fn read_minute(text: &str) -> Option<u32> {
     let (hour, minute) = text.split_once(':')?;
-    let digits = |text: &str, most: usize| {
-        let good = (1..=most).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
+    let digits = |text: &str, max_length: usize| {
+        let good = (1..=max_length).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
         good.then(|| text.parse::<u32>().ok()).flatten()
     };
     let (hour, minute) = (digits(hour, 2)?, digits(minute, 2).filter(|_| minute.len() == 2)?);
@@ -140,8 +140,8 @@ fn read_minute(text: &str) -> Option<u32> {
 
 impl fmt::Display for Hours {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [(from, past), (to, over)] = [self.from, self.to].map(|minutes| (minutes / 60, minutes % 60));
-        write!(f, "{from:02}:{past:02}-{to:02}:{over:02}")
+        let [(from, from_minute), (to, to_minute)] = [self.from, self.to].map(|minutes| (minutes / 60, minutes % 60));
+        write!(f, "{from:02}:{from_minute:02}-{to:02}:{to_minute:02}")
     }
 }
 
@@ -213,7 +213,7 @@ mod tests {
                 ("2026-12-01T17:00:00Z", None),
             ],
         );
-        // West of UTC it is still the day before.
+        // In a time zone west of UTC, the local date is still the day before.
         let west = Bandwidth::new(vec![window(7, "22:00-23:00", Tz::America__Los_Angeles)]);
         expect(&west, &[("2026-12-02T06:30:00Z", Some(7)), ("2026-12-02T07:00:00Z", None)]);
     }
@@ -254,7 +254,10 @@ mod tests {
             assert_eq!(bad.parse::<Hours>(), Err(HoursError::Form(bad.to_owned())), "{bad}");
         }
         let same = "08:00-08:00".parse::<Hours>().unwrap_err().to_string();
-        assert_eq!(same, r#""08:00-08:00" ends when it begins: omit `between` for a limit at any time"#);
+        assert_eq!(
+            same,
+            r#""08:00-08:00" ends at the minute at which it begins: omit `between` for a limit at any time"#
+        );
         let form = "8am-6pm".parse::<Hours>().unwrap_err().to_string();
         assert_eq!(form, r#""8am-6pm" is not a range of times of day: write 08:00-18:00"#);
     }

@@ -1,4 +1,4 @@
-//! Settings of the identities that clouds provide, after the configuration has been read.
+//! Options of the identities that clouds provide, as parsed from the configuration.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -15,14 +15,14 @@ pub struct Azure {
     pub identity: AzureIdentity,
     /// Address of the instance metadata service.
     pub imds: Url,
-    /// Address of Entra itself.
+    /// Address of Entra.
     pub authority: Url,
 }
 
 /// Identity at Azure.
 #[derive(Debug, Clone, PartialEq)]
 pub enum AzureIdentity {
-    /// Managed identity of this machine, or the one of its identities with this client id.
+    /// Managed identity of this machine. A machine may have several identities, which their client ids distinguish.
     Managed {
         /// Client id; `None` is the machine's own identity.
         client_id: Option<String>,
@@ -53,12 +53,12 @@ pub enum AzureIdentity {
         tenant_id: String,
         /// File with the certificate, in PEM form; read at each use.
         certificate: PathBuf,
-        /// File with the application's private key, in PEM form: an RSA key. The same file may hold the certificate.
+        /// File with the application's private key, in PEM form: an RSA key. The file may also contain the certificate.
         key: PathBuf,
     },
 }
 
-/// An identity of Amazon, and the addresses of the services that provide its registry passwords.
+/// An identity of Amazon, and the addresses of the services that provide passwords for its registry.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Aws {
     /// Region of the registry. `None` derives it from the host name, then from the environment.
@@ -67,7 +67,7 @@ pub struct Aws {
     pub profile: Option<String>,
     /// Address of the registry service's API. `None` is the region's API.
     pub endpoint: Option<Url>,
-    /// Address of the security token service. `None` is the region's.
+    /// Address of the security token service. `None` is the service of the region.
     pub sts: Option<Url>,
     /// Address of the instance metadata service.
     pub imds: Url,
@@ -113,8 +113,8 @@ impl Variables {
     /// Reads the non-empty variables of this environment.
     #[must_use]
     pub fn from_environment(environment: &dyn Fn(&str) -> Option<String>) -> Self {
-        let said = |name: &'static str| Some((name, environment(name).filter(|text| !text.is_empty())?.into()));
-        Self(Self::NAMES.into_iter().filter_map(said).collect())
+        let value = |name: &'static str| Some((name, environment(name).filter(|text| !text.is_empty())?.into()));
+        Self(Self::NAMES.into_iter().filter_map(value).collect())
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&str> {

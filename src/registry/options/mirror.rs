@@ -1,4 +1,4 @@
-//! Mirror as the configuration names it. The other files of this folder send its requests.
+//! Name of a mirror in the configuration. The folder `mirrors` reads from mirrors.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,7 +10,7 @@ use crate::oci::{NameError, RegistryHost, RepositoryName};
 pub struct Mirror {
     /// Registry of the mirror.
     pub host: RegistryHost,
-    /// Prefix of the names of its repositories.
+    /// Prefix of the names of the mirror's repositories.
     pub prefix: Option<RepositoryName>,
 }
 
@@ -21,7 +21,9 @@ pub enum MirrorError {
     #[error("a user name or password does not belong here: write it under `credentials` of the mirror's own host")]
     UserInfo,
     /// A scheme precedes the host.
-    #[error("{text:?} has a scheme: write {without:?}, and for plain HTTP `plain_http` under the mirror's own host")]
+    #[error(
+        "{text:?} has a scheme: write {without:?}, and for plain HTTP set `plain_http` under the mirror's own host"
+    )]
     Scheme {
         /// The whole text.
         text: String,
@@ -58,7 +60,7 @@ impl fmt::Display for Mirror {
 }
 
 impl Mirror {
-    /// Returns the mirror's name of a repository of the registry; `None` if that name is too long.
+    /// Returns the name that a repository of the registry has at the mirror, and `None` if that name is too long.
     #[must_use]
     pub fn name_of(&self, name: &RepositoryName) -> Option<RepositoryName> {
         match &self.prefix {

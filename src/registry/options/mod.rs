@@ -1,4 +1,4 @@
-//! Options of one registry, as they are after the configuration has been read.
+//! Options of one registry, as parsed from the configuration.
 
 pub(super) mod bandwidth;
 pub(super) mod cloud;
@@ -21,7 +21,7 @@ use crate::oci::RepositoryName;
 pub struct Options {
     /// Credentials. `None` is anonymous.
     pub credentials: Option<Credentials>,
-    /// Use HTTP instead of HTTPS. This is never inferred.
+    /// True if HTTP is used instead of HTTPS. The program never infers this setting.
     pub plain_http: bool,
     /// Flavour of the registry, for a registry at a custom domain whose name does not imply the flavour (`kind` in
     /// `sync.yaml`). If `None`, the host's name decides.
@@ -37,8 +37,8 @@ pub struct Options {
 }
 
 impl Options {
-    /// Returns the options of a registry that the configuration does not name: with the credentials that docker's
-    /// configuration in this environment has.
+    /// Returns the options of a registry that the configuration does not name. The credentials are those of docker's
+    /// configuration in this environment.
     #[must_use]
     pub fn unlisted(environment: &dyn Fn(&str) -> Option<String>) -> Self {
         let credentials = DockerConfig::from_environment(environment).map(Credentials::DockerConfig);
@@ -49,7 +49,7 @@ impl Options {
 /// Options of blob uploads to one registry.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Uploads {
-    /// One piece or chunks.
+    /// Form of an upload: one piece or chunks.
     pub mode: UploadMode,
     /// Length of a chunk in bytes, 64 MiB at most. `None` is the length of the registry's flavour, or 8 MiB if the
     /// flavour has no length of its own.
@@ -59,8 +59,8 @@ pub struct Uploads {
 /// Form of a blob upload: one piece or chunks (distribution-spec, "Pushing blobs").
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum UploadMode {
-    /// Form that the flavour of the registry is known to accept, or the other form after the registry has refused the
-    /// first.
+    /// Form that the flavour of the registry is known to accept. After the registry has refused this form, the other
+    /// form.
     #[default]
     Auto,
     /// One piece.
@@ -105,7 +105,7 @@ impl FromStr for UploadMode {
 /// Credentials for a registry, or the source of these credentials.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Credentials {
-    /// No credentials, whatever this machine has.
+    /// No credentials, even if this machine stores credentials for the registry.
     Anonymous,
     /// A user name and its password.
     Password {
@@ -157,8 +157,8 @@ pub struct DockerConfig {
     pub files: Vec<PathBuf>,
     /// True if a missing file is an error.
     pub required: bool,
-    /// Namespace whose entry applies before that of the whole registry (containers-auth.json(5)). `None` is the
-    /// registry.
+    /// Namespace whose entry takes precedence over the entry of the whole registry (containers-auth.json(5)). `None`
+    /// uses the entry of the whole registry.
     pub namespace: Option<RepositoryName>,
 }
 
@@ -168,11 +168,11 @@ impl DockerConfig {
     /// (containers-auth.json(5)). `None` if the environment names no location.
     #[must_use]
     pub fn from_environment(environment: &dyn Fn(&str) -> Option<String>) -> Option<Self> {
-        let place = |name: &str| environment(name).filter(|text| !text.is_empty()).map(PathBuf::from);
-        let docker = place("DOCKER_CONFIG").or_else(|| Some(place("HOME")?.join(".docker")));
+        let path = |name: &str| environment(name).filter(|text| !text.is_empty()).map(PathBuf::from);
+        let docker = path("DOCKER_CONFIG").or_else(|| Some(path("HOME")?.join(".docker")));
         let docker = docker.map(|folder| folder.join("config.json"));
-        let podman = || Some(place("XDG_RUNTIME_DIR")?.join("containers/auth.json"));
-        let files: Vec<PathBuf> = docker.into_iter().chain(place("REGISTRY_AUTH_FILE").or_else(podman)).collect();
+        let podman = || Some(path("XDG_RUNTIME_DIR")?.join("containers/auth.json"));
+        let files: Vec<PathBuf> = docker.into_iter().chain(path("REGISTRY_AUTH_FILE").or_else(podman)).collect();
         (!files.is_empty()).then_some(Self { files, required: false, namespace: None })
     }
 }
@@ -182,8 +182,8 @@ impl DockerConfig {
 pub enum Secret {
     /// Known secret: written in the file or taken from the environment.
     Value(SecretString),
-    /// File that holds the secret. It is read when the secret is needed; one trailing line break is not part of the
-    /// secret.
+    /// File that contains the secret. The file is read each time the secret is needed. One trailing line break is not
+    /// part of the secret.
     File(PathBuf),
 }
 
@@ -204,8 +204,8 @@ impl Eq for Secret {}
 /// limits.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Limits {
-    /// Profile whose figures apply if none is configured. If it is unset, the profile that the host's name implies
-    /// applies.
+    /// Profile whose figures apply if a figure is not configured. Without a configured profile, the profile that the
+    /// flavour or the name of the host implies applies.
     pub profile: Figure<&'static LimitProfile>,
     /// Rate of all requests.
     pub requests: Figure<Rate>,
@@ -223,7 +223,8 @@ pub struct Limits {
     pub bandwidth: Option<Bandwidth>,
     /// Maximum number of requests in flight.
     pub concurrent: Figure<usize>,
-    /// Number of pulls per window that are reserved for others, if the registry counts pulls (Docker Hub).
+    /// Number of pulls per window that are reserved for other users of the quota, if the registry counts pulls (Docker
+    /// Hub).
     pub reserve_pulls: u64,
 }
 
@@ -241,7 +242,7 @@ impl Limits {
         }
     }
 
-    /// Returns the configured figure of a bucket, for writing.
+    /// Returns a mutable reference to the configured figure of a bucket.
     pub fn figure_mut(&mut self, bucket: Bucket) -> &mut Figure<Rate> {
         match bucket {
             Bucket::Requests => &mut self.requests,

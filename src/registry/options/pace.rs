@@ -5,10 +5,10 @@ use chrono_tz::Tz;
 /// Setting of one figure in `sync.yaml`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Figure<T> {
-    /// Not set: the profile's figure.
+    /// Not set: the figure of the profile applies.
     #[default]
     Unsaid,
-    /// No limit, whatever the profile says.
+    /// No limit, even if the profile has a figure.
     Lifted,
     /// This figure.
     Set(T),
@@ -29,13 +29,15 @@ pub struct Window {
     pub timezone: Tz,
 }
 
-/// Interval from one time of day to another, without its end: `08:00-18:00`; over midnight, `22:00-06:00`.
+/// Interval from one time of day to another, without the end. Examples: `08:00-18:00`, and `22:00-06:00` across
+/// midnight.
 ///
 /// The times are wall-clock times. An hour that the clock skips in spring is in no window, and an hour that the clock
 /// repeats in autumn is in its window twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Hours {
-    /// Start, in minutes of the day.
+    /// Start, in minutes after midnight.
     pub(crate) from: u32,
+    /// End, in minutes after midnight.
     pub(crate) to: u32,
 }

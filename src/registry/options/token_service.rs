@@ -1,12 +1,12 @@
-//! Token service of a registry, as `token_service` in the configuration names it. Besides the registry's own host, it
-//! is the only host that an operator trusts with the credentials, whatever its address.
+//! Token service of a registry that an operator names in the configuration (`token_service`). This service and the
+//! registry's own host are the only hosts that get the credentials at any address.
 
 use std::fmt;
 use std::str::FromStr;
 
 use url::Url;
 
-/// A host, and a port if only that port is trusted.
+/// Host of a token service, with a port if only that port is trusted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenService {
     host: String,

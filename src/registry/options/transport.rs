@@ -1,5 +1,5 @@
-//! Options of the connections to one registry, after the configuration has been read: the trusted certificate
-//! authorities, and the client certificate. Files in PEM form are read and checked together with the configuration.
+//! Options of the connections to one registry: TLS, proxy, path prefix, token service, time limits and mirrors. Files
+//! in PEM form are read and checked together with the configuration.
 
 use std::error::Error as _;
 use std::fmt;
@@ -16,21 +16,23 @@ use url::Url;
 use super::mirror::Mirror;
 use super::token_service::TokenService;
 
-/// Largest file with certificates, in bytes.
+/// Maximum size of a file in PEM form, in bytes.
 const MAX_PEM: u64 = 4 * 1024 * 1024;
 
-/// Options of the connections to one registry. The default is that of the system and the environment.
+/// Options of the connections to one registry. The default trusts the authorities of the system, and uses the proxy
+/// that the environment names.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Transport {
     /// Trusted authorities and client certificate.
     pub tls: Tls,
-    /// True if HTTP/2 is not offered over TLS. Without TLS it is never used.
+    /// True if HTTP/2 is not offered over TLS. Without TLS, HTTP/2 is never used.
     pub http1_only: bool,
     /// Proxy of the connections.
     pub proxy: Proxy,
     /// Path before `/v2/` in the URLs of the API.
     pub path_prefix: Option<PathPrefix>,
-    /// Token service that gets the credentials at any address. `None` trusts the registry's choice, within bounds.
+    /// Token service that gets the credentials at any address. `None` accepts the token service that the registry
+    /// names, within bounds.
     pub token_service: Option<TokenService>,
     /// Time limits.
     pub timeouts: Timeouts,
@@ -39,7 +41,7 @@ pub struct Transport {
 }
 
 impl Transport {
-    /// Returns the same options with certificate verification, if it is off.
+    /// Returns the same options with certificate verification, and `None` if the verification is already on.
     pub(crate) fn verifying(&self) -> Option<Self> {
         let tls = Tls { insecure_skip_verify: false, ..self.tls.clone() };
         self.tls.insecure_skip_verify.then(|| Self { tls, ..self.clone() })
@@ -49,11 +51,11 @@ impl Transport {
 /// Time limits of requests to a registry; `None` is the client's own default.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Timeouts {
-    /// Time limit of a connection, with TLS. Default 15 s.
+    /// Maximum time to open a connection, including TLS. Default 15 s.
     pub connect: Option<Duration>,
-    /// Time limit without a single byte within a blob. Default 60 s.
+    /// Maximum time without a transferred byte within a blob. Default 60 s.
     pub idle: Option<Duration>,
-    /// Time limit until an answer begins. Default 60 s.
+    /// Maximum time until a response begins. Default 60 s.
     pub header: Option<Duration>,
 }
 
@@ -75,29 +77,34 @@ impl FromStr for PathPrefix {
             plain && !matches!(segment, "" | "." | "..")
         };
         let path = text.strip_suffix('/').unwrap_or(text);
-        let good = path.strip_prefix('/').is_some_and(|path| path.split('/').all(segment));
+        let is_valid = path.strip_prefix('/').is_some_and(|path| path.split('/').all(segment));
         // A prefix that includes `/v2` is a common mistake.
-        if good && !path.ends_with("/v2") { Ok(Self(path.to_owned())) } else { Err(PathPrefixError(text.to_owned())) }
+        if is_valid && !path.ends_with("/v2") {
+            Ok(Self(path.to_owned()))
+        } else {
+            Err(PathPrefixError(text.to_owned()))
+        }
     }
 }
 
 impl PathPrefix {
-    /// Returns the path, with a leading slash and no trailing one.
+    /// Returns the path, with a leading slash and without a trailing slash.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// Proxy of one registry, and of the token service and the storage services that it refers to.
+/// Proxy of one registry, and of the token service and the storage services that the registry refers to.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub enum Proxy {
-    /// The proxy that `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY` name, but never for this machine itself.
+    /// The proxy that `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY` define. Connections to this machine
+    /// itself never use a proxy.
     #[default]
     Environment,
-    /// No proxy, whatever the environment says.
+    /// No proxy, even if the environment names one.
     None,
-    /// This proxy, whatever the environment says.
+    /// This proxy, even if the environment names another one.
     Through(ProxyAddress),
 }
 
@@ -118,8 +125,8 @@ impl FromStr for Proxy {
             return Ok(Self::None);
         }
         let url: Url = text.parse().map_err(|_| ProxyError)?;
-        let good = matches!(url.scheme(), "http" | "https") && url.path() == "/" && url.query().is_none();
-        if good { Ok(Self::Through(ProxyAddress(url))) } else { Err(ProxyError) }
+        let is_valid = matches!(url.scheme(), "http" | "https") && url.path() == "/" && url.query().is_none();
+        if is_valid { Ok(Self::Through(ProxyAddress(url))) } else { Err(ProxyError) }
     }
 }
 
@@ -135,15 +142,15 @@ impl fmt::Debug for ProxyAddress {
     }
 }
 
-/// TLS options of one registry, and of the token service and the storage services that it refers to. The default trusts
-/// the system's authorities and sends no client certificate.
+/// TLS options of one registry, and of the token service and the storage services that the registry refers to. The
+/// default trusts the system's authorities and sends no client certificate.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tls {
-    /// Trusted authorities in addition to the system's.
+    /// Trusted authorities in addition to those of the system.
     pub ca: Option<Pem>,
     /// Client certificate with its chain, and its key, for servers that request one.
     pub identity: Option<(Pem, Pem)>,
-    /// True if any server certificate is accepted. Nothing is protected then, least of all credentials.
+    /// True if any server certificate is accepted. The connection then protects neither the credentials nor the images.
     pub insecure_skip_verify: bool,
 }
 
@@ -165,7 +172,7 @@ pub enum PemError {
         /// Reason of the failure.
         reason: String,
     },
-    /// The file contains something else.
+    /// The file contains no certificate.
     #[error("the file {} has no certificate: PEM is expected, with a line -----BEGIN CERTIFICATE-----", .0.display())]
     NoCertificate(PathBuf),
     /// The certificate is damaged.
@@ -176,13 +183,13 @@ pub enum PemError {
         /// Reason of the failure.
         reason: String,
     },
-    /// The file contains something else.
+    /// The file contains no private key.
     #[error("the file {} has no private key: PEM is expected, with a line -----BEGIN PRIVATE KEY-----", .0.display())]
     NoKey(PathBuf),
     /// The key is encrypted with a passphrase.
     #[error("the private key in the file {} is encrypted: write it without a passphrase", .0.display())]
     EncryptedKey(PathBuf),
-    /// The certificate and the key are no pair, or the key is damaged.
+    /// The key does not belong to the certificate, or is damaged.
     #[error(
         "the private key in the file {} does not belong to the certificate in {}: {reason}",
         key.display(),
@@ -201,16 +208,16 @@ pub enum PemError {
 impl Tls {
     /// Returns the files that these options were read from.
     pub fn files(&self) -> impl Iterator<Item = &Pem> {
-        let ours = self.identity.iter().flat_map(|(certificate, key)| [certificate, key]);
-        self.ca.iter().chain(ours)
+        let client_files = self.identity.iter().flat_map(|(certificate, key)| [certificate, key]);
+        self.ca.iter().chain(client_files)
     }
 
     /// Returns a warning about an allowed but unsafe option, for the start-up log and the configuration check.
     #[must_use]
     pub fn warning(&self) -> Option<&'static str> {
         self.insecure_skip_verify.then_some(
-            "its certificate is not verified (tls.insecure_skip_verify): anyone on the network path can read \
-             the credentials and change the images",
+            "the certificate of the server is not verified (tls.insecure_skip_verify): anyone on the network path can \
+             read the credentials and change the images",
         )
     }
 }
@@ -310,9 +317,10 @@ pub(crate) fn identity(certificate: &Pem, key: &Pem) -> reqwest::Result<reqwest:
     reqwest::Identity::from_pem(&[&certificate.bytes[..], b"\n", &key.bytes].concat())
 }
 
-/// Returns the innermost reason of an error, which names the fault. The outer reasons only say that there is one.
+/// Returns the innermost source of an error, which names the cause. The outer errors only report that there is a
+/// failure.
 fn innermost(error: &reqwest::Error) -> String {
-    let (mut reason, mut next) = ("it cannot be used".to_owned(), error.source());
+    let (mut reason, mut next) = ("unusable content".to_owned(), error.source());
     while let Some(error) = next {
         (reason, next) = (error.to_string(), error.source());
     }
@@ -331,20 +339,20 @@ mod tests {
     #[test]
     fn unusable_pem_file_is_named_with_expected_content() {
         let folder = tempfile::tempdir().unwrap();
-        let made = |name: &str, text: &str| {
+        let write_file = |name: &str, text: &str| {
             let path = folder.path().join(name);
             std::fs::write(&path, text).unwrap();
             path
         };
-        let encrypted = made("encrypted.key", "-----BEGIN ENCRYPTED PRIVATE KEY-----\n");
-        let damaged = made("damaged.pem", "-----BEGIN CERTIFICATE-----\naGVsbG8=\n-----END CERTIFICATE-----\n");
-        let said = |error: PemError| {
+        let encrypted = write_file("encrypted.key", "-----BEGIN ENCRYPTED PRIVATE KEY-----\n");
+        let damaged = write_file("damaged.pem", "-----BEGIN CERTIFICATE-----\naGVsbG8=\n-----END CERTIFICATE-----\n");
+        let message = |error: PemError| {
             let text = error.to_string().replace(folder.path().to_str().unwrap(), "");
             text.replace(fixture("").to_str().unwrap(), "/")
         };
-        let certificates = |path: &Path| Pem::certificates(path).map_err(said);
+        let certificates = |path: &Path| Pem::certificates(path).map_err(message);
         let me = certificates(&fixture("me.pem")).unwrap();
-        let with_key = |path: &Path| Pem::key(path, &me).map_err(said);
+        let with_key = |path: &Path| Pem::key(path, &me).map_err(message);
         assert!(with_key(&fixture("me.key")).is_ok());
         assert_eq!(
             certificates(&folder.path().join("none.pem")).unwrap_err(),
@@ -372,7 +380,7 @@ mod tests {
         );
         let other = certificates(&fixture("ca.pem")).unwrap();
         assert_eq!(
-            Pem::key(&fixture("me.key"), &other).map_err(said).unwrap_err(),
+            Pem::key(&fixture("me.key"), &other).map_err(message).unwrap_err(),
             "the private key in the file /me.key does not belong to the certificate in /ca.pem: \
              keys may not be consistent: KeyMismatch"
         );

@@ -12,21 +12,21 @@ fn latest() -> ManifestRef {
     ManifestRef::Tag("latest".parse().unwrap())
 }
 
-/// Answers like a registry that requires the token `good` and issues it at `/token`. The registry has no manifests and
-/// no blobs, and mounts succeed.
-fn with_tokens(asked: &Received) -> axum::response::Response {
-    if asked.path.starts_with("/token") {
+/// Answers like a registry that requires like a registry that requires the token `good` and issues this token at `/token`. It has no manifests registry no
+/// blobs, and all and mounts succeed.
+fn with_tokens(request: &Received) -> axum::response::Response {
+    if request.path.starts_with("/token") {
         return answer(200, &[], r#"{"access_token":"good","expires_in":300}"#);
     }
-    if asked.header("authorization") != Some("Bearer good") {
-        let challenge = format!(r#"Bearer realm="{}/token",service="the service""#, asked.own);
+    if request.header("authorization") != Some("Bearer good") {
+        let challenge = format!(r#"Bearer realm="{}/token",service="the service""#, request.own);
         return answer(401, &[("www-authenticate", "Negotiate"), ("www-authenticate", &challenge)], "");
     }
-    if asked.method == "POST" { answer(201, &[], "") } else { answer(404, &[], "") }
+    if request.method == "POST" { answer(201, &[], "") } else { answer(404, &[], "") }
 }
 
 #[tokio::test]
-async fn many_cold_calls_ask_for_one_token() {
+async fn concurrent_first_requests_need_one_token() {
     let server = Server::start(with_tokens).await;
     let repository = server.repository();
     let tag = latest();
@@ -34,23 +34,22 @@ async fn many_cold_calls_ask_for_one_token() {
     assert!(all.into_iter().all(|found| found.unwrap().is_none()));
     assert_eq!(server.count("GET /token"), 1);
     assert_eq!(server.count("GET /v2/ "), 0);
-    let token = server.requests().into_iter().find(|asked| asked.path.starts_with("/token")).unwrap();
+    let token = server.requests().into_iter().find(|request| request.path.starts_with("/token")).unwrap();
     assert_eq!(token.path, "/token?service=the+service&scope=repository%3Aa%2Fb%3Apull");
     assert_eq!(token.header("authorization"), None);
 }
 
-/// Starts a registry, and its token service at another address. The service issues a token to the user `you`, and
-/// answers 429 to all others.
+/// Starts a registry and its token service, which issues tokens only to the user "you". All other users get 429.
 async fn with_a_busy_token_service() -> (Server, Server) {
-    let tokens = Server::start(|asked| match asked.header("authorization") {
+    let tokens = Server::start(|request| match request.header("authorization") {
         Some("Basic eW91OnNlY3JldA==") => answer(200, &[], r#"{"access_token":"good","expires_in":300}"#),
         _ => answer(429, &[("retry-after", "3600")], ""),
     })
     .await;
     let realm = format!("http://{}/token", tokens.host);
-    let registry = Server::start(move |asked| {
+    let registry = Server::start(move |request| {
         let challenge = format!(r#"Bearer realm="{realm}",service="x""#);
-        match asked.header("authorization") {
+        match request.header("authorization") {
             Some("Bearer good") => answer(404, &[], ""),
             _ => answer(401, &[("www-authenticate", &challenge)], ""),
         }
@@ -68,8 +67,8 @@ async fn waiting_for_a_token_holds_no_permit() {
     let yours = mine.with_identity(Some(Credentials::Password { username: "you".into(), password })).unwrap();
     let waiting = tokio::spawn(async move {
         let (one, other) = ("a/b".parse().unwrap(), "c/d".parse().unwrap());
-        let (tag, here, there) = (latest(), mine.repository(one), mine.repository(other));
-        drop(futures_util::join!(here.resolve(&tag), there.resolve(&tag)));
+        let (tag, first, second) = (latest(), mine.repository(one), mine.repository(other));
+        drop(futures_util::join!(first.resolve(&tag), second.resolve(&tag)));
     });
     while tokens.requests().len() < 2 {
         tokio::time::sleep(std::time::Duration::from_millis(2)).await;
@@ -127,17 +126,16 @@ async fn push_token_is_reused_for_a_pull() {
 
 #[tokio::test]
 async fn rejected_token_is_renewed_once() {
-    // The registry accepts the first token for two requests, whatever its stated lifetime. It accepts the second token
-    // without limit.
-    let server = Server::start(|asked| {
-        if asked.path.starts_with("/token") {
-            return answer(200, &[], format!(r#"{{"token":"t{}"}}"#, asked.nth));
+    // The registry accepts the first token for two requests, and the second token without limit.
+    let server = Server::start(|request| {
+        if request.path.starts_with("/token") {
+            return answer(200, &[], format!(r#"{{"token":"t{}"}}"#, request.nth));
         }
-        let token = asked.header("authorization").unwrap_or_default();
-        if token == "Bearer t1" && asked.nth < 4 || token > "Bearer t1" {
+        let token = request.header("authorization").unwrap_or_default();
+        if token == "Bearer t1" && request.nth < 4 || token > "Bearer t1" {
             return answer(404, &[], "");
         }
-        answer(401, &[("www-authenticate", &format!("Bearer realm=\"{}/token\"", asked.own))], "")
+        answer(401, &[("www-authenticate", &format!("Bearer realm=\"{}/token\"", request.own))], "")
     })
     .await;
     let repository = server.repository();
@@ -149,11 +147,11 @@ async fn rejected_token_is_renewed_once() {
 
 #[tokio::test]
 async fn lasting_refusal_is_denied_after_one_new_token() {
-    let server = Server::start(|asked| {
-        if asked.path.starts_with("/token") {
+    let server = Server::start(|request| {
+        if request.path.starts_with("/token") {
             return answer(200, &[], r#"{"token":"t"}"#);
         }
-        let challenge = format!("Bearer realm=\"{}/token\",error=\"insufficient_scope\"", asked.own);
+        let challenge = format!("Bearer realm=\"{}/token\",error=\"insufficient_scope\"", request.own);
         answer(401, &[("www-authenticate", &challenge)], r#"{"errors":[{"code":"DENIED","message":"not you, t"}]}"#)
     })
     .await;
@@ -172,8 +170,8 @@ async fn lasting_refusal_is_denied_after_one_new_token() {
 
 #[tokio::test]
 async fn password_is_sent_after_challenge_and_wrong_one_once() {
-    let server = Server::start(|asked| match asked.header("authorization") {
-        Some("Basic bWU6aHVudGVyMg==") if asked.path.contains("/good/") => answer(404, &[], ""),
+    let server = Server::start(|request| match request.header("authorization") {
+        Some("Basic bWU6aHVudGVyMg==") if request.path.contains("/good/") => answer(404, &[], ""),
         _ => answer(401, &[("www-authenticate", "basic realm=\"x\"")], "you said bWU6aHVudGVyMg=="),
     })
     .await;
@@ -181,7 +179,7 @@ async fn password_is_sent_after_challenge_and_wrong_one_once() {
     let good = registry.repository("good".parse().unwrap());
     good.resolve(&latest()).await.unwrap();
     good.resolve(&latest()).await.unwrap();
-    let sent: Vec<bool> = server.requests().iter().map(|asked| asked.header("authorization").is_some()).collect();
+    let sent: Vec<bool> = server.requests().iter().map(|request| request.header("authorization").is_some()).collect();
     assert_eq!(sent, [false, true, true]);
     let bad = registry.repository("bad".parse().unwrap());
     let error = bad.manifest(&latest()).await.unwrap_err();
@@ -198,23 +196,23 @@ async fn password_is_sent_after_challenge_and_wrong_one_once() {
 
 #[tokio::test]
 async fn unproven_refused_password_is_withheld_for_a_minute() {
-    let server = Server::start(|asked| match asked.header("authorization") {
-        Some("Basic bWU6aHVudGVyMg==") if asked.path.contains("/good/") => answer(404, &[], ""),
+    let server = Server::start(|request| match request.header("authorization") {
+        Some("Basic bWU6aHVudGVyMg==") if request.path.contains("/good/") => answer(404, &[], ""),
         _ => answer(401, &[("www-authenticate", "basic realm=\"x\"")], ""),
     })
     .await;
-    let shown = || server.requests().iter().filter(|asked| asked.header("authorization").is_some()).count();
+    let shown = || server.requests().iter().filter(|request| request.header("authorization").is_some()).count();
     let registry = server.registry_as(me());
     let [bad, good] = ["bad", "good"].map(|name| registry.repository(name.parse().unwrap()));
-    let mut told = Vec::new();
+    let mut details = Vec::new();
     for _ in 0..5 {
         let error = bad.resolve(&latest()).await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::Denied);
-        told.push(error.detail);
+        details.push(error.detail);
     }
     let again = "the registry refused me less than a minute ago, so the same password is not sent again yet";
     assert_eq!(
-        (shown(), told),
+        (shown(), details),
         (1, [&["401 Unauthorized"][..], &[again; 4]].concat().iter().map(|&t| t.into()).collect())
     );
     later(61).await;
@@ -238,7 +236,7 @@ async fn refused_password_is_read_again_from_its_file() {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     writeln!(file, "old").unwrap();
     let path = file.path().to_owned();
-    let server = Server::start(|asked| match asked.header("authorization") {
+    let server = Server::start(|request| match request.header("authorization") {
         // me:new
         Some("Basic bWU6bmV3") => answer(404, &[], ""),
         _ => answer(401, &[("www-authenticate", "Basic realm=\"x\"")], ""),
@@ -258,19 +256,19 @@ async fn refused_password_is_read_again_from_its_file() {
     assert!(error.detail.starts_with(&start), "{error}");
 }
 
-/// Answers like a registry that requires the token `good`, and issues it for a POST with the identity token `i d/t`.
-fn with_identity_tokens(asked: &Received) -> axum::response::Response {
-    if asked.path.starts_with("/token") {
-        let form: std::collections::HashMap<_, _> = url::form_urlencoded::parse(&asked.body).into_owned().collect();
+/// Answers like a registry that requires `Bearer good`. A POST with the identity token `i d/t` obtains this token.
+fn with_identity_tokens(request: &Received) -> axum::response::Response {
+    if request.path.starts_with("/token") {
+        let form: std::collections::HashMap<_, _> = url::form_urlencoded::parse(&request.body).into_owned().collect();
         let token = form.get("refresh_token").map(String::as_str);
-        if asked.method != "POST" || token != Some("i d/t") {
+        if request.method != "POST" || token != Some("i d/t") {
             let said = format!(r#"{{"errors":[{{"code":"DENIED","message":"not {}"}}]}}"#, token.unwrap_or("you"));
             return answer(401, &[], said);
         }
         return answer(200, &[], r#"{"access_token":"good","expires_in":300}"#);
     }
-    if asked.header("authorization") != Some("Bearer good") {
-        let challenge = format!(r#"Bearer realm="{}/token",service="s""#, asked.own);
+    if request.header("authorization") != Some("Bearer good") {
+        let challenge = format!(r#"Bearer realm="{}/token",service="s""#, request.own);
         return answer(401, &[("www-authenticate", &challenge)], "");
     }
     answer(404, &[], "")
@@ -280,22 +278,22 @@ fn options_with(credentials: Credentials) -> Options {
     Options { credentials: Some(credentials), ..plain() }
 }
 
-fn plain_secret(secret: &str) -> Secret {
+fn secret_value(secret: &str) -> Secret {
     Secret::Value(secret.to_owned().into())
 }
 
 #[tokio::test]
 async fn identity_token_is_exchanged_for_access_tokens() {
     let server = Server::start(with_identity_tokens).await;
-    let registry = server.registry_as(options_with(Credentials::Token(plain_secret("i d/t"))));
+    let registry = server.registry_as(options_with(Credentials::Token(secret_value("i d/t"))));
     let repository = registry.repository("a/b".parse().unwrap());
     repository.resolve(&latest()).await.unwrap();
     assert_eq!(repository.identity(), "token");
-    let asked = &server.requests()[1];
-    assert_eq!((asked.line().as_str(), asked.header("authorization")), ("POST /token", None));
-    assert_eq!(asked.header("content-type"), Some("application/x-www-form-urlencoded"));
+    let request = &server.requests()[1];
+    assert_eq!((request.line().as_str(), request.header("authorization")), ("POST /token", None));
+    assert_eq!(request.header("content-type"), Some("application/x-www-form-urlencoded"));
     assert_eq!(
-        asked.body,
+        request.body,
         "grant_type=refresh_token&client_id=transship&service=s&scope=repository%3Aa%2Fb%3Apull&refresh_token=i+d%2Ft"
     );
 }
@@ -303,7 +301,7 @@ async fn identity_token_is_exchanged_for_access_tokens() {
 #[tokio::test]
 async fn refused_identity_token_is_withheld_and_sent_once() {
     let server = Server::start(with_identity_tokens).await;
-    let registry = server.registry_as(options_with(Credentials::Token(plain_secret("hunter2"))));
+    let registry = server.registry_as(options_with(Credentials::Token(secret_value("hunter2"))));
     let error = registry.repository("a/b".parse().unwrap()).manifest(&latest()).await.unwrap_err();
     let place = &server.host;
     assert_eq!(
@@ -323,12 +321,12 @@ async fn refused_identity_token_is_read_again_from_file() {
     writeln!(file, "old").unwrap();
     let path = file.path().to_owned();
     let renewed = path.clone();
-    // The file is renewed after it was read and before the token is refused.
-    let server = Server::start(move |asked| {
-        if asked.body.ends_with(b"=old") {
+    // The server renews the file after the client has read it, and before the server refuses the token.
+    let server = Server::start(move |request| {
+        if request.body.ends_with(b"=old") {
             std::fs::write(&renewed, "i d/t").unwrap();
         }
-        with_identity_tokens(asked)
+        with_identity_tokens(request)
     })
     .await;
     let registry = server.registry_as(options_with(Credentials::Token(Secret::File(path))));
@@ -340,12 +338,12 @@ async fn refused_identity_token_is_read_again_from_file() {
 async fn identity_token_request_follows_no_redirect() {
     let elsewhere = Server::start(|_| answer(200, &[], r#"{"token":"x"}"#)).await;
     let to = format!("http://{}/token", elsewhere.host);
-    let server = Server::start(move |asked| match asked.path.as_str() {
+    let server = Server::start(move |request| match request.path.as_str() {
         "/token" => answer(307, &[("location", &to)], ""),
-        _ => answer(401, &[("www-authenticate", &format!("Bearer realm=\"{}/token\"", asked.own))], ""),
+        _ => answer(401, &[("www-authenticate", &format!("Bearer realm=\"{}/token\"", request.own))], ""),
     })
     .await;
-    let registry = server.registry_as(options_with(Credentials::Token(plain_secret("hunter2"))));
+    let registry = server.registry_as(options_with(Credentials::Token(secret_value("hunter2"))));
     let error = registry.repository("a/b".parse().unwrap()).manifest(&latest()).await.unwrap_err();
     assert!(
         error.detail.ends_with("a redirect (307 Temporary Redirect) cannot be followed for a POST request"),
@@ -357,7 +355,7 @@ async fn identity_token_request_follows_no_redirect() {
 #[tokio::test]
 async fn basic_challenge_refuses_a_token_without_password() {
     let server = Server::start(|_| answer(401, &[("www-authenticate", "Basic realm=x")], "")).await;
-    let registry = server.registry_as(options_with(Credentials::Token(plain_secret("hunter2"))));
+    let registry = server.registry_as(options_with(Credentials::Token(secret_value("hunter2"))));
     let error = registry.repository("a/b".parse().unwrap()).manifest(&latest()).await.unwrap_err();
     assert_eq!(error.detail, "the registry requires a user name and a password, and only a token is configured");
     let registry = server.registry_as(options_with(Credentials::Anonymous));
@@ -377,11 +375,11 @@ async fn token_service_at_metadata_address_gets_no_request() {
 
 #[tokio::test]
 async fn refusing_token_service_is_queried_once_for_waiters() {
-    let server = Server::start(|asked| {
-        if asked.path.starts_with("/token") {
+    let server = Server::start(|request| {
+        if request.path.starts_with("/token") {
             return refusal(403, "DENIED");
         }
-        answer(401, &[("www-authenticate", &format!("Bearer realm=\"{}/token\"", asked.own))], "")
+        answer(401, &[("www-authenticate", &format!("Bearer realm=\"{}/token\"", request.own))], "")
     })
     .await;
     let repository = server.registry_as(me()).repository("a/b".parse().unwrap());
@@ -401,14 +399,14 @@ fn azure(server: &Server, identity: AzureIdentity) -> Options {
     options_with(Credentials::Azure(Azure { identity, imds: own.clone(), authority: own }))
 }
 
-/// Answers like Azure's registry, its metadata service and Entra: the Entra token is `entra`, the refresh token is
-/// `refresh`, and the access token is `good`.
-fn with_azure(asked: &Received) -> axum::response::Response {
-    let body = String::from_utf8_lossy(&asked.body).into_owned();
+/// Answers like Azure's registry, metadata service and Entra in one server. The Entra token is `entra`, the refresh
+/// token `refresh`, and the access token is are `good`.
+fn with_azure(request: &Received) -> axum::response::Response {
+    let body = String::from_utf8_lossy(&request.body).into_owned();
     let managed = "/elsewhere/metadata/identity/oauth2/token?api-version=2018-02-01\
                    &resource=https%3A%2F%2Fcontainerregistry.azure.net";
-    match asked.path.as_str() {
-        path if path.starts_with(managed) && asked.header("metadata") == Some("true") => {
+    match request.path.as_str() {
+        path if path.starts_with(managed) && request.header("metadata") == Some("true") => {
             answer(200, &[], r#"{"access_token":"entra","expires_in":"3600"}"#)
         }
         "/elsewhere/t/oauth2/v2.0/token" if body.contains("=hunter2") => {
@@ -419,9 +417,9 @@ fn with_azure(asked: &Received) -> axum::response::Response {
         }
         "/oauth2/exchange" if body.contains("access_token=entra") => answer(200, &[], r#"{"refresh_token":"refresh"}"#),
         "/oauth2/token" if body.contains("refresh_token=refresh") => answer(200, &[], r#"{"access_token":"good"}"#),
-        _ if asked.header("authorization") == Some("Bearer good") => answer(404, &[], ""),
+        _ if request.header("authorization") == Some("Bearer good") => answer(404, &[], ""),
         _ => {
-            let challenge = format!(r#"Bearer realm="{}/oauth2/token",service="s""#, asked.own);
+            let challenge = format!(r#"Bearer realm="{}/oauth2/token",service="s""#, request.own);
             answer(401, &[("www-authenticate", &challenge)], "")
         }
     }
@@ -432,10 +430,10 @@ async fn azure_identity_gets_one_refresh_token_per_registry() {
     let application = |secret: &str| AzureIdentity::Application {
         client_id: "app".into(),
         tenant_id: "t".into(),
-        client_secret: plain_secret(secret),
+        client_secret: secret_value(secret),
     };
     let workload =
-        AzureIdentity::Workload { client_id: "app".into(), tenant_id: "t".into(), token: plain_secret("hunter2") };
+        AzureIdentity::Workload { client_id: "app".into(), tenant_id: "t".into(), token: secret_value("hunter2") };
     for (identity, name, first) in [
         (
             AzureIdentity::Managed { client_id: None },
@@ -468,10 +466,10 @@ async fn azure_identity_gets_one_refresh_token_per_registry() {
 
 #[tokio::test]
 async fn missing_token_service_is_no_refusal_of_credentials() {
-    let server = Server::start(|asked| match asked.path.as_str() {
+    let server = Server::start(|request| match request.path.as_str() {
         path if path.starts_with("/token") => answer(404, &[], ""),
         _ => {
-            let challenge = format!("Bearer realm=\"{}/token\",service=\"s\"", asked.own);
+            let challenge = format!("Bearer realm=\"{}/token\",service=\"s\"", request.own);
             answer(401, &[("www-authenticate", &challenge)], "")
         }
     })

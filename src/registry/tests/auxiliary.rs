@@ -1,5 +1,6 @@
-//! Tests of auxiliary steps. Whatever the answers to these steps are, the blob is uploaded, and no blob is assumed to
-//! exist without proof.
+//! Tests of auxiliary steps. For every response to such a step, the blob is copied, and no blob is assumed to
+//! exist
+//! without proof.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -10,7 +11,7 @@ use crate::registry::http::retry::RetryPolicy;
 use crate::registry::{Flavor, Options, Registry, Repository};
 use crate::store::{BlobLookup, Target as _, UploadStart};
 
-/// Returns a repository of a registry whose blobs are looked up by HEAD. The client makes at most two attempts.
+/// Returns a repository of are flavour HEAD. The client makes at most two attempts. Its client sends at most two attempts.
 fn repository(server: &Server) -> Repository {
     let options = Options { flavor: Some(Flavor::ECR), ..plain() };
     let policy = RetryPolicy { attempts: 2, max_throttles: 2, ..quick() };
@@ -19,9 +20,9 @@ fn repository(server: &Server) -> Repository {
         .repository("a/b".parse().unwrap())
 }
 
-/// Answers uploads correctly.
-fn upload(asked: &Received) -> Response {
-    match asked.method.as_str() {
+/// Answers upload requests like a correct registry, and all other requests by 404.
+fn upload(request: &Received) -> Response {
+    match request.method.as_str() {
         "POST" => answer(202, &[("location", "/v2/a/b/blobs/uploads/1")], ""),
         "PUT" => answer(201, &[], ""),
         _ => answer(404, &[], ""),
@@ -52,12 +53,12 @@ async fn find_or_send(server: &Server, content: &[u8]) -> &'static str {
 async fn blob_is_sent_for_any_failed_lookup_status() {
     let content = noise(100);
     for status in 200..600 {
-        let server = Server::start(move |asked| match asked.method.as_str() {
+        let server = Server::start(move |request| match request.method.as_str() {
             "HEAD" => {
                 let headers = [("location", "http://127.0.0.1:1/store/x?sig=1"), ("content-length", "100")];
                 answer(status, &headers, "")
             }
-            _ => upload(asked),
+            _ => upload(request),
         })
         .await;
         // The storage service gets no request: its URL may be valid for GET only.
@@ -69,9 +70,9 @@ async fn blob_is_sent_for_any_failed_lookup_status() {
 #[tokio::test]
 async fn redirect_without_location_does_not_prove_the_blob() {
     for status in [300, 301, 302, 303, 304, 305, 307, 308] {
-        let server = Server::start(move |asked| match asked.method.as_str() {
+        let server = Server::start(move |request| match request.method.as_str() {
             "HEAD" => answer(status, &[], ""),
-            _ => upload(asked),
+            _ => upload(request),
         })
         .await;
         assert_eq!(find_or_send(&server, &noise(100)).await, "sent", "{status}");
@@ -80,15 +81,15 @@ async fn redirect_without_location_does_not_prove_the_blob() {
 
 #[tokio::test]
 async fn redirect_to_same_blob_at_registry_is_followed() {
-    for (there, expected) in [(200, "found"), (404, "sent")] {
-        let other = Server::start(move |_| answer(there, &[("content-length", "100")], "")).await;
+    for (status, expected) in [(200, "found"), (404, "sent")] {
+        let other = Server::start(move |_| answer(status, &[("content-length", "100")], "")).await;
         let place = format!("http://{}/v2/moved/a/b/blobs/", other.host);
-        let server = Server::start(move |asked| match asked.method.as_str() {
+        let server = Server::start(move |request| match request.method.as_str() {
             "HEAD" => {
-                let location = format!("{place}{}", asked.path.rsplit_once('/').unwrap().1);
+                let location = format!("{place}{}", request.path.rsplit_once('/').unwrap().1);
                 answer(307, &[("location", &location)], "")
             }
-            _ => upload(asked),
+            _ => upload(request),
         })
         .await;
         assert_eq!(find_or_send(&server, &noise(100)).await, expected);
@@ -98,7 +99,8 @@ async fn redirect_to_same_blob_at_registry_is_followed() {
 
 #[tokio::test]
 async fn registry_with_failed_lookup_gets_one_head_per_blob() {
-    let server = Server::start(|asked| if asked.method == "HEAD" { answer(500, &[], "") } else { upload(asked) }).await;
+    let server =
+        Server::start(|request| if request.method == "HEAD" { answer(500, &[], "") } else { upload(request) }).await;
     let repository = repository(&server);
     for heads in [2, 3, 4] {
         assert!(matches!(repository.find_or_begin(&blob(b"x")).await.unwrap(), BlobLookup::Session(_)));
@@ -120,25 +122,25 @@ async fn length_that_contradicts_descriptor_is_checked_by_get() {
         ("100", 599, "", "found"),
     ] {
         let was_sent = AtomicBool::new(false);
-        let server = Server::start(move |asked| match asked.method.as_str() {
+        let server = Server::start(move |request| match request.method.as_str() {
             "HEAD" if was_sent.load(Ordering::SeqCst) => answer(200, &[("content-length", "100")], ""),
             "HEAD" => answer(200, &[("content-length", stated)], ""),
             "GET" => answer(status, &[("content-range", range)], "x"),
             "PUT" => {
                 was_sent.store(true, Ordering::SeqCst);
-                upload(asked)
+                upload(request)
             }
-            _ => upload(asked),
+            _ => upload(request),
         })
         .await;
         assert_eq!(find_or_send(&server, &content).await, expected, "{stated} {status} {range}");
     }
     // A server that ignores the range sends the whole blob, and states its length.
     let whole = content.clone();
-    let server = Server::start(move |asked| match asked.method.as_str() {
+    let server = Server::start(move |request| match request.method.as_str() {
         "HEAD" => answer(200, &[("content-length", "0")], ""),
         "GET" => answer(200, &[], whole.clone()),
-        _ => upload(asked),
+        _ => upload(request),
     })
     .await;
     assert_eq!(find_or_send(&server, &content).await, "found");
@@ -147,13 +149,13 @@ async fn length_that_contradicts_descriptor_is_checked_by_get() {
 #[tokio::test]
 async fn blob_is_sent_for_any_failed_mount_status() {
     for status in 200..600 {
-        let server = Server::start(move |asked| match asked.path.contains("mount=") {
+        let server = Server::start(move |request| match request.path.contains("mount=") {
             true => answer(status, &[], ""),
-            false => upload(asked),
+            false => upload(request),
         })
         .await;
-        let begun = repository(&server).begin_upload(&blob(b"x"), Some(&"c/d".parse().unwrap())).await.unwrap();
-        match begun {
+        let started = repository(&server).begin_upload(&blob(b"x"), Some(&"c/d".parse().unwrap())).await.unwrap();
+        match started {
             UploadStart::Mounted => assert_eq!(status, 201),
             UploadStart::Session(session) => session.send(verified(b"x")).await.unwrap(),
         }
@@ -163,25 +165,25 @@ async fn blob_is_sent_for_any_failed_mount_status() {
 #[tokio::test]
 async fn mount_that_names_another_blob_is_rejected() {
     let other = blob(b"other").digest.to_string();
-    let server = Server::start(move |asked| match asked.path.contains("mount=") {
+    let server = Server::start(move |request| match request.path.contains("mount=") {
         true => answer(201, &[("docker-content-digest", &other)], ""),
-        false => upload(asked),
+        false => upload(request),
     })
     .await;
-    let begun = repository(&server).begin_upload(&blob(b"x"), Some(&"c/d".parse().unwrap())).await.unwrap();
-    assert!(matches!(begun, UploadStart::Session(_)));
+    let started = repository(&server).begin_upload(&blob(b"x"), Some(&"c/d".parse().unwrap())).await.unwrap();
+    assert!(matches!(started, UploadStart::Session(_)));
 }
 
 #[tokio::test]
 async fn session_is_cancelled_once_for_any_answer() {
     for status in 200..600 {
-        let server = Server::start(move |asked| match asked.method.as_str() {
+        let server = Server::start(move |request| match request.method.as_str() {
             "DELETE" => answer(status, &[], ""),
-            _ => upload(asked),
+            _ => upload(request),
         })
         .await;
         let UploadStart::Session(session) = repository(&server).begin_upload(&blob(b"x"), None).await.unwrap() else {
-            panic!("mounted, unasked")
+            panic!("mounted without a mount request")
         };
         session.cancel().await;
         assert_eq!(server.count("DELETE"), 1, "{status}");

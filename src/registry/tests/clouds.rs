@@ -27,19 +27,19 @@ fn azure(server: &Server, identity: AzureIdentity) -> Options {
     Options { credentials: Some(Credentials::Azure(azure)), ..plain() }
 }
 
-/// Answers like Azure, with refresh tokens that have already expired. `first` is an error answer of the metadata
-/// service: the status, the number of such answers before a success, and the headers.
-fn with_azure(asked: &Received, first: (u16, usize, &[(&str, &str)])) -> axum::response::Response {
+/// Answers like Azure with refresh tokens that have expired. `first` has the status, the number and the headers of the
+/// responses that the metadata service gives before it succeeds.
+fn with_azure(request: &Received, first: (u16, usize, &[(&str, &str)])) -> axum::response::Response {
     let (status, times, headers) = first;
-    let over = format!("x.{}.y", URL_SAFE_NO_PAD.encode(r#"{"exp": 1}"#));
-    match asked.path.split('?').next().unwrap_or_default() {
-        "/metadata/identity/oauth2/token" if asked.nth <= times => answer(status, headers, ""),
+    let expired = format!("x.{}.y", URL_SAFE_NO_PAD.encode(r#"{"exp": 1}"#));
+    match request.path.split('?').next().unwrap_or_default() {
+        "/metadata/identity/oauth2/token" if request.nth <= times => answer(status, headers, ""),
         "/metadata/identity/oauth2/token" | "/t/oauth2/v2.0/token" => answer(200, &[], r#"{"access_token":"entra"}"#),
-        "/oauth2/exchange" => answer(200, &[], format!(r#"{{"refresh_token":"{over}"}}"#)),
+        "/oauth2/exchange" => answer(200, &[], format!(r#"{{"refresh_token":"{expired}"}}"#)),
         "/oauth2/token" => answer(200, &[], r#"{"access_token":"good"}"#),
-        _ if asked.header("authorization") == Some("Bearer good") => answer(404, &[], ""),
+        _ if request.header("authorization") == Some("Bearer good") => answer(404, &[], ""),
         _ => {
-            let challenge = format!(r#"Bearer realm="{}/oauth2/token",service="s""#, asked.own);
+            let challenge = format!(r#"Bearer realm="{}/oauth2/token",service="s""#, request.own);
             answer(401, &[("www-authenticate", &challenge)], "")
         }
     }
@@ -47,7 +47,7 @@ fn with_azure(asked: &Received, first: (u16, usize, &[(&str, &str)])) -> axum::r
 
 #[tokio::test]
 async fn metadata_service_request_follows_the_retry_policy() {
-    for (status, headers, asked, kind) in [
+    for (status, headers, attempts, kind) in [
         (503, &[][..], 5, Some(ErrorKind::Unavailable)),
         (410, &[], 10, Some(ErrorKind::Denied)),
         (404, &[], 10, Some(ErrorKind::Denied)),
@@ -56,12 +56,12 @@ async fn metadata_service_request_follows_the_retry_policy() {
         (400, &[], 1, Some(ErrorKind::Denied)),
         (403, &[], 1, Some(ErrorKind::Denied)),
     ] {
-        let server = Server::start(move |asked| with_azure(asked, (status, usize::MAX, headers))).await;
+        let server = Server::start(move |request| with_azure(request, (status, usize::MAX, headers))).await;
         let found = resolve_all(&server, azure(&server, AzureIdentity::Managed { client_id: None }), &["a/b"]).await;
-        assert_eq!(server.count("GET /metadata"), asked, "{status}");
+        assert_eq!(server.count("GET /metadata"), attempts, "{status}");
         assert_eq!(found.err().map(|error| error.kind), kind, "{status}");
     }
-    let server = Server::start(|asked| with_azure(asked, (410, 4, &[]))).await;
+    let server = Server::start(|request| with_azure(request, (410, 4, &[]))).await;
     let identity = AzureIdentity::Managed { client_id: None };
     resolve_all(&server, azure(&server, identity), &["a/b"]).await.unwrap();
     assert_eq!(server.count("GET /metadata"), 5);
@@ -80,23 +80,23 @@ fn certify(path: &Path) -> String {
 async fn renewed_application_certificate_is_read_again() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("me.pem");
-    let server = Server::start(|asked| with_azure(asked, (200, 0, &[]))).await;
+    let server = Server::start(|request| with_azure(request, (200, 0, &[]))).await;
     let (client_id, tenant_id) = ("app".to_owned(), "t".to_owned());
     let (certificate, key) = (path.clone(), path.clone());
     let first = certify(&path);
     let options = azure(&server, AzureIdentity::Certified { client_id, tenant_id, certificate, key });
     let registry = server.registry_as(options);
-    let look = async |repository: &str| {
+    let resolve = async |repository: &str| {
         let tag = ManifestRef::Tag("latest".parse().unwrap());
         registry.repository(repository.parse().unwrap()).resolve(&tag).await
     };
-    look("a/b").await.unwrap();
+    resolve("a/b").await.unwrap();
     let second = certify(&path);
-    look("c/d").await.unwrap();
+    resolve("c/d").await.unwrap();
     let shown: Vec<String> = server.requests().iter().filter_map(thumbprint).collect();
     assert_eq!(shown, [first, second]);
     std::fs::write(&path, "hunter2").unwrap();
-    let error = look("e/f").await.unwrap_err();
+    let error = resolve("e/f").await.unwrap_err();
     let expected = format!(
         "the file {} has no certificate: PEM is expected, with a line -----BEGIN CERTIFICATE-----",
         path.display()
@@ -105,8 +105,8 @@ async fn renewed_application_certificate_is_read_again() {
 }
 
 /// Returns the thumbprint of the certificate that signed an assertion.
-fn thumbprint(asked: &Received) -> Option<String> {
-    let form: Vec<(String, String)> = url::form_urlencoded::parse(&asked.body).into_owned().collect();
+fn thumbprint(request: &Received) -> Option<String> {
+    let form: Vec<(String, String)> = url::form_urlencoded::parse(&request.body).into_owned().collect();
     let (_, assertion) = form.into_iter().find(|(name, _)| name == "client_assertion")?;
     let header = URL_SAFE_NO_PAD.decode(assertion.split('.').next()?).ok()?;
     let header: serde_json::Value = serde_json::from_slice(&header).ok()?;
@@ -115,7 +115,7 @@ fn thumbprint(asked: &Received) -> Option<String> {
 
 #[tokio::test]
 async fn docker_config_access_token_goes_to_registry_itself() {
-    let server = Server::start(|asked| with_azure(asked, (200, 0, &[]))).await;
+    let server = Server::start(|request| with_azure(request, (200, 0, &[]))).await;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("config.json");
     let config = |token: &str| format!(r#"{{"auths": {{"{}": {{"registrytoken": "{token}"}}}}}}"#, server.host);

@@ -76,7 +76,7 @@ async fn blobs_arrive_buffered_streamed_and_in_chunks() {
     }
 }
 
-/// Forwards connections to `to`. Closes the first connection whose client has sent `after` bytes.
+/// Forwards connections to `to`. Closes the first connection client has sent `after` bytes.
 async fn relay(to: String, after: u64) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let host = listener.local_addr().unwrap().to_string();
@@ -91,7 +91,7 @@ async fn relay(to: String, after: u64) -> String {
             let limit = if has_broken { u64::MAX } else { after };
             let mut limited = from_client.take(limit);
             if !has_broken {
-                // Until then, the connections are forwarded one after the other, because the client uses one at a time.
+                // Until the cut, connections are forwarded one the other, because the client uses one only one.
                 has_broken = tokio::io::copy(&mut limited, &mut to_server).await.unwrap_or(0) == after;
                 back.abort();
                 continue;
@@ -113,8 +113,8 @@ async fn interrupted_chunk_leaves_upload_that_resumes_or_restarts() {
     let registry = Registry::with_retry_policy(host.parse().unwrap(), Options { upload, ..plain() }, quick()).unwrap();
     let repository = registry.repository("in/chunks".parse().unwrap());
     let content = noise(500_000);
-    // The registry deletes a session whose number of stored bytes differs from the number in its `Location`. Until the
-    // registry has noticed the difference, the session can still be used.
+    // The registry deletes a session if the number of number of stored bytes differs from the number in its `Location`. Until the
+    // registry notices the difference, the upload may resume.
     if let Err(error) = session(&repository, &content).await.unwrap().send(verified(&content)).await {
         assert_eq!(error.kind, ErrorKind::Unavailable, "{error}");
         session(&repository, &content).await.unwrap().send(verified(&content)).await.unwrap();
@@ -132,9 +132,9 @@ async fn another_client_resumes_upload_left_between_chunks() {
         registry.unwrap().repository("in/chunks".parse().unwrap())
     };
     let content = noise(500_000);
-    let left = resume::interrupt_upload(&client(), &content, 300_000).await.unwrap();
-    assert_eq!(left.standing.stored, 300_000);
-    resume::resume_upload_rest(&client(), &content, &left).await.unwrap();
+    let record = resume::interrupt_upload(&client(), &content, 300_000).await.unwrap();
+    assert_eq!(record.standing.stored, 300_000);
+    resume::resume_upload_rest(&client(), &content, &record).await.unwrap();
     let pieces: Vec<Bytes> = client().blob(&blob(&content), 0).await.unwrap().try_collect().await.unwrap();
     assert!(pieces.concat() == content);
 }

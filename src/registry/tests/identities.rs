@@ -18,7 +18,7 @@ fn latest() -> ManifestRef {
 
 #[tokio::test]
 async fn identities_use_own_logins_and_share_limits() {
-    let server = Server::start(|asked| match asked.header("authorization") {
+    let server = Server::start(|request| match request.header("authorization") {
         Some(_) => answer(404, &[], ""),
         None => answer(401, &[("www-authenticate", "Basic realm=\"x\"")], ""),
     })
@@ -29,7 +29,7 @@ async fn identities_use_own_logins_and_share_limits() {
         registry.repository("a/b".parse().unwrap()).resolve(&latest()).await.unwrap();
     }
     let shown: Vec<Option<String>> =
-        server.requests().iter().map(|asked| asked.header("authorization").map(str::to_owned)).collect();
+        server.requests().iter().map(|request| request.header("authorization").map(str::to_owned)).collect();
     let basic = |login: &str| Some(format!("Basic {login}"));
     assert_eq!(shown, [None, basic("bWU6aHVudGVyMg=="), None, basic("eW91OnN3b3JkZmlzaA==")]);
     let identity = |registry: &std::sync::Arc<Registry>| registry.repository("a/b".parse().unwrap()).identity();
@@ -56,19 +56,19 @@ async fn registry_facts_are_shared_and_refusals_are_per_identity() {
 fn cloud_identity_is_withheld_without_verified_tls() {
     let gcp = Credentials::Gcp(Gcp { key: None, metadata: "http://127.0.0.1:1".parse().unwrap() });
     let unverified = Transport { tls: Tls { insecure_skip_verify: true, ..Tls::default() }, ..Transport::default() };
-    let told = |host: &str, options: Options| {
+    let refusal = |host: &str, options: Options| {
         let own = Registry::new(host.parse().unwrap(), Options { credentials: Some(gcp.clone()), ..options.clone() });
         let other = Registry::new(host.parse().unwrap(), options).unwrap().with_identity(Some(gcp.clone()));
         let [own, other] = [own, other].map(|made| made.err().map(|error| error.to_string()));
         assert_eq!(own, other);
         own
     };
-    let plainly = "a cloud identity is not sent to a.example over plain HTTP: remove `plain_http`";
-    assert_eq!(told("a.example", plain()).as_deref(), Some(plainly));
-    let unseen = "a cloud identity is not sent to a.example while its certificate is not verified: \
+    let over_plain_http = "a cloud identity is not sent to a.example over plain HTTP: remove `plain_http`";
+    assert_eq!(refusal("a.example", plain()).as_deref(), Some(over_plain_http));
+    let without_verification = "a cloud identity is not sent to a.example while its certificate is not verified: \
                   remove `insecure_skip_verify`, and set `tls.ca` to the file of its authority";
     let unverified = Options { transport: unverified, ..Options::default() };
-    assert_eq!(told("a.example", unverified.clone()).as_deref(), Some(unseen));
-    assert_eq!(told("a.example", Options::default()), None);
-    assert_eq!((told("127.0.0.1:5000", plain()), told("localhost:5000", unverified)), (None, None));
+    assert_eq!(refusal("a.example", unverified.clone()).as_deref(), Some(without_verification));
+    assert_eq!(refusal("a.example", Options::default()), None);
+    assert_eq!((refusal("127.0.0.1:5000", plain()), refusal("localhost:5000", unverified)), (None, None));
 }

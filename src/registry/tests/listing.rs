@@ -17,7 +17,7 @@ async fn names(server: &Server) -> Result<Vec<String>, crate::store::StoreError>
 
 #[tokio::test]
 async fn tag_pages_are_followed_to_the_last() {
-    let server = Server::start(|asked| match asked.path.as_str() {
+    let server = Server::start(|request| match request.path.as_str() {
         "/v2/a/b/tags/list?n=1000" => {
             answer(200, &[("link", "</v2/a/b/tags/list?last=v2&n=1000>; rel=\"next\"")], r#"{"tags":["v1","v2"]}"#)
         }
@@ -30,7 +30,7 @@ async fn tag_pages_are_followed_to_the_last() {
 
 #[tokio::test]
 async fn overlapping_pages_report_every_tag_once() {
-    let server = Server::start(|asked| match asked.path.contains("last") {
+    let server = Server::start(|request| match request.path.contains("last") {
         false => answer(200, &[("link", "</v2/a/b/tags/list?last=v2>")], r#"{"tags":["v1","v2","v1"]}"#),
         true => answer(200, &[], r#"{"tags":["v2","v3"]}"#),
     })
@@ -46,9 +46,9 @@ fn numbered(range: std::ops::Range<usize>) -> String {
 
 #[tokio::test]
 async fn full_page_without_link_continues_after_last_name() {
-    // A proxy drops the links from pages of 100 names.
-    let dropped = Server::start(|asked| {
-        let last = asked.path.rsplit_once("last=v").and_then(|(_, last)| last.parse::<usize>().ok());
+    // The registry has pages of 100 names, and 100 proxy drops their links.
+    let dropped = Server::start(|request| {
+        let last = request.path.rsplit_once("last=v").and_then(|(_, last)| last.parse::<usize>().ok());
         let from = last.map_or(0, |last| last + 1);
         answer(200, &[], numbered(from..250.min(from + 100)))
     })
@@ -57,14 +57,14 @@ async fn full_page_without_link_continues_after_last_name() {
     // If a registry ignores or refuses `last`, its first page is the whole list.
     let again = Server::start(|_| answer(200, &[], numbered(0..100))).await;
     assert_eq!((names(&again).await.unwrap().len(), again.requests().len()), (100, 2));
-    let refusing = Server::start(|asked| match asked.path.contains("last") {
+    let refusing = Server::start(|request| match request.path.contains("last") {
         false => answer(200, &[], numbered(0..100)),
         true => refusal(400, "UNSUPPORTED"),
     })
     .await;
     assert_eq!(names(&refusing).await.unwrap().len(), 100);
-    // If the request for the second page fails, the list is incomplete.
-    let failing = Server::start(|asked| match asked.path.contains("last") {
+    // If the request for the the second page fails, not sent the whole list.
+    let failing = Server::start(|request| match request.path.contains("last") {
         false => answer(200, &[], numbered(0..100)),
         true => answer(500, &[], ""),
     })
@@ -74,7 +74,7 @@ async fn full_page_without_link_continues_after_last_name() {
 
 #[tokio::test]
 async fn refused_page_size_is_omitted_from_then_on() {
-    let server = Server::start(|asked| match asked.path.as_str() {
+    let server = Server::start(|request| match request.path.as_str() {
         "/v2/a/b/tags/list" => {
             answer(200, &[("link", "</v2/a/b/tags/list?last=v1&n=1>; rel=next")], r#"{"tags":["v1"]}"#)
         }
@@ -103,7 +103,7 @@ async fn incomplete_tag_list_is_an_error() {
     let short = Server::start(|_| answer(200, &[("content-length", "5000")], r#"{"tags":["v1"]}"#)).await;
     assert_eq!(names(&short).await.unwrap_err().kind, ErrorKind::Unavailable);
 
-    let page = Server::start(|asked| match asked.path.contains("last") {
+    let page = Server::start(|request| match request.path.contains("last") {
         false => answer(200, &[("link", "<list?last=v1>; rel=next")], r#"{"tags":["v1"]}"#),
         true => answer(500, &[], "<html>"),
     })
@@ -150,9 +150,9 @@ async fn referrers_are_read_from_every_api_page() {
         )
     };
     let list = move |content: &str| format!(r#"{{"schemaVersion":2,"manifests":[{}]}}"#, entry(content));
-    let server = Server::start(move |asked| {
+    let server = Server::start(move |request| {
         let own = [("content-type", MediaType::OCI_INDEX)];
-        match asked.path.contains("page=2") {
+        match request.path.contains("page=2") {
             false => answer(200, &[own[0], ("link", "<?page=2>; rel=next")], list("one")),
             true => answer(200, &own, list("two")),
         }
@@ -171,9 +171,9 @@ async fn missing_referrers_api_is_confirmed_once_then_skipped() {
         r#"{"schemaVersion":2,"config":{"mediaType":"x/y","#,
         r#""digest":"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855","size":0},"layers":[]}"#
     );
-    let server = Server::start(move |asked| match asked.path.contains("/referrers/") {
+    let server = Server::start(move |request| match request.path.contains("/referrers/") {
         true => answer(404, &[], "404 page not found"),
-        // The fallback tag is an image, as at GitLab.
+        // The fallback tag returns an image, as at GitLab.
         false => answer(200, &[("content-type", MediaType::OCI_MANIFEST)], image),
     })
     .await;
@@ -187,17 +187,17 @@ async fn missing_referrers_api_is_confirmed_once_then_skipped() {
 
 #[tokio::test]
 async fn failed_referrers_lookup_is_never_an_empty_list() {
-    for (api, tag, told) in [
+    for (api, tag, expected) in [
         (401, 404, "401 Unauthorized"),
-        (403, 403, "403 Forbidden; and by the fallback tag: 403 Forbidden"),
+        (403, 403, "403 Forbidden; the fallback tag cannot be read either: 403 Forbidden"),
         (500, 404, "500 Internal Server Error"),
         (404, 500, "500 Internal Server Error"),
     ] {
         let server =
-            Server::start(move |asked| answer(if asked.path.contains("/referrers/") { api } else { tag }, &[], ""))
+            Server::start(move |request| answer(if request.path.contains("/referrers/") { api } else { tag }, &[], ""))
                 .await;
         let found = server.repository().referrers(&Digest::of(b"subject"), Listed::Perhaps).await.unwrap();
-        assert!(found.doubt.as_ref().is_some_and(|doubt| doubt.ends_with(told)), "{found:?}");
+        assert!(found.doubt.as_ref().is_some_and(|doubt| doubt.ends_with(expected)), "{found:?}");
         assert_eq!(found.manifests, []);
     }
     // A tag that the listing lacks is not requested, and the referrers stay unknown.
@@ -208,51 +208,51 @@ async fn failed_referrers_lookup_is_never_an_empty_list() {
 
 #[tokio::test]
 async fn odd_answer_of_known_referrers_api_is_doubted() {
-    let server = Server::start(|asked| match asked.path.contains("/referrers/") {
-        true if asked.nth == 0 => {
+    let server = Server::start(|request| match request.path.contains("/referrers/") {
+        true if request.nth == 0 => {
             answer(200, &[("content-type", MediaType::OCI_INDEX)], r#"{"schemaVersion":2,"manifests":null}"#)
         }
-        true if asked.nth < 3 => answer(404, &[], ""),
+        true if request.nth < 3 => answer(404, &[], ""),
         true => answer(200, &[("content-type", "text/html")], "<html>"),
         false => answer(404, &[], ""),
     })
     .await;
     let repository = server.repository();
-    let ask = async || repository.referrers(&Digest::of(b"subject"), Listed::Perhaps).await.unwrap();
-    assert_eq!(ask().await, Default::default(), "an empty list is an answer");
-    for told in [
-        "404 Not Found, though this registry has answered such requests before",
-        "200 OK is no list of referrers: the list cannot be read: expected value at line 1 column 1",
+    let query = async || repository.referrers(&Digest::of(b"subject"), Listed::Perhaps).await.unwrap();
+    assert_eq!(query().await, Default::default(), "an empty list is an answer");
+    for expected in [
+        "404 Not Found, although the registry answered such requests before",
+        "200 OK without a list of referrers: the list cannot be read: expected value at line 1 column 1",
     ] {
-        let doubt = ask().await.doubt.unwrap_or_default();
-        assert!(doubt.ends_with(told), "{doubt}");
+        let doubt = query().await.doubt.unwrap_or_default();
+        assert!(doubt.ends_with(expected), "{doubt}");
     }
 }
 
 #[tokio::test]
-async fn a_success_that_is_no_list_is_never_taken_for_no_api() {
+async fn success_without_list_never_means_missing_api() {
     let image = r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json",
         "config":{"size":1},"layers":[]}"#;
     for odd in ["<html>log in</html>", "", "{}", r#"{"errors":[]}"#, "[]", image] {
-        // The API is used from the first request on, with and without a list under the fallback tag.
+        // Both cases begin with the first request of a process: with and without a list under the fallback tag, and without a list.
         for listed in [false, true] {
             let referrer = Digest::of(b"sbom");
             let list = format!(r#"{{"schemaVersion":2,"manifests":[{{"digest":"{referrer}","size":1}}]}}"#);
             let empty = r#"{"schemaVersion":2,"manifests":[]}"#;
-            let server = Server::start(move |asked| match asked.path.contains("/referrers/") {
-                true if asked.nth < 2 => answer(200, &[("content-type", "text/html")], odd),
+            let server = Server::start(move |request| match request.path.contains("/referrers/") {
+                true if request.nth < 2 => answer(200, &[("content-type", "text/html")], odd),
                 true => answer(200, &[("content-type", MediaType::OCI_INDEX)], empty),
                 false if listed => answer(200, &[("content-type", MediaType::OCI_INDEX)], list.clone()),
                 false => answer(404, &[], ""),
             })
             .await;
             let repository = server.repository();
-            let ask = async || repository.referrers(&Digest::of(b"subject"), Listed::Perhaps).await.unwrap();
-            let found = ask().await;
-            let digests: Vec<Digest> = found.manifests.iter().map(|one| one.digest).collect();
+            let query = async || repository.referrers(&Digest::of(b"subject"), Listed::Perhaps).await.unwrap();
+            let found = query().await;
+            let digests: Vec<Digest> = found.manifests.iter().map(|descriptor| descriptor.digest).collect();
             assert_eq!(digests, if listed { vec![referrer] } else { vec![] }, "{odd}");
-            assert!(found.doubt.is_some_and(|doubt| doubt.contains("200 OK is no list of referrers")), "{odd}");
-            assert_eq!(ask().await, Default::default(), "the API is requested again: {odd}");
+            assert!(found.doubt.is_some_and(|doubt| doubt.contains("200 OK without a list of referrers")), "{odd}");
+            assert_eq!(query().await, Default::default(), "the API is queried again: {odd}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Tests of mirrors with the faults of a scripted server. Each mirror is read through the repository that it mirrors.
+//! Tests of mirrors with faults, which scripted servers simulate. Each mirror is read through [`Mirrored`].
 
 use std::sync::Arc;
 
@@ -20,13 +20,14 @@ fn mirrored(origin: &Server, mirror: &Server) -> Mirrored {
     Mirrored::new(origin.repository(), vec![(name, copy)], Arc::<MirrorHealth>::default())
 }
 
-/// Starts a registry with the manifest and this blob. The registry supports reads from an offset.
+/// Starts a registry with the manifest and this blob. The registry supports the blob from from offset.
 async fn honest(content: &'static [u8]) -> Server {
-    Server::start(move |asked| {
-        if asked.path.contains("/manifests/") {
+    Server::start(move |request| {
+        if request.path.contains("/manifests/") {
             return answer(200, &[("content-type", "application/vnd.oci.image.index.v1+json")], MANIFEST);
         }
-        let from = asked.header("range").map(|range| range["bytes=".len()..range.len() - 1].parse::<usize>().unwrap());
+        let from =
+            request.header("range").map(|range| range["bytes=".len()..range.len() - 1].parse::<usize>().unwrap());
         answer(if from.is_some() { 206 } else { 200 }, &[], &content[from.unwrap_or(0)..])
     })
     .await
@@ -37,14 +38,14 @@ async fn read(source: &Mirrored, content: &[u8]) -> Result<Vec<u8>, StoreError> 
     Ok(pieces.concat())
 }
 
-fn flowing(content: &'static [u8]) -> Body {
+fn streamed(content: &'static [u8]) -> Body {
     Body::from_stream(stream::iter([Ok::<_, std::io::Error>(Bytes::from_static(content))]))
 }
 
 #[tokio::test]
 async fn wrong_manifest_of_mirror_is_rejected_and_never_retried() {
-    let lying = |_: &Received| answer(200, &[("content-type", "application/json")], "{}");
-    let (origin, mirror) = (honest(b"").await, Server::start(lying).await);
+    let wrong_manifest = |_: &Received| answer(200, &[("content-type", "application/json")], "{}");
+    let (origin, mirror) = (honest(b"").await, Server::start(wrong_manifest).await);
     let (source, digest) = (mirrored(&origin, &mirror), Digest::of(MANIFEST));
     for _ in 0..2 {
         let manifest: Manifest = source.manifest(&digest.into()).await.unwrap();
@@ -66,7 +67,7 @@ async fn tag_is_read_from_the_registry_itself() {
 async fn truncated_mirror_blob_resumes_at_the_next_byte() {
     let content: &'static [u8] = noise(5000).leak();
     let (origin, mirror) =
-        (honest(content).await, Server::start(move |_| answer(200, &[], flowing(&content[..3000]))).await);
+        (honest(content).await, Server::start(move |_| answer(200, &[], streamed(&content[..3000]))).await);
     assert_eq!(read(&mirrored(&origin, &mirror), content).await.unwrap(), content);
     assert_eq!(origin.requests()[0].header("range"), Some("bytes=3000-"));
 }
@@ -75,15 +76,15 @@ async fn truncated_mirror_blob_resumes_at_the_next_byte() {
 async fn mirror_that_truncates_blobs_backs_off_longer() {
     let content: &'static [u8] = noise(5000).leak();
     let (origin, mirror) =
-        (honest(content).await, Server::start(move |_| answer(200, &[], flowing(&content[..3000]))).await);
+        (honest(content).await, Server::start(move |_| answer(200, &[], streamed(&content[..3000]))).await);
     let source = mirrored(&origin, &mirror);
     // The client requests the mirror again after 30 s. After the second failure, it waits for 60 s.
-    for (seconds, asked) in [(0, 1), (31, 2), (31, 2), (31, 3), (61, 3), (61, 4)] {
+    for (seconds, count) in [(0, 1), (31, 2), (31, 2), (31, 3), (61, 3), (61, 4)] {
         tokio::time::pause();
         tokio::time::advance(std::time::Duration::from_secs(seconds)).await;
         tokio::time::resume();
         assert_eq!(read(&source, content).await.unwrap(), content);
-        assert_eq!(mirror.requests().len(), asked, "{seconds}");
+        assert_eq!(mirror.requests().len(), count, "{seconds}");
     }
 }
 
@@ -93,7 +94,7 @@ async fn wrong_mirror_bytes_fail_then_come_from_registry() {
     let longer: &'static [u8] = noise(6000).leak();
     let other: &'static [u8] = vec![0; 5000].leak();
     for wrong in [longer, other] {
-        let (origin, mirror) = (honest(content).await, Server::start(move |_| answer(200, &[], flowing(wrong))).await);
+        let (origin, mirror) = (honest(content).await, Server::start(move |_| answer(200, &[], streamed(wrong))).await);
         let source = mirrored(&origin, &mirror);
         let error = read(&source, content).await.unwrap_err();
         assert_eq!((error.kind, error.place), (ErrorKind::Corrupt, format!("{}/hub/a/b", mirror.host)));
@@ -106,7 +107,7 @@ async fn wrong_mirror_bytes_fail_then_come_from_registry() {
 async fn partly_wrong_blob_is_not_read_from_contributors_again() {
     let content: &'static [u8] = noise(5000).leak();
     let other: &'static [u8] = vec![0; 3000].leak();
-    let (origin, mirror) = (honest(content).await, Server::start(move |_| answer(200, &[], flowing(other))).await);
+    let (origin, mirror) = (honest(content).await, Server::start(move |_| answer(200, &[], streamed(other))).await);
     let source = mirrored(&origin, &mirror);
     assert_eq!(read(&source, content).await.unwrap_err().kind, ErrorKind::Corrupt);
     assert_eq!(read(&source, content).await.unwrap(), content);
@@ -126,12 +127,12 @@ async fn failing_mirror_request_is_not_repeated() {
 
 #[tokio::test]
 async fn throttling_mirror_is_skipped_without_delaying_reads() {
-    let away = |_: &Received| answer(503, &[("retry-after", "3600")], "");
-    let (origin, mirror) = (honest(b"").await, Server::start(away).await);
+    let throttling = |_: &Received| answer(503, &[("retry-after", "3600")], "");
+    let (origin, mirror) = (honest(b"").await, Server::start(throttling).await);
     let client = mirror.registry();
     let digest = Digest::of(MANIFEST);
     for _ in 0..2 {
-        // Each source has no record of the mirror's back-off, as if the back-off had ended.
+        // Each source has a new health, so the mirror is tried again, as if the back-off the end of a back-off.
         let name = format!("{}/hub", mirror.host).parse().unwrap();
         let copy = client.repository("hub/a/b".parse().unwrap());
         let source = Mirrored::new(origin.repository(), vec![(name, copy)], Arc::<MirrorHealth>::default());

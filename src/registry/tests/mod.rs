@@ -1,22 +1,22 @@
-//! Tests of the client against servers on this machine: scripted ones that answer like some real registry, and Debian's
+//! Tests of the client against servers on this machine: scripted servers that answer like real registries, and Debian's
 //! registry.
 
 mod auth;
 mod auxiliary;
+mod blob_lookup;
 mod clouds;
 mod debian;
 mod identities;
 mod listing;
 mod mirrors;
+mod open_registries;
 mod origins;
 mod pace;
-mod patience;
 mod prefix;
 mod probe;
 mod quota;
 mod resume;
 mod scripted;
-mod seek;
+mod throttling;
 mod token_services;
 mod transfer;
-mod unasked;

@@ -1,4 +1,4 @@
-//! Tests of the destinations of credentials and bytes if a registry refers to another host.
+//! Tests of the hosts that receive credentials and bytes if a registry refers to another host.
 
 use futures_util::TryStreamExt as _;
 
@@ -12,23 +12,23 @@ async fn credentials_stay_off_after_a_cross_origin_redirect() {
     let body = content.clone();
     let back: std::sync::Arc<std::sync::OnceLock<String>> = std::sync::Arc::default();
     let to = std::sync::Arc::clone(&back);
-    let storage = Server::start(move |asked| {
-        if asked.path.starts_with("/return") {
+    let storage = Server::start(move |request| {
+        if request.path.starts_with("/return") {
             return answer(302, &[("location", &format!("http://{}/public", to.get().unwrap()))], "");
         }
         answer(200, &[], body.clone())
     })
     .await;
-    let elsewhere = storage.host.clone();
-    let registry = Server::start(move |asked| {
-        if asked.path == "/public" {
+    let storage_host = storage.host.clone();
+    let registry = Server::start(move |request| {
+        if request.path == "/public" {
             return answer(200, &[], noise(5000));
         }
-        if asked.header("authorization").is_none() {
+        if request.header("authorization").is_none() {
             return answer(401, &[("www-authenticate", "Basic realm=x")], "");
         }
-        let to = if asked.path.contains("/back/") { "return" } else { "blob?signature=1" };
-        answer(307, &[("location", &format!("http://{elsewhere}/{to}")), ("set-cookie", "a=b")], "")
+        let to = if request.path.contains("/back/") { "return" } else { "blob?signature=1" };
+        answer(307, &[("location", &format!("http://{storage_host}/{to}")), ("set-cookie", "a=b")], "")
     })
     .await;
     back.set(registry.host.clone()).unwrap();
@@ -38,17 +38,19 @@ async fn credentials_stay_off_after_a_cross_origin_redirect() {
         let read: Vec<_> = repository.blob(&blob(&content), 0).await.unwrap().try_collect().await.unwrap();
         assert_eq!(read.concat(), content);
     }
-    for asked in
-        storage.requests().into_iter().chain(registry.requests().into_iter().filter(|asked| asked.path == "/public"))
+    for request in storage
+        .requests()
+        .into_iter()
+        .chain(registry.requests().into_iter().filter(|request| request.path == "/public"))
     {
-        assert_eq!((asked.header("authorization"), asked.header("cookie")), (None, None), "{}", asked.line());
+        assert_eq!((request.header("authorization"), request.header("cookie")), (None, None), "{}", request.line());
     }
     assert_eq!((storage.lines().len(), registry.count("GET /public")), (2, 1));
 }
 
 #[tokio::test]
 async fn circular_redirect_ends_after_ten_hops() {
-    let server = Server::start(|asked| answer(302, &[("location", &format!("{}/x", asked.path))], "")).await;
+    let server = Server::start(|request| answer(302, &[("location", &format!("{}/x", request.path))], "")).await;
     let error = server.repository().manifest(&ManifestRef::Digest(Digest::of(b"x"))).await.unwrap_err();
     assert_eq!((error.kind, error.detail.as_str()), (ErrorKind::Invalid, "more than 10 redirects"));
     assert_eq!(server.lines().len(), 11);
@@ -57,9 +59,9 @@ async fn circular_redirect_ends_after_ten_hops() {
 #[tokio::test]
 async fn upload_to_another_host_sends_no_credentials() {
     let storage = Server::start(|_| answer(201, &[], "")).await;
-    let elsewhere = storage.host.clone();
-    let registry = Server::start(move |asked| match asked.header("authorization") {
-        Some(_) => answer(202, &[("location", &format!("http://{elsewhere}/put/here?state=a%2Fb&c"))], ""),
+    let storage_host = storage.host.clone();
+    let registry = Server::start(move |request| match request.header("authorization") {
+        Some(_) => answer(202, &[("location", &format!("http://{storage_host}/put/here?state=a%2Fb&c"))], ""),
         None => answer(401, &[("www-authenticate", "Basic realm=x")], ""),
     })
     .await;

@@ -17,34 +17,34 @@ fn manifest_ref() -> ManifestRef {
 #[tokio::test]
 async fn request_waits_for_pause_that_began_during_token_fetch() {
     let registry: Arc<OnceLock<Arc<Registry>>> = Arc::default();
-    let asked_for_patience: Arc<OnceLock<Instant>> = Arc::default();
-    let (shared, when) = (Arc::clone(&registry), Arc::clone(&asked_for_patience));
-    let server = Server::start(move |asked| {
-        if asked.path.starts_with("/token") {
+    let pause_began: Arc<OnceLock<Instant>> = Arc::default();
+    let (shared, when) = (Arc::clone(&registry), Arc::clone(&pause_began));
+    let server = Server::start(move |request| {
+        if request.path.starts_with("/token") {
             // The pause starts as if another request had just got a 429.
             shared.get().unwrap().sender().limiter.pause(SECOND);
             when.get_or_init(Instant::now);
             return answer(200, &[], r#"{"token":"t"}"#);
         }
-        match asked.header("authorization") {
+        match request.header("authorization") {
             Some(_) => answer(404, &[], ""),
-            None => answer(401, &[("www-authenticate", &format!("Bearer realm=\"{}/token\"", asked.own))], ""),
+            None => answer(401, &[("www-authenticate", &format!("Bearer realm=\"{}/token\"", request.own))], ""),
         }
     })
     .await;
     let registry = registry.get_or_init(|| server.registry_as(me()));
     registry.repository("a/b".parse().unwrap()).resolve(&manifest_ref()).await.unwrap();
-    assert!(asked_for_patience.get().unwrap().elapsed() >= SECOND);
+    assert!(pause_began.get().unwrap().elapsed() >= SECOND);
     assert_eq!((server.count("GET /token"), server.count("HEAD")), (1, 2));
 }
 
 #[tokio::test]
 async fn pause_of_registry_token_endpoint_applies_to_all_requests() {
-    let server = Server::start(|asked| match asked.path.starts_with("/token") {
-        true if asked.nth == 1 => answer(429, &[("retry-after", "1")], ""),
+    let server = Server::start(|request| match request.path.starts_with("/token") {
+        true if request.nth == 1 => answer(429, &[("retry-after", "1")], ""),
         true => answer(200, &[], r#"{"token":"t"}"#),
-        false if asked.path.contains("open") || asked.header("authorization").is_some() => answer(404, &[], ""),
-        false => answer(401, &[("www-authenticate", &format!("Bearer realm=\"{}/token\"", asked.own))], ""),
+        false if request.path.contains("open") || request.header("authorization").is_some() => answer(404, &[], ""),
+        false => answer(401, &[("www-authenticate", &format!("Bearer realm=\"{}/token\"", request.own))], ""),
     })
     .await;
     let registry = server.registry_as(me());
@@ -63,7 +63,7 @@ async fn pause_of_registry_token_endpoint_applies_to_all_requests() {
 
 #[tokio::test]
 async fn upload_that_waits_for_a_pause_is_not_stalled() {
-    let server = Server::start(|asked| match asked.method.as_str() {
+    let server = Server::start(|request| match request.method.as_str() {
         "POST" => answer(202, &[("location", "/session")], ""),
         _ => answer(201, &[], ""),
     })

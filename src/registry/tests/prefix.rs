@@ -1,4 +1,4 @@
-//! Tests of a registry whose API is below a path prefix, and whose answers contain URLs without this prefix.
+//! Tests of a registry whose API is below a path prefix, and whose links and locations contain this without this prefix.
 
 use futures_util::TryStreamExt as _;
 
@@ -8,9 +8,9 @@ use crate::registry::{Options, Transport};
 use crate::store::{Source as _, TagEntry};
 
 /// Answers like a registry behind a proxy that removes the prefix from requests.
-fn behind_a_prefix(asked: &Received) -> axum::response::Response {
-    let whole = asked.own.clone() + "/v2/a/b/tags/list?n=1&last=v1";
-    match asked.line().as_str() {
+fn behind_a_prefix(request: &Received) -> axum::response::Response {
+    let whole = request.own.clone() + "/v2/a/b/tags/list?n=1&last=v1";
+    match request.line().as_str() {
         "POST /art/x/v2/a/b/blobs/uploads/" => answer(202, &[("location", "/v2/a/b/blobs/uploads/1?_state=s")], ""),
         line if line.starts_with("PUT /art/x/v2/a/b/blobs/uploads/1?_state=s&digest=") => answer(201, &[], ""),
         "GET /art/x/v2/_catalog?n=1000" => {

@@ -18,9 +18,9 @@ async fn greeting_reports_the_challenge_with_one_request() {
         (Some("Basic realm=\"x\""), Scheme::Basic),
         (Some("Bearer realm=\"OWN/token?secret=x\",service=\"s\""), Scheme::Bearer("OWN/token".to_owned())),
     ] {
-        let server = Server::start(move |asked| match challenge {
+        let server = Server::start(move |request| match challenge {
             None => answer(200, &[], "{}"),
-            Some(challenge) => answer(401, &[("www-authenticate", &challenge.replace("OWN", &asked.own))], ""),
+            Some(challenge) => answer(401, &[("www-authenticate", &challenge.replace("OWN", &request.own))], ""),
         })
         .await;
         let expected = match scheme {
@@ -36,56 +36,61 @@ async fn greeting_reports_the_challenge_with_one_request() {
 
 #[tokio::test]
 async fn greeting_distinguishes_no_registry_from_failing_registry() {
-    let says = async |answered: fn(&Received) -> axum::response::Response| {
+    let greeting_error = async |answered: fn(&Received) -> axum::response::Response| {
         let server = Server::start(answered).await;
         let (kind, detail) = greeted(&server).await.unwrap_err();
         assert_eq!(server.lines().len(), 1, "the request is not repeated");
         (kind, detail.replace(&server.host, "HOST"))
     };
-    let told = |kind, detail: &str| (kind, detail.to_owned());
+    let error = |kind, detail: &str| (kind, detail.to_owned());
     assert_eq!(
-        says(|_| answer(404, &[], "nothing here")).await,
-        told(
+        greeting_error(|_| answer(404, &[], "nothing here")).await,
+        error(
             ErrorKind::Invalid,
             "http://HOST/v2/ answers 404 Not Found: this is not a registry; check the host name and `path_prefix`"
         )
     );
     assert_eq!(
-        says(|_| answer(302, &[("location", "/login")], "")).await,
-        told(
+        greeting_error(|_| answer(302, &[("location", "/login")], "")).await,
+        error(
             ErrorKind::Invalid,
             "http://HOST/v2/ answers 302 Found: this is not a registry; check the host name and `path_prefix`"
         )
     );
     assert_eq!(
-        says(|_| answer(429, &[("retry-after", "30")], "")).await,
+        greeting_error(|_| answer(429, &[("retry-after", "30")], "")).await,
         (
             ErrorKind::Busy(Some(std::time::Duration::from_secs(30))),
-            "429 Too Many Requests; it asks to wait 30s".to_owned()
+            "429 Too Many Requests; the registry requests a wait of 30s".to_owned()
         )
     );
-    assert_eq!(says(|_| refusal(403, "DENIED")).await, told(ErrorKind::Denied, "403 Forbidden, DENIED: said so"));
     assert_eq!(
-        says(|_| answer(401, &[("www-authenticate", "Negotiate")], "")).await,
-        told(ErrorKind::Refused, "it requires the scheme negotiate, which is neither Basic nor Bearer")
+        greeting_error(|_| refusal(403, "DENIED")).await,
+        error(ErrorKind::Denied, "403 Forbidden, DENIED: said so")
     );
     assert_eq!(
-        says(|_| answer(401, &[], "")).await,
-        told(ErrorKind::Refused, "it requires authentication, and states no scheme")
+        greeting_error(|_| answer(401, &[("www-authenticate", "Negotiate")], "")).await,
+        error(ErrorKind::Refused, "the registry requires the scheme negotiate, which is neither Basic nor Bearer")
     );
     assert_eq!(
-        says(|_| answer(401, &[("www-authenticate", "Bearer realm=\"http://169.254.169.254/token\"")], "")).await.0,
+        greeting_error(|_| answer(401, &[], "")).await,
+        error(ErrorKind::Refused, "the registry requires authentication, but states no scheme")
+    );
+    assert_eq!(
+        greeting_error(|_| answer(401, &[("www-authenticate", "Bearer realm=\"http://169.254.169.254/token\"")], ""))
+            .await
+            .0,
         ErrorKind::Refused
     );
     assert_eq!(
-        says(|_| answer(400, &[], "Client sent an HTTP request to an HTTPS server.")).await,
-        told(ErrorKind::Invalid, "http://HOST requires TLS; remove `plain_http`")
+        greeting_error(|_| answer(400, &[], "Client sent an HTTP request to an HTTPS server.")).await,
+        error(ErrorKind::Invalid, "http://HOST requires TLS; remove `plain_http`")
     );
 }
 
 #[tokio::test]
 async fn pull_limits_are_read_from_uncounted_head() {
-    let server = Server::start(|asked| match asked.path.contains("/tags/list") {
+    let server = Server::start(|request| match request.path.contains("/tags/list") {
         true => answer(200, &[], r#"{"name":"a/b","tags":["not a tag","v1"]}"#),
         false => answer(200, &[("ratelimit-limit", "100;w=21600"), ("ratelimit-remaining", "76;w=21600")], ""),
     })
@@ -101,10 +106,10 @@ async fn pull_limits_are_read_from_uncounted_head() {
 #[tokio::test]
 async fn push_right_is_proven_by_a_cancelled_upload() {
     // Amazon's registry does not support DELETE of an upload.
-    for farewell in [204, 405] {
-        let server = Server::start(move |asked| match asked.method.as_str() {
+    for status in [204, 405] {
+        let server = Server::start(move |request| match request.method.as_str() {
             "POST" => answer(202, &[("location", "/session")], ""),
-            _ => answer(farewell, &[], ""),
+            _ => answer(status, &[], ""),
         })
         .await;
         server.repository().check_push().await.unwrap();
@@ -116,9 +121,9 @@ async fn push_right_is_proven_by_a_cancelled_upload() {
 
 #[tokio::test]
 async fn identity_token_without_scope_is_tried_as_last_resort() {
-    let server = Server::start(|asked| match (asked.path.as_str(), asked.header("authorization")) {
+    let server = Server::start(|request| match (request.path.as_str(), request.header("authorization")) {
         ("/token", _) => refusal(401, "DENIED"),
-        (_, None) => answer(401, &[("www-authenticate", &format!("Bearer realm=\"{}/token\"", asked.own))], ""),
+        (_, None) => answer(401, &[("www-authenticate", &format!("Bearer realm=\"{}/token\"", request.own))], ""),
         _ => answer(200, &[], ""),
     })
     .await;

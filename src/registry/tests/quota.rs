@@ -1,4 +1,5 @@
-//! Tests of counted reads: the reads that are sent, the reads that are refused, and the reads that wait for others.
+//! Tests of counted reads: the reads that are sent, the reads that are withheld, and the reads that wait for other
+//! reads.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -19,7 +20,7 @@ fn tag(name: &str) -> ManifestRef {
     ManifestRef::Tag(name.parse().unwrap())
 }
 
-/// Returns a manifest with a report of the remaining reads.
+/// Returns a response with the manifest and a report of the remaining reads.
 fn counted(remaining: i64) -> Response {
     limited("100;w=21600", &format!("{remaining};w=21600"))
 }
@@ -35,8 +36,8 @@ fn limited(limit: &str, remaining: &str) -> Response {
     answer(200, &headers, BODY)
 }
 
-/// Returns an earlier report of this server's pull quota.
-fn recalled(server: &Server, remaining: u64) -> QuotaState {
+/// Returns an earlier report of the quota at this server's pull quota.
+fn earlier_report(server: &Server, remaining: u64) -> QuotaState {
     QuotaState {
         registry: server.host.parse().unwrap(),
         identity: "anonymous".into(),
@@ -48,15 +49,15 @@ fn recalled(server: &Server, remaining: u64) -> QuotaState {
     }
 }
 
-/// Returns the answers of a registry with this number of remaining reads.
-fn with_left(left: i64) -> impl Fn(&Received) -> Response + Send + Sync + 'static {
-    let left = AtomicI64::new(left);
-    move |asked| match asked.method.as_str() {
-        "GET" => match left.fetch_sub(1, Ordering::SeqCst) - 1 {
+/// Answers like a registry with this number of remaining reads.
+fn with_remaining(remaining_reads: i64) -> impl Fn(&Received) -> Response + Send + Sync + 'static {
+    let remaining_reads = AtomicI64::new(remaining_reads);
+    move |request| match request.method.as_str() {
+        "GET" => match remaining_reads.fetch_sub(1, Ordering::SeqCst) - 1 {
             remaining if remaining >= 0 => counted(remaining),
             _ => answer(429, &[("retry-after", "21600")], "You have reached your pull rate limit."),
         },
-        _ => counted(left.load(Ordering::SeqCst)),
+        _ => counted(remaining_reads.load(Ordering::SeqCst)),
     }
 }
 
@@ -67,24 +68,24 @@ async fn read_many(repository: &Repository, count: usize) -> Vec<Result<Manifest
 
 #[tokio::test]
 async fn first_read_goes_alone_and_its_report_bounds_others() {
-    let server = Server::start(with_left(4)).await;
+    let server = Server::start(with_remaining(4)).await;
     let read = read_many(&server.repository(), 20).await;
     assert_eq!(read.iter().filter(|read| read.is_ok()).count(), 4);
     assert_eq!((server.count("GET"), server.count("HEAD")), (4, 0));
     for error in read.into_iter().filter_map(Result::err) {
         assert_eq!(error.kind, ErrorKind::QuotaSpent(Duration::from_secs(1800)));
-        let told = format!("the pull limit of {} leaves 0 of 100 in 6h (reported ", server.host);
-        assert!(error.detail.starts_with(&told), "{error}");
+        let expected = format!("the pull limit of {} leaves 0 of 100 pulls per 6h (reported ", server.host);
+        assert!(error.detail.starts_with(&expected), "{error}");
     }
 }
 
 #[tokio::test]
 async fn first_read_goes_alone_until_it_is_authenticated() {
-    let hub = with_left(3);
-    let server = Server::start(move |asked| match asked.path.as_str() {
+    let hub = with_remaining(3);
+    let server = Server::start(move |request| match request.path.as_str() {
         path if path.starts_with("/token") => answer(200, &[], r#"{"token":"good"}"#),
-        _ if asked.header("authorization") == Some("Bearer good") => hub(asked),
-        _ => answer(401, &[("www-authenticate", &format!("Bearer realm=\"{}/token\"", asked.own))], ""),
+        _ if request.header("authorization") == Some("Bearer good") => hub(request),
+        _ => answer(401, &[("www-authenticate", &format!("Bearer realm=\"{}/token\"", request.own))], ""),
     })
     .await;
     let repository = server.registry_as(me()).repository("a/b".parse().unwrap());
@@ -95,10 +96,10 @@ async fn first_read_goes_alone_until_it_is_authenticated() {
 
 #[tokio::test]
 async fn recalled_quota_is_checked_by_one_head_first() {
-    let server = Server::start(with_left(2)).await;
+    let server = Server::start(with_remaining(2)).await;
     let limits = Limits { reserve_pulls: 1, ..Limits::default() };
     let registry = server.registry_as(Options { limits, ..plain() });
-    let state = recalled(&server, 50);
+    let state = earlier_report(&server, 50);
     registry.recall_quota(&QuotaState { identity: "somebody else".into(), ..state.clone() });
     assert_eq!(registry.quota(), None);
     registry.recall_quota(&state);
@@ -108,12 +109,12 @@ async fn recalled_quota_is_checked_by_one_head_first() {
     let quota = registry.quota().unwrap();
     assert_eq!((quota.remaining, quota.reserved, quota.limit), (1, 1, 100));
     let error = read.into_iter().find_map(Result::err).unwrap();
-    assert!(error.detail.contains(" leaves 1 of 100 in 6h, of which 1 are reserved (reported "), "{error}");
+    assert!(error.detail.contains(" leaves 1 of 100 pulls per 6h, of which 1 are reserved (reported "), "{error}");
 }
 
 #[tokio::test]
 async fn spent_quota_429_fails_at_once_and_delays_nothing() {
-    let server = Server::start(|asked| match (asked.method.as_str(), asked.path.contains("/blobs/")) {
+    let server = Server::start(|request| match (request.method.as_str(), request.path.contains("/blobs/")) {
         ("HEAD", false) => counted(50),
         ("GET", _) => answer(429, &[("retry-after", "21600"), ("content-type", "text/plain")], "Too Many Requests"),
         _ => answer(404, &[], ""),
@@ -132,7 +133,7 @@ async fn spent_quota_429_fails_at_once_and_delays_nothing() {
 
 #[tokio::test]
 async fn rate_limit_429_is_repeated_after_its_pause() {
-    let server = Server::start(|asked| match asked.nth {
+    let server = Server::start(|request| match request.nth {
         0 => counted(9),
         1 => answer(429, &[("retry-after", "0")], "Too Many Requests"),
         _ => counted(8),
@@ -147,7 +148,7 @@ async fn rate_limit_429_is_repeated_after_its_pause() {
 #[tokio::test]
 async fn reserved_reads_stay_available_for_their_manifests() {
     let digest = Digest::of(BODY.as_bytes());
-    let server = Server::start(with_left(4)).await;
+    let server = Server::start(with_remaining(4)).await;
     let repository = server.repository();
     repository.manifest(&tag("v1")).await.unwrap();
     let reserved = repository.reserve_manifest_reads(&[digest, Digest::of(b"another")]).await.unwrap();
@@ -156,8 +157,9 @@ async fn reserved_reads_stay_available_for_their_manifests() {
     assert!(matches!(error.kind, ErrorKind::QuotaSpent(_)), "{error}");
     let more = [digest, Digest::of(b"another")];
     let error = repository.reserve_manifest_reads(&more).await.err().unwrap();
-    let told = format!("2 more manifests must be read, and the pull limit of {} leaves 2 of 100 in 6h", server.host);
-    assert!(error.detail.starts_with(&told), "{error}");
+    let expected =
+        format!("2 more manifests must be read, and the pull limit of {} leaves 2 of 100 pulls per 6h", server.host);
+    assert!(error.detail.starts_with(&expected), "{error}");
     repository.manifest(&digest.into()).await.unwrap();
     assert_eq!(repository.manifest_reads_left(), Some(0), "the group of three that did not fit has precedence");
     drop(reserved);
@@ -187,7 +189,7 @@ async fn ratelimit_headers_of_other_windows_are_no_quota() {
 
 #[tokio::test]
 async fn long_refusal_of_a_head_delays_nothing_else() {
-    let server = Server::start(|asked| match asked.method.as_str() {
+    let server = Server::start(|request| match request.method.as_str() {
         "HEAD" => answer(429, &[("retry-after", "3600")], ""),
         _ => counted(50),
     })
@@ -204,11 +206,11 @@ async fn long_refusal_of_a_head_delays_nothing_else() {
 
 #[tokio::test]
 async fn uncounted_read_stays_reserved() {
-    let (hub, denies) = (with_left(3), Arc::new(AtomicBool::default()));
+    let (hub, denies) = (with_remaining(3), Arc::new(AtomicBool::default()));
     let denying = Arc::clone(&denies);
-    let server = Server::start(move |asked| match denying.load(Ordering::SeqCst) {
+    let server = Server::start(move |request| match denying.load(Ordering::SeqCst) {
         true => answer(401, &[], ""),
-        false => hub(asked),
+        false => hub(request),
     })
     .await;
     let (repository, digest) = (server.repository(), Digest::of(BODY.as_bytes()));
@@ -225,7 +227,7 @@ async fn uncounted_read_stays_reserved() {
 #[tokio::test]
 async fn shared_manifest_keeps_one_read_per_reservation() {
     let digest = Digest::of(BODY.as_bytes());
-    let server = Server::start(with_left(4)).await;
+    let server = Server::start(with_remaining(4)).await;
     let repository = server.repository();
     repository.manifest(&tag("v1")).await.unwrap();
     let one = repository.reserve_manifest_reads(&[digest]).await.unwrap();
@@ -241,10 +243,10 @@ async fn shared_manifest_keeps_one_read_per_reservation() {
 
 #[tokio::test]
 async fn recalled_mirror_quota_is_checked_once() {
-    let origin = Server::start(with_left(9)).await;
+    let origin = Server::start(with_remaining(9)).await;
     let mirror = Server::start(|_| answer(500, &[], "")).await;
     let copy = mirror.registry();
-    copy.recall_quota(&recalled(&mirror, 5));
+    copy.recall_quota(&earlier_report(&mirror, 5));
     let copy = copy.repository("hub/a/b".parse().unwrap());
     let name = format!("{}/hub", mirror.host).parse().unwrap();
     let source = Mirrored::new(origin.repository(), vec![(name, copy)], Arc::<MirrorHealth>::default());
@@ -254,9 +256,9 @@ async fn recalled_mirror_quota_is_checked_once() {
 
 #[tokio::test]
 async fn quota_reports_the_identity_that_was_resolved() {
-    let hub = with_left(3);
-    let server = Server::start(move |asked| match asked.header("authorization") {
-        Some(_) => hub(asked),
+    let hub = with_remaining(3);
+    let server = Server::start(move |request| match request.header("authorization") {
+        Some(_) => hub(request),
         None => answer(401, &[("www-authenticate", "Basic realm=\"x\"")], ""),
     })
     .await;

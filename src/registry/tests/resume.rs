@@ -1,4 +1,5 @@
-//! Tests of uploads that another process interrupted: the uploads that are recorded, and the request for the position
+//! Tests of uploads that another process did not finish: the uploads that are recorded, and the query of the session
+//! for its position
 //! of an upload session.
 
 use std::sync::{Arc, Mutex};
@@ -13,7 +14,7 @@ use crate::store::{ErrorKind, ProgressSink, Step, StoreError, Target as _, Uploa
 
 /// Size of a blob, in bytes.
 const SIZE: usize = 350_000;
-/// Number of bytes of the blob that the first process sends, in chunks of 100,000.
+/// Number of bytes that the first process sends, in chunks of 100,000 bytes.
 const STORED: usize = 200_000;
 
 fn chunked(server: &Server) -> Repository {
@@ -21,30 +22,30 @@ fn chunked(server: &Server) -> Repository {
     server.registry_as(Options { upload, ..plain() }).repository("a/b".parse().unwrap())
 }
 
-/// Uploads a blob from a source that fails after `sent` bytes. Returns the last record of the upload.
+/// Starts an upload whose source fails after `sent` bytes. Returns the last recorded progress of the upload.
 pub(super) async fn interrupt_upload(repository: &Repository, content: &[u8], sent: usize) -> Option<UploadSession> {
-    let noted = Arc::new(Mutex::new(None));
-    let into = noted.clone();
-    let progress: ProgressSink = Arc::new(move |left| {
-        *into.lock().unwrap() = Some(left);
+    let recorded = Arc::new(Mutex::new(None));
+    let into = recorded.clone();
+    let progress: ProgressSink = Arc::new(move |record| {
+        *into.lock().unwrap() = Some(record);
         Box::pin(async {})
     });
     let broken = StoreError::new("elsewhere/x", Step::ReadBlob, "x", ErrorKind::Unavailable, "gone");
-    // `Verified` withholds one piece, so the source has one piece more than the number of sent bytes.
+    // `Verified` withholds the piece, after the source piece that piece more than the number sent.
     let pieces = content[..sent + 300].chunks(300).map(|piece| Ok(Bytes::copy_from_slice(piece)));
     let pieces: Vec<_> = pieces.chain([Err(broken)]).collect();
     let bytes = Verified::new(stream::iter(pieces).boxed(), blob(content), "elsewhere/x").with_progress(Some(progress));
     session(repository, content).await.unwrap().send(bytes).await.unwrap_err();
-    noted.lock().unwrap().take()
+    recorded.lock().unwrap().take()
 }
 
 /// Sends the rest of an interrupted upload.
 pub(super) async fn resume_upload_rest(
     repository: &Repository,
     content: &[u8],
-    left: &UploadSession,
+    record: &UploadSession,
 ) -> Result<(), StoreError> {
-    let upload = repository.resume_upload(&blob(content), left).await?.expect("the session is at that position");
+    let upload = repository.resume_upload(&blob(content), record).await?.expect("the session is at that position");
     let standing = upload.standing().unwrap().clone();
     let rest = Bytes::copy_from_slice(&content[usize::try_from(standing.stored).unwrap()..]);
     let bytes = stream::iter([Ok(rest)]).boxed();
@@ -55,16 +56,16 @@ fn session_at(path: &str, last: usize) -> axum::response::Response {
     answer(202, &[("location", path), ("range", &format!("0-{last}"))], "")
 }
 
-/// Answers like a registry whose session URLs contain the number of stored bytes.
-fn sessions(asked: &Received) -> axum::response::Response {
+/// Answers like a registry whose puts the number of stored bytes into the URL of a session.
+fn sessions(request: &Received) -> axum::response::Response {
     let address = |length: usize| format!("/v2/a/b/blobs/uploads/1?_nouploadcache=false&_state={length}");
-    match asked.method.as_str() {
+    match request.method.as_str() {
         "POST" => answer(202, &[("location", &address(0))], ""),
         "PATCH" => {
-            let end = asked.header("content-range").unwrap().split_once('-').unwrap().1.parse::<usize>().unwrap() + 1;
+            let end = request.header("content-range").unwrap().split_once('-').unwrap().1.parse::<usize>().unwrap() + 1;
             session_at(&address(end), end - 1)
         }
-        "GET" => session_at(&format!("{}&_state=asked", address(STORED)), STORED - 1),
+        "GET" => session_at(&format!("{}&_state=queried", address(STORED)), STORED - 1),
         "PUT" => answer(201, &[], ""),
         _ => answer(200, &[("content-length", &SIZE.to_string())], ""),
     }
@@ -74,33 +75,33 @@ fn sessions(asked: &Received) -> axum::response::Response {
 async fn another_process_resumes_at_the_session_location() {
     let server = Server::start(sessions).await;
     let content = noise(SIZE);
-    let left = interrupt_upload(&chunked(&server), &content, STORED).await.unwrap();
-    assert_eq!(left.standing.stored, STORED as u64);
+    let record = interrupt_upload(&chunked(&server), &content, STORED).await.unwrap();
+    assert_eq!(record.standing.stored, STORED as u64);
     let mut hashed = Digester::like(&blob(&content).digest);
     hashed.update(&content[..STORED]);
-    assert_eq!(left.standing.hashed.to_state(), hashed.to_state());
+    assert_eq!(record.standing.hashed.to_state(), hashed.to_state());
     let before = server.requests().len();
 
-    resume_upload_rest(&chunked(&server), &content, &left).await.unwrap();
-    let asked = server.requests().split_off(before);
-    let lines: Vec<String> = asked.iter().map(Received::line).collect();
+    resume_upload_rest(&chunked(&server), &content, &record).await.unwrap();
+    let requests = server.requests().split_off(before);
+    let lines: Vec<String> = requests.iter().map(Received::line).collect();
     let own = "/v2/a/b/blobs/uploads/1?_nouploadcache=false&_state=";
     assert_eq!(lines[0], format!("GET {own}{STORED}"));
-    assert_eq!(lines[1], format!("PATCH {own}{STORED}&_state=asked"));
-    assert_eq!(asked[1].header("content-range"), Some("200000-299999"));
-    assert_eq!(asked[2].header("content-range"), Some("300000-349999"));
-    assert!(asked[1].body == content[200_000..300_000] && asked[2].body == content[300_000..]);
+    assert_eq!(lines[1], format!("PATCH {own}{STORED}&_state=queried"));
+    assert_eq!(requests[1].header("content-range"), Some("200000-299999"));
+    assert_eq!(requests[2].header("content-range"), Some("300000-349999"));
+    assert!(requests[1].body == content[200_000..300_000] && requests[2].body == content[300_000..]);
     assert_eq!(lines[3], format!("PUT {own}350000&digest={}", blob(&content).digest.to_string().replace(':', "%3A")));
 }
 
-/// Returns true if an interrupted upload resumes after this answer of its registry.
+/// Returns true if an interrupted upload resumes after the answer gives these answers.
 async fn resumes_with_answer(
     answers: impl Fn() -> axum::response::Response + Send + Sync + 'static,
 ) -> Result<bool, StoreError> {
     resumes_with_size(SIZE, answers).await
 }
 
-/// Returns true if an interrupted upload of a blob of this size resumes after this answer of its registry.
+/// Returns true if an interrupted upload of a blob of this size resumes when the registry gives these answers.
 async fn resumes_with_size(
     size: usize,
     answers: impl Fn() -> axum::response::Response + Send + Sync + 'static,
@@ -109,8 +110,8 @@ async fn resumes_with_size(
     let content = noise(size);
     let session = format!("http://{}/v2/a/b/blobs/uploads/1", server.host);
     let standing = UploadProgress { stored: STORED as u64, hashed: Digester::like(&blob(&content).digest) };
-    let left = UploadSession { session, standing, ahead: None };
-    chunked(&server).resume_upload(&blob(&content), &left).await.map(|upload| upload.is_some())
+    let record = UploadSession { session, standing, ahead: None };
+    chunked(&server).resume_upload(&blob(&content), &record).await.map(|upload| upload.is_some())
 }
 
 #[tokio::test]
@@ -127,10 +128,13 @@ async fn unknown_or_different_session_restarts_the_upload() {
 
 #[tokio::test]
 async fn session_as_long_as_the_blob_restarts() {
-    let there = || session_at("/v2/a/b/blobs/uploads/1", STORED - 1);
-    assert!(resumes_with_size(STORED + 1, there).await.unwrap());
+    let at_recorded_position = || session_at("/v2/a/b/blobs/uploads/1", STORED - 1);
+    assert!(resumes_with_size(STORED + 1, at_recorded_position).await.unwrap());
     for size in [STORED, STORED - 1] {
-        assert!(!resumes_with_size(size, there).await.unwrap(), "a manifest may state another size: {size}");
+        assert!(
+            !resumes_with_size(size, at_recorded_position).await.unwrap(),
+            "a manifest may state another size: {size}"
+        );
     }
 }
 
@@ -142,7 +146,7 @@ async fn failing_registry_does_not_restart_the_upload() {
 #[tokio::test]
 async fn upload_is_recorded_unless_address_grants_access() {
     let content = noise(SIZE);
-    for (query, is_kept) in [
+    for (query, is_recorded) in [
         ("", true),
         ("?_state=c3RhdGU%3D", true),
         ("?_nouploadcache=false&_state=c3RhdGU%3D", true),
@@ -150,12 +154,12 @@ async fn upload_is_recorded_unless_address_grants_access() {
         ("?X-Amz-Signature=abc", false),
         ("?upload_id=1", false),
     ] {
-        let server = Server::start(move |asked| match asked.method.as_str() {
+        let server = Server::start(move |request| match request.method.as_str() {
             "POST" | "PATCH" => answer(202, &[("location", &format!("/v2/a/b/blobs/uploads/1{query}"))], ""),
             _ => answer(404, &[], ""),
         })
         .await;
-        assert_eq!(interrupt_upload(&chunked(&server), &content, STORED).await.is_some(), is_kept, "{query}");
+        assert_eq!(interrupt_upload(&chunked(&server), &content, STORED).await.is_some(), is_recorded, "{query}");
     }
     let storage = Server::start(|_| answer(202, &[], "")).await;
     let elsewhere = format!("http://{}/session", storage.host);
@@ -173,12 +177,12 @@ async fn journal_session_at_another_host_gets_no_request() {
     let content = noise(SIZE);
     let hashed = Digester::like(&blob(&content).digest);
     for session in [format!("http://{}/v2/a/b/blobs/uploads/1", other.host), "no address".to_owned()] {
-        let left = UploadSession {
+        let record = UploadSession {
             session,
             standing: UploadProgress { stored: STORED as u64, hashed: hashed.clone() },
             ahead: None,
         };
-        assert!(chunked(&server).resume_upload(&blob(&content), &left).await.unwrap().is_none());
+        assert!(chunked(&server).resume_upload(&blob(&content), &record).await.unwrap().is_none());
     }
     assert_eq!(other.lines(), Vec::<String>::new());
 }

@@ -1,5 +1,5 @@
-//! Scripted server, which gives the answers that a test defines, and records the requests. The server knows nothing of
-//! registries.
+//! Scripted server, which gives the answers that a test defines, and records the requests. The server itself has no
+//! code for registries.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -26,7 +26,7 @@ pub(super) struct Received {
     pub(super) body: Bytes,
     /// Number of earlier requests.
     pub(super) nth: usize,
-    /// Base URL of the server: `http://127.0.0.1:PORT`.
+    /// URL of the server: `http://127.0.0.1:PORT`.
     pub(super) own: String,
 }
 
@@ -59,13 +59,13 @@ impl Server {
                 let (parts, body) = request.into_parts();
                 let body = axum::body::to_bytes(body, usize::MAX).await.unwrap_or_default();
                 let path = parts.uri.path_and_query().unwrap().to_string();
-                let asked = {
+                let received = {
                     let mut seen = seen.lock().unwrap();
                     let nth = seen.len();
                     seen.push(Received { method: parts.method, path, headers: parts.headers, body, nth, own });
                     seen[nth].clone()
                 };
-                answer(&asked)
+                answer(&received)
             }
         };
         let routes = axum::Router::new().fallback(handler);
@@ -83,7 +83,7 @@ impl Server {
 
     /// Returns the number of requests whose line begins with this text.
     pub(super) fn count(&self, line: &str) -> usize {
-        self.lines().iter().filter(|asked| asked.starts_with(line)).count()
+        self.lines().iter().filter(|request| request.starts_with(line)).count()
     }
 
     pub(super) fn registry(&self) -> Arc<Registry> {
@@ -148,7 +148,7 @@ pub(super) async fn session(repository: &Repository, content: &[u8]) -> Result<B
     }
 }
 
-/// Returns this number of bytes with varying values, the same at each call.
+/// Returns this number of bytes with different values.
 pub(super) fn noise(length: usize) -> Vec<u8> {
     (0..length as u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect()
 }

@@ -1,4 +1,5 @@
-//! Tests of token services: the services to which requests and credentials are sent, and the requested scopes.
+//! Tests of token services: the services that which requests the requested are sent, and the services that get
+//! scopes.
 
 use std::sync::Arc;
 
@@ -8,14 +9,14 @@ use crate::registry::http::resolver::Lookup;
 use crate::registry::{Options, Registry, TokenService, Transport};
 use crate::store::{ErrorKind, Source as _, StoreError, Target as _};
 
-/// Starts a service that issues tokens to everybody.
+/// Starts a token service that accepts every request.
 async fn tokens() -> Server {
     Server::start(|_| answer(200, &[], r#"{"token":"good"}"#)).await
 }
 
 /// Starts a registry that requires tokens of the token service at this URL.
 async fn registry_of(realm: String) -> Server {
-    Server::start(move |asked| match asked.header("authorization") {
+    Server::start(move |request| match request.header("authorization") {
         Some("Bearer good") => answer(404, &[], ""),
         _ => answer(401, &[("www-authenticate", &format!(r#"Bearer realm="{realm}",service="s""#))], ""),
     })
@@ -96,33 +97,33 @@ async fn plain_http_realm_elsewhere_gets_credentials_only_if_named() {
     };
     let server = registry_of(format!("http://127.0.0.1:{}/token", port(&tokens))).await;
     resolve(&server, with("127.0.0.1"), Lookup::fixed(&[])).await.unwrap();
-    let mine = tokens.requests().iter().filter(|asked| asked.header("authorization").is_some()).count();
+    let mine = tokens.requests().iter().filter(|request| request.header("authorization").is_some()).count();
     assert_eq!(mine, 2);
 }
 
 #[tokio::test]
 async fn target_is_read_with_push_token_from_start() {
-    let server = Server::start(|asked| match asked.header("authorization") {
-        _ if asked.path.starts_with("/token") => answer(200, &[], r#"{"token":"good"}"#),
+    let server = Server::start(|request| match request.header("authorization") {
+        _ if request.path.starts_with("/token") => answer(200, &[], r#"{"token":"good"}"#),
         Some("Bearer good") => answer(404, &[], ""),
-        _ => answer(401, &[("www-authenticate", &format!(r#"Bearer realm="{}/token""#, asked.own))], ""),
+        _ => answer(401, &[("www-authenticate", &format!(r#"Bearer realm="{}/token""#, request.own))], ""),
     })
     .await;
     let target = server.registry_as(me()).repository("a/b".parse().unwrap()).for_writing();
     let tag = ManifestRef::Tag("latest".parse().unwrap());
     target.resolve(&tag).await.unwrap();
     target.has_blob(&blob(b"x")).await.unwrap();
-    let asked: Vec<_> = server.lines().into_iter().filter(|line| line.contains("/token")).collect();
-    assert_eq!(asked, ["GET /token?scope=repository%3Aa%2Fb%3Apull%2Cpush"]);
+    let tokens: Vec<_> = server.lines().into_iter().filter(|line| line.contains("/token")).collect();
+    assert_eq!(tokens, ["GET /token?scope=repository%3Aa%2Fb%3Apull%2Cpush"]);
 }
 
 #[tokio::test]
 async fn login_without_push_right_still_reads_target() {
-    let server = Server::start(|asked| match asked.header("authorization") {
-        _ if asked.path.contains("push") => refusal(403, "DENIED"),
-        _ if asked.path.starts_with("/token") => answer(200, &[], r#"{"token":"good"}"#),
+    let server = Server::start(|request| match request.header("authorization") {
+        _ if request.path.contains("push") => refusal(403, "DENIED"),
+        _ if request.path.starts_with("/token") => answer(200, &[], r#"{"token":"good"}"#),
         Some("Bearer good") => answer(404, &[], ""),
-        _ => answer(401, &[("www-authenticate", &format!(r#"Bearer realm="{}/token""#, asked.own))], ""),
+        _ => answer(401, &[("www-authenticate", &format!(r#"Bearer realm="{}/token""#, request.own))], ""),
     })
     .await;
     let target = server.registry_as(me()).repository("a/b".parse().unwrap()).for_writing();
@@ -137,7 +138,7 @@ async fn login_without_push_right_still_reads_target() {
 
 #[tokio::test]
 async fn refused_blob_lookup_counts_as_absent_at_targets_only() {
-    let server = Server::start(|asked| match asked.method.as_str() {
+    let server = Server::start(|request| match request.method.as_str() {
         "POST" => answer(202, &[("location", "/session")], ""),
         _ => refusal(403, "DENIED"),
     })

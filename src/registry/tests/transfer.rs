@@ -27,8 +27,8 @@ fn image() -> Manifest {
 #[tokio::test]
 async fn complete_head_answer_needs_no_get() {
     let digest = image().digest().to_string();
-    let server = Server::start(move |asked| {
-        assert_eq!(asked.header("accept"), Some(format!("{}, */*", MediaType::ACCEPTED.join(", ")).as_str()));
+    let server = Server::start(move |request| {
+        assert_eq!(request.header("accept"), Some(format!("{}, */*", MediaType::ACCEPTED.join(", ")).as_str()));
         answer(200, &[("content-type", MediaType::OCI_MANIFEST), ("docker-content-digest", &digest)], IMAGE)
     })
     .await;
@@ -39,8 +39,8 @@ async fn complete_head_answer_needs_no_get() {
 #[tokio::test]
 async fn head_without_digest_or_support_needs_a_get() {
     for status in [200, 405] {
-        let server = Server::start(move |asked| {
-            let status = if asked.method == "HEAD" { status } else { 200 };
+        let server = Server::start(move |request| {
+            let status = if request.method == "HEAD" { status } else { 200 };
             answer(status, &[("content-type", MediaType::OCI_MANIFEST)], IMAGE)
         })
         .await;
@@ -60,8 +60,7 @@ async fn manifest_with_wrong_digest_is_corrupt_naming_both() {
     assert_eq!(error.detail, format!("the registry states {other}, and the bytes hash to {actual}"));
     let error = repository.manifest(&other.into()).await.unwrap_err();
     assert_eq!(error.to_string(), format!("{}/a/b: reading manifest {other}: the bytes hash to {actual}", server.host));
-    // A manifest that is requested by its digest is compared with this digest only. The digest in the header is
-    // ignored.
+    // The response to a request by digest is checked against this digest. The header is ignored.
     assert_eq!(repository.manifest(&actual.into()).await.unwrap().digest(), actual);
 }
 
@@ -83,8 +82,8 @@ async fn missing_content_of_pushed_manifest_is_distinguished() {
         let error = server.repository().push_manifest(&image(), None).await.unwrap_err();
         assert_eq!(error.kind, kind);
     }
-    let lie = Digest::of(b"other");
-    let server = Server::start(move |_| answer(201, &[("docker-content-digest", &lie.to_string())], "")).await;
+    let other = Digest::of(b"other");
+    let server = Server::start(move |_| answer(201, &[("docker-content-digest", &other.to_string())], "")).await;
     let error = server.repository().push_manifest(&image(), None).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Corrupt);
 }
@@ -92,7 +91,7 @@ async fn missing_content_of_pushed_manifest_is_distinguished() {
 #[tokio::test]
 async fn manifest_put_with_other_success_is_verified() {
     let manifest = image();
-    let there = |digest: Digest| {
+    let head_answer = |digest: Digest| {
         let digest = digest.to_string();
         answer(200, &[("content-type", MediaType::OCI_MANIFEST), ("docker-content-digest", &digest)], IMAGE)
     };
@@ -100,7 +99,7 @@ async fn manifest_put_with_other_success_is_verified() {
         let head = std::sync::Mutex::new(Some(head));
         let manifest = manifest.clone();
         async move {
-            let server = Server::start(move |asked| match asked.method.as_str() {
+            let server = Server::start(move |request| match request.method.as_str() {
                 "PUT" => answer(status, &[("content-type", "text/html")], "<html>hello</html>"),
                 _ => head.lock().unwrap().take().expect("one HEAD"),
             });
@@ -110,10 +109,10 @@ async fn manifest_put_with_other_success_is_verified() {
         }
     };
     assert_eq!(put(201, refusal(404, "MANIFEST_UNKNOWN")).await, (Ok(ReferrerLink::Listed), 0));
-    assert_eq!(put(200, there(manifest.digest())).await, (Ok(ReferrerLink::Listed), 1));
+    assert_eq!(put(200, head_answer(manifest.digest())).await, (Ok(ReferrerLink::Listed), 1));
     // The success is trusted if the identity may write but not read.
     assert_eq!(put(202, refusal(403, "DENIED")).await, (Ok(ReferrerLink::Listed), 1));
-    for head in [refusal(404, "MANIFEST_UNKNOWN"), there(Digest::of(b"other"))] {
+    for head in [refusal(404, "MANIFEST_UNKNOWN"), head_answer(Digest::of(b"other"))] {
         let (outcome, heads) = put(200, head).await;
         let error = outcome.unwrap_err();
         assert!(
@@ -157,7 +156,7 @@ async fn blob_range_is_honoured_ignored_or_wrong() {
 
     for status in [400, 416] {
         let body = content.clone();
-        let refuses = Server::start(move |asked| match asked.header("range") {
+        let refuses = Server::start(move |request| match request.header("range") {
             Some(_) => answer(status, &[], ""),
             None => answer(200, &[], body.clone()),
         })
@@ -166,9 +165,8 @@ async fn blob_range_is_honoured_ignored_or_wrong() {
     }
 
     let body = content.clone();
-    let begins_over =
-        Server::start(move |_| answer(206, &[("content-range", "bytes 0-9999/10000")], body.clone())).await;
-    assert_eq!(read(&begins_over, &content, 7777).await.unwrap(), content[7777..]);
+    let restarts = Server::start(move |_| answer(206, &[("content-range", "bytes 0-9999/10000")], body.clone())).await;
+    assert_eq!(read(&restarts, &content, 7777).await.unwrap(), content[7777..]);
 
     let wrong = Server::start(|_| answer(206, &[("content-range", "bytes 5-9999/10000")], "")).await;
     assert_eq!(
@@ -220,9 +218,9 @@ async fn stalled_or_interrupted_blob_read_names_the_blob() {
 }
 
 fn uploads() -> impl Fn(&super::scripted::Received) -> axum::response::Response {
-    |asked| match asked.method.as_str() {
+    |request| match request.method.as_str() {
         "POST" => answer(202, &[("location", "/session")], ""),
-        "PATCH" => answer(202, &[("location", &format!("/session?n={}", asked.nth))], ""),
+        "PATCH" => answer(202, &[("location", &format!("/session?n={}", request.nth))], ""),
         _ => answer(201, &[], ""),
     }
 }
@@ -250,7 +248,7 @@ async fn wrong_bytes_never_complete_an_upload_request() {
     let error =
         session.send(Verified::new(stream::iter(pieces).boxed(), blob(&content), "elsewhere/x")).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Corrupt);
-    assert!(server.requests().iter().all(|asked| asked.body.len() < content.len()));
+    assert!(server.requests().iter().all(|request| request.body.len() < content.len()));
 }
 
 #[tokio::test]
@@ -291,13 +289,13 @@ fn chunked(chunk: u64) -> Options {
 
 #[tokio::test]
 async fn chunks_follow_each_location_and_minimum_length() {
-    let server = Server::start(|asked| match asked.method.as_str() {
+    let server = Server::start(|request| match request.method.as_str() {
         "POST" => answer(202, &[("location", "/session?n=0"), ("oci-chunk-min-length", "100000")], ""),
         "PATCH" => {
-            let last = asked.header("content-range").unwrap().split_once('-').unwrap().1;
-            let location = format!("/session?n={}", asked.nth);
+            let last = request.header("content-range").unwrap().split_once('-').unwrap().1;
+            let location = format!("/session?n={}", request.nth);
             answer(
-                if asked.nth == 1 { 201 } else { 202 },
+                if request.nth == 1 { 201 } else { 202 },
                 &[("location", &location), ("range", &format!("0-{last}"))],
                 "",
             )
@@ -310,7 +308,7 @@ async fn chunks_follow_each_location_and_minimum_length() {
     let content = noise(250_000);
     let session = session(&registry.repository("a/b".parse().unwrap()), &content).await.unwrap();
     session.send(verified(&content)).await.unwrap();
-    let asked = server.requests();
+    let requests = server.requests();
     let digest = Digest::of(&content).to_string().replace(':', "%3A");
     assert_eq!(
         server.lines()[1..],
@@ -322,31 +320,31 @@ async fn chunks_follow_each_location_and_minimum_length() {
             format!("HEAD /v2/a/b/blobs/{}", Digest::of(&content)),
         ]
     );
-    let ranges: Vec<_> = asked[1..4].iter().map(|asked| asked.header("content-range").unwrap()).collect();
+    let ranges: Vec<_> = requests[1..4].iter().map(|request| request.header("content-range").unwrap()).collect();
     assert_eq!(ranges, ["0-99999", "100000-199999", "200000-249999"]);
-    let lengths: Vec<_> = asked[1..5].iter().map(|asked| asked.header("content-length").unwrap()).collect();
+    let lengths: Vec<_> = requests[1..5].iter().map(|request| request.header("content-length").unwrap()).collect();
     assert_eq!(lengths, ["100000", "100000", "50000", "0"]);
-    assert_eq!(asked[1..4].iter().flat_map(|asked| asked.body.to_vec()).collect::<Vec<_>>(), content);
+    assert_eq!(requests[1..4].iter().flat_map(|request| request.body.to_vec()).collect::<Vec<_>>(), content);
 }
 
 #[tokio::test]
 async fn successful_chunk_counts_as_stored_despite_its_range() {
     // The stated ranges:
     //
-    // * none;
-    // * Amazon's, which stays at the first chunk;
-    // * that of the chunk alone;
+    // * no range;
+    // * the range of the first chunk, as at Amazon;
+    // * the range of the last chunk alone;
     // * one byte too many;
-    // * part of the chunk;
-    // * others.
+    // * a part of the chunk;
+    // * ranges that cannot be parsed, or that are too small.
     let ranges =
         [None, Some("0-99999"), Some("LENGTH"), Some("OVER"), Some("0-120000"), Some("bytes=0-0"), Some("?"), Some("")];
     for (at, stated) in ranges.into_iter().enumerate() {
         let status = [202, 201, 204, 200][at % 4];
-        let server = Server::start(move |asked| match asked.method.as_str() {
+        let server = Server::start(move |request| match request.method.as_str() {
             "POST" => answer(202, &[("location", "/session")], ""),
             "PATCH" => {
-                let (first, last) = asked.header("content-range").unwrap().split_once('-').unwrap();
+                let (first, last) = request.header("content-range").unwrap().split_once('-').unwrap();
                 let (first, last) = (first.parse::<usize>().unwrap(), last.parse::<usize>().unwrap());
                 match stated {
                     None => answer(status, &[], ""),
@@ -362,20 +360,20 @@ async fn successful_chunk_counts_as_stored_despite_its_range() {
         let content = noise(250_000);
         let repository = server.registry_as(chunked(100_000)).repository("a/b".parse().unwrap());
         session(&repository, &content).await.unwrap().send(verified(&content)).await.unwrap();
-        let asked = server.requests();
-        let sent: Vec<_> = asked.iter().filter_map(|asked| asked.header("content-range")).collect();
+        let requests = server.requests();
+        let sent: Vec<_> = requests.iter().filter_map(|request| request.header("content-range")).collect();
         assert_eq!(sent, ["0-99999", "100000-199999", "200000-249999"], "{stated:?}");
         assert_eq!((server.count("POST"), server.count("GET")), (1, 0), "{stated:?}");
     }
 }
 
-/// Starts a server that accepts every chunk. It answers the commit of chunks with the status `of_chunks`, and an upload
-/// in one piece with the status `whole`.
-async fn not_joining(of_chunks: u16, whole: u16) -> Server {
-    Server::start(move |asked| match asked.method.as_str() {
+/// Starts a server that accepts every chunk. `chunked_status` is the status of the commit after chunks with the status `of_chunks`, and `whole` the
+/// status of a commit in one piece.
+async fn not_joining(chunked_status: u16, whole: u16) -> Server {
+    Server::start(move |request| match request.method.as_str() {
         "POST" => answer(202, &[("location", "/session")], ""),
         "PATCH" => answer(202, &[], ""),
-        "PUT" if asked.body.is_empty() => refusal(of_chunks, "DIGEST_INVALID"),
+        "PUT" if request.body.is_empty() => refusal(chunked_status, "DIGEST_INVALID"),
         "PUT" if whole < 300 => answer(whole, &[], ""),
         "PUT" => refusal(whole, "DIGEST_INVALID"),
         _ => answer(404, &[], ""),
@@ -385,15 +383,15 @@ async fn not_joining(of_chunks: u16, whole: u16) -> Server {
 
 #[tokio::test]
 async fn unassembled_chunks_cause_one_upload_in_one_piece() {
-    for of_chunks in [400, 409, 416, 422, 500, 502] {
-        let server = not_joining(of_chunks, 201).await;
+    for chunked_status in [400, 409, 416, 422, 500, 502] {
+        let server = not_joining(chunked_status, 201).await;
         let content = noise(250_000);
         let repository = server.registry_as(chunked(100_000)).repository("a/b".parse().unwrap());
         let error = session(&repository, &content).await.unwrap().send(verified(&content)).await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::Unavailable, "{error}");
         assert!(error.detail.ends_with("; the blob is sent again in one piece"), "{error}");
         session(&repository, &content).await.unwrap().send(verified(&content)).await.unwrap();
-        assert_eq!((server.count("PATCH"), server.count("PUT")), (3, 2), "{of_chunks}");
+        assert_eq!((server.count("PATCH"), server.count("PUT")), (3, 2), "{chunked_status}");
         assert_eq!(server.requests().last().unwrap().body, content);
     }
     // If the upload in one piece fails too, the blob fails. The client does not alternate between the two modes.
@@ -410,9 +408,9 @@ async fn unassembled_chunks_cause_one_upload_in_one_piece() {
 #[tokio::test]
 async fn refused_later_chunk_causes_upload_in_one_piece() {
     for range in [None, Some("0-99999"), Some("0-0")] {
-        let server = Server::start(move |asked| match asked.method.as_str() {
+        let server = Server::start(move |request| match request.method.as_str() {
             "POST" => answer(202, &[("location", "/session")], ""),
-            "PATCH" if asked.header("content-range") == Some("0-99999") => answer(202, &[], ""),
+            "PATCH" if request.header("content-range") == Some("0-99999") => answer(202, &[], ""),
             "PATCH" => answer(416, range.map(|range| ("range", range)).as_slice(), ""),
             _ => answer(201, &[], ""),
         })
@@ -428,7 +426,7 @@ async fn refused_later_chunk_causes_upload_in_one_piece() {
 
 #[tokio::test]
 async fn misstated_range_is_ignored_after_an_interrupted_chunk() {
-    let server = Server::start(|asked| match (asked.method.as_str(), asked.header("content-range")) {
+    let server = Server::start(|request| match (request.method.as_str(), request.header("content-range")) {
         ("POST", _) => answer(202, &[("location", "/session")], ""),
         ("PATCH", Some("200000-249999")) => answer(502, &[], ""),
         ("PATCH", _) => answer(202, &[("range", "0-99999")], ""),
@@ -444,8 +442,8 @@ async fn misstated_range_is_ignored_after_an_interrupted_chunk() {
 #[tokio::test]
 async fn one_stored_byte_per_chunk_ends_the_upload() {
     let stored = std::sync::atomic::AtomicUsize::new(0);
-    let one_more = move |asked: &super::scripted::Received| match asked.method.as_str() {
-        "PATCH" if asked.nth > 20 => refusal(400, "ENOUGH"),
+    let one_more = move |request: &super::scripted::Received| match request.method.as_str() {
+        "PATCH" if request.nth > 20 => refusal(400, "ENOUGH"),
         "PATCH" => answer(500, &[], ""),
         "GET" => {
             let last = stored.fetch_add(1, std::sync::atomic::Ordering::SeqCst) + 1;
@@ -462,9 +460,9 @@ async fn one_stored_byte_per_chunk_ends_the_upload() {
 
 #[tokio::test]
 async fn wrong_session_after_interrupted_chunk_restarts_in_chunks() {
-    let server = Server::start(move |asked| match asked.method.as_str() {
+    let server = Server::start(move |request| match request.method.as_str() {
         "POST" => answer(202, &[("location", "/session")], ""),
-        "PATCH" if asked.nth == 1 => answer(502, &[], ""),
+        "PATCH" if request.nth == 1 => answer(502, &[], ""),
         "PATCH" => answer(202, &[], ""),
         "GET" => answer(204, &[("range", "0-0")], ""),
         _ => refusal(400, "DIGEST_INVALID"),
@@ -474,16 +472,16 @@ async fn wrong_session_after_interrupted_chunk_restarts_in_chunks() {
     let repository = server.registry_as(chunked(200_000)).repository("a/b".parse().unwrap());
     let error = session(&repository, &content).await.unwrap().send(verified(&content)).await.unwrap_err();
     assert_eq!((error.kind, server.count("PATCH"), server.count("GET")), (ErrorKind::Unavailable, 3, 1));
-    assert!(!error.detail.contains("in one piece"), "the interruption explains it: {error}");
+    assert!(!error.detail.contains("in one piece"), "the interruption is the cause: {error}");
 }
 
 #[tokio::test]
 async fn failed_chunk_commit_is_repeated_while_session_exists() {
-    let server = Server::start(move |asked| match asked.method.as_str() {
+    let server = Server::start(move |request| match request.method.as_str() {
         "POST" => answer(202, &[("location", "/session")], ""),
         "PATCH" => answer(202, &[], ""),
         "GET" => answer(204, &[("range", "0-249999")], ""),
-        "PUT" if asked.nth < 8 => answer(502, &[], ""),
+        "PUT" if request.nth < 8 => answer(502, &[], ""),
         "PUT" => answer(201, &[], ""),
         _ => answer(404, &[], ""),
     })
@@ -496,12 +494,12 @@ async fn failed_chunk_commit_is_repeated_while_session_exists() {
 
 #[tokio::test]
 async fn commit_with_other_digest_is_verified_by_head() {
-    for (is_there, arrives) in [(true, true), (false, false)] {
+    for (is_present, arrives) in [(true, true), (false, false)] {
         let other = Digest::of(b"other").to_string();
-        let server = Server::start(move |asked| match asked.method.as_str() {
+        let server = Server::start(move |request| match request.method.as_str() {
             "POST" => answer(202, &[("location", "/session")], ""),
             "PUT" => answer(201, &[("docker-content-digest", &other)], ""),
-            _ => answer(if is_there { 200 } else { 404 }, &[("content-length", "1000")], ""),
+            _ => answer(if is_present { 200 } else { 404 }, &[("content-length", "1000")], ""),
         })
         .await;
         let content = noise(1000);
@@ -515,17 +513,17 @@ async fn commit_with_other_digest_is_verified_by_head() {
 async fn session_of_a_failed_mount_is_used() {
     let server = Server::start(uploads()).await;
     let content = noise(100);
-    let begun = server.repository().begin_upload(&blob(&content), Some(&"c/d".parse().unwrap())).await.unwrap();
-    let UploadStart::Session(session) = begun else { panic!("mounted") };
+    let started = server.repository().begin_upload(&blob(&content), Some(&"c/d".parse().unwrap())).await.unwrap();
+    let UploadStart::Session(session) = started else { panic!("mounted") };
     session.send(verified(&content)).await.unwrap();
     assert_eq!((server.count("POST"), server.count("PUT /session?digest=")), (1, 1));
 }
 
 #[tokio::test]
 async fn refused_mount_is_followed_by_a_session() {
-    let server = Server::start(|asked| match asked.path.contains("mount=") {
+    let server = Server::start(|request| match request.path.contains("mount=") {
         true => refusal(403, "DENIED"),
-        false if asked.method == "HEAD" => answer(404, &[], ""),
+        false if request.method == "HEAD" => answer(404, &[], ""),
         false => answer(202, &[("location", "/session")], ""),
     })
     .await;
@@ -554,13 +552,13 @@ async fn refused_mount_is_followed_by_a_session() {
 
 #[tokio::test]
 async fn blob_is_looked_up_after_a_refused_mount() {
-    let server = Server::start(|asked| match asked.method.as_str() {
+    let server = Server::start(|request| match request.method.as_str() {
         "HEAD" => answer(200, &[("content-length", "1")], "x"),
         _ => refusal(401, "DENIED"),
     })
     .await;
-    let begun = server.repository().begin_upload(&blob(b"x"), Some(&"c/d".parse().unwrap())).await.unwrap();
-    assert!(matches!(begun, UploadStart::Mounted));
+    let started = server.repository().begin_upload(&blob(b"x"), Some(&"c/d".parse().unwrap())).await.unwrap();
+    assert!(matches!(started, UploadStart::Mounted));
 }
 
 #[tokio::test]

@@ -2,10 +2,13 @@
 //! in memory until the registry has stored it, so that an interrupted chunk resumes at the offset that the registry
 //! reports.
 //!
-//! A success means that the registry stored the whole chunk, whatever its `Range` states: Amazon ECR's stays at the end
-//! of the first chunk (aws/containers-roadmap#2831), other registries state the range of the chunk alone, or one byte
-//! too many. The digest of the commit decides. A `Range` counts only after a chunk was refused or interrupted, and only
-//! in a session that has not stated a wrong one.
+//! A success means that the registry stored the whole chunk. The `Range` of a success is not trusted:
+//!
+//! - Amazon ECR states the end of the first chunk after each chunk (aws/containers-roadmap#2831).
+//! - Other registries state the range of the last chunk alone, or one byte too many.
+//!
+//! The digest in the commit decides. A `Range` is used only after a chunk was refused or interrupted, and only in a
+//! session that has not stated a wrong `Range`.
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, RANGE};
@@ -22,39 +25,39 @@ use crate::registry::http::retry::{Failure, Operation};
 use crate::registry::learned::upload_strategy::UploadMethod;
 use crate::store::{self, ErrorKind, Step, StoreError, UploadSession, Verified};
 
-/// Number of times in a row that a chunk may fail without half of it having been stored. Without this bound, a registry
-/// that stores one byte of each chunk would be sent chunks without end.
-const FRUITLESS: u32 = 3;
+/// Maximum number of successive failures after which the registry had stored less than half of the chunk. Without this
+/// bound, the client would never stop sending chunks to a registry that stores one byte of each chunk.
+const MAX_FRUITLESS_CHUNKS: u32 = 3;
 
 /// State of a session after a chunk.
 struct ChunkOutcome {
     /// Number of bytes that the session has stored.
     stored: u64,
     /// Error of the chunk, if it failed.
-    trouble: Option<StoreError>,
+    error: Option<StoreError>,
 }
 
 /// Reason why an upload cannot continue after a chunk.
-enum Unsent {
+enum SendError {
     /// The registry refuses the chunk or its offset. The registry may accept the blob in one piece.
     Refused(StoreError),
     /// Any other failure.
     Failed(StoreError),
 }
 
-impl From<StoreError> for Unsent {
+impl From<StoreError> for SendError {
     fn from(error: StoreError) -> Self {
         Self::Failed(error)
     }
 }
 
-/// Bytes that a session has beyond those whose hash was recorded: the chunk that was in flight when an earlier process
-/// ended, or a part of it.
+/// Bytes that a session has beyond the bytes whose hash was recorded. They are the chunk that was in flight when an
+/// earlier process ended, or a part of this chunk.
 #[derive(Debug)]
 pub(crate) struct Surplus {
     /// Number of bytes that the session has.
     pub(crate) stored: u64,
-    /// End of that chunk, and the hash of all bytes before it.
+    /// Offset of the end of the interrupted chunk, and the hash of all bytes before this offset.
     pub(crate) end: store::UploadProgress,
 }
 
@@ -62,12 +65,12 @@ pub(crate) struct Surplus {
 pub(crate) struct Sent {
     /// Number of chunks.
     pub(crate) chunks: u32,
-    /// True if this process sent all of them without a failure.
-    pub(crate) is_smooth: bool,
+    /// True if this process sent all chunks, and no chunk failed.
+    pub(crate) is_flawless: bool,
 }
 
-/// Progress of an upload: an offset, and the hash of all bytes before it if a listener follows the upload.
-struct Course {
+/// Position in an upload: an offset, and the hash of all bytes before the offset if a listener follows the upload.
+struct Position {
     offset: u64,
     hashed: Option<Digester>,
 }
@@ -76,101 +79,106 @@ impl Session {
     /// Sends all bytes. The caller still has to send the empty PUT that commits them.
     pub(crate) async fn send_chunks(&mut self, bytes: Verified) -> Result<Sent, StoreError> {
         let is_resumed = self.standing.is_some();
-        let mut sent = Sent { chunks: if is_resumed { 2 } else { 0 }, is_smooth: !is_resumed };
+        let mut sent = Sent { chunks: if is_resumed { 2 } else { 0 }, is_flawless: !is_resumed };
         let mut feed = Feed::new(bytes);
-        let (mut course, mut waiting) = self.start_course(&mut feed).await?;
+        let (mut position, mut unsent) = self.find_start(&mut feed).await?;
         let mut fruitless = 0;
         loop {
             let size = self.chunk_size();
-            let left = usize::try_from(self.blob.size - course.offset).unwrap_or(usize::MAX);
-            waiting = feed.fill(waiting, size.min(left)).await?;
-            if waiting.is_empty() {
+            let remaining = usize::try_from(self.blob.size - position.offset).unwrap_or(usize::MAX);
+            unsent = feed.fill(unsent, size.min(remaining)).await?;
+            if unsent.is_empty() {
                 return Ok(sent);
             }
-            let chunk = waiting.slice(..size.min(waiting.len()));
+            let chunk = unsent.slice(..size.min(unsent.len()));
             let half = chunk.len().div_ceil(2) as u64;
             sent.chunks = sent.chunks.saturating_add(1);
-            let end = feed.hashed().filter(|_| chunk.len() == waiting.len());
+            let end = feed.hashed().filter(|_| chunk.len() == unsent.len());
             let before = store::UploadProgress {
-                stored: course.offset,
-                hashed: course.hashed.clone().unwrap_or_else(|| self.unhashed()),
+                stored: position.offset,
+                hashed: position.hashed.clone().unwrap_or_else(|| self.unhashed()),
             };
-            let ahead =
-                end.clone().map(|hashed| store::UploadProgress { stored: course.offset + chunk.len() as u64, hashed });
+            let ahead = end
+                .clone()
+                .map(|hashed| store::UploadProgress { stored: position.offset + chunk.len() as u64, hashed });
             self.report_progress(&feed, &before, ahead.as_ref()).await;
-            let ChunkOutcome { stored, trouble } = match self.send_chunk(course.offset, chunk, fruitless).await {
+            let ChunkOutcome { stored, error } = match self.send_chunk(position.offset, chunk, fruitless).await {
                 Ok(outcome) => outcome,
-                Err(Unsent::Refused(error)) if course.offset > 0 && (self.misstates || sent.is_smooth) => {
+                Err(SendError::Refused(error)) if position.offset > 0 && (self.misstates || sent.is_flawless) => {
                     return Err(self.retry_in_one_piece(error));
                 }
-                Err(Unsent::Refused(error) | Unsent::Failed(error)) => return Err(error),
+                Err(SendError::Refused(error) | SendError::Failed(error)) => return Err(error),
             };
-            let progresses = stored - course.offset >= half || stored == self.blob.size;
+            let progresses = stored - position.offset >= half || stored == self.blob.size;
             fruitless = if progresses { 0 } else { fruitless + 1 };
-            // Never more than the sent bytes: see `within_chunk`.
-            let taken = usize::try_from(stored - course.offset).unwrap_or(usize::MAX).min(waiting.len());
-            course.advance(&waiting.split_to(taken), end.filter(|_| waiting.is_empty()));
+            // `within_chunk` ensures that no more bytes are stored than were sent.
+            let taken = usize::try_from(stored - position.offset).unwrap_or(usize::MAX).min(unsent.len());
+            position.advance(&unsent.split_to(taken), end.filter(|_| unsent.is_empty()));
             if stored == self.blob.size {
-                // A later process reads the last chunk again, which proves the whole blob to it.
+                // A later process reads the last chunk again, so that it can verify the whole blob.
                 self.report_progress(&feed, &before, ahead.as_ref()).await;
-            } else if let Some(hashed) = course.hashed.clone() {
+            } else if let Some(hashed) = position.hashed.clone() {
                 self.report_progress(&feed, &store::UploadProgress { stored, hashed }, None).await;
             }
-            if let Some(trouble) = trouble {
-                sent.is_smooth = false;
-                if fruitless > FRUITLESS {
-                    return Err(trouble);
+            if let Some(error) = error {
+                sent.is_flawless = false;
+                if fruitless > MAX_FRUITLESS_CHUNKS {
+                    return Err(error);
                 }
-                tracing::debug!(%trouble, offset = course.offset, "a chunk failed; the upload resumes");
+                tracing::debug!(trouble = %error, offset = position.offset, "a chunk failed; the upload resumes");
             }
         }
     }
 
-    /// Finds the offset of the first byte that the registry has not stored, and the bytes after that offset that are
-    /// read already. The bytes that the session has beyond the recorded hash are read from the source again. The upload
-    /// resumes only if these bytes are the same that the earlier process sent.
-    async fn start_course(&mut self, feed: &mut Feed) -> Result<(Course, Bytes), StoreError> {
+    /// Finds the offset of the first byte that the registry has not stored. Also returns the bytes after this offset
+    /// that were already read from the source. The bytes that the session has beyond the recorded hash are read from
+    /// the source again. The upload resumes only if these bytes are equal to the bytes that the earlier process sent.
+    async fn find_start(&mut self, feed: &mut Feed) -> Result<(Position, Bytes), StoreError> {
         let hashes = feed.bytes.has_progress();
         let Some(store::UploadProgress { stored, mut hashed }) = self.standing.clone() else {
             let hashed = hashes.then(|| self.unhashed());
-            return Ok((Course { offset: 0, hashed }, Bytes::new()));
+            return Ok((Position { offset: 0, hashed }, Bytes::new()));
         };
         let Some(Surplus { stored: has, end }) = self.surplus.take() else {
-            return Ok((Course { offset: stored, hashed: hashes.then_some(hashed) }, Bytes::new()));
+            return Ok((Position { offset: stored, hashed: hashes.then_some(hashed) }, Bytes::new()));
         };
         let length = usize::try_from(end.stored - stored).unwrap_or(usize::MAX);
-        let mut waiting = feed.fill(Bytes::new(), length).await?;
+        let mut unsent = feed.fill(Bytes::new(), length).await?;
         let mut all = hashed.clone();
-        all.update(&waiting);
+        all.update(&unsent);
         if all.to_state() != end.hashed.to_state() {
             let detail = "the source's bytes differ from those that an earlier process sent, so the upload restarts";
             return Err(self.context(Step::SendBlob).error(ErrorKind::Unavailable, detail));
         }
-        let has_of_it = waiting.split_to(usize::try_from(has - stored).unwrap_or(usize::MAX).min(waiting.len()));
-        hashed.update(&has_of_it);
-        Ok((Course { offset: has, hashed: hashes.then_some(hashed) }, waiting))
+        let surplus = unsent.split_to(usize::try_from(has - stored).unwrap_or(usize::MAX).min(unsent.len()));
+        hashed.update(&surplus);
+        Ok((Position { offset: has, hashed: hashes.then_some(hashed) }, unsent))
     }
 
     fn unhashed(&self) -> Digester {
         Digester::like(&self.blob.digest)
     }
 
-    /// Reports the number of bytes that the session has, and the number that it will have after the chunk that is about
-    /// to be sent. A later process resumes from the one of these two numbers that the session then has.
+    /// Reports the number of bytes that the session has (`standing`), and the number that it will have after the next
+    /// chunk (`ahead`). A later process compares both numbers with the number that the session then has, and resumes at
+    /// that number.
     fn report_progress(
         &self,
         feed: &Feed,
         standing: &store::UploadProgress,
         ahead: Option<&store::UploadProgress>,
     ) -> impl Future<Output = ()> + Send + use<> {
-        let is_kept = feed.bytes.has_progress() && self.repository.may_be_stored(&self.location);
-        if feed.bytes.has_progress() && !is_kept {
+        let is_recorded = feed.bytes.has_progress() && self.repository.may_be_stored(&self.location);
+        if feed.bytes.has_progress() && !is_recorded {
             self.repository.registry.facts().upload_strategy.log_once_that_uploads_restart(&self.repository.place);
         }
         let session = || self.location.to_string();
-        let left =
-            is_kept.then(|| UploadSession { session: session(), standing: standing.clone(), ahead: ahead.cloned() });
-        let report = left.map(|left| feed.bytes.report_progress(left));
+        let record = is_recorded.then(|| UploadSession {
+            session: session(),
+            standing: standing.clone(),
+            ahead: ahead.cloned(),
+        });
+        let report = record.map(|record| feed.bytes.report_progress(record));
         async move {
             if let Some(report) = report {
                 report.await;
@@ -187,7 +195,7 @@ impl Session {
     }
 
     /// Sends a chunk that starts at `offset`.
-    async fn send_chunk(&mut self, offset: u64, chunk: Bytes, fruitless: u32) -> Result<ChunkOutcome, Unsent> {
+    async fn send_chunk(&mut self, offset: u64, chunk: Bytes, fruitless: u32) -> Result<ChunkOutcome, SendError> {
         let context = self.context(Step::SendBlob);
         let length = chunk.len();
         let answer = match self.patch(&context, offset, chunk).await {
@@ -211,7 +219,7 @@ impl Session {
                 let stored = offset + length as u64;
                 context.budget.record_progress(stored);
                 self.check_range(&answer, stored);
-                Ok(ChunkOutcome { stored, trouble: None })
+                Ok(ChunkOutcome { stored, error: None })
             }
             _ if answer.failure() == Some(Failure::Failing) => {
                 self.query_stored(answer.refusal(&context), offset, length, fruitless).await
@@ -220,7 +228,7 @@ impl Session {
                 self.update_location(&context, &answer)?;
                 match stored_after(&answer, offset) {
                     Some(stored) if stored != offset && !self.misstates => {
-                        within_chunk(stored, offset, length, answer.refusal(&context)).map_err(Unsent::Refused)
+                        within_chunk(stored, offset, length, answer.refusal(&context)).map_err(SendError::Refused)
                     }
                     _ => self.handle_refused_chunk(&context, &answer, offset, length),
                 }
@@ -229,8 +237,8 @@ impl Session {
         }
     }
 
-    /// Compares the `Range` of a success with the sent bytes. The client ignores a differing `Range` and all later
-    /// ones.
+    /// Compares the `Range` of a success with the sent bytes. If they differ, the client ignores this `Range` and all
+    /// later ones of the session.
     fn check_range(&mut self, answer: &Response, sent: u64) {
         if self.misstates || !answer.headers.contains_key(RANGE) || range_length(answer) == Some(sent) {
             return;
@@ -263,29 +271,29 @@ impl Session {
         Ok(())
     }
 
-    /// Queries how much of a chunk the registry has stored after a missing response. If that remains unknown, returns
-    /// the original error, and the upload restarts.
+    /// Queries the number of stored bytes after a chunk got no successful response. If the number remains unknown,
+    /// returns the error of the chunk, and the upload restarts.
     async fn query_stored(
         &mut self,
-        trouble: StoreError,
+        error: StoreError,
         offset: u64,
         length: usize,
         fruitless: u32,
-    ) -> Result<ChunkOutcome, Unsent> {
+    ) -> Result<ChunkOutcome, SendError> {
         if self.misstates {
-            return Err(trouble.into());
+            return Err(error.into());
         }
         let registry = &self.repository.registry;
         tokio::time::sleep(registry.retry_policy().first_pause * 2u32.pow(fruitless)).await;
         let context = self.context(Step::SendBlob);
         let response =
             registry.send(&context, RegistryRequest::read(Method::GET, self.location.clone(), self.scopes())).await;
-        let Ok(answer) = response else { return Err(trouble.into()) };
+        let Ok(answer) = response else { return Err(error.into()) };
         let Some(stored) = stored_after(&answer, offset).filter(|_| answer.status.is_success()) else {
-            return Err(trouble.into());
+            return Err(error.into());
         };
         self.update_location(&context, &answer)?;
-        Ok(within_chunk(stored, offset, length, trouble)?)
+        Ok(within_chunk(stored, offset, length, error)?)
     }
 
     /// Returns true if the session reports that it has all bytes, so that the commit can be sent again.
@@ -308,11 +316,11 @@ impl Session {
         answer: &Response,
         offset: u64,
         length: usize,
-    ) -> Result<ChunkOutcome, Unsent> {
+    ) -> Result<ChunkOutcome, SendError> {
         let strategy = &self.repository.registry.facts().upload_strategy;
         let is_too_large = matches!(answer.status.as_u16(), 413 | 416);
         if offset == 0 && is_too_large && strategy.learn_chunk_is_too_large(length) {
-            return Ok(ChunkOutcome { stored: 0, trouble: Some(answer.refusal(context)) });
+            return Ok(ChunkOutcome { stored: 0, error: Some(answer.refusal(context)) });
         }
         if refuses_all_chunks(answer) && strategy.learn_chunks_are_refused(offset == 0) {
             let detail =
@@ -321,13 +329,13 @@ impl Session {
         }
         let error = answer.refusal(context);
         let is_about_offset = self.misstates || matches!(answer.status.as_u16(), 400 | 405 | 409 | 416 | 422 | 501);
-        Err(if is_about_offset { Unsent::Refused(error) } else { Unsent::Failed(error) })
+        Err(if is_about_offset { SendError::Refused(error) } else { SendError::Failed(error) })
     }
 }
 
-impl Course {
-    /// Records that the registry has stored `taken` in addition. `hashed` is the hash of all bytes before their end, if
-    /// it is known.
+impl Position {
+    /// Records that the registry has also stored the bytes `taken`. `hashed` is the hash of all bytes up to the end of
+    /// `taken`, if this hash is known.
     fn advance(&mut self, taken: &[u8], hashed: Option<Digester>) {
         self.offset += taken.len() as u64;
         match (hashed, &mut self.hashed) {
@@ -342,26 +350,27 @@ impl Course {
 fn refuses_all_chunks(answer: &Response) -> bool {
     match answer.status.as_u16() {
         400 | 405 | 416 | 501 => true,
-        // With these codes only the session is gone.
+        // These codes mean that the session no longer exists.
         404 => {
-            let of_session = ["BLOB_UPLOAD_UNKNOWN", "BLOB_UPLOAD_INVALID", "NAME_UNKNOWN"];
-            !answer.codes().iter().any(|code| of_session.contains(&code.as_str()))
+            let session_codes = ["BLOB_UPLOAD_UNKNOWN", "BLOB_UPLOAD_INVALID", "NAME_UNKNOWN"];
+            !answer.codes().iter().any(|code| session_codes.contains(&code.as_str()))
         }
         _ => false,
     }
 }
 
-/// Returns the state of a session whose end is within the chunk in memory, where the upload can resume. Otherwise
-/// returns the error of the chunk.
-fn within_chunk(stored: u64, offset: u64, length: usize, trouble: StoreError) -> Result<ChunkOutcome, StoreError> {
+/// Returns the state of a session if the number of stored bytes is within the chunk in memory, so that the upload can
+/// resume. Otherwise returns the error of the chunk.
+fn within_chunk(stored: u64, offset: u64, length: usize, error: StoreError) -> Result<ChunkOutcome, StoreError> {
     if stored < offset || stored > offset + length as u64 {
-        return Err(trouble);
+        return Err(error);
     }
-    Ok(ChunkOutcome { stored, trouble: Some(trouble) })
+    Ok(ChunkOutcome { stored, error: Some(error) })
 }
 
-/// Returns the number of bytes that a session has. Before the first byte, registries state nothing, or the same `0-0`
-/// as after it. While no byte is known to be stored, both mean no bytes.
+/// Returns the number of bytes that a session has. Before the first byte is stored, some registries state no `Range`,
+/// and others state `0-0`, as after the first byte. While no byte is known to be stored, both answers mean that no byte
+/// is stored.
 fn stored_after(answer: &Response, known: u64) -> Option<u64> {
     match range_length(answer) {
         None | Some(1) if known == 0 => Some(0),

@@ -14,8 +14,8 @@ use crate::registry::http::response::Response;
 use crate::registry::http::retry::{Failure, Operation};
 use crate::store::{ErrorKind, Step, StoreError};
 
-/// Number of times that a failed commit is sent again while the registry has the session.
-const COMMITS_AGAIN: u32 = 3;
+/// Maximum number of times that a failed commit is sent again while the registry has the session.
+const MAX_COMMIT_REPEATS: u32 = 3;
 
 /// Evidence that an upload was committed.
 pub(crate) enum Committed {
@@ -44,10 +44,10 @@ impl Uncommitted {
 }
 
 impl Session {
-    /// Commits bytes that were sent in chunks. If no answer came, or the registry failed, and the registry still has
-    /// the session, the commit is sent again, because the session has all bytes.
+    /// Commits bytes that were sent in chunks. If the commit gets no response or a server error, and the session still
+    /// exists with all bytes, the commit is sent again.
     pub(crate) async fn commit_chunks(&mut self) -> Result<Committed, Uncommitted> {
-        let mut again = 0;
+        let mut repeats = 0;
         loop {
             let failed = match self.commit(Operation::Commit, Payload::Bytes(Bytes::new()), 0).await {
                 Ok(()) => return Ok(Committed::Answered),
@@ -57,17 +57,17 @@ impl Session {
             if self.was_committed(self.blob.size).await {
                 return Ok(Committed::Seen);
             }
-            if again == COMMITS_AGAIN || !self.has_all_bytes().await {
+            if repeats == MAX_COMMIT_REPEATS || !self.has_all_bytes().await {
                 return Err(failed);
             }
-            again += 1;
+            repeats += 1;
         }
     }
 
-    /// Returns true if the registry committed the blob without reporting it. If all bytes were sent, one HEAD may make
-    /// it unnecessary to send these bytes again.
+    /// Returns true if the registry has committed the blob although the client received no success. If all bytes were
+    /// sent, a HEAD checks this, because a committed blob need not be sent again.
     pub(crate) async fn was_committed(&self, sent: u64) -> bool {
-        sent == self.blob.size && self.repository.head_blob(&self.blob).await.is_ok_and(|there| there)
+        sent == self.blob.size && self.repository.head_blob(&self.blob).await.is_ok_and(|found| found)
     }
 
     /// Sends the PUT that ends the session.
@@ -97,21 +97,22 @@ impl Session {
         }
         Err(Uncommitted::Refused(match answer.content_digest() {
             Some(stored) if contradicts(&answer, &self.blob) => {
-                context.error(ErrorKind::Corrupt, format!("the registry says that it stored {stored}"))
+                context.error(ErrorKind::Corrupt, format!("the registry reports that it stored {stored}"))
             }
-            _ => context.error(ErrorKind::Unavailable, format!("{}, and the blob is not there", answer.detail())),
+            _ => context
+                .error(ErrorKind::Unavailable, format!("{}, but the registry does not have the blob", answer.detail())),
         }))
     }
 
     /// Returns the error of a refused body. A body that is too large for the registry, or for a proxy in front of it,
-    /// may succeed in chunks: then the caller restarts the upload.
+    /// may succeed in chunks. The returned error then makes the caller restart the upload.
     fn refused_body_error(&self, context: &Context, answer: &Response, length: u64) -> StoreError {
-        let by_its_length = match answer.status {
+        let refuses_length = match answer.status {
             StatusCode::PAYLOAD_TOO_LARGE | StatusCode::LENGTH_REQUIRED => true,
             StatusCode::BAD_REQUEST => answer.codes().iter().any(|code| code == "SIZE_INVALID"),
             _ => false,
         };
-        if by_its_length && self.repository.registry.facts().upload_strategy.learn_whole_is_refused(length) {
+        if refuses_length && self.repository.registry.facts().upload_strategy.learn_whole_is_refused(length) {
             let detail = format!("{}: large blobs are sent in chunks from now on", answer.detail());
             return context.error(ErrorKind::Unavailable, detail);
         }

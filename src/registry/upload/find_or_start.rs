@@ -1,4 +1,5 @@
-//! Lookup of a blob, or start of its upload if the registry lacks it, in one request if the registry allows that.
+//! Lookup of a blob, and start of its upload if the registry lacks the blob. Both take one request if the registry
+//! supports that.
 
 use crate::oci::Descriptor;
 use crate::registry::Repository;
@@ -21,24 +22,25 @@ impl Repository {
         }
     }
 
-    async fn head_then_start(&self, blob: &Descriptor, learns: bool) -> Result<BlobLookup, StoreError> {
+    async fn head_then_start(&self, blob: &Descriptor, may_test: bool) -> Result<BlobLookup, StoreError> {
         match self.look_for_blob(blob).await {
             Ok(Looked::Present) => {}
             Ok(Looked::Absent) => return Ok(self.open_upload(blob, None).await?.into()),
             Ok(Looked::OtherLength(stored)) => return Ok(BlobLookup::OtherLength(stored)),
-            // The registry did not answer if it has the blob. Sending the blob is correct in both cases.
+            // The response does not show if the registry has the blob. Sending the blob is correct in both cases.
             Err(error) => {
-                tracing::debug!(%error, "sending the blob: the registry does not say whether it has it");
+                tracing::debug!(%error, "sending the blob: the registry does not report whether it has the blob");
                 return Ok(self.open_upload(blob, None).await?.into());
             }
         }
-        if learns && self.registry.facts().own_mount.claim_test() {
+        if may_test && self.registry.facts().own_mount.claim_test() {
             self.test_own_mount(blob).await;
         }
         Ok(BlobLookup::Found)
     }
 
-    /// Tests the mount with a blob that exists. A failure counts as a negative result and is not repeated.
+    /// Tests if a mount of a blob from its own repository finds the blob, which is known to exist. A failed test counts
+    /// as a negative result, and is not repeated.
     async fn test_own_mount(&self, blob: &Descriptor) {
         let works = match self.mount(blob, &self.name).await {
             Some(UploadStart::Mounted) => true,

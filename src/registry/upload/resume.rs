@@ -16,33 +16,37 @@ use crate::registry::learned::upload_strategy::UploadMethod;
 use crate::store::{Step, StoreError, Upload, UploadProgress, UploadSession};
 
 impl Repository {
-    /// Returns the session if it is at a position that `left` records: after the recorded bytes, after the chunk that
-    /// was about to be sent, or within that chunk. Returns `None`, and logs the reason, in these cases:
+    /// Returns the session that `record` describes, if the upload can resume in it. The session must have stored the
+    /// recorded bytes, and may also have stored the chunk that was about to be sent, or a part of this chunk. Returns
+    /// `None`, and logs the reason, in these cases:
     ///
-    /// * The session no longer exists or is at another position.
-    /// * The registry gets no chunks.
-    /// * No byte of the blob would be left to send, because another manifest states another size of it.
+    /// * The session no longer exists, or has stored another number of bytes.
+    /// * [`Repository::may_be_stored`] returns false for the URL of the session.
+    /// * Blobs are sent to this registry in one piece.
+    /// * No byte of the blob would remain to be sent, because another manifest states another size of the blob.
     pub(crate) async fn resume(
         &self,
         blob: &Descriptor,
-        left: &UploadSession,
+        record: &UploadSession,
     ) -> Result<Option<Box<dyn Upload>>, StoreError> {
         let context = self.context(Step::BeginUpload, blob.digest);
         let restarts = |why: &str| {
-            let noted = left.standing.stored;
+            let noted = record.standing.stored;
             let (target, digest) = (&context.place, blob.digest);
             tracing::info!(%target, %digest, noted, "an interrupted upload restarts: {why}");
             Ok(None)
         };
-        let Ok(session) = left.session.parse::<Url>() else { return restarts("the noted session has no address") };
-        if left.standing.stored >= blob.size || left.ahead.as_ref().is_some_and(|ahead| ahead.stored > blob.size) {
-            return restarts("the blob is no larger than what was sent of it");
+        let Ok(session) = record.session.parse::<Url>() else {
+            return restarts("the recorded session has no valid URL");
+        };
+        if record.standing.stored >= blob.size || record.ahead.as_ref().is_some_and(|ahead| ahead.stored > blob.size) {
+            return restarts("the blob is not larger than the part that was already sent");
         }
         let UploadMethod::Chunks(chunk) = self.registry.facts().upload_strategy.current_method() else {
             return restarts("blobs are sent to this registry in one piece now");
         };
         if !self.may_be_stored(&session) {
-            return restarts("the noted session has another address");
+            return restarts("the URL of the recorded session is at another host, or may contain a key");
         }
         let call = RegistryRequest::read(Method::GET, session.clone(), Scopes::push(&self.name));
         let answer = self.registry.send(&context, call).await?;
@@ -51,13 +55,13 @@ impl Repository {
             return Err(answer.refusal(&context));
         }
         if !answer.status.is_success() {
-            return restarts(&format!("the registry no longer has its session ({})", answer.detail()));
+            return restarts(&format!("the registry no longer has the session ({})", answer.detail()));
         }
-        let Some(has) = stored_bytes(&answer) else {
-            return restarts("the registry does not say how much of it there is");
+        let Some(stored) = stored_bytes(&answer) else {
+            return restarts("the registry does not report the number of stored bytes");
         };
-        let Some((standing, surplus)) = find_position(left, has, blob.size, chunk as u64) else {
-            return restarts(&format!("the registry has {has} bytes of it, which is not what was noted"));
+        let Some((standing, surplus)) = find_position(record, stored, blob.size, chunk as u64) else {
+            return restarts(&format!("the registry has {stored} bytes of the blob, which contradicts the record"));
         };
         let location = next_location(&context, &answer)?.unwrap_or(session);
         let (standing, misstates) = (Some(standing), false);
@@ -71,17 +75,17 @@ impl Repository {
         })))
     }
 
-    /// Returns true if the address of a session may be stored. All of these conditions are required:
+    /// Returns true if the URL of a session may be stored. All of these conditions are required:
     ///
-    /// * It is an address of this registry, which requires authentication for every request.
-    /// * No part of it grants access on its own.
+    /// * The URL is at this registry, which requires authentication for every request.
+    /// * No part of the URL grants access on its own.
     ///
     /// Two query parameters are known to fulfil these conditions:
     ///
-    /// * `_state` (CNCF Distribution and everything built on it) contains the repository, the session's name, its
-    ///   length and its start, with an HMAC that proves to the registry that it wrote the value. The value grants no
+    /// * `_state` (CNCF Distribution and registries that are built on it) contains the repository, the session's name,
+    ///   its length and its start, with an HMAC that proves that the registry wrote the value. The value grants no
     ///   access.
-    /// * `_nouploadcache` (Azure) is a yes or a no.
+    /// * `_nouploadcache` (Azure) is `true` or `false`.
     ///
     /// Any other parameter may be a signature that grants access.
     pub(crate) fn may_be_stored(&self, session: &Url) -> bool {
@@ -92,21 +96,26 @@ impl Repository {
     }
 }
 
-/// Returns the position of a session with this many bytes, up to which hashes are known, and the bytes that the session
-/// has beyond that position. Those bytes are read again from the source, at most one chunk. The last chunk of a blob is
-/// always read again, because it proves the whole blob.
-fn find_position(left: &UploadSession, has: u64, size: u64, chunk: u64) -> Option<(UploadProgress, Option<Surplus>)> {
-    let UploadSession { standing, ahead, .. } = left;
-    if has == standing.stored {
-        return Some((standing.clone(), None)).filter(|_| has > 0);
+/// Returns the last position in a session with `stored` bytes at which the hash is known. Also returns the surplus: the
+/// bytes that the session has beyond this position. The surplus is read from the source again, and is at most one
+/// chunk. The last chunk of a blob is always read again, because only then can the whole blob be verified.
+fn find_position(
+    record: &UploadSession,
+    stored: u64,
+    size: u64,
+    chunk: u64,
+) -> Option<(UploadProgress, Option<Surplus>)> {
+    let UploadSession { standing, ahead, .. } = record;
+    if stored == standing.stored {
+        return Some((standing.clone(), None)).filter(|_| stored > 0);
     }
-    let ahead = ahead.as_ref().filter(|ahead| has > standing.stored && has <= ahead.stored)?;
-    if has == ahead.stored && has < size {
+    let ahead = ahead.as_ref().filter(|ahead| stored > standing.stored && stored <= ahead.stored)?;
+    if stored == ahead.stored && stored < size {
         return Some((ahead.clone(), None));
     }
     // Before the first byte some registries report `0-0`, the same as after the first byte.
-    let is_known = has > 1 && ahead.stored - standing.stored <= chunk;
-    is_known.then(|| (standing.clone(), Some(Surplus { stored: has, end: ahead.clone() })))
+    let is_usable = stored > 1 && ahead.stored - standing.stored <= chunk;
+    is_usable.then(|| (standing.clone(), Some(Surplus { stored, end: ahead.clone() })))
 }
 
 fn next_location(context: &Context, answer: &Response) -> Result<Option<Url>, StoreError> {
@@ -125,8 +134,8 @@ mod tests {
     }
 
     #[test]
-    fn session_resumes_before_behind_or_within_noted_chunk() {
-        let left = |stored, ahead: Option<u64>| UploadSession {
+    fn session_resumes_before_after_or_within_recorded_chunk() {
+        let record = |stored, ahead: Option<u64>| UploadSession {
             session: String::new(),
             standing: standing(stored),
             ahead: ahead.map(standing),
@@ -153,7 +162,7 @@ mod tests {
             (40, Some(90), 41, None),
             (40, Some(90), 90, Some((90, None))),
         ] {
-            let found = find_position(&left(stored, ahead), has, 100, 20);
+            let found = find_position(&record(stored, ahead), has, 100, 20);
             let found = found.map(|(standing, surplus)| (standing.stored, surplus.map(|surplus| surplus.stored)));
             assert_eq!(found, expected, "{stored} {ahead:?} {has}");
         }

@@ -1,5 +1,6 @@
 //! Uploads (distribution-spec, "Pushing blobs"): mounts, sessions, bodies in one piece, and the PUT that ends a
-//! session. Chunks are in [`super::chunked`], the choice between both in [`crate::registry::learned::upload_strategy`].
+//! session. Chunks are in [`super::chunked`]. [`crate::registry::learned::upload_strategy`] chooses between one piece
+//! and chunks.
 
 use std::time::Duration;
 
@@ -25,11 +26,12 @@ use crate::registry::http::retry::Operation;
 use crate::registry::learned::upload_strategy::{MAX_CHUNK, UploadMethod};
 use crate::store::{ErrorKind, Step, StoreError, Upload, UploadProgress, UploadStart, Verified};
 
-/// Largest blob that is read completely before it is sent, in bytes. Its request can be repeated.
-const HELD: u64 = 128 * 1024;
+/// Maximum size, in bytes, of a blob that is read completely before it is sent. The request of such a blob can be
+/// repeated.
+const MAX_BUFFERED: u64 = 128 * 1024;
 
-/// Time limit of the registry to cancel an unneeded session, because the copy waits for it.
-const FAREWELL: Duration = Duration::from_secs(5);
+/// Time limit of the request that cancels an unneeded session. The copy waits for this request.
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
 
 const OCI_CHUNK_MIN_LENGTH: HeaderName = HeaderName::from_static("oci-chunk-min-length");
 
@@ -41,11 +43,11 @@ impl Repository {
         from: Option<&RepositoryName>,
     ) -> Result<UploadStart, StoreError> {
         if let Some(from) = from {
-            if let Some(begun) = self.mount(blob, from).await {
-                return Ok(begun);
+            if let Some(started) = self.mount(blob, from).await {
+                return Ok(started);
             }
-            // No lookup of the blob was made yet, because a successful mount would have been enough. Without the right
-            // to look up the blob, the blob is sent.
+            // The blob was not looked up before the mount, because a successful mount needs no lookup. If the lookup is
+            // denied, the blob is sent.
             if matches!(self.head_blob(blob).await, Ok(true)) {
                 return Ok(UploadStart::Mounted);
             }
@@ -55,7 +57,7 @@ impl Repository {
         let answer = self.post(&context, Operation::OpenUpload, url, Scopes::push(&self.name)).await?;
         match answer.status {
             StatusCode::ACCEPTED => self.open_session(&context, blob, &answer),
-            // Another success opens a session if it has a `Location`.
+            // A success other than 202 also opens a session if the response has a `Location`.
             status if status.is_success() && answer.headers.contains_key(LOCATION) => {
                 self.open_session(&context, blob, &answer)
             }
@@ -67,8 +69,8 @@ impl Repository {
     }
 
     /// Tries to mount the blob. If the registry opens a session instead, returns that session. Returns `None` if the
-    /// registry does neither, for any reason; the blob is then uploaded. If mounting between these repositories seems
-    /// to fail, it is not tried again for a while.
+    /// registry does neither, for any reason. The blob is then uploaded. If mounts between these repositories seem to
+    /// fail in general, no mount between them is tried for a while.
     pub(crate) async fn mount(&self, blob: &Descriptor, from: &RepositoryName) -> Option<UploadStart> {
         if self.registry.mount_denials().contains(from, &self.name) {
             return None;
@@ -92,15 +94,15 @@ impl Repository {
             StatusCode::CREATED if !contradicts(&answer, blob) || self.has_blob_now(blob).await => {
                 Some(UploadStart::Mounted)
             }
-            StatusCode::CREATED => refused(&"the registry says that it mounted another blob", true),
+            StatusCode::CREATED => refused(&"the registry reports that it mounted another blob", true),
             status if status.is_success() => {
                 self.log_mount_requirement();
                 match self.open_session(&context, blob, &answer) {
-                    Ok(begun) => Some(begun),
+                    Ok(started) => Some(started),
                     Err(error) => refused(&error, false),
                 }
             }
-            // 404 and 400 may concern this blob only.
+            // A 404 or a 400 may concern this blob only, so later mounts are still tried.
             status => {
                 self.log_mount_requirement();
                 let is_lasting = matches!(status.as_u16(), 401 | 403 | 405) || status.is_server_error();
@@ -109,8 +111,8 @@ impl Repository {
         }
     }
 
-    /// Logs once the registry's requirement for mounts, if it has one. If the requirement is not fulfilled, all blobs
-    /// arrive too, but each is uploaded.
+    /// Logs once the registry's requirement for mounts, if it has one. If the requirement is not met, all blobs are
+    /// copied too, but each blob is uploaded.
     fn log_mount_requirement(&self) {
         if let Some(requirement) = self.registry.flavor().mount_requirement
             && self.registry.facts().claim_log_of_mount_requirement()
@@ -121,7 +123,7 @@ impl Repository {
 
     /// Returns true if the registry confirms, in another request, that it has the blob.
     pub(crate) async fn has_blob_now(&self, blob: &Descriptor) -> bool {
-        self.head_blob(blob).await.is_ok_and(|there| there)
+        self.head_blob(blob).await.is_ok_and(|found| found)
     }
 
     async fn post(&self, context: &Context, kind: Operation, url: Url, scopes: Scopes) -> Result<Response, StoreError> {
@@ -134,22 +136,24 @@ impl Repository {
             .ok_or_else(|| context.error(ErrorKind::Invalid, "the registry opened a session without a `Location`"))?;
         let least = answer.header(&OCI_CHUNK_MIN_LENGTH).and_then(|length| length.trim().parse::<usize>().ok());
         if let Some(Err(least)) = least.map(|least| self.registry.facts().upload_strategy.learn_min_chunk(least)) {
-            let detail =
-                format!("the registry requires chunks of {least} bytes, and at most {MAX_CHUNK} are held in memory");
+            let detail = format!(
+                "the registry requires chunks of at least {least} bytes, but this client sends chunks of at most \
+                     {MAX_CHUNK} bytes"
+            );
             return Err(context.error(ErrorKind::Unsupported, detail));
         }
         Ok(UploadStart::Session(Box::new(Session::new(self.clone(), blob.clone(), location))))
     }
 }
 
-/// Returns the address for the next request of the session, as an answer states it.
+/// Returns the URL for the next request of the session, if the response states one.
 pub(crate) fn location(context: &Context, answer: &Response) -> Result<Option<Url>, StoreError> {
     let Some(location) = answer.header(&LOCATION) else { return Ok(None) };
     let url = redirect::resolve_location(&answer.url, location);
     url.map(Some).map_err(|astray| context.error(ErrorKind::Refused, format!("the upload's location: {astray}")))
 }
 
-/// Returns true if an answer names a digest other than the blob's, with the same algorithm.
+/// Returns true if the response states another digest than the digest of the blob, with the same algorithm.
 pub(crate) fn contradicts(answer: &Response, blob: &Descriptor) -> bool {
     let other = |stored: Digest| stored.algorithm() == blob.digest.algorithm() && stored != blob.digest;
     answer.content_digest().is_some_and(other)
@@ -161,12 +165,12 @@ pub(crate) struct Session {
     pub(crate) repository: Repository,
     pub(crate) blob: Descriptor,
     pub(crate) location: Url,
-    /// Part of the blob that an earlier process sent.
+    /// Progress of an earlier process: the part of the blob that it sent.
     pub(crate) standing: Option<UploadProgress>,
-    /// Bytes that the session has beyond that part.
+    /// Bytes that the session has beyond `standing`.
     pub(crate) surplus: Option<Surplus>,
-    /// True if the session has stated a `Range`, with a success, that is not the end of the sent bytes. No `Range` of
-    /// this session is trusted then.
+    /// True if a success of the session stated a `Range` that does not end with the sent bytes. No `Range` of the
+    /// session is trusted then.
     pub(crate) misstates: bool,
 }
 
@@ -183,7 +187,7 @@ impl Upload for Session {
         let is_second_try = self.standing.is_none() && strategy.take_single_piece_retry(&self.blob.digest);
         let chunks = match strategy.current_method() {
             _ if self.standing.is_some() => self.send_in_chunks(bytes).await,
-            _ if self.blob.size <= HELD => self.send_held(bytes).await.map(|()| 1),
+            _ if self.blob.size <= MAX_BUFFERED => self.send_buffered(bytes).await.map(|()| 1),
             UploadMethod::Chunks(_) if !is_second_try => self.send_in_chunks(bytes).await,
             UploadMethod::Whole | UploadMethod::Chunks(_) => self.send_streamed(bytes).await.map(|()| 1),
         };
@@ -197,8 +201,10 @@ impl Upload for Session {
             }
             Ok(()) => {}
             Err(error) if is_second_try => {
-                let detail =
-                    format!("{}; this was sent in one piece, because its chunks did not become the blob", error.detail);
+                let detail = format!(
+                    "{}; the blob was sent in one piece, because the registry did not assemble its chunks",
+                    error.detail
+                );
                 return Err(StoreError { detail, ..error });
             }
             Err(error) => return Err(error),
@@ -213,7 +219,7 @@ impl Upload for Session {
     async fn cancel(self: Box<Self>) {
         let context = self.context(Step::BeginUpload);
         let call = RegistryRequest::new(Operation::Farewell, Method::DELETE, self.location.clone(), self.scopes());
-        match tokio::time::timeout(FAREWELL, self.repository.registry.send(&context, call)).await {
+        match tokio::time::timeout(CANCEL_TIMEOUT, self.repository.registry.send(&context, call)).await {
             Ok(Ok(answer)) if answer.status.is_success() => {}
             Ok(Ok(answer)) => {
                 tracing::debug!(place = %context.place, "cannot cancel an upload session: {}", answer.detail());
@@ -225,12 +231,12 @@ impl Upload for Session {
 }
 
 impl Session {
-    async fn send_held(&self, mut bytes: Verified) -> Result<(), StoreError> {
-        let mut held = BytesMut::new();
+    async fn send_buffered(&self, mut bytes: Verified) -> Result<(), StoreError> {
+        let mut buffer = BytesMut::new();
         while let Some(piece) = bytes.next().await {
-            held.extend_from_slice(&piece?);
+            buffer.extend_from_slice(&piece?);
         }
-        let outcome = self.commit(Operation::Commit, Payload::Bytes(held.freeze()), self.blob.size).await;
+        let outcome = self.commit(Operation::Commit, Payload::Bytes(buffer.freeze()), self.blob.size).await;
         outcome.map_err(Uncommitted::error)
     }
 
@@ -243,7 +249,7 @@ impl Session {
         let failure = watch.close();
         drop(guard);
         if let Some(failure) = failure {
-            // The request failed because the source did.
+            // The request failed because the source failed.
             return Err(failure);
         }
         match outcome {
@@ -265,13 +271,14 @@ impl Session {
         outcome.map_err(Uncommitted::error)
     }
 
-    /// Sends the blob in chunks and returns their number. Returns 1 if the complete blob was seen in the registry.
+    /// Sends the blob in chunks, and returns the number of chunks. Returns 1 if a lookup found the complete blob at the
+    /// registry.
     async fn send_in_chunks(&mut self, bytes: Verified) -> Result<u32, StoreError> {
-        let Sent { chunks, is_smooth } = self.send_chunks(bytes).await?;
+        let Sent { chunks, is_flawless } = self.send_chunks(bytes).await?;
         match self.commit_chunks().await {
             Ok(Committed::Seen) => Ok(1),
             Ok(Committed::Answered) => Ok(chunks),
-            Err(Uncommitted::Refused(error)) if is_smooth => Err(self.retry_in_one_piece(error)),
+            Err(Uncommitted::Refused(error)) if is_flawless => Err(self.retry_in_one_piece(error)),
             // The sent bytes are verified. Either an interrupted request has still written into the session, or the
             // registry has lost the bytes that an earlier process sent.
             Err(Uncommitted::Refused(error)) if matches!(error.kind, ErrorKind::Corrupt | ErrorKind::Refused) => {
@@ -279,17 +286,17 @@ impl Session {
             }
             // The PUT failed repeatedly, or the registry has dropped the session, perhaps while it assembled the
             // chunks.
-            Err(Uncommitted::Failed(error)) if self.misstates || is_smooth => Err(self.retry_in_one_piece(error)),
+            Err(Uncommitted::Failed(error)) if self.misstates || is_flawless => Err(self.retry_in_one_piece(error)),
             Err(uncommitted) => Err(uncommitted.error()),
         }
     }
 
     /// Returns an error after which the blob is sent again in one piece: the registry accepted every chunk but did not
-    /// assemble them. Returns the same error if that was tried already, or if the error has another cause.
+    /// assemble them. Returns the same error if one piece was tried already, or if the error has another cause.
     pub(crate) fn retry_in_one_piece(&self, error: StoreError) -> StoreError {
         use ErrorKind::{Busy, Denied, NotFound, NotTaken};
-        let is_of_chunks = !matches!(error.kind, Denied | Busy(_) | NotFound | NotTaken);
-        if !is_of_chunks || !self.repository.registry.facts().upload_strategy.learn_chunks_failed(self.blob.digest) {
+        let concerns_chunks = !matches!(error.kind, Denied | Busy(_) | NotFound | NotTaken);
+        if !concerns_chunks || !self.repository.registry.facts().upload_strategy.learn_chunks_failed(self.blob.digest) {
             return error;
         }
         let detail = format!("{}; the blob is sent again in one piece", error.detail);
@@ -297,7 +304,7 @@ impl Session {
         StoreError { kind: ErrorKind::Unavailable, detail, given_up: false, ..error }
     }
 
-    /// Checks in doubtful cases that the registry has stored the blob. If the blob is not visible yet, the PUT of the
+    /// Checks, in doubtful cases, that the registry has stored the blob. If the blob is not visible yet, the PUT of the
     /// manifest decides: a registry does not accept a manifest without the blob.
     async fn verify_stored(&self, chunks: u32) -> Result<(), StoreError> {
         let (repository, blob) = (&self.repository, &self.blob);
@@ -307,18 +314,18 @@ impl Session {
         }
         let stored = match repository.stored_length(blob).await {
             Some(stored) if stored != blob.size => stored,
-            looked => {
-                if looked.is_some() && chunks > 1 {
+            length => {
+                if length.is_some() && chunks > 1 {
                     strategy.learn_chunks_arrived();
                 }
                 return Ok(());
             }
         };
         let contradiction =
-            format!("the registry says that it stored the blob, but has {stored} bytes of it instead of {}", blob.size);
+            format!("the registry reports that it stored the blob, but it has {stored} bytes instead of {}", blob.size);
         let context = self.context(Step::CommitBlob);
         if chunks > 1 && strategy.learn_chunks_are_lost() {
-            let detail = format!("{contradiction}: blobs are sent to it in one piece from now on");
+            let detail = format!("{contradiction}: blobs are sent to this registry in one piece from now on");
             return Err(context.error(ErrorKind::Unavailable, detail));
         }
         let error = context.error(ErrorKind::Corrupt, contradiction);
@@ -334,7 +341,7 @@ impl Session {
     }
 }
 
-/// Guard that closes the source, also when the upload is dropped before its end.
+/// Guard that closes the source, even if the upload is dropped before its end.
 struct Closing(Watch);
 
 impl Drop for Closing {

@@ -211,13 +211,13 @@ fn an_upload_that_cannot_be_resumed_is_logged_with_the_reason() {
     let told = interrupted.log_of_next_run();
     let line =
         told.lines().find(|line| line.contains("an interrupted upload restarts")).unwrap_or_else(|| panic!("{told}"));
-    assert!(line.contains("the registry no longer has its session (404 Not Found, BLOB_UPLOAD_UNKNOWN"), "{line}");
+    assert!(line.contains("the registry no longer has the session (404 Not Found, BLOB_UPLOAD_UNKNOWN"), "{line}");
     assert!(line.contains(&format!("noted={STORED}")) && line.contains(&interrupted.layer.to_string()), "{line}");
 
     let interrupted = Interrupted::killed();
     interrupted.change("UPDATE uploads SET stored = ?1", (STORED + 1000) as u32);
     let told = interrupted.log_of_next_run();
-    let why = format!("the registry has {STORED} bytes of it, which is not what was noted");
+    let why = format!("the registry has {STORED} bytes of the blob, which contradicts the record");
     assert!(told.contains(&why), "{told}");
 }
 

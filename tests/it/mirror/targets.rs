@@ -116,7 +116,7 @@ fn an_image_under_the_tag_of_a_list_is_never_replaced() {
             let other = put(&pair.target, &image);
             let there = || pair.target.store().tag("app", &digest_tag(&image));
             let told = pair.leaves_unlisted(&sbom, &image);
-            assert!(told.contains("no list of referrers, so it is left as it is"), "{told}");
+            assert!(told.contains("not at a list of referrers: the tag was not changed"), "{told}");
             assert_eq!(there(), Some(other), "{at}, API: {source_has_api}");
             assert_eq!(pair.target.store().tag("app", "v1"), Some(image.digest()));
             assert!(pair.has(&sbom), "it is there by its digest");

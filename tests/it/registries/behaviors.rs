@@ -91,8 +91,8 @@ async fn a_registry_that_keeps_the_last_chunk_alone_is_found_out_and_gets_one_pi
     }
     server.set(Fault::KeepsLastChunk);
     let error = send().await.unwrap_err();
-    let told = "the registry says that it stored the blob, but has 7 bytes of it instead of 3145735: \
-                blobs are sent to it in one piece from now on";
+    let told = "the registry reports that it stored the blob, but it has 7 bytes instead of 3145735: \
+                blobs are sent to this registry in one piece from now on";
     assert_eq!((error.detail.as_str(), error.is_transient()), (told, true));
     server.log().clear();
     send().await.unwrap();
@@ -123,7 +123,8 @@ fn a_registry_that_joins_no_chunks_and_takes_no_large_body_gets_no_manifest() {
     pair.target.set(Fault::UploadBodyLimit(MIB));
     let told = pair.refusal();
     let why = format!(
-        "sending blob {layer}: 413 Payload Too Large; this was sent in one piece, because its chunks did not become the blob"
+        "sending blob {layer}: 413 Payload Too Large; the blob was sent in one piece, because the registry did not \
+         assemble its chunks"
     );
     assert!(told.ends_with(&why), "{told}");
     assert_eq!(pair.target.log().count("manifest PUT"), 0);

@@ -111,8 +111,10 @@ fn an_index_that_does_not_fit_wastes_no_pull_for_its_children_and_nothing_overta
     assert_eq!(tags(&target, "app"), there(["0.0.1", "1.2.0", "1.3.0"]), "the small one waits behind the larger ones");
     assert_eq!(hub.log().pulls(), 2 * 8 + 1, "the third showed that it does not fit");
     let reason = report.tag("1.1.0")["reason"].as_str().unwrap();
-    let told =
-        format!("7 more manifests must be read, and the pull limit of {} leaves 2 of 20 in 6h (reported ", hub.host());
+    let told = format!(
+        "7 more manifests must be read, and the pull limit of {} leaves 2 of 20 pulls per 6h (reported ",
+        hub.host()
+    );
     assert!(reason.contains(&told), "{reason}");
 
     hub.advance_pull_clock(SIX_HOURS);
@@ -149,7 +151,8 @@ fn entries_share_what_is_left_and_leave_what_is_kept() {
     assert_eq!(told.code(), 4, "{}", told.stdout);
     assert_eq!(hub.pulls_left(), 20);
     assert_eq!(tags(&target, "one").len() + tags(&target, "two").len(), 30);
-    let waits = format!("the pull limit of {} leaves 20 of 50 in 6h, of which 20 are reserved (reported ", hub.host());
+    let waits =
+        format!("the pull limit of {} leaves 20 of 50 pulls per 6h, of which 20 are reserved (reported ", hub.host());
     assert!(told.stdout.contains(" wait until ") && told.stdout.contains(&waits), "{}", told.stdout);
     let history = site.history(&["--entry", "one"]);
     assert_eq!((&history[0]["outcome"], history[0]["deferred_until"].is_string()), (&"deferred".into(), true));
@@ -252,7 +255,7 @@ fn docker_hub_is_asked_what_is_left_before_the_first_pull() {
     assert_eq!((hub.log().count("manifest GET"), report.tags().len()), (0, 40));
     let reason = report.tag("1.3.0")["reason"].as_str().unwrap();
     let told = "source docker.io/library/app: reading manifest 1.3.0: \
-                the pull limit of docker.io leaves 0 of 100 in 6h (reported ";
+                the pull limit of docker.io leaves 0 of 100 pulls per 6h (reported ";
     assert!(reason.starts_with(told), "{reason}");
 
     hub.advance_pull_clock(SIX_HOURS);

@@ -129,7 +129,11 @@ fn wrong_bytes_of_a_mirror_do_no_harm_and_it_is_not_asked_for_them_again() {
     }
     assert_eq!(asked_for(&scene.origin, &layer), 1);
     assert_eq!(scene.read_at_origin(), (0, 1));
-    assert_eq!(log.matches("a mirror gave wrong bytes; they are not requested from it again").count(), 2, "{log}");
+    assert_eq!(
+        log.matches("a mirror sent wrong bytes; this content is not requested from the mirror again").count(),
+        2,
+        "{log}"
+    );
     assert!(!log.contains("is backed off"), "{log}");
 }
 

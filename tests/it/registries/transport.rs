@@ -157,8 +157,8 @@ fn who_wants_no_verification_gets_none_and_is_warned_at_each_start() {
     let insecure = "{tls: {insecure_skip_verify: true}}";
     let output = scene.tags(&host, insecure).expect_success();
     assert!(output.stdout.contains("v1"), "{}", output.stdout);
-    let warning = "its certificate is not verified (tls.insecure_skip_verify): anyone on the network path can \
-                   read the credentials and change the images";
+    let warning = "the certificate of the server is not verified (tls.insecure_skip_verify): anyone on the network path \
+                   can read the credentials and change the images";
     assert!(output.stderr.contains(warning) && output.stderr.contains(&host), "{}", output.stderr);
     for args in [&["once"][..], &["check"]] {
         let output = scene.command(&host, insecure, args);

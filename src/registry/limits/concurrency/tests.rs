@@ -9,7 +9,7 @@ use crate::registry::{Figure, Limits, Rate};
 
 type Entering<'a> = Pin<Box<dyn Future<Output = Permit> + 'a>>;
 
-/// Starts to wait for a permit, and asserts that there is none.
+/// Queues a request, and asserts that the request gets no permit at once.
 fn queue(limiter: &ConcurrencyLimiter, request: RequestClass) -> Entering<'_> {
     let mut entering: Entering<'_> = Box::pin(entered(limiter, Tenant::default(), request));
     assert!(entering.as_mut().now_or_never().is_none(), "{request:?} enters at once");
@@ -84,7 +84,7 @@ fn waiting_requests_enter_in_order_of_arrival() {
         let open = waiting.iter_mut().enumerate().filter_map(|(at, entering)| Some((at, entering.as_mut()?)));
         let entered: Vec<(usize, Permit)> =
             open.filter_map(|(at, entering)| Some((at, entering.as_mut().now_or_never()?))).collect();
-        assert_eq!(entered.len(), 1, "one permit lets in one");
+        assert_eq!(entered.len(), 1, "one free permit admits one request");
         waiting[entered[0].0] = None;
         order.push(entered[0].0);
     }
@@ -116,7 +116,7 @@ fn tenants_enter_in_turn_in_all_classes() {
         let at = waiting
             .iter_mut()
             .position(|slot| slot.as_mut().is_some_and(|entering| entering.as_mut().now_or_never().is_some()));
-        let at = at.expect("one goes in when one comes out");
+        let at = at.expect("a freed permit admits one request");
         waiting[at] = None;
         order.push(at);
     }

@@ -16,18 +16,18 @@ pub(crate) enum Reads {
     /// No effect.
     #[default]
     Nothing,
-    /// HEAD of a manifest: free, and its answer reports the remaining reads.
+    /// HEAD of a manifest. The registry does not count such a HEAD, and its response reports the remaining reads.
     Free,
-    /// GET of a manifest, by this digest or by a tag: counted.
+    /// GET of a manifest, by this digest or by a tag. The registry counts such a GET.
     Counted(Option<Digest>),
 }
 
-/// Parts of an answer's head that concern the quota.
+/// Status and headers of a response that concern the quota.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct AnswerHead<'a> {
     pub(crate) status: StatusCode,
     pub(crate) headers: &'a HeaderMap,
-    /// Wait that the answer's `Retry-After` asks for.
+    /// Wait that the header `Retry-After` of the response requests.
     pub(crate) retry_after: Option<Duration>,
 }
 
@@ -35,28 +35,30 @@ pub(crate) struct AnswerHead<'a> {
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum AttemptEnd<'a> {
     Answered(AnswerHead<'a>),
-    /// The registry has not seen the request.
+    /// The request was not sent to the registry.
     NotSent,
-    /// No answer came, and the registry may have counted the request.
+    /// No response was received, and the registry may have counted the request.
     Lost,
 }
 
-/// One attempt of one request. If the attempt is dropped before its outcome is recorded, it is unknown if the registry
-/// counted it.
+/// One attempt of one request. If a sent attempt is dropped before its outcome is recorded, the registry may have
+/// counted the request.
 #[derive(Debug, Default)]
 pub(crate) struct Attempt<'a> {
     quota: Option<&'a SharedQuota>,
+    /// True if the registry counts the request as a read.
     counted: bool,
-    /// The manifest, if its read was reserved.
+    /// Manifest of the request, if its read was reserved.
     reserved: Option<Digest>,
     /// Number of the attempt; 0 until it is sent.
     number: u64,
 }
 
-/// Guard of the request that determines the remaining reads, held until the answer is known or cannot be obtained.
+/// Guard of the request that determines the remaining reads. The request holds the guard until the response is
+/// received, or until the request has failed.
 pub(crate) struct ProbeGuard<'a> {
     quota: &'a SharedQuota,
-    _turn: tokio::sync::MutexGuard<'a, ()>,
+    _lock: tokio::sync::MutexGuard<'a, ()>,
 }
 
 impl Drop for ProbeGuard<'_> {
@@ -73,26 +75,26 @@ impl Attempt<'_> {
         }
     }
 
-    /// Records the outcome of the attempt. Returns an error if the registry reported that the quota is spent: a
-    /// repeated request would be refused too.
+    /// Records the outcome of the attempt. Returns an error if the registry reported that the quota is spent: the
+    /// registry would also refuse a repeated request.
     pub(crate) fn record_end(mut self, end: AttemptEnd<'_>) -> Result<(), QuotaError> {
         let Some(quota) = self.quota else { return Ok(()) };
-        let heard = match end {
+        let outcome = match end {
             AttemptEnd::Answered(answer) => quota.classify_answer(answer, self.counted),
             AttemptEnd::NotSent => Outcome::Uncounted,
             AttemptEnd::Lost => Outcome::Lost,
         };
-        self.end(heard);
-        if heard == Outcome::Refused { Err(quota.spent_error(1)) } else { Ok(()) }
+        self.end(outcome);
+        if outcome == Outcome::Refused { Err(quota.spent_error(1)) } else { Ok(()) }
     }
 
-    fn end(&mut self, heard: Outcome) {
+    fn end(&mut self, outcome: Outcome) {
         if let Some(quota) = self.quota.take() {
             let mut state = quota.lock();
-            state.budget.record_outcome(self.number, self.counted, heard, Utc::now());
-            // The read may be sent again soon. A read that waits for a long pause was counted or refused, and is not
-            // reserved again.
-            if let Some(digest) = self.reserved.filter(|_| heard == Outcome::Uncounted) {
+            state.budget.record_outcome(self.number, self.counted, outcome, Utc::now());
+            // An uncounted read may be sent again soon, so the read is reserved again. A read that was counted or
+            // refused is not reserved again.
+            if let Some(digest) = self.reserved.filter(|_| outcome == Outcome::Uncounted) {
                 state.reserve_again(&digest);
             }
             drop(state);
@@ -108,18 +110,18 @@ impl Drop for Attempt<'_> {
 }
 
 impl Quota {
-    /// Returns a guard if a counted read must first determine the remaining reads. One request gets the guard at a
-    /// time; the others wait until the guard is dropped.
+    /// Returns a guard if the remaining reads must be determined before this counted read. One request at a time gets a
+    /// guard, and the other requests wait until the guard is dropped.
     pub(crate) async fn start_probe(&self, reads: Reads) -> Option<ProbeGuard<'_>> {
         let Reads::Counted(digest) = reads else { return None };
         if !self.inner.lock().needs_query(digest.as_ref()) {
             return None;
         }
-        let turn = self.finding_out.lock().await;
+        let lock = self.probe_lock.lock().await;
         if !self.inner.lock().needs_query(digest.as_ref()) {
             return None;
         }
-        Some(ProbeGuard { quota: &self.inner, _turn: turn })
+        Some(ProbeGuard { quota: &self.inner, _lock: lock })
     }
 
     /// Waits until a request with this effect may be sent.

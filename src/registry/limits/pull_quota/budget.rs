@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-/// Age at which a report is requested again before a read is withheld. For short windows, a twelfth of the window.
-const FRESH: Duration = Duration::from_secs(60);
+/// Maximum age of a report for the refusal of a read. If the report is older, the registry is queried first. For short
+/// windows, the maximum is a twelfth of the window.
+const MAX_REPORT_AGE: Duration = Duration::from_secs(60);
 
 /// Assumed length of a window that was not reported.
 pub(crate) const WINDOW: Duration = Duration::from_secs(6 * 3600);
@@ -14,11 +15,11 @@ pub(crate) const WINDOW: Duration = Duration::from_secs(6 * 3600);
 /// Report in the headers of one answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Report {
-    /// Reads per window.
+    /// Maximum number of reads per window.
     pub(crate) limit: u64,
     /// Length of the window. No registry documents whether the window slides.
     pub(crate) window: Duration,
-    /// Reads left in the current window.
+    /// Number of remaining reads in the current window.
     pub(crate) remaining: u64,
 }
 
@@ -33,7 +34,7 @@ pub(crate) enum Outcome {
     Uncounted,
     /// It is unknown if the registry counted the request.
     Lost,
-    /// The request was refused because no reads are left.
+    /// The request was refused because no reads remain.
     Refused,
 }
 
@@ -42,53 +43,58 @@ pub(crate) enum Outcome {
 pub(crate) enum Verdict {
     /// Allowed, and counted as in flight.
     Taken,
-    /// Undecided: it may be allowed when the reads in flight have ended.
+    /// Undecided: the read may be allowed after the reads in flight have ended.
     Later,
     /// Not allowed in this window.
     Spent,
-    /// Not allowed in any window: more reads than a window has.
+    /// Not allowed in any window: the group has more reads than a window.
     Never,
 }
 
 /// Known state of a quota.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Budget {
-    /// Reads reserved for others.
-    keep: u64,
+    /// Number of reads that are reserved for other users of the quota.
+    withheld: u64,
     known: QuotaKnowledge,
-    /// Reads that are reserved and not sent yet.
+    /// Number of reads that are reserved for manifests and not sent yet.
     reserved: u64,
-    /// Reads in flight.
-    flying: u64,
-    /// Time of the last refusal of a registry that reports no quota, until an answer shows that reads succeed again.
+    /// Number of reads in flight.
+    in_flight: u64,
+    /// Time of the last refusal by a registry that reports no quota. `None` after a response showed that reads succeed
+    /// again.
     refused: Option<DateTime<Utc>>,
     /// Time of the last attempt to determine the remaining reads.
     tried: Option<DateTime<Utc>>,
     /// Number of requests sent so far.
     sent: u64,
-    /// Number of requests that had been sent when the latest answer was recorded. Answers to earlier requests are less
-    /// current.
-    heard: u64,
+    /// Number of requests that had been sent when the known state was last updated. The responses to these requests may
+    /// be older than the known state.
+    sent_at_update: u64,
+    /// Group of reads that has precedence.
     wanted: Option<Wanted>,
-    /// Reads that may have been counted and whose answers were lost, since the last recorded answer that includes them
-    /// for certain.
+    /// Number of reads that the registry may have counted, and whose responses were lost. A report that certainly
+    /// includes these reads resets the number.
     lost: u64,
 }
 
-/// Group of reads that was requested and did not fit. Until the group fits, no smaller read is allowed before it. This
-/// rule applies only while the group is still requested, and in one window of two: if others use the quota too, the
-/// group may never fit.
+/// Group of reads that was requested and exceeds the remaining reads. The group has precedence: no smaller group is
+/// allowed before the quota has enough reads for this group. The precedence applies only while the group is still
+/// requested, and only in every second window, because other users of the quota may prevent the group from ever
+/// fitting.
 #[derive(Debug, Clone, Copy)]
 struct Wanted {
     reads: u64,
+    /// Start of the window in which the group has precedence.
     since: DateTime<Utc>,
-    asked: DateTime<Utc>,
+    /// Time of the latest request for the group.
+    last_requested: DateTime<Utc>,
 }
 
 impl Wanted {
     fn has_precedence(&self, window: Duration, now: DateTime<Utc>) -> bool {
-        // A caller that must wait tries again after a twelfth of the window.
-        is_within(window, self.since, now) && is_within(window / 6, self.asked, now)
+        // A waiting caller requests the group again after a twelfth of the window.
+        is_within(window, self.since, now) && is_within(window / 6, self.last_requested, now)
     }
 }
 
@@ -105,12 +111,12 @@ enum QuotaKnowledge {
 struct ReportedQuota {
     report: Report,
     at: DateTime<Utc>,
-    /// Time of the registry's own last report; `None` if everything is from the journal.
-    heard: Option<DateTime<Utc>>,
+    /// Time at which this process last learned the state from the registry. `None` if the report is from the journal.
+    updated: Option<DateTime<Utc>>,
 }
 
 impl ReportedQuota {
-    /// After a whole window, the registry has forgotten all earlier reads.
+    /// Returns the number of remaining reads. A whole window after the report, no earlier read counts any more.
     fn remaining(&self, now: DateTime<Utc>) -> u64 {
         let is_over = now - self.at >= TimeDelta::from_std(self.report.window).unwrap_or(TimeDelta::MAX);
         if is_over { self.report.limit } else { self.report.remaining }
@@ -118,15 +124,15 @@ impl ReportedQuota {
 }
 
 impl Budget {
-    /// Sets the number of reads that are reserved for others.
+    /// Sets the number of reads that are reserved for other users of the quota.
     pub(crate) fn set_reserve(&mut self, reads: u64) {
-        self.keep = reads;
+        self.withheld = reads;
     }
 
-    /// Restores an earlier report, unless more is known already.
+    /// Restores an earlier report, unless the state of the quota is already known.
     pub(crate) fn recall(&mut self, report: Report, at: DateTime<Utc>) {
         if matches!(self.known, QuotaKnowledge::Nothing) {
-            self.known = QuotaKnowledge::Quota(ReportedQuota { report, at, heard: None });
+            self.known = QuotaKnowledge::Quota(ReportedQuota { report, at, updated: None });
         }
     }
 
@@ -141,63 +147,64 @@ impl Budget {
     }
 
     pub(crate) fn reserve_size(&self) -> u64 {
-        self.keep
+        self.withheld
     }
 
     pub(crate) fn knows_nothing(&self) -> bool {
         matches!(self.known, QuotaKnowledge::Nothing)
     }
 
-    /// Returns the reads that are allowed if none are in flight; `None` without a quota. After a refusal without a
-    /// report: none for a while, and then one at a time, which shows if more succeed.
+    /// Returns the number of reads that are allowed if no reads are in flight, and `None` without a quota. After a
+    /// refusal without a report, no read is allowed for a while. Then one read is allowed at a time, and its outcome
+    /// shows if more reads succeed.
     pub(crate) fn reads_left(&self, now: DateTime<Utc>) -> Option<u64> {
         let Some((report, _)) = self.latest_report(now) else {
             return self.refused.map(|at| u64::from(!is_within(WINDOW / 12, at, now)));
         };
-        let left = report.remaining.saturating_sub(self.keep);
+        let left = report.remaining.saturating_sub(self.withheld);
         let wanted = self.wanted.filter(|wanted| wanted.has_precedence(report.window, now));
         Some(if wanted.is_some_and(|wanted| left < wanted.reads) { 0 } else { left })
     }
 
-    /// Returns true if the registry should be queried before a read is taken:
+    /// Returns true if the registry should be queried before a read is taken. This is the case if one of these
+    /// conditions is met:
     ///
-    /// * nothing is known;
-    /// * everything is from the journal;
-    /// * no reads are left by a report that is not fresh.
+    /// * The state of the quota is unknown.
+    /// * The state is known only from the journal.
+    /// * The latest report allows no read, and is older than [`MAX_REPORT_AGE`].
     ///
-    ///
-    /// Returns false if another caller has just tried.
+    /// Returns false if another caller has just queried the registry.
     pub(crate) fn needs_query(&self, now: DateTime<Utc>) -> bool {
-        let fresh = |at: Option<DateTime<Utc>>, window: Duration| {
-            at.is_some_and(|at| is_within(FRESH.min(window / 12), at, now))
+        let is_fresh = |at: Option<DateTime<Utc>>, window: Duration| {
+            at.is_some_and(|at| is_within(MAX_REPORT_AGE.min(window / 12), at, now))
         };
         match self.known {
             QuotaKnowledge::Nothing | QuotaKnowledge::NoQuota if self.refused.is_some() => {
-                self.reads_left(now) > Some(0) && !fresh(self.tried, WINDOW)
+                self.reads_left(now) > Some(0) && !is_fresh(self.tried, WINDOW)
             }
             QuotaKnowledge::Nothing => self.tried.is_none(),
             QuotaKnowledge::NoQuota => false,
-            QuotaKnowledge::Quota(ReportedQuota { report, heard, .. }) => {
+            QuotaKnowledge::Quota(ReportedQuota { report, updated, .. }) => {
                 let is_short =
-                    heard.is_none() || self.allows(1, self.reads_left(now).unwrap_or_default()) == Verdict::Spent;
-                is_short && !fresh(heard.max(self.tried), report.window)
+                    updated.is_none() || self.allows(1, self.reads_left(now).unwrap_or_default()) == Verdict::Spent;
+                is_short && !is_fresh(updated.max(self.tried), report.window)
             }
         }
     }
 
-    /// Records an attempt to determine the remaining reads, whatever its result.
+    /// Records an attempt to determine the remaining reads, with or without success.
     pub(crate) fn record_attempt(&mut self, now: DateTime<Utc>) {
         self.tried = Some(now);
     }
 
-    /// Takes one read. If nothing is known about the quota, the read is allowed: see [`Budget::needs_query`].
+    /// Takes one read. If the state of the quota is unknown, the read is allowed: see [`Budget::needs_query`].
     pub(crate) fn take_read(&mut self, now: DateTime<Utc>) -> Verdict {
         let verdict = self.reads_left(now).map_or(Verdict::Taken, |left| self.allows(1, left));
-        self.flying += u64::from(verdict == Verdict::Taken);
+        self.in_flight += u64::from(verdict == Verdict::Taken);
         verdict
     }
 
-    /// Reserves a group of reads that are useless without each other.
+    /// Reserves a group of reads: all or none, because a part of the group is useless.
     pub(crate) fn reserve(&mut self, reads: u64, now: DateTime<Utc>) -> Verdict {
         let Some((report, _)) = self.latest_report(now) else {
             if self.reads_left(now) == Some(0) {
@@ -206,15 +213,15 @@ impl Budget {
             self.reserved += reads;
             return Verdict::Taken;
         };
-        if reads > report.limit.saturating_sub(self.keep) {
+        if reads > report.limit.saturating_sub(self.withheld) {
             return Verdict::Never;
         }
-        let verdict = self.allows(reads, report.remaining.saturating_sub(self.keep));
+        let verdict = self.allows(reads, report.remaining.saturating_sub(self.withheld));
         match verdict {
             Verdict::Taken => self.reserved += reads,
-            // The requested group includes the read that showed its size.
+            // The group also includes the read that showed the size of the group.
             Verdict::Spent => {
-                self.remember_wanted((reads + 1).min(report.limit.saturating_sub(self.keep)), report.window, now)
+                self.remember_wanted((reads + 1).min(report.limit.saturating_sub(self.withheld)), report.window, now)
             }
             _ => {}
         }
@@ -223,13 +230,13 @@ impl Budget {
 
     fn remember_wanted(&mut self, reads: u64, window: Duration, now: DateTime<Utc>) {
         let before = self.wanted.filter(|wanted| is_within(2 * window, wanted.since, now));
-        self.wanted = Some(Wanted { reads, since: before.map_or(now, |wanted| wanted.since), asked: now });
+        self.wanted = Some(Wanted { reads, since: before.map_or(now, |wanted| wanted.since), last_requested: now });
     }
 
-    /// Takes a reserved read that is about to be sent.
+    /// Counts a reserved read as in flight. The caller is about to send it.
     pub(crate) fn take_reserved(&mut self) {
         self.reserved = self.reserved.saturating_sub(1);
-        self.flying += 1;
+        self.in_flight += 1;
     }
 
     /// Reserves a read again that was reserved before and not counted.
@@ -242,26 +249,26 @@ impl Budget {
         self.reserved = self.reserved.saturating_sub(reads);
     }
 
-    /// Records that a request is sent whose answer may report the quota. Returns its number.
+    /// Records that a request is sent. Its response may report the quota. Returns the number of the request.
     pub(crate) fn next_number(&mut self) -> u64 {
         self.sent += 1;
         self.sent
     }
 
-    /// Records the outcome of the request of this number. `counted` is true if it was taken as a read.
-    pub(crate) fn record_outcome(&mut self, number: u64, counted: bool, heard: Outcome, now: DateTime<Utc>) {
-        self.flying = self.flying.saturating_sub(u64::from(counted));
-        // A request that was sent before the refusal may have been processed before it.
-        let is_news = number > self.heard;
-        if matches!(heard, Outcome::Reported(_)) || (heard == Outcome::Silent && is_news) {
+    /// Records the outcome of the request of this number. `counted` is true if the request was taken as a read.
+    pub(crate) fn record_outcome(&mut self, number: u64, counted: bool, outcome: Outcome, now: DateTime<Utc>) {
+        self.in_flight = self.in_flight.saturating_sub(u64::from(counted));
+        // A request that was sent before the refusal was recorded may have been processed before the refused request.
+        let is_newer = number > self.sent_at_update;
+        if matches!(outcome, Outcome::Reported(_)) || (outcome == Outcome::Silent && is_newer) {
             self.refused = None;
         }
-        match heard {
+        match outcome {
             Outcome::Reported(report) => self.apply_report(number, report, now),
             Outcome::Silent if counted || self.knows_nothing() => self.known = QuotaKnowledge::NoQuota,
             Outcome::Silent => {
                 if let QuotaKnowledge::Quota(quota) = &mut self.known {
-                    quota.heard = Some(now);
+                    quota.updated = Some(now);
                 }
             }
             Outcome::Uncounted => {}
@@ -271,16 +278,16 @@ impl Budget {
             }
             Outcome::Refused => self.record_refusal(now),
         }
-        let left = self.latest_report(now).map(|(report, _)| report.remaining.saturating_sub(self.keep));
+        let left = self.latest_report(now).map(|(report, _)| report.remaining.saturating_sub(self.withheld));
         self.wanted = self.wanted.filter(|wanted| left.is_none_or(|left| left < wanted.reads.max(1)));
     }
 
     /// Applies a report. The report describes the time at which the registry processed the report's request. The report
-    /// may raise the remaining reads only if that request was sent after all known answers arrived. Otherwise the known
-    /// state may include a later read that this report does not include.
+    /// may raise the remaining reads only if that request was sent after all known responses were received. Otherwise
+    /// the known state may include a later read that this report does not include.
     fn apply_report(&mut self, number: u64, report: Report, now: DateTime<Utc>) {
         let remaining = match &self.known {
-            QuotaKnowledge::Quota(quota) if number <= self.heard => {
+            QuotaKnowledge::Quota(quota) if number <= self.sent_at_update => {
                 report.remaining.saturating_sub(self.lost).min(quota.remaining(now))
             }
             _ => {
@@ -288,31 +295,35 @@ impl Budget {
                 report.remaining
             }
         };
-        self.known =
-            QuotaKnowledge::Quota(ReportedQuota { report: Report { remaining, ..report }, at: now, heard: Some(now) });
-        self.heard = self.sent;
+        self.known = QuotaKnowledge::Quota(ReportedQuota {
+            report: Report { remaining, ..report },
+            at: now,
+            updated: Some(now),
+        });
+        self.sent_at_update = self.sent;
     }
 
     fn record_refusal(&mut self, now: DateTime<Utc>) {
         match self.known {
             QuotaKnowledge::Quota(_) => self.lower(|_| 0, now),
-            _ => (self.refused, self.heard) = (Some(now), self.sent),
+            _ => (self.refused, self.sent_at_update) = (Some(now), self.sent),
         }
     }
 
     fn lower(&mut self, change: impl FnOnce(u64) -> u64, now: DateTime<Utc>) {
         if let QuotaKnowledge::Quota(quota) = &mut self.known {
             quota.report.remaining = change(quota.remaining(now));
-            (quota.at, quota.heard) = (now, Some(now));
-            self.heard = self.sent;
+            (quota.at, quota.updated) = (now, Some(now));
+            self.sent_at_update = self.sent;
         }
     }
 
-    /// Decides whether this many reads fit into `left`. The latest report may or may not include the reads in flight.
+    /// Decides if `left`, the number of remaining reads, is enough for this many reads. The latest report may or may
+    /// not include the reads in flight.
     fn allows(&self, reads: u64, left: u64) -> Verdict {
-        if left >= reads + self.reserved + self.flying {
+        if left >= reads + self.reserved + self.in_flight {
             Verdict::Taken
-        } else if left >= reads + self.reserved && self.flying > 0 {
+        } else if left >= reads + self.reserved && self.in_flight > 0 {
             Verdict::Later
         } else {
             Verdict::Spent
@@ -320,7 +331,8 @@ impl Budget {
     }
 }
 
-/// Returns true if `then` is at most `span` ago. A time in the future is not: the clock was set back.
+/// Returns true if `then` is less than `span` before `now`. Returns false for a time in the future, which means that
+/// the clock was set back.
 fn is_within(span: Duration, then: DateTime<Utc>, now: DateTime<Utc>) -> bool {
     let span = TimeDelta::from_std(span).unwrap_or(TimeDelta::MAX);
     (TimeDelta::zero()..span).contains(&(now - then))

@@ -1,4 +1,4 @@
-//! Responses about a quota: their headers, and the classification of a 429, which concerns the quota or the request
+//! Responses about a quota: their headers, and the classification of a 429. A 429 concerns the quota or the request
 //! rate.
 
 use std::ops::RangeInclusive;
@@ -11,15 +11,16 @@ use super::attempt::AnswerHead;
 use super::budget::{Outcome, Report};
 use super::quota::SharedQuota;
 
-/// The longest `Retry-After` of a 429 that concerns the request rate.
+/// Maximum `Retry-After` of a 429 that concerns the request rate. These rules determine what a 429 without a report
+/// concerns:
 ///
-/// * A 429 with a longer `Retry-After` is the quota's.
+/// * A 429 with a longer `Retry-After` concerns the quota.
 /// * A 429 with a shorter `Retry-After` concerns the request rate.
-/// * A 429 without `Retry-After` is the quota's if it answers a counted read.
+/// * A 429 without `Retry-After` concerns the quota if it is the response to a counted read.
 const MAX_RATE_RETRY_AFTER: Duration = Duration::from_secs(60);
 
-/// Accepted quota windows, in seconds. Any gateway reports limits per second, minute or month under the same header
-/// names; those concern the request rate or something else.
+/// Accepted lengths of a quota window, in seconds. Gateways report other limits, per second, minute or month, under the
+/// same header names. Such limits are not a pull quota.
 const WINDOWS: RangeInclusive<u64> = 600..=86_400;
 
 impl SharedQuota {
@@ -33,13 +34,14 @@ impl SharedQuota {
             None if status.is_success() => Outcome::Silent,
             None if status.is_server_error() => Outcome::Lost,
             None if status == StatusCode::UNAUTHORIZED || self.unstated_window.is_some() => Outcome::Uncounted,
-            // A registry that counts reads reports it in every answer.
+            // A registry that counts reads reports the quota in every response.
             None if self.lock().budget.knows_nothing() => Outcome::Silent,
             None => Outcome::Uncounted,
         }
     }
 
-    /// Classifies a 429. Others who share the account or the address may have used up the quota.
+    /// Classifies a 429. It may concern the quota even if the latest report has remaining reads: other users of the
+    /// account or of the IP address may have used up the quota.
     fn classify_429(&self, report: Option<Report>, answer: AnswerHead<'_>, counted: bool) -> Outcome {
         match report {
             Some(report) if report.remaining > 0 => Outcome::Reported(report),
@@ -56,13 +58,13 @@ impl SharedQuota {
         parse_headers(headers, self.unstated_window)
     }
 
-    /// Returns true if a 429 with this head is the quota's.
+    /// Returns true if a 429 with this status and these headers concerns the quota.
     pub(super) fn refuses(&self, answer: AnswerHead<'_>, counted: bool) -> bool {
         if let Some(report) = self.parse_report(answer.headers) {
             return report.remaining == 0;
         }
         let is_counting = self.unstated_window.is_some() || self.lock().budget.latest_report(Utc::now()).is_some();
-        is_counting && answer.retry_after.map_or(counted, |asked| asked > MAX_RATE_RETRY_AFTER)
+        is_counting && answer.retry_after.map_or(counted, |wait| wait > MAX_RATE_RETRY_AFTER)
     }
 }
 

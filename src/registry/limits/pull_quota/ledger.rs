@@ -15,8 +15,8 @@ pub(super) struct QuotaLedger {
     reserved: HashMap<Digest, ReservedReads>,
 }
 
-/// Reserved reads of one manifest. A read cannot be attributed to one of the reservations that name its manifest, so
-/// there are at most as many reserved reads as reservations.
+/// Reserved reads of one manifest. Several reservations may name the manifest, and a read cannot be attributed to one
+/// of them. So the number of reserved reads is at most the number of reservations.
 #[derive(Debug, Default)]
 struct ReservedReads {
     reservations: u64,
@@ -28,9 +28,9 @@ impl QuotaLedger {
         let verdict = self.budget.reserve(manifests.len() as u64, Utc::now());
         if verdict == Verdict::Taken {
             for digest in manifests {
-                let aside = self.reserved.entry(*digest).or_default();
-                aside.reservations += 1;
-                aside.reads += 1;
+                let manifest_reads = self.reserved.entry(*digest).or_default();
+                manifest_reads.reservations += 1;
+                manifest_reads.reads += 1;
             }
         }
         verdict
@@ -39,12 +39,12 @@ impl QuotaLedger {
     /// Ends a reservation and releases the reads that no other reservation may need.
     pub(super) fn release(&mut self, manifests: &[Digest]) {
         for digest in manifests {
-            let Some(aside) = self.reserved.get_mut(digest) else { continue };
-            aside.reservations -= 1;
-            let unused = aside.reads.saturating_sub(aside.reservations);
-            aside.reads -= unused;
+            let Some(manifest_reads) = self.reserved.get_mut(digest) else { continue };
+            manifest_reads.reservations -= 1;
+            let unused = manifest_reads.reads.saturating_sub(manifest_reads.reservations);
+            manifest_reads.reads -= unused;
             self.budget.release(unused);
-            if aside.reservations == 0 {
+            if manifest_reads.reservations == 0 {
                 self.reserved.remove(digest);
             }
         }
@@ -52,25 +52,29 @@ impl QuotaLedger {
 
     /// Reserves a read again that the registry did not count, if a reservation may still need it.
     pub(super) fn reserve_again(&mut self, digest: &Digest) {
-        if let Some(aside) = self.set_aside(Some(digest)).filter(|aside| aside.reads < aside.reservations) {
-            aside.reads += 1;
+        if let Some(manifest_reads) = self
+            .reserved_reads(Some(digest))
+            .filter(|manifest_reads| manifest_reads.reads < manifest_reads.reservations)
+        {
+            manifest_reads.reads += 1;
             self.budget.reserve_again();
         }
     }
 
-    fn set_aside(&mut self, digest: Option<&Digest>) -> Option<&mut ReservedReads> {
+    fn reserved_reads(&mut self, digest: Option<&Digest>) -> Option<&mut ReservedReads> {
         self.reserved.get_mut(digest?)
     }
 
     pub(super) fn needs_query(&self, digest: Option<&Digest>) -> bool {
-        let is_reserved = digest.and_then(|digest| self.reserved.get(digest)).is_some_and(|aside| aside.reads > 0);
+        let is_reserved =
+            digest.and_then(|digest| self.reserved.get(digest)).is_some_and(|manifest_reads| manifest_reads.reads > 0);
         !is_reserved && self.budget.needs_query(Utc::now())
     }
 
     /// Takes one read. The `bool` is true if the read was reserved.
     pub(super) fn take_read(&mut self, digest: Option<&Digest>) -> (Verdict, bool) {
-        if let Some(aside) = self.set_aside(digest).filter(|aside| aside.reads > 0) {
-            aside.reads -= 1;
+        if let Some(manifest_reads) = self.reserved_reads(digest).filter(|manifest_reads| manifest_reads.reads > 0) {
+            manifest_reads.reads -= 1;
             self.budget.take_reserved();
             return (Verdict::Taken, true);
         }

@@ -1,5 +1,5 @@
 //! Pull quota of one identity at a registry that counts manifest reads (Docker Hub's `ratelimit-limit` and
-//! `ratelimit-remaining`). A read beyond the quota is not sent. The code here does not decide which tag gets a read.
+//! `ratelimit-remaining`). A read beyond the quota is not sent. The caller decides which tags use the remaining reads.
 
 mod attempt;
 mod budget;

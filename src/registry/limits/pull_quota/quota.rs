@@ -22,13 +22,13 @@ pub struct QuotaState {
     pub registry: RegistryHost,
     /// The identity used at the registry, if known: a user name or `anonymous`, never a secret.
     pub identity: String,
-    /// Reads per window.
+    /// Maximum number of reads per window.
     pub limit: u64,
     /// Length of the window.
     pub window: Duration,
-    /// Reads left in the window.
+    /// Number of remaining reads in the window.
     pub remaining: u64,
-    /// Reads reserved for other users of the quota (`limits.reserve_pulls`).
+    /// Number of reads that are reserved for other users of the quota (`limits.reserve_pulls`).
     pub reserved: u64,
     /// Time of the report.
     pub reported: DateTime<Utc>,
@@ -45,15 +45,16 @@ pub(crate) struct QuotaError {
 #[derive(Debug)]
 pub(crate) struct Quota {
     pub(super) inner: Arc<SharedQuota>,
-    /// Held by the request that determines the remaining reads. The other requests wait for its result.
-    pub(super) finding_out: tokio::sync::Mutex<()>,
+    /// Lock of the request that determines the remaining reads. The other requests wait for the result of this request.
+    pub(super) probe_lock: tokio::sync::Mutex<()>,
 }
 
-/// State of a quota, which its requests and reservations share.
+/// State of a quota, shared by its requests and reservations.
 #[derive(Debug)]
 pub(super) struct SharedQuota {
     pub(super) registry: RegistryHost,
-    /// Length of the window if the registry does not state it; `None` at a registry that is not known to count reads.
+    /// Length of the window if the registry does not state a length. `None` at a registry that is not known to count
+    /// reads.
     pub(super) unstated_window: Option<Duration>,
     ledger: Mutex<QuotaLedger>,
     /// Notified when a read in flight has ended.
@@ -64,18 +65,18 @@ impl Quota {
     pub(crate) fn new(registry: RegistryHost) -> Self {
         let unstated_window = Flavor::from_host(&registry).pull_quota_window;
         let inner = SharedQuota { registry, unstated_window, ledger: Mutex::default(), ended: Notify::new() };
-        Self { inner: Arc::new(inner), finding_out: tokio::sync::Mutex::default() }
+        Self { inner: Arc::new(inner), probe_lock: tokio::sync::Mutex::default() }
     }
 
-    /// Sets the number of reads that are reserved for others.
+    /// Sets the number of reads that are reserved for other users of the quota.
     pub(crate) fn set_reserve(&self, reads: u64) {
         self.inner.lock().budget.set_reserve(reads);
         // A waiting request may now be admitted, or must fail.
         self.inner.ended.notify_waiters();
     }
 
-    /// Returns true if this answer means that the quota is spent. Its `Retry-After` then delays no other kind of
-    /// request.
+    /// Returns true if this response means that the quota is spent. The `Retry-After` of such a response does not delay
+    /// other requests.
     pub(crate) fn refuses(&self, reads: Reads, answer: AnswerHead<'_>) -> bool {
         let counted = matches!(reads, Reads::Counted(_));
         answer.status == StatusCode::TOO_MANY_REQUESTS && reads != Reads::Nothing && self.inner.refuses(answer, counted)
@@ -86,7 +87,8 @@ impl Quota {
         self.inner.unstated_window.is_some() || self.inner.lock().budget.reads_left(Utc::now()).is_some()
     }
 
-    /// Returns the remaining reads: [`u64::MAX`] if the registry does not count reads, `None` if nothing is known yet.
+    /// Returns the remaining reads: [`u64::MAX`] if the registry does not count reads, `None` if the state of the quota
+    /// is unknown.
     pub(crate) fn reads_left(&self) -> Option<u64> {
         let state = self.inner.lock();
         state.budget.reads_left(Utc::now()).or((!state.budget.knows_nothing()).then_some(u64::MAX))
@@ -103,7 +105,7 @@ impl Quota {
         }
     }
 
-    /// Returns the latest report of the quota, if the registry has sent one. The identity is only shown.
+    /// Returns the latest report of the quota, if the registry has sent one. `identity` is copied into the result.
     pub(crate) fn state(&self, identity: String) -> Option<QuotaState> {
         let state = self.inner.lock();
         let (report, at) = state.budget.latest_report(Utc::now())?;
@@ -125,7 +127,7 @@ impl Quota {
         Ok(Some(Box::new(reserved)))
     }
 
-    /// Restores an earlier report of this registry. The report is in force until the registry's next report.
+    /// Restores an earlier report of this registry. The report is valid until the next report of the registry.
     pub(crate) fn recall(&self, state: &QuotaState) {
         if state.registry == self.inner.registry {
             let report = Report { limit: state.limit, window: state.window, remaining: state.remaining };
@@ -139,16 +141,16 @@ impl SharedQuota {
         self.ledger.lock()
     }
 
-    /// Repeats `ask` until its verdict is final. On [`Verdict::Later`] it waits for a read in flight; such a read waits
-    /// for no other read. Cancel safe.
+    /// Repeats `decide` until its verdict is final. After [`Verdict::Later`], waits until a read in flight has ended.
+    /// This causes no deadlock, because a read in flight waits for no other read. Cancel safe.
     pub(super) async fn wait_for_verdict(
         &self,
         reads: u64,
-        mut ask: impl FnMut(&mut QuotaLedger) -> Verdict,
+        mut decide: impl FnMut(&mut QuotaLedger) -> Verdict,
     ) -> Result<(), QuotaError> {
         loop {
             let ended = self.ended.notified();
-            let verdict = ask(&mut self.lock());
+            let verdict = decide(&mut self.lock());
             match verdict {
                 Verdict::Taken => return Ok(()),
                 Verdict::Later => ended.await,
@@ -167,7 +169,7 @@ impl SharedQuota {
         QuotaError { kind: ErrorKind::QuotaSpent(wait_for(window)), detail }
     }
 
-    /// Returns text such as `leaves 21 of 100 in 6h, of which 20 are reserved (reported 2026-11-21T09:00:00Z)`.
+    /// Returns text such as `leaves 21 of 100 pulls per 6h, of which 20 are reserved (reported 2026-11-21T09:00:00Z)`.
     fn describe_reads_left(&self, report: Report, at: DateTime<Utc>) -> String {
         let Report { limit, window, remaining } = report;
         let window = humantime::format_duration(window);
@@ -176,7 +178,7 @@ impl SharedQuota {
             reserved => format!(", of which {reserved} are reserved"),
         };
         let at = at.to_rfc3339_opts(SecondsFormat::Secs, true);
-        format!("leaves {remaining} of {limit} in {window}{reserved} (reported {at})")
+        format!("leaves {remaining} of {limit} pulls per {window}{reserved} (reported {at})")
     }
 
     fn too_many_reads_error(&self, reads: u64) -> QuotaError {
@@ -199,7 +201,7 @@ fn wait_for(window: Duration) -> Duration {
     (window / 12).max(Duration::from_secs(1))
 }
 
-/// Reserved reads. Dropping it releases the reads that were not used.
+/// Reservation of reads. If the reservation is dropped, its unused reads are released.
 struct QuotaReservation {
     inner: Arc<SharedQuota>,
     manifests: Vec<Digest>,

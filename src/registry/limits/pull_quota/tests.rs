@@ -1,4 +1,4 @@
-//! Tests of the arithmetic, step by step and against a simulated registry.
+//! Tests of the arithmetic of a quota, step by step and against a simulated registry.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use super::headers::parse_headers;
 
 const HOUR: u64 = 3600;
 
-fn keeping(reads: u64) -> Budget {
+fn with_reserve(reads: u64) -> Budget {
     let mut budget = Budget::default();
     budget.set_reserve(reads);
     budget
@@ -27,7 +27,7 @@ fn report_of(remaining: u64) -> Report {
 
 /// Returns a budget that has just received a report of this many remaining reads.
 fn budget_with(keep: u64, remaining: u64) -> Budget {
-    let mut budget = keeping(keep);
+    let mut budget = with_reserve(keep);
     let number = budget.next_number();
     budget.record_outcome(number, false, Outcome::Reported(report_of(remaining)), time_at(0));
     budget
@@ -65,7 +65,7 @@ fn reads_in_flight_are_awaited_and_reserve_stays_untouched() {
     assert_eq!([budget.take_read(time_at(1)), budget.take_read(time_at(1))], [Verdict::Taken; 2]);
     let numbers = [budget.next_number(), budget.next_number()];
     budget.record_outcome(numbers[0], true, Outcome::Reported(report_of(4)), time_at(1));
-    assert_eq!(budget.take_read(time_at(1)), Verdict::Taken, "the registry gave one back");
+    assert_eq!(budget.take_read(time_at(1)), Verdict::Taken, "the registry did not count one read");
     assert_eq!(budget.take_read(time_at(1)), Verdict::Later);
     budget.record_outcome(numbers[1], true, Outcome::Reported(report_of(3)), time_at(1));
     let last = budget.next_number();
@@ -93,13 +93,13 @@ fn smaller_read_waits_for_group_that_did_not_fit() {
     let mut budget = budget_with(0, 3);
     assert_eq!(budget.reserve(5, time_at(0)), Verdict::Spent);
     assert_eq!((budget.take_read(time_at(0)), budget.reads_left(time_at(0))), (Verdict::Spent, Some(0)));
-    let tell = |budget: &mut Budget, remaining| {
+    let report = |budget: &mut Budget, remaining| {
         let number = budget.next_number();
         budget.record_outcome(number, false, Outcome::Reported(report_of(remaining)), time_at(9));
     };
-    tell(&mut budget, 5);
-    assert_eq!(budget.take_read(time_at(9)), Verdict::Spent, "five, and the one that shows the group");
-    tell(&mut budget, 6);
+    report(&mut budget, 5);
+    assert_eq!(budget.take_read(time_at(9)), Verdict::Spent, "five reads, and the read that shows the group");
+    report(&mut budget, 6);
     assert_eq!((budget.take_read(time_at(9)), budget.reads_left(time_at(9))), (Verdict::Taken, Some(6)));
 }
 
@@ -111,7 +111,7 @@ fn registry_is_queried_after_restart_or_on_stale_exhaustion() {
     assert!(budget.needs_query(time_at(0)), "the journal's report is old");
     let number = budget.next_number();
     budget.record_outcome(number, false, Outcome::Reported(report_of(1)), time_at(0));
-    assert!(!budget.needs_query(time_at(9999)), "while reads are left");
+    assert!(!budget.needs_query(time_at(9999)), "while reads remain");
     assert_eq!(budget.take_read(time_at(0)), Verdict::Taken);
     let number = budget.next_number();
     budget.record_outcome(number, true, Outcome::Reported(report_of(0)), time_at(0));
@@ -126,14 +126,14 @@ fn registry_is_queried_after_restart_or_on_stale_exhaustion() {
 #[test]
 fn wanted_group_has_precedence_in_every_second_window() {
     let hours = |hours: i64| time_at(hours * 3600);
-    let tell = |budget: &mut Budget, now| {
+    let report = |budget: &mut Budget, now| {
         let number = budget.next_number();
         budget.record_outcome(number, false, Outcome::Reported(report_of(3)), now);
     };
     let mut budget = budget_with(0, 3);
     assert_eq!(budget.reserve(5, hours(0)), Verdict::Spent);
     let mut read = |hour: i64, asks: bool| {
-        tell(&mut budget, hours(hour));
+        report(&mut budget, hours(hour));
         if asks {
             assert_eq!(budget.reserve(5, hours(hour)), Verdict::Spent);
         }
@@ -207,12 +207,12 @@ fn docker_hub_ratelimit_headers_are_parsed() {
         parse_headers(&headers, unstated)
     };
     let headers = |limit: &str, remaining: &str| read(limit, remaining, Some(Duration::from_secs(6 * HOUR)));
-    let told = |seconds, remaining| Some(Report { limit: 100, window: Duration::from_secs(seconds), remaining });
-    assert_eq!(headers("100;w=21600", "76;w=21600"), told(21_600, 76));
-    assert_eq!(headers("100; w=600", "0"), told(600, 0));
-    assert_eq!(headers("100", "7;w=9"), told(21_600, 7));
+    let expected = |seconds, remaining| Some(Report { limit: 100, window: Duration::from_secs(seconds), remaining });
+    assert_eq!(headers("100;w=21600", "76;w=21600"), expected(21_600, 76));
+    assert_eq!(headers("100; w=600", "0"), expected(600, 0));
+    assert_eq!(headers("100", "7;w=9"), expected(21_600, 7));
     assert_eq!(["100;w=0", "100;w=60", "100;w=599", "100;w=86401"].map(|limit| headers(limit, "7")), [None; 4]);
-    assert_eq!(read("100", "7", None), None, "any gateway reports its rate so");
+    assert_eq!(read("100", "7", None), None, "any gateway may report its rate in this form");
     assert_eq!(headers("many", "7"), None);
     assert_eq!(parse_headers(&HeaderMap::new(), None), None);
 }
@@ -222,7 +222,7 @@ fn docker_hub_ratelimit_headers_are_parsed() {
 struct Hub {
     limit: u64,
     slides: bool,
-    made: Vec<i64>,
+    reads: Vec<i64>,
     refused: u64,
 }
 
@@ -231,8 +231,8 @@ const WINDOW: i64 = 1000;
 impl Hub {
     fn remaining(&mut self, now: i64) -> u64 {
         let slides = self.slides;
-        self.made.retain(|made| if slides { made + WINDOW > now } else { made / WINDOW == now / WINDOW });
-        self.limit.saturating_sub(self.made.len() as u64)
+        self.reads.retain(|read| if slides { read + WINDOW > now } else { read / WINDOW == now / WINDOW });
+        self.limit.saturating_sub(self.reads.len() as u64)
     }
 
     fn answer(&mut self, counted: bool, now: i64) -> Outcome {
@@ -240,7 +240,7 @@ impl Hub {
             self.refused += 1;
             return Outcome::Refused;
         }
-        self.made.extend(counted.then_some(now));
+        self.reads.extend(counted.then_some(now));
         let window = Duration::from_secs(WINDOW.unsigned_abs());
         Outcome::Reported(Report { limit: self.limit, window, remaining: self.remaining(now) })
     }
@@ -249,46 +249,46 @@ impl Hub {
 /// Next event. The numbers choose among the requests in flight.
 #[derive(Debug, Clone)]
 enum Step {
-    Look,
+    Head,
     Read,
     Reserve(u64),
     ReadReserved,
-    GiveBack,
+    Release,
     /// The registry processes a request.
-    Deal(usize),
-    /// An answer arrives.
-    Come(usize),
-    /// An answer is lost.
+    Process(usize),
+    /// The client receives a response.
+    Receive(usize),
+    /// A response is lost.
     Lose(usize),
     /// Another client reads.
     Other,
-    Pass(i64),
+    Wait(i64),
 }
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        2 => Just(Step::Look),
+        2 => Just(Step::Head),
         8 => Just(Step::Read),
         2 => (1_u64..5).prop_map(Step::Reserve),
         4 => Just(Step::ReadReserved),
-        1 => Just(Step::GiveBack),
-        12 => any::<usize>().prop_map(Step::Deal),
-        12 => any::<usize>().prop_map(Step::Come),
+        1 => Just(Step::Release),
+        12 => any::<usize>().prop_map(Step::Process),
+        12 => any::<usize>().prop_map(Step::Receive),
         1 => any::<usize>().prop_map(Step::Lose),
         1 => Just(Step::Other),
-        2 => (1_i64..600).prop_map(Step::Pass),
+        2 => (1_i64..600).prop_map(Step::Wait),
     ]
 }
 
 /// A request in flight: its number, true if it counts, and the registry's answer once the request is processed.
-type UnderWay = (u64, bool, Option<Outcome>);
+type InFlight = (u64, bool, Option<Outcome>);
 
 #[derive(Debug)]
 struct Simulation {
     hub: Hub,
     budget: Budget,
     now: i64,
-    under_way: Vec<UnderWay>,
+    in_flight: Vec<InFlight>,
     reserved: u64,
     others: u64,
 }
@@ -297,7 +297,7 @@ impl Simulation {
     fn step(&mut self, step: Step) {
         let now = time_at(self.now);
         match step {
-            Step::Look => self.send(false),
+            Step::Head => self.send(false),
             Step::Read if self.budget.take_read(now) == Verdict::Taken => self.send(true),
             Step::Reserve(reads) if self.budget.reserve(reads, now) == Verdict::Taken => self.reserved += reads,
             Step::ReadReserved if self.reserved > 0 => {
@@ -305,55 +305,55 @@ impl Simulation {
                 self.budget.take_reserved();
                 self.send(true);
             }
-            Step::GiveBack => self.budget.release(std::mem::take(&mut self.reserved)),
-            Step::Deal(nth) => {
-                let waiting = self.under_way.iter_mut().filter(|(.., heard)| heard.is_none()).collect::<Vec<_>>();
+            Step::Release => self.budget.release(std::mem::take(&mut self.reserved)),
+            Step::Process(nth) => {
+                let waiting = self.in_flight.iter_mut().filter(|(.., outcome)| outcome.is_none()).collect::<Vec<_>>();
                 let count = waiting.len().max(1);
-                if let Some((_, counted, heard)) = waiting.into_iter().nth(nth % count) {
-                    *heard = Some(self.hub.answer(*counted, self.now));
+                if let Some((_, counted, outcome)) = waiting.into_iter().nth(nth % count) {
+                    *outcome = Some(self.hub.answer(*counted, self.now));
                 }
             }
-            Step::Come(nth) => {
-                if let Some((number, counted, heard)) = self.dealt_with(nth) {
-                    self.budget.record_outcome(number, counted, heard, now);
+            Step::Receive(nth) => {
+                if let Some((number, counted, outcome)) = self.take_processed(nth) {
+                    self.budget.record_outcome(number, counted, outcome, now);
                 }
             }
             Step::Lose(nth) => {
-                if let Some((number, counted, _)) = self.dealt_with(nth) {
+                if let Some((number, counted, _)) = self.take_processed(nth) {
                     self.budget.record_outcome(number, counted, Outcome::Lost, now);
                 }
             }
             Step::Other if self.hub.remaining(self.now) > 0 => {
                 self.others += 1;
-                self.hub.made.push(self.now);
+                self.hub.reads.push(self.now);
             }
-            Step::Pass(seconds) => self.now += seconds,
+            Step::Wait(seconds) => self.now += seconds,
             Step::Read | Step::Reserve(_) | Step::ReadReserved | Step::Other => {}
         }
     }
 
     fn send(&mut self, counted: bool) {
         let number = self.budget.next_number();
-        self.under_way.push((number, counted, None));
+        self.in_flight.push((number, counted, None));
     }
 
-    fn dealt_with(&mut self, nth: usize) -> Option<(u64, bool, Outcome)> {
-        let there: Vec<usize> = (0..self.under_way.len()).filter(|at| self.under_way[*at].2.is_some()).collect();
-        let at = *there.get(nth % there.len().max(1))?;
-        let (number, counted, heard) = self.under_way.remove(at);
-        heard.map(|heard| (number, counted, heard))
+    fn take_processed(&mut self, nth: usize) -> Option<(u64, bool, Outcome)> {
+        let processed: Vec<usize> = (0..self.in_flight.len()).filter(|at| self.in_flight[*at].2.is_some()).collect();
+        let at = *processed.get(nth % processed.len().max(1))?;
+        let (number, counted, outcome) = self.in_flight.remove(at);
+        outcome.map(|outcome| (number, counted, outcome))
     }
 
     /// Ends all requests in flight, releases the reserved reads and queries the registry.
-    fn settle(&mut self) {
-        self.step(Step::GiveBack);
-        while !self.under_way.is_empty() {
-            self.step(Step::Deal(0));
-            self.step(Step::Come(0));
+    fn finish(&mut self) {
+        self.step(Step::Release);
+        while !self.in_flight.is_empty() {
+            self.step(Step::Process(0));
+            self.step(Step::Receive(0));
         }
-        self.step(Step::Look);
-        self.step(Step::Deal(0));
-        self.step(Step::Come(0));
+        self.step(Step::Head);
+        self.step(Step::Process(0));
+        self.step(Step::Receive(0));
     }
 }
 
@@ -367,20 +367,20 @@ proptest! {
         slides in any::<bool>(),
         steps in proptest::collection::vec(step(), 1..300),
     ) {
-        let hub = Hub { limit, slides, made: Vec::new(), refused: 0 };
-        let (budget, under_way) = (keeping(keep), Vec::new());
-        let mut simulation = Simulation { hub, budget, now: 0, under_way, reserved: 0, others: 0 };
-        simulation.settle();
+        let hub = Hub { limit, slides, reads: Vec::new(), refused: 0 };
+        let (budget, in_flight) = (with_reserve(keep), Vec::new());
+        let mut simulation = Simulation { hub, budget, now: 0, in_flight, reserved: 0, others: 0 };
+        simulation.finish();
         for step in steps {
             simulation.step(step);
         }
         let Simulation { hub, others, .. } = &simulation;
         // The budget may not know about the reads of other clients.
         prop_assert!(hub.refused <= *others, "{} refused, and others read {others}", hub.refused);
-        simulation.settle();
+        simulation.finish();
         let Simulation { hub, budget, now, .. } = &mut simulation;
         let remaining = hub.remaining(*now);
-        prop_assert_eq!(budget.latest_report(time_at(*now)).map(|(told, _)| told.remaining), Some(remaining));
+        prop_assert_eq!(budget.latest_report(time_at(*now)).map(|(expected, _)| expected.remaining), Some(remaining));
     }
 }
 

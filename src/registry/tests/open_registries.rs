@@ -1,5 +1,5 @@
-//! Tests of registries that serve anonymous requests, and give authenticated users more access without ever requiring
-//! credentials.
+//! Tests of registries that accept anonymous requests requests, never request credentials, but show more content to an
+//! authenticated user.
 
 use futures_util::TryStreamExt as _;
 
@@ -24,15 +24,15 @@ fn image() -> axum::response::Response {
     answer(200, &[("content-type", kind), ("docker-content-digest", &digest), ("content-length", "1")], "")
 }
 
-/// Answers like a registry that shows `public/…` to everybody, and `hidden/…` to requests with `MINE`. The registry
-/// refuses other logins.
-fn hiding(asked: &Received) -> axum::response::Response {
-    let known = match asked.header("authorization") {
+/// Answers like a registry that shows `public/…` to all clients, and `hidden/…` only to requests with `MINE`. The
+/// registry refuses other logins.
+fn hiding(request: &Received) -> axum::response::Response {
+    let known = match request.header("authorization") {
         None => false,
         Some(shown) if shown == MINE => true,
         Some(_) => return answer(401, &[], ""),
     };
-    match asked.path.as_str() {
+    match request.path.as_str() {
         "/v2/" => answer(200, &[], "{}"),
         path if path.starts_with("/v2/_catalog") && known => {
             answer(200, &[], r#"{"repositories":["hidden/a","public/a"]}"#)
@@ -66,20 +66,20 @@ async fn hidden_repository_is_requested_again_with_credentials() {
     assert!(registry.has_proven_login());
     let lines = ["HEAD /v2/public/a/manifests/latest", "HEAD /v2/hidden/a/manifests/latest", "GET /v2/"];
     assert_eq!(server.lines(), [&lines[..], &lines[1..2]].concat());
-    // Each further request has the credentials, and no request is sent twice.
+    // All later requests have the credentials, and no request is sent twice.
     assert!(!resolve(&registry, "hidden/none").await.unwrap());
     assert_eq!((server.requests()[4].header("authorization"), server.requests().len()), (Some(MINE), 5));
 }
 
 #[tokio::test]
 async fn login_is_proven_by_refusal_without_it() {
-    let server = Server::start(|asked| match asked.path.as_str() {
+    let server = Server::start(|request| match request.path.as_str() {
         path if path.contains("/tags/list")
-            && (path.contains("public") || asked.header("authorization") == Some(MINE)) =>
+            && (path.contains("public") || request.header("authorization") == Some(MINE)) =>
         {
             answer(200, &[], r#"{"tags":["latest"]}"#)
         }
-        _ => hiding(asked),
+        _ => hiding(request),
     })
     .await;
     let registry = server.registry_as(me());
@@ -96,9 +96,9 @@ async fn login_is_proven_by_refusal_without_it() {
 #[tokio::test]
 async fn refusal_without_challenge_is_repeated_with_credentials() {
     for status in [401, 403, 404] {
-        let server = Server::start(move |asked| match asked.header("authorization") {
-            _ if asked.path == "/v2/" => answer(200, &[], "{}"),
-            Some(MINE) if asked.method == "POST" => answer(202, &[("location", "/session")], ""),
+        let server = Server::start(move |request| match request.header("authorization") {
+            _ if request.path == "/v2/" => answer(200, &[], "{}"),
+            Some(MINE) if request.method == "POST" => answer(202, &[("location", "/session")], ""),
             Some(MINE) => image(),
             _ => answer(status, &[], ""),
         })
@@ -113,11 +113,11 @@ async fn refusal_without_challenge_is_repeated_with_credentials() {
 
 #[tokio::test]
 async fn api_challenge_determines_scheme_of_unrequested_credentials() {
-    let server = Server::start(|asked| match asked.header("authorization") {
-        _ if asked.path.starts_with("/token") => answer(200, &[], r#"{"token":"good"}"#),
+    let server = Server::start(|request| match request.header("authorization") {
+        _ if request.path.starts_with("/token") => answer(200, &[], r#"{"token":"good"}"#),
         Some("Bearer good") => image(),
-        _ if asked.path == "/v2/" => {
-            let challenge = format!(r#"Bearer realm="{}/token",service="s""#, asked.own);
+        _ if request.path == "/v2/" => {
+            let challenge = format!(r#"Bearer realm="{}/token",service="s""#, request.own);
             answer(401, &[("www-authenticate", &challenge)], "")
         }
         _ => answer(404, &[], ""),
@@ -125,7 +125,7 @@ async fn api_challenge_determines_scheme_of_unrequested_credentials() {
     .await;
     assert!(resolve(&server.registry_as(me()), "a/b").await.unwrap());
     let shown: Vec<_> =
-        server.requests().iter().filter(|asked| asked.header("authorization") == Some(MINE)).cloned().collect();
+        server.requests().iter().filter(|request| request.header("authorization") == Some(MINE)).cloned().collect();
     assert_eq!(
         shown.iter().map(Received::line).collect::<Vec<_>>(),
         ["GET /token?service=s&scope=repository%3Aa%2Fb%3Apull"]
@@ -142,7 +142,7 @@ async fn wrong_unrequested_password_is_sent_once_a_minute() {
         assert_eq!(resolve(&registry, "hidden/a").await.unwrap_err().kind, ErrorKind::Denied);
         assert!(resolve(&registry, "public/a").await.unwrap(), "an open repository stays open");
     }
-    let shown = server.requests().iter().filter(|asked| asked.header("authorization").is_some()).count();
+    let shown = server.requests().iter().filter(|request| request.header("authorization").is_some()).count();
     assert_eq!(shown, 1);
     let Err(LoginError::Registry(error)) = registry.log_in(true).await else { panic!("the login succeeded") };
     assert_eq!(error.kind, ErrorKind::Denied);
@@ -151,7 +151,7 @@ async fn wrong_unrequested_password_is_sent_once_a_minute() {
 #[tokio::test]
 async fn open_registry_gets_credentials_but_proves_no_login() {
     let server =
-        Server::start(|asked| if asked.path == "/v2/" { answer(200, &[], "") } else { answer(404, &[], "") }).await;
+        Server::start(|request| if request.path == "/v2/" { answer(200, &[], "") } else { answer(404, &[], "") }).await;
     let registry = server.registry_as(me());
     for _ in 0..3 {
         assert!(!resolve(&registry, "a/b").await.unwrap());
@@ -171,7 +171,7 @@ async fn host_without_docker_entry_gets_one_anonymous_request() {
     assert!(!resolve(&registry, "a/b").await.unwrap());
     assert!(!registry.repository("a/b".parse().unwrap()).has_blob(&blob(b"x")).await.unwrap());
     assert_eq!(server.lines().len(), 2);
-    assert!(server.requests().iter().all(|asked| asked.header("authorization").is_none()));
+    assert!(server.requests().iter().all(|request| request.header("authorization").is_none()));
 }
 
 #[tokio::test]

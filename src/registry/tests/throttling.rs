@@ -1,5 +1,4 @@
-//! Tests of throttling and failure: the requests that are repeated, the number of repetitions, and the requests that
-//! wait.
+//! Tests of throttling and failure: the requests that are repeated, the number of attempts, and the requests that wait.
 
 use std::time::{Duration, Instant};
 
@@ -22,7 +21,7 @@ fn manifest_ref() -> ManifestRef {
 
 #[tokio::test]
 async fn retry_after_pauses_the_whole_registry() {
-    let server = Server::start(|asked| match asked.nth {
+    let server = Server::start(|request| match request.nth {
         0 => answer(429, &[("retry-after", "1")], "slow down"),
         _ => answer(404, &[], ""),
     })
@@ -34,7 +33,8 @@ async fn retry_after_pauses_the_whole_registry() {
     while server.lines().is_empty() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    // The client has not read the answer yet. A request that is sent before that would be refused too.
+    // The first response is in transit. A request that is sent that the client has received this response would be
+    // refused too.
     while registry.meter().repeats == 0 {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
@@ -65,8 +65,9 @@ async fn throttling_registry_gets_ten_attempts_then_busy() {
     assert_eq!(server.lines().len(), 10);
 }
 
-/// Reads a blob until an error must not be repeated, like a higher layer with retries of its own. Returns the last
-/// error and the number of reads.
+/// Reads a blob repeatedly, error must not above do while an error may be repeated. Returns the last
+/// error and the
+/// number of calls.
 async fn read_while_it_may_be_repeated(repository: &Repository, blob: &Descriptor) -> (StoreError, usize) {
     for calls in 1..1000 {
         let read = match repository.blob(blob, 0).await {
@@ -114,9 +115,9 @@ async fn endless_throttling_defers_the_tag() {
 
 #[tokio::test]
 async fn failing_token_service_is_not_queried_per_scope() {
-    let server = Server::start(|asked| match asked.path.starts_with("/token") {
+    let server = Server::start(|request| match request.path.starts_with("/token") {
         true => answer(503, &[], ""),
-        false => answer(401, &[("www-authenticate", &format!("Bearer realm=\"{}/token\"", asked.own))], ""),
+        false => answer(401, &[("www-authenticate", &format!("Bearer realm=\"{}/token\"", request.own))], ""),
     })
     .await;
     let registry = server.registry();
@@ -130,7 +131,7 @@ async fn failing_token_service_is_not_queried_per_scope() {
 #[tokio::test]
 async fn possibly_stored_upload_is_not_sent_again() {
     for size in [1000, 300_000] {
-        let server = Server::start(|asked| match asked.method.as_str() {
+        let server = Server::start(|request| match request.method.as_str() {
             "POST" => answer(202, &[("location", "/session")], ""),
             _ => answer(500, &[], ""),
         })
@@ -145,7 +146,7 @@ async fn possibly_stored_upload_is_not_sent_again() {
 
 #[tokio::test]
 async fn throttled_upload_in_memory_is_sent_again() {
-    let server = Server::start(|asked| match (asked.method.as_str(), asked.nth) {
+    let server = Server::start(|request| match (request.method.as_str(), request.nth) {
         ("POST", _) => answer(202, &[("location", "/session")], ""),
         (_, 1) => answer(429, &[], ""),
         _ => answer(201, &[], ""),
@@ -167,13 +168,13 @@ async fn requests_stay_within_the_configured_rate() {
     let reference = manifest_ref();
     let all = join_all((0..30).map(|_| repository.resolve(&reference))).await;
     assert!(all.iter().all(Result::is_ok));
-    // Two requests are sent at once, then one request per nineteenth of a second.
+    // Two requests are admitted at once, then 19 requests per second.
     assert!(began.elapsed() >= Duration::from_millis(28 * 1000 / 19 - 60), "{:?}", began.elapsed());
 }
 
 #[tokio::test]
 async fn blob_read_holds_its_permit_and_leaves_one() {
-    let server = Server::start(|asked| match asked.method.as_str() {
+    let server = Server::start(|request| match request.method.as_str() {
         "GET" => answer(200, &[], noise(10_000)),
         _ => answer(404, &[], ""),
     })
@@ -198,11 +199,11 @@ async fn blob_read_holds_its_permit_and_leaves_one() {
 
 #[tokio::test]
 async fn token_expired_before_streamed_upload_is_transient_failure() {
-    let server = Server::start(|asked| match (asked.path.starts_with("/token"), asked.method.as_str()) {
-        (true, _) => answer(200, &[], format!(r#"{{"token":"t{}"}}"#, asked.nth)),
-        (_, "POST") if asked.header("authorization").is_some() => answer(202, &[("location", "/session")], ""),
-        (_, "PUT") if asked.header("authorization") > Some("Bearer t1") => answer(201, &[], ""),
-        _ => answer(401, &[("www-authenticate", &format!("Bearer realm=\"{}/token\"", asked.own))], ""),
+    let server = Server::start(|request| match (request.path.starts_with("/token"), request.method.as_str()) {
+        (true, _) => answer(200, &[], format!(r#"{{"token":"t{}"}}"#, request.nth)),
+        (_, "POST") if request.header("authorization").is_some() => answer(202, &[("location", "/session")], ""),
+        (_, "PUT") if request.header("authorization") > Some("Bearer t1") => answer(201, &[], ""),
+        _ => answer(401, &[("www-authenticate", &format!("Bearer realm=\"{}/token\"", request.own))], ""),
     })
     .await;
     let repository = server.repository();
@@ -215,7 +216,7 @@ async fn token_expired_before_streamed_upload_is_transient_failure() {
 #[tokio::test]
 async fn open_upload_finishes_before_a_waiting_read() {
     for size in [1000, 300_000] {
-        let server = Server::start(|asked| match asked.method.as_str() {
+        let server = Server::start(|request| match request.method.as_str() {
             "POST" => answer(202, &[("location", "/session")], ""),
             "PUT" => answer(201, &[], ""),
             _ => answer(404, &[], ""),
@@ -228,12 +229,12 @@ async fn open_upload_finishes_before_a_waiting_read() {
         let session = session(&repository, &content).await.unwrap();
         let held = registry.sender().limiter.enter(Tenant::default(), RequestClass::Common, Class::Read).await;
         let reference = manifest_ref();
-        let (mut asking, mut sending) = (repository.resolve(&reference), session.send(verified(&content)));
-        assert!(poll!(&mut asking).is_pending() && poll!(&mut sending).is_pending());
+        let (mut resolving, mut sending) = (repository.resolve(&reference), session.send(verified(&content)));
+        assert!(poll!(&mut resolving).is_pending() && poll!(&mut sending).is_pending());
         drop(held);
-        let (found, sent) = tokio::join!(asking, sending);
+        let (found, sent) = tokio::join!(resolving, sending);
         assert_eq!((found.unwrap(), sent.unwrap()), (None, ()));
-        let methods: Vec<String> = server.requests().iter().map(|asked| asked.method.to_string()).collect();
+        let methods: Vec<String> = server.requests().iter().map(|request| request.method.to_string()).collect();
         assert_eq!(methods, ["POST", "PUT", "HEAD"]);
     }
 }

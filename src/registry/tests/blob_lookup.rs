@@ -1,4 +1,4 @@
-//! Tests of the number of requests that find a blob, or start its upload if it is absent.
+//! Tests of the number of requests that find a blob, or start its upload if the blob is absent.
 
 use std::sync::Arc;
 
@@ -9,27 +9,28 @@ use super::scripted::{Received, Server, answer, blob, plain, quick, refusal, ver
 use crate::registry::{Flavor, Options, Registry, Repository};
 use crate::store::{BlobLookup, Target as _};
 
-/// Answers like a registry with the blob `here`. `own_mount` answers a mount from the repository itself.
-fn registry(asked: &Received, own_mount: impl Fn(bool) -> Response) -> Response {
-    let names = |content: &str| asked.path.contains(&blob(content.as_bytes()).digest.to_string().replace(':', "%3A"));
-    let is_here = asked.path.ends_with(&blob(b"here").digest.to_string()) || names("here");
+/// Answers like a registry with the blob `here`. `own_mount` returns the response to a mount from the repository
+/// itself.
+fn registry(request: &Received, own_mount: impl Fn(bool) -> Response) -> Response {
+    let names = |content: &str| request.path.contains(&blob(content.as_bytes()).digest.to_string().replace(':', "%3A"));
+    let is_here = request.path.ends_with(&blob(b"here").digest.to_string()) || names("here");
     let session = || answer(202, &[("location", "/session")], "");
-    match asked.method.as_str() {
+    match request.method.as_str() {
         "HEAD" if is_here => answer(200, &[("content-length", "4")], ""),
         "HEAD" => answer(404, &[], ""),
-        "POST" if asked.path.contains("from=a%2Fb") => own_mount(is_here),
+        "POST" if request.path.contains("from=a%2Fb") => own_mount(is_here),
         "POST" => session(),
         "PUT" => answer(201, &[], ""),
         _ => answer(204, &[], ""),
     }
 }
 
-/// Answers 201 if the blob exists, else opens an upload session.
+/// Returns 201 if the blob exists, and otherwise opens an upload session.
 fn mounts(is_here: bool) -> Response {
     if is_here { answer(201, &[], "") } else { answer(202, &[("location", "/session")], "") }
 }
 
-async fn seek(repository: &Repository, content: &str) -> &'static str {
+async fn find_or_send(repository: &Repository, content: &str) -> &'static str {
     match repository.find_or_begin(&blob(content.as_bytes())).await.unwrap() {
         BlobLookup::Found => "found",
         BlobLookup::Mounted => "mounted",
@@ -44,14 +45,14 @@ async fn seek(repository: &Repository, content: &str) -> &'static str {
 /// Returns the result of a lookup, and the methods of its requests.
 async fn cost(server: &Server, repository: &Repository, content: &str) -> (&'static str, String) {
     let before = server.requests().len();
-    let came = seek(repository, content).await;
-    let methods: Vec<String> = server.requests()[before..].iter().map(|asked| asked.method.to_string()).collect();
-    (came, methods.join(" "))
+    let result = find_or_send(repository, content).await;
+    let methods: Vec<String> = server.requests()[before..].iter().map(|request| request.method.to_string()).collect();
+    (result, methods.join(" "))
 }
 
 #[tokio::test]
 async fn proven_own_mount_finds_or_starts_with_one_request() {
-    let server = Server::start(|asked| registry(asked, mounts)).await;
+    let server = Server::start(|request| registry(request, mounts)).await;
     let repository = server.repository();
     for (content, expected) in [
         ("absent", ("sent", "HEAD POST PUT")),
@@ -59,14 +60,14 @@ async fn proven_own_mount_finds_or_starts_with_one_request() {
         ("here", ("found", "POST")),
         ("absent", ("sent", "POST PUT")),
     ] {
-        let (came, methods) = cost(&server, &repository, content).await;
-        assert_eq!((came, methods.as_str()), expected, "{content}");
+        let (result, methods) = cost(&server, &repository, content).await;
+        assert_eq!((result, methods.as_str()), expected, "{content}");
     }
 }
 
 #[tokio::test]
 async fn session_for_existing_blob_switches_lookup_to_head() {
-    let server = Server::start(|asked| registry(asked, |_| mounts(false))).await;
+    let server = Server::start(|request| registry(request, |_| mounts(false))).await;
     let repository = server.repository();
     for (content, expected) in [
         ("here", ("found", "HEAD POST DELETE")),
@@ -74,14 +75,14 @@ async fn session_for_existing_blob_switches_lookup_to_head() {
         ("absent", ("sent", "HEAD POST PUT")),
         ("here", ("found", "HEAD")),
     ] {
-        let (came, methods) = cost(&server, &repository, content).await;
-        assert_eq!((came, methods.as_str()), expected, "{content}");
+        let (result, methods) = cost(&server, &repository, content).await;
+        assert_eq!((result, methods.as_str()), expected, "{content}");
     }
 }
 
 #[tokio::test]
 async fn refused_own_mount_switches_lookup_to_head() {
-    let server = Server::start(|asked| registry(asked, |_| refusal(400, "UNSUPPORTED"))).await;
+    let server = Server::start(|request| registry(request, |_| refusal(400, "UNSUPPORTED"))).await;
     let repository = server.repository();
     for expected in ["HEAD POST", "HEAD", "HEAD"] {
         assert_eq!(cost(&server, &repository, "here").await, ("found", expected.to_owned()));
@@ -90,8 +91,8 @@ async fn refused_own_mount_switches_lookup_to_head() {
 
 #[tokio::test]
 async fn later_refusal_of_own_mount_switches_to_head() {
-    let server = Server::start(|asked| {
-        registry(asked, |is_here| if asked.nth < 2 { mounts(is_here) } else { refusal(403, "DENIED") })
+    let server = Server::start(|request| {
+        registry(request, |is_here| if request.nth < 2 { mounts(is_here) } else { refusal(403, "DENIED") })
     })
     .await;
     let repository = server.repository();
@@ -102,17 +103,17 @@ async fn later_refusal_of_own_mount_switches_to_head() {
 
 #[tokio::test]
 async fn concurrent_lookups_test_own_mount_once() {
-    let server = Server::start(|asked| registry(asked, |_| mounts(false))).await;
+    let server = Server::start(|request| registry(request, |_| mounts(false))).await;
     let repository = server.repository();
-    let all = join_all((0..16).map(|_| seek(&repository, "here"))).await;
-    assert!(all.iter().all(|came| *came == "found"));
+    let all = join_all((0..16).map(|_| find_or_send(&repository, "here"))).await;
+    assert!(all.iter().all(|result| *result == "found"));
     assert_eq!((server.count("HEAD"), server.count("POST"), server.count("DELETE")), (16, 1, 1));
 }
 
 #[tokio::test]
 async fn registry_with_costly_posts_is_queried_by_head() {
     for kind in [Flavor::ACR, Flavor::ECR] {
-        let server = Server::start(|asked| registry(asked, mounts)).await;
+        let server = Server::start(|request| registry(request, mounts)).await;
         let options = Options { flavor: Some(kind), ..plain() };
         let registry: Arc<Registry> =
             Registry::with_retry_policy(server.host.parse().unwrap(), options, quick()).unwrap();
