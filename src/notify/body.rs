@@ -217,12 +217,12 @@ mod tests {
     #[test]
     fn body_has_the_envelope_of_standard_webhooks() {
         let data = Data { entry: Some("app"), ..Data::default() };
-        let body = Body::new(Event::Recovery, DateTime::UNIX_EPOCH, "app is well again", &data).json();
+        let body = Body::new(Event::Recovery, DateTime::UNIX_EPOCH, "app succeeds again", &data).json();
         assert_eq!(
             body,
             concat!(
                 r#"{"version":2,"type":"recovery","timestamp":"1970-01-01T00:00:00Z","#,
-                r#""text":"app is well again","data":{"entry":"app"}}"#
+                r#""text":"app succeeds again","data":{"entry":"app"}}"#
             )
         );
     }

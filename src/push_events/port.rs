@@ -39,7 +39,7 @@ pub trait Deliver: Send + Sync {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Undelivered {
     /// The daemon is shutting down and starts no more runs. The next daemon may.
-    #[error("the daemon is ending")]
+    #[error("the daemon is shutting down")]
     Ending,
     /// The daemon refuses a run of this entry, for this reason.
     #[error("{0}")]
@@ -208,7 +208,8 @@ async fn receive_event(State(port): State<Port>, Path(name): Path<String>, reque
             (StatusCode::ACCEPTED, Json(Answer { entries })).into_response()
         }
         Err(_) => {
-            let mut answer = refusal(StatusCode::SERVICE_UNAVAILABLE, "the daemon is ending: send the event again");
+            let mut answer =
+                refusal(StatusCode::SERVICE_UNAVAILABLE, "the daemon is shutting down: send the event again");
             answer.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static("10"));
             answer
         }

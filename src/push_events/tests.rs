@@ -271,7 +271,7 @@ async fn ending_daemon_asks_senders_to_repeat_their_event() {
     assert_eq!(answer.headers()["retry-after"], "10");
     assert_eq!(
         status_and_text(answer).await,
-        is(StatusCode::SERVICE_UNAVAILABLE, "the daemon is ending: send the event again\n")
+        is(StatusCode::SERVICE_UNAVAILABLE, "the daemon is shutting down: send the event again\n")
     );
     assert_eq!(
         bench.post("/hooks/build", pushed("other", "v1")).await.0,

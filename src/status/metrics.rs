@@ -34,8 +34,8 @@ type Timestamp = Gauge<f64, AtomicU64>;
 pub struct EndedRun<'a> {
     /// The outcome: one of the journal's fixed words.
     pub outcome: &'a str,
-    /// True for a success, false for a failure; `None` is neither.
-    pub well: Option<bool>,
+    /// True for a success, false for a failure; `None` for a run that is neither.
+    pub success: Option<bool>,
     /// The end of the run.
     pub ended: DateTime<Utc>,
     /// The duration of the run.
@@ -175,7 +175,7 @@ impl Metrics {
         let label = EntryLabel { entry: entry.to_owned() };
         self.runs.get_or_create(&self.outcome_labels(entry, run.outcome)).inc();
         self.run_duration.get_or_create(&label).observe(run.duration.as_secs_f64());
-        let last = run.well.map(|well| if well { &self.last_success } else { &self.last_failure });
+        let last = run.success.map(|success| if success { &self.last_success } else { &self.last_failure });
         if let Some(last) = last {
             last.get_or_create(&label).set(seconds(run.ended));
         }
@@ -348,7 +348,7 @@ pub(super) mod tests {
         let duration = Duration::from_millis(700);
         metrics.record_run(
             "api",
-            &EndedRun { outcome: "succeeded", well: Some(true), ended: second(10), duration, counts },
+            &EndedRun { outcome: "succeeded", success: Some(true), ended: second(10), duration, counts },
         );
         metrics
     }
@@ -366,8 +366,10 @@ pub(super) mod tests {
     pub(crate) fn with_all() -> Metrics {
         let metrics = with_one_run();
         let (duration, counts) = (Duration::from_secs(2), TagCounts::default());
-        metrics
-            .record_run("api", &EndedRun { outcome: "failed", well: Some(false), ended: second(20), duration, counts });
+        metrics.record_run(
+            "api",
+            &EndedRun { outcome: "failed", success: Some(false), ended: second(20), duration, counts },
+        );
         metrics.add_requests("docker.io", "GET", Some(429), 2);
         metrics.add_requests("docker.io", "HEAD", None, 1);
         metrics.add_throttled_time("docker.io", Duration::from_millis(1500));

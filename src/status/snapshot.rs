@@ -349,7 +349,7 @@ impl Snapshot {
             (false, Some(_)) => obstacles.push("the journal was removed or replaced"),
         }
         if !self.ready {
-            obstacles.push("the daemon is starting or ending");
+            obstacles.push("the daemon is starting or shutting down");
         }
         obstacles
     }

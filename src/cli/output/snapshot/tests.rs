@@ -75,7 +75,7 @@ fn text_shows_entries_errors_and_transfers() {
     let buffer = OutputBuffer::default();
     print(&snapshot(), time_at(60), &mut buffer.output()).unwrap();
     let expected = format!(
-        "running for 1m, not ready\n  the journal cannot be written\n  the daemon is starting or ending\n\
+        "running for 1m, not ready\n  the journal cannot be written\n  the daemon is starting or shutting down\n\
              configuration /etc/transship/sync.yaml read 2027-01-15T08:00:00Z\n\
              the last edit was refused, the previous configuration stays active:\nsync.yaml:3:1: unknown key\n\n\
              ENTRY  NOW   LAST RUN              OUTCOME  TAGS                   NEXT RUN\n\
