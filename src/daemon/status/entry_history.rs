@@ -69,7 +69,7 @@ impl EntryHistory {
             started: Some(run.started),
             ended,
             counts: run.tags,
-            bytes: run.bytes,
+            bytes_sent: run.bytes,
             error: run.error.clone(),
         };
         let is_by_daemon = run.trigger != Trigger::Manual;

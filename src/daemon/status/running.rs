@@ -35,7 +35,7 @@ struct RunProgress {
     /// Number of tags to process; `None` until the first tags are listed.
     tags: Option<u64>,
     /// Bytes sent by transfers that have ended.
-    bytes: u64,
+    bytes_sent: u64,
 }
 
 #[derive(Debug)]
@@ -73,7 +73,7 @@ impl ActiveWork {
             }
             RunEvent::Transfer(Event::TransferFinished(ended) | Event::TransferFailed(ended, _)) => {
                 self.transfers.retain(|active| !Arc::ptr_eq(&active.transfer, &ended));
-                run.bytes = run.bytes.saturating_add(ended.sent());
+                run.bytes_sent = run.bytes_sent.saturating_add(ended.sent());
             }
             RunEvent::Transfer(Event::SignatureArrived(_) | Event::AuxiliaryTagWritten(_)) => {}
         }
@@ -97,12 +97,12 @@ impl ActiveWork {
     /// Copies the progress of the entry's run into `running`.
     pub(crate) fn show(&self, entry: &str, running: &mut RunningState) {
         let Some(run) = self.runs.get(entry) else { return };
-        (running.counts, running.tags, running.bytes) = (run.counts, run.tags, self.sent(entry));
+        (running.counts, running.tags, running.bytes_sent) = (run.counts, run.tags, self.sent(entry));
     }
 
     /// Returns the number of bytes that the run of an entry has sent.
     pub(crate) fn sent(&self, entry: &str) -> u64 {
-        let ended = self.runs.get(entry).map_or(0, |run| run.bytes);
+        let ended = self.runs.get(entry).map_or(0, |run| run.bytes_sent);
         let active = self.transfers.iter().filter(|active| active.entry == entry);
         active.map(|active| active.transfer.sent()).fold(ended, u64::saturating_add)
     }
@@ -160,7 +160,7 @@ mod tests {
             trigger: "manual".into(),
             counts: TagCounts::default(),
             tags: None,
-            bytes: 0,
+            bytes_sent: 0,
         };
         work.show(entry, &mut running);
         running
@@ -185,12 +185,12 @@ mod tests {
         apply(RunEvent::Transfer(Event::TransferFinished(finished)));
         let state = running(&work, "api");
         assert_eq!(
-            (state.tags, state.counts.to_string().as_str(), state.bytes),
+            (state.tags, state.counts.to_string().as_str(), state.bytes_sent),
             (Some(5), "1 copied, 1 unchanged", 140)
         );
         assert_eq!(work.listed_transfers().iter().map(|transfer| transfer.sent).collect::<Vec<_>>(), [40]);
         work.remove_run("api");
-        assert_eq!((work.transfers(), running(&work, "api").bytes), (0, 0));
+        assert_eq!((work.transfers(), running(&work, "api").bytes_sent), (0, 0));
         work.apply_event("api".into(), RunEvent::Chosen(1), Utc::now());
         assert_eq!(running(&work, "api").tags, None, "a late event belongs to no run");
     }
@@ -201,7 +201,7 @@ mod tests {
         work.add_run("api");
         let transfer = Transfer::resumed("h/a", "t/a", Digest::of(b"blob"), 100, 60);
         work.apply_event("api".into(), RunEvent::Transfer(Event::TransferStarted(transfer.clone())), Utc::now());
-        let shown = |work: &ActiveWork| (work.listed_transfers()[0].sent, running(work, "api").bytes);
+        let shown = |work: &ActiveWork| (work.listed_transfers()[0].sent, running(work, "api").bytes_sent);
         assert_eq!(shown(&work), (60, 0));
         transfer.advance(15);
         assert_eq!(shown(&work), (75, 15));

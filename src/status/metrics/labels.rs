@@ -25,7 +25,7 @@ impl EncodeLabelValue for Direction {
 /// Result of an attempt to deliver a notification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Delivery {
-    /// The receiver accepted it.
+    /// The receiver accepted the notification.
     Delivered,
     /// The attempt failed and will be repeated.
     Retried,

@@ -12,7 +12,7 @@ impl DaemonState {
     /// Records that a run of an entry starts.
     pub(crate) fn record_run_start(&mut self, entry: &str, trigger: Trigger, now: DateTime<Utc>) {
         let (counts, trigger) = (TagCounts::default(), trigger.word().to_owned());
-        let running = RunningState { since: now, trigger, counts, tags: None, bytes: 0 };
+        let running = RunningState { since: now, trigger, counts, tags: None, bytes_sent: 0 };
         self.past.entry(entry.to_owned()).or_default().running = Some(running);
         self.active.add_run(entry);
         self.show_entry(entry);
@@ -43,10 +43,10 @@ impl DaemonState {
                 started: Some(report.started),
                 ended: report.ended,
                 counts: report.counts(),
-                bytes: report.bytes(),
+                bytes_sent: report.bytes(),
                 error: report.first_problem(),
             };
-            let made_progress = outcome.made_progress(sent.max(last_run.bytes), last_run.counts);
+            let made_progress = outcome.made_progress(sent.max(last_run.bytes_sent), last_run.counts);
             past.last_run = Some(last_run);
             match success {
                 Some(true) => past.last_success = Some(report.ended),
