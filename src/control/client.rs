@@ -44,7 +44,8 @@ pub enum ClientError {
     },
     /// The permissions of the socket's file refuse this user.
     #[error(
-        "only the owner and the group of the control socket {} may use the socket: run the command as one of them, or as root",
+        "only the owner and the group of the control socket {} may use the socket: run the command as one of them, or \
+         as root",
         path.display()
     )]
     Forbidden {

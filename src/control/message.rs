@@ -62,7 +62,7 @@ pub enum Reply {
         #[serde(flatten)]
         result: EntryResult,
     },
-    /// The daemon refused the request before it looked for the entry, and did nothing.
+    /// The daemon refused the request before it searched for the entry, and did nothing.
     Refused {
         /// Reason, in words.
         error: String,

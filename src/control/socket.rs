@@ -39,7 +39,10 @@ pub enum SocketError {
         path: PathBuf,
     },
     /// The path exists and is not a socket.
-    #[error("{} exists and is not a socket, so it is not replaced: set `daemon.control` to another path", path.display())]
+    #[error(
+        "{} exists and is not a socket, so it is not replaced: set `daemon.control` to another path",
+        path.display()
+    )]
     Foreign {
         /// Path of the socket.
         path: PathBuf,

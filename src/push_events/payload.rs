@@ -59,8 +59,8 @@ fn parsed<T: DeserializeOwned>(body: &[u8]) -> Result<T, serde_json::Error> {
     serde_json::from_slice(body)
 }
 
-/// Collects the pushes among these events. `None` stands for an event that is not a push of a tag. An invalid
-/// repository name or an invalid tag (a digest, for example) counts as ignored, because no entry can contain it.
+/// Collects the pushes among these events. `None` is an event that is not a push of a tag. An invalid repository name
+/// or an invalid tag (a digest, for example) counts as ignored, because no entry can contain it.
 fn collect_pushes<'a>(receiver: &Receiver, events: impl Iterator<Item = Option<NamedTag<'a>>>) -> PushEvents {
     let (mut found, mut collected) = (PushEvents::default(), HashSet::new());
     for event in events {

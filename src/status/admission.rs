@@ -49,7 +49,7 @@ impl Admission {
     }
 
     /// Returns the readers that are allowed now. If an edit changes the address, the port keeps the old address until
-    /// the next start. Until then, the readers of the old address stay allowed too, because the protection of the new
+    /// the next start. Until then, the readers of the old address stay allowed, because the protection of the new
     /// address may be too weak for the old one. Only a new token takes effect at once, because a token protects every
     /// address.
     fn readers(&self) -> Readers {

@@ -59,21 +59,21 @@ impl PushEventCounts {
     /// series of new receivers at zero.
     pub fn follow<'a>(&self, receivers: impl IntoIterator<Item = &'a str>) {
         let configured: BTreeSet<String> = receivers.into_iter().map(str::to_owned).collect();
-        let mut known = self.receivers.lock();
-        for labels in known.difference(&configured).flat_map(|receiver| all_labels(receiver)) {
+        let mut current = self.receivers.lock();
+        for labels in current.difference(&configured).flat_map(|receiver| all_labels(receiver)) {
             self.family.remove(&labels);
         }
         for labels in configured.iter().flat_map(|receiver| all_labels(receiver)) {
             self.family.get_or_create(&labels).inc_by(0);
         }
-        *known = configured;
+        *current = configured;
     }
 
     /// Counts `count` events of a receiver with this result. Counts nothing for a receiver that is no longer in the
     /// configuration.
     pub fn count(&self, receiver: &str, result: PushEventResult, count: usize) {
-        let known = self.receivers.lock();
-        if known.contains(receiver) {
+        let current = self.receivers.lock();
+        if current.contains(receiver) {
             self.family.get_or_create(&Labels { receiver: receiver.to_owned(), result }).inc_by(count as u64);
         }
     }

@@ -207,7 +207,7 @@ impl DeliveryRound {
         if self.backed_off.contains_key(&receiver) {
             tracing::debug!(receiver, problem = why, "cannot deliver notifications yet");
         } else {
-            tracing::warn!(receiver, problem = why, "cannot deliver a notification now; it is retried");
+            tracing::warn!(receiver, problem = why, "cannot deliver a notification now; the delivery is retried");
         }
         let pauses = || {
             let builder = ExponentialBuilder::new().with_min_delay(FIRST_PAUSE).with_max_delay(MAX_PAUSE);

@@ -90,7 +90,7 @@ pub(super) fn configuration_news(
         }
         (None, Some(known)) => {
             let data = Data { failing_since: Some(known.since), ..data };
-            let text = format!("the configuration {path} is in force, after an edit of it was refused");
+            let text = format!("the configuration {path} is valid again after a refused edit");
             news.recovery(CONFIGURATION, listener, known, &text, &data, now);
         }
         (Some(_), Some(_)) | (None, None) => {}
@@ -227,7 +227,7 @@ fn run_data<'a>(entry: &'a Entry, report: &RunReport) -> Data<'a> {
     }
 }
 
-/// Returns all problems of the run, at least one. Problems of the run as a whole come before those of single tags.
+/// Returns all problems of the run, at least one. Problems of the whole run come before problems of single tags.
 fn list_problems(report: &RunReport) -> List<String> {
     let tag_problem = |tag: &TagReport| match &tag.outcome {
         TagOutcome::Failed { message, .. } => Some(message.clone()),

@@ -17,7 +17,7 @@ const DELAY: Duration = Duration::from_secs(1);
 pub(crate) struct PushDebounce(BTreeMap<String, (Instant, Option<TagFilter>)>);
 
 impl PushDebounce {
-    /// Adds pushed tags of an entry; `None` stands for all tags of the entry. Returns true if pushes of the entry were
+    /// Adds pushed tags of an entry; `None` means all tags of the entry. Returns true if pushes of the entry were
     /// waiting already.
     pub(crate) fn add(&mut self, entry: String, only: Option<TagFilter>, now: Instant) -> bool {
         let earlier = self.0.remove(&entry);

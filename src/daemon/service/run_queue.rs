@@ -28,7 +28,7 @@ impl RunQueue {
         }
     }
 
-    /// Puts an entry at the head of the queue. It is used for a run that resumes, because the run had its slot already.
+    /// Puts an entry at the head of the queue. A run that resumes comes before others, because it had a slot already.
     pub(crate) fn push_first(&mut self, due: QueuedRun) {
         self.0.retain(|waiting| waiting.entry != due.entry);
         self.0.push_front(due);

@@ -43,7 +43,7 @@ fn body(
         (head(entry, snapshot, now))
         (warnings(&of_entry, false))
         // The configuration may be newer or older than the snapshot.
-        @if let Some(entry) = config.entries.iter().find(|known| known.name.as_str() == entry.name) {
+        @if let Some(entry) = config.entries.iter().find(|configured| configured.name.as_str() == entry.name) {
             h2 #rules { "Rules" }
             dl { (rules(entry, config, snapshot)) }
         }
