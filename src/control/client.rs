@@ -19,13 +19,13 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::message::{Reply, Request, read_line};
 
-/// Time limit to connect to the daemon.
+/// Time limit for the connection to the daemon.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Characters of an entry's name that are encoded in the path of a request. The point is one of them, because `..` is
-/// a name of an entry, and in a path it means the parent.
+/// Characters of an entry's name that are percent-encoded in the path of a request. The dot is encoded, because `..`
+/// may be the name of an entry, but means the parent folder in a path.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_');
 
-/// Connection over which a request is sent and its replies arrive.
+/// Connection for one request and its replies.
 pub struct Client {
     path: PathBuf,
     replies: StreamReader<BoxStream<'static, io::Result<Bytes>>, Bytes>,
@@ -36,7 +36,7 @@ pub struct Client {
 /// Reason why a request failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// There is no socket, or nobody listens at it.
+    /// There is no socket, or no process listens at the socket.
     #[error("no daemon listens at {}", path.display())]
     Absent {
         /// Path of the socket.
@@ -44,7 +44,8 @@ pub enum ClientError {
     },
     /// The permissions of the socket's file refuse this user.
     #[error(
-        "only the owner and the group of the control socket {} may use it: run this as one of them, or as root",
+        "only the owner and the group of the control socket {} may use the socket: run the command as one of them, or \
+         as root",
         path.display()
     )]
     Forbidden {
@@ -52,19 +53,19 @@ pub enum ClientError {
         path: PathBuf,
     },
     /// The connection failed.
-    #[error("the daemon at {}: {source}", path.display())]
+    #[error("the connection to the daemon at {} failed: {source}", path.display())]
     Broken {
         /// Path of the socket.
         path: PathBuf,
-        /// Error of the operating system.
+        /// Error of the operating system, or of the parser of replies.
         source: io::Error,
     },
-    /// The daemon does not answer in time.
+    /// The daemon does not respond in time.
     #[error("the daemon at {} has not answered for {}", path.display(), humantime::format_duration(*within))]
     Silent {
         /// Path of the socket.
         path: PathBuf,
-        /// Time that was waited.
+        /// Time for which the client waited.
         within: Duration,
     },
 }
@@ -96,7 +97,7 @@ impl Client {
         }
     }
 
-    /// Returns the next reply, or `None` after the last one. Waits without limit if `within` is `None`.
+    /// Returns the next reply, or `None` after the last reply. Waits without a time limit if `within` is `None`.
     ///
     /// # Errors
     /// [`ClientError::Silent`] if no reply comes in time, [`ClientError::Broken`] if the connection fails or a reply
@@ -128,7 +129,7 @@ fn encode(request: &Request) -> Result<hyper::Request<Body>, hyper::http::Error>
         .body(Body::from(request.action.encode_options()))
 }
 
-/// Returns the bytes of the response's body. The request is sent when the first of them is read.
+/// Returns the bytes of the response's body. The request is sent when the first byte is read.
 fn send(mut sender: SendRequest<Body>, request: hyper::Request<Body>) -> BoxStream<'static, io::Result<Bytes>> {
     stream::once(async move { sender.send_request(request).await })
         .map_ok(|response| Body::new(response.into_body()).into_data_stream().map_err(axum::Error::into_inner))
@@ -138,8 +139,8 @@ fn send(mut sender: SendRequest<Body>, request: hyper::Request<Body>) -> BoxStre
         .boxed()
 }
 
-/// Returns an error of the connection as the operating system reported it, or `None` if the daemon has ended the
-/// connection, even within a response.
+/// Returns the operating system's error of the connection, or `None` if the daemon closed the connection, also in the
+/// middle of a response.
 fn connection_error(error: &(dyn std::error::Error + 'static)) -> Option<io::Error> {
     let http = error.downcast_ref::<hyper::Error>();
     if http.is_some_and(|error| error.is_incomplete_message() || error.is_closed() || error.is_canceled()) {

@@ -6,8 +6,8 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _};
 
 use crate::journal::TagCounts;
 
-/// Longest line of a reply, in bytes: enough for a long error.
-const LINE_AT_MOST: usize = 64 << 10;
+/// Maximum length in bytes of a line in a reply. A long error fits.
+const MAX_LINE: usize = 64 << 10;
 
 /// Request of a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub struct Request {
 pub enum Action {
     /// Starts a run of the entry now.
     Trigger(TriggerOptions),
-    /// Pauses the entry: it starts no scheduled runs.
+    /// Pauses the entry, so that no run of the entry starts automatically.
     Pause(PauseOptions),
     /// Ends the pause of the entry.
     Resume(ResumeOptions),
@@ -33,7 +33,7 @@ pub enum Action {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TriggerOptions {
-    /// True to also report how the run ended. Default: false.
+    /// True if a second reply is to report the end of the run. Default: false.
     pub wait: bool,
 }
 
@@ -62,7 +62,7 @@ pub enum Reply {
         #[serde(flatten)]
         result: EntryResult,
     },
-    /// The daemon refused the request before it looked for the entry, and did nothing.
+    /// The daemon refused the request before it searched for the entry, and did nothing.
     Refused {
         /// Reason, in words.
         error: String,
@@ -73,15 +73,15 @@ pub enum Reply {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "result", rename_all = "snake_case")]
 pub enum EntryResult {
-    /// A run starts as soon as a slot for it is free.
+    /// A run of the entry starts as soon as a slot is free.
     Queued,
-    /// A run already waits for its slot.
+    /// A run of the entry already waits for its start.
     WaitsAlready,
-    /// A run is already in progress.
+    /// A run of the entry is already in progress.
     RunsAlready,
     /// The entry is paused now.
     Paused,
-    /// The entry is not paused any more.
+    /// The pause of the entry has ended.
     Resumed,
     /// The entry was not paused.
     NotPaused,
@@ -102,7 +102,7 @@ pub enum EntryResult {
 /// Result of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunResult {
-    /// Number of the run in the journal, if it has one.
+    /// Number of the run in the journal; `None` if the journal did not record the run.
     pub run: Option<i64>,
     /// Outcome: `succeeded`, `failed`, `deferred`, `timed_out`, `interrupted`, or `already_running` if another
     /// process runs the entry.
@@ -114,7 +114,7 @@ pub struct RunResult {
 }
 
 impl Action {
-    /// Returns the action's word, for its route and for the log.
+    /// Returns the word for the action in its route and in the log.
     #[must_use]
     pub fn word(&self) -> &'static str {
         match self {
@@ -142,8 +142,8 @@ pub(super) fn encode_line(value: &impl Serialize) -> Vec<u8> {
     line
 }
 
-/// Returns the next line without its end, or `None` if the other side has ended the connection. Buffers at most
-/// [`LINE_AT_MOST`] bytes.
+/// Returns the next line without its line break, or `None` if the other side has closed the connection. Buffers at most
+/// [`MAX_LINE`] bytes.
 ///
 /// # Errors
 /// - The operating system's error.
@@ -151,15 +151,15 @@ pub(super) fn encode_line(value: &impl Serialize) -> Vec<u8> {
 /// - [`std::io::ErrorKind::UnexpectedEof`] if the line is incomplete.
 pub(super) async fn read_line(reader: &mut (impl AsyncBufRead + Unpin)) -> std::io::Result<Option<Vec<u8>>> {
     let mut line = Vec::new();
-    let read = reader.take(LINE_AT_MOST as u64 + 1).read_until(b'\n', &mut line).await?;
+    let read = reader.take(MAX_LINE as u64 + 1).read_until(b'\n', &mut line).await?;
     if read == 0 {
         return Ok(None);
     }
     if line.pop_if(|last| *last == b'\n').is_some() {
         return Ok(Some(line));
     }
-    let (kind, why) = if read > LINE_AT_MOST {
-        (std::io::ErrorKind::InvalidData, format!("a line is longer than {LINE_AT_MOST} bytes"))
+    let (kind, why) = if read > MAX_LINE {
+        (std::io::ErrorKind::InvalidData, format!("a line is longer than {MAX_LINE} bytes"))
     } else {
         (std::io::ErrorKind::UnexpectedEof, "the line is incomplete".to_owned())
     };
@@ -202,11 +202,11 @@ mod tests {
         assert_eq!(read_line(&mut two).await.unwrap(), Some(b"one".to_vec()));
         assert_eq!(read_line(&mut two).await.unwrap_err().to_string(), "the line is incomplete");
         assert_eq!(read_line(&mut &b""[..]).await.unwrap(), None);
-        let mut longest = vec![b'x'; LINE_AT_MOST];
+        let mut longest = vec![b'x'; MAX_LINE];
         longest.push(b'\n');
-        // The end of the line adds one byte.
-        assert_eq!(read_line(&mut &longest[..]).await.unwrap().map(|line| line.len()), Some(LINE_AT_MOST));
-        let endless = vec![b'x'; 2 * LINE_AT_MOST];
+        // The line break adds one byte.
+        assert_eq!(read_line(&mut &longest[..]).await.unwrap().map(|line| line.len()), Some(MAX_LINE));
+        let endless = vec![b'x'; 2 * MAX_LINE];
         let refused = read_line(&mut &endless[..]).await.unwrap_err();
         assert_eq!(refused.to_string(), "a line is longer than 65536 bytes");
     }

@@ -1,8 +1,8 @@
-//! Control socket, over which a person on the same machine sends commands to the running daemon. The permissions of
-//! the socket's file alone decide who may send commands.
+//! Control socket, over which a person on the same machine sends commands to the running daemon. Only the permissions
+//! of the socket's file decide which users may send commands.
 //!
-//! It speaks HTTP/1.1, with one route for each action on an entry; `docs/reference/control.md` documents it. This
-//! module parses requests and encodes replies but does not execute requests: the caller of [`serve`] does.
+//! The protocol is HTTP/1.1, with one route for each action on an entry. `docs/reference/control.md` documents the
+//! protocol. This module parses requests and encodes replies. The caller of [`serve`] executes the requests.
 
 mod client;
 mod message;

@@ -1,5 +1,5 @@
-//! Routes of the control socket, one for each action. They parse a request, pass it to the handler, and encode its
-//! response.
+//! Routes of the control socket, one for each action. A route parses the request, passes it to the handler, and encodes
+//! the handler's response.
 
 use std::convert::Infallible;
 use std::future::ready;
@@ -21,11 +21,11 @@ use super::message::{Action, EntryResult, Reply, Request, encode_line};
 use crate::listen::Slot;
 
 /// Maximum size of a request's body in bytes.
-pub(super) const BODY_AT_MOST: usize = 64 << 10;
+pub(super) const MAX_BODY: usize = 64 << 10;
 
 /// Content type of a single reply.
 const JSON: &str = "application/json";
-/// Content type of several replies, one a line.
+/// Content type of several replies, each on a line of its own.
 const JSON_LINES: &str = "application/x-ndjson";
 
 /// Function that executes a request.
@@ -35,6 +35,7 @@ pub(super) type Handler = Arc<dyn Fn(Request) -> BoxFuture<'static, Response> + 
 pub struct Response {
     status: StatusCode,
     result: EntryResult,
+    /// Future of the second result, if there is one.
     end: Option<BoxFuture<'static, EntryResult>>,
 }
 
@@ -45,7 +46,8 @@ impl Response {
         Self { status, result, end: None }
     }
 
-    /// Adds a second result, which comes later. The future is dropped if the client disconnects.
+    /// Adds a second result, which is sent when the future `end` completes. The future is dropped if the client
+    /// disconnects.
     #[must_use]
     pub fn then(self, end: impl Future<Output = EntryResult> + Send + 'static) -> Self {
         Self { end: Some(end.boxed()), ..self }
@@ -69,7 +71,7 @@ pub(super) struct Caller {
     pub(super) slot: Arc<Slot>,
 }
 
-/// Reason why a request is refused before the handler gets it.
+/// Reason why a request is refused and not passed to the handler.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum RequestError {
     /// The head is not HTTP.
@@ -79,7 +81,7 @@ pub(super) enum RequestError {
     #[error("cannot parse the request: {0}")]
     Entry(PathRejection),
     /// The URL has a query, which no route reads.
-    #[error("cannot parse the request: options belong into its body, as JSON, not into a query")]
+    #[error("the request has a query: send options as JSON in the body")]
     Query,
     /// The body is not the JSON that the route expects.
     #[error("cannot parse the request: {0}")]
@@ -87,10 +89,10 @@ pub(super) enum RequestError {
     /// The body could not be read.
     #[error("cannot parse the request: {}", .0.body_text())]
     Body(BytesRejection),
-    /// The body is longer than [`BODY_AT_MOST`].
-    #[error("the request's body is longer than {BODY_AT_MOST} bytes")]
+    /// The body is longer than [`MAX_BODY`].
+    #[error("the request's body is longer than {MAX_BODY} bytes")]
     TooLong,
-    /// The body did not come in time.
+    /// The body did not arrive in time.
     #[error("the request's body is incomplete after {}", humantime::format_duration(*.0))]
     Late(Duration),
     /// No route has this path.
@@ -98,11 +100,11 @@ pub(super) enum RequestError {
         "there is no route {0}: the routes are /entries/ENTRY/trigger, /entries/ENTRY/pause and /entries/ENTRY/resume"
     )]
     UnknownRoute(String),
-    /// The route has another method.
-    #[error("the routes of the control socket have one method: use POST")]
+    /// The route does not accept the method of the request.
+    #[error("the routes of the control socket accept only POST")]
     WrongMethod,
-    /// Too many other clients wait.
-    #[error("too many clients wait for answers: try again later")]
+    /// Too many other clients wait for responses.
+    #[error("too many clients wait for responses: try again later")]
     Crowded,
 }
 
@@ -125,7 +127,7 @@ impl Caller {
         let Self { uid, pid, slot: _ } = self;
         match error {
             RequestError::Crowded => {
-                tracing::warn!(uid, pid, "refused a request at the control socket: too many clients wait for answers")
+                tracing::warn!(uid, pid, "refused a request at the control socket: too many clients wait for responses")
             }
             error => tracing::warn!(uid, pid, %error, "refused a request at the control socket"),
         }
@@ -155,7 +157,7 @@ pub(super) fn router(handler: Handler, body_within: Duration) -> Router {
         .route("/entries/{entry}/resume", post(resume))
         .method_not_allowed_fallback(refuse_method)
         .fallback(refuse_path)
-        .layer(DefaultBodyLimit::max(BODY_AT_MOST))
+        .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(Executor { handler, body_within })
 }
 
@@ -232,7 +234,7 @@ async fn parse<O: DeserializeOwned + Default>(
     Ok((entry, serde_json::from_slice(&body).map_err(RequestError::Options)?))
 }
 
-/// Returns a response as HTTP: one line of JSON, or two, of which the second is sent when its result comes.
+/// Encodes a response as HTTP: one or two lines of JSON. The second line is sent when the second result is available.
 fn encode(entry: String, Response { status, result, end }: Response) -> HttpResponse {
     let first = encode_line(&Reply::Entry { entry: entry.clone(), result });
     let Some(end) = end else { return (status, [(header::CONTENT_TYPE, JSON)], first).into_response() };

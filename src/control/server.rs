@@ -1,4 +1,4 @@
-//! Server of the control socket. No client, slow or hostile, can block the daemon or other clients.
+//! Server of the control socket. A slow or hostile client cannot block the daemon or other clients.
 
 use std::io;
 use std::sync::Arc;
@@ -19,17 +19,18 @@ use super::routes::{self, Caller, Handler, RequestError, Response};
 use super::socket::Socket;
 use crate::listen::{self, Bounds, Slot};
 
-/// Largest number of entries in one command. A command that waits has a connection for each of them.
+/// Maximum number of entries in one command of the command line. A command that waits for runs has an open connection
+/// for each entry.
 pub const ENTRIES_AT_MOST: usize = 256;
-/// Bounds of connections: room for the largest command and for 64 other clients. A client may wait for the end of a
-/// run, so one client more than these is refused.
+/// Limits on connections: slots for the largest command and for 64 other clients. A further client is refused, because
+/// clients may wait for the end of a run and must not be disconnected.
 const BOUNDS: Bounds =
     Bounds { waiting: 64, answered: Some(ENTRIES_AT_MOST + 64), checked: 0, grace: Duration::from_millis(25) };
 /// Time limit for a client to send the head of its request, to send the body, and to read each part of the response.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Serves requests until `shutdown`, then ends within a second. `handle` executes a request. Its future is dropped
-/// when the client disconnects. Dropping the future of this function closes every connection.
+/// Serves requests until `shutdown`, then ends within a second. `handle` executes a request. The future of `handle` is
+/// dropped when the client disconnects. Dropping the future of this function closes every connection.
 pub async fn serve<H, F>(socket: Socket, handle: H, shutdown: CancellationToken)
 where
     H: Fn(Request) -> F + Send + Sync + 'static,

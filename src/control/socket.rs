@@ -1,5 +1,5 @@
-//! File of the control socket. Only its owner and its group may use it. It never replaces another kind of file, and
-//! the daemon removes it at its end.
+//! File of the control socket. Only the owner and the group of the file may use the socket. The daemon never replaces a
+//! file of another kind by the socket, and removes the socket when it shuts down.
 
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io;
@@ -10,12 +10,14 @@ use std::time::Duration;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::{Instant, sleep};
 
-/// Mode of the socket's file. A user who may write to the file may send requests. Its group is the daemon's.
+/// Mode of the socket's file. A user who may write to the file may send requests. The group of the file is the group of
+/// the daemon.
 const MODE: u32 = 0o660;
 /// Mode of a folder that is created for the socket.
 const FOLDER_MODE: u32 = 0o750;
-/// Time limit for another daemon to create its own socket in the same folder.
+/// Maximum time to wait for other daemons that create a socket in the same folder.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
+/// Interval between two attempts to lock the folder.
 const LOCK_POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Listening socket. Dropping it removes its file.
@@ -23,21 +25,24 @@ const LOCK_POLL_INTERVAL: Duration = Duration::from_millis(20);
 pub struct Socket {
     pub(super) listener: UnixListener,
     path: PathBuf,
-    /// Identity of the socket's file: device and inode number. Another file of the same name is not removed.
+    /// Device and inode number of the socket's file. A different file with the same name is not removed.
     file: (u64, u64),
 }
 
 /// Reason why the socket could not be created.
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
-    /// A daemon answers at this path.
+    /// A daemon listens at this path.
     #[error("another daemon listens at {}: set `daemon.control` to another path or to `off`", path.display())]
     Taken {
         /// Path of the socket.
         path: PathBuf,
     },
     /// The path exists and is not a socket.
-    #[error("{} exists, is not a socket and is kept: set `daemon.control` to another path", path.display())]
+    #[error(
+        "{} exists and is not a socket, so it is not replaced: set `daemon.control` to another path",
+        path.display()
+    )]
     Foreign {
         /// Path of the socket.
         path: PathBuf,
@@ -53,21 +58,22 @@ pub enum SocketError {
 }
 
 impl Socket {
-    /// Listens at `path`, with mode 0660. Creates a missing folder with mode 0750. Replaces a socket at which nobody
-    /// listens any more. Waits at most ten seconds for other processes that create a socket in this folder.
+    /// Listens at `path`, with mode 0660. Creates a missing folder with mode 0750. Replaces a socket at which no
+    /// process listens. Waits at most ten seconds for other processes that create a socket in this folder.
     ///
     /// # Errors
-    /// [`SocketError`] if a daemon answers at `path`, if `path` exists and is not a socket, or if the operating
-    /// system refuses.
+    /// [`SocketError`] if a daemon listens at `path`, if `path` exists and is not a socket, or if the operating system
+    /// refuses.
     pub async fn bind(path: &Path) -> Result<Self, SocketError> {
         let unmade = |source| SocketError::Unmade { path: path.to_owned(), source };
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(folder).map_err(unmade)?;
-        // Held until the socket listens. If two daemons start at the same time, the second finds the first one alive.
+        // The lock is released after the socket listens. If two daemons start at the same time, the second daemon finds
+        // the socket of the first one in use.
         let _lock = lock_folder(folder).await.map_err(unmade)?;
         remove_abandoned_socket(path).await?;
         let listener = UnixListener::bind(path).map_err(unmade)?;
-        // Until here the umask decides the mode, and no umask in use lets others write.
+        // Before this call, the mode depends on the umask. No usual umask permits other users to write.
         fs::set_permissions(path, fs::Permissions::from_mode(MODE)).map_err(unmade)?;
         let file = identity(path).map_err(unmade)?;
         Ok(Self { listener, path: path.to_owned(), file })
@@ -76,18 +82,19 @@ impl Socket {
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        if identity(&self.path).is_ok_and(|there| there == self.file) {
+        if identity(&self.path).is_ok_and(|current| current == self.file) {
             // A file that remains counts as abandoned, and the next daemon replaces it.
             let _ = fs::remove_file(&self.path);
         }
     }
 }
 
+/// Returns the device and inode number of a file.
 fn identity(path: &Path) -> io::Result<(u64, u64)> {
     fs::symlink_metadata(path).map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
-/// Locks this folder until the result is dropped. Only the owner of the lock changes sockets in it.
+/// Locks a folder until the result is dropped. Only the owner of the lock may create or replace sockets in the folder.
 async fn lock_folder(folder: &Path) -> io::Result<File> {
     let folder = File::open(folder)?;
     let end = Instant::now() + LOCK_TIMEOUT;
@@ -103,19 +110,21 @@ async fn lock_folder(folder: &Path) -> io::Result<File> {
     }
 }
 
-/// Removes a socket at which nobody listens. Checks the path itself and follows no link.
+/// Removes a socket at which no process listens. Does not follow a symbolic link at the path.
 async fn remove_abandoned_socket(path: &Path) -> Result<(), SocketError> {
     let unmade = |source| SocketError::Unmade { path: path.to_owned(), source };
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(unmade(error)),
-        Ok(there) if !there.file_type().is_socket() => return Err(SocketError::Foreign { path: path.to_owned() }),
+        Ok(metadata) if !metadata.file_type().is_socket() => {
+            return Err(SocketError::Foreign { path: path.to_owned() });
+        }
         Ok(_) => {}
     }
     match UnixStream::connect(path).await {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path).map_err(unmade),
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(unmade(error)),
-        // A daemon that has no slot for another client is alive too.
+        // Any other result means that a daemon may listen, for example without a free slot for another client.
         _ => Err(SocketError::Taken { path: path.to_owned() }),
     }
 }
@@ -144,7 +153,7 @@ mod tests {
         let path = folder.path().join("control.sock");
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         assert!(path.exists());
-        let _living = Socket::bind(&path).await.unwrap();
+        let _listening = Socket::bind(&path).await.unwrap();
         let refused = Socket::bind(&path).await.unwrap_err();
         let expected =
             format!("another daemon listens at {}: set `daemon.control` to another path or to `off`", path.display());
@@ -157,8 +166,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("control.sock");
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
-        let (one, other) = tokio::join!(Socket::bind(&path), Socket::bind(&path));
-        assert!(one.is_ok() != other.is_ok(), "{one:?} {other:?}");
+        let (first, second) = tokio::join!(Socket::bind(&path), Socket::bind(&path));
+        assert!(first.is_ok() != second.is_ok(), "{first:?} {second:?}");
     }
 
     #[tokio::test]

@@ -1,5 +1,5 @@
-//! Commands for the running daemon, and the channel that carries them. The receiver of a request decides if its sender
-//! is authorized.
+//! Commands for the running daemon, and the channel that carries them. This channel authorizes nobody: the control
+//! socket and the port for push events check their clients before they send a command.
 
 use chrono::{DateTime, Utc};
 use tokio::sync::{mpsc, oneshot};
@@ -7,8 +7,8 @@ use tokio::sync::{mpsc, oneshot};
 use crate::journal::{TagCounts, Trigger};
 use crate::sync::{RunOutcome, RunReport, TagFilter};
 
-/// Largest number of commands that wait for the loop. It iterates within a second.
-const WAITING: usize = 64;
+/// Maximum number of commands that wait for the loop. The loop iterates at least once a second.
+const MAX_WAITING: usize = 64;
 
 /// Sender of commands to the daemon. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -30,7 +30,7 @@ pub enum Command {
         /// Tags to which the run is limited; `None` for all tags that the entry selects.
         only: Option<TagFilter>,
     },
-    /// Pauses an entry: it starts no run automatically, nor on a push.
+    /// Pauses an entry. Until the end of the pause, neither the schedule nor a push starts a run of the entry.
     Pause {
         /// Name of the entry.
         entry: String,
@@ -49,11 +49,11 @@ pub enum Command {
 pub enum Accepted {
     /// The entry runs as soon as one of the `entries_at_once` slots is free.
     Queued,
-    /// The entry waits for such a slot already, or for other pushes that come within a moment.
+    /// A run of the entry already waits: for a slot, for further pushes, or for the end of a pause.
     WaitsAlready,
-    /// The entry is running already.
+    /// A run of the entry is in progress already.
     RunsAlready,
-    /// The entry is paused; a run under way ends after its current tags.
+    /// The entry is paused. A run under way stops after its current tags.
     Paused,
     /// The entry is no longer paused.
     Resumed,
@@ -61,31 +61,31 @@ pub enum Accepted {
     NotPaused,
 }
 
-/// Reason for which the daemon refuses a command.
+/// Reason why the daemon refuses a command.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// No entry has this name.
     #[error("there is no entry {0:?} in the configuration that is in force")]
     UnknownEntry(String),
     /// The entry is paused.
-    #[error("it is paused: `transship resume {0}` ends that")]
+    #[error("the entry is paused: `transship resume {0}` ends the pause")]
     Paused(String),
-    /// The journal cannot record the pause or its end, so the change is not in force.
-    #[error("the journal cannot be written, and all is as it was: {0}")]
+    /// The journal cannot record the pause or its end, so the daemon changed nothing.
+    #[error("the journal cannot record the change, so nothing was changed: {0}")]
     Unwritten(String),
-    /// The daemon is ending and starts nothing any more.
-    #[error("the daemon is ending")]
+    /// The daemon is shutting down and starts no more runs.
+    #[error("the daemon is shutting down")]
     Ending,
 }
 
-/// Report about a run that ended.
+/// Report of a run that ended, for callers that wait for the run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finished {
-    /// Number of the run in the journal, if it has one.
+    /// Number of the run in the journal; `None` if the journal did not record the run.
     pub run: Option<i64>,
     /// Outcome of the run.
     pub outcome: RunOutcome,
-    /// Results of its tags.
+    /// Number of tags by outcome.
     pub tags: TagCounts,
     /// First problem of the run.
     pub problem: Option<String>,
@@ -96,7 +96,7 @@ pub struct Finished {
 pub(super) struct PendingCommand {
     pub(super) command: Command,
     pub(super) answer: oneshot::Sender<Result<Accepted, Refusal>>,
-    /// Channel for the end of the entry's run, if the sender waits for it.
+    /// Channel for the end of the entry's run, if the sender waits for that end.
     pub(super) ended: Option<oneshot::Sender<Finished>>,
 }
 
@@ -104,7 +104,7 @@ impl Control {
     /// Creates a sender of commands and the daemon's receiver.
     #[must_use]
     pub fn new() -> (Self, Commands) {
-        let (sender, receiver) = mpsc::channel(WAITING);
+        let (sender, receiver) = mpsc::channel(MAX_WAITING);
         (Self(sender), Commands(receiver))
     }
 
@@ -116,9 +116,11 @@ impl Control {
         self.send(command, None).await
     }
 
-    /// Sends a command as [`Control::ask`] does, and reports the end of the entry's run, whether that run starts later
-    /// or is already under way. The receiver fails if no end will come: the entry left the configuration, or its run
-    /// broke down.
+    /// Sends a command like [`Control::ask`], and returns a receiver for the end of the entry's run. The run may start
+    /// later or be under way already. The receiver fails if no run of the entry will end:
+    /// - the entry was paused before the run started;
+    /// - the entry was removed from the configuration before the run started;
+    /// - the daemon shut down.
     ///
     /// # Errors
     /// Returns the same errors as [`Control::ask`].
@@ -135,7 +137,7 @@ impl Control {
 }
 
 impl Finished {
-    /// Returns the part of a run's report that waiters get.
+    /// Creates the report for waiting callers from the complete report of a run.
     pub(super) fn from_report(report: &RunReport) -> Self {
         Self {
             run: report.run,
@@ -147,7 +149,7 @@ impl Finished {
 }
 
 impl Command {
-    /// Returns the entry that the command is about.
+    /// Returns the name of the entry that the command is about.
     pub(super) fn entry(&self) -> &str {
         match self {
             Self::Run { entry, .. } | Self::Pause { entry, .. } | Self::Resume { entry } => entry,
@@ -156,7 +158,7 @@ impl Command {
 }
 
 impl Commands {
-    /// Returns the next command; pending for ever if no sender is left. Cancel safe.
+    /// Returns the next command. If all senders are dropped, the future never completes. Cancel safe.
     pub(super) async fn next(&mut self) -> PendingCommand {
         match self.0.recv().await {
             Some(command) => command,

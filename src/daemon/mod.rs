@@ -1,5 +1,5 @@
-//! Daemon: the loop that starts runs, applies edits of the configuration, reports status and shuts down cleanly. One
-//! run of one entry is in `sync`.
+//! Daemon: the loop that starts runs, applies edits of the configuration, reports status and shuts down cleanly. The
+//! code of a single run is in `sync`.
 
 mod control;
 mod notifications;

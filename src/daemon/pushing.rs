@@ -1,5 +1,5 @@
-//! Delivery of push events from their port to the loop, one command for each entry. `push_events` finds the entries;
-//! the loop decides when they run.
+//! Delivery of push events from their port to the loop, as one command for each entry. The module `push_events` finds
+//! the entries that read from the pushed repositories. The loop decides when the runs of these entries start.
 
 use async_trait::async_trait;
 

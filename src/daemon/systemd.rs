@@ -1,8 +1,10 @@
 //! Notifications to systemd (`sd_notify`). Without systemd, no call has an effect.
 //!
-//! The daemon reports both the beginning and the end of a reload, good or bad: under `Type=notify-reload`, systemd
-//! waits for both, and a beginning without an end leaves the unit reloading for ever. No function here blocks: a
-//! message for which the socket has no room is sent later, in order, as soon as there is room.
+//! The daemon reports the beginning and the end of every reload, also of a failed one. Under `Type=notify-reload`,
+//! systemd waits for both reports: without the report of the end, the unit stays in the state "reloading" for ever.
+//!
+//! No function in this file blocks. If the send buffer of the socket is full, the message is queued. Queued messages
+//! are sent in order as soon as the buffer has space.
 
 use std::collections::VecDeque;
 use std::env;
@@ -15,15 +17,15 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 
 use sd_notify::NotifyState;
 
-/// Largest number of messages that wait for room; beyond it the oldest is given up. The last message gives the current
-/// state.
-const UNSENT: usize = 32;
+/// Maximum number of queued messages. If the queue is full, the oldest message is dropped, because later messages
+/// contain the current state.
+const MAX_UNSENT: usize = 32;
 
 /// Connection to systemd.
 #[derive(Debug, Default)]
 pub(super) struct Systemd {
     socket: Option<UnixDatagram>,
-    /// Messages for which the socket had no room.
+    /// Messages that wait until the send buffer of the socket has space, the oldest first.
     unsent: VecDeque<String>,
 }
 
@@ -38,35 +40,36 @@ impl Systemd {
         Self { socket: socket.ok(), unsent: VecDeque::new() }
     }
 
-    /// Reports that the daemon is ready; `status` is shown by `systemctl status`.
+    /// Reports that the daemon is ready. `systemctl status` shows the text `status`.
     pub(super) fn ready(&mut self, status: &str) {
         self.notify(&[NotifyState::Ready, NotifyState::Status(status)]);
     }
 
     /// Reports that the daemon is about to read the configuration again.
     pub(super) fn reloading(&mut self) {
-        // systemd ignores the beginning of a reload without this time (systemd.service, "notify-reload").
+        // Without this time, systemd ignores the report of a reload's beginning (systemd.service, "notify-reload").
         match NotifyState::monotonic_usec_now() {
             Ok(now) => self.notify(&[NotifyState::Reloading, now]),
             Err(error) => tracing::debug!(%error, "the monotonic clock cannot be read"),
         }
     }
 
-    /// Reports the end of a reload: the new configuration or the last good one is in force, as `status` says.
+    /// Reports the end of a reload. The text `status` contains the problem if the new configuration was refused.
     pub(super) fn reloaded(&mut self, status: &str) {
         self.ready(status);
     }
 
-    /// Reports that the daemon is ending.
+    /// Reports that the daemon is shutting down.
     pub(super) fn stopping(&mut self) {
         self.notify(&[NotifyState::Stopping]);
     }
 
-    /// Reports that the loop iterated; `status` is the new text for `systemctl status`, if that changed.
+    /// Reports that the loop iterated. `status` is the new text for `systemctl status`, or `None` if the text is
+    /// unchanged.
     pub(super) fn alive(&mut self, status: Option<&str>) {
         match status {
             Some(status) => self.notify(&[NotifyState::Watchdog, NotifyState::Status(status)]),
-            // The next iteration reports the same, so this report need not wait for room.
+            // This report is not queued, because the next iteration sends the same report.
             None if !self.unsent.is_empty() => self.flush(),
             None => self.notify(&[NotifyState::Watchdog]),
         }
@@ -81,14 +84,14 @@ impl Systemd {
             // Writing to a string does not fail.
             let _ = writeln!(message, "{state}");
         }
-        if self.unsent.len() == UNSENT {
+        if self.unsent.len() == MAX_UNSENT {
             self.unsent.pop_front();
         }
         self.unsent.push_back(message);
         self.flush();
     }
 
-    /// Sends the waiting messages as long as there is room.
+    /// Sends queued messages until the queue is empty or the send buffer is full.
     fn flush(&mut self) {
         let Some(socket) = &self.socket else { return };
         while let Some(message) = self.unsent.front() {
@@ -102,7 +105,7 @@ impl Systemd {
     }
 }
 
-/// Connects a non-blocking socket to a path or, after `@`, to an abstract name (sd_notify(3)).
+/// Connects a non-blocking socket to `address`, which is a path or `@` and an abstract name (sd_notify(3)).
 fn connect_socket(address: &OsStr) -> io::Result<UnixDatagram> {
     let socket = UnixDatagram::unbound()?;
     socket.set_nonblocking(true)?;
@@ -117,7 +120,7 @@ fn connect_socket(address: &OsStr) -> io::Result<UnixDatagram> {
 mod tests {
     use super::*;
 
-    /// Returns the received messages, the lines of each joined by commas, without the reports that the loop iterated.
+    /// Returns the received messages except the watchdog messages. Commas replace the line breaks within a message.
     fn receive(socket: &UnixDatagram) -> Vec<String> {
         let message = || {
             let mut buffer = [0; 4096];
@@ -137,7 +140,7 @@ mod tests {
         for _ in 0..10_000 {
             systemd.alive(None);
         }
-        assert_eq!(systemd.unsent.len(), 1, "one watchdog message is enough");
+        assert_eq!(systemd.unsent.len(), 1, "watchdog messages do not accumulate");
         systemd.unsent.clear();
         systemd.reloading();
         systemd.reloaded("new");
@@ -150,7 +153,7 @@ mod tests {
         for _ in 0..10_000 {
             systemd.ready("again");
         }
-        assert_eq!(systemd.unsent.len(), UNSENT);
+        assert_eq!(systemd.unsent.len(), MAX_UNSENT);
     }
 
     #[test]
@@ -161,9 +164,9 @@ mod tests {
         socket.set_nonblocking(true).unwrap();
         Systemd::connect(OsStr::new(&name)).stopping();
         assert_eq!(receive(&socket), ["STOPPING=1"]);
-        let mut nowhere = Systemd::default();
-        nowhere.ready("well");
-        assert!(nowhere.unsent.is_empty());
+        let mut unconnected = Systemd::default();
+        unconnected.ready("well");
+        assert!(unconnected.unsent.is_empty());
         assert!(Systemd::connect(OsStr::new("/nowhere/at/all")).socket.is_none());
     }
 }

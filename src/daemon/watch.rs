@@ -1,8 +1,12 @@
-//! Watcher of the configuration files: it reports that a file may have changed, from the events of its folder and, for
-//! file systems that send no events, from a slow poll. The reader of the content decides if the file did change.
+//! Watcher of the configuration files. The watcher reports that a file may have changed:
+//! - after an event of the file's folder;
+//! - every 30 s, because some file systems send no events.
 //!
-//! The folder may also hold a log, the journal or a layout. The watcher drops their events: otherwise a log line about
-//! an event of the log would cause the next event.
+//! The watcher does not read the files. After a report, the daemon reads the files and compares their content with the
+//! content that it read before.
+//!
+//! The folder may also contain a log file, the journal or an image layout. The watcher ignores the events of such
+//! files. Otherwise each line in the log file would cause an event, and each event could cause the next log line.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -13,26 +17,26 @@ use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-/// Time without events before the file is read: editors write a file in several steps.
+/// Time without events after which a change is reported. Editors write a file in several steps.
 const QUIET: Duration = Duration::from_millis(250);
 
-/// Longest wait for such a quiet time: a file that never stops changing is read after it all the same.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// Maximum time from an event to its report, for files that change all the time.
+const MAX_DELAY: Duration = Duration::from_secs(2);
 
-/// Interval at which the file is read without any event.
+/// Interval between two reports if there are no events.
 const POLL: Duration = Duration::from_secs(30);
 
-/// Sends a value whenever one of these paths, or a file that matches one of these patterns, may have changed, until
-/// `stop`. The first value comes as soon as the folders are watched, for changes before that. A folder that cannot be
-/// watched is only polled.
+/// Sends a value whenever a watched file may have changed, until `stop` is cancelled. `watched` contains paths and
+/// patterns. The first value is sent as soon as the folders are watched, because a file may have changed before. If a
+/// folder cannot be watched, its files are only polled.
 pub(super) async fn watch(watched: Vec<PathBuf>, changed: mpsc::Sender<()>, stop: CancellationToken) {
-    let (events, mut noticed) = mpsc::channel(1);
+    let (events, mut arrived) = mpsc::channel(1);
     let folders = by_folder(&watched).into_iter();
     let _watchers: Vec<_> = folders.filter_map(|(folder, names)| watcher(&folder, names, events.clone())).collect();
     while changed.send(()).await.is_ok() {
         tokio::select! {
             () = stop.cancelled() => return,
-            Some(()) = noticed.recv() => settle(&mut noticed).await,
+            Some(()) = arrived.recv() => wait_until_quiet(&mut arrived).await,
             () = tokio::time::sleep(POLL) => {}
         }
     }
@@ -42,8 +46,7 @@ pub(super) async fn watch(watched: Vec<PathBuf>, changed: mpsc::Sender<()>, stop
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Names(Vec<glob::Pattern>);
 
-/// Groups the watched names by folder. A folder whose path is itself a pattern is not watched: the poll finds the new
-/// files there.
+/// Groups the watched names by folder. A folder whose path is itself a pattern is not watched, only polled.
 fn by_folder(watched: &[PathBuf]) -> BTreeMap<PathBuf, Names> {
     let mut folders = BTreeMap::new();
     for path in watched {
@@ -68,38 +71,43 @@ impl Names {
         if matches!(event.kind, EventKind::Access(_)) {
             return false;
         }
-        // Lost events may have been about any file.
+        // Events were lost, or the event names no file: any file may have changed.
         event.need_rescan() || event.paths.is_empty() || event.paths.iter().any(|path| self.concern_path(path, folder))
     }
 
-    /// Returns true if the path may be a file of the configuration. So may every symbolic link: a configuration file
-    /// may lead through it, as with the `..data` of Kubernetes.
+    /// Returns true if the path may be a file of the configuration, is the folder itself, or is a symbolic link. A link
+    /// counts because the path of a configuration file may lead through the link, such as `..data` in a Kubernetes
+    /// volume.
     fn concern_path(&self, path: &Path, folder: &Path) -> bool {
         let matches = |name: &OsStr| self.0.iter().any(|pattern| pattern.matches(&name.to_string_lossy()));
         path == folder || path.file_name().is_none_or(matches) || path.is_symlink()
     }
 }
 
-/// Waits until no event comes for `QUIET`, but for at most `PATIENCE`.
-async fn settle(noticed: &mut mpsc::Receiver<()>) {
-    let quiet = async { while let Ok(Some(())) = tokio::time::timeout(QUIET, noticed.recv()).await {} };
-    let _ = tokio::time::timeout(PATIENCE, quiet).await;
+/// Waits until no event arrives for `QUIET`, but at most `MAX_DELAY`.
+async fn wait_until_quiet(arrived: &mut mpsc::Receiver<()>) {
+    let quiet = async { while let Ok(Some(())) = tokio::time::timeout(QUIET, arrived.recv()).await {} };
+    let _ = tokio::time::timeout(MAX_DELAY, quiet).await;
 }
 
 fn watcher(folder: &Path, names: Names, events: mpsc::Sender<()>) -> Option<RecommendedWatcher> {
     let failed = |error: notify::Error| {
-        tracing::warn!(folder = %folder.display(), %error, "the folder cannot be watched; it is read every 30 s");
+        tracing::warn!(
+            folder = %folder.display(),
+            %error,
+            "the folder cannot be watched; its files are read every 30 s"
+        );
     };
     folder_watcher(folder, names, events).map_err(failed).ok()
 }
 
-/// Creates a watcher of the folder, not of the file: the rename of an editor or a swapped symbolic link replaces the
-/// file, and a watch on the old file would get no further event.
+/// Creates a watcher of the folder instead of the file. An editor that renames a file, or a swapped symbolic link,
+/// replaces the file. A watch on the replaced file would get no further events.
 fn folder_watcher(folder: &Path, names: Names, events: mpsc::Sender<()>) -> notify::Result<RecommendedWatcher> {
-    let place = folder.to_owned();
+    let watched = folder.to_owned();
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
         // An error may hide an event.
-        if event.is_ok_and(|event| !names.concern(&event, &place)) {
+        if event.is_ok_and(|event| !names.concern(&event, &watched)) {
             return;
         }
         // If the channel is full, a value is waiting already.
@@ -115,17 +123,17 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn busy_folder_delays_the_read_by_two_seconds() {
-        let (sender, mut noticed) = mpsc::channel(1);
-        let restless = tokio::spawn(async move {
+        let (sender, mut arrived) = mpsc::channel(1);
+        let busy_sender = tokio::spawn(async move {
             while sender.send(()).await.is_ok() {
                 tokio::time::sleep(QUIET / 2).await;
             }
         });
         let started = tokio::time::Instant::now();
-        settle(&mut noticed).await;
-        assert_eq!(started.elapsed(), PATIENCE);
-        drop(noticed);
-        restless.await.unwrap();
+        wait_until_quiet(&mut arrived).await;
+        assert_eq!(started.elapsed(), MAX_DELAY);
+        drop(arrived);
+        busy_sender.await.unwrap();
     }
 
     struct Watched {
@@ -137,19 +145,22 @@ mod tests {
 
     impl Watched {
         /// Watches `sync.yaml`, which exists, and `*.yml`.
-        async fn begin(make: impl FnOnce(&Path)) -> Self {
+        async fn start(make: impl FnOnce(&Path)) -> Self {
             let folder = tempfile::tempdir().unwrap();
             make(&folder.path().join("sync.yaml"));
             let (sender, mut changed) = mpsc::channel(1);
             let stop = CancellationToken::new();
             let watched = ["sync.yaml", "*.yml"].map(|name| folder.path().join(name)).into();
             let watching = tokio::spawn(watch(watched, sender, stop.clone()));
-            changed.recv().await.expect("it watches from now on");
+            changed.recv().await.expect("the folder is watched");
             Self { folder, changed, stop, watching }
         }
 
-        async fn notice(mut self) {
-            tokio::time::timeout(Duration::from_secs(20), self.changed.recv()).await.expect("noticed").expect("open");
+        async fn assert_reported(mut self) {
+            tokio::time::timeout(Duration::from_secs(20), self.changed.recv())
+                .await
+                .expect("a report in time")
+                .expect("an open channel");
             self.stop.cancel();
             self.watching.await.unwrap();
         }
@@ -160,9 +171,9 @@ mod tests {
     }
 
     async fn assert_reported(write: impl FnOnce(&Path)) {
-        let watched = Watched::begin(old).await;
+        let watched = Watched::start(old).await;
         write(&watched.folder.path().join("sync.yaml"));
-        watched.notice().await;
+        watched.assert_reported().await;
     }
 
     #[tokio::test]
@@ -194,14 +205,14 @@ mod tests {
             symlink(name, folder.join("..data_tmp")).unwrap();
             std::fs::rename(folder.join("..data_tmp"), folder.join("..data")).unwrap();
         };
-        let watched = Watched::begin(|file| {
+        let watched = Watched::start(|file| {
             version(file.parent().unwrap(), "..1");
             symlink("..data/sync.yaml", file).unwrap();
         })
         .await;
         version(watched.folder.path(), "..2");
         assert_eq!(std::fs::read_to_string(watched.folder.path().join("sync.yaml")).unwrap(), "..2");
-        watched.notice().await;
+        watched.assert_reported().await;
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Accept loop for connections, and the limits on their number. The time limit of a connection is up to its handler.
+//! Accept loop for connections, and the limits on their number. The handler of a connection limits its duration.
 
 use std::collections::VecDeque;
 use std::io;
@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 /// Maximum wait at shutdown for connections that are being answered.
 const DRAIN: Duration = Duration::from_secs(1);
-/// Wait after a failed accept (out of file descriptors) before the next one.
+/// Wait after a failed accept, for example without free file descriptors, before the next attempt.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(200);
 
 /// Source of connections.
@@ -32,21 +32,21 @@ pub trait Accept {
 /// Limits on the number of connections.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
-    /// The maximum of connections that have not sent a request yet. One more closes the oldest of them, so that idle
-    /// clients lock nobody out.
+    /// Maximum number of connections that have not sent a request yet. A further connection closes the oldest of these
+    /// connections, so that idle clients cannot lock out other clients.
     pub waiting: usize,
-    /// The maximum of connections that are being answered; `None` if they count together with the waiting ones.
+    /// Maximum number of connections that are being answered; `None` if such connections count as connections without a
+    /// request.
     pub answered: Option<usize>,
-    /// The maximum of health checks that are being answered. Other answers use none of these slots, and checks use
-    /// none of theirs.
+    /// Maximum number of health checks that are being answered. Health checks and other requests have separate slots.
     pub checked: usize,
-    /// The grace period: the time for which a connection without a request keeps its slot in any case;
-    /// further connections wait until then. The connection's own task measures it: on a machine that is slow to
-    /// process received data, it lasts longer.
+    /// Grace period: the minimum time for which a connection without a request keeps its slot. Further connections wait
+    /// until the end of the grace period. The task of the connection measures the time, so the grace period is longer
+    /// on a machine that processes received data slowly.
     pub grace: Duration,
 }
 
-/// Slot of one connection. It counts as waiting for a request until the handler reports that it answers one.
+/// Slot of one connection. The connection counts as waiting for a request until its handler calls a method of the slot.
 #[derive(Debug)]
 pub struct Slot(Shared);
 
@@ -68,12 +68,12 @@ struct Connections {
 #[derive(Debug)]
 struct Waiting {
     connection: AbortHandle,
-    /// True once its grace period is over, so that it may be closed.
+    /// True after the grace period, when the connection may be closed.
     grace_over: Arc<AtomicBool>,
 }
 
-/// Accepts connections until `shutdown`, then ends within a second. `answer` is dropped when its connection is
-/// closed. Dropping the future closes every connection.
+/// Accepts connections until `shutdown`, then ends within a second. `answer` handles a connection. Its future is
+/// dropped when the connection is closed. Dropping the future of this function closes every connection.
 pub async fn serve<L, F>(
     listener: L,
     bounds: Bounds,
@@ -100,7 +100,7 @@ pub async fn serve<L, F>(
                 let grace_over = Arc::new(AtomicBool::new(false));
                 let answer = answer(connection, Slot(state.clone()));
                 let answer = run_with_grace(answer, bounds.grace, grace_over.clone(), grace_ended.clone());
-                // Locked, so that the connection is in the queue before it can leave it.
+                // The lock ensures that the connection is in the queue before its task can remove the connection.
                 let mut state = lock(&state);
                 let connection = connections.spawn(answer);
                 state.waiting.push_back(Waiting { connection, grace_over });
@@ -116,43 +116,44 @@ pub async fn serve<L, F>(
         lock(&state).waiting.drain(..).for_each(|waiting| waiting.connection.abort());
     }
     let drained = async { while connections.join_next().await.is_some() {} };
-    // Dropping the set closes the connections that are still reading.
+    // Dropping the set closes the remaining connections.
     let _ = tokio::time::timeout(DRAIN, drained).await;
 }
 
 impl Slot {
-    /// Moves this connection to the answered ones: from then on only another answered connection can close it. Closes
-    /// the oldest answered one if there are too many.
+    /// Counts this connection as answered. From then on, only a later answered connection can close this connection.
+    /// Closes the oldest answered connection if there are too many.
     pub fn start_answer(&self) {
         let mut state = lock(&self.0);
-        let Some(most) = state.bounds.answered else { return };
-        close_oldest(&mut state.answered, most);
+        let Some(max) = state.bounds.answered else { return };
+        close_oldest(&mut state.answered, max);
         let current = state.take_current();
         state.answered.extend(current);
     }
 
-    /// Moves this connection to the health checks: only another check can close it, and it closes no other answer.
+    /// Counts this connection as a health check. From then on, only a later health check can close this connection.
+    /// Closes the oldest health check if there are too many.
     pub fn start_check(&self) {
         let mut state = lock(&self.0);
-        let most = state.bounds.checked;
-        close_oldest(&mut state.checked, most);
+        let max = state.bounds.checked;
+        close_oldest(&mut state.checked, max);
         let current = state.take_current();
         state.checked.extend(current);
     }
 
-    /// Moves this connection to the answered ones if there is room, for answers that may take long. Returns false if
-    /// there are too many; then nothing has changed.
+    /// Counts this connection as answered if a slot is free, and closes no other connection. It is meant for answers
+    /// that may take long. Returns false, and changes nothing, if no slot is free.
     #[must_use]
     pub fn try_start_answer(&self) -> bool {
         let mut state = lock(&self.0);
-        let Some(most) = state.bounds.answered else { return true };
+        let Some(max) = state.bounds.answered else { return true };
         state.answered.retain(|connection| !connection.is_finished());
-        let has_room = state.answered.len() < most;
-        if has_room {
+        let has_slot = state.answered.len() < max;
+        if has_slot {
             let current = state.take_current();
             state.answered.extend(current);
         }
-        has_room
+        has_slot
     }
 }
 
@@ -161,7 +162,7 @@ impl Connections {
         Self { bounds, waiting: VecDeque::new(), answered: VecDeque::new(), checked: VecDeque::new() }
     }
 
-    /// Removes and returns the current task's connection from the waiting ones.
+    /// Removes the connection of the current task from the waiting connections, and returns it.
     fn take_current(&mut self) -> Option<AbortHandle> {
         let current: Option<Id> = tokio::task::try_id();
         let index = self.waiting.iter().position(|waiting| Some(waiting.connection.id()) == current)?;
@@ -169,10 +170,10 @@ impl Connections {
     }
 }
 
-/// Closes the oldest connections until there is room for one more.
-fn close_oldest(queue: &mut VecDeque<AbortHandle>, most: usize) {
+/// Closes the oldest connections until a slot is free.
+fn close_oldest(queue: &mut VecDeque<AbortHandle>, max: usize) {
     queue.retain(|connection| !connection.is_finished());
-    while queue.len() >= most
+    while queue.len() >= max
         && let Some(oldest) = queue.pop_front()
     {
         oldest.abort();
@@ -187,7 +188,7 @@ async fn run_with_grace(
     grace_ended: Arc<Notify>,
 ) {
     let mut work = pin!(work);
-    // The runtime polls sockets before timers: data that arrived in time has been read.
+    // The runtime polls sockets before timers, so data that arrived in time has been read.
     tokio::select! {
         biased;
         () = &mut work => return,
@@ -198,8 +199,8 @@ async fn run_with_grace(
     work.await;
 }
 
-/// Waits until there is a slot for a connection without a request. The oldest one loses its slot after its grace
-/// period.
+/// Waits until a slot for a connection without a request is free. The oldest of these connections loses its slot after
+/// its grace period.
 async fn wait_for_slot(state: &Shared, connections: &mut JoinSet<()>, grace_ended: &Notify) {
     while !close_oldest_waiting(&mut lock(state)) {
         tokio::select! {
@@ -209,7 +210,8 @@ async fn wait_for_slot(state: &Shared, connections: &mut JoinSet<()>, grace_ende
     }
 }
 
-/// Closes the oldest waiting connections if there are too many. Returns false if that is not allowed yet.
+/// Closes the oldest waiting connections whose grace period is over until a slot is free. Returns true if a slot is
+/// free.
 fn close_oldest_waiting(Connections { bounds, waiting, .. }: &mut Connections) -> bool {
     waiting.retain(|waiting| !waiting.connection.is_finished());
     while waiting.len() >= bounds.waiting
@@ -233,7 +235,7 @@ mod tests {
 
     const BOUNDS: Bounds = Bounds { waiting: 3, answered: Some(2), checked: 2, grace: Duration::from_millis(25) };
 
-    /// Set of connections that stay until they are closed.
+    /// Set of connections that end only when they are closed.
     struct Fixture {
         state: Shared,
         connections: JoinSet<()>,
@@ -246,7 +248,7 @@ mod tests {
             Self { state, connections: JoinSet::new(), grace_ended: Arc::default() }
         }
 
-        /// Adds a connection, which applies `act` to its slot as soon as it is polled.
+        /// Adds a connection. Its task first calls `act` with the slot of the connection.
         fn connect(&mut self, act: impl FnOnce(&Slot) + Send + 'static) -> AbortHandle {
             let (slot, grace_over) = (Slot(self.state.clone()), Arc::new(AtomicBool::new(false)));
             let work = async move {
@@ -264,7 +266,8 @@ mod tests {
         }
     }
 
-    async fn settle() {
+    /// Runs the other tasks until they wait.
+    async fn run_tasks() {
         for _ in 0..10 {
             tokio::task::yield_now().await;
         }
@@ -278,29 +281,29 @@ mod tests {
     async fn client_keeps_its_slot_during_grace_period() {
         let mut fixture = Fixture::new();
         let waiting: Vec<_> = (0..BOUNDS.waiting).map(|_| fixture.connect(|_| {})).collect();
-        settle().await;
-        assert!(!close_oldest_waiting(&mut lock(&fixture.state)), "the next connection waits");
-        let began = Instant::now();
+        run_tasks().await;
+        assert!(!close_oldest_waiting(&mut lock(&fixture.state)), "a further connection must wait");
+        let started = Instant::now();
         wait_for_slot(&fixture.state.clone(), &mut fixture.connections, &fixture.grace_ended.clone()).await;
-        assert!(began.elapsed() >= BOUNDS.grace && began.elapsed() < 2 * BOUNDS.grace);
-        settle().await;
-        assert_eq!(finished(&waiting), [true, false, false], "the oldest made room");
+        assert!(started.elapsed() >= BOUNDS.grace && started.elapsed() < 2 * BOUNDS.grace);
+        run_tasks().await;
+        assert_eq!(finished(&waiting), [true, false, false], "the oldest connection was closed");
     }
 
     #[tokio::test(start_paused = true)]
     async fn health_checks_and_answers_close_only_their_own_kind() {
         let mut fixture = Fixture::new();
         let answers: Vec<_> = (0..2).map(|_| fixture.connect(Slot::start_answer)).collect();
-        settle().await;
+        run_tasks().await;
         let checks: Vec<_> = (0..2).map(|_| fixture.connect(Slot::start_check)).collect();
-        settle().await;
+        run_tasks().await;
         assert!(!finished(&answers).contains(&true) && !finished(&checks).contains(&true));
-        assert!(lock(&fixture.state).waiting.is_empty(), "an answered connection left the waiting ones");
+        assert!(lock(&fixture.state).waiting.is_empty(), "answered connections do not wait");
         let more = fixture.connect(Slot::start_answer);
-        settle().await;
+        run_tasks().await;
         assert_eq!((finished(&answers), finished(&checks)), (vec![true, false], vec![false, false]));
         let check = fixture.connect(Slot::start_check);
-        settle().await;
+        run_tasks().await;
         assert_eq!(finished(&checks), [true, false]);
         assert!(!more.is_finished() && !check.is_finished());
     }

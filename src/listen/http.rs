@@ -1,4 +1,4 @@
-//! HTTP/1.1 server with limits: one request per connection, and a time limit for each. No TLS, no HTTP/2, no
+//! HTTP/1.1 server with limits: one request per connection, and a time limit for each connection. No TLS, no HTTP/2, no
 //! keep-alive.
 
 use std::time::Duration;
@@ -15,29 +15,29 @@ use tokio_util::sync::CancellationToken;
 use super::connections::{Bounds, Slot, serve};
 use super::listener::{Connection, Listener};
 
-/// Limits for requests. Answers may be large, and each is whole in memory until it is read, so only 16 are allowed. A
-/// new client has 25 ms to send its request, although a crowd of slow clients reconnects as fast as it is closed; ten
-/// thousand of them are then accepted in a second.
+/// Limits on connections with requests. An answer may be large, and is completely in memory until the client has read
+/// it, so only 16 answers are allowed at a time. A new client has at least 25 ms to send its request, even if many slow
+/// clients reconnect at once. With these values, the port accepts up to ten thousand slow clients in a second.
 const BOUNDS: Bounds = Bounds { waiting: 256, answered: Some(16), checked: 64, grace: Duration::from_millis(25) };
-/// Limits for events. A client can repeat a request, but may send an event only once. So connections with events wait
-/// for a moment instead of closing each other.
+/// Limits on connections with push events. A client can repeat a request, but may send an event only once. So a further
+/// connection waits for up to two seconds before it may close an older connection.
 const EVENT_BOUNDS: Bounds = Bounds { waiting: 64, answered: None, checked: 0, grace: Duration::from_secs(2) };
 /// Time limits of a client.
 const LIMITS: Limits = Limits { head: Duration::from_secs(5), whole: Duration::from_secs(30) };
-/// Maximum size of the request head in bytes. hyper accepts a hundred headers.
+/// Maximum size of the head of a request in bytes. hyper accepts at most a hundred headers.
 const MAX_HEAD: usize = 16 << 10;
 
 /// Time limits of a client.
 #[derive(Debug, Clone, Copy)]
 struct Limits {
-    /// For the head of its request.
+    /// Time limit to send the head of the request.
     head: Duration,
-    /// For the whole connection, including sending a body and reading the answer.
+    /// Time limit of the whole connection, including its body and the answer.
     whole: Duration,
 }
 
-/// Answers requests until `shutdown`, then ends within a second. Requests for the paths in `checks` have slots of
-/// their own; their answers are short. Dropping the future closes every connection.
+/// Answers requests until `shutdown`, then ends within a second. Requests for the paths in `checks` count as health
+/// checks, which have separate slots and short answers. Dropping the future closes every connection.
 pub async fn serve_routes(
     listener: Listener,
     router: Router,
@@ -47,7 +47,8 @@ pub async fn serve_routes(
     serve_within(listener, router, checks, shutdown, BOUNDS, LIMITS).await;
 }
 
-/// Accepts events at these routes in the same way, but a burst of them one after the other.
+/// Serves push events at these routes until `shutdown`, then ends within a second. In a burst of events, further
+/// connections wait for a slot. Dropping the future closes every connection.
 pub async fn serve_events(listener: Listener, router: Router, shutdown: CancellationToken) {
     serve_within(listener, router, &[], shutdown, EVENT_BOUNDS, LIMITS).await;
 }
@@ -79,8 +80,7 @@ async fn answer(connection: Connection, slot: Slot, router: Router, checks: &'st
     let _ = tokio::time::timeout(limits.whole, serving).await;
 }
 
-/// Returns a server of one request per connection, with a time limit for the head of the request and a limit of its
-/// size.
+/// Returns a server of one request per connection. `head` is the time limit for the head of the request.
 #[must_use]
 pub fn http1_server(head: Duration) -> http1::Builder {
     let mut server = http1::Builder::new();

@@ -1,4 +1,5 @@
-//! Bound listeners: an IP address or a socket file. The caller decides where to bind; the server only accepts.
+//! Bound listeners: on an IP address or on a socket file. The caller chooses the address; the server only accepts
+//! connections.
 
 use std::io;
 use std::net::SocketAddr;
@@ -10,9 +11,9 @@ use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixSocket};
 
 use super::connections::Accept;
 
-/// Maximum number of connections that wait to be accepted; the system may have a lower limit of its own
-/// (`net.core.somaxconn`). With the 128 of the standard library, a crowd of clients fills the queue, and the system
-/// drops the first packet of a health check that comes then: its sender repeats it only after a second.
+/// Maximum number of connections that wait to be accepted. The system may have a lower limit (`net.core.somaxconn`).
+/// The standard library allows 128, so many clients could fill the queue. The system then drops the first packet of a
+/// health check, and the sender repeats this packet only after a second.
 const BACKLOG: u32 = 4096;
 
 /// Bound listener.
@@ -24,7 +25,7 @@ pub enum Listener {
     Unix(UnixListener),
 }
 
-/// Accepted connection of either kind.
+/// Accepted connection, over TCP or over a socket file.
 pub type Connection = Box<dyn ByteChannel>;
 
 /// Bidirectional byte stream.
@@ -39,16 +40,17 @@ impl Listener {
     /// Errors of the system.
     pub async fn tcp(address: SocketAddr) -> io::Result<Self> {
         let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-        // As in `TcpListener::bind`: otherwise a restart waits for connections that have just ended.
+        // As in `TcpListener::bind`. Without this option, a restart must wait until ended connections are forgotten.
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;
         socket.listen(BACKLOG).map(Self::Tcp)
     }
 
-    /// Binds a socket file. Replaces a socket that a killed process left behind and that nobody answers.
+    /// Binds a socket file. Replaces a socket at which no process listens, such as the socket of a killed process.
     ///
     /// # Errors
-    /// Errors of the system; [`io::ErrorKind::AddrInUse`] if another process answers or the path is not a socket.
+    /// Errors of the system; [`io::ErrorKind::AddrInUse`] if another process listens at the path, or the path is not a
+    /// socket.
     pub async fn unix(path: &Path) -> io::Result<Self> {
         let bind = || {
             let socket = UnixSocket::new_stream()?;
@@ -64,7 +66,7 @@ impl Listener {
         }
     }
 
-    /// Returns the bound address, `None` for a socket file.
+    /// Returns the bound IP address; `None` for a socket file.
     #[must_use]
     pub fn address(&self) -> Option<SocketAddr> {
         match self {
@@ -85,6 +87,7 @@ impl Accept for Listener {
     }
 }
 
+/// Returns true if the path is a socket at which no process listens.
 async fn is_abandoned_socket(path: &Path) -> bool {
     let is_socket = std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
     let answer = tokio::net::UnixStream::connect(path).await;
@@ -99,10 +102,10 @@ mod tests {
     async fn abandoned_socket_is_replaced_but_active_one_is_not() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("status.sock");
-        let living = Listener::unix(&path).await.unwrap();
+        let listening = Listener::unix(&path).await.unwrap();
         let refused = Listener::unix(&path).await.unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::AddrInUse);
-        drop(living);
+        drop(listening);
         assert!(path.exists());
         Listener::unix(&path).await.unwrap();
     }

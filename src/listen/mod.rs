@@ -1,8 +1,10 @@
-//! Servers of the daemon's ports and sockets: they accept connections within limits. This module contains no routes
-//! and does not know the daemon; the caller provides the answers.
+//! Servers of the daemon's ports and sockets: they accept connections within limits. This module contains no routes and
+//! does not know the daemon. The caller provides the answers.
 //!
-//! No client, slow or hostile, can block the daemon or other clients: the number of connections is limited, one more
-//! closes the oldest, and each connection has a time limit.
+//! A slow or hostile client cannot block the daemon or other clients:
+//! - the number of connections is limited;
+//! - a further connection closes the oldest one;
+//! - each connection has a time limit.
 
 mod connections;
 mod http;

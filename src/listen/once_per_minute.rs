@@ -1,5 +1,5 @@
-//! Rate limit for log messages: once a minute. Neither a client that guesses secrets nor an unreadable secret may
-//! fill the log. It only decides if the minute is over; the caller writes the message.
+//! Rate limit for log messages: one message a minute. So a client that guesses secrets, or an unreadable secret, cannot
+//! fill the log. The caller writes the message.
 
 use std::time::Duration;
 
@@ -8,12 +8,12 @@ use tokio::time::Instant;
 
 const INTERVAL: Duration = Duration::from_secs(60);
 
-/// Time of the last message, which suppresses further ones for a minute.
+/// Time of the last message. Further messages are suppressed for a minute.
 #[derive(Debug, Default)]
 pub struct OncePerMinute(Mutex<Option<Instant>>);
 
 impl OncePerMinute {
-    /// Returns true if a message is due; then none is due for the next minute.
+    /// Returns true if a message is due. In that case, no further message is due for a minute.
     #[must_use]
     pub fn is_due(&self) -> bool {
         let now = Instant::now();

@@ -1,4 +1,4 @@
-//! Body of a notification, field by field as `docs/reference/notifications.md` describes it. Every field is bounded.
+//! Body of a notification, as `docs/reference/notifications.md` describes its fields. Every field has a maximum length.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -9,18 +9,18 @@ use crate::oci::{Digest, Tag};
 /// Version of the body's format.
 const VERSION: u32 = 2;
 
-/// Largest number of items in a list. Items beyond it are counted.
-const LISTED: usize = 100;
+/// Maximum number of items in a list. Further items are only counted.
+const MAX_ITEMS: usize = 100;
 
-/// Largest number of characters of a text. A longer text is cut.
-const LONGEST_TEXT: usize = 2000;
+/// Maximum number of characters in a text. A longer text is cut.
+const MAX_TEXT: usize = 2000;
 
-/// Whole body.
+/// Body of a notification.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Body<'a> {
-    /// Version of the format: 2. It grows when a field is removed or changes its meaning. Added fields do not change
-    /// it.
+    /// Version of the format: 2. The version increases when a field is removed or changes its meaning. Added fields do
+    /// not change the version.
     version: u32,
     /// Type of the event.
     #[serde(rename = "type")]
@@ -53,7 +53,7 @@ impl<'a> Body<'a> {
 #[derive(Debug, Default, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Data<'a> {
-    /// Entry. Absent for events about the configuration.
+    /// Name of the entry. Absent for events about the configuration.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub entry: Option<&'a str>,
     /// Path of the configuration file, for events about the configuration.
@@ -71,10 +71,11 @@ pub struct Data<'a> {
     /// Problems of a failure.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problems: Option<List<String>>,
-    /// Time at which the failure was reported, or would have been, for a recovery.
+    /// Time of the failure, for a recovery: the `timestamp` of its notification, also if the receiver does not request
+    /// failures.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failing_since: Option<DateTime<Utc>>,
-    /// Changes, for a change.
+    /// Changed tags, for a change.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub changes: Option<List<Change>>,
     /// Tags that a rule, a lock or a limit withholds.
@@ -82,25 +83,25 @@ pub struct Data<'a> {
     pub withheld: Option<List<Withheld>>,
 }
 
-/// First items of a long list, and the number of the others.
+/// First items of a list, and the number of further items.
 #[derive(Debug, Default, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct List<T> {
     /// First 100 items.
     items: Vec<T>,
-    /// Number of items beyond those.
+    /// Number of further items.
     more: usize,
 }
 
 impl<T> List<T> {
-    /// Returns a list of the first of these items, and the number of the others.
+    /// Creates a list from the first items, and counts the further items.
     pub fn from_items(all: impl IntoIterator<Item = T>) -> Self {
         let mut all = all.into_iter();
-        let items: Vec<T> = all.by_ref().take(LISTED).collect();
+        let items: Vec<T> = all.by_ref().take(MAX_ITEMS).collect();
         Self { items, more: all.count() }
     }
 
-    /// Returns the number of all items.
+    /// Returns the number of all items, including the items that are only counted.
     #[must_use]
     pub fn count(&self) -> usize {
         self.items.len() + self.more
@@ -114,7 +115,7 @@ impl<T> List<T> {
 }
 
 impl List<String> {
-    /// Returns a list of these texts, each shortened.
+    /// Creates a list from texts, and shortens each text.
     pub fn from_texts<'t>(all: impl IntoIterator<Item = &'t str>) -> Self {
         Self::from_items(all.into_iter().map(shortened))
     }
@@ -130,7 +131,7 @@ pub struct RunFacts {
     pub started: DateTime<Utc>,
     /// End of the run.
     pub ended: DateTime<Utc>,
-    /// Outcome of the run, as the journal words it.
+    /// Outcome of the run, in the word that the journal uses.
     pub outcome: &'static str,
     /// Number of tags per outcome.
     #[cfg_attr(test, schemars(with = "std::collections::BTreeMap<String, u64>"))]
@@ -154,7 +155,7 @@ pub struct Change {
     /// Digest that the target has now.
     #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub digest: Option<Digest>,
-    /// Digest at the source. It differs from the target's digest if an index was derived for some platforms.
+    /// Digest at the source. The digest at the target is different if an index was derived for some platforms.
     #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub source_digest: Option<Digest>,
     /// Digest of the tag before the change.
@@ -179,13 +180,13 @@ pub struct Withheld {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub tag: Option<Tag>,
-    /// Digest that the target should get, if known.
+    /// Digest that the target should get, if it is known.
     #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub digest: Option<Digest>,
-    /// Outcome: `held` by a rule that may pass later, `blocked` by a rule or by a lock of the target, or `deferred`
-    /// by the limit of the source.
+    /// Outcome: `held` by a rule that may pass later, `blocked` by a rule or by a lock of the target, or `deferred` by
+    /// the pull limit of the source.
     pub outcome: &'static str,
-    /// Rule or limit that holds the tag back, in words.
+    /// Rule, lock or limit that withholds the tag, in words.
     pub reason: String,
     /// Time of the next attempt, for a deferred tag.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -193,8 +194,8 @@ pub struct Withheld {
 }
 
 fn shortened(text: &str) -> String {
-    match text.char_indices().nth(LONGEST_TEXT) {
-        Some((at, _)) => format!("{}…", &text[..at]),
+    match text.char_indices().nth(MAX_TEXT) {
+        Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),
     }
 }
@@ -205,10 +206,10 @@ mod tests {
 
     #[test]
     fn long_lists_are_cut_and_the_rest_counted() {
-        let texts = vec!["x".repeat(3 * LONGEST_TEXT); 250];
+        let texts = vec!["x".repeat(3 * MAX_TEXT); 250];
         let list = List::from_texts(texts.iter().map(String::as_str));
         assert_eq!((list.items.len(), list.more, list.count()), (100, 150, 250));
-        assert_eq!(list.items[0].chars().count(), LONGEST_TEXT + 1);
+        assert_eq!(list.items[0].chars().count(), MAX_TEXT + 1);
         let data = Data { entry: Some("app"), problems: Some(list), ..Data::default() };
         let body = Body::new(Event::Failure, DateTime::UNIX_EPOCH, &"ü".repeat(5000), &data).json();
         assert!(body.len() < 300_000, "{}", body.len());
@@ -217,12 +218,12 @@ mod tests {
     #[test]
     fn body_has_the_envelope_of_standard_webhooks() {
         let data = Data { entry: Some("app"), ..Data::default() };
-        let body = Body::new(Event::Recovery, DateTime::UNIX_EPOCH, "app is well again", &data).json();
+        let body = Body::new(Event::Recovery, DateTime::UNIX_EPOCH, "app succeeds again", &data).json();
         assert_eq!(
             body,
             concat!(
                 r#"{"version":2,"type":"recovery","timestamp":"1970-01-01T00:00:00Z","#,
-                r#""text":"app is well again","data":{"entry":"app"}}"#
+                r#""text":"app succeeds again","data":{"entry":"app"}}"#
             )
         );
     }

@@ -1,4 +1,4 @@
-//! Values of `notify` in the configuration: receivers and the events that each of them gets. This file reads no YAML
+//! Values of `notify` in the configuration: receivers, and the events that each receiver gets. This file reads no YAML
 //! and sends nothing.
 
 use std::collections::BTreeSet;
@@ -16,15 +16,15 @@ use crate::registry::Secret;
 /// Prefix of a key in base64 (Standard Webhooks, "Signature scheme").
 const KEY_PREFIX: &str = "whsec_";
 
-/// Shortest key, in bytes. A shorter key can be guessed.
-const SHORTEST_KEY: usize = 8;
+/// Minimum length of a key in bytes. A shorter key can be guessed.
+const MIN_KEY: usize = 8;
 
 /// One item of `notify`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Notify {
     /// Receiver of the messages.
     pub webhook: Webhook,
-    /// Events that are sent: one at least. Default [`Event::DEFAULT`].
+    /// Events that are sent, at least one. Default: [`Event::DEFAULT`].
     pub on: BTreeSet<Event>,
 }
 
@@ -39,8 +39,9 @@ pub struct Webhook {
     pub secret: Secret,
 }
 
-/// Name of a receiver, made from the notation of its address and not from a secret in it: a host with a few digits of
-/// a hash, or the location of the address.
+/// Name of a receiver, which contains no secret:
+/// - the host of the address and a few digits of a hash, if the configuration contains the address;
+/// - otherwise the location of the address, such as its file.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Receiver(Arc<str>);
 
@@ -64,11 +65,11 @@ impl fmt::Display for Receiver {
     }
 }
 
-/// Event that a receiver can be notified of.
+/// Event about which a receiver can be notified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename_all = "lowercase"))]
 pub enum Event {
-    /// An entry started to fail, or an edit of the configuration was refused.
+    /// The runs of an entry began to fail, or an edit of the configuration was refused.
     Failure,
     /// A failure has ended.
     Recovery,
@@ -78,7 +79,7 @@ pub enum Event {
     Withheld,
 }
 
-/// Word that is not an [`Event`].
+/// Error for a word that is not an [`Event`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not an event: write failure, recovery, change or withheld")]
 pub struct EventError(String);
@@ -106,11 +107,11 @@ impl FromStr for Event {
     }
 }
 
-/// Address to which messages can be posted. `Debug` shows only its host.
+/// Address to which messages can be posted. `Debug` shows only the scheme, the host and the port.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Address(Url);
 
-/// Text that is not an [`Address`]. The error does not repeat the text, because it may be a secret.
+/// Error for a text that is not an [`Address`]. The error does not repeat the text, because the text may be a secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("this is not the address of a webhook: write https://HOST/PATH")]
 pub struct AddressError;
@@ -133,8 +134,8 @@ impl FromStr for Address {
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
         let url: Url = text.parse().map_err(|_| AddressError)?;
-        let good = matches!(url.scheme(), "http" | "https") && url.host_str().is_some_and(|host| !host.is_empty());
-        if good { Ok(Self(url)) } else { Err(AddressError) }
+        let is_valid = matches!(url.scheme(), "http" | "https") && url.host_str().is_some_and(|host| !host.is_empty());
+        if is_valid { Ok(Self(url)) } else { Err(AddressError) }
     }
 }
 
@@ -147,14 +148,14 @@ impl fmt::Debug for Address {
 /// Key that signs messages: the bytes of a text, or the decoded base64 after the prefix `whsec_`.
 pub struct SigningKey(hmac::Key);
 
-/// Text that is not a [`SigningKey`]. The error does not repeat the text.
+/// Error for a text that is not a [`SigningKey`]. The error does not repeat the text, because the text may be a secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SigningKeyError {
     /// The text is not base64.
     #[error("the text after whsec_ in this secret is not base64")]
     NotBase64,
-    /// The key is short enough to be guessed.
-    #[error("this secret is too short to sign with: {SHORTEST_KEY} bytes at least, better 24")]
+    /// The key is so short that it can be guessed.
+    #[error("this secret is too short to sign with: {MIN_KEY} bytes at least, better 24")]
     Short,
 }
 
@@ -172,7 +173,7 @@ impl FromStr for SigningKey {
             Some(encoded) => STANDARD.decode(encoded).map_err(|_| SigningKeyError::NotBase64)?,
             None => text.as_bytes().to_vec(),
         };
-        if bytes.len() < SHORTEST_KEY {
+        if bytes.len() < MIN_KEY {
             return Err(SigningKeyError::Short);
         }
         Ok(Self(hmac::Key::new(hmac::HMAC_SHA256, &bytes)))

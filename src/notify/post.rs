@@ -1,5 +1,6 @@
-//! One attempt to deliver a message to a webhook. It follows no redirect, reads only the status and `Retry-After` of
-//! the response, and shows no more of an address than its host in errors.
+//! One attempt to deliver a message to a webhook. An attempt follows no redirect, and reads only the status and
+//! `Retry-After` of the response. Errors contain only the host of an address, because the rest of the address may be
+//! secret.
 
 use std::error::Error as _;
 use std::time::Duration;
@@ -22,13 +23,14 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// Message to be delivered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
-    /// Identifier, the same at every attempt. A receiver that gets a message twice recognizes it by this.
+    /// Identifier, which is the same at every attempt. A receiver that gets a message twice recognizes the message by
+    /// its identifier.
     pub id: String,
     /// JSON body.
     pub body: String,
 }
 
-/// Reason why a receiver did not accept a message. It contains no secret.
+/// Reason why a receiver did not accept a message. The text contains no secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// The receiver may accept the message later.
@@ -36,10 +38,10 @@ pub enum Refusal {
     Later {
         /// Reason, in words.
         why: String,
-        /// Wait that the receiver asked for.
+        /// Wait that the receiver requested.
         wait: Option<Duration>,
     },
-    /// The receiver refused the message itself and will refuse it again.
+    /// The receiver refused the message and will refuse it at every attempt.
     #[error("{why}")]
     Never {
         /// Reason, in words.
@@ -47,25 +49,26 @@ pub enum Refusal {
     },
 }
 
-/// Client that delivers messages. It keeps connections open for the next message.
+/// HTTP client that delivers messages. The client keeps connections open for further messages.
 #[derive(Debug)]
 pub struct Post {
-    outside: reqwest::Client,
-    /// Client for this machine itself. It ignores the proxy of the environment.
-    inside: reqwest::Client,
+    /// Client for other machines.
+    remote: reqwest::Client,
+    /// Client for loopback addresses, which does not use the proxy of the environment.
+    local: reqwest::Client,
 }
 
 impl Post {
     /// Returns a client with the certificate authorities of the system and the proxies of the environment.
     ///
     /// # Errors
-    /// If the system has no TLS at all.
+    /// Returns an error if TLS cannot be set up.
     pub fn new() -> reqwest::Result<Self> {
-        Ok(Self { outside: client(|builder| builder)?, inside: client(reqwest::ClientBuilder::no_proxy)? })
+        Ok(Self { remote: client(|builder| builder)?, local: client(reqwest::ClientBuilder::no_proxy)? })
     }
 
-    /// Sends a message once, at `now`. Takes at most half a minute. If this future is dropped, the receiver may or
-    /// may not have got the message.
+    /// Sends a message once. `now` is the time in the signature. The request takes at most 30 seconds. If this future
+    /// is dropped, the receiver may or may not have got the message.
     ///
     /// # Errors
     /// [`Refusal`] if the receiver did not accept the message.
@@ -73,7 +76,7 @@ impl Post {
         let address: Address = read_and_parse("the address", &webhook.url).await?;
         let key: SigningKey = read_and_parse("the secret", &webhook.secret).await?;
         let site = address.site();
-        let client = if is_loopback(address.url()) { &self.inside } else { &self.outside };
+        let client = if is_loopback(address.url()) { &self.local } else { &self.remote };
         let request = client
             .post(address.url().clone())
             .timeout(LIMIT)
@@ -82,7 +85,7 @@ impl Post {
             .header("webhook-timestamp", now.timestamp())
             .header("webhook-signature", signature(&key, &message.id, now, &message.body))
             .body(message.body.clone());
-        // The body of the response is not read, because a receiver may send without end.
+        // The body of the response is not read, because a body may be endless.
         let answer = request
             .send()
             .await
@@ -100,9 +103,9 @@ impl Post {
     }
 }
 
-/// Returns true if a response is about the message itself, or says that the receiver is gone for good (Standard
-/// Webhooks, "Deliverability"). Any other response may come from a receiver, or from a proxy before it, while it is
-/// being deployed: no route yet, no credentials yet, a redirect.
+/// Returns true if a response refuses the message itself, or reports that the receiver no longer exists (Standard
+/// Webhooks, "Deliverability"). Other errors may be temporary: while a receiver is being deployed, the receiver or its
+/// proxy may respond that a route or credentials are missing, or redirect the request.
 fn refuses_message(status: StatusCode) -> bool {
     matches!(
         status,
@@ -115,13 +118,14 @@ fn refuses_message(status: StatusCode) -> bool {
     )
 }
 
-fn client(own: impl Fn(reqwest::ClientBuilder) -> reqwest::ClientBuilder) -> reqwest::Result<reqwest::Client> {
-    let builder = || own(bare_client().connect_timeout(CONNECT));
-    // Plain HTTP works without any certificate authority.
+fn client(configure: impl Fn(reqwest::ClientBuilder) -> reqwest::ClientBuilder) -> reqwest::Result<reqwest::Client> {
+    let builder = || configure(bare_client().connect_timeout(CONNECT));
+    // Receivers over plain HTTP need no certificate authority.
     builder().build().or_else(|_| builder().tls_certs_only([]).build())
 }
 
-/// Reads a secret and parses it. An error allows a later attempt, because the operator may repair the file.
+/// Reads a secret and parses it. The error is [`Refusal::Later`], because the operator may repair the file of the
+/// secret.
 async fn read_and_parse<T: std::str::FromStr<Err: std::fmt::Display>>(
     what: &str,
     secret: &Secret,
@@ -134,7 +138,7 @@ fn later(why: String) -> Refusal {
     Refusal::Later { why, wait: None }
 }
 
-/// Returns the innermost cause, which contains no address.
+/// Returns the innermost cause of an error, which contains no address.
 fn innermost_cause(error: &reqwest::Error) -> String {
     if error.is_timeout() {
         return "timed out".to_owned();

@@ -1,5 +1,5 @@
-//! Signature of a message as Standard Webhooks defines it ("Signature scheme"). Any Standard Webhooks library can
-//! verify it.
+//! Signature of a message, as Standard Webhooks defines it ("Signature scheme"). Every Standard Webhooks library can
+//! verify the signature.
 
 use aws_lc_rs::hmac;
 use base64::Engine as _;

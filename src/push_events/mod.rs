@@ -1,12 +1,12 @@
-//! Receivers of push events: a separate port accepts events from registries, finds the pushed tags, and finds the
-//! entries that read from these repositories.
+//! Receivers of push events. A separate port accepts events from registries, parses the pushed tags, and finds the
+//! entries that read from the pushed repositories.
 //!
-//! - `payload` parses the bodies of senders. It is pure.
-//! - `authentication` checks the senders' credentials. It is pure.
+//! - `payload` parses the bodies of events, without I/O.
+//! - `authentication` checks the senders' credentials, without I/O.
 //! - `port` contains the routes.
 //!
-//! The daemon decides which runs start and when. No code here waits for a run. An event is trusted for one purpose
-//! only: it is a reason to look at a tag.
+//! The daemon decides which runs start and when. No code in this module waits for a run. An event is never believed: it
+//! only starts a run, and the run compares the tags at the source and at the targets.
 
 mod authentication;
 #[cfg(any(test, feature = "fuzzing"))]

@@ -1,5 +1,5 @@
-//! Parsers that turn the payloads of senders into pushes. They are pure. Each payload type names the sender's
-//! documentation that defines it. The parsers ignore unknown keys, because all senders add some.
+//! Parsers that turn the payloads of senders into pushes, without I/O. The comment of each payload type names the
+//! documentation of the sender. The parsers ignore unknown keys, because all senders add keys.
 
 use std::collections::HashSet;
 
@@ -16,10 +16,10 @@ pub(super) struct PushEvents {
     /// Pushed tags.
     pub(super) pushes: Vec<Push>,
     /// Number of events that are not pushes of tags: pulls, deletions, pushes of blobs, pushes of manifests without a
-    /// tag, pings. Pushes without a registry count too.
+    /// tag, pings. Pushes without a registry also count.
     pub(super) ignored: usize,
-    /// Number of pushes of tags for which neither the event nor the receiver names a registry. They are accepted: a
-    /// sender repeats a refused event for ever and sends no other event meanwhile.
+    /// Number of pushes of tags for which neither the event nor the receiver names a registry. The event is accepted,
+    /// because a sender would repeat a refused event for ever and send no other events.
     pub(super) without_registry: usize,
 }
 
@@ -33,7 +33,7 @@ pub(super) struct Unreadable {
     error: serde_json::Error,
 }
 
-/// Tag as a sender names it.
+/// Tag with the names that the sender uses for it.
 struct NamedTag<'a> {
     registry: Option<&'a str>,
     repository: &'a str,
@@ -59,10 +59,10 @@ fn parsed<T: DeserializeOwned>(body: &[u8]) -> Result<T, serde_json::Error> {
     serde_json::from_slice(body)
 }
 
-/// Collects the pushes among these events. `None` stands for an event that is not a push of a tag. An invalid
-/// repository name or an invalid tag (a digest, for example) counts as ignored, because no entry can contain it.
+/// Collects the pushes among these events. `None` is an event that is not a push of a tag. An invalid repository name
+/// or an invalid tag (a digest, for example) counts as ignored, because no entry can contain it.
 fn collect_pushes<'a>(receiver: &Receiver, events: impl Iterator<Item = Option<NamedTag<'a>>>) -> PushEvents {
-    let (mut found, mut known) = (PushEvents::default(), HashSet::new());
+    let (mut found, mut collected) = (PushEvents::default(), HashSet::new());
     for event in events {
         let names =
             event.and_then(|named| Some((named.registry, named.repository.parse().ok()?, named.tag.parse().ok()?)));
@@ -77,7 +77,7 @@ fn collect_pushes<'a>(receiver: &Receiver, events: impl Iterator<Item = Option<N
             continue;
         };
         let push = Push { registry, repository, tag };
-        if known.insert(push.clone()) {
+        if collected.insert(push.clone()) {
             found.pushes.push(push);
         }
     }
@@ -112,7 +112,7 @@ struct EventTarget {
 
 #[derive(Default, Deserialize)]
 struct EventRequest {
-    /// Host of the push, as the client that pushed named it.
+    /// Host of the registry, by the name that the pushing client used.
     host: Option<String>,
 }
 
@@ -203,8 +203,8 @@ fn docker_hub(receiver: &Receiver, event: &HubEvent) -> PushEvents {
     collect_pushes(receiver, std::iter::once(Some(named)))
 }
 
-/// Event of GitHub: docs.github.com, "Webhook events and payloads". The event `registry_package` has its content in
-/// the key of that name, the event `package` has the same content in the key `package`.
+/// Event of GitHub: docs.github.com, "Webhook events and payloads". The event `registry_package` has its content in the
+/// key `registry_package`. The event `package` has the same content in the key `package`.
 #[derive(Deserialize)]
 struct GithubEvent {
     action: String,
@@ -240,7 +240,7 @@ struct GithubTag {
 
 fn ghcr(receiver: &Receiver, event: &GithubEvent) -> PushEvents {
     let GithubPackage { name, namespace, package_type, package_version } = &event.package;
-    // Repository names in the registry are lower case. GitHub's owner names need not be.
+    // Repository names in the registry are lower case, but GitHub's names of owners may contain upper case.
     let repository = format!("{namespace}/{name}").to_lowercase();
     let tag = package_version.as_ref().and_then(|version| version.container_metadata.as_ref()?.tag.as_ref());
     let is_image = package_type.eq_ignore_ascii_case("container") || package_type.eq_ignore_ascii_case("docker");

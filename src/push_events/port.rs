@@ -22,8 +22,8 @@ use crate::config::{Config, Receiver};
 use crate::listen::OncePerMinute;
 use crate::status::{Metrics, PushEventResult};
 
-/// Largest accepted body, in bytes.
-const BODY_AT_MOST: usize = 1 << 20;
+/// Maximum size of a body in bytes.
+const MAX_BODY: usize = 1 << 20;
 
 /// Recipient of run requests.
 #[async_trait]
@@ -35,11 +35,11 @@ pub trait Deliver: Send + Sync {
     async fn run(&self, entry: &str, pushes: &[&Push]) -> Result<(), Undelivered>;
 }
 
-/// Reason why a run will not take place.
+/// Reason why a requested run will not take place.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Undelivered {
-    /// The daemon is shutting down and starts no more runs. The next daemon may.
-    #[error("the daemon is ending")]
+    /// The daemon is shutting down and starts no more runs. The sender can send the event again to the next daemon.
+    #[error("the daemon is shutting down")]
     Ending,
     /// The daemon refuses a run of this entry, for this reason.
     #[error("{0}")]
@@ -52,12 +52,15 @@ pub struct Port {
     config: watch::Receiver<Arc<Config>>,
     metrics: Arc<Metrics>,
     deliver: Arc<dyn Deliver>,
-    unproven: Arc<OncePerMinute>,
-    unusable: Arc<OncePerMinute>,
-    nameless: Arc<OncePerMinute>,
+    /// Rate limit for log messages about unauthenticated requests.
+    unauthenticated_log: Arc<OncePerMinute>,
+    /// Rate limit for log messages about unusable secrets.
+    secret_log: Arc<OncePerMinute>,
+    /// Rate limit for log messages about pushes without a registry.
+    registry_log: Arc<OncePerMinute>,
 }
 
-/// Body of a response.
+/// Body of a response to an accepted event.
 #[derive(Debug, serde::Serialize)]
 struct Answer {
     /// Entries that read from the pushed repositories.
@@ -74,9 +77,16 @@ impl Port {
     /// Returns a port that uses the receivers and entries in `config` at the time of each request.
     #[must_use]
     pub fn new(config: watch::Receiver<Arc<Config>>, metrics: Arc<Metrics>, deliver: Arc<dyn Deliver>) -> Self {
-        // The counters exist from the first request on, which may come before the daemon's loop has started.
+        // The counters must exist before the first request, which may arrive before the daemon's loop has started.
         metrics.push_events().follow(config.borrow().receivers().map(|(name, _)| name.as_str()));
-        Self { config, metrics, deliver, unproven: Arc::default(), unusable: Arc::default(), nameless: Arc::default() }
+        Self {
+            config,
+            metrics,
+            deliver,
+            unauthenticated_log: Arc::default(),
+            secret_log: Arc::default(),
+            registry_log: Arc::default(),
+        }
     }
 
     /// Returns the routes of the port.
@@ -97,7 +107,7 @@ impl Port {
     ) -> Result<PushEvents, Response> {
         let (head, body) = request.into_parts();
         let secret = receiver.secret_now().await.map_err(|problem| {
-            if self.unusable.is_due() {
+            if self.secret_log.is_due() {
                 tracing::error!(
                     receiver = name,
                     problem,
@@ -111,7 +121,7 @@ impl Port {
             return Err(self.refuse_unauthenticated(name));
         };
         let body = read_body(&head.headers, body).await?;
-        if !proof.holds(secret, &body) {
+        if !proof.is_valid(secret, &body) {
             return Err(self.refuse_unauthenticated(name));
         }
         let event = head.headers.get("x-github-event").and_then(|event| event.to_str().ok());
@@ -128,10 +138,11 @@ impl Port {
         })
     }
 
-    /// Returns a response that gives no reason. Logs the refusal at most once a minute.
+    /// Returns the response to an unauthenticated request, which gives no reason. Logs such requests at most once a
+    /// minute.
     fn refuse_unauthenticated(&self, name: &str) -> Response {
         self.count(name, PushEventResult::Unauthorized, 1);
-        if self.unproven.is_due() {
+        if self.unauthenticated_log.is_due() {
             tracing::warn!(
                 receiver = name,
                 "refused an unauthenticated request; further ones within a minute are not logged"
@@ -166,7 +177,7 @@ impl Port {
         self.count(name, PushEventResult::Matched, matched.len());
         self.count(name, PushEventResult::Unmatched, events.pushes.len() - matched.len());
         self.count(name, PushEventResult::Ignored, events.ignored);
-        if events.without_registry > 0 && self.nameless.is_due() {
+        if events.without_registry > 0 && self.registry_log.is_due() {
             tracing::warn!(
                 receiver = name,
                 pushes = events.without_registry,
@@ -184,7 +195,7 @@ impl Port {
 
 async fn receive_event(State(port): State<Port>, Path(name): Path<String>, request: Request) -> Response {
     let config = port.config.borrow().clone();
-    let Some((name, receiver)) = config.receivers().find(|(known, _)| known.as_str() == name) else {
+    let Some((name, receiver)) = config.receivers().find(|(receiver, _)| receiver.as_str() == name) else {
         return refusal(StatusCode::NOT_FOUND, "there is no receiver of this name");
     };
     let name = name.as_str();
@@ -208,7 +219,8 @@ async fn receive_event(State(port): State<Port>, Path(name): Path<String>, reque
             (StatusCode::ACCEPTED, Json(Answer { entries })).into_response()
         }
         Err(_) => {
-            let mut answer = refusal(StatusCode::SERVICE_UNAVAILABLE, "the daemon is ending: send the event again");
+            let mut answer =
+                refusal(StatusCode::SERVICE_UNAVAILABLE, "the daemon is shutting down: send the event again");
             answer.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static("10"));
             answer
         }
@@ -219,14 +231,15 @@ fn format_push(push: &Push) -> String {
     format!("{}/{}:{}", push.registry, push.repository, push.tag)
 }
 
+/// Reads the body, up to its maximum size.
 async fn read_body(headers: &HeaderMap, body: Body) -> Result<axum::body::Bytes, Response> {
     let too_large = || refusal(StatusCode::PAYLOAD_TOO_LARGE, "an event may have at most 1 MiB");
-    let stated = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
-    if stated.is_some_and(|length| length > BODY_AT_MOST) {
+    let declared = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    if declared.is_some_and(|length| length > MAX_BODY) {
         return Err(too_large());
     }
-    // Without a stated length, an interrupted body is as much the client's fault as one that is too long.
-    to_bytes(body, BODY_AT_MOST).await.map_err(|_| too_large())
+    // The body is too long, or the client interrupted it. In the second case, no client reads the response.
+    to_bytes(body, MAX_BODY).await.map_err(|_| too_large())
 }
 
 fn refusal(status: StatusCode, message: &str) -> Response {

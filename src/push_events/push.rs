@@ -1,4 +1,4 @@
-//! One pushed tag, and its match with the sources of entries.
+//! Pushed tags, and their match with the sources of entries.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ pub struct Push {
 }
 
 impl Push {
-    /// Returns true if this source is the pushed repository or a tree above it.
+    /// Returns true if `source` is the pushed repository, or a tree that contains it.
     #[must_use]
     pub fn concerns(&self, source: &Endpoint) -> bool {
         if source.host() != Some(&self.registry) {
@@ -35,7 +35,7 @@ impl Push {
     }
 }
 
-/// Pushes grouped by repository. A source is compared once with each repository, however many tags it has.
+/// Pushes grouped by repository, so that a source is compared only once with each repository.
 pub(super) struct Pushed<'a>(BTreeMap<(&'a RegistryHost, &'a RepositoryName), Vec<&'a Push>>);
 
 impl<'a> Pushed<'a> {
@@ -47,13 +47,13 @@ impl<'a> Pushed<'a> {
         Self(repositories)
     }
 
-    /// Returns the pushes that this source covers.
+    /// Returns the pushes to repositories of this source.
     pub(super) fn matching(&self, source: &Endpoint) -> Vec<&'a Push> {
         if let (Some(host), Endpoint::Repository(repository)) = (source.host(), source) {
             return self.0.get(&(host, &repository.name)).cloned().unwrap_or_default();
         }
-        let concerned = self.0.values().filter(|pushes| pushes.first().is_some_and(|push| push.concerns(source)));
-        concerned.flatten().copied().collect()
+        let matching = self.0.values().filter(|pushes| pushes.first().is_some_and(|push| push.concerns(source)));
+        matching.flatten().copied().collect()
     }
 }
 

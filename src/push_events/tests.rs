@@ -1,5 +1,5 @@
-//! Tests of the port from a sender's view: over a socket, with a configuration that changes, and with a daemon that
-//! only records run requests.
+//! Tests of the port over a socket, from the view of a sender. The configuration changes during the tests, and the
+//! daemon is a fake that only records the run requests.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -18,21 +18,21 @@ use crate::status::Metrics;
 
 const SECRET: &str = "0123456789abcdef";
 
-/// Daemon that records the run requests. If `ending` is true, it refuses them all.
+/// Fake of the daemon, which records the run requests. If `ending` is true, the fake refuses all requests.
 #[derive(Default)]
-struct Notes {
+struct FakeDaemon {
     runs: Mutex<Vec<String>>,
     ending: bool,
 }
 
 #[async_trait]
-impl Deliver for Notes {
+impl Deliver for FakeDaemon {
     async fn run(&self, entry: &str, pushes: &[&Push]) -> Result<(), Undelivered> {
         if self.ending {
             return Err(Undelivered::Ending);
         }
         if entry == "odd" {
-            return Err(Undelivered::Refused("it is odd".to_owned()));
+            return Err(Undelivered::Refused("refused in this test".to_owned()));
         }
         let tags: Vec<&str> = pushes.iter().map(|push| push.tag.as_str()).collect();
         self.runs.lock().unwrap().push(format!("{entry}: {}", tags.join(" ")));
@@ -43,7 +43,7 @@ impl Deliver for Notes {
 struct Bench {
     address: String,
     client: reqwest::Client,
-    notes: Arc<Notes>,
+    daemon: Arc<FakeDaemon>,
     metrics: Arc<Metrics>,
     config: watch::Sender<Arc<Config>>,
     folder: tempfile::TempDir,
@@ -66,21 +66,21 @@ fn receiver(name: &str, kind: &str) -> String {
 
 impl Bench {
     async fn new(receivers: &str) -> Self {
-        Self::with(receivers, Notes::default()).await
+        Self::with(receivers, FakeDaemon::default()).await
     }
 
-    async fn with(receivers: &str, notes: Notes) -> Self {
+    async fn with(receivers: &str, daemon: FakeDaemon) -> Self {
         let (sender, config) = watch::channel(Arc::new(config(receivers)));
         let metrics = Arc::new(Metrics::new("0", chrono::DateTime::UNIX_EPOCH));
-        let notes = Arc::new(notes);
-        let port = Port::new(config, metrics.clone(), notes.clone());
+        let daemon = Arc::new(daemon);
+        let port = Port::new(config, metrics.clone(), daemon.clone());
         let listener = Listener::tcp("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let address = format!("http://{}", listener.address().unwrap());
         let end = CancellationToken::new();
         tokio::spawn(serve_events(listener, port.router(), end.clone()));
         let client = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).build().unwrap();
         let folder = tempfile::tempdir().unwrap();
-        Self { address, client, notes, metrics, config: sender, folder, _end: end.drop_guard() }
+        Self { address, client, daemon, metrics, config: sender, folder, _end: end.drop_guard() }
     }
 
     fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
@@ -92,7 +92,7 @@ impl Bench {
     }
 
     fn runs(&self) -> Vec<String> {
-        std::mem::take(&mut self.notes.runs.lock().unwrap())
+        std::mem::take(&mut self.daemon.runs.lock().unwrap())
     }
 
     /// Returns the number of events with this result.
@@ -112,17 +112,17 @@ fn pushed(repository: &str, tag: &str) -> String {
     format!("{{\"events\": [{{\"action\": \"push\", \"target\": {target}}}]}}")
 }
 
-fn is(status: StatusCode, words: &str) -> (u16, String) {
-    (status.as_u16(), words.to_owned())
+fn response(status: StatusCode, text: &str) -> (u16, String) {
+    (status.as_u16(), text.to_owned())
 }
 
 #[tokio::test]
 async fn response_names_the_entries_that_will_run() {
     let bench = Bench::new(&receiver("build", "distribution")).await;
-    let both = is(StatusCode::ACCEPTED, r#"{"entries":["app","tree"]}"#);
+    let both = response(StatusCode::ACCEPTED, r#"{"entries":["app","tree"]}"#);
     assert_eq!(bench.post("/hooks/build", pushed("team/app", "v1")).await, both);
     assert_eq!(bench.runs(), ["app: v1", "tree: v1"]);
-    let nobody = is(StatusCode::OK, r#"{"entries":[]}"#);
+    let nobody = response(StatusCode::OK, r#"{"entries":[]}"#);
     for (body, why) in [
         (pushed("other", "v1"), "no entry reads it"),
         (pushed("odd", "v1"), "the daemon refuses it"),
@@ -145,7 +145,7 @@ async fn unauthenticated_request_is_refused_without_a_reason() {
             .join(", "),
     )
     .await;
-    let refused = is(StatusCode::UNAUTHORIZED, "authentication failed\n");
+    let refused = response(StatusCode::UNAUTHORIZED, "authentication failed\n");
     let request = |path| bench.request(Method::POST, path).body(pushed("team/app", "v1"));
     let signature = |key: &str| {
         let body = pushed("team/app", "v1");
@@ -182,21 +182,24 @@ async fn unauthenticated_request_is_refused_without_a_reason() {
 async fn invalid_event_is_refused_with_a_reason() {
     let bench = Bench::new(&receiver("build", "distribution")).await;
     let unreadable = "not a valid distribution event: expected value at line 1 column 1\n";
-    assert_eq!(bench.post("/hooks/build", "payload=1").await, is(StatusCode::BAD_REQUEST, unreadable));
-    let unknown = is(StatusCode::NOT_FOUND, "there is no receiver of this name\n");
+    assert_eq!(bench.post("/hooks/build", "payload=1").await, response(StatusCode::BAD_REQUEST, unreadable));
+    let unknown = response(StatusCode::NOT_FOUND, "there is no receiver of this name\n");
     assert_eq!(bench.post("/hooks/nobody", pushed("team/app", "v1")).await, unknown);
     assert_eq!(
         bench.post("/nowhere", "").await,
-        is(StatusCode::NOT_FOUND, "not found: this port serves only /hooks/NAME\n")
+        response(StatusCode::NOT_FOUND, "not found: this port serves only /hooks/NAME\n")
     );
     let form = bench.request(Method::POST, "/hooks/build").bearer_auth(SECRET);
     let form = form.header("content-type", "application/x-www-form-urlencoded").body("payload=%7B%7D");
     let refused = "the body is a form: set the sender's content type to application/json\n";
-    assert_eq!(status_and_text(form.send().await.unwrap()).await, is(StatusCode::UNSUPPORTED_MEDIA_TYPE, refused));
+    assert_eq!(
+        status_and_text(form.send().await.unwrap()).await,
+        response(StatusCode::UNSUPPORTED_MEDIA_TYPE, refused)
+    );
     for name in ["build", "nobody"] {
         let answer = bench.request(Method::GET, &format!("/hooks/{name}")).send().await.unwrap();
         assert_eq!(answer.headers()["allow"], "POST");
-        assert_eq!(status_and_text(answer).await, is(StatusCode::METHOD_NOT_ALLOWED, "send events with POST\n"));
+        assert_eq!(status_and_text(answer).await, response(StatusCode::METHOD_NOT_ALLOWED, "send events with POST\n"));
     }
     assert_eq!(bench.counted("build", "unreadable"), 2);
     assert_eq!(bench.runs(), [""; 0]);
@@ -211,9 +214,12 @@ async fn events_without_registry_do_not_block_the_others() {
     };
     let odd = ["h.example.", "x:0", "", "a b"].map(|host| event(host, "v1"));
     let events = format!("{{\"events\": [{}, {}]}}", odd.join(", "), event("h.example", "v2"));
-    assert_eq!(bench.post("/hooks/bare", events).await, is(StatusCode::ACCEPTED, r#"{"entries":["app","tree"]}"#));
+    assert_eq!(
+        bench.post("/hooks/bare", events).await,
+        response(StatusCode::ACCEPTED, r#"{"entries":["app","tree"]}"#)
+    );
     assert_eq!(bench.runs(), ["app: v2", "tree: v2"]);
-    let nobody = is(StatusCode::OK, r#"{"entries":[]}"#);
+    let nobody = response(StatusCode::OK, r#"{"entries":[]}"#);
     assert_eq!(
         bench.post("/hooks/bare", pushed("team/app", "v1")).await,
         nobody,
@@ -239,9 +245,9 @@ async fn body_with_60000_tags_is_read_in_seconds() {
 #[tokio::test]
 async fn long_body_is_refused_and_unauthenticated_body_unread() {
     let bench = Bench::new(&[receiver("build", "distribution"), receiver("github", "ghcr")].join(", ")).await;
-    let too_long = is(StatusCode::PAYLOAD_TOO_LARGE, "an event may have at most 1 MiB\n");
+    let too_long = response(StatusCode::PAYLOAD_TOO_LARGE, "an event may have at most 1 MiB\n");
     let long = " ".repeat((1 << 20) + 1);
-    assert_eq!(bench.post("/hooks/build", long.clone()).await, too_long, "by its stated length");
+    assert_eq!(bench.post("/hooks/build", long.clone()).await, too_long, "by its declared length");
     let pieces = stream::iter(vec![Ok::<_, std::io::Error>(long[1..].to_owned()), Ok(" ".to_owned())]);
     assert_eq!(bench.post("/hooks/build", reqwest::Body::wrap_stream(pieces)).await, too_long, "by its actual length");
     let fits = pushed("team/app", "v1") + &" ".repeat((1 << 20) - pushed("team/app", "v1").len());
@@ -264,14 +270,14 @@ async fn long_body_is_refused_and_unauthenticated_body_unread() {
 
 #[tokio::test]
 async fn ending_daemon_asks_senders_to_repeat_their_event() {
-    let ending = Notes { ending: true, ..Notes::default() };
+    let ending = FakeDaemon { ending: true, ..FakeDaemon::default() };
     let bench = Bench::with(&receiver("build", "distribution"), ending).await;
     let request = bench.request(Method::POST, "/hooks/build").bearer_auth(SECRET).body(pushed("team/app", "v1"));
     let answer = request.send().await.unwrap();
     assert_eq!(answer.headers()["retry-after"], "10");
     assert_eq!(
         status_and_text(answer).await,
-        is(StatusCode::SERVICE_UNAVAILABLE, "the daemon is ending: send the event again\n")
+        response(StatusCode::SERVICE_UNAVAILABLE, "the daemon is shutting down: send the event again\n")
     );
     assert_eq!(
         bench.post("/hooks/build", pushed("other", "v1")).await.0,
@@ -308,7 +314,8 @@ async fn secret_file_is_read_per_request_and_weak_secret_refused() {
     assert_eq!(send(SECRET).await.0, 202);
     std::fs::write(&path, "fedcba9876543210").unwrap();
     assert_eq!((send(SECRET).await.0, send("fedcba9876543210").await.0), (401, 202));
-    let unusable = is(StatusCode::INTERNAL_SERVER_ERROR, "the secret of this receiver cannot be used: see the log\n");
+    let unusable =
+        response(StatusCode::INTERNAL_SERVER_ERROR, "the secret of this receiver cannot be used: see the log\n");
     for poor in ["", "\n", "123456789abcdef"] {
         std::fs::write(&path, poor).unwrap();
         assert_eq!(send(poor.trim()).await, unusable, "{poor:?}");

@@ -1,8 +1,10 @@
-//! Access to the status port: clients with the token, or without a token clients on this machine. Health and
-//! readiness are open to everyone, because they only show if the daemon works.
+//! Access check of the status port. `daemon.status` decides which clients may read: clients with the token, clients on
+//! this machine, or all clients. Everyone may read `/healthz` and `/readyz`, because they only show if the daemon
+//! works.
 //!
-//! On a loopback address without a token, the host name in the request must be local: a page from elsewhere whose
-//! name was made to resolve to this machine (DNS rebinding) requests its own name.
+//! On a loopback address without a token, the host name in a request must be a name of this machine. Otherwise a web
+//! page of another host could read the port, after the name of that host was made to resolve to this machine (DNS
+//! rebinding). The requests of such a page contain the name of the other host.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -22,7 +24,8 @@ use crate::listen::OncePerMinute;
 
 /// Paths of health checks, which load balancers and orchestrators request without a token.
 pub const HEALTH_CHECKS: [&str; 2] = ["/healthz", "/readyz"];
-/// Authentication challenges. The first is for programs; the second makes a browser ask a person.
+/// Authentication challenges. The first challenge is for programs. The second makes a browser prompt for a user and a
+/// password.
 const CHALLENGES: [&str; 2] = ["Bearer realm=\"transship\"", "Basic realm=\"transship\", charset=\"UTF-8\""];
 
 /// Access check for requests, by the configuration in force.
@@ -45,16 +48,18 @@ impl Admission {
         self.config.borrow().clone()
     }
 
-    /// Returns the readers that are allowed now. An edit that moves the port takes effect at the next start, and the
-    /// protection of the new address may not suffice for this one. A token suffices anywhere.
+    /// Returns the readers that are allowed now. If an edit changes the address, the port keeps the old address until
+    /// the next start. Until then, the readers of the old address stay allowed, because the protection of the new
+    /// address may be too weak for the old one. Only a new token takes effect at once, because a token protects every
+    /// address.
     fn readers(&self) -> Readers {
         let config = self.config.borrow();
         let status = &config.daemon.status;
-        let counts = status.listen == self.opened.listen || matches!(status.readers, Readers::Token(_));
-        if counts { status.readers.clone() } else { self.opened.readers.clone() }
+        let applies = status.listen == self.opened.listen || matches!(status.readers, Readers::Token(_));
+        if applies { status.readers.clone() } else { self.opened.readers.clone() }
     }
 
-    /// Returns the refusal as `Err` if the request may not read.
+    /// Returns the refusal as an error if the client may not read.
     async fn check_access(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Response> {
         let token = match self.readers() {
             Readers::Anyone => return Ok(()),
@@ -84,15 +89,16 @@ impl Admission {
     }
 }
 
-/// Checks the length: a token in a file may have become shorter than the configuration would accept.
+/// Refuses a short token. The reader of the configuration refuses short tokens too, but the file of a token may change
+/// later.
 fn check_length(token: SecretString) -> Result<SecretString, String> {
     if token.expose_secret().len() < Receiver::SHORTEST_SECRET {
-        return Err(format!("fewer than {} characters can be guessed", Receiver::SHORTEST_SECRET));
+        return Err(format!("a token of fewer than {} characters can be guessed", Receiver::SHORTEST_SECRET));
     }
     Ok(token)
 }
 
-/// Passes an allowed request on, and answers any other with the refusal.
+/// Passes allowed requests to the routes, and refuses other requests.
 pub(super) async fn admit(State(admission): State<Admission>, request: Request, next: Next) -> Response {
     if !HEALTH_CHECKS.contains(&request.uri().path())
         && let Err(refusal) = admission.check_access(request.uri(), request.headers()).await
@@ -102,7 +108,8 @@ pub(super) async fn admit(State(admission): State<Admission>, request: Request, 
     next.run(request).await
 }
 
-/// Returns the bearer token (RFC 6750) of a request, or its password of Basic (RFC 7617) for any user name.
+/// Returns the token in a request: its bearer token (RFC 6750), or its password in Basic authentication (RFC 7617) with
+/// any user name.
 fn presented_token(headers: &HeaderMap) -> Option<Vec<u8>> {
     let text = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, credentials) = text.split_once(' ')?;
@@ -124,25 +131,25 @@ fn unauthorized() -> Response {
     response
 }
 
-/// Returns the refusal of a request whose host name is not one of this machine. The port does not count: it may be
-/// forwarded.
+/// Returns the refusal of a request, or `None` if its host name is a name of this machine. The port number in the
+/// request is not checked, because the port may be forwarded.
 fn refuse_foreign_host(uri: &Uri, headers: &HeaderMap) -> Option<Response> {
     let mut hosts = headers.get_all(header::HOST).iter();
     let (Some(host), None) = (hosts.next(), hosts.next()) else {
         return Some((StatusCode::BAD_REQUEST, "a request must have exactly one Host header\n").into_response());
     };
-    // In a request in absolute form the authority counts, not the header (RFC 9112, section 3.2.2). Here both must be
-    // local.
+    // For a request in absolute form, the authority in the URI replaces the header (RFC 9112, section 3.2.2). This
+    // check requires a local name in both.
     let names = [uri.authority().map(|authority| authority.as_str()), Some(host.to_str().unwrap_or_default())];
-    let other = names.into_iter().flatten().find(|name| !is_local(name))?;
+    let foreign = names.into_iter().flatten().find(|name| !is_local(name))?;
     let message = format!(
-        "{other:?} is not a name of this machine: use localhost or 127.0.0.1, or configure under daemon.status in \
+        "{foreign:?} is not a name of this machine: use localhost or 127.0.0.1, or configure under daemon.status in \
          sync.yaml how the port is protected\n"
     );
     Some((StatusCode::MISDIRECTED_REQUEST, message).into_response())
 }
 
-/// Returns true if `HOST` or `HOST:PORT` is this machine's own loopback name or address.
+/// Returns true if `authority`, which is `HOST` or `HOST:PORT`, contains a loopback name or address.
 fn is_local(authority: &str) -> bool {
     let Ok(authority) = authority.parse::<axum::http::uri::Authority>() else { return false };
     let host = authority.host();

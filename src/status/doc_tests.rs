@@ -29,7 +29,7 @@ const BEGIN: &str = "<!-- The program generates this part: `UPDATE_REFERENCE=1 t
 /// Line after a generated part of a page.
 const END: &str = "<!-- End of the generated part. -->\n";
 
-/// Asserts that a file in `docs/reference/` has this text. With `UPDATE_REFERENCE=1` it writes that file.
+/// Asserts that a file in `docs/reference/` has this text. With `UPDATE_REFERENCE=1`, writes the file.
 #[track_caller]
 pub(crate) fn assert_current(name: &str, text: &str) {
     if std::env::var_os("UPDATE_REFERENCE").is_some() {
@@ -43,8 +43,7 @@ pub(crate) fn assert_current(name: &str, text: &str) {
     );
 }
 
-/// Asserts that the generated part of a page in `docs/reference/` is this text. The rest of the page is written by
-/// people.
+/// Asserts that the generated part of a page in `docs/reference/` is this text. People write the rest of the page.
 #[track_caller]
 pub(crate) fn assert_part_is_current(name: &str, part: &str) {
     let present = std::fs::read_to_string(docs(name)).unwrap();
@@ -64,7 +63,7 @@ pub(crate) fn header(names: &[&str]) -> String {
     row(names) + &row(&vec!["---"; names.len()])
 }
 
-/// Returns a text as code in Markdown; nothing if there is no text.
+/// Returns a text as code in Markdown; an empty text stays empty.
 pub(crate) fn code(text: &str) -> String {
     if text.is_empty() { String::new() } else { format!("`{text}`") }
 }
@@ -136,7 +135,7 @@ fn labels(metrics: &str, name: &str) -> Vec<String> {
     Regex::new(r#"(\w+)=""#).unwrap().captures_iter(sample).map(|found| found[1].to_owned()).collect()
 }
 
-/// Returns the metrics as the reference shows them: the name in queries, with its row.
+/// Returns the name of each metric in queries, with the row of the metric in the reference.
 fn metric_rows() -> Vec<(String, String)> {
     let metrics = with_all().encode();
     let described = Regex::new(r"(?m)^# HELP (\w+) (.+)\.\n# TYPE \w+ (\w+)$").unwrap();

@@ -1,5 +1,7 @@
-//! History queries of the pages, and their limits: one query at a time, a few seconds for each, and no repetition
-//! within five seconds.
+//! History queries of the pages, and their limits:
+//! - one query at a time;
+//! - at most three seconds for each query;
+//! - a cache of five seconds for the marks on the overview.
 //!
 //! This module does not know the journal's file; the program provides a journal that is open for reading.
 
@@ -14,7 +16,7 @@ use tokio::time::Instant;
 
 use crate::journal::{RunMark, RunRecord, Search, SearchResults};
 
-/// Maximum time that a page waits for the history before it shows none.
+/// Maximum time that a page waits for the history. After this time, the page is shown without the history.
 const TIMEOUT: Duration = Duration::from_secs(3);
 /// Lifetime of the cached marks of an overview.
 const CACHE_LIFETIME: Duration = Duration::from_secs(5);
@@ -24,10 +26,10 @@ pub(super) const MARKS: u32 = 30;
 pub(super) const RUNS: u32 = 60;
 /// Maximum number of rows in each list of a search.
 const SEARCH_RESULTS: usize = 100;
-/// Maximum time for searching each of the two lists.
+/// Maximum time of a search for each of the two lists.
 const SEARCH_TIME: Duration = Duration::from_secs(1);
 
-/// Result of a history query; the error is a text for people.
+/// Result of a history query. The pages show the text of the error.
 pub type HistoryResult<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
 /// Store of past runs.
@@ -36,19 +38,20 @@ pub trait History: Send + Sync {
     /// Returns the last runs of each of these entries, at most `each`, the latest first.
     ///
     /// # Errors
-    /// The cause of the failure.
+    /// Returns the cause of the failure.
     async fn latest_marks(&self, entries: Vec<String>, each: u32) -> HistoryResult<Vec<RunMark>>;
 
     /// Returns the last runs of one entry, the latest first.
     ///
     /// # Errors
-    /// The cause of the failure.
+    /// Returns the cause of the failure.
     async fn runs(&self, entry: String, at_most: u32) -> HistoryResult<Vec<RunRecord>>;
 
-    /// Searches for tags and digests: at most `at_most` results of each kind, each kind within `time`.
+    /// Searches for tags and digests. Returns at most `at_most` results of each kind, and searches at most `time` for
+    /// each kind.
     ///
     /// # Errors
-    /// The cause of the failure.
+    /// Returns the cause of the failure.
     async fn search(&self, search: Search, at_most: usize, time: Duration) -> HistoryResult<SearchResults>;
 }
 
@@ -69,11 +72,12 @@ pub(super) enum HistoryError {
 /// History with limits on its queries.
 pub(super) struct LimitedHistory {
     history: Option<Arc<dyn History>>,
-    /// One permit. A query keeps it until its answer, even if the client has disconnected.
+    /// One permit. A query keeps the permit until the journal responds, even if the client has disconnected.
     permit: Arc<Semaphore>,
     cached: Mutex<Option<CachedMarks>>,
 }
 
+/// Marks of the last overview, with the time of their query.
 struct CachedMarks {
     entries: Vec<String>,
     at: Instant,
@@ -90,12 +94,12 @@ impl LimitedHistory {
     pub(super) async fn marks(&self, entries: Vec<String>) -> Result<Arc<Marks>, HistoryError> {
         let within = async {
             let mut cached = self.cached.lock().await;
-            let good = cached.as_ref().filter(|it| it.at.elapsed() < CACHE_LIFETIME && it.entries == entries);
-            if let Some(good) = good {
-                return Ok(good.marks.clone());
+            let is_valid = |marks: &&CachedMarks| marks.at.elapsed() < CACHE_LIFETIME && marks.entries == entries;
+            if let Some(valid) = cached.as_ref().filter(is_valid) {
+                return Ok(valid.marks.clone());
             }
-            let asked = entries.clone();
-            let found = self.query(|history| async move { history.latest_marks(asked, MARKS).await }).await?;
+            let names = entries.clone();
+            let found = self.query(|history| async move { history.latest_marks(names, MARKS).await }).await?;
             let marks = Arc::new(group_by_entry(found));
             *cached = Some(CachedMarks { entries, at: Instant::now(), marks: marks.clone() });
             Ok(marks)
@@ -113,16 +117,17 @@ impl LimitedHistory {
         self.query(|history| async move { history.search(search, SEARCH_RESULTS, SEARCH_TIME).await }).await
     }
 
+    /// Runs a query within the limits.
     async fn query<T, F>(&self, start: impl FnOnce(Arc<dyn History>) -> F) -> Result<T, HistoryError>
     where
         T: Send + 'static,
         F: Future<Output = HistoryResult<T>> + Send + 'static,
     {
-        let asked = start(self.history.clone().ok_or(HistoryError::NoJournal)?);
+        let query = start(self.history.clone().ok_or(HistoryError::NoJournal)?);
         let within = async {
             let permit = self.permit.clone().acquire_owned().await.map_err(|_| HistoryError::NoJournal)?;
             let answering = tokio::spawn(async move {
-                let answer = asked.await;
+                let answer = query.await;
                 drop(permit);
                 answer
             });
@@ -153,14 +158,14 @@ pub(super) mod tests {
         pub(crate) marks: Vec<RunMark>,
         pub(crate) runs: Vec<RunRecord>,
         pub(crate) found: SearchResults,
-        /// True if no query is ever answered.
+        /// True if the history never responds to a query.
         pub(crate) silent: bool,
-        pub(crate) asked: AtomicUsize,
+        pub(crate) queries: AtomicUsize,
     }
 
     impl FakeHistory {
         async fn answer<T>(&self, answer: T) -> HistoryResult<T> {
-            self.asked.fetch_add(1, Ordering::SeqCst);
+            self.queries.fetch_add(1, Ordering::SeqCst);
             if self.silent {
                 std::future::pending::<()>().await;
             }
@@ -193,13 +198,13 @@ pub(super) mod tests {
         let history = limited(&fake);
         for expected in [1, 1] {
             history.marks(vec!["a".into()]).await.unwrap();
-            assert_eq!(fake.asked.load(Ordering::SeqCst), expected);
+            assert_eq!(fake.queries.load(Ordering::SeqCst), expected);
         }
         history.marks(vec!["b".into()]).await.unwrap();
-        assert_eq!(fake.asked.load(Ordering::SeqCst), 2);
+        assert_eq!(fake.queries.load(Ordering::SeqCst), 2);
         tokio::time::advance(CACHE_LIFETIME).await;
         history.marks(vec!["b".into()]).await.unwrap();
-        assert_eq!(fake.asked.load(Ordering::SeqCst), 3);
+        assert_eq!(fake.queries.load(Ordering::SeqCst), 3);
     }
 
     #[tokio::test(start_paused = true)]
@@ -211,7 +216,7 @@ pub(super) mod tests {
             assert_eq!(late.to_string(), "the journal did not answer in time");
             assert!(matches!(history.search(Search::read("v1").unwrap()).await, Err(HistoryError::TimedOut)));
         }
-        assert_eq!(fake.asked.load(Ordering::SeqCst), 1, "no query waits behind the one that hangs");
+        assert_eq!(fake.queries.load(Ordering::SeqCst), 1, "no other query starts while one query hangs");
     }
 
     #[tokio::test]

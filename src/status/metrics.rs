@@ -23,7 +23,8 @@ pub use self::labels::{Delivery, Direction};
 use super::{PushEventCounts, Quota};
 use crate::journal::TagCounts;
 
-/// Upper bounds of the run duration's buckets, in seconds: from a run that finds no change to one of two hours.
+/// Upper bounds of the buckets for run durations, in seconds. The smallest bucket is for runs that find no change, the
+/// largest for runs of up to two hours.
 const DURATIONS: [f64; 12] = [0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 180.0, 600.0, 1200.0, 1800.0, 3600.0, 7200.0];
 
 /// Gauge of a time, in seconds since 1970.
@@ -32,10 +33,10 @@ type Timestamp = Gauge<f64, AtomicU64>;
 /// Facts about an ended run that the metrics record.
 #[derive(Debug, Clone, Copy)]
 pub struct EndedRun<'a> {
-    /// The outcome: one of the journal's fixed words.
+    /// The outcome, in the word that the journal uses.
     pub outcome: &'a str,
-    /// True for a success, false for a failure; `None` is neither.
-    pub well: Option<bool>,
+    /// True for a success, false for a failure; `None` for a run that is neither.
+    pub success: Option<bool>,
     /// The end of the run.
     pub ended: DateTime<Utc>,
     /// The duration of the run.
@@ -73,9 +74,11 @@ pub struct Metrics {
     journal_writable: Gauge,
     notifications: Family<DeliveryLabel, Counter>,
     notifications_pending: Gauge,
-    /// The outcomes for which each entry has series, so that they can be removed with the entry.
+    /// The outcomes for which an entry has series, by entry. They are needed to remove the series together with the
+    /// entry.
     outcomes: Mutex<BTreeMap<String, BTreeSet<String>>>,
-    /// The method and status of each registry's request series, for the same reason.
+    /// The method and status of each series of requests, by registry. They are needed to remove the series together
+    /// with the registry.
     requested: Mutex<BTreeMap<String, BTreeSet<(String, String)>>>,
 }
 
@@ -119,14 +122,14 @@ impl Metrics {
         metrics.register(version, started)
     }
 
-    /// Records that a valid configuration with these `entries` was applied. Removes the series of other entries, and
-    /// starts the counters of new ones at zero.
+    /// Records that a valid configuration with these `entries` was applied. Removes the series of all other entries,
+    /// and starts the counters of new entries at zero.
     pub fn record_configuration<'a>(&self, at: DateTime<Utc>, entries: impl IntoIterator<Item = &'a str>) {
         self.reload_successful.set(1);
         self.reload_success_timestamp.set(seconds(at));
         let entries: BTreeSet<&str> = entries.into_iter().collect();
-        for gone in self.known_entries().iter().filter(|known| !entries.contains(known.as_str())) {
-            self.remove_series_of(gone);
+        for removed in self.tracked_entries().iter().filter(|tracked| !entries.contains(tracked.as_str())) {
+            self.remove_series_of(removed);
         }
         for entry in entries {
             for (outcome, _) in TagCounts::default().named() {
@@ -140,7 +143,7 @@ impl Metrics {
         self.reload_successful.set(0);
     }
 
-    /// Sets the next scheduled time of an entry; `None` if it does not run automatically.
+    /// Sets the time of the next automatic run of an entry; `None` if no automatic run is planned.
     pub fn set_next_run(&self, entry: &str, at: Option<DateTime<Utc>>) {
         let label = EntryLabel { entry: entry.to_owned() };
         match at {
@@ -160,7 +163,8 @@ impl Metrics {
         self.paused.get_or_create(&EntryLabel { entry: entry.to_owned() }).set(paused.into());
     }
 
-    /// Sets the ends of an entry's runs before this daemon started.
+    /// Sets the ends of the last successful and of the last failed run of an entry, from before the start of this
+    /// daemon.
     pub fn set_last_ends(&self, entry: &str, success: Option<DateTime<Utc>>, failure: Option<DateTime<Utc>>) {
         self.track_entry(entry);
         for (family, at) in [(&self.last_success, success), (&self.last_failure, failure)] {
@@ -175,7 +179,7 @@ impl Metrics {
         let label = EntryLabel { entry: entry.to_owned() };
         self.runs.get_or_create(&self.outcome_labels(entry, run.outcome)).inc();
         self.run_duration.get_or_create(&label).observe(run.duration.as_secs_f64());
-        let last = run.well.map(|well| if well { &self.last_success } else { &self.last_failure });
+        let last = run.success.map(|success| if success { &self.last_success } else { &self.last_failure });
         if let Some(last) = last {
             last.get_or_create(&label).set(seconds(run.ended));
         }
@@ -215,7 +219,7 @@ impl Metrics {
         self.requests_in_flight.remove(&label);
     }
 
-    /// Adds the time that requests to a registry waited for its limits and its `Retry-After`.
+    /// Adds the time that requests to a registry waited for limits and for `Retry-After`.
     pub fn add_throttled_time(&self, registry: &str, waited: Duration) {
         let label = RegistryLabel { registry: registry.to_owned() };
         self.throttled.get_or_create(&label).inc_by(waited.as_secs_f64());
@@ -226,12 +230,12 @@ impl Metrics {
         self.bytes.get_or_create(&BytesLabels { registry: registry.to_owned(), direction }).inc_by(bytes);
     }
 
-    /// Sets the last reported quotas of registries that count reads of manifests. Removes the series of quotas that
-    /// were only in `before`.
+    /// Sets the last reported quotas of registries that count reads of manifests. `before` contains the quotas of the
+    /// last call: the series of quotas that are no longer in `quotas` are removed.
     pub fn set_quotas(&self, quotas: &[Quota], before: &[Quota]) {
-        for gone in before {
-            if !quotas.iter().any(|quota| (&quota.registry, &quota.identity) == (&gone.registry, &gone.identity)) {
-                let label = QuotaLabels { registry: gone.registry.clone(), identity: gone.identity.clone() };
+        for old in before {
+            if !quotas.iter().any(|quota| (&quota.registry, &quota.identity) == (&old.registry, &old.identity)) {
+                let label = QuotaLabels { registry: old.registry.clone(), identity: old.identity.clone() };
                 self.quota_limit.remove(&label);
                 self.quota_remaining.remove(&label);
                 self.quota_reserved.remove(&label);
@@ -258,7 +262,7 @@ impl Metrics {
         self.entry_failures.get_or_create(&EntryLabel { entry: entry.to_owned() }).set(failures.into());
     }
 
-    /// Sets the size of the journal, if it is known, and if it can be written.
+    /// Sets the size of the journal in bytes, if the size is known, and whether the journal is writable.
     pub fn set_journal_state(&self, bytes: Option<u64>, writable: bool) {
         if let Some(bytes) = bytes {
             self.journal_size.set(gauge(bytes));
@@ -277,7 +281,7 @@ impl Metrics {
         self.notifications.get_or_create(&DeliveryLabel { result }).inc_by(count);
     }
 
-    /// Sets the number of notifications to deliver.
+    /// Sets the number of notifications that are not delivered yet.
     pub fn set_pending_notifications(&self, count: u64) {
         self.notifications_pending.set(gauge(count));
     }
@@ -287,23 +291,24 @@ impl Metrics {
     pub fn encode(&self) -> String {
         let mut text = String::new();
         if let Err(error) = prometheus_client::encoding::text::encode(&mut text, &self.registry) {
-            // Writing to a String does not fail; a label that cannot be encoded would be a bug of this program.
+            // Writing to a String does not fail, so the error is a label that cannot be encoded: a bug of transship.
             tracing::error!(%error, "the metrics cannot be written");
         }
         text
     }
 
     fn outcome_labels(&self, entry: &str, outcome: &str) -> OutcomeLabels {
-        let mut known = self.outcomes.lock();
-        known.entry(entry.to_owned()).or_default().insert(outcome.to_owned());
+        let mut outcomes = self.outcomes.lock();
+        outcomes.entry(entry.to_owned()).or_default().insert(outcome.to_owned());
         OutcomeLabels { entry: entry.to_owned(), outcome: outcome.to_owned() }
     }
 
+    /// Remembers that an entry has series.
     fn track_entry(&self, entry: &str) {
         self.outcomes.lock().entry(entry.to_owned()).or_default();
     }
 
-    fn known_entries(&self) -> Vec<String> {
+    fn tracked_entries(&self) -> Vec<String> {
         self.outcomes.lock().keys().cloned().collect()
     }
 
@@ -329,7 +334,7 @@ fn gauge(value: u64) -> i64 {
 }
 
 /// Returns the seconds since 1970.
-#[expect(clippy::cast_precision_loss, reason = "milliseconds of any date that matters fit in 53 bits")]
+#[expect(clippy::cast_precision_loss, reason = "the milliseconds of a date fit in 53 bits")]
 fn seconds(at: DateTime<Utc>) -> f64 {
     at.timestamp_millis() as f64 / 1000.0
 }
@@ -348,7 +353,7 @@ pub(super) mod tests {
         let duration = Duration::from_millis(700);
         metrics.record_run(
             "api",
-            &EndedRun { outcome: "succeeded", well: Some(true), ended: second(10), duration, counts },
+            &EndedRun { outcome: "succeeded", success: Some(true), ended: second(10), duration, counts },
         );
         metrics
     }
@@ -362,12 +367,14 @@ pub(super) mod tests {
         assert!(!metrics.encode().contains("mirror-bot"));
     }
 
-    /// Returns metrics with a value of every kind.
+    /// Returns metrics with at least one series of each metric.
     pub(crate) fn with_all() -> Metrics {
         let metrics = with_one_run();
         let (duration, counts) = (Duration::from_secs(2), TagCounts::default());
-        metrics
-            .record_run("api", &EndedRun { outcome: "failed", well: Some(false), ended: second(20), duration, counts });
+        metrics.record_run(
+            "api",
+            &EndedRun { outcome: "failed", success: Some(false), ended: second(20), duration, counts },
+        );
         metrics.add_requests("docker.io", "GET", Some(429), 2);
         metrics.add_requests("docker.io", "HEAD", None, 1);
         metrics.add_throttled_time("docker.io", Duration::from_millis(1500));

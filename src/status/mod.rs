@@ -1,8 +1,8 @@
 //! Status port: the daemon's state over HTTP for health checks, Prometheus and people.
 //!
-//! It reads a [`Snapshot`] that the daemon's loop publishes, and the [`Metrics`] that the loop updates. It changes
-//! nothing, sends no request to a registry and opens no file: a request here can never disturb a run. The pages query
-//! past runs from a [`History`], within limits.
+//! The port reads a [`Snapshot`] that the daemon's loop publishes, and the [`Metrics`] that the loop updates. The pages
+//! also query past runs from a [`History`], within limits. The port changes nothing and sends no request to a registry,
+//! so a request to the port never disturbs a run.
 
 mod admission;
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Counters of push events by receiver and result, as a family of series that follows the configuration.
+//! Counters of push events by receiver and result. Only receivers in the configuration have series.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -46,7 +46,7 @@ pub(super) struct Labels {
     result: PushEventResult,
 }
 
-/// Counters of push events. Clones share them.
+/// Counters of push events. Clones share the counters.
 #[derive(Debug, Clone, Default)]
 pub struct PushEventCounts {
     pub(super) family: Family<Labels, Counter>,
@@ -55,25 +55,25 @@ pub struct PushEventCounts {
 }
 
 impl PushEventCounts {
-    /// Sets the receivers of the configuration in force: removes the series of others, and starts those of new
-    /// receivers at zero.
+    /// Sets the receivers of the configuration in force. Removes the series of all other receivers, and starts the
+    /// series of new receivers at zero.
     pub fn follow<'a>(&self, receivers: impl IntoIterator<Item = &'a str>) {
-        let named: BTreeSet<String> = receivers.into_iter().map(str::to_owned).collect();
-        let mut known = self.receivers.lock();
-        for gone in known.difference(&named).flat_map(|receiver| all_labels(receiver)) {
-            self.family.remove(&gone);
+        let configured: BTreeSet<String> = receivers.into_iter().map(str::to_owned).collect();
+        let mut current = self.receivers.lock();
+        for labels in current.difference(&configured).flat_map(|receiver| all_labels(receiver)) {
+            self.family.remove(&labels);
         }
-        for labels in named.iter().flat_map(|receiver| all_labels(receiver)) {
+        for labels in configured.iter().flat_map(|receiver| all_labels(receiver)) {
             self.family.get_or_create(&labels).inc_by(0);
         }
-        *known = named;
+        *current = configured;
     }
 
     /// Counts `count` events of a receiver with this result. Counts nothing for a receiver that is no longer in the
     /// configuration.
     pub fn count(&self, receiver: &str, result: PushEventResult, count: usize) {
-        let known = self.receivers.lock();
-        if known.contains(receiver) {
+        let current = self.receivers.lock();
+        if current.contains(receiver) {
             self.family.get_or_create(&Labels { receiver: receiver.to_owned(), result }).inc_by(count as u64);
         }
     }

@@ -1,4 +1,4 @@
-//! Routes of the status port. Every answer is made from a snapshot in memory, the pages also from a [`History`].
+//! Routes of the status port. Every response is built from a snapshot in memory. The pages also query a [`History`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,10 +18,10 @@ use super::page;
 use super::snapshot::Snapshot;
 use crate::config::Config;
 
-/// Clock; injected so that tests need not wait.
+/// Clock of the port. Tests use a clock of their own.
 pub type Clock = Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>;
 
-/// Maximum age of the last iteration of the daemon's loop with which the daemon counts as alive.
+/// Maximum time since the last iteration of the daemon's loop. After a longer time, `/healthz` fails.
 pub const HEALTHY_WITHIN: Duration = Duration::from_secs(60);
 
 /// Data that the status port serves.
@@ -35,8 +35,8 @@ pub struct Port {
 }
 
 impl Port {
-    /// Creates a port that serves the value of `snapshot` at the time of each request, to the readers that `config`
-    /// allows at that time. Its address is the one in `config` now.
+    /// Creates a port. For each request, the port uses the current values of `snapshot` and `config`: `config` decides
+    /// which clients may read. The caller must bind the address that `config` contains at the time of this call.
     #[must_use]
     pub fn new(
         snapshot: watch::Receiver<Arc<Snapshot>>,
@@ -92,11 +92,14 @@ impl std::fmt::Debug for Port {
     }
 }
 
-/// Query parameters. Unknown ones are ignored; an invalid number counts as the first part.
+/// Query parameters of the pages. Unknown parameters are ignored.
 #[derive(serde::Deserialize)]
 struct QueryParameters {
+    /// Number of the part of the entries, from 1. An absent or invalid number selects the first part.
     part: Option<String>,
+    /// Name of the entry.
     name: Option<String>,
+    /// Text to search for.
     q: Option<String>,
 }
 
@@ -109,7 +112,7 @@ async fn entry(State(port): State<Port>, Query(query): Query<QueryParameters>) -
     let name = query.name.unwrap_or_default();
     match page::entry(&port.snapshot(), &port.history, &port.admission.config(), &name, port.now()).await {
         Some(page) => html(page.into_string()),
-        None => (StatusCode::NOT_FOUND, format!("no entry {name:?} is in the configuration\n")).into_response(),
+        None => (StatusCode::NOT_FOUND, format!("there is no entry {name:?} in the configuration\n")).into_response(),
     }
 }
 
@@ -122,13 +125,13 @@ fn html(page: String) -> Response {
 }
 
 async fn healthz(State(port): State<Port>) -> Response {
-    // A clock that was set back counts as silence too: the next iteration of the loop corrects it.
-    let silent = (port.now() - port.snapshot().loop_iterated_at).abs().to_std().unwrap_or(Duration::MAX);
-    if silent <= HEALTHY_WITHIN {
+    // The time may be in the future, if the clock was set back. The next iteration of the loop corrects it.
+    let age = (port.now() - port.snapshot().loop_iterated_at).abs().to_std().unwrap_or(Duration::MAX);
+    if age <= HEALTHY_WITHIN {
         return "ok\n".into_response();
     }
-    let silent = humantime::format_duration(Duration::from_secs(silent.as_secs()));
-    (StatusCode::SERVICE_UNAVAILABLE, format!("the daemon's loop last iterated {silent} ago\n")).into_response()
+    let age = humantime::format_duration(Duration::from_secs(age.as_secs()));
+    (StatusCode::SERVICE_UNAVAILABLE, format!("the daemon's loop last iterated {age} ago\n")).into_response()
 }
 
 async fn readyz(State(port): State<Port>) -> Response {
@@ -148,8 +151,8 @@ async fn metrics(State(port): State<Port>) -> impl IntoResponse {
 }
 
 async fn unknown(uri: Uri) -> (StatusCode, String) {
-    let known = "the routes are /, /entry, /search, /healthz, /readyz, /status and /metrics";
-    (StatusCode::NOT_FOUND, format!("there is no route {}: {known}\n", uri.path()))
+    let routes = "the routes are /, /entry, /search, /healthz, /readyz, /status and /metrics";
+    (StatusCode::NOT_FOUND, format!("there is no route {}: {routes}\n", uri.path()))
 }
 
 async fn read_only() -> (StatusCode, &'static str) {

@@ -1,6 +1,7 @@
 //! State of the daemon at one moment, as `/status` prints it and `transship status` reads it.
 //!
-//! Its JSON is a public interface: a field may be added at any time, and renamed or removed only with a new `version`.
+//! Its JSON is a public interface: a field may be added at any time. A field is renamed or removed only with a new
+//! `version`.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -13,7 +14,7 @@ use crate::oci::Digest;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Snapshot {
-    /// The version of this format: 2. It changes when a field is renamed, removed or gets another meaning.
+    /// The version of this format: 2. The version increases when a field is renamed, removed or gets another meaning.
     pub version: u32,
     /// The version of the program.
     #[serde(default)]
@@ -22,14 +23,14 @@ pub struct Snapshot {
     pub started: DateTime<Utc>,
     /// The configuration in force.
     pub configuration: ConfigurationState,
-    /// All entries of that configuration, in its order.
+    /// The entries of the configuration in force, in the order of the configuration.
     pub entries: Vec<EntryState>,
-    /// Entries that are due and wait for one of the `daemon.entries_at_once` slots, the next first.
+    /// Entries that are due and wait for one of the `daemon.entries_at_once` slots, in the order of their starts.
     #[serde(default)]
     pub waiting: Vec<WaitingState>,
     /// Blobs in transfer, the oldest first; 64 at most.
     pub in_flight: Vec<TransferState>,
-    /// The number of blobs in transfer, including those that are not listed.
+    /// The number of blobs in transfer, including blobs that `in_flight` does not list.
     #[serde(default)]
     pub transfers: u64,
     /// The registries that received a request since the daemon started, by name.
@@ -38,22 +39,22 @@ pub struct Snapshot {
     /// The last reported quotas of registries that count reads of manifests.
     #[serde(default)]
     pub quotas: Vec<Quota>,
-    /// The last runs of all entries that failed or took too long, the latest first; 10 at most.
+    /// The last runs of all entries that failed or timed out, the latest first; 10 at most.
     #[serde(default)]
     pub recent_failures: Vec<FailedRun>,
-    /// Warnings: those of the configuration in force, then those of the last complete run of each entry, about
-    /// selected items that it did not find.
+    /// The warnings of the configuration in force, followed by the warnings of the last complete run of each entry. The
+    /// warnings of a run are about selected items that the run did not find.
     #[serde(default)]
     pub warnings: Vec<Warning>,
     /// The journal.
     pub journal: JournalState,
-    /// The last time since the daemon started at which the clock was found set back by more than a minute; `None` if
-    /// there was none.
+    /// The last time at which the daemon detected that the clock was set back by more than a minute; `None` if this did
+    /// not happen since the daemon started.
     #[serde(default)]
     pub clock_set_back: Option<ClockSetback>,
     /// The time of the last iteration of the daemon's loop.
     pub loop_iterated_at: DateTime<Utc>,
-    /// True while the daemon works; `false` before it has started and while it ends.
+    /// True while the daemon works. False while the daemon starts and while it shuts down.
     pub ready: bool,
 }
 
@@ -61,16 +62,16 @@ pub struct Snapshot {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ConfigurationState {
-    /// The file.
+    /// The path of the configuration file.
     pub path: String,
-    /// The time at which the configuration in force was read; `None` before the first valid one.
+    /// The time at which the configuration in force was read; `None` before the first valid configuration.
     pub loaded_at: Option<DateTime<Utc>>,
-    /// The reasons why the last edit was rejected, as lines for people; `None` if it was applied.
+    /// The reasons why the last edit was rejected, as a text for people; `None` if the edit was applied.
     pub problem: Option<String>,
-    /// The first of these problems as `FILE:LINE:COLUMN: PROBLEM`.
+    /// The first reason why the last edit was rejected, as `FILE:LINE:COLUMN: PROBLEM`.
     #[serde(default)]
     pub first_problem: Option<String>,
-    /// The time at which the edit was rejected.
+    /// The time at which the last edit was rejected; `None` if the edit was applied.
     #[serde(default)]
     pub refused_at: Option<DateTime<Utc>>,
 }
@@ -79,7 +80,7 @@ pub struct ConfigurationState {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct EntryState {
-    /// The name.
+    /// The name of the entry.
     pub name: String,
     /// The source, as in the configuration.
     pub source: String,
@@ -89,27 +90,29 @@ pub struct EntryState {
     pub schedule: String,
     /// The time zone of the schedule.
     pub timezone: String,
-    /// The next scheduled time; `None` if the entry only runs manually.
+    /// The time of the next automatic run; `None` if the entry is paused or only runs manually.
     pub next_firing: Option<DateTime<Utc>>,
-    /// The time at which the entry resumes with tags that wait until their source may be read again; `None` if no tag
-    /// waits.
+    /// The time at which the entry resumes with its deferred tags, which wait until their source may be read again;
+    /// `None` if no tag is deferred.
     #[serde(default)]
     pub deferred_until: Option<DateTime<Utc>>,
-    /// The run in progress.
+    /// The run in progress; `None` if the entry is not running.
     pub running: Option<RunningState>,
     /// The last run that ended.
     pub last_run: Option<LastRun>,
     /// The end of the last successful run.
     pub last_success: Option<DateTime<Utc>>,
-    /// The end of the last run that failed or took too long.
+    /// The end of the last run that failed or timed out.
     pub last_failure: Option<DateTime<Utc>>,
     /// The number of consecutive failed runs; 0 after a successful one.
     #[serde(default)]
     pub failures: u32,
-    /// The time since which the entry is paused; it starts no run automatically then.
+    /// The time since which the entry is paused; `None` if the entry is not paused. A paused entry starts no run
+    /// automatically.
     #[serde(default)]
     pub paused_since: Option<DateTime<Utc>>,
-    /// The time at which the pause ends automatically; `None` also if somebody has to resume the entry.
+    /// The time at which the pause ends automatically; `None` if the entry is not paused, or if a person has to resume
+    /// the entry.
     #[serde(default)]
     pub paused_until: Option<DateTime<Utc>>,
 }
@@ -125,24 +128,24 @@ pub struct RunningState {
     /// The number of tags by outcome so far. A tag with several targets counts once for each.
     #[serde(default)]
     pub counts: TagCounts,
-    /// The number of tags to process, as far as known: it grows while further repositories are listed. `None` before
-    /// the first list of tags is complete.
+    /// The number of tags to process. The number grows while further repositories are listed. `None` before the first
+    /// list of tags is complete.
     #[serde(default)]
     pub tags: Option<u64>,
     /// Bytes of blobs sent so far, including failed transfers.
-    #[serde(default)]
-    pub bytes: u64,
+    #[serde(default, rename = "bytes")]
+    pub bytes_sent: u64,
 }
 
 /// Entry that is due and waits for a slot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct WaitingState {
-    /// The entry's name.
+    /// The name of the entry.
     pub entry: String,
-    /// The time since which it waits.
+    /// The time since which the entry waits.
     pub since: DateTime<Utc>,
-    /// The trigger that made it due: `schedule`, `start`, `continued`, `manual`.
+    /// The trigger of the run: `schedule`, `start`, `continued`, `requested`, `push_event`.
     pub trigger: String,
 }
 
@@ -162,17 +165,17 @@ pub struct LastRun {
     /// The number of tags by outcome. A tag with several targets counts once for each.
     pub counts: TagCounts,
     /// Bytes of blobs and manifests sent by the run.
-    #[serde(default)]
-    pub bytes: u64,
-    /// The first error, or else the reason why tags wait; `None` if there is neither.
+    #[serde(default, rename = "bytes")]
+    pub bytes_sent: u64,
+    /// The first error of the run. Without an error, the reason why tags are deferred; `None` if there is neither.
     pub error: Option<String>,
 }
 
-/// Run that failed or took too long.
+/// Run that failed or timed out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct FailedRun {
-    /// The entry.
+    /// The name of the entry.
     pub entry: String,
     /// The run's number in the journal.
     pub run: i64,
@@ -188,9 +191,9 @@ pub struct FailedRun {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct TransferState {
-    /// The repository that the blob comes from.
+    /// The source repository of the blob.
     pub source: String,
-    /// The repository that the blob goes to.
+    /// The target repository of the blob.
     pub target: String,
     /// The blob's digest.
     #[serde(deserialize_with = "digest_from_text")]
@@ -198,12 +201,12 @@ pub struct TransferState {
     pub digest: Digest,
     /// The blob's size in bytes.
     pub size: u64,
-    /// Bytes passed to the target so far.
+    /// Bytes sent to the target so far, including bytes that an earlier transfer sent.
     pub sent: u64,
-    /// The start of the transfer; `None` from a daemon that does not report it yet.
+    /// The start of the transfer; `None` if an older daemon does not report the start.
     #[serde(default)]
     pub since: Option<DateTime<Utc>>,
-    /// Bytes per second over the last seconds; `None` in the first one.
+    /// The transfer rate over the last seconds, in bytes per second; `None` in the first second.
     #[serde(default)]
     pub bytes_per_second: Option<u64>,
 }
@@ -214,15 +217,15 @@ pub struct TransferState {
 pub struct RegistryState {
     /// The registry's name.
     pub registry: String,
-    /// The identities used there, as far as the configuration names them; several if entries have credentials of
-    /// their own.
+    /// The identities that the daemon uses at the registry, as far as the configuration names them. There are several
+    /// identities if entries have credentials of their own.
     pub identities: Vec<String>,
     /// Requests in flight.
     pub in_flight: u64,
     /// The limits in force.
     pub limits: LimitsState,
-    /// The time until which no request is sent to the registry, because it asked for that (`Retry-After`); `None` if
-    /// requests are allowed.
+    /// The time until which no request is sent to the registry, because the registry requested a wait (`Retry-After`);
+    /// `None` if requests are allowed.
     pub paused_until: Option<DateTime<Utc>>,
     /// The total time that requests waited for limits and for `Retry-After` since the daemon started.
     pub throttled_seconds: f64,
@@ -238,12 +241,12 @@ pub struct RegistryState {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct LimitsState {
-    /// The number of requests that may be in flight now. Lower than `concurrent_at_most` for a while after the
-    /// registry throttled requests.
+    /// The number of requests that may be in flight now. For a while after the registry throttled requests, this number
+    /// is lower than `concurrent_at_most`.
     pub concurrent: u64,
     /// The maximum number of requests in flight.
     pub concurrent_at_most: u64,
-    /// The rate limits; a kind of request that is not listed has none.
+    /// The rate limits. A kind of request that is not listed has no rate limit.
     pub rates: Vec<RateState>,
     /// The bandwidth limit in bytes per second at this time of day, for both directions together; `None` if there is
     /// no limit.
@@ -257,9 +260,9 @@ pub struct RateState {
     /// The kind: `requests`, `reads`, `writes`, `uploads`, `deletes` or `referrer_lists`, the keys under `limits` in
     /// the configuration.
     pub of: String,
-    /// The number of requests.
+    /// The number of requests that are allowed in a period.
     pub count: u64,
-    /// The time in seconds in which this number is allowed.
+    /// The length in seconds of the period in which `count` requests are allowed.
     pub per_seconds: u64,
 }
 
@@ -269,17 +272,17 @@ pub struct RateState {
 pub struct Quota {
     /// The registry.
     pub registry: String,
-    /// The identity that is counted, as far as the configuration names it.
+    /// The identity whose reads the registry counts, as far as the configuration names the identity.
     pub identity: String,
-    /// The number of reads in a window.
+    /// The number of reads that are allowed in a window.
     pub limit: u64,
-    /// The length of a window.
+    /// The length of a window in seconds.
     pub window_seconds: u64,
     /// The number of reads that remain.
     pub remaining: u64,
-    /// The number of remaining reads that are reserved for others (`limits.reserve_pulls`).
+    /// The number of remaining reads that are reserved for other clients (`limits.reserve_pulls`).
     pub reserved: u64,
-    /// The time of that report.
+    /// The time at which the registry reported these numbers.
     pub reported: DateTime<Utc>,
 }
 
@@ -287,14 +290,14 @@ pub struct Quota {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct JournalState {
-    /// The file.
+    /// The path of the journal's file.
     pub path: String,
     /// True if the last write succeeded.
     pub writable: bool,
-    /// The size of the file and of its write-ahead log; `None` if it is unknown.
+    /// The size in bytes of the file and of its write-ahead log; `None` if the size is unknown.
     #[serde(default)]
     pub bytes: Option<u64>,
-    /// Damage to the file while the daemon has it open, such as its removal; `None` if there is none.
+    /// A problem with the open file, such as its removal or replacement; `None` if there is none.
     #[serde(default)]
     pub problem: Option<String>,
 }
@@ -303,9 +306,10 @@ pub struct JournalState {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ClockSetback {
-    /// The time at which the daemon noticed it, by the new time.
+    /// The time at which the daemon detected the setback, by the clock after the setback.
     pub noticed: DateTime<Utc>,
-    /// The number of seconds by which the clock was behind the time that it, or the journal, had shown before.
+    /// The number of seconds by which the clock was set back: the difference to the latest time that the clock or the
+    /// journal had shown before.
     pub seconds: u64,
 }
 
@@ -336,7 +340,7 @@ impl Snapshot {
         }
     }
 
-    /// Returns the reasons why the daemon cannot work, each as a sentence for people. Empty if it is ready.
+    /// Returns the reasons why the daemon is not ready, each as a sentence for people. Empty if the daemon is ready.
     #[must_use]
     pub fn obstacles(&self) -> Vec<&'static str> {
         let mut obstacles = Vec::new();
@@ -349,7 +353,7 @@ impl Snapshot {
             (false, Some(_)) => obstacles.push("the journal was removed or replaced"),
         }
         if !self.ready {
-            obstacles.push("the daemon is starting or ending");
+            obstacles.push("the daemon is starting or shutting down");
         }
         obstacles
     }
@@ -360,7 +364,7 @@ fn digest_from_text<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result
     text.parse().map_err(serde::de::Error::custom)
 }
 
-/// JSON Schema of `/status` (draft 2020-12), the same file as in `docs/`; a test compares it with the types.
+/// JSON Schema of `/status` (draft 2020-12), from `docs/reference/`. A test compares the schema with the types.
 pub const SCHEMA: &str = include_str!("../../docs/reference/status.schema.json");
 
 #[cfg(test)]
@@ -392,7 +396,7 @@ pub(super) mod tests {
                     trigger: "schedule".into(),
                     counts: TagCounts { unchanged: 3, ..TagCounts::default() },
                     tags: Some(17),
-                    bytes: 250,
+                    bytes_sent: 250,
                 }),
                 last_run: Some(LastRun {
                     run: 7,
@@ -400,7 +404,7 @@ pub(super) mod tests {
                     started: Some(second(-90)),
                     ended: second(-60),
                     counts: TagCounts { copied: 2, unchanged: 14, failed: 1, ..TagCounts::default() },
-                    bytes: 4096,
+                    bytes_sent: 4096,
                     error: Some("docker.io/library/python: resolving <b>3.13</b>: denied".into()),
                 }),
                 last_success: None,

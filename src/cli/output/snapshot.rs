@@ -149,7 +149,7 @@ fn entries(entries: &[EntryState]) -> Table {
 fn progress(run: &RunningState) -> String {
     let done = run.counts.total();
     let tags = run.tags.map(|all| format!(", {done} of {all} tags")).unwrap_or_default();
-    let sent = if run.bytes > 0 { format!(", {}", units::bytes(run.bytes)) } else { String::new() };
+    let sent = if run.bytes_sent > 0 { format!(", {}", units::bytes(run.bytes_sent)) } else { String::new() };
     format!("running since {}{tags}{sent}", units::moment(run.since))
 }
 

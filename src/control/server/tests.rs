@@ -1,4 +1,4 @@
-//! Tests of the control socket's server with clients that idle, dawdle, disconnect or break the protocol.
+//! Tests of the control socket's server with clients that are idle, are slow, disconnect or violate the protocol.
 
 use std::path::{Path, PathBuf};
 
@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::super::message::{Action, EntryResult, PauseOptions, Reply, ResumeOptions, TriggerOptions};
-use super::super::routes::BODY_AT_MOST;
+use super::super::routes::MAX_BODY;
 use super::super::{Client, ClientError};
 use super::*;
 
@@ -20,8 +20,8 @@ struct Running {
 }
 
 /// Time limit that no test reaches.
-const PATIENT: Duration = Duration::from_secs(3600);
-/// Generous time limit for something immediate.
+const NO_LIMIT: Duration = Duration::from_secs(3600);
+/// Time limit for steps that need almost no time.
 const SOON: Duration = Duration::from_secs(20);
 
 /// Starts a server that replies `queued` about each entry. A run of the entry `slow` never ends.
@@ -61,10 +61,10 @@ async fn replies(path: &Path, request: &Request) -> Vec<Reply> {
     replies
 }
 
-/// Returns the server's response to these bytes, up to the end of the connection.
+/// Sends bytes, and returns everything that the server sends until it closes the connection.
 async fn response_to(path: &Path, bytes: &[u8]) -> String {
     let mut stream = UnixStream::connect(path).await.unwrap();
-    // The server may end the connection during the write.
+    // The server may close the connection during the write.
     let _ = stream.write_all(bytes).await;
     let mut response = Vec::new();
     let _ = tokio::time::timeout(SOON, stream.read_to_end(&mut response)).await.unwrap();
@@ -87,7 +87,7 @@ fn status_and_body(response: &str) -> (u16, String) {
     (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
 }
 
-async fn is_ended(stream: &mut UnixStream) -> bool {
+async fn is_closed(stream: &mut UnixStream) -> bool {
     matches!(tokio::time::timeout(SOON, stream.read(&mut [0; 64])).await, Ok(Ok(0) | Err(_)))
 }
 
@@ -101,7 +101,7 @@ fn refused(error: &str) -> String {
 
 #[tokio::test]
 async fn each_action_reaches_the_handler_with_its_options() {
-    let server = start(PATIENT).await;
+    let server = start(NO_LIMIT).await;
     let until = Some("2026-11-21T19:15:00Z".parse().unwrap());
     for action in [
         Action::Trigger(TriggerOptions { wait: false }),
@@ -116,7 +116,7 @@ async fn each_action_reaches_the_handler_with_its_options() {
 
 #[tokio::test]
 async fn odd_names_of_entries_reach_the_handler_unchanged() {
-    let server = start(PATIENT).await;
+    let server = start(NO_LIMIT).await;
     for name in ["..", ".", "a/b", "a?wait=1#x", "50 %", "%2e", "ä\n\"\u{0}"] {
         assert_eq!(replies(&server.path, &trigger(name)).await, [queued(name)]);
     }
@@ -124,7 +124,7 @@ async fn odd_names_of_entries_reach_the_handler_unchanged() {
 
 #[tokio::test]
 async fn absent_body_means_default_options() {
-    let server = start(PATIENT).await;
+    let server = start(NO_LIMIT).await;
     let response = response_to(&server.path, b"POST /entries/a/trigger HTTP/1.1\r\nHost: x\r\n\r\n").await;
     assert_eq!(status_and_body(&response), (202, "{\"entry\":\"a\",\"result\":\"queued\"}\n".into()));
     assert!(response.contains("\r\ncontent-type: application/json\r\n"), "{response}");
@@ -133,7 +133,7 @@ async fn absent_body_means_default_options() {
 
 #[tokio::test]
 async fn end_of_a_run_follows_as_a_second_line() {
-    let server = start(PATIENT).await;
+    let server = start(NO_LIMIT).await;
     let request = Request { entry: "a".into(), action: Action::Trigger(TriggerOptions { wait: true }) };
     let ended = Reply::Entry { entry: "a".into(), result: EntryResult::Resumed };
     assert_eq!(replies(&server.path, &request).await, [queued("a"), ended]);
@@ -144,12 +144,12 @@ async fn end_of_a_run_follows_as_a_second_line() {
 
 #[tokio::test]
 async fn invalid_requests_are_refused_and_block_no_other_client() {
-    let server = start(PATIENT).await;
+    let server = start(NO_LIMIT).await;
     let post = |route: &'static str, body: &'static str| post(&server.path, route, body);
     let unknown = "there is no route /erase: the routes are /entries/ENTRY/trigger, /entries/ENTRY/pause and \
                    /entries/ENTRY/resume";
     assert_eq!(post("/erase", "").await, (404, refused(unknown)));
-    let query = "cannot parse the request: options belong into its body, as JSON, not into a query";
+    let query = "the request has a query: send options as JSON in the body";
     assert_eq!(post("/entries/a/trigger?wait=true", "").await, (400, refused(query)));
     let (status, body) = post("/entries/a/trigger", "hello").await;
     assert_eq!((status, body), (400, refused("cannot parse the request: expected value at line 1 column 1")));
@@ -158,7 +158,7 @@ async fn invalid_requests_are_refused_and_block_no_other_client() {
     let (status, body) = post("/entries/%FF/trigger", "").await;
     assert!(status == 400 && body.starts_with("{\"error\":\"cannot parse the request: "), "{body}");
     let response = response_to(&server.path, b"GET /entries/a/trigger HTTP/1.1\r\nHost: x\r\n\r\n").await;
-    let method = "the routes of the control socket have one method: use POST";
+    let method = "the routes of the control socket accept only POST";
     assert_eq!(status_and_body(&response), (405, refused(method)));
     assert!(response.contains("\r\nallow: POST\r\n"), "{response}");
     let response = response_to(&server.path, b"{\"command\":\"trigger\"}\n").await;
@@ -169,27 +169,27 @@ async fn invalid_requests_are_refused_and_block_no_other_client() {
 
 #[tokio::test]
 async fn request_beyond_its_bounds_is_refused_unexecuted() {
-    let server = start(PATIENT).await;
+    let server = start(NO_LIMIT).await;
     let too_long = (413, refused("the request's body is longer than 65536 bytes"));
-    assert_eq!(post(&server.path, "/entries/a/trigger", &" ".repeat(BODY_AT_MOST + 1)).await, too_long);
+    assert_eq!(post(&server.path, "/entries/a/trigger", &" ".repeat(MAX_BODY + 1)).await, too_long);
     let declared = b"POST /entries/a/trigger HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n\r\n";
-    let unsent = response_to(&server.path, &[&declared[..], &[b' '; BODY_AT_MOST + 1]].concat()).await;
+    let unsent = response_to(&server.path, &[&declared[..], &[b' '; MAX_BODY + 1]].concat()).await;
     assert_eq!(status_and_body(&unsent), too_long);
     let head = format!("POST /entries/{}/trigger HTTP/1.1\r\nHost: x\r\n\r\n", "a".repeat(64 << 10));
     let response = response_to(&server.path, head.as_bytes()).await;
     assert!(response.starts_with("HTTP/1.1 4"), "{response}");
     assert_eq!(*server.executed.lock(), None);
-    let longest = format!("{{}}{}", " ".repeat(BODY_AT_MOST - 2));
+    let longest = format!("{{}}{}", " ".repeat(MAX_BODY - 2));
     assert_eq!(post(&server.path, "/entries/a/trigger", &longest).await.0, 202);
 }
 
 #[tokio::test]
-async fn client_that_dawdles_is_disconnected_in_time() {
+async fn slow_client_is_disconnected_in_time() {
     let server = start(Duration::from_millis(50)).await;
     let mut idle = UnixStream::connect(&server.path).await.unwrap();
     let mut slow = UnixStream::connect(&server.path).await.unwrap();
     slow.write_all(b"POST /entries/a/tri").await.unwrap();
-    assert!(is_ended(&mut idle).await && is_ended(&mut slow).await);
+    assert!(is_closed(&mut idle).await && is_closed(&mut slow).await);
     let half = b"POST /entries/a/trigger HTTP/1.1\r\nHost: x\r\nContent-Length: 13\r\n\r\n{\"wait\"";
     let late = (408, refused("the request's body is incomplete after 50ms"));
     assert_eq!(status_and_body(&response_to(&server.path, half).await), late);
@@ -198,7 +198,7 @@ async fn client_that_dawdles_is_disconnected_in_time() {
 
 #[tokio::test]
 async fn host_and_origin_of_a_request_have_no_effect() {
-    let server = start(PATIENT).await;
+    let server = start(NO_LIMIT).await;
     let elsewhere = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     elsewhere.set_nonblocking(true).unwrap();
     let host = elsewhere.local_addr().unwrap();
@@ -215,7 +215,7 @@ async fn host_and_origin_of_a_request_have_no_effect() {
 
 #[tokio::test]
 async fn idle_clients_displace_neither_new_nor_waiting_clients() {
-    let server = start(PATIENT).await;
+    let server = start(NO_LIMIT).await;
     let mut waiting = Client::connect(&server.path, &trigger("slow")).await.unwrap();
     assert_eq!(waiting.next(Some(SOON)).await.unwrap(), Some(queued("slow")));
     let mut idle = Vec::new();
@@ -223,21 +223,21 @@ async fn idle_clients_displace_neither_new_nor_waiting_clients() {
         idle.push(UnixStream::connect(&server.path).await.unwrap());
     }
     assert_eq!(replies(&server.path, &trigger("b")).await, [queued("b")]);
-    assert!(is_ended(&mut idle[0]).await, "the oldest was ended");
+    assert!(is_closed(&mut idle[0]).await, "the oldest idle connection was closed");
     let silence = waiting.next(Some(Duration::from_millis(50))).await.unwrap_err();
     assert!(silence.to_string().contains("has not answered"), "{silence}");
 }
 
 #[tokio::test]
 async fn clients_beyond_the_limit_of_waiting_are_refused() {
-    let server = start(PATIENT).await;
+    let server = start(NO_LIMIT).await;
     let mut waiting = Vec::new();
     for _ in 0..BOUNDS.answered.unwrap() {
         let mut client = Client::connect(&server.path, &trigger("slow")).await.unwrap();
         assert_eq!(client.next(Some(SOON)).await.unwrap(), Some(queued("slow")));
         waiting.push(client);
     }
-    let crowded = "too many clients wait for answers: try again later";
+    let crowded = "too many clients wait for responses: try again later";
     assert_eq!(replies(&server.path, &trigger("a")).await, [Reply::Refused { error: crowded.into() }]);
     assert_eq!(post(&server.path, "/entries/a/trigger", "").await, (503, refused(crowded)));
     // A client that disconnects frees a slot.
@@ -250,13 +250,13 @@ async fn clients_beyond_the_limit_of_waiting_are_refused() {
 
 #[tokio::test]
 async fn shutdown_closes_connections_and_removes_the_socket() {
-    let server = start(PATIENT).await;
+    let server = start(NO_LIMIT).await;
     let mut idle = UnixStream::connect(&server.path).await.unwrap();
     let mut waiting = Client::connect(&server.path, &trigger("slow")).await.unwrap();
     assert_eq!(waiting.next(Some(SOON)).await.unwrap(), Some(queued("slow")));
     server.shutdown.cancel();
     server.task.await.unwrap();
-    assert!(is_ended(&mut idle).await);
+    assert!(is_closed(&mut idle).await);
     assert_eq!(waiting.next(Some(SOON)).await.unwrap(), None, "a waiting client gets no further reply");
     assert!(!server.path.exists());
     let absent = Client::connect(&server.path, &trigger("a")).await.unwrap_err();

@@ -1,10 +1,14 @@
-//! Delivery of the notices in the journal. Each receiver gets its notices in the order in which they were made;
-//! several receivers are served at once; an unreachable receiver is retried later. [`super::notices`] makes the
-//! content of notices.
+//! Delivery of the notices in the journal. [`super::news`] creates the content of notices.
 //!
-//! A notice leaves the journal after its receiver accepted it: it may be delivered twice, and none is lost with the
-//! process. The journal also records then what the receiver knows: if a notice was given up, the receiver is notified
-//! again when the same thing happens again.
+//! - Each receiver gets its notices in the order of their creation.
+//! - Up to eight receivers are contacted at once.
+//! - After a failed attempt, the receiver is backed off and then tried again.
+//!
+//! A notice is deleted from the journal only after its receiver accepted the notice. So a notice may be delivered
+//! twice, and a crash of the daemon loses no notice.
+//!
+//! Together with the deletion, the journal records the facts that the receiver now knows. The facts of a notice that
+//! was given up are not recorded. So the next failure of the same entry causes a new notice.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -21,26 +25,28 @@ use crate::journal::{Journal, JournalError, StoredNotification};
 use crate::notify::{Message, Post, Refusal, Webhook};
 use crate::status::{Delivery, Metrics};
 
-/// Largest number of receivers contacted at once.
-const AT_ONCE: usize = 8;
+/// Maximum number of receivers that are contacted at once.
+const MAX_AT_ONCE: usize = 8;
 
-/// First back-off after a receiver fails. Each further one is about twice as long.
+/// First back-off of a receiver after a failed attempt. After each further failure in a row, the back-off is about
+/// twice as long.
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 
-/// Longest back-off of a receiver.
-const LONGEST_PAUSE: Duration = Duration::from_secs(30 * 60);
+/// Maximum back-off of a receiver.
+const MAX_PAUSE: Duration = Duration::from_secs(30 * 60);
 
-/// Age at which a notice is given up if its receiver has not accepted it.
+/// Age at which a notice is given up if its receiver has not accepted the notice.
 const GIVEN_UP: TimeDelta = TimeDelta::hours(24);
 
-/// Back-off after the journal fails.
+/// Back-off after an error of the journal or of the HTTP client's creation.
 const JOURNAL_PAUSE: Duration = Duration::from_secs(60);
 
 /// Webhooks by the name of their receiver.
 pub(crate) type Receivers = BTreeMap<String, Webhook>;
 
-/// Delivers notices until `closing`, then those that can be delivered at once. Cancel safe with one exception: a
-/// message under way when the future is dropped is sent again at the next start.
+/// Delivers notices. After `closing` is cancelled, it also delivers the remaining notices of receivers that are not
+/// backed off, and then returns. Cancel safe with one exception: a message that is being sent when the future is
+/// dropped is sent again at the next start.
 pub(crate) async fn deliver_notices(
     journal: Journal,
     mut receivers: watch::Receiver<Arc<Receivers>>,
@@ -58,9 +64,9 @@ pub(crate) async fn deliver_notices(
         tokio::select! {
             Some(ended) = round.attempts.join_next() => match ended {
                 Ok((receiver, notice, outcome)) => round.finish_attempt(receiver, notice, outcome).await,
-                // A bug in one attempt does not end the others. Its receiver is not contacted again before the next
-                // start.
-                Err(error) => tracing::error!(%error, "an attempt to deliver a notification broke down"),
+                // A panic in one attempt does not end the other attempts. The receiver of that attempt is not contacted
+                // again before the next start.
+                Err(error) => tracing::error!(%error, "an attempt to deliver a notification panicked"),
             },
             () = fresh.notified() => {}
             // The sender of this channel lives as long as the daemon.
@@ -75,13 +81,14 @@ pub(crate) async fn deliver_notices(
 struct DeliveryRound {
     journal: Journal,
     metrics: Arc<Metrics>,
-    /// Client that is created when it is first needed: a daemon that notifies nobody needs no connections.
+    /// HTTP client, created at the first attempt.
     post: Option<Arc<Post>>,
     attempts: JoinSet<(String, StoredNotification, Result<(), Refusal>)>,
+    /// Receivers with an attempt under way.
     busy: BTreeSet<String>,
     backed_off: BTreeMap<String, ReceiverBackOff>,
-    /// End of the back-off after the journal failed.
-    unreadable: Option<Instant>,
+    /// End of the back-off after an error of the journal or of the HTTP client's creation.
+    paused_until: Option<Instant>,
 }
 
 /// Back-off of a receiver that failed.
@@ -99,7 +106,7 @@ impl DeliveryRound {
             attempts: JoinSet::new(),
             busy: BTreeSet::new(),
             backed_off: BTreeMap::new(),
-            unreadable: None,
+            paused_until: None,
         }
     }
 
@@ -107,30 +114,30 @@ impl DeliveryRound {
     /// the next check.
     async fn start_due(&mut self, receivers: &Receivers) -> Duration {
         let now = Instant::now();
-        if let Some(until) = self.unreadable.filter(|until| *until > now) {
+        if let Some(until) = self.paused_until.filter(|until| *until > now) {
             return until - now;
         }
-        self.unreadable = None;
+        self.paused_until = None;
         self.backed_off.retain(|receiver, _| receivers.contains_key(receiver));
         if let Err(error) = self.start_each(receivers, now).await {
             self.journal_failed(&error);
             return JOURNAL_PAUSE;
         }
         let next = self.backed_off.values().map(|backed_off| backed_off.until).filter(|until| *until > now).min();
-        next.map_or(LONGEST_PAUSE, |next| next - now)
+        next.map_or(MAX_PAUSE, |next| next - now)
     }
 
     async fn start_each(&mut self, receivers: &Receivers, now: Instant) -> Result<(), JournalError> {
         let waiting = self.journal.waiting_receivers().await?;
-        let own = waiting.iter().filter(|(receiver, _)| receivers.contains_key(receiver));
-        self.metrics.set_pending_notifications(own.map(|(_, count)| count).sum());
+        let configured = waiting.iter().filter(|(receiver, _)| receivers.contains_key(receiver));
+        self.metrics.set_pending_notifications(configured.map(|(_, count)| count).sum());
         for (receiver, _) in waiting {
-            let is_away = self.backed_off.get(&receiver).is_some_and(|backed_off| backed_off.until > now);
+            let is_backed_off = self.backed_off.get(&receiver).is_some_and(|backed_off| backed_off.until > now);
             let Some(webhook) = receivers.get(&receiver).cloned() else {
                 self.drop_old(&receiver).await?;
                 continue;
             };
-            if is_away || self.busy.contains(&receiver) || self.attempts.len() >= AT_ONCE {
+            if is_backed_off || self.busy.contains(&receiver) || self.attempts.len() >= MAX_AT_ONCE {
                 continue;
             }
             if let Some(notice) = self.journal.next_notification(&receiver).await? {
@@ -140,9 +147,9 @@ impl DeliveryRound {
         Ok(())
     }
 
-    /// Gives up old notices of a receiver that is not in the configuration. Such a receiver may belong to another
-    /// daemon with the same journal, or a person removed it while the daemon was off. Notices that nobody delivers are
-    /// given up at the same age as all others.
+    /// Gives up old notices of a receiver that is not in the configuration. The receiver may belong to another daemon
+    /// with the same journal, or it was removed from the configuration while the daemon did not run. These notices are
+    /// given up at the same age as notices of other receivers.
     async fn drop_old(&self, receiver: &str) -> Result<(), JournalError> {
         let dropped = self.journal.drop_notifications_until(receiver, Utc::now() - GIVEN_UP).await?;
         if dropped > 0 {
@@ -159,7 +166,7 @@ impl DeliveryRound {
                 Ok(post) => self.post.insert(Arc::new(post)).clone(),
                 Err(error) => {
                     tracing::error!(%error, "cannot create the HTTP client for notifications");
-                    self.unreadable = Some(Instant::now() + JOURNAL_PAUSE);
+                    self.paused_until = Some(Instant::now() + JOURNAL_PAUSE);
                     return;
                 }
             },
@@ -181,7 +188,7 @@ impl DeliveryRound {
                 if self.backed_off.remove(&receiver).is_some() {
                     tracing::info!(receiver, "the receiver accepts notifications again");
                 }
-                tracing::debug!(receiver, id, event, entry, "told");
+                tracing::debug!(receiver, id, event, entry, "delivered a notification");
                 self.finish_notice(&notice, Delivery::Delivered).await;
             }
             Err(Refusal::Later { why, wait }) if !is_old(&notice, Utc::now()) => {
@@ -195,42 +202,42 @@ impl DeliveryRound {
         }
     }
 
-    /// Backs off a receiver that failed, so that it has time to recover. A warning reports only the first failure in a
-    /// row.
+    /// Backs off a receiver after a failed attempt. Only the first failure in a row is logged as a warning.
     fn back_off(&mut self, receiver: String, wait: Option<Duration>, why: &str) {
         if self.backed_off.contains_key(&receiver) {
             tracing::debug!(receiver, problem = why, "cannot deliver notifications yet");
         } else {
-            tracing::warn!(receiver, problem = why, "cannot deliver a notification now; it is retried");
+            tracing::warn!(receiver, problem = why, "cannot deliver a notification now; the delivery is retried");
         }
         let pauses = || {
-            let builder = ExponentialBuilder::new().with_min_delay(FIRST_PAUSE).with_max_delay(LONGEST_PAUSE);
+            let builder = ExponentialBuilder::new().with_min_delay(FIRST_PAUSE).with_max_delay(MAX_PAUSE);
             builder.without_max_times().with_jitter().build()
         };
         let backed_off = self
             .backed_off
             .entry(receiver)
             .or_insert_with(|| ReceiverBackOff { until: Instant::now(), pauses: pauses() });
-        // A receiver that requests a longer wait gets it. One that requests no wait is backed off all the same.
-        let pause = backed_off.pauses.next().unwrap_or(LONGEST_PAUSE).max(wait.unwrap_or_default());
+        // The pause is the back-off, or the wait that the receiver requested if that wait is longer.
+        let pause = backed_off.pauses.next().unwrap_or(MAX_PAUSE).max(wait.unwrap_or_default());
         backed_off.until = Instant::now() + pause;
     }
 
-    /// Finishes a notice. If the journal cannot record that, the notice is delivered again.
+    /// Records in the journal that a notice was delivered or given up. If the journal cannot record this, the notice is
+    /// sent again.
     async fn finish_notice(&mut self, notice: &StoredNotification, delivery: Delivery) {
         self.metrics.add_notifications(delivery, 1);
-        let noted = match delivery {
+        let recorded = match delivery {
             Delivery::Delivered => self.journal.notification_delivered(notice.number).await,
             _ => self.journal.drop_notification(notice.number).await,
         };
-        if let Err(error) = noted {
+        if let Err(error) = recorded {
             self.journal_failed(&error);
         }
     }
 
     fn journal_failed(&mut self, error: &JournalError) {
         tracing::error!(%error, "cannot query the journal for pending notifications");
-        self.unreadable = Some(Instant::now() + JOURNAL_PAUSE);
+        self.paused_until = Some(Instant::now() + JOURNAL_PAUSE);
     }
 }
 
@@ -259,7 +266,10 @@ mod tests {
         round.start_due(&Receivers::new()).await;
         assert_eq!(journal.waiting_receivers().await.unwrap(), [("a.example".to_owned(), 1)]);
         assert!(metrics.encode().contains("transship_notifications_total{result=\"given_up\"} 1\n"));
-        assert!(metrics.encode().contains("transship_notifications_pending 0\n"), "none of its own");
+        assert!(
+            metrics.encode().contains("transship_notifications_pending 0\n"),
+            "no notice of a configured receiver is pending"
+        );
     }
 
     #[tokio::test]
@@ -272,7 +282,7 @@ mod tests {
             let line = format!("transship_notifications_total{{result=\"{result}\"}} ");
             metrics.encode().lines().find_map(|found| found.strip_prefix(&line)?.parse::<u64>().ok()).unwrap_or(0)
         };
-        let later = || Err(Refusal::Later { why: "nobody answers".into(), wait: None });
+        let later = || Err(Refusal::Later { why: "no answer".into(), wait: None });
         let almost_a_day = TimeDelta::hours(24) - TimeDelta::minutes(5);
         for (age, retried, given_up) in [(TimeDelta::zero(), 1, 0), (almost_a_day, 2, 0), (TimeDelta::hours(24), 2, 1)]
         {
@@ -289,6 +299,6 @@ mod tests {
             assert_eq!(waits, given_up == 0, "{age}");
             journal.drop_notification(number).await.unwrap();
         }
-        assert!(round.backed_off["a.example"].until > Instant::now(), "its receiver is backed off meanwhile");
+        assert!(round.backed_off["a.example"].until > Instant::now(), "the receiver is backed off");
     }
 }

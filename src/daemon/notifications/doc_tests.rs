@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::notify::Body;
 use crate::status::doc_tests::{assert_schema_is_current, docs, documented, fields};
 
-/// Returns the schema of a message as it is written.
+/// Returns the JSON Schema of a message, generated from its types.
 fn schema() -> Value {
     let settings = SchemaSettings::draft2020_12().for_serialize().with(|settings| settings.inline_subschemas = true);
     let mut schema = settings.into_generator().into_root_schema_for::<Body<'_>>().to_value();
@@ -35,14 +35,14 @@ fn without_null_where_absent(schema: &mut Value) {
     }
 }
 
-/// Replaces the schema of an optional field by the schema of its value where the field is present.
+/// Replaces the schema of an optional field by the schema of its value.
 fn require_value(field: &mut Value) {
     let either = |key: &str| field.get(key).and_then(Value::as_array)?.first().cloned();
-    if let Some(word) = either("type") {
-        field["type"] = word;
-    } else if let Some(Value::Object(mut one)) = either("anyOf") {
-        one.extend(field.get("description").map(|about| ("description".to_owned(), about.clone())));
-        *field = Value::Object(one);
+    if let Some(kind) = either("type") {
+        field["type"] = kind;
+    } else if let Some(Value::Object(mut value)) = either("anyOf") {
+        value.extend(field.get("description").map(|text| ("description".to_owned(), text.clone())));
+        *field = Value::Object(value);
     }
 }
 

@@ -1,5 +1,5 @@
-//! News of a run or of the configuration for a receiver, given the facts that it knows, and the content of its
-//! messages.
+//! News for one receiver after a run or a change of the configuration. The facts that the receiver knows decide which
+//! notices it gets. The functions in this file also build the content of the notices.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,25 +10,27 @@ use crate::journal::{NewNotification, ReceiverFact};
 use crate::notify::{Body, Change, Data, Event, List, Notify, Receiver, RunFacts, Withheld};
 use crate::sync::{RunOutcome, RunReport, TagOutcome, TagReport, conflict_message};
 
-/// Fact that a receiver knows of a subject that fails.
+/// Fact that the subject fails. The subject is an entry or the configuration.
 const FAILURE: &str = "failure";
 
-/// Prefix of the fact that a receiver knows of a withheld tag.
+/// Prefix of the fact that a tag is withheld.
 const WITHHELD: &str = "withheld ";
 
-/// Subject that stands for the configuration.
+/// Subject of facts and notices about the configuration.
 pub(super) const CONFIGURATION: &str = "";
 
-/// New notices, and the changes of the facts that receivers know. A notice makes its changes when it is delivered.
+/// New notices, and changes of the facts that receivers know. The changes in a notice take effect when the notice is
+/// delivered.
 #[derive(Debug, Default)]
 pub(super) struct News {
     pub(super) notices: Vec<NewNotification>,
     /// Facts that the receiver learns without a message.
     pub(super) learnt: Vec<ReceiverFact>,
+    /// Facts that the receiver forgets without a message.
     pub(super) forgotten: Vec<ReceiverFact>,
 }
 
-/// Receiver with the events that it requests and the facts that it knows of the subject.
+/// Receiver with the events that it requests, and the facts that it knows about the subject.
 pub(super) struct Listener<'a> {
     receiver: Receiver,
     on: BTreeSet<Event>,
@@ -49,8 +51,8 @@ pub(super) fn listeners<'a>(wanted: &[Notify], facts: &'a [ReceiverFact]) -> Vec
 }
 
 impl Listener<'_> {
-    /// Returns the fact that the receiver knows of a subject that fails.
-    fn knows_of_failure(&self) -> Option<&ReceiverFact> {
+    /// Returns the fact that the subject fails, if the receiver knows this fact.
+    fn known_failure(&self) -> Option<&ReceiverFact> {
         self.known.iter().copied().find(|known| known.fact == FAILURE)
     }
 
@@ -69,7 +71,8 @@ impl Listener<'_> {
     }
 }
 
-/// Adds the news of the configuration, which is in force, or was refused for these problems.
+/// Adds the news of the configuration. `problems` are the reasons why an edit was refused; `None` if a new
+/// configuration is in force.
 pub(super) fn configuration_news(
     path: &str,
     problems: Option<&str>,
@@ -78,7 +81,7 @@ pub(super) fn configuration_news(
     news: &mut News,
 ) {
     let data = Data { configuration: Some(path.to_owned()), ..Data::default() };
-    match (problems, listener.knows_of_failure()) {
+    match (problems, listener.known_failure()) {
         (Some(problems), None) => {
             let data = Data { problems: Some(List::from_texts([problems])), ..data };
             let first = problems.lines().next().unwrap_or_default();
@@ -87,17 +90,18 @@ pub(super) fn configuration_news(
         }
         (None, Some(known)) => {
             let data = Data { failing_since: Some(known.since), ..data };
-            let text = format!("the configuration {path} is in force, after an edit of it was refused");
+            let text = format!("the configuration {path} is valid again after a refused edit");
             news.recovery(CONFIGURATION, listener, known, &text, &data, now);
         }
         (Some(_), Some(_)) | (None, None) => {}
     }
 }
 
-/// Adds the news of a run that ended. A run of some tags only says nothing of the other tags: it ends no failure.
+/// Adds the news of a run that ended. `whole` is false if the run was limited to some tags. The success of such a run
+/// says nothing about the other tags, so it does not end a failure.
 pub(super) fn run_news(entry: &Entry, report: &RunReport, whole: bool, listener: &Listener<'_>, news: &mut News) {
     let (name, ended) = (entry.name.as_str(), report.ended);
-    match (&report.outcome, listener.knows_of_failure()) {
+    match (&report.outcome, listener.known_failure()) {
         (RunOutcome::Failed | RunOutcome::TimedOut, None) => {
             let data = Data { problems: Some(list_problems(report)), ..run_data(entry, report) };
             let text = format!("{name} fails: {}", report.first_problem().unwrap_or_default());
@@ -106,7 +110,7 @@ pub(super) fn run_news(entry: &Entry, report: &RunReport, whole: bool, listener:
         (RunOutcome::Succeeded, Some(known)) if whole => {
             let data = Data { failing_since: Some(known.since), ..run_data(entry, report) };
             let since = known.since.to_rfc3339_opts(SecondsFormat::Secs, true);
-            let text = format!("{name} is well again, after failing since {since}");
+            let text = format!("{name} succeeds again, after failures since {since}");
             news.recovery(name, listener, known, &text, &data, ended);
         }
         _ => {}
@@ -121,8 +125,8 @@ pub(super) fn run_news(entry: &Entry, report: &RunReport, whole: bool, listener:
 }
 
 impl News {
-    /// Adds a failure that the listener does not know of. The fact is also stored for a listener that requests only
-    /// the recovery.
+    /// Adds a failure that the listener does not know. If the listener requests only recoveries, the fact is stored
+    /// without a notice.
     fn failure(&mut self, subject: &str, listener: &Listener<'_>, text: &str, data: &Data<'_>, at: DateTime<Utc>) {
         if !listener.wants(Event::Failure) && !listener.wants(Event::Recovery) {
             return;
@@ -136,7 +140,7 @@ impl News {
         }
     }
 
-    /// Adds the end of a failure that the listener knows of.
+    /// Adds the end of a failure that the listener knows.
     fn recovery(
         &mut self,
         subject: &str,
@@ -156,36 +160,38 @@ impl News {
     }
 }
 
-/// Adds the tags that are withheld and were not before with this digest. A tag that is no longer withheld may be
-/// reported again later.
+/// Adds the withheld tags that the listener does not know with the same digest. If a tag is no longer withheld, its
+/// fact is forgotten, so that the listener is notified when the tag is withheld again.
 fn withheld_news(entry: &Entry, report: &RunReport, whole: bool, listener: &Listener<'_>, news: &mut News) {
     let name = entry.name.as_str();
-    let held: BTreeMap<String, Withheld> =
+    let withheld: BTreeMap<String, Withheld> =
         report.tags.iter().filter_map(|tag| Some((withheld_fact(tag), withheld_tag(tag)?))).collect();
-    let seen: BTreeSet<String> = report.tags.iter().map(|tag| strip_digest(&withheld_fact(tag)).to_owned()).collect();
-    // An unfinished run did not look at all tags: the others may still be withheld.
+    let processed: BTreeSet<String> =
+        report.tags.iter().map(|tag| strip_digest(&withheld_fact(tag)).to_owned()).collect();
+    // An unfinished run did not process all tags. The remaining tags may still be withheld.
     let is_complete = whole && matches!(report.outcome, RunOutcome::Succeeded | RunOutcome::Deferred);
     let known = || listener.known.iter().copied().filter(|known| known.fact.starts_with(WITHHELD));
     let wants = listener.wants(Event::Withheld);
-    let is_over = |known: &&ReceiverFact| {
-        !wants || (!held.contains_key(&known.fact) && (is_complete || seen.contains(strip_digest(&known.fact))))
+    let is_forgotten = |known: &&ReceiverFact| {
+        !wants
+            || (!withheld.contains_key(&known.fact) && (is_complete || processed.contains(strip_digest(&known.fact))))
     };
-    news.forgotten.extend(known().filter(is_over).cloned());
+    news.forgotten.extend(known().filter(is_forgotten).cloned());
     if !wants {
         return;
     }
     let known: BTreeSet<&str> = known().map(|known| known.fact.as_str()).collect();
-    let (facts, held): (Vec<String>, Vec<Withheld>) =
-        held.into_iter().filter(|(fact, _)| !known.contains(fact.as_str())).unzip();
-    let Some(first) = held.first() else { return };
-    let text = format!("{name}: {} withheld: {}", tags_are_count(held.len()), first.reason);
-    let data = Data { withheld: Some(List::from_items(held)), ..run_data(entry, report) };
+    let (facts, new): (Vec<String>, Vec<Withheld>) =
+        withheld.into_iter().filter(|(fact, _)| !known.contains(fact.as_str())).unzip();
+    let Some(first) = new.first() else { return };
+    let text = format!("{name}: {} withheld: {}", tags_are_count(new.len()), first.reason);
+    let data = Data { withheld: Some(List::from_items(new)), ..run_data(entry, report) };
     let body = Body::new(Event::Withheld, report.ended, &text, &data);
     let learnt = facts.into_iter().map(|fact| listener.fact(name, fact, report.ended)).collect();
     news.notices.push(NewNotification { learnt, ..listener.notice(name, Event::Withheld, &body) });
 }
 
-/// Returns the fact that a receiver learns from the notice of a withheld tag.
+/// Returns the fact that a tag is withheld: its target, name and digest.
 fn withheld_fact(tag: &TagReport) -> String {
     let name = tag.tag.as_ref().map(|name| format!(":{name}")).unwrap_or_default();
     let digest = tag.digest.map(|digest| digest.to_string()).unwrap_or_default();
@@ -194,7 +200,7 @@ fn withheld_fact(tag: &TagReport) -> String {
 
 /// Returns the fact without the digest.
 fn strip_digest(fact: &str) -> &str {
-    fact.rsplit_once('@').map_or(fact, |(place, _)| place)
+    fact.rsplit_once('@').map_or(fact, |(target_and_tag, _)| target_and_tag)
 }
 
 fn withheld_tag(tag: &TagReport) -> Option<Withheld> {
@@ -221,7 +227,7 @@ fn run_data<'a>(entry: &'a Entry, report: &RunReport) -> Data<'a> {
     }
 }
 
-/// Returns all problems of the run, at least one. Problems of the run as a whole come before those of single tags.
+/// Returns all problems of the run, at least one. Problems of the whole run come before problems of single tags.
 fn list_problems(report: &RunReport) -> List<String> {
     let tag_problem = |tag: &TagReport| match &tag.outcome {
         TagOutcome::Failed { message, .. } => Some(message.clone()),

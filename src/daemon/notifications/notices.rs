@@ -1,5 +1,6 @@
-//! Notices for receivers: the loop reports ends of runs and changes of the configuration, and the journal stores the
-//! notices that result. [`super::news`] decides on them, and [`super::deliveries`] delivers them.
+//! Notices for receivers. The loop reports ends of runs and changes of the configuration to [`Notices`], which stores
+//! the resulting notices in the journal. [`super::news`] decides which notices a receiver gets, and
+//! [`super::deliveries`] delivers the notices.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,11 +20,11 @@ use crate::notify::Notify;
 use crate::status::{Delivery, Metrics};
 use crate::sync::RunReport;
 
-/// Receivers of notices, with access to the facts that they know.
+/// Receivers of notices, and the journal with the facts that the receivers know.
 #[derive(Clone)]
 pub(crate) struct Notices {
     journal: Journal,
-    /// Path of the configuration file, as messages name it.
+    /// Path of the configuration file, for the text of messages.
     path: String,
     requests: Arc<Mutex<NotifyRequests>>,
     receivers: watch::Sender<Arc<Receivers>>,
@@ -33,11 +34,13 @@ pub(crate) struct Notices {
     closing: CancellationToken,
 }
 
-/// Receivers and the events that they request, by the configuration in force.
+/// Receivers and the events that they request, from the configuration in force.
 #[derive(Debug, Default)]
 struct NotifyRequests {
-    of_all: Vec<Notify>,
-    of_entries: BTreeMap<String, Vec<Notify>>,
+    /// Receivers for all entries and for the configuration itself.
+    daemon: Vec<Notify>,
+    /// Receivers for one entry, by the name of the entry.
+    entries: BTreeMap<String, Vec<Notify>>,
 }
 
 impl Notices {
@@ -62,7 +65,8 @@ impl Notices {
         tokio::spawn(deliveries::deliver_notices(journal, receivers, self.fresh.clone(), metrics, self.closing.clone()))
     }
 
-    /// Makes a last attempt to deliver the waiting notices, for at most `longest`. The others wait for the next start.
+    /// Makes a last attempt to deliver the waiting notices, which takes at most `longest`. Undelivered notices stay in
+    /// the journal, and the next start delivers them.
     pub(crate) async fn close(&self, mut delivering: JoinHandle<()>, longest: Duration) {
         self.closing.cancel();
         if tokio::time::timeout(longest, &mut delivering).await.is_err() {
@@ -71,14 +75,17 @@ impl Notices {
         }
     }
 
-    /// Applies a configuration that came into force. It sets the receivers, and reports the recovery to those that
-    /// were notified of a refused edit. Receivers of the previous configuration that the new one does not name are
-    /// forgotten, together with their waiting notices. Other receivers in the journal may belong to another daemon.
+    /// Applies a configuration that is in force now:
+    /// - sets the receivers;
+    /// - reports the recovery to receivers that were notified of a refused edit;
+    /// - deletes the facts and the waiting notices of receivers that only the previous configuration names. Other
+    ///   receivers in the journal are kept, because they may belong to another daemon.
     pub(crate) async fn report_configuration(&self, config: &Config, now: DateTime<Utc>) {
         let before = self.receivers.borrow().clone();
         self.set_requests(config);
-        let gone = before.keys().filter(|receiver| !self.receivers.borrow().contains_key(*receiver)).cloned().collect();
-        match self.journal.drop_receivers(gone).await {
+        let removed =
+            before.keys().filter(|receiver| !self.receivers.borrow().contains_key(*receiver)).cloned().collect();
+        match self.journal.drop_receivers(removed).await {
             Ok(0) => {}
             Ok(dropped) => {
                 self.metrics.add_notifications(Delivery::GivenUp, dropped);
@@ -94,8 +101,8 @@ impl Notices {
         self.report_configuration_state(Some(problems), now).await;
     }
 
-    /// Reports the end of a run of the whole entry, or of some tags only if `whole` is false. Returns once the notices
-    /// are in the journal. An error in this never harms a run.
+    /// Reports the end of a run. `whole` is false if the run was limited to some tags. Returns after the journal has
+    /// stored the notices. An error is only logged, and does not change the outcome of the run.
     pub(crate) async fn report_run_end(&self, entry: &Entry, report: &RunReport, whole: bool) {
         let wanted = self.requests_for(entry.name.as_str());
         let outcome = self.store_news(entry.name.as_str(), &wanted, |listener, news| {
@@ -116,12 +123,12 @@ impl Notices {
         }
     }
 
-    /// Finds the news for each receiver and stores them in the journal.
+    /// Collects the news for each receiver with `collect`, and stores the news in the journal.
     async fn store_news(
         &self,
         subject: &str,
         wanted: &[Notify],
-        mut find: impl FnMut(&Listener<'_>, &mut News),
+        mut collect: impl FnMut(&Listener<'_>, &mut News),
     ) -> Result<(), JournalError> {
         if wanted.is_empty() {
             return Ok(());
@@ -129,7 +136,7 @@ impl Notices {
         let facts = self.journal.facts_of(subject).await?;
         let mut news = News::default();
         for listener in listeners(wanted, &facts) {
-            find(&listener, &mut news);
+            collect(&listener, &mut news);
         }
         let News { notices, learnt, forgotten } = news;
         if notices.is_empty() && learnt.is_empty() && forgotten.is_empty() {
@@ -145,9 +152,9 @@ impl Notices {
     }
 
     fn set_requests(&self, config: &Config) {
-        let of_entries = config.entries.iter().map(|entry| (entry.name.to_string(), entry.notify.clone())).collect();
-        let wanted = NotifyRequests { of_all: config.daemon.notify.clone(), of_entries };
-        let all = wanted.of_all.iter().chain(wanted.of_entries.values().flatten());
+        let entries = config.entries.iter().map(|entry| (entry.name.to_string(), entry.notify.clone())).collect();
+        let wanted = NotifyRequests { daemon: config.daemon.notify.clone(), entries };
+        let all = wanted.daemon.iter().chain(wanted.entries.values().flatten());
         let receivers = all.map(|notify| (notify.webhook.receiver.to_string(), notify.webhook.clone())).collect();
         *self.requests.lock() = wanted;
         self.receivers.send_replace(Arc::new(receivers));
@@ -155,7 +162,7 @@ impl Notices {
 
     fn requests_for(&self, entry: &str) -> Vec<Notify> {
         let wanted = self.requests.lock();
-        wanted.of_all.iter().chain(wanted.of_entries.get(entry).into_iter().flatten()).cloned().collect()
+        wanted.daemon.iter().chain(wanted.entries.get(entry).into_iter().flatten()).cloned().collect()
     }
 }
 
@@ -189,7 +196,7 @@ mod tests {
         journal: Journal,
         notices: Notices,
         entry: Entry,
-        /// True if runs are about the whole entry.
+        /// True if the runs are not limited to some tags.
         whole: bool,
         _folder: tempfile::TempDir,
     }
@@ -270,7 +277,7 @@ mod tests {
         bench.notices.report_run_end(&bench.entry, &report, true).await;
         bench.notices.report_run_end(&bench.entry, &report, true).await;
         let receiver = bench.journal.waiting_receivers().await.unwrap();
-        let [(receiver, 1)] = &receiver[..] else { panic!("one notice waits, not {receiver:?}") };
+        let [(receiver, 1)] = &receiver[..] else { panic!("expected one waiting notice: {receiver:?}") };
         let notice = bench.journal.next_notification(receiver).await.unwrap().unwrap();
         bench.journal.drop_notification(notice.number).await.unwrap();
         assert_eq!(bench.end_run(Failed, Vec::new()).await, ["https://a.example failure app"]);
@@ -284,17 +291,17 @@ mod tests {
         let blocked = |content: &str| tag("v1", content, TagOutcome::Blocked { reason: "overwrite: never".into() });
         let until = DateTime::UNIX_EPOCH + TimeDelta::hours(1);
         let deferred = tag("v2", "x", TagOutcome::Deferred { until, reason: "the limit".into() });
-        let kept = tag("v1", "1", TagOutcome::Unchanged);
-        let held = ["https://a.example withheld app"];
+        let unchanged = tag("v1", "1", TagOutcome::Unchanged);
+        let withheld = ["https://a.example withheld app"];
         let none: [&str; 0] = [];
         for (outcome, tags, expected) in [
-            (RunOutcome::Succeeded, vec![blocked("1")], &held[..]),
-            (RunOutcome::Deferred, vec![blocked("1"), deferred.clone()], &held),
+            (RunOutcome::Succeeded, vec![blocked("1")], &withheld[..]),
+            (RunOutcome::Deferred, vec![blocked("1"), deferred.clone()], &withheld),
             (RunOutcome::Interrupted, vec![blocked("1")], &none),
             (RunOutcome::Deferred, vec![blocked("1"), deferred], &none),
-            (RunOutcome::Succeeded, vec![blocked("2")], &held),
-            (RunOutcome::Interrupted, vec![kept], &none),
-            (RunOutcome::Succeeded, vec![blocked("2")], &held),
+            (RunOutcome::Succeeded, vec![blocked("2")], &withheld),
+            (RunOutcome::Interrupted, vec![unchanged], &none),
+            (RunOutcome::Succeeded, vec![blocked("2")], &withheld),
         ] {
             assert_eq!(bench.end_run(outcome, tags).await, expected);
         }
@@ -349,7 +356,11 @@ mod tests {
             another.report_configuration(&other, Utc::now()).await;
         }
         assert_eq!(bench.deliver_waiting().await, ["https://a.example failure "]);
-        assert_eq!(bench.journal.facts_of(CONFIGURATION).await.unwrap().len(), 1, "it is not reported again either");
+        assert_eq!(
+            bench.journal.facts_of(CONFIGURATION).await.unwrap().len(),
+            1,
+            "the refused edit is not reported again"
+        );
     }
 
     #[tokio::test]

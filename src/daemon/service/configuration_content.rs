@@ -1,5 +1,6 @@
-//! Content that a configuration is read from, for comparison: its files, and the certificate files that it names. The
-//! files of secrets are not part of it: the daemon reads those when it needs them.
+//! Content of the configuration files, and of the certificate files that the configuration names. The daemon compares
+//! the current content with the content that it read last, to detect edits. Files of secrets are not included, because
+//! the daemon reads a secret each time that it needs the secret.
 
 use std::path::PathBuf;
 
@@ -7,33 +8,36 @@ use crate::config::Config;
 use crate::oci::Digest;
 use crate::registry::Pem;
 
-/// Content of all those files. An unreadable file differs from every readable one.
+/// Content of the configuration files and of the certificate files. An unreadable file differs from every readable
+/// file.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct ConfigurationContent {
+    /// Digest of the configuration files; `None` if they cannot be read.
     files: Option<Digest>,
+    /// Each certificate file; `None` for a file that cannot be read.
     certificates: Vec<Option<Pem>>,
 }
 
 impl ConfigurationContent {
-    /// Reads the current content: `files` of the configuration, and the certificate files that `config` names.
+    /// Reads the certificate files that `config` names, and adds `files`, the digest of the configuration files.
     /// Blocking.
     pub(crate) fn read(files: Option<Digest>, config: &Config) -> Self {
         Self { files, certificates: certificate_files(config).map(|pem| pem.read_again().ok()).collect() }
     }
 
-    /// Replaces the certificates by those that were in use when `config` was read: the next comparison then shows any
-    /// certificate that was exchanged since.
+    /// Replaces the certificates by the certificates in `config`. The next comparison then detects certificate files
+    /// that changed after `config` was read.
     pub(crate) fn with_certificates_of(self, config: &Config) -> Self {
         Self { certificates: certificate_files(config).cloned().map(Some).collect(), ..self }
     }
 
-    /// Replaces the files by those of another time.
+    /// Replaces the digest of the configuration files.
     pub(crate) fn with_files(self, files: Option<Digest>) -> Self {
         Self { files, ..self }
     }
 }
 
-/// Returns the paths of the certificate files.
+/// Returns the paths of the certificate files that a configuration names.
 pub(crate) fn certificate_paths(config: &Config) -> impl Iterator<Item = PathBuf> {
     certificate_files(config).map(|pem| pem.path().to_owned())
 }

@@ -1,5 +1,9 @@
-//! Probe of the journal: if it can be written, its size, and if its file is still the one that was opened. The probe
-//! runs beside the loop, so a journal that does not respond never blocks the loop.
+//! Probe of the journal. The probe finds out:
+//! - if the journal can be written;
+//! - the size of the journal;
+//! - if the journal's files were removed or replaced.
+//!
+//! The probe is a task of its own, so a journal that does not respond never blocks the loop.
 
 use std::time::Duration;
 
@@ -12,56 +16,60 @@ use crate::sync::format_instant;
 /// Interval between two probes.
 const INTERVAL: Duration = Duration::from_secs(15);
 
-/// Longest response time of a journal that counts as writable.
-const WITHIN: Duration = Duration::from_secs(10);
+/// Maximum response time of a journal that counts as writable.
+const MAX_RESPONSE_TIME: Duration = Duration::from_secs(10);
 
 /// Result of a probe.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ProbeResult {
-    /// True if the journal can be written and nothing happened to its file since the last probe.
+    /// True if the journal can be written, and its files were not removed or replaced since the last probe.
     pub(super) writable: bool,
-    /// Size of the journal in bytes, if it is known.
+    /// Size of the journal in bytes; `None` if the size is unknown.
     pub(super) bytes: Option<u64>,
-    /// Sentence about the problem of its file.
+    /// Description of a problem with the journal's files.
     pub(super) problem: Option<String>,
 }
 
 impl ProbeResult {
-    const NO_ANSWER: Self = Self { writable: false, bytes: None, problem: None };
+    const NO_RESPONSE: Self = Self { writable: false, bytes: None, problem: None };
 }
 
-/// Start of the last probe, and the result that is awaited.
+/// Probe of the journal at intervals.
 #[derive(Default)]
 pub(super) struct JournalProbe {
+    /// Start of the last probe.
     started: Option<Instant>,
+    /// Probe under way. Its result contains the number of repairs of the journal.
     task: Option<JoinHandle<(ProbeResult, u64)>>,
-    /// Number of repairs of the journal until the last result.
+    /// Number of repairs of the journal at the last result.
     repairs: u64,
 }
 
 impl JournalProbe {
-    /// Returns a new result, if there is one. Only one probe is under way at a time: the daemon waits for a probe that
-    /// hangs, and meanwhile the journal counts as not writable.
+    /// Starts a probe if one is due, and returns a new result if there is one. Only one probe is under way at a time.
+    /// While a probe takes longer than `MAX_RESPONSE_TIME`, the result is a journal that is not writable.
     pub(super) async fn poll(&mut self, journal: &Journal) -> Option<ProbeResult> {
         if self.task.is_none() && self.started.is_none_or(|started| started.elapsed() >= INTERVAL) {
             self.started = Some(Instant::now());
             self.task = Some(tokio::spawn(probe_journal(journal.clone(), self.repairs)));
         }
         match &mut self.task {
-            Some(answer) if answer.is_finished() => {
-                let found = answer.await;
+            Some(task) if task.is_finished() => {
+                let ended = task.await;
                 self.task = None;
-                let (found, repairs) = found.unwrap_or((ProbeResult::NO_ANSWER, self.repairs));
+                let (result, repairs) = ended.unwrap_or((ProbeResult::NO_RESPONSE, self.repairs));
                 self.repairs = repairs;
-                Some(found)
+                Some(result)
             }
-            Some(_) if self.started.is_some_and(|started| started.elapsed() >= WITHIN) => Some(ProbeResult::NO_ANSWER),
+            Some(_) if self.started.is_some_and(|started| started.elapsed() >= MAX_RESPONSE_TIME) => {
+                Some(ProbeResult::NO_RESPONSE)
+            }
             _ => None,
         }
     }
 }
 
-/// A probe under way holds the journal open, so it ends with the loop.
+/// Ends a probe under way, because the probe would keep the journal open after the end of the loop.
 impl Drop for JournalProbe {
     fn drop(&mut self) {
         if let Some(task) = &self.task {
@@ -70,8 +78,8 @@ impl Drop for JournalProbe {
     }
 }
 
-/// Probes the journal. A journal that was repaired since the last probe counts as not writable once, so that
-/// monitoring of the readiness sees the repair.
+/// Probes the journal. A journal that was repaired since the last probe counts as not writable for one probe, so that
+/// monitoring of `/readyz` notices the repair.
 async fn probe_journal(journal: Journal, repairs_before: u64) -> (ProbeResult, u64) {
     let (written, size) = futures_util::join!(journal.check_writable(), journal.size());
     let repairs = journal.times_mended();
@@ -79,7 +87,9 @@ async fn probe_journal(journal: Journal, repairs_before: u64) -> (ProbeResult, u
         Err(error @ JournalError::Lost { .. }) => Some(error.to_string()),
         _ if repairs > repairs_before => {
             let (path, now) = (journal.path().display(), format_instant(chrono::Utc::now()));
-            Some(format!("{path}: its files were removed or replaced, which was found and mended before {now}"))
+            Some(format!(
+                "{path}: the journal's files were removed or replaced, and the daemon repaired this before {now}"
+            ))
         }
         _ => None,
     };
@@ -95,15 +105,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("journal.db");
         let journal = Journal::open(&path).unwrap();
-        let well = |found: &ProbeResult| found.writable && found.problem.is_none() && found.bytes.is_some();
+        let is_sound = |found: &ProbeResult| found.writable && found.problem.is_none() && found.bytes.is_some();
         let (found, repairs) = probe_journal(journal.clone(), 0).await;
-        assert!(well(&found) && repairs == 0, "{found:?}");
+        assert!(is_sound(&found) && repairs == 0, "{found:?}");
         std::fs::remove_file(&path).unwrap();
         let (found, repairs) = probe_journal(journal.clone(), repairs).await;
         assert!(!found.writable && found.problem.as_ref().unwrap().contains("removed or replaced"), "{found:?}");
         assert!(path.exists());
         let (found, repairs) = probe_journal(journal.clone(), repairs).await;
-        assert!(well(&found) && repairs == 1, "{found:?}");
+        assert!(is_sound(&found) && repairs == 1, "{found:?}");
     }
 
     #[tokio::test]
@@ -118,7 +128,7 @@ mod tests {
         std::fs::remove_file(path.parent().unwrap()).unwrap();
         assert!(
             !probe_journal(journal, 0).await.0.writable && path.exists(),
-            "it is written anew as soon as it can be"
+            "the journal is written again as soon as its folder can be created"
         );
     }
 }

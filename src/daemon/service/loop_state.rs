@@ -28,14 +28,14 @@ use crate::registry::Options;
 use crate::schedule::{Deferred, Setbacks, Timetable, Timing, jitter_of};
 use crate::sync::{Endpoints, Engine, RunObserver, RunReport, Stop};
 
-/// Longest time between two iterations of the loop. The status port reports the loop as dead after a minute.
+/// Maximum time between two iterations of the loop. If the loop does not iterate for a minute, `/healthz` fails.
 pub(super) const ITERATION: Duration = Duration::from_secs(1);
 
-/// Longest time that the loop waits for the journal to record or to answer about one command or one edit. It is well
-/// below the minute after which the loop counts as dead.
+/// Maximum time that the loop waits for a response of the journal. This time is well below the minute after which
+/// `/healthz` fails.
 pub(super) const JOURNAL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Environment from which `${NAME}` is expanded.
+/// Lookup of environment variables, to expand `${NAME}` in the configuration.
 pub type Environment = Box<dyn Fn(&str) -> Option<String> + Send>;
 
 /// State of the loop.
@@ -45,32 +45,34 @@ pub(super) struct Service {
     pub(super) config: Config,
     /// Copy of the configuration for the receiver of push events.
     pub(super) in_force: watch::Sender<Arc<Config>>,
-    /// Content that was last read, valid or not.
+    /// Content of the files at the last read, also if the configuration in them was invalid.
     pub(super) last_content: ConfigurationContent,
-    /// Watched paths and patterns. Dropping the guard ends the watch.
+    /// Watched paths and patterns of files. Dropping the guard ends the watch.
     pub(super) watching: Option<(Vec<PathBuf>, DropGuard)>,
-    /// Channel with a value for each possible edit.
+    /// Channel by which the watcher reports possible edits.
     pub(super) edits: mpsc::Sender<()>,
     pub(super) entries: Arc<Vec<Arc<Entry>>>,
     pub(super) engine: Engine,
     pub(super) timetable: Timetable,
     pub(super) setbacks: Setbacks,
-    /// Entries with tags that wait until their source may be read again.
+    /// Entries with deferred tags, which wait until their source may be read again.
     pub(super) deferred: Deferred,
-    /// Entries that are due and wait for one of the `entries_at_once` slots.
+    /// Runs that are due and wait for one of the `entries_at_once` slots.
     pub(super) queue: RunQueue,
     pub(super) pauses: PausedEntries,
     /// Callers that wait for the end of a run.
     pub(super) run_waiters: RunWaiters,
+    /// Signals that stop the runs under way, by entry.
     pub(super) running: BTreeMap<String, Stop>,
-    /// Running entries whose run is limited to some tags.
+    /// Entries with a run under way that is limited to some tags.
     pub(super) limited: BTreeSet<String>,
-    /// Entries that received a push a moment ago.
+    /// Pushes of the last second, by entry.
     pub(super) push_debounce: PushDebounce,
-    /// Running entries that are to resume under another configuration than the one with which they started.
+    /// Entries with a stopping run that resumes right after it ends. The run was stopped by a change of the entry's
+    /// configuration, or by a pause that has ended.
     pub(super) renewed: BTreeSet<String>,
     pub(super) runs: JoinSet<RunReport>,
-    /// Entry of each task, for a task that breaks down and cannot name it.
+    /// Entry of each task. It is needed for a task that panics, because such a task returns no report.
     pub(super) tasks: HashMap<tokio::task::Id, String>,
     pub(super) observer: RunObserver,
     pub(super) notices: Notices,
@@ -81,8 +83,7 @@ pub(super) struct Service {
 }
 
 impl Service {
-    /// Creates the state before anything is read from the journal. `edits` reports possible edits of the
-    /// configuration.
+    /// Creates the state, and reads nothing from the journal. The watcher of the files sends possible edits to `edits`.
     pub(super) fn new(
         path: PathBuf,
         config: Config,
@@ -134,8 +135,8 @@ impl Service {
         service
     }
 
-    /// Returns the current content of all files that the configuration is read from, and watches these files from now
-    /// on.
+    /// Returns the current content of the configuration files and of the certificate files. Starts to watch these
+    /// files.
     pub(super) fn read_content(&mut self) -> ConfigurationContent {
         let Some((files, mut paths)) = config::content(&self.path, &*self.environment) else {
             return ConfigurationContent::read(None, &self.config);
@@ -149,23 +150,25 @@ impl Service {
         ConfigurationContent::read(Some(files), &self.config)
     }
 
-    /// Returns the last scheduled run of each entry that is new to the timetable and ever had one.
+    /// Returns the time of the last scheduled run of each entry that is not yet in the timetable. Entries that never
+    /// had a scheduled run are omitted.
     pub(super) async fn last_firings(&self) -> Result<BTreeMap<String, DateTime<Utc>>, JournalError> {
-        let known: BTreeSet<&str> = self.timetable.names().collect();
+        let present: BTreeSet<&str> = self.timetable.names().collect();
         let mut last = BTreeMap::new();
-        for name in self.entries.iter().map(|entry| entry.name.as_str()).filter(|name| !known.contains(name)) {
+        for name in self.entries.iter().map(|entry| entry.name.as_str()).filter(|name| !present.contains(name)) {
             let Some(journal) = &self.engine.journal else { break };
             last.extend(journal.last_scheduled(name, Utc::now()).await?.map(|at| (name.to_owned(), at)));
         }
         Ok(last)
     }
 
-    /// Sets the timetable to the entries in force. `last` shows the runs that a new entry missed; an entry without it
-    /// waits for its next scheduled run.
+    /// Sets the timetable to the entries in force. `last` contains the time of the last scheduled run of new entries:
+    /// if a run was due since that time, it is caught up. A new entry that is not in `last` waits for its next
+    /// scheduled run.
     pub(super) fn set_timetable(&mut self, last: &BTreeMap<String, DateTime<Utc>>, now: DateTime<Utc>) {
-        let gone: Vec<String> =
+        let removed: Vec<String> =
             self.timetable.names().filter(|name| !self.has_entry(name)).map(str::to_owned).collect();
-        for name in gone {
+        for name in removed {
             self.timetable.remove(&name);
         }
         for entry in self.entries.iter() {
@@ -182,7 +185,7 @@ impl Service {
     }
 }
 
-/// Returns the entries of a configuration in the form that runs share.
+/// Returns the entries of a configuration with reference counts, because runs share them.
 pub(super) fn share_entries(config: &Config) -> Arc<Vec<Arc<Entry>>> {
     Arc::new(config.entries.iter().cloned().map(Arc::new).collect())
 }
@@ -201,7 +204,7 @@ pub(super) mod tests {
         let (sender, _) = watch::channel(Arc::new(Snapshot::starting(Utc::now())));
         let path = folder.join("sync.yaml");
         let state = DaemonState::new(&path, journal, sender, Arc::new(Metrics::new("0", Utc::now()))).await.unwrap();
-        let (front, _) = RunObserver::new();
-        Service::new(path, config.unwrap(), journal.clone(), Box::new(|_| None), front, state, mpsc::channel(1).0)
+        let (observer, _) = RunObserver::new();
+        Service::new(path, config.unwrap(), journal.clone(), Box::new(|_| None), observer, state, mpsc::channel(1).0)
     }
 }

@@ -1,7 +1,12 @@
-//! Main loop of the daemon: it starts due runs, applies their events, follows edits of the configuration, updates the
-//! snapshot for the status port, and ends cleanly.
+//! Main loop of the daemon. The loop:
+//! - starts due runs and applies their events;
+//! - applies edits of the configuration;
+//! - executes commands;
+//! - updates the snapshot for the status port;
+//! - shuts down cleanly.
 //!
-//! The caller owns the signals, the listener and the journal. The loop owns all other state and shares none of it.
+//! The caller owns the signals, the listener and the journal. The loop owns all other state, and shares none of this
+//! state.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,14 +25,15 @@ use crate::oci::Digest;
 use crate::status::{Metrics, Snapshot};
 use crate::sync::{RunObserver, recover_at_start};
 
-/// Arguments of the daemon's start.
+/// Arguments of [`serve`].
 pub struct Setup {
-    /// Configuration file, which is read again when it changes.
+    /// Path of the configuration file, which is read again when it changes.
     pub path: PathBuf,
-    /// Content of that file and of the files that it includes, as it was right before it was read:
-    /// [`crate::config::content`]. The daemon applies any edit since then.
+    /// Digest of the configuration file and of its included files, computed by [`crate::config::content`] right before
+    /// `config` was read. The loop compares the files with this digest, and so finds edits that happened before its
+    /// start.
     pub content: Option<Digest>,
-    /// Configuration that the file contains.
+    /// Configuration in the file.
     pub config: Config,
     /// Journal that records the runs.
     pub journal: Journal,
@@ -35,23 +41,23 @@ pub struct Setup {
     pub environment: Environment,
     /// Snapshots for the status port.
     pub snapshots: watch::Sender<Arc<Snapshot>>,
-    /// Counters of the loop.
+    /// Metrics that the loop updates.
     pub metrics: Arc<Metrics>,
     /// Channel with a value for each request to read the file again (SIGHUP).
     pub reload: mpsc::Receiver<()>,
-    /// Commands that arrive while the daemon runs.
+    /// Commands for the running daemon.
     pub commands: Commands,
     /// Configuration in force, for the receiver of push events.
     pub in_force: watch::Sender<Arc<Config>>,
-    /// Token that is cancelled when the daemon is to end.
+    /// Token that is cancelled to shut the daemon down.
     pub shutdown: CancellationToken,
 }
 
 /// Runs until `shutdown`, then drains the runs within the configured grace.
 ///
 /// # Errors
-/// Returns an error if the journal cannot report the earlier runs. A later error of the journal is a problem of the
-/// runs.
+/// Returns an error if the earlier runs cannot be read from the journal. Later errors of the journal do not end the
+/// daemon: the runs that need the journal fail.
 pub async fn serve(setup: Setup) -> Result<(), JournalError> {
     let Setup { path, content, config, journal, environment, snapshots, metrics, in_force, shutdown, .. } = setup;
     let (mut reload, mut commands) = (setup.reload, setup.commands);
@@ -62,7 +68,7 @@ pub async fn serve(setup: Setup) -> Result<(), JournalError> {
     service.in_force = in_force;
     service.last_content = service.last_content.with_files(content);
     service.resume_from_journal().await?;
-    // This task runs beside the loop, since a target may take long to respond.
+    // The recovery is a task of its own, because a target may take long to respond.
     let recovering = tokio::spawn(recover_at_start(service.engine.clone(), service.entries.clone()));
     let notices = service.notices.clone();
     let delivering = notices.deliver();
@@ -88,7 +94,7 @@ pub async fn serve(setup: Setup) -> Result<(), JournalError> {
         }
     }
     recovering.abort();
-    // The daemon answers any later command with the refusal that it is ending.
+    // Senders of later commands get `Refusal::Ending`.
     drop(commands);
     service.drain(events).await;
     notices.close(delivering, LAST_WAIT).await;

@@ -1,5 +1,5 @@
-//! Pauses of entries: the journal records them before they are in force, the start restores them from there, and a
-//! person or their time ends them.
+//! Pauses of entries. The journal records a pause before the pause is in force, and the daemon restores the pauses from
+//! the journal at its start. A pause ends by a command or at its end time.
 
 use chrono::{DateTime, Utc};
 
@@ -12,8 +12,8 @@ use crate::journal::{JournalError, PauseRecord, Trigger};
 use crate::sync::format_instant;
 
 impl Service {
-    /// Restores the pauses that are still in force. Scheduled runs that were due during a pause that is over are not
-    /// caught up.
+    /// Restores the pauses in force from the journal. Scheduled runs that were due during an ended pause are not caught
+    /// up.
     pub(super) async fn restore_pauses(&mut self, now: DateTime<Utc>) -> Result<(), JournalError> {
         let Some(journal) = &self.engine.journal else { return Ok(()) };
         let records = journal.pauses().await?;
@@ -24,8 +24,8 @@ impl Service {
         Ok(())
     }
 
-    /// Pauses an entry: it starts no runs automatically. A run under way finishes its current tags and resumes at the
-    /// end of the pause. A run that waits for a slot also starts then.
+    /// Pauses an entry, so that no run of the entry starts automatically. A run under way finishes its current tags,
+    /// and resumes at the end of the pause. A queued run starts at the end of the pause.
     pub(super) async fn pause(
         &mut self,
         entry: &str,
@@ -41,7 +41,7 @@ impl Service {
         tracing::info!(entry, until = until.map(format_instant), "paused: the entry starts no run automatically");
         if self.queue.remove(entry) {
             self.run_waiters.retain(|name| name != entry || self.running.contains_key(name));
-            self.pauses.owe_run(entry);
+            self.pauses.request_run_at_end(entry);
         }
         if let Some(stop) = self.running.get(entry) {
             stop.drain.cancel();
@@ -52,34 +52,35 @@ impl Service {
     /// Ends a pause, also for an entry that is no longer in the configuration.
     pub(super) async fn resume(&mut self, entry: &str, now: DateTime<Utc>) -> Result<Accepted, Refusal> {
         let Some(pause) = self.pauses.get(entry) else {
-            let known = self.has_entry(entry);
-            return if known { Ok(Accepted::NotPaused) } else { Err(Refusal::UnknownEntry(entry.to_owned())) };
+            let exists = self.has_entry(entry);
+            return if exists { Ok(Accepted::NotPaused) } else { Err(Refusal::UnknownEntry(entry.to_owned())) };
         };
         let (since, until) = (pause.since, pause.until);
         self.record_pause_in_time(PauseRecord { entry: entry.to_owned(), since, until, ended: Some(now) }).await?;
         tracing::info!(entry, "resumed");
-        // Scheduled runs that were due until now are settled, even if the loop has not iterated since then.
+        // Scheduled runs that were due until now are skipped, also if the loop has not iterated since they were due.
         self.timetable.hold(entry, now);
         self.end_pause(entry);
         Ok(Accepted::Resumed)
     }
 
-    /// Ends the pause of an entry, and queues the run that it owes.
+    /// Ends the pause of an entry, and queues a run that was requested for the end of the pause.
     pub(super) fn end_pause(&mut self, entry: &str) {
-        let owes = self.pauses.end(entry) == Some(true);
+        let has_waiting_run = self.pauses.end(entry) == Some(true);
         if self.running.get(entry).is_some_and(|stop| stop.drain.is_cancelled()) {
-            // The run was asked to stop and has not stopped yet: it resumes in the same way as a run whose
-            // configuration changed.
+            // The pause stopped this run, which has not ended yet. The run resumes like a run whose configuration
+            // changed.
             self.renewed.insert(entry.to_owned());
         }
-        // The owed run may be about other tags than the run under way. It follows that run, however that run ends.
-        if owes && self.has_entry(entry) {
+        // The queued run may be about other tags than the run under way. The queued run starts after the run under way,
+        // with whatever outcome that run ends.
+        if has_waiting_run && self.has_entry(entry) {
             tracing::info!(entry, "resumes after the pause");
             self.queue.push(QueuedRun { entry: entry.to_owned(), trigger: Trigger::Continued, only: None });
         }
     }
 
-    /// Records a pause or its end. The journal gets a limited time for it.
+    /// Records a pause or its end in the journal, and waits at most `JOURNAL_TIMEOUT` for the journal.
     async fn record_pause_in_time(&self, pause: PauseRecord) -> Result<(), Refusal> {
         let Some(journal) = &self.engine.journal else { return Ok(()) };
         let in_force = self.in_force_instead_of(&pause);
@@ -89,16 +90,17 @@ impl Service {
                 // The journal may still write the record that it received. This second record then restores the state
                 // in force. It enters the queue of the journal before any later request.
                 let journal = journal.clone();
-                let mut behind = Box::pin(async move { journal.record_pause(in_force).await });
-                if futures_util::poll!(&mut behind).is_pending() {
-                    tokio::spawn(behind);
+                let mut restoring = Box::pin(async move { journal.record_pause(in_force).await });
+                if futures_util::poll!(&mut restoring).is_pending() {
+                    tokio::spawn(restoring);
                 }
-                Err(Refusal::Unwritten("it takes too long".to_owned()))
+                Err(Refusal::Unwritten(no_response()))
             }
         }
     }
 
-    /// Returns the record that the journal must contain for the entry if it cannot write `pause`.
+    /// Returns the record of the state in force, which must replace `pause` if the journal does not write `pause` in
+    /// time.
     fn in_force_instead_of(&self, pause: &PauseRecord) -> PauseRecord {
         let entry = pause.entry.clone();
         match self.pauses.get(&entry) {
@@ -106,6 +108,11 @@ impl Service {
             None => PauseRecord { entry, since: pause.since, until: None, ended: Some(pause.since) },
         }
     }
+}
+
+/// Returns the reason of a refusal after `JOURNAL_TIMEOUT`.
+fn no_response() -> String {
+    format!("no response within {}", humantime::format_duration(JOURNAL_TIMEOUT))
 }
 
 #[cfg(test)]
@@ -133,7 +140,7 @@ mod tests {
         daemon.start_due(now + TimeDelta::minutes(5));
         assert!(daemon.running.is_empty());
         let refused = daemon.run_now("app".into(), Trigger::Requested, None).unwrap_err();
-        assert_eq!(refused.to_string(), "it is paused: `transship resume app` ends that");
+        assert_eq!(refused.to_string(), "the entry is paused: `transship resume app` ends the pause");
 
         let mut restarted = service(folder.path(), &journal).await;
         restarted.resume_from_journal().await.unwrap();
@@ -159,14 +166,14 @@ mod tests {
             tokio::time::resume();
         };
         let now = Utc::now();
-        for when in ["gathered before", "waiting before", "during"] {
+        for when in ["debounced before", "queued before", "during"] {
             let folder = tempfile::tempdir().unwrap();
             let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
             let mut daemon = service(folder.path(), &journal).await;
             if when != "during" {
                 push(&mut daemon).unwrap();
             }
-            if when == "waiting before" {
+            if when == "queued before" {
                 pass_delay().await;
                 daemon.config.daemon.entries_at_once = 0;
                 daemon.start_due(now);
@@ -187,32 +194,32 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn owed_run_starts_once_after_the_stopped_run() {
+    async fn waiting_run_starts_once_after_the_stopped_run() {
         let only = || Some(TagFilter::from_tag("app".parse().unwrap(), "v1".parse().unwrap()));
         let now = Utc::now();
-        for what in ["pushed during it", "queued before it", "nothing but what is left"] {
+        for what in ["pushed during the pause", "queued before the pause", "only interrupted"] {
             for outcome in [RunOutcome::Succeeded, RunOutcome::Interrupted] {
                 let folder = tempfile::tempdir().unwrap();
                 let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
                 let mut daemon = service(folder.path(), &journal).await;
                 // This run stays under way for as long as the test needs it.
                 daemon.running.insert("app".into(), Stop::default());
-                if what == "queued before it" {
+                if what == "queued before the pause" {
                     daemon.limited.insert("app".into());
                     daemon.run_now("app".into(), Trigger::Requested, None).unwrap();
                 }
                 daemon.pause("app", None, now).await.unwrap();
-                if what == "pushed during it" {
+                if what == "pushed during the pause" {
                     assert_eq!(daemon.run_now("app".into(), Trigger::PushEvent, only()), Ok(Accepted::WaitsAlready));
                 }
                 daemon.resume("app", now).await.unwrap();
                 daemon.start_due(now);
-                let cut_off = outcome == RunOutcome::Interrupted;
+                let is_interrupted = outcome == RunOutcome::Interrupted;
                 daemon.end_run(Ok(RunReport { run: Some(1), ..RunReport::new("app", now, now, outcome.clone()) }));
                 let due: Vec<QueuedRun> = std::iter::from_fn(|| daemon.queue.pop(|_| true)).collect();
                 let whole = QueuedRun { entry: "app".into(), trigger: Trigger::Continued, only: None };
-                let expected = if what.starts_with("nothing") && !cut_off { vec![] } else { vec![whole] };
-                assert_eq!(due, expected, "{what}, cut off: {cut_off}");
+                let expected = if what == "only interrupted" && !is_interrupted { vec![] } else { vec![whole] };
+                assert_eq!(due, expected, "{what}, interrupted: {is_interrupted}");
             }
         }
     }
@@ -253,7 +260,7 @@ mod tests {
                 true => daemon.resume("app", now).await,
             };
             tokio::time::resume();
-            assert_eq!(refused, Err(Refusal::Unwritten("it takes too long".to_owned())));
+            assert_eq!(refused, Err(Refusal::Unwritten("no response within 10s".to_owned())));
             assert_eq!(daemon.pauses.has("app"), paused_before);
             another.execute_batch("ROLLBACK").unwrap();
 
@@ -266,7 +273,7 @@ mod tests {
                 true => daemon.resume("app", now).await.unwrap(),
             };
             restarted.restore_pauses(now).await.unwrap();
-            assert_eq!(restarted.pauses.has("app"), !paused_before, "the next one");
+            assert_eq!(restarted.pauses.has("app"), !paused_before, "after the next request");
         }
     }
 

@@ -1,5 +1,5 @@
-//! Pruning of old journal rows, beside the loop. `daemon.keep_history` sets the age; `journal/prune.rs` defines the
-//! rows that are deleted and those that never are.
+//! Pruning of old journal rows, in a task of its own. `daemon.keep_history` sets the age of deleted rows.
+//! `journal/prune.rs` defines the rows that are never deleted.
 
 use std::time::Duration;
 
@@ -9,11 +9,11 @@ use tokio::task::JoinHandle;
 use crate::journal::Journal;
 use crate::schedule::jitter_of;
 
-/// Delay of the first pruning after the start: missed runs start first.
+/// Delay of the first pruning after the start, so that missed runs start before it.
 const FIRST_DELAY: Duration = Duration::from_secs(60);
 
-/// Time from one pruning to the next: an hour and up to a quarter more, so that each journal is pruned at another
-/// time.
+/// Time from one pruning to the next, without the jitter. The jitter adds up to a quarter, so that different journals
+/// are pruned at different times.
 const INTERVAL: Duration = Duration::from_secs(3600);
 
 /// Time of the next pruning, and the pruning under way.
@@ -28,7 +28,8 @@ impl JournalPruning {
         Self { wait: (now, now + FIRST_DELAY), task: None }
     }
 
-    /// Starts a pruning if it is due and none is under way. It uses the wall clock, as the age of rows does.
+    /// Starts a pruning if one is due and none is under way. `now` is the time of the wall clock, like the times in the
+    /// rows. `keep` is the age up to which rows are kept; `None` keeps all rows.
     pub(crate) fn start_if_due(&mut self, now: DateTime<Utc>, keep: Option<Duration>, journal: Option<&Journal>) {
         let (Some(keep), Some(journal)) = (keep, journal) else { return };
         if self.task.as_ref().is_some_and(|task| !task.is_finished()) || !self.is_due(now) {
@@ -40,14 +41,15 @@ impl JournalPruning {
         self.task = before.map(|before| tokio::spawn(prune_journal(journal.clone(), before)));
     }
 
-    /// Returns true if a pruning is due. A clock that was set back does not defer it for long.
+    /// Returns true if a pruning is due. A pruning is also due if the clock was set back to a time before the current
+    /// wait.
     fn is_due(&self, now: DateTime<Utc>) -> bool {
         let (since, until) = self.wait;
         now >= until || now < since
     }
 }
 
-/// A pruning under way holds the journal open, so it ends with the loop.
+/// Ends a pruning under way, because the pruning would keep the journal open after the end of the loop.
 impl Drop for JournalPruning {
     fn drop(&mut self) {
         if let Some(task) = &self.task {
@@ -91,17 +93,17 @@ mod tests {
         };
         let mut pruning = JournalPruning::new(time_at(0));
         let day = Some(Duration::from_secs(24 * 3600));
-        let mut left = Vec::new();
+        let mut remaining = Vec::new();
         for minute in [0, 1, 24 * 60 + 2, 24 * 60 + 50, 24 * 60 + 80] {
             run(minute).await;
             pruning.start_if_due(time_at(minute), day, Some(&journal));
             if let Some(task) = pruning.task.take() {
                 task.await.unwrap();
             }
-            left.push(journal.history(&HistoryFilter::default()).await.unwrap().len());
+            remaining.push(journal.history(&HistoryFilter::default()).await.unwrap().len());
         }
-        assert_eq!(left, [1, 2, 1, 2, 3]);
+        assert_eq!(remaining, [1, 2, 1, 2, 3]);
         pruning.start_if_due(time_at(90 * 24 * 60), None, Some(&journal));
-        assert!(pruning.task.is_none(), "all is kept");
+        assert!(pruning.task.is_none(), "all rows are kept");
     }
 }

@@ -1,5 +1,5 @@
-//! Debounce of push events, by entry. Each push is kept for a moment, since a push of one tag is often followed by
-//! more: one run then covers them all.
+//! Debounce of push events, by entry. A push waits for a second before its run is queued, because further pushes often
+//! follow. One run then covers all these pushes.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,28 +8,29 @@ use tokio::time::Instant;
 
 use crate::sync::TagFilter;
 
-/// Time from the first push of an entry until its run is due. A further push does not restart it, so a storm of pushes
-/// never delays the run.
+/// Time from the first push of an entry until its run is due. Further pushes do not restart this time, so many pushes
+/// never delay the run.
 const DELAY: Duration = Duration::from_secs(1);
 
-/// Entries that received pushes.
+/// Waiting pushes by entry: the time of the first push, and the pushed tags.
 #[derive(Debug, Default)]
 pub(crate) struct PushDebounce(BTreeMap<String, (Instant, Option<TagFilter>)>);
 
 impl PushDebounce {
-    /// Adds pushed tags; `None` if the tags cannot be named. Returns true if the entry was there already.
+    /// Adds pushed tags of an entry; `None` means all tags of the entry. Returns true if pushes of the entry were
+    /// waiting already.
     pub(crate) fn add(&mut self, entry: String, only: Option<TagFilter>, now: Instant) -> bool {
-        let known = self.0.remove(&entry);
-        let was_there = known.is_some();
-        let gathered = match known {
-            Some((since, gathered)) => (since, TagFilter::union(gathered, only)),
+        let earlier = self.0.remove(&entry);
+        let was_waiting = earlier.is_some();
+        let waiting = match earlier {
+            Some((since, tags)) => (since, TagFilter::union(tags, only)),
             None => (now, only),
         };
-        self.0.insert(entry, gathered);
-        was_there
+        self.0.insert(entry, waiting);
+        was_waiting
     }
 
-    /// Removes and returns the entries whose moment is over.
+    /// Removes and returns the entries whose run is due, with the pushed tags.
     pub(crate) fn due(&mut self, now: Instant) -> Vec<(String, Option<TagFilter>)> {
         let is_due = |since: &Instant| now.duration_since(*since) >= DELAY;
         let due: Vec<String> =

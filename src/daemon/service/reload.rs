@@ -8,7 +8,8 @@ use super::loop_state::{JOURNAL_TIMEOUT, Service, share_entries};
 use crate::config::{self, Config, Problems};
 
 impl Service {
-    /// Reads the file again if its content or that of a certificate changed, or if a reload was requested.
+    /// Reads the configuration again if a configuration file or a certificate file changed, or if a reload was
+    /// requested.
     pub(super) async fn reload_if_changed(&mut self, is_requested: bool) {
         let content = self.read_content();
         if content == self.last_content && !is_requested {
@@ -24,13 +25,16 @@ impl Service {
                 self.last_content = content;
                 self.refuse_edit(&problems);
                 let problems = problems.to_string();
-                wait_for_journal("that the edit is refused", self.notices.report_refused_edit(&problems, Utc::now()))
-                    .await;
+                wait_for_journal(
+                    "notices of the refused edit",
+                    self.notices.report_refused_edit(&problems, Utc::now()),
+                )
+                .await;
             }
         }
     }
 
-    /// Refuses an edit: the last good configuration stays in force.
+    /// Refuses an edit: the last valid configuration stays in force.
     pub(super) fn refuse_edit(&mut self, problems: &Problems) {
         tracing::error!(%problems, "the edited configuration is refused; the previous one stays in force");
         self.state.record_refused_edit(problems, Utc::now());
@@ -47,14 +51,17 @@ impl Service {
         let difference = config::difference(&self.config, &config);
         let affected: Vec<String> =
             config::affected(&difference, &self.config, &config).into_iter().map(ToString::to_string).collect();
-        let later: Vec<&str> = difference
+        let at_next_start: Vec<&str> = difference
             .daemon
             .iter()
             .copied()
             .filter(|key| matches!(*key, "journal" | "status" | "control" | "memory" | "push_events.listen"))
             .collect();
-        if !later.is_empty() {
-            tracing::warn!(keys = later.join(", "), "these settings of the daemon change at its next start");
+        if !at_next_start.is_empty() {
+            tracing::warn!(
+                keys = at_next_start.join(", "),
+                "these settings of the daemon take effect at its next start"
+            );
         }
         let endpoints = self.engine.endpoints.reconfigured(&config, &difference.registries);
         self.engine.endpoints = Arc::new(endpoints.within(config.daemon.bandwidth.clone()));
@@ -67,7 +74,7 @@ impl Service {
                 stop.drain.cancel();
             }
             if resumes {
-                tracing::info!(entry = name, "resumes with the new configuration once its tags in progress are done");
+                tracing::info!(entry = name, "resumes with the new configuration after the current tags");
                 self.renewed.insert(name.clone());
             }
         }
@@ -75,17 +82,17 @@ impl Service {
         self.deferred.retain(|name| entries.iter().any(|entry| entry.name.as_str() == name));
         self.queue.retain(|name| entries.iter().any(|entry| entry.name.as_str() == name));
         self.run_waiters.retain(|name| self.running.contains_key(name) || self.queue.has_whole(name));
-        let last = wait_for_journal("what new entries missed", self.last_firings()).await.and_then(|last| {
+        let last = wait_for_journal("missed runs of new entries", self.last_firings()).await.and_then(|last| {
             last.inspect_err(|error| {
-                tracing::error!(%error, "cannot query the journal for missed runs of new \
-             entries")
+                tracing::error!(%error, "cannot query the journal for missed runs of new entries");
             })
             .ok()
         });
         self.set_timetable(&last.unwrap_or_default(), now);
         self.state.apply_configuration(&self.entries, &self.config.hosts(), &self.config.warnings, now);
         self.state.set_push_receivers(self.config.receivers().map(|(name, _)| name.as_str()));
-        wait_for_journal("who is told of what", self.notices.report_configuration(&self.config, now)).await;
+        wait_for_journal("notices of the new configuration", self.notices.report_configuration(&self.config, now))
+            .await;
         let (added, removed, changed) = (difference.added.len(), difference.removed.len(), difference.changed.len());
         tracing::info!(added, removed, changed, "the configuration was read again");
         let summary = self.state.status_line();
@@ -93,8 +100,8 @@ impl Service {
     }
 }
 
-/// Waits for the journal's part of an edit, unless that takes too long: the edit is in force even if the journal
-/// cannot record it.
+/// Waits for `work`, a request to the journal during an edit, but at most `JOURNAL_TIMEOUT`. The edit is in force even
+/// if the journal does not respond. `what` names the request in the log.
 async fn wait_for_journal<T>(what: &str, work: impl Future<Output = T>) -> Option<T> {
     let answer = tokio::time::timeout(JOURNAL_TIMEOUT, work).await;
     answer.inspect_err(|_| tracing::error!(what, "the journal takes too long; the daemon stops waiting for it")).ok()

@@ -1,4 +1,4 @@
-//! Requests to the loop while it runs: a run now, a run of pushed tags, a pause and its end.
+//! Commands to the running loop: start a run, run pushed tags, pause an entry, resume an entry.
 
 use chrono::Utc;
 
@@ -25,7 +25,8 @@ impl Service {
         let _ = answer.send(result);
     }
 
-    /// Queues a run that a caller requests. Neither the schedule nor a back-off delays it.
+    /// Queues a run that a caller requests. Neither the schedule nor a back-off delays the run. A run of pushed tags is
+    /// queued after the debounce of the pushes.
     pub(super) fn run_now(
         &mut self,
         entry: String,
@@ -35,16 +36,16 @@ impl Service {
         if !self.has_entry(&entry) {
             return Err(Refusal::UnknownEntry(entry));
         }
-        if trigger == Trigger::PushEvent && self.pauses.owe_run(&entry) {
+        if trigger == Trigger::PushEvent && self.pauses.request_run_at_end(&entry) {
             return Ok(Accepted::WaitsAlready);
         }
         if self.pauses.has(&entry) {
             return Err(Refusal::Paused(entry));
         }
         if trigger == Trigger::PushEvent {
-            // A run under way may have read the tag before the push.
-            let was_there = self.push_debounce.add(entry, only, tokio::time::Instant::now());
-            return Ok(if was_there { Accepted::WaitsAlready } else { Accepted::Queued });
+            // A push also queues a run if a run is under way, because that run may have read the tag before the push.
+            let was_waiting = self.push_debounce.add(entry, only, tokio::time::Instant::now());
+            return Ok(if was_waiting { Accepted::WaitsAlready } else { Accepted::Queued });
         }
         if self.runs_whole(&entry) {
             return Ok(Accepted::RunsAlready);
@@ -110,7 +111,7 @@ mod tests {
         daemon.start_due(now);
         assert!(daemon.limited.contains("app"));
         assert_eq!(daemon.queue.pop(|_| true), None, "all pushes are one run");
-        assert!(!daemon.is_under_way("app"), "a scheduled run is not skipped meanwhile");
+        assert!(!daemon.is_under_way("app"), "a scheduled run is not skipped during the run of some tags");
         assert_eq!(daemon.run_now("app".into(), Trigger::Requested, None), Ok(Accepted::Queued));
         let ended = daemon.runs.join_next().await.unwrap();
         daemon.end_run(ended);

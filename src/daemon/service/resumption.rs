@@ -7,8 +7,11 @@ use super::run_queue::QueuedRun;
 use crate::journal::{JournalError, Trigger};
 
 impl Service {
-    /// Fills the timetable from the journal: a missed run is caught up once, and an interrupted or deferred run
-    /// resumes.
+    /// Restores the state of the loop from the journal:
+    /// - the timetable; if an entry missed several runs, one run catches up;
+    /// - pauses;
+    /// - interrupted runs, which resume;
+    /// - deferred tags, which wait until their source may be read again.
     pub(super) async fn resume_from_journal(&mut self) -> Result<(), JournalError> {
         let now = Utc::now();
         let last = self.last_firings().await?;
@@ -18,14 +21,14 @@ impl Service {
         self.restore_pauses(now).await?;
         let interrupted = self.state.interrupted_entries();
         for entry in self.entries.iter().filter(|entry| interrupted.contains(entry.name.as_str())) {
-            if self.pauses.owe_run(entry.name.as_str()) {
+            if self.pauses.request_run_at_end(entry.name.as_str()) {
                 continue;
             }
             tracing::info!(entry = %entry.name, "resumes the interrupted last run");
             self.queue.push(QueuedRun { entry: entry.name.to_string(), trigger: Trigger::Start, only: None });
         }
         for (entry, ended, until) in self.state.deferred().filter(|(entry, ..)| !interrupted.contains(*entry)) {
-            // If the clock was set back since then, the wait is as long as it was before.
+            // If the clock was set back since the run ended, the wait is as long as at the end of that run.
             let ahead = (ended - now).max(TimeDelta::zero());
             self.deferred.set(entry, ended - ahead, until - ahead);
         }

@@ -1,4 +1,5 @@
-//! End of a run: its slot becomes free, its waiters are notified, and the entry backs off or resumes.
+//! End of a run: the slot of the run becomes free, the waiters for its end are notified, and the entry is backed off or
+//! resumes.
 
 use chrono::Utc;
 use tokio::task::JoinError;
@@ -18,7 +19,7 @@ impl Service {
                 let was_whole = !self.limited.remove(&report.entry);
                 self.state.record_run_end(&report);
                 if report.outcome == RunOutcome::Interrupted && self.has_entry(&report.entry) {
-                    self.pauses.owe_run(&report.entry);
+                    self.pauses.request_run_at_end(&report.entry);
                 }
                 let is_renewed = self.renewed.remove(&report.entry) && self.has_entry(&report.entry);
                 if is_renewed && report.outcome == RunOutcome::Interrupted && !self.pauses.has(&report.entry) {
@@ -35,7 +36,7 @@ impl Service {
                     self.deferred.set(&report.entry, report.ended, until);
                 }
             }
-            // A bug in a run ends neither the daemon nor the entry.
+            // A panic in a run ends only that run: the daemon and later runs of the entry continue.
             Err(error) => {
                 let entry = self.tasks.remove(&error.id());
                 tracing::error!(entry, %error, "{BROKE_DOWN}");
@@ -97,7 +98,7 @@ pub(super) mod tests {
         let mut daemon = service(folder.path(), &journal).await;
         let (waiter, end) = tokio::sync::oneshot::channel();
         daemon.run_waiters.add("app".into(), waiter);
-        daemon.spawn_run("app", Stop::default(), Trigger::Requested, async { panic!("a mistake") });
+        daemon.spawn_run("app", Stop::default(), Trigger::Requested, async { panic!("a bug") });
         assert!(daemon.is_under_way("app"));
         let ended = daemon.runs.join_next().await.unwrap();
         daemon.end_run(ended);

@@ -1,5 +1,5 @@
-//! Queue of the entries that are due and wait for one of the `entries_at_once` slots, first come, first served. An
-//! entry waits at most once.
+//! Queue of the entries that are due and wait for one of the `entries_at_once` slots: first in, first out. An entry is
+//! in the queue at most once.
 
 use std::collections::VecDeque;
 
@@ -20,7 +20,7 @@ pub(crate) struct QueuedRun {
 pub(crate) struct RunQueue(VecDeque<QueuedRun>);
 
 impl RunQueue {
-    /// Appends an entry. If the entry waits already, one run serves both reasons.
+    /// Appends an entry. If the entry is in the queue already, the two runs are merged into one.
     pub(crate) fn push(&mut self, due: QueuedRun) {
         match self.0.iter_mut().find(|waiting| waiting.entry == due.entry) {
             Some(waiting) => waiting.include(due),
@@ -28,20 +28,20 @@ impl RunQueue {
         }
     }
 
-    /// Puts an entry before all others: it resumes, having had its turn before.
+    /// Puts an entry at the head of the queue. A run that resumes comes before others, because it had a slot already.
     pub(crate) fn push_first(&mut self, due: QueuedRun) {
         self.0.retain(|waiting| waiting.entry != due.entry);
         self.0.push_front(due);
     }
 
-    /// Removes and returns the first entry that is `free`. An entry that is still running waits for its own end and
-    /// does not block the others.
+    /// Removes and returns the first entry for which `free` returns true. An entry whose earlier run is still under way
+    /// stays in the queue, and does not block the entries behind it.
     pub(crate) fn pop(&mut self, free: impl Fn(&str) -> bool) -> Option<QueuedRun> {
         let index = self.0.iter().position(|due| free(&due.entry))?;
         self.0.remove(index)
     }
 
-    /// Returns true if a run of the whole entry waits.
+    /// Returns true if a run of the whole entry is in the queue.
     pub(crate) fn has_whole(&self, entry: &str) -> bool {
         self.0.iter().any(|due| due.entry == entry && due.only.is_none())
     }
@@ -51,7 +51,7 @@ impl RunQueue {
         self.0.iter().map(|due| (due.entry.as_str(), due.trigger))
     }
 
-    /// Removes an entry. Returns true if it was waiting.
+    /// Removes an entry. Returns true if the entry was in the queue.
     pub(crate) fn remove(&mut self, entry: &str) -> bool {
         let before = self.0.len();
         self.retain(|waiting| waiting != entry);
@@ -68,6 +68,7 @@ impl RunQueue {
 }
 
 impl QueuedRun {
+    /// Merges another run of the same entry into this run.
     fn include(&mut self, other: QueuedRun) {
         if self.only.is_some() && other.only.is_none() {
             self.trigger = other.trigger;
@@ -95,8 +96,8 @@ mod tests {
         queue.push(pushed("v1"));
         queue.push(pushed("v2"));
         assert!(!queue.has_whole("a"));
-        let both = QueuedRun { only: TagFilter::union(pushed("v1").only, pushed("v2").only), ..pushed("v1") };
-        assert_eq!(queue.pop(|_| true), Some(both));
+        let merged = QueuedRun { only: TagFilter::union(pushed("v1").only, pushed("v2").only), ..pushed("v1") };
+        assert_eq!(queue.pop(|_| true), Some(merged));
         queue.push(pushed("v1"));
         queue.push(due("a"));
         queue.push(pushed("v2"));

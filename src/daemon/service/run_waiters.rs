@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use crate::daemon::control::Finished;
 use crate::sync::RunReport;
 
-/// Waiters by entry. A waiter that is dropped without a report learns that no end will come.
+/// Waiters by entry. If a waiter is dropped without a report, its receiver gets an error: no end will be reported.
 #[derive(Debug, Default)]
 pub(crate) struct RunWaiters(BTreeMap<String, Vec<oneshot::Sender<Finished>>>);
 
@@ -20,7 +20,8 @@ impl RunWaiters {
         waiting.push(waiter);
     }
 
-    /// Reports the end of the entry's run, after which nothing of it follows.
+    /// Reports the end of a run to the waiters of its entry, and removes these waiters. A run that resumes has not
+    /// ended.
     pub(crate) fn notify_end(&mut self, report: &RunReport) {
         let Some(waiting) = self.0.remove(&report.entry) else { return };
         let finished = Finished::from_report(report);

@@ -1,4 +1,5 @@
-//! Shutdown of the loop: runs finish their current tags within the grace, then the loop drops the remaining work.
+//! Shutdown of the loop. Runs finish their current tags within the grace period (`daemon.shutdown_grace`). Then the
+//! loop cancels the remaining work.
 
 use std::time::Duration;
 
@@ -7,11 +8,11 @@ use tokio::sync::mpsc;
 use super::loop_state::{ITERATION, Service};
 use crate::sync::RunEvent;
 
-/// Time to wait for runs that were told to drop everything.
+/// Maximum time to wait for cancelled runs, and for the last attempt to deliver notices.
 pub(super) const LAST_WAIT: Duration = Duration::from_secs(5);
 
 impl Service {
-    /// Lets runs finish their current tags within the grace, then drops the remaining work.
+    /// Waits for the runs to finish their current tags within the grace period, then cancels the remaining work.
     pub(super) async fn drain(mut self, mut events: mpsc::Receiver<(String, RunEvent)>) {
         self.systemd.stopping();
         self.state.mark_stopping();
@@ -25,6 +26,7 @@ impl Service {
         self.wait_for_runs(&mut events, LAST_WAIT).await;
     }
 
+    /// Waits for the end of all runs, but at most `longest`.
     pub(super) async fn wait_for_runs(&mut self, events: &mut mpsc::Receiver<(String, RunEvent)>, longest: Duration) {
         let deadline = tokio::time::Instant::now() + longest;
         while !self.runs.is_empty() {

@@ -1,5 +1,5 @@
-//! Automatic starts of runs: schedules, ends of pauses, deferred tags and pushes. It also starts each queued run as
-//! soon as a slot is free.
+//! Starts of runs: the loop queues a run when a schedule, the end of a pause, deferred tags or pushes are due, and
+//! starts queued runs in free slots.
 
 use std::time::Duration;
 
@@ -14,8 +14,8 @@ use crate::sync::format_instant;
 use crate::sync::{RunReport, RunRequest, Stop, TagFilter};
 
 impl Service {
-    /// Queues the runs that are due and starts those that get a slot. An entry that is running or waiting already is
-    /// not queued again.
+    /// Queues the runs that are due, and starts queued runs in free slots. A scheduled run is skipped if a run of the
+    /// whole entry is under way or queued already.
     pub(super) fn start_due(&mut self, now: DateTime<Utc>) {
         self.follow_clock(now);
         for name in self.pauses.expired(now) {
@@ -41,13 +41,13 @@ impl Service {
             self.queue.push(QueuedRun { entry: name, trigger, only: None });
         }
         for name in self.deferred.due(now) {
-            if !self.pauses.owe_run(&name) && !self.is_under_way(&name) {
+            if !self.pauses.request_run_at_end(&name) && !self.is_under_way(&name) {
                 tracing::info!(entry = name, "resumes with the deferred tags");
                 self.queue.push(QueuedRun { entry: name, trigger: Trigger::Continued, only: None });
             }
         }
         for (entry, only) in self.push_debounce.due(tokio::time::Instant::now()) {
-            if self.pauses.owe_run(&entry) {
+            if self.pauses.request_run_at_end(&entry) {
                 continue;
             }
             self.queue.push(QueuedRun { entry, trigger: Trigger::PushEvent, only });
@@ -58,8 +58,8 @@ impl Service {
         }
     }
 
-    /// Adjusts schedules, back-offs and deferred tags to a clock that was set back. Ends of pauses stay: a person
-    /// chose them by the clock.
+    /// Adjusts schedules, back-offs and deferred tags to a clock that was set back. The end times of pauses do not
+    /// change, because a person chose them as times of the clock.
     pub(super) fn follow_clock(&mut self, now: DateTime<Utc>) {
         let Some(by) = self.setbacks.detect_setback(now) else { return };
         let entries = self.timetable.set_back(now, by);
@@ -74,13 +74,13 @@ impl Service {
         );
     }
 
-    /// Returns true if a run of the whole entry is running or waiting. A run of some tags only does not hold up a
-    /// scheduled run.
+    /// Returns true if a run of the whole entry is under way or queued. A run that is limited to some tags does not
+    /// count, so it does not prevent a scheduled run.
     pub(super) fn is_under_way(&self, name: &str) -> bool {
         self.runs_whole(name) || self.queue.has_whole(name)
     }
 
-    /// Returns true if a run of the whole entry is running.
+    /// Returns true if a run of the whole entry is under way.
     pub(super) fn runs_whole(&self, name: &str) -> bool {
         self.running.contains_key(name) && !self.limited.contains(name)
     }
@@ -120,8 +120,8 @@ impl Service {
         self.state.record_run_start(name, trigger, Utc::now());
     }
 
-    /// Backs off an entry that keeps failing without progress: its scheduled runs are skipped for a while. A manual
-    /// start is not delayed.
+    /// Backs off an entry whose runs fail repeatedly without progress: its scheduled runs are skipped until the end of
+    /// the back-off. Requested runs and pushes are not delayed.
     pub(super) fn back_off(&mut self, name: &str) {
         let (failures, Some(last)) = self.state.fruitless_failures(name) else { return };
         let wait = backoff(failures);
@@ -137,8 +137,8 @@ impl Service {
                 entry = name,
                 failures,
                 until = format_instant(until),
-                "backed off after repeated failures: scheduled runs are skipped until then; `transship trigger \
-                 ENTRY` runs it now"
+                "backed off after repeated failures: scheduled runs are skipped until the end of the back-off; \
+                 `transship trigger ENTRY` runs the entry now"
             );
         }
     }

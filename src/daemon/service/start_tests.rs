@@ -41,9 +41,9 @@ async fn edit_before_the_first_iteration_is_applied() {
         shutdown: shutdown.clone(),
     };
     let edited = async {
-        let seen = snapshot.wait_for(|snapshot| snapshot.entries.iter().any(|entry| entry.name == "second"));
-        // This limit is below the 30 seconds after which the daemon checks the file in any case.
-        tokio::time::timeout(Duration::from_secs(20), seen).await.expect("the edit is seen").unwrap();
+        let applied = snapshot.wait_for(|snapshot| snapshot.entries.iter().any(|entry| entry.name == "second"));
+        // This limit is below the 30 seconds after which the daemon reads the file without an event.
+        tokio::time::timeout(Duration::from_secs(20), applied).await.expect("the edit is applied").unwrap();
         shutdown.cancel();
     };
     let (served, ()) = tokio::join!(serve(setup), edited);

@@ -6,8 +6,8 @@ use super::journal_probe::ProbeResult;
 use super::loop_state::Service;
 
 impl Service {
-    /// Updates, in one iteration, the readiness of the journal, the metrics of the registries, the snapshot and the
-    /// watchdog. If many events come, it does not do so for each event.
+    /// Updates the state of the journal, the metrics of the registries, the snapshot and the watchdog. Does nothing if
+    /// the last update is recent and no important change happened since, so many events cause only few updates.
     pub(super) async fn update_status(&mut self) {
         if !self.state.is_stale() {
             return;

@@ -1,4 +1,4 @@
-//! Past runs of each entry, from the journal and since the start.
+//! Results of the past runs of each entry: from the journal, and from runs since the daemon's start.
 
 use std::collections::BTreeMap;
 
@@ -8,24 +8,25 @@ use crate::config::Warning;
 use crate::journal::{Journal, JournalError, Outcome, RunRecord, Trigger};
 use crate::status::{FailedRun, LastRun, RunningState};
 
-/// Runs of one entry, as far as the status shows them.
+/// Facts about the runs of one entry, for the status and for decisions about the next run.
 #[derive(Debug, Clone, Default)]
 pub(super) struct EntryHistory {
-    /// Warnings about things that the last whole run selected and did not find.
+    /// Warnings of the last run that was not limited to some tags: selected items that the run did not find.
     pub(super) warnings: Vec<Warning>,
+    /// Run under way.
     pub(super) running: Option<RunningState>,
     pub(super) last_run: Option<LastRun>,
     pub(super) last_success: Option<DateTime<Utc>>,
     pub(super) last_failure: Option<DateTime<Utc>>,
-    /// Number of runs in a row that failed.
+    /// Number of consecutive failed runs.
     pub(super) failures: u32,
-    /// Number of the latest of those runs that made no progress. The only failed runs with progress are those that
-    /// their timeout ended while data arrived.
+    /// Number of consecutive failed runs since a run made progress. A failed run made progress only if its timeout
+    /// ended it after it had sent bytes or changed tags ([`Outcome::made_progress`]).
     pub(super) fruitless: u32,
-    /// True if the daemon itself started the last run and that run was interrupted.
-    pub(super) cut_off: bool,
-    /// End of the last run and the time at which it resumes, if the daemon itself started that run and it deferred
-    /// tags.
+    /// True if the daemon started the last run (not `once` or `copy`), and that run was interrupted.
+    pub(super) was_interrupted: bool,
+    /// End of the last run, and the time at which the run resumes. `None` if the last run deferred no tags, or was
+    /// started by `once` or `copy`.
     pub(super) deferred: Option<(DateTime<Utc>, DateTime<Utc>)>,
 }
 
@@ -46,7 +47,7 @@ pub(super) async fn load_histories(journal: &Journal) -> Result<BTreeMap<String,
     Ok(histories)
 }
 
-/// Returns a failed run in the form that people see; `None` if the run did not fail or has not ended.
+/// Returns a failed run as the status shows it; `None` if the run did not fail or has not ended.
 pub(super) fn failed_run(run: &RunRecord) -> Option<FailedRun> {
     let outcome = run.outcome.filter(|outcome| outcome.is_failure())?;
     Some(FailedRun {
@@ -68,21 +69,22 @@ impl EntryHistory {
             started: Some(run.started),
             ended,
             counts: run.tags,
-            bytes: run.bytes,
+            bytes_sent: run.bytes,
             error: run.error.clone(),
         };
-        let own = run.trigger != Trigger::Manual;
+        let is_by_daemon = run.trigger != Trigger::Manual;
         Self {
             last_run: Some(last_run),
-            cut_off: outcome == Outcome::Interrupted && own,
-            deferred: run.deferred_until.filter(|_| own).map(|until| (ended, until)),
+            was_interrupted: outcome == Outcome::Interrupted && is_by_daemon,
+            deferred: run.deferred_until.filter(|_| is_by_daemon).map(|until| (ended, until)),
             ..Self::default()
         }
     }
 }
 
-/// Returns true for a success and false for a failure. A run with deferred tags and an interrupted run are neither.
-pub(super) fn success_of(outcome: Outcome) -> Option<bool> {
+/// Returns true for a success and false for a failure. Returns `None` for a run with deferred tags and for an
+/// interrupted run.
+pub(super) fn is_success(outcome: Outcome) -> Option<bool> {
     match outcome {
         Outcome::Succeeded => Some(true),
         Outcome::Deferred | Outcome::Interrupted => None,

@@ -1,5 +1,4 @@
-//! Progress of the runs under way and of the blob transfers between two repositories. Ended and waiting runs are not
-//! part of it.
+//! Progress of the runs under way and of their blob transfers. Ended and queued runs are not included.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,14 +12,14 @@ use crate::journal::TagCounts;
 use crate::status::{RunningState, TransferState};
 use crate::sync::RunEvent;
 
-/// Largest number of transfers in flight that the snapshot lists.
-const LISTED: usize = 64;
+/// Maximum number of transfers that the snapshot lists.
+const MAX_LISTED: usize = 64;
 
-/// Shortest time over which the rate of a transfer is measured.
-const MEASURED: Duration = Duration::from_secs(1);
+/// Minimum time over which the rate of a transfer is measured.
+const MIN_MEASURED_TIME: Duration = Duration::from_secs(1);
 
-/// Weight of the previous rate against the newly measured rate.
-const INERTIA: u64 = 3;
+/// Weight of the previous rate in the moving average. The new rate has the weight 1.
+const PREVIOUS_WEIGHT: u64 = 3;
 
 /// Runs and transfers of the daemon that are under way.
 #[derive(Debug, Default)]
@@ -33,9 +32,10 @@ pub(crate) struct ActiveWork {
 #[derive(Debug, Clone, Copy, Default)]
 struct RunProgress {
     counts: TagCounts,
+    /// Number of tags to process; `None` until the first tags are listed.
     tags: Option<u64>,
-    /// Bytes of the transfers that have ended.
-    bytes: u64,
+    /// Bytes sent by transfers that have ended.
+    bytes_sent: u64,
 }
 
 #[derive(Debug)]
@@ -43,8 +43,9 @@ struct ActiveTransfer {
     entry: String,
     transfer: Arc<Transfer>,
     since: DateTime<Utc>,
-    /// Time of the last measurement, and the bytes sent until then.
+    /// Time of the last measurement, and the bytes sent until that time.
     measured: (Instant, u64),
+    /// Moving average of the rate, in bytes per second.
     rate: Option<u64>,
 }
 
@@ -60,7 +61,7 @@ impl ActiveWork {
         self.transfers.retain(|active| active.entry != entry);
     }
 
-    /// Applies an event of a run of an entry. An event without a run under way came too late and is ignored.
+    /// Applies an event of a run of an entry. An event that arrives after the end of the run is ignored.
     pub(crate) fn apply_event(&mut self, entry: String, event: RunEvent, now: DateTime<Utc>) {
         let Some(run) = self.runs.get_mut(&entry) else { return };
         match event {
@@ -72,52 +73,53 @@ impl ActiveWork {
             }
             RunEvent::Transfer(Event::TransferFinished(ended) | Event::TransferFailed(ended, _)) => {
                 self.transfers.retain(|active| !Arc::ptr_eq(&active.transfer, &ended));
-                run.bytes = run.bytes.saturating_add(ended.sent());
+                run.bytes_sent = run.bytes_sent.saturating_add(ended.sent());
             }
             RunEvent::Transfer(Event::SignatureArrived(_) | Event::AuxiliaryTagWritten(_)) => {}
         }
     }
 
-    /// Measures the transfer rate of the blobs.
+    /// Measures the rates of all transfers.
     pub(crate) fn measure_rates(&mut self, now: Instant) {
-        self.transfers.iter_mut().for_each(|active| active.measure_rates(now));
+        self.transfers.iter_mut().for_each(|active| active.measure_rate(now));
     }
 
-    /// Returns the number of blobs in flight.
+    /// Returns the number of transfers under way.
     pub(crate) fn transfers(&self) -> usize {
         self.transfers.len()
     }
 
     /// Returns the transfers that the snapshot lists.
     pub(crate) fn listed_transfers(&self) -> Vec<TransferState> {
-        self.transfers.iter().take(LISTED).map(ActiveTransfer::to_state).collect()
+        self.transfers.iter().take(MAX_LISTED).map(ActiveTransfer::to_state).collect()
     }
 
     /// Copies the progress of the entry's run into `running`.
     pub(crate) fn show(&self, entry: &str, running: &mut RunningState) {
         let Some(run) = self.runs.get(entry) else { return };
-        (running.counts, running.tags, running.bytes) = (run.counts, run.tags, self.sent(entry));
+        (running.counts, running.tags, running.bytes_sent) = (run.counts, run.tags, self.sent(entry));
     }
 
     /// Returns the number of bytes that the run of an entry has sent.
     pub(crate) fn sent(&self, entry: &str) -> u64 {
-        let ended = self.runs.get(entry).map_or(0, |run| run.bytes);
+        let ended = self.runs.get(entry).map_or(0, |run| run.bytes_sent);
         let active = self.transfers.iter().filter(|active| active.entry == entry);
         active.map(|active| active.transfer.sent()).fold(ended, u64::saturating_add)
     }
 }
 
 impl ActiveTransfer {
-    fn measure_rates(&mut self, now: Instant) {
-        let (then, before) = self.measured;
-        let passed = now.saturating_duration_since(then);
-        if passed < MEASURED {
+    fn measure_rate(&mut self, now: Instant) {
+        let (last, before) = self.measured;
+        let elapsed = now.saturating_duration_since(last);
+        if elapsed < MIN_MEASURED_TIME {
             return;
         }
         let sent = self.transfer.sent();
-        let milliseconds = u64::try_from(passed.as_millis()).unwrap_or(u64::MAX);
+        let milliseconds = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
         let rate = sent.saturating_sub(before).saturating_mul(1000) / milliseconds;
-        let smooth = |known: u64| known.saturating_mul(INERTIA).saturating_add(rate) / (INERTIA + 1);
+        let smooth =
+            |previous: u64| previous.saturating_mul(PREVIOUS_WEIGHT).saturating_add(rate) / (PREVIOUS_WEIGHT + 1);
         self.rate = Some(self.rate.map_or(rate, smooth));
         self.measured = (now, sent);
     }
@@ -158,7 +160,7 @@ mod tests {
             trigger: "manual".into(),
             counts: TagCounts::default(),
             tags: None,
-            bytes: 0,
+            bytes_sent: 0,
         };
         work.show(entry, &mut running);
         running
@@ -170,25 +172,25 @@ mod tests {
         work.add_run("api");
         assert_eq!(running(&work, "api").tags, None, "nothing is listed yet");
         let mut apply = |event| work.apply_event("api".into(), event, Utc::now());
-        let (arrived, active) = (blob(100), blob(1000));
+        let (finished, active) = (blob(100), blob(1000));
         apply(RunEvent::Chosen(3));
         apply(RunEvent::Chosen(2));
         apply(tag(TagOutcome::Unchanged));
         apply(tag(TagOutcome::Copied));
-        for transfer in [&arrived, &active] {
+        for transfer in [&finished, &active] {
             apply(RunEvent::Transfer(Event::TransferStarted(transfer.clone())));
         }
-        arrived.advance(100);
+        finished.advance(100);
         active.advance(40);
-        apply(RunEvent::Transfer(Event::TransferFinished(arrived)));
+        apply(RunEvent::Transfer(Event::TransferFinished(finished)));
         let state = running(&work, "api");
         assert_eq!(
-            (state.tags, state.counts.to_string().as_str(), state.bytes),
+            (state.tags, state.counts.to_string().as_str(), state.bytes_sent),
             (Some(5), "1 copied, 1 unchanged", 140)
         );
         assert_eq!(work.listed_transfers().iter().map(|transfer| transfer.sent).collect::<Vec<_>>(), [40]);
         work.remove_run("api");
-        assert_eq!((work.transfers(), running(&work, "api").bytes), (0, 0));
+        assert_eq!((work.transfers(), running(&work, "api").bytes_sent), (0, 0));
         work.apply_event("api".into(), RunEvent::Chosen(1), Utc::now());
         assert_eq!(running(&work, "api").tags, None, "a late event belongs to no run");
     }
@@ -199,7 +201,7 @@ mod tests {
         work.add_run("api");
         let transfer = Transfer::resumed("h/a", "t/a", Digest::of(b"blob"), 100, 60);
         work.apply_event("api".into(), RunEvent::Transfer(Event::TransferStarted(transfer.clone())), Utc::now());
-        let shown = |work: &ActiveWork| (work.listed_transfers()[0].sent, running(work, "api").bytes);
+        let shown = |work: &ActiveWork| (work.listed_transfers()[0].sent, running(work, "api").bytes_sent);
         assert_eq!(shown(&work), (60, 0));
         transfer.advance(15);
         assert_eq!(shown(&work), (75, 15));
@@ -215,23 +217,23 @@ mod tests {
         let transfer = blob(1 << 30);
         work.apply_event("api".into(), RunEvent::Transfer(Event::TransferStarted(transfer.clone())), Utc::now());
         let rate = |work: &ActiveWork| work.listed_transfers()[0].bytes_per_second;
-        let began = work.transfers[0].measured.0;
-        work.measure_rates(began + Duration::from_millis(999));
+        let started = work.transfers[0].measured.0;
+        work.measure_rates(started + Duration::from_millis(999));
         assert_eq!(rate(&work), None);
         transfer.advance(4000);
-        work.measure_rates(began + Duration::from_secs(2));
+        work.measure_rates(started + Duration::from_secs(2));
         assert_eq!(rate(&work), Some(2000));
-        work.measure_rates(began + Duration::from_secs(3));
-        assert_eq!(rate(&work), Some(1500), "a short stop does not make it zero");
+        work.measure_rates(started + Duration::from_secs(3));
+        assert_eq!(rate(&work), Some(1500), "a short stop does not make the rate zero");
     }
 
     #[test]
     fn listed_transfers_are_bounded_and_all_are_counted() {
         let mut work = ActiveWork::default();
         work.add_run("api");
-        for _ in 0..LISTED + 1 {
+        for _ in 0..MAX_LISTED + 1 {
             work.apply_event("api".into(), RunEvent::Transfer(Event::TransferStarted(blob(1))), Utc::now());
         }
-        assert_eq!((work.listed_transfers().len(), work.transfers()), (LISTED, LISTED + 1));
+        assert_eq!((work.listed_transfers().len(), work.transfers()), (MAX_LISTED, MAX_LISTED + 1));
     }
 }

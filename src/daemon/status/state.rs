@@ -1,4 +1,6 @@
-//! State of the daemon, folded from events into a snapshot and the metrics.
+//! State of the daemon. The loop applies events to this state, which publishes a snapshot and updates the metrics.
+
+mod runs;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::path::Path;
@@ -9,26 +11,23 @@ use chrono::{DateTime, Utc};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::entry_history::{EntryHistory, failed_run, load_histories, success_of};
+use super::entry_history::{EntryHistory, failed_run, load_histories};
 use super::running::ActiveWork;
 use super::traffic::Traffic;
 use crate::config::{Entry, Problems, Warning};
-use crate::journal::{HistoryFilter, Journal, JournalError, Outcome, TagCounts, Trigger};
+use crate::journal::{HistoryFilter, Journal, JournalError, Trigger};
 use crate::oci::RegistryHost;
 use crate::registry::{QuotaState, Registry};
-use crate::status::{
-    ClockSetback, EndedRun, EntryState, FailedRun, LastRun, Metrics, Quota, RunningState, Snapshot, WaitingState,
-};
-use crate::sync::{RunEvent, RunOutcome, RunReport};
+use crate::status::{ClockSetback, EntryState, FailedRun, Metrics, Quota, Snapshot, WaitingState};
 
-/// Number of failed runs that the snapshot keeps for people.
+/// Maximum number of failed runs in the snapshot.
 const MAX_FAILURES: usize = 10;
 
-/// Number of runs of the journal that the start searches for failed runs.
+/// Maximum number of runs in the journal that the daemon searches for failed runs at its start.
 const MAX_SEARCHED_RUNS: u32 = 500;
 
-/// Shortest time between two publications of the snapshot, however many events happen: the cost of one grows with the
-/// number of entries.
+/// Minimum time between two publications of the snapshot, because the cost of a publication grows with the number of
+/// entries. Important changes are published earlier.
 const PUBLISH_INTERVAL: Duration = Duration::from_millis(100);
 
 /// State behind `/status` and `/metrics`.
@@ -38,15 +37,15 @@ pub(crate) struct DaemonState {
     metrics: Arc<Metrics>,
     active: ActiveWork,
     traffic: Traffic,
-    /// Last run of each entry, from the journal and since the start.
+    /// Results of past runs, by entry.
     past: BTreeMap<String, EntryHistory>,
     /// Warnings of the configuration in force.
     configured: Vec<Warning>,
     /// Failed runs, the latest first.
     failures: VecDeque<FailedRun>,
-    /// Time of the last publication; `None` if a change since then must be published without a wait.
+    /// Time of the last publication; `None` if an important change must be published at once.
     published: Option<Instant>,
-    /// True if the log has reported that the journal cannot be written.
+    /// True if the journal could not be written at the last probe. The log reports only a change of this value.
     journal_failed: bool,
     /// Status line that systemd received last.
     reported_status: String,
@@ -82,19 +81,19 @@ impl DaemonState {
         })
     }
 
-    /// Returns the counters of the loop.
+    /// Returns the metrics that the loop updates.
     pub(crate) fn metrics(&self) -> Arc<Metrics> {
         self.metrics.clone()
     }
 
-    /// Returns the entries whose last run was started by the daemon and was interrupted. A run that a person started
-    /// and interrupted is for a person to start again.
+    /// Returns the entries whose last run was started by the daemon and was interrupted. An interrupted run of `once`
+    /// or `copy` does not resume automatically.
     pub(crate) fn interrupted_entries(&self) -> HashSet<String> {
-        self.past.iter().filter(|(_, past)| past.cut_off).map(|(name, _)| name.clone()).collect()
+        self.past.iter().filter(|(_, past)| past.was_interrupted).map(|(name, _)| name.clone()).collect()
     }
 
-    /// Returns the entries whose last run was started by the daemon and deferred tags, with the end of that run and
-    /// the time at which they resume.
+    /// Returns the entries whose last run was started by the daemon and deferred tags: each with the end of that run,
+    /// and the time at which the entry resumes.
     pub(crate) fn deferred(&self) -> impl Iterator<Item = (&str, DateTime<Utc>, DateTime<Utc>)> {
         self.past.iter().filter_map(|(name, past)| past.deferred.map(|(ended, until)| (name.as_str(), ended, until)))
     }
@@ -104,13 +103,13 @@ impl DaemonState {
         self.past.values().filter_map(|past| past.last_run.as_ref().map(|run| run.ended))
     }
 
-    /// Records that the clock was found set back by `seconds`.
+    /// Records that the loop detected at `now` that the clock was set back by `seconds`.
     pub(crate) fn record_setback(&mut self, now: DateTime<Utc>, seconds: u64) {
         self.snapshot.clock_set_back = Some(ClockSetback { noticed: now, seconds });
         self.published = None;
     }
 
-    /// Records that a configuration is in force, which names these registries.
+    /// Records that a configuration is in force. `named` contains the registries that the configuration names.
     pub(crate) fn apply_configuration(
         &mut self,
         entries: &[Arc<Entry>],
@@ -131,12 +130,12 @@ impl DaemonState {
         for entry in &self.snapshot.entries {
             self.metrics.set_last_ends(&entry.name, entry.last_success, entry.last_failure);
             self.metrics.set_consecutive_failures(&entry.name, entry.failures);
-            // The next read of the timetable reports the time again.
+            // `set_next_runs` sets the time again.
             self.metrics.set_next_run(&entry.name, None);
         }
     }
 
-    /// Sets the receivers that are notified of pushes.
+    /// Sets the configured receivers of push events, for the metrics.
     pub(crate) fn set_push_receivers<'a>(&self, receivers: impl IntoIterator<Item = &'a str>) {
         self.metrics.push_events().follow(receivers);
     }
@@ -171,82 +170,8 @@ impl DaemonState {
         self.metrics.record_rejected_configuration();
     }
 
-    /// Records that a run of an entry starts.
-    pub(crate) fn record_run_start(&mut self, entry: &str, trigger: Trigger, now: DateTime<Utc>) {
-        let (counts, trigger) = (TagCounts::default(), trigger.word().to_owned());
-        let running = RunningState { since: now, trigger, counts, tags: None, bytes: 0 };
-        self.past.entry(entry.to_owned()).or_default().running = Some(running);
-        self.active.add_run(entry);
-        self.show_entry(entry);
-    }
-
-    /// Applies an event of a run.
-    pub(crate) fn apply_event(&mut self, entry: String, event: RunEvent) {
-        self.active.apply_event(entry, event, Utc::now());
-    }
-
-    /// Records that a run ended.
-    pub(crate) fn record_run_end(&mut self, report: &RunReport) {
-        let outcome = report.journal_outcome();
-        let sent = self.active.sent(&report.entry);
-        self.active.remove_run(&report.entry);
-        let past = self.past.entry(report.entry.clone()).or_default();
-        let pushed = past.running.take().is_some_and(|running| running.trigger == Trigger::PushEvent.word());
-        // The arrival of some pushed tags does not show that the entry as a whole succeeded.
-        let well = success_of(outcome).filter(|well| !(pushed && *well));
-        // A run that was limited to some tags or cut short shows nothing of the things that it did not look at.
-        if !pushed && matches!(report.outcome, RunOutcome::Succeeded | RunOutcome::Failed | RunOutcome::Deferred) {
-            past.warnings.clone_from(&report.warnings);
-        }
-        if let Some(run) = report.run {
-            let last_run = LastRun {
-                run,
-                outcome: outcome.word().to_owned(),
-                started: Some(report.started),
-                ended: report.ended,
-                counts: report.counts(),
-                bytes: report.bytes(),
-                error: report.first_problem(),
-            };
-            let made_progress = outcome.made_progress(sent.max(last_run.bytes), last_run.counts);
-            past.last_run = Some(last_run);
-            match well {
-                Some(true) => past.last_success = Some(report.ended),
-                Some(false) => past.last_failure = Some(report.ended),
-                None => {}
-            }
-            let further = |before: u32| match outcome {
-                _ if pushed => before,
-                Outcome::Failed | Outcome::TimedOut => before.saturating_add(1),
-                // An interruption shows neither success nor failure.
-                Outcome::Interrupted => before,
-                Outcome::Succeeded | Outcome::Deferred => 0,
-            };
-            past.failures = further(past.failures);
-            past.fruitless = if made_progress { 0 } else { further(past.fruitless) };
-            if outcome.is_failure() {
-                let (entry, error) = (report.entry.clone(), report.first_problem());
-                let outcome = outcome.word().to_owned();
-                self.failures.push_front(FailedRun { entry, run, outcome, ended: report.ended, error });
-                self.failures.truncate(MAX_FAILURES);
-            }
-            self.metrics.set_consecutive_failures(&report.entry, past.failures);
-            self.metrics.record_run(
-                &report.entry,
-                &EndedRun {
-                    outcome: outcome.word(),
-                    well,
-                    ended: report.ended,
-                    duration: (report.ended - report.started).to_std().unwrap_or_default(),
-                    counts: report.counts(),
-                },
-            );
-        }
-        self.show_entry(&report.entry);
-        self.show_warnings();
-    }
-
-    /// Shows the warnings of the configuration in force, then those of the last runs of its entries.
+    /// Puts the warnings into the snapshot: first the warnings of the configuration in force, then the warnings of the
+    /// last runs.
     fn show_warnings(&mut self) {
         let entries = self.snapshot.entries.iter().filter_map(|entry| self.past.get(&entry.name));
         let run_warnings = entries.flat_map(|past| &past.warnings);
@@ -254,17 +179,7 @@ impl DaemonState {
         self.published = None;
     }
 
-    /// Returns the number of failures of an entry in a row since a run made progress, and the time of the last
-    /// failure.
-    pub(crate) fn fruitless_failures(&self, entry: &str) -> (u32, Option<DateTime<Utc>>) {
-        self.past.get(entry).map_or((0, None), |past| (past.fruitless, past.last_failure))
-    }
-
-    #[cfg(test)]
-    pub(crate) fn is_running(&self, entry: &str) -> bool {
-        self.past.get(entry).is_some_and(|past| past.running.is_some())
-    }
-
+    /// Copies the facts about the runs of an entry into the snapshot.
     fn show_entry(&mut self, entry: &str) {
         let Some(past) = self.past.get(entry).cloned() else { return };
         if let Some(state) = self.snapshot.entries.iter_mut().find(|state| state.name == entry) {
@@ -276,7 +191,8 @@ impl DaemonState {
         }
     }
 
-    /// Sets the next scheduled run of each entry and the time at which its deferred tags resume, both from `when`.
+    /// Sets the next run of each entry. `when` returns the next scheduled run of an entry, and the time at which its
+    /// deferred tags resume.
     pub(crate) fn set_next_runs(&mut self, when: impl Fn(&str) -> [Option<DateTime<Utc>>; 2]) {
         for entry in &mut self.snapshot.entries {
             let [scheduled, deferred] = when(&entry.name);
@@ -289,13 +205,14 @@ impl DaemonState {
         }
     }
 
-    /// Sets the entries that wait for a slot, the next one first.
+    /// Sets the entries that wait for a slot, in the order of their starts.
     pub(crate) fn set_waiting<'a>(&mut self, waiting: impl Iterator<Item = (&'a str, Trigger)>, now: DateTime<Utc>) {
-        let known = std::mem::take(&mut self.snapshot.waiting);
-        let known: HashMap<&str, DateTime<Utc>> = known.iter().map(|one| (one.entry.as_str(), one.since)).collect();
+        let before = std::mem::take(&mut self.snapshot.waiting);
+        let before: HashMap<&str, DateTime<Utc>> =
+            before.iter().map(|waiting| (waiting.entry.as_str(), waiting.since)).collect();
         let shown = waiting.map(|(entry, trigger)| WaitingState {
             entry: entry.to_owned(),
-            since: known.get(entry).copied().unwrap_or(now),
+            since: before.get(entry).copied().unwrap_or(now),
             trigger: trigger.word().to_owned(),
         });
         self.snapshot.waiting = shown.collect();
@@ -311,7 +228,8 @@ impl DaemonState {
         }
     }
 
-    /// Records if the journal can be written, its size, and the problem of its file if there is one.
+    /// Records the result of a probe of the journal: if the journal can be written, its size, and a problem with its
+    /// files.
     pub(crate) fn record_journal_state(&mut self, writable: bool, bytes: Option<u64>, problem: Option<String>) {
         if problem.is_some() {
             // The journal itself has logged the problem.
@@ -329,13 +247,13 @@ impl DaemonState {
         self.metrics.set_journal_state(bytes, writable);
     }
 
-    /// Adds the counts of the registries since the last call. `clients` are those of all identities.
+    /// Adds the counts of the registries since the last call. `clients` contains the clients of all identities.
     pub(crate) fn count_registries(&mut self, registries: &[Arc<Registry>], clients: &[Arc<Registry>]) {
         self.snapshot.registries = self.traffic.update(registries, clients, &self.metrics, Utc::now());
         self.count_quotas(clients);
     }
 
-    /// Records the remaining quotas of all identities.
+    /// Records the pull quotas of all identities.
     fn count_quotas(&mut self, clients: &[Arc<Registry>]) {
         let mut quotas: Vec<Quota> = clients.iter().filter_map(|client| client.quota()).map(quota_state).collect();
         quotas.sort_by(|a, b| (&a.registry, &a.identity).cmp(&(&b.registry, &b.identity)));
@@ -343,13 +261,14 @@ impl DaemonState {
         self.snapshot.quotas = quotas;
     }
 
-    /// Records that the daemon is ending.
+    /// Records that the daemon is shutting down.
     pub(crate) fn mark_stopping(&mut self) {
         self.snapshot.ready = false;
         self.published = None;
     }
 
-    /// Returns true if it is time to collect the whole state and to publish the snapshot.
+    /// Returns true if a publication of the snapshot is due. The caller then also collects the other parts of the
+    /// state.
     pub(crate) fn is_stale(&self) -> bool {
         self.published.is_none_or(|published| published.elapsed() >= PUBLISH_INTERVAL)
     }
@@ -374,7 +293,7 @@ impl DaemonState {
         self.sender.send_replace(Arc::new(snapshot.clone()));
     }
 
-    /// Returns the status line for systemd, if it differs from the last one.
+    /// Returns the status line for systemd if the line changed since the last call.
     pub(crate) fn take_status_change(&mut self) -> Option<String> {
         let summary = self.status_line();
         (self.reported_status != summary).then(|| {
@@ -393,10 +312,9 @@ impl DaemonState {
         let (all, waiting) = (entries.len(), self.snapshot.waiting.len());
         let counts = format!("{all} {noun}: {running} running, {waiting} waiting, {failing} failing");
         match &self.snapshot.configuration.first_problem {
-            Some(problem) => format!(
-                "the edit is refused, the previous configuration stays in force: {problem}; \
-             {counts}"
-            ),
+            Some(problem) => {
+                format!("the edit is refused, the previous configuration stays in force: {problem}; {counts}")
+            }
             None => counts,
         }
     }
@@ -411,19 +329,16 @@ fn quota_state(quota: QuotaState) -> Quota {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::copy::event::{Event, Transfer};
-    use crate::journal::{Begun, RunEnd, TagCounts};
-    use crate::oci::Digest;
-    use crate::sync::RunOutcome;
+    use crate::journal::{Begun, Outcome, RunEnd, TagCounts};
 
     async fn record_run(journal: &Journal, entry: &str, trigger: Trigger, outcome: Outcome) {
         let now = Utc::now();
-        let Begun::Started(id) = journal.begin_run(entry, trigger, now).await.unwrap() else { panic!("not begun") };
+        let Begun::Started(id) = journal.begin_run(entry, trigger, now).await.unwrap() else { panic!("not started") };
         let end = RunEnd { outcome, tags: TagCounts::default(), bytes: 0, error: None, deferred_until: None };
         journal.end_run(id, end, now).await.unwrap();
     }
 
-    async fn state(journal: &Journal) -> DaemonState {
+    pub(super) async fn state(journal: &Journal) -> DaemonState {
         let (sender, _) = watch::channel(Arc::new(Snapshot::starting(Utc::now())));
         DaemonState::new(Path::new("sync.yaml"), journal, sender, Arc::new(Metrics::new("0", Utc::now())))
             .await
@@ -431,82 +346,17 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn run_for_pushed_tags_ends_no_failure_streak() {
-        let folder = tempfile::tempdir().unwrap();
-        let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
-        let mut live = state(&journal).await;
-        let summary = |state: &DaemonState| {
-            let past = &state.past["a"];
-            (past.failures, past.last_success.is_some(), past.last_failure.is_some())
-        };
-        for (trigger, outcome, expected) in [
-            (Trigger::Start, RunOutcome::Interrupted, (0, false, false)),
-            (Trigger::PushEvent, RunOutcome::Succeeded, (0, false, false)),
-            (Trigger::PushEvent, RunOutcome::Failed, (0, false, true)),
-            (Trigger::Start, RunOutcome::Failed, (1, false, true)),
-            (Trigger::PushEvent, RunOutcome::Succeeded, (1, false, true)),
-            (Trigger::PushEvent, RunOutcome::Failed, (1, false, true)),
-            (Trigger::Start, RunOutcome::Succeeded, (0, true, true)),
-        ] {
-            let now = Utc::now();
-            let Begun::Started(id) = journal.begin_run("a", trigger, now).await.unwrap() else { panic!("not begun") };
-            live.record_run_start("a", trigger, now);
-            let report = RunReport { run: Some(id.number()), ..RunReport::new("a", now, now, outcome) };
-            let outcome = report.journal_outcome();
-            let end = RunEnd { outcome, tags: TagCounts::default(), bytes: 0, error: None, deferred_until: None };
-            journal.end_run(id, end, now).await.unwrap();
-            live.record_run_end(&report);
-            assert_eq!(summary(&live), expected, "{trigger:?} {outcome:?}");
-            assert_eq!(summary(&state(&journal).await), expected, "after a restart: {trigger:?} {outcome:?}");
-        }
-    }
-
-    #[tokio::test]
-    async fn timed_out_run_with_progress_causes_no_back_off() {
-        let folder = tempfile::tempdir().unwrap();
-        let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
-        let mut live = state(&journal).await;
-        let summary = |state: &DaemonState| (state.past["a"].failures, state.fruitless_failures("a").0);
-        for (outcome, bytes, expected) in [
-            (RunOutcome::TimedOut, 0, (1, 1)),
-            (RunOutcome::Failed, 7, (2, 2)),
-            (RunOutcome::TimedOut, 7, (3, 0)),
-            (RunOutcome::TimedOut, 7, (4, 0)),
-            (RunOutcome::Failed, 0, (5, 1)),
-            (RunOutcome::Succeeded, 0, (0, 0)),
-        ] {
-            let (trigger, now) = (Trigger::Start, Utc::now());
-            let Begun::Started(id) = journal.begin_run("a", trigger, now).await.unwrap() else { panic!("not begun") };
-            live.record_run_start("a", trigger, now);
-            let transfer = Transfer::new("h/a", "t/a", Digest::of(b"blob"), 10);
-            transfer.advance(bytes);
-            live.apply_event("a".into(), RunEvent::Transfer(Event::TransferStarted(transfer)));
-            let report = RunReport { run: Some(id.number()), ..RunReport::new("a", now, now, outcome) };
-            let (outcome, tags) = (report.journal_outcome(), TagCounts::default());
-            journal.end_run(id, RunEnd { outcome, tags, bytes, error: None, deferred_until: None }, now).await.unwrap();
-            live.record_run_end(&report);
-            assert_eq!(summary(&live), expected, "{outcome:?}");
-            let restarted = summary(&state(&journal).await);
-            // The journal does not record for each failure if it came after a run with progress.
-            assert!(
-                restarted == expected || (expected.1 > 0 && restarted.1 >= expected.1),
-                "{outcome:?}: {restarted:?}"
-            );
-        }
-    }
-
-    #[tokio::test]
     async fn only_interrupted_runs_of_the_daemon_resume() {
         let folder = tempfile::tempdir().unwrap();
         let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
         let scheduled = Trigger::Schedule { scheduled_at: Utc::now() };
-        record_run(&journal, "by-timer", scheduled, Outcome::Interrupted).await;
-        record_run(&journal, "taken-up", Trigger::Start, Outcome::Interrupted).await;
-        record_run(&journal, "by-hand", Trigger::Manual, Outcome::Interrupted).await;
-        record_run(&journal, "well", scheduled, Outcome::Succeeded).await;
+        record_run(&journal, "scheduled", scheduled, Outcome::Interrupted).await;
+        record_run(&journal, "started", Trigger::Start, Outcome::Interrupted).await;
+        record_run(&journal, "manual", Trigger::Manual, Outcome::Interrupted).await;
+        record_run(&journal, "succeeded", scheduled, Outcome::Succeeded).await;
         let state = state(&journal).await;
         let mut names: Vec<String> = state.interrupted_entries().into_iter().collect();
         names.sort();
-        assert_eq!(names, ["by-timer", "taken-up"]);
+        assert_eq!(names, ["scheduled", "started"]);
     }
 }

@@ -1,5 +1,5 @@
-//! Requests and bytes by registry, for the snapshot and the metrics. A client that a reload replaces counts from zero
-//! again; the totals here continue.
+//! Requests and bytes by registry, for the snapshot and the metrics. When a reload replaces a client, the counters of
+//! the new client start at zero. The totals in this file continue.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -17,9 +17,10 @@ pub(crate) struct Traffic {
     registries: BTreeMap<RegistryHost, RegistryTraffic>,
 }
 
+/// Totals of one registry since the daemon's start.
 #[derive(Debug, Default)]
 struct RegistryTraffic {
-    /// Counts of the client when they were last read.
+    /// Counters of the client when they were last read.
     before: MeterSnapshot,
     requests: u64,
     bytes_in: u64,
@@ -28,8 +29,8 @@ struct RegistryTraffic {
 }
 
 impl Traffic {
-    /// Adds the counts of the registries since the last call and returns their state. `clients` are those of all
-    /// identities, `registries` one client of each host.
+    /// Adds the counts of the registries since the last call, and returns the state of each registry. `registries`
+    /// contains one client for each host. `clients` contains the clients of all identities.
     pub(crate) fn update(
         &mut self,
         registries: &[Arc<Registry>],
@@ -41,8 +42,8 @@ impl Traffic {
         for registry in registries {
             let counted = self.registries.entry(registry.host().clone()).or_default();
             counted.add_counts(registry, metrics);
-            let of_this = clients.iter().filter(|client| client.host() == registry.host());
-            let identities: BTreeSet<String> = of_this.map(|client| client.identity()).collect();
+            let same_host = clients.iter().filter(|client| client.host() == registry.host());
+            let identities: BTreeSet<String> = same_host.map(|client| client.identity()).collect();
             shown.push(counted.to_state(registry, identities.into_iter().collect(), now));
         }
         shown.sort_by(|a, b| a.registry.cmp(&b.registry));
@@ -68,11 +69,11 @@ impl RegistryTraffic {
     fn add_counts(&mut self, registry: &Registry, metrics: &Metrics) {
         let (host, now) = (registry.host().as_str(), registry.meter());
         for count in &now.requests {
-            let same = |other: &&RequestCount| (other.method, other.status) == (count.method, count.status);
-            let counted = self.before.requests.iter().find(same).map_or(0, |before| before.count);
-            let more = counter_growth(counted, count.count);
-            self.requests += more;
-            metrics.add_requests(host, count.method, count.status, more);
+            let is_same = |other: &&RequestCount| (other.method, other.status) == (count.method, count.status);
+            let counted = self.before.requests.iter().find(is_same).map_or(0, |before| before.count);
+            let growth = counter_growth(counted, count.count);
+            self.requests += growth;
+            metrics.add_requests(host, count.method, count.status, growth);
         }
         let received = counter_growth(self.before.bytes_in, now.bytes_in);
         let sent = counter_growth(self.before.bytes_out, now.bytes_out);
@@ -114,7 +115,7 @@ impl RegistryTraffic {
     }
 }
 
-/// Returns the growth of a counter. A counter that is smaller than before restarted from zero.
+/// Returns the growth of a counter. If the counter is smaller than before, it restarted from zero.
 fn counter_growth(before: u64, now: u64) -> u64 {
     now.checked_sub(before).unwrap_or(now)
 }

@@ -1,5 +1,5 @@
-//! Tests with clients that idle, dawdle, flood or break the protocol at a real socket: they are closed in time, and
-//! others are answered.
+//! Tests at a real socket with clients that are idle, are slow, send too much or violate the protocol. The server must
+//! close these connections in time and answer other clients.
 
 use axum::routing::{get, post};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -8,20 +8,20 @@ use tokio::sync::mpsc;
 
 use super::*;
 
-/// More bytes than the buffers of a connection hold.
+/// More bytes than the buffers of a connection can store.
 const LARGE: usize = 32 << 20;
 
 struct Running {
     address: std::net::SocketAddr,
     shutdown: CancellationToken,
     task: tokio::task::JoinHandle<()>,
-    /// One message for each request for `/slow`.
-    began: mpsc::UnboundedReceiver<()>,
+    /// Receiver of one message for each request for `/slow`.
+    started: mpsc::UnboundedReceiver<()>,
 }
 
-fn routes(began: mpsc::UnboundedSender<()>) -> Router {
+fn routes(started: mpsc::UnboundedSender<()>) -> Router {
     let slow = || async move {
-        began.send(()).unwrap();
+        started.send(()).unwrap();
         std::future::pending::<()>().await;
     };
     let large = axum::body::Bytes::from(vec![b'x'; LARGE]);
@@ -33,11 +33,11 @@ fn routes(began: mpsc::UnboundedSender<()>) -> Router {
 }
 
 impl Running {
-    /// Connects a client that waits for an answer which never comes.
+    /// Connects a client that waits for the answer of `/slow`, which never ends.
     async fn wait_for_slow(&mut self) -> TcpStream {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         stream.write_all(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
-        self.began.recv().await.unwrap();
+        self.started.recv().await.unwrap();
         stream
     }
 }
@@ -50,9 +50,9 @@ async fn start_within(bounds: Bounds, limits: Limits) -> Running {
     let listener = Listener::tcp("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let address = listener.address().unwrap();
     let shutdown = CancellationToken::new();
-    let (sender, began) = mpsc::unbounded_channel();
+    let (sender, started) = mpsc::unbounded_channel();
     let task = tokio::spawn(serve_within(listener, routes(sender), &["/healthz"], shutdown.clone(), bounds, limits));
-    Running { address, shutdown, task, began }
+    Running { address, shutdown, task, started }
 }
 
 async fn send_request(mut stream: impl ByteStream, request: &[u8]) -> String {
@@ -116,7 +116,7 @@ async fn idle_clients_cannot_lock_out_a_health_check() {
     let answer = send_request(TcpStream::connect(server.address).await.unwrap(), HEALTH).await;
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
     let mut first = idle.remove(0);
-    assert!(is_closed(&mut first).await, "the oldest was closed");
+    assert!(is_closed(&mut first).await, "the oldest idle connection was closed");
 }
 
 #[tokio::test]
@@ -130,7 +130,7 @@ async fn excess_answers_close_oldest_but_idle_clients_none() {
     for _ in 0..2 * BOUNDS.waiting {
         idle.push(TcpStream::connect(server.address).await.unwrap());
     }
-    assert!(is_closed(&mut idle[0]).await, "the oldest of the idle was closed");
+    assert!(is_closed(&mut idle[0]).await, "the oldest idle connection was closed");
     let answer = send_request(TcpStream::connect(server.address).await.unwrap(), HEALTH).await;
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
     let read = tokio::time::timeout(Duration::from_millis(50), waiting[0].read(&mut [0; 64])).await;
@@ -143,7 +143,8 @@ async fn excess_answers_close_oldest_but_idle_clients_none() {
 async fn health_check_is_answered_within_crowd_of_clients() {
     let listener = Listener::tcp("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let address = listener.address().unwrap();
-    // All of them wait to be accepted: each check among four clients that send a part of a head, or nothing.
+    // All clients wait to be accepted. One client in five sends a health check. The others send a part of a head, or
+    // nothing.
     let (mut slow, mut checks) = (Vec::new(), Vec::new());
     for number in 0..400 {
         let mut stream = TcpStream::connect(address).await.unwrap();
@@ -191,7 +192,7 @@ async fn shutdown_ends_server_despite_idle_client() {
     assert!(TcpStream::connect(server.address).await.is_err());
 }
 
-/// Writes the whole of `request` and returns everything that the server sends until it closes the connection.
+/// Sends `request`, and returns everything that the server sends until it closes the connection.
 async fn exchange(server: &Running, request: &[u8]) -> String {
     let mut stream = TcpStream::connect(server.address).await.unwrap();
     // The server may close the connection during the write.
@@ -209,7 +210,7 @@ async fn is_healthy(server: &Running) -> bool {
 #[tokio::test]
 async fn connection_carries_only_one_request() {
     let server = start(NO_LIMITS).await;
-    for (request, begins) in [
+    for (request, expected) in [
         (HEALTH.repeat(3), "HTTP/1.1 200 OK"),
         (
             b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: keep-alive\r\nKeep-Alive: timeout=600\r\n\r\n".to_vec(),
@@ -222,7 +223,7 @@ async fn connection_carries_only_one_request() {
             "HTTP/1.1 200 OK",
         ),
         (b"GET /healthz HTTP/1.0\r\n\r\n".to_vec(), "HTTP/1.0 200 OK"),
-        // The server does not wait for a body that nobody reads.
+        // The server does not wait for a body that the route does not read.
         (b"POST /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\nx".to_vec(), "HTTP/1.1 405 "),
         (b"CONNECT x:443 HTTP/1.1\r\nHost: x\r\n\r\n".to_vec(), "HTTP/1.1 40"),
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), ""),
@@ -230,10 +231,10 @@ async fn connection_carries_only_one_request() {
         (b"GET /healthz HTTP/1.1\r\nHost: x\r\nA: b\r\n c\r\n\r\n".to_vec(), "HTTP/1.1 400 "),
     ] {
         let answer = exchange(&server, &request).await;
-        let asked = String::from_utf8_lossy(&request);
-        assert!(answer.starts_with(begins), "{asked:?}: {answer:?}");
-        assert_eq!(answer.matches("HTTP/1.").count(), usize::from(!begins.is_empty()), "{asked:?}: {answer:?}");
-        assert!(!asked.starts_with("HEAD") || answer.ends_with("\r\n\r\n"), "{answer:?}");
+        let request = String::from_utf8_lossy(&request);
+        assert!(answer.starts_with(expected), "{request:?}: {answer:?}");
+        assert_eq!(answer.matches("HTTP/1.").count(), usize::from(!expected.is_empty()), "{request:?}: {answer:?}");
+        assert!(!request.starts_with("HEAD") || answer.ends_with("\r\n\r\n"), "{answer:?}");
     }
 }
 
@@ -295,13 +296,13 @@ async fn greedy_client_that_reads_nothing_is_closed_in_time() {
 async fn crowd_of_event_senders_waits_for_slots() {
     let start_events = |grace| start_within(Bounds { grace, ..EVENT_BOUNDS }, NO_LIMITS);
     let server = start_events(Duration::from_secs(3600)).await;
-    let asked: Vec<_> = (0..EVENT_BOUNDS.waiting * 4)
+    let senders: Vec<_> = (0..EVENT_BOUNDS.waiting * 4)
         .map(|_| {
             let address = server.address;
             tokio::spawn(async move { send_request(TcpStream::connect(address).await.unwrap(), HEALTH).await })
         })
         .collect();
-    for answer in asked {
+    for answer in senders {
         let answer = answer.await.unwrap();
         assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer:?}");
     }

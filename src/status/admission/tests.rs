@@ -23,7 +23,7 @@ fn guarded(listen: &str) -> Arc<Config> {
     configured(&format!("{{listen: \"{listen}\", token: \"{TOKEN}\"}}"))
 }
 
-/// Port on loopback that behaves as the one of its configuration.
+/// Status port on a loopback address that behaves as if it were bound to the address in its configuration.
 struct Served {
     address: std::net::SocketAddr,
     config: watch::Sender<Arc<Config>>,
@@ -50,8 +50,8 @@ async fn serve(config: Arc<Config>) -> Served {
 }
 
 impl Served {
-    /// Sends a request with these lines. Returns status, head and body of the answer.
-    async fn ask(&self, target: &str, headers: &[&str]) -> (u16, String, String) {
+    /// Sends a request with these header lines. Returns the status, the head and the body of the response.
+    async fn request(&self, target: &str, headers: &[&str]) -> (u16, String, String) {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
         stream.write_all(format!("GET {target} HTTP/1.1\r\n{headers}\r\n").as_bytes()).await.unwrap();
@@ -62,7 +62,7 @@ impl Served {
     }
 
     async fn status(&self, target: &str, headers: &[&str]) -> u16 {
-        self.ask(target, headers).await.0
+        self.request(target, headers).await.0
     }
 }
 
@@ -80,7 +80,7 @@ fn basic(pair: &str) -> String {
 async fn without_token_only_health_and_readiness_are_served() {
     let served = serve(guarded("0.0.0.0:9180")).await;
     for path in PATHS {
-        let (status, head, body) = served.ask(path, &["Host: transship.example"]).await;
+        let (status, head, body) = served.request(path, &["Host: transship.example"]).await;
         assert_eq!(status, 401, "{path}");
         let expected =
             "this request needs the token of daemon.status: as a bearer token, or as the password of any user\n";
@@ -151,7 +151,7 @@ async fn unreadable_or_short_token_admits_nobody() {
             None => std::fs::remove_file(&file).unwrap(),
         }
         let shown = bearer(content.unwrap_or_default().trim());
-        let (status, _, body) = served.ask("/status", &["Host: x", &shown]).await;
+        let (status, _, body) = served.request("/status", &["Host: x", &shown]).await;
         let expected = "the token of the status port cannot be used: see the daemon's log\n";
         assert_eq!((status, body.as_str()), (500, expected), "{content:?}");
     }
@@ -177,7 +177,7 @@ async fn foreign_host_name_on_loopback_is_rejected() {
         }
         assert_eq!(served.status("/healthz", &[&format!("Host: {host}")]).await, 200, "{host:?}");
     }
-    let (_, _, body) = served.ask("/status", &["Host: evil.example"]).await;
+    let (_, _, body) = served.request("/status", &["Host: evil.example"]).await;
     assert_eq!(
         body,
         "\"evil.example\" is not a name of this machine: use localhost or 127.0.0.1, or configure under \

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 
-/// Direction of transferred bytes, seen from this program.
+/// Direction of transferred bytes, from the view of this program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Direction {
     /// From the registry.
@@ -25,7 +25,7 @@ impl EncodeLabelValue for Direction {
 /// Result of an attempt to deliver a notification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Delivery {
-    /// The receiver accepted it.
+    /// The receiver accepted the notification.
     Delivered,
     /// The attempt failed and will be repeated.
     Retried,

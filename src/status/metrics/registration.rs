@@ -1,4 +1,4 @@
-//! Registration of the metrics: the name, the unit and the help text of each.
+//! Registration of the metrics: the name, the unit and the help text of each metric.
 
 use chrono::{DateTime, Utc};
 use prometheus_client::metrics::info::Info;
@@ -12,7 +12,7 @@ impl Metrics {
         self.register_totals(version, started).register_current_values()
     }
 
-    /// Registers the facts about the program and its configuration, and what is counted.
+    /// Registers the facts about the program and its configuration, the times of runs, and the metrics of registries.
     fn register_totals(mut self, version: &str, started: DateTime<Utc>) -> Self {
         let start_time = Timestamp::default();
         start_time.set(seconds(started));
@@ -37,7 +37,7 @@ impl Metrics {
             ("entry_last_success_timestamp", "End of the last successful run of the entry", &self.last_success),
             (
                 "entry_last_failure_timestamp",
-                "End of the last run of the entry that failed or took too long",
+                "End of the last run of the entry that failed or timed out",
                 &self.last_failure,
             ),
             ("entry_next_firing_timestamp", "Next scheduled run of the entry", &self.next_firing),
@@ -59,12 +59,12 @@ impl Metrics {
         registry.register("quota_limit", help, self.quota_limit.clone());
         let help = "Remaining reads of manifests (pulls) in a window, as last reported by the registry";
         registry.register("quota_remaining", help, self.quota_remaining.clone());
-        let help = "Remaining reads that are reserved for others (limits.reserve_pulls)";
+        let help = "Remaining reads that are reserved for other clients (limits.reserve_pulls)";
         registry.register("quota_reserved", help, self.quota_reserved.clone());
         self
     }
 
-    /// Registers the current state: of the daemon as a whole, and by entry and registry.
+    /// Registers the current state of the daemon, of its entries, and of the requests to registries.
     fn register_current_values(mut self) -> Self {
         let registry = &mut self.registry;
         let help = "Consecutive failures of the entry, 0 after a successful run";

@@ -1,6 +1,8 @@
-//! Charts of an entry's runs: one bar per run, as high as the bytes that it sent, and below it a sign if it did not
-//! succeed. The scale is logarithmic, because the first run of a mirror sends a thousand times the bytes of later
-//! ones. The signs differ in shape, not only in colour.
+//! Charts of an entry's runs. Each run has a bar, whose height shows the number of bytes sent. A run that did not
+//! succeed has a sign below its bar.
+//!
+//! The scale is logarithmic, because the first run of a mirror may send a thousand times the bytes of later runs. The
+//! signs differ in shape, not only in colour.
 
 use std::fmt::Write as _;
 
@@ -11,17 +13,17 @@ use super::words::{format_bytes, format_clock, format_count};
 use crate::journal::{Outcome, RunMark};
 use crate::status::history::{MARKS, RUNS};
 
-/// Layout of the bars.
+/// Layout of the bars, in units of the picture.
 struct Layout {
-    /// The distance from the left edge to the first slot, in units of the picture.
+    /// The distance from the left edge to the first slot.
     left: u32,
-    /// The distance from bar to bar.
+    /// The distance from one bar to the next.
     step: u32,
     /// The y coordinate of the base line.
     base: u32,
     /// The height of the highest bar.
     height: u32,
-    /// The number of slots; the last one is for the latest run.
+    /// The number of slots for bars. The last slot is for the latest run.
     slots: u32,
 }
 
@@ -40,7 +42,7 @@ const SIGNS: [(&str, Option<Outcome>); 5] = [
     ("running", None),
 ];
 
-/// Renders the chart in a table row. `runs` ends with the latest one.
+/// Renders the chart in a table row. `runs` ends with the latest run.
 pub(super) fn render_small(runs: &[RunMark], now: DateTime<Utc>) -> Markup {
     let largest = largest_run(runs);
     let mut bars = String::new();
@@ -66,10 +68,10 @@ pub(super) fn render_small(runs: &[RunMark], now: DateTime<Utc>) -> Markup {
     }
 }
 
-/// Renders the chart on an entry's page, whose bars link to the rows of their runs. `runs` ends with the latest one.
+/// Renders the chart on an entry's page. Each bar links to the table row of its run. `runs` ends with the latest run.
 pub(super) fn render_large(runs: &[RunMark], now: DateTime<Utc>) -> Markup {
     let largest = largest_run(runs);
-    let placed: Vec<_> = LARGE.with_positions(runs).collect();
+    let positioned: Vec<_> = LARGE.with_positions(runs).collect();
     let right = LARGE.left + LARGE.slots * LARGE.step;
     html! {
         svg .large viewBox={ "0 0 " (right) " 146" } role="group" aria-label=(describe(runs, now)) {
@@ -80,9 +82,9 @@ pub(super) fn render_large(runs: &[RunMark], now: DateTime<Utc>) -> Markup {
                 text x=(LARGE.left - 6) y=(y + 4) text-anchor="end" { (name) }
             }
             path .axis d={ "M" (LARGE.left) " " (LARGE.base) ".5H" (right) } {}
-            @for (run, x) in &placed { (bar(run, *x, largest, now)) }
-            @if let (Some((first, x)), Some((last, _))) = (placed.first(), placed.last()) {
-                @if placed.len() >= 30 {
+            @for (run, x) in &positioned { (bar(run, *x, largest, now)) }
+            @if let (Some((first, x)), Some((last, _))) = (positioned.first(), positioned.last()) {
+                @if positioned.len() >= 30 {
                     text x=(x - LARGE.step / 2) y="144" { (format_clock(first.started, now)) }
                 }
                 text x=(right) y="144" text-anchor="end" { (format_clock(last.started, now)) }
@@ -108,7 +110,7 @@ fn bar(run: &RunMark, x: u32, largest: u64, now: DateTime<Utc>) -> Markup {
 }
 
 impl Layout {
-    /// Returns each run with the middle of its slot.
+    /// Returns each run that has a slot, with the x coordinate of the slot's middle.
     fn with_positions<'a>(&self, runs: &'a [RunMark]) -> impl Iterator<Item = (&'a RunMark, u32)> {
         let (first, step) = (self.left + self.step / 2, self.step);
         let count = u32::try_from(runs.len()).unwrap_or(u32::MAX).min(self.slots);
@@ -116,7 +118,7 @@ impl Layout {
         (self.slots - count..).zip(shown).map(move |(slot, run)| (run, first + slot * step))
     }
 
-    /// Returns the height of a bar: at least 1, so that a run that sent nothing is visible.
+    /// Returns the height of a bar. It is at least 1, so that a run that sent nothing is visible.
     fn height_of(&self, bytes: u64, largest: u64) -> u32 {
         let share = share(bytes, largest);
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and the height")]
@@ -125,8 +127,9 @@ impl Layout {
     }
 }
 
-/// Returns the logarithmic share from 0 to 1; the logarithm starts at a KiB.
-#[expect(clippy::cast_precision_loss, reason = "a picture has no 53 bits")]
+/// Returns the logarithmic height of a bar, as a share of the highest bar from 0 to 1. Sizes far below 1 KiB have a
+/// share near 0.
+#[expect(clippy::cast_precision_loss, reason = "a picture needs far less precision than 53 bits")]
 fn share(bytes: u64, largest: u64) -> f64 {
     let scaled = |bytes: u64| (1.0 + bytes as f64 / 1024.0).log2();
     if largest == 0 { 0.0 } else { scaled(bytes) / scaled(largest) }
@@ -148,7 +151,7 @@ fn largest_run(runs: &[RunMark]) -> u64 {
     runs.iter().map(|run| run.bytes).max().unwrap_or_default()
 }
 
-/// Describes the chart in words.
+/// Describes the chart in words, for screen readers and tooltips.
 fn describe(runs: &[RunMark], now: DateTime<Utc>) -> String {
     let Some(first) = runs.first() else { return "no runs yet".to_owned() };
     let mut words =
@@ -160,7 +163,7 @@ fn describe(runs: &[RunMark], now: DateTime<Utc>) -> String {
             words.push(format!("{count} {}", outcome.map_or("running", Outcome::word).replace('_', " ")));
         }
     }
-    words.push(format!("the largest {}", format_bytes(largest_run(runs))));
+    words.push(format!("at most {} sent by a run", format_bytes(largest_run(runs))));
     words.join(", ")
 }
 
@@ -185,7 +188,7 @@ mod tests {
             let path = drawn.split("<path ").find(|path| path.starts_with(&format!("class=\"{class}\"")));
             assert!(path.is_some_and(|path| path.contains(shape)), "{class}: {drawn}");
         }
-        // The bars of 1 B, 1 KiB, 1 MiB, 1 GiB and 0 B, the latest at the right edge.
+        // The bars of 1 B, 1 KiB, 1 MiB, 1 GiB and 0 B. The latest run is at the right edge.
         assert!(drawn.contains("d=\"M127 22v-1M132 22v-1M137 22v-10M142 22v-20M147 22v-1\""), "{drawn}");
     }
 

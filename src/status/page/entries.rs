@@ -1,4 +1,4 @@
-//! Table of the entries, one part at a time, and the list of failing entries.
+//! Table of the entries, which shows one part of the entries at a time, and the list of failing entries.
 
 use chrono::{DateTime, Utc};
 use maud::{Markup, html};
@@ -10,23 +10,25 @@ use crate::journal::TagCounts;
 use crate::status::history::{HistoryError, Marks};
 use crate::status::{EntryState, FailedRun, LastRun, Snapshot};
 
-/// Number of entries on a page.
+/// Number of entries in a part.
 pub(super) const AT_ONCE: usize = 100;
 
 /// Maximum number of failing entries that are listed with their reasons.
 const FAILING: usize = 20;
 
-/// Part of the entries.
+/// Part of the entries, as one page shows it.
 pub(super) struct Part<'a> {
     pub(super) entries: &'a [EntryState],
     /// The number of the part, from 1.
     pub(super) number: usize,
+    /// The number of parts.
     pub(super) count: usize,
+    /// The number of entries in all parts.
     all: usize,
 }
 
 impl<'a> Part<'a> {
-    /// Returns the part of this number, or the nearest existing one.
+    /// Returns the part with this number, or the nearest part if there is none with this number.
     pub(super) fn from_number(all: &'a [EntryState], number: usize) -> Self {
         let count = all.len().div_ceil(AT_ONCE).max(1);
         let number = number.clamp(1, count);
@@ -69,6 +71,7 @@ fn failing_row(entry: &EntryState, now: DateTime<Utc>) -> Markup {
     }
 }
 
+/// Renders the error of a run, or its outcome if there is no error.
 pub(super) fn reason(run: &LastRun) -> Markup {
     html! {
         @match &run.error {
@@ -78,7 +81,7 @@ pub(super) fn reason(run: &LastRun) -> Markup {
     }
 }
 
-/// Renders the table of a part, with links to the others.
+/// Renders the table of a part, with links to the other parts.
 pub(super) fn table(
     part: &Part<'_>,
     marks: &Result<impl AsRef<Marks>, HistoryError>,
@@ -92,8 +95,8 @@ pub(super) fn table(
                 @if part.count > 1 { (part.all) " entries, part " (part.number) " of " (part.count) ". " }
                 @match marks {
                     Ok(_) => {
-                        "History: a bar for each of the last runs, the latest at the right, by bytes sent; "
-                        "under a bar, × is a failure."
+                        "History: one bar for each run, the latest at the right. Its height shows the bytes sent. "
+                        "× under a bar: the run failed."
                     }
                     Err(why) => { "No history: " (why) "." }
                 }
@@ -103,7 +106,7 @@ pub(super) fn table(
             } }
             tbody { @for entry in part.entries { (row(entry, marks.as_ref().ok().map(AsRef::as_ref), snapshot, now)) } }
         }
-        @if part.entries.is_empty() { p { "None." } }
+        @if part.entries.is_empty() { p { "No entries." } }
         (render_part_links(part))
     }
 }
@@ -150,13 +153,13 @@ fn render_part_links(part: &Part<'_>) -> Markup {
     }
 }
 
-/// Renders the last failures of all entries, including those that have recovered.
+/// Renders the last failures of all entries, including entries that have recovered.
 pub(super) fn recent(failures: &[FailedRun], now: DateTime<Utc>) -> Markup {
     html! {
         @if !failures.is_empty() {
             h2 #failures { "Last failures" }
             table aria-labelledby="failures" {
-                caption { "Of all entries, including those that have recovered." }
+                caption { "The last failed runs of all entries, including entries that have recovered." }
                 thead { tr { th { "Entry" } th { "Ended" } th { "Reason" } } }
                 tbody { @for failure in failures {
                     tr {

@@ -1,4 +1,4 @@
-//! Page of one entry: its state and rules, and its runs as a chart and in a table.
+//! Page of one entry: its state, its rules, and its runs as a chart and as a table.
 
 use chrono::{DateTime, Utc};
 use maud::{Markup, html};
@@ -15,7 +15,7 @@ use crate::journal::{RunMark, RunRecord};
 use crate::status::history::{HistoryError, LimitedHistory, RUNS};
 use crate::status::{EntryState, Snapshot};
 
-/// Renders the page of the entry of this name; [`None`] if the configuration has no such entry.
+/// Renders the page of the entry with this name; [`None`] if the snapshot has no such entry.
 pub(crate) async fn entry(
     snapshot: &Snapshot,
     history: &LimitedHistory,
@@ -43,7 +43,7 @@ fn body(
         (head(entry, snapshot, now))
         (warnings(&of_entry, false))
         // The configuration may be newer or older than the snapshot.
-        @if let Some(entry) = config.entries.iter().find(|known| known.name.as_str() == entry.name) {
+        @if let Some(entry) = config.entries.iter().find(|configured| configured.name.as_str() == entry.name) {
             h2 #rules { "Rules" }
             dl { (rules(entry, config, snapshot)) }
         }
@@ -55,7 +55,7 @@ fn body(
                 @let marks: Vec<RunMark> = runs.iter().rev().map(RunMark::from).collect();
                 (chart::render_large(&marks, now))
                 p .quiet {
-                    "A bar is a run, as high as the bytes that it sent (logarithmic). "
+                    "Each bar is a run. Its height shows the bytes sent, on a logarithmic scale. "
                     "Under a bar: × failed, – interrupted, ○ deferred, ▹ running."
                 }
                 (table(runs, now))
@@ -92,7 +92,7 @@ fn table(runs: &[RunRecord], now: DateTime<Utc>) -> Markup {
         table {
             caption {
                 "The last " (runs.len()) " runs, the latest first."
-                @if runs.len() >= RUNS as usize { " Earlier ones: transship history --entry." }
+                @if runs.len() >= RUNS as usize { " Earlier runs: transship history --entry NAME." }
             }
             thead { tr {
                 th { "Run" } th { "Started" } th { "Duration" } th { "Trigger" } th { "Outcome" } th { "Tags" }

@@ -1,5 +1,5 @@
-//! Frame of each page: head, search field, foot, and the content security policy, by which a browser loads and runs
-//! nothing else.
+//! Frame of each page: head, search field, foot, and the content security policy. The policy forbids the browser to
+//! load or run anything that is not part of the page.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -13,11 +13,11 @@ use crate::status::Snapshot;
 const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("refresh.js");
 
-/// Interval in seconds at which a page without a script reloads.
+/// Interval in seconds at which a page reloads in a browser without scripts.
 const RELOAD: u32 = 30;
 
-/// Returns the value of `Content-Security-Policy`: it allows the page's own style and its own script, which may
-/// connect only to this port.
+/// Returns the value of `Content-Security-Policy`. The policy allows the style and the script of the page. The script
+/// may connect only to this port.
 pub(crate) fn policy() -> String {
     let hash = |text: &str| format!("'sha256-{}'", STANDARD.encode(Sha256::digest(text)));
     format!(
@@ -34,11 +34,12 @@ pub(super) struct Frame<'a> {
     pub(super) title: &'a str,
     /// The text in the search field.
     pub(super) search_text: &'a str,
-    /// True if the page refreshes itself.
+    /// True if the page refreshes itself automatically.
     pub(super) refreshed: bool,
 }
 
 impl Frame<'_> {
+    /// Puts the main part into the document. Replaces directional characters.
     pub(super) fn wrap(&self, main: &Markup, snapshot: &Snapshot, now: DateTime<Utc>) -> Markup {
         PreEscaped(self.document(main, snapshot, now).into_string().replace(is_bidi_control, "\u{fffd}"))
     }
@@ -75,8 +76,8 @@ impl Frame<'_> {
     }
 }
 
-/// Returns true for a directional character (Unicode Bidirectional Algorithm, 2.1 to 2.4). An unclosed one from a
-/// foreign text would reverse the page's own text, and no style prevents that.
+/// Returns true for a directional character (Unicode Bidirectional Algorithm, 2.1 to 2.4). An unclosed directional
+/// character in a foreign text would reverse the text of the page after it, and no style prevents this.
 fn is_bidi_control(c: char) -> bool {
     matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

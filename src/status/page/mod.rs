@@ -1,7 +1,7 @@
-//! Pages for people: the overview, one entry, and the search. Complete HTML documents that load nothing from other
-//! hosts and need no script; with a script they refresh themselves.
+//! Pages for people: the overview, the page of an entry, and the search. Each page is a complete HTML document that
+//! loads nothing from other hosts and needs no script. In a browser with scripts, the pages refresh themselves.
 //!
-//! Text from other sources (configuration, registries, journal) is never markup: the templates escape it.
+//! Text from other sources (configuration, registries, journal) is never markup, because the templates escape the text.
 
 mod chart;
 mod entries;

@@ -10,7 +10,7 @@ use super::{registries, running, state};
 use crate::status::Snapshot;
 use crate::status::history::{HistoryError, LimitedHistory, Marks};
 
-/// Renders the overview with this part of the entries, counted from 1.
+/// Renders the overview with one part of the entries. `part` is the number of the part, from 1.
 pub(crate) async fn overview(snapshot: &Snapshot, history: &LimitedHistory, part: usize, now: DateTime<Utc>) -> Markup {
     let part = Part::from_number(&snapshot.entries, part);
     let marks = history.marks(part.entries.iter().map(|entry| entry.name.clone()).collect()).await;

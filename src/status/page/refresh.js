@@ -1,11 +1,11 @@
 "use strict";
-// Fetches this page again and replaces its main part. The scroll position, the focus and the typed text stay. Nothing
-// changes while the tab is hidden, or while text is selected.
+// Fetches this page again at intervals and replaces its main part. The scroll position, the focus and the typed text
+// are kept. The page does not change while the tab is hidden, or while text is selected.
 (() => {
-  const EVERY = 5000;
+  const INTERVAL = 5000;
   const TIMEOUT = 10000;
-  // Without user name and password: browsers do not fetch an address that contains them.
-  const here = location.origin + location.pathname + location.search;
+  // The address without user name and password, because browsers do not fetch an address that contains them.
+  const address = location.origin + location.pathname + location.search;
   const stale = document.getElementById("stale");
   let timer = 0;
   let busy = false;
@@ -15,8 +15,8 @@
     return selection.type === "Range" && main.contains(selection.anchorNode);
   };
 
-  const take = (page) => {
-    const [old, fresh] = [document, page].map((it) => it.querySelector("main"));
+  const replaceMain = (page) => {
+    const [old, fresh] = [document, page].map((root) => root.querySelector("main"));
     const focused = old.contains(document.activeElement) && document.activeElement.getAttribute("href");
     old.replaceChildren(...fresh.childNodes);
     document.title = page.title;
@@ -24,24 +24,24 @@
     if (same) same.focus({ preventScroll: true });
   };
 
-  const renew = async () => {
+  const refresh = async () => {
     if (busy || document.hidden) return;
     busy = true;
     clearTimeout(timer);
     try {
       if (!isSelecting(document.querySelector("main"))) {
-        const answer = await fetch(here, { signal: AbortSignal.timeout(TIMEOUT) });
+        const answer = await fetch(address, { signal: AbortSignal.timeout(TIMEOUT) });
         if (!answer.ok) throw new Error(answer.statusText);
-        take(new DOMParser().parseFromString(await answer.text(), "text/html"));
+        replaceMain(new DOMParser().parseFromString(await answer.text(), "text/html"));
       }
       stale.hidden = true;
     } catch {
       stale.hidden = false;
     }
     busy = false;
-    timer = setTimeout(renew, EVERY);
+    timer = setTimeout(refresh, INTERVAL);
   };
 
-  document.addEventListener("visibilitychange", renew);
-  timer = setTimeout(renew, EVERY);
+  document.addEventListener("visibilitychange", refresh);
+  timer = setTimeout(refresh, INTERVAL);
 })();

@@ -1,4 +1,4 @@
-//! Tables of the registries: the requests to each, its limits, and the remaining pulls.
+//! Tables of the registries: the requests to each registry, its limits, and its remaining pulls.
 
 use chrono::{DateTime, Utc};
 use maud::{Markup, html};
@@ -36,8 +36,8 @@ fn row(registry: &RegistryState, now: DateTime<Utc>) -> Markup {
             }
             td data-name="Limits" {
                 @let limits = list_limits(&registry.limits);
-                @if limits.is_empty() { "no others" } @else { (limits.join(", ")) }
-                @if waited.as_secs() > 0 { " " small { "waited " (format_duration(waited)) " in total" } }
+                @if limits.is_empty() { "no further limits" } @else { (limits.join(", ")) }
+                @if waited.as_secs() > 0 { " " small { "requests waited " (format_duration(waited)) " in total" } }
             }
             td .number data-name="Requests" { (registry.requests) }
             td .number data-name="Received" { (format_bytes(registry.bytes_in)) }
@@ -50,7 +50,7 @@ fn row(registry: &RegistryState, now: DateTime<Utc>) -> Markup {
 pub(super) fn list_limits(limits: &LimitsState) -> Vec<String> {
     let mut words = Vec::new();
     if limits.concurrent < limits.concurrent_at_most {
-        words.push(format!("up to {} at once, fewer for now", limits.concurrent_at_most));
+        words.push(format!("up to {} at once, temporarily reduced", limits.concurrent_at_most));
     }
     for rate in &limits.rates {
         let per = match rate.per_seconds {
@@ -71,7 +71,9 @@ pub(super) fn quotas(quotas: &[Quota], now: DateTime<Utc>) -> Markup {
         @if !quotas.is_empty() {
             h2 #quotas { "Pull limits" }
             table aria-labelledby="quotas" {
-                thead { tr { th { "Registry" } th { "As" } th { "Pulls left" } th { "Window" } th { "Reported" } } }
+                thead { tr {
+                    th { "Registry" } th { "As" } th { "Remaining pulls" } th { "Window" } th { "Reported" }
+                } }
                 tbody { @for quota in quotas { (quota_row(quota, now)) } }
             }
         }
@@ -83,12 +85,12 @@ fn quota_row(quota: &Quota, now: DateTime<Utc>) -> Markup {
         tr {
             th scope="row" { (quota.registry) }
             td data-name="As" { (quota.identity) }
-            td data-name="Pulls left" {
+            td data-name="Remaining pulls" {
                 meter min="0" max=(quota.limit) low=(quota.reserved) high=(quota.reserved.max(quota.limit / 4))
-                    optimum=(quota.limit) value=(quota.remaining.min(quota.limit)) aria-label="pulls left" {}
+                    optimum=(quota.limit) value=(quota.remaining.min(quota.limit)) aria-label="remaining pulls" {}
                 " " (quota.remaining) " of " (quota.limit)
                 @if quota.remaining <= quota.reserved { " " span .word .warn-word { "used up" } }
-                @if quota.reserved > 0 { small { (quota.reserved) " reserved for others" } }
+                @if quota.reserved > 0 { small { (quota.reserved) " reserved for other clients" } }
             }
             td data-name="Window" { (format_duration(std::time::Duration::from_secs(quota.window_seconds))) }
             td data-name="Reported" { (render_time(quota.reported, now)) }

@@ -1,5 +1,5 @@
-//! Rules of an entry in a few words, from its configuration and without secrets. Receivers of notifications are only
-//! counted: their addresses may be secret.
+//! Short descriptions of an entry's rules, from its configuration and without secrets. Receivers of notifications are
+//! only counted, because their addresses may be secret.
 
 use maud::{Markup, html};
 
@@ -9,7 +9,7 @@ use crate::config::{Config, Endpoint, Entry};
 use crate::plan::{ForeignLayers, Overwrite, Selection};
 use crate::status::Snapshot;
 
-/// Maximum number of listed patterns.
+/// Maximum number of patterns, or of platforms, that are listed.
 const NAMED: usize = 12;
 
 /// Renders the rules as items of a `dl`.
@@ -17,9 +17,9 @@ pub(super) fn rules(entry: &Entry, config: &Config, snapshot: &Snapshot) -> Mark
     html! {
         dt { "Tags" } dd { (describe_tags(&entry.selection)) }
         dt { "Platforms" } dd { (describe_platforms(entry)) }
-        dt { "Where digests differ" } dd { (describe_overwrite(entry.overwrite)) }
-        @if !entry.referrers { dt { "Signatures, SBOMs" } dd { "are not copied" } }
-        @if entry.foreign_layers == ForeignLayers::Copy { dt { "Foreign layers" } dd { "are copied" } }
+        dt { "If digests differ" } dd { (describe_overwrite(entry.overwrite)) }
+        @if !entry.referrers { dt { "Signatures and SBOMs" } dd { "not copied" } }
+        @if entry.foreign_layers == ForeignLayers::Copy { dt { "Foreign layers" } dd { "copied" } }
         @if !describe_timing(entry).is_empty() { dt { "Runs" } dd { (describe_timing(entry)) } }
         @for (host, words) in limits_of(entry, snapshot) { dt { "Limits of " (host) } dd { (words) } }
         @let receivers = entry.notify.len() + config.daemon.notify.len();
@@ -31,7 +31,7 @@ pub(super) fn rules(entry: &Entry, config: &Config, snapshot: &Snapshot) -> Mark
                 Some(kept) => { "runs are kept for " (kept.as_secs() / 86_400) " days" }
                 None => { "runs are kept for ever" }
             }
-            ", evidence always"
+            ", evidence is kept for ever"
         }
     }
 }
@@ -57,14 +57,14 @@ fn join_items<T: ToString>(items: &[T]) -> String {
 }
 
 fn describe_platforms(entry: &Entry) -> String {
-    entry.platforms.as_deref().map_or_else(|| "all, verbatim".to_owned(), join_items)
+    entry.platforms.as_deref().map_or_else(|| "all, byte for byte".to_owned(), join_items)
 }
 
 fn describe_overwrite(rule: Overwrite) -> &'static str {
     match rule {
-        Overwrite::Always => "tags move to the source's",
-        Overwrite::Never => "tags stay, and count as blocked",
-        Overwrite::KeepPrevious => "tags move, and the old content keeps a tag of its own",
+        Overwrite::Always => "tags are overwritten",
+        Overwrite::Never => "tags are not overwritten, and count as blocked",
+        Overwrite::KeepPrevious => "tags are overwritten, and the old content gets another tag",
     }
 }
 
@@ -82,13 +82,12 @@ fn describe_timing(entry: &Entry) -> String {
     words.join("; ")
 }
 
-/// Returns the limits of the entry's registries, as far as they received a request already.
+/// Returns the limits of the entry's registries. Registries that have not received a request yet are omitted.
 fn limits_of<'s>(entry: &Entry, snapshot: &'s Snapshot) -> Vec<(&'s str, String)> {
     let ends = || std::iter::once(&entry.source).chain(&entry.targets).filter_map(Endpoint::host);
-    let is_its = |registry: &&crate::status::RegistryState| ends().any(|host| host.as_str() == registry.registry);
-    let known = snapshot.registries.iter().filter(is_its);
-    known
-        .map(|state| (state.registry.as_str(), list_limits(&state.limits).join(", ")))
+    let is_used = |registry: &&crate::status::RegistryState| ends().any(|host| host.as_str() == registry.registry);
+    let used = snapshot.registries.iter().filter(is_used);
+    used.map(|state| (state.registry.as_str(), list_limits(&state.limits).join(", ")))
         .filter(|(_, words)| !words.is_empty())
         .collect()
 }
@@ -115,8 +114,8 @@ mod tests {
         let rendered = rendered_rules("", "", &Snapshot::starting(second(0)));
         assert_eq!(
             rendered,
-            "Tags: all\nPlatforms: all, verbatim\nWhere digests differ: tags move to the source's\n\
-             History: runs are kept for 90 days, evidence always\n"
+            "Tags: all\nPlatforms: all, byte for byte\nIf digests differ: tags are overwritten\n\
+             History: runs are kept for 90 days, evidence is kept for ever\n"
         );
     }
 
@@ -134,17 +133,20 @@ mod tests {
         let expected = "Tags: 3.12-slim*, re:3|4; but not *-rc*; versions &gt;=3.12, &lt;4; the newest 10 of these; \
              fewer than 1 are an error\n\
              Platforms: linux/amd64, linux/arm64\n\
-             Where digests differ: tags stay, and count as blocked\n\
-             Signatures, SBOMs: are not copied\n\
-             Foreign layers: are copied\n\
+             If digests differ: tags are not overwritten, and count as blocked\n\
+             Signatures and SBOMs: not copied\n\
+             Foreign layers: copied\n\
              Runs: also at each start of the daemon; up to 5m after the scheduled time; stopped after 2h\n";
         assert!(rendered.starts_with(expected), "{rendered}");
         assert!(
-            rendered.contains("Limits of docker.io: up to 16 at once, fewer for now, 600 reads/min, 1.00 MiB/s\n"),
+            rendered
+                .contains("Limits of docker.io: up to 16 at once, temporarily reduced, 600 reads/min, 1.00 MiB/s\n"),
             "{rendered}"
         );
         assert!(
-            rendered.ends_with("Webhook notifications: 1 receiver\nHistory: runs are kept for ever, evidence always\n"),
+            rendered.ends_with(
+                "Webhook notifications: 1 receiver\nHistory: runs are kept for ever, evidence is kept for ever\n"
+            ),
             "{rendered}"
         );
         assert!(!rendered.contains("hunter2"), "{rendered}");

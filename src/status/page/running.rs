@@ -9,7 +9,7 @@ use crate::status::{EntryState, RunningState, Snapshot, TransferState};
 /// Maximum number of runs, and of blobs, that are shown.
 const SHOWN: usize = 20;
 
-/// Renders both tables; an empty one is omitted.
+/// Renders the table of runs and the table of transfers. An empty table is omitted.
 pub(super) fn running(snapshot: &Snapshot, now: DateTime<Utc>) -> Markup {
     let runs: Vec<_> = snapshot.entries.iter().filter(|entry| entry.running.is_some()).collect();
     html! {
@@ -44,21 +44,21 @@ fn run_row(entry: &EntryState, now: DateTime<Utc>) -> Markup {
                 td data-name="Since" { (render_time(running.since, now)) }
                 td data-name="Trigger" { (running.trigger) }
                 td data-name="Tags" { (render_progress(running)) }
-                td .number data-name="Sent" { (format_bytes(running.bytes)) }
+                td .number data-name="Sent" { (format_bytes(running.bytes_sent)) }
             }
         }
     }
 }
 
-/// Renders a run's progress. The number of tags may still grow, so there is no percentage.
+/// Renders the progress of a run, without a percentage, because the number of tags may still grow.
 fn render_progress(running: &RunningState) -> Markup {
-    let settled: u64 = running.counts.named().iter().map(|(_, count)| count).sum();
+    let processed: u64 = running.counts.named().iter().map(|(_, count)| count).sum();
     html! {
         @match running.tags {
             None => { "listing tags" }
             Some(tags) => {
-                progress value=(settled.min(tags)) max=(tags.max(1)) aria-label="processed tags" {}
-                " " (settled) " of " (tags) @if settled > 0 { small { (running.counts) } }
+                progress value=(processed.min(tags)) max=(tags.max(1)) aria-label="processed tags" {}
+                " " (processed) " of " (tags) @if processed > 0 { small { (running.counts) } }
             }
         }
     }

@@ -13,7 +13,7 @@ use crate::status::{EntryState, Snapshot};
 /// Maximum number of entries that are listed.
 const ENTRIES: usize = 100;
 
-/// Renders the results for `typed`.
+/// Renders the results of a search for the text `typed`.
 pub(crate) async fn search(snapshot: &Snapshot, history: &LimitedHistory, typed: &str, now: DateTime<Utc>) -> Markup {
     let main = match Search::read(typed) {
         None if typed.trim().is_empty() => html! { h2 { "Search" } p { (HINT) } },
@@ -26,7 +26,7 @@ pub(crate) async fn search(snapshot: &Snapshot, history: &LimitedHistory, typed:
     Frame { title: &title, search_text: typed.trim(), refreshed: false }.wrap(&main, snapshot, now)
 }
 
-const HINT: &str = "Type a tag, a repository, repository:tag, or a digest or at least six digits of its beginning.";
+const HINT: &str = "Type a tag, a repository, repository:tag, a digest, or at least the first six digits of a digest.";
 
 fn results(
     snapshot: &Snapshot,
@@ -52,12 +52,12 @@ fn results(
                 }
             }
             Ok(found) if entries.is_empty() && found.arrivals.is_empty() && found.seen.is_empty() => {
-                p { "No results: no such entry, no arrival, and no observed tag. " (HINT) }
+                p { "No results: no entry, no arrival and no observed tag matches. " (HINT) }
             }
             Ok(_) => {}
         }
         (entry_list(&entries))
-        @if let Ok(found) = found { (arrivals(&found.arrivals, now)) (seen(&found.seen, now)) }
+        @if let Ok(found) = found { (arrivals(&found.arrivals, now)) (observed_tags(&found.seen, now)) }
     }
 }
 
@@ -83,7 +83,8 @@ fn arrivals(arrivals: &[EvidenceRecord], now: DateTime<Utc>) -> Markup {
         @if !arrivals.is_empty() {
             h2 #arrived { "Arrivals" }
             table aria-labelledby="arrived" {
-                caption { "From the evidence, the latest first. The digest at the source is shown if it differs." }
+                caption { "Tags and digests that were copied to a target, from the evidence, the latest first. "
+                    "The digest at the source is shown if it differs." }
                 thead { tr {
                     th { "Time" } th { "Tag and digest" } th { "From and to" } th { "Entry and run" }
                     th .number { "Sent" }
@@ -121,37 +122,39 @@ fn arrival(record: &EvidenceRecord, now: DateTime<Utc>) -> Markup {
     }
 }
 
-fn seen(seen: &[SeenTag], now: DateTime<Utc>) -> Markup {
+fn observed_tags(tags: &[SeenTag], now: DateTime<Utc>) -> Markup {
     html! {
-        @if !seen.is_empty() {
+        @if !tags.is_empty() {
             h2 #seen { "Observed tags" }
             table aria-labelledby="seen" {
-                caption { "Tags at the source and at the target, as observed by runs; the last seen first." }
+                caption { "Tags at the source and at the target, as observed by runs, the last observed first." }
                 thead { tr {
                     th { "Tag and digest at the source" } th { "At the target" } th { "From and to" } th { "Entry" }
-                    th { "First and last seen" }
+                    th { "First and last observed" }
                 } }
-                tbody { @for tag in seen { (seen_tag(tag, now)) } }
+                tbody { @for tag in tags { (observed_tag(tag, now)) } }
             }
         }
     }
 }
 
-fn seen_tag(seen: &SeenTag, now: DateTime<Utc>) -> Markup {
-    let tag = &seen.tag;
+fn observed_tag(observed: &SeenTag, now: DateTime<Utc>) -> Markup {
+    let tag = &observed.tag;
     html! {
         tr {
             td data-name="Tag" { strong { (tag.tag) } " " (render_digest(&tag.source_digest)) }
             td data-name="At the target" {
                 @match &tag.target_digest {
-                    None => { "no such tag at that time" }
+                    None => { "the tag was absent" }
                     Some(digest) if *digest == tag.source_digest => { "the same" }
                     Some(digest) => { (render_digest(digest)) }
                 }
             }
             td data-name="From" { (tag.source) br; "→ " (tag.target) }
-            td data-name="Entry" { a href=(entry_url(&seen.entry)) { (seen.entry) } }
-            td data-name="First seen" { (render_time(tag.first_seen, now)) " " (render_time(tag.last_seen, now)) }
+            td data-name="Entry" { a href=(entry_url(&observed.entry)) { (observed.entry) } }
+            td data-name="First and last observed" {
+                (render_time(tag.first_seen, now)) " " (render_time(tag.last_seen, now))
+            }
         }
     }
 }

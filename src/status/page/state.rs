@@ -1,4 +1,4 @@
-//! State of an entry in a word, and of the daemon in a sentence.
+//! State of an entry in a word, and state of the daemon in a sentence.
 
 use chrono::{DateTime, Utc};
 use maud::{Markup, html};
@@ -6,22 +6,23 @@ use maud::{Markup, html};
 use super::words::{entry_url, format_clock, format_count, format_distance, render_time};
 use crate::status::{EntryState, Snapshot};
 
-/// Number of entries that the line of next runs names.
+/// Maximum number of entries in the line of next runs.
 const NEXT: usize = 3;
 
-/// Returns the entries whose last run failed, the latest failure first. A run that was only interrupted resumes and
-/// does not count.
+/// Returns the entries whose last run failed, the latest failure first. Interrupted runs do not count as failures,
+/// because they resume.
 pub(super) fn failing(snapshot: &Snapshot) -> Vec<&EntryState> {
     let mut failing: Vec<_> = snapshot.entries.iter().filter(|entry| is_failing(entry)).collect();
     failing.sort_by_key(|entry| std::cmp::Reverse(entry.last_failure));
     failing
 }
 
+/// Returns true if the last run of the entry failed.
 pub(super) fn is_failing(entry: &EntryState) -> bool {
     entry.last_run.as_ref().is_some_and(|run| matches!(run.outcome.as_str(), "failed" | "timed_out"))
 }
 
-/// Returns the overall state for the window's title; empty if all is well.
+/// Returns the overall state for the window's title; empty if there is no problem.
 pub(super) fn title(snapshot: &Snapshot) -> String {
     match (snapshot.obstacles().is_empty(), failing(snapshot).len()) {
         (false, _) => "not ready".to_owned(),
@@ -96,7 +97,7 @@ pub(super) fn render_activity(entry: &EntryState, snapshot: &Snapshot, now: Date
             span .word .warn-word { "paused" } " " small { (format_distance(paused, now)) }
         }
         @if let Some(until) = entry.deferred_until {
-            " " small { "tags wait until " (format_clock(until, now)) }
+            " " small { "deferred tags resume at " (format_clock(until, now)) }
         }
     }
 }

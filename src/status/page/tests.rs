@@ -177,7 +177,7 @@ async fn entry_page_lists_runs_with_reasons() {
 async fn search_reports_incomplete_and_empty_results() {
     let (snapshot, nothing) = (working(), limited(FakeHistory::default()));
     let page = search(&snapshot, &nothing, "v9", second(0)).await.into_string();
-    assert_contains(&page, &["No results: no such entry", "value=\"v9\""]);
+    assert_contains(&page, &["No results: no entry, no arrival", "value=\"v9\""]);
     let cut = limited(FakeHistory {
         found: SearchResults { is_cut: true, ..SearchResults::default() },
         ..FakeHistory::default()

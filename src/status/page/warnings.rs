@@ -5,10 +5,11 @@ use maud::{Markup, html};
 use super::words::entry_url;
 use crate::config::Warning;
 
-/// Maximum number of warnings that are shown; `/status` has all.
+/// Maximum number of warnings that are shown. `/status` has all warnings.
 const SHOWN: usize = 20;
 
-/// Renders a list of warnings, or nothing if there are none. The overview names the entry of each.
+/// Renders a list of warnings, or nothing if there are none. If `names_entries` is true, each warning begins with the
+/// name of its entry.
 pub(super) fn warnings(all: &[&Warning], names_entries: bool) -> Markup {
     html! {
         @if !all.is_empty() {

@@ -8,7 +8,7 @@ use maud::{Markup, html};
 
 use crate::journal::Outcome;
 
-/// Renders a time relative to now and as clock time: `in 3m 14:05:00`.
+/// Renders a time both relative to now and as clock time: `in 3m 14:05:00`.
 pub(super) fn render_time(moment: DateTime<Utc>, now: DateTime<Utc>) -> Markup {
     html! {
         time datetime=(moment.to_rfc3339_opts(SecondsFormat::Secs, true)) { (format_distance(moment, now)) }
@@ -53,7 +53,7 @@ pub(super) fn format_count(count: usize, one: &str, more: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { more })
 }
 
-/// Renders an outcome's word (the journal's own), coloured by its meaning.
+/// Renders the journal's word for an outcome, coloured by its meaning.
 pub(super) fn render_outcome(word: &str) -> Markup {
     let class = match word {
         "succeeded" => "good",
@@ -64,7 +64,7 @@ pub(super) fn render_outcome(word: &str) -> Markup {
     html! { span .word .(class) { (word.replace('_', " ")) } }
 }
 
-/// Renders the outcome of a run, or `running`.
+/// Renders the outcome of a run, or `running` if the run has not ended.
 pub(super) fn render_run_outcome(ended: Option<Outcome>) -> Markup {
     match ended {
         Some(ended) => render_outcome(ended.word()),

@@ -188,8 +188,9 @@ fn status_codes_state_why_nothing_was_done() {
     assert_eq!((status, body.trim_end()), (404, expected));
     assert_eq!(post("/entries/first/pause"), (200, "{\"entry\":\"first\",\"result\":\"paused\"}\n".into()));
     let (status, body) = post("/entries/first/trigger");
-    let expected = r#"{"entry":"first","result":"refused","error":"it is paused: `transship resume first` ends that"}"#;
-    assert_eq!((status, body.trim_end()), (409, expected));
+    let refused = "the entry is paused: `transship resume first` ends the pause";
+    let expected = format!(r#"{{"entry":"first","result":"refused","error":"{refused}"}}"#);
+    assert_eq!((status, body.trim_end()), (409, expected.as_str()));
     assert_eq!(post("/entries/first/resume"), (200, "{\"entry\":\"first\",\"result\":\"resumed\"}\n".into()));
     assert_eq!(post("/entries/first/erase").0, 404);
     assert!(place.runs("first").is_empty(), "no request has started a run");
@@ -267,7 +268,7 @@ fn a_paused_entry_stays_so_over_a_crash_until_it_is_resumed() {
     assert!(shown.contains("paused since "), "{shown}");
     let refused = place.run(&["trigger", "first"]);
     assert_eq!(refused.code(), 1);
-    assert_eq!(refused.stdout, "first: it is paused: `transship resume first` ends that\n");
+    assert_eq!(refused.stdout, "first: the entry is paused: `transship resume first` ends the pause\n");
     assert_eq!(place.run(&["pause", "frist"]).code(), 2);
     let runs = place.runs("first").len();
     daemon.kill();

@@ -156,8 +156,8 @@ fn an_entry_that_keeps_failing_is_left_alone_for_longer_and_longer() {
     let gone = daemon
         .wait_until("the timetable", |_| entry(&address, "gone").filter(|entry| entry["next_firing"].is_string()));
     assert_eq!(gone["failures"], 3);
-    let said = "backed off after repeated failures: scheduled runs are skipped until then; `transship trigger \
-     ENTRY` runs it now entry=gone failures=3";
+    let said = "backed off after repeated failures: scheduled runs are skipped until the end of the back-off; \
+     `transship trigger ENTRY` runs the entry now entry=gone failures=3";
     assert!(daemon.stderr().contains(said), "{}", daemon.stderr());
     let wait = moment(&gone["next_firing"]) - moment(&gone["last_failure"]);
     assert!((240..=300).contains(&wait.num_seconds()), "{gone:#}");

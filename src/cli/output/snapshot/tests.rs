@@ -22,7 +22,7 @@ pub(crate) fn snapshot() -> Snapshot {
         outcome: "failed".into(),
         started: Some(time_at(20)),
         ended: time_at(30),
-        bytes: 0,
+        bytes_sent: 0,
         counts: TagCounts { unchanged: 2, failed: 1, ..TagCounts::default() },
         error: Some("source: listing tags: denied".into()),
     };
@@ -75,7 +75,7 @@ fn text_shows_entries_errors_and_transfers() {
     let buffer = OutputBuffer::default();
     print(&snapshot(), time_at(60), &mut buffer.output()).unwrap();
     let expected = format!(
-        "running for 1m, not ready\n  the journal cannot be written\n  the daemon is starting or ending\n\
+        "running for 1m, not ready\n  the journal cannot be written\n  the daemon is starting or shutting down\n\
              configuration /etc/transship/sync.yaml read 2027-01-15T08:00:00Z\n\
              the last edit was refused, the previous configuration stays active:\nsync.yaml:3:1: unknown key\n\n\
              ENTRY  NOW   LAST RUN              OUTCOME  TAGS                   NEXT RUN\n\
@@ -93,7 +93,8 @@ fn text_shows_running_waiting_paused_throttled_and_failed() {
     let calm = snapshot();
     let idle = EntryState { last_run: None, failures: 0, ..calm.entries[0].clone() };
     let counts = TagCounts { copied: 2, unchanged: 1, ..TagCounts::default() };
-    let run = RunningState { since: time_at(10), trigger: "schedule".into(), counts, tags: Some(5), bytes: 3 << 20 };
+    let run =
+        RunningState { since: time_at(10), trigger: "schedule".into(), counts, tags: Some(5), bytes_sent: 3 << 20 };
     let entries = vec![
         EntryState { name: "runs".into(), running: Some(run), next_firing: Some(time_at(3600)), ..idle.clone() },
         EntryState {
