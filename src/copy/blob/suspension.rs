@@ -1,4 +1,5 @@
-//! Suspension of uploads: an interrupted copy ends between two chunks, and the next run resumes its uploads.
+//! Suspension and resumption of uploads: the uploads of an interrupted copy end between two chunks, and the next run
+//! resumes them.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,77 +15,78 @@ use crate::copy::batch::Batch;
 use crate::oci::{Descriptor, Digest};
 use crate::store::{BlobLookup, ByteStream, ErrorKind, ProgressSink, Step, StoreError, Target, UploadSession};
 
-/// Maximum time that interrupted uploads may still take for the current chunk.
+/// Maximum time to wait until the suspended uploads have sent their current chunks.
 const LAST_CHUNK: Duration = Duration::from_secs(3);
 
-/// Store of the progress of uploads that have not ended. Its data is a hint: the endpoint decides.
+/// Store of the progress of unfinished uploads. The saved progress is a hint: the endpoint decides which bytes it has.
 #[async_trait]
 pub trait UploadSessionStore: fmt::Debug + Send + Sync {
-    /// Returns the progress of an upload of this blob to a repository that an ended run has left.
+    /// Returns the saved progress of the upload of a blob to the repository `target`, if an earlier run did not finish
+    /// this upload.
     async fn recall(&self, target: &str, blob: Digest) -> Option<UploadSession>;
 
-    /// Saves the progress of an upload.
-    async fn save(&self, target: &str, blob: Digest, left: UploadSession);
+    /// Saves the progress of the upload of a blob to the repository `target`.
+    async fn save(&self, target: &str, blob: Digest, session: UploadSession);
 
-    /// Removes an upload that has ended or cannot be resumed.
+    /// Removes the saved progress of an upload that has finished or cannot be resumed.
     async fn forget(&self, target: &str, blob: Digest);
 }
 
-/// Uploads of one run, and the signal that ends them.
+/// Signal that suspends the uploads of one run, and the count of the running uploads.
 #[derive(Debug, Clone, Default)]
 pub struct Suspension {
     signal: CancellationToken,
-    under_way: TaskTracker,
+    running: TaskTracker,
 }
 
 impl Suspension {
-    /// Signals every upload to end at its current position, and waits until all have ended: for the current chunk,
-    /// three seconds at most.
+    /// Signals every upload to end after its current chunk, and waits until all uploads have ended, for three seconds
+    /// at most.
     pub async fn suspend(&self) {
         self.signal.cancel();
-        self.under_way.close();
-        // Uploads that have not ended by then are cut off within a chunk.
-        let _ = tokio::time::timeout(LAST_CHUNK, self.under_way.wait()).await;
+        self.running.close();
+        // An upload that has not ended by then is interrupted within a chunk.
+        let _ = tokio::time::timeout(LAST_CHUNK, self.running.wait()).await;
     }
 
-    /// Returns true if the uploads were signalled to end. A failure after that may have nothing to do with the endpoint
-    /// that it names.
+    /// Returns true if the uploads were signalled to end. The suspension may be the cause of an error after that
+    /// signal, although the error names an endpoint.
     #[must_use]
     pub fn is_suspended(&self) -> bool {
         self.signal.is_cancelled()
     }
 
-    /// Marks an upload as in progress while the returned token is held.
+    /// Counts an upload as running until the returned token is dropped.
     pub(crate) fn track(&self) -> TaskTrackerToken {
-        self.under_way.token()
+        self.running.token()
     }
 
-    /// Returns the bytes until the uploads are signalled to end, and then an error. After that error a sender of
-    /// chunks starts no further one.
+    /// Passes the bytes on until the uploads are signalled to end, and then returns an error. A sender of chunks starts
+    /// no further chunk after this error.
     pub(crate) fn end_when_suspended(&self, bytes: ByteStream, place: &str, blob: &Descriptor) -> ByteStream {
         let ended = StoreError::new(place, Step::ReadBlob, blob.digest, ErrorKind::Unavailable, "interrupted");
         let signal = self.signal.clone();
         let end = futures_util::stream::once(async move { Err(ended) });
-        let until = bytes.take_until(signal.clone().cancelled_owned());
-        until.chain(end.take_while(move |_| std::future::ready(signal.is_cancelled()))).boxed()
+        let before_signal = bytes.take_until(signal.clone().cancelled_owned());
+        before_signal.chain(end.take_while(move |_| std::future::ready(signal.is_cancelled()))).boxed()
     }
 }
 
-/// Resumes the upload of a blob that an earlier run has left, or restarts it. The target may have received the blob in
-/// the meantime; then the result says so. Returns `None` if no upload was left.
+/// Resumes the saved upload of a blob, or restarts the upload if it cannot be resumed. Returns [`BlobLookup::Found`] if
+/// the target has the blob by now. Returns `None` if no upload of the blob is saved.
 pub(crate) async fn resume_or_restart(
     batch: &Batch,
     target: &dyn Target,
     blob: &Descriptor,
 ) -> Option<Result<BlobLookup, StoreError>> {
-    let unfinished = batch.unfinished(target, blob)?;
-    let left = unfinished.recall(target.place(), blob.digest).await?;
-    if target.has_blob(blob).await.is_ok_and(|there| there) {
-        unfinished.forget(target.place(), blob.digest).await;
+    let upload_store = batch.upload_store(target, blob)?;
+    let saved = upload_store.recall(target.place(), blob.digest).await?;
+    if target.has_blob(blob).await.is_ok_and(|has_blob| has_blob) {
+        upload_store.forget(target.place(), blob.digest).await;
         return Some(Ok(BlobLookup::Found));
     }
-    let stored = left.standing.stored;
-    match target.resume_upload(blob, &left).await {
+    let stored = saved.standing.stored;
+    match target.resume_upload(blob, &saved).await {
         Ok(Some(upload)) => {
             tracing::info!(
                 target = target.place(), digest = %blob.digest, stored, size = blob.size,
@@ -92,7 +94,7 @@ pub(crate) async fn resume_or_restart(
             );
             return Some(Ok(BlobLookup::Session(upload)));
         }
-        Ok(None) => unfinished.forget(target.place(), blob.digest).await,
+        Ok(None) => upload_store.forget(target.place(), blob.digest).await,
         Err(error) => {
             tracing::info!(
                 target = target.place(), digest = %blob.digest, noted = stored,
@@ -100,23 +102,23 @@ pub(crate) async fn resume_or_restart(
             );
         }
     }
-    // The target was queried for the blob just before.
+    // The target was queried for the blob above, so this request only opens an upload.
     Some(target.begin_upload(blob, None).await.map(BlobLookup::from))
 }
 
 /// Returns the listener that saves the progress of a blob's upload, if the upload can be resumed.
 pub(crate) fn progress_listener(batch: &Batch, target: &dyn Target, blob: &Descriptor) -> Option<ProgressSink> {
-    let unfinished = batch.unfinished(target, blob)?.clone();
+    let upload_store = batch.upload_store(target, blob)?.clone();
     let (place, digest) = (Arc::<str>::from(target.place()), blob.digest);
-    Some(Arc::new(move |left| {
-        let (unfinished, place) = (unfinished.clone(), place.clone());
-        Box::pin(async move { unfinished.save(&place, digest, left).await })
+    Some(Arc::new(move |session| {
+        let (upload_store, place) = (upload_store.clone(), place.clone());
+        Box::pin(async move { upload_store.save(&place, digest, session).await })
     }))
 }
 
-/// Removes the saved upload of this blob: it has ended, or cannot be resumed.
+/// Removes the saved progress of the upload of a blob that has finished or cannot be resumed.
 pub(crate) async fn forget_upload(batch: &Batch, target: &dyn Target, blob: &Descriptor) {
-    if let Some(unfinished) = batch.unfinished(target, blob) {
-        unfinished.forget(target.place(), blob.digest).await;
+    if let Some(upload_store) = batch.upload_store(target, blob) {
+        upload_store.forget(target.place(), blob.digest).await;
     }
 }
