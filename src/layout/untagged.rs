@@ -1,6 +1,6 @@
 //! Search for content of a layout that no tag names: images without a name (as skopeo, buildx and kaniko write them),
-//! images whose name is a full reference, and entries that cannot be parsed. A listing reports them, so that no content
-//! is skipped silently.
+//! images whose name is a full reference, and entries that cannot be parsed. A listing reports this content, so that no
+//! content is skipped silently.
 
 use std::collections::HashSet;
 
@@ -10,9 +10,9 @@ use super::index::{Index, Named, Pointer};
 use super::referrers::Facts;
 use crate::oci::{Digest, MediaType};
 
-/// Largest number of reported lines; the rest is only counted.
+/// Maximum number of reported lines. Further content is only counted.
 const MAX_LINES: usize = 20;
-/// Largest depth to which indexes within indexes are followed.
+/// Maximum nesting depth to which indexes within indexes are read.
 const MAX_DEPTH: usize = 4;
 
 /// Report about skipped content.
@@ -31,7 +31,7 @@ impl Skipped {
         }
     }
 
-    /// Adds a name that is not a tag, with what it points at.
+    /// Adds a name that is not a tag, with the content that the name points at.
     pub(super) fn add_name(&mut self, name: &str, at: &Named<'_>) {
         self.add(|| match at {
             Named::One(at) => format!("the name {name:?} is not a tag; select the image by its digest: @{}", at.digest),
@@ -50,16 +50,16 @@ impl Skipped {
     }
 }
 
-/// Finds content that no name leads to. Children and referrers of a named image are copied with it, so they are not
+/// Finds content that no tag names. Children and referrers of a named image are copied with the image, so they are not
 /// reported.
 pub(super) fn find(disk: &Disk, facts: &Facts, index: &Index, skipped: &mut Skipped) {
     let named: HashSet<Digest> =
         index.entries().iter().filter(|entry| entry.name.is_some()).filter_map(digest).collect();
     let mut seen = HashSet::new();
     let mut images: Vec<&Pointer> = Vec::new();
-    for (place, entry) in index.entries().iter().enumerate().filter(|(_, entry)| entry.name.is_none()) {
+    for (position, entry) in index.entries().iter().enumerate().filter(|(_, entry)| entry.name.is_none()) {
         let Some(at) = &entry.target else {
-            skipped.add(|| format!("entry {} of index.json has no readable digest", place + 1));
+            skipped.add(|| format!("entry {} of index.json has no readable digest", position + 1));
             continue;
         };
         if named.contains(&at.digest) || !seen.insert(at.digest) {
@@ -107,8 +107,8 @@ fn contained(disk: &Disk, index: &Index) -> HashSet<Digest> {
     for _ in 0..MAX_DEPTH {
         let mut next = Vec::new();
         for (digest, media_type) in level {
-            // The content decides whether it is an index, not the entry; but an entry that says "image" is not worth
-            // reading.
+            // The content shows if it is an index; the media type in the entry is a hint. Content is not read if its
+            // entry has the media type of an image.
             let may_be = media_type.is_index() || !media_type.is_manifest();
             if !may_be || !read.insert(digest) {
                 continue;
