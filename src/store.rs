@@ -26,8 +26,8 @@ pub use verified::Verified;
 /// Stream of bytes in order. Not verified: see [`Verified`].
 pub type ByteStream = BoxStream<'static, Result<Bytes, StoreError>>;
 
-/// Storage within which blobs are shared: a blob of one repository can be mounted into another of the same scope, and
-/// needs to be sent only once. The name is a registry's host or a layout's path.
+/// Storage within which blobs are shared: a blob of one repository can be mounted into another repository of the same
+/// scope, so each blob must be sent to a scope only once. The name is a registry's host or a layout's path.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Scope(Arc<str>);
 
@@ -183,7 +183,7 @@ pub trait Source: Send + Sync + fmt::Debug {
 
 /// Result of starting an upload.
 pub enum UploadStart {
-    /// The endpoint mounted the blob: it is in the repository now.
+    /// The endpoint mounted the blob: the blob is in the repository now.
     Mounted,
     /// An open session that waits for the bytes.
     Session(Box<dyn Upload>),
@@ -196,7 +196,7 @@ pub enum BlobLookup {
     /// The repository has a blob of this digest whose length, in bytes, differs from the size in the descriptor. One of
     /// the two is wrong.
     OtherLength(u64),
-    /// The endpoint mounted the blob: it is in the repository now.
+    /// The endpoint mounted the blob: the blob is in the repository now.
     Mounted,
     /// An open session that waits for the bytes.
     Session(Box<dyn Upload>),
@@ -224,7 +224,7 @@ pub trait Upload: Send {
         None
     }
 
-    /// Cancels the session at the endpoint. A failure has no consequence and is not reported.
+    /// Cancels the session at the endpoint. A failed cancellation has no consequence and is not reported.
     async fn cancel(self: Box<Self>);
 }
 
@@ -267,7 +267,7 @@ pub trait Target: Source {
     }
 
     /// Returns the maximum number of bytes that an upload started now buffers in memory: one chunk, if the endpoint
-    /// uploads in chunks. 0 means no more than the pieces that it receives.
+    /// uploads in chunks. 0 means that the upload buffers only the pieces that it receives.
     fn upload_holds(&self) -> u64 {
         0
     }

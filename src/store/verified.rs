@@ -93,7 +93,7 @@ impl Verified {
         self.blob.digest
     }
 
-    /// Waits for the first piece, or for the error or end that comes instead. A sender calls this method before it
+    /// Waits for the first piece, for an error, or for the end of the stream. A sender calls this method before it
     /// acquires a request permit, so that it occupies no permit while it waits for the source.
     pub async fn wait_for_first_piece(&mut self) {
         std::future::poll_fn(|cx| self.poll_first_piece(cx)).await;
@@ -128,7 +128,7 @@ impl Verified {
             return None;
         }
         if *received == self.blob.size {
-            // All bytes have arrived: release the source now, not after they have been sent.
+            // All bytes have arrived, so the source is released now, although the last piece has not been sent yet.
             self.inner = stream::empty().boxed();
         }
         previous
