@@ -15,7 +15,7 @@
 //! Images with Docker media types are stored verbatim like any other image. skopeo 1.9 ignores entries with other than
 //! OCI media types, so it does not find such a tag.
 //!
-//! Deliberately absent: garbage collection of blobs, and any cache of `index.json` beyond the last one read.
+//! Deliberately absent: garbage collection of blobs, and a cache of more than the last `index.json` that was read.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -79,7 +79,7 @@ pub struct Layout {
 
 impl Layout {
     /// Returns the layout at `path` without reading or writing anything. Listing the tags of a missing layout fails
-    /// with [`ErrorKind::NotFound`]; the first write of content creates it.
+    /// with [`ErrorKind::NotFound`]; the first write of content creates the layout.
     #[must_use]
     pub fn open(path: &Path) -> Arc<Self> {
         Arc::new(Self {
@@ -155,14 +155,14 @@ impl Layout {
         self.on_disk(move |disk| {
             let index = disk.read_index()?.ok_or_else(|| disk.missing_layout_fault())?;
             let (mut list, mut skipped) = (Vec::new(), Skipped::default());
-            for (name, pointer) in index.names() {
-                match (name.parse::<Tag>(), pointer) {
+            for (name, named) in index.names() {
+                match (name.parse::<Tag>(), named) {
                     (Ok(tag), Named::One(pointer)) => {
                         list.push(TagEntry::Tag(tag, disk.stored_size(pointer)?.map(|_| pointer.digest)))
                     }
                     // Resolving the tag returns the error that explains why the tag has no digest.
                     (Ok(tag), _) => list.push(TagEntry::Tag(tag, None)),
-                    (Err(_), pointer) => skipped.add_name(name, &pointer),
+                    (Err(_), named) => skipped.add_name(name, &named),
                 }
             }
             untagged::find(disk, &facts, &index, &mut skipped);

@@ -58,7 +58,7 @@ impl Disk {
         self.root.join(BLOBS).join(digest.algorithm()).join(digest.hex())
     }
 
-    /// Opens the layout's folder; a missing one is a fault.
+    /// Opens the layout's folder. A missing folder is a fault.
     fn root(&self) -> Result<Folder, Fault> {
         Folder::root(&self.root)?.ok_or_else(|| self.missing_layout_fault())
     }
@@ -99,16 +99,16 @@ impl Disk {
 
     /// Returns the length of the content that an entry points at; `None` if the content is missing or the entry states
     /// another length.
-    pub(super) fn stored_size(&self, at: &Pointer) -> Result<Option<u64>, Fault> {
-        let actual = self.blob_size(&at.digest)?;
-        Ok(actual.filter(|actual| at.size.is_none_or(|stated| stated == *actual)))
+    pub(super) fn stored_size(&self, pointer: &Pointer) -> Result<Option<u64>, Fault> {
+        let actual = self.blob_size(&pointer.digest)?;
+        Ok(actual.filter(|actual| pointer.size.is_none_or(|stated| stated == *actual)))
     }
 
     /// Returns the content that a tag points at; `None` if no entry has that name.
     pub(super) fn find<'i>(&self, index: &'i Index, tag: &Tag) -> Result<Option<&'i Pointer>, Fault> {
         match index.find(tag) {
             Named::Nothing => Ok(None),
-            Named::One(at) => Ok(Some(at)),
+            Named::One(pointer) => Ok(Some(pointer)),
             Named::Unknown => Err(Fault::NoDigest { path: self.index_path(), name: tag.to_string() }),
             Named::Several(images) => {
                 let first = Box::new(images[0].0);
@@ -132,8 +132,9 @@ impl Disk {
         Fault::NoLayout { path: self.root.clone() }
     }
 
-    /// Reads a manifest and verifies its digest; `None` if it does not exist. The media type is, in this order:
-    /// `stated` (from an entry), that of the body, that of any entry of `index.json`.
+    /// Reads a manifest and verifies its digest; `None` if it does not exist. [`Manifest::received`] determines the
+    /// media type from the body and from `stated`, the type in an entry. If neither is the type of a manifest, the type
+    /// in any entry of `index.json` for this digest is used instead of `stated`.
     pub(super) fn read_manifest(&self, digest: &Digest, stated: Option<&MediaType>) -> Result<Option<Manifest>, Fault> {
         let Some(manifest) = self.read_manifest_alone(digest, stated)? else { return Ok(None) };
         if !manifest.media_type().is_manifest()
@@ -162,7 +163,7 @@ impl Disk {
         Ok(Some(manifest))
     }
 
-    /// Reads `index.json`; `None` if it does not exist. Waits until no other caller has it in memory.
+    /// Reads `index.json`; `None` if it does not exist. Waits until no other caller uses the parsed index.
     pub(super) fn read_index(&self) -> Result<Option<IndexGuard<'_>>, Fault> {
         let mut cached = self.cache.lock();
         let last = cached.take();
@@ -287,7 +288,7 @@ impl Disk {
         for child in children.into_iter().filter(|child| !child.is_foreign()) {
             let missing =
                 |problem| Fault::Missing { digest: child.digest, path: self.blob_path(&child.digest), problem };
-            // The sizes of child manifests are not checked: an index may state a wrong one, or none.
+            // The sizes of child manifests are not checked: an index may state a wrong size, or no size.
             let has_length = view.blobs().iter().any(|blob| blob.digest == child.digest);
             match self.blob_size(&child.digest)? {
                 None => return Err(missing("does not exist")),
@@ -300,7 +301,7 @@ impl Disk {
         Ok(())
     }
 
-    /// Returns true if the content hashes to its digest. Reads all of it.
+    /// Returns true if the content hashes to its digest. Reads the whole content.
     fn is_intact(&self, digest: &Digest) -> Result<bool, Fault> {
         let Some((mut file, _)) = self.open_blob(digest)? else { return Ok(false) };
         let (mut digester, mut piece) = (Digester::like(digest), vec![0; HASHED_AT_ONCE]);
@@ -321,7 +322,7 @@ impl Disk {
     }
 }
 
-/// Refuses a layout of another version. A layout without the version file is accepted, as by `skopeo`.
+/// Refuses a layout of another version. A layout without the version file is accepted, because `skopeo` accepts it too.
 fn check_version(root: &Folder) -> Result<(), Fault> {
     #[derive(serde::Deserialize)]
     struct Version {

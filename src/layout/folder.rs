@@ -43,7 +43,7 @@ impl Folder {
         &self.path
     }
 
-    /// Opens a folder inside this one; `None` if it does not exist.
+    /// Opens a folder inside this folder; `None` if it does not exist.
     pub(super) fn folder(&self, name: &str) -> Result<Option<Self>, Fault> {
         let path = self.path.join(name);
         match fs::openat(&self.open, name, FOLDER | OFlags::NOFOLLOW, Mode::empty()) {
@@ -58,7 +58,7 @@ impl Folder {
         }
     }
 
-    /// Opens a folder inside this one. A missing folder is created, durably.
+    /// Opens a folder inside this folder. A missing folder is created, durably.
     pub(super) fn make_folder(&self, name: &str) -> Result<Self, Fault> {
         if let Some(existing) = self.folder(name)? {
             return Ok(existing);
@@ -140,7 +140,7 @@ impl Folder {
         }
     }
 
-    /// Moves a file to a name in another folder of the layout. Replaces whatever has that name, links included.
+    /// Moves a file to a name in another folder of the layout. Replaces any file or link that has that name.
     pub(super) fn rename(&self, name: &str, to: &Self, new: &str) -> Result<(), Fault> {
         let renamed = fs::renameat(&self.open, name, &to.open, new);
         renamed.map_err(|error| Fault::io("replace", &to.path.join(new))(error.into()))

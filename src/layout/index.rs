@@ -73,7 +73,8 @@ impl Index {
         Self::parse(text.into_bytes()).expect("the text is an index")
     }
 
-    /// Parses a document of less than 4 GiB. A list that is missing or `null` (as Go writes an empty one) is empty.
+    /// Parses a document of less than 4 GiB. A missing list is empty. The list `null` is empty too, because Go writes
+    /// an empty list as `null`.
     pub(super) fn parse(bytes: Vec<u8>) -> Result<Self, IndexError> {
         let text = String::from_utf8(bytes).map_err(|_| IndexError::NotText)?;
         let Outline { keys, lists, first } = serde_json::from_str(&text)?;
@@ -162,8 +163,8 @@ impl Index {
         self.entries
             .iter()
             .filter_map(|entry| entry.target.as_ref())
-            .find(|at| at.digest == *digest)
-            .map(|at| &at.media_type)
+            .find(|pointer| pointer.digest == *digest)
+            .map(|pointer| &pointer.media_type)
     }
 
     /// Points `tag` at `manifest`, and returns true if anything changed. The previous entry of the name is removed,
@@ -209,7 +210,7 @@ impl Index {
                 return true;
             }
             found = true;
-            let keep = entry.target.as_ref().is_some_and(|at| stays(&at.digest));
+            let keep = entry.target.as_ref().is_some_and(|pointer| stays(&pointer.digest));
             if keep {
                 entry.rename(text, None);
             }
@@ -218,11 +219,11 @@ impl Index {
         found
     }
 
-    /// Removes all entries of a digest, and returns true if there were any.
+    /// Removes all entries of a digest. Returns true if the digest had entries.
     pub(super) fn remove_digest(&mut self, digest: &Digest) -> bool {
         let before = self.entries.len();
         self.by_name.take();
-        self.entries.retain(|entry| entry.target.as_ref().is_none_or(|at| at.digest != *digest));
+        self.entries.retain(|entry| entry.target.as_ref().is_none_or(|pointer| pointer.digest != *digest));
         self.entries.len() != before
     }
 }

@@ -69,8 +69,8 @@ pub(super) fn find(disk: &Disk, facts: &Facts, subject: &Digest) -> Result<Refer
     }
     let entries = index.entries().iter().filter_map(|entry| entry.target.as_ref());
     let candidates = entries
-        .filter(|at| at.media_type.is_manifest() || at.media_type.as_str().is_empty())
-        .map(|at| (at.digest, &at.media_type))
+        .filter(|pointer| pointer.media_type.is_manifest() || pointer.media_type.as_str().is_empty())
+        .map(|pointer| (pointer.digest, &pointer.media_type))
         .chain(listed.iter().map(|child| (child.digest, &child.media_type)));
 
     let mut seen = HashSet::new();
@@ -95,8 +95,8 @@ fn fallback_lists(disk: &Disk, index: &Index, subject: &Digest) -> Result<Vec<Ma
     let tag = referrers_tag(subject);
     let mut lists: Vec<Manifest> = Vec::new();
     for entry in index.entries().iter().filter(|entry| entry.name.as_deref() == Some(tag.as_str())) {
-        let Some(at) = &entry.target else { continue };
-        let found = disk.read_manifest_alone(&at.digest, Some(&at.media_type))?;
+        let Some(pointer) = &entry.target else { continue };
+        let found = disk.read_manifest_alone(&pointer.digest, Some(&pointer.media_type))?;
         let is_new = |list: &Manifest| lists.iter().all(|other| other.digest() != list.digest());
         lists.extend(found.filter(|list| list.media_type().is_index() && list.digest() != *subject && is_new(list)));
     }
