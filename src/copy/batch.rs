@@ -171,7 +171,7 @@ impl Batch {
                 let span = delivery.span().clone();
                 let result =
                     delivery.finish(&order, &closure, previous.as_ref(), ledger.as_deref()).instrument(span).await;
-                delivery.give_up();
+                delivery.mark_ended();
                 (*index, result)
             }
         };

@@ -49,7 +49,7 @@ pub(super) struct Delivery {
     tally: Mutex<Tally>,
     /// Items that belong to the root and did not arrive at this target, by the digest of their manifest.
     left_behind: Mutex<HashMap<Digest, LeftBehind>>,
-    given_up: AtomicBool,
+    ended: AtomicBool,
     /// Error of the first required item that cannot be copied.
     failure: watch::Sender<Option<CopyError>>,
 }
@@ -83,7 +83,7 @@ impl Delivery {
             blobs: Mutex::default(),
             tally: Mutex::default(),
             left_behind: Mutex::default(),
-            given_up: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
             failure: watch::Sender::new(None),
         }
     }
@@ -125,12 +125,12 @@ impl Delivery {
     }
 
     /// Marks the delivery as ended, so that it starts no further transfers.
-    pub(super) fn give_up(&self) {
-        self.given_up.store(true, Ordering::Relaxed);
+    pub(super) fn mark_ended(&self) {
+        self.ended.store(true, Ordering::Relaxed);
     }
 
-    pub(super) fn has_given_up(&self) -> bool {
-        self.given_up.load(Ordering::Relaxed)
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Relaxed)
     }
 
     /// Records that a required item cannot be copied. Only the first error is kept. The delivery then fails without
@@ -227,7 +227,7 @@ impl Delivery {
         tag: Option<&Tag>,
     ) -> Result<ReferrerLink, CopyError> {
         let mut last = self.write_once(node, tag).await;
-        for trust in [Trust::Answers, Trust::Nothing] {
+        for trust in [Trust::Responses, Trust::Nothing] {
             if !last.as_ref().is_err_and(CopyError::is_missing_content) {
                 break;
             }

@@ -71,7 +71,7 @@ async fn send_with_retries(declared: &Descriptor, ready: ReadyTarget, branch: Br
         // Wrong bytes of a mirror are more likely than a wrong size, so the other mirrors are tried first.
         let may_have_wrong_size =
             blob.size == declared.size && (!delivery.batch.source.is_mirrored() || failures + 1 == ATTEMPTS);
-        if delivery.has_given_up() || delivery.batch.suspension().is_suspended() {
+        if delivery.has_ended() || delivery.batch.suspension().is_suspended() {
             return Err(error);
         }
         let cannot_resume = resumed_at > 0 && (error.is_corrupt() || error.is_refusal());

@@ -48,7 +48,7 @@ pub(crate) enum Trust {
     /// Trust the records of this process: a blob that arrived at the target is still present.
     Memory,
     /// Trust only the target's responses to requests.
-    Answers,
+    Responses,
     /// Trust nothing: send the blob even if the target reports it as present.
     Nothing,
 }
@@ -256,7 +256,7 @@ async fn prepare(
     shared: Option<&Arc<SharedReservation>>,
     trust: Trust,
 ) -> Result<Option<ReadyTarget>, CopyError> {
-    if delivery.has_given_up() {
+    if delivery.has_ended() {
         return Err(CopyError::Interrupted);
     }
     let (target, source) = (delivery.target(), &delivery.batch.source);

@@ -39,7 +39,7 @@ impl Delivery {
     /// Returns true if an error ends the delivery, even if the affected manifest is optional: the error ends the whole
     /// copy, the delivery has already ended, or the uploads are being suspended.
     fn ends_delivery(&self, error: &CopyError) -> bool {
-        error.ends_all() || self.has_given_up() || self.batch.suspension().is_suspended()
+        error.ends_all() || self.has_ended() || self.batch.suspension().is_suspended()
     }
 
     fn leave_behind(&self, closure: &Closure, digest: Digest, reason: String) {
