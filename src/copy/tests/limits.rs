@@ -196,8 +196,8 @@ async fn image_of_missing_layers_fails_after_the_first() {
     from.put_manifest(&image, None);
     let error = copy(&batch(&from, &[&to]), "v1", &image).await.unwrap_err();
     assert!(layers.iter().any(|layer| error.subject() == Some(layer.digest.to_string())), "{error}");
-    let (reads, begun) = (source.count(Op::Blob), target.count(Op::Begin));
-    assert!(reads < 500 && begun < 500, "{reads} layers were requested, {begun} uploads opened");
+    let (reads, started) = (source.count(Op::Blob), target.count(Op::Begin));
+    assert!(reads < 500 && started < 500, "{reads} layers were requested, {started} uploads opened");
 }
 
 #[tokio::test(start_paused = true)]
@@ -265,10 +265,10 @@ async fn every_started_transfer_is_reported_as_ended() {
     tokio::time::sleep(Duration::from_secs(5)).await;
     copying.abort();
     drop(batch);
-    let (mut begun, mut finished, mut failed) = (0, 0, 0);
+    let (mut started, mut finished, mut failed) = (0, 0, 0);
     while let Some(event) = received.recv().await {
         match event {
-            Event::TransferStarted(_) => begun += 1,
+            Event::TransferStarted(_) => started += 1,
             Event::TransferFinished(transfer) => {
                 finished += 1;
                 assert_eq!(transfer.sent(), transfer.size);
@@ -277,7 +277,7 @@ async fn every_started_transfer_is_reported_as_ended() {
             Event::SignatureArrived(_) | Event::AuxiliaryTagWritten(_) => panic!("the image has no referrers"),
         }
     }
-    assert_eq!((begun, finished, failed), (4, 2, 2));
+    assert_eq!((started, finished, failed), (4, 2, 2));
 }
 
 /// Puts an image whose manifest states this size for its layer. Images with different seeds have different digests.
