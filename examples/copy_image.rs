@@ -5,7 +5,8 @@
 //! cargo run --example copy_image -- docker.io/library/alpine:3.20 localhost:5000/alpine:3.20 --plain-http localhost:5000
 //! ```
 //!
-//! It logs in with the credentials of docker's configuration, if there are any for the registry.
+//! The program logs in with the credentials of docker's configuration, if the configuration has credentials for the
+//! registry.
 
 use std::io::{self, Write as _, stdout};
 use std::sync::Arc;
@@ -96,7 +97,7 @@ async fn show_progress<T>(copy: impl Future<Output = T>, mut events: mpsc::Recei
             },
         }
     };
-    // Events that the copy sent just before its end.
+    // Print the events that the copy sent just before its end.
     while let Ok(event) = events.try_recv() {
         show_event(event, &mut running)?;
     }

@@ -5,7 +5,8 @@
 //! cargo run --example list_tags -- --plain-http localhost:5000/alpine
 //! ```
 //!
-//! It logs in with the credentials of docker's configuration, if there are any for the registry.
+//! The program logs in with the credentials of docker's configuration, if the configuration has credentials for the
+//! registry.
 
 use std::io::{Write as _, stderr, stdout};
 
@@ -25,7 +26,7 @@ async fn main() -> anyhow::Result<()> {
     let text = arguments.next().context("usage: list_tags [--plain-http] REPOSITORY")?;
     let reference: Reference = text.parse()?;
     if reference.manifest().is_some() {
-        bail!("{text} is one manifest: name the repository alone");
+        bail!("{text} names a manifest: name only the repository");
     }
     let options = Options { plain_http, ..Options::unlisted(&|name| std::env::var(name).ok()) };
     let registry = Registry::new(reference.repository.host, options)?;

@@ -21,7 +21,7 @@ async fn main() -> anyhow::Result<ExitCode> {
     let name = arguments.next();
     let environment = |name: &str| std::env::var(name).ok();
 
-    // The error of a configuration has all problems, each with its line.
+    // The error lists all problems of the configuration, each with its line.
     let config = transship::config::load(Path::new(&file), &environment)?;
     let engine = Engine::new(&config, Options::unlisted(&environment), None);
     let mut requests = RunRequest::manual(&config);

@@ -1,8 +1,9 @@
-//! Fuzz targets: one function for each parser of bytes that come from outside.
+//! Fuzz targets: one function for each parser of foreign bytes.
 //!
 //! `fuzz/` passes these functions to libFuzzer; the tests below run them over the committed corpus and over mutations
-//! of it. A target panics if a parser panics or breaks its own promise, such as a rendered `index.json` of a layout
-//! that parses differently. This module is compiled only for tests and for the feature `fuzzing`.
+//! of it. A target panics if a parser panics or violates an invariant. An invariant is, for example, that a rendered
+//! `index.json` of a layout parses to the same entries. This module is compiled only for tests and for the feature
+//! `fuzzing`.
 
 use bytes::Bytes;
 
@@ -53,7 +54,7 @@ fn manifest(data: &[u8]) {
     read_manifest(None, data);
 }
 
-/// Parses bytes that a header calls an index.
+/// Parses bytes whose header states the media type of an index.
 fn index(data: &[u8]) {
     read_manifest(Some(&MediaType::new(MediaType::OCI_INDEX)), data);
 }
@@ -68,7 +69,7 @@ fn read_manifest(stated: Option<&MediaType>, data: &[u8]) {
     }
 }
 
-/// Prints every platform of an index: that must not panic, whatever the index contains.
+/// Prints every platform of an index. Printing must not panic for any content of the index.
 fn check_platforms(view: &ManifestView) {
     for child in view.manifests() {
         if let Some(platform) = &child.platform {
@@ -86,7 +87,8 @@ fn reference(data: &[u8]) {
     assert_eq!(again.as_ref(), Ok(&read), "{text:?} prints as {printed:?}");
 }
 
-/// Parses a push event for every kind of sender, with a registry set in the receiver and with one from the event.
+/// Parses a push event for every kind of sender, once with a registry that the receiver sets, and once with the
+/// registry from the event.
 fn push_event(data: &[u8]) {
     let kinds = [HookKind::Distribution, HookKind::Acr, HookKind::Harbor, HookKind::DockerHub, HookKind::Ghcr];
     for kind in kinds {
@@ -97,7 +99,7 @@ fn push_event(data: &[u8]) {
     }
 }
 
-/// Imports a configuration of another program. The result is a `sync.yaml` that transship can read, if it has entries.
+/// Imports a configuration of another program, and asserts that the result has the version of a `sync.yaml`.
 fn import(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     for target in [None, Some("registry.example.com/mirror".to_owned())] {

@@ -5,17 +5,17 @@
 //!
 //! - Writers put content into a temporary file, sync it, rename it to its digest and sync its folder before anything
 //!   names the digest. Writers replace `index.json` as a whole, under a lock that the writers of all processes take,
-//!   and read it again under that lock. So a crash at any instant leaves a layout that can be read and written.
+//!   and read it again under that lock. So a crash at any time leaves a layout that can be read and written.
 //! - Reading takes no lock and creates nothing: a layout on a read-only mount is a good source.
 //! - Below the layout's folder, no read and no write follows a symbolic link, and only regular files are opened.
-//! - A name with two images resolves to neither, and a listing reports untagged content with its digest.
+//! - A name of two images resolves to neither image. A listing reports untagged content with its digest.
 //! - Entries that other tools wrote into `index.json` keep their bytes. Other tools do not know the lock, so they must
 //!   not write at the same time.
 //!
-//! Images with Docker media types are stored verbatim like any other. skopeo 1.9 ignores entries with other than OCI
-//! media types, so it does not find such a tag.
+//! Images with Docker media types are stored verbatim like any other image. skopeo 1.9 ignores entries with other than
+//! OCI media types, so it does not find such a tag.
 //!
-//! Deliberately absent: garbage collection of blobs, and any cache of `index.json` beyond the last one read.
+//! Deliberately absent: garbage collection of blobs, and a cache of more than the last `index.json` that was read.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -56,7 +56,7 @@ use index::Named;
 use referrers::Facts;
 use untagged::Skipped;
 
-/// Longest time that a writer waits for the lock before it gives up.
+/// Maximum time that a writer waits for the lock of another process.
 const LOCK_LIMIT: Duration = Duration::from_secs(60);
 /// Interval at which a writer tries to take a lock that another process holds.
 const LOCK_POLL: Duration = Duration::from_millis(10);
@@ -70,8 +70,8 @@ pub struct Layout {
     calls: Calls,
     facts: Arc<Facts>,
     changes: Arc<Changes>,
-    /// Lock within this process: one task of this layout at a time tries the file lock, and the others wait here for
-    /// free.
+    /// Lock within this process. The task that has this lock polls the file lock, and the other tasks of this layout
+    /// wait without polling.
     writer: Arc<tokio::sync::Mutex<()>>,
     /// Set once this layout has removed the temporary files of killed writers.
     tidied: tokio::sync::OnceCell<()>,
@@ -79,7 +79,7 @@ pub struct Layout {
 
 impl Layout {
     /// Returns the layout at `path` without reading or writing anything. Listing the tags of a missing layout fails
-    /// with [`ErrorKind::NotFound`]; the first write of content creates it.
+    /// with [`ErrorKind::NotFound`]; the first write of content creates the layout.
     #[must_use]
     pub fn open(path: &Path) -> Arc<Self> {
         Arc::new(Self {
@@ -94,7 +94,7 @@ impl Layout {
         })
     }
 
-    /// Runs `work` on the files, on a thread where it may block. `work` completes even if the future is dropped.
+    /// Runs `work` on the files, in a thread that may block. `work` completes even if the future is dropped.
     async fn on_disk<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Disk) -> Result<T, Fault> + Send + 'static,
@@ -111,7 +111,7 @@ impl Layout {
     /// Runs `work` while no other task or process changes the layout. Creates the layout if it is missing.
     async fn under_lock<T: Send + 'static>(
         &self,
-        turn: WriterGuard,
+        guard: WriterGuard,
         work: impl FnOnce(&Disk) -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, Fault> {
         self.on_disk(Disk::create_root).await?;
@@ -128,7 +128,7 @@ impl Layout {
         };
         self.on_disk(move |disk| {
             // Both guards live as long as the work, not as long as the future that awaits it.
-            let _held = (turn, lock);
+            let _held = (guard, lock);
             disk.create_content()?;
             work(disk)
         })
@@ -155,14 +155,14 @@ impl Layout {
         self.on_disk(move |disk| {
             let index = disk.read_index()?.ok_or_else(|| disk.missing_layout_fault())?;
             let (mut list, mut skipped) = (Vec::new(), Skipped::default());
-            for (name, at) in index.names() {
-                match (name.parse::<Tag>(), at) {
-                    (Ok(tag), Named::One(at)) => {
-                        list.push(TagEntry::Tag(tag, disk.stored_size(at)?.map(|_| at.digest)))
+            for (name, named) in index.names() {
+                match (name.parse::<Tag>(), named) {
+                    (Ok(tag), Named::One(pointer)) => {
+                        list.push(TagEntry::Tag(tag, disk.stored_size(pointer)?.map(|_| pointer.digest)))
                     }
-                    // Resolving the tag returns the error that explains why it has no digest.
+                    // Resolving the tag returns the error that explains why the tag has no digest.
                     (Ok(tag), _) => list.push(TagEntry::Tag(tag, None)),
-                    (Err(_), at) => skipped.add_name(name, &at),
+                    (Err(_), named) => skipped.add_name(name, &named),
                 }
             }
             untagged::find(disk, &facts, &index, &mut skipped);
@@ -177,8 +177,10 @@ impl Layout {
         self.on_disk(move |disk| match reference {
             ManifestRef::Tag(tag) => {
                 let Some(index) = disk.read_index()? else { return Ok(None) };
-                let Some(at) = disk.find(&index, &tag)? else { return Ok(None) };
-                Ok(disk.stored_size(at)?.map(|size| Descriptor::new(at.media_type.clone(), at.digest, size)))
+                let Some(pointer) = disk.find(&index, &tag)? else { return Ok(None) };
+                Ok(disk
+                    .stored_size(pointer)?
+                    .map(|size| Descriptor::new(pointer.media_type.clone(), pointer.digest, size)))
             }
             ManifestRef::Digest(digest) => {
                 let found = disk.read_manifest(&digest, None)?;
@@ -198,8 +200,8 @@ impl Layout {
                 ManifestRef::Digest(digest) => (digest, None),
                 ManifestRef::Tag(tag) => {
                     let index = disk.read_index()?.ok_or_else(|| disk.missing_layout_fault())?;
-                    let at = disk.find(&index, &tag)?.ok_or(Fault::NoManifest)?;
-                    (at.digest, Some(at.media_type.clone()))
+                    let pointer = disk.find(&index, &tag)?.ok_or(Fault::NoManifest)?;
+                    (pointer.digest, Some(pointer.media_type.clone()))
                 }
             };
             disk.read_manifest(&digest, media_type.as_ref())?.ok_or_else(|| disk.missing_content_fault(&digest))
@@ -226,18 +228,18 @@ impl Layout {
     /// Adds a manifest that is on disk to `index.json`, together with all other queued changes.
     async fn list_manifest(&self, manifest: &Manifest, tag: Option<&Tag>) -> Result<(), Fault> {
         let mut outcome = self.changes.enqueue(manifest.clone(), tag.cloned());
-        let turn = tokio::select! {
+        let guard = tokio::select! {
             // Check the outcome first: if both are ready, another task has already applied the change.
             biased;
             outcome = &mut outcome => return into_result(outcome),
-            turn = self.acquire_writer() => turn,
+            guard = self.acquire_writer() => guard,
         };
         let (changes, facts) = (Arc::clone(&self.changes), Arc::clone(&self.facts));
-        let made = self.under_lock(turn, move |disk| {
+        let applied = self.under_lock(guard, move |disk| {
             changes.apply_all(disk, &facts);
             Ok(())
         });
-        if let Err(fault) = made.await {
+        if let Err(fault) = applied.await {
             self.changes.fail_all(fault);
         }
         into_result(outcome.await)
@@ -331,7 +333,7 @@ impl Source for Layout {
 
 #[async_trait]
 impl Target for Layout {
-    /// A file of another length is not the blob, so this returns false and the next upload repairs the layout.
+    /// A file of another length does not count as the blob, so that the next upload repairs the layout.
     async fn has_blob(&self, blob: &Descriptor) -> Result<bool, StoreError> {
         let wanted = blob.clone();
         let size = self.on_disk(move |disk| disk.blob_size(&wanted.digest)).await;
@@ -359,8 +361,8 @@ impl Target for Layout {
         Ok(UploadStart::Session(Box::new(upload::Session { disk, calls, context, digest: blob.digest, file })))
     }
 
-    /// The manifest is durable before its tag is. Moving a tag removes the entry of the previous manifest, unless that
-    /// is a referrer; the content itself stays.
+    /// The manifest is durable before its tag is written. Moving a tag removes the entry of the previous manifest,
+    /// unless the previous manifest is a referrer. The content of the previous manifest stays.
     async fn push_manifest(&self, manifest: &Manifest, tag: Option<&Tag>) -> Result<ReferrerLink, StoreError> {
         let subject = tag.map_or_else(|| manifest.digest().to_string(), Tag::to_string);
         self.write_manifest(manifest, tag).await.map_err(self.context.to_error(Step::WriteManifest, subject))?;
@@ -378,7 +380,7 @@ impl Target for Layout {
     }
 }
 
-/// Right of one task to write, within one layout.
+/// Guard of the lock for the writing tasks of one layout.
 type WriterGuard = tokio::sync::OwnedMutexGuard<()>;
 
 /// Returns the outcome of a change of `index.json`. The sender is dropped only when the program shuts down.
@@ -403,8 +405,8 @@ impl ErrorContext {
     }
 }
 
-/// Returns one path for one folder, whatever its spelling, without reading the disk. A folder that is reached through
-/// a symbolic link has two paths; the only cost is that its blobs are sent twice.
+/// Returns the same absolute path for every spelling of a path, without reading the disk. A folder that is reached
+/// through a symbolic link has two paths. Then blobs that both paths share are sent twice, which is harmless.
 fn lexically_absolute(path: &Path) -> std::path::PathBuf {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let mut normal = std::path::PathBuf::new();

@@ -1,18 +1,20 @@
-//! Library of transship, a daemon that keeps container registries in step: it copies what is missing, by digest, and
-//! records what arrived.
+//! Library of transship, a daemon that keeps container registries in step. The daemon copies missing content, by
+//! digest, and records the copied content.
 //!
 //! The program `transship` is a thin shell around this crate: `main.rs` calls [`cli::main()`]. Other programs can use
-//! the parts of it: parse references and manifests, list and read repositories, copy images with their signatures, or
-//! read a `sync.yaml` and plan its entries. README.md describes the program's features, ARCHITECTURE.md the modules and
-//! their invariants.
+//! its parts: parse references and manifests, list and read repositories, copy images with their signatures, or read a
+//! `sync.yaml` and plan its entries. README.md describes the program's features, ARCHITECTURE.md the modules and their
+//! invariants.
 //!
 //! # Path of the data
 //!
 //! 1. [`config`] turns a `sync.yaml` into domain types: entries, options of registries, rules.
-//! 2. [`schedule`] says when an entry is due, and [`daemon`] starts its run. `transship once` starts it at once.
+//! 2. [`schedule`] determines when an entry is due, and [`daemon`] starts its run. `transship once` starts the run at
+//!    once.
 //! 3. [`sync`] runs one entry: it lists the source's tags and compares them with the target's.
-//! 4. [`plan`] decides: which tags are selected, which of them differ, and what the rules allow.
-//! 5. [`copy`] sends what differs, from a [`store::Source`] to each [`store::Target`]: children first, the tag last.
+//! 4. [`plan`] selects the tags, finds the tags that differ, and applies the rules.
+//! 5. [`copy`] sends the missing content, from a [`store::Source`] to each [`store::Target`]: children first, the tag
+//!    last.
 //! 6. [`registry`] and [`mod@layout`] implement these traits, by HTTP and on disk.
 //! 7. [`journal`] records intents, evidence and history; [`status`] and [`mod@notify`] report them.
 //!
@@ -31,8 +33,8 @@
 //!
 //! # Examples
 //!
-//! The folder `examples/` has complete programs for registries: `list_tags`, `copy_image` and `plan_entry`. The same in
-//! short form, with the image layout that the repository contains:
+//! The folder `examples/` has complete programs for registries: `list_tags`, `copy_image` and `plan_entry`. The
+//! examples below are shorter, and use the image layout that the repository contains:
 //!
 //! ## Parse a reference and list the tags of a repository
 //!
@@ -122,8 +124,8 @@
 //!
 //! # Stability
 //!
-//! The library makes no promises before version 1.0: any release may rename or remove items. The command line, the keys
-//! of `sync.yaml` and the journal's file are the stable surface; CHANGELOG.md lists their changes only.
+//! The library makes no promises before version 1.0: any release may rename or remove items. Only the command line, the
+//! keys of `sync.yaml` and the file format of the journal are stable. CHANGELOG.md lists only changes of these.
 //!
 //! # Requirements of a caller
 //!

@@ -1,8 +1,8 @@
-//! Reading of files that other programs provide: regular files only, and never more bytes than a limit.
+//! Reading of files that users or other programs wrote: regular files only, up to a maximum size.
 //!
 //! A pipe would block its reader until a writer comes, a device may have no end, and a file may be larger than the
-//! memory. Symbolic links are followed: Kubernetes mounts configurations and secrets as links. The files of a layout
-//! are opened by `layout`, which follows no links.
+//! memory. Symbolic links are followed, because Kubernetes mounts configurations and secrets as links. The module
+//! `layout` opens the files of a layout itself, without following links.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read as _};
@@ -14,13 +14,12 @@ use rustix::fs::OFlags;
 /// Opens a regular file for reading. Blocks, but never on a pipe or a device.
 ///
 /// # Errors
-/// Errors of the system, and [`io::ErrorKind::InvalidInput`] for any other file type: `it is a pipe, not a regular
-/// file`.
+/// Errors of the system, and [`io::ErrorKind::InvalidInput`] for any other file type: `a pipe, not a regular file`.
 pub fn open(path: &Path) -> io::Result<File> {
-    // Check before opening: opening a device can have an effect.
+    // The type is checked before the file is opened, because opening a device can have side effects.
     check(&std::fs::metadata(path)?)?;
     let file = OpenOptions::new().read(true).custom_flags(nonblocking()).open(path)?;
-    // Check again: the file may have been replaced since the first check.
+    // The type is checked again, because the file may have been replaced since the first check.
     check(&file.metadata()?)?;
     Ok(file)
 }
@@ -32,7 +31,7 @@ pub fn open(path: &Path) -> io::Result<File> {
 /// one byte more than that.
 pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let file = open(path)?;
-    let too_large = || io::Error::new(io::ErrorKind::FileTooLarge, format!("it is larger than {}", size(limit)));
+    let too_large = || io::Error::new(io::ErrorKind::FileTooLarge, format!("larger than {}", size(limit)));
     if file.metadata()?.len() > limit {
         return Err(too_large());
     }
@@ -41,7 +40,7 @@ pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     if bytes.len() as u64 > limit { Err(too_large()) } else { Ok(bytes) }
 }
 
-/// Fails for an existing file of another type. A missing file is no error: it may be created.
+/// Fails if the file exists and is not regular. A missing file is no error: the caller may create it.
 ///
 /// # Errors
 /// Errors of [`open`].
@@ -67,7 +66,7 @@ fn check(file: &Metadata) -> io::Result<()> {
         () if kind.is_socket() => "a socket",
         () => "a device",
     };
-    Err(io::Error::new(io::ErrorKind::InvalidInput, format!("it is {found}, not a regular file")))
+    Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{found}, not a regular file")))
 }
 
 fn size(bytes: u64) -> String {
@@ -90,14 +89,14 @@ mod tests {
         assert!(made.success());
         let socket = folder.path().join("socket");
         let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
-        assert_eq!(refusal(&pipe), "it is a pipe, not a regular file");
-        assert_eq!(refusal(&socket), "it is a socket, not a regular file");
-        assert_eq!(refusal(Path::new("/dev/zero")), "it is a device, not a regular file");
-        assert_eq!(refusal(folder.path()), "it is a directory, not a regular file");
+        assert_eq!(refusal(&pipe), "a pipe, not a regular file");
+        assert_eq!(refusal(&socket), "a socket, not a regular file");
+        assert_eq!(refusal(Path::new("/dev/zero")), "a device, not a regular file");
+        assert_eq!(refusal(folder.path()), "a directory, not a regular file");
         let link = folder.path().join("link");
         std::os::unix::fs::symlink("pipe", &link).unwrap();
-        assert_eq!(refusal(&link), "it is a pipe, not a regular file");
-        assert_eq!(expect_regular(&link).unwrap_err().to_string(), "it is a pipe, not a regular file");
+        assert_eq!(refusal(&link), "a pipe, not a regular file");
+        assert_eq!(expect_regular(&link).unwrap_err().to_string(), "a pipe, not a regular file");
         expect_regular(&folder.path().join("nothing")).unwrap();
     }
 
@@ -106,9 +105,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("sparse");
         File::create(&path).unwrap().set_len(3 << 30).unwrap();
-        assert_eq!(refusal(&path), "it is larger than 1MiB");
+        assert_eq!(refusal(&path), "larger than 1MiB");
         std::fs::write(&path, vec![b'x'; 1 << 20]).unwrap();
         assert_eq!(read(&path, 1 << 20).unwrap().len(), 1 << 20);
-        assert_eq!(read(&path, 1 << 10).unwrap_err().to_string(), "it is larger than 1KiB");
+        assert_eq!(read(&path, 1 << 10).unwrap_err().to_string(), "larger than 1KiB");
     }
 }

@@ -1,8 +1,9 @@
-//! Storage traits: the seam between the code that copies content and the endpoints that hold it. No HTTP, no files.
+//! Storage traits: the interface between the code that copies content and the endpoints that store it. No HTTP, no
+//! files.
 //!
-//! [`Source`] is one repository that can be read, [`Target`] one that can also be written. `copy` uses these traits
-//! and does not know HTTP or files; `registry` and `layout` implement them and do not know copies. A capability that
-//! only some endpoints have is a method with a default, never a downcast.
+//! [`Source`] is a repository that can be read, [`Target`] is a repository that can also be written. `copy` uses these
+//! traits and does not know HTTP or files; `registry` and `layout` implement them and do not know copies. A capability
+//! that only some endpoints have is a method with a default, never a downcast.
 
 use std::any::Any;
 use std::fmt;
@@ -15,18 +16,18 @@ use futures_util::stream::BoxStream;
 use crate::oci::{Descriptor, Digest, Manifest, ManifestRef, RepositoryName, Tag};
 
 mod error;
-mod suspended;
+mod upload_session;
 mod verified;
 
 pub use error::{ErrorKind, Side, Step, StoreError};
-pub use suspended::{ProgressSink, UploadProgress, UploadSession};
+pub use upload_session::{ProgressSink, UploadProgress, UploadSession};
 pub use verified::Verified;
 
 /// Stream of bytes in order. Not verified: see [`Verified`].
 pub type ByteStream = BoxStream<'static, Result<Bytes, StoreError>>;
 
-/// Storage within which blobs are shared: a blob of one repository can be mounted into another of the same scope, and
-/// needs to be sent only once. The name is a registry's host or a layout's path.
+/// Storage within which blobs are shared: a blob of one repository can be mounted into another repository of the same
+/// scope, so each blob must be sent to a scope only once. The name is a registry's host or a layout's path.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Scope(Arc<str>);
 
@@ -61,20 +62,21 @@ impl fmt::Debug for Scope {
 pub enum TagEntry {
     /// A tag, with its digest if the listing includes it.
     Tag(Tag, Option<Digest>),
-    /// A tag that the registry reports as locked: nobody may write it. With its digest if the listing includes it.
+    /// A tag that the registry reports as locked, so that no client may write it. With its digest if the listing
+    /// includes it.
     Locked(Tag, Option<Digest>),
     /// A name that is not a valid tag. It cannot be requested, so it is skipped and reported by name.
     Unusable(String),
-    /// Content without a tag: a text for people with its type and the digest that selects it.
+    /// Content that no tag names: a text for people, with the digest that selects the content if there is one.
     Skipped(String),
 }
 
 /// Result of looking an item up in a listing before a request for it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Listed {
-    /// The item is not in a complete list: no request for it is needed.
+    /// The list proves that the item does not exist: no request for the item is needed.
     Absent,
-    /// There was no list, or the item is in it.
+    /// The item may exist: there is no list, the list may be incomplete, or the list has the item.
     #[default]
     Perhaps,
 }
@@ -85,9 +87,10 @@ pub type Reservation = Option<Box<dyn Any + Send + Sync>>;
 /// Referrers of a manifest.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Referrers {
-    /// The referrers, in the order of the list. Only the manifest of each proves that it names the subject.
+    /// The referrers, in the order of the list. The list is a hint: only the manifest of a referrer proves that it
+    /// names the subject.
     pub manifests: Vec<Descriptor>,
-    /// The list as stored under the fallback tag, if it came from there.
+    /// The manifest under the fallback tag, if the list was read from that tag.
     pub fallback: Option<Manifest>,
     /// The reason why the list may be incomplete; a list with a doubt never means "none". `None` if the list is
     /// complete.
@@ -100,7 +103,8 @@ pub struct Referrers {
 /// requests that may be repeated, so a returned error is final for this call.
 #[async_trait]
 pub trait Source: Send + Sync + fmt::Debug {
-    /// Returns the endpoint as people write it: `docker.io/library/python`, `oci-layout:/srv/airgap/kubectl`.
+    /// Returns the name of the endpoint, in the form that people write: `docker.io/library/python`,
+    /// `oci-layout:/srv/airgap/kubectl`.
     fn place(&self) -> &str;
 
     /// Returns the scope that stores the endpoint's blobs.
@@ -112,8 +116,8 @@ pub trait Source: Send + Sync + fmt::Debug {
     /// Returns the identity that reads and writes, for the evidence: a user name or `anonymous`, never a secret.
     fn identity(&self) -> String;
 
-    /// Lists the tags by the cheapest listing of the endpoint. A truncated list ends with an error, never as if
-    /// complete. A missing repository is [`ErrorKind::NotFound`].
+    /// Lists the tags, by the cheapest listing that the endpoint offers. A truncated list ends with an error, never
+    /// like a complete list. A missing repository causes [`ErrorKind::NotFound`].
     fn tags(&self) -> BoxStream<'_, Result<TagEntry, StoreError>>;
 
     /// Resolves a tag or digest to its descriptor, or to `None` if there is no such manifest. Never fetches the body
@@ -133,9 +137,10 @@ pub trait Source: Send + Sync + fmt::Debug {
         None
     }
 
-    /// Lists the referrers of `subject`. If the endpoint cannot list them completely, the result has a
-    /// [`Referrers::doubt`] or is an error; it is never "none". `fallback` is the result of looking the fallback tag
-    /// up in the tag listing: if that tag is absent, an endpoint that has only the fallback tag needs no request.
+    /// Lists the referrers of `subject`. If the endpoint cannot list all of them, the result has a [`Referrers::doubt`]
+    /// or is an error; the result is never an empty list without doubt. `fallback` is the result of looking the
+    /// fallback tag up in the tag listing: if that tag is absent, no request is sent to an endpoint that stores
+    /// referrers only under the fallback tag.
     async fn referrers(&self, subject: &Digest, fallback: Listed) -> Result<Referrers, StoreError>;
 
     /// Returns true if [`Source::tags`] is known to return digests: then one page saves a HEAD request for each of
@@ -145,13 +150,14 @@ pub trait Source: Send + Sync + fmt::Debug {
     }
 
     /// Returns true if reading a manifest counts against a quota and resolving its digest does not (Docker Hub). Then
-    /// the caller resolves first, even if it will read the manifest in any case.
+    /// the caller resolves the reference first, even if it will certainly read the manifest.
     fn counts_manifest_reads(&self) -> bool {
         false
     }
 
     /// Returns true if content addressed by digest may come from another server than the tags (mirrors). Then a tag's
-    /// manifest is read only by its digest, and after wrong bytes a second read is worthwhile: it uses another server.
+    /// manifest is read only by its digest, and a second read after wrong bytes may succeed, because it uses another
+    /// server.
     fn is_mirrored(&self) -> bool {
         false
     }
@@ -162,8 +168,9 @@ pub trait Source: Send + Sync + fmt::Debug {
         Some(u64::MAX)
     }
 
-    /// Waits until the remaining quota of manifest reads is known, if the endpoint has one. Never returns if no
-    /// request is made. Cancel safe.
+    /// Waits until the remaining quota of manifest reads is known, or until the endpoint is known to have no quota.
+    /// Only the response to a request shows the quota: without a request, this method never returns. The default, for
+    /// endpoints without quota, returns at once. Cancel safe.
     async fn wait_until_manifest_reads_known(&self) {}
 
     /// Reserves the reads of manifests that are useful only together: all of them or none. If the quota does not
@@ -176,7 +183,7 @@ pub trait Source: Send + Sync + fmt::Debug {
 
 /// Result of starting an upload.
 pub enum UploadStart {
-    /// The endpoint mounted the blob: it is in the repository now.
+    /// The endpoint mounted the blob: the blob is in the repository now.
     Mounted,
     /// An open session that waits for the bytes.
     Session(Box<dyn Upload>),
@@ -186,18 +193,18 @@ pub enum UploadStart {
 pub enum BlobLookup {
     /// The blob was already in the repository.
     Found,
-    /// The repository has a blob of this digest and of another length than the descriptor states, in bytes: one of the
-    /// two is wrong.
+    /// The repository has a blob of this digest whose length, in bytes, differs from the size in the descriptor. One of
+    /// the two is wrong.
     OtherLength(u64),
-    /// The endpoint mounted the blob: it is in the repository now.
+    /// The endpoint mounted the blob: the blob is in the repository now.
     Mounted,
     /// An open session that waits for the bytes.
     Session(Box<dyn Upload>),
 }
 
 impl From<UploadStart> for BlobLookup {
-    fn from(begun: UploadStart) -> Self {
-        match begun {
+    fn from(start: UploadStart) -> Self {
+        match start {
             UploadStart::Mounted => Self::Mounted,
             UploadStart::Session(session) => Self::Session(session),
         }
@@ -211,13 +218,13 @@ pub trait Upload: Send {
     /// that error. Dropping the future leaves an unfinished session, which the endpoint expires in time.
     async fn send(self: Box<Self>, bytes: Verified) -> Result<(), StoreError>;
 
-    /// Returns the position from which the upload needs bytes, or `None` for the beginning: see
-    /// [`Target::resume_upload`].
+    /// Returns the part of the blob that the endpoint has stored, or `None` for a new upload. The caller must send the
+    /// bytes after that part: see [`Target::resume_upload`].
     fn standing(&self) -> Option<&UploadProgress> {
         None
     }
 
-    /// Cancels the session at the endpoint. A failure has no consequence and is not reported.
+    /// Cancels the session at the endpoint. A failed cancellation has no consequence and is not reported.
     async fn cancel(self: Box<Self>);
 }
 
@@ -229,13 +236,13 @@ pub trait Target: Source {
     async fn has_blob(&self, blob: &Descriptor) -> Result<bool, StoreError>;
 
     /// Starts the upload of a blob. With `from`, the endpoint first tries to mount the blob from that repository of the
-    /// same scope; if it does not mount, the caller uses the session that the endpoint opened instead.
+    /// same scope. If the endpoint does not mount the blob, it opens a session, which the caller must use.
     async fn begin_upload(&self, blob: &Descriptor, from: Option<&RepositoryName>) -> Result<UploadStart, StoreError>;
 
     /// Looks for a blob and starts its upload if the repository does not have it: [`Target::has_blob`], then
-    /// [`Target::begin_upload`] without a mount. An endpoint that can combine both in one request does so; then it
-    /// does not compare the length of an existing blob. Other endpoints return [`BlobLookup::OtherLength`] for another
-    /// length, and start nothing.
+    /// [`Target::begin_upload`] without a mount. An endpoint that can combine both steps in one request does so, and
+    /// does not compare the length of an existing blob. Other endpoints return [`BlobLookup::OtherLength`] if the
+    /// length of an existing blob differs from the descriptor, and start no upload.
     async fn find_or_begin(&self, blob: &Descriptor) -> Result<BlobLookup, StoreError> {
         if self.has_blob(blob).await? {
             return Ok(BlobLookup::Found);
@@ -243,33 +250,33 @@ pub trait Target: Source {
         Ok(self.begin_upload(blob, None).await?.into())
     }
 
-    /// Starts the upload of a blob that replaces an existing one of `_stored` bytes, which is known to be a wrong
+    /// Starts the upload of a blob that replaces an existing blob of `_stored` bytes, which is known to be a wrong
     /// length.
     async fn begin_replacement(&self, blob: &Descriptor, _stored: u64) -> Result<UploadStart, StoreError> {
         self.begin_upload(blob, None).await
     }
 
-    /// Resumes an upload of this blob that an earlier process left. Returns `None` if the endpoint no longer knows the
-    /// session, or has another part of the blob than recorded.
+    /// Resumes an upload of this blob that an earlier process did not finish. Returns `None` if the endpoint no longer
+    /// has the session, or if the stored part of the blob does not match the saved progress.
     async fn resume_upload(
         &self,
         _blob: &Descriptor,
-        _left: &UploadSession,
+        _saved: &UploadSession,
     ) -> Result<Option<Box<dyn Upload>>, StoreError> {
         Ok(None)
     }
 
     /// Returns the maximum number of bytes that an upload started now buffers in memory: one chunk, if the endpoint
-    /// uploads in chunks. 0 means no more than the pieces that it receives.
+    /// uploads in chunks. 0 means that the upload buffers only the pieces that it receives.
     fn upload_holds(&self) -> u64 {
         0
     }
 
-    /// Writes a manifest under its digest, and also under `tag` if one is given. All content that it lists must
-    /// already be there; an endpoint that misses some of it returns [`ErrorKind::MissingContent`].
+    /// Writes a manifest under its digest, and also under `tag` if one is given. All content that the manifest lists
+    /// must already be in the repository; otherwise the endpoint returns [`ErrorKind::MissingContent`].
     ///
-    /// For a manifest with a subject, the result says if the endpoint lists it as a referrer automatically; if not, see
-    /// [`Target::link_referrers`].
+    /// For a manifest with a subject, the result shows if the endpoint lists the manifest as a referrer automatically;
+    /// if not, see [`Target::link_referrers`].
     async fn push_manifest(&self, manifest: &Manifest, tag: Option<&Tag>) -> Result<ReferrerLink, StoreError>;
 
     /// Records that a manifest written by its digest is a root, not a part of another manifest. An endpoint that
@@ -278,30 +285,30 @@ pub trait Target: Source {
         Ok(())
     }
 
-    /// Makes `referrers` (already pushed) findable from `subject` at an endpoint that does not do so automatically:
-    /// adds them to the list under the fallback tag. The endpoint reads that list again and merges it under a lock.
-    /// If there is no list yet, it writes `referrers.fallback` verbatim. No tag listing is trusted about the absence
-    /// of the list: an existing list that the listing omitted would be overwritten.
+    /// Adds `referrers`, which are already pushed, to the list of referrers of `subject` under the fallback tag, at an
+    /// endpoint that does not list referrers automatically. The implementation reads the existing list and merges it
+    /// under a lock. If there is no list yet, it writes `referrers.fallback` verbatim. The implementation does not
+    /// trust a tag listing that lacks the fallback tag: an existing list that the listing omits would be overwritten.
     async fn link_referrers(&self, _subject: &Digest, _referrers: &Referrers) -> Result<(), StoreError> {
         Ok(())
     }
 
-    /// Returns true if a tag in the form of a fallback tag points to a list of referrers, of any subject: nothing else
-    /// may replace it. An endpoint that needs no such lists has none.
+    /// Returns true if a tag in the form of a fallback tag points to a list of referrers, of any subject. Other content
+    /// must not replace such a list. False at an endpoint that needs no such lists.
     async fn has_referrers_list(&self, _tag: &Tag) -> Result<bool, StoreError> {
         Ok(false)
     }
 
-    /// Deletes a tag or a manifest. A missing one is no error. An endpoint that cannot delete returns
-    /// [`ErrorKind::Unsupported`].
+    /// Deletes a tag or a manifest. If it does not exist, the result is no error. An endpoint that cannot delete
+    /// returns [`ErrorKind::Unsupported`].
     async fn delete(&self, reference: &ManifestRef) -> Result<(), StoreError>;
 }
 
-/// Discoverability of a pushed referrer from its subject.
+/// Result of a push: shows if clients can find the manifest as a referrer of its subject.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReferrerLink {
     /// The endpoint lists the referrer, or the manifest has no subject.
     Listed,
-    /// The manifest has a subject, and the endpoint did not confirm that it lists it.
+    /// The manifest has a subject, and the endpoint did not confirm that it lists the manifest.
     Unlisted,
 }

@@ -1,7 +1,7 @@
-//! What the example layout holds: two versions of an image, a signature, an SBOM and a chart.
+//! Content of the example layout: two versions of an image, a signature, an SBOM and a chart.
 //!
-//! The keys of every JSON object stand in alphabetical order here, so that the bytes are the same whether serde_json
-//! sorts them or keeps their order.
+//! The keys of every JSON object are in alphabetical order. So the bytes do not depend on the feature of serde_json
+//! that keeps the order of keys.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -20,12 +20,12 @@ const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 const CREATED: &str = "2024-01-01T00:00:00Z";
 const PLATFORMS: [&str; 2] = ["amd64", "arm64"];
 
-/// Over the payload of the signature, by a key that was thrown away; README.md says how it was made.
+/// Signature of [`SIGNED`]. The private key was deleted. README.md describes how the signature was made.
 const SIGNATURE: &str = include_str!("cosign.sig");
-/// The payload that it was made over.
+/// Signed payload.
 const SIGNED: &str = include_str!("cosign.payload");
 
-/// Every file of the layout by its name in the folder.
+/// Returns every file of the layout, by its path within the folder.
 pub(super) fn layout() -> Result<BTreeMap<String, Vec<u8>>> {
     let mut blobs = Blobs::default();
     let old = image(&mut blobs, "1.0.0")?;
@@ -50,12 +50,12 @@ pub(super) fn layout() -> Result<BTreeMap<String, Vec<u8>>> {
     Ok(files)
 }
 
-/// Files under `blobs/`.
+/// Files under `blobs/`, by their path.
 #[derive(Default)]
 struct Blobs(BTreeMap<String, Vec<u8>>);
 
 impl Blobs {
-    /// Keeps some content and describes it.
+    /// Adds content, and returns its descriptor.
     fn add(&mut self, media_type: &str, bytes: Vec<u8>) -> Value {
         let hex = sha256(&bytes);
         let descriptor = json!({"digest": format!("sha256:{hex}"), "mediaType": media_type, "size": bytes.len()});
@@ -79,7 +79,7 @@ fn digest_of(descriptor: &Value) -> &str {
 fn with(descriptor: &Value, key: &str, value: Value) -> Value {
     let mut descriptor = descriptor.clone();
     descriptor[key] = value;
-    // Sorted, as all that is written here.
+    // The keys are sorted, like the keys of all other objects.
     let sorted: BTreeMap<String, Value> = descriptor.as_object().cloned().unwrap_or_default().into_iter().collect();
     sorted.into_iter().collect()
 }
@@ -88,7 +88,7 @@ fn named(descriptor: &Value, name: &str) -> Value {
     with(descriptor, "annotations", json!({"org.opencontainers.image.ref.name": name}))
 }
 
-/// An image for two platforms. The first two layers are the same in every version and on every platform.
+/// Adds an image for two platforms. The first two layers are the same in every version and on every platform.
 fn image(blobs: &mut Blobs, version: &str) -> Result<Value> {
     let mut manifests = Vec::new();
     for architecture in PLATFORMS {
@@ -160,7 +160,8 @@ fn licence() -> [Item<'static>; 5] {
     ]
 }
 
-/// A signature as cosign 2 keeps it: an image manifest whose layer is the signed payload (cosign, "Signature spec").
+/// Adds a signature in the form of cosign 2: an image manifest whose layer is the signed payload (cosign, "Signature
+/// spec").
 fn signature(blobs: &mut Blobs, subject: &Value) -> Result<Value> {
     let payload = json!({
         "critical": {
@@ -172,7 +173,10 @@ fn signature(blobs: &mut Blobs, subject: &Value) -> Result<Value> {
     })
     .to_string();
     if payload != SIGNED {
-        return Err(format!("the images changed, so cosign.sig is of others: sign this payload anew: {payload}").into());
+        return Err(format!(
+            "the images have changed, and cosign.sig does not match them: sign this payload again: {payload}"
+        )
+        .into());
     }
     let diff_id = format!("sha256:{}", sha256(payload.as_bytes()));
     let layer = blobs.add("application/vnd.dev.cosign.simplesigning.v1+json", payload.into());
@@ -189,7 +193,7 @@ fn signature(blobs: &mut Blobs, subject: &Value) -> Result<Value> {
     Ok(blobs.add_json(MANIFEST, &body))
 }
 
-/// A bill of materials that refers to the image by its subject; it has no tag.
+/// Adds a bill of materials whose subject is the image. It has no tag.
 fn sbom(blobs: &mut Blobs, subject: &Value) -> Value {
     const SPDX: &str = "application/spdx+json";
     let document = json!({
@@ -229,7 +233,7 @@ fn sbom(blobs: &mut Blobs, subject: &Value) -> Value {
     with(&manifest, "artifactType", SPDX.into())
 }
 
-/// A Helm chart that runs the image as a job.
+/// Adds a Helm chart that runs the image as a job.
 fn chart(blobs: &mut Blobs) -> Result<Value> {
     let metadata = "apiVersion: v2\nname: hello\nversion: 0.1.0\nappVersion: 1.1.0\ndescription: Says hello once\ntype: application\n";
     let values = "image: registry.example/hello:1.1.0\n";

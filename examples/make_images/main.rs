@@ -1,7 +1,7 @@
-//! Writes the example images: `cargo run --example make_images -- examples/images`.
+//! Program that writes the example images: `cargo run --example make_images -- examples/images`.
 //!
-//! The same bytes each time, without clock and network. Knows nothing of transship itself, so that the layout is
-//! a judge of the program and not the other way round.
+//! The program writes the same bytes each time: it uses no clock and no network. It uses no code of transship, so that
+//! the layout is an independent test of transship.
 
 use std::error::Error;
 use std::fs;
@@ -11,7 +11,7 @@ use std::process::ExitCode;
 mod content;
 mod pack;
 
-#[expect(clippy::print_stderr, reason = "the program's only word is why it failed")]
+#[expect(clippy::print_stderr, reason = "the program prints only its error")]
 fn main() -> ExitCode {
     match write_images() {
         Ok(()) => ExitCode::SUCCESS,
@@ -26,7 +26,7 @@ fn write_images() -> Result<(), Box<dyn Error>> {
     let folder = std::env::args().nth(1).ok_or("usage: make_images FOLDER")?;
     let folder = Path::new(&folder);
     if folder.exists() && !folder.join("oci-layout").exists() {
-        return Err(format!("{} is there and is no image layout: name another folder", folder.display()).into());
+        return Err(format!("{} exists and is not an image layout: name another folder", folder.display()).into());
     }
     let blobs = folder.join("blobs");
     if blobs.exists() {

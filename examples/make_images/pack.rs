@@ -1,4 +1,4 @@
-//! Archives, compression and programs, each the same bytes for the same input.
+//! Archives, compression and executables. Each function returns the same bytes for the same input.
 
 use std::error::Error;
 use std::io::Write as _;
@@ -6,17 +6,17 @@ use std::io::Write as _;
 use flate2::{Compression, GzBuilder};
 use tar::{Builder, EntryType, Header};
 
-/// 2024-01-01T00:00:00Z: when everything in the archives was changed last.
+/// Time of the last change of every file in the archives: 2024-01-01T00:00:00Z.
 const CHANGED: u64 = 1_704_067_200;
 
-/// One file or folder (a name that ends with `/`) of an archive.
+/// File of an archive, or folder if the name ends with `/`.
 pub(super) struct Item<'a> {
     pub(super) name: &'a str,
     pub(super) mode: u32,
     pub(super) bytes: &'a [u8],
 }
 
-/// A tar archive, owned by root, of one time.
+/// Returns a tar archive. All its files belong to root and have the same time.
 pub(super) fn tar(items: &[Item<'_>]) -> Result<Vec<u8>, Box<dyn Error>> {
     let mut archive = Builder::new(Vec::new());
     for item in items {
@@ -34,21 +34,21 @@ pub(super) fn tar(items: &[Item<'_>]) -> Result<Vec<u8>, Box<dyn Error>> {
     Ok(archive.into_inner()?)
 }
 
-/// A gzip stream without time, name and system.
+/// Returns a gzip stream without time, file name and operating system.
 pub(super) fn gzip(bytes: &[u8]) -> Result<Vec<u8>, Box<dyn Error>> {
     let mut stream = GzBuilder::new().mtime(0).operating_system(255).write(Vec::new(), Compression::best());
     stream.write_all(bytes)?;
     Ok(stream.finish()?)
 }
 
-/// A program for Linux that prints `text` and ends: an ELF file with one segment, and no library.
+/// Returns a program for Linux that prints `text` and exits: an ELF file with one segment and without libraries.
 pub(super) fn program(architecture: &str, text: &str) -> Result<Vec<u8>, Box<dyn Error>> {
     const BASE: u64 = 0x40_0000;
     const HEADERS: u64 = 64 + 56;
     let length = u16::try_from(text.len())?;
     let (machine, code) = match architecture {
-        "amd64" => (62_u16, code_of_amd64(length)),
-        "arm64" => (183_u16, code_of_arm64(length)),
+        "amd64" => (62_u16, amd64_code(length)),
+        "arm64" => (183_u16, arm64_code(length)),
         other => return Err(format!("no code for {other}").into()),
     };
     let size = HEADERS + (code.len() + text.len()) as u64;
@@ -64,7 +64,7 @@ pub(super) fn program(architecture: &str, text: &str) -> Result<Vec<u8>, Box<dyn
     for half in [64_u16, 56, 1, 0, 0, 0] {
         file.extend(half.to_le_bytes());
     }
-    // The segment: loaded (1), readable and executable (5).
+    // Type of the segment: loaded (1). Flags of the segment: readable and executable (5).
     for half in [1_u32, 5] {
         file.extend(half.to_le_bytes());
     }
@@ -76,8 +76,8 @@ pub(super) fn program(architecture: &str, text: &str) -> Result<Vec<u8>, Box<dyn
     Ok(file)
 }
 
-/// `write(1, text, length); exit(0)`, with the text right behind the code.
-fn code_of_amd64(length: u16) -> Vec<u8> {
+/// Returns the machine code of `write(1, text, length); exit(0)`. The text must follow the code.
+fn amd64_code(length: u16) -> Vec<u8> {
     let [low, high] = length.to_le_bytes();
     let mut code = vec![0xb8, 1, 0, 0, 0, 0xbf, 1, 0, 0, 0]; // mov eax, 1; mov edi, 1
     code.extend([0x48, 0x8d, 0x35, 16, 0, 0, 0]); // lea rsi, [rip + 16]
@@ -86,8 +86,8 @@ fn code_of_amd64(length: u16) -> Vec<u8> {
     code
 }
 
-/// As [`code_of_amd64`].
-fn code_of_arm64(length: u16) -> Vec<u8> {
+/// Returns the machine code of `write(1, text, length); exit(0)`. The text must follow the code.
+fn arm64_code(length: u16) -> Vec<u8> {
     let instructions: [u32; 8] = [
         0xd280_0020,                          // mov x0, #1
         0x1000_00e1,                          // adr x1, . + 28

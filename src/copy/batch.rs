@@ -24,15 +24,15 @@ use crate::oci::{
 };
 use crate::store::{Listed, Referrers, Reservation, Source, Target};
 
-/// Rules on the content that belongs to a digest, the same for all tags of a batch.
+/// Rules that select the content to copy with a digest. All tags of a batch have the same rules.
 #[derive(Debug, Clone, Default)]
 pub struct Rules {
-    /// Platforms to keep of an index. `None` keeps all of them, verbatim.
+    /// Platforms to copy of an index. `None` copies the index verbatim, with all its platforms.
     pub platforms: Option<Vec<Platform>>,
     /// True if the companions of a manifest are copied with it: referrers and cosign's tags.
     pub referrers: bool,
-    /// True if foreign layers are copied: layers of a non-distributable type that another address offers. A foreign
-    /// layer whose manifest gives no other address is always copied.
+    /// True if foreign layers are copied. A foreign layer has a non-distributable type and download addresses (`urls`)
+    /// in its manifest. A layer of such a type without addresses is always copied.
     pub foreign_layers: bool,
 }
 
@@ -43,12 +43,12 @@ pub struct Batch {
     pub(super) source: Arc<dyn Source>,
     pub(super) targets: Vec<Destination>,
     pub(super) rules: Rules,
-    /// Tags of the source that may name a digest, if the source's tags were listed. If this list rules out a
-    /// signature's tag, the batch does not request that tag.
+    /// Tags of the source that may name a digest. `None` if the source's tags were not listed. The batch does not
+    /// request a signature's tag if this list proves that the source does not have the tag.
     source_tags: Option<ListedTags>,
     surroundings: Surroundings,
     nodes: Nodes,
-    /// Manifests whose referrers the source could not report, and the reason.
+    /// Manifests whose referrers the source could not list, each with the reason.
     doubts: Mutex<BTreeMap<Digest, String>>,
     /// Lists of referrers with an entry that the source did not have: the subject, and the entries that the source had.
     incomplete_lists: Mutex<HashMap<Digest, Vec<Digest>>>,
@@ -60,16 +60,16 @@ pub struct Surroundings {
     /// Channel that receives the events of every transfer.
     pub events: mpsc::Sender<Event>,
     /// Store of the progress of large uploads, if there is one.
-    pub unfinished: Option<Arc<dyn UploadSessionStore>>,
+    pub upload_store: Option<Arc<dyn UploadSessionStore>>,
     /// Record of intended arrivals, if there is one.
     pub ledger: Option<Arc<dyn Ledger>>,
-    /// Signal that ends the uploads of the batch.
+    /// Signal that suspends the uploads of the batch.
     pub suspension: Suspension,
 }
 
 impl From<mpsc::Sender<Event>> for Surroundings {
     fn from(events: mpsc::Sender<Event>) -> Self {
-        Self { events, unfinished: None, ledger: None, suspension: Suspension::default() }
+        Self { events, upload_store: None, ledger: None, suspension: Suspension::default() }
     }
 }
 
@@ -82,7 +82,8 @@ pub struct Order {
     pub digest: Digest,
     /// Tag to write at the targets. `None` copies by digest alone.
     pub tag: Option<Tag>,
-    /// Targets of the batch that want the digest: the index of each, and the digest of the tag there.
+    /// Targets to copy to: the index of each target in the batch, and the previous content of the tag at that target.
+    /// `None` if the target does not have the tag.
     pub targets: Vec<(usize, Option<Previous>)>,
 }
 
@@ -91,7 +92,8 @@ pub struct Order {
 pub struct Previous {
     /// Digest that the tag had.
     pub digest: Digest,
-    /// Tag under which this digest is kept. This tag is written before the order's tag is overwritten.
+    /// Tag that keeps this digest. It is written before the order's tag is overwritten. `None` if no tag keeps the
+    /// digest.
     pub under: Option<Tag>,
 }
 
@@ -100,7 +102,7 @@ pub type Outcome = (usize, Result<Arrival, CopyError>);
 
 impl Batch {
     /// Creates a batch from `source` to `targets`. `source_tags` is the source's list of tags, if there is one.
-    /// `surroundings` may be just the channel for the events.
+    /// `surroundings` may be the channel of the events alone.
     #[must_use]
     pub fn new(
         copier: &Arc<Copier>,
@@ -127,24 +129,24 @@ impl Batch {
         })
     }
 
-    /// Copies the closure of a digest to the targets of the order, and writes its tag there last. A failure at one
+    /// Copies the closure of a digest to the targets of the order, and then writes the order's tag. A failure at one
     /// target does not affect the others.
     ///
-    /// Dropping the future stops the copy. Every tag that was written by then has been reported.
+    /// Dropping the future stops the copy. If the batch has a ledger, the ledger then has an intent for every tag that
+    /// was written.
     pub async fn copy(self: &Arc<Self>, order: Order) -> Vec<Outcome> {
         let mut outcomes: Vec<Outcome> = self.copy_each(order).collect().await;
-        outcomes.sort_by_key(|(at, _)| *at);
+        outcomes.sort_by_key(|(index, _)| *index);
         outcomes
     }
 
-    /// Does the same as [`Batch::copy`], and yields each target's result as soon as it is known. Slower targets come
-    /// later.
+    /// Copies like [`Batch::copy`], and yields the result of each target as soon as the copy to that target has ended.
     pub fn copy_each(self: &Arc<Self>, order: Order) -> BoxStream<'static, Outcome> {
         stream::once(self.clone().start(order, true)).flatten().boxed()
     }
 
-    /// Does the same as [`Batch::copy_each`] for a digest that the targets already have, to copy its referrers. The
-    /// digest itself did not just arrive, so the ledger does not record it.
+    /// Copies the referrers of a digest that the targets already have, and yields results like [`Batch::copy_each`].
+    /// The digest itself is not new at the targets, so the ledger gets no intent for it.
     pub fn refresh_each(self: &Arc<Self>, order: Order) -> BoxStream<'static, Outcome> {
         stream::once(self.clone().start(order, false)).flatten().boxed()
     }
@@ -154,7 +156,7 @@ impl Batch {
         let stop = CancellationToken::new();
         let stop_at_end = stop.clone().drop_guard();
         let has_siblings = order.targets.len() > 1;
-        let delivery = |(at, _): &(usize, _)| Arc::new(Delivery::new(self.clone(), *at, has_siblings));
+        let delivery = |(index, _): &(usize, _)| Arc::new(Delivery::new(self.clone(), *index, has_siblings));
         let ledger = self.surroundings.ledger.as_ref().filter(|_| is_arrival);
         let deliveries: Vec<Arc<Delivery>> = order.targets.iter().map(delivery).collect();
         let survey = self.survey(&order, &deliveries, &stop);
@@ -163,24 +165,26 @@ impl Batch {
             biased;
             surveyed = survey => surveyed,
             errors = all_failed => {
-                let outcomes = order.targets.into_iter().zip(errors).map(|((at, _), error)| (at, Err(error)));
+                let outcomes = order.targets.into_iter().zip(errors).map(|((index, _), error)| (index, Err(error)));
                 return stream::iter(outcomes.collect::<Vec<_>>()).boxed();
             }
         };
         let closure = match surveyed {
             Ok(found) => Arc::new(found),
-            Err(error) => return stream::iter(order.targets).map(move |(at, _)| (at, Err(error.clone()))).boxed(),
+            Err(error) => {
+                return stream::iter(order.targets).map(move |(index, _)| (index, Err(error.clone()))).boxed();
+            }
         };
         let order = Arc::new(order);
-        let finish = |(index, delivery): (usize, Arc<Delivery>)| {
+        let finish = |(position, delivery): (usize, Arc<Delivery>)| {
             let (order, closure, ledger) = (order.clone(), closure.clone(), ledger.cloned());
             async move {
-                let (at, previous) = &order.targets[index];
+                let (index, previous) = &order.targets[position];
                 let span = delivery.span().clone();
                 let result =
                     delivery.finish(&order, &closure, previous.as_ref(), ledger.as_deref()).instrument(span).await;
-                delivery.give_up();
-                (*at, result)
+                delivery.mark_ended();
+                (*index, result)
             }
         };
         let finishing: FuturesUnordered<_> = deliveries.into_iter().enumerate().map(finish).collect();
@@ -189,8 +193,8 @@ impl Batch {
         stream::unfold((finishing, stop_at_end), next).boxed()
     }
 
-    /// Returns the digest that the targets are to have for this digest of the source: the same digest, or that of the
-    /// derived index if platforms are selected.
+    /// Returns the digest that a copy of this digest writes at the targets: the same digest, or the digest of the
+    /// derived index if the rules select platforms.
     ///
     /// # Errors
     /// [`CopyError`] if the manifest cannot be read, or if no child runs on a wanted platform.
@@ -209,8 +213,8 @@ impl Batch {
         survey(self, root, derived, &blobs).await
     }
 
-    /// Returns the manifest to write: the source's own, or the index that is derived from it for the selected
-    /// platforms.
+    /// Returns the manifest to write: the manifest of the source, or the index that is derived from it for the selected
+    /// platforms. The flag is true for a derived index.
     async fn read_root(&self, digest: Digest) -> Result<(Arc<Node>, bool), CopyError> {
         let node = self.read_node(digest).await?;
         let Some(platforms) = &self.rules.platforms else { return Ok((node, false)) };
@@ -237,9 +241,9 @@ impl Batch {
         self.nodes.get_tag(self.source.as_ref(), tag).await
     }
 
-    /// Returns the subject if the content of `tag` is a list of referrers. `tag` must have the form of the tag of such
-    /// a list. Returns `None` for other content: an image, or an index in which nothing refers to the subject that the
-    /// tag names.
+    /// Returns the subject of a list of referrers. `tag` must have the form of a fallback tag, and `content` is the
+    /// digest of the tag. Returns `None` if the content is not a list of referrers: an image, or an index whose
+    /// children do not refer to the subject that the tag names.
     ///
     /// # Errors
     /// [`CopyError`] if the content cannot be read.
@@ -250,7 +254,8 @@ impl Batch {
             Some(SignatureTag::Referrers(subject)) => Some(subject),
             _ => None,
         };
-        // Unreadable children are judged by their entry in the list: an image has a platform, an artifact has a type.
+        // An unreadable child is classified by its entry in the list: the entry of an image has a platform, and the
+        // entry of an artifact has an artifact type.
         let mut may_be_list = true;
         for child in listed {
             match self.read_node(child.digest).await {
@@ -280,7 +285,7 @@ impl Batch {
         self.nodes.has(digest)
     }
 
-    /// Returns true if a signature's tag has arrived at every target, together with the manifest that it belongs to.
+    /// Returns true if this batch has written a signature's tag at every target, or has found the tag correct there.
     #[must_use]
     pub fn has_signed(&self, tag: &Tag) -> bool {
         self.targets.iter().all(|target| target.has_signed(tag))
@@ -290,7 +295,7 @@ impl Batch {
         self.nodes.get(self.source.as_ref(), digest).await
     }
 
-    /// Reserves the pulls for those manifests that the batch does not have yet.
+    /// Reserves reads in the source's pull quota for the manifests that the batch has not cached.
     pub(super) async fn reserve_reads(
         &self,
         manifests: impl Iterator<Item = Digest>,
@@ -302,8 +307,8 @@ impl Batch {
         self.source.reserve_manifest_reads(&unread).await.map_err(CopyError::source)
     }
 
-    /// Returns the referrers of a digest at the source. If the source cannot report all of them, this method returns
-    /// the known referrers, and records and logs the error. The digest is copied nevertheless.
+    /// Returns the referrers of a digest at the source. If the source cannot list all referrers, this method returns
+    /// the listed ones, and records and logs the reason. The digest can be copied nevertheless.
     ///
     /// # Errors
     /// [`CopyError`] if the source's pull quota forbids the request for now.
@@ -319,7 +324,7 @@ impl Batch {
         Ok(found)
     }
 
-    /// Records that the source could not report the referrers of a digest.
+    /// Records that the source could not list the referrers of a digest. Logs a warning for the first such digest.
     pub fn doubt_referrers(&self, subject: Digest, why: String) {
         let mut doubts = self.doubts.lock();
         if doubts.is_empty() {
@@ -333,13 +338,13 @@ impl Batch {
         doubts.insert(subject, why);
     }
 
-    /// Returns the digests whose referrers the source could not report, and the reason.
+    /// Returns the digests whose referrers the source could not list, each with the reason.
     #[must_use]
     pub fn doubted_referrers(&self) -> BTreeMap<Digest, String> {
         self.doubts.lock().clone()
     }
 
-    /// Returns true if the source could not report the referrers of this digest.
+    /// Returns true if the source could not list the referrers of this digest.
     #[must_use]
     pub fn is_in_doubt(&self, subject: &Digest) -> bool {
         self.doubts.lock().contains_key(subject)
@@ -367,13 +372,13 @@ impl Batch {
         node.companions.get_or_try_init(|| async { find_companions(self, node).await.map(Arc::new) }).await.cloned()
     }
 
-    /// Returns [`Listed::Perhaps`] if the source may have this tag according to its list.
+    /// Returns [`Listed::Absent`] if the source's list proves that the source does not have this tag.
     pub(super) fn look_up(&self, tag: &Tag) -> Listed {
         self.source_tags.as_ref().map_or(Listed::Perhaps, |tags| tags.look_up(tag))
     }
 
-    /// Returns [`Listed::Perhaps`] if the source may have this tag although its list lacks it. Returns
-    /// [`Listed::Absent`] if the list has the tag.
+    /// Returns [`Listed::Perhaps`] if the source may have this tag although its list lacks the tag. Returns
+    /// [`Listed::Absent`] if the list contains the tag, or proves that the source does not have it.
     pub fn look_up_unlisted(&self, tag: &Tag) -> Listed {
         match &self.source_tags {
             Some(tags) if tags.has(tag) => Listed::Absent,
@@ -381,7 +386,8 @@ impl Batch {
         }
     }
 
-    /// Records that the source has a tag. If its list lacks that tag, the list may lack others.
+    /// Records that the source has a tag. If the source's list lacks this tag, the list may lack other tags too: the
+    /// first such tag is logged as a warning.
     pub fn record_found_tag(&self, tag: &Tag) {
         if self.source_tags.as_ref().is_some_and(|tags| tags.record_found(tag)) {
             tracing::warn!(
@@ -392,10 +398,10 @@ impl Batch {
         }
     }
 
-    /// Returns the store of upload progress for this blob, if there is one and the blob is larger than one chunk.
-    pub(super) fn unfinished(&self, target: &dyn Target, blob: &Descriptor) -> Option<&Arc<dyn UploadSessionStore>> {
+    /// Returns the store of upload progress. `None` if there is no store, or if one chunk is enough to send this blob.
+    pub(super) fn upload_store(&self, target: &dyn Target, blob: &Descriptor) -> Option<&Arc<dyn UploadSessionStore>> {
         let chunk = target.upload_holds();
-        self.surroundings.unfinished.as_ref().filter(|_| chunk > 0 && blob.size > chunk)
+        self.surroundings.upload_store.as_ref().filter(|_| chunk > 0 && blob.size > chunk)
     }
 
     /// Returns the record of intended arrivals.
@@ -412,7 +418,7 @@ impl Batch {
         let _ = self.surroundings.events.send(event).await;
     }
 
-    /// Sends an event if the channel has room, for callers that cannot wait.
+    /// Sends an event unless the channel is full, for callers that cannot wait.
     pub(super) fn try_send_event(&self, event: Event) {
         let _ = self.surroundings.events.try_send(event);
     }

@@ -1,9 +1,9 @@
 //! Closure of a digest, read from the source: every manifest that the digest reaches, the referrers and signatures of
 //! those manifests, and the order in which all of them must be written.
 //!
-//! Manifests that the root reaches are required. Manifests that only refer to something are not required. If such a
-//! manifest cannot be read or exceeds a limit, the copy does not bring it or anything that lists it, and reports each
-//! by name.
+//! A manifest that the root lists, directly or through other indexes, is required: if it cannot be read, the copy
+//! fails. A manifest that is only a referrer or a signature is optional: if it cannot be read or exceeds a limit, the
+//! copy skips it and every manifest that lists it, and reports each skipped item by name.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -20,32 +20,33 @@ use crate::oci::{Descriptor, Digest, Tag};
 
 mod walk;
 
-use walk::{Answer, Ask, ClosureWalk};
+use walk::{ClosureWalk, ReadRequest, ReadResult};
 
-/// Number of manifests and lists of one closure that are read at the same time. What has been read is counted before
-/// more is requested.
+/// Maximum number of manifests and lists of one closure that are read at the same time. The walk checks its limits
+/// after each read, so a closure that exceeds a limit causes few further reads.
 const READS_AT_ONCE: usize = 24;
 
-/// Manifests that must be at a target before the root's tag is, and the root.
+/// Root manifest, and all manifests that must be at a target before the root's tag is written.
 #[derive(Debug)]
 pub(super) struct Closure {
     pub(super) root: Arc<Node>,
-    /// Manifests to write by digest before the root: all but the root, and the root as well if one of its referrers
-    /// lists it. Each rank needs only manifests of the ranks before it.
+    /// Manifests to write by digest before the root's tag is written. A manifest lists only manifests of earlier ranks.
+    /// The root is in a rank only if another manifest lists it.
     pub(super) ranks: Vec<Vec<Arc<Node>>>,
-    /// Tags that belong to manifests of the closure: cosign's.
+    /// Tags of cosign's signatures, by the digest of the manifest that each tag names.
     pub(super) tags: HashMap<Digest, Vec<Tag>>,
-    /// Lists of referrers, each with its subject, from which clients must be able to find them.
+    /// Lists of referrers, each with the digest of its subject. Clients must be able to find the referrers by the
+    /// subject.
     pub(super) referrers: Vec<(Digest, Arc<Companions>)>,
-    /// Manifests that the root reaches. The root is not written if one of them is missing.
+    /// Required manifests, the root included. The root's tag is not written if one of them is missing.
     pub(super) required: HashSet<Digest>,
-    /// Children of indexes that are blobs although their type does not show it.
+    /// Children of indexes that are blobs, although their media type does not show it.
     pub(super) untyped_blobs: HashMap<Digest, Descriptor>,
     /// Items that belong to the root and cannot be copied to any target.
     pub(super) left_behind: Vec<LeftBehind>,
-    /// Manifests among the items that are not copied.
+    /// Manifests that cannot be copied to any target.
     pub(super) lost: HashSet<Digest>,
-    /// Names of referrers and signatures, in words.
+    /// Names of referrers and signatures, for reports.
     pub(super) names: HashMap<Digest, String>,
     /// Number of distinct manifests in the closure.
     pub(super) manifests: u64,
@@ -67,89 +68,97 @@ impl Closure {
     }
 }
 
-/// Listener of the walk: the transfer of blobs begins while the walk continues.
+/// Listener of the walk. It starts the transfer of blobs while the walk continues.
 pub(super) trait SurveyListener: Send + Sync {
     /// Reports a manifest, with the blobs that it references.
     fn on_manifest(&self, node: &Node, is_required: bool);
-    /// Reports a blob that an index lists without naming it as one.
+    /// Reports a blob that an index lists under a media type that does not show that it is a blob.
     fn on_blob(&self, blob: &Descriptor, is_required: bool);
 }
 
-/// Reads everything that `root` reaches. Each manifest is reported to `found` as soon as it is known, so that the
-/// transfer of its blobs can begin while the walk continues. If the root is `derived`, its referrers are skipped: they
-/// refer to another digest.
+/// Reads the closure of `root` from the source. Reports each manifest to `listener` as soon as it is read, so that the
+/// transfer of its blobs can start while the walk continues. The referrers of a `derived` root are not read: they refer
+/// to the digest of the source's index.
 pub(super) async fn survey(
     batch: &Batch,
     root: Arc<Node>,
     derived: bool,
-    found: &dyn SurveyListener,
+    listener: &dyn SurveyListener,
 ) -> Result<Closure, CopyError> {
     let mut walk = ClosureWalk::new(batch, root.digest(), batch.rules.referrers && !derived);
     let mut reservations = Vec::new();
-    let mut asked = FuturesUnordered::new();
+    let mut reads = FuturesUnordered::new();
     if walk.add_manifest(&root, 0)? {
-        found.on_manifest(&root, true);
+        listener.on_manifest(&root, true);
     }
     loop {
-        while asked.len() < READS_AT_ONCE
-            && let Some((depth, ask)) = walk.to_ask.pop_front()
+        while reads.len() < READS_AT_ONCE
+            && let Some((depth, request)) = walk.queue.pop_front()
         {
-            asked.push(read_item(batch, depth, ask));
+            reads.push(read_item(batch, depth, request));
         }
-        match asked.next().await.transpose()? {
-            Some((_, Answer::Reads(manifests, reservation))) => {
+        match reads.next().await.transpose()? {
+            Some((_, ReadResult::Reads(manifests, reservation))) => {
                 reservations.push(reservation);
                 walk.queue_manifests(manifests);
             }
-            Some((depth, Answer::Manifest(_, Ok(node)))) => {
+            Some((depth, ReadResult::Manifest(_, Ok(node)))) => {
                 if walk.add_manifest(&node, depth)? {
-                    found.on_manifest(&node, walk.is_required(&node.digest()));
+                    listener.on_manifest(&node, walk.is_required(&node.digest()));
                 }
             }
-            Some((_, Answer::Manifest(digest, Err(error)))) => walk.record_lost(digest, error)?,
-            Some((_, Answer::Blob(blob))) => {
+            Some((_, ReadResult::Manifest(digest, Err(error)))) => walk.record_lost(digest, error)?,
+            Some((_, ReadResult::Blob(blob))) => {
                 walk.add_blob(&blob)?;
-                found.on_blob(&blob, walk.is_required(&blob.digest));
+                listener.on_blob(&blob, walk.is_required(&blob.digest));
             }
-            Some((depth, Answer::Companions(of, companions))) => walk.add_companions(of, companions, depth)?,
+            Some((depth, ReadResult::Companions(subject, companions))) => {
+                walk.add_companions(subject, companions, depth)?;
+            }
             None => return walk.close(root),
         }
     }
 }
 
-fn read_item(batch: &Batch, depth: usize, ask: Ask) -> BoxFuture<'_, Result<(usize, Answer), CopyError>> {
+fn read_item(
+    batch: &Batch,
+    depth: usize,
+    request: ReadRequest,
+) -> BoxFuture<'_, Result<(usize, ReadResult), CopyError>> {
     Box::pin(async move {
-        Ok(match ask {
-            Ask::Reads(manifests) => {
+        Ok(match request {
+            ReadRequest::Reads(manifests) => {
                 let reservation = batch.reserve_reads(manifests.iter().map(|(_, digest)| *digest)).await?;
-                (depth, Answer::Reads(manifests, reservation))
+                (depth, ReadResult::Reads(manifests, reservation))
             }
-            Ask::Manifest(digest) => (depth, Answer::Manifest(digest, batch.read_node(digest).await)),
-            Ask::Either(child) => (depth, classify_child(batch, child).await?),
-            Ask::Companions(node) => (depth, Answer::Companions(node.digest(), batch.companions(&node).await?)),
+            ReadRequest::Manifest(digest) => (depth, ReadResult::Manifest(digest, batch.read_node(digest).await)),
+            ReadRequest::Either(child) => (depth, classify_child(batch, child).await?),
+            ReadRequest::Companions(node) => {
+                (depth, ReadResult::Companions(node.digest(), batch.companions(&node).await?))
+            }
         })
     })
 }
 
-/// Determines if a child of an index is a manifest or a blob. If the content is no manifest at the source, the child is
-/// a blob.
-async fn classify_child(batch: &Batch, child: Descriptor) -> Result<Answer, CopyError> {
+/// Determines if a child of an index is a manifest or a blob. If the source does not return the child as a manifest,
+/// the child is a blob.
+async fn classify_child(batch: &Batch, child: Descriptor) -> Result<ReadResult, CopyError> {
     let digest = child.digest;
     match batch.read_node(digest).await {
         Err(error) if error.ends_all() => Err(error),
-        // The source returned the content as a manifest, but it is not a manifest that can be copied: an endpoint may
-        // return any content that way.
+        // The source returned the content as a manifest, but the content is not a manifest that can be copied. Some
+        // endpoints return any content in response to a request for a manifest.
         Err(error @ CopyError::Manifest { .. }) => match batch.source.blob(&child, 0).await {
-            Ok(_) => Ok(Answer::Blob(child)),
-            Err(_) => Ok(Answer::Manifest(digest, Err(error))),
+            Ok(_) => Ok(ReadResult::Blob(child)),
+            Err(_) => Ok(ReadResult::Manifest(digest, Err(error))),
         },
         Err(error) => {
             tracing::debug!(
                 source = batch.source.place(), %digest, %error,
                 "a child of an index is no manifest; it is read as a blob"
             );
-            Ok(Answer::Blob(child))
+            Ok(ReadResult::Blob(child))
         }
-        Ok(node) => Ok(Answer::Manifest(digest, Ok(node))),
+        Ok(node) => Ok(ReadResult::Manifest(digest, Ok(node))),
     }
 }

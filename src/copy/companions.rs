@@ -10,8 +10,8 @@ use super::{Batch, CopyError};
 use crate::oci::{ContentKind, Descriptor, Digest, Tag, referrers_tag, signature_tags};
 use crate::store::{Listed, Referrers};
 
-/// Companions of a manifest. The fields are digests and no nodes: a source may claim that two manifests refer to each
-/// other.
+/// Companions of a manifest. The fields contain digests instead of parsed manifests: a source may claim that two
+/// manifests refer to each other, and parsed manifests would then own each other.
 #[derive(Debug, Default)]
 pub(super) struct Companions {
     /// List of the manifest's referrers.
@@ -25,7 +25,7 @@ pub(super) struct Companions {
 /// Finds the companions of a manifest at the source.
 ///
 /// # Errors
-/// [`CopyError`] if the source may not be read any more for now. The whole copy is then deferred.
+/// [`CopyError`] if the pull quota of the source is used up. The whole copy is then deferred.
 pub(super) async fn find_companions(batch: &Batch, node: &Node) -> Result<Companions, CopyError> {
     let subject = node.digest();
     let tags = signature_tags(&subject).into_iter().filter(|tag| batch.look_up(tag) == Listed::Perhaps);
@@ -47,20 +47,20 @@ async fn find_referrers(batch: &Batch, subject: Digest) -> Result<Companions, Co
     select_referrers(batch, subject, list).await
 }
 
-/// Returns the list without entries that are wrong or cannot be read. Some registries keep other content under the
+/// Returns the list without the entries that are wrong or cannot be read. Some registries keep other content under the
 /// fallback tag, and a list may still contain a referrer that was deleted.
 async fn select_referrers(batch: &Batch, subject: Digest, mut list: Referrers) -> Result<Companions, CopyError> {
     let _reads = batch.reserve_reads(list.manifests.iter().map(|listed| listed.digest)).await?;
     let verdicts = join_all(list.manifests.iter().map(|listed| refers_to(batch, listed, subject))).await;
     let verdicts = verdicts.into_iter().collect::<Result<Vec<_>, _>>()?;
-    let (mut believed, mut left_behind, mut is_incomplete) = (Vec::new(), Vec::new(), false);
+    let (mut accepted, mut left_behind, mut is_incomplete) = (Vec::new(), Vec::new(), false);
     let log_skipped = |referrer: Digest, why: &str| {
         let source = batch.source.place();
         tracing::warn!(source, %subject, %referrer, why, "skipped an entry of the list of referrers");
     };
     for (listed, verdict) in list.manifests.into_iter().zip(verdicts) {
         match verdict {
-            Verdict::Refers => believed.push(listed),
+            Verdict::Refers => accepted.push(listed),
             Verdict::Other(why) => log_skipped(listed.digest, why),
             Verdict::Absent => {
                 is_incomplete = true;
@@ -74,7 +74,7 @@ async fn select_referrers(batch: &Batch, subject: Digest, mut list: Referrers) -
     if is_incomplete {
         batch.record_incomplete_list(subject, believed.iter().map(|listed| listed.digest).collect());
     }
-    list.manifests = believed;
+    list.manifests = accepted;
     Ok(Companions { list, signatures: Vec::new(), left_behind })
 }
 
@@ -92,10 +92,11 @@ enum Verdict {
 async fn refers_to(batch: &Batch, listed: &Descriptor, subject: Digest) -> Result<Verdict, CopyError> {
     match batch.read_node(listed.digest).await {
         Ok(node) if node.view.subject == Some(subject) => Ok(Verdict::Refers),
-        Ok(_) => Ok(Verdict::Other("it names another subject")),
+        Ok(_) => Ok(Verdict::Other("its subject is another manifest")),
         Err(error) if error.ends_all() => Err(error),
-        // A registry may hide a manifest of a type that it does not serve to every client.
-        Err(error) if error.is_not_found() && listed.kind() == ContentKind::Manifest => Ok(Verdict::Absent),
+        // A registry may report a manifest as missing because it does not serve the type of the manifest to every
+        // client. So only a missing manifest of a known type counts as deleted.
+        Err(error) if error.is_not_found() && listed.kind() == ContentKind::Manifest => Ok(Verdict::Other("the manifest does not exist"),
         Err(error) => Ok(Verdict::Unread(error.to_string())),
     }
 }

@@ -1,55 +1,56 @@
-//! State that all copies of the process share: memory for transfers in flight, and the transfers of each blob to each
-//! target.
+//! State that all copies of the process share: the memory for transfers in flight, the transfers in progress, and the
+//! progress of each target.
 
 use std::sync::Arc;
 
 use super::blob::memory::{MemoryLimiter, MemoryPermit};
 use super::blob::single_flight::Flights;
-use super::blob::stragglers::Lanes;
+use super::blob::stragglers::ProgressTrackers;
 use crate::fair_queue::Tenant;
 
-/// Unit of memory, in bytes.
+/// Size of one unit of memory, in bytes.
 const UNIT: u64 = 64 * 1024;
 
-/// Maximum memory of one transfer, in bytes: the queue of a fan-out, pieces that are buffered, and the buffers of the
-/// connections.
+/// Maximum memory of one transfer, in bytes, unless the chunk of its upload needs more. It covers the queue of the
+/// fan-out, the buffered pieces and the buffers of the connections.
 const PER_TRANSFER: u64 = 4 * 1024 * 1024;
 
-/// Memory of a transfer beside the chunk of its upload, in bytes, if the upload is chunked.
-const BESIDE_CHUNK: u64 = 1024 * 1024;
+/// Memory that a chunked upload needs in addition to its chunk, in bytes.
+const BESIDES_CHUNK: u64 = 1024 * 1024;
 
 /// Copy engine: one for the whole process, shared by all entries.
 #[derive(Debug)]
 pub struct Copier {
     pub(super) flights: Arc<Flights>,
-    pub(super) lanes: Arc<Lanes>,
+    pub(super) trackers: Arc<ProgressTrackers>,
     memory: MemoryLimiter,
     units: u32,
-    /// Tenant to which these copies belong.
+    /// Tenant of the copies that use this value.
     tenant: Tenant,
 }
 
 impl Copier {
-    /// Creates an engine whose transfers hold at most `memory` bytes in all, but never less than one transfer needs (4
-    /// MiB).
+    /// Creates an engine. All its transfers together reserve at most `memory` bytes. A value below 4 MiB, the memory of
+    /// one transfer, counts as 4 MiB.
     #[must_use]
     pub fn new(memory: u64) -> Arc<Self> {
         let units = u32::try_from(memory.max(PER_TRANSFER) / UNIT).unwrap_or(u32::MAX);
-        let (flights, lanes, memory) = (Arc::default(), Arc::default(), MemoryLimiter::new(units));
-        Arc::new(Self { flights, lanes, memory, units, tenant: Tenant::default() })
+        let (flights, trackers, memory) = (Arc::default(), Arc::default(), MemoryLimiter::new(units));
+        Arc::new(Self { flights, trackers, memory, units, tenant: Tenant::default() })
     }
 
-    /// Returns the same engine for the copies of one tenant. A tenant is an entry, by its name. Copies of other tenants
-    /// get memory too, even if this tenant's copies hold theirs for long.
+    /// Returns the same engine for the copies of one tenant: the entry with this name. If the copies of one tenant keep
+    /// their memory for a long time, the copies of other tenants still get memory.
     #[must_use]
     pub fn for_tenant(&self, name: &str) -> Arc<Self> {
         let tenant = Tenant::from_name(name);
-        let (flights, lanes, memory) = (self.flights.clone(), self.lanes.clone(), self.memory.clone());
-        Arc::new(Self { flights, lanes, memory, units: self.units, tenant })
+        let (flights, trackers, memory) = (self.flights.clone(), self.trackers.clone(), self.memory.clone());
+        Arc::new(Self { flights, trackers, memory, units: self.units, tenant })
     }
 
-    /// Waits for the memory that this number of transfers of `size` bytes needs together, or for as many of these
-    /// transfers as fit. The uploads to the targets hold at most `chunk` bytes each.
+    /// Waits for the memory of `transfers` transfers of `size` bytes each, and returns one permit per transfer. If the
+    /// memory is too small for all of them, returns as many permits as fit, but at least one. Each upload buffers at
+    /// most `chunk` bytes.
     pub(super) async fn reserve(&self, size: u64, chunk: u64, transfers: usize) -> Vec<MemoryPermit> {
         let each = self.units_for(size, chunk);
         let fit = u32::try_from(transfers).unwrap_or(u32::MAX).min(self.units / each).max(1);
@@ -59,14 +60,14 @@ impl Copier {
         permits
     }
 
-    /// Waits for the memory that one transfer of `size` bytes needs.
+    /// Waits for the memory of one transfer of `size` bytes. Its upload buffers at most `chunk` bytes.
     pub(super) async fn reserve_one(&self, size: u64, chunk: u64) -> MemoryPermit {
         self.memory.take(self.tenant, self.units_for(size, chunk)).await
     }
 
     fn units_for(&self, size: u64, chunk: u64) -> u32 {
-        let most = PER_TRANSFER.max(chunk.saturating_add(BESIDE_CHUNK));
-        let units = size.min(most).div_ceil(UNIT).clamp(1, u64::from(self.units));
+        let maximum = PER_TRANSFER.max(chunk.saturating_add(BESIDES_CHUNK));
+        let units = size.min(maximum).div_ceil(UNIT).clamp(1, u64::from(self.units));
         u32::try_from(units).unwrap_or(self.units)
     }
 }
@@ -89,6 +90,6 @@ mod tests {
         assert_eq!(taken(), mib);
         drop(small);
         let _all = copier.reserve_one(1000 * mib, 999 * mib).await;
-        assert_eq!(taken(), 64 * mib, "more than there is cannot be waited for");
+        assert_eq!(taken(), 64 * mib, "a transfer that needs more than all memory gets all memory");
     }
 }

@@ -19,7 +19,7 @@ use tracing::Span;
 use self::arrivals::with_manifest;
 use super::batch::{Order, Previous};
 use super::blob::single_flight::RepositoryScope;
-use super::blob::stragglers::Lane;
+use super::blob::stragglers::ProgressTracker;
 use super::blob::transfer::{Trust, copy_again};
 use super::closure::Closure;
 use super::destination::Destination;
@@ -29,17 +29,19 @@ use super::{Batch, CopyError, Ledger};
 use crate::oci::{Descriptor, Digest, ManifestRef, Tag};
 use crate::store::{ReferrerLink, Scope, Target};
 
-/// Number of manifests of one rank that are written at the same time.
-const AT_ONCE: usize = 16;
+/// Maximum number of manifests of one rank that are written at the same time.
+const WRITES_AT_ONCE: usize = 16;
 
+/// Result of a blob's transfer, for several waiters.
 type Awaited = Shared<BoxFuture<'static, Result<(), CopyError>>>;
 
 /// Delivery of a closure to one target.
 pub(super) struct Delivery {
     pub(super) batch: Arc<Batch>,
-    at: usize,
-    /// Lane of the target, if the order has several targets.
-    lane: Option<Arc<Lane>>,
+    /// Index of the target in the batch.
+    index: usize,
+    /// Progress tracker of the target, if the order has several targets.
+    tracker: Option<Arc<ProgressTracker>>,
     started: DateTime<Utc>,
     /// Span of the delivery's log lines.
     span: Span,
@@ -47,8 +49,8 @@ pub(super) struct Delivery {
     tally: Mutex<Tally>,
     /// Items that belong to the root and did not arrive at this target, by the digest of their manifest.
     left_behind: Mutex<HashMap<Digest, LeftBehind>>,
-    given_up: AtomicBool,
-    /// Reason why the delivery fails, independent of all other items.
+    ended: AtomicBool,
+    /// Error of the first required item that cannot be copied.
     failure: watch::Sender<Option<CopyError>>,
 }
 
@@ -62,26 +64,26 @@ struct Tally {
 
 impl Tally {
     fn count(&self, outcome: BlobOutcome) -> u64 {
-        self.blobs.values().filter(|came| **came == outcome).count() as u64
+        self.blobs.values().filter(|recorded| **recorded == outcome).count() as u64
     }
 }
 
 impl Delivery {
     /// Creates the delivery to one of the batch's targets, with or without sibling targets.
-    pub(super) fn new(batch: Arc<Batch>, at: usize, has_siblings: bool) -> Self {
-        let target = &batch.targets[at].target;
-        let lane = has_siblings.then(|| batch.copier.lanes.lane_for(target.scope()));
+    pub(super) fn new(batch: Arc<Batch>, index: usize, has_siblings: bool) -> Self {
+        let target = &batch.targets[index].target;
+        let tracker = has_siblings.then(|| batch.copier.trackers.tracker_for(target.scope()));
         let span = tracing::info_span!("target", target = target.place());
         Self {
             batch,
-            at,
-            lane,
+            index,
+            tracker,
             started: Utc::now(),
             span,
             blobs: Mutex::default(),
             tally: Mutex::default(),
             left_behind: Mutex::default(),
-            given_up: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
             failure: watch::Sender::new(None),
         }
     }
@@ -94,17 +96,17 @@ impl Delivery {
         &self.span
     }
 
-    /// Returns the scope and repository of the target, under which blobs are claimed.
+    /// Returns the scope and the repository of the target, for claims of blobs.
     pub(super) fn place(&self) -> (Scope, RepositoryScope) {
         (self.target().scope(), self.target().repository().cloned())
     }
 
-    pub(super) fn lane(&self) -> Option<&Arc<Lane>> {
-        self.lane.as_ref()
+    pub(super) fn tracker(&self) -> Option<&Arc<ProgressTracker>> {
+        self.tracker.as_ref()
     }
 
     pub(super) fn destination(&self) -> &Destination {
-        &self.batch.targets[self.at]
+        &self.batch.targets[self.index]
     }
 
     /// Records that a blob is being transferred, and the channel of its result.
@@ -113,7 +115,7 @@ impl Delivery {
         self.blobs.lock().insert(digest, awaited);
     }
 
-    /// Records that this delivery has brought a blob.
+    /// Records that this delivery has transferred a blob.
     pub(super) fn record_blob(&self, blob: &Descriptor, outcome: BlobOutcome) {
         let mut tally = self.tally.lock();
         tally.blobs.insert(blob.digest, outcome);
@@ -122,16 +124,17 @@ impl Delivery {
         }
     }
 
-    /// Stops further transfers: the delivery has failed or is complete.
-    pub(super) fn give_up(&self) {
-        self.given_up.store(true, Ordering::Relaxed);
+    /// Marks the delivery as ended, so that it starts no further transfers.
+    pub(super) fn mark_ended(&self) {
+        self.ended.store(true, Ordering::Relaxed);
     }
 
-    pub(super) fn has_given_up(&self) -> bool {
-        self.given_up.load(Ordering::Relaxed)
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Relaxed)
     }
 
-    /// Records that a required item cannot be copied. Other transfers of this delivery are then pointless.
+    /// Records that a required item cannot be copied. Only the first error is kept. The delivery then fails without
+    /// waiting for its other transfers.
     pub(super) fn fail(&self, error: CopyError) {
         self.failure.send_if_modified(|failure| match failure {
             Some(_) => false,
@@ -149,9 +152,9 @@ impl Delivery {
         failure.ok().and_then(|failure| failure.clone()).unwrap_or(CopyError::Interrupted)
     }
 
-    /// Writes everything and then, once all of it is at the target, the tag. This method returns as soon as a required
-    /// item has failed, because the tag is written after all required items. The intended arrival is recorded in the
-    /// `ledger` before each tag is written.
+    /// Writes the manifests of the closure, and then the tag of the order. Returns an error as soon as a required item
+    /// has failed, because the tag is written after all required items. The intended arrival of the root is recorded in
+    /// `ledger` before the root's tag is written.
     pub(super) async fn finish(
         self: &Arc<Self>,
         order: &Order,
@@ -175,7 +178,7 @@ impl Delivery {
     ) -> Result<Arrival, CopyError> {
         for rank in &closure.ranks {
             stream::iter(rank.iter().map(Ok))
-                .try_for_each_concurrent(AT_ONCE, |node| self.write_or_leave_behind(closure, node))
+                .try_for_each_concurrent(WRITES_AT_ONCE, |node| self.write_or_leave_behind(closure, node))
                 .await?;
         }
         self.link_all(closure).await?;
@@ -208,14 +211,15 @@ impl Delivery {
             let blobs = self.blobs.lock();
             closure.blobs_for(node).iter().filter_map(|blob| blobs.get(&blob.digest).cloned()).collect()
         };
-        // Results are processed in the order in which they arrive: the first failure ends all.
+        // The results are processed in the order of completion, so that the first failure ends the wait.
         let mut awaited: FuturesUnordered<Awaited> = awaited.into_iter().collect();
         while awaited.try_next().await?.is_some() {}
         Ok(())
     }
 
-    /// Writes a manifest. If the target lacks content that it was believed to have, that content is sent again: first
-    /// after a request for each blob, then without a request.
+    /// Writes a manifest. If the target reports that content of the manifest is missing, the content is sent again, in
+    /// at most two attempts. The first attempt queries the target for each blob and sends the missing blobs. The second
+    /// attempt sends every blob without a query.
     async fn write(
         self: &Arc<Self>,
         closure: &Closure,
@@ -223,12 +227,12 @@ impl Delivery {
         tag: Option<&Tag>,
     ) -> Result<ReferrerLink, CopyError> {
         let mut last = self.write_once(node, tag).await;
-        for trust in [Trust::Answers, Trust::Nothing] {
+        for trust in [Trust::Responses, Trust::Nothing] {
             if !last.as_ref().is_err_and(CopyError::is_missing_content) {
                 break;
             }
             let manifest = node.digest();
-            tracing::warn!(%manifest, "the target lacks content that it had; it is sent again");
+            tracing::warn!(%manifest, "the target lacks content that it had: sending the content again");
             self.send_content_again(closure, node, trust).await?;
             last = self.write_once(node, tag).await;
         }
@@ -258,8 +262,8 @@ impl Delivery {
         .boxed()
     }
 
-    /// Writes a manifest with a tag always. Writes it by digest once in a batch, and only if the target does not have
-    /// it.
+    /// Writes a manifest. With a tag, the manifest is always written. Without a tag, the manifest is written at most
+    /// once in a batch, and only if the target does not have it.
     async fn write_once(&self, node: &Node, tag: Option<&Tag>) -> Result<ReferrerLink, CopyError> {
         if tag.is_some() {
             return self.push_manifest(node, tag).await;
@@ -268,8 +272,8 @@ impl Delivery {
         let write = || async {
             // Only the response to a PUT shows if the target lists a referrer.
             let is_referrer = node.view.subject.is_some();
-            let may_be_there = !is_referrer && !self.destination().is_empty();
-            if may_be_there && self.resolve_at_target(&node.digest().into()).await? == Some(node.digest()) {
+            let may_exist = !is_referrer && !self.destination().is_empty();
+            if may_exist && self.resolve_at_target(&node.digest().into()).await? == Some(node.digest()) {
                 return Ok(ReferrerLink::Listed);
             }
             self.push_manifest(node, None).await
@@ -285,15 +289,15 @@ impl Delivery {
         tag: &Tag,
     ) -> Result<(), CopyError> {
         let write = || async {
-            let may_be_there = !self.destination().is_empty();
-            let there = if may_be_there { self.resolve_at_target(&tag.clone().into()).await? } else { None };
-            if there == Some(node.digest()) {
+            let may_exist = !self.destination().is_empty();
+            let current = if may_exist { self.resolve_at_target(&tag.clone().into()).await? } else { None };
+            if current == Some(node.digest()) {
                 return Ok(());
             }
-            let intended = self.signature_arrival(node, tag, there);
+            let intended = self.signature_arrival(node, tag, current);
             self.record_intent(self.batch.ledger(), &with_manifest(intended, node)).await?;
             self.write(closure, node, Some(tag)).await?;
-            let arrival = self.signature_arrival(node, tag, there);
+            let arrival = self.signature_arrival(node, tag, current);
             let arrival = with_manifest(arrival, node);
             self.subtract_bytes(&arrival);
             self.batch.send_event(Event::SignatureArrived(Box::new(arrival))).await;

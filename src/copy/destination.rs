@@ -18,7 +18,9 @@ type WrittenCell = Arc<OnceCell<ReferrerLink>>;
 pub(super) struct Destination {
     pub(super) target: Arc<dyn Target>,
     contents: Contents,
+    /// Manifests that this batch has written by digest, once each.
     written: Mutex<HashMap<Digest, WrittenCell>>,
+    /// Lists of referrers that this batch has written, once each.
     linked: Mutex<HashMap<Linked, Arc<OnceCell<()>>>>,
     /// Tags of signatures that this batch has written or found to be correct, once each.
     signed: Mutex<HashMap<Tag, Arc<OnceCell<()>>>>,
@@ -26,15 +28,15 @@ pub(super) struct Destination {
     is_unreadable: AtomicBool,
 }
 
-/// Subject, and one of its referrers unless the whole list is meant.
+/// Subject of a list of referrers, and one of the referrers. `None` instead of a referrer means the whole list.
 type Linked = (Digest, Option<Digest>);
 
-/// State of a target repository before a batch begins.
+/// Content of a target repository before a batch starts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Contents {
     /// The repository is empty. The batch need not query content that it has not written.
     Nothing,
-    /// The repository may hold any content.
+    /// The repository may contain any content.
     #[default]
     Unknown,
 }
@@ -50,13 +52,13 @@ impl Destination {
         !self.is_unreadable.swap(true, Ordering::Relaxed)
     }
 
-    /// Returns true if the target cannot have content that this batch has not written, so that no request for it is
-    /// needed.
+    /// Returns true if the target was empty before the batch. Then no request is needed for content that the batch has
+    /// not written.
     pub(super) fn is_empty(&self) -> bool {
         self.contents == Contents::Nothing
     }
 
-    /// Returns the cell that is set once a signature's tag is correct.
+    /// Returns the cell that is set once a signature's tag is correct at the target.
     pub(super) fn signature_cell(&self, tag: &Tag) -> Arc<OnceCell<()>> {
         self.signed.lock().entry(tag.clone()).or_default().clone()
     }
@@ -71,7 +73,7 @@ impl Destination {
         self.written.lock().entry(digest).or_default().clone()
     }
 
-    /// Records that a manifest has been written again.
+    /// Records that a manifest has been written again, with the new result.
     pub(super) fn record_written(&self, digest: Digest, link: ReferrerLink) {
         let cell = Arc::new(OnceCell::new_with(Some(link)));
         self.written.lock().insert(digest, cell);

@@ -23,7 +23,7 @@ pub enum CopyError {
         place: String,
         /// The manifest.
         digest: Digest,
-        /// Reason for which it cannot be copied.
+        /// Reason why the manifest cannot be copied.
         reason: String,
     },
     /// Indexes and referrers are nested too deeply to be plausible.
@@ -47,13 +47,13 @@ pub enum CopyError {
         wanted: String,
     },
     /// The intent to write the tag cannot be recorded, so the tag is not written.
-    #[error("target {place}: {subject} is left as it was, for its evidence cannot be recorded: {reason}")]
+    #[error("target {place}: {subject} was not written, because its evidence cannot be recorded: {reason}")]
     Unrecorded {
         /// The target repository.
         place: String,
         /// The tag, or the digest if there is no tag.
         subject: String,
-        /// Reason for which it cannot be recorded.
+        /// Reason why the intent cannot be recorded.
         reason: String,
     },
     /// The copy was interrupted.
@@ -70,7 +70,8 @@ impl CopyError {
         Self::Store { side: Side::Target, error }
     }
 
-    /// Classifies an upload's error. The source is at fault if the bytes could not be read or were wrong.
+    /// Assigns an upload's error to a side of the copy: to the source if the bytes could not be read or were wrong,
+    /// otherwise to the target.
     pub(super) fn upload(error: StoreError) -> Self {
         if error.step == Step::ReadBlob { Self::source(error) } else { Self::target(error) }
     }
@@ -79,7 +80,7 @@ impl CopyError {
         Self::Manifest { place: place.to_owned(), digest, reason: error.to_string() }
     }
 
-    /// Returns the side that failed. An interruption has none, nor has a record that cannot be written.
+    /// Returns the side that failed. `None` for an interruption and for an intent that cannot be recorded.
     #[must_use]
     pub fn side(&self) -> Option<Side> {
         match self {
@@ -89,7 +90,7 @@ impl CopyError {
         }
     }
 
-    /// Returns the step that failed.
+    /// Returns the step that failed. `None` for an interruption and for an intent that cannot be recorded.
     #[must_use]
     pub fn step(&self) -> Option<Step> {
         match self {
@@ -99,7 +100,7 @@ impl CopyError {
         }
     }
 
-    /// Returns the digest or tag that the step concerned.
+    /// Returns the digest or tag of the failed step.
     #[must_use]
     pub fn subject(&self) -> Option<String> {
         match self {
@@ -121,8 +122,8 @@ impl CopyError {
         }
     }
 
-    /// Returns true if the error concerns more than one manifest: the source may not be read for now, or nothing more
-    /// is to be done.
+    /// Returns true if the error ends the whole copy, even if the affected manifest is optional: the source's pull
+    /// quota is used up, the copy was interrupted, or an intent cannot be recorded.
     pub(super) fn ends_all(&self) -> bool {
         let is_quota = matches!(self, Self::Store { error, .. } if error.quota_spent().is_some());
         is_quota || matches!(self, Self::Interrupted | Self::Unrecorded { .. })
@@ -146,7 +147,7 @@ impl CopyError {
         matches!(self, Self::Store { side: Side::Source, error } if error.kind == ErrorKind::Corrupt)
     }
 
-    /// Returns true if the target refused the request and will refuse it again.
+    /// Returns true if the target rejected the request and would reject the same request again.
     pub(super) fn is_refusal(&self) -> bool {
         matches!(self, Self::Store { side: Side::Target, error } if !error.is_transient())
     }
@@ -156,7 +157,7 @@ impl CopyError {
         matches!(self, Self::Store { error, .. } if error.kind == ErrorKind::NotTaken)
     }
 
-    /// Returns true if the same request may be tried again at once.
+    /// Returns true if the same request may be repeated at once.
     pub(super) fn may_be_repeated(&self) -> bool {
         matches!(self, Self::Store { error, .. } if error.may_be_repeated())
     }

@@ -19,7 +19,7 @@ pub struct Transfer {
     pub digest: Digest,
     /// Size of the blob in bytes.
     pub size: u64,
-    /// Bytes of the blob that the target had before.
+    /// Number of bytes of the blob that an earlier process has sent.
     before: u64,
     sent: AtomicU64,
 }
@@ -31,19 +31,19 @@ impl Transfer {
         Self::resumed(source, target, digest, size, 0)
     }
 
-    /// Creates a transfer that has sent no bytes, of a blob of which an earlier process has sent `before` bytes.
+    /// Creates a transfer of a blob whose first `before` bytes were sent by an earlier process.
     #[must_use]
     pub fn resumed(source: &str, target: &str, digest: Digest, size: u64, before: u64) -> Arc<Self> {
         let (source, target, sent) = (source.into(), target.into(), AtomicU64::new(0));
         Arc::new(Self { source, target, digest, size, before, sent })
     }
 
-    /// Adds bytes that were passed to the target.
+    /// Adds a number of bytes that were passed to the target.
     pub fn advance(&self, bytes: u64) {
         self.sent.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Returns the bytes that this transfer has passed to the target so far.
+    /// Returns the number of bytes that this transfer has passed to the target so far.
     #[must_use]
     pub fn sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
@@ -57,15 +57,15 @@ impl Transfer {
     }
 }
 
-/// Way in which a blob arrived at a target.
+/// Outcome of a blob at a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BlobOutcome {
-    /// The copy sent it.
+    /// The copy sent the blob.
     Copied,
-    /// The target's registry mounted it from another of its repositories.
+    /// The target's registry mounted the blob from another of its repositories.
     Mounted,
-    /// The target already had it.
+    /// The target already had the blob.
     Found,
 }
 
@@ -76,32 +76,34 @@ pub enum Event {
     TransferStarted(Arc<Transfer>),
     /// All bytes of the blob arrived and were committed.
     TransferFinished(Arc<Transfer>),
-    /// The transfer failed. The tag's own outcome reports the reason.
+    /// The transfer failed for this reason. The copy may send the blob again, in another transfer.
     TransferFailed(Arc<Transfer>, String),
-    /// The tag of a signature was written, before the tag that it belongs to.
+    /// The tag of a signature was written. The tag of the signed image is written later.
     SignatureArrived(Box<Arrival>),
-    /// The copy wrote a tag that the order does not name: the tag that keeps the previous content of another tag, or a
-    /// list of referrers. The event has evidence. The tag is not in the run's report.
+    /// The copy wrote a tag that the order does not name: a tag that keeps the previous content of another tag, or the
+    /// tag of a list of referrers. The event contains the evidence of the write. The run's report does not contain the
+    /// tag.
     AuxiliaryTagWritten(Box<Arrival>),
 }
 
-/// Number of blobs of a closure by the way in which they arrived at the target. Each digest counts once.
+/// Numbers of blobs of a closure, by their outcome at the target. Each digest counts once.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 pub struct BlobCounts {
-    /// Sent by this copy.
+    /// Number of blobs that this copy sent.
     pub copied: u64,
-    /// Mounted from a sibling repository.
+    /// Number of blobs that were mounted from a sibling repository.
     pub mounted: u64,
-    /// Found at the target.
+    /// Number of blobs that were found at the target.
     pub found: u64,
 }
 
-/// Item that belongs to a digest, was wanted, and did not arrive with it.
+/// Item that should have been copied with a digest and was not copied: a referrer or a signature.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub struct LeftBehind {
-    /// Name of the item: a referrer by its digest and that of its subject, a signature by its tag.
+    /// Name of the item. The name of a referrer has its digest and the digest of its subject. The name of a signature
+    /// has its tag.
     pub what: String,
-    /// Reason for which it did not arrive.
+    /// Reason why the item was not copied.
     pub reason: String,
 }
 
@@ -117,15 +119,15 @@ impl LeftBehind {
     }
 }
 
-/// Reason for which a tag was written.
+/// Reason why a tag was written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ArrivalKind {
-    /// The order names the tag, or a digest without a tag. Signatures that were copied with it count as well.
+    /// The tag of the order, or the digest of an order without a tag. The tags of signatures have this kind too.
     #[default]
     Tag,
-    /// The tag keeps the content that another tag had before it was overwritten: `TAG.previous-<12 hex>`. The bytes are
-    /// the target's own.
+    /// The tag keeps the content that another tag had before that tag was overwritten: `TAG.previous-<12 hex>`. The
+    /// content comes from the target, not from the source.
     KeptPrevious,
     /// The tag is the list of referrers of a subject, `sha256-<hex>`, at a target that does not list referrers
     /// automatically.
@@ -145,7 +147,7 @@ impl ArrivalKind {
         }
     }
 
-    /// Returns the kind that a word names.
+    /// Returns the kind with this name. `None` if the word names no kind.
     #[must_use]
     pub fn from_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.word() == word)
@@ -156,7 +158,7 @@ impl ArrivalKind {
 /// digest.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Arrival {
-    /// Reason for which the tag was written.
+    /// Reason why the tag was written.
     pub kind: ArrivalKind,
     /// Source repository.
     pub source: String,
@@ -171,29 +173,30 @@ pub struct Arrival {
     pub tag: Option<Tag>,
     /// Digest at the target. It differs from `source_digest` in two cases:
     /// - for an index that is derived for some platforms,
-    /// - for a list of referrers: there `source_digest` is the subject's. The list's digest is unknown before the list
-    ///   is written, so until then the field holds the subject's digest.
+    /// - for a list of referrers. The `source_digest` of a list is the digest of the subject. The digest of the list is
+    ///   unknown before the list is written. Until then, this field has the digest of the subject.
     pub digest: Digest,
-    /// Digest that the tag had at the target before, as the copy compared it. `None` if there was no tag, or if none
+    /// Digest that the tag had at the target before the copy. `None` if the target did not have the tag, or if no tag
     /// was written.
     pub previous: Option<Digest>,
     /// Media type of the manifest.
     pub media_type: MediaType,
     /// Number of manifests in the closure, referrers included.
     pub manifests: u64,
-    /// Number of its blobs by the way in which they arrived.
+    /// Numbers of blobs in the closure, by their outcome.
     pub blobs: BlobCounts,
-    /// Bytes of blobs and manifests that this copy sent. Signatures with evidence of their own are not counted.
+    /// Number of bytes of blobs and manifests that this copy sent. Signatures are not counted: they have their own
+    /// evidence.
     pub bytes: u64,
     /// Identity with which the source was read.
     pub source_identity: String,
     /// Identity with which the target was written.
     pub target_identity: String,
-    /// Referrers that the list was to contain after this write. Empty for other kinds. The journal keeps 1,000 at
-    /// most.
+    /// Referrers that the list of referrers must contain after this write. Empty for other kinds. The journal keeps at
+    /// most 1,000 of them.
     pub listed: Vec<Digest>,
-    /// Items that belong to the digest and were not copied when it arrived. A later run may have copied these since.
-    /// The journal keeps 1,000 at most, and then the number of the others.
+    /// Items that were not copied with the digest. A later run may copy them. The journal keeps at most 1,000 items,
+    /// and the number of further items.
     pub left_behind: Vec<LeftBehind>,
     /// Time at which the copy began.
     pub started: DateTime<Utc>,

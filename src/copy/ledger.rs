@@ -13,7 +13,7 @@ pub trait Ledger: fmt::Debug + Send + Sync {
     /// the write.
     ///
     /// # Errors
-    /// The reason, in words, for which nothing was recorded. The copy then writes no tag.
+    /// Text with the reason why nothing was recorded. The copy then writes no tag.
     async fn intend(&self, arrival: &Arrival) -> Result<(), String>;
 
     /// Withdraws an intent: the target has the same content as before, and nothing was written. An intent that cannot

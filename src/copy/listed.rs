@@ -1,8 +1,8 @@
 //! Tags of a source that may name a digest, from its list of tags: signatures and lists of referrers.
 //!
 //! A list is a hint. distribution 3.1.0 and 3.1.1 on S3 omit every tag that extends another listed tag
-//! (distribution#4891): if `sha256-<hex>`, the list of referrers, is listed, cosign's `sha256-<hex>.sig` is not. The
-//! tag itself is requested if it may be missing for that reason, or if the list is empty.
+//! (distribution#4891): if `sha256-<hex>`, the list of referrers, is listed, cosign's `sha256-<hex>.sig` is not. So a
+//! tag is requested if the list may lack it for that reason, or if the list is empty.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,12 +14,13 @@ use crate::store::Listed;
 #[derive(Debug, Default)]
 pub struct ListedTags {
     names: HashSet<Tag>,
-    /// True if the list is empty. Then the copied content has no tag, or the list is wrong.
+    /// True if the list is empty. An empty list proves nothing: the copied content may have no tag, or the list may be
+    /// wrong.
     is_empty: bool,
-    /// Listed tags that may hide longer ones. Empty if the list has a tag that extends another one: such a list omits
-    /// no such tag.
+    /// Listed tags whose extensions the list may omit. Empty if the list contains an extension of any tag: then the
+    /// registry omits no extensions.
     stems: HashSet<String>,
-    /// True once a tag was found that the list lacks.
+    /// True once the source was found to have a tag that the list lacks.
     omits: AtomicBool,
 }
 
@@ -31,7 +32,8 @@ impl ListedTags {
         let (mut shows_extensions, mut last) = (false, None::<&Tag>);
         for tag in sorted {
             listed.is_empty = false;
-            // In sorted order, each tag between a tag and one of its extensions is an extension of that tag too.
+            // In sorted order, each tag between a tag and one of its extensions is an extension of that tag too. So it
+            // is enough to compare each tag with the tag before it.
             shows_extensions |= last.is_some_and(|last| tag.as_str().starts_with(last.as_str()));
             last = Some(tag);
             if may_name_a_digest(tag) {
@@ -53,27 +55,27 @@ impl ListedTags {
         self.names.contains(tag)
     }
 
-    /// Returns [`Listed::Absent`] only if the list lacks the tag and hides no such tag. Otherwise the tag must be
-    /// requested, and this returns [`Listed::Perhaps`].
+    /// Returns [`Listed::Absent`] only if the list proves that the source does not have the tag. Otherwise returns
+    /// [`Listed::Perhaps`], and the tag must be requested.
     #[must_use]
     pub fn look_up(&self, tag: &Tag) -> Listed {
         let is_hidden = || {
             let name = tag.as_str();
             (1..name.len()).filter_map(|end| name.get(..end)).any(|stem| self.stems.contains(stem))
         };
-        let may_be_there = self.has(tag) || self.is_empty || self.omits.load(Ordering::Relaxed) || is_hidden();
-        if may_be_there { Listed::Perhaps } else { Listed::Absent }
+        let may_exist = self.has(tag) || self.is_empty || self.omits.load(Ordering::Relaxed) || is_hidden();
+        if may_exist { Listed::Perhaps } else { Listed::Absent }
     }
 
-    /// Records that a tag exists. If the list lacks it, no tag counts as absent from then on. Returns true for the
-    /// first such tag.
+    /// Records that the source has a tag. If the list lacks this tag, no tag counts as absent from then on. Returns
+    /// true for the first tag that the list lacks.
     pub(super) fn record_found(&self, tag: &Tag) -> bool {
         !self.has(tag) && !self.omits.swap(true, Ordering::Relaxed)
     }
 }
 
-/// Returns true if a tag that names a digest may begin with this one: `sha256-` and hex digits, or the beginning of
-/// that.
+/// Returns true if this tag may be the beginning of a tag that names a digest: `sha`, `sha256`, `sha256-` or
+/// `sha256-<hex>`.
 fn may_begin_a_digest(tag: &Tag) -> bool {
     Digest::ALGORITHMS.iter().any(|name| match tag.as_str().strip_prefix(name) {
         Some(rest) => rest.is_empty() || rest.starts_with('-'),
@@ -107,7 +109,7 @@ mod tests {
         let ([signature, attestation, _], list) = (signature_tags(&subject), referrers_tag(&subject));
         for stem in [list.as_str(), "sha256", "sha", "sha256-"] {
             assert_eq!(read(&["v1", stem]).look_up(&signature), Listed::Perhaps, "{stem}");
-            // Another tag shows that this list omits none.
+            // The list contains an extension of another tag, so it omits no extensions.
             assert_eq!(read(&["v1", "v1.2", stem]).look_up(&signature), Listed::Absent, "{stem}");
             assert_eq!(read(&["v1", stem, "w", "w2"]).look_up(&signature), Listed::Absent, "{stem}");
         }

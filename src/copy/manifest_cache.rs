@@ -12,8 +12,8 @@ use super::companions::Companions;
 use crate::oci::{Descriptor, Digest, Manifest, ManifestView, Tag};
 use crate::store::Source;
 
-/// Maximum size of the manifests that are cached for the next tag that reaches them, in bytes.
-const KEPT_BYTES: usize = 8 * 1024 * 1024;
+/// Maximum total size of the cached manifests, in bytes. A tag that reaches a cached manifest does not read it again.
+const MAX_CACHED_BYTES: usize = 8 * 1024 * 1024;
 
 /// Manifest of the source, read once.
 #[derive(Debug)]
@@ -35,8 +35,7 @@ impl Node {
         self.manifest.digest()
     }
 
-    /// Returns the blobs that must be at a target, each once. Foreign layers are skipped unless they are to be copied
-    /// too.
+    /// Returns the blobs that must be at a target, each once. Foreign layers are skipped unless the rules copy them.
     pub(super) fn blobs(&self) -> Vec<&Descriptor> {
         let mut seen = HashSet::new();
         let is_wanted = |blob: &&Descriptor| self.with_foreign_layers || !blob.is_foreign();
@@ -55,8 +54,8 @@ pub(super) struct Nodes {
 struct Table {
     cells: HashMap<Digest, Arc<OnceCell<Arc<Node>>>>,
     /// Digests of the cached manifests with their sizes, oldest first.
-    kept: VecDeque<(Digest, usize)>,
-    kept_bytes: usize,
+    cached: VecDeque<(Digest, usize)>,
+    cached_bytes: usize,
 }
 
 impl Nodes {
@@ -76,7 +75,7 @@ impl Nodes {
         cell.get_or_try_init(read).await.cloned()
     }
 
-    /// Returns the current digest of a tag, and reads its manifest.
+    /// Reads the manifest of a tag, caches it, and returns its digest.
     pub(super) async fn get_tag(&self, source: &dyn Source, tag: &Tag) -> Result<Digest, CopyError> {
         let manifest = source.manifest(&tag.clone().into()).await.map_err(CopyError::source)?;
         let node = Arc::new(Node::read(manifest, source.place(), self.with_foreign_layers)?);
@@ -94,11 +93,11 @@ impl Nodes {
 
     fn cache(&self, digest: Digest, size: usize) {
         let mut table = self.lock();
-        table.kept.push_back((digest, size));
-        table.kept_bytes += size;
-        while table.kept_bytes > KEPT_BYTES {
-            let Some((oldest, size)) = table.kept.pop_front() else { break };
-            table.kept_bytes -= size;
+        table.cached.push_back((digest, size));
+        table.cached_bytes += size;
+        while table.cached_bytes > MAX_CACHED_BYTES {
+            let Some((oldest, size)) = table.cached.pop_front() else { break };
+            table.cached_bytes -= size;
             table.cells.remove(&oldest);
         }
     }

@@ -1,12 +1,12 @@
 //! Copy engine: copies the closure of a digest (everything that the digest reaches) from a source to targets. The
-//! children are written first and the tag last.
+//! engine writes children first and the tag last.
 //!
 //! The engine uses no HTTP, no files and no SQL, only the traits of [`crate::store`]. Progress and results are values
 //! of [`event`].
 //!
-//! One [`Copier`] serves the whole process. Through it all entries share:
+//! One [`Copier`] serves the whole process. All entries share its state:
 //! - the memory for transfers in flight,
-//! - the record of blobs that are being sent, by registry.
+//! - the record of the blobs that are being sent to each registry.
 //!
 //! A [`Batch`] is one source repository and its targets during one run. [`Batch::copy`] copies one digest.
 
@@ -26,7 +26,7 @@ mod manifest_cache;
 mod tests;
 
 pub use batch::{Batch, Order, Outcome, Previous, Rules, Surroundings};
-pub use blob::resume::{Suspension, UploadSessionStore};
+pub use blob::suspension::{Suspension, UploadSessionStore};
 pub use copier::Copier;
 pub use destination::Contents;
 pub use error::CopyError;

@@ -1,4 +1,4 @@
-//! Limit of concurrent blocking calls of one layout, each on a thread of its own.
+//! Limit of concurrent blocking calls of one layout. Each call runs in its own thread.
 
 use std::sync::Arc;
 
@@ -6,10 +6,10 @@ use tokio::sync::Semaphore;
 
 use super::fault::Fault;
 
-/// Largest number of calls of one layout at once. A run can have hundreds of blobs in flight; without a bound, each
-/// call would occupy a thread, and glibc keeps memory for each thread. The bound also limits the threads that a folder
-/// on a hanging file system can block.
-const AT_ONCE: usize = 16;
+/// Maximum number of calls of one layout at the same time. A run can transfer hundreds of blobs at the same time.
+/// Without a bound, each call would occupy a thread, and glibc keeps memory for each thread. The bound also limits the
+/// threads that a folder on a hanging file system can block.
+const MAX_CALLS: usize = 16;
 
 /// Semaphore of one layout's blocking calls.
 #[derive(Debug, Clone)]
@@ -17,10 +17,10 @@ pub(super) struct Calls(Arc<Semaphore>);
 
 impl Calls {
     pub(super) fn new() -> Self {
-        Self(Arc::new(Semaphore::new(AT_ONCE)))
+        Self(Arc::new(Semaphore::new(MAX_CALLS)))
     }
 
-    /// Runs `work` on a thread where it may block, once fewer than [`AT_ONCE`] other calls run. If the future is
+    /// Runs `work` in a thread that may block, as soon as fewer than [`MAX_CALLS`] other calls run. If the future is
     /// dropped after `work` has started, `work` still completes, and counts as a call until then.
     pub(super) async fn run<T: Send + 'static>(
         &self,
@@ -61,31 +61,31 @@ mod tests {
     #[tokio::test]
     async fn call_beyond_limit_waits_until_another_ends() {
         let calls = Calls::new();
-        let (mut held, mut running) = (Vec::new(), Vec::new());
-        for _ in 0..AT_ONCE {
+        let (mut ends, mut running) = (Vec::new(), Vec::new());
+        for _ in 0..MAX_CALLS {
             let (end, ended) = mpsc::channel::<()>();
-            let (begin, begun) = tokio::sync::oneshot::channel();
+            let (start, started) = tokio::sync::oneshot::channel();
             let calls = calls.clone();
             running.push(tokio::spawn(async move {
                 let work = move || {
-                    _ = begin.send(());
+                    _ = start.send(());
                     _ = ended.recv();
                     Ok(())
                 };
                 calls.run(work).await
             }));
-            begun.await.unwrap();
-            held.push(end);
+            started.await.unwrap();
+            ends.push(end);
         }
         let counter = Arc::default();
         let mut one_more = std::pin::pin!(calls.run(counted_call(&counter)));
         assert!(futures_util::poll!(&mut one_more).is_pending());
         tokio::task::spawn_blocking(|| ()).await.unwrap();
         assert_eq!(counter.load(Ordering::SeqCst), 0, "no thread has run it");
-        // Aborting the task that awaits a call does not end the call: it counts until it has ended.
+        // Aborting the task that awaits a call does not end the call. The call counts until it has ended.
         running[0].abort();
         assert!(futures_util::poll!(&mut one_more).is_pending());
-        drop(held.pop());
+        drop(ends.pop());
         one_more.await.unwrap();
         assert_eq!(counter.load(Ordering::SeqCst), 1);
     }
@@ -93,7 +93,7 @@ mod tests {
     #[tokio::test]
     async fn panicking_call_releases_its_permit() {
         let calls = Calls::new();
-        for _ in 0..AT_ONCE {
+        for _ in 0..MAX_CALLS {
             let calls = calls.clone();
             let panicked = tokio::spawn(async move { calls.run(|| -> Result<(), _> { panic!("on purpose") }).await });
             assert!(panicked.await.unwrap_err().is_panic());

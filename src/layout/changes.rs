@@ -1,5 +1,5 @@
-//! Queue of manifests to be listed in `index.json`. The task that acquires the writer lock lists them all, so that many
-//! concurrent tags cost few rewrites and few syncs.
+//! Queue of manifests to be listed in `index.json`. The task that acquires the writer lock lists all queued manifests,
+//! so that many concurrent writes of tags cause few rewrites and few syncs.
 
 use std::sync::Arc;
 
@@ -34,7 +34,8 @@ impl Changes {
         outcome
     }
 
-    /// Applies all queued changes with one rewrite and reports the outcome to each. The caller must hold the lock.
+    /// Applies all queued changes with one rewrite, and reports the outcome to the sender of each change. The caller
+    /// must hold the lock.
     pub(super) fn apply_all(&self, disk: &Disk, facts: &Facts) {
         let changes = self.take();
         if changes.is_empty() {
@@ -58,7 +59,7 @@ impl Changes {
 
 fn complete(changes: Vec<Change>, outcome: &Outcome) {
     for change in changes {
-        // A caller that was cancelled no longer receives.
+        // A caller that was cancelled no longer receives the outcome.
         _ = change.done.send(outcome.clone());
     }
 }

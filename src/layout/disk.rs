@@ -1,5 +1,5 @@
-//! Files of a layout: their paths, bounded reads, and writes that are atomic under a crash (either the old content or
-//! the new is left). All calls block; this module knows no tasks and no async locks.
+//! Files of a layout: their paths, bounded reads, and writes that are atomic under a crash: the file then has either
+//! the old or the new content. All calls block; this module uses no tasks and no async locks.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -14,11 +14,11 @@ use super::index_cache::{CachedIndex, FileStamp, IndexCache, IndexGuard};
 use super::temporary::{self, Temporary};
 use crate::oci::{Children, Descriptor, Digest, Digester, Manifest, MediaType, Tag};
 
-/// Largest manifest in bytes that is read: the maximum that can be configured for a registry.
+/// Maximum size of a manifest, in bytes: the maximum that can be configured for a registry.
 const MAX_MANIFEST: u64 = 8 << 20;
-/// Largest `index.json` in bytes that is read: about 200,000 tags.
+/// Maximum size of `index.json`, in bytes: enough for about 200,000 tags.
 const MAX_INDEX: u64 = 64 << 20;
-/// Largest `oci-layout` in bytes that is read.
+/// Maximum size of `oci-layout`, in bytes.
 const MAX_VERSION: u64 = 64 << 10;
 /// Prefix of the names of all files that only transship uses.
 pub(super) const FILE_PREFIX: &str = ".transship";
@@ -58,7 +58,7 @@ impl Disk {
         self.root.join(BLOBS).join(digest.algorithm()).join(digest.hex())
     }
 
-    /// Opens the layout's folder; a missing one is a fault.
+    /// Opens the layout's folder. A missing folder is a fault.
     fn root(&self) -> Result<Folder, Fault> {
         Folder::root(&self.root)?.ok_or_else(|| self.missing_layout_fault())
     }
@@ -70,8 +70,8 @@ impl Disk {
         blobs.folder(digest.algorithm())
     }
 
-    /// Opens content and returns it with its length; `None` if it does not exist. Refuses anything but a regular file
-    /// without opening it: a link could lead out of the layout, a pipe would block for ever.
+    /// Opens content and returns it with its length; `None` if it does not exist. Anything but a regular file is
+    /// refused without being opened: a link could lead out of the layout, and a pipe would block for ever.
     pub(super) fn open_blob(&self, digest: &Digest) -> Result<Option<(File, u64)>, Fault> {
         match self.open_blob_folder(digest)? {
             Some(folder) => folder.open_file(&digest.hex()),
@@ -99,16 +99,16 @@ impl Disk {
 
     /// Returns the length of the content that an entry points at; `None` if the content is missing or the entry states
     /// another length.
-    pub(super) fn stored_size(&self, at: &Pointer) -> Result<Option<u64>, Fault> {
-        let actual = self.blob_size(&at.digest)?;
-        Ok(actual.filter(|actual| at.size.is_none_or(|stated| stated == *actual)))
+    pub(super) fn stored_size(&self, pointer: &Pointer) -> Result<Option<u64>, Fault> {
+        let actual = self.blob_size(&pointer.digest)?;
+        Ok(actual.filter(|actual| pointer.size.is_none_or(|stated| stated == *actual)))
     }
 
-    /// Returns what a tag points at; `None` if no entry has that name.
+    /// Returns the content that a tag points at; `None` if no entry has that name.
     pub(super) fn find<'i>(&self, index: &'i Index, tag: &Tag) -> Result<Option<&'i Pointer>, Fault> {
         match index.find(tag) {
             Named::Nothing => Ok(None),
-            Named::One(at) => Ok(Some(at)),
+            Named::One(pointer) => Ok(Some(pointer)),
             Named::Unknown => Err(Fault::NoDigest { path: self.index_path(), name: tag.to_string() }),
             Named::Several(images) => {
                 let first = Box::new(images[0].0);
@@ -132,8 +132,9 @@ impl Disk {
         Fault::NoLayout { path: self.root.clone() }
     }
 
-    /// Reads a manifest and verifies its digest; `None` if it does not exist. The media type is, in this order:
-    /// `stated` (from an entry), that of the body, that of any entry of `index.json`.
+    /// Reads a manifest and verifies its digest; `None` if it does not exist. [`Manifest::received`] determines the
+    /// media type from the body and from `stated`, the type in an entry. If neither is the type of a manifest, the type
+    /// in any entry of `index.json` for this digest is used instead of `stated`.
     pub(super) fn read_manifest(&self, digest: &Digest, stated: Option<&MediaType>) -> Result<Option<Manifest>, Fault> {
         let Some(manifest) = self.read_manifest_alone(digest, stated)? else { return Ok(None) };
         if !manifest.media_type().is_manifest()
@@ -145,7 +146,7 @@ impl Disk {
         Ok(Some(manifest))
     }
 
-    /// Reads a manifest like `read_manifest`, for callers that hold an `index.json`: only `stated` and the body
+    /// Reads a manifest without `index.json`, for callers that have an `IndexGuard`: only `stated` and the body
     /// determine the media type.
     pub(super) fn read_manifest_alone(
         &self,
@@ -162,7 +163,7 @@ impl Disk {
         Ok(Some(manifest))
     }
 
-    /// Reads `index.json`; `None` if it does not exist. Waits until no other caller has it in memory.
+    /// Reads `index.json`; `None` if it does not exist. Waits until no other caller uses the parsed index.
     pub(super) fn read_index(&self) -> Result<Option<IndexGuard<'_>>, Fault> {
         let mut cached = self.cache.lock();
         let last = cached.take();
@@ -187,20 +188,20 @@ impl Disk {
         replace(&self.root()?, INDEX, &index.render())
     }
 
-    /// Returns true if the layout has all that a writer needs.
+    /// Returns true if the layout has all files and folders that a writer needs.
     pub(super) fn is_complete(&self) -> Result<bool, Fault> {
         let Some(root) = Folder::root(&self.root)? else { return Ok(false) };
         let Some(blobs) = root.folder(BLOBS)? else { return Ok(false) };
         Ok(root.regular(INDEX)?.is_some() && root.regular(VERSION)?.is_some() && blobs.folder("sha256")?.is_some())
     }
 
-    /// Creates the folder itself, and refuses one that contains something other than a layout.
+    /// Creates the layout's own folder. Refuses a folder that contains something other than a layout.
     pub(super) fn create_root(&self) -> Result<(), Fault> {
         create_folder(&self.root)?;
         let root = self.root()?;
-        // Before the version file, a writer creates only the folder of blobs and files with its own prefix, and may
-        // have been killed then. Everything else comes later. So if the version file is still missing after `names`,
-        // the other files are foreign.
+        // A writer creates the folder of blobs and files with its own prefix first, then the version file, and then all
+        // other files. A killed writer may have created only the first ones. If the version file is still missing after
+        // the names were read, the files with other names are foreign.
         let foreign =
             root.names()?.iter().any(|name| name != BLOBS && !name.to_string_lossy().starts_with(FILE_PREFIX));
         if foreign && root.regular(VERSION)?.is_none() {
@@ -209,7 +210,7 @@ impl Disk {
         Ok(())
     }
 
-    /// Creates whatever is missing inside the folder. The caller must hold the lock.
+    /// Creates the missing files and folders of the layout. The caller must hold the lock.
     pub(super) fn create_content(&self) -> Result<(), Fault> {
         let root = self.root()?;
         root.make_folder(BLOBS)?.make_folder("sha256")?;
@@ -245,8 +246,8 @@ impl Disk {
         temporary.commit(&folder, &digest.hex())
     }
 
-    /// Writes a manifest under its digest, unless an intact copy exists. Either way it is durable afterwards: the
-    /// writer of an existing copy may not have synced the folder yet.
+    /// Writes a manifest under its digest, unless an intact copy exists. An existing copy is made durable too: its
+    /// writer may not have synced the folder yet.
     pub(super) fn write_manifest(&self, manifest: &Manifest) -> Result<(), Fault> {
         let digest = manifest.digest();
         let actual = manifest.bytes().len() as u64;
@@ -261,7 +262,7 @@ impl Disk {
         self.commit(temporary, &digest)
     }
 
-    /// Removes a manifest. Skips content that is not a manifest: other images may use it as a blob.
+    /// Removes a manifest. Content that is not a manifest is not removed: other images may use it as a blob.
     pub(super) fn remove_manifest(&self, digest: &Digest, stated: Option<&MediaType>) -> Result<(), Fault> {
         let is_manifest = match self.read_manifest_alone(digest, stated) {
             Ok(found) => found.is_some_and(|manifest| manifest.view().is_ok()),
@@ -275,9 +276,9 @@ impl Disk {
         Ok(())
     }
 
-    /// Verifies that all children of a manifest exist, blobs with the length that it states. Some manifests state a
-    /// wrong length: a blob of another length is verified by its digest. Skips foreign layers, which are stored
-    /// elsewhere.
+    /// Verifies that all children of a manifest exist, and that blobs have the length that the manifest states. Some
+    /// manifests state a wrong length, so a blob of another length is verified by its digest. Foreign layers are
+    /// skipped, because they are stored elsewhere.
     pub(super) fn check_children(&self, manifest: &Manifest) -> Result<(), Fault> {
         let view = manifest.view()?;
         let children = match &view.children {
@@ -287,7 +288,7 @@ impl Disk {
         for child in children.into_iter().filter(|child| !child.is_foreign()) {
             let missing =
                 |problem| Fault::Missing { digest: child.digest, path: self.blob_path(&child.digest), problem };
-            // The sizes of child manifests are not checked: an index may state a wrong one, or none.
+            // The sizes of child manifests are not checked: an index may state a wrong size, or no size.
             let has_length = view.blobs().iter().any(|blob| blob.digest == child.digest);
             match self.blob_size(&child.digest)? {
                 None => return Err(missing("does not exist")),
@@ -300,7 +301,7 @@ impl Disk {
         Ok(())
     }
 
-    /// Returns true if the content hashes to its digest. Reads all of it.
+    /// Returns true if the content hashes to its digest. Reads the whole content.
     fn is_intact(&self, digest: &Digest) -> Result<bool, Fault> {
         let Some((mut file, _)) = self.open_blob(digest)? else { return Ok(false) };
         let (mut digester, mut piece) = (Digester::like(digest), vec![0; HASHED_AT_ONCE]);
@@ -321,7 +322,7 @@ impl Disk {
     }
 }
 
-/// Refuses a layout of another version. A layout without the version file is accepted, as by `skopeo`.
+/// Refuses a layout of another version. A layout without the version file is accepted, because `skopeo` accepts it too.
 fn check_version(root: &Folder) -> Result<(), Fault> {
     #[derive(serde::Deserialize)]
     struct Version {
@@ -339,7 +340,8 @@ fn check_version(root: &Folder) -> Result<(), Fault> {
 }
 
 /// Replaces a file of the layout's folder: writes a new file, syncs it, renames it over the old one. The caller must
-/// hold the lock: all writers use one name for the new file, so the next writer overwrites what a killed one left.
+/// hold the lock: all writers use one name for the new file, so the next writer overwrites the file that a killed
+/// writer left.
 fn replace(root: &Folder, name: &str, bytes: &[u8]) -> Result<(), Fault> {
     let new = format!("{FILE_PREFIX}.new");
     let path = root.path().join(&new);
@@ -355,7 +357,7 @@ fn replace(root: &Folder, name: &str, bytes: &[u8]) -> Result<(), Fault> {
     root.sync()
 }
 
-/// Reads a whole file of `size` bytes, but never more than `limit`, even if the file grows meanwhile.
+/// Reads a whole file of `size` bytes, but at most `limit` bytes, even if the file grows meanwhile.
 fn read_up_to(file: File, size: u64, limit: u64, path: &Path) -> Result<Vec<u8>, Fault> {
     let mut bytes = Vec::new();
     if size <= limit {
@@ -374,18 +376,18 @@ fn create_folder(path: &Path) -> Result<(), Fault> {
     if path.is_dir() {
         return Ok(());
     }
-    let above = match path.parent() {
-        Some(above) if !above.as_os_str().is_empty() => above,
+    let parent = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    if above != Path::new(".") {
-        create_folder(above)?;
+    if parent != Path::new(".") {
+        create_folder(parent)?;
     }
     match fs::create_dir(path) {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(Fault::io("create", path)(error)),
         _ => {}
     }
-    sync_folder(above)
+    sync_folder(parent)
 }
 
 /// Makes renames in a folder durable.
@@ -398,7 +400,7 @@ mod tests {
     use std::time::SystemTime;
 
     use super::*;
-    use crate::layout::index_cache::SETTLED;
+    use crate::layout::index_cache::MIN_CACHED_AGE;
 
     #[test]
     fn settled_index_file_is_cached_until_taken() {
@@ -409,12 +411,12 @@ mod tests {
             drop(disk.read_index().unwrap().unwrap());
             disk.cache.lock().is_some()
         };
-        // The clock of the test may differ from that of the file system.
+        // The clock of the test may differ from the clock of the file system, so the test sets the time of the file.
         let changed =
             |time| File::options().write(true).open(folder.path().join(INDEX)).unwrap().set_modified(time).unwrap();
         changed(SystemTime::now());
-        assert!(!is_cached(), "a change within the same instant would go unnoticed");
-        changed(SystemTime::now() - 2 * SETTLED);
+        assert!(!is_cached(), "a second change at the same time would not change the stamp");
+        changed(SystemTime::now() - 2 * MIN_CACHED_AGE);
         assert!(is_cached());
         drop(disk.read_index().unwrap().unwrap().into_index());
         assert!(disk.cache.lock().is_none(), "a writer owns the index that it changes");

@@ -30,7 +30,7 @@ pub(super) enum Fault {
     Content { path: PathBuf, actual: Digest },
     #[error("{path} has image layout version {version:?}, and only \"1.0.0\" is supported")]
     Version { path: PathBuf, version: String },
-    #[error("{path} holds other files and is no image layout: name an empty folder or one that does not exist")]
+    #[error("{path} contains other files and is no image layout: name an empty folder or one that does not exist")]
     Foreign { path: PathBuf },
     #[error("no image layout at {path}: it has no index.json")]
     NoLayout { path: PathBuf },
@@ -73,7 +73,7 @@ impl Fault {
         }
     }
 
-    /// Returns the kind of the error, by what a caller can do about it.
+    /// Returns the kind of the error, by which the caller decides how to continue.
     pub(super) fn kind(&self) -> ErrorKind {
         match self {
             Self::Io { source, .. } => kind_of(source.kind()),
@@ -102,7 +102,7 @@ fn kind_of(kind: io::ErrorKind) -> ErrorKind {
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => ErrorKind::Denied,
         io::ErrorKind::Unsupported => ErrorKind::Unsupported,
         io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory | io::ErrorKind::FileTooLarge => ErrorKind::Refused,
-        // For example a full disk or quota, or a failed device: it may work later.
+        // For example a full disk, an exhausted quota or a failed device: a later attempt may succeed.
         _ => ErrorKind::Unavailable,
     }
 }

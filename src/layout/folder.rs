@@ -1,9 +1,9 @@
-//! Open folder of a layout and its files by name. Below the layout's root it follows no symbolic link.
+//! Open folder of a layout, and access to its files by name. Symbolic links below the layout's root are not followed.
 //!
-//! A layout may come from a medium that somebody else wrote. In it, a link in place of `blobs` or of the lock file
-//! could redirect every write out of the layout, and a pipe would block a reader. So this module opens every folder
-//! relative to its parent, refuses a link and names it, and opens only regular files. The root itself may be a link,
-//! because the operator chose it.
+//! A layout may come from a medium that somebody else wrote. In such a layout, a link in place of `blobs` or of the
+//! lock file could redirect every write out of the layout, and a pipe would block a reader. So this module opens every
+//! folder relative to its parent, refuses links with an error that names the link, and opens only regular files. The
+//! root itself may be a link, because the operator chose the path of the root.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -21,7 +21,7 @@ const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLO
 /// Flags for opening a file, besides the access mode.
 const FILE: OFlags = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
 
-/// Open folder: it stays the same folder even if its name is moved or replaced.
+/// Open folder. The value refers to the same folder even if the folder is renamed or its path is replaced.
 #[derive(Debug)]
 pub(super) struct Folder {
     open: OwnedFd,
@@ -43,13 +43,13 @@ impl Folder {
         &self.path
     }
 
-    /// Opens a folder inside this one; `None` if it does not exist.
+    /// Opens a folder inside this folder; `None` if it does not exist.
     pub(super) fn folder(&self, name: &str) -> Result<Option<Self>, Fault> {
         let path = self.path.join(name);
         match fs::openat(&self.open, name, FOLDER | OFlags::NOFOLLOW, Mode::empty()) {
             Ok(open) => Ok(Some(Self { open, path })),
             Err(Errno::NOENT) => Ok(None),
-            // For a link, the operating system returns one or the other, depending on its version.
+            // For a link, the operating system returns either of these errors, depending on its version.
             Err(Errno::LOOP | Errno::NOTDIR) => Err(match self.kind_of(name)? {
                 Some((FileType::Symlink, _)) => Fault::Link { path },
                 _ => Fault::NotFolder { path },
@@ -58,10 +58,10 @@ impl Folder {
         }
     }
 
-    /// Opens a folder inside this one. A missing folder is created, durably.
+    /// Opens a folder inside this folder. A missing folder is created, durably.
     pub(super) fn make_folder(&self, name: &str) -> Result<Self, Fault> {
-        if let Some(there) = self.folder(name)? {
-            return Ok(there);
+        if let Some(existing) = self.folder(name)? {
+            return Ok(existing);
         }
         match fs::mkdirat(&self.open, name, Mode::from_raw_mode(0o777)) {
             Ok(()) => self.sync()?,
@@ -85,13 +85,13 @@ impl Folder {
         match fs::statat(&self.open, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(file) => Ok(Some((FileType::from_raw_mode(file.st_mode), file))),
             Err(Errno::NOENT) => Ok(None),
-            Err(error) => Err(Fault::io("look at", &self.path.join(name))(error.into())),
+            Err(error) => Err(Fault::io("inspect", &self.path.join(name))(error.into())),
         }
     }
 
     /// Opens a regular file for reading and returns it with its length in bytes; `None` if it does not exist.
     pub(super) fn open_file(&self, name: &str) -> Result<Option<(File, u64)>, Fault> {
-        // Check before opening: opening a device can have side effects.
+        // The type is checked before the file is opened, because opening a device can have side effects.
         if self.regular(name)?.is_none() {
             return Ok(None);
         }
@@ -119,7 +119,7 @@ impl Folder {
             Ok(open) => open.into(),
             Err(Errno::NOENT) => return Ok(None),
             Err(Errno::LOOP) => return Err(Fault::Link { path }),
-            // The error of a pipe without a reader.
+            // This is the error for opening a pipe without a reader.
             Err(Errno::NXIO) => return Err(Fault::NotRegular { path }),
             Err(error) => return Err(Fault::io("open", &path)(error.into())),
         };
@@ -140,7 +140,7 @@ impl Folder {
         }
     }
 
-    /// Moves a file to a name in another folder of the layout. Replaces whatever has that name, links included.
+    /// Moves a file to a name in another folder of the layout. Replaces any file or link that has that name.
     pub(super) fn rename(&self, name: &str, to: &Self, new: &str) -> Result<(), Fault> {
         let renamed = fs::renameat(&self.open, name, &to.open, new);
         renamed.map_err(|error| Fault::io("replace", &to.path.join(new))(error.into()))

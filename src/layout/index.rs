@@ -1,10 +1,11 @@
 //! Text and entries of `index.json`: a pure parser and editor without file access.
 //!
-//! Other tools store data here that transship does not know. So an entry keeps the bytes it was read as until its own
-//! name changes, and the rest of the document keeps its bytes always.
+//! Other tools store data here that transship does not know. So an entry keeps its bytes until its own name changes,
+//! and the rest of the document always keeps its bytes.
 //!
-//! The file is untrusted and may have any shape. The parser streams over one text that entries point into, and keeps
-//! only the few values of an entry that are needed: memory is a small multiple of the file's length.
+//! The file is untrusted and may have any shape. The parser reads the entries one by one, and keeps only the few values
+//! of an entry that are needed. The bytes of an entry are a range in one common text. So the parsed document needs a
+//! small multiple of the file's length as memory.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -21,7 +22,7 @@ mod entry;
 use entry::EntryText;
 pub(super) use entry::{Entry, Pointer};
 
-/// Largest number of entries that is read. A file of the allowed length has fewer, unless its entries are almost empty.
+/// Maximum number of entries. A file of the maximum size has fewer entries, unless its entries are almost empty.
 const MAX_ENTRIES: usize = 400_000;
 
 /// Document of `index.json`.
@@ -44,7 +45,7 @@ pub(super) enum Named<'i> {
     Nothing,
     /// All entries of the name point at this content.
     One(&'i Pointer),
-    /// The entries point at several digests, each with a text that distinguishes it; the name is ambiguous.
+    /// The name is ambiguous: its entries point at several digests. Each digest has a text that distinguishes it.
     Several(Vec<(Digest, String)>),
     /// None of the entries has a readable digest.
     Unknown,
@@ -59,9 +60,9 @@ pub(super) enum IndexError {
     NotAList,
     #[error("\"manifests\" occurs twice")]
     Twice,
-    #[error("it lists {0} manifests, more than the maximum of {MAX_ENTRIES}")]
+    #[error("\"manifests\" lists {0} manifests, more than the maximum of {MAX_ENTRIES}")]
     TooMany(usize),
-    #[error("it is not UTF-8 text")]
+    #[error("the file is not UTF-8 text")]
     NotText,
 }
 
@@ -72,7 +73,8 @@ impl Index {
         Self::parse(text.into_bytes()).expect("the text is an index")
     }
 
-    /// Parses a document of less than 4 GiB. A list that is missing or `null` (as Go writes an empty one) is empty.
+    /// Parses a document of less than 4 GiB. A missing list is empty. The list `null` is empty too, because Go writes
+    /// an empty list as `null`.
     pub(super) fn parse(bytes: Vec<u8>) -> Result<Self, IndexError> {
         let text = String::from_utf8(bytes).map_err(|_| IndexError::NotText)?;
         let Outline { keys, lists, first } = serde_json::from_str(&text)?;
@@ -111,36 +113,37 @@ impl Index {
         &self.entries
     }
 
-    /// Returns what a tag points at.
+    /// Returns the content that a tag points at.
     pub(super) fn find(&self, tag: &Tag) -> Named<'_> {
         let name_at = |at: u32| self.entries[at as usize].name.as_deref();
         let by_name = self.by_name.get_or_init(|| {
             let named = (0..).zip(&self.entries).filter(|(_, entry)| entry.name.is_some());
-            let mut places: Vec<u32> = named.map(|(at, _)| at).collect();
-            places.sort_by_key(|at| name_at(*at));
-            places
+            let mut positions: Vec<u32> = named.map(|(at, _)| at).collect();
+            positions.sort_by_key(|at| name_at(*at));
+            positions
         });
         let first = by_name.partition_point(|at| name_at(*at) < Some(tag.as_str()));
         let same = by_name[first..].iter().take_while(|at| name_at(**at) == Some(tag.as_str()));
         self.resolve_entries(same.map(|at| &self.entries[*at as usize]))
     }
 
-    /// Returns every name once, in document order, with what it points at.
+    /// Returns every name once, in document order, with the content that the name points at.
     pub(super) fn names(&self) -> Vec<(&str, Named<'_>)> {
         let mut names: Vec<(&str, Vec<&Entry>)> = Vec::new();
-        let mut places = HashMap::new();
+        let mut positions = HashMap::new();
         for entry in &self.entries {
             let Some(name) = entry.name.as_deref() else { continue };
-            let place = *places.entry(name).or_insert_with(|| {
+            let position = *positions.entry(name).or_insert_with(|| {
                 names.push((name, Vec::with_capacity(1)));
                 names.len() - 1
             });
-            names[place].1.push(entry);
+            names[position].1.push(entry);
         }
         names.into_iter().map(|(name, entries)| (name, self.resolve_entries(entries.into_iter()))).collect()
     }
 
-    /// Resolves the entries of one name. Docker gives the images of `a:latest` and `b:latest` the same name.
+    /// Resolves the entries of one name. Several images may have the same name: Docker writes `a:latest` and `b:latest`
+    /// under the name `latest`.
     fn resolve_entries<'i>(&'i self, entries: impl Iterator<Item = &'i Entry> + Clone) -> Named<'i> {
         let mut targets = entries.clone().filter_map(|entry| entry.target.as_ref());
         let Some(first) = targets.next() else {
@@ -160,12 +163,12 @@ impl Index {
         self.entries
             .iter()
             .filter_map(|entry| entry.target.as_ref())
-            .find(|at| at.digest == *digest)
-            .map(|at| &at.media_type)
+            .find(|pointer| pointer.digest == *digest)
+            .map(|pointer| &pointer.media_type)
     }
 
-    /// Points `tag` at `manifest`, and returns true if anything changed. An entry that loses the name is removed,
-    /// unless `stays` returns true for its digest: such content must remain listed without a name.
+    /// Points `tag` at `manifest`, and returns true if anything changed. The previous entry of the name is removed,
+    /// unless `stays` returns true for its digest: then the entry remains without a name.
     pub(super) fn set_tag(&mut self, tag: &Tag, manifest: &Manifest, stays: impl Fn(&Digest) -> bool) -> bool {
         let wanted = Pointer::from_manifest(manifest);
         self.by_name.take();
@@ -186,7 +189,8 @@ impl Index {
         true
     }
 
-    /// Lists a manifest without a name, unless it is listed already. Returns true if anything changed.
+    /// Adds an entry without a name for a manifest, unless the manifest is listed already. Returns true if anything
+    /// changed.
     pub(super) fn add(&mut self, manifest: &Manifest) -> bool {
         if self.media_type_of(&manifest.digest()).is_some() {
             return false;
@@ -206,7 +210,7 @@ impl Index {
                 return true;
             }
             found = true;
-            let keep = entry.target.as_ref().is_some_and(|at| stays(&at.digest));
+            let keep = entry.target.as_ref().is_some_and(|pointer| stays(&pointer.digest));
             if keep {
                 entry.rename(text, None);
             }
@@ -215,11 +219,11 @@ impl Index {
         found
     }
 
-    /// Removes all entries of a digest, and returns true if there were any.
+    /// Removes all entries of a digest. Returns true if the digest had entries.
     pub(super) fn remove_digest(&mut self, digest: &Digest) -> bool {
         let before = self.entries.len();
         self.by_name.take();
-        self.entries.retain(|entry| entry.target.as_ref().is_none_or(|at| at.digest != *digest));
+        self.entries.retain(|entry| entry.target.as_ref().is_none_or(|pointer| pointer.digest != *digest));
         self.entries.len() != before
     }
 }
@@ -262,10 +266,11 @@ impl<'t> Visitor<'t> for EntriesVisitor<'t> {
                 }
                 return Ok(Err(count));
             }
-            let place = position_in(self.text, raw);
-            // `parse` takes less than 4 GiB, so the conversion does not fail.
-            let place = u32::try_from(place.start).unwrap_or_default()..u32::try_from(place.end).unwrap_or_default();
-            entries.push(Entry::read(raw.get(), EntryText::Read(place), &mut before));
+            let position = position_in(self.text, raw);
+            // `parse` accepts less than 4 GiB, so the conversion does not fail.
+            let position =
+                u32::try_from(position.start).unwrap_or_default()..u32::try_from(position.end).unwrap_or_default();
+            entries.push(Entry::read(raw.get(), EntryText::Read(position), &mut before));
         }
         Ok(Ok(entries))
     }

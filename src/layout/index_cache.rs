@@ -1,4 +1,4 @@
-//! Cache of a parsed `index.json`, valid as long as the file has the same stamp.
+//! Cache of a parsed `index.json`. The cache is valid as long as the file has the same stamp.
 
 use std::fs::File;
 use std::ops::Deref;
@@ -9,11 +9,12 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::index::Index;
 
-/// Age from which the stamp of an `index.json` reveals every further change: some file systems count whole seconds.
-pub(super) const SETTLED: Duration = Duration::from_secs(2);
-/// Cache of the `index.json` that was read last, locked while a caller uses one: the file may be large and readers
-/// many, so one copy at a time is in memory. A run resolves each of its tags; parsing a large file for each would take
-/// hours.
+/// Minimum age of an `index.json` that is cached. Some file systems store times in whole seconds, so a change of a
+/// younger file may leave the same stamp.
+pub(super) const MIN_CACHED_AGE: Duration = Duration::from_secs(2);
+/// Cache of the `index.json` that was read last. The cache is locked while a caller uses an index: the file may be
+/// large, so only one parsed copy may be in memory at a time. The cache is necessary: a run resolves each of its tags,
+/// and parsing a large file for each tag would take hours.
 pub(super) type IndexCache = Mutex<Option<CachedIndex>>;
 
 /// Parsed `index.json` with the stamp of its file.
@@ -31,24 +32,25 @@ impl FileStamp {
     /// Returns the stamp of a file. `None` if the file changed so recently that a further change could leave the same
     /// stamp.
     pub(super) fn from_file(file: &File) -> Option<Self> {
-        let found = file.metadata().ok()?;
-        let age = found.modified().ok()?.elapsed().ok()?;
+        let metadata = file.metadata().ok()?;
+        let age = metadata.modified().ok()?.elapsed().ok()?;
         let nanoseconds = |seconds: i64, rest: i64| i128::from(seconds) * 1_000_000_000 + i128::from(rest);
         let stamp = Self([
-            found.dev().into(),
-            found.ino().into(),
-            found.len().into(),
-            nanoseconds(found.mtime(), found.mtime_nsec()),
-            nanoseconds(found.ctime(), found.ctime_nsec()),
+            metadata.dev().into(),
+            metadata.ino().into(),
+            metadata.len().into(),
+            nanoseconds(metadata.mtime(), metadata.mtime_nsec()),
+            nanoseconds(metadata.ctime(), metadata.ctime_nsec()),
         ]);
-        (age >= SETTLED).then_some(stamp)
+        (age >= MIN_CACHED_AGE).then_some(stamp)
     }
 }
 
-/// Guard of a parsed `index.json`. Its holder must not read another one: that would deadlock.
+/// Guard of a parsed `index.json`. A caller that has a guard must not read an `index.json` again: that would be a
+/// deadlock.
 pub(super) struct IndexGuard<'d> {
     index: Option<Index>,
-    /// FileStamp under which dropping the guard caches the index.
+    /// Stamp of the index for the cache. If it is `Some`, dropping the guard caches the index.
     stamp: Option<FileStamp>,
     cached: MutexGuard<'d, Option<CachedIndex>>,
 }

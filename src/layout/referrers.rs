@@ -1,5 +1,5 @@
-//! Referrers of a manifest in a layout: entries of `index.json` whose manifest has it as its subject, and the list
-//! under the fallback tag if a tool has written one.
+//! Referrers of a manifest in a layout: the entries of `index.json` whose manifest names that manifest as its subject,
+//! and the list under the fallback tag if a tool has written one.
 
 use std::collections::{HashMap, HashSet};
 
@@ -11,10 +11,10 @@ use super::index::Index;
 use crate::oci::{Descriptor, Digest, Manifest, MediaType, referrers_tag};
 use crate::store::Referrers;
 
-/// Largest number of cached manifests; a full cache is cleared.
+/// Maximum number of cached manifests. A full cache is cleared.
 const MAX_FACTS: usize = 1 << 16;
 
-/// Cache of values from manifests. It cannot become stale: its keys are digests.
+/// Cache of values from manifests. The cache cannot become stale, because its keys are digests.
 #[derive(Debug, Default)]
 pub(super) struct Facts(Mutex<HashMap<Digest, Fact>>);
 
@@ -35,15 +35,14 @@ impl Facts {
         self.0.lock().remove(digest);
     }
 
-    /// Returns the facts of a manifest. `None` if it does not exist or is not a manifest that can be copied, so that no
-    /// caller can request it.
+    /// Returns the values of a manifest. `None` if the manifest does not exist or cannot be copied.
     pub(super) fn get(&self, disk: &Disk, digest: &Digest, stated: Option<&MediaType>) -> Result<Option<Fact>, Fault> {
         if disk.blob_size(digest)?.is_none() {
             return Ok(None);
         }
-        let known = self.0.lock().get(digest).cloned();
-        if known.is_some() {
-            return Ok(known);
+        let cached = self.0.lock().get(digest).cloned();
+        if cached.is_some() {
+            return Ok(cached);
         }
         let Some(manifest) = disk.read_manifest_alone(digest, stated)? else { return Ok(None) };
         let Ok(view) = manifest.view() else { return Ok(None) };
@@ -59,7 +58,8 @@ impl Facts {
     }
 }
 
-/// Returns the referrers of `subject`. Only the manifests' own subjects count; a missing layout has no referrers.
+/// Returns the referrers of `subject`. A listed manifest counts only if it names this subject itself. A missing layout
+/// has no referrers.
 pub(super) fn find(disk: &Disk, facts: &Facts, subject: &Digest) -> Result<Referrers, Fault> {
     let Some(index) = disk.read_index()? else { return Ok(Referrers::default()) };
     let lists = fallback_lists(disk, &index, subject)?;
@@ -69,8 +69,8 @@ pub(super) fn find(disk: &Disk, facts: &Facts, subject: &Digest) -> Result<Refer
     }
     let entries = index.entries().iter().filter_map(|entry| entry.target.as_ref());
     let candidates = entries
-        .filter(|at| at.media_type.is_manifest() || at.media_type.as_str().is_empty())
-        .map(|at| (at.digest, &at.media_type))
+        .filter(|pointer| pointer.media_type.is_manifest() || pointer.media_type.as_str().is_empty())
+        .map(|pointer| (pointer.digest, &pointer.media_type))
         .chain(listed.iter().map(|child| (child.digest, &child.media_type)));
 
     let mut seen = HashSet::new();
@@ -82,21 +82,21 @@ pub(super) fn find(disk: &Disk, facts: &Facts, subject: &Digest) -> Result<Refer
             manifests.push(fact.descriptor);
         }
     }
-    // The list may be written verbatim at a target, so it is returned only if it matches the referrers found exactly.
-    let digests = |list: &[Descriptor]| list.iter().map(|one| one.digest).collect::<HashSet<_>>();
+    // The list may be written verbatim at a target, so the list is returned only if it has exactly the found referrers.
+    let digests = |list: &[Descriptor]| list.iter().map(|descriptor| descriptor.digest).collect::<HashSet<_>>();
     let fallback = if lists.len() == 1 { lists.into_iter().next() } else { None };
     let fallback = fallback.filter(|_| digests(&listed) == digests(&manifests));
     Ok(Referrers { manifests, fallback, doubt: None })
 }
 
-/// Returns the lists under the fallback tag: one, unless another tool has written the name twice. If the tag names the
-/// subject itself or something that is not an index, that is no list.
+/// Returns the lists under the fallback tag: at most one, unless another tool has written the name twice. The subject
+/// itself and content that is not an index are not lists.
 fn fallback_lists(disk: &Disk, index: &Index, subject: &Digest) -> Result<Vec<Manifest>, Fault> {
     let tag = referrers_tag(subject);
     let mut lists: Vec<Manifest> = Vec::new();
     for entry in index.entries().iter().filter(|entry| entry.name.as_deref() == Some(tag.as_str())) {
-        let Some(at) = &entry.target else { continue };
-        let found = disk.read_manifest_alone(&at.digest, Some(&at.media_type))?;
+        let Some(pointer) = &entry.target else { continue };
+        let found = disk.read_manifest_alone(&pointer.digest, Some(&pointer.media_type))?;
         let is_new = |list: &Manifest| lists.iter().all(|other| other.digest() != list.digest());
         lists.extend(found.filter(|list| list.media_type().is_index() && list.digest() != *subject && is_new(list)));
     }

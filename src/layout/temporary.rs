@@ -1,4 +1,4 @@
-//! Temporary files of unverified content, and the removal of those whose writer was killed.
+//! Temporary files of unverified content, and the removal of temporary files of killed writers.
 
 use std::fs::{File, TryLockError};
 use std::io::Write as _;
@@ -11,7 +11,8 @@ use super::disk::FILE_PREFIX;
 use super::fault::Fault;
 use super::folder::Folder;
 
-/// File being written: locked by its writer, and removed unless it is committed.
+/// File that is being written. Its writer holds a lock on the file. Dropping the value removes the file unless it was
+/// committed.
 #[derive(Debug)]
 pub(super) struct Temporary {
     folder: Folder,
@@ -37,7 +38,7 @@ impl Temporary {
                     return Err(Fault::io("lock", &folder.path().join(name))(error));
                 }
             }
-            // Such a process may also have locked, removed and closed the file before this lock.
+            // A process that cleans up may also have locked, removed and closed the file before this process locked it.
             if is_same_file(&file, &folder, &name) {
                 return Ok(Self { folder, name, file, committed: false });
             }
@@ -67,29 +68,28 @@ impl Temporary {
 impl Drop for Temporary {
     fn drop(&mut self) {
         if !self.committed {
-            // The next writer that cleans up removes a file that cannot be removed now.
+            // If the file cannot be removed now, the next writer that cleans up removes it.
             _ = self.folder.remove(&self.name);
         }
     }
 }
 
-/// Returns true if the name still leads to this open file.
+/// Returns true if the name still refers to this open file.
 fn is_same_file(file: &File, folder: &Folder, name: &str) -> bool {
     match (folder.regular(name), file.metadata()) {
-        (Ok(Some(there)), Ok(open)) => (there.st_dev, there.st_ino) == (open.dev(), open.ino()),
+        (Ok(Some(named)), Ok(open)) => (named.st_dev, named.st_ino) == (open.dev(), open.ino()),
         _ => false,
     }
 }
 
 /// Removes the temporary files of dead writers and returns their number. A living writer holds a lock on its file, and
-/// the operating system releases the lock when the writer ends. So a process that gets the lock owns a file that nobody
-/// writes.
+/// the operating system releases the lock when the writer ends. So if a process gets the lock, no writer uses the file.
 pub(super) fn remove_leftovers(folder: &Folder) -> Result<usize, Fault> {
     let mut removed = 0;
     for name in folder.names()? {
         let Some(name) = name.to_str().filter(|name| name.starts_with(FILE_PREFIX)) else { continue };
-        // Skip what cannot be opened, locked or removed: another process may have removed the file or be about to
-        // rename it, or it is not a regular file.
+        // A file that cannot be opened, locked or removed is skipped: another process may have removed it, may be about
+        // to rename it, or it is not a regular file.
         if let Ok(Some(open)) = folder.open_to_write(name)
             && open.try_lock().is_ok()
             && folder.remove(name).is_ok()

@@ -182,7 +182,7 @@ async fn folder_of_other_files_is_not_made_a_layout() {
     assert!(
         error
             .detail
-            .ends_with("holds other files and is no image layout: name an empty folder or one that does not exist")
+            .ends_with("contains other files and is no image layout: name an empty folder or one that does not exist")
     );
     assert_eq!(files(&path).len(), 1);
 }
@@ -515,7 +515,7 @@ async fn tasks_moving_tags_concurrently_lose_none() {
     let shared = Layout::open(&path);
     push_blob(&shared, b"content").await;
     let push = |n: usize| {
-        // Half of the tasks share one layout, half open their own, as entries of one process may.
+        // Half of the tasks share one `Layout`, and half of them open their own, like the entries of one process.
         let layout = if n.is_multiple_of(2) { Arc::clone(&shared) } else { Layout::open(&path) };
         tokio::spawn(async move {
             let manifest = image(b"content", json!({"annotations": {"n": n.to_string()}}));

@@ -1,6 +1,6 @@
 //! Search for content of a layout that no tag names: images without a name (as skopeo, buildx and kaniko write them),
-//! images whose name is a full reference, and entries that cannot be parsed. A listing reports them, so that no content
-//! is skipped silently.
+//! images whose name is a full reference, and entries that cannot be parsed. A listing reports this content, so that no
+//! content is skipped silently.
 
 use std::collections::HashSet;
 
@@ -10,9 +10,9 @@ use super::index::{Index, Named, Pointer};
 use super::referrers::Facts;
 use crate::oci::{Digest, MediaType};
 
-/// Largest number of reported lines; the rest is only counted.
+/// Maximum number of reported lines. Further content is only counted.
 const MAX_LINES: usize = 20;
-/// Largest depth to which indexes within indexes are followed.
+/// Maximum nesting depth to which indexes within indexes are read.
 const MAX_DEPTH: usize = 4;
 
 /// Report about skipped content.
@@ -31,10 +31,12 @@ impl Skipped {
         }
     }
 
-    /// Adds a name that is not a tag, with what it points at.
-    pub(super) fn add_name(&mut self, name: &str, at: &Named<'_>) {
-        self.add(|| match at {
-            Named::One(at) => format!("the name {name:?} is not a tag; select the image by its digest: @{}", at.digest),
+    /// Adds a name that is not a tag, with the content that the name points at.
+    pub(super) fn add_name(&mut self, name: &str, named: &Named<'_>) {
+        self.add(|| match named {
+            Named::One(pointer) => {
+                format!("the name {name:?} is not a tag; select the image by its digest: @{}", pointer.digest)
+            }
             Named::Several(images) => {
                 let all: Vec<String> = images.iter().map(|(digest, _)| format!("@{digest}")).collect();
                 format!("the name {name:?} is not a tag; select an image by its digest: {}", all.join(" or "))
@@ -43,37 +45,37 @@ impl Skipped {
         });
     }
 
-    /// Returns the lines. The last one counts the content that has no line of its own.
+    /// Returns the lines. If there is content without a line, the last line has the number of these items.
     pub(super) fn into_lines(self) -> impl Iterator<Item = String> {
         let more = (self.more > 0).then(|| format!("{} more images or entries without a tag", self.more));
         self.lines.into_iter().chain(more)
     }
 }
 
-/// Finds content that no name leads to. Children and referrers of a named image are copied with it, so they are not
+/// Finds content that no tag names. Children and referrers of a named image are copied with the image, so they are not
 /// reported.
 pub(super) fn find(disk: &Disk, facts: &Facts, index: &Index, skipped: &mut Skipped) {
     let named: HashSet<Digest> =
         index.entries().iter().filter(|entry| entry.name.is_some()).filter_map(digest).collect();
     let mut seen = HashSet::new();
     let mut images: Vec<&Pointer> = Vec::new();
-    for (place, entry) in index.entries().iter().enumerate().filter(|(_, entry)| entry.name.is_none()) {
-        let Some(at) = &entry.target else {
-            skipped.add(|| format!("entry {} of index.json has no readable digest", place + 1));
+    for (position, entry) in index.entries().iter().enumerate().filter(|(_, entry)| entry.name.is_none()) {
+        let Some(pointer) = &entry.target else {
+            skipped.add(|| format!("entry {} of index.json has no readable digest", position + 1));
             continue;
         };
-        if named.contains(&at.digest) || !seen.insert(at.digest) {
+        if named.contains(&pointer.digest) || !seen.insert(pointer.digest) {
             continue;
         }
-        match facts.get(disk, &at.digest, Some(&at.media_type)) {
+        match facts.get(disk, &pointer.digest, Some(&pointer.media_type)) {
             Ok(Some(fact)) => match fact.subject {
-                None => images.push(at),
+                None => images.push(pointer),
                 Some(subject) if matches!(disk.blob_size(&subject), Ok(None)) => {
-                    skipped.add(|| format!("{} refers to {subject}, which the layout does not have", at.digest));
+                    skipped.add(|| format!("{} refers to {subject}, which the layout does not have", pointer.digest));
                 }
                 Some(_) => {}
             },
-            unreadable => skipped.add(|| unreadable_line(disk, at, unreadable.err())),
+            unreadable => skipped.add(|| unreadable_line(disk, pointer, unreadable.err())),
         }
     }
     if images.is_empty() {
@@ -86,29 +88,30 @@ pub(super) fn find(disk: &Disk, facts: &Facts, index: &Index, skipped: &mut Skip
 }
 
 fn digest(entry: &super::index::Entry) -> Option<Digest> {
-    entry.target.as_ref().map(|at| at.digest)
+    entry.target.as_ref().map(|pointer| pointer.digest)
 }
 
-fn unreadable_line(disk: &Disk, at: &Pointer, fault: Option<Fault>) -> String {
+fn unreadable_line(disk: &Disk, pointer: &Pointer, fault: Option<Fault>) -> String {
     match fault {
-        Some(fault) => format!("{} is listed without a name and cannot be read: {fault}", at.digest),
-        None if matches!(disk.blob_size(&at.digest), Ok(None)) => {
-            format!("{} is listed without a name, and {}", at.digest, disk.missing_content_fault(&at.digest))
+        Some(fault) => format!("{} is listed without a name and cannot be read: {fault}", pointer.digest),
+        None if matches!(disk.blob_size(&pointer.digest), Ok(None)) => {
+            format!("{} is listed without a name, and {}", pointer.digest, disk.missing_content_fault(&pointer.digest))
         }
-        None => format!("{} is listed without a name, and is not a manifest that can be copied", at.digest),
+        None => format!("{} is listed without a name, and is not a manifest that can be copied", pointer.digest),
     }
 }
 
 /// Returns the digests of all children of the listed indexes.
 fn contained(disk: &Disk, index: &Index) -> HashSet<Digest> {
     let listed = index.entries().iter().filter_map(|entry| entry.target.as_ref());
-    let mut level: Vec<(Digest, MediaType)> = listed.map(|at| (at.digest, at.media_type.clone())).collect();
+    let mut level: Vec<(Digest, MediaType)> =
+        listed.map(|pointer| (pointer.digest, pointer.media_type.clone())).collect();
     let (mut found, mut read) = (HashSet::new(), HashSet::new());
     for _ in 0..MAX_DEPTH {
         let mut next = Vec::new();
         for (digest, media_type) in level {
-            // The content decides whether it is an index, not the entry; but an entry that says "image" is not worth
-            // reading.
+            // The content shows if it is an index; the media type in the entry is a hint. Content is not read if its
+            // entry has the media type of an image.
             let may_be = media_type.is_index() || !media_type.is_manifest();
             if !may_be || !read.insert(digest) {
                 continue;

@@ -14,9 +14,10 @@ use super::temporary::Temporary;
 use crate::oci::Digest;
 use crate::store::{Step, StoreError, Upload, Verified};
 
-/// Number of bytes that are collected before a write. One upload holds at most this many and one piece.
+/// Number of bytes that are collected before a write. An upload buffers at most this number of bytes and one more
+/// piece.
 const BATCH_BYTES: usize = 512 << 10;
-/// Largest number of pieces that are collected, so that the overhead of tiny pieces does not exceed their bytes.
+/// Maximum number of pieces that are collected. It bounds the memory for the bookkeeping of tiny pieces.
 const BATCH_PIECES: usize = 1024;
 
 /// Upload in progress. Dropping it removes its file.
@@ -60,7 +61,7 @@ impl Upload for Session {
     }
 }
 
-/// Returns the next batch of bytes; empty at the end.
+/// Returns the next pieces to write; empty at the end.
 async fn gather(bytes: &mut Verified) -> Result<Vec<Bytes>, StoreError> {
     let mut batch = Vec::new();
     let mut length = 0;

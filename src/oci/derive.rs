@@ -7,8 +7,8 @@ use super::{Children, Manifest, ManifestError, Platform};
 /// Annotation by which BuildKit marks an attestation: the digest of the image that the attestation describes.
 const ATTESTATION_OF: &str = "vnd.docker.reference.digest";
 
-/// Annotation of a SOCI index of version 2: the digest of the image that it indexes (soci-snapshotter, "SOCI Index
-/// Manifest v2").
+/// Annotation of a SOCI index of version 2: the digest of the indexed image (soci-snapshotter, "SOCI Index Manifest
+/// v2").
 const SOCI_INDEX_OF: &str = "com.amazon.soci.image-manifest-digest";
 
 /// Result of [`derive_index`].
@@ -26,8 +26,9 @@ pub enum DerivedIndex {
 /// properties of the index and of its entries stay.
 ///
 /// - A child without a platform stays.
-/// - A BuildKit attestation and a SOCI index stay or go with their image.
+/// - A BuildKit attestation and a SOCI index stay if their image stays.
 /// - A manifest that is no index, and an index without children, are [`DerivedIndex::Unchanged`].
+///
 /// # Errors
 /// [`ManifestError`] as [`Manifest::view`].
 pub fn derive_index(manifest: &Manifest, platforms: &[Platform]) -> Result<DerivedIndex, ManifestError> {
@@ -39,13 +40,13 @@ pub fn derive_index(manifest: &Manifest, platforms: &[Platform]) -> Result<Deriv
     let Children::Manifests(children) = &view.children else { return Ok(DerivedIndex::Unchanged) };
     let mut json: Value = serde_json::from_slice(manifest.json()).map_err(|error| malformed(error.to_string()))?;
     let entries = json["manifests"].as_array().cloned().unwrap_or_default();
-    // The view skips null entries too: a null entry is no child.
+    // The parsed view skips null entries too: a null entry is no child.
     let entries: Vec<Value> = entries.into_iter().filter(|entry| !entry.is_null()).collect();
     if entries.is_empty() {
         return Ok(DerivedIndex::Unchanged);
     }
     if entries.len() != children.len() {
-        return Err(malformed("its list of manifests is ambiguous".to_owned()));
+        return Err(malformed("the list of manifests is ambiguous".to_owned()));
     }
 
     let runs_on_wanted = |at: usize| match &children[at].platform {
@@ -68,7 +69,7 @@ pub fn derive_index(manifest: &Manifest, platforms: &[Platform]) -> Result<Deriv
     Ok(DerivedIndex::Derived(Manifest::new(manifest.media_type().clone(), json.to_string().into())))
 }
 
-/// Returns the digest of the image that this entry accompanies (and with which it stays or goes), if it is a companion.
+/// Returns the digest of the image that an attestation or a SOCI index belongs to. `None` for other entries.
 fn accompanied_image(entry: &Value) -> Option<&str> {
     let annotations = &entry["annotations"];
     annotations[ATTESTATION_OF].as_str().or_else(|| annotations[SOCI_INDEX_OF].as_str())

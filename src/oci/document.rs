@@ -1,4 +1,4 @@
-//! Tolerant JSON reader for manifests: it reads the properties that a closure walk needs. Not a validator of the
+//! Tolerant JSON reader for manifests. It reads the properties that a closure walk needs, and does not validate the
 //! schema.
 //!
 //! - An absent or null list reads as empty.
@@ -37,7 +37,7 @@ pub(super) struct RawDescriptor {
     pub(super) size: RawSize,
     pub(super) artifact_type: Option<String>,
     pub(super) annotations: BTreeMap<String, String>,
-    /// `None` also if the operating system or the architecture is missing: such a platform selects nothing.
+    /// `None` if the descriptor has no platform, or if the platform lacks the operating system or the architecture.
     pub(super) platform: Option<Platform>,
     pub(super) has_urls: bool,
 }
@@ -309,11 +309,15 @@ impl Forms for RawSize {
         u64::try_from(number).map_or_else(|_| Self::Wrong(number.to_string()), Self::Bytes)
     }
 
-    /// Accepts `2.0`: JSON treats it as a whole number, and some languages write every number so.
+    /// Accepts `2.0`: it is a whole number in JSON, and some languages write every number in this form.
     fn float(number: f64) -> Self {
         const EXACT: f64 = 9_007_199_254_740_992.0;
         if number.fract() == 0.0 && (0.0..EXACT).contains(&number) {
-            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is whole and in range")]
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "the number is whole and in range"
+            )]
             return Self::Bytes(number as u64);
         }
         Self::Wrong(number.to_string())

@@ -37,7 +37,7 @@ pub struct Manifest {
     digest: Digest,
 }
 
-/// Parsed content of a manifest, for walking its closure. Manifests are never written from it.
+/// Parsed content of a manifest, for walking its closure. A manifest is never written from this view.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ManifestView {
     /// The content that the manifest lists.
@@ -60,8 +60,8 @@ pub enum Children {
         /// The layers, or the blobs of an artifact manifest, in order. A digest may occur twice.
         layers: Vec<Descriptor>,
     },
-    /// The children of an index or manifest list: other manifests, which may be indexes again. Some tools list blobs
-    /// as well (BuildKit's cache): [`Descriptor::kind`] distinguishes them.
+    /// The children of an index or manifest list: other manifests, which may be indexes again. Some tools list blobs as
+    /// well, for example BuildKit's cache: [`Descriptor::kind`] distinguishes blobs from manifests.
     Manifests(Vec<Descriptor>),
 }
 
@@ -69,13 +69,13 @@ pub enum Children {
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
     /// A Docker manifest of schema 1, whose content cannot be verified by digest.
-    #[error("it is a Docker manifest of schema 1, which is not copied: push the image again with a current client")]
+    #[error("a Docker manifest of schema 1 is not copied: push the image again with a current client")]
     Schema1,
     /// A manifest of an unknown type.
-    #[error("its media type {0} is not a manifest that can be copied")]
+    #[error("the media type {0} is not a manifest that can be copied")]
     MediaType(MediaType),
     /// Bytes that are not JSON of the shape that the media type requires.
-    #[error("it is not a valid {media_type}: {reason}")]
+    #[error("not a valid {media_type}: {reason}")]
     Malformed {
         /// The media type that the content claims.
         media_type: MediaType,
@@ -83,7 +83,7 @@ pub enum ManifestError {
         reason: String,
     },
     /// More children than [`MAX_CHILDREN`].
-    #[error("it lists {0} manifests, and at most {MAX_CHILDREN} are accepted")]
+    #[error("the index lists {0} manifests, more than the maximum of {MAX_CHILDREN}")]
     TooManyChildren(usize),
 }
 
@@ -170,26 +170,26 @@ impl Manifest {
         let config = config.map(descriptor);
         let layers = if self.media_type.is_artifact() { blobs } else { layers }.unwrap_or_default();
         let layers = layers.into_iter().map(descriptor).collect();
-        let of_config = || config.as_ref().map(|config| config.media_type.to_string());
-        let artifact_type = artifact_type.filter(|kind| !kind.is_empty()).or_else(of_config);
+        let config_type = || config.as_ref().map(|config| config.media_type.to_string());
+        let artifact_type = artifact_type.filter(|kind| !kind.is_empty()).or_else(config_type);
         Ok(ManifestView { children: Children::Blobs { config, layers }, subject, artifact_type, annotations })
     }
 
-    /// Rejects a body that has the parts of another manifest type and none of its own, and a body without any sign of a
-    /// manifest: a caller would take its empty lists for complete ones.
+    /// Rejects a body that has the parts of another manifest type and no part of its own type, and a body without any
+    /// property of a manifest. Otherwise a caller would treat the empty lists of such a body as complete.
     fn check_shape(&self, document: &Document) -> Result<(), ManifestError> {
         let Document { schema_version, config, layers, blobs, manifests, .. } = document;
         let lists_manifests = manifests.as_ref().is_some_and(|list| !list.is_empty());
         let has_blobs = config.is_some() || [layers, blobs].into_iter().flatten().any(|list| !list.is_empty());
         if self.media_type.is_index() && has_blobs && !lists_manifests {
-            return Err(self.malformed("it has layers or a configuration and lists no manifests".to_owned()));
+            return Err(self.malformed("the body has layers or a configuration and lists no manifests".to_owned()));
         }
         if !self.media_type.is_index() && lists_manifests && !has_blobs {
-            return Err(self.malformed("it lists manifests and has no layers".to_owned()));
+            return Err(self.malformed("the body lists manifests and has no layers".to_owned()));
         }
         let has_parts = config.is_some() || layers.is_some() || blobs.is_some() || manifests.is_some();
         if schema_version.is_none() && document.stated_type().is_none() && !has_parts {
-            return Err(self.malformed("it has no property of a manifest".to_owned()));
+            return Err(self.malformed("the body has no property of a manifest".to_owned()));
         }
         Ok(())
     }

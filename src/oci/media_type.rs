@@ -18,7 +18,7 @@ pub enum ContentKind {
     Manifest,
     /// A layer, a configuration or another blob.
     Blob,
-    /// A type that names neither: only the content itself shows its kind.
+    /// An unknown type: only the content itself shows its kind.
     Unknown,
 }
 
@@ -42,9 +42,9 @@ impl MediaType {
     pub const DOCKER_MANIFEST: &'static str = known::IMAGE_MANIFEST_MEDIA_TYPE;
     /// Docker's manifest list.
     pub const DOCKER_LIST: &'static str = known::IMAGE_MANIFEST_LIST_MEDIA_TYPE;
-    /// Artifact manifest of the release candidates of image-spec 1.1, which registries still hold.
+    /// Artifact manifest of the release candidates of image-spec 1.1. Registries still contain such manifests.
     pub const OCI_ARTIFACT: &'static str = "application/vnd.oci.artifact.manifest.v1+json";
-    /// Artifact manifest of ORAS, from which the OCI one was derived.
+    /// Artifact manifest of ORAS. The OCI artifact manifest was derived from it.
     pub const ORAS_ARTIFACT: &'static str = "application/vnd.cncf.oras.artifact.manifest.v1+json";
     /// Values of the `Accept` header of a client that reads all of the types above.
     pub const ACCEPTED: [&'static str; 6] = [
@@ -96,7 +96,8 @@ impl MediaType {
         Self::ACCEPTED.contains(&self.as_str())
     }
 
-    /// Returns true for Docker's manifest of schema 1, signed or not, which is rejected by name.
+    /// Returns true for Docker's manifest of schema 1, signed or not. Such manifests are rejected with an error of
+    /// their own.
     #[must_use]
     pub fn is_schema_1(&self) -> bool {
         matches!(

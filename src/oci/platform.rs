@@ -32,7 +32,8 @@ impl Platform {
                 || (self.variant.is_none() && wanted.is_default_variant()))
     }
 
-    /// Returns true for the variant that a missing one means: `arm64` alone is `arm64/v8`, `arm` alone is `arm/v7`.
+    /// Returns true for the default variant, which a missing variant means: `arm64` alone is `arm64/v8`, `arm` alone is
+    /// `arm/v7`.
     fn is_default_variant(&self) -> bool {
         matches!((self.architecture.as_str(), self.variant.as_deref()), ("arm64", Some("v8")) | ("arm", Some("v7")))
     }

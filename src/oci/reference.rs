@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use super::{Digest, DigestError, NameError, RegistryHost, RepositoryName, Tag, names_host};
 
-/// Registry of a name that begins with no host.
+/// Registry of a reference without a host.
 const DOCKER_HUB: &str = "docker.io";
 
 /// One repository of one registry: `docker.io/library/ubuntu`.
@@ -102,7 +102,7 @@ pub enum ReferenceError {
         /// The text without its scheme.
         without: String,
     },
-    /// A text that as a whole is not a reference.
+    /// A text that does not have the form of a reference.
     #[error("{0:?} is not a reference: expected [host/]repository[:tag][@digest]")]
     Shape(String),
     /// A name that does not match its grammar.
@@ -140,7 +140,7 @@ impl FromStr for Reference {
     }
 }
 
-/// Applies Docker's rules for the host and for `library/`. A text that is a host by [`names_host`] is parsed by the
+/// Applies Docker's rules for hosts and for `library/`. A text that is a host by [`names_host`] is parsed by the
 /// grammar of [`RegistryHost`], so that a reference and a key of `registries` accept the same hosts, including
 /// upper-case letters, `_` and IPv6 addresses.
 fn parse_repository(name: &str, whole: &str) -> Result<Repository, ReferenceError> {
@@ -255,25 +255,28 @@ mod tests {
         assert_eq!(read("Localhost/a"), "localhost/a");
     }
 
-    /// Parses by oci-client, with three corrections: it sees a host that it knows in place of one that it does not.
+    /// Parses by oci-client, with three corrections for the differences between oci-client and transship:
+    /// - A host that oci-client does not recognise is replaced by another host before parsing.
+    /// - A repository of Docker Hub without a namespace is in `library`.
+    /// - The tag `latest` that oci-client adds is removed.
     fn oracle(text: &str) -> Option<Reference> {
-        let mended = text.split_once('/').filter(|(first, _)| {
-            let is_ours =
+        let replaced = text.split_once('/').filter(|(first, _)| {
+            let is_unrecognised =
                 first.starts_with('[') || first.contains('_') || first.bytes().any(|b| b.is_ascii_uppercase());
-            !first.contains('@') && names_host(first) && is_ours
+            !first.contains('@') && names_host(first) && is_unrecognised
         });
-        let known: oci_client::Reference = match mended {
+        let known: oci_client::Reference = match replaced {
             Some((_, rest)) => format!("h.example/{rest}").parse().ok()?,
             None => text.parse().ok()?,
         };
-        let host = mended.map_or(known.registry(), |(first, _)| first).parse::<RegistryHost>().ok()?;
+        let host = replaced.map_or(known.registry(), |(first, _)| first).parse::<RegistryHost>().ok()?;
         let path = match known.repository() {
             path if host.is_docker_hub() && !path.contains('/') => format!("library/{path}"),
             path => path.to_owned(),
         };
-        // oci-client adds the tag `latest` if the text has neither a tag nor a digest.
-        let invented = known.digest().is_none() && known.tag() == Some("latest") && !text.ends_with(":latest");
-        let tag = known.tag().filter(|_| !invented).map(str::parse).transpose().ok()?;
+        // If the text has neither a tag nor a digest, oci-client adds the tag `latest`.
+        let added = known.digest().is_none() && known.tag() == Some("latest") && !text.ends_with(":latest");
+        let tag = known.tag().filter(|_| !added).map(str::parse).transpose().ok()?;
         let digest = known.digest().map(str::parse).transpose().ok()?;
         Some(Reference { repository: Repository { host, name: path.parse().ok()? }, tag, digest })
     }

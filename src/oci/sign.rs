@@ -1,4 +1,4 @@
-//! Tags that stand for referrers: the specification's fallback tag and the tags of cosign.
+//! Tags of referrers: the specification's fallback tag and the tags of cosign.
 
 use super::{Digest, Tag};
 
@@ -27,14 +27,14 @@ pub fn has_form_of_referrers_tag(tag: &Tag) -> bool {
     hex.is_some_and(|hex| hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)))
 }
 
-/// Returns true if the tag is long enough to contain the encoded part of a digest, as the tags of both schemes do. In a
-/// long list of tags only a few are.
+/// Returns true if the tag is long enough to contain the encoded part of a digest, like fallback tags and cosign's
+/// tags. This check is a cheap filter: only few tags of a long list are so long.
 #[must_use]
 pub fn may_name_a_digest(tag: &Tag) -> bool {
     tag.as_str().len() > 64
 }
 
-/// Tag parsed as one of the two schemes.
+/// Tag that was parsed as a fallback tag or as one of cosign's tags.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SignatureTag {
     /// The specification's fallback list of the referrers of this subject.
@@ -45,7 +45,8 @@ pub enum SignatureTag {
 
 impl SignatureTag {
     /// Parses `sha256-<64 hex>` and `sha256-<64 hex>.sig`, `.att`, `.sbom`, and the same forms of `blake3`; any other
-    /// text is an ordinary tag. A tag of a `sha512` subject has half of the digits, which are not a digest.
+    /// text is an ordinary tag. The tag of a `sha512` subject has only half of the digits of the digest, so it is not
+    /// parsed.
     #[must_use]
     pub fn read(tag: &Tag) -> Option<Self> {
         let (algorithm, hex) = tag.as_str().split_once('-')?;

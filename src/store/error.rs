@@ -1,4 +1,5 @@
-//! Error of an operation on an endpoint: place, step, subject, and the kind that tells the caller what it can do.
+//! Error of an operation on an endpoint: place, step, subject, detail, and the kind, by which the caller decides how to
+//! continue.
 
 use std::fmt;
 use std::time::Duration;
@@ -77,24 +78,24 @@ impl fmt::Display for Step {
     }
 }
 
-/// Wait for an endpoint that asks to wait and does not state a time.
+/// Wait before the next attempt if an endpoint asks the client to wait and states no time.
 const UNSTATED_WAIT: Duration = Duration::from_secs(60);
 
-/// Kind of an error, by what the caller can do about it.
+/// Kind of an error, by which the caller decides how to continue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorKind {
     /// The content does not exist.
     NotFound,
     /// Credentials are missing, wrong or insufficient.
     Denied,
-    /// The endpoint asks to wait, for the stated time if it states one.
+    /// The endpoint asks the client to wait, for this time if the endpoint states one.
     Busy(Option<Duration>),
     /// The endpoint's read quota is used up. The caller may try again after this time.
     QuotaSpent(Duration),
-    /// The endpoint closed the connection in good order before it processed the request. The request can be repeated
-    /// at once.
+    /// The endpoint closed the connection cleanly before it processed the request. The request can be repeated at once.
     NotTaken,
-    /// The endpoint is unreachable, closed the connection or failed on its own (5xx). A later attempt may succeed.
+    /// The endpoint is unreachable, closed the connection or has an internal failure (5xx). A later attempt may
+    /// succeed.
     Unavailable,
     /// The endpoint rejected a manifest because content that the manifest lists is missing.
     MissingContent,
@@ -104,9 +105,9 @@ pub enum ErrorKind {
     Unsupported,
     /// The endpoint understood the request and rejected it permanently: an immutable tag, a quota, an invalid name.
     Refused,
-    /// The endpoint lets nobody write this tag: the tag is locked or immutable there.
+    /// The tag is locked or immutable at the endpoint, so no client may write it.
     Locked,
-    /// The response cannot be interpreted: invalid JSON, a truncated list, a header against the specification.
+    /// The response cannot be interpreted: invalid JSON, a truncated list, a header that violates the specification.
     Invalid,
 }
 
@@ -114,17 +115,18 @@ pub enum ErrorKind {
 /// query.
 #[derive(Debug, Clone)]
 pub struct StoreError {
-    /// The endpoint, as people write it.
+    /// The name of the endpoint, in the form that people write.
     pub place: String,
     /// The operation that failed.
     pub step: Step,
     /// The tag or digest of the operation; empty for the repository as a whole.
     pub subject: String,
-    /// The kind, by what the caller can do about it.
+    /// The kind, by which the caller decides how to continue.
     pub kind: ErrorKind,
     /// The cause, as a lower-case fragment.
     pub detail: String,
-    /// True if the endpoint's retries are exhausted, by number or by time: the same run does not repeat the operation.
+    /// True if the retries of the operation are exhausted, by number or by time. The same run does not repeat the
+    /// operation.
     pub given_up: bool,
 }
 
@@ -156,8 +158,8 @@ impl StoreError {
         }
     }
 
-    /// Returns the wait before the next run tries again, if the endpoint asks to be left alone: its read quota is
-    /// used up, or it throttled the client (429) until the retries were exhausted.
+    /// Returns the wait before the next run tries again. `None` except in two cases: the endpoint's read quota is used
+    /// up, or the endpoint throttled the client (429) until the retries were exhausted.
     #[must_use]
     pub fn deferral(&self) -> Option<Duration> {
         match self.kind {
@@ -167,7 +169,7 @@ impl StoreError {
         }
     }
 
-    /// Returns true if the caller may repeat the call at once: it may succeed, and its retry budget is not exhausted.
+    /// Returns true if the caller may repeat the call at once: the call may succeed, and its retries are not exhausted.
     #[must_use]
     pub fn may_be_repeated(&self) -> bool {
         self.is_transient() && !self.given_up

@@ -9,47 +9,47 @@ use futures_util::{Stream, StreamExt as _, stream};
 use super::{ByteStream, ErrorKind, ProgressSink, Step, StoreError, UploadProgress, UploadSession};
 use crate::oci::{Descriptor, Digest, Digester};
 
-/// Stream of a blob's bytes that hashes them as they pass and withholds the last piece until length and digest are
-/// verified.
+/// Stream of a blob's bytes. The stream hashes the bytes as they pass, and withholds the last piece until length and
+/// digest are verified.
 ///
-/// Wrong content therefore always ends with an error instead of its last piece: a sender of these bytes cannot
-/// complete an upload of them, even if the receiver would accept them. [`Upload::send`](super::Upload::send) takes
-/// only this type.
+/// The stream of wrong content therefore always ends with an error instead of its last piece. So a sender cannot
+/// complete an upload of wrong content, even if the receiver would accept it. [`Upload::send`](super::Upload::send)
+/// takes only this type.
 pub struct Verified {
     inner: ByteStream,
     blob: Descriptor,
     place: String,
     state: State,
     progress: Option<ProgressSink>,
-    /// The hash states before the withheld piece and before the piece that was released last. Kept only if there is a
-    /// progress callback.
+    /// The hash states before the withheld piece and before the piece that was released last. `None` without a progress
+    /// callback.
     hashed: [Option<Digester>; 2],
 }
 
 enum State {
     Flowing {
         digester: Digester,
-        held: Option<Bytes>,
+        withheld: Option<Bytes>,
         received: u64,
     },
-    /// Ends with this error, which the reader has not received yet.
+    /// The stream has failed with this error, which the reader has not received yet.
     Failed(StoreError),
     Ended,
 }
 
 impl Verified {
-    /// Wraps the bytes of `blob` from its start. `place` is their source, for the error.
+    /// Wraps the bytes of `blob` from its start. `place` is the source of the bytes, for error messages.
     #[must_use]
     pub fn new(inner: ByteStream, blob: Descriptor, place: &str) -> Self {
         let beginning = UploadProgress { stored: 0, hashed: Digester::like(&blob.digest) };
         Self::resume(inner, blob, place, beginning)
     }
 
-    /// Wraps the bytes of `blob` from the position up to which an upload has stored them.
+    /// Wraps the bytes of `blob` after the part that an upload has stored.
     #[must_use]
-    pub fn resume(inner: ByteStream, blob: Descriptor, place: &str, standing: UploadProgress) -> Self {
-        let UploadProgress { stored, hashed } = standing;
-        let state = State::Flowing { digester: hashed, held: None, received: stored };
+    pub fn resume(inner: ByteStream, blob: Descriptor, place: &str, confirmed: UploadProgress) -> Self {
+        let UploadProgress { stored, hashed } = confirmed;
+        let state = State::Flowing { digester: hashed, withheld: None, received: stored };
         Self { inner, blob, place: place.to_owned(), state, progress: None, hashed: [None, None] }
     }
 
@@ -72,8 +72,8 @@ impl Verified {
     }
 
     /// Reports the stored part of the upload to the progress callback, if there is one.
-    pub fn report_progress(&self, left: UploadSession) -> impl Future<Output = ()> + Send + use<> {
-        let report = self.progress.as_ref().map(|progress| progress(left));
+    pub fn report_progress(&self, session: UploadSession) -> impl Future<Output = ()> + Send + use<> {
+        let report = self.progress.as_ref().map(|progress| progress(session));
         async move {
             if let Some(report) = report {
                 report.await;
@@ -93,14 +93,14 @@ impl Verified {
         self.blob.digest
     }
 
-    /// Waits for the first piece, or for the error or end that comes instead. A sender that makes its own request
-    /// then has bytes to send, and does not hold its request permit while it waits for the source.
+    /// Waits for the first piece, for an error, or for the end of the stream. A sender calls this method before it
+    /// acquires a request permit, so that it occupies no permit while it waits for the source.
     pub async fn wait_for_first_piece(&mut self) {
         std::future::poll_fn(|cx| self.poll_first_piece(cx)).await;
     }
 
     fn poll_first_piece(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        while matches!(self.state, State::Flowing { held: None, .. }) && !self.is_complete() {
+        while matches!(self.state, State::Flowing { withheld: None, .. }) && !self.is_complete() {
             match ready!(self.inner.poll_next_unpin(cx)) {
                 Some(Ok(piece)) => drop(self.accept_piece(piece)),
                 Some(Err(error)) => self.fail(error),
@@ -112,7 +112,7 @@ impl Verified {
 
     /// Accepts a piece and returns the previous one.
     fn accept_piece(&mut self, piece: Bytes) -> Option<Bytes> {
-        let State::Flowing { digester, held, received } = &mut self.state else { return None };
+        let State::Flowing { digester, withheld, received } = &mut self.state else { return None };
         if piece.is_empty() {
             return None;
         }
@@ -122,13 +122,13 @@ impl Verified {
         }
         *received += piece.len() as u64;
         digester.update(&piece);
-        let previous = held.replace(piece);
+        let previous = withheld.replace(piece);
         if *received > self.blob.size {
             self.fail(self.corrupt(format!("more than the {} bytes of its descriptor", self.blob.size)));
             return None;
         }
         if *received == self.blob.size {
-            // All bytes have arrived: release the source now, not after they have been sent.
+            // All bytes have arrived, so the source is released now, although the last piece has not been sent yet.
             self.inner = stream::empty().boxed();
         }
         previous
@@ -176,10 +176,10 @@ impl Stream for Verified {
 
 impl Verified {
     fn end(&mut self) -> Option<Result<Bytes, StoreError>> {
-        let (digester, held, received) = match std::mem::replace(&mut self.state, State::Ended) {
-            State::Flowing { digester, held, received } => {
+        let (digester, withheld, received) = match std::mem::replace(&mut self.state, State::Ended) {
+            State::Flowing { digester, withheld, received } => {
                 self.hashed[1] = self.hashed[0].take();
-                (digester, held, received)
+                (digester, withheld, received)
             }
             State::Failed(error) => return Some(Err(error)),
             State::Ended => return None,
@@ -191,7 +191,7 @@ impl Verified {
         if actual != self.blob.digest {
             return Some(Err(self.corrupt(format!("the bytes hash to {actual}"))));
         }
-        held.map(Ok)
+        withheld.map(Ok)
     }
 }
 
@@ -241,9 +241,9 @@ mod tests {
         let blob = Descriptor::new(MediaType::new("x"), Digest::of(content.as_bytes()), content.len() as u64);
         let mut hashed = Digester::like(&blob.digest);
         hashed.update(sent.as_bytes());
-        let standing = UploadProgress { stored: sent.len() as u64, hashed };
+        let confirmed = UploadProgress { stored: sent.len() as u64, hashed };
         let rest: Vec<_> = rest.iter().map(|piece| Ok(Bytes::from_static(piece.as_bytes()))).collect();
-        collect(Verified::resume(stream::iter(rest).boxed(), blob, "h/r", standing)).await
+        collect(Verified::resume(stream::iter(rest).boxed(), blob, "h/r", confirmed)).await
     }
 
     #[tokio::test]
@@ -273,9 +273,9 @@ mod tests {
     async fn source_is_released_when_last_byte_arrives() {
         let blob = Descriptor::new(MediaType::new("x"), Digest::of(b"abcd"), 4);
         let source = std::sync::Arc::new(());
-        let held = source.clone();
+        let reference = source.clone();
         let pieces = stream::iter(["ab", "cd"]).map(move |piece| {
-            let _held = &held;
+            let _reference = &reference;
             Ok(Bytes::from_static(piece.as_bytes()))
         });
         let mut verified = Verified::new(pieces.boxed(), blob, "h/r");

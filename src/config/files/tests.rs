@@ -150,7 +150,7 @@ fn a_pipe_a_device_or_a_huge_file_is_refused_without_waiting() {
     let made = std::process::Command::new("mkfifo").arg(folder.0.path().join("conf.d/x.yaml")).status().unwrap();
     assert!(made.success());
     let shown = folder.load().unwrap_err();
-    assert_eq!(shown, "/conf.d/x.yaml: cannot be read: it is a pipe, not a regular file");
+    assert_eq!(shown, "/conf.d/x.yaml: cannot be read: a pipe, not a regular file");
     assert!(folder.content().is_some());
     std::fs::remove_file(folder.0.path().join("conf.d/x.yaml")).unwrap();
     let large = std::fs::File::create(folder.0.path().join("conf.d/x.yaml")).unwrap();

@@ -18,7 +18,7 @@ fn a_file_that_cannot_be_read_is_named() {
     assert_eq!(missing, "no/such/sync.yaml: cannot be read: No such file or directory (os error 2)");
     assert_eq!(problem("large", &vec![b'#'; (16 << 20) + 1]), "large: is larger than 16MiB, which no configuration is");
     let zero = load(Path::new("/dev/zero"), &environment).unwrap_err().to_string();
-    assert_eq!(zero, "/dev/zero: cannot be read: it is a device, not a regular file");
+    assert_eq!(zero, "/dev/zero: cannot be read: a device, not a regular file");
     assert_eq!(problem("latin", b"version: 1\n# caf\xe9\n"), "latin: is not UTF-8 text (line 2)");
     let path = folder.path().join("good.yaml");
     fs::write(&path, "\u{feff}version: 1\r\nsync: []\r\n").unwrap();

@@ -11,21 +11,22 @@ use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use super::read;
-use super::stragglers::{Lane, OwnRead};
+use super::stragglers::{ProgressTracker, SeparateReadPermit};
 use crate::oci::Descriptor;
 use crate::store::{ByteStream, ErrorKind, Source, Step, StoreError};
 
-/// Number of pieces that may be queued for one target: at most 1 MiB.
-const QUEUE: usize = 16;
+/// Maximum number of pieces in the queue of one target: 1 MiB in all.
+const MAX_QUEUED_PIECES: usize = 16;
 
 /// Maximum size of a queued piece, in bytes. Larger pieces of the source are split.
-const PIECE: usize = 64 * 1024;
+const MAX_PIECE: usize = 64 * 1024;
 
-/// Minimum time per blob that targets which have sent everything wait for a target whose queue is full. After that they
-/// wait for half of the time that the read takes. A target that is about as fast as the others needs less.
+/// Minimum time per blob that fast targets wait for a slow target before the slow target falls behind. If half of the
+/// read's elapsed time is longer, the fast targets wait for that time instead. A target of about the same speed needs
+/// less time.
 const MIN_WAIT: Duration = Duration::from_millis(300);
 
-/// Interval at which the feed checks which targets wait.
+/// Interval at which the feed checks if fast targets wait for a slow target.
 const CHECK_INTERVAL: Duration = Duration::from_millis(20);
 
 type Piece = Result<Bytes, StoreError>;
@@ -33,24 +34,24 @@ type Piece = Result<Bytes, StoreError>;
 /// Stream of one target, created by [`split`].
 pub(crate) struct Branch {
     pub(crate) bytes: ByteStream,
-    pub(crate) standing: BranchStatus,
+    pub(crate) status: BranchStatus,
 }
 
-/// State of a stream in comparison with the others.
+/// State of a stream in comparison with the streams of the sibling targets.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct BranchStatus(Arc<Flags>);
 
 #[derive(Debug, Default)]
 struct Flags {
     fell_behind: AtomicBool,
-    was_left: AtomicBool,
+    was_interrupted: AtomicBool,
 }
 
 impl BranchStatus {
-    /// Returns true if the stream ended with an error because its target fell behind and no slot for a separate read
+    /// Returns true if the stream ended with an error because its target fell behind and no permit for a separate read
     /// was free.
-    pub(crate) fn was_left(&self) -> bool {
-        self.0.was_left.load(Ordering::Relaxed)
+    pub(crate) fn was_interrupted(&self) -> bool {
+        self.0.was_interrupted.load(Ordering::Relaxed)
     }
 
     fn fell_behind(&self) -> bool {
@@ -58,85 +59,90 @@ impl BranchStatus {
     }
 }
 
-/// Origin of a branch's bytes.
+/// Read that provides the bytes of a branch.
 enum Feed {
     /// The shared read.
     Shared(mpsc::Receiver<Piece>),
     /// A separate read.
-    Own(ByteStream),
+    Separate(ByteStream),
     /// No further bytes: the branch ended with an error.
-    Over,
+    Ended,
 }
 
-struct Branching {
+struct BranchReader {
     feed: Feed,
     source: Arc<dyn Source>,
     blob: Descriptor,
     offset: u64,
-    lane: Option<Arc<Lane>>,
-    /// Permission for the separate read, from when the target fell behind.
-    place: Option<OwnRead>,
-    standing: BranchStatus,
+    tracker: Option<Arc<ProgressTracker>>,
+    /// Permit of the separate read. `None` until the target falls behind.
+    permit: Option<SeparateReadPermit>,
+    status: BranchStatus,
 }
 
-/// Reads `blob` once and passes its bytes to one stream for each lane. If a stream falls behind or is removed from the
-/// shared read, it continues with a separate read from its position, provided that its lane has a slot for one.
-pub(crate) fn split(source: &Arc<dyn Source>, blob: &Descriptor, lanes: Vec<Option<Arc<Lane>>>) -> Vec<Branch> {
-    if lanes.len() < 2 {
-        return lanes.iter().map(|_| read_alone(source, blob)).collect();
+/// Reads `blob` once and passes its bytes to one stream for each tracker. A stream that falls behind continues with a
+/// separate read from its position if its target has a free permit, and otherwise ends with an error. A stream also
+/// continues with a separate read if the shared read ends early.
+pub(crate) fn split(
+    source: &Arc<dyn Source>,
+    blob: &Descriptor,
+    trackers: Vec<Option<Arc<ProgressTracker>>>,
+) -> Vec<Branch> {
+    if trackers.len() < 2 {
+        return trackers.iter().map(|_| read_alone(source, blob)).collect();
     }
-    let (fed, branches): (Vec<_>, Vec<_>) = lanes
+    let (targets, branches): (Vec<_>, Vec<_>) = trackers
         .into_iter()
-        .map(|lane| {
-            let (queue, pieces) = mpsc::channel(QUEUE);
-            let standing = BranchStatus::default();
-            let branching = Branching {
+        .map(|tracker| {
+            let (queue, pieces) = mpsc::channel(MAX_QUEUED_PIECES);
+            let status = BranchStatus::default();
+            let reader = BranchReader {
                 feed: Feed::Shared(pieces),
                 source: source.clone(),
                 blob: blob.clone(),
                 offset: 0,
-                lane: lane.clone(),
-                place: None,
-                standing: standing.clone(),
+                tracker: tracker.clone(),
+                permit: None,
+                status: status.clone(),
             };
-            let fed = Fed { queue, lane, waited: Duration::ZERO, standing: standing.clone() };
-            (fed, Branch { bytes: branching.into_stream(), standing })
+            let fed = FedTarget { queue, tracker, waited: Duration::ZERO, status: status.clone() };
+            (fed, Branch { bytes: reader.into_stream(), status })
         })
         .unzip();
-    tokio::spawn(feed(read::read(source.clone(), blob.clone(), 0), fed).in_current_span());
+    tokio::spawn(feed(read::read(source.clone(), blob.clone(), 0), targets).in_current_span());
     branches
 }
 
 /// Starts a read for one target.
 pub(crate) fn read_alone(source: &Arc<dyn Source>, blob: &Descriptor) -> Branch {
-    Branch { bytes: read::read(source.clone(), blob.clone(), 0), standing: BranchStatus::default() }
+    Branch { bytes: read::read(source.clone(), blob.clone(), 0), status: BranchStatus::default() }
 }
 
 /// Target that the shared read feeds.
-struct Fed {
+struct FedTarget {
     queue: mpsc::Sender<Piece>,
-    lane: Option<Arc<Lane>>,
-    /// Time that others have waited for the target.
+    tracker: Option<Arc<ProgressTracker>>,
+    /// Time for which sibling targets have waited for this target.
     waited: Duration,
-    standing: BranchStatus,
+    status: BranchStatus,
 }
 
 /// Feeds the targets. The feed ends when the read ends, or when all targets have ended, even if the read hangs.
-async fn feed(read: ByteStream, mut fed: Vec<Fed>) {
+async fn feed(read: ByteStream, mut targets: Vec<FedTarget>) {
     let mut read = read.flat_map(|piece| stream::iter(split_piece(piece)));
-    let began = Instant::now();
-    while !fed.is_empty() {
+    let started = Instant::now();
+    while !targets.is_empty() {
         let piece = tokio::select! {
             piece = read.next() => piece,
-            () = wait_until_all_closed(&fed) => None,
+            () = wait_until_all_closed(&targets) => None,
         };
         let Some(piece) = piece else { return };
-        let mut at = 0;
-        while at < fed.len() {
-            if send_piece(&mut fed, at, &piece, began).await {
-                at += 1;
+        let mut index = 0;
+        while index < targets.len() {
+            if send_piece(&mut targets, index, &piece, started).await {
+                index += 1;
             } else {
-                fed.remove(at);
+                targets.remove(index);
             }
         }
         if piece.is_err() {
@@ -145,48 +151,48 @@ async fn feed(read: ByteStream, mut fed: Vec<Fed>) {
     }
 }
 
-/// Passes a piece to one of the targets. Returns false if the target must not be fed any more: it has gone, or fell
-/// behind.
-async fn send_piece(fed: &mut [Fed], at: usize, piece: &Piece, began: Instant) -> bool {
-    let queue = fed[at].queue.clone();
-    if let Ok(room) = queue.try_reserve() {
-        room.send(piece.clone());
+/// Passes a piece to one of the targets. Returns false if the target must not be fed any more: its stream was dropped,
+/// or the target fell behind.
+async fn send_piece(targets: &mut [FedTarget], index: usize, piece: &Piece, started: Instant) -> bool {
+    let queue = targets[index].queue.clone();
+    if let Ok(slot) = queue.try_reserve() {
+        slot.send(piece.clone());
         return true;
     }
     loop {
-        if fed[at].lane.as_ref().is_some_and(|lane| lane.is_behind()) {
-            fed[at].standing.0.fell_behind.store(true, Ordering::Relaxed);
+        if targets[index].tracker.as_ref().is_some_and(|tracker| tracker.is_behind()) {
+            targets[index].status.0.fell_behind.store(true, Ordering::Relaxed);
             return false;
         }
         match tokio::time::timeout(CHECK_INTERVAL, queue.reserve()).await {
-            Ok(Ok(room)) => {
-                room.send(piece.clone());
+            Ok(Ok(slot)) => {
+                slot.send(piece.clone());
                 return true;
             }
             Ok(Err(_)) => return false,
             Err(_) => {}
         }
-        let somebody_waits = fed.iter().enumerate().any(|(other, fed)| other != at && fed.is_drained());
-        if somebody_waits {
-            let target = &mut fed[at];
+        let sibling_waits = targets.iter().enumerate().any(|(other, target)| other != index && target.is_drained());
+        if sibling_waits {
+            let target = &mut targets[index];
             target.waited += CHECK_INTERVAL;
-            if target.waited > MIN_WAIT.max(began.elapsed() / 2)
-                && let Some(lane) = &target.lane
+            if target.waited > MIN_WAIT.max(started.elapsed() / 2)
+                && let Some(tracker) = &target.tracker
             {
-                lane.mark_behind("it took the bytes too slowly");
+                tracker.mark_behind("the target took the bytes too slowly");
             }
         }
     }
 }
 
-async fn wait_until_all_closed(fed: &[Fed]) {
-    for target in fed {
+async fn wait_until_all_closed(targets: &[FedTarget]) {
+    for target in targets {
         target.queue.closed().await;
     }
 }
 
-impl Fed {
-    /// Returns true if the target has sent all bytes that it received.
+impl FedTarget {
+    /// Returns true if the target has sent all pieces of its queue.
     fn is_drained(&self) -> bool {
         self.queue.capacity() == self.queue.max_capacity()
     }
@@ -195,8 +201,8 @@ impl Fed {
 fn split_piece(piece: Result<Bytes, StoreError>) -> Vec<Result<Bytes, StoreError>> {
     let mut pieces = Vec::new();
     let rest = piece.map(|mut bytes| {
-        while bytes.len() > PIECE {
-            pieces.push(Ok(bytes.split_to(PIECE)));
+        while bytes.len() > MAX_PIECE {
+            pieces.push(Ok(bytes.split_to(MAX_PIECE)));
         }
         bytes
     });
@@ -204,15 +210,15 @@ fn split_piece(piece: Result<Bytes, StoreError>) -> Vec<Result<Bytes, StoreError
     pieces
 }
 
-impl Branching {
+impl BranchReader {
     fn into_stream(self) -> ByteStream {
         stream::unfold(self, |mut branch| async move { branch.next().await.map(|piece| (piece, branch)) }).boxed()
     }
 
     async fn next(&mut self) -> Option<Piece> {
         loop {
-            if let Err(error) = self.start_own_read_if_behind() {
-                self.feed = Feed::Over;
+            if let Err(error) = self.acquire_permit_if_behind() {
+                self.feed = Feed::Ended;
                 return Some(Err(error));
             }
             match &mut self.feed {
@@ -222,25 +228,26 @@ impl Branching {
                         return Some(piece);
                     }
                     None if self.offset == self.blob.size => return None,
-                    None => self.feed = Feed::Own(read::read(self.source.clone(), self.blob.clone(), self.offset)),
+                    None => self.feed = Feed::Separate(read::read(self.source.clone(), self.blob.clone(), self.offset)),
                 },
-                Feed::Own(read) => return read.next().await,
-                Feed::Over => return None,
+                Feed::Separate(read) => return read.next().await,
+                Feed::Ended => return None,
             }
         }
     }
 
-    /// Starts a separate read once the target fell behind. Queued pieces hold memory, so the target sends them only if
-    /// there is a slot to read the rest.
-    fn start_own_read_if_behind(&mut self) -> Result<(), StoreError> {
-        if let Some(lane) = &self.lane
-            && self.place.is_none()
-            && self.standing.fell_behind()
-            && !self.standing.was_left()
+    /// Acquires the permit for a separate read once the target has fallen behind. If no permit is free, returns an
+    /// error instead of the queued pieces, so that these pieces do not occupy memory while the target waits for a
+    /// permit.
+    fn acquire_permit_if_behind(&mut self) -> Result<(), StoreError> {
+        if let Some(tracker) = &self.tracker
+            && self.permit.is_none()
+            && self.status.fell_behind()
+            && !self.status.was_interrupted()
         {
-            self.place = lane.try_own_read(self.blob.size);
-            if self.place.is_none() {
-                self.standing.0.was_left.store(true, Ordering::Relaxed);
+            self.permit = tracker.try_separate_read(self.blob.size);
+            if self.permit.is_none() {
+                self.status.0.was_interrupted.store(true, Ordering::Relaxed);
                 let detail = "the target is slower than its siblings, and the blob will be sent to it separately";
                 let (place, kind) = (self.source.place(), ErrorKind::Unavailable);
                 return Err(StoreError::new(place, Step::ReadBlob, self.blob.digest, kind, detail));

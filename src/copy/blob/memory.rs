@@ -1,6 +1,7 @@
-//! Memory for transfers in flight, allocated in units. Tenants are served in turn. A tenant holds at most three times
-//! as much memory as is free, so that some is left for the others. So a tenant whose transfers hang leaves a quarter
-//! free, a second one leaves a seventh of all, and each later one still finds some.
+//! Memory for transfers in flight, allocated in units. Tenants are served in turn. A tenant that already has memory
+//! gets more only if it then has at most three times as much memory as stays free. So a tenant whose transfers hang
+//! leaves a quarter of all memory to the other tenants, a second such tenant leaves a quarter of that quarter, and a
+//! later tenant still gets some memory.
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -10,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::fair_queue::{Resource, Tenant, Unavailable, WaitQueue};
 
-/// Maximum share of a tenant, as a multiple of the memory that is left free.
+/// Maximum memory of a tenant, as a multiple of the memory that stays free.
 const MAX_TENANT_SHARE: u64 = 3;
 
 type MemoryQueue = WaitQueue<MemoryState, 1>;
@@ -23,8 +24,8 @@ pub(crate) struct MemoryLimiter(Arc<MemoryQueue>);
 struct MemoryState {
     queue: Weak<MemoryQueue>,
     free: u32,
-    /// Units of each tenant that holds some. The default tenant need not leave anything free.
-    held: HashMap<Tenant, u32>,
+    /// Number of units that each tenant has taken. The default tenant may take all memory.
+    taken: HashMap<Tenant, u32>,
 }
 
 /// Memory that is reserved until this value is dropped.
@@ -37,10 +38,10 @@ pub(crate) struct MemoryPermit {
 
 impl MemoryLimiter {
     pub(crate) fn new(units: u32) -> Self {
-        Self(WaitQueue::new(|queue| MemoryState { queue: queue.clone(), free: units, held: HashMap::new() }))
+        Self(WaitQueue::new(|queue| MemoryState { queue: queue.clone(), free: units, taken: HashMap::new() }))
     }
 
-    /// Waits for this number of units: at least 1, and at most as many as the memory has in all. Cancel safe.
+    /// Waits for `units` units of memory: at least 1, and at most the size of the whole memory. Cancel safe.
     pub(crate) async fn take(&self, tenant: Tenant, units: u32) -> MemoryPermit {
         let amount = NonZeroU32::new(units).unwrap_or(NonZeroU32::MIN);
         let (permit, _) = self.0.acquire(tenant, 0, amount).await;
@@ -58,9 +59,9 @@ impl MemoryLimiter {
 impl Resource for MemoryState {
     type Grant = MemoryPermit;
 
-    /// Takes the units. If a tenant already holds too much, other tenants are served first, but the tenant's own
-    /// waiters keep their order: otherwise a waiter for much memory would wait for ever. For the same reason no waiter
-    /// is served before one for whom there is not enough free memory.
+    /// Takes the units. A tenant that would exceed its share is passed by other tenants. Its own waiters keep their
+    /// order: otherwise its waiter for much memory could wait for ever. For the same reason, if the next waiter needs
+    /// more memory than is free, no later waiter is served before it.
     fn take(&mut self, tenant: Tenant, _: usize, amount: NonZeroU32, _: Instant) -> Result<MemoryPermit, Unavailable> {
         let units = amount.get();
         if self.exceeds_share(tenant, units) {
@@ -68,31 +69,31 @@ impl Resource for MemoryState {
         }
         let queue = self.queue.upgrade().filter(|_| units <= self.free).ok_or(Unavailable::UntilChanged)?;
         self.free -= units;
-        *self.held.entry(tenant).or_default() += units;
+        *self.taken.entry(tenant).or_default() += units;
         Ok(MemoryPermit { queue, tenant, units })
     }
 }
 
 impl MemoryState {
     fn exceeds_share(&self, tenant: Tenant, units: u32) -> bool {
-        let held = self.held.get(&tenant).copied().unwrap_or(0);
-        let left = u64::from(self.free.saturating_sub(units));
-        tenant != Tenant::default() && held > 0 && u64::from(held) + u64::from(units) > MAX_TENANT_SHARE * left
+        let taken = self.taken.get(&tenant).copied().unwrap_or(0);
+        let free_after = u64::from(self.free.saturating_sub(units));
+        tenant != Tenant::default() && taken > 0 && u64::from(taken) + u64::from(units) > MAX_TENANT_SHARE * free_after
     }
 
     fn release(&mut self, tenant: Tenant, units: u32) {
         self.free += units;
-        if let Some(held) = self.held.get_mut(&tenant) {
-            *held -= units;
-            if *held == 0 {
-                self.held.remove(&tenant);
+        if let Some(taken) = self.taken.get_mut(&tenant) {
+            *taken -= units;
+            if *taken == 0 {
+                self.taken.remove(&tenant);
             }
         }
     }
 }
 
 impl MemoryPermit {
-    /// Splits off this number of units, at most as many as this permit holds.
+    /// Splits off a permit of `units` units, at most as many units as this permit has.
     pub(crate) fn split(&mut self, units: u32) -> Self {
         let units = units.min(self.units);
         self.units -= units;
@@ -132,11 +133,11 @@ mod tests {
     fn hanging_tenant_leaves_memory_to_others() {
         let memory = MemoryLimiter::new(32);
         let takes = |name: &str| std::iter::from_fn(|| take_now(&memory, name, 1)).collect::<Vec<_>>();
-        let held = ["a", "b", "c", "d"].map(takes);
-        assert_eq!(held.each_ref().map(Vec::len), [24, 6, 1, 1]);
-        drop(held);
+        let taken = ["a", "b", "c", "d"].map(takes);
+        assert_eq!(taken.each_ref().map(Vec::len), [24, 6, 1, 1]);
+        drop(taken);
         assert_eq!(memory.free(), 32);
-        assert_eq!(memory.0.with_resource(|memory| memory.held.len()), 0);
+        assert_eq!(memory.0.with_resource(|memory| memory.taken.len()), 0);
     }
 
     #[test]
@@ -171,7 +172,7 @@ mod tests {
         assert!(take_now(&memory, "b", 1).is_some());
         drop(first);
         let much = much.as_mut().now_or_never();
-        assert!(much.is_some(), "it was first");
+        assert!(much.is_some(), "the waiter for much memory was first");
         drop(much);
         assert!(little.as_mut().now_or_never().is_some());
     }
@@ -198,9 +199,9 @@ mod tests {
             let is_served = |slot: &mut Option<Taking>| {
                 slot.as_mut().is_some_and(|taking| taking.as_mut().now_or_never().is_some())
             };
-            let at = waiting.iter_mut().position(is_served).expect("all memory is free");
-            waiting[at] = None;
-            order.push(at);
+            let index = waiting.iter_mut().position(is_served).expect("all memory is free");
+            waiting[index] = None;
+            order.push(index);
         }
         assert_eq!(order, [0, 2, 1]);
     }

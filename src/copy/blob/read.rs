@@ -8,10 +8,10 @@ use futures_util::{StreamExt as _, stream};
 use crate::oci::Descriptor;
 use crate::store::{ByteStream, Source, StoreError};
 
-/// Number of successive reads that may end with an error before the first byte.
-const FRUITLESS: u32 = 4;
+/// Maximum number of successive retries without a byte. After that, the read fails.
+const MAX_FRUITLESS_RETRIES: u32 = 4;
 
-/// Wait before the first new attempt. Each further wait is twice as long.
+/// Wait before the first retry. Each further wait is twice as long.
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 
 struct Reading {
@@ -19,17 +19,17 @@ struct Reading {
     blob: Descriptor,
     offset: u64,
     open: Option<ByteStream>,
-    fruitless: u32,
-    over: bool,
+    fruitless_retries: u32,
+    ended: bool,
 }
 
-/// Returns the bytes of `blob` from `offset` on. Transient errors are retried inside. Any other error is the last
-/// item.
+/// Returns the bytes of `blob` from `offset` on. Reads that end with a transient error are retried. An error that is
+/// not retried is the last item.
 pub(crate) fn read(source: Arc<dyn Source>, blob: Descriptor, offset: u64) -> ByteStream {
-    let reading = Reading { source, blob, offset, open: None, fruitless: 0, over: false };
+    let reading = Reading { source, blob, offset, open: None, fruitless_retries: 0, ended: false };
     stream::unfold(reading, |mut reading| async move {
         let item = reading.next().await?;
-        reading.over = item.is_err();
+        reading.ended = item.is_err();
         Some((item, reading))
     })
     .boxed()
@@ -37,7 +37,7 @@ pub(crate) fn read(source: Arc<dyn Source>, blob: Descriptor, offset: u64) -> By
 
 impl Reading {
     async fn next(&mut self) -> Option<Result<bytes::Bytes, StoreError>> {
-        while !self.over {
+        while !self.ended {
             let piece = match self.next_piece().await {
                 Some(piece) => piece,
                 // The stream may have ended at the end of the blob or too early: the caller's check of the length
@@ -47,14 +47,14 @@ impl Reading {
             match piece {
                 Ok(bytes) => {
                     self.offset += bytes.len() as u64;
-                    self.fruitless = 0;
+                    self.fruitless_retries = 0;
                     return Some(Ok(bytes));
                 }
-                Err(error) if error.may_be_repeated() && self.fruitless < FRUITLESS => {
+                Err(error) if error.may_be_repeated() && self.fruitless_retries < MAX_FRUITLESS_RETRIES => {
                     tracing::debug!(%error, offset = self.offset, "an interrupted read resumes");
                     self.open = None;
-                    tokio::time::sleep(FIRST_WAIT * 2u32.pow(self.fruitless)).await;
-                    self.fruitless += 1;
+                    tokio::time::sleep(FIRST_WAIT * 2u32.pow(self.fruitless_retries)).await;
+                    self.fruitless_retries += 1;
                 }
                 Err(error) => return Some(Err(error)),
             }

@@ -1,5 +1,5 @@
-//! Reservation of memory for the transfer of one blob to several targets, made for all of them at once. Otherwise the
-//! first targets would hold the memory that their siblings need to join the same read.
+//! Reservation of memory for the transfer of one blob to several targets. The memory of all targets is reserved at
+//! once. Otherwise the first targets could take the memory that their siblings need to join the same read.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::OnceCell;
 
 use super::memory::MemoryPermit;
-use super::stragglers::{Lane, OwnRead};
+use super::stragglers::{ProgressTracker, SeparateReadPermit};
 use crate::copy::Copier;
 
 /// Memory reserved for one blob.
@@ -17,89 +17,101 @@ pub(crate) struct SharedReservation {
     size: u64,
     /// Maximum memory of an upload to any of the targets, in bytes.
     chunk: u64,
-    /// Lanes of the targets. `None` for a target without siblings.
-    lanes: Vec<Option<Arc<Lane>>>,
-    filled: OnceCell<()>,
-    pot: Mutex<ReservedMemory>,
+    /// Progress trackers of the targets. `None` for a target without siblings.
+    trackers: Vec<Option<Arc<ProgressTracker>>>,
+    is_filled: OnceCell<()>,
+    reserved: Mutex<ReservedMemory>,
 }
 
 #[derive(Debug, Default)]
 struct ReservedMemory {
     permits: Vec<MemoryPermit>,
-    holders: usize,
+    users: usize,
     closed: bool,
 }
 
-/// Resources of one transfer: memory, and for a separate read the permission.
+/// Resources of one transfer: memory, and the permit of a separate read if the target reads separately.
 #[derive(Debug)]
 pub(crate) struct Reservation {
     share: Option<Arc<SharedReservation>>,
     _memory: MemoryPermit,
-    _own_read: Option<OwnRead>,
+    _read_permit: Option<SeparateReadPermit>,
 }
 
 impl SharedReservation {
-    /// Creates the reservation for a blob of `size` bytes, with one lane for each target. Nothing is reserved yet.
-    pub(crate) fn new(copier: &Arc<Copier>, size: u64, chunk: u64, lanes: Vec<Option<Arc<Lane>>>) -> Arc<Self> {
-        let (filled, pot) = (OnceCell::new(), Mutex::default());
-        Arc::new(Self { copier: copier.clone(), size, chunk, lanes, filled, pot })
+    /// Creates the reservation for a blob of `size` bytes, with one tracker for each target. Nothing is reserved yet.
+    pub(crate) fn new(
+        copier: &Arc<Copier>,
+        size: u64,
+        chunk: u64,
+        trackers: Vec<Option<Arc<ProgressTracker>>>,
+    ) -> Arc<Self> {
+        let (is_filled, reserved) = (OnceCell::new(), Mutex::default());
+        Arc::new(Self { copier: copier.clone(), size, chunk, trackers, is_filled, reserved })
     }
 
-    /// Waits for the resources of one transfer. The first caller waits for the memory of all targets that keep up. A
-    /// target that does not keep up, or comes too late, reads alone.
-    pub(crate) async fn take(self: &Arc<Self>, lane: Option<&Arc<Lane>>) -> Reservation {
-        let is_behind = || lane.is_some_and(|lane| lane.is_behind());
-        if !self.pot().closed && !is_behind() {
-            self.filled.get_or_init(|| self.fill()).await;
+    /// Waits for the resources of one transfer. The first caller waits for the memory of all targets that keep up with
+    /// their siblings. A target that has fallen behind, or for which the reservation has no memory left, reads
+    /// separately.
+    pub(crate) async fn take(self: &Arc<Self>, tracker: Option<&Arc<ProgressTracker>>) -> Reservation {
+        let is_behind = || tracker.is_some_and(|tracker| tracker.is_behind());
+        if !self.reserved().closed && !is_behind() {
+            self.is_filled.get_or_init(|| self.fill()).await;
         }
-        // The target may have fallen behind while it waited here.
-        let part = if is_behind() { None } else { self.pot().permits.pop() };
-        let Some(memory) = part else { return take_alone(&self.copier, self.size, self.chunk, lane).await };
-        self.pot().holders += 1;
-        Reservation { share: Some(self.clone()), _memory: memory, _own_read: None }
+        // The target may have fallen behind during the wait.
+        let memory = if is_behind() { None } else { self.reserved().permits.pop() };
+        let Some(memory) = memory else { return take_alone(&self.copier, self.size, self.chunk, tracker).await };
+        self.reserved().users += 1;
+        Reservation { share: Some(self.clone()), _memory: memory, _read_permit: None }
     }
 
     async fn fill(&self) {
-        let abreast = self.lanes.iter().filter(|lane| !lane.as_ref().is_some_and(|lane| lane.is_behind())).count();
-        let mut permits = self.copier.reserve(self.size, self.chunk, abreast).await;
-        let mut pot = self.pot();
-        if pot.closed {
+        let keeping_up =
+            self.trackers.iter().filter(|tracker| !tracker.as_ref().is_some_and(|tracker| tracker.is_behind())).count();
+        let mut permits = self.copier.reserve(self.size, self.chunk, keeping_up).await;
+        let mut reserved = self.reserved();
+        if reserved.closed {
             permits.truncate(1);
         }
-        pot.permits = permits;
+        reserved.permits = permits;
     }
 
-    /// Releases the resources that no transfer has taken: the read begins, and a later target reads alone.
+    /// Releases the memory that no transfer has taken. The shared read starts now, so a later target reads separately.
     pub(crate) fn close(&self) {
-        let mut pot = self.pot();
-        pot.closed = true;
-        pot.permits.clear();
+        let mut reserved = self.reserved();
+        reserved.closed = true;
+        reserved.permits.clear();
     }
 
-    fn pot(&self) -> MutexGuard<'_, ReservedMemory> {
-        self.pot.lock()
+    fn reserved(&self) -> MutexGuard<'_, ReservedMemory> {
+        self.reserved.lock()
     }
 }
 
-/// Waits for the resources of a transfer that reads alone: first for its turn in the lane, if it has siblings, then
-/// for memory.
-pub(crate) async fn take_alone(copier: &Copier, size: u64, chunk: u64, lane: Option<&Arc<Lane>>) -> Reservation {
-    let own_read = match lane {
-        Some(lane) => Some(lane.own_read(size).await),
+/// Waits for the resources of a transfer that reads separately: first for the permit of its target, if the target has
+/// siblings, and then for memory.
+pub(crate) async fn take_alone(
+    copier: &Copier,
+    size: u64,
+    chunk: u64,
+    tracker: Option<&Arc<ProgressTracker>>,
+) -> Reservation {
+    let read_permit = match tracker {
+        Some(tracker) => Some(tracker.separate_read(size).await),
         None => None,
     };
-    Reservation { share: None, _memory: copier.reserve_one(size, chunk).await, _own_read: own_read }
+    Reservation { share: None, _memory: copier.reserve_one(size, chunk).await, _read_permit: read_permit }
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        // No other holder will begin to read soon, and the siblings may wait for other copies. So the unused memory of
-        // the reservation is released.
+        // No transfer uses this reservation now, and the other targets may wait for other copies before they use it. So
+        // the unused memory is released.
         let Some(share) = &self.share else { return };
-        let mut pot = share.pot();
-        pot.holders -= 1;
-        if pot.holders == 0 {
-            pot.permits.clear();
+        let mut reserved = share.reserved();
+        reserved.users -= 1;
+        if reserved.users == 0 {
+            reserved.permits.clear();
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Sending of one blob's bytes to one target, with retries.
+//! Transfer of one blob's bytes to one target, with retries.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,99 +8,100 @@ use tracing::Instrument as _;
 
 use super::fan_out::Branch;
 use super::reservation::{Reservation, take_alone};
-use super::single_flight::{Owner, Work};
-use super::{read, resume};
+use super::single_flight::{FlightProgress, Owner};
+use super::{read, suspension};
 use crate::copy::deliver::Delivery;
 use crate::copy::event::{BlobOutcome, Event, Transfer};
 use crate::copy::{Batch, CopyError};
 use crate::oci::Descriptor;
 use crate::store::{ByteStream, Upload, UploadStart, Verified};
 
-/// Number of attempts to send one blob to one target before the tag fails.
+/// Maximum number of attempts to send one blob to one target. After that, the copy to the target fails.
 const ATTEMPTS: u32 = 3;
 
-/// Wait before a blob is sent again. The wait doubles each time.
+/// Wait before a blob is sent again. The wait doubles with each attempt.
 const FIRST_WAIT: Duration = Duration::from_millis(250);
 
-/// Number of times that a blob is sent again because the target ended the connection before it took the request. They
-/// do not count towards [`ATTEMPTS`].
-const MOST_NOT_TAKEN: u32 = 200;
+/// Maximum number of times that a blob is sent again because the target closed the connection before it processed the
+/// request. These retries do not count towards [`ATTEMPTS`].
+const MAX_NOT_TAKEN: u32 = 200;
 
-/// Longest wait before such a retry.
-const LONGEST_NOT_TAKEN: Duration = Duration::from_millis(100);
+/// Maximum wait before a retry of a request that the target did not process.
+const MAX_NOT_TAKEN_WAIT: Duration = Duration::from_millis(100);
 
 /// Target that is ready for the bytes of a blob.
-pub(crate) struct Wanting {
+pub(crate) struct ReadyTarget {
     pub(crate) delivery: Arc<Delivery>,
-    pub(crate) duty: Owner,
+    pub(crate) owner: Owner,
     pub(crate) upload: Box<dyn Upload>,
-    pub(crate) part: Reservation,
+    pub(crate) reservation: Reservation,
 }
 
-/// Sends the bytes. The bytes are sent once more from the start in these cases:
+/// Sends the bytes of a blob. The bytes are sent again from the start in these cases:
 /// - the target interrupted the upload,
 /// - the target fell behind its siblings,
 /// - a mirror of the source returned wrong bytes,
-/// - the bytes that an earlier process has sent are of no use.
-pub(crate) async fn send(blob: &Descriptor, wanting: Wanting, branch: Branch) -> Result<(), CopyError> {
-    let span = wanting.delivery.span().clone();
-    send_with_retries(blob, wanting, branch).instrument(span).await
+/// - the bytes that an earlier process has sent are wrong, or the target rejects the rest of them.
+pub(crate) async fn send(blob: &Descriptor, ready: ReadyTarget, branch: Branch) -> Result<(), CopyError> {
+    let span = ready.delivery.span().clone();
+    send_with_retries(blob, ready, branch).instrument(span).await
 }
 
-async fn send_with_retries(stated: &Descriptor, wanting: Wanting, branch: Branch) -> Result<(), CopyError> {
-    let mut blob = stated.clone();
-    let Wanting { delivery, duty, mut upload, mut part } = wanting;
-    let Branch { mut bytes, standing } = branch;
+async fn send_with_retries(declared: &Descriptor, ready: ReadyTarget, branch: Branch) -> Result<(), CopyError> {
+    let mut blob = declared.clone();
+    let ReadyTarget { delivery, owner, mut upload, mut reservation } = ready;
+    let Branch { mut bytes, status } = branch;
     let (target, copier) = (delivery.target(), &delivery.batch.copier);
-    let (mut failures, mut not_taken, mut was_left) = (0, 0, false);
+    let (mut failures, mut not_taken, mut has_restarted) = (0, 0, false);
     loop {
         let blob = &mut blob;
-        let goes_on = upload.standing().map_or(0, |standing| standing.stored);
-        if goes_on > 0 {
-            // This read starts at another offset than the shared one of its siblings.
-            bytes = read::read(delivery.batch.source.clone(), blob.clone(), goes_on);
+        let resumed_at = upload.standing().map_or(0, |confirmed| confirmed.stored);
+        if resumed_at > 0 {
+            // A resumed upload starts at its own offset, so it cannot use the read that it shares with its siblings.
+            bytes = read::read(delivery.batch.source.clone(), blob.clone(), resumed_at);
         }
-        let error = match send_once(&delivery, blob, upload, bytes, &duty.work()).await {
+        let error = match send_once(&delivery, blob, upload, bytes, &owner.progress()).await {
             Ok(()) => {
                 delivery.record_blob(blob, BlobOutcome::Copied);
-                duty.record_arrival(BlobOutcome::Copied);
+                owner.record_arrival(BlobOutcome::Copied);
                 return Ok(());
             }
             Err(error) => error,
         };
         // Wrong bytes of a mirror are more likely than a wrong size, so the other mirrors are tried first.
-        let may_be_misstated =
-            blob.size == stated.size && (!delivery.batch.source.is_mirrored() || failures + 1 == ATTEMPTS);
-        if delivery.has_given_up() || delivery.batch.suspension().is_suspended() {
+        let may_have_wrong_size =
+            blob.size == declared.size && (!delivery.batch.source.is_mirrored() || failures + 1 == ATTEMPTS);
+        if delivery.has_ended() || delivery.batch.suspension().is_suspended() {
             return Err(error);
         }
-        let is_no_way_on = goes_on > 0 && (error.is_corrupt() || error.is_refusal());
-        if is_no_way_on {
-            // The bytes that an earlier process has sent may be wrong, or the session may refuse chunks in the form in
-            // which this process sends them.
-            resume::forget_upload(&delivery.batch, target.as_ref(), blob).await;
+        let cannot_resume = resumed_at > 0 && (error.is_corrupt() || error.is_refusal());
+        if cannot_resume {
+            // The bytes that an earlier process has sent may be wrong. Or the session may reject the chunks because
+            // their size or their encoding differs from the chunks of the earlier process.
+            suspension::forget_upload(&delivery.batch, target.as_ref(), blob).await;
         }
-        if standing.was_left() && !was_left {
-            was_left = true;
-            // The memory is released for transfers that can use it now.
-            drop(part);
-            part = take_alone(copier, blob.size, target.upload_holds(), delivery.lane()).await;
-        } else if may_be_misstated
+        if status.was_interrupted() && !has_restarted {
+            has_restarted = true;
+            // The memory is released for transfers that can use it now. This transfer waits until it may read
+            // separately.
+            drop(reservation);
+            reservation = take_alone(copier, blob.size, target.upload_holds(), delivery.tracker()).await;
+        } else if may_have_wrong_size
             && error.is_corrupt()
-            && let Some(length) = other_length(&delivery, blob).await
+            && let Some(length) = find_actual_length(&delivery, blob).await
         {
             blob.size = length;
-            // The reserved memory was for the stated size.
-            drop(part);
-            part = take_alone(copier, blob.size, target.upload_holds(), delivery.lane()).await;
-        } else if error.was_not_taken() && error.may_be_repeated() && not_taken < MOST_NOT_TAKEN {
-            tokio::time::sleep((Duration::from_millis(5) * not_taken).min(LONGEST_NOT_TAKEN)).await;
+            // The reserved memory was for the size in the manifest.
+            drop(reservation);
+            reservation = take_alone(copier, blob.size, target.upload_holds(), delivery.tracker()).await;
+        } else if error.was_not_taken() && error.may_be_repeated() && not_taken < MAX_NOT_TAKEN {
+            tokio::time::sleep((Duration::from_millis(5) * not_taken).min(MAX_NOT_TAKEN_WAIT)).await;
             not_taken += 1;
         } else {
             failures += 1;
-            // No further request is sent to a mirror that returned wrong bytes.
-            let was_misled = error.is_corrupt() && delivery.batch.source.is_mirrored();
-            if failures == ATTEMPTS || !(error.may_be_repeated() || was_misled || is_no_way_on) {
+            // A retry after wrong bytes is useful only with mirrors: it uses another mirror.
+            let may_use_other_mirror = error.is_corrupt() && delivery.batch.source.is_mirrored();
+            if failures == ATTEMPTS || !(error.may_be_repeated() || may_use_other_mirror || cannot_resume) {
                 return Err(error);
             }
             tokio::time::sleep(FIRST_WAIT * 2u32.pow(failures - 1)).await;
@@ -108,17 +109,18 @@ async fn send_with_retries(stated: &Descriptor, wanting: Wanting, branch: Branch
         match target.begin_upload(blob, None).await.map_err(CopyError::target)? {
             UploadStart::Mounted => {
                 delivery.record_blob(blob, BlobOutcome::Mounted);
-                duty.record_arrival(BlobOutcome::Mounted);
+                owner.record_arrival(BlobOutcome::Mounted);
                 return Ok(());
             }
-            UploadStart::Session(again) => upload = again,
+            UploadStart::Session(session) => upload = session,
         }
         bytes = read::read(delivery.batch.source.clone(), blob.clone(), 0);
     }
 }
 
-/// Returns the source's length of a blob, if the descriptor states another. The digest decides which one is right.
-async fn other_length(delivery: &Delivery, blob: &Descriptor) -> Option<u64> {
+/// Returns the length that the source reports for a blob, if it differs from the size in the descriptor. The digest
+/// decides which of the two is right.
+async fn find_actual_length(delivery: &Delivery, blob: &Descriptor) -> Option<u64> {
     let source = &delivery.batch.source;
     let length = source.blob_length(blob).await.filter(|length| *length != blob.size)?;
     tracing::warn!(
@@ -133,35 +135,35 @@ async fn send_once(
     blob: &Descriptor,
     upload: Box<dyn Upload>,
     bytes: ByteStream,
-    work: &Arc<Work>,
+    progress: &Arc<FlightProgress>,
 ) -> Result<(), CopyError> {
     let (batch, target) = (&delivery.batch, delivery.target());
     let place = batch.source.place();
-    let _held = batch.suspension().track();
-    let standing = upload.standing().cloned();
-    let stored = standing.as_ref().map_or(0, |standing| standing.stored);
+    let _running = batch.suspension().track();
+    let confirmed = upload.standing().cloned();
+    let stored = confirmed.as_ref().map_or(0, |confirmed| confirmed.stored);
     let transfer = Transfer::resumed(place, target.place(), blob.digest, blob.size, stored);
     batch.send_event(Event::TransferStarted(transfer.clone())).await;
-    let mut under_way = UnderWay { batch, transfer: Some(transfer.clone()) };
-    work.restart(stored);
-    let (counted, work) = (transfer.clone(), work.clone());
+    let mut unreported = UnreportedTransfer { batch, transfer: Some(transfer.clone()) };
+    progress.restart(stored);
+    let (counted, progress) = (transfer.clone(), progress.clone());
     let bytes = bytes.inspect(move |piece| {
         if let Ok(piece) = piece {
             counted.advance(piece.len() as u64);
-            work.advance(piece.len() as u64);
+            progress.advance(piece.len() as u64);
         }
     });
     let bytes = batch.suspension().end_when_suspended(bytes.boxed(), place, blob);
-    let bytes = match standing {
-        Some(standing) => Verified::resume(bytes, blob.clone(), place, standing),
+    let bytes = match confirmed {
+        Some(confirmed) => Verified::resume(bytes, blob.clone(), place, confirmed),
         None => Verified::new(bytes, blob.clone(), place),
     };
-    let bytes = bytes.with_progress(resume::progress_listener(batch, target.as_ref(), blob));
+    let bytes = bytes.with_progress(suspension::progress_listener(batch, target.as_ref(), blob));
     let sent = upload.send(bytes).await.map_err(CopyError::upload);
     if sent.is_ok() {
-        resume::forget_upload(batch, target.as_ref(), blob).await;
+        suspension::forget_upload(batch, target.as_ref(), blob).await;
     }
-    under_way.transfer = None;
+    unreported.transfer = None;
     batch
         .send_event(match &sent {
             Ok(()) => Event::TransferFinished(transfer),
@@ -172,12 +174,12 @@ async fn send_once(
 }
 
 /// Transfer that is reported as failed when it is dropped.
-struct UnderWay<'a> {
+struct UnreportedTransfer<'a> {
     batch: &'a Batch,
     transfer: Option<Arc<Transfer>>,
 }
 
-impl Drop for UnderWay<'_> {
+impl Drop for UnreportedTransfer<'_> {
     fn drop(&mut self) {
         if let Some(transfer) = self.transfer.take() {
             self.batch.try_send_event(Event::TransferFailed(transfer, CopyError::Interrupted.to_string()));

@@ -1,6 +1,6 @@
-//! Single flight: only one transfer at a time sends a blob to a registry. The others wait, and then find or mount the
-//! blob. A transfer that reads from another source does not wait for a slow sender: a slow registry must not delay
-//! transfers that have nothing to do with it.
+//! Single flight: only one transfer at a time sends a blob to a registry. The other transfers of the blob wait, and
+//! then find or mount it. A transfer that reads from another source does not wait for a slow sender, so that a slow
+//! source does not delay copies from other sources.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,29 +12,29 @@ use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
 use tokio::time::Instant;
 
-use super::stragglers::{AtWork, Lane};
+use super::stragglers::{ProgressTracker, TransferGuard};
 use crate::copy::event::BlobOutcome;
 use crate::oci::{Descriptor, Digest, RepositoryName};
 use crate::store::Scope;
 
-/// Time for which a repository is trusted to have a blob without a request. The target's garbage collection may delete
-/// the blob at any time. Then the PUT of the manifest reports the missing blob, and the blob is sent again.
+/// Time for which a blob counts as present in a repository without a request. The target's garbage collection may
+/// delete the blob at any time. Then the PUT of the manifest reports the missing blob, and the blob is sent again.
 const TRUSTED_FOR: Duration = Duration::from_secs(600);
 
-/// Maximum number of blobs that are remembered. At about 200 bytes each, these use at most about 13 MiB.
-const REMEMBERED: usize = 65_536;
+/// Maximum number of blobs in the table. At about 200 bytes per blob, the table uses at most about 13 MiB.
+const MAX_BLOBS: usize = 65_536;
 
 /// Interval at which a waiter checks the progress of the transfer that it waits for.
 const CHECK_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Maximum remaining time of a sender, estimated from its progress, for which transfers wait that could read from
-/// another source.
+/// Maximum remaining time of a sender, estimated from its progress. A transfer that can read from another source waits
+/// only for senders that need no more time than this.
 const MAX_REMAINING: Duration = Duration::from_secs(60);
 
-/// Repository of a scope. A layout has just one, without a name.
+/// Repository within a scope. `None` for a layout, which is a single repository without a name.
 pub(crate) type RepositoryScope = Option<RepositoryName>;
 
-/// Transfers of the whole process.
+/// Transfers in progress and blobs known to be present, for the whole process.
 #[derive(Debug, Default)]
 pub(crate) struct Flights {
     table: Mutex<Table>,
@@ -44,60 +44,63 @@ type Table = HashMap<(Scope, Digest), Flight>;
 
 #[derive(Debug, Default)]
 struct Flight {
-    /// Repositories that hold the blob.
+    /// Repositories that contain the blob.
     present: HashMap<RepositoryScope, PresentBlob>,
-    /// Transfers of the blob in progress.
-    work: Vec<Arc<Work>>,
+    /// Progress of each running transfer of the blob.
+    running: Vec<Arc<FlightProgress>>,
     ended: Arc<Notify>,
 }
 
 /// Progress of one transfer of a blob into a repository.
 #[derive(Debug)]
-pub(crate) struct Work {
-    room: RepositoryScope,
-    /// True if there is no repository to mount from, so that bytes will be sent.
+pub(crate) struct FlightProgress {
+    repository: RepositoryScope,
+    /// True if the transfer sends bytes, because no repository of the scope is known to contain the blob.
     sends: bool,
     /// Scope from which the blob is read.
     source: Scope,
     size: u64,
-    /// Bytes that the target had before.
+    /// Number of bytes that the target had before the transfer.
     stored: AtomicU64,
     sent: AtomicU64,
-    begun: Instant,
+    started: Instant,
 }
 
-impl Work {
-    /// Restarts the count: the transfer now sends the bytes after the first `stored`.
+impl FlightProgress {
+    /// Restarts the count: the transfer now sends the bytes from position `stored` on.
     pub(crate) fn restart(&self, stored: u64) {
         self.stored.store(stored, Ordering::Relaxed);
         self.sent.store(0, Ordering::Relaxed);
     }
 
-    /// Adds bytes that are being sent.
+    /// Adds a number of bytes that are being sent.
     pub(crate) fn advance(&self, bytes: u64) {
         self.sent.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Returns true if a transfer that would read from `source` waits for this one.
+    /// Returns true if another transfer of the blob, which would read from `source`, must wait for this transfer.
     fn is_worth_waiting_for(&self, source: &Scope) -> bool {
-        let (passed, sent) = (self.begun.elapsed(), self.sent.load(Ordering::Relaxed));
-        let there = self.stored.load(Ordering::Relaxed) + sent;
-        let left = u128::from(self.size.saturating_sub(there)) * passed.as_millis();
-        self.source == *source || passed < CHECK_INTERVAL || left <= u128::from(sent) * MAX_REMAINING.as_millis()
+        let (elapsed, sent) = (self.started.elapsed(), self.sent.load(Ordering::Relaxed));
+        let position = self.stored.load(Ordering::Relaxed) + sent;
+        let bytes_left = self.size.saturating_sub(position);
+        // The remaining time is `bytes_left * elapsed / sent`. Without a division, `sent` may be 0.
+        let is_quick = u128::from(bytes_left) * elapsed.as_millis() <= u128::from(sent) * MAX_REMAINING.as_millis();
+        self.source == *source || elapsed < CHECK_INTERVAL || is_quick
     }
 }
 
-/// Proof that a blob is in a repository, and its time.
+/// Record that a blob is in a repository, with the time of the record.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PresentBlob {
-    how: BlobOutcome,
+    outcome: BlobOutcome,
     since: Instant,
 }
 
 impl PresentBlob {
-    /// Returns true if the bytes were sent at `then` or later. If a target's answers are wrong, only this is proof.
+    /// Returns true if the bytes were sent at `then` or later. If the responses of a target are wrong, only sent bytes
+    /// prove that it has the blob.
     pub(crate) fn was_sent_since(&self, then: Instant) -> bool {
-        self.how == BlobOutcome::Copied && self.since >= then
+        self.outcome == BlobOutcome::Copied && self.since >= then
     }
 }
 
@@ -106,9 +109,9 @@ impl PresentBlob {
 pub(crate) enum Claim {
     /// The blob is in the repository.
     Present(PresentBlob),
-    /// The caller must transfer the blob.
-    Lead(Ownership),
-    /// Another transfer is in progress. Claim again when it has ended.
+    /// The caller owns the transfer of the blob.
+    Owned(Ownership),
+    /// Another transfer of the blob is in progress. The caller must wait for its end and then claim the blob again.
     Wait(Waiting),
 }
 
@@ -117,27 +120,28 @@ pub(crate) enum Claim {
 pub(crate) struct Waiting(OwnedNotified);
 
 impl Waiting {
-    /// Waits until that transfer has ended, or until its progress must be checked.
+    /// Waits until the other transfer has ended, or until the progress of the other transfer must be checked.
     pub(crate) async fn wait(self) {
-        // In both cases the caller claims the blob again and gets the result.
+        // The caller then claims the blob again, after a timeout too.
         let _ = tokio::time::timeout(CHECK_INTERVAL, self.0).await;
     }
 }
 
-/// Duty to transfer a blob into a repository. Dropping it passes the duty to one of the waiters.
+/// Ownership of the transfer of a blob into a repository. If the value is dropped before the blob has arrived, one of
+/// the waiters becomes the owner.
 #[derive(Debug)]
 pub(crate) struct Ownership {
     flights: Arc<Flights>,
     key: (Scope, Digest),
-    work: Arc<Work>,
+    progress: Arc<FlightProgress>,
     arrived: Option<BlobOutcome>,
-    /// Sibling repository that holds the blob.
+    /// Sibling repository that contains the blob.
     mount_from: Option<RepositoryName>,
 }
 
 impl Flights {
-    /// Claims the blob of `source` for a repository. Never waits: the owner of one claim must not wait for another, or
-    /// two owners could wait for each other.
+    /// Claims the transfer of a blob from `source` to a repository. Never waits: if the owner of a claim waited for
+    /// another claim, two owners could wait for each other.
     pub(crate) fn claim(
         self: &Arc<Self>,
         place: &(Scope, RepositoryScope),
@@ -147,7 +151,8 @@ impl Flights {
         self.claim_in(&mut self.lock(), place, blob, source)
     }
 
-    /// Does the same as [`Flights::claim`] for several repositories at once. No other claim comes in between.
+    /// Claims the transfers of a blob to several repositories at once, like [`Flights::claim`]. No other claim is
+    /// processed in between.
     pub(crate) fn claim_each(
         self: &Arc<Self>,
         places: &[(Scope, RepositoryScope)],
@@ -161,35 +166,42 @@ impl Flights {
     fn claim_in(
         self: &Arc<Self>,
         table: &mut Table,
-        (scope, room): &(Scope, RepositoryScope),
+        (scope, repository): &(Scope, RepositoryScope),
         blob: &Descriptor,
         source: &Scope,
     ) -> Claim {
         evict_idle(table);
         let key = (scope.clone(), blob.digest);
         let flight = table.entry(key.clone()).or_default();
-        flight.present.retain(|_, known| known.since.elapsed() < TRUSTED_FOR);
-        if let Some(known) = flight.present.get(room) {
-            return Claim::Present(*known);
+        flight.present.retain(|_, record| record.since.elapsed() < TRUSTED_FOR);
+        if let Some(record) = flight.present.get(repository) {
+            return Claim::Present(*record);
         }
         let mount_from = flight.present.keys().find_map(Clone::clone);
         let sends = mount_from.is_none();
-        let concerns = |work: &&Arc<Work>| work.room == *room || (sends && work.sends);
-        if flight.work.iter().filter(concerns).any(|work| work.is_worth_waiting_for(source)) {
+        let conflicts = |other: &&Arc<FlightProgress>| other.repository == *repository || (sends && other.sends);
+        if flight.running.iter().filter(conflicts).any(|other| other.is_worth_waiting_for(source)) {
             // The future is created under the lock, so that no notification is missed.
             return Claim::Wait(Waiting(flight.ended.clone().notified_owned()));
         }
-        let (stored, sent, begun) = (AtomicU64::new(0), AtomicU64::new(0), Instant::now());
-        let work =
-            Arc::new(Work { room: room.clone(), sends, source: source.clone(), size: blob.size, stored, sent, begun });
-        flight.work.push(work.clone());
-        Claim::Lead(Ownership { flights: self.clone(), key, work, arrived: None, mount_from })
+        let (stored, sent, started) = (AtomicU64::new(0), AtomicU64::new(0), Instant::now());
+        let progress = Arc::new(FlightProgress {
+            repository: repository.clone(),
+            sends,
+            source: source.clone(),
+            size: blob.size,
+            stored,
+            sent,
+            started,
+        });
+        flight.running.push(progress.clone());
+        Claim::Owned(Ownership { flights: self.clone(), key, progress, arrived: None, mount_from })
     }
 
     /// Deletes the record that the blob is in the repository.
-    pub(crate) fn forget(&self, scope: &Scope, room: &RepositoryScope, digest: Digest) {
+    pub(crate) fn forget(&self, scope: &Scope, repository: &RepositoryScope, digest: Digest) {
         if let Some(flight) = self.lock().get_mut(&(scope.clone(), digest)) {
-            flight.present.remove(room);
+            flight.present.remove(repository);
         }
     }
 
@@ -197,11 +209,13 @@ impl Flights {
         self.table.lock()
     }
 
-    fn end(&self, lead: &Ownership) {
-        if let Some(flight) = self.lock().get_mut(&lead.key) {
-            flight.work.retain(|work| !Arc::ptr_eq(work, &lead.work));
-            if let Some(how) = lead.arrived {
-                flight.present.insert(lead.work.room.clone(), PresentBlob { how, since: Instant::now() });
+    fn end(&self, ownership: &Ownership) {
+        if let Some(flight) = self.lock().get_mut(&ownership.key) {
+            flight.running.retain(|progress| !Arc::ptr_eq(progress, &ownership.progress));
+            if let Some(outcome) = ownership.arrived {
+                flight
+                    .present
+                    .insert(ownership.progress.repository.clone(), PresentBlob { outcome, since: Instant::now() });
             }
             flight.ended.notify_waiters();
         }
@@ -209,43 +223,43 @@ impl Flights {
 }
 
 fn evict_idle(table: &mut Table) {
-    if table.len() >= REMEMBERED {
-        table.retain(|_, flight| !flight.work.is_empty());
+    if table.len() >= MAX_BLOBS {
+        table.retain(|_, flight| !flight.running.is_empty());
     }
 }
 
 impl Ownership {
-    /// Records that the blob is in the repository, and ends the duty.
-    pub(crate) fn record_arrival(mut self, how: BlobOutcome) {
-        self.arrived = Some(how);
+    /// Records that the blob is in the repository, and ends the ownership.
+    pub(crate) fn record_arrival(mut self, outcome: BlobOutcome) {
+        self.arrived = Some(outcome);
     }
 }
 
-/// Claim of a blob, together with the mark at its target's lane that a transfer is in progress.
+/// Ownership of a transfer, together with the guard that counts the transfer in the progress tracker of its target.
 #[derive(Debug)]
 pub(crate) struct Owner {
-    lead: Ownership,
-    _at_work: Option<AtWork>,
+    ownership: Ownership,
+    _transfer: Option<TransferGuard>,
 }
 
 impl Owner {
-    pub(crate) fn new(lead: Ownership, lane: Option<&Arc<Lane>>) -> Self {
-        Self { lead, _at_work: lane.map(Lane::begin) }
+    pub(crate) fn new(ownership: Ownership, tracker: Option<&Arc<ProgressTracker>>) -> Self {
+        Self { ownership, _transfer: tracker.map(ProgressTracker::start_transfer) }
     }
 
-    /// Returns a sibling repository that holds the blob.
+    /// Returns a sibling repository that contains the blob.
     pub(crate) fn mount_from(&self) -> Option<&RepositoryName> {
-        self.lead.mount_from.as_ref()
+        self.ownership.mount_from.as_ref()
     }
 
-    /// Returns the progress that the waiters for the blob observe.
-    pub(crate) fn work(&self) -> Arc<Work> {
-        self.lead.work.clone()
+    /// Returns the progress of the transfer, which the waiters for the blob observe.
+    pub(crate) fn progress(&self) -> Arc<FlightProgress> {
+        self.ownership.progress.clone()
     }
 
-    /// Records that the blob is in the repository, and ends the duty.
-    pub(crate) fn record_arrival(self, how: BlobOutcome) {
-        self.lead.record_arrival(how);
+    /// Records that the blob is in the repository, and ends the ownership.
+    pub(crate) fn record_arrival(self, outcome: BlobOutcome) {
+        self.ownership.record_arrival(outcome);
     }
 }
 
@@ -260,7 +274,7 @@ mod tests {
     use super::*;
     use crate::oci::MediaType;
 
-    fn room(name: &str) -> RepositoryScope {
+    fn repository(name: &str) -> RepositoryScope {
         Some(name.parse().unwrap())
     }
 
@@ -273,12 +287,12 @@ mod tests {
     }
 
     fn claim_from(flights: &Arc<Flights>, name: &str, source: &str) -> Claim {
-        flights.claim(&(Scope::new("h"), room(name)), &blob(b"x"), &Scope::new(source))
+        flights.claim(&(Scope::new("h"), repository(name)), &blob(b"x"), &Scope::new(source))
     }
 
-    fn lead(flights: &Arc<Flights>, name: &str) -> Ownership {
+    fn claim_ownership(flights: &Arc<Flights>, name: &str) -> Ownership {
         match claim(flights, name) {
-            Claim::Lead(lead) => lead,
+            Claim::Owned(ownership) => ownership,
             other => panic!("{name}: {other:?}"),
         }
     }
@@ -286,7 +300,7 @@ mod tests {
     #[tokio::test]
     async fn waiters_mount_or_find_after_owner_ends() {
         let flights = Arc::new(Flights::default());
-        let first = lead(&flights, "a");
+        let first = claim_ownership(&flights, "a");
         assert_eq!(first.mount_from, None);
         let Claim::Wait(same) = claim(&flights, "a") else { panic!() };
         let Claim::Wait(other) = claim(&flights, "b") else { panic!() };
@@ -294,25 +308,25 @@ mod tests {
         same.wait().await;
         other.wait().await;
         assert!(matches!(claim(&flights, "a"), Claim::Present(_)));
-        assert_eq!(lead(&flights, "b").mount_from, room("a"));
+        assert_eq!(claim_ownership(&flights, "b").mount_from, repository("a"));
     }
 
     #[tokio::test]
     async fn dropped_owner_hands_over_to_one_waiter() {
         let flights = Arc::new(Flights::default());
-        let first = lead(&flights, "a");
+        let first = claim_ownership(&flights, "a");
         let Claim::Wait(waiting) = claim(&flights, "b") else { panic!() };
         drop(first);
         waiting.wait().await;
-        let second = lead(&flights, "b");
-        assert!(matches!(claim(&flights, "a"), Claim::Wait(_)), "the second leader sends now");
+        let second = claim_ownership(&flights, "b");
+        assert!(matches!(claim(&flights, "a"), Claim::Wait(_)), "the second owner sends now");
         drop(second);
     }
 
     #[test]
     fn concurrent_claims_of_several_registries_go_to_one_caller() {
         let flights = Arc::new(Flights::default());
-        let places = ["h1", "h2", "h3"].map(|host| (Scope::new(host), room("a")));
+        let places = ["h1", "h2", "h3"].map(|host| (Scope::new(host), repository("a")));
         let (both, digests) = (std::sync::Barrier::new(2), 0..500u32);
         let claims = || {
             let claim = |at: u32| {
@@ -325,52 +339,52 @@ mod tests {
             let other = scope.spawn(claims);
             (claims(), other.join().unwrap())
         });
-        let leads = |claims: &[Claim]| claims.iter().filter(|claim| matches!(claim, Claim::Lead(_))).count();
+        let count_owned = |claims: &[Claim]| claims.iter().filter(|claim| matches!(claim, Claim::Owned(_))).count();
         for (one, other) in one.iter().zip(&other) {
-            assert_eq!(leads(one).max(leads(other)), 3);
-            assert_eq!(leads(one).min(leads(other)), 0);
+            assert_eq!(count_owned(one).max(count_owned(other)), 3);
+            assert_eq!(count_owned(one).min(count_owned(other)), 0);
         }
     }
 
     #[test]
     fn several_repositories_mount_concurrently() {
         let flights = Arc::new(Flights::default());
-        lead(&flights, "a").record_arrival(BlobOutcome::Copied);
-        let (b, c) = (lead(&flights, "b"), lead(&flights, "c"));
-        assert_eq!((&b.mount_from, &c.mount_from), (&room("a"), &room("a")));
+        claim_ownership(&flights, "a").record_arrival(BlobOutcome::Copied);
+        let (b, c) = (claim_ownership(&flights, "b"), claim_ownership(&flights, "c"));
+        assert_eq!((&b.mount_from, &c.mount_from), (&repository("a"), &repository("a")));
     }
 
     #[tokio::test(start_paused = true)]
     async fn known_blob_is_trusted_for_ten_minutes() {
         let flights = Arc::new(Flights::default());
-        lead(&flights, "a").record_arrival(BlobOutcome::Copied);
+        claim_ownership(&flights, "a").record_arrival(BlobOutcome::Copied);
         tokio::time::advance(Duration::from_secs(599)).await;
         assert!(matches!(claim(&flights, "a"), Claim::Present(_)));
         tokio::time::advance(Duration::from_secs(1)).await;
-        assert_eq!(lead(&flights, "a").mount_from, None);
+        assert_eq!(claim_ownership(&flights, "a").mount_from, None);
     }
 
     #[test]
     fn forgotten_blob_is_transferred_again() {
         let flights = Arc::new(Flights::default());
-        lead(&flights, "a").record_arrival(BlobOutcome::Copied);
-        flights.forget(&Scope::new("h"), &room("a"), Digest::of(b"x"));
-        assert_eq!(lead(&flights, "a").mount_from, None);
+        claim_ownership(&flights, "a").record_arrival(BlobOutcome::Copied);
+        flights.forget(&Scope::new("h"), &repository("a"), Digest::of(b"x"));
+        assert_eq!(claim_ownership(&flights, "a").mount_from, None);
     }
 
     #[tokio::test(start_paused = true)]
     async fn reader_of_other_source_passes_sender_needing_over_a_minute() {
         for (sent, is_slow) in [(0, true), (142, true), (143, false), (900, false)] {
             let flights = Arc::new(Flights::default());
-            let first = lead(&flights, "a");
+            let first = claim_ownership(&flights, "a");
             let Claim::Wait(waiting) = claim_from(&flights, "b", "t") else { panic!() };
-            first.work.advance(sent);
-            let began = Instant::now();
+            first.progress.advance(sent);
+            let started = Instant::now();
             waiting.wait().await;
-            assert_eq!(began.elapsed(), CHECK_INTERVAL);
-            assert!(matches!(claim(&flights, "b"), Claim::Wait(_)), "from there it would be no faster");
+            assert_eq!(started.elapsed(), CHECK_INTERVAL);
+            assert!(matches!(claim(&flights, "b"), Claim::Wait(_)), "a read from the same source would not be faster");
             for name in ["b", "a"] {
-                let does_not_wait = matches!(claim_from(&flights, name, "t"), Claim::Lead(_));
+                let does_not_wait = matches!(claim_from(&flights, name, "t"), Claim::Owned(_));
                 assert_eq!(does_not_wait, is_slow, "{sent} of 1000 bytes were sent, and {name} is claimed");
             }
         }
@@ -379,14 +393,17 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn one_passes_slow_sender_which_may_still_arrive() {
         let flights = Arc::new(Flights::default());
-        let slow = lead(&flights, "a");
+        let slow = claim_ownership(&flights, "a");
         tokio::time::advance(CHECK_INTERVAL).await;
-        let Claim::Lead(second) = claim_from(&flights, "b", "t") else { panic!() };
+        let Claim::Owned(second) = claim_from(&flights, "b", "t") else { panic!() };
         assert!(matches!(claim_from(&flights, "c", "t"), Claim::Wait(_)));
         assert!(matches!(claim_from(&flights, "c", "u"), Claim::Wait(_)));
         second.record_arrival(BlobOutcome::Copied);
-        assert_eq!(lead(&flights, "c").mount_from, room("b"));
-        assert!(matches!(claim(&flights, "a"), Claim::Wait(_)), "it is at work there");
+        assert_eq!(claim_ownership(&flights, "c").mount_from, repository("b"));
+        assert!(
+            matches!(claim(&flights, "a"), Claim::Wait(_)),
+            "the slow transfer to this repository is still in progress"
+        );
         slow.record_arrival(BlobOutcome::Copied);
         assert!(matches!(claim(&flights, "a"), Claim::Present(_)));
     }

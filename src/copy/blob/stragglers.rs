@@ -1,5 +1,6 @@
-//! Lanes of targets. A target that is slower than its siblings reads separately, so that no sibling waits for it. The
-//! number of separate reads is limited, because they need memory and slots at the source that the siblings need too.
+//! Stragglers: targets that are slower than their siblings. A straggler reads separately, so that no sibling waits for
+//! it. The number of separate reads is limited, because the siblings need the memory and the source's request permits
+//! too.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,53 +11,60 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::store::Scope;
 
-/// Number of large blobs that a target that reads separately reads at the same time.
-const OWN_READS: usize = 4;
+/// Maximum number of large blobs that one straggler reads at the same time.
+const SEPARATE_READS: usize = 4;
 
-/// Maximum size, in bytes, of a blob that is read at once, even if it is sent slowly. The read of such a blob takes no
-/// slot from others.
-const SMALL: u64 = 128 * 1024;
+/// Maximum size of a small blob, in bytes. The read of a small blob ends quickly, even if the blob is sent slowly, so
+/// it needs no permit.
+const MAX_SMALL_BLOB: u64 = 128 * 1024;
 
-/// Lanes of all targets that have siblings, for the whole process.
+/// Progress trackers of all targets that have siblings, for the whole process.
 #[derive(Debug, Default)]
-pub(crate) struct Lanes(Mutex<HashMap<Scope, Arc<Lane>>>);
+pub(crate) struct ProgressTrackers(Mutex<HashMap<Scope, Arc<ProgressTracker>>>);
 
-impl Lanes {
-    /// Returns the lane of one registry or layout. There are as many lanes as the configuration names scopes.
-    pub(crate) fn lane_for(&self, scope: Scope) -> Arc<Lane> {
-        self.0.lock().entry(scope.clone()).or_insert_with(|| Arc::new(Lane::new(scope))).clone()
+impl ProgressTrackers {
+    /// Returns the tracker of one registry or layout. The number of trackers is at most the number of scopes in the
+    /// configuration.
+    pub(crate) fn tracker_for(&self, scope: Scope) -> Arc<ProgressTracker> {
+        self.0.lock().entry(scope.clone()).or_insert_with(|| Arc::new(ProgressTracker::new(scope))).clone()
     }
 }
 
-/// Lane of a target: it records if the target keeps up with its siblings.
+/// Progress tracker of a target: records if the target keeps up with its siblings.
 #[derive(Debug)]
-pub(crate) struct Lane {
+pub(crate) struct ProgressTracker {
     scope: Scope,
     behind: AtomicBool,
-    at_work: AtomicUsize,
+    running: AtomicUsize,
     /// Number of blobs whose transfer to the target has ended.
-    done: AtomicU64,
-    own_reads: Arc<Semaphore>,
+    finished: AtomicU64,
+    separate_reads: Arc<Semaphore>,
 }
 
-/// Mark that a blob is being transferred to the lane's target.
+/// Guard that counts a blob as being transferred to the target until it is dropped.
 #[derive(Debug)]
-pub(crate) struct AtWork(Arc<Lane>);
+pub(crate) struct TransferGuard(Arc<ProgressTracker>);
 
-/// Permission for a separate read.
+/// Permit for a separate read.
 #[derive(Debug)]
-pub(crate) struct OwnRead {
-    _place: Option<OwnedSemaphorePermit>,
+pub(crate) struct SeparateReadPermit {
+    _permit: Option<OwnedSemaphorePermit>,
 }
 
-impl Lane {
+impl ProgressTracker {
     fn new(scope: Scope) -> Self {
-        let own_reads = Arc::new(Semaphore::new(OWN_READS));
-        Self { scope, behind: AtomicBool::new(false), at_work: AtomicUsize::new(0), done: AtomicU64::new(0), own_reads }
+        let separate_reads = Arc::new(Semaphore::new(SEPARATE_READS));
+        Self {
+            scope,
+            behind: AtomicBool::new(false),
+            running: AtomicUsize::new(0),
+            finished: AtomicU64::new(0),
+            separate_reads,
+        }
     }
 
-    /// Marks the target as slower than its siblings, after they have waited long enough for it. `why` is the step for
-    /// which they waited.
+    /// Marks the target as a straggler, after its siblings have waited long enough for it. `why` is the reason, for the
+    /// log.
     pub(crate) fn mark_behind(&self, why: &str) {
         if !self.behind.swap(true, Ordering::Relaxed) {
             let registry = &self.scope;
@@ -64,62 +72,64 @@ impl Lane {
         }
     }
 
-    /// Returns true if the target reads separately: from when it fell behind until none of its blobs is in transfer.
+    /// Returns true if the target reads separately: from the time when it fell behind until no blob is being
+    /// transferred to it.
     pub(crate) fn is_behind(&self) -> bool {
         self.behind.load(Ordering::Relaxed)
     }
 
-    /// Marks a blob as being transferred, until the returned value is dropped.
-    pub(crate) fn begin(self: &Arc<Self>) -> AtWork {
-        self.at_work.fetch_add(1, Ordering::Relaxed);
-        AtWork(self.clone())
+    /// Counts a blob as being transferred until the returned guard is dropped.
+    pub(crate) fn start_transfer(self: &Arc<Self>) -> TransferGuard {
+        self.running.fetch_add(1, Ordering::Relaxed);
+        TransferGuard(self.clone())
     }
 
-    /// Waits for permission to read `size` bytes separately.
-    pub(crate) async fn own_read(&self, size: u64) -> OwnRead {
-        if size <= SMALL {
-            return OwnRead { _place: None };
+    /// Waits for the permit to read a blob of `size` bytes separately.
+    pub(crate) async fn separate_read(&self, size: u64) -> SeparateReadPermit {
+        if size <= MAX_SMALL_BLOB {
+            return SeparateReadPermit { _permit: None };
         }
-        let place = self.own_reads.clone().acquire_owned().await;
-        OwnRead { _place: Some(place.expect("the semaphore is never closed")) }
+        let permit = self.separate_reads.clone().acquire_owned().await;
+        SeparateReadPermit { _permit: Some(permit.expect("the semaphore is never closed")) }
     }
 
-    /// Returns the same permission if it is available at once.
-    pub(crate) fn try_own_read(&self, size: u64) -> Option<OwnRead> {
-        if size <= SMALL {
-            return Some(OwnRead { _place: None });
+    /// Returns the permit of [`ProgressTracker::separate_read`] if the permit is available at once.
+    pub(crate) fn try_separate_read(&self, size: u64) -> Option<SeparateReadPermit> {
+        if size <= MAX_SMALL_BLOB {
+            return Some(SeparateReadPermit { _permit: None });
         }
-        self.own_reads.clone().try_acquire_owned().ok().map(|place| OwnRead { _place: Some(place) })
+        self.separate_reads.clone().try_acquire_owned().ok().map(|permit| SeparateReadPermit { _permit: Some(permit) })
     }
 }
 
-/// Comparison of the progress of several targets since one moment.
+/// Comparison of the number of blobs that several targets have finished since the start of the comparison.
 #[derive(Debug)]
-pub(crate) struct Race(Vec<(Arc<Lane>, u64)>);
+pub(crate) struct ProgressComparison(Vec<(Arc<ProgressTracker>, u64)>);
 
-impl Race {
+impl ProgressComparison {
     /// Starts a comparison of these targets.
-    pub(crate) fn new<'a>(lanes: impl Iterator<Item = &'a Arc<Lane>>) -> Self {
-        Self(lanes.map(|lane| (lane.clone(), lane.done.load(Ordering::Relaxed))).collect())
+    pub(crate) fn new<'a>(trackers: impl Iterator<Item = &'a Arc<ProgressTracker>>) -> Self {
+        Self(trackers.map(|tracker| (tracker.clone(), tracker.finished.load(Ordering::Relaxed))).collect())
     }
 
-    /// Restarts the comparison.
-    pub(crate) fn start(&mut self) {
-        *self = Self::new(self.0.iter().map(|(lane, _)| lane));
+    /// Restarts the comparison from zero.
+    pub(crate) fn restart(&mut self) {
+        *self = Self::new(self.0.iter().map(|(tracker, _)| tracker));
     }
 
-    /// Returns true if a target has made no progress, or less than half of the progress of another target.
-    pub(crate) fn is_lost_by(&self, lane: &Arc<Lane>) -> bool {
-        let done = |(lane, before): &(Arc<Lane>, u64)| lane.done.load(Ordering::Relaxed) - before;
-        let own = self.0.iter().find(|(other, _)| Arc::ptr_eq(other, lane)).map_or(0, done);
-        own == 0 || own * 2 < self.0.iter().map(done).max().unwrap_or(0)
+    /// Returns true if the target has finished no blob, or less than half as many blobs as another target.
+    pub(crate) fn is_behind(&self, tracker: &Arc<ProgressTracker>) -> bool {
+        let finished_since =
+            |(tracker, before): &(Arc<ProgressTracker>, u64)| tracker.finished.load(Ordering::Relaxed) - before;
+        let own = self.0.iter().find(|(other, _)| Arc::ptr_eq(other, tracker)).map_or(0, finished_since);
+        own == 0 || own * 2 < self.0.iter().map(finished_since).max().unwrap_or(0)
     }
 }
 
-impl Drop for AtWork {
+impl Drop for TransferGuard {
     fn drop(&mut self) {
-        self.0.done.fetch_add(1, Ordering::Relaxed);
-        if self.0.at_work.fetch_sub(1, Ordering::Relaxed) == 1 {
+        self.0.finished.fetch_add(1, Ordering::Relaxed);
+        if self.0.running.fetch_sub(1, Ordering::Relaxed) == 1 {
             self.0.behind.store(false, Ordering::Relaxed);
         }
     }
@@ -133,42 +143,42 @@ mod tests {
 
     #[test]
     fn target_is_behind_until_its_transfers_end() {
-        let lanes = Lanes::default();
-        let lane = lanes.lane_for(Scope::new("a"));
-        let (first, second) = (lane.begin(), lane.begin());
-        lane.mark_behind("test");
+        let trackers = ProgressTrackers::default();
+        let tracker = trackers.tracker_for(Scope::new("a"));
+        let (first, second) = (tracker.start_transfer(), tracker.start_transfer());
+        tracker.mark_behind("test");
         drop(first);
-        assert!(lanes.lane_for(Scope::new("a")).is_behind());
-        assert!(!lanes.lane_for(Scope::new("b")).is_behind());
+        assert!(trackers.tracker_for(Scope::new("a")).is_behind());
+        assert!(!trackers.tracker_for(Scope::new("b")).is_behind());
         drop(second);
-        assert!(!lane.is_behind());
+        assert!(!tracker.is_behind());
     }
 
     #[test]
     fn target_with_half_the_progress_keeps_up() {
-        let lanes = Lanes::default();
-        let (quick, slow) = (lanes.lane_for(Scope::new("a")), lanes.lane_for(Scope::new("b")));
-        let mut race = Race::new([&quick, &slow].into_iter());
-        let work = |lane: &Arc<Lane>, times| (0..times).for_each(|_| drop(lane.begin()));
-        work(&quick, 4);
-        assert!(race.is_lost_by(&slow), "it has done nothing");
-        work(&slow, 1);
-        assert!(race.is_lost_by(&slow));
-        work(&slow, 1);
-        assert!(!race.is_lost_by(&slow) && !race.is_lost_by(&quick));
-        race.start();
-        assert!(race.is_lost_by(&slow));
+        let trackers = ProgressTrackers::default();
+        let (quick, slow) = (trackers.tracker_for(Scope::new("a")), trackers.tracker_for(Scope::new("b")));
+        let mut comparison = ProgressComparison::new([&quick, &slow].into_iter());
+        let finish = |tracker: &Arc<ProgressTracker>, times| (0..times).for_each(|_| drop(tracker.start_transfer()));
+        finish(&quick, 4);
+        assert!(comparison.is_behind(&slow), "the slow target has finished no blob");
+        finish(&slow, 1);
+        assert!(comparison.is_behind(&slow));
+        finish(&slow, 1);
+        assert!(!comparison.is_behind(&slow) && !comparison.is_behind(&quick));
+        comparison.restart();
+        assert!(comparison.is_behind(&slow));
     }
 
     #[test]
     fn separate_reads_of_large_blobs_are_limited() {
-        let lane = Lane::new(Scope::new("a"));
-        let read = || lane.own_read(SMALL + 1).now_or_never();
+        let tracker = ProgressTracker::new(Scope::new("a"));
+        let read = || tracker.separate_read(MAX_SMALL_BLOB + 1).now_or_never();
         let held = [read(), read(), read(), read()];
         assert!(held.iter().all(Option::is_some));
-        assert!(read().is_none() && lane.try_own_read(SMALL + 1).is_none());
-        assert!(lane.own_read(SMALL).now_or_never().is_some());
+        assert!(read().is_none() && tracker.try_separate_read(MAX_SMALL_BLOB + 1).is_none());
+        assert!(tracker.separate_read(MAX_SMALL_BLOB).now_or_never().is_some());
         drop(held);
-        assert!(lane.try_own_read(SMALL + 1).is_some());
+        assert!(tracker.try_separate_read(MAX_SMALL_BLOB + 1).is_some());
     }
 }

@@ -1,5 +1,5 @@
-//! State of the walk that reads a closure: the digests that it has reached, the items that it must read next, and its
-//! limits.
+//! State of the walk that reads a closure: the digests that the walk has reached, the items that must be read next, and
+//! the limits.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -22,8 +22,9 @@ const MAX_BYTES: usize = 64 * 1024 * 1024;
 const MAX_BLOBS: usize = 32 * 1024;
 
 /// Item to read from the source, at some depth below the root.
-pub(super) enum Ask {
-    /// Permission to read these manifests, all or none: a part of a closure is useless.
+pub(super) enum ReadRequest {
+    /// Reservation of the reads of these manifests in the pull quota: all or none, because a part of a closure is
+    /// useless.
     Reads(Vec<(usize, Digest)>),
     Manifest(Digest),
     /// Child of an index that is a manifest or a blob.
@@ -32,18 +33,18 @@ pub(super) enum Ask {
 }
 
 /// Result of reading an item.
-pub(super) enum Answer {
+pub(super) enum ReadResult {
     Reads(Vec<(usize, Digest)>, Reservation),
     Manifest(Digest, Result<Arc<Node>, CopyError>),
     Blob(Descriptor),
     Companions(Digest, Arc<Companions>),
 }
 
-/// Digest that the walk has reached.
-struct Reached {
-    /// True if its referrers and signatures are wanted.
+/// State of a manifest that the walk has reached.
+struct ReachedManifest {
+    /// True if the referrers and signatures of the manifest are copied.
     with_companions: bool,
-    /// True if the root reaches it.
+    /// True if the manifest is required: see the module `closure`.
     is_required: bool,
 }
 
@@ -51,16 +52,16 @@ struct Reached {
 pub(super) struct ClosureWalk<'a> {
     place: &'a str,
     with_companions: bool,
-    pub(super) to_ask: VecDeque<(usize, Ask)>,
-    /// Manifests that the walk has just reached, to be requested together.
-    just_met: Vec<(usize, Digest)>,
+    pub(super) queue: VecDeque<(usize, ReadRequest)>,
+    /// Manifests that the current step has reached for the first time. Their reads are reserved together.
+    new_manifests: Vec<(usize, Digest)>,
     /// Every digest that the walk has reached.
-    met: HashMap<Digest, Reached>,
-    /// Digests whose type does not show if they are manifests or blobs.
+    reached: HashMap<Digest, ReachedManifest>,
+    /// Children of indexes whose media type does not show if they are manifests or blobs.
     untyped: HashMap<Digest, Descriptor>,
     untyped_blobs: HashMap<Digest, Descriptor>,
     nodes: HashMap<Digest, Arc<Node>>,
-    /// Manifests that nothing requires and that cannot be read.
+    /// Optional manifests that cannot be copied, each with the reason.
     lost: HashMap<Digest, CopyError>,
     left_behind: Vec<LeftBehind>,
     names: HashMap<Digest, String>,
@@ -71,14 +72,14 @@ pub(super) struct ClosureWalk<'a> {
 }
 
 impl<'a> ClosureWalk<'a> {
-    /// Starts the walk at `root`. Its referrers and signatures are read if `with_companions` is true.
+    /// Starts the walk at `root`. The referrers and signatures of the root are read if `with_companions` is true.
     pub(super) fn new(batch: &'a Batch, root: Digest, with_companions: bool) -> Self {
         Self {
             place: batch.source.place(),
             with_companions: batch.rules.referrers,
-            to_ask: VecDeque::new(),
-            just_met: Vec::new(),
-            met: HashMap::from([(root, Reached { with_companions, is_required: true })]),
+            queue: VecDeque::new(),
+            new_manifests: Vec::new(),
+            reached: HashMap::from([(root, ReachedManifest { with_companions, is_required: true })]),
             untyped: HashMap::new(),
             untyped_blobs: HashMap::new(),
             nodes: HashMap::new(),
@@ -92,25 +93,26 @@ impl<'a> ClosureWalk<'a> {
         }
     }
 
-    /// Adds a manifest that was read, and queues the reads that follow from it. Returns false if the manifest exceeds a
-    /// limit and is not copied.
+    /// Adds a manifest that was read, and queues the reads of its children and companions. Returns false if the
+    /// manifest is optional and is skipped because it exceeds a limit.
     pub(super) fn add_manifest(&mut self, node: &Arc<Node>, depth: usize) -> Result<bool, CopyError> {
         let bytes = self.bytes + node.manifest.bytes().len();
         let new: HashSet<Digest> =
             node.blobs().iter().map(|blob| blob.digest).filter(|digest| !self.blobs.contains(digest)).collect();
         if bytes > MAX_BYTES {
-            let error =
-                self.refuse(node.digest(), format!("with it the closure has over {MAX_BYTES} bytes of manifests"));
+            let error = self.refuse(node.digest(), format!("the closure has more than {MAX_BYTES} bytes of manifests"));
             return self.record_lost(node.digest(), error).map(|()| false);
         }
         if self.blobs.len() + new.len() > MAX_BLOBS {
-            let error = self.refuse(node.digest(), format!("with it the closure has over {MAX_BLOBS} blobs"));
+            let error = self.refuse(node.digest(), format!("the closure has more than {MAX_BLOBS} blobs"));
             return self.record_lost(node.digest(), error).map(|()| false);
         }
         self.bytes = bytes;
         self.blobs.extend(new);
         self.nodes.insert(node.digest(), node.clone());
-        let Some(Reached { with_companions, is_required }) = self.met.get(&node.digest()) else { return Ok(true) };
+        let Some(ReachedManifest { with_companions, is_required }) = self.reached.get(&node.digest()) else {
+            return Ok(true);
+        };
         let (with_companions, is_required) = (*with_companions, *is_required);
         for child in node.view.manifests() {
             if child.kind() == ContentKind::Unknown {
@@ -120,7 +122,7 @@ impl<'a> ClosureWalk<'a> {
         }
         self.queue_visited(depth);
         if with_companions {
-            self.to_ask.push_back((depth, Ask::Companions(node.clone())));
+            self.queue.push_back((depth, ReadRequest::Companions(node.clone())));
         }
         Ok(true)
     }
@@ -129,7 +131,7 @@ impl<'a> ClosureWalk<'a> {
         self.blobs.insert(blob.digest);
         self.untyped_blobs.insert(blob.digest, blob.clone());
         if self.blobs.len() > MAX_BLOBS {
-            return Err(self.refuse(blob.digest, format!("with it the closure has over {MAX_BLOBS} blobs")));
+            return Err(self.refuse(blob.digest, format!("the closure has more than {MAX_BLOBS} blobs")));
         }
         Ok(())
     }
@@ -137,13 +139,13 @@ impl<'a> ClosureWalk<'a> {
     /// Adds the referrers and signatures of a manifest.
     pub(super) fn add_companions(
         &mut self,
-        of: Digest,
+        subject: Digest,
         companions: Arc<Companions>,
         depth: usize,
     ) -> Result<(), CopyError> {
         self.left_behind.extend(companions.left_behind.iter().cloned());
         for referrer in &companions.list.manifests {
-            self.names.entry(referrer.digest).or_insert_with(|| LeftBehind::referrer(referrer.digest, of));
+            self.names.entry(referrer.digest).or_insert_with(|| LeftBehind::referrer(referrer.digest, subject));
             self.visit(referrer.digest, depth + 1, self.with_companions, false)?;
         }
         for (tag, digest) in &companions.signatures {
@@ -153,12 +155,12 @@ impl<'a> ClosureWalk<'a> {
         }
         self.queue_visited(depth);
         if !companions.list.manifests.is_empty() {
-            self.referrers.push((of, companions));
+            self.referrers.push((subject, companions));
         }
         Ok(())
     }
 
-    /// Adds a manifest that something references. The manifest is queued for reading, but only once.
+    /// Records a reference to a manifest. The first reference to a manifest queues its read.
     pub(super) fn visit(
         &mut self,
         digest: Digest,
@@ -166,46 +168,48 @@ impl<'a> ClosureWalk<'a> {
         with_companions: bool,
         is_required: bool,
     ) -> Result<(), CopyError> {
-        let Some(met) = self.met.get_mut(&digest) else {
-            self.met.insert(digest, Reached { with_companions, is_required });
+        let Some(reached) = self.reached.get_mut(&digest) else {
+            self.reached.insert(digest, ReachedManifest { with_companions, is_required });
             if depth > MAX_DEPTH {
                 let error = self.too_deep(digest);
                 return self.record_lost(digest, error);
             }
-            self.just_met.push((depth, digest));
+            self.new_manifests.push((depth, digest));
             return Ok(());
         };
-        // The walk reached the manifest first as a signature, whose companions are not wanted, and now in another way.
-        if with_companions && !met.with_companions {
-            met.with_companions = true;
+        // The walk first reached the manifest as a signature, whose companions are not copied. Now it has reached the
+        // manifest as a child or a referrer, whose companions are copied.
+        if with_companions && !reached.with_companions {
+            reached.with_companions = true;
             if let Some(node) = self.nodes.get(&digest) {
-                self.to_ask.push_back((depth, Ask::Companions(node.clone())));
+                self.queue.push_back((depth, ReadRequest::Companions(node.clone())));
             }
         }
         if is_required { self.require(digest) } else { Ok(()) }
     }
 
-    /// Marks a manifest that the walk had reached in another way as required by the root, with everything that it
-    /// lists.
+    /// Marks a manifest that was optional as required, with everything that the manifest lists. Fails if one of these
+    /// manifests cannot be copied.
     fn require(&mut self, digest: Digest) -> Result<(), CopyError> {
-        let mut left = vec![digest];
-        while let Some(digest) = left.pop() {
-            let Some(met) = self.met.get_mut(&digest).filter(|met| !met.is_required) else { continue };
-            met.is_required = true;
+        let mut to_require = vec![digest];
+        while let Some(digest) = to_require.pop() {
+            let Some(reached) = self.reached.get_mut(&digest).filter(|reached| !reached.is_required) else { continue };
+            reached.is_required = true;
             if let Some(error) = self.lost.remove(&digest) {
                 return Err(error);
             }
             let node = self.nodes.get(&digest);
-            left.extend(node.iter().flat_map(|node| node.view.manifests()).map(|child| child.digest));
+            to_require.extend(node.iter().flat_map(|node| node.view.manifests()).map(|child| child.digest));
         }
         Ok(())
     }
 
     pub(super) fn is_required(&self, digest: &Digest) -> bool {
-        self.met.get(digest).is_none_or(|met| met.is_required)
+        self.reached.get(digest).is_none_or(|reached| reached.is_required)
     }
 
-    /// Records that a manifest cannot be read, if nothing requires it.
+    /// Records that an optional manifest cannot be copied. Returns the error if the manifest is required, or if the
+    /// error ends the whole copy.
     pub(super) fn record_lost(&mut self, digest: Digest, error: CopyError) -> Result<(), CopyError> {
         if self.is_required(&digest) || error.ends_all() {
             return Err(error);
@@ -215,19 +219,19 @@ impl<'a> ClosureWalk<'a> {
     }
 
     pub(super) fn queue_visited(&mut self, depth: usize) {
-        if !self.just_met.is_empty() {
-            let met = std::mem::take(&mut self.just_met);
-            self.to_ask.push_back((depth, Ask::Reads(met)));
+        if !self.new_manifests.is_empty() {
+            let reached = std::mem::take(&mut self.new_manifests);
+            self.queue.push_back((depth, ReadRequest::Reads(reached)));
         }
     }
 
     pub(super) fn queue_manifests(&mut self, manifests: Vec<(usize, Digest)>) {
         for (depth, digest) in manifests {
-            let ask = match self.untyped.get(&digest) {
-                Some(child) => Ask::Either(child.clone()),
-                None => Ask::Manifest(digest),
+            let request = match self.untyped.get(&digest) {
+                Some(child) => ReadRequest::Either(child.clone()),
+                None => ReadRequest::Manifest(digest),
             };
-            self.to_ask.push_back((depth, ask));
+            self.queue.push_back((depth, request));
         }
     }
 
@@ -253,7 +257,12 @@ impl<'a> ClosureWalk<'a> {
             root,
             tags: self.tags,
             referrers: self.referrers,
-            required: self.met.iter().filter(|(_, met)| met.is_required).map(|(digest, _)| *digest).collect(),
+            required: self
+                .reached
+                .iter()
+                .filter(|(_, reached)| reached.is_required)
+                .map(|(digest, _)| *digest)
+                .collect(),
             untyped_blobs: self.untyped_blobs,
             left_behind,
             lost: self.lost.into_keys().collect(),
@@ -263,8 +272,8 @@ impl<'a> ClosureWalk<'a> {
         })
     }
 
-    /// Drops manifests that list an unreadable one, since they cannot be written. None of the dropped manifests is
-    /// required: everything that a required manifest lists is required too.
+    /// Drops manifests that list a manifest that cannot be copied, because they cannot be written. No dropped manifest
+    /// is required: everything that a required manifest lists is required too.
     fn drop_parents_of_lost(&mut self) {
         while !self.lost.is_empty() {
             let lists_lost = |node: &&Arc<Node>| {
@@ -282,25 +291,26 @@ impl<'a> ClosureWalk<'a> {
         }
     }
 
-    /// Sorts the manifests so that everything an index lists comes before the index. A referrer may come before or
-    /// after its subject, so referrers set no order and cause no cycles. The depth at which the walk found a manifest
-    /// is not sufficient (one rank of an index may list the next), so the depth is checked here again.
+    /// Sorts the manifests into ranks: everything that an index lists is in an earlier rank than the index. A referrer
+    /// may be in an earlier or a later rank than its subject, so referrers cause no cycles. The number of ranks is
+    /// limited, because the depth at which the walk found a manifest may be less than the length of the longest chain
+    /// of indexes to it.
     fn ranks(&self, root: Digest) -> Result<Vec<Vec<Arc<Node>>>, CopyError> {
         let lists_root = |node: &Arc<Node>| node.view.manifests().iter().any(|child| child.digest == root);
         let root_is_listed = self.nodes.values().any(lists_root);
-        let mut left: Vec<&Arc<Node>> = self.nodes.values().collect();
+        let mut remaining: Vec<&Arc<Node>> = self.nodes.values().collect();
         let (mut placed, mut ranks) = (HashSet::new(), Vec::new());
-        while let Some(any) = left.first() {
+        while let Some(any) = remaining.first() {
             if ranks.len() > MAX_DEPTH {
                 return Err(self.too_deep(any.digest()));
             }
-            let is_there =
+            let is_placed =
                 |child: &&Descriptor| placed.contains(&child.digest) || self.untyped_blobs.contains_key(&child.digest);
-            let stands = |node: &&Arc<Node>| node.view.manifests().iter().all(is_there);
-            let (next, rest): (Vec<_>, Vec<_>) = left.into_iter().partition(stands);
+            let is_ready = |node: &&Arc<Node>| node.view.manifests().iter().all(is_placed);
+            let (next, rest): (Vec<_>, Vec<_>) = remaining.into_iter().partition(is_ready);
             placed.extend(next.iter().map(|node| node.digest()));
             ranks.push(next.into_iter().filter(|node| root_is_listed || node.digest() != root).cloned().collect());
-            left = rest;
+            remaining = rest;
         }
         Ok(ranks)
     }

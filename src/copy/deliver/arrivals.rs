@@ -1,8 +1,8 @@
 //! Evidence of the writes of a delivery. The evidence is recorded as an intent before each tag is written, and as an
-//! arrival afterwards. That applies to:
+//! arrival afterwards. This applies to:
 //! - the tag of the order,
 //! - signatures,
-//! - the tag that keeps the previous content of another,
+//! - the tag that keeps the previous content of another tag,
 //! - lists of referrers.
 
 use chrono::Utc;
@@ -16,13 +16,13 @@ use crate::copy::{CopyError, Ledger};
 use crate::oci::{Digest, Manifest, MediaType, Tag, referrers_tag};
 use crate::store::Referrers;
 
-/// Returns the arrival with the bytes of its own manifest, which is sent last.
+/// Adds the bytes of the arrival's own manifest to the arrival, because that manifest is sent last.
 pub(super) fn with_manifest(arrival: Arrival, node: &Node) -> Arrival {
     Arrival { bytes: arrival.bytes + node.manifest.bytes().len() as u64, ..arrival }
 }
 
 impl Delivery {
-    /// Records the arrival that the next write is to cause. If that fails, nothing is written.
+    /// Records the intended arrival of the next write. If this method returns an error, the caller must not write.
     pub(super) async fn record_intent(&self, ledger: Option<&dyn Ledger>, arrival: &Arrival) -> Result<(), CopyError> {
         let Some(ledger) = ledger else { return Ok(()) };
         ledger.intend(arrival).await.map_err(|reason| CopyError::Unrecorded {
@@ -59,12 +59,13 @@ impl Delivery {
         }
     }
 
-    /// Makes referrers findable at a target that does not list them automatically. The target's own client reads and
-    /// merges the list there, so its digest is known only afterwards. The intent names the referrers instead.
+    /// Adds referrers to the list of referrers at a target that does not list them automatically. The target's client
+    /// merges them with the existing list, so the digest of the new list is known only after the write. The intent has
+    /// the digests of the referrers instead.
     pub(super) async fn link_recorded(&self, subject: Digest, list: &Referrers) -> Result<(), CopyError> {
         let Some(ledger) = self.batch.ledger() else { return self.link_referrers(subject, list).await };
         let tag = referrers_tag(&subject).into();
-        // This step is auxiliary: if the old list cannot be read, the new one counts as different.
+        // This step is auxiliary: if the digest of the old list cannot be resolved, the new list counts as different.
         let before =
             if self.destination().is_empty() { None } else { self.resolve_at_target(&tag).await.unwrap_or_default() };
         let listed: Vec<Digest> = list.manifests.iter().map(|referrer| referrer.digest).collect();
@@ -90,7 +91,7 @@ impl Delivery {
         self.target().link_referrers(&subject, list).await.map_err(CopyError::target)
     }
 
-    /// Returns the part of a list of referrers' evidence that is known before the list is written.
+    /// Returns the evidence of a list of referrers, as far as it is known before the list is written.
     fn list_arrival(&self, subject: &Digest, listed: &[Digest], previous: Option<Digest>) -> Arrival {
         let (source, target) = (&self.batch.source, self.target());
         Arrival {
@@ -154,7 +155,7 @@ impl Delivery {
         arrival
     }
 
-    /// Subtracts the bytes of a signature from those of the tag that it belongs to.
+    /// Subtracts the bytes of a signature from the bytes of the delivery: the signature has its own evidence.
     pub(super) fn subtract_bytes(&self, arrival: &Arrival) {
         let mut tally = self.tally.lock();
         tally.bytes = tally.bytes.saturating_sub(arrival.bytes);

@@ -1,5 +1,5 @@
 //! Referrers at one target. A referrer that cannot be written is reported by name. A referrer that the target does not
-//! list is made findable.
+//! list automatically is added to the list of referrers.
 
 use std::sync::Arc;
 
@@ -14,8 +14,7 @@ use crate::oci::{Descriptor, Digest};
 use crate::store::{ReferrerLink, Referrers};
 
 impl Delivery {
-    /// Writes a manifest of a rank. If the root does not reach the manifest and the write fails, the manifest is
-    /// reported as not copied.
+    /// Writes a manifest of a rank. If the write of an optional manifest fails, the manifest is reported as not copied.
     pub(super) async fn write_or_leave_behind(
         self: &Arc<Self>,
         closure: &Closure,
@@ -37,10 +36,10 @@ impl Delivery {
         }
     }
 
-    /// Returns true if an error concerns more than one manifest: the process ends, or the source may not be read any
-    /// more.
+    /// Returns true if an error ends the delivery, even if the affected manifest is optional: the error ends the whole
+    /// copy, the delivery has already ended, or the uploads are being suspended.
     fn ends_delivery(&self, error: &CopyError) -> bool {
-        error.ends_all() || self.has_given_up() || self.batch.suspension().is_suspended()
+        error.ends_all() || self.has_ended() || self.batch.suspension().is_suspended()
     }
 
     fn leave_behind(&self, closure: &Closure, digest: Digest, reason: String) {
@@ -62,8 +61,8 @@ impl Delivery {
         all
     }
 
-    /// Makes referrers findable that the target does not list automatically. If the target's list cannot be written,
-    /// the referrers are reported as not copied, each by its name.
+    /// Writes the lists of the referrers that the target does not list automatically. If a list cannot be written, its
+    /// referrers are reported as not copied, each by its name.
     pub(super) async fn link_all(&self, closure: &Closure) -> Result<(), CopyError> {
         let lists = closure.referrers.iter().map(|(subject, companions)| (*subject, &companions.list));
         let lists = lists.map(|(subject, list)| (subject, self.select_arrived(closure, list), list.manifests.len()));
@@ -73,7 +72,7 @@ impl Delivery {
         let links = lists.filter(|(_, referrers, _)| unlisted(referrers)).map(|(subject, list, full)| async move {
             let linked = match list.manifests.len() == full {
                 true => self.link_once(subject, None, &list).await,
-                // The other referrers may be copied with another tag. Those are listed then.
+                // The missing referrers may be copied with another tag. They are added to the list then.
                 false => self.link_recorded(subject, &list).await,
             };
             self.leave_unlisted(subject, list.manifests.iter().map(|referrer| referrer.digest), linked)
@@ -81,8 +80,8 @@ impl Delivery {
         try_join_all(links).await.map(|_| ())
     }
 
-    /// Records which referrers are at the target and cannot be found from their subject, after a failure to write
-    /// their list.
+    /// If the write of a list failed, records its unlisted referrers as not copied: they are at the target, but clients
+    /// cannot find them by their subject.
     fn leave_unlisted(
         &self,
         subject: Digest,
@@ -96,21 +95,22 @@ impl Delivery {
         let mut left = self.left_behind.lock();
         for referrer in referrers.filter(|referrer| self.destination().is_unlisted(referrer)) {
             let what = LeftBehind::referrer(referrer, subject);
-            let reason = format!("it is at the target and is not listed: {error}");
+            let reason = format!("the referrer is at the target but is not listed: {error}");
             left.insert(referrer, LeftBehind { what, reason });
         }
         Ok(())
     }
 
-    /// Returns the part of a list that arrived at this target.
+    /// Returns the list without the referrers that were not copied to this target.
     fn select_arrived(&self, closure: &Closure, list: &Referrers) -> Referrers {
         let is_here = |digest: &Digest| !closure.lost.contains(digest) && self.reason_to_leave(digest).is_none();
         let manifests = list.manifests.iter().filter(|referrer| is_here(&referrer.digest)).cloned().collect();
         Referrers { manifests, fallback: list.fallback.clone(), doubt: None }
     }
 
-    /// Writes a root that is itself a referrer by digest, and lists it before its tag is written. If the root cannot be
-    /// listed, its tag is written nevertheless, and the report names the root.
+    /// If the root is itself a referrer, writes it by digest and adds it to the list of referrers before the root's tag
+    /// is written. If the list cannot be written, the tag is written nevertheless, and the root is reported as not
+    /// listed.
     pub(super) async fn link_root(self: &Arc<Self>, closure: &Closure) -> Result<(), CopyError> {
         let root = &closure.root;
         let Some(subject) = root.view.subject else { return Ok(()) };
@@ -127,7 +127,8 @@ impl Delivery {
         self.leave_unlisted(subject, std::iter::once(root.digest()), linked)
     }
 
-    /// Writes the list once in a batch: for a subject's whole list, and for each root that refers to it.
+    /// Writes a list of referrers at most once in a batch: once for the whole list of a subject, and once for each root
+    /// that refers to the subject.
     async fn link_once(&self, subject: Digest, root: Option<Digest>, list: &Referrers) -> Result<(), CopyError> {
         let link = || self.link_recorded(subject, list);
         self.destination().referrers_cell(subject, root).get_or_try_init(link).await.map(|_| ())

@@ -6,7 +6,7 @@ use super::*;
 use crate::oci::MediaType;
 use crate::store::ErrorKind;
 
-/// Asserts that every subject of `first` is in `done` before every subject of `then`.
+/// Asserts that `done` contains every manifest of `first` before `then`.
 fn assert_before(done: &[String], first: &[&Manifest], then: &str) {
     let place = |subject: &str| done.iter().position(|one| one == subject).unwrap_or_else(|| panic!("{subject}"));
     for manifest in first {
@@ -27,7 +27,7 @@ async fn children_are_written_before_tag_with_identical_bytes() {
 
     let pushed = target.done(Op::Push);
     assert_eq!(pushed.len(), 4, "each manifest once: {pushed:?}");
-    assert_eq!(target.count(Op::Push), 4, "none was refused for want of a child");
+    assert_eq!(target.count(Op::Push), 4, "no manifest was rejected because of a missing child");
     assert_eq!(pushed.last().unwrap(), "v1");
     assert_before(&pushed, &[&b.manifest], &inner.digest().to_string());
     assert_eq!(to.tag("v1"), Some(outer.digest()));

@@ -4,7 +4,7 @@ use super::content::{bytes, image};
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
 
-use super::memory::{Fault, Manner, Op};
+use super::memory::{Behaviour, Fault, Op};
 use super::*;
 use crate::store::ErrorKind;
 
@@ -68,7 +68,7 @@ async fn slow_target_falls_behind_and_resumes_with_own_read() {
     let reads: Vec<u64> =
         reads.iter().filter(|call| call.subject == three.layer.digest.to_string()).map(|call| call.offset).collect();
     assert_eq!(reads.len(), 2);
-    assert!(reads[1] > 0, "it resumes at its position: {reads:?}");
+    assert!(reads[1] > 0, "the separate read starts at the position of the target: {reads:?}");
     assert_eq!(three.source.read(&three.layer), three.layer.size + (three.layer.size - reads[1]));
 }
 
@@ -130,7 +130,7 @@ async fn batches_with_crossing_targets_do_not_deadlock() {
         let copier = Copier::new(memory);
         let (forth, back) = ([&three.to[0], &three.to[1]], [&three.to[1], &three.to[0]]);
         let (first, second) = (batch_of(&copier, &three.from, &forth), batch_of(&copier, &three.from, &back));
-        // Each registry answers one of the two batches at once and the other late, crosswise.
+        // Each registry delays its first response, so that each batch gets a late response from one of them.
         for target in &three.targets[..2] {
             target.once_at(Op::Has, three.layer.digest, Fault::Delay(Duration::from_millis(100)));
         }
@@ -172,8 +172,7 @@ async fn one_read_feeds_targets_of_different_latency_with_little_memory() {
     assert_eq!(reads, layers.iter().map(|layer| layer.size).sum::<u64>());
 }
 
-/// Copy of an image of 240 layers of 132 to 249 KiB to several targets. Each target takes a piece in the given number
-/// of milliseconds.
+/// Copy of an image with 240 layers of 132 to 249 KiB to several targets. Each target needs a given time per piece.
 struct Many {
     source: Arc<Registry>,
     targets: Vec<Arc<Registry>>,
@@ -186,7 +185,7 @@ fn layer(seed: u32) -> Vec<u8> {
 }
 
 fn many(milliseconds: &[u64]) -> Many {
-    let source = Registry::with("src", Manner { piece: 4 * 1024, ..Manner::default() });
+    let source = Registry::with("src", Behaviour { piece: 4 * 1024, ..Behaviour::default() });
     let from = source.repository("app");
     let layers: Vec<Descriptor> = (0..240u32).map(|seed| from.put_blob(layer(seed))).collect();
     let image = image(&from.put_blob("{}"), &layers.iter().collect::<Vec<_>>());
@@ -202,8 +201,8 @@ fn many(milliseconds: &[u64]) -> Many {
 }
 
 impl Many {
-    /// Waits until two targets have everything, and returns the time.
-    async fn two(&mut self) -> Duration {
+    /// Waits until the first two targets have the image, and returns the elapsed time.
+    async fn wait_for_two(&mut self) -> Duration {
         let started = tokio::time::Instant::now();
         for _ in 0..2 {
             let (at, outcome) = within(self.outcomes.next()).await.unwrap();
@@ -215,18 +214,18 @@ impl Many {
 
 #[tokio::test(start_paused = true)]
 async fn target_at_tenth_of_speed_hardly_delays_siblings() {
-    let alone = many(&[40, 40]).two().await;
+    let alone = many(&[40, 40]).wait_for_two().await;
     let mut three = many(&[40, 40, 400]);
-    let beside = three.two().await;
-    assert!(beside < alone * 6 / 5, "{alone:?} alone, {beside:?} beside a slow one");
-    // The slow target reads separately, with few reads.
+    let beside = three.wait_for_two().await;
+    assert!(beside < alone * 6 / 5, "{alone:?} alone, {beside:?} with a slow sibling");
+    // The slow target reads separately, with at most four reads at the same time.
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!((three.source.open_reads(), three.targets[2].sending()), (4, 4));
     let (at, outcome) = within(three.outcomes.next()).await.unwrap();
     assert_eq!((at, outcome.unwrap().blobs.copied), (2, 241));
     let read: u64 = three.layers.iter().map(|layer| three.source.read(layer)).sum();
     let size: u64 = three.layers.iter().map(|layer| layer.size).sum();
-    assert!(read <= 2 * size, "once for the two, at most once more for the slow one");
+    assert!(read <= 2 * size, "one read for the first two targets, and at most one for the slow target");
 }
 
 #[tokio::test(start_paused = true)]
@@ -244,7 +243,7 @@ async fn targets_of_similar_speed_share_every_read() {
 async fn siblings_wait_once_for_late_target_and_share_after_it_catches_up() {
     let mut three = many(&[1, 1, 1]);
     three.targets[2].always(Op::Begin, Fault::Delay(Duration::from_secs(20)));
-    let took = three.two().await;
+    let took = three.wait_for_two().await;
     assert!(took < Duration::from_secs(4), "{took:?}");
     within(three.outcomes.next()).await.unwrap().1.unwrap();
     let Many { source, targets, .. } = three;

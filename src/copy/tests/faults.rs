@@ -20,8 +20,8 @@ async fn interrupted_read_resumes_and_whole_blob_is_verified() {
         .map(|call| call.offset)
         .collect();
     assert_eq!(offsets, [0, 2000]);
-    assert_eq!(source.read(layer), layer.size, "no byte twice");
-    assert_eq!(target.count_at(Op::Send, layer.digest), 1, "the target noticed nothing");
+    assert_eq!(source.read(layer), layer.size, "no byte is read twice");
+    assert_eq!(target.count_at(Op::Send, layer.digest), 1, "the target got a single upload");
 }
 
 #[tokio::test(start_paused = true)]
@@ -97,14 +97,14 @@ async fn blob_lost_by_target_is_sent_again_in_same_copy() {
     let arrival = copy(&batch_of(&copier, &from, &[&to]), "v2", &one.manifest).await.unwrap();
     assert!(to.holds_blob(&one.blobs[1]));
     assert_eq!((arrival.blobs.copied, arrival.blobs.found), (1, 2));
-    assert_eq!(target.count_at(Op::Send, one.blobs[0].digest), 1, "what is there is not sent again");
+    assert_eq!(target.count_at(Op::Send, one.blobs[0].digest), 1, "a blob that the target has is not sent again");
 }
 
 #[tokio::test(start_paused = true)]
 async fn blob_wrongly_reported_as_present_is_sent() {
     let Pair { from, target, to, .. } = pair();
     let one = put_image(&from, 1);
-    target.always_at(Op::Has, one.blobs[1].digest, Fault::Lie);
+    target.always_at(Op::Has, one.blobs[1].digest, Fault::FalseSuccess);
     let arrival = copy(&batch(&from, &[&to]), "v1", &one.manifest).await.unwrap();
     assert!(to.holds_blob(&one.blobs[1]));
     assert_eq!(to.tag("v1"), Some(one.manifest.digest()));
@@ -118,7 +118,7 @@ async fn blob_wrongly_reported_as_mounted_is_sent() {
     let copier = Copier::new(64 * MIB);
     let sibling = target.repository("sibling");
     copy(&batch_of(&copier, &from, &[&sibling]), "v1", &one.manifest).await.unwrap();
-    target.always_at(Op::Mount, one.blobs[1].digest, Fault::Lie);
+    target.always_at(Op::Mount, one.blobs[1].digest, Fault::FalseSuccess);
     let arrival = copy(&batch_of(&copier, &from, &[&to]), "v1", &one.manifest).await.unwrap();
     assert!(to.holds_blob(&one.blobs[1]));
     let counts = arrival.blobs;
@@ -127,13 +127,13 @@ async fn blob_wrongly_reported_as_mounted_is_sent() {
 
 #[tokio::test(start_paused = true)]
 async fn tags_sharing_a_wrongly_reported_blob_all_arrive() {
-    // Many delays between the two copies, so that every step of one coincides with every step of the other.
+    // Each round starts the second copy later, so that every step of one copy coincides with every step of the other.
     for late in 0..40 {
         let Pair { from, target, to, .. } = pair();
         let layer = from.put_blob(bytes(1, 3000));
         let images = [1, 2].map(|at| image(&from.put_blob(format!("{at}")), &[&layer]));
         images.iter().for_each(|image| from.put_manifest(image, None));
-        target.always_at(Op::Has, layer.digest, Fault::Lie);
+        target.always_at(Op::Has, layer.digest, Fault::FalseSuccess);
         target.always(Op::Push, Fault::Delay(Duration::from_millis(7)));
         target.always(Op::Has, Fault::Delay(Duration::from_millis(5)));
         let batch = batch(&from, &[&to]);

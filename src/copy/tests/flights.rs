@@ -3,7 +3,7 @@
 use futures_util::future::join_all;
 
 use super::content::{bytes, image};
-use super::memory::{Fault, Manner, Op};
+use super::memory::{Behaviour, Fault, Op};
 use super::*;
 use crate::store::ErrorKind;
 
@@ -64,7 +64,7 @@ async fn failing_owner_hands_blob_to_waiter() {
 #[tokio::test(start_paused = true)]
 async fn refused_mount_sends_through_its_session() {
     let source = Registry::new("src");
-    let target = Registry::with("dst", Manner { mounts: false, ..Manner::default() });
+    let target = Registry::with("dst", Behaviour { mounts: false, ..Behaviour::default() });
     let from = source.repository("app");
     let one = put_image(&from, 1);
     let copier = Copier::new(64 * MIB);

@@ -1,7 +1,8 @@
-//! Tests of items that belong to an image and cannot be copied: each is reported by name, and the image arrives.
+//! Tests of referrers and signatures that cannot be copied: each is reported by name, and the image is copied
+//! nevertheless.
 
 use super::content::{artifact, image, index, refer, refer_by_index};
-use super::memory::{Fault, Manner, Op};
+use super::memory::{Behaviour, Fault, Op};
 use super::*;
 use crate::oci::{Digest, MediaType, referrers_tag, signature_tags};
 use crate::store::{ErrorKind, Side, Step};
@@ -40,7 +41,7 @@ async fn lookup_blocked_by_quota_defers_image_too() {
 #[tokio::test(start_paused = true)]
 async fn unreadable_referrer_is_left_behind_and_siblings_arrive() {
     let (source, target) =
-        (Registry::new("src"), Registry::with("dst", Manner { lists_referrers: false, ..Manner::default() }));
+        (Registry::new("src"), Registry::with("dst", Behaviour { lists_referrers: false, ..Behaviour::default() }));
     let (from, to) = (source.repository("app"), target.repository("app"));
     let one = put_image(&from, 1);
     let honest = put_referrer(&from, &one.manifest, "sbom");
@@ -60,7 +61,7 @@ async fn unreadable_referrer_is_left_behind_and_siblings_arrive() {
     }
     let list = to.stored(to.tag(referrers_tag(&one.manifest.digest()).as_str()).unwrap()).unwrap();
     let listed: Vec<Digest> = list.view().unwrap().manifests().iter().map(|one| one.digest).collect();
-    assert_eq!(listed, [honest.digest()], "nothing is listed that is not there");
+    assert_eq!(listed, [honest.digest()], "the list contains only referrers that exist");
 }
 
 #[tokio::test(start_paused = true)]
@@ -101,7 +102,7 @@ async fn referrer_without_its_blob_or_child_is_left_behind() {
     let mut expected = [name(&without_blob), name(&without_child)];
     expected.sort();
     assert_eq!(names, expected);
-    assert_eq!(arrival.manifests, 2, "what cannot be read is no part of the closure");
+    assert_eq!(arrival.manifests, 2, "unreadable items are not part of the closure");
 }
 
 #[tokio::test(start_paused = true)]
@@ -120,7 +121,7 @@ async fn manifest_reached_by_root_and_referrer_is_required() {
 #[tokio::test(start_paused = true)]
 async fn referrers_with_unwritable_list_are_left_behind_by_name() {
     let (source, target) =
-        (Registry::new("src"), Registry::with("dst", Manner { lists_referrers: false, ..Manner::default() }));
+        (Registry::new("src"), Registry::with("dst", Behaviour { lists_referrers: false, ..Behaviour::default() }));
     let (from, to) = (source.repository("app"), target.repository("app"));
     let one = put_image(&from, 1);
     let sbom = put_referrer(&from, &one.manifest, "sbom");
@@ -128,7 +129,7 @@ async fn referrers_with_unwritable_list_are_left_behind_by_name() {
     let arrival = copy(&with_referrers(&from, &[&to]), "v1", &one.manifest).await.unwrap();
     assert_eq!(to.tag("v1"), Some(one.manifest.digest()));
     let expected = format!(
-        "referrer {} of {subject}: it is at the target and is not listed: \
+        "referrer {} of {subject}: the referrer is at the target but is not listed: \
          target dst/app: writing the referrers list of {subject}: made to fail",
         sbom.digest(),
         subject = one.manifest.digest()

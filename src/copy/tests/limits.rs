@@ -3,7 +3,7 @@
 use futures_util::future::join_all;
 
 use super::content::{bytes, image, index};
-use super::memory::{Fault, Manner, Op};
+use super::memory::{Behaviour, Fault, Op};
 use super::*;
 use crate::copy::event::Event;
 use crate::store::Step;
@@ -11,7 +11,7 @@ use crate::store::Step;
 #[tokio::test(start_paused = true)]
 async fn transfers_in_flight_never_exceed_memory_limit() {
     for (memory, most) in [(1, 1), (8 * MIB, 2), (12 * MIB, 3)] {
-        let source = Registry::with("src", Manner { piece: MIB as usize, ..Manner::default() });
+        let source = Registry::with("src", Behaviour { piece: MIB as usize, ..Behaviour::default() });
         let target = Registry::new("dst");
         let (from, to) = (source.repository("app"), target.repository("app"));
         let layers: Vec<Descriptor> = (0..8).map(|seed| from.put_blob(bytes(seed, 4 << 20))).collect();
@@ -25,7 +25,7 @@ async fn transfers_in_flight_never_exceed_memory_limit() {
 
 #[tokio::test(start_paused = true)]
 async fn several_targets_share_little_memory_without_deadlock() {
-    let source = Registry::with("src", Manner { piece: MIB as usize, ..Manner::default() });
+    let source = Registry::with("src", Behaviour { piece: MIB as usize, ..Behaviour::default() });
     let from = source.repository("app");
     let layers: Vec<Descriptor> = (0..4).map(|seed| from.put_blob(bytes(seed, 4 << 20))).collect();
     let image = image(&from.put_blob("{}"), &layers.iter().collect::<Vec<_>>());
@@ -37,12 +37,12 @@ async fn several_targets_share_little_memory_without_deadlock() {
     let copies = batches.iter().map(|batch| batch.copy(order("v1", &image, 3)));
     within(join_all(copies)).await.into_iter().for_each(|outcomes| assert_eq!(arrivals(outcomes).len(), 3));
     let sent: usize = targets.iter().map(|target| target.count(Op::Send)).sum();
-    assert_eq!(sent, 3 * 5, "each blob once to each");
+    assert_eq!(sent, 3 * 5, "each blob is sent once to each target");
 }
 
 #[tokio::test(start_paused = true)]
 async fn shared_read_runs_little_ahead_for_any_piece_size() {
-    let source = Registry::with("src", Manner { piece: MIB as usize, ..Manner::default() });
+    let source = Registry::with("src", Behaviour { piece: MIB as usize, ..Behaviour::default() });
     let targets = ["a", "b"].map(Registry::new);
     let from = source.repository("app");
     let to = targets.each_ref().map(|target| target.repository("app"));
@@ -63,7 +63,7 @@ async fn mounts_do_not_wait_for_the_memory_of_transfers() {
     let one = put_image(&from, 1);
     let copier = Copier::new(1);
     copy(&batch_of(&copier, &from, &[&target.repository("sibling")]), "v1", &one.manifest).await.unwrap();
-    // Another copy holds all the memory and hangs.
+    // Another copy has reserved all memory and hangs.
     let large = from.put_blob(bytes(9, 5 << 20));
     let huge = image(&one.blobs[0], &[&large]);
     from.put_manifest(&huge, None);
@@ -79,7 +79,7 @@ async fn mounts_do_not_wait_for_the_memory_of_transfers() {
     hanging.abort();
 }
 
-/// Puts a chain of `length` indexes that ends in an image. The last of the list is the top.
+/// Puts an image and a chain of `length` indexes above it. Returns the image first and the top index last.
 fn put_chain(from: &Repository, length: usize) -> Vec<Manifest> {
     let mut chain = vec![put_image(from, 1).manifest];
     for _ in 0..length {
@@ -111,7 +111,7 @@ async fn deep_chain_that_is_also_listed_flat_is_refused() {
         let list = index(&descriptors.iter().collect::<Vec<_>>());
         from.put_manifest(&list, None);
         floor.insert(0, list.descriptor());
-        // The walk reaches each part of the chain flat before it reaches the part that lists that part.
+        // With these delays, the walk reaches each part of the chain first through the flat lists.
         let wait = Duration::from_millis(10 * at as u64);
         source.always_at(Op::Manifest, some[0].digest(), Fault::Delay(wait));
     }
@@ -131,7 +131,7 @@ async fn closure_with_too_many_blobs_is_refused() {
     from.put_manifest(&image, None);
     let error = copy(&batch(&from, &[&to]), "v1", &image).await.unwrap_err();
     let digest = image.digest();
-    let expected = format!("source src/app: manifest {digest}: with it the closure has over 32768 blobs");
+    let expected = format!("source src/app: manifest {digest}: the closure has more than 32768 blobs");
     assert_eq!(error.to_string(), expected);
     assert_eq!((source.count(Op::Blob), target.count(Op::Has)), (0, 0));
 }
@@ -139,7 +139,7 @@ async fn closure_with_too_many_blobs_is_refused() {
 #[tokio::test(start_paused = true)]
 async fn lattice_of_indexes_is_walked_once_not_per_path() {
     let Pair { source, from, to, .. } = pair();
-    // Eight ranks of eight that all list the whole rank below: 8^8 paths.
+    // Ranks of eight manifests. Each index lists the whole rank below it, so the number of paths is exponential.
     let mut below: Vec<Descriptor> = (0..8).map(|seed| put_image(&from, seed).manifest.descriptor()).collect();
     for _ in 0..6 {
         below = (0..8)
@@ -178,7 +178,7 @@ async fn closure_with_too_many_bytes_is_refused_after_few_reads() {
     from.put_manifest(&top, None);
     let error = copy(&batch(&from, &[&to]), "v1", &top).await.unwrap_err();
     assert!(error.to_string().contains("bytes of manifests"), "{error}");
-    assert!(source.count(Op::Manifest) < 45, "the rest is not even read");
+    assert!(source.count(Op::Manifest) < 45, "the remaining manifests are not read");
     assert_eq!(target.count(Op::Push), 0);
 }
 
@@ -196,8 +196,8 @@ async fn image_of_missing_layers_fails_after_the_first() {
     from.put_manifest(&image, None);
     let error = copy(&batch(&from, &[&to]), "v1", &image).await.unwrap_err();
     assert!(layers.iter().any(|layer| error.subject() == Some(layer.digest.to_string())), "{error}");
-    let (reads, begun) = (source.count(Op::Blob), target.count(Op::Begin));
-    assert!(reads < 500 && begun < 500, "{reads} layers were requested, {begun} uploads opened");
+    let (reads, started) = (source.count(Op::Blob), target.count(Op::Begin));
+    assert!(reads < 500 && started < 500, "{reads} layers were requested, {started} uploads opened");
 }
 
 #[tokio::test(start_paused = true)]
@@ -254,7 +254,7 @@ async fn every_started_transfer_is_reported_as_ended() {
     let one = put_image(&from, 1);
     target.always_at(Op::Send, one.blobs[2].digest, Fault::HangAt(1));
     target.once_at(Op::Send, one.blobs[1].digest, Fault::BreakAt(1));
-    let (events, mut heard) = mpsc::channel(64);
+    let (events, mut received) = mpsc::channel(64);
     let targets = unknown(&[&to]);
     let copier = Copier::new(64 * MIB);
     let batch = Batch::new(&copier, from.clone(), targets, Rules::default(), None, events);
@@ -265,23 +265,23 @@ async fn every_started_transfer_is_reported_as_ended() {
     tokio::time::sleep(Duration::from_secs(5)).await;
     copying.abort();
     drop(batch);
-    let (mut begun, mut finished, mut failed) = (0, 0, 0);
-    while let Some(event) = heard.recv().await {
+    let (mut started, mut finished, mut failed) = (0, 0, 0);
+    while let Some(event) = received.recv().await {
         match event {
-            Event::TransferStarted(_) => begun += 1,
+            Event::TransferStarted(_) => started += 1,
             Event::TransferFinished(transfer) => {
                 finished += 1;
                 assert_eq!(transfer.sent(), transfer.size);
             }
             Event::TransferFailed(..) => failed += 1,
-            Event::SignatureArrived(_) | Event::AuxiliaryTagWritten(_) => panic!("there is none"),
+            Event::SignatureArrived(_) | Event::AuxiliaryTagWritten(_) => panic!("the image has no referrers"),
         }
     }
-    assert_eq!((begun, finished, failed), (4, 2, 2));
+    assert_eq!((started, finished, failed), (4, 2, 2));
 }
 
-/// Puts an image whose layer has this content and states this size. `seed` gives it a digest of its own.
-fn misstated(from: &Repository, layer: Vec<u8>, size: u64, seed: u8) -> (Manifest, Descriptor) {
+/// Puts an image whose manifest states this size for its layer. Images with different seeds have different digests.
+fn put_image_with_size(from: &Repository, layer: Vec<u8>, size: u64, seed: u8) -> (Manifest, Descriptor) {
     let layer = Descriptor { size, ..from.put_blob(layer) };
     let manifest = image(&from.put_blob(format!("{{\"seed\":{seed}}}")), &[&layer]);
     from.put_manifest(&manifest, None);
@@ -290,11 +290,11 @@ fn misstated(from: &Repository, layer: Vec<u8>, size: u64, seed: u8) -> (Manifes
 
 #[tokio::test(start_paused = true)]
 async fn memory_is_reserved_again_for_corrected_blob_size() {
-    let source = Registry::with("src", Manner { piece: MIB as usize, ..Manner::default() });
+    let source = Registry::with("src", Behaviour { piece: MIB as usize, ..Behaviour::default() });
     let target = Registry::new("dst");
     let (from, to) = (source.repository("app"), target.repository("app"));
-    let (large, layer) = misstated(&from, bytes(1, 8 << 20), 1, 1);
-    let (other, _) = misstated(&from, bytes(2, 1 << 20), MIB, 2);
+    let (large, layer) = put_image_with_size(&from, bytes(1, 8 << 20), 1, 1);
+    let (other, _) = put_image_with_size(&from, bytes(2, 1 << 20), MIB, 2);
     target.always_at(Op::Send, layer.digest, Fault::HangAt(2 * MIB));
     let copier = Copier::new(4 * MIB);
     let copy_of = |tag: &'static str, manifest: &Manifest| {
@@ -303,10 +303,14 @@ async fn memory_is_reserved_again_for_corrected_blob_size() {
     };
     let hanging = copy_of("large", &large);
     tokio::time::sleep(Duration::from_secs(5)).await;
-    assert_eq!((target.sending(), target.count_at(Op::Send, layer.digest)), (1, 2), "once by the stated size");
+    assert_eq!(
+        (target.sending(), target.count_at(Op::Send, layer.digest)),
+        (1, 2),
+        "once with the size in the manifest, and once with the correct size"
+    );
     let waiting = copy_of("other", &other);
     tokio::time::sleep(Duration::from_secs(60)).await;
-    assert!(to.tag("other").is_none() && target.sending() == 1, "all of the memory is taken");
+    assert!(to.tag("other").is_none() && target.sending() == 1, "all memory is reserved");
     hanging.abort();
     arrivals(within(waiting).await.unwrap());
 }
@@ -316,7 +320,7 @@ async fn blob_present_in_correct_length_is_not_sent_again() {
     for stated in [0, 10, 4999, 5001, 1 << 40] {
         let Pair { source, from, target, to } = pair();
         let content = bytes(1, 5000);
-        let (one, layer) = misstated(&from, content.clone(), stated, 1);
+        let (one, layer) = put_image_with_size(&from, content.clone(), stated, 1);
         to.put_blob(content);
         let arrival = copy(&batch(&from, &[&to]), "v1", &one).await.unwrap();
         assert_eq!((target.count_at(Op::Begin, layer.digest), arrival.blobs.found), (0, 1), "{stated}");
@@ -328,7 +332,7 @@ async fn blob_present_in_correct_length_is_not_sent_again() {
 async fn wrong_bytes_of_equal_length_are_not_trusted() {
     let Pair { source, from, target, to } = pair();
     let content = bytes(1, 5000);
-    let (one, layer) = misstated(&from, content.clone(), 6000, 1);
+    let (one, layer) = put_image_with_size(&from, content.clone(), 6000, 1);
     to.put_blob(content);
     source.always_at(Op::Blob, layer.digest, Fault::Corrupt);
     let error = copy(&batch(&from, &[&to]), "v1", &one).await.unwrap_err();

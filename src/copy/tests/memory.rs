@@ -48,7 +48,7 @@ pub(super) struct Call {
     pub(super) subject: String,
     /// Offset at which a read began.
     pub(super) offset: u64,
-    /// True if the call succeeded. A call that still runs or was dropped has not.
+    /// True if the call succeeded. False while the call runs, and for a call that was dropped.
     pub(super) done: bool,
 }
 
@@ -59,13 +59,13 @@ pub(super) enum Fault {
     /// Never returns.
     Hang,
     Delay(Duration),
-    /// Returns when a permit is available, and uses it up.
+    /// Waits for a permit, and uses it up.
     Gate(Arc<Semaphore>),
     /// `has_blob` returns true, and a mount reports success.
-    Lie,
-    /// A read returns this many bytes and breaks off.
+    FalseSuccess,
+    /// A read or an upload fails after this number of bytes.
     BreakAt(u64),
-    /// A read or an upload takes this many bytes and hangs.
+    /// A read or an upload hangs after this number of bytes.
     HangAt(u64),
     /// A read returns other bytes of the same length.
     Corrupt,
@@ -77,11 +77,12 @@ struct Rule {
     op: Op,
     about: Option<String>,
     fault: Fault,
-    left: usize,
+    /// Number of calls that the fault still applies to.
+    remaining: usize,
 }
 
 #[derive(Default)]
-struct Room {
+struct RepositoryContent {
     blobs: HashMap<Digest, Bytes>,
     manifests: HashMap<Digest, Manifest>,
     tags: BTreeMap<Tag, Digest>,
@@ -89,22 +90,23 @@ struct Room {
 
 #[derive(Default)]
 struct RegistryState {
-    rooms: HashMap<String, Room>,
+    repositories: HashMap<String, RepositoryContent>,
     rules: Vec<Rule>,
     calls: Vec<Call>,
     read: HashMap<Digest, u64>,
     sending: usize,
     most_sending: usize,
     open_reads: usize,
-    /// Bytes of sessions that have not ended.
-    left: HashMap<Digest, Vec<u8>>,
+    /// Bytes of unfinished sessions.
+    unfinished: HashMap<Digest, Vec<u8>>,
 }
 
 /// Behaviour of a registry as a whole.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Manner {
+pub(super) struct Behaviour {
     pub(super) mounts: bool,
-    /// True if the registry lists referrers automatically. Otherwise it knows only the fallback tag.
+    /// True if the registry lists referrers automatically. Otherwise clients must write the list under the fallback
+    /// tag.
     pub(super) lists_referrers: bool,
     /// Number of bytes that a read returns at a time.
     pub(super) piece: usize,
@@ -112,7 +114,7 @@ pub(super) struct Manner {
     pub(super) chunk: usize,
 }
 
-impl Default for Manner {
+impl Default for Behaviour {
     fn default() -> Self {
         Self { mounts: true, lists_referrers: true, piece: PIECE, chunk: 0 }
     }
@@ -120,9 +122,9 @@ impl Default for Manner {
 
 pub(super) struct Registry {
     name: String,
-    manner: Manner,
+    behaviour: Behaviour,
     state: Mutex<RegistryState>,
-    /// Result of `referrers`, whatever the manifests say.
+    /// Result of `referrers` for a subject, instead of the manifests that refer to the subject.
     claimed_referrers: Mutex<HashMap<Digest, Vec<Descriptor>>>,
 }
 
@@ -134,15 +136,15 @@ impl std::fmt::Debug for Registry {
 
 impl Registry {
     pub(super) fn new(name: &str) -> Arc<Self> {
-        Self::with(name, Manner::default())
+        Self::with(name, Behaviour::default())
     }
 
-    pub(super) fn with(name: &str, manner: Manner) -> Arc<Self> {
-        Arc::new(Self { name: name.into(), manner, state: Mutex::default(), claimed_referrers: Mutex::default() })
+    pub(super) fn with(name: &str, behaviour: Behaviour) -> Arc<Self> {
+        Arc::new(Self { name: name.into(), behaviour, state: Mutex::default(), claimed_referrers: Mutex::default() })
     }
 
     pub(super) fn repository(self: &Arc<Self>, name: &str) -> Arc<Repository> {
-        self.state().rooms.entry(name.into()).or_default();
+        self.state().repositories.entry(name.into()).or_default();
         let place = format!("{}/{name}", self.name);
         Arc::new(Repository { registry: self.clone(), name: name.parse().unwrap(), place })
     }
@@ -151,23 +153,23 @@ impl Registry {
         self.state.lock().unwrap()
     }
 
-    /// Gives every call of this kind the fault from now on.
+    /// Applies the fault to every further call of this kind.
     pub(super) fn always(&self, op: Op, fault: Fault) {
         self.rule(op, None, fault, usize::MAX);
     }
 
-    /// Gives every call of this kind about a digest or tag the fault from now on.
+    /// Applies the fault to every further call of this kind with this digest, tag or repository.
     pub(super) fn always_at(&self, op: Op, about: impl ToString, fault: Fault) {
         self.rule(op, Some(about.to_string()), fault, usize::MAX);
     }
 
-    /// Gives the next call of this kind about a digest or tag the fault.
+    /// Applies the fault to the next call of this kind with this digest, tag or repository.
     pub(super) fn once_at(&self, op: Op, about: impl ToString, fault: Fault) {
         self.rule(op, Some(about.to_string()), fault, 1);
     }
 
-    pub(super) fn rule(&self, op: Op, about: Option<String>, fault: Fault, left: usize) {
-        self.state().rules.push(Rule { op, about, fault, left });
+    pub(super) fn rule(&self, op: Op, about: Option<String>, fault: Fault, remaining: usize) {
+        self.state().rules.push(Rule { op, about, fault, remaining });
     }
 
     pub(super) fn heal(&self) {
@@ -202,7 +204,7 @@ impl Registry {
         self.state().read.get(&blob.digest).copied().unwrap_or(0)
     }
 
-    /// Returns the largest number of uploads that ever ran at the same time.
+    /// Returns the maximum number of uploads that have run at the same time.
     pub(super) fn most_sending(&self) -> usize {
         self.state().most_sending
     }
@@ -217,7 +219,8 @@ impl Registry {
         self.state().open_reads
     }
 
-    /// Records the call, applies waits and failures, and returns the faults that the call itself must apply.
+    /// Records the call and applies waits and failures. Returns the index of the call and the faults that the caller
+    /// must apply.
     async fn enter(
         &self,
         op: Op,
@@ -234,8 +237,8 @@ impl Registry {
             let mut faults = Vec::new();
             for rule in &mut state.rules {
                 let about = rule.about.as_deref().is_none_or(|about| about == subject || about == repository);
-                if rule.op == op && about && rule.left > 0 {
-                    rule.left -= 1;
+                if rule.op == op && about && rule.remaining > 0 {
+                    rule.remaining -= 1;
                     faults.push(rule.fault.clone());
                 }
             }
@@ -259,7 +262,7 @@ impl Registry {
         Ok((at, faults))
     }
 
-    fn note_done(&self, at: usize) {
+    fn record_done(&self, at: usize) {
         self.state().calls[at].done = true;
     }
 }
@@ -273,8 +276,8 @@ pub(super) struct Repository {
 }
 
 impl Repository {
-    fn room<T>(&self, look: impl FnOnce(&mut Room) -> T) -> T {
-        look(self.registry.state().rooms.get_mut(self.name.as_str()).unwrap())
+    fn with_content<T>(&self, access: impl FnOnce(&mut RepositoryContent) -> T) -> T {
+        access(self.registry.state().repositories.get_mut(self.name.as_str()).unwrap())
     }
 
     pub(super) fn put_blob(&self, content: impl Into<Bytes>) -> Descriptor {
@@ -284,46 +287,46 @@ impl Repository {
     pub(super) fn put_blob_as(&self, media_type: MediaType, content: impl Into<Bytes>) -> Descriptor {
         let content = content.into();
         let descriptor = Descriptor::new(media_type, Digest::of(&content), content.len() as u64);
-        self.room(|room| room.blobs.insert(descriptor.digest, content));
+        self.with_content(|stored| stored.blobs.insert(descriptor.digest, content));
         descriptor
     }
 
     pub(super) fn put_manifest(&self, manifest: &Manifest, tag: Option<&str>) {
-        self.room(|room| {
-            room.manifests.insert(manifest.digest(), manifest.clone());
+        self.with_content(|content| {
+            content.manifests.insert(manifest.digest(), manifest.clone());
             if let Some(tag) = tag {
-                room.tags.insert(tag.parse().unwrap(), manifest.digest());
+                content.tags.insert(tag.parse().unwrap(), manifest.digest());
             }
         });
     }
 
     /// Removes content, as a garbage collection would.
     pub(super) fn lose(&self, digest: Digest) {
-        self.room(|room| {
-            room.blobs.remove(&digest);
-            room.manifests.remove(&digest);
+        self.with_content(|content| {
+            content.blobs.remove(&digest);
+            content.manifests.remove(&digest);
         });
     }
 
     pub(super) fn holds_blob(&self, blob: &Descriptor) -> bool {
-        self.room(|room| room.blobs.contains_key(&blob.digest))
+        self.with_content(|content| content.blobs.contains_key(&blob.digest))
     }
 
     pub(super) fn stored(&self, digest: Digest) -> Option<Manifest> {
-        self.room(|room| room.manifests.get(&digest).cloned())
+        self.with_content(|content| content.manifests.get(&digest).cloned())
     }
 
     pub(super) fn tag(&self, tag: &str) -> Option<Digest> {
-        self.room(|room| room.tags.get(&tag.parse::<Tag>().unwrap()).copied())
+        self.with_content(|content| content.tags.get(&tag.parse::<Tag>().unwrap()).copied())
     }
 
     pub(super) fn tag_names(&self) -> Vec<String> {
-        self.room(|room| room.tags.keys().map(ToString::to_string).collect())
+        self.with_content(|content| content.tags.keys().map(ToString::to_string).collect())
     }
 
-    fn session(&self, blob: &Descriptor, standing: Option<UploadProgress>) -> Session {
+    fn session(&self, blob: &Descriptor, confirmed: Option<UploadProgress>) -> Session {
         let (registry, name, place) = (self.registry.clone(), self.name.clone(), self.place.clone());
-        Session { registry, name, place, blob: blob.clone(), standing }
+        Session { registry, name, place, blob: blob.clone(), confirmed }
     }
 
     async fn enter(&self, op: Op, subject: &str, step: Step) -> Result<(usize, Vec<Fault>), StoreError> {
@@ -334,27 +337,29 @@ impl Repository {
         StoreError::new(&self.place, step, subject.to_string(), kind, detail)
     }
 
-    /// Returns content that a manifest references and that is missing here.
+    /// Returns the digest of a blob or child that a manifest lists and the repository lacks.
     fn missing(&self, manifest: &Manifest) -> Option<Digest> {
         let view = manifest.view().unwrap();
-        self.room(|room| {
+        self.with_content(|content| {
             let blobs = view.blobs().into_iter().filter(|blob| !blob.is_foreign());
-            let blob = blobs.map(|blob| blob.digest).find(|digest| !room.blobs.contains_key(digest));
+            let blob = blobs.map(|blob| blob.digest).find(|digest| !content.blobs.contains_key(digest));
             let children: Vec<Digest> = view.manifests().iter().map(|child| child.digest).collect();
-            let is_there = |digest: &Digest| room.manifests.contains_key(digest) || room.blobs.contains_key(digest);
-            blob.or_else(|| children.into_iter().find(|digest| !is_there(digest)))
+            let exists = |digest: &Digest| content.manifests.contains_key(digest) || content.blobs.contains_key(digest);
+            blob.or_else(|| children.into_iter().find(|digest| !exists(digest)))
         })
     }
 
     fn api_referrers(&self, subject: &Digest) -> Vec<Descriptor> {
-        self.room(|room| {
+        self.with_content(|content| {
             let refers = |manifest: &&Manifest| manifest.view().is_ok_and(|view| view.subject == Some(*subject));
-            room.manifests.values().filter(refers).map(Manifest::descriptor).collect()
+            content.manifests.values().filter(refers).map(Manifest::descriptor).collect()
         })
     }
 
     fn fallback(&self, subject: &Digest) -> Option<Manifest> {
-        self.room(|room| room.tags.get(&referrers_tag(subject)).and_then(|digest| room.manifests.get(digest)).cloned())
+        self.with_content(|content| {
+            content.tags.get(&referrers_tag(subject)).and_then(|digest| content.manifests.get(digest)).cloned()
+        })
     }
 }
 
@@ -377,47 +382,48 @@ impl Source for Repository {
     }
 
     fn tags(&self) -> BoxStream<'_, Result<TagEntry, StoreError>> {
-        let tags: Vec<_> = self.room(|room| room.tags.clone().into_iter().collect());
+        let tags: Vec<_> = self.with_content(|content| content.tags.clone().into_iter().collect());
         stream::iter(tags).map(|(tag, digest)| Ok(TagEntry::Tag(tag, Some(digest)))).boxed()
     }
 
     async fn resolve(&self, reference: &ManifestRef) -> Result<Option<Descriptor>, StoreError> {
         let (at, _) = self.enter(Op::Resolve, &reference.to_string(), Step::Resolve).await?;
-        self.registry.note_done(at);
-        Ok(self.room(|room| {
+        self.registry.record_done(at);
+        Ok(self.with_content(|content| {
             let digest = match reference {
-                ManifestRef::Tag(tag) => *room.tags.get(tag)?,
+                ManifestRef::Tag(tag) => *content.tags.get(tag)?,
                 ManifestRef::Digest(digest) => *digest,
             };
-            room.manifests.get(&digest).map(Manifest::descriptor)
+            content.manifests.get(&digest).map(Manifest::descriptor)
         }))
     }
 
     async fn manifest(&self, reference: &ManifestRef) -> Result<Manifest, StoreError> {
         let (at, _) = self.enter(Op::Manifest, &reference.to_string(), Step::ReadManifest).await?;
-        self.registry.note_done(at);
-        let found = self.room(|room| match reference {
-            ManifestRef::Tag(tag) => room.tags.get(tag).and_then(|digest| room.manifests.get(digest)).cloned(),
-            ManifestRef::Digest(digest) => room.manifests.get(digest).cloned(),
+        self.registry.record_done(at);
+        let found = self.with_content(|content| match reference {
+            ManifestRef::Tag(tag) => content.tags.get(tag).and_then(|digest| content.manifests.get(digest)).cloned(),
+            ManifestRef::Digest(digest) => content.manifests.get(digest).cloned(),
         });
-        found.ok_or_else(|| self.error(Step::ReadManifest, reference, ErrorKind::NotFound, "it is not there"))
+        found
+            .ok_or_else(|| self.error(Step::ReadManifest, reference, ErrorKind::NotFound, "the content does not exist"))
     }
 
     async fn blob_length(&self, blob: &Descriptor) -> Option<u64> {
-        self.room(|room| room.blobs.get(&blob.digest).map(|content| content.len() as u64))
+        self.with_content(|content| content.blobs.get(&blob.digest).map(|content| content.len() as u64))
     }
 
     async fn blob(&self, blob: &Descriptor, offset: u64) -> Result<ByteStream, StoreError> {
         let subject = blob.digest.to_string();
         let (at, faults) = self.registry.enter(Op::Blob, self.name.as_str(), &subject, Step::ReadBlob, offset).await?;
-        let content = self.room(|room| room.blobs.get(&blob.digest).cloned());
+        let content = self.with_content(|content| content.blobs.get(&blob.digest).cloned());
         let Some(mut content) = content else {
-            return Err(self.error(Step::ReadBlob, subject, ErrorKind::NotFound, "it is not there"));
+            return Err(self.error(Step::ReadBlob, subject, ErrorKind::NotFound, "the content does not exist"));
         };
         if faults.iter().any(|fault| matches!(fault, Fault::Corrupt)) {
             content = content.iter().map(|byte| byte ^ 1).collect();
         }
-        self.registry.note_done(at);
+        self.registry.record_done(at);
         self.registry.state().open_reads += 1;
         let error = self.error(Step::ReadBlob, subject, ErrorKind::Unavailable, "the connection broke off");
         let reader = Reader {
@@ -433,11 +439,11 @@ impl Source for Repository {
 
     async fn referrers(&self, subject: &Digest, _fallback: Listed) -> Result<Referrers, StoreError> {
         let (at, _) = self.enter(Op::Referrers, &subject.to_string(), Step::ListReferrers).await?;
-        self.registry.note_done(at);
+        self.registry.record_done(at);
         if let Some(manifests) = self.registry.claimed_referrers.lock().unwrap().get(subject) {
             return Ok(Referrers { manifests: manifests.clone(), ..Referrers::default() });
         }
-        if self.registry.manner.lists_referrers {
+        if self.registry.behaviour.lists_referrers {
             return Ok(Referrers { manifests: self.api_referrers(subject), ..Referrers::default() });
         }
         let fallback = self.fallback(subject);
@@ -477,7 +483,7 @@ impl Reader {
                 _ => {}
             }
         }
-        let piece = self.content.slice(self.offset..end.min(self.offset + self.registry.manner.piece));
+        let piece = self.content.slice(self.offset..end.min(self.offset + self.registry.behaviour.piece));
         self.offset += piece.len();
         *self.registry.state().read.entry(self.digest).or_default() += piece.len() as u64;
         if piece.is_empty() { None } else { Some(Ok(piece)) }
@@ -494,22 +500,23 @@ impl Drop for Reader {
 impl Target for Repository {
     async fn has_blob(&self, blob: &Descriptor) -> Result<bool, StoreError> {
         let (at, faults) = self.enter(Op::Has, &blob.digest.to_string(), Step::FindBlob).await?;
-        self.registry.note_done(at);
-        Ok(faults.iter().any(|fault| matches!(fault, Fault::Lie)) || self.holds_blob(blob))
+        self.registry.record_done(at);
+        Ok(faults.iter().any(|fault| matches!(fault, Fault::FalseSuccess)) || self.holds_blob(blob))
     }
 
     async fn begin_upload(&self, blob: &Descriptor, from: Option<&RepositoryName>) -> Result<UploadStart, StoreError> {
         let op = if from.is_some() { Op::Mount } else { Op::Begin };
         let (at, faults) = self.enter(op, &blob.digest.to_string(), Step::BeginUpload).await?;
-        self.registry.note_done(at);
+        self.registry.record_done(at);
         if let Some(from) = from {
-            if faults.iter().any(|fault| matches!(fault, Fault::Lie)) {
+            if faults.iter().any(|fault| matches!(fault, Fault::FalseSuccess)) {
                 return Ok(UploadStart::Mounted);
             }
             let mut state = self.registry.state();
-            let found = state.rooms.get(from.as_str()).and_then(|room| room.blobs.get(&blob.digest)).cloned();
-            if let (Some(content), true) = (found, self.registry.manner.mounts) {
-                state.rooms.get_mut(self.name.as_str()).unwrap().blobs.insert(blob.digest, content);
+            let found =
+                state.repositories.get(from.as_str()).and_then(|content| content.blobs.get(&blob.digest)).cloned();
+            if let (Some(content), true) = (found, self.registry.behaviour.mounts) {
+                state.repositories.get_mut(self.name.as_str()).unwrap().blobs.insert(blob.digest, content);
                 return Ok(UploadStart::Mounted);
             }
         }
@@ -527,17 +534,17 @@ impl Target for Repository {
     async fn resume_upload(
         &self,
         blob: &Descriptor,
-        left: &UploadSession,
+        saved: &UploadSession,
     ) -> Result<Option<Box<dyn Upload>>, StoreError> {
         let (at, _) = self.enter(Op::Resume, &blob.digest.to_string(), Step::BeginUpload).await?;
-        self.registry.note_done(at);
-        let stands = self.registry.state().left.get(&blob.digest).map(|content| content.len() as u64);
-        let goes_on = stands == Some(left.standing.stored);
-        Ok(goes_on.then(|| Box::new(self.session(blob, Some(left.standing.clone()))) as Box<dyn Upload>))
+        self.registry.record_done(at);
+        let stored = self.registry.state().unfinished.get(&blob.digest).map(|content| content.len() as u64);
+        let can_resume = stored == Some(saved.standing.stored);
+        Ok(can_resume.then(|| Box::new(self.session(blob, Some(saved.standing.clone()))) as Box<dyn Upload>))
     }
 
     fn upload_holds(&self) -> u64 {
-        self.registry.manner.chunk as u64
+        self.registry.behaviour.chunk as u64
     }
 
     async fn push_manifest(&self, manifest: &Manifest, tag: Option<&Tag>) -> Result<ReferrerLink, StoreError> {
@@ -548,15 +555,15 @@ impl Target for Repository {
             let digest = manifest.digest();
             return Err(self.error(Step::WriteManifest, digest, ErrorKind::MissingContent, &detail));
         }
-        self.room(|room| {
-            room.manifests.insert(manifest.digest(), manifest.clone());
+        self.with_content(|content| {
+            content.manifests.insert(manifest.digest(), manifest.clone());
             if let Some(tag) = tag {
-                room.tags.insert(tag.clone(), manifest.digest());
+                content.tags.insert(tag.clone(), manifest.digest());
             }
         });
-        self.registry.note_done(at);
+        self.registry.record_done(at);
         let refers = manifest.view().unwrap().subject.is_some();
-        let unlisted = refers && !self.registry.manner.lists_referrers;
+        let unlisted = refers && !self.registry.behaviour.lists_referrers;
         Ok(if unlisted { ReferrerLink::Unlisted } else { ReferrerLink::Listed })
     }
 
@@ -575,12 +582,12 @@ impl Target for Repository {
             }
         };
         self.put_manifest(&list, Some(referrers_tag(subject).as_str()));
-        self.registry.note_done(at);
+        self.registry.record_done(at);
         Ok(())
     }
 
     async fn delete(&self, reference: &ManifestRef) -> Result<(), StoreError> {
-        Err(self.error(Step::Delete, reference, ErrorKind::Unsupported, "it is not done here"))
+        Err(self.error(Step::Delete, reference, ErrorKind::Unsupported, "the registry in memory deletes nothing"))
     }
 }
 
@@ -589,26 +596,26 @@ struct Session {
     name: RepositoryName,
     place: String,
     blob: Descriptor,
-    /// Bytes that another process has sent.
-    standing: Option<UploadProgress>,
+    /// Progress of the process that has started the upload.
+    confirmed: Option<UploadProgress>,
 }
 
 impl Session {
-    /// Returns the resumable state if the upload ends here. There is one once a chunk is full.
+    /// Returns the state for resuming the upload at this position. `None` unless the position is the end of a chunk.
     fn acknowledged(&self, content: &[u8]) -> Option<UploadSession> {
-        let chunk = self.registry.manner.chunk;
+        let chunk = self.registry.behaviour.chunk;
         if chunk == 0 || !content.len().is_multiple_of(chunk) {
             return None;
         }
-        self.registry.state().left.insert(self.blob.digest, content.to_vec());
+        self.registry.state().unfinished.insert(self.blob.digest, content.to_vec());
         let mut hashed = Digester::like(&self.blob.digest);
         hashed.update(content);
-        let standing = UploadProgress { stored: content.len() as u64, hashed };
-        Some(UploadSession { session: "a session".into(), standing, ahead: None })
+        let confirmed = UploadProgress { stored: content.len() as u64, hashed };
+        Some(UploadSession { session: "a session".into(), standing: confirmed, ahead: None })
     }
 }
 
-/// Counts an upload while it runs.
+/// Guard that counts a running upload.
 struct Sending(Arc<Registry>);
 
 impl Sending {
@@ -632,12 +639,13 @@ impl Upload for Session {
         let _sending = Sending::new(&self.registry);
         let subject = self.blob.digest.to_string();
         let (at, faults) = self.registry.enter(Op::Send, self.name.as_str(), &subject, Step::SendBlob, 0).await?;
-        let left = self.standing.is_some().then(|| self.registry.state().left.get(&self.blob.digest).cloned());
-        let mut content = left.flatten().unwrap_or_default();
+        let earlier =
+            self.confirmed.is_some().then(|| self.registry.state().unfinished.get(&self.blob.digest).cloned());
+        let mut content = earlier.flatten().unwrap_or_default();
         while let Some(piece) = bytes.next().await {
             content.extend_from_slice(&piece?);
-            if let Some(left) = self.acknowledged(&content) {
-                bytes.report_progress(left).await;
+            if let Some(session) = self.acknowledged(&content) {
+                bytes.report_progress(session).await;
             }
             for fault in &faults {
                 match fault {
@@ -653,13 +661,13 @@ impl Upload for Session {
         }
         assert_eq!(Digest::of(&content), self.blob.digest, "wrong content was about to be committed");
         let mut state = self.registry.state();
-        state.rooms.get_mut(self.name.as_str()).unwrap().blobs.insert(self.blob.digest, content.into());
+        state.repositories.get_mut(self.name.as_str()).unwrap().blobs.insert(self.blob.digest, content.into());
         state.calls[at].done = true;
         Ok(())
     }
 
     fn standing(&self) -> Option<&UploadProgress> {
-        self.standing.as_ref()
+        self.confirmed.as_ref()
     }
 
     async fn cancel(self: Box<Self>) {}

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::content::{image, index, on, refer, refer_by_index};
-use super::memory::{Fault, Manner, Op};
+use super::memory::{Behaviour, Fault, Op};
 use super::*;
 use crate::copy::event::Event;
 use crate::oci::{referrers_tag, signature_tags};
@@ -11,10 +11,11 @@ use crate::store::ErrorKind;
 
 /// Creates a registry that finds referrers under fallback tags only.
 fn old_fashioned(name: &str) -> Arc<Registry> {
-    Registry::with(name, Manner { lists_referrers: false, ..Manner::default() })
+    Registry::with(name, Behaviour { lists_referrers: false, ..Behaviour::default() })
 }
 
-/// Puts an artifact that refers to `subject`. The artifact is listed in the way of the registry of `at`.
+/// Puts an artifact that refers to `subject`. The registry of `at` lists the artifact as a referrer: automatically, or
+/// under the fallback tag.
 fn put_referrer(at: &Repository, subject: &Manifest, what: &str) -> Manifest {
     let artifact = refer(&at.put_blob(format!("{{\"what\":\"{what}\"}}")), &[], Some(subject));
     at.put_manifest(&artifact, None);
@@ -73,7 +74,7 @@ async fn referrers_list_is_written_once_per_subject_before_tag() {
         }
     });
     tokio::time::sleep(Duration::from_secs(9)).await;
-    assert_eq!(to.tag("v1"), None, "the referrers cannot be found yet");
+    assert_eq!(to.tag("v1"), None, "the list of referrers is not written yet");
     gate.add_permits(9);
     let (first, second) = within(copying).await.unwrap();
     arrivals(first);
@@ -127,7 +128,7 @@ async fn cosign_tags_are_copied_with_their_manifests() {
 
 #[tokio::test(start_paused = true)]
 async fn manifest_that_is_signature_and_child_keeps_its_referrers() {
-    // In both orders in which the walk can reach it.
+    // The walk can reach the manifest first as a signature or first as a child.
     for late in [Op::Manifest, Op::Resolve] {
         let Pair { source, from, to, .. } = pair();
         let (both, plain) = (put_image(&from, 1), put_image(&from, 2));
@@ -183,7 +184,7 @@ async fn circular_referrers_end_the_walk() {
     .await;
     arrivals(a);
     arrivals(b);
-    assert_eq!(Arc::strong_count(&batch), 1, "nothing holds the batch");
+    assert_eq!(Arc::strong_count(&batch), 1, "no reference to the batch remains");
     assert_eq!((to.tag("v1"), to.tag("v2")), (Some(one.manifest.digest()), Some(other.manifest.digest())));
 }
 
@@ -198,7 +199,7 @@ async fn root_with_subject_is_listed_before_its_tag_moves() {
     let batch = with_referrers(&from, &[&to]);
     let copying = tokio::spawn(async move { batch.copy(order("sbom", &artifact, 1)).await });
     tokio::time::sleep(Duration::from_secs(9)).await;
-    assert_eq!(to.tag("sbom"), None, "it cannot be found yet");
+    assert_eq!(to.tag("sbom"), None, "the root is not in the list of referrers yet");
     gate.add_permits(9);
     let arrivals = arrivals(within(copying).await.unwrap());
     assert_eq!((target.done(Op::Link), arrivals[0].left_behind.len()), (vec![one.manifest.digest().to_string()], 0));
@@ -247,7 +248,7 @@ async fn referrers_of_whole_index_are_not_attached_to_derived() {
     let rules = Rules { platforms: Some(vec!["linux/arm64".parse().unwrap()]), referrers: true, ..Rules::default() };
     let batch = batch_with(&Copier::new(64 * MIB), &from, &[&to], rules, None);
     let arrival = copy(&batch, "v1", &whole).await.unwrap();
-    assert_eq!(source.count_at(Op::Referrers, arrival.digest), 0, "the source knows nothing of it");
+    assert_eq!(source.count_at(Op::Referrers, arrival.digest), 0, "the source does not have the derived index");
     assert!(to.stored(of_whole.digest()).is_none());
     assert!(to.stored(of_child.digest()).is_some());
     assert_eq!(to.tag_names(), ["v1"]);
@@ -261,13 +262,13 @@ async fn written_signature_tag_has_its_own_evidence() {
     let signature = image(&from.put_blob("{\"signed\":1}"), &[]);
     from.put_manifest(&signature, Some(signature_tag.as_str()));
     let rules = Rules { referrers: true, ..Rules::default() };
-    let (events, mut heard) = tokio::sync::mpsc::channel(64);
+    let (events, mut received) = tokio::sync::mpsc::channel(64);
     let targets = unknown(&[&to]);
     let batch = Batch::new(&Copier::new(64 * MIB), from.clone(), targets, rules, None, events);
     let root = copy(&batch, "v1", &one.manifest).await.unwrap();
     drop(batch);
     let mut evidence = Vec::new();
-    while let Some(event) = heard.recv().await {
+    while let Some(event) = received.recv().await {
         if let Event::SignatureArrived(arrival) = event {
             evidence.push(arrival);
         }
@@ -276,7 +277,7 @@ async fn written_signature_tag_has_its_own_evidence() {
     assert_eq!((arrival.tag.as_ref(), arrival.digest), (Some(&signature_tag), signature.digest()));
     assert_eq!(arrival.blobs.copied, 1);
     assert_eq!(arrival.bytes, signature.bytes().len() as u64 + 12);
-    // By digest in the closure, and by its tag.
+    // The root, and the signature, which counts once although it is written by digest and by its tag.
     assert_eq!(root.manifests, 2);
 }
 

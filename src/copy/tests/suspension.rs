@@ -1,4 +1,4 @@
-//! Tests of uploads that one copy left and another resumes.
+//! Tests of suspended uploads that another copy resumes.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use async_trait::async_trait;
 
 use super::content::{bytes, image};
-use super::memory::{Fault, Manner, Op};
+use super::memory::{Behaviour, Fault, Op};
 use super::*;
 use crate::copy::event::{Event, Transfer};
 use crate::copy::{Surroundings, Suspension, UploadSessionStore};
@@ -18,35 +18,35 @@ const SIZE: u64 = 100_000;
 
 /// Store of upload progress, in memory.
 #[derive(Debug, Default)]
-struct Kept {
-    left: Mutex<HashMap<(String, Digest), UploadSession>>,
-    asked: Mutex<Vec<Digest>>,
+struct MemoryUploadStore {
+    saved: Mutex<HashMap<(String, Digest), UploadSession>>,
+    recalled: Mutex<Vec<Digest>>,
 }
 
 #[async_trait]
-impl UploadSessionStore for Kept {
+impl UploadSessionStore for MemoryUploadStore {
     async fn recall(&self, target: &str, blob: Digest) -> Option<UploadSession> {
-        self.asked.lock().unwrap().push(blob);
-        self.left.lock().unwrap().get(&(target.to_owned(), blob)).cloned()
+        self.recalled.lock().unwrap().push(blob);
+        self.saved.lock().unwrap().get(&(target.to_owned(), blob)).cloned()
     }
 
-    async fn save(&self, target: &str, blob: Digest, left: UploadSession) {
-        self.left.lock().unwrap().insert((target.to_owned(), blob), left);
+    async fn save(&self, target: &str, blob: Digest, session: UploadSession) {
+        self.saved.lock().unwrap().insert((target.to_owned(), blob), session);
     }
 
     async fn forget(&self, target: &str, blob: Digest) {
-        self.left.lock().unwrap().remove(&(target.to_owned(), blob));
+        self.saved.lock().unwrap().remove(&(target.to_owned(), blob));
     }
 }
 
-impl Kept {
-    /// Returns the bytes that the left uploads have stored.
+impl MemoryUploadStore {
+    /// Returns the number of stored bytes of each saved upload.
     fn stored(&self) -> Vec<u64> {
-        self.left.lock().unwrap().values().map(|left| left.standing.stored).collect()
+        self.saved.lock().unwrap().values().map(|session| session.standing.stored).collect()
     }
 }
 
-/// Source with a large layer, targets that take chunks, and the uploads that copies to them leave.
+/// Source with a large layer, targets with chunked uploads, and the store of upload progress.
 struct Scene {
     source: Arc<Registry>,
     from: Arc<Repository>,
@@ -54,7 +54,7 @@ struct Scene {
     to: Vec<Arc<Repository>>,
     layer: Descriptor,
     image: Manifest,
-    kept: Arc<Kept>,
+    upload_store: Arc<MemoryUploadStore>,
 }
 
 impl Scene {
@@ -64,18 +64,18 @@ impl Scene {
         let layer = from.put_blob(bytes(1, SIZE as usize));
         let image = image(&from.put_blob("{}"), &[&layer]);
         from.put_manifest(&image, Some("v1"));
-        let manner = Manner { chunk: CHUNK, ..Manner::default() };
-        let targets: Vec<_> = (0..targets).map(|at| Registry::with(&format!("t{at}"), manner)).collect();
+        let behaviour = Behaviour { chunk: CHUNK, ..Behaviour::default() };
+        let targets: Vec<_> = (0..targets).map(|at| Registry::with(&format!("t{at}"), behaviour)).collect();
         let to = targets.iter().map(|target| target.repository("app")).collect();
-        Self { source, from, targets, to, layer, image, kept: Arc::default() }
+        Self { source, from, targets, to, layer, image, upload_store: Arc::default() }
     }
 
-    /// Creates a batch as a process of its own would, which copies to the first `targets` targets.
+    /// Creates a batch to the first `targets` targets, with a new copier, as another process would.
     fn batch(&self, targets: usize, suspension: &Suspension, contents: Contents) -> Arc<Batch> {
-        self.batch_telling(targets, suspension, contents, mpsc::channel(1).0)
+        self.batch_with_events(targets, suspension, contents, mpsc::channel(1).0)
     }
 
-    fn batch_telling(
+    fn batch_with_events(
         &self,
         targets: usize,
         suspension: &Suspension,
@@ -83,15 +83,15 @@ impl Scene {
         events: mpsc::Sender<Event>,
     ) -> Arc<Batch> {
         let targets = self.to[..targets].iter().map(|to| (to.clone() as Arc<dyn Target>, contents)).collect();
-        let unfinished: Arc<dyn UploadSessionStore> = self.kept.clone();
+        let upload_store: Arc<dyn UploadSessionStore> = self.upload_store.clone();
         let surroundings =
-            Surroundings { events, unfinished: Some(unfinished), ledger: None, suspension: suspension.clone() };
+            Surroundings { events, upload_store: Some(upload_store), ledger: None, suspension: suspension.clone() };
         let source = self.from.clone() as Arc<dyn Source>;
         Batch::new(&Copier::new(64 * MIB), source, targets, Rules::default(), None, surroundings)
     }
 
     /// Copies to the first target until the copy is suspended within the layer.
-    async fn leaves_an_upload(&self) {
+    async fn suspend_upload(&self) {
         self.source.always_at(Op::Blob, self.layer.digest, Fault::Slow(Duration::from_secs(1)));
         let suspension = Suspension::default();
         let batch = self.batch(1, &suspension, Contents::Unknown);
@@ -104,7 +104,7 @@ impl Scene {
         self.source.heal();
     }
 
-    fn reads_of_the_layer(&self) -> Vec<u64> {
+    fn layer_reads(&self) -> Vec<u64> {
         let digest = self.layer.digest.to_string();
         self.source.calls(Op::Blob).iter().filter(|call| call.subject == digest).map(|call| call.offset).collect()
     }
@@ -114,28 +114,28 @@ impl Scene {
 async fn suspended_upload_ends_after_chunk_and_next_copy_resumes() {
     for contents in [Contents::Unknown, Contents::Nothing] {
         let scene = Scene::new(1);
-        scene.leaves_an_upload().await;
-        let stored = scene.kept.stored();
+        scene.suspend_upload().await;
+        let stored = scene.upload_store.stored();
         assert!(stored.len() == 1 && stored[0] > 0 && stored[0].is_multiple_of(CHUNK as u64), "{stored:?}");
         assert_eq!(scene.to[0].tag("v1"), None);
 
         let batch = scene.batch(1, &Suspension::default(), contents);
         let arrival = arrivals(within(batch.copy(order("v1", &scene.image, 1))).await).remove(0);
-        assert_eq!(scene.reads_of_the_layer(), [0, stored[0]]);
-        assert!(arrival.bytes >= SIZE, "all of it is proven: {arrival:?}");
+        assert_eq!(scene.layer_reads(), [0, stored[0]]);
+        assert!(arrival.bytes >= SIZE, "the evidence counts all bytes: {arrival:?}");
         assert!(scene.to[0].holds_blob(&scene.layer));
-        assert_eq!(scene.kept.stored(), Vec::<u64>::new(), "what has ended is forgotten");
+        assert_eq!(scene.upload_store.stored(), Vec::<u64>::new(), "finished uploads are removed from the store");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn one_target_resumes_while_another_gets_whole_blob() {
     let scene = Scene::new(2);
-    scene.leaves_an_upload().await;
-    let stored = scene.kept.stored()[0];
+    scene.suspend_upload().await;
+    let stored = scene.upload_store.stored()[0];
     let batch = scene.batch(2, &Suspension::default(), Contents::Unknown);
     arrivals(within(batch.copy(order("v1", &scene.image, 2))).await);
-    let mut reads = scene.reads_of_the_layer().split_off(1);
+    let mut reads = scene.layer_reads().split_off(1);
     reads.sort_unstable();
     assert_eq!(reads, [0, stored]);
     assert!(scene.to.iter().all(|to| to.holds_blob(&scene.layer) && to.tag("v1").is_some()));
@@ -144,14 +144,14 @@ async fn one_target_resumes_while_another_gets_whole_blob() {
 #[tokio::test(start_paused = true)]
 async fn resumed_upload_with_wrong_digest_restarts() {
     let scene = Scene::new(1);
-    scene.leaves_an_upload().await;
-    for left in scene.kept.left.lock().unwrap().values_mut() {
-        left.standing.hashed = Digester::like(&scene.layer.digest);
+    scene.suspend_upload().await;
+    for session in scene.upload_store.saved.lock().unwrap().values_mut() {
+        session.standing.hashed = Digester::like(&scene.layer.digest);
     }
     let batch = scene.batch(1, &Suspension::default(), Contents::Unknown);
     arrivals(within(batch.copy(order("v1", &scene.image, 1))).await);
-    assert_eq!(scene.reads_of_the_layer().len(), 3);
-    assert_eq!(scene.reads_of_the_layer()[2], 0);
+    assert_eq!(scene.layer_reads().len(), 3);
+    assert_eq!(scene.layer_reads()[2], 0);
     assert_eq!((scene.targets[0].count(Op::Resume), scene.to[0].holds_blob(&scene.layer)), (1, true));
 }
 
@@ -160,7 +160,7 @@ async fn blob_within_one_chunk_is_never_resumed() {
     let scene = Scene::new(1);
     let batch = scene.batch(1, &Suspension::default(), Contents::Unknown);
     arrivals(within(batch.copy(order("v1", &scene.image, 1))).await);
-    assert_eq!(*scene.kept.asked.lock().unwrap(), [scene.layer.digest]);
+    assert_eq!(*scene.upload_store.recalled.lock().unwrap(), [scene.layer.digest]);
     assert_eq!(scene.targets[0].count(Op::Resume), 0);
 }
 
@@ -169,11 +169,11 @@ async fn refused_resume_restarts_in_same_run() {
     for kind in [ErrorKind::Refused, ErrorKind::Denied, ErrorKind::NotFound, ErrorKind::Unsupported, ErrorKind::Invalid]
     {
         let scene = Scene::new(1);
-        scene.leaves_an_upload().await;
+        scene.suspend_upload().await;
         scene.targets[0].once_at(Op::Send, scene.layer.digest, Fault::Fail(kind));
         let batch = scene.batch(1, &Suspension::default(), Contents::Unknown);
         arrivals(within(batch.copy(order("v1", &scene.image, 1))).await);
-        assert_eq!(scene.reads_of_the_layer().last(), Some(&0), "{kind:?}");
+        assert_eq!(scene.layer_reads().last(), Some(&0), "{kind:?}");
         assert_eq!((scene.targets[0].count(Op::Resume), scene.to[0].holds_blob(&scene.layer)), (1, true));
     }
 }
@@ -181,27 +181,27 @@ async fn refused_resume_restarts_in_same_run() {
 #[tokio::test(start_paused = true)]
 async fn refused_resume_is_forgotten_even_if_restart_fails() {
     let scene = Scene::new(1);
-    scene.leaves_an_upload().await;
+    scene.suspend_upload().await;
     scene.targets[0].always_at(Op::Send, scene.layer.digest, Fault::Fail(ErrorKind::Refused));
     let batch = scene.batch(1, &Suspension::default(), Contents::Unknown);
     let (_, outcome) = within(batch.copy(order("v1", &scene.image, 1))).await.remove(0);
     assert!(outcome.unwrap_err().to_string().ends_with("made to fail"));
-    assert_eq!(scene.kept.stored(), Vec::<u64>::new());
+    assert_eq!(scene.upload_store.stored(), Vec::<u64>::new());
     let sends = scene.targets[0].count_at(Op::Send, scene.layer.digest);
-    assert_eq!(sends, 3, "by the process that was interrupted, for the rest, and from the start");
+    assert_eq!(sends, 3, "one by the interrupted process, one for the rest, and one from the start");
 }
 
 #[tokio::test(start_paused = true)]
 async fn bytes_of_earlier_process_count_as_progress_not_as_sent() {
     let scene = Scene::new(1);
-    scene.leaves_an_upload().await;
-    let stored = scene.kept.stored()[0];
-    let (events, mut heard) = mpsc::channel(64);
-    let batch = scene.batch_telling(1, &Suspension::default(), Contents::Unknown, events);
+    scene.suspend_upload().await;
+    let stored = scene.upload_store.stored()[0];
+    let (events, mut received) = mpsc::channel(64);
+    let batch = scene.batch_with_events(1, &Suspension::default(), Contents::Unknown, events);
     arrivals(within(batch.copy(order("v1", &scene.image, 1))).await);
     drop(batch);
     let mut transfers: Vec<Arc<Transfer>> = Vec::new();
-    while let Some(event) = heard.recv().await {
+    while let Some(event) = received.recv().await {
         if let Event::TransferFinished(transfer) = event {
             transfers.push(transfer);
         }

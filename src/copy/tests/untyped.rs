@@ -46,7 +46,7 @@ async fn lost_blob_of_index_is_sent_again() {
     let blob = put_blob_of(&from, "", "some bytes");
     let whole = raw_index(&[(None, blob.digest, blob.size)]);
     from.put_manifest(&whole, None);
-    target.once_at(Op::Has, blob.digest, Fault::Lie);
+    target.once_at(Op::Has, blob.digest, Fault::FalseSuccess);
     copy(&batch(&from, &[&to]), "v1", &whole).await.unwrap();
     assert!(to.holds_blob(&blob));
 }

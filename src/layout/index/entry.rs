@@ -1,4 +1,4 @@
-//! Entries of `index.json`: one descriptor each, which keeps the bytes it was read as until its own name changes.
+//! Entries of `index.json`. An entry is one descriptor, and keeps its bytes until its own name changes.
 
 use std::ops::Range;
 
@@ -9,14 +9,14 @@ use crate::oci::{Digest, Manifest, MediaType, Tag};
 
 /// Annotation that names an entry (image-spec, "Pre-Defined Annotation Keys").
 pub(super) const REF_NAME: &str = "org.opencontainers.image.ref.name";
-/// Largest entry in bytes that is parsed.
+/// Maximum size of an entry that is parsed, in bytes.
 const MAX_ENTRY: usize = 1 << 20;
 
 /// One descriptor of the list, with the values that could be parsed.
 #[derive(Debug, Clone)]
 pub(in crate::layout) struct Entry {
     raw: EntryText,
-    /// Value of the name annotation, whether or not it is a valid tag.
+    /// Value of the name annotation. It may be an invalid tag.
     pub(in crate::layout) name: Option<Box<str>>,
     /// Content that the entry points at; `None` if it cannot be parsed.
     pub(in crate::layout) target: Option<Pointer>,
@@ -88,23 +88,24 @@ fn parse_string(value: Option<&RawValue>) -> Option<String> {
 }
 
 impl Entry {
-    /// Parses one entry. `before` is the media type of the previous entry: most entries share one allocation of it.
-    pub(super) fn read(json: &str, raw: EntryText, before: &mut Option<MediaType>) -> Self {
-        let nothing = |raw| Self { raw, name: None, target: None };
+    /// Parses one entry. `previous` is the media type of the previous entry: entries with the same media type share one
+    /// allocation.
+    pub(super) fn read(json: &str, raw: EntryText, previous: &mut Option<MediaType>) -> Self {
+        let unparsed = |raw| Self { raw, name: None, target: None };
         if json.len() > MAX_ENTRY {
-            return nothing(raw);
+            return unparsed(raw);
         }
-        let Ok(fields) = serde_json::from_str::<Fields<'_>>(json) else { return nothing(raw) };
+        let Ok(fields) = serde_json::from_str::<Fields<'_>>(json) else { return unparsed(raw) };
         let annotations: Option<Annotations<'_>> =
             fields.annotations.and_then(|annotations| serde_json::from_str(annotations.get()).ok());
         let name = annotations.and_then(|annotations| parse_string(annotations.name)).map(String::into_boxed_str);
         let digest = parse_string(fields.digest).and_then(|text| text.parse().ok());
         let target = digest.map(|digest| {
             let media_type = MediaType::new(&parse_string(fields.media_type).unwrap_or_default());
-            if before.as_ref() != Some(&media_type) {
-                *before = Some(media_type.clone());
+            if previous.as_ref() != Some(&media_type) {
+                *previous = Some(media_type.clone());
             }
-            let media_type = before.clone().unwrap_or(media_type);
+            let media_type = previous.clone().unwrap_or(media_type);
             let size = fields.size.and_then(|size| serde_json::from_str(size.get()).ok());
             Pointer { media_type, digest, size }
         });
@@ -114,13 +115,13 @@ impl Entry {
     /// Returns the JSON of the entry; `text` is the document's text.
     pub(super) fn json<'e>(&'e self, text: &'e str) -> &'e str {
         match &self.raw {
-            EntryText::Read(place) => &text[place.start as usize..place.end as usize],
+            EntryText::Read(range) => &text[range.start as usize..range.end as usize],
             EntryText::Made(raw) => raw.get(),
         }
     }
 
-    /// Returns a text that distinguishes the entry from others of its name: its full reference, else its platform, else
-    /// nothing.
+    /// Returns a text that distinguishes the entry from other entries of the same name: its full reference if it has
+    /// one, otherwise its platform. Empty if the entry has neither.
     pub(super) fn distinction(&self, text: &str) -> String {
         let Ok(fields) = serde_json::from_str::<Fields<'_>>(self.json(text)) else { return String::new() };
         let annotations: Option<Annotations<'_>> =
@@ -136,8 +137,8 @@ impl Entry {
         words.into_iter().flatten().collect::<Vec<_>>().join("/")
     }
 
-    /// Creates a nameless entry of a manifest. A referrer's entry repeats its artifact type and annotations, so that
-    /// readers can select it by kind without reading the manifest.
+    /// Creates an entry of a manifest, without a name. The entry of a referrer repeats the artifact type and the
+    /// annotations of the manifest, so that readers can select referrers by type without reading their manifests.
     pub(super) fn new(manifest: &Manifest) -> Self {
         let target = Pointer::from_manifest(manifest);
         let mut value = serde_json::json!({
@@ -146,12 +147,12 @@ impl Entry {
         let body: Value = serde_json::from_slice(manifest.bytes()).unwrap_or_default();
         if body["subject"].is_object() {
             for key in ["artifactType", "annotations"] {
-                if let Some(said) = body.get(key) {
-                    value[key] = said.clone();
+                if let Some(value_of_key) = body.get(key) {
+                    value[key] = value_of_key.clone();
                 }
             }
-        } else if let Some(said) = body.get("artifactType") {
-            value["artifactType"] = said.clone();
+        } else if let Some(value_of_key) = body.get("artifactType") {
+            value["artifactType"] = value_of_key.clone();
         }
         // A manifest's own annotations may contain a name, but only a tag may name an entry.
         if let Some(annotations) = value.get_mut("annotations").and_then(Value::as_object_mut) {

@@ -26,12 +26,12 @@ fn named(manifest: &Manifest, name: &str) -> String {
 
 #[test]
 fn foreign_entries_keep_their_bytes_when_tag_is_added() {
-    let theirs = format!(
+    let foreign = format!(
         "{},{{\"mediaType\":\"x\", \"digest\":\"md5:00\",\"big\":123456789012345678901234567890}},  7",
         entry(&image("a"), r#", "x-unknown": {"b":1, "a":2}"#)
     );
     let mut index = Index::parse(
-        format!("{{\"zeta\": [1,  2],\n\"schemaVersion\":2,\"manifests\":[{theirs}], \"annotations\":{{}}}}")
+        format!("{{\"zeta\": [1,  2],\n\"schemaVersion\":2,\"manifests\":[{foreign}], \"annotations\":{{}}}}")
             .into_bytes(),
     )
     .unwrap();
@@ -39,7 +39,7 @@ fn foreign_entries_keep_their_bytes_when_tag_is_added() {
     let text = text(&index);
     assert!(text.starts_with("{\"zeta\": [1,  2],\n\"schemaVersion\":2,\"manifests\":["), "{text}");
     assert!(text.ends_with(r#"], "annotations":{}}"#), "{text}");
-    for piece in theirs.split(",  7") {
+    for piece in foreign.split(",  7") {
         assert!(text.contains(piece), "{piece} in {text}");
     }
     assert!(text.contains(",7,"), "{text}");
@@ -60,7 +60,7 @@ fn name_with_two_digests_is_ambiguous_until_moved() {
     assert!(index.set_tag(&tag("v1"), &c, |_| false));
     assert_eq!(index.entries().len(), 1);
     assert_eq!(index.find(&tag("v1")), Named::One(&Pointer::from_manifest(&c)));
-    assert!(!index.set_tag(&tag("v1"), &c, |_| false), "nothing to change");
+    assert!(!index.set_tag(&tag("v1"), &c, |_| false), "the tag points at this manifest already");
     assert_eq!(index.find(&tag("v2")), Named::Nothing);
 }
 
@@ -89,7 +89,7 @@ fn platforms_under_one_name_are_distinguished_by_platform() {
 }
 
 #[test]
-fn entry_without_size_resolves_and_one_without_digest_fails() {
+fn entry_without_size_resolves_and_entry_without_digest_fails() {
     let digest = image("a").digest();
     let list = format!(
         r#"{{"manifests":[{{"digest":"{digest}","annotations":{{"{REF_NAME}":"v1"}}}},
@@ -158,7 +158,7 @@ fn null_list_is_empty_and_other_shapes_fail() {
     let error = |text: &str| Index::parse(text.as_bytes().to_vec()).unwrap_err().to_string();
     assert_eq!(error(r#"{"manifests":[],"manifests":[]}"#), "\"manifests\" occurs twice");
     let many = format!("{{\"manifests\":[{}0]}}", "0,".repeat(MAX_ENTRIES + 1));
-    assert_eq!(error(&many), "it lists 400002 manifests, more than the maximum of 400000");
+    assert_eq!(error(&many), "\"manifests\" lists 400002 manifests, more than the maximum of 400000");
     assert_eq!(error(r#"{"manifests":{}}"#), "\"manifests\" is not a list");
     assert!(error("[]").contains("expected an object"), "{}", error("[]"));
     assert!(error("{\"manifests\":[").contains("at line 1"), "{}", error("{\"manifests\":["));

@@ -9,7 +9,7 @@ const CHILD_FOLDER: &str = "TRANSSHIP_TEST_LAYOUT";
 /// Prefix of the tags that the child writes.
 const CHILD_NAME: &str = "TRANSSHIP_TEST_NAME";
 
-/// Body of a child process: writes images and tags, 20 of them or endlessly until it is killed.
+/// Body of a child process. It writes 20 images with tags, or writes images endlessly until the process is killed.
 #[tokio::test]
 async fn child_writes_images() {
     let Some(path) = std::env::var_os(CHILD_FOLDER) else { return };

@@ -7,7 +7,7 @@ use super::*;
 
 const LINK: &str = "is a symbolic link, which transship does not follow within a layout: replace it with its target";
 
-/// Returns the error of every way to read and write a layout. None may block, as opening a pipe would.
+/// Returns the error of each call that reads or writes a layout. No call may block.
 async fn refusals(path: &Path) -> Vec<(&'static str, String)> {
     let layout = Layout::open(path);
     let content = blob(b"new");
@@ -27,8 +27,8 @@ async fn refusals(path: &Path) -> Vec<(&'static str, String)> {
     tokio::time::timeout(Duration::from_secs(20), all).await.expect("no call blocks")
 }
 
-/// Moves a part of a layout outside and puts a link in its place. Returns the refusals, and the files outside before
-/// and after them.
+/// Moves a part of a layout outside and puts a link in its place. Returns the refusals of all calls, and the files
+/// outside before and after the calls.
 async fn with_link(part: &str) -> (Vec<(&'static str, String)>, BTreeMap<String, Vec<u8>>, BTreeMap<String, Vec<u8>>) {
     let (folder, path) = folder();
     push_image(&Layout::open(&path), b"content", "v1").await;
@@ -96,7 +96,7 @@ async fn link_in_place_of_new_file_is_replaced() {
     }
     let wanted = blob(b"more");
     symlink(&outside, blob_file(&path, &wanted.digest)).unwrap();
-    // A second layout stands for another process, which first removes leftovers.
+    // A second layout acts as another process, which first removes the temporary files of killed writers.
     let layout = Layout::open(&path);
     push_image(&layout, b"more", "v2").await;
     assert_eq!(fs::read(&outside).unwrap(), b"mine");

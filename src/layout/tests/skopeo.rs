@@ -1,4 +1,5 @@
-//! Tests against skopeo: it reads layouts written by transship, and transship reads and extends layouts written by it.
+//! Tests against skopeo: skopeo reads layouts written by transship, and transship reads and extends layouts written by
+//! skopeo.
 
 use std::process::Command;
 
@@ -91,7 +92,7 @@ async fn layout_written_by_skopeo_can_be_read_and_extended() {
             assert_eq!(Digest::of(&read(&reader, blob, 0).await.unwrap()), blob.digest);
         }
     }
-    // Both write alternately into one layout: neither loses the other's tags.
+    // skopeo and transship write alternately into one layout, and no tag is lost.
     let own = push_real_image(&reader, "s390x", Some("three")).await;
     copy(&path, "v1", &theirs, "four");
     reader.push_manifest(&own, Some(&tag("one"))).await.unwrap();

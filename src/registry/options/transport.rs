@@ -360,7 +360,7 @@ mod tests {
         );
         assert_eq!(
             certificates(folder.path()).unwrap_err(),
-            "the file  cannot be read: it is a directory, not a regular file"
+            "the file  cannot be read: a directory, not a regular file"
         );
         assert_eq!(
             certificates(&fixture("me.key")).unwrap_err(),

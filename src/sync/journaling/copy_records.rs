@@ -33,7 +33,7 @@ pub(crate) fn batch_surroundings(
     if let (Some(journal), Some(id)) = (&run.engine.journal, run.id) {
         let entry = run.request.entry.name.to_string();
         let kept = std::sync::Arc::new(JournalRecords { journal: journal.clone(), run: id, entry });
-        surroundings.unfinished = Some(kept.clone());
+        surroundings.upload_store = Some(kept.clone());
         surroundings.ledger = Some(kept);
     }
     surroundings

@@ -147,8 +147,8 @@ fn a_configuration_of_any_length_or_kind_is_refused_within_bounds() {
     symlink("/dev/zero", site.path("zero.yaml")).unwrap();
     for (name, said) in [
         ("large.yaml", "is larger than 16MiB, which no configuration is"),
-        ("pipe.yaml", "cannot be read: it is a pipe, not a regular file"),
-        ("zero.yaml", "cannot be read: it is a device, not a regular file"),
+        ("pipe.yaml", "cannot be read: a pipe, not a regular file"),
+        ("zero.yaml", "cannot be read: a device, not a regular file"),
     ] {
         for args in
             [&["check", "--config", name][..], &["once", "--config", name], &["tags", "x.example/a", "--config", name]]
@@ -170,9 +170,7 @@ fn a_configuration_of_any_length_or_kind_is_refused_within_bounds() {
 fn a_secret_in_a_pipe_or_a_device_fails_its_registry_and_hangs_nothing() {
     let site = site();
     assert!(Command::new("mkfifo").arg(site.path("pipe")).status().unwrap().success());
-    for (file, said) in
-        [("pipe", "it is a pipe, not a regular file"), ("/dev/zero", "it is a device, not a regular file")]
-    {
+    for (file, said) in [("pipe", "a pipe, not a regular file"), ("/dev/zero", "it is a device, not a regular file")] {
         let credentials = format!("credentials: {{token: {{file: \"{file}\"}}}}");
         let entry = "- {name: a, source: a.example/a, target: b.example/a}";
         site.configure_fully("status: off", &format!("a.example: {{{credentials}}}"), entry);

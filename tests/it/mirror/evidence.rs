@@ -147,7 +147,7 @@ fn no_tag_moves_while_its_intent_cannot_be_recorded() {
     images::small(Family::Oci, 9).put(&scene.source, "app", Some("v9"));
     let output = scene.site.run(&["once"]);
     assert_eq!(output.code(), 1, "{output:?}");
-    assert!(output.stdout.contains("v9 is left as it was, for its evidence cannot be recorded"), "{}", output.stdout);
+    assert!(output.stdout.contains("v9 was not written, because its evidence cannot be recorded"), "{}", output.stdout);
     assert_eq!(scene.arrived(), ["v0"]);
     scene.allow("full");
     scene.site.once();

@@ -7,7 +7,7 @@ use futures_util::future::BoxFuture;
 
 use crate::oci::Digester;
 
-/// Stored part of a blob at an upload's endpoint.
+/// Part of a blob that the endpoint of an upload has stored.
 #[derive(Debug, Clone)]
 pub struct UploadProgress {
     /// The number of bytes from the beginning of the blob.
@@ -21,17 +21,17 @@ pub struct UploadProgress {
 pub struct UploadSession {
     /// The session's address, in the endpoint's own form.
     pub session: String,
-    /// The part of the blob that the endpoint certainly has.
+    /// The part of the blob that the endpoint has confirmed.
     pub standing: UploadProgress,
-    /// The part that the endpoint has if it accepted the chunk that was about to be sent. It may have all, a part or
-    /// none of that chunk. `None` if no chunk was about to be sent.
+    /// The part of the blob that the endpoint has if it stored the whole chunk that was about to be sent. The endpoint
+    /// may also have stored a part of that chunk, or no byte of it. `None` if no chunk was about to be sent.
     pub ahead: Option<UploadProgress>,
 }
 
 impl fmt::Debug for UploadSession {
-    /// Omits the session: its address may contain private data.
+    /// Omits the address of the session, which may contain private data.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Suspended({} bytes)", self.standing.stored)
+        write!(f, "UploadSession({} bytes)", self.standing.stored)
     }
 }
 
