@@ -31,9 +31,9 @@ fn warn_of_untagged_pins(reader: &Reader<'_>, draft: &Draft<'_>) {
     for (pattern, value) in &tags.include {
         if let (Some(digest), None) = (pattern.digest(), pattern.pin()) {
             let message = format!(
-                "{pattern} arrives without a tag, and many registries garbage-collect a manifest without a tag"
+                "{pattern} is copied without a tag, and many registries garbage-collect manifests without a tag"
             );
-            let hint = format!("write TAG@{digest}, and it arrives under that tag");
+            let hint = format!("write TAG@{digest} to copy the digest under a tag");
             reader.add_warning(entry_name(draft), Diagnostic::new(&value.path, Part::Value, message).with_hint(hint));
         }
     }
@@ -59,16 +59,16 @@ fn warn_of_rival_sources(reader: &Reader<'_>, drafts: &[Draft<'_>]) {
             });
             if let Some((other, first)) = rival {
                 let names =
-                    [other, draft].map(|one| entry_name(one).unwrap_or_else(|| "one without a name".to_owned()));
+                    [other, draft].map(|one| entry_name(one).unwrap_or_else(|| "an entry without a name".to_owned()));
                 let message = format!(
-                    "the entries {} and {} write to {target} from different sources, and neither writes a tag that \
-                     both select",
+                    "the entries {} and {} write to {target} from different sources; neither entry writes a tag that \
+                     both entries select",
                     names[0], names[1]
                 );
                 let found = Diagnostic::new(&value.path, Part::Value, message).with_first(&first.path, Part::Value);
                 reader.add_warning(
                     entry_name(draft),
-                    found.with_hint("give them different targets, or patterns that have no tag in common"),
+                    found.with_hint("give the entries different targets, or patterns that never select the same tag"),
                 );
             }
         }
@@ -125,8 +125,8 @@ fn warn_of_unused_registries(
             continue;
         }
         let hint = named.iter().find(|other| other.name() == host.name()).map_or_else(
-            || "remove it, or correct its name".to_owned(),
-            |other| format!("did you mean `{other}`? A port is a part of the name"),
+            || "remove the registry, or correct its name".to_owned(),
+            |other| format!("did you mean `{other}`? The port is part of the name"),
         );
         let found = Diagnostic::new(&value.path, Part::Key, format!("no entry uses the registry {host}"));
         reader.add_warning(None, found.with_hint(hint));
@@ -162,9 +162,9 @@ mod tests {
         assert_eq!(
             shown(&text),
             [
-                "sync.yaml:3:3: no entry uses the registry t.example: did you mean `t.example:5000`? A port is a part \
+                "sync.yaml:3:3: no entry uses the registry t.example: did you mean `t.example:5000`? The port is part \
                  of the name",
-                "sync.yaml:4:3: no entry uses the registry other.example: remove it, or correct its name",
+                "sync.yaml:4:3: no entry uses the registry other.example: remove the registry, or correct its name",
             ]
         );
         assert_eq!(shown("registries: {t.example: {}}\nsync: []"), Vec::<String>::new());
@@ -179,10 +179,10 @@ mod tests {
         };
         let found = warnings(&text("@"));
         assert_eq!(found[0].entry.as_deref(), Some("a"));
-        assert!(found[0].text.contains("arrives without a tag"), "{}", found[0]);
+        assert!(found[0].text.contains("is copied without a tag"), "{}", found[0]);
         assert_eq!(
             found[0].remedy.as_deref(),
-            Some(format!("write TAG@{DIGEST}, and it arrives under that tag").as_str())
+            Some(format!("write TAG@{DIGEST} to copy the digest under a tag").as_str())
         );
         assert_eq!(shown(&text("v1@")), Vec::<String>::new());
     }

@@ -134,7 +134,7 @@ impl<'e> Reader<'e> {
             };
             match values.iter().find(|(known, _)| known.name == name) {
                 Some((_, first)) => self.add_problem(
-                    Diagnostic::new(&child.path, Part::Key, format!("`{name}` is here twice"))
+                    Diagnostic::new(&child.path, Part::Key, format!("duplicate key `{name}`"))
                         .with_first(&first.path, Part::Key),
                 ),
                 None => values.push((key, child)),
@@ -155,7 +155,7 @@ impl<'e> Reader<'e> {
     pub(super) fn text(&self, value: &Value<'_>, expected: &str) -> Option<String> {
         match value.node {
             Node::Text(text) if swallows_secret(text) => {
-                self.refuse_with_hint(value, "there are other keys within this text", "check the quotes");
+                self.refuse_with_hint(value, "this text contains other keys", "check the quotes");
                 None
             }
             Node::Text(text) => self.accept(value, expand(text, self.environment)),
@@ -202,15 +202,15 @@ impl<'e> Reader<'e> {
     pub(super) fn path(&self, value: &Value<'_>, expected: &str) -> Option<PathBuf> {
         let text = self.text(value, expected)?;
         if text.is_empty() {
-            self.refuse(value, format!("expected {expected}, found nothing in it"));
+            self.refuse(value, format!("expected {expected}, found an empty text"));
             return None;
         }
         if scalar::is_url(&text) {
             // The message does not repeat the text: the text may contain a password.
-            let hint = "write the path alone, like /var/lib/transship/journal.db";
+            let hint = "write only the path, like /var/lib/transship/journal.db";
             self.refuse_with_hint(
                 value,
-                format!("expected {expected}, found a URL: only local files are read and written"),
+                format!("expected {expected}, found a URL: only local files are supported"),
                 hint,
             );
             return None;
@@ -233,7 +233,7 @@ impl<'e> Reader<'e> {
             return None;
         };
         if items.len() as u64 > MAX_ITEMS {
-            self.refuse(value, format!("this list has {} items: {MAX_ITEMS} at most", items.len()));
+            self.refuse(value, format!("this list has {} items, and at most {MAX_ITEMS} are allowed", items.len()));
             return None;
         }
         Some(items)
@@ -246,11 +246,11 @@ impl<'e> Reader<'e> {
             (_, Some("true")) => Some(true),
             (_, Some("false")) => Some(false),
             (Node::Text(text), None) if matches!(&*text.to_ascii_lowercase(), "yes" | "on" | "true") => {
-                self.refuse_with_hint(value, format!("expected true or false, found {text:?}"), "write true");
+                self.refuse_with_hint(value, format!("expected true or false, found {text:?}"), "write `true`");
                 None
             }
             (Node::Text(text), None) if matches!(&*text.to_ascii_lowercase(), "no" | "off" | "false") => {
-                self.refuse_with_hint(value, format!("expected true or false, found {text:?}"), "write false");
+                self.refuse_with_hint(value, format!("expected true or false, found {text:?}"), "write `false`");
                 None
             }
             _ => {
@@ -300,7 +300,7 @@ impl<'e> Reader<'e> {
 
     fn at_least(&self, value: &Value<'_>, text: &str, size: u64, minimum: u64, per: &str) -> Option<u64> {
         if size < minimum {
-            self.refuse(value, format!("{text:?} is too little: {}{per} at least", scalar::format_size(minimum)));
+            self.refuse(value, format!("{text:?} is too small: the minimum is {}{per}", scalar::format_size(minimum)));
         }
         (size >= minimum).then_some(size)
     }
@@ -319,7 +319,7 @@ impl<'e> Reader<'e> {
             return Some(duration);
         }
         let [least, most] = [least, most].map(|bound| humantime::format_duration(bound).to_string());
-        self.refuse(value, format!("{text:?} is out of bounds: from {least} to {most}"));
+        self.refuse(value, format!("{text:?} is out of range: write a duration from {least} to {most}"));
         None
     }
 
@@ -339,14 +339,16 @@ impl<'e> Reader<'e> {
         let found =
             |found: &str| Diagnostic::new(&value.path, Part::Value, format!("expected {expected}, found {found}"));
         self.add_problem(match value.node {
-            Node::Null => found("nothing").with_hint("write a value, or leave the key out"),
+            Node::Null => found("nothing").with_hint("write a value, or remove the key"),
             Node::Bool(value) => found(&format!("the boolean {value}")),
             Node::Number(_) => found("a number"),
             Node::Text(_) => found("text"),
             Node::List(_) => found("a list"),
             Node::Map(_) => found("a map"),
             // The message does not repeat the tag: a password may begin with `!`.
-            Node::Tagged(_) => found("a YAML tag").with_hint("tags mean nothing here: quote text that begins with `!`"),
+            Node::Tagged(_) => {
+                found("a YAML tag").with_hint("YAML tags are not supported: quote text that begins with `!`")
+            }
         });
     }
 
@@ -358,7 +360,7 @@ impl<'e> Reader<'e> {
             _ => return self.refuse_type(value, expected),
         };
         let message = format!("expected {expected}, found the {kind} {written}");
-        self.refuse_with_hint(value, message, format!("quote it: \"{written}\""));
+        self.refuse_with_hint(value, message, format!("quote the value: \"{written}\""));
     }
 }
 

@@ -16,7 +16,7 @@ const MOST_LOCATED: usize = 100;
 pub(crate) fn locate_problems<'d>(
     document: &Document,
     found: Vec<Diagnostic>,
-    origin: impl Fn(&[usize]) -> Option<(&'d Document, Path)>,
+    find_origin: impl Fn(&[usize]) -> Option<(&'d Document, Path)>,
 ) -> Option<Problems> {
     if found.is_empty() {
         return None;
@@ -30,13 +30,11 @@ pub(crate) fn locate_problems<'d>(
         let (line, column) = locate(text, &found.path, found.part == Part::Key).unwrap_or((1, 1));
         let mut message = masks.message(&found.message);
         if let Some((path, part)) = found.first
-            && let Some((there, path)) = origin(&path)
-            && let Some((line, _)) = locate(&there.text, &path, part == Part::Key)
+            && let Some((origin, path)) = find_origin(&path)
+            && let Some((line, _)) = locate(&origin.text, &path, part == Part::Key)
         {
-            message += &format!(", first in line {line}");
-            if there.name != *name {
-                message += &format!(" of {}", there.name);
-            }
+            let of_file = if origin.name == *name { String::new() } else { format!(" of {}", origin.name) };
+            message += &format!(" (first occurrence in line {line}{of_file})");
         }
         let written = lines.get(line - 1).copied().unwrap_or_default();
         let length = measure_width(root, &found.path, found.part, written, column);

@@ -18,9 +18,11 @@ impl UnknownEntry {
     #[must_use]
     pub fn new(name: &str, there: &[&str]) -> Self {
         let way_out = match find_near(name, there) {
-            _ if there.is_empty() => ": the configuration has none".to_owned(),
+            _ if there.is_empty() => ": the configuration has no entries".to_owned(),
             Some(near) => format!(": did you mean {near:?}?"),
-            None => format!(", there are {}{}", there[..there.len().min(LISTED)].join(", "), count_more(there.len())),
+            None => {
+                format!("; the entries are {}{}", there[..there.len().min(LISTED)].join(", "), count_more(there.len()))
+            }
         };
         Self { name: name.chars().take(COMPARED).collect(), way_out }
     }
@@ -46,9 +48,9 @@ mod tests {
     #[test]
     fn unknown_name_gets_a_guess_or_a_bounded_list() {
         let said = |name: &str, there: &[&str]| UnknownEntry::new(name, there).to_string();
-        assert_eq!(said("x", &[]), r#"there is no entry "x": the configuration has none"#);
+        assert_eq!(said("x", &[]), r#"there is no entry "x": the configuration has no entries"#);
         assert_eq!(said("appp", &["api", "app"]), r#"there is no entry "appp": did you mean "app"?"#);
-        assert_eq!(said("x", &["api", "app"]), r#"there is no entry "x", there are api, app"#);
+        assert_eq!(said("x", &["api", "app"]), r#"there is no entry "x"; the entries are api, app"#);
         let many = said(&"x".repeat(100_000), &["entry"; 500]);
         assert!(many.ends_with(", entry and 480 more") && many.len() < 300, "{many}");
     }

@@ -23,7 +23,7 @@ pub(crate) fn unknown_key(
     };
     let found = Diagnostic::new(path, Part::Key, format!("unknown {key} {}", table.place));
     if name == "<<" {
-        return found.with_hint("YAML merge keys are not read: write the keys out, or use `defaults`");
+        return found.with_hint("YAML merge keys are not supported: write all keys, or use `defaults`");
     }
     let names: Vec<&str> = table.keys().map(|key| key.name).collect();
     if let Some((before, _)) = name.split_once(':').filter(|(before, _)| table.find(before).is_some()) {
@@ -38,9 +38,9 @@ pub(crate) fn unknown_key(
         return found.with_hint(format!("write `{one}: {{{name}: …}}`, `{other}: {{{name}: …}}` or both"));
     }
     if let Some(other) = table.below().chain(schema.tables()).find(|other| other.find(name).is_some()) {
-        return found.with_hint(format!("it belongs {}", other.place));
+        return found.with_hint(format!("the key belongs {}", other.place));
     }
-    found.with_hint(format!("known here: {}", names.join(", ")))
+    found.with_hint(format!("known keys: {}", names.join(", ")))
 }
 
 /// Returns the two keys of a table that has only these, and the table of the map that both take.

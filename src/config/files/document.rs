@@ -19,7 +19,9 @@ pub(crate) fn read_text(path: &Path) -> Result<String, Problems> {
     let name = path.display().to_string();
     let bytes = regular_file::read(path, MAX_FILE).map_err(|error| {
         let message = match error.kind() {
-            ErrorKind::FileTooLarge => format!("is larger than {}MiB, which no configuration is", MAX_FILE >> 20),
+            ErrorKind::FileTooLarge => {
+                format!("is larger than {}MiB, the maximum size of a configuration", MAX_FILE >> 20)
+            }
             _ => format!("cannot be read: {error}"),
         };
         Problems::whole_file(&name, message)

@@ -14,11 +14,11 @@ const MAX_LOOKED_AT: usize = 10_000;
 /// Error: a pattern cannot be followed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum GlobError {
-    #[error("this is not a pattern of files: {0}")]
+    #[error("invalid file pattern: {0}")]
     Pattern(&'static str),
-    #[error("there are more than {0} files and folders to look at")]
+    #[error("the search covers more than {0} files and folders")]
     TooMany(usize),
-    #[error("the folder {path} cannot be looked through: {source}")]
+    #[error("the folder {path} cannot be listed: {source}")]
     Folder { path: PathBuf, source: std::io::Error },
 }
 
@@ -158,7 +158,7 @@ mod tests {
         ] {
             assert_eq!(found(root, pattern).unwrap(), expected, "{pattern}");
         }
-        assert!(found(root, "a**b").unwrap_err().starts_with("this is not a pattern of files"));
+        assert!(found(root, "a**b").unwrap_err().starts_with("invalid file pattern"));
     }
 
     #[test]
@@ -170,7 +170,7 @@ mod tests {
             (0..100).for_each(|at| fs::write(below.join(at.to_string()), "").unwrap());
         }
         let refused = found(folder.path(), "**/*.x").unwrap_err();
-        assert_eq!(refused, "there are more than 10000 files and folders to look at");
+        assert_eq!(refused, "the search covers more than 10000 files and folders");
         assert_eq!(found(folder.path(), "7/*9").unwrap().len(), 10);
     }
 }

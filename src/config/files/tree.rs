@@ -21,7 +21,7 @@ const MOST_WARNINGS: usize = 100;
 const PARTS: [&str; 2] = ["registries", "sync"];
 
 /// Message for an included file that is not in our format.
-const NOT_INCLUDABLE: &str = "an included file is a map with `registries` and `sync`";
+const NOT_INCLUDABLE: &str = "an included file must be a map with `registries` or `sync`";
 
 /// All files of a configuration. The first is the file that the caller named.
 pub(crate) struct Files {
@@ -59,7 +59,7 @@ impl Files {
         problems.extend(files.locate_problems(refused));
         files.warnings = unmatched;
         if paths.len() > MAX_FILES {
-            let message = format!("includes {} files: {MAX_FILES} at most", paths.len());
+            let message = format!("the file includes {} files, and at most {MAX_FILES} are allowed", paths.len());
             return Err(vec![Problems::whole_file(name, message)]);
         }
         for path in paths {
@@ -92,8 +92,8 @@ impl Files {
             if PARTS.contains(&key.as_str()) {
                 found.extend(self.graft(at, from, key, node));
             } else {
-                let message = format!("`{key}` in a file that is included");
-                let hint = "`registries` and `sync` may be here, all else stands in the file that includes it";
+                let message = format!("the key `{key}` is not allowed in an included file");
+                let hint = "an included file may have only `registries` and `sync`: move the key to the including file";
                 found.push(Diagnostic::new(&[from], Part::Key, message).with_hint(hint));
             }
         }
@@ -117,8 +117,12 @@ impl Files {
                 *there = own;
                 0..usize::MAX
             }
-            (Node::List(_), _) => return Some(Diagnostic::new(&[from], Part::Value, "`sync` is a list of entries")),
-            (Node::Map(_), _) => return Some(Diagnostic::new(&[from], Part::Value, "`registries` is a map of hosts")),
+            (Node::List(_), _) => {
+                return Some(Diagnostic::new(&[from], Part::Value, "`sync` must be a list of entries"));
+            }
+            (Node::Map(_), _) => {
+                return Some(Diagnostic::new(&[from], Part::Value, "`registries` must be a map of hosts"));
+            }
             // The including file has a wrong type here; the reader reports that problem there.
             _ => return None,
         };
@@ -171,7 +175,7 @@ impl Files {
             warnings.extend(located.iter().flat_map(Problems::as_slice).map(warning));
         }
         if more > 0 {
-            warnings.push(Warning { entry: None, text: format!("{more} more warnings of this kind"), remedy: None });
+            warnings.push(Warning { entry: None, text: format!("{more} more warnings"), remedy: None });
         }
         warnings
     }

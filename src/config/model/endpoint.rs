@@ -32,13 +32,12 @@ pub enum EndpointError {
     #[error("the path is missing after {LAYOUT:?}: write oci-layout:./mirror")]
     NoPath,
     /// URL in place of a layout's path. The message does not repeat the text: it may contain a password.
-    #[error(
-        "a layout is a folder on this machine, and this is a URL: write oci-layout:/srv/mirror, or HOST/REPOSITORY"
-    )]
+    #[error("a layout is a folder on this machine, not a URL: write oci-layout:/srv/mirror, or HOST/REPOSITORY")]
     LayoutUrl,
     /// Misplaced `*`: only a last part `**` may contain it.
     #[error(
-        "{0:?} has a `*` in the wrong place: only a last part `**` stands for all repositories below, like host/team/**"
+        "{0:?} has a `*` in the wrong place: only `**` as the last part is allowed, like host/team/** for all \
+         repositories below host/team"
     )]
     Star(String),
     /// Tag or digest after the repository.
@@ -193,8 +192,8 @@ mod tests {
         );
         assert_eq!(
             message("ghcr.io/a/*"),
-            "\"ghcr.io/a/*\" has a `*` in the wrong place: only a last part `**` stands for all repositories below, \
-             like host/team/**"
+            "\"ghcr.io/a/*\" has a `*` in the wrong place: only `**` as the last part is allowed, like host/team/** \
+             for all repositories below host/team"
         );
         assert!(message("ghcr.io/**/b").contains("wrong place"));
         assert!(message("**").contains("wrong place"));

@@ -69,7 +69,7 @@ pub struct EntryName(Arc<str>);
 
 /// Error: a text is not a valid [`EntryName`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a name of an entry: 1 to 64 letters, digits, `.`, `_` and `-`")]
+#[error("{0:?} is not a valid name of an entry: write 1 to 64 letters, digits, `.`, `_` and `-`")]
 pub struct EntryNameError(String);
 
 impl EntryName {

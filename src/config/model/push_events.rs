@@ -46,7 +46,10 @@ impl Receiver {
         };
         let secret = self.secret.read().await.map_err(|error| format!("{place}{error}"))?;
         if secret.expose_secret().len() < Self::SHORTEST_SECRET {
-            return Err(format!("{place}fewer than {} characters can be guessed", Self::SHORTEST_SECRET));
+            return Err(format!(
+                "{place}the secret has fewer than {} characters and can be guessed",
+                Self::SHORTEST_SECRET
+            ));
         }
         Ok(secret)
     }
@@ -84,6 +87,6 @@ impl FromStr for HookKind {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let found = Self::ALL.into_iter().find(|kind| kind.word() == text);
-        found.ok_or_else(|| format!("{text:?} is no kind of sender: expected one of {}", Self::WORDS.join(", ")))
+        found.ok_or_else(|| format!("{text:?} is not a kind of sender: expected one of {}", Self::WORDS.join(", ")))
     }
 }

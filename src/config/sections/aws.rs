@@ -64,7 +64,7 @@ fn read_region(reader: &Reader<'_>, value: &Value<'_>) -> Option<String> {
     let text = reader.text(value, "a region like eu-west-1")?;
     // The region becomes a part of an address.
     if text.is_empty() || !text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') {
-        reader.refuse(value, "a region has small letters, digits and `-` alone, like eu-west-1");
+        reader.refuse(value, "a region has only lower-case letters, digits and `-`, like eu-west-1");
         return None;
     }
     Some(text)

@@ -109,7 +109,7 @@ fn read_identity(reader: &Reader<'_>, value: &Value<'_>, fields: &Fields<'_>) ->
     // Many operators keep both in one file.
     let pair = certificate.map(|file| read_pair(reader, file, key.unwrap_or(file)));
     if certificate.is_none() && key.is_some() {
-        reader.refuse(value, "a key alone proves nothing: `certificate` is missing under `azure`");
+        reader.refuse(value, "a private key needs its certificate: write `certificate` under `azure`");
         return None;
     }
     if let (None, None, None, None) = (&client_secret, &pair, &tenant_id, &client_id) {
@@ -141,7 +141,10 @@ fn read_pair(reader: &Reader<'_>, certificate: &Value<'_>, key: &Value<'_>) -> O
     let key_file = read_pem_path(reader, key)?;
     let read = reader.accept(key, Pem::key(&key_file, &read))?;
     if !read.has_rsa_key() {
-        let message = format!("the private key in the file {} is no RSA key: Azure takes no other", key_file.display());
+        let message = format!(
+            "the private key in the file {} is not an RSA key: Azure accepts only RSA keys",
+            key_file.display()
+        );
         reader.refuse(key, message);
         return None;
     }
@@ -166,5 +169,5 @@ fn read_workload(reader: &Reader<'_>, value: &Value<'_>) -> Option<AzureIdentity
 /// Checks a tenant id, which becomes a part of a path.
 fn check_tenant(id: String) -> Result<String, &'static str> {
     let good = !id.is_empty() && id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-'));
-    if good { Ok(id) } else { Err("a tenant_id has letters, digits, `.` and `-` alone") }
+    if good { Ok(id) } else { Err("a tenant_id has only letters, digits, `.` and `-`") }
 }

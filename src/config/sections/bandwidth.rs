@@ -41,14 +41,17 @@ pub(crate) fn read_bandwidth(reader: &Reader<'_>, value: &Value<'_>) -> Option<B
 fn read_windows(reader: &Reader<'_>, value: &Value<'_>) -> Option<Bandwidth> {
     let items = reader.items(value, "a list of windows")?;
     if items.is_empty() {
-        reader.refuse_with_hint(value, "there is no window in it", "leave `bandwidth` out for no limit");
+        reader.refuse_with_hint(value, "the list has no windows", "remove `bandwidth` for no limit");
     }
     let windows: Vec<Option<Window>> = items.iter().map(|item| read_window(reader, item)).collect();
     let always = |window: &Option<Window>| window.as_ref().is_some_and(|window| window.between.is_none());
     if let Some(at) = windows.iter().position(always)
         && let Some(never) = items.get(at + 1)
     {
-        reader.refuse(never, "this window never counts: the one before it is without `between` and always holds");
+        reader.refuse(
+            never,
+            "this window never applies: the window before it has no `between`, so that window always applies",
+        );
     }
     windows.into_iter().collect::<Option<_>>().map(Bandwidth::new)
 }
@@ -59,7 +62,7 @@ fn read_window(reader: &Reader<'_>, value: &Value<'_>) -> Option<Window> {
     let hours = fields.get("between").map(|value| reader.parsed(value, "times of day like 08:00-18:00"));
     let zone = fields.get("timezone");
     if let (None, Some(zone)) = (&hours, zone) {
-        reader.refuse_with_hint(zone, "`timezone` says nothing without `between`", "leave it out");
+        reader.refuse_with_hint(zone, "`timezone` has no effect without `between`", "remove `timezone`");
     }
     let zone = zone.map(|value| read_timezone(reader, value));
     fields.assert_all_read();

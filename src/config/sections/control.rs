@@ -25,7 +25,7 @@ pub(crate) const CONTROL_KEY: Key = key(
 pub(crate) fn read_control(reader: &Reader<'_>, value: Option<&Value<'_>>) -> Option<ControlSocket> {
     let Some(value) = value else { return Some(default_socket(reader.environment)) };
     if matches!(value.node, Node::Bool(false)) {
-        reader.refuse_with_hint(value, "expected the path of a socket, found the boolean false", "write off");
+        reader.refuse_with_hint(value, "expected the path of a socket, found the boolean false", "write `off`");
         return None;
     }
     let path = reader.path(value, "the path of a socket")?;

@@ -149,7 +149,7 @@ fn find_alternative(reader: &Reader<'_>, value: &Value<'_>, fields: &Fields<'_>)
     let Some(alternative) = meant else {
         let forms: Vec<String> =
             CREDENTIAL_ALTERNATIVES.iter().map(|alternative| alternative.required.join(" and ")).collect();
-        reader.refuse(value, format!("this names no credentials: write {}", forms.join(", or ")));
+        reader.refuse(value, format!("no credentials found: write {}", forms.join(", or ")));
         return None;
     };
     let mut good = true;
@@ -163,7 +163,7 @@ fn find_alternative(reader: &Reader<'_>, value: &Value<'_>, fields: &Fields<'_>)
         .filter(|other| !alternative.required.contains(other) && !alternative.optional.contains(other))
         .filter(is_present)
     {
-        reader.refuse(value, format!("`{name}` and `{other}` do not go together: one of them is enough"));
+        reader.refuse(value, format!("`{name}` and `{other}` cannot be used together: remove one of them"));
         good = false;
     }
     good.then_some(name)
@@ -172,7 +172,7 @@ fn find_alternative(reader: &Reader<'_>, value: &Value<'_>, fields: &Fields<'_>)
 fn read_username(reader: &Reader<'_>, value: &Value<'_>) -> Option<String> {
     let text = reader.text(value, "a user name")?;
     if text.is_empty() || text.contains(':') {
-        reader.refuse(value, "a user name cannot be empty, nor have a colon in it");
+        reader.refuse(value, "a user name cannot be empty and cannot contain a colon");
         return None;
     }
     Some(text)
@@ -189,7 +189,7 @@ fn read_helper(reader: &Reader<'_>, value: &Value<'_>) -> Option<String> {
     let name = name.strip_prefix("docker-credential-").unwrap_or(&name).to_owned();
     let good = name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
     if !good || name.is_empty() {
-        let message = "a credential helper's name has letters, digits, `.`, `_` and `-` alone";
+        let message = "the name of a credential helper has only letters, digits, `.`, `_` and `-`";
         reader.refuse_with_hint(value, message, "write `ecr-login` for the program docker-credential-ecr-login");
         return None;
     }
@@ -201,7 +201,7 @@ fn read_command(reader: &Reader<'_>, value: &Value<'_>) -> Option<Vec<String>> {
     let line: Option<Vec<String>> = items.iter().map(|item| reader.text(item, "a word of a command")).collect();
     let line = line?;
     if line.first().is_none_or(String::is_empty) {
-        reader.refuse(value, "a command begins with a program");
+        reader.refuse(value, "the command has no program: write the program as the first item");
         return None;
     }
     Some(line)
@@ -210,12 +210,12 @@ fn read_command(reader: &Reader<'_>, value: &Value<'_>) -> Option<Vec<String>> {
 /// Reads the variables of a program: a map of names and their values, which may be secrets.
 fn read_variables(reader: &Reader<'_>, value: &Value<'_>) -> Option<Vec<(String, Secret)>> {
     if !matches!(value.node, Node::Map(_)) {
-        reader.refuse(value, "expected a map of names of variables and their values");
+        reader.refuse(value, "expected a map of environment variables and their values");
         return None;
     }
     let variable = |(name, value): (&str, Value<'_>)| {
         if !is_name(name) {
-            let message = "this is not the name of an environment variable: letters, digits and `_`";
+            let message = "this is not the name of an environment variable: use only letters, digits and `_`";
             reader.add_problem(Diagnostic::new(&value.path, Part::Key, message.to_owned()));
             return None;
         }
@@ -234,6 +234,6 @@ fn read_anonymous(reader: &Reader<'_>, value: &Value<'_>) -> Option<Credentials>
     if reader.bool(value)? {
         return Some(Credentials::Anonymous);
     }
-    reader.refuse_with_hint(value, "`anonymous: false` names no other credentials", "write who to be instead");
+    reader.refuse_with_hint(value, "`anonymous: false` selects no credentials", "write the credentials to use instead");
     None
 }

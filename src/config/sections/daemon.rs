@@ -95,8 +95,8 @@ pub(crate) fn read_daemon<'n>(
         None => {
             let found = default_journal(reader.environment);
             if found.is_none() {
-                let message = "there is no place for the journal: STATE_DIRECTORY, XDG_STATE_HOME and HOME are not set";
-                reader.refuse_with_hint(value.unwrap_or(root), message, "write daemon.journal");
+                let message = "the journal has no default path: STATE_DIRECTORY, XDG_STATE_HOME and HOME are not set";
+                reader.refuse_with_hint(value.unwrap_or(root), message, "write `daemon.journal`");
             }
             found
         }

@@ -83,12 +83,20 @@ fn read_targets<'n>(reader: &Reader<'_>, entry: &Value<'n>, fields: &Fields<'n>)
             Vec::new()
         }
         (Some(_), Some(both)) => {
-            reader.refuse_with_hint(both, "an entry has `target` or `targets`, not both", "move all into `targets`");
+            reader.refuse_with_hint(
+                both,
+                "an entry has `target` or `targets`, not both",
+                "move all targets into `targets`",
+            );
             Vec::new()
         }
         (Some(one), None) => {
             if matches!(one.node, Node::List(_)) {
-                reader.refuse_with_hint(one, "expected a repository, found a list", "write `targets` for several");
+                reader.refuse_with_hint(
+                    one,
+                    "expected a repository, found a list",
+                    "write several targets under `targets`",
+                );
                 return Vec::new();
             }
             reader.placed(one, "a repository").into_iter().collect()
@@ -96,7 +104,7 @@ fn read_targets<'n>(reader: &Reader<'_>, entry: &Value<'n>, fields: &Fields<'n>)
         (None, Some(several)) => {
             let items = reader.items(several, "a list of repositories").unwrap_or_default();
             if items.is_empty() && matches!(several.node, Node::List(_)) {
-                reader.refuse(several, "`targets` is empty: an entry needs one target at least");
+                reader.refuse(several, "`targets` is empty: an entry needs at least one target");
             }
             items.iter().filter_map(|item| reader.placed(item, "a repository")).collect()
         }

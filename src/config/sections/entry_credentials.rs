@@ -48,7 +48,7 @@ pub(crate) fn read_sides<'n>(reader: &Reader<'_>, value: &Value<'n>) -> Sides<'n
     let side = |name| fields.get(name).and_then(|value| Some((read_credentials(reader, value)?, value.clone())));
     let sides = Sides { source: side("source"), target: side("target") };
     if value.pairs().next().is_none() {
-        reader.refuse(value, "this names no credentials: write `source`, `target` or both");
+        reader.refuse(value, "no credentials found: write `source`, `target` or both");
     }
     fields.assert_all_read();
     sides
@@ -74,15 +74,15 @@ pub(crate) fn check_sides(
     let Some(first) = hosts.next() else { return };
     if let Some(other) = hosts.find(|host| *host != first) {
         let message =
-            format!("these credentials are for one registry, but there are targets at {first} and at {other}");
+            format!("these credentials are for one registry, but the entry has targets at {first} and at {other}");
         reader.refuse_with_hint(
             value,
             message,
-            "write one entry for each registry, or the credentials under `registries`",
+            "write one entry for each registry, or write the credentials under `registries`",
         );
     }
 }
 
 fn no_registry(side: &str, layout: &Endpoint) -> String {
-    format!("the {side} {layout} is a folder, which needs no credentials")
+    format!("the {side} {layout} is a folder and needs no credentials: remove them")
 }

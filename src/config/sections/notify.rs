@@ -74,7 +74,8 @@ pub(crate) fn read_notify<'n>(reader: &Reader<'_>, value: &Value<'n>) -> Vec<Pla
     }
     let items = reader.items(value, "a list of receivers, each with its webhook").unwrap_or_default();
     if items.len() > MAX_RECEIVERS {
-        reader.refuse(value, format!("these are {} receivers: {MAX_RECEIVERS} at most", items.len()));
+        reader
+            .refuse(value, format!("the list has {} receivers, and at most {MAX_RECEIVERS} are allowed", items.len()));
         return Vec::new();
     }
     items.iter().filter_map(|item| Some((read_receiver(reader, item)?, item.clone()))).collect()
@@ -93,8 +94,8 @@ fn read_events(reader: &Reader<'_>, value: &Value<'_>) -> Option<BTreeSet<Event>
     if items.is_empty() {
         reader.refuse_with_hint(
             value,
-            "`on` is empty, which would be nothing",
-            "leave it out for failure and recovery",
+            "`on` is empty, so no event would be sent",
+            "remove `on` to send failure and recovery",
         );
         return None;
     }
@@ -153,7 +154,7 @@ pub(crate) fn check_receivers<'a, 'n: 'a>(reader: &Reader<'_>, all: impl Iterato
         let webhook = &notify.webhook;
         match known.iter().find(|(first, _)| first.webhook.receiver == webhook.receiver) {
             Some((first, place)) if first.webhook.secret != webhook.secret => {
-                let message = "this address is here already, with another secret";
+                let message = "duplicate webhook address with another secret";
                 reader.add_problem(
                     Diagnostic::new(&value.path, Part::Value, message).with_first(&place.path, Part::Value),
                 );

@@ -79,26 +79,26 @@ fn parse_address(text: &str) -> Result<StatusPort, String> {
         None => {
             let address: Result<SocketAddr, _> = text.replacen("localhost:", "127.0.0.1:", 1).parse();
             let expected = "write an IP address with its port like 0.0.0.0:9181, or unix:PATH";
-            address.map(StatusPort::Tcp).map_err(|_| format!("{text:?} is no address to listen at: {expected}"))
+            address.map(StatusPort::Tcp).map_err(|_| format!("{text:?} is not an address to listen on: {expected}"))
         }
     }
 }
 
 fn read_receivers(reader: &Reader<'_>, value: &Value<'_>) -> Option<BTreeMap<EntryName, Receiver>> {
     if !matches!(value.node, Node::Map(_)) || value.pairs().next().is_none() {
-        reader.refuse(value, "expected a map with the names of receivers as its keys, one at least");
+        reader.refuse(value, "expected a map of at least one receiver, with the names of the receivers as keys");
         return None;
     }
     let mut receivers = BTreeMap::new();
     for (name, value) in value.pairs() {
         let receiver = read_receiver(reader, &value);
         let Ok(name) = name.parse::<EntryName>() else {
-            let message = "the name of a receiver has 1 to 64 letters, digits, `.`, `_` and `-`";
+            let message = "the name of a receiver must have 1 to 64 letters, digits, `.`, `_` and `-`";
             reader.add_problem(Diagnostic::new(&value.path, Part::Key, message));
             continue;
         };
         match receiver {
-            Some(_) if receivers.contains_key(&name) => reader.refuse(&value, format!("`{name}` is here twice")),
+            Some(_) if receivers.contains_key(&name) => reader.refuse(&value, format!("duplicate receiver `{name}`")),
             Some(receiver) => drop(receivers.insert(name, receiver)),
             None => {}
         }
@@ -115,8 +115,11 @@ fn read_receiver(reader: &Reader<'_>, value: &Value<'_>) -> Option<Receiver> {
     let secret = fields.get("secret").and_then(|value| {
         let secret = read_secret(reader, value)?;
         if secret.known_length().is_some_and(|length| length < Receiver::SHORTEST_SECRET) {
-            let message = format!("the secret can be guessed: {} characters at least", Receiver::SHORTEST_SECRET);
-            reader.refuse_with_hint(value, message, "make one with `openssl rand -hex 32`");
+            let message = format!(
+                "the secret is too short and can be guessed: write at least {} characters",
+                Receiver::SHORTEST_SECRET
+            );
+            reader.refuse_with_hint(value, message, "create one with `openssl rand -hex 32`");
         }
         Some(secret)
     });

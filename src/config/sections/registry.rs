@@ -82,14 +82,14 @@ pub(crate) fn read_registries(reader: &Reader<'_>, value: &Value<'_>) -> BTreeMa
             Ok(host) => host,
             Err(error) => {
                 let is_shown = reader.schema().may_show(name, Secrecy::Settings) && is_host_like(name);
-                let message = if is_shown { error.to_string() } else { "not a registry host".to_owned() };
+                let message = if is_shown { error.to_string() } else { "this key is not a registry host".to_owned() };
                 reader.add_problem(Diagnostic::new(&value.path, Part::Key, message));
                 continue;
             }
         };
         if let Some(first) = places.get(&host) {
-            let also = if host.as_str() == name { String::new() } else { format!(", which is {host},") };
-            let message = format!("`{name}`{also} is here twice");
+            let also = if host.as_str() == name { String::new() } else { format!(", which is {host}") };
+            let message = format!("duplicate registry `{name}`{also}");
             reader.add_problem(Diagnostic::new(&value.path, Part::Key, message).with_first(first, Part::Key));
         } else {
             places.insert(host.clone(), value.path.clone());
@@ -120,7 +120,7 @@ fn read_max_manifest(reader: &Reader<'_>, value: &Value<'_>) -> Option<u64> {
     let size = reader.size(value, *MANIFEST_BOUNDS.start())?;
     if size > *MANIFEST_BOUNDS.end() {
         let most = scalar::format_size(*MANIFEST_BOUNDS.end());
-        reader.refuse(value, format!("{} is too much: {most} at most", scalar::format_size(size)));
+        reader.refuse(value, format!("{} is too large: the maximum is {most}", scalar::format_size(size)));
     }
     // The minimum is the default.
     Some(size).filter(|size| size > MANIFEST_BOUNDS.start())

@@ -25,7 +25,8 @@ pub(crate) fn read_secret(reader: &Reader<'_>, value: &Value<'_>) -> Option<Secr
         (_, [("env", name)]) => {
             let name_text = reader.text(name, "the name of an environment variable")?;
             if !is_name(&name_text) {
-                reader.refuse(name, "this is not the name of an environment variable: letters, digits and `_`");
+                reader
+                    .refuse(name, "this is not the name of an environment variable: use only letters, digits and `_`");
                 return None;
             }
             match (reader.environment)(&name_text) {
@@ -42,11 +43,11 @@ pub(crate) fn read_secret(reader: &Reader<'_>, value: &Value<'_>) -> Option<Secr
             Some(Secret::File(path))
         }
         (Node::Number(_) | Node::Bool(_), _) => {
-            reader.refuse_with_hint(value, "a secret is text", "quote it");
+            reader.refuse_with_hint(value, "a secret must be text", "quote the value");
             None
         }
         _ => {
-            reader.refuse(value, "a secret is text, {env: NAME} or {file: PATH}");
+            reader.refuse(value, "a secret must be text, {env: NAME} or {file: PATH}");
             None
         }
     }

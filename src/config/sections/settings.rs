@@ -130,12 +130,18 @@ fn read_platforms(reader: &Reader<'_>, value: &Value<'_>) -> Option<Option<Vec<P
     }
     let items = reader.texts(value, "a list of platforms")?;
     if items.is_empty() {
-        reader.refuse_with_hint(value, "`platforms` is empty, which would be none", "leave it out for all");
+        reader.refuse_with_hint(
+            value,
+            "`platforms` is empty, so no platform would be copied",
+            "remove `platforms` to copy all",
+        );
     }
     let mut platforms: Vec<Platform> = Vec::new();
     for item in &items {
         match reader.parsed(item, "a platform like linux/amd64") {
-            Some(platform) if platforms.contains(&platform) => reader.refuse(item, format!("{platform} is here twice")),
+            Some(platform) if platforms.contains(&platform) => {
+                reader.refuse(item, format!("duplicate platform {platform}"))
+            }
             Some(platform) => platforms.push(platform),
             None => {}
         }

@@ -6,7 +6,7 @@ const MAX_SOCKET_PATH: usize = 107;
 /// Checks the length of a socket path, in bytes.
 pub(crate) fn check_socket_path(length: usize) -> Result<(), String> {
     if length > MAX_SOCKET_PATH {
-        return Err(format!("the path of the socket has {length} bytes: {MAX_SOCKET_PATH} at most"));
+        return Err(format!("the path of the socket has {length} bytes, and at most {MAX_SOCKET_PATH} are allowed"));
     }
     Ok(())
 }

@@ -56,7 +56,7 @@ pub(crate) fn read_tags<'n>(reader: &Reader<'_>, value: &Value<'n>) -> Option<Ta
     let include = fields.get("include").map(|value| read_patterns(reader, value, "include")).unwrap_or_default();
     let exclude = fields.get("exclude").map(|value| read_patterns(reader, value, "exclude")).unwrap_or_default();
     for (_, value) in exclude.iter().filter(|(pattern, _)| pattern.digest().is_some()) {
-        reader.refuse(value, "a digest cannot be excluded: exclude the tags that should not come along");
+        reader.refuse(value, "a digest cannot be excluded: write the tags to exclude");
     }
     check_pins_agree(reader, &include);
     let selection = Selection {
@@ -82,11 +82,15 @@ fn check_pins_agree(reader: &Reader<'_>, include: &[Placed<'_, Pattern>]) {
         let Some((tag, digest)) = pattern.pin() else { continue };
         let others = include.iter().enumerate().filter(|(other, _)| *other != at).map(|(_, (pattern, _))| pattern);
         if others.clone().any(|other| other.literal() == Some(tag)) {
-            let message = format!("the tag {tag} is here with a digest and without one");
-            reader.refuse_with_hint(value, message, "write it once");
+            let message = format!("the tag {tag} is written with a digest and without one");
+            reader.refuse_with_hint(value, message, "write the tag once");
         }
         if others.filter_map(Pattern::pin).any(|(other, pinned)| other == tag && pinned != digest) {
-            reader.refuse_with_hint(value, format!("the tag {tag} is pinned to two digests"), "write one of them");
+            reader.refuse_with_hint(
+                value,
+                format!("the tag {tag} is pinned to two digests"),
+                "write only one of the digests",
+            );
         }
     }
 }
@@ -94,7 +98,11 @@ fn check_pins_agree(reader: &Reader<'_>, include: &[Placed<'_, Pattern>]) {
 fn read_patterns<'n>(reader: &Reader<'_>, value: &Value<'n>, key: &str) -> Vec<Placed<'n, Pattern>> {
     let items = reader.texts(value, "a list of tag patterns").unwrap_or_default();
     if key == "include" && items.is_empty() && matches!(value.node, Node::List(_)) {
-        reader.refuse_with_hint(value, "`include` is empty, which would be no tag", "leave it out for every tag");
+        reader.refuse_with_hint(
+            value,
+            "`include` is empty, so no tag would be selected",
+            "remove `include` to select every tag",
+        );
     }
     items.iter().filter_map(|item| reader.placed(item, "a tag pattern")).collect()
 }

@@ -54,7 +54,11 @@ pub(crate) fn read_tls(reader: &Reader<'_>, value: &Value<'_>) -> Option<Tls> {
     let identity = match (certificate, key) {
         (Some(certificate), Some(key)) => read_identity(reader, certificate, key),
         (None, Some(key)) => {
-            reader.refuse_with_hint(key, "a key alone proves nothing", "write the certificate's file to `certificate`");
+            reader.refuse_with_hint(
+                key,
+                "a private key needs its certificate",
+                "write the file of the certificate as `certificate`",
+            );
             None
         }
         _ => None,
@@ -80,7 +84,11 @@ fn read_certificates(reader: &Reader<'_>, value: &Value<'_>) -> Option<Pem> {
 pub(crate) fn read_pem_path(reader: &Reader<'_>, value: &Value<'_>) -> Option<PathBuf> {
     // The message does not repeat the text: it may be the key itself.
     if matches!(value.node, Node::Text(text) if text.contains("-----BEGIN")) {
-        reader.refuse_with_hint(value, "expected the path of a file, found what should be in it", "write it to a file");
+        reader.refuse_with_hint(
+            value,
+            "expected the path of a file, found the content of a PEM file",
+            "write the content to a file, and the path of the file here",
+        );
         return None;
     }
     reader.path(value, "the path of a file")

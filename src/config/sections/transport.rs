@@ -62,7 +62,7 @@ pub(crate) fn read_transport(
 ) -> Transport {
     let tls = fields.get("tls");
     if let Some(value) = tls.filter(|_| plain_http) {
-        reader.refuse_with_hint(value, "there is no TLS by plain_http", "leave one of the two out");
+        reader.refuse_with_hint(value, "`tls` has no effect with `plain_http`", "remove one of the two keys");
     }
     let tls = tls.and_then(|value| read_tls(reader, value)).unwrap_or_default();
     let http1_only = fields.get("http1_only").and_then(|value| reader.bool(value)).unwrap_or_default();
@@ -80,16 +80,16 @@ pub(crate) fn read_transport(
 fn read_mirrors(reader: &Reader<'_>, value: &Value<'_>, host: Option<&RegistryHost>) -> Option<Vec<Mirror>> {
     let items = reader.texts(value, "a list of mirrors, each HOST or HOST/PREFIX")?;
     if items.len() > MAX_MIRRORS {
-        reader.refuse(value, format!("these are {} mirrors: {MAX_MIRRORS} at most", items.len()));
+        reader.refuse(value, format!("the list has {} mirrors, and at most {MAX_MIRRORS} are allowed", items.len()));
         return None;
     }
     let mut mirrors: Vec<(Mirror, &Value<'_>)> = Vec::new();
     for item in &items {
         let Some(mirror) = reader.parsed::<Mirror>(item, "HOST or HOST/PREFIX") else { continue };
         if host == Some(&mirror.host) {
-            reader.refuse(item, format!("{mirror} is the registry itself: a mirror is another one"));
+            reader.refuse(item, format!("{mirror} is the registry itself: write another registry as its mirror"));
         } else if let Some((_, first)) = mirrors.iter().find(|(other, _)| *other == mirror) {
-            let message = format!("the mirror {mirror} is here twice");
+            let message = format!("duplicate mirror {mirror}");
             reader.add_problem(Diagnostic::new(&item.path, Part::Value, message).with_first(&first.path, Part::Value));
         } else {
             mirrors.push((mirror, item));
@@ -100,7 +100,7 @@ fn read_mirrors(reader: &Reader<'_>, value: &Value<'_>, host: Option<&RegistryHo
 
 fn read_proxy(reader: &Reader<'_>, value: &Value<'_>) -> Option<Proxy> {
     if *value.node == Node::Bool(false) {
-        reader.refuse_with_hint(value, "expected http://HOST:PORT or none, found the boolean false", "write none");
+        reader.refuse_with_hint(value, "expected http://HOST:PORT or none, found the boolean false", "write `none`");
         return None;
     }
     reader.parsed(value, "http://HOST:PORT or none")

@@ -44,9 +44,9 @@ pub(crate) fn read_upload(reader: &Reader<'_>, value: &Value<'_>) -> Option<Uplo
         let size = reader.size(value, *CHUNK.start())?;
         if size > *CHUNK.end() {
             let most = scalar::format_size(*CHUNK.end());
-            reader.refuse(value, format!("{} is too much: {most} at most", scalar::format_size(size)));
+            reader.refuse(value, format!("{} is too large: the maximum is {most}", scalar::format_size(size)));
         } else if mode == UploadMode::Monolithic {
-            reader.refuse(value, "there are no chunks with `mode: monolithic`");
+            reader.refuse(value, "`chunk` has no effect with `mode: monolithic`: remove one of the two keys");
         }
         Some(size)
     });

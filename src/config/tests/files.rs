@@ -16,7 +16,10 @@ fn a_file_that_cannot_be_read_is_named() {
     };
     let missing = load(Path::new("no/such/sync.yaml"), &environment).unwrap_err().to_string();
     assert_eq!(missing, "no/such/sync.yaml: cannot be read: No such file or directory (os error 2)");
-    assert_eq!(problem("large", &vec![b'#'; (16 << 20) + 1]), "large: is larger than 16MiB, which no configuration is");
+    assert_eq!(
+        problem("large", &vec![b'#'; (16 << 20) + 1]),
+        "large: is larger than 16MiB, the maximum size of a configuration"
+    );
     let zero = load(Path::new("/dev/zero"), &environment).unwrap_err().to_string();
     assert_eq!(zero, "/dev/zero: cannot be read: it is a device, not a regular file");
     assert_eq!(problem("latin", b"version: 1\n# caf\xe9\n"), "latin: is not UTF-8 text (line 2)");
@@ -47,7 +50,7 @@ fn a_url_in_the_place_of_a_path_is_refused() {
         assert!(!problems.contains("hunter2"), "{problems}");
     }
     let layout = read("version: 1\nsync: [{name: a, source: h.example/a, target: \"oci-layout:s3://bucket/a\"}]\n");
-    assert!(layout.unwrap_err().to_string().contains("a layout is a folder on this machine, and this is a URL"));
+    assert!(layout.unwrap_err().to_string().contains("a layout is a folder on this machine, not a URL"));
     for path in ["C:journal", "./a:b/journal.db", "/var/lib/a:/journal.db", "a:b"] {
         assert!(read(&of(&format!("daemon: {{journal: \"{path}\"}}"))).is_ok(), "{path}");
     }

@@ -110,5 +110,5 @@ fn journal_path_follows_the_environment() {
     let relative = [("XDG_STATE_HOME", "state"), ("HOME", "/home/me")];
     assert_eq!(journal(&relative).unwrap(), Path::new("/home/me/.local/state/transship/journal.db"));
     let problems = journal(&[]).unwrap_err().to_string();
-    assert!(problems.starts_with("sync.yaml:1:1: there is no place for the journal"), "{problems}");
+    assert!(problems.starts_with("sync.yaml:1:1: the journal has no default path"), "{problems}");
 }

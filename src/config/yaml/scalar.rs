@@ -35,7 +35,7 @@ fn read_size(text: &str) -> Option<u64> {
 /// Parses a bandwidth in bytes a second: `100MiB/s`.
 pub(crate) fn parse_bandwidth(text: &str) -> Result<u64, String> {
     let read = text.strip_suffix("/s").and_then(|amount| read_size(amount.trim_end()));
-    read.ok_or_else(|| format!("{text:?} is not a bandwidth: write bytes a second, like 100MiB/s"))
+    read.ok_or_else(|| format!("{text:?} is not a bandwidth: write bytes per second, like 100MiB/s"))
 }
 
 /// Parses a rate of requests: `10/s`, `600/min`, `5000/h`.
@@ -52,7 +52,7 @@ pub(crate) fn parse_rate(text: &str) -> Result<Rate, String> {
         let count = count.bytes().all(|b| b.is_ascii_digit()).then(|| count.parse::<u32>().ok()).flatten()?;
         (count > 0).then_some(Rate { count, per: Duration::from_secs(seconds) })
     };
-    read().ok_or_else(|| format!("{text:?} is not a rate of requests: write 10/s, 600/min or 5000/h"))
+    read().ok_or_else(|| format!("{text:?} is not a rate of requests: write a rate like 10/s, 600/min or 5000/h"))
 }
 
 /// Parses a duration as humantime reads it: `30s`, `5m`, `1h 30m`.
