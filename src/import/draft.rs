@@ -135,7 +135,9 @@ impl Draft {
                 claim if claim.digest != digest => "with another digest",
                 _ => return None,
             };
-            Some(format!("another entry writes the tag {tag} of this target {what}; give them different targets"))
+            Some(format!(
+                "another entry writes the tag {tag} of this target {what}: give the entries different targets"
+            ))
         })
     }
 

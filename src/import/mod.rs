@@ -73,16 +73,18 @@ pub enum ImportError {
     Problems(#[from] Problems),
     /// The file has neither keys of regsync nor of skopeo.
     #[error(
-        "{0} looks neither like regsync's configuration (creds, defaults, sync) nor like that of `skopeo sync` \
-         (hosts with images); name the program by --from regsync or --from skopeo"
+        "{0} looks neither like a configuration of regsync (creds, defaults, sync) nor like a configuration of `skopeo \
+         sync` (hosts with images): name the program with --from regsync or --from skopeo"
     )]
     UnknownForm(String),
     /// A file of skopeo names no target, and the options name none.
-    #[error("{0} does not name a target; name it as on the command line of `skopeo sync`: --target HOST[/PREFIX]")]
+    #[error(
+        "{0} does not name a target: write --target HOST[/PREFIX], the target on the command line of `skopeo sync`"
+    )]
     NoTarget(String),
     /// The target is not HOST or HOST/PREFIX.
     #[error(
-        "--target {text:?} cannot hold repositories: write HOST or HOST/PREFIX, with a `.` or a port in HOST; for \
+        "--target {text:?} is not a valid target: write HOST or HOST/PREFIX, with a `.` or a port in HOST; for \
          a name at Docker Hub write docker.io/NAME"
     )]
     BadTarget {
@@ -90,7 +92,10 @@ pub enum ImportError {
         text: String,
     },
     /// A file of regsync names its targets itself.
-    #[error("--target and --scoped are for the YAML of `skopeo sync`: {0} is regsync's and names its targets itself")]
+    #[error(
+        "--target and --scoped are for the YAML of `skopeo sync`: {0} is a configuration of regsync, which names its \
+         targets itself"
+    )]
     TargetNotAsked(String),
 }
 

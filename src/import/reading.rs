@@ -107,7 +107,7 @@ impl Reading {
         match view.node {
             Node::Map(_) => fields.add(view, 8),
             Node::Null => {}
-            _ => self.add_error(view, format!("expected {what}: a map of keys")),
+            _ => self.add_error(view, format!("{what} must be a map of keys")),
         }
         fields.pairs.retain(|(_, view)| *view.node != Node::Null);
         fields
@@ -119,7 +119,7 @@ impl Reading {
             Node::List(items) => items.iter().enumerate().map(|(at, node)| view.below(at, node)).collect(),
             Node::Null => Vec::new(),
             _ => {
-                self.add_error(view, format!("expected {what}: a list"));
+                self.add_error(view, format!("{what} must be a list"));
                 Vec::new()
             }
         }
@@ -129,7 +129,7 @@ impl Reading {
     pub(super) fn text(&mut self, view: &View<'_>, what: &str) -> String {
         let text = view.scalar();
         if text.is_none() {
-            self.add_error(view, format!("expected {what}: a text"));
+            self.add_error(view, format!("{what} must be text"));
         }
         text.unwrap_or_default()
     }
@@ -157,7 +157,7 @@ impl Reading {
             _ => None,
         };
         if value.is_none() {
-            self.add_error(view, format!("expected `{key}`: true or false"));
+            self.add_error(view, format!("`{key}` must be true or false"));
         }
         value
     }
@@ -170,7 +170,7 @@ impl Reading {
             _ => None,
         };
         if number.is_none() {
-            self.add_error(view, format!("expected `{key}`: a number"));
+            self.add_error(view, format!("`{key}` must be a number"));
         }
         number
     }
@@ -183,7 +183,7 @@ impl Reading {
 
     /// Adds a remark about an unknown key, and returns it as a comment.
     pub(super) fn add_unknown_key(&mut self, key: &str, view: &View<'_>, whose: &str) -> String {
-        self.add_unknown(view, format!("{} is no known key of {whose}: skipped", quoted_key(key)))
+        self.add_unknown(view, format!("{} is not a known key of {whose}: skipped", quoted_key(key)))
     }
 
     /// Adds remarks about the keys that are not among `known`, and returns them as comments.
@@ -196,7 +196,7 @@ impl Reading {
 /// Quotes a key for a comment. Hides a key that may contain a secret, for example because of a missing space.
 fn quoted_key(key: &str) -> String {
     let is_word = key.len() <= 40 && key.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.'));
-    if is_word { format!("`{key}`") } else { "a key here".to_owned() }
+    if is_word { format!("`{key}`") } else { "this key".to_owned() }
 }
 
 /// Quotes a text for a comment. Hides a text that may contain a secret.

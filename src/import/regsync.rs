@@ -39,7 +39,8 @@ pub(super) fn translate(root: &Node, reading: &mut Reading) -> Draft {
     let defaults = root.get("defaults").map(|view| reading.fields(view, "`defaults`")).unwrap_or_default();
     draft.head.extend(unsupported_keys(&defaults, &[&keys::SHARED, &keys::DEFAULTS], "`defaults`", reading));
     draft.head.push(
-        "At its start, regsync copies what a target lacks: write `on_start: true` under `defaults` to do the same."
+        "When regsync starts, it copies the images that a target lacks: write `on_start: true` under `defaults` to do \
+         the same."
             .into(),
     );
     draft.head.push(
@@ -71,7 +72,7 @@ fn add_entries(view: &View<'_>, defaults: &Fields<'_>, draft: &mut Draft, readin
                 set_versions(&mut entry, range);
             }
             if has_unknown {
-                entry.skip("it has an unknown key, which may change what it copies");
+                entry.skip("the entry has an unknown key, which may change the copied content");
             }
             check_repos(&mut entry, &kind, &fields, reading);
             set_options(&mut entry, &Keys { own: &fields, defaults, source: &source, target: &target }, reading);
@@ -81,7 +82,7 @@ fn add_entries(view: &View<'_>, defaults: &Fields<'_>, draft: &mut Draft, readin
         }
     }
     if !["image", "repository", "registry"].contains(&kind.as_str()) {
-        reading.add_error(view, "expected `type`: image, repository or registry");
+        reading.add_error(view, "`type` must be image, repository or registry");
     }
 }
 
@@ -109,7 +110,7 @@ fn read_tag_sets<'n>(
         let Some(view) = fields.get(key) else { continue };
         match (kind, key) {
             ("image", _) => {
-                comments.push(reading.add_remark(view, format!("`{key}` of an image, which is one tag: skipped")));
+                comments.push(reading.add_remark(view, format!("`{key}` is skipped: an image is one tag")));
             }
             (_, "tagSets") => views.extend(reading.items(view, "`tagSets`")),
             // Beside `tagSets`, an empty `tags` adds nothing: it does not select every tag.
@@ -172,7 +173,7 @@ fn set_ends(entry: &mut Entry, kind: &str, source: &Option<Template>, target: &O
     let samples = [source, target].map(|end| end.as_ref().map(Template::sample));
     let varies = samples.iter().any(|sample| sample.as_ref().is_none_or(|(_, varies)| *varies));
     if varies && kind != "repository" {
-        entry.skip("its templates cannot be translated");
+        entry.skip("the templates cannot be translated");
     } else if kind == "registry" {
         // regsync takes the source for a host, lists the repositories there, and then reads their names as references.
         if !texts[0].split('/').next().is_some_and(names_host) {
@@ -193,7 +194,7 @@ fn set_ends(entry: &mut Entry, kind: &str, source: &Option<Template>, target: &O
     } else if ends.iter().any(Option::is_none) {
         texts = texts.map(|text| if may_be_secret(&text) { "***".to_owned() } else { text });
         if entry.skipped.is_none() {
-            entry.skip("its source or target cannot be translated");
+            entry.skip("the source or the target cannot be translated");
         }
     }
     let is_tree = |end: &Option<Endpoint>| matches!(end, Some(Endpoint::Tree { .. }));
@@ -218,7 +219,7 @@ fn set_image(entry: &mut Entry, texts: &mut [String; 2]) {
         (Some(digest), Some(other)) if digest == other => pin(digest),
         (None, None) if tag(&source) == tag(&target) => tag(&source),
         _ => {
-            entry.skip("it gives the image another name, which only `transship copy` can do");
+            entry.skip("the image gets another name, which only `transship copy` can do");
             return;
         }
     };
@@ -245,7 +246,8 @@ fn set_options(entry: &mut Entry, keys: &Keys<'_, '_>, reading: &mut Reading) {
         if is_reference(&backup) {
             entry.skip(format!("`backup` copies the previous image to another repository, {given}"));
         }
-        let comment = format!("`backup` names the previous image {given}; `keep_previous` chooses a name itself.");
+        let comment =
+            format!("`backup` gives the previous image the tag {given}; `keep_previous` chooses the tag itself.");
         entry.comments.push(comment);
         entry.rest.text("overwrite", "keep_previous");
     }
@@ -276,7 +278,7 @@ fn set_schedule(entry: &mut Entry, keys: &Keys<'_, '_>, reading: &mut Reading) {
     let (written, timing) = match &found {
         (Some(cron), interval) => {
             if let Some(interval) = interval {
-                entry.comments.push(format!("`schedule` takes effect instead of `interval`, {}.", quoted(interval)));
+                entry.comments.push(format!("`schedule` takes precedence over `interval`, {}.", quoted(interval)));
             }
             (cron, schedule::translate_cron(cron))
         }

@@ -45,7 +45,8 @@ pub(super) fn translate(root: &Node, target: &Destination, reading: &mut Reading
             .into(),
     );
     draft.head.push(
-        "Entries without `schedule` run only when you start them: `transship once`. Write one under `defaults`.".into(),
+        "Entries without `schedule` run only on request, by `transship once`. Write a `schedule` under `defaults`."
+            .into(),
     );
     draft.defaults.verbatim("referrers", false);
     let fields = reading.fields(&View::root(root), "registries");
@@ -54,15 +55,16 @@ pub(super) fn translate(root: &Node, target: &Destination, reading: &mut Reading
             Ok(name) if is_skopeos_host(host) => add_registry(host, &name, view, target, &mut draft, reading),
             Ok(name) => {
                 let message = format!(
-                    "skopeo reads images of {} at Docker Hub, or not at all: skipped; write a host with a `.` or a \
-                     port",
+                    "skopeo reads images of {} at Docker Hub, or cannot read them: the registry is skipped; write a \
+                     host with a `.` or a port",
                     quoted(name.as_str())
                 );
                 let remark = reading.add_unknown(view, message);
                 draft.head.push(remark);
             }
             Err(_) => {
-                let remark = reading.add_unknown(view, "this key is not the host of a registry: skipped");
+                let remark =
+                    reading.add_unknown(view, "this key is not the host of a registry: the registry is skipped");
                 draft.head.push(remark);
             }
         }
@@ -114,14 +116,16 @@ fn set_credentials(host: &RegistryHost, view: &View<'_>, sheet: &mut Registry, r
     let login = reading.fields(view, "`credentials`");
     sheet.comments.extend(reading.add_unknown_keys(&login, &["username", "password"], "`credentials`"));
     let Some(username) = reading.text_of(&login, "username").filter(|name| !name.contains(':')) else {
-        sheet.comments.push(reading.add_remark(view, "`credentials` without a plain user name: skipped"));
+        sheet
+            .comments
+            .push(reading.add_remark(view, "`credentials` is skipped: the user name is missing or contains a colon"));
         return;
     };
     let name = variable_name(host, "PASSWORD");
     let message = if login.get("password").is_some() {
         format!("the password is not carried over: set the environment variable {name}")
     } else {
-        format!("there is no password: set the environment variable {name}")
+        format!("the password is missing: set the environment variable {name}")
     };
     sheet.comments.push(reading.add_remark(view, message));
     sheet.credentials.text("username", escape_variables(&username));
@@ -134,12 +138,13 @@ fn add_images(host: &str, fields: &Fields<'_>, target: &Destination, draft: &mut
         if let Node::Map(pairs) = view.node {
             let listed = reading.fields(view, "`images`");
             for (name, _) in pairs {
-                let items = listed.get(name).map(|view| reading.items(view, "tags and digests")).unwrap_or_default();
+                let items =
+                    listed.get(name).map(|view| reading.items(view, "the value of a repository")).unwrap_or_default();
                 let entry = include_tags(new_entry(host, name, target), &items, reading);
                 add_entry(draft, entry, view, reading);
             }
         } else if *view.node != Node::Null {
-            reading.add_error(view, "expected `images`: a map of repositories");
+            reading.add_error(view, "`images` must be a map of repositories");
         }
     }
     for (name, view, expression) in read_expressions(fields, "images-by-tag-regex", reading) {
@@ -160,8 +165,8 @@ fn add_images(host: &str, fields: &Fields<'_>, target: &Destination, draft: &mut
         for range in ranges {
             let mut entry = new_entry(host, &name, target);
             if range.names_prerelease {
-                let remark =
-                    reading.add_remark(&view, "transship takes only pre-releases of the version that the range names");
+                let remark = reading
+                    .add_remark(&view, "transship selects only pre-releases of the version that the range names");
                 entry.comments.push(remark);
             } else {
                 // For skopeo, a suffix makes a pre-release, which the range does not include.
@@ -207,12 +212,12 @@ fn include_tags(mut entry: Entry, items: &[View<'_>], reading: &mut Reading) -> 
         } else if tag.parse::<Tag>().is_ok() {
             entry.include.push(tag.clone());
         } else {
-            let message = format!("{} is neither a tag nor a digest: skipped", quoted(&tag));
+            let message = format!("{} is neither a tag nor a digest, and is skipped", quoted(&tag));
             entry.comments.push(reading.add_unknown(item, message));
         }
     }
     if entry.include.is_empty() && !items.is_empty() {
-        entry.skip("none of its tags is valid");
+        entry.skip("none of the tags is valid");
     }
     entry
 }

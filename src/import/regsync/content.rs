@@ -48,7 +48,8 @@ pub(super) fn translate_content(entry: &mut Entry, keys: &Keys<'_, '_>, reading:
     entry.rest.verbatim("referrers", by_api | by_tag);
     if by_api != by_tag {
         entry.comments.push(
-            "`referrers` copies both the referrers that the API lists and those with a tag made of the digest.".into(),
+            "`referrers` copies the referrers that the API lists, and the referrers whose tag is made of the digest."
+                .into(),
         );
     }
     check_referrers(entry, keys, by_api, reading);
@@ -103,7 +104,7 @@ fn set_platforms(entry: &mut Entry, own: &Fields<'_>, reading: &mut Reading) {
     let several = reading.texts_of(own, "platforms");
     let one = reading.text_of(own, "platform");
     if one.is_some() {
-        entry.comments.push("regsync's `platform` copies the one image, without an index around it.".into());
+        entry.comments.push("regsync's `platform` copies a single image, without an index.".into());
         if !several.is_empty() {
             entry.comments.push("`platforms` has no effect beside `platform`.".into());
         }
@@ -115,7 +116,7 @@ fn set_platforms(entry: &mut Entry, own: &Fields<'_>, reading: &mut Reading) {
     let parsed: Option<Vec<Platform>> = written.iter().map(|one| one.parse().ok()).collect();
     let Some(parsed) = parsed.filter(|_| !entry.include.iter().any(|one| one.contains('@'))) else {
         let all: Vec<String> = written.iter().map(|one| quoted(one)).collect();
-        entry.skip(format!("its platforms have no equivalent: {}", all.join(", ")));
+        entry.skip(format!("these platforms have no equivalent: {}", all.join(", ")));
         return;
     };
     // A platform that is named twice is copied once.

@@ -23,12 +23,13 @@ pub(super) fn add_registry(view: &View<'_>, draft: &mut Draft, reading: &mut Rea
     let fields = reading.fields(view, "credentials of a registry");
     let name = reading.text_of(&fields, "registry").unwrap_or_default();
     let Ok(host) = name.parse::<RegistryHost>() else {
-        let remark = reading.add_unknown(view, "the name of this registry is not a plain host: skipped");
+        let remark =
+            reading.add_unknown(view, "the name of this registry is not a plain host: the registry is skipped");
         draft.head.push(remark);
         return;
     };
     if draft.has_registry(&host) {
-        let remark = reading.add_unknown(view, format!("{host} occurs twice: skipped the second time"));
+        let remark = reading.add_unknown(view, format!("duplicate registry {host}: the second one is skipped"));
         draft.head.push(remark);
         return;
     }
@@ -48,12 +49,14 @@ pub(super) fn add_registry(view: &View<'_>, draft: &mut Draft, reading: &mut Rea
 fn unsupported_address(host: &RegistryHost, fields: &Fields<'_>, reading: &mut Reading) -> Vec<String> {
     let is_other = |name: &String| name.parse::<RegistryHost>().ok().as_ref() != Some(host);
     let hostname = reading.text_of(fields, "hostname").filter(is_other).map(|name| {
-        let reason = format!("`hostname` of {host} is {}: write that host in its place", quoted(&name));
+        let reason = format!("`hostname` of {host} is {}: write that host in the entries instead", quoted(&name));
         ("hostname", reason)
     });
     let prefix = reading.text_of(fields, "pathPrefix").map(|prefix| {
-        let reason =
-            format!("`pathPrefix` of {host} is {}: write it before the names of repositories", quoted(&prefix));
+        let reason = format!(
+            "`pathPrefix` of {host} is {}: write that prefix before the names of the repositories",
+            quoted(&prefix)
+        );
         ("pathPrefix", reason)
     });
     let remark = |(key, reason): (&str, String)| {

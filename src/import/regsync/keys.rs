@@ -17,7 +17,7 @@ use Treatment::{NoEffect, Read};
 /// Key and its treatment.
 pub(super) type TreatedKey = (&'static str, Treatment);
 
-const HOOKS: &str = "regsync reads it and runs nothing";
+const HOOKS: &str = "regsync reads the key, but runs no hook";
 const RATE_LIMIT: &str =
     "write `limits: {reserve_pulls: NUMBER}` under the source's registry, which reserves that number of pulls";
 
@@ -50,8 +50,8 @@ pub(super) const SHARED: [TreatedKey; 15] = [
     ("mediaTypes", Read),
     // transship always compares digests first.
     ("fastCheck", Read),
-    ("referrerSlow", NoEffect("it only changes how the same referrers are found")),
-    ("forceRecursive", NoEffect("transship does not send again what the target has under the right digest")),
+    ("referrerSlow", NoEffect("the key only changes how regsync finds the same referrers")),
+    ("forceRecursive", NoEffect("transship never sends content that the target already has under the right digest")),
     ("ratelimit", NoEffect(RATE_LIMIT)),
     ("hooks", NoEffect(HOOKS)),
 ];
@@ -83,21 +83,21 @@ pub(super) const CREDS: [TreatedKey; 22] = [
     ("repoAuth", Read),
     ("hostname", Read),
     ("pathPrefix", Read),
-    ("regcert", NoEffect("write the certificate into a file and name it as `tls: {ca: …}`")),
-    ("clientCert", NoEffect("write it into a file and name it as `tls: {certificate: …}`")),
-    ("clientKey", NoEffect("write it into a file and name it as `tls: {key: …}`")),
+    ("regcert", NoEffect("write the certificate into a file, and its path as `tls: {ca: …}`")),
+    ("clientCert", NoEffect("write the certificate into a file, and its path as `tls: {certificate: …}`")),
+    ("clientKey", NoEffect("write the key into a file, and its path as `tls: {key: …}`")),
     ("credExpire", NoEffect("transship runs a helper again when the registry refuses its credentials")),
     ("credHost", NoEffect("transship passes the registry's own name to a helper")),
     ("mirrors", NoEffect("write `mirrors: [HOST]`; until then transship reads from the registry itself")),
     ("priority", NoEffect("transship tries mirrors in the order of the list")),
-    ("api", NoEffect("regsync ignores it too")),
+    ("api", NoEffect("regsync also ignores this key")),
     ("apiOpts", NoEffect("transship detects what a registry supports")),
     ("blobChunk", NoEffect("see `upload: {chunk: …}`")),
     ("blobMax", NoEffect("see `upload: {mode: …}`")),
 ];
 
 /// Deprecated key, which regsync ignores with a warning.
-pub(super) const SCHEME: TreatedKey = ("scheme", NoEffect("regsync ignores it too: see `tls`"));
+pub(super) const SCHEME: TreatedKey = ("scheme", NoEffect("regsync also ignores this key: see `tls`"));
 
 /// Returns comments about keys without an equivalent and about unknown keys.
 pub(super) fn unsupported_keys(
