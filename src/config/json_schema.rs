@@ -18,7 +18,7 @@ pub fn json_schema() -> Value {
     let about = json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "sync.yaml of transship",
-        "description": "Which container registries transship keeps in step, when, and under which rules.",
+        "description": "Container registries that transship keeps in step, with their schedules and rules.",
     });
     if let (Value::Object(schema), Value::Object(about)) = (&mut schema, about) {
         schema.extend(about);
@@ -76,7 +76,7 @@ fn secret() -> Value {
         "anyOf": [
             { "type": "string", "minLength": 1 },
             one("env", "Environment variable with the secret."),
-            one("file", "File with the secret. One line break at its end is not part of the secret."),
+            one("file", "File with the secret. One line break at the end of the file is not part of the secret."),
         ]
     })
 }

@@ -56,7 +56,7 @@ pub(crate) static AZURE: Table = Table {
         key(
             "authority",
             ANY,
-            "Address of Entra. Sovereign clouds have their own.",
+            "Address of Entra. Sovereign clouds have addresses of their own.",
             r#""https://login.microsoftonline.us""#,
         )
         .with_default(r#""https://login.microsoftonline.com""#),

@@ -20,7 +20,7 @@ pub(crate) static WINDOW: Table = Table {
         key(
             "between",
             Shape::Text { pattern: "^[0-9]{1,2}:[0-9]{2} *- *[0-9]{1,2}:[0-9]{2}$" },
-            "Time of day, from one time to another; it may cross midnight. Default: always.",
+            "Period of the day in which the window applies. A period may cross midnight. Default: always.",
             r#""08:00-18:00""#,
         ),
         key("timezone", ANY, "Time zone of `between`, by its IANA name.", r#""Europe/Berlin""#)

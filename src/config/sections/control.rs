@@ -15,9 +15,9 @@ const FILE: &str = "control.sock";
 pub(crate) const CONTROL_KEY: Key = key(
     "control",
     ANY,
-    "Socket file by which `transship trigger`, `pause` and `resume` reach the daemon, or `off`. Its owner and its \
-     group may write to it. Default: control.sock in $RUNTIME_DIRECTORY, else in $XDG_RUNTIME_DIR/transship, else \
-     off.",
+    "Socket file by which `transship trigger`, `pause` and `resume` reach the daemon, or `off` for no socket. Only the \
+     owner and the group of the file can use the socket. Default: control.sock in $RUNTIME_DIRECTORY, else in \
+     $XDG_RUNTIME_DIR/transship, else off.",
     r#""/run/transship/control.sock""#,
 );
 

@@ -50,41 +50,47 @@ pub(crate) static CREDENTIALS: Table = Table {
         key(
             "command",
             Shape::List,
-            "A program and its arguments. It prints the password of `username`; without `username` it prints \
-             USER:PASSWORD, or an identity token, which has no colon. It must end within 30 s.",
+            "A program and its arguments. With `username`, the program prints the password. Without `username`, the \
+             program prints USER:PASSWORD, or an identity token, which has no colon. The program must end within 30 s.",
             r#"["pass", "show", "registry"]"#,
         ),
         key(
             "env",
             Shape::Secrets,
-            "More environment variables for the helper or the command, each text, {env: NAME} or {file: PATH}. \
-             Without them the program gets PATH, HOME, DOCKER_CONFIG and the variables of proxies and clouds, and \
-             nothing else of this environment. transship never shows the values.",
+            "Additional environment variables for the helper or the command, each text, {env: NAME} or {file: PATH}. \
+             Of its own environment, transship passes only PATH, HOME, DOCKER_CONFIG and the variables of proxies and \
+             clouds to the program. transship never shows the values.",
             r#"{"VAULT_TOKEN": {"file": "/run/secrets/vault"}}"#,
         ),
         key(
             "azure",
             Shape::WordOr(&AZURE_WORDS, &AZURE),
-            "An Entra identity for Azure Container Registry: `managed_identity`, `workload_identity` (by the \
-             variables that its webhook sets), or a map. A map with `client_secret` or `certificate` is an \
-             application; any other map is a managed identity.",
+            "An Entra identity for Azure Container Registry: `managed_identity`, `workload_identity` (from the \
+             environment variables that the webhook of workload identity sets), or a map. A map with `client_secret` \
+             or `certificate` is an application; any other map is a managed identity.",
             r#""managed_identity""#,
         ),
         key(
             "aws",
             Shape::Map(&AWS),
-            "An AWS identity for Elastic Container Registry. `{}` uses the identity of this machine, found as the \
-             AWS tools find it.",
+            "An AWS identity for Elastic Container Registry. `{}` uses the identity of this machine, found by the same \
+             rules as in the AWS tools.",
             "{}",
         ),
         key(
             "gcp",
             Shape::Map(&GCP),
             "A Google identity for Artifact Registry. `{}` uses the service account in \
-             $GOOGLE_APPLICATION_CREDENTIALS, else that of this machine.",
+             $GOOGLE_APPLICATION_CREDENTIALS, else the service account of this machine.",
             "{}",
         ),
-        key("anonymous", Shape::Bool, "No credentials: `true`, or leave the key out.", "true").safe_as(SafeForm::Words),
+        key(
+            "anonymous",
+            Shape::Bool,
+            "`true` sends requests without credentials. `false` is not allowed: remove the key instead.",
+            "true",
+        )
+        .safe_as(SafeForm::Words),
     ]],
     required: &[],
 };

@@ -25,14 +25,14 @@ pub(crate) static ENTRY: Table = Table {
             key(
                 "source",
                 ANY,
-                "Source: HOST/REPOSITORY, HOST/PREFIX/** for all repositories below it (by the catalog), or \
-                 oci-layout:PATH.",
+                "Source: HOST/REPOSITORY, HOST/PREFIX/** for all repositories below the prefix (from the catalog of \
+                 the registry), or oci-layout:PATH.",
                 r#""docker.io/library/python""#,
             ),
             key(
                 "target",
                 ANY,
-                "Target, written like `source`. `**` stands for the same path as in the source.",
+                "Target, written like `source`. In a target, `**` means the same path as in the source.",
                 r#""registry.internal:5000/cache/python""#,
             ),
             key(
@@ -44,7 +44,7 @@ pub(crate) static ENTRY: Table = Table {
             key(
                 "credentials",
                 Shape::Map(&SIDES),
-                "Credentials of this entry alone, if they differ from those of the registry.",
+                "Credentials for this entry only, instead of the credentials of the registries.",
                 "",
             )
             .secret(),

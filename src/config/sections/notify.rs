@@ -27,9 +27,9 @@ pub(crate) static NOTIFY: Table = Table {
         key(
             "on",
             Shape::Words(&Event::NAMES),
-            "Events that are sent: an entry starts to fail, or an edit of the configuration is refused (failure); it \
-             succeeds again (recovery); tags changed at a target (change); tags were left unchanged by a rule, a \
-             lock or a limit (withheld).",
+            "Events that are sent. failure: an entry starts to fail, or an edit of the configuration is refused. \
+             recovery: a failure has ended. change: tags changed at a target. withheld: a rule, a lock or a limit left \
+             tags unchanged.",
             r#"["failure", "recovery", "change", "withheld"]"#,
         )
         .with_default(r#"["failure", "recovery"]"#)

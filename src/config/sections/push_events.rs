@@ -18,8 +18,8 @@ use crate::oci::RegistryHost;
 pub(crate) const PUSH_EVENTS_KEY: Key = key(
     "push_events",
     Shape::Map(&PUSH_EVENTS),
-    "Port for push events of registries. An event runs the entries that read from that repository, for the pushed \
-     tag alone. Default: none.",
+    "Port for push events of registries. An event runs the entries that read from the repository of the event, and \
+     only for the pushed tag. Default: none.",
     "",
 )
 .secret();
@@ -30,8 +30,8 @@ pub(crate) static PUSH_EVENTS: Table = Table {
         key(
             "listen",
             Shape::Text { pattern: r"^(unix:.+|.+:[0-9]+)$" },
-            "Address that receives events, as POST /hooks/NAME: an address with its port, or unix:PATH. It speaks \
-             no TLS: put a proxy in front of it.",
+            "Address that receives events, as POST /hooks/NAME: an address with its port, or unix:PATH. The port does \
+             not speak TLS: put a proxy in front of the port.",
             r#""0.0.0.0:9181""#,
         )
         .safe_as(SafeForm::Host),
@@ -54,7 +54,7 @@ const RECEIVER_KEYS: &[Key] = &[
     key(
         "registry",
         ANY,
-        "Registry of these events, as entries name it. Default: the one that the event names.",
+        "Registry of these events, by the name that entries use. Default: the registry that the event names.",
         r#""registry.internal:5000""#,
     )
     .safe_as(SafeForm::Host),

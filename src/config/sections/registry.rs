@@ -33,33 +33,40 @@ pub(crate) static REGISTRY: Table = Table {
                 "",
             )
             .secret(),
-            key("plain_http", Shape::Bool, "`true` uses HTTP instead of HTTPS. transship never guesses it.", "true")
-                .with_default("false"),
+            key(
+                "plain_http",
+                Shape::Bool,
+                "`true` uses HTTP instead of HTTPS. Without this key, transship never uses HTTP.",
+                "true",
+            )
+            .with_default("false"),
             key(
                 "kind",
                 Shape::Word(&Flavor::KINDS),
-                "Flavour of the registry, if the host name does not show it, as behind a domain of your own: acr \
-                 (Azure), ecr (Amazon), google, ghcr (GitHub), or plain. Default: by the host name.",
+                "Flavour of the registry. The key is needed if the host name does not show the flavour, for example \
+                 with a domain of your own. Values: acr (Azure), ecr (Amazon), google, ghcr (GitHub), or plain. \
+                 Default: by the host name.",
                 r#""acr""#,
             ),
             key(
                 "limits",
                 Shape::Map(&LIMITS),
-                "Limits of requests to the registry. All entries share them, in turn. Default: by `profile`.",
+                "Limits of requests to the registry. All entries share the limits and take turns. Default: the limits \
+                 of `profile`.",
                 "",
             ),
             key(
                 "max_manifest",
                 Shape::Size,
-                "Size of the largest manifest that transship reads from the registry, 4MiB to 8MiB. A larger one \
-                 fails.",
+                "Size of the largest manifest that transship reads from the registry, 4MiB to 8MiB. The copy of a \
+                 larger manifest fails.",
                 r#""8MiB""#,
             )
             .with_default(r#""4MiB""#),
             key(
                 "upload",
                 Shape::Map(&UPLOAD),
-                "How transship uploads blobs to the registry. Default: as the registry accepts them.",
+                "Form of blob uploads to the registry. Default: the form that the registry accepts.",
                 "",
             ),
         ],

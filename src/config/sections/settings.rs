@@ -41,17 +41,17 @@ pub(crate) const SETTINGS: &[Key] = &[
     key(
         "foreign_layers",
         Shape::Word(&ForeignLayers::NAMES),
-        "What to do with non-distributable layers that have `urls` (as in old Windows images): skip them, or copy \
-         them from the source. It applies to images that are copied from then on. Layers without `urls` are always \
-         copied.",
+        "Rule for non-distributable layers that have `urls` (as in old Windows images): `skip` them, or `copy` them \
+         from the source. A change of the rule applies only to images that are copied afterwards. Layers without \
+         `urls` are always copied.",
         r#""copy""#,
     )
     .with_default(r#""skip""#),
     key(
         "schedule",
         ANY,
-        "When to run: five cron fields in quotes, @hourly and similar names, `every 15m` (a minute to 31 days), or \
-         `never` (manual only).",
+        "Schedule of automatic runs: five cron fields in quotes, @hourly and similar names, `every 15m` (a minute to \
+         31 days), or `never` (only manual runs).",
         r#""*/10 * * * *""#,
     )
     .with_default(r#""never""#),
@@ -61,7 +61,7 @@ pub(crate) const SETTINGS: &[Key] = &[
     key(
         "jitter",
         DURATION,
-        "Longest random delay of a scheduled run, so that not all entries start at once. At most a day.",
+        "Maximum random delay of a scheduled run, at most a day. A delay prevents that all entries start at once.",
         r#""5m""#,
     )
     .with_default(r#""0s""#),
@@ -69,8 +69,8 @@ pub(crate) const SETTINGS: &[Key] = &[
     key(
         "overwrite",
         Shape::Word(&Overwrite::NAMES),
-        "What to do with a tag that the target has with another digest: `always` moves it, `never` blocks it, \
-         `keep_previous` moves it and keeps the old digest under a tag of its own. Tags of signatures that \
+        "Rule for a tag that the target has with another digest: `always` moves the tag, `never` blocks the tag, \
+         `keep_previous` moves the tag and keeps the old digest under an additional tag. Tags of signatures that \
          accompany an image always move when a signature is added.",
         r#""never""#,
     )

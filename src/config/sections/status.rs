@@ -18,8 +18,8 @@ const ADDRESS: &str = r"^(off|unix:.+|.+:[0-9]+)$";
 pub(crate) const STATUS_KEY: Key = key(
     "status",
     Shape::TextOr { pattern: ADDRESS, keys: &STATUS },
-    "Address of health, status and metrics: a loopback address with its port, unix:PATH, or `off`. Any other \
-     address needs a map with its protection.",
+    "Address of health, status and metrics: a loopback address with its port, unix:PATH, or `off`. Any other address \
+     needs a map that also sets `token` or `insecure`.",
     r#""unix:/run/transship/status.sock""#,
 )
 .with_default(r#""127.0.0.1:9180""#);
@@ -30,22 +30,22 @@ const KEYS: &[Key] = &[
     key(
         "listen",
         Shape::Text { pattern: r"^(unix:.+|.+:[0-9]+)$" },
-        "Address with its port, or unix:PATH. It speaks no TLS.",
+        "Address with its port, or unix:PATH. The port does not speak TLS.",
         r#""0.0.0.0:9180""#,
     ),
     key(
         "token",
         Shape::Secret,
         "Token that readers must send, at least 16 characters: as a bearer token, or in a browser as the password \
-         of any user. /healthz and /readyz need none.",
+         of any user. /healthz and /readyz need no token.",
         r#"{"file": "/run/secrets/status-token"}"#,
     )
     .secret(),
     key(
         "insecure",
         Shape::Bool,
-        "`true` lets everybody read who can reach the address, by any host name. For an address that something else \
-         protects.",
+        "`true` permits every client that can reach the address to read, by any host name. Use it only for an address \
+         that is protected by other means.",
         "true",
     )
     .with_default("false"),

@@ -11,8 +11,9 @@ pub(crate) static TAGS: Table = Table {
         key(
             "include",
             Shape::Texts { filled: true },
-            "Globs; `re:` and a regular expression of the whole tag; `TAG@sha256:…` for a digest that arrives under \
-             this tag; `@sha256:…` for a digest without a tag. Default: every tag.",
+            "Tags to select: globs; `re:` and a regular expression that matches the whole tag; `TAG@sha256:…` for a \
+             digest that is copied under this tag; `@sha256:…` for a digest that is copied without a tag. Default: \
+             every tag.",
             r#"["3.12-slim*", "re:v[0-9]+"]"#,
         ),
         key(
@@ -21,18 +22,19 @@ pub(crate) static TAGS: Table = Table {
             "Globs and regular expressions of tags to skip.",
             r#"["*-rc*"]"#,
         ),
-        key("semver", ANY, "Range of versions. Tags that are no version are not selected.", r#"">=3.12, <4""#),
+        key("semver", ANY, "Range of versions. Tags that are not versions are not selected.", r#"">=3.12, <4""#),
         key(
             "newest",
             Shape::Integer { min: 1, max: 1_000_000 },
-            "Number of tags to keep of those selected: the highest versions, else the last names.",
+            "Maximum number of the selected tags to copy: first the highest versions, then the alphabetically last \
+             names of other tags.",
             "10",
         ),
         key(
             "at_least",
             Shape::Integer { min: 1, max: 1_000_000 },
-            "Smallest number of selected tags. Fewer fail the run, so that an empty list is no success. All \
-             repositories of a tree (`/**`) count together.",
+            "Minimum number of selected tags. A run that selects fewer tags fails, so that an empty list never counts \
+             as success. All repositories of a tree (`/**`) count together.",
             "1",
         ),
     ]],

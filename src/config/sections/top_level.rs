@@ -45,7 +45,12 @@ static ROOT: Table = Table {
              it completely.",
             "",
         ),
-        key("sync", Shape::ListOf(&ENTRY), "Entries: what transship keeps in step. `[]` is none.", ""),
+        key(
+            "sync",
+            Shape::ListOf(&ENTRY),
+            "Entries: the sources and targets that transship keeps in step. `[]` means no entries.",
+            "",
+        ),
     ]],
     required: &["version", "sync"],
 };

@@ -35,9 +35,9 @@ pub(crate) const TRANSPORT: &[Key] = &[
     key(
         "token_service",
         Shape::Text { pattern: "^[^@ ]+$" },
-        "Token service that may get the credentials wherever it is: HOST, HOST:PORT or its address. Without this \
-         key, a token service gets no credentials in two cases: it is at a private address and the registry is not; \
-         or it is on another host than the registry and uses plain HTTP.",
+        "Token service that may get the credentials at any address: HOST, HOST:PORT or a URL. Without this key, a \
+         token service gets no credentials in two cases: the token service is at a private address and the registry is \
+         not; or the token service is on another host than the registry and uses plain HTTP.",
         r#""auth.example.com""#,
     )
     .secret(),
@@ -45,10 +45,10 @@ pub(crate) const TRANSPORT: &[Key] = &[
     key(
         "mirrors",
         Shape::Texts { filled: false },
-        "Pull-through mirrors that transship reads manifests and blobs from first, in this order: HOST or \
-         HOST/PREFIX (the prefix precedes the repository's name), at most 8. Content that no mirror has is read \
-         from the registry itself, and tags always are. A mirror's own settings are under its host; `mirrors` there \
-         applies only to reads from that host itself.",
+        "Pull-through mirrors that transship reads manifests and blobs from first, in this order: HOST or HOST/PREFIX \
+         (the prefix precedes the repository's name), at most 8. Content that no mirror has is read from the registry \
+         itself. Tags are always read from the registry itself. The settings of a mirror are under the mirror's own \
+         host. A key `mirrors` there applies only to entries that read from that host directly.",
         r#"["mirror.example.com:5000", "harbor.example.com/hub-proxy"]"#,
     ),
 ];

@@ -17,14 +17,14 @@ pub(crate) static UPLOAD: Table = Table {
             "mode",
             Shape::Word(&UploadMode::NAMES),
             "`monolithic` sends a blob in one piece, `chunked` in chunks. `auto` uses the mode that the registry is \
-             known to accept, and the other one if that fails.",
+             known to accept, and the other mode if the first mode fails.",
             r#""chunked""#,
         )
         .with_default(r#""auto""#),
         key(
             "chunk",
             Shape::Size,
-            "Length of a chunk, 1MiB to 64MiB. Each upload in flight holds one chunk in memory. Default: 4MiB for \
+            "Length of a chunk, 1MiB to 64MiB. Each upload in flight keeps one chunk in memory. Default: 4MiB for \
              Azure, else 8MiB.",
             r#""16MiB""#,
         ),
