@@ -12,7 +12,7 @@ use super::yaml::node::Path;
 use crate::oci::{Digest, RepositoryName, Tag};
 use crate::plan::{Pattern, VersionRange};
 
-/// Adds all problems between the values of `drafts`.
+/// Reports every problem between values of `drafts`.
 pub(super) fn check_entries(reader: &Reader<'_>, drafts: &[Draft<'_>]) {
     for draft in drafts {
         check_pins_keep_platforms(reader, draft);
@@ -118,13 +118,13 @@ struct Claim<'d> {
 }
 
 /// Reports tags that two entries write to one target from different sources or with different digests. The check covers
-/// only tags that are written out; the matches of a pattern are known only to the plan.
+/// only literal tags, because only a run knows the tags that a pattern matches.
 fn check_literal_tags(reader: &Reader<'_>, drafts: &[Draft<'_>]) {
     let mut claims: HashMap<(Endpoint, Tag), Claim<'_>> = HashMap::new();
     for draft in drafts {
         let (Some((source, _)), Some(tags)) = (&draft.source, &draft.settings.tags) else { continue };
         let named = tags.include.iter().filter_map(|(pattern, value)| Some((literal_tag(pattern)?, value)));
-        // `semver` does not count a pinned tag.
+        // `semver` does not apply to a pinned tag.
         let wanted = |tag: &Tag, digest: Option<Digest>| {
             let in_range = |range: &VersionRange| digest.is_some() || range.contains(tag);
             !tags.selection.exclude.iter().any(|pattern| pattern.matches(tag))
@@ -152,7 +152,7 @@ fn check_literal_tags(reader: &Reader<'_>, drafts: &[Draft<'_>]) {
     }
 }
 
-/// Returns the tag that a pattern writes out, and the digest that the tag is pinned to.
+/// Returns the literal tag of a pattern, and its digest if the tag is pinned. Returns `None` for any other pattern.
 fn literal_tag(pattern: &Pattern) -> Option<(&Tag, Option<Digest>)> {
     let pinned = pattern.pin().map(|(tag, digest)| (tag, Some(digest)));
     pinned.or_else(|| Some((pattern.literal()?, None)))

@@ -11,7 +11,7 @@ use crate::oci::{RegistryHost, Tag};
 use crate::plan::{Pattern, Selection};
 use crate::registry::Options;
 
-/// Adds the warnings of the whole configuration. Its `registries` are at `value`.
+/// Adds the warnings that follow from the whole configuration. `value` is the value of the key `registries`.
 pub(super) fn warn_about_settings(
     reader: &Reader<'_>,
     value: Option<&Value<'_>>,
@@ -25,7 +25,7 @@ pub(super) fn warn_about_settings(
     }
 }
 
-/// Warns about pinned digests without a tag: registries remove manifests that no tag and no index names.
+/// Warns about pinned digests without a tag: many registries delete a manifest to which no tag and no index refers.
 fn warn_of_untagged_pins(reader: &Reader<'_>, draft: &Draft<'_>) {
     let Some(tags) = &draft.settings.tags else { return };
     for (pattern, value) in &tags.include {
@@ -39,8 +39,8 @@ fn warn_of_untagged_pins(reader: &Reader<'_>, draft: &Draft<'_>) {
     }
 }
 
-/// Warns about tags that several entries write from different sources. At run time they are a conflict, and none of the
-/// entries writes them. [`super::cross_checks`] judges and refuses tags that are written out.
+/// Warns about tags that several entries write from different sources. At run time, such tags conflict, and no entry
+/// writes them. [`super::cross_checks`] refuses such tags if they are literal.
 fn warn_of_rival_sources(reader: &Reader<'_>, drafts: &[Draft<'_>]) {
     let every = Selection::default();
     let mut writers: HashMap<Endpoint, Vec<(&Draft<'_>, &Value<'_>)>> = HashMap::new();
@@ -79,7 +79,8 @@ fn selection<'a>(draft: &'a Draft<'_>, every: &'a Selection) -> &'a Selection {
     draft.settings.tags.as_ref().map_or(every, |tags| &tags.selection)
 }
 
-/// Returns true if both selections may select the same tag. Tags that both write out have already been compared.
+/// Returns true if both selections may select the same tag. Tags that are literal in both selections are ignored,
+/// because [`super::cross_checks`] compares them.
 fn may_meet(one: &Selection, other: &Selection) -> bool {
     let excluded = |pattern: &Pattern, selection: &Selection| {
         literal_tag(pattern).is_some_and(|tag| selection.exclude.iter().any(|out| out.matches(tag)))
@@ -98,13 +99,13 @@ fn may_meet(one: &Selection, other: &Selection) -> bool {
     }
 }
 
-/// Returns the tag that a pattern writes out, with a digest or without.
+/// Returns the literal tag of a pattern, with or without a digest.
 fn literal_tag(pattern: &Pattern) -> Option<&Tag> {
     pattern.literal().or(pattern.pin().map(|(tag, _)| tag))
 }
 
-/// Warns about registries that no entry uses: such settings often belong to a registry with a misspelt name. A
-/// configuration without entries serves commands, which may use any registry.
+/// Warns about keys of `registries` that no entry uses, because such a key often is misspelt. A configuration without
+/// entries causes no such warning, because commands may use any registry.
 fn warn_of_unused_registries(
     reader: &Reader<'_>,
     value: &Value<'_>,

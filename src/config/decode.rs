@@ -36,7 +36,7 @@ fn read_top_level(reader: &Reader<'_>, root: &Node) -> Option<Config> {
         reader.refuse_with_hint(&root, "the file is empty or has only comments", "begin with `version: 1`");
         return None;
     }
-    // No other part of a file can be judged if its version is another one.
+    // If the version is not 1, other keys may have another meaning, so this is the only problem that is reported.
     if let Some((_, value)) = root.pairs().find(|(key, _)| *key == "version")
         && *value.node != Node::Number("1".to_owned())
     {

@@ -1,4 +1,4 @@
-//! Differences between two configurations, as set algebra. Pure: the daemon applies them.
+//! Differences between two configurations, as set algebra. The functions are pure; the daemon applies the differences.
 
 use std::collections::BTreeMap;
 
@@ -29,7 +29,7 @@ impl Difference {
     }
 }
 
-/// Compares two configurations. The order of the entries does not count. A secret in a file is compared by its path.
+/// Compares two configurations. The order of the entries is ignored. A secret in a file is compared by its path.
 #[must_use]
 pub fn difference(old: &Config, new: &Config) -> Difference {
     let entries = compare_keys(&index_by_name(old), &index_by_name(new));
@@ -127,7 +127,7 @@ pub fn affected<'c>(difference: &Difference, old: &Config, new: &'c Config) -> V
     new.entries.iter().filter(is_affected).map(|entry| &entry.name).collect()
 }
 
-/// Returns true if the two differ only in their schedule.
+/// Returns true if two versions of an entry differ only in their schedule.
 fn works_alike(before: &Entry, entry: &Entry) -> bool {
     let Entry { schedule, on_start, timezone, jitter, .. } = entry.clone();
     Entry { schedule, on_start, timezone, jitter, ..before.clone() } == *entry

@@ -11,7 +11,7 @@ struct Section {
     /// Place of the keys, such as `registries.<HOST>.limits`; empty at the top level.
     path: String,
     table: &'static Table,
-    /// Ways in which the keys go together; none if all are independent.
+    /// Alternative sets of keys; empty if all keys are independent.
     ways: &'static [Alternative],
 }
 
@@ -28,7 +28,8 @@ impl Section {
     }
 }
 
-/// Returns the table and the ways of a map, and what a key below it is called: `.key`, `.<NAME>.key` or `[].key`.
+/// Returns the table of a map, the alternative sets of its keys, and the suffix of its path: nothing, `.<NAME>` or
+/// `[]`.
 fn below(shape: &Shape) -> Option<(&'static Table, &'static [Alternative], &'static str)> {
     Some(match *shape {
         Shape::Map(table) | Shape::WordOr(_, table) | Shape::TextOr { keys: table, .. } => (table, &[], ""),
@@ -119,7 +120,7 @@ fn key_row(key: &Key, required: bool, sections: &[Section]) -> String {
     row(&[&code(key.name), &kind(&key.shape, sections), &default, &meaning])
 }
 
-/// Returns the text of a section. A group of keys that an earlier section shows is named there.
+/// Returns the text of a section. If an earlier section lists a group of keys, the text refers to that section.
 fn text(section: &Section, earlier: &[Section], sections: &[Section]) -> String {
     let mut text = format!("## {}\n\n", section.title());
     let shows = |group: &[Key], other: &Section| {

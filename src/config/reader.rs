@@ -42,7 +42,7 @@ pub(super) struct Reader<'e> {
 pub(super) struct Fields<'n> {
     table: &'static Table,
     values: Vec<(&'static Key, Value<'n>)>,
-    /// Keys that an unknown key was probably meant to be. The reader does not also report them as missing.
+    /// Known keys that misspelt keys were probably meant to be. The reader does not report these known keys as missing.
     meant: Vec<&'static str>,
     /// Keys that the section requested. A known key that the section never requests is a bug in the section.
     requested: RefCell<Vec<&'static str>>,
@@ -183,7 +183,7 @@ impl<'e> Reader<'e> {
         Some((self.parsed(value, expected)?, value.clone()))
     }
 
-    /// Reads one of a few words. For a word that is close to one of them, the hint names that one.
+    /// Reads one of `words`. If the text is similar to one of the words, the hint suggests that word.
     pub(super) fn word<T>(&self, value: &Value<'_>, words: &[&'static str], expected: &str) -> Option<T>
     where
         T: FromStr<Err: Display>,
@@ -226,7 +226,8 @@ impl<'e> Reader<'e> {
         }
     }
 
-    /// Reads the items of a list. The number of items is limited, so that they can be compared with each other.
+    /// Reads the items of a list. The number of items is limited, because some checks compare all items with each
+    /// other.
     pub(super) fn items<'n>(&self, value: &Value<'n>, expected: &str) -> Option<Vec<Value<'n>>> {
         let Some(items) = value.items() else {
             self.refuse_type(value, expected);
@@ -323,8 +324,8 @@ impl<'e> Reader<'e> {
         None
     }
 
-    /// Expands a `${NAME}` in the place of a value that is not text. An outer `None` means that the reader recorded a
-    /// problem.
+    /// Expands a `${NAME}` that is written instead of a number or a boolean. The inner `None` means that the value has
+    /// no `${NAME}`, the outer `None` that the reader recorded a problem.
     #[expect(clippy::option_option, reason = "the outer one says that a problem was recorded")]
     fn expanded(&self, value: &Value<'_>) -> Option<Option<String>> {
         match value.node {
@@ -388,7 +389,8 @@ impl<'n> Fields<'n> {
         self.meant.contains(&name) || self.values.iter().any(|(key, _)| key.name == name)
     }
 
-    /// Asserts that the section requested all keys. Do not call it if the other keys no longer matter.
+    /// Asserts that the section requested all keys. A section that returns early, because the other keys no longer
+    /// matter, does not call this function.
     pub(super) fn assert_all_read(&self) {
         let requested = self.requested.borrow();
         debug_assert!(self.table.keys().all(|key| requested.contains(&key.name)), "not all are read: {:?}", self.table);

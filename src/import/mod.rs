@@ -2,8 +2,8 @@
 //!
 //! Pure functions. Keys become keys with the same meaning. A key without an equivalent becomes a comment at its place
 //! and a remark. An entry that would copy more, less, or to another place than the original is skipped as a whole: it
-//! is written as comments. Entries that differ only in their tags become one. No secret is carried over: it becomes the
-//! name of an environment variable. The import contacts no host and reads only the one file.
+//! is written as comments. Entries that differ only in their tags become one. The import copies no secret. The result
+//! names an environment variable instead. The import contacts no host and reads only the one file.
 
 mod draft;
 mod page;
@@ -37,7 +37,7 @@ pub enum Form {
 /// Options of an import, beside the file.
 #[derive(Debug, Clone, Default)]
 pub struct Order {
-    /// Program whose configuration it is; `None` detects it from the keys.
+    /// Program of the file; `None` detects the program from the keys.
     pub form: Option<Form>,
     /// HOST or HOST/PREFIX to copy to, as on the command line of `skopeo sync`. Only for skopeo's configuration.
     pub target: Option<String>,
@@ -49,15 +49,15 @@ pub struct Order {
 /// Result of an import.
 #[derive(Debug, Clone)]
 pub struct Imported {
-    /// Program whose configuration it was.
+    /// Program of the imported file.
     pub form: Form,
     /// Text of the `sync.yaml`.
     pub text: String,
     /// Number of active entries.
     pub entries: usize,
-    /// Number of entries that are written as comments, because something in them has no equivalent.
+    /// Number of entries that are written as comments, because one of their keys or values has no equivalent.
     pub skipped: usize,
-    /// Number of keys and values that the import does not know: the result may mean something else.
+    /// Number of keys and values that the import does not know. With such keys, the result may have another meaning.
     pub unknown: usize,
     /// Remarks about keys and values without an exact equivalent, each with its place in the imported file.
     pub remarks: Vec<Problem>,
@@ -102,7 +102,7 @@ pub enum ImportError {
 /// Reads a file and translates it into a `sync.yaml`. Blocking.
 ///
 /// # Errors
-/// Fails if the file cannot be read, is no configuration of these programs, or lacks what `order` must add.
+/// Fails if the file cannot be read, is not a configuration of these programs, or does not fit the options in `order`.
 pub fn import(path: &Path, order: &Order) -> Result<Imported, ImportError> {
     translate(&load_foreign(path)?, order)
 }
@@ -110,7 +110,7 @@ pub fn import(path: &Path, order: &Order) -> Result<Imported, ImportError> {
 /// Translates the text of a file called `name`, like [`import`].
 ///
 /// # Errors
-/// As [`import`].
+/// Fails in the same cases as [`import`].
 pub fn import_text(name: &str, text: &str, order: &Order) -> Result<Imported, ImportError> {
     translate(&parse_foreign(name, text)?, order)
 }
@@ -142,7 +142,7 @@ fn build_imported(form: Form, draft: Draft, remarks: Option<Problems>, unknown: 
     Imported { form, text: draft.into_text(), entries, skipped, unknown, remarks, more_remarks }
 }
 
-/// Detects the program from the keys: regsync's are few and fixed, skopeo's are hosts.
+/// Detects the program from the keys. A file of regsync has a few fixed keys. The keys of a file of skopeo are hosts.
 fn detect_form(root: &Node) -> Option<Form> {
     let Node::Map(pairs) = root else { return None };
     if pairs.iter().any(|(key, node)| (key == "sync" && matches!(node, Node::List(_))) || key == "creds") {

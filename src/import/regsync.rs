@@ -19,7 +19,7 @@ use keys::unsupported_keys;
 pub(super) fn translate(root: &Node, reading: &mut Reading) -> Draft {
     let mut draft = Draft::default();
     let root = reading.fields(&View::root(root), "regsync's configuration");
-    // Keys that begin with x- only hold YAML anchors.
+    // Keys that begin with x- contain only YAML anchors.
     let comments = unsupported_keys(
         &root.without(|key| key.starts_with("x-")),
         &[&keys::ROOT],
@@ -113,7 +113,7 @@ fn read_tag_sets<'n>(
                 comments.push(reading.add_remark(view, format!("`{key}` is skipped: an image is one tag")));
             }
             (_, "tagSets") => views.extend(reading.items(view, "`tagSets`")),
-            // Beside `tagSets`, an empty `tags` adds nothing: it does not select every tag.
+            // If `tagSets` is also present, an empty `tags` adds no tags. It does not select every tag.
             _ => tags = Some(view.clone()),
         }
     }
@@ -123,7 +123,7 @@ fn read_tag_sets<'n>(
         comments.extend(unsupported_keys(&set, &[&keys::TAGS], "a set of tags", reading));
         sets.push(set);
     }
-    // A set of `tagSets` without rules selects every tag; `tags` without rules is no set.
+    // A set of `tagSets` without rules selects every tag; `tags` without rules is ignored.
     let chooses = |set: &Fields<'n>, reading: &mut Reading| {
         keys::TAGS.iter().any(|(key, _)| !reading.texts_of(set, key).is_empty())
     };
@@ -160,7 +160,7 @@ fn read_ends(
     Some((source, target))
 }
 
-/// Returns the ranges, each of which becomes an entry; `None` is every version.
+/// Returns the ranges of versions. Each range becomes an entry; `None` means every version.
 fn read_ranges(set: &Fields<'_>, reading: &mut Reading) -> Vec<Option<String>> {
     let ranges: Vec<Option<String>> =
         reading.texts_of(set, "semverRange").into_iter().filter(|range| !range.is_empty()).map(Some).collect();
@@ -175,7 +175,8 @@ fn set_ends(entry: &mut Entry, kind: &str, source: &Option<Template>, target: &O
     if varies && kind != "repository" {
         entry.skip("the templates cannot be translated");
     } else if kind == "registry" {
-        // regsync takes the source for a host, lists the repositories there, and then reads their names as references.
+        // regsync treats the source as a host, lists the repositories of that host, and then parses their names as
+        // references.
         if !texts[0].split('/').next().is_some_and(names_host) {
             entry.skip("regsync lists repositories of this registry, but reads them at Docker Hub");
         }
@@ -206,15 +207,15 @@ fn set_ends(entry: &mut Entry, kind: &str, source: &Option<Template>, target: &O
     [entry.source, entry.target] = texts;
 }
 
-/// Translates an image that is copied to the same name: one tag of its repository, pinned if the source names a digest.
-/// A copy to another name has no equivalent.
+/// Translates an image that keeps its tag. The entry selects this tag, and pins it if the source names a digest. A copy
+/// to another tag has no equivalent.
 fn set_image(entry: &mut Entry, texts: &mut [String; 2]) {
     let read = texts.each_ref().map(|text| text.parse::<Reference>().ok());
     let [Some(source), Some(target)] = read else { return };
     let tag = |one: &Reference| one.tag.as_ref().map_or_else(|| "latest".to_owned(), ToString::to_string);
     let pin = |digest: &Digest| format!("@{digest}");
     let chosen = match (&source.digest, &target.digest) {
-        // The target's tag gets this content, whatever tag the source names beside the digest.
+        // The target's tag gets the content of the digest, even if the source also names another tag.
         (Some(digest), None) => format!("{}{}", tag(&target), pin(digest)),
         (Some(digest), Some(other)) if digest == other => pin(digest),
         (None, None) if tag(&source) == tag(&target) => tag(&source),
@@ -254,7 +255,8 @@ fn set_options(entry: &mut Entry, keys: &Keys<'_, '_>, reading: &mut Reading) {
     translate_content(entry, keys, reading);
 }
 
-/// Returns true for a template that is a reference and not a tag, as far as the text outside of its actions shows.
+/// Returns true if a template produces a reference and not a tag. The function checks the text outside of the actions,
+/// and the action for the name of a reference.
 fn is_reference(template: &str) -> bool {
     let outside = template.split("{{").enumerate().map(|(at, part)| match part.split_once("}}") {
         Some((_, behind)) if at > 0 => behind,
@@ -263,7 +265,7 @@ fn is_reference(template: &str) -> bool {
     template.contains(".Ref.CommonName") || outside.into_iter().any(|text| text.contains([':', '/']))
 }
 
-/// Translates an entry's own `schedule` or `interval`, else those of `defaults`. An entry whose schedule has no
+/// Translates the `schedule` or `interval` of an entry, otherwise of `defaults`. An entry whose schedule has no
 /// equivalent is skipped.
 fn set_schedule(entry: &mut Entry, keys: &Keys<'_, '_>, reading: &mut Reading) {
     let mut read = |fields: &Fields<'_>| {

@@ -72,7 +72,7 @@ pub(super) fn translate(root: &Node, target: &Destination, reading: &mut Reading
     draft
 }
 
-/// Returns true if skopeo takes the first part of a name for a host (containers/image, `splitDockerDomain`). skopeo
+/// Returns true if skopeo treats the first part of a name as a host (containers/image, `splitDockerDomain`). skopeo
 /// does not recognise hosts in upper case.
 fn is_skopeos_host(first: &str) -> bool {
     first == "localhost" || first.contains(['.', ':'])

@@ -12,7 +12,7 @@ use super::*;
 /// Template of an existing file.
 const IN_FILE: &str = concat!("{{file \"", env!("CARGO_MANIFEST_DIR"), "/LICENSE\"}}");
 
-/// Key with its possible values; it may also be missing.
+/// Key with its possible values. A generated map may also lack the key.
 type Field = (&'static str, Vec<Value>);
 
 /// Generates a map with some of these keys.
@@ -253,7 +253,7 @@ fn says_nothing(way: &[String], taken: &Value) -> bool {
         "tls" => taken == "enabled",
         "tls-verify" => taken == true,
         "reqPerSec" | "reqConcurrent" => taken == 0,
-        // It may be one of `platforms`.
+        // The platform may also be in `platforms`.
         "platform" => taken == "linux/amd64",
         _ => (*taken == json!([]) || *taken == json!({})) && !way.iter().any(|key| key == "images"),
     }

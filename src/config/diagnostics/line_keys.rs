@@ -12,13 +12,13 @@ enum Piece<'l> {
     Empty,
     /// Text without a key: an item of a list, or the rest of a text that contains a comma.
     Text,
-    /// Key, and whether text follows the key.
+    /// Key. The flag is true if text follows the key.
     Pair(&'l str, bool),
     /// More than one key, which YAML never has in one place.
     Several,
 }
 
-/// Kinds of value that a name takes, in all maps without secrets that have the name.
+/// Kinds of values that a key takes, in any map without secrets that has the key.
 #[derive(Clone, Copy)]
 struct AcceptedValues {
     scalar: bool,
@@ -26,8 +26,7 @@ struct AcceptedValues {
 }
 
 /// Returns the excerpt of a line of a text that is not valid YAML. A line is unchanged if it is in a section without
-/// secrets and all its keys are known keys that take no secret. Of any other line, the excerpt shows only the first
-/// key.
+/// secrets and all its keys are known keys that take no secret. The excerpt of any other line shows only the first key.
 pub(crate) fn excerpt_by_keys(
     schema: &Schema,
     lines: &[&str],
@@ -54,8 +53,8 @@ pub(crate) fn excerpt_by_keys(
     Some(Excerpt { text: shown + COVER, ..excerpt })
 }
 
-/// Returns true if the last line is in a section that has no secrets, at least up to that line, and the values of the
-/// line can be shown.
+/// Returns true if the values of the last of `lines` can be shown, and the section of that line has no secrets. The
+/// function reads the section only up to that line.
 fn lies_among_settings(schema: &Schema, lines: &[&str], format: Format) -> bool {
     let outermost = |line: &&str| line.starts_with(|c: char| !c.is_whitespace() && c != '#' && c != '-');
     let Some(at) = lines.iter().rposition(outermost) else { return false };
@@ -119,7 +118,7 @@ pub(crate) fn has_unknown_key(schema: &Schema, line: &str) -> bool {
         })
 }
 
-/// Returns the kinds of value that the key above an item of a list takes, if the item has a line of its own.
+/// Returns the kinds of values that the key above a list item takes. The item is on a line of its own.
 fn values_of_key_above(schema: &Schema, above: &[&str]) -> Option<AcceptedValues> {
     above.iter().rev().find_map(|line| last_key(line)).flatten().and_then(|key| values_of_setting(schema, key))
 }
@@ -138,7 +137,7 @@ fn last_key(line: &str) -> Option<Option<&str>> {
     split_pieces(line).filter_map(key).last()
 }
 
-/// Returns the kinds of value that a name takes in the maps without secrets, or `None` if no such map has the name.
+/// Returns the kinds of values that a key takes in the maps without secrets, or `None` if no such map has the key.
 fn values_of_setting(schema: &Schema, name: &str) -> Option<AcceptedValues> {
     let keys = schema.tables_of_settings().filter_map(|table| table.find(name));
     let keys = keys.filter(|key| !schema.leads_to_secrets(key.name));

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-/// Text that is shown in the place of a secret.
+/// Text that is shown instead of a secret.
 pub(crate) const COVER: &str = "***";
 /// Maximum number of problems that are shown; the rest is only counted.
 const SHOWN: usize = 50;
@@ -14,7 +14,7 @@ const WINDOW: usize = 160;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problems {
     found: Vec<Problem>,
-    /// Number of problems beyond those that were kept.
+    /// Number of further problems, which are only counted.
     more: usize,
 }
 
@@ -29,7 +29,7 @@ pub struct Problem {
     pub column: usize,
     /// Description of the problem.
     pub message: String,
-    /// Remedy, if it can be guessed: ``did you mean `schedule`?``.
+    /// Remedy, if one is known: ``did you mean `schedule`?``.
     pub hint: Option<String>,
     #[serde(skip)]
     pub(crate) excerpt: Option<Excerpt>,
@@ -165,8 +165,8 @@ impl Excerpt {
     }
 }
 
-/// Returns the character that is printed for `c`. A tab becomes a space, so that the caret is in the right column. No
-/// other character that moves a cursor or changes the direction of writing reaches the terminal.
+/// Returns the character that is printed for `c`. A tab becomes a space, so that the caret is in the right column.
+/// Every other character that moves a cursor or changes the direction of writing is replaced.
 fn drawable(c: char) -> char {
     match c {
         '\t' => ' ',

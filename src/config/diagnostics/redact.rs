@@ -13,7 +13,7 @@ use crate::config::keys::schema::Schema;
 use crate::config::yaml::document::{Document, Format};
 use crate::config::yaml::node::{affordable, locate};
 
-/// Maximum number of secrets: a file with more secrets shows no lines at all.
+/// Maximum number of secrets in a file. No line of a file with more secrets is shown.
 const MOST: usize = 600;
 
 /// Minimum length in bytes of a part of a secret that counts as a secret itself.
@@ -22,7 +22,7 @@ const SHORTEST_PART: usize = 4;
 /// Separators between the parts of a text.
 const SEPARATORS: [char; 16] = ['/', '@', '?', '&', '=', ':', '#', ' ', ',', '"', '\'', '{', '}', '[', ']', '\n'];
 
-/// Ranges to cover, by line, in characters.
+/// Masks of one file: the parts of its lines to cover, and the texts that no message may contain.
 pub(crate) struct Masks {
     covered: Vec<(usize, Range<usize>)>,
     /// Lines on which only the comment is covered.
@@ -40,8 +40,8 @@ impl Masks {
     pub(crate) fn new(document: &Document, lines: &[&str]) -> Self {
         let Document { text, format, schema, .. } = document;
         let mut secrets = find_secrets(document);
-        // A key of letters alone is more likely a key of another program than a secret. The reader decides whether to
-        // repeat it.
+        // A key of letters only is more likely a key of another program than a secret. So a message may repeat such a
+        // key.
         let is_name = |secret: &&PossibleSecret<'_>| {
             secret.part == Part::Key && secret.text.bytes().all(|b| b.is_ascii_alphabetic() || b == b'_')
         };
@@ -69,13 +69,13 @@ impl Masks {
         Self { covered, remarks, everything, schema, has_table: *format != Format::Foreign, texts }
     }
 
-    /// Returns a message without its secrets. Most messages still describe the problem.
+    /// Returns a message with `***` instead of each secret. The message still describes the problem.
     pub(crate) fn message(&self, message: &str) -> String {
         let mut message = message.to_owned();
         for text in &self.texts {
             for written in [text.clone(), text.escape_debug().to_string()] {
                 message = if is_word(&written) {
-                    // As an ordinary word of the sentence, the text is no leak.
+                    // An ordinary word in a message does not reveal the secret, so only quoted text is covered.
                     let quoted = |message: String, quote| {
                         message.replace(&format!("{quote}{written}{quote}"), &format!("{quote}{COVER}{quote}"))
                     };
@@ -148,8 +148,8 @@ fn is_word(text: &str) -> bool {
     text.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
 }
 
-/// Returns the parts of a secret that a message may repeat separately when it splits the text: the parts of a login or
-/// of a query, and every part that is not a word.
+/// Returns the parts of a secret that a message may repeat alone: the parts of a login or of a query, and every part
+/// that is not a plain word.
 fn split_secret(text: &str) -> impl Iterator<Item = &str> {
     let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
     let login = rest.rsplit_once('@').map_or("", |(login, _)| login);
@@ -184,8 +184,9 @@ fn find_comment(line: &str, column: usize) -> Option<Range<usize>> {
     Some(at + 1..usize::MAX)
 }
 
-/// Covers one scalar from its place on. The cover ends at the end of the scalar if that end is in the line, otherwise
-/// at the end of the line. For a scalar on several lines, it also includes the lines up to the next comma or bracket.
+/// Covers one scalar, which begins at `line` and `column`. The cover ends with the scalar if the scalar ends in that
+/// line, otherwise with the line. The cover of a scalar on several lines also includes the next lines, up to a comma or
+/// a bracket.
 fn cover(lines: &[&str], line: usize, column: usize, text: &str, covered: &mut Vec<(usize, Range<usize>)>) {
     let written = lines.get(line - 1).copied().unwrap_or_default();
     let tail: String = written.chars().skip(column - 1).collect();

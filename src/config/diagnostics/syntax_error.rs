@@ -6,7 +6,8 @@ use super::text::split_lines;
 use crate::config::keys::schema::Schema;
 use crate::config::yaml::document::Format;
 
-/// Explanations of the parser's messages. The first row whose text is part of the message applies.
+/// Explanations of the parser's messages. A row has a part of the parser's message, our message and the remedy. The
+/// first row whose part occurs in the parser's message applies.
 const MEANINGS: [(&str, &str, Option<&str>); 16] = [
     ("scanning an alias", "YAML reads text that begins with `*` as an alias", Some("quote the value")),
     ("unknown anchor", "YAML reads text that begins with `*` as an alias", Some("quote the value")),

@@ -1,4 +1,4 @@
-//! Error for the name of an entry that does not exist, for all places that take a name.
+//! Error for a name that no entry has.
 
 /// Maximum length of a name that is compared with the existing names; no existing name is longer.
 const COMPARED: usize = 64;
@@ -14,7 +14,7 @@ pub struct UnknownEntry {
 }
 
 impl UnknownEntry {
-    /// Creates the error. It suggests the name of `there` that was probably meant, or lists the names.
+    /// Creates the error. The message suggests the name in `names` that was probably meant, or lists the names.
     #[must_use]
     pub fn new(name: &str, there: &[&str]) -> Self {
         let way_out = match find_near(name, there) {

@@ -8,7 +8,7 @@ use crate::config::keys::table::Table;
 use crate::config::yaml::node::Node;
 
 /// Creates the problem of an unknown key of a map with the keys of `table`. The hint is the nearest known key,
-/// otherwise the place where the key belongs, otherwise the keys known here.
+/// otherwise the place where the key belongs, otherwise a list of the known keys.
 pub(crate) fn unknown_key(
     schema: &'static Schema,
     table: &'static Table,
@@ -43,7 +43,7 @@ pub(crate) fn unknown_key(
     found.with_hint(format!("known keys: {}", names.join(", ")))
 }
 
-/// Returns the two keys of a table that has only these, and the table of the map that both take.
+/// Returns both keys of a table with exactly two keys that take the same map, and the table of that map.
 fn keys_to_the_same_map(table: &Table) -> Option<([&'static str; 2], &'static Table)> {
     let keys: Vec<_> = table.keys().map(|key| (key.name, key.shape.table())).collect();
     match keys.as_slice() {

@@ -32,7 +32,7 @@ pub(crate) fn read_text(path: &Path) -> Result<String, Problems> {
     })
 }
 
-/// Parses a configuration, or a part of one that another file includes.
+/// Parses a configuration, or a file that a configuration includes.
 pub(super) fn parse_configuration(name: &str, text: &str, schema: &'static Schema) -> Result<Document, Problems> {
     let document = parse(name, text, Format::Configuration, schema)?;
     let is_configuration = is_configuration(schema, &document.root);

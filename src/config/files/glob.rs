@@ -1,5 +1,5 @@
-//! Files that match a pattern of `include`, found with a limit on the files visited: `/**/*.yaml` would visit the whole
-//! disk.
+//! Search for the files that match a pattern of `include`. The number of visited files is limited, because `/**/*.yaml`
+//! would visit the whole disk.
 
 use std::ffi::OsString;
 use std::fs;
@@ -11,7 +11,7 @@ use ::glob::Pattern;
 /// Maximum number of files and folders that are visited for one pattern.
 const MAX_LOOKED_AT: usize = 10_000;
 
-/// Error: a pattern cannot be followed.
+/// Error: the files of a pattern cannot be listed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum GlobError {
     #[error("invalid file pattern: {0}")]
@@ -28,7 +28,7 @@ pub(crate) fn is_pattern(path: &str) -> bool {
 }
 
 /// Returns the files and folders that match a pattern, sorted by name. `**` matches any number of folders, except
-/// folders behind symbolic links; all else is as in a shell. Blocking.
+/// folders behind symbolic links. All other patterns have the same meaning as in a shell. Blocking.
 pub(crate) fn find(pattern: &Path) -> Result<Vec<PathBuf>, GlobError> {
     let mut steps = Vec::new();
     let mut start = PathBuf::new();
@@ -71,8 +71,8 @@ impl Search {
     fn follow(&mut self, at: PathBuf, steps: &[Step]) -> Result<(), GlobError> {
         match steps {
             [] => {
-                // A file that the system does not permit us to inspect is in the result. The caller tries to read it
-                // and reports the failure.
+                // If the system does not permit to inspect a file, the file is still in the result. The caller then
+                // tries to read the file, and reports the failure.
                 let kind = fs::metadata(&at).err().map(|error| error.kind());
                 let is_absent = matches!(kind, Some(ErrorKind::NotFound | ErrorKind::NotADirectory));
                 if !is_absent && !self.found.contains(&at) {

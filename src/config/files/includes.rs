@@ -16,9 +16,9 @@ pub(super) const MAX_FILES: usize = 1000;
 pub(super) struct Included {
     /// Files, each once; the files of one pattern are sorted by name.
     pub(super) paths: Vec<PathBuf>,
-    /// Paths that lead nowhere, and patterns that cannot be followed.
+    /// Problems of paths that do not exist, and of patterns whose files cannot be listed.
     pub(super) refused: Vec<Diagnostic>,
-    /// Patterns that no file matches.
+    /// Warnings about patterns that no file matches.
     pub(super) unmatched: Vec<Diagnostic>,
 }
 

@@ -1,4 +1,4 @@
-//! Tests of included files: their place in the tree, their problems, and what is refused.
+//! Tests of included files: their place in the tree, their problems, and the content that is refused.
 
 use std::path::PathBuf;
 

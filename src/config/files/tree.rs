@@ -1,5 +1,5 @@
 //! Files of one configuration as one tree, and the mapping from a place in the tree back to its file. `include` adds
-//! further files with `registries` and `sync` of their own; the readers of the sections interpret these.
+//! further files, each with `registries` and `sync`. The readers of the sections interpret both.
 
 use std::path::Path;
 
@@ -36,7 +36,7 @@ pub(crate) struct Files {
 /// List or map of an included file that was appended to the list or map of the tree.
 struct Graft {
     document: usize,
-    /// Position of its key in the file's own map, and in the tree's map.
+    /// Position of the key in the map of the included file.
     from: usize,
     to: usize,
     /// Items of the tree's list or map that come from this file.
@@ -44,7 +44,7 @@ struct Graft {
 }
 
 impl Files {
-    /// Reads the files that `text`, the file of this name, includes.
+    /// Reads the files that a configuration includes. `text` is the text of the configuration, `name` its file name.
     pub(crate) fn read(
         name: &str,
         text: &str,
@@ -123,7 +123,7 @@ impl Files {
             (Node::Map(_), _) => {
                 return Some(Diagnostic::new(&[from], Part::Value, "`registries` must be a map of hosts"));
             }
-            // The including file has a wrong type here; the reader reports that problem there.
+            // The including file has a value of a wrong type. The reader of the section reports that problem.
             _ => return None,
         };
         self.grafts.push(Graft { document, from, to, items });
@@ -156,8 +156,8 @@ impl Files {
         Problems::join(problems.filter_map(|(document, found)| locate_problems(document, found, elsewhere)))
     }
 
-    /// Returns the warnings, first those about the includes, each with its place before its text. Warnings beyond a
-    /// hundred are only counted.
+    /// Returns the warnings, each with its place before its text. Warnings about includes come first. Warnings beyond
+    /// the first hundred are only counted.
     pub(crate) fn locate_warnings(&self, drafts: Vec<WarningDraft>) -> Vec<Warning> {
         let longest = self.documents.iter().map(|document| document.text.as_str()).max_by_key(|text| text.len());
         let most = affordable(longest.unwrap_or_default(), MOST_WARNINGS);

@@ -39,9 +39,9 @@ pub struct Daemon {
 pub enum ControlSocket {
     /// No socket.
     Off,
-    /// Socket at the path that the file names.
+    /// Socket at the path that the configuration names.
     At(PathBuf),
-    /// Default socket, if the file names none: in the folder that the environment names. The daemon runs without a
-    /// socket if it cannot create this one.
+    /// Default socket, if the configuration names none: in the folder that the environment names. If the daemon cannot
+    /// create the default socket, it runs without a socket.
     Usual(PathBuf),
 }

@@ -1,5 +1,5 @@
 //! Endpoints as written in `source` and `target`: a repository, a tree of repositories or an image layout on disk. The
-//! module contains only their names; `registry` and `layout` read and write them.
+//! module contains only the names of endpoints; `registry` and `layout` read and write their content.
 
 use std::fmt;
 use std::path::{Component, PathBuf};
@@ -9,7 +9,7 @@ use crate::oci::{NameError, Reference, ReferenceError, RegistryHost, Repository,
 
 const LAYOUT: &str = "oci-layout:";
 
-/// Place to read from or write to.
+/// Source or target of a copy.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Endpoint {
     /// One repository of a registry: `docker.io/library/python`.
@@ -135,7 +135,8 @@ fn parse_repository(text: &str) -> Result<Endpoint, EndpointError> {
     Err(EndpointError::OneImage { text: text.to_owned(), repository: repository.to_owned(), selected })
 }
 
-/// Reads a tree by Docker's rule for the host, but without its `library/`: a prefix is not a repository.
+/// Parses a tree of repositories. Docker's rule for the host applies. Docker's rule that adds `library/` does not
+/// apply, because a prefix is not a repository.
 fn parse_tree(above: &str) -> Result<Endpoint, EndpointError> {
     let (first, rest) = above.split_once('/').map_or((above, None), |(first, rest)| (first, Some(rest)));
     Ok(if names_host(first) {

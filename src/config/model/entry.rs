@@ -47,7 +47,7 @@ pub struct Entry {
     pub notify: Vec<Notify>,
 }
 
-/// Credentials of one entry at its registries; `None` means those in the registry's own options.
+/// Credentials of one entry at its registries; `None` means the credentials in the registry's own options.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct EntryCredentials {
     /// Credentials at the source's registry.

@@ -1,4 +1,5 @@
-//! Push events: the address on which the daemon takes them, their senders, and the secrets that authenticate these.
+//! Push events: the address on which the daemon receives them, their senders, and the secrets that authenticate the
+//! senders.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -13,7 +14,7 @@ use crate::registry::Secret;
 /// Address for events, and their senders.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PushEvents {
-    /// Any address or a socket file; never off.
+    /// Address or socket file on which the daemon listens; never `Off`.
     pub listen: StatusPort,
     /// Senders, each by the last part of its path; at least one.
     pub receivers: BTreeMap<EntryName, Receiver>,
@@ -34,11 +35,11 @@ impl Receiver {
     /// Minimum length of a secret in bytes; a shorter secret can be guessed.
     pub const SHORTEST_SECRET: usize = 16;
 
-    /// Returns the current secret: a secret in a file may have been replaced.
+    /// Returns the current secret. A secret in a file may have changed since the start.
     ///
     /// # Errors
-    /// Returns the reason why the secret is unusable, with the file's path: it cannot be read, or it has become one
-    /// that can be guessed.
+    /// Returns the reason why the secret is unusable, with the path of its file: the secret cannot be read, or is too
+    /// short.
     pub async fn secret_now(&self) -> Result<SecretString, String> {
         let place = match &self.secret {
             Secret::File(path) => format!("{}: ", path.display()),

@@ -9,9 +9,9 @@ use crate::registry::Secret;
 /// Status port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Status {
-    /// Address on which it listens.
+    /// Address on which the port listens.
     pub listen: StatusPort,
-    /// Clients that may read it.
+    /// Clients that may read the port.
     pub readers: Readers,
 }
 

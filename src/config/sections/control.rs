@@ -37,8 +37,8 @@ pub(crate) fn read_control(reader: &Reader<'_>, value: Option<&Value<'_>>) -> Op
 }
 
 /// Returns the default socket: in the folder that systemd names, otherwise in the folder of the XDG base directory
-/// specification, otherwise none. No other folder belongs to this user alone and is removed with the session or at
-/// shutdown.
+/// specification, otherwise none. Only these folders belong to the user alone and are removed at the end of the session
+/// or at shutdown.
 fn default_socket(environment: Environment<'_>) -> ControlSocket {
     let folder = |name: &str| environment(name).map(PathBuf::from).filter(|path| path.is_absolute());
     // systemd separates several runtime directories by colons.

@@ -1,5 +1,5 @@
-//! Section `credentials`: the credentials at a registry, in one of several alternatives. No message here repeats the
-//! written text: it may be a secret.
+//! Section `credentials`: the credentials at a registry, in one of several alternatives. No message in this module
+//! repeats the written text, because the text may be a secret.
 
 use super::aws::{AWS, read_aws};
 use super::azure::{AZURE, AZURE_WORDS, read_azure};
@@ -95,7 +95,8 @@ pub(crate) static CREDENTIALS: Table = Table {
     required: &[],
 };
 
-/// Alternatives to write credentials; the first one applies if no key identifies an alternative.
+/// Alternative sets of keys for credentials. Of the alternatives with a required key that is present, the last one
+/// applies.
 pub(crate) const CREDENTIAL_ALTERNATIVES: &[Alternative] = &[
     Alternative { required: &["username", "password"], optional: &[] },
     Alternative { required: &["token"], optional: &[] },
@@ -147,10 +148,11 @@ pub(crate) fn read_credentials(reader: &Reader<'_>, value: &Value<'_>) -> Option
     }
 }
 
-/// Returns the key that identifies the alternative, if all keys that it needs are present and no others.
+/// Returns the first required key of the alternative that the keys belong to. Records a problem and returns `None` if a
+/// required key is missing, or if a key of another alternative is present.
 fn find_alternative(reader: &Reader<'_>, value: &Value<'_>, fields: &Fields<'_>) -> Option<&'static str> {
     let is_present = |key: &&str| fields.has(key);
-    // A single key of the first alternative may also belong to another one.
+    // A key of the first alternative may also be an optional key of another alternative.
     let meant = CREDENTIAL_ALTERNATIVES.iter().rev().find(|alternative| alternative.required.iter().any(is_present));
     let Some(alternative) = meant else {
         let forms: Vec<String> =
@@ -226,7 +228,7 @@ fn read_variables(reader: &Reader<'_>, value: &Value<'_>) -> Option<Vec<(String,
             return None;
         }
         let text = match value.node {
-            // Most values are not secrets.
+            // Most variables are not secrets, so plain text causes no warning.
             Node::Text(text) => Secret::Value(reader.accept(&value, expand(text, reader.environment))?.into()),
             _ => read_secret(reader, &value)?,
         };

@@ -16,7 +16,7 @@ use crate::config::yaml::expand::Environment;
 use crate::config::yaml::node::Node;
 use crate::notify::Notify;
 
-/// [`DURATION`], or the word for unlimited history.
+/// Pattern of the retention time of history: [`DURATION`], or `forever`.
 const HISTORY: &str = "^(forever|[0-9]+ *[a-zA-Zµ]+( *[0-9]+ *[a-zA-Zµ]+)*)$";
 
 /// Bounds of the retention time of history, in seconds: from a day to ten years of humantime.
@@ -139,7 +139,7 @@ fn read_history(reader: &Reader<'_>, value: &Value<'_>) -> Option<Option<Duratio
 }
 
 /// Returns the journal's default file, for a configuration that names none: in systemd's state directory, otherwise in
-/// the directory of the XDG base directory specification. Relative paths do not count in the XDG variables. Returns
+/// the directory of the XDG base directory specification. Relative paths in the XDG variables are ignored. Returns
 /// `None` if the environment has none of `STATE_DIRECTORY`, `XDG_STATE_HOME` and `HOME`.
 #[must_use]
 pub fn default_journal(environment: Environment<'_>) -> Option<PathBuf> {

@@ -1,5 +1,5 @@
-//! Section `sync`: one entry, each key alone. A [`Draft`] keeps the place of every value for the checks that need more
-//! than one value.
+//! Section `sync`: reads one entry, each key separately. A [`Draft`] contains the place of every value, for the checks
+//! that need several values.
 
 use chrono_tz::Tz;
 
@@ -54,7 +54,7 @@ pub(crate) static ENTRY: Table = Table {
     required: &["name", "source"],
 };
 
-/// Entry with all values that could be read.
+/// Entry with the values that the reader could read.
 pub(crate) struct Draft<'n> {
     pub(crate) name: Option<Placed<'n, EntryName>>,
     pub(crate) source: Option<Placed<'n, Endpoint>>,

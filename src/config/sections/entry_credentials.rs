@@ -1,5 +1,5 @@
-//! Section `credentials` in an entry: the credentials to read and to write with, if they differ from the registry's
-//! own. A secret is sent to one registry only, so the file must show unambiguously to which one.
+//! Section `credentials` in an entry: credentials for the source and for the targets, instead of the credentials of the
+//! registries. A secret is sent to one registry only, so the checks refuse credentials for several registries.
 
 use super::credentials::{CREDENTIAL_ALTERNATIVES, CREDENTIALS, read_credentials};
 use crate::config::keys::table::{Shape, Table, key};
@@ -8,8 +8,8 @@ use crate::config::model::entry::EntryCredentials;
 use crate::config::reader::{Placed, Reader, Value};
 use crate::registry::Credentials;
 
-/// Keys of an entry's `credentials`. `defaults` does not have them: it would send the credentials for one registry to
-/// the registries of all entries.
+/// Keys of an entry's `credentials`. `defaults` has no such keys, because they would send the credentials for one
+/// registry to the registries of all entries.
 pub(crate) static SIDES: Table = Table {
     place: "under an entry's `credentials`",
     groups: &[&[
@@ -54,7 +54,7 @@ pub(crate) fn read_sides<'n>(reader: &Reader<'_>, value: &Value<'n>) -> Sides<'n
     sides
 }
 
-/// Adds the problems between the credentials of an entry and its endpoints.
+/// Reports the problems between the credentials of an entry and its endpoints.
 pub(crate) fn check_sides(
     reader: &Reader<'_>,
     sides: &Sides<'_>,

@@ -40,7 +40,7 @@ pub(crate) fn read_gcp(reader: &Reader<'_>, value: &Value<'_>) -> Option<Gcp> {
     };
     let key = match fields.get("key") {
         Some(value) => file(value).map(Some),
-        // An operator who names the address of the metadata service wants no token from a key.
+        // If the configuration names the metadata server, the environment variable for a key is ignored.
         None if fields.has("metadata") => Some(None),
         None => Some(said("GOOGLE_APPLICATION_CREDENTIALS").map(Into::into)),
     };

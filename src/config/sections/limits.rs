@@ -1,4 +1,4 @@
-//! Section `limits` under a registry: the figures that all entries together keep to.
+//! Section `limits` under a registry: limits that apply to all entries together.
 
 use super::bandwidth::{BANDWIDTH, read_bandwidth};
 use crate::config::keys::nearest::find_nearest;

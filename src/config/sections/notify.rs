@@ -1,4 +1,4 @@
-//! Section `notify`: receivers of notifications by webhook. No message here repeats an address or a secret.
+//! Section `notify`: receivers of notifications by webhook. No message in this module repeats an address or a secret.
 
 use std::collections::BTreeSet;
 
@@ -57,7 +57,7 @@ pub(crate) static WEBHOOK: Table = Table {
     required: &["url", "secret"],
 };
 
-/// Creates the key `notify` of a map, with its documentation there.
+/// Creates the key `notify` of a map. `about` documents the key in that map.
 pub(crate) const fn notify_key(about: &'static str) -> Key {
     key("notify", Shape::Maps(&NOTIFY), about, "").secret()
 }
@@ -146,7 +146,8 @@ fn read_url(reader: &Reader<'_>, value: &Value<'_>) -> Option<(Receiver, Secret)
     Some((Receiver::from(name), Secret::Value(text.into())))
 }
 
-/// Reports an address that is configured twice with different signing secrets: its receiver knows only one.
+/// Reports an address that is configured twice with different signing secrets, because a receiver has only one signing
+/// secret.
 pub(crate) fn check_receivers<'a, 'n: 'a>(reader: &Reader<'_>, all: impl Iterator<Item = &'a Placed<'n, Notify>>) {
     let mut known: Vec<&Placed<'_, Notify>> = Vec::new();
     for placed in all {

@@ -17,7 +17,7 @@ use crate::config::yaml::scalar;
 use crate::oci::RegistryHost;
 use crate::registry::{Flavor, Options};
 
-/// Bounds of the size of the largest manifest that is read, in bytes.
+/// Bounds of `max_manifest`, the size of the largest manifest that transship reads, in bytes.
 pub(crate) const MANIFEST_BOUNDS: RangeInclusive<u64> = 4 << 20..=8 << 20;
 
 pub(crate) static REGISTRY: Table = Table {
@@ -129,7 +129,7 @@ fn read_max_manifest(reader: &Reader<'_>, value: &Value<'_>) -> Option<u64> {
         let most = scalar::format_size(*MANIFEST_BOUNDS.end());
         reader.refuse(value, format!("{} is too large: the maximum is {most}", scalar::format_size(size)));
     }
-    // The minimum is the default.
+    // The minimum equals the default, which is `None`.
     Some(size).filter(|size| size > MANIFEST_BOUNDS.start())
 }
 

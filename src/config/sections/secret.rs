@@ -1,4 +1,4 @@
-//! Value that is a secret: text, `{env: NAME}` or `{file: PATH}`. No message here repeats the written text.
+//! Value that is a secret: text, `{env: NAME}` or `{file: PATH}`. No message in this module repeats the written text.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use crate::config::yaml::node::Node;
 use crate::registry::Secret;
 use crate::regular_file;
 
-/// Reads a secret. No message here repeats the written text: it may be the secret.
+/// Reads a secret. No message of this function repeats the written text, which may be the secret.
 pub(crate) fn read_secret(reader: &Reader<'_>, value: &Value<'_>) -> Option<Secret> {
     let pairs: Vec<(&str, Value<'_>)> = value.pairs().collect();
     match (value.node, pairs.as_slice()) {
@@ -61,7 +61,8 @@ fn checked_secret(reader: &Reader<'_>, value: &Value<'_>, text: String, what: &s
     Some(Secret::Value(SecretString::from(text)))
 }
 
-/// Checks that a regular file can be read. Any other kind of file is refused: it could block a run or be endless.
+/// Checks that a regular file can be read. Any other kind of file is refused, because reading such a file could block a
+/// run or never end.
 pub(crate) fn check_readable(path: &Path) -> Result<(), String> {
     let cannot = |error: std::io::Error| format!("the file {} cannot be read: {error}", path.display());
     regular_file::open(path).map(drop).map_err(cannot)

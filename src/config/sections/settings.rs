@@ -82,7 +82,7 @@ pub(crate) const SETTINGS: &[Key] = &[
 #[derive(Clone, Default)]
 pub(crate) struct Settings<'n> {
     pub(crate) tags: Option<Tags<'n>>,
-    /// Platforms; `Some(None)` means all of them, written explicitly.
+    /// Platforms; `Some(None)` means `all`, written explicitly.
     pub(crate) platforms: Option<Option<Vec<Platform>>>,
     pub(super) referrers: Option<bool>,
     pub(super) foreign_layers: Option<ForeignLayers>,

@@ -1,4 +1,4 @@
-//! Length of the path of a socket, for every section that has one.
+//! Check of the length of a socket path, for every section with a socket.
 
 /// Maximum length of a socket path that the kernel accepts, in bytes.
 const MAX_SOCKET_PATH: usize = 107;

@@ -1,5 +1,5 @@
 //! Section `daemon.status`: the address of the status port, and the clients that may read it. An address that other
-//! machines can reach must be written together with its protection.
+//! machines can reach needs `token` or `insecure`.
 
 use std::net::SocketAddr;
 

@@ -78,7 +78,8 @@ pub(crate) fn read_tags<'n>(reader: &Reader<'_>, value: &Value<'n>) -> Option<Ta
     Some(Tags { selection, include })
 }
 
-/// Reports contradictory pins. A tag has one content at the target, so it has one pin, and no other item names it.
+/// Reports contradictory pins. A tag has one content at the target. So a tag has at most one pin, and no other item
+/// names a pinned tag.
 fn check_pins_agree(reader: &Reader<'_>, include: &[Placed<'_, Pattern>]) {
     for (at, (pattern, value)) in include.iter().enumerate() {
         let Some((tag, digest)) = pattern.pin() else { continue };

@@ -1,4 +1,4 @@
-//! Section `timeouts` under a registry: the waits for it.
+//! Section `timeouts` under a registry: the time limits of requests.
 
 use crate::config::keys::table::{DURATION, Table, key};
 use crate::config::reader::{Reader, Value};

@@ -1,4 +1,4 @@
-//! Section `tls` under a registry: its authorities, and the certificate that is shown to it.
+//! Section `tls` under a registry: its certificate authorities, and the client certificate for the registry.
 
 use std::path::PathBuf;
 
@@ -49,7 +49,7 @@ pub(crate) fn read_tls(reader: &Reader<'_>, value: &Value<'_>) -> Option<Tls> {
     let fields = reader.fields(value, &TLS)?;
     let ca = fields.get("ca").and_then(|value| read_certificates(reader, value));
     let certificate = fields.get("certificate");
-    // Many operators keep both in one file.
+    // Many operators keep the certificate and the key in one file.
     let key = fields.get("key").or(certificate);
     let identity = match (certificate, key) {
         (Some(certificate), Some(key)) => read_identity(reader, certificate, key),
@@ -82,7 +82,7 @@ fn read_certificates(reader: &Reader<'_>, value: &Value<'_>) -> Option<Pem> {
 
 /// Reads the path of a file in PEM form.
 pub(crate) fn read_pem_path(reader: &Reader<'_>, value: &Value<'_>) -> Option<PathBuf> {
-    // The message does not repeat the text: it may be the key itself.
+    // The message does not repeat the text, which may be the key itself.
     if matches!(value.node, Node::Text(text) if text.contains("-----BEGIN")) {
         reader.refuse_with_hint(
             value,

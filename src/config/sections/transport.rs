@@ -9,7 +9,7 @@ use crate::config::yaml::node::Node;
 use crate::oci::RegistryHost;
 use crate::registry::{Mirror, Proxy, Transport};
 
-/// Maximum number of mirrors: each may cost a request for content that no mirror has.
+/// Maximum number of mirrors. Each mirror may cost one request for content that no mirror has.
 const MAX_MIRRORS: usize = 8;
 
 /// Keys of a registry that concern connections.

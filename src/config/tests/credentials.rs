@@ -1,4 +1,4 @@
-//! Tests of the identities at clouds, as keys and by the environment.
+//! Tests of cloud identities, from keys and from environment variables.
 
 use super::support::read;
 use crate::config::parse;

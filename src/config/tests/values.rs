@@ -1,4 +1,4 @@
-//! Tests of the values that a configuration has, as written, by default and by the environment.
+//! Tests of the values of a configuration: as written, by default, and from the environment.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! Expansion of `${NAME}` in values from the environment. `$$` becomes a `$`; a `$` before anything else stays.
+//! Expansion of `${NAME}` in values from the environment. `$$` becomes a `$`; a `$` before any other character is kept.
 
 /// Lookup of environment variables; returns `None` if a variable is not set.
 pub type Environment<'e> = &'e dyn Fn(&str) -> Option<String>;

@@ -1,5 +1,5 @@
-//! Sizes, rates, durations and URLs: parsers from a text to a number in base units or an error message. They handle no
-//! YAML and no places.
+//! Sizes, rates, durations and URLs: parsers from a text to a number in base units or an error message. The parsers
+//! handle no YAML and no places.
 
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ fn read_size(text: &str) -> Option<u64> {
     number.parse::<u64>().ok()?.checked_mul(*factor)
 }
 
-/// Parses a bandwidth in bytes a second: `100MiB/s`.
+/// Parses a bandwidth in bytes per second: `100MiB/s`.
 pub(crate) fn parse_bandwidth(text: &str) -> Result<u64, String> {
     let read = text.strip_suffix("/s").and_then(|amount| read_size(amount.trim_end()));
     read.ok_or_else(|| format!("{text:?} is not a bandwidth: write bytes per second, like 100MiB/s"))

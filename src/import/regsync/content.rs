@@ -14,7 +14,7 @@ const USUAL_MEDIA_TYPES: [&str; 4] = [
     "application/vnd.oci.image.index.v1+json",
 ];
 
-/// Keys of an entry, and those that it inherits.
+/// Keys of an entry, and keys that the entry inherits from `defaults`.
 pub(super) struct Keys<'a, 'n> {
     pub(super) own: &'a Fields<'n>,
     pub(super) defaults: &'a Fields<'n>,
@@ -39,7 +39,7 @@ impl Keys<'_, '_> {
     }
 }
 
-/// Translates these keys into the entry.
+/// Translates the keys that select content into the entry.
 pub(super) fn translate_content(entry: &mut Entry, keys: &Keys<'_, '_>, reading: &mut Reading) {
     let by_api = keys.flag("referrers", reading);
     let by_tag = keys.flag("digestTags", reading);
@@ -98,8 +98,8 @@ fn read_repository(end: &Option<Template>) -> Option<Repository> {
     Some(read.repository)
 }
 
-/// Translates the platforms. `platform` wins over `platforms`: it makes one image of an index, and an image has no
-/// platforms to select.
+/// Translates the platforms. `platform` takes precedence over `platforms`: with `platform`, regsync copies one image of
+/// the index, and an image has no platforms to select.
 fn set_platforms(entry: &mut Entry, own: &Fields<'_>, reading: &mut Reading) {
     let several = reading.texts_of(own, "platforms");
     let one = reading.text_of(own, "platform");

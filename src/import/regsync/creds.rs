@@ -1,5 +1,5 @@
-//! Translation of regsync's `creds`: for one registry each, its credentials and its connection. No secret is carried
-//! over.
+//! Translation of regsync's `creds`: the credentials and the connection settings of each registry. The import copies no
+//! secret.
 
 use super::super::draft::{Draft, Registry};
 use super::super::page::{Map, escape_variables};
@@ -15,7 +15,7 @@ const HELPER: &str = "docker-credential-";
 /// Requests per second that `limits.requests` can express.
 const RATES: std::ops::Range<f64> = 0.02..1e6;
 
-/// Largest number of concurrent requests that `limits.concurrent` can express.
+/// Maximum number of concurrent requests that `limits.concurrent` permits.
 const MOST_AT_ONCE: f64 = 1000.0;
 
 /// Translates one registry.
@@ -44,8 +44,8 @@ pub(super) fn add_registry(view: &View<'_>, draft: &mut Draft, reading: &mut Rea
     set_limits(&fields, sheet, reading);
 }
 
-/// Returns the reasons why no entry can use this registry as regsync does: regsync contacts another host under its
-/// name, or other repositories.
+/// Returns the reasons why no entry can use this registry as regsync does: under this name, regsync contacts another
+/// host or other repositories.
 fn unsupported_address(host: &RegistryHost, fields: &Fields<'_>, reading: &mut Reading) -> Vec<String> {
     let is_other = |name: &String| name.parse::<RegistryHost>().ok().as_ref() != Some(host);
     let hostname = reading.text_of(fields, "hostname").filter(is_other).map(|name| {
@@ -81,8 +81,8 @@ fn set_transport(fields: &Fields<'_>, sheet: &mut Registry, reading: &mut Readin
     }
 }
 
-/// Translates the credentials. The first of a helper, a token, and a user with a password wins; the others get a
-/// remark.
+/// Translates the credentials. The first of these is used: a helper, a token, a user with a password. Each of the other
+/// keys gets a remark.
 fn set_credentials(
     view: &View<'_>,
     host: &RegistryHost,
@@ -168,7 +168,7 @@ fn set_limits(fields: &Fields<'_>, sheet: &mut Registry, reading: &mut Reading) 
     }
 }
 
-/// Adds a remark about a key, if it is there.
+/// Adds a remark about a key, if the key is present.
 fn add_remark(fields: &Fields<'_>, key: &str, about: &str, sheet: &mut Registry, reading: &mut Reading) {
     if let Some(view) = fields.get(key) {
         sheet.comments.push(reading.add_remark(view, format!("`{key}` {about}")));

@@ -1,14 +1,14 @@
-//! Table of all keys of regsync's configuration (regclient `cmd/regsync/config.go`, `config/host.go`), and what an
-//! import does with each. `docs/how-to/migrate.md` has the same tables for users.
+//! Table of all keys of regsync's configuration (regclient `cmd/regsync/config.go`, `config/host.go`), and the
+//! treatment of each key by an import. `docs/how-to/migrate.md` has the same tables for users.
 
 use super::super::reading::{Fields, Reading};
 
 /// Treatment of a key by an import.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Treatment {
-    /// The import reads it: it becomes keys of `sync.yaml`, a comment or a reason to skip its entry.
+    /// The import reads the key, and writes keys of `sync.yaml` or a comment, or skips the entry.
     Read,
-    /// It does not change what is copied or where to; the text says what transship does instead.
+    /// The key changes neither the copied content nor its target. The text describes the behaviour of transship.
     NoEffect(&'static str),
 }
 
@@ -24,7 +24,7 @@ const RATE_LIMIT: &str =
 /// Keys of the file.
 pub(super) const ROOT: [TreatedKey; 4] = [("version", Read), ("creds", Read), ("defaults", Read), ("sync", Read)];
 
-/// Keys of an entry alone.
+/// Keys of an entry only.
 pub(super) const OWN: [TreatedKey; 8] = [
     ("source", Read),
     ("target", Read),
@@ -56,7 +56,7 @@ pub(super) const SHARED: [TreatedKey; 15] = [
     ("hooks", NoEffect(HOOKS)),
 ];
 
-/// Keys of `defaults` alone.
+/// Keys of `defaults` only.
 pub(super) const DEFAULTS: [TreatedKey; 6] = [
     ("parallel", NoEffect("see `daemon.entries_at_once` and `limits: {concurrent: …}` under a registry")),
     ("skipDockerConfig", NoEffect("write `credentials: {anonymous: true}` under a registry that needs none")),
@@ -69,7 +69,7 @@ pub(super) const DEFAULTS: [TreatedKey; 6] = [
 /// Keys of a set of tags.
 pub(super) const TAGS: [TreatedKey; 3] = [("allow", Read), ("deny", Read), ("semverRange", Read)];
 
-/// Keys of a registry under `creds`. transship always does what `repoAuth` asks for: it gets a token for each
+/// Keys of a registry under `creds`. transship always behaves as with `repoAuth`, and requests a token for each
 /// repository.
 pub(super) const CREDS: [TreatedKey; 22] = [
     ("registry", Read),

@@ -1,5 +1,6 @@
-//! Translation of regsync's `schedule` and `interval`, whose library is robfig/cron 3. That library accepts a step
-//! after one value (`5/15`), `?` for `*`, and a time zone before the expression; its intervals are Go durations.
+//! Translation of regsync's `schedule` and `interval`. regsync parses both with the library robfig/cron 3. That library
+//! accepts a step after one value (`5/15`), `?` for `*`, and a time zone before the expression; its intervals are Go
+//! durations.
 
 use crate::schedule::Schedule;
 
@@ -10,7 +11,7 @@ pub(super) struct Timing {
     pub(super) timezone: Option<String>,
 }
 
-/// Last value of each field: a step after one value runs up to it.
+/// Maximum value of each field. A step after a single value (`5/15`) runs up to the maximum.
 const LAST: [&str; 5] = ["59", "23", "31", "12", "6"];
 
 /// Translates a `schedule`; `None` if it has no equivalent.
@@ -40,7 +41,7 @@ fn validated(schedule: String) -> Option<String> {
     schedule.parse::<Schedule>().is_ok().then_some(schedule)
 }
 
-/// Translates a duration, unchanged if transship accepts it. The library drops fractions of a second.
+/// Translates a duration. The text is unchanged if transship accepts it. The library drops fractions of a second.
 fn translate_duration(duration: &str) -> Option<String> {
     let seconds = seconds(duration)?.floor();
     validated(format!("every {duration}")).or_else(|| validated(format!("every {seconds}s")))
