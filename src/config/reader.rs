@@ -1,5 +1,5 @@
-//! Reader of nodes as text, numbers, lists and maps of known keys. It records problems instead of stopping at the first
-//! one. The sections interpret the keys.
+//! Reader of nodes as text, numbers, lists and maps of known keys. The reader records all problems, and does not stop
+//! at the first problem. The sections interpret the keys.
 
 use std::cell::RefCell;
 use std::fmt::Display;
@@ -175,7 +175,7 @@ impl<'e> Reader<'e> {
         self.accept(value, text.parse())
     }
 
-    /// Reads and parses the text of a value, and keeps its place.
+    /// Reads and parses the text of a value. Returns the parsed value with its place.
     pub(super) fn placed<'n, T>(&self, value: &Value<'n>, expected: &str) -> Option<Placed<'n, T>>
     where
         T: FromStr<Err: Display>,
@@ -184,11 +184,11 @@ impl<'e> Reader<'e> {
     }
 
     /// Reads one of `words`. If the text is similar to one of the words, the hint suggests that word.
-    pub(super) fn word<T>(&self, value: &Value<'_>, words: &[&'static str], expected: &str) -> Option<T>
+    pub(super) fn word<T>(&self, value: &Value<'_>, words: &[&'static str]) -> Option<T>
     where
         T: FromStr<Err: Display>,
     {
-        let text = self.text(value, expected)?;
+        let text = self.text(value, &list_words(words))?;
         let read: Result<T, _> = text.parse();
         match (&read, find_nearest(&text, words.iter().copied())) {
             (Err(error), Some(near)) => self.refuse_with_hint(value, error, format!("did you mean `{near}`?")),
@@ -289,7 +289,7 @@ impl<'e> Reader<'e> {
         self.at_least(value, &text, size, minimum, "")
     }
 
-    /// Reads a number of bytes a second, at least `minimum`.
+    /// Reads a number of bytes per second, at least `minimum`.
     pub(super) fn bandwidth(&self, value: &Value<'_>, minimum: u64) -> Option<u64> {
         let text = match value.node {
             Node::Number(text) => text.clone(),
@@ -325,8 +325,8 @@ impl<'e> Reader<'e> {
     }
 
     /// Expands a `${NAME}` that is written instead of a number or a boolean. The inner `None` means that the value has
-    /// no `${NAME}`, the outer `None` that the reader recorded a problem.
-    #[expect(clippy::option_option, reason = "the outer one says that a problem was recorded")]
+    /// no `${NAME}`. The outer `None` means that the reader recorded a problem.
+    #[expect(clippy::option_option, reason = "the outer `None` means that a problem was recorded")]
     fn expanded(&self, value: &Value<'_>) -> Option<Option<String>> {
         match value.node {
             Node::Text(text) if text.contains("${") => self.accept(value, expand(text, self.environment)).map(Some),
@@ -362,6 +362,15 @@ impl<'e> Reader<'e> {
         };
         let message = format!("expected {expected}, found the {kind} {written}");
         self.refuse_with_hint(value, message, format!("quote the value: \"{written}\""));
+    }
+}
+
+/// Lists words for a message: `a, b or c`.
+pub(super) fn list_words(words: &[&str]) -> String {
+    match words {
+        [] => String::new(),
+        [word] => (*word).to_owned(),
+        [others @ .., last] => format!("{} or {last}", others.join(", ")),
     }
 }
 

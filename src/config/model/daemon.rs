@@ -26,7 +26,7 @@ pub struct Daemon {
     pub entries_at_once: usize,
     /// Limit in bytes for buffers of transfers in flight, at least 16 MiB. Default 128 MiB.
     pub memory: u64,
-    /// Bandwidth in bytes a second of all registries together, by the time of day. Default: no limit.
+    /// Bandwidth in bytes per second of all registries together, by the time of day. Default: no limit.
     pub bandwidth: Option<Bandwidth>,
     /// Time that running transfers may continue after SIGTERM, up to an hour. Default 30 s.
     pub shutdown_grace: Duration,

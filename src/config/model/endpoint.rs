@@ -31,10 +31,10 @@ pub enum EndpointError {
     /// Missing path after `oci-layout:`.
     #[error("the path is missing after {LAYOUT:?}: write oci-layout:./mirror")]
     NoPath,
-    /// URL in place of a layout's path. The message does not repeat the text: it may contain a password.
+    /// URL in place of a layout's path. The message does not repeat the text, which may contain a password.
     #[error("a layout is a folder on this machine, not a URL: write oci-layout:/srv/mirror, or HOST/REPOSITORY")]
     LayoutUrl,
-    /// Misplaced `*`: only a last part `**` may contain it.
+    /// Misplaced `*`: only `**` as the last part is allowed.
     #[error(
         "{0:?} has a `*` in the wrong place: only `**` as the last part is allowed, like host/team/** for all \
          repositories below host/team"
@@ -50,7 +50,7 @@ pub enum EndpointError {
         /// Tag or `@digest` alone.
         selected: String,
     },
-    /// User name or password before the host. The message does not repeat the text: it may be a secret.
+    /// User name or password before the host. The message does not repeat the text, which may be a secret.
     #[error("a user name or password does not belong here: write it under registries.HOST.credentials")]
     UserInfo,
     /// Invalid reference to a repository.

@@ -27,7 +27,7 @@ pub struct Receiver {
     pub kind: HookKind,
     /// Bearer token, or key of the signature.
     pub secret: Secret,
-    /// Registry as entries name it; `None` means the registry that the events name.
+    /// Registry, by the name that entries use; `None` means the registry that the events name.
     pub registry: Option<RegistryHost>,
 }
 

@@ -84,15 +84,15 @@ pub(crate) fn read_azure(reader: &Reader<'_>, value: &Value<'_>) -> Option<Azure
     let (identity, authority) = match reader.text(value, "managed_identity, workload_identity or a map")?.as_str() {
         "managed_identity" => (AzureIdentity::Managed { client_id: None }, check_secret_address(AUTHORITY)),
         "workload_identity" => {
-            let said = (reader.environment)("AZURE_AUTHORITY_HOST").filter(|host| !host.is_empty());
-            (read_workload(reader, value)?, check_secret_address(said.as_deref().unwrap_or(AUTHORITY)))
+            let host = (reader.environment)("AZURE_AUTHORITY_HOST").filter(|host| !host.is_empty());
+            (read_workload(reader, value)?, check_secret_address(host.as_deref().unwrap_or(AUTHORITY)))
         }
         _ => {
             reader.refuse(value, "expected managed_identity, workload_identity or a map");
             return None;
         }
     };
-    let authority = authority.map_err(|what| format!("the environment variable AZURE_AUTHORITY_HOST: {what}"));
+    let authority = authority.map_err(|reason| format!("the environment variable AZURE_AUTHORITY_HOST: {reason}"));
     Some(Azure {
         identity,
         imds: reader.accept(value, check_metadata_address(IMDS))?,

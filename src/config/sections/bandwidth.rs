@@ -6,7 +6,7 @@ use crate::config::reader::{Reader, Value};
 use crate::config::yaml::node::Node;
 use crate::registry::{Bandwidth, Window};
 
-/// Minimum bandwidth, in bytes a second.
+/// Minimum bandwidth, in bytes per second.
 pub(crate) const MIN_BANDWIDTH: u64 = 1 << 10;
 
 const BYTES_A_SECOND: &str = "^[0-9]+ *(B|kB|KB|KiB|MB|MiB|GB|GiB|TiB)? */s$";
@@ -45,11 +45,11 @@ fn read_windows(reader: &Reader<'_>, value: &Value<'_>) -> Option<Bandwidth> {
     }
     let windows: Vec<Option<Window>> = items.iter().map(|item| read_window(reader, item)).collect();
     let always = |window: &Option<Window>| window.as_ref().is_some_and(|window| window.between.is_none());
-    if let Some(at) = windows.iter().position(always)
-        && let Some(never) = items.get(at + 1)
+    if let Some(index) = windows.iter().position(always)
+        && let Some(unreachable) = items.get(index + 1)
     {
         reader.refuse(
-            never,
+            unreachable,
             "this window never applies: the window before it has no `between`, so that window always applies",
         );
     }

@@ -95,8 +95,8 @@ pub(crate) static CREDENTIALS: Table = Table {
     required: &[],
 };
 
-/// Alternative sets of keys for credentials. Of the alternatives with a required key that is present, the last one
-/// applies.
+/// Alternative sets of keys for credentials. If required keys of several alternatives are present, the last of these
+/// alternatives applies.
 pub(crate) const CREDENTIAL_ALTERNATIVES: &[Alternative] = &[
     Alternative { required: &["username", "password"], optional: &[] },
     Alternative { required: &["token"], optional: &[] },

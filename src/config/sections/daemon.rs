@@ -19,7 +19,7 @@ use crate::notify::Notify;
 /// Pattern of the retention time of history: [`DURATION`], or `forever`.
 const HISTORY: &str = "^(forever|[0-9]+ *[a-zA-Zµ]+( *[0-9]+ *[a-zA-Zµ]+)*)$";
 
-/// Bounds of the retention time of history, in seconds: from a day to ten years of humantime.
+/// Bounds of the retention time of history, in seconds: from a day to ten years, as humantime counts years.
 pub(crate) const HISTORY_BOUNDS: RangeInclusive<u64> = 24 * 3600..=10 * 31_557_600;
 
 /// Default retention time of history.
@@ -88,8 +88,8 @@ pub(crate) fn read_daemon<'n>(
     value: Option<&Value<'n>>,
     root: &Value<'n>,
 ) -> Option<(Daemon, Vec<Placed<'n, Notify>>)> {
-    let nothing = Value { node: &Node::Null, path: root.path.clone() };
-    let fields = reader.fields(value.unwrap_or(&nothing), &DAEMON)?;
+    let absent = Value { node: &Node::Null, path: root.path.clone() };
+    let fields = reader.fields(value.unwrap_or(&absent), &DAEMON)?;
     let journal = match fields.get("journal") {
         Some(value) => reader.path(value, "the path of a file"),
         None => {
@@ -101,8 +101,8 @@ pub(crate) fn read_daemon<'n>(
             found
         }
     };
-    let kept = fields.get("keep_history");
-    let kept = kept.map_or(Some(Some(DEFAULT_HISTORY)), |value| read_history(reader, value));
+    let history = fields.get("keep_history");
+    let history = history.map_or(Some(Some(DEFAULT_HISTORY)), |value| read_history(reader, value));
     let status = read_status(reader, fields.get("status"));
     let control = read_control(reader, fields.get("control"));
     let push_events = fields.get("push_events").map(|value| read_push_events(reader, value));
@@ -115,7 +115,7 @@ pub(crate) fn read_daemon<'n>(
     fields.assert_all_read();
     let daemon = Daemon {
         journal: journal?,
-        keep_history: kept?,
+        keep_history: history?,
         status: status?,
         control: control?,
         push_events: push_events.map_or(Some(None), |port| port.map(Some))?,
@@ -130,7 +130,7 @@ pub(crate) fn read_daemon<'n>(
 
 /// Reads the retention time of the history. An inner `None` means forever; an outer `None` means that the reader
 /// recorded a problem.
-#[expect(clippy::option_option, reason = "the outer one says that a problem was recorded")]
+#[expect(clippy::option_option, reason = "the outer `None` means that a problem was recorded")]
 fn read_history(reader: &Reader<'_>, value: &Value<'_>) -> Option<Option<Duration>> {
     if matches!(value.node, Node::Text(_)) && reader.text(value, "a duration like 90d, or forever")? == "forever" {
         return Some(None);

@@ -112,7 +112,7 @@ fn read_targets<'n>(reader: &Reader<'_>, entry: &Value<'n>, fields: &Fields<'n>)
 }
 
 impl Draft<'_> {
-    /// Returns the entry, or `None` if a part of it could not be read.
+    /// Returns the entry, or `None` if a part of the entry could not be read.
     pub(crate) fn into_entry(self) -> Option<Entry> {
         let Settings {
             tags,

@@ -3,7 +3,7 @@
 use super::bandwidth::{BANDWIDTH, read_bandwidth};
 use crate::config::keys::nearest::find_nearest;
 use crate::config::keys::table::{Shape, Table, key};
-use crate::config::reader::{Fields, Reader, Value};
+use crate::config::reader::{Fields, Reader, Value, list_words};
 use crate::config::yaml::node::Node;
 use crate::config::yaml::scalar;
 use crate::registry::{Bucket, Figure, LimitProfile, Limits, Rate};
@@ -17,9 +17,8 @@ pub(crate) static LIMITS: Table = Table {
         key(
             "profile",
             Shape::Word(&PROFILES),
-            "Limits of a well-known registry. They apply to every limit that is not set here. Default: the profile \
-             that fits the host name or `kind`. Azure has no default profile, because the host name and `kind` do not \
-             show the tier.",
+            "Limits of a well-known registry, for all limits that are not set here. Default: the profile that fits the \
+             host name or `kind`. Azure has no default profile, because the host name and `kind` do not show the tier.",
             r#""acr-premium""#,
         ),
         key("requests", RATE, "Rate of all requests: 10/s, 600/min, 5000/h, or none.", r#""600/min""#),
@@ -120,11 +119,8 @@ fn read_profile(reader: &Reader<'_>, value: &Value<'_>) -> Option<Figure<&'stati
 fn list_profiles_with_prefix(written: &str) -> Option<String> {
     let begins = |name: &&str| !written.is_empty() && name.starts_with(&written.to_lowercase());
     let names: Vec<String> = LimitProfile::NAMES.into_iter().filter(begins).map(|name| format!("`{name}`")).collect();
-    match names.as_slice() {
-        [] => None,
-        [one] => Some(one.clone()),
-        [others @ .., last] => Some(format!("{} or {last}", others.join(", "))),
-    }
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    (!names.is_empty()).then(|| list_words(&names))
 }
 
 fn read_rate(reader: &Reader<'_>, value: &Value<'_>) -> Option<Figure<Rate>> {

@@ -100,8 +100,7 @@ fn read_events(reader: &Reader<'_>, value: &Value<'_>) -> Option<BTreeSet<Event>
         return None;
     }
     // The loop reads all items, so that it reports all problems.
-    let events: Vec<Option<Event>> =
-        items.iter().map(|item| reader.word(item, &Event::NAMES, "failure, recovery, change or withheld")).collect();
+    let events: Vec<Option<Event>> = items.iter().map(|item| reader.word(item, &Event::NAMES)).collect();
     events.into_iter().collect()
 }
 

@@ -1,5 +1,5 @@
 //! Section `daemon.push_events`: the address for events of registries, their senders, and the secrets that authenticate
-//! them. The module `push_events` reads the content of the events.
+//! the senders. The module `push_events` reads the content of the events.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

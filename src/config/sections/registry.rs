@@ -36,7 +36,7 @@ pub(crate) static REGISTRY: Table = Table {
             key(
                 "plain_http",
                 Shape::Bool,
-                "`true` uses HTTP instead of HTTPS. Without this key, transship never uses HTTP.",
+                "`true` uses HTTP instead of HTTPS. transship never chooses HTTP automatically.",
                 "true",
             )
             .with_default("false"),

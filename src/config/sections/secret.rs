@@ -53,9 +53,9 @@ pub(crate) fn read_secret(reader: &Reader<'_>, value: &Value<'_>) -> Option<Secr
     }
 }
 
-fn checked_secret(reader: &Reader<'_>, value: &Value<'_>, text: String, what: &str) -> Option<Secret> {
+fn checked_secret(reader: &Reader<'_>, value: &Value<'_>, text: String, name: &str) -> Option<Secret> {
     if text.is_empty() {
-        reader.refuse(value, format!("{what} is empty"));
+        reader.refuse(value, format!("{name} is empty"));
         return None;
     }
     Some(Secret::Value(SecretString::from(text)))

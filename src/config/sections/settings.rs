@@ -51,7 +51,7 @@ pub(crate) const SETTINGS: &[Key] = &[
         "schedule",
         ANY,
         "Schedule of automatic runs: five cron fields in quotes, @hourly and similar names, `every 15m` (a minute to \
-         31 days), or `never` (only manual runs).",
+         31 days), or `never` (only runs on request).",
         r#""*/10 * * * *""#,
     )
     .with_default(r#""never""#),
@@ -61,7 +61,8 @@ pub(crate) const SETTINGS: &[Key] = &[
     key(
         "jitter",
         DURATION,
-        "Maximum random delay of a scheduled run, at most a day. A delay prevents that all entries start at once.",
+        "Maximum delay of a scheduled run, at most a day. Each entry has a fixed delay below this maximum, so that \
+         entries do not all start at once.",
         r#""5m""#,
     )
     .with_default(r#""0s""#),
@@ -110,20 +111,18 @@ pub(crate) fn read_settings<'n>(reader: &Reader<'_>, fields: &Fields<'n>) -> Set
         tags: get("tags").and_then(|value| read_tags(reader, value)),
         platforms: get("platforms").and_then(|value| read_platforms(reader, value)),
         referrers: get("referrers").and_then(|value| reader.bool(value)),
-        foreign_layers: get("foreign_layers")
-            .and_then(|value| reader.word(value, &ForeignLayers::NAMES, "skip or copy")),
+        foreign_layers: get("foreign_layers").and_then(|value| reader.word(value, &ForeignLayers::NAMES)),
         schedule: get("schedule").and_then(|value| reader.parsed(value, "a cron expression, every 15m or never")),
         on_start: get("on_start").and_then(|value| reader.bool(value)),
         timezone: get("timezone").and_then(|value| read_timezone(reader, value)),
         jitter: get("jitter").and_then(|value| reader.duration(value, 0..=MAX_JITTER)),
         timeout: get("timeout").and_then(|value| reader.duration(value, 1..=MAX_TIMEOUT)),
-        overwrite: get("overwrite")
-            .and_then(|value| reader.word(value, &Overwrite::NAMES, "always, never or keep_previous")),
+        overwrite: get("overwrite").and_then(|value| reader.word(value, &Overwrite::NAMES)),
         notify: get("notify").map(|value| read_notify(reader, value)),
     }
 }
 
-#[expect(clippy::option_option, reason = "the outer one is a key that could not be read, the inner one means all")]
+#[expect(clippy::option_option, reason = "the outer `None` means that a problem was recorded, the inner one means all")]
 fn read_platforms(reader: &Reader<'_>, value: &Value<'_>) -> Option<Option<Vec<Platform>>> {
     if *value.node == Node::Text("all".to_owned()) {
         return Some(None);

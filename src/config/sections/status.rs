@@ -44,8 +44,8 @@ const KEYS: &[Key] = &[
     key(
         "insecure",
         Shape::Bool,
-        "`true` permits every client that can reach the address to read, by any host name. Use it only for an address \
-         that is protected by other means.",
+        "`true` permits every client that can reach the address to read, by any host name. Use this key only for an \
+         address that is protected by other means.",
         "true",
     )
     .with_default("false"),

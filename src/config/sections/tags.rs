@@ -81,9 +81,9 @@ pub(crate) fn read_tags<'n>(reader: &Reader<'_>, value: &Value<'n>) -> Option<Ta
 /// Reports contradictory pins. A tag has one content at the target. So a tag has at most one pin, and no other item
 /// names a pinned tag.
 fn check_pins_agree(reader: &Reader<'_>, include: &[Placed<'_, Pattern>]) {
-    for (at, (pattern, value)) in include.iter().enumerate() {
+    for (index, (pattern, value)) in include.iter().enumerate() {
         let Some((tag, digest)) = pattern.pin() else { continue };
-        let others = include.iter().enumerate().filter(|(other, _)| *other != at).map(|(_, (pattern, _))| pattern);
+        let others = include.iter().enumerate().filter(|(other, _)| *other != index).map(|(_, (pattern, _))| pattern);
         if others.clone().any(|other| other.literal() == Some(tag)) {
             let message = format!("the tag {tag} is written with a digest and without one");
             reader.refuse_with_hint(value, message, "write the tag once");

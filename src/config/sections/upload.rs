@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 use crate::config::keys::table::{Shape, Table, key};
-use crate::config::reader::{Reader, Value};
+use crate::config::reader::{Reader, Value, list_words};
 use crate::config::yaml::scalar;
 use crate::registry::{UploadMode, Uploads};
 
@@ -36,7 +36,7 @@ pub(crate) static UPLOAD: Table = Table {
 pub(crate) fn read_upload(reader: &Reader<'_>, value: &Value<'_>) -> Option<Uploads> {
     let fields = reader.fields(value, &UPLOAD)?;
     let mode = fields.get("mode").and_then(|value| {
-        let text = reader.text(value, "auto, monolithic or chunked")?;
+        let text = reader.text(value, &list_words(&UploadMode::NAMES))?;
         reader.accept(value, text.parse::<UploadMode>())
     });
     let mode = mode.unwrap_or_default();
