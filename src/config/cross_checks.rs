@@ -40,8 +40,8 @@ fn check_pins_keep_platforms(reader: &Reader<'_>, draft: &Draft<'_>) {
 }
 
 fn check_targets_differ(reader: &Reader<'_>, draft: &Draft<'_>) {
-    for (at, (target, value)) in draft.targets.iter().enumerate() {
-        if let Some((_, first)) = draft.targets[..at].iter().find(|(other, _)| other.is_same_place(target)) {
+    for (index, (target, value)) in draft.targets.iter().enumerate() {
+        if let Some((_, first)) = draft.targets[..index].iter().find(|(other, _)| other.is_same_place(target)) {
             let message = format!("duplicate target {target}");
             reader.add_problem(Diagnostic::new(&value.path, Part::Value, message).with_first(&first.path, Part::Value));
         }
@@ -74,7 +74,7 @@ fn check_target_fits(reader: &Reader<'_>, source: &Endpoint, (target, value): &P
                  `/**`"
             ),
         ),
-        (Tree { host: a, prefix: above }, Tree { host: b, prefix: below }) if a == b && is_below(below, above) => {
+        (Tree { host: a, prefix: outer }, Tree { host: b, prefix: inner }) if a == b && is_below(inner, outer) => {
             reader.refuse(
                 value,
                 format!(
@@ -87,24 +87,24 @@ fn check_target_fits(reader: &Reader<'_>, source: &Endpoint, (target, value): &P
     }
 }
 
-fn is_below(below: &Option<RepositoryName>, above: &Option<RepositoryName>) -> bool {
-    match (below, above) {
+fn is_below(inner: &Option<RepositoryName>, outer: &Option<RepositoryName>) -> bool {
+    match (inner, outer) {
         (_, None) => true,
         (None, Some(_)) => false,
-        (Some(below), Some(above)) => {
-            below.as_str().strip_prefix(above.as_str()).is_some_and(|rest| rest.starts_with('/'))
+        (Some(inner), Some(outer)) => {
+            inner.as_str().strip_prefix(outer.as_str()).is_some_and(|rest| rest.starts_with('/'))
         }
     }
 }
 
 fn check_names_differ(reader: &Reader<'_>, drafts: &[Draft<'_>]) {
-    let mut places: HashMap<&EntryName, &Path> = HashMap::new();
+    let mut first_paths: HashMap<&EntryName, &Path> = HashMap::new();
     for (name, value) in drafts.iter().filter_map(|draft| draft.name.as_ref()) {
-        if let Some(first) = places.get(name) {
+        if let Some(first) = first_paths.get(name) {
             let message = format!("duplicate entry name {name}");
             reader.add_problem(Diagnostic::new(&value.path, Part::Value, message).with_first(first, Part::Value));
         } else {
-            places.insert(name, &value.path);
+            first_paths.insert(name, &value.path);
         }
     }
 }

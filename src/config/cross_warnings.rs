@@ -190,13 +190,13 @@ mod tests {
 
     #[test]
     fn two_sources_of_one_target_are_warned_about_where_they_may_meet() {
-        let of = |one: &str, other: &str| {
+        let warnings_of = |one: &str, other: &str| {
             let entry = |name: &str, tags: &str| {
                 format!("  - {{name: {name}, source: s.example/{name}, target: t.example/x{tags}}}\n")
             };
             shown(&["sync:\n".to_owned(), entry("a", one), entry("b", other)].concat())
         };
-        let found = of("", "");
+        let found = warnings_of("", "");
         assert!(
             found[0].starts_with("sync.yaml:4:44: the entries a and b write to t.example/x from different sources"),
             "{found:?}"
@@ -213,7 +213,7 @@ mod tests {
             (&pinned("v1@"), ", tags: {include: [\"v*\"]}", 1),
             (&pinned("@"), "", 0),
         ] {
-            let found = of(one, other);
+            let found = warnings_of(one, other);
             let rivals = found.iter().filter(|warning| warning.contains("from different sources"));
             assert_eq!(rivals.count(), count, "{one} {other}");
         }

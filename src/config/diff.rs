@@ -120,9 +120,9 @@ pub fn affected<'c>(difference: &Difference, old: &Config, new: &'c Config) -> V
     let hosts: Vec<&RegistryHost> = difference.registries.iter().filter(is_another).collect();
     let before = index_by_name(old);
     let is_affected = |entry: &&Entry| {
-        let mut at = std::iter::once(&entry.source).chain(&entry.targets).filter_map(Endpoint::host);
+        let mut entry_hosts = std::iter::once(&entry.source).chain(&entry.targets).filter_map(Endpoint::host);
         !before.get(&entry.name).is_some_and(|before| works_alike(before, entry))
-            || at.any(|host| hosts.contains(&host))
+            || entry_hosts.any(|host| hosts.contains(&host))
     };
     new.entries.iter().filter(is_affected).map(|entry| &entry.name).collect()
 }

@@ -42,11 +42,11 @@ pub(super) struct Registry {
     pub(super) plain_http: bool,
     pub(super) tls: Map,
     pub(super) limits: Map,
-    /// Reason why no entry can read from or write to the registry, if there is one.
+    /// Reason why no entry can read from or write to the registry; `None` for a usable registry.
     pub(super) unsupported: Option<String>,
 }
 
-/// One entry, as [`Draft::add`] takes it.
+/// One entry, for [`Draft::add`].
 #[derive(Debug, Clone, Default)]
 pub(super) struct Entry {
     pub(super) comments: Vec<String>,
@@ -64,7 +64,7 @@ pub(super) struct Entry {
 }
 
 impl Draft {
-    /// Returns the registry at a host; adds it if it is new.
+    /// Returns the registry at a host. Adds the registry if it is new.
     pub(super) fn registry(&mut self, host: &RegistryHost) -> &mut Registry {
         let at = self.registries.iter().position(|(known, _)| known == host).unwrap_or_else(|| {
             self.registries.push((host.clone(), Registry::default()));
@@ -79,7 +79,7 @@ impl Draft {
     }
 
     /// Adds an entry under a unique name, or merges its patterns into an entry that differs only in the patterns. If
-    /// two entries give one tag different content, the later one is skipped. Returns the reason if the entry was
+    /// two entries give one tag different content, the later entry is skipped. Returns the reason if the entry was
     /// skipped.
     pub(super) fn add(&mut self, mut entry: Entry) -> Option<String> {
         if let Some(reason) = self.unsupported(&entry) {
@@ -105,8 +105,8 @@ impl Draft {
         reason
     }
 
-    /// Merges the patterns of an entry into an entry that is otherwise the same, and returns true if there is one. An
-    /// entry without patterns selects every tag and is not merged.
+    /// Merges the patterns of an entry into an entry that is otherwise the same, and returns true if there is such an
+    /// entry. An entry without patterns selects every tag and is not merged.
     fn merge(&mut self, entry: &Entry) -> bool {
         if entry.include.is_empty() {
             return false;

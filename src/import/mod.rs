@@ -1,9 +1,10 @@
-//! Import of other programs' configurations: the YAML of regsync or of `skopeo sync` in, a `sync.yaml` out.
+//! Import of other programs' configurations: translates the YAML of regsync or of `skopeo sync` into a `sync.yaml`.
 //!
-//! Pure functions. Keys become keys with the same meaning. A key without an equivalent becomes a comment at its place
-//! and a remark. An entry that would copy more, less, or to another place than the original is skipped as a whole: it
-//! is written as comments. Entries that differ only in their tags become one. The import copies no secret. The result
-//! names an environment variable instead. The import contacts no host and reads only the one file.
+//! The functions are pure. Keys become keys with the same meaning. A key without an equivalent becomes a comment at its
+//! place and a remark. An entry that would copy more, less, or to another place than the original is skipped as a
+//! whole, and is written as comments. Entries that differ only in their tags become one entry. The import copies no
+//! secret. The result names an environment variable instead. The import contacts no host, and reads only the imported
+//! file.
 
 mod draft;
 mod page;

@@ -54,7 +54,7 @@ impl Map {
         self.pair(key, Value::InlineMap(inner, text.into()));
     }
 
-    /// Adds a nested map. If it is empty, adds only its comments.
+    /// Adds a nested map. If the map is empty, adds only its comments.
     pub(super) fn map(&mut self, key: &str, map: Map) {
         if map.is_empty() {
             self.0.extend(map.0);

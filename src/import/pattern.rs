@@ -29,7 +29,7 @@ pub(super) fn translate_unanchored(expression: &str) -> Option<String> {
     }
 }
 
-/// Returns the one text that the expression matches, if it has no operators: a tag, or a repository as `library/redis`.
+/// Returns the only text that an expression without operators matches: a tag, or a repository such as `library/redis`.
 pub(super) fn as_literal(expression: &str) -> Option<String> {
     let mut text = String::new();
     let mut rest = expression.chars();
@@ -74,7 +74,7 @@ fn has_branches(expression: &str) -> bool {
             _ if class => {}
             '[' => {
                 class = true;
-                // A bracket directly after the opening one is a member of the class.
+                // A bracket directly after the opening bracket is a member of the class.
                 characters.next_if_eq(&'^');
                 characters.next_if_eq(&']');
             }

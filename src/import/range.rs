@@ -8,7 +8,7 @@ use crate::plan::VersionRange;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Range {
     pub(super) text: String,
-    /// True if the range names a pre-release: then other rules for pre-releases apply.
+    /// True if the range names a pre-release. Other rules for pre-releases apply to such a range.
     pub(super) names_prerelease: bool,
 }
 

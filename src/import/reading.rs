@@ -95,7 +95,7 @@ impl Reading {
         self.errors.push(Diagnostic::new(&view.path, Part::Value, message));
     }
 
-    /// Adds a remark about a value without an equivalent, and returns it as a comment.
+    /// Adds a remark about a value without an equivalent, and returns the remark as a comment.
     pub(super) fn add_remark(&mut self, view: &View<'_>, message: impl Into<String>) -> String {
         let message = message.into();
         self.remarks.push(Diagnostic::new(&view.path, Part::Value, &message));
@@ -176,21 +176,21 @@ impl Reading {
         number
     }
 
-    /// Adds a remark about an unknown value that may change what is copied, and returns it as a comment.
+    /// Adds a remark about an unknown value that may change the copied content, and returns the remark as a comment.
     pub(super) fn add_unknown(&mut self, view: &View<'_>, message: impl Into<String>) -> String {
         self.unknown += 1;
         self.add_remark(view, message)
     }
 
-    /// Adds a remark about an unknown key, and returns it as a comment.
-    pub(super) fn add_unknown_key(&mut self, key: &str, view: &View<'_>, whose: &str) -> String {
-        self.add_unknown(view, format!("{} is not a known key of {whose}: skipped", quoted_key(key)))
+    /// Adds a remark about an unknown key, and returns the remark as a comment.
+    pub(super) fn add_unknown_key(&mut self, key: &str, view: &View<'_>, owner: &str) -> String {
+        self.add_unknown(view, format!("{} is not a known key of {owner}: skipped", quoted_key(key)))
     }
 
-    /// Adds remarks about the keys that are not among `known`, and returns them as comments.
-    pub(super) fn add_unknown_keys(&mut self, fields: &Fields<'_>, known: &[&str], whose: &str) -> Vec<String> {
+    /// Adds remarks about the keys that are not in `known`, and returns the remarks as comments.
+    pub(super) fn add_unknown_keys(&mut self, fields: &Fields<'_>, known: &[&str], owner: &str) -> Vec<String> {
         let others = fields.iter().filter(|(key, _)| !known.contains(key));
-        others.map(|(key, view)| self.add_unknown_key(key, view, whose)).collect()
+        others.map(|(key, view)| self.add_unknown_key(key, view, owner)).collect()
     }
 }
 

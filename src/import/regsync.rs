@@ -98,7 +98,7 @@ fn check_repos(entry: &mut Entry, kind: &str, fields: &Fields<'_>, reading: &mut
     }
 }
 
-/// Returns the sets of tags, at least one. Each becomes an entry.
+/// Returns the sets of tags, at least one. Each set becomes an entry.
 fn read_tag_sets<'n>(
     kind: &str,
     fields: &Fields<'n>,

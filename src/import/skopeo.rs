@@ -88,15 +88,15 @@ fn add_registry(
 ) {
     let fields = reading.fields(view, "a registry");
     let comments = reading.add_unknown_keys(&fields, &KEYS, "`skopeo sync`");
-    let sheet = draft.registry(host);
-    sheet.comments.extend(comments);
+    let registry = draft.registry(host);
+    registry.comments.extend(comments);
     if reading.bool_of(&fields, "tls-verify") == Some(false) {
-        sheet.comments.push(
+        registry.comments.push(
             "If the registry uses plain HTTP, which skopeo tries automatically, write `plain_http: true` \
              instead of `tls`."
                 .into(),
         );
-        sheet.tls.verbatim("insecure_skip_verify", true);
+        registry.tls.verbatim("insecure_skip_verify", true);
     }
     if let Some(folder) = reading.text_of(&fields, "cert-dir") {
         let message = format!(
@@ -104,19 +104,19 @@ fn add_registry(
              `key`",
             quoted(&folder)
         );
-        sheet.comments.extend(fields.get("cert-dir").map(|view| reading.add_remark(view, message)));
+        registry.comments.extend(fields.get("cert-dir").map(|view| reading.add_remark(view, message)));
     }
     if let Some(view) = fields.get("credentials") {
-        set_credentials(host, view, sheet, reading);
+        set_credentials(host, view, registry, reading);
     }
     add_images(written, &fields, target, draft, reading);
 }
 
-fn set_credentials(host: &RegistryHost, view: &View<'_>, sheet: &mut Registry, reading: &mut Reading) {
+fn set_credentials(host: &RegistryHost, view: &View<'_>, registry: &mut Registry, reading: &mut Reading) {
     let login = reading.fields(view, "`credentials`");
-    sheet.comments.extend(reading.add_unknown_keys(&login, &["username", "password"], "`credentials`"));
+    registry.comments.extend(reading.add_unknown_keys(&login, &["username", "password"], "`credentials`"));
     let Some(username) = reading.text_of(&login, "username").filter(|name| !name.contains(':')) else {
-        sheet
+        registry
             .comments
             .push(reading.add_remark(view, "`credentials` is skipped: the user name is missing or contains a colon"));
         return;
@@ -127,9 +127,9 @@ fn set_credentials(host: &RegistryHost, view: &View<'_>, sheet: &mut Registry, r
     } else {
         format!("the password is missing: set the environment variable {name}")
     };
-    sheet.comments.push(reading.add_remark(view, message));
-    sheet.credentials.text("username", escape_variables(&username));
-    sheet.credentials.inline_map("password", "env", name);
+    registry.comments.push(reading.add_remark(view, message));
+    registry.credentials.text("username", escape_variables(&username));
+    registry.credentials.inline_map("password", "env", name);
 }
 
 fn add_images(host: &str, fields: &Fields<'_>, target: &Destination, draft: &mut Draft, reading: &mut Reading) {

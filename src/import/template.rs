@@ -44,7 +44,8 @@ impl Template {
         Some(Self(parts))
     }
 
-    /// Returns the template in transship's syntax, in which `${NAME}` is a variable. `None` if it inserts a file.
+    /// Returns the template in transship's syntax, in which `${NAME}` is a variable. `None` if the template inserts a
+    /// file.
     pub(super) fn as_text(&self) -> Option<String> {
         if let [Part::Text(text)] = self.0.as_slice() {
             return Some(escape_variables(text));

@@ -1,4 +1,4 @@
-//! Tests of whole files of both programs, whose results transship's own parser must accept.
+//! Tests of whole files of regsync and skopeo. transship's own parser must accept every result.
 
 use super::*;
 

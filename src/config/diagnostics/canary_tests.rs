@@ -16,7 +16,7 @@ const CANARIES: [&str; 4] = ["Zq7kCanary9xW", "hunter2", "7461982350", "Y7m+9w/Q
 /// Placeholder for a canary.
 const MARK: &str = "CANARY";
 
-/// Step between the mistakes that the test tries at each key with plain values: one mistake in `SHARE` is tried.
+/// Step between the mistakes that the test tries: at each key with plain values, it tries every third mistake.
 const SHARE: usize = 3;
 
 /// Path to a key: all keys from the top level down. An empty key means an item of a list.
@@ -38,7 +38,7 @@ impl Case {
         self.secrecy != Secrecy::Settings || SCHEMA.leads_to_secrets(self.key())
     }
 
-    /// Returns true if a key beside this one may also be a secret.
+    /// Returns true if a key beside this key may also be a secret.
     fn is_beside_secrets(&self) -> bool {
         !matches!(self.secrecy, Secrecy::Settings | Secrecy::Names)
     }

@@ -41,7 +41,7 @@ pub(crate) fn excerpt_by_keys(
     let own_keys = find_keys(&excerpt.text).any(|key| schema.leads_to_secrets(key));
     let suspect = |word: &str| schema.hides_secret(word.trim_matches(['"', '\'']));
     let words = excerpt.text.split([' ', ',', '{', '}', '[', ']']).any(suspect);
-    if lies_among_settings(schema, above, format) && !own_keys && !words && !excerpt.text.contains("://") {
+    if is_among_settings(schema, above, format) && !own_keys && !words && !excerpt.text.contains("://") {
         return Some(excerpt);
     }
     let shown = match first_key(&excerpt.text) {
@@ -55,7 +55,7 @@ pub(crate) fn excerpt_by_keys(
 
 /// Returns true if the values of the last of `lines` can be shown, and the section of that line has no secrets. The
 /// function reads the section only up to that line.
-fn lies_among_settings(schema: &Schema, lines: &[&str], format: Format) -> bool {
+fn is_among_settings(schema: &Schema, lines: &[&str], format: Format) -> bool {
     let outermost = |line: &&str| line.starts_with(|c: char| !c.is_whitespace() && c != '#' && c != '-');
     let Some(at) = lines.iter().rposition(outermost) else { return false };
     let section = &lines[at..];
@@ -68,8 +68,8 @@ fn lies_among_settings(schema: &Schema, lines: &[&str], format: Format) -> bool 
                 && lines.split_last().is_some_and(|(line, above)| shows_values(schema, line, above)))
 }
 
-/// Returns true if an outermost line of the text begins with a key that is known at the top level, or nearly matches
-/// one.
+/// Returns true if an outermost line of the text begins with a key that is known at the top level, or that nearly
+/// matches such a key.
 fn may_be_configuration(schema: &Schema, lines: &[&str]) -> bool {
     let outermost = |line: &&&str| !line.starts_with([' ', '\t', '-', '#']);
     lines.iter().filter(outermost).filter_map(|line| first_key(line)).any(|key| schema.is_top_level(key))
@@ -80,7 +80,7 @@ pub(crate) fn find_keys(line: &str) -> impl Iterator<Item = &str> {
     line.split([',', '{', '[']).filter_map(first_key)
 }
 
-/// Returns the text before the first colon of a line, if it looks like a key.
+/// Returns the text before the first colon of a line, if that text looks like a key.
 fn first_key(line: &str) -> Option<&str> {
     let (key, _) = line.split_once(':')?;
     let key = key.trim_start_matches([' ', '\t', '-', '{']).trim_matches(['"', '\'', ' ']);
@@ -124,7 +124,7 @@ fn values_of_key_above(schema: &Schema, above: &[&str]) -> Option<AcceptedValues
 }
 
 /// Returns the last key of a line: `None` if the line has no key, and an inner `None` if the key cannot be determined.
-#[expect(clippy::option_option, reason = "the outer one says that there is a key")]
+#[expect(clippy::option_option, reason = "the outer `None` means that the line has no key")]
 fn last_key(line: &str) -> Option<Option<&str>> {
     if line.trim_start().starts_with('#') {
         return None;

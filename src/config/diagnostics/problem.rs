@@ -81,7 +81,7 @@ impl Problems {
         Self { found: vec![problem], more: 0 }
     }
 
-    /// Joins the problems of several files, in the order of the files. Returns `None` if there are none.
+    /// Joins the problems of several files, in the order of the files. Returns `None` if no file has a problem.
     pub(crate) fn join(files: impl Iterator<Item = Self>) -> Option<Self> {
         files.reduce(|mut joined, next| {
             joined.found.extend(next.found);

@@ -24,10 +24,12 @@ const SEPARATORS: [char; 16] = ['/', '@', '?', '&', '=', ':', '#', ' ', ',', '"'
 
 /// Masks of one file: the parts of its lines to cover, and the texts that no message may contain.
 pub(crate) struct Masks {
+    /// Ranges to cover, each with its line, in characters.
     covered: Vec<(usize, Range<usize>)>,
     /// Lines on which only the comment is covered.
     remarks: HashSet<usize>,
-    everything: bool,
+    /// True if no line of the file can be shown.
+    hides_lines: bool,
     schema: &'static Schema,
     /// True if the file has the keys of the schema.
     has_table: bool,
@@ -48,8 +50,8 @@ impl Masks {
         let is_secret = |secret: &&PossibleSecret<'_>| secret.suspicion == Suspicion::Secret;
         let repeated = secrets.iter().filter(|secret| is_secret(secret) && !is_name(secret));
         let texts: HashSet<String> = repeated.map(|secret| secret.text.to_owned()).collect();
-        let everything = *format == Format::Unknown || secrets.len() > affordable(text, MOST);
-        if everything {
+        let hides_lines = *format == Format::Unknown || secrets.len() > affordable(text, MOST);
+        if hides_lines {
             secrets.clear();
         }
         let (mut covered, mut remarks) = (Vec::new(), HashSet::new());
@@ -66,7 +68,7 @@ impl Masks {
         let mut texts: Vec<String> = texts.into_iter().filter(|text| !text.trim().is_empty()).collect();
         // Longest first, because a shorter text may be a part of a longer one.
         texts.sort_by(|one, other| other.len().cmp(&one.len()).then_with(|| one.cmp(other)));
-        Self { covered, remarks, everything, schema, has_table: *format != Format::Foreign, texts }
+        Self { covered, remarks, hides_lines, schema, has_table: *format != Format::Foreign, texts }
     }
 
     /// Returns a message with `***` instead of each secret. The message still describes the problem.
@@ -95,7 +97,7 @@ impl Masks {
 
     /// Returns the excerpt of a line without its secrets, or `None` if the line cannot be shown or is empty.
     pub(crate) fn excerpt(&self, line: usize, excerpt: Excerpt) -> Option<Excerpt> {
-        if self.everything || excerpt.text.trim().is_empty() {
+        if self.hides_lines || excerpt.text.trim().is_empty() {
             return None;
         }
         let mut ranges: Vec<Range<usize>> =
@@ -106,22 +108,22 @@ impl Masks {
         }
         // A comment beside a secret may contain the old secret, and a secret may be commented out.
         if let Some(comment) = find_comment(&excerpt.text, ranges.last().map_or(0, |last| last.end)) {
-            let said: String = excerpt.text.chars().skip(comment.start).collect();
-            let suspect = find_keys(&said).any(|key| self.schema.leads_to_secrets(key))
-                || said.split_whitespace().any(|word| self.schema.hides_secret(word))
-                || self.has_table && has_unknown_key(self.schema, &said);
+            let comment_text: String = excerpt.text.chars().skip(comment.start).collect();
+            let suspect = find_keys(&comment_text).any(|key| self.schema.leads_to_secrets(key))
+                || comment_text.split_whitespace().any(|word| self.schema.hides_secret(word))
+                || self.has_table && has_unknown_key(self.schema, &comment_text);
             let covers = suspect || !ranges.is_empty() || self.remarks.contains(&line);
             ranges.extend(covers.then_some(comment));
         }
         ranges.sort_by_key(|range| (range.start, range.end));
-        let mut apart: Vec<Range<usize>> = Vec::new();
+        let mut merged: Vec<Range<usize>> = Vec::new();
         for range in ranges {
-            match apart.last_mut() {
+            match merged.last_mut() {
                 Some(last) if range.start < last.end => last.end = last.end.max(range.end),
-                _ => apart.push(range),
+                _ => merged.push(range),
             }
         }
-        Some(apart.into_iter().rev().fold(excerpt, cover_range))
+        Some(merged.into_iter().rev().fold(excerpt, cover_range))
     }
 }
 
@@ -163,8 +165,8 @@ fn split_secret(text: &str) -> impl Iterator<Item = &str> {
     all.chain(of_login).chain(of_query.filter(|part| part.len() >= SHORTEST_PART))
 }
 
-/// Returns the anchors, aliases and tags of a line. YAML reads a password that begins with `&`, `*` or `!` as one of
-/// them.
+/// Returns the anchors, aliases and tags of a line. YAML reads a password that begins with `&` as an anchor, with `*`
+/// as an alias, and with `!` as a tag.
 fn find_properties(line: &str) -> Vec<Range<usize>> {
     let characters: Vec<char> = line.chars().collect();
     let begins = |at: usize| {

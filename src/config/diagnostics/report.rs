@@ -11,8 +11,8 @@ use crate::config::yaml::node::{Node, Path, affordable, locate};
 /// Maximum number of problems whose lines are determined; nobody reads more problems.
 const MOST_LOCATED: usize = 100;
 
-/// Finds the lines and columns of all diagnostics of one file. Returns `None` if there are none. `find_origin` returns
-/// the file that contains a first occurrence, and the place in that file.
+/// Finds the lines and columns of all diagnostics of one file. Returns `None` if `found` is empty. `find_origin`
+/// returns the file that contains a first occurrence, and the place in that file.
 pub(crate) fn locate_problems<'d>(
     document: &Document,
     found: Vec<Diagnostic>,

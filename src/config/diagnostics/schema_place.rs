@@ -12,7 +12,7 @@ use crate::config::yaml::node::Node;
 pub(crate) struct SchemaPlace {
     schema: &'static Schema,
     keys: PlaceKeys,
-    /// True if a scalar can be shown, judged by its key.
+    /// True if the key of a scalar permits that the scalar is shown.
     shows_scalars: bool,
 }
 
@@ -44,7 +44,7 @@ impl SchemaPlace {
         Self { schema, keys: PlaceKeys::Foreign, shows_scalars: true }
     }
 
-    /// Returns the place below an unknown key. No key below it is known, so no value there can be shown.
+    /// Returns the place below an unknown key. No key below an unknown key is known, so no value there can be shown.
     fn unknown(schema: &'static Schema) -> Self {
         Self { schema, keys: PlaceKeys::Unknown, shows_scalars: false }
     }
@@ -99,7 +99,7 @@ impl SchemaPlace {
         self.schema
     }
 
-    /// Returns true if a scalar can be shown, judged by its key.
+    /// Returns true if the key of a scalar permits that the scalar is shown.
     pub(crate) fn shows_scalars(self) -> bool {
         self.shows_scalars
     }

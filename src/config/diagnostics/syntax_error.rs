@@ -8,7 +8,7 @@ use crate::config::yaml::document::Format;
 
 /// Explanations of the parser's messages. A row has a part of the parser's message, our message and the remedy. The
 /// first row whose part occurs in the parser's message applies.
-const MEANINGS: [(&str, &str, Option<&str>); 16] = [
+const MEANINGS: [(&str, &str, Option<&str>); 18] = [
     ("scanning an alias", "YAML reads text that begins with `*` as an alias", Some("quote the value")),
     ("unknown anchor", "YAML reads text that begins with `*` as an alias", Some("quote the value")),
     ("cannot start any token", "this character cannot begin unquoted text in YAML", Some("quote the text")),
@@ -40,6 +40,8 @@ const MEANINGS: [(&str, &str, Option<&str>); 16] = [
     ),
     ("could not find expected ':'", "a key without a colon", Some("write `key: value`")),
     ("recursion limit", "lists and maps are nested too deep", None),
+    ("nested too deep", "lists and maps are nested too deep", None),
+    ("more values than", "the file has more values than a configuration can have", None),
     ("repetition limit", "aliases expand to too many values", None),
     ("a plain key", "a key is not plain text", Some("quote text that contains `{` or `[`")),
 ];
@@ -90,7 +92,7 @@ fn find_mistake(lines: &[&str], error: &serde_yaml::Error, whole: &str) -> (usiz
     (1, 1)
 }
 
-/// Returns the column to point at, the message and the remedy. `line` is `None` if it may contain a secret.
+/// Returns the column to point at, the message and the remedy. `line` is `None` if the line may contain a secret.
 fn explain(line: Option<&str>, column: usize, whole: &str) -> (usize, String, Option<String>) {
     explain_line(line, column, whole).unwrap_or_else(|| match MEANINGS.iter().find(|(part, ..)| whole.contains(part)) {
         Some((_, message, hint)) => (column, (*message).to_owned(), hint.map(str::to_owned)),
@@ -123,7 +125,8 @@ fn explain_line(line: Option<&str>, column: usize, whole: &str) -> Option<(usize
     None
 }
 
-/// Explains a text that begins with `*`, which YAML reads as an alias. It is almost always a cron expression or a glob.
+/// Explains a text that begins with `*`, which YAML reads as an alias. Such a text is almost always a cron expression
+/// or a glob.
 fn explain_star(line: &str, column: usize) -> (usize, String, Option<String>) {
     // The parser points at the first character that an alias cannot have.
     let before: Vec<char> = line.chars().take(column - 1).collect();

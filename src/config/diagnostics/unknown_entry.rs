@@ -7,33 +7,33 @@ const LISTED: usize = 20;
 
 /// Error: no entry has this name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("there is no entry {name:?}{way_out}")]
+#[error("there is no entry {name:?}{remedy}")]
 pub struct UnknownEntry {
     name: String,
-    way_out: String,
+    remedy: String,
 }
 
 impl UnknownEntry {
     /// Creates the error. The message suggests the name in `names` that was probably meant, or lists the names.
     #[must_use]
-    pub fn new(name: &str, there: &[&str]) -> Self {
-        let way_out = match find_near(name, there) {
-            _ if there.is_empty() => ": the configuration has no entries".to_owned(),
+    pub fn new(name: &str, names: &[&str]) -> Self {
+        let remedy = match find_near(name, names) {
+            _ if names.is_empty() => ": the configuration has no entries".to_owned(),
             Some(near) => format!(": did you mean {near:?}?"),
             None => {
-                format!("; the entries are {}{}", there[..there.len().min(LISTED)].join(", "), count_more(there.len()))
+                format!("; the entries are {}{}", names[..names.len().min(LISTED)].join(", "), count_more(names.len()))
             }
         };
-        Self { name: name.chars().take(COMPARED).collect(), way_out }
+        Self { name: name.chars().take(COMPARED).collect(), remedy }
     }
 }
 
-fn find_near<'a>(name: &str, there: &[&'a str]) -> Option<&'a str> {
+fn find_near<'a>(name: &str, names: &[&'a str]) -> Option<&'a str> {
     if name.len() > COMPARED {
         return None;
     }
     let distance = |other: &str| strsim::damerau_levenshtein(other, name);
-    let nearest = there.iter().map(|other| (distance(other), *other)).min_by_key(|(distance, _)| *distance);
+    let nearest = names.iter().map(|other| (distance(other), *other)).min_by_key(|(distance, _)| *distance);
     nearest.filter(|(distance, _)| *distance <= 1 + name.len() / 4).map(|(_, other)| other)
 }
 
@@ -47,7 +47,7 @@ mod tests {
 
     #[test]
     fn unknown_name_gets_a_guess_or_a_bounded_list() {
-        let said = |name: &str, there: &[&str]| UnknownEntry::new(name, there).to_string();
+        let said = |name: &str, names: &[&str]| UnknownEntry::new(name, names).to_string();
         assert_eq!(said("x", &[]), r#"there is no entry "x": the configuration has no entries"#);
         assert_eq!(said("appp", &["api", "app"]), r#"there is no entry "appp": did you mean "app"?"#);
         assert_eq!(said("x", &["api", "app"]), r#"there is no entry "x"; the entries are api, app"#);

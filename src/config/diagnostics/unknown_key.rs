@@ -1,4 +1,4 @@
-//! Problem of an unknown key, with the key that was probably meant or the place where it belongs.
+//! Problem of an unknown key, with the key that was probably meant, or the place where the key belongs.
 
 use super::diagnostic::{Diagnostic, Part};
 use super::schema_place::is_name;

@@ -12,7 +12,7 @@ use super::diagnostic::Diagnostic;
 pub struct Warning {
     /// Entry concerned; `None` if the warning concerns no entry or several.
     pub entry: Option<String>,
-    /// Message, after its place in the file if it has one (`sync.yaml:5:30: …`).
+    /// Message. It begins with the place in the file, if there is one (`sync.yaml:5:30: …`).
     pub text: String,
     /// Remedy.
     pub remedy: Option<String>,

@@ -1,4 +1,4 @@
-//! Reading of one file: its text within bounds, and its YAML.
+//! Reader of one file: its text, up to the maximum size, and its YAML.
 
 use std::io::ErrorKind;
 use std::path::Path;

@@ -9,7 +9,7 @@ use std::path::{Component, Path, PathBuf};
 use ::glob::Pattern;
 
 /// Maximum number of files and folders that are visited for one pattern.
-const MAX_LOOKED_AT: usize = 10_000;
+const MAX_VISITED: usize = 10_000;
 
 /// Error: the files of a pattern cannot be listed.
 #[derive(Debug, thiserror::Error)]
@@ -47,7 +47,7 @@ pub(crate) fn find(pattern: &Path) -> Result<Vec<PathBuf>, GlobError> {
             other => steps.push(Step::Named(other.as_os_str().to_owned())),
         }
     }
-    let mut search = Search { left: MAX_LOOKED_AT, found: Vec::new() };
+    let mut search = Search { remaining: MAX_VISITED, found: Vec::new() };
     search.follow(start, &steps)?;
     Ok(search.found)
 }
@@ -63,38 +63,38 @@ enum Step {
 }
 
 struct Search {
-    left: usize,
+    remaining: usize,
     found: Vec<PathBuf>,
 }
 
 impl Search {
-    fn follow(&mut self, at: PathBuf, steps: &[Step]) -> Result<(), GlobError> {
+    fn follow(&mut self, base: PathBuf, steps: &[Step]) -> Result<(), GlobError> {
         match steps {
             [] => {
                 // If the system does not permit to inspect a file, the file is still in the result. The caller then
                 // tries to read the file, and reports the failure.
-                let kind = fs::metadata(&at).err().map(|error| error.kind());
+                let kind = fs::metadata(&base).err().map(|error| error.kind());
                 let is_absent = matches!(kind, Some(ErrorKind::NotFound | ErrorKind::NotADirectory));
-                if !is_absent && !self.found.contains(&at) {
-                    self.found.push(at);
+                if !is_absent && !self.found.contains(&base) {
+                    self.found.push(base);
                 }
                 Ok(())
             }
-            [Step::Named(name), rest @ ..] => self.follow(at.join(name), rest),
+            [Step::Named(name), rest @ ..] => self.follow(base.join(name), rest),
             [Step::Matching(pattern), rest @ ..] => {
-                for name in self.names(&at)? {
+                for name in self.names(&base)? {
                     if pattern.matches(&name.to_string_lossy()) {
-                        self.follow(at.join(name), rest)?;
+                        self.follow(base.join(name), rest)?;
                     }
                 }
                 Ok(())
             }
             [Step::Folders, rest @ ..] => {
                 if !rest.is_empty() {
-                    self.follow(at.clone(), rest)?;
+                    self.follow(base.clone(), rest)?;
                 }
-                for name in self.names(&at)? {
-                    let path = at.join(name);
+                for name in self.names(&base)? {
+                    let path = base.join(name);
                     // A link to a folder could lead in a circle.
                     match fs::symlink_metadata(&path) {
                         Ok(file) if file.is_dir() => self.follow(path, steps)?,
@@ -119,7 +119,7 @@ impl Search {
         };
         let mut names = Vec::new();
         for file in files {
-            self.left = self.left.checked_sub(1).ok_or(GlobError::TooMany(MAX_LOOKED_AT))?;
+            self.remaining = self.remaining.checked_sub(1).ok_or(GlobError::TooMany(MAX_VISITED))?;
             names.push(file.map_err(failed)?.file_name());
         }
         names.sort();
@@ -164,7 +164,7 @@ mod tests {
     #[test]
     fn pattern_over_the_whole_disk_is_refused() {
         let folder = tempfile::tempdir().unwrap();
-        for at in 0..MAX_LOOKED_AT / 100 + 1 {
+        for at in 0..MAX_VISITED / 100 + 1 {
             let below = folder.path().join(at.to_string());
             fs::create_dir(&below).unwrap();
             (0..100).for_each(|at| fs::write(below.join(at.to_string()), "").unwrap());

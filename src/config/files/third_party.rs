@@ -40,7 +40,7 @@ impl ForeignFile {
         &self.0.root
     }
 
-    /// Finds the lines and columns of the diagnostics. Returns `None` if there are none.
+    /// Finds the lines and columns of the diagnostics. Returns `None` if `found` is empty.
     pub(crate) fn locate_problems(&self, found: Vec<Diagnostic>) -> Option<Problems> {
         locate_problems(&self.0, found, |path| Some((&self.0, path.to_vec())))
     }

@@ -38,6 +38,7 @@ struct Graft {
     document: usize,
     /// Position of the key in the map of the included file.
     from: usize,
+    /// Position of the key in the map of the tree.
     to: usize,
     /// Items of the tree's list or map that come from this file.
     items: std::ops::Range<usize>,
@@ -113,8 +114,8 @@ impl Files {
             (_, Node::Null) => return None,
             (Node::List(all), Node::List(own)) => append(all, own),
             (Node::Map(all), Node::Map(own)) => append(all, own),
-            (there @ Node::Null, own) => {
-                *there = own;
+            (empty @ Node::Null, own) => {
+                *empty = own;
                 0..usize::MAX
             }
             (Node::List(_), _) => {
@@ -141,19 +142,19 @@ impl Files {
         (0, path.to_vec())
     }
 
-    /// Finds the lines and columns of all diagnostics, in the order of the files. Returns `None` if there are none.
+    /// Finds the lines and columns of all diagnostics, in the order of the files. Returns `None` if `found` is empty.
     pub(crate) fn locate_problems(&self, found: Vec<Diagnostic>) -> Option<Problems> {
-        let mut of_each: Vec<Vec<Diagnostic>> = self.documents.iter().map(|_| Vec::new()).collect();
+        let mut by_document: Vec<Vec<Diagnostic>> = self.documents.iter().map(|_| Vec::new()).collect();
         for diagnostic in found {
             let (document, path) = self.find_origin(diagnostic.path());
-            of_each[document].push(diagnostic.with_path(path));
+            by_document[document].push(diagnostic.with_path(path));
         }
-        let elsewhere = |path: &[usize]| {
+        let origin = |path: &[usize]| {
             let (document, path) = self.find_origin(path);
             Some((&self.documents[document], path))
         };
-        let problems = self.documents.iter().zip(of_each);
-        Problems::join(problems.filter_map(|(document, found)| locate_problems(document, found, elsewhere)))
+        let problems = self.documents.iter().zip(by_document);
+        Problems::join(problems.filter_map(|(document, found)| locate_problems(document, found, origin)))
     }
 
     /// Returns the warnings, each with its place before its text. Warnings about includes come first. Warnings beyond

@@ -94,7 +94,7 @@ impl Schema {
         self.tables().any(|table| table.find(key).is_some())
     }
 
-    /// Returns true if the top level has the key, or has a key that nearly matches it.
+    /// Returns true if the top level has the key, or has a key with nearly the same name.
     pub(crate) fn is_top_level(&self, key: &str) -> bool {
         find_nearest(key, self.root.keys().map(|key| key.name)).is_some()
     }
@@ -120,15 +120,15 @@ impl Schema {
         }
     }
 
-    /// Returns true if a key implies that the values below it may be secrets or may contain one.
+    /// Returns true if a key implies that the values below it may be secrets or may contain secrets.
     pub(crate) fn leads_to_secrets(&self, key: &str) -> bool {
         sounds_secret(key) || self.secret_keys.contains(key)
     }
 
     /// Returns true if an unknown key can be shown:
-    /// - among credentials, if it nearly matches a known key
-    /// - in other sections with secrets, also if it is a plain word
-    /// - elsewhere, if it is one word
+    /// - among credentials, if the key nearly matches a known key
+    /// - in other sections with secrets, also if the key is a plain word
+    /// - elsewhere, if the key is one word
     pub(crate) fn may_show(&self, key: &str, secrecy: Secrecy) -> bool {
         match secrecy {
             Secrecy::Names => is_plain(key),
@@ -138,8 +138,8 @@ impl Schema {
         }
     }
 
-    /// Returns true if a key nearly matches a key of a map of this secrecy, or of a map directly below such a map in a
-    /// section.
+    /// Returns true if a key nearly matches a key of a map of this secrecy. For sections with secrets, the keys of the
+    /// maps directly below a section also count.
     fn is_near(&self, key: &str, secrecy: Secrecy) -> bool {
         let own = self.tables.iter().filter(|(_, other)| *other == secrecy).map(|(table, _)| *table);
         let sections = own.clone().filter(|_| secrecy == Secrecy::Section);
@@ -159,8 +159,8 @@ impl Schema {
         looks_secret(text) || self.is_swallowed(text)
     }
 
-    /// Returns true if a text is a key joined to its value, because the colon or the space after it is missing:
-    /// `token:VALUE`, `password VALUE`.
+    /// Returns true if a text is a key joined to its value, because the colon, or the space after the colon, is
+    /// missing: `token:VALUE`, `password VALUE`.
     fn is_swallowed(&self, text: &str) -> bool {
         let head = text.split([':', '=', ' ']).next().unwrap_or_default();
         let is_key = !head.is_empty() && head.bytes().all(|b| b.is_ascii_alphabetic() || b == b'_');

@@ -1,5 +1,5 @@
 //! Table of the keys of one map: names, types, documentation and defaults. Each section has its own tables; this module
-//! knows none of them.
+//! knows no section.
 
 /// Keys of one kind of map.
 #[derive(Debug)]
@@ -76,7 +76,7 @@ pub(crate) enum Shape {
 /// Set of keys that are used together.
 #[derive(Debug)]
 pub(crate) struct Alternative {
-    /// Required keys; the first of them identifies this alternative.
+    /// Required keys; the first required key identifies this alternative.
     pub(crate) required: &'static [&'static str],
     /// Optional keys.
     pub(crate) optional: &'static [&'static str],

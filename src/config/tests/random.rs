@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::support::read;
 
-/// Generates pieces of YAML and of our keys, so that random texts get beyond the first line.
+/// Generates pieces of YAML and of transship's keys, so that random texts get beyond the first line.
 fn soup() -> impl Strategy<Value = String> {
     let pieces = prop::sample::select(vec![
         "version: 1\n",
@@ -57,7 +57,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn no_text_makes_it_panic(text in prop_oneof![any::<String>(), "\\PC*", soup()]) {
+    fn parser_never_panics_on_any_text(text in prop_oneof![any::<String>(), "\\PC*", soup()]) {
         if let Err(problems) = read(&text) {
             prop_assert!(!problems.as_slice().is_empty() && !problems.to_string().is_empty());
         }

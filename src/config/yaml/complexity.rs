@@ -1,7 +1,7 @@
 //! Upper bound of the work of the YAML parser for a text. The bound is quick to compute, and the function is pure.
 //!
-//! The parser keeps an event for each value before any code can count the values. Its time grows with the square of the
-//! depth of brackets. So a file of the maximum length could cost a gigabyte of memory, or minutes.
+//! The parser keeps an event for each value before any code can count the values. The time of the parser grows with the
+//! square of the depth of brackets. So a file of the maximum length could cost a gigabyte of memory, or minutes.
 
 /// Maximum number of marks that can begin a value. A file of the maximum length with ordinary entries has about this
 /// number of marks.

@@ -3,7 +3,7 @@
 /// Lookup of environment variables; returns `None` if a variable is not set.
 pub type Environment<'e> = &'e dyn Fn(&str) -> Option<String>;
 
-/// Error: a text cannot be expanded. No message repeats the text around the name: it may be a secret.
+/// Error: a text cannot be expanded. No message repeats the text around the name, which may be a secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ExpandError {
     #[error(

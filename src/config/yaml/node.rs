@@ -73,8 +73,8 @@ impl<'de> DeserializeSeed<'de> for Read<'_> {
     type Value = Node;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Node, D::Error> {
-        let left = self.budget.get().checked_sub(1);
-        self.budget.set(left.ok_or_else(|| D::Error::custom("more values than a configuration can have"))?);
+        let remaining = self.budget.get().checked_sub(1);
+        self.budget.set(remaining.ok_or_else(|| D::Error::custom("more values than a configuration can have"))?);
         deserializer.deserialize_any(self)
     }
 }

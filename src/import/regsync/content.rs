@@ -18,9 +18,9 @@ const USUAL_MEDIA_TYPES: [&str; 4] = [
 pub(super) struct Keys<'a, 'n> {
     pub(super) own: &'a Fields<'n>,
     pub(super) defaults: &'a Fields<'n>,
-    /// Source of the entry, if it could be parsed.
+    /// Source of the entry; `None` if it cannot be parsed.
     pub(super) source: &'a Option<Template>,
-    /// Target of the entry, if it could be parsed.
+    /// Target of the entry; `None` if it cannot be parsed.
     pub(super) target: &'a Option<Template>,
 }
 

@@ -35,13 +35,13 @@ pub(super) fn add_registry(view: &View<'_>, draft: &mut Draft, reading: &mut Rea
     }
     let comments = unsupported_keys(&fields, &[&CREDS, &[SCHEME]], "`creds`", reading);
     let address = unsupported_address(&host, &fields, reading);
-    let sheet = draft.registry(&host);
-    sheet.comments.extend(comments);
-    sheet.unsupported = (!address.is_empty()).then(|| address.join("; "));
-    sheet.comments.extend(address);
-    set_transport(&fields, sheet, reading);
-    set_credentials(view, &host, &fields, sheet, reading);
-    set_limits(&fields, sheet, reading);
+    let registry = draft.registry(&host);
+    registry.comments.extend(comments);
+    registry.unsupported = (!address.is_empty()).then(|| address.join("; "));
+    registry.comments.extend(address);
+    set_transport(&fields, registry, reading);
+    set_credentials(view, &host, &fields, registry, reading);
+    set_limits(&fields, registry, reading);
 }
 
 /// Returns the reasons why no entry can use this registry as regsync does: under this name, regsync contacts another
@@ -68,15 +68,15 @@ fn unsupported_address(host: &RegistryHost, fields: &Fields<'_>, reading: &mut R
     hostname.into_iter().chain(prefix).map(remark).collect()
 }
 
-fn set_transport(fields: &Fields<'_>, sheet: &mut Registry, reading: &mut Reading) {
+fn set_transport(fields: &Fields<'_>, registry: &mut Registry, reading: &mut Reading) {
     let Some(written) = reading.text_of(fields, "tls") else { return };
     match written.to_ascii_lowercase().as_str() {
         "enabled" => {}
-        "disabled" => sheet.plain_http = true,
-        "insecure" => sheet.tls.verbatim("insecure_skip_verify", true),
+        "disabled" => registry.plain_http = true,
+        "insecure" => registry.tls.verbatim("insecure_skip_verify", true),
         _ => {
             let about = "is unknown: transship uses HTTPS and verifies certificates";
-            add_unknown(fields, "tls", about, sheet, reading);
+            add_unknown(fields, "tls", about, registry, reading);
         }
     }
 }
@@ -87,7 +87,7 @@ fn set_credentials(
     view: &View<'_>,
     host: &RegistryHost,
     fields: &Fields<'_>,
-    sheet: &mut Registry,
+    registry: &mut Registry,
     reading: &mut Reading,
 ) {
     let text = |reading: &mut Reading, key| reading.text_of(fields, key);
@@ -99,20 +99,20 @@ fn set_credentials(
     let mut used: &[&str] = &[];
     if let Some(helper) = helper {
         used = &["credHelper"];
-        sheet.credentials.text("helper", helper);
+        registry.credentials.text("helper", helper);
     } else if let Some(token) = token {
         used = &["token"];
-        set_secret(view, "token", &token, host, sheet, reading);
+        set_secret(view, "token", &token, host, registry, reading);
     } else if let (Some(user), Some(pass)) = (user, pass) {
         used = &["user", "pass"];
-        sheet.credentials.text("username", user);
-        set_secret(view, "password", &pass, host, sheet, reading);
+        registry.credentials.text("username", user);
+        set_secret(view, "password", &pass, host, registry, reading);
     }
     for key in ["credHelper", "token", "user", "pass"].into_iter().filter(|key| !used.contains(key)) {
         if used.is_empty() {
-            add_unknown(fields, key, "cannot be translated: write `credentials`", sheet, reading);
+            add_unknown(fields, key, "cannot be translated: write `credentials`", registry, reading);
         } else {
-            add_remark(fields, key, "is skipped", sheet, reading);
+            add_remark(fields, key, "is skipped", registry, reading);
         }
     }
 }
@@ -129,10 +129,10 @@ fn set_secret(
     key: &str,
     text: &str,
     host: &RegistryHost,
-    sheet: &mut Registry,
+    registry: &mut Registry,
     reading: &mut Reading,
 ) {
-    let map: &mut Map = &mut sheet.credentials;
+    let map: &mut Map = &mut registry.credentials;
     match Template::parse(text, None).and_then(|template| template.content()) {
         Some(Content::Env(name)) => map.inline_map(key, "env", name),
         Some(Content::File(path)) => map.inline_map(key, "file", escape_variables(&path)),
@@ -140,44 +140,44 @@ fn set_secret(
             let name = variable_name(host, &key.to_uppercase());
             map.inline_map(key, "env", name.clone());
             let message = format!("the {key} is not carried over: set the environment variable {name}");
-            sheet.comments.push(reading.add_remark(view, message));
+            registry.comments.push(reading.add_remark(view, message));
         }
     }
 }
 
 /// Translates the limits. A missing number and 0 mean no limit.
-fn set_limits(fields: &Fields<'_>, sheet: &mut Registry, reading: &mut Reading) {
+fn set_limits(fields: &Fields<'_>, registry: &mut Registry, reading: &mut Reading) {
     match reading.number_of(fields, "reqPerSec") {
         None | Some(0.0) => {}
         Some(rate) if RATES.contains(&rate) => {
-            sheet.limits.text("requests", format!("{}/min", (rate * 60.0).floor().max(1.0)));
+            registry.limits.text("requests", format!("{}/min", (rate * 60.0).floor().max(1.0)));
         }
         Some(rate) => {
-            add_remark(fields, "reqPerSec", &format!("of {rate} cannot be expressed: no limit"), sheet, reading)
+            add_remark(fields, "reqPerSec", &format!("of {rate} cannot be expressed: no limit"), registry, reading)
         }
     }
     match reading.number_of(fields, "reqConcurrent") {
         None | Some(0.0) => {}
-        Some(most) if (1.0..=MOST_AT_ONCE).contains(&most) => sheet.limits.verbatim("concurrent", most.floor()),
+        Some(most) if (1.0..=MOST_AT_ONCE).contains(&most) => registry.limits.verbatim("concurrent", most.floor()),
         Some(most) if most > MOST_AT_ONCE => {
-            sheet.limits.verbatim("concurrent", MOST_AT_ONCE);
+            registry.limits.verbatim("concurrent", MOST_AT_ONCE);
             let about = format!("of {} exceeds the maximum of {MOST_AT_ONCE}", quoted(&most.to_string()));
-            add_remark(fields, "reqConcurrent", &about, sheet, reading);
+            add_remark(fields, "reqConcurrent", &about, registry, reading);
         }
-        Some(most) => add_unknown(fields, "reqConcurrent", &format!("of {most} is not valid"), sheet, reading),
+        Some(most) => add_unknown(fields, "reqConcurrent", &format!("of {most} is not valid"), registry, reading),
     }
 }
 
 /// Adds a remark about a key, if the key is present.
-fn add_remark(fields: &Fields<'_>, key: &str, about: &str, sheet: &mut Registry, reading: &mut Reading) {
+fn add_remark(fields: &Fields<'_>, key: &str, about: &str, registry: &mut Registry, reading: &mut Reading) {
     if let Some(view) = fields.get(key) {
-        sheet.comments.push(reading.add_remark(view, format!("`{key}` {about}")));
+        registry.comments.push(reading.add_remark(view, format!("`{key}` {about}")));
     }
 }
 
 /// Adds a remark about an unknown value.
-fn add_unknown(fields: &Fields<'_>, key: &str, about: &str, sheet: &mut Registry, reading: &mut Reading) {
+fn add_unknown(fields: &Fields<'_>, key: &str, about: &str, registry: &mut Registry, reading: &mut Reading) {
     if let Some(view) = fields.get(key) {
-        sheet.comments.push(reading.add_unknown(view, format!("`{key}` {about}")));
+        registry.comments.push(reading.add_unknown(view, format!("`{key}` {about}")));
     }
 }

@@ -103,7 +103,7 @@ pub(super) const SCHEME: TreatedKey = ("scheme", NoEffect("regsync also ignores 
 pub(super) fn unsupported_keys(
     fields: &Fields<'_>,
     tables: &[&[TreatedKey]],
-    whose: &str,
+    owner: &str,
     reading: &mut Reading,
 ) -> Vec<String> {
     let mut comments = Vec::new();
@@ -113,7 +113,7 @@ pub(super) fn unsupported_keys(
             Some((_, NoEffect(instead))) => {
                 comments.push(reading.add_remark(view, format!("`{key}` has no equivalent: {instead}")));
             }
-            None => comments.push(reading.add_unknown_key(key, view, whose)),
+            None => comments.push(reading.add_unknown_key(key, view, owner)),
         }
     }
     comments

@@ -1,6 +1,6 @@
 //! Translation of regsync's `schedule` and `interval`. regsync parses both with the library robfig/cron 3. That library
-//! accepts a step after one value (`5/15`), `?` for `*`, and a time zone before the expression; its intervals are Go
-//! durations.
+//! accepts a step after one value (`5/15`), `?` for `*`, and a time zone before the expression. The intervals of the
+//! library are Go durations.
 
 use crate::schedule::Schedule;
 
@@ -12,7 +12,7 @@ pub(super) struct Timing {
 }
 
 /// Maximum value of each field. A step after a single value (`5/15`) runs up to the maximum.
-const LAST: [&str; 5] = ["59", "23", "31", "12", "6"];
+const FIELD_MAXIMA: [&str; 5] = ["59", "23", "31", "12", "6"];
 
 /// Translates a `schedule`; `None` if it has no equivalent.
 pub(super) fn translate_cron(written: &str) -> Option<Timing> {
@@ -32,7 +32,7 @@ pub(super) fn translate_interval(written: &str) -> Option<Timing> {
     Some(Timing { schedule: translate_duration(written)?, timezone: None })
 }
 
-/// Returns true for Go's zero duration: regsync treats it like a missing key.
+/// Returns true for Go's zero duration, which regsync treats like a missing key.
 pub(super) fn is_zero_interval(written: &str) -> bool {
     written == "0" || seconds(written) == Some(0.0)
 }
@@ -58,10 +58,10 @@ fn translate_fields(expression: &str) -> Option<String> {
         return Some(expression.to_owned());
     }
     let written: Vec<&str> = expression.split_ascii_whitespace().collect();
-    if written.len() != LAST.len() {
+    if written.len() != FIELD_MAXIMA.len() {
         return None;
     }
-    let fields = written.iter().zip(LAST).enumerate().map(|(at, (field, last))| {
+    let fields = written.iter().zip(FIELD_MAXIMA).enumerate().map(|(at, (field, last))| {
         let items: Option<Vec<String>> = field.split(',').map(|one| translate_item(one, last, at == 4)).collect();
         let items = items?;
         // One `*` makes the whole field `*`.
