@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_registry_that_no_entry_uses_is_warned_about() {
+    fn unused_registry_causes_a_warning() {
         let entry = "sync: [{name: a, source: s.example/a, target: \"t.example:5000/a\"}]";
         let text = format!(
             "registries:\n  t.example: {{}}\n  other.example: {{}}\n  s.example: {{mirrors: [m.example]}}\n  \
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_digest_without_a_tag_is_warned_about_with_its_entry() {
+    fn digest_without_a_tag_causes_a_warning_about_its_entry() {
         let text = |pin: &str| {
             format!(
                 "sync: [{{name: a, source: s.example/a, target: t.example/a, tags: {{include: [\"{pin}{DIGEST}\"]}}}}]"
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn two_sources_of_one_target_are_warned_about_where_they_may_meet() {
+    fn two_sources_of_one_target_cause_a_warning_if_tags_overlap() {
         let warnings_of = |one: &str, other: &str| {
             let entry = |name: &str, tags: &str| {
                 format!("  - {{name: {name}, source: s.example/{name}, target: t.example/x{tags}}}\n")

@@ -248,7 +248,7 @@ fn try_all<'c>(texts: impl Iterator<Item = (&'c Case, String)>) -> usize {
 }
 
 #[test]
-fn no_mistake_at_any_key_with_secrets_shows_what_is_written_there() {
+fn no_mistake_at_a_key_with_secrets_shows_its_value() {
     let cases: Vec<Case> = cases().into_iter().filter(Case::has_secrets).collect();
     assert!(cases.len() > 60, "{} keys", cases.len());
     for wanted in ["password", "token", "url", "secret", "proxy", "ca", "kind", "listen", "client_secret"] {
@@ -263,7 +263,7 @@ fn no_mistake_at_any_key_with_secrets_shows_what_is_written_there() {
 }
 
 #[test]
-fn no_mistake_at_an_unknown_key_shows_what_is_written_under_it() {
+fn no_mistake_at_an_unknown_key_shows_its_value() {
     let cases: Vec<Case> = cases().into_iter().filter(|case| !case.has_secrets()).collect();
     assert!(cases.len() > 60, "{} keys", cases.len());
     for wanted in ["version", "sync", "name", "plain_http", "memory", "include", "rate", "connect", "chunk"] {

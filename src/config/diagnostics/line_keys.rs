@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_decide_what_invalid_yaml_shows() {
+    fn keys_decide_the_excerpt_of_invalid_yaml() {
         let text = "daemon:\n  status: [x\nregistries:\n  a:\n    hunter2\n    password: \"hunter2\nsync:\n- *x\n";
         let lines = split_lines(text);
         let shown = |line: usize| {

@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn the_caret_stands_right_after_tabs_and_wide_characters() {
+    fn caret_is_below_its_character_after_tabs_and_wide_characters() {
         let shown = problem("\t日本: x", 5, 1).to_string();
         assert!(shown.ends_with("12 |  日本: x\n   |        ^ write better"), "{shown}");
     }
@@ -230,13 +230,13 @@ mod tests {
     }
 
     #[test]
-    fn nothing_in_the_line_can_steer_the_terminal() {
+    fn control_characters_of_a_line_never_reach_the_terminal() {
         let shown = problem("a: \u{1b}[2J\u{202e}x", 0, 1).to_string();
         assert!(!shown.contains(['\u{1b}', '\u{202e}']), "{shown:?}");
     }
 
     #[test]
-    fn a_caret_beyond_the_line_stands_at_its_end() {
+    fn caret_beyond_the_line_is_at_its_end() {
         let shown = problem("a:", 9, 4).to_string();
         assert!(shown.ends_with("12 | a:\n   |   ^ write better"), "{shown}");
     }

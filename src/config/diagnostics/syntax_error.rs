@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn unquoted_stars_are_to_be_quoted() {
+    fn unquoted_star_is_explained_with_its_quoted_form() {
         let cron = "YAML reads `*/15 * * * *` as an alias, because it begins with `*`; quote the cron expression: \
                     \"*/15 * * * *\"";
         assert_eq!(message("schedule: */15 * * * *  # often\n"), format!("1:11 {cron}"));
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_may_have_a_secret_in_it_goes_into_no_message() {
+    fn line_with_a_possible_secret_is_in_no_message() {
         let text = "registries:\n  ghcr.io:\n    credentials: {username: me, password: *hunter2}\n";
         let error = read(text).unwrap_err();
         let shown = problem("f", text, Format::Configuration, &error).to_string();

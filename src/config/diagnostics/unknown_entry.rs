@@ -47,11 +47,11 @@ mod tests {
 
     #[test]
     fn unknown_name_gets_a_guess_or_a_bounded_list() {
-        let said = |name: &str, names: &[&str]| UnknownEntry::new(name, names).to_string();
-        assert_eq!(said("x", &[]), r#"there is no entry "x": the configuration has no entries"#);
-        assert_eq!(said("appp", &["api", "app"]), r#"there is no entry "appp": did you mean "app"?"#);
-        assert_eq!(said("x", &["api", "app"]), r#"there is no entry "x"; the entries are api, app"#);
-        let many = said(&"x".repeat(100_000), &["entry"; 500]);
+        let message = |name: &str, names: &[&str]| UnknownEntry::new(name, names).to_string();
+        assert_eq!(message("x", &[]), r#"there is no entry "x": the configuration has no entries"#);
+        assert_eq!(message("appp", &["api", "app"]), r#"there is no entry "appp": did you mean "app"?"#);
+        assert_eq!(message("x", &["api", "app"]), r#"there is no entry "x"; the entries are api, app"#);
+        let many = message(&"x".repeat(100_000), &["entry"; 500]);
         assert!(many.ends_with(", entry and 480 more") && many.len() < 300, "{many}");
     }
 }

@@ -162,7 +162,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_endpoint_prints_as_it_can_be_read_again() {
+    fn printed_endpoint_parses_to_the_same_endpoint() {
         for (text, printed) in [
             ("ubuntu", "docker.io/library/ubuntu"),
             ("ghcr.io/a/b", "ghcr.io/a/b"),

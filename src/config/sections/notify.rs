@@ -208,7 +208,7 @@ sync:
     }
 
     #[test]
-    fn a_receiver_is_named_without_what_is_secret_in_its_address() {
+    fn name_of_a_receiver_contains_no_secret_part_of_its_address() {
         let config = read(TEXT);
         let name = |all: &[Notify]| all[0].webhook.receiver.to_string();
         assert_eq!(name(&config.daemon.notify), "env:HOOK");

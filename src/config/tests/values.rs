@@ -83,7 +83,7 @@ sync:
 }
 
 #[test]
-fn a_secret_in_the_file_itself_works_and_is_warned_about() {
+fn secret_in_the_file_itself_works_with_a_warning() {
     let text = r#"version: 1
 registries:
   a.example: {credentials: {username: me, password: hunter2}}

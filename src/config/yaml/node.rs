@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn aliases_are_followed_and_bombs_are_not() {
+    fn aliases_are_resolved_and_alias_bombs_are_refused() {
         assert_eq!(read("- &a x\n- *a\n").unwrap(), Node::List(vec![text("x"), text("x")]));
         assert!(read("a: &a [*a]\n").is_err());
         let mut bomb = String::from("- &a0 [x, x, x, x, x, x, x, x, x, x]\n");
@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tag_is_kept_as_such() {
+    fn yaml_tag_becomes_a_tagged_node() {
         assert_eq!(read("!include x").unwrap(), Node::Tagged("include".into()));
     }
 }

@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn rates_are_read_by_their_time() {
+    fn rates_are_parsed_with_their_period() {
         let rate = |count, seconds| Ok(Rate { count, per: Duration::from_secs(seconds) });
         assert_eq!(parse_rate("10/s"), rate(10, 1));
         assert_eq!(parse_rate("600/min"), rate(600, 60));
