@@ -12,7 +12,7 @@ use super::yaml::node::Path;
 use crate::oci::{Digest, RepositoryName, Tag};
 use crate::plan::{Pattern, VersionRange};
 
-/// Adds all problems between the values of `drafts`.
+/// Reports every problem between values of `drafts`.
 pub(super) fn check_entries(reader: &Reader<'_>, drafts: &[Draft<'_>]) {
     for draft in drafts {
         check_pins_keep_platforms(reader, draft);
@@ -34,15 +34,15 @@ pub(super) fn check_entries(reader: &Reader<'_>, drafts: &[Draft<'_>]) {
 fn check_pins_keep_platforms(reader: &Reader<'_>, draft: &Draft<'_>) {
     let (Some(Some(_)), Some(tags)) = (&draft.settings.platforms, &draft.settings.tags) else { return };
     for (_, value) in tags.include.iter().filter(|(pattern, _)| pattern.digest().is_some()) {
-        let message = "a pinned digest comes with all its platforms, but `platforms` takes some of them";
-        reader.refuse_with_hint(value, message, "write `platforms: all`, or pin in an entry of its own");
+        let message = "a pinned digest is copied with all its platforms, but `platforms` selects only some of them";
+        reader.refuse_with_hint(value, message, "write `platforms: all`, or move the pin to a separate entry");
     }
 }
 
 fn check_targets_differ(reader: &Reader<'_>, draft: &Draft<'_>) {
-    for (at, (target, value)) in draft.targets.iter().enumerate() {
-        if let Some((_, first)) = draft.targets[..at].iter().find(|(other, _)| other.is_same_place(target)) {
-            let message = format!("the target {target} is here twice");
+    for (index, (target, value)) in draft.targets.iter().enumerate() {
+        if let Some((_, first)) = draft.targets[..index].iter().find(|(other, _)| other.is_same_place(target)) {
+            let message = format!("duplicate target {target}");
             reader.add_problem(Diagnostic::new(&value.path, Part::Value, message).with_first(&first.path, Part::Value));
         }
     }
@@ -51,49 +51,60 @@ fn check_targets_differ(reader: &Reader<'_>, draft: &Draft<'_>) {
 fn check_target_fits(reader: &Reader<'_>, source: &Endpoint, (target, value): &Placed<'_, Endpoint>) {
     use Endpoint::{Layout, Repository, Tree};
     if source.is_same_place(target) {
-        reader.refuse(value, format!("the target is the source, {source}"));
+        reader.refuse(value, format!("the source {source} is also the target: write another target"));
         return;
     }
     match (source, target) {
-        (Tree { .. }, Layout(_)) => reader
-            .refuse(value, format!("a layout holds one repository, but {source} is many: write one entry for each")),
+        (Tree { .. }, Layout(_)) => reader.refuse(
+            value,
+            format!(
+                "a layout contains one repository, but the source {source} names several: write one entry for each \
+                 repository"
+            ),
+        ),
         (Tree { .. }, Repository(name)) => reader.refuse_with_hint(
             value,
-            format!("the source {source} is many repositories, the target is one"),
+            format!("the source {source} names several repositories, but the target names one"),
             format!("write {name}/**"),
         ),
         (Repository(_) | Layout(_), Tree { .. }) => reader.refuse(
             value,
-            format!("the target {target} is many repositories, the source is one: write the target without `/**`"),
+            format!(
+                "the target {target} names several repositories, but the source names one: write the target without \
+                 `/**`"
+            ),
         ),
-        (Tree { host: a, prefix: above }, Tree { host: b, prefix: below }) if a == b && is_below(below, above) => {
+        (Tree { host: a, prefix: outer }, Tree { host: b, prefix: inner }) if a == b && is_below(inner, outer) => {
             reader.refuse(
                 value,
-                format!("the target {target} lies within the source {source}, and would be copied into itself"),
+                format!(
+                    "the target {target} is inside the source {source}, so the entry would copy its own copies: write \
+                     a target outside the source"
+                ),
             );
         }
         _ => {}
     }
 }
 
-fn is_below(below: &Option<RepositoryName>, above: &Option<RepositoryName>) -> bool {
-    match (below, above) {
+fn is_below(inner: &Option<RepositoryName>, outer: &Option<RepositoryName>) -> bool {
+    match (inner, outer) {
         (_, None) => true,
         (None, Some(_)) => false,
-        (Some(below), Some(above)) => {
-            below.as_str().strip_prefix(above.as_str()).is_some_and(|rest| rest.starts_with('/'))
+        (Some(inner), Some(outer)) => {
+            inner.as_str().strip_prefix(outer.as_str()).is_some_and(|rest| rest.starts_with('/'))
         }
     }
 }
 
 fn check_names_differ(reader: &Reader<'_>, drafts: &[Draft<'_>]) {
-    let mut places: HashMap<&EntryName, &Path> = HashMap::new();
+    let mut first_paths: HashMap<&EntryName, &Path> = HashMap::new();
     for (name, value) in drafts.iter().filter_map(|draft| draft.name.as_ref()) {
-        if let Some(first) = places.get(name) {
-            let message = format!("two entries have the name {name}");
+        if let Some(first) = first_paths.get(name) {
+            let message = format!("duplicate entry name {name}");
             reader.add_problem(Diagnostic::new(&value.path, Part::Value, message).with_first(first, Part::Value));
         } else {
-            places.insert(name, &value.path);
+            first_paths.insert(name, &value.path);
         }
     }
 }
@@ -107,13 +118,13 @@ struct Claim<'d> {
 }
 
 /// Reports tags that two entries write to one target from different sources or with different digests. The check covers
-/// only tags that are written out; the matches of a pattern are known only to the plan.
+/// only literal tags, because only a run knows the tags that a pattern matches.
 fn check_literal_tags(reader: &Reader<'_>, drafts: &[Draft<'_>]) {
     let mut claims: HashMap<(Endpoint, Tag), Claim<'_>> = HashMap::new();
     for draft in drafts {
         let (Some((source, _)), Some(tags)) = (&draft.source, &draft.settings.tags) else { continue };
         let named = tags.include.iter().filter_map(|(pattern, value)| Some((literal_tag(pattern)?, value)));
-        // `semver` does not count a pinned tag.
+        // `semver` does not apply to a pinned tag.
         let wanted = |tag: &Tag, digest: Option<Digest>| {
             let in_range = |range: &VersionRange| digest.is_some() || range.contains(tag);
             !tags.selection.exclude.iter().any(|pattern| pattern.matches(tag))
@@ -123,15 +134,17 @@ fn check_literal_tags(reader: &Reader<'_>, drafts: &[Draft<'_>]) {
             for (target, _) in draft.targets.iter().filter(|(target, _)| !matches!(target, Endpoint::Tree { .. })) {
                 let key = (target.normalized(), tag.clone());
                 let claim = claims.entry(key).or_insert_with(|| Claim { source: source.normalized(), digest, draft });
-                let (entries, hint) =
-                    (format!("{} and {}", entry_label(claim.draft), entry_label(draft)), "exclude it in one of them");
+                let (entries, hint) = (
+                    format!("{} and {}", entry_label(claim.draft), entry_label(draft)),
+                    "exclude the tag in one of the entries",
+                );
                 if claim.source != source.normalized() {
                     let message =
-                        format!("tag {tag} of {target} is written by two entries from different sources: {entries}");
+                        format!("two entries write the tag {tag} of {target} from different sources: {entries}");
                     reader.refuse_with_hint(value, message, hint);
                 } else if claim.digest != digest && !std::ptr::eq(claim.draft, draft) {
                     let message =
-                        format!("tag {tag} of {target} is written by two entries with different digests: {entries}");
+                        format!("two entries write the tag {tag} of {target} with different digests: {entries}");
                     reader.refuse_with_hint(value, message, hint);
                 }
             }
@@ -139,12 +152,12 @@ fn check_literal_tags(reader: &Reader<'_>, drafts: &[Draft<'_>]) {
     }
 }
 
-/// Returns the tag that a pattern writes out, and the digest that the tag is pinned to.
+/// Returns the literal tag of a pattern, and its digest if the tag is pinned. Returns `None` for any other pattern.
 fn literal_tag(pattern: &Pattern) -> Option<(&Tag, Option<Digest>)> {
     let pinned = pattern.pin().map(|(tag, digest)| (tag, Some(digest)));
     pinned.or_else(|| Some((pattern.literal()?, None)))
 }
 
 fn entry_label(draft: &Draft<'_>) -> String {
-    draft.name.as_ref().map_or_else(|| "one without a name".to_owned(), |(name, _)| name.to_string())
+    draft.name.as_ref().map_or_else(|| "an entry without a name".to_owned(), |(name, _)| name.to_string())
 }

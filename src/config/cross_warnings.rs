@@ -11,7 +11,7 @@ use crate::oci::{RegistryHost, Tag};
 use crate::plan::{Pattern, Selection};
 use crate::registry::Options;
 
-/// Adds the warnings of the whole configuration. Its `registries` are at `value`.
+/// Adds the warnings that follow from the whole configuration. `value` is the value of the key `registries`.
 pub(super) fn warn_about_settings(
     reader: &Reader<'_>,
     value: Option<&Value<'_>>,
@@ -25,22 +25,22 @@ pub(super) fn warn_about_settings(
     }
 }
 
-/// Warns about pinned digests without a tag: registries remove manifests that no tag and no index names.
+/// Warns about pinned digests without a tag: many registries delete a manifest to which no tag and no index refers.
 fn warn_of_untagged_pins(reader: &Reader<'_>, draft: &Draft<'_>) {
     let Some(tags) = &draft.settings.tags else { return };
     for (pattern, value) in &tags.include {
         if let (Some(digest), None) = (pattern.digest(), pattern.pin()) {
             let message = format!(
-                "{pattern} arrives without a tag, and many registries garbage-collect a manifest without a tag"
+                "{pattern} is copied without a tag, and many registries garbage-collect manifests without a tag"
             );
-            let hint = format!("write TAG@{digest}, and it arrives under that tag");
+            let hint = format!("write TAG@{digest} to copy the digest under a tag");
             reader.add_warning(entry_name(draft), Diagnostic::new(&value.path, Part::Value, message).with_hint(hint));
         }
     }
 }
 
-/// Warns about tags that several entries write from different sources. At run time they are a conflict, and none of the
-/// entries writes them. [`super::cross_checks`] judges and refuses tags that are written out.
+/// Warns about tags that several entries write from different sources. At run time, such tags conflict, and no entry
+/// writes them. [`super::cross_checks`] refuses such tags if they are literal.
 fn warn_of_rival_sources(reader: &Reader<'_>, drafts: &[Draft<'_>]) {
     let every = Selection::default();
     let mut writers: HashMap<Endpoint, Vec<(&Draft<'_>, &Value<'_>)>> = HashMap::new();
@@ -59,16 +59,16 @@ fn warn_of_rival_sources(reader: &Reader<'_>, drafts: &[Draft<'_>]) {
             });
             if let Some((other, first)) = rival {
                 let names =
-                    [other, draft].map(|one| entry_name(one).unwrap_or_else(|| "one without a name".to_owned()));
+                    [other, draft].map(|one| entry_name(one).unwrap_or_else(|| "an entry without a name".to_owned()));
                 let message = format!(
-                    "the entries {} and {} write to {target} from different sources, and neither writes a tag that \
-                     both select",
+                    "the entries {} and {} write to {target} from different sources; neither entry writes a tag that \
+                     both entries select",
                     names[0], names[1]
                 );
                 let found = Diagnostic::new(&value.path, Part::Value, message).with_first(&first.path, Part::Value);
                 reader.add_warning(
                     entry_name(draft),
-                    found.with_hint("give them different targets, or patterns that have no tag in common"),
+                    found.with_hint("give the entries different targets, or patterns that never select the same tag"),
                 );
             }
         }
@@ -79,7 +79,8 @@ fn selection<'a>(draft: &'a Draft<'_>, every: &'a Selection) -> &'a Selection {
     draft.settings.tags.as_ref().map_or(every, |tags| &tags.selection)
 }
 
-/// Returns true if both selections may select the same tag. Tags that both write out have already been compared.
+/// Returns true if both selections may select the same tag. Tags that are literal in both selections are ignored,
+/// because [`super::cross_checks`] compares them.
 fn may_meet(one: &Selection, other: &Selection) -> bool {
     let excluded = |pattern: &Pattern, selection: &Selection| {
         literal_tag(pattern).is_some_and(|tag| selection.exclude.iter().any(|out| out.matches(tag)))
@@ -98,13 +99,13 @@ fn may_meet(one: &Selection, other: &Selection) -> bool {
     }
 }
 
-/// Returns the tag that a pattern writes out, with a digest or without.
+/// Returns the literal tag of a pattern, with or without a digest.
 fn literal_tag(pattern: &Pattern) -> Option<&Tag> {
     pattern.literal().or(pattern.pin().map(|(tag, _)| tag))
 }
 
-/// Warns about registries that no entry uses: such settings often belong to a registry with a misspelt name. A
-/// configuration without entries serves commands, which may use any registry.
+/// Warns about keys of `registries` that no entry uses, because such a key often is misspelt. A configuration without
+/// entries causes no such warning, because commands may use any registry.
 fn warn_of_unused_registries(
     reader: &Reader<'_>,
     value: &Value<'_>,
@@ -125,8 +126,8 @@ fn warn_of_unused_registries(
             continue;
         }
         let hint = named.iter().find(|other| other.name() == host.name()).map_or_else(
-            || "remove it, or correct its name".to_owned(),
-            |other| format!("did you mean `{other}`? A port is a part of the name"),
+            || "remove the registry, or correct its name".to_owned(),
+            |other| format!("did you mean `{other}`? The port is part of the name"),
         );
         let found = Diagnostic::new(&value.path, Part::Key, format!("no entry uses the registry {host}"));
         reader.add_warning(None, found.with_hint(hint));
@@ -153,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_registry_that_no_entry_uses_is_warned_about() {
+    fn unused_registry_causes_a_warning() {
         let entry = "sync: [{name: a, source: s.example/a, target: \"t.example:5000/a\"}]";
         let text = format!(
             "registries:\n  t.example: {{}}\n  other.example: {{}}\n  s.example: {{mirrors: [m.example]}}\n  \
@@ -162,16 +163,16 @@ mod tests {
         assert_eq!(
             shown(&text),
             [
-                "sync.yaml:3:3: no entry uses the registry t.example: did you mean `t.example:5000`? A port is a part \
+                "sync.yaml:3:3: no entry uses the registry t.example: did you mean `t.example:5000`? The port is part \
                  of the name",
-                "sync.yaml:4:3: no entry uses the registry other.example: remove it, or correct its name",
+                "sync.yaml:4:3: no entry uses the registry other.example: remove the registry, or correct its name",
             ]
         );
         assert_eq!(shown("registries: {t.example: {}}\nsync: []"), Vec::<String>::new());
     }
 
     #[test]
-    fn a_digest_without_a_tag_is_warned_about_with_its_entry() {
+    fn digest_without_a_tag_causes_a_warning_about_its_entry() {
         let text = |pin: &str| {
             format!(
                 "sync: [{{name: a, source: s.example/a, target: t.example/a, tags: {{include: [\"{pin}{DIGEST}\"]}}}}]"
@@ -179,23 +180,23 @@ mod tests {
         };
         let found = warnings(&text("@"));
         assert_eq!(found[0].entry.as_deref(), Some("a"));
-        assert!(found[0].text.contains("arrives without a tag"), "{}", found[0]);
+        assert!(found[0].text.contains("is copied without a tag"), "{}", found[0]);
         assert_eq!(
             found[0].remedy.as_deref(),
-            Some(format!("write TAG@{DIGEST}, and it arrives under that tag").as_str())
+            Some(format!("write TAG@{DIGEST} to copy the digest under a tag").as_str())
         );
         assert_eq!(shown(&text("v1@")), Vec::<String>::new());
     }
 
     #[test]
-    fn two_sources_of_one_target_are_warned_about_where_they_may_meet() {
-        let of = |one: &str, other: &str| {
+    fn two_sources_of_one_target_cause_a_warning_if_tags_overlap() {
+        let warnings_of = |one: &str, other: &str| {
             let entry = |name: &str, tags: &str| {
                 format!("  - {{name: {name}, source: s.example/{name}, target: t.example/x{tags}}}\n")
             };
             shown(&["sync:\n".to_owned(), entry("a", one), entry("b", other)].concat())
         };
-        let found = of("", "");
+        let found = warnings_of("", "");
         assert!(
             found[0].starts_with("sync.yaml:4:44: the entries a and b write to t.example/x from different sources"),
             "{found:?}"
@@ -212,7 +213,7 @@ mod tests {
             (&pinned("v1@"), ", tags: {include: [\"v*\"]}", 1),
             (&pinned("@"), "", 0),
         ] {
-            let found = of(one, other);
+            let found = warnings_of(one, other);
             let rivals = found.iter().filter(|warning| warning.contains("from different sources"));
             assert_eq!(rivals.count(), count, "{one} {other}");
         }

@@ -33,20 +33,20 @@ pub(super) fn read_config(
 fn read_top_level(reader: &Reader<'_>, root: &Node) -> Option<Config> {
     let root = Value { node: root, path: Vec::new() };
     if *root.node == Node::Null {
-        reader.refuse_with_hint(&root, "the file says nothing", "begin with `version: 1`");
+        reader.refuse_with_hint(&root, "the file is empty or has only comments", "begin with `version: 1`");
         return None;
     }
-    // No other part of a file can be judged if its version is another one.
+    // If the version is not 1, other keys may have another meaning, so this is the only problem that is reported.
     if let Some((_, value)) = root.pairs().find(|(key, _)| *key == "version")
         && *value.node != Node::Number("1".to_owned())
     {
-        reader.refuse_with_hint(&value, "this version of the format is not known", "write `version: 1`");
+        reader.refuse_with_hint(&value, "this version of the format is not supported", "write `version: 1`");
         return None;
     }
     if matches!(root.node, Node::Map(_)) && !is_configuration(reader.schema(), root.node) {
         reader.refuse_with_hint(
             &root,
-            "this is no configuration: none of its keys is known",
+            "this file is not a configuration of transship: it has no known key",
             "begin with `version: 1`",
         );
         return None;

@@ -1,4 +1,4 @@
-//! Differences between two configurations, as set algebra. Pure: the daemon applies them.
+//! Differences between two configurations, as set algebra. The functions are pure; the daemon applies the differences.
 
 use std::collections::BTreeMap;
 
@@ -29,7 +29,7 @@ impl Difference {
     }
 }
 
-/// Compares two configurations. The order of the entries does not count. A secret in a file is compared by its path.
+/// Compares two configurations. The order of the entries is ignored. A secret in a file is compared by its path.
 #[must_use]
 pub fn difference(old: &Config, new: &Config) -> Difference {
     let entries = compare_keys(&index_by_name(old), &index_by_name(new));
@@ -120,14 +120,14 @@ pub fn affected<'c>(difference: &Difference, old: &Config, new: &'c Config) -> V
     let hosts: Vec<&RegistryHost> = difference.registries.iter().filter(is_another).collect();
     let before = index_by_name(old);
     let is_affected = |entry: &&Entry| {
-        let mut at = std::iter::once(&entry.source).chain(&entry.targets).filter_map(Endpoint::host);
+        let mut entry_hosts = std::iter::once(&entry.source).chain(&entry.targets).filter_map(Endpoint::host);
         !before.get(&entry.name).is_some_and(|before| works_alike(before, entry))
-            || at.any(|host| hosts.contains(&host))
+            || entry_hosts.any(|host| hosts.contains(&host))
     };
     new.entries.iter().filter(is_affected).map(|entry| &entry.name).collect()
 }
 
-/// Returns true if the two differ only in their schedule.
+/// Returns true if two versions of an entry differ only in their schedule.
 fn works_alike(before: &Entry, entry: &Entry) -> bool {
     let Entry { schedule, on_start, timezone, jitter, .. } = entry.clone();
     Entry { schedule, on_start, timezone, jitter, ..before.clone() } == *entry
@@ -160,8 +160,8 @@ sync:
 "#;
 
     #[test]
-    fn a_configuration_does_not_differ_from_itself_nor_from_its_entries_in_another_order() {
-        let turned = r#"
+    fn order_of_entries_and_registries_is_no_difference() {
+        let reordered = r#"
 version: 1
 registries:
   b.example: {plain_http: true}
@@ -170,23 +170,23 @@ sync:
   - {name: y, source: a.example/y, target: b.example/y}
   - {name: x, source: a.example/x, target: b.example/x}
 "#;
-        assert!(difference(&read(BEFORE), &read(turned)).is_empty());
+        assert!(difference(&read(BEFORE), &read(reordered)).is_empty());
     }
 
     #[test]
-    fn other_credentials_of_an_entry_change_it_and_no_registry() {
-        let who = |username: &str| {
+    fn changed_credentials_of_an_entry_change_no_registry() {
+        let with_username = |username: &str| {
             let credentials = format!("{{source: {{username: {username}, password: one}}}}");
             read(&BEFORE.replace("target: b.example/x", &format!("target: b.example/x, credentials: {credentials}")))
         };
-        let found = difference(&who("me"), &who("you"));
+        let found = difference(&with_username("me"), &with_username("you"));
         assert_eq!(found.changed.iter().map(EntryName::as_str).collect::<Vec<_>>(), ["x"]);
         assert!(found.registries.is_empty());
-        assert!(difference(&who("me"), &who("me")).is_empty());
+        assert!(difference(&with_username("me"), &with_username("me")).is_empty());
     }
 
     #[test]
-    fn entries_are_affected_by_their_own_change_and_by_that_of_a_registry_but_for_its_limits() {
+    fn entry_is_affected_by_changes_of_itself_and_its_registries_except_limits() {
         let affected_by = |after: &str| {
             let (old, new) = (read(BEFORE), read(after));
             let names = affected(&difference(&old, &new), &old, &new);

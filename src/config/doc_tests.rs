@@ -11,8 +11,8 @@ struct Section {
     /// Place of the keys, such as `registries.<HOST>.limits`; empty at the top level.
     path: String,
     table: &'static Table,
-    /// Ways in which the keys go together; none if all are independent.
-    ways: &'static [Alternative],
+    /// Alternative sets of keys; empty if all keys are independent.
+    alternatives: &'static [Alternative],
 }
 
 impl Section {
@@ -28,11 +28,12 @@ impl Section {
     }
 }
 
-/// Returns the table and the ways of a map, and what a key below it is called: `.key`, `.<NAME>.key` or `[].key`.
+/// Returns the table of a map, the alternative sets of its keys, and the suffix of its path: nothing, `.<NAME>` or
+/// `[]`.
 fn below(shape: &Shape) -> Option<(&'static Table, &'static [Alternative], &'static str)> {
     Some(match *shape {
         Shape::Map(table) | Shape::WordOr(_, table) | Shape::TextOr { keys: table, .. } => (table, &[], ""),
-        Shape::OneOf(table, ways) => (table, ways, ""),
+        Shape::OneOf(table, alternatives) => (table, alternatives, ""),
         Shape::MapOf(table) => (table, &[], ".<NAME>"),
         Shape::ListOf(table) | Shape::Maps(table) | Shape::TextOrMaps { keys: table, .. } => (table, &[], "[]"),
         _ => return None,
@@ -47,9 +48,9 @@ fn collect(section: Section, sections: &mut Vec<Section>) {
     let (table, path) = (section.table, section.path.clone());
     sections.push(section);
     for key in table.keys() {
-        if let Some((table, ways, suffix)) = below(&key.shape) {
+        if let Some((table, alternatives, suffix)) = below(&key.shape) {
             let dot = if path.is_empty() { "" } else { "." };
-            collect(Section { path: format!("{path}{dot}{}{suffix}", key.name), table, ways }, sections);
+            collect(Section { path: format!("{path}{dot}{}{suffix}", key.name), table, alternatives }, sections);
         }
     }
 }
@@ -79,7 +80,8 @@ fn form(pattern: &str) -> String {
 /// Returns the type of a value, with its bounds.
 fn kind(shape: &Shape, sections: &[Section]) -> String {
     let link = |table: &Table| {
-        let section = sections.iter().find(|section| std::ptr::eq(section.table, table)).expect("it was collected");
+        let section =
+            sections.iter().find(|section| std::ptr::eq(section.table, table)).expect("every table was collected");
         section.link()
     };
     match shape {
@@ -119,7 +121,7 @@ fn key_row(key: &Key, required: bool, sections: &[Section]) -> String {
     row(&[&code(key.name), &kind(&key.shape, sections), &default, &meaning])
 }
 
-/// Returns the text of a section. A group of keys that an earlier section shows is named there.
+/// Returns the text of a section. If an earlier section lists a group of keys, the text refers to that section.
 fn text(section: &Section, earlier: &[Section], sections: &[Section]) -> String {
     let mut text = format!("## {}\n\n", section.title());
     let shows = |group: &[Key], other: &Section| {
@@ -131,13 +133,18 @@ fn text(section: &Section, earlier: &[Section], sections: &[Section]) -> String 
             write!(text, "Also every key of {}.\n\n", other.link()).unwrap();
         }
     }
-    if let [first, rest @ ..] = section.ways {
-        let way = |way: &Alternative| {
-            let optional = if way.optional.is_empty() { String::new() } else { format!(" ({})", words(way.optional)) };
-            format!("- {}{optional}\n", words(way.required))
+    if let [first, rest @ ..] = section.alternatives {
+        let line = |alternative: &Alternative| {
+            let optional = if alternative.optional.is_empty() {
+                String::new()
+            } else {
+                format!(" ({})", words(alternative.optional))
+            };
+            format!("- {}{optional}\n", words(alternative.required))
         };
-        let ways: String = std::iter::once(first).chain(rest).map(way).collect();
-        write!(text, "Exactly one of these sets of keys; keys in parentheses are optional:\n\n{ways}\n").unwrap();
+        let alternatives: String = std::iter::once(first).chain(rest).map(line).collect();
+        write!(text, "Exactly one of these sets of keys; keys in parentheses are optional:\n\n{alternatives}\n")
+            .unwrap();
     }
     text += &header(&["key", "type", "default", "meaning"]);
     for group in section.table.groups {
@@ -152,7 +159,7 @@ fn text(section: &Section, earlier: &[Section], sections: &[Section]) -> String 
 #[test]
 fn page_of_sync_yaml_is_current() {
     let mut sections = Vec::new();
-    collect(Section { path: String::new(), table: SCHEMA.root(), ways: &[] }, &mut sections);
+    collect(Section { path: String::new(), table: SCHEMA.root(), alternatives: &[] }, &mut sections);
     assert!(sections.len() > 15);
     let keys: usize = sections.iter().map(|section| section.table.keys().count()).sum();
     assert!(keys > 100, "{keys} keys");

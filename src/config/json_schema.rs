@@ -1,5 +1,5 @@
-//! JSON Schema of `sync.yaml` (draft 2020-12), generated from the tables of keys. It cannot express every check (cron,
-//! time zones, relations between values). The decoder refuses everything that the JSON Schema refuses.
+//! JSON Schema of `sync.yaml` (draft 2020-12), generated from the tables of keys. The schema cannot express every check
+//! (cron, time zones, relations between values). The decoder refuses everything that the JSON Schema refuses.
 
 use serde_json::{Map, Value, json};
 
@@ -8,7 +8,7 @@ use super::sections::credentials::{CREDENTIAL_ALTERNATIVES, CREDENTIALS};
 use super::sections::notify::MAX_RECEIVERS;
 use super::sections::top_level::SCHEMA;
 
-/// Pattern of an unexpanded value of any kind.
+/// Pattern of a value that contains a variable.
 const VARIABLE: &str = r"\$\{";
 
 /// Returns the schema, as `transship schema` prints it.
@@ -18,7 +18,7 @@ pub fn json_schema() -> Value {
     let about = json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "sync.yaml of transship",
-        "description": "Which container registries transship keeps in step, when, and under which rules.",
+        "description": "Container registries that transship keeps in step, with their schedules and rules.",
     });
     if let (Value::Object(schema), Value::Object(about)) = (&mut schema, about) {
         schema.extend(about);
@@ -32,7 +32,7 @@ pub fn json_schema() -> Value {
 
 fn table(table: &Table) -> Value {
     let properties: Map<String, Value> = table.keys().map(|key| (key.name.to_owned(), property(key))).collect();
-    // A section with only comment lines is null.
+    // YAML reads a section with only comment lines as null.
     let kind = if table.required.is_empty() { json!(["object", "null"]) } else { json!("object") };
     json!({
         "type": kind,
@@ -76,7 +76,7 @@ fn secret() -> Value {
         "anyOf": [
             { "type": "string", "minLength": 1 },
             one("env", "Environment variable with the secret."),
-            one("file", "File with the secret. One line break at its end is not part of the secret."),
+            one("file", "File with the secret. One line break at the end of the file is not part of the secret."),
         ]
     })
 }
@@ -84,7 +84,7 @@ fn secret() -> Value {
 fn property(key: &Key) -> Value {
     let mut property = shape(&key.shape);
     property["description"] = key.about.into();
-    // Both texts are JSON of the table; a test parses every one of them.
+    // The default and the example in the table are JSON. A test parses each of them.
     if let Some(default) = key.default.and_then(|text| serde_json::from_str(text).ok()) {
         property["default"] = default;
     }
@@ -132,7 +132,7 @@ fn shape(shape: &Shape) -> Value {
             map["type"] = "object".into();
             json!({ "anyOf": [{ "enum": words }, variable, map] })
         }
-        // The credentials are in several places.
+        // Several keys take credentials, so the schema defines their map once.
         Shape::OneOf(keys, _) if std::ptr::eq(*keys, &CREDENTIALS) => json!({ "$ref": "#/$defs/credentials" }),
         Shape::OneOf(keys, alternatives) => one_of(keys, alternatives),
         Shape::MapOf(keys) => json!({ "type": ["object", "null"], "additionalProperties": table(keys) }),

@@ -1,4 +1,5 @@
-//! Entry points: from a file or a text to a configuration or its problems. They bind the engine to the schema.
+//! Entry points: read a file or a text, and return a configuration or its problems. The entry points pass the schema of
+//! the sections to the engine.
 
 use std::path::Path;
 
@@ -12,7 +13,7 @@ use super::sections::top_level::SCHEMA;
 use super::yaml::expand::Environment;
 
 /// Reads and checks the file at `path` and the files that it includes. Blocking. `environment` resolves `${NAME}`,
-/// `{env: NAME}` and the default paths. Files named as secrets must be readable, but are not read yet.
+/// `{env: NAME}` and the default paths. The files of secrets must be readable, but this function does not read them.
 ///
 /// # Errors
 /// Returns all problems at once.

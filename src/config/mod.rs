@@ -1,14 +1,14 @@
 //! Configuration: converts the text of a `sync.yaml` to a [`Config`] of domain types or to all its [`Problems`].
 //!
 //! The conversion has these stages:
-//! - `yaml` and `files` hold the YAML as written, and join the included files to one tree.
+//! - `yaml` and `files` read the YAML as written, and join the included files into one tree.
 //! - `decode` reads the tree section by section. Each file of `sections` has the keys of one section and their reader.
-//! - `cross_checks` and `cross_warnings` judge the relations between values.
+//! - `cross_checks` and `cross_warnings` check the relations between values.
 //! - `diagnostics` finds the lines of the problems and keeps secrets out of them.
 //!
-//! `keys`, `reader`, `yaml`, `files` and `diagnostics` are the engine, which knows no section. The sections' tables of
-//! keys make up one schema (`sections::top_level::SCHEMA`), of which the reader, the JSON Schema, the hints and the
-//! masks are made. The caller supplies the environment; no code here starts or watches anything.
+//! `keys`, `reader`, `yaml`, `files` and `diagnostics` are the engine, which knows no section. The tables of all
+//! sections form one schema (`sections::top_level::SCHEMA`), which the reader, the JSON Schema, the hints and the masks
+//! use. The caller supplies the environment; no code here starts or watches anything.
 
 mod cross_checks;
 mod cross_warnings;

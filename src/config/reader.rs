@@ -1,5 +1,5 @@
-//! Reader of nodes as text, numbers, lists and maps of known keys. It records problems instead of stopping at the first
-//! one. The sections interpret the keys.
+//! Reader of nodes as text, numbers, lists and maps of known keys. The reader records all problems, and does not stop
+//! at the first problem. The sections interpret the keys.
 
 use std::cell::RefCell;
 use std::fmt::Display;
@@ -42,7 +42,7 @@ pub(super) struct Reader<'e> {
 pub(super) struct Fields<'n> {
     table: &'static Table,
     values: Vec<(&'static Key, Value<'n>)>,
-    /// Keys that an unknown key was probably meant to be. The reader does not also report them as missing.
+    /// Known keys that misspelt keys were probably meant to be. The reader does not report these known keys as missing.
     meant: Vec<&'static str>,
     /// Keys that the section requested. A known key that the section never requests is a bug in the section.
     requested: RefCell<Vec<&'static str>>,
@@ -134,7 +134,7 @@ impl<'e> Reader<'e> {
             };
             match values.iter().find(|(known, _)| known.name == name) {
                 Some((_, first)) => self.add_problem(
-                    Diagnostic::new(&child.path, Part::Key, format!("`{name}` is here twice"))
+                    Diagnostic::new(&child.path, Part::Key, format!("duplicate key `{name}`"))
                         .with_first(&first.path, Part::Key),
                 ),
                 None => values.push((key, child)),
@@ -155,7 +155,7 @@ impl<'e> Reader<'e> {
     pub(super) fn text(&self, value: &Value<'_>, expected: &str) -> Option<String> {
         match value.node {
             Node::Text(text) if swallows_secret(text) => {
-                self.refuse_with_hint(value, "there are other keys within this text", "check the quotes");
+                self.refuse_with_hint(value, "this text contains other keys", "check the quotes");
                 None
             }
             Node::Text(text) => self.accept(value, expand(text, self.environment)),
@@ -175,7 +175,7 @@ impl<'e> Reader<'e> {
         self.accept(value, text.parse())
     }
 
-    /// Reads and parses the text of a value, and keeps its place.
+    /// Reads and parses the text of a value. Returns the parsed value with its place.
     pub(super) fn placed<'n, T>(&self, value: &Value<'n>, expected: &str) -> Option<Placed<'n, T>>
     where
         T: FromStr<Err: Display>,
@@ -183,12 +183,12 @@ impl<'e> Reader<'e> {
         Some((self.parsed(value, expected)?, value.clone()))
     }
 
-    /// Reads one of a few words. For a word that is close to one of them, the hint names that one.
-    pub(super) fn word<T>(&self, value: &Value<'_>, words: &[&'static str], expected: &str) -> Option<T>
+    /// Reads one of `words`. If the text is similar to one of the words, the hint suggests that word.
+    pub(super) fn word<T>(&self, value: &Value<'_>, words: &[&'static str]) -> Option<T>
     where
         T: FromStr<Err: Display>,
     {
-        let text = self.text(value, expected)?;
+        let text = self.text(value, &list_words(words))?;
         let read: Result<T, _> = text.parse();
         match (&read, find_nearest(&text, words.iter().copied())) {
             (Err(error), Some(near)) => self.refuse_with_hint(value, error, format!("did you mean `{near}`?")),
@@ -202,15 +202,15 @@ impl<'e> Reader<'e> {
     pub(super) fn path(&self, value: &Value<'_>, expected: &str) -> Option<PathBuf> {
         let text = self.text(value, expected)?;
         if text.is_empty() {
-            self.refuse(value, format!("expected {expected}, found nothing in it"));
+            self.refuse(value, format!("expected {expected}, found an empty text"));
             return None;
         }
         if scalar::is_url(&text) {
             // The message does not repeat the text: the text may contain a password.
-            let hint = "write the path alone, like /var/lib/transship/journal.db";
+            let hint = "write only the path, like /var/lib/transship/journal.db";
             self.refuse_with_hint(
                 value,
-                format!("expected {expected}, found a URL: only local files are read and written"),
+                format!("expected {expected}, found a URL: only local files are supported"),
                 hint,
             );
             return None;
@@ -226,14 +226,15 @@ impl<'e> Reader<'e> {
         }
     }
 
-    /// Reads the items of a list. The number of items is limited, so that they can be compared with each other.
+    /// Reads the items of a list. The number of items is limited, because some checks compare all items with each
+    /// other.
     pub(super) fn items<'n>(&self, value: &Value<'n>, expected: &str) -> Option<Vec<Value<'n>>> {
         let Some(items) = value.items() else {
             self.refuse_type(value, expected);
             return None;
         };
         if items.len() as u64 > MAX_ITEMS {
-            self.refuse(value, format!("this list has {} items: {MAX_ITEMS} at most", items.len()));
+            self.refuse(value, format!("this list has {} items, and at most {MAX_ITEMS} are allowed", items.len()));
             return None;
         }
         Some(items)
@@ -246,11 +247,11 @@ impl<'e> Reader<'e> {
             (_, Some("true")) => Some(true),
             (_, Some("false")) => Some(false),
             (Node::Text(text), None) if matches!(&*text.to_ascii_lowercase(), "yes" | "on" | "true") => {
-                self.refuse_with_hint(value, format!("expected true or false, found {text:?}"), "write true");
+                self.refuse_with_hint(value, format!("expected true or false, found {text:?}"), "write `true`");
                 None
             }
             (Node::Text(text), None) if matches!(&*text.to_ascii_lowercase(), "no" | "off" | "false") => {
-                self.refuse_with_hint(value, format!("expected true or false, found {text:?}"), "write false");
+                self.refuse_with_hint(value, format!("expected true or false, found {text:?}"), "write `false`");
                 None
             }
             _ => {
@@ -288,7 +289,7 @@ impl<'e> Reader<'e> {
         self.at_least(value, &text, size, minimum, "")
     }
 
-    /// Reads a number of bytes a second, at least `minimum`.
+    /// Reads a number of bytes per second, at least `minimum`.
     pub(super) fn bandwidth(&self, value: &Value<'_>, minimum: u64) -> Option<u64> {
         let text = match value.node {
             Node::Number(text) => text.clone(),
@@ -300,7 +301,7 @@ impl<'e> Reader<'e> {
 
     fn at_least(&self, value: &Value<'_>, text: &str, size: u64, minimum: u64, per: &str) -> Option<u64> {
         if size < minimum {
-            self.refuse(value, format!("{text:?} is too little: {}{per} at least", scalar::format_size(minimum)));
+            self.refuse(value, format!("{text:?} is too small: the minimum is {}{per}", scalar::format_size(minimum)));
         }
         (size >= minimum).then_some(size)
     }
@@ -319,13 +320,13 @@ impl<'e> Reader<'e> {
             return Some(duration);
         }
         let [least, most] = [least, most].map(|bound| humantime::format_duration(bound).to_string());
-        self.refuse(value, format!("{text:?} is out of bounds: from {least} to {most}"));
+        self.refuse(value, format!("{text:?} is out of range: write a duration from {least} to {most}"));
         None
     }
 
-    /// Expands a `${NAME}` in the place of a value that is not text. An outer `None` means that the reader recorded a
-    /// problem.
-    #[expect(clippy::option_option, reason = "the outer one says that a problem was recorded")]
+    /// Expands a `${NAME}` that is written instead of a number or a boolean. The inner `None` means that the value has
+    /// no `${NAME}`. The outer `None` means that the reader recorded a problem.
+    #[expect(clippy::option_option, reason = "the outer `None` means that a problem was recorded")]
     fn expanded(&self, value: &Value<'_>) -> Option<Option<String>> {
         match value.node {
             Node::Text(text) if text.contains("${") => self.accept(value, expand(text, self.environment)).map(Some),
@@ -339,14 +340,16 @@ impl<'e> Reader<'e> {
         let found =
             |found: &str| Diagnostic::new(&value.path, Part::Value, format!("expected {expected}, found {found}"));
         self.add_problem(match value.node {
-            Node::Null => found("nothing").with_hint("write a value, or leave the key out"),
+            Node::Null => found("nothing").with_hint("write a value, or remove the key"),
             Node::Bool(value) => found(&format!("the boolean {value}")),
             Node::Number(_) => found("a number"),
             Node::Text(_) => found("text"),
             Node::List(_) => found("a list"),
             Node::Map(_) => found("a map"),
             // The message does not repeat the tag: a password may begin with `!`.
-            Node::Tagged(_) => found("a YAML tag").with_hint("tags mean nothing here: quote text that begins with `!`"),
+            Node::Tagged(_) => {
+                found("a YAML tag").with_hint("YAML tags are not supported: quote text that begins with `!`")
+            }
         });
     }
 
@@ -358,7 +361,16 @@ impl<'e> Reader<'e> {
             _ => return self.refuse_type(value, expected),
         };
         let message = format!("expected {expected}, found the {kind} {written}");
-        self.refuse_with_hint(value, message, format!("quote it: \"{written}\""));
+        self.refuse_with_hint(value, message, format!("quote the value: \"{written}\""));
+    }
+}
+
+/// Lists words for a message: `a, b or c`.
+pub(super) fn list_words(words: &[&str]) -> String {
+    match words {
+        [] => String::new(),
+        [word] => (*word).to_owned(),
+        [others @ .., last] => format!("{} or {last}", others.join(", ")),
     }
 }
 
@@ -386,7 +398,8 @@ impl<'n> Fields<'n> {
         self.meant.contains(&name) || self.values.iter().any(|(key, _)| key.name == name)
     }
 
-    /// Asserts that the section requested all keys. Do not call it if the other keys no longer matter.
+    /// Asserts that the section requested all keys. A section that returns early, because the other keys no longer
+    /// matter, does not call this function.
     pub(super) fn assert_all_read(&self) {
         let requested = self.requested.borrow();
         debug_assert!(self.table.keys().all(|key| requested.contains(&key.name)), "not all are read: {:?}", self.table);

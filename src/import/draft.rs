@@ -1,5 +1,5 @@
-//! Draft of a `sync.yaml`: registries, defaults and entries with the comments before each, and their text. It knows
-//! only transship's own format.
+//! Draft of a `sync.yaml`: registries, defaults and entries with the comments before each, and their text. This module
+//! knows only transship's own format.
 
 use std::collections::HashMap;
 
@@ -7,7 +7,7 @@ use super::page::{Map, comment_lines};
 use crate::config::Endpoint;
 use crate::oci::RegistryHost;
 
-/// Longest name of an entry, in characters.
+/// Maximum length of the name of an entry, in characters.
 const LONGEST_NAME: usize = 64;
 
 /// Content of a `sync.yaml`.
@@ -23,7 +23,7 @@ pub(super) struct Draft {
     names: HashMap<String, usize>,
     /// Content of each literal tag, by target and tag.
     claims: HashMap<(String, String), Claim>,
-    /// Position of the entry that others can be merged into, by the text of everything but `include`.
+    /// Position of the entry into which other entries can be merged, by the text of the entry without `include`.
     groups: HashMap<String, usize>,
 }
 
@@ -42,29 +42,29 @@ pub(super) struct Registry {
     pub(super) plain_http: bool,
     pub(super) tls: Map,
     pub(super) limits: Map,
-    /// Reason why no entry can read from or write to the registry, if there is one.
+    /// Reason why no entry can read from or write to the registry; `None` for a usable registry.
     pub(super) unsupported: Option<String>,
 }
 
-/// One entry, as [`Draft::add`] takes it.
+/// One entry, for [`Draft::add`].
 #[derive(Debug, Clone, Default)]
 pub(super) struct Entry {
     pub(super) comments: Vec<String>,
     /// Source in transship's syntax.
     pub(super) source: String,
     pub(super) target: String,
-    /// Patterns in transship's syntax; those without `re:` and `*` are tags, with `@DIGEST` appended if pinned.
+    /// Patterns in transship's syntax. A pattern without `re:` and `*` is a tag, followed by `@DIGEST` if it is pinned.
     pub(super) include: Vec<String>,
     pub(super) exclude: Vec<String>,
     pub(super) semver: Option<String>,
     /// All other keys.
     pub(super) rest: Map,
-    /// Reason why the entry is written as comments, if it is.
+    /// Reason why the entry is written as comments; `None` for an active entry.
     pub(super) skipped: Option<String>,
 }
 
 impl Draft {
-    /// Returns the registry at a host; adds it if it is new.
+    /// Returns the registry at a host. Adds the registry if it is new.
     pub(super) fn registry(&mut self, host: &RegistryHost) -> &mut Registry {
         let at = self.registries.iter().position(|(known, _)| known == host).unwrap_or_else(|| {
             self.registries.push((host.clone(), Registry::default()));
@@ -78,8 +78,9 @@ impl Draft {
         self.registries.iter().any(|(known, _)| known == host)
     }
 
-    /// Adds an entry under a unique name, or merges its patterns into an entry that is the same but for them. If two
-    /// entries give one tag different content, the later one is skipped. Returns the reason if the entry was skipped.
+    /// Adds an entry under a unique name, or merges its patterns into an entry that differs only in the patterns. If
+    /// two entries give one tag different content, the later entry is skipped. Returns the reason if the entry was
+    /// skipped.
     pub(super) fn add(&mut self, mut entry: Entry) -> Option<String> {
         if let Some(reason) = self.unsupported(&entry) {
             entry.skip(reason);
@@ -104,8 +105,8 @@ impl Draft {
         reason
     }
 
-    /// Merges the patterns of an entry into an entry that is otherwise the same, and returns true if there is one. An
-    /// entry without patterns selects every tag and is not merged.
+    /// Merges the patterns of an entry into an entry that is otherwise the same, and returns true if there is such an
+    /// entry. An entry without patterns selects every tag and is not merged.
     fn merge(&mut self, entry: &Entry) -> bool {
         if entry.include.is_empty() {
             return false;
@@ -118,7 +119,7 @@ impl Draft {
         true
     }
 
-    /// Returns the reason why no entry can use the source or target of this one, if there is one.
+    /// Returns the reason why no entry can use the source or the target of `entry`, if there is such a reason.
     fn unsupported(&self, entry: &Entry) -> Option<String> {
         let ends = [&entry.source, &entry.target].map(|end| end.parse::<Endpoint>().ok());
         ends.iter().flatten().filter_map(Endpoint::host).find_map(|host| {
@@ -135,11 +136,13 @@ impl Draft {
                 claim if claim.digest != digest => "with another digest",
                 _ => return None,
             };
-            Some(format!("another entry writes the tag {tag} of this target {what}; give them different targets"))
+            Some(format!(
+                "another entry writes the tag {tag} of this target {what}: give the entries different targets"
+            ))
         })
     }
 
-    /// Returns a unique name: the shortest unique end of the source's name, else one with a number.
+    /// Returns a unique name: the shortest unique end of the source's name, otherwise a name with a number.
     fn name_for(&mut self, entry: &Entry) -> String {
         let whole = entry.source.split("://").last().unwrap_or_default().trim_end_matches("/**");
         let parts: Vec<&str> = whole.split(['/', ':']).filter(|part| !part.is_empty()).collect();
@@ -184,7 +187,7 @@ impl Draft {
     }
 }
 
-/// Appends a key and the lines below it; without the key if those are only comments.
+/// Appends a key and the lines below it. The key is omitted if all these lines are comments.
 fn push_section(key: &str, below: Vec<String>, lines: &mut Vec<String>) {
     if below.is_empty() {
         return;

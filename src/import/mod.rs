@@ -1,9 +1,10 @@
-//! Import of other programs' configurations: the YAML of regsync or of `skopeo sync` in, a `sync.yaml` out.
+//! Import of other programs' configurations: translates the YAML of regsync or of `skopeo sync` into a `sync.yaml`.
 //!
-//! Pure functions. Keys become keys with the same meaning. A key without an equivalent becomes a comment at its place
-//! and a remark. An entry that would copy more, less, or to another place than the original is skipped as a whole: it
-//! is written as comments. Entries that differ only in their tags become one. No secret is carried over: it becomes the
-//! name of an environment variable. The import contacts no host and reads only the one file.
+//! The functions are pure. Keys become keys with the same meaning. A key without an equivalent becomes a comment at its
+//! place and a remark. An entry that would copy more, less, or to another place than the original is skipped as a
+//! whole, and is written as comments. Entries that differ only in their tags become one entry. The import copies no
+//! secret. The result names an environment variable instead. The import contacts no host, and reads only the imported
+//! file.
 
 mod draft;
 mod page;
@@ -37,7 +38,7 @@ pub enum Form {
 /// Options of an import, beside the file.
 #[derive(Debug, Clone, Default)]
 pub struct Order {
-    /// Program whose configuration it is; `None` detects it from the keys.
+    /// Program of the file; `None` detects the program from the keys.
     pub form: Option<Form>,
     /// HOST or HOST/PREFIX to copy to, as on the command line of `skopeo sync`. Only for skopeo's configuration.
     pub target: Option<String>,
@@ -49,15 +50,15 @@ pub struct Order {
 /// Result of an import.
 #[derive(Debug, Clone)]
 pub struct Imported {
-    /// Program whose configuration it was.
+    /// Program of the imported file.
     pub form: Form,
     /// Text of the `sync.yaml`.
     pub text: String,
     /// Number of active entries.
     pub entries: usize,
-    /// Number of entries that are written as comments, because something in them has no equivalent.
+    /// Number of entries that are written as comments, because one of their keys or values has no equivalent.
     pub skipped: usize,
-    /// Number of keys and values that the import does not know: the result may mean something else.
+    /// Number of keys and values that the import does not know. With such keys, the result may have another meaning.
     pub unknown: usize,
     /// Remarks about keys and values without an exact equivalent, each with its place in the imported file.
     pub remarks: Vec<Problem>,
@@ -73,16 +74,18 @@ pub enum ImportError {
     Problems(#[from] Problems),
     /// The file has neither keys of regsync nor of skopeo.
     #[error(
-        "{0} looks neither like regsync's configuration (creds, defaults, sync) nor like that of `skopeo sync` \
-         (hosts with images); name the program by --from regsync or --from skopeo"
+        "{0} looks neither like a configuration of regsync (creds, defaults, sync) nor like a configuration of `skopeo \
+         sync` (hosts with images): name the program with --from regsync or --from skopeo"
     )]
     UnknownForm(String),
     /// A file of skopeo names no target, and the options name none.
-    #[error("{0} does not name a target; name it as on the command line of `skopeo sync`: --target HOST[/PREFIX]")]
+    #[error(
+        "{0} does not name a target: write --target HOST[/PREFIX], the target on the command line of `skopeo sync`"
+    )]
     NoTarget(String),
     /// The target is not HOST or HOST/PREFIX.
     #[error(
-        "--target {text:?} cannot hold repositories: write HOST or HOST/PREFIX, with a `.` or a port in HOST; for \
+        "--target {text:?} is not a valid target: write HOST or HOST/PREFIX, with a `.` or a port in HOST; for \
          a name at Docker Hub write docker.io/NAME"
     )]
     BadTarget {
@@ -90,14 +93,17 @@ pub enum ImportError {
         text: String,
     },
     /// A file of regsync names its targets itself.
-    #[error("--target and --scoped are for the YAML of `skopeo sync`: {0} is regsync's and names its targets itself")]
+    #[error(
+        "--target and --scoped are for the YAML of `skopeo sync`: {0} is a configuration of regsync, which names its \
+         targets itself"
+    )]
     TargetNotAsked(String),
 }
 
 /// Reads a file and translates it into a `sync.yaml`. Blocking.
 ///
 /// # Errors
-/// Fails if the file cannot be read, is no configuration of these programs, or lacks what `order` must add.
+/// Fails if the file cannot be read, is not a configuration of these programs, or does not fit the options in `order`.
 pub fn import(path: &Path, order: &Order) -> Result<Imported, ImportError> {
     translate(&load_foreign(path)?, order)
 }
@@ -105,7 +111,7 @@ pub fn import(path: &Path, order: &Order) -> Result<Imported, ImportError> {
 /// Translates the text of a file called `name`, like [`import`].
 ///
 /// # Errors
-/// As [`import`].
+/// Fails in the same cases as [`import`].
 pub fn import_text(name: &str, text: &str, order: &Order) -> Result<Imported, ImportError> {
     translate(&parse_foreign(name, text)?, order)
 }
@@ -137,7 +143,7 @@ fn build_imported(form: Form, draft: Draft, remarks: Option<Problems>, unknown: 
     Imported { form, text: draft.into_text(), entries, skipped, unknown, remarks, more_remarks }
 }
 
-/// Detects the program from the keys: regsync's are few and fixed, skopeo's are hosts.
+/// Detects the program from the keys. A file of regsync has a few fixed keys. The keys of a file of skopeo are hosts.
 fn detect_form(root: &Node) -> Option<Form> {
     let Node::Map(pairs) = root else { return None };
     if pairs.iter().any(|(key, node)| (key == "sync" && matches!(node, Node::List(_))) || key == "creds") {

@@ -1,9 +1,9 @@
-//! Writer of YAML text with comments: maps in insertion order. Every value reads back as the text that it was. It is no
-//! YAML library: it writes what an import needs and reads nothing.
+//! Writer of YAML text with comments, with maps in insertion order. A YAML parser reads every written value back
+//! unchanged. The module is not a YAML library: it writes only the forms that an import needs.
 
 use std::fmt::Write as _;
 
-/// Width of a comment, in characters.
+/// Maximum width of a comment, in characters.
 const WIDTH: usize = 110;
 
 /// Map with comments between its pairs.
@@ -18,7 +18,7 @@ enum Line {
 
 #[derive(Debug, Clone)]
 enum Value {
-    /// Written as it is: a number, `true`, `[]`.
+    /// Value that is written without quotes: a number, `true`, `[]`.
     Verbatim(String),
     Text(String),
     Texts(Vec<String>),
@@ -54,7 +54,7 @@ impl Map {
         self.pair(key, Value::InlineMap(inner, text.into()));
     }
 
-    /// Adds a nested map. If it is empty, adds only its comments.
+    /// Adds a nested map. If the map is empty, adds only its comments.
     pub(super) fn map(&mut self, key: &str, map: Map) {
         if map.is_empty() {
             self.0.extend(map.0);
@@ -125,12 +125,12 @@ pub(super) fn comment_lines(comment: &str, indent: usize) -> Vec<String> {
     lines
 }
 
-/// Escapes a text without variables for transship's syntax.
+/// Escapes each `$` of a text that has no variables, for transship's syntax.
 pub(super) fn escape_variables(text: &str) -> String {
     if text.contains("$$") || text.contains("${") { text.replace('$', "$$") } else { text.to_owned() }
 }
 
-/// Returns a text as one scalar of YAML 1.2 that YAML 1.1 readers take for the same text.
+/// Returns a text as one scalar of YAML 1.2. Readers of YAML 1.1 read the same text.
 fn to_scalar(text: &str) -> String {
     if is_bare(text) {
         return text.to_owned();
@@ -151,7 +151,7 @@ fn to_scalar(text: &str) -> String {
     quoted
 }
 
-/// Words that some YAML readers do not take for text.
+/// Words that some YAML readers do not read as text.
 const WORDS: [&str; 9] = ["true", "false", "null", "yes", "no", "on", "off", "y", "n"];
 
 fn is_bare(text: &str) -> bool {

@@ -5,8 +5,8 @@ use super::page::escape_variables;
 use crate::config::may_be_secret;
 use crate::plan::Pattern;
 
-/// Translates an expression of regsync, which adds `^` and `$` without a group: there, `a|b` begins with a or ends with
-/// b.
+/// Translates an expression of regsync. regsync adds `^` and `$` without a group, so `a|b` matches every tag that
+/// begins with `a` or ends with `b`.
 pub(super) fn translate_anchored(expression: &str) -> Option<String> {
     if has_branches(expression) {
         return validated(format!("re:.*(?:^{expression}$).*"));
@@ -29,7 +29,7 @@ pub(super) fn translate_unanchored(expression: &str) -> Option<String> {
     }
 }
 
-/// Returns the one text that the expression matches, if it has no operators: a tag, or a repository as `library/redis`.
+/// Returns the only text that an expression without operators matches: a tag, or a repository such as `library/redis`.
 pub(super) fn as_literal(expression: &str) -> Option<String> {
     let mut text = String::new();
     let mut rest = expression.chars();
@@ -74,7 +74,7 @@ fn has_branches(expression: &str) -> bool {
             _ if class => {}
             '[' => {
                 class = true;
-                // A bracket directly after the opening one is a member of the class.
+                // A bracket directly after the opening bracket is a member of the class.
                 characters.next_if_eq(&'^');
                 characters.next_if_eq(&']');
             }
@@ -125,7 +125,7 @@ mod tests {
     }
 
     proptest! {
-        /// Matches both expressions, over a small alphabet, against the same tags as the other program.
+        /// Asserts that both expressions match the same tags, over a small alphabet.
         #[test]
         fn translated_expression_matches_the_same_tags(
             expression in r"(\^)?([ab1]|\.|\[ab\]|\(a\|b\)|\||a\*|\\\.|b\$){1,5}(\$)?",

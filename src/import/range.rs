@@ -1,4 +1,4 @@
-//! Translation of version ranges of other programs into `semver`. All agree on what a range of releases is, and differ
+//! Translation of version ranges of other programs into `semver`. All programs agree on ranges of releases, but differ
 //! in the meaning of a suffix: see docs/how-to/migrate.md.
 
 use super::page::escape_variables;
@@ -8,7 +8,7 @@ use crate::plan::VersionRange;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Range {
     pub(super) text: String,
-    /// True if the range names a pre-release: then other rules for pre-releases apply.
+    /// True if the range names a pre-release. Other rules for pre-releases apply to such a range.
     pub(super) names_prerelease: bool,
 }
 
@@ -18,7 +18,8 @@ struct Comparison<'t> {
     version: &'t str,
 }
 
-/// Translates a range of regsync: comparisons between spaces, which must all hold. A missing part of a version is 0.
+/// Translates a range of regsync: comparisons that are separated by spaces and must all hold. A missing part of a
+/// version is 0.
 pub(super) fn translate_regsync(range: &str) -> Option<Range> {
     let mut ours: Vec<String> = Vec::new();
     for part in range.split_whitespace() {
@@ -44,8 +45,9 @@ pub(super) fn translate_regsync(range: &str) -> Option<Range> {
     validated(ours)
 }
 
-/// Translates ranges of skopeo, in the syntax of a Go library (Masterminds/semver 3): alternatives between `||`, each
-/// of comparisons between commas or spaces, which must all hold. Returns one range for each alternative.
+/// Translates ranges of skopeo, in the syntax of a Go library (Masterminds/semver 3): alternatives that are separated
+/// by `||`. An alternative has comparisons that are separated by commas or spaces and must all hold. Returns one range
+/// for each alternative.
 pub(super) fn translate_skopeo(ranges: &str) -> Option<Vec<Range>> {
     ranges.split("||").map(|range| validated(translate_comparisons(range)?)).collect()
 }
@@ -71,7 +73,7 @@ fn translate_comparisons(range: &str) -> Option<Vec<String>> {
     Some(ours)
 }
 
-/// Translates one comparison. `Some(None)` if it holds for every version.
+/// Translates one comparison. Returns `Some(None)` if the comparison holds for every version.
 #[expect(clippy::option_option, reason = "an unknown comparison and an empty one are two results")]
 fn translate_comparison(operator: &str, version: &str) -> Option<Option<String>> {
     let without_any = version.trim_end_matches(".*").trim_end_matches(".x").trim_end_matches(".X");

@@ -1,19 +1,19 @@
-//! Reader of a foreign YAML tree: values with their paths, errors, which end the import, and remarks, which become
-//! comments too. It does not know the meaning of the keys.
+//! Reader of the YAML tree of another program: values with their paths, errors and remarks. Errors end the import;
+//! remarks also become comments. The reader does not know the meaning of the keys.
 
 use crate::config::{Diagnostic, Node, NodePath, Part, may_be_secret};
 
-/// Longest text that a comment quotes, in characters.
+/// Maximum length of a text that a comment quotes, in characters.
 const MAX_QUOTED: usize = 100;
 
-/// Findings so far.
+/// Errors and remarks of an import.
 #[derive(Debug, Default)]
 pub(super) struct Reading {
     /// Errors: values that the other program would refuse too.
     pub(super) errors: Vec<Diagnostic>,
     /// Remarks about values without an equivalent.
     pub(super) remarks: Vec<Diagnostic>,
-    /// Number of remarks about unknown keys and values: the result may mean something else.
+    /// Number of remarks about unknown keys and values. With such keys, the result may have another meaning.
     pub(super) unknown: usize,
 }
 
@@ -24,7 +24,7 @@ pub(super) struct View<'n> {
     path: NodePath,
 }
 
-/// Pairs of a map, with those that `<<` merges in and without those whose value is null.
+/// Pairs of a map, with the pairs that `<<` merges, and without the pairs whose value is null.
 #[derive(Debug, Default)]
 pub(super) struct Fields<'n> {
     pairs: Vec<(&'n str, View<'n>)>,
@@ -54,7 +54,7 @@ impl<'n> Fields<'n> {
         self.pairs.iter().find(|(name, _)| *name == key).map(|(_, view)| view)
     }
 
-    /// Returns the pairs whose key does not match.
+    /// Returns the pairs whose key is not excluded.
     pub(super) fn without(&self, is_excluded: impl Fn(&str) -> bool) -> Self {
         Self { pairs: self.pairs.iter().filter(|(key, _)| !is_excluded(key)).cloned().collect() }
     }
@@ -63,7 +63,8 @@ impl<'n> Fields<'n> {
         self.pairs.iter()
     }
 
-    /// Adds the pairs of a map. The later of two pairs with one key wins, and an own pair wins over a merged one.
+    /// Adds the pairs of a map. If a key occurs twice in the map, the later pair is used. A pair of the map itself
+    /// takes precedence over a merged pair.
     fn add(&mut self, map: &View<'n>, depth: usize) {
         let Node::Map(pairs) = map.node else { return };
         let mut own: Vec<(&'n str, View<'n>)> = Vec::new();
@@ -94,7 +95,7 @@ impl Reading {
         self.errors.push(Diagnostic::new(&view.path, Part::Value, message));
     }
 
-    /// Adds a remark about a value without an equivalent, and returns it as a comment.
+    /// Adds a remark about a value without an equivalent, and returns the remark as a comment.
     pub(super) fn add_remark(&mut self, view: &View<'_>, message: impl Into<String>) -> String {
         let message = message.into();
         self.remarks.push(Diagnostic::new(&view.path, Part::Value, &message));
@@ -107,7 +108,7 @@ impl Reading {
         match view.node {
             Node::Map(_) => fields.add(view, 8),
             Node::Null => {}
-            _ => self.add_error(view, format!("expected {what}: a map of keys")),
+            _ => self.add_error(view, format!("{what} must be a map of keys")),
         }
         fields.pairs.retain(|(_, view)| *view.node != Node::Null);
         fields
@@ -119,22 +120,22 @@ impl Reading {
             Node::List(items) => items.iter().enumerate().map(|(at, node)| view.below(at, node)).collect(),
             Node::Null => Vec::new(),
             _ => {
-                self.add_error(view, format!("expected {what}: a list"));
+                self.add_error(view, format!("{what} must be a list"));
                 Vec::new()
             }
         }
     }
 
-    /// Returns a text; empty, with an error, if the value is something else.
+    /// Returns the text of a value. If the value is not a scalar, adds an error and returns an empty text.
     pub(super) fn text(&mut self, view: &View<'_>, what: &str) -> String {
         let text = view.scalar();
         if text.is_none() {
-            self.add_error(view, format!("expected {what}: a text"));
+            self.add_error(view, format!("{what} must be text"));
         }
         text.unwrap_or_default()
     }
 
-    /// Returns the text of a key; `None` if it is missing or empty.
+    /// Returns the text of a key; `None` if the key is missing or the text is empty.
     pub(super) fn text_of(&mut self, fields: &Fields<'_>, key: &str) -> Option<String> {
         let text = self.text(fields.get(key)?, &format!("`{key}`"));
         (!text.is_empty()).then_some(text)
@@ -147,7 +148,7 @@ impl Reading {
         items.iter().map(|item| self.text(item, &format!("an item of `{key}`"))).collect()
     }
 
-    /// Returns the boolean of a key. Accepts the words of YAML 1.1, which Go's libraries take for a boolean.
+    /// Returns the boolean of a key. Accepts the words of YAML 1.1 that Go's libraries read as booleans.
     pub(super) fn bool_of(&mut self, fields: &Fields<'_>, key: &str) -> Option<bool> {
         let view = fields.get(key)?;
         let word = view.scalar().unwrap_or_default().to_ascii_lowercase();
@@ -157,7 +158,7 @@ impl Reading {
             _ => None,
         };
         if value.is_none() {
-            self.add_error(view, format!("expected `{key}`: true or false"));
+            self.add_error(view, format!("`{key}` must be true or false"));
         }
         value
     }
@@ -170,33 +171,33 @@ impl Reading {
             _ => None,
         };
         if number.is_none() {
-            self.add_error(view, format!("expected `{key}`: a number"));
+            self.add_error(view, format!("`{key}` must be a number"));
         }
         number
     }
 
-    /// Adds a remark about an unknown value that may change what is copied, and returns it as a comment.
+    /// Adds a remark about an unknown value that may change the copied content, and returns the remark as a comment.
     pub(super) fn add_unknown(&mut self, view: &View<'_>, message: impl Into<String>) -> String {
         self.unknown += 1;
         self.add_remark(view, message)
     }
 
-    /// Adds a remark about an unknown key, and returns it as a comment.
-    pub(super) fn add_unknown_key(&mut self, key: &str, view: &View<'_>, whose: &str) -> String {
-        self.add_unknown(view, format!("{} is no known key of {whose}: skipped", quoted_key(key)))
+    /// Adds a remark about an unknown key, and returns the remark as a comment.
+    pub(super) fn add_unknown_key(&mut self, key: &str, view: &View<'_>, owner: &str) -> String {
+        self.add_unknown(view, format!("{} is not a known key of {owner}: skipped", quoted_key(key)))
     }
 
-    /// Adds remarks about the keys that are not among `known`, and returns them as comments.
-    pub(super) fn add_unknown_keys(&mut self, fields: &Fields<'_>, known: &[&str], whose: &str) -> Vec<String> {
+    /// Adds remarks about the keys that are not in `known`, and returns the remarks as comments.
+    pub(super) fn add_unknown_keys(&mut self, fields: &Fields<'_>, known: &[&str], owner: &str) -> Vec<String> {
         let others = fields.iter().filter(|(key, _)| !known.contains(key));
-        others.map(|(key, view)| self.add_unknown_key(key, view, whose)).collect()
+        others.map(|(key, view)| self.add_unknown_key(key, view, owner)).collect()
     }
 }
 
 /// Quotes a key for a comment. Hides a key that may contain a secret, for example because of a missing space.
 fn quoted_key(key: &str) -> String {
     let is_word = key.len() <= 40 && key.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.'));
-    if is_word { format!("`{key}`") } else { "a key here".to_owned() }
+    if is_word { format!("`{key}`") } else { "this key".to_owned() }
 }
 
 /// Quotes a text for a comment. Hides a text that may contain a secret.

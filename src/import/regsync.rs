@@ -19,7 +19,7 @@ use keys::unsupported_keys;
 pub(super) fn translate(root: &Node, reading: &mut Reading) -> Draft {
     let mut draft = Draft::default();
     let root = reading.fields(&View::root(root), "regsync's configuration");
-    // Keys that begin with x- only hold YAML anchors.
+    // Keys that begin with x- contain only YAML anchors.
     let comments = unsupported_keys(
         &root.without(|key| key.starts_with("x-")),
         &[&keys::ROOT],
@@ -39,7 +39,8 @@ pub(super) fn translate(root: &Node, reading: &mut Reading) -> Draft {
     let defaults = root.get("defaults").map(|view| reading.fields(view, "`defaults`")).unwrap_or_default();
     draft.head.extend(unsupported_keys(&defaults, &[&keys::SHARED, &keys::DEFAULTS], "`defaults`", reading));
     draft.head.push(
-        "At its start, regsync copies what a target lacks: write `on_start: true` under `defaults` to do the same."
+        "When regsync starts, it copies the images that a target lacks: write `on_start: true` under `defaults` to do \
+         the same."
             .into(),
     );
     draft.head.push(
@@ -71,7 +72,7 @@ fn add_entries(view: &View<'_>, defaults: &Fields<'_>, draft: &mut Draft, readin
                 set_versions(&mut entry, range);
             }
             if has_unknown {
-                entry.skip("it has an unknown key, which may change what it copies");
+                entry.skip("the entry has an unknown key, which may change the copied content");
             }
             check_repos(&mut entry, &kind, &fields, reading);
             set_options(&mut entry, &Keys { own: &fields, defaults, source: &source, target: &target }, reading);
@@ -81,7 +82,7 @@ fn add_entries(view: &View<'_>, defaults: &Fields<'_>, draft: &mut Draft, readin
         }
     }
     if !["image", "repository", "registry"].contains(&kind.as_str()) {
-        reading.add_error(view, "expected `type`: image, repository or registry");
+        reading.add_error(view, "`type` must be image, repository or registry");
     }
 }
 
@@ -97,7 +98,7 @@ fn check_repos(entry: &mut Entry, kind: &str, fields: &Fields<'_>, reading: &mut
     }
 }
 
-/// Returns the sets of tags, at least one. Each becomes an entry.
+/// Returns the sets of tags, at least one. Each set becomes an entry.
 fn read_tag_sets<'n>(
     kind: &str,
     fields: &Fields<'n>,
@@ -109,10 +110,10 @@ fn read_tag_sets<'n>(
         let Some(view) = fields.get(key) else { continue };
         match (kind, key) {
             ("image", _) => {
-                comments.push(reading.add_remark(view, format!("`{key}` of an image, which is one tag: skipped")));
+                comments.push(reading.add_remark(view, format!("`{key}` is skipped: an image is one tag")));
             }
             (_, "tagSets") => views.extend(reading.items(view, "`tagSets`")),
-            // Beside `tagSets`, an empty `tags` adds nothing: it does not select every tag.
+            // If `tagSets` is also present, an empty `tags` adds no tags. It does not select every tag.
             _ => tags = Some(view.clone()),
         }
     }
@@ -122,7 +123,7 @@ fn read_tag_sets<'n>(
         comments.extend(unsupported_keys(&set, &[&keys::TAGS], "a set of tags", reading));
         sets.push(set);
     }
-    // A set of `tagSets` without rules selects every tag; `tags` without rules is no set.
+    // A set of `tagSets` without rules selects every tag; `tags` without rules is ignored.
     let chooses = |set: &Fields<'n>, reading: &mut Reading| {
         keys::TAGS.iter().any(|(key, _)| !reading.texts_of(set, key).is_empty())
     };
@@ -159,7 +160,7 @@ fn read_ends(
     Some((source, target))
 }
 
-/// Returns the ranges, each of which becomes an entry; `None` is every version.
+/// Returns the ranges of versions. Each range becomes an entry; `None` means every version.
 fn read_ranges(set: &Fields<'_>, reading: &mut Reading) -> Vec<Option<String>> {
     let ranges: Vec<Option<String>> =
         reading.texts_of(set, "semverRange").into_iter().filter(|range| !range.is_empty()).map(Some).collect();
@@ -172,9 +173,10 @@ fn set_ends(entry: &mut Entry, kind: &str, source: &Option<Template>, target: &O
     let samples = [source, target].map(|end| end.as_ref().map(Template::sample));
     let varies = samples.iter().any(|sample| sample.as_ref().is_none_or(|(_, varies)| *varies));
     if varies && kind != "repository" {
-        entry.skip("its templates cannot be translated");
+        entry.skip("the templates cannot be translated");
     } else if kind == "registry" {
-        // regsync takes the source for a host, lists the repositories there, and then reads their names as references.
+        // regsync treats the source as a host, lists the repositories of that host, and then parses their names as
+        // references.
         if !texts[0].split('/').next().is_some_and(names_host) {
             entry.skip("regsync lists repositories of this registry, but reads them at Docker Hub");
         }
@@ -193,7 +195,7 @@ fn set_ends(entry: &mut Entry, kind: &str, source: &Option<Template>, target: &O
     } else if ends.iter().any(Option::is_none) {
         texts = texts.map(|text| if may_be_secret(&text) { "***".to_owned() } else { text });
         if entry.skipped.is_none() {
-            entry.skip("its source or target cannot be translated");
+            entry.skip("the source or the target cannot be translated");
         }
     }
     let is_tree = |end: &Option<Endpoint>| matches!(end, Some(Endpoint::Tree { .. }));
@@ -205,20 +207,20 @@ fn set_ends(entry: &mut Entry, kind: &str, source: &Option<Template>, target: &O
     [entry.source, entry.target] = texts;
 }
 
-/// Translates an image that is copied to the same name: one tag of its repository, pinned if the source names a digest.
-/// A copy to another name has no equivalent.
+/// Translates an image that keeps its tag. The entry selects this tag, and pins it if the source names a digest. A copy
+/// to another tag has no equivalent.
 fn set_image(entry: &mut Entry, texts: &mut [String; 2]) {
     let read = texts.each_ref().map(|text| text.parse::<Reference>().ok());
     let [Some(source), Some(target)] = read else { return };
     let tag = |one: &Reference| one.tag.as_ref().map_or_else(|| "latest".to_owned(), ToString::to_string);
     let pin = |digest: &Digest| format!("@{digest}");
     let chosen = match (&source.digest, &target.digest) {
-        // The target's tag gets this content, whatever tag the source names beside the digest.
+        // The target's tag gets the content of the digest, even if the source also names another tag.
         (Some(digest), None) => format!("{}{}", tag(&target), pin(digest)),
         (Some(digest), Some(other)) if digest == other => pin(digest),
         (None, None) if tag(&source) == tag(&target) => tag(&source),
         _ => {
-            entry.skip("it gives the image another name, which only `transship copy` can do");
+            entry.skip("the image gets another name, which only `transship copy` can do");
             return;
         }
     };
@@ -245,14 +247,16 @@ fn set_options(entry: &mut Entry, keys: &Keys<'_, '_>, reading: &mut Reading) {
         if is_reference(&backup) {
             entry.skip(format!("`backup` copies the previous image to another repository, {given}"));
         }
-        let comment = format!("`backup` names the previous image {given}; `keep_previous` chooses a name itself.");
+        let comment =
+            format!("`backup` gives the previous image the tag {given}; `keep_previous` chooses the tag itself.");
         entry.comments.push(comment);
         entry.rest.text("overwrite", "keep_previous");
     }
     translate_content(entry, keys, reading);
 }
 
-/// Returns true for a template that is a reference and not a tag, as far as the text outside of its actions shows.
+/// Returns true if a template produces a reference and not a tag. The function checks the text outside of the actions,
+/// and the action for the name of a reference.
 fn is_reference(template: &str) -> bool {
     let outside = template.split("{{").enumerate().map(|(at, part)| match part.split_once("}}") {
         Some((_, behind)) if at > 0 => behind,
@@ -261,7 +265,7 @@ fn is_reference(template: &str) -> bool {
     template.contains(".Ref.CommonName") || outside.into_iter().any(|text| text.contains([':', '/']))
 }
 
-/// Translates an entry's own `schedule` or `interval`, else those of `defaults`. An entry whose schedule has no
+/// Translates the `schedule` or `interval` of an entry, otherwise of `defaults`. An entry whose schedule has no
 /// equivalent is skipped.
 fn set_schedule(entry: &mut Entry, keys: &Keys<'_, '_>, reading: &mut Reading) {
     let mut read = |fields: &Fields<'_>| {
@@ -276,7 +280,7 @@ fn set_schedule(entry: &mut Entry, keys: &Keys<'_, '_>, reading: &mut Reading) {
     let (written, timing) = match &found {
         (Some(cron), interval) => {
             if let Some(interval) = interval {
-                entry.comments.push(format!("`schedule` takes effect instead of `interval`, {}.", quoted(interval)));
+                entry.comments.push(format!("`schedule` takes precedence over `interval`, {}.", quoted(interval)));
             }
             (cron, schedule::translate_cron(cron))
         }

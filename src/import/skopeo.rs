@@ -45,7 +45,8 @@ pub(super) fn translate(root: &Node, target: &Destination, reading: &mut Reading
             .into(),
     );
     draft.head.push(
-        "Entries without `schedule` run only when you start them: `transship once`. Write one under `defaults`.".into(),
+        "Entries without `schedule` run only on request, by `transship once`. Write a `schedule` under `defaults`."
+            .into(),
     );
     draft.defaults.verbatim("referrers", false);
     let fields = reading.fields(&View::root(root), "registries");
@@ -54,15 +55,16 @@ pub(super) fn translate(root: &Node, target: &Destination, reading: &mut Reading
             Ok(name) if is_skopeos_host(host) => add_registry(host, &name, view, target, &mut draft, reading),
             Ok(name) => {
                 let message = format!(
-                    "skopeo reads images of {} at Docker Hub, or not at all: skipped; write a host with a `.` or a \
-                     port",
+                    "skopeo reads images of {} at Docker Hub, or cannot read them: the registry is skipped; write a \
+                     host with a `.` or a port",
                     quoted(name.as_str())
                 );
                 let remark = reading.add_unknown(view, message);
                 draft.head.push(remark);
             }
             Err(_) => {
-                let remark = reading.add_unknown(view, "this key is not the host of a registry: skipped");
+                let remark =
+                    reading.add_unknown(view, "this key is not the host of a registry: the registry is skipped");
                 draft.head.push(remark);
             }
         }
@@ -70,7 +72,7 @@ pub(super) fn translate(root: &Node, target: &Destination, reading: &mut Reading
     draft
 }
 
-/// Returns true if skopeo takes the first part of a name for a host (containers/image, `splitDockerDomain`). skopeo
+/// Returns true if skopeo treats the first part of a name as a host (containers/image, `splitDockerDomain`). skopeo
 /// does not recognise hosts in upper case.
 fn is_skopeos_host(first: &str) -> bool {
     first == "localhost" || first.contains(['.', ':'])
@@ -86,15 +88,15 @@ fn add_registry(
 ) {
     let fields = reading.fields(view, "a registry");
     let comments = reading.add_unknown_keys(&fields, &KEYS, "`skopeo sync`");
-    let sheet = draft.registry(host);
-    sheet.comments.extend(comments);
+    let registry = draft.registry(host);
+    registry.comments.extend(comments);
     if reading.bool_of(&fields, "tls-verify") == Some(false) {
-        sheet.comments.push(
+        registry.comments.push(
             "If the registry uses plain HTTP, which skopeo tries automatically, write `plain_http: true` \
              instead of `tls`."
                 .into(),
         );
-        sheet.tls.verbatim("insecure_skip_verify", true);
+        registry.tls.verbatim("insecure_skip_verify", true);
     }
     if let Some(folder) = reading.text_of(&fields, "cert-dir") {
         let message = format!(
@@ -102,30 +104,32 @@ fn add_registry(
              `key`",
             quoted(&folder)
         );
-        sheet.comments.extend(fields.get("cert-dir").map(|view| reading.add_remark(view, message)));
+        registry.comments.extend(fields.get("cert-dir").map(|view| reading.add_remark(view, message)));
     }
     if let Some(view) = fields.get("credentials") {
-        set_credentials(host, view, sheet, reading);
+        set_credentials(host, view, registry, reading);
     }
     add_images(written, &fields, target, draft, reading);
 }
 
-fn set_credentials(host: &RegistryHost, view: &View<'_>, sheet: &mut Registry, reading: &mut Reading) {
+fn set_credentials(host: &RegistryHost, view: &View<'_>, registry: &mut Registry, reading: &mut Reading) {
     let login = reading.fields(view, "`credentials`");
-    sheet.comments.extend(reading.add_unknown_keys(&login, &["username", "password"], "`credentials`"));
+    registry.comments.extend(reading.add_unknown_keys(&login, &["username", "password"], "`credentials`"));
     let Some(username) = reading.text_of(&login, "username").filter(|name| !name.contains(':')) else {
-        sheet.comments.push(reading.add_remark(view, "`credentials` without a plain user name: skipped"));
+        registry
+            .comments
+            .push(reading.add_remark(view, "`credentials` is skipped: the user name is missing or contains a colon"));
         return;
     };
     let name = variable_name(host, "PASSWORD");
     let message = if login.get("password").is_some() {
         format!("the password is not carried over: set the environment variable {name}")
     } else {
-        format!("there is no password: set the environment variable {name}")
+        format!("the password is missing: set the environment variable {name}")
     };
-    sheet.comments.push(reading.add_remark(view, message));
-    sheet.credentials.text("username", escape_variables(&username));
-    sheet.credentials.inline_map("password", "env", name);
+    registry.comments.push(reading.add_remark(view, message));
+    registry.credentials.text("username", escape_variables(&username));
+    registry.credentials.inline_map("password", "env", name);
 }
 
 fn add_images(host: &str, fields: &Fields<'_>, target: &Destination, draft: &mut Draft, reading: &mut Reading) {
@@ -134,12 +138,13 @@ fn add_images(host: &str, fields: &Fields<'_>, target: &Destination, draft: &mut
         if let Node::Map(pairs) = view.node {
             let listed = reading.fields(view, "`images`");
             for (name, _) in pairs {
-                let items = listed.get(name).map(|view| reading.items(view, "tags and digests")).unwrap_or_default();
+                let items =
+                    listed.get(name).map(|view| reading.items(view, "the value of a repository")).unwrap_or_default();
                 let entry = include_tags(new_entry(host, name, target), &items, reading);
                 add_entry(draft, entry, view, reading);
             }
         } else if *view.node != Node::Null {
-            reading.add_error(view, "expected `images`: a map of repositories");
+            reading.add_error(view, "`images` must be a map of repositories");
         }
     }
     for (name, view, expression) in read_expressions(fields, "images-by-tag-regex", reading) {
@@ -160,8 +165,8 @@ fn add_images(host: &str, fields: &Fields<'_>, target: &Destination, draft: &mut
         for range in ranges {
             let mut entry = new_entry(host, &name, target);
             if range.names_prerelease {
-                let remark =
-                    reading.add_remark(&view, "transship takes only pre-releases of the version that the range names");
+                let remark = reading
+                    .add_remark(&view, "transship selects only pre-releases of the version that the range names");
                 entry.comments.push(remark);
             } else {
                 // For skopeo, a suffix makes a pre-release, which the range does not include.
@@ -207,12 +212,12 @@ fn include_tags(mut entry: Entry, items: &[View<'_>], reading: &mut Reading) -> 
         } else if tag.parse::<Tag>().is_ok() {
             entry.include.push(tag.clone());
         } else {
-            let message = format!("{} is neither a tag nor a digest: skipped", quoted(&tag));
+            let message = format!("{} is neither a tag nor a digest, and is skipped", quoted(&tag));
             entry.comments.push(reading.add_unknown(item, message));
         }
     }
     if entry.include.is_empty() && !items.is_empty() {
-        entry.skip("none of its tags is valid");
+        entry.skip("none of the tags is valid");
     }
     entry
 }

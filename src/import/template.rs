@@ -3,7 +3,7 @@
 
 use super::page::escape_variables;
 
-/// Text with the values that are inserted into it.
+/// Template: a text, and the values that are inserted into it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Template(Vec<Part>);
 
@@ -44,7 +44,8 @@ impl Template {
         Some(Self(parts))
     }
 
-    /// Returns the template in transship's syntax, in which `${NAME}` is a variable. `None` if it inserts a file.
+    /// Returns the template in transship's syntax, in which `${NAME}` is a variable. `None` if the template inserts a
+    /// file.
     pub(super) fn as_text(&self) -> Option<String> {
         if let [Part::Text(text)] = self.0.as_slice() {
             return Some(escape_variables(text));
@@ -57,7 +58,8 @@ impl Template {
         self.0.iter().map(part).collect()
     }
 
-    /// Returns the text with a word in place of each variable, to check the rest, and true if there is a variable.
+    /// Returns the text with `x` in place of each variable, so that the caller can check the text. The flag is true if
+    /// the template has a variable.
     pub(super) fn sample(&self) -> (String, bool) {
         let part = |part: &Part| match part {
             Part::Text(text) => text.clone(),
@@ -67,7 +69,7 @@ impl Template {
         (self.0.iter().map(part).collect(), varies)
     }
 
-    /// Returns the content of a single part. `None` if the template has several.
+    /// Returns the content of a single part. `None` if the template has several parts.
     pub(super) fn content(&self) -> Option<Content> {
         match self.0.as_slice() {
             [] | [Part::Text(_)] => Some(Content::Text),

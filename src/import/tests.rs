@@ -1,4 +1,4 @@
-//! Tests of whole files of both programs, whose results transship's own parser must accept.
+//! Tests of whole files of regsync and skopeo. transship's own parser must accept every result.
 
 use super::*;
 
@@ -49,7 +49,7 @@ fn regsync_file_becomes_valid_configuration_without_secrets() {
         "    schedule: \"every 60m\"\n",
         "      semver: \">=11.0.0, <13.0.0\"\n",
         "    source: \"ghcr.io/**\"\n    target: \"registry:5000/ghcr/**\"\n",
-        "# skipped: it gives the image another name",
+        "# skipped: the image gets another name",
         "    overwrite: keep_previous\n",
     ] {
         assert!(text.contains(expected), "{expected}\n--\n{text}");
@@ -102,11 +102,11 @@ fn scoped_target_contains_whole_source_name() {
 fn invalid_import_is_refused_with_its_place() {
     let message = |text: &str, target| import_text("f.yml", text, &order(target)).unwrap_err().to_string();
     assert!(message("sync: [", None).starts_with("f.yml:"));
-    assert!(message("a: 1", None).starts_with("f.yml looks neither like regsync's"));
+    assert!(message("a: 1", None).starts_with("f.yml looks neither like a configuration of regsync"));
     assert!(message(SKOPEO, None).contains("--target HOST[/PREFIX]"));
     assert!(message(REGSYNC, Some("h.example")).contains("names its targets itself"));
     assert!(message("sync:\n  - {source: a, type: image}\n", None).starts_with("f.yml:2:5: an entry needs"));
-    assert!(message("sync: {}\ncreds: []\n", None).starts_with("f.yml:1:7: expected `sync`: a list"));
+    assert!(message("sync: {}\ncreds: []\n", None).starts_with("f.yml:1:7: `sync` must be a list"));
 }
 
 /// Returns a file of regsync with one entry and these additional lines.

@@ -12,7 +12,7 @@ use super::*;
 /// Template of an existing file.
 const IN_FILE: &str = concat!("{{file \"", env!("CARGO_MANIFEST_DIR"), "/LICENSE\"}}");
 
-/// Key with its possible values; it may also be missing.
+/// Key with its possible values. A generated map may also lack the key.
 type Field = (&'static str, Vec<Value>);
 
 /// Generates a map with some of these keys.
@@ -187,98 +187,98 @@ fn output_of(imported: Result<Imported, ImportError>) -> String {
 }
 
 /// Collects the path of each key and each item.
-fn collect_paths(value: &Value, way: &mut Vec<String>, found: &mut Vec<Vec<String>>) {
+fn collect_paths(value: &Value, path: &mut Vec<String>, found: &mut Vec<Vec<String>>) {
     let below: Vec<(String, &Value)> = match value {
         Value::Object(pairs) => pairs.iter().map(|(key, value)| (key.clone(), value)).collect(),
         Value::Array(items) => items.iter().enumerate().map(|(at, item)| (at.to_string(), item)).collect(),
         _ => Vec::new(),
     };
     for (step, value) in below {
-        way.push(step);
-        found.push(way.clone());
-        collect_paths(value, way, found);
-        way.pop();
+        path.push(step);
+        found.push(path.clone());
+        collect_paths(value, path, found);
+        path.pop();
     }
 }
 
-fn parent<'v>(value: &'v mut Value, way: &[String]) -> &'v mut Value {
-    way[..way.len() - 1].iter().fold(value, |value, step| match value {
+fn parent<'v>(value: &'v mut Value, path: &[String]) -> &'v mut Value {
+    path[..path.len() - 1].iter().fold(value, |value, step| match value {
         Value::Array(items) => &mut items[step.parse::<usize>().unwrap()],
         other => &mut other[step],
     })
 }
 
 /// Returns the file without the value at this path, and the value.
-fn without(file: &Value, way: &[String]) -> (Value, Value) {
+fn without(file: &Value, path: &[String]) -> (Value, Value) {
     let mut file = file.clone();
-    let last = &way[way.len() - 1];
-    let taken = match parent(&mut file, way) {
+    let last = &path[path.len() - 1];
+    let removed = match parent(&mut file, path) {
         Value::Array(items) => items.remove(last.parse().unwrap()),
         Value::Object(pairs) => pairs.remove(last).unwrap(),
         _ => unreachable!("only maps and lists have something below"),
     };
-    (file, taken)
+    (file, removed)
 }
 
-/// Returns true if removing the value loses nothing: it states a default, a remark names it, or it affects no entry.
-/// For a map or a list, this must hold for each of its items.
-fn is_no_loss(file: &Value, said: &str, way: &mut Vec<String>, taken: &Value) -> bool {
-    if says_nothing(way, taken)
-        || is_default(file, way, taken)
-        || is_own_repository(file, way, taken)
-        || is_overridden(file, way)
-        || is_covered_by_remark(said, way)
+/// Returns true if the removal of a value loses nothing: the value is a default, a remark names the value, or the value
+/// affects no entry. For a map or a list, this must be true for each of its items.
+fn is_no_loss(file: &Value, output: &str, path: &mut Vec<String>, removed: &Value) -> bool {
+    if has_no_effect(path, removed)
+        || is_default(file, path, removed)
+        || is_own_repository(file, path, removed)
+        || is_overridden(file, path)
+        || is_covered_by_remark(output, path)
     {
         return true;
     }
     let mut below = Vec::new();
-    collect_paths(taken, &mut Vec::new(), &mut below);
-    let below: Vec<Vec<String>> = below.into_iter().filter(|way| way.len() == 1).collect();
+    collect_paths(removed, &mut Vec::new(), &mut below);
+    let below: Vec<Vec<String>> = below.into_iter().filter(|path| path.len() == 1).collect();
     let is_each = |step: &Vec<String>| {
-        let (_, inner) = without(taken, step);
-        way.extend(step.iter().cloned());
-        let is_no_loss = is_no_loss(file, said, way, &inner);
-        way.pop();
+        let (_, inner) = without(removed, step);
+        path.extend(step.iter().cloned());
+        let is_no_loss = is_no_loss(file, output, path, &inner);
+        path.pop();
         is_no_loss
     };
     !below.is_empty() && below.iter().all(is_each)
 }
 
-fn says_nothing(way: &[String], taken: &Value) -> bool {
-    match way[way.len() - 1].as_str() {
-        // transship always behaves like this.
+fn has_no_effect(path: &[String], removed: &Value) -> bool {
+    match path[path.len() - 1].as_str() {
+        // transship always behaves as with these keys.
         "version" | "repoAuth" | "fastCheck" => true,
         // The name of a registry without any settings.
         "registry" => true,
-        "tls" => taken == "enabled",
-        "tls-verify" => taken == true,
-        "reqPerSec" | "reqConcurrent" => taken == 0,
-        // It may be one of `platforms`.
-        "platform" => taken == "linux/amd64",
-        _ => (*taken == json!([]) || *taken == json!({})) && !way.iter().any(|key| key == "images"),
+        "tls" => removed == "enabled",
+        "tls-verify" => removed == true,
+        "reqPerSec" | "reqConcurrent" => removed == 0,
+        // The platform may also be in `platforms`.
+        "platform" => removed == "linux/amd64",
+        _ => (*removed == json!([]) || *removed == json!({})) && !path.iter().any(|key| key == "images"),
     }
 }
 
 /// Returns true if the defaults have the same value.
-fn is_default(file: &Value, way: &[String], taken: &Value) -> bool {
-    matches!(way, [first, _, key] if first == "sync" && file["defaults"].get(key) == Some(taken))
+fn is_default(file: &Value, path: &[String], removed: &Value) -> bool {
+    matches!(path, [first, _, key] if first == "sync" && file["defaults"].get(key) == Some(removed))
 }
 
 /// Returns true if the repository of referrers is the entry's own repository.
-fn is_own_repository(file: &Value, way: &[String], taken: &Value) -> bool {
-    let [first, at, key] = way else { return false };
+fn is_own_repository(file: &Value, path: &[String], removed: &Value) -> bool {
+    let [first, at, key] = path else { return false };
     let own = match key.as_str() {
         "referrerSource" => "source",
         "referrerTarget" => "target",
         _ => return false,
     };
     let entry = at.parse::<usize>().ok().map(|at| &file[first.as_str()][at]);
-    entry.is_some_and(|entry| entry.get(own) == Some(taken))
+    entry.is_some_and(|entry| entry.get(own) == Some(removed))
 }
 
 /// Returns true if a default affects no entry: there are no entries, or each sets the key itself.
-fn is_overridden(file: &Value, way: &[String]) -> bool {
-    let [first, key, ..] = way else { return false };
+fn is_overridden(file: &Value, path: &[String]) -> bool {
+    let [first, key, ..] = path else { return false };
     let keys: &[&str] =
         if matches!(key.as_str(), "schedule" | "interval") { &["schedule", "interval"] } else { &[key] };
     let entries = file["sync"].as_array().into_iter().flatten();
@@ -286,9 +286,9 @@ fn is_overridden(file: &Value, way: &[String]) -> bool {
 }
 
 /// Returns true if a remark says that a key above this path has no equivalent.
-fn is_covered_by_remark(said: &str, way: &[String]) -> bool {
-    said.contains("this key is not the host of a registry")
-        || way[..way.len() - 1].iter().any(|key| said.contains(&format!("`{key}`")))
+fn is_covered_by_remark(output: &str, path: &[String]) -> bool {
+    output.contains("this key is not the host of a registry")
+        || path[..path.len() - 1].iter().any(|key| output.contains(&format!("`{key}`")))
 }
 
 fn assert_nothing_is_dropped(file: &Value, form: Form) -> Result<(), TestCaseError> {
@@ -301,15 +301,16 @@ fn assert_nothing_is_dropped(file: &Value, form: Form) -> Result<(), TestCaseErr
     let all = output_of(imported);
     let mut found = Vec::new();
     collect_paths(file, &mut Vec::new(), &mut found);
-    for way in found {
-        let (rest, taken) = without(file, &way);
-        let is_reported = output_of(import_of(&rest, form)) != all || is_no_loss(file, &all, &mut way.clone(), &taken);
-        prop_assert!(is_reported, "{} is dropped: {taken}\n{file:#}\n{all}", way.join("."));
-        let Some(other) = other(&taken) else { continue };
-        let is_read = output_of(import_of(&with_other(file, &way, other), form)) != all
-            || is_no_loss(file, &all, &mut way.clone(), &taken)
-            || is_hidden(&all, &way);
-        prop_assert!(is_read, "{} has no effect: {taken}\n{file:#}\n{all}", way.join("."));
+    for path in found {
+        let (rest, removed) = without(file, &path);
+        let is_reported =
+            output_of(import_of(&rest, form)) != all || is_no_loss(file, &all, &mut path.clone(), &removed);
+        prop_assert!(is_reported, "{} is dropped: {removed}\n{file:#}\n{all}", path.join("."));
+        let Some(other) = other(&removed) else { continue };
+        let is_read = output_of(import_of(&with_other(file, &path, other), form)) != all
+            || is_no_loss(file, &all, &mut path.clone(), &removed)
+            || is_hidden(&all, &path);
+        prop_assert!(is_read, "{} has no effect: {removed}\n{file:#}\n{all}", path.join("."));
     }
     Ok(())
 }
@@ -324,20 +325,20 @@ fn other(value: &Value) -> Option<Value> {
     }
 }
 
-fn with_other(file: &Value, way: &[String], other: Value) -> Value {
+fn with_other(file: &Value, path: &[String], other: Value) -> Value {
     let mut file = file.clone();
-    let last = &way[way.len() - 1];
-    match parent(&mut file, way) {
+    let last = &path[path.len() - 1];
+    match parent(&mut file, path) {
         Value::Array(items) => items[last.parse::<usize>().unwrap()] = other,
         map => map[last] = other,
     }
     file
 }
 
-/// Returns true if remarks do not repeat the value: it is a secret, or its key has no equivalent.
-fn is_hidden(said: &str, way: &[String]) -> bool {
-    let key = &way[way.len() - 1];
-    ["pass", "password", "token"].contains(&key.as_str()) || said.contains(&format!("`{key}`"))
+/// Returns true if remarks do not repeat the value, because the value is a secret, or its key has no equivalent.
+fn is_hidden(output: &str, path: &[String]) -> bool {
+    let key = &path[path.len() - 1];
+    ["pass", "password", "token"].contains(&key.as_str()) || output.contains(&format!("`{key}`"))
 }
 
 proptest! {

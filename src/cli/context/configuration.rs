@@ -138,11 +138,11 @@ mod tests {
     fn unknown_entry_is_refused_with_a_suggestion() {
         let none = crate::config::parse("f", "{version: 1, daemon: {journal: /j}, sync: []}", &|_| None).unwrap();
         let refused = super::select_entries(&none, &["x".to_owned()]).unwrap_err().to_string();
-        assert_eq!(refused, r#"error: there is no entry "x": the configuration has none"#);
+        assert_eq!(refused, r#"error: there is no entry "x": the configuration has no entries"#);
         assert_eq!(
             names(&["pyton-base"]).unwrap_err(),
             r#"error: there is no entry "pyton-base": did you mean "python-base"?"#
         );
-        assert_eq!(names(&["x"]).unwrap_err(), r#"error: there is no entry "x", there are api, python-base"#);
+        assert_eq!(names(&["x"]).unwrap_err(), r#"error: there is no entry "x"; the entries are api, python-base"#);
     }
 }

@@ -1,5 +1,5 @@
-//! Canary tests of redaction: no message contains the canary. The tests put a canary, with every mistake of an editor,
-//! at these places:
+//! Canary tests of redaction: no message contains the canary. The tests write a canary, with each mistake that a person
+//! may make, at these places:
 //! - every position of every key of the sections that have secrets
 //! - under unknown keys beside and below every other key
 
@@ -16,13 +16,13 @@ const CANARIES: [&str; 4] = ["Zq7kCanary9xW", "hunter2", "7461982350", "Y7m+9w/Q
 /// Placeholder for a canary.
 const MARK: &str = "CANARY";
 
-/// Step between the mistakes that the test tries at each key with plain values: one mistake in `SHARE` is tried.
+/// Step between the mistakes that the test tries: at each key with plain values, it tries every third mistake.
 const SHARE: usize = 3;
 
-/// Path to a key: the keys from the top level on. An empty key stands for an item of a list.
+/// Path to a key: all keys from the top level down. An empty key means an item of a list.
 type KeyPath = Vec<&'static str>;
 
-/// Keys that no map without secrets has: keys of other programs and of other maps, and misspelt keys.
+/// Keys that are unknown in every map without secrets: keys of other programs, keys of other maps, and misspelt keys.
 const UNKNOWN: [&str; 6] = ["api_key", "bearer", "key", "FOO", "pasword", "min_age"];
 
 /// Key of the schema.
@@ -38,7 +38,7 @@ impl Case {
         self.secrecy != Secrecy::Settings || SCHEMA.leads_to_secrets(self.key())
     }
 
-    /// Returns true if a key beside this one may also be a secret.
+    /// Returns true if a key beside this key may also be a secret.
     fn is_beside_secrets(&self) -> bool {
         !matches!(self.secrecy, Secrecy::Settings | Secrecy::Names)
     }
@@ -112,7 +112,7 @@ fn text(path: &[&str], lines: &str) -> String {
     text
 }
 
-/// Returns every mistake that puts the canary at a key's place and writes the key.
+/// Returns texts that contain the key and the canary, one text for each mistake.
 fn mistakes(key: &str, canary: &str) -> Vec<String> {
     vec![
         format!("{key}: {canary}"),
@@ -172,7 +172,7 @@ fn mistakes(key: &str, canary: &str) -> Vec<String> {
     ]
 }
 
-/// Returns every mistake that puts the canary at a key's place and does not write the key.
+/// Returns texts that contain the canary instead of the key, one text for each mistake.
 fn mistakes_beside(canary: &str) -> Vec<String> {
     vec![
         format!("{canary}: x"),
@@ -196,13 +196,13 @@ fn printed(text: &str) -> String {
     }
 }
 
-/// Returns every mistake that puts the canary under the unknown key `other`, beside or below a key that takes a plain
-/// value.
+/// Returns texts that contain the canary under the unknown key `other`, one text for each mistake. `other` is beside or
+/// below `key`, which takes a plain value.
 fn mistakes_of_unknown_key(key: &str, example: &str, other: &str, canary: &str) -> Vec<String> {
     let mistakes = mistakes(other, canary);
     let beside = mistakes.iter().map(|mistake| format!("{key}: {example}\n{mistake}"));
     let before = mistakes.iter().map(|mistake| format!("{mistake}\n{key}: {example}"));
-    // Without the space after its colon, `other` is not a key there but a part of the value.
+    // Without a space after the colon, YAML reads `other` as a part of the value, not as a key.
     let is_pair = |mistake: &&String| [": ", ":\n"].iter().any(|end| mistake[other.len()..].starts_with(end));
     let pairs = mistakes.iter().filter(is_pair);
     let below = pairs.clone().map(|mistake| format!("{key}:\n  {}", mistake.replace('\n', "\n  ")));
@@ -225,8 +225,8 @@ fn mistakes_of_unknown_key(key: &str, example: &str, other: &str, canary: &str) 
     beside.chain(before).chain(below).chain(in_item).chain(in_line).collect()
 }
 
-/// Tries the texts. Each text gets the next canary in turn, because all canaries in all texts would take minutes.
-/// Returns the number of texts tried.
+/// Asserts that no output contains a canary. Each text has one canary, in rotation, because all canaries in all texts
+/// would take minutes. Returns the number of texts tried.
 fn try_all<'c>(texts: impl Iterator<Item = (&'c Case, String)>) -> usize {
     let (mut tried, mut leaks) = (0, Vec::new());
     for (turn, (case, lines)) in texts.enumerate() {
@@ -248,7 +248,7 @@ fn try_all<'c>(texts: impl Iterator<Item = (&'c Case, String)>) -> usize {
 }
 
 #[test]
-fn no_mistake_at_any_key_with_secrets_shows_what_is_written_there() {
+fn no_mistake_at_a_key_with_secrets_shows_its_value() {
     let cases: Vec<Case> = cases().into_iter().filter(Case::has_secrets).collect();
     assert!(cases.len() > 60, "{} keys", cases.len());
     for wanted in ["password", "token", "url", "secret", "proxy", "ca", "kind", "listen", "client_secret"] {
@@ -263,7 +263,7 @@ fn no_mistake_at_any_key_with_secrets_shows_what_is_written_there() {
 }
 
 #[test]
-fn no_mistake_at_an_unknown_key_shows_what_is_written_under_it() {
+fn no_mistake_at_an_unknown_key_shows_its_value() {
     let cases: Vec<Case> = cases().into_iter().filter(|case| !case.has_secrets()).collect();
     assert!(cases.len() > 60, "{} keys", cases.len());
     for wanted in ["version", "sync", "name", "plain_http", "memory", "include", "rate", "connect", "chunk"] {
@@ -323,7 +323,7 @@ fn try_a_piece_everywhere(good: &str) {
     let (mut tried, mut leaks) = (0, Vec::new());
     for at in ends {
         for piece in pieces {
-            // One canary for each text in turn, as in `try_all`.
+            // Each text has one canary, in rotation, as in `try_all`.
             tried += 1;
             let canary = CANARIES[tried % CANARIES.len()];
             let text = [&good[..at], piece, &good[at..]].concat().replace("CANARY", canary);

@@ -1,10 +1,10 @@
-//! Diagnostic: what was found at a node, before its line and column are known.
+//! Diagnostic: a problem or a warning at a node, before its line and column are known.
 
 use std::fmt::Display;
 
 use crate::config::yaml::node::Path;
 
-/// Problem at a node.
+/// Problem or warning at a node.
 #[derive(Debug, Clone)]
 pub(crate) struct Diagnostic {
     pub(super) path: Path,
@@ -41,7 +41,8 @@ impl Diagnostic {
         Self { path, ..self }
     }
 
-    /// Adds the place of the first occurrence of something repeated. The message names the line of that place.
+    /// Adds the place of the first occurrence, for a repeated key or value. The message then names the line of that
+    /// place.
     pub(crate) fn with_first(self, path: &[usize], part: Part) -> Self {
         Self { first: Some((path.to_vec(), part)), ..self }
     }

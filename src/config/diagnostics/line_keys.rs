@@ -12,13 +12,13 @@ enum Piece<'l> {
     Empty,
     /// Text without a key: an item of a list, or the rest of a text that contains a comma.
     Text,
-    /// Key, and whether text follows the key.
+    /// Key. The flag is true if text follows the key.
     Pair(&'l str, bool),
     /// More than one key, which YAML never has in one place.
     Several,
 }
 
-/// Kinds of value that a name takes, in all maps without secrets that have the name.
+/// Kinds of values that a key takes, in any map without secrets that has the key.
 #[derive(Clone, Copy)]
 struct AcceptedValues {
     scalar: bool,
@@ -26,8 +26,7 @@ struct AcceptedValues {
 }
 
 /// Returns the excerpt of a line of a text that is not valid YAML. A line is unchanged if it is in a section without
-/// secrets and all its keys are known keys that take no secret. Of any other line, the excerpt shows only the first
-/// key.
+/// secrets and all its keys are known keys that take no secret. The excerpt of any other line shows only the first key.
 pub(crate) fn excerpt_by_keys(
     schema: &Schema,
     lines: &[&str],
@@ -42,7 +41,7 @@ pub(crate) fn excerpt_by_keys(
     let own_keys = find_keys(&excerpt.text).any(|key| schema.leads_to_secrets(key));
     let suspect = |word: &str| schema.hides_secret(word.trim_matches(['"', '\'']));
     let words = excerpt.text.split([' ', ',', '{', '}', '[', ']']).any(suspect);
-    if lies_among_settings(schema, above, format) && !own_keys && !words && !excerpt.text.contains("://") {
+    if is_among_settings(schema, above, format) && !own_keys && !words && !excerpt.text.contains("://") {
         return Some(excerpt);
     }
     let shown = match first_key(&excerpt.text) {
@@ -54,9 +53,9 @@ pub(crate) fn excerpt_by_keys(
     Some(Excerpt { text: shown + COVER, ..excerpt })
 }
 
-/// Returns true if the last line is in a section that has no secrets, at least up to that line, and the values of the
-/// line can be shown.
-fn lies_among_settings(schema: &Schema, lines: &[&str], format: Format) -> bool {
+/// Returns true if the values of the last of `lines` can be shown, and the section of that line has no secrets. The
+/// function reads the section only up to that line.
+fn is_among_settings(schema: &Schema, lines: &[&str], format: Format) -> bool {
     let outermost = |line: &&str| line.starts_with(|c: char| !c.is_whitespace() && c != '#' && c != '-');
     let Some(at) = lines.iter().rposition(outermost) else { return false };
     let section = &lines[at..];
@@ -69,8 +68,8 @@ fn lies_among_settings(schema: &Schema, lines: &[&str], format: Format) -> bool 
                 && lines.split_last().is_some_and(|(line, above)| shows_values(schema, line, above)))
 }
 
-/// Returns true if an outermost line of the text begins with a key that is known at the top level, or nearly matches
-/// one.
+/// Returns true if an outermost line of the text begins with a key that is known at the top level, or that nearly
+/// matches such a key.
 fn may_be_configuration(schema: &Schema, lines: &[&str]) -> bool {
     let outermost = |line: &&&str| !line.starts_with([' ', '\t', '-', '#']);
     lines.iter().filter(outermost).filter_map(|line| first_key(line)).any(|key| schema.is_top_level(key))
@@ -81,7 +80,7 @@ pub(crate) fn find_keys(line: &str) -> impl Iterator<Item = &str> {
     line.split([',', '{', '[']).filter_map(first_key)
 }
 
-/// Returns the text before the first colon of a line, if it looks like a key.
+/// Returns the text before the first colon of a line, if that text looks like a key.
 fn first_key(line: &str) -> Option<&str> {
     let (key, _) = line.split_once(':')?;
     let key = key.trim_start_matches([' ', '\t', '-', '{']).trim_matches(['"', '\'', ' ']);
@@ -119,13 +118,13 @@ pub(crate) fn has_unknown_key(schema: &Schema, line: &str) -> bool {
         })
 }
 
-/// Returns the kinds of value that the key above an item of a list takes, if the item has a line of its own.
+/// Returns the kinds of values that the key above a list item takes. The item is on a line of its own.
 fn values_of_key_above(schema: &Schema, above: &[&str]) -> Option<AcceptedValues> {
     above.iter().rev().find_map(|line| last_key(line)).flatten().and_then(|key| values_of_setting(schema, key))
 }
 
 /// Returns the last key of a line: `None` if the line has no key, and an inner `None` if the key cannot be determined.
-#[expect(clippy::option_option, reason = "the outer one says that there is a key")]
+#[expect(clippy::option_option, reason = "the outer `None` means that the line has no key")]
 fn last_key(line: &str) -> Option<Option<&str>> {
     if line.trim_start().starts_with('#') {
         return None;
@@ -138,7 +137,7 @@ fn last_key(line: &str) -> Option<Option<&str>> {
     split_pieces(line).filter_map(key).last()
 }
 
-/// Returns the kinds of value that a name takes in the maps without secrets, or `None` if no such map has the name.
+/// Returns the kinds of values that a key takes in the maps without secrets, or `None` if no such map has the key.
 fn values_of_setting(schema: &Schema, name: &str) -> Option<AcceptedValues> {
     let keys = schema.tables_of_settings().filter_map(|table| table.find(name));
     let keys = keys.filter(|key| !schema.leads_to_secrets(key.name));
@@ -246,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_decide_what_invalid_yaml_shows() {
+    fn keys_decide_the_excerpt_of_invalid_yaml() {
         let text = "daemon:\n  status: [x\nregistries:\n  a:\n    hunter2\n    password: \"hunter2\nsync:\n- *x\n";
         let lines = split_lines(text);
         let shown = |line: usize| {

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-/// Text that is shown in the place of a secret.
+/// Text that is shown instead of a secret.
 pub(crate) const COVER: &str = "***";
 /// Maximum number of problems that are shown; the rest is only counted.
 const SHOWN: usize = 50;
@@ -14,7 +14,7 @@ const WINDOW: usize = 160;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problems {
     found: Vec<Problem>,
-    /// Number of problems beyond those that were kept.
+    /// Number of further problems, which are only counted.
     more: usize,
 }
 
@@ -29,7 +29,7 @@ pub struct Problem {
     pub column: usize,
     /// Description of the problem.
     pub message: String,
-    /// Remedy, if it can be guessed: ``did you mean `schedule`?``.
+    /// Remedy, if one is known: ``did you mean `schedule`?``.
     pub hint: Option<String>,
     #[serde(skip)]
     pub(crate) excerpt: Option<Excerpt>,
@@ -81,7 +81,7 @@ impl Problems {
         Self { found: vec![problem], more: 0 }
     }
 
-    /// Joins the problems of several files, in the order of the files. Returns `None` if there are none.
+    /// Joins the problems of several files, in the order of the files. Returns `None` if no file has a problem.
     pub(crate) fn join(files: impl Iterator<Item = Self>) -> Option<Self> {
         files.reduce(|mut joined, next| {
             joined.found.extend(next.found);
@@ -165,8 +165,8 @@ impl Excerpt {
     }
 }
 
-/// Returns the character that is printed for `c`. A tab becomes a space, so that the caret is in the right column. No
-/// other character that moves a cursor or changes the direction of writing reaches the terminal.
+/// Returns the character that is printed for `c`. A tab becomes a space, so that the caret is in the right column.
+/// Every other character that moves a cursor or changes the direction of writing is replaced.
 fn drawable(c: char) -> char {
     match c {
         '\t' => ' ',
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn the_caret_stands_right_after_tabs_and_wide_characters() {
+    fn caret_is_below_its_character_after_tabs_and_wide_characters() {
         let shown = problem("\t日本: x", 5, 1).to_string();
         assert!(shown.ends_with("12 |  日本: x\n   |        ^ write better"), "{shown}");
     }
@@ -230,13 +230,13 @@ mod tests {
     }
 
     #[test]
-    fn nothing_in_the_line_can_steer_the_terminal() {
+    fn control_characters_of_a_line_never_reach_the_terminal() {
         let shown = problem("a: \u{1b}[2J\u{202e}x", 0, 1).to_string();
         assert!(!shown.contains(['\u{1b}', '\u{202e}']), "{shown:?}");
     }
 
     #[test]
-    fn a_caret_beyond_the_line_stands_at_its_end() {
+    fn caret_beyond_the_line_is_at_its_end() {
         let shown = problem("a:", 9, 4).to_string();
         assert!(shown.ends_with("12 | a:\n   |   ^ write better"), "{shown}");
     }

@@ -13,7 +13,7 @@ use crate::config::keys::schema::Schema;
 use crate::config::yaml::document::{Document, Format};
 use crate::config::yaml::node::{affordable, locate};
 
-/// Maximum number of secrets: a file with more secrets shows no lines at all.
+/// Maximum number of secrets in a file. No line of a file with more secrets is shown.
 const MOST: usize = 600;
 
 /// Minimum length in bytes of a part of a secret that counts as a secret itself.
@@ -22,12 +22,14 @@ const SHORTEST_PART: usize = 4;
 /// Separators between the parts of a text.
 const SEPARATORS: [char; 16] = ['/', '@', '?', '&', '=', ':', '#', ' ', ',', '"', '\'', '{', '}', '[', ']', '\n'];
 
-/// Ranges to cover, by line, in characters.
+/// Masks of one file: the parts of its lines to cover, and the texts that no message may contain.
 pub(crate) struct Masks {
+    /// Ranges to cover, each with its line, in characters.
     covered: Vec<(usize, Range<usize>)>,
     /// Lines on which only the comment is covered.
     remarks: HashSet<usize>,
-    everything: bool,
+    /// True if no line of the file can be shown.
+    hides_lines: bool,
     schema: &'static Schema,
     /// True if the file has the keys of the schema.
     has_table: bool,
@@ -40,16 +42,16 @@ impl Masks {
     pub(crate) fn new(document: &Document, lines: &[&str]) -> Self {
         let Document { text, format, schema, .. } = document;
         let mut secrets = find_secrets(document);
-        // A key of letters alone is more likely a key of another program than a secret. The reader decides whether to
-        // repeat it.
+        // A key of letters only is more likely a key of another program than a secret. So a message may repeat such a
+        // key.
         let is_name = |secret: &&PossibleSecret<'_>| {
             secret.part == Part::Key && secret.text.bytes().all(|b| b.is_ascii_alphabetic() || b == b'_')
         };
         let is_secret = |secret: &&PossibleSecret<'_>| secret.suspicion == Suspicion::Secret;
         let repeated = secrets.iter().filter(|secret| is_secret(secret) && !is_name(secret));
         let texts: HashSet<String> = repeated.map(|secret| secret.text.to_owned()).collect();
-        let everything = *format == Format::Unknown || secrets.len() > affordable(text, MOST);
-        if everything {
+        let hides_lines = *format == Format::Unknown || secrets.len() > affordable(text, MOST);
+        if hides_lines {
             secrets.clear();
         }
         let (mut covered, mut remarks) = (Vec::new(), HashSet::new());
@@ -66,16 +68,16 @@ impl Masks {
         let mut texts: Vec<String> = texts.into_iter().filter(|text| !text.trim().is_empty()).collect();
         // Longest first, because a shorter text may be a part of a longer one.
         texts.sort_by(|one, other| other.len().cmp(&one.len()).then_with(|| one.cmp(other)));
-        Self { covered, remarks, everything, schema, has_table: *format != Format::Foreign, texts }
+        Self { covered, remarks, hides_lines, schema, has_table: *format != Format::Foreign, texts }
     }
 
-    /// Returns a message without its secrets. Most messages still describe the problem.
+    /// Returns a message with `***` instead of each secret. The message still describes the problem.
     pub(crate) fn message(&self, message: &str) -> String {
         let mut message = message.to_owned();
         for text in &self.texts {
             for written in [text.clone(), text.escape_debug().to_string()] {
                 message = if is_word(&written) {
-                    // As an ordinary word of the sentence, the text is no leak.
+                    // An ordinary word in a message does not reveal the secret, so only quoted text is covered.
                     let quoted = |message: String, quote| {
                         message.replace(&format!("{quote}{written}{quote}"), &format!("{quote}{COVER}{quote}"))
                     };
@@ -95,7 +97,7 @@ impl Masks {
 
     /// Returns the excerpt of a line without its secrets, or `None` if the line cannot be shown or is empty.
     pub(crate) fn excerpt(&self, line: usize, excerpt: Excerpt) -> Option<Excerpt> {
-        if self.everything || excerpt.text.trim().is_empty() {
+        if self.hides_lines || excerpt.text.trim().is_empty() {
             return None;
         }
         let mut ranges: Vec<Range<usize>> =
@@ -106,22 +108,22 @@ impl Masks {
         }
         // A comment beside a secret may contain the old secret, and a secret may be commented out.
         if let Some(comment) = find_comment(&excerpt.text, ranges.last().map_or(0, |last| last.end)) {
-            let said: String = excerpt.text.chars().skip(comment.start).collect();
-            let suspect = find_keys(&said).any(|key| self.schema.leads_to_secrets(key))
-                || said.split_whitespace().any(|word| self.schema.hides_secret(word))
-                || self.has_table && has_unknown_key(self.schema, &said);
+            let comment_text: String = excerpt.text.chars().skip(comment.start).collect();
+            let suspect = find_keys(&comment_text).any(|key| self.schema.leads_to_secrets(key))
+                || comment_text.split_whitespace().any(|word| self.schema.hides_secret(word))
+                || self.has_table && has_unknown_key(self.schema, &comment_text);
             let covers = suspect || !ranges.is_empty() || self.remarks.contains(&line);
             ranges.extend(covers.then_some(comment));
         }
         ranges.sort_by_key(|range| (range.start, range.end));
-        let mut apart: Vec<Range<usize>> = Vec::new();
+        let mut merged: Vec<Range<usize>> = Vec::new();
         for range in ranges {
-            match apart.last_mut() {
+            match merged.last_mut() {
                 Some(last) if range.start < last.end => last.end = last.end.max(range.end),
-                _ => apart.push(range),
+                _ => merged.push(range),
             }
         }
-        Some(apart.into_iter().rev().fold(excerpt, cover_range))
+        Some(merged.into_iter().rev().fold(excerpt, cover_range))
     }
 }
 
@@ -148,8 +150,8 @@ fn is_word(text: &str) -> bool {
     text.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
 }
 
-/// Returns the parts of a secret that a message may repeat separately when it splits the text: the parts of a login or
-/// of a query, and every part that is not a word.
+/// Returns the parts of a secret that a message may repeat alone: the parts of a login or of a query, and every part
+/// that is not a plain word.
 fn split_secret(text: &str) -> impl Iterator<Item = &str> {
     let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
     let login = rest.rsplit_once('@').map_or("", |(login, _)| login);
@@ -163,8 +165,8 @@ fn split_secret(text: &str) -> impl Iterator<Item = &str> {
     all.chain(of_login).chain(of_query.filter(|part| part.len() >= SHORTEST_PART))
 }
 
-/// Returns the anchors, aliases and tags of a line. YAML reads a password that begins with `&`, `*` or `!` as one of
-/// them.
+/// Returns the anchors, aliases and tags of a line. YAML reads a password that begins with `&` as an anchor, with `*`
+/// as an alias, and with `!` as a tag.
 fn find_properties(line: &str) -> Vec<Range<usize>> {
     let characters: Vec<char> = line.chars().collect();
     let begins = |at: usize| {
@@ -184,8 +186,9 @@ fn find_comment(line: &str, column: usize) -> Option<Range<usize>> {
     Some(at + 1..usize::MAX)
 }
 
-/// Covers one scalar from its place on. The cover ends at the end of the scalar if that end is in the line, otherwise
-/// at the end of the line. For a scalar on several lines, it also includes the lines up to the next comma or bracket.
+/// Covers one scalar, which begins at `line` and `column`. The cover ends with the scalar if the scalar ends in that
+/// line, otherwise with the line. The cover of a scalar on several lines also includes the next lines, up to a comma or
+/// a bracket.
 fn cover(lines: &[&str], line: usize, column: usize, text: &str, covered: &mut Vec<(usize, Range<usize>)>) {
     let written = lines.get(line - 1).copied().unwrap_or_default();
     let tail: String = written.chars().skip(column - 1).collect();

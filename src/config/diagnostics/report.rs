@@ -1,5 +1,5 @@
-//! Report of diagnostics: converts what was found at nodes into [`Problem`]s at lines and columns, and keeps secrets
-//! out of the lines shown.
+//! Report of diagnostics: converts diagnostics at nodes into [`Problem`]s with lines and columns, and covers the
+//! secrets in the lines that are shown.
 
 use super::diagnostic::{Diagnostic, Part};
 use super::problem::{Excerpt, Problem, Problems};
@@ -8,15 +8,15 @@ use super::text::{measure_token, split_lines};
 use crate::config::yaml::document::Document;
 use crate::config::yaml::node::{Node, Path, affordable, locate};
 
-/// Maximum number of problems that are located; nobody reads more.
+/// Maximum number of problems whose lines are determined; nobody reads more problems.
 const MOST_LOCATED: usize = 100;
 
-/// Finds the lines and columns of all diagnostics of one file. Returns `None` if there are none. `origin` returns the
-/// file and the place of a first occurrence, which may be in another file.
+/// Finds the lines and columns of all diagnostics of one file. Returns `None` if `found` is empty. `find_origin`
+/// returns the file that contains a first occurrence, and the place in that file.
 pub(crate) fn locate_problems<'d>(
     document: &Document,
     found: Vec<Diagnostic>,
-    origin: impl Fn(&[usize]) -> Option<(&'d Document, Path)>,
+    find_origin: impl Fn(&[usize]) -> Option<(&'d Document, Path)>,
 ) -> Option<Problems> {
     if found.is_empty() {
         return None;
@@ -30,13 +30,11 @@ pub(crate) fn locate_problems<'d>(
         let (line, column) = locate(text, &found.path, found.part == Part::Key).unwrap_or((1, 1));
         let mut message = masks.message(&found.message);
         if let Some((path, part)) = found.first
-            && let Some((there, path)) = origin(&path)
-            && let Some((line, _)) = locate(&there.text, &path, part == Part::Key)
+            && let Some((origin, path)) = find_origin(&path)
+            && let Some((line, _)) = locate(&origin.text, &path, part == Part::Key)
         {
-            message += &format!(", first in line {line}");
-            if there.name != *name {
-                message += &format!(" of {}", there.name);
-            }
+            let of_file = if origin.name == *name { String::new() } else { format!(" of {}", origin.name) };
+            message += &format!(" (first occurrence in line {line}{of_file})");
         }
         let written = lines.get(line - 1).copied().unwrap_or_default();
         let length = measure_width(root, &found.path, found.part, written, column);
@@ -47,7 +45,7 @@ pub(crate) fn locate_problems<'d>(
     Problems::new(problems.collect(), more)
 }
 
-/// Returns the number of characters of the line that the key or value takes.
+/// Returns the number of characters that the key or value takes in its line.
 fn measure_width(root: &Node, path: &[usize], part: Part, line: &str, column: usize) -> usize {
     let tail: String = line.chars().skip(column - 1).collect();
     let Some((key, node)) = find_node(root, path) else { return 1 };

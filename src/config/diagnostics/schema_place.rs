@@ -1,5 +1,5 @@
-//! Places in the tree of a configuration, as its schema describes them: the keys known at a place, and whether a value
-//! there can be shown. [`Schema`] judges the values by their text.
+//! Places in the tree of a configuration: the keys that the schema has at a place, and a flag for values that can be
+//! shown there. [`Schema`] checks the text of the values.
 
 use crate::config::keys::nearest::find_nearest;
 use crate::config::keys::schema::{Schema, Secrecy};
@@ -12,7 +12,7 @@ use crate::config::yaml::node::Node;
 pub(crate) struct SchemaPlace {
     schema: &'static Schema,
     keys: PlaceKeys,
-    /// True if a scalar can be shown, judged by its key.
+    /// True if the key of a scalar permits that the scalar is shown.
     shows_scalars: bool,
 }
 
@@ -44,7 +44,7 @@ impl SchemaPlace {
         Self { schema, keys: PlaceKeys::Foreign, shows_scalars: true }
     }
 
-    /// Returns the place below an unknown key. No key below it is known, so no value there can be shown.
+    /// Returns the place below an unknown key. No key below an unknown key is known, so no value there can be shown.
     fn unknown(schema: &'static Schema) -> Self {
         Self { schema, keys: PlaceKeys::Unknown, shows_scalars: false }
     }
@@ -52,8 +52,8 @@ impl SchemaPlace {
     /// Returns the place of a value with this shape.
     fn from_shape(schema: &'static Schema, shape: &Shape) -> Self {
         let (keys, takes_scalars) = match shape {
-            // The names of such keys show that the keys take a secret; they also determine the part of the secret that
-            // may be shown.
+            // The name of such a key shows that its value is a secret. [`Schema`] decides by the name which values may
+            // be shown.
             Shape::Secret => (PlaceKeys::Secret, true),
             Shape::Secrets => (PlaceKeys::Secrets, true),
             Shape::MapOf(table) => (PlaceKeys::Named(table), false),
@@ -73,7 +73,8 @@ impl SchemaPlace {
             | Shape::List
             | Shape::Words(_) => (PlaceKeys::Unknown, true),
         };
-        // A scalar in the place of a map without secrets is shown, because the operator needs to see this mistake.
+        // If a scalar is written instead of a map without secrets, the scalar is shown, because the operator needs to
+        // see this mistake.
         let is_plain_map = matches!(keys, PlaceKeys::Table(table) | PlaceKeys::Named(table) if !takes_secrets(table));
         Self { schema, keys, shows_scalars: takes_scalars || is_plain_map }
     }
@@ -98,7 +99,7 @@ impl SchemaPlace {
         self.schema
     }
 
-    /// Returns true if a scalar can be shown, judged by its key.
+    /// Returns true if the key of a scalar permits that the scalar is shown.
     pub(crate) fn shows_scalars(self) -> bool {
         self.shows_scalars
     }
@@ -130,7 +131,7 @@ fn is_secret(key: &Key) -> bool {
 
 /// Returns true if a key of a map with the keys of `table` is only a name. In `api_key:VALUE` the key is not only a
 /// name, because the space after the colon is missing; in `{api_key, VALUE}` the second key is not a name. A known key
-/// that swallowed a value which can be shown counts as a name.
+/// that is joined to a value counts as a name if the value can be shown.
 pub(crate) fn is_name(schema: &'static Schema, name: &str, value: &Node, table: &'static Table) -> bool {
     let shows_value = |key: &Key| !is_secret(key) && SchemaPlace::from_shape(schema, &key.shape).shows_scalars;
     let swallowed = || name.split_once(':').and_then(|(head, _)| table.find(head)).is_some_and(shows_value);
@@ -147,7 +148,8 @@ pub(crate) fn is_host_like(name: &str) -> bool {
     })
 }
 
-/// Returns true if a tree is a configuration: a map with a key that is known at the top level, or nearly matches one.
+/// Returns true if a tree is a configuration: a map with a key that is known at the top level, or that nearly matches
+/// such a key.
 pub(crate) fn is_configuration(schema: &Schema, root: &Node) -> bool {
     match root {
         Node::Map(pairs) => pairs.is_empty() || pairs.iter().any(|(key, _)| schema.is_top_level(key)),

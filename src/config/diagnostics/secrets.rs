@@ -1,5 +1,5 @@
-//! Search of a tree for values and keys that may be secrets. It judges mainly by the place of a text, not by its
-//! appearance.
+//! Search of a tree for values and keys that may be secrets. The search considers mainly the place of a text, and less
+//! its appearance.
 
 use super::diagnostic::Part;
 use super::schema_place::SchemaPlace;
@@ -20,11 +20,12 @@ pub(super) struct PossibleSecret<'n> {
 /// Reason to cover a text.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Suspicion {
-    /// Secret by its key or its appearance: it is covered in lines and in messages.
+    /// Secret, by its key or by its appearance. The text is covered in lines and in messages.
     Secret,
-    /// Value under an unknown key. No code reads it, so no message repeats it: it is covered in lines only.
+    /// Value under an unknown key. No code reads the value, so no message repeats it, and the value is covered only in
+    /// lines.
     Unread,
-    /// No suspicion of the value itself, but a comment beside it may contain a secret.
+    /// Harmless value. A comment beside the value may contain a secret.
     Remark,
 }
 
@@ -79,8 +80,8 @@ impl Context {
 /// - everything below a key that is unknown at its place
 /// - texts that look like a secret, at any place
 ///
-/// A key may have swallowed its value, as in `password:hunter2`, so an unknown key also counts as a secret in these
-/// places.
+/// A key may be joined to its value, as in `password:hunter2`. So an unknown key in these places also counts as a
+/// secret.
 fn collect<'n>(node: &'n Node, path: &mut Path, context: Context, secrets: &mut Vec<PossibleSecret<'n>>) {
     let schema = context.place.schema();
     match node {
@@ -112,7 +113,7 @@ fn collect<'n>(node: &'n Node, path: &mut Path, context: Context, secrets: &mut 
                 Node::Text(text) | Node::Number(text) | Node::Tagged(text) => text,
                 Node::Bool(true) => "true",
                 Node::Bool(false) => "false",
-                // The value itself needs no cover, but a comment beside it does.
+                // A null needs no cover, but a comment beside the null does.
                 _ => "",
             };
             let suspicion = context.suspect(text);
@@ -126,7 +127,7 @@ fn collect<'n>(node: &'n Node, path: &mut Path, context: Context, secrets: &mut 
     }
 }
 
-/// Returns true if the value right under a key is a value that the key takes, and no secret.
+/// Returns true if a value has a form that its key takes, and is not a secret.
 fn is_harmless(schema: &Schema, key: &str, value: &Node) -> bool {
     match value {
         Node::Text(text) | Node::Number(text) => schema.is_harmless(key, text),

@@ -6,41 +6,44 @@ use super::text::split_lines;
 use crate::config::keys::schema::Schema;
 use crate::config::yaml::document::Format;
 
-/// Explanations of the parser's messages. The first row whose text is part of the message applies.
-const MEANINGS: [(&str, &str, Option<&str>); 16] = [
-    ("scanning an alias", "YAML reads text that begins with `*` as an alias", Some("quote it")),
-    ("unknown anchor", "YAML reads text that begins with `*` as an alias", Some("quote it")),
+/// Explanations of the parser's messages. A row has a part of the parser's message, our message and the remedy. The
+/// first row whose part occurs in the parser's message applies.
+const MEANINGS: [(&str, &str, Option<&str>); 18] = [
+    ("scanning an alias", "YAML reads text that begins with `*` as an alias", Some("quote the value")),
+    ("unknown anchor", "YAML reads text that begins with `*` as an alias", Some("quote the value")),
     ("cannot start any token", "this character cannot begin unquoted text in YAML", Some("quote the text")),
     // The parser's message would repeat the value, which may be a secret.
-    ("invalid value", "a value does not fit its YAML tag", Some("leave the tag out")),
+    ("invalid value", "a value does not fit its YAML tag", Some("remove the tag")),
     ("tab character", "a tab in the indentation", Some("indent with spaces")),
-    ("more than one document", "there is more than one YAML document", Some("remove this line and what follows")),
+    ("more than one document", "there is more than one YAML document", Some("remove this line and all lines after it")),
     (
         "mapping values are not allowed",
         "a key in an unexpected place",
-        Some("check the indentation, and quote text that has `: ` in it"),
+        Some("check the indentation, and quote text that contains `: `"),
     ),
     (
         "unknown escape character",
         "an unknown escape in double quotes",
-        Some("in single quotes a backslash is a backslash"),
+        Some("write the text in single quotes, where a backslash has no special meaning"),
     ),
     ("while scanning a quoted scalar", "a quote is not closed", None),
     (
         "expected ',' or",
         "a list or map in brackets is not closed",
-        Some("check brackets and commas, and quote text that has `{`, `[` or `,` in it"),
+        Some("check brackets and commas, and quote text that contains `{`, `[` or `,`"),
     ),
-    ("did not find expected key", "a key is expected", Some("check the indentation and the quotes")),
+    ("did not find expected key", "expected a key", Some("check the indentation and the quotes")),
     (
         "expected '-' indicator",
-        "another item of the list, or a key further left, is expected",
+        "expected another item of the list, or a key with less indentation",
         Some("check the indentation"),
     ),
-    ("could not find expected ':'", "a key without its colon", Some("write `key: value`")),
+    ("could not find expected ':'", "a key without a colon", Some("write `key: value`")),
     ("recursion limit", "lists and maps are nested too deep", None),
-    ("repetition limit", "aliases repeat too much", None),
-    ("a plain key", "a key is not plain text", Some("quote text that has `{` or `[` in it")),
+    ("nested too deep", "lists and maps are nested too deep", None),
+    ("more values than", "the file has more values than a configuration can have", None),
+    ("repetition limit", "aliases expand to too many values", None),
+    ("a plain key", "a key is not plain text", Some("quote text that contains `{` or `[`")),
 ];
 
 /// Creates the single problem of a text that cannot be read as YAML.
@@ -89,11 +92,11 @@ fn find_mistake(lines: &[&str], error: &serde_yaml::Error, whole: &str) -> (usiz
     (1, 1)
 }
 
-/// Returns the column to point at, the message and the remedy. `line` is `None` if it may contain a secret.
+/// Returns the column to point at, the message and the remedy. `line` is `None` if the line may contain a secret.
 fn explain(line: Option<&str>, column: usize, whole: &str) -> (usize, String, Option<String>) {
     explain_line(line, column, whole).unwrap_or_else(|| match MEANINGS.iter().find(|(part, ..)| whole.contains(part)) {
         Some((_, message, hint)) => (column, (*message).to_owned(), hint.map(str::to_owned)),
-        None => (column, format!("this is not YAML: {}", without_places(whole)), None),
+        None => (column, format!("this is not valid YAML: {}", without_places(whole)), None),
     })
 }
 
@@ -111,18 +114,19 @@ fn explain_line(line: Option<&str>, column: usize, whole: &str) -> Option<(usize
     if whole.contains("cannot start any token") {
         let c = line.chars().nth(column - 1).unwrap_or(' ');
         let word = word_at(line, column);
-        let hint = if c == '\t' { "write a space".to_owned() } else { format!("quote it: \"{word}\"") };
+        let hint = if c == '\t' { "write a space".to_owned() } else { format!("quote the value: \"{word}\"") };
         let message = if c == '\t' { "a tab".to_owned() } else { format!("`{c}` cannot begin unquoted text in YAML") };
         return Some((column, message, Some(hint)));
     }
     if let Some((before, _)) = line.split_once("${").filter(|_| whole.contains("expected")) {
         let column = before.chars().count() + 1;
-        return Some((column, "this is not YAML".to_owned(), own("quote text that has `${…}` in it")));
+        return Some((column, "this is not valid YAML".to_owned(), own("quote text that contains `${…}`")));
     }
     None
 }
 
-/// Explains a text that begins with `*`, which YAML reads as an alias. It is almost always a cron expression or a glob.
+/// Explains a text that begins with `*`, which YAML reads as an alias. Such a text is almost always a cron expression
+/// or a glob.
 fn explain_star(line: &str, column: usize) -> (usize, String, Option<String>) {
     // The parser points at the first character that an alias cannot have.
     let before: Vec<char> = line.chars().take(column - 1).collect();
@@ -133,7 +137,7 @@ fn explain_star(line: &str, column: usize) -> (usize, String, Option<String>) {
     let (what, text) = if is_cron {
         ("the cron expression", value.trim_end_matches(['}', ']', ',']).to_owned())
     } else {
-        ("it", word_at(line, at))
+        ("the value", word_at(line, at))
     };
     (
         at,
@@ -187,13 +191,14 @@ mod tests {
     }
 
     #[test]
-    fn unquoted_stars_are_to_be_quoted() {
+    fn unquoted_star_is_explained_with_its_quoted_form() {
         let cron = "YAML reads `*/15 * * * *` as an alias, because it begins with `*`; quote the cron expression: \
                     \"*/15 * * * *\"";
         assert_eq!(message("schedule: */15 * * * *  # often\n"), format!("1:11 {cron}"));
         assert_eq!(message("- {schedule: */15 * * * *}\n"), format!("1:14 {cron}"));
-        let glob =
-            |text: &str| format!("YAML reads `{text}` as an alias, because it begins with `*`; quote it: \"{text}\"");
+        let glob = |text: &str| {
+            format!("YAML reads `{text}` as an alias, because it begins with `*`; quote the value: \"{text}\"")
+        };
         assert_eq!(message("include: [*-rc*, a]\n"), format!("1:11 {}", glob("*-rc*")));
         assert_eq!(message("include:\n  - *slim\n"), format!("2:5 {}", glob("*slim")));
     }
@@ -202,21 +207,22 @@ mod tests {
     fn syntax_errors_are_explained_in_plain_words() {
         for (text, expected) in [
             ("tags:\n\tsemver: c\n", "2:1 a tab in the indentation; indent with spaces"),
-            ("schedule: @daily\n", "1:11 `@` cannot begin unquoted text in YAML; quote it: \"@daily\""),
+            ("schedule: @daily\n", "1:11 `@` cannot begin unquoted text in YAML; quote the value: \"@daily\""),
+            ("a: b: c\n", "1:5 a key in an unexpected place; check the indentation, and quote text that contains `: `"),
             (
-                "a: b: c\n",
-                "1:5 a key in an unexpected place; check the indentation, and quote text that has `: ` in it",
+                "a: \"re:v\\d\"\n",
+                "1:9 an unknown escape in double quotes; write the text in single quotes, where a backslash has no \
+                 special meaning",
             ),
-            ("a: \"re:v\\d\"\n", "1:9 an unknown escape in double quotes; in single quotes a backslash is a backslash"),
             ("a: 'x\n\n", "1:4 a quote is not closed; -"),
-            ("tags: {semver: ${C}/x}\n", "1:16 this is not YAML; quote text that has `${…}` in it"),
+            ("tags: {semver: ${C}/x}\n", "1:16 this is not valid YAML; quote text that contains `${…}`"),
             (
                 "a: [b\nc: d\n",
-                "1:4 a list or map in brackets is not closed; check brackets and commas, and quote text that has \
-                 `{`, `[` or `,` in it",
+                "1:4 a list or map in brackets is not closed; check brackets and commas, and quote text that contains \
+                 `{`, `[` or `,`",
             ),
-            ("a: !!int b\n", "1:4 a value does not fit its YAML tag; leave the tag out"),
-            ("{a: b}: c\n", "1:1 a key is not plain text; quote text that has `{` or `[` in it"),
+            ("a: !!int b\n", "1:4 a value does not fit its YAML tag; remove the tag"),
+            ("{a: b}: c\n", "1:1 a key is not plain text; quote text that contains `{` or `[`"),
         ] {
             assert_eq!(message(text), expected);
         }
@@ -234,11 +240,11 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_may_have_a_secret_in_it_goes_into_no_message() {
+    fn line_with_a_possible_secret_is_in_no_message() {
         let text = "registries:\n  ghcr.io:\n    credentials: {username: me, password: *hunter2}\n";
         let error = read(text).unwrap_err();
         let shown = problem("f", text, Format::Configuration, &error).to_string();
         let expected = "f:3:43: YAML reads text that begins with `*` as an alias\n  |\n3 |     credentials: ***\n  |";
-        assert!(shown.starts_with(expected) && shown.ends_with("^ quote it"), "{shown}");
+        assert!(shown.starts_with(expected) && shown.ends_with("^ quote the value"), "{shown}");
     }
 }

@@ -1,4 +1,4 @@
-//! Error for the name of an entry that does not exist, for all places that take a name.
+//! Error for a name that no entry has.
 
 /// Maximum length of a name that is compared with the existing names; no existing name is longer.
 const COMPARED: usize = 64;
@@ -7,31 +7,33 @@ const LISTED: usize = 20;
 
 /// Error: no entry has this name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("there is no entry {name:?}{way_out}")]
+#[error("there is no entry {name:?}{remedy}")]
 pub struct UnknownEntry {
     name: String,
-    way_out: String,
+    remedy: String,
 }
 
 impl UnknownEntry {
-    /// Creates the error. It suggests the name of `there` that was probably meant, or lists the names.
+    /// Creates the error. The message suggests the name in `names` that was probably meant, or lists the names.
     #[must_use]
-    pub fn new(name: &str, there: &[&str]) -> Self {
-        let way_out = match find_near(name, there) {
-            _ if there.is_empty() => ": the configuration has none".to_owned(),
+    pub fn new(name: &str, names: &[&str]) -> Self {
+        let remedy = match find_near(name, names) {
+            _ if names.is_empty() => ": the configuration has no entries".to_owned(),
             Some(near) => format!(": did you mean {near:?}?"),
-            None => format!(", there are {}{}", there[..there.len().min(LISTED)].join(", "), count_more(there.len())),
+            None => {
+                format!("; the entries are {}{}", names[..names.len().min(LISTED)].join(", "), count_more(names.len()))
+            }
         };
-        Self { name: name.chars().take(COMPARED).collect(), way_out }
+        Self { name: name.chars().take(COMPARED).collect(), remedy }
     }
 }
 
-fn find_near<'a>(name: &str, there: &[&'a str]) -> Option<&'a str> {
+fn find_near<'a>(name: &str, names: &[&'a str]) -> Option<&'a str> {
     if name.len() > COMPARED {
         return None;
     }
     let distance = |other: &str| strsim::damerau_levenshtein(other, name);
-    let nearest = there.iter().map(|other| (distance(other), *other)).min_by_key(|(distance, _)| *distance);
+    let nearest = names.iter().map(|other| (distance(other), *other)).min_by_key(|(distance, _)| *distance);
     nearest.filter(|(distance, _)| *distance <= 1 + name.len() / 4).map(|(_, other)| other)
 }
 
@@ -45,11 +47,11 @@ mod tests {
 
     #[test]
     fn unknown_name_gets_a_guess_or_a_bounded_list() {
-        let said = |name: &str, there: &[&str]| UnknownEntry::new(name, there).to_string();
-        assert_eq!(said("x", &[]), r#"there is no entry "x": the configuration has none"#);
-        assert_eq!(said("appp", &["api", "app"]), r#"there is no entry "appp": did you mean "app"?"#);
-        assert_eq!(said("x", &["api", "app"]), r#"there is no entry "x", there are api, app"#);
-        let many = said(&"x".repeat(100_000), &["entry"; 500]);
+        let message = |name: &str, names: &[&str]| UnknownEntry::new(name, names).to_string();
+        assert_eq!(message("x", &[]), r#"there is no entry "x": the configuration has no entries"#);
+        assert_eq!(message("appp", &["api", "app"]), r#"there is no entry "appp": did you mean "app"?"#);
+        assert_eq!(message("x", &["api", "app"]), r#"there is no entry "x"; the entries are api, app"#);
+        let many = message(&"x".repeat(100_000), &["entry"; 500]);
         assert!(many.ends_with(", entry and 480 more") && many.len() < 300, "{many}");
     }
 }

@@ -1,4 +1,4 @@
-//! Problem of an unknown key, with the key that was probably meant or the place where it belongs.
+//! Problem of an unknown key, with the key that was probably meant, or the place where the key belongs.
 
 use super::diagnostic::{Diagnostic, Part};
 use super::schema_place::is_name;
@@ -8,7 +8,7 @@ use crate::config::keys::table::Table;
 use crate::config::yaml::node::Node;
 
 /// Creates the problem of an unknown key of a map with the keys of `table`. The hint is the nearest known key,
-/// otherwise the place where the key belongs, otherwise the keys known here.
+/// otherwise the place where the key belongs, otherwise a list of the known keys.
 pub(crate) fn unknown_key(
     schema: &'static Schema,
     table: &'static Table,
@@ -23,7 +23,7 @@ pub(crate) fn unknown_key(
     };
     let found = Diagnostic::new(path, Part::Key, format!("unknown {key} {}", table.place));
     if name == "<<" {
-        return found.with_hint("YAML merge keys are not read: write the keys out, or use `defaults`");
+        return found.with_hint("YAML merge keys are not supported: write all keys, or use `defaults`");
     }
     let names: Vec<&str> = table.keys().map(|key| key.name).collect();
     if let Some((before, _)) = name.split_once(':').filter(|(before, _)| table.find(before).is_some()) {
@@ -38,12 +38,12 @@ pub(crate) fn unknown_key(
         return found.with_hint(format!("write `{one}: {{{name}: …}}`, `{other}: {{{name}: …}}` or both"));
     }
     if let Some(other) = table.below().chain(schema.tables()).find(|other| other.find(name).is_some()) {
-        return found.with_hint(format!("it belongs {}", other.place));
+        return found.with_hint(format!("the key belongs {}", other.place));
     }
-    found.with_hint(format!("known here: {}", names.join(", ")))
+    found.with_hint(format!("known keys: {}", names.join(", ")))
 }
 
-/// Returns the two keys of a table that has only these, and the table of the map that both take.
+/// Returns both keys of a table with exactly two keys that take the same map, and the table of that map.
 fn keys_to_the_same_map(table: &Table) -> Option<([&'static str; 2], &'static Table)> {
     let keys: Vec<_> = table.keys().map(|key| (key.name, key.shape.table())).collect();
     match keys.as_slice() {

@@ -1,4 +1,4 @@
-//! Warning about a setting that is allowed but not advisable. It never changes an exit code.
+//! Warnings about settings that are allowed but not advisable. A warning never changes an exit code.
 
 use std::fmt;
 
@@ -6,15 +6,15 @@ use serde::{Deserialize, Serialize};
 
 use super::diagnostic::Diagnostic;
 
-/// Something that works and should not be so, with the way out.
+/// Warning, with its remedy.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Warning {
-    /// The entry that it is about; `None` where it is about none or several.
+    /// Entry concerned; `None` if the warning concerns no entry or several.
     pub entry: Option<String>,
-    /// The fact, and where it stands in the file if it does (`sync.yaml:5:30: …`).
+    /// Message. It begins with the place in the file, if there is one (`sync.yaml:5:30: …`).
     pub text: String,
-    /// The way out.
+    /// Remedy.
     pub remedy: Option<String>,
 }
 

@@ -23,7 +23,8 @@ pub fn content(path: &Path, environment: Environment<'_>) -> Option<(Digest, Vec
         for path in find_included(path, &root, environment).paths.into_iter().take(MAX_FILES) {
             all.extend_from_slice(path.as_os_str().as_encoded_bytes());
             all.push(0);
-            // The digest of an unreadable file covers its error, so it differs from that of any readable file.
+            // For an unreadable file, the digest covers the error, so the digest changes when the file becomes
+            // readable.
             let read = regular_file::read(&path, MAX_FILE).unwrap_or_else(|error| error.to_string().into_bytes());
             all.extend_from_slice(Digest::of(&read).to_string().as_bytes());
         }

@@ -1,4 +1,4 @@
-//! Reading of one file: its text within bounds, and its YAML.
+//! Reader of one file: its text, up to the maximum size, and its YAML.
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -19,7 +19,9 @@ pub(crate) fn read_text(path: &Path) -> Result<String, Problems> {
     let name = path.display().to_string();
     let bytes = regular_file::read(path, MAX_FILE).map_err(|error| {
         let message = match error.kind() {
-            ErrorKind::FileTooLarge => format!("is larger than {}MiB, which no configuration is", MAX_FILE >> 20),
+            ErrorKind::FileTooLarge => {
+                format!("is larger than {}MiB, the maximum size of a configuration", MAX_FILE >> 20)
+            }
             _ => format!("cannot be read: {error}"),
         };
         Problems::whole_file(&name, message)
@@ -30,7 +32,7 @@ pub(crate) fn read_text(path: &Path) -> Result<String, Problems> {
     })
 }
 
-/// Parses a configuration, or a part of one that another file includes.
+/// Parses a configuration, or a file that a configuration includes.
 pub(super) fn parse_configuration(name: &str, text: &str, schema: &'static Schema) -> Result<Document, Problems> {
     let document = parse(name, text, Format::Configuration, schema)?;
     let is_configuration = is_configuration(schema, &document.root);

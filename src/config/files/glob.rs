@@ -1,5 +1,5 @@
-//! Files that match a pattern of `include`, found with a limit on the files visited: `/**/*.yaml` would visit the whole
-//! disk.
+//! Search for the files that match a pattern of `include`. The number of visited files is limited, because `/**/*.yaml`
+//! would visit the whole disk.
 
 use std::ffi::OsString;
 use std::fs;
@@ -9,16 +9,16 @@ use std::path::{Component, Path, PathBuf};
 use ::glob::Pattern;
 
 /// Maximum number of files and folders that are visited for one pattern.
-const MAX_LOOKED_AT: usize = 10_000;
+const MAX_VISITED: usize = 10_000;
 
-/// Error: a pattern cannot be followed.
+/// Error: the files of a pattern cannot be listed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum GlobError {
-    #[error("this is not a pattern of files: {0}")]
+    #[error("invalid file pattern: {0}")]
     Pattern(&'static str),
-    #[error("there are more than {0} files and folders to look at")]
+    #[error("the search covers more than {0} files and folders")]
     TooMany(usize),
-    #[error("the folder {path} cannot be looked through: {source}")]
+    #[error("the folder {path} cannot be listed: {source}")]
     Folder { path: PathBuf, source: std::io::Error },
 }
 
@@ -28,7 +28,7 @@ pub(crate) fn is_pattern(path: &str) -> bool {
 }
 
 /// Returns the files and folders that match a pattern, sorted by name. `**` matches any number of folders, except
-/// folders behind symbolic links; all else is as in a shell. Blocking.
+/// folders behind symbolic links. All other patterns have the same meaning as in a shell. Blocking.
 pub(crate) fn find(pattern: &Path) -> Result<Vec<PathBuf>, GlobError> {
     let mut steps = Vec::new();
     let mut start = PathBuf::new();
@@ -47,7 +47,7 @@ pub(crate) fn find(pattern: &Path) -> Result<Vec<PathBuf>, GlobError> {
             other => steps.push(Step::Named(other.as_os_str().to_owned())),
         }
     }
-    let mut search = Search { left: MAX_LOOKED_AT, found: Vec::new() };
+    let mut search = Search { remaining: MAX_VISITED, found: Vec::new() };
     search.follow(start, &steps)?;
     Ok(search.found)
 }
@@ -63,38 +63,38 @@ enum Step {
 }
 
 struct Search {
-    left: usize,
+    remaining: usize,
     found: Vec<PathBuf>,
 }
 
 impl Search {
-    fn follow(&mut self, at: PathBuf, steps: &[Step]) -> Result<(), GlobError> {
+    fn follow(&mut self, base: PathBuf, steps: &[Step]) -> Result<(), GlobError> {
         match steps {
             [] => {
-                // A file that the system does not permit us to inspect is in the result. The caller tries to read it
-                // and reports the failure.
-                let kind = fs::metadata(&at).err().map(|error| error.kind());
+                // If the system does not permit to inspect a file, the file is still in the result. The caller then
+                // tries to read the file, and reports the failure.
+                let kind = fs::metadata(&base).err().map(|error| error.kind());
                 let is_absent = matches!(kind, Some(ErrorKind::NotFound | ErrorKind::NotADirectory));
-                if !is_absent && !self.found.contains(&at) {
-                    self.found.push(at);
+                if !is_absent && !self.found.contains(&base) {
+                    self.found.push(base);
                 }
                 Ok(())
             }
-            [Step::Named(name), rest @ ..] => self.follow(at.join(name), rest),
+            [Step::Named(name), rest @ ..] => self.follow(base.join(name), rest),
             [Step::Matching(pattern), rest @ ..] => {
-                for name in self.names(&at)? {
+                for name in self.names(&base)? {
                     if pattern.matches(&name.to_string_lossy()) {
-                        self.follow(at.join(name), rest)?;
+                        self.follow(base.join(name), rest)?;
                     }
                 }
                 Ok(())
             }
             [Step::Folders, rest @ ..] => {
                 if !rest.is_empty() {
-                    self.follow(at.clone(), rest)?;
+                    self.follow(base.clone(), rest)?;
                 }
-                for name in self.names(&at)? {
-                    let path = at.join(name);
+                for name in self.names(&base)? {
+                    let path = base.join(name);
                     // A link to a folder could lead in a circle.
                     match fs::symlink_metadata(&path) {
                         Ok(file) if file.is_dir() => self.follow(path, steps)?,
@@ -119,7 +119,7 @@ impl Search {
         };
         let mut names = Vec::new();
         for file in files {
-            self.left = self.left.checked_sub(1).ok_or(GlobError::TooMany(MAX_LOOKED_AT))?;
+            self.remaining = self.remaining.checked_sub(1).ok_or(GlobError::TooMany(MAX_VISITED))?;
             names.push(file.map_err(failed)?.file_name());
         }
         names.sort();
@@ -158,19 +158,19 @@ mod tests {
         ] {
             assert_eq!(found(root, pattern).unwrap(), expected, "{pattern}");
         }
-        assert!(found(root, "a**b").unwrap_err().starts_with("this is not a pattern of files"));
+        assert!(found(root, "a**b").unwrap_err().starts_with("invalid file pattern"));
     }
 
     #[test]
     fn pattern_over_the_whole_disk_is_refused() {
         let folder = tempfile::tempdir().unwrap();
-        for at in 0..MAX_LOOKED_AT / 100 + 1 {
+        for at in 0..MAX_VISITED / 100 + 1 {
             let below = folder.path().join(at.to_string());
             fs::create_dir(&below).unwrap();
             (0..100).for_each(|at| fs::write(below.join(at.to_string()), "").unwrap());
         }
         let refused = found(folder.path(), "**/*.x").unwrap_err();
-        assert_eq!(refused, "there are more than 10000 files and folders to look at");
+        assert_eq!(refused, "the search covers more than 10000 files and folders");
         assert_eq!(found(folder.path(), "7/*9").unwrap().len(), 10);
     }
 }

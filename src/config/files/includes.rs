@@ -16,9 +16,9 @@ pub(super) const MAX_FILES: usize = 1000;
 pub(super) struct Included {
     /// Files, each once; the files of one pattern are sorted by name.
     pub(super) paths: Vec<PathBuf>,
-    /// Paths that lead nowhere, and patterns that cannot be followed.
+    /// Problems of paths that do not exist, and of patterns whose files cannot be listed.
     pub(super) refused: Vec<Diagnostic>,
-    /// Patterns that no file matches.
+    /// Warnings about patterns that no file matches.
     pub(super) unmatched: Vec<Diagnostic>,
 }
 
@@ -33,18 +33,18 @@ pub(super) fn find_included(file: &Path, root: &Node, environment: Environment<'
             Err(error) => {
                 let problem = found(format!("{pattern}: {error}"));
                 let is_wide = matches!(error, GlobError::TooMany(_));
-                let hint = "name a folder nearer to the files, without `**`";
+                let hint = "write a folder that is closer to the files, without `**`";
                 included.refused.push(if is_wide { problem.with_hint(hint) } else { problem });
                 continue;
             }
         };
         if paths.is_empty() && is_url(&pattern) {
-            let message = "expected the path of a file, found a URL: only local files are included".to_owned();
+            let message = "expected the path of a file, found a URL: only local files can be included".to_owned();
             included.refused.push(found(message));
         } else if paths.is_empty() && !glob::is_pattern(&pattern) {
             included.refused.push(found(format!("there is no file {pattern}")));
         } else if paths.is_empty() {
-            included.unmatched.push(found(format!("no file matches {pattern}: nothing is included by it")));
+            included.unmatched.push(found(format!("no file matches {pattern}, so this pattern includes nothing")));
         }
         for path in paths {
             if path != file && !included.paths.contains(&path) {

@@ -1,4 +1,4 @@
-//! Files of a configuration: reading them, finding the included ones, and joining all of them to one tree.
+//! Files of a configuration: reading them, finding the included files, and joining all files into one tree.
 
 pub(super) mod content;
 pub(super) mod document;

@@ -1,4 +1,4 @@
-//! Tests of included files: their place in the tree, their problems, and what is refused.
+//! Tests of included files: their place in the tree, their problems, and the content that is refused.
 
 use std::path::PathBuf;
 
@@ -70,17 +70,20 @@ fn problem_names_its_own_file_and_line() {
     let shown = folder.load().unwrap_err();
     assert!(shown.contains("/conf.d/x.yaml:2:15: unknown key `sorce` in an entry"), "{shown}");
     assert!(shown.contains("2 |   - {name: c, sorce: ***, target: t.example/c}"), "{shown}");
-    assert!(shown.contains("/conf.d/x.yaml:3:12:") && shown.contains("first in line 5 of /sync.yaml"), "{shown}");
+    assert!(
+        shown.contains("/conf.d/x.yaml:3:12:") && shown.contains("(first occurrence in line 5 of /sync.yaml)"),
+        "{shown}"
+    );
 }
 
 #[test]
 fn forbidden_content_of_an_included_file_is_named() {
     let folder = Folder::new(&[("sync.yaml", MAIN)]);
     for (text, expected) in [
-        ("version: 1\n", "/conf.d/x.yaml:1:1: `version` in a file that is included"),
-        ("daemon: {memory: 1GiB}\n", "/conf.d/x.yaml:1:1: `daemon` in a file that is included"),
-        ("sync: {}\n", "/conf.d/x.yaml:1:7: `sync` is a list of entries"),
-        ("- a\n", "/conf.d/x.yaml:1:1: an included file is a map with `registries` and `sync`"),
+        ("version: 1\n", "/conf.d/x.yaml:1:1: the key `version` is not allowed in an included file"),
+        ("daemon: {memory: 1GiB}\n", "/conf.d/x.yaml:1:1: the key `daemon` is not allowed in an included file"),
+        ("sync: {}\n", "/conf.d/x.yaml:1:7: `sync` must be a list of entries"),
+        ("- a\n", "/conf.d/x.yaml:1:1: an included file must be a map with `registries` or `sync`"),
         ("sync: [b\n  c: d\n", "/conf.d/x.yaml:1:7: a list or map in brackets is not closed"),
     ] {
         folder.write("conf.d/x.yaml", text);
@@ -100,7 +103,7 @@ fn a_pattern_without_a_file_is_a_warning_at_its_place() {
     let warnings = folder.load().unwrap().warnings;
     let shown: Vec<String> = warnings.iter().map(|warning| warning.text.clone()).collect();
     let shown = shown.join("\n").replace(&folder.0.path().display().to_string(), "");
-    assert_eq!(shown, "/sync.yaml:2:26: no file matches /more/*.yml: nothing is included by it");
+    assert_eq!(shown, "/sync.yaml:2:26: no file matches /more/*.yml, so this pattern includes nothing");
 }
 
 #[test]
@@ -156,7 +159,7 @@ fn a_pipe_a_device_or_a_huge_file_is_refused_without_waiting() {
     let large = std::fs::File::create(folder.0.path().join("conf.d/x.yaml")).unwrap();
     large.set_len(3 << 30).unwrap();
     let shown = folder.load().unwrap_err();
-    assert_eq!(shown, "/conf.d/x.yaml: is larger than 16MiB, which no configuration is");
+    assert_eq!(shown, "/conf.d/x.yaml: is larger than 16MiB, the maximum size of a configuration");
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! YAML of other programs, read in the same way as ours: the tree as written, and problems with line, column and caret.
-//! `import` interprets its keys.
+//! YAML files of other programs: the tree as written, and problems with line, column and caret, as for a configuration
+//! of transship. `import` interprets the keys.
 
 use std::path::Path;
 
@@ -31,7 +31,7 @@ impl ForeignFile {
         Ok(Self(parse_foreign(name, text, schema)?))
     }
 
-    /// Returns the name in messages.
+    /// Returns the name of the file in messages.
     pub(crate) fn name(&self) -> &str {
         &self.0.name
     }
@@ -40,7 +40,7 @@ impl ForeignFile {
         &self.0.root
     }
 
-    /// Finds the lines and columns of the diagnostics. Returns `None` if there are none.
+    /// Finds the lines and columns of the diagnostics. Returns `None` if `found` is empty.
     pub(crate) fn locate_problems(&self, found: Vec<Diagnostic>) -> Option<Problems> {
         locate_problems(&self.0, found, |path| Some((&self.0, path.to_vec())))
     }

@@ -1,5 +1,5 @@
 //! Files of one configuration as one tree, and the mapping from a place in the tree back to its file. `include` adds
-//! further files with `registries` and `sync` of their own; the readers of the sections interpret these.
+//! further files, each with `registries` and `sync`. The readers of the sections interpret both.
 
 use std::path::Path;
 
@@ -21,7 +21,7 @@ const MOST_WARNINGS: usize = 100;
 const PARTS: [&str; 2] = ["registries", "sync"];
 
 /// Message for an included file that is not in our format.
-const NOT_INCLUDABLE: &str = "an included file is a map with `registries` and `sync`";
+const NOT_INCLUDABLE: &str = "an included file must be a map with `registries` or `sync`";
 
 /// All files of a configuration. The first is the file that the caller named.
 pub(crate) struct Files {
@@ -36,15 +36,16 @@ pub(crate) struct Files {
 /// List or map of an included file that was appended to the list or map of the tree.
 struct Graft {
     document: usize,
-    /// Position of its key in the file's own map, and in the tree's map.
+    /// Position of the key in the map of the included file.
     from: usize,
+    /// Position of the key in the map of the tree.
     to: usize,
     /// Items of the tree's list or map that come from this file.
     items: std::ops::Range<usize>,
 }
 
 impl Files {
-    /// Reads the files that `text`, the file of this name, includes.
+    /// Reads the files that a configuration includes. `text` is the text of the configuration, `name` its file name.
     pub(crate) fn read(
         name: &str,
         text: &str,
@@ -59,7 +60,7 @@ impl Files {
         problems.extend(files.locate_problems(refused));
         files.warnings = unmatched;
         if paths.len() > MAX_FILES {
-            let message = format!("includes {} files: {MAX_FILES} at most", paths.len());
+            let message = format!("the file includes {} files, and at most {MAX_FILES} are allowed", paths.len());
             return Err(vec![Problems::whole_file(name, message)]);
         }
         for path in paths {
@@ -92,8 +93,8 @@ impl Files {
             if PARTS.contains(&key.as_str()) {
                 found.extend(self.graft(at, from, key, node));
             } else {
-                let message = format!("`{key}` in a file that is included");
-                let hint = "`registries` and `sync` may be here, all else stands in the file that includes it";
+                let message = format!("the key `{key}` is not allowed in an included file");
+                let hint = "an included file may have only `registries` and `sync`: move the key to the including file";
                 found.push(Diagnostic::new(&[from], Part::Key, message).with_hint(hint));
             }
         }
@@ -113,13 +114,17 @@ impl Files {
             (_, Node::Null) => return None,
             (Node::List(all), Node::List(own)) => append(all, own),
             (Node::Map(all), Node::Map(own)) => append(all, own),
-            (there @ Node::Null, own) => {
-                *there = own;
+            (empty @ Node::Null, own) => {
+                *empty = own;
                 0..usize::MAX
             }
-            (Node::List(_), _) => return Some(Diagnostic::new(&[from], Part::Value, "`sync` is a list of entries")),
-            (Node::Map(_), _) => return Some(Diagnostic::new(&[from], Part::Value, "`registries` is a map of hosts")),
-            // The including file has a wrong type here; the reader reports that problem there.
+            (Node::List(_), _) => {
+                return Some(Diagnostic::new(&[from], Part::Value, "`sync` must be a list of entries"));
+            }
+            (Node::Map(_), _) => {
+                return Some(Diagnostic::new(&[from], Part::Value, "`registries` must be a map of hosts"));
+            }
+            // The including file has a value of a wrong type. The reader of the section reports that problem.
             _ => return None,
         };
         self.grafts.push(Graft { document, from, to, items });
@@ -137,23 +142,23 @@ impl Files {
         (0, path.to_vec())
     }
 
-    /// Finds the lines and columns of all diagnostics, in the order of the files. Returns `None` if there are none.
+    /// Finds the lines and columns of all diagnostics, in the order of the files. Returns `None` if `found` is empty.
     pub(crate) fn locate_problems(&self, found: Vec<Diagnostic>) -> Option<Problems> {
-        let mut of_each: Vec<Vec<Diagnostic>> = self.documents.iter().map(|_| Vec::new()).collect();
+        let mut by_document: Vec<Vec<Diagnostic>> = self.documents.iter().map(|_| Vec::new()).collect();
         for diagnostic in found {
             let (document, path) = self.find_origin(diagnostic.path());
-            of_each[document].push(diagnostic.with_path(path));
+            by_document[document].push(diagnostic.with_path(path));
         }
-        let elsewhere = |path: &[usize]| {
+        let origin = |path: &[usize]| {
             let (document, path) = self.find_origin(path);
             Some((&self.documents[document], path))
         };
-        let problems = self.documents.iter().zip(of_each);
-        Problems::join(problems.filter_map(|(document, found)| locate_problems(document, found, elsewhere)))
+        let problems = self.documents.iter().zip(by_document);
+        Problems::join(problems.filter_map(|(document, found)| locate_problems(document, found, origin)))
     }
 
-    /// Returns the warnings, first those about the includes, each with its place before its text. Warnings beyond a
-    /// hundred are only counted.
+    /// Returns the warnings, each with its place before its text. Warnings about includes come first. Warnings beyond
+    /// the first hundred are only counted.
     pub(crate) fn locate_warnings(&self, drafts: Vec<WarningDraft>) -> Vec<Warning> {
         let longest = self.documents.iter().map(|document| document.text.as_str()).max_by_key(|text| text.len());
         let most = affordable(longest.unwrap_or_default(), MOST_WARNINGS);
@@ -171,7 +176,7 @@ impl Files {
             warnings.extend(located.iter().flat_map(Problems::as_slice).map(warning));
         }
         if more > 0 {
-            warnings.push(Warning { entry: None, text: format!("{more} more warnings of this kind"), remedy: None });
+            warnings.push(Warning { entry: None, text: format!("{more} more warnings"), remedy: None });
         }
         warnings
     }

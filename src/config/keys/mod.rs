@@ -1,5 +1,5 @@
-//! Keys of a file, without any section: their tables, the schema of a whole file, and the judgement of texts that may
-//! be secrets.
+//! Engine for the keys of a file, which knows no section: the tables of keys, the schema of a whole file, and the
+//! detection of texts that may be secrets.
 
 pub(super) mod nearest;
 pub(super) mod schema;

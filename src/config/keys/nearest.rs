@@ -1,4 +1,4 @@
-//! Search for the known name that a misspelt one was probably meant to be.
+//! Search for the known name that a misspelt name was probably meant to be.
 
 /// Returns the item of `known` that `written` was probably meant to be.
 pub(crate) fn find_nearest<'k>(written: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {

@@ -1,5 +1,5 @@
-//! Schema of a whole file: the tables of all its maps, and what follows from them for keys anywhere in a text, as for
-//! misspelt and misplaced ones. It is made of the sections' tables and knows no section itself.
+//! Schema of a whole file: the tables of all its maps, and checks of keys by these tables, also of misspelt and
+//! misplaced keys. The sections supply the tables; this module knows no section.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,22 +21,22 @@ pub(crate) struct Schema {
     safe_forms: BTreeMap<&'static str, SafeForm>,
 }
 
-/// Secrecy of a map: which of its keys and values may be secrets.
+/// Secrecy of a map: the keys and values in it that may be secrets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Secrecy {
     /// Settings that have no secrets.
     Settings,
     /// Section whose values may be secrets: `push_events`, `notify`, `proxy` or `tls`.
     Section,
-    /// Map of such sections by names that the user gave: `push_events.receivers`.
+    /// Map from names that the operator chose to sections with secrets: `push_events.receivers`.
     Names,
     /// Credentials or a webhook, where a key may be the secret itself.
     Credentials,
 }
 
 impl Schema {
-    /// Creates the schema of files whose top level has the keys of `root`. `tables` are all tables of the schema; if
-    /// several have a key, the hint about a misplaced key names the first of them.
+    /// Creates the schema of files whose top level has the keys of `root`. `tables` lists all tables of the schema. If
+    /// several tables have a key, the hint about a misplaced key names the first of these tables.
     pub(crate) fn new(root: &'static Table, tables: &[&'static Table]) -> Self {
         let keys = || tables.iter().flat_map(|table| table.keys());
         let mut schema = Self {
@@ -61,7 +61,7 @@ impl Schema {
         schema
     }
 
-    /// Adds a table and the tables below it, each with its secrecy.
+    /// Adds a table and the tables below it to `reached`, each with its secrecy.
     fn reach(&self, table: &'static Table, secrecy: Secrecy, reached: &mut Vec<(&'static Table, Secrecy)>) {
         if reached.iter().any(|(other, _)| std::ptr::eq(*other, table)) {
             return;
@@ -94,7 +94,7 @@ impl Schema {
         self.tables().any(|table| table.find(key).is_some())
     }
 
-    /// Returns true if the top level has the key, or has a key that nearly matches it.
+    /// Returns true if the top level has the key, or has a key with nearly the same name.
     pub(crate) fn is_top_level(&self, key: &str) -> bool {
         find_nearest(key, self.root.keys().map(|key| key.name)).is_some()
     }
@@ -120,15 +120,15 @@ impl Schema {
         }
     }
 
-    /// Returns true if a key implies that the values below it may be secrets or may contain one.
+    /// Returns true if a key implies that the values below it may be secrets or may contain secrets.
     pub(crate) fn leads_to_secrets(&self, key: &str) -> bool {
         sounds_secret(key) || self.secret_keys.contains(key)
     }
 
     /// Returns true if an unknown key can be shown:
-    /// - among credentials, if it nearly matches a known key
-    /// - in other sections with secrets, also if it is a plain word
-    /// - elsewhere, if it is one word
+    /// - among credentials, if the key nearly matches a known key
+    /// - in other sections with secrets, also if the key is a plain word
+    /// - elsewhere, if the key is one word
     pub(crate) fn may_show(&self, key: &str, secrecy: Secrecy) -> bool {
         match secrecy {
             Secrecy::Names => is_plain(key),
@@ -138,7 +138,8 @@ impl Schema {
         }
     }
 
-    /// Returns true if a key nearly matches a key of a map of this secrecy, or of a map right below a section.
+    /// Returns true if a key nearly matches a key of a map of this secrecy. For sections with secrets, the keys of the
+    /// maps directly below a section also count.
     fn is_near(&self, key: &str, secrecy: Secrecy) -> bool {
         let own = self.tables.iter().filter(|(_, other)| *other == secrecy).map(|(table, _)| *table);
         let sections = own.clone().filter(|_| secrecy == Secrecy::Section);
@@ -147,8 +148,8 @@ impl Schema {
         find_nearest(key, known).is_some()
     }
 
-    /// Returns true if a scalar right under a key of credentials or of a section with secrets is a value that the key
-    /// takes, and no secret: a name, a path, an address.
+    /// Returns true if a scalar has the form that its key takes, and is not a secret: a name, a path, an address. The
+    /// key is in credentials or in a section with secrets.
     pub(crate) fn is_harmless(&self, key: &str, text: &str) -> bool {
         !self.hides_secret(text) && has_form(text, self.safe_forms.get(key).copied())
     }
@@ -158,8 +159,8 @@ impl Schema {
         looks_secret(text) || self.is_swallowed(text)
     }
 
-    /// Returns true if a text is a key joined to its value, because the colon or the space after it is missing:
-    /// `token:VALUE`, `password VALUE`.
+    /// Returns true if a text is a key joined to its value, because the colon, or the space after the colon, is
+    /// missing: `token:VALUE`, `password VALUE`.
     fn is_swallowed(&self, text: &str) -> bool {
         let head = text.split([':', '=', ' ']).next().unwrap_or_default();
         let is_key = !head.is_empty() && head.bytes().all(|b| b.is_ascii_alphabetic() || b == b'_');

@@ -1,5 +1,5 @@
-//! Judgement of texts by their form alone: whether they look like a secret, and whether they have a form that no secret
-//! has. Pure; the keys are judged by [`super::schema::Schema`].
+//! Detection of secrets by the form of a text: texts that look like a secret, and texts whose form no secret has. The
+//! functions are pure. [`super::schema::Schema`] also considers the keys.
 
 use super::table::SafeForm;
 use crate::config::model::endpoint::has_user_info;
@@ -25,11 +25,11 @@ const TOKENS: [&str; 14] = [
     "xoxp-",
 ];
 
-/// Minimum number of characters at which a word of mixed letters and digits counts as a token.
+/// Minimum length of a word of mixed letters and digits that counts as a token, in bytes.
 const TOKEN_LENGTH: usize = 20;
 
 /// Returns true if a text looks like it contains a secret, at any place. [`super::schema::Schema::hides_secret`] also
-/// knows the keys.
+/// considers the keys.
 pub(crate) fn looks_secret(text: &str) -> bool {
     may_have_user_info(text)
         || swallows_key(text)
@@ -38,8 +38,8 @@ pub(crate) fn looks_secret(text: &str) -> bool {
         || looks_like_token(text)
 }
 
-/// Returns true if a text is an address with a user name before its host, or was meant as one: a slash in a password
-/// ends the host part.
+/// Returns true if a text is an address with a user name before its host, or was probably meant as such an address: a
+/// slash in a password ends the host part.
 fn may_have_user_info(text: &str) -> bool {
     has_user_info(text) || text.split_once("://").is_some_and(|(_, rest)| rest.contains('@'))
 }
@@ -58,7 +58,7 @@ fn looks_like_token(text: &str) -> bool {
     one_word && (known || text.len() >= TOKEN_LENGTH && mixed)
 }
 
-/// Returns true if a text is so long, because of a forgotten quote, that it may contain keys with secrets.
+/// Returns true if a text may contain keys with secrets, for example because a quote is missing.
 pub(crate) fn swallows_secret(text: &str) -> bool {
     text.contains(':') && text.contains([' ', '"', '\'', '\n']) && sounds_secret(text)
 }
@@ -73,10 +73,10 @@ fn swallows_key(text: &str) -> bool {
     swallows_secret(text) || text.match_indices(':').any(ends_key)
 }
 
-/// Returns true if a key could be meant as `credentials`, `password` or the like.
+/// Returns true if the name of a key suggests a secret: `credentials`, `password` and similar names, also misspelt.
 pub(crate) fn sounds_secret(key: &str) -> bool {
     let lower = key.to_lowercase();
-    // The address of a webhook often is a secret.
+    // The URL of a webhook often is a secret.
     lower == "url"
         || ["pass", "pwd", "secret", "token", "cred", "auth", "webhook"].iter().any(|part| lower.contains(part))
         // `insecure` is not a misspelt `secret`.
@@ -89,7 +89,7 @@ pub(crate) fn is_one_word(key: &str) -> bool {
     key.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.'))
 }
 
-/// Returns true if a text has a form. Without a form, it must be a whole `${NAME}`.
+/// Returns true if a text has this form. `None` means that the text must be a single `${NAME}`.
 pub(crate) fn has_form(text: &str, form: Option<SafeForm>) -> bool {
     match form {
         Some(SafeForm::Variable) => is_variable(text),
@@ -111,7 +111,7 @@ pub(crate) fn is_plain(text: &str) -> bool {
     !text.is_empty() && text.chars().all(|c| c.is_ascii_lowercase() || matches!(c, ' ' | '_' | '-' | '.' | '/'))
 }
 
-/// Returns true for a path with a folder in it and of the usual characters, or for a file name with an extension:
+/// Returns true for a path that contains a folder and only usual characters, or for a file name with an extension:
 /// `ca.pem`.
 fn is_path(text: &str) -> bool {
     let is_file = text.rsplit_once('.').is_some_and(|(name, kind)| {

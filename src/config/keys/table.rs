@@ -1,5 +1,5 @@
 //! Table of the keys of one map: names, types, documentation and defaults. Each section has its own tables; this module
-//! knows none of them.
+//! knows no section.
 
 /// Keys of one kind of map.
 #[derive(Debug)]
@@ -23,10 +23,10 @@ pub(crate) struct Key {
     pub(crate) default: Option<&'static str>,
     /// Example value, as JSON; empty if the keys below have their own examples.
     pub(crate) example: &'static str,
-    /// True if the value, or a value below it, may be a secret: it is shown only in the form of [`Key::safe_form`]. The
-    /// keys below such a key need no mark of their own.
+    /// True if the value, or a value below it, may be a secret: such a value is shown only if it has the form
+    /// [`Key::safe_form`]. The keys below such a key need no mark of their own.
     pub(crate) secret: bool,
-    /// Form of a value that is certainly no secret. `None`: such a value is a whole `${NAME}`.
+    /// Form of a value that is certainly no secret. `None` means that only a whole `${NAME}` is certainly no secret.
     pub(crate) safe_form: Option<SafeForm>,
 }
 
@@ -61,7 +61,7 @@ pub(crate) enum Shape {
     Map(&'static Table),
     /// One of these words, or a map of known keys.
     WordOr(&'static [&'static str], &'static Table),
-    /// Map of known keys that go together as one of these alternatives.
+    /// Map of known keys, with the keys of exactly one of these alternatives.
     OneOf(&'static Table, &'static [Alternative]),
     /// Map with keys that the operator chooses.
     MapOf(&'static Table),
@@ -73,16 +73,16 @@ pub(crate) enum Shape {
     Words(&'static [&'static str]),
 }
 
-/// Keys that go together.
+/// Set of keys that are used together.
 #[derive(Debug)]
 pub(crate) struct Alternative {
-    /// Required keys; the first of them identifies this alternative.
+    /// Required keys; the first required key identifies this alternative.
     pub(crate) required: &'static [&'static str],
     /// Optional keys.
     pub(crate) optional: &'static [&'static str],
 }
 
-/// Form of a value that is no secret, although its key may take one.
+/// Form of a value that is no secret, although its key may take a secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SafeForm {
     /// Name of an environment variable.
@@ -129,7 +129,7 @@ impl Table {
         self.groups.iter().flat_map(|group| group.iter())
     }
 
-    /// Returns the tables of the maps right below in which a hint looks for a misplaced key.
+    /// Returns the tables of the maps directly below this table. A hint searches these tables for a misplaced key.
     pub(crate) fn below(&self) -> impl Iterator<Item = &'static Self> {
         self.keys().filter_map(|key| match key.shape {
             Shape::TextOrMaps { keys: table, .. }

@@ -27,9 +27,9 @@ impl Config {
     /// Returns one sentence for each registry whose certificates are not verified.
     #[must_use]
     pub fn unverified(&self) -> Vec<String> {
-        let of =
+        let warning =
             |(host, options): (&RegistryHost, &Options)| Some(format!("{host}: {}", options.transport.tls.warning()?));
-        self.registries.iter().filter_map(of).collect()
+        self.registries.iter().filter_map(warning).collect()
     }
 
     /// Returns the mirrors from which a registry's content can also be read.
@@ -38,8 +38,8 @@ impl Config {
         self.registries.get(host).map_or(&[], |options| &options.transport.mirrors)
     }
 
-    /// Returns the registries that the configuration names: those of all entries, those with settings of their own, and
-    /// mirrors.
+    /// Returns the registries that the configuration names: the registries of all entries, the registries with
+    /// settings, and the mirrors.
     #[must_use]
     pub fn hosts(&self) -> BTreeSet<RegistryHost> {
         let of_entries = self.entries.iter().flat_map(|entry| std::iter::once(&entry.source).chain(&entry.targets));

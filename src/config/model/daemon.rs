@@ -26,7 +26,7 @@ pub struct Daemon {
     pub entries_at_once: usize,
     /// Limit in bytes for buffers of transfers in flight, at least 16 MiB. Default 128 MiB.
     pub memory: u64,
-    /// Bandwidth in bytes a second of all registries together, by the time of day. Default: no limit.
+    /// Bandwidth in bytes per second of all registries together, by the time of day. Default: no limit.
     pub bandwidth: Option<Bandwidth>,
     /// Time that running transfers may continue after SIGTERM, up to an hour. Default 30 s.
     pub shutdown_grace: Duration,
@@ -39,9 +39,9 @@ pub struct Daemon {
 pub enum ControlSocket {
     /// No socket.
     Off,
-    /// Socket at the path that the file names.
+    /// Socket at the path that the configuration names.
     At(PathBuf),
-    /// Default socket, if the file names none: in the folder that the environment names. The daemon runs without a
-    /// socket if it cannot create this one.
+    /// Default socket, if the configuration names none: in the folder that the environment names. If the daemon cannot
+    /// create the default socket, it runs without a socket.
     Usual(PathBuf),
 }

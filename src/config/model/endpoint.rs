@@ -1,5 +1,5 @@
 //! Endpoints as written in `source` and `target`: a repository, a tree of repositories or an image layout on disk. The
-//! module contains only their names; `registry` and `layout` read and write them.
+//! module contains only the names of endpoints; `registry` and `layout` read and write their content.
 
 use std::fmt;
 use std::path::{Component, PathBuf};
@@ -9,7 +9,7 @@ use crate::oci::{NameError, Reference, ReferenceError, RegistryHost, Repository,
 
 const LAYOUT: &str = "oci-layout:";
 
-/// Place to read from or write to.
+/// Source or target of a copy.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Endpoint {
     /// One repository of a registry: `docker.io/library/python`.
@@ -31,14 +31,13 @@ pub enum EndpointError {
     /// Missing path after `oci-layout:`.
     #[error("the path is missing after {LAYOUT:?}: write oci-layout:./mirror")]
     NoPath,
-    /// URL in place of a layout's path. The message does not repeat the text: it may contain a password.
-    #[error(
-        "a layout is a folder on this machine, and this is a URL: write oci-layout:/srv/mirror, or HOST/REPOSITORY"
-    )]
+    /// URL in place of a layout's path. The message does not repeat the text, which may contain a password.
+    #[error("a layout is a folder on this machine, not a URL: write oci-layout:/srv/mirror, or HOST/REPOSITORY")]
     LayoutUrl,
-    /// Misplaced `*`: only a last part `**` may contain it.
+    /// Misplaced `*`: only `**` as the last part is allowed.
     #[error(
-        "{0:?} has a `*` in the wrong place: only a last part `**` stands for all repositories below, like host/team/**"
+        "{0:?} has a `*` in the wrong place: only `**` as the last part is allowed, like host/team/** for all \
+         repositories below host/team"
     )]
     Star(String),
     /// Tag or digest after the repository.
@@ -51,7 +50,7 @@ pub enum EndpointError {
         /// Tag or `@digest` alone.
         selected: String,
     },
-    /// User name or password before the host. The message does not repeat the text: it may be a secret.
+    /// User name or password before the host. The message does not repeat the text, which may be a secret.
     #[error("a user name or password does not belong here: write it under registries.HOST.credentials")]
     UserInfo,
     /// Invalid reference to a repository.
@@ -136,7 +135,8 @@ fn parse_repository(text: &str) -> Result<Endpoint, EndpointError> {
     Err(EndpointError::OneImage { text: text.to_owned(), repository: repository.to_owned(), selected })
 }
 
-/// Reads a tree by Docker's rule for the host, but without its `library/`: a prefix is not a repository.
+/// Parses a tree of repositories. Docker's rule for the host applies. Docker's rule that adds `library/` does not
+/// apply, because a prefix is not a repository.
 fn parse_tree(above: &str) -> Result<Endpoint, EndpointError> {
     let (first, rest) = above.split_once('/').map_or((above, None), |(first, rest)| (first, Some(rest)));
     Ok(if names_host(first) {
@@ -162,7 +162,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_endpoint_prints_as_it_can_be_read_again() {
+    fn printed_endpoint_parses_to_the_same_endpoint() {
         for (text, printed) in [
             ("ubuntu", "docker.io/library/ubuntu"),
             ("ghcr.io/a/b", "ghcr.io/a/b"),
@@ -193,8 +193,8 @@ mod tests {
         );
         assert_eq!(
             message("ghcr.io/a/*"),
-            "\"ghcr.io/a/*\" has a `*` in the wrong place: only a last part `**` stands for all repositories below, \
-             like host/team/**"
+            "\"ghcr.io/a/*\" has a `*` in the wrong place: only `**` as the last part is allowed, like host/team/** \
+             for all repositories below host/team"
         );
         assert!(message("ghcr.io/**/b").contains("wrong place"));
         assert!(message("**").contains("wrong place"));

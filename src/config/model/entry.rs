@@ -21,11 +21,11 @@ pub struct Entry {
     pub source: Endpoint,
     /// Endpoints to write to: at least one, all different, none equal to the source.
     pub targets: Vec<Endpoint>,
-    /// Credentials of this entry, if they differ from those in the registries' own options.
+    /// Credentials of this entry, instead of the credentials in the registries' own options.
     pub credentials: EntryCredentials,
     /// Selection of tags. Default: all tags.
     pub selection: plan::Selection,
-    /// Platforms of an index to copy; `None` means all of them, the index verbatim.
+    /// Platforms of an index to copy; `None` copies all platforms, with the index verbatim.
     pub platforms: Option<Vec<Platform>>,
     /// True if the referrers of an image (signatures, SBOMs) are copied too. Default true.
     pub referrers: bool,
@@ -37,7 +37,7 @@ pub struct Entry {
     pub on_start: bool,
     /// Time zone of the schedule. Default UTC.
     pub timezone: chrono_tz::Tz,
-    /// Maximum random delay of a scheduled run, up to a day. Default 0.
+    /// Maximum delay of a scheduled run, up to a day. Each entry has a fixed delay below this maximum. Default 0.
     pub jitter: Duration,
     /// Maximum duration of a run, after which the run is ended, 1 s to 7 days; `None` means no limit, the default.
     pub timeout: Option<Duration>,
@@ -47,12 +47,12 @@ pub struct Entry {
     pub notify: Vec<Notify>,
 }
 
-/// Credentials of one entry at its registries; `None` means those in the registry's own options.
+/// Credentials of one entry at its registries; `None` means the credentials in the registry's own options.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct EntryCredentials {
     /// Credentials at the source's registry.
     pub source: Option<Credentials>,
-    /// Credentials at the registry of the targets. All targets are at one registry if this is set.
+    /// Credentials at the registry of the targets. With these credentials, all targets are at one registry.
     pub target: Option<Credentials>,
 }
 
@@ -69,7 +69,7 @@ pub struct EntryName(Arc<str>);
 
 /// Error: a text is not a valid [`EntryName`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a name of an entry: 1 to 64 letters, digits, `.`, `_` and `-`")]
+#[error("{0:?} is not a valid name of an entry: write 1 to 64 letters, digits, `.`, `_` and `-`")]
 pub struct EntryNameError(String);
 
 impl EntryName {

@@ -1,5 +1,5 @@
 //! Model of the configuration for the rest of the program: every value parsed, every default filled in, every rule
-//! across entries checked. It is not the YAML as written.
+//! across entries checked. The model does not contain the YAML as written.
 
 pub(super) mod config;
 pub(super) mod daemon;

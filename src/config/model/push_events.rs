@@ -1,4 +1,5 @@
-//! Push events: the address on which the daemon takes them, their senders, and the secrets that authenticate these.
+//! Push events: the address on which the daemon receives them, their senders, and the secrets that authenticate the
+//! senders.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -13,7 +14,7 @@ use crate::registry::Secret;
 /// Address for events, and their senders.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PushEvents {
-    /// Any address or a socket file; never off.
+    /// Address or socket file on which the daemon listens; never `Off`.
     pub listen: StatusPort,
     /// Senders, each by the last part of its path; at least one.
     pub receivers: BTreeMap<EntryName, Receiver>,
@@ -26,7 +27,7 @@ pub struct Receiver {
     pub kind: HookKind,
     /// Bearer token, or key of the signature.
     pub secret: Secret,
-    /// Registry as entries name it; `None` means the registry that the events name.
+    /// Registry, by the name that entries use; `None` means the registry that the events name.
     pub registry: Option<RegistryHost>,
 }
 
@@ -34,11 +35,11 @@ impl Receiver {
     /// Minimum length of a secret in bytes; a shorter secret can be guessed.
     pub const SHORTEST_SECRET: usize = 16;
 
-    /// Returns the current secret: a secret in a file may have been replaced.
+    /// Returns the current secret. A secret in a file may have changed since the start.
     ///
     /// # Errors
-    /// Returns the reason why the secret is unusable, with the file's path: it cannot be read, or it has become one
-    /// that can be guessed.
+    /// Returns the reason why the secret is unusable, with the path of its file: the secret cannot be read, or is too
+    /// short.
     pub async fn secret_now(&self) -> Result<SecretString, String> {
         let place = match &self.secret {
             Secret::File(path) => format!("{}: ", path.display()),
@@ -46,7 +47,10 @@ impl Receiver {
         };
         let secret = self.secret.read().await.map_err(|error| format!("{place}{error}"))?;
         if secret.expose_secret().len() < Self::SHORTEST_SECRET {
-            return Err(format!("{place}fewer than {} characters can be guessed", Self::SHORTEST_SECRET));
+            return Err(format!(
+                "{place}the secret has fewer than {} characters and can be guessed",
+                Self::SHORTEST_SECRET
+            ));
         }
         Ok(secret)
     }
@@ -84,6 +88,6 @@ impl FromStr for HookKind {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let found = Self::ALL.into_iter().find(|kind| kind.word() == text);
-        found.ok_or_else(|| format!("{text:?} is no kind of sender: expected one of {}", Self::WORDS.join(", ")))
+        found.ok_or_else(|| format!("{text:?} is not a kind of sender: expected one of {}", Self::WORDS.join(", ")))
     }
 }

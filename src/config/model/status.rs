@@ -9,17 +9,17 @@ use crate::registry::Secret;
 /// Status port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Status {
-    /// Address on which it listens.
+    /// Address on which the port listens.
     pub listen: StatusPort,
-    /// Clients that may read it.
+    /// Clients that may read the port.
     pub readers: Readers,
 }
 
 /// Clients that may read the status port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Readers {
-    /// Clients on this machine. On a loopback address: clients that request it by a loopback name. On a socket file:
-    /// users whom the file mode permits.
+    /// Clients on this machine. On a loopback address: clients that request the port by a loopback name. On a socket
+    /// file: users whom the file mode permits.
     Local,
     /// Clients that present this token, of at least 16 bytes.
     Token(Secret),

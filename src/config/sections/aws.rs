@@ -11,26 +11,26 @@ pub(crate) static AWS: Table = Table {
         key(
             "region",
             Shape::Text { pattern: "^[a-z0-9-]+$" },
-            "Region of the registry. Default: the one in the host name, else $AWS_REGION.",
+            "Region of the registry. Default: the region in the host name, else $AWS_REGION.",
             r#""eu-west-1""#,
         ),
         key(
             "profile",
             ANY,
-            "Profile in ~/.aws/credentials and ~/.aws/config. Default: the first that has keys of: environment, web \
-             identity, $AWS_PROFILE or the default profile, container, instance metadata service.",
+            "Profile in ~/.aws/credentials and ~/.aws/config. Default: the first of these sources that has keys: \
+             environment, web identity, $AWS_PROFILE or the default profile, container, instance metadata service.",
             r#""mirror""#,
         ),
         key(
             "endpoint",
             ANY,
-            "Address of the ECR API. Default: that of the region.",
+            "Address of the ECR API. Default: the address of the region.",
             r#""https://vpce-1.api.ecr.eu-west-1.vpce.amazonaws.com""#,
         ),
         key(
             "sts",
             ANY,
-            "Address of the security token service (STS). Default: that of the region.",
+            "Address of the security token service (STS). Default: the address of the region.",
             r#""https://sts.eu-west-1.amazonaws.com""#,
         ),
         key("imds", ANY, "Address of the instance metadata service.", r#""http://[fd00:ec2::254]""#)
@@ -64,7 +64,7 @@ fn read_region(reader: &Reader<'_>, value: &Value<'_>) -> Option<String> {
     let text = reader.text(value, "a region like eu-west-1")?;
     // The region becomes a part of an address.
     if text.is_empty() || !text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') {
-        reader.refuse(value, "a region has small letters, digits and `-` alone, like eu-west-1");
+        reader.refuse(value, "a region has only lower-case letters, digits and `-`, like eu-west-1");
         return None;
     }
     Some(text)

@@ -56,7 +56,7 @@ pub(crate) static AZURE: Table = Table {
         key(
             "authority",
             ANY,
-            "Address of Entra. Sovereign clouds have their own.",
+            "Address of Entra. Sovereign clouds have addresses of their own.",
             r#""https://login.microsoftonline.us""#,
         )
         .with_default(r#""https://login.microsoftonline.com""#),
@@ -84,15 +84,15 @@ pub(crate) fn read_azure(reader: &Reader<'_>, value: &Value<'_>) -> Option<Azure
     let (identity, authority) = match reader.text(value, "managed_identity, workload_identity or a map")?.as_str() {
         "managed_identity" => (AzureIdentity::Managed { client_id: None }, check_secret_address(AUTHORITY)),
         "workload_identity" => {
-            let said = (reader.environment)("AZURE_AUTHORITY_HOST").filter(|host| !host.is_empty());
-            (read_workload(reader, value)?, check_secret_address(said.as_deref().unwrap_or(AUTHORITY)))
+            let host = (reader.environment)("AZURE_AUTHORITY_HOST").filter(|host| !host.is_empty());
+            (read_workload(reader, value)?, check_secret_address(host.as_deref().unwrap_or(AUTHORITY)))
         }
         _ => {
             reader.refuse(value, "expected managed_identity, workload_identity or a map");
             return None;
         }
     };
-    let authority = authority.map_err(|what| format!("the environment variable AZURE_AUTHORITY_HOST: {what}"));
+    let authority = authority.map_err(|reason| format!("the environment variable AZURE_AUTHORITY_HOST: {reason}"));
     Some(Azure {
         identity,
         imds: reader.accept(value, check_metadata_address(IMDS))?,
@@ -106,10 +106,10 @@ fn read_identity(reader: &Reader<'_>, value: &Value<'_>, fields: &Fields<'_>) ->
     let (client_id, tenant_id) = (text("client_id"), text("tenant_id"));
     let client_secret = fields.get("client_secret").map(|value| read_secret(reader, value));
     let (certificate, key) = (fields.get("certificate"), fields.get("key"));
-    // Many operators keep both in one file.
+    // Many operators keep the certificate and the key in one file.
     let pair = certificate.map(|file| read_pair(reader, file, key.unwrap_or(file)));
     if certificate.is_none() && key.is_some() {
-        reader.refuse(value, "a key alone proves nothing: `certificate` is missing under `azure`");
+        reader.refuse(value, "a private key needs its certificate: write `certificate` under `azure`");
         return None;
     }
     if let (None, None, None, None) = (&client_secret, &pair, &tenant_id, &client_id) {
@@ -141,7 +141,10 @@ fn read_pair(reader: &Reader<'_>, certificate: &Value<'_>, key: &Value<'_>) -> O
     let key_file = read_pem_path(reader, key)?;
     let read = reader.accept(key, Pem::key(&key_file, &read))?;
     if !read.has_rsa_key() {
-        let message = format!("the private key in the file {} is no RSA key: Azure takes no other", key_file.display());
+        let message = format!(
+            "the private key in the file {} is not an RSA key: Azure accepts only RSA keys",
+            key_file.display()
+        );
         reader.refuse(key, message);
         return None;
     }
@@ -166,5 +169,5 @@ fn read_workload(reader: &Reader<'_>, value: &Value<'_>) -> Option<AzureIdentity
 /// Checks a tenant id, which becomes a part of a path.
 fn check_tenant(id: String) -> Result<String, &'static str> {
     let good = !id.is_empty() && id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-'));
-    if good { Ok(id) } else { Err("a tenant_id has letters, digits, `.` and `-` alone") }
+    if good { Ok(id) } else { Err("a tenant_id has only letters, digits, `.` and `-`") }
 }

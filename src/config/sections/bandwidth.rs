@@ -6,7 +6,7 @@ use crate::config::reader::{Reader, Value};
 use crate::config::yaml::node::Node;
 use crate::registry::{Bandwidth, Window};
 
-/// Minimum bandwidth, in bytes a second.
+/// Minimum bandwidth, in bytes per second.
 pub(crate) const MIN_BANDWIDTH: u64 = 1 << 10;
 
 const BYTES_A_SECOND: &str = "^[0-9]+ *(B|kB|KB|KiB|MB|MiB|GB|GiB|TiB)? */s$";
@@ -20,7 +20,7 @@ pub(crate) static WINDOW: Table = Table {
         key(
             "between",
             Shape::Text { pattern: "^[0-9]{1,2}:[0-9]{2} *- *[0-9]{1,2}:[0-9]{2}$" },
-            "Time of day, from one time to another; it may cross midnight. Default: always.",
+            "Period of the day in which the window applies. A period may cross midnight. Default: always.",
             r#""08:00-18:00""#,
         ),
         key("timezone", ANY, "Time zone of `between`, by its IANA name.", r#""Europe/Berlin""#)
@@ -41,14 +41,17 @@ pub(crate) fn read_bandwidth(reader: &Reader<'_>, value: &Value<'_>) -> Option<B
 fn read_windows(reader: &Reader<'_>, value: &Value<'_>) -> Option<Bandwidth> {
     let items = reader.items(value, "a list of windows")?;
     if items.is_empty() {
-        reader.refuse_with_hint(value, "there is no window in it", "leave `bandwidth` out for no limit");
+        reader.refuse_with_hint(value, "the list has no windows", "remove `bandwidth` for no limit");
     }
     let windows: Vec<Option<Window>> = items.iter().map(|item| read_window(reader, item)).collect();
     let always = |window: &Option<Window>| window.as_ref().is_some_and(|window| window.between.is_none());
-    if let Some(at) = windows.iter().position(always)
-        && let Some(never) = items.get(at + 1)
+    if let Some(index) = windows.iter().position(always)
+        && let Some(unreachable) = items.get(index + 1)
     {
-        reader.refuse(never, "this window never counts: the one before it is without `between` and always holds");
+        reader.refuse(
+            unreachable,
+            "this window never applies: the window before it has no `between`, so that window always applies",
+        );
     }
     windows.into_iter().collect::<Option<_>>().map(Bandwidth::new)
 }
@@ -59,7 +62,7 @@ fn read_window(reader: &Reader<'_>, value: &Value<'_>) -> Option<Window> {
     let hours = fields.get("between").map(|value| reader.parsed(value, "times of day like 08:00-18:00"));
     let zone = fields.get("timezone");
     if let (None, Some(zone)) = (&hours, zone) {
-        reader.refuse_with_hint(zone, "`timezone` says nothing without `between`", "leave it out");
+        reader.refuse_with_hint(zone, "`timezone` has no effect without `between`", "remove `timezone`");
     }
     let zone = zone.map(|value| read_timezone(reader, value));
     fields.assert_all_read();

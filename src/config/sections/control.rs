@@ -15,9 +15,9 @@ const FILE: &str = "control.sock";
 pub(crate) const CONTROL_KEY: Key = key(
     "control",
     ANY,
-    "Socket file by which `transship trigger`, `pause` and `resume` reach the daemon, or `off`. Its owner and its \
-     group may write to it. Default: control.sock in $RUNTIME_DIRECTORY, else in $XDG_RUNTIME_DIR/transship, else \
-     off.",
+    "Socket file by which `transship trigger`, `pause` and `resume` reach the daemon, or `off` for no socket. Only the \
+     owner and the group of the file can use the socket. Default: control.sock in $RUNTIME_DIRECTORY, else in \
+     $XDG_RUNTIME_DIR/transship, else off.",
     r#""/run/transship/control.sock""#,
 );
 
@@ -25,7 +25,7 @@ pub(crate) const CONTROL_KEY: Key = key(
 pub(crate) fn read_control(reader: &Reader<'_>, value: Option<&Value<'_>>) -> Option<ControlSocket> {
     let Some(value) = value else { return Some(default_socket(reader.environment)) };
     if matches!(value.node, Node::Bool(false)) {
-        reader.refuse_with_hint(value, "expected the path of a socket, found the boolean false", "write off");
+        reader.refuse_with_hint(value, "expected the path of a socket, found the boolean false", "write `off`");
         return None;
     }
     let path = reader.path(value, "the path of a socket")?;
@@ -37,8 +37,8 @@ pub(crate) fn read_control(reader: &Reader<'_>, value: Option<&Value<'_>>) -> Op
 }
 
 /// Returns the default socket: in the folder that systemd names, otherwise in the folder of the XDG base directory
-/// specification, otherwise none. No other folder belongs to this user alone and is removed with the session or at
-/// shutdown.
+/// specification, otherwise none. Only these folders belong to the user alone and are removed at the end of the session
+/// or at shutdown.
 fn default_socket(environment: Environment<'_>) -> ControlSocket {
     let folder = |name: &str| environment(name).map(PathBuf::from).filter(|path| path.is_absolute());
     // systemd separates several runtime directories by colons.

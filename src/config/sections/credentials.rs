@@ -1,5 +1,5 @@
-//! Section `credentials`: the credentials at a registry, in one of several alternatives. No message here repeats the
-//! written text: it may be a secret.
+//! Section `credentials`: the credentials at a registry, in one of several alternatives. No message in this module
+//! repeats the written text, because the text may be a secret.
 
 use super::aws::{AWS, read_aws};
 use super::azure::{AZURE, AZURE_WORDS, read_azure};
@@ -50,46 +50,53 @@ pub(crate) static CREDENTIALS: Table = Table {
         key(
             "command",
             Shape::List,
-            "A program and its arguments. It prints the password of `username`; without `username` it prints \
-             USER:PASSWORD, or an identity token, which has no colon. It must end within 30 s.",
+            "A program and its arguments. With `username`, the program prints the password. Without `username`, the \
+             program prints USER:PASSWORD, or an identity token, which has no colon. The program must end within 30 s.",
             r#"["pass", "show", "registry"]"#,
         ),
         key(
             "env",
             Shape::Secrets,
-            "More environment variables for the helper or the command, each text, {env: NAME} or {file: PATH}. \
-             Without them the program gets PATH, HOME, DOCKER_CONFIG and the variables of proxies and clouds, and \
-             nothing else of this environment. transship never shows the values.",
+            "Additional environment variables for the helper or the command, each text, {env: NAME} or {file: PATH}. \
+             Of its own environment, transship passes only PATH, HOME, DOCKER_CONFIG and the variables of proxies and \
+             clouds to the program. transship never shows the values.",
             r#"{"VAULT_TOKEN": {"file": "/run/secrets/vault"}}"#,
         ),
         key(
             "azure",
             Shape::WordOr(&AZURE_WORDS, &AZURE),
-            "An Entra identity for Azure Container Registry: `managed_identity`, `workload_identity` (by the \
-             variables that its webhook sets), or a map. A map with `client_secret` or `certificate` is an \
-             application; any other map is a managed identity.",
+            "An Entra identity for Azure Container Registry: `managed_identity`, `workload_identity` (from the \
+             environment variables that the webhook of workload identity sets), or a map. A map with `client_secret` \
+             or `certificate` is an application; any other map is a managed identity.",
             r#""managed_identity""#,
         ),
         key(
             "aws",
             Shape::Map(&AWS),
-            "An AWS identity for Elastic Container Registry. `{}` uses the identity of this machine, found as the \
-             AWS tools find it.",
+            "An AWS identity for Elastic Container Registry. `{}` uses the identity of this machine, found by the same \
+             rules as in the AWS tools.",
             "{}",
         ),
         key(
             "gcp",
             Shape::Map(&GCP),
             "A Google identity for Artifact Registry. `{}` uses the service account in \
-             $GOOGLE_APPLICATION_CREDENTIALS, else that of this machine.",
+             $GOOGLE_APPLICATION_CREDENTIALS, else the service account of this machine.",
             "{}",
         ),
-        key("anonymous", Shape::Bool, "No credentials: `true`, or leave the key out.", "true").safe_as(SafeForm::Words),
+        key(
+            "anonymous",
+            Shape::Bool,
+            "`true` sends requests without credentials. `false` is not allowed: remove the key instead.",
+            "true",
+        )
+        .safe_as(SafeForm::Words),
     ]],
     required: &[],
 };
 
-/// Alternatives to write credentials; the first one applies if no key identifies an alternative.
+/// Alternative sets of keys for credentials. If required keys of several alternatives are present, the last of these
+/// alternatives applies.
 pub(crate) const CREDENTIAL_ALTERNATIVES: &[Alternative] = &[
     Alternative { required: &["username", "password"], optional: &[] },
     Alternative { required: &["token"], optional: &[] },
@@ -141,15 +148,16 @@ pub(crate) fn read_credentials(reader: &Reader<'_>, value: &Value<'_>) -> Option
     }
 }
 
-/// Returns the key that identifies the alternative, if all keys that it needs are present and no others.
+/// Returns the first required key of the alternative that the keys belong to. Records a problem and returns `None` if a
+/// required key is missing, or if a key of another alternative is present.
 fn find_alternative(reader: &Reader<'_>, value: &Value<'_>, fields: &Fields<'_>) -> Option<&'static str> {
     let is_present = |key: &&str| fields.has(key);
-    // A single key of the first alternative may also belong to another one.
+    // A key of the first alternative may also be an optional key of another alternative.
     let meant = CREDENTIAL_ALTERNATIVES.iter().rev().find(|alternative| alternative.required.iter().any(is_present));
     let Some(alternative) = meant else {
         let forms: Vec<String> =
             CREDENTIAL_ALTERNATIVES.iter().map(|alternative| alternative.required.join(" and ")).collect();
-        reader.refuse(value, format!("this names no credentials: write {}", forms.join(", or ")));
+        reader.refuse(value, format!("no credentials found: write {}", forms.join(", or ")));
         return None;
     };
     let mut good = true;
@@ -163,7 +171,7 @@ fn find_alternative(reader: &Reader<'_>, value: &Value<'_>, fields: &Fields<'_>)
         .filter(|other| !alternative.required.contains(other) && !alternative.optional.contains(other))
         .filter(is_present)
     {
-        reader.refuse(value, format!("`{name}` and `{other}` do not go together: one of them is enough"));
+        reader.refuse(value, format!("`{name}` and `{other}` cannot be used together: remove one of them"));
         good = false;
     }
     good.then_some(name)
@@ -172,7 +180,7 @@ fn find_alternative(reader: &Reader<'_>, value: &Value<'_>, fields: &Fields<'_>)
 fn read_username(reader: &Reader<'_>, value: &Value<'_>) -> Option<String> {
     let text = reader.text(value, "a user name")?;
     if text.is_empty() || text.contains(':') {
-        reader.refuse(value, "a user name cannot be empty, nor have a colon in it");
+        reader.refuse(value, "a user name cannot be empty and cannot contain a colon");
         return None;
     }
     Some(text)
@@ -189,7 +197,7 @@ fn read_helper(reader: &Reader<'_>, value: &Value<'_>) -> Option<String> {
     let name = name.strip_prefix("docker-credential-").unwrap_or(&name).to_owned();
     let good = name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
     if !good || name.is_empty() {
-        let message = "a credential helper's name has letters, digits, `.`, `_` and `-` alone";
+        let message = "the name of a credential helper has only letters, digits, `.`, `_` and `-`";
         reader.refuse_with_hint(value, message, "write `ecr-login` for the program docker-credential-ecr-login");
         return None;
     }
@@ -201,7 +209,7 @@ fn read_command(reader: &Reader<'_>, value: &Value<'_>) -> Option<Vec<String>> {
     let line: Option<Vec<String>> = items.iter().map(|item| reader.text(item, "a word of a command")).collect();
     let line = line?;
     if line.first().is_none_or(String::is_empty) {
-        reader.refuse(value, "a command begins with a program");
+        reader.refuse(value, "the command has no program: write the program as the first item");
         return None;
     }
     Some(line)
@@ -210,17 +218,17 @@ fn read_command(reader: &Reader<'_>, value: &Value<'_>) -> Option<Vec<String>> {
 /// Reads the variables of a program: a map of names and their values, which may be secrets.
 fn read_variables(reader: &Reader<'_>, value: &Value<'_>) -> Option<Vec<(String, Secret)>> {
     if !matches!(value.node, Node::Map(_)) {
-        reader.refuse(value, "expected a map of names of variables and their values");
+        reader.refuse(value, "expected a map of environment variables and their values");
         return None;
     }
     let variable = |(name, value): (&str, Value<'_>)| {
         if !is_name(name) {
-            let message = "this is not the name of an environment variable: letters, digits and `_`";
+            let message = "this is not the name of an environment variable: use only letters, digits and `_`";
             reader.add_problem(Diagnostic::new(&value.path, Part::Key, message.to_owned()));
             return None;
         }
         let text = match value.node {
-            // Most values are not secrets.
+            // Most variables are not secrets, so plain text causes no warning.
             Node::Text(text) => Secret::Value(reader.accept(&value, expand(text, reader.environment))?.into()),
             _ => read_secret(reader, &value)?,
         };
@@ -234,6 +242,6 @@ fn read_anonymous(reader: &Reader<'_>, value: &Value<'_>) -> Option<Credentials>
     if reader.bool(value)? {
         return Some(Credentials::Anonymous);
     }
-    reader.refuse_with_hint(value, "`anonymous: false` names no other credentials", "write who to be instead");
+    reader.refuse_with_hint(value, "`anonymous: false` selects no credentials", "write the credentials to use instead");
     None
 }

@@ -16,10 +16,10 @@ use crate::config::yaml::expand::Environment;
 use crate::config::yaml::node::Node;
 use crate::notify::Notify;
 
-/// [`DURATION`], or the word for unlimited history.
+/// Pattern of the retention time of history: [`DURATION`], or `forever`.
 const HISTORY: &str = "^(forever|[0-9]+ *[a-zA-Zµ]+( *[0-9]+ *[a-zA-Zµ]+)*)$";
 
-/// Bounds of the retention time of history, in seconds: from a day to ten years of humantime.
+/// Bounds of the retention time of history, in seconds: from a day to ten years, as humantime counts years.
 pub(crate) const HISTORY_BOUNDS: RangeInclusive<u64> = 24 * 3600..=10 * 31_557_600;
 
 /// Default retention time of history.
@@ -88,21 +88,21 @@ pub(crate) fn read_daemon<'n>(
     value: Option<&Value<'n>>,
     root: &Value<'n>,
 ) -> Option<(Daemon, Vec<Placed<'n, Notify>>)> {
-    let nothing = Value { node: &Node::Null, path: root.path.clone() };
-    let fields = reader.fields(value.unwrap_or(&nothing), &DAEMON)?;
+    let absent = Value { node: &Node::Null, path: root.path.clone() };
+    let fields = reader.fields(value.unwrap_or(&absent), &DAEMON)?;
     let journal = match fields.get("journal") {
         Some(value) => reader.path(value, "the path of a file"),
         None => {
             let found = default_journal(reader.environment);
             if found.is_none() {
-                let message = "there is no place for the journal: STATE_DIRECTORY, XDG_STATE_HOME and HOME are not set";
-                reader.refuse_with_hint(value.unwrap_or(root), message, "write daemon.journal");
+                let message = "the journal has no default path: STATE_DIRECTORY, XDG_STATE_HOME and HOME are not set";
+                reader.refuse_with_hint(value.unwrap_or(root), message, "write `daemon.journal`");
             }
             found
         }
     };
-    let kept = fields.get("keep_history");
-    let kept = kept.map_or(Some(Some(DEFAULT_HISTORY)), |value| read_history(reader, value));
+    let history = fields.get("keep_history");
+    let history = history.map_or(Some(Some(DEFAULT_HISTORY)), |value| read_history(reader, value));
     let status = read_status(reader, fields.get("status"));
     let control = read_control(reader, fields.get("control"));
     let push_events = fields.get("push_events").map(|value| read_push_events(reader, value));
@@ -115,7 +115,7 @@ pub(crate) fn read_daemon<'n>(
     fields.assert_all_read();
     let daemon = Daemon {
         journal: journal?,
-        keep_history: kept?,
+        keep_history: history?,
         status: status?,
         control: control?,
         push_events: push_events.map_or(Some(None), |port| port.map(Some))?,
@@ -130,7 +130,7 @@ pub(crate) fn read_daemon<'n>(
 
 /// Reads the retention time of the history. An inner `None` means forever; an outer `None` means that the reader
 /// recorded a problem.
-#[expect(clippy::option_option, reason = "the outer one says that a problem was recorded")]
+#[expect(clippy::option_option, reason = "the outer `None` means that a problem was recorded")]
 fn read_history(reader: &Reader<'_>, value: &Value<'_>) -> Option<Option<Duration>> {
     if matches!(value.node, Node::Text(_)) && reader.text(value, "a duration like 90d, or forever")? == "forever" {
         return Some(None);
@@ -139,7 +139,7 @@ fn read_history(reader: &Reader<'_>, value: &Value<'_>) -> Option<Option<Duratio
 }
 
 /// Returns the journal's default file, for a configuration that names none: in systemd's state directory, otherwise in
-/// the directory of the XDG base directory specification. Relative paths do not count in the XDG variables. Returns
+/// the directory of the XDG base directory specification. Relative paths in the XDG variables are ignored. Returns
 /// `None` if the environment has none of `STATE_DIRECTORY`, `XDG_STATE_HOME` and `HOME`.
 #[must_use]
 pub fn default_journal(environment: Environment<'_>) -> Option<PathBuf> {

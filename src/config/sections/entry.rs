@@ -1,5 +1,5 @@
-//! Section `sync`: one entry, each key alone. A [`Draft`] keeps the place of every value for the checks that need more
-//! than one value.
+//! Section `sync`: reads one entry, each key separately. A [`Draft`] contains the place of every value, for the checks
+//! that need several values.
 
 use chrono_tz::Tz;
 
@@ -25,14 +25,14 @@ pub(crate) static ENTRY: Table = Table {
             key(
                 "source",
                 ANY,
-                "Source: HOST/REPOSITORY, HOST/PREFIX/** for all repositories below it (by the catalog), or \
-                 oci-layout:PATH.",
+                "Source: HOST/REPOSITORY, HOST/PREFIX/** for all repositories below the prefix (from the catalog of \
+                 the registry), or oci-layout:PATH.",
                 r#""docker.io/library/python""#,
             ),
             key(
                 "target",
                 ANY,
-                "Target, written like `source`. `**` stands for the same path as in the source.",
+                "Target, written like `source`. In a target, `**` means the same path as in the source.",
                 r#""registry.internal:5000/cache/python""#,
             ),
             key(
@@ -44,7 +44,7 @@ pub(crate) static ENTRY: Table = Table {
             key(
                 "credentials",
                 Shape::Map(&SIDES),
-                "Credentials of this entry alone, if they differ from those of the registry.",
+                "Credentials for this entry only, instead of the credentials of the registries.",
                 "",
             )
             .secret(),
@@ -54,7 +54,7 @@ pub(crate) static ENTRY: Table = Table {
     required: &["name", "source"],
 };
 
-/// Entry with all values that could be read.
+/// Entry with the values that the reader could read.
 pub(crate) struct Draft<'n> {
     pub(crate) name: Option<Placed<'n, EntryName>>,
     pub(crate) source: Option<Placed<'n, Endpoint>>,
@@ -83,12 +83,20 @@ fn read_targets<'n>(reader: &Reader<'_>, entry: &Value<'n>, fields: &Fields<'n>)
             Vec::new()
         }
         (Some(_), Some(both)) => {
-            reader.refuse_with_hint(both, "an entry has `target` or `targets`, not both", "move all into `targets`");
+            reader.refuse_with_hint(
+                both,
+                "an entry has `target` or `targets`, not both",
+                "move all targets into `targets`",
+            );
             Vec::new()
         }
         (Some(one), None) => {
             if matches!(one.node, Node::List(_)) {
-                reader.refuse_with_hint(one, "expected a repository, found a list", "write `targets` for several");
+                reader.refuse_with_hint(
+                    one,
+                    "expected a repository, found a list",
+                    "write several targets under `targets`",
+                );
                 return Vec::new();
             }
             reader.placed(one, "a repository").into_iter().collect()
@@ -96,7 +104,7 @@ fn read_targets<'n>(reader: &Reader<'_>, entry: &Value<'n>, fields: &Fields<'n>)
         (None, Some(several)) => {
             let items = reader.items(several, "a list of repositories").unwrap_or_default();
             if items.is_empty() && matches!(several.node, Node::List(_)) {
-                reader.refuse(several, "`targets` is empty: an entry needs one target at least");
+                reader.refuse(several, "`targets` is empty: an entry needs at least one target");
             }
             items.iter().filter_map(|item| reader.placed(item, "a repository")).collect()
         }
@@ -104,7 +112,7 @@ fn read_targets<'n>(reader: &Reader<'_>, entry: &Value<'n>, fields: &Fields<'n>)
 }
 
 impl Draft<'_> {
-    /// Returns the entry, or `None` if a part of it could not be read.
+    /// Returns the entry, or `None` if a part of the entry could not be read.
     pub(crate) fn into_entry(self) -> Option<Entry> {
         let Settings {
             tags,

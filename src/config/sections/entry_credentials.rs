@@ -1,5 +1,5 @@
-//! Section `credentials` in an entry: the credentials to read and to write with, if they differ from the registry's
-//! own. A secret is sent to one registry only, so the file must show unambiguously to which one.
+//! Section `credentials` in an entry: credentials for the source and for the targets, instead of the credentials of the
+//! registries. A secret is sent to one registry only, so the checks refuse credentials for several registries.
 
 use super::credentials::{CREDENTIAL_ALTERNATIVES, CREDENTIALS, read_credentials};
 use crate::config::keys::table::{Shape, Table, key};
@@ -8,8 +8,8 @@ use crate::config::model::entry::EntryCredentials;
 use crate::config::reader::{Placed, Reader, Value};
 use crate::registry::Credentials;
 
-/// Keys of an entry's `credentials`. `defaults` does not have them: it would send the credentials for one registry to
-/// the registries of all entries.
+/// Keys of an entry's `credentials`. `defaults` has no such keys, because they would send the credentials for one
+/// registry to the registries of all entries.
 pub(crate) static SIDES: Table = Table {
     place: "under an entry's `credentials`",
     groups: &[&[
@@ -48,13 +48,13 @@ pub(crate) fn read_sides<'n>(reader: &Reader<'_>, value: &Value<'n>) -> Sides<'n
     let side = |name| fields.get(name).and_then(|value| Some((read_credentials(reader, value)?, value.clone())));
     let sides = Sides { source: side("source"), target: side("target") };
     if value.pairs().next().is_none() {
-        reader.refuse(value, "this names no credentials: write `source`, `target` or both");
+        reader.refuse(value, "no credentials found: write `source`, `target` or both");
     }
     fields.assert_all_read();
     sides
 }
 
-/// Adds the problems between the credentials of an entry and its endpoints.
+/// Reports the problems between the credentials of an entry and its endpoints.
 pub(crate) fn check_sides(
     reader: &Reader<'_>,
     sides: &Sides<'_>,
@@ -74,15 +74,15 @@ pub(crate) fn check_sides(
     let Some(first) = hosts.next() else { return };
     if let Some(other) = hosts.find(|host| *host != first) {
         let message =
-            format!("these credentials are for one registry, but there are targets at {first} and at {other}");
+            format!("these credentials are for one registry, but the entry has targets at {first} and at {other}");
         reader.refuse_with_hint(
             value,
             message,
-            "write one entry for each registry, or the credentials under `registries`",
+            "write one entry for each registry, or write the credentials under `registries`",
         );
     }
 }
 
 fn no_registry(side: &str, layout: &Endpoint) -> String {
-    format!("the {side} {layout} is a folder, which needs no credentials")
+    format!("the {side} {layout} is a folder and needs no credentials: remove them")
 }

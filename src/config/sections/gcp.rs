@@ -32,7 +32,7 @@ pub(crate) static GCP: Table = Table {
 /// Reads the identity at Google. Returns `None` if the reader recorded a problem.
 pub(crate) fn read_gcp(reader: &Reader<'_>, value: &Value<'_>) -> Option<Gcp> {
     let fields = reader.fields(value, &GCP)?;
-    let said = |name: &str| (reader.environment)(name).filter(|text| !text.is_empty());
+    let variable = |name: &str| (reader.environment)(name).filter(|text| !text.is_empty());
     let file = |value: &Value<'_>| {
         let file = reader.path(value, "the path of a service account's key")?;
         reader.accept(value, check_readable(&file))?;
@@ -40,15 +40,15 @@ pub(crate) fn read_gcp(reader: &Reader<'_>, value: &Value<'_>) -> Option<Gcp> {
     };
     let key = match fields.get("key") {
         Some(value) => file(value).map(Some),
-        // An operator who names the address of the metadata service wants no token from a key.
+        // If the configuration names the metadata server, the environment variable for a key is ignored.
         None if fields.has("metadata") => Some(None),
-        None => Some(said("GOOGLE_APPLICATION_CREDENTIALS").map(Into::into)),
+        None => Some(variable("GOOGLE_APPLICATION_CREDENTIALS").map(Into::into)),
     };
-    let metadata = match (fields.get("metadata"), said("GCE_METADATA_HOST")) {
+    let metadata = match (fields.get("metadata"), variable("GCE_METADATA_HOST")) {
         (Some(value), _) => read_address(reader, value, check_metadata_address),
         (None, Some(host)) => {
-            let said = |what| format!("the environment variable GCE_METADATA_HOST: {what}");
-            reader.accept(value, check_metadata_address(&format!("http://{host}")).map_err(said))
+            let describe = |reason| format!("the environment variable GCE_METADATA_HOST: {reason}");
+            reader.accept(value, check_metadata_address(&format!("http://{host}")).map_err(describe))
         }
         (None, None) => reader.accept(value, check_metadata_address(METADATA)),
     };

@@ -1,9 +1,9 @@
-//! Section `limits` under a registry: the figures that all entries together keep to.
+//! Section `limits` under a registry: limits that apply to all entries together.
 
 use super::bandwidth::{BANDWIDTH, read_bandwidth};
 use crate::config::keys::nearest::find_nearest;
 use crate::config::keys::table::{Shape, Table, key};
-use crate::config::reader::{Fields, Reader, Value};
+use crate::config::reader::{Fields, Reader, Value, list_words};
 use crate::config::yaml::node::Node;
 use crate::config::yaml::scalar;
 use crate::registry::{Bucket, Figure, LimitProfile, Limits, Rate};
@@ -17,8 +17,8 @@ pub(crate) static LIMITS: Table = Table {
         key(
             "profile",
             Shape::Word(&PROFILES),
-            "Limits of a well-known registry, for every limit that is not set here. Default: by the host name or \
-             `kind`. Azure has no default, because neither shows its tier.",
+            "Limits of a well-known registry, for all limits that are not set here. Default: the profile that fits the \
+             host name or `kind`. Azure has no default profile, because the host name and `kind` do not show the tier.",
             r#""acr-premium""#,
         ),
         key("requests", RATE, "Rate of all requests: 10/s, 600/min, 5000/h, or none.", r#""600/min""#),
@@ -26,23 +26,29 @@ pub(crate) static LIMITS: Table = Table {
         key(
             "writes",
             RATE,
-            "Rate of requests that write. It includes deletes if `deletes` has no limit.",
+            "Rate of requests that write. Without a limit in `deletes`, the rate includes deletes.",
             r#""100/min""#,
         ),
         key("uploads", RATE, "Rate of writes that start an upload or mount a blob.", r#""10/s""#),
         key("deletes", RATE, "Rate of requests that delete a manifest.", r#""100/min""#),
-        key("referrer_lists", RATE, "Rate of reads by the referrers API. They also count as `reads`.", r#""250/min""#),
+        key(
+            "referrer_lists",
+            RATE,
+            "Rate of requests to the referrers API. These requests also count as `reads`.",
+            r#""250/min""#,
+        ),
         key(
             "bandwidth",
             BANDWIDTH,
             "Bandwidth, both directions added: a rate, or windows of the day; the first window that matches applies.",
             r#"[{"rate": "50MiB/s", "between": "08:00-18:00"}, {"rate": "200MiB/s"}]"#,
         ),
-        key("concurrent", Shape::Integer { min: 1, max: 1000 }, "Largest number of requests in flight.", "32"),
+        key("concurrent", Shape::Integer { min: 1, max: 1000 }, "Maximum number of requests in flight.", "32"),
         key(
             "reserve_pulls",
             Shape::Integer { min: 0, max: 1_000_000 },
-            "Pulls of each window that transship reserves for others, at a registry that counts pulls (Docker Hub).",
+            "Number of pulls in each window that transship leaves to other clients, at a registry that counts pulls \
+             (Docker Hub).",
             "20",
         )
         .with_default("0"),
@@ -113,11 +119,8 @@ fn read_profile(reader: &Reader<'_>, value: &Value<'_>) -> Option<Figure<&'stati
 fn list_profiles_with_prefix(written: &str) -> Option<String> {
     let begins = |name: &&str| !written.is_empty() && name.starts_with(&written.to_lowercase());
     let names: Vec<String> = LimitProfile::NAMES.into_iter().filter(begins).map(|name| format!("`{name}`")).collect();
-    match names.as_slice() {
-        [] => None,
-        [one] => Some(one.clone()),
-        [others @ .., last] => Some(format!("{} or {last}", others.join(", "))),
-    }
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    (!names.is_empty()).then(|| list_words(&names))
 }
 
 fn read_rate(reader: &Reader<'_>, value: &Value<'_>) -> Option<Figure<Rate>> {

@@ -1,4 +1,4 @@
-//! Section `notify`: receivers of notifications by webhook. No message here repeats an address or a secret.
+//! Section `notify`: receivers of notifications by webhook. No message in this module repeats an address or a secret.
 
 use std::collections::BTreeSet;
 
@@ -27,9 +27,9 @@ pub(crate) static NOTIFY: Table = Table {
         key(
             "on",
             Shape::Words(&Event::NAMES),
-            "Events that are sent: an entry starts to fail, or an edit of the configuration is refused (failure); it \
-             succeeds again (recovery); tags changed at a target (change); tags were left unchanged by a rule, a \
-             lock or a limit (withheld).",
+            "Events that are sent. failure: an entry starts to fail, or an edit of the configuration is refused. \
+             recovery: a failure has ended. change: tags changed at a target. withheld: a rule, a lock or a limit left \
+             tags unchanged.",
             r#"["failure", "recovery", "change", "withheld"]"#,
         )
         .with_default(r#"["failure", "recovery"]"#)
@@ -57,7 +57,7 @@ pub(crate) static WEBHOOK: Table = Table {
     required: &["url", "secret"],
 };
 
-/// Creates the key `notify` of a map, with its documentation there.
+/// Creates the key `notify` of a map. `about` documents the key in that map.
 pub(crate) const fn notify_key(about: &'static str) -> Key {
     key("notify", Shape::Maps(&NOTIFY), about, "").secret()
 }
@@ -74,7 +74,8 @@ pub(crate) fn read_notify<'n>(reader: &Reader<'_>, value: &Value<'n>) -> Vec<Pla
     }
     let items = reader.items(value, "a list of receivers, each with its webhook").unwrap_or_default();
     if items.len() > MAX_RECEIVERS {
-        reader.refuse(value, format!("these are {} receivers: {MAX_RECEIVERS} at most", items.len()));
+        reader
+            .refuse(value, format!("the list has {} receivers, and at most {MAX_RECEIVERS} are allowed", items.len()));
         return Vec::new();
     }
     items.iter().filter_map(|item| Some((read_receiver(reader, item)?, item.clone()))).collect()
@@ -93,14 +94,13 @@ fn read_events(reader: &Reader<'_>, value: &Value<'_>) -> Option<BTreeSet<Event>
     if items.is_empty() {
         reader.refuse_with_hint(
             value,
-            "`on` is empty, which would be nothing",
-            "leave it out for failure and recovery",
+            "`on` is empty, so no event would be sent",
+            "remove `on` to send failure and recovery",
         );
         return None;
     }
     // The loop reads all items, so that it reports all problems.
-    let events: Vec<Option<Event>> =
-        items.iter().map(|item| reader.word(item, &Event::NAMES, "failure, recovery, change or withheld")).collect();
+    let events: Vec<Option<Event>> = items.iter().map(|item| reader.word(item, &Event::NAMES)).collect();
     events.into_iter().collect()
 }
 
@@ -145,7 +145,8 @@ fn read_url(reader: &Reader<'_>, value: &Value<'_>) -> Option<(Receiver, Secret)
     Some((Receiver::from(name), Secret::Value(text.into())))
 }
 
-/// Reports an address that is configured twice with different signing secrets: its receiver knows only one.
+/// Reports an address that is configured twice with different signing secrets, because a receiver has only one signing
+/// secret.
 pub(crate) fn check_receivers<'a, 'n: 'a>(reader: &Reader<'_>, all: impl Iterator<Item = &'a Placed<'n, Notify>>) {
     let mut known: Vec<&Placed<'_, Notify>> = Vec::new();
     for placed in all {
@@ -153,7 +154,7 @@ pub(crate) fn check_receivers<'a, 'n: 'a>(reader: &Reader<'_>, all: impl Iterato
         let webhook = &notify.webhook;
         match known.iter().find(|(first, _)| first.webhook.receiver == webhook.receiver) {
             Some((first, place)) if first.webhook.secret != webhook.secret => {
-                let message = "this address is here already, with another secret";
+                let message = "duplicate webhook address with another secret";
                 reader.add_problem(
                     Diagnostic::new(&value.path, Part::Value, message).with_first(&place.path, Part::Value),
                 );
@@ -207,7 +208,7 @@ sync:
     }
 
     #[test]
-    fn a_receiver_is_named_without_what_is_secret_in_its_address() {
+    fn name_of_a_receiver_contains_no_secret_part_of_its_address() {
         let config = read(TEXT);
         let name = |all: &[Notify]| all[0].webhook.receiver.to_string();
         assert_eq!(name(&config.daemon.notify), "env:HOOK");

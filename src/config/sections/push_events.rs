@@ -1,5 +1,5 @@
 //! Section `daemon.push_events`: the address for events of registries, their senders, and the secrets that authenticate
-//! them. The module `push_events` reads the content of the events.
+//! the senders. The module `push_events` reads the content of the events.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -18,8 +18,8 @@ use crate::oci::RegistryHost;
 pub(crate) const PUSH_EVENTS_KEY: Key = key(
     "push_events",
     Shape::Map(&PUSH_EVENTS),
-    "Port for push events of registries. An event runs the entries that read from that repository, for the pushed \
-     tag alone. Default: none.",
+    "Port for push events of registries. An event runs the entries that read from the repository of the event, and \
+     only for the pushed tag. Default: none.",
     "",
 )
 .secret();
@@ -30,8 +30,8 @@ pub(crate) static PUSH_EVENTS: Table = Table {
         key(
             "listen",
             Shape::Text { pattern: r"^(unix:.+|.+:[0-9]+)$" },
-            "Address that receives events, as POST /hooks/NAME: an address with its port, or unix:PATH. It speaks \
-             no TLS: put a proxy in front of it.",
+            "Address that receives events, as POST /hooks/NAME: an address with its port, or unix:PATH. The port does \
+             not speak TLS: put a proxy in front of the port.",
             r#""0.0.0.0:9181""#,
         )
         .safe_as(SafeForm::Host),
@@ -54,7 +54,7 @@ const RECEIVER_KEYS: &[Key] = &[
     key(
         "registry",
         ANY,
-        "Registry of these events, as entries name it. Default: the one that the event names.",
+        "Registry of these events, by the name that entries use. Default: the registry that the event names.",
         r#""registry.internal:5000""#,
     )
     .safe_as(SafeForm::Host),
@@ -79,26 +79,26 @@ fn parse_address(text: &str) -> Result<StatusPort, String> {
         None => {
             let address: Result<SocketAddr, _> = text.replacen("localhost:", "127.0.0.1:", 1).parse();
             let expected = "write an IP address with its port like 0.0.0.0:9181, or unix:PATH";
-            address.map(StatusPort::Tcp).map_err(|_| format!("{text:?} is no address to listen at: {expected}"))
+            address.map(StatusPort::Tcp).map_err(|_| format!("{text:?} is not an address to listen on: {expected}"))
         }
     }
 }
 
 fn read_receivers(reader: &Reader<'_>, value: &Value<'_>) -> Option<BTreeMap<EntryName, Receiver>> {
     if !matches!(value.node, Node::Map(_)) || value.pairs().next().is_none() {
-        reader.refuse(value, "expected a map with the names of receivers as its keys, one at least");
+        reader.refuse(value, "expected a map of at least one receiver, with the names of the receivers as keys");
         return None;
     }
     let mut receivers = BTreeMap::new();
     for (name, value) in value.pairs() {
         let receiver = read_receiver(reader, &value);
         let Ok(name) = name.parse::<EntryName>() else {
-            let message = "the name of a receiver has 1 to 64 letters, digits, `.`, `_` and `-`";
+            let message = "the name of a receiver must have 1 to 64 letters, digits, `.`, `_` and `-`";
             reader.add_problem(Diagnostic::new(&value.path, Part::Key, message));
             continue;
         };
         match receiver {
-            Some(_) if receivers.contains_key(&name) => reader.refuse(&value, format!("`{name}` is here twice")),
+            Some(_) if receivers.contains_key(&name) => reader.refuse(&value, format!("duplicate receiver `{name}`")),
             Some(receiver) => drop(receivers.insert(name, receiver)),
             None => {}
         }
@@ -115,8 +115,11 @@ fn read_receiver(reader: &Reader<'_>, value: &Value<'_>) -> Option<Receiver> {
     let secret = fields.get("secret").and_then(|value| {
         let secret = read_secret(reader, value)?;
         if secret.known_length().is_some_and(|length| length < Receiver::SHORTEST_SECRET) {
-            let message = format!("the secret can be guessed: {} characters at least", Receiver::SHORTEST_SECRET);
-            reader.refuse_with_hint(value, message, "make one with `openssl rand -hex 32`");
+            let message = format!(
+                "the secret is too short and can be guessed: write at least {} characters",
+                Receiver::SHORTEST_SECRET
+            );
+            reader.refuse_with_hint(value, message, "create one with `openssl rand -hex 32`");
         }
         Some(secret)
     });

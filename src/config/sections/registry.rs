@@ -17,7 +17,7 @@ use crate::config::yaml::scalar;
 use crate::oci::RegistryHost;
 use crate::registry::{Flavor, Options};
 
-/// Bounds of the size of the largest manifest that is read, in bytes.
+/// Bounds of `max_manifest`, the size of the largest manifest that transship reads, in bytes.
 pub(crate) const MANIFEST_BOUNDS: RangeInclusive<u64> = 4 << 20..=8 << 20;
 
 pub(crate) static REGISTRY: Table = Table {
@@ -33,33 +33,40 @@ pub(crate) static REGISTRY: Table = Table {
                 "",
             )
             .secret(),
-            key("plain_http", Shape::Bool, "`true` uses HTTP instead of HTTPS. transship never guesses it.", "true")
-                .with_default("false"),
+            key(
+                "plain_http",
+                Shape::Bool,
+                "`true` uses HTTP instead of HTTPS. transship never chooses HTTP automatically.",
+                "true",
+            )
+            .with_default("false"),
             key(
                 "kind",
                 Shape::Word(&Flavor::KINDS),
-                "Flavour of the registry, if the host name does not show it, as behind a domain of your own: acr \
-                 (Azure), ecr (Amazon), google, ghcr (GitHub), or plain. Default: by the host name.",
+                "Flavour of the registry. The key is needed if the host name does not show the flavour, for example \
+                 with a domain of your own. Values: acr (Azure), ecr (Amazon), google, ghcr (GitHub), or plain. \
+                 Default: by the host name.",
                 r#""acr""#,
             ),
             key(
                 "limits",
                 Shape::Map(&LIMITS),
-                "Limits of requests to the registry. All entries share them, in turn. Default: by `profile`.",
+                "Limits of requests to the registry. All entries share the limits and take turns. Default: the limits \
+                 of `profile`.",
                 "",
             ),
             key(
                 "max_manifest",
                 Shape::Size,
-                "Size of the largest manifest that transship reads from the registry, 4MiB to 8MiB. A larger one \
-                 fails.",
+                "Size of the largest manifest that transship reads from the registry, 4MiB to 8MiB. The copy of a \
+                 larger manifest fails.",
                 r#""8MiB""#,
             )
             .with_default(r#""4MiB""#),
             key(
                 "upload",
                 Shape::Map(&UPLOAD),
-                "How transship uploads blobs to the registry. Default: as the registry accepts them.",
+                "Form of blob uploads to the registry. Default: the form that the registry accepts.",
                 "",
             ),
         ],
@@ -82,14 +89,14 @@ pub(crate) fn read_registries(reader: &Reader<'_>, value: &Value<'_>) -> BTreeMa
             Ok(host) => host,
             Err(error) => {
                 let is_shown = reader.schema().may_show(name, Secrecy::Settings) && is_host_like(name);
-                let message = if is_shown { error.to_string() } else { "not a registry host".to_owned() };
+                let message = if is_shown { error.to_string() } else { "this key is not a registry host".to_owned() };
                 reader.add_problem(Diagnostic::new(&value.path, Part::Key, message));
                 continue;
             }
         };
         if let Some(first) = places.get(&host) {
-            let also = if host.as_str() == name { String::new() } else { format!(", which is {host},") };
-            let message = format!("`{name}`{also} is here twice");
+            let also = if host.as_str() == name { String::new() } else { format!(", which is {host}") };
+            let message = format!("duplicate registry `{name}`{also}");
             reader.add_problem(Diagnostic::new(&value.path, Part::Key, message).with_first(first, Part::Key));
         } else {
             places.insert(host.clone(), value.path.clone());
@@ -120,9 +127,9 @@ fn read_max_manifest(reader: &Reader<'_>, value: &Value<'_>) -> Option<u64> {
     let size = reader.size(value, *MANIFEST_BOUNDS.start())?;
     if size > *MANIFEST_BOUNDS.end() {
         let most = scalar::format_size(*MANIFEST_BOUNDS.end());
-        reader.refuse(value, format!("{} is too much: {most} at most", scalar::format_size(size)));
+        reader.refuse(value, format!("{} is too large: the maximum is {most}", scalar::format_size(size)));
     }
-    // The minimum is the default.
+    // The minimum equals the default, which is `None`.
     Some(size).filter(|size| size > MANIFEST_BOUNDS.start())
 }
 

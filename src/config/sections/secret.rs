@@ -1,4 +1,4 @@
-//! Value that is a secret: text, `{env: NAME}` or `{file: PATH}`. No message here repeats the written text.
+//! Value that is a secret: text, `{env: NAME}` or `{file: PATH}`. No message in this module repeats the written text.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use crate::config::yaml::node::Node;
 use crate::registry::Secret;
 use crate::regular_file;
 
-/// Reads a secret. No message here repeats the written text: it may be the secret.
+/// Reads a secret. No message of this function repeats the written text, which may be the secret.
 pub(crate) fn read_secret(reader: &Reader<'_>, value: &Value<'_>) -> Option<Secret> {
     let pairs: Vec<(&str, Value<'_>)> = value.pairs().collect();
     match (value.node, pairs.as_slice()) {
@@ -25,7 +25,8 @@ pub(crate) fn read_secret(reader: &Reader<'_>, value: &Value<'_>) -> Option<Secr
         (_, [("env", name)]) => {
             let name_text = reader.text(name, "the name of an environment variable")?;
             if !is_name(&name_text) {
-                reader.refuse(name, "this is not the name of an environment variable: letters, digits and `_`");
+                reader
+                    .refuse(name, "this is not the name of an environment variable: use only letters, digits and `_`");
                 return None;
             }
             match (reader.environment)(&name_text) {
@@ -42,25 +43,26 @@ pub(crate) fn read_secret(reader: &Reader<'_>, value: &Value<'_>) -> Option<Secr
             Some(Secret::File(path))
         }
         (Node::Number(_) | Node::Bool(_), _) => {
-            reader.refuse_with_hint(value, "a secret is text", "quote it");
+            reader.refuse_with_hint(value, "a secret must be text", "quote the value");
             None
         }
         _ => {
-            reader.refuse(value, "a secret is text, {env: NAME} or {file: PATH}");
+            reader.refuse(value, "a secret must be text, {env: NAME} or {file: PATH}");
             None
         }
     }
 }
 
-fn checked_secret(reader: &Reader<'_>, value: &Value<'_>, text: String, what: &str) -> Option<Secret> {
+fn checked_secret(reader: &Reader<'_>, value: &Value<'_>, text: String, name: &str) -> Option<Secret> {
     if text.is_empty() {
-        reader.refuse(value, format!("{what} is empty"));
+        reader.refuse(value, format!("{name} is empty"));
         return None;
     }
     Some(Secret::Value(SecretString::from(text)))
 }
 
-/// Checks that a regular file can be read. Any other kind of file is refused: it could block a run or be endless.
+/// Checks that a regular file can be read. Any other kind of file is refused, because reading such a file could block a
+/// run or never end.
 pub(crate) fn check_readable(path: &Path) -> Result<(), String> {
     let cannot = |error: std::io::Error| format!("the file {} cannot be read: {error}", path.display());
     regular_file::open(path).map(drop).map_err(cannot)

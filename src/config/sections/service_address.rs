@@ -1,4 +1,4 @@
-//! Addresses of the services of clouds: the checks of addresses that secrets may be sent to or come from.
+//! Addresses of cloud services: checks of the addresses that receive or return secrets.
 
 use url::{Host, Url};
 
@@ -18,7 +18,7 @@ pub(crate) fn read_address(
     reader.accept(value, check(&text))
 }
 
-/// Checks the address of a service that receives secrets: it uses TLS or is on this machine.
+/// Checks the address of a service that receives secrets: the service uses TLS or is on this machine.
 pub(crate) fn check_secret_address(text: &str) -> Result<Url, &'static str> {
     let url = parse_plain_url(text)
         .ok_or("expected an address like https://service.example, without user name and password")?;
@@ -28,7 +28,8 @@ pub(crate) fn check_secret_address(text: &str) -> Result<Url, &'static str> {
     Err("transship sends secrets to this address: use https")
 }
 
-/// Checks the address of a metadata service, which gives out secrets: it is near or uses TLS.
+/// Checks the address of a metadata service, which returns secrets: the service is on this machine or at a link-local
+/// address, or uses TLS.
 pub(crate) fn check_metadata_address(text: &str) -> Result<Url, &'static str> {
     let url = parse_plain_url(text)
         .ok_or("expected an address like http://169.254.169.254, without user name and password")?;

@@ -41,17 +41,17 @@ pub(crate) const SETTINGS: &[Key] = &[
     key(
         "foreign_layers",
         Shape::Word(&ForeignLayers::NAMES),
-        "What to do with non-distributable layers that have `urls` (as in old Windows images): skip them, or copy \
-         them from the source. It applies to images that are copied from then on. Layers without `urls` are always \
-         copied.",
+        "Rule for non-distributable layers that have `urls` (as in old Windows images): `skip` them, or `copy` them \
+         from the source. A change of the rule applies only to images that are copied afterwards. Layers without \
+         `urls` are always copied.",
         r#""copy""#,
     )
     .with_default(r#""skip""#),
     key(
         "schedule",
         ANY,
-        "When to run: five cron fields in quotes, @hourly and similar names, `every 15m` (a minute to 31 days), or \
-         `never` (manual only).",
+        "Schedule of automatic runs: five cron fields in quotes, @hourly and similar names, `every 15m` (a minute to \
+         31 days), or `never` (only runs on request).",
         r#""*/10 * * * *""#,
     )
     .with_default(r#""never""#),
@@ -61,7 +61,8 @@ pub(crate) const SETTINGS: &[Key] = &[
     key(
         "jitter",
         DURATION,
-        "Longest random delay of a scheduled run, so that not all entries start at once. At most a day.",
+        "Maximum delay of a scheduled run, at most a day. Each entry has a fixed delay below this maximum, so that \
+         entries do not all start at once.",
         r#""5m""#,
     )
     .with_default(r#""0s""#),
@@ -69,8 +70,8 @@ pub(crate) const SETTINGS: &[Key] = &[
     key(
         "overwrite",
         Shape::Word(&Overwrite::NAMES),
-        "What to do with a tag that the target has with another digest: `always` moves it, `never` blocks it, \
-         `keep_previous` moves it and keeps the old digest under a tag of its own. Tags of signatures that \
+        "Rule for a tag that the target has with another digest: `always` moves the tag, `never` blocks the tag, \
+         `keep_previous` moves the tag and keeps the old digest under an additional tag. Tags of signatures that \
          accompany an image always move when a signature is added.",
         r#""never""#,
     )
@@ -82,7 +83,7 @@ pub(crate) const SETTINGS: &[Key] = &[
 #[derive(Clone, Default)]
 pub(crate) struct Settings<'n> {
     pub(crate) tags: Option<Tags<'n>>,
-    /// Platforms; `Some(None)` means all of them, written explicitly.
+    /// Platforms; `Some(None)` means `all`, written explicitly.
     pub(crate) platforms: Option<Option<Vec<Platform>>>,
     pub(super) referrers: Option<bool>,
     pub(super) foreign_layers: Option<ForeignLayers>,
@@ -110,32 +111,36 @@ pub(crate) fn read_settings<'n>(reader: &Reader<'_>, fields: &Fields<'n>) -> Set
         tags: get("tags").and_then(|value| read_tags(reader, value)),
         platforms: get("platforms").and_then(|value| read_platforms(reader, value)),
         referrers: get("referrers").and_then(|value| reader.bool(value)),
-        foreign_layers: get("foreign_layers")
-            .and_then(|value| reader.word(value, &ForeignLayers::NAMES, "skip or copy")),
+        foreign_layers: get("foreign_layers").and_then(|value| reader.word(value, &ForeignLayers::NAMES)),
         schedule: get("schedule").and_then(|value| reader.parsed(value, "a cron expression, every 15m or never")),
         on_start: get("on_start").and_then(|value| reader.bool(value)),
         timezone: get("timezone").and_then(|value| read_timezone(reader, value)),
         jitter: get("jitter").and_then(|value| reader.duration(value, 0..=MAX_JITTER)),
         timeout: get("timeout").and_then(|value| reader.duration(value, 1..=MAX_TIMEOUT)),
-        overwrite: get("overwrite")
-            .and_then(|value| reader.word(value, &Overwrite::NAMES, "always, never or keep_previous")),
+        overwrite: get("overwrite").and_then(|value| reader.word(value, &Overwrite::NAMES)),
         notify: get("notify").map(|value| read_notify(reader, value)),
     }
 }
 
-#[expect(clippy::option_option, reason = "the outer one is a key that could not be read, the inner one means all")]
+#[expect(clippy::option_option, reason = "the outer `None` means that a problem was recorded, the inner one means all")]
 fn read_platforms(reader: &Reader<'_>, value: &Value<'_>) -> Option<Option<Vec<Platform>>> {
     if *value.node == Node::Text("all".to_owned()) {
         return Some(None);
     }
     let items = reader.texts(value, "a list of platforms")?;
     if items.is_empty() {
-        reader.refuse_with_hint(value, "`platforms` is empty, which would be none", "leave it out for all");
+        reader.refuse_with_hint(
+            value,
+            "`platforms` is empty, so no platform would be copied",
+            "remove `platforms` to copy all",
+        );
     }
     let mut platforms: Vec<Platform> = Vec::new();
     for item in &items {
         match reader.parsed(item, "a platform like linux/amd64") {
-            Some(platform) if platforms.contains(&platform) => reader.refuse(item, format!("{platform} is here twice")),
+            Some(platform) if platforms.contains(&platform) => {
+                reader.refuse(item, format!("duplicate platform {platform}"))
+            }
             Some(platform) => platforms.push(platform),
             None => {}
         }

@@ -1,4 +1,4 @@
-//! Length of the path of a socket, for every section that has one.
+//! Check of the length of a socket path, for every section with a socket.
 
 /// Maximum length of a socket path that the kernel accepts, in bytes.
 const MAX_SOCKET_PATH: usize = 107;
@@ -6,7 +6,7 @@ const MAX_SOCKET_PATH: usize = 107;
 /// Checks the length of a socket path, in bytes.
 pub(crate) fn check_socket_path(length: usize) -> Result<(), String> {
     if length > MAX_SOCKET_PATH {
-        return Err(format!("the path of the socket has {length} bytes: {MAX_SOCKET_PATH} at most"));
+        return Err(format!("the path of the socket has {length} bytes, and at most {MAX_SOCKET_PATH} are allowed"));
     }
     Ok(())
 }

@@ -1,5 +1,5 @@
 //! Section `daemon.status`: the address of the status port, and the clients that may read it. An address that other
-//! machines can reach must be written together with its protection.
+//! machines can reach needs `token` or `insecure`.
 
 use std::net::SocketAddr;
 
@@ -18,8 +18,8 @@ const ADDRESS: &str = r"^(off|unix:.+|.+:[0-9]+)$";
 pub(crate) const STATUS_KEY: Key = key(
     "status",
     Shape::TextOr { pattern: ADDRESS, keys: &STATUS },
-    "Address of health, status and metrics: a loopback address with its port, unix:PATH, or `off`. Any other \
-     address needs a map with its protection.",
+    "Address of health, status and metrics: a loopback address with its port, unix:PATH, or `off`. Any other address \
+     needs a map that also sets `token` or `insecure`.",
     r#""unix:/run/transship/status.sock""#,
 )
 .with_default(r#""127.0.0.1:9180""#);
@@ -30,22 +30,22 @@ const KEYS: &[Key] = &[
     key(
         "listen",
         Shape::Text { pattern: r"^(unix:.+|.+:[0-9]+)$" },
-        "Address with its port, or unix:PATH. It speaks no TLS.",
+        "Address with its port, or unix:PATH. The port does not speak TLS.",
         r#""0.0.0.0:9180""#,
     ),
     key(
         "token",
         Shape::Secret,
         "Token that readers must send, at least 16 characters: as a bearer token, or in a browser as the password \
-         of any user. /healthz and /readyz need none.",
+         of any user. /healthz and /readyz need no token.",
         r#"{"file": "/run/secrets/status-token"}"#,
     )
     .secret(),
     key(
         "insecure",
         Shape::Bool,
-        "`true` lets everybody read who can reach the address, by any host name. For an address that something else \
-         protects.",
+        "`true` permits every client that can reach the address to read, by any host name. Use this key only for an \
+         address that is protected by other means.",
         "true",
     )
     .with_default("false"),
@@ -75,7 +75,7 @@ fn read_guarded(reader: &Reader<'_>, value: &Value<'_>) -> Option<Status> {
     let insecure = fields.get("insecure").and_then(|value| reader.bool(value)).unwrap_or_default();
     fields.assert_all_read();
     if token.is_some() && insecure {
-        reader.refuse(value, "`token` and `insecure` do not go together: one of them is enough");
+        reader.refuse(value, "`token` and `insecure` cannot be used together: remove one of them");
         return None;
     }
     let (written, listen) = (written?, listen?);
@@ -85,15 +85,12 @@ fn read_guarded(reader: &Reader<'_>, value: &Value<'_>) -> Option<Status> {
         None => Readers::Local,
     };
     if listen == StatusPort::Off {
-        reader.refuse_with_hint(
-            written,
-            "where nothing is answered there is nothing more to say",
-            "write `status: off`",
-        );
+        reader.refuse_with_hint(written, "a status port that is off takes no other keys", "write `status: off`");
         return None;
     }
     if let (Readers::Local, Some(address)) = (&readers, reachable_from_elsewhere(&listen)) {
-        let hint = "write `token: {file: PATH}` beside it, or `insecure: true` where all who reach it may read";
+        let hint = "also write `token: {file: PATH}`, or `insecure: true` if every client that reaches the address may \
+                    read";
         reader.refuse_with_hint(written, unprotected(address), hint);
         return None;
     }
@@ -103,8 +100,11 @@ fn read_guarded(reader: &Reader<'_>, value: &Value<'_>) -> Option<Status> {
 fn read_token(reader: &Reader<'_>, value: &Value<'_>) -> Option<Secret> {
     let token = read_secret(reader, value)?;
     if token.known_length().is_some_and(|length| length < Receiver::SHORTEST_SECRET) {
-        let message = format!("the token can be guessed: {} characters at least", Receiver::SHORTEST_SECRET);
-        reader.refuse_with_hint(value, message, "make one with `openssl rand -hex 32`");
+        let message = format!(
+            "the token is too short and can be guessed: write at least {} characters",
+            Receiver::SHORTEST_SECRET
+        );
+        reader.refuse_with_hint(value, message, "create one with `openssl rand -hex 32`");
     }
     Some(token)
 }
@@ -118,7 +118,7 @@ fn reachable_from_elsewhere(listen: &StatusPort) -> Option<&SocketAddr> {
 }
 
 fn unprotected(address: &SocketAddr) -> String {
-    format!("\"{address}\" can be reached from other machines, without any protection")
+    format!("\"{address}\" is reachable from other machines and has no protection")
 }
 
 fn read_address(reader: &Reader<'_>, value: &Value<'_>) -> Option<StatusPort> {
@@ -129,7 +129,7 @@ fn read_address(reader: &Reader<'_>, value: &Value<'_>) -> Option<StatusPort> {
             None
         }
         Node::Bool(false) => {
-            reader.refuse_with_hint(value, "expected an address with its port, found the boolean false", "write off");
+            reader.refuse_with_hint(value, "expected an address with its port, found the boolean false", "write `off`");
             None
         }
         _ => {
@@ -151,6 +151,7 @@ fn parse_address(text: &str) -> Result<StatusPort, String> {
         return Ok(StatusPort::Unix(path.into()));
     }
     let numeric = text.replacen("localhost:", "127.0.0.1:", 1);
-    let no_address = |_| format!("{text:?} is no address of the status port: write 127.0.0.1:9180, unix:PATH or off");
+    let no_address =
+        |_| format!("{text:?} is not an address of the status port: write 127.0.0.1:9180, unix:PATH or off");
     numeric.parse().map(StatusPort::Tcp).map_err(no_address)
 }

@@ -11,8 +11,9 @@ pub(crate) static TAGS: Table = Table {
         key(
             "include",
             Shape::Texts { filled: true },
-            "Globs; `re:` and a regular expression of the whole tag; `TAG@sha256:…` for a digest that arrives under \
-             this tag; `@sha256:…` for a digest without a tag. Default: every tag.",
+            "Tags to select: globs; `re:` and a regular expression that matches the whole tag; `TAG@sha256:…` for a \
+             digest that is copied under this tag; `@sha256:…` for a digest that is copied without a tag. Default: \
+             every tag.",
             r#"["3.12-slim*", "re:v[0-9]+"]"#,
         ),
         key(
@@ -21,18 +22,19 @@ pub(crate) static TAGS: Table = Table {
             "Globs and regular expressions of tags to skip.",
             r#"["*-rc*"]"#,
         ),
-        key("semver", ANY, "Range of versions. Tags that are no version are not selected.", r#"">=3.12, <4""#),
+        key("semver", ANY, "Range of versions. Tags that are not versions are not selected.", r#"">=3.12, <4""#),
         key(
             "newest",
             Shape::Integer { min: 1, max: 1_000_000 },
-            "Number of tags to keep of those selected: the highest versions, else the last names.",
+            "Maximum number of the selected tags to copy: first the highest versions, then the alphabetically last \
+             names of other tags.",
             "10",
         ),
         key(
             "at_least",
             Shape::Integer { min: 1, max: 1_000_000 },
-            "Smallest number of selected tags. Fewer fail the run, so that an empty list is no success. All \
-             repositories of a tree (`/**`) count together.",
+            "Minimum number of selected tags. A run that selects fewer tags fails, so that an empty list never counts \
+             as success. All repositories of a tree (`/**`) count together.",
             "1",
         ),
     ]],
@@ -56,7 +58,7 @@ pub(crate) fn read_tags<'n>(reader: &Reader<'_>, value: &Value<'n>) -> Option<Ta
     let include = fields.get("include").map(|value| read_patterns(reader, value, "include")).unwrap_or_default();
     let exclude = fields.get("exclude").map(|value| read_patterns(reader, value, "exclude")).unwrap_or_default();
     for (_, value) in exclude.iter().filter(|(pattern, _)| pattern.digest().is_some()) {
-        reader.refuse(value, "a digest cannot be excluded: exclude the tags that should not come along");
+        reader.refuse(value, "a digest cannot be excluded: write the tags to exclude");
     }
     check_pins_agree(reader, &include);
     let selection = Selection {
@@ -76,17 +78,22 @@ pub(crate) fn read_tags<'n>(reader: &Reader<'_>, value: &Value<'n>) -> Option<Ta
     Some(Tags { selection, include })
 }
 
-/// Reports contradictory pins. A tag has one content at the target, so it has one pin, and no other item names it.
+/// Reports contradictory pins. A tag has one content at the target. So a tag has at most one pin, and no other item
+/// names a pinned tag.
 fn check_pins_agree(reader: &Reader<'_>, include: &[Placed<'_, Pattern>]) {
-    for (at, (pattern, value)) in include.iter().enumerate() {
+    for (index, (pattern, value)) in include.iter().enumerate() {
         let Some((tag, digest)) = pattern.pin() else { continue };
-        let others = include.iter().enumerate().filter(|(other, _)| *other != at).map(|(_, (pattern, _))| pattern);
+        let others = include.iter().enumerate().filter(|(other, _)| *other != index).map(|(_, (pattern, _))| pattern);
         if others.clone().any(|other| other.literal() == Some(tag)) {
-            let message = format!("the tag {tag} is here with a digest and without one");
-            reader.refuse_with_hint(value, message, "write it once");
+            let message = format!("the tag {tag} is written with a digest and without one");
+            reader.refuse_with_hint(value, message, "write the tag once");
         }
         if others.filter_map(Pattern::pin).any(|(other, pinned)| other == tag && pinned != digest) {
-            reader.refuse_with_hint(value, format!("the tag {tag} is pinned to two digests"), "write one of them");
+            reader.refuse_with_hint(
+                value,
+                format!("the tag {tag} is pinned to two digests"),
+                "write only one of the digests",
+            );
         }
     }
 }
@@ -94,7 +101,11 @@ fn check_pins_agree(reader: &Reader<'_>, include: &[Placed<'_, Pattern>]) {
 fn read_patterns<'n>(reader: &Reader<'_>, value: &Value<'n>, key: &str) -> Vec<Placed<'n, Pattern>> {
     let items = reader.texts(value, "a list of tag patterns").unwrap_or_default();
     if key == "include" && items.is_empty() && matches!(value.node, Node::List(_)) {
-        reader.refuse_with_hint(value, "`include` is empty, which would be no tag", "leave it out for every tag");
+        reader.refuse_with_hint(
+            value,
+            "`include` is empty, so no tag would be selected",
+            "remove `include` to select every tag",
+        );
     }
     items.iter().filter_map(|item| reader.placed(item, "a tag pattern")).collect()
 }

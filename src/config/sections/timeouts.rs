@@ -1,4 +1,4 @@
-//! Section `timeouts` under a registry: the waits for it.
+//! Section `timeouts` under a registry: the time limits of requests.
 
 use crate::config::keys::table::{DURATION, Table, key};
 use crate::config::reader::{Reader, Value};
@@ -10,8 +10,8 @@ pub(crate) const MAX_WAIT: u64 = 3600;
 pub(crate) static TIMEOUTS: Table = Table {
     place: "under `timeouts`",
     groups: &[&[
-        key("connect", DURATION, "Time limit of a connection, with TLS.", r#""5s""#).with_default(r#""15s""#),
-        key("idle", DURATION, "Longest time without a byte within a blob.", r#""2m""#).with_default(r#""1m""#),
+        key("connect", DURATION, "Time limit for a new connection, including TLS.", r#""5s""#).with_default(r#""15s""#),
+        key("idle", DURATION, "Maximum time without a byte within a blob.", r#""2m""#).with_default(r#""1m""#),
         key("header", DURATION, "Time limit until a response starts.", r#""2m""#).with_default(r#""1m""#),
     ]],
     required: &[],

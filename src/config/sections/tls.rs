@@ -1,4 +1,4 @@
-//! Section `tls` under a registry: its authorities, and the certificate that is shown to it.
+//! Section `tls` under a registry: its certificate authorities, and the client certificate for the registry.
 
 use std::path::PathBuf;
 
@@ -35,7 +35,7 @@ pub(crate) static TLS: Table = Table {
             "insecure_skip_verify",
             Shape::Bool,
             "`true` verifies no certificate of this registry, its token service and its storage: credentials can be \
-             stolen and images changed on their way. Each start logs a warning.",
+             stolen and images can be changed on their way. Each start logs a warning.",
             "true",
         )
         .with_default("false")
@@ -49,12 +49,16 @@ pub(crate) fn read_tls(reader: &Reader<'_>, value: &Value<'_>) -> Option<Tls> {
     let fields = reader.fields(value, &TLS)?;
     let ca = fields.get("ca").and_then(|value| read_certificates(reader, value));
     let certificate = fields.get("certificate");
-    // Many operators keep both in one file.
+    // Many operators keep the certificate and the key in one file.
     let key = fields.get("key").or(certificate);
     let identity = match (certificate, key) {
         (Some(certificate), Some(key)) => read_identity(reader, certificate, key),
         (None, Some(key)) => {
-            reader.refuse_with_hint(key, "a key alone proves nothing", "write the certificate's file to `certificate`");
+            reader.refuse_with_hint(
+                key,
+                "a private key needs its certificate",
+                "write the file of the certificate as `certificate`",
+            );
             None
         }
         _ => None,
@@ -78,9 +82,13 @@ fn read_certificates(reader: &Reader<'_>, value: &Value<'_>) -> Option<Pem> {
 
 /// Reads the path of a file in PEM form.
 pub(crate) fn read_pem_path(reader: &Reader<'_>, value: &Value<'_>) -> Option<PathBuf> {
-    // The message does not repeat the text: it may be the key itself.
+    // The message does not repeat the text, which may be the key itself.
     if matches!(value.node, Node::Text(text) if text.contains("-----BEGIN")) {
-        reader.refuse_with_hint(value, "expected the path of a file, found what should be in it", "write it to a file");
+        reader.refuse_with_hint(
+            value,
+            "expected the path of a file, found the content of a PEM file",
+            "write the content to a file, and the path of the file here",
+        );
         return None;
     }
     reader.path(value, "the path of a file")

@@ -1,4 +1,4 @@
-//! Top level of a file, and the schema that all sections together make up.
+//! Top level of a file, and the schema that all sections together form.
 
 use std::sync::LazyLock;
 
@@ -23,7 +23,7 @@ use super::upload::UPLOAD;
 use crate::config::keys::schema::Schema;
 use crate::config::keys::table::{Shape, Table, key};
 
-/// Schema of a file, of which the reader, the JSON Schema, the hints and the masks are made.
+/// Schema of a file, which the reader, the JSON Schema, the hints and the masks use.
 pub(crate) static SCHEMA: LazyLock<Schema> = LazyLock::new(|| Schema::new(&ROOT, TABLES));
 
 static ROOT: Table = Table {
@@ -45,13 +45,18 @@ static ROOT: Table = Table {
              it completely.",
             "",
         ),
-        key("sync", Shape::ListOf(&ENTRY), "Entries: what transship keeps in step. `[]` is none.", ""),
+        key(
+            "sync",
+            Shape::ListOf(&ENTRY),
+            "Entries: the sources and targets that transship keeps in step. `[]` means no entries.",
+            "",
+        ),
     ]],
     required: &["version", "sync"],
 };
 
-/// Tables of all sections, in the order in which the hint "it belongs under …" prefers them, unless a table is right
-/// below the place of the key.
+/// Tables of all sections. The hint "the key belongs under …" first searches the tables directly below the map of the
+/// key, then all tables in this order.
 static TABLES: &[&Table] = &[
     &DAEMON,
     &REGISTRY,

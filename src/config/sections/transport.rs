@@ -9,7 +9,7 @@ use crate::config::yaml::node::Node;
 use crate::oci::RegistryHost;
 use crate::registry::{Mirror, Proxy, Transport};
 
-/// Maximum number of mirrors: each may cost a request for content that no mirror has.
+/// Maximum number of mirrors. Each mirror may cost one request for content that no mirror has.
 const MAX_MIRRORS: usize = 8;
 
 /// Keys of a registry that concern connections.
@@ -35,9 +35,9 @@ pub(crate) const TRANSPORT: &[Key] = &[
     key(
         "token_service",
         Shape::Text { pattern: "^[^@ ]+$" },
-        "Token service that may get the credentials wherever it is: HOST, HOST:PORT or its address. Without this \
-         key, a token service gets no credentials in two cases: it is at a private address and the registry is not; \
-         or it is on another host than the registry and uses plain HTTP.",
+        "Token service that may get the credentials at any address: HOST, HOST:PORT or a URL. Without this key, a \
+         token service gets no credentials in two cases: the token service is at a private address and the registry is \
+         not; or the token service is on another host than the registry and uses plain HTTP.",
         r#""auth.example.com""#,
     )
     .secret(),
@@ -45,10 +45,10 @@ pub(crate) const TRANSPORT: &[Key] = &[
     key(
         "mirrors",
         Shape::Texts { filled: false },
-        "Pull-through mirrors that transship reads manifests and blobs from first, in this order: HOST or \
-         HOST/PREFIX (the prefix precedes the repository's name), at most 8. Content that no mirror has is read \
-         from the registry itself, and tags always are. A mirror's own settings are under its host; `mirrors` there \
-         applies only to reads from that host itself.",
+        "Pull-through mirrors that transship reads manifests and blobs from first, in this order: HOST or HOST/PREFIX \
+         (the prefix precedes the repository's name), at most 8. Content that no mirror has is read from the registry \
+         itself. Tags are always read from the registry itself. The settings of a mirror are under the mirror's own \
+         host. A key `mirrors` there applies only to entries that read from that host directly.",
         r#"["mirror.example.com:5000", "harbor.example.com/hub-proxy"]"#,
     ),
 ];
@@ -62,7 +62,7 @@ pub(crate) fn read_transport(
 ) -> Transport {
     let tls = fields.get("tls");
     if let Some(value) = tls.filter(|_| plain_http) {
-        reader.refuse_with_hint(value, "there is no TLS by plain_http", "leave one of the two out");
+        reader.refuse_with_hint(value, "`tls` has no effect with `plain_http`", "remove one of the two keys");
     }
     let tls = tls.and_then(|value| read_tls(reader, value)).unwrap_or_default();
     let http1_only = fields.get("http1_only").and_then(|value| reader.bool(value)).unwrap_or_default();
@@ -80,16 +80,16 @@ pub(crate) fn read_transport(
 fn read_mirrors(reader: &Reader<'_>, value: &Value<'_>, host: Option<&RegistryHost>) -> Option<Vec<Mirror>> {
     let items = reader.texts(value, "a list of mirrors, each HOST or HOST/PREFIX")?;
     if items.len() > MAX_MIRRORS {
-        reader.refuse(value, format!("these are {} mirrors: {MAX_MIRRORS} at most", items.len()));
+        reader.refuse(value, format!("the list has {} mirrors, and at most {MAX_MIRRORS} are allowed", items.len()));
         return None;
     }
     let mut mirrors: Vec<(Mirror, &Value<'_>)> = Vec::new();
     for item in &items {
         let Some(mirror) = reader.parsed::<Mirror>(item, "HOST or HOST/PREFIX") else { continue };
         if host == Some(&mirror.host) {
-            reader.refuse(item, format!("{mirror} is the registry itself: a mirror is another one"));
+            reader.refuse(item, format!("{mirror} is the registry itself: write another registry as its mirror"));
         } else if let Some((_, first)) = mirrors.iter().find(|(other, _)| *other == mirror) {
-            let message = format!("the mirror {mirror} is here twice");
+            let message = format!("duplicate mirror {mirror}");
             reader.add_problem(Diagnostic::new(&item.path, Part::Value, message).with_first(&first.path, Part::Value));
         } else {
             mirrors.push((mirror, item));
@@ -100,7 +100,7 @@ fn read_mirrors(reader: &Reader<'_>, value: &Value<'_>, host: Option<&RegistryHo
 
 fn read_proxy(reader: &Reader<'_>, value: &Value<'_>) -> Option<Proxy> {
     if *value.node == Node::Bool(false) {
-        reader.refuse_with_hint(value, "expected http://HOST:PORT or none, found the boolean false", "write none");
+        reader.refuse_with_hint(value, "expected http://HOST:PORT or none, found the boolean false", "write `none`");
         return None;
     }
     reader.parsed(value, "http://HOST:PORT or none")

@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 use crate::config::keys::table::{Shape, Table, key};
-use crate::config::reader::{Reader, Value};
+use crate::config::reader::{Reader, Value, list_words};
 use crate::config::yaml::scalar;
 use crate::registry::{UploadMode, Uploads};
 
@@ -17,14 +17,14 @@ pub(crate) static UPLOAD: Table = Table {
             "mode",
             Shape::Word(&UploadMode::NAMES),
             "`monolithic` sends a blob in one piece, `chunked` in chunks. `auto` uses the mode that the registry is \
-             known to accept, and the other one if that fails.",
+             known to accept, and the other mode if the first mode fails.",
             r#""chunked""#,
         )
         .with_default(r#""auto""#),
         key(
             "chunk",
             Shape::Size,
-            "Length of a chunk, 1MiB to 64MiB. Each upload in flight holds one chunk in memory. Default: 4MiB for \
+            "Length of a chunk, 1MiB to 64MiB. Each upload in flight keeps one chunk in memory. Default: 4MiB for \
              Azure, else 8MiB.",
             r#""16MiB""#,
         ),
@@ -36,7 +36,7 @@ pub(crate) static UPLOAD: Table = Table {
 pub(crate) fn read_upload(reader: &Reader<'_>, value: &Value<'_>) -> Option<Uploads> {
     let fields = reader.fields(value, &UPLOAD)?;
     let mode = fields.get("mode").and_then(|value| {
-        let text = reader.text(value, "auto, monolithic or chunked")?;
+        let text = reader.text(value, &list_words(&UploadMode::NAMES))?;
         reader.accept(value, text.parse::<UploadMode>())
     });
     let mode = mode.unwrap_or_default();
@@ -44,9 +44,9 @@ pub(crate) fn read_upload(reader: &Reader<'_>, value: &Value<'_>) -> Option<Uplo
         let size = reader.size(value, *CHUNK.start())?;
         if size > *CHUNK.end() {
             let most = scalar::format_size(*CHUNK.end());
-            reader.refuse(value, format!("{} is too much: {most} at most", scalar::format_size(size)));
+            reader.refuse(value, format!("{} is too large: the maximum is {most}", scalar::format_size(size)));
         } else if mode == UploadMode::Monolithic {
-            reader.refuse(value, "there are no chunks with `mode: monolithic`");
+            reader.refuse(value, "`chunk` has no effect with `mode: monolithic`: remove one of the two keys");
         }
         Some(size)
     });

@@ -1,4 +1,4 @@
-//! Tests of the identities at clouds, as keys and by the environment.
+//! Tests of cloud identities, from keys and from environment variables.
 
 use super::support::read;
 use crate::config::parse;
@@ -39,7 +39,7 @@ fn an_identity_of_azure_is_a_word_or_keys() {
             "{client_secret: hunter2}",
             "an application needs client_id, tenant_id, and either client_secret or certificate",
         ),
-        ("{client_id: a, tenant_id: ../b, client_secret: hunter2}", "a tenant_id has letters"),
+        ("{client_id: a, tenant_id: ../b, client_secret: hunter2}", "a tenant_id has only letters"),
         ("{imds: 'http://me:hunter2@h'}", "expected an address like"),
         ("{authority: 'http://login.example'}", "use https"),
         ("{client_sekret: hunter2}", "unknown key `client_sekret` under `azure`"),

@@ -16,7 +16,10 @@ fn a_file_that_cannot_be_read_is_named() {
     };
     let missing = load(Path::new("no/such/sync.yaml"), &environment).unwrap_err().to_string();
     assert_eq!(missing, "no/such/sync.yaml: cannot be read: No such file or directory (os error 2)");
-    assert_eq!(problem("large", &vec![b'#'; (16 << 20) + 1]), "large: is larger than 16MiB, which no configuration is");
+    assert_eq!(
+        problem("large", &vec![b'#'; (16 << 20) + 1]),
+        "large: is larger than 16MiB, the maximum size of a configuration"
+    );
     let zero = load(Path::new("/dev/zero"), &environment).unwrap_err().to_string();
     assert_eq!(zero, "/dev/zero: cannot be read: a device, not a regular file");
     assert_eq!(problem("latin", b"version: 1\n# caf\xe9\n"), "latin: is not UTF-8 text (line 2)");
@@ -28,16 +31,16 @@ fn a_file_that_cannot_be_read_is_named() {
 #[test]
 fn a_url_in_the_place_of_a_path_is_refused() {
     let entry = "{name: a, source: h.example/a, target: h.example/b}";
-    let of = |keys: &str| format!("version: 1\nsync: [{entry}]\n{keys}\n");
-    let credentials = |keys: &str| of(&format!("registries: {{h.example: {{credentials: {{{keys}}}}}}}"));
+    let with_keys = |keys: &str| format!("version: 1\nsync: [{entry}]\n{keys}\n");
+    let credentials = |keys: &str| with_keys(&format!("registries: {{h.example: {{credentials: {{{keys}}}}}}}"));
     for text in [
-        of("daemon: {journal: \"postgres://me:hunter2@db/transship\"}"),
-        of("daemon: {journal: \"sqlite:journal.db\"}"),
-        of("daemon: {journal: \"file:/var/lib/journal.db\"}"),
-        of("daemon: {control: \"unix:///run/control.sock\"}"),
-        of("registries: {h.example: {tls: {ca: \"https://h.example/ca.pem\"}}}"),
-        of("registries: {h.example: {tls: {certificate: \"https://h.example/ca.pem\"}}}"),
-        of("include: \"https://h.example/sync.yaml\""),
+        with_keys("daemon: {journal: \"postgres://me:hunter2@db/transship\"}"),
+        with_keys("daemon: {journal: \"sqlite:journal.db\"}"),
+        with_keys("daemon: {journal: \"file:/var/lib/journal.db\"}"),
+        with_keys("daemon: {control: \"unix:///run/control.sock\"}"),
+        with_keys("registries: {h.example: {tls: {ca: \"https://h.example/ca.pem\"}}}"),
+        with_keys("registries: {h.example: {tls: {certificate: \"https://h.example/ca.pem\"}}}"),
+        with_keys("include: \"https://h.example/sync.yaml\""),
         credentials("docker_config: \"https://h.example/config.json\""),
         credentials("token: {file: \"vault://secret/token\"}"),
         credentials("gcp: {key: \"gs://bucket/key.json\"}"),
@@ -47,9 +50,9 @@ fn a_url_in_the_place_of_a_path_is_refused() {
         assert!(!problems.contains("hunter2"), "{problems}");
     }
     let layout = read("version: 1\nsync: [{name: a, source: h.example/a, target: \"oci-layout:s3://bucket/a\"}]\n");
-    assert!(layout.unwrap_err().to_string().contains("a layout is a folder on this machine, and this is a URL"));
+    assert!(layout.unwrap_err().to_string().contains("a layout is a folder on this machine, not a URL"));
     for path in ["C:journal", "./a:b/journal.db", "/var/lib/a:/journal.db", "a:b"] {
-        assert!(read(&of(&format!("daemon: {{journal: \"{path}\"}}"))).is_ok(), "{path}");
+        assert!(read(&with_keys(&format!("daemon: {{journal: \"{path}\"}}"))).is_ok(), "{path}");
     }
 }
 
@@ -75,7 +78,7 @@ fn configuration_of_seventy_five_hundred_entries_is_read() {
 }
 
 #[test]
-fn a_file_of_nothing_but_mistakes_is_cut_off() {
+fn number_of_reported_problems_is_limited() {
     let text = format!("version: 1\nsync:\n{}", "  - {name: a}\n".repeat(5000));
     let started = std::time::Instant::now();
     let problems = read(&text).unwrap_err();

@@ -1,5 +1,6 @@
 //! Tests with the files in `tests/config`. Every valid file is read and matches the JSON Schema. Every invalid file is
-//! refused with exactly the message beside it. `BLESS=1` rewrites these messages; read them before you commit them.
+//! refused with exactly the message in the `.txt` file beside it. `UPDATE_REFERENCE=1` writes these messages; read the
+//! messages before you commit them.
 
 use std::fs;
 
@@ -9,7 +10,7 @@ use super::support::{environment, root, yaml_files};
 use crate::config::{json_schema, parse};
 
 #[test]
-fn invalid_files_are_refused_with_the_message_beside_them() {
+fn message_of_every_invalid_file_is_current() {
     let files = yaml_files("tests/config/invalid");
     assert!(files.len() >= 55, "only {} files", files.len());
     let mut different = Vec::new();
@@ -18,17 +19,21 @@ fn invalid_files_are_refused_with_the_message_beside_them() {
         let text = fs::read_to_string(&file).unwrap();
         let problems = parse(&name, &text, &environment).expect_err(&name);
         let shown = format!("{problems}\n");
-        let beside = file.with_extension("txt");
-        if std::env::var_os("BLESS").is_some() {
-            fs::write(&beside, &shown).unwrap();
+        let message_file = file.with_extension("txt");
+        if std::env::var_os("UPDATE_REFERENCE").is_some() {
+            fs::write(&message_file, &shown).unwrap();
         }
-        let expected = fs::read_to_string(&beside).unwrap_or_default();
+        let expected = fs::read_to_string(&message_file).unwrap_or_default();
         if shown != expected {
             different.push(format!("--- {name}, expected\n{expected}--- {name}, found\n{shown}"));
         }
         assert!(!shown.contains("hunter2") && !shown.contains("12345678"), "{name} shows a secret:\n{shown}");
     }
-    assert!(different.is_empty(), "{}", different.join("\n"));
+    assert!(
+        different.is_empty(),
+        "{}\n`UPDATE_REFERENCE=1 tests/run is_current` writes these messages",
+        different.join("\n")
+    );
 }
 
 #[test]

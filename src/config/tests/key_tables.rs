@@ -1,4 +1,5 @@
-//! Tests of the sections' tables of keys: against the example, the defaults, the JSON Schema, and for their secrets.
+//! Tests of the sections' tables of keys: comparison with the example, the defaults and the JSON Schema, and marks of
+//! keys with secrets.
 
 use std::collections::BTreeSet;
 

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::support::read;
 
-/// Generates pieces of YAML and of our keys, so that random texts get beyond the first line.
+/// Generates pieces of YAML and of transship's keys, so that random texts get beyond the first line.
 fn soup() -> impl Strategy<Value = String> {
     let pieces = prop::sample::select(vec![
         "version: 1\n",
@@ -50,20 +50,20 @@ fn soup() -> impl Strategy<Value = String> {
     prop::collection::vec(pieces, 0..60).prop_map(|pieces| pieces.concat())
 }
 
-/// Texts that an editor may insert by mistake. The empty one removes a character.
+/// Texts that an editor may insert by mistake. The empty text removes a character.
 const INSERTED: [&str; 14] = ["", "x", " ", "\n", "\"", "'", "{", "}", "[", ":", "- ", "\t", "*", ","];
 
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn no_text_makes_it_panic(text in prop_oneof![any::<String>(), "\\PC*", soup()]) {
+    fn parser_never_panics_on_any_text(text in prop_oneof![any::<String>(), "\\PC*", soup()]) {
         if let Err(problems) = read(&text) {
             prop_assert!(!problems.as_slice().is_empty() && !problems.to_string().is_empty());
         }
     }
 
-    /// Applies the mistakes of an editor, a few at any place of a good file. No output contains a secret.
+    /// Applies a few edits at random places of a valid file, and asserts that no output contains a secret.
     #[test]
     fn no_mistake_makes_a_secret_visible(
         edits in prop::collection::vec((0..SECRETS.len(), prop::sample::select(INSERTED.to_vec())), 1..5)
@@ -72,7 +72,7 @@ proptest! {
         for (at, insert) in edits {
             let at = at % text.len();
             let near = text[at.saturating_sub(7)..(at + 7).min(text.len())].iter().collect::<String>();
-            // A secret that is itself split is not that secret any more.
+            // An edit within a secret would change the secret, so the test skips such edits.
             if near.contains("hunter") || near.contains("unter2") {
                 continue;
             }

@@ -1,4 +1,4 @@
-//! Tests of the values that a configuration has, as written, by default and by the environment.
+//! Tests of the values of a configuration: as written, by default, and from the environment.
 
 use std::path::Path;
 
@@ -83,7 +83,7 @@ sync:
 }
 
 #[test]
-fn a_secret_in_the_file_itself_works_and_is_warned_about() {
+fn secret_in_the_file_itself_works_with_a_warning() {
     let text = r#"version: 1
 registries:
   a.example: {credentials: {username: me, password: hunter2}}
@@ -110,5 +110,5 @@ fn journal_path_follows_the_environment() {
     let relative = [("XDG_STATE_HOME", "state"), ("HOME", "/home/me")];
     assert_eq!(journal(&relative).unwrap(), Path::new("/home/me/.local/state/transship/journal.db"));
     let problems = journal(&[]).unwrap_err().to_string();
-    assert!(problems.starts_with("sync.yaml:1:1: there is no place for the journal"), "{problems}");
+    assert!(problems.starts_with("sync.yaml:1:1: the journal has no default path"), "{problems}");
 }

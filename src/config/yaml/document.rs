@@ -10,11 +10,12 @@ pub(crate) struct Document {
     pub(crate) text: String,
     pub(crate) root: Node,
     pub(crate) format: Format,
-    /// Schema of configurations. In a file of another program, it only tells which keys may take a secret.
+    /// Schema of configurations. For a file of another program, the schema is used only to find keys that may take a
+    /// secret.
     pub(crate) schema: &'static Schema,
 }
 
-/// Format of a file. It decides which parts of its lines can be shown.
+/// Format of a file. The format determines the parts of the lines that can be shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Format {
     /// Configuration, whose keys are in the table of keys.

@@ -1,23 +1,24 @@
-//! Expansion of `${NAME}` in values from the environment. `$$` becomes a `$`; a `$` before anything else stays.
+//! Expansion of `${NAME}` in values from the environment. `$$` becomes a `$`; a `$` before any other character is kept.
 
 /// Lookup of environment variables; returns `None` if a variable is not set.
 pub type Environment<'e> = &'e dyn Fn(&str) -> Option<String>;
 
-/// Error: a text cannot be expanded. No message repeats the text around the name: it may be a secret.
+/// Error: a text cannot be expanded. No message repeats the text around the name, which may be a secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ExpandError {
     #[error(
-        "the environment variable CREDENTIALS_DIRECTORY is not set: systemd sets it for the service only; ask as root \
-         while the service runs, or set it: `CREDENTIALS_DIRECTORY=/etc/transship/credentials transship …`"
+        "the environment variable CREDENTIALS_DIRECTORY is not set: systemd sets the variable only for the service; \
+         run the command as root while the service runs, or set the variable: \
+         `CREDENTIALS_DIRECTORY=/etc/transship/credentials transship …`"
     )]
     Credentials,
-    #[error("the environment variable {0} is not set: set it, or write `$$` for a plain `$`")]
+    #[error("the environment variable {0} is not set: set the variable, or write `$$` for a plain `$`")]
     Unset(String),
     #[error("`${{` is not closed: write ${{NAME}}, or `$$` for a plain `$`")]
     Open,
     #[error(
-        "the text in `${{…}}` is not the name of an environment variable: letters, digits and `_`, or write `$$` \
-         for a plain `$`"
+        "the text in `${{…}}` is not the name of an environment variable: use only letters, digits and `_`, or write \
+         `$$` for a plain `$`"
     )]
     Name,
 }
@@ -85,11 +86,15 @@ mod tests {
     #[test]
     fn invalid_variable_is_refused_with_a_remedy() {
         let message = |text: &str| read(text).unwrap_err();
-        assert_eq!(message("${NO}"), "the environment variable NO is not set: set it, or write `$$` for a plain `$`");
+        assert_eq!(
+            message("${NO}"),
+            "the environment variable NO is not set: set the variable, or write `$$` for a plain `$`"
+        );
         assert_eq!(
             message("${CREDENTIALS_DIRECTORY}/x"),
-            "the environment variable CREDENTIALS_DIRECTORY is not set: systemd sets it for the service only; ask as \
-             root while the service runs, or set it: `CREDENTIALS_DIRECTORY=/etc/transship/credentials transship …`"
+            "the environment variable CREDENTIALS_DIRECTORY is not set: systemd sets the variable only for the \
+             service; run the command as root while the service runs, or set the variable: \
+             `CREDENTIALS_DIRECTORY=/etc/transship/credentials transship …`"
         );
         assert_eq!(message("${A_1"), "`${` is not closed: write ${NAME}, or `$$` for a plain `$`");
         for bad in ["${}", "${1A}", "${A_1:-x}", "${A B}"] {

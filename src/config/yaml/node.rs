@@ -13,8 +13,8 @@ use serde::de::{
 
 use super::complexity;
 
-/// Maximum number of nodes; no honest configuration has more. Aliases of aliases could create any number. The largest
-/// list of entries, each with a dozen tags, has a quarter of it.
+/// Maximum number of nodes; no honest configuration has more nodes. Without this limit, aliases of aliases could create
+/// any number of nodes. The largest permitted list of entries, each with a dozen tags, has a quarter of this number.
 const MAX_NODES: usize = 1_000_000;
 
 /// One value of the YAML.
@@ -73,8 +73,8 @@ impl<'de> DeserializeSeed<'de> for Read<'_> {
     type Value = Node;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Node, D::Error> {
-        let left = self.budget.get().checked_sub(1);
-        self.budget.set(left.ok_or_else(|| D::Error::custom("more values than a configuration can have"))?);
+        let remaining = self.budget.get().checked_sub(1);
+        self.budget.set(remaining.ok_or_else(|| D::Error::custom("more values than a configuration can have"))?);
         deserializer.deserialize_any(self)
     }
 }
@@ -168,7 +168,7 @@ impl<'de> Visitor<'de> for Read<'_> {
     }
 }
 
-/// Second pass over the text along a tree, which stores every number in its original spelling.
+/// Second pass over the text, which stores the original spelling of every number in the tree.
 struct Spelling<'n>(&'n mut Node);
 
 impl<'de> DeserializeSeed<'de> for Spelling<'_> {
@@ -212,7 +212,7 @@ impl<'de> Visitor<'de> for Spelling<'_> {
     }
 }
 
-/// Walk to one node, which fails there; it skips all other nodes.
+/// Visitor that goes to one node, fails at that node, and skips all other nodes.
 struct Locate<'p> {
     path: &'p [usize],
     key: bool,
@@ -225,7 +225,7 @@ impl<'de> DeserializeSeed<'de> for Fail {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        // A visitor without methods refuses every type, and that error carries the place.
+        // A visitor without methods refuses every type, and its error contains the place.
         deserializer.deserialize_any(self)
     }
 }
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn aliases_are_followed_and_bombs_are_not() {
+    fn aliases_are_resolved_and_alias_bombs_are_refused() {
         assert_eq!(read("- &a x\n- *a\n").unwrap(), Node::List(vec![text("x"), text("x")]));
         assert!(read("a: &a [*a]\n").is_err());
         let mut bomb = String::from("- &a0 [x, x, x, x, x, x, x, x, x, x]\n");
@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tag_is_kept_as_such() {
+    fn yaml_tag_becomes_a_tagged_node() {
         assert_eq!(read("!include x").unwrap(), Node::Tagged("include".into()));
     }
 }

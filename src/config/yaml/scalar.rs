@@ -1,5 +1,5 @@
-//! Sizes, rates, durations and URLs: parsers from a text to a number in base units or an error message. They handle no
-//! YAML and no places.
+//! Sizes, rates, durations and URLs: parsers from a text to a number in base units or an error message. The parsers
+//! handle no YAML and no places.
 
 use std::time::Duration;
 
@@ -32,10 +32,10 @@ fn read_size(text: &str) -> Option<u64> {
     number.parse::<u64>().ok()?.checked_mul(*factor)
 }
 
-/// Parses a bandwidth in bytes a second: `100MiB/s`.
+/// Parses a bandwidth in bytes per second: `100MiB/s`.
 pub(crate) fn parse_bandwidth(text: &str) -> Result<u64, String> {
     let read = text.strip_suffix("/s").and_then(|amount| read_size(amount.trim_end()));
-    read.ok_or_else(|| format!("{text:?} is not a bandwidth: write bytes a second, like 100MiB/s"))
+    read.ok_or_else(|| format!("{text:?} is not a bandwidth: write bytes per second, like 100MiB/s"))
 }
 
 /// Parses a rate of requests: `10/s`, `600/min`, `5000/h`.
@@ -52,7 +52,7 @@ pub(crate) fn parse_rate(text: &str) -> Result<Rate, String> {
         let count = count.bytes().all(|b| b.is_ascii_digit()).then(|| count.parse::<u32>().ok()).flatten()?;
         (count > 0).then_some(Rate { count, per: Duration::from_secs(seconds) })
     };
-    read().ok_or_else(|| format!("{text:?} is not a rate of requests: write 10/s, 600/min or 5000/h"))
+    read().ok_or_else(|| format!("{text:?} is not a rate of requests: write a rate like 10/s, 600/min or 5000/h"))
 }
 
 /// Parses a duration as humantime reads it: `30s`, `5m`, `1h 30m`.
@@ -70,7 +70,8 @@ pub(crate) fn format_size(bytes: u64) -> String {
     exact.map_or_else(|| format!("{bytes} bytes"), |(name, factor)| format!("{}{name}", bytes / factor))
 }
 
-/// Returns true if a text is meant as a URL: it begins with a scheme and `:/`, or with a scheme that needs no slash.
+/// Returns true if a text is probably a URL: the text begins with a scheme and `:/`, or with a scheme that needs no
+/// slash.
 pub(crate) fn is_url(text: &str) -> bool {
     let Some((scheme, rest)) = text.split_once(':') else { return false };
     let is_scheme = scheme.len() > 1
@@ -104,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn rates_are_read_by_their_time() {
+    fn rates_are_parsed_with_their_period() {
         let rate = |count, seconds| Ok(Rate { count, per: Duration::from_secs(seconds) });
         assert_eq!(parse_rate("10/s"), rate(10, 1));
         assert_eq!(parse_rate("600/min"), rate(600, 60));

@@ -14,13 +14,13 @@ const USUAL_MEDIA_TYPES: [&str; 4] = [
     "application/vnd.oci.image.index.v1+json",
 ];
 
-/// Keys of an entry, and those that it inherits.
+/// Keys of an entry, and keys that the entry inherits from `defaults`.
 pub(super) struct Keys<'a, 'n> {
     pub(super) own: &'a Fields<'n>,
     pub(super) defaults: &'a Fields<'n>,
-    /// Source of the entry, if it could be parsed.
+    /// Source of the entry; `None` if it cannot be parsed.
     pub(super) source: &'a Option<Template>,
-    /// Target of the entry, if it could be parsed.
+    /// Target of the entry; `None` if it cannot be parsed.
     pub(super) target: &'a Option<Template>,
 }
 
@@ -39,7 +39,7 @@ impl Keys<'_, '_> {
     }
 }
 
-/// Translates these keys into the entry.
+/// Translates the keys that select content into the entry.
 pub(super) fn translate_content(entry: &mut Entry, keys: &Keys<'_, '_>, reading: &mut Reading) {
     let by_api = keys.flag("referrers", reading);
     let by_tag = keys.flag("digestTags", reading);
@@ -48,7 +48,8 @@ pub(super) fn translate_content(entry: &mut Entry, keys: &Keys<'_, '_>, reading:
     entry.rest.verbatim("referrers", by_api | by_tag);
     if by_api != by_tag {
         entry.comments.push(
-            "`referrers` copies both the referrers that the API lists and those with a tag made of the digest.".into(),
+            "`referrers` copies the referrers that the API lists, and the referrers whose tag is made of the digest."
+                .into(),
         );
     }
     check_referrers(entry, keys, by_api, reading);
@@ -97,13 +98,13 @@ fn read_repository(end: &Option<Template>) -> Option<Repository> {
     Some(read.repository)
 }
 
-/// Translates the platforms. `platform` wins over `platforms`: it makes one image of an index, and an image has no
-/// platforms to select.
+/// Translates the platforms. `platform` takes precedence over `platforms`: with `platform`, regsync copies one image of
+/// the index, and an image has no platforms to select.
 fn set_platforms(entry: &mut Entry, own: &Fields<'_>, reading: &mut Reading) {
     let several = reading.texts_of(own, "platforms");
     let one = reading.text_of(own, "platform");
     if one.is_some() {
-        entry.comments.push("regsync's `platform` copies the one image, without an index around it.".into());
+        entry.comments.push("regsync's `platform` copies a single image, without an index.".into());
         if !several.is_empty() {
             entry.comments.push("`platforms` has no effect beside `platform`.".into());
         }
@@ -115,7 +116,7 @@ fn set_platforms(entry: &mut Entry, own: &Fields<'_>, reading: &mut Reading) {
     let parsed: Option<Vec<Platform>> = written.iter().map(|one| one.parse().ok()).collect();
     let Some(parsed) = parsed.filter(|_| !entry.include.iter().any(|one| one.contains('@'))) else {
         let all: Vec<String> = written.iter().map(|one| quoted(one)).collect();
-        entry.skip(format!("its platforms have no equivalent: {}", all.join(", ")));
+        entry.skip(format!("these platforms have no equivalent: {}", all.join(", ")));
         return;
     };
     // A platform that is named twice is copied once.

@@ -1,5 +1,5 @@
-//! Translation of regsync's `creds`: for one registry each, its credentials and its connection. No secret is carried
-//! over.
+//! Translation of regsync's `creds`: the credentials and the connection settings of each registry. The import copies no
+//! secret.
 
 use super::super::draft::{Draft, Registry};
 use super::super::page::{Map, escape_variables};
@@ -15,7 +15,7 @@ const HELPER: &str = "docker-credential-";
 /// Requests per second that `limits.requests` can express.
 const RATES: std::ops::Range<f64> = 0.02..1e6;
 
-/// Largest number of concurrent requests that `limits.concurrent` can express.
+/// Maximum number of concurrent requests that `limits.concurrent` permits.
 const MOST_AT_ONCE: f64 = 1000.0;
 
 /// Translates one registry.
@@ -23,37 +23,40 @@ pub(super) fn add_registry(view: &View<'_>, draft: &mut Draft, reading: &mut Rea
     let fields = reading.fields(view, "credentials of a registry");
     let name = reading.text_of(&fields, "registry").unwrap_or_default();
     let Ok(host) = name.parse::<RegistryHost>() else {
-        let remark = reading.add_unknown(view, "the name of this registry is not a plain host: skipped");
+        let remark =
+            reading.add_unknown(view, "the name of this registry is not a plain host: the registry is skipped");
         draft.head.push(remark);
         return;
     };
     if draft.has_registry(&host) {
-        let remark = reading.add_unknown(view, format!("{host} occurs twice: skipped the second time"));
+        let remark = reading.add_unknown(view, format!("duplicate registry {host}: the second one is skipped"));
         draft.head.push(remark);
         return;
     }
     let comments = unsupported_keys(&fields, &[&CREDS, &[SCHEME]], "`creds`", reading);
     let address = unsupported_address(&host, &fields, reading);
-    let sheet = draft.registry(&host);
-    sheet.comments.extend(comments);
-    sheet.unsupported = (!address.is_empty()).then(|| address.join("; "));
-    sheet.comments.extend(address);
-    set_transport(&fields, sheet, reading);
-    set_credentials(view, &host, &fields, sheet, reading);
-    set_limits(&fields, sheet, reading);
+    let registry = draft.registry(&host);
+    registry.comments.extend(comments);
+    registry.unsupported = (!address.is_empty()).then(|| address.join("; "));
+    registry.comments.extend(address);
+    set_transport(&fields, registry, reading);
+    set_credentials(view, &host, &fields, registry, reading);
+    set_limits(&fields, registry, reading);
 }
 
-/// Returns the reasons why no entry can use this registry as regsync does: regsync contacts another host under its
-/// name, or other repositories.
+/// Returns the reasons why no entry can use this registry as regsync does: under this name, regsync contacts another
+/// host or other repositories.
 fn unsupported_address(host: &RegistryHost, fields: &Fields<'_>, reading: &mut Reading) -> Vec<String> {
     let is_other = |name: &String| name.parse::<RegistryHost>().ok().as_ref() != Some(host);
     let hostname = reading.text_of(fields, "hostname").filter(is_other).map(|name| {
-        let reason = format!("`hostname` of {host} is {}: write that host in its place", quoted(&name));
+        let reason = format!("`hostname` of {host} is {}: write that host in the entries instead", quoted(&name));
         ("hostname", reason)
     });
     let prefix = reading.text_of(fields, "pathPrefix").map(|prefix| {
-        let reason =
-            format!("`pathPrefix` of {host} is {}: write it before the names of repositories", quoted(&prefix));
+        let reason = format!(
+            "`pathPrefix` of {host} is {}: write that prefix before the names of the repositories",
+            quoted(&prefix)
+        );
         ("pathPrefix", reason)
     });
     let remark = |(key, reason): (&str, String)| {
@@ -65,26 +68,26 @@ fn unsupported_address(host: &RegistryHost, fields: &Fields<'_>, reading: &mut R
     hostname.into_iter().chain(prefix).map(remark).collect()
 }
 
-fn set_transport(fields: &Fields<'_>, sheet: &mut Registry, reading: &mut Reading) {
+fn set_transport(fields: &Fields<'_>, registry: &mut Registry, reading: &mut Reading) {
     let Some(written) = reading.text_of(fields, "tls") else { return };
     match written.to_ascii_lowercase().as_str() {
         "enabled" => {}
-        "disabled" => sheet.plain_http = true,
-        "insecure" => sheet.tls.verbatim("insecure_skip_verify", true),
+        "disabled" => registry.plain_http = true,
+        "insecure" => registry.tls.verbatim("insecure_skip_verify", true),
         _ => {
             let about = "is unknown: transship uses HTTPS and verifies certificates";
-            add_unknown(fields, "tls", about, sheet, reading);
+            add_unknown(fields, "tls", about, registry, reading);
         }
     }
 }
 
-/// Translates the credentials. The first of a helper, a token, and a user with a password wins; the others get a
-/// remark.
+/// Translates the credentials. The first of these is used: a helper, a token, a user with a password. Each of the other
+/// keys gets a remark.
 fn set_credentials(
     view: &View<'_>,
     host: &RegistryHost,
     fields: &Fields<'_>,
-    sheet: &mut Registry,
+    registry: &mut Registry,
     reading: &mut Reading,
 ) {
     let text = |reading: &mut Reading, key| reading.text_of(fields, key);
@@ -96,20 +99,20 @@ fn set_credentials(
     let mut used: &[&str] = &[];
     if let Some(helper) = helper {
         used = &["credHelper"];
-        sheet.credentials.text("helper", helper);
+        registry.credentials.text("helper", helper);
     } else if let Some(token) = token {
         used = &["token"];
-        set_secret(view, "token", &token, host, sheet, reading);
+        set_secret(view, "token", &token, host, registry, reading);
     } else if let (Some(user), Some(pass)) = (user, pass) {
         used = &["user", "pass"];
-        sheet.credentials.text("username", user);
-        set_secret(view, "password", &pass, host, sheet, reading);
+        registry.credentials.text("username", user);
+        set_secret(view, "password", &pass, host, registry, reading);
     }
     for key in ["credHelper", "token", "user", "pass"].into_iter().filter(|key| !used.contains(key)) {
         if used.is_empty() {
-            add_unknown(fields, key, "cannot be translated: write `credentials`", sheet, reading);
+            add_unknown(fields, key, "cannot be translated: write `credentials`", registry, reading);
         } else {
-            add_remark(fields, key, "is skipped", sheet, reading);
+            add_remark(fields, key, "is skipped", registry, reading);
         }
     }
 }
@@ -126,10 +129,10 @@ fn set_secret(
     key: &str,
     text: &str,
     host: &RegistryHost,
-    sheet: &mut Registry,
+    registry: &mut Registry,
     reading: &mut Reading,
 ) {
-    let map: &mut Map = &mut sheet.credentials;
+    let map: &mut Map = &mut registry.credentials;
     match Template::parse(text, None).and_then(|template| template.content()) {
         Some(Content::Env(name)) => map.inline_map(key, "env", name),
         Some(Content::File(path)) => map.inline_map(key, "file", escape_variables(&path)),
@@ -137,44 +140,44 @@ fn set_secret(
             let name = variable_name(host, &key.to_uppercase());
             map.inline_map(key, "env", name.clone());
             let message = format!("the {key} is not carried over: set the environment variable {name}");
-            sheet.comments.push(reading.add_remark(view, message));
+            registry.comments.push(reading.add_remark(view, message));
         }
     }
 }
 
 /// Translates the limits. A missing number and 0 mean no limit.
-fn set_limits(fields: &Fields<'_>, sheet: &mut Registry, reading: &mut Reading) {
+fn set_limits(fields: &Fields<'_>, registry: &mut Registry, reading: &mut Reading) {
     match reading.number_of(fields, "reqPerSec") {
         None | Some(0.0) => {}
         Some(rate) if RATES.contains(&rate) => {
-            sheet.limits.text("requests", format!("{}/min", (rate * 60.0).floor().max(1.0)));
+            registry.limits.text("requests", format!("{}/min", (rate * 60.0).floor().max(1.0)));
         }
         Some(rate) => {
-            add_remark(fields, "reqPerSec", &format!("of {rate} cannot be expressed: no limit"), sheet, reading)
+            add_remark(fields, "reqPerSec", &format!("of {rate} cannot be expressed: no limit"), registry, reading)
         }
     }
     match reading.number_of(fields, "reqConcurrent") {
         None | Some(0.0) => {}
-        Some(most) if (1.0..=MOST_AT_ONCE).contains(&most) => sheet.limits.verbatim("concurrent", most.floor()),
+        Some(most) if (1.0..=MOST_AT_ONCE).contains(&most) => registry.limits.verbatim("concurrent", most.floor()),
         Some(most) if most > MOST_AT_ONCE => {
-            sheet.limits.verbatim("concurrent", MOST_AT_ONCE);
+            registry.limits.verbatim("concurrent", MOST_AT_ONCE);
             let about = format!("of {} exceeds the maximum of {MOST_AT_ONCE}", quoted(&most.to_string()));
-            add_remark(fields, "reqConcurrent", &about, sheet, reading);
+            add_remark(fields, "reqConcurrent", &about, registry, reading);
         }
-        Some(most) => add_unknown(fields, "reqConcurrent", &format!("of {most} is not valid"), sheet, reading),
+        Some(most) => add_unknown(fields, "reqConcurrent", &format!("of {most} is not valid"), registry, reading),
     }
 }
 
-/// Adds a remark about a key, if it is there.
-fn add_remark(fields: &Fields<'_>, key: &str, about: &str, sheet: &mut Registry, reading: &mut Reading) {
+/// Adds a remark about a key, if the key is present.
+fn add_remark(fields: &Fields<'_>, key: &str, about: &str, registry: &mut Registry, reading: &mut Reading) {
     if let Some(view) = fields.get(key) {
-        sheet.comments.push(reading.add_remark(view, format!("`{key}` {about}")));
+        registry.comments.push(reading.add_remark(view, format!("`{key}` {about}")));
     }
 }
 
 /// Adds a remark about an unknown value.
-fn add_unknown(fields: &Fields<'_>, key: &str, about: &str, sheet: &mut Registry, reading: &mut Reading) {
+fn add_unknown(fields: &Fields<'_>, key: &str, about: &str, registry: &mut Registry, reading: &mut Reading) {
     if let Some(view) = fields.get(key) {
-        sheet.comments.push(reading.add_unknown(view, format!("`{key}` {about}")));
+        registry.comments.push(reading.add_unknown(view, format!("`{key}` {about}")));
     }
 }

@@ -1,14 +1,14 @@
-//! Table of all keys of regsync's configuration (regclient `cmd/regsync/config.go`, `config/host.go`), and what an
-//! import does with each. `docs/how-to/migrate.md` has the same tables for users.
+//! Table of all keys of regsync's configuration (regclient `cmd/regsync/config.go`, `config/host.go`), and the
+//! treatment of each key by an import. `docs/how-to/migrate.md` has the same tables for users.
 
 use super::super::reading::{Fields, Reading};
 
 /// Treatment of a key by an import.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Treatment {
-    /// The import reads it: it becomes keys of `sync.yaml`, a comment or a reason to skip its entry.
+    /// The import reads the key, and writes keys of `sync.yaml` or a comment, or skips the entry.
     Read,
-    /// It does not change what is copied or where to; the text says what transship does instead.
+    /// The key changes neither the copied content nor its target. The text describes the behaviour of transship.
     NoEffect(&'static str),
 }
 
@@ -17,14 +17,14 @@ use Treatment::{NoEffect, Read};
 /// Key and its treatment.
 pub(super) type TreatedKey = (&'static str, Treatment);
 
-const HOOKS: &str = "regsync reads it and runs nothing";
+const HOOKS: &str = "regsync reads the key, but runs no hook";
 const RATE_LIMIT: &str =
     "write `limits: {reserve_pulls: NUMBER}` under the source's registry, which reserves that number of pulls";
 
 /// Keys of the file.
 pub(super) const ROOT: [TreatedKey; 4] = [("version", Read), ("creds", Read), ("defaults", Read), ("sync", Read)];
 
-/// Keys of an entry alone.
+/// Keys of an entry only.
 pub(super) const OWN: [TreatedKey; 8] = [
     ("source", Read),
     ("target", Read),
@@ -50,13 +50,13 @@ pub(super) const SHARED: [TreatedKey; 15] = [
     ("mediaTypes", Read),
     // transship always compares digests first.
     ("fastCheck", Read),
-    ("referrerSlow", NoEffect("it only changes how the same referrers are found")),
-    ("forceRecursive", NoEffect("transship does not send again what the target has under the right digest")),
+    ("referrerSlow", NoEffect("the key only changes how regsync finds the same referrers")),
+    ("forceRecursive", NoEffect("transship never sends content that the target already has under the right digest")),
     ("ratelimit", NoEffect(RATE_LIMIT)),
     ("hooks", NoEffect(HOOKS)),
 ];
 
-/// Keys of `defaults` alone.
+/// Keys of `defaults` only.
 pub(super) const DEFAULTS: [TreatedKey; 6] = [
     ("parallel", NoEffect("see `daemon.entries_at_once` and `limits: {concurrent: …}` under a registry")),
     ("skipDockerConfig", NoEffect("write `credentials: {anonymous: true}` under a registry that needs none")),
@@ -69,7 +69,7 @@ pub(super) const DEFAULTS: [TreatedKey; 6] = [
 /// Keys of a set of tags.
 pub(super) const TAGS: [TreatedKey; 3] = [("allow", Read), ("deny", Read), ("semverRange", Read)];
 
-/// Keys of a registry under `creds`. transship always does what `repoAuth` asks for: it gets a token for each
+/// Keys of a registry under `creds`. transship always behaves as with `repoAuth`, and requests a token for each
 /// repository.
 pub(super) const CREDS: [TreatedKey; 22] = [
     ("registry", Read),
@@ -83,27 +83,27 @@ pub(super) const CREDS: [TreatedKey; 22] = [
     ("repoAuth", Read),
     ("hostname", Read),
     ("pathPrefix", Read),
-    ("regcert", NoEffect("write the certificate into a file and name it as `tls: {ca: …}`")),
-    ("clientCert", NoEffect("write it into a file and name it as `tls: {certificate: …}`")),
-    ("clientKey", NoEffect("write it into a file and name it as `tls: {key: …}`")),
+    ("regcert", NoEffect("write the certificate into a file, and its path as `tls: {ca: …}`")),
+    ("clientCert", NoEffect("write the certificate into a file, and its path as `tls: {certificate: …}`")),
+    ("clientKey", NoEffect("write the key into a file, and its path as `tls: {key: …}`")),
     ("credExpire", NoEffect("transship runs a helper again when the registry refuses its credentials")),
     ("credHost", NoEffect("transship passes the registry's own name to a helper")),
     ("mirrors", NoEffect("write `mirrors: [HOST]`; until then transship reads from the registry itself")),
     ("priority", NoEffect("transship tries mirrors in the order of the list")),
-    ("api", NoEffect("regsync ignores it too")),
+    ("api", NoEffect("regsync also ignores this key")),
     ("apiOpts", NoEffect("transship detects what a registry supports")),
     ("blobChunk", NoEffect("see `upload: {chunk: …}`")),
     ("blobMax", NoEffect("see `upload: {mode: …}`")),
 ];
 
 /// Deprecated key, which regsync ignores with a warning.
-pub(super) const SCHEME: TreatedKey = ("scheme", NoEffect("regsync ignores it too: see `tls`"));
+pub(super) const SCHEME: TreatedKey = ("scheme", NoEffect("regsync also ignores this key: see `tls`"));
 
 /// Returns comments about keys without an equivalent and about unknown keys.
 pub(super) fn unsupported_keys(
     fields: &Fields<'_>,
     tables: &[&[TreatedKey]],
-    whose: &str,
+    owner: &str,
     reading: &mut Reading,
 ) -> Vec<String> {
     let mut comments = Vec::new();
@@ -113,7 +113,7 @@ pub(super) fn unsupported_keys(
             Some((_, NoEffect(instead))) => {
                 comments.push(reading.add_remark(view, format!("`{key}` has no equivalent: {instead}")));
             }
-            None => comments.push(reading.add_unknown_key(key, view, whose)),
+            None => comments.push(reading.add_unknown_key(key, view, owner)),
         }
     }
     comments

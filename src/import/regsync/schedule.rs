@@ -1,5 +1,6 @@
-//! Translation of regsync's `schedule` and `interval`, whose library is robfig/cron 3. That library accepts a step
-//! after one value (`5/15`), `?` for `*`, and a time zone before the expression; its intervals are Go durations.
+//! Translation of regsync's `schedule` and `interval`. regsync parses both with the library robfig/cron 3. That library
+//! accepts a step after one value (`5/15`), `?` for `*`, and a time zone before the expression. The intervals of the
+//! library are Go durations.
 
 use crate::schedule::Schedule;
 
@@ -10,8 +11,8 @@ pub(super) struct Timing {
     pub(super) timezone: Option<String>,
 }
 
-/// Last value of each field: a step after one value runs up to it.
-const LAST: [&str; 5] = ["59", "23", "31", "12", "6"];
+/// Maximum value of each field. A step after a single value (`5/15`) runs up to the maximum.
+const FIELD_MAXIMA: [&str; 5] = ["59", "23", "31", "12", "6"];
 
 /// Translates a `schedule`; `None` if it has no equivalent.
 pub(super) fn translate_cron(written: &str) -> Option<Timing> {
@@ -31,7 +32,7 @@ pub(super) fn translate_interval(written: &str) -> Option<Timing> {
     Some(Timing { schedule: translate_duration(written)?, timezone: None })
 }
 
-/// Returns true for Go's zero duration: regsync treats it like a missing key.
+/// Returns true for Go's zero duration, which regsync treats like a missing key.
 pub(super) fn is_zero_interval(written: &str) -> bool {
     written == "0" || seconds(written) == Some(0.0)
 }
@@ -40,7 +41,7 @@ fn validated(schedule: String) -> Option<String> {
     schedule.parse::<Schedule>().is_ok().then_some(schedule)
 }
 
-/// Translates a duration, unchanged if transship accepts it. The library drops fractions of a second.
+/// Translates a duration. The text is unchanged if transship accepts it. The library drops fractions of a second.
 fn translate_duration(duration: &str) -> Option<String> {
     let seconds = seconds(duration)?.floor();
     validated(format!("every {duration}")).or_else(|| validated(format!("every {seconds}s")))
@@ -57,10 +58,10 @@ fn translate_fields(expression: &str) -> Option<String> {
         return Some(expression.to_owned());
     }
     let written: Vec<&str> = expression.split_ascii_whitespace().collect();
-    if written.len() != LAST.len() {
+    if written.len() != FIELD_MAXIMA.len() {
         return None;
     }
-    let fields = written.iter().zip(LAST).enumerate().map(|(at, (field, last))| {
+    let fields = written.iter().zip(FIELD_MAXIMA).enumerate().map(|(at, (field, last))| {
         let items: Option<Vec<String>> = field.split(',').map(|one| translate_item(one, last, at == 4)).collect();
         let items = items?;
         // One `*` makes the whole field `*`.

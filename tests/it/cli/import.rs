@@ -125,7 +125,7 @@ fn all_that_regsync_documents_becomes_a_good_file_or_a_comment() {
         "      semver: \">=4.1.0, <5.0.0\"\n",
         "    schedule: \"30 4 * * 1-5\"\n    timezone: Europe/Berlin\n",
         "    platforms: [linux/amd64, linux/arm64]\n",
-        "# skipped: it gives the image another name, which only `transship copy` can do\n",
+        "# skipped: the image gets another name, which only `transship copy` can do\n",
         "# skipped: `repos` has no equivalent",
         "# skipped: `mediaTypes` skips some kinds of manifests, and has no equivalent\n",
         "`bkup-{{.Ref.Tag}}`",

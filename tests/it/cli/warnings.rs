@@ -37,7 +37,7 @@ fn commands_name_what_is_doubtful_and_succeed() {
     assert!(check.stdout.contains("warning: sync.yaml:3:") && check.stdout.contains(UNUSED), "{}", check.stdout);
     let check = parse(&site.run(&["check", "--json"]).expect_success().stdout);
     assert!(texts(&check["warnings"])[0].ends_with(UNUSED), "{check:#}");
-    assert_eq!(check["warnings"][0]["remedy"], "remove it, or correct its name");
+    assert_eq!(check["warnings"][0]["remedy"], "remove the registry, or correct its name");
 
     for command in ["plan", "once"] {
         let output = site.run(&[command]).expect_success();
@@ -81,7 +81,7 @@ fn what_the_configuration_alone_shows_is_told_by_each_command_and_the_log() {
     let untagged = format!("@{}", image.digest());
     let entries = [entry("app", "app", "?1"), entry("other", "other", "*1"), entry("pinned", "app", &untagged)];
     site.configure(&[from, to], &entries.concat());
-    let expected = ["arrives without a tag", "the entries app and other write to"];
+    let expected = ["is copied without a tag", "the entries app and other write to"];
     let check = site.run(&["check"]).expect_success().stdout;
     assert!(expected.iter().all(|text| check.contains(text)), "{check}");
     for command in ["plan", "once"] {
