@@ -72,7 +72,7 @@ async fn select_referrers(batch: &Batch, subject: Digest, mut list: Referrers) -
         }
     }
     if is_incomplete {
-        batch.record_incomplete_list(subject, believed.iter().map(|listed| listed.digest).collect());
+        batch.record_incomplete_list(subject, accepted.iter().map(|listed| listed.digest).collect());
     }
     list.manifests = accepted;
     Ok(Companions { list, signatures: Vec::new(), left_behind })
@@ -96,7 +96,7 @@ async fn refers_to(batch: &Batch, listed: &Descriptor, subject: Digest) -> Resul
         Err(error) if error.ends_all() => Err(error),
         // A registry may report a manifest as missing because it does not serve the type of the manifest to every
         // client. So only a missing manifest of a known type counts as deleted.
-        Err(error) if error.is_not_found() && listed.kind() == ContentKind::Manifest => Ok(Verdict::Other("the manifest does not exist"),
+        Err(error) if error.is_not_found() && listed.kind() == ContentKind::Manifest => Ok(Verdict::Absent),
         Err(error) => Ok(Verdict::Unread(error.to_string())),
     }
 }

@@ -8,6 +8,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use transship::oci::Digest;
 
+use crate::support::clock::use_machine_clock;
 use crate::support::programs::{
     DEADLINE, DebianRegistry, Output, Running, isolated_command, skopeo_copy, skopeo_manifest,
 };
@@ -31,6 +32,8 @@ fn folder() -> &'static Path {
         if !profile.ends_with("debug") {
             cargo.arg("--profile").arg(profile.file_name().unwrap());
         }
+        // The compiler can hang under libfaketime.
+        use_machine_clock(&mut cargo);
         let built = cargo.output().expect("cargo runs");
         assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
         profile.join("examples")

@@ -52,9 +52,9 @@ fn metrics() -> Metrics {
     metrics.set_next_run("a", Some(at));
     metrics.set_paused("a", true);
     metrics.add_notifications(Delivery::GivenUp, 1);
-    let run = |well| EndedRun {
+    let run = |success| EndedRun {
         outcome: "-",
-        well: Some(well),
+        success: Some(success),
         ended: at,
         duration: Duration::ZERO,
         counts: TagCounts::default(),
