@@ -87,8 +87,9 @@ impl Journal {
         .await
     }
 
-    /// Replaces an intent by evidence, because a query of the target at `now` found the intended content. `digest` is
-    /// the digest at the target. Returns false if the intent is not open any more, because another run has handled it.
+    /// Replaces an intent by evidence, because the tag was written. `digest` is the digest that was written, and `now` is
+    /// recorded as the time of the recovery. Returns false if the intent is not open any more, because another run has
+    /// handled the intent.
     ///
     /// # Errors
     /// [`JournalError`]. In this case, the intent stays open.
