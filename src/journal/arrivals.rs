@@ -1,16 +1,19 @@
-//! Arrivals as rows: the columns that evidence and intents share, and the statements that write, filter and read them.
+//! Rows of arrivals: the columns that evidence and intents share, and the statements that write, filter and read these
+//! rows.
 
 use rusqlite::{Connection, Result, Row, named_params};
 
-use super::queries::{bounded, by_now, count, execute_cached, limit, number, parsed, parsed_if_any, text, unreadable};
+use super::queries::{
+    bounded, column_error, count, current_run, execute_cached, limit, number, parsed, parsed_if_any, text,
+};
 use super::record::{EvidenceFilter, EvidenceRecord, RunId};
 use crate::copy::event::{Arrival, ArrivalKind, BlobCounts, LeftBehind};
 use crate::oci::{Digest, ManifestRef, MediaType, Tag};
 
-/// Maximum number of digests, and of items that were not copied, in one row.
-const LISTED: usize = 1000;
+/// Maximum number of digests in one row. One row also lists at most this number of items that were not copied.
+const MAX_LISTED: usize = 1000;
 
-/// Columns that evidence and intents share.
+/// Columns that the tables `evidence` and `intents` share.
 pub(super) const ARRIVAL: &str = "run, entry, source, source_reference, source_digest, target, tag, previous, digest,
     media_type, manifests, blobs_copied, blobs_mounted, blobs_found, bytes, source_identity, target_identity, started,
     ended,
@@ -20,9 +23,9 @@ pub(super) fn insert_evidence(db: &Connection, run: RunId, entry: &str, arrival:
     insert_arrival(db, "evidence", run, entry, arrival)
 }
 
-/// Writes an arrival into one of the tables that have the columns of [`ARRIVAL`].
+/// Inserts an arrival into `table`, which is `evidence` or `intents`.
 pub(super) fn insert_arrival(db: &Connection, table: &str, run: RunId, entry: &str, arrival: &Arrival) -> Result<()> {
-    let run = by_now(db, run)?;
+    let run = current_run(db, run)?;
     execute_cached(
         db,
         &format!(
@@ -50,8 +53,8 @@ pub(super) fn insert_arrival(db: &Connection, table: &str, run: RunId, entry: &s
     Ok(())
 }
 
-/// Returns the statement that selects the rows which match an [`EvidenceFilter`], the latest first. The table has the
-/// columns of [`ARRIVAL`].
+/// Returns the statement that selects the rows of `table` that match an [`EvidenceFilter`], the latest first. `table`
+/// is `evidence` or `intents`.
 fn filtered(table: &str) -> String {
     format!(
         "SELECT * FROM {table}
@@ -87,8 +90,8 @@ pub(super) fn list_evidence(db: &Connection, filter: &EvidenceFilter) -> Result<
     query_filtered(db, &filtered("evidence"), filter, read_evidence)
 }
 
-/// Lists the open intents. Each comes with a flag that is true if its run has ended, and with the lock that its
-/// process held while it lived.
+/// Lists the open intents. Each item also contains a flag that is true if the intent's run has ended, and the name of
+/// the lock file of the process that runs or ran it.
 pub(super) fn list_intents(db: &Connection, filter: &EvidenceFilter) -> Result<Vec<(EvidenceRecord, bool, String)>> {
     let statement = format!(
         "SELECT open.*, NULL AS recovered, runs.ended IS NOT NULL AS is_over, lock FROM ({}) AS open
@@ -139,35 +142,35 @@ pub(super) fn read_arrival(row: &Row<'_>) -> Result<Arrival> {
 
 fn kind(row: &Row<'_>) -> Result<ArrivalKind> {
     let word: String = row.get("kind")?;
-    ArrivalKind::from_word(&word).ok_or_else(|| unreadable(row, "kind", &word))
+    ArrivalKind::from_word(&word).ok_or_else(|| column_error(row, "kind", &word))
 }
 
-/// Returns the column's text for the first of the digests. `None` if there are none.
+/// Returns the JSON text for the column `listed`: the first [`MAX_LISTED`] digests. Returns `None` for an empty list.
 pub(super) fn listed_text(listed: &[Digest]) -> Option<String> {
-    let digests: Vec<String> = listed.iter().take(LISTED).map(ToString::to_string).collect();
+    let digests: Vec<String> = listed.iter().take(MAX_LISTED).map(ToString::to_string).collect();
     (!digests.is_empty()).then(|| serde_json::json!(digests).to_string())
 }
 
 fn listed(row: &Row<'_>) -> Result<Vec<Digest>> {
     let Some(text) = row.get::<_, Option<String>>("listed")? else { return Ok(Vec::new()) };
-    let failed = || unreadable(row, "listed", &text);
+    let failed = || column_error(row, "listed", &text);
     let digests: Vec<String> = serde_json::from_str(&text).map_err(|_| failed())?;
     digests.iter().map(|digest| digest.parse().map_err(|_| failed())).collect()
 }
 
-/// Returns the column's text for the items that were not copied: the first items, then the number of the others. `None`
-/// if there are none.
-fn left_behind_text(left: &[LeftBehind]) -> Option<String> {
-    let one = |left: &LeftBehind| LeftBehind { what: bounded(&left.what), reason: bounded(&left.reason) };
-    let mut kept: Vec<LeftBehind> = left.iter().take(LISTED).map(one).collect();
-    if left.len() > LISTED {
-        let (what, reason) = (format!("{} more", left.len() - LISTED), "not kept one by one".to_owned());
-        kept.push(LeftBehind { what, reason });
+/// Returns the JSON text for the column `left_behind`: the first [`MAX_LISTED`] items that were not copied, then one
+/// item with the number of further items. Returns `None` for an empty list.
+fn left_behind_text(items: &[LeftBehind]) -> Option<String> {
+    let shorten = |item: &LeftBehind| LeftBehind { what: bounded(&item.what), reason: bounded(&item.reason) };
+    let mut written: Vec<LeftBehind> = items.iter().take(MAX_LISTED).map(shorten).collect();
+    if items.len() > MAX_LISTED {
+        let (what, reason) = (format!("{} more", items.len() - MAX_LISTED), "not listed one by one".to_owned());
+        written.push(LeftBehind { what, reason });
     }
-    (!kept.is_empty()).then(|| serde_json::json!(kept).to_string())
+    (!written.is_empty()).then(|| serde_json::json!(written).to_string())
 }
 
 fn left_behind(row: &Row<'_>) -> Result<Vec<LeftBehind>> {
     let Some(text) = row.get::<_, Option<String>>("left_behind")? else { return Ok(Vec::new()) };
-    serde_json::from_str(&text).map_err(|_| unreadable(row, "left_behind", &text))
+    serde_json::from_str(&text).map_err(|_| column_error(row, "left_behind", &text))
 }

@@ -1,5 +1,6 @@
-//! Carry-over of a process's records into a journal that replaced the open one: its runs with their evidence and open
-//! intents. This file has only the statements for the carry-over, and the new numbers of the runs and of the process.
+//! Carry-over of records when another file replaced the open journal: the runs of this process, their evidence and
+//! their open intents are copied into the new file. The new file gives new row numbers to the runs and to the process,
+//! and this file keeps the mapping from old to new numbers.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -9,18 +10,19 @@ use rusqlite::{Connection, OptionalExtension as _, Result, TransactionBehavior, 
 use super::arrivals::ARRIVAL;
 use super::queries::register_process;
 
-/// Numbers of rows in the journal that is open now, by kind and by the number under which each row was first written.
+/// Row numbers in the journal that is open now. The key is the kind of the row ([`RUN`] or [`PROCESS`]) and the number
+/// under which the row was first written.
 #[derive(Debug, Clone)]
 pub(super) struct Numbers(pub(super) HashMap<(&'static str, i64), i64>);
 
-/// Kind of a run.
+/// Kind of a row of the table `runs`.
 pub(super) const RUN: &str = "run";
 
-/// Kind of a process.
+/// Kind of a row of the table `processes`.
 pub(super) const PROCESS: &str = "process";
 
 impl Numbers {
-    /// Writes the numbers into the connection's table.
+    /// Writes the numbers into the connection's table `renumbered`.
     pub(super) fn insert_into(&self, db: &Connection) -> Result<()> {
         let mut statement =
             db.prepare("INSERT OR REPLACE INTO temp.renumbered (kind, old, new) VALUES (?1, ?2, ?3)")?;
@@ -28,7 +30,7 @@ impl Numbers {
     }
 }
 
-/// Creates the table that [`renumbered`] reads, for a connection that has just been opened.
+/// Creates the temporary table that [`renumbered`] reads. Each new connection needs it.
 pub(super) fn prepare(db: &Connection) -> Result<()> {
     db.execute_batch(
         "PRAGMA temp_store = MEMORY;
@@ -36,14 +38,17 @@ pub(super) fn prepare(db: &Connection) -> Result<()> {
     )
 }
 
-/// Returns the current number of a row.
+/// Returns the number of a row in the journal that is open now. `number` is the number under which the row was first
+/// written.
 pub(super) fn renumbered(db: &Connection, kind: &str, number: i64) -> Result<i64> {
     let mut statement = db.prepare_cached("SELECT new FROM temp.renumbered WHERE kind = ?1 AND old = ?2")?;
     Ok(statement.query_row(params![kind, number], |row| row.get(0)).optional()?.unwrap_or(number))
 }
 
-/// Copies the process's records from `saved` that the journal `db` lacks. `lock` is the process's current lock, and
-/// `before` are the numbers until now. Returns the process's row and the new numbers.
+/// Copies the records of this process from the file `saved` to the journal `db`, except records that `db` already
+/// contains. `process` is the row number of this process in `saved`, `lock` is the name of its current lock file, and
+/// `before` contains the row numbers that were valid in `saved`. Returns the row number of this process in `db`, and
+/// the row numbers that are valid in `db`.
 pub(super) fn carry_over(
     db: &mut Connection,
     saved: &Path,
@@ -56,15 +61,16 @@ pub(super) fn carry_over(
     let detached = db.execute_batch("DETACH saved");
     let (new_process, runs) = carried?;
     detached?;
-    // A row that was renumbered before keeps its first number as the key.
+    // The key remains the first number of a row, even if the row is renumbered several times.
     let now = |kind: &'static str, number: i64| match kind {
         RUN => runs.get(&number).copied().unwrap_or(number),
         _ => new_process,
     };
     let mut numbers: HashMap<_, _> =
         before.0.iter().map(|((kind, old), new)| ((*kind, *old), now(kind, *new))).collect();
-    let renamed: Vec<i64> = before.0.iter().filter(|((kind, _), _)| *kind == RUN).map(|(_, new)| *new).collect();
-    for (old, new) in runs.iter().filter(|(old, _)| !renamed.contains(old)) {
+    let renumbered_before: Vec<i64> =
+        before.0.iter().filter(|((kind, _), _)| *kind == RUN).map(|(_, new)| *new).collect();
+    for (old, new) in runs.iter().filter(|(old, _)| !renumbered_before.contains(old)) {
         numbers.insert((RUN, *old), *new);
     }
     if !before.0.keys().any(|(kind, _)| *kind == PROCESS) {
@@ -75,19 +81,19 @@ pub(super) fn carry_over(
 
 fn carry_over_attached(db: &mut Connection, process: i64, lock: &str) -> Result<(i64, HashMap<i64, i64>)> {
     let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let known = transaction.query_row("SELECT id FROM main.processes WHERE lock = ?1", [lock], |row| row.get(0));
-    let new_process = match known.optional()? {
+    let registered = transaction.query_row("SELECT id FROM main.processes WHERE lock = ?1", [lock], |row| row.get(0));
+    let new_process = match registered.optional()? {
         Some(id) => id,
         None => register_process(&transaction, std::process::id(), lock)?,
     };
     let mut runs = HashMap::new();
     for (run, entry, started) in list_runs_of(&transaction, process)? {
-        let there = transaction
+        let existing = transaction
             .query_row("SELECT id FROM main.runs WHERE entry = ?1 AND started = ?2", params![entry, started], |row| {
                 row.get(0)
             })
             .optional()?;
-        let new = match there {
+        let new = match existing {
             Some(id) => id,
             None => copy_run(&transaction, run, new_process)?,
         };
@@ -105,8 +111,8 @@ fn list_runs_of(db: &Connection, process: i64) -> Result<Vec<(i64, String, Strin
     statement.query_map([process], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?.collect()
 }
 
-/// Copies a run. A run in progress stays in progress unless another process has begun a run of its entry in the
-/// meantime.
+/// Copies a run. A run in progress stays in progress, unless another process has started a run of the same entry in the
+/// new file. The copied run is then marked as interrupted.
 fn copy_run(db: &Connection, run: i64, process: i64) -> Result<i64> {
     db.execute(
         "INSERT INTO main.runs (process, entry, trigger, scheduled_at, started, ended, outcome, copied, replaced,

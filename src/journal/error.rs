@@ -1,72 +1,73 @@
-//! Errors of the journal, by what an operator can do about them.
+//! Errors of the journal: one variant for each remedy that an operator has.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use rusqlite::{ErrorCode, ffi};
 
-/// Failure of the journal. Each variant names the file.
+/// Failure of the journal. Each variant contains the path of the file.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
-    /// The file does not exist, and it was not to be created.
+    /// The file does not exist, and the journal was opened for reading only.
     #[error(
-        "there is no journal at {}: `daemon.journal` of sync.yaml says where it is, the first run creates it",
+        "there is no journal at {}: the first run creates it, at the path that `daemon.journal` of sync.yaml sets",
         path.display()
     )]
     Missing {
-        /// The path that was opened.
+        /// Path that was opened.
         path: PathBuf,
     },
     /// The file or its folder cannot be opened or created.
     #[error("cannot open the journal {}: {source}", path.display())]
     Open {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// The system's reason.
+        /// Error of the system.
         source: io::Error,
     },
-    /// A newer program wrote the file.
+    /// A newer version of transship wrote the file.
     #[error(
-        "the journal {} is of version {found}, this program knows versions up to {known}: use a newer transship",
+        "the journal {} has version {found}, this program supports versions up to {known}: use a newer transship",
         path.display()
     )]
     Newer {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Its version.
+        /// Version of the file.
         found: u32,
-        /// The newest version that this program knows.
+        /// Newest version that this program supports.
         known: u32,
     },
-    /// An older program wrote the file, which was opened for reading only.
+    /// An older version of transship wrote the file, and the journal was opened for reading only, without a migration.
     #[error(
-        "the journal {} is of version {found} and is brought to version {known} by the next `transship run` or `once`",
+        "the journal {} has version {found}, this program needs version {known}: the next `transship run` or `once` \
+         migrates it",
         path.display()
     )]
     Older {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Its version.
+        /// Version of the file.
         found: u32,
-        /// The version that is needed.
+        /// Version that this program needs.
         known: u32,
     },
     /// The file is not a journal.
     #[error("{} is not a journal of transship: choose another path for `daemon.journal`", path.display())]
     Foreign {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
     },
-    /// The disk has no room for another row.
+    /// The disk is full.
     #[error("the disk is full: the journal {} cannot be written", path.display())]
     Full {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
     },
     /// The file, its folder or its file system is read-only.
     #[error("the journal {} is read-only: its file and its folder must be writable", path.display())]
     ReadOnly {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
     },
     /// The file was removed or replaced while it was open, and could not be written again.
@@ -75,43 +76,43 @@ pub enum JournalError {
         path.display()
     )]
     Lost {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// The reason why the file cannot be written again.
+        /// Reason why the file cannot be written again.
         reason: String,
     },
-    /// Another process locked the journal for too long.
-    #[error("the journal {} is locked by another process", path.display())]
+    /// Another process has kept the journal locked for longer than the time limit.
+    #[error("the journal {} is locked by another process, and the time limit was reached", path.display())]
     Busy {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
     },
-    /// A row holds a value that this program does not write.
+    /// A row contains a value that this program never writes, or the database is corrupt.
     #[error("the journal {} is damaged: {reason}", path.display())]
     Damaged {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// The value that was found.
+        /// Column and value, or the error of the database.
         reason: String,
     },
     /// Any other error of the database.
     #[error("the journal {}: {source}", path.display())]
     Database {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// The database's error.
+        /// Error of the database.
         source: rusqlite::Error,
     },
     /// The thread that owns the connection has ended.
     #[error("the journal {} is closed", path.display())]
     Closed {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
     },
 }
 
 impl JournalError {
-    /// Classifies the database's error by what an operator can do about it.
+    /// Converts an error of SQLite into the variant with the matching remedy.
     pub(super) fn from_sqlite(path: &Path, source: rusqlite::Error) -> Self {
         let path = path.to_owned();
         if let rusqlite::Error::FromSqlConversionFailure(_, _, reason) = &source {

@@ -1,7 +1,9 @@
-//! Thread that owns the connection: it takes all waiting jobs as one group, and writes each group in one transaction.
+//! Thread that owns the connection. The thread takes all waiting jobs as one group, and writes each group in one
+//! transaction.
 //!
-//! A transaction is far more expensive than a row: locks, frames of the log, and a wait for the disk if the write must
-//! be durable. The statements are in `queries.rs`, the methods that request them in `handle.rs`.
+//! A transaction is far more expensive than a row: it takes locks, writes frames of the log, and waits for the disk if
+//! the write must be durable. The statements are in `queries.rs`, and the methods that queue the jobs are in
+//! `handle.rs`.
 
 use std::time::Duration;
 
@@ -11,24 +13,26 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::open_journal::OpenJournal;
 
-/// Number of jobs that may wait for the thread before callers have to wait, and of jobs in one group.
+/// Capacity of each queue, in jobs. If a queue is full, its callers wait. A group takes at most one more job than this
+/// from the queue of delayed writes, and at most this number from the other queue.
 pub(super) const WAITING: usize = 256;
 
-/// Maximum delay of a write without a waiting caller. The write is delayed to be written together with another one.
-pub(super) const LINGER: Duration = Duration::from_millis(20);
+/// Maximum delay of a write without a waiting caller. Writes are delayed so that several are written together.
+pub(super) const MAX_DELAY: Duration = Duration::from_millis(20);
 
-/// Durability of a write: the records that a power cut may delete after the answer, and the time of the answer.
+/// Durability of a write: the records that a power failure may delete after the caller has received the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Durability {
-    /// A power cut deletes nothing: the write is on the disk.
-    Kept,
-    /// A power cut may delete the last few writes: the record is a hint, or can be determined again.
-    Hint,
-    /// As with `Hint`, but no caller waits: the write is done together with the next write, or after [`LINGER`].
-    InPassing,
+    /// The write is on the disk before the answer is sent. A power failure does not delete the record.
+    Synced,
+    /// A power failure may delete the last few records. For records that are hints, or that can be determined again.
+    Unsynced,
+    /// The same as `Unsynced`, but no caller waits. The write is done together with the next write, or after
+    /// [`MAX_DELAY`].
+    Delayed,
 }
 
-/// Job for the thread.
+/// Job for the thread of the journal: a read or a write, with the work to do.
 pub(super) struct Job {
     kind: JobKind,
     work: Box<dyn Work>,
@@ -44,20 +48,20 @@ enum JobKind {
 pub(super) type Answer<T> = oneshot::Receiver<Result<T>>;
 
 impl Job {
-    /// Creates a read. The read sees every write that was requested before the read.
+    /// Creates a read job. The read sees every write that was queued before the read.
     pub(super) fn read<T: Send + 'static>(
         work: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
     ) -> (Self, Answer<T>) {
         Self::new(JobKind::Read, work)
     }
 
-    /// Creates a write, which is done completely or not at all. The answer is sent once the write is as durable as
-    /// `promise` requires.
+    /// Creates a write job, which is done completely or not at all. The answer is sent once the write has the given
+    /// durability.
     pub(super) fn write<T: Send + 'static>(
-        promise: Durability,
+        durability: Durability,
         work: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
     ) -> (Self, Answer<T>) {
-        Self::new(JobKind::Write(promise), work)
+        Self::new(JobKind::Write(durability), work)
     }
 
     fn new<T: Send + 'static>(
@@ -65,27 +69,29 @@ impl Job {
         work: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
     ) -> (Self, Answer<T>) {
         let (answer, answered) = oneshot::channel();
-        let work = Box::new(Question { work: Some(work), outcome: None, answer });
+        let work = Box::new(TypedJob { work: Some(work), outcome: None, answer });
         (Self { kind, work }, answered)
     }
 }
 
-/// Job in two steps, because its result is not valid before the group is committed.
+/// Work of a job, in two steps: the result is not valid before the group is committed.
 trait Work: Send {
-    /// Does the work, once. The returned error is a copy: the answer keeps its own.
+    /// Does the work. A second call does nothing. The returned error is a copy, because the answer keeps the original
+    /// error.
     fn work(&mut self, db: &Connection) -> Result<()>;
 
-    /// Sends the result of the work, or the error of its group.
+    /// Sends the result of the work to the caller. If the work succeeded and the group failed, sends the error of the
+    /// group.
     fn answer(self: Box<Self>, group: Result<()>);
 }
 
-struct Question<T, W> {
+struct TypedJob<T, W> {
     work: Option<W>,
     outcome: Option<Result<T>>,
     answer: oneshot::Sender<Result<T>>,
 }
 
-impl<T: Send, W: FnOnce(&Connection) -> Result<T> + Send> Work for Question<T, W> {
+impl<T: Send, W: FnOnce(&Connection) -> Result<T> + Send> Work for TypedJob<T, W> {
     fn work(&mut self, db: &Connection) -> Result<()> {
         let Some(work) = self.work.take() else { return Ok(()) };
         match self.outcome.insert(work(db)) {
@@ -99,147 +105,154 @@ impl<T: Send, W: FnOnce(&Connection) -> Result<T> + Send> Work for Question<T, W
             (Some(Err(own)), _) => Err(own),
             (_, Err(error)) => Err(error),
             (Some(Ok(found)), Ok(())) => Ok(found),
-            // Neither done nor failed: the caller gets the error that the journal is closed.
+            // The work was not done, and the group did not fail. The dropped sender gives the caller the error that the
+            // journal is closed.
             (None, Ok(())) => return,
         };
-        // The caller may no longer exist. The work is done nevertheless.
+        // The caller may have dropped its future. The work is done nevertheless.
         let _ = self.answer.send(answer);
     }
 }
 
-/// Sending side of the thread's queues.
+/// Sending side of the two queues of the thread.
 #[derive(Debug)]
-pub(super) struct Asking {
-    /// Dropped before `waited_for`: once `waited_for` has ended, no more jobs arrive in this queue.
-    in_passing: mpsc::Sender<Job>,
-    waited_for: mpsc::Sender<Job>,
+pub(super) struct JobSender {
+    /// Queue of writes without a waiting caller. This field is dropped before `awaited`, so if the queue `awaited` is
+    /// closed, no more jobs are added to this queue.
+    delayed: mpsc::Sender<Job>,
+    /// Queue of jobs whose callers wait.
+    awaited: mpsc::Sender<Job>,
 }
 
-/// Receiving side of the thread's queues.
-pub(super) struct Asked {
-    in_passing: mpsc::Receiver<Job>,
-    waited_for: mpsc::Receiver<Job>,
+/// Receiving side of the two queues of the thread.
+pub(super) struct JobReceiver {
+    delayed: mpsc::Receiver<Job>,
+    awaited: mpsc::Receiver<Job>,
 }
 
-/// Creates two queues, so that writes without a waiting caller do not wake the thread each time.
-pub(super) fn queues() -> (Asking, Asked) {
-    let (pass, in_passing) = mpsc::channel(WAITING);
-    let (wait, waited_for) = mpsc::channel(WAITING);
-    (Asking { in_passing: pass, waited_for: wait }, Asked { in_passing, waited_for })
+/// Creates the two queues. Writes without a waiting caller have a queue of their own, so that not every write wakes the
+/// thread.
+pub(super) fn queues() -> (JobSender, JobReceiver) {
+    let (delayed_sender, delayed) = mpsc::channel(WAITING);
+    let (awaited_sender, awaited) = mpsc::channel(WAITING);
+    (JobSender { delayed: delayed_sender, awaited: awaited_sender }, JobReceiver { delayed, awaited })
 }
 
-impl Asking {
+impl JobSender {
     /// Puts a job into its queue. Returns false if the thread has ended.
     pub(super) async fn put(&self, job: Job) -> bool {
-        let queue = if job.kind == JobKind::Write(Durability::InPassing) { &self.in_passing } else { &self.waited_for };
+        let queue = if job.kind == JobKind::Write(Durability::Delayed) { &self.delayed } else { &self.awaited };
         queue.send(job).await.is_ok()
     }
 }
 
-/// Does the jobs, group by group, until no handle is left. `clock` is this thread's own.
-pub(super) fn serve(held: &mut OpenJournal, mut asked: Asked, clock: &Runtime) {
-    let (mut group, mut durable) = (Vec::new(), None);
-    while clock.block_on(asked.gather(&mut group)) {
+/// Does the jobs, group by group, until the last handle is dropped. `clock` is the runtime that this thread uses for
+/// timeouts.
+pub(super) fn serve(journal: &mut OpenJournal, mut jobs: JobReceiver, clock: &Runtime) {
+    let (mut group, mut synced) = (Vec::new(), None);
+    while clock.block_on(jobs.gather(&mut group)) {
         let (writes, reads): (Vec<Job>, Vec<Job>) = group.drain(..).partition(|job: &Job| job.kind != JobKind::Read);
         if writes.is_empty() {
-            held.follow();
+            journal.reopen_if_replaced();
         } else {
-            match held.keep_in_place() {
-                Ok(is_other) => {
-                    durable = durable.filter(|_| !is_other);
-                    write(&held.connection, writes, &mut durable);
+            match journal.repair_files() {
+                Ok(is_new) => {
+                    synced = synced.filter(|_| !is_new);
+                    write(&journal.connection, writes, &mut synced);
                 }
                 Err(error) => writes.into_iter().for_each(|job| job.work.answer(Err(copy(&error)))),
             }
         }
-        let connection = &held.connection;
-        // Reads are done after the writes, so that each read sees the writes that were requested before it.
+        let connection = &journal.connection;
+        // Reads are done after the writes, so that each read sees the writes that were queued before the read.
         for mut job in reads {
-            // The job's own answer holds the error.
+            // The answer of the job contains the error.
             let _ = job.work.work(connection);
             job.work.answer(Ok(()));
         }
     }
 }
 
-impl Asked {
-    /// Takes all waiting jobs. The order of requests is kept where it matters: notes without a waiting caller come
-    /// before jobs that were requested later. Returns false at the end.
+impl JobReceiver {
+    /// Waits for a job, and moves all waiting jobs to `group`. A delayed write is placed before every awaited job that
+    /// was queued after it. Returns false once the last handle is dropped and no job remains.
     pub(super) async fn gather(&mut self, group: &mut Vec<Job>) -> bool {
-        let mut waited_for = Vec::new();
+        let mut awaited = Vec::new();
         tokio::select! {
             biased;
-            _ = self.waited_for.recv_many(&mut waited_for, WAITING) => {}
-            Some(job) = self.in_passing.recv() => {
+            _ = self.awaited.recv_many(&mut awaited, WAITING) => {}
+            Some(job) = self.delayed.recv() => {
                 group.push(job);
-                // After the timeout, waiting notes are written even if no job arrives.
-                let _ = tokio::time::timeout(LINGER, self.waited_for.recv_many(&mut waited_for, WAITING)).await;
+                // After the timeout, the delayed writes are done even if no awaited job was queued.
+                let _ = tokio::time::timeout(MAX_DELAY, self.awaited.recv_many(&mut awaited, WAITING)).await;
             }
         }
-        // One more than the queue holds: every note that was queued before a waiting caller's job is taken.
+        // One more job than the capacity of the queue: so every delayed write is taken that was queued before an
+        // awaited job of this group.
         while group.len() <= WAITING
-            && let Ok(job) = self.in_passing.try_recv()
+            && let Ok(job) = self.delayed.try_recv()
         {
             group.push(job);
         }
-        group.append(&mut waited_for);
+        group.append(&mut awaited);
         !group.is_empty()
     }
 }
 
-/// Writes jobs in one transaction, as durably as the most demanding job requires, and sends the answers once the
-/// transaction is committed.
-fn write(db: &Connection, mut jobs: Vec<Job>, durable: &mut Option<bool>) {
+/// Writes the jobs in one transaction, and then sends the answers. If one job is [`Durability::Synced`], the commit
+/// waits for the disk. `synced` is true if the commits of the connection wait for the disk, and `None` if unknown.
+fn write(db: &Connection, mut jobs: Vec<Job>, synced: &mut Option<bool>) {
     if jobs.is_empty() {
         return;
     }
-    let keep = jobs.iter().any(|job| job.kind == JobKind::Write(Durability::Kept));
-    let written = promise(db, keep, durable).and_then(|()| commit(db, &mut jobs));
+    let sync = jobs.iter().any(|job| job.kind == JobKind::Write(Durability::Synced));
+    let written = set_durability(db, sync, synced).and_then(|()| commit(db, &mut jobs));
     for job in jobs {
         job.work.answer(written.as_ref().map(|_| ()).map_err(copy));
     }
 }
 
-/// Sets whether the next commit waits for the disk, if the last one did otherwise.
-fn promise(db: &Connection, keep: bool, durable: &mut Option<bool>) -> Result<()> {
-    if *durable != Some(keep) {
-        *durable = None;
-        db.pragma_update(None, "synchronous", if keep { "FULL" } else { "NORMAL" })?;
-        *durable = Some(keep);
+/// Configures the connection so that the next commit waits for the disk if `sync` is true. Does nothing if the
+/// connection already has this configuration.
+fn set_durability(db: &Connection, sync: bool, synced: &mut Option<bool>) -> Result<()> {
+    if *synced != Some(sync) {
+        *synced = None;
+        db.pragma_update(None, "synchronous", if sync { "FULL" } else { "NORMAL" })?;
+        *synced = Some(sync);
     }
     Ok(())
 }
 
 fn commit(db: &Connection, jobs: &mut [Job]) -> Result<()> {
-    // The transaction takes the write lock at once, so that it never has to be restarted.
-    run(db, "BEGIN IMMEDIATE")?;
-    let written = work_each(db, jobs).and_then(|()| run(db, "COMMIT"));
+    // An immediate transaction takes the write lock at its beginning, so it never has to be restarted.
+    execute(db, "BEGIN IMMEDIATE")?;
+    let written = run_each(db, jobs).and_then(|()| execute(db, "COMMIT"));
     if written.is_err() && !db.is_autocommit() {
-        run(db, "ROLLBACK")?;
+        execute(db, "ROLLBACK")?;
     }
     written
 }
 
-/// Does each job, and undoes the writes of a failing job. An error ends the transaction, and all jobs in it.
-fn work_each(db: &Connection, jobs: &mut [Job]) -> Result<()> {
+/// Does each job, and undoes the writes of each failing job. Returns an error if the whole transaction failed.
+fn run_each(db: &Connection, jobs: &mut [Job]) -> Result<()> {
     for job in jobs {
-        run(db, "SAVEPOINT job")?;
+        execute(db, "SAVEPOINT job")?;
         match job.work.work(db) {
             Ok(()) => {}
-            // A full disk and similar errors undo the whole transaction, not just one statement.
+            // A full disk and similar errors make SQLite undo the whole transaction.
             Err(error) if db.is_autocommit() => return Err(error),
-            Err(_) => run(db, "ROLLBACK TO job")?,
+            Err(_) => execute(db, "ROLLBACK TO job")?,
         }
-        run(db, "RELEASE job")?;
+        execute(db, "RELEASE job")?;
     }
     Ok(())
 }
 
-fn run(db: &Connection, statement: &str) -> Result<()> {
+fn execute(db: &Connection, statement: &str) -> Result<()> {
     db.prepare_cached(statement)?.execute([]).map(drop)
 }
 
-/// Returns a copy of the error for another caller.
+/// Returns a copy of the error, because several callers receive it.
 fn copy(error: &Error) -> Error {
     match error {
         Error::SqliteFailure(code, message) => Error::SqliteFailure(*code, message.clone()),

@@ -1,4 +1,4 @@
-//! Tests of writes that wait together for the journal's thread.
+//! Tests of group writes: jobs that wait at the same time are written in one transaction.
 
 use std::future::Future;
 use std::pin::pin;
@@ -10,28 +10,28 @@ use std::task::Poll;
 use rusqlite::{Connection, OpenFlags};
 
 use super::file::connect;
-use super::group::{self, Durability, Job, LINGER};
-use super::owner::Owner;
-use super::tests::{TestJournal, arrival, begun, place, time_at};
+use super::group::{self, Durability, Job, MAX_DELAY};
+use super::process_lock::ProcessLock;
+use super::tests::{TestJournal, arrival, start_run, temp_journal, time_at};
 use super::*;
 use crate::copy::event::Transfer;
 use crate::oci::Digest;
 
-/// Journal that counts its commits, and refuses them on request.
+/// Journal that counts its commits, and whose commits fail if `refuses` is set.
 struct Watched {
     journal: Journal,
-    place: TestJournal,
+    temp: TestJournal,
     commits: Arc<AtomicUsize>,
     refuses: Arc<AtomicBool>,
 }
 
 impl Watched {
     fn open() -> Self {
-        let place = place();
-        drop(Journal::open(&place.path).unwrap());
-        let path = place.path.canonicalize().unwrap();
+        let temp = temp_journal();
+        drop(Journal::open(&temp.path).unwrap());
+        let path = temp.path.canonicalize().unwrap();
         let mut connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE).unwrap();
-        let owner = Owner::beside(&path).unwrap();
+        let owner = ProcessLock::beside(&path).unwrap();
         let process = queries::register_process(&connection, std::process::id(), owner.name()).unwrap();
         let (commits, refuses) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
         let (counted, refused) = (commits.clone(), refuses.clone());
@@ -41,24 +41,25 @@ impl Watched {
         };
         connection.commit_hook(Some(hook)).unwrap();
         let journal = Journal::start(&path.clone(), path, connection, Some((process, owner))).unwrap();
-        Self { journal, place, commits, refuses }
+        Self { journal, temp, commits, refuses }
     }
 
-    /// Requests all of `asked` while the thread is busy with something else, and returns the answers.
-    async fn at_once<F: Future>(&self, asked: Vec<F>) -> Vec<F::Output> {
-        let (begun, begins) = gate::channel::<()>();
+    /// Polls all `requests` while the thread is busy with another job, so that they wait at the same time. Returns
+    /// their results.
+    async fn at_once<F: Future>(&self, requests: Vec<F>) -> Vec<F::Output> {
+        let (started, starting) = gate::channel::<()>();
         let (open, closed) = gate::channel::<()>();
         let mut busy = pin!(self.journal.read(move |_| {
-            drop(begun);
+            drop(started);
             Ok(closed.recv().is_err())
         }));
-        assert!(once(busy.as_mut()).await.is_none());
-        begins.recv().unwrap_err();
-        let mut asked = pin!(futures_util::future::join_all(asked));
-        assert!(once(asked.as_mut()).await.is_none());
+        assert!(poll_once(busy.as_mut()).await.is_none());
+        starting.recv().unwrap_err();
+        let mut requests = pin!(futures_util::future::join_all(requests));
+        assert!(poll_once(requests.as_mut()).await.is_none());
         drop(open);
         assert!(busy.await.unwrap());
-        asked.await
+        requests.await
     }
 
     fn commits(&self) -> usize {
@@ -66,13 +67,13 @@ impl Watched {
     }
 
     fn count(&self, table: &str) -> i64 {
-        let db = Connection::open(&self.place.path).unwrap();
+        let db = Connection::open(&self.temp.path).unwrap();
         db.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap()
     }
 }
 
 /// Polls a future once.
-async fn once<F: Future + Unpin>(mut future: F) -> Option<F::Output> {
+async fn poll_once<F: Future + Unpin>(mut future: F) -> Option<F::Output> {
     std::future::poll_fn(|context| match std::pin::Pin::new(&mut future).poll(context) {
         Poll::Ready(answer) => Poll::Ready(Some(answer)),
         Poll::Pending => Poll::Ready(None),
@@ -80,13 +81,13 @@ async fn once<F: Future + Unpin>(mut future: F) -> Option<F::Output> {
     .await
 }
 
-fn notes(of: &[&str]) -> Vec<TransferNote> {
+fn notes(names: &[&str]) -> Vec<TransferNote> {
     let note = |name: &&str, state| TransferNote {
         transfer: Transfer::new("s", "t", Digest::of(name.as_bytes()), 1),
         state,
         at: time_at(1),
     };
-    of.iter().flat_map(|name| [note(name, TransferState::Started), note(name, TransferState::Finished)]).collect()
+    names.iter().flat_map(|name| [note(name, TransferState::Started), note(name, TransferState::Finished)]).collect()
 }
 
 #[tokio::test]
@@ -99,7 +100,7 @@ async fn waiting_writes_share_one_commit() {
         .at_once(starts)
         .await
         .into_iter()
-        .map(|begun| match begun.unwrap() {
+        .map(|start| match start.unwrap() {
             Begun::Started(run) => run,
             already @ Begun::AlreadyRunning { .. } => panic!("{already:?}"),
         })
@@ -126,16 +127,16 @@ async fn waiting_writes_share_one_commit() {
 #[tokio::test]
 async fn transfer_notes_are_written_with_next_write() {
     let watched = Watched::open();
-    let run = begun(&watched.journal, "a", 0).await;
+    let run = start_run(&watched.journal, "a", 0).await;
     watched.commits();
     let mut answers = Vec::new();
-    let passing = watched.at_once(vec![async {
+    let writes = watched.at_once(vec![async {
         for names in [["a", "b"], ["c", "d"], ["e", "f"]] {
             answers.push(watched.journal.record_transfers(run, notes(&names)).await.unwrap());
         }
         watched.journal.record_arrival(run, "a", &arrival("v1", 1)).await.unwrap();
     }]);
-    passing.await;
+    writes.await;
     assert_eq!((watched.commits(), watched.count("transfers WHERE outcome = 'finished'")), (1, 6));
     for answer in answers {
         answer.await.unwrap();
@@ -146,18 +147,18 @@ async fn transfer_notes_are_written_with_next_write() {
 #[tokio::test]
 async fn transfer_notes_are_written_without_another_write() {
     let watched = Watched::open();
-    let run = begun(&watched.journal, "a", 0).await;
+    let run = start_run(&watched.journal, "a", 0).await;
     watched.journal.record_transfers(run, notes(&["a"])).await.unwrap().await.unwrap();
     assert_eq!(watched.count("transfers"), 1);
-    // At once when it is requested, and when the last handle is dropped, with and without a caller that waits for the
-    // answer.
-    let _unheard = watched.journal.record_transfers(run, notes(&["b"])).await.unwrap();
+    // Delayed writes are also done when `write_notes` requests it, and when the last handle is dropped, even if the
+    // caller has dropped the future of the answer.
+    let _unawaited = watched.journal.record_transfers(run, notes(&["b"])).await.unwrap();
     watched.journal.write_notes().await.unwrap();
     assert_eq!(watched.count("transfers"), 2);
     drop(watched.journal.record_transfers(run, notes(&["c"])).await.unwrap());
-    let Watched { journal, place, .. } = watched;
+    let Watched { journal, temp, .. } = watched;
     drop(journal);
-    let db = Connection::open(&place.path).unwrap();
+    let db = Connection::open(&temp.path).unwrap();
     let count: i64 = db.query_row("SELECT count(*) FROM transfers", [], |row| row.get(0)).unwrap();
     assert_eq!(count, 3);
 }
@@ -165,7 +166,7 @@ async fn transfer_notes_are_written_without_another_write() {
 #[tokio::test]
 async fn read_sees_notes_taken_before_it() {
     let watched = Watched::open();
-    let run = begun(&watched.journal, "a", 0).await;
+    let run = start_run(&watched.journal, "a", 0).await;
     let answer = watched.journal.record_transfers(run, notes(&["a"])).await.unwrap();
     assert_eq!(watched.journal.has_been_at("a", "s", "t").await.unwrap(), (false, true));
     answer.await.unwrap();
@@ -175,10 +176,10 @@ async fn read_sees_notes_taken_before_it() {
 async fn failing_write_undoes_only_its_own_rows() {
     let watched = Watched::open();
     let journal = &watched.journal;
-    let run = begun(journal, "a", 0).await;
+    let run = start_run(journal, "a", 0).await;
     watched.commits();
     let insert = |name: &'static str, fails: bool| {
-        journal.write(Durability::Hint, move |db| {
+        journal.write(Durability::Unsynced, move |db| {
             db.execute("INSERT INTO derived VALUES (?1, 'p', 'd')", [name])?;
             if fails { db.execute("INSERT INTO derived VALUES (?1, 'p', 'd')", [name]) } else { Ok(1) }
         })
@@ -190,7 +191,7 @@ async fn failing_write_undoes_only_its_own_rows() {
     assert!(error.contains("UNIQUE constraint failed: derived.source_digest"), "{error}");
     assert_eq!((watched.count("derived"), watched.count("derived WHERE source_digest = 'y'")), (2, 0));
     assert_eq!(watched.commits(), 1);
-    // A missing run refuses its evidence, and the other write of the group is kept.
+    // Evidence of a run that does not exist is refused, and the other write of the group succeeds.
     let (lost, kept) = (arrival("lost", 1), arrival("kept", 1));
     let records = vec![journal.record_arrival(RunId(99), "a", &lost), journal.record_arrival(run, "a", &kept)];
     let answers = watched.at_once(records).await;
@@ -202,10 +203,10 @@ async fn failing_write_undoes_only_its_own_rows() {
 #[tokio::test]
 async fn failing_commit_fails_only_its_own_writes() {
     let watched = Watched::open();
-    let run = begun(&watched.journal, "a", 0).await;
+    let run = start_run(&watched.journal, "a", 0).await;
     watched.refuses.store(true, Ordering::SeqCst);
-    let (one, two) = (arrival("v1", 1), arrival("v2", 1));
-    let records = [&one, &two].map(|arrival| watched.journal.record_arrival(run, "a", arrival));
+    let (first, second) = (arrival("v1", 1), arrival("v2", 1));
+    let records = [&first, &second].map(|arrival| watched.journal.record_arrival(run, "a", arrival));
     for answer in watched.at_once(records.into()).await {
         let error = answer.unwrap_err();
         let path = watched.journal.path().display();
@@ -213,7 +214,7 @@ async fn failing_commit_fails_only_its_own_writes() {
     }
     assert_eq!(watched.journal.evidence(&EvidenceFilter::default()).await.unwrap(), []);
     watched.refuses.store(false, Ordering::SeqCst);
-    watched.journal.record_arrival(run, "a", &one).await.unwrap();
+    watched.journal.record_arrival(run, "a", &first).await.unwrap();
     assert_eq!(watched.count("evidence"), 1);
 }
 
@@ -222,7 +223,7 @@ async fn error_undoing_transaction_fails_all_its_writes() {
     let watched = Watched::open();
     let journal = &watched.journal;
     let full = |size: &'static str| {
-        journal.write(Durability::Kept, move |db| {
+        journal.write(Durability::Synced, move |db| {
             let pages: i64 = db.pragma_query_value(None, "page_count", |row| row.get(0))?;
             db.pragma_update_and_check(None, "max_page_count", pages + 2, |_| Ok(()))?;
             db.execute("INSERT INTO derived VALUES (hex(randomblob(?1)), '', '')", [size])
@@ -240,18 +241,18 @@ async fn error_undoing_transaction_fails_all_its_writes() {
 #[tokio::test]
 async fn group_is_as_durable_as_most_demanding_write() {
     let watched = Watched::open();
-    let level = |promise| {
-        watched.journal.write(promise, |db| db.pragma_query_value(None, "synchronous", |row| row.get::<_, i64>(0)))
+    let level = |durability| {
+        watched.journal.write(durability, |db| db.pragma_query_value(None, "synchronous", |row| row.get::<_, i64>(0)))
     };
     const NORMAL: i64 = 1;
     const FULL: i64 = 2;
-    for (promises, expected) in [
-        (vec![Durability::Hint, Durability::Kept, Durability::InPassing], FULL),
-        (vec![Durability::InPassing, Durability::Hint], NORMAL),
-        (vec![Durability::Kept], FULL),
+    for (durabilities, expected) in [
+        (vec![Durability::Unsynced, Durability::Synced, Durability::Delayed], FULL),
+        (vec![Durability::Delayed, Durability::Unsynced], NORMAL),
+        (vec![Durability::Synced], FULL),
     ] {
-        for answer in watched.at_once(promises.iter().copied().map(level).collect()).await {
-            assert_eq!(answer.unwrap(), expected, "{promises:?}");
+        for answer in watched.at_once(durabilities.iter().copied().map(level).collect()).await {
+            assert_eq!(answer.unwrap(), expected, "{durabilities:?}");
         }
     }
 }
@@ -259,50 +260,50 @@ async fn group_is_as_durable_as_most_demanding_write() {
 #[tokio::test]
 async fn write_with_dropped_caller_is_written_with_group() {
     let watched = Watched::open();
-    let run = begun(&watched.journal, "a", 0).await;
-    let (gone, heard) = (arrival("gone", 1), arrival("heard", 1));
-    let leaver = async {
-        let asked = Box::pin(watched.journal.record_arrival(run, "a", &gone));
-        assert!(once(asked).await.is_none());
+    let run = start_run(&watched.journal, "a", 0).await;
+    let (dropped, awaited) = (arrival("dropped", 1), arrival("awaited", 1));
+    let dropping = async {
+        let requests = Box::pin(watched.journal.record_arrival(run, "a", &dropped));
+        assert!(poll_once(requests).await.is_none());
     };
-    let stayer = watched.journal.record_arrival(run, "a", &heard);
+    let waiting = watched.journal.record_arrival(run, "a", &awaited);
     watched.commits();
-    watched.at_once(vec![futures_util::future::join(leaver, stayer)]).await.remove(0).1.unwrap();
+    watched.at_once(vec![futures_util::future::join(dropping, waiting)]).await.remove(0).1.unwrap();
     assert_eq!((watched.commits(), watched.count("evidence")), (1, 2));
 }
 
 #[tokio::test(start_paused = true)]
 async fn unawaited_write_lingers_until_an_awaited_one() {
-    let (asking, mut asked) = group::queues();
-    let job = |promise| Job::write(promise, |_| Ok(())).0;
+    let (sender, mut receiver) = group::queues();
+    let job = |durability| Job::write(durability, |_| Ok(())).0;
     let started = tokio::time::Instant::now();
-    let ask = async {
-        for promise in [Durability::InPassing, Durability::InPassing, Durability::Kept] {
-            assert!(asking.put(job(promise)).await);
-            tokio::time::sleep(LINGER / 4).await;
+    let send = async {
+        for durability in [Durability::Delayed, Durability::Delayed, Durability::Synced] {
+            assert!(sender.put(job(durability)).await);
+            tokio::time::sleep(MAX_DELAY / 4).await;
         }
     };
     let (mut first, mut second) = (Vec::new(), Vec::new());
     let gathered = async {
-        assert!(asked.gather(&mut first).await);
+        assert!(receiver.gather(&mut first).await);
         started.elapsed()
     };
-    assert_eq!(futures_util::join!(ask, gathered).1, LINGER / 4 * 2);
+    assert_eq!(futures_util::join!(send, gathered).1, MAX_DELAY / 4 * 2);
     assert_eq!(first.len(), 3);
 
     let started = tokio::time::Instant::now();
-    assert!(asking.put(job(Durability::InPassing)).await);
-    assert!(asking.put(job(Durability::InPassing)).await);
-    assert!(asked.gather(&mut second).await);
+    assert!(sender.put(job(Durability::Delayed)).await);
+    assert!(sender.put(job(Durability::Delayed)).await);
+    assert!(receiver.gather(&mut second).await);
     assert_eq!(second.len(), 2);
     let waited = started.elapsed();
-    assert!(waited >= LINGER && waited < LINGER * 2, "{waited:?}");
+    assert!(waited >= MAX_DELAY && waited < MAX_DELAY * 2, "{waited:?}");
 
     let mut last = Vec::new();
-    assert!(asking.put(job(Durability::InPassing)).await);
-    drop(asking);
+    assert!(sender.put(job(Durability::Delayed)).await);
+    drop(sender);
     let started = tokio::time::Instant::now();
-    assert!(asked.gather(&mut last).await);
-    assert_eq!((last.len(), started.elapsed().as_nanos()), (1, 0), "no handle is left");
-    assert!(!asked.gather(&mut Vec::new()).await);
+    assert!(receiver.gather(&mut last).await);
+    assert_eq!((last.len(), started.elapsed().as_nanos()), (1, 0), "the last handle is dropped");
+    assert!(!receiver.gather(&mut Vec::new()).await);
 }

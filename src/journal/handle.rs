@@ -1,4 +1,5 @@
-//! Handle to the journal, with all requests to it. The thread that serves these requests is in `group.rs`.
+//! Handle to the journal, with the methods that queue reads and writes. The thread that does these jobs is in
+//! `group.rs`.
 
 use std::collections::HashMap;
 use std::fs;
@@ -13,10 +14,10 @@ use parking_lot::Mutex;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::carrying::{PROCESS, renumbered};
-use super::file::{connect, create, expect_regular, unopened, write_ahead};
-use super::group::{self, Answer, Asking, Durability, Job};
+use super::file::{connect, create, enable_write_ahead_log, expect_regular, unopened};
+use super::group::{self, Answer, Durability, Job, JobSender};
 use super::open_journal::OpenJournal;
-use super::owner::{self, Owner};
+use super::process_lock::{self, ProcessLock};
 use super::queries::{self, OwnedRun, Process};
 use super::record::{
     Begun, EvidenceFilter, EvidenceRecord, HistoryFilter, LastEnds, Observation, Outcome, RunEnd, RunId, RunRecord,
@@ -25,13 +26,12 @@ use super::record::{
 use super::{JournalError, arrivals, migrations};
 use crate::oci::Digest;
 
-/// Handle to the journal, cheap to clone. When the last handle is dropped, all requests are finished, and the file and
-/// the lock of this process are released.
+/// Handle to the journal, cheap to clone. Dropping the last handle waits until all queued jobs are finished, then
+/// closes the file and releases the lock of this process.
 ///
-/// Every method returns when the result of its request is known. Only [`Journal::record_transfers`] returns a future of
-/// the result, to be awaited later. Dropping a future does not cancel its request. Writes that wait at the same time
-/// are done in one transaction. Each write succeeds or fails independently of the others, but if the transaction fails,
-/// all of them fail.
+/// Every method returns after its job is finished. Only [`Journal::record_transfers`] returns a future of the result,
+/// to be awaited later. Dropping a future does not cancel its job. Writes that wait at the same time are done in one
+/// transaction. Each of these writes succeeds or fails independently, but if the transaction fails, all of them fail.
 #[derive(Debug, Clone)]
 pub struct Journal {
     inner: Arc<Inner>,
@@ -40,26 +40,27 @@ pub struct Journal {
 #[derive(Debug)]
 struct Inner {
     path: PathBuf,
-    /// Row of this process. [`None`] for a reader.
+    /// Row number of this process. [`None`] for a reader.
     process: Option<i64>,
-    /// [`None`] only while dropping.
-    jobs: Option<Asking>,
+    /// Queues of the thread. [`None`] only while this value is being dropped.
+    jobs: Option<JobSender>,
     thread: Option<JoinHandle<()>>,
-    /// Ends of runs that could not be recorded.
-    unended: Mutex<HashMap<RunId, (RunEnd, DateTime<Utc>)>>,
-    mended: Arc<AtomicU64>,
+    /// Ends of runs that could not be recorded yet. The next start of a run records them.
+    unrecorded_ends: Mutex<HashMap<RunId, (RunEnd, DateTime<Utc>)>>,
+    /// Number of repairs of the journal's files.
+    repairs: Arc<AtomicU64>,
 }
 
 impl Journal {
     /// Opens the journal for reading and writing:
-    /// - A missing file is created for its owner alone (mode 0600, a missing folder 0700).
+    /// - A missing file is created with mode 0600, and a missing folder with mode 0700.
     /// - An older journal is migrated.
-    /// - Runs that a dead process left are marked as interrupted.
+    /// - Runs of processes that have ended are marked as interrupted.
     ///
-    /// Does disk I/O: call it at start-up, not within a task.
+    /// This function blocks on disk I/O: call it at start-up, not within a task.
     ///
     /// # Errors
-    /// [`JournalError`] that names the file.
+    /// [`JournalError`], with the path of the file.
     pub fn open(path: &Path) -> Result<Self, JournalError> {
         Self::open_at(path, Utc::now())
     }
@@ -69,26 +70,27 @@ impl Journal {
     /// # Errors
     /// The same as those of [`Journal::open`].
     pub fn open_at(path: &Path, now: DateTime<Utc>) -> Result<Self, JournalError> {
-        let (named, path) = (path, create(path)?);
+        let (configured, path) = (path, create(path)?);
         let mut connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         migrations::migrate(&mut connection, &path, migrations::MIGRATIONS)?;
-        write_ahead(&connection, &path)?;
-        let owner = Owner::beside(&path).map_err(|error| unopened(&path, error))?;
+        enable_write_ahead_log(&connection, &path)?;
+        let lock = ProcessLock::beside(&path).map_err(|error| unopened(&path, error))?;
         let failed = |error| JournalError::from_sqlite(&path, error);
-        let process = queries::register_process(&connection, std::process::id(), owner.name()).map_err(failed)?;
+        let process = queries::register_process(&connection, std::process::id(), lock.name()).map_err(failed)?;
         in_transaction(&mut connection, |db| {
-            interrupt_orphaned_runs(db, &path, queries::list_processes_not_known_to_be_gone(db, process)?, now)
+            interrupt_orphaned_runs(db, &path, queries::list_processes_not_marked_as_ended(db, process)?, now)
         })
         .map_err(failed)?;
-        Self::start(named, path, connection, Some((process, owner)))
+        Self::start(configured, path, connection, Some((process, lock)))
     }
 
     /// Opens an existing journal for reading only: for `history`, `evidence` and `status`.
     ///
     /// # Errors
-    /// [`JournalError::Missing`] if there is none. A method that writes returns [`JournalError::ReadOnly`].
+    /// [`JournalError::Missing`] if the file does not exist. Methods of this handle that write return
+    /// [`JournalError::ReadOnly`].
     pub fn open_existing(path: &Path) -> Result<Self, JournalError> {
-        let named = path;
+        let configured = path;
         let path = match fs::canonicalize(path) {
             Ok(path) => path,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -98,61 +100,59 @@ impl Journal {
         };
         expect_regular(&path)?;
         let connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-        migrations::require_top(&connection, &path)?;
-        Self::start(named, path, connection, None)
+        migrations::require_latest(&connection, &path)?;
+        Self::start(configured, path, connection, None)
     }
 
-    /// Returns the path of the file.
+    /// Returns the path of the journal's file.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.inner.path
     }
 
-    /// Begins a run of `entry`, unless one is in progress in any process that shares this journal. Runs of processes
-    /// that have ended are first marked as interrupted, and block nothing.
+    /// Starts a run of `entry`, unless a run of `entry` is in progress in any process that shares this journal. Before
+    /// the check, runs of processes that have ended are marked as interrupted.
     ///
     /// # Errors
-    /// [`JournalError`]; no run has then begun.
+    /// [`JournalError`]. In this case, no run was started.
     pub async fn begin_run(&self, entry: &str, trigger: Trigger, now: DateTime<Utc>) -> Result<Begun, JournalError> {
         let process = self.process()?;
         let (entry, path) = (entry.to_owned(), self.inner.path.clone());
-        let unended = self.inner.unended.lock().clone();
-        let ended: Vec<RunId> = unended.keys().copied().collect();
-        let answer = self.write(Durability::Kept, move |db| {
+        let unrecorded_ends = self.inner.unrecorded_ends.lock().clone();
+        let recorded: Vec<RunId> = unrecorded_ends.keys().copied().collect();
+        let answer = self.write(Durability::Synced, move |db| {
             let process = renumbered(db, PROCESS, process)?;
-            unended.iter().try_for_each(|(run, (end, at))| queries::end_run(db, *run, end, *at))?;
+            unrecorded_ends.iter().try_for_each(|(run, (end, at))| queries::end_run(db, *run, end, *at))?;
             interrupt_orphaned_runs(db, &path, queries::list_processes_with_unfinished_runs(db, process)?, now)?;
             match queries::find_unfinished_run_of(db, &entry)? {
                 Some((pid, since)) => Ok(Begun::AlreadyRunning { pid, since }),
                 None => queries::insert_run(db, process, &entry, trigger, now).map(Begun::Started),
             }
         });
-        let begun = answer.await?;
-        let mut unended = self.inner.unended.lock();
-        ended.iter().for_each(|run| drop(unended.remove(run)));
-        Ok(begun)
+        let start = answer.await?;
+        let mut unrecorded_ends = self.inner.unrecorded_ends.lock();
+        recorded.iter().for_each(|run| drop(unrecorded_ends.remove(run)));
+        Ok(start)
     }
 
-    /// Ends a run. Transfers that it left open are closed as interrupted.
+    /// Records the end of a run. Transfers of the run that have not ended are marked as interrupted.
     ///
-    /// # Errors
-    /// [`JournalError`]; the run then counts as in progress until the next run of this process begins, or this process
-    /// ends.
+    /// # Errors [`JournalError`]. In this case, the run counts as in progress until the next run of this process
+    /// starts, or until this process ends.
     pub async fn end_run(&self, run: RunId, end: RunEnd, now: DateTime<Utc>) -> Result<(), JournalError> {
         let written = end.clone();
-        let answer = self.write(Durability::Kept, move |db| queries::end_run(db, run, &written, now)).await;
+        let answer = self.write(Durability::Synced, move |db| queries::end_run(db, run, &written, now)).await;
         if answer.is_err() {
-            self.inner.unended.lock().insert(run, (end, now));
+            self.inner.unrecorded_ends.lock().insert(run, (end, now));
         }
         answer
     }
 
-    /// Records the tags that a run saw at a source and a target. All batches of one run and pair have the same `now`
-    /// (the beginning of the run): [`Journal::last_selection`] uses this time to determine which tags were seen
-    /// together.
+    /// Records the tags that a run found at a source and a target. `now` is the start of the run and is the same for
+    /// all batches of one run: [`Journal::last_selection`] uses this time to return the tags of one run.
     ///
     /// # Errors
-    /// [`JournalError`]; none of the batch is then recorded.
+    /// [`JournalError`]. In this case, nothing of the batch is recorded.
     pub async fn observe_tags(
         &self,
         entry: &str,
@@ -162,14 +162,15 @@ impl Journal {
         now: DateTime<Utc>,
     ) -> Result<(), JournalError> {
         let (entry, source, target) = (entry.to_owned(), source.to_owned(), target.to_owned());
-        self.write(Durability::Hint, move |db| {
+        self.write(Durability::Unsynced, move |db| {
             queries::move_observations_before(db, &entry, [&source, &target], now)?;
             seen.iter().try_for_each(|seen| queries::record_observation(db, &entry, [&source, &target], seen, now))
         })
         .await
     }
 
-    /// Returns the tags that the last run of `entry` saw, by source, target and tag.
+    /// Returns the tags that the last run of `entry` found at each source and target, ordered by source, target and
+    /// tag.
     ///
     /// # Errors
     /// [`JournalError`].
@@ -179,8 +180,9 @@ impl Journal {
     }
 
     /// Returns two flags, from the records that the journal still has:
-    /// - true if a run of `entry` has seen tags at this source and target,
-    /// - true if any run has begun to send a blob to the target, or content has arrived there.
+    /// - The first flag is true if a run of `entry` has recorded tags for this source and target.
+    /// - The second flag is true if any run has started to send a blob to the target, or has written a tag or digest
+    ///   there.
     ///
     /// # Errors
     /// [`JournalError`].
@@ -189,12 +191,12 @@ impl Journal {
         self.read(move |db| queries::find_traces_at(db, &entry, &source, &target)).await
     }
 
-    /// Records the states of transfers, in this order. This method returns once the thread has received the states. The
-    /// returned future ends when they are written: with the next write, or a moment later. Errors are cut at 2000
-    /// characters.
+    /// Records the states of transfers, in the given order. This method returns once the write is queued. The returned
+    /// future completes when the write is done: together with the next write, or after at most 20 ms. Error texts are
+    /// truncated to 2000 characters.
     ///
     /// # Errors
-    /// [`JournalError`]. If the answer fails, none of them is recorded.
+    /// [`JournalError`]. If the returned future fails, none of the states is recorded.
     pub async fn record_transfers(
         &self,
         run: RunId,
@@ -202,42 +204,43 @@ impl Journal {
     ) -> Result<impl Future<Output = Result<(), JournalError>> + Send + use<>, JournalError> {
         self.process()?;
         let work = move |db: &Connection| notes.iter().try_for_each(|note| queries::record_transfer(db, run, note));
-        let (job, answer) = Job::write(Durability::InPassing, work);
-        self.ask(job).await?;
+        let (job, answer) = Job::write(Durability::Delayed, work);
+        self.send(job).await?;
         let path = self.inner.path.clone();
         Ok(async move { await_answer(&path, answer).await })
     }
 
-    /// Queues a write without a waiting caller. This method returns once the thread has received the write. If the
-    /// write fails, its record is lost.
+    /// Queues a write without waiting for its result. This method returns once the write is queued. If the write fails,
+    /// its record is lost.
     pub(super) async fn queue_write(
         &self,
         work: impl FnOnce(&Connection) -> rusqlite::Result<()> + Send + 'static,
     ) -> Result<(), JournalError> {
         self.process()?;
-        let (job, _) = Job::write(Durability::InPassing, work);
-        self.ask(job).await
+        let (job, _) = Job::write(Durability::Delayed, work);
+        self.send(job).await
     }
 
-    /// Writes the records whose write is still delayed. See [`Journal::record_transfers`].
+    /// Writes all records that are queued and delayed: see [`Journal::record_transfers`].
     ///
     /// # Errors
     /// [`JournalError`].
     pub async fn write_notes(&self) -> Result<(), JournalError> {
-        self.write(Durability::Hint, |_| Ok(())).await
+        self.write(Durability::Unsynced, |_| Ok(())).await
     }
 
-    /// Records the index that is derived from `source` for `platforms`, so that an unchanged tag needs no manifest
-    /// request. `platforms` is any text that is the same for the same platforms.
+    /// Records the digest of the index that was derived from the index `source` for `platforms`. With this record, an
+    /// unchanged tag needs no request for its manifest. `platforms` is any text that is the same for the same
+    /// platforms.
     ///
     /// # Errors
     /// [`JournalError`].
     pub async fn record_derived(&self, source: Digest, platforms: &str, derived: Digest) -> Result<(), JournalError> {
         let platforms = platforms.to_owned();
-        self.write(Durability::Hint, move |db| queries::record_derived(db, &source, &platforms, &derived)).await
+        self.write(Durability::Unsynced, move |db| queries::record_derived(db, &source, &platforms, &derived)).await
     }
 
-    /// Returns the digest that [`Journal::record_derived`] recorded.
+    /// Returns the digest of the derived index that [`Journal::record_derived`] recorded.
     ///
     /// # Errors
     /// [`JournalError`].
@@ -246,7 +249,8 @@ impl Journal {
         self.read(move |db| queries::find_derived(db, &source, &platforms)).await
     }
 
-    /// Returns runs, the latest first. A run whose process has ended is shown as interrupted, even to a reader.
+    /// Returns the runs that match `filter`, the latest first. A run without a recorded end whose process has ended is
+    /// returned as interrupted, even to a reader, which cannot record the interruption.
     ///
     /// # Errors
     /// [`JournalError`].
@@ -255,7 +259,7 @@ impl Journal {
         self.read(move |db| Ok(show_runs(queries::list_runs(db, &filter)?, &path))).await
     }
 
-    /// Returns the last run of each entry, by name.
+    /// Returns the last run of each entry, ordered by the name of the entry.
     ///
     /// # Errors
     /// [`JournalError`].
@@ -264,7 +268,7 @@ impl Journal {
         self.read(move |db| Ok(show_runs(queries::list_last_run_of_each_entry(db)?, &path))).await
     }
 
-    /// Returns, for each entry by name, when its runs last succeeded and last failed or took too long.
+    /// Returns the time of the last success and of the last failure of each entry, ordered by the name of the entry.
     ///
     /// # Errors
     /// [`JournalError`].
@@ -272,8 +276,8 @@ impl Journal {
         self.read(queries::list_last_ends_of_each_entry).await
     }
 
-    /// Returns the last instant for which the schedule of `entry` fired, whatever the run's outcome. It is after `now`
-    /// only if the clock was set back and the entry has not fired since.
+    /// Returns the scheduled time of the last scheduled run of `entry`, whatever the run's outcome. The time is after
+    /// `now` only if the clock was set back and the entry has had no scheduled run since.
     ///
     /// # Errors
     /// [`JournalError`].
@@ -282,7 +286,7 @@ impl Journal {
         self.read(move |db| queries::find_last_scheduled_instant_of(db, &entry, now)).await
     }
 
-    /// Returns evidence, the latest first.
+    /// Returns the evidence that matches `filter`, the latest first.
     ///
     /// # Errors
     /// [`JournalError`].
@@ -294,19 +298,20 @@ impl Journal {
     /// Writes a row to the disk, for the readiness probe.
     ///
     /// # Errors
-    /// Every error that would keep a run from being recorded.
+    /// [`JournalError`]: every error that would prevent the record of a run.
     pub async fn check_writable(&self) -> Result<(), JournalError> {
         let process = self.process()?;
-        self.write(Durability::Kept, move |db| queries::count_a_probe(db, renumbered(db, PROCESS, process)?)).await
+        self.write(Durability::Synced, move |db| queries::count_a_probe(db, renumbered(db, PROCESS, process)?)).await
     }
 
-    /// Returns how often the journal was found removed or replaced while it was open, and was repaired.
+    /// Returns the number of repairs of the journal's files. A repair follows when a file of the journal was removed or
+    /// replaced while it was open.
     #[must_use]
     pub fn times_mended(&self) -> u64 {
-        self.inner.mended.load(Ordering::Relaxed)
+        self.inner.repairs.load(Ordering::Relaxed)
     }
 
-    /// Returns the size in bytes of the file and of its write-ahead log.
+    /// Returns the size of the journal's file plus its write-ahead log, in bytes.
     ///
     /// # Errors
     /// [`JournalError`] if the file cannot be inspected.
@@ -320,20 +325,21 @@ impl Journal {
     }
 
     pub(super) fn start(
-        named: &Path,
+        configured: &Path,
         path: PathBuf,
         connection: Connection,
-        own: Option<(i64, Owner)>,
+        process_and_lock: Option<(i64, ProcessLock)>,
     ) -> Result<Self, JournalError> {
-        let (jobs, asked) = group::queues();
-        let process = own.as_ref().map(|(process, _)| *process);
-        let mended = Arc::new(AtomicU64::new(0));
+        let (jobs, receiver) = group::queues();
+        let process = process_and_lock.as_ref().map(|(process, _)| *process);
+        let repairs = Arc::new(AtomicU64::new(0));
         let failed = |source| JournalError::Open { path: path.clone(), source };
         let clock = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(failed)?;
-        let mut held = OpenJournal::new(connection, named, path.clone(), own, mended.clone()).map_err(failed)?;
+        let mut journal = OpenJournal::new(connection, configured, path.clone(), process_and_lock, repairs.clone())
+            .map_err(failed)?;
         let work = move || {
-            group::serve(&mut held, asked, &clock);
-            held.close();
+            group::serve(&mut journal, receiver, &clock);
+            journal.close();
         };
         let thread = thread::Builder::new().name("journal".into()).spawn(work).map_err(failed)?;
         Ok(Self {
@@ -342,8 +348,8 @@ impl Journal {
                 process,
                 jobs: Some(jobs),
                 thread: Some(thread),
-                unended: Mutex::default(),
-                mended,
+                unrecorded_ends: Mutex::default(),
+                repairs,
             }),
         })
     }
@@ -354,12 +360,12 @@ impl Journal {
 
     pub(super) async fn write<T: Send + 'static>(
         &self,
-        promise: Durability,
+        durability: Durability,
         work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, JournalError> {
         self.process()?;
-        let (job, answer) = Job::write(promise, work);
-        self.ask(job).await?;
+        let (job, answer) = Job::write(durability, work);
+        self.send(job).await?;
         await_answer(&self.inner.path, answer).await
     }
 
@@ -368,11 +374,11 @@ impl Journal {
         work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, JournalError> {
         let (job, answer) = Job::read(work);
-        self.ask(job).await?;
+        self.send(job).await?;
         await_answer(&self.inner.path, answer).await
     }
 
-    async fn ask(&self, job: Job) -> Result<(), JournalError> {
+    async fn send(&self, job: Job) -> Result<(), JournalError> {
         let closed = || JournalError::Closed { path: self.inner.path.clone() };
         let jobs = self.inner.jobs.as_ref().ok_or_else(closed)?;
         if jobs.put(job).await { Ok(()) } else { Err(closed()) }
@@ -394,7 +400,7 @@ impl Drop for Inner {
     }
 }
 
-/// Runs a transaction that takes the write lock at once, so that it never has to be restarted.
+/// Runs `work` in a transaction that takes the write lock at its beginning, so that it never has to be restarted.
 fn in_transaction<T>(
     connection: &mut Connection,
     work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
@@ -405,7 +411,7 @@ fn in_transaction<T>(
     Ok(answer)
 }
 
-/// Ends the runs of those `processes` that have ended.
+/// Marks the runs in progress of those `processes` that have ended as interrupted.
 pub(super) fn interrupt_orphaned_runs(
     db: &Connection,
     journal: &Path,
@@ -413,21 +419,21 @@ pub(super) fn interrupt_orphaned_runs(
     now: DateTime<Utc>,
 ) -> rusqlite::Result<()> {
     for process in processes {
-        if !owner::lives(journal, &process.lock) {
+        if !process_lock::is_alive(journal, &process.lock) {
             queries::interrupt_everything_of_process(db, process.id, now)?;
-            owner::bury(journal, &process.lock);
+            process_lock::remove(journal, &process.lock);
         }
     }
     Ok(())
 }
 
-/// Returns the runs as a reader shows them: it cannot end the runs of dead processes, but it shows them as
-/// interrupted.
+/// Returns the runs, with the outcome `interrupted` for each run in progress whose process has ended. A reader cannot
+/// record this outcome.
 fn show_runs(runs: Vec<OwnedRun>, journal: &Path) -> Vec<RunRecord> {
     let show = |OwnedRun { mut run, lock }: OwnedRun| {
-        if run.ended.is_none() && !owner::lives(journal, &lock) {
+        if run.ended.is_none() && !process_lock::is_alive(journal, &lock) {
             run.outcome = Some(Outcome::Interrupted);
-            run.error = Some(queries::ENDED_SILENTLY.to_owned());
+            run.error = Some(queries::ENDED_WITHOUT_RECORD.to_owned());
         }
         run
     };

@@ -1,25 +1,26 @@
-//! Intents: arrivals that are recorded before a tag is written, and completed into evidence afterwards. This file has
-//! only the statements and the methods of [`Journal`] for intents.
+//! Intents: records of arrivals that are written before the tag is written at the target. After the tag is written, the
+//! intent is replaced by evidence. This file contains the statements and the methods of [`Journal`] for intents.
 //!
-//! An intent is deleted in the transaction that writes its evidence. So an open intent means that its run was
-//! interrupted before, during or after the write, and only the target can show if the tag was written.
+//! An intent is deleted in the transaction that writes its evidence. If the run of an open intent has ended, the run
+//! was interrupted before, during or after the write of the tag. Only a query of the target can show if the tag was
+//! written.
 
 use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OptionalExtension as _, Result, Row, named_params, params};
 
 use super::arrivals::{self, ARRIVAL, insert_arrival, insert_evidence, listed_text};
 use super::group::Durability;
-use super::owner;
+use super::process_lock;
 use super::queries::{self, execute_cached, text};
 use super::{EvidenceFilter, EvidenceRecord, Intent, Journal, JournalError, RunId};
 use crate::copy::event::Arrival;
 use crate::oci::{Digest, Tag};
 
 impl Journal {
-    /// Records an arrival that is about to happen. When this method returns, the intent is on the disk.
+    /// Records the intent of a write of a tag. When this method returns, the intent is on the disk.
     ///
     /// # Errors
-    /// [`JournalError`]; there is then no intent, and the tag must not be written.
+    /// [`JournalError`]. In this case, no intent is recorded, and the tag must not be written.
     pub async fn record_intent(
         &self,
         run: RunId,
@@ -27,14 +28,14 @@ impl Journal {
         arrival: &Arrival,
     ) -> std::result::Result<(), JournalError> {
         let (entry, arrival) = (entry.to_owned(), arrival.clone());
-        self.write(Durability::Kept, move |db| insert_arrival(db, "intents", run, &entry, &arrival)).await
+        self.write(Durability::Synced, move |db| insert_arrival(db, "intents", run, &entry, &arrival)).await
     }
 
-    /// Records that a digest arrived, in place of its intent. Until the next durable write, a power cut may delete this
-    /// record. The intent is then still open.
+    /// Records the evidence of an arrival, and deletes its intent. Until the next durable write, a power failure may
+    /// undo this change. In this case, the intent is still open.
     ///
     /// # Errors
-    /// [`JournalError`]; there is then no evidence.
+    /// [`JournalError`]. In this case, no evidence is recorded.
     pub async fn record_arrival(
         &self,
         run: RunId,
@@ -42,24 +43,24 @@ impl Journal {
         arrival: &Arrival,
     ) -> std::result::Result<(), JournalError> {
         let (entry, arrival) = (entry.to_owned(), arrival.clone());
-        self.write(Durability::Hint, move |db| {
+        self.write(Durability::Unsynced, move |db| {
             insert_evidence(db, run, &entry, &arrival)?;
             delete_intent_of(db, run, &arrival)
         })
         .await
     }
 
-    /// Withdraws an intent of a run: nothing was written.
+    /// Deletes the intent of an arrival whose tag was not written.
     ///
     /// # Errors
-    /// [`JournalError`]; the intent then stays open.
+    /// [`JournalError`]. In this case, the intent stays open.
     pub async fn withdraw_intent(&self, run: RunId, arrival: &Arrival) -> std::result::Result<(), JournalError> {
         let arrival = arrival.clone();
-        self.write(Durability::Hint, move |db| delete_intent_of(db, run, &arrival)).await
+        self.write(Durability::Unsynced, move |db| delete_intent_of(db, run, &arrival)).await
     }
 
-    /// Returns the intents of all ended runs, by target and in the order in which they were recorded. Intents of a run
-    /// in progress belong to that run.
+    /// Returns the open intents of all ended runs, ordered by target and then by the time of their records. Intents of
+    /// a run in progress are not returned, because that run completes them.
     ///
     /// # Errors
     /// [`JournalError`].
@@ -67,8 +68,9 @@ impl Journal {
         self.read(list_intents_of_ended_runs).await
     }
 
-    /// Returns the intents of ended runs, as the evidence that each would become, the latest first. It is unknown if
-    /// their tags were written. A run whose process has ended counts as ended, even if that is not recorded yet.
+    /// Returns the open intents of ended runs in the form of evidence, the latest first. The journal does not know if
+    /// their tags were written. If the process of a run has ended, the run counts as ended, even if its end is not
+    /// recorded yet.
     ///
     /// # Errors
     /// [`JournalError`].
@@ -79,55 +81,57 @@ impl Journal {
         let (filter, path) = (filter.clone(), self.path().to_owned());
         self.read(move |db| {
             let open = arrivals::list_intents(db, &filter)?.into_iter();
-            let is_over = |(_, ended, lock): &(_, bool, String)| *ended || !owner::lives(&path, lock);
+            let is_over = |(_, ended, lock): &(_, bool, String)| *ended || !process_lock::is_alive(&path, lock);
             Ok(open.filter(is_over).map(|(record, ..)| record).collect())
         })
         .await
     }
 
-    /// Completes an intent into evidence, because the target had its content at `now`, under this digest. Returns false
-    /// if the intent is not open any more: another run has handled it in the meantime.
+    /// Replaces an intent by evidence, because the tag was written. `digest` is the digest that was written, and `now` is
+    /// recorded as the time of the recovery. Returns false if the intent is not open any more, because another run has
+    /// handled the intent.
     ///
     /// # Errors
-    /// [`JournalError`]; the intent then stays open.
+    /// [`JournalError`]. In this case, the intent stays open.
     pub async fn confirm_intent(
         &self,
         intent: i64,
         digest: Digest,
         now: DateTime<Utc>,
     ) -> std::result::Result<bool, JournalError> {
-        self.write(Durability::Kept, move |db| {
+        self.write(Durability::Synced, move |db| {
             complete_intent(db, intent, digest, now)?;
             delete_intent(db, intent)
         })
         .await
     }
 
-    /// Returns true if a later run found the digest of an intent under its tag at the target, before that run overwrote
-    /// the tag.
+    /// Returns true if a later run recorded the digest of an intent as the previous digest of the tag at the target.
+    /// This proves that the tag of the intent was written, and was overwritten since.
     ///
     /// # Errors
     /// [`JournalError`].
     pub async fn was_found_later(&self, intent: i64) -> std::result::Result<bool, JournalError> {
-        self.read(move |db| find_later_sight(db, intent)).await
+        self.read(move |db| is_previous_digest_later(db, intent)).await
     }
 
-    /// Drops an intent whose tag was not written. Returns false if the intent is not open any more.
+    /// Deletes an intent whose tag was not written. Returns false if the intent is not open any more.
     ///
     /// # Errors
-    /// [`JournalError`]; the intent then stays open.
+    /// [`JournalError`]. In this case, the intent stays open.
     pub async fn drop_intent(&self, intent: i64) -> std::result::Result<bool, JournalError> {
-        self.write(Durability::Hint, move |db| delete_intent(db, intent)).await
+        self.write(Durability::Unsynced, move |db| delete_intent(db, intent)).await
     }
 }
 
-/// Deletes the intent that an arrival completes. A list of referrers is identified by its intended content: its digest
-/// was not known before.
+/// Deletes the intent of an arrival. The intent of a list of referrers is found by the intended content of the list,
+/// because the digest of the list is unknown before the write.
 fn delete_intent_of(db: &Connection, run: RunId, arrival: &Arrival) -> Result<()> {
     let statement = "DELETE FROM intents WHERE run = :run AND target = :target AND tag IS :tag AND kind = :kind
          AND CASE kind WHEN 'referrers_list' THEN listed IS :listed ELSE digest = :digest END";
     let parameters = named_params! {
-        ":run": queries::by_now(db, run)?.0, ":target": arrival.target, ":tag": arrival.tag.as_ref().map(Tag::as_str),
+        ":run": queries::current_run(db, run)?.0, ":target": arrival.target,
+        ":tag": arrival.tag.as_ref().map(Tag::as_str),
         ":kind": arrival.kind.word(), ":listed": listed_text(&arrival.listed), ":digest": arrival.digest.to_string(),
     };
     execute_cached(db, statement, parameters).map(drop)
@@ -145,16 +149,16 @@ fn list_intents_of_ended_runs(db: &Connection) -> Result<Vec<Intent>> {
 }
 
 fn complete_intent(db: &Connection, intent: i64, digest: Digest, now: DateTime<Utc>) -> Result<()> {
-    // The digest of a list of referrers was not known before.
+    // The digest of a list of referrers is unknown when its intent is recorded.
     execute_cached(db, "UPDATE intents SET digest = ?2 WHERE id = ?1", params![intent, digest.to_string()])?;
     let statement =
         format!("INSERT INTO evidence ({ARRIVAL}, recovered) SELECT {ARRIVAL}, ?2 FROM intents WHERE id = ?1");
     execute_cached(db, &statement, params![intent, text(now)]).map(drop)
 }
 
-/// Returns true if a run after that of an intent has the intent's digest as the previous one, in its evidence or
-/// intents.
-fn find_later_sight(db: &Connection, intent: i64) -> Result<bool> {
+/// Returns true if evidence or an intent of a later run has the digest of this intent as the previous digest of the
+/// same tag at the same target.
+fn is_previous_digest_later(db: &Connection, intent: i64) -> Result<bool> {
     let mut statement = db.prepare_cached(
         "SELECT EXISTS (SELECT 1 FROM evidence AS later WHERE later.target = open.target AND later.tag = open.tag
                             AND later.previous = open.digest AND later.run > open.run)
@@ -165,14 +169,14 @@ fn find_later_sight(db: &Connection, intent: i64) -> Result<bool> {
     Ok(statement.query_row([intent], |row| row.get(0)).optional()?.unwrap_or_default())
 }
 
-/// Deletes an intent. Returns true if there was one.
+/// Deletes an intent. Returns false if the intent does not exist.
 fn delete_intent(db: &Connection, intent: i64) -> Result<bool> {
     execute_cached(db, "DELETE FROM intents WHERE id = ?1", [intent]).map(|count| count > 0)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{arrival, begun, place, time_at};
+    use super::super::tests::{arrival, start_run, temp_journal, time_at};
     use super::*;
     use crate::copy::event::{ArrivalKind, LeftBehind};
     use crate::journal::{Outcome, RunEnd, TagCounts};
@@ -196,14 +200,14 @@ mod tests {
 
     #[tokio::test]
     async fn intent_is_deleted_with_evidence_of_its_tag() {
-        let place = place();
-        let journal = Journal::open(&place.path).unwrap();
-        let run = begun(&journal, "a", 0).await;
+        let temp = temp_journal();
+        let journal = Journal::open(&temp.path).unwrap();
+        let run = start_run(&journal, "a", 0).await;
         let untagged = Arrival { tag: None, ..arrival("v3", 3) };
         for arrival in [&arrival("v1", 1), &arrival("v2", 2), &untagged] {
             journal.record_intent(run, "a", arrival).await.unwrap();
         }
-        assert_eq!(journal.open_intents().await.unwrap(), [], "the run is under way");
+        assert_eq!(journal.open_intents().await.unwrap(), [], "the run is in progress");
         journal.record_arrival(run, "a", &arrival("v1", 1)).await.unwrap();
         journal.record_arrival(run, "a", &untagged).await.unwrap();
         end(&journal, run).await;
@@ -211,15 +215,15 @@ mod tests {
         assert_eq!(open.iter().map(|intent| &intent.arrival).collect::<Vec<_>>(), [&arrival("v2", 2)]);
         assert_eq!(open[0].entry, "a");
         assert_eq!(in_doubt(&journal, EvidenceFilter::default()).await, [arrival("v2", 2)]);
-        let of_other = EvidenceFilter { entry: Some("b".to_owned()), ..EvidenceFilter::default() };
-        assert_eq!(in_doubt(&journal, of_other).await, []);
+        let other_entry = EvidenceFilter { entry: Some("b".to_owned()), ..EvidenceFilter::default() };
+        assert_eq!(in_doubt(&journal, other_entry).await, []);
     }
 
     #[tokio::test]
     async fn confirmed_intent_becomes_evidence_once_dropped_one_never() {
-        let place = place();
-        let journal = Journal::open(&place.path).unwrap();
-        let run = begun(&journal, "a", 0).await;
+        let temp = temp_journal();
+        let journal = Journal::open(&temp.path).unwrap();
+        let run = start_run(&journal, "a", 0).await;
         let moved = Arrival { previous: Some(crate::oci::Digest::of(b"before")), ..arrival("v1", 1) };
         journal.record_intent(run, "a", &moved).await.unwrap();
         journal.record_intent(run, "a", &arrival("v2", 2)).await.unwrap();
@@ -237,27 +241,27 @@ mod tests {
 
     #[tokio::test]
     async fn intents_survive_their_process() {
-        let place = place();
-        let journal = Journal::open(&place.path).unwrap();
-        let gone = Journal::open(&place.path).unwrap();
-        let run = begun(&gone, "a", 0).await;
-        gone.record_intent(run, "a", &arrival("v1", 1)).await.unwrap();
-        assert_eq!(journal.open_intents().await.unwrap(), [], "its process lives");
-        drop(gone);
+        let temp = temp_journal();
+        let journal = Journal::open(&temp.path).unwrap();
+        let ended = Journal::open(&temp.path).unwrap();
+        let run = start_run(&ended, "a", 0).await;
+        ended.record_intent(run, "a", &arrival("v1", 1)).await.unwrap();
+        assert_eq!(journal.open_intents().await.unwrap(), [], "the process of the run is alive");
+        drop(ended);
         assert_eq!(
             in_doubt(&journal, EvidenceFilter::default()).await,
             [arrival("v1", 1)],
-            "before its death is recorded"
+            "before the end of the process is recorded"
         );
-        begun(&journal, "a", 5).await;
+        start_run(&journal, "a", 5).await;
         assert_eq!(journal.open_intents().await.unwrap().len(), 1);
     }
 
     #[tokio::test]
     async fn list_intent_is_deleted_with_evidence_of_its_content() {
-        let place = place();
-        let journal = Journal::open(&place.path).unwrap();
-        let run = begun(&journal, "a", 0).await;
+        let temp = temp_journal();
+        let journal = Journal::open(&temp.path).unwrap();
+        let run = start_run(&journal, "a", 0).await;
         let digest = |name: &str| Digest::of(name.as_bytes());
         let list = |listed: &[&str]| Arrival {
             kind: ArrivalKind::ReferrersList,
@@ -283,14 +287,14 @@ mod tests {
 
     #[tokio::test]
     async fn left_behind_items_are_kept_up_to_thousand_plus_count() {
-        let place = place();
-        let journal = Journal::open(&place.path).unwrap();
-        let run = begun(&journal, "a", 0).await;
-        let left = |number: usize| LeftBehind { what: format!("referrer {number}"), reason: "denied ".repeat(1000) };
-        let many = Arrival { left_behind: (0..1500).map(left).collect(), ..arrival("v1", 1) };
+        let temp = temp_journal();
+        let journal = Journal::open(&temp.path).unwrap();
+        let run = start_run(&journal, "a", 0).await;
+        let item = |number: usize| LeftBehind { what: format!("referrer {number}"), reason: "denied ".repeat(1000) };
+        let many = Arrival { left_behind: (0..1500).map(item).collect(), ..arrival("v1", 1) };
         journal.record_arrival(run, "a", &many).await.unwrap();
-        let [(kept, _)] = &evidence(&journal).await[..] else { panic!("one row") };
-        assert_eq!((kept.left_behind.len(), kept.left_behind[1000].what.as_str()), (1001, "500 more"));
-        assert_eq!(kept.left_behind[0].reason.len(), 2000);
+        let [(recorded, _)] = &evidence(&journal).await[..] else { panic!("one row") };
+        assert_eq!((recorded.left_behind.len(), recorded.left_behind[1000].what.as_str()), (1001, "500 more"));
+        assert_eq!(recorded.left_behind[0].reason.len(), 2000);
     }
 }

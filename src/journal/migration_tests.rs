@@ -1,17 +1,17 @@
-//! Tests of migrations: journals of every earlier version, with rows as the programs of their time wrote them, opened
-//! by this program.
+//! Tests of migrations: this program opens journals of every earlier version, with rows as that version wrote them.
 
 use std::path::Path;
 
 use rusqlite::Connection;
 
-use super::tests::{arrival, begun, place, time_at};
+use super::tests::{arrival, start_run, temp_journal, time_at};
 use super::*;
 use crate::copy::event::{Arrival, ArrivalKind, LeftBehind};
 use crate::oci::Digest;
 
-/// Creates a journal of version `version` with a run, evidence of the run and a tag that the run saw. From version 5 on
-/// the journal also has a notice that waits, and facts that the notice's receiver knows.
+/// Creates a journal of version `version` with a run, evidence of the run and an observation of a tag. From version 5
+/// on, the journal also contains a waiting notice and a fact that its receiver knows. From version 7 on, it also
+/// contains an intent.
 fn old_journal(path: &Path, version: usize) {
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     let mut db = Connection::open(path).unwrap();
@@ -56,12 +56,12 @@ async fn earlier_journal_versions_keep_rows_and_accept_new_ones() {
     let versions = 1..migrations::MIGRATIONS.len();
     assert!(versions.len() >= 9, "{versions:?}");
     for version in versions {
-        let place = place();
-        old_journal(&place.path, version);
-        let older = Journal::open_existing(&place.path).unwrap_err();
+        let temp = temp_journal();
+        old_journal(&temp.path, version);
+        let older = Journal::open_existing(&temp.path).unwrap_err();
         assert!(matches!(older, JournalError::Older { .. }), "{version}: {older}");
 
-        let journal = Journal::open(&place.path).unwrap();
+        let journal = Journal::open(&temp.path).unwrap();
         let [old] = &journal.evidence(&EvidenceFilter::default()).await.unwrap()[..] else { panic!("{version}") };
         assert_eq!((old.arrival.previous, old.recovered, old.arrival.bytes), (None, None, 5), "{version}");
         assert_eq!(old.arrival.digest, Digest::of(b"old"));
@@ -76,19 +76,19 @@ async fn earlier_journal_versions_keep_rows_and_accept_new_ones() {
         assert_eq!((runs.len(), runs[0].tags.copied, runs[0].outcome), (1, 1, Some(Outcome::Succeeded)), "{version}");
         assert_eq!(journal.last_selection("a").await.unwrap().len(), 1, "{version}");
         if version >= 5 {
-            assert_eq!(journal.facts_of("a").await.unwrap().len(), 1, "what is known stays known");
+            assert_eq!(journal.facts_of("a").await.unwrap().len(), 1, "version {version}: the known fact is kept");
             let waits = journal.next_notification("r").await.unwrap().unwrap();
             journal.notification_delivered(waits.number).await.unwrap();
             assert_eq!(journal.facts_of("a").await.unwrap().len(), 1, "{version}");
         }
         for entry in ["a", COPY] {
-            let run = begun(&journal, entry, 1).await;
+            let run = start_run(&journal, entry, 1).await;
             let left_behind = vec![LeftBehind { what: "a signature".into(), reason: "denied".into() }];
             let moved = Arrival { previous: Some(Digest::of(b"old")), left_behind, ..arrival("v1", 2) };
             journal.record_intent(run, entry, &moved).await.unwrap();
             journal.record_arrival(run, entry, &moved).await.unwrap();
         }
-        begun(&journal, COPY, 3).await;
+        start_run(&journal, COPY, 3).await;
         let evidence = journal.evidence(&EvidenceFilter::default()).await.unwrap();
         let left_behind: Vec<usize> = evidence.iter().map(|record| record.arrival.left_behind.len()).collect();
         assert_eq!(left_behind, [1, 1, 0], "{version}");
@@ -97,16 +97,16 @@ async fn earlier_journal_versions_keep_rows_and_accept_new_ones() {
     }
 }
 
-/// Journal of schema version 10, as a program of that version wrote it.
+/// SQL dump of a journal that a program of schema version 10 wrote.
 const VERSION_10: &str = include_str!("fixtures/version-10.sql");
 
 #[tokio::test]
 async fn version_10_journal_gets_the_public_words() {
-    let place = place();
-    std::fs::create_dir_all(place.path.parent().unwrap()).unwrap();
-    Connection::open(&place.path).unwrap().execute_batch(VERSION_10).unwrap();
+    let temp = temp_journal();
+    std::fs::create_dir_all(temp.path.parent().unwrap()).unwrap();
+    Connection::open(&temp.path).unwrap().execute_batch(VERSION_10).unwrap();
 
-    let journal = Journal::open(&place.path).unwrap();
+    let journal = Journal::open(&temp.path).unwrap();
     let runs = journal.history(&HistoryFilter::default()).await.unwrap();
     let words: Vec<(&str, Option<&str>, String)> =
         runs.iter().map(|run| (run.trigger.word(), run.outcome.map(Outcome::word), run.tags.to_string())).collect();
@@ -128,8 +128,8 @@ async fn version_10_journal_gets_the_public_words() {
     let waits = journal.next_notification("https://chat.example").await.unwrap().unwrap();
     assert_eq!(waits.notice.event, "withheld");
     journal.notification_delivered(waits.number).await.unwrap();
-    for (entry, place) in [("app", "target:v1"), ("other", "target2:v2")] {
+    for (entry, address) in [("app", "target:v1"), ("other", "target2:v2")] {
         let facts = journal.facts_of(entry).await.unwrap();
-        assert!(facts[0].fact.starts_with(&format!("withheld oci-layout:/srv/{place}@sha256:")), "{facts:?}");
+        assert!(facts[0].fact.starts_with(&format!("withheld oci-layout:/srv/{address}@sha256:")), "{facts:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! Schema of the journal: its tables, and the migrations of an older journal.
+//! Schema of the journal: the statements that create its tables, and the migration of older journals.
 
 use std::path::Path;
 
@@ -6,12 +6,12 @@ use rusqlite::{Connection, TransactionBehavior};
 
 use super::JournalError;
 
-/// Application id that marks the file as a journal of transship ("TSHP").
+/// SQLite application id of a journal of transship ("TSHP").
 const APPLICATION_ID: i32 = 0x5453_4850;
 
-/// Migrations, one for each version. A released migration never changes; a new one is added at the end.
+/// Migrations, one for each version. A released migration never changes, and a new migration is added at the end.
 ///
-/// Instants are UTC texts of one width, so that they sort in order of time and a person can read them.
+/// Instants are UTC texts of one width. So their text order is their time order, and people can read them.
 pub(super) const MIGRATIONS: &[&str] = &[
     "
 CREATE TABLE processes (
@@ -118,7 +118,7 @@ CREATE TABLE referrer_checks (
 CREATE INDEX referrer_checks_by_instant ON referrer_checks (checked);
 ",
     "
--- Last report of a registry that counts reads of manifests: the reads that remain in a window (in seconds).
+-- Last report of a registry about a pull quota: the number of remaining reads of manifests in a window, in seconds.
 CREATE TABLE quotas (
     registry  TEXT NOT NULL,
     identity  TEXT NOT NULL,
@@ -128,14 +128,14 @@ CREATE TABLE quotas (
     told      TEXT NOT NULL,
     PRIMARY KEY (registry, identity)
 ) STRICT, WITHOUT ROWID;
--- Tags that wait until their source may be read again, and the end of that wait.
+-- Number of tags that wait until their source may be read again, and the end of that wait.
 ALTER TABLE runs ADD COLUMN postponed INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE runs ADD COLUMN postponed_until TEXT;
 ",
     "
--- Failures in a row right before this one, whose own rows are deleted.
+-- Number of consecutive failures right before this run whose rows are deleted.
 ALTER TABLE runs ADD COLUMN failures_before INTEGER NOT NULL DEFAULT 0;
--- Indexes that find the rows to delete, and the rows that keep others from being deleted.
+-- Indexes for the deletion of old rows.
 CREATE INDEX runs_by_outcome ON runs (entry, outcome);
 CREATE INDEX runs_by_firing ON runs (entry, scheduled_at) WHERE scheduled_at IS NOT NULL;
 CREATE INDEX runs_by_process ON runs (process);
@@ -144,15 +144,15 @@ CREATE INDEX evidence_by_run ON evidence (run);
 CREATE INDEX tag_observations_by_sight ON tag_observations (entry, source, target, last_seen);
 ",
     "
--- Last pause of an entry: when it ends automatically, and when an operator ended it. It stays, so that the firings
--- during the pause do not count as missed later.
+-- Last pause of an entry, the time at which it ends automatically, and the time at which an operator ended it. The row
+-- is not deleted after the pause, so that scheduled runs during the pause do not count as missed.
 CREATE TABLE pauses (
     entry TEXT PRIMARY KEY,
     since TEXT NOT NULL,
     until TEXT,
     ended TEXT
 ) STRICT, WITHOUT ROWID;
--- Notices that wait for receivers, each in the order of its numbers.
+-- Notices that wait for delivery, in the order of their numbers for each receiver.
 CREATE TABLE notices (
     id       INTEGER PRIMARY KEY AUTOINCREMENT,
     message  TEXT NOT NULL,
@@ -164,7 +164,7 @@ CREATE TABLE notices (
     made     TEXT NOT NULL
 ) STRICT;
 CREATE INDEX notices_by_receiver ON notices (receiver, id);
--- Facts that each receiver knows of a subject, so that each is sent once.
+-- Facts about a subject that were sent to a receiver, so that each fact is sent once.
 CREATE TABLE notices_told (
     subject  TEXT NOT NULL,
     receiver TEXT NOT NULL,
@@ -174,7 +174,7 @@ CREATE TABLE notices_told (
 ) STRICT, WITHOUT ROWID;
 ",
     "
--- Uploads that have not ended: location, number of bytes that are there, and the state of their hash.
+-- Uploads that have not ended: location, number of uploaded bytes, and state of the hash of these bytes.
 CREATE TABLE uploads (
     target  TEXT NOT NULL,
     digest  TEXT NOT NULL,
@@ -188,11 +188,11 @@ CREATE TABLE uploads (
 CREATE INDEX uploads_by_run ON uploads (run);
 ",
     "
--- Digest that the tag had at the target before, and the time at which the evidence that an interrupted run left open
--- was completed.
+-- Digest that the tag had at the target before. Time at which a later run completed this evidence, if the run of the
+-- evidence was interrupted.
 ALTER TABLE evidence ADD COLUMN previous TEXT;
 ALTER TABLE evidence ADD COLUMN recovered TEXT;
--- Arrivals that are about to happen: each is written before its tag is, and deleted when its evidence is written.
+-- Intents: an intent is written before its tag is written, and deleted when its evidence is written.
 CREATE TABLE intents (
     id               INTEGER PRIMARY KEY AUTOINCREMENT,
     run              INTEGER NOT NULL REFERENCES runs (id),
@@ -217,12 +217,12 @@ CREATE TABLE intents (
 ) STRICT;
 CREATE INDEX intents_by_run ON intents (run, target);
 CREATE INDEX intents_by_entry ON intents (entry, target);
--- Manual copies are no entry of a configuration: any number of them may run at once.
+-- Manual copies have no entry in the configuration. Any number of manual copies may run at once.
 DROP INDEX one_run_per_entry;
 CREATE UNIQUE INDEX one_run_per_entry ON runs (entry) WHERE ended IS NULL AND entry <> '(copy)';
 ",
     "
--- Facts that the receiver of a notice knows (1), or does not know any more (0), once the notice is delivered.
+-- Facts that the delivery of a notice adds (1) to the facts that its receiver knows, or removes (0) from them.
 CREATE TABLE notice_effects (
     id     INTEGER PRIMARY KEY,
     notice INTEGER NOT NULL REFERENCES notices (id) ON DELETE CASCADE,
@@ -233,13 +233,13 @@ CREATE TABLE notice_effects (
 CREATE INDEX notice_effects_by_notice ON notice_effects (notice);
 ",
     "
--- Number of bytes of an upload, and the state of their hash, once the chunk has arrived that was about to be sent.
+-- Number of bytes of an upload, and the state of their hash, after the chunk that was about to be sent.
 ALTER TABLE uploads ADD COLUMN ahead INTEGER;
 ALTER TABLE uploads ADD COLUMN ahead_hashed BLOB;
 ",
     "
--- Reason for which a tag was written; intended digests of a list of referrers (JSON, an array of texts); and items
--- that were left behind (JSON, an array of objects of `what` and `reason`).
+-- Reason why a tag was written. Intended digests of a list of referrers (JSON array of texts). Items that were not
+-- copied (JSON array of objects with `what` and `reason`).
 ALTER TABLE evidence ADD COLUMN kind TEXT NOT NULL DEFAULT 'tag';
 ALTER TABLE evidence ADD COLUMN listed TEXT;
 ALTER TABLE evidence ADD COLUMN left_behind TEXT;
@@ -248,8 +248,8 @@ ALTER TABLE intents ADD COLUMN listed TEXT;
 ALTER TABLE intents ADD COLUMN left_behind TEXT;
 ",
     "
--- Words of the public vocabulary. A row of an earlier version counts a replaced tag as copied, and a conflict as
--- failed: their numbers of `replaced` and `conflict` are 0.
+-- Names of the public vocabulary. A row of an earlier version counts a replaced tag as copied, and a conflict as
+-- failed. So `replaced` and `conflict` of such a row are 0.
 ALTER TABLE runs RENAME COLUMN kept TO unchanged;
 ALTER TABLE runs RENAME COLUMN refused TO blocked;
 ALTER TABLE runs RENAME COLUMN postponed TO deferred;
@@ -262,7 +262,7 @@ UPDATE runs SET trigger = CASE trigger WHEN 'hand' THEN 'manual' WHEN 'asked' TH
     WHERE trigger IN ('hand', 'asked', 'pushed');
 ALTER TABLE quotas RENAME COLUMN told TO reported;
 ALTER TABLE uploads RENAME COLUMN noted TO recorded;
--- Notifications that wait, the facts that receivers know, and the effects of a delivery on these facts.
+-- Waiting notifications, facts that receivers know, and changes of these facts by a delivery.
 ALTER TABLE notices RENAME TO notifications;
 ALTER TABLE notices_told RENAME TO notification_facts;
 ALTER TABLE notice_effects RENAME TO notification_effects;
@@ -277,14 +277,14 @@ UPDATE notification_effects SET fact = 'withheld' || substr(fact, 5) WHERE fact 
 ",
 ];
 
-/// Migrates the journal to the last version of `ladder`. Each migration is applied as a whole.
-pub(super) fn migrate(connection: &mut Connection, path: &Path, ladder: &[&str]) -> Result<(), JournalError> {
+/// Migrates the journal to the last version of `migrations`, in one transaction.
+pub(super) fn migrate(connection: &mut Connection, path: &Path, migrations: &[&str]) -> Result<(), JournalError> {
     let failed = |error| JournalError::from_sqlite(path, error);
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
-    let found = version(&transaction, path, ladder)?;
-    for (rung, step) in (1_u32..).zip(ladder).skip(found as usize) {
-        transaction.execute_batch(step).map_err(failed)?;
-        transaction.pragma_update(None, "user_version", rung).map_err(failed)?;
+    let found = version(&transaction, path, migrations)?;
+    for (number, migration) in (1_u32..).zip(migrations).skip(found as usize) {
+        transaction.execute_batch(migration).map_err(failed)?;
+        transaction.pragma_update(None, "user_version", number).map_err(failed)?;
     }
     if found == 0 {
         transaction.pragma_update(None, "application_id", APPLICATION_ID).map_err(failed)?;
@@ -292,15 +292,16 @@ pub(super) fn migrate(connection: &mut Connection, path: &Path, ladder: &[&str])
     transaction.commit().map_err(failed)
 }
 
-/// Refuses a journal whose version is not the last one. Changes nothing.
-pub(super) fn require_top(connection: &Connection, path: &Path) -> Result<(), JournalError> {
+/// Returns an error if the version of the journal is not the latest version. Changes nothing.
+pub(super) fn require_latest(connection: &Connection, path: &Path) -> Result<(), JournalError> {
     let found = version(connection, path, MIGRATIONS)?;
     let known = u32::try_from(MIGRATIONS.len()).unwrap_or(u32::MAX);
     if found == known { Ok(()) } else { Err(JournalError::Older { path: path.to_owned(), found, known }) }
 }
 
-/// Returns the version of a journal that is transship's own, or empty (0), and not newer than `ladder`.
-fn version(connection: &Connection, path: &Path, ladder: &[&str]) -> Result<u32, JournalError> {
+/// Returns the version of the journal. The version of an empty file is 0. Returns an error for a file of another
+/// program, and for a version that is newer than `migrations`.
+fn version(connection: &Connection, path: &Path, migrations: &[&str]) -> Result<u32, JournalError> {
     let failed = |error| JournalError::from_sqlite(path, error);
     let number = |pragma| connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0)).map_err(failed);
     let tables: i64 =
@@ -310,6 +311,6 @@ fn version(connection: &Connection, path: &Path, ladder: &[&str]) -> Result<u32,
         return Err(JournalError::Foreign { path: path.to_owned() });
     }
     let found = u32::try_from(number("user_version")?).unwrap_or(u32::MAX);
-    let known = u32::try_from(ladder.len()).unwrap_or(u32::MAX);
+    let known = u32::try_from(migrations.len()).unwrap_or(u32::MAX);
     if found > known { Err(JournalError::Newer { path: path.to_owned(), found, known }) } else { Ok(found) }
 }

@@ -1,9 +1,11 @@
-//! Journal: one SQLite file that records runs, observed tags, transfers in flight and arrivals.
+//! Journal: one SQLite file that records runs, observed tags, transfers, intents and evidence.
 //!
-//! Every SQL statement of the program is in `queries.rs`, `arrivals.rs`, `carrying.rs`, `intents.rs`,
-//! `notifications.rs`, `quotas.rs`, `streaks.rs`, `prune.rs`, `pauses.rs`, `referrer_checks.rs`, `uploads.rs` and
-//! `history/`, and the schema in `migrations.rs`. One thread owns the connection; [`Journal`] is a handle to it. There
-//! is no column for a secret: identities are user names.
+//! An arrival is a tag or digest that was written at a target. An intent is the record of an arrival before the write,
+//! and evidence is the record after it.
+//!
+//! Each file contains the SQL statements for one kind of record, and `migrations.rs` contains the schema. One thread
+//! owns the connection, and [`Journal`] is a handle to this thread. No column stores a secret: identities are user
+//! names.
 
 mod arrivals;
 mod carrying;
@@ -22,8 +24,8 @@ mod notifications;
 mod open_journal;
 #[cfg(test)]
 mod open_journal_tests;
-mod owner;
 mod pauses;
+mod process_lock;
 mod prune;
 #[cfg(test)]
 mod prune_tests;

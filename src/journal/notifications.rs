@@ -1,5 +1,6 @@
-//! Notices that wait for receivers, and the facts that each receiver knows. This file has only the statements and the
-//! methods of [`Journal`] for notices. The tables hold no address and no secret: receivers have names.
+//! Notifications that wait for delivery, and the facts that each receiver knows. This file contains the statements and
+//! the methods of [`Journal`] for notifications. The tables contain the names of receivers, but no addresses and no
+//! secrets.
 
 use std::collections::BTreeMap;
 
@@ -10,56 +11,55 @@ use super::group::Durability;
 use super::queries::{count, parsed, text};
 use super::{Journal, JournalError};
 
-/// Maximum number of notices that wait for one receiver. The oldest are deleted first.
-const WAITING: u32 = 1000;
+/// Maximum number of waiting notifications of one receiver. The oldest notifications are deleted first.
+const MAX_WAITING: u32 = 1000;
 
-/// Notice for a receiver, to be stored.
+/// Notification for one receiver, to be stored in the journal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewNotification {
     /// Name of the receiver.
     pub receiver: String,
-    /// Subject of the notice: an entry. Empty for the configuration.
+    /// Subject of the notification: the name of an entry, or empty for the configuration.
     pub subject: String,
-    /// Event, in one word.
+    /// Name of the event.
     pub event: String,
-    /// Message.
+    /// Content of the message.
     pub body: String,
-    /// Facts that the receiver knows once it has the notice, and not before. Empty in a notice that was read from the
-    /// journal.
+    /// Facts that the receiver knows after the delivery. Empty in a notification that was read from the journal.
     pub learnt: Vec<ReceiverFact>,
-    /// Facts that the receiver does not know any more once it has the notice.
+    /// Facts that the receiver no longer knows after the delivery. The journal then deletes these facts.
     pub forgotten: Vec<ReceiverFact>,
 }
 
-/// Waiting notice.
+/// Notification that waits for delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredNotification {
-    /// Number of the notice. Later notices have a higher one.
+    /// Number of the notification. Later notifications have higher numbers.
     pub number: i64,
-    /// Random identifier of the message at its receiver.
+    /// Random identifier of the message, by which the receiver recognizes a repeated delivery.
     pub message: String,
-    /// Time at which it was stored.
+    /// Time at which the notification was stored.
     pub made: DateTime<Utc>,
-    /// Content and receiver of the notice.
+    /// Content and receiver of the notification.
     pub notice: NewNotification,
 }
 
-/// Fact that a receiver knows of an entry (or of the configuration), so that the fact is not sent again.
+/// Fact about an entry or the configuration that was sent to a receiver, and is not sent again.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ReceiverFact {
     /// Name of the receiver.
     pub receiver: String,
-    /// Subject of the fact, as in [`NewNotification`].
+    /// Subject of the fact: the name of an entry, or empty for the configuration.
     pub subject: String,
-    /// The fact.
+    /// Text that identifies the fact.
     pub fact: String,
-    /// Time since which the receiver knows it.
+    /// Time since which the receiver knows the fact.
     pub since: DateTime<Utc>,
 }
 
 impl Journal {
-    /// Returns the facts that receivers will know of an entry once all waiting notices are delivered. An empty name
-    /// stands for the configuration.
+    /// Returns the facts that receivers will know about `subject` after the delivery of all waiting notifications.
+    /// `subject` is the name of an entry, or empty for the configuration.
     ///
     /// # Errors
     /// [`JournalError`].
@@ -68,43 +68,43 @@ impl Journal {
         self.read(move |db| list_facts_of(db, &subject)).await
     }
 
-    /// Stores notices until they are delivered. It also records facts that receivers learn or forget without a
-    /// message. Returns the number of older notices that were deleted because too many wait: receivers do not know
-    /// their facts.
+    /// Stores notifications until they are delivered. `learnt` and `forgotten` are facts that are added and deleted
+    /// without a message. If too many notifications of a receiver wait, its oldest notifications are deleted, and the
+    /// receiver does not know their facts. Returns the number of deleted notifications.
     ///
     /// # Errors
-    /// [`JournalError`]; nothing is then stored.
+    /// [`JournalError`]. In this case, nothing is stored.
     pub async fn store_notifications(
         &self,
-        notices: Vec<NewNotification>,
+        notifications: Vec<NewNotification>,
         learnt: Vec<ReceiverFact>,
         forgotten: Vec<ReceiverFact>,
         now: DateTime<Utc>,
     ) -> std::result::Result<u64, JournalError> {
-        self.write(Durability::Kept, move |db| {
-            for told in &learnt {
-                delete_effects_on(db, told)?;
-                insert_told(db, told)?;
+        self.write(Durability::Synced, move |db| {
+            for fact in &learnt {
+                delete_effects_on(db, fact)?;
+                insert_fact(db, fact)?;
             }
-            for told in &forgotten {
-                delete_effects_on(db, told)?;
-                delete_told(db, told)?;
+            for fact in &forgotten {
+                delete_effects_on(db, fact)?;
+                delete_fact(db, fact)?;
             }
-            notices.iter().try_for_each(|notice| insert_notice(db, notice, now))?;
-            notices.iter().map(|notice| delete_the_oldest_beyond(db, &notice.receiver, WAITING)).sum()
+            notifications.iter().try_for_each(|notification| insert_notification(db, notification, now))?;
+            notifications.iter().map(|notification| delete_oldest_beyond(db, &notification.receiver, MAX_WAITING)).sum()
         })
         .await
     }
 
-    /// Returns the number of waiting notices of each receiver.
+    /// Returns the number of waiting notifications of each receiver.
     ///
     /// # Errors
     /// [`JournalError`].
     pub async fn waiting_receivers(&self) -> std::result::Result<Vec<(String, u64)>, JournalError> {
-        self.read(count_notices_by_receiver).await
+        self.read(count_notifications_by_receiver).await
     }
 
-    /// Returns the oldest notice that waits for a receiver.
+    /// Returns the oldest waiting notification of a receiver.
     ///
     /// # Errors
     /// [`JournalError`].
@@ -113,43 +113,44 @@ impl Journal {
         receiver: &str,
     ) -> std::result::Result<Option<StoredNotification>, JournalError> {
         let receiver = receiver.to_owned();
-        self.read(move |db| find_oldest_notice_for(db, &receiver)).await
+        self.read(move |db| find_oldest_notification_for(db, &receiver)).await
     }
 
-    /// Records that a notice was delivered: it no longer waits, and its receiver knows its facts.
+    /// Records the delivery of a notification: deletes the notification, and records that its receiver knows its facts.
     ///
     /// # Errors
-    /// [`JournalError`]; the notice then still waits.
+    /// [`JournalError`]. In this case, the notification still waits.
     pub async fn notification_delivered(&self, number: i64) -> std::result::Result<(), JournalError> {
-        self.write(Durability::Kept, move |db| {
+        self.write(Durability::Synced, move |db| {
             let (learnt, forgotten): (Vec<Effect>, Vec<Effect>) =
                 list_effects_of(db, number)?.into_iter().partition(|effect| effect.learnt);
-            forgotten.iter().try_for_each(|effect| delete_told(db, &effect.told))?;
-            learnt.iter().try_for_each(|effect| insert_told(db, &effect.told))?;
-            delete_notice(db, number)
+            forgotten.iter().try_for_each(|effect| delete_fact(db, &effect.fact))?;
+            learnt.iter().try_for_each(|effect| insert_fact(db, &effect.fact))?;
+            delete_notification(db, number)
         })
         .await
     }
 
-    /// Drops a notice without delivery: it no longer waits, and its receiver learns nothing from it.
+    /// Deletes a notification without delivery. Its receiver does not know its facts.
     ///
     /// # Errors
-    /// [`JournalError`]; the notice then still waits.
+    /// [`JournalError`]. In this case, the notification still waits.
     pub async fn drop_notification(&self, number: i64) -> std::result::Result<(), JournalError> {
-        self.write(Durability::Kept, move |db| delete_notice(db, number)).await
+        self.write(Durability::Synced, move |db| delete_notification(db, number)).await
     }
 
-    /// Deletes the waiting notices of these receivers and the facts that they know. Returns the number of deleted
-    /// notices.
+    /// Deletes the waiting notifications of the receivers, and the facts that the receivers know. Returns the number of
+    /// deleted notifications.
     ///
     /// # Errors
     /// [`JournalError`].
-    pub async fn drop_receivers(&self, gone: Vec<String>) -> std::result::Result<u64, JournalError> {
-        self.write(Durability::Hint, move |db| gone.iter().map(|receiver| delete_receiver(db, receiver)).sum()).await
+    pub async fn drop_receivers(&self, receivers: Vec<String>) -> std::result::Result<u64, JournalError> {
+        self.write(Durability::Unsynced, move |db| receivers.iter().map(|receiver| delete_receiver(db, receiver)).sum())
+            .await
     }
 
-    /// Deletes the notices that wait for a receiver and were stored at `until` or before. Returns the number of
-    /// deleted notices.
+    /// Deletes the waiting notifications of a receiver that were stored at `until` or before. Returns the number of
+    /// deleted notifications.
     ///
     /// # Errors
     /// [`JournalError`].
@@ -159,39 +160,41 @@ impl Journal {
         until: DateTime<Utc>,
     ) -> std::result::Result<u64, JournalError> {
         let receiver = receiver.to_owned();
-        self.write(Durability::Hint, move |db| delete_notices_until(db, &receiver, until)).await
+        self.write(Durability::Unsynced, move |db| delete_notifications_until(db, &receiver, until)).await
     }
 }
 
-/// Change of the facts that a receiver knows.
+/// Effect of the delivery of a notification on one fact that its receiver knows.
 struct Effect {
-    told: ReceiverFact,
+    fact: ReceiverFact,
+    /// True to add the fact, false to delete it.
     learnt: bool,
 }
 
-/// Lists facts by receiver: those that are recorded, changed by the waiting notices in their order.
+/// Lists the facts about a subject, ordered by receiver: the recorded facts, after the changes by all waiting
+/// notifications.
 fn list_facts_of(db: &Connection, subject: &str) -> Result<Vec<ReceiverFact>> {
     let mut statement = db.prepare_cached("SELECT * FROM notification_facts WHERE subject = ?1")?;
-    let known: Vec<ReceiverFact> = statement.query_map([subject], read_told)?.collect::<Result<_>>()?;
-    let key = |told: &ReceiverFact| (told.receiver.clone(), told.fact.clone());
-    let mut known: BTreeMap<_, _> = known.into_iter().map(|told| (key(&told), told)).collect();
+    let known: Vec<ReceiverFact> = statement.query_map([subject], read_fact)?.collect::<Result<_>>()?;
+    let key = |fact: &ReceiverFact| (fact.receiver.clone(), fact.fact.clone());
+    let mut known: BTreeMap<_, _> = known.into_iter().map(|fact| (key(&fact), fact)).collect();
     let mut statement = db.prepare_cached(
         "SELECT receiver, subject, fact, since, learnt FROM notification_effects
          JOIN notifications ON notifications.id = notification_effects.notification
          WHERE subject = ?1 ORDER BY notifications.id, notification_effects.id",
     )?;
     for effect in statement.query_map([subject], read_effect)? {
-        let Effect { told, learnt } = effect?;
+        let Effect { fact, learnt } = effect?;
         if learnt {
-            known.entry(key(&told)).or_insert(told);
+            known.entry(key(&fact)).or_insert(fact);
         } else {
-            known.remove(&key(&told));
+            known.remove(&key(&fact));
         }
     }
     Ok(known.into_values().collect())
 }
 
-fn read_told(row: &Row<'_>) -> Result<ReceiverFact> {
+fn read_fact(row: &Row<'_>) -> Result<ReceiverFact> {
     Ok(ReceiverFact {
         receiver: row.get("receiver")?,
         subject: row.get("subject")?,
@@ -201,65 +204,66 @@ fn read_told(row: &Row<'_>) -> Result<ReceiverFact> {
 }
 
 fn read_effect(row: &Row<'_>) -> Result<Effect> {
-    Ok(Effect { told: read_told(row)?, learnt: row.get("learnt")? })
+    Ok(Effect { fact: read_fact(row)?, learnt: row.get("learnt")? })
 }
 
-fn list_effects_of(db: &Connection, notice: i64) -> Result<Vec<Effect>> {
+fn list_effects_of(db: &Connection, notification: i64) -> Result<Vec<Effect>> {
     let mut statement = db.prepare_cached(
         "SELECT receiver, subject, fact, since, learnt FROM notification_effects
          JOIN notifications ON notifications.id = notification_effects.notification
          WHERE notification = ?1 ORDER BY notification_effects.id",
     )?;
-    statement.query_map([notice], read_effect)?.collect()
+    statement.query_map([notification], read_effect)?.collect()
 }
 
-fn insert_effect(db: &Connection, notice: i64, told: &ReceiverFact, learnt: bool) -> Result<()> {
+fn insert_effect(db: &Connection, notification: i64, fact: &ReceiverFact, learnt: bool) -> Result<()> {
     let mut statement = db.prepare_cached(
         "INSERT INTO notification_effects (notification, fact, since, learnt) VALUES (?1, ?2, ?3, ?4)",
     )?;
-    statement.execute(params![notice, told.fact, text(told.since), learnt])?;
+    statement.execute(params![notification, fact.fact, text(fact.since), learnt])?;
     Ok(())
 }
 
-/// Deletes the effects of waiting notices on a fact: a fact that is recorded now is later than those effects.
-fn delete_effects_on(db: &Connection, told: &ReceiverFact) -> Result<()> {
+/// Deletes the effects of waiting notifications on a fact. The caller records a newer state of the fact, and a later
+/// delivery must not change that state.
+fn delete_effects_on(db: &Connection, fact: &ReceiverFact) -> Result<()> {
     let mut statement = db.prepare_cached(
         "DELETE FROM notification_effects WHERE fact = ?3
              AND notification IN (SELECT id FROM notifications WHERE receiver = ?1 AND subject = ?2)",
     )?;
-    statement.execute([&told.receiver, &told.subject, &told.fact])?;
+    statement.execute([&fact.receiver, &fact.subject, &fact.fact])?;
     Ok(())
 }
 
-fn insert_told(db: &Connection, told: &ReceiverFact) -> Result<()> {
+fn insert_fact(db: &Connection, fact: &ReceiverFact) -> Result<()> {
     let mut statement = db.prepare_cached(
         "INSERT INTO notification_facts (subject, receiver, fact, since) VALUES (?1, ?2, ?3, ?4)
          ON CONFLICT DO NOTHING",
     )?;
-    statement.execute(params![told.subject, told.receiver, told.fact, text(told.since)])?;
+    statement.execute(params![fact.subject, fact.receiver, fact.fact, text(fact.since)])?;
     Ok(())
 }
 
-fn delete_told(db: &Connection, told: &ReceiverFact) -> Result<()> {
+fn delete_fact(db: &Connection, fact: &ReceiverFact) -> Result<()> {
     let mut statement =
         db.prepare_cached("DELETE FROM notification_facts WHERE subject = ?1 AND receiver = ?2 AND fact = ?3")?;
-    statement.execute([&told.subject, &told.receiver, &told.fact])?;
+    statement.execute([&fact.subject, &fact.receiver, &fact.fact])?;
     Ok(())
 }
 
-fn insert_notice(db: &Connection, notice: &NewNotification, now: DateTime<Utc>) -> Result<()> {
+fn insert_notification(db: &Connection, notification: &NewNotification, now: DateTime<Utc>) -> Result<()> {
     let mut statement = db.prepare_cached(
         "INSERT INTO notifications (message, receiver, subject, event, body, made)
          VALUES ('msg_' || lower(hex(randomblob(16))), ?1, ?2, ?3, ?4, ?5)",
     )?;
-    let NewNotification { receiver, subject, event, body, learnt, forgotten } = notice;
+    let NewNotification { receiver, subject, event, body, learnt, forgotten } = notification;
     statement.execute(params![receiver, subject, event, body, text(now)])?;
     let number = db.last_insert_rowid();
-    forgotten.iter().try_for_each(|told| insert_effect(db, number, told, false))?;
-    learnt.iter().try_for_each(|told| insert_effect(db, number, told, true))
+    forgotten.iter().try_for_each(|fact| insert_effect(db, number, fact, false))?;
+    learnt.iter().try_for_each(|fact| insert_effect(db, number, fact, true))
 }
 
-fn delete_the_oldest_beyond(db: &Connection, receiver: &str, most: u32) -> Result<u64> {
+fn delete_oldest_beyond(db: &Connection, receiver: &str, most: u32) -> Result<u64> {
     let mut statement = db.prepare_cached(
         "DELETE FROM notifications WHERE receiver = ?1 AND id <=
             (SELECT id FROM notifications WHERE receiver = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)",
@@ -267,7 +271,7 @@ fn delete_the_oldest_beyond(db: &Connection, receiver: &str, most: u32) -> Resul
     Ok(statement.execute(params![receiver, most])? as u64)
 }
 
-fn count_notices_by_receiver(db: &Connection) -> Result<Vec<(String, u64)>> {
+fn count_notifications_by_receiver(db: &Connection) -> Result<Vec<(String, u64)>> {
     let mut statement = db.prepare_cached(
         "SELECT receiver, count(*) AS waiting FROM notifications GROUP BY receiver ORDER BY receiver",
     )?;
@@ -275,7 +279,7 @@ fn count_notices_by_receiver(db: &Connection) -> Result<Vec<(String, u64)>> {
     rows.collect()
 }
 
-fn find_oldest_notice_for(db: &Connection, receiver: &str) -> Result<Option<StoredNotification>> {
+fn find_oldest_notification_for(db: &Connection, receiver: &str) -> Result<Option<StoredNotification>> {
     let mut statement = db.prepare_cached("SELECT * FROM notifications WHERE receiver = ?1 ORDER BY id LIMIT 1")?;
     let row = statement.query_row([receiver], |row| {
         Ok(StoredNotification {
@@ -295,12 +299,12 @@ fn find_oldest_notice_for(db: &Connection, receiver: &str) -> Result<Option<Stor
     row.optional()
 }
 
-fn delete_notice(db: &Connection, number: i64) -> Result<()> {
+fn delete_notification(db: &Connection, number: i64) -> Result<()> {
     db.prepare_cached("DELETE FROM notifications WHERE id = ?1")?.execute([number])?;
     Ok(())
 }
 
-fn delete_notices_until(db: &Connection, receiver: &str, until: DateTime<Utc>) -> Result<u64> {
+fn delete_notifications_until(db: &Connection, receiver: &str, until: DateTime<Utc>) -> Result<u64> {
     let mut statement = db.prepare_cached("DELETE FROM notifications WHERE receiver = ?1 AND made <= ?2")?;
     Ok(statement.execute(params![receiver, text(until)])? as u64)
 }
@@ -318,7 +322,7 @@ mod tests {
         DateTime::from_timestamp(1_800_000_000 + second, 0).unwrap()
     }
 
-    fn notice(receiver: &str, body: &str) -> NewNotification {
+    fn notification(receiver: &str, body: &str) -> NewNotification {
         let (receiver, subject, event, body) = (receiver.into(), "app".into(), "failure".into(), body.into());
         NewNotification { receiver, subject, event, body, learnt: Vec::new(), forgotten: Vec::new() }
     }
@@ -328,13 +332,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn waiting_notices_and_facts_survive_restart_in_order() {
+    async fn waiting_notifications_and_facts_survive_restart_in_order() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("journal.db");
         let journal = Journal::open(&path).unwrap();
-        let notices = vec![notice("a", "1"), notice("b", "2"), notice("a", "3")];
+        let notifications = vec![notification("a", "1"), notification("b", "2"), notification("a", "3")];
         let learnt = vec![known_fact("a", "failure"), known_fact("b", "failure"), known_fact("b", "held x")];
-        assert_eq!(journal.store_notifications(notices, learnt, Vec::new(), time_at(1)).await.unwrap(), 0);
+        assert_eq!(journal.store_notifications(notifications, learnt, Vec::new(), time_at(1)).await.unwrap(), 0);
         journal
             .store_notifications(
                 Vec::new(),
@@ -351,7 +355,7 @@ mod tests {
         assert_eq!(journal.facts_of("app").await.unwrap(), [known_fact("a", "failure"), known_fact("b", "failure")]);
         assert_eq!(journal.facts_of("").await.unwrap(), []);
         assert_eq!(journal.waiting_receivers().await.unwrap(), [("a".to_owned(), 2), ("b".to_owned(), 1)]);
-        assert_eq!(journal.next_notification("a").await.unwrap().unwrap(), first, "with the same id");
+        assert_eq!(journal.next_notification("a").await.unwrap().unwrap(), first, "with the same message id");
         assert!(first.message.starts_with("msg_") && first.message.len() == 36, "{}", first.message);
         assert_eq!((first.notice.body.as_str(), first.made), ("1", time_at(1)));
         journal.drop_notification(first.number).await.unwrap();
@@ -361,48 +365,48 @@ mod tests {
         assert_eq!(journal.facts_of("app").await.unwrap(), [known_fact("b", "failure")]);
     }
 
-    /// Returns the facts that receiver `a` knows once all waiting notices are delivered, and the number that is
-    /// recorded already.
+    /// Returns the facts that receiver `a` will know after the delivery of all waiting notifications, and the number of
+    /// facts that are recorded now.
     async fn known(journal: &Journal) -> (Vec<String>, i64) {
         let known_fact = journal.facts_of("app").await.unwrap();
-        let noted = journal.read(|db| db.query_row("SELECT count(*) FROM notification_facts", [], |row| row.get(0)));
-        (known_fact.into_iter().map(|known_fact| known_fact.fact).collect(), noted.await.unwrap())
+        let recorded = journal.read(|db| db.query_row("SELECT count(*) FROM notification_facts", [], |row| row.get(0)));
+        (known_fact.into_iter().map(|known_fact| known_fact.fact).collect(), recorded.await.unwrap())
     }
 
     #[tokio::test]
     async fn fact_is_known_after_delivery_and_never_after_drop() {
         let folder = tempfile::tempdir().unwrap();
         let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
-        let failure = || NewNotification { learnt: vec![known_fact("a", "failure")], ..notice("a", "fails") };
-        let recovery = || NewNotification { forgotten: vec![known_fact("a", "failure")], ..notice("a", "well") };
-        let keep = async |notice: NewNotification| {
-            journal.store_notifications(vec![notice], vec![], vec![], time_at(1)).await.unwrap();
+        let failure = || NewNotification { learnt: vec![known_fact("a", "failure")], ..notification("a", "fails") };
+        let recovery = || NewNotification { forgotten: vec![known_fact("a", "failure")], ..notification("a", "well") };
+        let keep = async |notification: NewNotification| {
+            journal.store_notifications(vec![notification], vec![], vec![], time_at(1)).await.unwrap();
         };
         let next = async || journal.next_notification("a").await.unwrap().unwrap().number;
         let failing = vec!["failure".to_owned()];
         keep(failure()).await;
-        assert_eq!(known(&journal).await, (failing.clone(), 0), "a second run that fails is no news");
+        assert_eq!(known(&journal).await, (failing.clone(), 0), "a second failure causes no notification");
         journal.drop_notification(next().await).await.unwrap();
-        assert_eq!(known(&journal).await, (vec![], 0), "the next failure is news");
+        assert_eq!(known(&journal).await, (vec![], 0), "the next failure causes a notification");
         keep(failure()).await;
         journal.notification_delivered(next().await).await.unwrap();
         assert_eq!(known(&journal).await, (failing.clone(), 1));
         keep(recovery()).await;
         assert_eq!(known(&journal).await, (vec![], 1));
         journal.drop_notification(next().await).await.unwrap();
-        assert_eq!(known(&journal).await, (failing, 1), "the next success is news");
+        assert_eq!(known(&journal).await, (failing, 1), "the next success causes a notification");
         keep(recovery()).await;
         journal.notification_delivered(next().await).await.unwrap();
         assert_eq!(known(&journal).await, (vec![], 0));
     }
 
     #[tokio::test]
-    async fn fact_recorded_without_message_overrides_waiting_notices() {
+    async fn fact_recorded_without_message_overrides_waiting_notifications() {
         let folder = tempfile::tempdir().unwrap();
         let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
         let held = NewNotification {
             learnt: vec![known_fact("a", "held x"), known_fact("a", "held y")],
-            ..notice("a", "held")
+            ..notification("a", "held")
         };
         journal.store_notifications(vec![held], vec![], vec![], time_at(1)).await.unwrap();
         journal.store_notifications(vec![], vec![], vec![known_fact("a", "held x")], time_at(2)).await.unwrap();
@@ -412,12 +416,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn waiting_notices_of_absent_receiver_are_limited() {
+    async fn waiting_notifications_of_absent_receiver_are_limited() {
         let folder = tempfile::tempdir().unwrap();
         let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
-        let many = (0..1003).map(|number| notice("a", &number.to_string()));
-        let notices = many.chain([notice("b", "0")]).collect();
-        assert_eq!(journal.store_notifications(notices, Vec::new(), Vec::new(), time_at(0)).await.unwrap(), 3);
+        let many = (0..1003).map(|number| notification("a", &number.to_string()));
+        let notifications = many.chain([notification("b", "0")]).collect();
+        assert_eq!(journal.store_notifications(notifications, Vec::new(), Vec::new(), time_at(0)).await.unwrap(), 3);
         assert_eq!(journal.waiting_receivers().await.unwrap(), [("a".to_owned(), 1000), ("b".to_owned(), 1)]);
         assert_eq!(journal.next_notification("a").await.unwrap().unwrap().notice.body, "3");
     }

@@ -1,13 +1,15 @@
-//! Open journal of the thread: the connection, and the files that belong to it. Before each group of jobs the thread
-//! checks that the files are still at their paths. If a file was removed, SQLite continues to write to it, and these
-//! writes are lost when the process ends.
+//! Open journal: the connection of the journal's thread, and the files of the journal. Before each group of jobs, the
+//! thread checks that the files are still at their paths. This check is needed because SQLite continues to write to a
+//! removed file, and these writes are lost when the process ends.
 //!
-//! Three things can have happened. Each is repaired here and logged as an error:
-//! - The file or its log was removed. The journal is written again from the connection, which has all of its content.
-//! - Another file is at its path. That file is the journal from now on, since the operator and all other processes use
-//!   it. The file that was open is kept beside it, and the records of this process are carried over.
-//! - The lock file of this process was removed. Other processes would assume that its runs are dead, so the process
-//!   gets a new lock file.
+//! This file repairs three kinds of damage, and logs each repair as an error:
+//! - The file or its log was removed. The journal is written again from the connection, which still has the complete
+//!   content.
+//! - Another file is at the path of the journal. The new file becomes the journal, since the operator and all other
+//!   processes use it. The content of the old journal is saved in a file beside it, and the records of this process are
+//!   copied into the new file.
+//! - The lock file of this process was removed. Other processes would treat the process as ended and mark its runs as
+//!   interrupted, so the process gets a new lock file.
 
 use std::collections::HashMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -22,32 +24,34 @@ use chrono::{DateTime, Utc};
 use rusqlite::{Connection, Error, OpenFlags, Result, ffi};
 
 use super::carrying::{Numbers, carry_over};
-use super::file::{connect, write_ahead};
-use super::owner::Owner;
+use super::file::{connect, enable_write_ahead_log};
+use super::process_lock::ProcessLock;
 use super::{JournalError, migrations, queries};
 
-/// Time between two attempts to repair a journal: it can be large.
+/// Minimum time between two attempts to repair the files. An attempt may copy a large journal.
 const BETWEEN_ATTEMPTS: Duration = Duration::from_secs(5);
 
-/// Open connection with its files.
+/// Connection to the journal, with the identities of its files.
 pub(super) struct OpenJournal {
     pub(super) connection: Connection,
     path: PathBuf,
-    /// Configured path, if it is a link to the file.
-    named: PathBuf,
+    /// Path of the journal in the configuration. This path may be a link to `path`.
+    configured: PathBuf,
     files: Files,
-    /// Row and lock of this process. [`None`] for a reader.
-    own: Option<(i64, Owner)>,
+    /// Row number and lock of this process. [`None`] for a reader.
+    own: Option<(i64, ProcessLock)>,
     numbers: Numbers,
-    mended: Arc<AtomicU64>,
+    /// Number of repairs.
+    repairs: Arc<AtomicU64>,
+    /// Time and error of the last attempt to repair, if it failed.
     failed: Option<(Instant, String)>,
 }
 
-/// File behind a path: its device and inode.
+/// Identity of a file: its device and inode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Identity(u64, u64);
 
-/// Files of an open journal. The log exists from the first access on.
+/// Identities of the files of an open journal. SQLite creates the log and its index at the first access.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Files {
     file: Identity,
@@ -55,14 +59,14 @@ struct Files {
     index: Option<Identity>,
 }
 
-/// Damage to the files.
+/// Damage to the files of the journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Loss {
-    /// There is no file at the path.
+enum Damage {
+    /// No file is at the path of the journal.
     Missing,
-    /// Another file is at the path.
+    /// Another file is at the path of the journal.
     Replaced,
-    /// The file is at the path without its log, or with another log.
+    /// The file is at its path, but its log or the index of the log is missing or is another file.
     Log,
     /// Only the lock file of this process was removed.
     Lock,
@@ -76,7 +80,7 @@ fn identity(path: &Path) -> io::Result<Option<Identity>> {
     }
 }
 
-/// Returns the path with an ending added to its name, as SQLite names the files beside a database.
+/// Returns the path with an ending added to its name. SQLite names its files beside a database in this way.
 fn beside(path: &Path, ending: &str) -> PathBuf {
     let mut path = path.to_owned().into_os_string();
     path.push(ending);
@@ -91,66 +95,76 @@ impl Files {
 }
 
 impl OpenJournal {
-    /// Takes a connection that has just been opened. The journal is for writing if it has a row and a lock. `mended`
-    /// counts the repairs of the files.
+    /// Creates an open journal from a new connection. `own` is the row number and the lock of this process, or `None`
+    /// for a reader. `repairs` counts the repairs of the files.
     pub(super) fn new(
         connection: Connection,
-        named: &Path,
+        configured: &Path,
         path: PathBuf,
-        own: Option<(i64, Owner)>,
-        mended: Arc<AtomicU64>,
+        own: Option<(i64, ProcessLock)>,
+        repairs: Arc<AtomicU64>,
     ) -> io::Result<Self> {
         let found = Files::inspect(&path)?.ok_or(io::ErrorKind::NotFound)?;
         let numbers = Numbers(HashMap::new());
-        Ok(Self { connection, named: named.to_owned(), path, files: found, own, numbers, mended, failed: None })
+        Ok(Self {
+            connection,
+            configured: configured.to_owned(),
+            path,
+            files: found,
+            own,
+            numbers,
+            repairs,
+            failed: None,
+        })
     }
 
-    /// Repairs damage to the files. Returns true if the connection is a new one.
+    /// Repairs damage to the files, if any. Returns true if the repair opened a new connection.
     ///
     /// # Errors
-    /// The files cannot be repaired. Nothing may be written then.
-    pub(super) fn keep_in_place(&mut self) -> Result<bool> {
-        let loss = match self.loss() {
+    /// An error if the files cannot be repaired. In this case, the caller must not write to the journal.
+    pub(super) fn repair_files(&mut self) -> Result<bool> {
+        let damage = match self.find_damage() {
             Ok(None) => {
                 self.failed = None;
                 return Ok(false);
             }
-            Ok(Some(loss)) => loss,
-            Err(error) => return Err(lost(&error.to_string())),
+            Ok(Some(damage)) => damage,
+            Err(error) => return Err(moved_error(&error.to_string())),
         };
         if let Some((at, reason)) = self.failed.as_ref().filter(|(at, _)| at.elapsed() < BETWEEN_ATTEMPTS) {
             debug_assert!(*at <= Instant::now());
-            return Err(lost(reason));
+            return Err(moved_error(reason));
         }
         let is_first = self.failed.is_none();
-        match self.mend(loss) {
-            Ok(is_other) => {
+        match self.repair(damage) {
+            Ok(is_new) => {
                 self.failed = None;
-                self.mended.fetch_add(1, Ordering::Relaxed);
-                Ok(is_other)
+                self.repairs.fetch_add(1, Ordering::Relaxed);
+                Ok(is_new)
             }
             Err(reason) => {
                 if is_first {
                     tracing::error!(
                         journal = %self.path.display(), reason,
                         "the journal was removed or replaced while it was open and cannot be written again: \
-                         no tag moves until it can"
+                         no tag is written until this is repaired"
                     );
                 }
                 self.failed = Some((Instant::now(), reason.clone()));
-                Err(lost(&reason))
+                Err(moved_error(&reason))
             }
         }
     }
 
-    /// Follows the file at the path, for a reader. If there is no file, the reader keeps the connection that it has.
-    pub(super) fn follow(&mut self) -> bool {
-        let moved = matches!(Files::inspect(&self.path), Ok(Some(found)) if found.file != self.files.file);
-        if !moved {
+    /// Opens the file at the path if it is another file than the open one, for a reader. If no file is at the path, the
+    /// reader keeps its connection.
+    pub(super) fn reopen_if_replaced(&mut self) -> bool {
+        let replaced = matches!(Files::inspect(&self.path), Ok(Some(found)) if found.file != self.files.file);
+        if !replaced {
             return false;
         }
         let opened = connect(&self.path, OpenFlags::SQLITE_OPEN_READ_ONLY);
-        let opened = opened.and_then(|db| migrations::require_top(&db, &self.path).map(|()| db));
+        let opened = opened.and_then(|db| migrations::require_latest(&db, &self.path).map(|()| db));
         match (opened, Files::inspect(&self.path)) {
             (Ok(connection), Ok(Some(files))) => {
                 (self.connection, self.files) = (connection, files);
@@ -159,7 +173,7 @@ impl OpenJournal {
             (Err(error), _) => {
                 tracing::warn!(
                     %error,
-                    "another journal was put in place and cannot be read: the status page shows the old one"
+                    "cannot read the file that replaced the journal: the status page shows the previous journal"
                 );
                 false
             }
@@ -167,60 +181,63 @@ impl OpenJournal {
         }
     }
 
-    /// Closes the file before the lock is released.
+    /// Closes the file, and then releases the lock.
     pub(super) fn close(self) {
         let Self { connection, own, .. } = self;
         drop(connection);
         drop(own);
     }
 
-    fn loss(&self) -> io::Result<Option<Loss>> {
-        let Some(found) = Files::inspect(&self.path)? else { return Ok(Some(Loss::Missing)) };
+    fn find_damage(&self) -> io::Result<Option<Damage>> {
+        let Some(found) = Files::inspect(&self.path)? else { return Ok(Some(Damage::Missing)) };
         if found.file != self.files.file {
-            return Ok(Some(Loss::Replaced));
+            return Ok(Some(Damage::Replaced));
         }
-        if self.named != self.path && identity(&self.named)? != Some(self.files.file) {
-            let to = fs::canonicalize(&self.named).map_or_else(|_| "nowhere".to_owned(), |to| to.display().to_string());
-            let named = self.named.display();
-            return Err(io::Error::other(format!("{named} leads to {to} now: restart transship")));
+        if self.configured != self.path && identity(&self.configured)? != Some(self.files.file) {
+            let to = fs::canonicalize(&self.configured)
+                .map_or_else(|_| "a missing file".to_owned(), |to| to.display().to_string());
+            let configured = self.configured.display();
+            return Err(io::Error::other(format!(
+                "{configured} is now a link to {to}: restart transship to use that file"
+            )));
         }
         let log = self.files.log.is_some() && found.log != self.files.log;
         let index = self.files.index.is_some() && found.index != self.files.index;
-        let lock = self.own.as_ref().is_some_and(|(_, owner)| !owner.is_in_place());
-        Ok(if log || index { Some(Loss::Log) } else { lock.then_some(Loss::Lock) })
+        let lock = self.own.as_ref().is_some_and(|(_, lock)| !lock.is_in_place());
+        Ok(if log || index { Some(Damage::Log) } else { lock.then_some(Damage::Lock) })
     }
 
-    fn mend(&mut self, loss: Loss) -> std::result::Result<bool, String> {
+    fn repair(&mut self, damage: Damage) -> std::result::Result<bool, String> {
         let path = self.path.display().to_string();
-        match loss {
-            Loss::Lock => {
+        match damage {
+            Damage::Lock => {
                 self.take_new_lock()?;
                 tracing::error!(
                     journal = path,
-                    "the lock file of this process beside the journal was removed, and is written again"
+                    "the lock file of this process beside the journal was removed: created a new one"
                 );
                 Ok(false)
             }
-            Loss::Missing | Loss::Log => {
-                self.write_anew(loss == Loss::Missing)?;
+            Damage::Missing | Damage::Log => {
+                self.rewrite(damage == Damage::Missing)?;
                 self.switch(None)?;
-                let what = if loss == Loss::Missing { "the journal" } else { "the log of the journal" };
+                let what = if damage == Damage::Missing { "the journal" } else { "the log of the journal" };
                 tracing::error!(
                     journal = path,
-                    "{what} was removed while it was open; the journal is written again without loss"
+                    "{what} was removed while it was open: wrote the journal again, without loss"
                 );
                 Ok(true)
             }
-            Loss::Replaced => {
-                // The old file is saved only once the new one could be opened: a copy for each attempt would fill the
-                // disk.
+            Damage::Replaced => {
+                // The old content is saved only after the new file could be opened. Otherwise each failed attempt would
+                // save a copy, and the copies would fill the disk.
                 let other = self.open_other()?;
                 let saved = self.save(Utc::now())?;
                 self.switch(Some((other, &saved)))?;
                 tracing::error!(
                     journal = path, saved = %saved.display(),
-                    "another file was put in the journal's place: it is the journal from now on. \
-                     The one that was open is kept, and the records of this process are carried over"
+                    "the journal was replaced by another file: the new file is used from now on. \
+                     The previous journal is saved, and the records of this process are copied into the new file"
                 );
                 Ok(true)
             }
@@ -228,16 +245,16 @@ impl OpenJournal {
     }
 
     fn take_new_lock(&mut self) -> std::result::Result<(), String> {
-        let Some((process, owner)) = &mut self.own else { return Ok(()) };
-        let new = Owner::beside(&self.path).map_err(|error| error.to_string())?;
+        let Some((process, lock)) = &mut self.own else { return Ok(()) };
+        let new = ProcessLock::beside(&self.path).map_err(|error| error.to_string())?;
         queries::rename_lock(&self.connection, *process, new.name()).map_err(|error| error.to_string())?;
-        *owner = new;
+        *lock = new;
         Ok(())
     }
 
-    /// Writes a complete copy of the connection's content to the path. The copy replaces nothing, or the file without
-    /// its log.
-    fn write_anew(&self, is_missing: bool) -> std::result::Result<(), String> {
+    /// Writes a complete copy of the connection's content to the path of the journal. If `is_missing`, the copy
+    /// replaces no file. Otherwise the copy replaces the file whose log was removed.
+    fn rewrite(&self, is_missing: bool) -> std::result::Result<(), String> {
         if let Some(folder) = self.path.parent() {
             let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
             made.map_err(|error| format!("{}: {error}", folder.display()))?;
@@ -245,7 +262,7 @@ impl OpenJournal {
         let new = beside(&self.path, &format!(".{}.new", std::process::id()));
         let put = || {
             self.copy_to(&new)?;
-            // SQLite would use the log of another database with the new file.
+            // SQLite would apply the old log to the new file.
             self.remove_log()?;
             let put = if is_missing { link_or_rename(&new, &self.path) } else { fs::rename(&new, &self.path) };
             put.map_err(|error| format!("{}: {error}", self.path.display()))
@@ -255,14 +272,14 @@ impl OpenJournal {
         outcome
     }
 
-    /// Saves a copy beside the journal, under a name with the time of its replacement.
+    /// Saves the connection's content in a file beside the journal. The file name contains the time of the replacement.
     fn save(&self, now: DateTime<Utc>) -> std::result::Result<PathBuf, String> {
         let saved = beside(&self.path, &format!(".replaced-{}", now.format("%Y%m%dT%H%M%S%3fZ")));
         self.copy_to(&saved)?;
         Ok(saved)
     }
 
-    /// Copies all content that the connection sees into a new file, and waits until the copy is on the disk.
+    /// Copies the connection's content into a new file, and waits until the copy is on the disk.
     fn copy_to(&self, new: &Path) -> std::result::Result<(), String> {
         let failed = |error: &dyn std::fmt::Display| format!("{}: {error}", new.display());
         let _ = fs::remove_file(new);
@@ -279,7 +296,7 @@ impl OpenJournal {
         kept
     }
 
-    /// Removes the files at the paths of the log and its index.
+    /// Removes the log and its index.
     fn remove_log(&self) -> std::result::Result<(), String> {
         for ending in ["-wal", "-shm"] {
             match fs::remove_file(beside(&self.path, ending)) {
@@ -290,7 +307,8 @@ impl OpenJournal {
         Ok(())
     }
 
-    /// Opens the file that is at the path now. A log of the old file that is left there does not belong to it.
+    /// Removes the log of the old file, and opens the file that replaced the journal. SQLite would apply the old log to
+    /// the new file.
     fn open_other(&self) -> std::result::Result<Connection, String> {
         let found = Files::inspect(&self.path).map_err(|error| error.to_string())?;
         if found.is_some_and(|found| found.log.is_some() && found.log == self.files.log) {
@@ -299,13 +317,18 @@ impl OpenJournal {
         open(&self.path).map_err(|error| error.to_string())
     }
 
-    /// Switches to the file at the path: the rewritten file, or another one. Another file gets the records that only
-    /// the `saved` copy has.
+    /// Switches to the file at the path. `other` is `None` for the file that [`Self::rewrite`] wrote. For a file that
+    /// replaced the journal, `other` is its connection and the path of the saved old content, from which the records of
+    /// this process are copied.
     fn switch(&mut self, other: Option<(Connection, &Path)>) -> std::result::Result<(), String> {
-        let Some((process, owner)) = &self.own else { return Ok(()) };
+        let Some((process, current)) = &self.own else { return Ok(()) };
         let failed = |error: Error| JournalError::from_sqlite(&self.path, error).to_string();
-        let lock = if owner.is_in_place() { None } else { Some(Owner::beside(&self.path).map_err(|e| e.to_string())?) };
-        let name = lock.as_ref().map_or(owner.name(), Owner::name);
+        let new_lock = if current.is_in_place() {
+            None
+        } else {
+            Some(ProcessLock::beside(&self.path).map_err(|e| e.to_string())?)
+        };
+        let name = new_lock.as_ref().map_or(current.name(), ProcessLock::name);
         let (connection, process, numbers) = match other {
             None => {
                 let connection = open(&self.path).map_err(|error| error.to_string())?;
@@ -320,11 +343,11 @@ impl OpenJournal {
         };
         numbers.insert_into(&connection).map_err(failed)?;
         let found = Files::inspect(&self.path).map_err(|error| error.to_string())?;
-        self.files = found.ok_or("it was removed again")?;
+        self.files = found.ok_or("the file was removed again")?;
         (self.connection, self.numbers) = (connection, numbers);
         if let Some(own) = &mut self.own {
             own.0 = process;
-            if let Some(lock) = lock {
+            if let Some(lock) = new_lock {
                 own.1 = lock;
             }
         }
@@ -332,29 +355,29 @@ impl OpenJournal {
     }
 }
 
-/// Opens a journal for writing, as at the start.
+/// Opens a journal for writing, and migrates it.
 fn open(path: &Path) -> std::result::Result<Connection, JournalError> {
     let mut connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     migrations::migrate(&mut connection, path, migrations::MIGRATIONS)?;
-    write_ahead(&connection, path)?;
-    // The log exists from the first access on.
+    enable_write_ahead_log(&connection, path)?;
+    // SQLite creates the log at the first access.
     connection
         .query_row("SELECT count(*) FROM processes", [], |_| Ok(()))
         .map_err(|e| JournalError::from_sqlite(path, e))?;
     Ok(connection)
 }
 
-/// Gives a file its name, unless another file has it.
+/// Renames a file, unless another file has the new name.
 fn link_or_rename(from: &Path, to: &Path) -> io::Result<()> {
     match fs::hard_link(from, to) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(error),
-        // Not every file system supports links.
+        // Some file systems do not support hard links.
         Err(_) if !to.exists() => fs::rename(from, to),
         linked => linked,
     }
 }
 
-/// Returns the error with which SQLite reports that the database was moved.
-fn lost(reason: &str) -> Error {
+/// Returns an error with the code of SQLite for a moved database file, and with the given reason.
+fn moved_error(reason: &str) -> Error {
     Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_READONLY_DBMOVED), Some(reason.to_owned()))
 }

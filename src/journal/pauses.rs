@@ -1,4 +1,4 @@
-//! Pauses of entries, current and past. This file has only the statements and the methods of [`Journal`] for pauses.
+//! Pauses of entries, current and past. This file contains the statements and the methods of [`Journal`] for pauses.
 
 use chrono::{DateTime, Utc};
 use rusqlite::{Connection, Result, params};
@@ -12,16 +12,16 @@ use super::{Journal, JournalError};
 pub struct PauseRecord {
     /// Name of the entry.
     pub entry: String,
-    /// Time at which the pause began.
+    /// Time at which the pause started.
     pub since: DateTime<Utc>,
-    /// Time at which the pause ends automatically, if it does.
+    /// Time at which the pause ends automatically. `None` if only an operator can end it.
     pub until: Option<DateTime<Utc>>,
-    /// Time at which an operator ended the pause.
+    /// Time at which an operator ended the pause. `None` if no operator has.
     pub ended: Option<DateTime<Utc>>,
 }
 
 impl PauseRecord {
-    /// Returns the time at which the pause ended, if it has ended at `now`.
+    /// Returns the time at which the pause ended. Returns `None` if the pause has not ended at `now`.
     #[must_use]
     pub fn ended_at(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         self.ended.or(self.until.filter(|until| *until <= now))
@@ -29,7 +29,7 @@ impl PauseRecord {
 }
 
 impl Journal {
-    /// Returns the last pause of each entry that ever had one, by name.
+    /// Returns the last pause of each entry, ordered by the name of the entry.
     ///
     /// # Errors
     /// [`JournalError`].
@@ -37,12 +37,12 @@ impl Journal {
         self.read(list_pauses).await
     }
 
-    /// Records a pause, in place of the entry's last one.
+    /// Records a pause. The record replaces that of the entry's previous pause.
     ///
     /// # Errors
-    /// [`JournalError`]; the pause may then not outlive the process.
+    /// [`JournalError`]. In this case, the pause is lost when the process ends.
     pub async fn record_pause(&self, pause: PauseRecord) -> std::result::Result<(), JournalError> {
-        self.write(Durability::Kept, move |db| record_pause(db, &pause)).await
+        self.write(Durability::Synced, move |db| record_pause(db, &pause)).await
     }
 }
 

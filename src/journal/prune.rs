@@ -1,5 +1,6 @@
-//! Pruning of old records, in small steps. This file has only the statements and the method of [`Journal`] for pruning.
-//! Evidence is never deleted. Checks of referrers have a retention time of their own (`referrer_checks.rs`).
+//! Pruning: deletion of old records, in small steps. This file contains the statements and the method of [`Journal`]
+//! for pruning. Pruning never deletes evidence. `referrer_checks.rs` deletes the checks of referrers, after another
+//! retention time.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,14 +11,15 @@ use rusqlite::{Connection, OptionalExtension as _, Result, Row, params};
 use super::carrying::{PROCESS, renumbered};
 use super::group::Durability;
 use super::handle::interrupt_orphaned_runs;
-use super::queries::{list_processes_not_known_to_be_gone, text};
-use super::streaks::carry_over;
+use super::queries::{list_processes_not_marked_as_ended, text};
+use super::streaks::move_failures_to_last_failed_run;
 use super::{Journal, JournalError};
 
-/// Number of rows that one transaction inspects or deletes. A transaction deletes fewer than twice as many.
+/// Number of rows after which a transaction ends. A transaction inspects at most this number of rows, or deletes fewer
+/// than twice this number.
 const STEP: u32 = 256;
 
-/// Pause between two transactions, in which this process and others may write.
+/// Pause between two transactions, during which this process and other processes may write.
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// Number of deleted rows, by table.
@@ -27,7 +29,7 @@ pub struct Pruned {
     pub runs: usize,
     /// Deleted transfers.
     pub transfers: usize,
-    /// Deleted tags: tags that no longer exist, or have another digest now.
+    /// Deleted observations of tags. No later run has found the same tag with the same digest.
     pub tags: usize,
     /// Deleted processes.
     pub processes: usize,
@@ -35,115 +37,117 @@ pub struct Pruned {
     pub quotas: usize,
 }
 
-/// Result of one transaction: the number of deleted rows, and the position at which the next one continues.
-struct Step<At> {
-    gone: usize,
-    next: Option<At>,
+/// Result of one transaction.
+struct Step<Position> {
+    /// Number of deleted rows.
+    deleted: usize,
+    /// Position at which the next transaction continues. `None` at the end.
+    next: Option<Position>,
 }
 
 impl Journal {
-    /// Deletes records from before `before`:
-    /// - runs,
-    /// - transfers that ended,
-    /// - tags that no run has seen since,
-    /// - quotas that no registry has reported since,
+    /// Deletes the following records:
+    /// - runs that started before `before`,
+    /// - transfers that ended before `before`,
+    /// - observations of tags that no run has repeated since `before`,
+    /// - quotas that no registry has reported since `before`,
     /// - processes that have ended and have no run.
     ///
-    /// The following stays, whatever its age:
-    /// - evidence, open intents and the runs that they name,
-    /// - of each entry the last run of each outcome, the last run that its schedule began, the tags that the entry saw
-    ///   last, and the number of its failures in a row.
+    /// The following records are kept at any age:
+    /// - evidence, open intents, and the runs of these,
+    /// - for each entry: the last run of each outcome, the last scheduled run, the tags of its last run, and the number
+    ///   of its consecutive failures.
     ///
-    /// So every query of the journal returns the same as before, except the history before that instant.
+    /// So every query of the journal has the same result as before, except queries for the history before `before`.
     ///
-    /// Pruning takes many short transactions. Other transactions may run between these. Dropping the future ends the
+    /// Pruning uses many short transactions, and other writes may be done between them. Dropping the future stops the
     /// pruning between two transactions.
     ///
     /// # Errors
-    /// [`JournalError`]; rows that were deleted until then stay deleted.
+    /// [`JournalError`]. Rows that were deleted before the error stay deleted.
     pub async fn prune(&self, before: DateTime<Utc>) -> std::result::Result<Pruned, JournalError> {
         let (process, path) = (self.process()?, self.path().to_owned());
         let process = self.read(move |db| renumbered(db, PROCESS, process)).await?;
         // Transfers are deleted before their runs, and runs before their processes.
         let transfers = self.in_steps((), move |db, ()| delete_transfers(db, before)).await?;
-        let runs = self.in_steps(RunAt::default(), move |db, after| delete_runs(db, before, &after)).await?;
+        let runs = self.in_steps(RunPosition::default(), move |db, after| delete_runs(db, before, &after)).await?;
         let tags = self.in_steps(Pair::default(), move |db, after| delete_observations(db, before, after)).await?;
         let now = Utc::now();
-        self.write(Durability::Hint, move |db| {
-            interrupt_orphaned_runs(db, &path, list_processes_not_known_to_be_gone(db, process)?, now)
+        self.write(Durability::Unsynced, move |db| {
+            interrupt_orphaned_runs(db, &path, list_processes_not_marked_as_ended(db, process)?, now)
         })
         .await?;
         let processes = self.in_steps(0, move |db, after| delete_processes(db, process, after)).await?;
-        let quotas = self.write(Durability::Hint, move |db| delete_quotas(db, before)).await?;
+        let quotas = self.write(Durability::Unsynced, move |db| delete_quotas(db, before)).await?;
         Ok(Pruned { runs, transfers, tags, processes, quotas })
     }
 
-    /// Repeats the step, each time from the position at which the last one ended, and returns the number of deleted
-    /// rows.
-    async fn in_steps<At: Send + 'static>(
+    /// Repeats the step until it returns no next position, and returns the number of deleted rows.
+    async fn in_steps<Position: Send + 'static>(
         &self,
-        first: At,
-        step: impl Fn(&Connection, At) -> Result<Step<At>> + Clone + Send + 'static,
+        first: Position,
+        step: impl Fn(&Connection, Position) -> Result<Step<Position>> + Clone + Send + 'static,
     ) -> std::result::Result<usize, JournalError> {
-        let (mut gone, mut at) = (0, first);
+        let (mut deleted, mut position) = (0, first);
         loop {
             let step = step.clone();
-            let done = self.write(Durability::Hint, move |db| step(db, at)).await?;
-            gone += done.gone;
-            let Some(next) = done.next else { return Ok(gone) };
-            at = next;
+            let result = self.write(Durability::Unsynced, move |db| step(db, position)).await?;
+            deleted += result.deleted;
+            let Some(next) = result.next else { return Ok(deleted) };
+            position = next;
             tokio::time::sleep(PAUSE).await;
         }
     }
 }
 
-/// Returns true if this number of rows fills a step, so that there may be more.
-fn is_whole(rows: usize) -> bool {
+/// Returns true if this number of rows fills a step. In this case, more rows may follow.
+fn fills_step(rows: usize) -> bool {
     rows >= STEP as usize
 }
 
 fn delete_transfers(db: &Connection, before: DateTime<Utc>) -> Result<Step<()>> {
     let mut statement = db.prepare_cached(DELETE_TRANSFERS)?;
-    let gone = statement.execute(params![text(before), STEP])?;
-    Ok(Step { gone, next: is_whole(gone).then_some(()) })
+    let deleted = statement.execute(params![text(before), STEP])?;
+    Ok(Step { deleted, next: fills_step(deleted).then_some(()) })
 }
 
 pub(super) const DELETE_TRANSFERS: &str =
     "DELETE FROM transfers WHERE id IN (SELECT id FROM transfers WHERE ended < ?1 LIMIT ?2)";
 
-/// Last run that was inspected, in the order of their beginnings.
+/// Position in the list of runs, which is ordered by start and number: the run that was inspected last.
 #[derive(Default)]
-struct RunAt {
+struct RunPosition {
     started: String,
     id: i64,
 }
 
-/// Run from before the limit, with the decision to delete or keep it.
+/// Run that started before the limit, with the decision to delete it or not.
 struct OldRun {
-    at: RunAt,
+    position: RunPosition,
     entry: String,
-    goes: bool,
-    /// Number of failures in a row, up to the entry's last run, that only this row records.
+    is_deletable: bool,
+    /// Number of consecutive failures that this row records and that belong to the entry's current failure streak. 0 if
+    /// no failure of this row belongs to the current streak.
     failures: u32,
 }
 
-fn delete_runs(db: &Connection, before: DateTime<Utc>, after: &RunAt) -> Result<Step<RunAt>> {
+fn delete_runs(db: &Connection, before: DateTime<Utc>, after: &RunPosition) -> Result<Step<RunPosition>> {
     let mut statement = db.prepare_cached(LIST_OLD_RUNS)?;
     let old: Vec<OldRun> = statement
         .query_map(params![after.started, after.id, text(before), STEP], read_old_run)?
         .collect::<Result<_>>()?;
     let mut failures: BTreeMap<&str, u32> = BTreeMap::new();
     let mut delete = db.prepare_cached("DELETE FROM runs WHERE id = ?1")?;
-    let mut gone = 0;
-    for run in old.iter().filter(|run| run.goes) {
-        gone += delete.execute([run.at.id])?;
+    let mut deleted = 0;
+    for run in old.iter().filter(|run| run.is_deletable) {
+        deleted += delete.execute([run.position.id])?;
         *failures.entry(&run.entry).or_default() += run.failures;
     }
     for (entry, failures) in failures.into_iter().filter(|(_, failures)| *failures > 0) {
-        carry_over(db, entry, failures)?;
+        move_failures_to_last_failed_run(db, entry, failures)?;
     }
-    let more = is_whole(old.len());
-    Ok(Step { gone, next: old.into_iter().next_back().map(|run| run.at).filter(|_| more) })
+    let more = fills_step(old.len());
+    Ok(Step { deleted, next: old.into_iter().next_back().map(|run| run.position).filter(|_| more) })
 }
 
 pub(super) const LIST_OLD_RUNS: &str = "
@@ -167,34 +171,34 @@ pub(super) const LIST_OLD_RUNS: &str = "
     FROM runs AS old WHERE (started, id) > (?1, ?2) AND started < ?3 ORDER BY started, id LIMIT ?4";
 
 fn read_old_run(row: &Row<'_>) -> Result<OldRun> {
-    let at = RunAt { started: row.get("started")?, id: row.get("id")? };
-    Ok(OldRun { at, entry: row.get("entry")?, goes: row.get("goes")?, failures: row.get("failures")? })
+    let position = RunPosition { started: row.get("started")?, id: row.get("id")? };
+    Ok(OldRun { position, entry: row.get("entry")?, is_deletable: row.get("goes")?, failures: row.get("failures")? })
 }
 
-/// Entry, source and target of the last observations that were inspected.
+/// Entry, source and target of observations. Observations are inspected in this order.
 type Pair = (String, String, String);
 
 fn delete_observations(db: &Connection, before: DateTime<Utc>, after: Pair) -> Result<Step<Pair>> {
     let mut next_pair = db.prepare_cached(NEXT_PAIR)?;
     let mut delete = db.prepare_cached(DELETE_OBSERVATIONS)?;
-    let (mut at, mut gone) = (after, 0);
+    let (mut position, mut deleted) = (after, 0);
     for _ in 0..STEP {
         let read = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
-        let Some(pair) = next_pair.query_row(params![at.0, at.1, at.2], read).optional()? else {
-            return Ok(Step { gone, next: None });
+        let Some(pair) = next_pair.query_row(params![position.0, position.1, position.2], read).optional()? else {
+            return Ok(Step { deleted, next: None });
         };
-        let deleted = delete.execute(params![pair.0, pair.1, pair.2, text(before), STEP])?;
-        gone += deleted;
-        if is_whole(deleted) {
-            // There may be more rows of this pair.
+        let of_pair = delete.execute(params![pair.0, pair.1, pair.2, text(before), STEP])?;
+        deleted += of_pair;
+        if fills_step(of_pair) {
+            // More rows of this pair may follow.
             break;
         }
-        at = pair;
-        if is_whole(gone) {
+        position = pair;
+        if fills_step(deleted) {
             break;
         }
     }
-    Ok(Step { gone, next: Some(at) })
+    Ok(Step { deleted, next: Some(position) })
 }
 
 pub(super) const NEXT_PAIR: &str = "
@@ -209,23 +213,23 @@ pub(super) const DELETE_OBSERVATIONS: &str = "
             SELECT max(last_seen) FROM tag_observations WHERE entry = ?1 AND source = ?2 AND target = ?3))
         LIMIT ?5)";
 
-fn delete_processes(db: &Connection, but: i64, after: i64) -> Result<Step<i64>> {
+fn delete_processes(db: &Connection, own: i64, after: i64) -> Result<Step<i64>> {
     let mut statement = db.prepare_cached(LIST_PROCESSES)?;
     let read = |row: &Row<'_>| Ok((row.get("id")?, row.get("goes")?));
     let found: Vec<(i64, bool)> = statement.query_map(params![after, STEP], read)?.collect::<Result<_>>()?;
     let mut delete = db.prepare_cached("DELETE FROM processes WHERE id = ?1")?;
-    let mut gone = 0;
-    for (id, _) in found.iter().filter(|(id, goes)| *goes && *id != but) {
-        gone += delete.execute([id])?;
+    let mut deleted = 0;
+    for (id, _) in found.iter().filter(|(id, is_deletable)| *is_deletable && *id != own) {
+        deleted += delete.execute([id])?;
     }
-    Ok(Step { gone, next: found.last().map(|(id, _)| *id).filter(|_| is_whole(found.len())) })
+    Ok(Step { deleted, next: found.last().map(|(id, _)| *id).filter(|_| fills_step(found.len())) })
 }
 
 pub(super) const LIST_PROCESSES: &str = "
     SELECT id, gone AND NOT EXISTS (SELECT 1 FROM runs WHERE process = processes.id) AS goes
     FROM processes WHERE id > ?1 ORDER BY id LIMIT ?2";
 
-/// Quotas are few: one of each identity at each registry.
+/// Deletes old quotas in one step, because the number of quotas is small: one for each identity at each registry.
 fn delete_quotas(db: &Connection, before: DateTime<Utc>) -> Result<usize> {
     db.execute("DELETE FROM quotas WHERE reported < ?1", [text(before)])
 }

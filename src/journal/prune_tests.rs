@@ -1,4 +1,4 @@
-//! Tests of pruning on arbitrary journals: the deleted and the kept records.
+//! Tests of pruning, some with random journals: the records that pruning deletes, and the records that it keeps.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use rusqlite::Connection;
 
 use super::prune::{DELETE_OBSERVATIONS, DELETE_TRANSFERS, LIST_OLD_RUNS, LIST_PROCESSES, NEXT_PAIR};
-use super::tests::{TestJournal, arrival, place, time_at};
+use super::tests::{TestJournal, arrival, temp_journal, time_at};
 use super::{
     Begun, EvidenceFilter, EvidenceRecord, FailureStreak, HistoryFilter, Journal, LastEnds, Observation, Outcome,
     Pruned, QuotaRecord, RunEnd, RunId, RunRecord, TagCounts, TagRecord, TransferNote, TransferState, Trigger,
@@ -20,7 +20,7 @@ const ENTRIES: [&str; 3] = ["a", "b", "c"];
 const OUTCOMES: [Outcome; 5] =
     [Outcome::Succeeded, Outcome::Failed, Outcome::Deferred, Outcome::Interrupted, Outcome::TimedOut];
 
-/// Run of some entry, and its records in the journal.
+/// Random run, with the records to write for it.
 #[derive(Debug, Clone)]
 struct Past {
     entry: usize,
@@ -76,8 +76,8 @@ async fn see(journal: &Journal, entry: &str, tags: impl IntoIterator<Item = (&st
     journal.observe_tags(entry, "s", "t", seen.collect(), time_at(minute)).await.unwrap();
 }
 
-/// Records the past, and returns the minute after it.
-async fn live(journal: &Journal, past: &[Past]) -> i64 {
+/// Records the runs, and returns the minute after the last run.
+async fn record_runs(journal: &Journal, past: &[Past]) -> i64 {
     let mut minute = 0;
     for (number, one) in past.iter().enumerate() {
         minute += one.after;
@@ -139,10 +139,10 @@ async fn runs(journal: &Journal) -> Vec<RunRecord> {
     journal.history(&HistoryFilter::default()).await.unwrap()
 }
 
-/// Returns true if the rules keep this run of the history (latest first) at any age.
-fn stays(history: &[RunRecord], evidence: &[EvidenceRecord], time_at: usize) -> bool {
-    let run = &history[time_at];
-    let mut later = history[..time_at].iter().filter(|later| later.entry == run.entry);
+/// Returns true if pruning keeps the run `history[index]` at any age. `history` is ordered latest first.
+fn is_kept(history: &[RunRecord], evidence: &[EvidenceRecord], index: usize) -> bool {
+    let run = &history[index];
+    let mut later = history[..index].iter().filter(|later| later.entry == run.entry);
     let is_scheduled = |run: &RunRecord| matches!(run.trigger, Trigger::Schedule { .. });
     let is_pushed = |run: &RunRecord| run.trigger == Trigger::PushEvent;
     let is_like = |later: &RunRecord| later.outcome == run.outcome && is_pushed(later) == is_pushed(run);
@@ -160,36 +160,36 @@ proptest! {
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let place = place();
-            let journal = Journal::open(&place.path).unwrap();
-            let before = time_at(live(&journal, &past).await * share / 100);
+            let temp = temp_journal();
+            let journal = Journal::open(&temp.path).unwrap();
+            let before = time_at(record_runs(&journal, &past).await * share / 100);
             let (was, whole) = (answers(&journal, before).await, runs(&journal).await);
             let pruned = journal.prune(before).await.unwrap();
             assert_eq!(answers(&journal, before).await, was);
             let expected: Vec<&RunRecord> = whole.iter().enumerate()
-                .filter(|(time_at, run)| run.started >= before || stays(&whole, &was.evidence, *time_at))
+                .filter(|(index, run)| run.started >= before || is_kept(&whole, &was.evidence, *index))
                 .map(|(_, run)| run)
                 .collect();
-            let left = runs(&journal).await;
-            assert_eq!(left.iter().collect::<Vec<_>>(), expected);
-            assert_eq!(pruned.runs, whole.len() - left.len());
-            assert_eq!(journal.prune(before).await.unwrap(), Pruned::default(), "all at once");
+            let remaining = runs(&journal).await;
+            assert_eq!(remaining.iter().collect::<Vec<_>>(), expected);
+            assert_eq!(pruned.runs, whole.len() - remaining.len());
+            assert_eq!(journal.prune(before).await.unwrap(), Pruned::default(), "the first call deleted everything");
             drop(journal);
-            let journal = Journal::open(&place.path).unwrap();
-            assert_eq!(answers(&journal, before).await, was, "to the next process too");
+            let journal = Journal::open(&temp.path).unwrap();
+            assert_eq!(answers(&journal, before).await, was, "also after the journal is opened again");
         });
     }
 }
 
-fn count(place: &TestJournal, what: &str) -> i64 {
-    let db = Connection::open(&place.path).unwrap();
+fn count(temp: &TestJournal, what: &str) -> i64 {
+    let db = Connection::open(&temp.path).unwrap();
     db.query_row(&format!("SELECT count(*) FROM {what}"), [], |row| row.get(0)).unwrap()
 }
 
 #[tokio::test]
 async fn pruning_deletes_old_runs_and_keeps_evidence() {
-    let place = place();
-    let journal = Journal::open(&place.path).unwrap();
+    let temp = temp_journal();
+    let journal = Journal::open(&temp.path).unwrap();
     for minute in 0..4 {
         let run = begin(&journal, "a", Trigger::Start, minute).await;
         send(&journal, run, "t", &minute.to_string(), minute).await;
@@ -200,15 +200,15 @@ async fn pruning_deletes_old_runs_and_keeps_evidence() {
     }
     let pruned = journal.prune(time_at(3)).await.unwrap();
     assert_eq!((pruned.runs, pruned.transfers), (2, 3));
-    let left: Vec<i64> = runs(&journal).await.iter().map(|run| (run.started - time_at(0)).num_minutes()).collect();
-    assert_eq!(left, [3, 1], "the last one, and the one with evidence");
-    assert_eq!((count(&place, "transfers"), count(&place, "evidence")), (1, 1));
+    let remaining: Vec<i64> = runs(&journal).await.iter().map(|run| (run.started - time_at(0)).num_minutes()).collect();
+    assert_eq!(remaining, [3, 1], "the last run, and the run with evidence");
+    assert_eq!((count(&temp, "transfers"), count(&temp, "evidence")), (1, 1));
 }
 
 #[tokio::test]
 async fn unfinished_run_stays_at_any_age() {
-    let place = place();
-    let journal = Journal::open(&place.path).unwrap();
+    let temp = temp_journal();
+    let journal = Journal::open(&temp.path).unwrap();
     let run = begin(&journal, "a", Trigger::Manual, 0).await;
     let transfer = Transfer::new("s", "t", Digest::of(b"x"), 1);
     let note = TransferNote { transfer, state: TransferState::Started, at: time_at(0) };
@@ -220,8 +220,8 @@ async fn unfinished_run_stays_at_any_age() {
 
 #[tokio::test]
 async fn failure_streak_survives_deletion_of_its_runs() {
-    let place = place();
-    let journal = Journal::open(&place.path).unwrap();
+    let temp = temp_journal();
+    let journal = Journal::open(&temp.path).unwrap();
     for minute in 0..400 {
         let run = begin(&journal, "a", Trigger::Start, minute).await;
         let outcome = if minute == 20 { Outcome::Succeeded } else { Outcome::Failed };
@@ -232,12 +232,12 @@ async fn failure_streak_survives_deletion_of_its_runs() {
     }
     journal.prune(time_at(400)).await.unwrap();
     assert_eq!(runs(&journal).await.len(), 2, "the last failure and the last success");
-    let told =
+    let actual =
         |failures, minute| FailureStreak { entry: "a".into(), failures, last: time_at(minute), made_progress: false };
-    assert_eq!(journal.failure_streaks().await.unwrap(), [told(379, 399)]);
+    assert_eq!(journal.failure_streaks().await.unwrap(), [actual(379, 399)]);
     let run = begin(&journal, "a", Trigger::Start, 400).await;
     end(&journal, run, Outcome::Failed, 400).await;
-    assert_eq!(journal.failure_streaks().await.unwrap(), [told(380, 400)]);
+    assert_eq!(journal.failure_streaks().await.unwrap(), [actual(380, 400)]);
     let run = begin(&journal, "a", Trigger::Start, 401).await;
     end(&journal, run, Outcome::Succeeded, 401).await;
     assert_eq!(journal.failure_streaks().await.unwrap(), []);
@@ -245,8 +245,8 @@ async fn failure_streak_survives_deletion_of_its_runs() {
 
 #[tokio::test]
 async fn tag_still_seen_keeps_its_first_seen_time() {
-    let place = place();
-    let journal = Journal::open(&place.path).unwrap();
+    let temp = temp_journal();
+    let journal = Journal::open(&temp.path).unwrap();
     see(&journal, "a", [("moved", "old"), ("gone", "x"), ("same", "y")], 0).await;
     see(&journal, "a", [("moved", "new"), ("same", "y")], 50).await;
     see(&journal, "asleep", [("same", "y")], 0).await;
@@ -254,51 +254,55 @@ async fn tag_still_seen_keeps_its_first_seen_time() {
     see(&journal, "many", many.iter().map(|tag| (&**tag, "x")), 0).await;
     see(&journal, "many", [("n0", "x")], 50).await;
     assert_eq!(journal.prune(time_at(40)).await.unwrap().tags, 2 + 699);
-    let told = |tags: Vec<TagRecord>| -> Vec<(String, i64)> {
+    let actual = |tags: Vec<TagRecord>| -> Vec<(String, i64)> {
         tags.iter().map(|tag| (tag.tag.to_string(), (tag.first_seen - time_at(0)).num_minutes())).collect()
     };
-    assert_eq!(told(journal.last_selection("a").await.unwrap()), [("moved".into(), 50), ("same".into(), 0)]);
-    assert_eq!(told(journal.last_selection("asleep").await.unwrap()), [("same".into(), 0)], "it saw nothing later");
-    assert_eq!(count(&place, "tag_observations"), 4);
+    assert_eq!(actual(journal.last_selection("a").await.unwrap()), [("moved".into(), 50), ("same".into(), 0)]);
+    assert_eq!(
+        actual(journal.last_selection("asleep").await.unwrap()),
+        [("same".into(), 0)],
+        "the entry had no later run"
+    );
+    assert_eq!(count(&temp, "tag_observations"), 4);
 }
 
 #[tokio::test]
 async fn target_stays_known_by_its_evidence() {
-    let place = place();
-    let journal = Journal::open(&place.path).unwrap();
+    let temp = temp_journal();
+    let journal = Journal::open(&temp.path).unwrap();
     let run = begin(&journal, "a", Trigger::Start, 0).await;
     let arrived = arrival("v1", 0);
     send(&journal, run, &arrived.target, "x", 0).await;
     journal.record_arrival(run, "a", &arrived).await.unwrap();
     end(&journal, run, Outcome::Succeeded, 0).await;
     journal.prune(time_at(10)).await.unwrap();
-    assert_eq!(count(&place, "transfers"), 0);
+    assert_eq!(count(&temp, "transfers"), 0);
     assert_eq!(journal.has_been_at("a", &arrived.source, &arrived.target).await.unwrap(), (false, true));
 }
 
 #[tokio::test]
 async fn dead_processes_without_runs_are_deleted_living_ones_kept() {
-    let place = place();
-    let journal = Journal::open(&place.path).unwrap();
+    let temp = temp_journal();
+    let journal = Journal::open(&temp.path).unwrap();
     for number in 0..300 {
-        let other = Journal::open(&place.path).unwrap();
+        let other = Journal::open(&temp.path).unwrap();
         if number < 2 {
             let run = begin(&other, "a", Trigger::Manual, number).await;
             end(&other, run, Outcome::Succeeded, number).await;
         }
     }
-    let alive = Journal::open(&place.path).unwrap();
-    assert_eq!(journal.prune(time_at(0)).await.unwrap().processes, 298, "the runs are young");
+    let alive = Journal::open(&temp.path).unwrap();
+    assert_eq!(journal.prune(time_at(0)).await.unwrap().processes, 298, "the runs are not old enough");
     assert_eq!(journal.prune(time_at(10)).await.unwrap(), Pruned { runs: 1, processes: 1, ..Pruned::default() });
-    assert_eq!(count(&place, "processes"), 3);
+    assert_eq!(count(&temp, "processes"), 3);
     let run = begin(&alive, "b", Trigger::Manual, 20).await;
     end(&alive, run, Outcome::Succeeded, 20).await;
 }
 
 #[tokio::test]
 async fn quotas_reported_long_ago_are_deleted() {
-    let place = place();
-    let journal = Journal::open(&place.path).unwrap();
+    let temp = temp_journal();
+    let journal = Journal::open(&temp.path).unwrap();
     for (identity, minute) in [("old", 0), ("young", 20)] {
         let (registry, window) = ("docker.io".into(), Duration::from_secs(21_600));
         let quota = QuotaRecord {
@@ -317,8 +321,8 @@ async fn quotas_reported_long_ago_are_deleted() {
 
 #[tokio::test]
 async fn deleted_rows_make_room_for_new_ones() {
-    let place = place();
-    let journal = Journal::open(&place.path).unwrap();
+    let temp = temp_journal();
+    let journal = Journal::open(&temp.path).unwrap();
     let mut pages = Vec::new();
     for day in 0..6 {
         for number in 0..300 {
@@ -327,20 +331,20 @@ async fn deleted_rows_make_room_for_new_ones() {
             end(&journal, run, Outcome::Succeeded, minute).await;
         }
         journal.prune(time_at(day * 1440) - TimeDelta::days(1)).await.unwrap();
-        let log = std::fs::metadata(place.path.with_extension("db-wal")).unwrap().len();
+        let log = std::fs::metadata(temp.path.with_extension("db-wal")).unwrap().len();
         assert!(log <= 5 << 20, "{log} bytes of log");
-        let db = Connection::open(&place.path).unwrap();
+        let db = Connection::open(&temp.path).unwrap();
         pages.push(db.pragma_query_value(None, "page_count", |row| row.get::<_, i64>(0)).unwrap());
     }
-    // From the third day on the journal holds two days and the one that is being written.
+    // From the third day on, the journal contains the runs of two days and of the current day.
     assert!(pages[2] > pages[0] && pages[5] <= pages[2] + 4, "{pages:?}");
 }
 
 #[tokio::test]
 async fn every_prune_statement_uses_an_index() {
-    let place = place();
-    drop(Journal::open(&place.path).unwrap());
-    let db = Connection::open(&place.path).unwrap();
+    let temp = temp_journal();
+    drop(Journal::open(&temp.path).unwrap());
+    let db = Connection::open(&temp.path).unwrap();
     for statement in [DELETE_TRANSFERS, LIST_OLD_RUNS, NEXT_PAIR, DELETE_OBSERVATIONS, LIST_PROCESSES] {
         let mut plan = db.prepare(&format!("EXPLAIN QUERY PLAN {statement}")).unwrap();
         let steps: Vec<String> = plan.raw_query().mapped(|row| row.get(3)).map(Result::unwrap).collect();

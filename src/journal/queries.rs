@@ -1,4 +1,5 @@
-//! Statements that the program runs against the journal, each under a name that describes it.
+//! SQL statements for processes, runs, observations of tags, transfers and derived indexes, and functions that convert
+//! values to and from columns.
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,13 +16,13 @@ use super::record::{
 use crate::copy::event::Transfer;
 use crate::oci::Digest;
 
-/// Process that may have ended.
+/// Process that has recorded itself in the journal and may have ended.
 pub(super) struct Process {
     pub(super) id: i64,
     pub(super) lock: String,
 }
 
-/// Run with the lock that its process held while it lived.
+/// Run with the name of the lock file of its process.
 pub(super) struct OwnedRun {
     pub(super) run: RunRecord,
     pub(super) lock: String,
@@ -32,26 +33,26 @@ pub(super) fn register_process(db: &Connection, pid: u32, lock: &str) -> Result<
     Ok(db.last_insert_rowid())
 }
 
-/// Records that the process holds another lock from now on.
+/// Records the name of the new lock file of a process.
 pub(super) fn rename_lock(db: &Connection, process: i64, lock: &str) -> Result<()> {
     execute_cached(db, "UPDATE processes SET lock = ?2, gone = 0 WHERE id = ?1", params![process, lock])?;
     Ok(())
 }
 
-pub(super) fn list_processes_not_known_to_be_gone(db: &Connection, but: i64) -> Result<Vec<Process>> {
+pub(super) fn list_processes_not_marked_as_ended(db: &Connection, except: i64) -> Result<Vec<Process>> {
     let mut statement = db.prepare_cached("SELECT id, lock FROM processes WHERE gone = 0 AND id <> ?1")?;
-    let rows = statement.query_map([but], read_process)?;
+    let rows = statement.query_map([except], read_process)?;
     rows.collect()
 }
 
-/// Lists the other processes that began a run which has not ended. Their number is small, even if many processes have
-/// ever existed.
-pub(super) fn list_processes_with_unfinished_runs(db: &Connection, but: i64) -> Result<Vec<Process>> {
+/// Lists the processes that have a run in progress, except the process `except`. The list is short, even if the journal
+/// contains many processes.
+pub(super) fn list_processes_with_unfinished_runs(db: &Connection, except: i64) -> Result<Vec<Process>> {
     let mut statement = db.prepare_cached(
         "SELECT id, lock FROM processes
          WHERE id <> ?1 AND id IN (SELECT process FROM runs WHERE ended IS NULL)",
     )?;
-    let rows = statement.query_map([but], read_process)?;
+    let rows = statement.query_map([except], read_process)?;
     rows.collect()
 }
 
@@ -65,14 +66,14 @@ pub(super) fn interrupt_everything_of_process(db: &Connection, process: i64, now
     execute_cached(
         db,
         "UPDATE runs SET ended = ?2, outcome = 'interrupted', error = ?3 WHERE process = ?1 AND ended IS NULL",
-        params![process, text(now), ENDED_SILENTLY],
+        params![process, text(now), ENDED_WITHOUT_RECORD],
     )?;
     execute_cached(db, "UPDATE processes SET gone = 1 WHERE id = ?1", [process])?;
     Ok(())
 }
 
-/// Error of a run whose process has ended.
-pub(super) const ENDED_SILENTLY: &str = "its process ended without ending the run";
+/// Error text of a run whose process ended without recording the end of the run.
+pub(super) const ENDED_WITHOUT_RECORD: &str = "the process of this run ended without recording the end of the run";
 
 pub(super) fn count_a_probe(db: &Connection, process: i64) -> Result<()> {
     execute_cached(db, "UPDATE processes SET probes = probes + 1 WHERE id = ?1", [process])?;
@@ -107,7 +108,7 @@ pub(super) fn insert_run(
 }
 
 pub(super) fn end_run(db: &Connection, run: RunId, end: &RunEnd, now: DateTime<Utc>) -> Result<()> {
-    let run = by_now(db, run)?;
+    let run = current_run(db, run)?;
     execute_cached(
         db,
         "UPDATE transfers SET ended = ?2, outcome = 'interrupted' WHERE run = ?1 AND ended IS NULL",
@@ -170,8 +171,8 @@ pub(super) fn list_last_ends_of_each_entry(db: &Connection) -> Result<Vec<LastEn
     statement.query_map([], read)?.collect()
 }
 
-/// Returns the instant of the latest firing of `entry`. If that instant is after `now`, the clock was set back since.
-/// Then the instant of the firing that was recorded last is returned, which may follow the new time.
+/// Returns the latest scheduled time of the runs of `entry`. If that time is after `now`, the clock was set back since.
+/// In this case, returns the scheduled time of the run that was recorded last.
 pub(super) fn find_last_scheduled_instant_of(
     db: &Connection,
     entry: &str,
@@ -187,8 +188,8 @@ pub(super) fn find_last_scheduled_instant_of(
     if latest.is_some_and(|latest| latest > now) { find("id") } else { Ok(latest) }
 }
 
-/// Returns two flags: true if `entry` has seen tags at this source and target, and true if anything was ever sent to
-/// the target.
+/// Returns two flags. The first flag is true if a run of `entry` has recorded tags for this source and target. The
+/// second flag is true if the journal contains a transfer or evidence for the target.
 pub(super) fn find_traces_at(db: &Connection, entry: &str, source: &str, target: &str) -> Result<(bool, bool)> {
     let mut statement = db.prepare_cached(
         "SELECT EXISTS (SELECT 1 FROM tag_observations WHERE entry = ?1 AND source = ?2 AND target = ?3),
@@ -198,9 +199,9 @@ pub(super) fn find_traces_at(db: &Connection, entry: &str, source: &str, target:
     statement.query_row([entry, source, target], |row| Ok((row.get(0)?, row.get(1)?)))
 }
 
-/// Changes the time of observations at a source and a target from after `now` to right before `now`. No two runs of an
-/// entry overlap, so the clock was set back since. Otherwise the tags of that time would count as the last ones seen
-/// until the clock reaches the old time again.
+/// Changes the time of all observations after `now`, for this source and target, to right before `now`. Runs of an
+/// entry never overlap, so such observations mean that the clock was set back. Without this change, their tags would
+/// count as those of the last run until the clock reaches the old time again.
 pub(super) fn move_observations_before(
     db: &Connection,
     entry: &str,
@@ -262,7 +263,7 @@ pub(super) fn read_tag(row: &Row<'_>) -> Result<TagRecord> {
 
 pub(super) fn record_transfer(db: &Connection, run: RunId, note: &TransferNote) -> Result<()> {
     let TransferNote { transfer, state, at } = note;
-    let run = by_now(db, run)?;
+    let run = current_run(db, run)?;
     match state {
         TransferState::Started => insert_transfer(db, run, transfer, *at),
         TransferState::Finished => end_transfer(db, run, transfer, None, *at),
@@ -311,12 +312,13 @@ pub(super) fn find_derived(db: &Connection, source: &Digest, platforms: &str) ->
     statement.query_row(params![source.to_string(), platforms], |row| parsed(row, "derived_digest")).optional()
 }
 
-/// Returns the run's number in the journal that is open now.
-pub(super) fn by_now(db: &Connection, run: RunId) -> Result<RunId> {
+/// Returns the number of the run in the journal that is open now. The number changes if another file replaces the
+/// journal.
+pub(super) fn current_run(db: &Connection, run: RunId) -> Result<RunId> {
     renumbered(db, RUN, run.0).map(RunId)
 }
 
-/// Executes a frequent statement, which is parsed only once.
+/// Executes a statement that SQLite parses only once for a connection.
 pub(super) fn execute_cached(db: &Connection, statement: &str, parameters: impl Params) -> Result<usize> {
     db.prepare_cached(statement)?.execute(parameters)
 }
@@ -334,7 +336,7 @@ fn read_run(row: &Row<'_>) -> Result<OwnedRun> {
         ("manual", None) => Trigger::Manual,
         ("requested", None) => Trigger::Requested,
         ("push_event", None) => Trigger::PushEvent,
-        _ => return Err(unreadable(row, "trigger", &word)),
+        _ => return Err(column_error(row, "trigger", &word)),
     };
     let run = RunRecord {
         id: RunId(row.get("id")?),
@@ -361,34 +363,34 @@ fn read_run(row: &Row<'_>) -> Result<OwnedRun> {
     Ok(OwnedRun { run, lock: row.get("lock")? })
 }
 
-/// Reads the outcome of a run. The outcome is absent while the run is in progress.
+/// Reads the outcome of a run. Returns `None` while the run is in progress.
 pub(super) fn outcome(row: &Row<'_>) -> Result<Option<Outcome>> {
     let word: Option<String> = row.get("outcome")?;
-    word.map(|word| Outcome::read(&word).ok_or_else(|| unreadable(row, "outcome", &word))).transpose()
+    word.map(|word| Outcome::read(&word).ok_or_else(|| column_error(row, "outcome", &word))).transpose()
 }
 
 pub(super) fn parsed<T: FromStr<Err: fmt::Display>>(row: &Row<'_>, column: &str) -> Result<T> {
     let text: String = row.get(column)?;
-    text.parse().map_err(|_| unreadable(row, column, &text))
+    text.parse().map_err(|_| column_error(row, column, &text))
 }
 
 pub(super) fn parsed_if_any<T: FromStr<Err: fmt::Display>>(row: &Row<'_>, column: &str) -> Result<Option<T>> {
     let text: Option<String> = row.get(column)?;
-    text.map(|text| text.parse().map_err(|_| unreadable(row, column, &text))).transpose()
+    text.map(|text| text.parse().map_err(|_| column_error(row, column, &text))).transpose()
 }
 
-pub(super) fn unreadable(row: &Row<'_>, column: &str, text: &str) -> rusqlite::Error {
-    let at = row.as_ref().column_index(column).unwrap_or_default();
-    let reason = format!("column {column} holds {text:?}");
-    rusqlite::Error::FromSqlConversionFailure(at, Type::Text, reason.into())
+pub(super) fn column_error(row: &Row<'_>, column: &str, text: &str) -> rusqlite::Error {
+    let index = row.as_ref().column_index(column).unwrap_or_default();
+    let reason = format!("column {column} contains the invalid value {text:?}");
+    rusqlite::Error::FromSqlConversionFailure(index, Type::Text, reason.into())
 }
 
-/// Formats an instant with a fixed width, so that texts sort as instants do.
-pub(super) fn text(at: DateTime<Utc>) -> String {
-    at.to_rfc3339_opts(SecondsFormat::Micros, true)
+/// Formats an instant with a fixed width, so that the order of the texts is the order of the instants.
+pub(super) fn text(instant: DateTime<Utc>) -> String {
+    instant.to_rfc3339_opts(SecondsFormat::Micros, true)
 }
 
-/// Converts a count to SQLite's signed integers. No count is large enough to overflow.
+/// Converts a count to a signed integer of SQLite. A count above the maximum becomes the maximum.
 pub(super) fn number(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
@@ -397,12 +399,12 @@ pub(super) fn count(row: &Row<'_>, column: &str) -> Result<u64> {
     row.get::<_, i64>(column).map(|number| u64::try_from(number).unwrap_or_default())
 }
 
-/// Converts a limit. SQLite treats a negative limit as no limit.
+/// Converts the maximum number of rows for SQL's LIMIT. `None` becomes -1, which SQLite treats as no limit.
 pub(super) fn limit(limit: Option<u32>) -> i64 {
     limit.map_or(-1, i64::from)
 }
 
-/// Cuts an error's text to a readable length.
+/// Truncates an error text to 2000 characters.
 pub(super) fn bounded(error: &str) -> String {
     error.chars().take(2000).collect()
 }

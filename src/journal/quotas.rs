@@ -1,4 +1,4 @@
-//! Pull quotas as registries reported them. This file has only the statements and the methods of [`Journal`] for
+//! Pull quotas as registries reported them. This file contains the statements and the methods of [`Journal`] for
 //! quotas.
 
 use std::time::Duration;
@@ -10,25 +10,25 @@ use super::group::Durability;
 use super::queries::{count, number, parsed, text};
 use super::{Journal, JournalError};
 
-/// Report of a registry about one quota.
+/// Report of a registry about one pull quota.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QuotaRecord {
-    /// Registry.
+    /// Host of the registry.
     pub registry: String,
-    /// Identity that the registry counts: a user name or `anonymous`, never a secret.
+    /// Identity that has the quota: a user name or `anonymous`, never a secret.
     pub identity: String,
-    /// Number of reads in a window.
+    /// Maximum number of reads in a window.
     pub limit: u64,
     /// Length of a window, in whole seconds.
     pub window: Duration,
-    /// Number of reads that remained.
+    /// Number of remaining reads at the time of the report.
     pub remaining: u64,
     /// Time of the report.
     pub reported: DateTime<Utc>,
 }
 
 impl Journal {
-    /// Returns the last record of every quota.
+    /// Returns the last report about each quota.
     ///
     /// # Errors
     /// [`JournalError`].
@@ -36,14 +36,14 @@ impl Journal {
         self.read(list_quotas).await
     }
 
-    /// Records a report about a quota, unless a later report is recorded already. A recorded report whose time is in
-    /// the future does not count: the clock was set back. The record is a hint: the registry is queried again before
-    /// the program relies on the record.
+    /// Records a report about a quota, unless a later report is already recorded. A recorded report from the future is
+    /// always replaced, because the clock was set back since. The record is a hint: the program queries the registry
+    /// again before it relies on the record.
     ///
     /// # Errors
     /// [`JournalError`].
     pub async fn record_quota(&self, quota: QuotaRecord) -> std::result::Result<(), JournalError> {
-        self.write(Durability::Hint, move |db| record_quota(db, &quota)).await
+        self.write(Durability::Unsynced, move |db| record_quota(db, &quota)).await
     }
 }
 
@@ -96,8 +96,8 @@ mod tests {
     async fn last_report_of_each_quota_survives_restart() {
         let folder = tempfile::tempdir().unwrap();
         let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
-        for told in [quota("bot", 76, 5), quota("anonymous", 9, 1), quota("bot", 80, 4), quota("bot", 75, 5)] {
-            journal.record_quota(told).await.unwrap();
+        for report in [quota("bot", 76, 5), quota("anonymous", 9, 1), quota("bot", 80, 4), quota("bot", 75, 5)] {
+            journal.record_quota(report).await.unwrap();
         }
         drop(journal);
         let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
@@ -108,8 +108,8 @@ mod tests {
     async fn report_from_future_does_not_block_later_ones() {
         let folder = tempfile::tempdir().unwrap();
         let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
-        for told in [quota("bot", 76, 50 * 365 * 86_400), quota("bot", 80, 4)] {
-            journal.record_quota(told).await.unwrap();
+        for report in [quota("bot", 76, 50 * 365 * 86_400), quota("bot", 80, 4)] {
+            journal.record_quota(report).await.unwrap();
         }
         assert_eq!(journal.quotas().await.unwrap(), [quota("bot", 80, 4)]);
     }

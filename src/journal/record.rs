@@ -1,4 +1,4 @@
-//! Records of the journal: plain values that the journal stores and returns, and their text forms.
+//! Records that the journal stores and returns, as plain values, and the text forms of their fields.
 
 use std::fmt;
 use std::str::FromStr;
@@ -18,7 +18,7 @@ impl RunId {
         Self(number)
     }
 
-    /// Returns the number itself.
+    /// Returns the number.
     #[must_use]
     pub fn number(self) -> i64 {
         self.0
@@ -31,24 +31,24 @@ impl fmt::Display for RunId {
     }
 }
 
-/// Entry under which the journal records manual copies that no configuration names. No entry can have this name, and
-/// any number of its runs may be in progress at once.
+/// Entry name under which the journal records manual copies (`transship copy`). No entry of a configuration can have
+/// this name. Any number of manual copies may be in progress at once.
 pub const COPY: &str = "(copy)";
 
 /// Trigger of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(tag = "trigger", rename_all = "snake_case")]
 pub enum Trigger {
-    /// The schedule of the entry fired.
+    /// The run was due by the schedule of the entry.
     Schedule {
-        /// Instant that the schedule names.
+        /// Time at which the run was due.
         scheduled_at: DateTime<Utc>,
     },
     /// The daemon started.
     Start,
-    /// Tags waited until their source could be read again.
+    /// The previous run deferred tags, and their source may be read again.
     Continued,
-    /// A person ran the entry in a separate process.
+    /// A person started the run in a separate process.
     Manual,
     /// A person requested the run from the running daemon.
     Requested,
@@ -57,7 +57,8 @@ pub enum Trigger {
 }
 
 impl Trigger {
-    /// Returns the name: `schedule`, `start`, `continued`, `manual`, `requested` or `push_event`.
+    /// Returns the name in the journal and in JSON: `schedule`, `start`, `continued`, `manual`, `requested` or
+    /// `push_event`.
     #[must_use]
     pub fn word(&self) -> &'static str {
         match self {
@@ -71,16 +72,16 @@ impl Trigger {
     }
 }
 
-/// Result of a request to run an entry.
+/// Result of an attempt to start a run of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Begun {
-    /// The run is recorded, and belongs to the caller.
+    /// The run is recorded as in progress, and the caller must record its end.
     Started(RunId),
-    /// A run of the entry is in progress, in this process or in another one that shares the journal.
+    /// Another run of the entry is in progress, in this process or in another process that shares the journal.
     AlreadyRunning {
-        /// Process that runs it.
+        /// Id of the process of that run.
         pid: u32,
-        /// Time at which it began.
+        /// Time at which that run started.
         since: DateTime<Utc>,
     },
 }
@@ -91,11 +92,11 @@ pub enum Begun {
 pub enum Outcome {
     /// Every tag is as the entry requires.
     Succeeded,
-    /// At least one tag, or the run as a whole, failed.
+    /// At least one tag failed, or the run failed as a whole.
     Failed,
-    /// Everything succeeded, and some tags wait until their source may be read again.
+    /// No tag failed, and some tags wait until their source may be read again.
     Deferred,
-    /// The run was stopped, or its process ended without recording the end.
+    /// The run was stopped, or its process ended without recording the end of the run.
     Interrupted,
     /// The run took longer than the entry's `timeout`.
     TimedOut,
@@ -121,8 +122,9 @@ impl Outcome {
         matches!(self, Self::Failed | Self::TimedOut)
     }
 
-    /// Returns true if the next run has less to do although this run failed: the timeout ended this run after it had
-    /// sent bytes, or copied or replaced tags.
+    /// Returns true if a run with this outcome failed and nevertheless left less work for the next run. This is true if
+    /// the run timed out, and had sent bytes, or copied or replaced tags. `bytes` and `tags` are the results of the
+    /// run.
     #[must_use]
     pub fn made_progress(self, bytes: u64, tags: TagCounts) -> bool {
         self == Self::TimedOut && (bytes > 0 || tags.changed() > 0)
@@ -130,34 +132,34 @@ impl Outcome {
 
     pub(super) fn read(word: &str) -> Option<Self> {
         let all = [Self::Succeeded, Self::Failed, Self::Deferred, Self::Interrupted, Self::TimedOut];
-        all.into_iter().find(|it| it.word() == word)
+        all.into_iter().find(|outcome| outcome.word() == word)
     }
 }
 
-/// Results of a run by tag. A tag that goes to several targets counts once at each.
+/// Numbers of tags of a run, by result. A tag with several targets counts once for each target.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct TagCounts {
-    /// Tags that a target did not have, and has now.
+    /// Tags that did not exist at a target before the run copied them.
     pub copied: u64,
-    /// Tags that a target had with another digest.
+    /// Tags that had another digest at a target before the run replaced them.
     pub replaced: u64,
-    /// Tags that were already correct at a target.
+    /// Tags that already had the correct digest at a target.
     pub unchanged: u64,
-    /// Tags held by a rule that may be released later, automatically or by a person.
+    /// Tags that a rule holds, and that may be released later, automatically or by a person.
     pub held: u64,
-    /// Tags blocked by a rule, or by a lock at a target.
+    /// Tags that a rule of the entry or a lock at a target forbids to write.
     pub blocked: u64,
-    /// Tags deferred until their source may be read again.
+    /// Tags that wait until their source may be read again.
     pub deferred: u64,
-    /// Tags that two entries claim for different sources.
+    /// Tags that two entries would write from different sources.
     pub conflict: u64,
-    /// Tags left unchanged by an error.
+    /// Tags that an error prevented from being copied or compared.
     pub failed: u64,
 }
 
 impl TagCounts {
-    /// Returns the counts with the name of each, in the order in which they are shown.
+    /// Returns the name and the value of each count, in the order of display.
     #[must_use]
     pub fn named(&self) -> [(&'static str, u64); 8] {
         [
@@ -178,7 +180,7 @@ impl TagCounts {
         self.named().iter().map(|(_, count)| count).sum()
     }
 
-    /// Returns the number of tags for which a target was changed.
+    /// Returns the number of tags that the run copied or replaced.
     #[must_use]
     pub fn changed(&self) -> u64 {
         self.copied + self.replaced
@@ -191,7 +193,7 @@ impl TagCounts {
     }
 }
 
-/// Prints `2 copied, 14 unchanged`. Counts of zero are omitted.
+/// Prints the counts, for example `2 copied, 14 unchanged`. Counts of zero are omitted.
 impl fmt::Display for TagCounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shown: Vec<String> = self
@@ -205,7 +207,7 @@ impl fmt::Display for TagCounts {
     }
 }
 
-/// End of a run.
+/// Results of a run, to be recorded at its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunEnd {
     /// Outcome of the run.
@@ -214,13 +216,13 @@ pub struct RunEnd {
     pub tags: TagCounts,
     /// Bytes of blobs and manifests that the run sent.
     pub bytes: u64,
-    /// First error, for people. If there is none, the reason why tags wait.
+    /// First error, for people. If no error occurred, the reason why tags wait. `None` if no tags wait.
     pub error: Option<String>,
-    /// Time at which to continue, if tags wait.
+    /// Time at which the next run can copy the waiting tags. `None` if no tags wait.
     pub deferred_until: Option<DateTime<Utc>>,
 }
 
-/// Run, as `history` shows it.
+/// Run as the command `history` shows it.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct RunRecord {
     /// Number of the run.
@@ -230,32 +232,33 @@ pub struct RunRecord {
     /// Trigger of the run.
     #[serde(flatten)]
     pub trigger: Trigger,
-    /// Process that ran it.
+    /// Id of the process of the run.
     pub pid: u32,
-    /// Time at which it began.
+    /// Time at which the run started.
     pub started: DateTime<Utc>,
-    /// Time at which the run ended, if known.
+    /// Time at which the run ended. `None` while the run is in progress, and for a run whose process ended without
+    /// recording the end.
     pub ended: Option<DateTime<Utc>>,
-    /// Outcome of the run. Absent while it is in progress.
+    /// Outcome of the run. `None` while the run is in progress.
     pub outcome: Option<Outcome>,
     /// Results by tag.
     pub tags: TagCounts,
     /// Bytes of blobs and manifests that the run sent.
     pub bytes: u64,
-    /// First error, for people. If there is none, the reason why tags wait.
+    /// First error, for people. If no error occurred, the reason why tags wait. `None` if no tags wait.
     pub error: Option<String>,
-    /// Time at which to continue, if tags wait.
+    /// Time at which the next run can copy the waiting tags. `None` if no tags wait.
     pub deferred_until: Option<DateTime<Utc>>,
 }
 
-/// Last ends of an entry's runs.
+/// Times of the last success and the last failure of an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LastEnds {
     /// Name of the entry.
     pub entry: String,
-    /// Time at which a run last succeeded. A run for pushed tags alone is no success of the entry.
+    /// Time at which a run last succeeded. Runs that only copied pushed tags do not count.
     pub success: Option<DateTime<Utc>>,
-    /// Time at which a run last ended in another way.
+    /// Time at which a run last failed or timed out.
     pub failure: Option<DateTime<Utc>>,
 }
 
@@ -266,7 +269,7 @@ pub struct TransferNote {
     pub transfer: Arc<Transfer>,
     /// State of the transfer.
     pub state: TransferState,
-    /// Time of that state.
+    /// Time at which the transfer reached the state.
     pub at: DateTime<Utc>,
 }
 
@@ -277,50 +280,50 @@ pub enum TransferState {
     Started,
     /// The blob is committed at its target.
     Finished,
-    /// The blob did not arrive, for this reason.
+    /// The blob was not committed. The text is the reason.
     Failed(String),
 }
 
-/// Evidence, as `evidence` shows it: one tag and digest that arrived.
+/// Evidence as the command `evidence` shows it: one tag or digest that was written at a target.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct EvidenceRecord {
-    /// Number of the evidence. Later evidence has a higher one.
+    /// Number of the evidence. Later evidence has a higher number.
     pub id: i64,
-    /// Run that brought the content.
+    /// Run that copied the content.
     pub run: RunId,
     /// Name of the entry.
     pub entry: String,
     /// The arrival: its source, target and digest.
     #[serde(flatten)]
     pub arrival: Arrival,
-    /// Time at which a later run found at the target what this run was about to write when it was interrupted. `ended`
-    /// is then the instant right before the write. `None` if the run itself recorded the arrival.
+    /// Time at which a later run found the intended content at the target, because this run was interrupted. In this
+    /// case, `ended` is the time right before the write. `None` if the run itself recorded the arrival.
     pub recovered: Option<DateTime<Utc>>,
 }
 
-/// Arrival that was about to happen when its run was interrupted.
+/// Open intent of an ended run: the arrival that the run was about to complete.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Intent {
     /// Number of the intent.
     pub id: i64,
-    /// Entry of the run.
+    /// Name of the run's entry.
     pub entry: String,
-    /// The intended arrival. Its `ended` is the instant at which the intent was recorded.
+    /// Intended arrival. Its `ended` is the time at which the intent was recorded.
     pub arrival: Arrival,
 }
 
-/// Tag as a run saw it.
+/// Tag with the digests that a run found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Observation {
     /// The tag.
     pub tag: Tag,
     /// Digest at the source.
     pub source_digest: Digest,
-    /// Digest at the target, if the tag exists there.
+    /// Digest at the target. `None` if the tag does not exist there.
     pub target_digest: Option<Digest>,
 }
 
-/// Tag of an entry, as it was last seen.
+/// Tag with the digests that a run of an entry found last.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct TagRecord {
     /// Source repository or layout.
@@ -331,46 +334,45 @@ pub struct TagRecord {
     pub tag: Tag,
     /// Digest at the source.
     pub source_digest: Digest,
-    /// Digest at the target, if the tag existed there.
+    /// Digest at the target. `None` if the tag did not exist there.
     pub target_digest: Option<Digest>,
-    /// Time at which the tag was first seen with this digest at the source.
+    /// Time at which a run first found the tag with this digest at the source.
     pub first_seen: DateTime<Utc>,
-    /// Time at which it was last seen.
+    /// Time at which a run last found the tag with this digest at the source.
     pub last_seen: DateTime<Utc>,
 }
 
-/// Filter for runs, which are shown latest first. The default shows all.
+/// Filter for runs, which are shown latest first. The default shows all runs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HistoryFilter {
     /// Show only runs of this entry.
     pub entry: Option<String>,
-    /// Show only runs that began at or after this instant.
+    /// Show only runs that started at or after this time.
     pub since: Option<DateTime<Utc>>,
-    /// Show only runs that began before this instant.
+    /// Show only runs that started before this time.
     pub until: Option<DateTime<Utc>>,
     /// Maximum number of runs.
     pub limit: Option<u32>,
 }
 
-/// Filter for evidence, which is shown latest first. The default shows all.
+/// Filter for evidence, which is shown latest first. The default shows all evidence.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EvidenceFilter {
     /// Show only evidence of this entry.
     pub entry: Option<String>,
-    /// Show only evidence at this address, source or target: a repository, with or without a following `:tag` or
-    /// `@digest`.
+    /// Show only evidence with this source or target: a repository, `repository:tag` or `repository@digest`.
     pub reference: Option<String>,
     /// Show only evidence with this digest at the source or at the target.
     pub digest: Option<DigestPrefix>,
-    /// Show only arrivals at or after this instant.
+    /// Show only arrivals at or after this time.
     pub since: Option<DateTime<Utc>>,
-    /// Show only arrivals before this instant.
+    /// Show only arrivals before this time.
     pub until: Option<DateTime<Utc>>,
     /// Maximum number of records.
     pub limit: Option<u32>,
 }
 
-/// Digest or its beginning: at least 12 hexadecimal digits, with or without `sha256:` before them.
+/// Digest or the beginning of a digest: at least 12 hexadecimal digits, with or without `sha256:` before them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DigestPrefix(String);
 
@@ -387,10 +389,10 @@ impl FromStr for DigestPrefix {
 
     fn from_str(text: &str) -> Result<Self, DigestPrefixError> {
         let (algorithm, digits) = text.split_once(':').map_or((None, text), |(name, digits)| (Some(name), digits));
-        let good = algorithm.is_none_or(|algorithm| Digest::ALGORITHMS.contains(&algorithm))
+        let is_valid = algorithm.is_none_or(|algorithm| Digest::ALGORITHMS.contains(&algorithm))
             && (12..=128).contains(&digits.len())
             && digits.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
-        if good { Ok(Self(text.to_owned())) } else { Err(DigestPrefixError(text.to_owned())) }
+        if is_valid { Ok(Self(text.to_owned())) } else { Err(DigestPrefixError(text.to_owned())) }
     }
 }
 
@@ -426,6 +428,6 @@ mod tests {
             [(0, none), (1, none), (0, copied), (0, replaced)].map(|(bytes, tags)| progress(bytes, tags)),
             [false, true, true, true]
         );
-        assert!(!Outcome::Failed.made_progress(1, copied), "a back-off is right after any other failure");
+        assert!(!Outcome::Failed.made_progress(1, copied), "a back-off follows any other failure");
     }
 }

@@ -1,5 +1,5 @@
-//! Checks of referrers: the time at which each digest's referrers were last requested, and the list that each target
-//! got. This file has only the statements and the methods of [`Journal`] for these checks.
+//! Checks of referrers: the time at which the referrers of a digest were last requested, and the list that the target
+//! received. This file contains the statements and the methods of [`Journal`] for these checks.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use rusqlite::{Connection, Result, params};
@@ -9,8 +9,8 @@ use super::queries::{parsed, parsed_if_any, text};
 use super::{Journal, JournalError};
 use crate::oci::Digest;
 
-/// Retention time of a check that no run has renewed: no run sees its digest any more.
-const REMEMBERED: TimeDelta = TimeDelta::days(30);
+/// Retention time of a check that no run has repeated. No run selects the digest of such a check any more.
+const RETENTION: TimeDelta = TimeDelta::days(30);
 
 /// Check of a source for the referrers of a digest, on behalf of one target.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,15 +19,15 @@ pub struct ReferrerCheck {
     pub subject: Digest,
     /// Target of the check.
     pub target: String,
-    /// Time at which the source was queried.
+    /// Time at which the referrers were requested from the source.
     pub checked: DateTime<Utc>,
-    /// Digest that is the same for the same list: that of the list which arrived at the target. `None` if it is unknown
-    /// which list arrived: a copy requests the referrers, and does not report their list.
+    /// Digest of the list of referrers that was copied to the target: equal lists have equal digests. `None` if the
+    /// list is unknown, because a copy requests referrers and does not report their list.
     pub list: Option<Digest>,
 }
 
 impl Journal {
-    /// Returns the checks of a source, the latest first. Among those of one instant, checks with a list come first.
+    /// Returns the checks of a source, the latest first. Among checks of the same time, those with a list come first.
     ///
     /// # Errors
     /// [`JournalError`].
@@ -36,21 +36,21 @@ impl Journal {
         self.read(move |db| list_referrer_checks_at(db, &source)).await
     }
 
-    /// Records a check. A check without a list keeps the list that was recorded before.
+    /// Records a check. If the check has no list, the list that was recorded before is kept.
     ///
     /// # Errors
     /// [`JournalError`].
     pub async fn record_referrer_check(&self, source: &str, check: ReferrerCheck) -> Result<(), JournalError> {
         let source = source.to_owned();
-        self.write(Durability::Hint, move |db| record_referrer_check(db, &source, &check)).await
+        self.write(Durability::Unsynced, move |db| record_referrer_check(db, &source, &check)).await
     }
 
-    /// Deletes the checks, of any source, that were last recorded more than 30 days ago.
+    /// Deletes the checks of all sources that were last recorded more than 30 days ago.
     ///
     /// # Errors
     /// [`JournalError`].
     pub async fn forget_old_referrer_checks(&self, now: DateTime<Utc>) -> Result<(), JournalError> {
-        self.write(Durability::Hint, move |db| delete_referrer_checks_before(db, now - REMEMBERED)).await
+        self.write(Durability::Unsynced, move |db| delete_referrer_checks_before(db, now - RETENTION)).await
     }
 }
 
@@ -114,9 +114,9 @@ mod tests {
             journal.record_referrer_check("s", note).await.unwrap();
         }
         journal.record_referrer_check("elsewhere", check("a", "t1", day(9), Some("z"))).await.unwrap();
-        let told =
+        let expected =
             [check("a", "t1", day(2), Some("x")), check("a", "t3", day(1), Some("y")), check("a", "t2", day(1), None)];
-        assert_eq!(journal.referrer_checks("s").await.unwrap(), told);
+        assert_eq!(journal.referrer_checks("s").await.unwrap(), expected);
     }
 
     #[tokio::test]

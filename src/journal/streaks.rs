@@ -1,4 +1,5 @@
-//! Failure streaks of entries. This file has only the statement and the method of [`Journal`] for streaks.
+//! Failure streaks: the numbers of consecutive failures of entries. This file contains the statements and the method of
+//! [`Journal`] for failure streaks.
 
 use std::collections::HashSet;
 
@@ -8,22 +9,22 @@ use rusqlite::{Connection, Result, params};
 use super::queries::{list_last_run_of_each_entry, parsed};
 use super::{Journal, JournalError, RunRecord};
 
-/// Failures of one entry since its last run that did not fail.
+/// Consecutive failures of one entry, since its last run that did not fail.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FailureStreak {
     /// Name of the entry.
     pub entry: String,
-    /// Number of runs that failed or exceeded the timeout. Interrupted runs and runs for pushed tags do not count.
+    /// Number of runs that failed or timed out. Interrupted runs and runs for pushed tags do not count.
     pub failures: u32,
-    /// Time at which the last of them ended.
+    /// Time at which the last of these runs ended.
     pub last: DateTime<Utc>,
-    /// True if the entry's last run nevertheless made progress ([`Outcome`](super::Outcome) defines that), so that no
-    /// back-off follows.
+    /// True if the entry's last run made progress, as [`Outcome::made_progress`](super::Outcome::made_progress) defines
+    /// it. In this case, no back-off follows.
     pub made_progress: bool,
 }
 
 impl Journal {
-    /// Returns the entries whose last run failed, by name.
+    /// Returns the failure streaks of all entries that have one, ordered by the name of the entry.
     ///
     /// # Errors
     /// [`JournalError`].
@@ -42,10 +43,10 @@ fn list_failure_streaks(db: &Connection) -> Result<Vec<FailureStreak>> {
          WHERE outcome IN ('failed', 'timed_out') AND trigger <> 'push_event' AND runs.id > coalesce(well.id, 0)
          GROUP BY entry ORDER BY entry",
     )?;
-    let getting_on = list_entries_with_progress(db)?;
+    let with_progress = list_entries_with_progress(db)?;
     let rows = statement.query_map([], |row| {
         let (entry, failures, last): (String, _, _) = (row.get("entry")?, row.get("failures")?, parsed(row, "last")?);
-        let made_progress = getting_on.contains(&entry);
+        let made_progress = with_progress.contains(&entry);
         Ok(FailureStreak { entry, failures, last, made_progress })
     })?;
     rows.collect()
@@ -57,8 +58,8 @@ fn list_entries_with_progress(db: &Connection) -> Result<HashSet<String>> {
     Ok(last_runs.filter(made_progress).map(|run| run.entry).collect())
 }
 
-/// Keeps the count of failures whose rows are being deleted, with the last failure of the entry.
-pub(super) fn carry_over(db: &Connection, entry: &str, failures: u32) -> Result<()> {
+/// Adds the number of failures whose rows are being deleted to the last failed run of the entry.
+pub(super) fn move_failures_to_last_failed_run(db: &Connection, entry: &str, failures: u32) -> Result<()> {
     let mut statement = db.prepare_cached(
         "UPDATE runs SET failures_before = failures_before + ?2
          WHERE id = (SELECT max(id) FROM runs WHERE entry = ?1 AND outcome IN ('failed', 'timed_out') AND
@@ -80,7 +81,7 @@ mod tests {
     async fn run_that_sends(journal: &Journal, entry: &str, outcome: Outcome, minute: i64, bytes: u64) {
         let at = DateTime::from_timestamp(1_800_000_000 + 60 * minute, 0).unwrap();
         let Begun::Started(id) = journal.begin_run(entry, Trigger::Manual, at).await.unwrap() else {
-            panic!("not begun")
+            panic!("not started")
         };
         let end = RunEnd { outcome, tags: TagCounts::default(), bytes, error: None, deferred_until: None };
         journal.end_run(id, end, at).await.unwrap();
@@ -95,18 +96,18 @@ mod tests {
             ("again", &[Failed, Succeeded, Failed, Interrupted, TimedOut][..]),
             ("never-well", &[Failed]),
             ("well", &[Failed, Failed, Succeeded]),
-            ("cut-off", &[Succeeded, Interrupted]),
+            ("interrupted", &[Succeeded, Interrupted]),
         ] {
             for (minute, outcome) in outcomes.iter().enumerate() {
                 run(&journal, entry, *outcome, minute as i64).await;
             }
         }
         let streaks = journal.failure_streaks().await.unwrap();
-        let told: Vec<_> = streaks
+        let actual: Vec<_> = streaks
             .iter()
-            .map(|one| (one.entry.as_str(), one.failures, one.last.timestamp() - 1_800_000_000))
+            .map(|streak| (streak.entry.as_str(), streak.failures, streak.last.timestamp() - 1_800_000_000))
             .collect();
-        assert_eq!(told, [("again", 2, 240), ("never-well", 1, 0)]);
+        assert_eq!(actual, [("again", 2, 240), ("never-well", 1, 0)]);
     }
 
     #[tokio::test]
@@ -116,7 +117,7 @@ mod tests {
         let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
         for (entry, runs) in [
             ("fails", &[(TimedOut, 7), (Failed, 7)][..]),
-            ("gets-on", &[(Failed, 0), (TimedOut, 7)]),
+            ("progresses", &[(Failed, 0), (TimedOut, 7)]),
             ("hangs", &[(TimedOut, 0)]),
         ] {
             for (minute, (outcome, bytes)) in runs.iter().enumerate() {
@@ -124,7 +125,8 @@ mod tests {
             }
         }
         let streaks = journal.failure_streaks().await.unwrap();
-        let told: Vec<_> = streaks.iter().map(|one| (one.entry.as_str(), one.failures, one.made_progress)).collect();
-        assert_eq!(told, [("fails", 2, false), ("gets-on", 2, true), ("hangs", 1, false)]);
+        let actual: Vec<_> =
+            streaks.iter().map(|streak| (streak.entry.as_str(), streak.failures, streak.made_progress)).collect();
+        assert_eq!(actual, [("fails", 2, false), ("progresses", 2, true), ("hangs", 1, false)]);
     }
 }

@@ -1,47 +1,49 @@
-//! Progress of uploads that have not ended. This file has only the statements and the methods of [`Journal`] for
-//! uploads.
+//! Progress of unfinished uploads. This file contains the statements and the methods of [`Journal`] for uploads.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use rusqlite::{Connection, OptionalExtension as _, Result, params};
 
 use super::group::Durability;
-use super::queries::{by_now, count, number, text};
+use super::queries::{count, current_run, number, text};
 use super::{Journal, JournalError, RunId};
 use crate::oci::Digest;
 
-/// Maximum time for which registries keep an upload that gets no more bytes. No registry is known to keep it longer.
-const KEPT: TimeDelta = TimeDelta::days(7);
+/// Maximum time for which a registry is expected to keep an upload that receives no more bytes. No known registry keeps
+/// an upload longer.
+const MAX_IDLE: TimeDelta = TimeDelta::days(7);
 
-/// Progress of an upload.
+/// Progress of an unfinished upload of a blob.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UploadRecord {
     /// Repository that the blob is written to.
     pub target: String,
     /// Digest of the blob.
     pub digest: Digest,
-    /// Location of the upload, as the registry states it. Only clients that may write to the repository can use it.
+    /// Location of the upload, as the registry returned it. Only clients that may write to the repository can use this
+    /// location.
     pub session: String,
-    /// Number of bytes that the registry has.
+    /// Number of uploaded bytes.
     pub stored: u64,
-    /// Hash of these bytes, as [`crate::oci::Digester::to_state`] returns it.
+    /// State of the hash of the uploaded bytes, as [`crate::oci::Digester::to_state`] returns it.
     pub hashed: Vec<u8>,
-    /// Number of bytes that the registry has once the chunk that was about to be sent has arrived, and their hash.
+    /// Number of bytes, and state of their hash, after the chunk that was about to be sent. `None` if no chunk was
+    /// about to be sent.
     pub ahead: Option<(u64, Vec<u8>)>,
 }
 
 impl Journal {
-    /// Records the progress of a run's upload. After this method returns, a kill of the process does not delete the
-    /// record. A power cut may delete it.
+    /// Records the progress of an upload of a run. After this method has returned, the record survives a kill of the
+    /// process. A power failure may delete the record.
     ///
     /// # Errors
     /// [`JournalError`].
     pub async fn record_upload(&self, run: RunId, upload: UploadRecord) -> std::result::Result<(), JournalError> {
         let now = Utc::now();
-        self.write(Durability::Hint, move |db| record_upload(db, run, &upload, now)).await
+        self.write(Durability::Unsynced, move |db| record_upload(db, run, &upload, now)).await
     }
 
-    /// Takes over the upload of this blob that an ended run has left. The upload belongs to this run from now on. If
-    /// several runs request the upload, one of them gets it.
+    /// Assigns an unfinished upload of an ended run to the run `run`, and returns the upload. Returns `None` if no such
+    /// upload of this blob exists. If several runs call this method, only one of them receives the upload.
     ///
     /// # Errors
     /// [`JournalError`].
@@ -52,15 +54,18 @@ impl Journal {
         digest: Digest,
     ) -> std::result::Result<Option<UploadRecord>, JournalError> {
         let (owned, now) = (target.to_owned(), Utc::now());
-        let Some((left_by, upload)) = self.read(move |db| find_left_upload(db, &owned, digest, now)).await? else {
+        let Some((previous_run, upload)) =
+            self.read(move |db| find_upload_of_ended_run(db, &owned, digest, now)).await?
+        else {
             return Ok(None);
         };
         let target = target.to_owned();
-        let is_ours = self.write(Durability::Hint, move |db| hand_over(db, &target, digest, left_by, run)).await?;
-        Ok(is_ours.then_some(upload))
+        let was_taken =
+            self.write(Durability::Unsynced, move |db| hand_over(db, &target, digest, previous_run, run)).await?;
+        Ok(was_taken.then_some(upload))
     }
 
-    /// Deletes an upload: it has ended, or no longer exists.
+    /// Deletes the record of an upload that has ended or no longer exists.
     ///
     /// # Errors
     /// [`JournalError`].
@@ -71,12 +76,12 @@ impl Journal {
 }
 
 fn record_upload(db: &Connection, run: RunId, upload: &UploadRecord, now: DateTime<Utc>) -> Result<()> {
-    db.prepare_cached("DELETE FROM uploads WHERE recorded < ?1")?.execute([text(now - KEPT)])?;
+    db.prepare_cached("DELETE FROM uploads WHERE recorded < ?1")?.execute([text(now - MAX_IDLE)])?;
     let mut statement = db.prepare_cached(
         "INSERT OR REPLACE INTO uploads (target, digest, run, session, stored, hashed, recorded, ahead, ahead_hashed)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
     )?;
-    let run = by_now(db, run)?;
+    let run = current_run(db, run)?;
     let UploadRecord { target, digest, session, stored, hashed, ahead } = upload;
     let (ahead, ahead_hashed) = ahead.as_ref().map(|(stored, hashed)| (number(*stored), hashed)).unzip();
     let (digest, stored, recorded) = (digest.to_string(), number(*stored), text(now));
@@ -84,8 +89,8 @@ fn record_upload(db: &Connection, run: RunId, upload: &UploadRecord, now: DateTi
     Ok(())
 }
 
-/// Returns the upload, and the run that has left it.
-fn find_left_upload(
+/// Returns an unfinished upload of an ended run, and the number of that run.
+fn find_upload_of_ended_run(
     db: &Connection,
     target: &str,
     digest: Digest,
@@ -105,12 +110,12 @@ fn find_left_upload(
         let upload = UploadRecord { target: target.to_owned(), digest, session, stored, hashed, ahead };
         Ok((run, upload))
     };
-    statement.query_row(params![target, digest.to_string(), text(now - KEPT)], read).optional()
+    statement.query_row(params![target, digest.to_string(), text(now - MAX_IDLE)], read).optional()
 }
 
-/// Moves the upload to another run. Returns true if it still belonged to `from`.
+/// Assigns the upload to the run `to`. Returns false if the upload no longer belongs to the run `from`.
 fn hand_over(db: &Connection, target: &str, digest: Digest, from: RunId, to: RunId) -> Result<bool> {
-    let to = by_now(db, to)?;
+    let to = current_run(db, to)?;
     let mut statement =
         db.prepare_cached("UPDATE uploads SET run = ?4 WHERE target = ?1 AND digest = ?2 AND run = ?3")?;
     Ok(statement.execute(params![target, digest.to_string(), from.0, to.0])? == 1)
@@ -127,7 +132,7 @@ mod tests {
     use super::*;
     use crate::journal::{Begun, Outcome, RunEnd, TagCounts, Trigger};
 
-    async fn begun(journal: &Journal) -> RunId {
+    async fn start_run(journal: &Journal) -> RunId {
         match journal.begin_run("a", Trigger::Manual, Utc::now()).await.unwrap() {
             Begun::Started(run) => run,
             other => panic!("{other:?}"),
@@ -149,30 +154,30 @@ mod tests {
     async fn ended_run_leaves_upload_as_last_recorded() {
         let folder = tempfile::tempdir().unwrap();
         let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
-        let run = begun(&journal).await;
+        let run = start_run(&journal).await;
         let next = RunId(run.0 + 1);
-        let left = async |target: &str| journal.take_left_upload(next, target, Digest::of(b"x")).await.unwrap();
+        let take = async |target: &str| journal.take_left_upload(next, target, Digest::of(b"x")).await.unwrap();
         journal.record_upload(run, upload(10)).await.unwrap();
         let last = UploadRecord { ahead: Some((30, vec![4, 5])), ..upload(20) };
         journal.record_upload(run, last.clone()).await.unwrap();
-        assert_eq!(left("t/a").await, None, "it is still sent");
+        assert_eq!(take("t/a").await, None, "its run is in progress");
         end(&journal, run).await;
-        assert_eq!(begun(&journal).await, next);
-        assert_eq!(left("t/b").await, None);
-        assert_eq!(left("t/a").await, Some(last.clone()));
-        assert_eq!(left("t/a").await, None, "it is taken");
+        assert_eq!(start_run(&journal).await, next);
+        assert_eq!(take("t/b").await, None);
+        assert_eq!(take("t/a").await, Some(last.clone()));
+        assert_eq!(take("t/a").await, None, "another run has taken the upload");
         end(&journal, next).await;
-        assert_eq!(left("t/a").await, Some(last), "nothing came of it");
+        assert_eq!(take("t/a").await, Some(last), "the second run left the upload unfinished");
         journal.forget_upload("t/a", Digest::of(b"x")).await.unwrap();
         journal.write_notes().await.unwrap();
-        assert_eq!(left("t/a").await, None);
+        assert_eq!(take("t/a").await, None);
     }
 
     #[tokio::test]
     async fn upload_idle_for_a_week_is_deleted() {
         let folder = tempfile::tempdir().unwrap();
         let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
-        let run = begun(&journal).await;
+        let run = start_run(&journal).await;
         let db = crate::journal::file::connect(journal.path(), rusqlite::OpenFlags::SQLITE_OPEN_READ_WRITE).unwrap();
         record_upload(&db, run, &upload(10), Utc::now() - TimeDelta::days(8)).unwrap();
         end(&journal, run).await;

@@ -1,9 +1,8 @@
-//! History queries of the status page: the runs of many entries in short form, and the addresses at which a tag or
-//! digest was found.
+//! Queries of the status page: the last runs of many entries in short form, and the search for a tag or digest.
 //!
-//! Every query is bounded by rows or by time, and none writes. A caller that serves unauthenticated clients uses a
-//! [`Journal`](super::Journal) of its own, opened for reading. That journal has its own thread and connection, and no
-//! run waits for it.
+//! Every query has a maximum number of rows or a time limit, and no query writes. A caller that serves unauthenticated
+//! clients opens a separate [`Journal`](super::Journal) for reading. The separate journal has its own thread and
+//! connection, so no run waits for the queries of these clients.
 
 pub(super) mod record;
 mod runs;

@@ -1,5 +1,5 @@
-//! Records of the history queries: plain values. The statements that find these records are beside this file. Rows of
-//! the journal as they were written are in `journal/record.rs`.
+//! Records that the queries of the status page return, and the search text. The statements of these queries are in
+//! `runs.rs` and `search.rs`.
 
 use chrono::{DateTime, Utc};
 
@@ -13,11 +13,11 @@ pub struct RunMark {
     pub run: RunId,
     /// Name of the entry.
     pub entry: String,
-    /// Time at which it began.
+    /// Time at which the run started.
     pub started: DateTime<Utc>,
-    /// Time at which the run ended, if known.
+    /// Time at which the run ended. `None` if no end is recorded.
     pub ended: Option<DateTime<Utc>>,
-    /// Outcome of the run. Absent while it is in progress.
+    /// Outcome of the run. `None` while the run is in progress.
     pub outcome: Option<Outcome>,
     /// Bytes of blobs and manifests that the run sent. 0 while the run is in progress.
     pub bytes: u64,
@@ -34,24 +34,25 @@ impl From<&RunRecord> for RunMark {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Search {
     text: String,
-    /// Hexadecimal digits, with or without an algorithm before them.
+    /// Beginning of a digest: hexadecimal digits, with or without an algorithm before them. `None` if the search text
+    /// contains no digest.
     digest: Option<String>,
-    /// True if both must match, as in `repository@digest`.
+    /// True if the text and the digest must both match, as in `repository@digest`.
     both: bool,
 }
 
 /// Result of a search.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SearchResults {
-    /// Tags and digests that arrived, the latest first.
+    /// Evidence of tags and digests that were copied, the latest first.
     pub arrivals: Vec<EvidenceRecord>,
-    /// Tags that runs saw, the last seen first.
+    /// Tags that runs found, ordered by the time of the last observation, the latest first.
     pub seen: Vec<SeenTag>,
-    /// True if there may be more: one of the lists was full, or the time limit was reached.
+    /// True if more rows may match: one of the lists was full, or the time limit was reached.
     pub is_cut: bool,
 }
 
-/// Tag that runs of an entry saw.
+/// Tag that runs of an entry found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SeenTag {
     /// Name of the entry.
@@ -61,13 +62,13 @@ pub struct SeenTag {
 }
 
 impl Search {
-    /// Maximum length of a search text, in bytes. A repository, a tag and a digest fit into it.
+    /// Maximum length of a search text, in bytes. A repository with a tag and a digest is shorter.
     pub const LONGEST: usize = 1024;
 
-    /// Minimum number of digits that count as the beginning of a digest.
-    const DIGITS: usize = 6;
+    /// Minimum number of hexadecimal digits of a text that is treated as the beginning of a digest.
+    const MIN_DIGITS: usize = 6;
 
-    /// Reads a text that a person typed. Space around it is ignored. [`None`] if nothing is left, or more than
+    /// Parses a search text, without the white space around it. Returns [`None`] if the text is empty or longer than
     /// [`Search::LONGEST`].
     #[must_use]
     pub fn read(typed: &str) -> Option<Self> {
@@ -75,42 +76,47 @@ impl Search {
         if typed.is_empty() || typed.len() > Self::LONGEST {
             return None;
         }
-        if let Some((place, digest)) = typed.rsplit_once('@')
+        if let Some((address, digest)) = typed.rsplit_once('@')
             && is_beginning_of_digest(digest)
         {
-            let both = !place.is_empty();
-            return Some(Self { text: place.to_owned(), digest: Some(digest.to_owned()), both });
+            let both = !address.is_empty();
+            return Some(Self { text: address.to_owned(), digest: Some(digest.to_owned()), both });
         }
         let digest = Some(typed.to_ascii_lowercase()).filter(|digest| is_beginning_of_digest(digest));
         Some(Self { text: typed.to_owned(), digest, both: false })
     }
 
-    /// Returns true if one of these addresses (a repository and a tag or digest) or digests matches.
-    pub(super) fn meets(&self, places: [[&str; 2]; 2], digests: [&str; 2]) -> bool {
-        let in_digests = self.digest.as_ref().is_some_and(|digest| digests.iter().any(|it| begins(it, digest)));
+    /// Returns true if one of the addresses or one of the digests matches the search text. An address is a repository
+    /// and a tag or digest.
+    pub(super) fn matches(&self, addresses: [[&str; 2]; 2], digests: [&str; 2]) -> bool {
+        let in_digests =
+            self.digest.as_ref().is_some_and(|digest| digests.iter().any(|known| begins_with(known, digest)));
         if self.both && !in_digests || self.text.is_empty() {
             return in_digests;
         }
-        let in_places = places.iter().any(|place| self.is_in(*place));
-        if self.both { in_places } else { in_digests || in_places }
+        let in_addresses = addresses.iter().any(|address| self.is_in(*address));
+        if self.both { in_addresses } else { in_digests || in_addresses }
     }
 
     fn is_in(&self, [repository, reference]: [&str; 2]) -> bool {
-        // A digest after the `@` of an address is compared as a digest: three letters would match every other one.
+        // A digest in an address is compared only as a digest. Compared as text, a search for three letters would match
+        // nearly every digest.
         let as_tag = if reference.contains(':') { "" } else { reference };
-        let across = |(before, behind): (&str, &str)| repository.ends_with(before) && as_tag.starts_with(behind);
-        repository.contains(&self.text) || as_tag.contains(&self.text) || self.text.rsplit_once(':').is_some_and(across)
+        let spans_both = |(end, start): (&str, &str)| repository.ends_with(end) && as_tag.starts_with(start);
+        repository.contains(&self.text)
+            || as_tag.contains(&self.text)
+            || self.text.rsplit_once(':').is_some_and(spans_both)
     }
 }
 
 fn is_beginning_of_digest(text: &str) -> bool {
     let (algorithm, digits) = text.split_once(':').map_or((None, text), |(name, digits)| (Some(name), digits));
     algorithm.is_none_or(|algorithm| Digest::ALGORITHMS.contains(&algorithm))
-        && (Search::DIGITS..=128).contains(&digits.len())
+        && (Search::MIN_DIGITS..=128).contains(&digits.len())
         && digits.bytes().all(|digit| digit.is_ascii_digit() || (b'a'..=b'f').contains(&digit))
 }
 
-fn begins(digest: &str, beginning: &str) -> bool {
+fn begins_with(digest: &str, beginning: &str) -> bool {
     if beginning.contains(':') {
         return digest.starts_with(beginning);
     }
@@ -125,8 +131,8 @@ mod tests {
     fn repository_tag_and_digest_prefix_are_found() {
         let digest = format!("sha256:{}", "0123456789abcdef".repeat(4));
         let other = format!("sha256:{}", "f".repeat(64));
-        let places = [["docker.io/library/python", "3.12-slim"], ["prod.example:5000/cache/python", "3.12-slim"]];
-        let meets = |typed: &str| Search::read(typed).unwrap().meets(places, [&other, &digest]);
+        let addresses = [["docker.io/library/python", "3.12-slim"], ["prod.example:5000/cache/python", "3.12-slim"]];
+        let matches = |typed: &str| Search::read(typed).unwrap().matches(addresses, [&other, &digest]);
         for typed in [
             "python",
             " 3.12 ",
@@ -139,19 +145,19 @@ mod tests {
             "@sha256:0123456789",
             "cache/python@sha256:0123456789",
         ] {
-            assert!(meets(typed), "{typed}");
+            assert!(matches(typed), "{typed}");
         }
         for typed in
             ["ruby", "3.13", "python:slim", "01234", "123456", "ruby@sha256:0123456789", "python@sha256:abcdef"]
         {
-            assert!(!meets(typed), "{typed}");
+            assert!(!matches(typed), "{typed}");
         }
     }
 
     #[test]
     fn tag_does_not_match_within_digests() {
         let digest = format!("sha256:{}", "0".repeat(64));
-        assert!(!Search::read("000").unwrap().meets([["a", &digest], ["b", ""]], [&digest, &digest]));
+        assert!(!Search::read("000").unwrap().matches([["a", &digest], ["b", ""]], [&digest, &digest]));
     }
 
     #[test]

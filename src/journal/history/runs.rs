@@ -1,4 +1,4 @@
-//! Last runs of many entries, in short form.
+//! Query for the last runs of many entries, in short form.
 
 use rusqlite::{Connection, Result, params};
 
@@ -7,8 +7,8 @@ use crate::journal::queries::{self, parsed, parsed_if_any};
 use crate::journal::{Journal, JournalError, RunId};
 
 impl Journal {
-    /// Returns the last runs of each of these entries, `each` at most, the latest first. A run that another process
-    /// left unfinished counts as in progress here.
+    /// Returns the last runs of each of the `entries`, the latest first. `each` is the maximum number of runs for each
+    /// entry. A run whose process ended without recording the end is returned as in progress.
     ///
     /// # Errors
     /// [`JournalError`].
@@ -54,7 +54,7 @@ mod tests {
     async fn run(journal: &Journal, entry: &str, minute: i64, end: Option<(Outcome, u64)>) {
         let at = DateTime::from_timestamp(1_800_000_000 + 60 * minute, 0).unwrap();
         let Begun::Started(id) = journal.begin_run(entry, Trigger::Manual, at).await.unwrap() else {
-            panic!("not begun")
+            panic!("not started")
         };
         if let Some((outcome, bytes)) = end {
             let end = RunEnd { outcome, tags: TagCounts::default(), bytes, error: None, deferred_until: None };
@@ -75,9 +75,9 @@ mod tests {
         run(&journal, "b", 6, None).await;
         let reader = Journal::open_existing(&path).unwrap();
         let marks = reader.latest_marks(vec!["a".into(), "never".into(), "b".into()], 3).await.unwrap();
-        let told: Vec<_> = marks.iter().map(|mark| (mark.entry.as_str(), mark.outcome, mark.bytes)).collect();
-        let well = Some(Outcome::Succeeded);
-        assert_eq!(told, [("a", Some(Outcome::Failed), 0), ("a", well, 4), ("a", well, 3), ("b", None, 0)]);
+        let actual: Vec<_> = marks.iter().map(|mark| (mark.entry.as_str(), mark.outcome, mark.bytes)).collect();
+        let succeeded = Some(Outcome::Succeeded);
+        assert_eq!(actual, [("a", Some(Outcome::Failed), 0), ("a", succeeded, 4), ("a", succeeded, 3), ("b", None, 0)]);
         assert!(marks[0].ended.is_some() && marks[3].ended.is_none());
     }
 }

@@ -1,8 +1,7 @@
-//! Search for a tag or digest in the evidence and in the tags that runs saw.
+//! Search for a tag or digest in the evidence and in the tags that runs found.
 //!
-//! There is no index for it: a search reads the rows, the latest first if they have an order, and ends when it has
-//! enough rows or when its time limit is reached.
-//! enough or when its time is up.
+//! The search uses no index. It reads the evidence, the latest first, until the list is full or the time limit is
+//! reached. Then it reads the tags until all are read or the time limit is reached.
 
 use std::cmp::Reverse;
 use std::time::{Duration, Instant};
@@ -15,7 +14,8 @@ use crate::journal::queries::read_tag;
 use crate::journal::{Journal, JournalError};
 
 impl Journal {
-    /// Returns the rows that match `search`: at most `at_most` arrivals and as many tags, found within `time` each.
+    /// Returns at most `at_most` rows of evidence and at most `at_most` tags that match `search`. The search for
+    /// evidence and the search for tags each end after `time`.
     ///
     /// # Errors
     /// [`JournalError`].
@@ -47,7 +47,7 @@ fn find_evidence(
             found.is_cut = true;
             break;
         }
-        if !meets(search, row) {
+        if !matches(search, row) {
             continue;
         }
         if found.arrivals.len() == at_most {
@@ -69,33 +69,36 @@ fn find_tags(db: &Connection, search: &Search, at_most: usize, end: Instant, fou
             found.is_cut = true;
             break;
         }
-        if meets(search, row) {
+        if matches(search, row) {
             found.seen.push(SeenTag { entry: row.get("entry")?, tag: read_tag(row)? });
         }
-        // Rows come by entry and name, so the latest are known only at the end. The others need not be kept until
-        // then.
+        // SQLite returns these rows ordered by entry and tag, so the latest rows are known only at the end. The list is
+        // truncated from time to time, so that it does not grow to the number of all matching rows.
         if found.seen.len() >= at_most.saturating_mul(4).max(64) {
-            keep_latest(found, at_most);
+            retain_latest(found, at_most);
         }
     }
-    keep_latest(found, at_most);
+    retain_latest(found, at_most);
     Ok(())
 }
 
-fn keep_latest(found: &mut SearchResults, at_most: usize) {
+fn retain_latest(found: &mut SearchResults, at_most: usize) {
     found.seen.sort_by_key(|seen| Reverse(seen.tag.last_seen));
     found.is_cut |= found.seen.len() > at_most;
     found.seen.truncate(at_most);
 }
 
-/// Returns true if the row matches. Its first six columns are two addresses, each with a tag or digest, and two
-/// digests.
-fn meets(search: &Search, row: &Row<'_>) -> bool {
-    search.meets([[word(row, 0), word(row, 1)], [word(row, 2), word(row, 3)]], [word(row, 4), word(row, 5)])
+/// Returns true if the row matches. The first six columns of the row are: source and its tag or digest, target and its
+/// tag, and two digests.
+fn matches(search: &Search, row: &Row<'_>) -> bool {
+    search.matches(
+        [[column_text(row, 0), column_text(row, 1)], [column_text(row, 2), column_text(row, 3)]],
+        [column_text(row, 4), column_text(row, 5)],
+    )
 }
 
-/// Returns a text of a row, or an empty one.
-fn word<'row>(row: &'row Row<'_>, column: usize) -> &'row str {
+/// Returns the text of a column, or an empty text if the column contains no text.
+fn column_text<'row>(row: &'row Row<'_>, column: usize) -> &'row str {
     row.get_ref(column).ok().and_then(|value| value.as_str().ok()).unwrap_or_default()
 }
 
@@ -137,7 +140,7 @@ mod tests {
         }
     }
 
-    /// Returns a journal in which `v1` arrived four times and `v2` once, and both were seen.
+    /// Returns a journal with evidence of four copies of `v1` and one copy of `v2`, and with observations of both tags.
     async fn journal(folder: &tempfile::TempDir) -> Journal {
         let path = folder.path().join("journal.db");
         let journal = Journal::open(&path).unwrap();
