@@ -1,4 +1,4 @@
-//! Back-off of an entry that keeps failing: the delay before its schedule may start it again.
+//! Back-off of an entry that keeps failing: the delay before the schedule may start the entry again.
 
 use std::time::Duration;
 

@@ -57,7 +57,8 @@ struct Slot {
     /// The first scheduled instant after `handled_until` and `skip_until`. The field is a cache: it is read far more
     /// often than it changes.
     next: Option<DateTime<Utc>>,
-    /// The longer of two waits: from `handled_until` to the first scheduled instant, and from there to the second one.
+    /// The longer of two waits: from `handled_until` to the next scheduled instant, and from that instant to the
+    /// following one.
     step: TimeDelta,
 }
 

@@ -123,7 +123,7 @@ fn tree(repositories: &[&str], tags: &str) -> (Server, Server, Site) {
 fn a_tree_without_repositories_fails_only_by_at_least() {
     let (_source, _target, site) = tree(&["other/app"], "");
     let output = site.run(&["once"]).expect_success();
-    assert!(output.stdout.contains("/team/** has no repositories: look at the prefix"), "{}", output.stdout);
+    assert!(output.stdout.contains("/team/** has no repositories: check the prefix"), "{}", output.stdout);
 
     let (_source, _target, site) = tree(&["other/app"], "at_least: 1");
     let report = site.report(1);
