@@ -293,10 +293,10 @@ mod tests {
 
     #[test]
     fn patterns_meet_unless_no_tag_matches_both() {
-        let meet = |one: &str, other: &str| {
-            let (one, other): (Pattern, Pattern) = (one.parse().unwrap(), other.parse().unwrap());
-            assert_eq!(one.may_meet(&other), other.may_meet(&one));
-            one.may_meet(&other)
+        let meet = |first: &str, second: &str| {
+            let (first, second): (Pattern, Pattern) = (first.parse().unwrap(), second.parse().unwrap());
+            assert_eq!(first.may_meet(&second), second.may_meet(&first));
+            first.may_meet(&second)
         };
         let digest = Digest::of(b"x");
         assert!(meet("a-*", "a-b*") && meet("*", "re:x") && meet("v1", "v*") && meet(&format!("v1@{digest}"), "v1"));
