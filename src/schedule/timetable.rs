@@ -97,8 +97,8 @@ impl Timetable {
     }
 
     /// Adjusts the timetable to a clock that was set back by `by` to `now`. The skipped spans of [`Timetable::hold`]
-    /// end earlier by the same time. Returns the number of entries whose step is shorter than the setback: these
-    /// entries fire by the new time.
+    /// end earlier by the same time. Returns the number of entries that would otherwise wait for longer than their
+    /// step. These entries fire by the new time.
     pub fn set_back(&mut self, now: DateTime<Utc>, by: TimeDelta) -> usize {
         let mut count = 0;
         for slot in self.entries.values_mut() {
