@@ -26,13 +26,13 @@ pub(crate) struct RivalClaims(Vec<Claim>);
 /// - If the entry has the same source as the pair, the two configurations show its claims. No request is sent.
 /// - If the entry has another source, the function lists that source. If the listing fails, the tags that the entry
 ///   selected in its last run are its claims, from the journal.
-pub(crate) async fn rival_claims(engine: &Engine, request: &RunRequest, pair: &Pair) -> RivalClaims {
+pub(crate) async fn query_rival_claims(engine: &Engine, request: &RunRequest, pair: &Pair) -> RivalClaims {
     let (mut queries, mut known) = (Vec::new(), Vec::new());
     for target in &pair.targets {
         for entry in request.entries.iter().filter(|entry| entry.name != request.entry.name) {
             let Some(source) = source_for_target(entry, target) else { continue };
             if source.is_same_place(&pair.source) {
-                known.extend(claims_on_same_source(&request.entry, entry, &source, target));
+                known.extend(find_claims_on_same_source(&request.entry, entry, &source, target));
             } else {
                 queries.push(query_claim(engine, entry, source, target));
             }
@@ -44,13 +44,13 @@ pub(crate) async fn rival_claims(engine: &Engine, request: &RunRequest, pair: &P
 }
 
 async fn query_claim(engine: &Engine, entry: &Entry, source: Endpoint, target: &Endpoint) -> Claim {
-    let tags = claimed_tags(engine, entry, &source).await;
+    let tags = query_claimed_tags(engine, entry, &source).await;
     Claim { entry: entry.name.to_string(), source: source.to_string(), target: target.to_string(), tags }
 }
 
 /// Returns the claims of `rival`, an entry with the same source as `own`. No listing is needed, because only two kinds
 /// of tags can conflict: tags that `rival` pins, and tags that `own` pins and `rival` selects without a pin.
-fn claims_on_same_source(own: &Entry, rival: &Entry, source: &Endpoint, target: &Endpoint) -> Vec<Claim> {
+fn find_claims_on_same_source(own: &Entry, rival: &Entry, source: &Endpoint, target: &Endpoint) -> Vec<Claim> {
     let own_pins = own.selection.pins();
     let follows = own_pins.into_keys().filter(|tag| rival.selection.takes(tag)).collect();
     let claim = |source: String, tags: Vec<Tag>| Claim {
@@ -94,7 +94,7 @@ impl RivalClaims {
 }
 
 /// Returns the tags that an entry selects at one of its sources.
-async fn claimed_tags(engine: &Engine, entry: &Entry, source: &Endpoint) -> Vec<Tag> {
+async fn query_claimed_tags(engine: &Engine, entry: &Entry, source: &Endpoint) -> Vec<Tag> {
     let Ok(opened) = engine.endpoints.source(source, AccessContext::at_source(entry)) else { return Vec::new() };
     match list_tags(opened.as_ref(), &entry.selection).await {
         Ok(listing) => {
@@ -104,13 +104,13 @@ async fn claimed_tags(engine: &Engine, entry: &Entry, source: &Endpoint) -> Vec<
         Err(error) => {
             tracing::warn!(rival = %entry.name, %error, "cannot list the tags of another entry that writes to \
              the same target; the tags of its last run are used");
-            last_claimed_tags(engine, entry, source).await
+            read_last_claimed_tags(engine, entry, source).await
         }
     }
 }
 
 /// Returns the tags that an entry selected in its last run at one of its sources, from the journal.
-async fn last_claimed_tags(engine: &Engine, entry: &Entry, source: &Endpoint) -> Vec<Tag> {
+async fn read_last_claimed_tags(engine: &Engine, entry: &Entry, source: &Endpoint) -> Vec<Tag> {
     let Some(journal) = &engine.journal else { return Vec::new() };
     let selected = journal.last_selection(entry.name.as_str()).await.unwrap_or_default();
     let source = source.to_string();

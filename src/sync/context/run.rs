@@ -164,9 +164,9 @@ impl Run<'_> {
     /// the same missing items; each missing item is recorded once.
     pub(crate) fn record_left_behind(&self, arrival: &Arrival) {
         let mut log = self.progress.log.lock();
-        for left in &arrival.left_behind {
-            let LeftBehind { what, reason } = left;
-            let report = LeftBehindReport { target: arrival.target.clone(), left: left.clone() };
+        for item in &arrival.left_behind {
+            let LeftBehind { what, reason } = item;
+            let report = LeftBehindReport { target: arrival.target.clone(), left: item.clone() };
             let count = log.left_behind.len();
             if log.left_behind.insert(report) && count < LINES_PER_CLASS {
                 tracing::warn!(source = arrival.source, target = arrival.target, what, reason, "left behind");

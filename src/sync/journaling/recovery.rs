@@ -43,7 +43,7 @@ enum Finding {
 
 /// Target with open intents, and an entry that writes to the target.
 struct OpenTarget<'a> {
-    place: &'a str,
+    name: &'a str,
     endpoint: Endpoint,
     intents: &'a [Intent],
     writer: &'a Entry,
@@ -86,10 +86,10 @@ async fn list_open_intents(journal: &Journal) -> Vec<Intent> {
 fn group_by_target<'a>(open: &'a [Intent], entries: &'a [Arc<Entry>]) -> (Vec<OpenTarget<'a>>, Vec<&'a [Intent]>) {
     let (mut known, mut orphaned) = (Vec::new(), Vec::new());
     for intents in open.chunk_by(|a, b| a.arrival.target == b.arrival.target) {
-        let place = intents[0].arrival.target.as_str();
-        let found = place.parse::<Endpoint>().ok();
+        let name = intents[0].arrival.target.as_str();
+        let found = name.parse::<Endpoint>().ok();
         match found.and_then(|endpoint| Some((find_writer(entries, &endpoint, intents)?, endpoint))) {
-            Some((writer, endpoint)) => known.push(OpenTarget { place, endpoint, intents, writer }),
+            Some((writer, endpoint)) => known.push(OpenTarget { name, endpoint, intents, writer }),
             None => orphaned.push(intents),
         }
     }
@@ -138,10 +138,10 @@ async fn recover_targets(engine: &Engine, journal: &Journal, targets: Vec<OpenTa
 }
 
 async fn recover_target(engine: &Engine, journal: &Journal, open: &OpenTarget<'_>) {
-    let OpenTarget { place, endpoint, intents, writer } = open;
+    let OpenTarget { name, endpoint, intents, writer } = open;
     let target = match engine.endpoints.target(endpoint, AccessContext::at_target(writer)) {
         Ok(target) => target,
-        Err(error) => return log_unrecovered(place, intents.len(), &OpenError::to_string(&error)),
+        Err(error) => return log_unrecovered(name, intents.len(), &OpenError::to_string(&error)),
     };
     for (index, intent) in intents.iter().enumerate() {
         match recover_intent(journal, target.as_ref(), intent).await {
@@ -149,7 +149,7 @@ async fn recover_target(engine: &Engine, journal: &Journal, open: &OpenTarget<'_
             Ok(Err(error)) => {
                 tracing::warn!(%error, "cannot complete evidence: the intent stays open until the next run")
             }
-            Err(problem) => return log_unrecovered(place, intents.len() - index, &problem),
+            Err(problem) => return log_unrecovered(name, intents.len() - index, &problem),
         }
     }
 }

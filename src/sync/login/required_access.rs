@@ -119,7 +119,7 @@ pub(crate) fn list_registries(config: &Config) -> Vec<RequiredRegistry<'_>> {
     let entry_hosts = config.entries.iter().flat_map(|entry| {
         let target = entry.targets.iter().map(|target| (target, entry.credentials.target.as_ref()));
         let sides = std::iter::once((&entry.source, entry.credentials.source.as_ref())).chain(target);
-        sides.filter_map(|(place, credentials)| Some((place.host()?, credentials)))
+        sides.filter_map(|(endpoint, credentials)| Some((endpoint.host()?, credentials)))
     });
     let mut wanted: Vec<RequiredRegistry<'_>> = Vec::new();
     let mirrors: Vec<&RegistryHost> = config.mirrors().map(|mirror| &mirror.host).collect();
@@ -183,8 +183,8 @@ fn record_access<'a>(wanted: &mut [RequiredRegistry<'a>], config: &Config, entry
         record_mirror_access(wanted, config, entry, &source);
         let source = std::iter::once((&source, source_as, Right::Pull));
         let sides = source.chain(targets.iter().map(|target| (target, target_as, Right::Push)));
-        for (place, credentials, right) in sides {
-            if let Endpoint::Repository(repository) = place
+        for (endpoint, credentials, right) in sides {
+            if let Endpoint::Repository(repository) = endpoint
                 && let Some(wanted) = find_registry(wanted, &repository.host)
             {
                 wanted.access_with(credentials).require(&repository.name, right, entry);

@@ -45,7 +45,7 @@ pub(crate) struct ReferrerChecks {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SourceReferrers {
     pub(crate) list: Digest,
-    pub(crate) at: DateTime<Utc>,
+    pub(crate) checked_at: DateTime<Utc>,
 }
 
 impl ReferrerChecks {
@@ -82,17 +82,20 @@ impl ReferrerChecks {
         let last = self.known.get(subject)?.first()?;
         let age = self.now - last.checked;
         let is_valid = TimeDelta::zero() <= age && age < check_validity(subject);
-        is_valid.then(|| last.list.map(|list| SourceReferrers { list, at: last.checked }))
+        is_valid.then(|| last.list.map(|list| SourceReferrers { list, checked_at: last.checked }))
     }
 
     /// Creates the result of a check in this run.
     pub(crate) fn summarize(&self, referrers: &Referrers) -> SourceReferrers {
-        SourceReferrers { list: list_digest(referrers.manifests.iter().map(|referrer| referrer.digest)), at: self.now }
+        SourceReferrers {
+            list: list_digest(referrers.manifests.iter().map(|referrer| referrer.digest)),
+            checked_at: self.now,
+        }
     }
 
     /// Returns true if the check was made in this run, so that its result must still be recorded.
     pub(crate) fn is_current(&self, referrers: SourceReferrers) -> bool {
-        referrers.at == self.now
+        referrers.checked_at == self.now
     }
 
     /// Returns true unless the list that was last copied to a target is this list. If no list was copied to a target,
@@ -108,7 +111,7 @@ impl ReferrerChecks {
         self.write(ReferrerCheck {
             subject,
             target: target.to_owned(),
-            checked: referrers.at,
+            checked: referrers.checked_at,
             list: Some(referrers.list),
         })
         .await;

@@ -12,8 +12,8 @@ use crate::oci::{Digest, Tag};
 use crate::store::{Side, Step, StoreError};
 
 /// Formats an instant as in the log: RFC 3339 in UTC, in whole seconds.
-pub(crate) fn format_instant(at: DateTime<Utc>) -> String {
-    at.to_rfc3339_opts(SecondsFormat::Secs, true)
+pub(crate) fn format_instant(instant: DateTime<Utc>) -> String {
+    instant.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
 /// Report of one run of one entry.

@@ -85,11 +85,12 @@ impl RepositorySync<'_> {
                 }
             }
         };
-        let place = |target_index: &usize| self.pair.targets[*target_index].place();
-        let (outdated, current): (Vec<usize>, Vec<usize>) =
-            unchanged.iter().partition(|target_index| self.checks.may_lack(&subject, place(target_index), referrers));
+        let target_name = |target_index: &usize| self.pair.targets[*target_index].place();
+        let (outdated, current): (Vec<usize>, Vec<usize>) = unchanged
+            .iter()
+            .partition(|target_index| self.checks.may_lack(&subject, target_name(target_index), referrers));
         for target_index in current.into_iter().filter(|_| self.checks.is_current(referrers)) {
-            self.checks.record(subject, place(&target_index), referrers).await;
+            self.checks.record(subject, target_name(&target_index), referrers).await;
         }
         if !outdated.is_empty() {
             self.copy_late_referrers(reference, subject, &outdated, referrers).await;

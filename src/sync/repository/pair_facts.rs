@@ -10,7 +10,7 @@ use tracing::Instrument as _;
 use crate::config::Endpoint;
 use crate::plan::Selected;
 use crate::store::Source;
-use crate::sync::comparison::conflicts::{Conflicts, rival_claims};
+use crate::sync::comparison::conflicts::{Conflicts, query_rival_claims};
 use crate::sync::comparison::target_listing::{TargetState, query_target_state};
 use crate::sync::context::run::Run;
 use crate::sync::referrers::checks::ReferrerChecks;
@@ -42,7 +42,7 @@ pub(crate) async fn query_pair_facts(run: &Run<'_>, pair: &Pair, opened: &OpenPa
         query_target_state(run, source, target.as_ref(), listed.cancelled()).instrument(span)
     });
     let states = join_all(states).map(Ok);
-    let rivals = rival_claims(run.engine, run.request, pair).map(Ok);
+    let rivals = query_rival_claims(run.engine, run.request, pair).map(Ok);
     let checks = ReferrerChecks::load(run, source.place()).map(Ok);
     let ((listing, selected), target_states, rivals, checks) =
         try_join4(selected, states, rivals, checks).await.ok()?;
@@ -67,7 +67,7 @@ async fn select_tags(run: &Run<'_>, pair: &Pair, source: &dyn Source) -> Option<
     };
     listing.warn_of_skipped(source.place());
     let selected = selection.select(tag_names(&listing));
-    if let Some(problem) = listing.untagged(source.place(), &selected) {
+    if let Some(problem) = listing.untagged_error(source.place(), &selected) {
         run.report_problem(problem);
         return None;
     }

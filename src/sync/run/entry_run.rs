@@ -160,7 +160,7 @@ async fn sync_pairs(run: &Run<'_>, single: Option<&SingleCopy>) {
         match single {
             Some(single) => copy_single(run, single, events).await,
             None => {
-                let pairs = pairs_of_run(run);
+                let pairs = list_run_pairs(run);
                 pairs.for_each_concurrent(REPOSITORIES_AT_ONCE, |pair| sync_listed_pair(run, pair, &events)).await;
             }
         }
@@ -173,7 +173,7 @@ async fn sync_pairs(run: &Run<'_>, single: Option<&SingleCopy>) {
 
 /// Returns the pairs of repositories of a run: all pairs of the entry, or, in a run for pushed tags, the pairs of those
 /// tags.
-fn pairs_of_run<'a>(run: &'a Run<'_>) -> BoxStream<'a, Result<Pair, OpenError>> {
+fn list_run_pairs<'a>(run: &'a Run<'_>) -> BoxStream<'a, Result<Pair, OpenError>> {
     let entry = &run.request.entry;
     match &run.request.only {
         Some(only) => stream::iter(only.pairs(entry).into_iter().map(Ok)).boxed(),

@@ -9,7 +9,7 @@ use crate::config::{Endpoint, Warning};
 use crate::copy::{Batch, Contents, Rules};
 use crate::oci::{Digest, ManifestRef, Tag};
 use crate::plan::{Action, ReservedForm, Verdict};
-use crate::sync::comparison::conflicts::{Conflicts, rival_claims};
+use crate::sync::comparison::conflicts::{Conflicts, query_rival_claims};
 use crate::sync::comparison::tag_comparison::{
     decide_action, overwrite_rule, query_source_digest, query_target_digest,
 };
@@ -133,7 +133,7 @@ async fn preview_pair(
         list_tags(opened.source.as_ref(), &entry.selection).await.map_err(|error| format!("source {error}"))?;
     let selected = entry.selection.select(tag_names(&listing));
     coverage.lock().add(entry, &listing, &selected);
-    let conflicts = rival_claims(engine, request, pair).await.conflicts_with(request, pair, &selected);
+    let conflicts = query_rival_claims(engine, request, pair).await.conflicts_with(request, pair, &selected);
     // The receiver of transfer events is dropped: a preview has no transfers.
     let (events, _) = tokio::sync::mpsc::channel(1);
     let rules = Rules { platforms: entry.platforms.clone(), ..Rules::default() };
@@ -164,7 +164,7 @@ async fn preview_pair(
         tags,
     };
     listing.warn_of_skipped(opened.source.place());
-    if let Some(problem) = listing.untagged(opened.source.place(), &selected) {
+    if let Some(problem) = listing.untagged_error(opened.source.place(), &selected) {
         return Err(problem);
     }
     // For a tree, `at_least` applies to all repositories together.

@@ -47,26 +47,26 @@ pub(crate) async fn list_tags(source: &dyn Source, selection: &Selection) -> Res
 
 impl Listing {
     /// Logs the names that are not valid tags, and the content without a tag.
-    pub(crate) fn warn_of_skipped(&self, place: &str) {
+    pub(crate) fn warn_of_skipped(&self, source: &str) {
         for name in self.unusable.iter().take(MAX_NAMED_UNUSABLE) {
-            tracing::warn!(source = place, name, "skipped a name that is not a valid tag");
+            tracing::warn!(source, name, "skipped a name that is not a valid tag");
         }
         if let Some(more) = self.unusable.len().checked_sub(MAX_NAMED_UNUSABLE).filter(|more| *more > 0) {
-            tracing::warn!(source = place, more, "skipped further names that are not valid tags");
+            tracing::warn!(source, more, "skipped further names that are not valid tags");
         }
         for what in &self.skipped {
-            tracing::warn!(source = place, "skipped: {what}");
+            tracing::warn!(source, "skipped: {what}");
         }
     }
 
     /// Returns an error if the source has content but no tag, and no digest is selected, so that nothing would be
     /// copied.
-    pub(crate) fn untagged(&self, place: &str, selected: &Selected) -> Option<String> {
+    pub(crate) fn untagged_error(&self, source: &str, selected: &Selected) -> Option<String> {
         let skipped_count = self.unusable.len() + self.skipped.len();
         let is_untagged = self.tags.is_empty() && selected.digests.is_empty() && skipped_count > 0;
         is_untagged.then(|| {
             let first = self.skipped.first().map(|what| format!(": {what}")).unwrap_or_default();
-            format!("source {place}: the source has content but no tag, so nothing was selected{first}")
+            format!("source {source}: the source has content but no tag, so nothing was selected{first}")
         })
     }
 }

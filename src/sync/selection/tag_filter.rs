@@ -60,10 +60,10 @@ impl TagFilter {
     pub(crate) async fn select(
         &self,
         source: &dyn Source,
-        place: &Endpoint,
+        endpoint: &Endpoint,
         selection: &Selection,
     ) -> Result<(Listing, Selected), StoreError> {
-        let Endpoint::Repository(repository) = place else { return Ok(Default::default()) };
+        let Endpoint::Repository(repository) = endpoint else { return Ok(Default::default()) };
         let Some(pushed) = self.0.get(&repository.name) else { return Ok(Default::default()) };
         let (listing, mut selected) = if selection.newest.is_some() {
             let listing = list_tags(source, selection).await?;
