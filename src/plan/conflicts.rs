@@ -1,4 +1,5 @@
-//! Tag conflicts: tags of one target that two entries would write from different sources. Neither entry may write them.
+//! Tag conflicts. A tag of a target is in conflict if several entries would write the tag from different sources. None
+//! of these entries may then write the tag.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,16 +10,16 @@ use crate::oci::Tag;
 pub struct Claim {
     /// The entry's name.
     pub entry: String,
-    /// The endpoint that the content comes from, as it prints itself.
+    /// The source endpoint of the tags, as text.
     pub source: String,
-    /// The endpoint that the content goes to.
+    /// The target endpoint of the tags, as text.
     pub target: String,
-    /// The tags that the entry would write there.
+    /// The tags that the entry would write at the target.
     pub tags: Vec<Tag>,
 }
 
-/// Returns the tags, by target, that entries claim from more than one source, with the sorted names of those entries.
-/// Two entries that write a tag from the same source do not conflict.
+/// Returns the conflicting tags, each with its target and the sorted names of the entries that claim the tag. Entries
+/// that write a tag from the same source do not conflict.
 #[must_use]
 pub fn find_conflicts(claims: &[Claim]) -> BTreeMap<(String, Tag), Vec<String>> {
     let mut by_tag: BTreeMap<(&str, &Tag), Claimants<'_>> = BTreeMap::new();
@@ -38,6 +39,7 @@ pub fn find_conflicts(claims: &[Claim]) -> BTreeMap<(String, Tag), Vec<String>> 
         .collect()
 }
 
+/// Entries that claim one tag of a target, and their sources.
 #[derive(Default)]
 struct Claimants<'a> {
     entries: BTreeSet<&'a str>,

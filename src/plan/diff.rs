@@ -6,16 +6,16 @@ use std::str::FromStr;
 
 use crate::oci::{Digest, Tag};
 
-/// Rule for a tag that the target has with another digest.
+/// Rule for a tag that has one digest at the source and another digest at the target.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Overwrite {
     /// The tag moves to the source's digest.
     #[default]
     Always,
-    /// The tag stays, and the run reports that the rule blocked the move.
+    /// The tag does not move. The run reports that this rule blocked the move.
     Never,
-    /// The tag moves, and a tag of its own keeps its previous digest reachable.
+    /// The tag moves, and an additional tag keeps the previous digest reachable.
     KeepPrevious,
 }
 
@@ -56,50 +56,53 @@ impl FromStr for Overwrite {
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 #[serde(tag = "action", rename_all = "snake_case")]
 pub enum Action {
-    /// Copies the closure and writes the tag, which the target does not have.
+    /// Copies the manifest with everything that it refers to, and writes the tag. The target does not have the tag.
     Copy,
     /// Does nothing: the target has the tag with this digest.
     Unchanged,
-    /// Moves the tag away from another digest.
+    /// Moves the tag, which has another digest at the target.
     Replace {
-        /// The digest that the target has.
+        /// The present digest of the tag at the target.
         previous: Digest,
     },
-    /// Writes the tag `under` for the target's digest first, then moves the tag.
+    /// Writes the additional tag `under` with the present digest, then moves the tag.
     ReplaceKeeping {
-        /// The digest that the target has.
+        /// The present digest of the tag at the target.
         previous: Digest,
-        /// The tag that keeps the previous digest.
+        /// The additional tag that keeps the previous digest.
         under: Tag,
     },
-    /// Does not move the tag: a rule forbids it.
+    /// Does not move the tag, because a rule forbids the move.
     Block {
-        /// The reason, for people.
+        /// The reason, as a message for the user.
         reason: String,
     },
 }
 
-/// Decides the action for `tag`, which has the digest `source` at the source and `target` at the target.
+/// Decides the action for a tag at one target.
 ///
-/// `source` is the digest that the target should have: with `platforms`, the digest of the derived index.
+/// - `source` is the digest that the target should have: the digest of the tag at the source, or, with `platforms`, the
+///   digest of the derived index.
+/// - `target` is the digest of the tag at the target, or `None` if the target does not have the tag.
 #[must_use]
 pub fn decide(tag: &Tag, source: Digest, target: Option<Digest>, overwrite: Overwrite) -> Action {
     match (target, overwrite) {
         (None, _) => Action::Copy,
-        (Some(there), _) if there == source => Action::Unchanged,
+        (Some(present), _) if present == source => Action::Unchanged,
         (Some(previous), Overwrite::Always) => Action::Replace { previous },
         (Some(previous), Overwrite::KeepPrevious) => {
             Action::ReplaceKeeping { previous, under: previous_tag(tag, &previous) }
         }
-        (Some(there), Overwrite::Never) => {
+        (Some(present), Overwrite::Never) => {
             let reason =
-                format!("the target has {there}, the source {source}, and `overwrite: never` forbids the move");
+                format!("the target has {present}, the source has {source}, and `overwrite: never` forbids the move");
             Action::Block { reason }
         }
     }
 }
 
-/// Returns [`decide`] for every tag of `source`. Tags that only the target has are not part of the result.
+/// Returns the action that [`decide`] chooses for each tag of `source`. The result does not contain tags that only the
+/// target has.
 ///
 /// ```
 /// use std::collections::BTreeMap;
@@ -126,12 +129,13 @@ pub fn diff(
     source.iter().map(|entry| (entry.0.clone(), action(entry))).collect()
 }
 
-/// Returns `TAG.previous-<12 hex digits>`, with `TAG` truncated to keep the whole within the 128 characters of a tag.
+/// Returns the tag `TAG.previous-<12 hex digits>`. `TAG` is truncated if the result would be longer than 128
+/// characters, the maximum length of a tag.
 fn previous_tag(tag: &Tag, previous: &Digest) -> Tag {
     let suffix = format!(".previous-{}", previous.short());
-    let kept = tag.as_str().len().min(128 - suffix.len());
-    let text = format!("{}{suffix}", &tag.as_str()[..kept]);
-    text.parse().expect("the beginning of a tag with more of its letters is a tag")
+    let prefix_length = tag.as_str().len().min(128 - suffix.len());
+    let text = format!("{}{suffix}", &tag.as_str()[..prefix_length]);
+    text.parse().expect("a prefix of a tag, followed by characters that a tag may contain, is a tag")
 }
 
 #[cfg(test)]
@@ -150,7 +154,7 @@ mod tests {
         assert_eq!(moved(Overwrite::Always), Action::Replace { previous: old });
         let under = tag(&format!("v1.previous-{}", old.short()));
         assert_eq!(moved(Overwrite::KeepPrevious), Action::ReplaceKeeping { previous: old, under });
-        let reason = format!("the target has {old}, the source {new}, and `overwrite: never` forbids the move");
+        let reason = format!("the target has {old}, the source has {new}, and `overwrite: never` forbids the move");
         assert_eq!(moved(Overwrite::Never), Action::Block { reason });
         for overwrite in [Overwrite::Always, Overwrite::Never, Overwrite::KeepPrevious] {
             assert_eq!(decide(&tag("v1"), new, None, overwrite), Action::Copy);
@@ -219,12 +223,12 @@ mod tests {
             prop_assert!(before.keys().all(|tag| source.contains_key(tag) || after[tag] == before[tag]));
             if keeping {
                 let is_kept = |digest| after.values().any(|kept| kept == digest);
-                prop_assert!(before.values().all(is_kept), "nothing is lost");
+                prop_assert!(before.values().all(is_kept), "each previous digest is still reachable");
             }
         }
 
         #[test]
-        fn unchanged_map_yields_only_keep(map in map()) {
+        fn equal_maps_yield_only_unchanged_tags(map in map()) {
             for overwrite in [Overwrite::Always, Overwrite::Never, Overwrite::KeepPrevious] {
                 prop_assert!(diff(&map, &map, overwrite).values().all(|action| *action == Action::Unchanged));
             }

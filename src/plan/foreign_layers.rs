@@ -3,12 +3,12 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// Handling of a foreign layer. A layer without an address in the manifest is always copied: there is no other place to
-/// fetch it from.
+/// Rule for a foreign layer. A layer without a download address in the manifest is always copied, because clients of
+/// the target could not download the layer from anywhere else.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ForeignLayers {
-    /// The layer stays at its addresses and is not copied.
+    /// The layer is not copied. Clients download the layer from its addresses.
     #[default]
     Skip,
     /// The layer is copied from the source like any other layer.

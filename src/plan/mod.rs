@@ -1,5 +1,5 @@
-//! Plan of a run: tag selection, difference of two tag maps, and rules. Pure functions over values that the caller
-//! fetched: no I/O, no clock.
+//! Plan of a run: tag selection, difference of two tag maps, and rules. All functions are pure: they do no I/O and read
+//! no clock. The caller fetches the values and passes them as arguments.
 
 mod conflicts;
 mod diff;

@@ -8,14 +8,18 @@ use regex::Regex;
 
 use crate::oci::{Digest, DigestError, NameError, Tag};
 
-/// Pattern of `include` or `exclude`. It always matches the whole tag, never a part of it.
+/// Pattern of `include` or `exclude`, in one of these forms:
 ///
-/// - `re:` before a regular expression: `re:v\d+` matches `v1`, not `v1-evil`;
-/// - `@` before a digest pins content, whatever tag it has: `@sha256:…`. With a tag before the `@`, the content gets
-///   that tag at the target, whatever digest the source's tag has: `2.4.1@sha256:…`;
-/// - any other text is a glob: `*`, `?`, `[a-c]`, `[!a-c]`, `{a,b}`. Without any of these it is one literal tag.
+/// - Regular expression after `re:`. `re:v\d+` matches `v1`, but not `v1-evil`.
+/// - Digest after `@`, such as `@sha256:…`. The pattern pins content by its digest, even if the content has no tag.
+/// - Tag and digest, such as `2.4.1@sha256:…`. The pattern pins content by its digest, and the target gets the content
+///   under this tag. The digest of that tag at the source does not matter.
+/// - Glob with `*`, `?`, `[a-c]`, `[!a-c]` or `{a,b}`.
+/// - Literal tag: any text without these characters.
 ///
-/// Prints as it was written; two patterns are equal if their texts are equal.
+/// A regular expression, a glob and a literal tag match the whole tag, never a part of the tag.
+///
+/// A pattern is printed as it was written. Two patterns are equal if their texts are equal.
 #[derive(Clone)]
 pub struct Pattern {
     text: String,
@@ -38,11 +42,11 @@ pub enum PatternError {
     #[error("an empty pattern matches no tag: write \"*\" for every tag")]
     Empty,
     /// A glob with a character that no tag can contain.
-    #[error("{pattern:?} can match no tag: {character:?} is not in the grammar of tags{}", hint(*.character))]
+    #[error("{pattern:?} matches no tag: a tag cannot contain {character:?}{}", hint(*.character))]
     Character {
         /// The pattern as written.
         pattern: String,
-        /// The first such character.
+        /// The first character that no tag can contain.
         character: char,
     },
     /// A malformed glob.
@@ -62,18 +66,19 @@ pub enum PatternError {
         reason: String,
     },
     /// An invalid digest after `@`.
-    #[error("{pattern:?} pins no digest: {source}")]
+    #[error("{pattern:?} has no valid digest after `@`: {source}")]
     Digest {
         /// The pattern as written.
         pattern: String,
         /// The error of the digest.
         source: DigestError,
     },
-    /// A literal that is not a tag.
+    /// An invalid literal tag, or an invalid tag before `@`.
     #[error(transparent)]
     Tag(#[from] NameError),
 }
 
+/// Returns the remedy for a character that no tag can contain; empty if there is no specific remedy.
 fn hint(character: char) -> &'static str {
     match character {
         '^' | '$' | '(' | ')' | '|' | '+' | '\\' => "; for a regular expression write `re:` before it",
@@ -84,8 +89,8 @@ fn hint(character: char) -> &'static str {
 }
 
 impl Pattern {
-    /// Returns true if the pattern matches the whole tag. A pinned digest matches no tag, not even its own: it selects
-    /// content.
+    /// Returns true if the pattern matches the whole tag. A pattern that pins a digest, with or without a tag, matches
+    /// no tag: such a pattern selects content.
     #[must_use]
     pub fn matches(&self, tag: &Tag) -> bool {
         match &self.kind {
@@ -96,7 +101,7 @@ impl Pattern {
         }
     }
 
-    /// Returns the only tag that this pattern can match, if it is a literal tag.
+    /// Returns the tag if this pattern is a literal tag.
     #[must_use]
     pub fn literal(&self) -> Option<&Tag> {
         match &self.kind {
@@ -105,7 +110,7 @@ impl Pattern {
         }
     }
 
-    /// Returns the digest that this pattern pins, with or without a tag.
+    /// Returns the digest if this pattern pins one, with or without a tag.
     #[must_use]
     pub fn digest(&self) -> Option<Digest> {
         match self.kind {
@@ -114,7 +119,7 @@ impl Pattern {
         }
     }
 
-    /// Returns the tag that a pinned digest gets, and that digest. `None` for a digest without a tag.
+    /// Returns the tag and the digest if this pattern pins a digest with a tag, otherwise `None`.
     #[must_use]
     pub fn pin(&self) -> Option<(&Tag, Digest)> {
         match &self.kind {
@@ -123,23 +128,23 @@ impl Pattern {
         }
     }
 
-    /// Returns false if no tag can match both patterns.
+    /// Returns false only if certainly no tag matches both patterns. A pin is compared by its tag.
     #[must_use]
     pub fn may_meet(&self, other: &Self) -> bool {
         let tag = |pattern: &Self| pattern.literal().or(pattern.pin().map(|(tag, _)| tag)).cloned();
         match (tag(self), tag(other)) {
-            (Some(one), Some(other)) => one == other,
+            (Some(own), Some(other)) => own == other,
             (Some(tag), None) => other.matches(&tag),
             (None, Some(tag)) => self.matches(&tag),
             (None, None) if self.digest().is_some() || other.digest().is_some() => false,
             (None, None) => {
-                let (one, other) = (self.literal_prefix(), other.literal_prefix());
-                one.starts_with(other) || other.starts_with(one)
+                let (own, other) = (self.literal_prefix(), other.literal_prefix());
+                own.starts_with(other) || other.starts_with(own)
             }
         }
     }
 
-    /// Returns the text with which every tag of this pattern begins.
+    /// Returns a prefix of all tags that this pattern matches. The prefix is empty if the pattern is not a glob.
     fn literal_prefix(&self) -> &str {
         let special = |c: char| matches!(c, '*' | '?' | '[' | '{');
         match &self.kind {
@@ -171,23 +176,24 @@ impl FromStr for Pattern {
     }
 }
 
-/// Compiles an anchored expression. The expression alone must be well formed first: `v1)|(?:.*` would otherwise escape
-/// from the group.
+/// Compiles a regular expression that matches whole tags only. The expression is first compiled alone, and then in a
+/// group between anchors. Without the first step, `v1)|(?:.*` would close that group and match without the anchors.
 fn compile_anchored(pattern: &str, expression: &str) -> Result<Regex, PatternError> {
-    let refused = |error: regex::Error| PatternError::Regex { pattern: pattern.to_owned(), reason: reason(&error) };
-    Regex::new(expression).map_err(refused)?;
-    Regex::new(&format!("^(?:{expression})$")).map_err(refused)
+    let invalid = |error: regex::Error| PatternError::Regex { pattern: pattern.to_owned(), reason: reason(&error) };
+    Regex::new(expression).map_err(invalid)?;
+    Regex::new(&format!("^(?:{expression})$")).map_err(invalid)
 }
 
-/// Returns the last line of the crate's multi-line error, which is the reason.
+/// Returns the reason why an expression does not compile: the last line of the `regex` crate's error.
 fn reason(error: &regex::Error) -> String {
     let whole = error.to_string();
     let last = whole.lines().last().unwrap_or_default();
     last.trim().trim_start_matches("error: ").to_owned()
 }
 
+/// Parses a glob, or a literal tag if the text has no wildcards.
 fn parse_glob(text: &str) -> Result<PatternKind, PatternError> {
-    let of_tags = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+    let is_tag_character = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
     let mut in_class = false;
     for character in text.chars() {
         match character {
@@ -195,11 +201,11 @@ fn parse_glob(text: &str) -> Result<PatternKind, PatternError> {
             ']' => in_class = false,
             '!' | '^' if in_class => {}
             '*' | '?' | '{' | '}' | ',' => {}
-            _ if of_tags(character) => {}
+            _ if is_tag_character(character) => {}
             _ => return Err(PatternError::Character { pattern: text.to_owned(), character }),
         }
     }
-    if text.chars().all(of_tags) {
+    if text.chars().all(is_tag_character) {
         return Ok(PatternKind::Literal(text.parse()?));
     }
     let glob = GlobBuilder::new(text).build();
@@ -243,17 +249,17 @@ mod tests {
         assert!(!matches("3.1?", "3.123"));
         assert!(matches("v[0-9]", "v1") && !matches("v[!0-9]", "v1"));
         assert!(matches("{stable,edge}-*", "edge-1") && !matches("{stable,edge}-*", "nightly-1"));
-        assert!(!matches("v1.2", "v1x2"), "a dot is a dot");
+        assert!(!matches("v1.2", "v1x2"), "a dot in a glob matches only a dot");
     }
 
     #[test]
     fn regular_expression_is_anchored_as_a_whole() {
         assert!(matches("re:v1|v2", "v1") && matches("re:v1|v2", "v2"));
         assert!(!matches("re:v1|v2", "v1-evil") && !matches("re:v1|v2", "evil-v2"));
-        assert!(matches("re:v1|v1-good", "v1-good"), "the longer branch counts too");
+        assert!(matches("re:v1|v1-good", "v1-good"), "the longer alternative matches too");
         assert!(!matches("re:(?m)v1", "xv1"));
-        assert!("re:v1)|(?:.*".parse::<Pattern>().is_err(), "a pattern cannot leave its group");
-        assert!("re:(?x)v1 # all".parse::<Pattern>().is_err(), "a comment cannot swallow the anchor");
+        assert!("re:v1)|(?:.*".parse::<Pattern>().is_err(), "an expression cannot close the group around it");
+        assert!("re:(?x)v1 # all".parse::<Pattern>().is_err(), "a comment cannot hide the end anchor");
     }
 
     #[test]
@@ -287,10 +293,10 @@ mod tests {
 
     #[test]
     fn patterns_meet_unless_no_tag_matches_both() {
-        let meet = |one: &str, other: &str| {
-            let (one, other): (Pattern, Pattern) = (one.parse().unwrap(), other.parse().unwrap());
-            assert_eq!(one.may_meet(&other), other.may_meet(&one));
-            one.may_meet(&other)
+        let meet = |first: &str, second: &str| {
+            let (first, second): (Pattern, Pattern) = (first.parse().unwrap(), second.parse().unwrap());
+            assert_eq!(first.may_meet(&second), second.may_meet(&first));
+            first.may_meet(&second)
         };
         let digest = Digest::of(b"x");
         assert!(meet("a-*", "a-b*") && meet("*", "re:x") && meet("v1", "v*") && meet(&format!("v1@{digest}"), "v1"));
@@ -303,22 +309,23 @@ mod tests {
         assert_eq!(message(""), r#"an empty pattern matches no tag: write "*" for every tag"#);
         assert_eq!(
             message("^v1"),
-            "\"^v1\" can match no tag: '^' is not in the grammar of tags; \
+            "\"^v1\" matches no tag: a tag cannot contain '^'; \
              for a regular expression write `re:` before it"
         );
         assert_eq!(
             message("sha256:00"),
-            r#""sha256:00" can match no tag: ':' is not in the grammar of tags; for a digest write "@sha256:…""#
+            r#""sha256:00" matches no tag: a tag cannot contain ':'; for a digest write "@sha256:…""#
         );
         assert_eq!(
             message("library/*"),
-            "\"library/*\" can match no tag: '/' is not in the grammar of tags; \
+            "\"library/*\" matches no tag: a tag cannot contain '/'; \
              a pattern matches only the tag, not the repository"
         );
-        assert_eq!(message("v 1"), r#""v 1" can match no tag: ' ' is not in the grammar of tags"#);
+        assert_eq!(message("v 1"), r#""v 1" matches no tag: a tag cannot contain ' '"#);
         assert_eq!(
             message("@sha256:00"),
-            r#""@sha256:00" pins no digest: "sha256:00" is not a digest: sha256 takes 64 lower-case hex digits"#
+            "\"@sha256:00\" has no valid digest after `@`: \
+             \"sha256:00\" is not a digest: sha256 takes 64 lower-case hex digits"
         );
         assert_eq!(message("v[1"), r#""v[1" is not a glob: unclosed character class; missing ']'"#);
         assert_eq!(message("re:v("), r#""re:v(" is not a regular expression: unclosed group"#);

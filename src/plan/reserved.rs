@@ -1,5 +1,5 @@
-//! Reserved forms of tags: names that may denote content that belongs to other tags. The form is only a hint; the
-//! content decides what such a tag is.
+//! Reserved forms of tags. The name of such a tag suggests that the content belongs to another tag or manifest, such as
+//! a list of referrers. The name is only a hint: the content of the tag decides.
 
 use super::Selection;
 use crate::oci::{Digest, SignatureTag, Tag, has_form_of_referrers_tag};
@@ -11,7 +11,8 @@ pub enum ReservedForm {
     ReferrersList,
     /// `sha256-<64 hex>.sig`, `.att`, `.sbom`: cosign's artifacts about a subject.
     Signature,
-    /// `TAG.previous-<12 hex>`: a digest kept by `overwrite: keep_previous`, if these are its first digits.
+    /// `TAG.previous-<12 hex>`: the tag that `overwrite: keep_previous` writes for the previous digest of `TAG`, if
+    /// that digest begins with these digits.
     Previous {
         /// The hexadecimal digits.
         digits: String,
@@ -28,30 +29,30 @@ impl ReservedForm {
         if let Some(SignatureTag::Cosign(_)) = SignatureTag::read(tag) {
             return Some(Self::Signature);
         }
-        let (kept, digits) = tag.as_str().rsplit_once(".previous-")?;
+        let (name, digits) = tag.as_str().rsplit_once(".previous-")?;
         let is_short_digest =
             digits.len() == 12 && digits.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
-        (!kept.is_empty() && is_short_digest).then(|| Self::Previous { digits: digits.to_owned() })
+        (!name.is_empty() && is_short_digest).then(|| Self::Previous { digits: digits.to_owned() })
     }
 
-    /// Returns true if an include names tags of this form: it matches the tag, and its text contains the mark of the
-    /// form.
+    /// Returns true if `include` selects tags of this form explicitly: one of its patterns matches the tag, and the
+    /// text of that pattern contains a marker of the form, such as `.sig`.
     #[must_use]
     pub fn is_named_by(&self, selection: &Selection, tag: &Tag) -> bool {
-        let marks: &[&str] = match self {
+        let markers: &[&str] = match self {
             Self::ReferrersList => &["-"],
             Self::Signature => &["-", ".sig", ".att", ".sbom"],
             Self::Previous { .. } => &[".previous-"],
         };
-        let has_mark = |text: &str| {
-            marks.iter().any(|mark| match *mark {
+        let has_marker = |text: &str| {
+            markers.iter().any(|marker| match *marker {
                 "-" => Digest::ALGORITHMS.iter().any(|name| text.contains(&format!("{name}-"))),
-                mark => text.contains(mark),
+                marker => text.contains(marker),
             })
         };
-        // A regular expression has a backslash before the dot.
-        let speaks = |text: &str| has_mark(&text.replace('\\', ""));
-        selection.include.iter().any(|pattern| pattern.matches(tag) && speaks(&pattern.to_string()))
+        // A regular expression has a backslash before the dot of a marker.
+        let names_form = |text: &str| has_marker(&text.replace('\\', ""));
+        selection.include.iter().any(|pattern| pattern.matches(tag) && names_form(&pattern.to_string()))
     }
 }
 

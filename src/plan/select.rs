@@ -12,22 +12,24 @@ use crate::oci::{Digest, SignatureTag, Tag};
 
 /// Selection of tags. The default selects every tag.
 ///
-/// A tag is selected if all of these hold:
+/// A tag is selected if it meets all of these conditions:
 /// - an `include` matches it, or there is no `include`;
 /// - no `exclude` matches it;
-/// - its version is in `semver`;
-/// - it is among the `newest` of the remaining tags.
+/// - `semver` contains its version, or there is no `semver`;
+/// - it is among the `newest` of the remaining tags, or there is no `newest`.
 ///
-/// A pinned tag (`2.4.1@sha256:…`) is selected with its digest, whatever digest the source's tag has, unless an
-/// `exclude` matches it; `semver` and `newest` do not count it.
+/// A pinned tag (`2.4.1@sha256:…`) is selected with the pinned digest, unless an `exclude` matches the tag. The digest
+/// of the tag at the source, `semver` and `newest` do not matter for a pinned tag.
 ///
-/// Two kinds of tags may denote other content:
-/// - `sha256-<hex>`, under which registries without the referrers API store the list of referrers of a subject;
-/// - cosign's tags (`sha256-<hex>.sig`).
+/// Tags of two forms may contain data about another manifest, their subject:
+/// - `sha256-<hex>`: registries without the referrers API store the list of referrers of the subject under this tag;
+/// - `sha256-<hex>.sig` and similar tags of cosign.
 ///
-/// Both are selected like any other tag; the content of the first kind shows later if it is such a list. `semver` and
-/// `newest` do not apply to them: with either key both kinds are not selected and follow their subject. They never
-/// count for `at_least`.
+/// Rules for tags of these forms:
+/// - Without `semver` and `newest`, such a tag is selected like any other tag. For the first form, the content decides
+///   later if the tag is a list of referrers.
+/// - With `semver` or `newest`, such a tag is not selected: the list or signature is copied together with its subject.
+/// - Such a tag never counts for `at_least`.
 ///
 /// ```
 /// use transship::oci::{NameError, Tag};
@@ -49,32 +51,34 @@ use crate::oci::{Digest, SignatureTag, Tag};
 /// ```
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Selection {
-    /// Patterns of which one must match; empty selects every tag.
+    /// Patterns, at least one of which must match a tag. If there are none, every tag matches.
     pub include: Vec<Pattern>,
-    /// Patterns of which none may match.
+    /// Patterns, none of which may match a tag.
     pub exclude: Vec<Pattern>,
-    /// The range that must contain a tag's version; a tag without a version is not selected.
+    /// The range that must contain the version of a tag. A tag without a version is not selected.
     pub semver: Option<VersionRange>,
-    /// The number of newest tags to select: ordered by version, then, for tags without one, by name, both descending.
+    /// Maximum number of tags to select, the newest first. Tags with a version precede tags without a version. The
+    /// former are ordered by version and the latter by name, both descending.
     pub newest: Option<usize>,
-    /// The minimum number of tags and pinned digests; fewer are a [`Shortfall`].
+    /// Minimum number of selected tags and pinned digests. A selection with fewer has a [`Shortfall`].
     pub at_least: Option<usize>,
 }
 
 /// Result of a [`Selection`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Selected {
-    /// The selected tags, the newest first, in the order of `newest`.
+    /// The selected tags, the newest first. [`Selection::newest`] defines the order.
     pub tags: Vec<Tag>,
     /// The digests pinned without a tag.
     pub digests: Vec<Digest>,
     /// The pinned tags, each with its digest. None of them is in `tags`.
     pub pins: BTreeMap<Tag, Digest>,
-    /// The number of selected tags and pinned digests, without signatures.
+    /// The number of selected tags and pinned digests. Tags with the form of a signature or of a list of referrers do
+    /// not count.
     pub found: usize,
-    /// The verdicts, one for each given tag.
+    /// The verdicts, one for each considered tag and each pinned tag.
     pub verdicts: Vec<Verdict>,
-    /// The shortfall, if fewer were found than `at_least` requires.
+    /// The shortfall, if fewer tags are selected than `at_least` requires.
     pub shortfall: Option<Shortfall>,
 }
 
@@ -91,33 +95,33 @@ pub struct Verdict {
 
 /// Error of a selection with fewer tags than `at_least` requires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the selection found {found}, but `at_least` wants {wanted}")]
+#[error("too few tags are selected: {found}, but `at_least` requires {wanted}")]
 pub struct Shortfall {
-    /// The number of selected tags and pinned digests, without signatures.
+    /// The number of selected tags and pinned digests, as in [`Selected::found`].
     pub found: usize,
-    /// The required number.
+    /// The number that `at_least` requires.
     pub wanted: usize,
 }
 
-/// Reason of a verdict. The reasons of most tags are static texts: a list may have a million tags.
+/// Reason of a verdict. Most reasons are static texts, because a list may have a million tags.
 type Reason = Cow<'static, str>;
 
 impl Selected {
-    /// Returns the selection if it is large enough.
+    /// Returns this result if enough tags are selected.
     ///
     /// # Errors
-    /// [`Shortfall`] if fewer were found than `at_least` requires.
+    /// [`Shortfall`] if fewer tags are selected than `at_least` requires.
     pub fn enough(self) -> Result<Self, Shortfall> {
         self.shortfall.map_or(Ok(self), Err)
     }
 }
 
 impl Selection {
-    /// Selects from `tags`. A duplicate tag is considered once.
+    /// Selects some of `tags`. A tag that occurs several times is considered once.
     #[must_use]
     pub fn select(&self, tags: Vec<Tag>) -> Selected {
         let pins = self.pins();
-        // A sorted list needs no second pass to find duplicates.
+        // A strictly sorted list has no duplicates, so no set of the tags is needed.
         let is_unique = tags.is_sorted_by(|tag, next| tag < next);
         let mut seen = HashSet::new();
         let mut judged: Vec<(Tag, Result<Reason, Reason>)> = tags
@@ -133,7 +137,7 @@ impl Selection {
         }
         let digests = self.pinned();
         let mut newest_first: Vec<Tag> = chosen(&judged).cloned().collect();
-        newest_first.sort_by_cached_key(age);
+        newest_first.sort_by_cached_key(newest_first_key);
         let counted = |tag: &Tag| SignatureTag::read(tag).is_none();
         let found = newest_first.iter().filter(|tag| counted(tag)).count() + digests.len() + pins.len();
         let pinned = pins.iter().map(|(tag, digest)| (tag.clone(), Ok(format!("pinned to {digest}").into())));
@@ -148,8 +152,9 @@ impl Selection {
         }
     }
 
-    /// Returns the tags that the includes name, if they name only tags and digests and no other key depends on the
-    /// existing tags: then no listing is needed. An exclude may still remove some of them.
+    /// Returns the literal tags of `include` if the selection needs no list of the source's tags. That is so if each
+    /// `include` is a literal tag or pins a digest, and if neither `semver` nor `newest` is set. An `exclude` may still
+    /// remove some of the returned tags.
     #[must_use]
     pub fn literals(&self) -> Option<Vec<&Tag>> {
         if self.include.is_empty() || self.semver.is_some() || self.newest.is_some() {
@@ -159,7 +164,7 @@ impl Selection {
         named.then(|| self.include.iter().filter_map(Pattern::literal).collect())
     }
 
-    /// Returns the pinned tags that no exclude matches, each with its digest.
+    /// Returns the pinned tags that no `exclude` matches, each with its digest.
     #[must_use]
     pub fn pins(&self) -> BTreeMap<Tag, Digest> {
         let pins = self.include.iter().filter_map(Pattern::pin);
@@ -167,8 +172,8 @@ impl Selection {
         wanted.map(|(tag, digest)| (tag.clone(), digest)).collect()
     }
 
-    /// Returns true if a tag is selected by everything that depends on its name: all keys except `newest`, which
-    /// depends on the other tags. False for a pinned tag.
+    /// Returns true if all keys except `newest` select a tag. `newest` is ignored, because it depends on the other tags
+    /// of the source. Returns false for a pinned tag.
     #[must_use]
     pub fn takes(&self, tag: &Tag) -> bool {
         !self.include.iter().filter_map(Pattern::pin).any(|(pinned, _)| pinned == tag) && self.judge(tag).is_ok()
@@ -180,7 +185,7 @@ impl Selection {
         self.include.is_empty() && self.exclude.is_empty() && self.semver.is_none() && self.newest.is_none()
     }
 
-    /// Returns the digests that are pinned without a tag, without duplicates.
+    /// Returns the digests that are pinned without a tag and are not excluded, without duplicates.
     fn pinned(&self) -> Vec<Digest> {
         let unwanted: BTreeSet<Digest> = self.exclude.iter().filter_map(Pattern::digest).collect();
         let mut seen = unwanted;
@@ -194,19 +199,19 @@ impl Selection {
         match SignatureTag::read(tag) {
             Some(SignatureTag::Referrers(subject)) if self.semver.is_some() || self.newest.is_some() => {
                 return Err(format!(
-                    "named as the referrers list of {subject}, to which `semver` and `newest` do not apply"
+                    "named as the referrers list of {subject}: `semver` and `newest` do not apply to such a list"
                 )
                 .into());
             }
             Some(SignatureTag::Cosign(subject)) if self.semver.is_some() || self.newest.is_some() => {
-                return Err(format!("a signature of {subject}, which follows its subject").into());
+                return Err(format!("a signature of {subject}, which is copied with its subject").into());
             }
             _ => {}
         }
         let mut why: Reason = match self.include.iter().find(|pattern| pattern.matches(tag)) {
             Some(pattern) => format!("included by {:?}", pattern.to_string()).into(),
             None if self.include.is_empty() => "every tag is included".into(),
-            None => return Err("no include matches it".into()),
+            None => return Err("no `include` matches the tag".into()),
         };
         if let Some(pattern) = self.exclude.iter().find(|pattern| pattern.matches(tag)) {
             return Err(format!("excluded by {:?}", pattern.to_string()).into());
@@ -222,35 +227,40 @@ fn chosen(judged: &[(Tag, Result<Reason, Reason>)]) -> impl Iterator<Item = &Tag
     judged.iter().filter(|(_, judgement)| judgement.is_ok()).map(|(tag, _)| tag)
 }
 
+/// Compares the version of a tag with a range. Returns the reason for selecting the tag as `Ok`, and the reason against
+/// it as `Err`.
 fn within(range: &VersionRange, tag: &Tag) -> Result<String, Reason> {
     match version_of(tag) {
-        None => Err("it has no version".into()),
-        Some(version) if range.holds(&version) => Ok(format!("version {version} is in \"{range}\"")),
+        None => Err("the tag has no version".into()),
+        Some(version) if range.matches(&version) => Ok(format!("version {version} is in \"{range}\"")),
         Some(version) if !version.pre.is_empty() => {
-            Err(format!("version {version} is a pre-release that \"{range}\" does not name").into())
+            Err(format!("version {version} is a pre-release, and \"{range}\" names no pre-release of that version")
+                .into())
         }
         Some(version) => Err(format!("version {version} is outside \"{range}\"").into()),
     }
 }
 
-/// Returns the sort key, newest first: versions before names, each descending; tags of one version by name ascending,
-/// the plain one first.
-fn age(tag: &Tag) -> (Reverse<Option<Version>>, Option<Tag>, Reverse<Option<Tag>>) {
+/// Returns the key that sorts tags, the newest first:
+/// - tags with a version before tags without a version;
+/// - tags with a version by version, descending, and tags of the same version by name, ascending, so that `1.2`
+///   precedes `1.2-slim`;
+/// - tags without a version by name, descending.
+fn newest_first_key(tag: &Tag) -> (Reverse<Option<Version>>, Option<Tag>, Reverse<Option<Tag>>) {
     match version_of(tag) {
         Some(version) => (Reverse(Some(version)), Some(tag.clone()), Reverse(None)),
         None => (Reverse(None), None, Reverse(Some(tag.clone()))),
     }
 }
 
+/// Deselects all selected tags except the newest ones. `newest` is their maximum number.
 fn keep_newest(judged: &mut [(Tag, Result<Reason, Reason>)], newest: usize) {
-    let mut left: Vec<usize> = (0..judged.len()).filter(|at| judged[*at].1.is_ok()).collect();
-    left.sort_by_cached_key(|at| age(&judged[*at].0));
-    for (place, at) in left.into_iter().enumerate() {
-        let judgement = &mut judged[at].1;
+    let mut selected: Vec<usize> = (0..judged.len()).filter(|index| judged[*index].1.is_ok()).collect();
+    selected.sort_by_cached_key(|index| newest_first_key(&judged[*index].0));
+    for (rank, index) in selected.into_iter().enumerate() {
+        let judgement = &mut judged[index].1;
         match judgement {
-            Ok(why) if place < newest => {
-                why.to_mut().push_str(&format!(", number {} of the newest {newest}", place + 1))
-            }
+            Ok(why) if rank < newest => why.to_mut().push_str(&format!(", number {} of the newest {newest}", rank + 1)),
             _ => *judgement = Err(format!("not among the newest {newest}").into()),
         }
     }
@@ -307,9 +317,10 @@ mod tests {
                 r#"3.13-slim true: included by "3.*", version 3.13.0 is in ">=3.12, <4", number 1 of the newest 1"#,
                 r#"3.11 false: version 3.11.0 is outside ">=3.12, <4""#,
                 r#"3.13-rc1 false: excluded by "*-rc*""#,
-                "latest false: it has no version",
-                "2.7 false: no include matches it",
-                r#"3.14.0b1 false: version 3.14.0-b.1 is a pre-release that ">=3.12, <4" does not name"#,
+                "latest false: the tag has no version",
+                "2.7 false: no `include` matches the tag",
+                "3.14.0b1 false: version 3.14.0-b.1 is a pre-release, \
+                 and \">=3.12, <4\" names no pre-release of that version",
             ]
         );
     }
@@ -355,7 +366,7 @@ mod tests {
     fn shortfall_error_names_both_numbers() {
         let selection = Selection { include: patterns(&["v*"]), at_least: Some(2), ..Selection::default() };
         let error = selection.select(tags(&["v1", "x"])).enough().unwrap_err();
-        assert_eq!(error.to_string(), "the selection found 1, but `at_least` wants 2");
+        assert_eq!(error.to_string(), "too few tags are selected: 1, but `at_least` requires 2");
         assert!(selection.select(tags(&["v1", "v2"])).enough().is_ok());
     }
 

@@ -1,4 +1,5 @@
-//! Versions in tags, and ranges over them. Tags are not semantic versions, so this module defines the rule.
+//! Versions in tags, and ranges of versions. Many tags are not semantic versions, so [`VersionRange`] documents its own
+//! rules for parsing a tag as a version.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,20 +8,22 @@ use semver::{Prerelease, Version, VersionReq};
 
 use crate::oci::Tag;
 
-/// Range of versions, as in the key `semver`: `>=3.12, <4`, `^1.2`, `~1.2.3`, `=1.2.3`, `1.*`. Commas join several
-/// comparators, which must all hold; a bare `1.2` means `^1.2`.
+/// Range of versions, as in the key `semver`: `>=3.12, <4`, `^1.2`, `~1.2.3`, `=1.2.3`, `1.*`. Commas separate
+/// comparators, and a version must match all of them. A bare `1.2` means `^1.2`.
 ///
 /// Rules for parsing a tag as a version:
 ///
-/// - after an optional `v` or `V` come one to three numbers between dots; missing ones count as 0, so `3.12` is
-///   3.12.0. Leading zeros are allowed (`2024.01`). Four numbers or none at all are no version;
-/// - a suffix after `-` is a **pre-release** if its first word is `alpha`, `beta`, `rc`, `pre`, `preview`,
-///   `prerelease`, `dev`, `snapshot`, `nightly`, `canary` or `milestone`, or `a`, `b` or `m` with a number (`-rc1`,
-///   `-beta.2`, `-M3`), in any case of letters. After two or three numbers the `-` may be missing (`3.14.0rc2`);
-/// - any other suffix is a **variant** (`3.12-slim`, `1.2.3-4`) and compares as its release; so does a build after
-///   `_` (`1.2.3_build5`) and the text after a pre-release (`3.14-rc1-slim`);
-/// - a pre-release is outside every range that does not itself name a pre-release of that same version:
-///   `>=1.2.0-rc.1` contains 1.2.0-rc.2, not 1.3.0-rc.1.
+/// - The tag has an optional `v` or `V` and then one to three numbers, separated by dots. Missing numbers count as 0,
+///   so `3.12` is 3.12.0. Leading zeros are allowed (`2024.01`). A tag with four numbers, or with none, has no version.
+/// - A suffix after `-` is a **pre-release** if its first word is one of these, in upper or lower case: `alpha`,
+///   `beta`, `rc`, `pre`, `preview`, `prerelease`, `dev`, `snapshot`, `nightly`, `canary`, `milestone`. Examples are
+///   `-rc1` and `-beta.2`. `a`, `b` or `m` is such a word only if a number follows (`-M3`). After two or three numbers
+///   the `-` may be omitted (`3.14.0rc2`).
+/// - Any other suffix after `-` is a **variant** (`3.12-slim`, `1.2.3-4`). Comparisons ignore the variant.
+/// - Comparisons also ignore a build after `_` (`1.2.3_build5`) and the text after a pre-release (`3.14-rc1-slim`).
+///
+/// A range contains a pre-release only if a comparator of the range names a pre-release of the same version:
+/// `>=1.2.0-rc.1` contains 1.2.0-rc.2, but not 1.3.0-rc.1.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VersionRange {
     text: String,
@@ -39,10 +42,11 @@ impl VersionRange {
     /// Returns true if the tag has a version within this range.
     #[must_use]
     pub fn contains(&self, tag: &Tag) -> bool {
-        version_of(tag).is_some_and(|version| self.holds(&version))
+        version_of(tag).is_some_and(|version| self.matches(&version))
     }
 
-    pub(super) fn holds(&self, version: &Version) -> bool {
+    /// Returns true if the range contains the version.
+    pub(super) fn matches(&self, version: &Version) -> bool {
         self.requirement.matches(version)
     }
 }
@@ -51,16 +55,16 @@ impl FromStr for VersionRange {
     type Err = VersionRangeError;
 
     fn from_str(text: &str) -> Result<Self, VersionRangeError> {
-        let refused = |reason: String| VersionRangeError { text: text.to_owned(), reason };
+        let invalid = |reason: String| VersionRangeError { text: text.to_owned(), reason };
         if text.trim().is_empty() {
-            return Err(refused("it is empty; write \"*\" for every version".into()));
+            return Err(invalid("the range is empty; write \"*\" for every version".into()));
         }
         if text.contains("||") {
-            return Err(refused("`||` is not supported; write one range".into()));
+            return Err(invalid("`||` is not supported; write one range".into()));
         }
-        let mut requirement: VersionReq = text.parse().map_err(|error: semver::Error| refused(error.to_string()))?;
+        let mut requirement: VersionReq = text.parse().map_err(|error: semver::Error| invalid(error.to_string()))?;
         for comparator in &mut requirement.comparators {
-            comparator.pre = prerelease(comparator.pre.as_str());
+            comparator.pre = normalize_prerelease(comparator.pre.as_str());
         }
         Ok(Self { text: text.to_owned(), requirement })
     }
@@ -72,25 +76,27 @@ impl fmt::Display for VersionRange {
     }
 }
 
-/// Returns the version of a tag by the rules at [`VersionRange`], without its variant.
+/// Parses a tag as a version, by the rules of [`VersionRange`] and without the variant. Returns `None` if the tag has
+/// no version.
 pub(super) fn version_of(tag: &Tag) -> Option<Version> {
     let text = tag.as_str().strip_prefix(['v', 'V']).unwrap_or(tag.as_str());
     let text = text.split('_').next().unwrap_or_default();
     let (numbers, suffix) = split_numbers(text)?;
-    let [major, minor, patch] = [0, 1, 2].map(|at| numbers.get(at).copied().unwrap_or(0));
+    let [major, minor, patch] = [0, 1, 2].map(|index| numbers.get(index).copied().unwrap_or(0));
     let mut version = Version::new(major, minor, patch);
     version.pre = match suffix.strip_prefix('-') {
-        Some(suffix) if is_prerelease(suffix) => prerelease(prerelease_part(suffix)),
+        Some(suffix) if is_prerelease(suffix) => normalize_prerelease(prerelease_part(suffix)),
         Some(_) => Prerelease::EMPTY,
         None if suffix.is_empty() => Prerelease::EMPTY,
         // A pre-release directly after the numbers. A single number followed by letters is more likely a commit's hash.
-        None if numbers.len() > 1 && is_prerelease(suffix) => prerelease(prerelease_part(suffix)),
+        None if numbers.len() > 1 && is_prerelease(suffix) => normalize_prerelease(prerelease_part(suffix)),
         None => return None,
     };
     Some(version)
 }
 
-/// Splits a text into one to three numbers between dots and the rest after the last number.
+/// Splits a text into its first one to three numbers, separated by dots, and the rest after the last number. Returns
+/// `None` for any other number of numbers.
 fn split_numbers(text: &str) -> Option<(Vec<u64>, &str)> {
     let mut numbers = Vec::new();
     let mut rest = text;
@@ -99,34 +105,35 @@ fn split_numbers(text: &str) -> Option<(Vec<u64>, &str)> {
         numbers.push(rest[..end].parse().ok()?);
         rest = &rest[end..];
         match rest.strip_prefix('.') {
-            Some(more) if numbers.len() < 3 => rest = more,
+            Some(following) if numbers.len() < 3 => rest = following,
             Some(_) => return None,
             None => return Some((numbers, rest)),
         }
     }
 }
 
-const WORDS: [&str; 11] =
+/// First words of a suffix that is a pre-release.
+const PRERELEASE_WORDS: [&str; 11] =
     ["alpha", "beta", "rc", "pre", "preview", "prerelease", "dev", "snapshot", "nightly", "canary", "milestone"];
 
 fn is_prerelease(suffix: &str) -> bool {
     let lower = suffix.to_ascii_lowercase();
     let letters = lower.find(|c: char| !c.is_ascii_lowercase()).unwrap_or(lower.len());
-    let (word, behind) = lower.split_at(letters);
-    let number = behind.split(['-', '.']).next().unwrap_or_default();
+    let (word, rest) = lower.split_at(letters);
+    let number = rest.split(['-', '.']).next().unwrap_or_default();
     match word {
         "a" | "b" | "m" => !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()),
-        _ => WORDS.contains(&word),
+        _ => PRERELEASE_WORDS.contains(&word),
     }
 }
 
-/// Returns the part before the variant: `rc1` of `rc1-slim`, but all of `rc-1`.
+/// Returns the pre-release at the start of a suffix, without the variant: `rc1` for `rc1-slim`, and `rc-1` for `rc-1`.
 fn prerelease_part(suffix: &str) -> &str {
     let mut end = suffix.find('-').unwrap_or(suffix.len());
-    let behind = suffix[end..].trim_start_matches('-');
-    let number = behind.find('-').map_or(behind, |at| &behind[..at]);
+    let rest = suffix[end..].trim_start_matches('-');
+    let number = rest.find('-').map_or(rest, |end| &rest[..end]);
     if !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()) && suffix[..end].bytes().all(is_letter) {
-        end = suffix.len() - behind.len() + number.len();
+        end = suffix.len() - rest.len() + number.len();
     }
     &suffix[..end]
 }
@@ -135,8 +142,9 @@ fn is_letter(byte: u8) -> bool {
     byte.is_ascii_alphabetic()
 }
 
-/// Puts a dot between letters and digits, so that `rc10` sorts after `rc9`, as `rc.10` after `rc.9`.
-fn prerelease(text: &str) -> Prerelease {
+/// Normalizes a pre-release: separates letters and digits with a dot, and removes leading zeros. So `rc10` becomes
+/// `rc.10`, which is greater than `rc.9`.
+fn normalize_prerelease(text: &str) -> Prerelease {
     let mut parts: Vec<String> = Vec::new();
     for identifier in text.split(['.', '-']).filter(|identifier| !identifier.is_empty()) {
         let letters = identifier.find(|c: char| c.is_ascii_digit()).unwrap_or(identifier.len());
@@ -216,7 +224,7 @@ mod tests {
     #[test]
     fn malformed_range_error_states_the_reason() {
         let message = |text: &str| text.parse::<VersionRange>().unwrap_err().to_string();
-        assert_eq!(message(""), r#""" is not a range of versions: it is empty; write "*" for every version"#);
+        assert_eq!(message(""), r#""" is not a range of versions: the range is empty; write "*" for every version"#);
         assert_eq!(message("1 || 2"), r#""1 || 2" is not a range of versions: `||` is not supported; write one range"#);
         assert_eq!(
             message(">=3.12 <4"),

@@ -1,17 +1,19 @@
-//! Back-off of an entry that keeps failing: the delay before its schedule may start it again.
+//! Back-off of an entry that keeps failing: the delay before the schedule may start the entry again.
 
 use std::time::Duration;
 
-const LONGEST: u32 = 60;
+/// Maximum delay, in minutes.
+const MAX_MINUTES: u32 = 60;
 
-/// Returns the delay after the last failure of an entry that has failed `failures` times in a row: none after the
-/// first, then 2 minutes, 4, and so on, an hour at most. It does not affect an entry whose runs are further apart
-/// than that.
+/// Returns the delay between the last failure of an entry and its next scheduled run. `failures` is the number of
+/// consecutive failures. There is no delay after the first failure. The delay is 2 minutes after the second failure,
+/// and doubles with each further failure, up to an hour. The delay has no effect if the schedule starts the entry even
+/// later.
 #[must_use]
 pub fn backoff(failures: u32) -> Duration {
     let minutes = match failures {
         0 | 1 => 0,
-        more => 1_u32.checked_shl(more - 1).unwrap_or(LONGEST).min(LONGEST),
+        more => 1_u32.checked_shl(more - 1).unwrap_or(MAX_MINUTES).min(MAX_MINUTES),
     };
     Duration::from_secs(u64::from(minutes) * 60)
 }

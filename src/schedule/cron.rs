@@ -1,4 +1,5 @@
-//! Cron expressions of five fields as in POSIX, translated for a cron engine of another dialect.
+//! Cron expressions of five fields as in POSIX. They are translated into the syntax of the `cron` crate, the engine
+//! that calculates the firings.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -12,16 +13,17 @@ use super::wall_clock::{first_instant, next_change, shown_at};
 
 /// Cron expression: `minute hour day-of-month month day-of-week`.
 ///
-/// Weekdays are 0 to 7 (0 and 7 are Sunday) or names, months 1 to 12 or names. If both day fields are restricted, the
-/// expression fires on a day of either (POSIX). `@hourly`, `@daily`, `@midnight`, `@weekly`, `@monthly`, `@yearly` and
-/// `@annually` are accepted. Prints as it was written; two expressions are equal if their texts are equal.
+/// Weekdays are 0 to 7 (0 and 7 are Sunday) or names. Months are 1 to 12 or names. If neither day field is `*`, the
+/// expression fires on each day that matches one of the two fields (POSIX). `@hourly`, `@daily`, `@midnight`,
+/// `@weekly`, `@monthly`, `@yearly` and `@annually` are accepted. An expression is printed as it was written. Two
+/// expressions are equal if their texts are equal.
 ///
 /// Clock changes (daylight saving time) are treated as in cronie (`cron(8)`, "Daylight Saving Time and other time
 /// changes"):
-/// - A *wildcard* expression, whose minute or hour field begins with `*`, fires at every instant at which the wall
-///   clock matches: in both passes of a repeated hour, and not in a skipped hour.
-/// - Any other expression names *fixed times*: each fires once a day, in the first pass of a repeated hour, and at the
-///   first instant after the gap if the hour is skipped.
+/// - In a *wildcard* expression, the minute or the hour field begins with `*`. Such an expression fires whenever the
+///   wall clock shows a matching time. So it fires in both passes of a repeated hour, and not in a skipped hour.
+/// - Any other expression names *fixed times*. Each time fires once a day. If its hour is repeated, the time fires in
+///   the first pass. If its hour is skipped, the time fires at the first instant after the gap.
 ///
 /// ```
 /// use chrono::{DateTime, Utc};
@@ -39,7 +41,7 @@ pub struct Cron {
     text: String,
     /// True if the minute or the hour field begins with `*`.
     is_wildcard: bool,
-    /// One engine, or two if both day fields are restricted.
+    /// One engine, or two if neither day field is `*`: one engine for each day field.
     engines: Vec<cron::Schedule>,
 }
 
@@ -83,13 +85,14 @@ pub enum CronError {
     },
     /// A date that does not exist in any year.
     #[error(
-        "{0:?} never fires: no month that it names has such a day; write `never` for an entry that runs on request only"
+        "{0:?} never fires: none of its months has such a day; write `never` for an entry that runs only on request"
     )]
     Never(String),
 }
 
 impl Cron {
-    /// Returns the first firing after `now`, by the wall clock of `timezone`. [`None`] only beyond the year 2100.
+    /// Returns the first firing after `now`, by the wall clock of `timezone`. Returns [`None`] only if there is no
+    /// firing before the year 2100.
     #[must_use]
     pub fn next_after(&self, now: DateTime<Utc>, timezone: Tz) -> Option<DateTime<Utc>> {
         let next = if self.is_wildcard { next_match } else { next_fixed_time };
@@ -103,9 +106,10 @@ impl Cron {
         until: DateTime<Utc>,
         timezone: Tz,
     ) -> Option<DateTime<Utc>> {
-        let within = |at: &DateTime<Utc>| *at <= until;
+        let within = |instant: &DateTime<Utc>| *instant <= until;
         self.next_after(after, timezone).filter(within)?;
-        // Searches backward from the end over doubling spans, so that years of every minute cost no more than an hour.
+        // Searches backward from `until` in spans of doubling length. So a long span costs little more than a short
+        // one, even if the expression fires every minute.
         let mut span = TimeDelta::minutes(1);
         let mut last = loop {
             let begin = until.checked_sub_signed(span).map_or(after, |begin| begin.max(after));
@@ -121,17 +125,21 @@ impl Cron {
     }
 }
 
-/// Returns the first time after `now` that the engine names, each time of the wall clock once.
+/// Returns the first firing after `now` of an expression with fixed times. A time that the wall clock shows twice fires
+/// once.
 ///
-/// The engine calculates on a clock without time zone (named UTC). [`first_instant`] converts its times into instants.
+/// The engine calculates without a time zone: it gets and returns times of the wall clock, labelled as UTC.
+/// [`first_instant`] converts these times into instants.
 fn next_fixed_time(engine: &cron::Schedule, now: DateTime<Utc>, timezone: Tz) -> Option<DateTime<Utc>> {
     let shown = shown_at(now, timezone).and_utc();
     engine.after(&shown).map(|time| first_instant(time.naive_utc(), timezone)).find(|instant| *instant > now)
 }
 
-/// Returns the first instant after `now` at which the wall clock shows a time that the engine names.
+/// Returns the first firing after `now` of a wildcard expression: the first instant at which the wall clock shows a
+/// matching time.
 ///
-/// Between two changes of the zone's offset the wall clock runs evenly, so the search goes from change to change.
+/// Between two changes of the zone's offset the wall clock runs evenly. So the function searches each of these periods
+/// separately.
 fn next_match(engine: &cron::Schedule, now: DateTime<Utc>, timezone: Tz) -> Option<DateTime<Utc>> {
     let (mut begin, mut lead) = (now, TimeDelta::zero());
     loop {
@@ -139,7 +147,7 @@ fn next_match(engine: &cron::Schedule, now: DateTime<Utc>, timezone: Tz) -> Opti
         let wait = engine.after(&shown.and_utc()).next()?.naive_utc() - shown;
         let candidate = (begin - lead).checked_add_signed(wait)?;
         let Some(change) = next_change(begin, candidate, timezone) else { return Some(candidate) };
-        // The engine calculates from the second before the change: the instant of the change itself may match.
+        // The next search begins a second before the change, because the instant of the change itself may match.
         (begin, lead) = (change, TimeDelta::seconds(1));
     }
 }
@@ -156,8 +164,8 @@ impl FromStr for Cron {
         };
         let mut values = Vec::with_capacity(FIELDS.len());
         for (field, written) in FIELDS.iter().zip(fields) {
-            let read = field.values(written);
-            values.push(read.map_err(|reason| CronError::Field {
+            let parsed = field.parse(written);
+            values.push(parsed.map_err(|reason| CronError::Field {
                 expression: text.to_owned(),
                 field: field.name,
                 reason,
@@ -169,16 +177,18 @@ impl FromStr for Cron {
         let clock = format!("0 {} {}", numbers(minutes), numbers(hours));
         let (days, months) = (numbers(days), numbers(months));
         let weekdays = weekdays.iter().map(|day| WEEKDAYS[*day as usize % 7]).collect::<Vec<_>>().join(",");
-        let lines = match (fields[2], fields[4]) {
+        let expressions = match (fields[2], fields[4]) {
             ("*", "*") => vec![format!("{clock} * {months} *")],
             (_, "*") => vec![format!("{clock} {days} {months} *")],
             ("*", _) => vec![format!("{clock} * {months} {weekdays}")],
             _ => vec![format!("{clock} {days} {months} *"), format!("{clock} * {months} {weekdays}")],
         };
-        let refused =
+        let invalid =
             |error: cron::error::Error| CronError::Engine { expression: text.to_owned(), reason: error.to_string() };
-        let engines =
-            lines.iter().map(|line| line.parse().map_err(refused)).collect::<Result<Vec<cron::Schedule>, _>>()?;
+        let engines = expressions
+            .iter()
+            .map(|expression| expression.parse().map_err(invalid))
+            .collect::<Result<Vec<cron::Schedule>, _>>()?;
         if engines.iter().all(|engine| engine.after(&DateTime::UNIX_EPOCH).next().is_none()) {
             return Err(CronError::Never(text.to_owned()));
         }
@@ -188,10 +198,12 @@ impl FromStr for Cron {
     }
 }
 
+/// Formats values as a list for the engine.
 fn numbers(values: &BTreeSet<u32>) -> String {
     values.iter().map(u32::to_string).collect::<Vec<_>>().join(",")
 }
 
+/// Replaces a name such as `@daily` by its expression.
 fn unalias(text: &str) -> Result<&str, CronError> {
     let text = text.trim();
     match text {

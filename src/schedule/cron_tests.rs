@@ -29,7 +29,7 @@ fn expression_fires_by_wall_clock_and_prints_as_written() {
 /// Returns the firings after `from` up to and including `to` in Berlin, as UTC day, hour and minute.
 fn firings_between(cron: &str, from: &str, to: &str) -> Vec<String> {
     let cron: Cron = cron.parse().unwrap();
-    std::iter::successors(cron.next_after(utc(from), Berlin), |at| cron.next_after(*at, Berlin))
+    std::iter::successors(cron.next_after(utc(from), Berlin), |instant| cron.next_after(*instant, Berlin))
         .take_while(|instant| *instant <= utc(to))
         .map(|instant| instant.format("%d %H:%M").to_string())
         .collect()
@@ -45,7 +45,7 @@ fn fixed_time_in_spring_gap_fires_after_it() {
     for cron in ["30 2 * * *", "0 2 * * *", "0,10,50 2 * * *"] {
         assert_eq!(next(cron, end).date_naive().to_string(), "2026-03-30", "{cron}");
     }
-    // A time right after the gap and one within it are the same firing.
+    // A time within the gap and the time right after the gap fire once, together.
     assert_eq!(
         firings_between("0 0-23 * * *", "2026-03-29T00:00:00Z", "2026-03-29T02:00:00Z"),
         ["29 01:00", "29 02:00"]
@@ -54,7 +54,7 @@ fn fixed_time_in_spring_gap_fires_after_it() {
 
 #[test]
 fn fixed_time_repeated_in_autumn_fires_in_first_pass() {
-    // 2026-10-25: 02:00 to 03:00 comes twice in Berlin, first at 00:00 UTC.
+    // 2026-10-25: 02:00 to 03:00 occurs twice in Berlin, first at 00:00 UTC.
     assert_eq!(next("30 2 * * *", "2026-10-24T23:00:00Z"), utc("2026-10-25T00:30:00Z"));
     assert_eq!(next("30 2 * * *", "2026-10-25T00:30:00Z"), utc("2026-10-26T01:30:00Z"));
     assert_eq!(next("30 2 * * *", "2026-10-25T01:10:00Z"), utc("2026-10-26T01:30:00Z"));
@@ -70,10 +70,10 @@ fn wildcard_schedule_fires_in_both_passes_of_autumn() {
     let firings = |cron| firings_between(cron, night.0, night.1);
     assert_eq!(firings("*/5 * * * *").len(), 48, "every five minutes of four hours");
     assert_eq!(firings("0 * * * *"), ["25 00:00", "25 01:00", "25 02:00", "25 03:00"]);
-    assert_eq!(firings("17 */2 * * *"), ["25 00:17", "25 01:17"], "02:17 comes twice");
+    assert_eq!(firings("17 */2 * * *"), ["25 00:17", "25 01:17"], "02:17 occurs twice");
     assert_eq!(firings("*/30 2 * * *"), ["25 00:00", "25 00:30", "25 01:00", "25 01:30"]);
     assert_eq!(firings("@hourly").len(), 4);
-    // Starting within the second pass.
+    // The search begins within the second pass.
     assert_eq!(next("*/30 2 * * *", "2026-10-25T01:10:00Z"), utc("2026-10-25T01:30:00Z"));
 }
 
@@ -83,7 +83,7 @@ fn wildcard_schedule_skips_the_hour_skipped_in_spring() {
     let firings = |cron| firings_between(cron, night.0, night.1);
     assert_eq!(firings("*/5 * * * *").len(), 36, "every five minutes of three hours");
     assert_eq!(firings("0 * * * *"), ["29 01:00", "29 02:00", "29 03:00"]);
-    assert_eq!(firings("17 */2 * * *"), ["29 02:17"], "04:17, after 00:17 of the night");
+    assert_eq!(firings("17 */2 * * *"), ["29 02:17"], "02:17 is skipped, and 04:17 fires");
     assert_eq!(firings("*/30 2 * * *"), Vec::<String>::new());
 }
 
@@ -103,7 +103,7 @@ fn expression_with_both_day_fields_fires_on_either() {
     // 2026-01-13 is a Tuesday, 2026-01-16 the first Friday after it.
     assert_eq!(next("0 12 13 * 5", "2026-01-10T00:00:00Z"), utc("2026-01-13T11:00:00Z"));
     assert_eq!(next("0 12 13 * 5", "2026-01-14T00:00:00Z"), utc("2026-01-16T11:00:00Z"));
-    // One day that never occurs does not silence the other.
+    // If the days of one field never occur, the other field still fires.
     assert_eq!(next("0 12 31 2 5", "2026-01-14T00:00:00Z"), utc("2026-02-06T11:00:00Z"));
 }
 
@@ -148,12 +148,12 @@ fn malformed_expression_error_names_field_and_remedy() {
     assert_eq!(message("0 0 0 * *"), r#""0 0 0 * *": the day of month field: `0` is out of range: expected 1 to 31"#);
     assert_eq!(
         message("0 0 * foo *"),
-        "\"0 0 * foo *\": the month field: `foo` is not understood: \
+        "\"0 0 * foo *\": the month field: `foo` is not a valid value: \
          expected 1 to 12 or jan to dec, `*`, `a-b`, `*/n` or a list"
     );
     assert_eq!(
         message("0 0 * * 5-1"),
-        r#""0 0 * * 5-1": the day of week field: `5-1` runs backwards: write `5-7,0-1`"#
+        r#""0 0 * * 5-1": the day of week field: `5-1` is a descending range: write `5-7,0-1`"#
     );
     assert_eq!(
         message("5/15 * * * *"),
@@ -161,13 +161,13 @@ fn malformed_expression_error_names_field_and_remedy() {
     );
     assert_eq!(
         message("*/0 * * * *"),
-        r#""*/0 * * * *": the minute field: `*/0` has no step: expected a number above 0 after `/`"#
+        r#""*/0 * * * *": the minute field: `*/0` has no valid step: expected a number above 0 after `/`"#
     );
     assert_eq!(message("0 0 ? * 1"), r#""0 0 ? * 1": the day of month field: `?` is not supported: write `*`"#);
     assert_eq!(
         message("0 3 31 2 *"),
-        "\"0 3 31 2 *\" never fires: no month that it names has such a day; \
-         write `never` for an entry that runs on request only"
+        "\"0 3 31 2 *\" never fires: none of its months has such a day; \
+         write `never` for an entry that runs only on request"
     );
     assert!("0 3 31 4,6,9,11 *".parse::<Cron>().is_err());
     assert!("0 3 29 2 *".parse::<Cron>().is_ok());
@@ -181,8 +181,8 @@ fn last_firing_of_span_agrees_with_forward_search() {
     let cron: Cron = "*/7 3-5 * * 1-5".parse().unwrap();
     let after = utc("2026-01-10T00:00:00Z");
     let until = utc("2026-01-20T03:33:00Z");
-    let counted = std::iter::successors(cron.next_after(after, Berlin), |at| cron.next_after(*at, Berlin))
-        .take_while(|at| *at <= until)
+    let counted = std::iter::successors(cron.next_after(after, Berlin), |instant| cron.next_after(*instant, Berlin))
+        .take_while(|instant| *instant <= until)
         .last();
     assert_eq!(cron.last_within(after, until, Berlin), counted);
     assert_eq!(cron.last_within(after, after + TimeDelta::minutes(5), Berlin), None);
@@ -208,7 +208,7 @@ fn star(last: u32) -> impl Strategy<Value = String> {
 
 /// Generates one to three numbers.
 fn number_list(last: u32) -> impl Strategy<Value = String> {
-    // Prefers the early hours, in which clocks change.
+    // Prefers the early hours, because clocks change in these hours.
     let number = prop_oneof![0..=last.min(4), 0..=last];
     proptest::collection::btree_set(number, 1..4).prop_map(|values| numbers(&values))
 }
@@ -239,24 +239,25 @@ proptest! {
         let (minute, hour, day, month, weekday) = fields;
         let text = format!("{minute} {hour} {day} {month} {weekday}");
         let mut now = DateTime::from_timestamp(begin, 0).unwrap();
-        let theirs: croner::Cron = text.parse().unwrap();
+        let oracle: croner::Cron = text.parse().unwrap();
         match text.parse::<Cron>() {
-            Ok(ours) => for _ in 0..4 {
-                let oracle = theirs.find_next_occurrence(&now, false).ok();
-                let next = ours.next_after(now, Tz::UTC);
-                prop_assert_eq!(next, oracle, "{} after {}", text, now);
+            Ok(cron) => for _ in 0..4 {
+                let expected = oracle.find_next_occurrence(&now, false).ok();
+                let next = cron.next_after(now, Tz::UTC);
+                prop_assert_eq!(next, expected, "{} after {}", text, now);
                 let Some(next) = next else { break };
                 now = next;
             },
             Err(error) => {
                 prop_assert!(matches!(error, CronError::Never(_)), "{}", error);
-                prop_assert!(theirs.find_next_occurrence(&now, false).is_err(), "{}", text);
+                prop_assert!(oracle.find_next_occurrence(&now, false).is_err(), "{}", text);
             }
         }
     }
 
-    /// Croner treats a schedule as fixed if minute and hour are one number each. For cronie and for this crate a list
-    /// of such numbers is fixed too: it fires when the first of its times does.
+    /// Croner treats an expression as fixed only if its minute and hour are one number each. Cronie and this crate also
+    /// treat lists of numbers as fixed. So the test compares a list with several croner expressions, one for each time
+    /// in the list, and takes the earliest firing of these expressions.
     #[test]
     fn firings_at_clock_changes_agree_with_another_implementation(
         (minute, hour) in prop_oneof![
@@ -280,12 +281,12 @@ proptest! {
             let times = minute.split(',').flat_map(|minute| hour.split(',').map(move |hour| (minute, hour)));
             times.map(|(minute, hour)| format!("{minute} {hour} {day} * {weekday}").parse().unwrap()).collect()
         };
-        let ours: Cron = format!("{minute} {hour} {day} * {weekday}").parse().unwrap();
+        let cron: Cron = format!("{minute} {hour} {day} * {weekday}").parse().unwrap();
         for _ in 0..8 {
             let local = now.with_timezone(&zone);
             let expected = oracles.iter().filter_map(|oracle| oracle.find_next_occurrence(&local, false).ok()).min();
-            let next = ours.next_after(now, zone);
-            prop_assert_eq!(next, expected.map(|at| at.to_utc()), "{} in {} after {}", ours, zone, now);
+            let next = cron.next_after(now, zone);
+            prop_assert_eq!(next, expected.map(|instant| instant.to_utc()), "{} in {} after {}", cron, zone, now);
             let Some(next) = next else { break };
             now = next;
         }
@@ -307,7 +308,7 @@ proptest! {
 }
 
 proptest! {
-    // Each case checks some hundred minutes.
+    // Each case checks several hundred minutes.
     #![proptest_config(ProptestConfig {
         cases: 300,
         failure_persistence: None,
@@ -315,7 +316,7 @@ proptest! {
         ..ProptestConfig::default()
     })]
 
-    /// Expects, by definition, each minute at which the wall clock shows a time that the expression names.
+    /// Compares the firings with their definition: all minutes at which the wall clock shows a matching time.
     #[test]
     fn wildcard_fires_at_each_matching_minute_in_every_zone(
         (minute, hour) in prop_oneof![(star(59), field(0, 23)), (field(0, 59), star(23))],
@@ -333,7 +334,7 @@ proptest! {
         };
         let minutes = (1..).map(|minute| from + TimeDelta::minutes(minute)).take_while(|instant| *instant <= to);
         let expected: Vec<_> = minutes.filter(shows).collect();
-        let found: Vec<_> = std::iter::successors(cron.next_after(from, zone), |at| cron.next_after(*at, zone))
+        let found: Vec<_> = std::iter::successors(cron.next_after(from, zone), |now| cron.next_after(*now, zone))
             .take_while(|instant| *instant <= to)
             .collect();
         prop_assert_eq!(found, expected, "{} in {} from {}", cron, zone, from);

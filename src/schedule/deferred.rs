@@ -1,4 +1,5 @@
-//! Entries whose last run deferred tags, and the time at which each resumes. Starts nothing and reads no clock.
+//! Entries whose last run deferred tags, and the time at which each entry resumes. This module starts no runs and reads
+//! no clock.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,44 +15,45 @@ pub struct Deferred {
 }
 
 impl Deferred {
-    /// Records that an entry whose run `ended` resumes at `until`, plus up to a quarter of that wait. The extra delay
-    /// differs between entries, so that entries that wait for one registry do not all start at once.
+    /// Records that an entry resumes at `until`, plus an extra delay. `ended` is the time at which its last run ended.
+    /// The extra delay is at most a quarter of the time from `ended` to `until`. It differs between entries, so that
+    /// entries that wait for the same registry do not all start at once.
     pub fn set(&mut self, entry: &str, ended: DateTime<Utc>, until: DateTime<Utc>) {
         let wait = (until - ended).to_std().unwrap_or(Duration::ZERO);
         let jitter = TimeDelta::from_std(jitter_of(entry, wait / 4)).unwrap_or_default();
         self.entries.insert(entry.to_owned(), until + jitter);
     }
 
-    /// Adjusts to a clock that was set back by `by`: no entry waits longer because of it.
+    /// Moves all times back by `by` after the clock was set back by `by`, so that no entry waits longer.
     pub fn set_back(&mut self, by: TimeDelta) {
         for instant in self.entries.values_mut() {
             *instant = instant.checked_sub_signed(by).unwrap_or(*instant);
         }
     }
 
-    /// Forgets an entry that runs or no longer exists.
+    /// Removes an entry. The caller does so if the entry starts to run or no longer exists.
     pub fn remove(&mut self, entry: &str) {
         self.entries.remove(entry);
     }
 
-    /// Forgets all entries for which `stays` is false.
+    /// Removes all entries for which `stays` returns false.
     pub fn retain(&mut self, stays: impl Fn(&str) -> bool) {
         self.entries.retain(|entry, _| stays(entry));
     }
 
-    /// Returns the time at which an entry resumes, if it is deferred.
+    /// Returns the time at which an entry resumes; `None` if the entry is not deferred.
     #[must_use]
     pub fn resumes_at(&self, entry: &str) -> Option<DateTime<Utc>> {
         self.entries.get(entry).copied()
     }
 
-    /// Removes and returns the entries that are due at `now`, the longest waiting first.
+    /// Removes and returns the entries that are due at `now`, in the order of their times.
     pub fn due(&mut self, now: DateTime<Utc>) -> Vec<String> {
-        let is_due = |(_, at): &(&String, &DateTime<Utc>)| **at <= now;
+        let is_due = |(_, time): &(&String, &DateTime<Utc>)| **time <= now;
         let mut due: Vec<(DateTime<Utc>, String)> =
-            self.entries.iter().filter(is_due).map(|(entry, at)| (*at, entry.clone())).collect();
+            self.entries.iter().filter(is_due).map(|(entry, time)| (*time, entry.clone())).collect();
         due.sort();
-        self.entries.retain(|_, at| *at > now);
+        self.entries.retain(|_, time| *time > now);
         due.into_iter().map(|(_, entry)| entry).collect()
     }
 }

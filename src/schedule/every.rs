@@ -1,4 +1,4 @@
-//! Fixed interval: `every 15m`. Needs no start time.
+//! Schedule with a fixed interval: `every 15m`. The firings do not depend on a start time.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,13 +6,16 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
+/// Minimum interval in seconds.
 const SHORTEST: u64 = 60;
+
+/// Maximum interval in seconds.
 const LONGEST: u64 = 31 * 24 * 3600;
 
-/// Interval of whole seconds, from a minute to 31 days.
+/// Interval between firings: whole seconds, from 1 minute to 31 days.
 ///
-/// It fires at the multiples of the interval since 1970-01-01 00:00 UTC, so that a restart shifts nothing: `every
-/// 15m` at the quarters of an hour, `every 1d` at midnight UTC. Time zones and clock changes do not affect it.
+/// The firings are at multiples of the interval since 1970-01-01 00:00 UTC. `every 15m` fires at the quarters of an
+/// hour, and `every 1d` at midnight UTC. Restarts, time zones and clock changes do not shift the firings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Every {
     seconds: i64,
@@ -25,12 +28,12 @@ pub enum EveryError {
     #[error("{0:?}: expected a duration after `every`, like every 15m or every 6h")]
     NoDuration(String),
     /// A duration with fractions of a second, or one that is too short or too long.
-    #[error("{0:?}: the interval is whole seconds, a minute at least and 31 days at most")]
+    #[error("{0:?}: expected an interval of whole seconds, from 1 minute to 31 days")]
     OutOfBounds(String),
 }
 
 impl Every {
-    /// Returns the first firing after `now`; [`None`] beyond the end of the calendar.
+    /// Returns the first firing after `now`; [`None`] if the date of that firing cannot be represented.
     #[must_use]
     pub fn next_after(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let next = now.timestamp().div_euclid(self.seconds).checked_add(1)?;
@@ -105,7 +108,7 @@ mod tests {
             r#""every day": expected a duration after `every`, like every 15m or every 6h"#
         );
         for text in ["every 10s", "every 32d", "every 61500ms"] {
-            let expected = format!("{text:?}: the interval is whole seconds, a minute at least and 31 days at most");
+            let expected = format!("{text:?}: expected an interval of whole seconds, from 1 minute to 31 days");
             assert_eq!(message(text), expected);
         }
     }

@@ -16,7 +16,7 @@ pub enum Schedule {
     Cron(Cron),
     /// Runs at a fixed interval.
     Every(Every),
-    /// Runs only manually.
+    /// No scheduled runs: the entry runs only on request.
     Never,
 }
 
@@ -32,7 +32,7 @@ pub enum ScheduleError {
 }
 
 impl Schedule {
-    /// Returns the first firing after `now`, [`None`] for `never`. See [`Cron::next_after`] and [`Every::next_after`].
+    /// Returns the first firing after `now`; [`None`] for `never`. See [`Cron::next_after`] and [`Every::next_after`].
     #[must_use]
     pub fn next_after(&self, now: DateTime<Utc>, timezone: Tz) -> Option<DateTime<Utc>> {
         match self {

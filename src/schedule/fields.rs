@@ -1,35 +1,37 @@
-//! Five fields of a POSIX cron expression, parsed into the sets of values that they select.
+//! Parser of the five fields of a POSIX cron expression. A field is parsed into the set of values that it selects.
 
 use std::collections::BTreeSet;
 
-/// Field of a cron expression: its name, its bounds, and the names of its values.
+/// Field of a cron expression: its name, its minimum and maximum value, and the names of its values.
 pub(super) struct Field {
     pub(super) name: &'static str,
     first: u32,
     last: u32,
     names: &'static [&'static str],
-    names_begin_at: u32,
+    /// Value of the first name.
+    first_named: u32,
 }
 
 const MONTHS: [&str; 12] = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
-/// Names of the weekdays. Sunday is 0; 7 is Sunday too.
+/// Names of the weekdays 0 to 6. The value 7 is Sunday, as 0 is.
 pub(super) const WEEKDAYS: [&str; 7] = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
 
 const fn numeric(name: &'static str, first: u32, last: u32) -> Field {
-    Field { name, first, last, names: &[], names_begin_at: 0 }
+    Field { name, first, last, names: &[], first_named: 0 }
 }
 
+/// All fields, in the order of the expression.
 pub(super) const FIELDS: [Field; 5] = [
     numeric("minute", 0, 59),
     numeric("hour", 0, 23),
     numeric("day of month", 1, 31),
-    Field { name: "month", first: 1, last: 12, names: &MONTHS, names_begin_at: 1 },
-    Field { name: "day of week", first: 0, last: 7, names: &WEEKDAYS, names_begin_at: 0 },
+    Field { name: "month", first: 1, last: 12, names: &MONTHS, first_named: 1 },
+    Field { name: "day of week", first: 0, last: 7, names: &WEEKDAYS, first_named: 0 },
 ];
 
 impl Field {
     /// Parses a list such as `1,5-10/2,*/3` into its values. An error contains the mistake and the remedy.
-    pub(super) fn values(&self, text: &str) -> Result<BTreeSet<u32>, String> {
+    pub(super) fn parse(&self, text: &str) -> Result<BTreeSet<u32>, String> {
         let mut values = BTreeSet::new();
         for item in text.split(',') {
             values.extend(self.parse_item(item)?);
@@ -55,15 +57,15 @@ impl Field {
             }
         };
         if from > to {
-            return Err(format!("`{item}` runs backwards: write `{from}-{},{}-{to}`", self.last, self.first));
+            return Err(format!("`{item}` is a descending range: write `{from}-{},{}-{to}`", self.last, self.first));
         }
         Ok((from..=to).step_by(step.unwrap_or(1)))
     }
 
     fn parse_value(&self, item: &str, text: &str) -> Result<u32, String> {
         let lower = text.to_ascii_lowercase();
-        if let Some(at) = (self.names_begin_at..).zip(self.names).find(|(_, name)| **name == lower) {
-            return Ok(at.0);
+        if let Some((value, _)) = (self.first_named..).zip(self.names).find(|(_, name)| **name == lower) {
+            return Ok(value);
         }
         let number = Some(text).filter(|text| text.bytes().all(|b| b.is_ascii_digit())).and_then(|t| t.parse().ok());
         match number {
@@ -71,7 +73,7 @@ impl Field {
             Some(_) => Err(format!("`{text}` is out of range: expected {}", self.describe_expected())),
             None if text == "?" => Err("`?` is not supported: write `*`".into()),
             None => Err(format!(
-                "`{item}` is not understood: expected {}, `*`, `a-b`, `*/n` or a list",
+                "`{item}` is not a valid value: expected {}, `*`, `a-b`, `*/n` or a list",
                 self.describe_expected()
             )),
         }
@@ -88,5 +90,7 @@ impl Field {
 
 fn parse_step(item: &str, step: &str) -> Result<usize, String> {
     let number = Some(step).filter(|step| step.bytes().all(|b| b.is_ascii_digit())).and_then(|s| s.parse().ok());
-    number.filter(|step| *step > 0).ok_or_else(|| format!("`{item}` has no step: expected a number above 0 after `/`"))
+    number
+        .filter(|step| *step > 0)
+        .ok_or_else(|| format!("`{item}` has no valid step: expected a number above 0 after `/`"))
 }

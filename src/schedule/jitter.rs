@@ -1,18 +1,20 @@
-//! Jitter: spreads the entries of one schedule over a span. Each entry always has the same offset within it.
+//! Jitter: a delay that spreads the runs of entries with the same schedule over a span of time. The delay of an entry
+//! is always the same.
 
 use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 
-/// Returns the delay of the entry named `entry` after its scheduled instant: from zero to below `max`, the same at
-/// every call, on every machine and in every version, and spread evenly over names.
+/// Returns the delay of the entry named `entry` after its scheduled instant, from zero to below `max`. The delay
+/// depends only on the two arguments: it is the same in every call, on every machine and in every version. The delays
+/// of different names are distributed evenly.
 #[must_use]
 pub fn jitter_of(entry: &str, max: Duration) -> Duration {
     let hash: [u8; 32] = Sha256::digest(entry.as_bytes()).into();
     let mut first = [0; 8];
     first.copy_from_slice(&hash[..8]);
     let max = u64::try_from(max.as_millis()).unwrap_or(u64::MAX);
-    // The high half of the product is an even share of `max`, without the bias of a remainder.
+    // The high half of the product is distributed evenly below `max`; the remainder of a division would not be.
     let share = (u128::from(u64::from_be_bytes(first)) * u128::from(max)) >> 64;
     Duration::from_millis(u64::try_from(share).unwrap_or(0))
 }

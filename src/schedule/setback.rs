@@ -1,11 +1,12 @@
-//! Detection of a wall clock that was set back: by a person, by NTP, or by resuming a virtual machine. Reads no clock.
+//! Detection of a wall clock that was set back: by a person, by NTP, or by resuming a virtual machine. This module
+//! reads no clock: the caller passes the time.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-/// Largest setback that is ignored: no schedule has a shorter step.
+/// Maximum setback that is ignored. No schedule has firings that are closer together.
 const IGNORED_UP_TO: TimeDelta = TimeDelta::minutes(1);
 
-/// Latest instant that the clock has shown.
+/// Detector of setbacks. It stores the latest instant that the clock has shown.
 #[derive(Debug, Clone, Default)]
 pub struct Setbacks {
     latest: Option<DateTime<Utc>>,
@@ -17,8 +18,8 @@ impl Setbacks {
         self.latest = self.latest.max(Some(instant));
     }
 
-    /// Returns the time by which the clock was set back since the latest instant that it has shown, if that is more
-    /// than a minute. Each setback is reported once: from then on the new time counts.
+    /// Returns the difference between the latest instant that the clock has shown and `now`, if the clock was set back
+    /// by more than a minute. Each setback is reported once, because `now` then becomes the latest instant.
     pub fn detect_setback(&mut self, now: DateTime<Utc>) -> Option<TimeDelta> {
         let back = self.latest.map(|latest| latest - now).filter(|back| *back > IGNORED_UP_TO);
         self.latest = if back.is_some() { Some(now) } else { self.latest.max(Some(now)) };
@@ -41,7 +42,7 @@ mod tests {
         assert_eq!(setbacks.detect_setback(second(7200)), None, "set forward");
         assert_eq!(setbacks.detect_setback(second(10)), Some(TimeDelta::seconds(7190)));
         assert_eq!(setbacks.detect_setback(second(11)), None);
-        // Small steps that add up to more than a minute.
+        // Small setbacks that add up to more than a minute.
         assert_eq!(setbacks.detect_setback(second(-30)), None);
         assert_eq!(setbacks.detect_setback(second(-49)), None);
         assert_eq!(setbacks.detect_setback(second(-50)), Some(TimeDelta::seconds(61)));

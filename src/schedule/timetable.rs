@@ -1,4 +1,4 @@
-//! Timetable: the next firing of each entry. Starts nothing and waits for nothing; the daemon queries it.
+//! Timetable: the next firing of each entry. The daemon queries the timetable, which starts no runs and never waits.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,17 +8,17 @@ use chrono_tz::Tz;
 
 use super::Schedule;
 
-/// Largest delay after its instant with which a firing counts as punctual; a later one is missed.
-const PUNCTUAL: TimeDelta = TimeDelta::minutes(1);
+/// Maximum delay of a firing that counts as on time. A firing with a longer delay counts as missed.
+const MAX_DELAY: TimeDelta = TimeDelta::minutes(1);
 
 /// Timing of one entry's firings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Timing {
     /// The schedule.
     pub schedule: Schedule,
-    /// The zone whose wall clock the schedule uses.
+    /// The time zone of the schedule.
     pub timezone: Tz,
-    /// The upper bound of the delay after the scheduled instant: see [`super::jitter_of`].
+    /// Upper bound of the delay after the scheduled instant: see [`super::jitter_of`].
     pub jitter: Duration,
 }
 
@@ -27,34 +27,38 @@ pub struct Timing {
 pub struct Firing {
     /// The entry's name.
     pub entry: String,
-    /// The instant that its schedule names, without jitter; the last one if several passed.
+    /// The scheduled instant, without jitter. If several firings were missed, the last of their instants.
     pub scheduled_at: DateTime<Utc>,
-    /// True if a firing was not on time: the program was down or blocked, or the clock was set forward.
+    /// True if at least one firing was not on time, because the program was down or blocked, or because the clock was
+    /// set forward.
     pub missed: bool,
 }
 
 /// Entries and the instants of their next firings.
 ///
-/// An entry's step is the time between two of its firings. After the clock is set back, there are two cases:
-/// - By no more than the entry's step: nothing fires a second time.
-/// - By more: the earlier time was wrong, and waiting until it comes again would silence the entry. The entry fires by
-///   the new time.
+/// The step of an entry is the time between two of its firings. If the clock is set back, the size of the setback
+/// decides for each entry:
+/// - Setback up to the step: the entry does not repeat a firing.
+/// - Larger setback: the time before the setback was wrong, and the entry fires by the new time. Otherwise the entry
+///   would not fire until the clock shows the old time again.
 #[derive(Debug, Clone, Default)]
 pub struct Timetable {
     entries: BTreeMap<String, Slot>,
 }
 
+/// State of one entry.
 #[derive(Debug, Clone)]
 struct Slot {
     timing: Timing,
-    /// The instant up to which all firings have happened or do not count.
-    settled: DateTime<Utc>,
-    /// The instant up to which firings are deliberately skipped; may be in the future.
-    held: Option<DateTime<Utc>>,
-    /// The first scheduled instant after `settled` and `held`, cached because it is read far more often than it
-    /// changes.
+    /// The instant up to which all firings have happened, or do not count because they precede the entry's timing.
+    handled_until: DateTime<Utc>,
+    /// The instant up to which firings are deliberately skipped. May be in the future.
+    skip_until: Option<DateTime<Utc>>,
+    /// The first scheduled instant after `handled_until` and `skip_until`. The field is a cache: it is read far more
+    /// often than it changes.
     next: Option<DateTime<Utc>>,
-    /// The longer of the two waits between the first three scheduled instants from `settled` on.
+    /// The longer of two waits: from `handled_until` to the next scheduled instant, and from that instant to the
+    /// following one.
     step: TimeDelta,
 }
 
@@ -67,42 +71,46 @@ impl Timetable {
 
     /// Adds an entry or replaces its timing.
     ///
-    /// `last` is the scheduled instant of the entry's last firing, from the journal: the firings missed since then
-    /// become one firing. Without it, the entry waits for its first instant after `now`. An entry with unchanged
-    /// timing keeps its state. An entry whose timing changed continues from `now`, because the new schedule has
-    /// missed nothing.
+    /// - New entry: `last` is the scheduled instant of the entry's last firing, from the journal. The firings missed
+    ///   since then become one firing. If `last` is `None`, the entry first fires at its first scheduled instant after
+    ///   `now`.
+    /// - Known entry with the same timing: nothing changes.
+    /// - Known entry with another timing: the entry fires by the new timing from `now` on. No firing before `now`
+    ///   counts as missed.
     pub fn set(&mut self, entry: &str, timing: Timing, last: Option<DateTime<Utc>>, now: DateTime<Utc>) {
-        let (settled, held) = match self.entries.get(entry) {
+        let (handled_until, skip_until) = match self.entries.get(entry) {
             Some(slot) if slot.timing == timing => return,
-            Some(slot) => (slot.settled_by(now).max(now), slot.held),
+            Some(slot) => (slot.handled_until_by(now).max(now), slot.skip_until),
             None => (last.unwrap_or(now), None),
         };
-        self.entries.insert(entry.to_owned(), Slot::new(timing, settled, held));
+        self.entries.insert(entry.to_owned(), Slot::new(timing, handled_until, skip_until));
     }
 
-    /// Skips the firings of `entry` up to `until`, as if they had happened.
+    /// Skips the firings of `entry` up to `until`. The skipped firings do not count as missed. An earlier `until` than
+    /// in a previous call has no effect.
     pub fn hold(&mut self, entry: &str, until: DateTime<Utc>) {
         if let Some(slot) = self.entries.get_mut(entry)
-            && until > slot.settled.max(slot.held.unwrap_or(slot.settled))
+            && until > slot.handled_until.max(slot.skip_until.unwrap_or(slot.handled_until))
         {
-            *slot = Slot::new(slot.timing.clone(), slot.settled, Some(until));
+            *slot = Slot::new(slot.timing.clone(), slot.handled_until, Some(until));
         }
     }
 
-    /// Adjusts to a clock that was set back by `by` to `now`: holds end earlier by the same time. Returns the number of
-    /// entries that would have waited for longer than their step; they fire by the new time.
+    /// Adjusts the timetable to a clock that was set back by `by` to `now`. The skipped spans of [`Timetable::hold`]
+    /// end earlier by the same time. Returns the number of entries that would otherwise wait for longer than their
+    /// step. These entries fire by the new time.
     pub fn set_back(&mut self, now: DateTime<Utc>, by: TimeDelta) -> usize {
         let mut count = 0;
         for slot in self.entries.values_mut() {
-            let settled = slot.settled_by(now);
-            count += usize::from(settled != slot.settled);
-            let held = slot.held.and_then(|held| held.checked_sub_signed(by));
-            *slot = Slot::new(slot.timing.clone(), settled, held);
+            let handled_until = slot.handled_until_by(now);
+            count += usize::from(handled_until != slot.handled_until);
+            let skip_until = slot.skip_until.and_then(|skip_until| skip_until.checked_sub_signed(by));
+            *slot = Slot::new(slot.timing.clone(), handled_until, skip_until);
         }
         count
     }
 
-    /// Forgets an entry.
+    /// Removes an entry.
     pub fn remove(&mut self, entry: &str) {
         self.entries.remove(entry);
     }
@@ -112,8 +120,8 @@ impl Timetable {
         self.entries.keys().map(String::as_str)
     }
 
-    /// Returns the entries that are due at `now`, the longest waiting first, and settles them. Several missed firings
-    /// of an entry become one.
+    /// Returns the entries that are due at `now`, in the order of their scheduled instants, and records their firings
+    /// as handled. Several missed firings of an entry become one.
     pub fn due(&mut self, now: DateTime<Utc>) -> Vec<Firing> {
         let mut due: Vec<Firing> = Vec::new();
         for (entry, slot) in &mut self.entries {
@@ -127,15 +135,17 @@ impl Timetable {
         due
     }
 
-    /// Returns the instant at which the next entry becomes due, `now` if one is already due, [`None`] if none will be.
+    /// Returns the instant at which the next entry becomes due. Returns `now` if an entry is already due, and [`None`]
+    /// if no entry has a next firing.
     ///
-    /// The clock may be set during the wait: the caller waits a minute at most, then calls this again.
+    /// The clock may be set during the wait. So the caller waits at most a minute and then calls this method again.
     #[must_use]
     pub fn next_wake(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        self.entries.values().filter_map(|slot| slot.next_due(now)).min().map(|at| at.max(now))
+        self.entries.values().filter_map(|slot| slot.next_due(now)).min().map(|instant| instant.max(now))
     }
 
-    /// Returns the instant at which `entry` becomes due next, jitter included; in the past if it is already due.
+    /// Returns the instant at which `entry` becomes due next, including jitter. The instant is in the past if the entry
+    /// is already due.
     #[must_use]
     pub fn next_firing(&self, entry: &str, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         self.entries.get(entry)?.next_due(now)
@@ -143,52 +153,53 @@ impl Timetable {
 }
 
 impl Slot {
-    fn new(timing: Timing, settled: DateTime<Utc>, held: Option<DateTime<Utc>>) -> Self {
+    fn new(timing: Timing, handled_until: DateTime<Utc>, skip_until: Option<DateTime<Utc>>) -> Self {
         let after = |instant| timing.schedule.next_after(instant, timing.timezone);
-        let first = after(settled);
-        let waits = [Some(settled), first, first.and_then(after)];
-        let step = waits.windows(2).filter_map(|pair| Some(pair[1]? - pair[0]?)).max().unwrap_or_default();
-        let next = match held {
-            Some(held) if held > settled => after(held),
+        let first = after(handled_until);
+        let waits = [Some(handled_until), first, first.and_then(after)];
+        let step = waits.windows(2).filter_map(|instants| Some(instants[1]? - instants[0]?)).max().unwrap_or_default();
+        let next = match skip_until {
+            Some(skip_until) if skip_until > handled_until => after(skip_until),
             _ => first,
         };
-        Self { timing, settled, held, next, step }
+        Self { timing, handled_until, skip_until, next, step }
     }
 
     fn jitter(&self) -> TimeDelta {
         TimeDelta::from_std(self.timing.jitter).unwrap_or_default()
     }
 
-    /// Returns the settled instant by this clock: `now` if the clock was set back by more than a step since.
-    fn settled_by(&self, now: DateTime<Utc>) -> DateTime<Utc> {
-        if self.settled - now > self.step { now } else { self.settled }
+    /// Returns `handled_until`, or `now` if the clock was set back by more than a step since `handled_until`.
+    fn handled_until_by(&self, now: DateTime<Utc>) -> DateTime<Utc> {
+        if self.handled_until - now > self.step { now } else { self.handled_until }
     }
 
-    /// Returns the same slot, settled by this clock. [`Timetable::set_back`] settles all slots as soon as a setback is
-    /// reported; this is for a setback that nobody reported.
-    fn settle_by(&self, now: DateTime<Utc>) -> Self {
-        match self.settled_by(now) {
-            settled if settled == self.settled => self.clone(),
-            settled => Self::new(self.timing.clone(), settled, self.held),
+    /// Returns this state, adjusted to the clock if the clock was set back by more than a step. [`Timetable::set_back`]
+    /// adjusts all entries when a setback is detected. This method handles setbacks that were not detected.
+    fn adjusted_to(&self, now: DateTime<Utc>) -> Self {
+        match self.handled_until_by(now) {
+            handled_until if handled_until == self.handled_until => self.clone(),
+            handled_until => Self::new(self.timing.clone(), handled_until, self.skip_until),
         }
     }
 
     fn next_due(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        let next = if self.settled > now { self.settle_by(now).next } else { self.next };
+        let next = if self.handled_until > now { self.adjusted_to(now).next } else { self.next };
         next?.checked_add_signed(self.jitter())
     }
 
-    /// Settles the slot if it is due. Returns its scheduled instant, and true if a firing was missed.
+    /// Records the firing as handled if the entry is due. Returns the scheduled instant, and true if a firing was
+    /// missed.
     fn fire(&mut self, now: DateTime<Utc>) -> Option<(DateTime<Utc>, bool)> {
-        if self.settled > now {
-            *self = self.settle_by(now);
+        if self.handled_until > now {
+            *self = self.adjusted_to(now);
         }
         let until = now.checked_sub_signed(self.jitter())?;
         let first = self.next.filter(|next| *next <= until)?;
-        let after = self.settled.max(self.held.unwrap_or(self.settled));
+        let after = self.handled_until.max(self.skip_until.unwrap_or(self.handled_until));
         let last = self.timing.schedule.last_within(after, until, self.timing.timezone)?;
-        let missed = first != last || until - last > PUNCTUAL;
-        *self = Self::new(self.timing.clone(), last, self.held);
+        let missed = first != last || until - last > MAX_DELAY;
+        *self = Self::new(self.timing.clone(), last, self.skip_until);
         Some((last, missed))
     }
 }
@@ -231,7 +242,7 @@ mod tests {
         table.hold("a", utc("10T00:12:00"));
         assert_eq!(fired(&mut table, "10T00:12:00"), []);
         assert_eq!(fired(&mut table, "10T00:15:00"), [(utc("10T00:15:00"), false)]);
-        // A hold that ends before the present one does not shorten it.
+        // An earlier end does not shorten the skipped span.
         table.hold("a", utc("10T00:10:00"));
         assert_eq!(fired(&mut table, "10T00:19:00"), []);
         assert_eq!(table.next_wake(utc("10T00:19:00")), Some(utc("10T00:20:00")));
@@ -344,7 +355,7 @@ mod tests {
     fn changed_timing_counts_from_now_on() {
         let mut table = table("0 3 * * *", None, "10T00:00:00");
         table.set("a", timing("0 3 * * *"), None, utc("10T05:00:00"));
-        assert_eq!(table.next_wake(utc("10T05:00:00")), Some(utc("10T05:00:00")), "the missed firing stays due");
+        assert_eq!(table.next_wake(utc("10T05:00:00")), Some(utc("10T05:00:00")), "the missed firing is still due");
         table.set("a", timing("0 4 * * *"), None, utc("10T05:00:00"));
         assert_eq!(table.next_firing("a", utc("10T05:00:00")), Some(utc("11T04:00:00")));
         table.set("a", timing("never"), None, utc("10T05:00:00"));

@@ -1,9 +1,10 @@
-//! Wall clock of a time zone: the time that it shows at an instant, and its changes (daylight saving time, zone moves).
+//! Wall clock of a time zone: the time that the clock shows at an instant, and changes of the zone's offset (daylight
+//! saving time, or a law that moves the zone).
 
 use chrono::{DateTime, NaiveDateTime, Offset as _, TimeDelta, TimeZone as _, Utc};
 use chrono_tz::Tz;
 
-/// Distance between two probes of a zone's offset. No zone changes its offset and changes it back within that time.
+/// Time between two checks of a zone's offset. No zone changes its offset and changes it back within that time.
 const STRIDE: TimeDelta = TimeDelta::hours(12);
 
 /// Returns the time that the wall clock shows at `instant`.
@@ -13,7 +14,7 @@ pub(super) fn shown_at(instant: DateTime<Utc>, timezone: Tz) -> NaiveDateTime {
 
 /// Returns the first instant at which the wall clock shows `time`, or a later time if the clock skips `time`.
 pub(super) fn first_instant(time: NaiveDateTime, timezone: Tz) -> DateTime<Utc> {
-    // The longest gap is the day that Samoa skipped.
+    // The longest gap is one day: Samoa skipped a whole day in 2011.
     let shown = (0..=25 * 60).find_map(|minutes| {
         let later = time.checked_add_signed(TimeDelta::minutes(minutes))?;
         timezone.from_local_datetime(&later).earliest()
@@ -21,8 +22,8 @@ pub(super) fn first_instant(time: NaiveDateTime, timezone: Tz) -> DateTime<Utc> 
     shown.map_or_else(|| time.and_utc(), |instant| instant.to_utc())
 }
 
-/// Returns the first instant after `after` up to and including `until` at which the zone's offset from UTC differs from
-/// the offset at `after`, exact to the second.
+/// Returns the first instant at which the zone's offset from UTC differs from the offset at `after`, exact to the
+/// second. Searches the span after `after` up to and including `until`.
 pub(super) fn next_change(after: DateTime<Utc>, until: DateTime<Utc>, timezone: Tz) -> Option<DateTime<Utc>> {
     let offset = |instant: DateTime<Utc>| timezone.offset_from_utc_datetime(&instant.naive_utc()).fix();
     let before = offset(after);

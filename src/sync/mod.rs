@@ -1,4 +1,4 @@
-//! Run of one entry: its decisions, its requests and its copies. The daemon, `once`, `copy` and `plan` use it.
+//! Run of one entry: its decisions, its requests and its copies. The daemon, `once`, `copy` and `plan` use this module.
 
 mod comparison;
 mod context;

@@ -45,7 +45,7 @@ pub(crate) fn exit(reports: &[RunReport]) -> Exit {
         Exit::Interrupted
     } else if reports.iter().any(|report| !report.is_well()) {
         Exit::Failed
-    } else if reports.iter().any(RunReport::is_held) {
+    } else if reports.iter().any(RunReport::has_withheld_items) {
         Exit::Withheld
     } else {
         Exit::Ok

@@ -1,4 +1,4 @@
-//! Comparison of a tag at both sides, and conflicts with other entries.
+//! Comparison of a tag at the source and at the targets, state of the targets, and conflicts with other entries.
 
 pub(super) mod conflicts;
 pub(super) mod tag_comparison;

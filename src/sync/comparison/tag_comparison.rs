@@ -1,4 +1,5 @@
-//! Comparison of a tag or digest at both sides, and the resulting action. Sends requests and changes nothing.
+//! Comparison of a tag or digest at the source and at the targets, and the resulting action. The requests of this
+//! module change nothing.
 
 use super::conflicts::Conflicts;
 use super::target_listing::TagState;
@@ -9,7 +10,8 @@ use crate::store::{ErrorKind, Side, Source, Step, StoreError, Target};
 use crate::sync::TagOutcome;
 use crate::sync::selection::listing::Listing;
 
-/// Returns the digest at the source: from the listing if that reported it, else by one HEAD request.
+/// Returns the digest of a reference at the source. The listing may contain the digest of a tag; otherwise one HEAD
+/// request is sent.
 pub(crate) async fn query_source_digest(
     source: &dyn Source,
     listing: &Listing,
@@ -33,8 +35,9 @@ pub(crate) async fn query_source_digest(
     }
 }
 
-/// Returns the overwrite rule of a tag or digest. The entry's rule does not apply to a signature that accompanies its
-/// image: each added signature overwrites the signature's tag.
+/// Returns the overwrite rule of a tag or digest: the rule of the entry, or `always` for a cosign signature of an entry
+/// that copies referrers. Each further signature of an image overwrites the same tag, so a stricter rule would
+/// block the further signatures.
 pub(crate) fn overwrite_rule(entry: &Entry, reference: &ManifestRef) -> Overwrite {
     match reference {
         ManifestRef::Tag(tag)
@@ -46,12 +49,12 @@ pub(crate) fn overwrite_rule(entry: &Entry, reference: &ManifestRef) -> Overwrit
     }
 }
 
-/// Returns the digest at one target. The digest is requested only if it is unknown, and only if the answer can lead to
-/// an action.
+/// Returns the digest of a reference at one target; `None` if the target does not have it. A request is sent only if
+/// `known` does not contain the answer, and only if the tag is not in conflict with another entry.
 ///
-/// The digest stays unknown if the target denies reads: some registries deny reads of a repository that the first push
-/// would create. Then the run tries the push, whose own response decides, unless a rule depends on the tag's present
-/// digest.
+/// If the target denies the read and the overwrite rule is `always`, the function returns `None`, so that the run tries
+/// to push. Some registries deny reads of a repository that the first push would create: the response to the push then
+/// decides. With any other overwrite rule the denial is an error, because the rule depends on the present digest.
 pub(crate) async fn query_target_digest(
     target: &dyn Target,
     known: TagState,
@@ -78,10 +81,11 @@ pub(crate) async fn query_target_digest(
     }
 }
 
-/// Returns the digest at a target if a rule restricts overwriting.
+/// Returns the digest of a reference at a target, confirmed by a request if the overwrite rule depends on the digest.
 ///
-/// A list is a hint, in the digests that it reports and in the tags that it lacks: distribution omits tags
-/// (distribution#4891). The tag itself is requested before it would be written.
+/// `known` is the state from the list of the target, and `reported` the digest found so far. A list is only a hint: its
+/// digests may be outdated, and it may omit tags (distribution#4891). So the tag itself is requested before a run
+/// writes the tag under a restricting rule.
 pub(crate) async fn confirm_target_digest(
     target: &dyn Target,
     reference: &ManifestRef,
@@ -99,7 +103,8 @@ pub(crate) async fn confirm_target_digest(
     }
 }
 
-/// Decides the action at a target that has the digest `present`.
+/// Decides the action for a reference at a target. `wanted` is the digest that the target should have, and `present`
+/// the digest that the target has.
 pub(crate) fn decide_action(
     reference: &ManifestRef,
     wanted: Digest,

@@ -1,9 +1,11 @@
-//! State of a target that is known before its tags are requested one by one.
+//! State of a target, as far as a list of its tags shows the state.
 //!
-//! If earlier runs have compared tags at the target, the run requests each tag: one HEAD, and nothing else for an
-//! unchanged tag. Two kinds of runs list the target first: a run that is new at the target, and a run at a target whose
-//! list states digests. A list needs one request per page. The run then sends no request for a tag that is not in the
-//! list, or whose digest the list states.
+//! A list can save requests. It needs one request per page, and then the run sends no request for a tag that is not in
+//! the list, or whose digest is in the list. A run lists the target in these cases:
+//! - No earlier run of the entry has compared tags at the target.
+//! - The list of the target probably contains digests.
+//!
+//! In all other cases the run requests each tag with one HEAD, which is the only request for an unchanged tag.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -17,14 +19,17 @@ use crate::sync::context::run::Run;
 /// Known state of one target.
 #[derive(Debug, Default)]
 pub(crate) struct TargetState {
-    /// Complete list of tags, with the digests that it stated; `None` if there is no list.
+    /// All tags of the target, each with its digest if the list contains the digest. `None` if the target was not
+    /// listed.
     tags: Option<BTreeMap<Tag, Option<Digest>>>,
-    /// Tags that nobody may write, according to the list.
+    /// Tags that are locked according to the list, so that nobody may write them.
     locked: HashSet<Tag>,
+    /// Contents of the target before this run: nothing, or unknown.
     pub(crate) contents: Contents,
 }
 
-/// Known state of a tag at a target. State from a list is a hint: lists lag, and some omit tags.
+/// Known state of a tag at a target. The state comes from a list and is a hint: the list may be outdated or may omit
+/// tags.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TagState {
     /// The target does not have the tag.
@@ -49,15 +54,18 @@ impl TargetState {
         }
     }
 
-    /// Returns true if nobody may write this tag, according to the list.
+    /// Returns true if the tag is locked according to the list, so that nobody may write the tag.
     pub(crate) fn is_locked(&self, reference: &ManifestRef) -> bool {
         matches!(reference, ManifestRef::Tag(tag) if self.locked.contains(tag))
     }
 }
 
-/// Lists a target if the list saves requests. A target of the same kind as a source whose list states digests may also
-/// state digests. If that is the only reason to list the target, this function waits for `source_listed`. If the target
-/// cannot be listed, no state of it is known.
+/// Lists a target if the list can save requests, and returns the state that the list shows. If the target is not
+/// listed, or the listing fails, the result contains no state.
+///
+/// The list of the target is expected to contain digests if the target or the source is known to list digests.
+/// `source_listed` completes when the source has been listed: the function waits for it if only the list of the
+/// source can still be a reason to list the target.
 pub(crate) async fn query_target_state(
     run: &Run<'_>,
     source: &dyn Source,
@@ -65,12 +73,12 @@ pub(crate) async fn query_target_state(
     source_listed: impl Future<Output = ()>,
 ) -> TargetState {
     if run.request.only.is_some() {
-        // There are few tags, and each needs one request.
+        // A run for pushed tags has few tags, so one request for each tag is cheaper than a list.
         return TargetState::default();
     }
-    let past = read_target_history(run, source.place(), target.place()).await;
+    let history = read_target_history(run, source.place(), target.place()).await;
     let lists_digests = || target.lists_digests() || source.lists_digests();
-    if past.seen && !lists_digests() {
+    if history.has_compared && !lists_digests() {
         source_listed.await;
         if !lists_digests() {
             return TargetState::default();
@@ -78,8 +86,8 @@ pub(crate) async fn query_target_state(
     }
     match list_target_tags(target).await {
         Ok((tags, locked)) => {
-            let is_nothing = tags.is_empty() && past.untouched;
-            let contents = if is_nothing { Contents::Nothing } else { Contents::Unknown };
+            let is_empty = tags.is_empty() && history.nothing_sent;
+            let contents = if is_empty { Contents::Nothing } else { Contents::Unknown };
             TargetState { tags: Some(tags), locked, contents }
         }
         Err(error) => {
@@ -89,24 +97,24 @@ pub(crate) async fn query_target_state(
     }
 }
 
-/// State of a target in the journal.
+/// Earlier runs at a target, from the journal.
 struct TargetHistory {
-    /// True if a run of this entry has compared tags here.
-    seen: bool,
-    /// True if no run has started to send anything here. An empty list then means that there are no blobs either, not
-    /// even of an interrupted run.
-    untouched: bool,
+    /// True if a run of this entry has compared tags at the target.
+    has_compared: bool,
+    /// True if no run has started to send anything to the target. If the list of its tags is empty too, the target has
+    /// no blobs, not even from an interrupted run.
+    nothing_sent: bool,
 }
 
 async fn read_target_history(run: &Run<'_>, source: &str, target: &str) -> TargetHistory {
-    let nothing = TargetHistory { seen: false, untouched: false };
-    let Some(journal) = &run.engine.journal else { return nothing };
+    let no_history = TargetHistory { has_compared: false, nothing_sent: false };
+    let Some(journal) = &run.engine.journal else { return no_history };
     let entry = run.request.entry.name.as_str();
     match journal.has_been_at(entry, source, target).await {
-        Ok((seen, sent)) => TargetHistory { seen, untouched: !sent },
+        Ok((has_compared, sent)) => TargetHistory { has_compared, nothing_sent: !sent },
         Err(error) => {
             tracing::warn!(%error, "cannot query the journal: the target is queried instead");
-            nothing
+            no_history
         }
     }
 }

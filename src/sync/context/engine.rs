@@ -1,4 +1,4 @@
-//! Services that runs share, the request for a run, and the signals that end it.
+//! Services that runs share, the request for a run, and the signals that stop a run.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ pub struct Engine {
     pub copier: Arc<Copier>,
     /// Registries and layouts.
     pub endpoints: Arc<Endpoints>,
-    /// Journal. `None` if nothing is recorded: the user told `copy` not to record, or the journal has no path.
+    /// Journal. `None` if runs are not recorded: the user disabled the journal of `copy`, or has no writable journal.
     pub journal: Option<Journal>,
 }
 
@@ -28,11 +28,11 @@ pub struct Engine {
 pub struct RunRequest {
     /// Entry to run.
     pub entry: Arc<Entry>,
-    /// All entries of the configuration. Some of them may claim the same tags.
+    /// All entries of the configuration, to find conflicts between entries.
     pub entries: Arc<Vec<Arc<Entry>>>,
     /// Reason for the run.
     pub trigger: Trigger,
-    /// Tags that the run is confined to; `None` means all that the entry wants.
+    /// Filter for pushed tags. `None` means all tags that the entry selects.
     pub only: Option<TagFilter>,
 }
 
@@ -51,18 +51,18 @@ impl RunRequest {
     }
 }
 
-/// Signals that end a run.
+/// Signals that stop a run.
 #[derive(Debug, Clone, Default)]
 pub struct Stop {
-    /// Signal to drain: no further tag starts, and those in progress finish.
+    /// Signal to drain: the run starts no further tags and finishes the tags in progress.
     pub drain: CancellationToken,
-    /// Signal to stop everything. No tag is written in part: the next run resumes.
+    /// Signal to stop at once. The run suspends its uploads, so that the next run can resume them.
     pub now: CancellationToken,
 }
 
 impl Engine {
-    /// Creates the engine of a configuration. `unlisted` are the options of registries that the configuration does not
-    /// name. Sends no request.
+    /// Creates the engine of a configuration without sending a request. `unlisted` are the options of registries that
+    /// the configuration does not name.
     #[must_use]
     pub fn new(config: &Config, unlisted: Options, journal: Option<Journal>) -> Self {
         let endpoints = Endpoints::new(config.registries.clone(), unlisted).within(config.daemon.bandwidth.clone());

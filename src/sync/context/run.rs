@@ -1,4 +1,4 @@
-//! Run in progress: its request, and the results that it collects for its report.
+//! Run in progress: its request, and the results that become the report of the run.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,8 +22,9 @@ use crate::sync::report::run_report::{InDoubt, LeftBehindReport, RunOutcome, Run
 use crate::sync::selection::coverage::Coverage;
 use crate::sync::selection::listing::Listing;
 
-/// Maximum number of repositories of one entry that copy at once. A repository that starts to copy keeps its permit
-/// until it is done: a copy holds manifests in memory, and a repository without changes does not.
+/// Maximum number of repositories of one entry that copy at once. The number bounds the memory for manifests. Only
+/// copies need this memory, so a repository without changes needs no permit. Any other repository acquires a permit
+/// before its first copy, and releases it when all its tags are finished.
 const REPOSITORIES_COPYING: usize = 8;
 
 /// Run in progress.
@@ -41,6 +42,7 @@ pub(crate) struct Run<'a> {
 
 /// Results of a run so far, and the permits of its repositories.
 pub(crate) struct RunProgress {
+    /// Permits of the repositories that copy.
     copying: Semaphore,
     /// True once a tag was not started because the run drains.
     has_skipped_tags: AtomicBool,
@@ -77,7 +79,8 @@ impl Run<'_> {
         self.progress.log.lock().coverage.mark_partial();
     }
 
-    /// Records the selected items that no repository had, after all have been listed.
+    /// Checks the coverage of the entry's selection after all repositories have been listed. Records a warning for each
+    /// selected item that no repository has, and a problem if there are fewer tags than `at_least` requires.
     pub(crate) fn judge_coverage(&self) {
         let entry = &self.request.entry;
         let (warnings, shortfall) = {
@@ -93,9 +96,9 @@ impl Run<'_> {
         self.progress.log.lock().warnings = warnings;
     }
 
-    /// Waits until one more repository may copy.
+    /// Waits until one more repository may copy, and returns its permit.
     pub(crate) async fn acquire_copy_permit(&self) -> Option<SemaphorePermit<'_>> {
-        // Nothing closes the semaphore. If it were closed, no repository would wait any more.
+        // The semaphore is never closed. A closed semaphore would let all repositories copy at once.
         self.progress.copying.acquire().await.ok()
     }
 
@@ -111,16 +114,17 @@ impl Run<'_> {
         draining
     }
 
-    /// Records a failure that does not belong to a tag.
+    /// Records a failure that does not belong to a tag. Ignores the failure if the run is being stopped, because the
+    /// stop is then the likely cause.
     pub(crate) fn report_problem(&self, problem: String) {
-        // Any failure may have kept a part of the source from being listed.
+        // Because of the failure, a part of the source may not have been listed.
         self.mark_coverage_partial();
         if !self.suspension.is_suspended() {
             self.record_problem(problem);
         }
     }
 
-    /// Records a failure that does not belong to a tag, even if the run is cut short.
+    /// Records a failure that does not belong to a tag, even if the run is being stopped.
     pub(crate) fn record_problem(&self, problem: String) {
         tracing::error!(problem, "part of the run failed");
         self.progress.log.lock().problems.push(problem);
@@ -131,8 +135,9 @@ impl Run<'_> {
         self.observer.notify(self.request.entry.name.as_str(), RunEvent::Chosen(tags as u64)).await;
     }
 
-    /// Records the outcome of a tag.
-    pub(crate) async fn settle(&self, report: TagReport) {
+    /// Records the outcome of a tag at one target, logs it and sends it to the observer. Ignores a failure if the run
+    /// is being stopped.
+    pub(crate) async fn record_outcome(&self, report: TagReport) {
         if report.outcome.is_failure() && self.suspension.is_suspended() {
             return;
         }
@@ -144,7 +149,7 @@ impl Run<'_> {
         self.progress.log.lock().tags.push(report);
     }
 
-    /// Logs the line of a tag, unless many of its class were logged before.
+    /// Logs the outcome of a tag, unless the maximum number of lines for its class of failures has been logged.
     fn log_tag(&self, report: &TagReport) {
         let is_new = match report.failure_class() {
             Some(class) => self.progress.log.lock().repeated.count_failure(class, report),
@@ -155,13 +160,13 @@ impl Run<'_> {
         }
     }
 
-    /// Records the items that belong to an arrived digest and were not copied. Several tags of one digest have the same
-    /// missing items. Each missing item is recorded once.
+    /// Records the referrers and signatures of a copied digest that were not copied. Several tags of one digest have
+    /// the same missing items; each missing item is recorded once.
     pub(crate) fn record_left_behind(&self, arrival: &Arrival) {
         let mut log = self.progress.log.lock();
-        for left in &arrival.left_behind {
-            let LeftBehind { what, reason } = left;
-            let report = LeftBehindReport { target: arrival.target.clone(), left: left.clone() };
+        for item in &arrival.left_behind {
+            let LeftBehind { what, reason } = item;
+            let report = LeftBehindReport { target: arrival.target.clone(), left: item.clone() };
             let count = log.left_behind.len();
             if log.left_behind.insert(report) && count < LINES_PER_CLASS {
                 tracing::warn!(source = arrival.source, target = arrival.target, what, reason, "left behind");
@@ -175,14 +180,15 @@ impl Run<'_> {
         self.progress.log.lock().in_doubt.extend(doubts.into_iter().map(in_doubt));
     }
 
+    /// Creates the report. `cut_short` is the outcome of a run that ended early.
     pub(crate) fn into_report(self, cut_short: Option<RunOutcome>) -> RunReport {
         let log = self.progress.log.into_inner();
         let RunLog { mut tags, problems, left_behind, repeated, in_doubt, warnings, coverage: _ } = log;
         repeated.log_rest();
         tags.sort_by(|a, b| (&a.source, &a.target, &a.tag, &a.digest).cmp(&(&b.source, &b.target, &b.tag, &b.digest)));
         let failed = !problems.is_empty() || tags.iter().any(|tag| tag.outcome.is_failure());
-        let waits = tags.iter().any(|tag| matches!(tag.outcome, TagOutcome::Deferred { .. }));
-        let outcome = cut_short.unwrap_or(match (failed, waits) {
+        let has_deferred_tags = tags.iter().any(|tag| matches!(tag.outcome, TagOutcome::Deferred { .. }));
+        let outcome = cut_short.unwrap_or(match (failed, has_deferred_tags) {
             (true, _) => RunOutcome::Failed,
             (false, true) => RunOutcome::Deferred,
             (false, false) => RunOutcome::Succeeded,

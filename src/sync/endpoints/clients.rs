@@ -21,20 +21,21 @@ use crate::store::{Source, StoreError, Target};
 #[derive(Debug, Default)]
 pub struct Endpoints {
     options: BTreeMap<RegistryHost, Options>,
-    /// Options of registries that `options` lacks.
+    /// Options of registries that `options` does not contain.
     unlisted: Options,
     /// Bandwidth limit of all registries together.
     bandwidth: Arc<Throttle>,
     registries: Mutex<HashMap<RegistryHost, Clients>>,
     layouts: Mutex<HashMap<PathBuf, Arc<Layout>>>,
-    /// Health of mirrors. Each configuration starts with its own: an operator who has repaired a mirror and reloads the
-    /// configuration expects that the mirror is tried again.
+    /// Health of mirrors. A new configuration starts without this knowledge, so that after a reload each mirror is
+    /// tried again: the operator may have repaired a mirror.
     mirrors: Arc<MirrorHealth>,
+    /// Pull quotas, for clients that are created later.
     quotas: Arc<PullQuotas>,
 }
 
-/// Identity and tenant for which an endpoint is opened. The default has no particular tenant and uses the identity of
-/// the registry's options.
+/// Identity with which an endpoint is opened, and the tenant on whose behalf. The default is the identity of the
+/// registry's options and no particular tenant.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct AccessContext<'a> {
     tenant: Tenant,
@@ -56,13 +57,12 @@ impl<'a> AccessContext<'a> {
     }
 }
 
-/// The clients of one registry. All state except the identity is shared.
+/// Clients of one registry. The clients share all state except the identity.
 #[derive(Debug, Clone)]
 struct Clients {
     /// The client with the identity of the registry's own options.
     own: Arc<Registry>,
-    /// The clients with the identities of entries. The list is short: it has at most one client for each identity
-    /// that the entries name.
+    /// The clients with the identities of entries, at most one for each identity.
     others: Vec<(Credentials, Arc<Registry>)>,
 }
 
@@ -71,13 +71,13 @@ impl Clients {
         std::iter::once(&self.own).chain(self.others.iter().map(|(_, other)| other))
     }
 
-    /// Returns the client of this identity, and creates it if necessary.
+    /// Returns the client of an identity. Creates the client if necessary.
     fn get_or_create(
         &mut self,
         credentials: Option<&Credentials>,
         quotas: &PullQuotas,
     ) -> Result<Arc<Registry>, RegistryError> {
-        // Two clients of one identity would keep two separate quotas.
+        // Two clients with the same identity would count the pull quota of this identity separately.
         let Some(credentials) = credentials.filter(|credentials| !self.own.uses_credentials(credentials)) else {
             return Ok(Arc::clone(&self.own));
         };
@@ -102,10 +102,10 @@ pub enum OpenError {
         /// The cause.
         reason: String,
     },
-    /// The endpoint is a tree of repositories, and one repository is needed.
-    #[error("{0} is not one repository")]
+    /// The endpoint is a tree of repositories, but one repository is needed.
+    #[error("{0} is a tree of repositories, but one repository is needed")]
     Tree(String),
-    /// The registry failed to answer.
+    /// A request to a registry failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -117,14 +117,14 @@ fn warn_of_tls((host, options): (&RegistryHost, &Options)) {
 }
 
 impl Endpoints {
-    /// Creates endpoints with these options. `unlisted` applies to registries that `options` lacks.
+    /// Creates endpoints with these options. `unlisted` applies to registries that `options` does not contain.
     #[must_use]
     pub fn new(options: BTreeMap<RegistryHost, Options>, unlisted: Options) -> Self {
         options.iter().for_each(warn_of_tls);
         Self { options, unlisted, ..Self::default() }
     }
 
-    /// Limits the bandwidth of all registries together.
+    /// Sets the bandwidth limit of all registries together. `None` means no limit.
     #[must_use]
     pub fn within(self, bandwidth: Option<Bandwidth>) -> Self {
         self.bandwidth.set(bandwidth);
@@ -136,8 +136,8 @@ impl Endpoints {
     /// - Registries whose options did not change, and layouts, stay open.
     /// - Registries and identities that the configuration no longer names are dropped.
     /// - Changed limits apply at once, also to clients that are already open.
-    /// - Other changes to a registry apply to endpoints that are opened from now on. Until the last old client is done,
-    ///   the old and the new clients each have these limits for themselves.
+    /// - Other changes to a registry apply to endpoints that are opened from now on. As long as old clients are in use,
+    ///   the limits apply to the old clients and to the new clients separately.
     #[must_use]
     pub fn reconfigured(&self, config: &Config, changed: &[RegistryHost]) -> Self {
         let mut registries = self.registries.lock().clone();
@@ -197,10 +197,10 @@ impl Endpoints {
         registries.values().flat_map(Clients::iter).cloned().collect()
     }
 
-    /// Opens an endpoint to read from.
+    /// Opens an endpoint to read from, without sending a request.
     ///
     /// # Errors
-    /// [`OpenError`] if the endpoint cannot be opened. No request is sent to it yet.
+    /// [`OpenError`] if the endpoint cannot be opened.
     pub fn source(&self, endpoint: &Endpoint, access: AccessContext<'_>) -> Result<Arc<dyn Source>, OpenError> {
         match endpoint {
             Endpoint::Repository(repository) => self.open_readable(repository, access),
@@ -209,14 +209,14 @@ impl Endpoints {
         }
     }
 
-    /// Opens a repository to read from, through its mirrors if it has any. Mirrors of a mirror are ignored.
+    /// Opens a repository to read from, with the mirrors of its registry. Mirrors of a mirror are ignored.
     fn open_readable(&self, repository: &Repository, access: AccessContext<'_>) -> Result<Arc<dyn Source>, OpenError> {
         let origin = self.repository(repository, access)?;
         let mirrors = self.options.get(&repository.host).unwrap_or(&self.unlisted).transport.mirrors.iter();
-        // The mirror's own options name the identity at a mirror; the entry's credentials are only for the registry.
+        // The options of a mirror define the identity at the mirror. The entry's credentials are only for the registry.
         let access = AccessContext { credentials: None, ..access };
-        let copy = |mirror: &Mirror| Some((mirror.clone(), self.open_mirror(mirror, repository, access)?));
-        let copies: Vec<_> = mirrors.filter_map(copy).collect();
+        let open = |mirror: &Mirror| Some((mirror.clone(), self.open_mirror(mirror, repository, access)?));
+        let copies: Vec<_> = mirrors.filter_map(open).collect();
         if copies.is_empty() {
             return Ok(Arc::new(origin));
         }
@@ -235,10 +235,10 @@ impl Endpoints {
         opened.inspect_err(|error| tracing::warn!(%mirror, %error, "a mirror cannot be opened")).ok()
     }
 
-    /// Opens an endpoint to write to.
+    /// Opens an endpoint to write to, without sending a request.
     ///
     /// # Errors
-    /// [`OpenError`] if the endpoint cannot be opened. No request is sent to it yet.
+    /// [`OpenError`] if the endpoint cannot be opened.
     pub fn target(&self, endpoint: &Endpoint, access: AccessContext<'_>) -> Result<Arc<dyn Target>, OpenError> {
         match endpoint {
             Endpoint::Repository(repository) => Ok(Arc::new(self.repository(repository, access)?.for_writing())),
@@ -247,7 +247,7 @@ impl Endpoints {
         }
     }
 
-    /// Passes all clients, present and future, the pull quotas that the journal has.
+    /// Passes the pull quotas from the journal to all clients, including clients that are created later.
     pub(crate) fn set_known_quotas(&self, quotas: Vec<QuotaState>) {
         self.quotas.set_known(quotas);
         self.clients().iter().for_each(|registry| self.quotas.apply_to(registry));
@@ -267,8 +267,9 @@ impl Endpoints {
         Ok(registry.repository(repository.name.clone()).for_tenant(access.tenant))
     }
 
-    /// Returns the client of a registry for one repository, or for all repositories below a prefix. Works like
-    /// [`Self::registry`], but uses the credentials that docker's configuration has for the longest matching namespace.
+    /// Returns the client of a registry for the repository `name`, or for all repositories below the prefix `name`. If
+    /// docker's configuration has credentials for a namespace of `name`, the client uses the credentials of the longest
+    /// matching namespace. Otherwise the result is that of [`Self::registry`].
     ///
     /// # Errors
     /// [`OpenError::Client`] if the client cannot be created.

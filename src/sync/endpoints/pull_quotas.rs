@@ -1,5 +1,5 @@
-//! Exchange of pull quotas between registry clients and the journal. Reported quotas are saved and later restored, so
-//! that a new process queries a quota before it reads.
+//! Exchange of pull quotas between registry clients and the journal. The quotas that registries report are recorded in
+//! the journal. A new process restores these quotas, so that its clients query a quota before they read.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,28 +10,28 @@ use crate::journal::{Journal, QuotaRecord};
 use crate::oci::RegistryHost;
 use crate::registry::{QuotaState, Registry};
 
-/// State of quotas outside the clients that hold them.
+/// Pull quotas that were read from the journal or written to it.
 #[derive(Debug, Default)]
 pub(crate) struct PullQuotas {
-    /// Quotas that the journal had at the last query, for clients that do not exist yet.
+    /// Quotas from the last query of the journal, for clients that are created later.
     known: Mutex<Vec<QuotaState>>,
     /// Quotas that were last written to the journal.
     recorded: Mutex<HashMap<(RegistryHost, String), QuotaState>>,
 }
 
 impl PullQuotas {
-    /// Passes a client the quotas that were known before it.
+    /// Passes the known quotas to a client.
     pub(crate) fn apply_to(&self, registry: &Registry) {
         let known = self.known.lock();
         known.iter().for_each(|quota| registry.recall_quota(quota));
     }
 
-    /// Replaces the known quotas, for clients that are created from now on.
+    /// Replaces the known quotas. They apply to clients that are created from now on.
     pub(crate) fn set_known(&self, quotas: Vec<QuotaState>) {
         *self.known.lock() = quotas;
     }
 
-    /// Returns the quotas that these clients have and the journal lacks, and counts them as recorded.
+    /// Returns the quotas of these clients that the journal does not contain yet, and marks these quotas as recorded.
     pub(crate) fn take_unrecorded(&self, clients: &[Arc<Registry>]) -> Vec<QuotaState> {
         let mut recorded = self.recorded.lock();
         let reported = clients.iter().filter_map(|registry| registry.quota());

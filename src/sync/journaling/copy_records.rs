@@ -1,6 +1,7 @@
-//! Records that a copy writes to the journal for a later run: the progress of its uploads, and the tags that it was
-//! about to write. If an upload's record cannot be written or found, its bytes are sent again and no tag fails. A tag
-//! whose intent cannot be recorded is not written.
+//! Records that a copy writes to the journal for a later run:
+//! - Progress of each upload. If such a record cannot be written or read, no tag fails: a later run sends the bytes
+//!   again.
+//! - Intent to write a tag. If an intent cannot be recorded, the tag is not written.
 
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use crate::sync::context::run::Run;
 /// Maximum time that an upload waits for its record to be written.
 const WAIT: Duration = Duration::from_secs(2);
 
+/// Journal for the copies of one run.
 #[derive(Debug)]
 struct JournalRecords {
     journal: Journal,
@@ -23,7 +25,7 @@ struct JournalRecords {
     entry: String,
 }
 
-/// Returns the context of a batch of this run.
+/// Returns the context of a batch of copies in this run: its events, its journal and its signal to suspend.
 pub(crate) fn batch_surroundings(
     run: &Run<'_>,
     events: tokio::sync::mpsc::Sender<crate::copy::event::Event>,
@@ -32,9 +34,9 @@ pub(crate) fn batch_surroundings(
     surroundings.suspension = run.suspension.clone();
     if let (Some(journal), Some(id)) = (&run.engine.journal, run.id) {
         let entry = run.request.entry.name.to_string();
-        let kept = std::sync::Arc::new(JournalRecords { journal: journal.clone(), run: id, entry });
-        surroundings.upload_store = Some(kept.clone());
-        surroundings.ledger = Some(kept);
+        let records = std::sync::Arc::new(JournalRecords { journal: journal.clone(), run: id, entry });
+        surroundings.upload_store = Some(records.clone());
+        surroundings.ledger = Some(records);
     }
     surroundings
 }
@@ -42,31 +44,31 @@ pub(crate) fn batch_surroundings(
 #[async_trait]
 impl UploadSessionStore for JournalRecords {
     async fn recall(&self, target: &str, blob: Digest) -> Option<UploadSession> {
-        let left = self.journal.take_left_upload(self.run, target, blob).await;
-        let UploadRecord { session, stored, hashed, ahead, .. } = left.unwrap_or_else(|error| {
+        let record = self.journal.take_left_upload(self.run, target, blob).await;
+        let UploadRecord { session, stored, hashed, ahead, .. } = record.unwrap_or_else(|error| {
             log_failure(Err(error));
             None
         })?;
-        let standing =
+        let progress =
             |stored, hashed: &[u8]| Some(UploadProgress { stored, hashed: Digester::from_state(&blob, hashed)? });
-        let Some(noted) = standing(stored, &hashed) else {
-            tracing::info!(target, digest = %blob, noted = stored, "an interrupted upload restarts: the noted hash \
-                 cannot be read");
+        let Some(recorded) = progress(stored, &hashed) else {
+            tracing::info!(target, digest = %blob, noted = stored, "an interrupted upload restarts: the recorded \
+                 hash state cannot be read");
             return None;
         };
-        let ahead = ahead.and_then(|(stored, hashed)| standing(stored, &hashed));
-        Some(UploadSession { session, standing: noted, ahead })
+        let ahead = ahead.and_then(|(stored, hashed)| progress(stored, &hashed));
+        Some(UploadSession { session, standing: recorded, ahead })
     }
 
-    /// Waits until the record is written, but only for a short time: if the journal hangs, bytes may be sent again, and
-    /// no upload is blocked.
-    async fn save(&self, target: &str, blob: Digest, left: UploadSession) {
-        let UploadSession { session, standing: UploadProgress { stored, hashed }, ahead } = left;
+    /// Waits only for a short time until the record is written, so that a journal that hangs blocks no upload. Without
+    /// the record, a later run may send bytes again.
+    async fn save(&self, target: &str, blob: Digest, upload: UploadSession) {
+        let UploadSession { session, standing: UploadProgress { stored, hashed }, ahead } = upload;
         let ahead = ahead.map(|ahead| (ahead.stored, ahead.hashed.to_state()));
         let (target, hashed) = (target.to_owned(), hashed.to_state());
         let record = UploadRecord { target, digest: blob, session, stored, hashed, ahead };
-        if let Ok(noted) = tokio::time::timeout(WAIT, self.journal.record_upload(self.run, record)).await {
-            log_failure(noted);
+        if let Ok(result) = tokio::time::timeout(WAIT, self.journal.record_upload(self.run, record)).await {
+            log_failure(result);
         }
     }
 
@@ -84,13 +86,13 @@ impl Ledger for JournalRecords {
 
     async fn withdraw(&self, arrival: &Arrival) {
         if let Err(error) = self.journal.withdraw_intent(self.run, arrival).await {
-            tracing::debug!(%error, "cannot delete an intent without effect: it stays open until the next run");
+            tracing::debug!(%error, "cannot delete an intent without effect: the intent stays open until the next run");
         }
     }
 }
 
-fn log_failure(answer: Result<(), JournalError>) {
-    if let Err(error) = answer {
+fn log_failure(result: Result<(), JournalError>) {
+    if let Err(error) = result {
         tracing::debug!(%error, "cannot record the progress of an upload");
     }
 }

@@ -1,11 +1,12 @@
-//! Digests that the target should have for digests of the source. The journal stores these digests, so that an
-//! unchanged tag needs no manifest request.
+//! Derived digests: the digests that a target should have, each for a digest of the source. The two differ if an index
+//! is derived for some platforms. The journal stores derived digests, so that a run requests no manifest of an
+//! unchanged tag.
 
 use crate::copy::{Batch, CopyError};
 use crate::journal::Journal;
 use crate::oci::{Digest, Platform, Tag};
 
-/// Remembered digests of one pair. Without a journal every run determines all of them again.
+/// Derived digests of one pair of repositories, stored in the journal. Without a journal, each run derives them again.
 pub(crate) struct DerivedDigests {
     journal: Option<Journal>,
     /// The platforms as one text. `None` if the target should have the source's own digest.
@@ -23,8 +24,8 @@ impl DerivedDigests {
         Self { journal, platforms }
     }
 
-    /// Returns the digest that the target should have for this digest. With platforms, it is the digest of the derived
-    /// index.
+    /// Returns the digest that the target should have for `digest` of the source: `digest` itself, or, with platforms,
+    /// the digest of the derived index.
     pub(crate) async fn derive(&self, batch: &Batch, digest: Digest) -> Result<Digest, CopyError> {
         let Some(platforms) = &self.platforms else { return Ok(digest) };
         if let Some(known) = self.find(digest, platforms).await {
@@ -40,9 +41,9 @@ impl DerivedDigests {
         self.find(listed, &format!("referrers at {target}")).await
     }
 
-    /// Records that `became` is the digest of the list of referrers at `target` for the source's list `listed`.
-    pub(crate) async fn record_referrers(&self, target: &str, listed: Digest, became: Digest) {
-        self.record(listed, &format!("referrers at {target}"), became).await;
+    /// Records that `written` is the digest of the list of referrers at `target` for the source's list `listed`.
+    pub(crate) async fn record_referrers(&self, target: &str, listed: Digest, written: Digest) {
+        self.record(listed, &format!("referrers at {target}"), written).await;
     }
 
     /// Returns true if an earlier run has found that the source's list `listed` names a referrer that the source does
@@ -56,14 +57,14 @@ impl DerivedDigests {
         is_known
     }
 
-    /// Returns the recorded subject of content under a tag that has the form of a referrers list. See
-    /// [`DerivedDigests::record_list_subject`].
+    /// Returns the subject that [`DerivedDigests::record_list_subject`] recorded for `content` under a tag that has the
+    /// form of a referrers list; `None` without a record.
     pub(crate) async fn list_subject(&self, tag: &Tag, content: Digest) -> Option<Digest> {
         self.find(content, &format!("subject under {tag}")).await
     }
 
-    /// Records that this content is the list of referrers of `subject`. Content that is no list is recorded with its
-    /// own digest as the subject.
+    /// Records that `content` is the list of referrers of `subject`. For content that is not such a list, the caller
+    /// passes the digest of the content itself as the subject.
     pub(crate) async fn record_list_subject(&self, tag: &Tag, content: Digest, subject: Digest) {
         self.record(content, &format!("subject under {tag}"), subject).await;
     }
@@ -71,7 +72,7 @@ impl DerivedDigests {
     async fn find(&self, digest: Digest, key: &str) -> Option<Digest> {
         let journal = self.journal.as_ref()?;
         journal.find_derived(digest, key).await.unwrap_or_else(|error| {
-            tracing::warn!(%error, "cannot query the journal for a derived digest: it is derived again");
+            tracing::warn!(%error, "cannot query the journal for a derived digest: the digest is derived again");
             None
         })
     }
@@ -80,7 +81,7 @@ impl DerivedDigests {
         if let Some(journal) = &self.journal
             && let Err(error) = journal.record_derived(digest, key, derived).await
         {
-            tracing::warn!(%error, "cannot record a derived digest: the next run derives it again");
+            tracing::warn!(%error, "cannot record a derived digest: the next run derives the digest again");
         }
     }
 }

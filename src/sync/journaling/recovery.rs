@@ -1,7 +1,10 @@
-//! Recovery of evidence that interrupted runs left open. The recovery requests from each target, once, each tag that a
-//! run was about to write there. Each run does so at the targets of its own entry. The daemon does so at its start, at
-//! all targets. The entry of an intent does not matter: entries are renamed and removed, and the content of a target is
-//! the same for every entry that queries it.
+//! Recovery of evidence after an interrupted run. Before a run writes a tag, it records an intent. If the run is
+//! interrupted, the intent stays open. The recovery requests each such tag from its target once. Then it completes the
+//! evidence, or deletes the intent.
+//!
+//! Each run recovers the intents at the targets of its own entry. The daemon recovers the intents at all targets when
+//! it starts. An intent is recovered even if another entry recorded it, because entries are renamed and removed, and
+//! the content of a target is the same for all entries.
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
@@ -20,34 +23,34 @@ use crate::sync::context::run::Run;
 use crate::sync::selection::pairs::source_for_target;
 use crate::sync::{AccessContext, OpenError};
 
-/// Maximum number of targets that are queried at once. Recovery requests one tag at a time from each target, so that it
-/// soon gives up on a target that does not answer.
-const AT_ONCE: usize = 16;
+/// Maximum number of targets that are queried at once. The recovery requests one tag at a time from each target, and
+/// skips the rest of a target after the first request that fails.
+const TARGETS_AT_ONCE: usize = 16;
 
 /// Maximum number of tags of one target that a log line names.
-const NAMED: usize = 20;
+const MAX_NAMED_TAGS: usize = 20;
 
 /// Result of the check of an intent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Finding {
-    /// The target has the intended content.
-    Arrived,
-    /// The target has its previous content.
-    NeverHappened,
-    /// The target has other content: the intended content never arrived, or has been replaced since.
+    /// The run wrote the intended content.
+    Written,
+    /// The run did not write the intended content: the tag has its previous content, or does not exist.
+    NotWritten,
+    /// The tag has other content: the intended content was never written, or has been replaced in the meantime.
     Unknown,
 }
 
-/// Open intents at one target, and an entry that writes there.
+/// Target with open intents, and an entry that writes to the target.
 struct OpenTarget<'a> {
-    place: &'a str,
+    name: &'a str,
     endpoint: Endpoint,
     intents: &'a [Intent],
     writer: &'a Entry,
 }
 
-/// Checks the intents that earlier runs left open at the targets of this run's entry, before this run writes any tag.
-/// No error here fails the run: an intent that cannot be checked stays open for the next run.
+/// Checks the open intents of earlier runs at the targets of this run's entry, before this run writes any tag. An error
+/// does not fail the run: an intent that cannot be checked stays open until the next run.
 pub(crate) async fn recover_evidence(run: &Run<'_>) {
     let (Some(journal), Some(_)) = (&run.engine.journal, run.id) else { return };
     let open = list_open_intents(journal).await;
@@ -55,8 +58,7 @@ pub(crate) async fn recover_evidence(run: &Run<'_>) {
     recover_targets(run.engine, journal, known).await;
 }
 
-/// Checks the intents that earlier runs left open at all targets of these entries, and reports those that are open at
-/// other targets.
+/// Checks the open intents of earlier runs at all targets of these entries, and logs the open intents at other targets.
 pub(crate) async fn recover_at_start(engine: Engine, entries: Arc<Vec<Arc<Entry>>>) {
     let Some(journal) = &engine.journal else { return };
     let open = list_open_intents(journal).await;
@@ -65,8 +67,8 @@ pub(crate) async fn recover_at_start(engine: Engine, entries: Arc<Vec<Arc<Entry>
     recover_targets(&engine, journal, known).await;
 }
 
-/// Logs the intents that earlier runs left open at targets that none of these entries writes to: nothing completes them
-/// automatically.
+/// Logs the open intents of earlier runs at targets to which none of these entries writes. No later run of the entries
+/// recovers these intents.
 pub async fn report_orphaned_intents(journal: &Journal, entries: &[Arc<Entry>]) {
     let open = list_open_intents(journal).await;
     group_by_target(&open, entries).1.into_iter().for_each(report_orphaned);
@@ -79,36 +81,39 @@ async fn list_open_intents(journal: &Journal) -> Vec<Intent> {
     })
 }
 
-/// Groups the intents by target. Returns the targets that one of the entries writes to, then the others.
+/// Groups the intents by target. Returns first the targets to which one of the entries writes, and then the intents at
+/// all other targets.
 fn group_by_target<'a>(open: &'a [Intent], entries: &'a [Arc<Entry>]) -> (Vec<OpenTarget<'a>>, Vec<&'a [Intent]>) {
     let (mut known, mut orphaned) = (Vec::new(), Vec::new());
     for intents in open.chunk_by(|a, b| a.arrival.target == b.arrival.target) {
-        let place = intents[0].arrival.target.as_str();
-        let found = place.parse::<Endpoint>().ok();
+        let name = intents[0].arrival.target.as_str();
+        let found = name.parse::<Endpoint>().ok();
         match found.and_then(|endpoint| Some((find_writer(entries, &endpoint, intents)?, endpoint))) {
-            Some((writer, endpoint)) => known.push(OpenTarget { place, endpoint, intents, writer }),
+            Some((writer, endpoint)) => known.push(OpenTarget { name, endpoint, intents, writer }),
             None => orphaned.push(intents),
         }
     }
     (known, orphaned)
 }
 
-/// Returns an entry that writes to a target: one that the intents belong to, otherwise the first.
+/// Returns an entry that writes to a target. An entry that recorded one of the intents takes precedence; otherwise the
+/// first entry is returned.
 fn find_writer<'a>(entries: &'a [Arc<Entry>], target: &Endpoint, intents: &[Intent]) -> Option<&'a Entry> {
-    let is_their_own = |entry: &&Arc<Entry>| intents.iter().any(|intent| intent.entry == entry.name.as_str());
+    let is_author = |entry: &&Arc<Entry>| intents.iter().any(|intent| intent.entry == entry.name.as_str());
     let mut writers = entries.iter().filter(|entry| source_for_target(entry, target).is_some());
     let first = writers.clone().next()?;
-    Some(writers.find(is_their_own).unwrap_or(first))
+    Some(writers.find(is_author).unwrap_or(first))
 }
 
+/// Logs the open intents at a target to which no entry writes.
 fn report_orphaned(intents: &[Intent]) {
     let Some(Intent { arrival, .. }) = intents.first() else { return };
     let (target, open) = (arrival.target.as_str(), intents.len());
     let entries: BTreeSet<&str> = intents.iter().map(|intent| intent.entry.as_str()).collect();
     let entries = entries.into_iter().collect::<Vec<_>>().join(", ");
-    let mut tags: Vec<String> = intents.iter().take(NAMED).map(intent_name).collect();
-    if open > NAMED {
-        tags.push(format!("and {} more", open - NAMED));
+    let mut tags: Vec<String> = intents.iter().take(MAX_NAMED_TAGS).map(intent_name).collect();
+    if open > MAX_NAMED_TAGS {
+        tags.push(format!("and {} more", open - MAX_NAMED_TAGS));
     }
     let tags = tags.join(", ");
     tracing::warn!(
@@ -116,8 +121,8 @@ fn report_orphaned(intents: &[Intent]) {
         entries,
         open,
         tags,
-        "tags may have been written right before a run was cut off, and no entry writes to this target any more: \
-         their evidence stays in doubt until an entry or `transship copy` with this target runs"
+        "tags may have been written right before a run was interrupted, and no entry writes to this target any more: \
+         their evidence stays incomplete until an entry or `transship copy` with this target runs"
     );
 }
 
@@ -128,21 +133,23 @@ fn intent_name(intent: &Intent) -> String {
 
 async fn recover_targets(engine: &Engine, journal: &Journal, targets: Vec<OpenTarget<'_>>) {
     stream::iter(targets)
-        .for_each_concurrent(AT_ONCE, |open| async move { recover_target(engine, journal, &open).await })
+        .for_each_concurrent(TARGETS_AT_ONCE, |open| async move { recover_target(engine, journal, &open).await })
         .await;
 }
 
 async fn recover_target(engine: &Engine, journal: &Journal, open: &OpenTarget<'_>) {
-    let OpenTarget { place, endpoint, intents, writer } = open;
+    let OpenTarget { name, endpoint, intents, writer } = open;
     let target = match engine.endpoints.target(endpoint, AccessContext::at_target(writer)) {
         Ok(target) => target,
-        Err(error) => return log_unrecovered(place, intents.len(), &OpenError::to_string(&error)),
+        Err(error) => return log_unrecovered(name, intents.len(), &OpenError::to_string(&error)),
     };
-    for (at, intent) in intents.iter().enumerate() {
+    for (index, intent) in intents.iter().enumerate() {
         match recover_intent(journal, target.as_ref(), intent).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "cannot complete evidence: it stays open until the next run"),
-            Err(problem) => return log_unrecovered(place, intents.len() - at, &problem),
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "cannot complete evidence: the intent stays open until the next run")
+            }
+            Err(problem) => return log_unrecovered(name, intents.len() - index, &problem),
         }
     }
 }
@@ -151,8 +158,8 @@ fn log_unrecovered(target: &str, open: usize, problem: &str) {
     tracing::warn!(target, open, problem, "cannot query a target for tags that an interrupted run may have written");
 }
 
-/// Checks one intent. The inner error is the journal's, the outer one the target's. If several runs check one intent,
-/// the first run that gets an answer logs it.
+/// Checks one intent. The outer error is that of the target, and the inner error that of the journal. If several runs
+/// check the same intent, only the first run that closes the intent logs the finding.
 async fn recover_intent(
     journal: &Journal,
     target: &dyn Target,
@@ -161,64 +168,65 @@ async fn recover_intent(
     let arrival = &intent.arrival;
     let reference = arrival.tag.clone().map_or(ManifestRef::Digest(arrival.digest), ManifestRef::Tag);
     let found = target.resolve(&reference).await.map_err(|error| error.to_string())?;
-    let there = found.map(|descriptor| descriptor.digest);
-    let finding = match there {
-        Some(list) if arrival.kind == ArrivalKind::ReferrersList && there != arrival.previous => {
+    let present = found.map(|descriptor| descriptor.digest);
+    let finding = match present {
+        Some(list) if arrival.kind == ArrivalKind::ReferrersList && present != arrival.previous => {
             judge_list(target, list, &arrival.listed).await?
         }
-        _ => judge_digest(arrival.digest, arrival.previous, there),
+        _ => judge_digest(arrival.digest, arrival.previous, present),
     };
-    // A run that could not check the intent may have overwritten the tag since. That run has recorded the content that
-    // it found under the tag.
-    let was_there = finding != Finding::Arrived && journal.was_found_later(intent.id).await.unwrap_or_default();
-    let finding = if was_there { Finding::Arrived } else { finding };
-    let closed = match (finding, there.filter(|_| !was_there)) {
-        (Finding::Arrived, found) => {
+    // Another run, which could not check the intent, may have overwritten the tag in the meantime. That run has
+    // recorded the content that it found under the tag before the write.
+    let was_found_later = finding != Finding::Written && journal.was_found_later(intent.id).await.unwrap_or_default();
+    let finding = if was_found_later { Finding::Written } else { finding };
+    let closed = match (finding, present.filter(|_| !was_found_later)) {
+        (Finding::Written, found) => {
             journal.confirm_intent(intent.id, found.unwrap_or(arrival.digest), Utc::now()).await
         }
         _ => journal.drop_intent(intent.id).await,
     };
     Ok(closed.map(|is_first| {
         if is_first {
-            log_finding(intent, finding, there);
+            log_finding(intent, finding, present);
         }
     }))
 }
 
-/// Judges by its content a list of referrers that differs from the previous one: the digest of the list was unknown
-/// when the intent was recorded.
+/// Judges a list of referrers that differs from the previous list. The digest of the list was unknown when the intent
+/// was recorded, so the list counts as written if it contains all intended referrers.
 async fn judge_list(target: &dyn Target, list: Digest, intended: &[Digest]) -> Result<Finding, String> {
     let manifest = target.manifest(&list.into()).await.map_err(|error| error.to_string())?;
     let Ok(view) = manifest.view() else { return Ok(Finding::Unknown) };
     let listed: HashSet<Digest> = view.manifests().iter().map(|referrer| referrer.digest).collect();
     let has_all = intended.iter().all(|digest| listed.contains(digest));
-    Ok(if has_all { Finding::Arrived } else { Finding::Unknown })
+    Ok(if has_all { Finding::Written } else { Finding::Unknown })
 }
 
-fn log_finding(intent: &Intent, finding: Finding, there: Option<Digest>) {
+fn log_finding(intent: &Intent, finding: Finding, present: Option<Digest>) {
     let arrival = &intent.arrival;
     let (target, tag, digest) = (&arrival.target, arrival.tag.as_ref().map(tracing::field::display), arrival.digest);
     match finding {
-        Finding::Arrived => {
+        Finding::Written => {
             tracing::info!(target, tag, %digest, "completed the evidence of a tag of an interrupted run");
         }
-        Finding::NeverHappened => {
+        Finding::NotWritten => {
             tracing::info!(target, tag, %digest, "an interrupted run did not write the tag");
         }
         Finding::Unknown => {
-            let there = there.map(tracing::field::display);
-            tracing::warn!(target, tag, %digest, there,
-                "cannot determine if an interrupted run wrote this digest: the tag has another one now; no \
-                 evidence is written");
+            let present = present.map(tracing::field::display);
+            tracing::warn!(target, tag, %digest, there = present,
+                "cannot determine if an interrupted run wrote this digest: the tag now has another \
+                 digest; no evidence is recorded");
         }
     }
 }
 
-fn judge_digest(intended: Digest, previous: Option<Digest>, there: Option<Digest>) -> Finding {
-    if there == Some(intended) {
-        Finding::Arrived
-    } else if there.is_none() || there == previous {
-        Finding::NeverHappened
+/// Judges a tag by its present digest.
+fn judge_digest(intended: Digest, previous: Option<Digest>, present: Option<Digest>) -> Finding {
+    if present == Some(intended) {
+        Finding::Written
+    } else if present.is_none() || present == previous {
+        Finding::NotWritten
     } else {
         Finding::Unknown
     }
@@ -229,12 +237,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_intended_digest_counts_as_arrival() {
+    fn only_the_intended_digest_counts_as_written() {
         let [new, old, other] = ["new", "old", "other"].map(|name| Digest::of(name.as_bytes()));
-        assert_eq!(judge_digest(new, Some(old), Some(new)), Finding::Arrived);
-        assert_eq!(judge_digest(new, Some(old), Some(old)), Finding::NeverHappened);
-        assert_eq!(judge_digest(new, None, None), Finding::NeverHappened);
-        assert_eq!(judge_digest(new, Some(old), None), Finding::NeverHappened);
+        assert_eq!(judge_digest(new, Some(old), Some(new)), Finding::Written);
+        assert_eq!(judge_digest(new, Some(old), Some(old)), Finding::NotWritten);
+        assert_eq!(judge_digest(new, None, None), Finding::NotWritten);
+        assert_eq!(judge_digest(new, Some(old), None), Finding::NotWritten);
         assert_eq!(judge_digest(new, None, Some(other)), Finding::Unknown);
     }
 }

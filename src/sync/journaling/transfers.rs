@@ -7,27 +7,28 @@ use futures_util::future::{self, BoxFuture};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::sync::mpsc;
 
-use super::evidence::{record_evidence, run_journal, settle_arrival};
+use super::evidence::{record_evidence, record_evidence_and_outcome, run_journal};
 use crate::copy::event::Event;
 use crate::journal::{Journal, JournalError, RunId, TransferNote, TransferState};
 use crate::sync::context::run::Run;
 use crate::sync::{RunEvent, TagOutcome};
 
-/// Maximum number of events received at once.
-const AT_ONCE: usize = 64;
+/// Maximum number of events that are received in one step.
+const EVENTS_AT_ONCE: usize = 64;
 
-/// Records transfers until the last sender is dropped. If transfers cannot be recorded, the run reports one problem.
+/// Records the events of a copy until the last sender is dropped. If transfers cannot be recorded, the run reports only
+/// the first error.
 pub(crate) async fn journal_transfers(run: &Run<'_>, mut events: mpsc::Receiver<Event>) {
     let mut notes = TransferNotes::new(run_journal(run), |problem| run.report_problem(problem));
-    let mut taken = Vec::new();
+    let mut received = Vec::new();
     loop {
         tokio::select! {
-            count = events.recv_many(&mut taken, AT_ONCE) => {
+            count = events.recv_many(&mut received, EVENTS_AT_ONCE) => {
                 if count == 0 {
                     break;
                 }
-                notes.record(&taken).await;
-                forward_events(run, &mut taken).await;
+                notes.record(&received).await;
+                forward_events(run, &mut received).await;
             }
             () = notes.confirm_next() => {}
         }
@@ -35,21 +36,21 @@ pub(crate) async fn journal_transfers(run: &Run<'_>, mut events: mpsc::Receiver<
     notes.finish().await;
 }
 
-/// Records of transfers that the journal has received and not yet confirmed. A run waits for confirmations only at its
-/// end.
+/// Writer of transfer records. It sends records to the journal without waiting for the confirmation of each record. A
+/// run waits for all confirmations at its end.
 struct TransferNotes<'a> {
     recorder: Option<(&'a Journal, RunId)>,
-    unanswered: FuturesUnordered<BoxFuture<'static, Result<(), JournalError>>>,
-    /// The targets to which this run has started to send something.
-    begun: HashSet<String>,
+    unconfirmed: FuturesUnordered<BoxFuture<'static, Result<(), JournalError>>>,
+    /// The targets for which this run has recorded a transfer.
+    recorded_targets: HashSet<String>,
     /// The callback for the first error.
     problem: Option<Box<dyn FnOnce(String) + Send + 'a>>,
 }
 
 impl<'a> TransferNotes<'a> {
     fn new(recorder: Option<(&'a Journal, RunId)>, problem: impl FnOnce(String) + Send + 'a) -> Self {
-        let (unanswered, begun) = (FuturesUnordered::new(), HashSet::new());
-        Self { recorder, unanswered, begun, problem: Some(Box::new(problem)) }
+        let (unconfirmed, recorded_targets) = (FuturesUnordered::new(), HashSet::new());
+        Self { recorder, unconfirmed, recorded_targets, problem: Some(Box::new(problem)) }
     }
 
     async fn record(&mut self, events: &[Event]) {
@@ -58,12 +59,12 @@ impl<'a> TransferNotes<'a> {
         if notes.is_empty() {
             return;
         }
-        // A later run queries the journal for earlier transfers to a target. The first record is written at once, so
-        // that the record is not lost if this run is killed.
-        let first = notes.iter().any(|note| !self.begun.contains(&note.transfer.target));
-        self.begun.extend(notes.iter().filter(|_| first).map(|note| note.transfer.target.clone()));
+        // A later run queries the journal for earlier transfers to a target. So the first record for a target is
+        // written immediately, and is not lost if this run is killed.
+        let first = notes.iter().any(|note| !self.recorded_targets.contains(&note.transfer.target));
+        self.recorded_targets.extend(notes.iter().filter(|_| first).map(|note| note.transfer.target.clone()));
         match journal.record_transfers(id, notes).await {
-            Ok(answer) => self.unanswered.push(Box::pin(answer)),
+            Ok(confirmation) => self.unconfirmed.push(Box::pin(confirmation)),
             Err(error) => self.report_failure(Err(error)),
         }
         if first {
@@ -71,27 +72,29 @@ impl<'a> TransferNotes<'a> {
         }
     }
 
-    /// Waits for the next confirmation. Never returns while none is outstanding.
+    /// Waits for the next confirmation. Waits forever if no confirmation is outstanding.
     async fn confirm_next(&mut self) {
-        match self.unanswered.next().await {
-            Some(answer) => self.report_failure(answer),
+        match self.unconfirmed.next().await {
+            Some(confirmation) => self.report_failure(confirmation),
             None => future::pending().await,
         }
     }
 
+    /// Waits for all confirmations.
     async fn finish(mut self) {
         if let Some((journal, _)) = self.recorder
-            && !self.unanswered.is_empty()
+            && !self.unconfirmed.is_empty()
         {
             self.report_failure(journal.write_notes().await);
         }
-        while let Some(answer) = self.unanswered.next().await {
-            self.report_failure(answer);
+        while let Some(confirmation) = self.unconfirmed.next().await {
+            self.report_failure(confirmation);
         }
     }
 
-    fn report_failure(&mut self, answer: Result<(), JournalError>) {
-        if let Err(error) = answer
+    /// Passes the first error to the callback, and ignores all further errors.
+    fn report_failure(&mut self, result: Result<(), JournalError>) {
+        if let Err(error) = result
             && let Some(problem) = self.problem.take()
         {
             problem(error.to_string());
@@ -104,14 +107,14 @@ fn transfer_note(event: &Event) -> Option<TransferNote> {
         Event::TransferStarted(transfer) => (transfer, TransferState::Started),
         Event::TransferFinished(transfer) => (transfer, TransferState::Finished),
         Event::TransferFailed(transfer, why) => (transfer, TransferState::Failed(why.clone())),
-        // These events are about tags.
+        // These events concern tags, not transfers.
         Event::SignatureArrived(_) | Event::AuxiliaryTagWritten(_) => return None,
     };
     Some(TransferNote { transfer: transfer.clone(), state, at: Utc::now() })
 }
 
-/// Reports transfers to the observer, records the outcome of the signatures among the events, and records auxiliary
-/// tags, all at once.
+/// Sends the transfers to the observer. Then concurrently records the evidence and outcome of each signature, and the
+/// evidence of each auxiliary tag.
 async fn forward_events(run: &Run<'_>, events: &mut Vec<Event>) {
     let (mut signatures, mut auxiliary) = (Vec::new(), Vec::new());
     for event in events.drain(..) {
@@ -121,8 +124,9 @@ async fn forward_events(run: &Run<'_>, events: &mut Vec<Event>) {
             transfer => run.observer.notify(run.request.entry.name.as_str(), RunEvent::Transfer(transfer)).await,
         }
     }
-    let signatures =
-        future::join_all(signatures.iter().map(|arrival| settle_arrival(run, arrival, TagOutcome::Copied)));
+    let signatures = future::join_all(
+        signatures.iter().map(|arrival| record_evidence_and_outcome(run, arrival, TagOutcome::Copied)),
+    );
     future::join(signatures, future::join_all(auxiliary.iter().map(|arrival| record_evidence(run, arrival)))).await;
 }
 
@@ -136,8 +140,8 @@ mod tests {
     use crate::oci::Digest;
 
     async fn begin_run(journal: &Journal, entry: &str) -> RunId {
-        let begun = journal.begin_run(entry, Trigger::Manual, Utc::now()).await.unwrap();
-        let Begun::Started(run) = begun else { panic!("{begun:?}") };
+        let started = journal.begin_run(entry, Trigger::Manual, Utc::now()).await.unwrap();
+        let Begun::Started(run) = started else { panic!("{started:?}") };
         run
     }
 

@@ -1,4 +1,4 @@
-//! Results of the checks of `login-check`, and the limits of a check.
+//! Results of the checks of `login-check`, and the limits of each check.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use crate::oci::RegistryHost;
 /// Maximum number of checks that run at one registry at once. The registry's own limits apply in addition.
 pub(crate) const CHECKS_AT_ONCE: usize = 8;
 
-/// Maximum duration of one check, including the waits that the registry asks for.
+/// Maximum duration of one check, including the waits that the registry requests.
 pub(crate) const CHECK_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Result of the checks of one registry.
@@ -24,27 +24,27 @@ pub struct LoginReport {
 pub struct LoginAnswer {
     /// True if a run gets the access that it needs.
     pub ok: bool,
-    /// True if something is not as it should be, even if a run gets its access.
+    /// True if the check failed for access that runs can do without, or if its result is uncertain.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub warning: bool,
-    /// `reach`, `auth`, `login`, `catalog`, `pull`, `push`, `mirror` or `limits`.
+    /// Kind of the check: `reach`, `auth`, `login`, `catalog`, `pull`, `push`, `mirror` or `limits`.
     pub check: &'static str,
-    /// The identity that made the check.
+    /// The identity with which the check was made.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub identity: Option<String>,
-    /// The repository.
+    /// The repository of the check, if the check concerns only one repository.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub repository: Option<String>,
     /// The entries that need this access.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub entries: Vec<String>,
-    /// The finding, or the error and its remedy.
+    /// The result, or the error and its remedy.
     pub detail: String,
 }
 
-/// Requested host that belongs to no configured registry and no entry.
+/// Error of a request to check a host that no registry and no entry of the configuration has.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the configuration has no registry {0}: it has {1}")]
+#[error("the configuration has no registry {0}; its registries: {1}")]
 pub struct UnknownHost(pub(super) RegistryHost, pub(super) String);
 
 impl LoginReport {
@@ -56,30 +56,30 @@ impl LoginReport {
 }
 
 impl LoginAnswer {
-    /// Creates the result of a check: its finding, or its error.
-    pub(crate) fn new(check: &'static str, found: Result<String, String>) -> Self {
-        let ok = found.is_ok();
-        let detail = found.unwrap_or_else(|why| why);
+    /// Creates a check from its result or its error.
+    pub(crate) fn new(check: &'static str, result: Result<String, String>) -> Self {
+        let ok = result.is_ok();
+        let detail = result.unwrap_or_else(|error| error);
         Self { ok, warning: false, check, identity: None, repository: None, entries: Vec::new(), detail }
     }
 
-    /// Returns this check as made by an identity.
+    /// Returns this check with the identity with which it was made.
     pub(super) fn with_identity(self, identity: String) -> Self {
         Self { identity: Some(identity), ..self }
     }
 
-    /// Returns this check with a warning: its result is uncertain.
+    /// Returns this check with a warning, because its result is uncertain.
     pub(super) fn doubtful(self) -> Self {
         Self { warning: true, ..self }
     }
 
-    /// Returns this check as passed, since runs continue without it. A failure becomes a warning.
+    /// Returns this check as passed, because runs continue without the checked access. A failure becomes a warning.
     pub(super) fn dispensable(self) -> Self {
         Self { ok: true, warning: self.warning || !self.ok, ..self }
     }
 }
 
-/// Returns the message of a check that exceeded this time.
-pub(crate) fn timeout_message(patience: Duration) -> String {
-    format!("not answered within {}", humantime::format_duration(patience))
+/// Returns the message of a check that took longer than `limit`.
+pub(crate) fn timeout_message(limit: Duration) -> String {
+    format!("no answer within {}", humantime::format_duration(limit))
 }

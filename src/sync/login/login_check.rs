@@ -1,7 +1,7 @@
-//! Checks of `login-check`. For each registry of a configuration they determine:
-//! - its reachability,
-//! - its reachability,
+//! Checks of `login-check`. For each registry of a configuration, the checks determine:
+//! - if the registry can be reached,
 //! - the identity with which the program is authenticated,
+//! - if the registry grants the access that the entries need.
 //!
 //! The checks write nothing and read no manifest.
 
@@ -23,20 +23,20 @@ use crate::store::{ErrorKind, StoreError};
 use crate::sync::Endpoints;
 
 /// Detail of a check whose credentials the registry accepted.
-const LOGIN_ACCEPTED: &str = "let in";
+const LOGIN_ACCEPTED: &str = "authenticated";
 
-/// Detail of a check that found access to an existing repository granted.
+/// Detail of a check of an existing repository to which the registry grants the access.
 const GRANTED: &str = "granted";
 
 /// Detail of a check that is skipped because it could create a repository.
 const UNPROVEN: &str =
-    "not proven: the repository is not there yet, and to ask for the right to push may make it at this registry";
+    "not checked: the repository does not exist yet, and a check of push access may create it at this registry";
 
-/// Checks all registries of the configuration at once, or only those of `hosts` if it is not empty.
-/// May be dropped at any time.
+/// Checks the registries of the configuration concurrently: all of them if `hosts` is empty, otherwise those in
+/// `hosts`. Cancel safe.
 ///
 /// # Errors
-/// [`UnknownHost`] if the configuration lacks one of the hosts.
+/// [`UnknownHost`] if the configuration does not contain one of the hosts.
 pub async fn login_check(
     config: &Config,
     endpoints: &Endpoints,
@@ -55,9 +55,9 @@ pub async fn login_check(
 }
 
 async fn check_registry(wanted: &RequiredRegistry<'_>, endpoints: &Endpoints) -> LoginReport {
-    let weigh = |check: LoginAnswer| if wanted.is_dispensable() { check.dispensable() } else { check };
+    let adjust = |check: LoginAnswer| if wanted.is_dispensable() { check.dispensable() } else { check };
     let report = |checks: Vec<LoginAnswer>| {
-        let checks = checks.into_iter().map(weigh).collect();
+        let checks = checks.into_iter().map(adjust).collect();
         LoginReport { registry: wanted.host.clone(), checks }
     };
     let own = match endpoints.registry(&wanted.host, None) {
@@ -81,8 +81,8 @@ async fn check_registry(wanted: &RequiredRegistry<'_>, endpoints: &Endpoints) ->
     report(checks)
 }
 
-/// Connects without credentials and returns the registry's greeting, or the error as text. A greeting that takes longer
-/// than `limit`, waits included, is an error.
+/// Connects without credentials and returns the registry's greeting, or the error as text. `limit` is the maximum
+/// duration including all waits.
 async fn greet_within(registry: &Registry, limit: Duration) -> Result<Greeting, String> {
     match tokio::time::timeout(limit, registry.greet()).await {
         Ok(greeting) => greeting.map_err(|error| error.detail),
@@ -95,18 +95,18 @@ fn describe_connection(greeting: &Greeting) -> String {
     let through = proxy.as_ref().map(|proxy| format!(", through the proxy {proxy}")).unwrap_or_default();
     let proof = match proof {
         Proof::None => "without TLS".to_owned(),
-        Proof::Unverified => "TLS, whose certificate is not looked at (insecure_skip_verify)".to_owned(),
+        Proof::Unverified => "TLS without verification of the certificate (insecure_skip_verify)".to_owned(),
         Proof::Certificate(None) => "TLS".to_owned(),
-        Proof::Certificate(Some(end)) => format!("TLS, by a certificate until {}", end.format("%Y-%m-%d")),
+        Proof::Certificate(Some(end)) => format!("TLS, certificate valid until {}", end.format("%Y-%m-%d")),
     };
     format!("{version}, {proof}{through}")
 }
 
 fn describe_scheme(scheme: &Scheme) -> String {
     match scheme {
-        Scheme::Nothing => "nothing, at first".to_owned(),
+        Scheme::Nothing => "no credentials for the first request".to_owned(),
         Scheme::Basic => "Basic".to_owned(),
-        Scheme::Bearer(realm) => format!("Bearer, by tokens of {realm}"),
+        Scheme::Bearer(realm) => format!("Bearer, with tokens from {realm}"),
     }
 }
 
@@ -122,11 +122,15 @@ async fn check_identity(
         Err(error) => return vec![LoginAnswer::new("login", Err(error.to_string()))],
     };
     let limits = Mutex::new(greeting.limits.clone());
-    let checker =
-        IdentityChecker { registry, limits, silent: AtomicBool::new(false), has_no_login: AtomicBool::new(false) };
+    let checker = IdentityChecker {
+        registry,
+        limits,
+        has_timed_out: AtomicBool::new(false),
+        has_no_login: AtomicBool::new(false),
+    };
     let (login, is_proven) = checker.login(!access.rights.is_empty()).await;
     let login = match greeting.scheme {
-        // A run sends no credentials to a registry that requires none, so missing credentials do not stop it.
+        // A run sends no credentials to a registry that requires none, so missing credentials do not stop the run.
         Scheme::Nothing if checker.has_no_login.load(Ordering::Relaxed) => login.dispensable(),
         _ => login,
     };
@@ -158,8 +162,8 @@ async fn check_identity(
         checker
             .prove_login(granted.filter_map(|check| check.repository.as_ref()?.parse().ok()).take(CHECKS_AT_ONCE))
             .await;
-        // The registry refused a request without the credentials and granted the request with the credentials: they are
-        // valid.
+        // The registry refused a request without the credentials and granted the same request with them, so the
+        // credentials are valid.
         let proven = LoginAnswer { detail: LOGIN_ACCEPTED.to_owned(), ..checks[0].clone() };
         checks[0] = if checker.registry.has_proven_login() { proven } else { checks[0].clone().doubtful() };
     }
@@ -171,22 +175,25 @@ async fn check_identity(
 struct IdentityChecker {
     registry: Arc<Registry>,
     limits: Mutex<StatedLimits>,
-    /// True once the registry did not answer in time: the remaining checks are skipped.
-    silent: AtomicBool,
-    /// True once the source of the credentials turned out to have none.
+    /// True once a check of the registry exceeded its maximum duration: the remaining checks are skipped.
+    has_timed_out: AtomicBool,
+    /// True once the source of the credentials, such as a credential helper, failed to return credentials.
     has_no_login: AtomicBool,
 }
 
 impl IdentityChecker {
-    /// Checks the login. The second value is true if the result is proven as far as possible.
+    /// Checks the login. The second value is false if the registry did not ask for the credentials, so that the result
+    /// does not prove them.
     async fn login(&self, tries_follow: bool) -> (LoginAnswer, bool) {
         let answer = self.within_limit(self.registry.log_in(tries_follow)).await;
         let is_proven = !matches!(answer, Ok(LetIn::Unasked));
         let login = answer.map(|let_in| match let_in {
             LetIn::Anonymous => "there are no credentials".to_owned(),
             LetIn::As(_) => LOGIN_ACCEPTED.to_owned(),
-            LetIn::Unasked => "the credentials were not asked for".to_owned(),
-            LetIn::Perhaps(_) => "a token, as good as the repositories say".to_owned(),
+            LetIn::Unasked => "the registry did not ask for the credentials".to_owned(),
+            LetIn::Perhaps(_) => {
+                "token received; the checks of the repositories show if the registry accepts it".to_owned()
+            }
         });
         (
             LoginAnswer::new("login", login.map_err(|failure| self.describe_failure(failure, "check the credentials"))),
@@ -194,10 +201,10 @@ impl IdentityChecker {
         )
     }
 
-    /// Formats a failure, with a remedy if the failure is about the program's identity.
-    fn describe_failure(&self, failure: CheckFailure, way_out: &str) -> String {
+    /// Formats a failure. Adds a remedy if the registry denied the request.
+    fn describe_failure(&self, failure: CheckFailure, remedy: &str) -> String {
         let error = match failure {
-            CheckFailure::Late => return timeout_message(CHECK_TIMEOUT),
+            CheckFailure::TimedOut => return timeout_message(CHECK_TIMEOUT),
             // The error names its own remedy.
             CheckFailure::Source(error) => {
                 self.has_no_login.store(true, Ordering::Relaxed);
@@ -209,18 +216,18 @@ impl IdentityChecker {
         match error.kind {
             ErrorKind::Denied if !has_login => error.detail,
             ErrorKind::Denied if self.registry.identity() == "anonymous" => {
-                format!("{}; write `credentials`", error.detail)
+                format!("{}; configure `credentials`", error.detail)
             }
-            ErrorKind::Denied => format!("{}; {way_out}", error.detail),
+            ErrorKind::Denied => format!("{}; {remedy}", error.detail),
             _ => error.detail,
         }
     }
 
-    /// Requests the granted repositories without credentials until the registry refuses one of them. That refusal
-    /// proves the credentials.
+    /// Tries to prove the credentials. Requests the granted repositories without credentials until the registry refuses
+    /// one of these requests. Because the registry granted the same request with the credentials, they are valid.
     async fn prove_login(&self, granted: impl Iterator<Item = RepositoryName>) {
         for name in granted {
-            if self.registry.has_proven_login() || self.silent.load(Ordering::Relaxed) {
+            if self.registry.has_proven_login() || self.has_timed_out.load(Ordering::Relaxed) {
                 return;
             }
             let repository = self.registry.repository(name);
@@ -230,17 +237,19 @@ impl IdentityChecker {
         }
     }
 
+    /// Checks one permission for one repository.
     async fn check_right(
         &self,
         registry: &Arc<Registry>,
         name: &RepositoryName,
         right: Right,
     ) -> Result<GrantedAccess, String> {
-        if self.silent.load(Ordering::Relaxed) {
-            return Err("not asked, since the registry did not answer in time".to_owned());
+        if self.has_timed_out.load(Ordering::Relaxed) {
+            return Err("skipped, because the registry did not answer in time".to_owned());
         }
         let repository = registry.repository(name.clone());
-        let describe = |failure: CheckFailure| self.describe_failure(failure, "grant it, or write other credentials");
+        let describe =
+            |failure: CheckFailure| self.describe_failure(failure, "grant the access, or configure other credentials");
         let exists = match self.within_limit(repository.check_pull()).await {
             Ok(found) => {
                 self.limits.lock().extend(found.limits);
@@ -250,13 +259,15 @@ impl IdentityChecker {
             Err(CheckFailure::Registry(error)) if right == Right::Push && error.kind == ErrorKind::Denied => None,
             Err(failure) => return Err(describe(failure)),
         };
-        let granted = |what: &str| Ok(GrantedAccess::Proven(what.to_owned()));
+        let granted = |detail: &str| Ok(GrantedAccess::Proven(detail.to_owned()));
         match (right, exists) {
             (Right::Pull | Right::Mirror, Some(true)) => return granted(GRANTED),
             (Right::Pull, _) => {
-                return Err("it is not there; many registries say so too of what we may not see".to_owned());
+                return Err("the repository does not exist, or the credentials do not grant access to it".to_owned());
             }
-            (Right::Mirror, _) => return Err("it is not there: the registry itself will be read".to_owned()),
+            (Right::Mirror, _) => {
+                return Err("the mirror does not have the repository: runs read it from the registry itself".to_owned());
+            }
             (Right::Push, Some(true)) => {}
             (Right::Push, _) if repository.may_be_created_by_checking() => {
                 return Ok(GrantedAccess::Unproven(UNPROVEN.to_owned()));
@@ -266,11 +277,12 @@ impl IdentityChecker {
         self.within_limit(repository.check_push()).await.map_err(describe)?;
         granted(match exists {
             Some(true) => GRANTED,
-            Some(false) => "granted; it is not there yet",
-            None => "granted; what is there may not be read",
+            Some(false) => "granted; the repository does not exist yet",
+            None => "granted; reads of the repository are denied",
         })
     }
 
+    /// Runs a check for at most [`CHECK_TIMEOUT`].
     async fn within_limit<T, E: Into<CheckFailure>>(
         &self,
         check: impl Future<Output = Result<T, E>>,
@@ -278,12 +290,13 @@ impl IdentityChecker {
         match tokio::time::timeout(CHECK_TIMEOUT, check).await {
             Ok(answered) => answered.map_err(Into::into),
             Err(_) => {
-                self.silent.store(true, Ordering::Relaxed);
-                Err(CheckFailure::Late)
+                self.has_timed_out.store(true, Ordering::Relaxed);
+                Err(CheckFailure::TimedOut)
             }
         }
     }
 
+    /// Returns the limits that the registry stated in its responses, as text.
     fn stated_limits(&self) -> Option<String> {
         let limits = self.limits.lock();
         let lines: BTreeMap<&String, &String> = limits.iter().collect();
@@ -292,17 +305,22 @@ impl IdentityChecker {
     }
 }
 
-/// Granted access, and the certainty of the result.
+/// Result of a check of access that was not denied.
 enum GrantedAccess {
+    /// The registry granted the access.
     Proven(String),
+    /// The access could not be checked.
     Unproven(String),
 }
 
+/// Failure of a check.
 enum CheckFailure {
-    /// The source of the credentials has none.
+    /// The source of the credentials has no credentials, or cannot be read.
     Source(StoreError),
+    /// The registry denied the request, or the request failed.
     Registry(StoreError),
-    Late,
+    /// The check took longer than [`CHECK_TIMEOUT`].
+    TimedOut,
 }
 
 impl From<StoreError> for CheckFailure {
@@ -334,14 +352,14 @@ mod tests {
         std::thread::spawn(move || {
             let (mut stream, _) = socket.accept().unwrap();
             let _ = stream.read(&mut [0; 4096]).unwrap();
-            let begun = stream.write_all(b"HTTP/1.1 500 Oh\r\ncontent-length: 60000\r\n\r\n");
-            while begun.is_ok() && stream.write_all(b".").is_ok() {
+            let started = stream.write_all(b"HTTP/1.1 500 Oh\r\ncontent-length: 60000\r\n\r\n");
+            while started.is_ok() && stream.write_all(b".").is_ok() {
                 std::thread::sleep(Duration::from_millis(20));
             }
         });
         let options = Options { plain_http: true, ..Options::default() };
         let registry = Registry::new(host.parse().unwrap(), options).unwrap();
         let greeting = greet_within(&registry, Duration::from_millis(300)).await;
-        assert_eq!(greeting, Err("not answered within 300ms".to_owned()));
+        assert_eq!(greeting, Err("no answer within 300ms".to_owned()));
     }
 }

@@ -1,5 +1,5 @@
-//! Access that the entries of a configuration need at each registry, by credentials: the list of checks for
-//! `login-check`. A tree is expanded with the catalog of its source.
+//! Access that the entries of a configuration need, by registry and credentials. `login-check` checks each permission
+//! in this list. The catalog of a tree's source yields the repositories of the tree.
 
 use futures_util::{StreamExt as _, stream};
 
@@ -13,17 +13,17 @@ use crate::sync::selection::pairs::{Pair, list_pairs};
 /// Maximum number of repositories of one tree that are checked.
 const MAX_REPOSITORIES: usize = 20;
 
-/// Permission that is to be granted.
+/// Permission that an entry needs for a repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Right {
     Pull,
     Push,
-    /// Read access to a mirror. Runs continue without it.
+    /// Read access to a mirror. Runs continue without this access.
     Mirror,
 }
 
 impl Right {
-    /// Returns its name among the checks.
+    /// Returns the name of the check for this permission.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Pull => "pull",
@@ -33,49 +33,52 @@ impl Right {
     }
 }
 
-/// Access that one set of credentials needs at one registry.
+/// Access that the entries need at one registry with the same credentials.
 pub(crate) struct RequiredAccess<'a> {
     pub(crate) credentials: Option<&'a Credentials>,
-    /// Repositories, the permission for each, and the entries that need it, in the order of the configuration.
+    /// Repositories, each with the needed permission and the entries that need it, in the order of the configuration.
     pub(crate) rights: Vec<(RepositoryName, Right, Vec<String>)>,
-    /// Answers for trees that are already known.
+    /// Checks of the catalogs of trees, with their results.
     pub(crate) trees: Vec<LoginAnswer>,
 }
 
-/// One registry and the credentials that are used there.
+/// One registry, and the access that the entries need at the registry.
 pub(crate) struct RequiredRegistry<'a> {
     pub(crate) host: RegistryHost,
     pub(crate) access: Vec<RequiredAccess<'a>>,
     /// True if the registry is under `mirrors` of another registry.
-    mirrors: bool,
+    is_mirror: bool,
 }
 
 impl<'a> RequiredRegistry<'a> {
     /// Returns true if runs continue without the registry.
     pub(crate) fn is_dispensable(&self) -> bool {
-        self.mirrors && self.access.iter().all(RequiredAccess::is_of_mirror)
+        self.is_mirror && self.access.iter().all(RequiredAccess::is_for_mirrors_only)
     }
 
     /// Returns true if runs continue without these credentials at the registry.
     pub(crate) fn is_dispensable_as(&self, access: &RequiredAccess<'_>) -> bool {
-        self.mirrors && access.is_of_mirror()
+        self.is_mirror && access.is_for_mirrors_only()
     }
 
-    /// Returns the access with these credentials, and adds it if necessary.
+    /// Returns the access with these credentials. Adds an empty one if there is none.
     fn access_with(&mut self, credentials: Option<&'a Credentials>) -> &mut RequiredAccess<'a> {
-        let at = self.access.iter().position(|access| access.credentials == credentials).unwrap_or(self.access.len());
-        if at == self.access.len() {
+        let index =
+            self.access.iter().position(|access| access.credentials == credentials).unwrap_or(self.access.len());
+        if index == self.access.len() {
             self.access.push(RequiredAccess { credentials, rights: Vec::new(), trees: Vec::new() });
         }
-        &mut self.access[at]
+        &mut self.access[index]
     }
 }
 
 impl RequiredAccess<'_> {
-    fn is_of_mirror(&self) -> bool {
+    /// Returns true if the entries need only reads from mirrors.
+    fn is_for_mirrors_only(&self) -> bool {
         self.trees.is_empty() && self.rights.iter().all(|(_, right, _)| *right == Right::Mirror)
     }
 
+    /// Adds a permission for a repository, which `entry` needs.
     fn require(&mut self, repository: &RepositoryName, right: Right, entry: &Entry) {
         let name = entry.name.to_string();
         match self.rights.iter_mut().find(|(known, granted, _)| known == repository && *granted == right) {
@@ -86,7 +89,7 @@ impl RequiredAccess<'_> {
     }
 }
 
-/// Adds the access that is needed by the entries that use these registries.
+/// Adds the access of the entries that use a registry for which `is_requested` returns true.
 pub(crate) async fn add_required_access<'a>(
     wanted: &mut [RequiredRegistry<'a>],
     config: &'a Config,
@@ -102,46 +105,53 @@ pub(crate) async fn add_required_access<'a>(
     }
 }
 
+/// Returns the source and the targets of an entry.
 fn list_sides(entry: &Entry) -> impl Iterator<Item = &Endpoint> {
     std::iter::once(&entry.source).chain(&entry.targets)
 }
 
-/// Returns the registries in the order of the configuration, each with the credentials that are used there:
-/// - first those that `list_registries` lists by name,
-/// - then those that only entries use,
-/// - then those that are only mirrors.
+/// Returns the registries in the order of the configuration, each with the credentials that are used at the registry:
+/// - first the registries under `registries`,
+/// - then registries that only entries use,
+/// - then registries that are only mirrors.
 pub(crate) fn list_registries(config: &Config) -> Vec<RequiredRegistry<'_>> {
     let listed = config.registries.keys().map(|host| (host, None));
     let entry_hosts = config.entries.iter().flat_map(|entry| {
         let target = entry.targets.iter().map(|target| (target, entry.credentials.target.as_ref()));
         let sides = std::iter::once((&entry.source, entry.credentials.source.as_ref())).chain(target);
-        sides.filter_map(|(place, credentials)| Some((place.host()?, credentials)))
+        sides.filter_map(|(endpoint, credentials)| Some((endpoint.host()?, credentials)))
     });
     let mut wanted: Vec<RequiredRegistry<'_>> = Vec::new();
     let mirrors: Vec<&RegistryHost> = config.mirrors().map(|mirror| &mirror.host).collect();
     // The credentials for a mirror are configured with the mirror.
     let mirror_hosts = mirrors.iter().map(|host| (*host, None));
     for (host, credentials) in listed.chain(entry_hosts).chain(mirror_hosts) {
-        let at = wanted.iter().position(|known| known.host == *host).unwrap_or(wanted.len());
-        if at == wanted.len() {
-            wanted.push(RequiredRegistry { host: host.clone(), access: Vec::new(), mirrors: mirrors.contains(&host) });
+        let index = wanted.iter().position(|known| known.host == *host).unwrap_or(wanted.len());
+        if index == wanted.len() {
+            wanted.push(RequiredRegistry {
+                host: host.clone(),
+                access: Vec::new(),
+                is_mirror: mirrors.contains(&host),
+            });
         }
-        wanted[at].access_with(credentials);
+        wanted[index].access_with(credentials);
     }
     wanted
 }
 
-/// Pairs that an entry syncs. Those of a tree are cut off at the maximum number. The error is the reason why the
-/// catalog of the entry's source cannot be read.
+/// Pairs of repositories that an entry syncs. The error is the reason why the catalog of the entry's source cannot be
+/// read.
 type ExpandedEntry = Result<ExpandedPairs, String>;
 
+/// Pairs of repositories of an entry, at most [`MAX_REPOSITORIES`].
 #[derive(Default)]
 struct ExpandedPairs {
     pairs: Vec<Pair>,
-    /// True if there are more.
-    more: bool,
+    /// True if the entry has further pairs.
+    has_more: bool,
 }
 
+/// Lists the pairs of repositories of each entry.
 async fn expand_entries<'a>(
     entries: impl Iterator<Item = &'a Entry>,
     endpoints: &Endpoints,
@@ -153,12 +163,12 @@ async fn expand_entries<'a>(
         };
         let found: Result<Vec<Pair>, String> =
             found.into_iter().map(|pair| pair.map_err(|error| error.to_string())).collect();
-        let cut = |mut pairs: Vec<Pair>| {
-            let more = pairs.len() > MAX_REPOSITORIES;
+        let truncate = |mut pairs: Vec<Pair>| {
+            let has_more = pairs.len() > MAX_REPOSITORIES;
             pairs.truncate(MAX_REPOSITORIES);
-            ExpandedPairs { pairs, more }
+            ExpandedPairs { pairs, has_more }
         };
-        (entry, found.map(cut))
+        (entry, found.map(truncate))
     };
     stream::iter(entries).map(expand).buffered(CHECKS_AT_ONCE).collect().await
 }
@@ -173,8 +183,8 @@ fn record_access<'a>(wanted: &mut [RequiredRegistry<'a>], config: &Config, entry
         record_mirror_access(wanted, config, entry, &source);
         let source = std::iter::once((&source, source_as, Right::Pull));
         let sides = source.chain(targets.iter().map(|target| (target, target_as, Right::Push)));
-        for (place, credentials, right) in sides {
-            if let Endpoint::Repository(repository) = place
+        for (endpoint, credentials, right) in sides {
+            if let Endpoint::Repository(repository) = endpoint
                 && let Some(wanted) = find_registry(wanted, &repository.host)
             {
                 wanted.access_with(credentials).require(&repository.name, right, entry);
@@ -183,7 +193,7 @@ fn record_access<'a>(wanted: &mut [RequiredRegistry<'a>], config: &Config, entry
     }
 }
 
-/// Records the mirrors from which a source is also read.
+/// Records the access to the mirrors of a source.
 fn record_mirror_access(wanted: &mut [RequiredRegistry<'_>], config: &Config, entry: &Entry, source: &Endpoint) {
     let Endpoint::Repository(source) = source else { return };
     for mirror in config.mirrors_of(&source.host) {
@@ -196,8 +206,8 @@ fn record_mirror_access(wanted: &mut [RequiredRegistry<'_>], config: &Config, en
 /// Records the result of the catalog of a tree's source.
 fn record_tree_answer<'a>(wanted: &mut [RequiredRegistry<'a>], entry: &'a Entry, found: &ExpandedEntry) {
     let catalog = match found {
-        Ok(ExpandedPairs { more: true, .. }) => {
-            Ok(format!("readable; {MAX_REPOSITORIES} of the repositories are looked at"))
+        Ok(ExpandedPairs { has_more: true, .. }) => {
+            Ok(format!("readable; {MAX_REPOSITORIES} of its repositories are checked"))
         }
         Ok(ExpandedPairs { pairs, .. }) => Ok(format!("readable; {} has {} repositories", entry.source, pairs.len())),
         Err(why) => Err(why.clone()),
@@ -208,7 +218,8 @@ fn record_tree_answer<'a>(wanted: &mut [RequiredRegistry<'a>], entry: &'a Entry,
         wanted.access_with(entry.credentials.source.as_ref()).trees.push(answer("catalog", catalog));
     }
     for target in entry.targets.iter().filter(|_| found.is_err()) {
-        let why = format!("what goes to {target} is not known without the catalog of {}", entry.source);
+        let why =
+            format!("the repositories under {target} cannot be determined without the catalog of {}", entry.source);
         if let Some(wanted) = target.host().and_then(|host| find_registry(wanted, host)) {
             wanted.access_with(entry.credentials.target.as_ref()).trees.push(answer("push", Err(why)));
         }

@@ -1,6 +1,7 @@
-//! Schedule of referrer checks. For each digest of a source, the schedule holds the time of the last check for
-//! referrers, and the list that was copied to each target. From these it decides which digests a run checks. The
-//! journal is read once, and each new check is written to it. No request is sent to a registry.
+//! Schedule of referrer checks. For each digest of a source, the schedule contains the time of the last check for
+//! referrers, and the list of referrers that was copied to each target. These data decide which digests a run checks. A
+//! run reads the schedule from the journal once, and writes each new check to the journal. This module sends no
+//! requests.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,36 +16,36 @@ use crate::oci::{Digest, ManifestRef, SignatureTag};
 use crate::store::Referrers;
 use crate::sync::context::run::Run;
 
-/// Longest validity of a check at the source. The difference to a whole day is the amount by which the start times of
-/// daily runs differ, so that a daily entry checks on each day.
-const LONGEST_VALIDITY: TimeDelta = TimeDelta::hours(23);
+/// Maximum validity of a check at the source. The start times of daily runs differ a little. So the maximum is less
+/// than a whole day, and an entry that runs daily checks in each run.
+const MAX_VALIDITY: TimeDelta = TimeDelta::hours(23);
 
-/// Shortest validity. Each digest has its own validity between the two bounds, so that an entry that runs often does
-/// not check all digests in one run.
-const SHORTEST_VALIDITY: TimeDelta = TimeDelta::hours(12);
+/// Minimum validity of a check at the source. Each digest has its own validity between minimum and maximum, so that an
+/// entry that runs often does not check all digests in the same run.
+const MIN_VALIDITY: TimeDelta = TimeDelta::hours(12);
 
-/// Placeholder for a list that could not be read with certainty: no list has the digest of this text.
+/// Text whose digest stands for a list that could not be determined. No list has this digest.
 const DOUBT: &[u8] = b"in doubt";
 
-/// Checks of a source that the journal has. Without a journal no referrers are checked, because every run would have to
-/// check all of them.
+/// Referrer checks of one source. Without a journal no late referrers are checked, because every run would have to
+/// check all digests.
 pub(crate) struct ReferrerChecks {
     journal: Option<Journal>,
     source: String,
     /// Checks by digest, the latest first.
     known: HashMap<Digest, Vec<ReferrerCheck>>,
     now: DateTime<Utc>,
-    /// Digests that this run has checked: tags of one digest have the same referrers.
+    /// Digests that a task of this run has claimed. Several tags may have the same digest, and one check is enough.
     claimed: Mutex<HashSet<Digest>>,
     /// True once this run has recorded a check.
     has_records: AtomicBool,
 }
 
-/// List of the referrers of a digest, reduced to one digest, and the time at which the source was queried for it.
+/// Digest of the list of a manifest's referrers at the source, and the time at which the source was queried.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SourceReferrers {
     pub(crate) list: Digest,
-    pub(crate) at: DateTime<Utc>,
+    pub(crate) checked_at: DateTime<Utc>,
 }
 
 impl ReferrerChecks {
@@ -60,7 +61,7 @@ impl ReferrerChecks {
         };
         let Some(journal) = &checks.journal else { return checks };
         match journal.referrer_checks(source).await {
-            Ok(known) => known.into_iter().for_each(|one| checks.known.entry(one.subject).or_default().push(one)),
+            Ok(known) => known.into_iter().for_each(|check| checks.known.entry(check.subject).or_default().push(check)),
             Err(error) => {
                 tracing::warn!(%error, "cannot query the journal: late referrers are not checked");
                 checks.journal = None;
@@ -69,66 +70,73 @@ impl ReferrerChecks {
         checks
     }
 
-    /// Returns true if no other task of this run has claimed the check for this digest's referrers, and claims it.
+    /// Claims the check for the referrers of a digest. Returns false if another task of this run has claimed the check,
+    /// or if referrers are not checked.
     pub(crate) fn claim(&self, subject: Digest) -> bool {
         self.journal.is_some() && self.claimed.lock().insert(subject)
     }
 
-    /// Returns the last check at the source if it is still valid. Its list is `None` if a copy did the check.
+    /// Returns the last check at the source if the check is still valid. The list is `None` if the check was part of a
+    /// copy.
     pub(crate) fn last_check(&self, subject: &Digest) -> Option<Option<SourceReferrers>> {
         let last = self.known.get(subject)?.first()?;
         let age = self.now - last.checked;
         let is_valid = TimeDelta::zero() <= age && age < check_validity(subject);
-        is_valid.then(|| last.list.map(|list| SourceReferrers { list, at: last.checked }))
+        is_valid.then(|| last.list.map(|list| SourceReferrers { list, checked_at: last.checked }))
     }
 
-    /// Creates a check at the source with the current time.
+    /// Creates the result of a check in this run.
     pub(crate) fn summarize(&self, referrers: &Referrers) -> SourceReferrers {
-        SourceReferrers { list: list_digest(referrers.manifests.iter().map(|referrer| referrer.digest)), at: self.now }
+        SourceReferrers {
+            list: list_digest(referrers.manifests.iter().map(|referrer| referrer.digest)),
+            checked_at: self.now,
+        }
     }
 
-    /// Returns true if the check was made in this run: its result is not recorded yet.
+    /// Returns true if the check was made in this run, so that its result must still be recorded.
     pub(crate) fn is_current(&self, referrers: SourceReferrers) -> bool {
-        referrers.at == self.now
+        referrers.checked_at == self.now
     }
 
-    /// Returns true if a target may lack a part of a list. If nothing is known of a target, it may lack every referrer.
+    /// Returns true unless the list that was last copied to a target is this list. If no list was copied to a target,
+    /// the target counts as one without referrers.
     pub(crate) fn may_lack(&self, subject: &Digest, target: &str, referrers: SourceReferrers) -> bool {
         let mut known = self.known.get(subject).into_iter().flatten();
-        let had = known.find(|one| one.target == target).and_then(|one| one.list);
-        referrers.list != had.unwrap_or_else(|| list_digest([].into_iter()))
+        let copied = known.find(|check| check.target == target).and_then(|check| check.list);
+        referrers.list != copied.unwrap_or_else(|| list_digest([].into_iter()))
     }
 
-    /// Records that this list has arrived at a target.
+    /// Records that a target has all referrers of this list.
     pub(crate) async fn record(&self, subject: Digest, target: &str, referrers: SourceReferrers) {
         self.write(ReferrerCheck {
             subject,
             target: target.to_owned(),
-            checked: referrers.at,
+            checked: referrers.checked_at,
             list: Some(referrers.list),
         })
         .await;
     }
 
-    /// Records that a digest was copied to a target together with the referrers that it had then.
+    /// Records that a digest was copied to a target together with its referrers.
     async fn record_copy(&self, subject: Digest, target: &str) {
         self.write(ReferrerCheck { subject, target: target.to_owned(), checked: self.now, list: None }).await;
     }
 
     /// Records that a digest was copied to a target while its referrers, or those of its children, could not be
-    /// determined. The next run checks and copies the digest again, whatever list it finds.
+    /// determined. The next run checks the referrers again, and copies them even if the list has not changed.
     async fn record_doubt(&self, subject: Digest, target: &str) {
-        let (target, checked) = (target.to_owned(), self.now - LONGEST_VALIDITY);
+        let (target, checked) = (target.to_owned(), self.now - MAX_VALIDITY);
         self.write(ReferrerCheck { subject, target, checked, list: Some(Digest::of(DOUBT)) }).await;
     }
 
-    /// Records what a copy found about the referrers of the copied digest. If some of the referrers could not be
-    /// determined or were not copied, the next run checks again.
+    /// Records the check of referrers that was part of a copy. If some referrers could not be determined or were not
+    /// copied, the next run checks again.
     pub(crate) async fn record_arrival(&self, batch: &Batch, reference: &ManifestRef, arrival: &Arrival) {
         if arrival.digest != arrival.source_digest || is_signature(reference) {
             return;
         }
-        // The children of an index are not known here: any unknown list of referrers may concern one of them.
+        // The children of an index are unknown to this method, so any undetermined list of referrers may be that of a
+        // child.
         let is_unsure = match arrival.media_type.is_index() {
             true => !batch.doubted_referrers().is_empty() || batch.has_incomplete_lists(),
             false => batch.is_in_doubt(&arrival.digest) || batch.incomplete_list(&arrival.digest).is_some(),
@@ -180,19 +188,19 @@ impl ReferrerChecks {
     }
 }
 
-/// Returns true for the tag of a signature. Nothing checks for referrers of signatures.
+/// Returns true for the tag of a signature. Runs do not check the referrers of signatures.
 pub(crate) fn is_signature(reference: &ManifestRef) -> bool {
     matches!(reference, ManifestRef::Tag(tag) if matches!(SignatureTag::read(tag), Some(SignatureTag::Cosign(_))))
 }
 
-/// Returns the validity of a check for one digest. The validity of a digest is always the same.
+/// Returns the validity of a check for one digest. It depends only on the digest.
 fn check_validity(subject: &Digest) -> TimeDelta {
-    let minutes = (LONGEST_VALIDITY - SHORTEST_VALIDITY).num_minutes();
+    let minutes = (MAX_VALIDITY - MIN_VALIDITY).num_minutes();
     let own = subject.hash().iter().take(4).fold(0, |sum, byte| sum * 256 + i64::from(*byte));
-    SHORTEST_VALIDITY + TimeDelta::minutes(own % (minutes + 1))
+    MIN_VALIDITY + TimeDelta::minutes(own % (minutes + 1))
 }
 
-/// Returns one digest for a list, independent of its order.
+/// Returns the digest of a list. The order of the list does not matter.
 fn list_digest(referrers: impl Iterator<Item = Digest>) -> Digest {
     let mut lines: Vec<String> = referrers.map(|digest| format!("{digest}\n")).collect();
     lines.sort();
@@ -207,8 +215,8 @@ mod tests {
     #[test]
     fn checks_stay_valid_for_half_a_day_to_a_day() {
         let validities: HashSet<TimeDelta> =
-            (0..500u32).map(|at| check_validity(&Digest::of(&at.to_be_bytes()))).collect();
+            (0..500u32).map(|number| check_validity(&Digest::of(&number.to_be_bytes()))).collect();
         assert!(validities.len() > 250, "{}", validities.len());
-        assert!(validities.iter().all(|validity| (SHORTEST_VALIDITY..=LONGEST_VALIDITY).contains(validity)));
+        assert!(validities.iter().all(|validity| (MIN_VALIDITY..=MAX_VALIDITY).contains(validity)));
     }
 }

@@ -1,6 +1,7 @@
-//! Tags with a reserved form. The content of each decides how it is copied. A list of referrers is copied with its
-//! subject. A tag that keeps a previous digest is copied only if `include` names the tag or its form. Any other content
-//! under such a name is an ordinary tag.
+//! Tags with a reserved form. The content of such a tag decides how the tag is copied:
+//! - A list of referrers is copied with its subject.
+//! - A tag that keeps a previous digest is copied only if `include` names the tag or its form.
+//! - A tag with any other content is copied like an ordinary tag.
 
 use crate::copy::{Batch, CopyError};
 use crate::oci::{Digest, SignatureTag, Tag, referrers_tag};
@@ -14,20 +15,21 @@ pub(crate) enum ReservedContent {
     Ordinary,
     /// List of the referrers of a subject.
     List { list: Digest, subject: Digest },
-    /// Content that another tag had before it was overwritten. This content belongs to the registry at which that tag
-    /// was overwritten.
+    /// Previous content of another tag, which was overwritten at this registry. The content is a backup for this
+    /// registry and is not copied.
     Previous,
 }
 
-/// Selected tags by the possible meaning of their names.
+/// Selected tags, sorted by the forms of their names.
 #[derive(Debug, Default)]
 pub(crate) struct SortedTags {
+    /// Tags that are copied like any other tag.
     pub(crate) ordinary: Vec<Tag>,
     /// Signatures of cosign.
     pub(crate) signatures: Vec<Tag>,
-    /// Tags that are to be identified.
+    /// Tags with another reserved form, whose content must be determined.
     pub(crate) reserved: Vec<(Tag, ReservedForm)>,
-    /// Signatures of cosign, if the entry does not want referrers.
+    /// Signatures of cosign that are not copied, because the entry has `referrers: false`.
     pub(crate) unwanted: Vec<Tag>,
 }
 
@@ -41,7 +43,7 @@ pub(crate) fn sort_by_form(tags: Vec<Tag>, selection: &Selection, with_referrers
                 sorted.unwanted.push(tag);
             }
             Some(ReservedForm::Signature) => sorted.signatures.push(tag),
-            // An include that has the full name of a tag, or its form, selects that tag deliberately.
+            // If an `include` contains the full name of a tag, or its form, the user selected the tag deliberately.
             Some(form @ ReservedForm::Previous { .. }) if form.is_named_by(selection, &tag) => {
                 sorted.ordinary.push(tag)
             }
@@ -51,8 +53,9 @@ pub(crate) fn sort_by_form(tags: Vec<Tag>, selection: &Selection, with_referrers
     sorted
 }
 
-/// Identifies a tag with a reserved form that points at `content` at the source. For an index that is new here, the
-/// index and the manifests that it lists are requested with GET.
+/// Determines the kind of content under a tag with a reserved form. `content` is the digest of the tag at the source.
+/// If the journal does not contain the result, the function requests the manifest with GET, and for an index also the
+/// listed manifests.
 pub(crate) async fn identify_content(
     batch: &Batch,
     derived: &DerivedDigests,
@@ -73,7 +76,7 @@ pub(crate) async fn identify_content(
                 derived.record_list_subject(tag, content, subject.unwrap_or(content)).await;
                 subject
             }
-            // The list is too long to be read as an index, or broken: its referrers are queried together with its
+            // The list is too long to be read as an index, or invalid. The referrers in the list are copied with the
             // subject.
             Err(CopyError::Manifest { .. }) => match SignatureTag::read(tag) {
                 Some(SignatureTag::Referrers(subject)) => Some(subject),

@@ -1,19 +1,20 @@
-//! Lists of referrers that a target has under tags of their own.
+//! Lists of referrers at a target, each under its tag `sha256-<hex>`.
 
 use crate::oci::{Digest, ManifestRef};
 use crate::store::{ErrorKind, StoreError, Target};
 
 /// Content of a target under the tag of a list of referrers.
 pub(crate) enum TargetReferrersList {
+    /// Digest of the list; `None` if the target does not have the tag.
     Has(Option<Digest>),
-    /// The target denies reading the list. Referrers are written to the target all the same.
+    /// The target denies reads of the list. A run writes referrers to the target nevertheless.
     Denied,
 }
 
 /// Requests a list of referrers from a target.
 ///
 /// # Errors
-/// [`StoreError`] for every failure except a denial.
+/// [`StoreError`] for every failure except a denied read.
 pub(crate) async fn query_referrers_list(
     target: &dyn Target,
     list: &ManifestRef,
@@ -23,7 +24,7 @@ pub(crate) async fn query_referrers_list(
         Err(error) if error.kind == ErrorKind::Denied => {
             let target = target.place();
             tracing::warn!(target, %list, %error, "the target's list of referrers may not be read: referrers are \
-                                                   written whatever it has");
+                                                   written without a comparison");
             Ok(TargetReferrersList::Denied)
         }
         Err(error) => Err(error),

@@ -13,7 +13,8 @@ pub(crate) fn log_run_end(report: &RunReport) {
     let [deferred, conflict, failed] = [deferred, conflict, failed].map(|count| (!has_succeeded).then_some(count));
     let left_behind = Some(report.left_behind.len()).filter(|count| has_succeeded && *count > 0);
     let (bytes, problem) = (report.bytes(), report.first_problem());
-    // A run is interrupted by a pause, an edit or the end of the daemon: the next run resumes the work.
+    // An interruption needs no warning: a pause, an edit or the end of the daemon interrupts a run, and the next run
+    // resumes.
     let is_well = has_succeeded && left_behind.is_none() || report.outcome == RunOutcome::Interrupted;
     if is_well {
         tracing::info!(
@@ -51,8 +52,8 @@ pub(crate) fn log_run_end(report: &RunReport) {
     }
 }
 
-/// Logs one line at info level or above for a change or a failure, and only a debug line for an unchanged or deferred
-/// tag.
+/// Logs one line for the outcome of a tag. The line for an unchanged or deferred tag has the level debug. All other
+/// lines have the level info or above.
 pub(crate) fn log_tag(report: &TagReport) {
     let TagReport { source, target, .. } = report;
     let tag = report.tag.as_ref().map(tracing::field::display);

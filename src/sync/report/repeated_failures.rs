@@ -1,5 +1,5 @@
-//! Failures of many tags for one reason, logged as a few lines and a count: a target that refuses everything would
-//! otherwise fill the log with a line for each tag.
+//! Failures of many tags for the same reason, logged as a few lines and a count. Otherwise a target that refuses all
+//! requests would fill the log with one line for each tag.
 
 use std::collections::HashMap;
 
@@ -12,19 +12,21 @@ pub(crate) const LINES_PER_CLASS: usize = 20;
 #[derive(Debug, Default)]
 pub(crate) struct RepeatedFailures(HashMap<String, FailureCount>);
 
+/// Failures of one class.
 #[derive(Debug)]
 struct FailureCount {
     count: usize,
     target: String,
+    /// True for failures, false for withheld tags.
     is_failure: bool,
-    /// Text of the first of them.
+    /// Message of the first failure.
     example: String,
 }
 
 impl RepeatedFailures {
-    /// Counts a failure or refusal of this class, and returns true if it gets its own line.
+    /// Counts a failed or withheld tag of this class. Returns true if the tag gets its own line.
     pub(crate) fn count_failure(&mut self, class: String, report: &TagReport) -> bool {
-        let seen = self.0.entry(class).or_insert_with(|| FailureCount {
+        let failures = self.0.entry(class).or_insert_with(|| FailureCount {
             count: 0,
             target: report.target.clone(),
             is_failure: report.outcome.is_failure(),
@@ -35,8 +37,8 @@ impl RepeatedFailures {
                 _ => String::new(),
             },
         });
-        seen.count += 1;
-        seen.count <= LINES_PER_CLASS
+        failures.count += 1;
+        failures.count <= LINES_PER_CLASS
     }
 
     /// Logs one line for each class with failures that got no line of their own.
@@ -91,12 +93,12 @@ mod tests {
     #[test]
     fn failures_beyond_twenty_of_a_class_get_no_line() {
         let mut repeated = RepeatedFailures::default();
-        let mut take = |tag: &str, detail: &str| {
+        let mut gets_line = |tag: &str, detail: &str| {
             let report = failed(tag, detail);
             repeated.count_failure(report.failure_class().unwrap(), &report)
         };
-        let lines = (0..1000).filter(|at| take(&format!("v{at}"), "403: no")).count();
+        let lines = (0..1000).filter(|number| gets_line(&format!("v{number}"), "403: no")).count();
         assert_eq!(lines, LINES_PER_CLASS);
-        assert!(take("v1", "500: broken"), "another class has its own lines");
+        assert!(gets_line("v1", "500: broken"), "another class has its own lines");
     }
 }

@@ -1,4 +1,4 @@
-//! Events of a run in progress, for its observers: the progress bars of `once`, the status of the daemon.
+//! Events of a run in progress. They feed the progress bars of `once` and the status of the daemon.
 
 use tokio::sync::mpsc;
 
@@ -10,14 +10,14 @@ use crate::copy::event::Event;
 pub enum RunEvent {
     /// The transfer of a blob started, ended or failed.
     Transfer(Event),
-    /// Number of further tags for which the run will report an outcome. A tag with several targets counts once at each.
+    /// Number of further tags for which the run will report an outcome. A tag counts once for each of its targets.
     Chosen(u64),
     /// The outcome of a tag at one target.
     Tag(Box<TagReport>),
 }
 
-/// Sender of the events of a run, with the entry that they belong to. The channel is bounded: a receiver that does not
-/// keep up slows the run down instead of filling the memory. Events for a receiver that no longer exists are dropped.
+/// Sender of the events of runs, each with the name of its entry. The channel is bounded: a slow receiver slows the
+/// runs down instead of filling the memory. If the receiver no longer exists, the sender drops the events.
 #[derive(Debug, Clone)]
 pub struct RunObserver {
     sender: Option<mpsc::Sender<(String, RunEvent)>>,
@@ -31,7 +31,7 @@ impl RunObserver {
         (Self { sender: Some(sender) }, receiver)
     }
 
-    /// Creates an observer without a receiver.
+    /// Creates an observer without a receiver, which drops all events.
     #[must_use]
     pub fn nobody() -> Self {
         Self { sender: None }

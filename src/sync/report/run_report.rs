@@ -12,8 +12,8 @@ use crate::oci::{Digest, Tag};
 use crate::store::{Side, Step, StoreError};
 
 /// Formats an instant as in the log: RFC 3339 in UTC, in whole seconds.
-pub(crate) fn format_instant(at: DateTime<Utc>) -> String {
-    at.to_rfc3339_opts(SecondsFormat::Secs, true)
+pub(crate) fn format_instant(instant: DateTime<Utc>) -> String {
+    instant.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
 /// Report of one run of one entry.
@@ -30,17 +30,18 @@ pub struct RunReport {
     /// Outcome of the run.
     #[serde(flatten)]
     pub outcome: RunOutcome,
-    /// Every tag and pinned digest at every target.
+    /// Reports of all tags and pinned digests, one for each target.
     pub tags: Vec<TagReport>,
     /// Failures that do not belong to a single tag: of a listing, a catalog or the journal.
     pub problems: Vec<String>,
-    /// Referrers and signatures that belong to tags that are now at the target, were wanted, and did not arrive.
+    /// Referrers and signatures that should have been copied with their tags, but were not. The tags themselves are at
+    /// the targets.
     pub left_behind: Vec<LeftBehindReport>,
-    /// Manifests whose referrers could not be determined. The manifests are at the target. The next run checks again
-    /// for their referrers.
+    /// Manifests whose referrers could not be determined. The manifests themselves are at the targets. The next run
+    /// checks for the referrers again.
     pub in_doubt: Vec<InDoubt>,
-    /// Selected items that the source did not have, such as a pattern without a match. Missing items do not change the
-    /// outcome.
+    /// Warnings about selected items that the source does not have, such as a pattern without a match. They do not
+    /// change the outcome.
     pub warnings: Vec<Warning>,
 }
 
@@ -51,16 +52,16 @@ pub struct InDoubt {
     pub source: String,
     /// Digest of the manifest.
     pub digest: Digest,
-    /// Reason for which the referrers could not be determined.
+    /// Reason why the referrers could not be determined.
     pub reason: String,
 }
 
-/// Referrer or signature that did not arrive with its image.
+/// Referrer or signature that was not copied with its image.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 pub struct LeftBehindReport {
     /// Target repository.
     pub target: String,
-    /// Name of the item, and the reason why the item did not arrive.
+    /// Name of the item, and the reason why the item was not copied.
     #[serde(flatten)]
     pub left: LeftBehind,
 }
@@ -69,21 +70,21 @@ pub struct LeftBehindReport {
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
 pub enum RunOutcome {
-    /// Every tag is as the entry requires, or was held back by a rule.
+    /// Every tag is as the entry requires, or a rule withheld the tag.
     Succeeded,
-    /// A tag failed, or another part of the run did.
+    /// A tag or another part of the run failed.
     Failed,
-    /// Nothing failed, and some tags wait until their source may be read again.
+    /// Nothing failed, and some tags wait until the pull quota of their source allows further reads.
     Deferred,
-    /// The entry's `timeout` expired first.
+    /// The entry's `timeout` expired before the run was finished.
     TimedOut,
-    /// The process received the request to end first.
+    /// The run was stopped before it was finished.
     Interrupted,
     /// The run did nothing: another process that shares the journal is running this entry.
     AlreadyRunning {
-        /// Process ID of that process.
+        /// Process ID of the other process.
         pid: u32,
-        /// Time at which its run started.
+        /// Time at which the other process started its run.
         since: DateTime<Utc>,
     },
 }
@@ -97,16 +98,16 @@ pub struct TagReport {
     pub target: String,
     /// Tag; `None` for a digest.
     pub tag: Option<Tag>,
-    /// Digest that the target is to have. `None` if it could not be determined.
+    /// Digest that the target should have. `None` if the digest could not be determined.
     pub digest: Option<Digest>,
     /// Digest at the source. This digest differs from `digest` if an index was derived for some platforms.
     pub source_digest: Option<Digest>,
     /// Outcome of the tag.
     #[serde(flatten)]
     pub outcome: TagOutcome,
-    /// Number of its blobs by the way in which they came.
+    /// Number of blobs, by the way in which the target got each blob.
     pub blobs: BlobCounts,
-    /// Bytes sent for it.
+    /// Number of bytes sent for the tag.
     pub bytes: u64,
 }
 
@@ -114,54 +115,54 @@ pub struct TagReport {
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
 pub enum TagOutcome {
-    /// The target did not have the tag, and has it now.
+    /// The run wrote the tag. The target did not have the tag before.
     Copied,
-    /// The tag pointed at another digest at the target.
+    /// The run overwrote the tag, which had another digest at the target.
     Replaced {
         /// Digest that the tag had before.
         previous: Digest,
-        /// Tag under which the previous digest was kept, if the entry requests that.
+        /// Tag that keeps the previous digest, if the entry has `overwrite: keep_previous`.
         kept_as: Option<Tag>,
     },
-    /// The tag was already correct.
+    /// The target already had the tag with the right digest.
     Unchanged,
-    /// A rule holds the tag for now. The tag may be released later, automatically or by a person.
+    /// A rule withholds the tag for now. The tag may be released later, automatically or by a person.
     Held {
-        /// The rule, and its reason.
+        /// The rule and its reason.
         reason: String,
     },
-    /// A rule of the entry forbids the change, or the target's registry does: the tag is locked or immutable there.
+    /// A rule forbids the change, or the tag is locked or immutable at the target's registry.
     Blocked {
         /// The rule and its reason, or the message of the registry.
         reason: String,
     },
-    /// The tag waits: its source counts reads, and the allowed number has been used.
+    /// The tag waits, because the pull quota of its source is used up.
     Deferred {
         /// Time at which to check if more reads are allowed.
         until: DateTime<Utc>,
         /// Message about the limit.
         reason: String,
     },
-    /// Two entries claim the tag for different sources. The tag is written for neither.
+    /// Several entries claim the tag from different sources. No run of these entries writes the tag.
     Conflict {
-        /// Names of the entries: both, and more if there are more.
+        /// Names of all entries that claim the tag.
         entries: Vec<String>,
     },
-    /// The tag failed; the target's tag is unchanged.
+    /// The tag could not be synced. The target's tag is unchanged.
     Failed {
-        /// Side that failed.
+        /// Source or target, whichever failed.
         side: Option<Side>,
         /// Step that failed.
         step: Option<Step>,
-        /// Digest or tag that the step worked on.
+        /// Digest or tag that the step processed.
         subject: Option<String>,
-        /// Complete message.
+        /// Complete error message.
         message: String,
     },
 }
 
 impl TagOutcome {
-    /// Returns the word for it in the log, in summaries, in notifications and in JSON.
+    /// Returns the word for this outcome in the log, in summaries, in notifications and in JSON.
     #[must_use]
     pub fn word(&self) -> &'static str {
         match self {
@@ -176,7 +177,7 @@ impl TagOutcome {
         }
     }
 
-    /// Returns the outcome of a copy that failed or has to wait.
+    /// Returns the outcome of a tag whose copy failed: failed, deferred, or blocked by a lock.
     #[must_use]
     pub fn failed(error: &CopyError) -> Self {
         if let Some(wait) = error.deferral() {
@@ -188,7 +189,7 @@ impl TagOutcome {
         Self::Failed { side: error.side(), step: error.step(), subject: error.subject(), message: error.to_string() }
     }
 
-    /// Returns the outcome of a tag if an endpoint failed, or has to wait, before the copy.
+    /// Returns the outcome of a tag if a request failed before the copy: failed or deferred.
     #[must_use]
     pub fn failed_at(side: Side, error: &StoreError) -> Self {
         if let Some(wait) = error.deferral() {
@@ -206,7 +207,7 @@ impl TagOutcome {
         Self::Deferred { until: Utc::now() + wait, reason }
     }
 
-    /// Returns true if the tag is not as the entry requires, for a reason other than the entry's own rule.
+    /// Returns true for a failed tag and for a conflict.
     #[must_use]
     pub fn is_failure(&self) -> bool {
         matches!(self, Self::Failed { .. } | Self::Conflict { .. })
@@ -218,7 +219,7 @@ impl TagOutcome {
         matches!(self, Self::Held { .. } | Self::Blocked { .. } | Self::Deferred { .. })
     }
 
-    /// Adds the outcome to the count that it belongs to.
+    /// Increments the count of this outcome.
     pub(crate) fn count_in(&self, counts: &mut TagCounts) {
         match self {
             Self::Copied => counts.copied += 1,
@@ -232,7 +233,7 @@ impl TagOutcome {
         }
     }
 
-    /// Returns true if the target was changed.
+    /// Returns true if the run changed the tag at the target.
     #[must_use]
     pub fn is_change(&self) -> bool {
         matches!(self, Self::Copied | Self::Replaced { .. })
@@ -240,17 +241,17 @@ impl TagOutcome {
 }
 
 impl TagReport {
-    /// Returns the class of a failure or refusal. Equal failures have equal classes: the class is the message without
-    /// the tag and the digests in it. Returns `None` if nothing failed.
+    /// Returns the class of a failed, conflicting, held or blocked tag, or `None` for any other outcome. Failures for
+    /// the same reason have the same class: the source, the target and the message without the tag and without digests.
     #[must_use]
     pub fn failure_class(&self) -> Option<String> {
-        let claimed_by;
+        let entry_names;
         let (side, step, message) = match &self.outcome {
             TagOutcome::Failed { side, step, message, .. } => (*side, *step, message.as_str()),
             TagOutcome::Held { reason } | TagOutcome::Blocked { reason } => (None, None, reason.as_str()),
             TagOutcome::Conflict { entries } => {
-                claimed_by = entries.join(" and ");
-                (None, None, claimed_by.as_str())
+                entry_names = entries.join(" and ");
+                (None, None, entry_names.as_str())
             }
             _ => return None,
         };
@@ -265,6 +266,7 @@ impl TagReport {
         Some(format!("{} {} {side:?} {step:?} {message}", self.source, self.target))
     }
 
+    /// Creates the report of a tag or digest that was copied.
     pub(crate) fn arrived(arrival: &Arrival, outcome: TagOutcome) -> Self {
         Self {
             source: arrival.source.clone(),
@@ -297,22 +299,21 @@ impl RunReport {
         }
     }
 
-    /// Returns true if every tag is as the entry requires, was held back by the entry's own rule, or waits.
+    /// Returns true if nothing failed and the run was not stopped early. Withheld and deferred tags are no failures.
     #[must_use]
     pub fn is_well(&self) -> bool {
         matches!(self.outcome, RunOutcome::Succeeded | RunOutcome::Deferred | RunOutcome::AlreadyRunning { .. })
     }
 
     /// Returns true in one of these cases:
-    /// - a rule or a lock held a tag back,
-    /// - the limit of a source that counts reads held a tag back,
-    /// - an item that belongs to a tag was not copied.
+    /// - a rule, a lock or a pull quota withheld a tag,
+    /// - a referrer or a signature was not copied with its tag.
     #[must_use]
-    pub fn is_held(&self) -> bool {
+    pub fn has_withheld_items(&self) -> bool {
         !self.left_behind.is_empty() || self.tags.iter().any(|tag| tag.outcome.is_withheld())
     }
 
-    /// Returns the time at which to resume, if tags wait.
+    /// Returns the time at which the entry should run again because of deferred tags; `None` if there are none.
     #[must_use]
     pub fn deferred_until(&self) -> Option<DateTime<Utc>> {
         let until = |tag: &TagReport| match tag.outcome {
@@ -328,8 +329,12 @@ impl RunReport {
         self.tags.iter().map(|tag| tag.bytes).sum()
     }
 
-    /// Returns the message of the first failure. If nothing failed, returns the reason why tags wait. If none wait,
-    /// returns the first item that was not copied.
+    /// Returns the first of these messages:
+    /// - a failure that does not belong to a tag,
+    /// - a failed or conflicting tag,
+    /// - the timeout or interruption of the run,
+    /// - a deferred tag,
+    /// - an item that was not copied with its tag.
     #[must_use]
     pub fn first_problem(&self) -> Option<String> {
         let tag_problem = |tag: &TagReport| match &tag.outcome {
@@ -342,9 +347,9 @@ impl RunReport {
             RunOutcome::Interrupted => Some("the run was interrupted".to_owned()),
             _ => None,
         };
-        let waits = || self.tags.iter().find_map(deferral_reason);
+        let deferred = || self.tags.iter().find_map(deferral_reason);
         let failed = self.problems.first().cloned().or_else(|| self.tags.iter().find_map(tag_problem)).or(cut_short);
-        failed.or_else(waits).or_else(|| self.left_behind.first().map(LeftBehindReport::in_words))
+        failed.or_else(deferred).or_else(|| self.left_behind.first().map(LeftBehindReport::in_words))
     }
 
     /// Returns the number of tags by outcome.
@@ -388,7 +393,7 @@ impl LeftBehindReport {
     }
 }
 
-/// Returns the reason why a tag waits.
+/// Returns the reason why a tag is deferred.
 fn deferral_reason(tag: &TagReport) -> Option<String> {
     match &tag.outcome {
         TagOutcome::Deferred { reason, .. } => Some(reason.clone()),
@@ -396,7 +401,7 @@ fn deferral_reason(tag: &TagReport) -> Option<String> {
     }
 }
 
-/// Returns the message for a conflicts tag.
+/// Returns the message for a conflicting tag.
 pub(crate) fn conflict_message(tag: &TagReport, entries: &[String]) -> String {
     let name = tag.tag.as_ref().map(ToString::to_string).unwrap_or_default();
     format!("{}:{name} is claimed by the entries {} from different sources", tag.target, entries.join(" and "))

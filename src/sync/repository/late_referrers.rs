@@ -1,4 +1,4 @@
-//! Signatures and referrers that appeared at the source after their image was copied.
+//! Late companions of an image: signatures and referrers that appeared at the source after the image was copied.
 
 use futures_util::StreamExt as _;
 use futures_util::future::{join_all, try_join};
@@ -13,17 +13,17 @@ use crate::sync::referrers::target_lists::{TargetReferrersList, query_referrers_
 use crate::sync::report::run_report::TagOutcome;
 
 impl RepositorySync<'_> {
-    /// Copies signatures and referrers that appeared at the source, under tags of their own, after their image was
-    /// copied.
+    /// Copies the late signatures and referrers of a digest to the targets at which the tag of the digest is unchanged.
+    /// `unchanged` are the indexes of these targets.
     pub(super) async fn sync_late_companions(
         &self,
         reference: &ManifestRef,
         source_digest: Digest,
         wanted: Digest,
-        kept: &[usize],
+        unchanged: &[usize],
         slot: &TagSlot<'_>,
     ) {
-        if kept.is_empty() || !self.run.request.entry.referrers || source_digest != wanted {
+        if unchanged.is_empty() || !self.run.request.entry.referrers || source_digest != wanted {
             return;
         }
         for tag in signature_tags(&source_digest) {
@@ -33,20 +33,30 @@ impl RepositorySync<'_> {
         }
         let list = referrers_tag(&source_digest);
         if self.is_listed(&list) && self.claim_companion(&list) {
-            let refreshed = join_all(kept.iter().map(|at| self.refresh_referrers(*at, &list, source_digest))).await;
-            for (at, result) in kept.iter().zip(refreshed) {
+            let refreshed = join_all(
+                unchanged.iter().map(|target_index| self.refresh_referrers(*target_index, &list, source_digest)),
+            )
+            .await;
+            for (target_index, result) in unchanged.iter().zip(refreshed) {
                 if let Err(error) = result {
-                    self.settle(*at, reference, Some(source_digest), Some(wanted), error).await;
+                    self.record_outcome(*target_index, reference, Some(source_digest), Some(wanted), error).await;
                 }
             }
         }
         if !is_signature(reference) {
-            self.sync_late_referrers(reference, source_digest, kept, slot).await;
+            self.sync_late_referrers(reference, source_digest, unchanged, slot).await;
         }
     }
 
-    /// Copies late referrers that only the source's API reports. Queries the source about once a day.
-    async fn sync_late_referrers(&self, reference: &ManifestRef, subject: Digest, kept: &[usize], slot: &TagSlot<'_>) {
+    /// Copies late referrers that only the referrers API of the source reports, and late signatures that the list of
+    /// tags does not contain. Queries the source about once a day.
+    async fn sync_late_referrers(
+        &self,
+        reference: &ManifestRef,
+        subject: Digest,
+        unchanged: &[usize],
+        slot: &TagSlot<'_>,
+    ) {
         if !self.checks.claim(subject) {
             return;
         }
@@ -60,27 +70,36 @@ impl RepositorySync<'_> {
                     // The next run queries again.
                     Ok(None) => return,
                     Err(outcome) => {
-                        for at in kept {
-                            self.settle(*at, reference, Some(subject), Some(subject), outcome.clone()).await;
+                        for target_index in unchanged {
+                            self.record_outcome(
+                                *target_index,
+                                reference,
+                                Some(subject),
+                                Some(subject),
+                                outcome.clone(),
+                            )
+                            .await;
                         }
                         return;
                     }
                 }
             }
         };
-        let place = |at: &usize| self.pair.targets[*at].place();
-        let (behind, level): (Vec<usize>, Vec<usize>) =
-            kept.iter().partition(|at| self.checks.may_lack(&subject, place(at), referrers));
-        for at in level.into_iter().filter(|_| self.checks.is_current(referrers)) {
-            self.checks.record(subject, place(&at), referrers).await;
+        let target_name = |target_index: &usize| self.pair.targets[*target_index].place();
+        let (outdated, current): (Vec<usize>, Vec<usize>) = unchanged
+            .iter()
+            .partition(|target_index| self.checks.may_lack(&subject, target_name(target_index), referrers));
+        for target_index in current.into_iter().filter(|_| self.checks.is_current(referrers)) {
+            self.checks.record(subject, target_name(&target_index), referrers).await;
         }
-        if !behind.is_empty() {
-            self.copy_late_referrers(reference, subject, &behind, referrers).await;
+        if !outdated.is_empty() {
+            self.copy_late_referrers(reference, subject, &outdated, referrers).await;
         }
     }
 
-    /// Copies signatures that no list of tags shows: an entry that names its tags has no list, and some lists hide tags
-    /// (see [`ListedTags`](crate::copy::ListedTags)). These signatures are requested as rarely as referrers.
+    /// Copies signatures that the list of the source's tags does not show. There is no list if the entry names its
+    /// tags, and some lists omit tags (see [`ListedTags`](crate::copy::ListedTags)). Such signatures are requested only
+    /// when the referrers are checked.
     async fn sync_unlisted_signatures(&self, subject: Digest, slot: &TagSlot<'_>) {
         for tag in signature_tags(&subject) {
             if self.batch.look_up_unlisted(&tag) == Listed::Absent {
@@ -101,13 +120,13 @@ impl RepositorySync<'_> {
 
     /// Requests the referrers of a digest. Returns `None` if the source cannot report them with certainty.
     async fn query_referrers(&self, subject: Digest) -> Result<Option<SourceReferrers>, TagOutcome> {
-        // `sync_late_companions` has handled a fallback tag that is listed.
+        // If the list of tags contains the fallback tag, `sync_late_companions` has already handled this tag.
         let fallback = self.batch.look_up_unlisted(&referrers_tag(&subject));
         let found = self.batch.referrers(&subject, fallback).await.map_err(|error| TagOutcome::failed(&error))?;
         Ok(found.doubt.is_none().then(|| self.checks.summarize(&found)))
     }
 
-    /// Copies a digest again to targets that have it already, to bring its referrers.
+    /// Copies the referrers of a digest to targets that already have the digest.
     async fn copy_late_referrers(
         &self,
         reference: &ManifestRef,
@@ -115,33 +134,34 @@ impl RepositorySync<'_> {
         targets: &[usize],
         referrers: SourceReferrers,
     ) {
-        let targets = targets.iter().map(|at| (*at, None)).collect();
+        let targets = targets.iter().map(|target_index| (*target_index, None)).collect();
         let order = Order { reference: reference.clone(), digest: subject, tag: None, targets };
         let mut copies = self.refreshes(order).await;
-        while let Some((at, result)) = copies.next().await {
+        while let Some((target_index, result)) = copies.next().await {
             match result {
                 // The next run queries again.
                 Ok(arrival) if self.batch.is_in_doubt(&subject) || !arrival.left_behind.is_empty() => {
                     self.run.record_left_behind(&arrival);
                 }
                 Ok(_) => {
-                    let target = self.pair.targets[at].place();
+                    let target = self.pair.targets[target_index].place();
                     self.checks.record_refresh(&self.batch, subject, target, referrers).await;
                 }
                 Err(error) => {
                     let outcome = TagOutcome::failed(&error);
-                    self.settle(at, reference, Some(subject), Some(subject), outcome).await;
+                    self.record_outcome(target_index, reference, Some(subject), Some(subject), outcome).await;
                 }
             }
         }
     }
 
+    /// Returns true if the source's list of tags contains a tag.
     fn is_listed(&self, tag: &Tag) -> bool {
         self.listing.is_complete && self.listing.tags.contains_key(tag)
     }
 
-    /// Returns the digest of a list at the source. All targets, and the check of tags with reserved names, share one
-    /// HEAD request.
+    /// Returns the digest of a list of referrers at the source. One HEAD request serves all targets and the sync of
+    /// tags with a reserved form.
     async fn query_source_list(&self, list: &Tag) -> Result<Option<Digest>, StoreError> {
         if let Some(known) = self.known_list(list) {
             return Ok(Some(known));
@@ -153,20 +173,28 @@ impl RepositorySync<'_> {
         Ok(found)
     }
 
-    /// Returns the digest of a list at the source if this run has requested it.
+    /// Returns the digest of a list of referrers at the source if this run has requested the digest.
     pub(super) fn known_list(&self, list: &Tag) -> Option<Digest> {
         self.progress.source_lists.lock().get(list).copied()
     }
 
+    /// Claims the tag of a signature or of a list of referrers. Returns false if another task of this run has claimed
+    /// it.
     fn claim_companion(&self, tag: &Tag) -> bool {
         self.progress.companions.lock().insert(tag.clone())
     }
 
-    /// Copies the referrers of an unchanged digest if its list at the source has changed since they were last copied.
-    pub(super) async fn refresh_referrers(&self, at: usize, list: &Tag, subject: Digest) -> Result<(), TagOutcome> {
-        let target = &self.pair.targets[at];
+    /// Copies the referrers of an unchanged digest to one target, if the source's list of referrers has changed since
+    /// the last copy.
+    pub(super) async fn refresh_referrers(
+        &self,
+        target_index: usize,
+        list: &Tag,
+        subject: Digest,
+    ) -> Result<(), TagOutcome> {
+        let target = &self.pair.targets[target_index];
         let reference = ManifestRef::Tag(list.clone());
-        // A list that cannot be requested is not a failure of the tag that the list belongs to.
+        // If a list cannot be requested, the tag of its subject does not fail.
         let doubt = |error: StoreError| self.batch.doubt_referrers(subject, error.to_string());
         let lists = try_join(self.query_source_list(list), query_referrers_list(target.as_ref(), &reference)).await;
         let (listed, present) = match lists {
@@ -187,7 +215,7 @@ impl RepositorySync<'_> {
         if is_done {
             return Ok(());
         }
-        let order = Order { reference, digest: subject, tag: None, targets: vec![(at, None)] };
+        let order = Order { reference, digest: subject, tag: None, targets: vec![(target_index, None)] };
         let mut copies = self.refreshes(order).await;
         let mut is_complete = true;
         while let Some((_, result)) = copies.next().await {

@@ -1,4 +1,4 @@
-//! Sync of one pair of repositories.
+//! Sync of one pair of repositories: a source repository and its targets.
 
 mod late_referrers;
 mod pair_facts;

@@ -1,5 +1,6 @@
-//! Requests that precede the single tags of a pair of repositories: the content of both sides, and the selection of the
-//! entry.
+//! Facts about a pair of repositories that a run needs before it syncs single tags: the tags of the source, the tags
+//! that the entry selects, the state of each target, the conflicts with other entries, and the earlier checks of
+//! referrers.
 
 use futures_util::FutureExt as _;
 use futures_util::future::{join_all, try_join4};
@@ -9,14 +10,14 @@ use tracing::Instrument as _;
 use crate::config::Endpoint;
 use crate::plan::Selected;
 use crate::store::Source;
-use crate::sync::comparison::conflicts::{Conflicts, rival_claims};
+use crate::sync::comparison::conflicts::{Conflicts, query_rival_claims};
 use crate::sync::comparison::target_listing::{TargetState, query_target_state};
 use crate::sync::context::run::Run;
 use crate::sync::referrers::checks::ReferrerChecks;
 use crate::sync::selection::listing::{Listing, list_tags, tag_names};
 use crate::sync::selection::pairs::{OpenPair, Pair};
 
-/// Facts that are known before single tags are requested.
+/// Facts about a pair of repositories, known before single tags are requested.
 pub(crate) struct PairFacts {
     pub(crate) listing: Listing,
     pub(crate) selected: Selected,
@@ -26,7 +27,8 @@ pub(crate) struct PairFacts {
     pub(crate) checks: ReferrerChecks,
 }
 
-/// Obtains all of these facts at once. A reported problem ends the pair and cancels the requests in progress.
+/// Determines all facts concurrently. If the source cannot be listed or its selection is invalid, the function reports
+/// the problem, cancels the requests in progress and returns `None`.
 pub(crate) async fn query_pair_facts(run: &Run<'_>, pair: &Pair, opened: &OpenPair) -> Option<PairFacts> {
     let source = opened.source.as_ref();
     let listed = CancellationToken::new();
@@ -40,7 +42,7 @@ pub(crate) async fn query_pair_facts(run: &Run<'_>, pair: &Pair, opened: &OpenPa
         query_target_state(run, source, target.as_ref(), listed.cancelled()).instrument(span)
     });
     let states = join_all(states).map(Ok);
-    let rivals = rival_claims(run.engine, run.request, pair).map(Ok);
+    let rivals = query_rival_claims(run.engine, run.request, pair).map(Ok);
     let checks = ReferrerChecks::load(run, source.place()).map(Ok);
     let ((listing, selected), target_states, rivals, checks) =
         try_join4(selected, states, rivals, checks).await.ok()?;
@@ -48,7 +50,8 @@ pub(crate) async fn query_pair_facts(run: &Run<'_>, pair: &Pair, opened: &OpenPa
     Some(PairFacts { listing, selected, target_states, conflicts, checks })
 }
 
-/// Returns the source's tags and the tags that the entry selects.
+/// Returns the source's tags and the tags that the entry selects. After a failure, reports the problem and returns
+/// `None`.
 async fn select_tags(run: &Run<'_>, pair: &Pair, source: &dyn Source) -> Option<(Listing, Selected)> {
     let selection = &run.request.entry.selection;
     if let Some(only) = &run.request.only {
@@ -64,7 +67,7 @@ async fn select_tags(run: &Run<'_>, pair: &Pair, source: &dyn Source) -> Option<
     };
     listing.warn_of_skipped(source.place());
     let selected = selection.select(tag_names(&listing));
-    if let Some(problem) = listing.untagged(source.place(), &selected) {
+    if let Some(problem) = listing.untagged_error(source.place(), &selected) {
         run.report_problem(problem);
         return None;
     }
@@ -73,7 +76,7 @@ async fn select_tags(run: &Run<'_>, pair: &Pair, source: &dyn Source) -> Option<
     let is_tree = matches!(run.request.entry.source, Endpoint::Tree { .. });
     match if is_tree { Ok(selected) } else { selected.enough() } {
         Ok(mut selected) => {
-            // A run reports only chosen tags, and a list may have a million others.
+            // A run does not report the verdicts, and a list may have a million tags.
             selected.verdicts = Vec::new();
             Some((listing, selected))
         }

@@ -1,4 +1,5 @@
-//! Sync of one pair of repositories during a run: both sides are queried, then the selected tags are synced.
+//! Sync of one pair of repositories during a run. It first queries the source and the targets, then syncs the selected
+//! tags.
 
 use tokio::sync::{OnceCell, mpsc};
 use tracing::Span;
@@ -16,7 +17,7 @@ use crate::sync::journaling::derived_digests::DerivedDigests;
 use crate::sync::referrers::reserved_tags::{SortedTags, sort_by_form};
 use crate::sync::selection::pairs::Pair;
 
-/// Syncs one pair until all its tags have an outcome.
+/// Syncs one pair of repositories and records an outcome for each selected tag at each target.
 pub(crate) async fn sync_pair(run: &Run<'_>, pair: &Pair, events: mpsc::Sender<Event>) {
     let opened = match pair.open(&run.request.entry, &run.engine.endpoints) {
         Ok(opened) => opened,
@@ -59,7 +60,7 @@ pub(crate) async fn sync_pair(run: &Run<'_>, pair: &Pair, events: mpsc::Sender<E
     sync.record_observations().await;
 }
 
-/// Syncs everything that the entry selects of one pair.
+/// Syncs all tags and digests that the entry selects.
 async fn sync_selected(sync: &RepositorySync<'_>, selected: Selected) {
     let entry = &sync.run.request.entry;
     let SortedTags { ordinary, signatures, reserved, unwanted } =
@@ -71,23 +72,23 @@ async fn sync_selected(sync: &RepositorySync<'_>, selected: Selected) {
     let count = ordinary.len() + signatures.len() + selected.pins.len() + selected.digests.len();
     sync.run.report_tag_count(count * sync.pair.targets.len()).await;
     let digests = selected.digests.into_iter().map(ManifestRef::Digest);
-    query_reads_left(sync.pair.source.as_ref(), ordinary.first()).await;
+    query_remaining_reads(sync.pair.source.as_ref(), ordinary.first()).await;
     let pins = selected.pins.into_keys();
     sync.sync_each(ordinary.into_iter().chain(pins).map(ManifestRef::Tag).chain(digests)).await;
-    sync.settle_reserved(reserved).await;
-    // Most signatures have arrived with their images.
-    let left = signatures.into_iter().filter(|tag| !sync.batch.has_signed(tag));
-    sync.sync_each(left.map(ManifestRef::Tag)).await;
+    sync.sync_reserved_tags(reserved).await;
+    // Most signatures were copied with their images.
+    let remaining = signatures.into_iter().filter(|tag| !sync.batch.has_signed(tag));
+    sync.sync_each(remaining.map(ManifestRef::Tag)).await;
 }
 
-/// Queries the remaining reads of a source that counts reads: the number of tags in progress at once depends on this
-/// number. The response to a HEAD states the number, and a HEAD does not count as a read.
-async fn query_reads_left(source: &dyn Source, tag: Option<&Tag>) {
+/// Requests one tag with HEAD if the source counts reads and the number of remaining reads is unknown. The response
+/// states this number, on which the number of tags in progress depends. A HEAD does not count as a read.
+async fn query_remaining_reads(source: &dyn Source, tag: Option<&Tag>) {
     if let Some(tag) = tag
         && source.counts_manifest_reads()
         && source.manifest_reads_left().is_none()
     {
-        // The same error occurs for the tag itself, which reports it.
+        // An error is ignored here: the sync of the tag gets the same error and reports it.
         let _ = source.resolve(&tag.clone().into()).await;
     }
 }

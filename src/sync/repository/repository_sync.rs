@@ -1,4 +1,4 @@
-//! Pair of repositories during a run: the facts that its tags share, and the records of their outcomes.
+//! Pair of repositories during a run: the data that its tags share, and the records of their outcomes.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -30,7 +30,7 @@ pub(crate) struct RepositorySync<'a> {
     pub(super) pair: OpenPair,
     pub(super) listing: Listing,
     pub(super) selected: HashSet<Tag>,
-    /// Tags whose digest the entry itself gives.
+    /// Pinned tags, each with its digest.
     pub(super) pins: BTreeMap<Tag, Digest>,
     pub(super) conflicts: Conflicts,
     /// State of each target.
@@ -38,47 +38,48 @@ pub(crate) struct RepositorySync<'a> {
     pub(super) batch: Arc<Batch>,
     pub(super) derived: DerivedDigests,
     pub(super) checks: ReferrerChecks,
-    /// Permit among the repositories that copy, held from the first copy on.
+    /// Permit to copy, acquired before the first copy.
     pub(super) copying: OnceCell<Option<SemaphorePermit<'a>>>,
     pub(super) progress: PairProgress,
 }
 
-/// Facts that the tags of a pair in progress share.
+/// Data that the tags of a pair of repositories share while they are synced.
 #[derive(Debug, Default)]
 pub(crate) struct PairProgress {
-    /// Digests that were compared: their referrers are copied with them.
+    /// Digests that were compared. Their referrers need no separate sync.
     pub(super) compared: Mutex<HashSet<Digest>>,
-    /// Signatures of unchanged tags that were checked: tags of one digest have the same ones.
+    /// Tags of signatures and of lists of referrers that a task of this run has claimed. Tags with the same digest
+    /// share them, so one task handles each of them.
     pub(super) companions: Mutex<HashSet<Tag>>,
     /// Lists of referrers that this run has requested from the source.
     pub(super) source_lists: Mutex<HashMap<Tag, Digest>>,
-    /// Tags with the name form of a list of referrers that point at other content at the source.
+    /// Tags that have the form of a list of referrers, but other content at the source.
     pub(super) other_content: Mutex<HashSet<Tag>>,
-    /// Locks that let one task at a time read a digest, for a source that counts reads.
+    /// Locks for a source that counts reads: one task at a time reads a digest.
     reading: Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
     /// Observations for the journal, each with the index of its target.
     observations: Mutex<Vec<(usize, Observation)>>,
 }
 
 impl RepositorySync<'_> {
-    /// Returns true if the digest is that of a selected tag or pin at the source.
+    /// Returns true if this run has compared a tag or pin that has this digest at the source.
     pub(super) fn has_compared(&self, digest: &Digest) -> bool {
         self.progress.compared.lock().contains(digest)
     }
 
-    /// Waits until a tag may use the reads that its source counts.
+    /// Waits until a tag may send requests that its source counts as reads.
     pub(super) async fn wait_to_read(&self, slot: &TagSlot<'_>) {
         let source = self.pair.source.as_ref();
         slot.wait_to_read(|| source.manifest_reads_left(), || source.wait_until_manifest_reads_known()).await;
     }
 
-    /// Returns the lock that one task at a time holds while it reads this digest.
+    /// Returns the lock for reads of this digest.
     pub(super) fn reading_lock(&self, digest: Digest) -> Arc<tokio::sync::Mutex<()>> {
         self.progress.reading.lock().entry(digest).or_default().clone()
     }
 
-    /// Returns the digest that the entry itself gives for a tag. The source is then read by that digest, even if the
-    /// tag has another digest there.
+    /// Returns the digest that the entry pins for a tag. The source is then read by this digest, even if the tag has
+    /// another digest at the source.
     pub(super) fn pinned_digest(&self, reference: &ManifestRef) -> Option<Digest> {
         match reference {
             ManifestRef::Tag(tag) => self.pins.get(tag).copied(),
@@ -86,22 +87,23 @@ impl RepositorySync<'_> {
         }
     }
 
-    /// Returns the outcome of an order at each target, as soon as this repository may copy.
+    /// Copies an order and returns the outcome at each target. Waits first until this repository may copy.
     pub(super) async fn copies(&self, order: Order) -> BoxStream<'static, Outcome> {
         self.copying.get_or_init(|| self.run.acquire_copy_permit()).await;
         self.batch.copy_each(order)
     }
 
-    /// Returns the same for a digest that the targets already have, to copy its referrers.
+    /// Copies the referrers of an order whose digest the targets already have, and returns the outcome at each target.
+    /// Waits first until this repository may copy.
     pub(super) async fn refreshes(&self, order: Order) -> BoxStream<'static, Outcome> {
         self.copying.get_or_init(|| self.run.acquire_copy_permit()).await;
         self.batch.refresh_each(order)
     }
 
-    /// Records the outcome of a tag at a target to which nothing was copied.
-    pub(super) async fn settle(
+    /// Records the outcome of a tag at a target if nothing was copied.
+    pub(super) async fn record_outcome(
         &self,
-        at: usize,
+        target_index: usize,
         reference: &ManifestRef,
         source_digest: Option<Digest>,
         wanted: Option<Digest>,
@@ -113,7 +115,7 @@ impl RepositorySync<'_> {
         };
         let report = TagReport {
             source: self.pair.source.place().to_owned(),
-            target: self.pair.targets[at].place().to_owned(),
+            target: self.pair.targets[target_index].place().to_owned(),
             tag,
             digest: wanted.or(source_digest),
             source_digest,
@@ -121,51 +123,52 @@ impl RepositorySync<'_> {
             blobs: BlobCounts::default(),
             bytes: 0,
         };
-        self.run.settle(report).await;
+        self.run.record_outcome(report).await;
     }
 
-    /// Records one outcome of a tag at all targets.
-    pub(super) async fn settle_all(
+    /// Records the same outcome of a tag at all targets.
+    pub(super) async fn record_outcome_at_all(
         &self,
         reference: &ManifestRef,
         source_digest: Option<Digest>,
         outcome: &TagOutcome,
     ) {
-        for at in 0..self.pair.targets.len() {
-            self.settle(at, reference, source_digest, None, outcome.clone()).await;
+        for target_index in 0..self.pair.targets.len() {
+            self.record_outcome(target_index, reference, source_digest, None, outcome.clone()).await;
         }
     }
 
-    /// Keeps the digests of a tag at both sides for the journal.
+    /// Stores the digests of a tag at the source and at a target, until [`Self::record_observations`] writes them to
+    /// the journal.
     pub(super) fn observe(
         &self,
-        at: usize,
+        target_index: usize,
         reference: &ManifestRef,
         source_digest: Digest,
         target_digest: Option<Digest>,
     ) {
         if let ManifestRef::Tag(tag) = reference {
             let observation = Observation { tag: tag.clone(), source_digest, target_digest };
-            self.progress.observations.lock().push((at, observation));
+            self.progress.observations.lock().push((target_index, observation));
         }
     }
 
-    /// Records in the journal the observed tags.
+    /// Writes the observed tags to the journal.
     pub(super) async fn record_observations(self) {
         self.checks.forget_old().await;
         if self.run.request.only.is_some() {
-            // Observations that are recorded together are those of a whole run; this run sees only a few tags.
+            // The journal takes observations as those of a whole run, and a run for pushed tags has only a few.
             return;
         }
         let Some(journal) = &self.run.engine.journal else { return };
-        let seen = self.progress.observations.into_inner();
+        let observed = self.progress.observations.into_inner();
         let mut by_target: BTreeMap<usize, Vec<Observation>> = BTreeMap::new();
-        for (at, observation) in seen {
-            by_target.entry(at).or_default().push(observation);
+        for (target_index, observation) in observed {
+            by_target.entry(target_index).or_default().push(observation);
         }
         let (entry, source) = (self.run.request.entry.name.as_str(), self.pair.source.place());
-        for (at, observations) in by_target {
-            let target = self.pair.targets[at].place();
+        for (target_index, observations) in by_target {
+            let target = self.pair.targets[target_index].place();
             if let Err(error) = journal.observe_tags(entry, source, target, observations, self.run.started).await {
                 self.run.report_problem(error.to_string());
             }

@@ -1,6 +1,6 @@
-//! Slots that limit the number of tags of one repository in progress at once. If a source counts reads and few remain,
-//! it gets fewer slots. Then the reads rarely run out in the middle of a tag, and the newest tags get the last
-//! remaining reads.
+//! Slots that limit the number of tags of one repository in progress at once. If a source counts reads and few reads
+//! remain, the repository gets fewer slots. Then the reads rarely run out in the middle of a tag, and the newest tags
+//! get the last reads.
 
 use std::collections::BTreeSet;
 
@@ -9,16 +9,17 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
 /// Maximum number of slots.
-const AT_ONCE: usize = 32;
+const MAX_SLOTS: usize = 32;
 
-/// Number of remaining reads that yield one slot: an index of several platforms needs as many.
-const READS_A_TAG: u64 = 16;
+/// Number of remaining reads for each slot: an index with several platforms needs about this number of reads.
+const READS_PER_SLOT: u64 = 16;
 
 /// Slots of one repository.
 pub(crate) struct TagSlots {
     permits: Semaphore,
-    /// Lock that the next tag holds, so that tags enter in the order of arrival.
+    /// Lock of the tag that gets the next slot. The lock makes tags get slots in the order of their requests.
     next: tokio::sync::Mutex<()>,
+    /// Signal that a slot was released.
     released: Notify,
     holders: Mutex<SlotHolders>,
 }
@@ -30,15 +31,15 @@ struct SlotHolders {
     numbers: BTreeSet<u64>,
 }
 
-/// Slot of one tag. Dropping this value frees the slot for the next tag.
+/// Slot of one tag. Drop it, or call [`TagSlot::release`], to free the slot for the next tag.
 pub(crate) struct TagSlot<'a> {
-    held: Mutex<Option<HeldSlot<'a>>>,
+    occupied: Mutex<Option<OccupiedSlot<'a>>>,
     number: u64,
     slots: &'a TagSlots,
 }
 
-/// Permit of a slot. Dropping this value frees the slot for the next tag.
-struct HeldSlot<'a> {
+/// Occupied slot. Dropping this value frees the slot for the next tag.
+struct OccupiedSlot<'a> {
     permit: Option<SemaphorePermit<'a>>,
     number: u64,
     slots: &'a TagSlots,
@@ -47,29 +48,29 @@ struct HeldSlot<'a> {
 impl TagSlots {
     pub(crate) fn new() -> Self {
         let (next, released, holders) = (tokio::sync::Mutex::default(), Notify::new(), Mutex::default());
-        Self { permits: Semaphore::new(AT_ONCE), next, released, holders }
+        Self { permits: Semaphore::new(MAX_SLOTS), next, released, holders }
     }
 
-    /// Waits for a slot, first come first served. `reads_left` returns the number of reads that remain, for a source
-    /// that counts them.
-    pub(crate) async fn acquire(&self, reads_left: impl Fn() -> Option<u64>) -> TagSlot<'_> {
+    /// Waits for a slot, first come first served. `remaining_reads` returns the number of remaining reads of a source
+    /// that counts reads, or `None` if the number is unknown.
+    pub(crate) async fn acquire(&self, remaining_reads: impl Fn() -> Option<u64>) -> TagSlot<'_> {
         let _next = self.next.lock().await;
         loop {
             let released = self.released.notified();
-            if self.taken_count() < slot_count(reads_left(), AT_ONCE) {
+            if self.taken_count() < slot_count(remaining_reads(), MAX_SLOTS) {
                 break;
             }
             released.await;
         }
-        // Nothing closes the semaphore. If it were closed, no tag would wait any more.
+        // The semaphore is never closed. A closed semaphore would let all tags proceed at once.
         let permit = self.permits.acquire().await.ok();
         let number = self.holders.lock().add();
-        let held = Mutex::new(Some(HeldSlot { permit, number, slots: self }));
-        TagSlot { held, number, slots: self }
+        let occupied = Mutex::new(Some(OccupiedSlot { permit, number, slots: self }));
+        TagSlot { occupied, number, slots: self }
     }
 
     fn taken_count(&self) -> usize {
-        AT_ONCE - self.permits.available_permits()
+        MAX_SLOTS - self.permits.available_permits()
     }
 }
 
@@ -83,23 +84,25 @@ impl SlotHolders {
 }
 
 impl TagSlot<'_> {
-    /// Waits before the first read that counts. Many tags may have entered before it was known that the source counts
-    /// reads. Of these tags, only as many read at once as the remaining reads allow, in the order of entry. While the
-    /// number of remaining reads is unknown, one tag reads at a time, and the completion of `known` may change that. A
-    /// tag waits here only for tags that entered earlier. Cancel safe.
+    /// Waits until this tag may send its first request that the source counts as a read.
+    ///
+    /// Many tags may have got a slot before the run learnt that the source counts reads. Only as many of these tags
+    /// read at once as the remaining reads allow, in the order in which they got their slots. As long as the number of
+    /// remaining reads is unknown, only the first tag reads. `known` completes when the number may have become known. A
+    /// tag waits only for tags that got their slots earlier. Cancel safe.
     pub(crate) async fn wait_to_read<'k>(
         &self,
-        reads_left: impl Fn() -> Option<u64>,
+        remaining_reads: impl Fn() -> Option<u64>,
         known: impl Fn() -> BoxFuture<'k, ()>,
     ) {
         loop {
             let released = self.slots.released.notified();
-            let reads_left = reads_left();
-            let before = self.slots.holders.lock().numbers.range(..self.number).take(AT_ONCE).count();
-            if before < slot_count(reads_left, 1) {
+            let remaining_reads = remaining_reads();
+            let before = self.slots.holders.lock().numbers.range(..self.number).take(MAX_SLOTS).count();
+            if before < slot_count(remaining_reads, 1) {
                 return;
             }
-            match reads_left {
+            match remaining_reads {
                 Some(_) => released.await,
                 None => tokio::select! {
                     () = released => {}
@@ -111,11 +114,11 @@ impl TagSlot<'_> {
 
     /// Releases the slot for the next tag. The remaining work of this tag continues.
     pub(crate) fn release(&self) {
-        self.held.lock().take();
+        self.occupied.lock().take();
     }
 }
 
-impl Drop for HeldSlot<'_> {
+impl Drop for OccupiedSlot<'_> {
     fn drop(&mut self) {
         drop(self.permit.take());
         self.slots.holders.lock().numbers.remove(&self.number);
@@ -123,10 +126,10 @@ impl Drop for HeldSlot<'_> {
     }
 }
 
-/// Returns the number of slots for the remaining reads, or `unknown` if their number is not known.
-fn slot_count(reads_left: Option<u64>, unknown: usize) -> usize {
-    let slots = reads_left.map(|left| usize::try_from(left / READS_A_TAG).unwrap_or(AT_ONCE));
-    slots.unwrap_or(unknown).clamp(1, AT_ONCE)
+/// Returns the number of slots for a number of remaining reads. `unknown` is the result if that number is unknown.
+fn slot_count(remaining_reads: Option<u64>, unknown: usize) -> usize {
+    let slots = remaining_reads.map(|remaining| usize::try_from(remaining / READS_PER_SLOT).unwrap_or(MAX_SLOTS));
+    slots.unwrap_or(unknown).clamp(1, MAX_SLOTS)
 }
 
 #[cfg(test)]
@@ -139,17 +142,17 @@ mod tests {
 
     #[test]
     fn slots_shrink_with_the_remaining_reads() {
-        let slots = |left| slot_count(Some(left), 1);
+        let slots = |remaining| slot_count(Some(remaining), 1);
         assert_eq!([slots(0), slots(31), slots(32), slots(100), slots(512), slots(9999)], [1, 1, 2, 6, 32, 32]);
-        assert_eq!([slot_count(None, AT_ONCE), slot_count(None, 1)], [AT_ONCE, 1]);
+        assert_eq!([slot_count(None, MAX_SLOTS), slot_count(None, 1)], [MAX_SLOTS, 1]);
     }
 
     #[test]
     fn waiting_tags_get_slots_in_order_of_arrival() {
-        let (slots, left) = (TagSlots::new(), Cell::new(None));
-        let acquire = || Box::pin(slots.acquire(|| left.get()));
+        let (slots, remaining) = (TagSlots::new(), Cell::new(None));
+        let acquire = || Box::pin(slots.acquire(|| remaining.get()));
         let first: Vec<TagSlot<'_>> = (0..4).map(|_| acquire().now_or_never().unwrap()).collect();
-        left.set(Some(40));
+        remaining.set(Some(40));
         let (mut second, mut third) = (acquire(), acquire());
         assert!(second.as_mut().now_or_never().is_none() && third.as_mut().now_or_never().is_none());
         for slot in &first[..2] {
@@ -157,7 +160,7 @@ mod tests {
             assert!(second.as_mut().now_or_never().is_none(), "both slots are taken");
         }
         first[2].release();
-        assert!(third.as_mut().now_or_never().is_none(), "it came later");
+        assert!(third.as_mut().now_or_never().is_none(), "the third tag requested its slot after the second tag");
         let second = second.now_or_never().unwrap();
         assert!(third.as_mut().now_or_never().is_none());
         drop(second);
@@ -166,15 +169,16 @@ mod tests {
 
     #[test]
     fn first_tag_reads_alone_while_reads_are_unknown() {
-        let (slots, left) = (TagSlots::new(), Cell::new(None));
+        let (slots, remaining) = (TagSlots::new(), Cell::new(None));
         let never = || std::future::pending::<()>().boxed();
         let inside: Vec<TagSlot<'_>> =
-            (0..4).map(|_| Box::pin(slots.acquire(|| left.get())).now_or_never().unwrap()).collect();
-        let mut reading: Vec<_> = inside.iter().map(|slot| Box::pin(slot.wait_to_read(|| left.get(), never))).collect();
-        let mut may = |at: usize| reading[at].as_mut().now_or_never().is_some();
+            (0..4).map(|_| Box::pin(slots.acquire(|| remaining.get())).now_or_never().unwrap()).collect();
+        let mut reading: Vec<_> =
+            inside.iter().map(|slot| Box::pin(slot.wait_to_read(|| remaining.get(), never))).collect();
+        let mut may = |index: usize| reading[index].as_mut().now_or_never().is_some();
         assert_eq!([may(3), may(1), may(0)], [false, false, true], "the first tag with a slot reads first");
-        // The answer to the first read allows two at a time.
-        left.set(Some(40));
+        // The response to the first read states 40 remaining reads, which allow two tags at a time.
+        remaining.set(Some(40));
         inside[3].release();
         assert_eq!([may(2), may(1)], [false, true]);
         inside[0].release();

@@ -1,5 +1,5 @@
-//! Sync of single tags and pinned digests: each is compared at both sides, and copied if the sides differ. All tags of
-//! a pair proceed concurrently.
+//! Sync of single tags and pinned digests. The digests at the source and at the targets are compared, and the content
+//! is copied to each target whose digest differs. All tags of a pair of repositories are synced concurrently.
 
 use futures_util::StreamExt as _;
 use futures_util::future::{join, join_all};
@@ -16,37 +16,37 @@ use crate::sync::comparison::tag_comparison::{
     confirm_target_digest, decide_action, overwrite_rule, query_source_digest, query_target_digest,
 };
 use crate::sync::comparison::target_listing::TagState;
-use crate::sync::journaling::evidence::settle_arrival;
+use crate::sync::journaling::evidence::record_evidence_and_outcome;
 use crate::sync::report::run_report::TagOutcome;
 use crate::sync::selection::listing::Listing;
 
-/// Maximum number of unfinished tags of one repository, including those that wait for slower targets. The memory of
-/// each tag is bounded; this constant bounds the total.
+/// Maximum number of unfinished tags of one repository, including tags that wait for slower targets. The number bounds
+/// the memory, because the memory of each tag is bounded.
 const TAGS_UNFINISHED: usize = 128;
 
-/// Tag or pinned digest, compared at both sides.
+/// Result of the comparison of a tag or pinned digest at the source and at the targets.
 struct Compared {
     source_digest: Digest,
-    /// Digest to write at the targets: the source's, or that of the index derived for a subset of platforms.
+    /// Digest to write at the targets: the digest at the source, or the digest of the index derived for some platforms.
     wanted: Digest,
-    /// Action for each target, and the digest that the target has.
+    /// For each target: the action and the present digest, or the outcome if no action is possible.
     decided: Vec<Result<(Action, Option<Digest>), TagOutcome>>,
-    /// Result of the check that the content to copy is the content of the tag.
+    /// Result of the check that the content of the tag has the digest that the source stated.
     confirmed: Result<(), Unconfirmed>,
 }
 
-/// Reason for which a tag is not copied although a target needs it.
+/// Reason why a tag is not copied although a target needs it.
 enum Unconfirmed {
-    /// The bytes have another digest than the source stated.
+    /// The content has another digest than the source stated.
     Differs(TagOutcome),
-    /// The manifest cannot be read.
+    /// The manifest of the tag cannot be read.
     Unread(TagOutcome),
 }
 
 /// Content of a tag at the source.
 struct SourceSide {
     digest: Digest,
-    /// Digest to write at the targets: the source's, or that of the index derived for a subset of platforms.
+    /// Digest to write at the targets: the digest at the source, or the digest of the index derived for some platforms.
     wanted: Digest,
     /// True if the manifest was requested by its tag, not by its digest.
     is_read: bool,
@@ -56,10 +56,10 @@ impl RepositorySync<'_> {
     /// Syncs these tags and digests concurrently.
     pub(super) async fn sync_each(&self, references: impl Iterator<Item = ManifestRef>) {
         let slots = &TagSlots::new();
-        let reads_left = || self.pair.source.manifest_reads_left();
+        let remaining_reads = || self.pair.source.manifest_reads_left();
         stream::iter(references)
             .for_each_concurrent(TAGS_UNFINISHED, |reference| async move {
-                let slot = slots.acquire(reads_left).await;
+                let slot = slots.acquire(remaining_reads).await;
                 if !self.run.is_draining() {
                     self.sync_tag(&reference, &slot).await;
                 }
@@ -67,10 +67,10 @@ impl RepositorySync<'_> {
             .await;
     }
 
-    /// Compares one tag or pinned digest at both sides and copies it to the targets that differ.
+    /// Compares one tag or pinned digest at the source and at the targets, and copies it to each target that differs.
     pub(super) async fn sync_tag(&self, reference: &ManifestRef, slot: &TagSlot<'_>) {
-        // A signature may be processed within the span of the tag that it signs; its own log lines are about the
-        // signature.
+        // The parent is set explicitly: a signature may be synced within the span of the tag that it signs, and its log
+        // lines must not belong to that tag.
         let span = match reference {
             ManifestRef::Tag(tag) => tracing::info_span!(parent: &self.span, "tag", %tag, digest = field::Empty),
             ManifestRef::Digest(digest) => tracing::info_span!(parent: &self.span, "digest", %digest),
@@ -78,10 +78,11 @@ impl RepositorySync<'_> {
         self.compare_and_copy(reference, slot).instrument(span).await;
     }
 
+    /// Does the work of [`Self::sync_tag`] within the span of the tag.
     async fn compare_and_copy(&self, reference: &ManifestRef, slot: &TagSlot<'_>) {
         let compared = match self.compare_sides(reference, &self.listing, slot).await {
-            // Nothing has been reported yet. If the tag was overwritten in the meantime, its digest is requested once
-            // more.
+            // The tag may have been overwritten since it was listed. No outcome is recorded yet, so the comparison is
+            // repeated once, without the list.
             Ok(Compared { confirmed: Err(Unconfirmed::Differs(_)), .. }) => {
                 self.compare_sides(reference, &Listing::default(), slot).await
             }
@@ -89,38 +90,40 @@ impl RepositorySync<'_> {
         };
         let Compared { source_digest, wanted, decided, confirmed } = match compared {
             Ok(compared) => compared,
-            Err((source_digest, outcome)) => return self.settle_all(reference, source_digest, &outcome).await,
+            Err((source_digest, outcome)) => {
+                return self.record_outcome_at_all(reference, source_digest, &outcome).await;
+            }
         };
         Span::current().record("digest", field::display(wanted));
         self.progress.compared.lock().insert(source_digest);
-        let (mut orders, mut kept) = (Vec::new(), Vec::new());
-        for (at, decision) in decided.into_iter().enumerate() {
-            let settled = match decision {
+        let (mut orders, mut unchanged) = (Vec::new(), Vec::new());
+        for (target_index, decision) in decided.into_iter().enumerate() {
+            let outcome = match decision {
                 Ok((action, present)) => {
-                    self.observe(at, reference, source_digest, present);
+                    self.observe(target_index, reference, source_digest, present);
                     if action == Action::Unchanged {
-                        kept.push(at);
+                        unchanged.push(target_index);
                     }
                     match (outcome_without_copy(&action), &confirmed) {
                         (Some(outcome), _) => outcome,
                         (None, Err(Unconfirmed::Differs(outcome) | Unconfirmed::Unread(outcome))) => outcome.clone(),
                         (None, Ok(())) => {
-                            orders.push((at, action));
+                            orders.push((target_index, action));
                             continue;
                         }
                     }
                 }
                 Err(outcome) => outcome,
             };
-            self.settle(at, reference, Some(source_digest), Some(wanted), settled).await;
+            self.record_outcome(target_index, reference, Some(source_digest), Some(wanted), outcome).await;
             slot.release();
         }
         self.copy_to_targets(reference, source_digest, orders, slot).await;
-        self.sync_late_companions(reference, source_digest, wanted, &kept, slot).await;
+        self.sync_late_companions(reference, source_digest, wanted, &unchanged, slot).await;
     }
 
-    /// Queries both sides at once, and decides. The source is queried for the facts that `listing` does not have. An
-    /// error includes the source's digest if that is known.
+    /// Queries the source and the targets concurrently, and decides the action at each target. The digests in `listing`
+    /// are not requested again. An error includes the source's digest if the digest is known.
     async fn compare_sides(
         &self,
         reference: &ManifestRef,
@@ -136,7 +139,8 @@ impl RepositorySync<'_> {
         let (source, answers) = join(self.query_source(reference, listing, &known, slot), answers).await;
         let SourceSide { digest: source_digest, wanted, is_read } = source?;
         let answers = known.into_iter().zip(answers).enumerate();
-        let decided = answers.map(|(at, answer)| self.decide_at_target(at, reference, wanted, answer));
+        let decided =
+            answers.map(|(target_index, answer)| self.decide_at_target(target_index, reference, wanted, answer));
         let decided = join_all(decided).await;
         let is_ordered = decided.iter().flatten().any(|(action, _)| outcome_without_copy(action).is_none());
         let confirmed =
@@ -144,21 +148,22 @@ impl RepositorySync<'_> {
         Ok(Compared { source_digest, wanted, decided, confirmed })
     }
 
-    /// Decides the action at one target, from the known state of the tag and from the target's answer for the rest.
+    /// Decides the action at one target. `known` is the state from the target's list, and `answer` the target's digest
+    /// or the outcome of a failed request.
     async fn decide_at_target(
         &self,
-        at: usize,
+        target_index: usize,
         reference: &ManifestRef,
         wanted: Digest,
         (known, answer): (TagState, Result<Option<Digest>, TagOutcome>),
     ) -> Result<(Action, Option<Digest>), TagOutcome> {
-        let target = self.pair.targets[at].as_ref();
+        let target = self.pair.targets[target_index].as_ref();
         let overwrite = overwrite_rule(&self.run.request.entry, reference);
         let present = confirm_target_digest(target, reference, (known, answer?), wanted, overwrite).await?;
         let action = decide_action(reference, wanted, present, overwrite);
-        if outcome_without_copy(&action).is_none() && self.target_states[at].is_locked(reference) {
+        if outcome_without_copy(&action).is_none() && self.target_states[target_index].is_locked(reference) {
             let reason = format!(
-                "the registry has locked the tag {reference}: it may not be written until it is unlocked there"
+                "the registry has locked the tag {reference}: to allow the write, unlock the tag at the registry"
             );
             return Err(TagOutcome::Blocked { reason });
         }
@@ -168,8 +173,8 @@ impl RepositorySync<'_> {
         Ok((action, present))
     }
 
-    /// Returns the source's digest and the digest that the targets are to have for it. An error includes the source's
-    /// digest if that is known.
+    /// Returns the source's digest, and the digest that the targets should have. An error includes the source's digest
+    /// if the digest is known.
     async fn query_source(
         &self,
         reference: &ManifestRef,
@@ -185,9 +190,10 @@ impl RepositorySync<'_> {
         }
     }
 
-    /// Returns the source's digest, and true if its manifest has been read by the tag. If no target has the tag, its
-    /// manifest must be read in any case, so one GET also yields the digest. There are two exceptions: a source that
-    /// counts reads, and a source with mirrors.
+    /// Returns the source's digest, and true if the digest needs no confirmation by a read of the tag.
+    ///
+    /// If no target has the tag, the manifest must be read in any case, so one GET of the tag yields both. There are
+    /// two exceptions, at which the digest is requested first: a source that counts reads, and a source with mirrors.
     async fn query_source_digest(
         &self,
         reference: &ManifestRef,
@@ -206,8 +212,8 @@ impl RepositorySync<'_> {
             && listing.tags.get(tag).copied().flatten().is_none()
         {
             self.wait_to_read(slot).await;
-            // In the meantime the source may have reported a pull quota. Then the digest is requested first, as always
-            // at such a source.
+            // In the meantime the source may have reported a pull quota. Then the source counts reads, and the digest
+            // is requested first.
             if !source.counts_manifest_reads() {
                 let read = self.batch.read_tag(tag).await;
                 return read.map(|digest| (digest, true)).map_err(|error| TagOutcome::failed(&error));
@@ -216,10 +222,11 @@ impl RepositorySync<'_> {
         query_source_digest(source, listing, reference).await.map(|digest| (digest, false))
     }
 
-    /// Reads the manifest of a tag that is to be copied, by the tag itself. The HEAD or the list of a source may state
-    /// the digest of other content that the source has. Without this read, that content would be written to the
-    /// target's tag. If the source counts reads, a digest that was read once is trusted. If the source has mirrors, the
-    /// registry's statement is trusted, because the reads are sent to the mirrors.
+    /// Confirms the digest of a tag that will be copied: reads the manifest by the tag, and compares the digests. The
+    /// response to a HEAD, or the source's list, may state the digest of other content. Without this check, the wrong
+    /// content would be written to the target's tag. There are two exceptions:
+    /// - If the source counts reads, a digest that was already read is not read again.
+    /// - If the source has mirrors, the digest is not confirmed, because the reads would be sent to the mirrors.
     async fn confirm_digest(
         &self,
         reference: &ManifestRef,
@@ -232,7 +239,7 @@ impl RepositorySync<'_> {
             return Ok(());
         }
         self.wait_to_read(slot).await;
-        // Other tags of the same digest wait for the first one.
+        // Tags with the same digest wait until the first of them has read the digest.
         let lock = source.counts_manifest_reads().then(|| self.reading_lock(stated));
         let _guard = match &lock {
             Some(lock) => Some(lock.lock().await),
@@ -247,14 +254,15 @@ impl RepositorySync<'_> {
             return Ok(());
         }
         let detail = format!(
-            "the source stated {stated}, and its content is {read}: the tag moved meanwhile, or the source is wrong"
+            "the source stated the digest {stated}, but the content has the digest {read}: \
+             the tag was overwritten in the meantime, or the source is wrong"
         );
         let error = StoreError::new(self.pair.source.place(), Step::ReadManifest, tag, ErrorKind::Corrupt, detail);
         Err(Unconfirmed::Differs(TagOutcome::failed_at(Side::Source, &error)))
     }
 
-    /// Copies to these targets. The outcome at each target is recorded as soon as it is known, independent of the
-    /// others.
+    /// Copies the tag to the targets in `orders`. Records the outcome at each target as soon as it is known, without
+    /// waiting for the other targets.
     async fn copy_to_targets(
         &self,
         reference: &ManifestRef,
@@ -269,28 +277,28 @@ impl RepositorySync<'_> {
             ManifestRef::Tag(tag) => Some(tag.clone()),
             ManifestRef::Digest(_) => None,
         };
-        let targets = orders.iter().map(|(at, action)| (*at, previous_content(action))).collect();
+        let targets = orders.iter().map(|(target_index, action)| (*target_index, previous_content(action))).collect();
         let at_source = self.pinned_digest(reference).map_or_else(|| reference.clone(), ManifestRef::Digest);
         let order = Order { reference: at_source, digest, tag, targets };
-        let record = async |(at, result): Outcome| {
+        let record = async |(target_index, result): Outcome| {
             slot.release();
             match result {
                 Ok(arrival) => {
-                    let action = orders.iter().find(|(order, _)| *order == at).map(|(_, action)| action);
-                    let settled = settle_arrival(self.run, &arrival, copy_outcome(action));
-                    join(settled, self.checks.record_arrival(&self.batch, reference, &arrival)).await;
+                    let action = orders.iter().find(|(order, _)| *order == target_index).map(|(_, action)| action);
+                    let recorded = record_evidence_and_outcome(self.run, &arrival, copy_outcome(action));
+                    join(recorded, self.checks.record_arrival(&self.batch, reference, &arrival)).await;
                 }
                 Err(error) => {
                     let outcome = TagOutcome::failed(&name_digest(error, digest));
-                    self.settle(at, reference, Some(digest), None, outcome).await;
+                    self.record_outcome(target_index, reference, Some(digest), None, outcome).await;
                 }
             }
         };
         self.copies(order).await.for_each_concurrent(None, record).await;
     }
 
-    /// Protects a target's list of referrers from being overwritten with other content under its tag. Without the list,
-    /// clients could not find the referrers. The tag is blocked because of its name.
+    /// Blocks a tag if the source has other content under the tag, and the target has a list of referrers under it. The
+    /// write would replace the list, and clients could no longer find the referrers.
     async fn protect_referrers_list(&self, target: &dyn Target, reference: &ManifestRef) -> Result<(), TagOutcome> {
         let ManifestRef::Tag(tag) = reference else { return Ok(()) };
         if !self.progress.other_content.lock().contains(tag) {
@@ -304,7 +312,7 @@ impl RepositorySync<'_> {
                 );
                 Err(TagOutcome::Blocked { reason })
             }
-            // A tag at a target that denies the read is written nevertheless, as for any other tag.
+            // If the target denies the read, the tag is written nevertheless, like any other tag.
             Ok(false) => Ok(()),
             Err(error) if error.kind == ErrorKind::Denied => Ok(()),
             Err(error) => Err(TagOutcome::failed_at(Side::Target, &error)),
@@ -312,6 +320,7 @@ impl RepositorySync<'_> {
     }
 }
 
+/// Returns the outcome of an action that copies nothing; `None` for all other actions.
 fn outcome_without_copy(action: &Action) -> Option<TagOutcome> {
     match action {
         Action::Unchanged => Some(TagOutcome::Unchanged),
@@ -320,7 +329,7 @@ fn outcome_without_copy(action: &Action) -> Option<TagOutcome> {
     }
 }
 
-/// Adds the digest that the tag was to get to the error of a step that has a tag as its subject.
+/// Adds the intended digest of the tag to an error whose subject is a tag.
 fn name_digest(error: CopyError, digest: Digest) -> CopyError {
     match error {
         CopyError::Store { side, mut error } if error.subject.parse::<Tag>().is_ok() => {
@@ -331,6 +340,7 @@ fn name_digest(error: CopyError, digest: Digest) -> CopyError {
     }
 }
 
+/// Returns the content that an action replaces; `None` if it replaces nothing.
 fn previous_content(action: &Action) -> Option<Previous> {
     match action {
         Action::Replace { previous } => Some(Previous { digest: *previous, under: None }),
@@ -339,6 +349,7 @@ fn previous_content(action: &Action) -> Option<Previous> {
     }
 }
 
+/// Returns the outcome of a successful copy.
 fn copy_outcome(action: Option<&Action>) -> TagOutcome {
     match action {
         Some(Action::Replace { previous }) => TagOutcome::Replaced { previous: *previous, kept_as: None },

@@ -27,17 +27,17 @@ use crate::sync::selection::pairs::{Pair, list_pairs};
 /// Maximum number of repositories of one entry that are queried at once.
 const REPOSITORIES_AT_ONCE: usize = 32;
 
-/// Message for a bug.
-pub(crate) const BROKE_DOWN: &str = "a run broke down by a mistake in transship, not yours: please report it";
+/// Error message of a run that panicked, without the message of the panic.
+pub(crate) const BROKE_DOWN: &str = "a run failed because of a bug in transship: please report it";
 
 impl Engine {
-    /// Runs an entry. This method returns no error: the report has the errors. Not cancel safe: use `stop`, so that the
-    /// journal records the end.
+    /// Runs an entry. The returned report contains all errors. Not cancel safe: use `stop` to end the run early, so
+    /// that the journal records the end.
     pub async fn run(&self, request: &RunRequest, observer: &RunObserver, stop: &Stop) -> RunReport {
         begin_and_run(self, request, None, observer, stop).await
     }
 
-    /// Copies one manifest from the entry's source to its target. In all other respects this is a run of the entry, as
+    /// Copies one manifest from the entry's source to the entry's target. In all other respects, this method is like
     /// [`Engine::run`].
     pub async fn copy(
         &self,
@@ -50,8 +50,8 @@ impl Engine {
     }
 }
 
-/// Records the start of a run in the journal and runs it. `single` is the manifest to copy instead of the entry's
-/// selection.
+/// Records the start of a run in the journal, and runs the entry. `single` is the manifest to copy instead of the
+/// entry's selection.
 async fn begin_and_run(
     engine: &Engine,
     request: &RunRequest,
@@ -80,6 +80,7 @@ async fn begin_and_run(
     run_to_end(run, single, stop).instrument(span).await
 }
 
+/// Runs an entry until it ends or is stopped, and creates the report. A panic becomes a problem in the report.
 async fn run_to_end(run: Run<'_>, single: Option<&SingleCopy>, stop: &Stop) -> RunReport {
     let engine = run.engine;
     engine.load_quotas().await;
@@ -95,21 +96,23 @@ async fn run_to_end(run: Run<'_>, single: Option<&SingleCopy>, stop: &Stop) -> R
     end(engine, id, report).await
 }
 
-/// Records the start of a run. The inner error is the outcome if another process is running the entry.
+/// Records the start of a run in the journal. The outer error is that of the journal. The inner error is the outcome if
+/// another process is running the entry.
 async fn begin(
     engine: &Engine,
     request: &RunRequest,
     now: DateTime<Utc>,
 ) -> Result<Result<Option<RunId>, RunOutcome>, String> {
     let Some(journal) = &engine.journal else { return Ok(Ok(None)) };
-    let begun = journal.begin_run(request.entry.name.as_str(), request.trigger, now).await;
-    match begun.map_err(|error| error.to_string())? {
+    let started = journal.begin_run(request.entry.name.as_str(), request.trigger, now).await;
+    match started.map_err(|error| error.to_string())? {
         Begun::Started(id) => Ok(Ok(Some(id))),
         Begun::AlreadyRunning { pid, since } => Ok(Err(RunOutcome::AlreadyRunning { pid, since })),
     }
 }
 
-/// Records the end of a run. If the journal cannot record the end, the run's outcome becomes a failure.
+/// Records the end of a run in the journal, and logs the end. If the journal cannot record the end, the run's outcome
+/// becomes a failure.
 async fn end(engine: &Engine, id: Option<RunId>, mut report: RunReport) -> RunReport {
     engine.record_quotas().await;
     if let (Some(journal), Some(id)) = (&engine.journal, id)
@@ -122,8 +125,9 @@ async fn end(engine: &Engine, id: Option<RunId>, mut report: RunReport) -> RunRe
     report
 }
 
-/// Runs everything until it ends, or until the timeout or `stop.now` ends it early. In that case each upload stops
-/// between two chunks, so that the next run can resume the upload.
+/// Does the work of a run until the work is finished, or until the timeout or `stop.now` ends the run early. In the
+/// latter cases each upload stops between two chunks, so that the next run can resume the upload. Returns the outcome
+/// of a run that ended early.
 async fn run_until_stopped(run: &Run<'_>, single: Option<&SingleCopy>, stop: &Stop) -> Option<RunOutcome> {
     let timeout = async {
         match run.request.entry.timeout {
@@ -131,43 +135,45 @@ async fn run_until_stopped(run: &Run<'_>, single: Option<&SingleCopy>, stop: &St
             None => std::future::pending().await,
         }
     };
-    let everything = async {
+    let work = async {
         recover_evidence(run).await;
         sync_pairs(run, single).await;
     };
-    tokio::pin!(everything);
+    tokio::pin!(work);
     let cut_short = tokio::select! {
-        () = &mut everything => return run.has_skipped_tags().then_some(RunOutcome::Interrupted),
+        () = &mut work => return run.has_skipped_tags().then_some(RunOutcome::Interrupted),
         () = timeout => RunOutcome::TimedOut,
         () = stop.now.cancelled() => RunOutcome::Interrupted,
     };
     tokio::select! {
-        () = everything => {}
+        () = work => {}
         () = run.suspension.suspend() => {}
     }
     Some(cut_short)
 }
 
+/// Syncs the pairs of repositories of a run, or copies the single manifest, and journals the transfers.
 async fn sync_pairs(run: &Run<'_>, single: Option<&SingleCopy>) {
     let (events, listener) = mpsc::channel(256);
-    let work = async {
+    let copies = async {
         let events = events;
         match single {
             Some(single) => copy_single(run, single, events).await,
             None => {
-                let pairs = pairs_of_run(run);
+                let pairs = list_run_pairs(run);
                 pairs.for_each_concurrent(REPOSITORIES_AT_ONCE, |pair| sync_listed_pair(run, pair, &events)).await;
             }
         }
     };
-    futures_util::join!(work, journal_transfers(run, listener));
+    futures_util::join!(copies, journal_transfers(run, listener));
     if single.is_none() && run.request.only.is_none() {
         run.judge_coverage();
     }
 }
 
-/// Returns the pairs of the entry. A run for pushed tags has only the pairs of those tags.
-fn pairs_of_run<'a>(run: &'a Run<'_>) -> BoxStream<'a, Result<Pair, OpenError>> {
+/// Returns the pairs of repositories of a run: all pairs of the entry, or, in a run for pushed tags, the pairs of those
+/// tags.
+fn list_run_pairs<'a>(run: &'a Run<'_>) -> BoxStream<'a, Result<Pair, OpenError>> {
     let entry = &run.request.entry;
     match &run.request.only {
         Some(only) => stream::iter(only.pairs(entry).into_iter().map(Ok)).boxed(),
@@ -185,8 +191,8 @@ async fn sync_listed_pair(run: &Run<'_>, pair: Result<Pair, OpenError>, events: 
     }
 }
 
-/// Does work that may panic, so that the journal records the end of its run in any case. Without that record, the entry
-/// would count as running until the process ends.
+/// Waits for `work` and turns a panic into an error. So the journal records the end of a run even after a panic.
+/// Without this record, the entry would count as running until the process ends.
 async fn catch_panic<T>(work: impl Future<Output = T>) -> Result<T, String> {
     AssertUnwindSafe(work).catch_unwind().await.map_err(|panic| {
         let message = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
@@ -218,7 +224,7 @@ mod tests {
     async fn panic_becomes_a_problem_of_its_run() {
         assert_eq!(catch_panic(async { 1 }).await, Ok(1));
         let number = 2;
-        let expected = "a run broke down by a mistake in transship, not yours: please report it: no 2";
+        let expected = "a run failed because of a bug in transship: please report it: no 2";
         assert_eq!(catch_panic(async { panic!("no {number}") }).await, Err::<(), _>(expected.to_owned()));
     }
 }

@@ -1,5 +1,5 @@
-//! Preview of a run, from requests that change nothing: listings and HEAD requests. A manifest is read only if that
-//! cannot be avoided. Nothing is written.
+//! Preview of a run. The preview lists tags and sends HEAD requests, and reads a manifest only if that cannot be
+//! avoided. It writes nothing to the targets.
 
 use futures_util::future::{join, join_all};
 use futures_util::{StreamExt as _, stream};
@@ -9,7 +9,7 @@ use crate::config::{Endpoint, Warning};
 use crate::copy::{Batch, Contents, Rules};
 use crate::oci::{Digest, ManifestRef, Tag};
 use crate::plan::{Action, ReservedForm, Verdict};
-use crate::sync::comparison::conflicts::{Conflicts, rival_claims};
+use crate::sync::comparison::conflicts::{Conflicts, query_rival_claims};
 use crate::sync::comparison::tag_comparison::{
     decide_action, overwrite_rule, query_source_digest, query_target_digest,
 };
@@ -21,8 +21,10 @@ use crate::sync::selection::listing::{Listing, list_tags, tag_names};
 use crate::sync::selection::pairs::{OpenPair, Pair, list_pairs};
 use crate::sync::{Engine, RunRequest, TagOutcome};
 
-/// Maximum number of repositories that are examined at once, and of tags in each of them.
+/// Maximum number of repositories that are previewed at once.
 const REPOSITORIES_AT_ONCE: usize = 8;
+
+/// Maximum number of tags of one repository that are previewed at once.
 const TAGS_AT_ONCE: usize = 32;
 
 /// Preview of a run of one entry.
@@ -30,12 +32,12 @@ const TAGS_AT_ONCE: usize = 32;
 pub struct EntryPreview {
     /// The entry's name.
     pub entry: String,
-    /// Its pairs of repositories.
+    /// The previews of the entry's source repositories.
     pub pairs: Vec<PairPreview>,
-    /// The failures to find something out, other than those of single tags.
+    /// The failures that do not belong to a single tag.
     pub problems: Vec<String>,
-    /// Warnings about selected items that do not exist, such as a pattern without a match. The warnings change no exit
-    /// code.
+    /// Warnings about selected items that do not exist, such as a pattern without a match. The warnings do not change
+    /// the exit code.
     pub warnings: Vec<Warning>,
 }
 
@@ -46,7 +48,7 @@ pub struct PairPreview {
     pub source: String,
     /// The target repositories.
     pub targets: Vec<String>,
-    /// The reasons why each tag of the source is selected or not.
+    /// The decision about each tag of the source, selected or not, with its reason.
     pub verdicts: Vec<Verdict>,
     /// Names in the source's list that are not valid tags.
     pub unusable: Vec<String>,
@@ -78,18 +80,19 @@ impl EntryPreview {
         self.actions().any(|action| !matches!(action, Action::Unchanged | Action::Block { .. }))
     }
 
-    /// Returns true if a fact could not be determined or an action would fail.
+    /// Returns true if a fact could not be determined, or if an action would fail.
     #[must_use]
     pub fn has_failures(&self) -> bool {
         !self.problems.is_empty() || self.pairs.iter().flat_map(|pair| &pair.tags).any(|tag| tag.failure.is_some())
     }
 
+    /// Returns the actions for all tags at all targets.
     fn actions(&self) -> impl Iterator<Item = &Action> {
         self.pairs.iter().flat_map(|pair| &pair.tags).filter_map(|tag| tag.action.as_ref())
     }
 }
 
-/// Determines the actions of a run without taking them. May be dropped at any time.
+/// Determines the actions of a run without performing them. Cancel safe.
 pub async fn preview(engine: &Engine, request: &RunRequest) -> EntryPreview {
     let coverage = &Mutex::new(Coverage::default());
     let found: Vec<Result<PairPreview, String>> = list_pairs(&request.entry, &engine.endpoints)
@@ -117,6 +120,7 @@ pub async fn preview(engine: &Engine, request: &RunRequest) -> EntryPreview {
     EntryPreview { entry: entry.name.to_string(), pairs, problems, warnings: coverage.warnings(entry) }
 }
 
+/// Previews one pair of repositories. The error is a message for the user.
 async fn preview_pair(
     engine: &Engine,
     request: &RunRequest,
@@ -129,7 +133,7 @@ async fn preview_pair(
         list_tags(opened.source.as_ref(), &entry.selection).await.map_err(|error| format!("source {error}"))?;
     let selected = entry.selection.select(tag_names(&listing));
     coverage.lock().add(entry, &listing, &selected);
-    let conflicts = rival_claims(engine, request, pair).await.conflicts_with(request, pair, &selected);
+    let conflicts = query_rival_claims(engine, request, pair).await.conflicts_with(request, pair, &selected);
     // The receiver of transfer events is dropped: a preview has no transfers.
     let (events, _) = tokio::sync::mpsc::channel(1);
     let rules = Rules { platforms: entry.platforms.clone(), ..Rules::default() };
@@ -137,13 +141,15 @@ async fn preview_pair(
     let targets = opened.targets.iter().map(|target| (target.clone(), Contents::Unknown)).collect();
     let batch = Batch::new(&engine.copier, source, targets, rules, None, events);
     let derived = DerivedDigests::new(engine.journal.clone(), entry.platforms.as_deref());
-    // A pinned tag has its pinned digest here, whatever digest the tag has at the source.
+    // The pinned digest of a tag replaces the digest of the tag at the source.
     listing.tags.extend(selected.pins.iter().map(|(tag, digest)| (tag.clone(), Some(*digest))));
     let queries = PairQueries { request, pair: &opened, conflicts: &conflicts, derived: &derived, batch: &batch };
     let SortedTags { ordinary, signatures, reserved, unwanted } =
         sort_by_form(selected.tags.clone(), &entry.selection, entry.referrers);
     let mut verdicts = selected.verdicts.clone();
-    unwanted.iter().for_each(|tag| deselect(&mut verdicts, tag, "a signature, and `referrers: false`".to_owned()));
+    unwanted
+        .iter()
+        .for_each(|tag| deselect(&mut verdicts, tag, "a signature, and the entry has `referrers: false`".to_owned()));
     let pins = selected.pins.keys().cloned();
     let references = ordinary.into_iter().chain(pins).chain(signatures).map(ManifestRef::Tag);
     let references: Vec<_> = references.chain(selected.digests.iter().copied().map(ManifestRef::Digest)).collect();
@@ -158,7 +164,7 @@ async fn preview_pair(
         tags,
     };
     listing.warn_of_skipped(opened.source.place());
-    if let Some(problem) = listing.untagged(opened.source.place(), &selected) {
+    if let Some(problem) = listing.untagged_error(opened.source.place(), &selected) {
         return Err(problem);
     }
     // For a tree, `at_least` applies to all repositories together.
@@ -179,13 +185,15 @@ struct PairQueries<'a> {
 }
 
 impl PairQueries<'_> {
+    /// Previews these tags and digests at all targets.
     async fn preview_each(&self, references: &[ManifestRef], listing: &Listing) -> Vec<TagPreview> {
         let previews =
             stream::iter(references).map(|reference| self.preview_tag(reference, listing)).buffered(TAGS_AT_ONCE);
         previews.collect::<Vec<_>>().await.into_iter().flatten().collect()
     }
 
-    /// Returns the tags with a reserved form that a run would copy. The other ones get their reason as a verdict.
+    /// Returns the tags with a reserved form that a run would copy. For each other tag, the reason becomes the verdict.
+    /// `others` are the previews of the tags without a reserved form.
     async fn select_reserved(
         &self,
         reserved: Vec<(Tag, ReservedForm)>,
@@ -206,14 +214,15 @@ impl PairQueries<'_> {
                 ReservedContent::Ordinary => None,
                 ReservedContent::List { .. } if !entry.referrers && is_named => None,
                 ReservedContent::List { .. } if !entry.referrers => {
-                    Some("a list of referrers, and `referrers: false`".to_owned())
+                    Some("a list of referrers, and the entry has `referrers: false`".to_owned())
                 }
                 ReservedContent::List { subject, .. } => {
-                    let goes_along = others.iter().any(|other| other.source_digest == Some(subject))
+                    let is_copied_with_subject = others.iter().any(|other| other.source_digest == Some(subject))
                         || !matches!(source.resolve(&subject.into()).await, Ok(None));
-                    goes_along.then(|| format!("the referrers list of {subject}, which follows its subject"))
+                    is_copied_with_subject
+                        .then(|| format!("the referrers list of {subject}, which is copied with its subject"))
                 }
-                ReservedContent::Previous => Some("it keeps what another tag stood for before".to_owned()),
+                ReservedContent::Previous => Some("the tag keeps the previous digest of another tag".to_owned()),
             };
             match why {
                 None => copied.push(ManifestRef::Tag(tag)),
@@ -223,6 +232,7 @@ impl PairQueries<'_> {
         copied
     }
 
+    /// Previews one tag or digest at each target.
     async fn preview_tag(&self, reference: &ManifestRef, listing: &Listing) -> Vec<TagPreview> {
         let mut previews: Vec<TagPreview> =
             self.pair.targets.iter().map(|target| empty_preview(target.place(), reference)).collect();
@@ -257,6 +267,7 @@ impl PairQueries<'_> {
     }
 }
 
+/// Changes the verdict of a tag to "not selected".
 fn deselect(verdicts: &mut [Verdict], tag: &Tag, why: String) {
     for verdict in verdicts.iter_mut().filter(|verdict| verdict.tag == *tag) {
         verdict.chosen = false;
@@ -264,6 +275,7 @@ fn deselect(verdicts: &mut [Verdict], tag: &Tag, why: String) {
     }
 }
 
+/// Creates the preview of a tag or digest without any result.
 fn empty_preview(target: &str, reference: &ManifestRef) -> TagPreview {
     let tag = match reference {
         ManifestRef::Tag(tag) => Some(tag.clone()),

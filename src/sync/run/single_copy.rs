@@ -1,5 +1,5 @@
-//! Manual copy of one manifest: `transship copy` with a tag or a digest. The copy is a run of an entry that no
-//! configuration has. The tag at the target may differ from the tag at the source.
+//! Manual copy of one manifest: `transship copy` with a tag or a digest. The copy is a run of an entry that is created
+//! for this copy and is in no configuration. The tag at the target may differ from the tag at the source.
 
 use futures_util::StreamExt as _;
 use futures_util::future::join;
@@ -13,7 +13,7 @@ use crate::store::{ErrorKind, Side, Source, Step, StoreError, Target};
 use crate::sync::context::run::Run;
 use crate::sync::journaling::copy_records::batch_surroundings;
 use crate::sync::journaling::derived_digests::DerivedDigests;
-use crate::sync::journaling::evidence::settle_arrival;
+use crate::sync::journaling::evidence::record_evidence_and_outcome;
 use crate::sync::referrers::checks::ReferrerChecks;
 use crate::sync::selection::pairs::{OpenPair, Pair};
 use crate::sync::{TagOutcome, TagReport};
@@ -25,11 +25,12 @@ pub struct SingleCopy {
     pub reference: ManifestRef,
     /// Tag to write at the target; `None` to copy only by digest.
     pub tag: Option<Tag>,
-    /// True to check again for the referrers of a manifest that the target already has.
+    /// True to check for referrers even if the target already has the manifest and the last check is still valid.
     pub again: bool,
 }
 
-/// Compares both sides with one HEAD each, and copies the manifest if they differ.
+/// Compares the digests at the source and at the target, with one HEAD each, and copies the manifest if the digests
+/// differ.
 pub(crate) async fn copy_single(run: &Run<'_>, single: &SingleCopy, events: mpsc::Sender<Event>) {
     let entry = &run.request.entry;
     let pair = Pair { source: entry.source.clone(), targets: entry.targets.clone() };
@@ -46,12 +47,12 @@ pub(crate) async fn copy_single(run: &Run<'_>, single: &SingleCopy, events: mpsc
         foreign_layers: entry.foreign_layers == ForeignLayers::Copy,
     };
     let copier = run.engine.copier.for_tenant(entry.name.as_str());
-    let both = vec![(target.clone(), Contents::Unknown)];
-    let batch = Batch::new(&copier, source.clone(), both, rules, None, batch_surroundings(run, events));
+    let targets = vec![(target.clone(), Contents::Unknown)];
+    let batch = Batch::new(&copier, source.clone(), targets, rules, None, batch_surroundings(run, events));
     let checks = ReferrerChecks::load(run, source.place()).await;
     let copy = CopyInProgress { run, single, source: source.as_ref(), target: target.as_ref(), batch, checks };
     if let Err((digest, outcome)) = copy.compare_and_copy().await {
-        copy.settle(digest, outcome).await;
+        copy.record_outcome(digest, outcome).await;
     }
     run.record_doubts(copy.source.place(), copy.batch.doubted_referrers());
     copy.checks.forget_old().await;
@@ -67,17 +68,18 @@ struct CopyInProgress<'a> {
     checks: ReferrerChecks,
 }
 
-/// Outcome of a copy that brought nothing to the target, with the source's digest if that is known.
+/// Outcome of a copy that failed, with the source's digest if the digest is known.
 type FailedCopy = (Option<Digest>, TagOutcome);
 
 impl CopyInProgress<'_> {
+    /// Compares the digests at the source and at the target, and copies the manifest or its referrers if necessary.
     async fn compare_and_copy(&self) -> Result<(), FailedCopy> {
         let (found, present) = match &self.single.tag {
             Some(tag) => {
                 let (found, present) = join(self.query_source(), self.query_target(tag.clone().into())).await;
                 (found?, present)
             }
-            // The digest is that of the source's tag, or the requested one.
+            // Without a tag for the target, the target is queried by the source's digest.
             None => {
                 let found = self.query_source().await?;
                 (found, self.query_target(found.into()).await)
@@ -90,14 +92,14 @@ impl CopyInProgress<'_> {
         if present != Some(wanted) {
             return self.copy(found, present).await;
         }
-        if self.is_to_be_refreshed(found, wanted) {
+        if self.needs_referrers_check(found, wanted) {
             self.refresh_referrers(found).await?;
         }
-        self.settle(Some(found), TagOutcome::Unchanged).await;
+        self.record_outcome(Some(found), TagOutcome::Unchanged).await;
         Ok(())
     }
 
-    /// Returns the digest that the source has.
+    /// Returns the digest of the manifest at the source.
     async fn query_source(&self) -> Result<Digest, FailedCopy> {
         let found = self.source.resolve(&self.single.reference).await;
         let found = found.map_err(|error| (None, TagOutcome::failed_at(Side::Source, &error)))?;
@@ -109,7 +111,7 @@ impl CopyInProgress<'_> {
         })
     }
 
-    /// Returns the digest that the target has for the reference.
+    /// Returns the digest of a reference at the target; `None` if the target does not have it.
     async fn query_target(&self, reference: ManifestRef) -> Result<Option<Digest>, TagOutcome> {
         match self.target.resolve(&reference).await {
             Ok(found) => Ok(found.map(|descriptor| descriptor.digest)),
@@ -122,14 +124,14 @@ impl CopyInProgress<'_> {
         }
     }
 
-    /// Returns true if a check for the referrers of a manifest that the target has is due. The journal has the time of
-    /// the last check. Without a journal the check is done only on request.
-    fn is_to_be_refreshed(&self, found: Digest, wanted: Digest) -> bool {
+    /// Returns true if it is time to check for the referrers of a manifest that the target already has. The journal has
+    /// the time of the last check. Without a journal, the check is done only on request.
+    fn needs_referrers_check(&self, found: Digest, wanted: Digest) -> bool {
         let has_referrers = self.run.request.entry.referrers && found == wanted;
         has_referrers && (self.single.again || (self.checks.claim(found) && self.checks.last_check(&found).is_none()))
     }
 
-    /// Copies the referrers of a manifest that the target has.
+    /// Copies the referrers of a manifest that the target already has.
     async fn refresh_referrers(&self, digest: Digest) -> Result<(), FailedCopy> {
         let order = self.build_order(digest, None, None);
         let mut copies = self.batch.refresh_each(order);
@@ -141,7 +143,7 @@ impl CopyInProgress<'_> {
         Ok(())
     }
 
-    /// Copies the manifest, and records its arrival.
+    /// Copies the manifest, and records the evidence and the outcome.
     async fn copy(&self, digest: Digest, present: Option<Digest>) -> Result<(), FailedCopy> {
         self.confirm_digest(digest).await?;
         let previous = present.filter(|_| self.single.tag.is_some()).map(|digest| Previous { digest, under: None });
@@ -157,12 +159,12 @@ impl CopyInProgress<'_> {
             None => TagOutcome::Copied,
         };
         self.checks.record_arrival(&self.batch, &self.single.reference, &arrival).await;
-        settle_arrival(self.run, &arrival, outcome).await;
+        record_evidence_and_outcome(self.run, &arrival, outcome).await;
         Ok(())
     }
 
-    /// Reads the manifest by the tag itself, as a run of an entry does: a HEAD that states another digest is not
-    /// trusted.
+    /// Confirms the digest that a HEAD request stated: reads the manifest by the tag, and compares the digests. A run
+    /// of an entry does the same.
     async fn confirm_digest(&self, stated: Digest) -> Result<(), FailedCopy> {
         let ManifestRef::Tag(tag) = &self.single.reference else { return Ok(()) };
         if self.source.is_mirrored() || self.source.counts_manifest_reads() {
@@ -173,17 +175,20 @@ impl CopyInProgress<'_> {
             return Ok(());
         }
         let detail = format!(
-            "the source stated {stated}, and its content is {read}: the tag moved meanwhile, or the source is wrong"
+            "the source stated the digest {stated}, but the content has the digest {read}: \
+             the tag was overwritten in the meantime, or the source is wrong"
         );
         let error = StoreError::new(self.source.place(), Step::ReadManifest, tag, ErrorKind::Corrupt, detail);
         Err((Some(stated), TagOutcome::failed_at(Side::Source, &error)))
     }
 
+    /// Creates the order for the target.
     fn build_order(&self, digest: Digest, tag: Option<Tag>, previous: Option<Previous>) -> Order {
         Order { reference: self.single.reference.clone(), digest, tag, targets: vec![(0, previous)] }
     }
 
-    async fn settle(&self, digest: Option<Digest>, outcome: TagOutcome) {
+    /// Records the outcome of the copy.
+    async fn record_outcome(&self, digest: Option<Digest>, outcome: TagOutcome) {
         let report = TagReport {
             source: self.source.place().to_owned(),
             target: self.target.place().to_owned(),
@@ -194,6 +199,6 @@ impl CopyInProgress<'_> {
             blobs: BlobCounts::default(),
             bytes: 0,
         };
-        self.run.settle(report).await;
+        self.run.record_outcome(report).await;
     }
 }

@@ -1,5 +1,6 @@
-//! Part of an entry's selection that exists at its source: repositories, tags, and a match for each pattern of
-//! `include`. Only a whole run shows it, since a pattern may match in one repository of many.
+//! Coverage of an entry's selection: the selected items that exist at the source. Warnings name selected items that do
+//! not exist: repositories, tags, and patterns of `include` without a match. The coverage is complete only after all
+//! repositories of the entry have been listed, because a pattern may match in only one of them.
 
 use std::collections::HashSet;
 
@@ -7,37 +8,37 @@ use super::listing::Listing;
 use crate::config::{Endpoint, Entry, Warning};
 use crate::plan::{Selected, Shortfall};
 
-/// Maximum number of patterns without a match that warnings name.
-const PATTERNS_NAMED: usize = 20;
+/// Maximum number of warnings about patterns without a match.
+const MAX_NAMED_PATTERNS: usize = 20;
 
 /// Counts of the repositories and tags found so far.
 #[derive(Debug, Default)]
 pub(crate) struct Coverage {
     repositories: usize,
-    /// The number of selected tags and pinned digests, without signatures.
+    /// The number of selected tags and pinned digests, as in [`Selected::found`].
     found: usize,
-    /// The number of selected tags and pinned digests, with signatures.
+    /// The number of all selected tags and pinned digests.
     selected: usize,
     /// The number of tags that the sources list.
     listed: usize,
-    /// The positions in `include` of patterns that matched a tag.
+    /// The indexes in `include` of the patterns that match a tag.
     matched: HashSet<usize>,
-    /// True if a listing failed, so that missing tags cannot be determined.
+    /// True if a listing failed, so that it is unknown which items are missing.
     is_partial: bool,
 }
 
 impl Coverage {
-    /// Adds one repository. Tags that the entry names one by one are not listed: if such a tag does not exist, it fails
-    /// on its own.
+    /// Adds one repository. If the entry names its tags one by one, the repository is not listed: a tag that does not
+    /// exist fails when it is synced.
     pub(crate) fn add(&mut self, entry: &Entry, listing: &Listing, selected: &Selected) {
         self.repositories += 1;
         self.found += selected.found;
         self.selected += selected.tags.len() + selected.digests.len() + selected.pins.len();
         self.listed += listing.tags.len();
-        for (at, pattern) in entry.selection.include.iter().enumerate() {
-            let is_met = || !listing.is_complete || listing.tags.keys().any(|tag| pattern.matches(tag));
-            if !self.matched.contains(&at) && (pattern.digest().is_some() || is_met()) {
-                self.matched.insert(at);
+        for (index, pattern) in entry.selection.include.iter().enumerate() {
+            let is_matched = || !listing.is_complete || listing.tags.keys().any(|tag| pattern.matches(tag));
+            if !self.matched.contains(&index) && (pattern.digest().is_some() || is_matched()) {
+                self.matched.insert(index);
             }
         }
     }
@@ -47,15 +48,15 @@ impl Coverage {
         self.is_partial = true;
     }
 
-    /// Returns the shortfall if all repositories of a tree together have too few tags. A single repository is judged
-    /// before it is copied.
+    /// Returns the shortfall if all repositories of a tree together have too few tags. For an entry with a single
+    /// repository, [`Selected::enough`] checks the number of tags before the copy.
     pub(crate) fn shortfall(&self, entry: &Entry) -> Option<Shortfall> {
         let wanted = entry.selection.at_least.filter(|wanted| self.found < *wanted)?;
         let is_tree = matches!(entry.source, Endpoint::Tree { .. });
         (is_tree && !self.is_partial).then_some(Shortfall { found: self.found, wanted })
     }
 
-    /// Returns the warnings about selected items that do not exist. Returns none if a listing failed.
+    /// Returns the warnings about selected items that do not exist. Returns no warnings if a listing failed.
     pub(crate) fn warnings(&self, entry: &Entry) -> Vec<Warning> {
         if self.is_partial {
             return Vec::new();
@@ -67,35 +68,38 @@ impl Coverage {
         };
         let source = &entry.source;
         if self.repositories == 0 {
-            let remedy = "look at the prefix, and at what the credentials may list there";
+            let remedy = "check the prefix, and that the credentials may list the repositories";
             return vec![warning(format!("{source} has no repositories"), remedy)];
         }
         let include = entry.selection.include.iter().enumerate();
-        let unmatched: Vec<_> = include.filter(|(at, _)| !self.matched.contains(at)).map(|(_, one)| one).collect();
-        let named = unmatched.iter().take(PATTERNS_NAMED).map(|pattern| {
+        let unmatched: Vec<_> =
+            include.filter(|(index, _)| !self.matched.contains(index)).map(|(_, pattern)| pattern).collect();
+        let named = unmatched.iter().take(MAX_NAMED_PATTERNS).map(|pattern| {
             let text = format!("{:?} under `include` matches no tag of {source}", pattern.to_string());
             warning(text, "correct the pattern, or remove it")
         });
         let mut warnings: Vec<Warning> = named.collect();
-        if let Some(more) = unmatched.len().checked_sub(PATTERNS_NAMED).filter(|more| *more > 0) {
+        if let Some(more) = unmatched.len().checked_sub(MAX_NAMED_PATTERNS).filter(|more| *more > 0) {
             warnings.push(warning(
                 format!("{more} more patterns under `include` match no tag of {source}"),
-                "correct them",
+                "correct the patterns, or remove them",
             ));
         }
         if self.selected == 0 && warnings.is_empty() {
-            let text = format!("no tag of {source} is selected; {} listed there", listed_count(self.listed));
-            warnings.push(warning(text, &format!("`transship plan --explain {}` says of each tag why", entry.name)));
+            let text = format!("no tag of {source} is selected; the source lists {}", format_tag_count(self.listed));
+            warnings.push(warning(
+                text,
+                &format!("`transship plan --explain {}` shows the reason for each tag", entry.name),
+            ));
         }
         warnings
     }
 }
 
-fn listed_count(count: usize) -> String {
+fn format_tag_count(count: usize) -> String {
     match count {
-        0 => "none is".to_owned(),
-        1 => "1 is".to_owned(),
-        more => format!("{more} are"),
+        1 => "1 tag".to_owned(),
+        count => format!("{count} tags"),
     }
 }
 
@@ -134,14 +138,14 @@ mod tests {
         );
         let mut partial = coverage(&tree, &[&["v1"]]);
         partial.mark_partial();
-        assert_eq!(shown(&partial, &tree), Vec::<String>::new(), "nobody can tell");
+        assert_eq!(shown(&partial, &tree), Vec::<String>::new(), "the missing tags are unknown");
     }
 
     #[test]
     fn tree_without_repositories_warns() {
         let tree = entry("s.example/team/**", "at_least: 1");
         let found = coverage(&tree, &[]);
-        assert!(shown(&found, &tree)[0].starts_with("s.example/team/** has no repositories: look at"));
+        assert!(shown(&found, &tree)[0].starts_with("s.example/team/** has no repositories: check the prefix"));
         assert_eq!(found.shortfall(&tree), Some(Shortfall { found: 0, wanted: 1 }));
     }
 
@@ -155,8 +159,8 @@ mod tests {
     #[test]
     fn selection_without_a_tag_warns_once() {
         let range = entry("s.example/a", "semver: \">=9\"");
-        let expected =
-            "no tag of s.example/a is selected; 2 are listed there: `transship plan --explain a` says of each tag why";
+        let expected = "no tag of s.example/a is selected; the source lists 2 tags: \
+                        `transship plan --explain a` shows the reason for each tag";
         assert_eq!(shown(&coverage(&range, &[&["v1", "v2"]]), &range), [expected]);
         let gone = entry("s.example/a", "include: [\"w*\"]");
         assert_eq!(shown(&coverage(&gone, &[&["v1"]]), &gone).len(), 1);

@@ -1,4 +1,4 @@
-//! Tags of a source repository from which an entry may choose.
+//! Tags of a source repository from which the selection of an entry chooses.
 
 use std::collections::BTreeMap;
 
@@ -8,19 +8,20 @@ use crate::oci::{Digest, Tag};
 use crate::plan::{Selected, Selection};
 use crate::store::{Source, StoreError, TagEntry};
 
-/// Maximum number of names that are not valid tags and have a line each in the log.
-const UNUSABLE_NAMED: usize = 20;
+/// Maximum number of log lines about names that are not valid tags.
+const MAX_NAMED_UNUSABLE: usize = 20;
 
 /// Tags that a source has, or that an entry requests by name.
 #[derive(Debug, Default)]
 pub(crate) struct Listing {
-    /// The tags, each with its digest if the listing reported it.
+    /// The tags, each with its digest if the listing contained the digest.
     pub(crate) tags: BTreeMap<Tag, Option<Digest>>,
-    /// The names that are not valid tags.
+    /// The listed names that are not valid tags.
     pub(crate) unusable: Vec<String>,
-    /// The content that no tag names, with the way to select it.
+    /// Messages about content without a tag, each with the way to select the content.
     pub(crate) skipped: Vec<String>,
-    /// True if the tags are those that the source has. False if nothing was listed because the entry names its tags.
+    /// True if the source was listed, so that `tags` are all tags of the source. False if `tags` are the tags that the
+    /// entry names.
     pub(crate) is_complete: bool,
 }
 
@@ -45,32 +46,32 @@ pub(crate) async fn list_tags(source: &dyn Source, selection: &Selection) -> Res
 }
 
 impl Listing {
-    /// Logs the content that no tag can select.
-    pub(crate) fn warn_of_skipped(&self, place: &str) {
-        for name in self.unusable.iter().take(UNUSABLE_NAMED) {
-            tracing::warn!(source = place, name, "skipped a name that is not a valid tag");
+    /// Logs the names that are not valid tags, and the content without a tag.
+    pub(crate) fn warn_of_skipped(&self, source: &str) {
+        for name in self.unusable.iter().take(MAX_NAMED_UNUSABLE) {
+            tracing::warn!(source, name, "skipped a name that is not a valid tag");
         }
-        if let Some(more) = self.unusable.len().checked_sub(UNUSABLE_NAMED).filter(|more| *more > 0) {
-            tracing::warn!(source = place, more, "skipped further names that are not valid tags");
+        if let Some(more) = self.unusable.len().checked_sub(MAX_NAMED_UNUSABLE).filter(|more| *more > 0) {
+            tracing::warn!(source, more, "skipped further names that are not valid tags");
         }
         for what in &self.skipped {
-            tracing::warn!(source = place, "skipped: {what}");
+            tracing::warn!(source, "skipped: {what}");
         }
     }
 
-    /// Returns the error for a source that has content and no tag at all. None of that content would be copied, unless
-    /// digests are selected.
-    pub(crate) fn untagged(&self, place: &str, selected: &Selected) -> Option<String> {
-        let left = self.unusable.len() + self.skipped.len();
-        let nothing = self.tags.is_empty() && selected.digests.is_empty() && left > 0;
-        nothing.then(|| {
+    /// Returns an error if the source has content but no tag, and no digest is selected, so that nothing would be
+    /// copied.
+    pub(crate) fn untagged_error(&self, source: &str, selected: &Selected) -> Option<String> {
+        let skipped_count = self.unusable.len() + self.skipped.len();
+        let is_untagged = self.tags.is_empty() && selected.digests.is_empty() && skipped_count > 0;
+        is_untagged.then(|| {
             let first = self.skipped.first().map(|what| format!(": {what}")).unwrap_or_default();
-            format!("source {place}: it has content and no tag, so nothing was selected{first}")
+            format!("source {source}: the source has content but no tag, so nothing was selected{first}")
         })
     }
 }
 
-/// Returns only the tags.
+/// Returns the tags of a listing without their digests.
 pub(crate) fn tag_names(listing: &Listing) -> Vec<Tag> {
     listing.tags.keys().cloned().collect()
 }

@@ -1,4 +1,4 @@
-//! Pairs of repositories of an entry: one pair, or as many as the source's catalog lists.
+//! Pairs of repositories of an entry: one pair, or one for each repository in the source's catalog.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::oci::{RegistryHost, Repository, RepositoryName};
 use crate::store::{Source, Target};
 use crate::sync::{AccessContext, Endpoints, OpenError};
 
-/// Source repository and its targets.
+/// Pair of repositories: a source and its targets.
 #[derive(Debug, Clone)]
 pub(crate) struct Pair {
     pub(crate) source: Endpoint,
@@ -25,7 +25,7 @@ pub(crate) struct OpenPair {
 }
 
 impl Pair {
-    /// Opens both sides on behalf of `entry`, with the credentials that the entry names for each side.
+    /// Opens the source and the targets for `entry`, with the credentials that the entry has for source and targets.
     pub(crate) fn open(&self, entry: &Entry, endpoints: &Endpoints) -> Result<OpenPair, OpenError> {
         let source = endpoints.source(&self.source, AccessContext::at_source(entry))?;
         let target = |target| endpoints.target(target, AccessContext::at_target(entry));
@@ -34,7 +34,7 @@ impl Pair {
     }
 }
 
-/// Yields each pair of an entry as soon as it is found.
+/// Lists the pairs of an entry. Yields each pair as soon as the catalog contains its source.
 pub(crate) fn list_pairs<'a>(entry: &'a Entry, endpoints: &'a Endpoints) -> BoxStream<'a, Result<Pair, OpenError>> {
     let Endpoint::Tree { host, prefix } = &entry.source else {
         let pair = Pair { source: entry.source.clone(), targets: entry.targets.clone() };
@@ -74,8 +74,8 @@ pub(crate) fn pair_in_tree(
     Some(Pair { source, targets })
 }
 
-/// Returns the source from which `entry` would write to `target`, if it would. This finds entries that claim the same
-/// tag.
+/// Returns the source from which `entry` writes to `target`; `None` if the entry does not write to `target`. The search
+/// for tag conflicts uses this function.
 pub(crate) fn source_for_target(entry: &Entry, target: &Endpoint) -> Option<Endpoint> {
     entry.targets.iter().find_map(|claimed| match (claimed, target, &entry.source) {
         (Endpoint::Tree { host, prefix }, Endpoint::Repository(repository), Endpoint::Tree { .. }) => {
@@ -86,7 +86,7 @@ pub(crate) fn source_for_target(entry: &Entry, target: &Endpoint) -> Option<Endp
     })
 }
 
-/// Returns the part of a name after `prefix/`.
+/// Returns the part of a name after `prefix/`; `None` if the name is not below the prefix.
 fn path_in_tree<'a>(name: &'a RepositoryName, prefix: Option<&RepositoryName>) -> Option<&'a str> {
     match prefix {
         Some(prefix) => name.as_str().strip_prefix(prefix.as_str())?.strip_prefix('/'),
@@ -94,7 +94,7 @@ fn path_in_tree<'a>(name: &'a RepositoryName, prefix: Option<&RepositoryName>) -
     }
 }
 
-/// Returns the repository of a tree that `rest` maps to; `None` if its name would be too long.
+/// Returns the repository `rest` of a tree; `None` if the whole name is not valid, for example too long.
 fn join_tree(tree: &Endpoint, rest: &str) -> Option<Endpoint> {
     let Endpoint::Tree { host, prefix } = tree else { return None };
     let name = match prefix {

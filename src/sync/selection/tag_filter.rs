@@ -1,5 +1,6 @@
-//! Filter that restricts a run to a few tags that were just pushed. The filter bounds their number, and selects the
-//! repositories of an entry and the tags that the entry wants. The other parts of a run do not know about the filter.
+//! Filter that restricts a run to a few tags that were just pushed. The filter has at most 100 tags. It selects the
+//! pairs of repositories and the tags of a run in place of the entry's whole selection. The rest of a run is the same
+//! as without a filter.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,11 +13,11 @@ use crate::oci::{ManifestRef, RepositoryName, Tag};
 use crate::plan::{Selected, Selection};
 use crate::store::{Source, StoreError};
 
-/// Maximum number of tags. If more tags were pushed, the whole entry is run, which needs fewer requests than one for
-/// each tag.
+/// Maximum number of tags. If more tags were pushed, the run has no filter, because a list then needs fewer requests
+/// than single tags.
 const MAX_TAGS: usize = 100;
 
-/// Tags of source repositories; never empty.
+/// Pushed tags, by source repository; never empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TagFilter(BTreeMap<RepositoryName, BTreeSet<Tag>>);
 
@@ -27,7 +28,7 @@ impl TagFilter {
         Self(BTreeMap::from([(repository, BTreeSet::from([tag]))]))
     }
 
-    /// Returns the union of the filters of two runs. Returns `None`, which means everything, if one of the runs has no
+    /// Returns the union of the filters of two runs. Returns `None`, which means no filter, if one of the runs has no
     /// filter, or if the union has more than 100 tags.
     #[must_use]
     pub fn union(first: Option<Self>, second: Option<Self>) -> Option<Self> {
@@ -39,7 +40,7 @@ impl TagFilter {
         (count <= MAX_TAGS).then_some(Self(all))
     }
 
-    /// Returns the pairs of an entry that these tags belong to. No catalog is requested: a repository that just
+    /// Returns the pairs of an entry that have these tags. No catalog is requested, because a repository that just
     /// received a push exists.
     pub(crate) fn pairs(&self, entry: &Entry) -> Vec<Pair> {
         match &entry.source {
@@ -53,16 +54,16 @@ impl TagFilter {
         }
     }
 
-    /// Selects the tags of one source that the entry wants and the source has. The source is queried once for each tag.
-    /// The source's list is read only if a rule counts among all tags. Fewer tags than `at_least` are no error, because
-    /// these are not all tags of the source.
+    /// Selects the pushed tags of one source that the entry's selection contains and that exist at the source. Requests
+    /// each tag once. Reads the source's list only if the selection has `newest`, which depends on all tags. Ignores
+    /// `at_least`, because the pushed tags are not all tags of the source.
     pub(crate) async fn select(
         &self,
         source: &dyn Source,
-        place: &Endpoint,
+        endpoint: &Endpoint,
         selection: &Selection,
     ) -> Result<(Listing, Selected), StoreError> {
-        let Endpoint::Repository(repository) = place else { return Ok(Default::default()) };
+        let Endpoint::Repository(repository) = endpoint else { return Ok(Default::default()) };
         let Some(pushed) = self.0.get(&repository.name) else { return Ok(Default::default()) };
         let (listing, mut selected) = if selection.newest.is_some() {
             let listing = list_tags(source, selection).await?;
@@ -110,7 +111,7 @@ mod tests {
     }
 
     fn tags(count: usize) -> impl Iterator<Item = String> {
-        (0..count).map(|at| format!("v{at}"))
+        (0..count).map(|number| format!("v{number}"))
     }
 
     #[test]
@@ -119,7 +120,7 @@ mod tests {
         assert_eq!(
             TagFilter::union(Some(hundred.clone()), only("app", tags(1))),
             Some(hundred.clone()),
-            "a tag that it has already"
+            "the filter already has this tag"
         );
         assert_eq!(TagFilter::union(Some(hundred.clone()), only("other", tags(1))), None);
         assert_eq!(TagFilter::union(Some(hundred.clone()), None), None);

@@ -57,7 +57,7 @@ fn a_layout_of_unnamed_images_fails_with_their_digests() {
         output.stderr.matches("WARN skipped: an image has no name; select it by its digest: @sha256:").count(),
         2
     );
-    assert!(output.stdout.contains("it has content and no tag, so nothing was selected"), "{}", output.stdout);
+    assert!(output.stdout.contains("the source has content but no tag, so nothing was selected"), "{}", output.stdout);
     let listed = site.run(&["tags", &place]).expect_success();
     assert_eq!(listed.stderr.matches("select it by its digest: @sha256:").count(), 2, "{}", listed.stderr);
 }

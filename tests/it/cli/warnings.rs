@@ -123,11 +123,14 @@ fn tree(repositories: &[&str], tags: &str) -> (Server, Server, Site) {
 fn a_tree_without_repositories_fails_only_by_at_least() {
     let (_source, _target, site) = tree(&["other/app"], "");
     let output = site.run(&["once"]).expect_success();
-    assert!(output.stdout.contains("/team/** has no repositories: look at the prefix"), "{}", output.stdout);
+    assert!(output.stdout.contains("/team/** has no repositories: check the prefix"), "{}", output.stdout);
 
     let (_source, _target, site) = tree(&["other/app"], "at_least: 1");
     let report = site.report(1);
-    assert!(report.problems()[0].ends_with("/team/**: the selection found 0, but `at_least` wants 1"), "{report:?}");
+    assert!(
+        report.problems()[0].ends_with("/team/**: too few tags are selected: 0, but `at_least` requires 1"),
+        "{report:?}"
+    );
     assert_eq!(site.run(&["plan"]).code(), 1);
 }
 
@@ -139,5 +142,5 @@ fn at_least_counts_the_repositories_of_a_tree_together() {
 
     let (_source, _target, site) = tree(&["team/a", "team/b"], "at_least: 3");
     let report = site.report(1);
-    assert!(report.problems()[0].ends_with("the selection found 2, but `at_least` wants 3"), "{report:?}");
+    assert!(report.problems()[0].ends_with("too few tags are selected: 2, but `at_least` requires 3"), "{report:?}");
 }

@@ -153,12 +153,12 @@ fn login_check_says_as_whom_and_what_is_granted_and_writes_nothing() {
         format!(
             "{host}\n  \
              ok      reach: HTTP/1.1, without TLS\n  \
-             ok      asks for: Bearer, by tokens of http://{host}/token\n  \
+             ok      asks for: Bearer, with tokens from http://{host}/token\n  \
              ok      login as anonymous: there are no credentials\n  \
-             ok      login as reader: let in\n  \
+             ok      login as reader: authenticated\n  \
              ok      pull of build/app as reader (entry app): granted\n  \
-             ok      login as writer: let in\n  \
-             ok      push to prod/app as writer (entry app): granted; it is not there yet\n"
+             ok      login as writer: authenticated\n  \
+             ok      push to prod/app as writer (entry app): granted; the repository does not exist yet\n"
         )
     );
     assert_eq!(server.open_sessions(), 0);
@@ -178,12 +178,12 @@ fn login_check_fails_where_a_right_is_missing_and_names_it() {
     assert_eq!(
         lines,
         [
-            "  ok      login as reader: let in",
+            "  ok      login as reader: authenticated",
             "  ok      pull of build/app as reader (entry app): granted",
             "  failed  push to prod/app as reader (entry app): 401 Unauthorized, UNAUTHORIZED: unauthorized; \
              the token does not grant this action; \
              some registries also send this answer if the project does not exist; \
-             grant it, or write other credentials",
+             grant the access, or configure other credentials",
         ]
     );
     // Pull without push.
@@ -202,7 +202,7 @@ fn login_check_fails_where_a_right_is_missing_and_names_it() {
             "  ok      pull of build/app as anonymous (entry app): granted",
             "  failed  push to prod/app as anonymous (entry app): 401 Unauthorized, UNAUTHORIZED: unauthorized; \
              the token does not grant this action; \
-             some registries also send this answer if the project does not exist; write `credentials`",
+             some registries also send this answer if the project does not exist; configure `credentials`",
         ]
     );
 }
@@ -246,17 +246,17 @@ fn login_check_tells_open_guarded_and_unreachable_registries_apart() {
     assert_eq!(
         blocks[open.host()],
         "  ok      reach: HTTP/1.1, without TLS\n  \
-         ok      asks for: nothing, at first\n  \
+         ok      asks for: no credentials for the first request\n  \
          ok      login as anonymous: there are no credentials\n  \
          ok      pull of a as anonymous (entry x): granted\n  \
          ok      push to a as anonymous (entry y): granted\n  \
-         ok      push to z as anonymous (entry z): granted; it is not there yet"
+         ok      push to z as anonymous (entry z): granted; the repository does not exist yet"
     );
     assert_eq!(
         blocks[right.host()],
         "  ok      reach: HTTP/1.1, without TLS\n  \
          ok      asks for: Basic\n  \
-         ok      login as reader: let in\n  \
+         ok      login as reader: authenticated\n  \
          ok      pull of build/app as reader (entry y): granted"
     );
     assert_eq!(
@@ -280,7 +280,7 @@ fn login_check_tells_open_guarded_and_unreachable_registries_apart() {
     let unknown = site.run(&["login-check", "x.example"]);
     assert_eq!(unknown.code(), 2);
     assert!(
-        unknown.stderr.contains("error: the configuration has no registry x.example: it has "),
+        unknown.stderr.contains("error: the configuration has no registry x.example; its registries: "),
         "{}",
         unknown.stderr
     );
@@ -339,10 +339,11 @@ fn login_check_asks_mirrors_too_and_warns_of_one_that_does_not_help() {
     assert_eq!(
         said(mirror.host(), 0),
         "  ok      reach: HTTP/1.1, without TLS\n  \
-         ok      asks for: nothing, at first\n  \
+         ok      asks for: no credentials for the first request\n  \
          ok      login as anonymous: there are no credentials\n  \
          ok      mirrored pull of hub/app as anonymous (entry x): granted\n  \
-         warn    mirrored pull of lacks/app as anonymous (entry x): it is not there: the registry itself will be read"
+         warn    mirrored pull of lacks/app as anonymous (entry x): the mirror does not have the \
+         repository: runs read it from the registry itself"
     );
     assert!(
         said(guarded.host(), 0).ends_with(
@@ -369,7 +370,7 @@ fn login_check_tells_until_when_a_certificate_is_good_and_why_one_is_not_believe
         site.configure_fully("status: off", &format!("\"{host}\": {options}"), &entry);
         login_check(&site, &[], code).lines().nth(1).unwrap().to_owned()
     };
-    assert_eq!(reach("{tls: {ca: ca.pem}}", 0), "  ok      reach: HTTP/1.1, TLS, by a certificate until 4000-12-31");
+    assert_eq!(reach("{tls: {ca: ca.pem}}", 0), "  ok      reach: HTTP/1.1, TLS, certificate valid until 4000-12-31");
     assert_eq!(
         reach("{}", 1),
         format!(
@@ -379,7 +380,7 @@ fn login_check_tells_until_when_a_certificate_is_good_and_why_one_is_not_believe
     );
     assert_eq!(
         reach("{tls: {insecure_skip_verify: true}}", 0),
-        "  ok      reach: HTTP/1.1, TLS, whose certificate is not looked at (insecure_skip_verify)"
+        "  ok      reach: HTTP/1.1, TLS without verification of the certificate (insecure_skip_verify)"
     );
     site.configure_fully("status: off", &format!("\"{}\": {{}}", server.host()), "  []");
     let said = login_check(&site, &[], 1);
@@ -406,8 +407,8 @@ fn login_check_agrees_with_debians_registry() {
         check(HTPASSWD_PASSWORD, 0),
         [
             "  ok      asks for: Basic",
-            "  ok      login as mirror: let in",
-            "  ok      push to a/b as mirror (entry x): granted; it is not there yet",
+            "  ok      login as mirror: authenticated",
+            "  ok      push to a/b as mirror (entry x): granted; the repository does not exist yet",
         ]
     );
     assert_eq!(
@@ -433,7 +434,7 @@ fn login_check_looks_into_trees_up_to_a_bound() {
     let site = promotion(&server, "**", "{anonymous: true}", &both());
     let said = login_check(&site, &[], 0);
     assert!(
-        said.contains("  ok      catalog as reader (entry app): readable; 20 of the repositories are looked at\n"),
+        said.contains("  ok      catalog as reader (entry app): readable; 20 of its repositories are checked\n"),
         "{said}"
     );
     assert_eq!((said.matches("pull of build/").count(), said.matches("push to prod/").count()), (20, 20));
@@ -450,8 +451,8 @@ fn login_check_looks_into_trees_up_to_a_bound() {
                  this action); list the repositories in sync.yaml"
             ),
             format!(
-                "  failed  push as writer (entry app): what goes to {host}/prod/** is not known without the catalog of \
-                 {host}/build/**"
+                "  failed  push as writer (entry app): the repositories under {host}/prod/** cannot be \
+                 determined without the catalog of {host}/build/**"
             ),
         ]
     );
@@ -522,8 +523,8 @@ fn login_check_makes_no_repository_where_asking_would() {
     let last = said.lines().last().unwrap();
     assert_eq!(
         last,
-        "  warn    push to app as anonymous (entry app): not proven: the repository is not there yet, and to ask for the right to \
-         push may make it at this registry"
+        "  warn    push to app as anonymous (entry app): not checked: the repository does not exist yet, \
+         and a check of push access may create it at this registry"
     );
     assert_eq!(target.log().count("upload POST"), 0);
     // One that is there is not made.
@@ -549,7 +550,7 @@ fn login_check_warns_of_credentials_that_nobody_asked_for() {
     assert_eq!(
         lines,
         [
-            "  warn    login as reader: the credentials were not asked for",
+            "  warn    login as reader: the registry did not ask for the credentials",
             "  ok      pull of a as reader (entry x): granted"
         ]
     );

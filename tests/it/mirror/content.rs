@@ -190,8 +190,11 @@ fn a_plan_says_what_tags_with_reserved_names_are() {
     put_index(&pair.source, &[entry(&sbom, "application/spdx+json")], Some(&digest_tag(image.digest())));
     let plan = pair.site.run(&["plan", "--explain"]).expect_success().stdout;
     assert!(plan.starts_with("app: 2 to copy\n"), "{plan}");
-    assert!(plan.contains(&format!("the referrers list of {}, which follows its subject", image.digest())), "{plan}");
-    assert!(plan.contains("it keeps what another tag stood for before"), "{plan}");
+    assert!(
+        plan.contains(&format!("the referrers list of {}, which is copied with its subject", image.digest())),
+        "{plan}"
+    );
+    assert!(plan.contains("the tag keeps the previous digest of another tag"), "{plan}");
 }
 
 #[test]

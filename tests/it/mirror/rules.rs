@@ -98,7 +98,7 @@ fn overwrite_never_holds_back_what_would_move_and_nothing_else() {
     let output = pair.site.run(&["once"]);
     assert_eq!(output.code(), 4, "{}", output.stderr);
     let why = format!(
-        "  blocked v1 at {}/app: the target has {}, the source {}, and `overwrite: never` forbids the move\n",
+        "  blocked v1 at {}/app: the target has {}, the source has {}, and `overwrite: never` forbids the move\n",
         pair.target.host(),
         old.digest(),
         images::small(Family::Oci, 0).digest()
