@@ -46,7 +46,7 @@ pub(crate) fn print(snapshot: &Snapshot, now: DateTime<Utc>, output: &mut Output
         output.line(format!("{of_entry}warning: {warning}"))?;
     }
     for waiting in &snapshot.waiting {
-        output.line(format!("{}: waits for a slot since {}", waiting.entry, units::moment(waiting.since)))?;
+        output.line(format!("{}: waiting for a slot since {}", waiting.entry, units::moment(waiting.since)))?;
     }
     for registry in &snapshot.registries {
         if let Some(held_up) = throttling(registry, now) {

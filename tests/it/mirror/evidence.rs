@@ -382,7 +382,7 @@ fn what_is_left_behind_is_in_the_evidence_of_its_tag() {
     assert_eq!(row["left_behind"][0]["what"], what, "{row:#}");
     let reason = row["left_behind"][0]["reason"].as_str().unwrap();
     let table = scene.site.run(&["evidence"]).expect_success().stdout;
-    let line = format!("left behind, not with {}/app:v1: {what}: {reason}", scene.target.host());
+    let line = format!("left behind when {}/app:v1 was copied: {what}: {reason}", scene.target.host());
     assert!(table.lines().any(|shown| shown == line), "{line} is not in {table}");
     let csv = scene.site.run(&["evidence", "--csv"]).expect_success().stdout;
     assert!(csv.contains(&what), "{csv}");
