@@ -40,7 +40,7 @@ impl Scene {
 }
 
 #[test]
-fn a_copy_is_a_run_with_evidence_in_the_journal_at_its_default_place() {
+fn copy_is_recorded_in_the_journal_at_its_default_path() {
     let scene = Scene::new();
     images::small(Family::Oci, 1).put(&scene.source, "app", Some("v1"));
     scene.copy("app:v1", "mine:stable", &[]).expect_success();
@@ -61,7 +61,7 @@ fn a_copy_is_a_run_with_evidence_in_the_journal_at_its_default_place() {
 }
 
 #[test]
-fn an_unchanged_image_costs_one_head_a_side_and_no_get() {
+fn unchanged_image_costs_one_manifest_head_per_side() {
     let scene = Scene::new();
     images::two_platforms(Family::Oci, 1).put(&scene.source, "app", Some("v1"));
     for args in [&[][..], &["--platform", "linux/arm64"]] {
@@ -78,7 +78,7 @@ fn an_unchanged_image_costs_one_head_a_side_and_no_get() {
 }
 
 #[test]
-fn a_signature_that_was_added_later_comes_with_another_copy_that_asks_for_it() {
+fn late_signature_is_copied_by_copy_with_again() {
     let scene = Scene::new();
     let image = images::small(Family::Oci, 1);
     image.put(&scene.source, "app", Some("v1"));
@@ -90,7 +90,7 @@ fn a_signature_that_was_added_later_comes_with_another_copy_that_asks_for_it() {
 }
 
 #[test]
-fn a_copy_that_is_killed_after_the_write_has_its_evidence_after_the_next_to_the_same_place() {
+fn next_copy_completes_the_evidence_of_a_killed_copy() {
     let scene = Scene::new();
     images::small(Family::Oci, 1).put(&scene.source, "app", Some("v1"));
     scene.target.set(Fault::ManifestPutAnswerHeld);
@@ -106,7 +106,7 @@ fn a_copy_that_is_killed_after_the_write_has_its_evidence_after_the_next_to_the_
 }
 
 #[test]
-fn a_run_of_an_entry_completes_the_evidence_that_a_killed_copy_left_open() {
+fn entry_run_completes_the_evidence_of_a_killed_copy() {
     let scene = Scene::new();
     images::small(Family::Oci, 1).put(&scene.source, "app", Some("v1"));
     let (from, to) = (scene.source.host(), scene.target.host());
@@ -123,7 +123,7 @@ fn a_run_of_an_entry_completes_the_evidence_that_a_killed_copy_left_open() {
 }
 
 #[test]
-fn a_copy_whose_referrers_cannot_be_told_says_so_as_a_run_does_and_looks_again() {
+fn unlistable_referrers_are_reported_and_retried_by_copy() {
     let scene = Scene::new();
     let image = images::small(Family::Oci, 1);
     image.put(&scene.source, "app", Some("v1"));
@@ -138,7 +138,7 @@ fn a_copy_whose_referrers_cannot_be_told_says_so_as_a_run_does_and_looks_again()
 }
 
 #[test]
-fn copies_of_one_image_at_once_do_not_wait_for_each_other() {
+fn concurrent_copies_of_one_image_do_not_block() {
     let scene = Scene::new();
     images::small(Family::Oci, 1).put(&scene.source, "app", Some("v1"));
     scene.target.set(Fault::Held("manifest PUT"));
@@ -153,7 +153,7 @@ fn copies_of_one_image_at_once_do_not_wait_for_each_other() {
 }
 
 #[test]
-fn a_copy_without_a_place_for_the_journal_says_that_it_is_not_recorded() {
+fn copy_without_a_journal_path_warns_and_succeeds() {
     let scene = Scene::new();
     images::small(Family::Oci, 1).put(&scene.source, "app", Some("v1"));
     std::fs::write(scene.site.path("state"), "no folder").unwrap();

@@ -108,7 +108,7 @@ struct Imports {
 }
 
 #[test]
-fn all_that_regsync_documents_becomes_a_good_file_or_a_comment() {
+fn documented_regsync_keys_are_converted_or_commented() {
     let imports = Imports::new("regsync.yml", REGSYNC);
     let (text, said) = imports.import(&[]);
     assert!(said.contains("5 entries, 3 skipped"), "{said}");
@@ -145,7 +145,7 @@ fn all_that_regsync_documents_becomes_a_good_file_or_a_comment() {
 }
 
 #[test]
-fn a_key_that_nobody_knows_ends_with_four_and_is_named() {
+fn unknown_regsync_key_is_named_and_exits_with_4() {
     let entry = "sync:\n  - {source: ghcr.io/a/app, target: MyRegistry/app, type: repository}\n";
     let imports = Imports::new("regsync.yml", &format!("version: 1\nstray: 1\n{entry}"));
     let (text, said) = imports.import(&[]);
@@ -172,7 +172,7 @@ fn content(host: &str) -> BTreeMap<String, String> {
 }
 
 #[test]
-fn what_skopeo_syncs_by_its_file_is_what_the_imported_one_brings() {
+fn imported_skopeo_file_copies_the_same_content() {
     let [source, theirs, ours] = [(); 3].map(|()| DebianRegistry::start());
     let host = source.host();
     for (repository, tags) in [

@@ -48,7 +48,7 @@ fn copied(site: &Site, place: &str) -> (Output, usize) {
 }
 
 #[test]
-fn a_layout_of_unnamed_images_fails_with_their_digests() {
+fn layout_of_unnamed_images_fails_with_digests() {
     let site = site();
     let place = layout(&site, |entry, _| drop(entry.as_object_mut().unwrap().remove("annotations")));
     let (output, tags) = copied(&site, &place);
@@ -63,7 +63,7 @@ fn a_layout_of_unnamed_images_fails_with_their_digests() {
 }
 
 #[test]
-fn a_named_image_arrives_and_an_unnamed_one_is_named_by_digest() {
+fn named_image_is_copied_and_unnamed_one_reported() {
     let site = site();
     let place = layout(&site, |entry, at| {
         if at == 1 {
@@ -81,7 +81,7 @@ fn a_named_image_arrives_and_an_unnamed_one_is_named_by_digest() {
 }
 
 #[test]
-fn a_name_of_two_images_fails_with_both_digests() {
+fn name_of_two_images_fails_with_both_digests() {
     let site = site();
     let place = layout(&site, |entry, at| {
         entry["annotations"] = json!({NAME: "v1", "io.containerd.image.name": format!("docker.io/x/app{at}:v1")});
@@ -108,7 +108,7 @@ fn allowed(length: usize) -> u64 {
 }
 
 #[test]
-fn an_index_of_many_megabytes_costs_a_small_multiple_of_its_length() {
+fn large_layout_index_is_read_in_bounded_memory() {
     const LENGTH: usize = 16 << 20;
     /// Just below the largest `index.json` that is read.
     const LARGEST: usize = (64 << 20) - 1024;
@@ -140,7 +140,7 @@ fn an_index_of_many_megabytes_costs_a_small_multiple_of_its_length() {
 }
 
 #[test]
-fn a_configuration_of_any_length_or_kind_is_refused_within_bounds() {
+fn huge_or_irregular_configuration_is_refused_in_bounded_memory() {
     let site = site();
     File::create(site.path("large.yaml")).unwrap().set_len(3 << 30).unwrap();
     assert!(Command::new("mkfifo").arg(site.path("pipe.yaml")).status().unwrap().success());
@@ -167,7 +167,7 @@ fn a_configuration_of_any_length_or_kind_is_refused_within_bounds() {
 }
 
 #[test]
-fn a_secret_in_a_pipe_or_a_device_fails_its_registry_and_hangs_nothing() {
+fn secret_in_a_pipe_or_device_fails_without_hanging() {
     let site = site();
     assert!(Command::new("mkfifo").arg(site.path("pipe")).status().unwrap().success());
     for (file, said) in
@@ -182,7 +182,7 @@ fn a_secret_in_a_pipe_or_a_device_fails_its_registry_and_hangs_nothing() {
 }
 
 #[test]
-fn a_target_layout_with_a_link_is_refused_and_nothing_is_written_outside() {
+fn target_layout_with_a_symlink_is_refused_unwritten() {
     let site = site();
     let source = Server::start();
     images::small(Family::Oci, 1).put(&source, "app", Some("v1"));

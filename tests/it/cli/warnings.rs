@@ -31,7 +31,7 @@ fn texts(warnings: &Value) -> Vec<&str> {
 }
 
 #[test]
-fn commands_name_what_is_doubtful_and_succeed() {
+fn commands_print_configuration_warnings_and_succeed() {
     let (_source, _target, site) = site();
     let check = site.run(&["check"]).expect_success();
     assert!(check.stdout.contains("warning: sync.yaml:3:") && check.stdout.contains(UNUSED), "{}", check.stdout);
@@ -52,7 +52,7 @@ fn commands_name_what_is_doubtful_and_succeed() {
 }
 
 #[test]
-fn a_tag_without_a_match_is_a_warning_beside_patterns_and_a_failure_alone() {
+fn unmatched_tag_warns_beside_patterns_and_fails_alone() {
     for (include, code) in [("gone, \"v*\"", 0), ("gone", 1)] {
         let (source, target, site) = (Server::start(), Server::start(), Site::new());
         images::small(Family::Oci, 1).put(&source, "app", Some("v1"));
@@ -67,7 +67,7 @@ fn a_tag_without_a_match_is_a_warning_beside_patterns_and_a_failure_alone() {
 }
 
 #[test]
-fn what_the_configuration_alone_shows_is_told_by_each_command_and_the_log() {
+fn static_warnings_are_printed_by_commands_and_logged() {
     let (source, target, site) = (Server::start(), Server::start(), Site::new());
     let image = images::small(Family::Oci, 1);
     image.put(&source, "app", Some("v1"));
@@ -91,7 +91,7 @@ fn what_the_configuration_alone_shows_is_told_by_each_command_and_the_log() {
 }
 
 #[test]
-fn the_daemon_shows_its_warnings_in_status_and_on_its_pages() {
+fn daemon_shows_warnings_in_status_and_pages() {
     let (_source, _target, site) = site();
     let mut daemon = site.start(&["run"]);
     let address = daemon.ready();
@@ -120,7 +120,7 @@ fn tree(repositories: &[&str], tags: &str) -> (Server, Server, Site) {
 }
 
 #[test]
-fn a_tree_without_repositories_fails_only_by_at_least() {
+fn tree_without_repositories_fails_only_with_at_least() {
     let (_source, _target, site) = tree(&["other/app"], "");
     let output = site.run(&["once"]).expect_success();
     assert!(output.stdout.contains("/team/** has no repositories: look at the prefix"), "{}", output.stdout);
@@ -132,7 +132,7 @@ fn a_tree_without_repositories_fails_only_by_at_least() {
 }
 
 #[test]
-fn at_least_counts_the_repositories_of_a_tree_together() {
+fn at_least_counts_all_repositories_of_a_tree() {
     let (_source, target, site) = tree(&["team/a", "team/b"], "at_least: 2");
     site.once();
     assert!(target.store().tag("a", "v1").is_some() && target.store().tag("b", "v1").is_some());

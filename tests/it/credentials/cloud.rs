@@ -151,7 +151,7 @@ fn managed(cloud: &Azure, more: &str) -> String {
 }
 
 #[test]
-fn every_identity_of_azure_gets_into_its_registry_and_no_secret_is_shown() {
+fn every_azure_identity_authenticates_and_reveals_no_secret() {
     let (cloud, scene) = azure_scene(PATIENT);
     let workload = scene
         .who("{azure: workload_identity}")
@@ -178,7 +178,7 @@ fn every_identity_of_azure_gets_into_its_registry_and_no_secret_is_shown() {
 }
 
 #[test]
-fn a_wrong_proof_at_azure_is_refused_by_its_code_and_not_shown() {
+fn wrong_azure_credential_fails_with_code_and_is_hidden() {
     let (cloud, scene) = azure_scene(PATIENT);
     let wrong = scene.given.new_secret("a wrong secret");
     let other = Azure::start(PATIENT);
@@ -193,7 +193,7 @@ fn a_wrong_proof_at_azure_is_refused_by_its_code_and_not_shown() {
 }
 
 #[test]
-fn a_metadata_service_that_is_renewed_is_asked_again() {
+fn metadata_service_under_renewal_is_retried() {
     let (cloud, scene) = azure_scene(PATIENT);
     cloud.renew_metadata(&[410, 404, 429, 500]);
     scene.once(&scene.who(&managed(&cloud, "")), 0);
@@ -201,7 +201,7 @@ fn a_metadata_service_that_is_renewed_is_asked_again() {
 }
 
 #[test]
-fn tokens_of_azure_that_live_seconds_are_renewed_before_they_end() {
+fn short_lived_azure_tokens_are_renewed_before_expiry() {
     let (cloud, scene) = azure_scene(Lifetimes { refresh: 4, access: 2, revoke_at: None });
     scene.target.set(Fault::Delay(SLOW));
     scene.once(&scene.who(&managed(&cloud, "")), 0);
@@ -210,7 +210,7 @@ fn tokens_of_azure_that_live_seconds_are_renewed_before_they_end() {
 }
 
 #[test]
-fn an_access_token_of_azure_that_is_refused_in_the_middle_is_renewed_once() {
+fn revoked_azure_access_token_is_renewed_once() {
     let (cloud, scene) = azure_scene(Lifetimes { revoke_at: Some(2 * SLOW), ..PATIENT });
     scene.target.set(Fault::Delay(SLOW));
     scene.once(&scene.who(&managed(&cloud, "")), 0);
@@ -283,7 +283,7 @@ fn sources(cloud: &Aws, scene: &Scene, keys: &str) -> Vec<(&'static str, Who, St
 }
 
 #[test]
-fn every_source_of_amazons_keys_gets_into_its_registry_and_no_secret_is_shown() {
+fn every_aws_key_source_authenticates_and_reveals_no_secret() {
     let (cloud, scene, keys) = aws_scene(LONG, None);
     for (source, who, name) in sources(&cloud, &scene, &keys) {
         images::small(Family::Oci, rand()).put(&scene.source, "app", Some("v1"));
@@ -295,7 +295,7 @@ fn every_source_of_amazons_keys_gets_into_its_registry_and_no_secret_is_shown() 
 }
 
 #[test]
-fn a_wrong_key_of_amazons_is_refused_by_its_code_and_not_shown() {
+fn wrong_aws_key_fails_with_code_and_is_hidden() {
     let (cloud, scene, keys) = aws_scene(LONG, None);
     let wrong = scene.given.new_secret("a wrong secret");
     let who = scene.who(&format!("{{aws: {{{keys}}}}}"));
@@ -307,7 +307,7 @@ fn a_wrong_key_of_amazons_is_refused_by_its_code_and_not_shown() {
 }
 
 #[test]
-fn a_registry_service_of_amazons_that_fails_is_asked_again() {
+fn failing_aws_registry_service_is_retried() {
     let (cloud, scene, keys) = aws_scene(LONG, None);
     cloud.fail(2);
     scene.once(&scene.who(&format!("{{aws: {{{keys}}}}}")), 0);
@@ -315,7 +315,7 @@ fn a_registry_service_of_amazons_that_fails_is_asked_again() {
 }
 
 #[test]
-fn a_password_of_amazons_that_lives_seconds_is_renewed_before_it_ends() {
+fn short_lived_aws_password_is_renewed_before_expiry() {
     let (cloud, scene, keys) = aws_scene(SHORT, None);
     scene.target.set(Fault::Delay(SLOW));
     scene.once(&scene.who(&format!("{{aws: {{{keys}}}}}")), 0);
@@ -324,7 +324,7 @@ fn a_password_of_amazons_that_lives_seconds_is_renewed_before_it_ends() {
 }
 
 #[test]
-fn a_password_of_amazons_that_is_refused_in_the_middle_is_renewed_once() {
+fn revoked_aws_password_is_renewed_once() {
     let (cloud, scene, keys) = aws_scene(LONG, Some(2 * SLOW));
     scene.target.set(Fault::Delay(SLOW));
     scene.once(&scene.who(&format!("{{aws: {{{keys}}}}}")), 0);
@@ -340,7 +340,7 @@ fn gcp_scene(lifetime: Duration, revoke_at: Option<Duration>) -> (Gcp, Scene, St
 }
 
 #[test]
-fn every_identity_of_google_gets_into_its_registry_and_no_secret_is_shown() {
+fn every_google_identity_authenticates_and_reveals_no_secret() {
     let (cloud, scene, metadata) = gcp_scene(LONG, None);
     let host = cloud.services.url("").trim_start_matches("http://").to_owned();
     let machine = "service account of this machine";
@@ -358,7 +358,7 @@ fn every_identity_of_google_gets_into_its_registry_and_no_secret_is_shown() {
 }
 
 #[test]
-fn a_wrong_key_of_googles_is_refused_by_its_code_and_not_shown() {
+fn wrong_google_key_fails_with_code_and_is_hidden() {
     let (cloud, scene, _) = gcp_scene(LONG, None);
     let other = Gcp::start(LONG, None);
     let uri = |cloud: &Gcp| cloud.services.url("/token");
@@ -379,7 +379,7 @@ fn a_wrong_key_of_googles_is_refused_by_its_code_and_not_shown() {
 }
 
 #[test]
-fn a_token_of_googles_is_renewed_before_it_ends_and_once_when_it_is_refused() {
+fn google_token_is_renewed_before_expiry_and_after_refusal() {
     for (lifetime, revoke_at) in [(SHORT, None), (LONG, Some(2 * SLOW))] {
         let (cloud, scene, metadata) = gcp_scene(lifetime, revoke_at);
         scene.target.set(Fault::Delay(SLOW));
@@ -393,7 +393,7 @@ fn a_token_of_googles_is_renewed_before_it_ends_and_once_when_it_is_refused() {
 }
 
 #[test]
-fn a_redirect_of_a_clouds_service_is_not_followed() {
+fn redirect_of_a_cloud_service_is_not_followed() {
     let elsewhere = Services::start(|_| (200, Vec::new(), "{}".to_owned()));
     let there = elsewhere.url("/");
     let pointing = Services::start(move |_| (307, vec![("location", there.clone())], String::new()));

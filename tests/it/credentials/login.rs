@@ -57,7 +57,7 @@ fn has_no_secret(text: &str) {
 }
 
 #[test]
-fn one_entry_reads_as_one_user_and_writes_as_another_at_one_registry() {
+fn entry_reads_and_writes_one_registry_as_different_users() {
     for by in [By::Passwords, By::Tokens, By::WholeTokens] {
         let server = shared(by);
         let image = images::small(Family::Oci, 1);
@@ -83,7 +83,7 @@ fn one_entry_reads_as_one_user_and_writes_as_another_at_one_registry() {
 }
 
 #[test]
-fn a_mount_that_the_writer_may_not_do_costs_no_blob_twice() {
+fn forbidden_mount_sends_each_blob_only_once() {
     for by in [By::Passwords, By::Tokens, By::WholeTokens] {
         let server = shared(by);
         images::small(Family::Oci, 1).put(&server, "build/app", Some("v1"));
@@ -100,7 +100,7 @@ fn a_mount_that_the_writer_may_not_do_costs_no_blob_twice() {
 }
 
 #[test]
-fn a_tree_is_listed_and_copied_as_who_its_entry_says() {
+fn tree_is_listed_and_copied_with_entry_credentials() {
     let server = shared(By::Tokens);
     for (seed, name) in [(1, "a"), (2, "b/c")] {
         images::small(Family::Oci, seed).put(&server, &format!("build/{name}"), Some("v1"));
@@ -111,7 +111,7 @@ fn a_tree_is_listed_and_copied_as_who_its_entry_says() {
 }
 
 #[test]
-fn a_rival_is_listed_as_who_its_own_entry_says() {
+fn conflicting_entry_is_listed_with_its_own_credentials() {
     let server = shared(By::Tokens);
     for (seed, name) in [(1, "one"), (2, "two")] {
         images::small(Family::Oci, seed).put(&server, &format!("build/{name}"), Some("v1"));
@@ -142,7 +142,7 @@ fn login_check(site: &Site, args: &[&str], code: i32) -> String {
 }
 
 #[test]
-fn login_check_says_as_whom_and_what_is_granted_and_writes_nothing() {
+fn login_check_reports_identity_and_grants_without_writing() {
     let server = shared(By::Tokens);
     images::small(Family::Oci, 1).put(&server, "build/app", Some("v1"));
     let host = server.host();
@@ -167,7 +167,7 @@ fn login_check_says_as_whom_and_what_is_granted_and_writes_nothing() {
 }
 
 #[test]
-fn login_check_fails_where_a_right_is_missing_and_names_it() {
+fn login_check_fails_and_names_a_missing_permission() {
     let server = shared(By::Tokens);
     let host = server.host();
     for name in ["build/app", "prod/app"] {
@@ -207,7 +207,7 @@ fn login_check_fails_where_a_right_is_missing_and_names_it() {
 }
 
 #[test]
-fn login_check_tells_open_guarded_and_unreachable_registries_apart() {
+fn login_check_distinguishes_open_protected_and_unreachable_registries() {
     let (open, right, wrong) = (Server::start(), shared(By::Passwords), shared(By::Passwords));
     images::small(Family::Oci, 1).put(&open, "a", Some("v1"));
     images::small(Family::Oci, 1).put(&right, "build/app", Some("v1"));
@@ -286,7 +286,7 @@ fn login_check_tells_open_guarded_and_unreachable_registries_apart() {
 }
 
 #[test]
-fn login_check_asks_for_the_rights_at_an_open_registry_though_there_are_no_credentials_where_they_should_be() {
+fn login_check_tests_open_registries_despite_unavailable_credentials() {
     let (server, site) = (Server::start(), Site::new());
     images::small(Family::Oci, 1).put(&server, "a", Some("v1"));
     let host = server.host();
@@ -313,7 +313,7 @@ fn login_check_asks_for_the_rights_at_an_open_registry_though_there_are_no_crede
 }
 
 #[test]
-fn login_check_asks_mirrors_too_and_warns_of_one_that_does_not_help() {
+fn login_check_tests_mirrors_and_warns_of_useless_ones() {
     let (origin, mirror, guarded, target) = (Server::start(), Server::start(), shared(By::Passwords), Server::start());
     let image = images::small(Family::Oci, 1);
     image.put(&origin, "app", Some("v1"));
@@ -357,7 +357,7 @@ fn login_check_asks_mirrors_too_and_warns_of_one_that_does_not_help() {
 }
 
 #[test]
-fn login_check_tells_until_when_a_certificate_is_good_and_why_one_is_not_believed() {
+fn login_check_reports_certificate_expiry_and_distrust() {
     let (server, authority, site) = (Server::start(), Authority::new("an authority"), Site::new());
     images::small(Family::Oci, 1).put(&server, "a", Some("v1"));
     let front = Front::tls(server.host(), &authority.certify("127.0.0.1", 4000), None, &["http/1.1"]);
@@ -424,7 +424,7 @@ fn login_check_agrees_with_debians_registry() {
 }
 
 #[test]
-fn login_check_looks_into_trees_up_to_a_bound() {
+fn login_check_tests_a_bounded_number_of_repositories() {
     let server = shared(By::Tokens);
     for seed in 0..25 {
         images::small(Family::Oci, seed).put(&server, &format!("build/{seed:02}"), Some("v1"));
@@ -457,7 +457,7 @@ fn login_check_looks_into_trees_up_to_a_bound() {
 }
 
 #[test]
-fn a_target_that_denies_reads_until_it_exists_is_pushed_to() {
+fn missing_target_that_denies_reads_is_pushed_to() {
     for status in [401, 403] {
         for args in [&["once"][..], &["copy"]] {
             let (source, target, site) = (Server::start(), Server::start(), Site::new());
@@ -480,7 +480,7 @@ fn a_target_that_denies_reads_until_it_exists_is_pushed_to() {
 }
 
 #[test]
-fn a_push_that_is_denied_too_fails_by_its_own_answer() {
+fn denied_push_fails_with_its_own_response() {
     let (source, target, site) = (Server::start(), Server::start(), Site::new());
     images::small(Family::Oci, 1).put(&source, "app", Some("v1"));
     target.set(Fault::UnknownDenied(403));
@@ -493,7 +493,7 @@ fn a_push_that_is_denied_too_fails_by_its_own_answer() {
 }
 
 #[test]
-fn a_tag_that_may_not_be_read_is_not_written_against_a_rule() {
+fn unreadable_tag_is_not_overwritten_against_a_rule() {
     for rule in ["never", "keep_previous"] {
         let (source, target, site) = (Server::start(), Server::start(), Site::new());
         images::small(Family::Oci, 1).put(&source, "app", Some("v1"));
@@ -510,7 +510,7 @@ fn a_tag_that_may_not_be_read_is_not_written_against_a_rule() {
 }
 
 #[test]
-fn login_check_makes_no_repository_where_asking_would() {
+fn login_check_creates_no_repository_by_testing_push() {
     let (source, target, site) = (Server::start(), Server::start(), Site::new());
     images::small(Family::Oci, 1).put(&source, "app", Some("v1"));
     let registries =
@@ -533,7 +533,7 @@ fn login_check_makes_no_repository_where_asking_would() {
 }
 
 #[test]
-fn login_check_warns_of_credentials_that_nobody_asked_for() {
+fn login_check_warns_of_credentials_never_requested() {
     let (server, site) = (Server::start(), Site::new());
     images::small(Family::Oci, 1).put(&server, "a", Some("v1"));
     let host = server.host();

@@ -299,7 +299,7 @@ fn put(server: &Server, seed: u64) {
 }
 
 #[test]
-fn a_good_run_tells_no_secret_in_any_format_nor_do_the_daemon_and_the_journal() {
+fn successful_run_daemon_and_journal_reveal_no_secret() {
     let (source, target, scene) = signed();
     let mut told = Told::default();
     for (seed, format) in [(10, "pretty"), (20, "json"), (30, "journald")] {
@@ -354,7 +354,7 @@ fn logins(host_of: &dyn Fn(&str) -> Server) -> Vec<(&'static str, Server, Server
 }
 
 #[test]
-fn no_source_of_a_login_shows_it_where_it_is_taken_and_where_it_is_refused() {
+fn accepted_and_refused_logins_reveal_no_secret() {
     let mut told = Told::default();
     for (name, _source, target, scene) in logins(&basic) {
         scene.once(&mut told, name, &["--log-format", "json", "once"], 0);
@@ -379,7 +379,7 @@ fn no_source_of_a_login_shows_it_where_it_is_taken_and_where_it_is_refused() {
 }
 
 #[test]
-fn a_program_that_fails_is_not_quoted() {
+fn output_of_a_failing_credential_program_is_hidden() {
     let mut told = Told::default();
     for (_, _source, _target, scene) in logins(&basic).into_iter().skip(3).take(2) {
         let script = format!("echo '{OF_COMMAND}'; echo '{OF_HELPER}' >&2; exit 7");
@@ -428,7 +428,7 @@ fn expect_no_secret_of_echoes(echoes: &[(bool, &'static str, u16)]) {
 }
 
 #[test]
-fn what_a_source_sends_back_is_not_shown() {
+fn secrets_echoed_by_a_source_are_hidden() {
     expect_no_secret_of_echoes(&[
         (true, "tags GET", 403),
         (true, "manifest GET", 401),
@@ -444,7 +444,7 @@ fn what_a_source_sends_back_is_not_shown() {
 }
 
 #[test]
-fn what_a_target_sends_back_is_not_shown() {
+fn secrets_echoed_by_a_target_are_hidden() {
     expect_no_secret_of_echoes(&[
         (false, "upload POST", 401),
         (false, "upload POST", 403),
@@ -460,7 +460,7 @@ fn what_a_target_sends_back_is_not_shown() {
 }
 
 #[test]
-fn a_signed_address_is_not_shown_wherever_it_leads() {
+fn signed_urls_are_hidden_in_every_failure() {
     let closed = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap();
     let plain = Server::start();
     let query: String = url::form_urlencoded::byte_serialize(READ.as_bytes()).collect();
@@ -486,7 +486,7 @@ fn a_signed_address_is_not_shown_wherever_it_leads() {
 }
 
 #[test]
-fn a_proxy_s_login_is_not_shown_where_it_is_taken_refused_or_not_asked_for() {
+fn proxy_credentials_are_hidden_in_every_case() {
     let authority = Authority::new("An authority of the tests");
     let own = authority.certify("127.0.0.1", 2099);
     let (source, target) = (Server::start(), Server::start());
@@ -513,7 +513,7 @@ fn a_proxy_s_login_is_not_shown_where_it_is_taken_refused_or_not_asked_for() {
 }
 
 #[test]
-fn over_http_2_no_header_is_logged() {
+fn http_2_headers_are_never_logged() {
     let authority = Authority::new("An authority of the tests");
     let own = authority.certify("127.0.0.1", 2099);
     let (source, target) = (Server::start(), basic(IN_ENVIRONMENT));
@@ -536,7 +536,7 @@ fn over_http_2_no_header_is_logged() {
 }
 
 #[test]
-fn a_broken_configuration_shows_no_secret_at_the_start_and_while_it_runs() {
+fn broken_configuration_reveals_no_secret_at_start_or_reload() {
     let (_source, _target, scene) = signed();
     let (mut daemon, address) = scene.daemon();
     let good = fs::read_to_string(scene.site.path("sync.yaml")).unwrap();
@@ -582,7 +582,7 @@ fn a_broken_configuration_shows_no_secret_at_the_start_and_while_it_runs() {
 }
 
 #[test]
-fn a_run_that_is_aborted_leaves_no_secret_in_its_folder() {
+fn aborted_run_leaves_no_secret_in_its_folder() {
     let (_source, target, scene) = signed();
     let mut told = Told::default();
     target.set(Fault::Held("manifest PUT"));
@@ -615,7 +615,7 @@ fn post_event(address: &str, path: &str, header: &str, body: &str) -> (u16, Stri
 }
 
 #[test]
-fn what_senders_of_push_events_prove_themselves_by_is_not_shown() {
+fn credentials_of_push_event_senders_are_hidden() {
     let (source, target, scene) = signed();
     scene.take_events(source.host());
     let (mut daemon, status) = scene.daemon();
@@ -656,7 +656,7 @@ fn what_senders_of_push_events_prove_themselves_by_is_not_shown() {
 }
 
 #[test]
-fn a_secret_is_found_in_every_form_and_place() {
+fn secret_search_finds_every_form_and_place() {
     for secret in ALL {
         let percent: String = url::form_urlencoded::byte_serialize(secret.as_bytes()).collect();
         for leak in [

@@ -140,7 +140,7 @@ fn sources(source: &Server, host: &str, password: &str) -> Vec<(Scene, &'static 
 }
 
 #[test]
-fn every_source_lets_us_into_debians_registry_and_evidence_names_the_user() {
+fn every_credential_source_authenticates_at_debians_registry() {
     let (source, debian) = (Server::start(), DebianRegistry::guarded(HTPASSWD));
     images::small(Family::Oci, 1).put(&source, "app", Some("v1"));
     for (at, (scene, user)) in sources(&source, debian.host(), PASSWORD).into_iter().enumerate() {
@@ -152,7 +152,7 @@ fn every_source_lets_us_into_debians_registry_and_evidence_names_the_user() {
 }
 
 #[test]
-fn every_source_lets_us_in_where_tokens_are_asked_for() {
+fn every_credential_source_authenticates_at_a_token_registry() {
     let source = Server::start();
     images::small(Family::Oci, 1).put(&source, "app", Some("v1"));
     let host_of = bearer(false);
@@ -164,7 +164,7 @@ fn every_source_lets_us_in_where_tokens_are_asked_for() {
 }
 
 #[test]
-fn a_wrong_secret_of_any_source_is_refused_and_not_shown() {
+fn wrong_secret_of_any_source_is_refused_and_hidden() {
     let source = Server::start();
     images::small(Family::Oci, 1).put(&source, "app", Some("v1"));
     let user = ("mirror".to_owned(), PASSWORD.to_owned());
@@ -178,7 +178,7 @@ fn a_wrong_secret_of_any_source_is_refused_and_not_shown() {
 }
 
 #[test]
-fn an_identity_token_lets_us_in_and_a_wrong_one_is_not_shown() {
+fn identity_token_authenticates_and_wrong_one_is_hidden() {
     let (source, target) = (Server::start(), bearer(false));
     images::small(Family::Oci, 1).put(&source, "app", Some("v1"));
     let wrong = Scene::new(&source, target.host(), "{token: {env: TOKEN}}").variable("TOKEN", WRONG);
@@ -196,7 +196,7 @@ fn an_identity_token_lets_us_in_and_a_wrong_one_is_not_shown() {
 }
 
 #[test]
-fn anonymous_is_nobody_whatever_this_machine_knows() {
+fn anonymous_ignores_the_credentials_of_the_machine() {
     let (source, target) = (bearer(true), Server::start());
     images::small(Family::Oci, 1).put(&source, "app", Some("v1"));
     let config = format!(r#"{{"auths": {{"{}": {{"auth": "{}"}}}}}}"#, source.host(), base64("mirror:wrong"));
@@ -219,7 +219,7 @@ fn anonymous_is_nobody_whatever_this_machine_knows() {
 }
 
 #[test]
-fn the_status_port_shows_no_secret() {
+fn status_port_shows_no_secret() {
     let (source, target) = (Server::start(), bearer(false));
     images::small(Family::Oci, 1).put(&source, "app", Some("v1"));
     let scene = Scene::new(&source, target.host(), "{command: [print-token]}");
@@ -239,7 +239,7 @@ fn the_status_port_shows_no_secret() {
 }
 
 #[test]
-fn a_command_gets_its_own_variables_and_no_secret_of_others() {
+fn credential_command_gets_only_its_own_variables() {
     let (source, target) = (Server::start(), bearer(false));
     images::small(Family::Oci, 1).put(&source, "app", Some("v1"));
     let scene =

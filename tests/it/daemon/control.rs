@@ -62,7 +62,7 @@ fn end(daemon: Running) -> String {
 }
 
 #[test]
-fn a_run_that_is_asked_for_begins_at_once_and_its_end_is_told() {
+fn triggered_run_starts_at_once_and_reports_its_end() {
     let place = Place::new(&["never", "never"]);
     let (daemon, _) = place.start();
     let said = place.run(&["trigger", "first", "--wait"]).expect_success().stdout;
@@ -84,7 +84,7 @@ fn a_run_that_is_asked_for_begins_at_once_and_its_end_is_told() {
 }
 
 #[test]
-fn an_entry_that_runs_is_not_begun_twice_and_whoever_waits_gives_up_without_ending_it() {
+fn running_entry_is_not_started_twice_by_triggers() {
     let place = Place::new(&["never"]);
     place.target.set(Fault::Delay(Duration::from_millis(700)));
     let (mut daemon, address) = place.start();
@@ -105,7 +105,7 @@ fn an_entry_that_runs_is_not_begun_twice_and_whoever_waits_gives_up_without_endi
 }
 
 #[test]
-fn what_cannot_be_done_is_said_with_the_way_out() {
+fn refused_commands_are_reported_with_a_remedy() {
     let place = Place::new(&["never", "never"]);
     let silent = place.run(&["trigger", "first"]);
     assert_eq!(silent.code(), 1);
@@ -124,7 +124,7 @@ fn what_cannot_be_done_is_said_with_the_way_out() {
 }
 
 #[test]
-fn the_socket_is_one_daemons_alone_is_for_its_group_and_outlives_no_daemon() {
+fn control_socket_is_exclusive_group_accessible_and_temporary() {
     let place = Place::new(&["never"]);
     let socket = place.site.path("control.sock");
     let (daemon, _) = place.start();
@@ -145,7 +145,7 @@ fn the_socket_is_one_daemons_alone_is_for_its_group_and_outlives_no_daemon() {
 }
 
 #[test]
-fn who_talks_nonsense_or_nothing_at_the_socket_disturbs_nobody() {
+fn malformed_or_silent_socket_clients_disturb_no_other() {
     let place = Place::new(&["never"]);
     let (daemon, address) = place.start();
     let connect = || UnixStream::connect(place.site.path("control.sock")).unwrap();
@@ -178,7 +178,7 @@ fn post(place: &Place, path: &str, headers: &str) -> (u16, String) {
 }
 
 #[test]
-fn status_codes_state_why_nothing_was_done() {
+fn status_codes_give_the_reason_of_a_refusal() {
     let place = Place::new(&["never"]);
     let (daemon, _) = place.start();
     let post = |path: &str| post(&place, path, "Host: localhost\r\n");
@@ -252,7 +252,7 @@ fn first(address: &str) -> Option<Value> {
 }
 
 #[test]
-fn a_paused_entry_stays_so_over_a_crash_until_it_is_resumed() {
+fn paused_entry_stays_paused_over_a_crash() {
     let place = Place::new(&["* * * * *"]);
     let (mut daemon, address) = place.start();
     daemon.wait_until("a firing", |_| first(&address)?["next_firing"].is_string().then_some(()));
@@ -284,7 +284,7 @@ fn a_paused_entry_stays_so_over_a_crash_until_it_is_resumed() {
 }
 
 #[test]
-fn a_pause_lets_tags_under_way_be_finished_and_the_rest_goes_on_afterwards() {
+fn pause_finishes_current_tags_and_continues_after_resume() {
     let place = Place::new(&["never"]);
     for tag in 0..100 {
         images::small(Family::Oci, 1000 + tag).put(&place.source, "first", Some(&format!("t{tag}")));

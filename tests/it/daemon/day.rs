@@ -64,7 +64,7 @@ struct Machine {
 }
 
 #[test]
-fn a_day_in_the_life_of_the_daemon_that_the_package_installs() {
+fn installed_daemon_works_through_a_day_of_operations() {
     let mut machine = Machine::with_the_package_installed();
     machine.the_daemon_starts();
     let scraped = Gate::start(&machine.status);

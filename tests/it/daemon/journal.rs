@@ -41,7 +41,7 @@ fn run_that_hangs(site: &Site) -> (Server, Server, Running) {
 }
 
 #[test]
-fn a_killed_run_is_marked_and_the_next_one_sends_nothing_again_that_was_done() {
+fn killed_run_is_marked_and_next_run_resends_nothing() {
     let site = Site::new();
     let (source, target, running) = run_that_hangs(&site);
     running.kill();
@@ -62,7 +62,7 @@ fn a_killed_run_is_marked_and_the_next_one_sends_nothing_again_that_was_done() {
 }
 
 #[test]
-fn a_second_process_leaves_a_running_entry_alone_and_says_so() {
+fn second_process_skips_and_reports_a_running_entry() {
     let site = Site::new();
     let (_source, target, mut running) = run_that_hangs(&site);
     let before = target.log().requests().len();
@@ -76,7 +76,7 @@ fn a_second_process_leaves_a_running_entry_alone_and_says_so() {
 }
 
 #[test]
-fn an_interrupted_run_says_so_and_ends_with_130() {
+fn interrupted_run_is_reported_and_exits_with_130() {
     let site = Site::new();
     let (_source, target, running) = run_that_hangs(&site);
     running.signal("INT");
@@ -88,7 +88,7 @@ fn an_interrupted_run_says_so_and_ends_with_130() {
 }
 
 #[test]
-fn what_arrived_is_told_as_table_json_and_csv_with_filters() {
+fn evidence_is_printed_as_table_json_and_csv() {
     let (source, target) = (Server::start(), Server::start());
     let (one, two) = (images::two_platforms(Family::Oci, 1), images::small(Family::Docker, 2));
     one.put(&source, "one", Some("v1"));
@@ -152,7 +152,7 @@ fn what_arrived_is_told_as_table_json_and_csv_with_filters() {
 }
 
 #[test]
-fn only_its_owner_may_read_the_journal() {
+fn journal_is_readable_only_by_its_owner() {
     let site = Site::new();
     let (_source, _target, running) = run_that_hangs(&site);
     let mut seen = 0;
@@ -170,7 +170,7 @@ fn only_its_owner_may_read_the_journal() {
 }
 
 #[test]
-fn no_secret_leaves_the_program_but_to_its_registry() {
+fn secrets_are_sent_only_to_their_registry() {
     const SECRETS: [&str; 3] = ["canary-of-the-source", "canary-of-the-target", "canary-that-is-wrong"];
     let closed = |password: &str| Setup { auth: Auth::Basic("robot".into(), password.into()), ..Setup::default() };
     let source = Server::with(closed(SECRETS[0]));

@@ -81,7 +81,7 @@ fn succeeded(address: &str, name: &str) -> Option<Value> {
 }
 
 #[test]
-fn it_answers_fires_refuses_a_bad_edit_follows_a_good_one_and_ends() {
+fn daemon_serves_runs_reloads_and_shuts_down() {
     let harbour = Harbour::new();
     harbour.configure("", &[harbour.entry("first", "* * * * *")]);
     let (mut daemon, address) = start(&harbour.site);
@@ -131,7 +131,7 @@ fn it_answers_fires_refuses_a_bad_edit_follows_a_good_one_and_ends() {
 }
 
 #[test]
-fn an_entry_runs_at_each_start_where_that_is_wanted() {
+fn entry_with_on_start_runs_at_each_start() {
     let harbour = Harbour::new();
     let wanted = harbour.entry("first", "never").replace("schedule:", "on_start: true, schedule:");
     harbour.configure("", &[wanted, harbour.entry("second", "never")]);
@@ -145,7 +145,7 @@ fn an_entry_runs_at_each_start_where_that_is_wanted() {
 }
 
 #[test]
-fn an_entry_that_keeps_failing_is_left_alone_for_longer_and_longer() {
+fn repeated_failures_lengthen_the_back_off_of_an_entry() {
     let harbour = Harbour::new();
     harbour.configure("", &[harbour.entry("gone", "* * * * *"), harbour.entry("first", "* * * * *")]);
     for _ in 0..3 {
@@ -166,7 +166,7 @@ fn an_entry_that_keeps_failing_is_left_alone_for_longer_and_longer() {
 }
 
 #[test]
-fn an_entry_that_is_changed_while_it_runs_goes_on_by_its_new_rules() {
+fn entry_changed_during_its_run_restarts_with_new_rules() {
     let harbour = Harbour::new();
     for tag in 0..100 {
         images::small(Family::Oci, 1000 + tag).put(&harbour.source, "first", Some(&format!("t{tag}")));
@@ -198,7 +198,7 @@ fn publish_as_config_map(site: &Site, version: &str, text: &str) {
 }
 
 #[test]
-fn a_config_map_that_is_swapped_is_read_again_at_once_and_at_a_hang_up() {
+fn swapped_config_map_is_reloaded_at_once_and_by_sighup() {
     let harbour = Harbour::new();
     harbour.configure("", &[harbour.entry("first", "never")]);
     let text = std::fs::read_to_string(harbour.site.path("sync.yaml")).unwrap();
@@ -217,7 +217,7 @@ fn a_config_map_that_is_swapped_is_read_again_at_once_and_at_a_hang_up() {
 }
 
 #[test]
-fn a_file_that_is_included_is_followed_like_the_one_that_includes_it() {
+fn edit_of_an_included_file_is_reloaded() {
     let harbour = Harbour::new();
     std::fs::create_dir(harbour.site.path("conf.d")).unwrap();
     harbour.configure("", &[harbour.entry("first", "never")]);
@@ -240,7 +240,7 @@ fn a_file_that_is_included_is_followed_like_the_one_that_includes_it() {
 }
 
 #[test]
-fn what_was_missed_is_made_up_for_once() {
+fn missed_runs_are_caught_up_by_one_run() {
     let harbour = Harbour::new();
     // Yearly: nothing but the missed firing can be the reason, except in the first minutes of a year.
     harbour.configure("", &[harbour.entry("first", "@yearly"), harbour.entry("second", "@yearly")]);
@@ -286,7 +286,7 @@ fn daemon_under_way(harbour: &Harbour, grace: &str, bandwidth: u64) -> (Running,
 }
 
 #[test]
-fn a_transfer_under_way_is_finished_within_the_grace() {
+fn transfer_in_flight_finishes_within_the_shutdown_grace() {
     let harbour = Harbour::new();
     let (mut daemon, address) = daemon_under_way(&harbour, "50s", 250_000);
     assert!(!harbour.has_arrived("slow"));
@@ -306,7 +306,7 @@ fn a_transfer_under_way_is_finished_within_the_grace() {
 }
 
 #[test]
-fn what_is_not_finished_within_the_grace_is_dropped_and_goes_on_at_the_next_start() {
+fn transfer_beyond_the_shutdown_grace_resumes_after_restart() {
     let harbour = Harbour::new();
     let old = harbour.source.store().tag("slow", "v1");
     assert_eq!(old, None);
@@ -325,7 +325,7 @@ fn what_is_not_finished_within_the_grace_is_dropped_and_goes_on_at_the_next_star
 }
 
 #[test]
-fn systemd_is_told_when_it_is_ready_and_when_it_ends() {
+fn daemon_notifies_systemd_of_readiness_and_shutdown() {
     let harbour = Harbour::new();
     harbour.configure("", &[harbour.entry("first", "never")]);
     let manager = Manager::new(&harbour.site);
@@ -338,7 +338,7 @@ fn systemd_is_told_when_it_is_ready_and_when_it_ends() {
 }
 
 #[test]
-fn the_status_that_systemd_shows_follows_the_runs_and_keeps_what_is_wrong_with_the_file() {
+fn systemd_status_shows_runs_and_configuration_problems() {
     let harbour = Harbour::new();
     let gone = harbour.entry("gone", "never").replace("schedule:", "on_start: true, schedule:");
     harbour.configure("", &[harbour.entry("first", "never"), gone.clone()]);
@@ -358,7 +358,7 @@ fn the_status_that_systemd_shows_follows_the_runs_and_keeps_what_is_wrong_with_t
 }
 
 #[test]
-fn a_broken_configuration_keeps_it_from_starting_and_shows_every_mistake() {
+fn broken_configuration_prevents_start_and_lists_every_mistake() {
     let harbour = Harbour::new();
     let bad = harbour.entry("first", "61 * * * *").replace("target:", "tarket:");
     harbour.configure("", &[bad]);
@@ -369,7 +369,7 @@ fn a_broken_configuration_keeps_it_from_starting_and_shows_every_mistake() {
 }
 
 #[test]
-fn an_authority_that_is_exchanged_is_believed_from_the_next_run_on() {
+fn replaced_ca_certificate_is_trusted_from_the_next_run() {
     let harbour = Harbour::new();
     // What it says of itself would lead past the front.
     harbour.source.set(Fault::RelativeLocation);

@@ -104,7 +104,7 @@ fn well(run: u64, [copied, replaced, unchanged, blocked]: [u64; 4]) -> Value {
 }
 
 #[test]
-fn a_run_says_one_line_for_each_change_and_one_for_itself() {
+fn run_logs_one_line_per_change_and_one_summary() {
     let harbour = Harbour::new(&[("app", "")]);
     let (one, two) = (harbour.put("app", "v1", 1), harbour.put("app", "v2", 2));
     let copied = |tag, image| harbour.line("INFO", "copied", 1, tag, image);
@@ -119,7 +119,7 @@ fn a_run_says_one_line_for_each_change_and_one_for_itself() {
 }
 
 #[test]
-fn a_tag_that_fails_and_one_that_is_held_are_told_as_such() {
+fn failed_and_blocked_tags_are_logged_as_such() {
     let harbour = Harbour::new(&[("app", ", overwrite: never")]);
     let one = harbour.put("app", "v1", 1);
     harbour.lines(0);
@@ -136,7 +136,7 @@ fn a_tag_that_fails_and_one_that_is_held_are_told_as_such() {
 }
 
 #[test]
-fn a_person_reads_the_same_lines_in_plain_text() {
+fn pretty_format_has_the_same_lines_as_json() {
     let harbour = Harbour::new(&[("app", "")]);
     let image = harbour.put("app", "v1", 1);
     let log = harbour.once("pretty", "", 0).stderr;
@@ -153,7 +153,7 @@ fn a_person_reads_the_same_lines_in_plain_text() {
 }
 
 #[test]
-fn a_daemon_says_where_it_listens_what_changed_and_that_it_ends() {
+fn daemon_logs_addresses_changes_and_shutdown() {
     let harbour = Harbour::new(&[("app", ", on_start: true, schedule: never")]);
     let image = harbour.put("app", "v1", 1);
     let mut daemon = harbour.site.start(&["--log-format", "json", "run"]);
@@ -178,7 +178,7 @@ fn a_daemon_says_where_it_listens_what_changed_and_that_it_ends() {
 }
 
 #[test]
-fn who_asks_twice_for_the_end_is_told_what_that_costs_and_a_run_that_is_cut_off_is_no_trouble() {
+fn second_signal_is_logged_and_interruption_is_no_error() {
     let harbour = Harbour::new(&[("app", ", on_start: true, schedule: never")]);
     harbour.put("app", "v1", 1);
     harbour.source.set(Fault::Held("blob GET"));
@@ -204,7 +204,7 @@ fn who_asks_twice_for_the_end_is_told_what_that_costs_and_a_run_that_is_cut_off_
 }
 
 #[test]
-fn mistakes_in_an_edit_are_shown_line_by_line_and_are_one_field_for_programs() {
+fn configuration_problems_are_logged_as_lines_or_one_field() {
     for form in ["pretty", "json"] {
         let harbour = Harbour::new(&[("app", ", on_start: true, schedule: never")]);
         harbour.put("app", "v1", 1);
@@ -226,7 +226,7 @@ fn mistakes_in_an_edit_are_shown_line_by_line_and_are_one_field_for_programs() {
 }
 
 #[test]
-fn every_line_of_a_run_says_which_it_is_and_none_says_another_while_two_run() {
+fn log_lines_of_concurrent_runs_name_their_own_run() {
     let harbour = Harbour::new(&[("first", ""), ("second", "")]);
     for (entry, seed) in [("first", 10), ("second", 20)] {
         for tag in 0..4 {
@@ -262,7 +262,7 @@ fn every_line_of_a_run_says_which_it_is_and_none_says_another_while_two_run() {
 }
 
 #[test]
-fn what_a_blob_is_about_is_said_where_its_transfer_breaks_off() {
+fn broken_blob_transfer_is_logged_with_its_context() {
     let harbour = Harbour::new(&[("app", "")]);
     let image = harbour.put("app", "v1", 1);
     harbour.source.set(Fault::BlobGetBreaks { after: 10, times: 1 });
@@ -275,7 +275,7 @@ fn what_a_blob_is_about_is_said_where_its_transfer_breaks_off() {
 }
 
 #[test]
-fn a_task_that_moves_a_blob_to_several_targets_says_what_it_is_about() {
+fn blob_transfer_to_several_targets_is_logged_with_context() {
     let harbour = Harbour::new(&[]);
     let (image, slow) = (harbour.put("app", "v1", 1), Server::start());
     let (source, target) = (harbour.source.host(), harbour.target.host());
@@ -297,7 +297,7 @@ fn a_task_that_moves_a_blob_to_several_targets_says_what_it_is_about() {
 }
 
 #[test]
-fn a_hostile_registry_forges_no_line() {
+fn hostile_registry_cannot_forge_log_lines() {
     let harbour = Harbour::new(&[("app", "")]);
     harbour.put("app", "v1", 1);
     let name = "v2\n2026-01-01T00:00:00.000000Z ERROR forged\r\u{1b}[2J\u{2028}\u{202e}\nTRANSSHIP_ENTRY=forged";
@@ -320,7 +320,7 @@ fn a_hostile_registry_forges_no_line() {
 }
 
 #[test]
-fn log_in_the_folder_of_the_configuration_does_not_feed_itself() {
+fn log_file_beside_the_configuration_does_not_feed_itself() {
     let harbour = Harbour::new(&[("app", ", schedule: never")]);
     let log = harbour.site.path("transship.log");
     // The shell makes the file when it starts.

@@ -49,7 +49,7 @@ impl Place {
 }
 
 #[test]
-fn a_slow_entry_delays_no_other_though_both_bring_a_blob_to_one_registry() {
+fn slow_entry_does_not_delay_one_sharing_its_blob() {
     let place = Place::new();
     place.slow.set(Fault::Held("blob GET"));
     let never = "schedule: never";
@@ -78,7 +78,7 @@ fn a_slow_entry_delays_no_other_though_both_bring_a_blob_to_one_registry() {
 }
 
 #[test]
-fn an_entry_whose_reads_hang_leaves_memory_to_the_others() {
+fn entry_with_hanging_reads_leaves_memory_to_others() {
     let place = Place::new();
     let layers: Vec<_> = (100..400).map(|seed| images::layer(Family::Oci, seed, 100)).collect();
     images::image(Family::Oci, images::linux("amd64"), &layers).put(&place.slow, "app", Some("v2"));
@@ -102,7 +102,7 @@ fn an_entry_whose_reads_hang_leaves_memory_to_the_others() {
 }
 
 #[test]
-fn an_entry_whose_bytes_trickle_leaves_places_at_the_target_to_the_others() {
+fn entry_with_trickling_reads_leaves_target_permits_to_others() {
     let place = Place::new();
     let layers: Vec<_> = (100..112).map(|seed| images::layer(Family::Oci, seed, 200_000)).collect();
     images::image(Family::Oci, images::linux("amd64"), &layers).put(&place.slow, "app", Some("v2"));
@@ -141,7 +141,7 @@ fn expect_turns(daemon: &mut Running, address: &str) {
 }
 
 #[test]
-fn the_loop_turns_whatever_is_wrong_with_registries_and_with_the_socket_of_systemd() {
+fn loop_iterates_despite_broken_registries_and_systemd_socket() {
     let (target, site) = (Server::start(), Site::new());
     // One listens and never answers, one is gone, and one dies in the middle of a run.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -188,7 +188,7 @@ fn the_loop_turns_whatever_is_wrong_with_registries_and_with_the_socket_of_syste
 }
 
 #[test]
-fn the_loop_turns_while_another_process_holds_the_journal() {
+fn loop_iterates_while_another_process_locks_the_journal() {
     let place = Place::new();
     let entry = |rest: &str| place.entry("differs", &place.differs, rest);
     place.configure("entries_at_once: 2", &[entry("schedule: never")]);
@@ -220,7 +220,7 @@ fn the_loop_turns_while_another_process_holds_the_journal() {
 }
 
 #[test]
-fn so_many_entries_run_at_once_and_the_others_follow_in_order() {
+fn entries_at_once_limits_runs_and_queues_in_order() {
     let (target, site) = (Server::start(), Site::new());
     let names: Vec<String> = (1..=5).map(|number| format!("entry-{number}")).collect();
     // Each reads from a server of its own, so that the test says which one ends.

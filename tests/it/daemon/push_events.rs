@@ -72,7 +72,7 @@ fn push_to(receiver: &str, address: &str, secret: &str, repository: &str, tags: 
 }
 
 #[test]
-fn what_is_pushed_arrives_for_its_tag_alone_and_costs_no_list() {
+fn push_event_copies_only_its_tag_without_listing() {
     let wharf = Wharf::new();
     for (seed, tag) in ["v1", "v2", "beta"].iter().enumerate() {
         images::small(Family::Oci, seed as u64).put(&wharf.source, "team/app", Some(tag));
@@ -124,7 +124,7 @@ fn what_is_pushed_arrives_for_its_tag_alone_and_costs_no_list() {
 }
 
 #[test]
-fn a_push_to_debians_registry_brings_its_tag_alone_and_asks_for_no_list() {
+fn push_to_debians_registry_copies_only_its_tag() {
     let (target, site) = (Server::start(), Site::new());
     site.configure_fully(&daemon_with("build", SECRET, "registry.example"), "", "  []");
     let mut daemon = site.start(&["run"]);
@@ -160,7 +160,7 @@ fn a_push_to_debians_registry_brings_its_tag_alone_and_asks_for_no_list() {
 }
 
 #[test]
-fn a_thousand_events_during_a_run_are_few_runs_more_and_a_tag_that_was_pushed_anew_meanwhile_arrives() {
+fn thousand_events_during_a_run_cause_few_further_runs() {
     let wharf = Wharf::new();
     let put = |tag: &str, seed: u64| images::small(Family::Oci, seed).put(&wharf.source, "team/app", Some(tag));
     put("v0", 1);
@@ -199,7 +199,7 @@ fn a_thousand_events_during_a_run_are_few_runs_more_and_a_tag_that_was_pushed_an
 }
 
 #[test]
-fn receivers_their_secrets_and_their_series_follow_the_file() {
+fn receivers_secrets_and_metrics_follow_a_reload() {
     let wharf = Wharf::new();
     let entries = "- {name: app, source: SOURCE/team/app, target: TARGET/app}";
     let (mut daemon, events) = wharf.start(entries);
@@ -217,7 +217,7 @@ fn receivers_their_secrets_and_their_series_follow_the_file() {
 }
 
 #[test]
-fn with_newest_a_pushed_tag_is_copied_where_it_is_among_the_newest() {
+fn pushed_tag_is_copied_only_if_among_the_newest() {
     let wharf = Wharf::new();
     for seed in 1..=4 {
         images::small(Family::Oci, seed).put(&wharf.source, "team/app", Some(&format!("{seed}.0.0")));

@@ -68,7 +68,7 @@ impl Stage {
 const SET_BACK: &str = "the clock was set back";
 
 #[test]
-fn a_clock_that_jumps_by_a_day_and_back_fires_each_entry_once_for_each_time() {
+fn clock_jump_by_a_day_runs_each_entry_once() {
     let stage = Stage::new("2026-06-01T00:10:00Z");
     stage.configure(&[("hourly", "schedule: every 1h"), ("nightly", "schedule: \"0 3 * * *\"")]);
     let (mut daemon, address) = stage.start();
@@ -103,7 +103,7 @@ fn a_clock_that_jumps_by_a_day_and_back_fires_each_entry_once_for_each_time() {
 }
 
 #[test]
-fn clock_set_right_while_the_daemon_is_off_silences_no_entry() {
+fn clock_corrected_during_downtime_skips_no_entry() {
     let stage = Stage::new("2026-06-01T12:00:10Z");
     stage.configure(&[("hourly", "schedule: \"*/2 * * * *\"")]);
     let (mut daemon, _) = stage.start();
@@ -132,7 +132,7 @@ fn clock_set_right_while_the_daemon_is_off_silences_no_entry() {
 }
 
 #[test]
-fn wildcard_schedules_go_on_through_the_nights_in_which_clocks_change() {
+fn wildcard_schedules_continue_over_daylight_saving_changes() {
     for (time, schedule, expected) in [
         ("2026-10-24T23:45:00Z", "*/30 * * * *", ["25T00:00", "25T00:30", "25T01:00", "25T01:30"]),
         ("2026-10-24T23:45:00Z", "0 * * * *", ["25T00:00", "25T01:00", "25T02:00", "25T03:00"]),
@@ -153,7 +153,7 @@ fn wildcard_schedules_go_on_through_the_nights_in_which_clocks_change() {
 }
 
 #[test]
-fn what_a_run_had_sent_before_its_timeout_is_not_sent_again_by_the_next() {
+fn bytes_sent_before_a_timeout_are_not_resent() {
     let (source, target, site) = (Server::start(), Server::start(), Site::new());
     let mut layers: Vec<_> = (0..5).map(|seed| images::layer(Family::Oci, seed, 1000)).collect();
     layers.push(images::layer(Family::Oci, 9, 4_000_000));

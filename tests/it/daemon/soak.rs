@@ -54,7 +54,7 @@ struct Sample {
 }
 
 #[test]
-fn thousands_of_firings_failures_and_reloads_leave_memory_and_threads_as_they_were() {
+fn thousands_of_runs_and_reloads_leave_memory_and_threads_constant() {
     let firings = FIRINGS[usize::from(std::env::var_os("TRANSSHIP_LONG").is_some())];
     let soak = Soak::begin();
     let (mut daemon, address) = soak.start();

@@ -265,7 +265,7 @@ fn no_cycle_joins_files_of_a_module_or_folders_of_sync() {
 }
 
 #[test]
-fn cycles_of_a_graph_are_found_and_ways_are_not() {
+fn cycles_of_a_graph_are_found_and_paths_ignored() {
     let edge = |(from, to): (&str, &str)| (from.to_owned(), to.to_owned());
     let graph = [("a", "b"), ("b", "c"), ("c", "a"), ("c", "d"), ("d", "e"), ("f", "a")].map(edge);
     assert_eq!(cycles(&graph.into()), [["a", "b", "c"]]);
@@ -291,7 +291,7 @@ fn used_items_are_found_behind_reexports() {
 }
 
 #[test]
-fn each_module_imports_only_what_the_table_allows() {
+fn each_module_imports_only_allowed_modules() {
     let table = read_table(&fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap());
     assert!(table.len() >= 10, "the table of modules was not found under {HEADER:?}");
     let (mut seen, mut problems) = (0, Vec::new());

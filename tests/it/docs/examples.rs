@@ -108,7 +108,7 @@ fn copy_image_shows_progress_and_the_image_arrives() {
 }
 
 #[test]
-fn plan_entry_prints_what_a_run_would_copy() {
+fn plan_entry_prints_the_planned_copies() {
     let (source, target) = (registry_of_images(), DebianRegistry::start());
     let (from, to) = (format!("{}/hello", source.host()), format!("{}/mirror", target.host()));
     let site = Site::with(

@@ -79,7 +79,7 @@ fn page() -> String {
 }
 
 #[test]
-fn every_fact_names_a_test_that_is_there() {
+fn every_fact_names_an_existing_test() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let rows = rows(&page());
     assert!(rows.len() > 50, "the tables were found: {}", rows.len());
@@ -95,7 +95,7 @@ fn every_fact_names_a_test_that_is_there() {
 }
 
 #[test]
-fn what_is_tested_of_registries_alone_stands_on_the_page() {
+fn every_test_of_registry_behavior_is_on_the_page() {
     let named: BTreeSet<String> = rows(&page()).into_iter().flat_map(|row| row.tests).collect();
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it");
     let tests = |module: &str| {
@@ -110,7 +110,7 @@ fn what_is_tested_of_registries_alone_stands_on_the_page() {
 }
 
 #[test]
-fn every_registry_has_its_section_and_no_fact_stands_twice() {
+fn every_registry_has_a_section_and_facts_are_unique() {
     let page = page();
     let titles: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix("## ")).collect();
     assert_eq!(titles, [&SECTIONS[..], &[APART]].concat());
@@ -123,7 +123,7 @@ fn every_registry_has_its_section_and_no_fact_stands_twice() {
 }
 
 #[test]
-fn the_tables_are_read_as_they_are_meant() {
+fn tables_of_facts_are_parsed_with_their_tests() {
     let page = "## One\n\n| fact | so | shown by |\n| --- | --- | --- |\n| a | b | `x::y`, `z::w` |\n| c | d |  |\n\
                 ## Not used yet\n\n| e | f |\n";
     let row = |fact: &str, tests: &[&str]| Row {
@@ -133,10 +133,11 @@ fn the_tables_are_read_as_they_are_meant() {
     };
     assert_eq!(rows(page), [row("a", &["x::y", "z::w"]), row("c", &[])]);
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    assert!(exists(root, "docs::facts::the_tables_are_read_as_they_are_meant"));
+    assert!(exists(root, "docs::facts::tables_of_facts_are_parsed_with_their_tests"));
     assert!(exists(root, "registry::http::link_header::tests::endless_listing_is_an_error"));
     assert!(exists(root, "registry::tests::listing::tag_pages_are_followed_to_the_last"));
-    for none in ["docs::facts::rows", "facts::nowhere", "nowhere::the_tables_are_read_as_they_are_meant", "facts"] {
+    for none in ["docs::facts::rows", "facts::nowhere", "nowhere::tables_of_facts_are_parsed_with_their_tests", "facts"]
+    {
         assert!(!exists(root, none), "{none}");
     }
 }

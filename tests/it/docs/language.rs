@@ -74,7 +74,7 @@ impl<'ast> Visit<'ast> for Functions {
 }
 
 #[test]
-fn no_function_has_a_name_that_says_nothing() {
+fn no_function_has_a_banned_name() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let (mut seen, mut problems) = (0, Vec::new());
     for path in rust_source::files(&root) {
@@ -102,7 +102,7 @@ fn no_line_of_the_source_exceeds_120_columns() {
 }
 
 #[test]
-fn beginning_of_a_doc_comment_is_told_from_its_later_lines() {
+fn first_line_of_a_doc_comment_is_recognized() {
     assert_eq!(beginning("", "    /// What it is"), Some("What it is"));
     assert_eq!(beginning("/// A size in bytes.", "/// What is more"), None);
     assert_eq!(beginning("///", "/// What is more"), Some("What is more"));

@@ -41,7 +41,7 @@ fn run_in(folder: &Path, args: &[String]) -> Output {
 }
 
 #[test]
-fn the_quickstart_mirrors_the_examples_and_then_has_nothing_to_do() {
+fn quickstart_mirrors_the_examples_and_then_changes_nothing() {
     let folder = clone();
     let first = run_in(folder.path(), &quickstart()).expect_success().stdout;
     assert!(first.starts_with("quickstart: ") && first.contains("copied"), "{first}");
@@ -126,7 +126,7 @@ fn pages() -> Vec<PathBuf> {
 }
 
 #[test]
-fn every_command_of_the_readme_and_the_pages_exists() {
+fn every_command_in_the_documents_exists() {
     let digest = Digest::of(b"").to_string();
     let mut seen = 0;
     for page in pages() {
@@ -148,7 +148,7 @@ fn every_command_of_the_readme_and_the_pages_exists() {
 }
 
 #[test]
-fn every_whole_configuration_of_the_pages_passes_the_check() {
+fn every_complete_configuration_in_the_pages_is_valid() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("sync.yaml");
     let mut seen = 0;

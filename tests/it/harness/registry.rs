@@ -46,7 +46,7 @@ fn with_tags(count: usize, page: usize) -> Server {
 }
 
 #[test]
-fn skopeo_copies_every_kind_of_image_in_and_out_with_its_digest() {
+fn skopeo_copies_every_image_kind_with_its_digest() {
     let folder = TempDir::new().unwrap();
     let (server, debian) = (Server::start(), DebianRegistry::start());
     let cases = [
@@ -78,7 +78,7 @@ fn skopeo_copies_every_kind_of_image_in_and_out_with_its_digest() {
 }
 
 #[test]
-fn skopeo_gets_a_token_for_what_it_does_and_no_more() {
+fn skopeo_token_grants_only_the_needed_access() {
     let user = ("mirror".to_owned(), "secret".to_owned());
     let auth = Auth::Bearer { user, anonymous_pull: true, lifetime: Duration::from_secs(300) };
     let server = Server::with(Setup { auth, ..Setup::default() });
@@ -93,7 +93,7 @@ fn skopeo_gets_a_token_for_what_it_does_and_no_more() {
 }
 
 #[tokio::test]
-async fn an_upload_goes_on_where_it_stands_and_nowhere_else() {
+async fn upload_continues_only_at_its_current_offset() {
     let server = Server::start();
     server.set(Fault::ChunkMinimum(3));
     let opened = open_upload(&server, "").await;
@@ -122,7 +122,7 @@ async fn an_upload_goes_on_where_it_stands_and_nowhere_else() {
 }
 
 #[tokio::test]
-async fn bytes_of_another_digest_are_not_committed() {
+async fn bytes_with_a_wrong_digest_are_not_committed() {
     let server = Server::start();
     let digest = Digest::of(b"right");
     let at_once = ask(&server, Method::POST, &format!("/v2/a/b/blobs/uploads/?digest={digest}")).body("wrong");
@@ -134,7 +134,7 @@ async fn bytes_of_another_digest_are_not_committed() {
 }
 
 #[tokio::test]
-async fn a_sha512_digest_names_blobs_and_manifests() {
+async fn sha512_digest_names_blobs_and_manifests() {
     let server = Server::start();
     let digest = Digest::Sha512([0; 64]).same_algorithm_of(b"x");
     let put = ask(&server, Method::POST, &format!("/v2/a/b/blobs/uploads/?digest={digest}")).body("x");
@@ -143,7 +143,7 @@ async fn a_sha512_digest_names_blobs_and_manifests() {
 }
 
 #[tokio::test]
-async fn a_mount_happens_or_opens_a_session() {
+async fn mount_succeeds_or_opens_an_upload_session() {
     let server = Server::start();
     let digest = server.store().put_blob("other", "abc".into());
     let mount = format!("?mount={digest}&from=other");
@@ -191,7 +191,7 @@ async fn put_manifest(server: &Server, image: &images::Image, reference: &str) -
 }
 
 #[tokio::test]
-async fn a_manifest_needs_all_that_it_points_at_except_foreign_layers() {
+async fn manifest_requires_its_references_except_foreign_layers() {
     let server = Server::start();
     let layers = [images::layer(Family::Oci, 1, 10), images::foreign_layer(Family::Oci, 2)];
     let image = images::image(Family::Oci, linux("amd64"), &layers);
@@ -216,7 +216,7 @@ async fn a_manifest_needs_all_that_it_points_at_except_foreign_layers() {
 }
 
 #[tokio::test]
-async fn a_manifest_is_given_to_those_who_accept_its_type() {
+async fn manifest_is_served_only_for_an_accepted_type() {
     let server = Server::start();
     let image = images::small(Family::Docker, 1);
     image.put(&server, "a/b", Some("v1"));
@@ -261,7 +261,7 @@ async fn all_tags(server: &Server) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn lists_come_in_linked_pages() {
+async fn lists_are_served_in_linked_pages() {
     let server = with_tags(5, 2);
     assert_eq!(all_tags(&server).await, ["v0", "v1", "v2", "v3", "v4"]);
     server.set(Fault::RelativeLocation);
@@ -280,7 +280,7 @@ async fn lists_come_in_linked_pages() {
 }
 
 #[tokio::test]
-async fn a_tag_list_can_be_cut_loop_or_fail_at_its_second_page() {
+async fn tag_list_faults_truncate_loop_and_fail_pages() {
     let server = with_tags(3, 2);
     server.set(Fault::TagListCut);
     assert!(get(&server, "/v2/a/b/tags/list").await.json::<Value>().await.is_err());
@@ -295,7 +295,7 @@ async fn a_tag_list_can_be_cut_loop_or_fail_at_its_second_page() {
 }
 
 #[tokio::test]
-async fn referrers_are_listed_in_pages_and_by_type_where_the_api_is_on() {
+async fn referrers_api_lists_in_pages_and_by_type() {
     let server = Server::with(Setup { page: 2, ..Setup::default() });
     let subject = images::small(Family::Oci, 1);
     subject.put(&server, "a/b", Some("v1"));
@@ -321,7 +321,7 @@ async fn referrers_are_listed_in_pages_and_by_type_where_the_api_is_on() {
 }
 
 #[tokio::test]
-async fn manifests_fail_to_be_put_at_the_nth_or_by_name() {
+async fn manifest_put_fails_by_number_or_name() {
     let server = Server::start();
     let image = images::small(Family::Oci, 1);
     image.put(&server, "a/b", None);
@@ -342,7 +342,7 @@ async fn manifests_fail_to_be_put_at_the_nth_or_by_name() {
 }
 
 #[tokio::test]
-async fn requests_are_turned_away_as_often_as_was_said() {
+async fn requests_are_refused_the_configured_number_of_times() {
     let server = Server::start();
     server.set(Fault::TooManyRequests { next: 2, retry_after: Some(7) });
     server.set(Fault::Unavailable { next: 1 });
@@ -355,7 +355,7 @@ async fn requests_are_turned_away_as_often_as_was_said() {
 }
 
 #[tokio::test]
-async fn connections_break_in_the_middle_and_what_arrived_counts() {
+async fn broken_connections_count_the_transferred_bytes() {
     let server = Server::start();
     let blob = images::noise(1, 300_000);
     let digest = server.store().put_blob("a/b", blob.clone());
@@ -394,7 +394,7 @@ async fn uploads_are_refused_by_length_and_kind() {
 }
 
 #[tokio::test]
-async fn a_redirect_leads_to_an_origin_that_refuses_credentials() {
+async fn redirect_target_refuses_requests_with_credentials() {
     let server = Server::with(Setup { auth: Auth::Basic("me".into(), "pw".into()), ..Setup::default() });
     let digest = server.store().put_blob("a/b", "abc".into());
     server.set(Fault::BlobRedirect);
@@ -410,7 +410,7 @@ async fn a_redirect_leads_to_an_origin_that_refuses_credentials() {
 }
 
 #[tokio::test]
-async fn tokens_grant_what_their_scopes_say_until_they_expire() {
+async fn tokens_grant_their_scopes_until_they_expire() {
     let user = ("me".to_owned(), "pw".to_owned());
     let auth = Auth::Bearer { user, anonymous_pull: true, lifetime: Duration::from_secs(300) };
     let server = Server::with(Setup { auth, ..Setup::default() });
@@ -441,7 +441,7 @@ async fn tokens_grant_what_their_scopes_say_until_they_expire() {
 }
 
 #[tokio::test]
-async fn answers_wait_and_bodies_are_slow_when_told_to() {
+async fn delay_and_bandwidth_faults_slow_responses() {
     let server = Server::start();
     let digest = server.store().put_blob("a/b", images::noise(1, 10_000));
     server.set(Fault::Delay(Duration::from_millis(50)));
@@ -456,7 +456,7 @@ async fn answers_wait_and_bodies_are_slow_when_told_to() {
 }
 
 #[tokio::test]
-async fn a_dropped_server_is_gone() {
+async fn dropped_server_accepts_no_connection() {
     let server = Server::start();
     let url = server.url("/v2/");
     let client = Client::builder().no_proxy().build().unwrap();

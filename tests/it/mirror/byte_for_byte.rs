@@ -100,7 +100,7 @@ fn read_by_skopeo(host: &str, site: &Site) {
 }
 
 #[test]
-fn a_registry_is_mirrored_to_another_and_skopeo_finds_every_digest() {
+fn skopeo_finds_every_digest_in_a_mirrored_registry() {
     let (a, b) = (DebianRegistry::start(), DebianRegistry::start());
     fill(&a);
     let entries = format!("- {{name: apps, source: \"{}/apps/**\", target: \"{}/apps/**\"}}", a.host(), b.host());
@@ -122,7 +122,7 @@ fn a_registry_is_mirrored_to_another_and_skopeo_finds_every_digest() {
 }
 
 #[test]
-fn a_registry_goes_through_layouts_into_another_and_skopeo_finds_every_digest() {
+fn skopeo_finds_every_digest_after_copies_through_layouts() {
     let (a, c) = (DebianRegistry::start(), DebianRegistry::start());
     fill(&a);
     let mut entries = Vec::new();
@@ -149,7 +149,7 @@ fn a_registry_goes_through_layouts_into_another_and_skopeo_finds_every_digest() 
 }
 
 #[test]
-fn what_skopeo_writes_to_a_layout_is_read() {
+fn layout_written_by_skopeo_is_read() {
     let (site, target) = (Site::new(), Server::start());
     let layout = site.path("by-skopeo");
     for tag in ["1.0.0", "latest"] {
@@ -165,7 +165,7 @@ fn what_skopeo_writes_to_a_layout_is_read() {
 }
 
 #[test]
-fn doing_it_again_costs_one_head_a_tag_at_each_side_and_the_listing() {
+fn unchanged_run_costs_one_head_per_tag_and_side() {
     let (source, target) = (Server::start(), Server::start());
     let images: Vec<_> = (0..30).map(|seed| images::two_platforms(Family::Oci, seed)).collect();
     for (at, image) in images.iter().enumerate() {
@@ -187,7 +187,7 @@ fn doing_it_again_costs_one_head_a_tag_at_each_side_and_the_listing() {
 }
 
 #[test]
-fn both_sides_are_asked_for_a_tag_at_once() {
+fn both_sides_are_queried_for_a_tag_concurrently() {
     let (source, target) = (Server::start(), Server::start());
     for seed in 0..3 {
         images::small(Family::Oci, seed).put(&source, "app", Some(&format!("v{seed}")));
@@ -210,7 +210,7 @@ fn both_sides_are_asked_for_a_tag_at_once() {
 }
 
 #[test]
-fn a_new_target_is_listed_while_the_source_is() {
+fn source_and_new_target_are_listed_concurrently() {
     let (source, target) = (Server::start(), Server::start());
     images::small(Family::Oci, 1).put(&source, "app", Some("v1"));
     let entry = format!("- {{name: app, source: \"{}/app\", target: \"{}/app\"}}", source.host(), target.host());
@@ -227,7 +227,7 @@ fn a_new_target_is_listed_while_the_source_is() {
 }
 
 #[test]
-fn many_repositories_are_asked_about_at_once_and_eight_of_them_copy() {
+fn many_repositories_are_queried_while_eight_copy() {
     let (source, target) = (Server::start(), Server::start());
     let base = images::layer(Family::Oci, 0, 2_000);
     let names: Vec<String> = (0..20).map(|at| format!("team/r{at}")).collect();
@@ -261,7 +261,7 @@ fn many_repositories_are_asked_about_at_once_and_eight_of_them_copy() {
 }
 
 #[test]
-fn the_first_time_each_manifest_and_blob_is_read_once_and_written_once() {
+fn first_run_reads_and_writes_each_item_once() {
     let (source, target) = (Server::start(), Server::start());
     for seed in 0..8 {
         images::two_platforms(Family::Oci, seed).put(&source, "app", Some(&format!("v{seed}")));
@@ -283,7 +283,7 @@ fn the_first_time_each_manifest_and_blob_is_read_once_and_written_once() {
 }
 
 #[test]
-fn a_new_target_is_listed_once_and_asked_for_nothing_else() {
+fn new_target_is_listed_once_without_further_lookups() {
     let setup = || Server::with(Setup { referrers_api: false, ..Setup::default() });
     let (source, target) = (setup(), setup());
     for seed in 0..8 {
@@ -305,7 +305,7 @@ fn a_new_target_is_listed_once_and_asked_for_nothing_else() {
 }
 
 #[test]
-fn lists_that_tell_digests_spare_every_head() {
+fn lists_with_digests_replace_every_head() {
     let (source, target) = (Server::start(), Server::start());
     source.set(Fault::TagListWithDigests);
     target.set(Fault::TagListWithDigests);
@@ -325,7 +325,7 @@ fn lists_that_tell_digests_spare_every_head() {
 }
 
 #[test]
-fn a_target_that_a_killed_run_began_to_fill_is_asked_for_its_blobs() {
+fn partly_filled_target_is_queried_for_its_blobs() {
     let (source, target) = (Server::start(), Server::start());
     let image = images::two_platforms(Family::Oci, 1);
     image.put(&source, "app", Some("v1"));
@@ -340,7 +340,7 @@ fn a_target_that_a_killed_run_began_to_fill_is_asked_for_its_blobs() {
 }
 
 #[test]
-fn a_daemon_mirrors_on_the_minute() {
+fn daemon_mirrors_every_minute_by_schedule() {
     let (a, b) = (DebianRegistry::start(), DebianRegistry::start());
     fill(&a);
     let entry = format!(

@@ -77,7 +77,7 @@ impl Scene {
 }
 
 #[test]
-fn a_tag_written_right_before_a_kill_has_its_evidence_after_the_next_run() {
+fn tag_written_before_a_kill_gets_evidence_next_run() {
     let scene = Scene::new(&["v1", "v2", "v3"]);
     scene.killed_after_a_write();
     assert!(scene.evidence().len() < scene.arrived().len());
@@ -99,7 +99,7 @@ fn a_tag_written_right_before_a_kill_has_its_evidence_after_the_next_run() {
 }
 
 #[test]
-fn a_moved_tag_has_the_digest_before_in_its_evidence_also_after_a_kill() {
+fn evidence_of_a_moved_tag_has_its_previous_digest() {
     let scene = Scene::new(&["v1"]);
     scene.site.once();
     let first = scene.target.store().tag("app", "v1").unwrap().to_string();
@@ -117,7 +117,7 @@ fn a_moved_tag_has_the_digest_before_in_its_evidence_also_after_a_kill() {
 }
 
 #[test]
-fn an_intent_whose_target_does_not_answer_stays_open_until_it_does() {
+fn intent_at_an_unreachable_target_stays_open_until_recovery() {
     let scene = Scene::new(&["v1"]);
     scene.killed_after_a_write();
     scene.target.set(Fault::Unavailable { next: 1000 });
@@ -129,7 +129,7 @@ fn an_intent_whose_target_does_not_answer_stays_open_until_it_does() {
 }
 
 #[test]
-fn a_tag_that_was_never_written_leaves_no_evidence() {
+fn unwritten_tag_leaves_no_evidence() {
     let scene = Scene::new(&["v1"]);
     scene.target.set(Fault::ManifestPutFailsFor("v1".into()));
     assert_eq!(scene.site.run(&["once"]).code(), 1);
@@ -140,7 +140,7 @@ fn a_tag_that_was_never_written_leaves_no_evidence() {
 }
 
 #[test]
-fn no_tag_moves_while_its_intent_cannot_be_recorded() {
+fn tag_does_not_move_if_its_intent_is_unrecorded() {
     let scene = Scene::new(&["v0"]);
     scene.site.once();
     scene.refuse("full", "INSERT ON intents");
@@ -156,7 +156,7 @@ fn no_tag_moves_while_its_intent_cannot_be_recorded() {
 }
 
 #[test]
-fn evidence_that_could_not_be_written_is_completed_by_the_next_run() {
+fn unwritten_evidence_is_completed_by_the_next_run() {
     let scene = Scene::new(&["v0"]);
     scene.site.once();
     images::small(Family::Oci, 9).put(&scene.source, "app", Some("v9"));
@@ -169,7 +169,7 @@ fn evidence_that_could_not_be_written_is_completed_by_the_next_run() {
 }
 
 #[test]
-fn a_daemon_that_could_not_record_the_end_of_a_run_runs_the_entry_again() {
+fn entry_whose_run_end_is_unrecorded_runs_again() {
     let scene = Scene::new(&["v0"]);
     let (from, to) = (scene.source.host(), scene.target.host());
     let entry = format!("- {{name: app, source: \"{from}/app\", target: \"{to}/app\"}}");
@@ -201,7 +201,7 @@ impl Scene {
 }
 
 #[test]
-fn an_open_intent_of_a_renamed_entry_is_completed_by_the_new_name() {
+fn open_intent_of_a_renamed_entry_is_completed() {
     let scene = Scene::new(&["v1"]);
     scene.killed_after_a_write();
     scene.rename("renamed", "app");
@@ -212,7 +212,7 @@ fn an_open_intent_of_a_renamed_entry_is_completed_by_the_new_name() {
 }
 
 #[test]
-fn an_open_intent_of_an_entry_is_completed_by_a_tree_over_its_target() {
+fn open_intent_is_completed_by_a_tree_over_its_target() {
     let scene = Scene::new(&["v1"]);
     scene.killed_after_a_write();
     let (from, to) = (scene.source.host(), scene.target.host());
@@ -222,7 +222,7 @@ fn an_open_intent_of_an_entry_is_completed_by_a_tree_over_its_target() {
 }
 
 #[test]
-fn an_open_intent_at_a_target_without_an_entry_stays_in_doubt_by_name() {
+fn open_intent_at_a_target_without_entry_stays_in_doubt() {
     let scene = Scene::new(&["v1"]);
     scene.killed_after_a_write();
     let digest = scene.target.store().tag("app", "v1").unwrap().to_string();
@@ -247,7 +247,7 @@ fn an_open_intent_at_a_target_without_an_entry_stays_in_doubt_by_name() {
 }
 
 #[test]
-fn a_daemon_completes_open_intents_at_its_start_without_a_run() {
+fn daemon_completes_open_intents_at_start_without_a_run() {
     let scene = Scene::new(&["v1"]);
     scene.killed_after_a_write();
     // The last run of an entry of the new name was none that was interrupted: nothing begins by itself.
@@ -307,7 +307,7 @@ impl Scene {
 }
 
 #[test]
-fn an_open_intent_whose_tag_a_later_run_moved_on_is_completed_by_what_that_run_found() {
+fn open_intent_of_a_since_moved_tag_is_completed() {
     let scene = Scene::new(&["v1"]);
     scene.killed_after_a_write();
     let first = scene.target.store().tag("app", "v1").unwrap().to_string();
@@ -324,7 +324,7 @@ fn an_open_intent_whose_tag_a_later_run_moved_on_is_completed_by_what_that_run_f
 }
 
 #[test]
-fn a_kept_tag_and_a_list_of_referrers_have_evidence_of_their_own_kinds() {
+fn kept_tags_and_referrers_lists_have_their_own_evidence_kinds() {
     let (scene, moved) = moved_with_an_sbom();
     let before = scene.target.store().tag("app", "v1").unwrap().to_string();
     scene.site.once();
@@ -351,7 +351,7 @@ fn a_kept_tag_and_a_list_of_referrers_have_evidence_of_their_own_kinds() {
 }
 
 #[test]
-fn a_kill_right_after_a_kept_tag_or_a_list_is_written_leaves_no_gap() {
+fn kill_after_writing_a_kept_tag_or_list_loses_no_evidence() {
     for (part, kind) in [("/sha256-", "referrers_list"), (".previous-", "kept_previous")] {
         let (scene, _) = moved_with_an_sbom();
         scene.target.set(Fault::ManifestPutAnswerHeldFor(part));
@@ -370,7 +370,7 @@ fn a_kill_right_after_a_kept_tag_or_a_list_is_written_leaves_no_gap() {
 }
 
 #[test]
-fn what_is_left_behind_is_in_the_evidence_of_its_tag() {
+fn left_behind_referrers_are_in_the_evidence_of_the_tag() {
     let scene = Scene::new(&["v1"]);
     let image = images::small(Family::Oci, 1);
     let sbom = images::sbom(&image, 1);

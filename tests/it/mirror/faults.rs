@@ -106,7 +106,7 @@ fn large() -> Image {
 }
 
 #[test]
-fn a_blob_of_other_bytes_is_not_taken_and_the_rest_arrives() {
+fn blob_with_wrong_bytes_fails_its_tag_alone() {
     let (pair, new) = Pair::with_three_tags();
     let blob = Digest::of(&new[1].children[0].blobs[2]);
     pair.source.set(Fault::BlobBytesWrong(blob));
@@ -117,7 +117,7 @@ fn a_blob_of_other_bytes_is_not_taken_and_the_rest_arrives() {
 }
 
 #[test]
-fn a_source_that_states_a_digest_it_does_not_have_moves_no_tag() {
+fn source_stating_a_missing_digest_moves_no_tag() {
     let (pair, _) = Pair::with_three_tags();
     let lie = Digest::of(b"what nobody has");
     pair.source.set(Fault::TagDigestWrong(lie));
@@ -130,7 +130,7 @@ fn a_source_that_states_a_digest_it_does_not_have_moves_no_tag() {
 }
 
 #[test]
-fn a_source_that_states_the_digest_of_another_tag_moves_no_tag() {
+fn source_stating_the_digest_of_another_tag_moves_no_tag() {
     let pair = Pair::new();
     let (one, two) = (images::small(Family::Oci, 1), images::small(Family::Oci, 2));
     one.put(&pair.source, "app", Some("v1"));
@@ -143,7 +143,7 @@ fn a_source_that_states_the_digest_of_another_tag_moves_no_tag() {
 }
 
 #[test]
-fn a_truncated_tag_list_is_an_error_and_not_a_short_list() {
+fn truncated_tag_list_is_an_error() {
     let (pair, _) = Pair::with_three_tags();
     pair.source.set(Fault::TagListCut);
     pair.expect_nothing_to_move(&format!(
@@ -154,7 +154,7 @@ fn a_truncated_tag_list_is_an_error_and_not_a_short_list() {
 }
 
 #[test]
-fn a_page_of_the_tag_list_that_is_missing_is_an_error_and_not_a_short_list() {
+fn missing_page_of_a_tag_list_is_an_error() {
     let source = Server::with(Setup { page: 2, ..Setup::default() });
     let pair = Pair::of(source, Server::start());
     for (seed, tag) in [(1, "v1"), (2, "v2"), (3, "v3")] {
@@ -183,7 +183,7 @@ fn tag_stays_if_last_manifest_write_fails() {
 }
 
 #[test]
-fn a_manifest_that_fails_in_the_middle_keeps_the_tag() {
+fn tag_stays_if_a_child_manifest_write_fails() {
     let pair = Pair::new();
     images::two_platforms(Family::Oci, 1).put(&pair.source, "app", Some("v1"));
     older("v1").put(&pair.target, "app", Some("v1"));
@@ -193,7 +193,7 @@ fn a_manifest_that_fails_in_the_middle_keeps_the_tag() {
 }
 
 #[test]
-fn missing_credentials_are_named() {
+fn missing_credentials_are_reported() {
     let closed = || Setup { auth: Auth::Basic("robot".into(), "secret".into()), ..Setup::default() };
     let pair = Pair::of(Server::with(closed()), Server::start());
     images::small(Family::Oci, 1).put(&pair.source, "app", Some("v1"));
@@ -207,7 +207,7 @@ fn missing_credentials_are_named() {
 }
 
 #[test]
-fn a_target_that_is_not_there_fails_alone() {
+fn unreachable_target_fails_alone() {
     let nowhere = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let (source, target) = (Server::start(), Server::start());
     let image = images::small(Family::Oci, 1);
@@ -234,7 +234,7 @@ fn a_target_that_is_not_there_fails_alone() {
 }
 
 #[test]
-fn an_immutable_tag_is_blocked_by_name_and_the_rest_arrives() {
+fn immutable_tag_is_blocked_alone() {
     let (pair, _) = Pair::with_three_tags();
     images::small(Family::Oci, 4).put(&pair.source, "app", Some("v4"));
     pair.target.set(Fault::ImmutableTags);
@@ -250,7 +250,7 @@ fn an_immutable_tag_is_blocked_by_name_and_the_rest_arrives() {
 }
 
 #[test]
-fn a_read_that_breaks_off_goes_on_where_it_was() {
+fn broken_read_resumes_at_its_offset() {
     let pair = Pair::new();
     let image = large();
     image.put(&pair.source, "app", Some("v1"));
@@ -265,7 +265,7 @@ fn a_read_that_breaks_off_goes_on_where_it_was() {
 }
 
 #[test]
-fn a_blob_that_always_breaks_off_is_given_up_after_nine_requests() {
+fn blob_read_that_always_breaks_stops_after_nine_requests() {
     let pair = Pair::new();
     let shared = large();
     for tag in ["v1", "v2", "v3"] {
@@ -285,7 +285,7 @@ fn a_blob_that_always_breaks_off_is_given_up_after_nine_requests() {
 }
 
 #[test]
-fn an_upload_that_breaks_off_is_sent_again() {
+fn broken_upload_is_retried() {
     let pair = Pair::new();
     let image = large();
     image.put(&pair.source, "app", Some("v1"));
@@ -297,7 +297,7 @@ fn an_upload_that_breaks_off_is_sent_again() {
 }
 
 #[test]
-fn a_registry_that_asks_for_patience_is_left_alone_for_as_long() {
+fn retry_after_of_a_registry_delays_the_run() {
     let pair = Pair::new();
     images::small(Family::Oci, 1).put(&pair.source, "app", Some("v1"));
     pair.source.set(Fault::TooManyRequests { next: 1, retry_after: Some(2) });
@@ -311,7 +311,7 @@ fn a_registry_that_asks_for_patience_is_left_alone_for_as_long() {
 }
 
 #[test]
-fn a_registry_that_is_away_for_a_moment_is_asked_again() {
+fn briefly_unavailable_registry_is_retried() {
     let pair = Pair::new();
     images::small(Family::Oci, 1).put(&pair.source, "app", Some("v1"));
     pair.source.set(Fault::Unavailable { next: 2 });
@@ -320,7 +320,7 @@ fn a_registry_that_is_away_for_a_moment_is_asked_again() {
 }
 
 #[test]
-fn a_run_that_takes_too_long_ends_and_moves_no_tag() {
+fn timed_out_run_ends_and_moves_no_tag() {
     let pair = Pair::new();
     large().put(&pair.source, "app", Some("v1"));
     older("v1").put(&pair.target, "app", Some("v1"));
@@ -336,7 +336,7 @@ fn a_run_that_takes_too_long_ends_and_moves_no_tag() {
 }
 
 #[test]
-fn a_blob_that_the_target_only_claims_to_have_is_sent_after_all() {
+fn blob_falsely_reported_by_the_target_is_sent() {
     let pair = Pair::new();
     let image = images::small(Family::Oci, 1);
     image.put(&pair.source, "app", Some("v1"));
@@ -363,7 +363,7 @@ fn images_of_small_and_large_blobs() -> [Image; 3] {
 }
 
 #[test]
-fn reads_and_writes_at_a_narrow_limit_do_not_wait_for_each_other() {
+fn reads_and_writes_at_a_low_limit_do_not_deadlock() {
     for concurrent in [1, 2, 3] {
         let pair = Pair::new();
         for (image, tag) in images_of_small_and_large_blobs().iter().zip(["v1", "v2", "v3"]) {
@@ -380,7 +380,7 @@ fn reads_and_writes_at_a_narrow_limit_do_not_wait_for_each_other() {
 }
 
 #[test]
-fn a_registry_is_copied_within_at_a_narrow_limit_where_it_does_not_mount() {
+fn copy_within_a_registry_at_a_low_limit_succeeds() {
     for concurrent in [1, 2, 3] {
         let pair = Pair::new();
         pair.source.set(Fault::MountRefused);

@@ -74,7 +74,7 @@ fn fill(server: &Server, tags: usize) {
 }
 
 #[test]
-fn lists_whose_links_a_proxy_drops_come_whole() {
+fn lists_are_complete_if_a_proxy_drops_links() {
     let pair = Pair::of(Setup { page: 100, ..Setup::default() }, Setup::default(), "", "");
     fill(&pair.source, 230);
     for number in 0..120 {
@@ -91,7 +91,7 @@ fn lists_whose_links_a_proxy_drops_come_whole() {
 }
 
 #[test]
-fn a_registry_that_refuses_the_page_size_is_asked_without_one_from_then_on() {
+fn refused_page_size_is_omitted_from_later_requests() {
     let pair = Pair::of(Setup { page: 100, ..Setup::default() }, Setup::default(), "", "");
     fill(&pair.source, 150);
     pair.source.set(Fault::PageSizeLimit(100));
@@ -108,7 +108,7 @@ fn a_registry_that_refuses_the_page_size_is_asked_without_one_from_then_on() {
 }
 
 #[test]
-fn a_tag_that_a_new_targets_list_lacks_is_not_moved_against_a_rule() {
+fn tag_unlisted_at_a_target_keeps_its_digest_by_rule() {
     for (rule, others) in [("never", true), ("never", false), ("keep_previous", true), ("keep_previous", false)] {
         let pair = Pair::with(&format!("overwrite: {rule}"));
         let (old, new) = (images::small(Family::Oci, 99), images::small(Family::Oci, 1));
@@ -132,7 +132,7 @@ fn a_tag_that_a_new_targets_list_lacks_is_not_moved_against_a_rule() {
 }
 
 #[test]
-fn a_list_of_referrers_that_a_new_targets_list_lacks_is_added_to() {
+fn referrers_list_unlisted_at_a_target_is_extended() {
     let without = || Setup { referrers_api: false, ..Setup::default() };
     let pair = Pair::of(Setup::default(), without(), "", "");
     let (image, sbom) = pair.with_sbom();
@@ -162,7 +162,7 @@ fn a_list_of_referrers_that_a_new_targets_list_lacks_is_added_to() {
 }
 
 #[test]
-fn a_signature_that_the_sources_list_hides_behind_a_shorter_tag_arrives() {
+fn signature_unlisted_behind_a_shorter_tag_is_copied() {
     for is_late in [false, true] {
         let without = || Setup { referrers_api: false, ..Setup::default() };
         let pair = Pair::of(without(), without(), "", "");
@@ -201,7 +201,7 @@ fn a_signature_that_the_sources_list_hides_behind_a_shorter_tag_arrives() {
 }
 
 #[test]
-fn signatures_that_a_plain_list_lacks_are_not_requested() {
+fn signatures_absent_from_a_plain_list_are_not_requested() {
     let pair = Pair::with("");
     for (seed, tag) in [(1, "v1"), (2, "v2")] {
         images::small(Family::Oci, seed).put(&pair.source, "app", Some(tag));
@@ -213,7 +213,7 @@ fn signatures_that_a_plain_list_lacks_are_not_requested() {
 }
 
 #[test]
-fn a_locked_tag_is_blocked_and_nothing_of_it_is_written() {
+fn locked_tag_is_blocked_and_keeps_its_digest() {
     for listed in [true, false] {
         let pair = Pair::of(Setup::default(), Setup::default(), "", "kind: acr");
         let (old, new) = (images::small(Family::Oci, 99), images::small(Family::Oci, 1));
@@ -240,7 +240,7 @@ fn a_locked_tag_is_blocked_and_nothing_of_it_is_written() {
 }
 
 #[test]
-fn a_source_that_refuses_the_referrers_api_in_any_way_loses_no_image() {
+fn refused_referrers_api_of_a_source_loses_no_image() {
     // 429 and 5xx are tried again, with pauses: a few of them stand for all.
     let refusals = (400..=428).chain(430..=431).chain([451, 499, 500, 501, 505, 511]);
     for status in refusals.chain([204, 226, 300, 303, 304]) {
@@ -264,7 +264,7 @@ fn a_source_that_refuses_the_referrers_api_in_any_way_loses_no_image() {
 }
 
 #[test]
-fn a_source_that_refuses_the_fallback_tag_as_well_is_copied_without_referrers() {
+fn refused_api_and_fallback_tag_copy_without_referrers() {
     for status in [401, 403, 500] {
         let pair =
             Pair::of(Setup { referrers_api: false, ..Setup::default() }, Setup::default(), "tags: {include: [v1]}", "");
@@ -279,7 +279,7 @@ fn a_source_that_refuses_the_fallback_tag_as_well_is_copied_without_referrers() 
 }
 
 #[test]
-fn one_odd_answer_of_the_referrers_api_leaves_nothing_behind() {
+fn odd_responses_of_the_referrers_api_lose_no_referrer() {
     for (status, times) in [(404, 1), (200, 1), (200, 2), (200, 100), (403, 1), (503, 9)] {
         let pair = Pair::with("");
         let (_, sbom) = pair.with_sbom();
@@ -296,7 +296,7 @@ fn one_odd_answer_of_the_referrers_api_leaves_nothing_behind() {
 }
 
 #[test]
-fn eleven_hundred_referrers_arrive_by_the_api_and_by_the_fallback_tag() {
+fn eleven_hundred_referrers_arrive_by_api_and_fallback_tag() {
     for referrers_api in [true, false] {
         let pair = Pair::of(Setup { referrers_api, page: 2000, ..Setup::default() }, Setup::default(), "", "");
         let image = images::small(Family::Oci, 1);
@@ -365,7 +365,7 @@ fn page(names: impl Iterator<Item = String>) -> String {
 }
 
 #[test]
-fn a_million_tags_in_one_page_are_listed_within_a_bound_of_memory() {
+fn million_tags_in_one_page_need_bounded_memory() {
     let list = page((0..1_000_000).map(|number| format!("v{number:07}")));
     let host = answering(move |path| {
         (String::new(), if path.contains("last=") { page(std::iter::empty()) } else { list.clone() })
@@ -376,7 +376,7 @@ fn a_million_tags_in_one_page_are_listed_within_a_bound_of_memory() {
 }
 
 #[test]
-fn run_over_a_million_tags_copies_some_within_a_bound_of_memory() {
+fn run_over_a_million_tags_needs_bounded_memory() {
     let list = page((0..1_000_000).map(|number| format!("v{number:07}")));
     let host = answering(move |path| {
         let body = match path {
@@ -403,7 +403,7 @@ fn run_over_a_million_tags_copies_some_within_a_bound_of_memory() {
 }
 
 #[test]
-fn pages_without_end_or_bound_are_an_error_within_a_bound_of_memory() {
+fn endless_or_huge_pages_fail_in_bounded_memory() {
     // Each page has 100,000 tags that no other has, and a link to the next.
     let endless = |path: &str| {
         let at: usize = path.rsplit_once("at=").and_then(|(_, at)| at.parse().ok()).unwrap_or_default();
@@ -423,7 +423,7 @@ fn pages_without_end_or_bound_are_an_error_within_a_bound_of_memory() {
 }
 
 #[test]
-fn catalogs_and_lists_of_referrers_have_a_bound_of_memory_too() {
+fn catalogs_and_referrers_lists_need_bounded_memory() {
     let entry = format!("{{\"digest\":\"{}\",\"annotations\":{{\"a\":\"{}\"}}}}", Digest::of(b"x"), "a".repeat(1000));
     let many = format!("{{\"manifests\":[{}]}}", vec![entry; 10_001].join(","));
     let names: Vec<String> = (0..200_000).map(|number| format!("\"{number:0100}\"")).collect();

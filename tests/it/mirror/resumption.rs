@@ -157,7 +157,7 @@ impl Interrupted {
 }
 
 #[test]
-fn an_upload_of_a_process_that_was_killed_goes_on_from_its_last_acknowledged_chunk() {
+fn upload_of_a_killed_process_resumes_at_last_acknowledged_chunk() {
     let interrupted = Interrupted::killed();
     interrupted.goes_on();
     assert_eq!(interrupted.read(), interrupted.size - STORED, "nor is it read again");
@@ -166,7 +166,7 @@ fn an_upload_of_a_process_that_was_killed_goes_on_from_its_last_acknowledged_chu
 }
 
 #[test]
-fn a_kill_before_the_answer_to_a_chunk_sends_no_stored_byte_again() {
+fn kill_before_a_chunk_response_resends_no_stored_byte() {
     // Chunks of a MiB: the first, one in the midst and the last, all of which the registry may have, or a part, or
     // nothing.
     for (after, keeps) in [
@@ -196,7 +196,7 @@ fn a_kill_before_the_answer_to_a_chunk_sends_no_stored_byte_again() {
 }
 
 #[test]
-fn a_source_that_gives_other_bytes_than_were_sent_restarts_the_upload() {
+fn changed_source_bytes_restart_the_upload() {
     let (interrupted, _) = Interrupted::killed_before_the_answer(4 * MIB, 300_000);
     let mut other = Digester::like(&interrupted.layer);
     other.update(&vec![7; 4 * MIB]);
@@ -205,7 +205,7 @@ fn a_source_that_gives_other_bytes_than_were_sent_restarts_the_upload() {
 }
 
 #[test]
-fn an_upload_that_cannot_be_resumed_is_logged_with_the_reason() {
+fn upload_that_cannot_resume_is_logged_with_the_reason() {
     let interrupted = Interrupted::killed();
     interrupted.target.set(Fault::SessionForgotten { after: STORED, times: 1 });
     let told = interrupted.log_of_next_run();
@@ -222,7 +222,7 @@ fn an_upload_that_cannot_be_resumed_is_logged_with_the_reason() {
 }
 
 #[test]
-fn an_upload_goes_on_in_a_repository_that_has_other_tags() {
+fn upload_resumes_in_a_repository_with_other_tags() {
     let interrupted = Interrupted::prepared();
     images::small(Family::Oci, 9).put(&interrupted.target, "app", Some("other"));
     interrupted.target.set(Fault::ChunksHeld { after: STORED });
@@ -234,7 +234,7 @@ fn an_upload_goes_on_in_a_repository_that_has_other_tags() {
 }
 
 #[test]
-fn an_upload_of_a_run_that_took_too_long_goes_on_in_the_next() {
+fn upload_of_a_timed_out_run_resumes_in_the_next() {
     let interrupted = Interrupted::prepared();
     interrupted.configure(", timeout: 5s");
     interrupted.target.set(Fault::ChunksHeld { after: STORED });
@@ -247,7 +247,7 @@ fn an_upload_of_a_run_that_took_too_long_goes_on_in_the_next() {
 }
 
 #[test]
-fn what_a_source_without_ranges_gives_is_read_anew_and_the_rest_alone_is_sent() {
+fn source_without_ranges_is_reread_but_not_resent() {
     let interrupted = Interrupted::killed();
     interrupted.source.set(Fault::BlobRangesIgnored);
     interrupted.goes_on();
@@ -255,14 +255,14 @@ fn what_a_source_without_ranges_gives_is_read_anew_and_the_rest_alone_is_sent() 
 }
 
 #[test]
-fn an_upload_whose_session_is_gone_begins_anew() {
+fn upload_with_a_lost_session_restarts() {
     let interrupted = Interrupted::killed();
     interrupted.target.set(Fault::SessionForgotten { after: STORED, times: 1 });
     interrupted.begins_anew();
 }
 
 #[test]
-fn an_upload_whose_session_stands_elsewhere_than_was_noted_begins_anew() {
+fn upload_with_an_unexpected_session_offset_restarts() {
     let interrupted = Interrupted::killed();
     interrupted.change("UPDATE uploads SET stored = ?1", (STORED - 1000) as u32);
     interrupted.begins_anew();
@@ -270,7 +270,7 @@ fn an_upload_whose_session_stands_elsewhere_than_was_noted_begins_anew() {
 }
 
 #[test]
-fn an_upload_whose_next_chunk_is_too_large_begins_anew_in_smaller_ones() {
+fn upload_with_an_oversized_next_chunk_restarts_smaller() {
     let interrupted = Interrupted::killed();
     interrupted.configure_chunks("6MiB", "");
     interrupted.target.set(Fault::UploadBodyLimit(MIB));
@@ -281,7 +281,7 @@ fn an_upload_whose_next_chunk_is_too_large_begins_anew_in_smaller_ones() {
 }
 
 #[test]
-fn an_upload_without_a_hash_that_can_be_read_begins_anew() {
+fn upload_with_an_unreadable_hash_state_restarts() {
     let interrupted = Interrupted::killed();
     interrupted.change("UPDATE uploads SET hashed = ?1", vec![7_u8; 20]);
     interrupted.begins_anew();
@@ -289,7 +289,7 @@ fn an_upload_without_a_hash_that_can_be_read_begins_anew() {
 }
 
 #[test]
-fn a_hash_of_other_bytes_is_found_out_before_the_last_of_them_is_sent() {
+fn hash_state_of_other_bytes_is_detected_before_commit() {
     let interrupted = Interrupted::killed();
     let mut other = Digester::like(&interrupted.layer);
     other.update(&vec![7; STORED]);
@@ -302,7 +302,7 @@ fn a_hash_of_other_bytes_is_found_out_before_the_last_of_them_is_sent() {
 }
 
 #[test]
-fn bytes_that_the_registry_has_not_kept_as_they_were_sent_are_sent_anew() {
+fn bytes_corrupted_by_the_registry_are_resent() {
     let interrupted = Interrupted::killed();
     interrupted.target.spoil_sessions();
     interrupted.arrives();
@@ -310,7 +310,7 @@ fn bytes_that_the_registry_has_not_kept_as_they_were_sent_are_sent_anew() {
 }
 
 #[test]
-fn a_blob_that_somebody_brought_meanwhile_is_not_sent() {
+fn blob_uploaded_by_others_meanwhile_is_not_sent() {
     let interrupted = Interrupted::killed();
     let layer = interrupted.source.store().blob("app", &interrupted.layer).unwrap();
     interrupted.target.store().put_blob("app", layer);
@@ -319,7 +319,7 @@ fn a_blob_that_somebody_brought_meanwhile_is_not_sent() {
 }
 
 #[test]
-fn an_upload_whose_address_may_be_a_key_is_not_kept_and_begins_anew() {
+fn upload_with_a_signed_location_is_not_recorded_and_restarts() {
     let interrupted = Interrupted::prepared();
     interrupted.target.set(Fault::UploadSignature("a-signature"));
     interrupted.target.set(Fault::ChunksHeld { after: STORED });

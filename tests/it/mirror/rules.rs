@@ -55,7 +55,7 @@ fn json(server: &Server, repository: &str, reference: &str) -> Value {
 }
 
 #[test]
-fn some_platforms_make_an_index_of_their_own_and_the_evidence_names_both() {
+fn platform_subset_makes_a_new_index_with_both_in_evidence() {
     let pair = Pair::with("platforms: [linux/amd64]");
     let image = images::two_platforms(Family::Oci, 1);
     image.put(&pair.source, "app", Some("v1"));
@@ -80,7 +80,7 @@ fn some_platforms_make_an_index_of_their_own_and_the_evidence_names_both() {
 }
 
 #[test]
-fn platforms_that_an_image_does_not_have_fail_by_name() {
+fn missing_platforms_of_an_image_fail_by_name() {
     let pair = Pair::with("platforms: [linux/s390x]");
     images::two_platforms(Family::Oci, 1).put(&pair.source, "app", Some("v1"));
     let report = pair.site.report(1);
@@ -90,7 +90,7 @@ fn platforms_that_an_image_does_not_have_fail_by_name() {
 }
 
 #[test]
-fn overwrite_never_holds_back_what_would_move_and_nothing_else() {
+fn overwrite_never_blocks_only_tags_that_would_move() {
     let pair = Pair::with("overwrite: never");
     pair.fill(&["v1", "v2"]);
     let old = images::small(Family::Oci, 99);
@@ -109,7 +109,7 @@ fn overwrite_never_holds_back_what_would_move_and_nothing_else() {
 }
 
 #[test]
-fn keep_previous_keeps_the_old_digest_under_a_name_of_its_own() {
+fn keep_previous_keeps_the_old_digest_under_a_new_tag() {
     let pair = Pair::with("overwrite: keep_previous");
     pair.fill(&["v1"]);
     let old = images::two_platforms(Family::Oci, 99);
@@ -123,7 +123,7 @@ fn keep_previous_keeps_the_old_digest_under_a_name_of_its_own() {
 }
 
 #[test]
-fn a_pinned_tag_arrives_with_its_content_wherever_the_source_moved() {
+fn pinned_tag_keeps_its_content_after_the_source_moved() {
     let (old, new) = (images::two_platforms(Family::Oci, 5), images::small(Family::Oci, 6));
     let pair = Pair::with(&format!("tags: {{include: [\"2.4.1@{}\", \"2.*\"]}}", old.digest()));
     old.put(&pair.source, "app", None);
@@ -144,7 +144,7 @@ fn a_pinned_tag_arrives_with_its_content_wherever_the_source_moved() {
 }
 
 #[test]
-fn a_tag_that_one_entry_pins_and_another_follows_is_contested() {
+fn tag_pinned_by_one_entry_and_followed_by_another_conflicts() {
     let (pinned, moving) = (images::small(Family::Oci, 5), images::small(Family::Oci, 6));
     let pair = Pair::with("");
     pinned.put(&pair.source, "app", None);
@@ -166,7 +166,7 @@ fn a_tag_that_one_entry_pins_and_another_follows_is_contested() {
 }
 
 #[test]
-fn tags_are_chosen_by_pattern_version_and_number() {
+fn tags_are_selected_by_pattern_version_and_number() {
     let pair = Pair::with("tags: {include: [\"v*\"], exclude: [\"*-rc*\"], semver: \">=1.1\", newest: 2, at_least: 2}");
     pair.fill(&["v1.0.0", "v1.1.0", "v1.2.0-rc1", "v1.9.0", "v1.10.0", "latest"]);
     pair.site.once();
@@ -174,7 +174,7 @@ fn tags_are_chosen_by_pattern_version_and_number() {
 }
 
 #[test]
-fn too_few_tags_are_an_error_and_nothing_is_done() {
+fn too_few_tags_are_an_error_without_any_write() {
     let pair = Pair::with("tags: {include: [\"v*\"], at_least: 3}");
     pair.fill(&["v1", "v2", "w3"]);
     let report = pair.site.report(1);
@@ -184,7 +184,7 @@ fn too_few_tags_are_an_error_and_nothing_is_done() {
 }
 
 #[test]
-fn an_alternative_does_not_leak_into_other_tags() {
+fn alternation_in_a_pattern_matches_whole_tags_only() {
     let pair = Pair::with("tags: {include: [\"re:v1|v2\"]}");
     pair.fill(&["v1", "v2", "v1-evil", "evil-v2", "v"]);
     pair.site.once();
@@ -192,7 +192,7 @@ fn an_alternative_does_not_leak_into_other_tags() {
 }
 
 #[test]
-fn a_pinned_digest_arrives_without_a_tag() {
+fn pinned_digest_is_copied_without_a_tag() {
     let pinned = images::two_platforms(Family::Oci, 5);
     let pair = Pair::with(&format!("tags: {{include: [\"@{}\"]}}", pinned.digest()));
     pinned.put(&pair.source, "app", Some("moving"));
@@ -206,7 +206,7 @@ fn a_pinned_digest_arrives_without_a_tag() {
 }
 
 #[test]
-fn tags_that_are_named_one_by_one_need_no_listing() {
+fn exactly_named_tags_need_no_listing() {
     let pair = Pair::with("tags: {include: [v1, v2]}");
     pair.fill(&["v1", "v2", "v3"]);
     pair.site.once();
@@ -220,7 +220,7 @@ fn tags_that_are_named_one_by_one_need_no_listing() {
 }
 
 #[test]
-fn a_plan_changes_nothing_and_explains_every_tag() {
+fn plan_changes_nothing_and_explains_every_tag() {
     let pair = Pair::with("tags: {include: [\"v*\"], exclude: [\"*-rc*\"]}");
     pair.fill(&["v1", "v2", "v3-rc1", "latest"]);
     pair.source.set(Fault::TagListHas("sha256:abc".into()));
@@ -251,7 +251,7 @@ fn a_plan_changes_nothing_and_explains_every_tag() {
 }
 
 #[test]
-fn a_tag_that_two_entries_claim_is_refused_to_both_and_the_others_go() {
+fn tag_claimed_by_two_entries_conflicts_in_both() {
     let (source, target) = (Server::start(), Server::start());
     for (repository, tags) in [("one", ["v1", "v2"]), ("two", ["v2", "v3"])] {
         for (seed, tag) in tags.iter().enumerate() {
@@ -283,7 +283,7 @@ fn a_tag_that_two_entries_claim_is_refused_to_both_and_the_others_go() {
 }
 
 #[test]
-fn a_whole_tree_is_mirrored_by_the_catalog() {
+fn whole_tree_is_mirrored_by_the_catalog() {
     let pair = Pair::with("");
     for (seed, repository) in ["team/a", "team/b/c", "teams/d", "other"].iter().enumerate() {
         images::small(Family::Oci, seed as u64).put(&pair.source, repository, Some("v1"));
@@ -316,7 +316,7 @@ fn copy(source: &Server, target: &Server, args: &[&str]) -> String {
 }
 
 #[test]
-fn copy_takes_a_tag_a_digest_or_a_repository() {
+fn copy_accepts_a_tag_a_digest_or_a_repository() {
     let (source, target) = (Server::start(), Server::start());
     let (one, two) = (images::two_platforms(Family::Oci, 1), images::small(Family::Docker, 2));
     one.put(&source, "app", Some("v1"));
@@ -404,27 +404,27 @@ fn referrers_follow(at_source: bool, at_target: bool) {
 }
 
 #[test]
-fn referrers_follow_from_api_to_api() {
+fn referrers_are_copied_from_api_to_api() {
     referrers_follow(true, true);
 }
 
 #[test]
-fn referrers_follow_from_api_to_fallback_tags() {
+fn referrers_are_copied_from_api_to_fallback_tags() {
     referrers_follow(true, false);
 }
 
 #[test]
-fn referrers_follow_from_fallback_tags_to_api() {
+fn referrers_are_copied_from_fallback_tags_to_api() {
     referrers_follow(false, true);
 }
 
 #[test]
-fn referrers_follow_from_fallback_tags_to_fallback_tags() {
+fn referrers_are_copied_from_fallback_tags_to_fallback_tags() {
     referrers_follow(false, false);
 }
 
 #[test]
-fn without_referrers_only_the_image_goes() {
+fn disabled_referrers_copy_only_the_image() {
     let pair = Pair::with("referrers: false, tags: {include: [v1]}");
     let Signed { image, referrers, signature } = signed(1);
     image.put(&pair.source, "app", Some("v1"));
@@ -436,7 +436,7 @@ fn without_referrers_only_the_image_goes() {
 }
 
 #[test]
-fn a_signature_that_appears_later_comes_with_the_next_run() {
+fn late_signature_is_copied_by_the_next_run() {
     let pair = Pair::with("tags: {include: [\"v*\"]}");
     let image = images::two_platforms(Family::Oci, 1);
     image.put(&pair.source, "app", Some("v1"));
@@ -449,7 +449,7 @@ fn a_signature_that_appears_later_comes_with_the_next_run() {
 }
 
 #[test]
-fn a_signature_that_changes_goes_along_though_tags_must_not_move() {
+fn changed_signature_is_copied_despite_overwrite_never() {
     let pair = Pair::with("tags: {include: [\"v*\"]}, overwrite: never");
     let image = images::two_platforms(Family::Oci, 1);
     let tag = images::signature_tag(&image);
@@ -466,7 +466,7 @@ fn a_signature_that_changes_goes_along_though_tags_must_not_move() {
 }
 
 #[test]
-fn a_referrer_that_appears_later_under_a_fallback_tag_comes_with_the_next_run() {
+fn late_referrer_under_a_fallback_tag_is_copied_next_run() {
     let source = Server::with(Setup { referrers_api: false, ..Setup::default() });
     let target = Server::start();
     let image = images::small(Family::Oci, 1);
@@ -484,7 +484,7 @@ fn a_referrer_that_appears_later_under_a_fallback_tag_comes_with_the_next_run() 
 }
 
 #[test]
-fn a_signature_of_a_tag_that_is_named_comes_on_the_next_day() {
+fn late_signature_of_a_named_tag_is_copied_next_day() {
     let pair = Pair::with("tags: {include: [v1]}");
     let image = images::two_platforms(Family::Oci, 1);
     image.put(&pair.source, "app", Some("v1"));
@@ -522,7 +522,7 @@ fn expected(counts: &[(&str, usize)]) -> BTreeMap<String, usize> {
 }
 
 #[test]
-fn a_referrer_that_appears_later_where_only_the_api_tells_comes_on_the_next_day() {
+fn late_referrer_listed_only_by_api_is_copied_next_day() {
     let pair = Pair::with("");
     let image = images::small(Family::Oci, 1);
     image.put(&pair.source, "app", Some("v1"));
@@ -542,7 +542,7 @@ fn a_referrer_that_appears_later_where_only_the_api_tells_comes_on_the_next_day(
 }
 
 #[test]
-fn a_list_of_referrers_costs_one_request_a_day_and_one_that_grew_what_is_new() {
+fn referrers_lookup_costs_one_request_per_day_and_digest() {
     let pair = Pair::with("");
     let (plain, signed) = (images::small(Family::Oci, 1), images::small(Family::Oci, 2));
     plain.put(&pair.source, "app", Some("v1"));
@@ -579,7 +579,7 @@ fn a_list_of_referrers_costs_one_request_a_day_and_one_that_grew_what_is_new() {
 }
 
 #[test]
-fn a_source_without_the_referrers_api_is_asked_for_it_twice_in_all() {
+fn source_without_the_referrers_api_gets_two_requests() {
     let source = Server::with(Setup { referrers_api: false, ..Setup::default() });
     let target = Server::start();
     for seed in 0..4 {
@@ -594,7 +594,7 @@ fn a_source_without_the_referrers_api_is_asked_for_it_twice_in_all() {
 }
 
 #[test]
-fn what_one_entry_saw_of_referrers_is_brought_by_another_to_its_own_target() {
+fn late_referrer_is_copied_by_every_entry_to_its_target() {
     let pair = Pair::with("");
     let image = images::small(Family::Oci, 1);
     image.put(&pair.source, "app", Some("v1"));
@@ -614,7 +614,7 @@ fn what_one_entry_saw_of_referrers_is_brought_by_another_to_its_own_target() {
 }
 
 #[test]
-fn referrers_that_could_not_be_brought_are_tried_again() {
+fn failed_referrers_are_retried_by_the_next_run() {
     let pair = Pair::with("");
     let image = images::small(Family::Oci, 1);
     image.put(&pair.source, "app", Some("v1"));
@@ -631,7 +631,7 @@ fn referrers_that_could_not_be_brought_are_tried_again() {
 }
 
 #[test]
-fn schema_1_is_refused_by_name_and_the_rest_arrives() {
+fn schema_1_manifest_fails_by_name_alone() {
     let pair = Pair::with("");
     pair.fill(&["v1"]);
     images::schema_1("app").put(&pair.source, "app", Some("old"));
@@ -642,7 +642,7 @@ fn schema_1_is_refused_by_name_and_the_rest_arrives() {
 }
 
 #[test]
-fn foreign_layers_are_left_where_they_live() {
+fn foreign_layers_are_not_copied_by_default() {
     let pair = Pair::with("");
     let layers = [images::layer(Family::Docker, 1, 1000), images::foreign_layer(Family::Docker, 2)];
     let image = images::image(Family::Docker, linux("amd64"), &layers);
@@ -655,7 +655,7 @@ fn foreign_layers_are_left_where_they_live() {
 }
 
 #[test]
-fn a_tag_that_moves_while_it_is_looked_at_is_looked_at_again() {
+fn tag_that_moves_during_its_lookup_is_resolved_again() {
     let pair = Pair::with("");
     let (before, after) = (images::small(Family::Oci, 1), images::small(Family::Oci, 2));
     images::small(Family::Oci, 9).put(&pair.target, "app", Some("v1"));
@@ -674,7 +674,7 @@ fn a_tag_that_moves_while_it_is_looked_at_is_looked_at_again() {
 }
 
 #[test]
-fn every_kind_of_artifact_arrives_as_it_is() {
+fn every_kind_of_artifact_is_copied_unchanged() {
     let pair = Pair::with("");
     let wasm = images::artifact(
         "application/vnd.wasm.config.v0+json",
@@ -703,7 +703,7 @@ fn every_kind_of_artifact_arrives_as_it_is() {
 }
 
 #[test]
-fn several_targets_are_fed_from_one_read() {
+fn several_targets_share_one_read_of_a_blob() {
     let source = Server::start();
     let targets = [Server::start(), Server::start(), Server::start()];
     let image = images::image(Family::Oci, linux("amd64"), &[images::layer(Family::Oci, 1, 400_000)]);
@@ -720,7 +720,7 @@ fn several_targets_are_fed_from_one_read() {
 }
 
 #[test]
-fn a_target_that_takes_its_time_holds_no_tag_back_from_the_others() {
+fn slow_target_delays_no_tag_at_other_targets() {
     let source = Server::start();
     let targets = [Server::start(), Server::start(), Server::start()];
     // More than are worked on at once.
@@ -744,7 +744,7 @@ fn a_target_that_takes_its_time_holds_no_tag_back_from_the_others() {
 }
 
 #[test]
-fn a_layer_that_many_repositories_share_is_sent_once_and_mounted_elsewhere() {
+fn layer_shared_by_repositories_is_sent_once_and_mounted() {
     let (source, target) = (Server::start(), Server::start());
     let base = images::layer(Family::Oci, 0, 50_000);
     let names: Vec<String> = (0..6).map(|at| format!("team/r{at}")).collect();
@@ -769,7 +769,7 @@ fn a_layer_that_many_repositories_share_is_sent_once_and_mounted_elsewhere() {
 }
 
 #[test]
-fn a_run_as_json_says_all_that_the_summary_says() {
+fn json_report_has_everything_in_the_summary() {
     let pair = Pair::with("");
     pair.fill(&["v1"]);
     let output = pair.site.run(&["once", "--json"]).expect_success();

@@ -107,7 +107,7 @@ const OTHERS: [fn(&Server, &Image) -> Digest; 5] = [
 ];
 
 #[test]
-fn an_image_under_the_tag_of_a_list_is_never_replaced() {
+fn image_under_a_referrers_tag_is_never_replaced_by_lists() {
     for (at, put) in OTHERS.into_iter().enumerate() {
         for source_has_api in [true, false] {
             let pair = Pair::new(source_has_api, "tags: {include: [v1]}");
@@ -131,7 +131,7 @@ fn an_image_under_the_tag_of_a_list_is_never_replaced() {
 }
 
 #[test]
-fn an_image_under_the_tag_of_a_list_replaces_no_list_of_the_target() {
+fn image_under_a_referrers_tag_replaces_no_list_at_target() {
     let pair = Pair::new(true, "");
     let (image, sbom) = put_signed(&pair);
     // Another tool keeps an image under the tag where the target needs the list.
@@ -152,7 +152,7 @@ fn an_image_under_the_tag_of_a_list_replaces_no_list_of_the_target() {
 }
 
 #[test]
-fn a_list_without_its_subject_replaces_no_image_at_the_target() {
+fn referrers_list_without_subject_replaces_no_image_at_target() {
     let pair = Pair::new(false, "");
     let gone = images::small(Family::Oci, 9);
     let sbom = images::sbom(&gone, 1);
@@ -167,7 +167,7 @@ fn a_list_without_its_subject_replaces_no_image_at_the_target() {
 }
 
 #[test]
-fn a_tagged_referrer_arrives_where_its_list_cannot_be_written() {
+fn tagged_referrer_is_copied_if_its_list_is_unwritable() {
     let pair = Pair::new(true, "tags: {include: [sbom]}");
     let image = images::small(Family::Oci, 1);
     let sbom = images::sbom(&image, 1);
@@ -185,7 +185,7 @@ fn deny(pair: &Pair, kind: &'static str, path: &'static str, status: u16) {
 }
 
 #[test]
-fn a_target_that_denies_looks_gets_images_signatures_and_late_referrers() {
+fn target_that_denies_reads_gets_images_and_referrers() {
     for status in [401, 403] {
         let pair = Pair::new(false, "");
         let image = images::two_platforms(Family::Oci, 1);
@@ -215,7 +215,7 @@ fn a_target_that_denies_looks_gets_images_signatures_and_late_referrers() {
 }
 
 #[test]
-fn a_list_that_may_not_be_read_is_not_written_and_its_referrers_are_named() {
+fn unreadable_referrers_list_is_not_written_and_is_reported() {
     for source_has_api in [true, false] {
         let pair = Pair::new(source_has_api, "");
         let (image, sbom) = put_signed(&pair);

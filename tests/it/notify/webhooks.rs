@@ -87,7 +87,7 @@ fn assert_signed(message: &Received, secret: &str) {
 }
 
 #[test]
-fn a_failure_is_told_once_over_restarts_and_then_the_recovery_with_what_changed() {
+fn failure_and_recovery_are_notified_once_over_restarts() {
     let (scene, receiver) = (Scene::new(), Receiver::start(OK));
     scene.configure(&webhook(&receiver, "failure, recovery"), &webhook(&receiver, "change"));
     scene.run_once("failed");
@@ -116,7 +116,7 @@ fn a_failure_is_told_once_over_restarts_and_then_the_recovery_with_what_changed(
 }
 
 #[test]
-fn a_receiver_that_answers_404_for_a_while_is_told_of_the_failure_when_it_is_back() {
+fn failure_is_delivered_after_a_receiver_recovers_from_404() {
     let (scene, receiver) = (Scene::new(), Receiver::start(Behavior::Answers("404 Not Found")));
     scene.configure("", &webhook(&receiver, "failure"));
     let (mut daemon, _) = scene.start();
@@ -130,7 +130,7 @@ fn a_receiver_that_answers_404_for_a_while_is_told_of_the_failure_when_it_is_bac
 }
 
 #[test]
-fn a_failure_whose_message_was_refused_is_told_with_the_next_failure() {
+fn refused_failure_message_is_repeated_with_the_next_failure() {
     let (scene, receiver) = (Scene::new(), Receiver::start(Behavior::Answers("400 Bad Request")));
     scene.configure("", &webhook(&receiver, "failure, recovery"));
     let log = scene.run_once("failed");
@@ -146,7 +146,7 @@ fn a_failure_whose_message_was_refused_is_told_with_the_next_failure() {
 }
 
 #[test]
-fn what_is_held_back_is_told_once_a_digest() {
+fn withheld_tag_is_notified_once_per_digest() {
     let (scene, receiver) = (Scene::new(), Receiver::start(OK));
     let rule = format!("overwrite: never, {}", webhook(&receiver, "withheld"));
     scene.configure("", &rule);
@@ -164,7 +164,7 @@ fn what_is_held_back_is_told_once_a_digest() {
 }
 
 #[test]
-fn a_refused_edit_is_told_to_those_of_the_daemon_and_so_is_its_mending() {
+fn refused_edit_and_its_correction_are_notified() {
     let (scene, receiver) = (Scene::new(), Receiver::start(OK));
     scene.put(1);
     scene.configure(&webhook(&receiver, "failure, recovery"), "schedule: never");
@@ -178,7 +178,7 @@ fn a_refused_edit_is_told_to_those_of_the_daemon_and_so_is_its_mending() {
 }
 
 #[test]
-fn what_is_not_taken_comes_again_under_its_id_also_after_a_crash() {
+fn undelivered_message_is_resent_under_its_id_after_a_crash() {
     let (scene, receiver) = (Scene::new(), Receiver::start(Behavior::Answers("503 Away\r\nRetry-After: 1")));
     scene.configure("", &webhook(&receiver, "failure"));
     let (mut daemon, address) = scene.start();
@@ -204,7 +204,7 @@ fn what_is_not_taken_comes_again_under_its_id_also_after_a_crash() {
 }
 
 #[test]
-fn a_bad_receiver_harms_no_run_and_no_other_receiver() {
+fn bad_receiver_affects_no_run_and_no_other_receiver() {
     let elsewhere = Receiver::start(OK);
     let redirect = format!("302 Found\r\nLocation: {}/hook/t0ken", elsewhere.url());
     let bad = [

@@ -12,7 +12,7 @@ fn version(text: &str) -> Vec<u32> {
 }
 
 #[test]
-fn the_image_is_built_by_a_compiler_that_is_new_enough() {
+fn image_compiler_satisfies_the_minimum_rust_version() {
     let image = text("packaging/container/Containerfile");
     let base = image.lines().find_map(|line| line.strip_prefix("FROM docker.io/library/rust:")).unwrap();
     let (compiler, _) = base.split_once('-').unwrap();
@@ -20,7 +20,7 @@ fn the_image_is_built_by_a_compiler_that_is_new_enough() {
 }
 
 #[test]
-fn the_image_is_built_from_what_cargo_reads_and_from_no_build() {
+fn image_context_has_sources_and_no_build_output() {
     let ignored = text("packaging/container/Containerfile.dockerignore");
     let rules: Vec<&str> = ignored.lines().filter(|line| !line.starts_with('#')).collect();
     assert_eq!(rules[0], "*", "all but what follows is left out");
@@ -58,7 +58,7 @@ fn included(folder: &Path, found: &mut BTreeSet<PathBuf>) {
 }
 
 #[test]
-fn the_image_is_built_from_every_file_that_the_sources_include() {
+fn image_context_has_every_included_file() {
     let ignored = text("packaging/container/Containerfile.dockerignore");
     let kept: Vec<&str> = ignored.lines().filter_map(|rule| rule.strip_prefix('!')).collect();
     let mut found = BTreeSet::new();

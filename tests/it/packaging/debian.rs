@@ -61,7 +61,7 @@ pub(crate) fn build(folder: &Path) -> PathBuf {
 }
 
 #[test]
-fn the_package_installs_works_keeps_an_edit_and_is_removed_again() {
+fn package_installs_runs_keeps_edits_and_uninstalls() {
     let (folder, root) = (TempDir::new().unwrap(), Root::new());
     let package = build(folder.path());
     root.dpkg(&["--install", package.to_str().unwrap()]);
@@ -132,7 +132,7 @@ fn unpacked(file: &Path) -> String {
 }
 
 #[test]
-fn by_hand_the_packaged_configuration_means_the_journal_of_the_service() {
+fn packaged_configuration_names_the_journal_of_the_service() {
     let unit = text("packaging/systemd/transship.service");
     let state = unit.lines().find_map(|line| line.strip_prefix("StateDirectory=")).expect("it has a folder");
     let configuration: serde_json::Value = serde_yaml::from_str(&text("packaging/debian/sync.yaml")).unwrap();
@@ -141,14 +141,14 @@ fn by_hand_the_packaged_configuration_means_the_journal_of_the_service() {
 }
 
 #[test]
-fn the_same_program_gives_the_same_package() {
+fn package_of_the_same_program_is_reproducible() {
     let folders = [TempDir::new().unwrap(), TempDir::new().unwrap()];
     let [first, second] = folders.each_ref().map(|folder| fs::read(build(folder.path())).unwrap());
     assert!(first == second, "{} and {} bytes", first.len(), second.len());
 }
 
 #[test]
-fn the_changelog_of_the_package_tells_of_this_version() {
+fn package_changelog_names_the_current_version() {
     let changelog = text("packaging/debian/changelog");
     let newest = format!("transship ({}) ", env!("CARGO_PKG_VERSION"));
     assert!(changelog.starts_with(&newest), "{changelog}");
@@ -175,7 +175,7 @@ fn calls(where_systemd_runs: bool) -> String {
 }
 
 #[test]
-fn the_scripts_of_the_package_start_nothing_and_speak_to_systemd_only_where_it_runs() {
+fn package_scripts_call_systemctl_only_if_systemd_runs() {
     let expected = "daemon-reload\n\
                     daemon-reload\ntry-restart transship.service\n\
                     disable --now transship.service\n\

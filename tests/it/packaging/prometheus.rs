@@ -89,7 +89,7 @@ fn samples() -> BTreeSet<String> {
 }
 
 #[test]
-fn the_rules_and_the_dashboard_name_only_what_the_daemon_counts() {
+fn rules_and_dashboard_name_only_existing_metrics() {
     let (samples, name) = (samples(), Regex::new(r"\btransship_\w+").unwrap());
     let variables = dashboard()["templating"].to_string();
     for query in rules().iter().chain(&queries()).chain([&variables]) {
@@ -100,7 +100,7 @@ fn the_rules_and_the_dashboard_name_only_what_the_daemon_counts() {
 }
 
 #[test]
-fn the_alert_rules_do_what_their_tests_say() {
+fn alert_rules_pass_their_promtool_tests() {
     let rules = file("packaging/prometheus/alerts.yaml");
     run(Command::new("promtool").args(["check", "rules"]).arg(rules)).expect_success();
     let tests = file("packaging/prometheus/alerts.test.yaml");
@@ -108,7 +108,7 @@ fn the_alert_rules_do_what_their_tests_say() {
 }
 
 #[test]
-fn each_panel_of_the_dashboard_has_a_place_a_title_and_the_data_source_that_is_chosen() {
+fn dashboard_panels_have_position_title_and_data_source() {
     let dashboard = dashboard();
     let chosen = serde_json::json!({"type": "prometheus", "uid": "${datasource}"});
     let mut places = BTreeSet::new();
@@ -182,7 +182,7 @@ impl Prometheus {
 }
 
 #[test]
-fn prometheus_takes_the_metrics_the_rules_and_every_query_of_the_dashboard() {
+fn prometheus_accepts_metrics_rules_and_dashboard_queries() {
     let site = Site::new();
     let images = file("examples/images");
     let entry = format!("- {{name: a, source: \"oci-layout:{}\", target: \"oci-layout:mirror\"}}", images.display());

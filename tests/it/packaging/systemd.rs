@@ -76,7 +76,7 @@ fn drop_ins() -> Vec<PathBuf> {
 }
 
 #[test]
-fn systemd_takes_the_unit_alone_and_with_each_drop_in_and_finds_it_hardened() {
+fn unit_and_each_drop_in_pass_systemd_analyze() {
     for drop_in in drop_ins() {
         let root = root_with(std::slice::from_ref(&drop_in));
         assert_valid(root.path());
@@ -88,7 +88,7 @@ fn systemd_takes_the_unit_alone_and_with_each_drop_in_and_finds_it_hardened() {
 }
 
 #[test]
-fn systemd_is_told_of_a_reload_from_its_beginning_to_its_end_and_that_the_loop_turns() {
+fn daemon_notifies_systemd_of_reloads_and_loop_iterations() {
     let site = Site::new();
     let entry = |name: &str| format!("- {{name: {name}, source: \"oci-layout:a\", target: \"oci-layout:b\"}}");
     site.configure(&[], &entry("first"));

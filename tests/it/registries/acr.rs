@@ -28,7 +28,7 @@ fn registry(azure: &Azure) -> Server {
 }
 
 #[test]
-fn a_managed_identity_pushes_64_megabytes_to_basic_without_a_refusal_and_waits_as_long_as_it_is_told_to() {
+fn azure_basic_tier_receives_64_megabytes_within_its_limits() {
     let azure = Azure::start(Lifetimes { refresh: 10, access: 10, revoke_at: None });
     let (source, target) = (Server::start(), registry(&azure));
     let image = images::image(Family::Oci, linux("amd64"), &[images::layer(Family::Oci, 1, 64 * 1000 * 1000)]);

@@ -72,7 +72,7 @@ fn large(bytes: usize) -> (Image, Digest) {
 }
 
 #[tokio::test]
-async fn a_registry_that_keeps_the_last_chunk_alone_is_found_out_and_gets_one_piece() {
+async fn registry_storing_only_the_last_chunk_gets_monolithic_uploads() {
     let server = Server::start();
     let upload = Uploads { chunk: Some(MIB as u64), ..Uploads::default() };
     let options = Options { plain_http: true, upload, ..Options::default() };
@@ -102,7 +102,7 @@ async fn a_registry_that_keeps_the_last_chunk_alone_is_found_out_and_gets_one_pi
 }
 
 #[test]
-fn a_registry_that_keeps_the_last_chunk_alone_gets_one_piece_where_chunks_are_chosen() {
+fn configured_chunks_retry_monolithic_if_only_last_is_stored() {
     let pair = Pair::new("upload: {mode: chunked, chunk: 1MiB}");
     let (image, layer) = large(3 * MIB);
     pair.put(&image, "v1");
@@ -115,7 +115,7 @@ fn a_registry_that_keeps_the_last_chunk_alone_gets_one_piece_where_chunks_are_ch
 }
 
 #[test]
-fn a_registry_that_joins_no_chunks_and_takes_no_large_body_gets_no_manifest() {
+fn registry_refusing_chunks_and_large_bodies_gets_no_manifest() {
     let pair = Pair::new("upload: {mode: chunked, chunk: 1MiB}");
     let (image, layer) = large(3 * MIB);
     pair.put(&image, "v1");
@@ -135,7 +135,7 @@ fn a_registry_that_joins_no_chunks_and_takes_no_large_body_gets_no_manifest() {
 }
 
 #[test]
-fn a_replica_that_lags_is_asked_again_and_no_blob_is_sent_twice() {
+fn lagging_replica_is_retried_without_resending_blobs() {
     let pair = Pair::new("kind: acr");
     let image = images::small(Family::Oci, 1);
     pair.put(&image, "v1");
@@ -152,7 +152,7 @@ fn a_replica_that_lags_is_asked_again_and_no_blob_is_sent_twice() {
 }
 
 #[test]
-fn content_that_is_gone_is_no_replica_that_lags() {
+fn missing_content_is_not_taken_for_a_lagging_replica() {
     let pair = Pair::new("kind: acr");
     let image = images::small(Family::Oci, 1);
     pair.put(&image, "v1");
@@ -166,7 +166,7 @@ fn content_that_is_gone_is_no_replica_that_lags() {
 }
 
 #[test]
-fn amazons_answers_to_chunks_and_manifests_are_taken() {
+fn amazon_responses_to_chunks_and_manifests_are_accepted() {
     let pair = Pair::new("kind: ecr");
     let (image, _) = large(9 * MIB);
     pair.put(&image, "v1");
@@ -181,7 +181,7 @@ fn amazons_answers_to_chunks_and_manifests_are_taken() {
 }
 
 #[test]
-fn what_no_manifest_refers_to_yet_is_not_mounted_and_is_sent() {
+fn unreferenced_blob_that_cannot_be_mounted_is_sent() {
     let (source, target) = (Server::start(), Server::start());
     target.set(Fault::MountsCommittedOnly);
     let shared = images::layer(Family::Oci, 1, 1000);
@@ -208,7 +208,7 @@ fn what_no_manifest_refers_to_yet_is_not_mounted_and_is_sent() {
 }
 
 #[test]
-fn a_repository_that_is_not_there_is_to_be_created_first() {
+fn missing_repository_error_suggests_to_create_it() {
     let pair = Pair::new("kind: ecr");
     pair.put(&images::small(Family::Oci, 1), "v1");
     pair.target.set(Fault::RepositoriesMustExist);
@@ -221,7 +221,7 @@ fn a_repository_that_is_not_there_is_to_be_created_first() {
 }
 
 #[test]
-fn a_project_that_is_not_there_is_thought_of_where_access_is_denied() {
+fn denied_access_error_mentions_a_missing_project() {
     let pair = Pair::new("");
     pair.put(&images::small(Family::Oci, 1), "v1");
     pair.target.set(Fault::ProjectsMustExist);
@@ -235,7 +235,7 @@ fn a_project_that_is_not_there_is_thought_of_where_access_is_denied() {
 }
 
 #[test]
-fn a_name_that_is_too_deep_is_told_with_the_cause() {
+fn too_deep_repository_name_fails_with_the_cause() {
     let pair = Pair::new("");
     pair.configure("team/deep/app", "");
     pair.put(&images::small(Family::Oci, 1), "v1");
@@ -250,7 +250,7 @@ fn a_name_that_is_too_deep_is_told_with_the_cause() {
 }
 
 #[test]
-fn an_immutable_tag_that_is_right_already_is_no_failure() {
+fn immutable_tag_with_the_right_digest_is_no_failure() {
     let pair = Pair::new("");
     let image = images::small(Family::Oci, 1);
     pair.put(&image, "v1");
@@ -269,7 +269,7 @@ fn an_immutable_tag_that_is_right_already_is_no_failure() {
 }
 
 #[test]
-fn a_policy_against_foreign_layers_is_named_with_its_setting() {
+fn refused_foreign_layers_error_names_the_setting() {
     for (status, said) in [(400, "400 Bad Request, MANIFEST_INVALID"), (500, "500 Internal Server Error, UNKNOWN")] {
         let pair = Pair::new("");
         let layers = [images::layer(Family::Docker, 1, 1000), images::foreign_layer(Family::Docker, 2)];
@@ -282,7 +282,7 @@ fn a_policy_against_foreign_layers_is_named_with_its_setting() {
 }
 
 #[test]
-fn manifests_of_dockers_are_refused_with_the_way_out_and_the_rest_arrives() {
+fn refused_docker_manifests_fail_with_a_remedy() {
     let pair = Pair::new("");
     let image = images::small(Family::Oci, 1);
     pair.put(&image, "oci");
@@ -297,7 +297,7 @@ fn manifests_of_dockers_are_refused_with_the_way_out_and_the_rest_arrives() {
 }
 
 #[test]
-fn a_fallback_tag_that_answers_with_the_image_is_no_list() {
+fn fallback_tag_that_returns_the_image_is_no_list() {
     let setup = || Setup { referrers_api: false, ..Setup::default() };
     let pair = Pair::of(Server::with(setup()), Server::with(setup()), "");
     // Tags that are named one by one are not listed, so the fallback tags are asked for.
@@ -318,7 +318,7 @@ fn a_fallback_tag_that_answers_with_the_image_is_no_list() {
 }
 
 #[test]
-fn a_folder_that_is_listed_among_the_tags_is_skipped_by_name() {
+fn folder_listed_among_the_tags_is_skipped_by_name() {
     let pair = Pair::new("");
     let image = images::small(Family::Oci, 1);
     pair.put(&image, "v1");
@@ -334,7 +334,7 @@ fn a_folder_that_is_listed_among_the_tags_is_skipped_by_name() {
 }
 
 #[test]
-fn a_token_is_never_asked_for_more_than_a_repository_or_a_mount() {
+fn token_request_covers_one_repository_or_one_mount() {
     let user = ("mirror".to_owned(), "s3cret".to_owned());
     let auth = Auth::Bearer { user, anonymous_pull: false, lifetime: Duration::from_secs(300) };
     let target = Server::with(Setup { auth, ..Setup::default() });
@@ -363,7 +363,7 @@ fn a_token_is_never_asked_for_more_than_a_repository_or_a_mount() {
 }
 
 #[test]
-fn a_throttle_in_plain_text_is_a_throttle() {
+fn plain_text_429_counts_as_throttling() {
     let pair = Pair::new("");
     let image = images::small(Family::Oci, 1);
     pair.put(&image, "v1");
@@ -376,7 +376,7 @@ fn a_throttle_in_plain_text_is_a_throttle() {
 }
 
 #[tokio::test]
-async fn of_a_huge_refusal_only_the_beginning_is_read() {
+async fn only_the_beginning_of_a_huge_error_is_read() {
     let server = Server::start();
     images::small(Family::Oci, 1).put(&server, "a/b", Some("v1"));
     server.set(Fault::HugeRefusals);
@@ -463,7 +463,7 @@ fn without_calm() -> (String, Arc<AtomicUsize>) {
 }
 
 #[test]
-fn a_registry_that_ends_http_2_under_load_is_asked_again_later_and_named_with_the_way_out() {
+fn enhance_your_calm_is_retried_and_reported_with_a_remedy() {
     let authority = Authority::new("An authority of the tests");
     let own = authority.certify("127.0.0.1", 2099);
     let (upstream, connections) = without_calm();
@@ -480,7 +480,7 @@ fn a_registry_that_ends_http_2_under_load_is_asked_again_later_and_named_with_th
 }
 
 #[test]
-fn a_registry_that_closes_each_connection_or_speaks_http_1_0_is_copied_from_and_to() {
+fn closing_or_http_1_0_registries_are_copied_from_and_to() {
     for version in ["HTTP/1.1", "HTTP/1.0"] {
         let (source, target) = (Server::start(), Server::start());
         // Their `Location`s must not lead past the relay.

@@ -102,32 +102,32 @@ macro_rules! suite {
 }
 
 suite!(in_process_with_referrers_api, in_process_with_fallback_tags, debian_registry, layout: {
-    a_blob_comes_back_byte_for_byte
-    a_large_blob_comes_back_byte_for_byte
-    a_blob_is_read_from_any_offset
-    an_empty_blob_is_a_blob
-    a_missing_blob_is_not_found
-    a_blob_of_another_length_is_not_taken_for_it
+    blob_is_read_back_byte_for_byte
+    large_blob_is_read_back_byte_for_byte
+    blob_is_read_from_any_offset
+    empty_blob_is_stored_and_read
+    missing_blob_is_not_found
+    blob_of_another_length_is_not_accepted
     wrong_bytes_are_never_committed
-    a_stream_that_ends_with_an_error_commits_nothing
-    a_cancelled_upload_leaves_nothing
-    a_blob_is_mounted_or_its_session_takes_the_bytes
-    one_blob_sent_by_many_at_once_is_whole
-    manifests_are_kept_verbatim_under_tag_and_digest
-    an_index_of_indexes_is_kept_verbatim
-    a_foreign_layer_need_not_be_there
-    a_tag_moves_and_the_old_manifest_stays
-    an_unknown_manifest_is_none
-    a_missing_blob_refuses_the_manifest
-    a_missing_child_refuses_the_index
+    stream_that_ends_with_an_error_commits_nothing
+    cancelled_upload_leaves_nothing
+    blob_is_mounted_or_uploaded_in_the_session
+    blob_uploaded_concurrently_is_complete
+    manifests_are_stored_verbatim_under_tag_and_digest
+    index_of_indexes_is_stored_verbatim
+    foreign_layer_need_not_exist_at_the_endpoint
+    moved_tag_keeps_the_old_manifest
+    unknown_manifest_is_none
+    manifest_with_a_missing_blob_is_refused
+    index_with_a_missing_child_is_refused
     all_tags_are_listed
-    an_unknown_repository_has_no_tags_to_list
+    unknown_repository_has_no_tags
     referrers_are_found_from_their_subject
-    referrers_linked_at_once_are_all_found
-    a_list_of_referrers_is_carried_over_verbatim_and_then_merged
-    deleted_manifests_are_gone_and_may_be_deleted_again
+    concurrently_linked_referrers_are_all_found
+    referrers_list_is_copied_verbatim_and_then_merged
+    deleted_manifests_are_missing_and_deletable_again
     sha512_names_content_where_it_is_supported
-    an_endpoint_tells_where_it_is
+    endpoint_reports_its_location
 });
 
 fn tag(text: &str) -> Tag {
@@ -158,7 +158,7 @@ fn kind<T>(result: Result<T, StoreError>) -> ErrorKind {
     }
 }
 
-async fn a_blob_comes_back_byte_for_byte(at: &Endpoint) {
+async fn blob_is_read_back_byte_for_byte(at: &Endpoint) {
     let bytes = noise(1, 50_000);
     let blob = blob_descriptor(&bytes);
     assert!(!at.target.has_blob(&blob).await.unwrap());
@@ -168,13 +168,13 @@ async fn a_blob_comes_back_byte_for_byte(at: &Endpoint) {
     assert!(!push_blob(&*at.target, bytes, None).await.unwrap(), "it is there already");
 }
 
-async fn a_large_blob_comes_back_byte_for_byte(at: &Endpoint) {
+async fn large_blob_is_read_back_byte_for_byte(at: &Endpoint) {
     let bytes = noise(2, 12_345_678);
     push_blob(&*at.target, bytes.clone(), None).await.unwrap();
     assert!(read(&*at.target, &blob_descriptor(&bytes), 0).await.unwrap() == bytes);
 }
 
-async fn a_blob_is_read_from_any_offset(at: &Endpoint) {
+async fn blob_is_read_from_any_offset(at: &Endpoint) {
     let bytes = noise(3, 10_000);
     let blob = blob_descriptor(&bytes);
     push_blob(&*at.target, bytes.clone(), None).await.unwrap();
@@ -183,14 +183,14 @@ async fn a_blob_is_read_from_any_offset(at: &Endpoint) {
     }
 }
 
-async fn an_empty_blob_is_a_blob(at: &Endpoint) {
+async fn empty_blob_is_stored_and_read(at: &Endpoint) {
     let blob = blob_descriptor(b"");
     push_blob(&*at.target, Bytes::new(), None).await.unwrap();
     assert!(at.target.has_blob(&blob).await.unwrap());
     assert_eq!(read(&*at.target, &blob, 0).await.unwrap(), b"");
 }
 
-async fn a_missing_blob_is_not_found(at: &Endpoint) {
+async fn missing_blob_is_not_found(at: &Endpoint) {
     images::small(Family::Oci, 1).push(&*at.target, Some("v1")).await.unwrap();
     let missing = blob_descriptor(b"nobody pushed this");
     assert!(!at.target.has_blob(&missing).await.unwrap());
@@ -199,7 +199,7 @@ async fn a_missing_blob_is_not_found(at: &Endpoint) {
 }
 
 /// An endpoint that can mend it may say "not there" instead.
-async fn a_blob_of_another_length_is_not_taken_for_it(at: &Endpoint) {
+async fn blob_of_another_length_is_not_accepted(at: &Endpoint) {
     let bytes = noise(4, 1000);
     push_blob(&*at.target, bytes.clone(), None).await.unwrap();
     let longer = Descriptor { size: 1001, ..blob_descriptor(&bytes) };
@@ -224,7 +224,7 @@ async fn wrong_bytes_are_never_committed(at: &Endpoint) {
     push_blob(&*at.target, right, None).await.unwrap();
 }
 
-async fn a_stream_that_ends_with_an_error_commits_nothing(at: &Endpoint) {
+async fn stream_that_ends_with_an_error_commits_nothing(at: &Endpoint) {
     let bytes = noise(6, 30_000);
     let blob = blob_descriptor(&bytes);
     let upload = session(&*at.target, &blob).await;
@@ -235,13 +235,13 @@ async fn a_stream_that_ends_with_an_error_commits_nothing(at: &Endpoint) {
     assert!(!at.target.has_blob(&blob).await.unwrap());
 }
 
-async fn a_cancelled_upload_leaves_nothing(at: &Endpoint) {
+async fn cancelled_upload_leaves_nothing(at: &Endpoint) {
     let blob = blob_descriptor(b"given back");
     session(&*at.target, &blob).await.cancel().await;
     assert!(!at.target.has_blob(&blob).await.unwrap());
 }
 
-async fn a_blob_is_mounted_or_its_session_takes_the_bytes(at: &Endpoint) {
+async fn blob_is_mounted_or_uploaded_in_the_session(at: &Endpoint) {
     let bytes = noise(7, 20_000);
     let blob = blob_descriptor(&bytes);
     let from: RepositoryName = "its/sibling".parse().unwrap();
@@ -260,7 +260,7 @@ async fn a_blob_is_mounted_or_its_session_takes_the_bytes(at: &Endpoint) {
     assert_eq!(read(&*at.target, &blob, 0).await.unwrap(), bytes);
 }
 
-async fn one_blob_sent_by_many_at_once_is_whole(at: &Endpoint) {
+async fn blob_uploaded_concurrently_is_complete(at: &Endpoint) {
     let bytes = noise(9, 200_000);
     let blob = blob_descriptor(&bytes);
     let send = || async {
@@ -280,7 +280,7 @@ async fn is_verbatim(at: &Endpoint, image: &Image, name: &str) {
     }
 }
 
-async fn manifests_are_kept_verbatim_under_tag_and_digest(at: &Endpoint) {
+async fn manifests_are_stored_verbatim_under_tag_and_digest(at: &Endpoint) {
     let cases = [
         ("oci", images::small(Family::Oci, 1)),
         ("docker", images::small(Family::Docker, 2)),
@@ -302,13 +302,13 @@ async fn manifests_are_kept_verbatim_under_tag_and_digest(at: &Endpoint) {
     }
 }
 
-async fn an_index_of_indexes_is_kept_verbatim(at: &Endpoint) {
+async fn index_of_indexes_is_stored_verbatim(at: &Endpoint) {
     let nested = images::index(Family::Oci, &[images::two_platforms(Family::Oci, 1), images::small(Family::Oci, 9)]);
     nested.push(&*at.target, Some("nested")).await.unwrap();
     is_verbatim(at, &nested, "nested").await;
 }
 
-async fn a_foreign_layer_need_not_be_there(at: &Endpoint) {
+async fn foreign_layer_need_not_exist_at_the_endpoint(at: &Endpoint) {
     let layers = [images::foreign_layer(Family::Docker, 1), images::layer(Family::Docker, 2, 100)];
     let image = images::image(Family::Docker, linux("amd64"), &layers);
     image.push(&*at.target, Some("foreign")).await.unwrap();
@@ -317,7 +317,7 @@ async fn a_foreign_layer_need_not_be_there(at: &Endpoint) {
     assert_eq!(view.blobs().iter().filter(|blob| blob.is_foreign() && blob.has_urls).count(), 1);
 }
 
-async fn a_tag_moves_and_the_old_manifest_stays(at: &Endpoint) {
+async fn moved_tag_keeps_the_old_manifest(at: &Endpoint) {
     let (old, new) = (images::small(Family::Oci, 1), images::small(Family::Oci, 2));
     old.push(&*at.target, Some("v1")).await.unwrap();
     new.push(&*at.target, Some("v1")).await.unwrap();
@@ -325,7 +325,7 @@ async fn a_tag_moves_and_the_old_manifest_stays(at: &Endpoint) {
     assert_eq!(at.target.manifest(&old.digest().into()).await.unwrap(), old.manifest);
 }
 
-async fn an_unknown_manifest_is_none(at: &Endpoint) {
+async fn unknown_manifest_is_none(at: &Endpoint) {
     for reference in [by_tag("none"), Digest::of(b"none").into()] {
         assert_eq!(at.target.resolve(&reference).await.unwrap(), None, "in a repository that is not there");
         assert_eq!(kind(at.target.manifest(&reference).await), ErrorKind::NotFound);
@@ -337,7 +337,7 @@ async fn an_unknown_manifest_is_none(at: &Endpoint) {
     }
 }
 
-async fn a_missing_blob_refuses_the_manifest(at: &Endpoint) {
+async fn manifest_with_a_missing_blob_is_refused(at: &Endpoint) {
     let image = images::small(Family::Oci, 1);
     push_blob(&*at.target, image.blobs[0].clone(), None).await.unwrap();
     push_blob(&*at.target, image.blobs[1].clone(), None).await.unwrap();
@@ -346,7 +346,7 @@ async fn a_missing_blob_refuses_the_manifest(at: &Endpoint) {
     assert_eq!(at.target.resolve(&by_tag("v1")).await.unwrap(), None);
 }
 
-async fn a_missing_child_refuses_the_index(at: &Endpoint) {
+async fn index_with_a_missing_child_is_refused(at: &Endpoint) {
     let index = images::two_platforms(Family::Oci, 1);
     index.children[0].push(&*at.target, None).await.unwrap();
     let pushed = at.target.push_manifest(&index.manifest, Some(&tag("v1"))).await;
@@ -369,7 +369,7 @@ async fn all_tags_are_listed(at: &Endpoint) {
     }
 }
 
-async fn an_unknown_repository_has_no_tags_to_list(at: &Endpoint) {
+async fn unknown_repository_has_no_tags(at: &Endpoint) {
     let listed: Result<Vec<TagEntry>, StoreError> = at.target.tags().try_collect().await;
     assert_eq!(kind(listed), ErrorKind::NotFound);
 }
@@ -399,7 +399,7 @@ async fn referrers_are_found_from_their_subject(at: &Endpoint) {
     assert_eq!((on_fallback_tag.is_some(), found.fallback.is_some()), (at.has_fallback_tags, at.has_fallback_tags));
 }
 
-async fn referrers_linked_at_once_are_all_found(at: &Endpoint) {
+async fn concurrently_linked_referrers_are_all_found(at: &Endpoint) {
     let subject = images::small(Family::Oci, 1);
     subject.push(&*at.target, Some("v1")).await.unwrap();
     let sboms: Vec<Image> = (0..8).map(|seed| images::sbom(&subject, seed)).collect();
@@ -412,7 +412,7 @@ async fn referrers_linked_at_once_are_all_found(at: &Endpoint) {
     assert_eq!(referrer_digests(at, &subject).await, sboms.iter().map(Image::digest).collect());
 }
 
-async fn a_list_of_referrers_is_carried_over_verbatim_and_then_merged(at: &Endpoint) {
+async fn referrers_list_is_copied_verbatim_and_then_merged(at: &Endpoint) {
     let subject = images::small(Family::Oci, 1);
     subject.push(&*at.target, Some("v1")).await.unwrap();
     let (first, second) = (images::sbom(&subject, 1), images::sbom(&subject, 2));
@@ -445,7 +445,7 @@ async fn a_list_of_referrers_is_carried_over_verbatim_and_then_merged(at: &Endpo
     assert_eq!(referrer_digests(at, &subject).await, BTreeSet::from([first.digest(), second.digest()]));
 }
 
-async fn deleted_manifests_are_gone_and_may_be_deleted_again(at: &Endpoint) {
+async fn deleted_manifests_are_missing_and_deletable_again(at: &Endpoint) {
     let (one, two) = (images::small(Family::Oci, 1), images::small(Family::Oci, 2));
     one.push(&*at.target, Some("one")).await.unwrap();
     two.push(&*at.target, Some("two")).await.unwrap();
@@ -486,7 +486,7 @@ async fn sha512_names_content_where_it_is_supported(at: &Endpoint) {
     assert_eq!(at.target.manifest(&wanted.into()).await.unwrap(), manifest);
 }
 
-async fn an_endpoint_tells_where_it_is(at: &Endpoint) {
+async fn endpoint_reports_its_location(at: &Endpoint) {
     assert!(!at.target.identity().is_empty());
     match &at.sibling {
         Some(sibling) => {

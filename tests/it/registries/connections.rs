@@ -50,7 +50,7 @@ impl Scene {
 }
 
 #[test]
-fn requests_that_a_goaway_left_out_are_sent_again_and_all_tags_arrive() {
+fn requests_unprocessed_at_a_goaway_are_resent() {
     let scene = Scene::with("keepalive_requests 3;");
     for seed in 0..24 {
         // Some blobs are streamed, or go in chunks of a MiB, others are held whole.
@@ -79,7 +79,7 @@ fn requests_that_a_goaway_left_out_are_sent_again_and_all_tags_arrive() {
 }
 
 #[test]
-fn plain_http_at_a_port_for_tls_names_the_key_to_remove() {
+fn plain_http_at_a_tls_port_names_the_key_to_remove() {
     let scene = Scene::with("");
     let told = format!("http://{} speaks TLS; leave `plain_http` out", scene.nginx.host());
     let failure = scene.failure(", plain_http: true");
@@ -87,7 +87,7 @@ fn plain_http_at_a_port_for_tls_names_the_key_to_remove() {
 }
 
 #[test]
-fn a_server_that_wants_a_certificate_by_http_names_the_key_to_set() {
+fn http_error_about_client_certificates_names_the_key() {
     let scene = Scene::with("ssl_verify_client on;\nssl_client_certificate server.pem;");
     let told =
         format!("https://{} requires a client certificate; name its file in `tls.certificate`", scene.nginx.host());
@@ -102,7 +102,7 @@ fn a_server_that_wants_a_certificate_by_http_names_the_key_to_set() {
 }
 
 #[test]
-fn connections_that_are_closed_without_a_word_name_both_keys() {
+fn connections_closed_without_a_response_name_both_keys() {
     let scene = Scene::with("");
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let host = listener.local_addr().unwrap().to_string();

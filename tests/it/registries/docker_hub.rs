@@ -45,7 +45,7 @@ fn site_of(hub: &Server, target: &Server, repositories: &[&str], limits: &str) -
 }
 
 #[test]
-fn three_hundred_tags_come_over_the_windows_and_a_restart_without_a_pull_beyond_the_limit() {
+fn three_hundred_tags_arrive_over_several_quota_windows() {
     let (hub, target) = (hub(100, false), Server::start());
     put_images(&hub, "app", versions(0..300));
     let site = site_of(&hub, &target, &["app"], "");
@@ -74,7 +74,7 @@ fn three_hundred_tags_come_over_the_windows_and_a_restart_without_a_pull_beyond_
 }
 
 #[test]
-fn a_first_run_reads_the_newest_tags_alone_and_nothing_beyond_what_arrives() {
+fn first_run_within_a_quota_reads_only_the_newest_tags() {
     let (hub, target) = (hub(12, false), Server::start());
     for minor in 0..11 {
         index(2, minor).put(&hub, "app", Some(&format!("1.{minor}.0")));
@@ -95,7 +95,7 @@ fn index(platforms: u64, seed: u64) -> images::Image {
 }
 
 #[test]
-fn an_index_that_does_not_fit_wastes_no_pull_for_its_children_and_nothing_overtakes_it() {
+fn index_over_the_remaining_quota_wastes_no_pull() {
     let (hub, target) = (hub(20, true), Server::start());
     images::small(Family::Oci, 1).put(&hub, "app", Some("0.0.1"));
     let site = site_of(&hub, &target, &["app"], "");
@@ -123,7 +123,7 @@ fn an_index_that_does_not_fit_wastes_no_pull_for_its_children_and_nothing_overta
 }
 
 #[test]
-fn an_index_larger_than_the_limit_is_refused_by_name_and_holds_nothing_up() {
+fn index_larger_than_the_quota_fails_and_delays_nothing() {
     let (hub, target) = (hub(10, false), Server::start());
     index(12, 1).put(&hub, "app", Some("2.0.0"));
     put_images(&hub, "app", versions(0..3));
@@ -139,7 +139,7 @@ fn an_index_larger_than_the_limit_is_refused_by_name_and_holds_nothing_up() {
 }
 
 #[test]
-fn entries_share_what_is_left_and_leave_what_is_kept() {
+fn entries_share_remaining_pulls_and_leave_the_reserve() {
     let (hub, target) = (hub(50, false), Server::start());
     for repository in ["one", "two"] {
         put_images(&hub, repository, versions(0..40).map(|tag| format!("{tag}-{repository}")));
@@ -178,7 +178,7 @@ fn tags_of_one_image_cost_one_pull() {
 }
 
 #[test]
-fn others_who_use_the_address_are_noticed_and_nobody_waits_for_hours() {
+fn pulls_of_other_clients_are_noticed_without_long_waits() {
     let (hub, target) = (hub(30, false), Server::start());
     put_images(&hub, "app", versions(0..40));
     let site = site_of(&hub, &target, &["app"], "");
@@ -194,7 +194,7 @@ fn others_who_use_the_address_are_noticed_and_nobody_waits_for_hours() {
 }
 
 #[test]
-fn the_daemon_goes_on_by_itself_when_the_window_allows() {
+fn daemon_continues_when_the_quota_window_allows() {
     // The shortest window that is taken for a quota's: what is left is asked for again after 50 seconds.
     let pulls = Some(PullLimit { limit: 5, window: 600, slides: false });
     let (hub, target) = (Server::with(Setup { pulls, ..Setup::default() }), Server::start());
@@ -234,7 +234,7 @@ fn the_daemon_goes_on_by_itself_when_the_window_allows() {
 }
 
 #[test]
-fn docker_hub_is_asked_what_is_left_before_the_first_pull() {
+fn docker_hub_quota_is_queried_before_the_first_pull() {
     let (hub, target) = (hub(100, true), Server::start());
     for minor in 0..40 {
         index(9, minor).put(&hub, "library/app", Some(&format!("1.{minor}.0")));
@@ -263,7 +263,7 @@ fn docker_hub_is_asked_what_is_left_before_the_first_pull() {
 }
 
 #[test]
-fn a_new_process_asks_what_is_left_before_it_reads_where_the_journal_knows_of_a_limit() {
+fn new_process_queries_a_recorded_quota_before_reading() {
     let (hub, target) = (hub(3, true), Server::start());
     put_images(&hub, "one", versions(0..3));
     let site = site_of(&hub, &target, &["one"], "");

@@ -46,7 +46,7 @@ fn expect_no_sooner_than(rate: u32, requests: &[&Request]) {
 }
 
 #[tokio::test]
-async fn no_more_writes_come_than_their_bucket_allows_and_reads_go_on() {
+async fn writes_stay_within_their_bucket_while_reads_continue() {
     let server = Server::start();
     images::small(Family::Oci, 1).put(&server, "app", Some("v1"));
     let limits = Limits { writes: a_second(20), ..Limits::default() };
@@ -70,7 +70,7 @@ async fn no_more_writes_come_than_their_bucket_allows_and_reads_go_on() {
 }
 
 #[tokio::test]
-async fn lists_of_referrers_and_deletions_have_buckets_of_their_own() {
+async fn referrers_lists_and_deletions_have_their_own_buckets() {
     let server = Server::start();
     let image = images::small(Family::Oci, 1);
     image.put(&server, "app", Some("v1"));
@@ -117,7 +117,7 @@ fn share(limits: &str, delay: Duration) -> (usize, usize) {
 }
 
 #[test]
-fn an_entry_with_many_tags_does_not_hold_up_one_with_two() {
+fn entry_with_many_tags_does_not_delay_a_small_one() {
     // By the rate, with more permits than either entry needs, and by the permits.
     for (limits, delay) in [("writes: 100/s, concurrent: 1000", 0), ("concurrent: 2", 5)] {
         let (small, big) = share(limits, Duration::from_millis(delay));
@@ -126,7 +126,7 @@ fn an_entry_with_many_tags_does_not_hold_up_one_with_two() {
 }
 
 #[test]
-fn nothing_is_asked_before_the_registry_wants_to_be_asked_again() {
+fn no_request_is_sent_before_retry_after_elapses() {
     const WAIT: Duration = Duration::from_secs(3);
     for concurrent in [1, 8] {
         let user = ("me".to_owned(), "secret".to_owned());
@@ -168,7 +168,7 @@ fn nothing_is_asked_before_the_registry_wants_to_be_asked_again() {
 }
 
 #[test]
-fn all_registries_together_keep_the_bandwidth_of_the_daemon() {
+fn daemon_bandwidth_limits_all_registries_together() {
     let (source, target) = (Server::start(), Server::start());
     let layer = images::layer(Family::Oci, 1, 512 * 1024);
     images::image(Family::Oci, images::linux("amd64"), &[layer]).put(&source, "app", Some("v1"));
@@ -204,7 +204,7 @@ fn config(host: &RegistryHost, limits: &str) -> Config {
 }
 
 #[tokio::test]
-async fn other_limits_hold_for_what_runs_already() {
+async fn changed_rate_limits_apply_to_transfers_in_flight() {
     let server = Server::start();
     let (endpoints, host) =
         endpoints(&server, Limits { writes: Figure::Set(Rate { count: 1, per: 3600 * SECOND }), ..Limits::default() });
@@ -224,7 +224,7 @@ async fn other_limits_hold_for_what_runs_already() {
 }
 
 #[tokio::test]
-async fn another_bandwidth_holds_for_what_runs_already() {
+async fn changed_bandwidth_applies_to_transfers_in_flight() {
     let server = Server::start();
     let (endpoints, host) = endpoints(&server, Limits::default());
     let endpoints = endpoints.within(Some(Bandwidth::always(1024)));
@@ -240,7 +240,7 @@ async fn another_bandwidth_holds_for_what_runs_already() {
 }
 
 #[test]
-fn the_limits_are_shown_without_asking_anybody() {
+fn limits_are_shown_without_any_request() {
     let site = Site::new();
     let registries = "a.example: {limits: {profile: acr-basic, writes: 50/min}}";
     site.configure_fully("status: off", registries, "- {name: app, source: ghcr.io/a/b, target: a.example/b}");

@@ -89,7 +89,7 @@ fn asked_for(server: &Server, blob: &Digest) -> usize {
 }
 
 #[test]
-fn a_mirror_that_has_all_spares_the_registry_every_pull() {
+fn complete_mirror_saves_the_registry_every_pull() {
     let scene = Scene::mirrored(1);
     let log = scene.expect_all(scene.once());
     assert_eq!(scene.read_at_origin(), (0, 0), "{:?}", scene.origin.log().counts());
@@ -105,7 +105,7 @@ fn a_mirror_that_has_all_spares_the_registry_every_pull() {
 }
 
 #[test]
-fn what_a_mirror_lacks_comes_from_the_next_and_last_from_the_registry() {
+fn missing_content_comes_from_next_mirrors_then_the_registry() {
     let scene = Scene::new(3);
     // The first has nothing; the second one image; the third another.
     scene.images[1].put(&scene.mirrors[1], "hub/app", None);
@@ -119,7 +119,7 @@ fn what_a_mirror_lacks_comes_from_the_next_and_last_from_the_registry() {
 }
 
 #[test]
-fn wrong_bytes_of_a_mirror_do_no_harm_and_it_is_not_asked_for_them_again() {
+fn wrong_bytes_of_a_mirror_are_discarded_and_not_rerequested() {
     let scene = Scene::mirrored(2);
     let (layer, _) = layer_of(&scene.images[0]);
     scene.mirrors.iter().for_each(|mirror| mirror.set(Fault::BlobBytesWrong(layer)));
@@ -134,7 +134,7 @@ fn wrong_bytes_of_a_mirror_do_no_harm_and_it_is_not_asked_for_them_again() {
 }
 
 #[test]
-fn a_mirror_that_dies_in_the_middle_of_a_blob_is_replaced_at_that_byte_in_the_same_upload() {
+fn mirror_failing_within_a_blob_is_replaced_at_that_byte() {
     let scene = Scene::new(2);
     let image = images::image(Family::Oci, images::linux("amd64"), &[images::layer(Family::Oci, 7, 3_000_000)]);
     image.put(&scene.origin, "app", Some("large"));
@@ -165,7 +165,7 @@ fn a_mirror_that_dies_in_the_middle_of_a_blob_is_replaced_at_that_byte_in_the_sa
 }
 
 #[test]
-fn a_mirror_that_is_down_is_left_alone_and_everything_arrives() {
+fn unreachable_mirror_is_backed_off_and_everything_arrives() {
     let scene = Scene::mirrored(1);
     let closed = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().to_string();
     let hosts = [closed.as_str(), scene.mirrors[0].host()];
@@ -176,7 +176,7 @@ fn a_mirror_that_is_down_is_left_alone_and_everything_arrives() {
 }
 
 #[test]
-fn a_mirror_that_never_answers_costs_one_wait_and_not_one_for_each_manifest() {
+fn silent_mirror_costs_one_timeout_in_all() {
     let scene = Scene::new(0);
     // It takes connections, and says nothing.
     let silent = TcpListener::bind(("127.0.0.1", 0)).unwrap();
@@ -187,7 +187,7 @@ fn a_mirror_that_never_answers_costs_one_wait_and_not_one_for_each_manifest() {
 }
 
 #[test]
-fn a_mirror_that_asks_for_patience_gets_it_and_nobody_waits_for_it() {
+fn throttling_mirror_is_backed_off_without_waiting() {
     let scene = Scene::mirrored(1);
     scene.mirrors[0].set(Fault::TooManyRequests { next: usize::MAX, retry_after: Some(3000) });
     let log = scene.expect_all(scene.once());
@@ -196,7 +196,7 @@ fn a_mirror_that_asks_for_patience_gets_it_and_nobody_waits_for_it() {
 }
 
 #[test]
-fn a_tag_is_what_the_registry_says_however_far_behind_a_mirror_is() {
+fn tag_is_resolved_at_the_registry_despite_stale_mirrors() {
     let scene = Scene::mirrored(1);
     let old = images::small(Family::Oci, 99);
     for tag in ["v1", "v2", "v3", "v4"] {
@@ -214,7 +214,7 @@ fn a_tag_is_what_the_registry_says_however_far_behind_a_mirror_is() {
 }
 
 #[test]
-fn each_of_several_targets_gets_right_bytes_where_a_mirror_gave_all_of_them_wrong_ones() {
+fn several_targets_get_right_bytes_despite_a_corrupt_mirror() {
     let scene = Scene::mirrored(1);
     let (origin, mirror) = (scene.origin.host(), scene.mirrors[0].host());
     let second = Server::start();
@@ -241,7 +241,7 @@ fn each_of_several_targets_gets_right_bytes_where_a_mirror_gave_all_of_them_wron
 }
 
 #[test]
-fn a_mirror_is_who_its_own_host_says_and_refuses_the_one_repository_where_that_is_nobody() {
+fn mirror_is_accessed_with_credentials_of_its_own_host() {
     let scene = Scene::new(0);
     let guarded = Server::with(Setup { auth: Auth::Basic("reader".into(), "c4nary".into()), ..Setup::default() });
     scene.images.iter().for_each(|image| image.put(&guarded, "hub/app", None));
@@ -258,7 +258,7 @@ fn a_mirror_is_who_its_own_host_says_and_refuses_the_one_repository_where_that_i
 }
 
 #[test]
-fn mirrors_of_a_target_and_of_a_mirror_are_not_asked() {
+fn mirrors_of_targets_and_of_mirrors_are_not_used() {
     let scene = Scene::mirrored(2);
     let [first, second] = [&scene.mirrors[0], &scene.mirrors[1]];
     let (origin, target) = (scene.origin.host(), scene.target.host());

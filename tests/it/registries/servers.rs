@@ -114,7 +114,7 @@ fn entry(name: &str, source: &str, target: &str) -> String {
 }
 
 #[test]
-fn debians_registry_is_filled_and_read_by_signed_tokens_over_tls() {
+fn debians_registry_is_synced_with_signed_tokens_over_tls() {
     let scene = Scene::new();
     let tokens = scene.tokens(300, 300);
     let registry = scene.registry(&tokens);
@@ -136,7 +136,7 @@ fn debians_registry_is_filled_and_read_by_signed_tokens_over_tls() {
 }
 
 #[test]
-fn a_mount_shows_one_token_for_both_repositories() {
+fn mount_sends_one_token_for_both_repositories() {
     let scene = Scene::new();
     let tokens = scene.tokens(300, 300);
     let registry = scene.registry(&tokens);
@@ -181,7 +181,7 @@ fn by_short_tokens(lifetime: u64, stated: u64) -> (String, usize) {
 }
 
 #[test]
-fn tokens_that_are_said_to_live_four_seconds_are_renewed_before_the_registry_says_so() {
+fn tokens_are_renewed_before_their_stated_expiry() {
     // They live longer, so that a machine that is busy for a while changes nothing.
     let (log, asked) = by_short_tokens(15, 4);
     assert!(asked >= 3, "{asked} tokens");
@@ -189,14 +189,14 @@ fn tokens_that_are_said_to_live_four_seconds_are_renewed_before_the_registry_say
 }
 
 #[test]
-fn tokens_that_end_before_their_stated_time_cost_a_request_and_no_tag() {
+fn early_expired_token_costs_a_request_and_no_tag() {
     let (log, asked) = by_short_tokens(5, 300);
     assert!(log.contains("token not to be used after"), "{log}");
     assert!(asked >= 3, "{asked} tokens");
 }
 
 #[test]
-fn what_a_token_does_not_grant_is_told_by_who_was_refused_what() {
+fn insufficient_token_error_names_the_user_and_action() {
     let scene = Scene::new();
     let tokens = scene.tokens(300, 300);
     let registry = scene.registry(&tokens);
@@ -218,7 +218,7 @@ fn what_a_token_does_not_grant_is_told_by_who_was_refused_what() {
 }
 
 #[test]
-fn a_refresh_token_is_exchanged_by_post_for_tokens_that_the_registry_takes() {
+fn refresh_token_is_exchanged_by_post_for_accepted_tokens() {
     let scene = Scene::new();
     let tokens = scene.tokens(300, 300);
     let registry = scene.registry(&tokens);
@@ -236,7 +236,7 @@ fn a_refresh_token_is_exchanged_by_post_for_tokens_that_the_registry_takes() {
 }
 
 #[test]
-fn nobody_gets_tokens_to_pull_where_that_is_allowed_and_none_to_push() {
+fn anonymous_client_gets_pull_tokens_and_no_push_tokens() {
     let scene = Scene::new();
     let lifetime = Duration::from_secs(300);
     let rules = Rules { users: vec![MIRROR], anonymous_pull: true, lifetime, stated: 300 };
@@ -258,7 +258,7 @@ fn nobody_gets_tokens_to_pull_where_that_is_allowed_and_none_to_push() {
 }
 
 #[test]
-fn debians_registry_is_filled_and_read_by_password_over_its_own_tls() {
+fn debians_registry_is_synced_with_password_over_tls() {
     let scene = Scene::new();
     let own = scene.authority.certify("127.0.0.1", LATER);
     let registry = DebianRegistry::with(Guard { htpasswd: Some(HTPASSWD), tls: Some(&own), ..Guard::default() });
@@ -277,7 +277,7 @@ fn debians_registry_is_filled_and_read_by_password_over_its_own_tls() {
 }
 
 #[test]
-fn debians_registry_as_a_cache_is_a_mirror_that_spares_the_registry_each_further_pull() {
+fn debians_registry_as_a_cache_saves_repeated_pulls() {
     let scene = Scene::new();
     let cache = DebianRegistry::with(Guard { cache_of: Some(&scene.source.url("")), ..Guard::default() });
     let (from, to) = (scene.source.host(), Server::start());
@@ -318,7 +318,7 @@ fn debians_registry_as_a_cache_is_a_mirror_that_spares_the_registry_each_further
 }
 
 #[test]
-fn tokens_uploads_and_pages_work_where_both_the_registry_and_its_token_service_stand_below_a_path() {
+fn registry_and_token_service_below_a_path_work() {
     let scene = Scene::new();
     let tokens = scene.tokens(300, 300);
     let own = scene.authority.certify("127.0.0.1", LATER);
@@ -346,7 +346,7 @@ fn tokens_uploads_and_pages_work_where_both_the_registry_and_its_token_service_s
 }
 
 #[test]
-fn a_registry_behind_a_proxy_that_limits_requests_and_bodies_gets_everything_beside_others() {
+fn registry_behind_a_limiting_proxy_receives_everything() {
     let scene = Scene::new();
     let tokens = scene.tokens(300, 300);
     let own = scene.authority.certify("127.0.0.1", LATER);

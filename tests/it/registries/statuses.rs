@@ -170,49 +170,49 @@ fn assert_never_silent(row: &Row) {
 }
 
 #[test]
-fn no_answer_to_a_look_for_a_blob_fails_a_copy() {
+fn no_status_of_a_blob_head_fails_a_copy() {
     assert_never_fatal(&Row::new("blob HEAD", Side::Target));
 }
 
 #[test]
-fn no_answer_to_a_mount_fails_a_copy() {
+fn no_status_of_a_mount_fails_a_copy() {
     assert_never_fatal(&Row::new("mount POST", Side::Both));
 }
 
 #[test]
-fn no_answer_to_a_list_of_referrers_fails_a_copy() {
+fn no_status_of_the_referrers_api_fails_a_copy() {
     assert_never_fatal(&Row::new("referrers GET", Side::Source));
 }
 
 #[test]
-fn no_answer_to_a_fallback_tag_fails_a_copy() {
+fn no_status_of_a_fallback_tag_fails_a_copy() {
     let setup = Setup { referrers_api: false, ..Setup::default() };
     assert_never_fatal(&Row { path: "/manifests/sha256-", setup, ..Row::new("manifest GET", Side::Source) });
 }
 
 #[test]
-fn no_answer_to_the_tag_list_of_a_target_fails_a_copy() {
+fn no_status_of_a_target_tag_list_fails_a_copy() {
     assert_never_fatal(&Row::new("tags GET", Side::Target));
 }
 
 #[test]
-fn no_answer_to_the_end_of_an_upload_that_nobody_needs_fails_a_copy() {
+fn no_status_of_an_upload_cancellation_fails_a_copy() {
     let faults = vec![Fault::MountRefused];
     assert_never_fatal(&Row { faults, ..Row::new("upload DELETE", Side::Target) });
 }
 
 #[test]
-fn no_answer_to_a_tag_list_of_a_source_loses_tags_in_silence() {
+fn no_status_of_a_source_tag_list_loses_tags_silently() {
     assert_never_silent(&Row { tree: true, ..Row::new("tags GET", Side::Source) });
 }
 
 #[test]
-fn no_answer_to_a_catalog_loses_repositories_in_silence() {
+fn no_status_of_a_catalog_loses_repositories_silently() {
     assert_never_silent(&Row { tree: true, ..Row::new("catalog GET", Side::Source) });
 }
 
 #[test]
-fn no_answer_of_a_token_service_loses_an_image_in_silence() {
+fn no_status_of_a_token_service_loses_images_silently() {
     let user = ("u".to_owned(), "p".to_owned());
     let auth = Auth::Bearer { user, anonymous_pull: false, lifetime: std::time::Duration::from_secs(300) };
     let setup = Setup { auth, ..Setup::default() };

@@ -69,7 +69,7 @@ impl Scene {
 }
 
 #[test]
-fn an_authority_of_ones_own_is_believed_where_it_is_named_and_only_there() {
+fn custom_ca_is_trusted_only_at_its_registry() {
     let scene = Scene::new();
     let front = scene.good_front();
     let host = front.host();
@@ -90,7 +90,7 @@ fn an_authority_of_ones_own_is_believed_where_it_is_named_and_only_there() {
 }
 
 #[test]
-fn what_is_wrong_with_a_certificate_is_said_once_and_in_the_verifiers_words_at_debug() {
+fn certificate_problem_is_reported_once_with_details_at_debug() {
     let scene = Scene::new();
     let front = scene.good_front();
     let host = front.host();
@@ -104,7 +104,7 @@ fn what_is_wrong_with_a_certificate_is_said_once_and_in_the_verifiers_words_at_d
 }
 
 #[test]
-fn a_certificate_for_another_name_or_of_another_time_is_told_with_its_names_and_its_end() {
+fn certificate_error_states_valid_names_and_expiry() {
     let scene = Scene::new();
     let trusted = "{tls: {ca: ca.pem}}";
     let other = scene.front(&scene.authority.certify("registry.example", LATER));
@@ -125,7 +125,7 @@ fn a_certificate_for_another_name_or_of_another_time_is_told_with_its_names_and_
 }
 
 #[test]
-fn a_server_that_asks_for_a_certificate_of_ours_gets_it() {
+fn client_certificate_is_sent_on_request() {
     let scene = Scene::new();
     let own = scene.authority.certify("127.0.0.1", LATER);
     let front = Front::tls(scene.registry.host(), &own, Some(&scene.authority), &["http/1.1"]);
@@ -149,7 +149,7 @@ fn a_server_that_asks_for_a_certificate_of_ours_gets_it() {
 }
 
 #[test]
-fn who_wants_no_verification_gets_none_and_is_warned_at_each_start() {
+fn disabled_verification_connects_and_warns_at_each_start() {
     let scene = Scene::new();
     let front = scene.front(&Authority::new("an authority").certify("registry.example", 2001));
     let host = front.host();
@@ -167,7 +167,7 @@ fn who_wants_no_verification_gets_none_and_is_warned_at_each_start() {
 }
 
 #[test]
-fn an_application_shows_its_secret_to_nobody_unverified_whatever_its_registry_is_allowed() {
+fn application_secret_is_never_sent_to_an_unverified_server() {
     let scene = Scene::new();
     let guarded = Server::with(Setup { auth: Auth::Basic("me".into(), "x".into()), ..Setup::default() });
     let own = scene.authority.certify("127.0.0.1", LATER);
@@ -186,7 +186,7 @@ fn an_application_shows_its_secret_to_nobody_unverified_whatever_its_registry_is
 }
 
 #[test]
-fn a_file_that_cannot_be_used_fails_check_and_the_start_by_its_name() {
+fn unusable_tls_file_fails_check_and_start_by_name() {
     let scene = Scene::new();
     scene.site.write("empty.pem", "");
     for args in [&["check"][..], &["once"]] {
@@ -198,7 +198,7 @@ fn a_file_that_cannot_be_used_fails_check_and_the_start_by_its_name() {
 }
 
 #[test]
-fn tls_and_plain_http_are_told_apart_both_ways() {
+fn mismatches_of_tls_and_plain_http_are_explained() {
     let scene = Scene::new();
     let plain = scene.registry.host().to_owned();
     let told = format!("https://{plain} does not speak TLS; for plain HTTP set `plain_http: true`");
@@ -211,7 +211,7 @@ fn tls_and_plain_http_are_told_apart_both_ways() {
 }
 
 #[test]
-fn no_http2_is_offered_where_it_is_not_wanted() {
+fn http2_is_not_offered_if_disabled() {
     let scene = Scene::new();
     let own = scene.authority.certify("127.0.0.1", LATER);
     let front = Front::tls(scene.registry.host(), &own, None, &["h2", "http/1.1"]);
@@ -260,19 +260,19 @@ fn through_one_who_wants_calm(options: &str) -> Vec<String> {
 }
 
 #[test]
-fn what_a_server_that_wants_calm_broke_off_is_asked_for_again() {
+fn requests_broken_by_enhance_your_calm_are_resent() {
     let seen = through_one_who_wants_calm("");
     assert!(seen.iter().filter(|seen| *seen == "calm").count() >= 2, "{seen:?}");
 }
 
 #[test]
-fn nobody_wants_calm_of_http1() {
+fn http1_connection_never_gets_enhance_your_calm() {
     let seen = through_one_who_wants_calm(", http1_only: true");
     assert!(!seen.is_empty() && seen.iter().all(|seen| seen == "http/1.1"), "{seen:?}");
 }
 
 #[test]
-fn a_registry_is_reached_through_its_proxy_whose_password_is_never_shown() {
+fn registry_is_reached_through_its_proxy_without_revealing_passwords() {
     let scene = Scene::new();
     let (front, proxy) = (scene.good_front(), Front::proxy("mover:c4n4ry p4ss"));
     let (host, port) = (front.host(), proxy.port());
@@ -299,7 +299,7 @@ fn a_registry_is_reached_through_its_proxy_whose_password_is_never_shown() {
 }
 
 #[test]
-fn a_proxy_of_the_environment_leads_to_registries_that_only_it_can_find() {
+fn environment_proxy_reaches_registries_unknown_to_local_dns() {
     let scene = Scene::new();
     let host = "registry.invalid";
     let front = scene.front(&scene.authority.certify(host, LATER));
@@ -323,7 +323,7 @@ fn a_proxy_of_the_environment_leads_to_registries_that_only_it_can_find() {
 }
 
 #[test]
-fn a_variable_that_names_no_proxy_is_warned_of_and_not_shown() {
+fn invalid_proxy_variable_is_warned_of_and_hidden() {
     let scene = Scene::new();
     let host = scene.registry.host();
     for args in [&["tags", &format!("{host}/a/b")][..], &["once"]] {
@@ -341,7 +341,7 @@ fn a_variable_that_names_no_proxy_is_warned_of_and_not_shown() {
 }
 
 #[test]
-fn a_registry_without_a_proxy_is_reached_straight_whatever_the_environment_says() {
+fn proxy_none_overrides_the_environment() {
     let scene = Scene::new();
     let front = scene.good_front();
     let host = front.host().replace("127.0.0.1", "localhost");
@@ -352,7 +352,7 @@ fn a_registry_without_a_proxy_is_reached_straight_whatever_the_environment_says(
 }
 
 #[test]
-fn debians_registry_is_filled_and_read_through_nginx_by_tls_below_a_path() {
+fn debians_registry_is_synced_through_nginx_below_a_path() {
     let scene = Scene::new();
     let own = scene.authority.certify("127.0.0.1", LATER);
     let registry = DebianRegistry::start();

@@ -86,7 +86,7 @@ fn expect_stored(server: &Server, bytes: &Bytes) {
 }
 
 #[tokio::test]
-async fn a_registry_with_a_body_limit_is_met_once_and_then_gets_chunks() {
+async fn body_limit_is_hit_once_before_chunked_uploads() {
     let server = Server::start();
     server.set(Fault::UploadBodyLimit(9 * MIB));
     let target = automatic(&server);
@@ -124,7 +124,7 @@ fn expect_requests_of_a_fall_back(server: &Server) {
 }
 
 #[test]
-fn a_body_limit_is_met_once_in_a_run_of_several_entries() {
+fn body_limit_is_hit_once_in_several_entries() {
     let (source, target) = (Server::start(), Server::start());
     target.set(Fault::UploadBodyLimit(2 * MIB));
     let mut entries = Vec::new();
@@ -150,7 +150,7 @@ fn a_body_limit_is_met_once_in_a_run_of_several_entries() {
 }
 
 #[tokio::test]
-async fn a_configured_mode_is_kept_and_a_limit_is_a_refusal() {
+async fn configured_upload_mode_is_kept_at_a_body_limit() {
     let server = Server::start();
     server.set(Fault::UploadBodyLimit(2 * MIB));
     let bytes = noise(1, 3 * MIB);
@@ -163,7 +163,7 @@ async fn a_configured_mode_is_kept_and_a_limit_is_a_refusal() {
 }
 
 #[tokio::test]
-async fn a_chunk_that_is_too_large_is_sent_again_in_smaller_ones_within_its_session() {
+async fn oversized_chunk_is_resent_in_smaller_chunks_in_session() {
     // GHCR takes 4 MiB at most.
     let server = Server::start();
     server.set(Fault::ChunkLimit(4 * MIB));
@@ -181,7 +181,7 @@ async fn a_chunk_that_is_too_large_is_sent_again_in_smaller_ones_within_its_sess
 }
 
 #[tokio::test]
-async fn a_body_limit_of_a_mebibyte_is_kept_after_having_been_met() {
+async fn body_limit_of_one_mebibyte_is_remembered() {
     // nginx, unless it is told otherwise.
     let server = Server::start();
     server.set(Fault::UploadBodyLimit(MIB));
@@ -201,7 +201,7 @@ async fn a_body_limit_of_a_mebibyte_is_kept_after_having_been_met() {
 }
 
 #[tokio::test]
-async fn a_body_limit_whose_answer_gets_lost_is_found_out_all_the_same() {
+async fn body_limit_is_detected_despite_a_lost_response() {
     let server = Server::start();
     server.set(Fault::UploadBodyCut(4 * MIB));
     let target = automatic(&server);
@@ -220,7 +220,7 @@ async fn a_body_limit_whose_answer_gets_lost_is_found_out_all_the_same() {
 }
 
 #[tokio::test]
-async fn a_registry_that_takes_no_chunks_is_asked_once_and_then_gets_one_piece() {
+async fn registry_without_chunks_gets_monolithic_uploads_after_one_attempt() {
     for fault in [Fault::NoChunks, Fault::ChunkLimit(0)] {
         let server = Server::start();
         server.set(fault);
@@ -235,7 +235,7 @@ async fn a_registry_that_takes_no_chunks_is_asked_once_and_then_gets_one_piece()
 }
 
 #[tokio::test]
-async fn a_registry_that_takes_neither_is_told_so_and_not_asked_in_turns() {
+async fn registry_refusing_both_upload_modes_fails_without_alternating() {
     let server = Server::start();
     server.set(Fault::UploadBodyLimit(2 * MIB));
     server.set(Fault::NoChunks);
@@ -249,7 +249,7 @@ async fn a_registry_that_takes_neither_is_told_so_and_not_asked_in_turns() {
 }
 
 #[tokio::test]
-async fn a_broken_chunk_goes_on_at_the_byte_that_the_registry_has() {
+async fn broken_chunk_resumes_at_the_offset_of_the_registry() {
     let server = Server::start();
     server.set(Fault::UploadBreaks { after: 30_000, times: 1 });
     let bytes = noise(1, 350_000);
@@ -270,7 +270,7 @@ async fn a_broken_chunk_goes_on_at_the_byte_that_the_registry_has() {
 }
 
 #[tokio::test]
-async fn a_chunk_that_failed_is_sent_again_as_far_as_it_was_not_stored() {
+async fn failed_chunk_resends_only_the_bytes_not_stored() {
     for (stores, rest) in [(0, 100_000), (40_000, 60_000), (100_000, 0)] {
         let server = Server::start();
         server.set(Fault::ChunkFails { stores, times: 1 });
@@ -283,7 +283,7 @@ async fn a_chunk_that_failed_is_sent_again_as_far_as_it_was_not_stored() {
 }
 
 #[tokio::test]
-async fn a_chunk_that_never_arrives_is_given_up() {
+async fn repeatedly_failing_chunk_is_given_up() {
     let server = Server::start();
     server.set(Fault::ChunkFails { stores: 0, times: 100 });
     let error = send(&chunked(&server, 100_000), &noise(1, 300_000)).await.unwrap_err();
@@ -295,7 +295,7 @@ async fn a_chunk_that_never_arrives_is_given_up() {
 }
 
 #[tokio::test]
-async fn a_session_that_is_gone_begins_anew() {
+async fn lost_upload_session_restarts_the_upload() {
     let server = Server::start();
     server.set(Fault::SessionForgotten { after: 200_000, times: 1 });
     let bytes = noise(1, 300_000);
@@ -312,7 +312,7 @@ async fn a_session_that_is_gone_begins_anew() {
 }
 
 #[tokio::test]
-async fn a_commit_that_nobody_answered_is_looked_for_before_the_bytes_are_sent_again() {
+async fn unanswered_commit_is_checked_before_bytes_are_resent() {
     for (target, patches) in [(automatic as fn(&Server) -> Repository, 0), (|server| chunked(server, 200_000), 2)] {
         let server = Server::start();
         server.set(Fault::CommitCut { times: 1 });
@@ -326,7 +326,7 @@ async fn a_commit_that_nobody_answered_is_looked_for_before_the_bytes_are_sent_a
 }
 
 #[tokio::test]
-async fn an_upload_that_broke_in_its_midst_is_not_looked_for() {
+async fn upload_broken_before_commit_is_not_checked() {
     let server = Server::start();
     server.set(Fault::UploadBreaks { after: 10_000, times: 1 });
     let bytes = noise(1, 30 * MIB);
@@ -335,7 +335,7 @@ async fn an_upload_that_broke_in_its_midst_is_not_looked_for() {
 }
 
 #[tokio::test]
-async fn a_token_that_is_no_longer_taken_in_the_midst_of_an_upload_costs_two_requests_and_no_byte() {
+async fn token_expired_during_an_upload_costs_no_bytes() {
     let user = ("mirror".to_owned(), "s3cret".to_owned());
     let auth = Auth::Bearer { user, anonymous_pull: false, lifetime: Duration::from_secs(300) };
     let server = Arc::new(Server::with(Setup { auth, ..Setup::default() }));
@@ -371,7 +371,7 @@ async fn a_token_that_is_no_longer_taken_in_the_midst_of_an_upload_costs_two_req
 }
 
 #[test]
-fn an_upload_holds_a_chunk_where_it_goes_in_chunks() {
+fn chunked_upload_needs_memory_for_one_chunk() {
     let server = Server::start();
     let azure = repository(&registry(&server, Options { flavor: Some(Flavor::ACR), ..Options::default() }));
     assert_eq!(azure.upload_holds(), 4 * MIB as u64);
@@ -379,7 +379,7 @@ fn an_upload_holds_a_chunk_where_it_goes_in_chunks() {
 }
 
 #[test]
-fn a_read_that_breaks_off_goes_on_within_the_same_upload() {
+fn broken_read_resumes_within_the_same_upload() {
     for (mode, patches) in [("monolithic", 0), ("chunked, chunk: 1MiB", 4)] {
         let (source, target) = (Server::start(), Server::start());
         let image = images::image(Family::Oci, linux("amd64"), &[images::layer(Family::Oci, 1, 3 * MIB)]);

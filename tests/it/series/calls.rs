@@ -42,7 +42,7 @@ fn calls(mirror: &Mirror) -> BTreeMap<&'static str, usize> {
 }
 
 #[test]
-fn a_kill_inside_any_change_of_the_journal_loses_nothing() {
+fn kill_during_any_journal_write_loses_nothing() {
     let calls = calls(&Mirror::new("{mode: monolithic}", 3000));
     let syncs = calls.contains_key("fsync") || calls.contains_key("fdatasync");
     assert!(calls.contains_key("pwrite64") && syncs, "{calls:?}");
@@ -62,5 +62,5 @@ fn a_kill_inside_any_change_of_the_journal_loses_nothing() {
         }
     }
     assert!(2 * killed > tried, "{killed} of {tried} runs were killed");
-    assert_tried("a_kill_inside_any_change_of_the_journal_loses_nothing", tried);
+    assert_tried("kill_during_any_journal_write_loses_nothing", tried);
 }

@@ -37,7 +37,7 @@ fn damaged(bytes: &[u8], damage: Damage) -> Vec<u8> {
 }
 
 #[test]
-fn a_damaged_journal_is_read_or_refused_and_never_thrown_away() {
+fn damaged_journal_is_read_or_refused_and_never_deleted() {
     let mirror = Mirror::new("{mode: monolithic}", 3000);
     mirror.once().expect_success();
     let journal = mirror.site.journal();
@@ -67,5 +67,5 @@ fn a_damaged_journal_is_read_or_refused_and_never_thrown_away() {
     std::fs::copy(&kept, &journal).expect("the journal is put back");
     mirror.once().expect_success();
     mirror.assert_complete("the journal put back");
-    assert_tried("a_damaged_journal_is_read_or_refused_and_never_thrown_away", damages.len());
+    assert_tried("damaged_journal_is_read_or_refused_and_never_deleted", damages.len());
 }

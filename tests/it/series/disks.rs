@@ -37,7 +37,7 @@ fn path(path: &Path) -> String {
 }
 
 #[test]
-fn a_journal_whose_disk_is_full_at_any_size_loses_nothing() {
+fn full_journal_disk_of_any_size_loses_nothing() {
     let step = if is_long() { 4 } else { 96 };
     let (mut failed, mut succeeded) = (0, 0);
     for kib in (4..900).step_by(step) {
@@ -58,5 +58,5 @@ fn a_journal_whose_disk_is_full_at_any_size_loses_nothing() {
         }
     }
     assert!(failed > 0 && succeeded > 0, "{failed} failed, {succeeded} succeeded: the sizes are not telling");
-    assert_tried("a_journal_whose_disk_is_full_at_any_size_loses_nothing", failed + succeeded);
+    assert_tried("full_journal_disk_of_any_size_loses_nothing", failed + succeeded);
 }

@@ -39,26 +39,26 @@ fn kill_at_each_request(side: Side, upload: &str, layer: usize, args: &[&str], f
 }
 
 #[test]
-fn a_kill_at_any_request_to_the_source_loses_nothing() {
+fn kill_at_any_source_request_loses_nothing() {
     let tried = kill_at_each_request(Side::Source, "{mode: monolithic}", 3000, &["once"], 3);
-    assert_tried("a_kill_at_any_request_to_the_source_loses_nothing", tried);
+    assert_tried("kill_at_any_source_request_loses_nothing", tried);
 }
 
 #[test]
-fn a_kill_at_any_request_of_a_run_loses_nothing() {
+fn kill_at_any_target_request_loses_nothing() {
     let tried = kill_at_each_request(Side::Target, "{mode: monolithic}", 3000, &["once"], 6);
-    assert_tried("a_kill_at_any_request_of_a_run_loses_nothing", tried);
+    assert_tried("kill_at_any_target_request_loses_nothing", tried);
 }
 
 #[test]
-fn a_kill_at_any_request_of_a_chunked_run_loses_nothing() {
+fn kill_at_any_chunked_run_request_loses_nothing() {
     let tried = kill_at_each_request(Side::Target, "{mode: chunked, chunk: 1MiB}", 5 * MIB / 2, &["once"], 4);
-    assert_tried("a_kill_at_any_request_of_a_chunked_run_loses_nothing", tried);
+    assert_tried("kill_at_any_chunked_run_request_loses_nothing", tried);
 }
 
 #[test]
-fn a_kill_of_the_daemon_at_any_request_loses_nothing() {
+fn daemon_kill_at_any_target_request_loses_nothing() {
     let args = ["run", "--control", "off"];
     let tried = kill_at_each_request(Side::Target, "{mode: chunked, chunk: 1MiB}", 5 * MIB / 2, &args, 3);
-    assert_tried("a_kill_of_the_daemon_at_any_request_loses_nothing", tried);
+    assert_tried("daemon_kill_at_any_target_request_loses_nothing", tried);
 }

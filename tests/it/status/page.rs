@@ -88,7 +88,7 @@ fn variety(png: &[u8]) -> usize {
 }
 
 #[test]
-fn the_page_is_told_apart_in_every_look_and_fits_a_phone() {
+fn page_renders_and_fits_in_every_theme_and_width() {
     let scene = Scene::new();
     let (_daemon, address) = scene.start();
     let mut browser = Chromium::start();
@@ -111,7 +111,7 @@ fn the_page_is_told_apart_in_every_look_and_fits_a_phone() {
 }
 
 #[test]
-fn the_page_renews_itself_and_keeps_what_was_typed_and_runs_nothing_that_others_wrote() {
+fn page_refreshes_keeps_input_and_runs_no_foreign_script() {
     let scene = Scene::new();
     let (daemon, address) = scene.start();
     let mut browser = Chromium::start();
@@ -151,7 +151,7 @@ fn the_page_renews_itself_and_keeps_what_was_typed_and_runs_nothing_that_others_
 }
 
 #[test]
-fn a_person_reads_the_page_by_the_token_as_a_password_and_it_renews_itself() {
+fn page_accepts_the_token_as_password_and_refreshes() {
     let site = Site::new();
     site.write("token", "correct-horse-battery-staple\n");
     let token = site.path("token");
@@ -184,7 +184,7 @@ fn a_person_reads_the_page_by_the_token_as_a_password_and_it_renews_itself() {
 }
 
 #[test]
-fn without_scripts_the_page_tells_the_same_and_comes_anew() {
+fn page_without_scripts_has_the_same_content_and_reloads() {
     let scene = Scene::new();
     let (_daemon, address) = scene.start();
     let mut browser = Chromium::start();

@@ -95,7 +95,7 @@ fn look_at(browser: &mut Chromium, served: &Served, path: &str, name: &str) {
 }
 
 #[test]
-fn texts_of_others_neither_run_nor_turn_round_nor_push_aside_what_the_page_says() {
+fn hostile_texts_do_not_run_reverse_or_displace_content() {
     let endless = format!("source: listing tags: {}", "denied ".repeat(1500));
     let unbroken = "x".repeat(10_000);
     let mut hostile = entry(HOSTILE, Some(HOSTILE));
@@ -131,7 +131,7 @@ fn texts_of_others_neither_run_nor_turn_round_nor_push_aside_what_the_page_says(
 }
 
 #[test]
-fn a_quota_that_is_used_up_is_seen_at_once_and_a_thousand_entries_are_read_in_parts() {
+fn exhausted_quota_is_visible_and_thousand_entries_are_paged() {
     let mut entries: Vec<Value> = (0..1000).map(|i| entry(&format!("entry-{i:04}"), None)).collect();
     entries[0]["deferred_until"] = json!(ago(-50));
     let quota = |registry: &str, remaining: u64| {

@@ -105,7 +105,7 @@ fn take() {
 }
 
 #[test]
-fn screenshots_of_the_readme_are_small_and_of_one_size() {
+fn screenshots_of_the_readme_are_small_and_equal_in_size() {
     if std::env::var_os("UPDATE_SCREENSHOTS").is_some() {
         take();
     }
