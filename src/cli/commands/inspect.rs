@@ -202,7 +202,7 @@ impl Node {
     }
 
     /// Returns the size in bytes of the parts of the closure that are not yet in `counted`. Foreign layers do not
-    /// count, because they are stored elsewhere.
+    /// count, because registries do not store them.
     fn bytes(&self, counted: &mut HashSet<Digest>) -> u64 {
         let mut bytes = 0;
         let blobs = self.config.iter().chain(&self.layers).chain(&self.blobs).filter(|blob| !blob.is_foreign());

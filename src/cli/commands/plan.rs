@@ -35,7 +35,7 @@ impl Plan {
         let config = configuration::load(&context.global)?;
         configuration::warn(&config);
         let requests = runner::requests(&config, &self.entries)?;
-        // A plan does not open the journal, so that it needs no permission to write it.
+        // A plan does not open the journal, because it needs no permission to write the journal.
         let engine = runner::engine(&config, None);
         let previews = stream::iter(&requests).map(|request| preview(&engine, request));
         let previews: Vec<EntryPreview> = previews.buffered(config.daemon.entries_at_once).collect().await;

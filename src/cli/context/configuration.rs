@@ -31,8 +31,8 @@ pub(crate) fn find_if_any(global: &Global) -> Option<PathBuf> {
 /// Folder in which systemd keeps the credentials of the packaged service while the service runs.
 const SERVICE_CREDENTIALS: &str = "/run/credentials/transship.service";
 
-/// Reads a configuration with the environment of the process, and logs a warning for each invalid proxy variable in
-/// it. See [`warn()`].
+/// Reads a configuration with the environment of the process, and logs a warning for each invalid proxy variable.
+/// [`warn()`] logs the warnings of the configuration itself.
 pub(crate) fn read(path: &Path) -> Result<Config, Problems> {
     let config = crate::config::load(path, &environment)?;
     for name in invalid_proxy_variables(&environment) {
@@ -41,7 +41,8 @@ pub(crate) fn read(path: &Path) -> Result<Config, Problems> {
     Ok(config)
 }
 
-/// Logs the warnings of a configuration, for the commands that run its entries. The command `check` prints them.
+/// Logs the warnings of a configuration, for the commands that run its entries. The command `check` prints the warnings
+/// instead.
 pub(crate) fn warn(config: &Config) {
     for warning in &config.warnings {
         tracing::warn!(entry = warning.entry, "{warning}");

@@ -173,7 +173,7 @@ fn transfers(transfers: &[TransferState]) -> Table {
     table
 }
 
-/// Returns the time since the last iteration of the daemon's loop, if it is too long.
+/// Returns the time since the last iteration of the daemon's loop, if that time is too long.
 pub(crate) fn stalled_for(snapshot: &Snapshot, now: DateTime<Utc>) -> Option<Duration> {
     (now - snapshot.loop_iterated_at).to_std().ok().filter(|silent| *silent > HEALTHY_WITHIN)
 }

@@ -41,7 +41,7 @@ fn quoted(cell: &str) -> Vec<&str> {
     cell.split('`').skip(1).step_by(2).collect()
 }
 
-/// Returns the allowed imports of each module. A cell may refer to the rows before it.
+/// Returns the allowed imports of each module. A cell may refer to earlier rows.
 fn read_table(text: &str) -> BTreeMap<String, Allowed> {
     let rows = rows(text);
     let all: BTreeSet<String> = rows.iter().map(|(module, _)| module.clone()).collect();
@@ -137,8 +137,8 @@ fn modules() -> Vec<(Vec<String>, Source)> {
     modules
 }
 
-/// Graph of the source's files: which file uses an item of which other file. A module that only passes a name on is not
-/// in between.
+/// Graph of the source's files: which file uses an item of which other file. A module that only re-exports a name is
+/// skipped.
 struct FileGraph {
     sources: BTreeMap<Vec<String>, Source>,
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::support::rust_source;
 
-/// The sections, in their order.
+/// Sections of the page, in order.
 const SECTIONS: [&str; 14] = [
     "Every registry",
     "Azure Container Registry",
@@ -24,14 +24,14 @@ const SECTIONS: [&str; 14] = [
     "Security floor",
 ];
 
-/// The files of tests that are about registries alone: the page leaves out none of them.
-const TOLD_WHOLLY: [&str; 4] =
+/// Modules whose tests are all about registries. The page must name each of their tests.
+const COVERED_MODULES: [&str; 4] =
     ["registries::acr", "credentials::cloud", "registries::docker_hub", "registries::mirrors"];
 
-/// What follows has no tests, and says so.
-const APART: &str = "Not used yet";
+/// Title of the section of facts without tests.
+const UNTESTED_SECTION: &str = "Not used yet";
 
-/// A row of a table.
+/// Row of a table.
 #[derive(Debug, PartialEq, Eq)]
 struct Row {
     section: String,
@@ -48,17 +48,17 @@ fn rows(page: &str) -> Vec<Row> {
         let Some(cells) = line.strip_prefix("| ").and_then(|line| line.strip_suffix(" |")) else { continue };
         let cells: Vec<&str> = cells.split(" | ").collect();
         let is_head = cells[0] == "fact" || cells[0].starts_with("---");
-        if is_head || section == APART {
+        if is_head || section == UNTESTED_SECTION {
             continue;
         }
-        assert_eq!(cells.len(), 3, "a row has a fact, what is done, and its tests: {line}");
+        assert_eq!(cells.len(), 3, "a row has a fact, a behaviour and tests: {line}");
         let tests = cells[2].split('`').skip(1).step_by(2).map(str::to_owned).collect();
         rows.push(Row { section: section.clone(), fact: cells[0].to_owned(), tests });
     }
     rows
 }
 
-/// Whether there is such a test, by the name that `cargo test` prints.
+/// Returns true if a test with this name exists. The name has the form that `cargo test` prints.
 fn exists(root: &Path, test: &str) -> bool {
     let Some((module, function)) = test.rsplit_once("::") else { return false };
     let path = module.replace("::", "/");
@@ -103,17 +103,17 @@ fn every_test_of_registry_behavior_is_on_the_page() {
             std::fs::read_to_string(folder.join(format!("{}.rs", module.replace("::", "/")))).expect("a file of tests");
         rust_source::tests(&text).into_iter().map(move |test| format!("{module}::{test}")).collect::<Vec<String>>()
     };
-    let all: Vec<String> = TOLD_WHOLLY.into_iter().flat_map(tests).collect();
+    let all: Vec<String> = COVERED_MODULES.into_iter().flat_map(tests).collect();
     assert!(all.len() > 30, "the tests were found: {}", all.len());
     let lacking: Vec<&String> = all.iter().filter(|test| !named.contains(*test)).collect();
-    assert_eq!(lacking, Vec::<&String>::new(), "no row names these");
+    assert_eq!(lacking, Vec::<&String>::new(), "tests without a row");
 }
 
 #[test]
 fn every_registry_has_a_section_and_facts_are_unique() {
     let page = page();
     let titles: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix("## ")).collect();
-    assert_eq!(titles, [&SECTIONS[..], &[APART]].concat());
+    assert_eq!(titles, [&SECTIONS[..], &[UNTESTED_SECTION]].concat());
     let rows = rows(&page);
     for section in SECTIONS {
         assert!(rows.iter().any(|row| row.section == section), "{section} has no row");

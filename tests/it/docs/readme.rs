@@ -1,4 +1,4 @@
-//! What the README and the examples tell people to do, done.
+//! Tests that run the commands and check the configurations of the README, the pages and the examples.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -17,7 +17,7 @@ fn readme() -> String {
     std::fs::read_to_string(root().join("README.md")).unwrap()
 }
 
-/// A folder with a copy of the repository's examples, and nothing else.
+/// Creates a folder with a copy of the repository's examples only.
 fn clone() -> TempDir {
     let folder = TempDir::new().unwrap();
     let status = Command::new("cp").arg("-r").arg(root().join("examples")).arg(folder.path()).status().unwrap();
@@ -25,7 +25,7 @@ fn clone() -> TempDir {
     folder
 }
 
-/// The arguments of the README's first command.
+/// Returns the arguments of the README's first command.
 fn quickstart() -> Vec<String> {
     let readme = readme();
     let line = readme.lines().find(|line| line.starts_with("cargo run ")).unwrap();
@@ -67,7 +67,7 @@ fn quickstart_mirrors_the_examples_and_then_changes_nothing() {
         names.sort();
         names
     };
-    assert_eq!(blobs(folder.path().join("mirror")), blobs(root().join("examples/images")), "the SBOM came along too");
+    assert_eq!(blobs(folder.path().join("mirror")), blobs(root().join("examples/images")), "the SBOM was copied");
 
     let second = run_in(folder.path(), &quickstart()).expect_success().stdout;
     assert!(second.starts_with("quickstart: nothing changed ("), "{second}");

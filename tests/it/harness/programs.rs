@@ -1,4 +1,4 @@
-//! The ways of running programs: output is captured, signals arrive, nothing outlives its handle.
+//! Tests of the helpers that run programs: capture of output, signals, and the end of a program with its handle.
 
 use std::process::Command;
 

@@ -1,5 +1,5 @@
-//! The main promise, seen from outside: what skopeo and builds put into one registry is in another one afterwards, byte
-//! for byte, and doing it again costs next to nothing.
+//! Tests of the main promise: content that skopeo and builds push to one registry is copied to another registry byte
+//! for byte, and a repeated run costs only a few requests.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -13,13 +13,13 @@ use crate::support::programs::{DEADLINE, DebianRegistry, skopeo, skopeo_copy, sk
 use crate::support::registry::{Fault, Server, Setup};
 use crate::support::site::{Site, parse};
 
-/// How long the next firing of `* * * * *` may take, on a busy machine.
+/// Time limit for the next run of `* * * * *` on a busy machine.
 const NEXT_MINUTE: Duration = Duration::from_secs(130);
 
-/// The repositories that [`fill`] fills.
+/// Repositories that [`fill`] creates.
 const REPOSITORIES: [&str; 3] = ["apps/examples", "apps/docker", "apps/built"];
 
-/// The tags of the examples.
+/// Returns the tags of the example images.
 fn example_tags() -> Vec<String> {
     let index = std::fs::read_to_string(format!("{EXAMPLES}/index.json")).unwrap();
     let name =
@@ -27,7 +27,7 @@ fn example_tags() -> Vec<String> {
     parse(&index)["manifests"].as_array().unwrap().iter().filter_map(name).collect()
 }
 
-/// Fills a registry by skopeo and by pushes: OCI and Docker images and lists, a signature, a chart, artifacts.
+/// Fills a registry with skopeo and by pushes: OCI and Docker images and lists, a signature, a chart, artifacts.
 fn fill(registry: &DebianRegistry) {
     let host = registry.host();
     let tags = example_tags();
@@ -71,8 +71,8 @@ fn tags_by_skopeo(repository: &str) -> BTreeSet<String> {
     tags.iter().map(|tag| tag.as_str().unwrap().to_owned()).collect()
 }
 
-/// Lets skopeo compare two repositories: the tags, the bytes of each manifest, those of the children. How many manifests
-/// were compared.
+/// Compares two repositories with skopeo: the tags, and the bytes of each manifest and of its children. Returns the
+/// number of compared manifests.
 #[track_caller]
 fn compare_by_skopeo(source: &str, target: &str) -> usize {
     let tags = tags_by_skopeo(source);
@@ -90,7 +90,7 @@ fn compare_by_skopeo(source: &str, target: &str) -> usize {
     compared
 }
 
-/// Lets skopeo read whole images with every blob, which it verifies.
+/// Reads whole images with skopeo, which verifies every blob.
 #[track_caller]
 fn read_by_skopeo(host: &str, site: &Site) {
     for (at, image) in ["apps/examples:1.1.0", "apps/docker:1.0.0", "apps/built:index"].iter().enumerate() {
@@ -106,8 +106,8 @@ fn skopeo_finds_every_digest_in_a_mirrored_registry() {
     let entries = format!("- {{name: apps, source: \"{}/apps/**\", target: \"{}/apps/**\"}}", a.host(), b.host());
     let site = Site::with(&[a.host(), b.host()], &entries);
 
-    let told = site.once();
-    assert!(told.starts_with("apps: "), "{told}");
+    let message = site.once();
+    assert!(message.starts_with("apps: "), "{message}");
     let compared: usize = REPOSITORIES
         .iter()
         .map(|repository| {
@@ -200,13 +200,15 @@ fn both_sides_are_queried_for_a_tag_concurrently() {
         server.set(Fault::Held("manifest HEAD"));
     }
     let mut run = site.start(&["once"]);
-    // Neither side answers before both were asked for everything.
-    let asked = |server: &Server| server.log().count("manifest HEAD");
-    run.wait_until("both sides to be asked", |_| (asked(&source) == 3 && asked(&target) == 3).then_some(()));
+    // Neither side responds before both have received all requests.
+    let requested = |server: &Server| server.log().count("manifest HEAD");
+    run.wait_until("the requests to both sides", |_| {
+        (requested(&source) == 3 && requested(&target) == 3).then_some(())
+    });
     source.heal();
     target.heal();
-    let told = run.wait(DEADLINE).expect_success().stdout;
-    assert!(told.starts_with("app: nothing changed (3 unchanged)"), "{told}");
+    let message = run.wait(DEADLINE).expect_success().stdout;
+    assert!(message.starts_with("app: nothing changed (3 unchanged)"), "{message}");
 }
 
 #[test]
@@ -219,8 +221,10 @@ fn source_and_new_target_are_listed_concurrently() {
         server.set(Fault::Held("tags GET"));
     }
     let mut run = site.start(&["once"]);
-    let asked = |server: &Server| server.log().count("tags GET");
-    run.wait_until("both sides to be asked", |_| (asked(&source) == 1 && asked(&target) == 1).then_some(()));
+    let requested = |server: &Server| server.log().count("tags GET");
+    run.wait_until("the requests to both sides", |_| {
+        (requested(&source) == 1 && requested(&target) == 1).then_some(())
+    });
     source.heal();
     target.heal();
     run.wait(DEADLINE).expect_success();
@@ -250,8 +254,8 @@ fn many_repositories_are_queried_while_eight_copy() {
             .collect::<BTreeSet<_>>()
             .len()
     };
-    run.wait_until("all to be asked about", |_| (source.log().count("manifest GET") >= 20).then_some(()));
-    run.wait_until("eight to copy", |_| (busy() >= 8).then_some(()));
+    run.wait_until("the requests about all repositories", |_| (source.log().count("manifest GET") >= 20).then_some(()));
+    run.wait_until("eight copies in progress", |_| (busy() >= 8).then_some(()));
     assert_eq!(busy(), 8);
     target.heal();
     run.wait(DEADLINE).expect_success();
@@ -277,9 +281,9 @@ fn first_run_reads_and_writes_each_item_once() {
     assert_eq!(source.log().pulls(), source.store().manifests("app").len());
     let paths: BTreeSet<String> =
         source.log().requests_of("blob GET").into_iter().map(|request| request.path).collect();
-    assert_eq!(paths.len(), blobs, "each another one");
+    assert_eq!(paths.len(), blobs, "each path is different");
     assert_eq!(target.log().count("manifest PUT"), source.store().manifests("app").len());
-    assert_eq!(target.log().pulls(), 0, "a target is never asked for a manifest's body");
+    assert_eq!(target.log().pulls(), 0, "the body of a manifest is never read from a target");
 }
 
 #[test]
@@ -294,8 +298,8 @@ fn new_target_is_listed_once_without_further_lookups() {
     let (blobs, manifests) = (source.store().blobs("app").len(), source.store().manifests("app").len());
     let expected = |counts: &[(&str, usize)]| counts.iter().map(|(kind, count)| ((*kind).to_owned(), *count)).collect();
     let counts = |server: &Server| server.log().counts().into_iter().collect::<BTreeMap<_, _>>();
-    // Each tag by one GET without a HEAD before it; whether there is a referrers API is found out once, and no fallback tag
-    // is asked for that the listing does not have.
+    // Each tag costs one GET without a preceding HEAD. The referrers API is probed once. Fallback tags that are not in
+    // the listing are not requested.
     let read: BTreeMap<String, usize> =
         expected(&[("blob GET", blobs), ("manifest GET", manifests), ("referrers GET", 2), ("tags GET", 1)]);
     assert_eq!(counts(&source), read);
@@ -336,7 +340,7 @@ fn partly_filled_target_is_queried_for_its_blobs() {
     target.heal();
     target.log().clear();
     site.once();
-    assert_eq!(target.log().count("upload POST"), 0, "what arrived before is not sent again");
+    assert_eq!(target.log().count("upload POST"), 0, "copied content is not sent again");
 }
 
 #[test]
@@ -350,7 +354,7 @@ fn daemon_mirrors_every_minute_by_schedule() {
     );
     let site = Site::with(&[a.host(), b.host()], &entry);
     let mut daemon = site.start(&["run"]);
-    daemon.wait_until_within(NEXT_MINUTE, "the entry to fire", |daemon| {
+    daemon.wait_until_within(NEXT_MINUTE, "the run of the entry", |daemon| {
         daemon.stderr().contains("run ended").then_some(())
     });
     for repository in REPOSITORIES {

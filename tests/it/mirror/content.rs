@@ -1,5 +1,5 @@
-//! Content as it is found in registries: tags whose names say nothing, referrers that cannot be copied, artifacts of other tools.
-//! The content decides, and what stays behind is named.
+//! Tests of unusual content in registries: tags with names of the referrers form, referrers that cannot be copied,
+//! artifacts of other tools. The content decides, and the report names everything that is left behind.
 
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -9,7 +9,7 @@ use crate::support::images::{self, Family, Image, linux};
 use crate::support::registry::{Fault, Server, Setup};
 use crate::support::site::Site;
 
-/// Two registries and an entry `app` between their repositories of that name.
+/// Two registries and an entry `app` that copies the repository `app` from one to the other.
 struct Pair {
     source: Server,
     target: Server,
@@ -46,7 +46,7 @@ fn digest_tag(digest: Digest) -> String {
     digest.to_string().replace(':', "-")
 }
 
-/// Puts an index of these entries under a tag.
+/// Puts an index with these entries under a tag.
 fn put_index(server: &Server, entries: &[Value], tag: Option<&str>) -> Manifest {
     let body = json!({"schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": entries});
     let list = Manifest::new(MediaType::new(MediaType::OCI_INDEX), format!("{body:#}").into());
@@ -54,7 +54,7 @@ fn put_index(server: &Server, entries: &[Value], tag: Option<&str>) -> Manifest 
     list
 }
 
-/// An entry of a list of referrers that states this artifact type.
+/// Returns an entry of a list of referrers, with this artifact type.
 fn entry(referrer: &Image, artifact_type: &str) -> Value {
     let mut entry = referrer.descriptor();
     entry["artifactType"] = artifact_type.into();
@@ -105,7 +105,7 @@ fn referrers_list_follows_its_subject_without_later_pulls() {
     assert_eq!(pair.arrived(&digest_tag(image.digest())), Some(list.digest()));
     pair.source.log().clear();
     assert!(pair.site.once().starts_with("app: nothing changed (1 unchanged)"));
-    assert_eq!(pair.source.log().pulls(), 0, "the journal knows what the list is");
+    assert_eq!(pair.source.log().pulls(), 0, "the journal has the digest of the list");
 }
 
 #[test]
@@ -140,7 +140,7 @@ fn referrers_list_is_merged_into_the_list_at_target() {
     assert_eq!(digests, [ours.digest().to_string(), theirs.digest().to_string()]);
     pair.target.log().clear();
     pair.site.once();
-    assert_eq!(pair.target.log().count("manifest PUT"), 0, "what is done is done");
+    assert_eq!(pair.target.log().count("manifest PUT"), 0, "copied content is not copied again");
 }
 
 #[test]
@@ -174,7 +174,7 @@ fn tag_of_a_kept_previous_digest_is_not_copied() {
         pair.put(&image, foreign);
         pair.site.once();
         assert_eq!(pair.arrived(&kept).is_some(), is_copied, "{keys}");
-        assert_eq!(pair.arrived(foreign), Some(image.digest()), "its name says the digest of something else");
+        assert_eq!(pair.arrived(foreign), Some(image.digest()), "the tag contains the digest of other content");
     }
 }
 
@@ -214,7 +214,7 @@ fn refused_referrer_is_named_counted_and_retried() {
     assert!(!manifests(sbom.digest()) && manifests(other.digest()));
     pair.target.heal();
     pair.site.once();
-    assert!(manifests(sbom.digest()), "the next run brings it");
+    assert!(manifests(sbom.digest()), "the next run copies the referrer");
 }
 
 #[test]
@@ -257,7 +257,7 @@ fn cosign_3_bundles_follow_in_every_form_of_listing() {
         let bundle = images::cosign_bundle(&image, 1);
         bundle.put(&pair.source, "app", None);
         let tag = digest_tag(image.digest());
-        // GHCR states the type of the empty configuration in the list that clients keep there.
+        // In lists of referrers at GHCR, the artifact type is that of the empty configuration.
         let wrong = "application/vnd.oci.empty.v1+json";
         let list = (!at_source).then(|| put_index(&pair.source, &[entry(&bundle, wrong)], Some(&tag)));
         pair.site.once();
@@ -329,7 +329,7 @@ fn many_tags_failing_for_one_reason_are_summarized() {
     assert!(output.stderr.contains("further=40"), "{}", output.stderr);
 }
 
-/// Content that BLAKE3 names throughout: an index of one image.
+/// Content with BLAKE3 digests only: an index of one image.
 struct Blake3 {
     index: Manifest,
     image: Manifest,
@@ -405,7 +405,7 @@ fn blobs_of_a_misstated_size_are_copied_completely() {
     let sizes = [json!(0), json!(right + 7), json!(right - 7), json!(-1), json!(2.5), json!("many"), Value::Null];
     let mut put = Vec::new();
     for (at, size) in sizes.into_iter().enumerate() {
-        // Each image has content of its own: a target that has a blob is not asked how long it is.
+        // Each image has unique content, because the program does not query the size of a blob that the target has.
         let layer = [layer.as_slice(), &[u8::try_from(at).unwrap()]].concat();
         let of = |content: &[u8], media_type: &str, size: &Value| {
             let digest = pair.source.store().put_blob("app", Bytes::copy_from_slice(content));
@@ -444,7 +444,7 @@ fn misstated_blob_is_not_resent_to_a_registry_with_it() {
         pair.target.store().put_blob("app", layer.into());
         pair.site.once();
         assert!(pair.arrived("v1").is_some() && pair.arrived("v2").is_some(), "{stated}");
-        assert_eq!(pair.target.log().count("upload POST"), 2, "the configurations alone: {stated}");
+        assert_eq!(pair.target.log().count("upload POST"), 2, "only the configurations: {stated}");
     }
 }
 
@@ -467,7 +467,7 @@ fn misstated_blobs_are_copied_into_and_out_of_layouts() {
     assert!(pair.target.store().blob("app", &Digest::of(&layer)).is_some());
 }
 
-/// Puts an image for each tag, all of this layer, of which they state this size.
+/// Puts an image for each tag. All images have this layer, with this size in their manifests.
 fn put_misstated(server: &Server, layer: &[u8], stated: u64, tags: &[&str]) {
     let store = server.store();
     let layer = store.put_blob("app", Bytes::copy_from_slice(layer));

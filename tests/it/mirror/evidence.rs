@@ -1,4 +1,5 @@
-//! No tag moves without evidence: not where the process is killed right after the write, and not where the journal cannot be written.
+//! Tests that every moved tag has evidence, even if the process is killed right after the write or the journal cannot
+//! be written.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +12,7 @@ use crate::support::programs::DEADLINE;
 use crate::support::registry::{Fault, Server, Setup};
 use crate::support::site::Site;
 
-/// Two registries and an entry `app` between them, with these tags at the source.
+/// Two registries and an entry `app` between them.
 struct Scene {
     source: Server,
     target: Server,
@@ -29,12 +30,12 @@ impl Scene {
         Self { source, target, site }
     }
 
-    /// The tags at the target.
+    /// Returns the tags at the target.
     fn arrived(&self) -> Vec<String> {
         self.target.store().tags("app").unwrap_or_default().into_keys().collect()
     }
 
-    /// The evidence by tag: for each whether it was recovered, and the digest before.
+    /// Returns each row of evidence: the tag, true if the row was recovered, and the previous digest.
     fn evidence(&self) -> Vec<(String, bool, Value)> {
         let rows = self.site.evidence(&[]);
         let row = |row: &Value| {
@@ -45,7 +46,7 @@ impl Scene {
         rows
     }
 
-    /// Has the journal refuse a kind of write, as a full disk does.
+    /// Makes the journal refuse a kind of write, as a full disk does.
     fn refuse(&self, name: &str, write: &str) {
         let refusal = format!("CREATE TRIGGER {name} BEFORE {write} BEGIN SELECT RAISE(FAIL, 'no room'); END");
         self.journal().execute_batch(&refusal).unwrap();
@@ -61,11 +62,11 @@ impl Scene {
         db
     }
 
-    /// A run that is killed after a tag was written at the target and before the registry's answer.
+    /// Kills a run after the target has written a tag and before it has sent its response.
     fn killed_after_a_write(&self) {
         self.target.set(Fault::ManifestPutAnswerHeld);
         let before = self.arrived();
-        // The first blob makes the repository, whose tags are none then: that is no tag yet.
+        // The first blob creates the repository, which has no tags at first.
         let tags = || self.target.store().tags("app").unwrap_or_default();
         let digests = tags();
         let mut running = self.site.start(&["once"]);
@@ -81,8 +82,8 @@ fn tag_written_before_a_kill_gets_evidence_next_run() {
     let scene = Scene::new(&["v1", "v2", "v3"]);
     scene.killed_after_a_write();
     assert!(scene.evidence().len() < scene.arrived().len());
-    let told = scene.site.run(&["evidence"]).expect_success().stderr;
-    assert!(told.contains("an interrupted run was about to write tags"), "{told}");
+    let message = scene.site.run(&["evidence"]).expect_success().stderr;
+    assert!(message.contains("an interrupted run was about to write tags"), "{message}");
     scene.site.once();
     let evidence = scene.evidence();
     let tags: Vec<&str> = evidence.iter().map(|(tag, ..)| tag.as_str()).collect();
@@ -90,12 +91,16 @@ fn tag_written_before_a_kill_gets_evidence_next_run() {
     assert!(evidence.iter().any(|(_, recovered, _)| *recovered), "{evidence:?}");
     let recovered = scene.site.evidence(&[]).into_iter().find(|row| row["recovered"].is_string()).unwrap();
     let runs = scene.site.history(&[]);
-    assert_eq!((&recovered["run"], &runs[1]["outcome"]), (&runs[1]["id"], &"interrupted".into()), "of the killed run");
+    assert_eq!(
+        (&recovered["run"], &runs[1]["outcome"]),
+        (&runs[1]["id"], &"interrupted".into()),
+        "evidence of the killed run"
+    );
     let table = scene.site.run(&["evidence"]).expect_success();
     assert!(table.stdout.contains(" (recovered)") && table.stderr.is_empty(), "{table:?}");
     scene.target.log().clear();
     scene.site.once();
-    assert_eq!(scene.target.log().count("manifest HEAD"), 3, "nothing is open any more");
+    assert_eq!(scene.target.log().count("manifest HEAD"), 3, "no intent is open");
 }
 
 #[test]
@@ -136,7 +141,7 @@ fn unwritten_tag_leaves_no_evidence() {
     scene.target.heal();
     assert_eq!((scene.arrived().len(), scene.evidence().len()), (0, 0));
     scene.site.once();
-    assert_eq!(scene.evidence(), [("v1".to_owned(), false, Value::Null)], "the new run's own");
+    assert_eq!(scene.evidence(), [("v1".to_owned(), false, Value::Null)], "only evidence of the new run");
 }
 
 #[test]
@@ -183,16 +188,16 @@ fn entry_whose_run_end_is_unrecorded_runs_again() {
     let failed = scene.site.run(&["trigger", "app", "--wait"]);
     assert_eq!(failed.code(), 1, "{failed:?}");
     scene.allow("full");
-    let told = scene.site.run(&["trigger", "app", "--wait"]).expect_success();
-    assert!(http::status(&address).is_some(), "{told:?}");
+    let message = scene.site.run(&["trigger", "app", "--wait"]).expect_success();
+    assert!(http::status(&address).is_some(), "{message:?}");
     let outcomes: Vec<Value> = scene.site.history(&[]).iter().map(|run| run["outcome"].clone()).collect();
-    assert_eq!(outcomes, ["succeeded"; 3], "its end is recorded late, as it was");
+    assert_eq!(outcomes, ["succeeded"; 3], "the end of the run is recorded later, with its outcome");
     daemon.signal("TERM");
     daemon.wait(DEADLINE).expect_success();
 }
 
 impl Scene {
-    /// A `sync.yaml` with one entry under this name, to this repository of the target.
+    /// Writes a `sync.yaml` with one entry of this name, whose target is this repository.
     fn rename(&self, entry: &str, repository: &str) {
         let (from, to) = (self.source.host(), self.target.host());
         let entry = format!("- {{name: {entry}, source: \"{from}/app\", target: \"{to}/{repository}\"}}");
@@ -207,7 +212,7 @@ fn open_intent_of_a_renamed_entry_is_completed() {
     scene.rename("renamed", "app");
     scene.site.once();
     assert_eq!(scene.evidence(), [("v1".to_owned(), true, Value::Null)]);
-    assert_eq!(scene.site.evidence(&[])[0]["entry"], "app", "it is evidence of the run that was killed");
+    assert_eq!(scene.site.evidence(&[])[0]["entry"], "app", "the evidence belongs to the killed run");
     assert!(scene.site.run(&["evidence"]).expect_success().stderr.is_empty());
 }
 
@@ -228,18 +233,18 @@ fn open_intent_at_a_target_without_entry_stays_in_doubt() {
     let digest = scene.target.store().tag("app", "v1").unwrap().to_string();
     scene.rename("app", "elsewhere");
     for _ in 0..2 {
-        let told = scene.site.run(&["once"]).expect_success().stderr;
-        let lines: Vec<&str> = told.lines().filter(|line| line.contains("no entry writes to this target")).collect();
-        let [line] = lines[..] else { panic!("{told}") };
+        let message = scene.site.run(&["once"]).expect_success().stderr;
+        let lines: Vec<&str> = message.lines().filter(|line| line.contains("no entry writes to this target")).collect();
+        let [line] = lines[..] else { panic!("{message}") };
         assert!(line.contains(&format!("{}/app", scene.target.host())) && line.contains("v1"), "{line}");
     }
     let elsewhere = format!("{}/elsewhere", scene.target.host());
-    assert!(scene.site.evidence(&[]).iter().all(|row| row["target"] == elsewhere), "evidence is what is proven");
-    let [open] = &scene.site.evidence(&["--in-doubt"])[..] else { panic!("one is open") };
+    assert!(scene.site.evidence(&[]).iter().all(|row| row["target"] == elsewhere), "unproven arrivals are no evidence");
+    let [open] = &scene.site.evidence(&["--in-doubt"])[..] else { panic!("one open intent") };
     assert_eq!((&open["tag"], &open["digest"]), (&"v1".into(), &Value::from(digest.clone())));
     let table = scene.site.run(&["evidence"]).expect_success().stdout;
     assert!(table.split_once("in doubt:").is_some_and(|(_, open)| open.contains(&digest)), "{table}");
-    // A copy to that place completes it, as an entry does.
+    // A `copy` to the same target completes the intent, as a run of an entry does.
     let (from, to) = (format!("{}/app:v1", scene.source.host()), format!("{}/app", scene.target.host()));
     scene.site.run(&["copy", &from, &to]).expect_success();
     assert_eq!(scene.site.evidence(&["--in-doubt"]), [] as [Value; 0]);
@@ -250,7 +255,7 @@ fn open_intent_at_a_target_without_entry_stays_in_doubt() {
 fn daemon_completes_open_intents_at_start_without_a_run() {
     let scene = Scene::new(&["v1"]);
     scene.killed_after_a_write();
-    // The last run of an entry of the new name was none that was interrupted: nothing begins by itself.
+    // No run of an entry with the new name was interrupted, so no run starts automatically.
     let (from, to) = (scene.source.host(), scene.target.host());
     let plain = format!("\"{from}\": {{plain_http: true}}, \"{to}\": {{plain_http: true}}");
     let daemon = format!("status: \"127.0.0.1:0\", control: \"{}\"", scene.site.path("control").display());
@@ -264,8 +269,8 @@ fn daemon_completes_open_intents_at_start_without_a_run() {
     assert_eq!(scene.site.history(&[]).len(), 1, "only the run that was killed");
 }
 
-/// A target that lists no referrers by itself, with `v1` from a first run by an entry that keeps what a tag stood for. At the source `v1` has
-/// moved since to an image with an SBOM.
+/// Creates a target without the referrers API and an entry with `overwrite: keep_previous`. A first run has copied
+/// `v1`. Then `v1` has moved at the source to an image with an SBOM.
 fn moved_with_an_sbom() -> (Scene, images::Image) {
     let (source, target) = (Server::start(), Server::with(Setup { referrers_api: false, ..Setup::default() }));
     let scene = Scene { source, target, site: Site::new() };
@@ -296,7 +301,7 @@ impl Scene {
         assert_eq!(self.site.evidence(&["--in-doubt"]), [] as [Value; 0], "{instant}");
     }
 
-    /// The only evidence of a kind.
+    /// Returns the only evidence of this kind.
     #[track_caller]
     fn only(&self, kind: &str) -> Value {
         let rows = self.site.evidence(&[]);
@@ -313,7 +318,7 @@ fn open_intent_of_a_since_moved_tag_is_completed() {
     let first = scene.target.store().tag("app", "v1").unwrap().to_string();
     images::small(Family::Oci, 7).put(&scene.source, "app", Some("v1"));
     scene.refuse("full", "INSERT ON evidence");
-    assert_eq!(scene.site.run(&["once"]).code(), 1, "the tag moves, and nothing can be completed");
+    assert_eq!(scene.site.run(&["once"]).code(), 1, "the tag moves without evidence");
     scene.allow("full");
     scene.site.once();
     let mut evidence = scene.evidence();
@@ -334,11 +339,15 @@ fn kept_tags_and_referrers_lists_have_their_own_evidence_kinds() {
     let list = scene.only("referrers_list");
     let sbom = images::sbom(&moved, 1).digest().to_string();
     assert_eq!((&list["listed"], &list["previous"]), (&Value::from(vec![sbom]), &Value::Null));
-    assert_eq!(list["source_digest"], moved.digest().to_string(), "of its subject");
-    assert_eq!(scene.site.history(&[])[0]["tags"]["replaced"], 1, "they are no tags of the run");
+    assert_eq!(list["source_digest"], moved.digest().to_string(), "the digest of the subject");
+    assert_eq!(
+        scene.site.history(&[])[0]["tags"]["replaced"],
+        1,
+        "kept tags and lists do not count as tags of the run"
+    );
     let table = scene.site.run(&["evidence"]).expect_success().stdout;
     assert!(table.contains(" (kept)") && table.contains(" (list of referrers)"), "{table}");
-    // A list that grows has the digest before in its evidence.
+    // The evidence of an extended list has the previous digest.
     images::sbom(&moved, 2).put(&scene.source, "app", None);
     let (from, to) = (format!("{}/app:v1", scene.source.host()), format!("{}/app", scene.target.host()));
     scene.site.run(&["copy", &from, &to, "--again"]).expect_success();

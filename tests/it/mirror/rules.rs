@@ -1,4 +1,4 @@
-//! The rules of an entry, seen from outside: which tags go, as what, with what, and what is held back.
+//! Tests of the rules of an entry: selection of tags, platforms, referrers, and overwrite rules.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,7 @@ use crate::support::programs::DEADLINE;
 use crate::support::registry::{Fault, Server, Setup};
 use crate::support::site::{Site, parse};
 
-/// Two registries and an entry `app` from `app` in the one to `app` in the other.
+/// Two registries and an entry `app` that copies the repository `app` from one to the other.
 struct Pair {
     source: Server,
     target: Server,
@@ -18,7 +18,7 @@ struct Pair {
 }
 
 impl Pair {
-    /// With these further keys, as in `platforms: [linux/amd64]`.
+    /// Creates the entry with these further keys, such as `platforms: [linux/amd64]`.
     fn with(keys: &str) -> Self {
         let pair = Self { source: Server::start(), target: Server::start(), site: Site::new() };
         pair.configure(keys);
@@ -32,14 +32,14 @@ impl Pair {
         self.site.configure(&[source, target], &entry);
     }
 
-    /// Puts a small image under each of these tags; the seed is the tag's place.
+    /// Puts a small image under each of these tags. The seed is the tag's index.
     fn fill(&self, tags: &[&str]) {
         for (seed, tag) in tags.iter().enumerate() {
             images::small(Family::Oci, seed as u64).put(&self.source, "app", Some(tag));
         }
     }
 
-    /// The target's tags.
+    /// Returns the target's tags.
     fn arrived(&self) -> BTreeSet<String> {
         self.target.store().tags("app").unwrap_or_default().into_keys().collect()
     }
@@ -68,7 +68,7 @@ fn platform_subset_makes_a_new_index_with_both_in_evidence() {
     assert_eq!(children.len(), 1);
     assert_eq!(children[0]["platform"], linux("amd64"));
     assert_eq!(children[0]["digest"], image.children[0].digest().to_string());
-    assert_eq!(pair.target.store().manifests("app").len(), 2, "the other platform did not come");
+    assert_eq!(pair.target.store().manifests("app").len(), 2, "the other platform is not copied");
     let evidence = &pair.site.evidence(&[])[0];
     assert_eq!(evidence["digest"], derived.to_string());
     assert_eq!(evidence["source_digest"], image.digest().to_string());
@@ -137,7 +137,7 @@ fn pinned_tag_keeps_its_content_after_the_source_moved() {
     let evidence = pair.site.evidence(&["--digest", &old.digest().to_string()]);
     assert_eq!(evidence[0]["tag"], "2.4.1", "{evidence:#?}");
     assert!(pair.site.once().starts_with("app: nothing changed (2 unchanged)"));
-    // Whoever moves it at the target: it comes back.
+    // If another client moves the tag at the target, the next run restores it.
     pair.target.store().set_tag("app", "2.4.1", new.digest());
     assert!(pair.site.once().contains("1 replaced"));
     assert_eq!(pair.target.store().tag("app", "2.4.1"), Some(old.digest()));
@@ -160,8 +160,8 @@ fn tag_pinned_by_one_entry_and_followed_by_another_conflicts() {
     pair.site.configure(&[source, target], &entries);
     let output = pair.site.run(&["once"]);
     assert_eq!(output.code(), 1, "{}", output.stdout);
-    let said = "conflict of v1 at";
-    assert_eq!(output.stdout.matches(said).count(), 2, "{}", output.stdout);
+    let printed = "conflict of v1 at";
+    assert_eq!(output.stdout.matches(printed).count(), 2, "{}", output.stdout);
     assert_eq!(pair.arrived(), set(&["v2"]));
 }
 
@@ -241,7 +241,7 @@ fn plan_changes_nothing_and_explains_every_tag() {
     assert_eq!(pair.target.store().tags("app").unwrap().len(), 1);
     assert_eq!(pair.target.store().tag("app", "v2"), Some(old.digest()));
     let kinds = |server: &Server| server.log().counts().into_keys().collect::<Vec<_>>();
-    assert_eq!(kinds(&pair.source), ["manifest HEAD", "tags GET"], "a plan only looks");
+    assert_eq!(kinds(&pair.source), ["manifest HEAD", "tags GET"], "a plan sends only reads");
     assert_eq!(kinds(&pair.target), ["manifest HEAD"]);
     pair.site.once();
     assert_eq!(
@@ -271,12 +271,12 @@ fn tag_claimed_by_two_entries_conflicts_in_both() {
     };
     let site = Site::with(&[source.host(), target.host()], &format!("{}\n{}", entry("one"), entry("two")));
     site.run(&["check"]).expect_success();
-    let told =
+    let message =
         format!("conflict of v2 at {}/all: the entries one and two claim it for different sources\n", target.host());
     for command in [["plan"], ["once"]] {
         let output = site.run(&command);
         assert_eq!(output.code(), 1, "{}", output.stdout);
-        assert_eq!(output.stdout.matches(&told).count(), 2, "{}", output.stdout);
+        assert_eq!(output.stdout.matches(&message).count(), 2, "{}", output.stdout);
     }
     let arrived: Vec<String> = target.store().tags("all").unwrap().into_keys().collect();
     assert_eq!(arrived, ["v1", "v3"]);
@@ -338,7 +338,7 @@ fn copy_accepts_a_tag_a_digest_or_a_repository() {
     assert_eq!(children.iter().map(|child| &child["platform"]).collect::<Vec<_>>(), [&linux("arm64")]);
 }
 
-/// An image with an SBOM, an SBOM of a child, a signature of the SBOM, and cosign's signature.
+/// Image with an SBOM, an SBOM of a child, a signature of the SBOM, and cosign's signature.
 struct Signed {
     image: Image,
     referrers: Vec<(Digest, Image)>,
@@ -356,7 +356,7 @@ fn signed(seed: u64) -> Signed {
     Signed { image, referrers, signature }
 }
 
-/// Puts referrers as a registry with or without the API keeps them.
+/// Puts referrers as clients of a registry with or without the referrers API do.
 pub fn put_referrers(server: &Server, has_api: bool, repository: &str, referrers: &[(Digest, Image)]) {
     for (subject, referrer) in referrers {
         referrer.put(server, repository, None);
@@ -370,8 +370,8 @@ pub fn put_referrers(server: &Server, has_api: bool, repository: &str, referrers
     }
 }
 
-/// Whether clients find a referrer from its subject at a server.
-fn finds(server: &Server, has_api: bool, repository: &str, subject: &Digest, referrer: &Image) -> bool {
+/// Returns true if the server lists a referrer of a subject.
+fn lists_referrer(server: &Server, has_api: bool, repository: &str, subject: &Digest, referrer: &Image) -> bool {
     let wanted = referrer.digest().to_string();
     let listed = if has_api {
         server.store().referrers(repository, subject)
@@ -385,7 +385,7 @@ fn finds(server: &Server, has_api: bool, repository: &str, subject: &Digest, ref
     listed.iter().any(|one| one["digest"] == wanted.as_str() && one["artifactType"] == "application/spdx+json")
 }
 
-fn referrers_follow(at_source: bool, at_target: bool) {
+fn assert_referrers_are_copied(at_source: bool, at_target: bool) {
     let with = |referrers_api| Server::with(Setup { referrers_api, ..Setup::default() });
     let (source, target) = (with(at_source), with(at_target));
     let Signed { image, referrers, signature } = signed(1);
@@ -397,7 +397,11 @@ fn referrers_follow(at_source: bool, at_target: bool) {
     let report = site.report(0);
     assert_eq!(target.store().tag("app", "v1"), Some(image.digest()), "{:#}", report.0);
     for (subject, referrer) in &referrers {
-        assert!(finds(&target, at_target, "app", subject, referrer), "{subject}: {:?}", target.store().tags("app"));
+        assert!(
+            lists_referrer(&target, at_target, "app", subject, referrer),
+            "{subject}: {:?}",
+            target.store().tags("app")
+        );
     }
     assert_eq!(target.store().tag("app", &images::signature_tag(&image)), Some(signature.digest()));
     assert!(site.once().contains(": nothing changed ("));
@@ -405,22 +409,22 @@ fn referrers_follow(at_source: bool, at_target: bool) {
 
 #[test]
 fn referrers_are_copied_from_api_to_api() {
-    referrers_follow(true, true);
+    assert_referrers_are_copied(true, true);
 }
 
 #[test]
 fn referrers_are_copied_from_api_to_fallback_tags() {
-    referrers_follow(true, false);
+    assert_referrers_are_copied(true, false);
 }
 
 #[test]
 fn referrers_are_copied_from_fallback_tags_to_api() {
-    referrers_follow(false, true);
+    assert_referrers_are_copied(false, true);
 }
 
 #[test]
 fn referrers_are_copied_from_fallback_tags_to_fallback_tags() {
-    referrers_follow(false, false);
+    assert_referrers_are_copied(false, false);
 }
 
 #[test]
@@ -443,8 +447,8 @@ fn late_signature_is_copied_by_the_next_run() {
     pair.site.once();
     let signature = images::signature(&image);
     signature.put(&pair.source, "app", Some(&images::signature_tag(&image)));
-    let told = pair.site.once();
-    assert_eq!(pair.target.store().tag("app", &images::signature_tag(&image)), Some(signature.digest()), "{told}");
+    let message = pair.site.once();
+    assert_eq!(pair.target.store().tag("app", &images::signature_tag(&image)), Some(signature.digest()), "{message}");
     assert!(pair.site.once().starts_with("app: nothing changed ("));
 }
 
@@ -477,10 +481,10 @@ fn late_referrer_under_a_fallback_tag_is_copied_next_run() {
     let sbom = images::sbom(&image, 1);
     put_referrers(&source, false, "app", &[(image.digest(), sbom.clone())]);
     site.once();
-    assert!(finds(&target, true, "app", &image.digest(), &sbom));
+    assert!(lists_referrer(&target, true, "app", &image.digest(), &sbom));
     source.log().clear();
     site.once();
-    assert_eq!(source.log().pulls(), 0, "what is done is done");
+    assert_eq!(source.log().pulls(), 0, "copied content is not copied again");
 }
 
 #[test]
@@ -491,29 +495,29 @@ fn late_signature_of_a_named_tag_is_copied_next_day() {
     pair.site.once();
     let (signature, tag) = (images::signature(&image), images::signature_tag(&image));
     signature.put(&pair.source, "app", Some(&tag));
-    let once = || once_and_counts(&pair.site, &pair.source, &pair.target);
+    let once = || once_with_counts(&pair.site, &pair.source, &pair.target);
     let nothing_more = [expected(&[("manifest HEAD", 1)]), expected(&[("manifest HEAD", 1)])];
-    assert_eq!(once(), nothing_more, "the copy was a look, and it holds");
-    a_day_passes(&pair.site);
+    assert_eq!(once(), nothing_more, "the copy counts as a referrer check");
+    age_referrer_checks(&pair.site);
     pair.site.once();
     assert_eq!(pair.target.store().tag("app", &tag), Some(signature.digest()));
     assert_eq!(once(), nothing_more);
 }
 
-/// Makes all that the journal knows of looks for referrers a day older.
-pub fn a_day_passes(site: &Site) {
+/// Makes all referrer checks in the journal a day older.
+pub fn age_referrer_checks(site: &Site) {
     let journal = rusqlite::Connection::open(site.journal()).unwrap();
     let older = "UPDATE referrer_checks SET checked = date(substr(checked, 1, 10), '-1 day') || substr(checked, 11)";
     assert!(journal.execute(older, []).unwrap() > 0);
 }
 
-/// One more run, and what it asked the two registries for.
+/// Runs once without changes. Returns the number of requests of each kind to the source and to the target.
 #[track_caller]
-fn once_and_counts(site: &Site, source: &Server, target: &Server) -> [BTreeMap<String, usize>; 2] {
+fn once_with_counts(site: &Site, source: &Server, target: &Server) -> [BTreeMap<String, usize>; 2] {
     source.log().clear();
     target.log().clear();
-    let told = site.once();
-    assert!(told.contains(": nothing changed ("), "{told}");
+    let message = site.once();
+    assert!(message.contains(": nothing changed ("), "{message}");
     [source.log().counts(), target.log().counts()]
 }
 
@@ -529,13 +533,13 @@ fn late_referrer_listed_only_by_api_is_copied_next_day() {
     pair.site.once();
     let sbom = images::sbom(&image, 1);
     sbom.put(&pair.source, "app", None);
-    let once = || once_and_counts(&pair.site, &pair.source, &pair.target);
-    let arrived = || finds(&pair.target, true, "app", &image.digest(), &sbom);
+    let once = || once_with_counts(&pair.site, &pair.source, &pair.target);
+    let arrived = || lists_referrer(&pair.target, true, "app", &image.digest(), &sbom);
     let nothing_more = [expected(&[("manifest HEAD", 1), ("tags GET", 1)]), expected(&[("manifest HEAD", 1)])];
 
-    assert_eq!(once(), nothing_more, "the copy was a look, and it holds");
+    assert_eq!(once(), nothing_more, "the copy counts as a referrer check");
     assert!(!arrived());
-    a_day_passes(&pair.site);
+    age_referrer_checks(&pair.site);
     once();
     assert!(arrived());
     assert_eq!(once(), nothing_more);
@@ -549,10 +553,11 @@ fn referrers_lookup_costs_one_request_per_day_and_digest() {
     signed.put(&pair.source, "app", Some("v2"));
     signed.put(&pair.source, "app", Some("latest"));
     images::sbom(&signed, 1).put(&pair.source, "app", None);
-    let once = || once_and_counts(&pair.site, &pair.source, &pair.target);
+    let once = || once_with_counts(&pair.site, &pair.source, &pair.target);
     pair.site.once();
-    a_day_passes(&pair.site);
-    // Which list the copy brought is not known: that of `signed` is brought again, and then known.
+    age_referrer_checks(&pair.site);
+    // The journal does not record the referrers list of the first copy. The list of `signed` is copied again, and then
+    // recorded.
     once();
     let unchanged = |looks| {
         let mut source = expected(&[("manifest HEAD", 3), ("tags GET", 1)]);
@@ -560,17 +565,17 @@ fn referrers_lookup_costs_one_request_per_day_and_digest() {
         [source, expected(&[("manifest HEAD", 3)])]
     };
     assert_eq!(once(), unchanged(&[]));
-    a_day_passes(&pair.site);
+    age_referrer_checks(&pair.site);
     assert_eq!(once(), unchanged(&[("referrers GET", 2)]), "one for each digest");
     assert_eq!(once(), unchanged(&[]));
 
     let new = images::sbom(&signed, 2);
     new.put(&pair.source, "app", None);
-    a_day_passes(&pair.site);
+    age_referrer_checks(&pair.site);
     let manifests = pair.target.store().manifests("app").len();
     let blobs = pair.target.store().blobs("app").len();
     once();
-    assert!(finds(&pair.target, true, "app", &signed.digest(), &new));
+    assert!(lists_referrer(&pair.target, true, "app", &signed.digest(), &new));
     assert_eq!(pair.target.store().manifests("app").len(), manifests + 1);
     let sent = pair.target.store().blobs("app").len() - blobs;
     assert_eq!(pair.target.log().count("upload PUT"), sent, "{:?}", pair.target.log().counts());
@@ -588,9 +593,9 @@ fn source_without_the_referrers_api_gets_two_requests() {
     let entry = format!("- {{name: app, source: \"{}/app\", target: \"{}/app\"}}", source.host(), target.host());
     let site = Site::with(&[source.host(), target.host()], &entry);
     site.once();
-    a_day_passes(&site);
-    let [asked, _] = once_and_counts(&site, &source, &target);
-    assert_eq!(asked, expected(&[("manifest HEAD", 4), ("referrers GET", 2), ("tags GET", 1)]));
+    age_referrer_checks(&site);
+    let [requested, _] = once_with_counts(&site, &source, &target);
+    assert_eq!(requested, expected(&[("manifest HEAD", 4), ("referrers GET", 2), ("tags GET", 1)]));
 }
 
 #[test]
@@ -606,10 +611,10 @@ fn late_referrer_is_copied_by_every_entry_to_its_target() {
     pair.site.once();
     let sbom = images::sbom(&image, 1);
     sbom.put(&pair.source, "app", None);
-    a_day_passes(&pair.site);
+    age_referrer_checks(&pair.site);
     for name in ["one", "two"] {
         pair.site.run(&["once", name]).expect_success();
-        assert!(finds(&pair.target, true, name, &image.digest(), &sbom), "{name}");
+        assert!(lists_referrer(&pair.target, true, name, &image.digest(), &sbom), "{name}");
     }
 }
 
@@ -621,13 +626,13 @@ fn failed_referrers_are_retried_by_the_next_run() {
     pair.site.once();
     let sbom = images::sbom(&image, 1);
     sbom.put(&pair.source, "app", None);
-    a_day_passes(&pair.site);
+    age_referrer_checks(&pair.site);
     pair.target.set(Fault::ManifestPutFailsFor(sbom.digest().to_string()));
     let output = pair.site.run(&["once"]);
     assert!(output.code() == 4 && output.stdout.contains("1 left behind"), "{}", output.stdout);
     pair.target.heal();
     pair.site.once();
-    assert!(finds(&pair.target, true, "app", &image.digest(), &sbom));
+    assert!(lists_referrer(&pair.target, true, "app", &image.digest(), &sbom));
 }
 
 #[test]
@@ -649,9 +654,9 @@ fn foreign_layers_are_not_copied_by_default() {
     image.put(&pair.source, "app", Some("v1"));
     pair.site.once();
     assert_eq!(pair.target.store().tag("app", "v1"), Some(image.digest()));
-    let asked =
+    let requested =
         |server: &Server| server.log().requests().iter().any(|r| r.path.contains(&layers[1].digest().to_string()));
-    assert!(!asked(&pair.source) && !asked(&pair.target), "nobody asked for it");
+    assert!(!requested(&pair.source) && !requested(&pair.target), "no request for the layer");
 }
 
 #[test]
@@ -665,12 +670,12 @@ fn tag_that_moves_during_its_lookup_is_resolved_again() {
     let answered =
         |server: &Server| server.log().requests_of("manifest HEAD").iter().any(|request| request.status == 200);
     run.wait_until("the source's digest", |_| answered(&pair.source).then_some(()));
-    run.wait_until("the target to be asked", |_| (pair.target.log().count("manifest HEAD") == 1).then_some(()));
+    run.wait_until("the request to the target", |_| (pair.target.log().count("manifest HEAD") == 1).then_some(()));
     after.put(&pair.source, "app", Some("v1"));
     pair.target.heal();
     run.wait(DEADLINE).expect_success();
     assert_eq!(pair.target.store().tag("app", "v1"), Some(after.digest()));
-    assert_eq!(pair.source.log().count("manifest HEAD"), 2, "once more, and no more than that");
+    assert_eq!(pair.source.log().count("manifest HEAD"), 2, "one further request");
 }
 
 #[test]
@@ -715,7 +720,7 @@ fn several_targets_share_one_read_of_a_blob() {
     for target in &targets {
         assert_eq!(target.store().tag("app", "v1"), Some(image.digest()));
     }
-    assert_eq!(source.log().count("blob GET"), image.blobs.len(), "each blob was read once for all");
+    assert_eq!(source.log().count("blob GET"), image.blobs.len(), "each blob was read once for all targets");
     assert_eq!(source.log().pulls(), 1);
 }
 
@@ -723,7 +728,7 @@ fn several_targets_share_one_read_of_a_blob() {
 fn slow_target_delays_no_tag_at_other_targets() {
     let source = Server::start();
     let targets = [Server::start(), Server::start(), Server::start()];
-    // More than are worked on at once.
+    // More tags than the program processes concurrently.
     for seed in 0..40 {
         images::small(Family::Oci, seed).put(&source, "app", Some(&format!("v{seed}")));
     }
@@ -736,7 +741,7 @@ fn slow_target_delays_no_tag_at_other_targets() {
     let mut run = site.start(&["once"]);
     let arrived = |server: &Server| server.store().tags("app").unwrap_or_default().len();
     run.wait_until("all tags at two targets", |_| (arrived(first) == 40 && arrived(second) == 40).then_some(()));
-    run.wait_until("the evidence of that", |_| (site.evidence(&[]).len() == 80).then_some(()));
+    run.wait_until("the evidence of these tags", |_| (site.evidence(&[]).len() == 80).then_some(()));
     assert_eq!(arrived(slow), 0);
     slow.heal();
     run.wait(DEADLINE).expect_success();
@@ -759,7 +764,7 @@ fn layer_shared_by_repositories_is_sent_once_and_mounted() {
     for name in &names {
         assert_eq!(target.store().tags(name), source.store().tags(name));
     }
-    // Each repository has a configuration and a layer of its own, and the base.
+    // Each repository has a unique configuration, a unique layer and the base layer.
     assert_eq!(target.log().count("upload PUT"), 2 * names.len() + 1);
     assert_eq!(source.log().count("blob GET"), 2 * names.len() + 1);
     let mounts = target.log().requests_of("mount POST").iter().filter(|mount| mount.status == 201).count();

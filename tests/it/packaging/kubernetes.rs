@@ -1,4 +1,4 @@
-//! The Kubernetes manifests, judged by the schemas of Kubernetes, and by each other.
+//! Tests of the Kubernetes manifests against the schemas of Kubernetes and against each other.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -12,17 +12,17 @@ use crate::support::programs::transship_command;
 
 const FOLDER: &str = "packaging/kubernetes";
 
-/// What is for kustomize, not for the cluster.
+/// File for kustomize, which is not applied to the cluster.
 const KUSTOMIZATION: &str = "kustomization.yaml";
 
-/// What nobody is to apply as it stands.
+/// Example that must be edited before it is applied.
 const EXAMPLE: &str = "secret.example.yaml";
 
 fn read(name: &str) -> Value {
     serde_yaml::from_str(&text(&format!("{FOLDER}/{name}"))).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
-/// The manifests by the names of their files.
+/// Returns the manifests by file name.
 fn manifests() -> BTreeMap<String, Value> {
     let files = std::fs::read_dir(file(FOLDER)).unwrap();
     let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());

@@ -1,5 +1,5 @@
-//! Behaviour of single registries, as seen from outside: each test shows a row of `docs/reference/registries.md` that
-//! no other test shows.
+//! Tests of the behaviour of single registries. Each test proves a row of `docs/reference/registries.md` that no other
+//! test proves.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -19,7 +19,7 @@ use crate::support::site::Site;
 
 const MIB: usize = 1024 * 1024;
 
-/// Two registries and an entry `app` from `app` in the one to `team/app` in the other, of which these keys are configured.
+/// Two registries and an entry `app` that copies `app` of the source to `team/app` of the target.
 struct Pair {
     source: Server,
     target: Server,
@@ -27,20 +27,21 @@ struct Pair {
 }
 
 impl Pair {
-    fn new(of_target: &str) -> Self {
-        Self::of(Server::start(), Server::start(), of_target)
+    fn new(target_keys: &str) -> Self {
+        Self::between(Server::start(), Server::start(), target_keys)
     }
 
-    fn of(source: Server, target: Server, of_target: &str) -> Self {
+    fn between(source: Server, target: Server, target_keys: &str) -> Self {
         let pair = Self { source, target, site: Site::new() };
-        pair.configure("team/app", of_target);
+        pair.configure("team/app", target_keys);
         pair
     }
 
-    fn configure(&self, repository: &str, of_target: &str) {
+    fn configure(&self, repository: &str, target_keys: &str) {
         let (from, to) = (self.source.host(), self.target.host());
-        let comma = if of_target.is_empty() { "" } else { ", " };
-        let registries = format!("\"{from}\": {{plain_http: true}}, \"{to}\": {{plain_http: true{comma}{of_target}}}");
+        let comma = if target_keys.is_empty() { "" } else { ", " };
+        let registries =
+            format!("\"{from}\": {{plain_http: true}}, \"{to}\": {{plain_http: true{comma}{target_keys}}}");
         let entry = format!("- {{name: app, source: \"{from}/app\", target: \"{to}/{repository}\"}}");
         self.site.configure_fully("status: off", &registries, &entry);
     }
@@ -53,7 +54,7 @@ impl Pair {
         self.target.store().tag("team/app", tag)
     }
 
-    /// Runs once, which must fail; why, by its only tag or problem.
+    /// Runs once, which must fail. Returns the message of its only failed tag or its only problem.
     #[track_caller]
     fn refusal(&self) -> String {
         let report = self.site.report(1);
@@ -64,7 +65,7 @@ impl Pair {
     }
 }
 
-/// An image with one large layer, and that layer's digest.
+/// Returns an image with one large layer, and the digest of the layer.
 fn large(bytes: usize) -> (Image, Digest) {
     let layer = images::layer(Family::Oci, 5, bytes);
     let digest = layer.digest();
@@ -81,24 +82,26 @@ async fn registry_storing_only_the_last_chunk_gets_monolithic_uploads() {
     let bytes = images::noise(1, 3 * MIB + 7);
     let blob = images::blob_descriptor(&bytes);
     let send = || async {
-        let UploadStart::Session(upload) = target.begin_upload(&blob, None).await? else { panic!("mounted, unasked") };
+        let UploadStart::Session(upload) = target.begin_upload(&blob, None).await? else {
+            panic!("an unrequested mount")
+        };
         upload.send(images::verified(&blob, bytes.clone())).await
     };
-    // What breaks off twice goes in chunks.
+    // After two broken uploads, the program sends chunks.
     server.set(Fault::UploadBreaks { after: 2 * MIB, times: 2 });
     for _ in 0..2 {
         send().await.unwrap_err();
     }
     server.set(Fault::KeepsLastChunk);
     let error = send().await.unwrap_err();
-    let told = "the registry says that it stored the blob, but has 7 bytes of it instead of 3145735: \
+    let message = "the registry says that it stored the blob, but has 7 bytes of it instead of 3145735: \
                 blobs are sent to it in one piece from now on";
-    assert_eq!((error.detail.as_str(), error.is_transient()), (told, true));
+    assert_eq!((error.detail.as_str(), error.is_transient()), (message, true));
     server.log().clear();
     send().await.unwrap();
     assert_eq!(server.store().blob("a/b", &blob.digest), Some(bytes.clone()));
     let kinds: Vec<String> = server.log().requests().into_iter().map(|request| request.kind).collect();
-    assert_eq!(kinds, ["upload POST", "upload PUT", "blob HEAD"], "it has lied, so it is looked at");
+    assert_eq!(kinds, ["upload POST", "upload PUT", "blob HEAD"], "the blob is checked after the commit");
 }
 
 #[test]
@@ -110,7 +113,8 @@ fn configured_chunks_retry_monolithic_if_only_last_is_stored() {
     pair.site.once();
     assert_eq!(pair.at_target("v1"), Some(image.digest()));
     assert_eq!(pair.target.store().blob("team/app", &layer).map(|blob| Digest::of(&blob)), Some(layer));
-    // Once in chunks and once in one piece, which is not the way from then on: the operator chose chunks.
+    // The blob is sent once in chunks and once in one piece. Later blobs are sent in chunks, because the operator
+    // configured chunks.
     assert_eq!(pair.target.log().count("upload PATCH"), 4);
 }
 
@@ -121,13 +125,13 @@ fn registry_refusing_chunks_and_large_bodies_gets_no_manifest() {
     pair.put(&image, "v1");
     pair.target.set(Fault::KeepsLastChunk);
     pair.target.set(Fault::UploadBodyLimit(MIB));
-    let told = pair.refusal();
+    let message = pair.refusal();
     let why = format!(
         "sending blob {layer}: 413 Payload Too Large; this was sent in one piece, because its chunks did not become the blob"
     );
-    assert!(told.ends_with(&why), "{told}");
+    assert!(message.ends_with(&why), "{message}");
     assert_eq!(pair.target.log().count("manifest PUT"), 0);
-    // What is there in another length is sent again when the registry does better.
+    // A stored blob of another length is sent again as soon as the registry works correctly.
     pair.target.heal();
     pair.site.once();
     assert_eq!(pair.at_target("v1"), Some(image.digest()));
@@ -147,7 +151,7 @@ fn lagging_replica_is_retried_without_resending_blobs() {
     assert_eq!(
         log.count("blob HEAD"),
         2 * image.blobs.len(),
-        "each is looked for before the manifest is written again"
+        "each blob is checked before the manifest is written again"
     );
 }
 
@@ -191,7 +195,7 @@ fn unreferenced_blob_that_cannot_be_mounted_is_sent() {
         image.put(&source, &format!("app/{name}"), Some("v1"));
         image
     });
-    // While none of the manifests is written, the blob that the first has brought cannot be mounted by the second.
+    // Until a manifest is written, the second repository cannot mount the blob of the first one.
     target.set(Fault::Held("manifest PUT"));
     let entry = format!("- {{name: all, source: \"{}/app/**\", target: \"{}/to/**\"}}", source.host(), target.host());
     let site = Site::with(&[source.host(), target.host()], &entry);
@@ -212,10 +216,10 @@ fn missing_repository_error_suggests_to_create_it() {
     let pair = Pair::new("kind: ecr");
     pair.put(&images::small(Family::Oci, 1), "v1");
     pair.target.set(Fault::RepositoriesMustExist);
-    let told = pair.refusal();
+    let message = pair.refusal();
     let way_out = "404 Not Found, NAME_UNKNOWN: name unknown; a push creates the repository only if a repository creation \
                    template applies to CREATE_ON_PUSH: create such a template, or create the repository first";
-    assert!(told.ends_with(way_out), "{told}");
+    assert!(message.ends_with(way_out), "{message}");
     images::small(Family::Oci, 2).put(&pair.target, "team/app", Some("other"));
     pair.site.once();
 }
@@ -225,12 +229,12 @@ fn denied_access_error_mentions_a_missing_project() {
     let pair = Pair::new("");
     pair.put(&images::small(Family::Oci, 1), "v1");
     pair.target.set(Fault::ProjectsMustExist);
-    let told = pair.refusal();
+    let message = pair.refusal();
     assert!(
-        told.ends_with(
+        message.ends_with(
             "401 Unauthorized, UNAUTHORIZED: unauthorized; some registries also answer this for a project that does not exist"
         ),
-        "{told}"
+        "{message}"
     );
 }
 
@@ -240,12 +244,12 @@ fn too_deep_repository_name_fails_with_the_cause() {
     pair.configure("team/deep/app", "");
     pair.put(&images::small(Family::Oci, 1), "v1");
     pair.target.set(Fault::NamesOfTwoParts);
-    let told = pair.refusal();
+    let message = pair.refusal();
     assert!(
-        told.ends_with(
+        message.ends_with(
             "resolving v1: 400 Bad Request; the registry may not accept such a name; some allow only NAMESPACE/NAME"
         ),
-        "{told}"
+        "{message}"
     );
 }
 
@@ -256,7 +260,8 @@ fn immutable_tag_with_the_right_digest_is_no_failure() {
     pair.put(&image, "v1");
     image.put(&pair.target, "team/app", Some("v1"));
     pair.target.set(Fault::TagsWrittenOnce);
-    // Only a copy by hand writes what it has not compared: the tag came to be there in between.
+    // A run writes only tags that differ. So another client writes the tag between the comparison and the write of the
+    // run.
     pair.target.set(Fault::Held("manifest PUT"));
     pair.target.store().remove_manifest("team/app", "v1");
     let mut run = pair.site.start(&["once"]);
@@ -270,14 +275,14 @@ fn immutable_tag_with_the_right_digest_is_no_failure() {
 
 #[test]
 fn refused_foreign_layers_error_names_the_setting() {
-    for (status, said) in [(400, "400 Bad Request, MANIFEST_INVALID"), (500, "500 Internal Server Error, UNKNOWN")] {
+    for (status, printed) in [(400, "400 Bad Request, MANIFEST_INVALID"), (500, "500 Internal Server Error, UNKNOWN")] {
         let pair = Pair::new("");
         let layers = [images::layer(Family::Docker, 1, 1000), images::foreign_layer(Family::Docker, 2)];
         pair.put(&images::image(Family::Docker, linux("amd64"), &layers), "v1");
         pair.target.set(Fault::ForeignLayersRefused(status));
-        let told = pair.refusal();
+        let message = pair.refusal();
         let way_out = "; it has foreign layers, whose addresses `validation.manifests.urls` of distribution must allow";
-        assert!(told.contains(said) && told.ends_with(way_out), "{told}");
+        assert!(message.contains(printed) && message.ends_with(way_out), "{message}");
     }
 }
 
@@ -289,18 +294,18 @@ fn refused_docker_manifests_fail_with_a_remedy() {
     pair.put(&images::small(Family::Docker, 2), "docker");
     pair.target.set(Fault::OciOnly);
     let report = pair.site.report(1);
-    let told = report.tag("docker")["message"].as_str().unwrap();
+    let reported = report.tag("docker")["message"].as_str().unwrap();
     let way_out =
         "415 Unsupported Media Type; some registries accept no Docker manifests; zot does with `compat: [docker2s2]`";
-    assert!(told.ends_with(way_out), "{told}");
+    assert!(reported.ends_with(way_out), "{reported}");
     assert_eq!(pair.at_target("oci"), Some(image.digest()));
 }
 
 #[test]
 fn fallback_tag_that_returns_the_image_is_no_list() {
     let setup = || Setup { referrers_api: false, ..Setup::default() };
-    let pair = Pair::of(Server::with(setup()), Server::with(setup()), "");
-    // Tags that are named one by one are not listed, so the fallback tags are asked for.
+    let pair = Pair::between(Server::with(setup()), Server::with(setup()), "");
+    // Tags that are named exactly need no listing, so the program requests the fallback tags.
     let text = std::fs::read_to_string(pair.site.path("sync.yaml")).unwrap();
     pair.site.write("sync.yaml", &text.replace("{name: app,", "{name: app, tags: {include: [image, index]},"));
     let images = [images::small(Family::Oci, 1), images::two_platforms(Family::Oci, 2)];
@@ -309,9 +314,9 @@ fn fallback_tag_that_returns_the_image_is_no_list() {
     pair.source.set(Fault::FallbackTagIsTheImage);
     pair.target.set(Fault::FallbackTagIsTheImage);
     pair.site.once();
-    let asked =
+    let requested =
         pair.source.log().requests_of("manifest GET").into_iter().filter(|request| request.path.contains("/sha256-"));
-    assert!(asked.filter(|request| request.status == 200).count() >= 2, "{:?}", pair.source.log().counts());
+    assert!(requested.filter(|request| request.status == 200).count() >= 2, "{:?}", pair.source.log().counts());
     let tags = pair.target.store().tags("team/app").unwrap();
     assert_eq!(tags.into_keys().collect::<Vec<_>>(), ["image", "index"]);
     assert_eq!(pair.target.store().manifests("team/app").len(), 4);
@@ -389,12 +394,13 @@ async fn only_the_beginning_of_a_huge_error_is_read() {
     assert!(received > 0 && received < MIB as u64, "{received}");
 }
 
-/// Stands before a registry and ends the connection after each answer, which it gives as HTTP/1.0 where that is wanted.
-fn closing(upstream: &str, version: &'static str) -> String {
+/// Starts a proxy in front of a registry. The proxy ends the connection after each response, and `version` is the HTTP
+/// version of its responses.
+fn closing_proxy(upstream: &str, version: &'static str) -> String {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let (host, upstream) = (listener.local_addr().unwrap().to_string(), upstream.to_owned());
     std::thread::spawn(move || {
-        // It ends with the test's process; nobody connects after the test.
+        // The thread ends with the process of the tests. No client connects after the test.
         for stream in listener.incoming().map_while(Result::ok) {
             let upstream = upstream.clone();
             std::thread::spawn(move || relay(stream, &upstream, version));
@@ -403,7 +409,7 @@ fn closing(upstream: &str, version: &'static str) -> String {
     host
 }
 
-/// Passes one exchange on.
+/// Forwards one request and its response.
 fn relay(client: TcpStream, upstream: &str, version: &str) -> Option<()> {
     let mut reader = BufReader::new(client.try_clone().ok()?);
     let (mut head, mut length) = (String::new(), 0);
@@ -431,11 +437,12 @@ fn relay(client: TcpStream, upstream: &str, version: &str) -> Option<()> {
     client.write_all(rest).ok()
 }
 
-/// Speaks just enough HTTP/2 to end each connection with `ENHANCE_YOUR_CALM` (RFC 9113, section 7) after its first request, and counts
-/// the connections. A connection that ends before its request was sent would be replaced by the HTTP client, at no attempt.
-fn without_calm() -> (String, Arc<AtomicUsize>) {
+/// Starts a server that ends each HTTP/2 connection with `ENHANCE_YOUR_CALM` (RFC 9113, section 7) after its first
+/// request. Returns its address and the number of connections. The server reads the request first: if a connection ends
+/// before the request is sent, the HTTP client opens another one without counting an attempt.
+fn server_demanding_calm() -> (String, Arc<AtomicUsize>) {
     const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
-    /// The type of the frame that begins a request.
+    /// Type of the frame that begins a request.
     const HEADERS: u8 = 1;
     const GOAWAY: [u8; 17] = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xb];
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
@@ -466,7 +473,7 @@ fn without_calm() -> (String, Arc<AtomicUsize>) {
 fn enhance_your_calm_is_retried_and_reported_with_a_remedy() {
     let authority = Authority::new("An authority of the tests");
     let own = authority.certify("127.0.0.1", 2099);
-    let (upstream, connections) = without_calm();
+    let (upstream, connections) = server_demanding_calm();
     let front = Front::tls(&upstream, &own, None, &["h2"]);
     let site = Site::new();
     site.write("ca.pem", &authority.pem());
@@ -474,8 +481,8 @@ fn enhance_your_calm_is_retried_and_reported_with_a_remedy() {
     let entry = format!("- {{name: app, source: \"{host}/a/b\", target: \"oci-layout:out\"}}");
     site.configure_fully("status: off", &format!("\"{host}\": {{tls: {{ca: ca.pem}}}}"), &entry);
     let output = site.run(&["tags", &format!("{host}/a/b")]);
-    let told = format!("https://{host} ended HTTP/2 with ENHANCE_YOUR_CALM; `http1_only: true` turns HTTP/2 off");
-    assert!(output.code() == 1 && output.stderr.contains(&told), "{}", output.stderr);
+    let message = format!("https://{host} ended HTTP/2 with ENHANCE_YOUR_CALM; `http1_only: true` turns HTTP/2 off");
+    assert!(output.code() == 1 && output.stderr.contains(&message), "{}", output.stderr);
     assert_eq!(connections.load(Ordering::SeqCst), 5, "after pauses");
 }
 
@@ -483,12 +490,12 @@ fn enhance_your_calm_is_retried_and_reported_with_a_remedy() {
 fn closing_or_http_1_0_registries_are_copied_from_and_to() {
     for version in ["HTTP/1.1", "HTTP/1.0"] {
         let (source, target) = (Server::start(), Server::start());
-        // Their `Location`s must not lead past the relay.
+        // An absolute `Location` would bypass the proxy.
         target.set(Fault::RelativeLocation);
         source.set(Fault::RelativeLocation);
         let image = images::two_platforms(Family::Oci, 1);
         image.put(&source, "app", Some("v1"));
-        let (from, to) = (closing(source.host(), version), closing(target.host(), version));
+        let (from, to) = (closing_proxy(source.host(), version), closing_proxy(target.host(), version));
         let site = Site::with(&[&from, &to], &format!("- {{name: app, source: \"{from}/app\", target: \"{to}/app\"}}"));
         site.once();
         assert_eq!(target.store().tag("app", "v1"), Some(image.digest()), "{version}");

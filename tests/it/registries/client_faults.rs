@@ -1,4 +1,4 @@
-//! The registry client against a registry that does what registries do: each fact here is somebody's bug report.
+//! Tests of the registry client against faults of registries. Each fault was reported for a real registry.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -47,7 +47,7 @@ fn bearer(anonymous_pull: bool) -> Server {
     Server::with(Setup { auth, ..Setup::default() })
 }
 
-/// A server with one image under `a/b:v1`, and that image.
+/// Starts a server with one image under `a/b:v1`. Returns both.
 fn with_image(setup: Setup) -> (Server, images::Image) {
     let server = Server::with(setup);
     let image = images::small(Family::Oci, 1);
@@ -94,7 +94,7 @@ async fn tag_without_a_digest_header_is_read_completely() {
     let (server, image) = with_image(Setup::default());
     let repository = open(&server);
     assert_eq!(repository.resolve(&by_tag("v1")).await.unwrap().unwrap().digest, image.digest());
-    assert_eq!((server.log().count("manifest HEAD"), server.log().pulls()), (1, 0), "HEAD is enough where it tells");
+    assert_eq!((server.log().count("manifest HEAD"), server.log().pulls()), (1, 0), "a HEAD with a digest is enough");
     server.set(Fault::TagDigestMissing);
     assert_eq!(repository.resolve(&by_tag("v1")).await.unwrap().unwrap().digest, image.digest());
     assert_eq!(repository.manifest(&by_tag("v1")).await.unwrap(), image.manifest);
@@ -129,7 +129,7 @@ async fn listing_returns_invalid_names_and_digests() {
     assert_eq!(listed, [TagEntry::Unusable("sha256:bad".into()), v1]);
 }
 
-/// A registry like Azure's with 250 tags on one image under `a/b`, and that image.
+/// Starts a registry with Azure's listing and 250 tags of one image under `a/b`. Returns both.
 fn like_azures(setup: Setup) -> (Server, images::Image) {
     let (server, image) = with_image(setup);
     for number in 2..=250 {
@@ -154,7 +154,7 @@ async fn azure_listing_returns_digests_page_by_page() {
     assert_eq!(server.log().counts(), BTreeMap::from([("acr-tags GET".to_owned(), 3)]));
     server.set(Fault::TagListCut);
     assert_eq!(tags(&repository).await.unwrap_err().kind, ErrorKind::Invalid);
-    assert_eq!(server.log().count("tags GET"), 0, "a list that breaks off is no refusal");
+    assert_eq!(server.log().count("tags GET"), 0, "a broken list is no refusal");
 }
 
 #[tokio::test]
@@ -164,7 +164,7 @@ async fn azure_listing_requires_its_own_scope() {
     let (server, _) = like_azures(Setup { auth, ..Setup::default() });
     assert_eq!(tags(&with(&server, azures(as_user("s3cret")))).await.unwrap().len(), 250);
     assert_eq!(server.log().count("tags GET"), 0);
-    // Who may only pull is refused there, and lists in the standard way.
+    // A client that may only pull is refused by Azure's listing, and uses the standard listing.
     server.log().clear();
     let repository = with(&server, azures(Options::default()));
     for _ in 0..2 {
@@ -179,7 +179,7 @@ async fn missing_azure_listing_is_requested_only_once() {
     let (server, _) = like_azures(Setup::default());
     server.heal();
     let client = client(&server, azures(Options::default()));
-    // One that is in neither list says nothing of the listings.
+    // A repository that is missing in both listings does not show whether the registry has Azure's listing.
     let none = client.repository(name("none"));
     assert_eq!(tags(&none).await.unwrap_err().kind, ErrorKind::NotFound);
     assert!(none.lists_digests());
@@ -192,7 +192,7 @@ async fn missing_azure_listing_is_requested_only_once() {
     server.set(Fault::Unavailable { next: 1 });
     let healthy = with(&server, azures(Options::default()));
     assert_eq!(tags(&healthy).await.unwrap().len(), 250);
-    assert!(healthy.lists_digests(), "a failure that passes is no refusal");
+    assert!(healthy.lists_digests(), "a temporary failure is no refusal");
 }
 
 #[test]
@@ -229,8 +229,8 @@ async fn credentials_are_not_sent_to_a_redirected_origin() {
     let repository = with(&server, as_user("s3cret"));
     assert_eq!(read(&repository, &blob_descriptor(&bytes), 0).await.unwrap(), bytes);
     assert_eq!(read(&repository, &blob_descriptor(&bytes), 40_000).await.unwrap(), bytes[40_000..]);
-    let asked = server.log().requests_of("storage GET");
-    assert!(asked.len() == 2 && asked.iter().all(|request| !request.headers.contains_key("authorization")));
+    let requested = server.log().requests_of("storage GET");
+    assert!(requested.len() == 2 && requested.iter().all(|request| !request.headers.contains_key("authorization")));
 }
 
 #[tokio::test]
@@ -269,7 +269,7 @@ async fn mount_post_replaces_head_after_a_first_success() {
             let sought = repository.find_or_begin(&blob_descriptor(content.as_bytes())).await.unwrap();
             match sought {
                 BlobLookup::Found => assert_eq!(content, "here"),
-                BlobLookup::Mounted => panic!("it was nowhere else"),
+                BlobLookup::Mounted => panic!("a mount without another repository"),
                 BlobLookup::OtherLength(length) => panic!("it has {length} bytes"),
                 BlobLookup::Session(session) => {
                     assert_eq!(content, "absent");
@@ -288,8 +288,8 @@ async fn mount_requests_both_scopes_in_one_token() {
     let server = bearer(false);
     let blob = blob_descriptor(b"shared");
     server.store().put_blob("other", "shared".into());
-    let begun = with(&server, as_user("s3cret")).begin_upload(&blob, Some(&name("other"))).await.unwrap();
-    assert!(matches!(begun, UploadStart::Mounted));
+    let started = with(&server, as_user("s3cret")).begin_upload(&blob, Some(&name("other"))).await.unwrap();
+    assert!(matches!(started, UploadStart::Mounted));
     assert!(server.log().count("token GET") <= 1, "{:?}", server.log().counts());
 }
 
@@ -364,7 +364,7 @@ async fn broken_read_is_an_error_and_resumes_at_its_offset() {
     let error = loop {
         match stream.try_next().await {
             Ok(Some(piece)) => arrived.extend_from_slice(&piece),
-            Ok(None) => panic!("it ended as if it were whole"),
+            Ok(None) => panic!("the truncated blob ended without an error"),
             Err(error) => break error,
         }
     };
@@ -406,7 +406,7 @@ async fn garbage_collected_blob_is_missing_content() {
     let layer = blob_descriptor(&image.blobs[1]);
     server.set(Fault::BlobCollected(layer.digest));
     let repository = open(&server);
-    assert!(repository.has_blob(&layer).await.unwrap(), "the registry's cache still says so");
+    assert!(repository.has_blob(&layer).await.unwrap(), "the registry's cache still reports the blob");
     let error = repository.push_manifest(&image.manifest, Some(&"v2".parse().unwrap())).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::MissingContent, "{error}");
     assert_eq!(read(&repository, &layer, 0).await.unwrap_err().kind, ErrorKind::NotFound);
@@ -427,7 +427,7 @@ async fn unwritable_tag_keeps_its_digest() {
     server.set(Fault::ManifestPutFails { nth: 1 });
     let error = repository.push_manifest(&other.manifest, Some(&v1)).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Unavailable, "{error}");
-    assert!(server.log().count("manifest PUT") > 3, "a server's failure is tried again");
+    assert!(server.log().count("manifest PUT") > 3, "a server error is retried");
     server.set(Fault::NoDelete);
     assert_eq!(repository.delete(&v1.into()).await.unwrap_err().kind, ErrorKind::Unsupported);
     assert_eq!(server.store().tag("a/b", "v1"), Some(image.digest()));
@@ -459,15 +459,16 @@ async fn burst_of_throttling_halves_the_requests_in_flight() {
         futures_util::future::try_join_all(references.iter().map(|one| repository.resolve(one))).await.unwrap();
         server.log().most_at_once()
     };
-    assert_eq!(most_of(30).await, 20, "nobody asked for patience");
+    assert_eq!(most_of(30).await, 20, "no throttling yet");
     server.set(Fault::TooManyRequests { next: 5, retry_after: Some(0) });
     assert_eq!(most_of(20).await, 20);
-    assert_eq!(server.log().requests().len(), 25, "five came again");
-    // Those five raise the limit half way to eleven; the rest was in flight when it was halved, and counts for nothing.
+    assert_eq!(server.log().requests().len(), 25, "five requests were repeated");
+    // The five repeated requests raise the limit half of the way to eleven. The other requests were in flight when the
+    // limit was halved, and do not count.
     assert_eq!(most_of(14).await, 10);
 }
 
-/// Reads that are in flight when the limit is halved wait for writes that then have to enter beside them.
+/// Reads that are in flight when the limit is halved wait for writes. These writes must get permits beside the reads.
 #[test]
 fn copy_within_a_throttled_registry_does_not_deadlock() {
     for kind in ["plain", "acr"] {

@@ -1,5 +1,5 @@
-//! How blobs arrive at registries that do not take every upload: each behaviour here is some registry's, and each test
-//! counts what it costs.
+//! Tests of uploads to registries that refuse some kinds of uploads. Each behaviour exists at a real registry, and each
+//! test counts the requests.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +25,7 @@ fn repository(registry: &Arc<Registry>) -> Repository {
     registry.repository(name)
 }
 
-/// A client that sends chunks of this many bytes.
+/// Returns a client that sends chunks of this number of bytes.
 fn chunked(server: &Server, chunk: usize) -> Repository {
     let upload = Uploads { mode: UploadMode::Chunked, chunk: Some(chunk as u64) };
     repository(&registry(server, Options { upload, ..Options::default() }))
@@ -37,11 +37,11 @@ fn automatic(server: &Server) -> Repository {
 
 async fn send(target: &Repository, bytes: &Bytes) -> Result<(), StoreError> {
     let blob = blob_descriptor(bytes);
-    let UploadStart::Session(upload) = target.begin_upload(&blob, None).await? else { panic!("mounted, unasked") };
+    let UploadStart::Session(upload) = target.begin_upload(&blob, None).await? else { panic!("an unrequested mount") };
     upload.send(verified(&blob, bytes.clone())).await
 }
 
-/// Sends a blob as a copy does, again while that may help; how often it was begun.
+/// Sends a blob as a copy does, and retries transient errors. Returns the number of attempts.
 async fn push(target: &Repository, bytes: &Bytes) -> usize {
     for attempt in 1.. {
         match send(target, bytes).await {
@@ -52,21 +52,22 @@ async fn push(target: &Repository, bytes: &Bytes) -> usize {
     unreachable!()
 }
 
-/// What was asked since the last time: `upload PATCH 202`, with what arrived of its body.
-fn asked(server: &Server) -> Vec<(String, u64)> {
+/// Returns the requests since the last call and clears the log. Each request has a kind such as `upload PATCH 202` and
+/// the received bytes of its body.
+fn take_requests(server: &Server) -> Vec<(String, u64)> {
     let requests = server.log().requests();
     server.log().clear();
     requests.iter().map(|one| (format!("{} {}", one.kind, one.status), one.received)).collect()
 }
 
-fn seen(requests: &[(&str, usize)]) -> Vec<(String, u64)> {
+fn expected_requests(requests: &[(&str, usize)]) -> Vec<(String, u64)> {
     requests.iter().map(|(kind, bytes)| ((*kind).to_owned(), *bytes as u64)).collect()
 }
 
-/// Only how often each kind was asked, with each status.
-fn counts(server: &Server) -> Vec<(String, usize)> {
+/// Returns the number of requests of each kind and status since the last call, and clears the log.
+fn take_counts(server: &Server) -> Vec<(String, usize)> {
     let mut counts: Vec<(String, usize)> = Vec::new();
-    for (kind, _) in asked(server) {
+    for (kind, _) in take_requests(server) {
         match counts.iter_mut().find(|(known, _)| *known == kind) {
             Some((_, count)) => *count += 1,
             None => counts.push((kind, 1)),
@@ -75,7 +76,7 @@ fn counts(server: &Server) -> Vec<(String, usize)> {
     counts
 }
 
-fn counted(counts: &[(&str, usize)]) -> Vec<(String, usize)> {
+fn expected_counts(counts: &[(&str, usize)]) -> Vec<(String, usize)> {
     counts.iter().map(|(kind, count)| ((*kind).to_owned(), *count)).collect()
 }
 
@@ -102,7 +103,7 @@ async fn body_limit_is_hit_once_before_chunked_uploads() {
         ("upload PUT 201", 0),
         ("blob HEAD 200", 0),
     ];
-    assert_eq!(asked(&server), seen(&chunks));
+    assert_eq!(take_requests(&server), expected_requests(&chunks));
     assert!(server.store().blob("a/b", &Digest::of(&first)).is_some());
     assert!(server.store().blob("a/b", &Digest::of(&second)).is_some());
 }
@@ -144,7 +145,7 @@ fn body_limit_is_hit_once_in_several_entries() {
     site.once();
     let statuses = |kind: &str| target.log().requests_of(kind).iter().map(|request| request.status).collect::<Vec<_>>();
     assert_eq!(statuses("upload PUT").iter().filter(|status| **status == 413).count(), 1);
-    // Three of a MiB each, and one of what a layer's archive adds to them.
+    // Three chunks have 1 MiB each. One chunk has the bytes that the archive format adds to the layer.
     assert_eq!(statuses("upload PATCH"), [202; 12]);
     assert!([1, 2, 3].iter().all(|seed| target.store().tag(&format!("app{seed}"), "v1").is_some()));
 }
@@ -164,7 +165,7 @@ async fn configured_upload_mode_is_kept_at_a_body_limit() {
 
 #[tokio::test]
 async fn oversized_chunk_is_resent_in_smaller_chunks_in_session() {
-    // GHCR takes 4 MiB at most.
+    // GHCR accepts chunks of at most 4 MiB.
     let server = Server::start();
     server.set(Fault::ChunkLimit(4 * MIB));
     let upload = Uploads { mode: UploadMode::Chunked, chunk: Some(8 * MIB as u64) };
@@ -173,16 +174,16 @@ async fn oversized_chunk_is_resent_in_smaller_chunks_in_session() {
     assert_eq!(push(&target, &bytes).await, 1);
     let whole = [("upload POST 202", 1), ("upload PATCH 416", 1), ("upload PATCH 202", 3), ("upload PUT 201", 1)];
     let whole = whole.into_iter().chain([("blob HEAD 200", 1)]).collect::<Vec<_>>();
-    assert_eq!(counts(&server), counted(&whole), "the first blob in chunks is looked for");
+    assert_eq!(take_counts(&server), expected_counts(&whole), "the first blob in chunks is checked");
     expect_stored(&server, &bytes);
     assert_eq!(push(&target, &noise(2, 9 * MIB)).await, 1);
     let whole = [("upload POST 202", 1), ("upload PATCH 202", 3), ("upload PUT 201", 1)];
-    assert_eq!(counts(&server), counted(&whole));
+    assert_eq!(take_counts(&server), expected_counts(&whole));
 }
 
 #[tokio::test]
 async fn body_limit_of_one_mebibyte_is_remembered() {
-    // nginx, unless it is told otherwise.
+    // 1 MiB is the default body limit of nginx.
     let server = Server::start();
     server.set(Fault::UploadBodyLimit(MIB));
     let target = automatic(&server);
@@ -196,7 +197,7 @@ async fn body_limit_of_one_mebibyte_is_remembered() {
         ("upload PUT 201", 1),
         ("blob HEAD 200", 1),
     ];
-    assert_eq!(counts(&server), counted(&whole));
+    assert_eq!(take_counts(&server), expected_counts(&whole));
     assert!(server.store().blob("a/b", &Digest::of(&bytes)).as_ref() == Some(&bytes));
 }
 
@@ -208,12 +209,12 @@ async fn body_limit_is_detected_despite_a_lost_response() {
     let (first, second) = (noise(1, 9 * MIB), noise(2, 9 * MIB));
     assert_eq!(push(&target, &first).await, 3);
     let log = server.log();
-    let asked = || ["upload POST", "upload PATCH", "upload PUT", "upload GET"].map(|kind| log.count(kind));
-    // Two bodies in one piece and two chunks of 8 MiB came to grief before those of 4 MiB.
-    assert_eq!(asked(), [3, 2 + 3, 2 + 1, 2]);
+    let counts_by_kind = || ["upload POST", "upload PATCH", "upload PUT", "upload GET"].map(|kind| log.count(kind));
+    // Two bodies in one piece and two chunks of 8 MiB failed before the chunks of 4 MiB succeeded.
+    assert_eq!(counts_by_kind(), [3, 2 + 3, 2 + 1, 2]);
     log.clear();
     assert_eq!(push(&target, &second).await, 1);
-    assert_eq!(asked(), [1, 3, 1, 0]);
+    assert_eq!(counts_by_kind(), [1, 3, 1, 0]);
     assert!(
         [&first, &second].iter().all(|bytes| server.store().blob("a/b", &Digest::of(bytes)).as_ref() == Some(*bytes))
     );
@@ -265,7 +266,11 @@ async fn broken_chunk_resumes_at_the_offset_of_the_registry() {
         ("upload PUT 201", 0),
         ("blob HEAD 200", 0),
     ];
-    assert_eq!(asked(&server), seen(&whole), "no byte twice, and each chunk full but the last");
+    assert_eq!(
+        take_requests(&server),
+        expected_requests(&whole),
+        "no byte is sent twice, and each chunk except the last is full"
+    );
     expect_stored(&server, &bytes);
 }
 
@@ -276,7 +281,7 @@ async fn failed_chunk_resends_only_the_bytes_not_stored() {
         server.set(Fault::ChunkFails { stores, times: 1 });
         let bytes = noise(1, 100_000 + 50_000);
         assert_eq!(push(&chunked(&server, 100_000), &bytes).await, 1);
-        let sent: u64 = asked(&server).iter().map(|(_, received)| received).sum();
+        let sent: u64 = take_requests(&server).iter().map(|(_, received)| received).sum();
         assert_eq!(sent, 100_000 + rest + 50_000, "{stores}");
         expect_stored(&server, &bytes);
     }
@@ -291,7 +296,10 @@ async fn repeatedly_failing_chunk_is_given_up() {
         (error.kind, error.detail.as_str()),
         (ErrorKind::Unavailable, "500 Internal Server Error, UNKNOWN: unknown")
     );
-    assert_eq!(counts(&server), counted(&[("upload POST 202", 1), ("upload PATCH 500", 4), ("upload GET 204", 4)]));
+    assert_eq!(
+        take_counts(&server),
+        expected_counts(&[("upload POST 202", 1), ("upload PATCH 500", 4), ("upload GET 204", 4)])
+    );
 }
 
 #[tokio::test]
@@ -307,7 +315,7 @@ async fn lost_upload_session_restarts_the_upload() {
         ("upload PUT 201", 1),
         ("blob HEAD 200", 1),
     ];
-    assert_eq!(counts(&server), counted(&whole));
+    assert_eq!(take_counts(&server), expected_counts(&whole));
     expect_stored(&server, &bytes);
 }
 
@@ -319,8 +327,8 @@ async fn unanswered_commit_is_checked_before_bytes_are_resent() {
         let bytes = noise(1, 300_000);
         assert_eq!(push(&target(&server), &bytes).await, 1);
         let log = server.log();
-        let asked = ["upload POST", "upload PATCH", "upload PUT", "blob HEAD"].map(|kind| log.count(kind));
-        assert_eq!(asked, [1, patches, 1, 1]);
+        let take_requests = ["upload POST", "upload PATCH", "upload PUT", "blob HEAD"].map(|kind| log.count(kind));
+        assert_eq!(take_requests, [1, patches, 1, 1]);
         expect_stored(&server, &bytes);
     }
 }
@@ -346,7 +354,7 @@ async fn token_expired_during_an_upload_costs_no_bytes() {
     let bytes = noise(1, 350_000);
     let blob = blob_descriptor(&bytes);
     let UploadStart::Session(session) = target.begin_upload(&blob, None).await.unwrap() else {
-        panic!("mounted, unasked")
+        panic!("an unrequested mount")
     };
     let (expiring, pieces) = (Arc::clone(&server), bytes.clone());
     let pieces = (0..35).map(move |piece| {
@@ -366,7 +374,7 @@ async fn token_expired_during_an_upload_costs_no_bytes() {
         ("blob HEAD 200", 1),
     ];
     let received: u64 = server.log().requests().iter().map(|request| request.received).sum();
-    assert_eq!((counts(&server), received), (counted(&whole), 350_000));
+    assert_eq!((take_counts(&server), received), (expected_counts(&whole), 350_000));
     expect_stored(&server, &bytes);
 }
 
@@ -392,7 +400,7 @@ fn broken_read_resumes_within_the_same_upload() {
         let entry = format!("- {{name: app, source: \"{from}/app\", target: \"{to}/app\"}}");
         site.configure_fully("status: off", &registries, &entry);
         site.once();
-        // The configuration and the layer, each begun and committed once.
+        // The configuration and the layer are each opened and committed once.
         let count = |kind: &str| target.log().count(kind);
         assert_eq!((count("upload POST"), count("upload PATCH"), count("upload PUT")), (2, patches, 2), "{mode}");
         let received: u64 =

@@ -1,4 +1,5 @@
-//! The journal's disk is full at some instant of a run: a file system of a given size in a mount namespace of its own.
+//! Tests of a full disk of the journal at any moment of a run. The disk is a file system of a given size in a separate
+//! mount namespace.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -7,7 +8,8 @@ use std::process::Command;
 use super::{Mirror, arrival, assert_tried, is_long};
 use crate::support::programs::{DEADLINE, Output, Running};
 
-/// Runs `transship once` with its journal on a file system of so many KiB, and keeps the journal afterwards.
+/// Runs `transship once` with its journal on a file system of this size in KiB, and copies the journal out of it
+/// afterwards.
 fn once_on_a_small_disk(mirror: &Mirror, kib: usize) -> Output {
     let disk = mirror.site.path("disk");
     std::fs::create_dir_all(&disk).expect("a folder in a temporary folder");

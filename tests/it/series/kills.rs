@@ -1,4 +1,5 @@
-//! `kill -9` at each request of a run: before the registry does anything, and after it has done it but before it has answered.
+//! Tests of `kill -9` at each request of a run: before the registry executes the request, and after the registry has
+//! executed it but before it responds.
 
 use std::time::Instant;
 
@@ -8,7 +9,8 @@ use crate::support::registry::{Fault, Harm};
 
 const MIB: usize = 1 << 20;
 
-/// Kills `transship ARGS` at so many requests to one side, each time on a mirror of its own; how many kills that were.
+/// Kills `transship ARGS` at about `few` requests to one side, each time with a new mirror. Returns the number of
+/// kills.
 fn kill_at_each_request(side: Side, upload: &str, layer: usize, args: &[&str], few: usize) -> usize {
     let whole = Mirror::new(upload, layer);
     whole.once().expect_success();
