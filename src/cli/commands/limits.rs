@@ -135,7 +135,7 @@ impl LimitLine {
             Origin::Known => known,
             Origin::Default => "default",
         };
-        Self { limit: limit.to_owned(), figure: held.value.map(|value| value.to_string()), from: from.to_owned() }
+        Self { limit: limit.to_owned(), figure: in_force.value.map(|value| value.to_string()), from: from.to_owned() }
     }
 
     fn cells(&self, registry: &str) -> [String; 4] {
