@@ -64,7 +64,7 @@ pub fn refused(status: u16) -> ServiceResponse {
 /// Services on a loopback port. Dropping the value ends the services.
 pub struct Services {
     address: SocketAddr,
-    asked: Arc<Mutex<Vec<ServiceRequest>>>,
+    requested: Arc<Mutex<Vec<ServiceRequest>>>,
     stop: CancellationToken,
     thread: Option<JoinHandle<()>>,
 }
@@ -103,7 +103,7 @@ impl Services {
 
     /// Returns the requests so far, each as `GET /path`.
     pub fn lines(&self) -> Vec<String> {
-        self.asked.lock().unwrap().iter().map(|asked| format!("{} {}", asked.method, asked.path)).collect()
+        self.requested.lock().unwrap().iter().map(|request| format!("{} {}", request.method, request.path)).collect()
     }
 
     /// Returns the number of requests `GET /path`.
