@@ -13,11 +13,12 @@ use super::context::invocation::{Context, Global};
 use super::exit::{Exit, Failure};
 use super::output::writer;
 
-/// Keeps container registries in step: copies what is missing, by digest, on a timer, with a journal.
+/// Keeps container registries in step: copies missing images by digest, on a schedule, and records each run in a
+/// journal.
 #[derive(Debug, Parser)]
 #[command(name = "transship", version, propagate_version = true, max_term_width = 100)]
 #[command(after_help = "Exit codes: 0 success, 1 at least one tag failed, 2 usage or configuration, \
-                        3 changes pending, 4 held by a rule or by a pull limit, 130 interrupted.")]
+                        3 changes pending, 4 tags withheld by a rule or a pull limit, 130 interrupted.")]
 pub struct Arguments {
     /// Arguments of every command.
     #[command(flatten)]
@@ -73,8 +74,8 @@ pub enum Command {
 }
 
 impl Command {
-    /// Returns the log level that applies unless TRANSSHIP_LOG is set. On a terminal, the progress bars and the
-    /// summary report the work.
+    /// Returns the log level that applies unless TRANSSHIP_LOG is set. On a terminal, `once` and `copy` log only
+    /// warnings, because progress bars and the summary report their work.
     pub(super) fn log_level(&self) -> Level {
         match self {
             Self::Run(_) => Level::INFO,
@@ -111,7 +112,7 @@ impl Command {
     }
 }
 
-/// Runs a command that may be dropped at any point.
+/// Runs a command until it ends or a signal interrupts it. The command must tolerate being dropped at any point.
 async fn unless_interrupted(
     interrupted: &CancellationToken,
     command: impl Future<Output = Result<Exit, Failure>>,

@@ -21,18 +21,18 @@ fn spelling(argument: &Arg) -> String {
     code(&value.map_or_else(|| names.clone(), |value| format!("{names} {value}")))
 }
 
-/// Returns the meaning of an argument: its help, its words, its default and its environment variable.
+/// Returns the meaning of an argument: its help, its possible values, its default and its environment variable.
 fn meaning(argument: &Arg) -> String {
     let help = argument.get_long_help().or(argument.get_help()).map(ToString::to_string).unwrap_or_default();
     let mut text = sentence(&help);
-    let words = argument.get_possible_values();
-    if !words.is_empty() && matches!(argument.get_action(), ArgAction::Set | ArgAction::Append) {
+    let values = argument.get_possible_values();
+    if !values.is_empty() && matches!(argument.get_action(), ArgAction::Set | ArgAction::Append) {
         let word = |value: &clap::builder::PossibleValue| match value.get_help() {
             Some(help) => format!("{} ({help})", code(value.get_name())),
             None => code(value.get_name()),
         };
-        let words: Vec<String> = words.iter().filter(|value| !value.is_hide_set()).map(word).collect();
-        write!(text, " One of: {}.", words.join("; ")).unwrap();
+        let values: Vec<String> = values.iter().filter(|value| !value.is_hide_set()).map(word).collect();
+        write!(text, " One of: {}.", values.join("; ")).unwrap();
     }
     let defaults = argument.get_default_values();
     if !defaults.is_empty() && matches!(argument.get_action(), ArgAction::Set | ArgAction::Append) {

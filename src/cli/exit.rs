@@ -15,7 +15,7 @@ pub enum Exit {
     Usage = 2,
     /// Changes are pending (`plan --exit-code`).
     ChangesPending = 3,
-    /// A rule or a pull limit held something back.
+    /// A rule or a pull limit withheld at least one tag.
     Withheld = 4,
     /// A signal ended the command before its work was done.
     Interrupted = 130,
@@ -30,7 +30,7 @@ impl From<Exit> for ExitCode {
 /// Error of a command.
 #[derive(Debug)]
 pub enum Failure {
-    /// The command line or the configuration is wrong. A second attempt does not help.
+    /// The command line or the configuration is wrong. Repeating the command does not help.
     Usage(anyhow::Error),
     /// Something outside the program failed.
     Failed(anyhow::Error),

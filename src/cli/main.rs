@@ -1,5 +1,5 @@
-//! Start of the program: from the arguments of the process to its exit code, with logging, the runtime, signals, and
-//! one command.
+//! Start of the program: parses the arguments, starts logging and the runtime, handles signals, runs one command, and
+//! returns the exit code.
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -15,9 +15,9 @@ use super::exit::{Exit, Failure};
 use super::logging;
 use super::output::writer::{self, Output};
 
-/// Idle time after which a thread for blocking calls (name resolution, files) ends. Idle threads take turns. Within
-/// tokio's own 10 s, a steady load wakes each of them once, so that as many threads would stay for ever as were ever
-/// busy at one instant.
+/// Idle time after which a thread for blocking calls (name resolution, files) ends. Tokio's default is 10 s. Tokio
+/// assigns work to idle threads in turn. Under a steady load, each thread would get work at least once in 10 s, so the
+/// number of threads would stay at its maximum for ever.
 const IDLE_THREAD: Duration = Duration::from_secs(1);
 
 /// Runs the program with these arguments. The first argument is its name.
@@ -25,7 +25,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments = match Arguments::try_parse_from(arguments) {
         Ok(arguments) => arguments,
         Err(error) => {
-            // The user requested help or the version. Anything else is a mistake. A closed reader is not an error.
+            // Help and the version are printed to standard output, and mistakes to standard error. A failure to print
+            // is ignored, because the reader may have closed its end.
             let _ = error.print();
             return if error.use_stderr() { Exit::Usage.into() } else { Exit::Ok.into() };
         }
@@ -56,7 +57,8 @@ fn start(arguments: Arguments) -> Result<Exit, Failure> {
     exit
 }
 
-/// Listens for SIGINT and SIGTERM. The first signal asks the command to end, the second ends the process.
+/// Listens for SIGINT and SIGTERM. The first signal requests the end of the command. The second signal ends the
+/// process.
 fn listen_for_signals(interrupted: CancellationToken) -> std::io::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut interrupt = signal(SignalKind::interrupt())?;

@@ -1,6 +1,6 @@
 //! Command line: one file per command. A command reads arguments, calls the modules below, and prints results.
 //!
-//! This module contains no decision that a daemon needs as well.
+//! Decisions that the daemon also needs are in other modules.
 
 mod arguments;
 mod commands;

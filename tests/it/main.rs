@@ -1,4 +1,4 @@
-//! The integration tests, one binary. Every server here is bound to a loopback address.
+//! Integration tests, in one binary. Every server of the tests listens on a loopback address.
 #![expect(unreachable_pub, reason = "one binary: what its modules share is `pub`, and nothing leaves it")]
 
 mod cli;

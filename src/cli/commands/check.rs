@@ -28,7 +28,7 @@ struct Report<'a> {
     warnings: Vec<Warning>,
 }
 
-/// Problem of the configuration. Line and column are 0 if it concerns the file as a whole.
+/// Problem of the configuration. Line and column are 0 if the problem concerns the file as a whole.
 #[derive(Debug, Serialize)]
 struct ProblemLine<'a> {
     line: usize,
@@ -115,8 +115,8 @@ mod tests {
         let text = format!("{GOOD}registries: {{h.example: {{tls: {{insecure_skip_verify: true}}}}}}\n");
         let warning = "h.example: the certificate of the server is not verified (tls.insecure_skip_verify): anyone on \
                        the network path can read the credentials and change the images";
-        let said = format!("sync.yaml: warning: {warning}\nsync.yaml: all is well, 1 entry\n");
-        assert_eq!(checked(false, &text), (Ok(Exit::Ok), said));
+        let expected = format!("sync.yaml: warning: {warning}\nsync.yaml: all is well, 1 entry\n");
+        assert_eq!(checked(false, &text), (Ok(Exit::Ok), expected));
         let json: serde_json::Value = serde_json::from_str(&checked(true, &text).1).unwrap();
         assert_eq!(json["warnings"], serde_json::json!([{"entry": null, "text": warning, "remedy": null}]));
     }

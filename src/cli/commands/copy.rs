@@ -1,5 +1,5 @@
 //! Command `transship copy SOURCE TARGET`: copies one tag, one digest or one repository, without an entry of a
-//! `sync.yaml`. The journal records it as a run of an entry whose name no configuration can use.
+//! `sync.yaml`. The journal records the copy as a run of an entry with a reserved name, which no configuration can use.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::plan::{ForeignLayers, Overwrite, Selection};
 use crate::schedule::Schedule;
 use crate::sync::{Engine, RunReport, RunRequest, SingleCopy};
 
-/// Ceiling for buffers of transfers in flight, in bytes: the default of `daemon.memory`.
+/// Maximum total size of the buffers of transfers in flight, in bytes. Equal to the default of `daemon.memory`.
 const MEMORY: u64 = 128 << 20;
 
 /// Arguments of `transship copy`.
@@ -29,7 +29,7 @@ pub struct Copy {
     /// Source: a repository, or one manifest with :TAG or @DIGEST
     #[arg(value_name = "SOURCE")]
     pub source: ContentLocation,
-    /// Target: a repository; with :TAG the tag to write there, by default the source's tag
+    /// Target: a repository, optionally with the :TAG to write [default: the source's tag]
     #[arg(value_name = "TARGET")]
     pub target: ContentLocation,
     /// Copy only these platforms of an index, as a new index; may be repeated
@@ -38,13 +38,13 @@ pub struct Copy {
     /// Do not copy referrers (signatures, SBOMs)
     #[arg(long)]
     pub no_referrers: bool,
-    /// Also copy foreign layers, which are stored elsewhere (`urls`)
+    /// Also copy foreign layers: layers that a manifest refers to by URL
     #[arg(long)]
     pub foreign_layers: bool,
     /// Look for referrers again, even if the target already has the manifest
     #[arg(long, conflicts_with = "no_referrers")]
     pub again: bool,
-    /// Record nothing: neither the run nor the evidence
+    /// Do not record the run and its evidence in the journal
     #[arg(long)]
     pub no_journal: bool,
     /// Connection options.
@@ -62,7 +62,7 @@ impl Copy {
         if single.is_none() && self.target.manifest.is_some() {
             let (source, target) = (&self.source, &self.target);
             return Err(Failure::usage(anyhow!(
-                "{source} is a repository and {target} is one tag: name a tag of both or of neither"
+                "{source} is a whole repository, but {target} is a single tag: name a tag in both or in neither"
             )));
         }
         let journal = if self.no_journal { None } else { open_journal(journal)? };
@@ -76,7 +76,7 @@ impl Copy {
         Ok(summary::exit(&[report]))
     }
 
-    /// Copies one manifest, or every tag of a repository as an entry would.
+    /// Copies the manifest `single` or, if it is `None`, every tag of the repository as a run of an entry does.
     async fn run(&self, engine: &Engine, single: Option<SingleCopy>, context: &Context) -> Result<RunReport, Failure> {
         let entry = Arc::new(self.entry());
         let request =
@@ -113,13 +113,14 @@ impl Copy {
         (!self.platforms.is_empty()).then(|| self.platforms.clone())
     }
 
-    /// Returns the tag to write: the target's tag, or else the source's. A digest may be copied without a tag.
+    /// Returns the tag to write: the target's tag, or else the source's tag. Returns `None` for a digest that is copied
+    /// without a tag.
     fn tag(&self, reference: &ManifestRef) -> Result<Option<Tag>, Failure> {
         match (&self.target.manifest, reference) {
             (Some(ManifestRef::Tag(tag)), _) | (None, ManifestRef::Tag(tag)) => Ok(Some(tag.clone())),
             (None, ManifestRef::Digest(_)) => Ok(None),
             (Some(ManifestRef::Digest(digest)), _) => Err(Failure::usage(anyhow!(
-                "the target names the digest {digest}, which cannot be chosen: name a tag or nothing"
+                "the target has the digest {digest}, which the source determines: name a tag or only the repository"
             ))),
         }
     }
@@ -135,10 +136,11 @@ impl Copy {
     }
 }
 
-/// Opens the journal, or returns `None` if this user has no writable journal: a read-only home is no reason to refuse
-/// the copy. Any other problem of the journal is an error, because an earlier record may be lost.
-fn open_journal(place: Option<PathBuf>) -> Result<Option<Journal>, Failure> {
-    let Some(path) = place else {
+/// Opens the journal. Returns `None` and logs a warning if this user has no writable journal, for example because the
+/// home folder is read-only. The copy then runs without a record. Any other problem of the journal is an error, because
+/// earlier records may be lost.
+fn open_journal(path: Option<PathBuf>) -> Result<Option<Journal>, Failure> {
+    let Some(path) = path else {
         tracing::warn!("this copy is not recorded: STATE_DIRECTORY, XDG_STATE_HOME and HOME are not set");
         return Ok(None);
     };
@@ -148,7 +150,7 @@ fn open_journal(place: Option<PathBuf>) -> Result<Option<Journal>, Failure> {
             tracing::warn!(%error, "this copy is not recorded, neither as a run nor as evidence");
             Ok(None)
         }
-        Err(error) => Err(anyhow!("{error}; --no-journal copies without a record").into()),
+        Err(error) => Err(anyhow!("{error}; to copy without a record, use --no-journal").into()),
     }
 }
 
@@ -232,11 +234,11 @@ mod tests {
             let copy = Copy { platforms, ..copy(source, target) };
             copy.perform(&mut context()).await.unwrap_err().to_string()
         };
-        let whole =
-            "error: h.example/a is a repository and t.example/a:v1 is one tag: name a tag of both or of neither";
+        let whole = "error: h.example/a is a whole repository, but t.example/a:v1 is a single tag: \
+                     name a tag in both or in neither";
         assert_eq!(message("h.example/a", "t.example/a:v1", &[]).await, whole);
         let written = message("h.example/a:v1", &format!("t.example/a@{digest}"), &[]).await;
-        assert!(written.ends_with("which cannot be chosen: name a tag or nothing"), "{written}");
+        assert!(written.ends_with("which the source determines: name a tag or only the repository"), "{written}");
         let pinned = message(&format!("h.example/a@{digest}"), "t.example/a", &["linux/amd64"]).await;
         assert!(
             pinned.starts_with("error: --platform creates a new index, whose digest differs from sha256:"),

@@ -21,7 +21,7 @@ pub struct Evidence {
     /// Filter of the evidence.
     #[command(flatten)]
     pub filter: Filter,
-    /// Only what is in doubt: tags that were about to be written when their run was cut off
+    /// Show only evidence in doubt: tags that a run was about to write when it was interrupted
     #[arg(long)]
     pub in_doubt: bool,
     /// Print JSON
@@ -77,15 +77,15 @@ async fn warn_of_open_intents(journal: &Journal) {
         tracing::warn!(
             entry,
             open,
-            "an interrupted run was about to write tags, which may have moved: the next run with the same target \
-             queries it; --in-doubt shows them"
+            "an interrupted run was about to write tags, and may have written them: the next run with the same target \
+             checks the tags; list them with evidence --in-doubt"
         );
     }
 }
 
 fn print_in_doubt(records: &[EvidenceRecord], more: bool, output: &mut Output) -> io::Result<()> {
     if records.is_empty() {
-        return output.line("nothing is in doubt");
+        return output.line("no evidence is in doubt");
     }
     let columns = ["RECORDED", "ENTRY", "TARGET", "DIGEST", "PREVIOUS", "SOURCE"].map(|name| (name, Align::Left));
     let mut table = Table::new(&columns);
@@ -100,16 +100,16 @@ fn print_in_doubt(records: &[EvidenceRecord], more: bool, output: &mut Output) -
         ]);
     }
     output.table(&table)?;
-    if more { output.line("more is in doubt: --limit, --json or --csv shows it") } else { Ok(()) }
+    if more { output.line("more evidence is in doubt: show it with --limit, --json or --csv") } else { Ok(()) }
 }
 
-/// A remark on the digest: derived, kept, or a list.
+/// Returns a remark on the digest: derived, kept, or a list of referrers.
 fn mark(arrival: &Arrival) -> &'static str {
     match arrival.kind {
         ArrivalKind::Tag if arrival.source_digest == arrival.digest => "",
         ArrivalKind::Tag => " (derived)",
         ArrivalKind::KeptPrevious => " (kept)",
-        // Until it is written it is known by its subject.
+        // The digest of an unwritten list is unknown. Its record has the digest of the subject instead.
         ArrivalKind::ReferrersList if arrival.source_digest == arrival.digest => {
             " (the subject of a list of referrers)"
         }
@@ -117,11 +117,11 @@ fn mark(arrival: &Arrival) -> &'static str {
     }
 }
 
-fn in_words(left: &LeftBehind) -> String {
-    format!("{}: {}", left.what, left.reason)
+fn describe(item: &LeftBehind) -> String {
+    format!("{}: {}", item.what, item.reason)
 }
 
-/// The target, with the tag if there is one.
+/// Returns the target, with the tag if the arrival has one.
 fn destination(arrival: &Arrival) -> String {
     let tag = arrival.tag.as_ref().map(|tag| format!(":{tag}")).unwrap_or_default();
     format!("{}{tag}", arrival.target)
@@ -155,7 +155,7 @@ fn print(records: &[EvidenceRecord], more: bool, output: &mut Output) -> io::Res
     output.table(&table)?;
     for EvidenceRecord { arrival, .. } in records {
         for left in &arrival.left_behind {
-            output.line(format!("left behind, not with {}: {}", destination(arrival), in_words(left)))?;
+            output.line(format!("left behind when {} was copied: {}", destination(arrival), describe(left)))?;
         }
     }
     if more { output.line("earlier evidence exists: show it with --limit, --until, --json or --csv") } else { Ok(()) }
@@ -194,7 +194,7 @@ fn csv_row(record: &EvidenceRecord) -> String {
         recovered.map(moment).unwrap_or_default(),
         arrival.kind.word().to_owned(),
         arrival.listed.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
-        arrival.left_behind.iter().map(in_words).collect::<Vec<_>>().join("; "),
+        arrival.left_behind.iter().map(describe).collect::<Vec<_>>().join("; "),
     ];
     format!("{}\r\n", fields.map(quoted).join(","))
 }

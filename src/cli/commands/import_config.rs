@@ -59,7 +59,7 @@ impl ImportConfig {
             }
         }
         print_remarks(&imported);
-        // An unknown part of the configuration may have changed what is copied.
+        // An unknown part of the configuration may affect the copied images, so the exit code reports it.
         Ok(if imported.skipped + imported.unknown > 0 { Exit::Withheld } else { Exit::Ok })
     }
 }
@@ -72,15 +72,15 @@ fn print_remarks(imported: &Imported) {
     let Imported { entries, skipped, unknown, .. } = imported;
     let remarks = imported.remarks.len() + imported.more_remarks;
     writer::print_error(format!(
-        "{}, {skipped} skipped, {unknown} not understood, {}: see the comments, then `transship check`",
+        "{}, {skipped} skipped, {unknown} not understood, {}: read the comments, then run `transship check`",
         counted(*entries, "entry", "entries"),
         counted(remarks, "remark", "remarks")
     ));
 }
 
 /// Returns a count with its noun: `1 entry`, `2 entries`.
-fn counted(count: usize, one: &str, many: &str) -> String {
-    format!("{count} {}", if count == 1 { one } else { many })
+fn counted(count: usize, singular: &str, plural: &str) -> String {
+    format!("{count} {}", if count == 1 { singular } else { plural })
 }
 
 #[cfg(test)]

@@ -15,10 +15,10 @@ use crate::cli::output::writer::Output;
 use crate::oci::{Children, ContentKind, Descriptor, Digest, ManifestRef};
 use crate::store::{Listed, Source};
 
-/// Largest nesting depth of indexes. The walk stops there.
+/// Maximum nesting depth of indexes. Manifests below this depth are not read.
 const MAX_DEPTH: usize = 8;
 
-/// Largest number of manifests. The walk stops there.
+/// Maximum number of manifests in a closure. Further manifests are not read.
 const MAX_MANIFESTS: usize = 20_000;
 
 /// Arguments of `transship inspect`.
@@ -56,7 +56,7 @@ struct Node {
     manifests: Vec<Node>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     referrers: Vec<Node>,
-    /// True if the tree lists this manifest a second time. Its closure is shown at the first place.
+    /// True if an earlier node of the tree has the same manifest. Only the earlier node shows its closure.
     #[serde(rename = "repeated", skip_serializing_if = "std::ops::Not::not")]
     is_repeated: bool,
     /// Reason why the closure could not be read.
@@ -174,8 +174,8 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// Returns true if a child of an unknown type is not a manifest. If the source cannot say, the child is read as a
-    /// manifest.
+    /// Returns true if a child of an unknown media type is a blob: the source has no manifest of this digest. If that
+    /// request fails, the child is read as a manifest, so that the failure is shown.
     async fn is_blob(&self, child: &Descriptor) -> bool {
         let is_seen = self.seen.lock().contains(&child.digest);
         !is_seen && matches!(self.source.resolve(&child.digest.into()).await, Ok(None))
@@ -202,7 +202,7 @@ impl Node {
     }
 
     /// Returns the size in bytes of the parts of the closure that are not yet in `counted`. Foreign layers do not
-    /// count, because they are stored elsewhere.
+    /// count, because registries do not store them.
     fn bytes(&self, counted: &mut HashSet<Digest>) -> u64 {
         let mut bytes = 0;
         let blobs = self.config.iter().chain(&self.layers).chain(&self.blobs).filter(|blob| !blob.is_foreign());

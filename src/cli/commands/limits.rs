@@ -1,5 +1,6 @@
-//! Command `transship limits [HOST…]`: prints the limits of each registry and their origin. It works offline: of the
-//! limits that a registry states in its responses, it shows only the remaining pulls, if the journal knows them.
+//! Command `transship limits [HOST…]`: prints the limits of each registry and their origin. The command sends no
+//! requests. Limits that registries report in their responses are therefore not shown, except for the remaining pulls,
+//! which the journal records.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -21,7 +22,8 @@ use crate::registry::{Bandwidth, Bucket, InForce, LimitsInForce, Options, Origin
 /// Arguments of `transship limits`.
 #[derive(Debug, clap::Args)]
 pub struct Limits {
-    /// Show only these registries, including ones that the configuration does not name [default: all that it names]
+    /// Show only these registries, which need not be in the configuration [default: all registries of the
+    /// configuration]
     #[arg(value_name = "HOST")]
     pub hosts: Vec<RegistryHost>,
     /// Print JSON
@@ -78,7 +80,7 @@ impl Limits {
     }
 }
 
-/// Returns the registries that have options of their own, those of the entries, and the mirrors.
+/// Returns the registries of the configuration: those with options, those of the entries, and the mirrors.
 fn configured_hosts(config: &Config) -> BTreeSet<RegistryHost> {
     let entries = config.entries.iter().flat_map(|entry| entry.targets.iter().chain([&entry.source]));
     let entry_hosts = entries.filter_map(|endpoint| match endpoint {
@@ -101,8 +103,8 @@ fn limit_lines(host: &RegistryHost, options: &Options) -> Vec<LimitLine> {
     lines
 }
 
-/// Returns the remaining pulls that the journal knows. Returns none if the journal is missing or unreadable, because
-/// this command does not need it.
+/// Returns the remaining pulls that the journal records. Returns nothing if the journal is missing or unreadable,
+/// because the command also works without a journal.
 async fn recorded_quotas(journal: &Path) -> Vec<QuotaRecord> {
     let Ok(journal) = Journal::open_existing(journal) else { return Vec::new() };
     journal.quotas().await.unwrap_or_default()
@@ -126,14 +128,14 @@ fn bandwidth_line(bandwidth: Option<&Bandwidth>) -> LimitLine {
 }
 
 impl LimitLine {
-    fn new<T: ToString>(limit: &str, held: InForce<T>, known: &str) -> Self {
-        let from = match held.origin {
+    fn new<T: ToString>(limit: &str, in_force: InForce<T>, known: &str) -> Self {
+        let from = match in_force.origin {
             Origin::Set => "set",
             Origin::Profile => "profile",
             Origin::Known => known,
             Origin::Default => "default",
         };
-        Self { limit: limit.to_owned(), figure: held.value.map(|value| value.to_string()), from: from.to_owned() }
+        Self { limit: limit.to_owned(), figure: in_force.value.map(|value| value.to_string()), from: from.to_owned() }
     }
 
     fn cells(&self, registry: &str) -> [String; 4] {

@@ -1,4 +1,4 @@
-//! Command `transship login-check`: tests at each registry of the configuration the login and the permissions that
+//! Command `transship login-check`: tests, at each registry of the configuration, the login and the permissions that
 //! the entries need.
 
 use crate::cli::context::configuration;

@@ -31,7 +31,7 @@ pub(super) async fn print(config: &Config, now: DateTime<Utc>, output: &mut Outp
     Ok(status.print(&config.entries, now, output)?)
 }
 
-/// Offline status from a journal. The default is that of an empty journal.
+/// Offline status from a journal. The default value is the status from an empty journal.
 #[derive(Debug, Default)]
 struct OfflineStatus {
     runs: Vec<RunRecord>,
@@ -46,7 +46,7 @@ impl OfflineStatus {
         Ok(Self { runs: journal.last_runs().await?, failures, pauses: journal.pauses().await? })
     }
 
-    /// Prints the status as a table: the entries of the configuration, then those that only the journal knows.
+    /// Prints the status as a table: the entries of the configuration, then the entries that only the journal contains.
     fn print(&self, entries: &[Entry], now: DateTime<Utc>, output: &mut Output) -> io::Result<()> {
         let mut table = Table::new(&[
             ("ENTRY", Align::Left),

@@ -1,6 +1,6 @@
-//! Command `transship pause ENTRY…`: stops the scheduled runs of entries, until they are resumed or for a limited
-//! time. It only sends a request to the daemon, which keeps the pause in its journal. A pause does not affect the
-//! commands `once` and `copy`.
+//! Command `transship pause ENTRY…`: stops the scheduled runs of entries, until they are resumed or for a limited time.
+//! The command only sends a request to the daemon, and the daemon records the pause in its journal. A pause does not
+//! affect the commands `once` and `copy`.
 
 use std::time::Duration;
 
@@ -14,10 +14,10 @@ use crate::control::{Action, PauseOptions};
 /// Arguments of `transship pause`.
 #[derive(Debug, clap::Args)]
 pub struct Pause {
-    /// Entries to pause. A run in progress finishes its current tags, and resumes when the pause ends
+    /// Entries to pause. A run in progress finishes its current tags; its remaining tags follow after the pause
     #[arg(value_name = "ENTRY", required = true, value_parser = control_client::entry_name())]
     pub entries: Vec<String>,
-    /// Length of the pause, such as 2h; by default until `transship resume`
+    /// Length of the pause, such as 2h [default: until `transship resume`]
     #[arg(long = "for", value_name = "DURATION", value_parser = humantime::parse_duration)]
     pub lasting: Option<Duration>,
     /// Arguments of every command for the running daemon.

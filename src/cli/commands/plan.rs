@@ -19,10 +19,10 @@ pub struct Plan {
     /// Entries to plan; all by default
     #[arg(value_name = "ENTRY")]
     pub entries: Vec<String>,
-    /// Show for every tag why it is in or out
+    /// Show for every tag whether it is selected (in or out), and the reason
     #[arg(long)]
     pub explain: bool,
-    /// Exit with 3 if changes are pending, with 4 if a rule holds all pending changes
+    /// Exit with 3 if changes are pending, with 4 if a rule blocks all pending changes
     #[arg(long)]
     pub exit_code: bool,
     /// Print JSON
@@ -35,10 +35,10 @@ impl Plan {
         let config = configuration::load(&context.global)?;
         configuration::warn(&config);
         let requests = runner::requests(&config, &self.entries)?;
-        // A plan does not open the journal, so that it needs no permission to write it.
+        // A plan does not open the journal, because it needs no permission to write the journal.
         let engine = runner::engine(&config, None);
-        let asked = stream::iter(&requests).map(|request| preview(&engine, request));
-        let previews: Vec<EntryPreview> = asked.buffered(config.daemon.entries_at_once).collect().await;
+        let previews = stream::iter(&requests).map(|request| preview(&engine, request));
+        let previews: Vec<EntryPreview> = previews.buffered(config.daemon.entries_at_once).collect().await;
         if self.json {
             context.output.json(&previews)?;
         } else {
@@ -62,8 +62,8 @@ fn print(preview: &EntryPreview, explain: bool, output: &mut Output) -> io::Resu
     }
     for pair in preview.pairs.iter().filter(|_| explain) {
         for verdict in &pair.verdicts {
-            let way = if verdict.chosen { "in" } else { "out" };
-            output.line(format!("  {way}: {}:{}: {}", pair.source, verdict.tag, verdict.why))?;
+            let word = if verdict.chosen { "in" } else { "out" };
+            output.line(format!("  {word}: {}:{}: {}", pair.source, verdict.tag, verdict.why))?;
         }
         for name in &pair.unusable {
             output.line(format!("  out: {}:{name}: not a tag by the specification", pair.source))?;
@@ -73,8 +73,8 @@ fn print(preview: &EntryPreview, explain: bool, output: &mut Output) -> io::Resu
     preview.problems.iter().try_for_each(|problem| output.line(format!("  failed: {problem}")))
 }
 
-/// Returns the exit code for some plans. `pending` is `--exit-code`. Pending changes affect the code only if it is
-/// set.
+/// Returns the exit code for these plans. Pending changes affect the exit code only if `pending` is true
+/// (`--exit-code`).
 fn exit(previews: &[EntryPreview], pending: bool) -> Exit {
     let is_held = |tag: &TagPreview| matches!(tag.action, Some(Action::Block { .. }));
     if previews.iter().any(EntryPreview::has_failures) {

@@ -1,5 +1,5 @@
-//! Command `transship run`: starts the daemon. This file binds ports, opens the journal and listens. The work is in
-//! `daemon::serve`.
+//! Command `transship run`: starts the daemon. This file opens the journal and the listeners. The loop of the daemon is
+//! in `daemon::serve`.
 
 use std::sync::Arc;
 
@@ -30,24 +30,26 @@ impl Run {
         let config = configuration::read(&path).map_err(Failure::usage)?;
         configuration::warn(&config);
         let journal = Journal::open(&config.daemon.journal)?;
-        let (snapshots, looked_at) = watch::channel(Arc::new(Snapshot::starting(Utc::now())));
+        let (snapshots, status_snapshots) = watch::channel(Arc::new(Snapshot::starting(Utc::now())));
         let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"), Utc::now()));
-        let answered = CancellationToken::new();
-        let (asking, commands) = Control::new();
-        let listening =
-            control_server::listen(&config.daemon.control, asking.clone(), looked_at.clone(), answered.clone()).await?;
+        let finished = CancellationToken::new();
+        let (control, commands) = Control::new();
+        let control_task =
+            control_server::listen(&config.daemon.control, control.clone(), status_snapshots.clone(), finished.clone())
+                .await?;
         let history = Arc::new(Journal::open_existing(&config.daemon.journal)?);
-        let (in_force, looked_up) = watch::channel(Arc::new(config.clone()));
-        let port = Port::new(looked_at, metrics.clone(), Arc::new(Utc::now), looked_up.clone()).with_history(history);
-        let answering = listen(&config.daemon.status.listen, "the status port", "daemon.status")
+        let (in_force, current_config) = watch::channel(Arc::new(config.clone()));
+        let port = Port::new(status_snapshots, metrics.clone(), Arc::new(Utc::now), current_config.clone())
+            .with_history(history);
+        let status_task = listen(&config.daemon.status.listen, "the status port", "daemon.status")
             .await?
-            .map(|listener| tokio::spawn(serve_routes(listener, port.router(), &HEALTH_CHECKS, answered.clone())));
-        let taking = match &config.daemon.push_events {
+            .map(|listener| tokio::spawn(serve_routes(listener, port.router(), &HEALTH_CHECKS, finished.clone())));
+        let push_events_task = match &config.daemon.push_events {
             None => None,
             Some(section) => {
-                let port = push_events::Port::new(looked_up, metrics.clone(), Arc::new(asking));
+                let port = push_events::Port::new(current_config, metrics.clone(), Arc::new(control));
                 let listener = listen(&section.listen, "the port for push events", "daemon.push_events.listen").await?;
-                listener.map(|listener| tokio::spawn(serve_events(listener, port.router(), answered.clone())))
+                listener.map(|listener| tokio::spawn(serve_events(listener, port.router(), finished.clone())))
             }
         };
         let setup = Setup {
@@ -63,13 +65,13 @@ impl Run {
             in_force,
             shutdown: context.interrupted.clone(),
         };
-        let served = daemon::serve(setup).await;
-        // The port answers while the runs finish, because a health check must not restart a daemon that is ending.
-        answered.cancel();
-        for task in [answering, listening, taking].into_iter().flatten() {
+        let result = daemon::serve(setup).await;
+        // The status port responds while runs finish, so that no health check restarts a daemon that is shutting down.
+        finished.cancel();
+        for task in [status_task, control_task, push_events_task].into_iter().flatten() {
             let _ = task.await;
         }
-        Ok(served.map(|()| Exit::Ok)?)
+        Ok(result.map(|()| Exit::Ok)?)
     }
 }
 
@@ -81,7 +83,7 @@ async fn listen(place: &StatusPort, what: &str, key: &str) -> Result<Option<List
         StatusPort::Unix(path) => Listener::unix(path).await,
     };
     let listener = bound.with_context(|| format!("{what} {place} cannot be opened ({key})"))?;
-    // Port 0 takes a free port. The log line tells the operator which one.
+    // Port 0 selects a free port. The log line has its number.
     match listener.address() {
         Some(address) => tracing::info!(%address, "{what} answers"),
         None => tracing::info!(%place, "{what} answers"),

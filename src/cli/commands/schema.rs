@@ -18,7 +18,7 @@ pub struct Schema {
     pub of: SchemaSubject,
 }
 
-/// Subjects for which there is a schema.
+/// Subjects with a schema.
 #[derive(Debug, Clone, Copy, Default, ValueEnum)]
 pub enum SchemaSubject {
     /// `sync.yaml`

@@ -19,10 +19,10 @@ use crate::status::Snapshot;
 /// Arguments of `transship status`.
 #[derive(Debug, clap::Args)]
 pub struct Status {
-    /// Place of the status port, ADDRESS:PORT or unix:PATH; by default the configuration's
-    #[arg(long, value_name = "PLACE", value_parser = status_port)]
+    /// Address of the status port, HOST:PORT or unix:PATH [default: the one in the configuration]
+    #[arg(long, value_name = "ADDRESS", value_parser = status_port)]
     pub at: Option<StatusPort>,
-    /// With --at, if the port requires a token: the file that holds it
+    /// File with the token, if the status port at --at requires one
     #[arg(long, value_name = "FILE", requires = "at")]
     pub token_file: Option<PathBuf>,
     /// Print JSON
@@ -63,15 +63,16 @@ impl Status {
         }
     }
 
-    /// Reports the mistake in the configuration, and the status of the daemon at `usual`. A broken edit of the file
-    /// does not affect a running daemon. A daemon whose configuration names no other port listens at `usual`.
+    /// Prints the status of the daemon at `default_port`, and the mistake in the configuration. A daemon still runs
+    /// with the previous configuration after a broken edit of the file. It listens at `default_port` unless that
+    /// configuration names another port.
     async fn without_configuration(
         &self,
         mistake: Failure,
-        usual: &StatusPort,
+        default_port: &StatusPort,
         context: &mut Context,
     ) -> Result<Exit, Failure> {
-        let Ok(snapshot) = request_status(usual, None).await else { return Err(with_remedy(mistake)) };
+        let Ok(snapshot) = request_status(default_port, None).await else { return Err(with_remedy(mistake)) };
         let exit = self.print_snapshot(&snapshot, &mut context.output)?;
         context.output.flush()?;
         print_error(&mistake);
@@ -89,12 +90,12 @@ impl Status {
     }
 }
 
-/// Adds the remedy to the error about an unreadable configuration: the way to reach a daemon whose port is then
-/// unknown.
+/// Adds the remedy to the error about an unreadable configuration: without the configuration, the user must name the
+/// address of the daemon's status port.
 fn with_remedy(mistake: Failure) -> Failure {
     let text = mistake.to_string();
     let remedy = format!(
-        "{}; a running daemon keeps the last good configuration: reach it with `transship status --at ADDRESS:PORT`",
+        "{}; a running daemon keeps the last valid configuration: query it with `transship status --at HOST:PORT`",
         text.strip_prefix("error: ").unwrap_or(&text)
     );
     match mistake {
@@ -139,23 +140,24 @@ mod tests {
         let turning = Snapshot { loop_iterated_at: Utc::now(), ..snapshot() };
         let (_sender, receiver) = watch::channel(Arc::new(turning));
         let tcp = Listener::tcp("127.0.0.1:0".parse().unwrap()).await.unwrap();
-        let usual = StatusPort::Tcp(tcp.address().unwrap());
+        let default_port = StatusPort::Tcp(tcp.address().unwrap());
         let router =
             Port::new(receiver, Arc::new(Metrics::new("0", time_at(0))), Arc::new(|| time_at(0)), config).router();
         let shutdown = CancellationToken::new();
         let served = tokio::spawn(serve_routes(tcp, router, &[], shutdown.clone()));
         let buffer = OutputBuffer::default();
         let mut context = Context { output: buffer.output(), ..crate::cli::context::invocation::tests::context() };
-        let exit = status_command(false).without_configuration(mistake(), &usual, &mut context).await.unwrap();
+        let exit = status_command(false).without_configuration(mistake(), &default_port, &mut context).await.unwrap();
         assert_eq!(exit, Exit::Ok);
         assert!(buffer.text().starts_with("running for "), "{}", buffer.text());
 
         shutdown.cancel();
         served.await.unwrap();
-        let failure = status_command(false).without_configuration(mistake(), &usual, &mut context).await.unwrap_err();
+        let failure =
+            status_command(false).without_configuration(mistake(), &default_port, &mut context).await.unwrap_err();
         assert_eq!(failure.exit(), Exit::Usage);
-        let remedy = "; a running daemon keeps the last good configuration: \
-                      reach it with `transship status --at ADDRESS:PORT`";
+        let remedy = "; a running daemon keeps the last valid configuration: \
+                      query it with `transship status --at HOST:PORT`";
         assert_eq!(failure.to_string(), format!("{}{remedy}", mistake()));
     }
 }

@@ -11,10 +11,10 @@ use crate::config::{Config, Entry, Problems, UnknownEntry, default_journal};
 use crate::journal::Journal;
 use crate::registry::{Options, invalid_proxy_variables};
 
-/// Paths at which a configuration is looked for, in this order, if none is named.
+/// Paths of the configuration if the arguments name none. The first existing file is used.
 const DEFAULT_PATHS: [&str; 2] = ["/etc/transship/sync.yaml", "sync.yaml"];
 
-/// Returns the path of the named configuration, or else of the first one that exists.
+/// Returns the path of the configuration that the arguments name, or else the first existing path of [`DEFAULT_PATHS`].
 pub(crate) fn find(global: &Global) -> Result<PathBuf, Failure> {
     find_if_any(global).ok_or_else(|| {
         let places = DEFAULT_PATHS.join(" nor ");
@@ -31,8 +31,8 @@ pub(crate) fn find_if_any(global: &Global) -> Option<PathBuf> {
 /// Folder in which systemd keeps the credentials of the packaged service while the service runs.
 const SERVICE_CREDENTIALS: &str = "/run/credentials/transship.service";
 
-/// Reads a configuration with the environment of the process, and logs a warning for each invalid proxy variable in
-/// it. See [`warn()`].
+/// Reads a configuration with the environment of the process, and logs a warning for each invalid proxy variable.
+/// [`warn()`] logs the warnings of the configuration itself.
 pub(crate) fn read(path: &Path) -> Result<Config, Problems> {
     let config = crate::config::load(path, &environment)?;
     for name in invalid_proxy_variables(&environment) {
@@ -41,23 +41,24 @@ pub(crate) fn read(path: &Path) -> Result<Config, Problems> {
     Ok(config)
 }
 
-/// Logs the warnings of a configuration, for the commands that run its entries. The command `check` prints them.
+/// Logs the warnings of a configuration, for the commands that run its entries. The command `check` prints the warnings
+/// instead.
 pub(crate) fn warn(config: &Config) {
     for warning in &config.warnings {
         tracing::warn!(entry = warning.entry, "{warning}");
     }
 }
 
-/// Returns a variable of the environment with which a configuration is read, at the start and at a reload.
+/// Returns the value of an environment variable for the reader of the configuration, at the start and at a reload.
 pub(crate) fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok().or_else(|| service_variable(name, Path::new(SERVICE_CREDENTIALS)))
 }
 
-/// Returns the variable that systemd sets for the service only. A command that a person runs finds the secrets of the
-/// running daemon by it.
+/// Returns the value of `CREDENTIALS_DIRECTORY`, which systemd sets for the service only. So a command that a person
+/// runs finds the secrets of the running service as well.
 fn service_variable(name: &str, credentials: &Path) -> Option<String> {
-    let is_there = name == "CREDENTIALS_DIRECTORY" && credentials.is_dir();
-    is_there.then(|| credentials.to_string_lossy().into_owned())
+    let is_available = name == "CREDENTIALS_DIRECTORY" && credentials.is_dir();
+    is_available.then(|| credentials.to_string_lossy().into_owned())
 }
 
 /// Returns the options for registries that no configuration names, from the environment of the process.

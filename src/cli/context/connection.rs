@@ -1,5 +1,5 @@
-//! Connection to layouts on disk and to repositories, for the commands without a `sync.yaml`. Repositories use the
-//! options that a configuration, if there is one, has for their registry.
+//! Connection to layouts on disk and to repositories, for the commands without a `sync.yaml`. If a configuration
+//! exists, its options of the registries apply.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -29,8 +29,8 @@ impl Connection {
         Ok(self.endpoints_and_journal(context)?.0)
     }
 
-    /// Returns the same, and the path of the journal: the configuration's, if there is one, else the default. The
-    /// path is `None` if the environment determines none.
+    /// Returns the endpoints of [`Self::endpoints`] and the path of the journal: the path in the configuration if there
+    /// is one, else the default path. The path is `None` if the environment determines no default path.
     pub(crate) fn endpoints_and_journal(
         &self,
         context: &Context,
@@ -46,18 +46,18 @@ impl Connection {
         Ok((Arc::new(Endpoints::new(options, unlisted)), journal))
     }
 
-    /// Opens a place for reading.
-    pub(crate) fn source(&self, place: &ContentLocation, context: &Context) -> Result<Arc<dyn Source>, Failure> {
-        Ok(self.endpoints(context)?.source(&place.repository.endpoint(), AccessContext::default())?)
+    /// Opens a repository or a layout for reading.
+    pub(crate) fn source(&self, location: &ContentLocation, context: &Context) -> Result<Arc<dyn Source>, Failure> {
+        Ok(self.endpoints(context)?.source(&location.repository.endpoint(), AccessContext::default())?)
     }
 }
 
-/// Returns the configuration that is named or found. A configuration that was found and is unreadable counts as
-/// absent: it may be the daemon's, with secrets that are not meant for a user who lists tags.
+/// Returns the configuration that the arguments name, or the one at a default path. If the user has no permission to
+/// read the file at a default path, it counts as absent: the file may belong to the daemon and contain secrets.
 fn load_configuration(context: &Context) -> Result<Option<Config>, Failure> {
     let Some(path) = configuration::find_if_any(&context.global) else { return Ok(None) };
-    let may_not = crate::regular_file::open(&path).is_err_and(|error| error.kind() == ErrorKind::PermissionDenied);
-    if may_not && context.global.config.is_none() {
+    let is_denied = crate::regular_file::open(&path).is_err_and(|error| error.kind() == ErrorKind::PermissionDenied);
+    if is_denied && context.global.config.is_none() {
         tracing::warn!(
             path = %path.display(),
             "no permission to read the configuration: registries are accessed without it"

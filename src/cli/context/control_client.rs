@@ -18,10 +18,10 @@ use crate::control::{
     Action, Client, ClientError, ENTRIES_AT_MOST, EntryResult, PauseOptions, Reply, Request, RunResult, TriggerOptions,
 };
 
-/// Socket of the packaged service.
+/// Control socket of the packaged service.
 const SERVICE: &str = "/run/transship/control.sock";
 
-/// Time limit for the daemon to answer a request. Its loop may wait for its journal.
+/// Time limit for the daemon's answer to a request. The daemon's loop may have to wait for its journal.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Arguments that `trigger`, `pause` and `resume` share.
@@ -35,7 +35,7 @@ pub struct DaemonArguments {
     pub json: bool,
 }
 
-/// Remedy if no daemon listens that could pause or resume entries.
+/// Remedy in errors of `pause` and `resume` if no daemon listens.
 pub(crate) const NO_DAEMON_REMEDY: &str = "see `systemctl status transship`, or name another socket with --at";
 
 /// Returns the parser of an entry's name. The daemon reports unknown names.
@@ -50,7 +50,7 @@ pub(crate) fn deduplicate(names: &[String]) -> Vec<String> {
 }
 
 impl DaemonArguments {
-    /// Requests `action` for each entry, prints the replies as they come, and returns the exit code for them. The
+    /// Requests `action` for each entry, prints each reply on receipt, and returns the exit code for the replies. The
     /// error contains `remedy` if no daemon listens.
     pub(crate) async fn request(
         &self,
@@ -77,8 +77,8 @@ impl DaemonArguments {
         Ok(replies)
     }
 
-    /// Returns all replies, and prints each as it comes unless the output is JSON. The first replies about all entries
-    /// precede the ends of their runs, whose connections stay open meanwhile.
+    /// Returns all replies. Prints each reply on receipt, unless the output is JSON. The first replies, one for each
+    /// entry, precede the replies with the results of the runs. Connections stay open until the results are received.
     async fn collect_replies(
         &self,
         action: Action,
@@ -101,7 +101,7 @@ impl DaemonArguments {
             }
             replies.push(reply);
         }
-        // A long run delays the output of the ends after it.
+        // A long run delays the output of the results after it.
         for mut client in waiting {
             let Some(reply) = client.next(None).await? else { return Ok(replies) };
             self.print_reply(&reply, action, context)?;
@@ -121,8 +121,8 @@ impl DaemonArguments {
 
 /// Returns the path of the socket, the first of these:
 /// - `at`,
-/// - the one that the configuration names,
-/// - the one of the packaged service.
+/// - the path in the configuration,
+/// - the path of the packaged service.
 ///
 /// An unreadable configuration is ignored if the packaged service has a socket, because a running daemon keeps the last
 /// good configuration.
@@ -176,7 +176,7 @@ fn reply_line(reply: &Reply, action: Action) -> String {
     }
 }
 
-/// Returns true if the reply of a run's end comes after this reply.
+/// Returns true if a reply with the result of the run follows this reply.
 fn is_followed_by_end(reply: &Reply, action: Action) -> bool {
     let is_accepted = matches!(
         reply,

@@ -25,14 +25,14 @@ pub(crate) async fn listen(
     snapshots: watch::Receiver<Arc<Snapshot>>,
     end: CancellationToken,
 ) -> Result<Option<tokio::task::JoinHandle<()>>, Failure> {
-    let (path, is_wish) = match place {
+    let (path, is_configured) = match place {
         ControlSocket::Off => return Ok(None),
         ControlSocket::At(path) => (path, true),
         ControlSocket::Usual(path) => (path, false),
     };
     let socket = match Socket::bind(path).await {
         Ok(socket) => socket,
-        Err(error @ SocketError::Unmade { .. }) if !is_wish => {
+        Err(error @ SocketError::Unmade { .. }) if !is_configured => {
             tracing::warn!(
                 %error,
                 "commands such as trigger cannot reach this daemon: set daemon.control to another path or to off"
@@ -52,7 +52,8 @@ pub(crate) async fn listen(
     Ok(Some(tokio::spawn(control::serve(socket, handle, end))))
 }
 
-/// Passes a request to the daemon's loop. If the client waits for the end of a run, the response has its result later.
+/// Passes a request to the daemon's loop. If the client waits for the end of a run, the response ends with the result
+/// of the run.
 async fn execute(control: &Control, Request { entry, action }: Request) -> Result<Response, Refusal> {
     let command = match action {
         Action::Trigger(TriggerOptions { wait }) => {
@@ -82,8 +83,8 @@ fn accepted_response(status: StatusCode, accepted: Accepted) -> Response {
     Response::new(status, result)
 }
 
-/// Returns the response to a refused command. The names of similar entries are looked up here, because the daemon's
-/// loop has no time for it.
+/// Returns the response to a refused command. This function looks up entries with similar names, so that the lookup
+/// does not delay the daemon's loop.
 fn refusal_response(refusal: Refusal, snapshots: &watch::Receiver<Arc<Snapshot>>) -> Response {
     let status = match &refusal {
         Refusal::UnknownEntry(name) => {

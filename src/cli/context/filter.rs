@@ -25,10 +25,10 @@ pub struct Filter {
     /// Show only rows before this time
     #[arg(long, value_name = "WHEN")]
     pub until: Option<When>,
-    /// Largest number of rows, the latest ones [default: 50 in a table, all as JSON or CSV]
+    /// Maximum number of rows; the latest rows are shown [default: 50 in a table, all as JSON or CSV]
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
     pub limit: Option<u32>,
-    /// Show only arrivals from or at this repository, optionally with :TAG or @DIGEST
+    /// Show only copies from or to this repository, optionally with :TAG or @DIGEST
     #[arg(long, value_name = "REFERENCE")]
     pub reference: Option<String>,
     /// Show only this digest; its first 12 digits are enough
@@ -39,9 +39,9 @@ pub struct Filter {
 /// Number of rows to request from the journal and to show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Window {
-    /// Largest number of rows to show, or `None` for all.
+    /// Maximum number of rows to show, or `None` for all.
     pub(crate) shown: Option<u32>,
-    /// True if the limit is a default. Then one more row is requested, to find out whether more exist.
+    /// True if the limit is the default. One further row is then requested, to find out if further rows exist.
     is_default: bool,
 }
 

@@ -14,7 +14,7 @@ pub struct Global {
     /// Configuration file [default: /etc/transship/sync.yaml, then ./sync.yaml]
     #[arg(long, short, global = true, value_name = "FILE", env = "TRANSSHIP_CONFIG", hide_env_values = true)]
     pub config: Option<PathBuf>,
-    /// Format of log lines on standard error; TRANSSHIP_LOG holds the filter (info, debug, transship=trace)
+    /// Format of log lines on standard error; TRANSSHIP_LOG sets the filter (info, debug, transship=trace)
     #[arg(long, global = true, value_name = "FORMAT", value_enum, default_value_t)]
     pub log_format: LogFormat,
 }

@@ -1,4 +1,4 @@
-//! Context of commands: the configuration, endpoints and the engine that several commands start from.
+//! Context of commands: the configuration, the endpoints and the engine that several commands share.
 
 pub(super) mod configuration;
 pub(super) mod connection;

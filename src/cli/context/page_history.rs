@@ -1,5 +1,5 @@
-//! Run history for the pages of the status port. The journal is opened a second time for it, for reading. The pages
-//! have their own connection and thread, so that no run waits for them.
+//! Run history for the pages of the status port. The pages read the journal through a second, read-only connection with
+//! its own thread, so that no run waits for a query of a page.
 
 use std::time::Duration;
 

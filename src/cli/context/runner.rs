@@ -1,5 +1,5 @@
-//! Runner of the working commands: builds the engine and the run requests from a configuration, and draws progress
-//! during the runs.
+//! Runner of the commands that copy or plan: builds the engine and the run requests from a configuration, and draws
+//! progress during the runs.
 
 use futures_util::{StreamExt as _, stream};
 use indicatif::MultiProgress;
@@ -39,8 +39,8 @@ pub(crate) async fn run_all(
     let stop = Stop { now: context.interrupted.clone(), ..Stop::default() };
     let (observer, events) = RunObserver::new();
     let drawing = tokio::spawn(draw_progress(context.bars.clone(), events));
-    let begun = stream::iter(requests).take_until(stop.now.cancelled());
-    let reports = begun.map(|request| run(engine, request, &observer, &stop)).buffered(at_once).collect().await;
+    let started = stream::iter(requests).take_until(stop.now.cancelled());
+    let reports = started.map(|request| run(engine, request, &observer, &stop)).buffered(at_once).collect().await;
     drop(observer);
     join_task(drawing).await;
     reports
@@ -57,8 +57,9 @@ pub(crate) async fn copy(engine: &Engine, request: RunRequest, single: SingleCop
     report
 }
 
-/// Starts one run as the daemon does: on the threads of the runtime, where most of its wake-ups originate. The
-/// command's own thread is not one of them, and each wake-up there costs system calls.
+/// Starts a run in a task on the worker threads of the runtime, as the daemon does. Most wake-ups of a run originate on
+/// these threads. The main thread of the command is no worker thread, and each wake-up of the main thread costs system
+/// calls.
 fn run(
     engine: &Engine,
     request: &RunRequest,

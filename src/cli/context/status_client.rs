@@ -24,23 +24,23 @@ pub(crate) async fn request_status(port: &StatusPort, token: Option<&Secret>) ->
         StatusPort::Unix(path) => (client.unix_socket(path.clone()), "http://localhost/status".to_owned()),
         StatusPort::Off => return Err(anyhow!("the configuration says `status: off`")),
     };
-    // The innermost cause is the most useful to a person. The outer ones only say that a request failed.
-    let silent = |error: reqwest::Error| {
-        let hangs = if error.is_timeout() { "; see `systemctl status transship` and its log" } else { "" };
-        anyhow!("no daemon answers at {port}: {}{hangs}", anyhow::Error::from(error).root_cause())
+    // The innermost cause is the most useful one for a person. The outer causes only say that a request failed.
+    let unreachable = |error: reqwest::Error| {
+        let remedy = if error.is_timeout() { "; see `systemctl status transship` and its log" } else { "" };
+        anyhow!("no daemon answers at {port}: {}{remedy}", anyhow::Error::from(error).root_cause())
     };
     let mut request = client.build()?.get(url);
     if let Some(token) = token {
         let token = token.read().await.context("the token of the status port cannot be read")?;
         request = request.bearer_auth(token.expose_secret());
     }
-    let answer = request.send().await.map_err(silent)?;
+    let answer = request.send().await.map_err(unreachable)?;
     if answer.status() == StatusCode::UNAUTHORIZED {
         return Err(anyhow!("the daemon at {port} refuses {}", token_refusal(token)));
     }
-    let answer = answer.error_for_status().map_err(silent)?;
-    // Another version may have another format. The error says so, and the response is not read further.
-    let body: serde_json::Value = answer.json().await.map_err(silent)?;
+    let answer = answer.error_for_status().map_err(unreachable)?;
+    // The format may differ in another version, so the version is checked before the rest is read.
+    let body: serde_json::Value = answer.json().await.map_err(unreachable)?;
     match body["version"].as_u64() {
         Some(version) if version == u64::from(Snapshot::VERSION) => Ok(serde_json::from_value(body)?),
         version => Err(anyhow!(
@@ -61,7 +61,7 @@ fn address_to_connect(address: SocketAddr) -> SocketAddr {
 
 fn token_refusal(token: Option<&Secret>) -> &'static str {
     match token {
-        None => "a request without its token: name the file that holds it with --token-file",
+        None => "a request without its token: name the file of the token with --token-file",
         Some(_) => "this token: it expects the token of daemon.status in its sync.yaml",
     }
 }
@@ -120,7 +120,7 @@ mod tests {
         tokio::spawn(serve_routes(tcp, router, &[], shutdown.clone()));
         assert_eq!(request_status(&port, Some(&Secret::File(file))).await.unwrap(), snapshot());
         let refused = request_status(&port, None).await.unwrap_err().to_string();
-        let expected = "refuses a request without its token: name the file that holds it with --token-file";
+        let expected = "refuses a request without its token: name the file of the token with --token-file";
         assert_eq!(refused, format!("the daemon at {port} {expected}"));
         let refused = request_status(&port, Some(&Secret::File(another))).await.unwrap_err().to_string();
         let expected = "refuses this token: it expects the token of daemon.status in its sync.yaml";

@@ -12,10 +12,10 @@ use crate::schedule::{backoff, jitter_of};
 /// Upcoming scheduled run.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub(crate) struct UpcomingRun {
-    /// Start of the run: the instant of its schedule plus its share of the jitter.
+    /// Start of the run: the scheduled instant plus the entry's delay within `jitter`.
     pub(crate) at: DateTime<Utc>,
     pub(crate) entry: String,
-    /// Instant that the schedule names.
+    /// Scheduled instant, without jitter.
     scheduled_at: DateTime<Utc>,
     pub(crate) schedule: String,
     pub(crate) timezone: String,
@@ -49,8 +49,8 @@ impl RunObstacles {
     }
 }
 
-/// Returns the end of an entry's back-off after failures, if the daemon skips at least one scheduled run because of
-/// it.
+/// Returns the end of an entry's back-off after failures, if the daemon skips at least one scheduled run because of the
+/// back-off.
 pub(crate) fn backed_off_until(entry: &Entry, streak: &FailureStreak, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
     let until = backoff_end(streak, now).filter(|until| *until > now)?;
     let planned = scheduled_runs(entry, now).next()?;
@@ -100,7 +100,7 @@ pub(crate) fn first_upcoming(
 fn scheduled_runs(entry: &Entry, now: DateTime<Utc>) -> impl Iterator<Item = UpcomingRun> {
     let jitter = TimeDelta::from_std(jitter_of(entry.name.as_str(), entry.jitter)).unwrap_or_default();
     let after = move |instant: &DateTime<Utc>| entry.schedule.next_after(*instant, entry.timezone);
-    // A run whose scheduled instant has passed may still wait for its share of the jitter.
+    // A run may still be upcoming after its scheduled instant, because the jitter delays it.
     std::iter::successors(after(&(now - jitter)), after).map(move |scheduled_at| UpcomingRun {
         at: scheduled_at + jitter,
         entry: entry.name.to_string(),

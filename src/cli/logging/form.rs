@@ -1,5 +1,4 @@
-//! Formats of a log line on standard error. A line stays one line whatever it contains, and cannot control a
-//! terminal.
+//! Formats of a log line on standard error. No content of a message can break its line or control a terminal.
 
 use std::fmt::Write as _;
 
@@ -56,11 +55,10 @@ fn escape_unsafe(json: &str) -> String {
     escaped
 }
 
-/// Returns `<N>message field=value` (sd-daemon, "SD_WARNING"), without time and colour, because the journal adds its
-/// own.
+/// Returns `<N>message field=value` (sd-daemon, "SD_WARNING"), without time and colour, because the journal adds both.
 pub(super) fn prefixed(line: &LogLine) -> String {
     let priority = priority(line.level);
-    // Without a prefix, a further line would get the unit's default priority.
+    // Each line needs the prefix. Without a prefix, journald assigns the unit's default priority to a line.
     text(line).lines().map(|line| format!("<{priority}>{line}\n")).collect()
 }
 
@@ -87,7 +85,7 @@ pub(super) fn text(line: &LogLine) -> String {
     text
 }
 
-/// Returns a value as it is if it is one word, else in quotes.
+/// Returns a value in quotes, or unchanged if the value is one word.
 fn format_value(value: &Value) -> String {
     let Value::String(text) = value else { return value.to_string() };
     let is_word = |c: char| !c.is_whitespace() && !is_unsafe(c) && !matches!(c, '"' | '\\' | '=');

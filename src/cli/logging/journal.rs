@@ -15,7 +15,7 @@ use crate::cli::output::escape::printable;
 /// Socket at which the journal accepts entries.
 pub(super) const SOCKET: &str = "/run/systemd/journal/socket";
 
-/// Longest name of a field (journald, `valid_field`).
+/// Maximum length of a field's name, in characters (journald, `valid_field`).
 const LONGEST_NAME: usize = 64;
 
 /// Client of the journal.
@@ -25,7 +25,7 @@ pub(super) struct Journal {
 }
 
 impl Journal {
-    /// Returns a client of the journal that listens at this path, now or later.
+    /// Returns a client of the journal that listens at this path. The socket need not exist yet.
     ///
     /// # Errors
     /// If the operating system provides no socket.
@@ -36,10 +36,9 @@ impl Journal {
         Ok(Self { socket, path: path.to_owned() })
     }
 
-    /// Sends a line as one entry. It connects by path each time, so that it finds a restarted journal.
+    /// Sends a line as one entry. Each call connects by path, so that a restarted journal is found.
     ///
-    /// # Errors
-    /// If nobody listens, if too many entries wait, or if the entry is too long for a datagram.
+    /// # Errors If no process listens, if too many entries are queued, or if the entry is too long for a datagram.
     pub(super) fn send(&self, line: &LogLine) -> io::Result<()> {
         self.socket.send_to(&entry(line), &self.path).map(drop)
     }

@@ -15,10 +15,10 @@ use tracing_subscriber::registry::LookupSpan;
 /// carets.
 pub(super) const BLOCK: &str = "problems";
 
-/// Longest text that is kept, in bytes: more than the longest body of a registry's refusal.
+/// Maximum length of the text of a field, in bytes. Longer texts are truncated. Error bodies of registries are shorter.
 const LONGEST: usize = 64 * 1024;
 
-/// Fields that come first in a line, in this order. All other fields follow.
+/// Fields at the beginning of a line, in this order. All other fields follow.
 const FIRST: [&str; 6] = ["entry", "run", "source", "target", "tag", "digest"];
 
 /// Log line.
@@ -31,7 +31,7 @@ pub(super) struct LogLine {
     pub(super) fields: Fields,
 }
 
-/// Values by name, each name once, in the order of their arrival.
+/// Values by name, each name once, in the order in which they were set first.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Fields(Vec<(&'static str, Value)>);
 
@@ -49,7 +49,8 @@ impl Fields {
         self.0.iter().find(|(name, _)| *name == BLOCK).and_then(|(_, value)| value.as_str())
     }
 
-    /// Sets a field. The last value counts, because a line knows better than the span around it.
+    /// Sets a field. A later value replaces an earlier one, because the fields of a line are more specific than the
+    /// fields of its spans.
     fn set(&mut self, name: &'static str, value: Value) {
         match self.0.iter_mut().find(|(known, _)| *known == name) {
             Some((_, known)) => *known = value,

@@ -1,4 +1,4 @@
-//! Logging to standard error or to systemd's journal, in the format for the respective reader. Results go to
+//! Logging to standard error or to systemd's journal, in a format for people or for programs. Results go to
 //! [`super::Output`].
 
 mod form;
@@ -49,8 +49,8 @@ pub(super) enum LoggingError {
     NotText,
 }
 
-/// Starts logging around the progress bars of `bars`. The level `by_default` applies unless the variable sets a
-/// filter.
+/// Starts logging. Hides the progress bars of `bars` while it writes a line. The level `by_default` applies unless the
+/// variable sets a filter.
 pub(super) fn start(format: LogFormat, by_default: Level, bars: &MultiProgress) -> Result<(), LoggingError> {
     let directives = match std::env::var(FILTER_VARIABLE) {
         Ok(directives) if !directives.is_empty() => directives,
@@ -59,7 +59,7 @@ pub(super) fn start(format: LogFormat, by_default: Level, bars: &MultiProgress) 
     };
     let bars = bars.clone();
     let print = move |text: &str| {
-        // A lost standard error is ignored, because no other place could report it.
+        // An error of standard error is ignored, because it cannot be reported anywhere else.
         let _ = bars.suspend(|| io::stderr().write_all(text.as_bytes()));
     };
     let is_journal = std::env::var("JOURNAL_STREAM").is_ok_and(|stream| is_standard_error(&stream));
@@ -71,8 +71,9 @@ pub(super) fn start(format: LogFormat, by_default: Level, bars: &MultiProgress) 
     Ok(())
 }
 
-/// Returns the filter that applies if the variable is unset. The verifier of certificates logs as an error what our
-/// own error reports with a remedy. A user who needs its messages enables them with the variable.
+/// Returns the filter that applies if the variable is unset. Messages of rustls_platform_verifier are off: it logs each
+/// invalid certificate as an error, and the program reports the same problem with a remedy. A user can enable these
+/// messages with the variable.
 fn default_filter(level: Level) -> String {
     match level {
         Level::DEBUG | Level::TRACE => level.to_string(),
@@ -93,8 +94,8 @@ where
     Ok(EnvFilter::try_new(directives)?.and(FilterFn::new(is_quiet)).or(spans))
 }
 
-/// Crates that watch the configuration's folder. They log each event. If the log file is in that folder, each such
-/// line causes another event.
+/// Crates that watch the configuration's folder. These crates log each event. If the log file is in the watched folder,
+/// each of their lines causes another event.
 const WATCHERS: [&str; 3] = ["notify", "notify_types", "inotify"];
 
 fn is_of_watcher(target: &str) -> bool {
@@ -112,7 +113,7 @@ fn writer_for(
         LogFormat::Json => Box::new(move |line| print(&json(line, Utc::now()))),
         LogFormat::Journald => {
             let journal = socket.and_then(|socket| Journal::new(socket).ok());
-            // Each line makes a new attempt, because the journal may be absent for a while.
+            // Each line is a new attempt to reach the journal, because the journal may be absent for a while.
             Box::new(move |line| {
                 if journal.as_ref().is_none_or(|journal| journal.send(line).is_err()) {
                     print(&prefixed(line));
@@ -127,7 +128,7 @@ fn writer_for(
 }
 
 /// Returns true if `DEVICE:INODE` is standard error (systemd.exec, "$JOURNAL_STREAM"). The variable alone proves
-/// nothing, because shells inherit it while their output goes elsewhere.
+/// nothing, because shells inherit it even if their output is redirected.
 fn is_standard_error(stream: &str) -> bool {
     std::fs::metadata("/proc/self/fd/2").is_ok_and(|file| stream == format!("{}:{}", file.dev(), file.ino()))
 }

@@ -1,4 +1,4 @@
-//! Escapes for text that comes from elsewhere, such as a registry's error message, and must not control a terminal.
+//! Escapes for text from other parties, such as a registry's error message, so that the text cannot control a terminal.
 
 /// Escapes the characters of a text (such as a registry's error message) that could control a terminal. Keeps line
 /// breaks.

@@ -46,7 +46,7 @@ pub(crate) fn print(snapshot: &Snapshot, now: DateTime<Utc>, output: &mut Output
         output.line(format!("{of_entry}warning: {warning}"))?;
     }
     for waiting in &snapshot.waiting {
-        output.line(format!("{}: waits for a slot since {}", waiting.entry, units::moment(waiting.since)))?;
+        output.line(format!("{}: waiting for a slot since {}", waiting.entry, units::moment(waiting.since)))?;
     }
     for registry in &snapshot.registries {
         if let Some(held_up) = throttling(registry, now) {
@@ -173,7 +173,7 @@ fn transfers(transfers: &[TransferState]) -> Table {
     table
 }
 
-/// Returns the time since the last iteration of the daemon's loop, if it is too long.
+/// Returns the time since the last iteration of the daemon's loop, if that time is too long.
 pub(crate) fn stalled_for(snapshot: &Snapshot, now: DateTime<Utc>) -> Option<Duration> {
     (now - snapshot.loop_iterated_at).to_std().ok().filter(|silent| *silent > HEALTHY_WITHIN)
 }

@@ -9,7 +9,7 @@ use super::writer::Output;
 use crate::cli::exit::Exit;
 use crate::sync::{LeftBehindReport, RunOutcome, RunReport, TagOutcome, TagReport};
 
-/// Largest number of lines for tags that failed for the same reason.
+/// Maximum number of lines for tags that failed for the same reason.
 const LINES_PER_REASON: usize = 20;
 
 /// Prints the summary of one run.
@@ -38,7 +38,7 @@ pub(crate) fn print(report: &RunReport, output: &mut Output) -> io::Result<()> {
     report.problems.iter().try_for_each(|problem| output.line(format!("  failed: {problem}")))
 }
 
-/// Returns the exit code for some runs. A failure takes precedence over a held tag.
+/// Returns the exit code for these runs. A failed run takes precedence over a withheld tag.
 #[must_use]
 pub(crate) fn exit(reports: &[RunReport]) -> Exit {
     if reports.iter().any(|report| report.outcome == RunOutcome::Interrupted) {
@@ -52,7 +52,8 @@ pub(crate) fn exit(reports: &[RunReport]) -> Exit {
     }
 }
 
-/// Returns a line such as `api: 2 copied, 14 unchanged, 12.3 MiB sent in 3.2s`, or one that says that nothing changed.
+/// Returns a line such as `api: 2 copied, 14 unchanged, 12.3 MiB sent in 3.2s`, or a line that says that nothing
+/// changed.
 fn headline(report: &RunReport) -> String {
     let entry = &report.entry;
     let took = units::between(report.started, report.ended);
@@ -97,7 +98,7 @@ fn changes(changed: &[&TagReport]) -> Table {
         ("BYTES", Align::Right),
         ("TARGET", Align::Left),
     ];
-    // The target is shown only if there are several.
+    // The column of targets is shown only if there are several targets.
     let shown = if routes.len() > 1 { columns.len() } else { columns.len() - 1 };
     let mut table = Table::new(&columns[..shown]);
     for tag in changed {
@@ -119,8 +120,8 @@ fn blobs(tag: &TagReport) -> String {
     shown.collect::<Vec<_>>().join(", ")
 }
 
-/// Returns the lines of tags with a problem. Of many lines that differ only in the tag and its digests, it returns
-/// the first ones and a count.
+/// Returns the lines of tags with a problem. If many lines differ only in the tag and its digests, the result has the
+/// first lines and the number of the others.
 fn problem_lines(report: &RunReport) -> Vec<String> {
     let mut lines = Vec::new();
     let mut counts: HashMap<String, (usize, &str)> = HashMap::new();
@@ -163,8 +164,8 @@ fn problem_line(tag: &TagReport) -> Option<String> {
     }
 }
 
-/// Returns a line with the number of deferred tags, the earliest end of their wait, and the reason of the first tag,
-/// which stands for all.
+/// Returns a line with the number of deferred tags, the earliest end of their wait, and the reason of the first tag.
+/// The reasons of the other tags are omitted.
 fn deferred_line(report: &RunReport) -> Option<String> {
     let reason = report.tags.iter().find_map(|tag| match &tag.outcome {
         TagOutcome::Deferred { reason, .. } => Some(reason),
@@ -175,8 +176,8 @@ fn deferred_line(report: &RunReport) -> Option<String> {
     Some(format!("{count} {wait} until {until} or later: {reason}"))
 }
 
-/// Returns a line with the number of manifests whose referrers could not be listed, and the reason of the first,
-/// which stands for all.
+/// Returns a line with the number of manifests whose referrers could not be listed, and the reason of the first
+/// manifest. The other reasons are omitted.
 fn doubt_line(report: &RunReport) -> Option<String> {
     let reason = &report.in_doubt.first()?.reason;
     let count = match report.in_doubt.len() {

@@ -1,4 +1,4 @@
-//! Sizes, durations and times, as people read them, and times as people write them.
+//! Formats of sizes, durations and times for people, and the parser of times that people write.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use chrono::{DateTime, NaiveDate, SecondsFormat, Utc};
 
 use crate::oci::{SignatureTag, Tag};
 
-/// Returns a size such as `12.3 MiB`. Below one KiB it is the exact count.
+/// Returns a size such as `12.3 MiB`. A size below one KiB is exact.
 pub(crate) fn bytes(count: u64) -> String {
     const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
     if count < 1024 {
@@ -22,7 +22,8 @@ pub(crate) fn bytes(count: u64) -> String {
     format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
 }
 
-/// Returns a duration such as `1h 2m 3s`. Below ten seconds it has tenths, below one second it is in milliseconds.
+/// Returns a duration such as `1h 2m 3s`. A duration below ten seconds has tenths. A duration below one second is in
+/// milliseconds.
 pub(crate) fn span(duration: Duration) -> String {
     if duration < Duration::from_secs(1) {
         return format!("{}ms", duration.as_millis());
@@ -96,7 +97,7 @@ impl std::str::FromStr for When {
             return Ok(Self::At(at.to_utc()));
         }
         humantime::parse_duration(text).map(Self::Ago).map_err(|_| {
-            "expected how long ago (7d, 12h 30m), a date (2026-11-21) or a moment (2026-11-21T03:00:00Z)".into()
+            "expected a duration before now (7d, 12h 30m), a date (2026-11-21) or a time (2026-11-21T03:00:00Z)".into()
         })
     }
 }
@@ -141,7 +142,7 @@ mod tests {
         ] {
             assert_eq!(moment(text.parse::<When>().unwrap().resolve(now)), at, "{text}");
         }
-        assert!("yesterday".parse::<When>().unwrap_err().starts_with("expected how long ago (7d"));
+        assert!("yesterday".parse::<When>().unwrap_err().starts_with("expected a duration before now (7d"));
         assert_eq!(When::Ago(Duration::MAX).resolve(now), DateTime::<Utc>::MIN_UTC);
     }
 }

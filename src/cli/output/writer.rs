@@ -1,4 +1,4 @@
-//! Results on standard output, as lines, tables or JSON. Logs go to standard error and do not pass here.
+//! Results on standard output, as lines, tables or JSON. Logs go to standard error, by the module `logging`.
 
 use std::fmt;
 use std::io::{self, BufWriter, IsTerminal as _, Write};
@@ -8,8 +8,8 @@ use super::table::Table;
 
 /// Output of a command's results.
 ///
-/// A reader that has closed its end (`transship history | head`) is not an error. The rest is dropped, and the exit
-/// code still reports the result of the work.
+/// A reader that has closed its end (`transship history | head`) is not an error. The remaining output is dropped, and
+/// the exit code still reports the result of the command.
 pub struct Output {
     writer: Box<dyn Write + Send>,
     closed: bool,
@@ -68,7 +68,7 @@ impl Output {
         self.unless_closed(written)
     }
 
-    /// Passes all buffered output to the operating system. Called once at the end, and before each wait.
+    /// Passes all buffered output to the operating system. Commands call it at their end and before each wait.
     ///
     /// # Errors
     /// As [`Output::line`].
@@ -97,7 +97,7 @@ impl fmt::Debug for Output {
     }
 }
 
-/// Writes an error message to standard error. A lost standard error is ignored.
+/// Writes an error message to standard error. An error of standard error is ignored.
 pub(crate) fn print_error(message: impl fmt::Display) {
     let message = printable(&message.to_string());
     let _ = writeln!(io::stderr(), "{message}");

@@ -1,4 +1,4 @@
-//! `transship copy`, seen from outside: what it asks of both sides, and what it records.
+//! Tests of `transship copy`: its requests to source and target, and its records in the journal.
 
 use serde_json::Value;
 
@@ -7,7 +7,7 @@ use crate::support::programs::{DEADLINE, Output, Running};
 use crate::support::registry::{Fault, Server};
 use crate::support::site::{Site, parse};
 
-/// Two registries, and a folder without a configuration.
+/// Two registries and a folder without a configuration.
 struct Scene {
     source: Server,
     target: Server,
@@ -19,7 +19,7 @@ impl Scene {
         Self { source: Server::start(), target: Server::start(), site: Site::new() }
     }
 
-    /// `copy` with these arguments behind the two places.
+    /// Runs `copy` with these further arguments after source and target.
     fn copy(&self, source: &str, target: &str, args: &[&str]) -> Output {
         self.start(source, target, args).wait(DEADLINE)
     }
@@ -32,7 +32,7 @@ impl Scene {
         Running::start(&mut command)
     }
 
-    fn recorded(&self, what: &str) -> Vec<Value> {
+    fn list_records(&self, what: &str) -> Vec<Value> {
         let journal = self.site.path("state/transship/journal.db");
         let output = self.site.run(&[what, "--json", "--journal", journal.to_str().unwrap()]).expect_success();
         parse(&output.stdout).as_array().unwrap().clone()
@@ -40,7 +40,7 @@ impl Scene {
 }
 
 #[test]
-fn a_copy_is_a_run_with_evidence_in_the_journal_at_its_default_place() {
+fn copy_is_recorded_in_the_journal_at_its_default_path() {
     let scene = Scene::new();
     images::small(Family::Oci, 1).put(&scene.source, "app", Some("v1"));
     scene.copy("app:v1", "mine:stable", &[]).expect_success();
@@ -48,37 +48,43 @@ fn a_copy_is_a_run_with_evidence_in_the_journal_at_its_default_place() {
     scene.copy("app:v1", "mine:stable", &[]).expect_success();
     scene.copy("app", "whole", &[]).expect_success();
 
-    let [whole, second, first] = &scene.recorded("evidence")[..] else { panic!("{:#?}", scene.recorded("evidence")) };
+    let [whole, second, first] = &scene.list_records("evidence")[..] else {
+        panic!("{:#?}", scene.list_records("evidence"))
+    };
     assert_eq!((&first["tag"], &first["previous"]), (&"stable".into(), &Value::Null));
     assert_eq!((&second["previous"], &second["source_reference"]), (&first["digest"], &"v1".into()));
     assert_eq!(whole["target"], format!("{}/whole", scene.target.host()));
-    let runs = scene.recorded("history");
-    let told: Vec<_> = runs.iter().map(|run| (&run["entry"], &run["trigger"], &run["outcome"])).collect();
-    assert_eq!(told, [(&"(copy)".into(), &"manual".into(), &"succeeded".into()); 3]);
+    let runs = scene.list_records("history");
+    let message: Vec<_> = runs.iter().map(|run| (&run["entry"], &run["trigger"], &run["outcome"])).collect();
+    assert_eq!(message, [(&"(copy)".into(), &"manual".into(), &"succeeded".into()); 3]);
     let mut command = scene.site.command(&["history"]);
     let by_default = Running::start(command.env_remove("TRANSSHIP_CONFIG")).wait(DEADLINE).expect_success();
     assert!(by_default.stdout.contains("(copy)"), "without a configuration too: {}", by_default.stdout);
 }
 
 #[test]
-fn an_unchanged_image_costs_one_head_a_side_and_no_get() {
+fn unchanged_image_costs_one_manifest_head_per_side() {
     let scene = Scene::new();
     images::two_platforms(Family::Oci, 1).put(&scene.source, "app", Some("v1"));
     for args in [&[][..], &["--platform", "linux/arm64"]] {
         scene.copy("app:v1", "app", args).expect_success();
         [&scene.source, &scene.target].iter().for_each(|side| side.log().clear());
-        let told = scene.copy("app:v1", "app", args).expect_success().stdout;
-        assert!(told.contains("nothing changed"), "{told}");
+        let message = scene.copy("app:v1", "app", args).expect_success().stdout;
+        assert!(message.contains("nothing changed"), "{message}");
         for side in [&scene.source, &scene.target] {
-            let asked: Vec<String> = side.log().requests().iter().map(|one| one.kind.clone()).collect();
-            assert_eq!(asked.iter().filter(|kind| kind.starts_with("manifest ")).count(), 1, "{args:?} {asked:?}");
-            assert_eq!(side.log().count("manifest HEAD"), 1, "{args:?} {asked:?}");
+            let requested: Vec<String> = side.log().requests().iter().map(|one| one.kind.clone()).collect();
+            assert_eq!(
+                requested.iter().filter(|kind| kind.starts_with("manifest ")).count(),
+                1,
+                "{args:?} {requested:?}"
+            );
+            assert_eq!(side.log().count("manifest HEAD"), 1, "{args:?} {requested:?}");
         }
     }
 }
 
 #[test]
-fn a_signature_that_was_added_later_comes_with_another_copy_that_asks_for_it() {
+fn late_signature_is_copied_by_copy_with_again() {
     let scene = Scene::new();
     let image = images::small(Family::Oci, 1);
     image.put(&scene.source, "app", Some("v1"));
@@ -90,7 +96,7 @@ fn a_signature_that_was_added_later_comes_with_another_copy_that_asks_for_it() {
 }
 
 #[test]
-fn a_copy_that_is_killed_after_the_write_has_its_evidence_after_the_next_to_the_same_place() {
+fn next_copy_completes_the_evidence_of_a_killed_copy() {
     let scene = Scene::new();
     images::small(Family::Oci, 1).put(&scene.source, "app", Some("v1"));
     scene.target.set(Fault::ManifestPutAnswerHeld);
@@ -99,14 +105,14 @@ fn a_copy_that_is_killed_after_the_write_has_its_evidence_after_the_next_to_the_
     running.kill();
     scene.target.heal();
     scene.copy("app:v1", "elsewhere", &[]).expect_success();
-    assert_eq!(scene.recorded("evidence").len(), 1, "the first target is not asked");
+    assert_eq!(scene.list_records("evidence").len(), 1, "the first target gets no request");
     scene.copy("app:v1", "app", &[]).expect_success();
-    let evidence = scene.recorded("evidence");
+    let evidence = scene.list_records("evidence");
     assert!(evidence.len() == 2 && evidence.iter().any(|row| row["recovered"].is_string()), "{evidence:#?}");
 }
 
 #[test]
-fn a_run_of_an_entry_completes_the_evidence_that_a_killed_copy_left_open() {
+fn entry_run_completes_the_evidence_of_a_killed_copy() {
     let scene = Scene::new();
     images::small(Family::Oci, 1).put(&scene.source, "app", Some("v1"));
     let (from, to) = (scene.source.host(), scene.target.host());
@@ -123,7 +129,7 @@ fn a_run_of_an_entry_completes_the_evidence_that_a_killed_copy_left_open() {
 }
 
 #[test]
-fn a_copy_whose_referrers_cannot_be_told_says_so_as_a_run_does_and_looks_again() {
+fn unlistable_referrers_are_reported_and_retried_by_copy() {
     let scene = Scene::new();
     let image = images::small(Family::Oci, 1);
     image.put(&scene.source, "app", Some("v1"));
@@ -138,7 +144,7 @@ fn a_copy_whose_referrers_cannot_be_told_says_so_as_a_run_does_and_looks_again()
 }
 
 #[test]
-fn copies_of_one_image_at_once_do_not_wait_for_each_other() {
+fn concurrent_copies_of_one_image_do_not_block() {
     let scene = Scene::new();
     images::small(Family::Oci, 1).put(&scene.source, "app", Some("v1"));
     scene.target.set(Fault::Held("manifest PUT"));
@@ -149,18 +155,18 @@ fn copies_of_one_image_at_once_do_not_wait_for_each_other() {
     for one in all {
         one.wait(DEADLINE).expect_success();
     }
-    assert_eq!(scene.recorded("history").len(), 3);
+    assert_eq!(scene.list_records("history").len(), 3);
 }
 
 #[test]
-fn a_copy_without_a_place_for_the_journal_says_that_it_is_not_recorded() {
+fn copy_without_a_journal_path_warns_and_succeeds() {
     let scene = Scene::new();
     images::small(Family::Oci, 1).put(&scene.source, "app", Some("v1"));
     std::fs::write(scene.site.path("state"), "no folder").unwrap();
-    let told = scene.copy("app:v1", "app", &[]).expect_success();
-    assert!(told.stderr.contains("this copy is not recorded"), "{}", told.stderr);
-    let told = scene.copy("app:v1", "again", &["--no-journal"]).expect_success();
-    assert!(!told.stderr.contains("not recorded"), "{}", told.stderr);
+    let message = scene.copy("app:v1", "app", &[]).expect_success();
+    assert!(message.stderr.contains("this copy is not recorded"), "{}", message.stderr);
+    let message = scene.copy("app:v1", "again", &["--no-journal"]).expect_success();
+    assert!(!message.stderr.contains("not recorded"), "{}", message.stderr);
     std::fs::remove_file(scene.site.path("state")).unwrap();
     std::fs::create_dir_all(scene.site.path("state/transship")).unwrap();
     std::fs::write(scene.site.path("state/transship/journal.db"), "another program's file, and not small".repeat(90))

@@ -1,4 +1,4 @@
-//! Configurations of other programs, told as a `sync.yaml`: what comes of them, and that it brings what theirs brings.
+//! Tests of `import-config`: the converted `sync.yaml`, and that it copies the same content as the original program.
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -8,7 +8,7 @@ use crate::support::images::EXAMPLES;
 use crate::support::programs::{DEADLINE, DebianRegistry, Output, Running, skopeo, skopeo_copy, skopeo_manifest};
 use crate::support::site::{Site, parse};
 
-/// Every key of regsync's that its documentation shows, and some of its ways to write them.
+/// Configuration with every documented key of regsync, in several notations.
 const REGSYNC: &str = r#"version: 1
 x-once-a-day: &daily
   schedule: "15 02 * * *"
@@ -90,7 +90,7 @@ impl Imports {
         Running::start(&mut self.command(args)).wait(2 * DEADLINE)
     }
 
-    /// Imports the file into `sync.yaml`, which `check` must like; what was written, and what was said.
+    /// Imports the file into `sync.yaml`, which must pass `check`. Returns the written text and standard error.
     #[track_caller]
     fn import(&self, args: &[&str]) -> (String, String) {
         let output = self.run(&[&["import-config", &self.name, "--output", "sync.yaml"], args].concat());
@@ -101,17 +101,17 @@ impl Imports {
     }
 }
 
-/// A place with a file of another program's.
+/// Folder with a configuration of another program.
 struct Imports {
     site: Site,
     name: String,
 }
 
 #[test]
-fn all_that_regsync_documents_becomes_a_good_file_or_a_comment() {
+fn documented_regsync_keys_are_converted_or_commented() {
     let imports = Imports::new("regsync.yml", REGSYNC);
-    let (text, said) = imports.import(&[]);
-    assert!(said.contains("5 entries, 3 skipped"), "{said}");
+    let (text, printed) = imports.import(&[]);
+    assert!(printed.contains("5 entries, 3 skipped"), "{printed}");
     for expected in [
         "  registry.internal:5000:\n    plain_http: true\n    limits:\n      concurrent: 5\n",
         "      username: \"${HUB_USER}\"\n      password: {file: hub-token}\n",
@@ -134,26 +134,30 @@ fn all_that_regsync_documents_becomes_a_good_file_or_a_comment() {
     }
     for key in ["mirrors", "ratelimit", "parallel", "cacheCount", "cacheTime", "hooks", "mediaTypes"] {
         assert!(text.contains(&format!("`{key}`")), "{key}\n{text}");
-        assert!(said.contains(&format!("`{key}`")), "{key}\n{said}");
+        assert!(printed.contains(&format!("`{key}`")), "{key}\n{printed}");
     }
-    assert!(said.contains("regsync.yml:18:14: `mirrors`"), "{said}");
-    assert!(!text.contains("hunter2") && !said.contains("hunter2"), "{text}\n{said}");
+    assert!(printed.contains("regsync.yml:18:14: `mirrors`"), "{printed}");
+    assert!(!text.contains("hunter2") && !printed.contains("hunter2"), "{text}\n{printed}");
     let again = imports.run(&["import-config", "regsync.yml", "--output", "sync.yaml"]);
     assert_eq!(again.code(), 1);
     assert!(again.stderr.contains("sync.yaml cannot be written: File exists"), "{}", again.stderr);
-    assert_eq!(std::fs::read_to_string(imports.site.path("sync.yaml")).unwrap(), text, "nothing is written over");
+    assert_eq!(
+        std::fs::read_to_string(imports.site.path("sync.yaml")).unwrap(),
+        text,
+        "the existing file is not overwritten"
+    );
 }
 
 #[test]
-fn a_key_that_nobody_knows_ends_with_four_and_is_named() {
+fn unknown_regsync_key_is_named_and_exits_with_4() {
     let entry = "sync:\n  - {source: ghcr.io/a/app, target: MyRegistry/app, type: repository}\n";
     let imports = Imports::new("regsync.yml", &format!("version: 1\nstray: 1\n{entry}"));
-    let (text, said) = imports.import(&[]);
-    assert!(said.contains("1 entry, 0 skipped, 1 not understood") && said.contains("`stray`"), "{said}");
+    let (text, printed) = imports.import(&[]);
+    assert!(printed.contains("1 entry, 0 skipped, 1 not understood") && printed.contains("`stray`"), "{printed}");
     assert!(text.contains("    target: MYREGISTRY/app\n"), "no repository of Docker Hub: {text}");
 }
 
-/// All tags of a registry with their manifests, verbatim.
+/// Returns all tags of a registry with their manifests, verbatim.
 fn content(host: &str) -> BTreeMap<String, String> {
     let list = |path: &str, key: &str| {
         let (status, body) = http::get(host, path).unwrap();
@@ -172,7 +176,7 @@ fn content(host: &str) -> BTreeMap<String, String> {
 }
 
 #[test]
-fn what_skopeo_syncs_by_its_file_is_what_the_imported_one_brings() {
+fn imported_skopeo_file_copies_the_same_content() {
     let [source, theirs, ours] = [(); 3].map(|()| DebianRegistry::start());
     let host = source.host();
     for (repository, tags) in [
@@ -195,9 +199,9 @@ fn what_skopeo_syncs_by_its_file_is_what_the_imported_one_brings() {
     let path = imports.site.path("skopeo.yml").display().to_string();
     skopeo(&[&sync[..], &[&path, &target]].concat()).expect_success();
 
-    let (text, said) = imports.import(&["--target", &format!("{}/mirror", ours.host())]);
-    assert!(said.contains("3 entries, 0 skipped"), "{said}");
-    // As the comment there says, and the target speaks plain HTTP too.
+    let (text, printed) = imports.import(&["--target", &format!("{}/mirror", ours.host())]);
+    assert!(printed.contains("3 entries, 0 skipped"), "{printed}");
+    // The comment in the imported file says to add this key. The target uses plain HTTP too.
     let plain = format!("    plain_http: true\n  \"{}\":\n    plain_http: true\n", ours.host());
     let insecure = "    tls:\n      insecure_skip_verify: true\n";
     assert!(text.contains(insecure) && text.contains("write `plain_http: true` instead of `tls`"), "{text}");

@@ -1,4 +1,5 @@
-//! Files that others wrote, met by the program itself: layouts of other tools, pipes, devices, links, and files of any length.
+//! Tests of the program with files that other programs wrote: layouts of other tools, pipes, devices, symbolic links,
+//! and very long files.
 
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;
@@ -20,7 +21,7 @@ fn site() -> Site {
     site
 }
 
-/// A layout of two images, whose entries have what `change` makes of them.
+/// Creates a layout of two images. `change` edits each entry of its index.
 fn layout(site: &Site, change: impl Fn(&mut Value, usize)) -> String {
     let source = Server::start();
     for (seed, tag) in [(1, "v1"), (2, "v2")] {
@@ -38,8 +39,8 @@ fn layout(site: &Site, change: impl Fn(&mut Value, usize)) -> String {
     place
 }
 
-/// Copies a place to a new registry, and gives how many tags arrived.
-fn copied(site: &Site, place: &str) -> (Output, usize) {
+/// Copies a layout to a new registry. Returns the output and the number of copied tags.
+fn copy_to_new_registry(site: &Site, place: &str) -> (Output, usize) {
     let target = Server::start();
     let to = format!("{}/app", target.host());
     let output = site.run(&["copy", place, &to, "--plain-http", target.host()]);
@@ -48,31 +49,31 @@ fn copied(site: &Site, place: &str) -> (Output, usize) {
 }
 
 #[test]
-fn a_layout_of_unnamed_images_fails_with_their_digests() {
+fn layout_of_unnamed_images_fails_with_digests() {
     let site = site();
     let place = layout(&site, |entry, _| drop(entry.as_object_mut().unwrap().remove("annotations")));
-    let (output, tags) = copied(&site, &place);
+    let (output, tags) = copy_to_new_registry(&site, &place);
     assert_eq!((output.code(), tags), (1, 0), "{}{}", output.stdout, output.stderr);
     assert_eq!(
         output.stderr.matches("WARN skipped: an image has no name; select it by its digest: @sha256:").count(),
         2
     );
     assert!(output.stdout.contains("the source has content but no tag, so nothing was selected"), "{}", output.stdout);
-    let listed = site.run(&["tags", &place]).expect_success();
-    assert_eq!(listed.stderr.matches("select it by its digest: @sha256:").count(), 2, "{}", listed.stderr);
+    let count_files = site.run(&["tags", &place]).expect_success();
+    assert_eq!(count_files.stderr.matches("select it by its digest: @sha256:").count(), 2, "{}", count_files.stderr);
 }
 
 #[test]
-fn a_named_image_arrives_and_an_unnamed_one_is_named_by_digest() {
+fn named_image_is_copied_and_unnamed_one_reported() {
     let site = site();
     let place = layout(&site, |entry, at| {
         if at == 1 {
             entry.as_object_mut().unwrap().remove("annotations");
         }
     });
-    let (output, tags) = copied(&site, &place);
+    let (output, tags) = copy_to_new_registry(&site, &place);
     assert_eq!((output.code(), tags), (0, 1), "{}{}", output.stdout, output.stderr);
-    let (_, digest) = output.stderr.split_once("select it by its digest: @").expect("the digest is said");
+    let (_, digest) = output.stderr.split_once("select it by its digest: @").expect("the digest in the message");
     let digest: String = digest.chars().take_while(|c| c.is_alphanumeric() || *c == ':').collect();
     let target = Server::start();
     let to = format!("{}/app:v2", target.host());
@@ -81,20 +82,20 @@ fn a_named_image_arrives_and_an_unnamed_one_is_named_by_digest() {
 }
 
 #[test]
-fn a_name_of_two_images_fails_with_both_digests() {
+fn name_of_two_images_fails_with_both_digests() {
     let site = site();
     let place = layout(&site, |entry, at| {
         entry["annotations"] = json!({NAME: "v1", "io.containerd.image.name": format!("docker.io/x/app{at}:v1")});
     });
-    let (output, tags) = copied(&site, &place);
+    let (output, tags) = copy_to_new_registry(&site, &place);
     assert_eq!((output.code(), tags), (1, 0), "{}{}", output.stdout, output.stderr);
     for expected in ["(docker.io/x/app0:v1) and sha256:", "(docker.io/x/app1:v1) under the name \"v1\""] {
         assert!(output.stdout.contains(expected), "{expected}: {}", output.stdout);
     }
 }
 
-/// Runs the program with a bound on the memory that it can have, in KiB; it is aborted where that is not enough.
-fn within(kibibytes: u64, site: &Site, args: &[&str]) -> Output {
+/// Runs the program with this memory limit in KiB. The program aborts if it needs more.
+fn run_with_memory_limit(kibibytes: u64, site: &Site, args: &[&str]) -> Output {
     let program = site.command(args);
     let mut command = Command::new("sh");
     let script = format!("ulimit -d {kibibytes} && exec \"$0\" \"$@\"");
@@ -102,15 +103,16 @@ fn within(kibibytes: u64, site: &Site, args: &[&str]) -> Output {
     Running::start(&mut command).wait(2 * DEADLINE)
 }
 
-/// What the program needs besides, and a small multiple of what is read.
-fn allowed(length: usize) -> u64 {
+/// Returns a memory limit in KiB for a file of this length: the base need of the program and a small multiple of the
+/// length.
+fn memory_limit(length: usize) -> u64 {
     (96 << 10) + ((length as u64 * 5) >> 10)
 }
 
 #[test]
-fn an_index_of_many_megabytes_costs_a_small_multiple_of_its_length() {
+fn large_layout_index_is_read_in_bounded_memory() {
     const LENGTH: usize = 16 << 20;
-    /// Just below the largest `index.json` that is read.
+    /// Slightly less than the maximum length of an `index.json`.
     const LARGEST: usize = (64 << 20) - 1024;
     let site = site();
     let folder = site.path("layout");
@@ -122,7 +124,7 @@ fn an_index_of_many_megabytes_costs_a_small_multiple_of_its_length() {
     let nested = format!("{{\"manifests\":[[{}0]]}}", "[],".repeat(LENGTH / 3));
     let elsewhere = format!("{{\"x\":[{}0],\"manifests\":[]}}", "{},".repeat(LENGTH / 3));
     let digest = format!("{{\"digest\":\"sha256:{}\"}}", "0".repeat(64));
-    for (text, code, said) in [
+    for (text, code, printed) in [
         (of("{}", LARGEST), 1, "manifests, more than the maximum of 400000"),
         (of(&digest, LARGEST), 1, "manifests, more than the maximum of 400000"),
         (of(&digest, LENGTH), 0, "is listed without a name"),
@@ -130,22 +132,22 @@ fn an_index_of_many_megabytes_costs_a_small_multiple_of_its_length() {
         (elsewhere, 0, ""),
     ] {
         fs::write(folder.join("index.json"), &text).unwrap();
-        let output = within(allowed(text.len()), &site, &["tags", &place]);
-        assert_eq!(output.code(), code, "{said}: {}", output.stderr);
-        assert!(output.stderr.contains(said), "{said}: {}", output.stderr);
+        let output = run_with_memory_limit(memory_limit(text.len()), &site, &["tags", &place]);
+        assert_eq!(output.code(), code, "{printed}: {}", output.stderr);
+        assert!(output.stderr.contains(printed), "{printed}: {}", output.stderr);
     }
     File::create(folder.join("index.json")).unwrap().set_len(3 << 30).unwrap();
-    let output = within(allowed(0), &site, &["tags", &place]);
+    let output = run_with_memory_limit(memory_limit(0), &site, &["tags", &place]);
     assert!(output.code() == 1 && output.stderr.contains("more than the maximum of 67108864"), "{}", output.stderr);
 }
 
 #[test]
-fn a_configuration_of_any_length_or_kind_is_refused_within_bounds() {
+fn huge_or_irregular_configuration_is_refused_in_bounded_memory() {
     let site = site();
     File::create(site.path("large.yaml")).unwrap().set_len(3 << 30).unwrap();
     assert!(Command::new("mkfifo").arg(site.path("pipe.yaml")).status().unwrap().success());
     symlink("/dev/zero", site.path("zero.yaml")).unwrap();
-    for (name, said) in [
+    for (name, printed) in [
         ("large.yaml", "is larger than 16MiB, the maximum size of a configuration"),
         ("pipe.yaml", "cannot be read: a pipe, not a regular file"),
         ("zero.yaml", "cannot be read: a device, not a regular file"),
@@ -153,34 +155,35 @@ fn a_configuration_of_any_length_or_kind_is_refused_within_bounds() {
         for args in
             [&["check", "--config", name][..], &["once", "--config", name], &["tags", "x.example/a", "--config", name]]
         {
-            let output = within(allowed(0), &site, args);
-            assert!(output.code() == 2 && output.stderr.contains(said), "{args:?}: {}", output.stderr);
+            let output = run_with_memory_limit(memory_limit(0), &site, args);
+            assert!(output.code() == 2 && output.stderr.contains(printed), "{args:?}: {}", output.stderr);
         }
         site.write("sync.yaml", &format!("version: 1\ninclude: {name}\nsync: []\n"));
-        let output = within(allowed(0), &site, &["check", "--config", "sync.yaml"]);
-        assert!(output.code() == 2 && output.stderr.contains(said), "{name}: {}", output.stderr);
+        let output = run_with_memory_limit(memory_limit(0), &site, &["check", "--config", "sync.yaml"]);
+        assert!(output.code() == 2 && output.stderr.contains(printed), "{name}: {}", output.stderr);
     }
     site.write("sync.yaml", "version: 1\ninclude: \"/**/*.none\"\nsync: []\n");
-    let output = within(allowed(0), &site, &["check", "--config", "sync.yaml"]);
-    let said = "the search covers more than 10000 files and folders";
-    assert!(output.code() == 2 && (output.stderr.contains(said) || output.stderr.contains("cannot be listed")));
+    let output = run_with_memory_limit(memory_limit(0), &site, &["check", "--config", "sync.yaml"]);
+    let printed = "the search covers more than 10000 files and folders";
+    assert!(output.code() == 2 && (output.stderr.contains(printed) || output.stderr.contains("cannot be listed")));
 }
 
 #[test]
-fn a_secret_in_a_pipe_or_a_device_fails_its_registry_and_hangs_nothing() {
+fn secret_in_a_pipe_or_device_fails_without_hanging() {
     let site = site();
     assert!(Command::new("mkfifo").arg(site.path("pipe")).status().unwrap().success());
-    for (file, said) in [("pipe", "a pipe, not a regular file"), ("/dev/zero", "it is a device, not a regular file")] {
+    for (file, printed) in [("pipe", "a pipe, not a regular file"), ("/dev/zero", "it is a device, not a regular file")]
+    {
         let credentials = format!("credentials: {{token: {{file: \"{file}\"}}}}");
         let entry = "- {name: a, source: a.example/a, target: b.example/a}";
         site.configure_fully("status: off", &format!("a.example: {{{credentials}}}"), entry);
         let output = site.run(&["check"]);
-        assert!(output.code() == 2 && output.stderr.contains(said), "{}", output.stderr);
+        assert!(output.code() == 2 && output.stderr.contains(printed), "{}", output.stderr);
     }
 }
 
 #[test]
-fn a_target_layout_with_a_link_is_refused_and_nothing_is_written_outside() {
+fn target_layout_with_a_symlink_is_refused_unwritten() {
     let site = site();
     let source = Server::start();
     images::small(Family::Oci, 1).put(&source, "app", Some("v1"));
@@ -192,15 +195,15 @@ fn a_target_layout_with_a_link_is_refused_and_nothing_is_written_outside() {
         symlink(to, folder.join(name)).unwrap();
         let place = format!("oci-layout:{}", folder.display());
         let output = site.run(&["copy", &format!("{}/app", source.host()), &place, "--plain-http", source.host()]);
-        let said = format!(
+        let printed = format!(
             "{} is a symbolic link, which transship does not follow within a layout",
             folder.join(name).display()
         );
-        assert!(output.code() == 1 && output.stdout.contains(&said), "{}{}", output.stdout, output.stderr);
+        assert!(output.code() == 1 && output.stdout.contains(&printed), "{}{}", output.stdout, output.stderr);
     }
-    assert_eq!(listed(&outside), 0, "nothing is written outside");
+    assert_eq!(count_files(&outside), 0, "nothing is written outside");
 }
 
-fn listed(folder: &Path) -> usize {
+fn count_files(folder: &Path) -> usize {
     fs::read_dir(folder).unwrap().count()
 }

@@ -1,4 +1,4 @@
-//! Tests of commands: `copy`, `import-config`, warnings, files given by others.
+//! Tests of commands: `copy`, `import-config`, warnings, files of other programs.
 
 mod copy;
 mod import;

@@ -1,5 +1,5 @@
-//! Warnings of what is selected and is not there, and of what the configuration alone shows: in `check`, `plan`,
-//! `once`, the log, `/status` and the pages. None of them changes an exit code.
+//! Tests of warnings about selected tags that do not exist, and about settings of the configuration: in `check`,
+//! `plan`, `once`, the log, `/status` and the pages. No warning changes an exit code.
 
 use serde_json::Value;
 
@@ -11,7 +11,7 @@ use crate::support::site::{Site, parse};
 const UNUSED: &str = "no entry uses the registry misspelt.example";
 const UNMATCHED: &str = "\"gone-*\" under `include` matches no tag of";
 
-/// An entry with a pattern that matches nothing, and settings of a registry that nobody uses.
+/// Creates a site with an entry whose pattern matches nothing, and with settings of a registry that no entry uses.
 fn site() -> (Server, Server, Site) {
     let (source, target, site) = (Server::start(), Server::start(), Site::new());
     images::small(Family::Oci, 1).put(&source, "app", Some("v1"));
@@ -31,7 +31,7 @@ fn texts(warnings: &Value) -> Vec<&str> {
 }
 
 #[test]
-fn commands_name_what_is_doubtful_and_succeed() {
+fn commands_print_configuration_warnings_and_succeed() {
     let (_source, _target, site) = site();
     let check = site.run(&["check"]).expect_success();
     assert!(check.stdout.contains("warning: sync.yaml:3:") && check.stdout.contains(UNUSED), "{}", check.stdout);
@@ -43,7 +43,7 @@ fn commands_name_what_is_doubtful_and_succeed() {
         let output = site.run(&[command]).expect_success();
         assert!(output.stdout.contains(&format!("  warning: {UNMATCHED}")), "{command}: {}", output.stdout);
         assert!(output.stderr.contains(UNUSED), "{command}: {}", output.stderr);
-        // A run has a line of its own in the log; a plan is none.
+        // A run logs the warning. A plan only prints it.
         assert_eq!(output.stderr.contains(UNMATCHED), command == "once", "{command}: {}", output.stderr);
         let reports = parse(&site.run(&[command, "--json"]).expect_success().stdout);
         assert_eq!(reports[0]["warnings"][0]["entry"], "app", "{command}: {reports:#}");
@@ -52,7 +52,7 @@ fn commands_name_what_is_doubtful_and_succeed() {
 }
 
 #[test]
-fn a_tag_without_a_match_is_a_warning_beside_patterns_and_a_failure_alone() {
+fn unmatched_tag_warns_beside_patterns_and_fails_alone() {
     for (include, code) in [("gone, \"v*\"", 0), ("gone", 1)] {
         let (source, target, site) = (Server::start(), Server::start(), Site::new());
         images::small(Family::Oci, 1).put(&source, "app", Some("v1"));
@@ -67,7 +67,7 @@ fn a_tag_without_a_match_is_a_warning_beside_patterns_and_a_failure_alone() {
 }
 
 #[test]
-fn what_the_configuration_alone_shows_is_told_by_each_command_and_the_log() {
+fn static_warnings_are_printed_by_commands_and_logged() {
     let (source, target, site) = (Server::start(), Server::start(), Site::new());
     let image = images::small(Family::Oci, 1);
     image.put(&source, "app", Some("v1"));
@@ -91,7 +91,7 @@ fn what_the_configuration_alone_shows_is_told_by_each_command_and_the_log() {
 }
 
 #[test]
-fn the_daemon_shows_its_warnings_in_status_and_on_its_pages() {
+fn daemon_shows_warnings_in_status_and_pages() {
     let (_source, _target, site) = site();
     let mut daemon = site.start(&["run"]);
     let address = daemon.ready();
@@ -107,8 +107,8 @@ fn the_daemon_shows_its_warnings_in_status_and_on_its_pages() {
     assert!(entry.contains("gone-*") && !entry.contains(UNUSED), "{entry}");
 }
 
-/// A site with one entry over a tree of a source, which has these repositories with one tag each.
-fn tree(repositories: &[&str], tags: &str) -> (Server, Server, Site) {
+/// Creates a site with one entry over a tree of the source. The source has these repositories with one tag each.
+fn site_with_tree(repositories: &[&str], tags: &str) -> (Server, Server, Site) {
     let (source, target) = (Server::start(), Server::start());
     for (seed, repository) in repositories.iter().enumerate() {
         images::small(Family::Oci, seed as u64).put(&source, repository, Some("v1"));
@@ -120,12 +120,12 @@ fn tree(repositories: &[&str], tags: &str) -> (Server, Server, Site) {
 }
 
 #[test]
-fn a_tree_without_repositories_fails_only_by_at_least() {
-    let (_source, _target, site) = tree(&["other/app"], "");
+fn tree_without_repositories_fails_only_with_at_least() {
+    let (_source, _target, site) = site_with_tree(&["other/app"], "");
     let output = site.run(&["once"]).expect_success();
     assert!(output.stdout.contains("/team/** has no repositories: check the prefix"), "{}", output.stdout);
 
-    let (_source, _target, site) = tree(&["other/app"], "at_least: 1");
+    let (_source, _target, site) = site_with_tree(&["other/app"], "at_least: 1");
     let report = site.report(1);
     assert!(
         report.problems()[0].ends_with("/team/**: too few tags are selected: 0, but `at_least` requires 1"),
@@ -135,12 +135,12 @@ fn a_tree_without_repositories_fails_only_by_at_least() {
 }
 
 #[test]
-fn at_least_counts_the_repositories_of_a_tree_together() {
-    let (_source, target, site) = tree(&["team/a", "team/b"], "at_least: 2");
+fn at_least_counts_all_repositories_of_a_tree() {
+    let (_source, target, site) = site_with_tree(&["team/a", "team/b"], "at_least: 2");
     site.once();
     assert!(target.store().tag("a", "v1").is_some() && target.store().tag("b", "v1").is_some());
 
-    let (_source, _target, site) = tree(&["team/a", "team/b"], "at_least: 3");
+    let (_source, _target, site) = site_with_tree(&["team/a", "team/b"], "at_least: 3");
     let report = site.report(1);
     assert!(report.problems()[0].ends_with("too few tags are selected: 2, but `at_least` requires 3"), "{report:?}");
 }

@@ -1,5 +1,5 @@
-//! The identities that clouds give, end to end: by each of them an image gets into the cloud's registry, through a
-//! `sync.yaml`, and no secret that the cloud ever gave is in anything that transship says or keeps.
+//! End-to-end tests of cloud identities. With each identity, an image is copied into the cloud's registry by a
+//! `sync.yaml`. No issued secret may be in the output, the log, the status or the journal.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,22 +14,23 @@ use crate::support::programs::{DEADLINE, Running};
 use crate::support::registry::{Auth, Fault, Gate, Server, Setup};
 use crate::support::site::{Site, parse};
 
-/// Longer than a test takes.
+/// Lifetime that exceeds the duration of a test.
 const LONG: Duration = Duration::from_secs(3600);
-/// How long each answer of a slow registry takes: a copy is more than four of them, one after the other, with a password.
+/// Delay of each response of a slow registry. A copy needs more than four authenticated requests in sequence.
 const SLOW: Duration = Duration::from_secs(1);
-/// What lives so long is used for half of it, which is less than a copy from a slow registry takes.
+/// Short lifetime. The program uses a credential for half its lifetime, which is shorter than a copy from a slow
+/// registry.
 const SHORT: Duration = Duration::from_secs(6);
 
-/// A registry of a cloud, with an open one from which `app` is copied into it.
+/// Registry of a cloud, and an open registry from which `app` is copied into it.
 struct Scene {
     source: Server,
     target: Server,
     given: Given,
 }
 
-/// One way to be somebody.
-struct Who {
+/// Site with the credentials of one identity.
+struct Identity {
     site: Site,
     variables: Vec<(&'static str, String)>,
 }
@@ -41,8 +42,8 @@ impl Scene {
         Self { source, target, given: given.clone() }
     }
 
-    /// Copies as these credentials say, once there is something new to copy.
-    fn who(&self, credentials: &str) -> Who {
+    /// Creates a site with these credentials, and a new image to copy.
+    fn identity(&self, credentials: &str) -> Identity {
         let site = Site::new();
         let (source, target) = (self.source.host(), self.target.host());
         let registries = format!(
@@ -50,69 +51,69 @@ impl Scene {
         );
         let entry = format!("- {{name: app, source: \"{source}/app\", target: \"{target}/app\"}}");
         site.configure_fully("status: \"127.0.0.1:0\"", &registries, &entry);
-        images::small(Family::Oci, rand()).put(&self.source, "app", Some("v1"));
-        Who { site, variables: vec![("TRANSSHIP_LOG", "trace".to_owned())] }
+        images::small(Family::Oci, next_seed()).put(&self.source, "app", Some("v1"));
+        Identity { site, variables: vec![("TRANSSHIP_LOG", "trace".to_owned())] }
     }
 
-    /// Runs `once`, which must end with this code and show no secret; what it said.
+    /// Runs `once`, which must exit with this code and show no secret. Returns its output.
     #[track_caller]
-    fn once(&self, who: &Who, code: i32) -> String {
-        let output = who.start(&["once", "--json"]).wait(DEADLINE);
+    fn once(&self, identity: &Identity, code: i32) -> String {
+        let output = identity.start(&["once", "--json"]).wait(DEADLINE);
         assert_eq!(output.code(), code, "{}\n{}", output.stdout, output.stderr);
-        assert!(output.stderr.contains("TRACE"), "the log is as detailed as it gets");
-        let journal = canary::journal(&who.site);
+        assert!(output.stderr.contains("TRACE"), "the log is at trace level");
+        let journal = canary::journal(&identity.site);
         let places =
             [("stdout", output.stdout.as_bytes()), ("the log", output.stderr.as_bytes()), ("the journal", &journal)];
-        self.is_silent(&places);
+        self.assert_no_secret(&places);
         output.stdout + &output.stderr
     }
 
-    /// No secret is in any of these.
+    /// Asserts that no issued secret is in these texts.
     #[track_caller]
-    fn is_silent(&self, places: &[(&str, &[u8])]) {
+    fn assert_no_secret(&self, places: &[(&str, &[u8])]) {
         let given = self.given.secrets();
         let secrets: Vec<(&str, &str)> = given.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
         canary::assert_absent(&secrets, places);
     }
 
-    /// What the daemon's status port and its log say; no secret.
+    /// Asserts that the status port and the log of a daemon show no secret.
     #[track_caller]
-    fn status_is_silent(&self, who: &Who) {
-        let mut daemon = who.start(&["run"]);
+    fn assert_status_has_no_secret(&self, identity: &Identity) {
+        let mut daemon = identity.start(&["run"]);
         let address = daemon.ready();
         for path in ["/status", "/metrics", "/"] {
             let (status, body) = http::get(&address, path).unwrap();
             assert_eq!(status, 200);
-            self.is_silent(&[(path, body.as_bytes())]);
+            self.assert_no_secret(&[(path, body.as_bytes())]);
         }
         daemon.signal("TERM");
         let output = daemon.wait(DEADLINE);
-        self.is_silent(&[("stdout", output.stdout.as_bytes()), ("the log", output.stderr.as_bytes())]);
+        self.assert_no_secret(&[("stdout", output.stdout.as_bytes()), ("the log", output.stderr.as_bytes())]);
     }
 }
 
-/// Another image each time.
-fn rand() -> u64 {
+/// Returns a new seed for an image on each call.
+fn next_seed() -> u64 {
     use std::sync::atomic::{AtomicU64, Ordering};
     static NEXT: AtomicU64 = AtomicU64::new(1);
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-impl Who {
+impl Identity {
     fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.variables.push((name, value.into()));
         self
     }
 
-    /// With a file in its folder, whose path a variable tells.
-    fn with_file(self, name: &'static str, file: &str, text: &str) -> Self {
+    /// Adds a file to the folder, and a variable with its path.
+    fn with_file_variable(self, name: &'static str, file: &str, text: &str) -> Self {
         self.site.write(file, text);
         let path = self.site.path(file).display().to_string();
         self.with(name, path)
     }
 
-    /// With a file in its folder, which `sync.yaml` names.
-    fn and_file(self, file: &str, text: &str) -> Self {
+    /// Adds a file to the folder, which `sync.yaml` names.
+    fn with_plain_file(self, file: &str, text: &str) -> Self {
         self.site.write(file, text);
         self
     }
@@ -123,7 +124,7 @@ impl Who {
         Running::start(&mut command)
     }
 
-    /// Who the evidence says it was at the target.
+    /// Returns the identity at the target in the latest evidence.
     #[track_caller]
     fn evidence(&self) -> String {
         let evidence = self.start(&["evidence", "--json"]).wait(DEADLINE).expect_success();
@@ -131,7 +132,7 @@ impl Who {
     }
 }
 
-/// Azure's tokens as they are: hours for a refresh token, minutes for an access token.
+/// Realistic lifetimes of Azure's tokens: hours for a refresh token, minutes for an access token.
 const PATIENT: Lifetimes = Lifetimes { refresh: 3 * 3600, access: 300, revoke_at: None };
 
 fn azure_scene(lifetimes: Lifetimes) -> (Azure, Scene) {
@@ -140,7 +141,7 @@ fn azure_scene(lifetimes: Lifetimes) -> (Azure, Scene) {
     (cloud, scene)
 }
 
-/// An application, by these further keys.
+/// Returns the credentials of an application with these further keys.
 fn application(cloud: &Azure, proof: &str) -> String {
     let (client, tenant, authority) = (azure::CLIENT, azure::TENANT, cloud.services.url("/entra"));
     format!("{{azure: {{client_id: {client}, tenant_id: {tenant}, authority: \"{authority}\", {proof}}}}}")
@@ -151,71 +152,73 @@ fn managed(cloud: &Azure, more: &str) -> String {
 }
 
 #[test]
-fn every_identity_of_azure_gets_into_its_registry_and_no_secret_is_shown() {
+fn every_azure_identity_authenticates_and_reveals_no_secret() {
     let (cloud, scene) = azure_scene(PATIENT);
     let workload = scene
-        .who("{azure: workload_identity}")
+        .identity("{azure: workload_identity}")
         .with("AZURE_CLIENT_ID", azure::CLIENT)
         .with("AZURE_TENANT_ID", azure::TENANT)
         .with("AZURE_AUTHORITY_HOST", cloud.services.url("/entra"))
-        .with_file("AZURE_FEDERATED_TOKEN_FILE", "token", cloud.federated());
-    let by_secret = scene.who(&application(&cloud, "client_secret: {env: SECRET}")).with("SECRET", cloud.secret());
-    let certified = scene.who(&application(&cloud, "certificate: me.pem")).and_file("me.pem", &cloud.certificate());
-    for (who, name) in [
-        (scene.who(&managed(&cloud, "")), format!("managed identity {}", azure::CLIENT).as_str()),
-        (scene.who(&managed(&cloud, ", client_id: mine")), "mine"),
+        .with_file_variable("AZURE_FEDERATED_TOKEN_FILE", "token", cloud.federated());
+    let by_secret = scene.identity(&application(&cloud, "client_secret: {env: SECRET}")).with("SECRET", cloud.secret());
+    let certified =
+        scene.identity(&application(&cloud, "certificate: me.pem")).with_plain_file("me.pem", &cloud.certificate());
+    for (identity, name) in [
+        (scene.identity(&managed(&cloud, "")), format!("managed identity {}", azure::CLIENT).as_str()),
+        (scene.identity(&managed(&cloud, ", client_id: mine")), "mine"),
         (workload, azure::CLIENT),
         (by_secret, azure::CLIENT),
         (certified, azure::CLIENT),
     ] {
-        images::small(Family::Oci, rand()).put(&scene.source, "app", Some("v1"));
+        images::small(Family::Oci, next_seed()).put(&scene.source, "app", Some("v1"));
         let before = cloud.registry.exchanged();
-        scene.once(&who, 0);
-        assert_eq!(who.evidence(), name);
+        scene.once(&identity, 0);
+        assert_eq!(identity.evidence(), name);
         assert_eq!(cloud.registry.exchanged() - before, 1, "{name}: one refresh token is for all repositories");
-        scene.status_is_silent(&who);
+        scene.assert_status_has_no_secret(&identity);
     }
 }
 
 #[test]
-fn a_wrong_proof_at_azure_is_refused_by_its_code_and_not_shown() {
+fn wrong_azure_credential_fails_with_code_and_is_hidden() {
     let (cloud, scene) = azure_scene(PATIENT);
     let wrong = scene.given.new_secret("a wrong secret");
     let other = Azure::start(PATIENT);
-    let by_secret = scene.who(&application(&cloud, "client_secret: {env: SECRET}")).with("SECRET", wrong);
-    let certified = scene.who(&application(&cloud, "certificate: me.pem")).and_file("me.pem", &other.certificate());
-    for who in [by_secret, certified] {
-        let said = scene.once(&who, 1);
-        assert!(said.contains("/oauth2/v2.0/token refused: 401 Unauthorized, invalid_client"), "{said}");
-        scene.status_is_silent(&who);
+    let by_secret = scene.identity(&application(&cloud, "client_secret: {env: SECRET}")).with("SECRET", wrong);
+    let certified =
+        scene.identity(&application(&cloud, "certificate: me.pem")).with_plain_file("me.pem", &other.certificate());
+    for identity in [by_secret, certified] {
+        let printed = scene.once(&identity, 1);
+        assert!(printed.contains("/oauth2/v2.0/token refused: 401 Unauthorized, invalid_client"), "{printed}");
+        scene.assert_status_has_no_secret(&identity);
     }
     assert!(scene.target.store().repositories().is_empty());
 }
 
 #[test]
-fn a_metadata_service_that_is_renewed_is_asked_again() {
+fn metadata_service_under_renewal_is_retried() {
     let (cloud, scene) = azure_scene(PATIENT);
     cloud.renew_metadata(&[410, 404, 429, 500]);
-    scene.once(&scene.who(&managed(&cloud, "")), 0);
+    scene.once(&scene.identity(&managed(&cloud, "")), 0);
     assert_eq!(cloud.services.count("GET /imds/metadata/identity/oauth2/token"), 5);
 }
 
 #[test]
-fn tokens_of_azure_that_live_seconds_are_renewed_before_they_end() {
+fn short_lived_azure_tokens_are_renewed_before_expiry() {
     let (cloud, scene) = azure_scene(Lifetimes { refresh: 4, access: 2, revoke_at: None });
     scene.target.set(Fault::Delay(SLOW));
-    scene.once(&scene.who(&managed(&cloud, "")), 0);
+    scene.once(&scene.identity(&managed(&cloud, "")), 0);
     assert!(cloud.registry.exchanged() >= 2, "the refresh token was renewed");
-    assert!(cloud.registry.access_tokens() >= 3, "so were access tokens");
+    assert!(cloud.registry.access_tokens() >= 3, "access tokens were renewed");
 }
 
 #[test]
-fn an_access_token_of_azure_that_is_refused_in_the_middle_is_renewed_once() {
+fn revoked_azure_access_token_is_renewed_once() {
     let (cloud, scene) = azure_scene(Lifetimes { revoke_at: Some(2 * SLOW), ..PATIENT });
     scene.target.set(Fault::Delay(SLOW));
-    scene.once(&scene.who(&managed(&cloud, "")), 0);
+    scene.once(&scene.identity(&managed(&cloud, "")), 0);
     assert!(cloud.registry.refusals().contains(&"revoked"), "{:?}", cloud.registry.refusals());
-    assert_eq!(cloud.registry.exchanged(), 1, "the refresh token still was good");
+    assert_eq!(cloud.registry.exchanged(), 1, "the refresh token was still valid");
 }
 
 fn aws_scene(lifetime: Duration, revoke_at: Option<Duration>) -> (Aws, Scene, String) {
@@ -231,43 +234,41 @@ fn aws_scene(lifetime: Duration, revoke_at: Option<Duration>) -> (Aws, Scene, St
     (cloud, scene, keys)
 }
 
-/// Every source of keys, with what evidence says of it.
-fn sources(cloud: &Aws, scene: &Scene, keys: &str) -> Vec<(&'static str, Who, String)> {
-    let who = |more: &str| scene.who(&format!("{{aws: {{{keys}{more}}}}}"));
+/// Returns every source of keys, with the expected identity in the evidence.
+fn sources(cloud: &Aws, scene: &Scene, keys: &str) -> Vec<(&'static str, Identity, String)> {
+    let identity = |more: &str| scene.identity(&format!("{{aws: {{{keys}{more}}}}}"));
     let (id, secret) = cloud.user();
     let (session_id, session_secret, session) = cloud.session();
     let pair = format!("aws_access_key_id = {id}\naws_secret_access_key = {secret}\n");
     let user = format!("access key {id}");
     let taken = format!("[profile mirror]\nrole_arn = {}\nsource_profile = base\nexternal_id = outside\n", aws::ROLE);
-    let web = who("");
+    let web = identity("");
     web.site.write("web-token", cloud.web_identity());
     let token = web.site.path("web-token").display().to_string();
     let web_profile = format!("[default]\nrole_arn = {}\nweb_identity_token_file = {token}\n", aws::ROLE);
-    let home = who("");
+    let home = identity("");
     std::fs::create_dir_all(home.site.path(".aws")).unwrap();
     std::fs::write(home.site.path(".aws/credentials"), format!("[default]\n{pair}")).unwrap();
     let folder = home.site.folder().display().to_string();
-    let by_environment = who("").with("AWS_ACCESS_KEY_ID", &id).with("AWS_SECRET_ACCESS_KEY", &secret);
-    let by_session = who("")
+    let by_environment = identity("").with("AWS_ACCESS_KEY_ID", &id).with("AWS_SECRET_ACCESS_KEY", &secret);
+    let by_session = identity("")
         .with("AWS_ACCESS_KEY_ID", &session_id)
         .with("AWS_SECRET_ACCESS_KEY", session_secret)
         .with("AWS_SESSION_TOKEN", session);
-    let by_named = who("")
-        .with_file("AWS_SHARED_CREDENTIALS_FILE", "credentials", &format!("[default]\n[base]\n{pair}"))
+    let by_named = identity("")
+        .with_file_variable("AWS_SHARED_CREDENTIALS_FILE", "credentials", &format!("[default]\n[base]\n{pair}"))
         .with("AWS_PROFILE", "base");
-    let by_role = who(", profile: mirror")
-        .with_file("AWS_SHARED_CREDENTIALS_FILE", "credentials", &format!("[base]\n{pair}"))
-        .with_file("AWS_CONFIG_FILE", "config", &taken)
-        // What is said by the configuration counts more.
+    let by_role = identity(", profile: mirror")
+        .with_file_variable("AWS_SHARED_CREDENTIALS_FILE", "credentials", &format!("[base]\n{pair}"))
+        .with_file_variable("AWS_CONFIG_FILE", "config", &taken)
+        // The configuration takes precedence over the environment.
         .with("AWS_ACCESS_KEY_ID", "AKIANOBODY")
         .with("AWS_SECRET_ACCESS_KEY", "nothing");
-    let by_web = who("").with("AWS_WEB_IDENTITY_TOKEN_FILE", &token).with("AWS_ROLE_ARN", aws::ROLE);
-    let by_web_profile = web.with_file("AWS_CONFIG_FILE", "config", &web_profile);
-    let by_agent = who("").with("AWS_CONTAINER_CREDENTIALS_FULL_URI", cloud.services.url("/agent")).with_file(
-        "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
-        "agent-token",
-        cloud.agent(),
-    );
+    let by_web = identity("").with("AWS_WEB_IDENTITY_TOKEN_FILE", &token).with("AWS_ROLE_ARN", aws::ROLE);
+    let by_web_profile = web.with_file_variable("AWS_CONFIG_FILE", "config", &web_profile);
+    let by_agent = identity("")
+        .with("AWS_CONTAINER_CREDENTIALS_FULL_URI", cloud.services.url("/agent"))
+        .with_file_variable("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", "agent-token", cloud.agent());
     let role = aws::ROLE.to_owned();
     vec![
         ("environment", by_environment, user.clone()),
@@ -278,56 +279,56 @@ fn sources(cloud: &Aws, scene: &Scene, keys: &str) -> Vec<(&'static str, Who, St
         ("web identity", by_web, role.clone()),
         ("web identity of a profile", by_web_profile, role),
         ("container", by_agent, "the role of this container".to_owned()),
-        ("instance", who(""), "mirror-role".to_owned()),
+        ("instance", identity(""), "mirror-role".to_owned()),
     ]
 }
 
 #[test]
-fn every_source_of_amazons_keys_gets_into_its_registry_and_no_secret_is_shown() {
+fn every_aws_key_source_authenticates_and_reveals_no_secret() {
     let (cloud, scene, keys) = aws_scene(LONG, None);
-    for (source, who, name) in sources(&cloud, &scene, &keys) {
-        images::small(Family::Oci, rand()).put(&scene.source, "app", Some("v1"));
+    for (source, identity, name) in sources(&cloud, &scene, &keys) {
+        images::small(Family::Oci, next_seed()).put(&scene.source, "app", Some("v1"));
         let before = cloud.password_requests();
-        scene.once(&who, 0);
-        assert_eq!((who.evidence(), cloud.password_requests() - before), (name, 1), "{source}");
-        scene.status_is_silent(&who);
+        scene.once(&identity, 0);
+        assert_eq!((identity.evidence(), cloud.password_requests() - before), (name, 1), "{source}");
+        scene.assert_status_has_no_secret(&identity);
     }
 }
 
 #[test]
-fn a_wrong_key_of_amazons_is_refused_by_its_code_and_not_shown() {
+fn wrong_aws_key_fails_with_code_and_is_hidden() {
     let (cloud, scene, keys) = aws_scene(LONG, None);
     let wrong = scene.given.new_secret("a wrong secret");
-    let who = scene.who(&format!("{{aws: {{{keys}}}}}"));
-    let who = who.with("AWS_ACCESS_KEY_ID", cloud.user().0).with("AWS_SECRET_ACCESS_KEY", wrong);
-    let said = scene.once(&who, 1);
-    assert!(said.contains("/ecr/ refused: 400 Bad Request, InvalidSignatureException"), "{said}");
-    scene.status_is_silent(&who);
+    let identity = scene.identity(&format!("{{aws: {{{keys}}}}}"));
+    let identity = identity.with("AWS_ACCESS_KEY_ID", cloud.user().0).with("AWS_SECRET_ACCESS_KEY", wrong);
+    let printed = scene.once(&identity, 1);
+    assert!(printed.contains("/ecr/ refused: 400 Bad Request, InvalidSignatureException"), "{printed}");
+    scene.assert_status_has_no_secret(&identity);
     assert_eq!(cloud.password_requests(), 0);
 }
 
 #[test]
-fn a_registry_service_of_amazons_that_fails_is_asked_again() {
+fn failing_aws_registry_service_is_retried() {
     let (cloud, scene, keys) = aws_scene(LONG, None);
     cloud.fail(2);
-    scene.once(&scene.who(&format!("{{aws: {{{keys}}}}}")), 0);
+    scene.once(&scene.identity(&format!("{{aws: {{{keys}}}}}")), 0);
     assert_eq!((cloud.services.count("POST /ecr/"), cloud.password_requests()), (3, 1));
 }
 
 #[test]
-fn a_password_of_amazons_that_lives_seconds_is_renewed_before_it_ends() {
+fn short_lived_aws_password_is_renewed_before_expiry() {
     let (cloud, scene, keys) = aws_scene(SHORT, None);
     scene.target.set(Fault::Delay(SLOW));
-    scene.once(&scene.who(&format!("{{aws: {{{keys}}}}}")), 0);
-    assert!(cloud.password_requests() >= 2, "it was asked for anew");
+    scene.once(&scene.identity(&format!("{{aws: {{{keys}}}}}")), 0);
+    assert!(cloud.password_requests() >= 2, "the password was requested again");
     assert!(cloud.passwords.refusals().iter().all(|why| why == "nobody"), "{:?}", cloud.passwords.refusals());
 }
 
 #[test]
-fn a_password_of_amazons_that_is_refused_in_the_middle_is_renewed_once() {
+fn revoked_aws_password_is_renewed_once() {
     let (cloud, scene, keys) = aws_scene(LONG, Some(2 * SLOW));
     scene.target.set(Fault::Delay(SLOW));
-    scene.once(&scene.who(&format!("{{aws: {{{keys}}}}}")), 0);
+    scene.once(&scene.identity(&format!("{{aws: {{{keys}}}}}")), 0);
     assert!(cloud.passwords.refusals().iter().any(|why| why == "revoked"), "{:?}", cloud.passwords.refusals());
     assert_eq!(cloud.password_requests(), 2);
 }
@@ -340,25 +341,32 @@ fn gcp_scene(lifetime: Duration, revoke_at: Option<Duration>) -> (Gcp, Scene, St
 }
 
 #[test]
-fn every_identity_of_google_gets_into_its_registry_and_no_secret_is_shown() {
+fn every_google_identity_authenticates_and_reveals_no_secret() {
     let (cloud, scene, metadata) = gcp_scene(LONG, None);
     let host = cloud.services.url("").trim_start_matches("http://").to_owned();
     let machine = "service account of this machine";
-    for (who, name) in [
-        (scene.who(&metadata), machine),
-        (scene.who("{gcp: {}}").with("GCE_METADATA_HOST", host), machine),
-        (scene.who("{gcp: {key: key.json}}").and_file("key.json", &cloud.key_file()), gcp::EMAIL),
-        (scene.who("{gcp: {}}").with_file("GOOGLE_APPLICATION_CREDENTIALS", "key.json", &cloud.key_file()), gcp::EMAIL),
+    for (identity, name) in [
+        (scene.identity(&metadata), machine),
+        (scene.identity("{gcp: {}}").with("GCE_METADATA_HOST", host), machine),
+        (scene.identity("{gcp: {key: key.json}}").with_plain_file("key.json", &cloud.key_file()), gcp::EMAIL),
+        (
+            scene.identity("{gcp: {}}").with_file_variable(
+                "GOOGLE_APPLICATION_CREDENTIALS",
+                "key.json",
+                &cloud.key_file(),
+            ),
+            gcp::EMAIL,
+        ),
     ] {
-        images::small(Family::Oci, rand()).put(&scene.source, "app", Some("v1"));
-        scene.once(&who, 0);
-        assert_eq!(who.evidence(), name);
-        scene.status_is_silent(&who);
+        images::small(Family::Oci, next_seed()).put(&scene.source, "app", Some("v1"));
+        scene.once(&identity, 0);
+        assert_eq!(identity.evidence(), name);
+        scene.assert_status_has_no_secret(&identity);
     }
 }
 
 #[test]
-fn a_wrong_key_of_googles_is_refused_by_its_code_and_not_shown() {
+fn wrong_google_key_fails_with_code_and_is_hidden() {
     let (cloud, scene, _) = gcp_scene(LONG, None);
     let other = Gcp::start(LONG, None);
     let uri = |cloud: &Gcp| cloud.services.url("/token");
@@ -371,21 +379,21 @@ fn a_wrong_key_of_googles_is_refused_by_its_code_and_not_shown() {
         (person, "`type` is not service_account, the only supported type"),
         ("{".to_owned(), "the file is not the key of a service account"),
     ] {
-        let who = scene.who("{gcp: {key: key.json}}").and_file("key.json", &file);
-        let said = scene.once(&who, 1);
-        assert!(said.contains(why), "{said}");
-        scene.status_is_silent(&who);
+        let identity = scene.identity("{gcp: {key: key.json}}").with_plain_file("key.json", &file);
+        let printed = scene.once(&identity, 1);
+        assert!(printed.contains(why), "{printed}");
+        scene.assert_status_has_no_secret(&identity);
     }
 }
 
 #[test]
-fn a_token_of_googles_is_renewed_before_it_ends_and_once_when_it_is_refused() {
+fn google_token_is_renewed_before_expiry_and_after_refusal() {
     for (lifetime, revoke_at) in [(SHORT, None), (LONG, Some(2 * SLOW))] {
         let (cloud, scene, metadata) = gcp_scene(lifetime, revoke_at);
         scene.target.set(Fault::Delay(SLOW));
-        scene.once(&scene.who(&metadata), 0);
-        let asked = cloud.services.lines().len();
-        assert!(asked >= 2, "{:?}", cloud.services.lines());
+        scene.once(&scene.identity(&metadata), 0);
+        let requested = cloud.services.lines().len();
+        assert!(requested >= 2, "{:?}", cloud.services.lines());
         let refusals = cloud.passwords.refusals();
         assert_eq!(refusals.iter().any(|why| why == "revoked"), revoke_at.is_some(), "{refusals:?}");
         assert!(!refusals.iter().any(|why| why == "over"), "{refusals:?}");
@@ -393,7 +401,7 @@ fn a_token_of_googles_is_renewed_before_it_ends_and_once_when_it_is_refused() {
 }
 
 #[test]
-fn a_redirect_of_a_clouds_service_is_not_followed() {
+fn redirect_of_a_cloud_service_is_not_followed() {
     let elsewhere = Services::start(|_| (200, Vec::new(), "{}".to_owned()));
     let there = elsewhere.url("/");
     let pointing = Services::start(move |_| (307, vec![("location", there.clone())], String::new()));
@@ -407,10 +415,10 @@ fn a_redirect_of_a_clouds_service_is_not_followed() {
     let amazon = format!("{{aws: {{region: r, endpoint: \"{}\"}}}}", pointing.url("/ecr/"));
     let google = format!("{{gcp: {{metadata: \"{}\"}}}}", pointing.url(""));
     for credentials in [by_secret, managed, amazon, google] {
-        let who = scene.who(&credentials).with("SECRET", cloud.secret());
-        let who = who.with("AWS_ACCESS_KEY_ID", "AKIA").with("AWS_SECRET_ACCESS_KEY", cloud.secret());
-        let said = scene.once(&who, 1);
-        assert!(said.contains("refused: 307 Temporary Redirect"), "{said}");
+        let identity = scene.identity(&credentials).with("SECRET", cloud.secret());
+        let identity = identity.with("AWS_ACCESS_KEY_ID", "AKIA").with("AWS_SECRET_ACCESS_KEY", cloud.secret());
+        let printed = scene.once(&identity, 1);
+        assert!(printed.contains("refused: 307 Temporary Redirect"), "{printed}");
     }
     assert!(pointing.lines().len() >= 4);
     assert_eq!(elsewhere.lines(), Vec::<String>::new());

@@ -1,5 +1,4 @@
-//! Who transship is, seen from outside: two identities at one registry, and `login-check`, which says before a run what would
-//! be refused.
+//! Tests of identities: two users at one registry, and `login-check`, which reports missing permissions before a run.
 
 use crate::support::front::{Authority, Front};
 use crate::support::images::{self, Family};
@@ -9,24 +8,25 @@ use crate::support::site::{Site, parse};
 
 const READER: &str = "c4nary-r34der";
 const WRITER: &str = "c4nary-wr1ter";
-/// Of `mirror` and the password below.
+/// Line of the `htpasswd` file for the user `mirror` and the password below.
 const HTPASSWD: &str = "mirror:$2y$05$abcdefghijklmnopqrstuuXvrSL3Pi/EvKlC12beLQZLHpQxc1wUa\n";
 const HTPASSWD_PASSWORD: &str = "c4nary-p4ss";
 
-/// A registry with one who reads `build/*` and one who writes `prod/*`.
-fn shared(by: By) -> Server {
+/// Starts a registry with one user who reads `build/*` and one user who writes `prod/*`.
+fn shared_registry(by: By) -> Server {
     let reader = User { name: "reader", password: READER, may: vec![("build", "pull"), ("catalog", "*")] };
     let writer = User { name: "writer", password: WRITER, may: vec![("prod", "pull"), ("prod", "push")] };
     Server::with(Setup { auth: Auth::Users { users: vec![reader, writer], by }, ..Setup::default() })
 }
 
-fn who(name: &str) -> String {
+fn credentials_of(name: &str) -> String {
     let password = if name == "reader" { READER } else { WRITER };
     format!("{{username: {name}, password: {password}}}")
 }
 
-/// A place that copies from `build` to `prod` of one registry: as who `registry` is there, or as `credentials` say.
-fn promotion(server: &Server, repository: &str, registry: &str, credentials: &str) -> Site {
+/// Creates a site that copies from `build` to `prod` of one registry, with the credentials of the registry or of the
+/// entry.
+fn promotion_site(server: &Server, repository: &str, registry: &str, credentials: &str) -> Site {
     let (site, host) = (Site::new(), server.host());
     let registries = format!("\"{host}\": {{plain_http: true, credentials: {registry}}}");
     let entry = format!(
@@ -36,8 +36,8 @@ fn promotion(server: &Server, repository: &str, registry: &str, credentials: &st
     site
 }
 
-fn both() -> String {
-    format!(", credentials: {{source: {}, target: {}}}", who("reader"), who("writer"))
+fn both_credentials() -> String {
+    format!(", credentials: {{source: {}, target: {}}}", credentials_of("reader"), credentials_of("writer"))
 }
 
 fn run(site: &Site, args: &[&str]) -> (i32, String) {
@@ -48,7 +48,7 @@ fn run(site: &Site, args: &[&str]) -> (i32, String) {
 }
 
 #[track_caller]
-fn has_no_secret(text: &str) {
+fn assert_no_secret(text: &str) {
     use base64::Engine as _;
     for (name, secret) in [("reader", READER), ("writer", WRITER), ("mirror", HTPASSWD_PASSWORD), ("mirror", WRITER)] {
         let header = base64::engine::general_purpose::STANDARD.encode(format!("{name}:{secret}"));
@@ -57,18 +57,22 @@ fn has_no_secret(text: &str) {
 }
 
 #[test]
-fn one_entry_reads_as_one_user_and_writes_as_another_at_one_registry() {
+fn entry_reads_and_writes_one_registry_as_different_users() {
     for by in [By::Passwords, By::Tokens, By::WholeTokens] {
-        let server = shared(by);
+        let server = shared_registry(by);
         let image = images::small(Family::Oci, 1);
         image.put(&server, "build/app", Some("v1"));
         for alone in ["reader", "writer"] {
-            assert_eq!(promotion(&server, "app", &who(alone), "").run(&["once"]).code(), 1, "{by:?} {alone}");
+            assert_eq!(
+                promotion_site(&server, "app", &credentials_of(alone), "").run(&["once"]).code(),
+                1,
+                "{by:?} {alone}"
+            );
         }
-        let site = promotion(&server, "app", "{anonymous: true}", &both());
-        let (code, said) = run(&site, &["once"]);
-        assert_eq!(code, 0, "{by:?} {said}");
-        has_no_secret(&said);
+        let site = promotion_site(&server, "app", "{anonymous: true}", &both_credentials());
+        let (code, printed) = run(&site, &["once"]);
+        assert_eq!(code, 0, "{by:?} {printed}");
+        assert_no_secret(&printed);
         assert_eq!(server.store().tag("prod/app", "v1"), Some(image.digest()));
         let evidence = site.evidence(&[]);
         assert_eq!(evidence.len(), 1, "{evidence:#?}");
@@ -76,20 +80,23 @@ fn one_entry_reads_as_one_user_and_writes_as_another_at_one_registry() {
             (&evidence[0]["source_identity"], &evidence[0]["target_identity"]),
             (&"reader".into(), &"writer".into())
         );
-        // The source's own credentials may be the registry's.
-        let own = format!(", credentials: {{target: {}}}", who("writer"));
-        assert_eq!(promotion(&server, "app", &who("reader"), &own).run(&["plan", "--exit-code"]).code(), 0);
+        // The source may use the credentials of the registry.
+        let own = format!(", credentials: {{target: {}}}", credentials_of("writer"));
+        assert_eq!(
+            promotion_site(&server, "app", &credentials_of("reader"), &own).run(&["plan", "--exit-code"]).code(),
+            0
+        );
     }
 }
 
 #[test]
-fn a_mount_that_the_writer_may_not_do_costs_no_blob_twice() {
+fn forbidden_mount_sends_each_blob_only_once() {
     for by in [By::Passwords, By::Tokens, By::WholeTokens] {
-        let server = shared(by);
+        let server = shared_registry(by);
         images::small(Family::Oci, 1).put(&server, "build/app", Some("v1"));
-        let site = promotion(&server, "app", "{anonymous: true}", &both());
+        let site = promotion_site(&server, "app", "{anonymous: true}", &both_credentials());
         site.once();
-        // Everything but the manifest's tag is there already; a process that knows nothing of that asks.
+        // Only the tag is missing at the target. A new process does not know that, so it queries the blobs.
         images::small(Family::Oci, 1).put(&server, "build/app", Some("v2"));
         server.store().remove_manifest("prod/app", "v1");
         server.log().clear();
@@ -100,19 +107,19 @@ fn a_mount_that_the_writer_may_not_do_costs_no_blob_twice() {
 }
 
 #[test]
-fn a_tree_is_listed_and_copied_as_who_its_entry_says() {
-    let server = shared(By::Tokens);
+fn tree_is_listed_and_copied_with_entry_credentials() {
+    let server = shared_registry(By::Tokens);
     for (seed, name) in [(1, "a"), (2, "b/c")] {
         images::small(Family::Oci, seed).put(&server, &format!("build/{name}"), Some("v1"));
     }
-    let site = promotion(&server, "**", "{anonymous: true}", &both());
+    let site = promotion_site(&server, "**", "{anonymous: true}", &both_credentials());
     site.once();
     assert_eq!(server.store().repositories(), ["build/a", "build/b/c", "prod/a", "prod/b/c"]);
 }
 
 #[test]
-fn a_rival_is_listed_as_who_its_own_entry_says() {
-    let server = shared(By::Tokens);
+fn conflicting_entry_is_listed_with_its_own_credentials() {
+    let server = shared_registry(By::Tokens);
     for (seed, name) in [(1, "one"), (2, "two")] {
         images::small(Family::Oci, seed).put(&server, &format!("build/{name}"), Some("v1"));
     }
@@ -122,34 +129,38 @@ fn a_rival_is_listed_as_who_its_own_entry_says() {
         format!("- {{name: {name}, source: \"{source}\", target: \"{target}\"{more}}}\n")
     };
     let registries = format!("\"{host}\": {{plain_http: true, credentials: {{anonymous: true}}}}");
-    site.configure_fully("status: off", &registries, &(entry("one", &both()) + &entry("two", &both())));
+    site.configure_fully(
+        "status: off",
+        &registries,
+        &(entry("one", &both_credentials()) + &entry("two", &both_credentials())),
+    );
     assert_eq!(site.run(&["once", "one"]).code(), 1);
-    assert_eq!(server.store().tag("prod/app", "v1"), None, "two entries claim it");
+    assert_eq!(server.store().tag("prod/app", "v1"), None, "two entries claim the tag");
 }
 
-/// What `login-check` prints at trace level, which must end with this code.
+/// Runs `login-check` at trace level, which must exit with this code. Returns its standard output.
 #[track_caller]
 fn login_check(site: &Site, args: &[&str], code: i32) -> String {
     let mut command = site.command(&[&["login-check"], args].concat());
-    // A machine's authorities are not the tests'.
+    // Certificate authorities of the machine must not affect the test.
     command.env("TRANSSHIP_LOG", "trace").env("SSL_CERT_FILE", site.path("system.pem")).env_remove("SSL_CERT_DIR");
     site.write("system.pem", &Authority::new("the system's").pem());
     let output = Running::start(&mut command).wait(DEADLINE);
     assert_eq!(output.code(), code, "{}\n{}", output.stdout, output.stderr);
-    has_no_secret(&format!("{}{}", output.stdout, output.stderr));
+    assert_no_secret(&format!("{}{}", output.stdout, output.stderr));
     assert!(output.stderr.len() > 1000, "the log was written");
     output.stdout
 }
 
 #[test]
-fn login_check_says_as_whom_and_what_is_granted_and_writes_nothing() {
-    let server = shared(By::Tokens);
+fn login_check_reports_identity_and_grants_without_writing() {
+    let server = shared_registry(By::Tokens);
     images::small(Family::Oci, 1).put(&server, "build/app", Some("v1"));
     let host = server.host();
-    let site = promotion(&server, "app", "{anonymous: true}", &both());
-    let said = login_check(&site, &[], 0);
+    let site = promotion_site(&server, "app", "{anonymous: true}", &both_credentials());
+    let printed = login_check(&site, &[], 0);
     assert_eq!(
-        said,
+        printed,
         format!(
             "{host}\n  \
              ok      reach: HTTP/1.1, without TLS\n  \
@@ -167,14 +178,14 @@ fn login_check_says_as_whom_and_what_is_granted_and_writes_nothing() {
 }
 
 #[test]
-fn login_check_fails_where_a_right_is_missing_and_names_it() {
-    let server = shared(By::Tokens);
+fn login_check_fails_and_names_a_missing_permission() {
+    let server = shared_registry(By::Tokens);
     let host = server.host();
     for name in ["build/app", "prod/app"] {
         images::small(Family::Oci, 1).put(&server, name, Some("v1"));
     }
-    let said = login_check(&promotion(&server, "app", &who("reader"), ""), &[host], 1);
-    let lines: Vec<&str> = said.lines().skip(3).collect();
+    let printed = login_check(&promotion_site(&server, "app", &credentials_of("reader"), ""), &[host], 1);
+    let lines: Vec<&str> = printed.lines().skip(3).collect();
     assert_eq!(
         lines,
         [
@@ -186,15 +197,15 @@ fn login_check_fails_where_a_right_is_missing_and_names_it() {
              grant the access, or configure other credentials",
         ]
     );
-    // Pull without push.
+    // The user may pull and may not push.
     let user = ("mirror".to_owned(), "x".to_owned());
     let auth = Auth::Bearer { user, anonymous_pull: true, lifetime: std::time::Duration::from_secs(300) };
     let server = Server::with(Setup { auth, ..Setup::default() });
     for name in ["build/app", "prod/app"] {
         images::small(Family::Oci, 1).put(&server, name, Some("v1"));
     }
-    let said = login_check(&promotion(&server, "app", "{anonymous: true}", ""), &[], 1);
-    let lines: Vec<&str> = said.lines().skip(3).collect();
+    let printed = login_check(&promotion_site(&server, "app", "{anonymous: true}", ""), &[], 1);
+    let lines: Vec<&str> = printed.lines().skip(3).collect();
     assert_eq!(
         lines,
         [
@@ -208,8 +219,8 @@ fn login_check_fails_where_a_right_is_missing_and_names_it() {
 }
 
 #[test]
-fn login_check_tells_open_guarded_and_unreachable_registries_apart() {
-    let (open, right, wrong) = (Server::start(), shared(By::Passwords), shared(By::Passwords));
+fn login_check_distinguishes_open_protected_and_unreachable_registries() {
+    let (open, right, wrong) = (Server::start(), shared_registry(By::Passwords), shared_registry(By::Passwords));
     images::small(Family::Oci, 1).put(&open, "a", Some("v1"));
     images::small(Family::Oci, 1).put(&right, "build/app", Some("v1"));
     let gone = {
@@ -223,7 +234,7 @@ fn login_check_tells_open_guarded_and_unreachable_registries_apart() {
          \"{gone}\": {{plain_http: true}}",
         open.host(),
         right.host(),
-        who("reader"),
+        credentials_of("reader"),
         wrong.host(),
     );
     let entries = format!(
@@ -236,13 +247,13 @@ fn login_check_tells_open_guarded_and_unreachable_registries_apart() {
         gone
     );
     site.configure_fully("status: off", &registries, &entries);
-    let blocks = |said: &str| -> std::collections::BTreeMap<String, String> {
-        let blocks = said.split("\n\n").map(|block| block.split_once('\n').unwrap());
+    let blocks = |printed: &str| -> std::collections::BTreeMap<String, String> {
+        let blocks = printed.split("\n\n").map(|block| block.split_once('\n').unwrap());
         blocks.map(|(host, lines)| (host.to_owned(), lines.trim_end().to_owned())).collect()
     };
-    let said = login_check(&site, &[], 1);
-    let blocks = blocks(&said);
-    assert_eq!(blocks.len(), 4, "{said}");
+    let printed = login_check(&site, &[], 1);
+    let blocks = blocks(&printed);
+    assert_eq!(blocks.len(), 4, "{printed}");
     assert_eq!(
         blocks[open.host()],
         "  ok      reach: HTTP/1.1, without TLS\n  \
@@ -266,11 +277,11 @@ fn login_check_tells_open_guarded_and_unreachable_registries_apart() {
          failed  login as reader: 401 Unauthorized, UNAUTHORIZED: unauthorized; check the credentials"
     );
     assert_eq!(blocks[&gone], format!("  failed  reach: http://{gone} refused the connection"));
-    // A wrong password is shown once.
+    // A wrong password is reported once.
     assert_eq!(wrong.log().requests().len(), 3, "{:#?}", wrong.log().requests());
-    // Those that are named, and no others.
-    let said = login_check(&site, &[right.host()], 0);
-    assert!(said.starts_with(right.host()) && !said.contains("\n\n"), "{said}");
+    // Only the named registries are checked.
+    let printed = login_check(&site, &[right.host()], 0);
+    assert!(printed.starts_with(right.host()) && !printed.contains("\n\n"), "{printed}");
     let json = parse(&login_check(&site, &["--json", &gone], 1));
     assert_eq!(
         json,
@@ -287,7 +298,7 @@ fn login_check_tells_open_guarded_and_unreachable_registries_apart() {
 }
 
 #[test]
-fn login_check_asks_for_the_rights_at_an_open_registry_though_there_are_no_credentials_where_they_should_be() {
+fn login_check_tests_open_registries_despite_unavailable_credentials() {
     let (server, site) = (Server::start(), Site::new());
     images::small(Family::Oci, 1).put(&server, "a", Some("v1"));
     let host = server.host();
@@ -297,8 +308,8 @@ fn login_check_asks_for_the_rights_at_an_open_registry_though_there_are_no_crede
     site.configure_fully("status: off", &registries, &entry);
     site.once();
     server.store().remove_manifest("b", "v1");
-    let said = login_check(&site, &[], 0);
-    let lines: Vec<&str> = said.lines().skip(3).collect();
+    let printed = login_check(&site, &[], 0);
+    let lines: Vec<&str> = printed.lines().skip(3).collect();
     assert_eq!(
         lines,
         [
@@ -314,8 +325,9 @@ fn login_check_asks_for_the_rights_at_an_open_registry_though_there_are_no_crede
 }
 
 #[test]
-fn login_check_asks_mirrors_too_and_warns_of_one_that_does_not_help() {
-    let (origin, mirror, guarded, target) = (Server::start(), Server::start(), shared(By::Passwords), Server::start());
+fn login_check_tests_mirrors_and_warns_of_useless_ones() {
+    let (origin, mirror, guarded, target) =
+        (Server::start(), Server::start(), shared_registry(By::Passwords), Server::start());
     let image = images::small(Family::Oci, 1);
     image.put(&origin, "app", Some("v1"));
     image.put(&mirror, "hub/app", Some("v1"));
@@ -335,9 +347,10 @@ fn login_check_asks_mirrors_too_and_warns_of_one_that_does_not_help() {
     );
     let entry = format!("- {{name: x, source: \"{}/app\", target: \"{}/app\"}}", origin.host(), target.host());
     site.configure_fully("status: off", &registries, &entry);
-    let said = |host: &str, code: i32| login_check(&site, &[host], code).lines().skip(1).collect::<Vec<_>>().join("\n");
+    let printed =
+        |host: &str, code: i32| login_check(&site, &[host], code).lines().skip(1).collect::<Vec<_>>().join("\n");
     assert_eq!(
-        said(mirror.host(), 0),
+        printed(mirror.host(), 0),
         "  ok      reach: HTTP/1.1, without TLS\n  \
          ok      asks for: no credentials for the first request\n  \
          ok      login as anonymous: there are no credentials\n  \
@@ -346,20 +359,20 @@ fn login_check_asks_mirrors_too_and_warns_of_one_that_does_not_help() {
          repository: runs read it from the registry itself"
     );
     assert!(
-        said(guarded.host(), 0).ends_with(
+        printed(guarded.host(), 0).ends_with(
             "\n  warn    login as reader: 401 Unauthorized, UNAUTHORIZED: unauthorized; check the credentials"
         ),
         "{}",
-        said(guarded.host(), 0)
+        printed(guarded.host(), 0)
     );
-    // It has no options of its own, so it is taken to speak TLS.
-    assert_eq!(said(&gone, 0), format!("  warn    reach: https://{gone} refused the connection"));
+    // The mirror has no options, so the program uses TLS.
+    assert_eq!(printed(&gone, 0), format!("  warn    reach: https://{gone} refused the connection"));
     let all = login_check(&site, &[], 0);
     assert!(mirrors.iter().all(|host| all.contains(&format!("{host}\n"))), "{all}");
 }
 
 #[test]
-fn login_check_tells_until_when_a_certificate_is_good_and_why_one_is_not_believed() {
+fn login_check_reports_certificate_expiry_and_distrust() {
     let (server, authority, site) = (Server::start(), Authority::new("an authority"), Site::new());
     images::small(Family::Oci, 1).put(&server, "a", Some("v1"));
     let front = Front::tls(server.host(), &authority.certify("127.0.0.1", 4000), None, &["http/1.1"]);
@@ -383,9 +396,9 @@ fn login_check_tells_until_when_a_certificate_is_good_and_why_one_is_not_believe
         "  ok      reach: HTTP/1.1, TLS without verification of the certificate (insecure_skip_verify)"
     );
     site.configure_fully("status: off", &format!("\"{}\": {{}}", server.host()), "  []");
-    let said = login_check(&site, &[], 1);
+    let printed = login_check(&site, &[], 1);
     assert_eq!(
-        said.lines().nth(1).unwrap(),
+        printed.lines().nth(1).unwrap(),
         format!("  failed  reach: https://{} does not speak TLS; for plain HTTP set `plain_http: true`", server.host())
     );
 }
@@ -400,8 +413,8 @@ fn login_check_agrees_with_debians_registry() {
             format!("\"{host}\": {{plain_http: true, credentials: {{username: mirror, password: {password}}}}}");
         let entry = format!("- {{name: x, source: \"oci-layout:x\", target: \"{host}/a/b\"}}");
         site.configure_fully("status: off", &registries, &entry);
-        let said = login_check(&site, &[], code);
-        said.lines().skip(2).map(str::to_owned).collect::<Vec<_>>()
+        let printed = login_check(&site, &[], code);
+        printed.lines().skip(2).map(str::to_owned).collect::<Vec<_>>()
     };
     assert_eq!(
         check(HTPASSWD_PASSWORD, 0),
@@ -419,29 +432,29 @@ fn login_check_agrees_with_debians_registry() {
         ]
     );
     let uploads = debian.storage().join("data/docker/registry/v2/repositories/a/b/_uploads");
-    // It leaves empty folders behind.
+    // Debian's registry leaves empty folders after a cancelled upload.
     let open =
         std::fs::read_dir(&uploads).into_iter().flatten().flatten().filter(|it| it.path().join("startedat").exists());
-    assert_eq!(open.count(), 0, "the upload was given up");
+    assert_eq!(open.count(), 0, "the upload was cancelled");
 }
 
 #[test]
-fn login_check_looks_into_trees_up_to_a_bound() {
-    let server = shared(By::Tokens);
+fn login_check_tests_a_bounded_number_of_repositories() {
+    let server = shared_registry(By::Tokens);
     for seed in 0..25 {
         images::small(Family::Oci, seed).put(&server, &format!("build/{seed:02}"), Some("v1"));
     }
-    let site = promotion(&server, "**", "{anonymous: true}", &both());
-    let said = login_check(&site, &[], 0);
+    let site = promotion_site(&server, "**", "{anonymous: true}", &both_credentials());
+    let printed = login_check(&site, &[], 0);
     assert!(
-        said.contains("  ok      catalog as reader (entry app): readable; 20 of its repositories are checked\n"),
-        "{said}"
+        printed.contains("  ok      catalog as reader (entry app): readable; 20 of its repositories are checked\n"),
+        "{printed}"
     );
-    assert_eq!((said.matches("pull of build/").count(), said.matches("push to prod/").count()), (20, 20));
-    let site = promotion(&server, "**", &who("writer"), "");
-    let said = login_check(&site, &[], 1);
+    assert_eq!((printed.matches("pull of build/").count(), printed.matches("push to prod/").count()), (20, 20));
+    let site = promotion_site(&server, "**", &credentials_of("writer"), "");
+    let printed = login_check(&site, &[], 1);
     let host = server.host();
-    let lines: Vec<&str> = said.lines().skip(4).collect();
+    let lines: Vec<&str> = printed.lines().skip(4).collect();
     assert_eq!(
         lines,
         [
@@ -459,7 +472,7 @@ fn login_check_looks_into_trees_up_to_a_bound() {
 }
 
 #[test]
-fn a_target_that_denies_reads_until_it_exists_is_pushed_to() {
+fn missing_target_that_denies_reads_is_pushed_to() {
     for status in [401, 403] {
         for args in [&["once"][..], &["copy"]] {
             let (source, target, site) = (Server::start(), Server::start(), Site::new());
@@ -482,7 +495,7 @@ fn a_target_that_denies_reads_until_it_exists_is_pushed_to() {
 }
 
 #[test]
-fn a_push_that_is_denied_too_fails_by_its_own_answer() {
+fn denied_push_fails_with_its_own_response() {
     let (source, target, site) = (Server::start(), Server::start(), Site::new());
     images::small(Family::Oci, 1).put(&source, "app", Some("v1"));
     target.set(Fault::UnknownDenied(403));
@@ -495,7 +508,7 @@ fn a_push_that_is_denied_too_fails_by_its_own_answer() {
 }
 
 #[test]
-fn a_tag_that_may_not_be_read_is_not_written_against_a_rule() {
+fn unreadable_tag_is_not_overwritten_against_a_rule() {
     for rule in ["never", "keep_previous"] {
         let (source, target, site) = (Server::start(), Server::start(), Site::new());
         images::small(Family::Oci, 1).put(&source, "app", Some("v1"));
@@ -512,41 +525,41 @@ fn a_tag_that_may_not_be_read_is_not_written_against_a_rule() {
 }
 
 #[test]
-fn login_check_makes_no_repository_where_asking_would() {
+fn login_check_creates_no_repository_by_testing_push() {
     let (source, target, site) = (Server::start(), Server::start(), Site::new());
     images::small(Family::Oci, 1).put(&source, "app", Some("v1"));
     let registries =
         format!("\"{}\": {{plain_http: true}}, \"{}\": {{plain_http: true, kind: ecr}}", source.host(), target.host());
     let entry = format!("- {{name: app, source: \"{}/app\", target: \"{}/app\"}}", source.host(), target.host());
     site.configure_fully("status: off", &registries, &entry);
-    let said = login_check(&site, &[target.host()], 0);
-    let last = said.lines().last().unwrap();
+    let printed = login_check(&site, &[target.host()], 0);
+    let last = printed.lines().last().unwrap();
     assert_eq!(
         last,
         "  warn    push to app as anonymous (entry app): not checked: the repository does not exist yet, \
          and a check of push access may create it at this registry"
     );
     assert_eq!(target.log().count("upload POST"), 0);
-    // One that is there is not made.
+    // The push permission of an existing repository is tested, because the test cannot create it.
     images::small(Family::Oci, 2).put(&target, "app", Some("v0"));
-    let said = login_check(&site, &[target.host()], 0);
-    assert!(said.ends_with("push to app as anonymous (entry app): granted\n"), "{said}");
+    let printed = login_check(&site, &[target.host()], 0);
+    assert!(printed.ends_with("push to app as anonymous (entry app): granted\n"), "{printed}");
     assert_eq!((target.log().count("upload POST"), target.open_sessions()), (1, 0));
 }
 
 #[test]
-fn login_check_warns_of_credentials_that_nobody_asked_for() {
+fn login_check_warns_of_credentials_never_requested() {
     let (server, site) = (Server::start(), Site::new());
     images::small(Family::Oci, 1).put(&server, "a", Some("v1"));
     let host = server.host();
-    let registries = format!("\"{host}\": {{plain_http: true, credentials: {}}}", who("reader"));
+    let registries = format!("\"{host}\": {{plain_http: true, credentials: {}}}", credentials_of("reader"));
     site.configure_fully(
         "status: off",
         &registries,
         &format!("- {{name: x, source: \"{host}/a\", target: \"oci-layout:x\"}}"),
     );
-    let said = login_check(&site, &[], 0);
-    let lines: Vec<&str> = said.lines().skip(3).collect();
+    let printed = login_check(&site, &[], 0);
+    let lines: Vec<&str> = printed.lines().skip(3).collect();
     assert_eq!(
         lines,
         [

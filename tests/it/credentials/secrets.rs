@@ -1,5 +1,5 @@
-//! Secrets that were planted everywhere, looked for everywhere: nothing that transship says or keeps has one, in good runs and in
-//! each kind of failure, with logs at their most talkative.
+//! Tests that search for planted secrets in all output and files of transship: after successful runs and after each
+//! kind of failure, with logs at trace level.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,7 +19,7 @@ use crate::support::receiver::{Behavior, Receiver};
 use crate::support::registry::{Auth, Fault, Server, Setup};
 use crate::support::site::Site;
 
-/// Each begins with eight characters of its own, and most have some that are written otherwise in an address.
+/// Each secret begins with eight unique characters. Most secrets contain characters that are escaped in a URL.
 const IN_YAML: &str = "Y7m+9w/Qz%k2-yaml";
 const IN_ENVIRONMENT: &str = "E4n+vT/x8%r1-env";
 const IN_FILE: &str = "F1l+eD/b6%c3-file";
@@ -30,15 +30,15 @@ const IDENTITY: &str = "R6fr+sH/tK%9-identity";
 const BEARER: &str = "B3arerQ8zT4k";
 const UPLOAD: &str = "U5pl+oA/dS%4-write";
 const READ: &str = "S4s+bL/oB%7-read";
-/// What the storage of the tests wants in a query.
+/// Query value that the storage of the tests requires.
 const STORAGE: &str = "of-the-storage";
 const PROXY_USER: &str = "P8xuserK2w";
 const PROXY_PASSWORD: &str = "P2px+sW/zz%3-proxy";
-/// In the address of a webhook, and what its messages are signed with.
+/// Secrets of a webhook: path and query of its URL, and the key that signs its messages.
 const HOOK_PATH: &str = "W6hookT0kenQ5";
 const HOOK_QUERY: &str = "V2queryT0kenX8";
 const HOOK_KEY: &str = "K4hk+kE/yy%2-hook-key";
-/// What senders of push events prove themselves by: in a header, and in the address.
+/// Credentials of senders of push events: in a header, and in the URL.
 const EVENTS_TOKEN: &str = "B8ev+tO/kk%5-events-token";
 const EVENTS_ADDRESS: &str = "J2ad+dR/ss%4-events-address";
 
@@ -63,20 +63,21 @@ const ALL: [&str; 18] = [
     EVENTS_ADDRESS,
 ];
 
-/// Whose password it is.
+/// User of the passwords.
 const USER: &str = "robot";
 
 fn base64(text: &str) -> String {
     base64::engine::general_purpose::STANDARD.encode(text)
 }
 
-/// The forms in which a secret could be seen. Of each the beginning counts: what is cut off is leaked all the same.
+/// Returns the beginnings of all forms in which a secret could be shown. The beginning suffices, because a truncated
+/// secret is also a leak.
 fn forms(secret: &str) -> Vec<String> {
     let login = base64(&format!("{USER}:{secret}"));
     let through_proxy = base64(&format!("{PROXY_USER}:{secret}"));
     let percent: String = url::form_urlencoded::byte_serialize(secret.as_bytes()).collect();
     let percent_lower = percent.to_lowercase();
-    // Beyond the user's name, which is no secret.
+    // The part of the base64 text after the user's name, which is no secret.
     let of_login = |text: &str, user: &str| text[(user.len() + 1).div_ceil(3) * 4..][..8].to_owned();
     let hex = hex::encode(secret);
     let mut forms = vec![of_login(&login, USER), of_login(&through_proxy, PROXY_USER), hex[..16].to_owned()];
@@ -85,11 +86,11 @@ fn forms(secret: &str) -> Vec<String> {
     forms
 }
 
-/// What was said or kept, by where.
+/// Captured output and files, by their origin.
 #[derive(Default)]
-struct Told(BTreeMap<String, Vec<u8>>);
+struct Captured(BTreeMap<String, Vec<u8>>);
 
-impl Told {
+impl Captured {
     fn add(&mut self, place: impl Into<String>, text: impl Into<Vec<u8>>) {
         let place = place.into();
         let bytes = text.into();
@@ -101,8 +102,8 @@ impl Told {
         self.add(format!("{of}: stderr"), output.stderr);
     }
 
-    /// Every secret that was found, with where.
-    fn found(&self) -> Vec<String> {
+    /// Returns every secret that was found, with its origin.
+    fn leaks(&self) -> Vec<String> {
         let mut found = Vec::new();
         for (place, bytes) in &self.0 {
             let text = String::from_utf8_lossy(bytes);
@@ -122,11 +123,11 @@ impl Told {
 
     #[track_caller]
     fn expect_no_secret(&self) {
-        let found = self.found();
+        let found = self.leaks();
         assert!(found.is_empty(), "{} leaks\n{}", found.len(), found.join("\n"));
     }
 
-    /// Whether the logs were as talkative as they can be.
+    /// Asserts that the logs are at trace level.
     #[track_caller]
     fn expect_traces(&self) {
         let logs = self.0.iter().filter(|(place, _)| place.ends_with("stderr"));
@@ -138,14 +139,14 @@ impl Told {
     }
 }
 
-/// A place with programs and variables.
+/// Site with credential programs and environment variables.
 struct Scene {
     site: Site,
     variables: Vec<(String, String)>,
 }
 
 impl Scene {
-    /// From `app` at the one registry to `app` at the other, each with these further keys.
+    /// Creates a site that copies `app` from one registry to the other. Each registry has these further keys.
     fn new(source: (&str, &str), target: (&str, &str)) -> Self {
         let site = Site::new();
         let registries = format!("\"{}\": {{{}}}, \"{}\": {{{}}}", source.0, source.1, target.0, target.1);
@@ -165,8 +166,8 @@ impl Scene {
         Self { site, variables }
     }
 
-    /// From now on the entry runs at each start, and these are told of its changes.
-    fn tell(&self, receivers: &[String]) {
+    /// Makes the entry run at each start, and notify these receivers of its changes.
+    fn notify_receivers(&self, receivers: &[String]) {
         let webhook = |url: &String| {
             format!(
                 "{{webhook: {{url: \"{url}/{HOOK_PATH}?key={HOOK_QUERY}\", secret: \"{HOOK_KEY}\"}}, on: [change]}}"
@@ -174,8 +175,8 @@ impl Scene {
         };
         let notify = receivers.iter().map(webhook).collect::<Vec<_>>().join(", ");
         let text = fs::read_to_string(self.site.path("sync.yaml")).unwrap();
-        let told = format!("schedule: never, on_start: true, notify: [{notify}]");
-        self.site.write("sync.yaml", &text.replace("schedule: never", &told));
+        let captured = format!("schedule: never, on_start: true, notify: [{notify}]");
+        self.site.write("sync.yaml", &text.replace("schedule: never", &captured));
     }
 
     fn program(&self, name: &str, script: &str) {
@@ -195,38 +196,38 @@ impl Scene {
         Running::start(&mut self.command(args)).wait(2 * DEADLINE)
     }
 
-    /// Runs once, which must end with this code.
+    /// Runs once, which must exit with this code, and captures its output and its journal.
     #[track_caller]
-    fn once(&self, told: &mut Told, of: &str, args: &[&str], code: i32) {
+    fn once(&self, captured: &mut Captured, of: &str, args: &[&str], code: i32) {
         let output = self.run(args);
         assert_eq!(output.code(), code, "{of}\n{}\n{}", output.stdout, output.stderr);
-        told.output(of, output);
-        self.kept(told, of);
+        captured.output(of, output);
+        self.capture_journal(captured, of);
     }
 
-    /// The journal's files, and whatever else was left behind.
-    fn kept(&self, told: &mut Told, of: &str) {
+    /// Captures the journal's files and any core dump.
+    fn capture_journal(&self, captured: &mut Captured, of: &str) {
         let ours = |name: &str| name.starts_with("journal.db") || name.contains("core");
         let mut journals = 0;
         for file in fs::read_dir(self.site.folder()).unwrap().flatten() {
             let name = file.file_name().to_string_lossy().into_owned();
             if ours(&name) {
                 journals += 1;
-                told.add(format!("{of}: {name}"), fs::read(file.path()).unwrap());
+                captured.add(format!("{of}: {name}"), fs::read(file.path()).unwrap());
             }
         }
         assert!(journals > 0, "the journal was found");
     }
 
-    /// Starts the daemon, and gives its address too.
+    /// Starts the daemon. Returns it with the address of its status port.
     fn daemon(&self) -> (Running, String) {
         let mut daemon = Running::start(&mut self.command(&["run"]));
         let address = daemon.ready();
         (daemon, address)
     }
 
-    /// From now on the daemon takes push events of the registry.
-    fn take_events(&self, registry: &str) {
+    /// Makes the daemon accept push events of the registry.
+    fn accept_push_events(&self, registry: &str) {
         let receiver =
             |name, kind, secret| format!("{name}: {{kind: {kind}, secret: {secret}, registry: \"{registry}\"}}");
         let receivers = [
@@ -241,10 +242,10 @@ impl Scene {
         self.site.write("sync.yaml", &text.replacen("daemon: {", &push_events, 1));
     }
 
-    /// All that can be asked of a daemon and of its journal.
-    fn ask_all(&self, told: &mut Told, of: &str, address: &str) {
+    /// Captures every page of the daemon and the output of every command about its state.
+    fn query_everything(&self, captured: &mut Captured, of: &str, address: &str) {
         for path in ["/healthz", "/readyz", "/status", "/metrics", "/"] {
-            told.add(format!("{of}: {path}"), http::get(address, path).unwrap().1);
+            captured.add(format!("{of}: {path}"), http::get(address, path).unwrap().1);
         }
         let commands: [&[&str]; 9] = [
             &["status", "--at", address],
@@ -258,7 +259,7 @@ impl Scene {
             &["evidence"],
         ];
         for args in commands {
-            told.output(&format!("{of}: {}", args.join(" ")), self.run(args));
+            captured.output(&format!("{of}: {}", args.join(" ")), self.run(args));
         }
     }
 }
@@ -282,7 +283,8 @@ const BY_FILE: &str = "plain_http: true, credentials: {username: robot, password
 const BY_IDENTITY: &str =
     "plain_http: true, credentials: {token: {env: IDENTITY}}, upload: {mode: chunked, chunk: 1MiB}";
 
-/// A source with a password, tokens and signed addresses of blobs; a target with an identity token and signed uploads.
+/// Starts a source with a password, tokens and signed URLs of blobs, and a target with an identity token and signed
+/// uploads.
 fn signed() -> (Server, Server, Scene) {
     let (source, target) = (bearer(IN_FILE), bearer(IDENTITY));
     source.set(Fault::BlobRedirect);
@@ -292,42 +294,42 @@ fn signed() -> (Server, Server, Scene) {
     (source, target, scene)
 }
 
-/// `app:v1` with a layer large enough for several chunks.
+/// Puts `app:v1` with a layer of several chunks.
 fn put(server: &Server, seed: u64) {
     let layers = [images::layer(Family::Oci, seed, 1_500_000), images::layer(Family::Oci, seed + 1, 1000)];
     images::image(Family::Oci, linux("amd64"), &layers).put(server, "app", Some("v1"));
 }
 
 #[test]
-fn a_good_run_tells_no_secret_in_any_format_nor_do_the_daemon_and_the_journal() {
+fn successful_run_daemon_and_journal_reveal_no_secret() {
     let (source, target, scene) = signed();
-    let mut told = Told::default();
+    let mut captured = Captured::default();
     for (seed, format) in [(10, "pretty"), (20, "json"), (30, "journald")] {
         put(&source, seed);
-        scene.once(&mut told, format, &["--log-format", format, "once", "--json"], 0);
+        scene.once(&mut captured, format, &["--log-format", format, "once", "--json"], 0);
     }
     let receivers = ["503 Service Unavailable", "404 Not Found"].map(|line| Receiver::start(Behavior::Answers(line)));
-    scene.tell(&receivers.each_ref().map(Receiver::url));
+    scene.notify_receivers(&receivers.each_ref().map(Receiver::url));
     put(&source, 40);
     let (mut daemon, address) = scene.daemon();
     daemon.wait_until("attempts to tell receivers", |_| {
         receivers.iter().all(|receiver| !receiver.received().is_empty()).then_some(())
     });
-    scene.ask_all(&mut told, "daemon", &address);
+    scene.query_everything(&mut captured, "daemon", &address);
     daemon.signal("TERM");
-    told.output("daemon", daemon.wait(DEADLINE));
-    scene.kept(&mut told, "daemon");
+    captured.output("daemon", daemon.wait(DEADLINE));
+    scene.capture_journal(&mut captured, "daemon");
     assert!(target.log().count("token POST") > 0 && target.log().count("upload PATCH") > 0);
     assert!(
         source.log().requests_of("storage GET").iter().any(|read| read.status == 200),
         "{:?}",
         source.log().counts()
     );
-    told.expect_traces();
-    told.expect_no_secret();
+    captured.expect_traces();
+    captured.expect_no_secret();
 }
 
-/// Each source of a password, with what it needs.
+/// Returns each source of a password, with its registries and its site.
 fn logins(host_of: &dyn Fn(&str) -> Server) -> Vec<(&'static str, Server, Server, Scene)> {
     let sources = [
         ("yaml", IN_YAML, "credentials: {username: robot, password: \"Y7m+9w/Qz%k2-yaml\"}"),
@@ -354,71 +356,71 @@ fn logins(host_of: &dyn Fn(&str) -> Server) -> Vec<(&'static str, Server, Server
 }
 
 #[test]
-fn no_source_of_a_login_shows_it_where_it_is_taken_and_where_it_is_refused() {
-    let mut told = Told::default();
+fn accepted_and_refused_logins_reveal_no_secret() {
+    let mut captured = Captured::default();
     for (name, _source, target, scene) in logins(&basic) {
-        scene.once(&mut told, name, &["--log-format", "json", "once"], 0);
+        scene.once(&mut captured, name, &["--log-format", "json", "once"], 0);
         target.set(Fault::Echoes("manifest HEAD", 401));
         target.set(Fault::Echoes("tags GET", 401));
-        scene.once(&mut told, &format!("{name}, echoed"), &["once"], 1);
+        scene.once(&mut captured, &format!("{name}, echoed"), &["once"], 1);
     }
     for (name, _source, target, scene) in logins(&|_| basic("another")) {
-        scene.once(&mut told, &format!("{name}, refused"), &["once"], 1);
+        scene.once(&mut captured, &format!("{name}, refused"), &["once"], 1);
         assert!(target.store().repositories().is_empty());
         let (daemon, address) = scene.daemon();
-        scene.ask_all(&mut told, name, &address);
+        scene.query_everything(&mut captured, name, &address);
         daemon.signal("TERM");
-        told.output(name, daemon.wait(DEADLINE));
+        captured.output(name, daemon.wait(DEADLINE));
     }
     for (name, _source, target, scene) in logins(&|_| bearer("another")) {
         target.set(Fault::Echoes("token GET", 403));
-        scene.once(&mut told, &format!("{name}, refused a token"), &["once"], 1);
+        scene.once(&mut captured, &format!("{name}, refused a token"), &["once"], 1);
     }
-    told.expect_traces();
-    told.expect_no_secret();
+    captured.expect_traces();
+    captured.expect_no_secret();
 }
 
 #[test]
-fn a_program_that_fails_is_not_quoted() {
-    let mut told = Told::default();
+fn output_of_a_failing_credential_program_is_hidden() {
+    let mut captured = Captured::default();
     for (_, _source, _target, scene) in logins(&basic).into_iter().skip(3).take(2) {
         let script = format!("echo '{OF_COMMAND}'; echo '{OF_HELPER}' >&2; exit 7");
         scene.program("print-login", &script);
         scene.program("docker-credential-canary", &script);
-        scene.once(&mut told, "failing", &["once"], 1);
+        scene.once(&mut captured, "failing", &["once"], 1);
         let script = format!("echo '{{\"Secret\": \"{OF_HELPER}\"'; echo '{OF_COMMAND}:\n\n{OF_COMMAND}'");
         scene.program("print-login", &script);
         scene.program("docker-credential-canary", &script);
-        scene.once(&mut told, "talking", &["once"], 1);
+        scene.once(&mut captured, "talking", &["once"], 1);
     }
-    told.expect_no_secret();
+    captured.expect_no_secret();
 }
 
-/// Runs once with this done to the two registries, which must fail.
-fn failing(name: &str, spoil: impl Fn(&Server, &Server)) -> Told {
+/// Runs once with a fault at the two registries. The run must fail.
+fn run_with_fault(name: &str, spoil: impl Fn(&Server, &Server)) -> Captured {
     let (source, target, scene) = signed();
     spoil(&source, &target);
-    // Nobody needs to see a storage that is not there be asked for minutes.
+    // The timeout limits the retries at an unreachable storage.
     let text = fs::read_to_string(scene.site.path("sync.yaml")).unwrap();
     scene.site.write("sync.yaml", &text.replace("schedule: never", "schedule: never, timeout: 25s"));
-    let mut told = Told::default();
-    scene.once(&mut told, name, &["once", "--json"], 1);
+    let mut captured = Captured::default();
+    scene.once(&mut captured, name, &["once", "--json"], 1);
     let history = scene.run(&["history", "--json"]);
     assert!(history.stdout.contains("failed"), "{}", history.stdout);
-    told.output(name, history);
-    told
+    captured.output(name, history);
+    captured
 }
 
-/// What registries send back of what they were sent.
+/// Asserts that errors contain no secret if registries echo their requests.
 fn expect_no_secret_of_echoes(echoes: &[(bool, &'static str, u16)]) {
     let run = |(of_source, kind, status): &(bool, &'static str, u16)| {
-        let told = failing(&format!("{kind} {status}"), |source, target| {
+        let captured = run_with_fault(&format!("{kind} {status}"), |source, target| {
             let server = if *of_source { source } else { target };
             server.set(Fault::Echoes(kind, *status));
         });
-        let shown = told.0.values().any(|bytes| String::from_utf8_lossy(bytes).contains("you sent"));
-        assert!(shown, "{kind} {status}: what was sent back is told, but for the secrets");
-        told.found()
+        let shown = captured.0.values().any(|bytes| String::from_utf8_lossy(bytes).contains("you sent"));
+        assert!(shown, "{kind} {status}: the echo is reported without the secrets");
+        captured.leaks()
     };
     let found: Vec<String> = std::thread::scope(|scope| {
         let runs: Vec<_> = echoes.iter().map(|echo| scope.spawn(move || run(echo))).collect();
@@ -428,7 +430,7 @@ fn expect_no_secret_of_echoes(echoes: &[(bool, &'static str, u16)]) {
 }
 
 #[test]
-fn what_a_source_sends_back_is_not_shown() {
+fn secrets_echoed_by_a_source_are_hidden() {
     expect_no_secret_of_echoes(&[
         (true, "tags GET", 403),
         (true, "manifest GET", 401),
@@ -444,7 +446,7 @@ fn what_a_source_sends_back_is_not_shown() {
 }
 
 #[test]
-fn what_a_target_sends_back_is_not_shown() {
+fn secrets_echoed_by_a_target_are_hidden() {
     expect_no_secret_of_echoes(&[
         (false, "upload POST", 401),
         (false, "upload POST", 403),
@@ -460,7 +462,7 @@ fn what_a_target_sends_back_is_not_shown() {
 }
 
 #[test]
-fn a_signed_address_is_not_shown_wherever_it_leads() {
+fn signed_urls_are_hidden_in_every_failure() {
     let closed = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap();
     let plain = Server::start();
     let query: String = url::form_urlencoded::byte_serialize(READ.as_bytes()).collect();
@@ -474,10 +476,10 @@ fn a_signed_address_is_not_shown_wherever_it_leads() {
     ];
     let found: Vec<String> = std::thread::scope(|scope| {
         let run = |address: &String| {
-            let told = failing(address.split("?").next().unwrap(), |source, _| {
+            let captured = run_with_fault(address.split("?").next().unwrap(), |source, _| {
                 source.set(Fault::BlobRedirectTo(address.clone()));
             });
-            told.found()
+            captured.leaks()
         };
         let runs: Vec<_> = addresses.iter().map(|address| scope.spawn(move || run(address))).collect();
         runs.into_iter().flat_map(|run| run.join().unwrap()).collect()
@@ -486,7 +488,7 @@ fn a_signed_address_is_not_shown_wherever_it_leads() {
 }
 
 #[test]
-fn a_proxy_s_login_is_not_shown_where_it_is_taken_refused_or_not_asked_for() {
+fn proxy_credentials_are_hidden_in_every_case() {
     let authority = Authority::new("An authority of the tests");
     let own = authority.certify("127.0.0.1", 2099);
     let (source, target) = (Server::start(), Server::start());
@@ -496,24 +498,24 @@ fn a_proxy_s_login_is_not_shown_where_it_is_taken_refused_or_not_asked_for() {
     let proxies = [(Front::proxy(&format!("{PROXY_USER}:{PROXY_PASSWORD}")), 0), (Front::proxy("another:login"), 1)];
     let closed = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap();
     let password: String = url::form_urlencoded::byte_serialize(PROXY_PASSWORD.as_bytes()).collect();
-    let mut told = Told::default();
-    let at = |proxy: &str, code: i32, told: &mut Told| {
+    let mut captured = Captured::default();
+    let at = |proxy: &str, code: i32, captured: &mut Captured| {
         let keys = format!("tls: {{ca: ca.pem}}, proxy: \"http://{PROXY_USER}:{password}@{proxy}\"");
         let scene = Scene::new((&front.host(), &keys), (target.host(), "plain_http: true"));
         scene.site.write("ca.pem", &authority.pem());
-        scene.once(told, proxy, &["--log-format", "json", "once"], code);
-        told.output(proxy, scene.run(&["check"]));
+        scene.once(captured, proxy, &["--log-format", "json", "once"], code);
+        captured.output(proxy, scene.run(&["check"]));
     };
     for (proxy, code) in &proxies {
-        at(&proxy.host(), *code, &mut told);
+        at(&proxy.host(), *code, &mut captured);
     }
-    at(&closed.to_string(), 1, &mut told);
-    told.expect_traces();
-    told.expect_no_secret();
+    at(&closed.to_string(), 1, &mut captured);
+    captured.expect_traces();
+    captured.expect_no_secret();
 }
 
 #[test]
-fn over_http_2_no_header_is_logged() {
+fn http_2_headers_are_never_logged() {
     let authority = Authority::new("An authority of the tests");
     let own = authority.certify("127.0.0.1", 2099);
     let (source, target) = (Server::start(), basic(IN_ENVIRONMENT));
@@ -524,23 +526,23 @@ fn over_http_2_no_header_is_logged() {
     let keys = "tls: {ca: ca.pem}, path_prefix: /art/images, credentials: {username: robot, password: {env: SECRET}}";
     let scene = Scene::new((source.host(), "plain_http: true"), (nginx.host(), keys));
     scene.site.write("ca.pem", &authority.pem());
-    let mut told = Told::default();
-    scene.once(&mut told, "good", &["--log-format", "json", "once"], 0);
-    // What may not be read may still be written, unless that is denied too.
+    let mut captured = Captured::default();
+    scene.once(&mut captured, "good", &["--log-format", "json", "once"], 0);
+    // A target that denies reads may still permit writes, so writes are denied too.
     target.set(Fault::Echoes("manifest HEAD", 403));
     target.set(Fault::Echoes("manifest PUT", 403));
-    scene.once(&mut told, "echo", &["once"], 1);
-    let log: String = told.0.values().map(|bytes| String::from_utf8_lossy(bytes)).collect();
+    scene.once(&mut captured, "echo", &["once"], 1);
+    let log: String = captured.0.values().map(|bytes| String::from_utf8_lossy(bytes)).collect();
     assert!(log.contains("\"h2::"), "the traces of h2 are there");
-    told.expect_no_secret();
+    captured.expect_no_secret();
 }
 
 #[test]
-fn a_broken_configuration_shows_no_secret_at_the_start_and_while_it_runs() {
+fn broken_configuration_reveals_no_secret_at_start_or_reload() {
     let (_source, _target, scene) = signed();
     let (mut daemon, address) = scene.daemon();
     let good = fs::read_to_string(scene.site.path("sync.yaml")).unwrap();
-    let mut told = Told::default();
+    let mut captured = Captured::default();
     let with = |keys: &str| good.replacen("registries: {", &format!("registries: {{\"x.example\": {{{keys}}}, "), 1);
     let broken = [
         with(&format!("credentials: {{username: robot, password: \"{IN_YAML}\", passwort: \"{IN_YAML}\"}}")),
@@ -563,9 +565,9 @@ fn a_broken_configuration_shows_no_secret_at_the_start_and_while_it_runs() {
         scene.site.write("sync.yaml", text);
         let output = scene.run(&["check"]);
         assert_eq!(output.code(), 2, "{at}: {}{}", output.stdout, output.stderr);
-        told.output(&format!("check {at}"), output);
-        told.output(&format!("check {at} --json"), scene.run(&["check", "--json"]));
-        told.output(&format!("once {at}"), scene.run(&["once"]));
+        captured.output(&format!("check {at}"), output);
+        captured.output(&format!("check {at} --json"), scene.run(&["check", "--json"]));
+        captured.output(&format!("once {at}"), scene.run(&["once"]));
         daemon.wait_until("the mistake", |daemon| {
             daemon.signal("HUP");
             std::thread::sleep(Duration::from_millis(300));
@@ -573,37 +575,37 @@ fn a_broken_configuration_shows_no_secret_at_the_start_and_while_it_runs() {
             ["sync.yaml:", "shadow:1:", "keys.env:1:"].iter().any(|place| status.contains(place)).then_some(())
         });
         for path in ["/readyz", "/status", "/metrics", "/"] {
-            told.add(format!("{at}: {path}"), http::get(&address, path).unwrap().1);
+            captured.add(format!("{at}: {path}"), http::get(&address, path).unwrap().1);
         }
     }
     daemon.signal("TERM");
-    told.output("daemon", daemon.wait(DEADLINE));
-    told.expect_no_secret();
+    captured.output("daemon", daemon.wait(DEADLINE));
+    captured.expect_no_secret();
 }
 
 #[test]
-fn a_run_that_is_aborted_leaves_no_secret_in_its_folder() {
+fn aborted_run_leaves_no_secret_in_its_folder() {
     let (_source, target, scene) = signed();
-    let mut told = Told::default();
+    let mut captured = Captured::default();
     target.set(Fault::Held("manifest PUT"));
     let mut run = Running::start(&mut scene.command(&["--log-format", "json", "once"]));
     run.wait_until("a run with all its secrets", |_| (target.log().count("manifest PUT") > 0).then_some(()));
     run.signal("ABRT");
-    told.output("aborted", run.wait(DEADLINE));
-    // All that is there but what was put there: what it kept, and what a crash may leave.
+    captured.output("aborted", run.wait(DEADLINE));
+    // All files except those of the test: the program's own files, and files that a crash may leave.
     let given = ["sync.yaml", "password"];
     for file in fs::read_dir(scene.site.folder()).unwrap().flatten() {
         let name = file.file_name().to_string_lossy().into_owned();
         if !given.contains(&name.as_str()) && file.file_type().unwrap().is_file() {
-            told.add(format!("aborted: {name}"), fs::read(file.path()).unwrap());
+            captured.add(format!("aborted: {name}"), fs::read(file.path()).unwrap());
         }
     }
-    assert!(told.0.keys().any(|place| place.ends_with("journal.db")), "{:?}", told.0.keys());
-    told.expect_traces();
-    told.expect_no_secret();
+    assert!(captured.0.keys().any(|place| place.ends_with("journal.db")), "{:?}", captured.0.keys());
+    captured.expect_traces();
+    captured.expect_no_secret();
 }
 
-/// The status and all of the answer to an event.
+/// Posts an event. Returns the status and the whole response.
 fn post_event(address: &str, path: &str, header: &str, body: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(DEADLINE)).unwrap();
@@ -615,9 +617,9 @@ fn post_event(address: &str, path: &str, header: &str, body: &str) -> (u16, Stri
 }
 
 #[test]
-fn what_senders_of_push_events_prove_themselves_by_is_not_shown() {
+fn credentials_of_push_event_senders_are_hidden() {
     let (source, target, scene) = signed();
-    scene.take_events(source.host());
+    scene.accept_push_events(source.host());
     let (mut daemon, status) = scene.daemon();
     let events = daemon.port("the port for push events");
     let good = r#"{"events": [{"action": "push", "target": {"repository": "app", "tag": "v1"}}]}"#;
@@ -625,7 +627,7 @@ fn what_senders_of_push_events_prove_themselves_by_is_not_shown() {
     let query: String = url::form_urlencoded::byte_serialize(EVENTS_ADDRESS.as_bytes()).collect();
     let bearer = format!("Authorization: Bearer {EVENTS_TOKEN}\r\n");
     let wrong = format!("Authorization: Bearer {EVENTS_TOKEN}x\r\n");
-    let mut told = Told::default();
+    let mut captured = Captured::default();
     for (path, header, body, expected) in [
         ("/hooks/build", bearer.as_str(), good, 202),
         (&format!("/hooks/hub?token={query}"), "", hub, 202),
@@ -640,23 +642,23 @@ fn what_senders_of_push_events_prove_themselves_by_is_not_shown() {
     ] {
         let (status, answer) = post_event(&events, path, header, body);
         assert_eq!(status, expected, "{path} {header}: {answer}");
-        told.add("answers", answer);
+        captured.add("answers", answer);
     }
     daemon.wait_until("the tag", |_| target.store().tag("app", "v1"));
     daemon.wait_until("the end of the run", |daemon| daemon.stderr().contains("run ended").then_some(()));
-    scene.ask_all(&mut told, "daemon", &status);
+    scene.query_everything(&mut captured, "daemon", &status);
     daemon.signal("TERM");
-    told.output("daemon", daemon.wait(DEADLINE));
-    scene.kept(&mut told, "daemon");
+    captured.output("daemon", daemon.wait(DEADLINE));
+    scene.capture_journal(&mut captured, "daemon");
     assert!(
-        String::from_utf8_lossy(&told.0["daemon: stderr"]).contains("TRACE"),
+        String::from_utf8_lossy(&captured.0["daemon: stderr"]).contains("TRACE"),
         "the log is as talkative as it can be"
     );
-    told.expect_no_secret();
+    captured.expect_no_secret();
 }
 
 #[test]
-fn a_secret_is_found_in_every_form_and_place() {
+fn secret_search_finds_every_form_and_place() {
     for secret in ALL {
         let percent: String = url::form_urlencoded::byte_serialize(secret.as_bytes()).collect();
         for leak in [
@@ -669,13 +671,13 @@ fn a_secret_is_found_in_every_form_and_place() {
             format!("{:?}", format!("?sig={}", percent.to_lowercase())),
             hex::encode(secret),
         ] {
-            let mut told = Told::default();
-            told.add("one", "nothing");
-            told.add("two", [b"\xff\xfe", leak.as_bytes()].concat());
-            assert!(!told.found().is_empty(), "{leak}");
+            let mut captured = Captured::default();
+            captured.add("one", "nothing");
+            captured.add("two", [b"\xff\xfe", leak.as_bytes()].concat());
+            assert!(!captured.leaks().is_empty(), "{leak}");
         }
     }
-    let mut told = Told::default();
-    told.add("one", format!("{USER} at a registry, Basic {}", &base64(&format!("{USER}:"))[..6]));
-    assert_eq!(told.found(), Vec::<String>::new());
+    let mut captured = Captured::default();
+    captured.add("one", format!("{USER} at a registry, Basic {}", &base64(&format!("{USER}:"))[..6]));
+    assert_eq!(captured.leaks(), Vec::<String>::new());
 }

@@ -1,5 +1,5 @@
-//! Where credentials come from, seen from outside: each source lets transship in where it must be let in, evidence names
-//! who it was, and no secret is in anything that it says or keeps.
+//! Tests of the sources of credentials: each source authenticates transship at a registry, the evidence names the user,
+//! and no secret is in the output or the journal.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -15,7 +15,7 @@ use crate::support::registry::{Auth, Server, Setup};
 use crate::support::site::{Site, parse};
 
 const PASSWORD: &str = "c4nary-p4ss";
-/// Of `mirror` and the password above.
+/// Line of the `htpasswd` file for the user `mirror` and the password above.
 const HTPASSWD: &str = "mirror:$2y$05$abcdefghijklmnopqrstuuXvrSL3Pi/EvKlC12beLQZLHpQxc1wUa\n";
 const WRONG: &str = "c4nary-that-is-wrong";
 
@@ -23,14 +23,14 @@ fn base64(text: &str) -> String {
     base64::engine::general_purpose::STANDARD.encode(text)
 }
 
-/// A registry with tokens; the password of `mirror` is its identity token too.
+/// Starts a registry with tokens. The password of `mirror` is also its identity token.
 fn bearer(anonymous_pull: bool) -> Server {
     let user = ("mirror".to_owned(), PASSWORD.to_owned());
     let auth = Auth::Bearer { user, anonymous_pull, lifetime: Duration::from_secs(300) };
     Server::with(Setup { auth, ..Setup::default() })
 }
 
-/// A program in the folder `bin` of a place.
+/// Writes a program into the folder `bin` of a site.
 fn program(site: &Site, name: &str, script: &str) {
     let path = site.path("bin").join(name);
     fs::create_dir_all(site.path("bin")).unwrap();
@@ -38,14 +38,15 @@ fn program(site: &Site, name: &str, script: &str) {
     fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
-/// A place with all that the sources need: files, programs and variables.
+/// Site with the files, programs and variables that the sources need.
 struct Scene {
     site: Site,
     variables: Vec<(&'static str, String)>,
 }
 
 impl Scene {
-    /// Copies `app` from an open registry into the one at `host`, as `credentials` say (empty: nothing is said).
+    /// Creates a site that copies `app` from an open registry into the registry at `host`. If `credentials` is empty,
+    /// the configuration has none.
     fn new(source: &Server, host: &str, credentials: &str) -> Self {
         let site = Site::new();
         let of = if credentials.is_empty() { String::new() } else { format!(", credentials: {credentials}") };
@@ -68,7 +69,7 @@ impl Scene {
         Running::start(&mut command)
     }
 
-    /// Runs `once`, which must end with this code; all that it said and all that was kept of it.
+    /// Runs `once`, which must exit with this code. Returns its output and its journal.
     #[track_caller]
     fn once(&self, code: i32) -> String {
         let output = self.start(&["once", "--json"]).wait(DEADLINE);
@@ -82,7 +83,7 @@ impl Scene {
         format!("{}{}{}", output.stdout, output.stderr, String::from_utf8_lossy(&journal))
     }
 
-    /// Who the evidence says it was at the target.
+    /// Returns the identity at the target in the evidence.
     #[track_caller]
     fn identity(&self) -> String {
         let evidence = self.start(&["evidence", "--json"]).wait(DEADLINE).expect_success();
@@ -93,7 +94,7 @@ impl Scene {
 }
 
 #[track_caller]
-fn has_no_secret(text: &str) {
+fn assert_no_secret(text: &str) {
     for secret in [PASSWORD, WRONG] {
         for form in [secret.to_owned(), base64(&format!("mirror:{secret}"))] {
             let at = text.find(&form);
@@ -102,7 +103,7 @@ fn has_no_secret(text: &str) {
     }
 }
 
-/// Every source of a password, with what evidence says of it, in a scene that has all that it needs.
+/// Returns a scene for every source of a password, with the expected identity in the evidence.
 fn sources(source: &Server, host: &str, password: &str) -> Vec<(Scene, &'static str)> {
     let scene = |credentials: &str| Scene::new(source, host, credentials);
     let config = format!(r#"{{"auths": {{"{host}": {{"auth": "{}"}}}}}}"#, base64(&format!("mirror:{password}")));
@@ -140,53 +141,53 @@ fn sources(source: &Server, host: &str, password: &str) -> Vec<(Scene, &'static 
 }
 
 #[test]
-fn every_source_lets_us_into_debians_registry_and_evidence_names_the_user() {
+fn every_credential_source_authenticates_at_debians_registry() {
     let (source, debian) = (Server::start(), DebianRegistry::guarded(HTPASSWD));
     images::small(Family::Oci, 1).put(&source, "app", Some("v1"));
     for (at, (scene, user)) in sources(&source, debian.host(), PASSWORD).into_iter().enumerate() {
-        // Each has something to do.
+        // Each source needs a new image to copy.
         images::small(Family::Oci, 10 + at as u64).put(&source, "app", Some("v1"));
-        has_no_secret(&scene.once(0));
+        assert_no_secret(&scene.once(0));
         assert_eq!(scene.identity(), user);
     }
 }
 
 #[test]
-fn every_source_lets_us_in_where_tokens_are_asked_for() {
+fn every_credential_source_authenticates_at_a_token_registry() {
     let source = Server::start();
     images::small(Family::Oci, 1).put(&source, "app", Some("v1"));
     let host_of = bearer(false);
     for (at, (scene, user)) in sources(&source, host_of.host(), PASSWORD).into_iter().enumerate() {
         images::small(Family::Oci, 10 + at as u64).put(&source, "app", Some("v1"));
-        has_no_secret(&scene.once(0));
+        assert_no_secret(&scene.once(0));
         assert_eq!(scene.identity(), user);
     }
 }
 
 #[test]
-fn a_wrong_secret_of_any_source_is_refused_and_not_shown() {
+fn wrong_secret_of_any_source_is_refused_and_hidden() {
     let source = Server::start();
     images::small(Family::Oci, 1).put(&source, "app", Some("v1"));
     let user = ("mirror".to_owned(), PASSWORD.to_owned());
     let basic = Server::with(Setup { auth: Auth::Basic(user.0, user.1), ..Setup::default() });
     for server in [bearer(false), basic] {
         for (scene, _) in sources(&source, server.host(), WRONG) {
-            has_no_secret(&scene.once(1));
+            assert_no_secret(&scene.once(1));
         }
         assert!(server.store().repositories().is_empty());
     }
 }
 
 #[test]
-fn an_identity_token_lets_us_in_and_a_wrong_one_is_not_shown() {
+fn identity_token_authenticates_and_wrong_one_is_hidden() {
     let (source, target) = (Server::start(), bearer(false));
     images::small(Family::Oci, 1).put(&source, "app", Some("v1"));
     let wrong = Scene::new(&source, target.host(), "{token: {env: TOKEN}}").variable("TOKEN", WRONG);
-    let said = wrong.once(1);
-    assert!(said.contains("refused token: 401 Unauthorized"), "{said}");
-    has_no_secret(&said);
+    let printed = wrong.once(1);
+    assert!(printed.contains("refused token: 401 Unauthorized"), "{printed}");
+    assert_no_secret(&printed);
     let right = Scene::new(&source, target.host(), "{token: {env: TOKEN}}").variable("TOKEN", PASSWORD);
-    has_no_secret(&right.once(0));
+    assert_no_secret(&right.once(0));
     assert_eq!(right.identity(), "token");
     assert!(
         target.log().count("token POST") >= 2 && target.log().count("token GET") == 0,
@@ -196,7 +197,7 @@ fn an_identity_token_lets_us_in_and_a_wrong_one_is_not_shown() {
 }
 
 #[test]
-fn anonymous_is_nobody_whatever_this_machine_knows() {
+fn anonymous_ignores_the_credentials_of_the_machine() {
     let (source, target) = (bearer(true), Server::start());
     images::small(Family::Oci, 1).put(&source, "app", Some("v1"));
     let config = format!(r#"{{"auths": {{"{}": {{"auth": "{}"}}}}}}"#, source.host(), base64("mirror:wrong"));
@@ -219,27 +220,27 @@ fn anonymous_is_nobody_whatever_this_machine_knows() {
 }
 
 #[test]
-fn the_status_port_shows_no_secret() {
+fn status_port_shows_no_secret() {
     let (source, target) = (Server::start(), bearer(false));
     images::small(Family::Oci, 1).put(&source, "app", Some("v1"));
     let scene = Scene::new(&source, target.host(), "{command: [print-token]}");
     program(&scene.site, "print-token", &format!("echo '{WRONG}'"));
-    // What a run failed of is shown later too.
-    has_no_secret(&scene.once(1));
+    // The status also shows the failure of a past run.
+    assert_no_secret(&scene.once(1));
     let mut daemon = scene.start(&["run"]);
     let address = daemon.ready();
     for path in ["/status", "/metrics", "/"] {
         let (status, body) = http::get(&address, path).unwrap();
         assert_eq!(status, 200);
-        has_no_secret(&body);
+        assert_no_secret(&body);
     }
     daemon.signal("TERM");
     let output = daemon.wait(DEADLINE);
-    has_no_secret(&(output.stdout + &output.stderr));
+    assert_no_secret(&(output.stdout + &output.stderr));
 }
 
 #[test]
-fn a_command_gets_its_own_variables_and_no_secret_of_others() {
+fn credential_command_gets_only_its_own_variables() {
     let (source, target) = (Server::start(), bearer(false));
     images::small(Family::Oci, 1).put(&source, "app", Some("v1"));
     let scene =
@@ -251,7 +252,7 @@ fn a_command_gets_its_own_variables_and_no_secret_of_others() {
             .variable("AWS_PROFILE", "dev");
     let seen = scene.site.path("seen");
     program(&scene.site, "print-login", &format!("env > '{}'; echo \"$LOGIN\"", seen.display()));
-    has_no_secret(&scene.once(0));
+    assert_no_secret(&scene.once(0));
     let seen = fs::read_to_string(seen).unwrap();
     let names: Vec<&str> = seen.lines().filter_map(|line| Some(line.split_once('=')?.0)).collect();
     for name in ["AWS_PROFILE", "HTTPS_PROXY", "LOGIN", "PATH", "PLAIN"] {

@@ -13,20 +13,20 @@ use crate::support::programs::{DEADLINE, Output, Running};
 use crate::support::registry::{Fault, Server};
 use crate::support::site::Site;
 
-/// A registry with the repository `first`, a target, and a daemon's place between them.
-struct Place {
+/// Source with the repository `first`, target, and the site of a daemon.
+struct Scene {
     source: Server,
     target: Server,
     site: Site,
 }
 
-impl Place {
-    /// With entries of these schedules: `first`, then `second`, whose source is missing.
+impl Scene {
+    /// Creates entries with these schedules: `first`, then `second`, whose source is missing.
     fn new(schedules: &[&str]) -> Self {
-        let place = Self { source: Server::start(), target: Server::start(), site: Site::new() };
+        let scene = Self { source: Server::start(), target: Server::start(), site: Site::new() };
         let names = ["first", "second"];
-        images::small(Family::Oci, 1).put(&place.source, "first", Some("v1"));
-        let (source, target) = (place.source.host(), place.target.host());
+        images::small(Family::Oci, 1).put(&scene.source, "first", Some("v1"));
+        let (source, target) = (scene.source.host(), scene.target.host());
         let entry = |(name, schedule): (&&str, &&str)| {
             format!(
                 "- {{name: {name}, source: \"{source}/{name}\", target: \"{target}/{name}\", schedule: \"{schedule}\"}}"
@@ -35,8 +35,8 @@ impl Place {
         let entries: Vec<String> = names.iter().zip(schedules).map(entry).collect();
         let registries = [source, target].map(|host| format!("\"{host}\": {{plain_http: true}}"));
         let daemon = "status: \"127.0.0.1:0\", control: control.sock";
-        place.site.configure_fully(daemon, &registries.join(", "), &entries.join("\n"));
-        place
+        scene.site.configure_fully(daemon, &registries.join(", "), &entries.join("\n"));
+        scene
     }
 
     fn start(&self) -> (Running, String) {
@@ -49,7 +49,7 @@ impl Place {
         self.site.run(args)
     }
 
-    /// What has become of the runs of an entry, the latest first: why they began and how they ended.
+    /// Returns the trigger and the outcome of each run of an entry, the latest first.
     fn runs(&self, entry: &str) -> Vec<(String, Value)> {
         let runs = self.site.history(&["--entry", entry]);
         runs.iter().map(|run| (run["trigger"].as_str().unwrap().to_owned(), run["outcome"].clone())).collect()
@@ -62,18 +62,18 @@ fn end(daemon: Running) -> String {
 }
 
 #[test]
-fn a_run_that_is_asked_for_begins_at_once_and_its_end_is_told() {
-    let place = Place::new(&["never", "never"]);
-    let (daemon, _) = place.start();
-    let said = place.run(&["trigger", "first", "--wait"]).expect_success().stdout;
+fn triggered_run_starts_at_once_and_reports_its_end() {
+    let scene = Scene::new(&["never", "never"]);
+    let (daemon, _) = scene.start();
+    let printed = scene.run(&["trigger", "first", "--wait"]).expect_success().stdout;
     assert_eq!(
-        said,
+        printed,
         "first: requested; starts now, or when `daemon.entries_at_once` permits\nfirst: succeeded, 1 copied\n"
     );
-    assert_eq!(place.target.store().tag("first", "v1"), place.source.store().tag("first", "v1"));
-    assert_eq!(place.runs("first"), [("requested".to_owned(), "succeeded".into())]);
+    assert_eq!(scene.target.store().tag("first", "v1"), scene.source.store().tag("first", "v1"));
+    assert_eq!(scene.runs("first"), [("requested".to_owned(), "succeeded".into())]);
 
-    let failed = place.run(&["trigger", "second", "first", "--wait", "--json"]);
+    let failed = scene.run(&["trigger", "second", "first", "--wait", "--json"]);
     assert_eq!(failed.code(), 1, "{failed:?}");
     let answers: Value = serde_json::from_str(&failed.stdout).unwrap();
     let ends: Vec<_> = answers.as_array().unwrap().iter().filter(|answer| answer["result"] == "ended").collect();
@@ -84,81 +84,81 @@ fn a_run_that_is_asked_for_begins_at_once_and_its_end_is_told() {
 }
 
 #[test]
-fn an_entry_that_runs_is_not_begun_twice_and_whoever_waits_gives_up_without_ending_it() {
-    let place = Place::new(&["never"]);
-    place.target.set(Fault::Delay(Duration::from_millis(700)));
-    let (mut daemon, address) = place.start();
-    place.run(&["trigger", "first"]).expect_success();
+fn running_entry_is_not_started_twice_by_triggers() {
+    let scene = Scene::new(&["never"]);
+    scene.target.set(Fault::Delay(Duration::from_millis(700)));
+    let (mut daemon, address) = scene.start();
+    scene.run(&["trigger", "first"]).expect_success();
     daemon.wait_until("the run", |_| http::status(&address)?["entries"][0]["running"].is_object().then_some(()));
-    let mut waiting = place.site.start(&["trigger", "first", "--wait"]);
+    let mut waiting = scene.site.start(&["trigger", "first", "--wait"]);
     waiting.wait_until("the answer", |waiting| (waiting.stdout() == "first: already running\n").then_some(()));
     waiting.signal("INT");
     assert_eq!(waiting.wait(DEADLINE).code(), 130);
-    place.target.heal();
-    let said = place.run(&["trigger", "first", "--wait"]).expect_success().stdout;
+    scene.target.heal();
+    let printed = scene.run(&["trigger", "first", "--wait"]).expect_success().stdout;
     assert!(
-        said.ends_with("first: succeeded, 1 copied\n") || said.ends_with("first: succeeded, 1 unchanged\n"),
-        "{said}"
+        printed.ends_with("first: succeeded, 1 copied\n") || printed.ends_with("first: succeeded, 1 unchanged\n"),
+        "{printed}"
     );
-    assert!(place.runs("first").iter().all(|(trigger, outcome)| trigger == "requested" && outcome == "succeeded"));
+    assert!(scene.runs("first").iter().all(|(trigger, outcome)| trigger == "requested" && outcome == "succeeded"));
     end(daemon);
 }
 
 #[test]
-fn what_cannot_be_done_is_said_with_the_way_out() {
-    let place = Place::new(&["never", "never"]);
-    let silent = place.run(&["trigger", "first"]);
+fn refused_commands_are_reported_with_a_remedy() {
+    let scene = Scene::new(&["never", "never"]);
+    let silent = scene.run(&["trigger", "first"]);
     assert_eq!(silent.code(), 1);
     let expected = "error: no daemon listens at control.sock: start it with `transship run`, \
                     or run without a daemon: `transship once first`\n";
     assert_eq!(silent.stderr, expected);
-    let (daemon, _) = place.start();
-    let unknown = place.run(&["trigger", "frist"]);
+    let (daemon, _) = scene.start();
+    let unknown = scene.run(&["trigger", "frist"]);
     assert_eq!(unknown.code(), 2);
     assert_eq!(unknown.stdout, "there is no entry \"frist\": did you mean \"first\"?\n");
-    // The daemon goes on by the last good configuration, so it can be asked although its file is broken.
-    let at = place.site.path("control.sock");
-    place.site.write("sync.yaml", "version: 2\n");
-    place.run(&["trigger", "first", "--wait", "--at", at.to_str().unwrap()]).expect_success();
+    // The daemon keeps the last valid configuration, so it accepts commands although its file is broken.
+    let at = scene.site.path("control.sock");
+    scene.site.write("sync.yaml", "version: 2\n");
+    scene.run(&["trigger", "first", "--wait", "--at", at.to_str().unwrap()]).expect_success();
     end(daemon);
 }
 
 #[test]
-fn the_socket_is_one_daemons_alone_is_for_its_group_and_outlives_no_daemon() {
-    let place = Place::new(&["never"]);
-    let socket = place.site.path("control.sock");
-    let (daemon, _) = place.start();
+fn control_socket_is_exclusive_group_accessible_and_temporary() {
+    let scene = Scene::new(&["never"]);
+    let socket = scene.site.path("control.sock");
+    let (daemon, _) = scene.start();
     let mode = std::fs::metadata(&socket).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o660);
-    let second = place.run(&["run"]);
+    let second = scene.run(&["run"]);
     assert_eq!(second.code(), 1);
     let expected = "error: another daemon listens at control.sock: set `daemon.control` to another path \
                     or to `off`\n";
     assert!(second.stderr.ends_with(expected), "{}", second.stderr);
-    place.run(&["trigger", "first", "--wait"]).expect_success();
+    scene.run(&["trigger", "first", "--wait"]).expect_success();
     daemon.kill();
     assert!(socket.exists(), "a killed daemon leaves it behind");
-    let (daemon, _) = place.start();
-    place.run(&["trigger", "first", "--wait"]).expect_success();
+    let (daemon, _) = scene.start();
+    scene.run(&["trigger", "first", "--wait"]).expect_success();
     end(daemon);
     assert!(!socket.exists());
 }
 
 #[test]
-fn who_talks_nonsense_or_nothing_at_the_socket_disturbs_nobody() {
-    let place = Place::new(&["never"]);
-    let (daemon, address) = place.start();
-    let connect = || UnixStream::connect(place.site.path("control.sock")).unwrap();
+fn malformed_or_silent_socket_clients_disturb_no_other() {
+    let scene = Scene::new(&["never"]);
+    let (daemon, address) = scene.start();
+    let connect = || UnixStream::connect(scene.site.path("control.sock")).unwrap();
     let idle: Vec<UnixStream> = (0..200).map(|_| connect()).collect();
     let mut nonsense = connect();
     nonsense.write_all(&[b'x'; 100]).unwrap();
     nonsense.write_all(b"\n").unwrap();
-    let mut said = String::new();
-    nonsense.read_to_string(&mut said).unwrap();
-    assert!(said.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{said}");
-    // It is cut off in the midst of it.
+    let mut printed = String::new();
+    nonsense.read_to_string(&mut printed).unwrap();
+    assert!(printed.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{printed}");
+    // The daemon closes the connection before it has read this request completely.
     let _ = connect().write_all(&vec![b'['; 10 << 20]);
-    place.run(&["trigger", "first", "--wait"]).expect_success();
+    scene.run(&["trigger", "first", "--wait"]).expect_success();
     assert_eq!(http::get(&address, "/healthz").unwrap().0, 200);
     drop(idle);
     let log = end(daemon);
@@ -166,9 +166,9 @@ fn who_talks_nonsense_or_nothing_at_the_socket_disturbs_nobody() {
     assert!(log.contains("error=\"cannot parse the request: "), "{log}");
 }
 
-/// Sends a POST request without a body to the socket of a place, and returns the status and the body of the response.
-fn post(place: &Place, path: &str, headers: &str) -> (u16, String) {
-    let mut stream = UnixStream::connect(place.site.path("control.sock")).unwrap();
+/// Sends a POST request without a body to the control socket. Returns the status and the body of the response.
+fn post(scene: &Scene, path: &str, headers: &str) -> (u16, String) {
+    let mut stream = UnixStream::connect(scene.site.path("control.sock")).unwrap();
     stream.set_read_timeout(Some(DEADLINE)).unwrap();
     write!(stream, "POST {path} HTTP/1.1\r\n{headers}\r\n").unwrap();
     let mut response = String::new();
@@ -178,10 +178,10 @@ fn post(place: &Place, path: &str, headers: &str) -> (u16, String) {
 }
 
 #[test]
-fn status_codes_state_why_nothing_was_done() {
-    let place = Place::new(&["never"]);
-    let (daemon, _) = place.start();
-    let post = |path: &str| post(&place, path, "Host: localhost\r\n");
+fn status_codes_give_the_reason_of_a_refusal() {
+    let scene = Scene::new(&["never"]);
+    let (daemon, _) = scene.start();
+    let post = |path: &str| post(&scene, path, "Host: localhost\r\n");
     let (status, body) = post("/entries/frist/trigger");
     let expected =
         r#"{"entry":"frist","result":"unknown","error":"there is no entry \"frist\": did you mean \"first\"?"}"#;
@@ -193,22 +193,22 @@ fn status_codes_state_why_nothing_was_done() {
     assert_eq!((status, body.trim_end()), (409, expected.as_str()));
     assert_eq!(post("/entries/first/resume"), (200, "{\"entry\":\"first\",\"result\":\"resumed\"}\n".into()));
     assert_eq!(post("/entries/first/erase").0, 404);
-    assert!(place.runs("first").is_empty(), "no request has started a run");
+    assert!(scene.runs("first").is_empty(), "no request has started a run");
     end(daemon);
 }
 
 #[test]
 fn request_for_another_host_reaches_only_the_daemon() {
-    let place = Place::new(&["never"]);
-    let (daemon, _) = place.start();
-    let host = place.source.host();
-    let before = place.source.log().requests().len();
+    let scene = Scene::new(&["never"]);
+    let (daemon, _) = scene.start();
+    let host = scene.source.host();
+    let before = scene.source.log().requests().len();
     let headers = format!("Host: {host}\r\nOrigin: http://{host}\r\n");
     let paused = (200, "{\"entry\":\"first\",\"result\":\"paused\"}\n".to_owned());
     for path in ["/entries/first/pause".to_owned(), format!("http://{host}/entries/first/pause")] {
-        assert_eq!(post(&place, &path, &headers), paused);
+        assert_eq!(post(&scene, &path, &headers), paused);
     }
-    assert_eq!(place.source.log().requests().len(), before, "the daemon sends that host no request");
+    assert_eq!(scene.source.log().requests().len(), before, "the daemon sends that host no request");
     end(daemon);
 }
 
@@ -227,16 +227,16 @@ fn code_blocks(page: &str) -> Vec<(String, String)> {
 
 #[test]
 fn examples_of_the_documentation_work_with_curl() {
-    let place = Place::new(&["never"]);
-    let (mut daemon, address) = place.start();
+    let scene = Scene::new(&["never"]);
+    let (mut daemon, address) = scene.start();
     let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/reference/control.md")).unwrap();
     let blocks = code_blocks(&page);
     assert!(blocks.len() >= 10, "the page has examples: {blocks:?}");
-    let socket = place.site.path("control.sock");
+    let socket = scene.site.path("control.sock");
     for pair in blocks.chunks(2) {
         let [(shell, command), (json, expected)] = pair else { panic!("a command has no reply: {pair:?}") };
         assert_eq!((shell.as_str(), json.as_str()), ("sh", "json"));
-        // The entry of the test has another name.
+        // The entry of the example has another name than that of the test.
         let rename = |text: &str| text.replace("alpine", "first").replace("alpin", "firs");
         let command = rename(command).replace("/run/transship/control.sock", socket.to_str().unwrap());
         let output = std::process::Command::new("sh").args(["-c", &command]).output().unwrap();
@@ -247,62 +247,62 @@ fn examples_of_the_documentation_work_with_curl() {
     end(daemon);
 }
 
-/// The first entry in `/status`.
+/// Returns the first entry in `/status`.
 fn first(address: &str) -> Option<Value> {
     Some(http::status(address)?["entries"][0].clone())
 }
 
 #[test]
-fn a_paused_entry_stays_so_over_a_crash_until_it_is_resumed() {
-    let place = Place::new(&["* * * * *"]);
-    let (mut daemon, address) = place.start();
+fn paused_entry_stays_paused_over_a_crash() {
+    let scene = Scene::new(&["* * * * *"]);
+    let (mut daemon, address) = scene.start();
     daemon.wait_until("a firing", |_| first(&address)?["next_firing"].is_string().then_some(()));
-    assert_eq!(place.run(&["pause", "first"]).expect_success().stdout, "first: paused\n");
+    assert_eq!(scene.run(&["pause", "first"]).expect_success().stdout, "first: paused\n");
     daemon.wait_until("the pause", |_| {
         let state = first(&address)?;
         (state["paused_since"].is_string() && state["next_firing"].is_null()).then_some(())
     });
     let metrics = http::get(&address, "/metrics").unwrap().1;
     assert!(metrics.contains("transship_entry_paused{entry=\"first\"} 1\n"), "{metrics}");
-    let shown = place.run(&["status", "--at", &address]).expect_success().stdout;
+    let shown = scene.run(&["status", "--at", &address]).expect_success().stdout;
     assert!(shown.contains("paused since "), "{shown}");
-    let refused = place.run(&["trigger", "first"]);
+    let refused = scene.run(&["trigger", "first"]);
     assert_eq!(refused.code(), 1);
     assert_eq!(refused.stdout, "first: the entry is paused: `transship resume first` ends the pause\n");
-    assert_eq!(place.run(&["pause", "frist"]).code(), 2);
-    let runs = place.runs("first").len();
+    assert_eq!(scene.run(&["pause", "frist"]).code(), 2);
+    let runs = scene.runs("first").len();
     daemon.kill();
 
-    let (mut daemon, address) = place.start();
+    let (mut daemon, address) = scene.start();
     let state = daemon.wait_until("the pause", |_| first(&address).filter(|state| state["paused_since"].is_string()));
     assert_eq!(state["next_firing"], Value::Null);
-    assert_eq!(place.runs("first").len(), runs);
-    assert_eq!(place.run(&["resume", "first"]).expect_success().stdout, "first: resumed\n");
+    assert_eq!(scene.runs("first").len(), runs);
+    assert_eq!(scene.run(&["resume", "first"]).expect_success().stdout, "first: resumed\n");
     daemon.wait_until("a firing", |_| first(&address)?["next_firing"].is_string().then_some(()));
-    assert_eq!(place.run(&["resume", "first"]).expect_success().stdout, "first: was not paused\n");
-    place.run(&["trigger", "first", "--wait"]).expect_success();
+    assert_eq!(scene.run(&["resume", "first"]).expect_success().stdout, "first: was not paused\n");
+    scene.run(&["trigger", "first", "--wait"]).expect_success();
     end(daemon);
 }
 
 #[test]
-fn a_pause_lets_tags_under_way_be_finished_and_the_rest_goes_on_afterwards() {
-    let place = Place::new(&["never"]);
+fn pause_finishes_current_tags_and_continues_after_resume() {
+    let scene = Scene::new(&["never"]);
     for tag in 0..100 {
-        images::small(Family::Oci, 1000 + tag).put(&place.source, "first", Some(&format!("t{tag}")));
+        images::small(Family::Oci, 1000 + tag).put(&scene.source, "first", Some(&format!("t{tag}")));
     }
-    place.target.set(Fault::Delay(Duration::from_millis(300)));
-    let (mut daemon, address) = place.start();
-    place.run(&["trigger", "first"]).expect_success();
-    let arrived = || place.target.store().tags("first").map_or(0, |tags| tags.len());
+    scene.target.set(Fault::Delay(Duration::from_millis(300)));
+    let (mut daemon, address) = scene.start();
+    scene.run(&["trigger", "first"]).expect_success();
+    let arrived = || scene.target.store().tags("first").map_or(0, |tags| tags.len());
     daemon.wait_until("the first tags", |_| (arrived() > 0).then_some(()));
-    place.run(&["pause", "first", "--for", "3h"]).expect_success();
+    scene.run(&["pause", "first", "--for", "3h"]).expect_success();
     let state = daemon.wait_until("the end of the run", |_| first(&address).filter(|state| state["running"].is_null()));
     assert!(state["paused_until"].is_string(), "{state:#}");
     assert!(arrived() < 101, "{} tags", arrived());
-    place.target.heal();
-    place.run(&["resume", "first"]).expect_success();
+    scene.target.heal();
+    scene.run(&["resume", "first"]).expect_success();
     daemon.wait_until("the rest", |_| (arrived() == 101).then_some(()));
     daemon.wait_until("its end", |_| first(&address).filter(|state| state["running"].is_null()));
-    assert_eq!(place.runs("first")[0], ("continued".to_owned(), "succeeded".into()));
+    assert_eq!(scene.runs("first")[0], ("continued".to_owned(), "succeeded".into()));
     end(daemon);
 }

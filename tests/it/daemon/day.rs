@@ -1,7 +1,9 @@
-//! A day in the life of the daemon, as its package installs it: from the installation in the morning to SIGTERM in the midst of
-//! a gigabyte, and what came of that. After each step is looked at what an operator looks at; skopeo tells what arrived.
+//! Test of the packaged daemon over a day of operations: from its installation to SIGTERM during the transfer of a
+//! gigabyte, and the resumption afterwards. After each step, the test checks the same outputs as an operator. Skopeo
+//! checks the copied images.
 //!
-//! The minutes by which entries fire pass as soon as a run had the time that it needs (`support::clock`). All else is real.
+//! The daemon's clock advances by a minute as soon as the current run has had enough time (`support::clock`).
+//! Everything else is real.
 
 use std::fs;
 use std::os::unix::net::UnixDatagram;
@@ -23,16 +25,16 @@ use crate::support::programs::{DEADLINE, DebianRegistry, Output, Running, skopeo
 use crate::support::site::parse;
 use crate::support::{http, large};
 
-/// How long a minute of the daemon's clock takes.
+/// Real duration of a minute of the daemon's clock.
 const MINUTE: Duration = Duration::from_secs(4);
 
-/// How long some firings and their runs may take, on a busy machine.
+/// Time limit for several scheduled runs on a busy machine.
 const SOME_MINUTES: Duration = Duration::from_secs(150);
 
-/// How long a gigabyte may take there.
+/// Time limit for the transfer of a gigabyte on a busy machine.
 const A_GIGABYTE: Duration = Duration::from_secs(300);
 
-/// Passwords of `mirror` at the target, one after the other, each with its line in the registry's file.
+/// Two consecutive passwords of `mirror` at the target, each with its line in the registry's `htpasswd` file.
 const PASSWORD: &str = "c4nary-p4ss";
 const HTPASSWD: &str = "mirror:$2y$05$abcdefghijklmnopqrstuuXvrSL3Pi/EvKlC12beLQZLHpQxc1wUa\n";
 const NEXT_PASSWORD: &str = "the-second-c4nary";
@@ -41,76 +43,76 @@ const NEXT_HTPASSWD: &str = "mirror:$2b$05$abcdefghijklmnopqrstuuNINJ1Vz8KCUntIf
 const GIB: u64 = 1 << 30;
 const MIB: u64 = 1 << 20;
 
-/// The machine of the operator: where the package is installed, and the registries that its daemon knows.
+/// Machine of the operator: the installed package, the daemon, and the registries of its configuration.
 struct Machine {
     root: Root,
-    /// Where images are built.
+    /// Registry to which builds push.
     build: DebianRegistry,
-    /// Where they are mirrored to; it lets nobody in without a password.
+    /// Target registry. It requires a password.
     mirror: DebianRegistry,
     to_build: Gate,
     to_mirror: Gate,
-    /// By which the daemon goes, and whoever asks it.
+    /// Clock of the daemon and of the commands.
     clock: Clock,
-    /// What systemd was told.
+    /// Notifications to systemd.
     systemd: Arc<Mutex<String>>,
     daemon: Option<Running>,
-    /// Where its status port is.
+    /// Address of the status port.
     status: String,
-    /// What goes on, for whoever reads of a failure.
+    /// Current step, for the message of a failure.
     step: &'static str,
-    /// What daemons have logged that ended.
+    /// Logs of the daemons that have ended.
     logged: String,
 }
 
 #[test]
-fn a_day_in_the_life_of_the_daemon_that_the_package_installs() {
-    let mut machine = Machine::with_the_package_installed();
-    machine.the_daemon_starts();
+fn installed_daemon_works_through_a_day_of_operations() {
+    let mut machine = Machine::with_package_installed();
+    machine.daemon_starts();
     let scraped = Gate::start(&machine.status);
     let mut prometheus = Prometheus::start(&scraped.host(), None);
-    machine.two_entries_fire_by_cron();
-    machine.an_edit_breaks_the_file_and_is_mended(&mut prometheus);
-    machine.an_entry_is_added_and_the_password_changes();
-    machine.an_entry_is_triggered_paused_and_resumed(&mut prometheus);
-    machine.a_registry_dies_and_returns(&mut prometheus);
-    machine.the_daemon_ends_in_the_midst_of_a_gigabyte_and_goes_on_from_there(&scraped);
-    machine.prometheus_has_seen_the_day(&mut prometheus);
-    machine.the_journal_tells_of_the_day();
+    machine.two_entries_run_by_cron();
+    machine.edit_breaks_the_file_and_is_corrected(&mut prometheus);
+    machine.entry_is_added_and_password_changes();
+    machine.entry_is_triggered_paused_and_resumed(&mut prometheus);
+    machine.registry_dies_and_returns(&mut prometheus);
+    machine.daemon_ends_during_a_gigabyte_and_resumes(&scraped);
+    machine.prometheus_has_metrics_of_the_day(&mut prometheus);
+    machine.journal_has_records_of_the_day();
 }
 
 impl Machine {
-    fn with_the_package_installed() -> Self {
+    fn with_package_installed() -> Self {
         let (folder, root) = (TempDir::new().unwrap(), Root::new());
         let package = debian::build(folder.path());
         root.dpkg(&["--install", package.to_str().unwrap()]);
         for folder in ["var/lib/transship", "run/transship", "run/credentials"] {
             fs::create_dir_all(root.path(folder)).unwrap();
         }
-        let systemd = systemd_listens(&root.path("run/notify"));
+        let systemd = listen_as_systemd(&root.path("run/notify"));
         let (build, mirror) = (DebianRegistry::start(), DebianRegistry::guarded(HTPASSWD));
         let (to_build, to_mirror) = (Gate::start(build.host()), Gate::start(mirror.host()));
         let (daemon, status, step, logged) = (None, String::new(), "the package is installed", String::new());
         let clock = Clock::new();
         let machine = Self { root, build, mirror, to_build, to_mirror, clock, systemd, daemon, status, step, logged };
-        machine.hand_over_password(PASSWORD);
-        machine.build_pushes("team/app", "1.0.0");
-        machine.build_pushes("team/base", "1.0.0");
+        machine.write_service_password(PASSWORD);
+        machine.push_example_to_build("team/app", "1.0.0");
+        machine.push_example_to_build("team/base", "1.0.0");
         machine
     }
 
-    fn the_daemon_starts(&mut self) {
+    fn daemon_starts(&mut self) {
         self.step = "the daemon starts";
         self.write_configuration(&[self.entry("app"), self.entry("base")], "");
         self.transship(&["check"]).expect_success();
         self.start();
         self.wait(DEADLINE, "readiness", |machine| machine.answers("/readyz", 200));
-        self.wait(DEADLINE, "systemd to be told", |machine| machine.has_told_systemd("READY=1"));
+        self.wait(DEADLINE, "the readiness notification", |machine| machine.systemd_received("READY=1"));
         let shown = self.transship(&["status", "--at", &self.status]).expect_success().stdout;
         assert!(shown.contains("ready") && shown.contains("app") && shown.contains("none yet"), "{shown}");
     }
 
-    fn two_entries_fire_by_cron(&mut self) {
+    fn two_entries_run_by_cron(&mut self) {
         self.step = "two entries fire by cron";
         for name in ["app", "base"] {
             self.wait_over_minutes(name, |machine| machine.last_run(name).filter(|run| run["outcome"] == "succeeded"));
@@ -120,7 +122,7 @@ impl Machine {
         }
     }
 
-    fn an_edit_breaks_the_file_and_is_mended(&mut self, prometheus: &mut Prometheus) {
+    fn edit_breaks_the_file_and_is_corrected(&mut self, prometheus: &mut Prometheus) {
         self.step = "an edit breaks the file";
         let good = fs::read_to_string(self.configuration()).unwrap();
         self.save(&good.replace("schedule: \"* * * * *\"", "schedule: \"* * * *\""));
@@ -130,30 +132,33 @@ impl Machine {
         assert!(problem.contains("sync.yaml:"), "{problem}");
         let line = problem.lines().find(|line| line.contains("sync.yaml:")).unwrap_or_default().trim().to_owned();
         assert!(self.log().contains(&line), "{line}");
-        prometheus.finds("transship_configuration_last_reload_successful == 0");
+        prometheus.wait_for_result("transship_configuration_last_reload_successful == 0");
         let shown = self.transship(&["status", "--at", &self.status]).expect_success().stdout;
         assert!(shown.contains("refused") && shown.contains(&line), "{shown}");
         assert_eq!(self.transship(&["check"]).code(), 2);
-        assert!(self.answers("/readyz", 200).is_some() && self.next_firing("app").is_some(), "the old one goes on");
+        assert!(
+            self.answers("/readyz", 200).is_some() && self.next_firing("app").is_some(),
+            "the previous configuration stays active"
+        );
 
         self.step = "the file is mended";
         self.save(&good);
         self.wait(DEADLINE, "the good edit", |machine| {
             http::status(&machine.status)?["configuration"]["problem"].is_null().then_some(())
         });
-        prometheus.finds("transship_configuration_last_reload_successful == 1");
+        prometheus.wait_for_result("transship_configuration_last_reload_successful == 1");
     }
 
-    fn an_entry_is_added_and_the_password_changes(&mut self) {
+    fn entry_is_added_and_password_changes(&mut self) {
         self.step = "an entry is added";
-        self.build_pushes("team/model", "1.0.0");
-        self.build_pushes("team/app", "1.1.0");
+        self.push_example_to_build("team/model", "1.0.0");
+        self.push_example_to_build("team/app", "1.1.0");
         self.save_when_nothing_fires(&[self.entry("app"), self.entry("base"), self.entry("model")], "");
         self.wait(DEADLINE, "the entry", |machine| machine.next_firing("model"));
         self.step = "the password of the mirror changes";
-        self.hand_over_password(NEXT_PASSWORD);
+        self.write_service_password(NEXT_PASSWORD);
         self.mirror.set_htpasswd(NEXT_HTPASSWD);
-        assert!(!self.inspect("app", "1.0.0", PASSWORD).status.success(), "the old one is not let in");
+        assert!(!self.inspect("app", "1.0.0", PASSWORD).status.success(), "the old password is refused");
         self.wait_over_minutes("the added entry", |machine| {
             machine.last_run("model").filter(|run| run["outcome"] == "succeeded")
         });
@@ -163,15 +168,15 @@ impl Machine {
         });
         self.has_arrived("app", "1.1.0", NEXT_PASSWORD);
         let failed = self.listed(&["history", "--json"]).into_iter().find(|run| run["outcome"] == "failed");
-        assert_eq!(failed, None, "nobody noticed the new password");
+        assert_eq!(failed, None, "no run used the new password");
     }
 
-    fn an_entry_is_triggered_paused_and_resumed(&mut self, prometheus: &mut Prometheus) {
+    fn entry_is_triggered_paused_and_resumed(&mut self, prometheus: &mut Prometheus) {
         self.step = "an entry is triggered";
-        self.build_pushes("team/base", "1.1.0");
+        self.push_example_to_build("team/base", "1.1.0");
         self.wait_for_a_quiet_moment();
-        let said = self.transship(&["trigger", "base", "--wait"]).expect_success().stdout;
-        assert!(said.contains("base: succeeded, "), "{said}");
+        let printed = self.transship(&["trigger", "base", "--wait"]).expect_success().stdout;
+        assert!(printed.contains("base: succeeded, "), "{printed}");
         self.has_arrived("base", "1.1.0", NEXT_PASSWORD);
         let runs = self.listed(&["history", "--json", "--entry", "base"]);
         assert!(runs.iter().any(|run| run["trigger"] == "requested"), "{runs:#?}");
@@ -180,19 +185,19 @@ impl Machine {
         self.wait_for_a_quiet_moment();
         self.transship(&["pause", "base"]).expect_success();
         let last = self.last_run("base");
-        self.build_pushes("team/base", "latest");
+        self.push_example_to_build("team/base", "latest");
         for _ in 0..2 {
             let before = self.last_run("app");
             self.wait_over_minutes("another entry to fire", |machine| {
                 machine.last_run("app").filter(|run| Some(run) != before.as_ref())
             });
         }
-        assert_eq!(self.last_run("base"), last, "it began nothing");
+        assert_eq!(self.last_run("base"), last, "the resume started no run");
         assert!(!self.inspect("base", "latest", NEXT_PASSWORD).status.success());
-        assert!(self.told_of("base").unwrap()["paused_since"].is_string());
+        assert!(self.entry_status("base").unwrap()["paused_since"].is_string());
         let shown = self.transship(&["status", "--at", &self.status]).expect_success().stdout;
         assert!(shown.contains("paused since"), "{shown}");
-        prometheus.finds("transship_entry_paused{entry=\"base\"} == 1");
+        prometheus.wait_for_result("transship_entry_paused{entry=\"base\"} == 1");
 
         self.step = "an entry is resumed";
         self.transship(&["resume", "base"]).expect_success();
@@ -200,14 +205,14 @@ impl Machine {
             machine.inspect("base", "latest", NEXT_PASSWORD).status.success().then_some(())
         });
         self.has_arrived("base", "latest", NEXT_PASSWORD);
-        prometheus.finds("transship_entry_paused{entry=\"base\"} == 0");
+        prometheus.wait_for_result("transship_entry_paused{entry=\"base\"} == 0");
     }
 
-    fn a_registry_dies_and_returns(&mut self, prometheus: &mut Prometheus) {
+    fn registry_dies_and_returns(&mut self, prometheus: &mut Prometheus) {
         self.step = "the mirror dies";
         self.to_mirror.close();
         self.mirror.kill();
-        self.build_pushes("team/app", "latest");
+        self.push_example_to_build("team/app", "latest");
         let run = self.wait_over_minutes("a run that fails", |machine| {
             machine.last_run("app").filter(|run| run["outcome"] == "failed")
         });
@@ -218,7 +223,7 @@ impl Machine {
         for path in ["/healthz", "/readyz"] {
             assert!(self.answers(path, 200).is_some(), "{path}: a dead registry is no trouble of the daemon");
         }
-        prometheus.finds("transship_entry_runs_total{entry=\"app\", outcome=\"failed\"}");
+        prometheus.wait_for_result("transship_entry_runs_total{entry=\"app\", outcome=\"failed\"}");
 
         self.step = "the mirror returns";
         self.mirror.restart_on_other_port();
@@ -229,14 +234,14 @@ impl Machine {
         self.has_arrived("app", "latest", NEXT_PASSWORD);
     }
 
-    fn the_daemon_ends_in_the_midst_of_a_gigabyte_and_goes_on_from_there(&mut self, scraped: &Gate) {
+    fn daemon_ends_during_a_gigabyte_and_resumes(&mut self, scraped: &Gate) {
         self.step = "a gigabyte is on its way";
         let entries = [self.entry("app"), self.entry("base"), self.entry("model")];
         self.write_configuration(&entries, ", limits: {bandwidth: 20MiB/s}");
         let mut browser = Chromium::start();
         let (read, written) = (self.to_build.bytes_received(), self.to_mirror.bytes_sent());
         let (manifest, layer) = large::put(self.build.storage(), "team/model", GIB);
-        self.build_takes_manifest("team/model", "large", &manifest);
+        self.push_manifest_to_build("team/model", "large", &manifest);
         self.wait_over_minutes("a good part of it to arrive", |machine| {
             (machine.to_mirror.bytes_sent() - written > 100 * MIB).then_some(())
         });
@@ -246,11 +251,19 @@ impl Machine {
 
         self.step = "SIGTERM in the midst of it";
         let log = self.end();
-        let confirmed = self.confirmed(layer);
+        let acknowledged_bytes = self.acknowledged_bytes(layer);
         let by_first = self.to_mirror.bytes_sent() - written;
         assert!(by_first < 900 * MIB, "it did not wait for the rest: {} MiB", by_first / MIB);
-        assert!(confirmed > 90 * MIB && confirmed <= by_first, "{} of {} MiB", confirmed / MIB, by_first / MIB);
-        assert!(!self.inspect("model", "large", NEXT_PASSWORD).status.success(), "no tag moves half-way");
+        assert!(
+            acknowledged_bytes > 90 * MIB && acknowledged_bytes <= by_first,
+            "{} of {} MiB",
+            acknowledged_bytes / MIB,
+            by_first / MIB
+        );
+        assert!(
+            !self.inspect("model", "large", NEXT_PASSWORD).status.success(),
+            "the tag does not move before the blob is complete"
+        );
         assert_eq!(self.listed(&["history", "--json", "--entry", "model"])[0]["outcome"], "interrupted", "{log}");
 
         self.step = "the next start";
@@ -263,22 +276,23 @@ impl Machine {
         self.has_arrived("model", "large", NEXT_PASSWORD);
         assert_eq!(large::digest_of(&large::blob_path(self.mirror.storage(), layer)), layer);
         let (read, by_next) = (self.to_build.bytes_received() - read, self.to_mirror.bytes_sent() - written - by_first);
-        // Beside the layer there are heads of requests, and small images.
-        let rest = GIB - confirmed;
+        // The bytes also include request headers and small images.
+        let rest = GIB - acknowledged_bytes;
         assert!((rest..rest + 2 * MIB).contains(&by_next), "{} MiB were sent of {}", by_next / MIB, rest / MIB);
         assert!(read < GIB + 64 * MIB, "{} MiB were read in all", read / MIB);
         let evidence = self.listed(&["evidence", "--json", "--entry", "model"]);
-        let of_large = evidence.iter().find(|arrival| arrival["tag"] == "large").expect("evidence of it");
-        assert!(of_large["bytes"].as_u64() >= Some(GIB), "the whole is proven: {of_large:#?}");
+        let of_large = evidence.iter().find(|arrival| arrival["tag"] == "large").expect("evidence of the large image");
+        assert!(of_large["bytes"].as_u64() >= Some(GIB), "the whole blob is in the evidence: {of_large:#?}");
     }
 
-    /// What moves is on it, what happened since the morning, and nothing that the browser finds fault with.
+    /// Checks that the page shows the transfer in progress and the runs of the day, and that the browser reports no
+    /// problem.
     fn chromium_reads_the_page(&mut self, browser: &mut Chromium, layer: Digest) {
         self.step = "Chromium reads the page";
         browser.open(&format!("http://{}/", self.status));
-        let told = browser.text("main");
+        let message = browser.text("main");
         for words in ["Running now", "model", "Transfers", &layer.short(), "% of 1.00 GiB", "app", "base"] {
-            assert!(told.contains(words), "{words} is missing in {told}");
+            assert!(message.contains(words), "{words} is missing in {message}");
         }
         assert_eq!(browser.evaluate("document.querySelectorAll('svg.small').length"), 3);
         browser.open(&format!("http://{}/entry?name=app", self.status));
@@ -288,19 +302,19 @@ impl Machine {
         assert_eq!(browser.problems(), Vec::<String>::new());
     }
 
-    fn prometheus_has_seen_the_day(&mut self, prometheus: &mut Prometheus) {
-        self.step = "Prometheus is asked";
-        prometheus.finds("up{job=\"transship\"} == 1");
-        prometheus.finds("transship_entry_runs_total{entry=\"model\", outcome=\"succeeded\"}");
-        let last = prometheus.finds("max_over_time(transship_configuration_last_reload_successful[10m])");
+    fn prometheus_has_metrics_of_the_day(&mut self, prometheus: &mut Prometheus) {
+        self.step = "queries to Prometheus";
+        prometheus.wait_for_result("up{job=\"transship\"} == 1");
+        prometheus.wait_for_result("transship_entry_runs_total{entry=\"model\", outcome=\"succeeded\"}");
+        let last = prometheus.wait_for_result("max_over_time(transship_configuration_last_reload_successful[10m])");
         assert_eq!(last[0]["value"][1], "1");
     }
 
-    fn the_journal_tells_of_the_day(&mut self) {
+    fn journal_has_records_of_the_day(&mut self) {
         self.step = "the evening";
         let log = self.end();
-        let told = self.transship(&["status", "--at", &self.status]);
-        assert_eq!(told.code(), 1, "nobody answers any more: {}", told.stderr);
+        let message = self.transship(&["status", "--at", &self.status]);
+        assert_eq!(message.code(), 1, "nobody answers any more: {}", message.stderr);
         let runs = self.listed(&["history", "--json"]);
         assert!(runs.iter().all(|run| run["outcome"] != "running" && !run["outcome"].is_null()), "{runs:#?}");
         let arrived = |tag: &str| self.listed(&["evidence", "--json"]).iter().any(|arrival| arrival["tag"] == tag);
@@ -313,13 +327,13 @@ impl Machine {
     }
 }
 
-/// What the steps are made of.
+/// Helpers of the steps.
 impl Machine {
     fn configuration(&self) -> std::path::PathBuf {
         self.root.path("etc/transship/sync.yaml")
     }
 
-    /// An entry from the build registry to its namesake in the mirror, each minute.
+    /// Returns an entry that copies a repository of the build registry to the same name in the mirror, each minute.
     fn entry(&self, name: &str) -> String {
         let (build, mirror) = (self.to_build.host(), self.to_mirror.host());
         format!(
@@ -327,7 +341,7 @@ impl Machine {
         )
     }
 
-    /// `sync.yaml` with these entries; `more` is said of the mirror.
+    /// Writes `sync.yaml` with these entries. `more` are further options of the mirror.
     fn write_configuration(&self, entries: &[String], more: &str) {
         let (build, mirror) = (self.to_build.host(), self.to_mirror.host());
         self.save(&format!(
@@ -338,13 +352,14 @@ impl Machine {
         ));
     }
 
-    /// The same, at a moment at which no run begins soon.
+    /// Writes `sync.yaml` at a moment when no run starts soon.
     fn save_when_nothing_fires(&mut self, entries: &[String], more: &str) {
         self.wait_for_a_quiet_moment();
         self.write_configuration(entries, more);
     }
 
-    /// Waits until no run goes on and none begins soon. The clock of the daemon goes ahead of ours by whole minutes.
+    /// Waits until no run is in progress or about to start. The clock of the daemon is ahead of the test's clock by
+    /// whole minutes.
     fn wait_for_a_quiet_moment(&mut self) {
         self.wait(SOME_MINUTES, "a quiet moment", |machine| {
             let status = http::status(&machine.status)?;
@@ -360,15 +375,15 @@ impl Machine {
         fs::rename(new, self.configuration()).unwrap();
     }
 
-    /// What systemd's LoadCredential= leaves there at a start. systemd itself changes it with a restart only; Kubernetes, and whoever
-    /// keeps the files in a folder of their own, replace them while the daemon runs.
-    fn hand_over_password(&self, password: &str) {
+    /// Writes the password file that systemd's LoadCredential= provides at a start. Systemd changes the file only at a
+    /// restart. Kubernetes, and operators with their own folder, replace such files while the daemon runs.
+    fn write_service_password(&self, password: &str) {
         let (new, file) = (self.root.path("run/credentials/.new"), self.root.path("run/credentials/mirror"));
         fs::write(&new, password).unwrap();
         fs::rename(new, file).unwrap();
     }
 
-    /// The installed program, with what systemd gives to the service.
+    /// Returns the command of the installed program, with the environment that systemd gives to the service.
     fn command(&self, program: &Path, arguments: &[&str]) -> Command {
         let mut command = Command::new(program);
         command.args(arguments).env_clear().env("TRANSSHIP_CONFIG", self.configuration());
@@ -384,13 +399,13 @@ impl Machine {
         command
     }
 
-    /// The installed program, run to its end.
+    /// Runs the installed program to its end.
     fn transship(&self, arguments: &[&str]) -> Output {
         let mut command = self.command(&self.root.path("usr/bin/transship"), arguments);
         Running::start(command.env_remove("NOTIFY_SOCKET")).wait(DEADLINE)
     }
 
-    /// The rows of a list that it prints.
+    /// Returns the rows of a list that the program prints.
     #[track_caller]
     fn listed(&self, arguments: &[&str]) -> Vec<Value> {
         let output = self.transship(arguments).expect_success();
@@ -412,7 +427,7 @@ impl Machine {
         self.daemon = Some(daemon);
     }
 
-    /// Ends the service as systemd does; what it logged.
+    /// Ends the service as systemd does. Returns its log.
     #[track_caller]
     fn end(&mut self) -> String {
         let daemon = self.daemon.take().expect("a daemon runs");
@@ -426,7 +441,7 @@ impl Machine {
         self.daemon.as_ref().map(Running::stderr).unwrap_or_default()
     }
 
-    /// Waits until `found` sees what it looks for, while the daemon runs.
+    /// Waits until `found` returns a value, while the daemon runs.
     #[track_caller]
     fn wait<T>(&mut self, longest: Duration, what: &str, mut found: impl FnMut(&Self) -> Option<T>) -> T {
         let mut daemon = self.daemon.take().expect("a daemon runs");
@@ -435,7 +450,7 @@ impl Machine {
         seen
     }
 
-    /// The same, while minutes pass on the clock of the daemon.
+    /// Waits like `wait`, while the clock of the daemon advances.
     #[track_caller]
     fn wait_over_minutes<T>(&mut self, what: &str, mut found: impl FnMut(&Self) -> Option<T>) -> T {
         let mut passed: Option<Instant> = None;
@@ -449,9 +464,9 @@ impl Machine {
         })
     }
 
-    /// How many bytes of a layer the mirror has acknowledged, by the journal.
+    /// Returns the number of bytes of a layer that the mirror has acknowledged, according to the journal.
     #[track_caller]
-    fn confirmed(&self, layer: Digest) -> u64 {
+    fn acknowledged_bytes(&self, layer: Digest) -> u64 {
         let journal = rusqlite::Connection::open(self.root.path("var/lib/transship/journal.db")).unwrap();
         let stored = "SELECT stored FROM uploads WHERE digest = ?1";
         journal.query_row(stored, [layer.to_string()], |row| row.get::<_, u32>(0)).unwrap().into()
@@ -461,32 +476,32 @@ impl Machine {
         http::get(&self.status, path).filter(|(status, _)| *status == expected).map(|_| ())
     }
 
-    /// Whether a line of this beginning was among what systemd was told.
-    fn has_told_systemd(&self, line: &str) -> Option<()> {
-        self.systemd.lock().unwrap().lines().any(|told| told.starts_with(line)).then_some(())
+    /// Returns a value if a notification to systemd begins with `line`.
+    fn systemd_received(&self, line: &str) -> Option<()> {
+        self.systemd.lock().unwrap().lines().any(|message| message.starts_with(line)).then_some(())
     }
 
-    /// An entry in `/status`.
-    fn told_of(&self, name: &str) -> Option<Value> {
+    /// Returns an entry of `/status`.
+    fn entry_status(&self, name: &str) -> Option<Value> {
         http::status(&self.status)?["entries"].as_array()?.iter().find(|entry| entry["name"] == name).cloned()
     }
 
     fn last_run(&self, name: &str) -> Option<Value> {
-        self.told_of(name).map(|entry| entry["last_run"].clone()).filter(Value::is_object)
+        self.entry_status(name).map(|entry| entry["last_run"].clone()).filter(Value::is_object)
     }
 
     fn next_firing(&self, name: &str) -> Option<String> {
-        self.told_of(name)?["next_firing"].as_str().map(str::to_owned)
+        self.entry_status(name)?["next_firing"].as_str().map(str::to_owned)
     }
 
-    /// Somebody pushes the example of this tag.
-    fn build_pushes(&self, repository: &str, tag: &str) {
+    /// Pushes the example image with this tag to the build registry.
+    fn push_example_to_build(&self, repository: &str, tag: &str) {
         let images = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/images");
         skopeo_copy(&format!("oci:{images}:{tag}"), &format!("docker://{}/{repository}:{tag}", self.build.host()));
     }
 
     #[track_caller]
-    fn build_takes_manifest(&self, repository: &str, tag: &str, manifest: &str) {
+    fn push_manifest_to_build(&self, repository: &str, tag: &str, manifest: &str) {
         let url = format!("http://{}/v2/{repository}/manifests/{tag}", self.build.host());
         let mut curl = Command::new("curl");
         curl.args(["--silent", "--fail-with-body", "--noproxy", "*", "--request", "PUT", "--data-binary", manifest]);
@@ -494,7 +509,7 @@ impl Machine {
         Running::start(&mut curl).wait(DEADLINE).expect_success();
     }
 
-    /// What skopeo finds at the mirror.
+    /// Reads a manifest of the mirror with skopeo.
     fn inspect(&self, name: &str, tag: &str, password: &str) -> Output {
         let place = format!("docker://{}/prod/{name}:{tag}", self.mirror.host());
         skopeo(&["inspect", "--raw", "--tls-verify=false", "--creds", &format!("mirror:{password}"), &place])
@@ -507,12 +522,13 @@ impl Machine {
     }
 }
 
-/// Listens as systemd does: whoever tells it something never waits. It ends with whoever looks at what was told.
-fn systemd_listens(path: &Path) -> Arc<Mutex<String>> {
+/// Listens at a notification socket as systemd does, so that the daemon never waits. Ends when the returned text is
+/// dropped.
+fn listen_as_systemd(path: &Path) -> Arc<Mutex<String>> {
     let socket = UnixDatagram::bind(path).unwrap();
     socket.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
-    let told = Arc::<Mutex<String>>::default();
-    let into = Arc::downgrade(&told);
+    let message = Arc::<Mutex<String>>::default();
+    let into = Arc::downgrade(&message);
     std::thread::spawn(move || {
         let mut buffer = [0; 4096];
         while let Some(into) = into.upgrade() {
@@ -523,7 +539,7 @@ fn systemd_listens(path: &Path) -> Arc<Mutex<String>> {
             }
         }
     });
-    told
+    message
 }
 
 impl Drop for Machine {

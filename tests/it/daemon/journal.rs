@@ -1,4 +1,4 @@
-//! The journal, seen from outside: what it tells, whom it tells, and what it saves after a death.
+//! Tests of the journal: its output, its file permissions, and its use after a kill.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::support::programs::{DEADLINE, Running};
 use crate::support::registry::{Auth, Fault, Server, Setup};
 use crate::support::site::Site;
 
-/// An image of two small layers and a large one, and the large one's size.
+/// Returns an image of two small layers and a large layer, with the size of the large layer.
 fn large() -> (Image, usize) {
     let layers = [
         images::layer(Family::Oci, 1, 1000),
@@ -24,8 +24,9 @@ fn large() -> (Image, usize) {
     (image, size)
 }
 
-/// A source whose large layer takes a minute and more, its target, and a run of entry `app` that has sent all but it.
-fn run_that_hangs(site: &Site) -> (Server, Server, Running) {
+/// Starts a source whose large layer takes more than a minute, its target, and a run of entry `app` that has sent
+/// everything except the large layer.
+fn hanging_run(site: &Site) -> (Server, Server, Running) {
     let (source, target) = (Server::start(), Server::start());
     let (image, _) = large();
     image.put(&source, "app", Some("v1"));
@@ -41,19 +42,19 @@ fn run_that_hangs(site: &Site) -> (Server, Server, Running) {
 }
 
 #[test]
-fn a_killed_run_is_marked_and_the_next_one_sends_nothing_again_that_was_done() {
+fn killed_run_is_marked_and_next_run_resends_nothing() {
     let site = Site::new();
-    let (source, target, running) = run_that_hangs(&site);
+    let (source, target, running) = hanging_run(&site);
     running.kill();
     assert_eq!(target.store().tag("app", "v1"), None);
     source.heal();
     target.log().clear();
 
-    let told = site.once();
+    let message = site.once();
     let (image, size) = large();
     assert_eq!(target.store().tag("app", "v1"), Some(image.digest()));
     assert_eq!(target.log().count("upload PUT"), 1, "only what was not finished: {:?}", target.log().counts());
-    assert!(told.contains("1 sent, 3 found"), "{told}");
+    assert!(message.contains("1 sent, 3 found"), "{message}");
     let history = site.history(&[]);
     let outcomes: Vec<&Value> = history.iter().map(|run| &run["outcome"]).collect();
     assert_eq!(outcomes, ["succeeded", "interrupted"]);
@@ -62,23 +63,23 @@ fn a_killed_run_is_marked_and_the_next_one_sends_nothing_again_that_was_done() {
 }
 
 #[test]
-fn a_second_process_leaves_a_running_entry_alone_and_says_so() {
+fn second_process_skips_and_reports_a_running_entry() {
     let site = Site::new();
-    let (_source, target, mut running) = run_that_hangs(&site);
+    let (_source, target, mut running) = hanging_run(&site);
     let before = target.log().requests().len();
     let second = site.run(&["once"]).expect_success();
-    let told = format!("app: skipped, process {} has been running it since ", running.id());
-    assert!(second.stdout.starts_with(&told), "{}", second.stdout);
-    assert_eq!(target.log().requests().len(), before, "it asked for nothing");
+    let message = format!("app: skipped, process {} has been running it since ", running.id());
+    assert!(second.stdout.starts_with(&message), "{}", second.stdout);
+    assert_eq!(target.log().requests().len(), before, "the second process sent a request");
     assert!(running.is_running());
     assert_eq!(site.history(&[]).len(), 1);
     running.kill();
 }
 
 #[test]
-fn an_interrupted_run_says_so_and_ends_with_130() {
+fn interrupted_run_is_reported_and_exits_with_130() {
     let site = Site::new();
-    let (_source, target, running) = run_that_hangs(&site);
+    let (_source, target, running) = hanging_run(&site);
     running.signal("INT");
     let output = running.wait(DEADLINE);
     assert_eq!(output.code(), 130, "{}", output.stderr);
@@ -88,7 +89,7 @@ fn an_interrupted_run_says_so_and_ends_with_130() {
 }
 
 #[test]
-fn what_arrived_is_told_as_table_json_and_csv_with_filters() {
+fn evidence_is_printed_as_table_json_and_csv() {
     let (source, target) = (Server::start(), Server::start());
     let (one, two) = (images::two_platforms(Family::Oci, 1), images::small(Family::Docker, 2));
     one.put(&source, "one", Some("v1"));
@@ -100,7 +101,7 @@ fn what_arrived_is_told_as_table_json_and_csv_with_filters() {
     site.once();
 
     let rows = site.evidence(&["--entry", "one"]);
-    assert_eq!(rows.len(), 1, "what was there already is no new evidence");
+    assert_eq!(rows.len(), 1, "unchanged content has no new evidence");
     let row = &rows[0];
     for (key, value) in [
         ("entry", "one".to_owned()),
@@ -117,7 +118,7 @@ fn what_arrived_is_told_as_table_json_and_csv_with_filters() {
         assert_eq!(row[key], value, "{key}");
     }
     assert_eq!(row["manifests"], 3);
-    // One layer is the same in both, and goes to whoever is first.
+    // Both images share one layer. The first copy sends it.
     let blobs = ["copied", "mounted", "found"].map(|how| row["blobs"][how].as_u64().unwrap());
     assert_eq!(blobs.iter().sum::<u64>(), 5, "{blobs:?}");
     assert!(row["started"].as_str() <= row["ended"].as_str());
@@ -152,9 +153,9 @@ fn what_arrived_is_told_as_table_json_and_csv_with_filters() {
 }
 
 #[test]
-fn only_its_owner_may_read_the_journal() {
+fn journal_is_readable_only_by_its_owner() {
     let site = Site::new();
-    let (_source, _target, running) = run_that_hangs(&site);
+    let (_source, _target, running) = hanging_run(&site);
     let mut seen = 0;
     for file in std::fs::read_dir(site.folder()).unwrap().map(Result::unwrap) {
         if file.file_name().to_string_lossy().starts_with("journal.db") {
@@ -170,7 +171,7 @@ fn only_its_owner_may_read_the_journal() {
 }
 
 #[test]
-fn no_secret_leaves_the_program_but_to_its_registry() {
+fn secrets_are_sent_only_to_their_registry() {
     const SECRETS: [&str; 3] = ["canary-of-the-source", "canary-of-the-target", "canary-that-is-wrong"];
     let closed = |password: &str| Setup { auth: Auth::Basic("robot".into(), password.into()), ..Setup::default() };
     let source = Server::with(closed(SECRETS[0]));
@@ -206,13 +207,13 @@ fn no_secret_leaves_the_program_but_to_its_registry() {
     let once = Running::start(&mut with_all(&["once"])).wait(DEADLINE);
     assert_eq!(once.code(), 1, "{}", once.stderr);
     assert!(once.stdout.contains("1 copied, 1 failed"), "{}", once.stdout);
-    assert!(once.stderr.contains("TRACE"), "the log is at its most talkative");
-    let mut told = vec![once.stdout, once.stderr];
+    assert!(once.stderr.contains("TRACE"), "the log is at trace level");
+    let mut message = vec![once.stdout, once.stderr];
 
     let mut daemon = Running::start(&mut with_all(&["run"]));
     let address = daemon.wait_until("the status port", |daemon| address(&daemon.stderr()));
     for path in ["/healthz", "/readyz", "/status", "/metrics", "/"] {
-        told.push(http::get(&address, path).unwrap().1);
+        message.push(http::get(&address, path).unwrap().1);
     }
     for args in [
         &["status", "--at", &address][..],
@@ -223,21 +224,21 @@ fn no_secret_leaves_the_program_but_to_its_registry() {
         &["evidence", "--json"],
     ] {
         let output = Running::start(&mut with_all(args)).wait(DEADLINE);
-        told.extend([output.stdout, output.stderr]);
+        message.extend([output.stdout, output.stderr]);
     }
     daemon.signal("TERM");
     let daemon = daemon.wait(DEADLINE);
-    told.extend([daemon.stdout, daemon.stderr]);
+    message.extend([daemon.stdout, daemon.stderr]);
     for name in ["journal.db", "journal.db-wal"] {
         if let Ok(bytes) = std::fs::read(site.path(name)) {
-            told.push(String::from_utf8_lossy(&bytes).into_owned());
+            message.push(String::from_utf8_lossy(&bytes).into_owned());
         }
     }
-    assert!(told.iter().any(|text| text.contains("robot")), "evidence names who read");
+    assert!(message.iter().any(|text| text.contains("robot")), "evidence names the reader");
     let encode =
         |user: &str, secret: &str| base64::engine::general_purpose::STANDARD.encode(format!("{user}:{secret}"));
     for secret in SECRETS {
-        for (at, text) in told.iter().enumerate() {
+        for (at, text) in message.iter().enumerate() {
             for form in [secret.to_owned(), encode("robot", secret), encode("pusher", secret)] {
                 let place = text.find(&form).map(|at| &text[at.saturating_sub(200)..at]);
                 assert_eq!(place, None, "output {at} holds {form}");
@@ -246,7 +247,7 @@ fn no_secret_leaves_the_program_but_to_its_registry() {
     }
 }
 
-/// Where the status port is, by the log.
+/// Returns the address of the status port, from the log.
 fn address(log: &str) -> Option<String> {
     let (_, rest) = log.split_once("the status port answers address=")?;
     rest.split_whitespace().next().map(str::to_owned)

@@ -1,4 +1,5 @@
-//! What the program says: the exact lines of runs and of a daemon, which run each is of, and that nobody forges one.
+//! Tests of the log: the exact lines of runs and of a daemon, the run that each line names, and protection against
+//! forged lines.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -11,26 +12,26 @@ use crate::support::programs::{DEADLINE, Output, Running};
 use crate::support::registry::{Fault, Server};
 use crate::support::site::{Site, parse};
 
-/// Two registries, and a place between them.
-struct Harbour {
+/// Two registries and a site between them.
+struct Scene {
     source: Server,
     target: Server,
     site: Site,
 }
 
-impl Harbour {
-    /// For entries of these names and further keys, each from a repository to its namesake.
+impl Scene {
+    /// Creates entries with these names and further keys. Each copies a repository to the same name at the target.
     fn new(entries: &[(&str, &str)]) -> Self {
-        let harbour = Self { source: Server::start(), target: Server::start(), site: Site::new() };
-        let (source, target) = (harbour.source.host(), harbour.target.host());
+        let scene = Self { source: Server::start(), target: Server::start(), site: Site::new() };
+        let (source, target) = (scene.source.host(), scene.target.host());
         let entry = |(name, keys): &(&str, &str)| {
             format!("- {{name: {name}, source: \"{source}/{name}\", target: \"{target}/{name}\"{keys}}}")
         };
         let entries: Vec<String> = entries.iter().map(entry).collect();
         let registries = [source, target].map(|host| format!("\"{host}\": {{plain_http: true}}"));
         let daemon = "status: off, control: control.sock";
-        harbour.site.configure_fully(daemon, &registries.join(", "), &entries.join("\n"));
-        harbour
+        scene.site.configure_fully(daemon, &registries.join(", "), &entries.join("\n"));
+        scene
     }
 
     fn put(&self, entry: &str, tag: &str, seed: u64) -> Image {
@@ -39,7 +40,7 @@ impl Harbour {
         image
     }
 
-    /// `once`, in a form, which must end with this code.
+    /// Runs `once` with this log format and filter, which must exit with this code.
     #[track_caller]
     fn once(&self, form: &str, filter: &str, code: i32) -> Output {
         let mut command = self.site.command(&["--log-format", form, "once"]);
@@ -48,13 +49,13 @@ impl Harbour {
         output
     }
 
-    /// The lines of a run, which must end with this code.
+    /// Runs `once`, which must exit with this code. Returns its comparable log lines.
     #[track_caller]
     fn lines(&self, code: i32) -> Vec<Value> {
-        told(&self.once("json", "", code).stderr)
+        comparable_lines(&self.once("json", "", code).stderr)
     }
 
-    /// A line about a tag of an entry.
+    /// Returns the expected line about a tag of the entry `app`.
     fn line(&self, level: &str, message: &str, run: u64, tag: &str, image: &Image) -> Value {
         let (source, target) = (format!("{}/app", self.source.host()), format!("{}/app", self.target.host()));
         json!({"level": level, "message": message, "entry": "app", "run": run, "source": source, "target": target,
@@ -62,15 +63,15 @@ impl Harbour {
     }
 }
 
-/// The objects of a log, each on a line of its own.
+/// Parses a log with one JSON object per line.
 #[track_caller]
 fn objects(log: &str) -> Vec<Value> {
     log.lines().map(parse).collect()
 }
 
-/// The same without what differs from run to run, in the order of their texts.
+/// Returns the objects of a log without times, modules, numbers and texts that differ between runs, sorted by text.
 #[track_caller]
-fn told(log: &str) -> Vec<Value> {
+fn comparable_lines(log: &str) -> Vec<Value> {
     let mut lines: Vec<Value> = objects(log);
     for line in &mut lines {
         let fields = line.as_object_mut().unwrap();
@@ -98,52 +99,52 @@ fn expect(found: &[Value], expected: &[Value]) {
     assert_eq!(found, expected, "{found:#?}");
 }
 
-fn well(run: u64, [copied, replaced, unchanged, blocked]: [u64; 4]) -> Value {
+fn run_ended(run: u64, [copied, replaced, unchanged, blocked]: [u64; 4]) -> Value {
     json!({"level": "INFO", "message": "run ended", "entry": "app", "run": run, "outcome": "succeeded",
            "copied": copied, "replaced": replaced, "unchanged": unchanged, "held": 0, "blocked": blocked})
 }
 
 #[test]
-fn a_run_says_one_line_for_each_change_and_one_for_itself() {
-    let harbour = Harbour::new(&[("app", "")]);
-    let (one, two) = (harbour.put("app", "v1", 1), harbour.put("app", "v2", 2));
-    let copied = |tag, image| harbour.line("INFO", "copied", 1, tag, image);
-    expect(&harbour.lines(0), &[copied("v1", &one), copied("v2", &two), well(1, [2, 0, 0, 0])]);
+fn run_logs_one_line_per_change_and_one_summary() {
+    let scene = Scene::new(&[("app", "")]);
+    let (one, two) = (scene.put("app", "v1", 1), scene.put("app", "v2", 2));
+    let copied = |tag, image| scene.line("INFO", "copied", 1, tag, image);
+    expect(&scene.lines(0), &[copied("v1", &one), copied("v2", &two), run_ended(1, [2, 0, 0, 0])]);
 
-    expect(&harbour.lines(0), &[well(2, [0, 0, 2, 0])]);
+    expect(&scene.lines(0), &[run_ended(2, [0, 0, 2, 0])]);
 
-    let three = harbour.put("app", "v2", 3);
-    let mut replaced = harbour.line("INFO", "replaced", 3, "v2", &three);
+    let three = scene.put("app", "v2", 3);
+    let mut replaced = scene.line("INFO", "replaced", 3, "v2", &three);
     replaced["previous"] = two.digest().to_string().into();
-    expect(&harbour.lines(0), &[replaced, well(3, [0, 1, 1, 0])]);
+    expect(&scene.lines(0), &[replaced, run_ended(3, [0, 1, 1, 0])]);
 }
 
 #[test]
-fn a_tag_that_fails_and_one_that_is_held_are_told_as_such() {
-    let harbour = Harbour::new(&[("app", ", overwrite: never")]);
-    let one = harbour.put("app", "v1", 1);
-    harbour.lines(0);
+fn failed_and_blocked_tags_are_logged_as_such() {
+    let scene = Scene::new(&[("app", ", overwrite: never")]);
+    let one = scene.put("app", "v1", 1);
+    scene.lines(0);
     let old = images::schema_1("app");
-    old.put(&harbour.source, "app", Some("v2"));
+    old.put(&scene.source, "app", Some("v2"));
     let ended = json!({"level": "WARN", "message": "run ended", "entry": "app", "run": 2, "outcome": "failed",
                        "copied": 0, "replaced": 0, "unchanged": 1, "held": 0, "blocked": 0, "deferred": 0, "conflict": 0, "failed": 1});
-    expect(&harbour.lines(1), &[harbour.line("ERROR", "failed", 2, "v2", &old), ended]);
+    expect(&scene.lines(1), &[scene.line("ERROR", "failed", 2, "v2", &old), ended]);
 
-    harbour.source.store().remove_manifest("app", "v2");
-    let two = harbour.put("app", "v1", 2);
+    scene.source.store().remove_manifest("app", "v2");
+    let two = scene.put("app", "v1", 2);
     assert_ne!(one.digest(), two.digest());
-    expect(&harbour.lines(4), &[harbour.line("WARN", "blocked", 3, "v1", &two), well(3, [0, 0, 0, 1])]);
+    expect(&scene.lines(4), &[scene.line("WARN", "blocked", 3, "v1", &two), run_ended(3, [0, 0, 0, 1])]);
 }
 
 #[test]
-fn a_person_reads_the_same_lines_in_plain_text() {
-    let harbour = Harbour::new(&[("app", "")]);
-    let image = harbour.put("app", "v1", 1);
-    let log = harbour.once("pretty", "", 0).stderr;
+fn pretty_format_has_the_same_lines_as_json() {
+    let scene = Scene::new(&[("app", "")]);
+    let image = scene.put("app", "v1", 1);
+    let log = scene.once("pretty", "", 0).stderr;
     let time = Regex::new(r"(?m)^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z ").unwrap();
     let numbers = Regex::new(r"(seconds|bytes)=[0-9.]+").unwrap();
     let log = numbers.replace_all(&time.replace_all(&log, "TIME "), "$1=N").into_owned();
-    let (source, target) = (harbour.source.host(), harbour.target.host());
+    let (source, target) = (scene.source.host(), scene.target.host());
     let expected = format!(
         "TIME  INFO copied entry=app run=1 source={source}/app target={target}/app tag=v1 digest={} bytes=N\n\
          TIME  INFO run ended entry=app run=1 outcome=succeeded seconds=N copied=1 replaced=0 unchanged=0 held=0 blocked=0 bytes=N\n",
@@ -153,39 +154,42 @@ fn a_person_reads_the_same_lines_in_plain_text() {
 }
 
 #[test]
-fn a_daemon_says_where_it_listens_what_changed_and_that_it_ends() {
-    let harbour = Harbour::new(&[("app", ", on_start: true, schedule: never")]);
-    let image = harbour.put("app", "v1", 1);
-    let mut daemon = harbour.site.start(&["--log-format", "json", "run"]);
+fn daemon_logs_addresses_changes_and_shutdown() {
+    let scene = Scene::new(&[("app", ", on_start: true, schedule: never")]);
+    let image = scene.put("app", "v1", 1);
+    let mut daemon = scene.site.start(&["--log-format", "json", "run"]);
     daemon.wait_until("the run", |daemon| daemon.stderr().contains("run ended").then_some(()));
-    harbour.site.run(&["trigger", "app", "--wait"]).expect_success();
+    scene.site.run(&["trigger", "app", "--wait"]).expect_success();
     daemon.signal("TERM");
     let log = daemon.wait(DEADLINE).expect_success().stderr;
     let socket = json!({"level": "INFO", "message": "the control socket listens", "path": "control.sock"});
     let ending = json!({"level": "INFO", "message": "ending", "running": 0, "grace": "30s"});
-    let mut lines = told(&log);
+    let mut lines = comparable_lines(&log);
     for line in &mut lines {
         let fields = line.as_object_mut().unwrap();
-        assert_eq!(fields.remove("uid").is_some(), fields.remove("pid").is_some(), "who asked");
+        assert_eq!(fields.remove("uid").is_some(), fields.remove("pid").is_some(), "the process of the client");
     }
-    let asked = json!({"level": "INFO", "message": "trigger requested at the control socket", "entry": "app"});
-    let copied = harbour.line("INFO", "copied", 1, "v1", &image);
-    let journal = harbour.site.journal();
+    let requests = json!({"level": "INFO", "message": "trigger requested at the control socket", "entry": "app"});
+    let copied = scene.line("INFO", "copied", 1, "v1", &image);
+    let journal = scene.site.journal();
     let started = json!({"level": "INFO", "message": "started", "version": env!("CARGO_PKG_VERSION"),
                          "configuration": "sync.yaml", "entries": 1, "journal": journal});
     let ended = json!({"level": "INFO", "message": "ended"});
-    expect(&lines, &[socket, started, copied, well(1, [1, 0, 0, 0]), asked, well(2, [0, 0, 1, 0]), ending, ended]);
+    expect(
+        &lines,
+        &[socket, started, copied, run_ended(1, [1, 0, 0, 0]), requests, run_ended(2, [0, 0, 1, 0]), ending, ended],
+    );
 }
 
 #[test]
-fn who_asks_twice_for_the_end_is_told_what_that_costs_and_a_run_that_is_cut_off_is_no_trouble() {
-    let harbour = Harbour::new(&[("app", ", on_start: true, schedule: never")]);
-    harbour.put("app", "v1", 1);
-    harbour.source.set(Fault::Held("blob GET"));
+fn second_signal_is_logged_and_interruption_is_no_error() {
+    let scene = Scene::new(&[("app", ", on_start: true, schedule: never")]);
+    scene.put("app", "v1", 1);
+    scene.source.set(Fault::Held("blob GET"));
     let start = |command| {
-        let mut running = harbour.site.start(&["--log-format", "json", command]);
-        let before = harbour.source.log().count("blob GET");
-        running.wait_until("a read", |_| (harbour.source.log().count("blob GET") > before).then_some(()));
+        let mut running = scene.site.start(&["--log-format", "json", command]);
+        let before = scene.source.log().count("blob GET");
+        running.wait_until("a read", |_| (scene.source.log().count("blob GET") > before).then_some(()));
         running.signal("TERM");
         running
     };
@@ -196,7 +200,7 @@ fn who_asks_twice_for_the_end_is_told_what_that_costs_and_a_run_that_is_cut_off_
     assert_eq!((&ended["level"], &ended["outcome"]), (&json!("INFO"), &json!("interrupted")), "{log}");
 
     let mut daemon = start("run");
-    daemon.wait_until("that it ends", |daemon| daemon.stderr().contains("\"ending\"").then_some(()));
+    daemon.wait_until("the log line of the shutdown", |daemon| daemon.stderr().contains("\"ending\"").then_some(()));
     daemon.signal("TERM");
     let log = daemon.wait(DEADLINE).stderr;
     let dropped = line(&log, "received a second signal: work in progress is dropped");
@@ -204,13 +208,13 @@ fn who_asks_twice_for_the_end_is_told_what_that_costs_and_a_run_that_is_cut_off_
 }
 
 #[test]
-fn mistakes_in_an_edit_are_shown_line_by_line_and_are_one_field_for_programs() {
+fn configuration_problems_are_logged_as_lines_or_one_field() {
     for form in ["pretty", "json"] {
-        let harbour = Harbour::new(&[("app", ", on_start: true, schedule: never")]);
-        harbour.put("app", "v1", 1);
-        let mut daemon = harbour.site.start(&["--log-format", form, "run"]);
+        let scene = Scene::new(&[("app", ", on_start: true, schedule: never")]);
+        scene.put("app", "v1", 1);
+        let mut daemon = scene.site.start(&["--log-format", form, "run"]);
         daemon.wait_until("its start", |daemon| daemon.stderr().contains("run ended").then_some(()));
-        harbour.site.write("sync.yaml", "version: 1\nsync:\n- {nme: app}\n");
+        scene.site.write("sync.yaml", "version: 1\nsync:\n- {nme: app}\n");
         daemon.wait_until("the refusal", |daemon| daemon.stderr().contains("^^^").then_some(()));
         daemon.signal("TERM");
         let log = daemon.wait(DEADLINE).expect_success().stderr;
@@ -226,17 +230,17 @@ fn mistakes_in_an_edit_are_shown_line_by_line_and_are_one_field_for_programs() {
 }
 
 #[test]
-fn every_line_of_a_run_says_which_it_is_and_none_says_another_while_two_run() {
-    let harbour = Harbour::new(&[("first", ""), ("second", "")]);
+fn log_lines_of_concurrent_runs_name_their_own_run() {
+    let scene = Scene::new(&[("first", ""), ("second", "")]);
     for (entry, seed) in [("first", 10), ("second", 20)] {
         for tag in 0..4 {
-            harbour.put(entry, &format!("v{tag}"), seed + tag);
+            scene.put(entry, &format!("v{tag}"), seed + tag);
         }
     }
-    harbour.source.set(Fault::Delay(Duration::from_millis(20)));
-    harbour.source.set(Fault::BlobGetBreaks { after: 10, times: 4 });
-    harbour.target.set(Fault::TooManyRequests { next: 3, retry_after: None });
-    let lines = objects(&harbour.once("json", "transship=trace", 0).stderr);
+    scene.source.set(Fault::Delay(Duration::from_millis(20)));
+    scene.source.set(Fault::BlobGetBreaks { after: 10, times: 4 });
+    scene.target.set(Fault::TooManyRequests { next: 3, retry_after: None });
+    let lines = objects(&scene.once("json", "transship=trace", 0).stderr);
     let mut runs: BTreeMap<&str, BTreeSet<i64>> = BTreeMap::new();
     let mut rooms = BTreeSet::new();
     for line in &lines {
@@ -246,8 +250,10 @@ fn every_line_of_a_run_says_which_it_is_and_none_says_another_while_two_run() {
             continue;
         }
         rooms.insert(room);
-        let entry = line["entry"].as_str().unwrap_or_else(|| panic!("of nobody: {line}"));
-        runs.entry(entry).or_default().insert(line["run"].as_i64().unwrap_or_else(|| panic!("of no run: {line}")));
+        let entry = line["entry"].as_str().unwrap_or_else(|| panic!("a line without an entry: {line}"));
+        runs.entry(entry)
+            .or_default()
+            .insert(line["run"].as_i64().unwrap_or_else(|| panic!("a line without a run: {line}")));
         let other = if entry == "first" { "/second" } else { "/first" };
         assert!(!line.to_string().contains(other), "{line}");
     }
@@ -262,48 +268,48 @@ fn every_line_of_a_run_says_which_it_is_and_none_says_another_while_two_run() {
 }
 
 #[test]
-fn what_a_blob_is_about_is_said_where_its_transfer_breaks_off() {
-    let harbour = Harbour::new(&[("app", "")]);
-    let image = harbour.put("app", "v1", 1);
-    harbour.source.set(Fault::BlobGetBreaks { after: 10, times: 1 });
-    let lines = objects(&harbour.once("json", "transship::copy=debug", 0).stderr);
+fn broken_blob_transfer_is_logged_with_its_context() {
+    let scene = Scene::new(&[("app", "")]);
+    let image = scene.put("app", "v1", 1);
+    scene.source.set(Fault::BlobGetBreaks { after: 10, times: 1 });
+    let lines = objects(&scene.once("json", "transship::copy=debug", 0).stderr);
     let broke = lines.iter().find(|line| line["message"] == "an interrupted read resumes").unwrap();
-    let expected = harbour.line("DEBUG", "", 1, "v1", &image);
+    let expected = scene.line("DEBUG", "", 1, "v1", &image);
     for field in ["entry", "run", "source", "target", "tag", "digest"] {
         assert_eq!(broke[field], expected[field], "{field} of {broke}");
     }
 }
 
 #[test]
-fn a_task_that_moves_a_blob_to_several_targets_says_what_it_is_about() {
-    let harbour = Harbour::new(&[]);
-    let (image, slow) = (harbour.put("app", "v1", 1), Server::start());
-    let (source, target) = (harbour.source.host(), harbour.target.host());
+fn blob_transfer_to_several_targets_is_logged_with_context() {
+    let scene = Scene::new(&[]);
+    let (image, slow) = (scene.put("app", "v1", 1), Server::start());
+    let (source, target) = (scene.source.host(), scene.target.host());
     let entry =
         format!("- {{name: app, source: \"{source}/app\", targets: [\"{target}/app\", \"{}/app\"]}}", slow.host());
-    harbour.site.configure(&[source, target, slow.host()], &entry);
+    scene.site.configure(&[source, target, slow.host()], &entry);
     slow.set(Fault::Held("upload POST"));
-    let mut command = harbour.site.command(&["--log-format", "json", "once"]);
+    let mut command = scene.site.command(&["--log-format", "json", "once"]);
     let mut running = Running::start(command.env("TRANSSHIP_LOG", "transship::copy=debug"));
     let is_told =
         |line: &Value| line["message"].as_str().is_some_and(|message| message.starts_with("slower than its siblings"));
-    let told = running.wait_until("the slow one", |running| objects(&running.stderr()).into_iter().find(is_told));
+    let reported = running.wait_until("the slow one", |running| objects(&running.stderr()).into_iter().find(is_told));
     slow.heal();
     running.wait(DEADLINE).expect_success();
-    let expected = harbour.line("DEBUG", "", 1, "v1", &image);
+    let expected = scene.line("DEBUG", "", 1, "v1", &image);
     for field in ["entry", "run", "source", "tag", "digest"] {
-        assert_eq!(told[field], expected[field], "{field} of {told}");
+        assert_eq!(reported[field], expected[field], "{field} of {reported}");
     }
 }
 
 #[test]
-fn a_hostile_registry_forges_no_line() {
-    let harbour = Harbour::new(&[("app", "")]);
-    harbour.put("app", "v1", 1);
+fn hostile_registry_cannot_forge_log_lines() {
+    let scene = Scene::new(&[("app", "")]);
+    scene.put("app", "v1", 1);
     let name = "v2\n2026-01-01T00:00:00.000000Z ERROR forged\r\u{1b}[2J\u{2028}\u{202e}\nTRANSSHIP_ENTRY=forged";
-    harbour.source.set(Fault::TagListHas(name.to_owned()));
+    scene.source.set(Fault::TagListHas(name.to_owned()));
     let steers = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{202e}');
-    let log = harbour.once("pretty", "", 0).stderr;
+    let log = scene.once("pretty", "", 0).stderr;
     let lines: Vec<&str> = log.lines().collect();
     assert_eq!(lines.len(), 3, "skipped, copied, ended: {log}");
     assert!(lines.iter().all(|line| !line.contains(steers)), "{log:?}");
@@ -313,23 +319,23 @@ fn a_hostile_registry_forges_no_line() {
         "{log}"
     );
 
-    let log = harbour.once("json", "", 0).stderr;
+    let log = scene.once("json", "", 0).stderr;
     assert!(log.lines().all(|line| !line.contains(steers)), "{log:?}");
     let skipped = objects(&log).into_iter().find(|line| line["level"] == "WARN").unwrap();
     assert_eq!((&skipped["name"], &skipped["entry"]), (&json!(name), &json!("app")));
 }
 
 #[test]
-fn log_in_the_folder_of_the_configuration_does_not_feed_itself() {
-    let harbour = Harbour::new(&[("app", ", schedule: never")]);
-    let log = harbour.site.path("transship.log");
-    // The shell makes the file when it starts.
+fn log_file_beside_the_configuration_does_not_feed_itself() {
+    let scene = Scene::new(&[("app", ", schedule: never")]);
+    let log = scene.site.path("transship.log");
+    // The shell creates the file when it starts.
     let text = || std::fs::read_to_string(&log).unwrap_or_default();
     // A shell writes the log, as a service manager does.
     let mut command = std::process::Command::new("sh");
     let program = env!("CARGO_BIN_EXE_transship");
     command.args(["-c", "exec \"$0\" --log-format json run 2>transship.log", program]);
-    command.current_dir(harbour.site.folder()).env("TRANSSHIP_CONFIG", "sync.yaml").env("TRANSSHIP_LOG", "trace");
+    command.current_dir(scene.site.folder()).env("TRANSSHIP_CONFIG", "sync.yaml").env("TRANSSHIP_LOG", "trace");
     let mut daemon = Running::start(&mut command);
     daemon.wait_until("the start", |_| text().contains("\"started\"").then_some(()));
     std::thread::sleep(Duration::from_secs(3));
@@ -338,8 +344,8 @@ fn log_in_the_folder_of_the_configuration_does_not_feed_itself() {
     assert!(!written.contains("\"module\":\"notify") && !written.contains("\"module\":\"inotify"), "{written}");
     assert!(written.len() < 200_000, "{} bytes of a daemon that does nothing", written.len());
     // The configuration is still watched.
-    let edited = std::fs::read_to_string(harbour.site.path("sync.yaml")).unwrap().replace("never", "\"61 * * * *\"");
-    harbour.site.write("sync.yaml", &edited);
+    let edited = std::fs::read_to_string(scene.site.path("sync.yaml")).unwrap().replace("never", "\"61 * * * *\"");
+    scene.site.write("sync.yaml", &edited);
     let refused = "the edited configuration is refused";
     daemon.wait_until("the refusal", |_| text().contains(refused).then_some(()));
     daemon.signal("TERM");

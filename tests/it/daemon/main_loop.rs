@@ -1,4 +1,4 @@
-//! The daemon's loop: what one entry, one registry or one neighbour of the daemon does holds up nothing else.
+//! Tests of the daemon's loop: no entry, registry or other program delays the loop or other entries.
 
 use std::os::unix::net::UnixDatagram;
 
@@ -9,8 +9,9 @@ use crate::support::registry::{Fault, Server};
 use crate::support::site::Site;
 use serde_json::Value;
 
-/// Sources, one of which the test makes slow, and one target for all. The image of one shares a layer with that of the slow one.
-struct Place {
+/// Sources, of which the test slows one down, and one common target. Two sources have images with a common layer, and
+/// one of them is the slow source.
+struct Scene {
     slow: Server,
     shares: Server,
     differs: Server,
@@ -18,7 +19,7 @@ struct Place {
     site: Site,
 }
 
-impl Place {
+impl Scene {
     fn new() -> Self {
         let [slow, shares, differs, target] = [(); 4].map(|()| Server::start());
         for (server, seed) in [(&slow, 1), (&shares, 2)] {
@@ -42,108 +43,108 @@ impl Place {
         self.site.configure_fully(&daemon, &registries.join(", "), &entries.join("\n"));
     }
 
-    /// How the runs of an entry ended, the latest first.
-    fn ends(&self, name: &str) -> Vec<Value> {
+    /// Returns the outcomes of the runs of an entry, the latest first.
+    fn outcomes(&self, name: &str) -> Vec<Value> {
         self.site.history(&["--entry", name]).iter().map(|run| run["outcome"].clone()).collect()
     }
 }
 
 #[test]
-fn a_slow_entry_delays_no_other_though_both_bring_a_blob_to_one_registry() {
-    let place = Place::new();
-    place.slow.set(Fault::Held("blob GET"));
+fn slow_entry_does_not_delay_one_sharing_its_blob() {
+    let scene = Scene::new();
+    scene.slow.set(Fault::Held("blob GET"));
     let never = "schedule: never";
-    place.configure(
+    scene.configure(
         "entries_at_once: 2",
         &[
-            place.entry("slow", &place.slow, "schedule: never, on_start: true"),
-            place.entry("shares", &place.shares, never),
-            place.entry("differs", &place.differs, never),
+            scene.entry("slow", &scene.slow, "schedule: never, on_start: true"),
+            scene.entry("shares", &scene.shares, never),
+            scene.entry("differs", &scene.differs, never),
         ],
     );
-    let mut daemon = place.site.start(&["run"]);
+    let mut daemon = scene.site.start(&["run"]);
     let address = daemon.ready();
-    daemon.wait_until("reads of the slow entry", |_| (place.slow.log().count("blob GET") > 1).then_some(()));
+    daemon.wait_until("reads of the slow entry", |_| (scene.slow.log().count("blob GET") > 1).then_some(()));
     for name in ["differs", "shares"] {
-        place.site.run(&["trigger", name, "--wait"]).expect_success();
-        assert!(place.target.store().tag(name, "v1").is_some(), "{name}");
+        scene.site.run(&["trigger", name, "--wait"]).expect_success();
+        assert!(scene.target.store().tag(name, "v1").is_some(), "{name}");
     }
     let entries = &http::status(&address).unwrap()["entries"];
     assert!(entries[0]["running"].is_object(), "{entries:#}");
-    assert_eq!(place.ends("slow"), [Value::Null]);
-    place.slow.heal();
-    daemon.wait_until("the slow one", |_| (place.ends("slow") == ["succeeded"]).then_some(()));
+    assert_eq!(scene.outcomes("slow"), [Value::Null]);
+    scene.slow.heal();
+    daemon.wait_until("the slow one", |_| (scene.outcomes("slow") == ["succeeded"]).then_some(()));
     daemon.signal("TERM");
     daemon.wait(DEADLINE).expect_success();
 }
 
 #[test]
-fn an_entry_whose_reads_hang_leaves_memory_to_the_others() {
-    let place = Place::new();
+fn entry_with_hanging_reads_leaves_memory_to_others() {
+    let scene = Scene::new();
     let layers: Vec<_> = (100..400).map(|seed| images::layer(Family::Oci, seed, 100)).collect();
-    images::image(Family::Oci, images::linux("amd64"), &layers).put(&place.slow, "app", Some("v2"));
-    place.slow.set(Fault::Held("blob GET"));
+    images::image(Family::Oci, images::linux("amd64"), &layers).put(&scene.slow, "app", Some("v2"));
+    scene.slow.set(Fault::Held("blob GET"));
     let never = "schedule: never";
-    // That is for 256 small blobs.
-    place.configure(
+    // This memory suffices for 256 small blobs.
+    scene.configure(
         "memory: 16MiB",
         &[
-            place.entry("slow", &place.slow, "schedule: never, on_start: true"),
-            place.entry("differs", &place.differs, never),
+            scene.entry("slow", &scene.slow, "schedule: never, on_start: true"),
+            scene.entry("differs", &scene.differs, never),
         ],
     );
-    let mut daemon = place.site.start(&["run"]);
+    let mut daemon = scene.site.start(&["run"]);
     daemon.ready();
-    // Each has its memory when its upload is opened, and waits for its bytes.
-    daemon.wait_until("uploads", |_| (place.target.log().count("upload POST") >= 190).then_some(()));
-    place.site.run(&["trigger", "differs", "--wait"]).expect_success();
-    assert_eq!(place.ends("slow"), [Value::Null]);
+    // A transfer has its memory when its upload is open. It then waits for its bytes.
+    daemon.wait_until("uploads", |_| (scene.target.log().count("upload POST") >= 190).then_some(()));
+    scene.site.run(&["trigger", "differs", "--wait"]).expect_success();
+    assert_eq!(scene.outcomes("slow"), [Value::Null]);
     daemon.kill();
 }
 
 #[test]
-fn an_entry_whose_bytes_trickle_leaves_places_at_the_target_to_the_others() {
-    let place = Place::new();
+fn entry_with_trickling_reads_leaves_target_permits_to_others() {
+    let scene = Scene::new();
     let layers: Vec<_> = (100..112).map(|seed| images::layer(Family::Oci, seed, 200_000)).collect();
-    images::image(Family::Oci, images::linux("amd64"), &layers).put(&place.slow, "app", Some("v2"));
-    place.slow.set(Fault::Bandwidth(100));
+    images::image(Family::Oci, images::linux("amd64"), &layers).put(&scene.slow, "app", Some("v2"));
+    scene.slow.set(Fault::Bandwidth(100));
     let never = "schedule: never";
     let daemon = "status: \"127.0.0.1:0\", control: control.sock, entries_at_once: 2";
-    let sources = [&place.slow, &place.differs].map(|server| format!("\"{}\": {{plain_http: true}}", server.host()));
-    let target = format!("\"{}\": {{plain_http: true, limits: {{concurrent: 4}}}}", place.target.host());
+    let sources = [&scene.slow, &scene.differs].map(|server| format!("\"{}\": {{plain_http: true}}", server.host()));
+    let target = format!("\"{}\": {{plain_http: true, limits: {{concurrent: 4}}}}", scene.target.host());
     let entries = [
-        place.entry("slow", &place.slow, "schedule: never, on_start: true"),
-        place.entry("differs", &place.differs, never),
+        scene.entry("slow", &scene.slow, "schedule: never, on_start: true"),
+        scene.entry("differs", &scene.differs, never),
     ];
-    place.site.configure_fully(daemon, &format!("{}, {target}", sources.join(", ")), &entries.join("\n"));
-    let mut daemon = place.site.start(&["run"]);
+    scene.site.configure_fully(daemon, &format!("{}, {target}", sources.join(", ")), &entries.join("\n"));
+    let mut daemon = scene.site.start(&["run"]);
     let address = daemon.ready();
-    // Each has its place at the target while its bytes are on their way.
+    // A transfer has its permit at the target while its bytes are in flight.
     daemon.wait_until("uploads", |_| {
         let status = http::status(&address)?;
-        let here = status["registries"].as_array()?.iter().find(|here| here["registry"] == place.target.host())?;
+        let here = status["registries"].as_array()?.iter().find(|here| here["registry"] == scene.target.host())?;
         (here["in_flight"].as_u64()? >= 3).then_some(())
     });
-    place.site.run(&["trigger", "differs", "--wait"]).expect_success();
-    assert_eq!(place.ends("slow"), [Value::Null]);
+    scene.site.run(&["trigger", "differs", "--wait"]).expect_success();
+    assert_eq!(scene.outcomes("slow"), [Value::Null]);
     daemon.kill();
 }
 
-/// That the daemon is healthy, and its loop turns in spite of whatever is wrong.
+/// Asserts that the daemon is healthy and that its loop iterates.
 #[track_caller]
-fn expect_turns(daemon: &mut Running, address: &str) {
+fn expect_loop_iterates(daemon: &mut Running, address: &str) {
     let turned = |address: &str| http::status(address)?["loop_iterated_at"].as_str().map(str::to_owned);
     let mut last = turned(address).expect("a status");
     for _ in 0..3 {
         assert_eq!(http::get(address, "/healthz"), Some((200, "ok\n".to_owned())));
-        last = daemon.wait_until("a turn of the loop", |_| turned(address).filter(|now| *now != last));
+        last = daemon.wait_until("an iteration of the loop", |_| turned(address).filter(|now| *now != last));
     }
 }
 
 #[test]
-fn the_loop_turns_whatever_is_wrong_with_registries_and_with_the_socket_of_systemd() {
+fn loop_iterates_despite_broken_registries_and_systemd_socket() {
     let (target, site) = (Server::start(), Site::new());
-    // One listens and never answers, one is gone, and one dies in the middle of a run.
+    // One registry accepts connections and never responds, one does not exist, and one ends during a run.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let silent_at = silent.local_addr().unwrap().to_string();
     let gone_at = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
@@ -159,7 +160,7 @@ fn the_loop_turns_whatever_is_wrong_with_registries_and_with_the_socket_of_syste
     let registries: Vec<String> = hosts.map(|host| format!("\"{host}\": {{plain_http: true}}")).collect();
     let entries: Vec<String> = sources.iter().map(entry).collect();
     site.configure_fully("status: \"127.0.0.1:0\"", &registries.join(", "), &entries.join("\n"));
-    // Nobody reads what is told here.
+    // No process reads from this socket.
     let _systemd = UnixDatagram::bind(site.path("notify.sock")).unwrap();
     let mut daemon = Running::start(site.command(&["run"]).env("NOTIFY_SOCKET", site.path("notify.sock")));
     let address = daemon.ready();
@@ -173,57 +174,58 @@ fn the_loop_turns_whatever_is_wrong_with_registries_and_with_the_socket_of_syste
     };
     daemon.wait_until("the runs", |_| all_run(&address));
     daemon.wait_until("a read", |_| (dies.log().count("blob GET") > 0).then_some(()));
-    expect_turns(&mut daemon, &address);
+    expect_loop_iterates(&mut daemon, &address);
     drop(dies);
-    expect_turns(&mut daemon, &address);
-    // More than a socket that nobody reads takes: twice a turn.
+    expect_loop_iterates(&mut daemon, &address);
+    // More notifications than fit into an unread socket: two per iteration.
     for _ in 0..20 {
         daemon.signal("HUP");
     }
     for _ in 0..5 {
-        expect_turns(&mut daemon, &address);
+        expect_loop_iterates(&mut daemon, &address);
     }
     assert!(http::status(&address).unwrap()["entries"][0]["running"].is_object());
     daemon.kill();
 }
 
 #[test]
-fn the_loop_turns_while_another_process_holds_the_journal() {
-    let place = Place::new();
-    let entry = |rest: &str| place.entry("differs", &place.differs, rest);
-    place.configure("entries_at_once: 2", &[entry("schedule: never")]);
-    let mut daemon = place.site.start(&["run"]);
+fn loop_iterates_while_another_process_locks_the_journal() {
+    let scene = Scene::new();
+    let entry = |rest: &str| scene.entry("differs", &scene.differs, rest);
+    scene.configure("entries_at_once: 2", &[entry("schedule: never")]);
+    let mut daemon = scene.site.start(&["run"]);
     let address = daemon.ready();
-    let other = rusqlite::Connection::open(place.site.journal()).unwrap();
+    let other = rusqlite::Connection::open(scene.site.journal()).unwrap();
     other.execute_batch("BEGIN EXCLUSIVE").unwrap();
-    // A run that waits for the journal, an edit with an entry that is new, and a pause that cannot be written down.
-    place.site.run(&["trigger", "differs"]).expect_success();
-    place.configure(
+    // A run that waits for the journal, an edit with a new entry, and a pause that cannot be recorded.
+    scene.site.run(&["trigger", "differs"]).expect_success();
+    scene.configure(
         "entries_at_once: 2",
-        &[entry("schedule: never"), place.entry("shares", &place.shares, "schedule: never")],
+        &[entry("schedule: never"), scene.entry("shares", &scene.shares, "schedule: never")],
     );
-    expect_turns(&mut daemon, &address);
-    let refused = place.site.run(&["pause", "differs"]);
+    expect_loop_iterates(&mut daemon, &address);
+    let refused = scene.site.run(&["pause", "differs"]);
     assert_eq!(refused.code(), 1, "{refused:?}");
-    daemon.wait_until("what is wrong", |_| http::get(&address, "/readyz").filter(|(status, _)| *status == 503));
-    expect_turns(&mut daemon, &address);
+    daemon
+        .wait_until("the problem in /readyz", |_| http::get(&address, "/readyz").filter(|(status, _)| *status == 503));
+    expect_loop_iterates(&mut daemon, &address);
     other.execute_batch("ROLLBACK").unwrap();
     daemon.wait_until("readiness", |_| http::get(&address, "/readyz").filter(|(status, _)| *status == 200));
     let again = "the journal can be written again";
-    daemon.wait_until("the word of it", |daemon| daemon.stderr().contains(again).then_some(()));
+    daemon.wait_until("the log line", |daemon| daemon.stderr().contains(again).then_some(()));
     daemon.wait_until("the new entry", |_| {
         Some(http::status(&address)?["entries"].as_array()?.len()).filter(|n| *n == 2)
     });
-    place.site.run(&["trigger", "shares", "--wait"]).expect_success();
+    scene.site.run(&["trigger", "shares", "--wait"]).expect_success();
     daemon.signal("TERM");
     daemon.wait(DEADLINE).expect_success();
 }
 
 #[test]
-fn so_many_entries_run_at_once_and_the_others_follow_in_order() {
+fn entries_at_once_limits_runs_and_queues_in_order() {
     let (target, site) = (Server::start(), Site::new());
     let names: Vec<String> = (1..=5).map(|number| format!("entry-{number}")).collect();
-    // Each reads from a server of its own, so that the test says which one ends.
+    // Each entry reads from its own server, so that the test determines which run ends.
     let sources: Vec<Server> = names.iter().map(|_| Server::start()).collect();
     for source in &sources {
         images::small(Family::Oci, 1).put(source, "app", Some("v1"));
@@ -244,7 +246,7 @@ fn so_many_entries_run_at_once_and_the_others_follow_in_order() {
     let named = |list: &[Value], key: &str| -> Vec<String> {
         list.iter().map(|one| one[key].as_str().unwrap().to_owned()).collect()
     };
-    // The first two, and one more each time that one ends.
+    // The first two entries run. Each time that a run ends, one further entry starts.
     for ended in 0..=names.len() {
         let (running, waiting) = names[ended..].split_at(2.min(names.len() - ended));
         daemon.wait_until("the next one", |_| {

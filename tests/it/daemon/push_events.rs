@@ -1,4 +1,4 @@
-//! Push events, seen from outside: what is pushed arrives without a schedule, for its tag alone.
+//! Tests of push events: a pushed tag is copied without a schedule, and only that tag.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -15,19 +15,20 @@ use crate::support::{canary, http};
 const SECRET: &str = "c4nary-of-the-receiver-0123456789";
 const ROTATED: &str = "an0ther-of-the-receiver-0123456789";
 
-/// Two registries, and a daemon between them that is told of pushes.
-struct Wharf {
+/// Two registries, and a daemon that receives push events.
+struct Scene {
     source: Server,
     target: Server,
     site: Site,
 }
 
-impl Wharf {
+impl Scene {
     fn new() -> Self {
         Self { source: Server::start(), target: Server::start(), site: Site::new() }
     }
 
-    /// Writes the configuration, with one receiver and with entries where `SOURCE` and `TARGET` stand for the registries.
+    /// Writes the configuration with one receiver and these entries. `SOURCE` and `TARGET` in the entries are
+    /// placeholders of the registries.
     fn configure(&self, name: &str, secret: &str, entries: &str) {
         let (source, target) = (self.source.host(), self.target.host());
         let plain = [source, target].map(|host| format!("\"{host}\": {{plain_http: true}}")).join(", ");
@@ -35,7 +36,7 @@ impl Wharf {
         self.site.configure_fully(&daemon_with(name, secret, source), &plain, &entries);
     }
 
-    /// Starts the daemon with these entries; the address of its port for events.
+    /// Starts the daemon with these entries. Returns it with the address of its port for push events.
     fn start(&self, entries: &str) -> (Running, String) {
         self.configure("build", SECRET, entries);
         let mut daemon = self.site.start(&["run"]);
@@ -44,13 +45,13 @@ impl Wharf {
     }
 }
 
-/// The keys of a daemon with one receiver.
+/// Returns the daemon's section with one receiver.
 fn daemon_with(name: &str, secret: &str, registry: &str) -> String {
     let receiver = format!("{{kind: distribution, secret: {secret}, registry: \"{registry}\"}}");
     format!("status: \"127.0.0.1:0\", push_events: {{listen: \"127.0.0.1:0\", receivers: {{{name}: {receiver}}}}}")
 }
 
-/// The status and body of the answer to these pushes of `repository`.
+/// Posts an event about pushed tags of `repository`. Returns the status and the body of the response.
 fn push(address: &str, secret: &str, repository: &str, tags: &[&str]) -> (u16, String) {
     push_to("build", address, secret, repository, tags)
 }
@@ -72,23 +73,23 @@ fn push_to(receiver: &str, address: &str, secret: &str, repository: &str, tags: 
 }
 
 #[test]
-fn what_is_pushed_arrives_for_its_tag_alone_and_costs_no_list() {
-    let wharf = Wharf::new();
+fn push_event_copies_only_its_tag_without_listing() {
+    let scene = Scene::new();
     for (seed, tag) in ["v1", "v2", "beta"].iter().enumerate() {
-        images::small(Family::Oci, seed as u64).put(&wharf.source, "team/app", Some(tag));
+        images::small(Family::Oci, seed as u64).put(&scene.source, "team/app", Some(tag));
     }
     let entries = "- {name: app, source: \"SOURCE/team/app\", target: \"TARGET/app\", tags: {include: \"v*\", at_least: 9}}\n\
                    - {name: tree, source: \"SOURCE/team/**\", target: \"TARGET/tree/**\", tags: {exclude: \"v*\"}}";
-    let (mut daemon, address) = wharf.start(entries);
-    wharf.source.log().clear();
-    wharf.target.log().clear();
+    let (mut daemon, address) = scene.start(entries);
+    scene.source.log().clear();
+    scene.target.log().clear();
     assert_eq!(push(&address, "wrong-0123456789", "team/app", &["v1"]).0, 401);
     assert_eq!(push(&address, SECRET, "other", &["v1"]), (200, "{\"entries\":[]}".to_owned()));
     for _ in 0..20 {
-        let told = push(&address, SECRET, "team/app", &["v2", "gone-v"]);
-        assert_eq!(told, (202, "{\"entries\":[\"app\",\"tree\"]}".to_owned()));
+        let message = push(&address, SECRET, "team/app", &["v2", "gone-v"]);
+        assert_eq!(message, (202, "{\"entries\":[\"app\",\"tree\"]}".to_owned()));
     }
-    let store = || wharf.target.store();
+    let store = || scene.target.store();
     daemon.wait_until("the tag", |_| store().tag("app", "v2"));
     let ended = |count| {
         move |daemon: &Running| {
@@ -97,34 +98,34 @@ fn what_is_pushed_arrives_for_its_tag_alone_and_costs_no_list() {
         }
     };
     daemon.wait_until("both ends", ended(2));
-    assert_eq!(store().tag("app", "v2"), wharf.source.store().tag("team/app", "v2"));
+    assert_eq!(store().tag("app", "v2"), scene.source.store().tag("team/app", "v2"));
     assert_eq!((store().tag("app", "v1"), store().tag("app", "beta")), (None, None));
-    assert_eq!(store().tag("tree/app", "v2"), None, "its rules do not take the tag");
-    let asked = wharf.source.log().counts();
-    assert!(asked.keys().all(|kind| !kind.contains("tags") && !kind.contains("catalog")), "{asked:?}");
-    assert_eq!(asked.get("manifest GET"), Some(&1), "{asked:?}");
+    assert_eq!(store().tag("tree/app", "v2"), None, "the rules of the entry exclude the tag");
+    let requested = scene.source.log().counts();
+    assert!(requested.keys().all(|kind| !kind.contains("tags") && !kind.contains("catalog")), "{requested:?}");
+    assert_eq!(requested.get("manifest GET"), Some(&1), "{requested:?}");
 
-    // Once more, with nothing new: one question a side.
+    // A repeated event without a new image costs one request per side.
     let ends = daemon.stderr().matches("run ended").count();
-    wharf.source.log().clear();
-    wharf.target.log().clear();
+    scene.source.log().clear();
+    scene.target.log().clear();
     push(&address, SECRET, "team/app", &["v2"]);
     daemon.wait_until("both ends", ended(ends + 2));
-    assert_eq!(wharf.source.log().count("manifest HEAD"), 1, "{:?}", wharf.source.log().counts());
-    assert_eq!(wharf.target.log().counts().values().sum::<usize>(), 1, "{:?}", wharf.target.log().counts());
+    assert_eq!(scene.source.log().count("manifest HEAD"), 1, "{:?}", scene.source.log().counts());
+    assert_eq!(scene.target.log().counts().values().sum::<usize>(), 1, "{:?}", scene.target.log().counts());
 
     daemon.signal("TERM");
     let output = daemon.wait(DEADLINE).expect_success();
-    let runs = wharf.site.history(&["--entry", "app"]);
+    let runs = scene.site.history(&["--entry", "app"]);
     assert!(runs.iter().all(|run| run["trigger"] == "push_event" && run["outcome"] == "succeeded"), "{runs:?}");
     assert!(runs.len() <= 4, "a storm is few runs: {}", runs.len());
-    let journal = canary::journal(&wharf.site);
+    let journal = canary::journal(&scene.site);
     let places = [("the log", output.stderr.as_bytes()), ("the journal", journal.as_slice())];
     canary::assert_absent(&[("the secret", SECRET)], &places);
 }
 
 #[test]
-fn a_push_to_debians_registry_brings_its_tag_alone_and_asks_for_no_list() {
+fn push_to_debians_registry_copies_only_its_tag() {
     let (target, site) = (Server::start(), Site::new());
     site.configure_fully(&daemon_with("build", SECRET, "registry.example"), "", "  []");
     let mut daemon = site.start(&["run"]);
@@ -132,7 +133,7 @@ fn a_push_to_debians_registry_brings_its_tag_alone_and_asks_for_no_list() {
     let url = format!("http://{address}/hooks/build");
     let events = Some(Events { url: &url, token: SECRET });
     let source = DebianRegistry::with(Guard { events, ..Guard::default() });
-    // Before anybody reads from there.
+    // No run has read from the registry yet.
     skopeo_copy(&format!("oci:{EXAMPLES}:1.0.0"), &format!("docker://{}/team/app:1.0.0", source.host()));
     let plain = [source.host(), target.host()].map(|host| format!("\"{host}\": {{plain_http: true}}")).join(", ");
     let entry = format!("- {{name: app, source: \"{}/team/app\", target: \"{}/app\"}}", source.host(), target.host());
@@ -148,10 +149,10 @@ fn a_push_to_debians_registry_brings_its_tag_alone_and_asks_for_no_list() {
     };
     let pushed = digest(&format!("docker://{}/team/app:1.1.0", source.host()));
     assert_eq!(target.store().tag("app", "1.1.0").map(|digest| digest.to_string()), Some(pushed));
-    assert_eq!(target.store().tag("app", "1.0.0"), None, "nobody read from there when it was pushed");
-    let asked = source.log();
-    let ours: Vec<&str> = asked.lines().filter(|line| line.contains("transship/")).collect();
-    assert!(ours.iter().any(|line| line.contains("/v2/team/app/manifests/1.1.0")), "{asked}");
+    assert_eq!(target.store().tag("app", "1.0.0"), None, "no entry read the repository at the time of the push");
+    let requested = source.log();
+    let ours: Vec<&str> = requested.lines().filter(|line| line.contains("transship/")).collect();
+    assert!(ours.iter().any(|line| line.contains("/v2/team/app/manifests/1.1.0")), "{requested}");
     assert!(!ours.iter().any(|line| line.contains("tags/list") || line.contains("_catalog")), "{ours:#?}");
     daemon.signal("TERM");
     daemon.wait(DEADLINE).expect_success();
@@ -160,14 +161,14 @@ fn a_push_to_debians_registry_brings_its_tag_alone_and_asks_for_no_list() {
 }
 
 #[test]
-fn a_thousand_events_during_a_run_are_few_runs_more_and_a_tag_that_was_pushed_anew_meanwhile_arrives() {
-    let wharf = Wharf::new();
-    let put = |tag: &str, seed: u64| images::small(Family::Oci, seed).put(&wharf.source, "team/app", Some(tag));
+fn thousand_events_during_a_run_cause_few_further_runs() {
+    let scene = Scene::new();
+    let put = |tag: &str, seed: u64| images::small(Family::Oci, seed).put(&scene.source, "team/app", Some(tag));
     put("v0", 1);
-    let (mut daemon, address) = wharf.start("- {name: app, source: SOURCE/team/app, target: TARGET/app}");
-    wharf.target.set(Fault::Held("manifest PUT"));
+    let (mut daemon, address) = scene.start("- {name: app, source: SOURCE/team/app, target: TARGET/app}");
+    scene.target.set(Fault::Held("manifest PUT"));
     assert_eq!(push(&address, SECRET, "team/app", &["v0"]).0, 202);
-    daemon.wait_until("a run under way", |_| (wharf.target.log().count("manifest PUT") > 0).then_some(()));
+    daemon.wait_until("a run in progress", |_| (scene.target.log().count("manifest PUT") > 0).then_some(()));
     for tag in 0..50 {
         put(&format!("v{tag}"), 100 + tag);
     }
@@ -182,33 +183,33 @@ fn a_thousand_events_during_a_run_are_few_runs_more_and_a_tag_that_was_pushed_an
             });
         }
     });
-    assert_eq!(wharf.site.history(&[]).len(), 1, "no run is doubled");
-    wharf.target.heal();
-    daemon.wait_until("all tags as they are now", |_| {
+    assert_eq!(scene.site.history(&[]).len(), 1, "no second run started");
+    scene.target.heal();
+    daemon.wait_until("the current state of all tags", |_| {
         (0..50)
             .all(|tag| {
                 let name = format!("v{tag}");
-                wharf.target.store().tag("app", &name) == wharf.source.store().tag("team/app", &name)
+                scene.target.store().tag("app", &name) == scene.source.store().tag("team/app", &name)
             })
             .then_some(())
     });
     daemon.signal("TERM");
     daemon.wait(DEADLINE).expect_success();
-    let runs = wharf.site.history(&[]);
+    let runs = scene.site.history(&[]);
     assert!((2..=4).contains(&runs.len()), "{runs:?}");
 }
 
 #[test]
-fn receivers_their_secrets_and_their_series_follow_the_file() {
-    let wharf = Wharf::new();
+fn receivers_secrets_and_metrics_follow_a_reload() {
+    let scene = Scene::new();
     let entries = "- {name: app, source: SOURCE/team/app, target: TARGET/app}";
-    let (mut daemon, events) = wharf.start(entries);
+    let (mut daemon, events) = scene.start(entries);
     let status = daemon.port("the status port");
     let answer = |receiver: &str, secret: &str| push_to(receiver, &events, secret, "elsewhere", &["v1"]).0;
     assert_eq!((answer("build", SECRET), answer("other", SECRET)), (200, 404));
     let metrics = || http::get(&status, "/metrics").unwrap().1;
     assert!(metrics().contains("transship_push_events_total{receiver=\"build\",result=\"unmatched\"} 1\n"));
-    wharf.configure("other", ROTATED, entries);
+    scene.configure("other", ROTATED, entries);
     daemon
         .wait_until("the reload", |daemon| daemon.stderr().contains("the configuration was read again").then_some(()));
     assert_eq!((answer("build", SECRET), answer("other", SECRET), answer("other", ROTATED)), (404, 401, 200));
@@ -217,21 +218,21 @@ fn receivers_their_secrets_and_their_series_follow_the_file() {
 }
 
 #[test]
-fn with_newest_a_pushed_tag_is_copied_where_it_is_among_the_newest() {
-    let wharf = Wharf::new();
+fn pushed_tag_is_copied_only_if_among_the_newest() {
+    let scene = Scene::new();
     for seed in 1..=4 {
-        images::small(Family::Oci, seed).put(&wharf.source, "team/app", Some(&format!("{seed}.0.0")));
+        images::small(Family::Oci, seed).put(&scene.source, "team/app", Some(&format!("{seed}.0.0")));
     }
     let entry = "- {name: app, source: SOURCE/team/app, target: TARGET/app, tags: {semver: \"<4\", newest: 2}}";
-    let (mut daemon, address) = wharf.start(entry);
-    let third = wharf.source.store().tag("team/app", "3.0.0");
+    let (mut daemon, address) = scene.start(entry);
+    let third = scene.source.store().tag("team/app", "3.0.0");
     for (before, (pushed, expected)) in [("1.0.0", None), ("4.0.0", None), ("3.0.0", third)].into_iter().enumerate() {
         assert_eq!(push(&address, SECRET, "team/app", &[pushed]).0, 202);
         daemon.wait_until("the end of the run", |daemon| {
             (daemon.stderr().matches("run ended").count() > before).then_some(())
         });
-        assert_eq!(wharf.target.store().tag("app", pushed), expected, "{pushed}");
+        assert_eq!(scene.target.store().tag("app", pushed), expected, "{pushed}");
     }
-    assert_eq!(wharf.target.store().tags("app").map(|tags| tags.len()), Some(1), "2.0.0 was not pushed");
-    assert!(wharf.source.log().count("tags GET") > 0, "{:?}", wharf.source.log().counts());
+    assert_eq!(scene.target.store().tags("app").map(|tags| tags.len()), Some(1), "2.0.0 was not pushed");
+    assert!(scene.source.log().count("tags GET") > 0, "{:?}", scene.source.log().counts());
 }

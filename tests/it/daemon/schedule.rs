@@ -1,4 +1,4 @@
-//! The daemon's schedule on a clock that jumps, and runs that are ended by their timeout.
+//! Tests of the daemon's schedule on a clock that jumps, and of runs that time out.
 
 use std::time::Duration;
 
@@ -12,18 +12,18 @@ use serde_json::Value;
 
 const HOUR: i64 = 3600;
 
-/// How long a firing that must not come is waited for: some turns of the daemon's loop.
-const TURNS: Duration = Duration::from_secs(4);
+/// Time in which no further run may start: several iterations of the daemon's loop.
+const QUIET_TIME: Duration = Duration::from_secs(4);
 
-/// A daemon whose clock the test sets, so that no firing depends on when the test is run.
-struct Stage {
+/// Registries and a daemon whose clock the test sets, so that no scheduled run depends on the real time.
+struct Scene {
     source: Server,
     target: Server,
     site: Site,
     clock: Clock,
 }
 
-impl Stage {
+impl Scene {
     fn new(time: &str) -> Self {
         let (source, target) = (Server::start(), Server::start());
         images::small(Family::Oci, 1).put(&source, "app", Some("v1"));
@@ -49,18 +49,20 @@ impl Stage {
         (daemon, address)
     }
 
-    /// How many runs of an entry have ended.
+    /// Returns the number of ended runs of an entry.
     fn ended(&self, name: &str) -> usize {
         self.site.history(&["--entry", name]).iter().filter(|run| !run["ended"].is_null()).count()
     }
 
     fn wait_for(&self, daemon: &mut Running, runs: [usize; 2]) {
-        daemon.wait_until("the firings", |_| ([self.ended("hourly"), self.ended("nightly")] == runs).then_some(()));
+        daemon.wait_until("the scheduled runs", |_| {
+            ([self.ended("hourly"), self.ended("nightly")] == runs).then_some(())
+        });
     }
 
     #[track_caller]
     fn expect_no_more_than(&self, runs: [usize; 2]) {
-        std::thread::sleep(TURNS);
+        std::thread::sleep(QUIET_TIME);
         assert_eq!([self.ended("hourly"), self.ended("nightly")], runs);
     }
 }
@@ -68,18 +70,18 @@ impl Stage {
 const SET_BACK: &str = "the clock was set back";
 
 #[test]
-fn a_clock_that_jumps_by_a_day_and_back_fires_each_entry_once_for_each_time() {
-    let stage = Stage::new("2026-06-01T00:10:00Z");
-    stage.configure(&[("hourly", "schedule: every 1h"), ("nightly", "schedule: \"0 3 * * *\"")]);
-    let (mut daemon, address) = stage.start();
-    stage.expect_no_more_than([0, 0]);
-    stage.clock.advance(24 * HOUR);
-    stage.wait_for(&mut daemon, [1, 1]);
-    stage.expect_no_more_than([1, 1]);
+fn clock_jump_by_a_day_runs_each_entry_once() {
+    let scene = Scene::new("2026-06-01T00:10:00Z");
+    scene.configure(&[("hourly", "schedule: every 1h"), ("nightly", "schedule: \"0 3 * * *\"")]);
+    let (mut daemon, address) = scene.start();
+    scene.expect_no_more_than([0, 0]);
+    scene.clock.advance(24 * HOUR);
+    scene.wait_for(&mut daemon, [1, 1]);
+    scene.expect_no_more_than([1, 1]);
     assert_eq!(http::status(&address).unwrap()["clock_set_back"], Value::Null);
-    // By more than an hour, but not by more than a day since 3 o'clock.
-    stage.clock.advance(-24 * HOUR);
-    stage.expect_no_more_than([1, 1]);
+    // This sets the clock back by more than an hour, to a time less than a day before the run at 3 o'clock.
+    scene.clock.advance(-24 * HOUR);
+    scene.expect_no_more_than([1, 1]);
     let status = http::status(&address).unwrap();
     let seconds = status["clock_set_back"]["seconds"].as_i64().unwrap();
     assert!((24 * HOUR - 60..=24 * HOUR).contains(&seconds), "{status:#}");
@@ -87,14 +89,14 @@ fn a_clock_that_jumps_by_a_day_and_back_fires_each_entry_once_for_each_time() {
         status["entries"].as_array().unwrap().iter().map(|entry| entry["next_firing"].as_str().unwrap()).collect();
     assert_eq!(next, ["2026-06-01T01:00:00Z", "2026-06-02T03:00:00Z"]);
     assert_eq!(http::get(&address, "/healthz"), Some((200, "ok\n".to_owned())));
-    stage.clock.advance(2 * HOUR);
-    stage.wait_for(&mut daemon, [2, 1]);
-    // The night of that day was looked after before the clock was set.
-    stage.clock.advance(2 * HOUR);
-    stage.wait_for(&mut daemon, [3, 1]);
-    stage.expect_no_more_than([3, 1]);
-    stage.clock.advance(24 * HOUR);
-    stage.wait_for(&mut daemon, [4, 2]);
+    scene.clock.advance(2 * HOUR);
+    scene.wait_for(&mut daemon, [2, 1]);
+    // The nightly run of that day was done before the clock was set back, so it is not repeated.
+    scene.clock.advance(2 * HOUR);
+    scene.wait_for(&mut daemon, [3, 1]);
+    scene.expect_no_more_than([3, 1]);
+    scene.clock.advance(24 * HOUR);
+    scene.wait_for(&mut daemon, [4, 2]);
     let log = daemon.stderr();
     assert_eq!(log.matches("a missed run is caught up").count(), 6, "{log}");
     assert_eq!(log.matches(SET_BACK).count(), 1, "{log}");
@@ -103,36 +105,36 @@ fn a_clock_that_jumps_by_a_day_and_back_fires_each_entry_once_for_each_time() {
 }
 
 #[test]
-fn clock_set_right_while_the_daemon_is_off_silences_no_entry() {
-    let stage = Stage::new("2026-06-01T12:00:10Z");
-    stage.configure(&[("hourly", "schedule: \"*/2 * * * *\"")]);
-    let (mut daemon, _) = stage.start();
-    stage.clock.advance(120);
-    stage.wait_for(&mut daemon, [1, 0]);
+fn clock_corrected_during_downtime_skips_no_entry() {
+    let scene = Scene::new("2026-06-01T12:00:10Z");
+    scene.configure(&[("hourly", "schedule: \"*/2 * * * *\"")]);
+    let (mut daemon, _) = scene.start();
+    scene.clock.advance(120);
+    scene.wait_for(&mut daemon, [1, 0]);
     daemon.signal("TERM");
     daemon.wait(DEADLINE).expect_success();
 
-    stage.clock.advance(-8 * HOUR);
-    let (mut daemon, address) = stage.start();
+    scene.clock.advance(-8 * HOUR);
+    let (mut daemon, address) = scene.start();
     let status = http::status(&address).unwrap();
     assert!(status["clock_set_back"]["seconds"].as_i64() > Some(7 * HOUR), "{status:#}");
     assert_eq!(daemon.stderr().matches(SET_BACK).count(), 1, "{}", daemon.stderr());
-    stage.clock.advance(120);
-    stage.wait_for(&mut daemon, [2, 0]);
+    scene.clock.advance(120);
+    scene.wait_for(&mut daemon, [2, 0]);
     daemon.signal("TERM");
     daemon.wait(DEADLINE).expect_success();
 
-    // What ran by the new time counts from now on.
-    let (mut daemon, address) = stage.start();
-    stage.clock.advance(120);
-    stage.wait_for(&mut daemon, [3, 0]);
+    // Runs at the corrected time count from now on.
+    let (mut daemon, address) = scene.start();
+    scene.clock.advance(120);
+    scene.wait_for(&mut daemon, [3, 0]);
     assert_eq!(http::status(&address).unwrap()["clock_set_back"], Value::Null);
     daemon.signal("TERM");
     daemon.wait(DEADLINE).expect_success();
 }
 
 #[test]
-fn wildcard_schedules_go_on_through_the_nights_in_which_clocks_change() {
+fn wildcard_schedules_continue_over_daylight_saving_changes() {
     for (time, schedule, expected) in [
         ("2026-10-24T23:45:00Z", "*/30 * * * *", ["25T00:00", "25T00:30", "25T01:00", "25T01:30"]),
         ("2026-10-24T23:45:00Z", "0 * * * *", ["25T00:00", "25T01:00", "25T02:00", "25T03:00"]),
@@ -140,10 +142,10 @@ fn wildcard_schedules_go_on_through_the_nights_in_which_clocks_change() {
         ("2026-03-29T00:15:00Z", "*/30 * * * *", ["29T00:30", "29T01:00", "29T01:30", "29T02:00"]),
         ("2026-03-29T00:15:00Z", "30 2 * * *", ["29T01:00", "30T00:30", "31T00:30", "01T00:30"]),
     ] {
-        let stage = Stage::new(time);
-        stage.configure(&[("app", &format!("schedule: \"{schedule}\", timezone: Europe/Berlin"))]);
-        let mut command = stage.site.command(&["next", "--count", "4", "--json"]);
-        stage.clock.apply_to(&mut command);
+        let scene = Scene::new(time);
+        scene.configure(&[("app", &format!("schedule: \"{schedule}\", timezone: Europe/Berlin"))]);
+        let mut command = scene.site.command(&["next", "--count", "4", "--json"]);
+        scene.clock.apply_to(&mut command);
         let listed = Running::start(&mut command).wait(DEADLINE).expect_success().stdout;
         let listed = parse(&listed);
         let at = |coming: &Value| coming["at"].as_str().unwrap()[8..16].to_owned();
@@ -153,7 +155,7 @@ fn wildcard_schedules_go_on_through_the_nights_in_which_clocks_change() {
 }
 
 #[test]
-fn what_a_run_had_sent_before_its_timeout_is_not_sent_again_by_the_next() {
+fn bytes_sent_before_a_timeout_are_not_resent() {
     let (source, target, site) = (Server::start(), Server::start(), Site::new());
     let mut layers: Vec<_> = (0..5).map(|seed| images::layer(Family::Oci, seed, 1000)).collect();
     layers.push(images::layer(Family::Oci, 9, 4_000_000));
@@ -175,6 +177,6 @@ fn what_a_run_had_sent_before_its_timeout_is_not_sent_again_by_the_next() {
     target.log().clear();
     configure("2h");
     site.once();
-    assert_eq!(target.log().count("upload PUT"), image.blobs.len() - arrived, "the rest alone");
+    assert_eq!(target.log().count("upload PUT"), image.blobs.len() - arrived, "only the remaining blobs");
     assert_eq!(target.store().tag("app", "v1"), Some(image.digest()));
 }

@@ -1,8 +1,10 @@
-//! Thousands of firings of the real daemon, on a clock that the test sets: what it holds must not grow with them.
+//! Soak test: thousands of scheduled runs of the real daemon on a clock that the test sets. Memory, descriptors,
+//! threads and the journal must not grow with the number of runs.
 //!
-//! The clock is Debian's libfaketime, by a file that is read at every look at the time. It moves in steps, as fast as the runs end,
-//! so the test takes as long as its runs take and depends on no speed. Timers go by the monotonic clock, which stays real.
-//! `TRANSSHIP_LONG` makes it ten thousand firings, a minute or two of two cores.
+//! The clock is Debian's libfaketime, which reads a file at each query of the time. The clock advances in steps as soon
+//! as the runs of the last step have ended, so the test does not depend on the speed of the machine. Timers use the
+//! monotonic clock, which stays real. `TRANSSHIP_LONG` increases the number to ten thousand runs, which take one or two
+//! minutes on two cores.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,20 +16,21 @@ use crate::support::programs::Running;
 use crate::support::registry::Server;
 use crate::support::site::Site;
 
-/// Entries that fire at the full hours, and as many that do at the half ones: while the ones run the others become due.
-const OF_A_KIND: usize = 40;
+/// Number of entries that are due at full hours, and number of entries that are due at half hours. One group becomes
+/// due while the other runs.
+const ENTRIES_PER_HALF_HOUR: usize = 40;
 
-/// The minutes of one step of the clock.
+/// Length of a step of the clock, in minutes.
 const STEP: i64 = 30;
 
-/// The firings of the quick form, and of the long one.
+/// Number of runs of the quick form and of the long form.
 const FIRINGS: [usize; 2] = [3_200, 10_000];
 
-/// How many runs of a step may still go on when the clock makes the next one: so the loop is never idle.
-const BEHIND: usize = 12;
+/// Maximum number of runs of a step that may still be in progress at the next step. So the loop is never idle.
+const MAX_RUNNING: usize = 12;
 
-/// The sources and rules of the entries that always fail.
-const BAD: [(&str, &str); 6] = [
+/// Sources and rules of the entries that always fail.
+const FAILING: [(&str, &str); 6] = [
     ("app", ""),
     ("app", ", tags: {include: none-EDIT, at_least: 1}"),
     ("other", ""),
@@ -36,25 +39,25 @@ const BAD: [(&str, &str); 6] = [
     ("nowhere", ""),
 ];
 
-/// After how many steps the configuration is edited again.
-const EDITED_EVERY: usize = 10;
+/// Number of steps between two edits of the configuration.
+const STEPS_PER_EDIT: usize = 10;
 
-/// How long one step may take, on a machine that does much else.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Time limit of a step on a busy machine.
+const STEP_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What the daemon holds at one time.
+/// Resources of the daemon at one time.
 #[derive(Debug, Clone, Copy)]
 struct Sample {
-    /// Bytes that the process has allocated and holds in memory (`RssAnon`): the pages of the program's file do not count.
+    /// Bytes of allocated memory (`RssAnon`), without the pages of the program's file.
     memory: u64,
     descriptors: usize,
     threads: u64,
-    /// Bytes of the journal and of its log.
+    /// Size of the journal and its write-ahead log, in bytes.
     journal: u64,
 }
 
 #[test]
-fn thousands_of_firings_failures_and_reloads_leave_memory_and_threads_as_they_were() {
+fn thousands_of_runs_and_reloads_leave_memory_and_threads_constant() {
     let firings = FIRINGS[usize::from(std::env::var_os("TRANSSHIP_LONG").is_some())];
     let soak = Soak::begin();
     let (mut daemon, address) = soak.start();
@@ -63,16 +66,19 @@ fn thousands_of_firings_failures_and_reloads_leave_memory_and_threads_as_they_we
     while ended < firings {
         moves += usize::from(soak.step(steps));
         steps += 1;
-        ended = daemon.wait_until_within(PATIENCE, "the runs of the step", |_| {
+        ended = daemon.wait_until_within(STEP_TIMEOUT, "the runs of the step", |_| {
             let ended = count_ends(&address, "well-")?;
-            (ended + BEHIND >= steps * OF_A_KIND).then_some(ended)
+            (ended + MAX_RUNNING >= steps * ENTRIES_PER_HALF_HOUR).then_some(ended)
         });
         assert!(["/status", "/"].iter().all(|page| http::get(&address, page).is_some_and(|(code, _)| code == 200)));
         samples.push(soak.sample(&daemon));
     }
-    assert!(count_ends(&address, "bad-").is_some_and(|ended| ended > BAD.len()), "the others failed, more than once");
+    assert!(
+        count_ends(&address, "bad-").is_some_and(|ended| ended > FAILING.len()),
+        "the others failed, more than once"
+    );
     let reloads = daemon.stderr().matches("the configuration was read again").count();
-    assert!(reloads >= steps / EDITED_EVERY - 1, "{reloads} reloads in {steps} steps");
+    assert!(reloads >= steps / STEPS_PER_EDIT - 1, "{reloads} reloads in {steps} steps");
     assert_flat(&samples, "bytes of memory", |sample| sample.memory, |_| 1 << 20);
     assert_flat(&samples, "descriptors", |sample| sample.descriptors as u64, |_| 4);
     assert_flat(&samples, "threads", |sample| sample.threads, |_| 2);
@@ -80,7 +86,8 @@ fn thousands_of_firings_failures_and_reloads_leave_memory_and_threads_as_they_we
     soak.check_the_journal(daemon, moves, ended);
 }
 
-/// Over the last half of the firings, by the greatest value in its first part and in its last: what is not flat by then goes on growing.
+/// Asserts that a resource does not grow over the second half of the test: the maximum in the last quarter may exceed
+/// the maximum in the third quarter only by `more`.
 #[track_caller]
 fn assert_flat(samples: &[Sample], what: &str, of: impl Fn(&Sample) -> u64, more: impl Fn(u64) -> u64) {
     let quarters = samples.chunks(samples.len().div_ceil(4)).map(|quarter| quarter.iter().map(&of).max());
@@ -105,11 +112,12 @@ impl Soak {
         soak
     }
 
-    /// Entries over registries and into folders, and some that fail. An edit changes a rule of these.
+    /// Writes entries into registries and folders, and entries that fail. Each edit changes a rule of the failing
+    /// entries.
     fn configure(&self, edit: usize) {
         let (source, target) = (self.source.host(), self.target.host());
         let mut entries = Vec::new();
-        for number in 0..2 * OF_A_KIND {
+        for number in 0..2 * ENTRIES_PER_HALF_HOUR {
             let minute = if number % 2 == 0 { 0 } else { STEP };
             let target = match number % 10 {
                 9 => format!("oci-layout:{}", self.site.path(&format!("out-{number}")).display()),
@@ -120,8 +128,8 @@ impl Soak {
                 "- {{name: well-{number}, source: \"{source}/{repository}\", target: \"{target}\", schedule: \"{minute} * * * *\"}}"
             ));
         }
-        for (number, (repository, rule)) in BAD.iter().enumerate() {
-            // Below a file there is no folder.
+        for (number, (repository, rule)) in FAILING.iter().enumerate() {
+            // A file cannot contain a layout, so these entries fail.
             let target = match number % 2 {
                 0 => format!("oci-layout:{}", self.site.path("sync.yaml/bad").display()),
                 _ => format!("{target}/bad-{number}"),
@@ -147,9 +155,9 @@ impl Soak {
         (daemon, address)
     }
 
-    /// Sets the clock forward, after what happens now and then. Whether a tag moved.
+    /// Advances the clock. In some steps, first moves a tag or edits the configuration. Returns true if a tag moved.
     fn step(&self, step: usize) -> bool {
-        if step % EDITED_EVERY == EDITED_EVERY - 1 {
+        if step % STEPS_PER_EDIT == STEPS_PER_EDIT - 1 {
             self.configure(step);
         }
         let moves = step % 12 == 5;
@@ -176,20 +184,21 @@ impl Soak {
         }
     }
 
-    /// History is that of the last day; whatever arrived has its evidence.
+    /// Checks the journal: the history covers the last day, and each copied tag has evidence.
     fn check_the_journal(&self, daemon: Running, moves: usize, ended: usize) {
         daemon.signal("TERM");
-        daemon.wait(PATIENCE).expect_success();
+        daemon.wait(STEP_TIMEOUT).expect_success();
         let runs = self.site.history(&["--limit", "100000"]).len();
-        assert!(runs > 24 * 2 * OF_A_KIND && runs < ended / 4 * 3, "{runs} of {ended} runs are left");
-        // What came first to each entry, and each move to the two entries that read that tag. The last may be on its way.
-        let expected = 2 * OF_A_KIND + 2 * moves;
+        assert!(runs > 24 * 2 * ENTRIES_PER_HALF_HOUR && runs < ended / 4 * 3, "{runs} of {ended} runs are left");
+        // Each entry has evidence of its first copy. Each move of the tag adds evidence for two entries. The last move
+        // may still be in progress.
+        let expected = 2 * ENTRIES_PER_HALF_HOUR + 2 * moves;
         let evidence = self.site.evidence(&["--limit", "100000"]).len();
         assert!((expected - 2..=expected).contains(&evidence), "{evidence} of {expected}");
     }
 }
 
-/// How many runs of the entries whose names begin so are over, by the metrics.
+/// Returns the number of ended runs of the entries whose names begin with `names`, from the metrics.
 fn count_ends(address: &str, names: &str) -> Option<usize> {
     let (_, metrics) = http::get(address, "/metrics")?;
     let begin = format!("transship_entry_runs_total{{entry=\"{names}");

@@ -41,7 +41,7 @@ fn quoted(cell: &str) -> Vec<&str> {
     cell.split('`').skip(1).step_by(2).collect()
 }
 
-/// Returns the allowed imports of each module. A cell may refer to the rows before it.
+/// Returns the allowed imports of each module. A cell may refer to earlier rows.
 fn read_table(text: &str) -> BTreeMap<String, Allowed> {
     let rows = rows(text);
     let all: BTreeSet<String> = rows.iter().map(|(module, _)| module.clone()).collect();
@@ -137,8 +137,8 @@ fn modules() -> Vec<(Vec<String>, Source)> {
     modules
 }
 
-/// Graph of the source's files: which file uses an item of which other file. A module that only passes a name on is not
-/// in between.
+/// Graph of the source's files: which file uses an item of which other file. A module that only re-exports a name is
+/// skipped.
 struct FileGraph {
     sources: BTreeMap<Vec<String>, Source>,
 }
@@ -265,7 +265,7 @@ fn no_cycle_joins_files_of_a_module_or_folders_of_sync() {
 }
 
 #[test]
-fn cycles_of_a_graph_are_found_and_ways_are_not() {
+fn cycles_of_a_graph_are_found_and_paths_ignored() {
     let edge = |(from, to): (&str, &str)| (from.to_owned(), to.to_owned());
     let graph = [("a", "b"), ("b", "c"), ("c", "a"), ("c", "d"), ("d", "e"), ("f", "a")].map(edge);
     assert_eq!(cycles(&graph.into()), [["a", "b", "c"]]);
@@ -291,7 +291,7 @@ fn used_items_are_found_behind_reexports() {
 }
 
 #[test]
-fn each_module_imports_only_what_the_table_allows() {
+fn each_module_imports_only_allowed_modules() {
     let table = read_table(&fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap());
     assert!(table.len() >= 10, "the table of modules was not found under {HEADER:?}");
     let (mut seen, mut problems) = (0, Vec::new());

@@ -1,5 +1,5 @@
-//! Tests of the book in `docs/`: it builds without warnings, every page is in its summary, and every link within the
-//! documents leads to a file and a heading. No test contacts another host.
+//! Tests of the book in `docs/`: the book builds without warnings, its summary lists every page, and every link within
+//! the documents leads to a file and a heading. No test contacts another host.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -94,24 +94,25 @@ fn is_external(link: &str) -> bool {
 }
 
 /// Resolves `..` and `.` in a path.
-fn normal(path: &Path) -> PathBuf {
-    let mut normal = PathBuf::new();
+fn normalized(path: &Path) -> PathBuf {
+    let mut normalized = PathBuf::new();
     for component in path.components() {
         match component {
             Component::ParentDir => {
-                normal.pop();
+                normalized.pop();
             }
             Component::CurDir => {}
-            other => normal.push(other),
+            other => normalized.push(other),
         }
     }
-    normal
+    normalized
 }
 
-/// Returns the problem of a link of a document; `None` if it leads to a file, and to a heading if it names one.
+/// Returns the problem of a link of a document; `None` if the link leads to an existing file and, if the link names a
+/// heading, to an existing heading.
 fn problem(document: &Path, link: &str, outlines: &BTreeMap<PathBuf, Outline>) -> Option<String> {
     let (path, fragment) = link.split_once('#').unwrap_or((link, ""));
-    let target = if path.is_empty() { document.to_owned() } else { normal(&document.parent()?.join(path)) };
+    let target = if path.is_empty() { document.to_owned() } else { normalized(&document.parent()?.join(path)) };
     let book = root().join("docs");
     if !target.exists() {
         return Some("leads to no file".to_owned());
@@ -169,7 +170,7 @@ fn links_to_missing_files_headings_and_other_folders_are_problems() {
 fn summary_lists_every_page_once() {
     let book = root().join("docs");
     let summary = outline(&fs::read_to_string(book.join("SUMMARY.md")).unwrap()).links;
-    let listed: BTreeSet<PathBuf> = summary.iter().map(|link| normal(&book.join(link))).collect();
+    let listed: BTreeSet<PathBuf> = summary.iter().map(|link| normalized(&book.join(link))).collect();
     assert_eq!(listed.len(), summary.len(), "a page is listed twice");
     let pages: BTreeSet<PathBuf> =
         files(&book, "md").into_iter().filter(|path| !path.ends_with("docs/SUMMARY.md")).collect();
@@ -204,7 +205,7 @@ fn html_problems(built: &Path, page: &Path, text: &str, ids: &BTreeMap<PathBuf, 
     let mut problems = Vec::new();
     for link in links.filter(|link| !is_external(link) && !link.starts_with("data:")) {
         let (path, fragment) = link.split_once('#').unwrap_or((&link, ""));
-        let target = if path.is_empty() { page.to_owned() } else { normal(&page.parent().unwrap().join(path)) };
+        let target = if path.is_empty() { page.to_owned() } else { normalized(&page.parent().unwrap().join(path)) };
         let is_known = fragment.is_empty() || ids.get(&target).is_none_or(|ids| ids.contains(fragment));
         if !target.is_file() || !target.starts_with(built) || !is_known {
             problems.push(format!("{}: {link}", page.strip_prefix(built).unwrap().display()));

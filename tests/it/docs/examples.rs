@@ -104,14 +104,14 @@ fn copy_image_shows_progress_and_the_image_arrives() {
     skopeo_copy(&format!("docker://{copy}"), &format!("dir:{}", folder.path().display()));
     let signature = tags().into_iter().find(|tag| tag.ends_with(".sig")).unwrap();
     let signed = |repository: &str| digest(&format!("docker://{repository}:{signature}"));
-    assert_eq!(signed(&to), signed(&from), "the signature came along");
+    assert_eq!(signed(&to), signed(&from), "the signature was copied");
 
     let second = run("copy_image", &args).expect_success().stdout;
     assert_eq!(second, format!("{copy} is {wanted} already\n"));
 }
 
 #[test]
-fn plan_entry_prints_what_a_run_would_copy() {
+fn plan_entry_prints_the_planned_copies() {
     let (source, target) = (registry_of_images(), DebianRegistry::start());
     let (from, to) = (format!("{}/hello", source.host()), format!("{}/mirror", target.host()));
     let site = Site::with(

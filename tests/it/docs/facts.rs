@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::support::rust_source;
 
-/// The sections, in their order.
+/// Sections of the page, in order.
 const SECTIONS: [&str; 14] = [
     "Every registry",
     "Azure Container Registry",
@@ -24,14 +24,14 @@ const SECTIONS: [&str; 14] = [
     "Security floor",
 ];
 
-/// The files of tests that are about registries alone: the page leaves out none of them.
-const TOLD_WHOLLY: [&str; 4] =
+/// Modules whose tests are all about registries. The page must name each of their tests.
+const COVERED_MODULES: [&str; 4] =
     ["registries::acr", "credentials::cloud", "registries::docker_hub", "registries::mirrors"];
 
-/// What follows has no tests, and says so.
-const APART: &str = "Not used yet";
+/// Title of the section of facts without tests.
+const UNTESTED_SECTION: &str = "Not used yet";
 
-/// A row of a table.
+/// Row of a table.
 #[derive(Debug, PartialEq, Eq)]
 struct Row {
     section: String,
@@ -48,17 +48,17 @@ fn rows(page: &str) -> Vec<Row> {
         let Some(cells) = line.strip_prefix("| ").and_then(|line| line.strip_suffix(" |")) else { continue };
         let cells: Vec<&str> = cells.split(" | ").collect();
         let is_head = cells[0] == "fact" || cells[0].starts_with("---");
-        if is_head || section == APART {
+        if is_head || section == UNTESTED_SECTION {
             continue;
         }
-        assert_eq!(cells.len(), 3, "a row has a fact, what is done, and its tests: {line}");
+        assert_eq!(cells.len(), 3, "a row has a fact, a behaviour and tests: {line}");
         let tests = cells[2].split('`').skip(1).step_by(2).map(str::to_owned).collect();
         rows.push(Row { section: section.clone(), fact: cells[0].to_owned(), tests });
     }
     rows
 }
 
-/// Whether there is such a test, by the name that `cargo test` prints.
+/// Returns true if a test with this name exists. The name has the form that `cargo test` prints.
 fn exists(root: &Path, test: &str) -> bool {
     let Some((module, function)) = test.rsplit_once("::") else { return false };
     let path = module.replace("::", "/");
@@ -79,7 +79,7 @@ fn page() -> String {
 }
 
 #[test]
-fn every_fact_names_a_test_that_is_there() {
+fn every_fact_names_an_existing_test() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let rows = rows(&page());
     assert!(rows.len() > 50, "the tables were found: {}", rows.len());
@@ -95,7 +95,7 @@ fn every_fact_names_a_test_that_is_there() {
 }
 
 #[test]
-fn what_is_tested_of_registries_alone_stands_on_the_page() {
+fn every_test_of_registry_behavior_is_on_the_page() {
     let named: BTreeSet<String> = rows(&page()).into_iter().flat_map(|row| row.tests).collect();
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it");
     let tests = |module: &str| {
@@ -103,17 +103,17 @@ fn what_is_tested_of_registries_alone_stands_on_the_page() {
             std::fs::read_to_string(folder.join(format!("{}.rs", module.replace("::", "/")))).expect("a file of tests");
         rust_source::tests(&text).into_iter().map(move |test| format!("{module}::{test}")).collect::<Vec<String>>()
     };
-    let all: Vec<String> = TOLD_WHOLLY.into_iter().flat_map(tests).collect();
+    let all: Vec<String> = COVERED_MODULES.into_iter().flat_map(tests).collect();
     assert!(all.len() > 30, "the tests were found: {}", all.len());
     let lacking: Vec<&String> = all.iter().filter(|test| !named.contains(*test)).collect();
-    assert_eq!(lacking, Vec::<&String>::new(), "no row names these");
+    assert_eq!(lacking, Vec::<&String>::new(), "tests without a row");
 }
 
 #[test]
-fn every_registry_has_its_section_and_no_fact_stands_twice() {
+fn every_registry_has_a_section_and_facts_are_unique() {
     let page = page();
     let titles: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix("## ")).collect();
-    assert_eq!(titles, [&SECTIONS[..], &[APART]].concat());
+    assert_eq!(titles, [&SECTIONS[..], &[UNTESTED_SECTION]].concat());
     let rows = rows(&page);
     for section in SECTIONS {
         assert!(rows.iter().any(|row| row.section == section), "{section} has no row");
@@ -123,7 +123,7 @@ fn every_registry_has_its_section_and_no_fact_stands_twice() {
 }
 
 #[test]
-fn the_tables_are_read_as_they_are_meant() {
+fn tables_of_facts_are_parsed_with_their_tests() {
     let page = "## One\n\n| fact | so | shown by |\n| --- | --- | --- |\n| a | b | `x::y`, `z::w` |\n| c | d |  |\n\
                 ## Not used yet\n\n| e | f |\n";
     let row = |fact: &str, tests: &[&str]| Row {
@@ -133,10 +133,11 @@ fn the_tables_are_read_as_they_are_meant() {
     };
     assert_eq!(rows(page), [row("a", &["x::y", "z::w"]), row("c", &[])]);
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    assert!(exists(root, "docs::facts::the_tables_are_read_as_they_are_meant"));
+    assert!(exists(root, "docs::facts::tables_of_facts_are_parsed_with_their_tests"));
     assert!(exists(root, "registry::http::link_header::tests::endless_listing_is_an_error"));
     assert!(exists(root, "registry::tests::listing::tag_pages_are_followed_to_the_last"));
-    for none in ["docs::facts::rows", "facts::nowhere", "nowhere::the_tables_are_read_as_they_are_meant", "facts"] {
+    for none in ["docs::facts::rows", "facts::nowhere", "nowhere::tables_of_facts_are_parsed_with_their_tests", "facts"]
+    {
         assert!(!exists(root, none), "{none}");
     }
 }

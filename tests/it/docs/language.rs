@@ -8,17 +8,17 @@ use syn::visit::Visit;
 
 use crate::support::rust_source;
 
-/// Words that begin a free relative clause or a question, and no doc comment.
+/// Words that begin a free relative clause or a question. No doc comment may begin with them.
 const BANNED: [&str; 5] = ["Who", "What", "Whose", "Whether", "How"];
 
-/// Names that say nothing of what a function does. A function is a verb with its object.
+/// Names that do not describe a function. The name of a function is a verb with its object.
 const BANNED_FUNCTIONS: [&str; 13] =
     ["of", "at", "one", "all", "told", "look", "keep", "note", "there", "each", "saw", "say", "tell"];
 
-/// Functions that have such a name for a reason: `Digest::of(bytes)` reads as a sentence at each of its uses.
-const NAMED_ALIKE: [&str; 1] = ["oci/digest.rs: of"];
+/// Permitted functions with such a name: `Digest::of(bytes)` reads as a phrase in each call.
+const EXCEPTIONS: [&str; 1] = ["oci/digest.rs: of"];
 
-/// Columns of a line at most, as in rustfmt.toml. rustfmt does not wrap strings.
+/// Maximum number of columns of a line, as in rustfmt.toml. rustfmt does not wrap strings.
 const MAX_COLUMNS: usize = 120;
 
 /// Returns the text of a line that begins a doc comment; `None` for other lines.
@@ -74,7 +74,7 @@ impl<'ast> Visit<'ast> for Functions {
 }
 
 #[test]
-fn no_function_has_a_name_that_says_nothing() {
+fn no_function_has_a_banned_name() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let (mut seen, mut problems) = (0, Vec::new());
     for path in rust_source::files(&root) {
@@ -83,7 +83,7 @@ fn no_function_has_a_name_that_says_nothing() {
         seen += functions.0.len();
         let place = path.strip_prefix(&root).unwrap().display();
         let banned = functions.0.iter().filter(|name| BANNED_FUNCTIONS.contains(&name.as_str()));
-        problems.extend(banned.map(|name| format!("{place}: {name}")).filter(|found| !NAMED_ALIKE.contains(&&**found)));
+        problems.extend(banned.map(|name| format!("{place}: {name}")).filter(|found| !EXCEPTIONS.contains(&&**found)));
     }
     assert!(problems.is_empty(), "{}", problems.join("\n"));
     assert!(seen > 3_000, "{seen} functions were found");
@@ -102,7 +102,7 @@ fn no_line_of_the_source_exceeds_120_columns() {
 }
 
 #[test]
-fn beginning_of_a_doc_comment_is_told_from_its_later_lines() {
+fn first_line_of_a_doc_comment_is_recognized() {
     assert_eq!(beginning("", "    /// What it is"), Some("What it is"));
     assert_eq!(beginning("/// A size in bytes.", "/// What is more"), None);
     assert_eq!(beginning("///", "/// What is more"), Some("What is more"));

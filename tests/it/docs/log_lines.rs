@@ -192,7 +192,7 @@ fn page_of_log_messages_is_current() {
 }
 
 #[test]
-fn calls_in_every_form_are_read_and_tests_are_not() {
+fn calls_of_every_form_are_read_except_in_tests() {
     let source = r#"
         const CAUSE: &str = "it broke";
         fn f() {

@@ -10,7 +10,7 @@ mod readme;
 
 use std::path::Path;
 
-/// Asserts that a file has this text. With `UPDATE_REFERENCE=1` it writes that file.
+/// Asserts that a file has this text. With `UPDATE_REFERENCE=1`, the function writes the file instead.
 #[track_caller]
 fn assert_current(file: &Path, text: &str) {
     if std::env::var_os("UPDATE_REFERENCE").is_some() {

@@ -1,4 +1,4 @@
-//! What the README and the examples tell people to do, done.
+//! Tests that run the commands and check the configurations of the README, the pages and the examples.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -17,7 +17,7 @@ fn readme() -> String {
     std::fs::read_to_string(root().join("README.md")).unwrap()
 }
 
-/// A folder with a copy of the repository's examples, and nothing else.
+/// Creates a folder with a copy of the repository's examples only.
 fn clone() -> TempDir {
     let folder = TempDir::new().unwrap();
     let status = Command::new("cp").arg("-r").arg(root().join("examples")).arg(folder.path()).status().unwrap();
@@ -25,7 +25,7 @@ fn clone() -> TempDir {
     folder
 }
 
-/// The arguments of the README's first command.
+/// Returns the arguments of the README's first command.
 fn quickstart() -> Vec<String> {
     let readme = readme();
     let line = readme.lines().find(|line| line.starts_with("cargo run ")).unwrap();
@@ -41,7 +41,7 @@ fn run_in(folder: &Path, args: &[String]) -> Output {
 }
 
 #[test]
-fn the_quickstart_mirrors_the_examples_and_then_has_nothing_to_do() {
+fn quickstart_mirrors_the_examples_and_then_changes_nothing() {
     let folder = clone();
     let first = run_in(folder.path(), &quickstart()).expect_success().stdout;
     assert!(first.starts_with("quickstart: ") && first.contains("copied"), "{first}");
@@ -67,7 +67,7 @@ fn the_quickstart_mirrors_the_examples_and_then_has_nothing_to_do() {
         names.sort();
         names
     };
-    assert_eq!(blobs(folder.path().join("mirror")), blobs(root().join("examples/images")), "the SBOM came along too");
+    assert_eq!(blobs(folder.path().join("mirror")), blobs(root().join("examples/images")), "the SBOM was copied");
 
     let second = run_in(folder.path(), &quickstart()).expect_success().stdout;
     assert!(second.starts_with("quickstart: nothing changed ("), "{second}");
@@ -126,7 +126,7 @@ fn pages() -> Vec<PathBuf> {
 }
 
 #[test]
-fn every_command_of_the_readme_and_the_pages_exists() {
+fn every_command_in_the_documents_exists() {
     let digest = Digest::of(b"").to_string();
     let mut seen = 0;
     for page in pages() {
@@ -148,7 +148,7 @@ fn every_command_of_the_readme_and_the_pages_exists() {
 }
 
 #[test]
-fn every_whole_configuration_of_the_pages_passes_the_check() {
+fn every_complete_configuration_in_the_pages_is_valid() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("sync.yaml");
     let mut seen = 0;

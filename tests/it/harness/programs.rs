@@ -1,4 +1,4 @@
-//! The ways of running programs: output is captured, signals arrive, nothing outlives its handle.
+//! Tests of the helpers that run programs: capture of output, signals, and the end of a program with its handle.
 
 use std::process::Command;
 
@@ -12,7 +12,7 @@ fn sleeper() -> Running {
 }
 
 #[test]
-fn a_program_is_watched_told_to_end_and_waited_for() {
+fn program_output_signals_and_exit_are_observed() {
     let running = sleeper();
     assert_eq!(running.stdout(), "ready\n");
     running.signal("TERM");
@@ -22,7 +22,7 @@ fn a_program_is_watched_told_to_end_and_waited_for() {
 }
 
 #[test]
-fn a_dropped_program_is_gone() {
+fn dropped_program_is_killed() {
     let running = sleeper();
     let process = format!("/proc/{}", running.id());
     assert!(std::path::Path::new(&process).exists());
@@ -32,12 +32,12 @@ fn a_dropped_program_is_gone() {
 
 #[test]
 #[should_panic(expected = "tests/run installs what the tests need")]
-fn a_program_that_is_missing_says_how_to_get_it() {
+fn missing_program_is_reported_with_an_install_hint() {
     Running::start(&mut Command::new("no-such-program"));
 }
 
 #[test]
-fn transship_itself_can_be_run() {
+fn transship_can_be_run() {
     let output = transship(&["--version"]).expect_success();
     assert_eq!(output.stderr, "");
 }

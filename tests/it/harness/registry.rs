@@ -1,4 +1,4 @@
-//! The in-process registry, proven by skopeo (an independent client) and by plain requests.
+//! Tests of the in-process registry with skopeo, an independent client, and with plain requests.
 
 use std::time::{Duration, Instant};
 
@@ -11,15 +11,15 @@ use crate::support::images::{self, Family, linux};
 use crate::support::programs::{DebianRegistry, skopeo, skopeo_copy, skopeo_manifest};
 use crate::support::registry::{Auth, Fault, Server, Setup};
 
-fn ask(server: &Server, method: Method, path: &str) -> RequestBuilder {
-    // A pool would hide which connection broke.
+fn build_request(server: &Server, method: Method, path: &str) -> RequestBuilder {
+    // A connection pool would hide the broken connection.
     let client = Client::builder().no_proxy().pool_max_idle_per_host(0).redirect(reqwest::redirect::Policy::none());
     let url = if path.starts_with("http") { path.to_owned() } else { server.url(path) };
     client.build().unwrap().request(method, url)
 }
 
 async fn get(server: &Server, path: &str) -> Response {
-    ask(server, Method::GET, path).send().await.unwrap()
+    build_request(server, Method::GET, path).send().await.unwrap()
 }
 
 fn header<'a>(response: &'a Response, name: &str) -> &'a str {
@@ -33,7 +33,7 @@ async fn code(response: Response) -> (u16, String) {
 }
 
 async fn open_upload(server: &Server, query: &str) -> Response {
-    ask(server, Method::POST, &format!("/v2/a/b/blobs/uploads/{query}")).send().await.unwrap()
+    build_request(server, Method::POST, &format!("/v2/a/b/blobs/uploads/{query}")).send().await.unwrap()
 }
 
 fn with_tags(count: usize, page: usize) -> Server {
@@ -46,7 +46,7 @@ fn with_tags(count: usize, page: usize) -> Server {
 }
 
 #[test]
-fn skopeo_copies_every_kind_of_image_in_and_out_with_its_digest() {
+fn skopeo_copies_every_image_kind_with_its_digest() {
     let folder = TempDir::new().unwrap();
     let (server, debian) = (Server::start(), DebianRegistry::start());
     let cases = [
@@ -78,7 +78,7 @@ fn skopeo_copies_every_kind_of_image_in_and_out_with_its_digest() {
 }
 
 #[test]
-fn skopeo_gets_a_token_for_what_it_does_and_no_more() {
+fn skopeo_token_grants_only_the_needed_access() {
     let user = ("mirror".to_owned(), "secret".to_owned());
     let auth = Auth::Bearer { user, anonymous_pull: true, lifetime: Duration::from_secs(300) };
     let server = Server::with(Setup { auth, ..Setup::default() });
@@ -93,14 +93,14 @@ fn skopeo_gets_a_token_for_what_it_does_and_no_more() {
 }
 
 #[tokio::test]
-async fn an_upload_goes_on_where_it_stands_and_nowhere_else() {
+async fn upload_continues_only_at_its_current_offset() {
     let server = Server::start();
     server.set(Fault::ChunkMinimum(3));
     let opened = open_upload(&server, "").await;
     assert_eq!((opened.status().as_u16(), header(&opened, "oci-chunk-min-length")), (202, "3"));
     let first = header(&opened, "location").to_owned();
     let patch = |location: &str, range: &'static str, body: &'static str| {
-        ask(&server, Method::PATCH, location).header("content-range", range).body(body).send()
+        build_request(&server, Method::PATCH, location).header("content-range", range).body(body).send()
     };
     let second = patch(&first, "0-2", "abc").await.unwrap();
     assert_eq!((second.status().as_u16(), header(&second, "range")), (202, "0-2"));
@@ -112,7 +112,8 @@ async fn an_upload_goes_on_where_it_stands_and_nowhere_else() {
     assert_eq!((stands.status().as_u16(), header(&stands, "range")), (204, "0-2"));
     let digest = Digest::of(b"abcde");
     let last = format!("{}&digest={digest}", header(&stands, "location"));
-    let done = ask(&server, Method::PUT, &last).header("content-range", "3-4").body("de").send().await.unwrap();
+    let done =
+        build_request(&server, Method::PUT, &last).header("content-range", "3-4").body("de").send().await.unwrap();
     assert_eq!((done.status().as_u16(), header(&done, "docker-content-digest")), (201, digest.to_string().as_str()));
     assert_eq!(server.store().blob("a/b", &digest).unwrap(), "abcde");
     assert_eq!(server.log().counts()["upload PATCH"], 3);
@@ -122,28 +123,29 @@ async fn an_upload_goes_on_where_it_stands_and_nowhere_else() {
 }
 
 #[tokio::test]
-async fn bytes_of_another_digest_are_not_committed() {
+async fn bytes_with_a_wrong_digest_are_not_committed() {
     let server = Server::start();
     let digest = Digest::of(b"right");
-    let at_once = ask(&server, Method::POST, &format!("/v2/a/b/blobs/uploads/?digest={digest}")).body("wrong");
+    let at_once =
+        build_request(&server, Method::POST, &format!("/v2/a/b/blobs/uploads/?digest={digest}")).body("wrong");
     assert_eq!(code(at_once.send().await.unwrap()).await, (400, "DIGEST_INVALID".into()));
     assert_eq!((server.store().blobs("a/b").len(), server.open_sessions()), (0, 0));
     let opened = open_upload(&server, "").await;
-    let cancelled = ask(&server, Method::DELETE, header(&opened, "location")).send().await.unwrap();
+    let cancelled = build_request(&server, Method::DELETE, header(&opened, "location")).send().await.unwrap();
     assert_eq!((cancelled.status().as_u16(), server.open_sessions()), (204, 0));
 }
 
 #[tokio::test]
-async fn a_sha512_digest_names_blobs_and_manifests() {
+async fn sha512_digest_names_blobs_and_manifests() {
     let server = Server::start();
     let digest = Digest::Sha512([0; 64]).same_algorithm_of(b"x");
-    let put = ask(&server, Method::POST, &format!("/v2/a/b/blobs/uploads/?digest={digest}")).body("x");
+    let put = build_request(&server, Method::POST, &format!("/v2/a/b/blobs/uploads/?digest={digest}")).body("x");
     assert_eq!(put.send().await.unwrap().status(), 201);
     assert_eq!(get(&server, &format!("/v2/a/b/blobs/{digest}")).await.text().await.unwrap(), "x");
 }
 
 #[tokio::test]
-async fn a_mount_happens_or_opens_a_session() {
+async fn mount_succeeds_or_opens_an_upload_session() {
     let server = Server::start();
     let digest = server.store().put_blob("other", "abc".into());
     let mount = format!("?mount={digest}&from=other");
@@ -163,35 +165,35 @@ async fn blobs_are_read_by_range_and_deleted() {
     let server = Server::start();
     let digest = server.store().put_blob("a/b", "0123456789".into());
     let path = format!("/v2/a/b/blobs/{digest}");
-    let range = |range: &str| ask(&server, Method::GET, &path).header("range", range.to_owned()).send();
+    let range = |range: &str| build_request(&server, Method::GET, &path).header("range", range.to_owned()).send();
     let part = range("bytes=4-").await.unwrap();
     assert_eq!((part.status().as_u16(), header(&part, "content-range")), (206, "bytes 4-9/10"));
     assert_eq!(part.text().await.unwrap(), "456789");
     assert_eq!(range("bytes=2-3").await.unwrap().text().await.unwrap(), "23");
     assert_eq!(range("bytes=10-").await.unwrap().status(), 416);
-    let head = ask(&server, Method::HEAD, &path).send().await.unwrap();
+    let head = build_request(&server, Method::HEAD, &path).send().await.unwrap();
     assert_eq!((head.status().as_u16(), header(&head, "content-length")), (200, "10"));
     server.set(Fault::BlobBytesWrong(digest));
     assert_eq!(get(&server, &path).await.text().await.unwrap(), "0123456788");
     server.heal();
     server.set(Fault::BlobCollected(digest));
     assert_eq!(code(get(&server, &path).await).await, (404, "BLOB_UNKNOWN".into()));
-    assert_eq!(ask(&server, Method::HEAD, &path).send().await.unwrap().status(), 200);
+    assert_eq!(build_request(&server, Method::HEAD, &path).send().await.unwrap().status(), 200);
     server.set(Fault::NoDelete);
-    assert_eq!(ask(&server, Method::DELETE, &path).send().await.unwrap().status(), 405);
+    assert_eq!(build_request(&server, Method::DELETE, &path).send().await.unwrap().status(), 405);
     server.heal();
-    assert_eq!(ask(&server, Method::DELETE, &path).send().await.unwrap().status(), 202);
-    assert_eq!(ask(&server, Method::HEAD, &path).send().await.unwrap().status(), 404);
+    assert_eq!(build_request(&server, Method::DELETE, &path).send().await.unwrap().status(), 202);
+    assert_eq!(build_request(&server, Method::HEAD, &path).send().await.unwrap().status(), 404);
 }
 
 async fn put_manifest(server: &Server, image: &images::Image, reference: &str) -> Response {
-    let put = ask(server, Method::PUT, &format!("/v2/a/b/manifests/{reference}"));
+    let put = build_request(server, Method::PUT, &format!("/v2/a/b/manifests/{reference}"));
     let put = put.header("content-type", image.manifest.media_type().as_str()).body(image.manifest.bytes().clone());
     put.send().await.unwrap()
 }
 
 #[tokio::test]
-async fn a_manifest_needs_all_that_it_points_at_except_foreign_layers() {
+async fn manifest_requires_its_references_except_foreign_layers() {
     let server = Server::start();
     let layers = [images::layer(Family::Oci, 1, 10), images::foreign_layer(Family::Oci, 2)];
     let image = images::image(Family::Oci, linux("amd64"), &layers);
@@ -211,18 +213,19 @@ async fn a_manifest_needs_all_that_it_points_at_except_foreign_layers() {
     let other = Digest::of(b"another").to_string();
     assert_eq!(code(put_manifest(&server, &image, &other).await).await, (400, "DIGEST_INVALID".into()));
     server.set(Fault::ImmutableTags);
-    assert_eq!(put_manifest(&server, &image, "v1").await.status(), 201, "the same digest again");
+    assert_eq!(put_manifest(&server, &image, "v1").await.status(), 201, "the same digest is accepted again");
     assert_eq!(code(put_manifest(&server, &image, "v2").await).await, (409, "TAG_IMMUTABLE".into()));
 }
 
 #[tokio::test]
-async fn a_manifest_is_given_to_those_who_accept_its_type() {
+async fn manifest_is_served_only_for_an_accepted_type() {
     let server = Server::start();
     let image = images::small(Family::Docker, 1);
     image.put(&server, "a/b", Some("v1"));
     images::schema_1("a/b").put(&server, "a/b", Some("old"));
-    let head =
-        |accept: &'static str| ask(&server, Method::HEAD, "/v2/a/b/manifests/v1").header("accept", accept).send();
+    let head = |accept: &'static str| {
+        build_request(&server, Method::HEAD, "/v2/a/b/manifests/v1").header("accept", accept).send()
+    };
     let found = head(MediaType::DOCKER_MANIFEST).await.unwrap();
     assert_eq!(header(&found, "docker-content-digest"), image.digest().to_string());
     assert_eq!(header(&found, "content-length"), image.manifest.bytes().len().to_string());
@@ -239,7 +242,7 @@ async fn a_manifest_is_given_to_those_who_accept_its_type() {
     server.set(Fault::TagDigestMissing);
     assert_eq!(header(&get(&server, "/v2/a/b/manifests/v1").await, "docker-content-digest"), "");
     server.log().clear();
-    let deleted = ask(&server, Method::DELETE, "/v2/a/b/manifests/v1").send().await.unwrap();
+    let deleted = build_request(&server, Method::DELETE, "/v2/a/b/manifests/v1").send().await.unwrap();
     assert_eq!((deleted.status().as_u16(), server.log().requests().len()), (202, 1));
 }
 
@@ -261,7 +264,7 @@ async fn all_tags(server: &Server) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn lists_come_in_linked_pages() {
+async fn lists_are_served_in_linked_pages() {
     let server = with_tags(5, 2);
     assert_eq!(all_tags(&server).await, ["v0", "v1", "v2", "v3", "v4"]);
     server.set(Fault::RelativeLocation);
@@ -280,7 +283,7 @@ async fn lists_come_in_linked_pages() {
 }
 
 #[tokio::test]
-async fn a_tag_list_can_be_cut_loop_or_fail_at_its_second_page() {
+async fn tag_list_faults_truncate_loop_and_fail_pages() {
     let server = with_tags(3, 2);
     server.set(Fault::TagListCut);
     assert!(get(&server, "/v2/a/b/tags/list").await.json::<Value>().await.is_err());
@@ -295,7 +298,7 @@ async fn a_tag_list_can_be_cut_loop_or_fail_at_its_second_page() {
 }
 
 #[tokio::test]
-async fn referrers_are_listed_in_pages_and_by_type_where_the_api_is_on() {
+async fn referrers_api_lists_in_pages_and_by_type() {
     let server = Server::with(Setup { page: 2, ..Setup::default() });
     let subject = images::small(Family::Oci, 1);
     subject.put(&server, "a/b", Some("v1"));
@@ -321,7 +324,7 @@ async fn referrers_are_listed_in_pages_and_by_type_where_the_api_is_on() {
 }
 
 #[tokio::test]
-async fn manifests_fail_to_be_put_at_the_nth_or_by_name() {
+async fn manifest_put_fails_by_number_or_name() {
     let server = Server::start();
     let image = images::small(Family::Oci, 1);
     image.put(&server, "a/b", None);
@@ -342,7 +345,7 @@ async fn manifests_fail_to_be_put_at_the_nth_or_by_name() {
 }
 
 #[tokio::test]
-async fn requests_are_turned_away_as_often_as_was_said() {
+async fn requests_are_refused_the_configured_number_of_times() {
     let server = Server::start();
     server.set(Fault::TooManyRequests { next: 2, retry_after: Some(7) });
     server.set(Fault::Unavailable { next: 1 });
@@ -355,7 +358,7 @@ async fn requests_are_turned_away_as_often_as_was_said() {
 }
 
 #[tokio::test]
-async fn connections_break_in_the_middle_and_what_arrived_counts() {
+async fn broken_connections_count_the_transferred_bytes() {
     let server = Server::start();
     let blob = images::noise(1, 300_000);
     let digest = server.store().put_blob("a/b", blob.clone());
@@ -370,7 +373,7 @@ async fn connections_break_in_the_middle_and_what_arrived_counts() {
 
     server.set(Fault::UploadBreaks { after: 1000, times: 1 });
     let location = header(&open_upload(&server, "").await, "location").to_owned();
-    assert!(ask(&server, Method::PATCH, &location).body(blob.slice(..200_000)).send().await.is_err());
+    assert!(build_request(&server, Method::PATCH, &location).body(blob.slice(..200_000)).send().await.is_err());
     assert_eq!(header(&get(&server, &location).await, "range"), "0-999");
 }
 
@@ -379,7 +382,9 @@ async fn uploads_are_refused_by_length_and_kind() {
     let server = Server::start();
     server.set(Fault::UploadBodyLimit(3));
     let put = |location: &str, body: &'static str| {
-        ask(&server, Method::PUT, &format!("{location}&digest={}", Digest::of(body.as_bytes()))).body(body).send()
+        build_request(&server, Method::PUT, &format!("{location}&digest={}", Digest::of(body.as_bytes())))
+            .body(body)
+            .send()
     };
     let location = header(&open_upload(&server, "").await, "location").to_owned();
     assert_eq!(put(&location, "abcd").await.unwrap().status(), StatusCode::PAYLOAD_TOO_LARGE);
@@ -387,30 +392,33 @@ async fn uploads_are_refused_by_length_and_kind() {
     server.set(Fault::UploadNeedsLength);
     server.set(Fault::NoChunks);
     let location = header(&open_upload(&server, "").await, "location").to_owned();
-    assert_eq!(ask(&server, Method::PATCH, &location).body("abc").send().await.unwrap().status(), 405);
+    assert_eq!(build_request(&server, Method::PATCH, &location).body("abc").send().await.unwrap().status(), 405);
     let stream = reqwest::Body::wrap_stream(futures_util::stream::iter([Ok::<_, std::io::Error>("abc")]));
-    let put = ask(&server, Method::PUT, &format!("{location}&digest={}", Digest::of(b"abc"))).body(stream);
+    let put = build_request(&server, Method::PUT, &format!("{location}&digest={}", Digest::of(b"abc"))).body(stream);
     assert_eq!(put.send().await.unwrap().status(), 411);
 }
 
 #[tokio::test]
-async fn a_redirect_leads_to_an_origin_that_refuses_credentials() {
+async fn redirect_target_refuses_requests_with_credentials() {
     let server = Server::with(Setup { auth: Auth::Basic("me".into(), "pw".into()), ..Setup::default() });
     let digest = server.store().put_blob("a/b", "abc".into());
     server.set(Fault::BlobRedirect);
     let path = format!("/v2/a/b/blobs/{digest}");
     let refused = get(&server, &path).await;
     assert_eq!((refused.status().as_u16(), header(&refused, "www-authenticate")), (401, "Basic realm=\"registry\""));
-    let redirect = ask(&server, Method::GET, &path).basic_auth("me", Some("pw")).send().await.unwrap();
+    let redirect = build_request(&server, Method::GET, &path).basic_auth("me", Some("pw")).send().await.unwrap();
     let storage = header(&redirect, "location").to_owned();
     assert_eq!(redirect.status(), 307);
-    assert_eq!(ask(&server, Method::GET, &storage).basic_auth("me", Some("pw")).send().await.unwrap().status(), 400);
+    assert_eq!(
+        build_request(&server, Method::GET, &storage).basic_auth("me", Some("pw")).send().await.unwrap().status(),
+        400
+    );
     assert_eq!(get(&server, &storage).await.text().await.unwrap(), "abc");
     assert_eq!(server.log().requests_of("storage GET")[0].headers["authorization"], "Basic");
 }
 
 #[tokio::test]
-async fn tokens_grant_what_their_scopes_say_until_they_expire() {
+async fn tokens_grant_their_scopes_until_they_expire() {
     let user = ("me".to_owned(), "pw".to_owned());
     let auth = Auth::Bearer { user, anonymous_pull: true, lifetime: Duration::from_secs(300) };
     let server = Server::with(Setup { auth, ..Setup::default() });
@@ -424,13 +432,13 @@ async fn tokens_grant_what_their_scopes_say_until_they_expire() {
         body["token"].as_str().unwrap().to_owned()
     };
     let pull = token("repository:a/b:pull").await;
-    let read = |token: String| ask(&server, Method::GET, "/v2/a/b/manifests/v1").bearer_auth(token).send();
+    let read = |token: String| build_request(&server, Method::GET, "/v2/a/b/manifests/v1").bearer_auth(token).send();
     assert_eq!(read(pull.clone()).await.unwrap().status(), 200);
     assert_eq!(read(token("repository:c/d:pull").await).await.unwrap().status(), 401);
     server.expire_tokens();
     assert_eq!(read(pull).await.unwrap().status(), 401);
     assert_eq!(
-        ask(&server, Method::GET, "/token?service=test-registry")
+        build_request(&server, Method::GET, "/token?service=test-registry")
             .basic_auth("me", Some("no"))
             .send()
             .await
@@ -441,7 +449,7 @@ async fn tokens_grant_what_their_scopes_say_until_they_expire() {
 }
 
 #[tokio::test]
-async fn answers_wait_and_bodies_are_slow_when_told_to() {
+async fn delay_and_bandwidth_faults_slow_responses() {
     let server = Server::start();
     let digest = server.store().put_blob("a/b", images::noise(1, 10_000));
     server.set(Fault::Delay(Duration::from_millis(50)));
@@ -456,7 +464,7 @@ async fn answers_wait_and_bodies_are_slow_when_told_to() {
 }
 
 #[tokio::test]
-async fn a_dropped_server_is_gone() {
+async fn dropped_server_accepts_no_connection() {
     let server = Server::start();
     let url = server.url("/v2/");
     let client = Client::builder().no_proxy().build().unwrap();

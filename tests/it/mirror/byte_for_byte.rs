@@ -1,5 +1,5 @@
-//! The main promise, seen from outside: what skopeo and builds put into one registry is in another one afterwards, byte
-//! for byte, and doing it again costs next to nothing.
+//! Tests of the main promise: content that skopeo and builds push to one registry is copied to another registry byte
+//! for byte, and a repeated run costs only a few requests.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -13,13 +13,13 @@ use crate::support::programs::{DEADLINE, DebianRegistry, skopeo, skopeo_copy, sk
 use crate::support::registry::{Fault, Server, Setup};
 use crate::support::site::{Site, parse};
 
-/// How long the next firing of `* * * * *` may take, on a busy machine.
+/// Time limit for the next run of `* * * * *` on a busy machine.
 const NEXT_MINUTE: Duration = Duration::from_secs(130);
 
-/// The repositories that [`fill`] fills.
+/// Repositories that [`fill`] creates.
 const REPOSITORIES: [&str; 3] = ["apps/examples", "apps/docker", "apps/built"];
 
-/// The tags of the examples.
+/// Returns the tags of the example images.
 fn example_tags() -> Vec<String> {
     let index = std::fs::read_to_string(format!("{EXAMPLES}/index.json")).unwrap();
     let name =
@@ -27,7 +27,7 @@ fn example_tags() -> Vec<String> {
     parse(&index)["manifests"].as_array().unwrap().iter().filter_map(name).collect()
 }
 
-/// Fills a registry by skopeo and by pushes: OCI and Docker images and lists, a signature, a chart, artifacts.
+/// Fills a registry with skopeo and by pushes: OCI and Docker images and lists, a signature, a chart, artifacts.
 fn fill(registry: &DebianRegistry) {
     let host = registry.host();
     let tags = example_tags();
@@ -71,8 +71,8 @@ fn tags_by_skopeo(repository: &str) -> BTreeSet<String> {
     tags.iter().map(|tag| tag.as_str().unwrap().to_owned()).collect()
 }
 
-/// Lets skopeo compare two repositories: the tags, the bytes of each manifest, those of the children. How many manifests
-/// were compared.
+/// Compares two repositories with skopeo: the tags, and the bytes of each manifest and of its children. Returns the
+/// number of compared manifests.
 #[track_caller]
 fn compare_by_skopeo(source: &str, target: &str) -> usize {
     let tags = tags_by_skopeo(source);
@@ -90,7 +90,7 @@ fn compare_by_skopeo(source: &str, target: &str) -> usize {
     compared
 }
 
-/// Lets skopeo read whole images with every blob, which it verifies.
+/// Reads whole images with skopeo, which verifies every blob.
 #[track_caller]
 fn read_by_skopeo(host: &str, site: &Site) {
     for (at, image) in ["apps/examples:1.1.0", "apps/docker:1.0.0", "apps/built:index"].iter().enumerate() {
@@ -100,14 +100,14 @@ fn read_by_skopeo(host: &str, site: &Site) {
 }
 
 #[test]
-fn a_registry_is_mirrored_to_another_and_skopeo_finds_every_digest() {
+fn skopeo_finds_every_digest_in_a_mirrored_registry() {
     let (a, b) = (DebianRegistry::start(), DebianRegistry::start());
     fill(&a);
     let entries = format!("- {{name: apps, source: \"{}/apps/**\", target: \"{}/apps/**\"}}", a.host(), b.host());
     let site = Site::with(&[a.host(), b.host()], &entries);
 
-    let told = site.once();
-    assert!(told.starts_with("apps: "), "{told}");
+    let message = site.once();
+    assert!(message.starts_with("apps: "), "{message}");
     let compared: usize = REPOSITORIES
         .iter()
         .map(|repository| {
@@ -122,7 +122,7 @@ fn a_registry_is_mirrored_to_another_and_skopeo_finds_every_digest() {
 }
 
 #[test]
-fn a_registry_goes_through_layouts_into_another_and_skopeo_finds_every_digest() {
+fn skopeo_finds_every_digest_after_copies_through_layouts() {
     let (a, c) = (DebianRegistry::start(), DebianRegistry::start());
     fill(&a);
     let mut entries = Vec::new();
@@ -149,7 +149,7 @@ fn a_registry_goes_through_layouts_into_another_and_skopeo_finds_every_digest() 
 }
 
 #[test]
-fn what_skopeo_writes_to_a_layout_is_read() {
+fn layout_written_by_skopeo_is_read() {
     let (site, target) = (Site::new(), Server::start());
     let layout = site.path("by-skopeo");
     for tag in ["1.0.0", "latest"] {
@@ -165,7 +165,7 @@ fn what_skopeo_writes_to_a_layout_is_read() {
 }
 
 #[test]
-fn doing_it_again_costs_one_head_a_tag_at_each_side_and_the_listing() {
+fn unchanged_run_costs_one_head_per_tag_and_side() {
     let (source, target) = (Server::start(), Server::start());
     let images: Vec<_> = (0..30).map(|seed| images::two_platforms(Family::Oci, seed)).collect();
     for (at, image) in images.iter().enumerate() {
@@ -187,7 +187,7 @@ fn doing_it_again_costs_one_head_a_tag_at_each_side_and_the_listing() {
 }
 
 #[test]
-fn both_sides_are_asked_for_a_tag_at_once() {
+fn both_sides_are_queried_for_a_tag_concurrently() {
     let (source, target) = (Server::start(), Server::start());
     for seed in 0..3 {
         images::small(Family::Oci, seed).put(&source, "app", Some(&format!("v{seed}")));
@@ -200,17 +200,19 @@ fn both_sides_are_asked_for_a_tag_at_once() {
         server.set(Fault::Held("manifest HEAD"));
     }
     let mut run = site.start(&["once"]);
-    // Neither side answers before both were asked for everything.
-    let asked = |server: &Server| server.log().count("manifest HEAD");
-    run.wait_until("both sides to be asked", |_| (asked(&source) == 3 && asked(&target) == 3).then_some(()));
+    // Neither side responds before both have received all requests.
+    let requested = |server: &Server| server.log().count("manifest HEAD");
+    run.wait_until("the requests to both sides", |_| {
+        (requested(&source) == 3 && requested(&target) == 3).then_some(())
+    });
     source.heal();
     target.heal();
-    let told = run.wait(DEADLINE).expect_success().stdout;
-    assert!(told.starts_with("app: nothing changed (3 unchanged)"), "{told}");
+    let message = run.wait(DEADLINE).expect_success().stdout;
+    assert!(message.starts_with("app: nothing changed (3 unchanged)"), "{message}");
 }
 
 #[test]
-fn a_new_target_is_listed_while_the_source_is() {
+fn source_and_new_target_are_listed_concurrently() {
     let (source, target) = (Server::start(), Server::start());
     images::small(Family::Oci, 1).put(&source, "app", Some("v1"));
     let entry = format!("- {{name: app, source: \"{}/app\", target: \"{}/app\"}}", source.host(), target.host());
@@ -219,15 +221,17 @@ fn a_new_target_is_listed_while_the_source_is() {
         server.set(Fault::Held("tags GET"));
     }
     let mut run = site.start(&["once"]);
-    let asked = |server: &Server| server.log().count("tags GET");
-    run.wait_until("both sides to be asked", |_| (asked(&source) == 1 && asked(&target) == 1).then_some(()));
+    let requested = |server: &Server| server.log().count("tags GET");
+    run.wait_until("the requests to both sides", |_| {
+        (requested(&source) == 1 && requested(&target) == 1).then_some(())
+    });
     source.heal();
     target.heal();
     run.wait(DEADLINE).expect_success();
 }
 
 #[test]
-fn many_repositories_are_asked_about_at_once_and_eight_of_them_copy() {
+fn many_repositories_are_queried_while_eight_copy() {
     let (source, target) = (Server::start(), Server::start());
     let base = images::layer(Family::Oci, 0, 2_000);
     let names: Vec<String> = (0..20).map(|at| format!("team/r{at}")).collect();
@@ -250,8 +254,8 @@ fn many_repositories_are_asked_about_at_once_and_eight_of_them_copy() {
             .collect::<BTreeSet<_>>()
             .len()
     };
-    run.wait_until("all to be asked about", |_| (source.log().count("manifest GET") >= 20).then_some(()));
-    run.wait_until("eight to copy", |_| (busy() >= 8).then_some(()));
+    run.wait_until("the requests about all repositories", |_| (source.log().count("manifest GET") >= 20).then_some(()));
+    run.wait_until("eight copies in progress", |_| (busy() >= 8).then_some(()));
     assert_eq!(busy(), 8);
     target.heal();
     run.wait(DEADLINE).expect_success();
@@ -261,7 +265,7 @@ fn many_repositories_are_asked_about_at_once_and_eight_of_them_copy() {
 }
 
 #[test]
-fn the_first_time_each_manifest_and_blob_is_read_once_and_written_once() {
+fn first_run_reads_and_writes_each_item_once() {
     let (source, target) = (Server::start(), Server::start());
     for seed in 0..8 {
         images::two_platforms(Family::Oci, seed).put(&source, "app", Some(&format!("v{seed}")));
@@ -277,13 +281,13 @@ fn the_first_time_each_manifest_and_blob_is_read_once_and_written_once() {
     assert_eq!(source.log().pulls(), source.store().manifests("app").len());
     let paths: BTreeSet<String> =
         source.log().requests_of("blob GET").into_iter().map(|request| request.path).collect();
-    assert_eq!(paths.len(), blobs, "each another one");
+    assert_eq!(paths.len(), blobs, "each path is different");
     assert_eq!(target.log().count("manifest PUT"), source.store().manifests("app").len());
-    assert_eq!(target.log().pulls(), 0, "a target is never asked for a manifest's body");
+    assert_eq!(target.log().pulls(), 0, "the body of a manifest is never read from a target");
 }
 
 #[test]
-fn a_new_target_is_listed_once_and_asked_for_nothing_else() {
+fn new_target_is_listed_once_without_further_lookups() {
     let setup = || Server::with(Setup { referrers_api: false, ..Setup::default() });
     let (source, target) = (setup(), setup());
     for seed in 0..8 {
@@ -294,8 +298,8 @@ fn a_new_target_is_listed_once_and_asked_for_nothing_else() {
     let (blobs, manifests) = (source.store().blobs("app").len(), source.store().manifests("app").len());
     let expected = |counts: &[(&str, usize)]| counts.iter().map(|(kind, count)| ((*kind).to_owned(), *count)).collect();
     let counts = |server: &Server| server.log().counts().into_iter().collect::<BTreeMap<_, _>>();
-    // Each tag by one GET without a HEAD before it; whether there is a referrers API is found out once, and no fallback tag
-    // is asked for that the listing does not have.
+    // Each tag costs one GET without a preceding HEAD. The referrers API is probed once. Fallback tags that are not in
+    // the listing are not requested.
     let read: BTreeMap<String, usize> =
         expected(&[("blob GET", blobs), ("manifest GET", manifests), ("referrers GET", 2), ("tags GET", 1)]);
     assert_eq!(counts(&source), read);
@@ -305,7 +309,7 @@ fn a_new_target_is_listed_once_and_asked_for_nothing_else() {
 }
 
 #[test]
-fn lists_that_tell_digests_spare_every_head() {
+fn lists_with_digests_replace_every_head() {
     let (source, target) = (Server::start(), Server::start());
     source.set(Fault::TagListWithDigests);
     target.set(Fault::TagListWithDigests);
@@ -325,7 +329,7 @@ fn lists_that_tell_digests_spare_every_head() {
 }
 
 #[test]
-fn a_target_that_a_killed_run_began_to_fill_is_asked_for_its_blobs() {
+fn partly_filled_target_is_queried_for_its_blobs() {
     let (source, target) = (Server::start(), Server::start());
     let image = images::two_platforms(Family::Oci, 1);
     image.put(&source, "app", Some("v1"));
@@ -336,11 +340,11 @@ fn a_target_that_a_killed_run_began_to_fill_is_asked_for_its_blobs() {
     target.heal();
     target.log().clear();
     site.once();
-    assert_eq!(target.log().count("upload POST"), 0, "what arrived before is not sent again");
+    assert_eq!(target.log().count("upload POST"), 0, "copied content is not sent again");
 }
 
 #[test]
-fn a_daemon_mirrors_on_the_minute() {
+fn daemon_mirrors_every_minute_by_schedule() {
     let (a, b) = (DebianRegistry::start(), DebianRegistry::start());
     fill(&a);
     let entry = format!(
@@ -350,7 +354,7 @@ fn a_daemon_mirrors_on_the_minute() {
     );
     let site = Site::with(&[a.host(), b.host()], &entry);
     let mut daemon = site.start(&["run"]);
-    daemon.wait_until_within(NEXT_MINUTE, "the entry to fire", |daemon| {
+    daemon.wait_until_within(NEXT_MINUTE, "the run of the entry", |daemon| {
         daemon.stderr().contains("run ended").then_some(())
     });
     for repository in REPOSITORIES {

@@ -1,5 +1,5 @@
-//! Content as it is found in registries: tags whose names say nothing, referrers that cannot be copied, artifacts of other tools.
-//! The content decides, and what stays behind is named.
+//! Tests of unusual content in registries: tags with names of the referrers form, referrers that cannot be copied,
+//! artifacts of other tools. The content decides, and the report names everything that is left behind.
 
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -9,7 +9,7 @@ use crate::support::images::{self, Family, Image, linux};
 use crate::support::registry::{Fault, Server, Setup};
 use crate::support::site::Site;
 
-/// Two registries and an entry `app` between their repositories of that name.
+/// Two registries and an entry `app` that copies the repository `app` from one to the other.
 struct Pair {
     source: Server,
     target: Server,
@@ -46,7 +46,7 @@ fn digest_tag(digest: Digest) -> String {
     digest.to_string().replace(':', "-")
 }
 
-/// Puts an index of these entries under a tag.
+/// Puts an index with these entries under a tag.
 fn put_index(server: &Server, entries: &[Value], tag: Option<&str>) -> Manifest {
     let body = json!({"schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": entries});
     let list = Manifest::new(MediaType::new(MediaType::OCI_INDEX), format!("{body:#}").into());
@@ -54,7 +54,7 @@ fn put_index(server: &Server, entries: &[Value], tag: Option<&str>) -> Manifest 
     list
 }
 
-/// An entry of a list of referrers that states this artifact type.
+/// Returns an entry of a list of referrers, with this artifact type.
 fn entry(referrer: &Image, artifact_type: &str) -> Value {
     let mut entry = referrer.descriptor();
     entry["artifactType"] = artifact_type.into();
@@ -66,7 +66,7 @@ fn stored(server: &Server, reference: &str) -> Value {
 }
 
 #[test]
-fn images_under_tags_named_like_referrers_lists_arrive() {
+fn images_under_tags_of_referrers_form_are_copied() {
     for keys in ["", "referrers: false"] {
         let pair = Pair::with(keys);
         let (own, other, many) =
@@ -83,7 +83,7 @@ fn images_under_tags_named_like_referrers_lists_arrive() {
 }
 
 #[test]
-fn an_image_under_such_a_tag_is_bound_by_the_overwrite_rule() {
+fn image_under_a_referrers_tag_obeys_the_overwrite_rule() {
     let pair = Pair::with("overwrite: never");
     let tag = digest_tag(Digest::of(b"nothing"));
     pair.put(&images::small(Family::Oci, 1), &tag);
@@ -94,7 +94,7 @@ fn an_image_under_such_a_tag_is_bound_by_the_overwrite_rule() {
 }
 
 #[test]
-fn a_referrers_list_follows_its_subject_and_costs_no_manifest_later() {
+fn referrers_list_follows_its_subject_without_later_pulls() {
     let pair = Pair::between(without_api(), without_api(), "");
     let image = images::small(Family::Oci, 1);
     pair.put(&image, "v1");
@@ -105,11 +105,11 @@ fn a_referrers_list_follows_its_subject_and_costs_no_manifest_later() {
     assert_eq!(pair.arrived(&digest_tag(image.digest())), Some(list.digest()));
     pair.source.log().clear();
     assert!(pair.site.once().starts_with("app: nothing changed (1 unchanged)"));
-    assert_eq!(pair.source.log().pulls(), 0, "the journal knows what the list is");
+    assert_eq!(pair.source.log().pulls(), 0, "the journal has the digest of the list");
 }
 
 #[test]
-fn a_referrers_list_whose_subject_is_gone_is_named_and_arrives() {
+fn referrers_list_without_its_subject_is_reported_and_copied() {
     let pair = Pair::between(without_api(), without_api(), "");
     let gone = images::small(Family::Oci, 9);
     pair.put(&images::small(Family::Oci, 1), "v1");
@@ -125,7 +125,7 @@ fn a_referrers_list_whose_subject_is_gone_is_named_and_arrives() {
 }
 
 #[test]
-fn a_referrers_list_is_added_to_the_one_that_the_target_has() {
+fn referrers_list_is_merged_into_the_list_at_target() {
     let pair = Pair::between(without_api(), without_api(), "");
     let gone = images::small(Family::Oci, 9);
     let tag = digest_tag(gone.digest());
@@ -140,11 +140,11 @@ fn a_referrers_list_is_added_to_the_one_that_the_target_has() {
     assert_eq!(digests, [ours.digest().to_string(), theirs.digest().to_string()]);
     pair.target.log().clear();
     pair.site.once();
-    assert_eq!(pair.target.log().count("manifest PUT"), 0, "what is done is done");
+    assert_eq!(pair.target.log().count("manifest PUT"), 0, "copied content is not copied again");
 }
 
 #[test]
-fn without_referrers_no_list_and_no_signature_goes_unless_an_include_names_it() {
+fn disabled_referrers_are_copied_only_if_included_by_name() {
     let image = images::small(Family::Oci, 1);
     let (signature, sbom) = (images::signature(&image), images::sbom(&image, 1));
     let named = images::signature_tag(&image);
@@ -163,7 +163,7 @@ fn without_referrers_no_list_and_no_signature_goes_unless_an_include_names_it() 
 }
 
 #[test]
-fn a_tag_that_keeps_a_previous_digest_does_not_travel() {
+fn tag_of_a_kept_previous_digest_is_not_copied() {
     let image = images::small(Family::Oci, 1);
     let kept = format!("v1.previous-{}", image.digest().short());
     let foreign = "v1.previous-0123456789ab";
@@ -174,12 +174,12 @@ fn a_tag_that_keeps_a_previous_digest_does_not_travel() {
         pair.put(&image, foreign);
         pair.site.once();
         assert_eq!(pair.arrived(&kept).is_some(), is_copied, "{keys}");
-        assert_eq!(pair.arrived(foreign), Some(image.digest()), "its name says the digest of something else");
+        assert_eq!(pair.arrived(foreign), Some(image.digest()), "the tag contains the digest of other content");
     }
 }
 
 #[test]
-fn a_plan_says_what_tags_with_reserved_names_are() {
+fn plan_explains_tags_with_reserved_names() {
     let pair = Pair::between(without_api(), without_api(), "");
     let (image, other) = (images::small(Family::Oci, 1), images::small(Family::Oci, 2));
     pair.put(&image, "v1");
@@ -198,7 +198,7 @@ fn a_plan_says_what_tags_with_reserved_names_are() {
 }
 
 #[test]
-fn a_referrer_that_the_target_refuses_is_named_counted_and_tried_again() {
+fn refused_referrer_is_named_counted_and_retried() {
     let pair = Pair::with("");
     let image = images::small(Family::Oci, 1);
     pair.put(&image, "v1");
@@ -217,11 +217,11 @@ fn a_referrer_that_the_target_refuses_is_named_counted_and_tried_again() {
     assert!(!manifests(sbom.digest()) && manifests(other.digest()));
     pair.target.heal();
     pair.site.once();
-    assert!(manifests(sbom.digest()), "the next run brings it");
+    assert!(manifests(sbom.digest()), "the next run copies the referrer");
 }
 
 #[test]
-fn artifact_manifests_arrive_with_their_blobs_and_subject() {
+fn artifact_manifests_are_copied_with_blobs_and_subject() {
     let pair = Pair::with("");
     let image = images::small(Family::Oci, 1);
     pair.put(&image, "v1");
@@ -239,7 +239,7 @@ fn artifact_manifests_arrive_with_their_blobs_and_subject() {
 }
 
 #[test]
-fn a_manifest_of_an_unknown_type_fails_by_its_type_and_the_rest_arrives() {
+fn manifest_of_an_unknown_type_fails_alone() {
     let pair = Pair::with("");
     pair.put(&images::small(Family::Oci, 1), "v1");
     let odd = Manifest::new(MediaType::new("application/vnd.example.v9+json"), "{\"x\": 1}".into());
@@ -251,7 +251,7 @@ fn a_manifest_of_an_unknown_type_fails_by_its_type_and_the_rest_arrives() {
 }
 
 #[test]
-fn bundles_of_cosign_3_follow_whatever_either_side_lists() {
+fn cosign_3_bundles_follow_in_every_form_of_listing() {
     for (at_source, at_target) in [(true, true), (true, false), (false, true), (false, false)] {
         let server = |api| if api { Server::start() } else { without_api() };
         let pair = Pair::between(server(at_source), server(at_target), "");
@@ -260,7 +260,7 @@ fn bundles_of_cosign_3_follow_whatever_either_side_lists() {
         let bundle = images::cosign_bundle(&image, 1);
         bundle.put(&pair.source, "app", None);
         let tag = digest_tag(image.digest());
-        // GHCR states the type of the empty configuration in the list that clients keep there.
+        // In lists of referrers at GHCR, the artifact type is that of the empty configuration.
         let wrong = "application/vnd.oci.empty.v1+json";
         let list = (!at_source).then(|| put_index(&pair.source, &[entry(&bundle, wrong)], Some(&tag)));
         pair.site.once();
@@ -282,7 +282,7 @@ fn bundles_of_cosign_3_follow_whatever_either_side_lists() {
 }
 
 #[test]
-fn an_entry_with_a_wrong_artifact_type_is_merged_as_it_is() {
+fn list_entry_with_a_wrong_artifact_type_is_merged_unchanged() {
     let pair = Pair::between(without_api(), without_api(), "");
     let image = images::small(Family::Oci, 1);
     pair.put(&image, "v1");
@@ -299,7 +299,7 @@ fn an_entry_with_a_wrong_artifact_type_is_merged_as_it_is() {
 }
 
 #[test]
-fn foreign_layers_are_copied_by_the_rule_or_without_an_address() {
+fn foreign_layers_are_copied_by_rule_or_without_urls() {
     let layer = images::foreign_layer(Family::Oci, 2);
     let with_urls = images::image(Family::Oci, linux("amd64"), &[images::layer(Family::Oci, 1, 1000), layer.clone()]);
     let without = images::without_urls(&with_urls);
@@ -316,7 +316,7 @@ fn foreign_layers_are_copied_by_the_rule_or_without_an_address() {
 }
 
 #[test]
-fn many_tags_that_fail_for_one_reason_are_a_few_lines_and_a_count() {
+fn many_tags_failing_for_one_reason_are_summarized() {
     let pair = Pair::with("");
     let layers = [images::layer(Family::Oci, 1, 1000), images::foreign_layer(Family::Oci, 2)];
     let image = images::image(Family::Oci, linux("amd64"), &layers);
@@ -332,7 +332,7 @@ fn many_tags_that_fail_for_one_reason_are_a_few_lines_and_a_count() {
     assert!(output.stderr.contains("further=40"), "{}", output.stderr);
 }
 
-/// Content that BLAKE3 names throughout: an index of one image.
+/// Content with BLAKE3 digests only: an index of one image.
 struct Blake3 {
     index: Manifest,
     image: Manifest,
@@ -365,7 +365,7 @@ impl Blake3 {
 }
 
 #[test]
-fn content_named_by_blake3_arrives_through_a_layout_at_a_registry() {
+fn blake3_content_is_copied_through_a_layout_to_a_registry() {
     let (source, target) = (Server::start(), Server::start());
     let content = Blake3::put(&source, "v1");
     let (from, to) = (source.host(), target.host());
@@ -389,7 +389,7 @@ fn content_named_by_blake3_arrives_through_a_layout_at_a_registry() {
 }
 
 #[test]
-fn wrong_bytes_under_a_blake3_digest_never_arrive() {
+fn wrong_bytes_under_a_blake3_digest_are_never_copied() {
     let pair = Pair::with("");
     let content = Blake3::put(&pair.source, "v1");
     let layer = content.blobs[1];
@@ -401,14 +401,14 @@ fn wrong_bytes_under_a_blake3_digest_never_arrive() {
 }
 
 #[test]
-fn blobs_with_a_wrong_size_in_their_manifest_arrive_in_the_right_one() {
+fn blobs_of_a_misstated_size_are_copied_completely() {
     let pair = Pair::with("");
     let (layer, config) = (b"layer".repeat(2000), br#"{"os":"linux","architecture":"amd64"}"#.to_vec());
     let right = i64::try_from(layer.len()).unwrap();
     let sizes = [json!(0), json!(right + 7), json!(right - 7), json!(-1), json!(2.5), json!("many"), Value::Null];
     let mut put = Vec::new();
     for (at, size) in sizes.into_iter().enumerate() {
-        // Each image has content of its own: a target that has a blob is not asked how long it is.
+        // Each image has unique content, because the program does not query the size of a blob that the target has.
         let layer = [layer.as_slice(), &[u8::try_from(at).unwrap()]].concat();
         let of = |content: &[u8], media_type: &str, size: &Value| {
             let digest = pair.source.store().put_blob("app", Bytes::copy_from_slice(content));
@@ -438,7 +438,7 @@ fn blobs_with_a_wrong_size_in_their_manifest_arrive_in_the_right_one() {
 }
 
 #[test]
-fn a_blob_of_a_wrong_stated_size_is_not_sent_to_a_registry_that_has_it() {
+fn misstated_blob_is_not_resent_to_a_registry_with_it() {
     for stated in [0, 7, 10_001, 1 << 30] {
         let pair = Pair::with("");
         images::small(Family::Oci, 1).put(&pair.target, "app", Some("old"));
@@ -447,12 +447,12 @@ fn a_blob_of_a_wrong_stated_size_is_not_sent_to_a_registry_that_has_it() {
         pair.target.store().put_blob("app", layer.into());
         pair.site.once();
         assert!(pair.arrived("v1").is_some() && pair.arrived("v2").is_some(), "{stated}");
-        assert_eq!(pair.target.log().count("upload POST"), 2, "the configurations alone: {stated}");
+        assert_eq!(pair.target.log().count("upload POST"), 2, "only the configurations: {stated}");
     }
 }
 
 #[test]
-fn blobs_of_a_wrong_stated_size_arrive_in_a_layout_and_from_there() {
+fn misstated_blobs_are_copied_into_and_out_of_layouts() {
     let pair = Pair::with("");
     let layer = b"layer".repeat(2000);
     put_misstated(&pair.source, &layer, 7, &["v1", "v2"]);
@@ -470,7 +470,7 @@ fn blobs_of_a_wrong_stated_size_arrive_in_a_layout_and_from_there() {
     assert!(pair.target.store().blob("app", &Digest::of(&layer)).is_some());
 }
 
-/// Puts an image for each tag, all of this layer, of which they state this size.
+/// Puts an image for each tag. All images have this layer, with this size in their manifests.
 fn put_misstated(server: &Server, layer: &[u8], stated: u64, tags: &[&str]) {
     let store = server.store();
     let layer = store.put_blob("app", Bytes::copy_from_slice(layer));

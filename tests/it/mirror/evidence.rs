@@ -1,4 +1,5 @@
-//! No tag moves without evidence: not where the process is killed right after the write, and not where the journal cannot be written.
+//! Tests that every moved tag has evidence, even if the process is killed right after the write or the journal cannot
+//! be written.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +12,7 @@ use crate::support::programs::DEADLINE;
 use crate::support::registry::{Fault, Server, Setup};
 use crate::support::site::Site;
 
-/// Two registries and an entry `app` between them, with these tags at the source.
+/// Two registries and an entry `app` between them.
 struct Scene {
     source: Server,
     target: Server,
@@ -29,12 +30,12 @@ impl Scene {
         Self { source, target, site }
     }
 
-    /// The tags at the target.
+    /// Returns the tags at the target.
     fn arrived(&self) -> Vec<String> {
         self.target.store().tags("app").unwrap_or_default().into_keys().collect()
     }
 
-    /// The evidence by tag: for each whether it was recovered, and the digest before.
+    /// Returns each row of evidence: the tag, true if the row was recovered, and the previous digest.
     fn evidence(&self) -> Vec<(String, bool, Value)> {
         let rows = self.site.evidence(&[]);
         let row = |row: &Value| {
@@ -45,7 +46,7 @@ impl Scene {
         rows
     }
 
-    /// Has the journal refuse a kind of write, as a full disk does.
+    /// Makes the journal refuse a kind of write, as a full disk does.
     fn refuse(&self, name: &str, write: &str) {
         let refusal = format!("CREATE TRIGGER {name} BEFORE {write} BEGIN SELECT RAISE(FAIL, 'no room'); END");
         self.journal().execute_batch(&refusal).unwrap();
@@ -61,11 +62,11 @@ impl Scene {
         db
     }
 
-    /// A run that is killed after a tag was written at the target and before the registry's answer.
+    /// Kills a run after the target has written a tag and before it has sent its response.
     fn killed_after_a_write(&self) {
         self.target.set(Fault::ManifestPutAnswerHeld);
         let before = self.arrived();
-        // The first blob makes the repository, whose tags are none then: that is no tag yet.
+        // The first blob creates the repository, which has no tags at first.
         let tags = || self.target.store().tags("app").unwrap_or_default();
         let digests = tags();
         let mut running = self.site.start(&["once"]);
@@ -77,12 +78,12 @@ impl Scene {
 }
 
 #[test]
-fn a_tag_written_right_before_a_kill_has_its_evidence_after_the_next_run() {
+fn tag_written_before_a_kill_gets_evidence_next_run() {
     let scene = Scene::new(&["v1", "v2", "v3"]);
     scene.killed_after_a_write();
     assert!(scene.evidence().len() < scene.arrived().len());
-    let told = scene.site.run(&["evidence"]).expect_success().stderr;
-    assert!(told.contains("an interrupted run was about to write tags"), "{told}");
+    let message = scene.site.run(&["evidence"]).expect_success().stderr;
+    assert!(message.contains("an interrupted run was about to write tags"), "{message}");
     scene.site.once();
     let evidence = scene.evidence();
     let tags: Vec<&str> = evidence.iter().map(|(tag, ..)| tag.as_str()).collect();
@@ -90,16 +91,20 @@ fn a_tag_written_right_before_a_kill_has_its_evidence_after_the_next_run() {
     assert!(evidence.iter().any(|(_, recovered, _)| *recovered), "{evidence:?}");
     let recovered = scene.site.evidence(&[]).into_iter().find(|row| row["recovered"].is_string()).unwrap();
     let runs = scene.site.history(&[]);
-    assert_eq!((&recovered["run"], &runs[1]["outcome"]), (&runs[1]["id"], &"interrupted".into()), "of the killed run");
+    assert_eq!(
+        (&recovered["run"], &runs[1]["outcome"]),
+        (&runs[1]["id"], &"interrupted".into()),
+        "evidence of the killed run"
+    );
     let table = scene.site.run(&["evidence"]).expect_success();
     assert!(table.stdout.contains(" (recovered)") && table.stderr.is_empty(), "{table:?}");
     scene.target.log().clear();
     scene.site.once();
-    assert_eq!(scene.target.log().count("manifest HEAD"), 3, "nothing is open any more");
+    assert_eq!(scene.target.log().count("manifest HEAD"), 3, "no intent is open");
 }
 
 #[test]
-fn a_moved_tag_has_the_digest_before_in_its_evidence_also_after_a_kill() {
+fn evidence_of_a_moved_tag_has_its_previous_digest() {
     let scene = Scene::new(&["v1"]);
     scene.site.once();
     let first = scene.target.store().tag("app", "v1").unwrap().to_string();
@@ -117,7 +122,7 @@ fn a_moved_tag_has_the_digest_before_in_its_evidence_also_after_a_kill() {
 }
 
 #[test]
-fn an_intent_whose_target_does_not_answer_stays_open_until_it_does() {
+fn intent_at_an_unreachable_target_stays_open_until_recovery() {
     let scene = Scene::new(&["v1"]);
     scene.killed_after_a_write();
     scene.target.set(Fault::Unavailable { next: 1000 });
@@ -129,18 +134,18 @@ fn an_intent_whose_target_does_not_answer_stays_open_until_it_does() {
 }
 
 #[test]
-fn a_tag_that_was_never_written_leaves_no_evidence() {
+fn unwritten_tag_leaves_no_evidence() {
     let scene = Scene::new(&["v1"]);
     scene.target.set(Fault::ManifestPutFailsFor("v1".into()));
     assert_eq!(scene.site.run(&["once"]).code(), 1);
     scene.target.heal();
     assert_eq!((scene.arrived().len(), scene.evidence().len()), (0, 0));
     scene.site.once();
-    assert_eq!(scene.evidence(), [("v1".to_owned(), false, Value::Null)], "the new run's own");
+    assert_eq!(scene.evidence(), [("v1".to_owned(), false, Value::Null)], "only evidence of the new run");
 }
 
 #[test]
-fn no_tag_moves_while_its_intent_cannot_be_recorded() {
+fn tag_does_not_move_if_its_intent_is_unrecorded() {
     let scene = Scene::new(&["v0"]);
     scene.site.once();
     scene.refuse("full", "INSERT ON intents");
@@ -156,7 +161,7 @@ fn no_tag_moves_while_its_intent_cannot_be_recorded() {
 }
 
 #[test]
-fn evidence_that_could_not_be_written_is_completed_by_the_next_run() {
+fn unwritten_evidence_is_completed_by_the_next_run() {
     let scene = Scene::new(&["v0"]);
     scene.site.once();
     images::small(Family::Oci, 9).put(&scene.source, "app", Some("v9"));
@@ -169,7 +174,7 @@ fn evidence_that_could_not_be_written_is_completed_by_the_next_run() {
 }
 
 #[test]
-fn a_daemon_that_could_not_record_the_end_of_a_run_runs_the_entry_again() {
+fn entry_whose_run_end_is_unrecorded_runs_again() {
     let scene = Scene::new(&["v0"]);
     let (from, to) = (scene.source.host(), scene.target.host());
     let entry = format!("- {{name: app, source: \"{from}/app\", target: \"{to}/app\"}}");
@@ -183,16 +188,16 @@ fn a_daemon_that_could_not_record_the_end_of_a_run_runs_the_entry_again() {
     let failed = scene.site.run(&["trigger", "app", "--wait"]);
     assert_eq!(failed.code(), 1, "{failed:?}");
     scene.allow("full");
-    let told = scene.site.run(&["trigger", "app", "--wait"]).expect_success();
-    assert!(http::status(&address).is_some(), "{told:?}");
+    let message = scene.site.run(&["trigger", "app", "--wait"]).expect_success();
+    assert!(http::status(&address).is_some(), "{message:?}");
     let outcomes: Vec<Value> = scene.site.history(&[]).iter().map(|run| run["outcome"].clone()).collect();
-    assert_eq!(outcomes, ["succeeded"; 3], "its end is recorded late, as it was");
+    assert_eq!(outcomes, ["succeeded"; 3], "the end of the run is recorded later, with its outcome");
     daemon.signal("TERM");
     daemon.wait(DEADLINE).expect_success();
 }
 
 impl Scene {
-    /// A `sync.yaml` with one entry under this name, to this repository of the target.
+    /// Writes a `sync.yaml` with one entry of this name, whose target is this repository.
     fn rename(&self, entry: &str, repository: &str) {
         let (from, to) = (self.source.host(), self.target.host());
         let entry = format!("- {{name: {entry}, source: \"{from}/app\", target: \"{to}/{repository}\"}}");
@@ -201,18 +206,18 @@ impl Scene {
 }
 
 #[test]
-fn an_open_intent_of_a_renamed_entry_is_completed_by_the_new_name() {
+fn open_intent_of_a_renamed_entry_is_completed() {
     let scene = Scene::new(&["v1"]);
     scene.killed_after_a_write();
     scene.rename("renamed", "app");
     scene.site.once();
     assert_eq!(scene.evidence(), [("v1".to_owned(), true, Value::Null)]);
-    assert_eq!(scene.site.evidence(&[])[0]["entry"], "app", "it is evidence of the run that was killed");
+    assert_eq!(scene.site.evidence(&[])[0]["entry"], "app", "the evidence belongs to the killed run");
     assert!(scene.site.run(&["evidence"]).expect_success().stderr.is_empty());
 }
 
 #[test]
-fn an_open_intent_of_an_entry_is_completed_by_a_tree_over_its_target() {
+fn open_intent_is_completed_by_a_tree_over_its_target() {
     let scene = Scene::new(&["v1"]);
     scene.killed_after_a_write();
     let (from, to) = (scene.source.host(), scene.target.host());
@@ -222,24 +227,24 @@ fn an_open_intent_of_an_entry_is_completed_by_a_tree_over_its_target() {
 }
 
 #[test]
-fn an_open_intent_at_a_target_without_an_entry_stays_in_doubt_by_name() {
+fn open_intent_at_a_target_without_entry_stays_in_doubt() {
     let scene = Scene::new(&["v1"]);
     scene.killed_after_a_write();
     let digest = scene.target.store().tag("app", "v1").unwrap().to_string();
     scene.rename("app", "elsewhere");
     for _ in 0..2 {
-        let told = scene.site.run(&["once"]).expect_success().stderr;
-        let lines: Vec<&str> = told.lines().filter(|line| line.contains("no entry writes to this target")).collect();
-        let [line] = lines[..] else { panic!("{told}") };
+        let message = scene.site.run(&["once"]).expect_success().stderr;
+        let lines: Vec<&str> = message.lines().filter(|line| line.contains("no entry writes to this target")).collect();
+        let [line] = lines[..] else { panic!("{message}") };
         assert!(line.contains(&format!("{}/app", scene.target.host())) && line.contains("v1"), "{line}");
     }
     let elsewhere = format!("{}/elsewhere", scene.target.host());
-    assert!(scene.site.evidence(&[]).iter().all(|row| row["target"] == elsewhere), "evidence is what is proven");
-    let [open] = &scene.site.evidence(&["--in-doubt"])[..] else { panic!("one is open") };
+    assert!(scene.site.evidence(&[]).iter().all(|row| row["target"] == elsewhere), "unproven arrivals are no evidence");
+    let [open] = &scene.site.evidence(&["--in-doubt"])[..] else { panic!("one open intent") };
     assert_eq!((&open["tag"], &open["digest"]), (&"v1".into(), &Value::from(digest.clone())));
     let table = scene.site.run(&["evidence"]).expect_success().stdout;
     assert!(table.split_once("in doubt:").is_some_and(|(_, open)| open.contains(&digest)), "{table}");
-    // A copy to that place completes it, as an entry does.
+    // A `copy` to the same target completes the intent, as a run of an entry does.
     let (from, to) = (format!("{}/app:v1", scene.source.host()), format!("{}/app", scene.target.host()));
     scene.site.run(&["copy", &from, &to]).expect_success();
     assert_eq!(scene.site.evidence(&["--in-doubt"]), [] as [Value; 0]);
@@ -247,10 +252,10 @@ fn an_open_intent_at_a_target_without_an_entry_stays_in_doubt_by_name() {
 }
 
 #[test]
-fn a_daemon_completes_open_intents_at_its_start_without_a_run() {
+fn daemon_completes_open_intents_at_start_without_a_run() {
     let scene = Scene::new(&["v1"]);
     scene.killed_after_a_write();
-    // The last run of an entry of the new name was none that was interrupted: nothing begins by itself.
+    // No run of an entry with the new name was interrupted, so no run starts automatically.
     let (from, to) = (scene.source.host(), scene.target.host());
     let plain = format!("\"{from}\": {{plain_http: true}}, \"{to}\": {{plain_http: true}}");
     let daemon = format!("status: \"127.0.0.1:0\", control: \"{}\"", scene.site.path("control").display());
@@ -264,8 +269,8 @@ fn a_daemon_completes_open_intents_at_its_start_without_a_run() {
     assert_eq!(scene.site.history(&[]).len(), 1, "only the run that was killed");
 }
 
-/// A target that lists no referrers by itself, with `v1` from a first run by an entry that keeps what a tag stood for. At the source `v1` has
-/// moved since to an image with an SBOM.
+/// Creates a target without the referrers API and an entry with `overwrite: keep_previous`. A first run has copied
+/// `v1`. Then `v1` has moved at the source to an image with an SBOM.
 fn moved_with_an_sbom() -> (Scene, images::Image) {
     let (source, target) = (Server::start(), Server::with(Setup { referrers_api: false, ..Setup::default() }));
     let scene = Scene { source, target, site: Site::new() };
@@ -296,7 +301,7 @@ impl Scene {
         assert_eq!(self.site.evidence(&["--in-doubt"]), [] as [Value; 0], "{instant}");
     }
 
-    /// The only evidence of a kind.
+    /// Returns the only evidence of this kind.
     #[track_caller]
     fn only(&self, kind: &str) -> Value {
         let rows = self.site.evidence(&[]);
@@ -307,13 +312,13 @@ impl Scene {
 }
 
 #[test]
-fn an_open_intent_whose_tag_a_later_run_moved_on_is_completed_by_what_that_run_found() {
+fn open_intent_of_a_since_moved_tag_is_completed() {
     let scene = Scene::new(&["v1"]);
     scene.killed_after_a_write();
     let first = scene.target.store().tag("app", "v1").unwrap().to_string();
     images::small(Family::Oci, 7).put(&scene.source, "app", Some("v1"));
     scene.refuse("full", "INSERT ON evidence");
-    assert_eq!(scene.site.run(&["once"]).code(), 1, "the tag moves, and nothing can be completed");
+    assert_eq!(scene.site.run(&["once"]).code(), 1, "the tag moves without evidence");
     scene.allow("full");
     scene.site.once();
     let mut evidence = scene.evidence();
@@ -324,7 +329,7 @@ fn an_open_intent_whose_tag_a_later_run_moved_on_is_completed_by_what_that_run_f
 }
 
 #[test]
-fn a_kept_tag_and_a_list_of_referrers_have_evidence_of_their_own_kinds() {
+fn kept_tags_and_referrers_lists_have_their_own_evidence_kinds() {
     let (scene, moved) = moved_with_an_sbom();
     let before = scene.target.store().tag("app", "v1").unwrap().to_string();
     scene.site.once();
@@ -334,11 +339,15 @@ fn a_kept_tag_and_a_list_of_referrers_have_evidence_of_their_own_kinds() {
     let list = scene.only("referrers_list");
     let sbom = images::sbom(&moved, 1).digest().to_string();
     assert_eq!((&list["listed"], &list["previous"]), (&Value::from(vec![sbom]), &Value::Null));
-    assert_eq!(list["source_digest"], moved.digest().to_string(), "of its subject");
-    assert_eq!(scene.site.history(&[])[0]["tags"]["replaced"], 1, "they are no tags of the run");
+    assert_eq!(list["source_digest"], moved.digest().to_string(), "the digest of the subject");
+    assert_eq!(
+        scene.site.history(&[])[0]["tags"]["replaced"],
+        1,
+        "kept tags and lists do not count as tags of the run"
+    );
     let table = scene.site.run(&["evidence"]).expect_success().stdout;
     assert!(table.contains(" (kept)") && table.contains(" (list of referrers)"), "{table}");
-    // A list that grows has the digest before in its evidence.
+    // The evidence of an extended list has the previous digest.
     images::sbom(&moved, 2).put(&scene.source, "app", None);
     let (from, to) = (format!("{}/app:v1", scene.source.host()), format!("{}/app", scene.target.host()));
     scene.site.run(&["copy", &from, &to, "--again"]).expect_success();
@@ -351,7 +360,7 @@ fn a_kept_tag_and_a_list_of_referrers_have_evidence_of_their_own_kinds() {
 }
 
 #[test]
-fn a_kill_right_after_a_kept_tag_or_a_list_is_written_leaves_no_gap() {
+fn kill_after_writing_a_kept_tag_or_list_loses_no_evidence() {
     for (part, kind) in [("/sha256-", "referrers_list"), (".previous-", "kept_previous")] {
         let (scene, _) = moved_with_an_sbom();
         scene.target.set(Fault::ManifestPutAnswerHeldFor(part));
@@ -370,7 +379,7 @@ fn a_kill_right_after_a_kept_tag_or_a_list_is_written_leaves_no_gap() {
 }
 
 #[test]
-fn what_is_left_behind_is_in_the_evidence_of_its_tag() {
+fn left_behind_referrers_are_in_the_evidence_of_the_tag() {
     let scene = Scene::new(&["v1"]);
     let image = images::small(Family::Oci, 1);
     let sbom = images::sbom(&image, 1);
@@ -382,7 +391,7 @@ fn what_is_left_behind_is_in_the_evidence_of_its_tag() {
     assert_eq!(row["left_behind"][0]["what"], what, "{row:#}");
     let reason = row["left_behind"][0]["reason"].as_str().unwrap();
     let table = scene.site.run(&["evidence"]).expect_success().stdout;
-    let line = format!("left behind, not with {}/app:v1: {what}: {reason}", scene.target.host());
+    let line = format!("left behind when {}/app:v1 was copied: {what}: {reason}", scene.target.host());
     assert!(table.lines().any(|shown| shown == line), "{line} is not in {table}");
     let csv = scene.site.run(&["evidence", "--csv"]).expect_success().stdout;
     assert!(csv.contains(&what), "{csv}");

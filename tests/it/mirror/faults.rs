@@ -1,5 +1,5 @@
-//! What goes wrong at registries, seen from outside: the target's tag stays as it was, the summary names what failed, and
-//! everything else arrives.
+//! Tests of faults at registries: the affected tag of the target keeps its digest, the summary names the failure, and
+//! all other tags are copied.
 
 use std::collections::BTreeMap;
 use std::net::TcpListener;
@@ -14,7 +14,7 @@ use crate::support::site::Site;
 
 const NO_CREDENTIALS: &str = "the registry requires a user name and a password, and none are configured";
 
-/// Two registries and an entry `app` from the one to the other.
+/// Two registries and an entry `app` from one to the other.
 struct Pair {
     source: Server,
     target: Server,
@@ -23,16 +23,17 @@ struct Pair {
 
 impl Pair {
     fn new() -> Self {
-        Self::of(Server::start(), Server::start())
+        Self::between(Server::start(), Server::start())
     }
 
-    fn of(source: Server, target: Server) -> Self {
+    fn between(source: Server, target: Server) -> Self {
         let entry = format!("- {{name: app, source: \"{}/app\", target: \"{}/app\"}}", source.host(), target.host());
         let site = Site::with(&[source.host(), target.host()], &entry);
         Self { source, target, site }
     }
 
-    /// `v1`, `v2`, `v3` at the source, each an index, and older ones under the same tags at the target.
+    /// Puts an index under each of `v1`, `v2`, `v3` at the source, and an older index under the same tags at the
+    /// target.
     fn with_three_tags() -> (Self, [Image; 3]) {
         let pair = Self::new();
         let new = [1, 2, 3].map(|seed| images::two_platforms(Family::Oci, seed));
@@ -43,7 +44,7 @@ impl Pair {
         (pair, new)
     }
 
-    /// Configures one entry, and so many requests at once at either registry.
+    /// Configures one entry, and a limit of concurrent requests for both registries.
     fn limit(&self, concurrent: usize, entry: &str) {
         let of = |host: &str| format!("\"{host}\": {{plain_http: true, limits: {{concurrent: {concurrent}}}}}");
         let registries = [self.source.host(), self.target.host()].map(of).join(", ");
@@ -58,35 +59,35 @@ impl Pair {
         self.target.store().tag("app", tag)
     }
 
-    /// `v2` failed with these words, its tag is as it was, and the others arrived.
+    /// Asserts that `v2` failed with this message and kept its digest, and that the other tags were copied.
     #[track_caller]
-    fn expect_only_v2_to_fail(&self, new: &[Image; 3], told: &str) {
+    fn expect_only_v2_to_fail(&self, new: &[Image; 3], message: &str) {
         let output = self.once();
         assert_eq!(output.code(), 1, "{}{}", output.stdout, output.stderr);
-        let line = format!("  failed v2 at {}/app: {told}", self.target.host());
+        let line = format!("  failed v2 at {}/app: {message}", self.target.host());
         assert!(output.stdout.contains(&line), "{line}\nis not in\n{}", output.stdout);
         assert!(output.stdout.starts_with("app: 2 replaced, 1 failed, "), "{}", output.stdout);
-        assert_eq!(self.at_target("v2"), Some(older("v2").digest()), "as it was");
+        assert_eq!(self.at_target("v2"), Some(older("v2").digest()), "the tag is unchanged");
         assert_eq!(self.at_target("v1"), Some(new[0].digest()));
         assert_eq!(self.at_target("v3"), Some(new[2].digest()));
         let history = self.site.history(&[]);
         assert_eq!((&history[0]["outcome"], &history[0]["tags"]["failed"]), (&"failed".into(), &1.into()));
     }
 
-    /// Nothing moved, and the summary says why.
+    /// Asserts that no tag moved and that the summary contains the reason.
     #[track_caller]
-    fn expect_nothing_to_move(&self, told: &str) -> Output {
+    fn expect_nothing_to_move(&self, message: &str) -> Output {
         let before = self.target.store().tags("app");
         let output = self.once();
         assert_eq!(output.code(), 1, "{}{}", output.stdout, output.stderr);
-        assert!(output.stdout.contains(told), "{told}\nis not in\n{}", output.stdout);
+        assert!(output.stdout.contains(message), "{message}\nis not in\n{}", output.stdout);
         assert_eq!(self.target.store().tags("app"), before);
         output
     }
 
-    /// When the fault is gone, the next run does what is left.
+    /// Asserts that the next run without faults copies the remaining tags.
     #[track_caller]
-    fn expect_to_heal(&self) {
+    fn expect_recovery(&self) {
         self.source.heal();
         self.target.heal();
         let output = self.once().expect_success();
@@ -100,37 +101,37 @@ fn older(tag: &str) -> Image {
     images::small(Family::Oci, 900 + u64::from(tag.as_bytes()[1]))
 }
 
-/// A large layer: what breaks in the middle needs a middle.
+/// Returns an image with a large layer, whose transfer can break in the middle.
 fn large() -> Image {
     images::image(Family::Oci, linux("amd64"), &[images::layer(Family::Oci, 77, 3_000_000)])
 }
 
 #[test]
-fn a_blob_of_other_bytes_is_not_taken_and_the_rest_arrives() {
+fn blob_with_wrong_bytes_fails_its_tag_alone() {
     let (pair, new) = Pair::with_three_tags();
     let blob = Digest::of(&new[1].children[0].blobs[2]);
     pair.source.set(Fault::BlobBytesWrong(blob));
-    let told = format!("source {}/app: reading blob {blob}: ", pair.source.host());
-    pair.expect_only_v2_to_fail(&new, &told);
+    let message = format!("source {}/app: reading blob {blob}: ", pair.source.host());
+    pair.expect_only_v2_to_fail(&new, &message);
     assert_eq!(pair.target.store().blob("app", &blob), None);
-    pair.expect_to_heal();
+    pair.expect_recovery();
 }
 
 #[test]
-fn a_source_that_states_a_digest_it_does_not_have_moves_no_tag() {
+fn source_stating_a_missing_digest_moves_no_tag() {
     let (pair, _) = Pair::with_three_tags();
     let lie = Digest::of(b"what nobody has");
     pair.source.set(Fault::TagDigestWrong(lie));
-    let told = format!(
+    let message = format!(
         "source {}/app: reading manifest v2: the registry states {lie}, and the bytes hash to ",
         pair.source.host()
     );
-    pair.expect_nothing_to_move(&told);
-    pair.expect_to_heal();
+    pair.expect_nothing_to_move(&message);
+    pair.expect_recovery();
 }
 
 #[test]
-fn a_source_that_states_the_digest_of_another_tag_moves_no_tag() {
+fn source_stating_the_digest_of_another_tag_moves_no_tag() {
     let pair = Pair::new();
     let (one, two) = (images::small(Family::Oci, 1), images::small(Family::Oci, 2));
     one.put(&pair.source, "app", Some("v1"));
@@ -143,71 +144,71 @@ fn a_source_that_states_the_digest_of_another_tag_moves_no_tag() {
 }
 
 #[test]
-fn a_truncated_tag_list_is_an_error_and_not_a_short_list() {
+fn truncated_tag_list_is_an_error() {
     let (pair, _) = Pair::with_three_tags();
     pair.source.set(Fault::TagListCut);
     pair.expect_nothing_to_move(&format!(
         "failed: source {}/app: listing tags: the list cannot be read: ",
         pair.source.host()
     ));
-    pair.expect_to_heal();
+    pair.expect_recovery();
 }
 
 #[test]
-fn a_page_of_the_tag_list_that_is_missing_is_an_error_and_not_a_short_list() {
+fn missing_page_of_a_tag_list_is_an_error() {
     let source = Server::with(Setup { page: 2, ..Setup::default() });
-    let pair = Pair::of(source, Server::start());
+    let pair = Pair::between(source, Server::start());
     for (seed, tag) in [(1, "v1"), (2, "v2"), (3, "v3")] {
         images::small(Family::Oci, seed).put(&pair.source, "app", Some(tag));
     }
     older("v3").put(&pair.target, "app", Some("v3"));
     pair.source.set(Fault::TagPageFails);
     pair.expect_nothing_to_move(&format!("failed: source {}/app: listing tags: ", pair.source.host()));
-    pair.expect_to_heal();
+    pair.expect_recovery();
 }
 
 #[test]
 fn tag_stays_if_last_manifest_write_fails() {
     let (pair, new) = Pair::with_three_tags();
     pair.target.set(Fault::ManifestPutFailsFor("v2".into()));
-    let told = format!("target {}/app: writing manifest v2 ({}): 500 ", pair.target.host(), new[1].digest());
-    pair.expect_only_v2_to_fail(&new, &told);
+    let message = format!("target {}/app: writing manifest v2 ({}): 500 ", pair.target.host(), new[1].digest());
+    pair.expect_only_v2_to_fail(&new, &message);
     let last =
         pair.target.log().requests_of("manifest PUT").into_iter().filter(|put| put.path.ends_with("/v2")).count();
-    assert!(last > 1, "it was tried again");
+    assert!(last > 1, "the request was repeated");
     let report = pair.site.report(1);
     let failed = report.tag("v2");
     assert_eq!((&failed["side"], &failed["step"]), (&"target".into(), &"write_manifest".into()));
     assert_eq!(failed["digest"], new[1].digest().to_string());
-    pair.expect_to_heal();
+    pair.expect_recovery();
 }
 
 #[test]
-fn a_manifest_that_fails_in_the_middle_keeps_the_tag() {
+fn tag_stays_if_a_child_manifest_write_fails() {
     let pair = Pair::new();
     images::two_platforms(Family::Oci, 1).put(&pair.source, "app", Some("v1"));
     older("v1").put(&pair.target, "app", Some("v1"));
     pair.target.set(Fault::ManifestPutFails { nth: 2 });
     pair.expect_nothing_to_move(&format!("target {}/app: writing manifest ", pair.target.host()));
-    pair.expect_to_heal();
+    pair.expect_recovery();
 }
 
 #[test]
-fn missing_credentials_are_named() {
+fn missing_credentials_are_reported() {
     let closed = || Setup { auth: Auth::Basic("robot".into(), "secret".into()), ..Setup::default() };
-    let pair = Pair::of(Server::with(closed()), Server::start());
+    let pair = Pair::between(Server::with(closed()), Server::start());
     images::small(Family::Oci, 1).put(&pair.source, "app", Some("v1"));
     let output = pair.expect_nothing_to_move(&format!("failed: source {}/app: listing tags: ", pair.source.host()));
     assert!(output.stdout.contains(NO_CREDENTIALS), "{}", output.stdout);
 
-    let pair = Pair::of(Server::start(), Server::with(closed()));
+    let pair = Pair::between(Server::start(), Server::with(closed()));
     images::small(Family::Oci, 1).put(&pair.source, "app", Some("v1"));
     let output = pair.expect_nothing_to_move(&format!("target {}/app: ", pair.target.host()));
     assert!(output.stdout.contains(NO_CREDENTIALS), "{}", output.stdout);
 }
 
 #[test]
-fn a_target_that_is_not_there_fails_alone() {
+fn unreachable_target_fails_alone() {
     let nowhere = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let (source, target) = (Server::start(), Server::start());
     let image = images::small(Family::Oci, 1);
@@ -234,23 +235,23 @@ fn a_target_that_is_not_there_fails_alone() {
 }
 
 #[test]
-fn an_immutable_tag_is_blocked_by_name_and_the_rest_arrives() {
+fn immutable_tag_is_blocked_alone() {
     let (pair, _) = Pair::with_three_tags();
     images::small(Family::Oci, 4).put(&pair.source, "app", Some("v4"));
     pair.target.set(Fault::ImmutableTags);
     let output = pair.once();
     assert_eq!(output.code(), 4);
     assert!(output.stdout.starts_with("app: 1 copied, 3 blocked, "), "{}", output.stdout);
-    let told = format!("  blocked v2 at {0}/app: target {0}/app: writing manifest ", pair.target.host());
-    assert!(output.stdout.contains(&told) && output.stdout.contains("409"), "{}", output.stdout);
+    let message = format!("  blocked v2 at {0}/app: target {0}/app: writing manifest ", pair.target.host());
+    assert!(output.stdout.contains(&message) && output.stdout.contains("409"), "{}", output.stdout);
     assert_eq!(pair.at_target("v2"), Some(older("v2").digest()));
-    // Under the digest that it has already, it is no failure.
+    // An immutable tag that already has the right digest is no failure.
     pair.source.store().set_tag("app", "v4", images::small(Family::Oci, 4).digest());
     assert_eq!(pair.site.report(4).outcomes()["v4"], "unchanged");
 }
 
 #[test]
-fn a_read_that_breaks_off_goes_on_where_it_was() {
+fn broken_read_resumes_at_its_offset() {
     let pair = Pair::new();
     let image = large();
     image.put(&pair.source, "app", Some("v1"));
@@ -265,7 +266,7 @@ fn a_read_that_breaks_off_goes_on_where_it_was() {
 }
 
 #[test]
-fn a_blob_that_always_breaks_off_is_given_up_after_nine_requests() {
+fn blob_read_that_always_breaks_stops_after_nine_requests() {
     let pair = Pair::new();
     let shared = large();
     for tag in ["v1", "v2", "v3"] {
@@ -274,18 +275,18 @@ fn a_blob_that_always_breaks_off_is_given_up_after_nine_requests() {
     pair.source.set(Fault::BlobGetBreaks { after: 0, times: usize::MAX });
     let report = pair.site.report(1);
     assert!(report.outcomes().values().all(|outcome| outcome == "failed"), "{:?}", report.outcomes());
-    let asked = pair.source.log().requests_of("blob GET").into_iter().fold(
+    let requested = pair.source.log().requests_of("blob GET").into_iter().fold(
         BTreeMap::<String, usize>::new(),
-        |mut asked, read| {
-            *asked.entry(read.path).or_default() += 1;
-            asked
+        |mut requested, read| {
+            *requested.entry(read.path).or_default() += 1;
+            requested
         },
     );
-    assert!(!asked.is_empty() && asked.values().all(|times| *times <= 9 + 2), "{asked:?}");
+    assert!(!requested.is_empty() && requested.values().all(|times| *times <= 9 + 2), "{requested:?}");
 }
 
 #[test]
-fn an_upload_that_breaks_off_is_sent_again() {
+fn broken_upload_is_retried() {
     let pair = Pair::new();
     let image = large();
     image.put(&pair.source, "app", Some("v1"));
@@ -297,21 +298,21 @@ fn an_upload_that_breaks_off_is_sent_again() {
 }
 
 #[test]
-fn a_registry_that_asks_for_patience_is_left_alone_for_as_long() {
+fn retry_after_of_a_registry_delays_the_run() {
     let pair = Pair::new();
     images::small(Family::Oci, 1).put(&pair.source, "app", Some("v1"));
     pair.source.set(Fault::TooManyRequests { next: 1, retry_after: Some(2) });
     pair.target.set(Fault::TooManyRequests { next: 1, retry_after: Some(2) });
     let began = Instant::now();
     pair.once().expect_success();
-    // Both are asked at once, so both waits pass at once.
+    // Both registries are queried concurrently, so both waits elapse concurrently.
     assert!(began.elapsed() >= Duration::from_secs(2), "{:?}", began.elapsed());
     let turned_away = |server: &Server| server.log().requests().iter().filter(|request| request.status == 429).count();
     assert_eq!((turned_away(&pair.source), turned_away(&pair.target)), (1, 1));
 }
 
 #[test]
-fn a_registry_that_is_away_for_a_moment_is_asked_again() {
+fn briefly_unavailable_registry_is_retried() {
     let pair = Pair::new();
     images::small(Family::Oci, 1).put(&pair.source, "app", Some("v1"));
     pair.source.set(Fault::Unavailable { next: 2 });
@@ -320,7 +321,7 @@ fn a_registry_that_is_away_for_a_moment_is_asked_again() {
 }
 
 #[test]
-fn a_run_that_takes_too_long_ends_and_moves_no_tag() {
+fn timed_out_run_ends_and_moves_no_tag() {
     let pair = Pair::new();
     large().put(&pair.source, "app", Some("v1"));
     older("v1").put(&pair.target, "app", Some("v1"));
@@ -336,7 +337,7 @@ fn a_run_that_takes_too_long_ends_and_moves_no_tag() {
 }
 
 #[test]
-fn a_blob_that_the_target_only_claims_to_have_is_sent_after_all() {
+fn blob_falsely_reported_by_the_target_is_sent() {
     let pair = Pair::new();
     let image = images::small(Family::Oci, 1);
     image.put(&pair.source, "app", Some("v1"));
@@ -344,16 +345,17 @@ fn a_blob_that_the_target_only_claims_to_have_is_sent_after_all() {
     pair.target.store().put_blob("app", layer.clone());
     pair.target.set(Fault::BlobCollected(Digest::of(&layer)));
     let output = pair.once();
-    // The registry of the tests goes on to refuse; what matters is that the blob was sent and the tag did not move.
+    // The in-process registry continues to refuse the manifest. The test checks that the blob was sent and the tag did
+    // not move.
     assert_eq!(output.code(), 1, "{}", output.stdout);
     let path = format!("/v2/app/blobs/{}", Digest::of(&layer));
     let sent: u64 = pair.target.log().requests().iter().map(|request| request.received).sum();
     assert!(sent >= layer.len() as u64, "{path}");
     assert_eq!(pair.at_target("v1"), None);
-    pair.expect_to_heal();
+    pair.expect_recovery();
 }
 
-/// Three images, each with many small and some large layers of its own.
+/// Returns three images, each with unique layers: many small ones and some large ones.
 fn images_of_small_and_large_blobs() -> [Image; 3] {
     [0, 1, 2].map(|image: u64| {
         let size = |layer: u64| if layer.is_multiple_of(3) { 400_000 } else { 3_000 };
@@ -363,7 +365,7 @@ fn images_of_small_and_large_blobs() -> [Image; 3] {
 }
 
 #[test]
-fn reads_and_writes_at_a_narrow_limit_do_not_wait_for_each_other() {
+fn reads_and_writes_at_a_low_limit_do_not_deadlock() {
     for concurrent in [1, 2, 3] {
         let pair = Pair::new();
         for (image, tag) in images_of_small_and_large_blobs().iter().zip(["v1", "v2", "v3"]) {
@@ -380,7 +382,7 @@ fn reads_and_writes_at_a_narrow_limit_do_not_wait_for_each_other() {
 }
 
 #[test]
-fn a_registry_is_copied_within_at_a_narrow_limit_where_it_does_not_mount() {
+fn copy_within_a_registry_at_a_low_limit_succeeds() {
     for concurrent in [1, 2, 3] {
         let pair = Pair::new();
         pair.source.set(Fault::MountRefused);

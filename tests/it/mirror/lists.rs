@@ -1,4 +1,4 @@
-//! Lists are hints: what a registry or a proxy before it leaves out of one, or writes oddly, loses nothing and overwrites nothing.
+//! Tests that lists are hints: an incomplete or odd list of a registry or a proxy causes no loss and no overwrite.
 
 use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use transship::oci::{Digest, Manifest, MediaType};
 
-use crate::mirror::rules::{a_day_passes, put_referrers};
+use crate::mirror::rules::{age_referrer_checks, put_referrers};
 use crate::support::images::{self, Family, Image};
 use crate::support::programs::{Output, Running, transship_command};
 use crate::support::registry::{Fault, Server, Setup};
 use crate::support::site::{Site, parse};
 
-/// Two registries and an entry `app` from `app` in the one to `app` in the other.
+/// Two registries and an entry `app` that copies the repository `app` from one to the other.
 struct Pair {
     source: Server,
     target: Server,
@@ -23,11 +23,12 @@ struct Pair {
 
 impl Pair {
     fn with(keys: &str) -> Self {
-        Self::of(Setup::default(), Setup::default(), keys, "")
+        Self::with_setups(Setup::default(), Setup::default(), keys, "")
     }
 
-    /// Registries of these setups, an entry with these further keys, and a target with these.
-    fn of(source: Setup, target: Setup, keys: &str, target_keys: &str) -> Self {
+    /// Starts registries with these setups. `keys` are further keys of the entry, and `target_keys` those of the target
+    /// registry.
+    fn with_setups(source: Setup, target: Setup, keys: &str, target_keys: &str) -> Self {
         let pair = Self { source: Server::with(source), target: Server::with(target), site: Site::new() };
         let (source, target) = (pair.source.host(), pair.target.host());
         let comma = |keys: &str| if keys.is_empty() { "" } else { ", " };
@@ -44,7 +45,7 @@ impl Pair {
         self.target.store().tags("app").unwrap_or_default().into_keys().collect()
     }
 
-    /// An image under `v1` at the source and an SBOM that refers to it.
+    /// Puts an image under `v1` at the source, and an SBOM that refers to the image.
     fn with_sbom(&self) -> (Image, Image) {
         let image = images::small(Family::Oci, 1);
         image.put(&self.source, "app", Some("v1"));
@@ -58,13 +59,13 @@ impl Pair {
     }
 }
 
-/// Puts an index with this text under a tag of `app`.
+/// Puts this text as an index under a tag of `app`.
 fn put_index(server: &Server, json: &str, tag: &str) {
     let index = Manifest::new(MediaType::new(MediaType::OCI_INDEX), json.to_owned().into());
     server.store().put_manifest("app", (&index).into(), Some(tag));
 }
 
-/// So many tags of one image under `app`.
+/// Puts one image under this number of tags of `app`.
 fn fill(server: &Server, tags: usize) {
     let image = images::small(Family::Oci, 1);
     image.put(server, "app", Some("v000"));
@@ -74,8 +75,8 @@ fn fill(server: &Server, tags: usize) {
 }
 
 #[test]
-fn lists_whose_links_a_proxy_drops_come_whole() {
-    let pair = Pair::of(Setup { page: 100, ..Setup::default() }, Setup::default(), "", "");
+fn lists_are_complete_if_a_proxy_drops_links() {
+    let pair = Pair::with_setups(Setup { page: 100, ..Setup::default() }, Setup::default(), "", "");
     fill(&pair.source, 230);
     for number in 0..120 {
         images::small(Family::Oci, 2).put(&pair.source, &format!("team/r{number:03}"), Some("v1"));
@@ -91,8 +92,8 @@ fn lists_whose_links_a_proxy_drops_come_whole() {
 }
 
 #[test]
-fn a_registry_that_refuses_the_page_size_is_asked_without_one_from_then_on() {
-    let pair = Pair::of(Setup { page: 100, ..Setup::default() }, Setup::default(), "", "");
+fn refused_page_size_is_omitted_from_later_requests() {
+    let pair = Pair::with_setups(Setup { page: 100, ..Setup::default() }, Setup::default(), "", "");
     fill(&pair.source, 150);
     pair.source.set(Fault::PageSizeLimit(100));
     let (source, target) = (pair.source.host(), pair.target.host());
@@ -102,13 +103,14 @@ fn a_registry_that_refuses_the_page_size_is_asked_without_one_from_then_on() {
     pair.site.once();
     assert_eq!(pair.target.store().tags("m/app").unwrap().len(), 150);
     assert_eq!(pair.target.store().tags("m/other").unwrap().len(), 1);
-    let refused = |kind: &str| pair.source.log().requests_of(kind).iter().filter(|asked| asked.status == 400).count();
+    let refused =
+        |kind: &str| pair.source.log().requests_of(kind).iter().filter(|requested| requested.status == 400).count();
     assert_eq!(refused("catalog GET"), 1, "{:?}", pair.source.log().counts());
-    assert!((1..=2).contains(&refused("tags GET")), "two repositories may be asked for at once");
+    assert!((1..=2).contains(&refused("tags GET")), "two repositories may be listed concurrently");
 }
 
 #[test]
-fn a_tag_that_a_new_targets_list_lacks_is_not_moved_against_a_rule() {
+fn tag_unlisted_at_a_target_keeps_its_digest_by_rule() {
     for (rule, others) in [("never", true), ("never", false), ("keep_previous", true), ("keep_previous", false)] {
         let pair = Pair::with(&format!("overwrite: {rule}"));
         let (old, new) = (images::small(Family::Oci, 99), images::small(Family::Oci, 1));
@@ -132,11 +134,11 @@ fn a_tag_that_a_new_targets_list_lacks_is_not_moved_against_a_rule() {
 }
 
 #[test]
-fn a_list_of_referrers_that_a_new_targets_list_lacks_is_added_to() {
+fn referrers_list_unlisted_at_a_target_is_extended() {
     let without = || Setup { referrers_api: false, ..Setup::default() };
-    let pair = Pair::of(Setup::default(), without(), "", "");
+    let pair = Pair::with_setups(Setup::default(), without(), "", "");
     let (image, sbom) = pair.with_sbom();
-    // Somebody else's SBOM is listed at the target, which shows none of its tags.
+    // The target has the SBOM of another client in its referrers list. Its list of tags lacks the tag of that list.
     let other = images::sbom(&image, 7);
     let list = |entries: &[&Image]| {
         let entries: Vec<_> = entries
@@ -162,14 +164,15 @@ fn a_list_of_referrers_that_a_new_targets_list_lacks_is_added_to() {
 }
 
 #[test]
-fn a_signature_that_the_sources_list_hides_behind_a_shorter_tag_arrives() {
+fn signature_unlisted_behind_a_shorter_tag_is_copied() {
     for is_late in [false, true] {
         let without = || Setup { referrers_api: false, ..Setup::default() };
-        let pair = Pair::of(without(), without(), "", "");
+        let pair = Pair::with_setups(without(), without(), "", "");
         let image = images::small(Family::Oci, 1);
         image.put(&pair.source, "app", Some("v1"));
         put_referrers(&pair.source, false, "app", &[(image.digest(), images::sbom(&image, 1))]);
-        // Behind the list of referrers, as behind any tag that it extends (distribution#4891).
+        // The tag of the signature extends the tag of the referrers list, and distribution omits such tags from lists
+        // (distribution#4891).
         let (signature, tag) = (images::signature(&image), images::signature_tag(&image));
         pair.source.set(Fault::TagListLacks(tag.clone()));
         if is_late {
@@ -178,44 +181,44 @@ fn a_signature_that_the_sources_list_hides_behind_a_shorter_tag_arrives() {
         signature.put(&pair.source, "app", Some(&tag));
         let heads = || {
             pair.source.log().clear();
-            let told = pair.site.run(&["once"]).expect_success();
+            let message = pair.site.run(&["once"]).expect_success();
             (
                 pair.source
                     .log()
                     .requests_of("manifest HEAD")
                     .iter()
-                    .filter(|asked| asked.path.ends_with(".sig"))
+                    .filter(|requested| requested.path.ends_with(".sig"))
                     .count(),
-                told,
+                message,
             )
         };
         if is_late {
-            assert_eq!(heads().0, 0, "the copy was a look, and it holds");
-            a_day_passes(&pair.site);
+            assert_eq!(heads().0, 0, "the copy counts as a referrer check");
+            age_referrer_checks(&pair.site);
         }
-        let (_, told) = heads();
+        let (_, message) = heads();
         assert_eq!(pair.target.store().tag("app", &tag), Some(signature.digest()), "late: {is_late}");
-        assert!(told.stderr.contains("the source has a tag that its list lacks"), "{}", told.stderr);
-        assert_eq!(heads().0, 0, "an unchanged tag costs what it did");
+        assert!(message.stderr.contains("the source has a tag that its list lacks"), "{}", message.stderr);
+        assert_eq!(heads().0, 0, "an unchanged tag costs the same requests");
     }
 }
 
 #[test]
-fn signatures_that_a_plain_list_lacks_are_not_requested() {
+fn signatures_absent_from_a_plain_list_are_not_requested() {
     let pair = Pair::with("");
     for (seed, tag) in [(1, "v1"), (2, "v2")] {
         images::small(Family::Oci, seed).put(&pair.source, "app", Some(tag));
     }
     pair.site.once();
-    let asked =
+    let requested =
         pair.source.log().requests_of("manifest HEAD").len() + pair.source.log().requests_of("manifest GET").len();
-    assert_eq!(asked, 2, "{:?}", pair.source.log().counts());
+    assert_eq!(requested, 2, "{:?}", pair.source.log().counts());
 }
 
 #[test]
-fn a_locked_tag_is_blocked_and_nothing_of_it_is_written() {
+fn locked_tag_is_blocked_and_keeps_its_digest() {
     for listed in [true, false] {
-        let pair = Pair::of(Setup::default(), Setup::default(), "", "kind: acr");
+        let pair = Pair::with_setups(Setup::default(), Setup::default(), "", "kind: acr");
         let (old, new) = (images::small(Family::Oci, 99), images::small(Family::Oci, 1));
         new.put(&pair.source, "app", Some("v1"));
         images::small(Family::Oci, 2).put(&pair.source, "app", Some("v2"));
@@ -232,19 +235,19 @@ fn a_locked_tag_is_blocked_and_nothing_of_it_is_written() {
         assert!(reason.contains("locked") || reason.contains("operation is disallowed"), "{reason}");
         assert_eq!(pair.target.store().tag("app", "v1"), Some(old.digest()));
         let puts = pair.target.log().requests_of("manifest PUT").iter().filter(|put| put.path.ends_with("/v1")).count();
-        assert_eq!(puts, usize::from(!listed), "a lock that the list tells of costs no PUT");
-        let told = pair.site.run(&["once"]);
-        assert_eq!(told.code(), 4);
-        assert!(told.stdout.contains("1 unchanged, 1 blocked"), "{}", told.stdout);
+        assert_eq!(puts, usize::from(!listed), "a lock in the list costs no PUT");
+        let message = pair.site.run(&["once"]);
+        assert_eq!(message.code(), 4);
+        assert!(message.stdout.contains("1 unchanged, 1 blocked"), "{}", message.stdout);
     }
 }
 
 #[test]
-fn a_source_that_refuses_the_referrers_api_in_any_way_loses_no_image() {
-    // 429 and 5xx are tried again, with pauses: a few of them stand for all.
+fn refused_referrers_api_of_a_source_loses_no_image() {
+    // 429 and 5xx are retried with pauses, so the test uses only some of these statuses.
     let refusals = (400..=428).chain(430..=431).chain([451, 499, 500, 501, 505, 511]);
     for status in refusals.chain([204, 226, 300, 303, 304]) {
-        let pair = Pair::of(Setup::default(), Setup::default(), "", "");
+        let pair = Pair::with_setups(Setup::default(), Setup::default(), "", "");
         let (image, sbom) = pair.with_sbom();
         pair.source.set(Fault::ReferrersAnswered { status, times: 100 });
         let output = pair.site.run(&["once"]);
@@ -264,10 +267,14 @@ fn a_source_that_refuses_the_referrers_api_in_any_way_loses_no_image() {
 }
 
 #[test]
-fn a_source_that_refuses_the_fallback_tag_as_well_is_copied_without_referrers() {
+fn refused_api_and_fallback_tag_copy_without_referrers() {
     for status in [401, 403, 500] {
-        let pair =
-            Pair::of(Setup { referrers_api: false, ..Setup::default() }, Setup::default(), "tags: {include: [v1]}", "");
+        let pair = Pair::with_setups(
+            Setup { referrers_api: false, ..Setup::default() },
+            Setup::default(),
+            "tags: {include: [v1]}",
+            "",
+        );
         let image = images::small(Family::Oci, 1);
         image.put(&pair.source, "app", Some("v1"));
         pair.source.set(Fault::FallbackTagAnswered(status));
@@ -279,7 +286,7 @@ fn a_source_that_refuses_the_fallback_tag_as_well_is_copied_without_referrers() 
 }
 
 #[test]
-fn one_odd_answer_of_the_referrers_api_leaves_nothing_behind() {
+fn odd_responses_of_the_referrers_api_lose_no_referrer() {
     for (status, times) in [(404, 1), (200, 1), (200, 2), (200, 100), (403, 1), (503, 9)] {
         let pair = Pair::with("");
         let (_, sbom) = pair.with_sbom();
@@ -296,9 +303,9 @@ fn one_odd_answer_of_the_referrers_api_leaves_nothing_behind() {
 }
 
 #[test]
-fn eleven_hundred_referrers_arrive_by_the_api_and_by_the_fallback_tag() {
+fn eleven_hundred_referrers_arrive_by_api_and_fallback_tag() {
     for referrers_api in [true, false] {
-        let pair = Pair::of(Setup { referrers_api, page: 2000, ..Setup::default() }, Setup::default(), "", "");
+        let pair = Pair::with_setups(Setup { referrers_api, page: 2000, ..Setup::default() }, Setup::default(), "", "");
         let image = images::small(Family::Oci, 1);
         image.put(&pair.source, "app", Some("v1"));
         let sboms: Vec<Image> = (0..1100).map(|seed| images::sbom(&image, seed)).collect();
@@ -314,8 +321,8 @@ fn eleven_hundred_referrers_arrive_by_the_api_and_by_the_fallback_tag() {
     }
 }
 
-/// A server that answers each path so, on connections that it closes.
-fn answering(body: impl Fn(&str) -> (String, String) + Send + Sync + 'static) -> String {
+/// Starts a server that responds to each path with `body` and closes each connection.
+fn serve_lists(body: impl Fn(&str) -> (String, String) + Send + Sync + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let host = listener.local_addr().unwrap().to_string();
     let body = Arc::new(body);
@@ -343,20 +350,20 @@ fn answering(body: impl Fn(&str) -> (String, String) + Send + Sync + 'static) ->
     host
 }
 
-/// Runs `transship` to its end, and gives the most memory that it ever had, in MiB. The kernel keeps the greatest value, so a late
-/// look is as good as any.
-fn peak(args: &[&str]) -> (Output, u64) {
+/// Runs `transship` to its end. Returns its output and its peak memory in MiB. The kernel records the peak, so the time
+/// of the measurement does not matter.
+fn run_measuring_memory(args: &[&str]) -> (Output, u64) {
     let mut running = Running::start(&mut transship_command(args));
-    let mut peak = 0;
+    let mut run_measuring_memory = 0;
     let deadline = std::time::Instant::now() + Duration::from_secs(300);
     while running.is_running() && std::time::Instant::now() < deadline {
         let status = std::fs::read_to_string(format!("/proc/{}/status", running.id())).unwrap_or_default();
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();
         let kibibytes = line.split_whitespace().next().and_then(|number| number.parse::<u64>().ok());
-        peak = peak.max(kibibytes.unwrap_or_default() / 1024);
+        run_measuring_memory = run_measuring_memory.max(kibibytes.unwrap_or_default() / 1024);
         std::thread::sleep(Duration::from_millis(2));
     }
-    (running.wait(Duration::from_secs(60)), peak)
+    (running.wait(Duration::from_secs(60)), run_measuring_memory)
 }
 
 fn page(names: impl Iterator<Item = String>) -> String {
@@ -365,20 +372,21 @@ fn page(names: impl Iterator<Item = String>) -> String {
 }
 
 #[test]
-fn a_million_tags_in_one_page_are_listed_within_a_bound_of_memory() {
+fn million_tags_in_one_page_need_bounded_memory() {
     let list = page((0..1_000_000).map(|number| format!("v{number:07}")));
-    let host = answering(move |path| {
+    let host = serve_lists(move |path| {
         (String::new(), if path.contains("last=") { page(std::iter::empty()) } else { list.clone() })
     });
-    let (output, peak) = peak(&["tags", &format!("{host}/a/b"), "--plain-http", &host, "--names"]);
+    let (output, run_measuring_memory) =
+        run_measuring_memory(&["tags", &format!("{host}/a/b"), "--plain-http", &host, "--names"]);
     assert_eq!(output.stdout.lines().count(), 1_000_000, "{}", output.stderr);
-    assert!((1..=260).contains(&peak), "{peak} MiB");
+    assert!((1..=260).contains(&run_measuring_memory), "{run_measuring_memory} MiB");
 }
 
 #[test]
-fn run_over_a_million_tags_copies_some_within_a_bound_of_memory() {
+fn run_over_a_million_tags_needs_bounded_memory() {
     let list = page((0..1_000_000).map(|number| format!("v{number:07}")));
-    let host = answering(move |path| {
+    let host = serve_lists(move |path| {
         let body = match path {
             path if path.contains("last=") => page(std::iter::empty()),
             path if path.contains("/tags/list") => list.clone(),
@@ -395,40 +403,42 @@ fn run_over_a_million_tags_copies_some_within_a_bound_of_memory() {
         target.display()
     );
     site.configure(&[&host], &entry);
-    let (output, peak) = peak(&["once", "-c", &site.path("sync.yaml").display().to_string()]);
+    let (output, run_measuring_memory) =
+        run_measuring_memory(&["once", "-c", &site.path("sync.yaml").display().to_string()]);
     assert_eq!(output.code(), 0, "{}{}", output.stdout, output.stderr);
     let index = std::fs::read_to_string(target.join("index.json")).unwrap();
     assert_eq!(index.matches("org.opencontainers.image.ref.name").count(), 10, "{index}");
-    assert!((1..=330).contains(&peak), "{peak} MiB");
+    assert!((1..=330).contains(&run_measuring_memory), "{run_measuring_memory} MiB");
 }
 
 #[test]
-fn pages_without_end_or_bound_are_an_error_within_a_bound_of_memory() {
-    // Each page has 100,000 tags that no other has, and a link to the next.
+fn endless_or_huge_pages_fail_in_bounded_memory() {
+    // Each page has 100,000 unique tags, and a link to the next page.
     let endless = |path: &str| {
         let at: usize = path.rsplit_once("at=").and_then(|(_, at)| at.parse().ok()).unwrap_or_default();
         let names = (0..100_000).map(|number| format!("p{at}-{number}"));
         (format!("Link: </v2/a/b/tags/list?at={}>; rel=\"next\"\r\n", at + 1), page(names))
     };
     let large = |_: &str| (String::new(), page((0..200_000).map(|number| format!("{number:0100}"))));
-    for (host, told) in [
-        (answering(endless), "the list has more than 1000000 tags; name the tags to copy in `tags.include`"),
-        (answering(large), "the answer is larger than 16777216 bytes"),
+    for (host, message) in [
+        (serve_lists(endless), "the list has more than 1000000 tags; name the tags to copy in `tags.include`"),
+        (serve_lists(large), "the answer is larger than 16777216 bytes"),
     ] {
-        let (output, peak) = peak(&["tags", &format!("{host}/a/b"), "--plain-http", &host, "--names"]);
+        let (output, run_measuring_memory) =
+            run_measuring_memory(&["tags", &format!("{host}/a/b"), "--plain-http", &host, "--names"]);
         assert_eq!(output.code(), 1);
-        assert!(output.stderr.contains(told), "{}", output.stderr);
-        assert!((1..=260).contains(&peak), "{peak} MiB");
+        assert!(output.stderr.contains(message), "{}", output.stderr);
+        assert!((1..=260).contains(&run_measuring_memory), "{run_measuring_memory} MiB");
     }
 }
 
 #[test]
-fn catalogs_and_lists_of_referrers_have_a_bound_of_memory_too() {
+fn catalogs_and_referrers_lists_need_bounded_memory() {
     let entry = format!("{{\"digest\":\"{}\",\"annotations\":{{\"a\":\"{}\"}}}}", Digest::of(b"x"), "a".repeat(1000));
     let many = format!("{{\"manifests\":[{}]}}", vec![entry; 10_001].join(","));
     let names: Vec<String> = (0..200_000).map(|number| format!("\"{number:0100}\"")).collect();
     let catalog = format!("{{\"repositories\":[{}]}}", names.join(","));
-    let host = answering(move |path| {
+    let host = serve_lists(move |path| {
         let body = match path {
             path if path.contains("/_catalog") => catalog.clone(),
             path if path.contains("/referrers/") => many.clone(),
@@ -436,7 +446,7 @@ fn catalogs_and_lists_of_referrers_have_a_bound_of_memory_too() {
         };
         (String::new(), body)
     });
-    let (output, used) = peak(&["inspect", &format!("{host}/a/b:v1"), "--plain-http", &host]);
+    let (output, used) = run_measuring_memory(&["inspect", &format!("{host}/a/b:v1"), "--plain-http", &host]);
     assert!(output.stdout.contains("more than 10000 referrers"), "{}{}", output.stdout, output.stderr);
     assert!((1..=200).contains(&used), "{used} MiB");
 
@@ -445,7 +455,7 @@ fn catalogs_and_lists_of_referrers_have_a_bound_of_memory_too() {
     let entry = format!("- {{name: all, source: \"{host}/**\", target: \"{}/m/**\"}}", target.host());
     site.configure(&[&host, target.host()], &entry);
     let config = site.path("sync.yaml").display().to_string();
-    let (output, used) = peak(&["once", "-c", &config]);
+    let (output, used) = run_measuring_memory(&["once", "-c", &config]);
     assert!(output.stdout.contains("the answer is larger than 16777216 bytes"), "{}{}", output.stdout, output.stderr);
     assert!((1..=200).contains(&used), "{used} MiB");
 }

@@ -1,4 +1,4 @@
-//! Tests of copies from one registry to others: content, rules, evidence, faults.
+//! Tests of copies between registries: content, rules, evidence, faults.
 
 mod byte_for_byte;
 mod content;

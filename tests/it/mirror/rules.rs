@@ -1,4 +1,4 @@
-//! The rules of an entry, seen from outside: which tags go, as what, with what, and what is held back.
+//! Tests of the rules of an entry: selection of tags, platforms, referrers, and overwrite rules.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,7 @@ use crate::support::programs::DEADLINE;
 use crate::support::registry::{Fault, Server, Setup};
 use crate::support::site::{Site, parse};
 
-/// Two registries and an entry `app` from `app` in the one to `app` in the other.
+/// Two registries and an entry `app` that copies the repository `app` from one to the other.
 struct Pair {
     source: Server,
     target: Server,
@@ -18,7 +18,7 @@ struct Pair {
 }
 
 impl Pair {
-    /// With these further keys, as in `platforms: [linux/amd64]`.
+    /// Creates the entry with these further keys, such as `platforms: [linux/amd64]`.
     fn with(keys: &str) -> Self {
         let pair = Self { source: Server::start(), target: Server::start(), site: Site::new() };
         pair.configure(keys);
@@ -32,14 +32,14 @@ impl Pair {
         self.site.configure(&[source, target], &entry);
     }
 
-    /// Puts a small image under each of these tags; the seed is the tag's place.
+    /// Puts a small image under each of these tags. The seed is the tag's index.
     fn fill(&self, tags: &[&str]) {
         for (seed, tag) in tags.iter().enumerate() {
             images::small(Family::Oci, seed as u64).put(&self.source, "app", Some(tag));
         }
     }
 
-    /// The target's tags.
+    /// Returns the target's tags.
     fn arrived(&self) -> BTreeSet<String> {
         self.target.store().tags("app").unwrap_or_default().into_keys().collect()
     }
@@ -55,7 +55,7 @@ fn json(server: &Server, repository: &str, reference: &str) -> Value {
 }
 
 #[test]
-fn some_platforms_make_an_index_of_their_own_and_the_evidence_names_both() {
+fn platform_subset_makes_a_new_index_with_both_in_evidence() {
     let pair = Pair::with("platforms: [linux/amd64]");
     let image = images::two_platforms(Family::Oci, 1);
     image.put(&pair.source, "app", Some("v1"));
@@ -68,7 +68,7 @@ fn some_platforms_make_an_index_of_their_own_and_the_evidence_names_both() {
     assert_eq!(children.len(), 1);
     assert_eq!(children[0]["platform"], linux("amd64"));
     assert_eq!(children[0]["digest"], image.children[0].digest().to_string());
-    assert_eq!(pair.target.store().manifests("app").len(), 2, "the other platform did not come");
+    assert_eq!(pair.target.store().manifests("app").len(), 2, "the other platform is not copied");
     let evidence = &pair.site.evidence(&[])[0];
     assert_eq!(evidence["digest"], derived.to_string());
     assert_eq!(evidence["source_digest"], image.digest().to_string());
@@ -80,7 +80,7 @@ fn some_platforms_make_an_index_of_their_own_and_the_evidence_names_both() {
 }
 
 #[test]
-fn platforms_that_an_image_does_not_have_fail_by_name() {
+fn missing_platforms_of_an_image_fail_by_name() {
     let pair = Pair::with("platforms: [linux/s390x]");
     images::two_platforms(Family::Oci, 1).put(&pair.source, "app", Some("v1"));
     let report = pair.site.report(1);
@@ -90,7 +90,7 @@ fn platforms_that_an_image_does_not_have_fail_by_name() {
 }
 
 #[test]
-fn overwrite_never_holds_back_what_would_move_and_nothing_else() {
+fn overwrite_never_blocks_only_tags_that_would_move() {
     let pair = Pair::with("overwrite: never");
     pair.fill(&["v1", "v2"]);
     let old = images::small(Family::Oci, 99);
@@ -109,7 +109,7 @@ fn overwrite_never_holds_back_what_would_move_and_nothing_else() {
 }
 
 #[test]
-fn keep_previous_keeps_the_old_digest_under_a_name_of_its_own() {
+fn keep_previous_keeps_the_old_digest_under_a_new_tag() {
     let pair = Pair::with("overwrite: keep_previous");
     pair.fill(&["v1"]);
     let old = images::two_platforms(Family::Oci, 99);
@@ -123,7 +123,7 @@ fn keep_previous_keeps_the_old_digest_under_a_name_of_its_own() {
 }
 
 #[test]
-fn a_pinned_tag_arrives_with_its_content_wherever_the_source_moved() {
+fn pinned_tag_keeps_its_content_after_the_source_moved() {
     let (old, new) = (images::two_platforms(Family::Oci, 5), images::small(Family::Oci, 6));
     let pair = Pair::with(&format!("tags: {{include: [\"2.4.1@{}\", \"2.*\"]}}", old.digest()));
     old.put(&pair.source, "app", None);
@@ -137,14 +137,14 @@ fn a_pinned_tag_arrives_with_its_content_wherever_the_source_moved() {
     let evidence = pair.site.evidence(&["--digest", &old.digest().to_string()]);
     assert_eq!(evidence[0]["tag"], "2.4.1", "{evidence:#?}");
     assert!(pair.site.once().starts_with("app: nothing changed (2 unchanged)"));
-    // Whoever moves it at the target: it comes back.
+    // If another client moves the tag at the target, the next run restores it.
     pair.target.store().set_tag("app", "2.4.1", new.digest());
     assert!(pair.site.once().contains("1 replaced"));
     assert_eq!(pair.target.store().tag("app", "2.4.1"), Some(old.digest()));
 }
 
 #[test]
-fn a_tag_that_one_entry_pins_and_another_follows_is_contested() {
+fn tag_pinned_by_one_entry_and_followed_by_another_conflicts() {
     let (pinned, moving) = (images::small(Family::Oci, 5), images::small(Family::Oci, 6));
     let pair = Pair::with("");
     pinned.put(&pair.source, "app", None);
@@ -160,13 +160,13 @@ fn a_tag_that_one_entry_pins_and_another_follows_is_contested() {
     pair.site.configure(&[source, target], &entries);
     let output = pair.site.run(&["once"]);
     assert_eq!(output.code(), 1, "{}", output.stdout);
-    let said = "conflict of v1 at";
-    assert_eq!(output.stdout.matches(said).count(), 2, "{}", output.stdout);
+    let printed = "conflict of v1 at";
+    assert_eq!(output.stdout.matches(printed).count(), 2, "{}", output.stdout);
     assert_eq!(pair.arrived(), set(&["v2"]));
 }
 
 #[test]
-fn tags_are_chosen_by_pattern_version_and_number() {
+fn tags_are_selected_by_pattern_version_and_number() {
     let pair = Pair::with("tags: {include: [\"v*\"], exclude: [\"*-rc*\"], semver: \">=1.1\", newest: 2, at_least: 2}");
     pair.fill(&["v1.0.0", "v1.1.0", "v1.2.0-rc1", "v1.9.0", "v1.10.0", "latest"]);
     pair.site.once();
@@ -174,7 +174,7 @@ fn tags_are_chosen_by_pattern_version_and_number() {
 }
 
 #[test]
-fn too_few_tags_are_an_error_and_nothing_is_done() {
+fn too_few_tags_are_an_error_without_any_write() {
     let pair = Pair::with("tags: {include: [\"v*\"], at_least: 3}");
     pair.fill(&["v1", "v2", "w3"]);
     let report = pair.site.report(1);
@@ -184,7 +184,7 @@ fn too_few_tags_are_an_error_and_nothing_is_done() {
 }
 
 #[test]
-fn an_alternative_does_not_leak_into_other_tags() {
+fn alternation_in_a_pattern_matches_whole_tags_only() {
     let pair = Pair::with("tags: {include: [\"re:v1|v2\"]}");
     pair.fill(&["v1", "v2", "v1-evil", "evil-v2", "v"]);
     pair.site.once();
@@ -192,7 +192,7 @@ fn an_alternative_does_not_leak_into_other_tags() {
 }
 
 #[test]
-fn a_pinned_digest_arrives_without_a_tag() {
+fn pinned_digest_is_copied_without_a_tag() {
     let pinned = images::two_platforms(Family::Oci, 5);
     let pair = Pair::with(&format!("tags: {{include: [\"@{}\"]}}", pinned.digest()));
     pinned.put(&pair.source, "app", Some("moving"));
@@ -206,7 +206,7 @@ fn a_pinned_digest_arrives_without_a_tag() {
 }
 
 #[test]
-fn tags_that_are_named_one_by_one_need_no_listing() {
+fn exactly_named_tags_need_no_listing() {
     let pair = Pair::with("tags: {include: [v1, v2]}");
     pair.fill(&["v1", "v2", "v3"]);
     pair.site.once();
@@ -220,7 +220,7 @@ fn tags_that_are_named_one_by_one_need_no_listing() {
 }
 
 #[test]
-fn a_plan_changes_nothing_and_explains_every_tag() {
+fn plan_changes_nothing_and_explains_every_tag() {
     let pair = Pair::with("tags: {include: [\"v*\"], exclude: [\"*-rc*\"]}");
     pair.fill(&["v1", "v2", "v3-rc1", "latest"]);
     pair.source.set(Fault::TagListHas("sha256:abc".into()));
@@ -241,7 +241,7 @@ fn a_plan_changes_nothing_and_explains_every_tag() {
     assert_eq!(pair.target.store().tags("app").unwrap().len(), 1);
     assert_eq!(pair.target.store().tag("app", "v2"), Some(old.digest()));
     let kinds = |server: &Server| server.log().counts().into_keys().collect::<Vec<_>>();
-    assert_eq!(kinds(&pair.source), ["manifest HEAD", "tags GET"], "a plan only looks");
+    assert_eq!(kinds(&pair.source), ["manifest HEAD", "tags GET"], "a plan sends only reads");
     assert_eq!(kinds(&pair.target), ["manifest HEAD"]);
     pair.site.once();
     assert_eq!(
@@ -251,7 +251,7 @@ fn a_plan_changes_nothing_and_explains_every_tag() {
 }
 
 #[test]
-fn a_tag_that_two_entries_claim_is_refused_to_both_and_the_others_go() {
+fn tag_claimed_by_two_entries_conflicts_in_both() {
     let (source, target) = (Server::start(), Server::start());
     for (repository, tags) in [("one", ["v1", "v2"]), ("two", ["v2", "v3"])] {
         for (seed, tag) in tags.iter().enumerate() {
@@ -271,19 +271,19 @@ fn a_tag_that_two_entries_claim_is_refused_to_both_and_the_others_go() {
     };
     let site = Site::with(&[source.host(), target.host()], &format!("{}\n{}", entry("one"), entry("two")));
     site.run(&["check"]).expect_success();
-    let told =
+    let message =
         format!("conflict of v2 at {}/all: the entries one and two claim it for different sources\n", target.host());
     for command in [["plan"], ["once"]] {
         let output = site.run(&command);
         assert_eq!(output.code(), 1, "{}", output.stdout);
-        assert_eq!(output.stdout.matches(&told).count(), 2, "{}", output.stdout);
+        assert_eq!(output.stdout.matches(&message).count(), 2, "{}", output.stdout);
     }
     let arrived: Vec<String> = target.store().tags("all").unwrap().into_keys().collect();
     assert_eq!(arrived, ["v1", "v3"]);
 }
 
 #[test]
-fn a_whole_tree_is_mirrored_by_the_catalog() {
+fn whole_tree_is_mirrored_by_the_catalog() {
     let pair = Pair::with("");
     for (seed, repository) in ["team/a", "team/b/c", "teams/d", "other"].iter().enumerate() {
         images::small(Family::Oci, seed as u64).put(&pair.source, repository, Some("v1"));
@@ -316,7 +316,7 @@ fn copy(source: &Server, target: &Server, args: &[&str]) -> String {
 }
 
 #[test]
-fn copy_takes_a_tag_a_digest_or_a_repository() {
+fn copy_accepts_a_tag_a_digest_or_a_repository() {
     let (source, target) = (Server::start(), Server::start());
     let (one, two) = (images::two_platforms(Family::Oci, 1), images::small(Family::Docker, 2));
     one.put(&source, "app", Some("v1"));
@@ -338,7 +338,7 @@ fn copy_takes_a_tag_a_digest_or_a_repository() {
     assert_eq!(children.iter().map(|child| &child["platform"]).collect::<Vec<_>>(), [&linux("arm64")]);
 }
 
-/// An image with an SBOM, an SBOM of a child, a signature of the SBOM, and cosign's signature.
+/// Image with an SBOM, an SBOM of a child, a signature of the SBOM, and cosign's signature.
 struct Signed {
     image: Image,
     referrers: Vec<(Digest, Image)>,
@@ -356,7 +356,7 @@ fn signed(seed: u64) -> Signed {
     Signed { image, referrers, signature }
 }
 
-/// Puts referrers as a registry with or without the API keeps them.
+/// Puts referrers as clients of a registry with or without the referrers API do.
 pub fn put_referrers(server: &Server, has_api: bool, repository: &str, referrers: &[(Digest, Image)]) {
     for (subject, referrer) in referrers {
         referrer.put(server, repository, None);
@@ -370,8 +370,8 @@ pub fn put_referrers(server: &Server, has_api: bool, repository: &str, referrers
     }
 }
 
-/// Whether clients find a referrer from its subject at a server.
-fn finds(server: &Server, has_api: bool, repository: &str, subject: &Digest, referrer: &Image) -> bool {
+/// Returns true if the server lists a referrer of a subject.
+fn lists_referrer(server: &Server, has_api: bool, repository: &str, subject: &Digest, referrer: &Image) -> bool {
     let wanted = referrer.digest().to_string();
     let listed = if has_api {
         server.store().referrers(repository, subject)
@@ -385,7 +385,7 @@ fn finds(server: &Server, has_api: bool, repository: &str, subject: &Digest, ref
     listed.iter().any(|one| one["digest"] == wanted.as_str() && one["artifactType"] == "application/spdx+json")
 }
 
-fn referrers_follow(at_source: bool, at_target: bool) {
+fn assert_referrers_are_copied(at_source: bool, at_target: bool) {
     let with = |referrers_api| Server::with(Setup { referrers_api, ..Setup::default() });
     let (source, target) = (with(at_source), with(at_target));
     let Signed { image, referrers, signature } = signed(1);
@@ -397,34 +397,38 @@ fn referrers_follow(at_source: bool, at_target: bool) {
     let report = site.report(0);
     assert_eq!(target.store().tag("app", "v1"), Some(image.digest()), "{:#}", report.0);
     for (subject, referrer) in &referrers {
-        assert!(finds(&target, at_target, "app", subject, referrer), "{subject}: {:?}", target.store().tags("app"));
+        assert!(
+            lists_referrer(&target, at_target, "app", subject, referrer),
+            "{subject}: {:?}",
+            target.store().tags("app")
+        );
     }
     assert_eq!(target.store().tag("app", &images::signature_tag(&image)), Some(signature.digest()));
     assert!(site.once().contains(": nothing changed ("));
 }
 
 #[test]
-fn referrers_follow_from_api_to_api() {
-    referrers_follow(true, true);
+fn referrers_are_copied_from_api_to_api() {
+    assert_referrers_are_copied(true, true);
 }
 
 #[test]
-fn referrers_follow_from_api_to_fallback_tags() {
-    referrers_follow(true, false);
+fn referrers_are_copied_from_api_to_fallback_tags() {
+    assert_referrers_are_copied(true, false);
 }
 
 #[test]
-fn referrers_follow_from_fallback_tags_to_api() {
-    referrers_follow(false, true);
+fn referrers_are_copied_from_fallback_tags_to_api() {
+    assert_referrers_are_copied(false, true);
 }
 
 #[test]
-fn referrers_follow_from_fallback_tags_to_fallback_tags() {
-    referrers_follow(false, false);
+fn referrers_are_copied_from_fallback_tags_to_fallback_tags() {
+    assert_referrers_are_copied(false, false);
 }
 
 #[test]
-fn without_referrers_only_the_image_goes() {
+fn disabled_referrers_copy_only_the_image() {
     let pair = Pair::with("referrers: false, tags: {include: [v1]}");
     let Signed { image, referrers, signature } = signed(1);
     image.put(&pair.source, "app", Some("v1"));
@@ -436,20 +440,20 @@ fn without_referrers_only_the_image_goes() {
 }
 
 #[test]
-fn a_signature_that_appears_later_comes_with_the_next_run() {
+fn late_signature_is_copied_by_the_next_run() {
     let pair = Pair::with("tags: {include: [\"v*\"]}");
     let image = images::two_platforms(Family::Oci, 1);
     image.put(&pair.source, "app", Some("v1"));
     pair.site.once();
     let signature = images::signature(&image);
     signature.put(&pair.source, "app", Some(&images::signature_tag(&image)));
-    let told = pair.site.once();
-    assert_eq!(pair.target.store().tag("app", &images::signature_tag(&image)), Some(signature.digest()), "{told}");
+    let message = pair.site.once();
+    assert_eq!(pair.target.store().tag("app", &images::signature_tag(&image)), Some(signature.digest()), "{message}");
     assert!(pair.site.once().starts_with("app: nothing changed ("));
 }
 
 #[test]
-fn a_signature_that_changes_goes_along_though_tags_must_not_move() {
+fn changed_signature_is_copied_despite_overwrite_never() {
     let pair = Pair::with("tags: {include: [\"v*\"]}, overwrite: never");
     let image = images::two_platforms(Family::Oci, 1);
     let tag = images::signature_tag(&image);
@@ -466,7 +470,7 @@ fn a_signature_that_changes_goes_along_though_tags_must_not_move() {
 }
 
 #[test]
-fn a_referrer_that_appears_later_under_a_fallback_tag_comes_with_the_next_run() {
+fn late_referrer_under_a_fallback_tag_is_copied_next_run() {
     let source = Server::with(Setup { referrers_api: false, ..Setup::default() });
     let target = Server::start();
     let image = images::small(Family::Oci, 1);
@@ -477,43 +481,43 @@ fn a_referrer_that_appears_later_under_a_fallback_tag_comes_with_the_next_run() 
     let sbom = images::sbom(&image, 1);
     put_referrers(&source, false, "app", &[(image.digest(), sbom.clone())]);
     site.once();
-    assert!(finds(&target, true, "app", &image.digest(), &sbom));
+    assert!(lists_referrer(&target, true, "app", &image.digest(), &sbom));
     source.log().clear();
     site.once();
-    assert_eq!(source.log().pulls(), 0, "what is done is done");
+    assert_eq!(source.log().pulls(), 0, "copied content is not copied again");
 }
 
 #[test]
-fn a_signature_of_a_tag_that_is_named_comes_on_the_next_day() {
+fn late_signature_of_a_named_tag_is_copied_next_day() {
     let pair = Pair::with("tags: {include: [v1]}");
     let image = images::two_platforms(Family::Oci, 1);
     image.put(&pair.source, "app", Some("v1"));
     pair.site.once();
     let (signature, tag) = (images::signature(&image), images::signature_tag(&image));
     signature.put(&pair.source, "app", Some(&tag));
-    let once = || once_and_counts(&pair.site, &pair.source, &pair.target);
+    let once = || once_with_counts(&pair.site, &pair.source, &pair.target);
     let nothing_more = [expected(&[("manifest HEAD", 1)]), expected(&[("manifest HEAD", 1)])];
-    assert_eq!(once(), nothing_more, "the copy was a look, and it holds");
-    a_day_passes(&pair.site);
+    assert_eq!(once(), nothing_more, "the copy counts as a referrer check");
+    age_referrer_checks(&pair.site);
     pair.site.once();
     assert_eq!(pair.target.store().tag("app", &tag), Some(signature.digest()));
     assert_eq!(once(), nothing_more);
 }
 
-/// Makes all that the journal knows of looks for referrers a day older.
-pub fn a_day_passes(site: &Site) {
+/// Makes all referrer checks in the journal a day older.
+pub fn age_referrer_checks(site: &Site) {
     let journal = rusqlite::Connection::open(site.journal()).unwrap();
     let older = "UPDATE referrer_checks SET checked = date(substr(checked, 1, 10), '-1 day') || substr(checked, 11)";
     assert!(journal.execute(older, []).unwrap() > 0);
 }
 
-/// One more run, and what it asked the two registries for.
+/// Runs once without changes. Returns the number of requests of each kind to the source and to the target.
 #[track_caller]
-fn once_and_counts(site: &Site, source: &Server, target: &Server) -> [BTreeMap<String, usize>; 2] {
+fn once_with_counts(site: &Site, source: &Server, target: &Server) -> [BTreeMap<String, usize>; 2] {
     source.log().clear();
     target.log().clear();
-    let told = site.once();
-    assert!(told.contains(": nothing changed ("), "{told}");
+    let message = site.once();
+    assert!(message.contains(": nothing changed ("), "{message}");
     [source.log().counts(), target.log().counts()]
 }
 
@@ -522,37 +526,38 @@ fn expected(counts: &[(&str, usize)]) -> BTreeMap<String, usize> {
 }
 
 #[test]
-fn a_referrer_that_appears_later_where_only_the_api_tells_comes_on_the_next_day() {
+fn late_referrer_listed_only_by_api_is_copied_next_day() {
     let pair = Pair::with("");
     let image = images::small(Family::Oci, 1);
     image.put(&pair.source, "app", Some("v1"));
     pair.site.once();
     let sbom = images::sbom(&image, 1);
     sbom.put(&pair.source, "app", None);
-    let once = || once_and_counts(&pair.site, &pair.source, &pair.target);
-    let arrived = || finds(&pair.target, true, "app", &image.digest(), &sbom);
+    let once = || once_with_counts(&pair.site, &pair.source, &pair.target);
+    let arrived = || lists_referrer(&pair.target, true, "app", &image.digest(), &sbom);
     let nothing_more = [expected(&[("manifest HEAD", 1), ("tags GET", 1)]), expected(&[("manifest HEAD", 1)])];
 
-    assert_eq!(once(), nothing_more, "the copy was a look, and it holds");
+    assert_eq!(once(), nothing_more, "the copy counts as a referrer check");
     assert!(!arrived());
-    a_day_passes(&pair.site);
+    age_referrer_checks(&pair.site);
     once();
     assert!(arrived());
     assert_eq!(once(), nothing_more);
 }
 
 #[test]
-fn a_list_of_referrers_costs_one_request_a_day_and_one_that_grew_what_is_new() {
+fn referrers_lookup_costs_one_request_per_day_and_digest() {
     let pair = Pair::with("");
     let (plain, signed) = (images::small(Family::Oci, 1), images::small(Family::Oci, 2));
     plain.put(&pair.source, "app", Some("v1"));
     signed.put(&pair.source, "app", Some("v2"));
     signed.put(&pair.source, "app", Some("latest"));
     images::sbom(&signed, 1).put(&pair.source, "app", None);
-    let once = || once_and_counts(&pair.site, &pair.source, &pair.target);
+    let once = || once_with_counts(&pair.site, &pair.source, &pair.target);
     pair.site.once();
-    a_day_passes(&pair.site);
-    // Which list the copy brought is not known: that of `signed` is brought again, and then known.
+    age_referrer_checks(&pair.site);
+    // The journal does not record the referrers list of the first copy. The list of `signed` is copied again, and then
+    // recorded.
     once();
     let unchanged = |looks| {
         let mut source = expected(&[("manifest HEAD", 3), ("tags GET", 1)]);
@@ -560,17 +565,17 @@ fn a_list_of_referrers_costs_one_request_a_day_and_one_that_grew_what_is_new() {
         [source, expected(&[("manifest HEAD", 3)])]
     };
     assert_eq!(once(), unchanged(&[]));
-    a_day_passes(&pair.site);
+    age_referrer_checks(&pair.site);
     assert_eq!(once(), unchanged(&[("referrers GET", 2)]), "one for each digest");
     assert_eq!(once(), unchanged(&[]));
 
     let new = images::sbom(&signed, 2);
     new.put(&pair.source, "app", None);
-    a_day_passes(&pair.site);
+    age_referrer_checks(&pair.site);
     let manifests = pair.target.store().manifests("app").len();
     let blobs = pair.target.store().blobs("app").len();
     once();
-    assert!(finds(&pair.target, true, "app", &signed.digest(), &new));
+    assert!(lists_referrer(&pair.target, true, "app", &signed.digest(), &new));
     assert_eq!(pair.target.store().manifests("app").len(), manifests + 1);
     let sent = pair.target.store().blobs("app").len() - blobs;
     assert_eq!(pair.target.log().count("upload PUT"), sent, "{:?}", pair.target.log().counts());
@@ -579,7 +584,7 @@ fn a_list_of_referrers_costs_one_request_a_day_and_one_that_grew_what_is_new() {
 }
 
 #[test]
-fn a_source_without_the_referrers_api_is_asked_for_it_twice_in_all() {
+fn source_without_the_referrers_api_gets_two_requests() {
     let source = Server::with(Setup { referrers_api: false, ..Setup::default() });
     let target = Server::start();
     for seed in 0..4 {
@@ -588,13 +593,13 @@ fn a_source_without_the_referrers_api_is_asked_for_it_twice_in_all() {
     let entry = format!("- {{name: app, source: \"{}/app\", target: \"{}/app\"}}", source.host(), target.host());
     let site = Site::with(&[source.host(), target.host()], &entry);
     site.once();
-    a_day_passes(&site);
-    let [asked, _] = once_and_counts(&site, &source, &target);
-    assert_eq!(asked, expected(&[("manifest HEAD", 4), ("referrers GET", 2), ("tags GET", 1)]));
+    age_referrer_checks(&site);
+    let [requested, _] = once_with_counts(&site, &source, &target);
+    assert_eq!(requested, expected(&[("manifest HEAD", 4), ("referrers GET", 2), ("tags GET", 1)]));
 }
 
 #[test]
-fn what_one_entry_saw_of_referrers_is_brought_by_another_to_its_own_target() {
+fn late_referrer_is_copied_by_every_entry_to_its_target() {
     let pair = Pair::with("");
     let image = images::small(Family::Oci, 1);
     image.put(&pair.source, "app", Some("v1"));
@@ -606,28 +611,28 @@ fn what_one_entry_saw_of_referrers_is_brought_by_another_to_its_own_target() {
     pair.site.once();
     let sbom = images::sbom(&image, 1);
     sbom.put(&pair.source, "app", None);
-    a_day_passes(&pair.site);
+    age_referrer_checks(&pair.site);
     for name in ["one", "two"] {
         pair.site.run(&["once", name]).expect_success();
-        assert!(finds(&pair.target, true, name, &image.digest(), &sbom), "{name}");
+        assert!(lists_referrer(&pair.target, true, name, &image.digest(), &sbom), "{name}");
     }
 }
 
 #[test]
-fn referrers_that_could_not_be_brought_are_tried_again() {
+fn failed_referrers_are_retried_by_the_next_run() {
     let pair = Pair::with("");
     let image = images::small(Family::Oci, 1);
     image.put(&pair.source, "app", Some("v1"));
     pair.site.once();
     let sbom = images::sbom(&image, 1);
     sbom.put(&pair.source, "app", None);
-    a_day_passes(&pair.site);
+    age_referrer_checks(&pair.site);
     pair.target.set(Fault::ManifestPutFailsFor(sbom.digest().to_string()));
     let output = pair.site.run(&["once"]);
     assert!(output.code() == 4 && output.stdout.contains("1 left behind"), "{}", output.stdout);
     pair.target.heal();
     pair.site.once();
-    assert!(finds(&pair.target, true, "app", &image.digest(), &sbom));
+    assert!(lists_referrer(&pair.target, true, "app", &image.digest(), &sbom));
 }
 
 /// Copies an image with an SBOM that the source lists and does not have, then again with and without the SBOM.
@@ -674,7 +679,7 @@ fn listed_referrer_that_source_lacks_is_checked_again_by_fallback_tag() {
 }
 
 #[test]
-fn schema_1_is_refused_by_name_and_the_rest_arrives() {
+fn schema_1_manifest_fails_by_name_alone() {
     let pair = Pair::with("");
     pair.fill(&["v1"]);
     images::schema_1("app").put(&pair.source, "app", Some("old"));
@@ -685,20 +690,20 @@ fn schema_1_is_refused_by_name_and_the_rest_arrives() {
 }
 
 #[test]
-fn foreign_layers_are_left_where_they_live() {
+fn foreign_layers_are_not_copied_by_default() {
     let pair = Pair::with("");
     let layers = [images::layer(Family::Docker, 1, 1000), images::foreign_layer(Family::Docker, 2)];
     let image = images::image(Family::Docker, linux("amd64"), &layers);
     image.put(&pair.source, "app", Some("v1"));
     pair.site.once();
     assert_eq!(pair.target.store().tag("app", "v1"), Some(image.digest()));
-    let asked =
+    let requested =
         |server: &Server| server.log().requests().iter().any(|r| r.path.contains(&layers[1].digest().to_string()));
-    assert!(!asked(&pair.source) && !asked(&pair.target), "nobody asked for it");
+    assert!(!requested(&pair.source) && !requested(&pair.target), "no request for the layer");
 }
 
 #[test]
-fn a_tag_that_moves_while_it_is_looked_at_is_looked_at_again() {
+fn tag_that_moves_during_its_lookup_is_resolved_again() {
     let pair = Pair::with("");
     let (before, after) = (images::small(Family::Oci, 1), images::small(Family::Oci, 2));
     images::small(Family::Oci, 9).put(&pair.target, "app", Some("v1"));
@@ -708,16 +713,16 @@ fn a_tag_that_moves_while_it_is_looked_at_is_looked_at_again() {
     let answered =
         |server: &Server| server.log().requests_of("manifest HEAD").iter().any(|request| request.status == 200);
     run.wait_until("the source's digest", |_| answered(&pair.source).then_some(()));
-    run.wait_until("the target to be asked", |_| (pair.target.log().count("manifest HEAD") == 1).then_some(()));
+    run.wait_until("the request to the target", |_| (pair.target.log().count("manifest HEAD") == 1).then_some(()));
     after.put(&pair.source, "app", Some("v1"));
     pair.target.heal();
     run.wait(DEADLINE).expect_success();
     assert_eq!(pair.target.store().tag("app", "v1"), Some(after.digest()));
-    assert_eq!(pair.source.log().count("manifest HEAD"), 2, "once more, and no more than that");
+    assert_eq!(pair.source.log().count("manifest HEAD"), 2, "one further request");
 }
 
 #[test]
-fn every_kind_of_artifact_arrives_as_it_is() {
+fn every_kind_of_artifact_is_copied_unchanged() {
     let pair = Pair::with("");
     let wasm = images::artifact(
         "application/vnd.wasm.config.v0+json",
@@ -746,7 +751,7 @@ fn every_kind_of_artifact_arrives_as_it_is() {
 }
 
 #[test]
-fn several_targets_are_fed_from_one_read() {
+fn several_targets_share_one_read_of_a_blob() {
     let source = Server::start();
     let targets = [Server::start(), Server::start(), Server::start()];
     let image = images::image(Family::Oci, linux("amd64"), &[images::layer(Family::Oci, 1, 400_000)]);
@@ -758,15 +763,15 @@ fn several_targets_are_fed_from_one_read() {
     for target in &targets {
         assert_eq!(target.store().tag("app", "v1"), Some(image.digest()));
     }
-    assert_eq!(source.log().count("blob GET"), image.blobs.len(), "each blob was read once for all");
+    assert_eq!(source.log().count("blob GET"), image.blobs.len(), "each blob was read once for all targets");
     assert_eq!(source.log().pulls(), 1);
 }
 
 #[test]
-fn a_target_that_takes_its_time_holds_no_tag_back_from_the_others() {
+fn slow_target_delays_no_tag_at_other_targets() {
     let source = Server::start();
     let targets = [Server::start(), Server::start(), Server::start()];
-    // More than are worked on at once.
+    // More tags than the program processes concurrently.
     for seed in 0..40 {
         images::small(Family::Oci, seed).put(&source, "app", Some(&format!("v{seed}")));
     }
@@ -779,7 +784,7 @@ fn a_target_that_takes_its_time_holds_no_tag_back_from_the_others() {
     let mut run = site.start(&["once"]);
     let arrived = |server: &Server| server.store().tags("app").unwrap_or_default().len();
     run.wait_until("all tags at two targets", |_| (arrived(first) == 40 && arrived(second) == 40).then_some(()));
-    run.wait_until("the evidence of that", |_| (site.evidence(&[]).len() == 80).then_some(()));
+    run.wait_until("the evidence of these tags", |_| (site.evidence(&[]).len() == 80).then_some(()));
     assert_eq!(arrived(slow), 0);
     slow.heal();
     run.wait(DEADLINE).expect_success();
@@ -787,7 +792,7 @@ fn a_target_that_takes_its_time_holds_no_tag_back_from_the_others() {
 }
 
 #[test]
-fn a_layer_that_many_repositories_share_is_sent_once_and_mounted_elsewhere() {
+fn layer_shared_by_repositories_is_sent_once_and_mounted() {
     let (source, target) = (Server::start(), Server::start());
     let base = images::layer(Family::Oci, 0, 50_000);
     let names: Vec<String> = (0..6).map(|at| format!("team/r{at}")).collect();
@@ -802,7 +807,7 @@ fn a_layer_that_many_repositories_share_is_sent_once_and_mounted_elsewhere() {
     for name in &names {
         assert_eq!(target.store().tags(name), source.store().tags(name));
     }
-    // Each repository has a configuration and a layer of its own, and the base.
+    // Each repository has a unique configuration, a unique layer and the base layer.
     assert_eq!(target.log().count("upload PUT"), 2 * names.len() + 1);
     assert_eq!(source.log().count("blob GET"), 2 * names.len() + 1);
     let mounts = target.log().requests_of("mount POST").iter().filter(|mount| mount.status == 201).count();
@@ -812,7 +817,7 @@ fn a_layer_that_many_repositories_share_is_sent_once_and_mounted_elsewhere() {
 }
 
 #[test]
-fn a_run_as_json_says_all_that_the_summary_says() {
+fn json_report_has_everything_in_the_summary() {
     let pair = Pair::with("");
     pair.fill(&["v1"]);
     let output = pair.site.run(&["once", "--json"]).expect_success();

@@ -1,5 +1,5 @@
-//! Targets that hold something else than a mirror expects, or that let nobody look: nothing of theirs is replaced, the images arrive, and
-//! the report names what could not be brought.
+//! Tests of targets with unexpected content or denied reads: no content of other tools is replaced, the images are
+//! copied, and the report names everything that was left behind.
 
 use serde_json::{Value, json};
 use transship::oci::{Digest, Manifest, MediaType};
@@ -8,7 +8,7 @@ use crate::support::images::{self, Family, Image, linux};
 use crate::support::registry::{Fault, Server, Setup};
 use crate::support::site::Site;
 
-/// Two registries and an entry `app` between their repositories of that name.
+/// Two registries and an entry `app` that copies the repository `app` from one to the other.
 struct Pair {
     source: Server,
     target: Server,
@@ -16,7 +16,8 @@ struct Pair {
 }
 
 impl Pair {
-    /// A source with or without the referrers API, a target without it, and further keys of the entry.
+    /// Starts a source with or without the referrers API, and a target without it. `keys` are further keys of the
+    /// entry.
     fn new(source_has_api: bool, keys: &str) -> Self {
         let source = Server::with(Setup { referrers_api: source_has_api, ..Setup::default() });
         let target = Server::with(Setup { referrers_api: false, ..Setup::default() });
@@ -31,7 +32,7 @@ impl Pair {
         self.target.store().manifest("app", &image.digest().to_string()).is_some()
     }
 
-    /// The digests in the target's list of what refers to an image.
+    /// Returns the digests in the target's referrers list of an image.
     fn listed(&self, subject: &Image) -> Vec<String> {
         let stored = self.target.store().manifest("app", &digest_tag(subject)).unwrap();
         let list: Value = serde_json::from_slice(&stored.bytes).unwrap();
@@ -39,9 +40,9 @@ impl Pair {
         list["manifests"].as_array().unwrap().iter().map(digest).collect()
     }
 
-    /// Runs once, and expects that this referrer is named as left behind and nothing has failed.
+    /// Runs once, and asserts that the summary names this referrer as left behind and that nothing failed.
     #[track_caller]
-    fn leaves_unlisted(&self, referrer: &Image, subject: &Image) -> String {
+    fn expect_left_behind(&self, referrer: &Image, subject: &Image) -> String {
         let output = self.site.run(&["once"]);
         assert_eq!(output.code(), 4, "{}{}", output.stdout, output.stderr);
         let line = format!(
@@ -59,7 +60,7 @@ fn digest_tag(image: &Image) -> String {
     image.digest().to_string().replace(':', "-")
 }
 
-/// Puts an index of these entries under a tag of `app`.
+/// Puts an index with these entries under a tag of `app`.
 fn put_index(server: &Server, entries: &[Value], tag: &str) -> Digest {
     let body = json!({"schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": entries});
     let index = Manifest::new(MediaType::new(MediaType::OCI_INDEX), body.to_string().into());
@@ -67,7 +68,7 @@ fn put_index(server: &Server, entries: &[Value], tag: &str) -> Digest {
     index.digest()
 }
 
-/// An image under `v1` at the source, with an SBOM that refers to it, listed as that registry does it.
+/// Puts an image under `v1` at the source, with an SBOM that the source lists as its referrer.
 fn put_signed(pair: &Pair) -> (Image, Image) {
     let image = images::small(Family::Oci, 1);
     image.put(&pair.source, "app", Some("v1"));
@@ -76,8 +77,8 @@ fn put_signed(pair: &Pair) -> (Image, Image) {
     (image, sbom)
 }
 
-/// What other tools keep under a tag of the form of a list, each put at a target for this image.
-const OTHERS: [fn(&Server, &Image) -> Digest; 5] = [
+/// Content that other tools put under a tag of the referrers form. Each function puts it at a target, for this image.
+const FOREIGN_CONTENT: [fn(&Server, &Image) -> Digest; 5] = [
     |target, image| {
         let other = images::small(Family::Oci, 50);
         other.put(target, "app", Some(&digest_tag(image)));
@@ -93,13 +94,13 @@ const OTHERS: [fn(&Server, &Image) -> Digest; 5] = [
         other.put(target, "app", Some(&digest_tag(image)));
         other.digest()
     },
-    // A sparse index: none of its images is there.
+    // A sparse index, whose images are missing.
     |target, image| {
         let mut entry = images::small(Family::Oci, 53).descriptor();
         entry["platform"] = linux("arm64");
         put_index(target, &[entry], &digest_tag(image))
     },
-    // The image itself, as oc-mirror names an image that is chosen by its digest.
+    // The image itself, as oc-mirror tags an image that is selected by digest.
     |target, image| {
         image.put(target, "app", Some(&digest_tag(image)));
         image.digest()
@@ -107,22 +108,22 @@ const OTHERS: [fn(&Server, &Image) -> Digest; 5] = [
 ];
 
 #[test]
-fn an_image_under_the_tag_of_a_list_is_never_replaced() {
-    for (at, put) in OTHERS.into_iter().enumerate() {
+fn image_under_a_referrers_tag_is_never_replaced_by_lists() {
+    for (at, put) in FOREIGN_CONTENT.into_iter().enumerate() {
         for source_has_api in [true, false] {
             let pair = Pair::new(source_has_api, "tags: {include: [v1]}");
             let (image, sbom) = put_signed(&pair);
             images::list_referrers(&pair.source, "app", &image, &[&sbom]);
             let other = put(&pair.target, &image);
             let there = || pair.target.store().tag("app", &digest_tag(&image));
-            let told = pair.leaves_unlisted(&sbom, &image);
-            assert!(told.contains("not at a list of referrers: the tag was not changed"), "{told}");
+            let message = pair.expect_left_behind(&sbom, &image);
+            assert!(message.contains("not at a list of referrers: the tag was not changed"), "{message}");
             assert_eq!(there(), Some(other), "{at}, API: {source_has_api}");
             assert_eq!(pair.target.store().tag("app", "v1"), Some(image.digest()));
-            assert!(pair.has(&sbom), "it is there by its digest");
-            pair.leaves_unlisted(&sbom, &image);
+            assert!(pair.has(&sbom), "the referrer is at the target by digest");
+            pair.expect_left_behind(&sbom, &image);
             assert_eq!(there(), Some(other), "{at}, API: {source_has_api}");
-            // Once the other thing is gone, the next run writes the list.
+            // After the other content is removed, the next run writes the list.
             pair.target.store().remove_manifest("app", &digest_tag(&image));
             pair.site.once();
             assert_eq!(pair.listed(&image), [sbom.digest().to_string()], "{at}, API: {source_has_api}");
@@ -131,10 +132,10 @@ fn an_image_under_the_tag_of_a_list_is_never_replaced() {
 }
 
 #[test]
-fn an_image_under_the_tag_of_a_list_replaces_no_list_of_the_target() {
+fn image_under_a_referrers_tag_replaces_no_list_at_target() {
     let pair = Pair::new(true, "");
     let (image, sbom) = put_signed(&pair);
-    // Another tool keeps an image under the tag where the target needs the list.
+    // At the source, another tool has an image under the tag that the target needs for the list.
     let other = images::small(Family::Oci, 50);
     other.put(&pair.source, "app", Some(&digest_tag(&image)));
     for _ in 0..2 {
@@ -143,7 +144,7 @@ fn an_image_under_the_tag_of_a_list_replaces_no_list_of_the_target() {
         assert_eq!(pair.listed(&image), [sbom.digest().to_string()]);
         assert_eq!(pair.target.store().tag("app", "v1"), Some(image.digest()));
     }
-    // Where the target has something else there, the tag is one like any other.
+    // If the target has other content under the tag, the tag is copied like any other tag.
     let pair = Pair::new(true, "");
     other.put(&pair.source, "app", Some(&digest_tag(&image)));
     images::small(Family::Oci, 51).put(&pair.target, "app", Some(&digest_tag(&image)));
@@ -152,7 +153,7 @@ fn an_image_under_the_tag_of_a_list_replaces_no_list_of_the_target() {
 }
 
 #[test]
-fn a_list_without_its_subject_replaces_no_image_at_the_target() {
+fn referrers_list_without_subject_replaces_no_image_at_target() {
     let pair = Pair::new(false, "");
     let gone = images::small(Family::Oci, 9);
     let sbom = images::sbom(&gone, 1);
@@ -161,31 +162,31 @@ fn a_list_without_its_subject_replaces_no_image_at_the_target() {
     let other = images::small(Family::Oci, 50);
     other.put(&pair.target, "app", Some(&digest_tag(&gone)));
     for _ in 0..2 {
-        pair.leaves_unlisted(&sbom, &gone);
+        pair.expect_left_behind(&sbom, &gone);
         assert_eq!(pair.target.store().tag("app", &digest_tag(&gone)), Some(other.digest()));
     }
 }
 
 #[test]
-fn a_tagged_referrer_arrives_where_its_list_cannot_be_written() {
+fn tagged_referrer_is_copied_if_its_list_is_unwritable() {
     let pair = Pair::new(true, "tags: {include: [sbom]}");
     let image = images::small(Family::Oci, 1);
     let sbom = images::sbom(&image, 1);
     sbom.put(&pair.source, "app", Some("sbom"));
     let other = images::small(Family::Oci, 50);
     other.put(&pair.target, "app", Some(&digest_tag(&image)));
-    pair.leaves_unlisted(&sbom, &image);
+    pair.expect_left_behind(&sbom, &image);
     assert_eq!(pair.target.store().tag("app", "sbom"), Some(sbom.digest()));
     assert_eq!(pair.target.store().tag("app", &digest_tag(&image)), Some(other.digest()));
 }
 
-/// Denies this request of manifests below this path at a target.
+/// Makes the target deny this kind of manifest requests below this path.
 fn deny(pair: &Pair, kind: &'static str, path: &'static str, status: u16) {
     pair.target.set(Fault::Answers { kind, path, status });
 }
 
 #[test]
-fn a_target_that_denies_looks_gets_images_signatures_and_late_referrers() {
+fn target_that_denies_reads_gets_images_and_referrers() {
     for status in [401, 403] {
         let pair = Pair::new(false, "");
         let image = images::two_platforms(Family::Oci, 1);
@@ -195,14 +196,14 @@ fn a_target_that_denies_looks_gets_images_signatures_and_late_referrers() {
         let (first, late) = (images::sbom(&image, 1), images::sbom(&image, 2));
         first.put(&pair.source, "app", None);
         images::list_referrers(&pair.source, "app", &image, &[&first]);
-        // The repository is there, so nothing is taken for absent.
+        // The repository exists, so denied content is not taken for absent.
         images::small(Family::Oci, 50).put(&pair.target, "app", Some("old"));
         deny(&pair, "manifest HEAD", "/manifests/", status);
         let output = pair.site.run(&["once"]).expect_success();
         assert_eq!(pair.target.store().tag("app", "v1"), Some(image.digest()), "{}", output.stdout);
         assert_eq!(pair.target.store().tag("app", &signature_tag), Some(signature.digest()));
         assert_eq!(pair.listed(&image), [first.digest().to_string()]);
-        // The list grows while only it may not be looked at.
+        // The list at the source grows while the target denies only reads of the list.
         pair.target.heal();
         deny(&pair, "manifest HEAD", "/manifests/sha256-", status);
         late.put(&pair.source, "app", None);
@@ -215,7 +216,7 @@ fn a_target_that_denies_looks_gets_images_signatures_and_late_referrers() {
 }
 
 #[test]
-fn a_list_that_may_not_be_read_is_not_written_and_its_referrers_are_named() {
+fn unreadable_referrers_list_is_not_written_and_is_reported() {
     for source_has_api in [true, false] {
         let pair = Pair::new(source_has_api, "");
         let (image, sbom) = put_signed(&pair);
@@ -226,7 +227,7 @@ fn a_list_that_may_not_be_read_is_not_written_and_its_referrers_are_named() {
         deny(&pair, "manifest GET", "/manifests/sha256-", 403);
         deny(&pair, "manifest HEAD", "/manifests/sha256-", 403);
         for _ in 0..2 {
-            pair.leaves_unlisted(&sbom, &image);
+            pair.expect_left_behind(&sbom, &image);
             assert_eq!(pair.target.store().tag("app", &digest_tag(&image)), Some(list));
             assert_eq!(pair.target.store().tag("app", "v1"), Some(image.digest()));
         }

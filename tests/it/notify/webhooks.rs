@@ -1,4 +1,4 @@
-//! Notifications, seen from outside: what a receiver is told, how often, with which signature, and that a bad receiver harms no run.
+//! Tests of notifications: their content, their number, their signature, and that a bad receiver affects no run.
 
 use std::process::Command;
 
@@ -14,7 +14,7 @@ use crate::support::site::Site;
 const OK: Behavior = Behavior::Answers("204 No Content");
 const SECRET: &str = "of-the-test-alone";
 
-/// A registry and a place for a daemon with one entry, `app`, that runs at each start.
+/// Registry and site of a daemon with one entry, `app`, which runs at each start.
 struct Scene {
     registry: Server,
     site: Site,
@@ -25,7 +25,7 @@ impl Scene {
         Self { registry: Server::start(), site: Site::new() }
     }
 
-    /// With these keys of the entry and of the daemon.
+    /// Configures the daemon and the entry with these keys.
     fn configure(&self, daemon: &str, entry: &str) {
         let host = self.registry.host();
         let entry = format!(
@@ -45,7 +45,8 @@ impl Scene {
         (daemon, found)
     }
 
-    /// One start of the daemon, to the end of its run of the entry and of itself; its log.
+    /// Starts the daemon, waits until the run of the entry ends with this outcome, and ends the daemon. Returns its
+    /// log.
     fn run_once(&self, outcome: &str) -> String {
         let (mut daemon, address) = self.start();
         daemon.wait_until("the end of the run", |_| ended(&address, outcome));
@@ -63,7 +64,7 @@ fn webhook(receiver: &Receiver, on: &str) -> String {
     format!("notify: [{{webhook: {{url: \"{}/hook/t0ken\", secret: {SECRET}}}, on: [{on}]}}]", receiver.url())
 }
 
-/// Checks a message as docs/reference/notifications.md tells receivers to.
+/// Verifies a message with the program in docs/reference/notifications.md.
 fn assert_signed(message: &Received, secret: &str) {
     let page = include_str!("../../../docs/reference/notifications.md");
     let (_, rest) = page.split_once("```python\n").expect("the example");
@@ -87,7 +88,7 @@ fn assert_signed(message: &Received, secret: &str) {
 }
 
 #[test]
-fn a_failure_is_told_once_over_restarts_and_then_the_recovery_with_what_changed() {
+fn failure_and_recovery_are_notified_once_over_restarts() {
     let (scene, receiver) = (Scene::new(), Receiver::start(OK));
     scene.configure(&webhook(&receiver, "failure, recovery"), &webhook(&receiver, "change"));
     scene.run_once("failed");
@@ -112,11 +113,11 @@ fn a_failure_is_told_once_over_restarts_and_then_the_recovery_with_what_changed(
     assert_eq!((&changes["items"][0]["tag"], &changes["items"][0]["digest"]), (&"v1".into(), &expected.into()));
     assert_eq!(changes["more"], 0);
     scene.site.once();
-    assert_eq!(receiver.summaries().len(), 3, "a run by hand tells nobody");
+    assert_eq!(receiver.summaries().len(), 3, "a manual run sends no notification");
 }
 
 #[test]
-fn a_receiver_that_answers_404_for_a_while_is_told_of_the_failure_when_it_is_back() {
+fn failure_is_delivered_after_a_receiver_recovers_from_404() {
     let (scene, receiver) = (Scene::new(), Receiver::start(Behavior::Answers("404 Not Found")));
     scene.configure("", &webhook(&receiver, "failure"));
     let (mut daemon, _) = scene.start();
@@ -124,18 +125,18 @@ fn a_receiver_that_answers_404_for_a_while_is_told_of_the_failure_when_it_is_bac
     let before = receiver.received().len();
     receiver.set(OK);
     daemon.wait_until("another attempt", |_| (receiver.received().len() > before).then_some(()));
-    assert!(receiver.summaries().iter().all(|told| told == "failure app"), "{:?}", receiver.summaries());
+    assert!(receiver.summaries().iter().all(|message| message == "failure app"), "{:?}", receiver.summaries());
     daemon.signal("TERM");
     daemon.wait(DEADLINE).expect_success();
 }
 
 #[test]
-fn a_failure_whose_message_was_refused_is_told_with_the_next_failure() {
+fn refused_failure_message_is_repeated_with_the_next_failure() {
     let (scene, receiver) = (Scene::new(), Receiver::start(Behavior::Answers("400 Bad Request")));
     scene.configure("", &webhook(&receiver, "failure, recovery"));
     let log = scene.run_once("failed");
     assert!(log.contains("gave up a notification"), "{log}");
-    assert_eq!(receiver.summaries(), ["failure app"], "it is not repeated");
+    assert_eq!(receiver.summaries(), ["failure app"], "the message is not repeated");
     receiver.set(OK);
     scene.run_once("failed");
     scene.run_once("failed");
@@ -146,7 +147,7 @@ fn a_failure_whose_message_was_refused_is_told_with_the_next_failure() {
 }
 
 #[test]
-fn what_is_held_back_is_told_once_a_digest() {
+fn withheld_tag_is_notified_once_per_digest() {
     let (scene, receiver) = (Scene::new(), Receiver::start(OK));
     let rule = format!("overwrite: never, {}", webhook(&receiver, "withheld"));
     scene.configure("", &rule);
@@ -164,21 +165,23 @@ fn what_is_held_back_is_told_once_a_digest() {
 }
 
 #[test]
-fn a_refused_edit_is_told_to_those_of_the_daemon_and_so_is_its_mending() {
+fn refused_edit_and_its_correction_are_notified() {
     let (scene, receiver) = (Scene::new(), Receiver::start(OK));
     scene.put(1);
     scene.configure(&webhook(&receiver, "failure, recovery"), "schedule: never");
     let (mut daemon, _) = scene.start();
     scene.configure(&webhook(&receiver, "failure, recovery"), "shedule: never");
     daemon.wait_until("the refusal", |_| (receiver.summaries() == ["failure -"]).then_some(()));
-    let told = receiver.received()[0].json();
-    assert!(told["data"]["problems"]["items"][0].as_str().unwrap().contains("sync.yaml:5:"), "{told:#}");
+    let message = receiver.received()[0].json();
+    assert!(message["data"]["problems"]["items"][0].as_str().unwrap().contains("sync.yaml:5:"), "{message:#}");
     scene.configure(&webhook(&receiver, "failure, recovery"), "schedule: never");
-    daemon.wait_until("the mending", |_| (receiver.summaries() == ["failure -", "recovery -"]).then_some(()));
+    daemon.wait_until("the message about the correction", |_| {
+        (receiver.summaries() == ["failure -", "recovery -"]).then_some(())
+    });
 }
 
 #[test]
-fn what_is_not_taken_comes_again_under_its_id_also_after_a_crash() {
+fn undelivered_message_is_resent_under_its_id_after_a_crash() {
     let (scene, receiver) = (Scene::new(), Receiver::start(Behavior::Answers("503 Away\r\nRetry-After: 1")));
     scene.configure("", &webhook(&receiver, "failure"));
     let (mut daemon, address) = scene.start();
@@ -204,7 +207,7 @@ fn what_is_not_taken_comes_again_under_its_id_also_after_a_crash() {
 }
 
 #[test]
-fn a_bad_receiver_harms_no_run_and_no_other_receiver() {
+fn bad_receiver_affects_no_run_and_no_other_receiver() {
     let elsewhere = Receiver::start(OK);
     let redirect = format!("302 Found\r\nLocation: {}/hook/t0ken", elsewhere.url());
     let bad = [
@@ -228,7 +231,7 @@ fn a_bad_receiver_harms_no_run_and_no_other_receiver() {
     let (mut daemon, address) = scene.start();
     daemon.wait_until("the run", |_| ended(&address, "succeeded"));
     daemon.wait_until("the good receiver", |_| (good.summaries() == ["change app"]).then_some(()));
-    daemon.wait_until("all the others", |_| {
+    daemon.wait_until("the attempts at all other receivers", |_| {
         receivers.iter().all(|receiver| !receiver.received().is_empty()).then_some(())
     });
     assert_eq!(http::get(&address, "/healthz").unwrap().0, 200);

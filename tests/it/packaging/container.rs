@@ -1,4 +1,4 @@
-//! What can be known of the image without a program that builds it.
+//! Tests of the container image that need no image builder.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ fn version(text: &str) -> Vec<u32> {
 }
 
 #[test]
-fn the_image_is_built_by_a_compiler_that_is_new_enough() {
+fn image_compiler_satisfies_the_minimum_rust_version() {
     let image = text("packaging/container/Containerfile");
     let base = image.lines().find_map(|line| line.strip_prefix("FROM docker.io/library/rust:")).unwrap();
     let (compiler, _) = base.split_once('-').unwrap();
@@ -20,10 +20,10 @@ fn the_image_is_built_by_a_compiler_that_is_new_enough() {
 }
 
 #[test]
-fn the_image_is_built_from_what_cargo_reads_and_from_no_build() {
+fn image_context_has_sources_and_no_build_output() {
     let ignored = text("packaging/container/Containerfile.dockerignore");
     let rules: Vec<&str> = ignored.lines().filter(|line| !line.starts_with('#')).collect();
-    assert_eq!(rules[0], "*", "all but what follows is left out");
+    assert_eq!(rules[0], "*", "everything is excluded except the following files");
     let kept: BTreeSet<&str> = rules[1..].iter().map(|rule| rule.strip_prefix('!').unwrap()).collect();
     for needed in ["Cargo.lock", "Cargo.toml", "src", "fuzz"] {
         assert!(kept.contains(needed), "{needed}");
@@ -32,7 +32,8 @@ fn the_image_is_built_from_what_cargo_reads_and_from_no_build() {
     assert!(!kept.contains("target"));
 }
 
-/// Files that the sources below `folder` include, as paths of this repository; what only tests read is left out.
+/// Collects the files that the sources below `folder` include, as paths in this repository. Files that only tests read
+/// are skipped.
 fn included(folder: &Path, found: &mut BTreeSet<PathBuf>) {
     let include = Regex::new(r#"include_(?:str|bytes)!\(\s*"([^"]+)"\s*\)"#).unwrap();
     for entry in std::fs::read_dir(super::file("").join(folder)).unwrap() {
@@ -58,7 +59,7 @@ fn included(folder: &Path, found: &mut BTreeSet<PathBuf>) {
 }
 
 #[test]
-fn the_image_is_built_from_every_file_that_the_sources_include() {
+fn image_context_has_every_included_file() {
     let ignored = text("packaging/container/Containerfile.dockerignore");
     let kept: Vec<&str> = ignored.lines().filter_map(|rule| rule.strip_prefix('!')).collect();
     let mut found = BTreeSet::new();

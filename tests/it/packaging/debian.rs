@@ -1,4 +1,4 @@
-//! The Debian package, built of the program under test, and installed into a root of its own.
+//! Tests of the Debian package, which is built with the program under test and installed into a separate root folder.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,7 +12,7 @@ use super::systemd::assert_valid;
 use super::{DEADLINE, file, run, text};
 use crate::support::programs::{Output, Running};
 
-/// Where nothing is installed yet.
+/// Root folder without installed packages.
 pub(crate) struct Root(TempDir);
 
 impl Root {
@@ -26,12 +26,12 @@ impl Root {
         Self(root)
     }
 
-    /// What has this name there.
+    /// Returns the path of a file in the root folder.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
-    /// Runs dpkg as if by root, on a machine that consists of this folder. The libraries of the package are not there.
+    /// Runs dpkg as root on this folder. The libraries that the package depends on are not installed there.
     #[track_caller]
     pub(crate) fn dpkg(&self, arguments: &[&str]) {
         let mut command = Command::new("fakeroot");
@@ -39,7 +39,7 @@ impl Root {
         run(command.arg(format!("--root={}", self.0.path().display())).args(arguments)).expect_success();
     }
 
-    /// The installed program.
+    /// Runs the installed program.
     fn transship(&self, arguments: &[&str]) -> Output {
         let mut command = Command::new(self.path("usr/bin/transship"));
         command.current_dir(self.0.path()).env_clear().env("STATE_DIRECTORY", self.path("state")).args(arguments);
@@ -51,7 +51,8 @@ impl Root {
 #[track_caller]
 pub(crate) fn build(folder: &Path) -> PathBuf {
     let mut command = Command::new(file("packaging/debian/build"));
-    // The time is another than now; how small the package is does not matter here.
+    // The build time differs from the current time. The compression level is the lowest, because the size of the
+    // package does not matter here.
     command.env("SOURCE_DATE_EPOCH", "1700000000").env("DPKG_DEB_COMPRESSOR_LEVEL", "0");
     let built = run(command.arg(env!("CARGO_BIN_EXE_transship")).arg(folder)).expect_success();
     let package = PathBuf::from(built.stdout.trim_end());
@@ -61,7 +62,7 @@ pub(crate) fn build(folder: &Path) -> PathBuf {
 }
 
 #[test]
-fn the_package_installs_works_keeps_an_edit_and_is_removed_again() {
+fn package_installs_runs_keeps_edits_and_uninstalls() {
     let (folder, root) = (TempDir::new().unwrap(), Root::new());
     let package = build(folder.path());
     root.dpkg(&["--install", package.to_str().unwrap()]);
@@ -88,7 +89,7 @@ fn the_package_installs_works_keeps_an_edit_and_is_removed_again() {
     let schema = first.lines().next().and_then(|line| line.split_once("$schema=")).expect("a schema is named").1;
     assert!(examples.join(schema).exists(), "{schema}");
 
-    // An entry as a person adds it, and its run.
+    // An entry that an operator adds, and its run.
     let images = file("examples/images");
     let entry = format!(
         "version: 1\nsync:\n- {{name: a, source: \"oci-layout:{}\", target: \"oci-layout:mirror\"}}\n",
@@ -98,13 +99,13 @@ fn the_package_installs_works_keeps_an_edit_and_is_removed_again() {
     let run = root.transship(&["once", "--config", configuration.to_str().unwrap()]).expect_success().stdout;
     assert!(run.contains("copied"), "{run}");
     root.dpkg(&["--install", package.to_str().unwrap()]);
-    assert_eq!(fs::read_to_string(&configuration).unwrap(), entry, "an upgrade leaves the configuration alone");
+    assert_eq!(fs::read_to_string(&configuration).unwrap(), entry, "an upgrade does not change the configuration");
 
     root.dpkg(&["--remove", "transship"]);
     assert!(!root.path("usr").join("bin").exists() && configuration.exists());
     root.dpkg(&["--purge", "transship"]);
     assert!(!configuration.exists());
-    assert!(root.path("state/journal.db").exists(), "what arrived is known as before");
+    assert!(root.path("state/journal.db").exists(), "the journal remains");
 }
 
 /// Asserts that the folder of documents has each page of the book, and that the links of its README lead there.
@@ -126,47 +127,49 @@ fn assert_book_is_whole(documents: &Path) {
     assert!(!documents.join("book/book.toml").exists() && !documents.join("book/theme").exists());
 }
 
-/// The text in a file that gzip packed.
+/// Returns the text of a gzipped file.
 fn unpacked(file: &Path) -> String {
     run(Command::new("gzip").args(["--decompress", "--stdout"]).arg(file)).expect_success().stdout
 }
 
 #[test]
-fn by_hand_the_packaged_configuration_means_the_journal_of_the_service() {
+fn packaged_configuration_names_the_journal_of_the_service() {
     let unit = text("packaging/systemd/transship.service");
-    let state = unit.lines().find_map(|line| line.strip_prefix("StateDirectory=")).expect("it has a folder");
+    let state =
+        unit.lines().find_map(|line| line.strip_prefix("StateDirectory=")).expect("StateDirectory= of the unit");
     let configuration: serde_json::Value = serde_yaml::from_str(&text("packaging/debian/sync.yaml")).unwrap();
     assert_eq!(configuration["daemon"]["journal"], format!("/var/lib/{state}/journal.db"));
     assert!(text("packaging/debian/build").contains(" packaging/debian/sync.yaml \"$root/etc/transship/sync.yaml\""));
 }
 
 #[test]
-fn the_same_program_gives_the_same_package() {
+fn package_of_the_same_program_is_reproducible() {
     let folders = [TempDir::new().unwrap(), TempDir::new().unwrap()];
     let [first, second] = folders.each_ref().map(|folder| fs::read(build(folder.path())).unwrap());
     assert!(first == second, "{} and {} bytes", first.len(), second.len());
 }
 
 #[test]
-fn the_changelog_of_the_package_tells_of_this_version() {
+fn package_changelog_names_the_current_version() {
     let changelog = text("packaging/debian/changelog");
     let newest = format!("transship ({}) ", env!("CARGO_PKG_VERSION"));
     assert!(changelog.starts_with(&newest), "{changelog}");
 }
 
-/// What the scripts of the package call `systemctl` with, in the order of an installation, an upgrade and a removal.
-fn calls(where_systemd_runs: bool) -> String {
+/// Returns the arguments of the calls of `systemctl` by the package's scripts, in the order of an installation, an
+/// upgrade and a removal.
+fn systemctl_calls(systemd_runs: bool) -> String {
     let folder = TempDir::new().unwrap();
     let systemctl = folder.path().join("systemctl");
     fs::write(&systemctl, format!("#!/bin/sh\necho \"$@\" >>{}/calls\n", folder.path().display())).unwrap();
     run(Command::new("chmod").arg("755").arg(&systemctl)).expect_success();
-    let systemd = if where_systemd_runs { "mkdir -p /run/systemd/system" } else { ":" };
+    let systemd = if systemd_runs { "mkdir -p /run/systemd/system" } else { ":" };
     let script = format!(
         "set -e; mount -t tmpfs none /run; {systemd}; cd {}; sh postinst configure ''; sh postinst configure 0.0.9; \
          sh prerm upgrade 9; sh prerm remove; sh postrm remove; sh postrm upgrade 9; sh postrm purge",
         file("packaging/debian").display()
     );
-    // In a name space of its own, the machine's own /run stays what it is.
+    // The mount namespace protects the machine's /run.
     let mut command = Command::new("unshare");
     command.args(["--map-root-user", "--mount", "sh", "-c", &script]).env_remove("DPKG_ROOT");
     let path = std::env::var("PATH").unwrap();
@@ -175,11 +178,11 @@ fn calls(where_systemd_runs: bool) -> String {
 }
 
 #[test]
-fn the_scripts_of_the_package_start_nothing_and_speak_to_systemd_only_where_it_runs() {
+fn package_scripts_call_systemctl_only_if_systemd_runs() {
     let expected = "daemon-reload\n\
                     daemon-reload\ntry-restart transship.service\n\
                     disable --now transship.service\n\
                     daemon-reload\n";
-    assert_eq!(calls(true), expected);
-    assert_eq!(calls(false), "");
+    assert_eq!(systemctl_calls(true), expected);
+    assert_eq!(systemctl_calls(false), "");
 }

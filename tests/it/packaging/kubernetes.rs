@@ -1,4 +1,4 @@
-//! The Kubernetes manifests, judged by the schemas of Kubernetes, and by each other.
+//! Tests of the Kubernetes manifests against the schemas of Kubernetes and against each other.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -12,17 +12,17 @@ use crate::support::programs::transship_command;
 
 const FOLDER: &str = "packaging/kubernetes";
 
-/// What is for kustomize, not for the cluster.
+/// File for kustomize, which is not applied to the cluster.
 const KUSTOMIZATION: &str = "kustomization.yaml";
 
-/// What nobody is to apply as it stands.
+/// Example that must be edited before it is applied.
 const EXAMPLE: &str = "secret.example.yaml";
 
 fn read(name: &str) -> Value {
     serde_yaml::from_str(&text(&format!("{FOLDER}/{name}"))).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
-/// The manifests by the names of their files.
+/// Returns the manifests by file name.
 fn manifests() -> BTreeMap<String, Value> {
     let files = std::fs::read_dir(file(FOLDER)).unwrap();
     let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
@@ -33,7 +33,7 @@ fn manifests() -> BTreeMap<String, Value> {
 }
 
 #[test]
-fn every_manifest_is_as_the_schemas_of_kubernetes_say() {
+fn every_manifest_conforms_to_the_kubernetes_schemas() {
     for name in manifests().keys() {
         let path: PathBuf = file(FOLDER).join(name);
         let mut command = Command::new("kubernetes-validate");
@@ -43,7 +43,7 @@ fn every_manifest_is_as_the_schemas_of_kubernetes_say() {
 }
 
 #[test]
-fn all_manifests_but_the_example_are_applied_and_each_is_of_one_name_in_no_namespace() {
+fn kustomization_applies_every_manifest_except_the_example() {
     let resources = read(KUSTOMIZATION)["resources"].as_array().unwrap().clone();
     let applied: BTreeSet<&str> = resources.iter().filter_map(Value::as_str).collect();
     let manifests = manifests();
@@ -57,7 +57,7 @@ fn all_manifests_but_the_example_are_applied_and_each_is_of_one_name_in_no_names
 }
 
 #[test]
-fn the_pod_finds_its_files_and_has_no_right_that_it_does_not_need() {
+fn pod_has_its_files_and_minimal_privileges() {
     let deployment = read("deployment.yaml");
     assert_eq!(
         (&deployment["spec"]["replicas"], &deployment["spec"]["strategy"]),
@@ -98,7 +98,7 @@ fn the_pod_finds_its_files_and_has_no_right_that_it_does_not_need() {
 }
 
 #[test]
-fn the_configuration_in_the_manifest_is_valid() {
+fn configuration_in_the_manifest_is_valid() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("sync.yaml");
     std::fs::write(&path, read("configmap.yaml")["data"]["sync.yaml"].as_str().unwrap()).unwrap();

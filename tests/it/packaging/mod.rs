@@ -1,4 +1,4 @@
-//! What `packaging/` holds, judged by the programs that it is for.
+//! Tests of the files in `packaging/` with the programs that use them.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,15 +12,15 @@ mod kubernetes;
 pub(crate) mod prometheus;
 mod systemd;
 
-/// How long such a program may take on a busy machine.
+/// Time limit for a program on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(300);
 
-/// A file of this repository.
+/// Returns the path of a file of this repository.
 fn file(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
 }
 
-/// The text of a file of this repository.
+/// Returns the text of a file of this repository.
 fn text(name: &str) -> String {
     std::fs::read_to_string(file(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
 }

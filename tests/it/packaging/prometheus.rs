@@ -1,4 +1,4 @@
-//! The alert rules and the dashboard, judged by Prometheus, with a daemon to scrape.
+//! Tests of the alert rules and the dashboard with Prometheus, which scrapes a daemon.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -16,7 +16,7 @@ use super::{file, run, text};
 use crate::support::programs::Running;
 use crate::support::site::{Site, parse};
 
-/// The expressions of the alert rules.
+/// Returns the expressions of the alert rules.
 fn rules() -> Vec<String> {
     let rules: Value = serde_yaml::from_str(&text("packaging/prometheus/alerts.yaml")).unwrap();
     let groups = rules["groups"].as_array().unwrap().iter();
@@ -30,7 +30,7 @@ fn dashboard() -> Value {
     parse(&text("packaging/grafana/transship.json"))
 }
 
-/// The expressions of the dashboard, its variables at what Grafana makes of them at first.
+/// Returns the expressions of the dashboard, with the initial values of its variables in Grafana.
 fn queries() -> Vec<String> {
     let dashboard = dashboard();
     let panels = dashboard["panels"].as_array().unwrap().iter();
@@ -45,7 +45,7 @@ fn queries() -> Vec<String> {
     found
 }
 
-/// Metrics with at least one sample of each kind.
+/// Returns metrics with at least one sample of each kind.
 fn metrics() -> Metrics {
     let (metrics, at) = (Metrics::new("1.2.3", DateTime::UNIX_EPOCH), DateTime::UNIX_EPOCH);
     metrics.record_configuration(at, ["a"]);
@@ -72,7 +72,7 @@ fn metrics() -> Metrics {
     metrics
 }
 
-/// What the samples of `/metrics` are called.
+/// Returns the names of the samples of `/metrics`.
 fn samples() -> BTreeSet<String> {
     let text = metrics().encode();
     let families = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
@@ -89,7 +89,7 @@ fn samples() -> BTreeSet<String> {
 }
 
 #[test]
-fn the_rules_and_the_dashboard_name_only_what_the_daemon_counts() {
+fn rules_and_dashboard_name_only_existing_metrics() {
     let (samples, name) = (samples(), Regex::new(r"\btransship_\w+").unwrap());
     let variables = dashboard()["templating"].to_string();
     for query in rules().iter().chain(&queries()).chain([&variables]) {
@@ -100,7 +100,7 @@ fn the_rules_and_the_dashboard_name_only_what_the_daemon_counts() {
 }
 
 #[test]
-fn the_alert_rules_do_what_their_tests_say() {
+fn alert_rules_pass_their_promtool_tests() {
     let rules = file("packaging/prometheus/alerts.yaml");
     run(Command::new("promtool").args(["check", "rules"]).arg(rules)).expect_success();
     let tests = file("packaging/prometheus/alerts.test.yaml");
@@ -108,7 +108,7 @@ fn the_alert_rules_do_what_their_tests_say() {
 }
 
 #[test]
-fn each_panel_of_the_dashboard_has_a_place_a_title_and_the_data_source_that_is_chosen() {
+fn dashboard_panels_have_position_title_and_data_source() {
     let dashboard = dashboard();
     let chosen = serde_json::json!({"type": "prometheus", "uid": "${datasource}"});
     let mut places = BTreeSet::new();
@@ -119,7 +119,7 @@ fn each_panel_of_the_dashboard_has_a_place_a_title_and_the_data_source_that_is_c
         let place = |key: &str| panel["gridPos"][key].as_u64().unwrap();
         assert!(place("x") + place("w") <= 24, "{panel:#}");
         for cell in (place("x")..place("x") + place("w")).flat_map(|x| (0..place("h")).map(move |y| (x, y))) {
-            assert!(places.insert((cell.0, cell.1 + place("y"))), "it covers another one: {panel:#}");
+            assert!(places.insert((cell.0, cell.1 + place("y"))), "panels overlap: {panel:#}");
         }
         for target in panel["targets"].as_array().into_iter().flatten() {
             assert_eq!((&panel["datasource"], &target["datasource"]), (&chosen, &chosen), "{panel:#}");
@@ -128,7 +128,7 @@ fn each_panel_of_the_dashboard_has_a_place_a_title_and_the_data_source_that_is_c
     assert!(dashboard["schemaVersion"].as_u64() >= Some(39));
 }
 
-/// Prometheus, which scrapes one daemon every second.
+/// Running Prometheus, which scrapes one daemon every second.
 pub(crate) struct Prometheus {
     running: Running,
     address: String,
@@ -136,7 +136,8 @@ pub(crate) struct Prometheus {
 }
 
 impl Prometheus {
-    /// Starts it for the daemon whose status port is there, and asks for that token, if it does.
+    /// Starts Prometheus for the daemon at this address. `token` is the file of the status port's token, if the port
+    /// requires one.
     pub(crate) fn start(daemon: &str, token: Option<&Path>) -> Self {
         let folder = TempDir::new().unwrap();
         let authorization = token.map(|token| format!(", authorization: {{credentials_file: {}}}", token.display()));
@@ -160,8 +161,9 @@ impl Prometheus {
         Self { running, address, _folder: folder }
     }
 
-    /// The answer of its API to a path, with the query if there is one; `None` while it does not answer.
-    fn ask(address: &str, path: &str, query: &str) -> Option<Value> {
+    /// Returns the response of Prometheus' API to a path and a query, or `None` while Prometheus does not respond. An
+    /// empty query is omitted.
+    fn api_request(address: &str, path: &str, query: &str) -> Option<Value> {
         let mut curl = Command::new("curl");
         curl.args(["--silent", "--noproxy", "*", "--get", "--data-urlencode", &format!("query={query}")]);
         let answer: Value = serde_json::from_str(&run(curl.arg(format!("http://{address}{path}"))).stdout).ok()?;
@@ -170,19 +172,19 @@ impl Prometheus {
     }
 
     fn query(address: &str, query: &str) -> Option<Vec<Value>> {
-        Self::ask(address, "/api/v1/query", query)?["result"].as_array().cloned()
+        Self::api_request(address, "/api/v1/query", query)?["result"].as_array().cloned()
     }
 
-    /// What a query finds, once it finds something.
+    /// Waits until a query has a result, and returns the result.
     #[track_caller]
-    pub(crate) fn finds(&mut self, query: &str) -> Vec<Value> {
+    pub(crate) fn wait_for_result(&mut self, query: &str) -> Vec<Value> {
         let address = self.address.clone();
         self.running.wait_until(query, |_| Self::query(&address, query).filter(|found| !found.is_empty()))
     }
 }
 
 #[test]
-fn prometheus_takes_the_metrics_the_rules_and_every_query_of_the_dashboard() {
+fn prometheus_accepts_metrics_rules_and_dashboard_queries() {
     let site = Site::new();
     let images = file("examples/images");
     let entry = format!("- {{name: a, source: \"oci-layout:{}\", target: \"oci-layout:mirror\"}}", images.display());
@@ -195,17 +197,18 @@ fn prometheus_takes_the_metrics_the_rules_and_every_query_of_the_dashboard() {
     let scraped = daemon.ready();
 
     let mut prometheus = Prometheus::start(&scraped, Some(&token));
-    let found = prometheus.finds("transship_entry_last_success_timestamp_seconds");
+    let found = prometheus.wait_for_result("transship_entry_last_success_timestamp_seconds");
     assert_eq!(found[0]["metric"]["entry"], "a", "a run before the start of the daemon counts: {found:?}");
-    assert_eq!(prometheus.finds("up{job=\"transship\"}")[0]["value"][1], "1");
-    assert!(prometheus.finds("transship_build_info")[0]["metric"]["version"].is_string());
+    assert_eq!(prometheus.wait_for_result("up{job=\"transship\"}")[0]["value"][1], "1");
+    assert!(prometheus.wait_for_result("transship_build_info")[0]["metric"]["version"].is_string());
     for query in queries() {
         Prometheus::query(&prometheus.address, &query).expect("an answer");
     }
     let address = prometheus.address.clone();
-    // A rule that was evaluated before the first scrape finds nothing yet, and `absent(up)` holds then: at the next evaluation it does not.
+    // Rules that are evaluated before the first scrape see no data, so `absent(up)` is true. It is false at the next
+    // evaluation.
     let evaluated = prometheus.running.wait_until("each rule to be evaluated and quiet", |_| {
-        let groups = Prometheus::ask(&address, "/api/v1/rules", "")?;
+        let groups = Prometheus::api_request(&address, "/api/v1/rules", "")?;
         let rules = groups["groups"][0]["rules"].as_array()?.clone();
         assert!(rules.iter().all(|rule| rule["health"] != "err" && rule["state"] != "firing"), "{rules:#?}");
         rules.iter().all(|rule| rule["health"] == "ok" && rule["state"] == "inactive").then_some(rules)

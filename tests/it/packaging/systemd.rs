@@ -1,4 +1,4 @@
-//! The unit and its drop-ins, judged by systemd; and what the daemon tells systemd of a reload.
+//! Tests of the unit and its drop-ins with systemd, and of the daemon's notifications during a reload.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,13 +10,13 @@ use crate::support::programs::DEADLINE;
 use crate::support::site::Site;
 use crate::support::systemd::Manager;
 
-/// Where a package puts units.
+/// Folder of the units of packages.
 const UNITS: &str = "usr/lib/systemd/system";
 
-/// What systemd before 253 says of the second `Type=` of the unit, as is written there.
+/// Warning of systemd before 253 about the second `Type=` of the unit. The comment in the unit quotes it.
 const UNKNOWN_TYPE: &str = "Failed to parse service type, ignoring: notify-reload";
 
-/// The first systemd that knows `Type=notify-reload`.
+/// First version of systemd that supports `Type=notify-reload`.
 const KNOWS_NOTIFY_RELOAD: u32 = 253;
 
 fn analyze(root: &Path, arguments: &[&str]) -> crate::support::programs::Output {
@@ -28,7 +28,8 @@ fn version_of_systemd() -> u32 {
     version.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("systemd VERSION (…)")
 }
 
-/// Whether systemd takes the unit that is installed in `root`. Its own units are put there, for the unit names some.
+/// Asserts that systemd accepts the unit that is installed in `root`. Copies systemd's own units into `root`, because
+/// the unit refers to some of them.
 #[track_caller]
 pub(super) fn assert_valid(root: &Path) {
     let own = Path::new("/").join(UNITS);
@@ -52,7 +53,7 @@ fn assert_hardened(root: &Path) {
     judged.expect_success();
 }
 
-/// A root with the unit, a program where it looks for one, and these drop-ins.
+/// Creates a root folder with the unit, a program at the path in the unit, and these drop-ins.
 fn root_with(drop_ins: &[PathBuf]) -> TempDir {
     let root = TempDir::new().unwrap();
     let units = root.path().join(UNITS);
@@ -76,7 +77,7 @@ fn drop_ins() -> Vec<PathBuf> {
 }
 
 #[test]
-fn systemd_takes_the_unit_alone_and_with_each_drop_in_and_finds_it_hardened() {
+fn unit_and_each_drop_in_pass_systemd_analyze() {
     for drop_in in drop_ins() {
         let root = root_with(std::slice::from_ref(&drop_in));
         assert_valid(root.path());
@@ -88,7 +89,7 @@ fn systemd_takes_the_unit_alone_and_with_each_drop_in_and_finds_it_hardened() {
 }
 
 #[test]
-fn systemd_is_told_of_a_reload_from_its_beginning_to_its_end_and_that_the_loop_turns() {
+fn daemon_notifies_systemd_of_reloads_and_loop_iterations() {
     let site = Site::new();
     let entry = |name: &str| format!("- {{name: {name}, source: \"oci-layout:a\", target: \"oci-layout:b\"}}");
     site.configure(&[], &entry("first"));
@@ -99,7 +100,7 @@ fn systemd_is_told_of_a_reload_from_its_beginning_to_its_end_and_that_the_loop_t
 
     daemon.signal("HUP");
     let (first, status) = manager.reload();
-    assert_eq!(status, "1 entry: 0 running, 0 waiting, 0 failing", "asked for, so it is read though nothing changed");
+    assert_eq!(status, "1 entry: 0 running, 0 waiting, 0 failing", "a requested reload reads an unchanged file");
 
     site.configure(&[], &entry("first").replace("source", "sorce"));
     let (second, status) = manager.reload();
@@ -108,9 +109,9 @@ fn systemd_is_told_of_a_reload_from_its_beginning_to_its_end_and_that_the_loop_t
                    did you mean `source`?";
     assert!(status.starts_with(refused) && status.ends_with("; 1 entry: 0 running, 0 waiting, 0 failing"), "{status}");
     daemon.signal("HUP");
-    assert_eq!(manager.reload().1, status, "a reload that is refused ends too");
+    assert_eq!(manager.reload().1, status, "a refused reload also ends");
 
-    // What is told between reloads still says so, and no more once it is mended.
+    // The correction of the file removes the problem from the status.
     site.configure(&[], &format!("{}\n{}", entry("first"), entry("second")));
     assert_eq!(manager.reload().1, "2 entries: 0 running, 0 waiting, 0 failing");
 

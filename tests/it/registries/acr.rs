@@ -1,5 +1,5 @@
-//! A registry like Azure's with all that is its own at once: who the machine is, tokens that end soon, uploads in chunks, and buckets
-//! that fill up.
+//! Test of a registry with all peculiarities of Azure's at once: a managed identity, short-lived tokens, chunked
+//! uploads, and rate limits by buckets.
 
 use std::time::{Duration, Instant};
 
@@ -10,13 +10,14 @@ use crate::support::programs::DEADLINE;
 use crate::support::registry::{Auth, Buckets, Fault, Request, Server, Setup};
 use crate::support::site::Site;
 
-/// What is refused as one body.
+/// Maximum size of an upload in one body, in bytes.
 const BODY_LIMIT: usize = 20 * 1000 * 1000;
 
-/// How long the registry wants to be left alone in the midst.
+/// `Retry-After` of the one 429 response in the middle of the run.
 const WAIT: Duration = Duration::from_secs(4);
 
-/// A registry of the Basic tier, of whose 1,000 writes a minute others with this identity leave 100, and a few at the start.
+/// Starts a registry of the Basic tier. Other clients with the same identity use most of its 1,000 writes per minute:
+/// 100 per minute remain, and 12 at the start.
 fn registry(azure: &Azure) -> Server {
     let buckets = Buckets { reads: 5000.0, writes: 100.0, writes_left: 12.0 };
     let auth = Auth::Cloud(azure.registry.clone());
@@ -28,7 +29,7 @@ fn registry(azure: &Azure) -> Server {
 }
 
 #[test]
-fn a_managed_identity_pushes_64_megabytes_to_basic_without_a_refusal_and_waits_as_long_as_it_is_told_to() {
+fn azure_basic_tier_receives_64_megabytes_within_its_limits() {
     let azure = Azure::start(Lifetimes { refresh: 10, access: 10, revoke_at: None });
     let (source, target) = (Server::start(), registry(&azure));
     let image = images::image(Family::Oci, linux("amd64"), &[images::layer(Family::Oci, 1, 64 * 1000 * 1000)]);
@@ -56,14 +57,14 @@ fn a_managed_identity_pushes_64_megabytes_to_basic_without_a_refusal_and_waits_a
     let chunks = of(202).iter().filter(|request| request.kind == "upload PATCH").count();
     assert_eq!((of(413).len(), of(411).len(), chunks), (0, 0, 16), "{:?}", target.log().counts());
     let refused = of(429);
-    assert_eq!(refused.len(), 1, "but for the one that was asked for: {:?}", target.log().counts());
-    // The other blob and a token may be in flight, and arrive however late this machine serves them. The rate alone
-    // would allow six requests in that time.
+    assert_eq!(refused.len(), 1, "only the refusal that the test caused: {:?}", target.log().counts());
+    // Requests for the other blob and a token may be in flight, and a busy machine may receive them late. The rate
+    // limit alone would allow six requests in this time.
     let quiet = refused[0].began..refused[0].began + WAIT;
     let is_early = |request: &&Request| request.status != 429 && quiet.contains(&request.began);
     let early: Vec<&Request> = requests.iter().filter(is_early).collect();
     assert!(early.len() < 3, "after {:#?}: {early:#?}", refused[0]);
-    // More than ten seconds went by: tokens were renewed, each before its end.
+    // The run took more than ten seconds, so tokens were renewed, each before its expiry.
     assert!(azure.registry.exchanged() > 1 && azure.registry.access_tokens() > 2, "{}", azure.registry.exchanged());
     assert_eq!(azure.registry.refusals(), [""; 0]);
     let given = azure.given.secrets();

@@ -1,5 +1,5 @@
-//! Behaviour of single registries, as seen from outside: each test shows a row of `docs/reference/registries.md` that
-//! no other test shows.
+//! Tests of the behaviour of single registries. Each test proves a row of `docs/reference/registries.md` that no other
+//! test proves.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -19,7 +19,7 @@ use crate::support::site::Site;
 
 const MIB: usize = 1024 * 1024;
 
-/// Two registries and an entry `app` from `app` in the one to `team/app` in the other, of which these keys are configured.
+/// Two registries and an entry `app` that copies `app` of the source to `team/app` of the target.
 struct Pair {
     source: Server,
     target: Server,
@@ -27,20 +27,21 @@ struct Pair {
 }
 
 impl Pair {
-    fn new(of_target: &str) -> Self {
-        Self::of(Server::start(), Server::start(), of_target)
+    fn new(target_keys: &str) -> Self {
+        Self::between(Server::start(), Server::start(), target_keys)
     }
 
-    fn of(source: Server, target: Server, of_target: &str) -> Self {
+    fn between(source: Server, target: Server, target_keys: &str) -> Self {
         let pair = Self { source, target, site: Site::new() };
-        pair.configure("team/app", of_target);
+        pair.configure("team/app", target_keys);
         pair
     }
 
-    fn configure(&self, repository: &str, of_target: &str) {
+    fn configure(&self, repository: &str, target_keys: &str) {
         let (from, to) = (self.source.host(), self.target.host());
-        let comma = if of_target.is_empty() { "" } else { ", " };
-        let registries = format!("\"{from}\": {{plain_http: true}}, \"{to}\": {{plain_http: true{comma}{of_target}}}");
+        let comma = if target_keys.is_empty() { "" } else { ", " };
+        let registries =
+            format!("\"{from}\": {{plain_http: true}}, \"{to}\": {{plain_http: true{comma}{target_keys}}}");
         let entry = format!("- {{name: app, source: \"{from}/app\", target: \"{to}/{repository}\"}}");
         self.site.configure_fully("status: off", &registries, &entry);
     }
@@ -53,7 +54,7 @@ impl Pair {
         self.target.store().tag("team/app", tag)
     }
 
-    /// Runs once, which must fail; why, by its only tag or problem.
+    /// Runs once, which must fail. Returns the message of its only failed tag or its only problem.
     #[track_caller]
     fn refusal(&self) -> String {
         let report = self.site.report(1);
@@ -64,7 +65,7 @@ impl Pair {
     }
 }
 
-/// An image with one large layer, and that layer's digest.
+/// Returns an image with one large layer, and the digest of the layer.
 fn large(bytes: usize) -> (Image, Digest) {
     let layer = images::layer(Family::Oci, 5, bytes);
     let digest = layer.digest();
@@ -72,7 +73,7 @@ fn large(bytes: usize) -> (Image, Digest) {
 }
 
 #[tokio::test]
-async fn a_registry_that_keeps_the_last_chunk_alone_is_found_out_and_gets_one_piece() {
+async fn registry_storing_only_the_last_chunk_gets_monolithic_uploads() {
     let server = Server::start();
     let upload = Uploads { chunk: Some(MIB as u64), ..Uploads::default() };
     let options = Options { plain_http: true, upload, ..Options::default() };
@@ -81,28 +82,30 @@ async fn a_registry_that_keeps_the_last_chunk_alone_is_found_out_and_gets_one_pi
     let bytes = images::noise(1, 3 * MIB + 7);
     let blob = images::blob_descriptor(&bytes);
     let send = || async {
-        let UploadStart::Session(upload) = target.begin_upload(&blob, None).await? else { panic!("mounted, unasked") };
+        let UploadStart::Session(upload) = target.begin_upload(&blob, None).await? else {
+            panic!("an unrequested mount")
+        };
         upload.send(images::verified(&blob, bytes.clone())).await
     };
-    // What breaks off twice goes in chunks.
+    // After two broken uploads, the program sends chunks.
     server.set(Fault::UploadBreaks { after: 2 * MIB, times: 2 });
     for _ in 0..2 {
         send().await.unwrap_err();
     }
     server.set(Fault::KeepsLastChunk);
     let error = send().await.unwrap_err();
-    let told = "the registry reports that it stored the blob, but it has 7 bytes instead of 3145735: \
+    let message = "the registry reports that it stored the blob, but it has 7 bytes instead of 3145735: \
                 blobs are sent to this registry in one piece from now on";
-    assert_eq!((error.detail.as_str(), error.is_transient()), (told, true));
+    assert_eq!((error.detail.as_str(), error.is_transient()), (message, true));
     server.log().clear();
     send().await.unwrap();
     assert_eq!(server.store().blob("a/b", &blob.digest), Some(bytes.clone()));
     let kinds: Vec<String> = server.log().requests().into_iter().map(|request| request.kind).collect();
-    assert_eq!(kinds, ["upload POST", "upload PUT", "blob HEAD"], "it has lied, so it is looked at");
+    assert_eq!(kinds, ["upload POST", "upload PUT", "blob HEAD"], "the blob is checked after the commit");
 }
 
 #[test]
-fn a_registry_that_keeps_the_last_chunk_alone_gets_one_piece_where_chunks_are_chosen() {
+fn configured_chunks_retry_monolithic_if_only_last_is_stored() {
     let pair = Pair::new("upload: {mode: chunked, chunk: 1MiB}");
     let (image, layer) = large(3 * MIB);
     pair.put(&image, "v1");
@@ -110,25 +113,26 @@ fn a_registry_that_keeps_the_last_chunk_alone_gets_one_piece_where_chunks_are_ch
     pair.site.once();
     assert_eq!(pair.at_target("v1"), Some(image.digest()));
     assert_eq!(pair.target.store().blob("team/app", &layer).map(|blob| Digest::of(&blob)), Some(layer));
-    // Once in chunks and once in one piece, which is not the way from then on: the operator chose chunks.
+    // The blob is sent once in chunks and once in one piece. Later blobs are sent in chunks, because the operator
+    // configured chunks.
     assert_eq!(pair.target.log().count("upload PATCH"), 4);
 }
 
 #[test]
-fn a_registry_that_joins_no_chunks_and_takes_no_large_body_gets_no_manifest() {
+fn registry_refusing_chunks_and_large_bodies_gets_no_manifest() {
     let pair = Pair::new("upload: {mode: chunked, chunk: 1MiB}");
     let (image, layer) = large(3 * MIB);
     pair.put(&image, "v1");
     pair.target.set(Fault::KeepsLastChunk);
     pair.target.set(Fault::UploadBodyLimit(MIB));
-    let told = pair.refusal();
+    let message = pair.refusal();
     let why = format!(
         "sending blob {layer}: 413 Payload Too Large; the blob was sent in one piece, because the registry did not \
          assemble its chunks"
     );
-    assert!(told.ends_with(&why), "{told}");
+    assert!(message.ends_with(&why), "{message}");
     assert_eq!(pair.target.log().count("manifest PUT"), 0);
-    // What is there in another length is sent again when the registry does better.
+    // A stored blob of another length is sent again as soon as the registry works correctly.
     pair.target.heal();
     pair.site.once();
     assert_eq!(pair.at_target("v1"), Some(image.digest()));
@@ -136,7 +140,7 @@ fn a_registry_that_joins_no_chunks_and_takes_no_large_body_gets_no_manifest() {
 }
 
 #[test]
-fn a_replica_that_lags_is_asked_again_and_no_blob_is_sent_twice() {
+fn lagging_replica_is_retried_without_resending_blobs() {
     let pair = Pair::new("kind: acr");
     let image = images::small(Family::Oci, 1);
     pair.put(&image, "v1");
@@ -148,12 +152,12 @@ fn a_replica_that_lags_is_asked_again_and_no_blob_is_sent_twice() {
     assert_eq!(
         log.count("blob HEAD"),
         2 * image.blobs.len(),
-        "each is looked for before the manifest is written again"
+        "each blob is checked before the manifest is written again"
     );
 }
 
 #[test]
-fn content_that_is_gone_is_no_replica_that_lags() {
+fn missing_content_is_not_taken_for_a_lagging_replica() {
     let pair = Pair::new("kind: acr");
     let image = images::small(Family::Oci, 1);
     pair.put(&image, "v1");
@@ -167,7 +171,7 @@ fn content_that_is_gone_is_no_replica_that_lags() {
 }
 
 #[test]
-fn amazons_answers_to_chunks_and_manifests_are_taken() {
+fn amazon_responses_to_chunks_and_manifests_are_accepted() {
     let pair = Pair::new("kind: ecr");
     let (image, _) = large(9 * MIB);
     pair.put(&image, "v1");
@@ -182,7 +186,7 @@ fn amazons_answers_to_chunks_and_manifests_are_taken() {
 }
 
 #[test]
-fn what_no_manifest_refers_to_yet_is_not_mounted_and_is_sent() {
+fn unreferenced_blob_that_cannot_be_mounted_is_sent() {
     let (source, target) = (Server::start(), Server::start());
     target.set(Fault::MountsCommittedOnly);
     let shared = images::layer(Family::Oci, 1, 1000);
@@ -192,7 +196,7 @@ fn what_no_manifest_refers_to_yet_is_not_mounted_and_is_sent() {
         image.put(&source, &format!("app/{name}"), Some("v1"));
         image
     });
-    // While none of the manifests is written, the blob that the first has brought cannot be mounted by the second.
+    // Until a manifest is written, the second repository cannot mount the blob of the first one.
     target.set(Fault::Held("manifest PUT"));
     let entry = format!("- {{name: all, source: \"{}/app/**\", target: \"{}/to/**\"}}", source.host(), target.host());
     let site = Site::with(&[source.host(), target.host()], &entry);
@@ -209,57 +213,58 @@ fn what_no_manifest_refers_to_yet_is_not_mounted_and_is_sent() {
 }
 
 #[test]
-fn a_repository_that_is_not_there_is_to_be_created_first() {
+fn missing_repository_error_suggests_to_create_it() {
     let pair = Pair::new("kind: ecr");
     pair.put(&images::small(Family::Oci, 1), "v1");
     pair.target.set(Fault::RepositoriesMustExist);
-    let told = pair.refusal();
+    let message = pair.refusal();
     let way_out = "404 Not Found, NAME_UNKNOWN: name unknown; a push creates the repository only if a repository creation \
                    template applies to CREATE_ON_PUSH: create such a template, or create the repository first";
-    assert!(told.ends_with(way_out), "{told}");
+    assert!(message.ends_with(way_out), "{message}");
     images::small(Family::Oci, 2).put(&pair.target, "team/app", Some("other"));
     pair.site.once();
 }
 
 #[test]
-fn a_project_that_is_not_there_is_thought_of_where_access_is_denied() {
+fn denied_access_error_mentions_a_missing_project() {
     let pair = Pair::new("");
     pair.put(&images::small(Family::Oci, 1), "v1");
     pair.target.set(Fault::ProjectsMustExist);
-    let told = pair.refusal();
+    let message = pair.refusal();
     assert!(
-        told.ends_with(
+        message.ends_with(
             "401 Unauthorized, UNAUTHORIZED: unauthorized; \
              some registries also send this answer if the project does not exist"
         ),
-        "{told}"
+        "{message}"
     );
 }
 
 #[test]
-fn a_name_that_is_too_deep_is_told_with_the_cause() {
+fn too_deep_repository_name_fails_with_the_cause() {
     let pair = Pair::new("");
     pair.configure("team/deep/app", "");
     pair.put(&images::small(Family::Oci, 1), "v1");
     pair.target.set(Fault::NamesOfTwoParts);
-    let told = pair.refusal();
+    let message = pair.refusal();
     assert!(
-        told.ends_with(
+        message.ends_with(
             "resolving v1: 400 Bad Request; \
              the registry may not accept this name; some registries allow only NAMESPACE/NAME"
         ),
-        "{told}"
+        "{message}"
     );
 }
 
 #[test]
-fn an_immutable_tag_that_is_right_already_is_no_failure() {
+fn immutable_tag_with_the_right_digest_is_no_failure() {
     let pair = Pair::new("");
     let image = images::small(Family::Oci, 1);
     pair.put(&image, "v1");
     image.put(&pair.target, "team/app", Some("v1"));
     pair.target.set(Fault::TagsWrittenOnce);
-    // Only a copy by hand writes what it has not compared: the tag came to be there in between.
+    // A run writes only tags that differ. So another client writes the tag between the comparison and the write of the
+    // run.
     pair.target.set(Fault::Held("manifest PUT"));
     pair.target.store().remove_manifest("team/app", "v1");
     let mut run = pair.site.start(&["once"]);
@@ -272,39 +277,39 @@ fn an_immutable_tag_that_is_right_already_is_no_failure() {
 }
 
 #[test]
-fn a_policy_against_foreign_layers_is_named_with_its_setting() {
-    for (status, said) in [(400, "400 Bad Request, MANIFEST_INVALID"), (500, "500 Internal Server Error, UNKNOWN")] {
+fn refused_foreign_layers_error_names_the_setting() {
+    for (status, printed) in [(400, "400 Bad Request, MANIFEST_INVALID"), (500, "500 Internal Server Error, UNKNOWN")] {
         let pair = Pair::new("");
         let layers = [images::layer(Family::Docker, 1, 1000), images::foreign_layer(Family::Docker, 2)];
         pair.put(&images::image(Family::Docker, linux("amd64"), &layers), "v1");
         pair.target.set(Fault::ForeignLayersRefused(status));
-        let told = pair.refusal();
+        let message = pair.refusal();
         let way_out =
             "; the manifest has foreign layers; at distribution, `validation.manifests.urls` must allow their URLs";
-        assert!(told.contains(said) && told.ends_with(way_out), "{told}");
+        assert!(message.contains(printed) && message.ends_with(way_out), "{message}");
     }
 }
 
 #[test]
-fn manifests_of_dockers_are_refused_with_the_way_out_and_the_rest_arrives() {
+fn refused_docker_manifests_fail_with_a_remedy() {
     let pair = Pair::new("");
     let image = images::small(Family::Oci, 1);
     pair.put(&image, "oci");
     pair.put(&images::small(Family::Docker, 2), "docker");
     pair.target.set(Fault::OciOnly);
     let report = pair.site.report(1);
-    let told = report.tag("docker")["message"].as_str().unwrap();
+    let reported = report.tag("docker")["message"].as_str().unwrap();
     let way_out = "415 Unsupported Media Type; \
         some registries accept no Docker manifests; zot accepts them with `compat: [docker2s2]`";
-    assert!(told.ends_with(way_out), "{told}");
+    assert!(reported.ends_with(way_out), "{reported}");
     assert_eq!(pair.at_target("oci"), Some(image.digest()));
 }
 
 #[test]
-fn a_fallback_tag_that_answers_with_the_image_is_no_list() {
+fn fallback_tag_that_returns_the_image_is_no_list() {
     let setup = || Setup { referrers_api: false, ..Setup::default() };
-    let pair = Pair::of(Server::with(setup()), Server::with(setup()), "");
-    // Tags that are named one by one are not listed, so the fallback tags are asked for.
+    let pair = Pair::between(Server::with(setup()), Server::with(setup()), "");
+    // Tags that are named exactly need no listing, so the program requests the fallback tags.
     let text = std::fs::read_to_string(pair.site.path("sync.yaml")).unwrap();
     pair.site.write("sync.yaml", &text.replace("{name: app,", "{name: app, tags: {include: [image, index]},"));
     let images = [images::small(Family::Oci, 1), images::two_platforms(Family::Oci, 2)];
@@ -313,16 +318,16 @@ fn a_fallback_tag_that_answers_with_the_image_is_no_list() {
     pair.source.set(Fault::FallbackTagIsTheImage);
     pair.target.set(Fault::FallbackTagIsTheImage);
     pair.site.once();
-    let asked =
+    let requested =
         pair.source.log().requests_of("manifest GET").into_iter().filter(|request| request.path.contains("/sha256-"));
-    assert!(asked.filter(|request| request.status == 200).count() >= 2, "{:?}", pair.source.log().counts());
+    assert!(requested.filter(|request| request.status == 200).count() >= 2, "{:?}", pair.source.log().counts());
     let tags = pair.target.store().tags("team/app").unwrap();
     assert_eq!(tags.into_keys().collect::<Vec<_>>(), ["image", "index"]);
     assert_eq!(pair.target.store().manifests("team/app").len(), 4);
 }
 
 #[test]
-fn a_folder_that_is_listed_among_the_tags_is_skipped_by_name() {
+fn folder_listed_among_the_tags_is_skipped_by_name() {
     let pair = Pair::new("");
     let image = images::small(Family::Oci, 1);
     pair.put(&image, "v1");
@@ -338,7 +343,7 @@ fn a_folder_that_is_listed_among_the_tags_is_skipped_by_name() {
 }
 
 #[test]
-fn a_token_is_never_asked_for_more_than_a_repository_or_a_mount() {
+fn token_request_covers_one_repository_or_one_mount() {
     let user = ("mirror".to_owned(), "s3cret".to_owned());
     let auth = Auth::Bearer { user, anonymous_pull: false, lifetime: Duration::from_secs(300) };
     let target = Server::with(Setup { auth, ..Setup::default() });
@@ -367,7 +372,7 @@ fn a_token_is_never_asked_for_more_than_a_repository_or_a_mount() {
 }
 
 #[test]
-fn a_throttle_in_plain_text_is_a_throttle() {
+fn plain_text_429_counts_as_throttling() {
     let pair = Pair::new("");
     let image = images::small(Family::Oci, 1);
     pair.put(&image, "v1");
@@ -380,7 +385,7 @@ fn a_throttle_in_plain_text_is_a_throttle() {
 }
 
 #[tokio::test]
-async fn of_a_huge_refusal_only_the_beginning_is_read() {
+async fn only_the_beginning_of_a_huge_error_is_read() {
     let server = Server::start();
     images::small(Family::Oci, 1).put(&server, "a/b", Some("v1"));
     server.set(Fault::HugeRefusals);
@@ -393,12 +398,13 @@ async fn of_a_huge_refusal_only_the_beginning_is_read() {
     assert!(received > 0 && received < MIB as u64, "{received}");
 }
 
-/// Stands before a registry and ends the connection after each answer, which it gives as HTTP/1.0 where that is wanted.
-fn closing(upstream: &str, version: &'static str) -> String {
+/// Starts a proxy in front of a registry. The proxy ends the connection after each response, and `version` is the HTTP
+/// version of its responses.
+fn closing_proxy(upstream: &str, version: &'static str) -> String {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let (host, upstream) = (listener.local_addr().unwrap().to_string(), upstream.to_owned());
     std::thread::spawn(move || {
-        // It ends with the test's process; nobody connects after the test.
+        // The thread ends with the process of the tests. No client connects after the test.
         for stream in listener.incoming().map_while(Result::ok) {
             let upstream = upstream.clone();
             std::thread::spawn(move || relay(stream, &upstream, version));
@@ -407,7 +413,7 @@ fn closing(upstream: &str, version: &'static str) -> String {
     host
 }
 
-/// Passes one exchange on.
+/// Forwards one request and its response.
 fn relay(client: TcpStream, upstream: &str, version: &str) -> Option<()> {
     let mut reader = BufReader::new(client.try_clone().ok()?);
     let (mut head, mut length) = (String::new(), 0);
@@ -435,11 +441,12 @@ fn relay(client: TcpStream, upstream: &str, version: &str) -> Option<()> {
     client.write_all(rest).ok()
 }
 
-/// Speaks just enough HTTP/2 to end each connection with `ENHANCE_YOUR_CALM` (RFC 9113, section 7) after its first request, and counts
-/// the connections. A connection that ends before its request was sent would be replaced by the HTTP client, at no attempt.
-fn without_calm() -> (String, Arc<AtomicUsize>) {
+/// Starts a server that ends each HTTP/2 connection with `ENHANCE_YOUR_CALM` (RFC 9113, section 7) after its first
+/// request. Returns its address and the number of connections. The server reads the request first: if a connection ends
+/// before the request is sent, the HTTP client opens another one without counting an attempt.
+fn server_demanding_calm() -> (String, Arc<AtomicUsize>) {
     const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
-    /// The type of the frame that begins a request.
+    /// Type of the frame that begins a request.
     const HEADERS: u8 = 1;
     const GOAWAY: [u8; 17] = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xb];
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
@@ -467,10 +474,10 @@ fn without_calm() -> (String, Arc<AtomicUsize>) {
 }
 
 #[test]
-fn a_registry_that_ends_http_2_under_load_is_asked_again_later_and_named_with_the_way_out() {
+fn enhance_your_calm_is_retried_and_reported_with_a_remedy() {
     let authority = Authority::new("An authority of the tests");
     let own = authority.certify("127.0.0.1", 2099);
-    let (upstream, connections) = without_calm();
+    let (upstream, connections) = server_demanding_calm();
     let front = Front::tls(&upstream, &own, None, &["h2"]);
     let site = Site::new();
     site.write("ca.pem", &authority.pem());
@@ -478,21 +485,21 @@ fn a_registry_that_ends_http_2_under_load_is_asked_again_later_and_named_with_th
     let entry = format!("- {{name: app, source: \"{host}/a/b\", target: \"oci-layout:out\"}}");
     site.configure_fully("status: off", &format!("\"{host}\": {{tls: {{ca: ca.pem}}}}"), &entry);
     let output = site.run(&["tags", &format!("{host}/a/b")]);
-    let told = format!("https://{host} ended HTTP/2 with ENHANCE_YOUR_CALM; `http1_only: true` turns HTTP/2 off");
-    assert!(output.code() == 1 && output.stderr.contains(&told), "{}", output.stderr);
+    let message = format!("https://{host} ended HTTP/2 with ENHANCE_YOUR_CALM; `http1_only: true` turns HTTP/2 off");
+    assert!(output.code() == 1 && output.stderr.contains(&message), "{}", output.stderr);
     assert_eq!(connections.load(Ordering::SeqCst), 5, "after pauses");
 }
 
 #[test]
-fn a_registry_that_closes_each_connection_or_speaks_http_1_0_is_copied_from_and_to() {
+fn closing_or_http_1_0_registries_are_copied_from_and_to() {
     for version in ["HTTP/1.1", "HTTP/1.0"] {
         let (source, target) = (Server::start(), Server::start());
-        // Their `Location`s must not lead past the relay.
+        // An absolute `Location` would bypass the proxy.
         target.set(Fault::RelativeLocation);
         source.set(Fault::RelativeLocation);
         let image = images::two_platforms(Family::Oci, 1);
         image.put(&source, "app", Some("v1"));
-        let (from, to) = (closing(source.host(), version), closing(target.host(), version));
+        let (from, to) = (closing_proxy(source.host(), version), closing_proxy(target.host(), version));
         let site = Site::with(&[&from, &to], &format!("- {{name: app, source: \"{from}/app\", target: \"{to}/app\"}}"));
         site.once();
         assert_eq!(target.store().tag("app", "v1"), Some(image.digest()), "{version}");

@@ -1,4 +1,4 @@
-//! The registry client against a registry that does what registries do: each fact here is somebody's bug report.
+//! Tests of the registry client against faults of registries. Each fault was reported for a real registry.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -47,7 +47,7 @@ fn bearer(anonymous_pull: bool) -> Server {
     Server::with(Setup { auth, ..Setup::default() })
 }
 
-/// A server with one image under `a/b:v1`, and that image.
+/// Starts a server with one image under `a/b:v1`. Returns both.
 fn with_image(setup: Setup) -> (Server, images::Image) {
     let server = Server::with(setup);
     let image = images::small(Family::Oci, 1);
@@ -65,7 +65,7 @@ async fn read(repository: &Repository, blob: &Descriptor, offset: u64) -> Result
 }
 
 #[tokio::test]
-async fn bytes_of_another_digest_never_come_out_whole() {
+async fn blob_with_a_wrong_digest_is_never_read_completely() {
     let server = Server::start();
     let bytes = noise(1, 300_000);
     let blob = blob_descriptor(&bytes);
@@ -78,7 +78,7 @@ async fn bytes_of_another_digest_never_come_out_whole() {
 }
 
 #[tokio::test]
-async fn a_registry_that_lies_about_a_tags_digest_is_found_out() {
+async fn wrong_digest_header_of_a_tag_is_detected() {
     let (server, image) = with_image(Setup::default());
     let lie = Digest::of(b"a lie");
     server.set(Fault::TagDigestWrong(lie));
@@ -90,18 +90,18 @@ async fn a_registry_that_lies_about_a_tags_digest_is_found_out() {
 }
 
 #[tokio::test]
-async fn a_registry_that_states_no_digest_is_asked_for_the_bytes() {
+async fn tag_without_a_digest_header_is_read_completely() {
     let (server, image) = with_image(Setup::default());
     let repository = open(&server);
     assert_eq!(repository.resolve(&by_tag("v1")).await.unwrap().unwrap().digest, image.digest());
-    assert_eq!((server.log().count("manifest HEAD"), server.log().pulls()), (1, 0), "HEAD is enough where it tells");
+    assert_eq!((server.log().count("manifest HEAD"), server.log().pulls()), (1, 0), "a HEAD with a digest is enough");
     server.set(Fault::TagDigestMissing);
     assert_eq!(repository.resolve(&by_tag("v1")).await.unwrap().unwrap().digest, image.digest());
     assert_eq!(repository.manifest(&by_tag("v1")).await.unwrap(), image.manifest);
 }
 
 #[tokio::test]
-async fn a_broken_list_is_an_error_and_never_the_end_of_the_list() {
+async fn broken_list_is_an_error_and_not_its_end() {
     let (server, image) = with_image(Setup { page: 2, ..Setup::default() });
     for tag in ["v2", "v3"] {
         image.put(&server, "a/b", Some(tag));
@@ -119,7 +119,7 @@ async fn a_broken_list_is_an_error_and_never_the_end_of_the_list() {
 }
 
 #[tokio::test]
-async fn a_listing_tells_false_names_and_digests() {
+async fn listing_returns_invalid_names_and_digests() {
     let (server, image) = with_image(Setup::default());
     server.set(Fault::TagListHas("sha256:bad".into()));
     server.set(Fault::TagListWithDigests);
@@ -129,7 +129,7 @@ async fn a_listing_tells_false_names_and_digests() {
     assert_eq!(listed, [TagEntry::Unusable("sha256:bad".into()), v1]);
 }
 
-/// A registry like Azure's with 250 tags on one image under `a/b`, and that image.
+/// Starts a registry with Azure's listing and 250 tags of one image under `a/b`. Returns both.
 fn like_azures(setup: Setup) -> (Server, images::Image) {
     let (server, image) = with_image(setup);
     for number in 2..=250 {
@@ -144,7 +144,7 @@ fn azures(options: Options) -> Options {
 }
 
 #[tokio::test]
-async fn azures_own_listing_tells_the_digests_page_by_page() {
+async fn azure_listing_returns_digests_page_by_page() {
     let (server, image) = like_azures(Setup::default());
     let repository = with(&server, azures(Options::default()));
     assert!(repository.lists_digests());
@@ -154,17 +154,17 @@ async fn azures_own_listing_tells_the_digests_page_by_page() {
     assert_eq!(server.log().counts(), BTreeMap::from([("acr-tags GET".to_owned(), 3)]));
     server.set(Fault::TagListCut);
     assert_eq!(tags(&repository).await.unwrap_err().kind, ErrorKind::Invalid);
-    assert_eq!(server.log().count("tags GET"), 0, "a list that breaks off is no refusal");
+    assert_eq!(server.log().count("tags GET"), 0, "a broken list is no refusal");
 }
 
 #[tokio::test]
-async fn azures_listing_has_a_scope_of_its_own() {
+async fn azure_listing_requires_its_own_scope() {
     let user = ("mirror".to_owned(), "s3cret".to_owned());
     let auth = Auth::Bearer { user, anonymous_pull: true, lifetime: Duration::from_secs(300) };
     let (server, _) = like_azures(Setup { auth, ..Setup::default() });
     assert_eq!(tags(&with(&server, azures(as_user("s3cret")))).await.unwrap().len(), 250);
     assert_eq!(server.log().count("tags GET"), 0);
-    // Who may only pull is refused there, and lists in the standard way.
+    // A client that may only pull is refused by Azure's listing, and uses the standard listing.
     server.log().clear();
     let repository = with(&server, azures(Options::default()));
     for _ in 0..2 {
@@ -175,11 +175,11 @@ async fn azures_listing_has_a_scope_of_its_own() {
 }
 
 #[tokio::test]
-async fn a_registry_without_azures_listing_is_asked_for_it_once() {
+async fn missing_azure_listing_is_requested_only_once() {
     let (server, _) = like_azures(Setup::default());
     server.heal();
     let client = client(&server, azures(Options::default()));
-    // One that is in neither list says nothing of the listings.
+    // A repository that is missing in both listings does not show whether the registry has Azure's listing.
     let none = client.repository(name("none"));
     assert_eq!(tags(&none).await.unwrap_err().kind, ErrorKind::NotFound);
     assert!(none.lists_digests());
@@ -192,11 +192,11 @@ async fn a_registry_without_azures_listing_is_asked_for_it_once() {
     server.set(Fault::Unavailable { next: 1 });
     let healthy = with(&server, azures(Options::default()));
     assert_eq!(tags(&healthy).await.unwrap().len(), 250);
-    assert!(healthy.lists_digests(), "a failure that passes is no refusal");
+    assert!(healthy.lists_digests(), "a temporary failure is no refusal");
 }
 
 #[test]
-fn a_mirror_between_registries_of_azures_costs_a_listing_a_side() {
+fn sync_between_azure_registries_costs_one_listing_per_side() {
     let (source, target) = (Server::start(), Server::start());
     for server in [&source, &target] {
         let image = images::small(Family::Oci, 1);
@@ -221,7 +221,7 @@ fn a_mirror_between_registries_of_azures_costs_a_listing_a_side() {
 }
 
 #[tokio::test]
-async fn credentials_do_not_follow_a_redirect_to_another_origin() {
+async fn credentials_are_not_sent_to_a_redirected_origin() {
     let server = Server::with(Setup { auth: Auth::Basic("mirror".into(), "s3cret".into()), ..Setup::default() });
     let bytes = noise(1, 50_000);
     server.store().put_blob("a/b", bytes.clone());
@@ -229,12 +229,12 @@ async fn credentials_do_not_follow_a_redirect_to_another_origin() {
     let repository = with(&server, as_user("s3cret"));
     assert_eq!(read(&repository, &blob_descriptor(&bytes), 0).await.unwrap(), bytes);
     assert_eq!(read(&repository, &blob_descriptor(&bytes), 40_000).await.unwrap(), bytes[40_000..]);
-    let asked = server.log().requests_of("storage GET");
-    assert!(asked.len() == 2 && asked.iter().all(|request| !request.headers.contains_key("authorization")));
+    let requested = server.log().requests_of("storage GET");
+    assert!(requested.len() == 2 && requested.iter().all(|request| !request.headers.contains_key("authorization")));
 }
 
 #[tokio::test]
-async fn an_upload_follows_relative_locations_and_states_its_length() {
+async fn upload_follows_relative_locations_and_sends_its_length() {
     let server = Server::start();
     for fault in [Fault::RelativeLocation, Fault::UploadNeedsLength, Fault::NoChunks] {
         server.set(fault);
@@ -247,7 +247,7 @@ async fn an_upload_follows_relative_locations_and_states_its_length() {
 }
 
 #[tokio::test]
-async fn a_mount_that_does_not_happen_has_opened_the_session() {
+async fn refused_mount_continues_in_the_opened_session() {
     let server = Server::start();
     let bytes = noise(1, 1000);
     server.store().put_blob("other", bytes.clone());
@@ -259,7 +259,7 @@ async fn a_mount_that_does_not_happen_has_opened_the_session() {
 }
 
 #[tokio::test]
-async fn one_post_finds_or_begins_once_a_registry_has_shown_that_it_can() {
+async fn mount_post_replaces_head_after_a_first_success() {
     for (fault, heads, mounts) in [(None, 1, 4), (Some(Fault::MountRefused), 4, 1)] {
         let server = bearer(false);
         server.store().put_blob("a/b", "here".into());
@@ -269,7 +269,7 @@ async fn one_post_finds_or_begins_once_a_registry_has_shown_that_it_can() {
             let sought = repository.find_or_begin(&blob_descriptor(content.as_bytes())).await.unwrap();
             match sought {
                 BlobLookup::Found => assert_eq!(content, "here"),
-                BlobLookup::Mounted => panic!("it was nowhere else"),
+                BlobLookup::Mounted => panic!("a mount without another repository"),
                 BlobLookup::OtherLength(length) => panic!("it has {length} bytes"),
                 BlobLookup::Session(session) => {
                     assert_eq!(content, "absent");
@@ -284,17 +284,17 @@ async fn one_post_finds_or_begins_once_a_registry_has_shown_that_it_can() {
 }
 
 #[tokio::test]
-async fn a_mount_asks_for_both_scopes_in_one_token() {
+async fn mount_requests_both_scopes_in_one_token() {
     let server = bearer(false);
     let blob = blob_descriptor(b"shared");
     server.store().put_blob("other", "shared".into());
-    let begun = with(&server, as_user("s3cret")).begin_upload(&blob, Some(&name("other"))).await.unwrap();
-    assert!(matches!(begun, UploadStart::Mounted));
+    let started = with(&server, as_user("s3cret")).begin_upload(&blob, Some(&name("other"))).await.unwrap();
+    assert!(matches!(started, UploadStart::Mounted));
     assert!(server.log().count("token GET") <= 1, "{:?}", server.log().counts());
 }
 
 #[tokio::test]
-async fn many_cold_requests_need_one_token_and_an_expired_one_is_renewed_once() {
+async fn concurrent_requests_share_one_token_and_one_renewal() {
     let server = bearer(true);
     let image = images::small(Family::Oci, 1);
     image.put(&server, "a/b", Some("v1"));
@@ -312,7 +312,7 @@ async fn many_cold_requests_need_one_token_and_an_expired_one_is_renewed_once() 
 }
 
 #[tokio::test]
-async fn a_token_covers_writing_and_deleting() {
+async fn one_token_covers_writing_and_deleting() {
     let server = bearer(true);
     let repository = with(&server, as_user("s3cret"));
     let image = images::small(Family::Oci, 1);
@@ -324,7 +324,7 @@ async fn a_token_covers_writing_and_deleting() {
 }
 
 #[tokio::test]
-async fn a_refused_login_is_denied_and_tells_no_secret() {
+async fn refused_login_is_denied_and_reveals_no_secret() {
     for server in
         [bearer(false), Server::with(Setup { auth: Auth::Basic("mirror".into(), "s3cret".into()), ..Setup::default() })]
     {
@@ -339,7 +339,7 @@ async fn a_refused_login_is_denied_and_tells_no_secret() {
 }
 
 #[tokio::test]
-async fn a_busy_registry_is_waited_for_as_long_as_it_asks() {
+async fn retry_after_of_a_busy_registry_is_respected() {
     let (server, image) = with_image(Setup::default());
     server.set(Fault::TooManyRequests { next: 1, retry_after: Some(1) });
     let start = Instant::now();
@@ -352,7 +352,7 @@ async fn a_busy_registry_is_waited_for_as_long_as_it_asks() {
 }
 
 #[tokio::test]
-async fn a_read_that_breaks_is_an_error_and_goes_on_from_its_offset() {
+async fn broken_read_is_an_error_and_resumes_at_its_offset() {
     let server = Server::start();
     let bytes = noise(1, 500_000);
     let blob = blob_descriptor(&bytes);
@@ -364,7 +364,7 @@ async fn a_read_that_breaks_is_an_error_and_goes_on_from_its_offset() {
     let error = loop {
         match stream.try_next().await {
             Ok(Some(piece)) => arrived.extend_from_slice(&piece),
-            Ok(None) => panic!("it ended as if it were whole"),
+            Ok(None) => panic!("the truncated blob ended without an error"),
             Err(error) => break error,
         }
     };
@@ -376,7 +376,7 @@ async fn a_read_that_breaks_is_an_error_and_goes_on_from_its_offset() {
 }
 
 #[tokio::test]
-async fn an_upload_that_breaks_commits_nothing() {
+async fn broken_upload_commits_nothing() {
     let server = Server::start();
     let repository = open(&server);
     for (seed, size) in [(1, 50_000), (2, 2_000_000)] {
@@ -393,7 +393,7 @@ async fn an_upload_that_breaks_commits_nothing() {
 }
 
 #[tokio::test]
-async fn an_upload_that_is_too_large_for_one_body_is_refused_for_good() {
+async fn upload_over_the_body_limit_is_refused_permanently() {
     let server = Server::start();
     server.set(Fault::UploadBodyLimit(1000));
     let error = push_blob(&open(&server), noise(1, 5000), None).await.unwrap_err();
@@ -401,19 +401,19 @@ async fn an_upload_that_is_too_large_for_one_body_is_refused_for_good() {
 }
 
 #[tokio::test]
-async fn a_blob_that_was_collected_is_missing_content() {
+async fn garbage_collected_blob_is_missing_content() {
     let (server, image) = with_image(Setup::default());
     let layer = blob_descriptor(&image.blobs[1]);
     server.set(Fault::BlobCollected(layer.digest));
     let repository = open(&server);
-    assert!(repository.has_blob(&layer).await.unwrap(), "the registry's cache still says so");
+    assert!(repository.has_blob(&layer).await.unwrap(), "the registry's cache still reports the blob");
     let error = repository.push_manifest(&image.manifest, Some(&"v2".parse().unwrap())).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::MissingContent, "{error}");
     assert_eq!(read(&repository, &layer, 0).await.unwrap_err().kind, ErrorKind::NotFound);
 }
 
 #[tokio::test]
-async fn a_tag_that_cannot_move_or_be_written_stays_as_it_was() {
+async fn unwritable_tag_keeps_its_digest() {
     let (server, image) = with_image(Setup::default());
     let other = images::small(Family::Oci, 2);
     other.put(&server, "a/b", None);
@@ -427,14 +427,14 @@ async fn a_tag_that_cannot_move_or_be_written_stays_as_it_was() {
     server.set(Fault::ManifestPutFails { nth: 1 });
     let error = repository.push_manifest(&other.manifest, Some(&v1)).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Unavailable, "{error}");
-    assert!(server.log().count("manifest PUT") > 3, "a server's failure is tried again");
+    assert!(server.log().count("manifest PUT") > 3, "a server error is retried");
     server.set(Fault::NoDelete);
     assert_eq!(repository.delete(&v1.into()).await.unwrap_err().kind, ErrorKind::Unsupported);
     assert_eq!(server.store().tag("a/b", "v1"), Some(image.digest()));
 }
 
 #[tokio::test]
-async fn the_catalog_is_listed_over_its_pages_where_there_is_one() {
+async fn catalog_is_listed_over_all_pages_if_present() {
     let server = Server::with(Setup { page: 2, ..Setup::default() });
     for repository in ["a/one", "a/two", "b/three", "c"] {
         server.store().put_blob(repository, "x".into());
@@ -448,7 +448,7 @@ async fn the_catalog_is_listed_over_its_pages_where_there_is_one() {
 }
 
 #[tokio::test]
-async fn a_burst_of_refusals_halves_the_requests_in_flight() {
+async fn burst_of_throttling_halves_the_requests_in_flight() {
     let (server, _) = with_image(Setup::default());
     server.set(Fault::Delay(Duration::from_millis(100)));
     let limits = Limits { concurrent: Figure::Set(20), ..Limits::default() };
@@ -459,17 +459,18 @@ async fn a_burst_of_refusals_halves_the_requests_in_flight() {
         futures_util::future::try_join_all(references.iter().map(|one| repository.resolve(one))).await.unwrap();
         server.log().most_at_once()
     };
-    assert_eq!(most_of(30).await, 20, "nobody asked for patience");
+    assert_eq!(most_of(30).await, 20, "no throttling yet");
     server.set(Fault::TooManyRequests { next: 5, retry_after: Some(0) });
     assert_eq!(most_of(20).await, 20);
-    assert_eq!(server.log().requests().len(), 25, "five came again");
-    // Those five raise the limit half way to eleven; the rest was in flight when it was halved, and counts for nothing.
+    assert_eq!(server.log().requests().len(), 25, "five requests were repeated");
+    // The five repeated requests raise the limit half of the way to eleven. The other requests were in flight when the
+    // limit was halved, and do not count.
     assert_eq!(most_of(14).await, 10);
 }
 
-/// Reads that are in flight when the limit is halved wait for writes that then have to enter beside them.
+/// Reads that are in flight when the limit is halved wait for writes. These writes must get permits beside the reads.
 #[test]
-fn a_registry_that_asks_for_patience_can_still_be_copied_within() {
+fn copy_within_a_throttled_registry_does_not_deadlock() {
     for kind in ["plain", "acr"] {
         let server = Server::start();
         server.set(Fault::MountRefused);
@@ -493,7 +494,7 @@ fn a_registry_that_asks_for_patience_can_still_be_copied_within() {
 }
 
 #[tokio::test]
-async fn no_more_requests_are_in_flight_than_the_limit() {
+async fn requests_in_flight_never_exceed_the_limit() {
     let (server, _) = with_image(Setup::default());
     server.set(Fault::Delay(Duration::from_millis(20)));
     let limits = Limits { concurrent: Figure::Set(3), ..Limits::default() };

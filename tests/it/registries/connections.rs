@@ -1,5 +1,5 @@
-//! Connections that servers end in good order, and requests that reach a port of another kind, with nginx before a
-//! registry.
+//! Tests of connections that servers end in good order, and of requests to a port with another protocol, with nginx in
+//! front of a registry.
 
 use crate::support::front::Authority;
 use crate::support::images::{self, Family, linux};
@@ -7,10 +7,10 @@ use crate::support::programs::{DEADLINE, Nginx, Output, Running, Throttle};
 use crate::support::registry::{Fault, Server};
 use crate::support::site::Site;
 
-/// A year that no test will see the end of.
+/// Year of expiry in the distant future.
 const LATER: i32 = 4000;
 
-/// A registry, and another one behind nginx with TLS.
+/// Registry, and another registry behind nginx with TLS.
 struct Scene {
     open: Server,
     behind: Server,
@@ -19,10 +19,10 @@ struct Scene {
 }
 
 impl Scene {
-    /// With more directives for nginx.
+    /// Starts nginx with these further directives.
     fn with(server: &'static str) -> Self {
         let (open, behind, site) = (Server::start(), Server::start(), Site::new());
-        // An absolute address would lead past nginx.
+        // An absolute `Location` would bypass nginx.
         behind.set(Fault::RelativeLocation);
         let authority = Authority::new("an authority");
         site.write("ca.pem", &authority.pem());
@@ -40,7 +40,7 @@ impl Scene {
         Running::start(self.site.command(args).env("TRANSSHIP_LOG", level)).wait(DEADLINE)
     }
 
-    /// The words of a copy from behind nginx that failed.
+    /// Runs a copy from behind nginx, which must fail. Returns its output.
     fn failure(&self, options: &str) -> String {
         let source = format!("{}/app:v1", self.nginx.host());
         let output = self.run(options, "  []", "error", &["copy", &source, &format!("{}/back:v1", self.open.host())]);
@@ -50,10 +50,10 @@ impl Scene {
 }
 
 #[test]
-fn requests_that_a_goaway_left_out_are_sent_again_and_all_tags_arrive() {
+fn requests_unprocessed_at_a_goaway_are_resent() {
     let scene = Scene::with("keepalive_requests 3;");
     for seed in 0..24 {
-        // Some blobs are streamed, or go in chunks of a MiB, others are held whole.
+        // Large blobs are streamed or sent in chunks of 1 MiB. Small blobs are buffered as a whole.
         let size = if seed % 2 == 0 { 1_300_000 } else { 20_000 };
         let image = images::image(Family::Oci, linux("amd64"), &[images::layer(Family::Oci, seed, size)]);
         image.put(&scene.open, "app", Some(&format!("v{seed}")));
@@ -74,46 +74,47 @@ fn requests_that_a_goaway_left_out_are_sent_again_and_all_tags_arrive() {
         assert_eq!(scene.behind.store().tags(mode), scene.open.store().tags("app"));
         assert_eq!(scene.open.store().tags(mode), scene.open.store().tags("app"));
     }
-    // Which requests a connection's end leaves out is chance, but hardly ever none of some hundred.
+    // The number of unprocessed requests at the end of a connection is random. With several hundred requests, it is
+    // hardly ever zero.
     assert!(has_repeated, "no connection ended before a request was processed");
 }
 
 #[test]
-fn plain_http_at_a_port_for_tls_names_the_key_to_remove() {
+fn plain_http_at_a_tls_port_names_the_key_to_remove() {
     let scene = Scene::with("");
-    let told = format!("http://{} requires TLS; remove `plain_http`", scene.nginx.host());
+    let message = format!("http://{} requires TLS; remove `plain_http`", scene.nginx.host());
     let failure = scene.failure(", plain_http: true");
-    assert!(failure.contains(&told), "{failure}");
+    assert!(failure.contains(&message), "{failure}");
 }
 
 #[test]
-fn a_server_that_wants_a_certificate_by_http_names_the_key_to_set() {
+fn http_error_about_client_certificates_names_the_key() {
     let scene = Scene::with("ssl_verify_client on;\nssl_client_certificate server.pem;");
-    let told =
+    let message =
         format!("https://{} requires a client certificate; set `tls.certificate` to its file", scene.nginx.host());
     let failure = scene.failure(", tls: {ca: ca.pem}");
-    assert!(failure.contains(&told), "{failure}");
+    assert!(failure.contains(&message), "{failure}");
     let strange = Authority::new("another authority").certify("me", LATER);
     scene.site.write("me.pem", &strange.certificate);
     scene.site.write("me.key", &strange.key);
-    let told = format!("https://{} rejected the client certificate; check `tls.certificate`", scene.nginx.host());
+    let message = format!("https://{} rejected the client certificate; check `tls.certificate`", scene.nginx.host());
     let failure = scene.failure(", tls: {ca: ca.pem, certificate: me.pem, key: me.key}");
-    assert!(failure.contains(&told), "{failure}");
+    assert!(failure.contains(&message), "{failure}");
 }
 
 #[test]
-fn connections_that_are_closed_without_a_word_name_both_keys() {
+fn connections_closed_without_a_response_name_both_keys() {
     let scene = Scene::with("");
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let host = listener.local_addr().unwrap().to_string();
-    // Reads something, so that the end is no reset, and says nothing.
+    // The server reads the request, so that closing the connection is no reset, and sends nothing.
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let Ok(mut stream) = stream else { return };
             let _ = std::io::Read::read(&mut stream, &mut [0; 4096]);
         }
     });
-    for (options, told) in [
+    for (options, message) in [
         ("plain_http: true", "; if the server expects TLS, remove `plain_http`"),
         (
             "{}",
@@ -124,6 +125,6 @@ fn connections_that_are_closed_without_a_word_name_both_keys() {
         let options = if options == "{}" { options.to_owned() } else { format!("{{{options}}}") };
         scene.site.configure_fully("status: off", &format!("\"{host}\": {options}"), "  []");
         let output = Running::start(&mut scene.site.command(&["tags", &format!("{host}/app")])).wait(DEADLINE);
-        assert!(output.code() != 0 && output.stderr.contains(told), "{output:?}");
+        assert!(output.code() != 0 && output.stderr.contains(message), "{output:?}");
     }
 }

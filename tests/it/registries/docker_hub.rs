@@ -1,4 +1,5 @@
-//! A source that counts pulls as Docker Hub does: what fits into a window is copied, the newest first, and the rest waits.
+//! Tests of a source that counts pulls as Docker Hub does: the tags that fit into a window are copied, the newest
+//! first, and the other tags are deferred.
 
 use std::collections::BTreeSet;
 
@@ -13,14 +14,14 @@ fn hub(limit: usize, slides: bool) -> Server {
     Server::with(Setup { pulls, ..Setup::default() })
 }
 
-/// A small image for each of these tags.
+/// Puts a small image under each of these tags.
 fn put_images(hub: &Server, repository: &str, tags: impl Iterator<Item = String>) {
     for (seed, tag) in tags.enumerate() {
         images::small(Family::Docker, seed as u64 + 1).put(hub, repository, Some(&tag));
     }
 }
 
-/// `1.0.0`, `1.1.0` and so on.
+/// Returns the tags `1.0.0`, `1.1.0` and so on.
 fn versions(of: std::ops::Range<usize>) -> impl Iterator<Item = String> {
     of.map(|minor| format!("1.{minor}.0"))
 }
@@ -45,20 +46,20 @@ fn site_of(hub: &Server, target: &Server, repositories: &[&str], limits: &str) -
 }
 
 #[test]
-fn three_hundred_tags_come_over_the_windows_and_a_restart_without_a_pull_beyond_the_limit() {
+fn three_hundred_tags_arrive_over_several_quota_windows() {
     let (hub, target) = (hub(100, false), Server::start());
     put_images(&hub, "app", versions(0..300));
     let site = site_of(&hub, &target, &["app"], "");
 
     let report = site.report(4);
     let newest: BTreeSet<String> = versions(200..300).collect();
-    assert_eq!(tags(&target, "app"), newest, "the newest come first");
+    assert_eq!(tags(&target, "app"), newest, "the newest tags are copied first");
     assert_eq!(report.0["outcome"], "deferred");
     assert_eq!(hub.pulls_left(), 0);
 
     hub.advance_pull_clock(SIX_HOURS);
     let mut running = site.start(&["once"]);
-    running.wait_until("some of the second window", |_| (tags(&target, "app").len() >= 140).then_some(()));
+    running.wait_until("tags of the second window", |_| (tags(&target, "app").len() >= 140).then_some(()));
     running.kill();
     let before = tags(&target, "app").len();
     site.report(4);
@@ -74,18 +75,18 @@ fn three_hundred_tags_come_over_the_windows_and_a_restart_without_a_pull_beyond_
 }
 
 #[test]
-fn a_first_run_reads_the_newest_tags_alone_and_nothing_beyond_what_arrives() {
+fn first_run_within_a_quota_reads_only_the_newest_tags() {
     let (hub, target) = (hub(12, false), Server::start());
     for minor in 0..11 {
         index(2, minor).put(&hub, "app", Some(&format!("1.{minor}.0")));
     }
-    // Nothing is known of a limit before the first answer.
+    // The program does not know the limit before the first response.
     site_of(&hub, &target, &["app"], "").report(4);
-    assert_eq!(tags(&target, "app"), versions(7..11).collect(), "four of three reads each, the newest");
+    assert_eq!(tags(&target, "app"), versions(7..11).collect(), "the four newest tags, with three reads each");
     assert_eq!((hub.log().pulls(), hub.refused_pulls()), (12, 0));
 }
 
-/// An index of this many platforms, with no manifest in common with those of other seeds.
+/// Returns an index of this number of platforms, which shares no manifest with indexes of other seeds.
 fn index(platforms: u64, seed: u64) -> images::Image {
     let child = |nth| {
         let layers = [images::layer(Family::Oci, 1000 * seed + nth, 500)];
@@ -95,7 +96,7 @@ fn index(platforms: u64, seed: u64) -> images::Image {
 }
 
 #[test]
-fn an_index_that_does_not_fit_wastes_no_pull_for_its_children_and_nothing_overtakes_it() {
+fn index_over_the_remaining_quota_wastes_no_pull() {
     let (hub, target) = (hub(20, true), Server::start());
     images::small(Family::Oci, 1).put(&hub, "app", Some("0.0.1"));
     let site = site_of(&hub, &target, &["app"], "");
@@ -108,58 +109,58 @@ fn an_index_that_does_not_fit_wastes_no_pull_for_its_children_and_nothing_overta
 
     let report = site.report(4);
     let there = |tags: [&str; 3]| tags.map(str::to_owned).into();
-    assert_eq!(tags(&target, "app"), there(["0.0.1", "1.2.0", "1.3.0"]), "the small one waits behind the larger ones");
-    assert_eq!(hub.log().pulls(), 2 * 8 + 1, "the third showed that it does not fit");
+    assert_eq!(tags(&target, "app"), there(["0.0.1", "1.2.0", "1.3.0"]), "the small tag waits behind the larger ones");
+    assert_eq!(hub.log().pulls(), 2 * 8 + 1, "one pull of the third index shows that it does not fit");
     let reason = report.tag("1.1.0")["reason"].as_str().unwrap();
-    let told = format!(
+    let message = format!(
         "7 more manifests must be read, and the pull limit of {} leaves 2 of 20 pulls per 6h (reported ",
         hub.host()
     );
-    assert!(reason.contains(&told), "{reason}");
+    assert!(reason.contains(&message), "{reason}");
 
     hub.advance_pull_clock(SIX_HOURS);
-    let told = site.once();
-    assert!(told.contains("3 copied, 3 unchanged"), "{told}");
+    let message = site.once();
+    assert!(message.contains("3 copied, 3 unchanged"), "{message}");
     assert_eq!(hub.log().pulls(), 2 * 8 + 1 + 2 * 8 + 1);
     assert_eq!(hub.refused_pulls(), 0);
 }
 
 #[test]
-fn an_index_larger_than_the_limit_is_refused_by_name_and_holds_nothing_up() {
+fn index_larger_than_the_quota_fails_and_delays_nothing() {
     let (hub, target) = (hub(10, false), Server::start());
     index(12, 1).put(&hub, "app", Some("2.0.0"));
     put_images(&hub, "app", versions(0..3));
     let report = site_of(&hub, &target, &["app"], "reserve_pulls: 2").report(1);
     assert_eq!(tags(&target, "app"), versions(0..3).collect());
     let message = report.tag("2.0.0")["message"].as_str().unwrap();
-    let told = format!(
+    let reported = format!(
         "12 more manifests must be read, and the pull limit of {} is 10, of which 2 are reserved: authenticate with an \
          account that has a larger limit, lower `limits.reserve_pulls`, or select fewer `platforms`",
         hub.host()
     );
-    assert!(message.ends_with(&told), "{message}");
+    assert!(message.ends_with(&reported), "{message}");
 }
 
 #[test]
-fn entries_share_what_is_left_and_leave_what_is_kept() {
+fn entries_share_remaining_pulls_and_leave_the_reserve() {
     let (hub, target) = (hub(50, false), Server::start());
     for repository in ["one", "two"] {
         put_images(&hub, repository, versions(0..40).map(|tag| format!("{tag}-{repository}")));
     }
     let site = site_of(&hub, &target, &["one", "two"], "reserve_pulls: 20");
-    let told = site.run(&["once"]);
-    assert_eq!(told.code(), 4, "{}", told.stdout);
+    let message = site.run(&["once"]);
+    assert_eq!(message.code(), 4, "{}", message.stdout);
     assert_eq!(hub.pulls_left(), 20);
     assert_eq!(tags(&target, "one").len() + tags(&target, "two").len(), 30);
     let waits =
         format!("the pull limit of {} leaves 20 of 50 pulls per 6h, of which 20 are reserved (reported ", hub.host());
-    assert!(told.stdout.contains(" wait until ") && told.stdout.contains(&waits), "{}", told.stdout);
+    assert!(message.stdout.contains(" wait until ") && message.stdout.contains(&waits), "{}", message.stdout);
     let history = site.history(&["--entry", "one"]);
     assert_eq!((&history[0]["outcome"], history[0]["deferred_until"].is_string()), (&"deferred".into(), true));
     let counts = ["copied", "deferred"].map(|word| history[0]["tags"][word].as_u64().unwrap());
     assert_eq!(counts.iter().sum::<u64>(), 40, "{counts:?}");
 
-    // Nothing is left: that is asked for, and no pull is tried.
+    // No pulls remain: the program queries the quota and tries no pull.
     site.run(&["once"]);
     assert_eq!((hub.log().pulls(), hub.pulls_left(), hub.refused_pulls()), (30, 20, 0));
 }
@@ -167,7 +168,7 @@ fn entries_share_what_is_left_and_leave_what_is_kept() {
 #[test]
 fn tags_of_one_image_cost_one_pull() {
     let (hub, target) = (hub(100, false), Server::start());
-    // From the journal the second run knows that pulls are counted.
+    // The second run knows from the journal that the registry counts pulls.
     images::small(Family::Oci, 1).put(&hub, "app", Some("old"));
     let site = site_of(&hub, &target, &["app"], "");
     site.once();
@@ -181,7 +182,7 @@ fn tags_of_one_image_cost_one_pull() {
 }
 
 #[test]
-fn others_who_use_the_address_are_noticed_and_nobody_waits_for_hours() {
+fn pulls_of_other_clients_are_noticed_without_long_waits() {
     let (hub, target) = (hub(30, false), Server::start());
     put_images(&hub, "app", versions(0..40));
     let site = site_of(&hub, &target, &["app"], "");
@@ -197,8 +198,8 @@ fn others_who_use_the_address_are_noticed_and_nobody_waits_for_hours() {
 }
 
 #[test]
-fn the_daemon_goes_on_by_itself_when_the_window_allows() {
-    // The shortest window that is taken for a quota's: what is left is asked for again after 50 seconds.
+fn daemon_continues_when_the_quota_window_allows() {
+    // The shortest window that counts as a quota. The program queries the remaining pulls again after 50 seconds.
     let pulls = Some(PullLimit { limit: 5, window: 600, slides: false });
     let (hub, target) = (Server::with(Setup { pulls, ..Setup::default() }), Server::start());
     put_images(&hub, "app", versions(0..8));
@@ -214,18 +215,18 @@ fn the_daemon_goes_on_by_itself_when_the_window_allows() {
     let of = |count: usize| (tags(&target, "app").len() == count).then_some(());
     daemon.wait_until_within(std::time::Duration::from_secs(90), "five tags", |_| of(5));
     let address = daemon.ready();
-    daemon.wait_until("the pulls that are left", |_| {
+    daemon.wait_until("the remaining pulls", |_| {
         let (_, metrics) = crate::support::http::get(&address, "/metrics")?;
         let line = format!("transship_quota_remaining{{registry=\"{}\",identity=\"anonymous\"}} 0", hub.host());
         metrics.contains(&line).then_some(())
     });
-    // A run that has not ended would go on as soon as the window allows.
+    // The first run must end before the window allows further pulls, or it would copy the remaining tags itself.
     daemon.wait_until_within(std::time::Duration::from_secs(90), "the end of the first run", |_| {
         site.history(&[]).iter().any(|run| run["outcome"] == "deferred").then_some(())
     });
     hub.advance_pull_clock(600);
     daemon.wait_until_within(std::time::Duration::from_secs(150), "all tags", |_| of(8));
-    daemon.wait_until_within(std::time::Duration::from_secs(90), "the end of the run that brought them", |_| {
+    daemon.wait_until_within(std::time::Duration::from_secs(90), "the end of the run that copied them", |_| {
         let runs = site.history(&[]);
         let brought = runs.iter().find(|run| run["outcome"] == "succeeded" && run["tags"]["copied"] == 3)?;
         assert_eq!(brought["trigger"], "continued");
@@ -237,7 +238,7 @@ fn the_daemon_goes_on_by_itself_when_the_window_allows() {
 }
 
 #[test]
-fn docker_hub_is_asked_what_is_left_before_the_first_pull() {
+fn docker_hub_quota_is_queried_before_the_first_pull() {
     let (hub, target) = (hub(100, true), Server::start());
     for minor in 0..40 {
         index(9, minor).put(&hub, "library/app", Some(&format!("1.{minor}.0")));
@@ -254,19 +255,19 @@ fn docker_hub_is_asked_what_is_left_before_the_first_pull() {
     let report = site.report(4);
     assert_eq!((hub.log().count("manifest GET"), report.tags().len()), (0, 40));
     let reason = report.tag("1.3.0")["reason"].as_str().unwrap();
-    let told = "source docker.io/library/app: reading manifest 1.3.0: \
+    let message = "source docker.io/library/app: reading manifest 1.3.0: \
                 the pull limit of docker.io leaves 0 of 100 pulls per 6h (reported ";
-    assert!(reason.starts_with(told), "{reason}");
+    assert!(reason.starts_with(message), "{reason}");
 
     hub.advance_pull_clock(SIX_HOURS);
     std::fs::remove_file(site.journal()).unwrap();
     site.report(4);
-    assert_eq!(tags(&target, "app"), versions(30..40).collect(), "ten of ten pulls each");
+    assert_eq!(tags(&target, "app"), versions(30..40).collect(), "ten tags with ten pulls each");
     assert_eq!((hub.log().pulls(), hub.refused_pulls()), (100, 0));
 }
 
 #[test]
-fn a_new_process_asks_what_is_left_before_it_reads_where_the_journal_knows_of_a_limit() {
+fn new_process_queries_a_recorded_quota_before_reading() {
     let (hub, target) = (hub(3, true), Server::start());
     put_images(&hub, "one", versions(0..3));
     let site = site_of(&hub, &target, &["one"], "");

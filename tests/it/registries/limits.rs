@@ -1,5 +1,5 @@
-//! What a registry is asked for, by its own log: no faster than its limits, fairly between entries, and not before it wants to be
-//! asked again. Nothing here depends on this machine being fast: slowness makes requests come later, never sooner.
+//! Tests of limits by the log of the registry: request rates, fairness between entries, and `Retry-After`. No test
+//! depends on the speed of the machine, because a slow machine only delays requests.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -31,22 +31,22 @@ fn is_write(request: &Request) -> bool {
     ["POST", "PUT", "PATCH"].iter().any(|method| request.kind.ends_with(method))
 }
 
-/// How many of these requests came before each of the others in time: none before the rate allowed it, counted from the first.
+/// Asserts that each request arrived no earlier than the rate allows, counted from the first request.
 #[track_caller]
-fn expect_no_sooner_than(rate: u32, requests: &[&Request]) {
+fn expect_rate_kept(rate: u32, requests: &[&Request]) {
     let (at_once, steady) = (f64::from((rate / 10).max(1)), f64::from(rate - (rate / 10).max(1) + 1));
     let first = requests[0].began;
     for (before, request) in requests.iter().enumerate() {
         #[expect(clippy::cast_precision_loss, reason = "a few hundred requests")]
         let soonest = Duration::from_secs_f64(((before as f64 + 1.0 - at_once) / steady).max(0.0));
-        // The first may have come late itself.
+        // The first request may have been delayed.
         let came = request.began - first + Duration::from_millis(300);
         assert!(came >= soonest, "{before} requests before one at {came:?}, which is for {soonest:?}");
     }
 }
 
 #[tokio::test]
-async fn no_more_writes_come_than_their_bucket_allows_and_reads_go_on() {
+async fn writes_stay_within_their_bucket_while_reads_continue() {
     let server = Server::start();
     images::small(Family::Oci, 1).put(&server, "app", Some("v1"));
     let limits = Limits { writes: a_second(20), ..Limits::default() };
@@ -62,15 +62,15 @@ async fn no_more_writes_come_than_their_bucket_allows_and_reads_go_on() {
     let requests = server.log().requests();
     let writes: Vec<&Request> = requests.iter().filter(|request| is_write(request)).collect();
     assert_eq!((writes.len(), requests.len()), (50, 100));
-    expect_no_sooner_than(20, &writes);
-    // More writes wait than there are permits, and hold none.
+    expect_rate_kept(20, &writes);
+    // More writes wait than there are permits. Waiting writes occupy no permit.
     let last_read = requests.iter().rposition(|request| !is_write(request)).unwrap();
     let writes_before = requests[..last_read].iter().filter(|request| is_write(request)).count();
     assert!(writes_before < 25, "{writes_before} writes went before the last read");
 }
 
 #[tokio::test]
-async fn lists_of_referrers_and_deletions_have_buckets_of_their_own() {
+async fn referrers_lists_and_deletions_have_their_own_buckets() {
     let server = Server::start();
     let image = images::small(Family::Oci, 1);
     image.put(&server, "app", Some("v1"));
@@ -82,7 +82,10 @@ async fn lists_of_referrers_and_deletions_have_buckets_of_their_own() {
     let subject = image.digest();
     let list = || repository.referrers(&subject, transship::store::Listed::Perhaps);
     list().await.unwrap();
-    assert!(tokio::time::timeout(Duration::from_millis(100), list()).await.is_err(), "a second list in an hour");
+    assert!(
+        tokio::time::timeout(Duration::from_millis(100), list()).await.is_err(),
+        "the bucket allows one list per hour"
+    );
     for _ in 0..20 {
         repository.resolve(&tag).await.unwrap();
     }
@@ -91,9 +94,9 @@ async fn lists_of_referrers_and_deletions_have_buckets_of_their_own() {
     assert_eq!((server.log().count("referrers GET"), server.log().count("manifest DELETE")), (1, 1));
 }
 
-/// Two entries, one with many tags and one with two, into one registry with these limits; the place of the last write of each
-/// in the order of all.
-fn share(limits: &str, delay: Duration) -> (usize, usize) {
+/// Runs two entries into one registry with these limits: one entry has many tags and the other has two. Returns the
+/// positions of the last write of the small and of the big entry in the order of all writes.
+fn last_writes(limits: &str, delay: Duration) -> (usize, usize) {
     let (source, target) = (Server::start(), Server::start());
     for seed in 0..40 {
         images::small(Family::Oci, 100 + seed).put(&source, "big", Some(&format!("v{seed}")));
@@ -117,16 +120,16 @@ fn share(limits: &str, delay: Duration) -> (usize, usize) {
 }
 
 #[test]
-fn an_entry_with_many_tags_does_not_hold_up_one_with_two() {
-    // By the rate, with more permits than either entry needs, and by the permits.
+fn entry_with_many_tags_does_not_delay_a_small_one() {
+    // First the rate limits the writes, with more permits than each entry needs. Then the permits limit the writes.
     for (limits, delay) in [("writes: 100/s, concurrent: 1000", 0), ("concurrent: 2", 5)] {
-        let (small, big) = share(limits, Duration::from_millis(delay));
+        let (small, big) = last_writes(limits, Duration::from_millis(delay));
         assert!(small * 2 < big, "{limits}: the small one ended at {small} of {big}");
     }
 }
 
 #[test]
-fn nothing_is_asked_before_the_registry_wants_to_be_asked_again() {
+fn no_request_is_sent_before_retry_after_elapses() {
     const WAIT: Duration = Duration::from_secs(3);
     for concurrent in [1, 8] {
         let user = ("me".to_owned(), "secret".to_owned());
@@ -135,7 +138,7 @@ fn nothing_is_asked_before_the_registry_wants_to_be_asked_again() {
         for seed in 0..50 {
             images::small(Family::Oci, seed).put(&source, "app", Some(&format!("v{seed}")));
         }
-        // So slow that the run would go on well into that time.
+        // The delay is so long that the run would continue during that time.
         target.set(Fault::Delay(Duration::from_millis(15 * concurrent)));
         let (from, to) = (source.host(), target.host());
         let site = Site::new();
@@ -157,18 +160,18 @@ fn nothing_is_asked_before_the_registry_wants_to_be_asked_again() {
         let refused: Vec<&Request> = requests.iter().filter(|request| request.status == 429).collect();
         assert!(requests.len() > 250, "{}", requests.len());
         assert_eq!(refused.len(), 1, "{:?}", target.log().counts());
-        // The requests in flight may still arrive, however late this machine serves them.
+        // Requests in flight may still arrive, and a busy machine may receive them late.
         let quiet = refused[0].began..refused[0].began + WAIT;
         let is_early = |request: &&Request| request.status != 429 && quiet.contains(&request.began);
         let early: Vec<&Request> = requests.iter().filter(is_early).collect();
         assert!(early.len() < usize::try_from(concurrent).unwrap(), "concurrent {concurrent}: {early:#?}");
-        assert!(requests.iter().any(|request| request.began >= quiet.end), "it went on");
+        assert!(requests.iter().any(|request| request.began >= quiet.end), "the run continued");
         assert_eq!(target.store().tags("app"), source.store().tags("app"));
     }
 }
 
 #[test]
-fn all_registries_together_keep_the_bandwidth_of_the_daemon() {
+fn daemon_bandwidth_limits_all_registries_together() {
     let (source, target) = (Server::start(), Server::start());
     let layer = images::layer(Family::Oci, 1, 512 * 1024);
     images::image(Family::Oci, images::linux("amd64"), &[layer]).put(&source, "app", Some("v1"));
@@ -176,12 +179,12 @@ fn all_registries_together_keep_the_bandwidth_of_the_daemon() {
     let site = Site::new();
     let registries = [from, to].map(|host| format!("\"{host}\": {{plain_http: true}}")).join(", ");
     let entry = format!("- {{name: app, source: \"{from}/app\", target: \"{to}/app\"}}");
-    // At any time of day one of both holds.
+    // One of the two windows applies at any time of day.
     let windows = "bandwidth: [{rate: 512KiB/s, between: \"06:00-18:00\"}, {rate: 512KiB/s, between: \"18:00-06:00\"}]";
     site.configure_fully(&format!("status: off, {windows}"), &registries, &entry);
     let began = Instant::now();
     site.once();
-    // Half a mebibyte read and as much written, less what goes at once.
+    // The run reads and writes half a mebibyte each. A part of these bytes is transferred at once.
     assert!(began.elapsed() >= Duration::from_millis(1850), "{:?}", began.elapsed());
     assert_eq!(target.store().tags("app"), source.store().tags("app"));
 }
@@ -196,7 +199,7 @@ fn target(endpoints: &Endpoints, host: &RegistryHost) -> Arc<dyn Target> {
     endpoints.target(&endpoint, AccessContext::default()).unwrap()
 }
 
-/// A configuration of one registry with these limits.
+/// Returns a configuration of one registry with these limits.
 fn config(host: &RegistryHost, limits: &str) -> Config {
     let registries = format!("{{\"{host}\": {{plain_http: true, limits: {limits}}}}}");
     let text = format!("{{version: 1, daemon: {{journal: x}}, registries: {registries}, sync: []}}");
@@ -204,7 +207,7 @@ fn config(host: &RegistryHost, limits: &str) -> Config {
 }
 
 #[tokio::test]
-async fn other_limits_hold_for_what_runs_already() {
+async fn changed_rate_limits_apply_to_transfers_in_flight() {
     let server = Server::start();
     let (endpoints, host) =
         endpoints(&server, Limits { writes: Figure::Set(Rate { count: 1, per: 3600 * SECOND }), ..Limits::default() });
@@ -217,14 +220,14 @@ async fn other_limits_hold_for_what_runs_already() {
     }
     assert!(!writes.is_finished());
     let after = endpoints.reconfigured(&config(&host, "{writes: 1000/s}"), std::slice::from_ref(&host));
-    let writes = tokio::time::timeout(DEADLINE, writes).await.expect("they wait no longer");
+    let writes = tokio::time::timeout(DEADLINE, writes).await.expect("the writes continue");
     assert_eq!(writes.unwrap().unwrap().len(), 5);
     let client = |endpoints: &Endpoints| endpoints.registry(&host, None).unwrap();
-    assert!(Arc::ptr_eq(&client(&endpoints), &client(&after)), "the client goes on");
+    assert!(Arc::ptr_eq(&client(&endpoints), &client(&after)), "the client is kept");
 }
 
 #[tokio::test]
-async fn another_bandwidth_holds_for_what_runs_already() {
+async fn changed_bandwidth_applies_to_transfers_in_flight() {
     let server = Server::start();
     let (endpoints, host) = endpoints(&server, Limits::default());
     let endpoints = endpoints.within(Some(Bandwidth::always(1024)));
@@ -235,12 +238,12 @@ async fn another_bandwidth_holds_for_what_runs_already() {
     }
     assert!(!push.is_finished());
     let _after = endpoints.reconfigured(&config(&host, "{}"), &[]).within(None);
-    let push = tokio::time::timeout(DEADLINE, push).await.expect("it waits no longer");
+    let push = tokio::time::timeout(DEADLINE, push).await.expect("the push continues");
     assert!(push.unwrap().unwrap());
 }
 
 #[test]
-fn the_limits_are_shown_without_asking_anybody() {
+fn limits_are_shown_without_any_request() {
     let site = Site::new();
     let registries = "a.example: {limits: {profile: acr-basic, writes: 50/min}}";
     site.configure_fully("status: off", registries, "- {name: app, source: ghcr.io/a/b, target: a.example/b}");

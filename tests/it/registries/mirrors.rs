@@ -1,5 +1,5 @@
-//! Registries with mirrors: what is addressed by its digest is read from them, and whatever they lack, break or have wrong
-//! does no harm. Tags are the registry's own word.
+//! Tests of registries with mirrors: content with a digest is read from mirrors, and missing or wrong content and
+//! faults of a mirror do no harm. Tags are resolved at the registry itself.
 
 use std::net::TcpListener;
 
@@ -12,7 +12,7 @@ use crate::support::site::Site;
 
 const NO_CREDENTIALS: &str = "the registry requires a user name and a password, and none are configured";
 
-/// A registry, the servers that mirror it below `hub`, and a target, with an entry `app` from the first to the last.
+/// Registry, the servers that mirror it below `hub`, and a target, with an entry `app` from the registry to the target.
 struct Scene {
     origin: Server,
     mirrors: Vec<Server>,
@@ -22,7 +22,7 @@ struct Scene {
 }
 
 impl Scene {
-    /// Three tags at the registry.
+    /// Creates a registry with three tags, and empty mirrors.
     fn new(mirrors: usize) -> Self {
         let origin = Server::start();
         let images: Vec<Image> = (1..=3).map(|seed| images::two_platforms(Family::Oci, seed)).collect();
@@ -33,7 +33,7 @@ impl Scene {
         Self { origin, mirrors, target: Server::start(), site: Site::new(), images }
     }
 
-    /// The same, each mirror with all of it.
+    /// Creates a registry with three tags, and mirrors with all its content.
     fn mirrored(mirrors: usize) -> Self {
         let scene = Self::new(mirrors);
         for mirror in &scene.mirrors {
@@ -44,11 +44,11 @@ impl Scene {
 
     fn once(&self) -> Output {
         let hosts: Vec<&str> = self.mirrors.iter().map(Server::host).collect();
-        self.once_by(&hosts, "")
+        self.once_with(&hosts, "")
     }
 
-    /// `once` with these mirrors, and options that hold for them.
-    fn once_by(&self, mirrors: &[&str], options: &str) -> Output {
+    /// Runs `once` with these mirrors and further options of the mirrors.
+    fn once_with(&self, mirrors: &[&str], options: &str) -> Output {
         let list: Vec<String> = mirrors.iter().map(|host| format!("{host}/hub")).collect();
         let mut registries = vec![
             format!("\"{}\": {{plain_http: true, mirrors: [\"{}\"]}}", self.origin.host(), list.join("\", \"")),
@@ -61,7 +61,7 @@ impl Scene {
         Running::start(command.env("TRANSSHIP_LOG", "transship=debug")).wait(DEADLINE)
     }
 
-    /// All three tags are at the target.
+    /// Asserts that all three tags are at the target. Returns the log.
     #[track_caller]
     fn expect_all(&self, output: Output) -> String {
         let output = output.expect_success();
@@ -71,43 +71,43 @@ impl Scene {
         output.stderr
     }
 
-    /// How many times content was read at the registry itself.
+    /// Returns the number of manifest reads and of blob reads at the registry itself.
     fn read_at_origin(&self) -> (usize, usize) {
         (self.origin.log().pulls(), self.origin.log().count("blob GET"))
     }
 }
 
-/// The largest layer of an image, and its length.
+/// Returns the digest and the length of the largest layer of an image.
 fn layer_of(image: &Image) -> (Digest, usize) {
     let bytes = image.all_blobs().into_iter().max_by_key(bytes::Bytes::len).unwrap();
     (Digest::of(&bytes), bytes.len())
 }
 
-/// How often a blob was asked for by GET.
-fn asked_for(server: &Server, blob: &Digest) -> usize {
+/// Returns the number of GET requests for a blob.
+fn blob_reads(server: &Server, blob: &Digest) -> usize {
     server.log().requests_of("blob GET").iter().filter(|request| request.path.ends_with(&blob.to_string())).count()
 }
 
 #[test]
-fn a_mirror_that_has_all_spares_the_registry_every_pull() {
+fn complete_mirror_saves_the_registry_every_pull() {
     let scene = Scene::mirrored(1);
     let log = scene.expect_all(scene.once());
     assert_eq!(scene.read_at_origin(), (0, 0), "{:?}", scene.origin.log().counts());
-    // Three indexes with two children each.
+    // The images are three indexes with two children each.
     assert_eq!(scene.mirrors[0].log().pulls(), 9);
     let place = format!("mirror={}/hub/app", scene.mirrors[0].host());
     assert!(log.contains("a mirror had the manifest") && log.contains(&place), "{log}");
     let evidence = scene.site.evidence(&[]);
-    assert_eq!(evidence[0]["source"], format!("{}/app", scene.origin.host()), "the source is what the entry says");
+    assert_eq!(evidence[0]["source"], format!("{}/app", scene.origin.host()), "evidence has the source of the entry");
     scene.mirrors[0].log().clear();
     assert!(scene.once().expect_success().stdout.contains("nothing changed"));
-    assert_eq!(scene.mirrors[0].log().requests().len(), 0, "an unchanged tag is the registry's word");
+    assert_eq!(scene.mirrors[0].log().requests().len(), 0, "an unchanged tag is resolved at the registry");
 }
 
 #[test]
-fn what_a_mirror_lacks_comes_from_the_next_and_last_from_the_registry() {
+fn missing_content_comes_from_next_mirrors_then_the_registry() {
     let scene = Scene::new(3);
-    // The first has nothing; the second one image; the third another.
+    // The first mirror is empty. The second has one image, and the third has another one.
     scene.images[1].put(&scene.mirrors[1], "hub/app", None);
     scene.images[2].put(&scene.mirrors[2], "hub/app", None);
     let log = scene.expect_all(scene.once());
@@ -119,15 +119,15 @@ fn what_a_mirror_lacks_comes_from_the_next_and_last_from_the_registry() {
 }
 
 #[test]
-fn wrong_bytes_of_a_mirror_do_no_harm_and_it_is_not_asked_for_them_again() {
+fn wrong_bytes_of_a_mirror_are_discarded_and_not_rerequested() {
     let scene = Scene::mirrored(2);
     let (layer, _) = layer_of(&scene.images[0]);
     scene.mirrors.iter().for_each(|mirror| mirror.set(Fault::BlobBytesWrong(layer)));
     let log = scene.expect_all(scene.once());
     for mirror in &scene.mirrors {
-        assert_eq!(asked_for(mirror, &layer), 1);
+        assert_eq!(blob_reads(mirror, &layer), 1);
     }
-    assert_eq!(asked_for(&scene.origin, &layer), 1);
+    assert_eq!(blob_reads(&scene.origin, &layer), 1);
     assert_eq!(scene.read_at_origin(), (0, 1));
     assert_eq!(
         log.matches("a mirror sent wrong bytes; this content is not requested from the mirror again").count(),
@@ -138,7 +138,7 @@ fn wrong_bytes_of_a_mirror_do_no_harm_and_it_is_not_asked_for_them_again() {
 }
 
 #[test]
-fn a_mirror_that_dies_in_the_middle_of_a_blob_is_replaced_at_that_byte_in_the_same_upload() {
+fn mirror_failing_within_a_blob_is_replaced_at_that_byte() {
     let scene = Scene::new(2);
     let image = images::image(Family::Oci, images::linux("amd64"), &[images::layer(Family::Oci, 7, 3_000_000)]);
     image.put(&scene.origin, "app", Some("large"));
@@ -149,12 +149,12 @@ fn a_mirror_that_dies_in_the_middle_of_a_blob_is_replaced_at_that_byte_in_the_sa
     scene.expect_all(scene.once());
     assert_eq!(scene.target.store().tag("app", "large"), Some(image.digest()));
     let ranges = |server: &Server| -> Vec<Option<String>> {
-        let asked = server
+        let requested = server
             .log()
             .requests_of("blob GET")
             .into_iter()
             .filter(|request| request.path.ends_with(&layer.to_string()));
-        asked.map(|request| request.headers.get("range").cloned()).collect()
+        requested.map(|request| request.headers.get("range").cloned()).collect()
     };
     assert_eq!(ranges(&scene.mirrors[0]), [None]);
     let begin = |range: &Option<String>| -> usize {
@@ -169,29 +169,29 @@ fn a_mirror_that_dies_in_the_middle_of_a_blob_is_replaced_at_that_byte_in_the_sa
 }
 
 #[test]
-fn a_mirror_that_is_down_is_left_alone_and_everything_arrives() {
+fn unreachable_mirror_is_backed_off_and_everything_arrives() {
     let scene = Scene::mirrored(1);
     let closed = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().to_string();
     let hosts = [closed.as_str(), scene.mirrors[0].host()];
-    let log = scene.expect_all(scene.once_by(&hosts, ""));
+    let log = scene.expect_all(scene.once_with(&hosts, ""));
     assert_eq!(scene.read_at_origin(), (0, 0));
     let failed = log.lines().find(|line| line.contains("a mirror failed and is backed off"));
     assert!(failed.is_some_and(|line| line.contains(&format!(" mirror={closed}/hub rest=30s"))), "{log}");
 }
 
 #[test]
-fn a_mirror_that_never_answers_costs_one_wait_and_not_one_for_each_manifest() {
+fn silent_mirror_costs_one_timeout_in_all() {
     let scene = Scene::new(0);
-    // It takes connections, and says nothing.
+    // The mirror accepts connections and never responds.
     let silent = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let host = silent.local_addr().unwrap().to_string();
-    let log = scene.expect_all(scene.once_by(&[&host], ", timeouts: {header: 1s}"));
+    let log = scene.expect_all(scene.once_with(&[&host], ", timeouts: {header: 1s}"));
     assert!(log.contains("no complete answer within 1s"), "{log}");
     assert_eq!(log.matches("is backed off").count(), 1, "{log}");
 }
 
 #[test]
-fn a_mirror_that_asks_for_patience_gets_it_and_nobody_waits_for_it() {
+fn throttling_mirror_is_backed_off_without_waiting() {
     let scene = Scene::mirrored(1);
     scene.mirrors[0].set(Fault::TooManyRequests { next: usize::MAX, retry_after: Some(3000) });
     let log = scene.expect_all(scene.once());
@@ -200,7 +200,7 @@ fn a_mirror_that_asks_for_patience_gets_it_and_nobody_waits_for_it() {
 }
 
 #[test]
-fn a_tag_is_what_the_registry_says_however_far_behind_a_mirror_is() {
+fn tag_is_resolved_at_the_registry_despite_stale_mirrors() {
     let scene = Scene::mirrored(1);
     let old = images::small(Family::Oci, 99);
     for tag in ["v1", "v2", "v3", "v4"] {
@@ -218,7 +218,7 @@ fn a_tag_is_what_the_registry_says_however_far_behind_a_mirror_is() {
 }
 
 #[test]
-fn each_of_several_targets_gets_right_bytes_where_a_mirror_gave_all_of_them_wrong_ones() {
+fn several_targets_get_right_bytes_despite_a_corrupt_mirror() {
     let scene = Scene::mirrored(1);
     let (origin, mirror) = (scene.origin.host(), scene.mirrors[0].host());
     let second = Server::start();
@@ -241,28 +241,28 @@ fn each_of_several_targets_gets_right_bytes_where_a_mirror_gave_all_of_them_wron
     for (at, image) in scene.images.iter().enumerate() {
         assert_eq!(second.store().tag("app", &format!("v{}", at + 1)), Some(image.digest()));
     }
-    assert_eq!(asked_for(&scene.mirrors[0], &layer), 1);
+    assert_eq!(blob_reads(&scene.mirrors[0], &layer), 1);
 }
 
 #[test]
-fn a_mirror_is_who_its_own_host_says_and_refuses_the_one_repository_where_that_is_nobody() {
+fn mirror_is_accessed_with_credentials_of_its_own_host() {
     let scene = Scene::new(0);
     let guarded = Server::with(Setup { auth: Auth::Basic("reader".into(), "c4nary".into()), ..Setup::default() });
     scene.images.iter().for_each(|image| image.put(&guarded, "hub/app", None));
-    let log = scene.expect_all(scene.once_by(&[guarded.host()], ""));
+    let log = scene.expect_all(scene.once_with(&[guarded.host()], ""));
     let failed = log.lines().find(|line| line.contains("a mirror failed and is backed off"));
-    let told = format!(" mirror={}/hub/app ", guarded.host());
-    assert!(failed.is_some_and(|line| line.contains(&told)) && log.contains(NO_CREDENTIALS), "{log}");
+    let message = format!(" mirror={}/hub/app ", guarded.host());
+    assert!(failed.is_some_and(|line| line.contains(&message)) && log.contains(NO_CREDENTIALS), "{log}");
     assert_eq!(scene.read_at_origin().0, 9);
     let scene = Scene::new(0);
     let known = ", credentials: {username: reader, password: c4nary}";
-    let log = scene.expect_all(scene.once_by(&[guarded.host()], known));
+    let log = scene.expect_all(scene.once_with(&[guarded.host()], known));
     assert_eq!(scene.read_at_origin(), (0, 0));
     assert!(!log.contains("c4nary"), "{log}");
 }
 
 #[test]
-fn mirrors_of_a_target_and_of_a_mirror_are_not_asked() {
+fn mirrors_of_targets_and_of_mirrors_are_not_used() {
     let scene = Scene::mirrored(2);
     let [first, second] = [&scene.mirrors[0], &scene.mirrors[1]];
     let (origin, target) = (scene.origin.host(), scene.target.host());
@@ -272,7 +272,7 @@ fn mirrors_of_a_target_and_of_a_mirror_are_not_asked() {
         [of(origin, &by(first)), of(first.host(), &by(second)), of(second.host(), ""), of(target, &by(second))];
     let entry = format!("- {{name: app, source: {origin}/app, target: {target}/app}}");
     scene.site.configure_fully("status: off", &registries.join(", "), &entry);
-    // Something to be asked for beyond the first.
+    // The first mirror lacks this blob, so the program requests it elsewhere.
     first.set(Fault::BlobCollected(layer_of(&scene.images[0]).0));
     scene.expect_all(scene.site.run(&["once"]));
     assert_eq!(second.log().requests().len(), 0);

@@ -1,5 +1,5 @@
-//! Servers that are not ours: Debian's registry with signed tokens, with passwords and with TLS of its own, and behind nginx that
-//! limits and prefixes. What arrived is judged by skopeo.
+//! Tests with independent servers: Debian's registry with signed tokens, with passwords and with TLS, and behind nginx
+//! with limits and a path prefix. Skopeo checks the copied images.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -13,21 +13,21 @@ use crate::support::registry::Server;
 use crate::support::site::Site;
 use crate::support::token_server::{Rules, TokenServer, User};
 
-/// A year that no test will see the end of.
+/// Year of expiry in the distant future.
 const LATER: i32 = 4000;
 const PASSWORD: &str = "c4nary-p4ss";
-/// Of `mirror` and the password above.
+/// Line of the `htpasswd` file for the user `mirror` and the password above.
 const HTPASSWD: &str = "mirror:$2y$05$abcdefghijklmnopqrstuuXvrSL3Pi/EvKlC12beLQZLHpQxc1wUa\n";
-/// Who may do everything.
+/// User with all permissions.
 const MIRROR: User = User { name: "mirror", password: PASSWORD, may: &[("", &["pull", "push", "*"])] };
-/// Who may read what is public.
+/// User who may read public repositories.
 const READER: User = User { name: "reader", password: PASSWORD, may: &[("public/", &["pull"])] };
-/// The credentials of the first.
+/// Credentials of the user `mirror`.
 const AS_MIRROR: &str = "credentials: {username: mirror, password: c4nary-p4ss}";
 
 const LACKING: &str = "UNAUTHORIZED: authentication required; the token does not grant this action";
 
-/// An authority that the test alone knows, an open registry with an image, and a place to run.
+/// Certificate authority of the test, open registry with an image, and site.
 struct Scene {
     authority: Authority,
     source: Server,
@@ -39,10 +39,11 @@ impl Scene {
     fn new() -> Self {
         let (authority, source, site) = (Authority::new("an authority"), Server::start(), Site::new());
         site.write("ca.pem", &authority.pem());
-        // What skopeo looks for, in a folder of its own.
+        // Skopeo reads certificates from a folder.
         std::fs::create_dir(site.path("certificates")).unwrap();
         std::fs::write(site.path("certificates/ca.crt"), authority.pem()).unwrap();
-        // The authorities of the system, which may be none on this machine: any one that is not the test's.
+        // Certificate authorities of the system. The machine may have none, so the file contains one that differs from
+        // the test's.
         site.write("system.pem", &Authority::new("another authority").pem());
         let image = images::two_platforms(Family::Oci, 1);
         image.put(&source, "public/app", Some("v1"));
@@ -55,18 +56,18 @@ impl Scene {
         TokenServer::start(&self.authority, rules)
     }
 
-    /// A registry with TLS of its own that believes these tokens.
+    /// Starts a registry with TLS that trusts these tokens.
     fn registry(&self, tokens: &TokenServer) -> DebianRegistry {
-        self.believing(&tokens.realm())
+        self.registry_trusting(&tokens.realm())
     }
 
-    fn believing(&self, realm: &str) -> DebianRegistry {
+    fn registry_trusting(&self, realm: &str) -> DebianRegistry {
         let own = self.authority.certify("127.0.0.1", LATER);
         let tokens = Tokens { realm, authority: &self.authority.pem() };
         DebianRegistry::with(Guard { tokens: Some(tokens), tls: Some(&own), ..Guard::default() })
     }
 
-    /// Configures entries, and registries by host and options; the open one is there anyway.
+    /// Configures entries, and registries by host and options. The open registry is always configured.
     fn configure(&self, registries: &[(&str, String)], entries: &[String]) {
         let mut all = vec![format!("\"{}\": {{plain_http: true}}", self.source.host())];
         all.extend(registries.iter().map(|(host, options)| format!("\"{host}\": {{{options}}}")));
@@ -84,7 +85,7 @@ impl Scene {
         Running::start(&mut self.command(args)).wait(DEADLINE)
     }
 
-    /// `once`, whose first failure must be this one, with no secret in all that it says.
+    /// Runs `once`, which must fail without showing a secret. Returns its standard output.
     #[track_caller]
     fn refusal(&self) -> String {
         let output = Running::start(self.command(&["once"]).env("TRANSSHIP_LOG", "trace")).wait(DEADLINE);
@@ -95,9 +96,9 @@ impl Scene {
         output.stdout
     }
 
-    /// The digest of `NAME:TAG` as skopeo reads it by TLS, with more of its options.
+    /// Returns the digest of `NAME:TAG`, which skopeo reads over TLS with these further options.
     #[track_caller]
-    fn judged(&self, host: &str, name: &str, options: &[&str]) -> Digest {
+    fn skopeo_digest(&self, host: &str, name: &str, options: &[&str]) -> Digest {
         let certificates = self.site.path("certificates").display().to_string();
         let reference = format!("docker://{host}/{name}");
         let args = ["inspect", "--raw", "--cert-dir", &certificates];
@@ -114,7 +115,7 @@ fn entry(name: &str, source: &str, target: &str) -> String {
 }
 
 #[test]
-fn debians_registry_is_filled_and_read_by_signed_tokens_over_tls() {
+fn debians_registry_is_synced_with_signed_tokens_over_tls() {
     let scene = Scene::new();
     let tokens = scene.tokens(300, 300);
     let registry = scene.registry(&tokens);
@@ -123,20 +124,24 @@ fn debians_registry_is_filled_and_read_by_signed_tokens_over_tls() {
     let back = entry("back", &format!("{host}/team/**"), &format!("{from}/back/**"));
     scene.configure(&[(host, tls(AS_MIRROR))], &[there, back]);
     scene.run(&["once", "there"]).expect_success();
-    assert_eq!(scene.judged(host, "team/app:v1", &["--creds", "mirror:c4nary-p4ss"]), scene.image.digest());
+    assert_eq!(scene.skopeo_digest(host, "team/app:v1", &["--creds", "mirror:c4nary-p4ss"]), scene.image.digest());
     scene.run(&["once", "back"]).expect_success();
     assert_eq!(scene.source.store().tag("back/app", "v1"), Some(scene.image.digest()));
-    let asked = tokens.requests();
-    assert!(asked.iter().all(|asked| asked.granted && asked.user == "mirror" && asked.method == "GET"), "{asked:?}");
-    let scopes: Vec<&str> = asked.iter().flat_map(|asked| asked.scopes.iter().map(String::as_str)).collect();
+    let requested = tokens.requests();
+    assert!(
+        requested.iter().all(|requested| requested.granted && requested.user == "mirror" && requested.method == "GET"),
+        "{requested:?}"
+    );
+    let scopes: Vec<&str> =
+        requested.iter().flat_map(|requested| requested.scopes.iter().map(String::as_str)).collect();
     for scope in ["repository:team/app:pull,push", "repository:team/app:pull", "registry:catalog:*"] {
         assert!(scopes.contains(&scope), "{scope}: {scopes:?}");
     }
-    assert!(asked.len() <= 7, "a token is used as long as it is good: {asked:?}");
+    assert!(requested.len() <= 7, "a token is used while it is valid: {requested:?}");
 }
 
 #[test]
-fn a_mount_shows_one_token_for_both_repositories() {
+fn mount_sends_one_token_for_both_repositories() {
     let scene = Scene::new();
     let tokens = scene.tokens(300, 300);
     let registry = scene.registry(&tokens);
@@ -151,19 +156,19 @@ fn a_mount_shows_one_token_for_both_repositories() {
     };
     let count = scene.image.all_blobs().len() as u64;
     assert_eq!((blobs("copied"), blobs("mounted")), (count, count), "{reports:#}");
-    let both = |asked: &[String]| {
-        let of = |name: &str| asked.iter().any(|scope| scope.contains(name) && scope.contains("pull"));
-        of("first/app") && of("second/app") && asked.iter().any(|scope| scope.ends_with(":pull,push"))
+    let both = |requested: &[String]| {
+        let of = |name: &str| requested.iter().any(|scope| scope.contains(name) && scope.contains("pull"));
+        of("first/app") && of("second/app") && requested.iter().any(|scope| scope.ends_with(":pull,push"))
     };
-    assert!(tokens.requests().iter().any(|asked| both(&asked.scopes)), "{:?}", tokens.requests());
+    assert!(tokens.requests().iter().any(|requested| both(&requested.scopes)), "{:?}", tokens.requests());
     for name in ["first/app:v1", "second/app:v1"] {
-        assert_eq!(scene.judged(host, name, &["--creds", "mirror:c4nary-p4ss"]), scene.image.digest());
+        assert_eq!(scene.skopeo_digest(host, name, &["--creds", "mirror:c4nary-p4ss"]), scene.image.digest());
     }
 }
 
-/// Copies images slowly enough for many tokens that live so long and are said to live so long, in seconds; what the registry
-/// and the token server made of it.
-fn by_short_tokens(lifetime: u64, stated: u64) -> (String, usize) {
+/// Copies an image slowly, so that the copy needs many tokens. `lifetime` is the actual and `stated` the stated
+/// lifetime of a token, in seconds. Returns the log of the registry and the number of token requests.
+fn copy_with_short_tokens(lifetime: u64, stated: u64) -> (String, usize) {
     let scene = Scene::new();
     let layers: Vec<images::Layer> = (0..12).map(|seed| images::layer(Family::Oci, 50 + seed, 300_000)).collect();
     let image = images::image(Family::Oci, images::linux("amd64"), &layers);
@@ -176,49 +181,49 @@ fn by_short_tokens(lifetime: u64, stated: u64) -> (String, usize) {
     scene.configure(&[(host, slow)], &[entry("large", &from, &format!("{host}/app"))]);
     scene.run(&["once"]).expect_success();
     let registered = registry.log();
-    assert_eq!(scene.judged(host, "app:v1", &["--creds", "mirror:c4nary-p4ss"]), image.digest());
+    assert_eq!(scene.skopeo_digest(host, "app:v1", &["--creds", "mirror:c4nary-p4ss"]), image.digest());
     (registered, tokens.requests().len())
 }
 
 #[test]
-fn tokens_that_are_said_to_live_four_seconds_are_renewed_before_the_registry_says_so() {
-    // They live longer, so that a machine that is busy for a while changes nothing.
-    let (log, asked) = by_short_tokens(15, 4);
-    assert!(asked >= 3, "{asked} tokens");
+fn tokens_are_renewed_before_their_stated_expiry() {
+    // The tokens are valid for longer than stated, so that a busy machine does not affect the test.
+    let (log, requested) = copy_with_short_tokens(15, 4);
+    assert!(requested >= 3, "{requested} tokens");
     assert!(!log.contains("token not to be used after"), "{log}");
 }
 
 #[test]
-fn tokens_that_end_before_their_stated_time_cost_a_request_and_no_tag() {
-    let (log, asked) = by_short_tokens(5, 300);
+fn early_expired_token_costs_a_request_and_no_tag() {
+    let (log, requested) = copy_with_short_tokens(5, 300);
     assert!(log.contains("token not to be used after"), "{log}");
-    assert!(asked >= 3, "{asked} tokens");
+    assert!(requested >= 3, "{requested} tokens");
 }
 
 #[test]
-fn what_a_token_does_not_grant_is_told_by_who_was_refused_what() {
+fn insufficient_token_error_names_the_user_and_action() {
     let scene = Scene::new();
     let tokens = scene.tokens(300, 300);
     let registry = scene.registry(&tokens);
     let (from, host) = (scene.source.host(), registry.host());
     let there = entry("there", &format!("{from}/public/app"), &format!("{host}/public/app"));
     scene.configure(&[(host, tls(&AS_MIRROR.replace("mirror", "reader")))], std::slice::from_ref(&there));
-    let told = scene.refusal();
-    assert!(told.contains(LACKING), "{told}");
+    let message = scene.refusal();
+    assert!(message.contains(LACKING), "{message}");
     scene.configure(&[(host, tls(&AS_MIRROR.replace("c4nary-p4ss", "c4nary-wrong")))], std::slice::from_ref(&there));
-    let told = scene.refusal();
+    let message = scene.refusal();
     let refused = format!("the token service {} refused mirror: 401 Unauthorized", tokens.realm());
-    assert!(told.contains(&refused), "{told}");
+    assert!(message.contains(&refused), "{message}");
     scene.configure(&[(host, tls(AS_MIRROR))], &[there]);
     scene.run(&["once"]).expect_success();
-    // Who may read may do so.
+    // The user `reader` may read.
     let back = entry("back", &format!("{host}/public/app"), &format!("{from}/back/app"));
     scene.configure(&[(host, tls(&AS_MIRROR.replace("mirror", "reader")))], &[back]);
     scene.run(&["once"]).expect_success();
 }
 
 #[test]
-fn a_refresh_token_is_exchanged_by_post_for_tokens_that_the_registry_takes() {
+fn refresh_token_is_exchanged_by_post_for_accepted_tokens() {
     let scene = Scene::new();
     let tokens = scene.tokens(300, 300);
     let registry = scene.registry(&tokens);
@@ -226,17 +231,17 @@ fn a_refresh_token_is_exchanged_by_post_for_tokens_that_the_registry_takes() {
     let there = entry("there", &format!("{from}/public/app"), &format!("{host}/team/app"));
     let with = |token: String| tls(&format!("credentials: {{token: \"{token}\"}}"));
     scene.configure(&[(host, with(TokenServer::refresh_token("nobody")))], std::slice::from_ref(&there));
-    let told = scene.refusal();
-    assert!(told.contains("refused token: 401 Unauthorized"), "{told}");
+    let message = scene.refusal();
+    assert!(message.contains("refused token: 401 Unauthorized"), "{message}");
     scene.configure(&[(host, with(TokenServer::refresh_token("mirror")))], &[there]);
     scene.run(&["once"]).expect_success();
-    assert_eq!(scene.judged(host, "team/app:v1", &["--creds", "mirror:c4nary-p4ss"]), scene.image.digest());
-    let ours: Vec<_> = tokens.requests().into_iter().take_while(|asked| asked.method == "POST").collect();
-    assert!(ours.iter().any(|asked| asked.granted && asked.user == "mirror"), "{ours:?}");
+    assert_eq!(scene.skopeo_digest(host, "team/app:v1", &["--creds", "mirror:c4nary-p4ss"]), scene.image.digest());
+    let ours: Vec<_> = tokens.requests().into_iter().take_while(|requested| requested.method == "POST").collect();
+    assert!(ours.iter().any(|requested| requested.granted && requested.user == "mirror"), "{ours:?}");
 }
 
 #[test]
-fn nobody_gets_tokens_to_pull_where_that_is_allowed_and_none_to_push() {
+fn anonymous_client_gets_pull_tokens_and_no_push_tokens() {
     let scene = Scene::new();
     let lifetime = Duration::from_secs(300);
     let rules = Rules { users: vec![MIRROR], anonymous_pull: true, lifetime, stated: 300 };
@@ -253,12 +258,12 @@ fn nobody_gets_tokens_to_pull_where_that_is_allowed_and_none_to_push() {
     assert_eq!(scene.source.store().tag("back/app", "v1"), Some(scene.image.digest()));
     images::small(Family::Oci, 9).put(&scene.source, "public/app", Some("v1"));
     scene.configure(&[(host, anonymous)], &[there]);
-    let told = scene.refusal();
-    assert!(told.contains(LACKING), "{told}");
+    let message = scene.refusal();
+    assert!(message.contains(LACKING), "{message}");
 }
 
 #[test]
-fn debians_registry_is_filled_and_read_by_password_over_its_own_tls() {
+fn debians_registry_is_synced_with_password_over_tls() {
     let scene = Scene::new();
     let own = scene.authority.certify("127.0.0.1", LATER);
     let registry = DebianRegistry::with(Guard { htpasswd: Some(HTPASSWD), tls: Some(&own), ..Guard::default() });
@@ -266,22 +271,26 @@ fn debians_registry_is_filled_and_read_by_password_over_its_own_tls() {
     let there = entry("there", &format!("{from}/public/app"), &format!("{host}/team/app"));
     let back = entry("back", &format!("{host}/team/**"), &format!("{from}/back/**"));
     scene.configure(&[(host, tls(&AS_MIRROR.replace("c4nary-p4ss", "c4nary-wrong")))], std::slice::from_ref(&there));
-    let told = scene.refusal();
-    // Of several requests that want to know, one is told so by the registry and the others by it.
-    assert!(told.contains("401 Unauthorized") || told.contains("refused mirror less than a minute ago"), "{told}");
+    let message = scene.refusal();
+    // Several requests need the authentication scheme. One of them learns it from the registry, and the others from
+    // that request.
+    assert!(
+        message.contains("401 Unauthorized") || message.contains("refused mirror less than a minute ago"),
+        "{message}"
+    );
     scene.configure(&[(host, tls(AS_MIRROR))], &[there, back]);
     scene.run(&["once", "there"]).expect_success();
-    assert_eq!(scene.judged(host, "team/app:v1", &["--creds", "mirror:c4nary-p4ss"]), scene.image.digest());
+    assert_eq!(scene.skopeo_digest(host, "team/app:v1", &["--creds", "mirror:c4nary-p4ss"]), scene.image.digest());
     scene.run(&["once", "back"]).expect_success();
     assert_eq!(scene.source.store().tag("back/app", "v1"), Some(scene.image.digest()));
 }
 
 #[test]
-fn debians_registry_as_a_cache_is_a_mirror_that_spares_the_registry_each_further_pull() {
+fn debians_registry_as_a_cache_saves_repeated_pulls() {
     let scene = Scene::new();
     let cache = DebianRegistry::with(Guard { cache_of: Some(&scene.source.url("")), ..Guard::default() });
     let (from, to) = (scene.source.host(), Server::start());
-    // Two places that know nothing of each other, as two machines would.
+    // Two independent sites, like two machines.
     for site in [Site::new(), Site::new()] {
         let registries = format!(
             "\"{from}\": {{plain_http: true, mirrors: [\"{}\"]}}, \"{}\": {{plain_http: true}}, \"{}\": {{plain_http: true}}",
@@ -298,7 +307,7 @@ fn debians_registry_as_a_cache_is_a_mirror_that_spares_the_registry_each_further
         scene.source.log().clear();
         let output = site.run(&["once"]).expect_success();
         assert!(!output.stderr.contains("is backed off"), "{}", output.stderr);
-        // What it passed on it stores a little later.
+        // The cache stores content a short time after it has forwarded it.
         let layers = cache.storage().join("data/docker/registry/v2/repositories/public/app/_layers/sha256");
         let stored = || {
             std::fs::read_dir(&layers).map_or(0, |folders| {
@@ -318,13 +327,13 @@ fn debians_registry_as_a_cache_is_a_mirror_that_spares_the_registry_each_further
 }
 
 #[test]
-fn tokens_uploads_and_pages_work_where_both_the_registry_and_its_token_service_stand_below_a_path() {
+fn registry_and_token_service_below_a_path_work() {
     let scene = Scene::new();
     let tokens = scene.tokens(300, 300);
     let own = scene.authority.certify("127.0.0.1", LATER);
     let before_tokens = Nginx::start(&tokens.plain(), &own.certificate, &own.key);
     let realm = format!("https://{}/art/images/token", before_tokens.host());
-    // Plain, behind nginx.
+    // The registry uses plain HTTP behind nginx.
     let believed = Tokens { realm: &realm, authority: &scene.authority.pem() };
     let registry = DebianRegistry::with(Guard { tokens: Some(believed), ..Guard::default() });
     let nginx = Nginx::start(registry.host(), &own.certificate, &own.key);
@@ -332,7 +341,8 @@ fn tokens_uploads_and_pages_work_where_both_the_registry_and_its_token_service_s
     let there = entry("there", &format!("{from}/public/app"), &format!("{host}/team/app"));
     let back = entry("back", &format!("{host}/team/**"), &format!("{from}/back/**"));
     scene.configure(&[(host, tls(&format!("{AS_MIRROR}, path_prefix: /art/images")))], &[there, back]);
-    // So many that the catalog has a second page, whose address the registry gives without the path.
+    // The number of repositories gives the catalog a second page. The registry omits the path prefix in the address of
+    // that page.
     let repositories = registry.storage().join("data/docker/registry/v2/repositories/many");
     for number in 0..1001 {
         std::fs::create_dir_all(repositories.join(format!("r{number:04}/_layers"))).unwrap();
@@ -342,11 +352,11 @@ fn tokens_uploads_and_pages_work_where_both_the_registry_and_its_token_service_s
         assert!(output.status.success(), "{}\n{}\n{}", output.stdout, output.stderr, nginx.log());
     }
     assert_eq!(scene.source.store().tag("back/app", "v1"), Some(scene.image.digest()));
-    assert!(tokens.requests().iter().all(|asked| asked.granted), "{:?}", tokens.requests());
+    assert!(tokens.requests().iter().all(|requested| requested.granted), "{:?}", tokens.requests());
 }
 
 #[test]
-fn a_registry_behind_a_proxy_that_limits_requests_and_bodies_gets_everything_beside_others() {
+fn registry_behind_a_limiting_proxy_receives_everything() {
     let scene = Scene::new();
     let tokens = scene.tokens(300, 300);
     let own = scene.authority.certify("127.0.0.1", LATER);
@@ -387,13 +397,13 @@ fn a_registry_behind_a_proxy_that_limits_requests_and_bodies_gets_everything_bes
         (clear.host(), &plain),
     ];
     for (host, options) in judges {
-        assert_eq!(scene.judged(host, "team/app:v1", options), scene.image.digest(), "{host}");
-        assert_eq!(scene.judged(host, "team/app:large", options), large.digest(), "{host}");
-        assert_eq!(scene.judged(host, "team/app:m7", options), many[7].digest(), "{host}");
+        assert_eq!(scene.skopeo_digest(host, "team/app:v1", options), scene.image.digest(), "{host}");
+        assert_eq!(scene.skopeo_digest(host, "team/app:large", options), large.digest(), "{host}");
+        assert_eq!(scene.skopeo_digest(host, "team/app:m7", options), many[7].digest(), "{host}");
     }
     for nginx in [&before_mute, &before_clear] {
         let log = nginx.log();
-        assert!(log.contains("limiting requests"), "it had to limit: {log}");
-        assert!(log.contains("client intended to send too large body"), "it had to refuse: {log}");
+        assert!(log.contains("limiting requests"), "nginx limited requests: {log}");
+        assert!(log.contains("client intended to send too large body"), "nginx refused bodies: {log}");
     }
 }

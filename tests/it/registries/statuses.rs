@@ -1,8 +1,8 @@
-//! The table of answers to auxiliary requests: every status from 200 to 599 to each of them. No answer fails a copy that can continue,
-//! and none loses content silently.
+//! Tests of responses to auxiliary requests, with every status from 200 to 599. No status fails a copy that can
+//! continue, and no status loses content silently.
 //!
-//! Each row of the table is one run of many entries, each with a registry of its own that answers with its own status. The quick form
-//! has the statuses that the code or a registry tells apart, and some of the others; `tests/run --long` has all 400.
+//! Each test is one run of many entries. Each entry has its own registry, which responds with its own status. The quick
+//! form uses the statuses that the code or a registry distinguishes, and some others. `tests/run --long` uses all 400.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,39 +13,39 @@ use crate::support::programs::DEADLINE;
 use crate::support::registry::{Auth, Fault, Server, Setup};
 use crate::support::site::{Site, parse};
 
-/// The statuses that some part of the program or some registry tells apart. 429 is not among them: the program waits for longer than a
-/// minute before it gives up a request that is always answered so, which the full form has the time for.
-const TOLD_APART: [u16; 40] = [
+/// Statuses that the program or some registry distinguishes. The list lacks 429, because the program retries a request
+/// with permanent 429 responses for more than a minute. Only the long form has time for that.
+const DISTINGUISHED: [u16; 40] = [
     200, 201, 202, 203, 204, 205, 206, 300, 301, 302, 303, 304, 307, 308, 400, 401, 402, 403, 404, 405, 406, 408, 409,
     410, 412, 413, 415, 416, 422, 423, 451, 500, 501, 502, 503, 504, 505, 507, 511, 599,
 ];
 
-/// Every how manieth of the others the quick form has.
+/// Distance between two of the other statuses in the quick form.
 const STEP: usize = 29;
 
 fn statuses() -> BTreeSet<u16> {
     if std::env::var_os("TRANSSHIP_LONG").is_some() {
         return (200..600).collect();
     }
-    TOLD_APART.into_iter().chain((207..600).step_by(STEP)).collect()
+    DISTINGUISHED.into_iter().chain((207..600).step_by(STEP)).collect()
 }
 
-/// The repository of every entry.
+/// Repository of every entry.
 const REPOSITORY: &str = "app";
 
-/// One row of the table.
+/// Auxiliary request under test.
 struct Row {
-    /// The request, named as in the registry's log.
+    /// Kind of the request, named as in the registry's log.
     kind: &'static str,
-    /// A part of its path and query.
+    /// Part of the request's path and query.
     path: &'static str,
-    /// The side that is answered so.
+    /// Side whose registry responds with the status.
     side: Side,
-    /// What the registry of that side is from its start.
+    /// Settings of that registry.
     setup: Setup,
-    /// Further faults of that registry, such as the one that makes a program ask at all.
+    /// Further faults of that registry, such as a fault that causes the request.
     faults: Vec<Fault>,
-    /// The source below the host: a repository, or a tree.
+    /// True if the source is a tree, and false if it is a repository.
     tree: bool,
 }
 
@@ -67,25 +67,25 @@ impl Row {
     }
 }
 
-/// What one entry's run said, and what is at its target then.
+/// Result of the run of one entry.
 #[derive(Debug)]
 struct Outcome {
     report: Value,
     arrived: bool,
-    /// Whether the request of the row was made at all.
-    asked: bool,
+    /// True if the program sent the request.
+    was_requested: bool,
 }
 
 impl Outcome {
-    /// Whether the report says that something went wrong, or that something was left behind.
-    fn is_named(&self) -> bool {
+    /// Returns true if the report contains a problem, a warning, or a tag that was not copied.
+    fn is_reported(&self) -> bool {
         let failed = |tag: &Value| tag["outcome"] != "copied" && tag["outcome"] != "unchanged";
         let list = |key: &str| self.report[key].as_array().cloned().unwrap_or_default();
         !list("problems").is_empty() || !list("warnings").is_empty() || list("tags").iter().any(failed)
     }
 }
 
-/// The image that is copied. It shares a layer with what the target has, and an SBOM refers to it.
+/// Returns the image to copy. The target has an image with a common layer, and an SBOM refers to the image.
 fn image() -> Image {
     images::small(Family::Oci, 7)
 }
@@ -140,9 +140,9 @@ fn run(row: &Row) -> BTreeMap<u16, Outcome> {
         assert_eq!(report["entry"], format!("s{status}"));
         let target = if row.side == Side::Source { &other } else { &odd };
         let arrived = target.store().tag(&target_repository(row), "v1") == Some(image.digest());
-        let asked =
+        let was_requested =
             odd.log().requests().iter().any(|request| request.kind == row.kind && request.path.contains(row.path));
-        (status, Outcome { report, arrived, asked })
+        (status, Outcome { report, arrived, was_requested })
     };
     servers.into_iter().zip(reports).map(outcome).collect()
 }
@@ -151,68 +151,68 @@ fn target_repository(row: &Row) -> String {
     if row.side == Side::Both { "copy".to_owned() } else { REPOSITORY.to_owned() }
 }
 
-/// Whatever the request is answered, the image arrives.
+/// Asserts that the image is copied with every status of the request.
 #[track_caller]
 fn assert_never_fatal(row: &Row) {
     let outcomes = run(row);
     let lost: Vec<_> = outcomes.iter().filter(|(_, outcome)| !outcome.arrived).collect();
     assert!(lost.is_empty(), "{}: {} statuses fail the copy: {lost:#?}", row.kind, lost.len());
-    assert!(outcomes.values().any(|outcome| outcome.asked), "{}: the request was never made", row.kind);
+    assert!(outcomes.values().any(|outcome| outcome.was_requested), "{}: the request was never made", row.kind);
 }
 
-/// An answer that is no answer to the question ends in an error or a warning that names it; nothing is lost in silence.
+/// Asserts that the run reports an error or a warning with every status that prevents the copy.
 #[track_caller]
 fn assert_never_silent(row: &Row) {
     let outcomes = run(row);
-    let silent: Vec<_> = outcomes.iter().filter(|(_, outcome)| !outcome.arrived && !outcome.is_named()).collect();
+    let silent: Vec<_> = outcomes.iter().filter(|(_, outcome)| !outcome.arrived && !outcome.is_reported()).collect();
     assert!(silent.is_empty(), "{}: {} statuses lose the image in silence: {silent:#?}", row.kind, silent.len());
-    assert!(outcomes.values().any(|outcome| outcome.asked), "{}: the request was never made", row.kind);
+    assert!(outcomes.values().any(|outcome| outcome.was_requested), "{}: the request was never made", row.kind);
 }
 
 #[test]
-fn no_answer_to_a_look_for_a_blob_fails_a_copy() {
+fn no_status_of_a_blob_head_fails_a_copy() {
     assert_never_fatal(&Row::new("blob HEAD", Side::Target));
 }
 
 #[test]
-fn no_answer_to_a_mount_fails_a_copy() {
+fn no_status_of_a_mount_fails_a_copy() {
     assert_never_fatal(&Row::new("mount POST", Side::Both));
 }
 
 #[test]
-fn no_answer_to_a_list_of_referrers_fails_a_copy() {
+fn no_status_of_the_referrers_api_fails_a_copy() {
     assert_never_fatal(&Row::new("referrers GET", Side::Source));
 }
 
 #[test]
-fn no_answer_to_a_fallback_tag_fails_a_copy() {
+fn no_status_of_a_fallback_tag_fails_a_copy() {
     let setup = Setup { referrers_api: false, ..Setup::default() };
     assert_never_fatal(&Row { path: "/manifests/sha256-", setup, ..Row::new("manifest GET", Side::Source) });
 }
 
 #[test]
-fn no_answer_to_the_tag_list_of_a_target_fails_a_copy() {
+fn no_status_of_a_target_tag_list_fails_a_copy() {
     assert_never_fatal(&Row::new("tags GET", Side::Target));
 }
 
 #[test]
-fn no_answer_to_the_end_of_an_upload_that_nobody_needs_fails_a_copy() {
+fn no_status_of_an_upload_cancellation_fails_a_copy() {
     let faults = vec![Fault::MountRefused];
     assert_never_fatal(&Row { faults, ..Row::new("upload DELETE", Side::Target) });
 }
 
 #[test]
-fn no_answer_to_a_tag_list_of_a_source_loses_tags_in_silence() {
+fn no_status_of_a_source_tag_list_loses_tags_silently() {
     assert_never_silent(&Row { tree: true, ..Row::new("tags GET", Side::Source) });
 }
 
 #[test]
-fn no_answer_to_a_catalog_loses_repositories_in_silence() {
+fn no_status_of_a_catalog_loses_repositories_silently() {
     assert_never_silent(&Row { tree: true, ..Row::new("catalog GET", Side::Source) });
 }
 
 #[test]
-fn no_answer_of_a_token_service_loses_an_image_in_silence() {
+fn no_status_of_a_token_service_loses_images_silently() {
     let user = ("u".to_owned(), "p".to_owned());
     let auth = Auth::Bearer { user, anonymous_pull: false, lifetime: std::time::Duration::from_secs(300) };
     let setup = Setup { auth, ..Setup::default() };

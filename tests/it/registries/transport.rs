@@ -1,4 +1,5 @@
-//! How connections are made: authorities, certificates of ours, and in which words what fails there is told.
+//! Tests of connections: certificate authorities, client certificates, proxies, HTTP versions, and the messages of
+//! failed connections.
 
 use std::process::Command;
 
@@ -8,10 +9,10 @@ use crate::support::programs::{DEADLINE, DebianRegistry, Nginx, Output, Running}
 use crate::support::registry::{Auth, Fault, Server, Setup};
 use crate::support::site::Site;
 
-/// A year that no test will see the end of.
+/// Year of expiry in the distant future.
 const LATER: i32 = 4000;
 
-/// A registry with one image under `a/b:v1`, and a place with the files of an authority.
+/// Registry with one image under `a/b:v1`, and a site with the certificate of an authority.
 struct Scene {
     registry: Server,
     authority: Authority,
@@ -23,7 +24,8 @@ impl Scene {
         let (registry, authority, site) = (Server::start(), Authority::new("an authority"), Site::new());
         images::small(Family::Oci, 1).put(&registry, "a/b", Some("v1"));
         site.write("ca.pem", &authority.pem());
-        // The authorities of the system, which may be none on this machine: any one that is not the test's.
+        // Certificate authorities of the system. The machine may have none, so the file contains one that differs from
+        // the test's.
         site.write("system.pem", &Authority::new("another authority").pem());
         Self { registry, authority, site }
     }
@@ -36,7 +38,7 @@ impl Scene {
         self.front(&self.authority.certify("127.0.0.1", LATER))
     }
 
-    /// Lists the tags of `a/b` at `host` by these options of the registry.
+    /// Lists the tags of `a/b` at `host` with these options of the registry.
     fn tags(&self, host: &str, options: &str) -> Output {
         self.command(host, options, &["tags", &format!("{host}/a/b")])
     }
@@ -52,24 +54,24 @@ impl Scene {
         command
     }
 
-    /// The command, with the authorities of a system that does not know the test's.
+    /// Makes a command use the certificate authorities of the system, which lack the test's authority.
     fn trusting<'c>(&self, command: &'c mut Command) -> &'c mut Command {
         command.env("SSL_CERT_FILE", self.site.path("system.pem")).env_remove("SSL_CERT_DIR")
     }
 
-    /// What the last line says of the tags that could not be listed.
+    /// Lists the tags, which must fail. Returns the reason in the last line of standard error.
     #[track_caller]
     fn refusal(&self, host: &str, options: &str) -> String {
         let output = self.tags(host, options);
         assert_ne!(output.code(), 0, "{}", output.stdout);
         let last = output.stderr.lines().last().unwrap_or_default().to_owned();
-        let told = last.split_once("listing tags: ").map(|(_, told)| told.to_owned());
-        told.unwrap_or_else(|| panic!("{}", output.stderr))
+        let message = last.split_once("listing tags: ").map(|(_, message)| message.to_owned());
+        message.unwrap_or_else(|| panic!("{}", output.stderr))
     }
 }
 
 #[test]
-fn an_authority_of_ones_own_is_believed_where_it_is_named_and_only_there() {
+fn custom_ca_is_trusted_only_at_its_registry() {
     let scene = Scene::new();
     let front = scene.good_front();
     let host = front.host();
@@ -91,7 +93,7 @@ fn an_authority_of_ones_own_is_believed_where_it_is_named_and_only_there() {
 }
 
 #[test]
-fn what_is_wrong_with_a_certificate_is_said_once_and_in_the_verifiers_words_at_debug() {
+fn certificate_problem_is_reported_once_with_details_at_debug() {
     let scene = Scene::new();
     let front = scene.good_front();
     let host = front.host();
@@ -105,7 +107,7 @@ fn what_is_wrong_with_a_certificate_is_said_once_and_in_the_verifiers_words_at_d
 }
 
 #[test]
-fn a_certificate_for_another_name_or_of_another_time_is_told_with_its_names_and_its_end() {
+fn certificate_error_states_valid_names_and_expiry() {
     let scene = Scene::new();
     let trusted = "{tls: {ca: ca.pem}}";
     let other = scene.front(&scene.authority.certify("registry.example", LATER));
@@ -122,11 +124,11 @@ fn a_certificate_for_another_name_or_of_another_time_is_told_with_its_names_and_
         scene.refusal(&host, trusted),
         format!("the certificate of https://{host} expired at 2001-12-31T00:00:00Z")
     );
-    assert_eq!(old.seen(), ["refused"], "it is tried once");
+    assert_eq!(old.seen(), ["refused"], "one attempt only");
 }
 
 #[test]
-fn a_server_that_asks_for_a_certificate_of_ours_gets_it() {
+fn client_certificate_is_sent_on_request() {
     let scene = Scene::new();
     let own = scene.authority.certify("127.0.0.1", LATER);
     let front = Front::tls(scene.registry.host(), &own, Some(&scene.authority), &["http/1.1"]);
@@ -150,7 +152,7 @@ fn a_server_that_asks_for_a_certificate_of_ours_gets_it() {
 }
 
 #[test]
-fn who_wants_no_verification_gets_none_and_is_warned_at_each_start() {
+fn disabled_verification_connects_and_warns_at_each_start() {
     let scene = Scene::new();
     let front = scene.front(&Authority::new("an authority").certify("registry.example", 2001));
     let host = front.host();
@@ -168,7 +170,7 @@ fn who_wants_no_verification_gets_none_and_is_warned_at_each_start() {
 }
 
 #[test]
-fn an_application_shows_its_secret_to_nobody_unverified_whatever_its_registry_is_allowed() {
+fn application_secret_is_never_sent_to_an_unverified_server() {
     let scene = Scene::new();
     let guarded = Server::with(Setup { auth: Auth::Basic("me".into(), "x".into()), ..Setup::default() });
     let own = scene.authority.certify("127.0.0.1", LATER);
@@ -178,41 +180,41 @@ fn an_application_shows_its_secret_to_nobody_unverified_whatever_its_registry_is
         let azure = format!("client_id: a, tenant_id: b, client_secret: x, authority: \"https://{}\"", entra.host());
         format!("{{tls: {{{tls}}}, credentials: {{azure: {{{azure}}}}}}}")
     };
-    let told = scene.refusal(&registry.host(), &options("insecure_skip_verify: true"));
-    assert!(told.contains("is issued by an unknown authority"), "{told}");
-    assert_eq!(scene.registry.log().requests().len(), 0, "what stands for Entra here");
-    // By an authority that is named it is verified, and asked.
+    let message = scene.refusal(&registry.host(), &options("insecure_skip_verify: true"));
+    assert!(message.contains("is issued by an unknown authority"), "{message}");
+    assert_eq!(scene.registry.log().requests().len(), 0, "the server in place of Entra gets no request");
+    // With the configured authority, the server is verified and gets the request.
     scene.refusal(&registry.host(), &options("insecure_skip_verify: true, ca: ca.pem"));
     assert_eq!(scene.registry.log().requests().len(), 1);
 }
 
 #[test]
-fn a_file_that_cannot_be_used_fails_check_and_the_start_by_its_name() {
+fn unusable_tls_file_fails_check_and_start_by_name() {
     let scene = Scene::new();
     scene.site.write("empty.pem", "");
     for args in [&["check"][..], &["once"]] {
         let output = scene.command("registry.example", "{tls: {ca: empty.pem}}", args);
         assert_eq!(output.code(), 2, "{output:?}");
-        let told = "the file empty.pem has no certificate: PEM is expected, with a line -----BEGIN CERTIFICATE-----";
-        assert!(output.stderr.contains(told), "{}", output.stderr);
+        let message = "the file empty.pem has no certificate: PEM is expected, with a line -----BEGIN CERTIFICATE-----";
+        assert!(output.stderr.contains(message), "{}", output.stderr);
     }
 }
 
 #[test]
-fn tls_and_plain_http_are_told_apart_both_ways() {
+fn mismatches_of_tls_and_plain_http_are_explained() {
     let scene = Scene::new();
     let plain = scene.registry.host().to_owned();
-    let told = format!("https://{plain} does not speak TLS; for plain HTTP set `plain_http: true`");
-    assert_eq!(scene.refusal(&plain, "{}"), told);
+    let message = format!("https://{plain} does not speak TLS; for plain HTTP set `plain_http: true`");
+    assert_eq!(scene.refusal(&plain, "{}"), message);
     let front = scene.good_front();
     let host = front.host();
-    let told = format!("http://{host} does not speak HTTP; if the server expects TLS, remove `plain_http`");
-    assert_eq!(scene.refusal(&host, "{plain_http: true}"), told);
-    assert_eq!(front.seen(), ["refused"], "it is tried once");
+    let message = format!("http://{host} does not speak HTTP; if the server expects TLS, remove `plain_http`");
+    assert_eq!(scene.refusal(&host, "{plain_http: true}"), message);
+    assert_eq!(front.seen(), ["refused"], "one attempt only");
 }
 
 #[test]
-fn no_http2_is_offered_where_it_is_not_wanted() {
+fn http2_is_not_offered_if_disabled() {
     let scene = Scene::new();
     let own = scene.authority.certify("127.0.0.1", LATER);
     let front = Front::tls(scene.registry.host(), &own, None, &["h2", "http/1.1"]);
@@ -229,19 +231,20 @@ fn http2_is_offered_by_default() {
     let own = scene.authority.certify("127.0.0.1", LATER);
     let front = Front::tls(scene.registry.host(), &own, None, &["h2"]);
     let host = front.host();
-    // What is behind the front speaks HTTP/1.1 alone, so that no more than the greeting can be seen.
+    // The server behind the front supports only HTTP/1.1, so the test ends after the handshake.
     let _ = scene.tags(&host, "{tls: {ca: ca.pem}}");
     assert_eq!(front.seen().first().map(String::as_str), Some("h2"));
 }
 
-/// Fills one registry and empties it again through a front that ends two HTTP/2 connections after eight requests each; what it saw.
-fn through_one_who_wants_calm(options: &str) -> Vec<String> {
+/// Copies into a registry and out of it again through a front that ends two HTTP/2 connections after eight requests
+/// each. Returns the log of the front.
+fn copy_through_calm_front(options: &str) -> Vec<String> {
     let (scene, target) = (Scene::new(), Server::start());
     let image = images::two_platforms(Family::Oci, 2);
     for tag in ["v2", "v3", "v4", "v5", "v6", "v7", "v8"] {
         image.put(&scene.registry, "a/b", Some(tag));
     }
-    // What it says of itself would lead past the front.
+    // An absolute `Location` would bypass the front.
     target.set(Fault::RelativeLocation);
     let front = Front::with_enhance_your_calm(target.host(), &scene.authority.certify("127.0.0.1", LATER), 8);
     let (from, host) = (scene.registry.host(), front.host());
@@ -261,19 +264,19 @@ fn through_one_who_wants_calm(options: &str) -> Vec<String> {
 }
 
 #[test]
-fn what_a_server_that_wants_calm_broke_off_is_asked_for_again() {
-    let seen = through_one_who_wants_calm("");
+fn requests_broken_by_enhance_your_calm_are_resent() {
+    let seen = copy_through_calm_front("");
     assert!(seen.iter().filter(|seen| *seen == "calm").count() >= 2, "{seen:?}");
 }
 
 #[test]
-fn nobody_wants_calm_of_http1() {
-    let seen = through_one_who_wants_calm(", http1_only: true");
+fn http1_connection_never_gets_enhance_your_calm() {
+    let seen = copy_through_calm_front(", http1_only: true");
     assert!(!seen.is_empty() && seen.iter().all(|seen| seen == "http/1.1"), "{seen:?}");
 }
 
 #[test]
-fn a_registry_is_reached_through_its_proxy_whose_password_is_never_shown() {
+fn registry_is_reached_through_its_proxy_without_revealing_passwords() {
     let scene = Scene::new();
     let (front, proxy) = (scene.good_front(), Front::proxy("mover:c4n4ry p4ss"));
     let (host, port) = (front.host(), proxy.port());
@@ -283,7 +286,7 @@ fn a_registry_is_reached_through_its_proxy_whose_password_is_never_shown() {
     assert!(output.stdout.contains("v1"), "{}", output.stdout);
     let tunnel = format!("CONNECT {host} HTTP/1.1");
     assert!(proxy.seen().contains(&tunnel), "{:?}", proxy.seen());
-    // As it was written, as it is, and as it is sent.
+    // The secret as written in the configuration, decoded, and in base64.
     for secret in ["c4n4ry", "bW92ZXI6YzRuNHJ5"] {
         assert!(!output.stderr.contains(secret), "{}", output.stderr);
     }
@@ -295,16 +298,16 @@ fn a_registry_is_reached_through_its_proxy_whose_password_is_never_shown() {
         )
     );
     drop(proxy);
-    let told = scene.tags(&host, &with("c4n4ry%20p4ss")).stderr;
-    assert!(told.contains(&format!("the proxy http://127.0.0.1:{port} refused the connection")), "{told}");
+    let message = scene.tags(&host, &with("c4n4ry%20p4ss")).stderr;
+    assert!(message.contains(&format!("the proxy http://127.0.0.1:{port} refused the connection")), "{message}");
 }
 
 #[test]
-fn a_proxy_of_the_environment_leads_to_registries_that_only_it_can_find() {
+fn environment_proxy_reaches_registries_unknown_to_local_dns() {
     let scene = Scene::new();
     let host = "registry.invalid";
     let front = scene.front(&scene.authority.certify(host, LATER));
-    for (variable, options, upstream, asked) in [
+    for (variable, options, upstream, requested) in [
         ("HTTP_PROXY", "{plain_http: true}", scene.registry.host(), format!("GET http://{host}/v2/")),
         ("HTTPS_PROXY", "{tls: {ca: ca.pem}}", &front.host(), format!("CONNECT {host}:443 HTTP/1.1")),
         ("all_proxy", "{tls: {ca: ca.pem}}", &front.host(), format!("CONNECT {host}:443 HTTP/1.1")),
@@ -315,8 +318,8 @@ fn a_proxy_of_the_environment_leads_to_registries_that_only_it_can_find() {
         let output = Running::start(&mut command).wait(DEADLINE).expect_success();
         assert!(output.stdout.contains("v1"), "{}", output.stdout);
         let seen = proxy.seen();
-        assert!(seen.iter().any(|seen| seen.starts_with(&asked)), "{variable}: {seen:?}");
-        // Where no proxy is wanted, nobody finds it.
+        assert!(seen.iter().any(|seen| seen.starts_with(&requested)), "{variable}: {seen:?}");
+        // Without a proxy, the host name cannot be resolved.
         let output = Running::start(command.env("NO_PROXY", "other.example,.invalid")).wait(DEADLINE);
         assert_ne!(output.code(), 0, "{}", output.stdout);
         assert_eq!(proxy.seen(), seen, "{variable}");
@@ -324,15 +327,15 @@ fn a_proxy_of_the_environment_leads_to_registries_that_only_it_can_find() {
 }
 
 #[test]
-fn a_variable_that_names_no_proxy_is_warned_of_and_not_shown() {
+fn invalid_proxy_variable_is_warned_of_and_hidden() {
     let scene = Scene::new();
     let host = scene.registry.host();
     for args in [&["tags", &format!("{host}/a/b")][..], &["once"]] {
         let mut command = scene.prepared(host, "{plain_http: true}", args);
         command.env("HTTPS_PROXY", "garbage:c4n4ry:::").env("HTTP_PROXY", "proxy.example:3128").env("ALL_PROXY", "");
         let output = Running::start(&mut command).wait(DEADLINE).expect_success();
-        let told = "ignored the environment variable HTTPS_PROXY, which names no proxy: write http://HOST:PORT";
-        assert_eq!(output.stderr.matches(told).count(), 1, "{}", output.stderr);
+        let message = "ignored the environment variable HTTPS_PROXY, which names no proxy: write http://HOST:PORT";
+        assert_eq!(output.stderr.matches(message).count(), 1, "{}", output.stderr);
         assert!(
             !output.stderr.contains("HTTP_PROXY, which names") && !output.stderr.contains("c4n4ry"),
             "{}",
@@ -342,18 +345,18 @@ fn a_variable_that_names_no_proxy_is_warned_of_and_not_shown() {
 }
 
 #[test]
-fn a_registry_without_a_proxy_is_reached_straight_whatever_the_environment_says() {
+fn proxy_none_overrides_the_environment() {
     let scene = Scene::new();
     let front = scene.good_front();
     let host = front.host().replace("127.0.0.1", "localhost");
     let mut command = scene.prepared(&host, "{proxy: none, tls: {ca: ca.pem}}", &["tags", &format!("{host}/a/b")]);
     let output = Running::start(command.env("HTTPS_PROXY", "http://127.0.0.1:1")).wait(DEADLINE);
-    let told = format!("the certificate of https://{host} is valid for 127.0.0.1, but localhost was requested");
-    assert!(output.stderr.contains(&told), "it got as far as the registry: {}", output.stderr);
+    let message = format!("the certificate of https://{host} is valid for 127.0.0.1, but localhost was requested");
+    assert!(output.stderr.contains(&message), "it got as far as the registry: {}", output.stderr);
 }
 
 #[test]
-fn debians_registry_is_filled_and_read_through_nginx_by_tls_below_a_path() {
+fn debians_registry_is_synced_through_nginx_below_a_path() {
     let scene = Scene::new();
     let own = scene.authority.certify("127.0.0.1", LATER);
     let registry = DebianRegistry::start();
@@ -377,6 +380,6 @@ fn debians_registry_is_filled_and_read_through_nginx_by_tls_below_a_path() {
     run("there");
     run("back");
     assert_eq!(scene.registry.store().tag("back/b", "v1"), Some(image.digest()));
-    let told = scene.refusal(through, "{plain_http: true}");
-    assert_eq!(told, format!("http://{through} requires TLS; remove `plain_http`"));
+    let message = scene.refusal(through, "{plain_http: true}");
+    assert_eq!(message, format!("http://{through} requires TLS; remove `plain_http`"));
 }

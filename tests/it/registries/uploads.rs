@@ -1,5 +1,5 @@
-//! How blobs arrive at registries that do not take every upload: each behaviour here is some registry's, and each test
-//! counts what it costs.
+//! Tests of uploads to registries that refuse some kinds of uploads. Each behaviour exists at a real registry, and each
+//! test counts the requests.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +25,7 @@ fn repository(registry: &Arc<Registry>) -> Repository {
     registry.repository(name)
 }
 
-/// A client that sends chunks of this many bytes.
+/// Returns a client that sends chunks of this number of bytes.
 fn chunked(server: &Server, chunk: usize) -> Repository {
     let upload = Uploads { mode: UploadMode::Chunked, chunk: Some(chunk as u64) };
     repository(&registry(server, Options { upload, ..Options::default() }))
@@ -37,11 +37,11 @@ fn automatic(server: &Server) -> Repository {
 
 async fn send(target: &Repository, bytes: &Bytes) -> Result<(), StoreError> {
     let blob = blob_descriptor(bytes);
-    let UploadStart::Session(upload) = target.begin_upload(&blob, None).await? else { panic!("mounted, unasked") };
+    let UploadStart::Session(upload) = target.begin_upload(&blob, None).await? else { panic!("an unrequested mount") };
     upload.send(verified(&blob, bytes.clone())).await
 }
 
-/// Sends a blob as a copy does, again while that may help; how often it was begun.
+/// Sends a blob as a copy does, and retries transient errors. Returns the number of attempts.
 async fn push(target: &Repository, bytes: &Bytes) -> usize {
     for attempt in 1.. {
         match send(target, bytes).await {
@@ -52,21 +52,22 @@ async fn push(target: &Repository, bytes: &Bytes) -> usize {
     unreachable!()
 }
 
-/// What was asked since the last time: `upload PATCH 202`, with what arrived of its body.
-fn asked(server: &Server) -> Vec<(String, u64)> {
+/// Returns the requests since the last call and clears the log. Each request has a kind such as `upload PATCH 202` and
+/// the received bytes of its body.
+fn take_requests(server: &Server) -> Vec<(String, u64)> {
     let requests = server.log().requests();
     server.log().clear();
     requests.iter().map(|one| (format!("{} {}", one.kind, one.status), one.received)).collect()
 }
 
-fn seen(requests: &[(&str, usize)]) -> Vec<(String, u64)> {
+fn expected_requests(requests: &[(&str, usize)]) -> Vec<(String, u64)> {
     requests.iter().map(|(kind, bytes)| ((*kind).to_owned(), *bytes as u64)).collect()
 }
 
-/// Only how often each kind was asked, with each status.
-fn counts(server: &Server) -> Vec<(String, usize)> {
+/// Returns the number of requests of each kind and status since the last call, and clears the log.
+fn take_counts(server: &Server) -> Vec<(String, usize)> {
     let mut counts: Vec<(String, usize)> = Vec::new();
-    for (kind, _) in asked(server) {
+    for (kind, _) in take_requests(server) {
         match counts.iter_mut().find(|(known, _)| *known == kind) {
             Some((_, count)) => *count += 1,
             None => counts.push((kind, 1)),
@@ -75,7 +76,7 @@ fn counts(server: &Server) -> Vec<(String, usize)> {
     counts
 }
 
-fn counted(counts: &[(&str, usize)]) -> Vec<(String, usize)> {
+fn expected_counts(counts: &[(&str, usize)]) -> Vec<(String, usize)> {
     counts.iter().map(|(kind, count)| ((*kind).to_owned(), *count)).collect()
 }
 
@@ -86,7 +87,7 @@ fn expect_stored(server: &Server, bytes: &Bytes) {
 }
 
 #[tokio::test]
-async fn a_registry_with_a_body_limit_is_met_once_and_then_gets_chunks() {
+async fn body_limit_is_hit_once_before_chunked_uploads() {
     let server = Server::start();
     server.set(Fault::UploadBodyLimit(9 * MIB));
     let target = automatic(&server);
@@ -102,7 +103,7 @@ async fn a_registry_with_a_body_limit_is_met_once_and_then_gets_chunks() {
         ("upload PUT 201", 0),
         ("blob HEAD 200", 0),
     ];
-    assert_eq!(asked(&server), seen(&chunks));
+    assert_eq!(take_requests(&server), expected_requests(&chunks));
     assert!(server.store().blob("a/b", &Digest::of(&first)).is_some());
     assert!(server.store().blob("a/b", &Digest::of(&second)).is_some());
 }
@@ -124,7 +125,7 @@ fn expect_requests_of_a_fall_back(server: &Server) {
 }
 
 #[test]
-fn a_body_limit_is_met_once_in_a_run_of_several_entries() {
+fn body_limit_is_hit_once_in_several_entries() {
     let (source, target) = (Server::start(), Server::start());
     target.set(Fault::UploadBodyLimit(2 * MIB));
     let mut entries = Vec::new();
@@ -144,13 +145,13 @@ fn a_body_limit_is_met_once_in_a_run_of_several_entries() {
     site.once();
     let statuses = |kind: &str| target.log().requests_of(kind).iter().map(|request| request.status).collect::<Vec<_>>();
     assert_eq!(statuses("upload PUT").iter().filter(|status| **status == 413).count(), 1);
-    // Three of a MiB each, and one of what a layer's archive adds to them.
+    // Three chunks have 1 MiB each. One chunk has the bytes that the archive format adds to the layer.
     assert_eq!(statuses("upload PATCH"), [202; 12]);
     assert!([1, 2, 3].iter().all(|seed| target.store().tag(&format!("app{seed}"), "v1").is_some()));
 }
 
 #[tokio::test]
-async fn a_configured_mode_is_kept_and_a_limit_is_a_refusal() {
+async fn configured_upload_mode_is_kept_at_a_body_limit() {
     let server = Server::start();
     server.set(Fault::UploadBodyLimit(2 * MIB));
     let bytes = noise(1, 3 * MIB);
@@ -163,8 +164,8 @@ async fn a_configured_mode_is_kept_and_a_limit_is_a_refusal() {
 }
 
 #[tokio::test]
-async fn a_chunk_that_is_too_large_is_sent_again_in_smaller_ones_within_its_session() {
-    // GHCR takes 4 MiB at most.
+async fn oversized_chunk_is_resent_in_smaller_chunks_in_session() {
+    // GHCR accepts chunks of at most 4 MiB.
     let server = Server::start();
     server.set(Fault::ChunkLimit(4 * MIB));
     let upload = Uploads { mode: UploadMode::Chunked, chunk: Some(8 * MIB as u64) };
@@ -173,16 +174,16 @@ async fn a_chunk_that_is_too_large_is_sent_again_in_smaller_ones_within_its_sess
     assert_eq!(push(&target, &bytes).await, 1);
     let whole = [("upload POST 202", 1), ("upload PATCH 416", 1), ("upload PATCH 202", 3), ("upload PUT 201", 1)];
     let whole = whole.into_iter().chain([("blob HEAD 200", 1)]).collect::<Vec<_>>();
-    assert_eq!(counts(&server), counted(&whole), "the first blob in chunks is looked for");
+    assert_eq!(take_counts(&server), expected_counts(&whole), "the first blob in chunks is checked");
     expect_stored(&server, &bytes);
     assert_eq!(push(&target, &noise(2, 9 * MIB)).await, 1);
     let whole = [("upload POST 202", 1), ("upload PATCH 202", 3), ("upload PUT 201", 1)];
-    assert_eq!(counts(&server), counted(&whole));
+    assert_eq!(take_counts(&server), expected_counts(&whole));
 }
 
 #[tokio::test]
-async fn a_body_limit_of_a_mebibyte_is_kept_after_having_been_met() {
-    // nginx, unless it is told otherwise.
+async fn body_limit_of_one_mebibyte_is_remembered() {
+    // 1 MiB is the default body limit of nginx.
     let server = Server::start();
     server.set(Fault::UploadBodyLimit(MIB));
     let target = automatic(&server);
@@ -196,31 +197,31 @@ async fn a_body_limit_of_a_mebibyte_is_kept_after_having_been_met() {
         ("upload PUT 201", 1),
         ("blob HEAD 200", 1),
     ];
-    assert_eq!(counts(&server), counted(&whole));
+    assert_eq!(take_counts(&server), expected_counts(&whole));
     assert!(server.store().blob("a/b", &Digest::of(&bytes)).as_ref() == Some(&bytes));
 }
 
 #[tokio::test]
-async fn a_body_limit_whose_answer_gets_lost_is_found_out_all_the_same() {
+async fn body_limit_is_detected_despite_a_lost_response() {
     let server = Server::start();
     server.set(Fault::UploadBodyCut(4 * MIB));
     let target = automatic(&server);
     let (first, second) = (noise(1, 9 * MIB), noise(2, 9 * MIB));
     assert_eq!(push(&target, &first).await, 3);
     let log = server.log();
-    let asked = || ["upload POST", "upload PATCH", "upload PUT", "upload GET"].map(|kind| log.count(kind));
-    // Two bodies in one piece and two chunks of 8 MiB came to grief before those of 4 MiB.
-    assert_eq!(asked(), [3, 2 + 3, 2 + 1, 2]);
+    let counts_by_kind = || ["upload POST", "upload PATCH", "upload PUT", "upload GET"].map(|kind| log.count(kind));
+    // Two bodies in one piece and two chunks of 8 MiB failed before the chunks of 4 MiB succeeded.
+    assert_eq!(counts_by_kind(), [3, 2 + 3, 2 + 1, 2]);
     log.clear();
     assert_eq!(push(&target, &second).await, 1);
-    assert_eq!(asked(), [1, 3, 1, 0]);
+    assert_eq!(counts_by_kind(), [1, 3, 1, 0]);
     assert!(
         [&first, &second].iter().all(|bytes| server.store().blob("a/b", &Digest::of(bytes)).as_ref() == Some(*bytes))
     );
 }
 
 #[tokio::test]
-async fn a_registry_that_takes_no_chunks_is_asked_once_and_then_gets_one_piece() {
+async fn registry_without_chunks_gets_monolithic_uploads_after_one_attempt() {
     for fault in [Fault::NoChunks, Fault::ChunkLimit(0)] {
         let server = Server::start();
         server.set(fault);
@@ -235,7 +236,7 @@ async fn a_registry_that_takes_no_chunks_is_asked_once_and_then_gets_one_piece()
 }
 
 #[tokio::test]
-async fn a_registry_that_takes_neither_is_told_so_and_not_asked_in_turns() {
+async fn registry_refusing_both_upload_modes_fails_without_alternating() {
     let server = Server::start();
     server.set(Fault::UploadBodyLimit(2 * MIB));
     server.set(Fault::NoChunks);
@@ -249,7 +250,7 @@ async fn a_registry_that_takes_neither_is_told_so_and_not_asked_in_turns() {
 }
 
 #[tokio::test]
-async fn a_broken_chunk_goes_on_at_the_byte_that_the_registry_has() {
+async fn broken_chunk_resumes_at_the_offset_of_the_registry() {
     let server = Server::start();
     server.set(Fault::UploadBreaks { after: 30_000, times: 1 });
     let bytes = noise(1, 350_000);
@@ -265,25 +266,29 @@ async fn a_broken_chunk_goes_on_at_the_byte_that_the_registry_has() {
         ("upload PUT 201", 0),
         ("blob HEAD 200", 0),
     ];
-    assert_eq!(asked(&server), seen(&whole), "no byte twice, and each chunk full but the last");
+    assert_eq!(
+        take_requests(&server),
+        expected_requests(&whole),
+        "no byte is sent twice, and each chunk except the last is full"
+    );
     expect_stored(&server, &bytes);
 }
 
 #[tokio::test]
-async fn a_chunk_that_failed_is_sent_again_as_far_as_it_was_not_stored() {
+async fn failed_chunk_resends_only_the_bytes_not_stored() {
     for (stores, rest) in [(0, 100_000), (40_000, 60_000), (100_000, 0)] {
         let server = Server::start();
         server.set(Fault::ChunkFails { stores, times: 1 });
         let bytes = noise(1, 100_000 + 50_000);
         assert_eq!(push(&chunked(&server, 100_000), &bytes).await, 1);
-        let sent: u64 = asked(&server).iter().map(|(_, received)| received).sum();
+        let sent: u64 = take_requests(&server).iter().map(|(_, received)| received).sum();
         assert_eq!(sent, 100_000 + rest + 50_000, "{stores}");
         expect_stored(&server, &bytes);
     }
 }
 
 #[tokio::test]
-async fn a_chunk_that_never_arrives_is_given_up() {
+async fn repeatedly_failing_chunk_is_given_up() {
     let server = Server::start();
     server.set(Fault::ChunkFails { stores: 0, times: 100 });
     let error = send(&chunked(&server, 100_000), &noise(1, 300_000)).await.unwrap_err();
@@ -291,11 +296,14 @@ async fn a_chunk_that_never_arrives_is_given_up() {
         (error.kind, error.detail.as_str()),
         (ErrorKind::Unavailable, "500 Internal Server Error, UNKNOWN: unknown")
     );
-    assert_eq!(counts(&server), counted(&[("upload POST 202", 1), ("upload PATCH 500", 4), ("upload GET 204", 4)]));
+    assert_eq!(
+        take_counts(&server),
+        expected_counts(&[("upload POST 202", 1), ("upload PATCH 500", 4), ("upload GET 204", 4)])
+    );
 }
 
 #[tokio::test]
-async fn a_session_that_is_gone_begins_anew() {
+async fn lost_upload_session_restarts_the_upload() {
     let server = Server::start();
     server.set(Fault::SessionForgotten { after: 200_000, times: 1 });
     let bytes = noise(1, 300_000);
@@ -307,26 +315,26 @@ async fn a_session_that_is_gone_begins_anew() {
         ("upload PUT 201", 1),
         ("blob HEAD 200", 1),
     ];
-    assert_eq!(counts(&server), counted(&whole));
+    assert_eq!(take_counts(&server), expected_counts(&whole));
     expect_stored(&server, &bytes);
 }
 
 #[tokio::test]
-async fn a_commit_that_nobody_answered_is_looked_for_before_the_bytes_are_sent_again() {
+async fn unanswered_commit_is_checked_before_bytes_are_resent() {
     for (target, patches) in [(automatic as fn(&Server) -> Repository, 0), (|server| chunked(server, 200_000), 2)] {
         let server = Server::start();
         server.set(Fault::CommitCut { times: 1 });
         let bytes = noise(1, 300_000);
         assert_eq!(push(&target(&server), &bytes).await, 1);
         let log = server.log();
-        let asked = ["upload POST", "upload PATCH", "upload PUT", "blob HEAD"].map(|kind| log.count(kind));
-        assert_eq!(asked, [1, patches, 1, 1]);
+        let take_requests = ["upload POST", "upload PATCH", "upload PUT", "blob HEAD"].map(|kind| log.count(kind));
+        assert_eq!(take_requests, [1, patches, 1, 1]);
         expect_stored(&server, &bytes);
     }
 }
 
 #[tokio::test]
-async fn an_upload_that_broke_in_its_midst_is_not_looked_for() {
+async fn upload_broken_before_commit_is_not_checked() {
     let server = Server::start();
     server.set(Fault::UploadBreaks { after: 10_000, times: 1 });
     let bytes = noise(1, 30 * MIB);
@@ -335,7 +343,7 @@ async fn an_upload_that_broke_in_its_midst_is_not_looked_for() {
 }
 
 #[tokio::test]
-async fn a_token_that_is_no_longer_taken_in_the_midst_of_an_upload_costs_two_requests_and_no_byte() {
+async fn token_expired_during_an_upload_costs_no_bytes() {
     let user = ("mirror".to_owned(), "s3cret".to_owned());
     let auth = Auth::Bearer { user, anonymous_pull: false, lifetime: Duration::from_secs(300) };
     let server = Arc::new(Server::with(Setup { auth, ..Setup::default() }));
@@ -346,7 +354,7 @@ async fn a_token_that_is_no_longer_taken_in_the_midst_of_an_upload_costs_two_req
     let bytes = noise(1, 350_000);
     let blob = blob_descriptor(&bytes);
     let UploadStart::Session(session) = target.begin_upload(&blob, None).await.unwrap() else {
-        panic!("mounted, unasked")
+        panic!("an unrequested mount")
     };
     let (expiring, pieces) = (Arc::clone(&server), bytes.clone());
     let pieces = (0..35).map(move |piece| {
@@ -366,12 +374,12 @@ async fn a_token_that_is_no_longer_taken_in_the_midst_of_an_upload_costs_two_req
         ("blob HEAD 200", 1),
     ];
     let received: u64 = server.log().requests().iter().map(|request| request.received).sum();
-    assert_eq!((counts(&server), received), (counted(&whole), 350_000));
+    assert_eq!((take_counts(&server), received), (expected_counts(&whole), 350_000));
     expect_stored(&server, &bytes);
 }
 
 #[test]
-fn an_upload_holds_a_chunk_where_it_goes_in_chunks() {
+fn chunked_upload_needs_memory_for_one_chunk() {
     let server = Server::start();
     let azure = repository(&registry(&server, Options { flavor: Some(Flavor::ACR), ..Options::default() }));
     assert_eq!(azure.upload_holds(), 4 * MIB as u64);
@@ -379,7 +387,7 @@ fn an_upload_holds_a_chunk_where_it_goes_in_chunks() {
 }
 
 #[test]
-fn a_read_that_breaks_off_goes_on_within_the_same_upload() {
+fn broken_read_resumes_within_the_same_upload() {
     for (mode, patches) in [("monolithic", 0), ("chunked, chunk: 1MiB", 4)] {
         let (source, target) = (Server::start(), Server::start());
         let image = images::image(Family::Oci, linux("amd64"), &[images::layer(Family::Oci, 1, 3 * MIB)]);
@@ -392,7 +400,7 @@ fn a_read_that_breaks_off_goes_on_within_the_same_upload() {
         let entry = format!("- {{name: app, source: \"{from}/app\", target: \"{to}/app\"}}");
         site.configure_fully("status: off", &registries, &entry);
         site.once();
-        // The configuration and the layer, each begun and committed once.
+        // The configuration and the layer are each opened and committed once.
         let count = |kind: &str| target.log().count(kind);
         assert_eq!((count("upload POST"), count("upload PATCH"), count("upload PUT")), (2, patches, 2), "{mode}");
         let received: u64 =

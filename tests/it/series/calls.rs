@@ -1,4 +1,5 @@
-//! `kill -9` inside a system call that changes the journal's files: the call is not done, and the process is gone. `strace` kills it.
+//! Tests of `kill -9` during a system call that changes the journal's files. `strace` kills the process, and the call
+//! has no effect.
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -6,10 +7,11 @@ use std::process::Command;
 use super::{Mirror, assert_tried, instants};
 use crate::support::programs::{DEADLINE, Output, Running};
 
-/// The calls by which SQLite changes a file.
+/// System calls by which SQLite changes a file.
 const CALLS: [&str; 5] = ["pwrite64", "fdatasync", "fsync", "ftruncate", "unlink"];
 
-/// Runs `transship once` under strace, which follows the calls that touch the journal, with these further options of strace.
+/// Runs `transship once` under strace, which traces the system calls on the journal. `options` are further options of
+/// strace.
 fn traced(mirror: &Mirror, options: &[&str]) -> Output {
     let journal = mirror.site.journal().display().to_string();
     let once = mirror.site.command(&["once"]);
@@ -28,10 +30,11 @@ fn traced(mirror: &Mirror, options: &[&str]) -> Output {
     Running::start(&mut command).wait(DEADLINE)
 }
 
-/// How often one thread made each of the calls in a run without a kill: strace counts by thread.
+/// Returns the maximum number of each system call by one thread in a run without a kill, because strace counts by
+/// thread.
 fn calls(mirror: &Mirror) -> BTreeMap<&'static str, usize> {
     traced(mirror, &[&format!("--trace={}", CALLS.join(","))]).expect_success();
-    let lines = std::fs::read_to_string(mirror.site.path("calls")).expect("strace writes down the calls");
+    let lines = std::fs::read_to_string(mirror.site.path("calls")).expect("the log of strace");
     let mut by_thread: BTreeMap<(&str, &str), usize> = BTreeMap::new();
     for line in lines.lines() {
         let Some((thread, call)) = line.split_once(' ') else { continue };
@@ -42,7 +45,7 @@ fn calls(mirror: &Mirror) -> BTreeMap<&'static str, usize> {
 }
 
 #[test]
-fn a_kill_inside_any_change_of_the_journal_loses_nothing() {
+fn kill_during_any_journal_write_loses_nothing() {
     let calls = calls(&Mirror::new("{mode: monolithic}", 3000));
     let syncs = calls.contains_key("fsync") || calls.contains_key("fdatasync");
     assert!(calls.contains_key("pwrite64") && syncs, "{calls:?}");
@@ -62,5 +65,5 @@ fn a_kill_inside_any_change_of_the_journal_loses_nothing() {
         }
     }
     assert!(2 * killed > tried, "{killed} of {tried} runs were killed");
-    assert_tried("a_kill_inside_any_change_of_the_journal_loses_nothing", tried);
+    assert_tried("kill_during_any_journal_write_loses_nothing", tried);
 }

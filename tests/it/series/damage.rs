@@ -1,16 +1,16 @@
-//! A journal that is damaged between two runs: cut, overwritten, emptied. The program reads what is left or refuses it by name; it never
-//! throws it away, and the mirror is whole.
+//! Tests of a journal that is damaged between two runs: truncated, overwritten or emptied. The program reads the
+//! remaining records or refuses the file by name. It never deletes the file, and the mirror stays complete.
 
 use super::{Mirror, assert_tried, is_long};
 
-/// One way to damage a file of so many bytes: what to change, and where.
+/// Damage of a file, with its offset in bytes.
 #[derive(Debug, Clone, Copy)]
 enum Damage {
-    /// The file ends here.
+    /// The file is truncated at this offset.
     Cut(usize),
-    /// A page of zeros from here on.
+    /// The page at this offset is overwritten with zeros.
     Zeros(usize),
-    /// One byte is another one.
+    /// The byte at this offset is changed.
     Flip(usize),
 }
 
@@ -37,7 +37,7 @@ fn damaged(bytes: &[u8], damage: Damage) -> Vec<u8> {
 }
 
 #[test]
-fn a_damaged_journal_is_read_or_refused_and_never_thrown_away() {
+fn damaged_journal_is_read_or_refused_and_never_deleted() {
     let mirror = Mirror::new("{mode: monolithic}", 3000);
     mirror.once().expect_success();
     let journal = mirror.site.journal();
@@ -56,16 +56,16 @@ fn a_damaged_journal_is_read_or_refused_and_never_thrown_away() {
         mirror.assert_honest(&output, &instant);
         let now = std::fs::read(&journal).unwrap_or_else(|error| panic!("{instant}: the journal is gone: {error}"));
         if output.code() != 0 {
-            let said = format!("{}{}", output.stdout, output.stderr);
-            assert!(said.contains("journal"), "{instant}: {said}");
+            let printed = format!("{}{}", output.stdout, output.stderr);
+            assert!(printed.contains("journal"), "{instant}: {printed}");
             assert!(now.len() >= broken.len(), "{instant}: the journal became shorter: {} bytes", now.len());
         }
     }
     for name in ["journal.db-wal", "journal.db-shm"] {
         let _ = std::fs::remove_file(mirror.site.path(name));
     }
-    std::fs::copy(&kept, &journal).expect("the journal is put back");
+    std::fs::copy(&kept, &journal).expect("the journal is restored");
     mirror.once().expect_success();
     mirror.assert_complete("the journal put back");
-    assert_tried("a_damaged_journal_is_read_or_refused_and_never_thrown_away", damages.len());
+    assert_tried("damaged_journal_is_read_or_refused_and_never_deleted", damages.len());
 }

@@ -1,4 +1,5 @@
-//! The journal's disk is full at some instant of a run: a file system of a given size in a mount namespace of its own.
+//! Tests of a full disk of the journal at any moment of a run. The disk is a file system of a given size in a separate
+//! mount namespace.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -7,7 +8,8 @@ use std::process::Command;
 use super::{Mirror, arrival, assert_tried, is_long};
 use crate::support::programs::{DEADLINE, Output, Running};
 
-/// Runs `transship once` with its journal on a file system of so many KiB, and keeps the journal afterwards.
+/// Runs `transship once` with its journal on a file system of this size in KiB, and copies the journal out of it
+/// afterwards.
 fn once_on_a_small_disk(mirror: &Mirror, kib: usize) -> Output {
     let disk = mirror.site.path("disk");
     std::fs::create_dir_all(&disk).expect("a folder in a temporary folder");
@@ -37,7 +39,7 @@ fn path(path: &Path) -> String {
 }
 
 #[test]
-fn a_journal_whose_disk_is_full_at_any_size_loses_nothing() {
+fn full_journal_disk_of_any_size_loses_nothing() {
     let step = if is_long() { 4 } else { 96 };
     let (mut failed, mut succeeded) = (0, 0);
     for kib in (4..900).step_by(step) {
@@ -58,5 +60,5 @@ fn a_journal_whose_disk_is_full_at_any_size_loses_nothing() {
         }
     }
     assert!(failed > 0 && succeeded > 0, "{failed} failed, {succeeded} succeeded: the sizes are not telling");
-    assert_tried("a_journal_whose_disk_is_full_at_any_size_loses_nothing", failed + succeeded);
+    assert_tried("full_journal_disk_of_any_size_loses_nothing", failed + succeeded);
 }

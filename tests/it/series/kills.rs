@@ -1,4 +1,5 @@
-//! `kill -9` at each request of a run: before the registry does anything, and after it has done it but before it has answered.
+//! Tests of `kill -9` at each request of a run: before the registry executes the request, and after the registry has
+//! executed it but before it responds.
 
 use std::time::Instant;
 
@@ -8,7 +9,8 @@ use crate::support::registry::{Fault, Harm};
 
 const MIB: usize = 1 << 20;
 
-/// Kills `transship ARGS` at so many requests to one side, each time on a mirror of its own; how many kills that were.
+/// Kills `transship ARGS` at about `few` requests to one side, each time with a new mirror. Returns the number of
+/// kills.
 fn kill_at_each_request(side: Side, upload: &str, layer: usize, args: &[&str], few: usize) -> usize {
     let whole = Mirror::new(upload, layer);
     whole.once().expect_success();
@@ -39,26 +41,26 @@ fn kill_at_each_request(side: Side, upload: &str, layer: usize, args: &[&str], f
 }
 
 #[test]
-fn a_kill_at_any_request_to_the_source_loses_nothing() {
+fn kill_at_any_source_request_loses_nothing() {
     let tried = kill_at_each_request(Side::Source, "{mode: monolithic}", 3000, &["once"], 3);
-    assert_tried("a_kill_at_any_request_to_the_source_loses_nothing", tried);
+    assert_tried("kill_at_any_source_request_loses_nothing", tried);
 }
 
 #[test]
-fn a_kill_at_any_request_of_a_run_loses_nothing() {
+fn kill_at_any_target_request_loses_nothing() {
     let tried = kill_at_each_request(Side::Target, "{mode: monolithic}", 3000, &["once"], 6);
-    assert_tried("a_kill_at_any_request_of_a_run_loses_nothing", tried);
+    assert_tried("kill_at_any_target_request_loses_nothing", tried);
 }
 
 #[test]
-fn a_kill_at_any_request_of_a_chunked_run_loses_nothing() {
+fn kill_at_any_chunked_run_request_loses_nothing() {
     let tried = kill_at_each_request(Side::Target, "{mode: chunked, chunk: 1MiB}", 5 * MIB / 2, &["once"], 4);
-    assert_tried("a_kill_at_any_request_of_a_chunked_run_loses_nothing", tried);
+    assert_tried("kill_at_any_chunked_run_request_loses_nothing", tried);
 }
 
 #[test]
-fn a_kill_of_the_daemon_at_any_request_loses_nothing() {
+fn daemon_kill_at_any_target_request_loses_nothing() {
     let args = ["run", "--control", "off"];
     let tried = kill_at_each_request(Side::Target, "{mode: chunked, chunk: 1MiB}", 5 * MIB / 2, &args, 3);
-    assert_tried("a_kill_of_the_daemon_at_any_request_loses_nothing", tried);
+    assert_tried("daemon_kill_at_any_target_request_loses_nothing", tried);
 }

@@ -1,8 +1,8 @@
-//! Series of faults: one run for each instant at which something may go wrong. After each run no tag at the target is broken, and one
-//! run without a fault brings everything, with its evidence.
+//! Series of faults: one run for each moment at which a fault may occur. After each run, no tag at the target is
+//! broken. A further run without a fault copies everything and completes the evidence.
 //!
-//! The quick form tries some of the instants. `tests/run --long` tries them all. `docs/explanation/testing.md`
-//! states how many each form tries, and each series checks its own figures there.
+//! The quick form tries some of the moments. `tests/run --long` tries all of them. `docs/explanation/testing.md` states
+//! how many each form tries, and each series checks its own figures there.
 
 mod calls;
 mod damage;
@@ -20,12 +20,13 @@ use crate::support::programs::Output;
 use crate::support::registry::Server;
 use crate::support::site::Site;
 
-/// Whether the whole series is to be run.
+/// Returns true if the long form is requested.
 fn is_long() -> bool {
     std::env::var_os("TRANSSHIP_LONG").is_some()
 }
 
-/// About `few` of the numbers from 1 to `last`, evenly spread, with both ends; all of them in the long form.
+/// Returns about `few` numbers from 1 to `last`, evenly spread and with both ends. Returns all numbers in the long
+/// form.
 fn instants(last: usize, few: usize) -> Vec<usize> {
     if is_long() || last <= few {
         return (1..=last).collect();
@@ -49,21 +50,21 @@ fn assert_tried(series: &str, tried: usize) {
     assert!(tried >= stated, "{series} tried {tried} instants, and docs/explanation/testing.md states {stated}");
 }
 
-/// A side of a mirror.
+/// Side of a mirror.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Side {
     Source,
     Target,
 }
 
-/// A source with all that an entry may carry, an empty target, and an entry between them.
+/// Source with every kind of content that an entry can copy, empty target, and an entry between them.
 struct Mirror {
     source: Server,
     target: Server,
     site: Site,
 }
 
-/// The tags of the source: images of one and of two platforms, one with an SBOM and one with a signature.
+/// Tags of the source: images of one and of two platforms, one of them with an SBOM and one with a signature.
 const TAGS: [&str; 5] = ["v1", "v2", "v3", "v4", "v5"];
 
 impl Mirror {
@@ -105,7 +106,7 @@ impl Mirror {
         self.site.run(&["once"])
     }
 
-    /// Asserts that every tag at the target has all that it points at.
+    /// Asserts that every manifest and blob below every tag at the target exists.
     #[track_caller]
     fn assert_no_tag_is_broken(&self, instant: &str) {
         for (tag, digest) in self.target.store().tags("app").unwrap_or_default() {
@@ -131,7 +132,7 @@ impl Mirror {
         }
     }
 
-    /// Asserts that a run that ended with this told the truth: with exit code 0 everything selected is there.
+    /// Asserts that the exit code of a run is true: with exit code 0, all selected tags are at the target.
     #[track_caller]
     fn assert_honest(&self, output: &Output, instant: &str) {
         self.assert_no_tag_is_broken(instant);
@@ -139,9 +140,9 @@ impl Mirror {
         if output.code() == 0 {
             assert_eq!(self.target.store().tags("app"), all, "{instant}: exit 0\n{}\n{}", output.stdout, output.stderr);
         } else {
-            let said = format!("{}{}", output.stdout, output.stderr);
-            assert!(!said.trim().is_empty(), "{instant}: exit {} without a word", output.code());
-            assert!(!said.contains("panicked"), "{instant}: {said}");
+            let printed = format!("{}{}", output.stdout, output.stderr);
+            assert!(!printed.trim().is_empty(), "{instant}: exit {} without a word", output.code());
+            assert!(!printed.contains("panicked"), "{instant}: {printed}");
         }
     }
 }
@@ -150,7 +151,7 @@ fn arrival(row: &Value) -> String {
     format!("{} {}", row["tag"].as_str().unwrap_or("-"), row["digest"].as_str().unwrap_or("-"))
 }
 
-/// The digests below this one that a registry lacks.
+/// Returns the digests below this one that a registry lacks.
 fn missing_below(server: &Server, digest: &Digest) -> Vec<String> {
     let Some(manifest) = server.store().manifest("app", &digest.to_string()) else { return vec![digest.to_string()] };
     let json: Value = serde_json::from_slice(&manifest.bytes).expect("a manifest is JSON");

@@ -1,9 +1,9 @@
-//! One request of a run comes to harm, at either side, in every way that a network and a registry know.
+//! Tests of a fault in one request of a run, at each side, with every kind of fault of networks and registries.
 
 use super::{Mirror, Side, assert_tried, instants, is_long};
 use crate::support::registry::{Fault, Harm};
 
-/// The ways in which a request may come to harm. In the quick form each instant meets the next of them.
+/// Faults of a request. The quick form uses the next fault of the list for each request.
 const HARMS: [Harm; 13] = [
     Harm::Reset,
     Harm::Status(500),
@@ -20,11 +20,11 @@ const HARMS: [Harm; 13] = [
     Harm::Status(503),
 ];
 
-/// The further ways of the full form.
+/// Further faults of the long form.
 const FURTHER: [Harm; 6] =
     [Harm::Status(408), Harm::Status(409), Harm::Status(413), Harm::Status(416), Harm::Status(502), Harm::Status(504)];
 
-/// Lets one request come to harm, then runs again without a fault.
+/// Runs once with a fault in one request, then once without a fault.
 fn harm_once(upload: &str, layer: usize, side: Side, nth: usize, harm: Harm) {
     let mirror = Mirror::new(upload, layer);
     mirror.server(side).set(Fault::Nth { nth, harm });
@@ -39,7 +39,7 @@ fn harm_once(upload: &str, layer: usize, side: Side, nth: usize, harm: Harm) {
     mirror.assert_complete(&instant);
 }
 
-/// Harms each request of a run at one side, one a run; how many runs that were.
+/// Runs once for each request to one side, with a fault in that request. Returns the number of runs.
 fn harm_each_request(upload: &str, layer: usize, side: Side, few: usize) -> usize {
     let whole = Mirror::new(upload, layer);
     whole.once().expect_success();
@@ -57,19 +57,19 @@ fn harm_each_request(upload: &str, layer: usize, side: Side, few: usize) -> usiz
 }
 
 #[test]
-fn one_harmed_request_at_the_source_loses_nothing() {
+fn fault_in_any_source_request_loses_nothing() {
     let tried = harm_each_request("{mode: monolithic}", 3000, Side::Source, 13);
-    assert_tried("one_harmed_request_at_the_source_loses_nothing", tried);
+    assert_tried("fault_in_any_source_request_loses_nothing", tried);
 }
 
 #[test]
-fn one_harmed_request_at_the_target_loses_nothing() {
+fn fault_in_any_target_request_loses_nothing() {
     let tried = harm_each_request("{mode: monolithic}", 3000, Side::Target, 26);
-    assert_tried("one_harmed_request_at_the_target_loses_nothing", tried);
+    assert_tried("fault_in_any_target_request_loses_nothing", tried);
 }
 
 #[test]
-fn one_harmed_request_of_a_chunked_run_loses_nothing() {
+fn fault_in_any_chunked_run_request_loses_nothing() {
     let tried = harm_each_request("{mode: chunked, chunk: 1MiB}", 5 << 19, Side::Target, 8);
-    assert_tried("one_harmed_request_of_a_chunked_run_loses_nothing", tried);
+    assert_tried("fault_in_any_chunked_run_request_loses_nothing", tried);
 }

@@ -1,4 +1,4 @@
-//! The page as a person sees it: in a real browser, with and without scripts, light and dark, wide and narrow.
+//! Tests of the status pages in a real browser: with and without scripts, light and dark, wide and narrow.
 
 use std::collections::BTreeSet;
 use std::io::Read as _;
@@ -16,7 +16,7 @@ use crate::support::site::Site;
 const WIDE: [u32; 2] = [1280, 900];
 const NARROW: [u32; 2] = [390, 844];
 
-/// A daemon with an entry that went well, one that fails, one that runs and one that never did.
+/// Registries and a daemon with four entries: one succeeded, one fails, one runs and one has never run.
 struct Scene {
     source: Server,
     target: Server,
@@ -54,11 +54,11 @@ impl Scene {
         self.site.configure_fully("status: \"127.0.0.1:0\", shutdown_grace: 1s", &registries, &sync);
     }
 
-    /// Starts the daemon, and waits until a blob is on its way.
+    /// Starts the daemon, and waits until a blob is in flight.
     fn start(&self) -> (Running, String) {
         let mut daemon = self.site.start(&["run"]);
         let address = daemon.ready();
-        daemon.wait_until("a blob on its way", |_| {
+        daemon.wait_until("a blob in flight", |_| {
             let status = http::status(&address)?;
             (!status["in_flight"].as_array()?.is_empty()).then_some(())
         });
@@ -66,13 +66,13 @@ impl Scene {
     }
 }
 
-/// Where pictures are left to be looked at.
+/// Returns the path of a screenshot, which remains after the test for inspection.
 fn file(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("page-{name}.png"))
 }
 
-/// How many values the bytes of a picture have: a few where it is of one colour.
-fn variety(png: &[u8]) -> usize {
+/// Returns the number of different byte values in a picture. A picture of one colour has only a few.
+fn count_byte_values(png: &[u8]) -> usize {
     let mut data = Vec::new();
     let mut rest = &png[8..];
     while let Some((head, behind)) = rest.split_first_chunk::<8>() {
@@ -88,7 +88,7 @@ fn variety(png: &[u8]) -> usize {
 }
 
 #[test]
-fn the_page_is_told_apart_in_every_look_and_fits_a_phone() {
+fn page_renders_and_fits_in_every_theme_and_width() {
     let scene = Scene::new();
     let (_daemon, address) = scene.start();
     let mut browser = Chromium::start();
@@ -102,7 +102,7 @@ fn the_page_is_told_apart_in_every_look_and_fits_a_phone() {
             let ground = browser.evaluate("getComputedStyle(document.body).backgroundColor");
             grounds.insert((dark, ground.to_string()));
             let picture = browser.picture(&file(&format!("{page}-{look}")));
-            assert!(variety(&picture) > 30, "{page} {look}: {} values", variety(&picture));
+            assert!(count_byte_values(&picture) > 30, "{page} {look}: {} values", count_byte_values(&picture));
             let fits = browser.evaluate("document.documentElement.scrollWidth <= innerWidth");
             assert_eq!(fits, true, "{page} {look} is wider than the window");
         }
@@ -111,16 +111,16 @@ fn the_page_is_told_apart_in_every_look_and_fits_a_phone() {
 }
 
 #[test]
-fn the_page_renews_itself_and_keeps_what_was_typed_and_runs_nothing_that_others_wrote() {
+fn page_refreshes_keeps_input_and_runs_no_foreign_script() {
     let scene = Scene::new();
     let (daemon, address) = scene.start();
     let mut browser = Chromium::start();
     browser.set_display(NARROW, false);
     browser.open(&format!("http://{address}/"));
     assert_eq!(browser.evaluate("document.title"), "1 failing · transship");
-    let told = browser.text("main");
+    let message = browser.text("main");
     for words in ["1 of 4 entries fails", "Failing entries", "Running now", "Transfers", "none yet", "manual only"] {
-        assert!(told.contains(words), "{words} is missing in {told}");
+        assert!(message.contains(words), "{words} is missing in {message}");
     }
     assert_eq!(browser.evaluate("document.querySelectorAll('svg.small').length"), 4);
 
@@ -140,18 +140,18 @@ fn the_page_renews_itself_and_keeps_what_was_typed_and_runs_nothing_that_others_
     assert_eq!(browser.evaluate("document.querySelectorAll('svg.large a').length"), 2);
     assert!(browser.text("main").contains("gone fails"), "{}", browser.text("main"));
 
-    let asked = browser.requested_urls();
-    let elsewhere: Vec<_> = asked.iter().filter(|url| !url.starts_with(&format!("http://{address}/"))).collect();
+    let requested = browser.requested_urls();
+    let elsewhere: Vec<_> = requested.iter().filter(|url| !url.starts_with(&format!("http://{address}/"))).collect();
     assert!(elsewhere.iter().all(|url| **url == "about:blank" || url.starts_with("data:")), "{elsewhere:?}");
     assert_eq!(browser.problems(), Vec::<String>::new());
 
     drop(daemon);
-    browser.wait_until("that nobody answers to be told", "!document.getElementById('stale').hidden");
-    assert!(browser.text("main").contains("gone fails"), "what was known stays");
+    browser.wait_until("the notice that the daemon does not respond", "!document.getElementById('stale').hidden");
+    assert!(browser.text("main").contains("gone fails"), "the last state stays");
 }
 
 #[test]
-fn a_person_reads_the_page_by_the_token_as_a_password_and_it_renews_itself() {
+fn page_accepts_the_token_as_password_and_refreshes() {
     let site = Site::new();
     site.write("token", "correct-horse-battery-staple\n");
     let token = site.path("token");
@@ -173,7 +173,7 @@ fn a_person_reads_the_page_by_the_token_as_a_password_and_it_renews_itself() {
     browser.open(&format!("http://operator:correct-horse-battery-staple@{address}/"));
     assert!(browser.text("main").contains("All is well"), "{}", browser.text("main"));
     browser.evaluate("document.querySelector('main').id = 'first'; document.querySelector('main h2').id = 'old'; true");
-    browser.wait_until("the page to renew itself", "document.getElementById('old') === null");
+    browser.wait_until("the refresh of the page", "document.getElementById('old') === null");
     assert_eq!(browser.evaluate("document.getElementById('stale').hidden"), true);
     browser.evaluate("document.querySelector('tbody a').click(); true");
     browser.wait_until("the entry's page", "location.pathname === '/entry' && document.readyState === 'complete'");
@@ -184,7 +184,7 @@ fn a_person_reads_the_page_by_the_token_as_a_password_and_it_renews_itself() {
 }
 
 #[test]
-fn without_scripts_the_page_tells_the_same_and_comes_anew() {
+fn page_without_scripts_has_the_same_content_and_reloads() {
     let scene = Scene::new();
     let (_daemon, address) = scene.start();
     let mut browser = Chromium::start();
@@ -192,17 +192,18 @@ fn without_scripts_the_page_tells_the_same_and_comes_anew() {
     browser.call("Page.navigate", json!({"url": format!("http://{address}/")}));
     let end = std::time::Instant::now() + crate::support::programs::DEADLINE;
     loop {
-        let told = whole_without_scripts(&mut browser);
-        if told.as_ref().is_ok_and(|(html, renews)| html.contains("1 of 4 entries fails") && *renews) {
+        let message = read_page_without_scripts(&mut browser);
+        if message.as_ref().is_ok_and(|(html, renews)| html.contains("1 of 4 entries fails") && *renews) {
             break;
         }
-        assert!(std::time::Instant::now() < end, "{told:?}");
+        assert!(std::time::Instant::now() < end, "{message:?}");
         std::thread::sleep(std::time::Duration::from_millis(50));
     }
 }
 
-/// The page as it is built, and whether it comes anew by itself. While it is being loaded its parts have no numbers that stay.
-fn whole_without_scripts(browser: &mut Chromium) -> Result<(String, bool), serde_json::Value> {
+/// Returns the HTML of the page, and true if the page reloads automatically. Fails while the page is loading, because
+/// its nodes have no stable ids yet.
+fn read_page_without_scripts(browser: &mut Chromium) -> Result<(String, bool), serde_json::Value> {
     let document = browser.attempt("DOM.getDocument", json!({}))?["root"]["nodeId"].clone();
     let html = browser.attempt("DOM.getOuterHTML", json!({"nodeId": document}))?["outerHTML"].to_string();
     let renewing = json!({"nodeId": document, "selector": "noscript meta[http-equiv=refresh]"});

@@ -1,5 +1,5 @@
-//! The page when what it tells is at its worst: texts that want to be markup or to turn lines round, texts without an end, a quota that
-//! is used up, a thousand entries. The state is made by hand and served as the daemon serves it.
+//! Tests of the page with extreme content: texts with markup or with characters that reverse lines, very long texts, an
+//! exhausted quota, a thousand entries. The tests create the state, and serve it as the daemon does.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -19,11 +19,11 @@ use crate::support::chromium::Chromium;
 const LOOKS: [(&str, [u32; 2], bool); 3] =
     [("light", [1280, 900], false), ("dark", [1280, 900], true), ("phone", [390, 844], false)];
 
-/// Markup, an end of the title, and marks that turn what follows from right to left.
+/// Markup, an end of the title, and characters that reverse the following text.
 const HOSTILE: &str =
     "<script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\"></title>\u{202e}evil\u{2066}";
 
-/// A port that serves one state until it is dropped.
+/// Status port that serves one state until it is dropped.
 struct Served {
     address: SocketAddr,
     shutdown: CancellationToken,
@@ -67,7 +67,7 @@ fn entry(name: &str, failed: Option<&str>) -> Value {
     })
 }
 
-/// A daemon that works, with this in place of what it has.
+/// Returns the state of a healthy daemon, with these members replaced.
 fn state(changes: Value) -> Snapshot {
     let mut state = serde_json::to_value(Snapshot::starting(ago(5000))).unwrap();
     state["ready"] = true.into();
@@ -80,8 +80,8 @@ fn state(changes: Value) -> Snapshot {
     serde_json::from_value(state).unwrap()
 }
 
-/// Looks at a page in every look: it fits the window, and nothing of it ran.
-fn look_at(browser: &mut Chromium, served: &Served, path: &str, name: &str) {
+/// Asserts that a page fits the window in every theme and width, and that no text of it was executed as a script.
+fn assert_page_fits(browser: &mut Chromium, served: &Served, path: &str, name: &str) {
     browser.open(&format!("http://{}{path}", served.address));
     for (look, size, dark) in LOOKS {
         browser.set_display(size, dark);
@@ -95,7 +95,7 @@ fn look_at(browser: &mut Chromium, served: &Served, path: &str, name: &str) {
 }
 
 #[test]
-fn texts_of_others_neither_run_nor_turn_round_nor_push_aside_what_the_page_says() {
+fn hostile_texts_do_not_run_reverse_or_displace_content() {
     let endless = format!("source: listing tags: {}", "denied ".repeat(1500));
     let unbroken = "x".repeat(10_000);
     let mut hostile = entry(HOSTILE, Some(HOSTILE));
@@ -109,10 +109,10 @@ fn texts_of_others_neither_run_nor_turn_round_nor_push_aside_what_the_page_says(
         "configuration": {"path": "/etc/transship/sync.yaml", "loaded_at": ago(100), "problem": HOSTILE},
     })));
     let mut browser = Chromium::start();
-    look_at(&mut browser, &served, "/", "hostile");
-    let told = browser.text("main");
-    assert!(told.contains("3 of 4 entries fail") && told.contains("<script>document.title"), "{told}");
-    assert!(!told.contains(['\u{202e}', '\u{2066}']), "{told}");
+    assert_page_fits(&mut browser, &served, "/", "hostile");
+    let message = browser.text("main");
+    assert!(message.contains("3 of 4 entries fail") && message.contains("<script>document.title"), "{message}");
+    assert!(!message.contains(['\u{202e}', '\u{2066}']), "{message}");
     let last = browser.evaluate("document.querySelector('tbody tr:last-child').getBoundingClientRect().top");
     assert!(last.as_f64() < Some(5000.0), "a long reason pushes the rest {last} down");
     let tallest =
@@ -122,16 +122,16 @@ fn texts_of_others_neither_run_nor_turn_round_nor_push_aside_what_the_page_says(
         const style = getComputedStyle(it);
         return style.display !== 'inline' || style.unicodeBidi.startsWith('isolate');
     })";
-    assert_eq!(browser.evaluate(isolated), true, "marks of direction reach beyond their text");
-    look_at(&mut browser, &served, "/entry?name=unbroken", "hostile-entry");
+    assert_eq!(browser.evaluate(isolated), true, "direction marks affect other text");
+    assert_page_fits(&mut browser, &served, "/entry?name=unbroken", "hostile-entry");
     let name: String = url::form_urlencoded::byte_serialize(HOSTILE.as_bytes()).collect();
-    look_at(&mut browser, &served, &format!("/entry?name={name}"), "hostile-name");
-    look_at(&mut browser, &served, &format!("/search?q={name}"), "hostile-search");
+    assert_page_fits(&mut browser, &served, &format!("/entry?name={name}"), "hostile-name");
+    assert_page_fits(&mut browser, &served, &format!("/search?q={name}"), "hostile-search");
     assert_eq!(browser.problems(), Vec::<String>::new());
 }
 
 #[test]
-fn a_quota_that_is_used_up_is_seen_at_once_and_a_thousand_entries_are_read_in_parts() {
+fn exhausted_quota_is_visible_and_thousand_entries_are_paged() {
     let mut entries: Vec<Value> = (0..1000).map(|i| entry(&format!("entry-{i:04}"), None)).collect();
     entries[0]["deferred_until"] = json!(ago(-50));
     let quota = |registry: &str, remaining: u64| {
@@ -148,9 +148,9 @@ fn a_quota_that_is_used_up_is_seen_at_once_and_a_thousand_entries_are_read_in_pa
     let quotas = [quota("docker.io", 12), quota("quay.example", 180), quota("low.example", 31)];
     let served = serve(state(json!({"entries": entries, "quotas": quotas, "registries": [registry]})));
     let mut browser = Chromium::start();
-    look_at(&mut browser, &served, "/?part=10", "thousand");
-    let told = browser.text("main");
-    assert!(told.contains("entry-0999") && !told.contains("entry-0899"), "{told}");
+    assert_page_fits(&mut browser, &served, "/?part=10", "thousand");
+    let message = browser.text("main");
+    assert!(message.contains("entry-0999") && !message.contains("entry-0899"), "{message}");
     browser.evaluate("document.getElementById('quotas').scrollIntoView(); true");
     for (look, size, dark) in LOOKS {
         browser.set_display(size, dark);

@@ -30,16 +30,16 @@ fn dimensions(png: &[u8]) -> [u32; 2] {
 }
 
 /// Registries and a folder for a daemon whose entries succeed, fail and run.
-struct Stage {
+struct Scene {
     source: Server,
     target: Server,
     site: Site,
 }
 
-impl Stage {
+impl Scene {
     fn new() -> Self {
-        let stage = Self { source: Server::start(), target: Server::start(), site: Site::new() };
-        let (source, target) = (stage.source.host(), stage.target.host());
+        let scene = Self { source: Server::start(), target: Server::start(), site: Site::new() };
+        let (source, target) = (scene.source.host(), scene.target.host());
         let entries = [
             ("python-base", "library/python", ", schedule: \"0 3 * * *\", tags: {newest: 3}"),
             ("platform-api", "platform/api", ", schedule: every 15m"),
@@ -52,8 +52,8 @@ impl Stage {
         };
         let registries = [&source, &target].map(|host| format!("\"{host}\": {{plain_http: true}}")).join(", ");
         let sync: String = entries.into_iter().map(entry).collect();
-        stage.site.configure_fully("status: \"127.0.0.1:0\", shutdown_grace: 1s", &registries, &sync);
-        stage
+        scene.site.configure_fully("status: \"127.0.0.1:0\", shutdown_grace: 1s", &registries, &sync);
+        scene
     }
 
     /// Runs the entries, so that the page has a history. `grafana` has no repository at the source, and fails.
@@ -73,7 +73,7 @@ impl Stage {
     }
 }
 
-/// Script that replaces the addresses of the test's registries by names that a person would have.
+/// Returns a script that replaces the addresses of the test's registries by realistic names.
 fn with_names(source: &str, target: &str) -> String {
     let replace =
         format!("text.replaceAll('{source}', 'build.example.com').replaceAll('{target}', 'prod.example.com')");
@@ -86,9 +86,9 @@ fn with_names(source: &str, target: &str) -> String {
 
 /// Takes both screenshots.
 fn take() {
-    let stage = Stage::new();
-    stage.run_entries();
-    let mut daemon = stage.site.start(&["run"]);
+    let scene = Scene::new();
+    scene.run_entries();
+    let mut daemon = scene.site.start(&["run"]);
     let address = daemon.ready();
     daemon.wait_until("a blob is half sent", |_| {
         let status = http::status(&address)?;
@@ -99,13 +99,13 @@ fn take() {
     browser.open(&format!("http://{address}/"));
     for (look, dark) in [("light", false), ("dark", true)] {
         browser.set_display(SIZE, dark);
-        browser.evaluate(&with_names(stage.source.host(), stage.target.host()));
+        browser.evaluate(&with_names(scene.source.host(), scene.target.host()));
         browser.picture(&file(look));
     }
 }
 
 #[test]
-fn screenshots_of_the_readme_are_small_and_of_one_size() {
+fn screenshots_of_the_readme_are_small_and_equal_in_size() {
     if std::env::var_os("UPDATE_SCREENSHOTS").is_some() {
         take();
     }

@@ -1,5 +1,5 @@
-//! Debian's Chromium without a window, controlled by its DevTools protocol over a pair of pipes. It ends with its
-//! handle.
+//! Debian's Chromium without a window, controlled by its DevTools protocol over a pair of pipes. The browser ends with
+//! its handle.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
@@ -24,7 +24,7 @@ pub struct Chromium {
     _profile: TempDir,
 }
 
-/// Flags that prevent it from contacting other hosts, and from needing a screen or a sandbox.
+/// Flags that prevent the browser from contacting other hosts, and from needing a screen or a sandbox.
 const FLAGS: [&str; 12] = [
     "--headless",
     "--no-sandbox",
@@ -41,16 +41,16 @@ const FLAGS: [&str; 12] = [
 ];
 
 impl Chromium {
-    /// Starts it with an empty profile and an empty tab.
+    /// Starts the browser with an empty profile and an empty tab.
     pub fn start() -> Self {
         let profile = TempDir::new().expect("a temporary folder");
         let mut command = Command::new("sh");
-        // It reads commands from descriptor 3 and answers on 4.
+        // The browser reads commands from descriptor 3 and answers on 4.
         command.args(["-c", "exec chromium \"$@\" 3<&0 4>&1 >/dev/null", "sh"]).args(FLAGS);
         command.arg(format!("--user-data-dir={}", profile.path().display())).arg("about:blank");
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-        // Its processes do not start under the clock of the tests. It displays no time of its own, so the machine's
-        // clock is right.
+        // The browser's processes do not start under the clock of the tests. The browser displays no time itself, so
+        // the machine's clock is correct.
         super::clock::use_machine_clock(&mut command);
         let mut child = command.spawn().expect("sh exists");
         let mut pipe = BufReader::new(child.stdout.take().expect("stdout is piped"));
@@ -82,7 +82,7 @@ impl Chromium {
         self.attempt(method, params).unwrap_or_else(|refused| panic!("{method}: {refused}"))
     }
 
-    /// Sends a command whose failure is no error: its object may be gone meanwhile.
+    /// Sends a command that may fail, for example because its object no longer exists.
     #[track_caller]
     pub fn attempt(&mut self, method: &str, params: Value) -> Result<Value, Value> {
         self.last += 1;

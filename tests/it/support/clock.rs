@@ -1,7 +1,7 @@
 //! Wall clock that a test sets for the programs that it starts, by Debian's libfaketime.
 //!
 //! The tests themselves may run under another clock (`tests/clocks`). Then `TRANSSHIP_TEST_CLOCK` contains the seconds
-//! by which that clock is ahead of the machine's, and a [`Clock`] adds to them.
+//! by which that clock is ahead of the machine's, and each [`Clock`] adds this offset.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -53,7 +53,7 @@ impl Clock {
         clock
     }
 
-    /// Advances it, or sets it back if `seconds` is negative.
+    /// Advances the clock, or sets it back if `seconds` is negative.
     pub fn advance(&self, seconds: i64) {
         let now = self.seconds.fetch_add(seconds, Ordering::Relaxed) + seconds;
         let new = self.folder.path().join("new");
@@ -61,8 +61,8 @@ impl Clock {
         std::fs::rename(new, self.file()).expect("a name in a temporary folder");
     }
 
-    /// Makes a program use this clock. Timers stay real, because they use the monotonic clock; so do the times of
-    /// files.
+    /// Makes a program use this clock. Timers and the times of files stay real, because timers use the monotonic clock
+    /// and the kernel sets the times of files.
     pub fn apply_to(&self, command: &mut Command) {
         command
             .env("LD_PRELOAD", library())

@@ -1,5 +1,5 @@
 //! Servers in front of registries: TLS with a certificate of an authority made for the test, and a proxy that requires
-//! a password. Each runs on a thread of its own and ends when it is dropped.
+//! a password. Each server runs on its own thread and ends when it is dropped.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -33,7 +33,7 @@ pub struct Certified {
     pub key: String,
 }
 
-/// Server in front of another one. Dropping it ends it, with every connection.
+/// Server in front of another server. Dropping the value ends the server and every connection.
 #[derive(Debug)]
 pub struct Front {
     address: SocketAddr,
@@ -54,7 +54,7 @@ impl Authority {
         Self(CertifiedIssuer::self_signed(parameters, KeyPair::generate().unwrap()).unwrap())
     }
 
-    /// Returns its own certificate in PEM form.
+    /// Returns the authority's own certificate in PEM form.
     pub fn pem(&self) -> String {
         self.0.pem()
     }
@@ -70,7 +70,7 @@ impl Authority {
 }
 
 impl Authority {
-    /// Issues a certificate for signing tokens. Returns it in DER form, with its key.
+    /// Issues a certificate for signing tokens. Returns the certificate in DER form, with its key.
     pub fn signer(&self) -> (Vec<u8>, KeyPair) {
         let key = KeyPair::generate().unwrap();
         let parameters = CertificateParams::new(vec!["tokens".to_owned()]).unwrap();
@@ -79,9 +79,9 @@ impl Authority {
 }
 
 impl Front {
-    /// Starts TLS with this certificate in front of the server at `upstream`. With `clients`, it requires a client
-    /// certificate of that authority. Bytes pass unchanged, so `protocols` must be those of the server, unless the test
-    /// ends after the handshake.
+    /// Starts TLS with this certificate in front of the server at `upstream`. With `clients`, the front requires a
+    /// client certificate of that authority. Bytes pass unchanged, so `protocols` must be those of the server, unless
+    /// the test ends after the handshake.
     pub fn tls(upstream: &str, own: &Certified, clients: Option<&Authority>, protocols: &[&str]) -> Self {
         let upstream: SocketAddr = upstream.parse().unwrap();
         let mut config = config(own, clients);
@@ -90,10 +90,10 @@ impl Front {
         Self::start(move |stream, seen| serve_tls(stream, acceptor.clone(), upstream, seen))
     }
 
-    /// Starts TLS with this certificate in front of the server at `upstream`. It answers `requests` requests of each of
-    /// the first two HTTP/2 connections and then ends the connection with `ENHANCE_YOUR_CALM` (RFC 9113, section 7),
-    /// even if other requests are in progress, as some proxies do under load; logged as "calm". HTTP/1.1 passes
-    /// unchanged.
+    /// Starts TLS with this certificate in front of the server at `upstream`. The front answers `requests` requests of
+    /// each of the first two HTTP/2 connections and then ends the connection with `ENHANCE_YOUR_CALM` (RFC 9113,
+    /// section 7), even if other requests are in progress, as some proxies do under load; logged as "calm". HTTP/1.1
+    /// passes unchanged.
     pub fn with_enhance_your_calm(upstream: &str, own: &Certified, requests: usize) -> Self {
         let upstream: SocketAddr = upstream.parse().unwrap();
         let mut config = config(own, None);
@@ -287,7 +287,7 @@ async fn serve_then_end(stream: TcpStream, acceptor: TlsAcceptor, upstream: Sock
     let _ = std::future::poll_fn(|cx| connection.poll_closed(cx)).await;
 }
 
-/// Forwards one request by HTTP/1.1, and its response back. For small bodies: they are buffered as a whole.
+/// Forwards one request by HTTP/1.1, and its response back. Bodies are buffered as a whole, so they must be small.
 async fn relay(
     request: axum::http::Request<h2::RecvStream>,
     mut respond: h2::server::SendResponse<bytes::Bytes>,
@@ -302,8 +302,8 @@ async fn relay(
     }
     let client = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().ok()?;
     let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
-    let asked = client.request(head.method, format!("http://{upstream}{path}")).headers(head.headers).body(bytes);
-    let answer = asked.send().await.ok()?;
+    let requested = client.request(head.method, format!("http://{upstream}{path}")).headers(head.headers).body(bytes);
+    let answer = requested.send().await.ok()?;
     let mut response = axum::http::Response::new(());
     *response.status_mut() = answer.status();
     *response.headers_mut() = answer.headers().clone();

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::front::Front;
 
-/// Port whose connections are forwarded to a server while there is one. Bytes pass unchanged.
+/// Port whose connections are forwarded to a server, if one is set. Bytes pass unchanged.
 #[derive(Debug)]
 pub struct Gate {
     front: Front,

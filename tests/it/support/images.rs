@@ -72,7 +72,7 @@ pub fn empty_layer(family: Family) -> Layer {
     layer_of(family, &archive(&[]))
 }
 
-/// Returns a layer that is stored elsewhere and not pushed.
+/// Returns a foreign layer, which is not pushed.
 pub fn foreign_layer(family: Family, seed: u64) -> Layer {
     let mut layer = layer(family, seed, 100);
     layer.descriptor["mediaType"] = match family {
@@ -85,7 +85,7 @@ pub fn foreign_layer(family: Family, seed: u64) -> Layer {
     layer
 }
 
-/// Returns the bytes of a [`foreign_layer`], for a registry that has them nevertheless.
+/// Returns the bytes of a [`foreign_layer`], for a registry that stores foreign layers.
 pub fn foreign_bytes(family: Family, seed: u64) -> Bytes {
     layer(family, seed, 100).bytes.expect("the layer has bytes")
 }
@@ -109,7 +109,7 @@ fn layer_of(family: Family, tar: &[u8]) -> Layer {
 }
 
 impl Layer {
-    /// Returns the digest of its compressed bytes.
+    /// Returns the digest of the layer's compressed bytes.
     pub fn digest(&self) -> Digest {
         self.descriptor["digest"].as_str().unwrap().parse().unwrap()
     }
@@ -167,8 +167,8 @@ pub fn two_platforms(family: Family, seed: u64) -> Image {
     index(family, &[child("amd64", seed), child("arm64", seed + 1000)])
 }
 
-/// Returns an artifact of any kind with these layers by media type. Without a configuration it has the empty one
-/// (image-spec, "Guidance for an Empty Descriptor").
+/// Returns an artifact of any kind with these layers by media type. Without `config`, the artifact has the empty
+/// configuration (image-spec, "Guidance for an Empty Descriptor").
 pub fn artifact(kind: &str, config: Option<(&str, Value)>, layers: &[(&str, Bytes)], subject: Option<&Image>) -> Image {
     let (config_type, config) = match config {
         Some((media_type, config)) => (media_type, Bytes::from(config.to_string())),
@@ -297,7 +297,7 @@ impl Image {
         blobs
     }
 
-    /// Puts the closure into a registry's store without its API, and tags it.
+    /// Puts the closure directly into a registry's store, and sets the tag.
     pub fn put(&self, server: &Server, repository: &str, tag: Option<&str>) {
         self.store(server.store(), repository, tag);
     }
@@ -312,7 +312,8 @@ impl Image {
         store.put_manifest(repository, (&self.manifest).into(), tag);
     }
 
-    /// Pushes the closure to a target, children first, and links it to its subject if the target does not.
+    /// Pushes the closure to a target, children first. Adds the image to the referrers list of its subject if the
+    /// target does not do that.
     pub async fn push(&self, target: &dyn Target, tag: Option<&str>) -> Result<(), StoreError> {
         for child in &self.children {
             Box::pin(child.push(target, None)).await?;
@@ -359,7 +360,7 @@ pub fn verified(blob: &Descriptor, bytes: Bytes) -> Verified {
 }
 
 fn manifest(media_type: &str, body: &Value) -> Manifest {
-    // Pretty-printed, as many builders do it: serialising it again changes its digest.
+    // The JSON is pretty-printed, as many builders do. Serialising it again would change the digest.
     let text = serde_json::to_string_pretty(body).expect("the body is JSON");
     Manifest::new(MediaType::new(media_type), text.into())
 }

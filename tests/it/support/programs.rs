@@ -1,4 +1,5 @@
-//! Programs that tests start: Debian's registry, skopeo, nginx, and transship itself. Each ends with its handle.
+//! Programs that tests start: Debian's registry, skopeo, nginx, and transship itself. Each program ends with its
+//! handle.
 
 use std::io::{BufRead as _, BufReader, Read};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -14,7 +15,7 @@ use super::front::Certified;
 use super::http;
 use super::token_server::{ISSUER, SERVICE};
 
-/// Longest time that a test waits for any program. Only a busy machine comes near it.
+/// Maximum time that a test waits for a program. Only a very busy machine needs so much.
 pub const DEADLINE: Duration = Duration::from_secs(300);
 
 const PAUSE: Duration = Duration::from_millis(20);
@@ -44,7 +45,7 @@ impl Output {
     }
 }
 
-/// Running program. It is killed when this is dropped.
+/// Running program. Dropping the value kills the program.
 #[derive(Debug)]
 pub struct Running {
     child: Child,
@@ -101,34 +102,34 @@ impl Running {
         self.child.id()
     }
 
-    /// Returns its stdout so far, in whole lines.
+    /// Returns the program's stdout so far, in whole lines.
     pub fn stdout(&self) -> String {
         self.stdout.text()
     }
 
-    /// Returns its stderr so far, in whole lines.
+    /// Returns the program's stderr so far, in whole lines.
     pub fn stderr(&self) -> String {
         self.stderr.text()
     }
 
-    /// Returns true if it still runs.
+    /// Returns true if the program still runs.
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().expect("it is a child process").is_none()
     }
 
-    /// Sends it a signal by name: `TERM`, `HUP`, `INT`.
+    /// Sends the program a signal by name: `TERM`, `HUP`, `INT`.
     pub fn signal(&self, name: &str) {
         let status = Command::new("kill").arg(format!("-{name}")).arg(self.id().to_string()).status();
         assert!(status.expect("kill(1) exists").success(), "the program had already ended");
     }
 
-    /// Kills it, as a power cut would.
+    /// Kills the program, as a power cut would.
     pub fn kill(mut self) -> Output {
         let _ = self.child.kill();
         self.wait(DEADLINE)
     }
 
-    /// Waits until it ends, for at most `deadline`.
+    /// Waits until the program ends, for at most `deadline`.
     pub fn wait(mut self, deadline: Duration) -> Output {
         let end = Instant::now() + deadline;
         loop {
@@ -202,13 +203,14 @@ pub fn transship(args: &[&str]) -> Output {
     Running::start(&mut transship_command(args)).wait(DEADLINE)
 }
 
-/// Returns the command of transship with these arguments, to which a test adds variables and a folder. It removes the
-/// variables by which the environment of the tests could change its behaviour.
+/// Returns the command of transship with these arguments, to which a test adds variables and a folder. The command
+/// lacks the variables of the tests' environment that could change the program's behaviour.
 pub fn transship_command(args: &[&str]) -> Command {
     isolated_command(Path::new(env!("CARGO_BIN_EXE_transship")), args)
 }
 
-/// Returns the command of a program that uses the library, with these arguments, without the same variables.
+/// Returns the command of a program that uses the library, with these arguments. The command lacks the variables of the
+/// tests' environment that could change the program's behaviour.
 pub fn isolated_command(program: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(program);
     for name in [
@@ -242,7 +244,7 @@ pub fn isolated_command(program: &Path, args: &[&str]) -> Command {
     command
 }
 
-/// Runs skopeo to its end. It trusts every image.
+/// Runs skopeo to its end. Skopeo trusts every image.
 pub fn skopeo(args: &[&str]) -> Output {
     let mut command = Command::new("skopeo");
     command.arg("--insecure-policy").args(args);
@@ -262,7 +264,7 @@ pub fn skopeo_manifest(reference: &str) -> String {
     skopeo(&["inspect", "--raw", "--tls-verify=false", reference]).expect_success().stdout
 }
 
-/// Debian's `docker-registry` on its own port, with a storage folder that is removed with it.
+/// Debian's `docker-registry` on its own port. Dropping the value ends the registry and removes its storage folder.
 #[derive(Debug)]
 pub struct DebianRegistry {
     running: Running,
@@ -279,7 +281,7 @@ pub struct Guard<'a> {
     pub tokens: Option<Tokens<'a>>,
     /// Certificate for TLS.
     pub tls: Option<&'a Certified>,
-    /// Address of the registry that it caches; a pull-through cache is read-only.
+    /// Address of the registry to cache. A pull-through cache is read-only.
     pub cache_of: Option<&'a str>,
     /// Receiver of its push events.
     pub events: Option<Events<'a>>,
@@ -288,7 +290,7 @@ pub struct Guard<'a> {
 /// Receiver of a registry's push events.
 #[derive(Debug, Clone, Copy)]
 pub struct Events<'a> {
-    /// URL to which the registry posts them.
+    /// URL to which the registry posts events.
     pub url: &'a str,
     /// Bearer token that the registry sends.
     pub token: &'a str,
@@ -304,19 +306,19 @@ pub struct Tokens<'a> {
 }
 
 impl DebianRegistry {
-    /// Starts it and waits until it answers.
+    /// Starts the registry and waits until it responds.
     pub fn start() -> Self {
         Self::with(Guard::default())
     }
 
-    /// Starts it with access only for the users of this `htpasswd` file, by Basic; passwords are bcrypt.
+    /// Starts the registry with access only for the users of this `htpasswd` file, by Basic. Passwords are bcrypt.
     pub fn guarded(htpasswd: &str) -> Self {
         Self::with(Guard { htpasswd: Some(htpasswd), ..Guard::default() })
     }
 
-    /// Starts it with these settings and waits until it answers.
+    /// Starts the registry with these settings and waits until it responds.
     pub fn with(guard: Guard<'_>) -> Self {
-        // Another program may take the port between finding it and using it. Then try another port.
+        // Another program may take the free port before the registry does. Then another port is tried.
         (0..5).find_map(|_| Self::try_start(guard)).expect("a free port within five attempts")
     }
 
@@ -363,13 +365,13 @@ impl DebianRegistry {
         Some(Self { running, host: address.to_string(), storage })
     }
 
-    /// Kills it, as a power cut would.
+    /// Kills the registry, as a power cut would.
     pub fn kill(&mut self) {
         let _ = self.running.child.kill();
         let _ = self.running.child.wait();
     }
 
-    /// Restarts it with its stored content, on another port.
+    /// Restarts the registry with its stored content, on another port.
     pub fn restart_on_other_port(&mut self) {
         self.kill();
         let config = self.storage.path().join("config.yml");
@@ -395,7 +397,7 @@ impl DebianRegistry {
         &self.host
     }
 
-    /// Returns the folder of its files.
+    /// Returns the folder of the registry's files.
     pub fn storage(&self) -> &Path {
         self.storage.path()
     }
@@ -406,8 +408,8 @@ impl DebianRegistry {
     }
 }
 
-/// Starts Debian's registry with this configuration and waits until it answers at the address; `None` if it ends
-/// instead.
+/// Starts Debian's registry with this configuration and waits until it responds at the address. Returns `None` if the
+/// registry ends instead.
 fn serve(config: &Path, address: SocketAddr) -> Option<Running> {
     let mut command = Command::new("docker-registry");
     command.arg("serve").arg(config);
@@ -432,8 +434,8 @@ fn free_address() -> SocketAddr {
     listener.local_addr().expect("a bound listener has an address")
 }
 
-/// Debian's nginx in front of a registry: it adds TLS, and serves the API below `/art/images/`, which the registry does
-/// not know.
+/// Debian's nginx in front of a registry. Nginx adds TLS, and serves the API below `/art/images/`, a prefix that the
+/// registry does not know.
 #[derive(Debug)]
 pub struct Nginx {
     running: Running,
@@ -473,13 +475,13 @@ impl Throttle {
 }
 
 impl Nginx {
-    /// Starts it in front of the registry at `upstream` with this certificate and key, and waits until it answers.
+    /// Starts nginx in front of the registry at `upstream` with this certificate and key, and waits until it responds.
     pub fn start(upstream: &str, certificate: &str, key: &str) -> Self {
         let own = Certified { certificate: certificate.to_owned(), key: key.to_owned() };
         Self::throttling(upstream, &own, Throttle::default())
     }
 
-    /// Starts it like `start`, with these limits.
+    /// Starts nginx like [`Self::start`], with these limits.
     pub fn throttling(upstream: &str, own: &Certified, throttle: Throttle) -> Self {
         (0..5).find_map(|_| Self::try_start(upstream, own, throttle)).expect("a free port within five attempts")
     }

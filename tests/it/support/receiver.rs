@@ -1,4 +1,5 @@
-//! Webhook receiver on loopback, whose behaviour a test chooses. Each connection has a thread; all end with the test.
+//! Webhook receiver on loopback, whose behaviour a test chooses. Each connection has a thread, which ends with the
+//! test.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -50,7 +51,7 @@ pub struct Receiver {
 }
 
 impl Receiver {
-    /// Starts it on a free port.
+    /// Starts the receiver on a free port.
     pub fn start(behavior: Behavior) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address");
@@ -65,12 +66,12 @@ impl Receiver {
         receiver
     }
 
-    /// Returns its URL.
+    /// Returns the URL of the receiver.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Changes its behaviour.
+    /// Changes the behaviour of the receiver.
     pub fn set(&self, behavior: Behavior) {
         *self.behavior.lock().unwrap() = behavior;
     }
@@ -109,7 +110,7 @@ fn answer(mut stream: TcpStream, behavior: &Behavior) -> std::io::Result<()> {
         Behavior::Answers(head) => {
             write!(stream, "HTTP/1.1 {head}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
         }
-        // Longer than any test runs.
+        // This time exceeds the duration of every test.
         Behavior::Silent => loop {
             std::thread::sleep(Duration::from_secs(3600));
         },

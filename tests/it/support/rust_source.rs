@@ -1,5 +1,5 @@
-//! Reader of just enough Rust to find the paths of a file that begin with `crate::`, and the names of its tests. It is
-//! not a general parser.
+//! Reader of just enough Rust to find the paths of a file that begin with `crate::`, and the names of its tests. This
+//! module is not a general parser.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -26,7 +26,8 @@ pub struct Use {
     pub name: String,
     /// Path as it is written.
     pub path: String,
-    /// True if the file only passes the name on: the declaration is public, and nothing else in the file has the name.
+    /// True if the file only re-exports the name: the declaration is public, and nothing else in the file uses the
+    /// name.
     pub only_reexported: bool,
 }
 
@@ -77,7 +78,8 @@ fn is_of_name(c: char) -> bool {
     c.is_alphanumeric() || c == '_'
 }
 
-/// Takes the `use` declarations out of the code. Returns their trees, each with true if it is public, and the rest.
+/// Removes the `use` declarations from the code. Returns the tree of each declaration, with true if the declaration is
+/// public, and the remaining code.
 fn split_uses(code: &str) -> (Vec<(bool, String)>, String) {
     let (mut uses, mut body) = (Vec::new(), String::new());
     for statement in code.split_inclusive(';') {

@@ -73,7 +73,7 @@ struct Shared {
     requests: Mutex<Vec<TokenRequest>>,
 }
 
-/// Running server. Dropping it ends it.
+/// Running server. Dropping the value ends the server.
 pub struct TokenServer {
     shared: Arc<Shared>,
     plain: SocketAddr,
@@ -83,7 +83,7 @@ pub struct TokenServer {
 }
 
 impl TokenServer {
-    /// Starts it. `authority` signs the certificates of both its TLS and its tokens.
+    /// Starts the server. `authority` signs the certificates of its TLS and of its tokens.
     pub fn start(authority: &Authority, rules: Rules) -> Self {
         let (certificate, key) = authority.signer();
         let shared = Arc::new(Shared { rules, certificate, key, requests: Mutex::default() });
@@ -109,7 +109,7 @@ impl TokenServer {
         format!("https://{}/token", self.front.host())
     }
 
-    /// Returns the address at which it answers without TLS, for a proxy in front of it.
+    /// Returns the server's address without TLS, for a proxy in front of the server.
     pub fn plain(&self) -> String {
         self.plain.to_string()
     }

@@ -143,7 +143,7 @@ waits  idle                                                      none yet       
 for tags that wait
 rests  paused                                                    none yet                 paused since \
 2027-01-15T08:00:00Z, until 2027-01-16T08:00:00Z
-waits: waits for a slot since 2027-01-15T08:00:30Z
+waits: waiting for a slot since 2027-01-15T08:00:30Z
 b: throttled, at most 8 instead of 32 requests are in flight
 c: throttled until 2027-01-15T08:02:00Z
 

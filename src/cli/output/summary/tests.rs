@@ -1,4 +1,4 @@
-//! Tests of the lines that a run is summarized in.
+//! Tests of the summary of a run.
 
 use chrono::{DateTime, Utc};
 

@@ -12,7 +12,7 @@ use super::{Given, Passwords, ServiceRequest, ServiceResponse, Services, json, r
 
 /// Region that requests must be signed for.
 pub const REGION: &str = "eu-west-1";
-/// Role of the instance, and the one that can be assumed.
+/// Role of the instance, which is also the role that can be assumed.
 pub const ROLE: &str = "arn:aws:iam::1234:role/mirror";
 
 /// Running services, and the passwords that they issue.
@@ -58,7 +58,7 @@ impl Aws {
             who: Mutex::default(),
         });
         let handler = state.clone();
-        Self { services: Services::start(move |asked| handler.answer(asked)), passwords, given, state }
+        Self { services: Services::start(move |requested| handler.answer(requested)), passwords, given, state }
     }
 
     /// Creates permanent keys. Returns id and secret.
@@ -104,20 +104,20 @@ impl State {
         (id, secret, token)
     }
 
-    fn answer(&self, asked: &ServiceRequest) -> ServiceResponse {
+    fn answer(&self, requested: &ServiceRequest) -> ServiceResponse {
         let folder = "/latest/meta-data/iam/security-credentials/";
-        let known = asked.header("x-aws-ec2-metadata-token") == self.session;
-        match (asked.method.as_str(), asked.path.as_str()) {
-            ("PUT", "/latest/api/token") if !asked.header("x-aws-ec2-metadata-token-ttl-seconds").is_empty() => {
+        let known = requested.header("x-aws-ec2-metadata-token") == self.session;
+        match (requested.method.as_str(), requested.path.as_str()) {
+            ("PUT", "/latest/api/token") if !requested.header("x-aws-ec2-metadata-token-ttl-seconds").is_empty() => {
                 (200, Vec::new(), self.session.clone())
             }
             ("GET", path) if path == folder && known => (200, Vec::new(), "mirror-role\n".to_owned()),
             ("GET", path) if known && path.strip_prefix(folder) == Some("mirror-role") => self.keys_as_json(),
             ("GET", path) if path.starts_with(folder) => refused(401),
-            ("GET", "/agent") if asked.header("authorization") == self.agent => self.keys_as_json(),
+            ("GET", "/agent") if requested.header("authorization") == self.agent => self.keys_as_json(),
             ("GET", "/agent") => refused(403),
-            ("POST", "/sts/") => self.sts(asked),
-            ("POST", "/ecr/") => self.ecr(asked),
+            ("POST", "/sts/") => self.sts(requested),
+            ("POST", "/ecr/") => self.ecr(requested),
             _ => refused(404),
         }
     }
@@ -127,15 +127,15 @@ impl State {
         json(&json!({"Code": "Success", "AccessKeyId": id, "SecretAccessKey": secret, "Token": token}))
     }
 
-    fn sts(&self, asked: &ServiceRequest) -> ServiceResponse {
-        let form = asked.form();
-        let said = |name: &str| form.get(name).map_or("", String::as_str);
-        let good = match said("Action") {
-            "AssumeRoleWithWebIdentity" => said("WebIdentityToken") == self.web_identity,
-            "AssumeRole" => said("ExternalId") == "outside" && self.is_signed_for("sts", asked).is_some(),
+    fn sts(&self, requested: &ServiceRequest) -> ServiceResponse {
+        let form = requested.form();
+        let printed = |name: &str| form.get(name).map_or("", String::as_str);
+        let good = match printed("Action") {
+            "AssumeRoleWithWebIdentity" => printed("WebIdentityToken") == self.web_identity,
+            "AssumeRole" => printed("ExternalId") == "outside" && self.is_signed_for("sts", requested).is_some(),
             _ => false,
         };
-        if !good || said("RoleArn") != ROLE || said("RoleSessionName").is_empty() {
+        if !good || printed("RoleArn") != ROLE || printed("RoleSessionName").is_empty() {
             let xml = "<ErrorResponse><Error><Code>AccessDenied</Code></Error></ErrorResponse>";
             return (403, Vec::new(), xml.to_owned());
         }
@@ -145,13 +145,13 @@ impl State {
              <AccessKeyId>{id}</AccessKeyId><SecretAccessKey>{secret}</SecretAccessKey>\
              <SessionToken>{1}</SessionToken><Expiration>2100-01-01T00:00:00Z</Expiration>\
              </Credentials></{0}Result></{0}Response>",
-            said("Action"),
+            printed("Action"),
             token.unwrap_or_default()
         );
         (200, vec![("content-type", "text/xml".into())], xml)
     }
 
-    fn ecr(&self, asked: &ServiceRequest) -> ServiceResponse {
+    fn ecr(&self, requested: &ServiceRequest) -> ServiceResponse {
         let failing = {
             let mut fails = self.fails.lock().unwrap();
             let failing = *fails > 0;
@@ -162,10 +162,10 @@ impl State {
             return refused(500);
         }
         let target = "AmazonEC2ContainerRegistry_V20150921.GetAuthorizationToken";
-        let good = asked.header("x-amz-target") == target
-            && asked.header("content-type") == "application/x-amz-json-1.1"
-            && asked.body == "{}";
-        let Some(id) = self.is_signed_for("ecr", asked).filter(|_| good) else {
+        let good = requested.header("x-amz-target") == target
+            && requested.header("content-type") == "application/x-amz-json-1.1"
+            && requested.body == "{}";
+        let Some(id) = self.is_signed_for("ecr", requested).filter(|_| good) else {
             let headers = vec![("content-type", "application/x-amz-json-1.1".into())];
             return (400, headers, r#"{"__type":"com.amazon.coral#InvalidSignatureException"}"#.to_owned());
         };
@@ -179,13 +179,13 @@ impl State {
     }
 
     /// Returns the access key of a request, if its signature is right.
-    fn is_signed_for(&self, service: &str, asked: &ServiceRequest) -> Option<String> {
-        let signed = sigv4::read(asked)?;
+    fn is_signed_for(&self, service: &str, requested: &ServiceRequest) -> Option<String> {
+        let signed = sigv4::read(requested)?;
         let (secret, token) = self.keys.lock().unwrap().get(&signed.id).cloned()?;
         let placed = signed.region == REGION && signed.service == service;
-        let session = asked.header("x-amz-security-token") == token.unwrap_or_default();
-        // A signature gives no access, but it need not be visible anywhere either.
-        self.given.record("a signature", asked.header("authorization").rsplit('=').next().unwrap_or_default());
-        (placed && session && sigv4::is_valid_signature(asked, &signed, &secret)).then_some(signed.id)
+        let session = requested.header("x-amz-security-token") == token.unwrap_or_default();
+        // A signature gives no access, but nothing should show it either.
+        self.given.record("a signature", requested.header("authorization").rsplit('=').next().unwrap_or_default());
+        (placed && session && sigv4::is_valid_signature(requested, &signed, &secret)).then_some(signed.id)
     }
 }

@@ -33,7 +33,7 @@ pub struct Azure {
     state: Arc<State>,
 }
 
-/// Registry's own side.
+/// Authentication of the registry itself.
 #[derive(Debug)]
 pub struct Acr {
     given: Given,
@@ -102,7 +102,7 @@ impl Azure {
             refusals: Mutex::default(),
         };
         let handler = state.clone();
-        let services = Services::start(move |asked| handler.answer(asked));
+        let services = Services::start(move |requested| handler.answer(requested));
         Self { services, registry: Arc::new(registry), given, state }
     }
 
@@ -128,23 +128,24 @@ impl Azure {
 }
 
 impl State {
-    fn answer(&self, asked: &ServiceRequest) -> ServiceResponse {
+    fn answer(&self, requested: &ServiceRequest) -> ServiceResponse {
         let entra = format!("/entra/{TENANT}/oauth2/v2.0/token");
-        let good = match (asked.method.as_str(), asked.path.as_str()) {
+        let good = match (requested.method.as_str(), requested.path.as_str()) {
             ("GET", "/imds/metadata/identity/oauth2/token") => {
                 if let Some(status) = self.renewing.lock().unwrap().pop() {
                     return refused(status);
                 }
-                let said = |name: &str| asked.query.get(name).map_or("", String::as_str);
-                asked.header("metadata") == "true"
-                    && (said("api-version"), said("resource")) == ("2018-02-01", "https://containerregistry.azure.net")
+                let printed = |name: &str| requested.query.get(name).map_or("", String::as_str);
+                requested.header("metadata") == "true"
+                    && (printed("api-version"), printed("resource"))
+                        == ("2018-02-01", "https://containerregistry.azure.net")
             }
-            ("POST", path) if path == entra => self.is_known(asked),
+            ("POST", path) if path == entra => self.is_known(requested),
             _ => return refused(404),
         };
         if !good {
             // The response repeats the request, as some services do.
-            let body = json!({"error": "invalid_client", "error_description": format!("you sent {}", asked.body)});
+            let body = json!({"error": "invalid_client", "error_description": format!("you sent {}", requested.body)});
             return (401, Vec::new(), body.to_string());
         }
         // A JSON web token, as Entra issues them. Only the last of its three parts is a secret.
@@ -154,27 +155,27 @@ impl State {
         json(&json!({"access_token": token, "expires_in": 3600}))
     }
 
-    fn is_known(&self, asked: &ServiceRequest) -> bool {
-        let form = asked.form();
-        let said = |name: &str| form.get(name).map_or("", String::as_str);
-        let whole = (said("grant_type"), said("client_id"), said("scope"))
+    fn is_known(&self, requested: &ServiceRequest) -> bool {
+        let form = requested.form();
+        let printed = |name: &str| form.get(name).map_or("", String::as_str);
+        let whole = (printed("grant_type"), printed("client_id"), printed("scope"))
             == ("client_credentials", CLIENT, "https://containerregistry.azure.net/.default");
         let kind = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
-        let assertion = said("client_assertion");
+        let assertion = printed("client_assertion");
         let proven = if assertion.is_empty() {
-            said("client_secret") == self.secret
+            printed("client_secret") == self.secret
         } else if assertion == self.federated {
-            said("client_assertion_type") == kind
+            printed("client_assertion_type") == kind
         } else {
             self.given.record("an assertion", assertion);
-            said("client_assertion_type") == kind && self.is_signed(asked, assertion)
+            printed("client_assertion_type") == kind && self.is_signed(requested, assertion)
         };
         whole && proven
     }
 
     /// Checks Entra's rules for an assertion ("Microsoft identity platform application authentication certificate
     /// credentials").
-    fn is_signed(&self, asked: &ServiceRequest, assertion: &str) -> bool {
+    fn is_signed(&self, requested: &ServiceRequest, assertion: &str) -> bool {
         let Some((text, signature)) = assertion.rsplit_once('.') else { return false };
         let decoded = |part: &str| URL_SAFE_NO_PAD.decode(part).unwrap_or_default();
         let parts: Vec<Value> =
@@ -186,7 +187,7 @@ impl State {
         let once = self.seen.lock().unwrap().insert(claims["jti"].to_string());
         let public = self.key.subject_public_key_info();
         *header == json!({"alg": "PS256", "typ": "JWT", "x5t#S256": thumbprint})
-            && claims["aud"] == json!(format!("http://{}{}", asked.header("host"), asked.path))
+            && claims["aud"] == json!(format!("http://{}{}", requested.header("host"), requested.path))
             && (&claims["iss"], &claims["sub"]) == (&json!(CLIENT), &json!(CLIENT))
             && claims["jti"].as_str().is_some_and(|id| id.len() >= 16)
             && once
@@ -215,10 +216,13 @@ impl Acr {
         self.refusals.lock().unwrap().clone()
     }
 
-    fn exchange(&self, said: &dyn Fn(&str) -> String) -> (u16, String) {
-        let known = self.entra.lock().unwrap().contains(&said("access_token"));
-        if !known || said("grant_type") != "access_token" || said("service").is_empty() {
-            return (401, json!({"errors": [{"code": "UNAUTHORIZED", "message": said("access_token")}]}).to_string());
+    fn exchange(&self, printed: &dyn Fn(&str) -> String) -> (u16, String) {
+        let known = self.entra.lock().unwrap().contains(&printed("access_token"));
+        if !known || printed("grant_type") != "access_token" || printed("service").is_empty() {
+            return (
+                401,
+                json!({"errors": [{"code": "UNAUTHORIZED", "message": printed("access_token")}]}).to_string(),
+            );
         }
         let lifetime = Duration::from_secs(self.lifetimes.refresh);
         let claims = json!({"exp": (chrono::Utc::now() + lifetime).timestamp(), "jti": self.given.new_secret("a jti")});
@@ -229,15 +233,15 @@ impl Acr {
         (200, json!({"refresh_token": token}).to_string())
     }
 
-    fn token(&self, said: &dyn Fn(&str) -> String) -> (u16, String) {
-        let refresh = said("refresh_token");
+    fn token(&self, printed: &dyn Fn(&str) -> String) -> (u16, String) {
+        let refresh = printed("refresh_token");
         let good = self.refresh.lock().unwrap().get(&refresh).is_some_and(|end| Instant::now() < *end);
-        if !good || said("grant_type") != "refresh_token" {
+        if !good || printed("grant_type") != "refresh_token" {
             self.refusals.lock().unwrap().push("over");
             return (401, json!({"errors": [{"code": "UNAUTHORIZED", "message": refresh}]}).to_string());
         }
         let token = self.given.new_secret("an access token");
-        let scopes = said("scope").split(' ').map(str::to_owned).collect();
+        let scopes = printed("scope").split(' ').map(str::to_owned).collect();
         self.access.lock().unwrap().insert(token.clone(), (scopes, Instant::now()));
         (200, json!({"access_token": token, "expires_in": self.lifetimes.access}).to_string())
     }
@@ -277,11 +281,11 @@ impl Gate for Acr {
     }
 
     fn answer(&self, path: &str, form: &[(String, String)]) -> (u16, String) {
-        let said =
+        let printed =
             |name: &str| form.iter().find(|(key, _)| key == name).map_or(String::new(), |(_, value)| value.clone());
         match path {
-            "/oauth2/exchange" => self.exchange(&said),
-            "/oauth2/token" => self.token(&said),
+            "/oauth2/exchange" => self.exchange(&printed),
+            "/oauth2/token" => self.token(&printed),
             _ => (404, "{}".to_owned()),
         }
     }

@@ -33,12 +33,12 @@ impl Gcp {
         // One line of the key is enough to find a leak.
         given.record("the private key", pem.lines().nth(3).unwrap());
         let (issued, accepted, public) = (given.clone(), passwords.clone(), key.subject_public_key_info());
-        let answer = move |asked: &ServiceRequest| {
-            let good = match (asked.method.as_str(), asked.path.as_str()) {
+        let answer = move |requested: &ServiceRequest| {
+            let good = match (requested.method.as_str(), requested.path.as_str()) {
                 ("GET", "/computeMetadata/v1/instance/service-accounts/default/token") => {
-                    asked.header("metadata-flavor") == "Google"
+                    requested.header("metadata-flavor") == "Google"
                 }
-                ("POST", "/token") => is_asserted(asked, &public, &issued),
+                ("POST", "/token") => is_asserted(requested, &public, &issued),
                 _ => return refused(404),
             };
             if !good {
@@ -66,8 +66,8 @@ fn given_token(given: &Given, passwords: &Passwords, lifetime: Duration) -> Serv
 }
 
 /// Returns true if the assertion of the service account is valid: signed by its key, for this service, for now.
-fn is_asserted(asked: &ServiceRequest, public: &[u8], given: &Given) -> bool {
-    let form = asked.form();
+fn is_asserted(requested: &ServiceRequest, public: &[u8], given: &Given) -> bool {
+    let form = requested.form();
     let Some(assertion) = form.get("assertion") else { return false };
     given.record("an assertion", assertion);
     let Some((text, signature)) = assertion.rsplit_once('.') else { return false };
@@ -81,7 +81,7 @@ fn is_asserted(asked: &ServiceRequest, public: &[u8], given: &Given) -> bool {
         && (&header["alg"], &header["kid"]) == (&json!("RS256"), &json!("k1"))
         && (&claims["iss"], &claims["scope"])
             == (&json!(EMAIL), &json!("https://www.googleapis.com/auth/cloud-platform"))
-        && claims["aud"] == json!(format!("http://{}/token", asked.header("host")))
+        && claims["aud"] == json!(format!("http://{}/token", requested.header("host")))
         && from <= now + 1
         && until > now
         && until - from <= 3600

@@ -61,10 +61,10 @@ pub fn refused(status: u16) -> ServiceResponse {
     (status, Vec::new(), String::new())
 }
 
-/// Services on a loopback port. Dropping this ends them.
+/// Services on a loopback port. Dropping the value ends the services.
 pub struct Services {
     address: SocketAddr,
-    asked: Arc<Mutex<Vec<ServiceRequest>>>,
+    requested: Arc<Mutex<Vec<ServiceRequest>>>,
     stop: CancellationToken,
     thread: Option<JoinHandle<()>>,
 }
@@ -72,9 +72,9 @@ pub struct Services {
 impl Services {
     /// Starts services that answer with this function.
     pub fn start(answer: impl Fn(&ServiceRequest) -> ServiceResponse + Send + Sync + 'static) -> Self {
-        let (stop, asked) = (CancellationToken::new(), Arc::new(Mutex::new(Vec::new())));
+        let (stop, requested) = (CancellationToken::new(), Arc::new(Mutex::new(Vec::new())));
         let (ready, started) = mpsc::sync_channel(1);
-        let (stopped, noted, answer) = (stop.clone(), asked.clone(), Arc::new(answer));
+        let (stopped, noted, answer) = (stop.clone(), requested.clone(), Arc::new(answer));
         let thread = std::thread::Builder::new().name("cloud".into()).spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
@@ -83,9 +83,9 @@ impl Services {
                 let handle = move |request: axum::extract::Request| {
                     let (noted, answer) = (noted.clone(), answer.clone());
                     async move {
-                        let asked = read(request).await;
-                        noted.lock().unwrap().push(asked.clone());
-                        respond(answer(&asked))
+                        let requested = read(request).await;
+                        noted.lock().unwrap().push(requested.clone());
+                        respond(answer(&requested))
                     }
                 };
                 let serve = axum::serve(listener, Router::new().fallback(handle));
@@ -93,7 +93,7 @@ impl Services {
             });
         });
         let address = started.recv().expect("the thread binds its port");
-        Self { address, asked, stop, thread: Some(thread.unwrap()) }
+        Self { address, requested, stop, thread: Some(thread.unwrap()) }
     }
 
     /// Returns `http://127.0.0.1:PORT` with a path.
@@ -103,12 +103,12 @@ impl Services {
 
     /// Returns the requests so far, each as `GET /path`.
     pub fn lines(&self) -> Vec<String> {
-        self.asked.lock().unwrap().iter().map(|asked| format!("{} {}", asked.method, asked.path)).collect()
+        self.requested.lock().unwrap().iter().map(|request| format!("{} {}", request.method, request.path)).collect()
     }
 
     /// Returns the number of requests `GET /path`.
     pub fn count(&self, line: &str) -> usize {
-        self.lines().iter().filter(|asked| *asked == line).count()
+        self.lines().iter().filter(|requested| *requested == line).count()
     }
 }
 

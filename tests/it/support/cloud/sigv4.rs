@@ -19,8 +19,8 @@ pub struct Signed {
 }
 
 /// Parses the `Authorization` of a request.
-pub fn read(asked: &ServiceRequest) -> Option<Signed> {
-    let rest = asked.header("authorization").strip_prefix("AWS4-HMAC-SHA256 ")?;
+pub fn read(requested: &ServiceRequest) -> Option<Signed> {
+    let rest = requested.header("authorization").strip_prefix("AWS4-HMAC-SHA256 ")?;
     let part = |name: &str| rest.split(", ").find_map(|part| part.strip_prefix(name)?.strip_prefix('='));
     let scope: Vec<&str> = part("Credential")?.split('/').collect();
     let [id, date, region, service, "aws4_request"] = scope[..] else { return None };
@@ -35,22 +35,23 @@ pub fn read(asked: &ServiceRequest) -> Option<Signed> {
 }
 
 /// Returns true if a request was signed with this secret, at about this time, with every required header.
-pub fn is_valid_signature(asked: &ServiceRequest, signed: &Signed, secret: &str) -> bool {
-    let time = asked.header("x-amz-date");
+pub fn is_valid_signature(requested: &ServiceRequest, signed: &Signed, secret: &str) -> bool {
+    let time = requested.header("x-amz-date");
     let now = chrono::Utc::now();
     let at = chrono::NaiveDateTime::parse_from_str(time, "%Y%m%dT%H%M%SZ").map(|at| at.and_utc());
     let timely = at.is_ok_and(|at| (now - at).num_minutes().abs() < 5) && time.starts_with(&signed.date);
-    let must = asked.headers.keys().filter(|name| *name == "host" || name.starts_with("x-amz-"));
+    let must = requested.headers.keys().filter(|name| *name == "host" || name.starts_with("x-amz-"));
     let covered = must.clone().all(|name| signed.names.contains(name)) && signed.names.is_sorted();
-    let headers: String = signed.names.iter().map(|name| format!("{name}:{}\n", asked.header(name).trim())).collect();
-    let query: Vec<String> = asked.query.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let headers: String =
+        signed.names.iter().map(|name| format!("{name}:{}\n", requested.header(name).trim())).collect();
+    let query: Vec<String> = requested.query.iter().map(|(key, value)| format!("{key}={value}")).collect();
     let canonical = [
-        asked.method.as_str(),
-        &asked.path,
+        requested.method.as_str(),
+        &requested.path,
         &query.join("&"),
         &headers,
         &signed.names.join(";"),
-        &hex::encode(Sha256::digest(&asked.body)),
+        &hex::encode(Sha256::digest(&requested.body)),
     ]
     .join("\n");
     let scope = format!("{}/{}/{}/aws4_request", signed.date, signed.region, signed.service);

@@ -33,7 +33,7 @@ pub enum Auth {
     Users {
         /// Users and their rights.
         users: Vec<User>,
-        /// Kind of credentials that they send.
+        /// Kind of credentials that the users send.
         by: By,
     },
     /// Authentication by a cloud.
@@ -66,7 +66,7 @@ pub struct User {
 pub enum By {
     /// Password of the user.
     Passwords,
-    /// Tokens for those requested rights that the user has.
+    /// Tokens that grant the requested rights that the user has.
     Tokens,
     /// Tokens, but none if the user lacks one of the requested rights (as GitLab's token service).
     WholeTokens,

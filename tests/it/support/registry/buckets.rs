@@ -32,7 +32,7 @@ struct State {
 }
 
 impl Room {
-    /// Counts a request. Returns the refusal if it does not fit.
+    /// Counts a request. Returns a refusal if the bucket has no capacity for the request.
     pub(super) fn enter(&self, buckets: &Buckets, method: &Method) -> Option<Response> {
         let mut state = self.0.lock().unwrap();
         let now = Instant::now();

@@ -15,7 +15,7 @@ pub enum Fault {
     BlobCollected(Digest),
     /// GET of a blob breaks the connection after `after` bytes, `times` times.
     BlobGetBreaks { after: usize, times: usize },
-    /// GET of a blob returns all of it, whatever range is requested.
+    /// GET of a blob ignores `Range` and returns the whole blob.
     BlobRangesIgnored,
     /// GET of a blob redirects to another origin, which returns 400 to a request with `Authorization`.
     BlobRedirect,
@@ -37,7 +37,7 @@ pub enum Fault {
     LinksDropped,
     /// A request for more names than this returns 400 `PAGINATION_NUMBER_INVALID`.
     PageSizeLimit(usize),
-    /// The tag is locked: Azure's own list says so, and a PUT of it returns 405.
+    /// The tag is locked: Azure's own list reports the lock, and a PUT of the tag returns 405.
     TagLocked(String),
     /// GET and HEAD of this manifest return 404, although lists of referrers name it: a replica lags.
     ManifestAbsent(String),
@@ -55,7 +55,7 @@ pub enum Fault {
     ManifestPutFailsFor(String),
     /// PUT of a manifest takes effect, and its response is held until the fault is cleared.
     ManifestPutAnswerHeld,
-    /// The same, for manifests whose path contains this.
+    /// PUT of a manifest whose path contains this takes effect, and its response is held until the fault is cleared.
     ManifestPutAnswerHeldFor(&'static str),
     /// Moving an existing tag returns 409.
     ImmutableTags,
@@ -77,10 +77,10 @@ pub enum Fault {
     NoChunks,
     /// PATCH of more bytes than this returns 416, without a `Range`.
     ChunkLimit(usize),
-    /// PATCH stores `stores` bytes of its body, if it has as many, and returns 500, `times` times.
+    /// PATCH stores at most `stores` bytes of its body and returns 500, `times` times.
     ChunkFails { stores: usize, times: usize },
-    /// PATCH of a session that has at least `after` bytes is held before its body is read; clearing the faults breaks
-    /// its connection.
+    /// PATCH of a session that has at least `after` bytes is held before its body is read. Clearing the faults breaks
+    /// the connection of that PATCH.
     ChunksHeld { after: usize },
     /// The response to a PATCH after which the session has at least `after` bytes is held. The session keeps `keeps`
     /// bytes of the chunk. Clearing the faults breaks the connection.
@@ -97,7 +97,7 @@ pub enum Fault {
     NoCatalog,
     /// DELETE returns 405.
     NoDelete,
-    /// A blob that came in several chunks is stored as the last of them alone, with 201: Artifactory did this.
+    /// A blob in several chunks is stored as its last chunk only, with 201, as Artifactory did.
     KeepsLastChunk,
     /// PATCH returns 201, as Amazon's registries do.
     ChunkCreated,
@@ -125,7 +125,7 @@ pub enum Fault {
     FallbackTagIsTheImage,
     /// A token request for more scopes than this returns 431.
     ScopeLimit(usize),
-    /// 429 comes as plain text.
+    /// The body of a 429 is plain text.
     PlainTextRefusals,
     /// GET and HEAD of a manifest return 403, with 9 MB of HTML.
     HugeRefusals,
@@ -134,7 +134,8 @@ pub enum Fault {
     Echoes(&'static str, u16),
     /// Issued tokens begin with this text.
     TokensBegin(&'static str),
-    /// The `Location` of an upload has this signature in its query; a chunk or commit without it is refused.
+    /// The `Location` of an upload has this signature in its query. A chunk or a commit without the signature is
+    /// refused.
     UploadSignature(&'static str),
     /// GET of a blob redirects to this address.
     BlobRedirectTo(String),

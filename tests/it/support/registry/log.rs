@@ -30,7 +30,7 @@ pub struct Request {
     pub headers: BTreeMap<String, String>,
 }
 
-/// Request in progress. It counts as such until its last clone is dropped.
+/// Request in progress, until the last clone of this value is dropped.
 #[derive(Debug)]
 pub(super) struct Entry {
     request: Request,

@@ -1,8 +1,8 @@
 //! In-process registry for tests: distribution-spec, in memory, on a loopback port, with faults that can be set.
 //!
-//! It runs on a thread of its own, so that a test may block, and ends when its [`Server`] is dropped. It checks its
-//! clients more strictly than most registries do: they must use the newest `Location` of an upload, send an `Accept`
-//! header, and push everything that a manifest points at before it.
+//! The registry runs on its own thread, so that a test may block, and ends when its [`Server`] is dropped. It checks
+//! clients more strictly than most registries do. A client must use the newest `Location` of an upload and send an
+//! `Accept` header. It must push everything that a manifest refers to before the manifest.
 
 mod answer;
 mod auth;
@@ -39,13 +39,13 @@ pub use store::Store;
 pub struct Setup {
     /// Serves the referrers API and states `OCI-Subject`.
     pub referrers_api: bool,
-    /// Authentication that it requires.
+    /// Authentication that the registry requires.
     pub auth: Auth,
     /// Largest number of items on one page of a list.
     pub page: usize,
-    /// Limit of pulls, if there is one.
+    /// Limit of pulls; `None` means no limit.
     pub pulls: Option<PullLimit>,
-    /// Limit of requests per minute, if there is one.
+    /// Limit of requests per minute; `None` means no limit.
     pub buckets: Option<Buckets>,
 }
 
@@ -70,7 +70,7 @@ struct Shared {
     log: Log,
 }
 
-/// Running registry. Dropping it ends it, with every connection.
+/// Running registry. Dropping the value ends the registry and every connection.
 #[derive(Debug)]
 pub struct Server {
     shared: Arc<Shared>,
@@ -108,12 +108,12 @@ impl Server {
         format!("http://{}{path}", self.shared.host)
     }
 
-    /// Returns its content, to be read and changed without the API.
+    /// Returns the content of the registry, which tests read and change without the API.
     pub fn store(&self) -> &Store {
         &self.shared.store
     }
 
-    /// Returns the log of its requests.
+    /// Returns the log of the registry's requests.
     pub fn log(&self) -> &Log {
         &self.shared.log
     }
@@ -153,7 +153,7 @@ impl Server {
         self.shared.pulls.refused()
     }
 
-    /// Returns the number of pulls left in the window; 0 without a limit.
+    /// Returns the number of remaining pulls in the window; 0 without a limit.
     pub fn pulls_left(&self) -> usize {
         self.shared.setup.pulls.map_or(0, |limit| self.shared.pulls.left(&limit))
     }

@@ -11,7 +11,7 @@ use super::faults::Fault;
 use super::route::{Object, ReceivedRequest};
 use super::{Shared, answer};
 
-/// Returns the refusal of a request that such a registry does not serve.
+/// Returns the refusal of a request that the deviating registry does not serve.
 pub(super) fn refuse(shared: &Shared, object: &Object, request: &ReceivedRequest) -> Option<Response> {
     let repository = object.repository()?;
     if shared.faults.has(&Fault::NamesOfTwoParts) && repository.matches('/').count() > 1 {
@@ -38,7 +38,7 @@ pub(super) fn refuse(shared: &Shared, object: &Object, request: &ReceivedRequest
     None
 }
 
-/// Returns the response of a registry that answers such requests with one fixed status.
+/// Returns the response of a registry that answers this kind of requests with one fixed status.
 pub(super) fn answers(shared: &Shared, kind: &str, address: &str) -> Option<Response> {
     let status = shared.faults.find(|fault| match fault {
         Fault::Answers { kind: of, path, status } if *of == kind && address.contains(path) => Some(*status),
@@ -81,7 +81,7 @@ pub(super) fn signature(shared: &Shared) -> Option<&'static str> {
     shared.faults.find(|fault| if let Fault::UploadSignature(signature) = fault { Some(*signature) } else { None })
 }
 
-/// Returns the refusal of a manifest that such a registry does not accept.
+/// Returns the refusal of a manifest that the deviating registry does not accept.
 pub(super) fn refuse_manifest(shared: &Shared, repository: &str, tag: Option<&str>, json: &Value) -> Option<Response> {
     let of_docker = json["mediaType"].as_str().is_some_and(|text| text.starts_with("application/vnd.docker."));
     if of_docker && shared.faults.has(&Fault::OciOnly) {

@@ -1,4 +1,4 @@
-//! Content of the registry: repositories with blobs, manifests and tags. It knows no HTTP and no faults.
+//! Content of the registry: repositories with blobs, manifests and tags. This module knows no HTTP and no faults.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -163,7 +163,7 @@ fn list<'a>(manifest: &'a Value, name: &str) -> impl Iterator<Item = &'a Value> 
 }
 
 fn is_foreign(descriptor: &Value) -> bool {
-    // As in distribution: a layer without an address must exist here.
+    // As in distribution, a layer without a URL must exist in the repository.
     let has_address = descriptor["urls"].as_array().is_some_and(|urls| !urls.is_empty());
     has_address && descriptor["mediaType"].as_str().is_some_and(|text| MediaType::new(text).is_nondistributable())
 }

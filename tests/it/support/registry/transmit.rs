@@ -32,7 +32,7 @@ pub(super) fn body(bytes: Bytes, pace: Pace, progress: InProgress) -> Body {
         let bytes = bytes.clone();
         async move {
             if at == end {
-                // Waiting here lets the previous pieces be flushed.
+                // This wait lets the connection flush the previous pieces.
                 pace.break_after?;
                 tokio::time::sleep(Duration::from_millis(20)).await;
                 return Some((Err(io::Error::from(io::ErrorKind::ConnectionReset)), (usize::MAX, progress)));
@@ -49,7 +49,7 @@ pub(super) fn body(bytes: Bytes, pace: Pace, progress: InProgress) -> Body {
     Body::from_stream(pieces)
 }
 
-/// Counts a response in the log and states its length. For bodies that are complete in memory.
+/// Counts a response in the log and states its length. The body must be complete in memory.
 pub(super) fn counted(mut response: Response, progress: InProgress) -> Response {
     progress.entry.answered(response.status().as_u16());
     if let Some(size) = axum::body::HttpBody::size_hint(response.body()).exact() {
@@ -61,7 +61,8 @@ pub(super) fn counted(mut response: Response, progress: InProgress) -> Response 
     response
 }
 
-/// Reads a request's body piece by piece into `take`. Returns false if it broke off, by a fault or by the client.
+/// Reads a request's body piece by piece into `take`. Returns false if the body broke off because of a fault or the
+/// client.
 pub(super) async fn receive(
     shared: &Shared,
     request: &ReceivedRequest,
