@@ -159,8 +159,12 @@ impl OpenJournal {
 
     /// Opens the file at the path for reading, if this file is not the open file. If no file is at the path, the
     /// connection stays open. This method is called before a group of jobs that only read. Returns true if a file was
-    /// opened.
+    /// opened. A journal that writes keeps its connection, because its next write saves the old file first
+    /// ([`OpenJournal::repair_files`]).
     pub(super) fn reopen_if_replaced(&mut self) -> bool {
+        if self.own.is_some() {
+            return false;
+        }
         let replaced = matches!(Files::inspect(&self.path), Ok(Some(found)) if found.file != self.files.file);
         if !replaced {
             return false;
