@@ -87,7 +87,7 @@ impl Journal {
         .await
     }
 
-    /// Replaces an intent by evidence, because the tag was written. `digest` is the digest that was written, and `now` is
+    /// Replaces an intent with evidence, because the tag was written. `digest` is the written digest, and `now` is
     /// recorded as the time of the recovery. Returns false if the intent is not open any more, because another run has
     /// handled the intent.
     ///
