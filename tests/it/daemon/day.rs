@@ -218,7 +218,7 @@ impl Machine {
         for path in ["/healthz", "/readyz"] {
             assert!(self.answers(path, 200).is_some(), "{path}: a dead registry is no trouble of the daemon");
         }
-        prometheus.finds("transship_entry_runs_total{entry=\"app\", outcome=\"failed\"}");
+        prometheus.finds("transship_entry_last_failure_timestamp_seconds{entry=\"app\"}");
 
         self.step = "the mirror returns";
         self.mirror.restart_on_other_port();
@@ -291,7 +291,7 @@ impl Machine {
     fn prometheus_has_seen_the_day(&mut self, prometheus: &mut Prometheus) {
         self.step = "Prometheus is asked";
         prometheus.finds("up{job=\"transship\"} == 1");
-        prometheus.finds("transship_entry_runs_total{entry=\"model\", outcome=\"succeeded\"}");
+        prometheus.finds("transship_entry_last_success_timestamp_seconds{entry=\"model\"}");
         let last = prometheus.finds("max_over_time(transship_configuration_last_reload_successful[10m])");
         assert_eq!(last[0]["value"][1], "1");
     }
