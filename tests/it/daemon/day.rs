@@ -223,7 +223,7 @@ impl Machine {
         for path in ["/healthz", "/readyz"] {
             assert!(self.answers(path, 200).is_some(), "{path}: a dead registry is no trouble of the daemon");
         }
-        prometheus.wait_for_result("transship_entry_runs_total{entry=\"app\", outcome=\"failed\"}");
+        prometheus.wait_for_result("transship_entry_last_failure_timestamp_seconds{entry=\"app\"}");
 
         self.step = "the mirror returns";
         self.mirror.restart_on_other_port();
@@ -305,7 +305,7 @@ impl Machine {
     fn prometheus_has_metrics_of_the_day(&mut self, prometheus: &mut Prometheus) {
         self.step = "queries to Prometheus";
         prometheus.wait_for_result("up{job=\"transship\"} == 1");
-        prometheus.wait_for_result("transship_entry_runs_total{entry=\"model\", outcome=\"succeeded\"}");
+        prometheus.wait_for_result("transship_entry_last_success_timestamp_seconds{entry=\"model\"}");
         let last = prometheus.wait_for_result("max_over_time(transship_configuration_last_reload_successful[10m])");
         assert_eq!(last[0]["value"][1], "1");
     }
