@@ -93,7 +93,7 @@ fn tag_written_before_a_kill_gets_evidence_next_run() {
     let runs = scene.site.history(&[]);
     assert_eq!(
         (&recovered["run"], &runs[1]["outcome"]),
-        (&runs[1]["id"], &"interrupted".into()),
+        (&runs[1]["run"], &"interrupted".into()),
         "evidence of the killed run"
     );
     let table = scene.site.run(&["evidence"]).expect_success();
@@ -341,7 +341,7 @@ fn kept_tags_and_referrers_lists_have_their_own_evidence_kinds() {
     assert_eq!((&list["listed"], &list["previous"]), (&Value::from(vec![sbom]), &Value::Null));
     assert_eq!(list["source_digest"], moved.digest().to_string(), "the digest of the subject");
     assert_eq!(
-        scene.site.history(&[])[0]["tags"]["replaced"],
+        scene.site.history(&[])[0]["counts"]["replaced"],
         1,
         "kept tags and lists do not count as tags of the run"
     );
