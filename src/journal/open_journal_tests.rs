@@ -93,6 +93,7 @@ async fn restored_backup_becomes_journal_with_own_records_carried_over() {
     let run = start_run(&journal, "a", 5).await;
     journal.record_arrival(run, "a", &arrival("v1", 6)).await.unwrap();
     fs::rename(&backup, &temp.path).unwrap();
+    assert_eq!(tags(&journal).await, ["v0", "v1"], "a read before the next write changes nothing");
     journal.record_intent(run, "a", &arrival("v2", 7)).await.unwrap();
     journal.record_arrival(run, "a", &arrival("v2", 7)).await.unwrap();
     journal.end_run(run, ended(), time_at(8)).await.unwrap();

@@ -1,5 +1,5 @@
-//! Commands for the running daemon: they send a request for each entry to the control socket, print the replies, and
-//! compute the exit code.
+//! Commands for the running daemon. The commands send a request for each entry to the control socket, print the
+//! replies, and compute the exit code.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -20,13 +20,14 @@ use crate::control::{
 /// Control socket of the packaged service.
 const SERVICE: &str = "/run/transship/control.sock";
 
-/// Time limit for the daemon's answer to a request. The daemon's loop may have to wait for its journal.
+/// Time limit for the daemon's answer to a request. The limit is long, because the daemon may have to wait for its
+/// journal.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Arguments that `trigger`, `pause` and `resume` share.
 #[derive(Debug, clap::Args)]
 pub struct DaemonArguments {
-    /// Control socket; by default the configuration's, else that of the packaged service
+    /// Path of the control socket [default: the path in the configuration, or else the path of the packaged service]
     #[arg(long, value_name = "PATH")]
     pub at: Option<PathBuf>,
     /// Print JSON
@@ -86,8 +87,9 @@ impl DaemonArguments {
         Ok(replies)
     }
 
-    /// Returns all replies. Prints each reply on receipt, unless the output is JSON. The first replies, one for each
-    /// entry, precede the replies with the results of the runs. Connections stay open until the results are received.
+    /// Returns all replies. Prints each reply on receipt, unless the output is JSON. First come the replies to the
+    /// requests, one for each entry, and then the replies with the results of the runs. The connections stay open until
+    /// the results are received.
     async fn collect_replies(
         &self,
         action: Action,
@@ -115,7 +117,7 @@ impl DaemonArguments {
             }
             replies.push(reply);
         }
-        // A long run delays the output of the results after it.
+        // A long run delays the output of the results of the runs after it.
         for mut client in waiting {
             let Some(reply) = client.next(None).await? else { return Ok(replies) };
             self.print_reply(&reply, action, context)?;

@@ -648,7 +648,7 @@ fn absent_referrer_is_checked_again(has_api: bool) {
     let referrers = [sbom(&returns), sbom(&deleted)];
     put_referrers(&source, has_api, "app", &referrers);
     referrers.iter().for_each(|(_, sbom)| source.set(Fault::ManifestAbsent(sbom.digest().to_string())));
-    let arrived = |(subject, sbom): &(Digest, Image)| finds(&target, has_api, "app", subject, sbom);
+    let arrived = |(subject, sbom): &(Digest, Image)| lists_referrer(&target, has_api, "app", subject, sbom);
 
     let output = site.run(&["once"]).expect_success();
     assert!(output.stderr.contains("the source lists the referrer but does not have it"), "{}", output.stderr);
