@@ -63,7 +63,8 @@ fn start(mut arguments: Arguments) -> Result<Exit, Failure> {
     let bars = MultiProgress::with_draw_target(ProgressDrawTarget::hidden());
     let level = arguments.global.log_level(arguments.command.log_level());
     logging::start(arguments.global.log_format, level, &bars).map_err(Failure::usage)?;
-    arguments.global.announces_configuration = !arguments.global.quiet && !arguments.command.is_for_programs();
+    let is_for_programs = arguments.command.is_for_programs() || arguments.global.log_format.is_for_programs();
+    arguments.global.announces_configuration = !arguments.global.quiet && !is_for_programs;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_keep_alive(IDLE_THREAD).build()?;
     let exit = runtime.block_on(async {
         let interrupted = CancellationToken::new();
