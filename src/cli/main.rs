@@ -5,8 +5,8 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Parser as _;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory as _, Parser as _};
 use indicatif::{MultiProgress, ProgressDrawTarget};
 use tokio_util::sync::CancellationToken;
 
@@ -26,7 +26,7 @@ const IDLE_THREAD: Duration = Duration::from_secs(1);
 /// Runs the program with these arguments. The first argument is its name.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
-    if let Some(exit) = completions::answer_shell(&arguments) {
+    if let Some(exit) = completions::answer_shell(&arguments, Arguments::command) {
         return exit.into();
     }
     let arguments = match Arguments::try_parse_from(arguments).map_err(with_file_tip) {

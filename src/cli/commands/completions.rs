@@ -3,10 +3,8 @@
 
 use std::ffi::OsString;
 
-use clap::CommandFactory as _;
 use clap_complete::env::{CompleteEnv, Shells};
 
-use crate::cli::arguments::Arguments;
 use crate::cli::context::invocation::Context;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::output::writer;
@@ -39,12 +37,12 @@ impl Completions {
 }
 
 /// Prints the completions of a command line if a completion script called the program. Returns the exit code in that
-/// case.
-pub(crate) fn answer_shell(arguments: &[OsString]) -> Option<Exit> {
+/// case. `program` returns the definition of the command line.
+pub(crate) fn answer_shell(arguments: &[OsString], program: fn() -> clap::Command) -> Option<Exit> {
     // The crate reads the variable again, and treats an empty value as absent.
     std::env::var_os(VARIABLE)?;
     let folder = std::env::current_dir().ok();
-    let complete = CompleteEnv::with_factory(Arguments::command).var(VARIABLE).bin(PROGRAM).completer(PROGRAM);
+    let complete = CompleteEnv::with_factory(program).var(VARIABLE).bin(PROGRAM).completer(PROGRAM);
     match complete.try_complete(arguments.iter().cloned(), folder.as_deref()) {
         Ok(true) => Some(Exit::Ok),
         Ok(false) => None,

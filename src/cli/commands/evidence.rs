@@ -40,7 +40,7 @@ const COLUMNS: &str = "id,run,entry,source,source_reference,source_digest,target
 
 impl Evidence {
     pub(crate) async fn perform(self, context: &mut Context) -> Result<Exit, Failure> {
-        let recorded = configuration::recorded_runs(&self.filter, &context.global)?;
+        let recorded = configuration::recorded_runs(self.filter.journal.as_deref(), &context.global)?;
         let (journal, entries) = (&recorded.journal, recorded.select(&self.filter.entries).await?);
         let for_people = !self.json && !self.csv;
         let (now, window) = (Utc::now(), self.filter.window(for_people));

@@ -34,7 +34,7 @@ pub struct History {
 
 impl History {
     pub(crate) async fn perform(self, context: &mut Context) -> Result<Exit, Failure> {
-        let recorded = configuration::recorded_runs(&self.filter, &context.global)?;
+        let recorded = configuration::recorded_runs(self.filter.journal.as_deref(), &context.global)?;
         if self.watch {
             return watch::repeat(context, async |output| self.show(&recorded, output).await).await;
         }

@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use chrono::{TimeDelta, Utc};
 
-use crate::cli::context::control_client::{DaemonArguments, NO_DAEMON_REMEDY};
-use crate::cli::context::entry_pattern::ExplicitEntries;
+use crate::cli::context::control_client::{DaemonArguments, ExplicitEntries, NO_DAEMON_REMEDY};
 use crate::cli::context::invocation::Context;
 use crate::cli::exit::{Exit, Failure};
 use crate::control::{Action, PauseOptions};

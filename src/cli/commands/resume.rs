@@ -1,8 +1,7 @@
 //! Command `transship resume ENTRY…`: ends the pauses of entries. The command only sends a request to the daemon, and
 //! starts no run.
 
-use crate::cli::context::control_client::{DaemonArguments, NO_DAEMON_REMEDY};
-use crate::cli::context::entry_pattern::ExplicitEntries;
+use crate::cli::context::control_client::{DaemonArguments, ExplicitEntries, NO_DAEMON_REMEDY};
 use crate::cli::context::invocation::Context;
 use crate::cli::exit::{Exit, Failure};
 use crate::control::{Action, ResumeOptions};

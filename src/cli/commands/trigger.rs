@@ -1,7 +1,6 @@
 //! Command `transship trigger ENTRY…`: requests runs of entries from the running daemon through its control socket.
 
-use crate::cli::context::control_client::DaemonArguments;
-use crate::cli::context::entry_pattern::ExplicitEntries;
+use crate::cli::context::control_client::{DaemonArguments, ExplicitEntries};
 use crate::cli::context::invocation::Context;
 use crate::cli::exit::{Exit, Failure};
 use crate::control::{Action, TriggerOptions};

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use anyhow::anyhow;
 
 use super::entry_pattern::{EntryPattern, select_names};
-use super::filter::Filter;
 use crate::cli::context::invocation::Global;
 use crate::cli::exit::Failure;
 use crate::cli::output::writer;
@@ -38,7 +37,7 @@ fn existing_default_paths() -> impl Iterator<Item = &'static str> {
 /// Prints the name of the configuration that the command reads, unless the output is for a program or `-q` is given.
 pub(crate) fn announce(global: &Global, path: &Path) {
     if global.announces_configuration {
-        let ignored = existing_default_paths().skip(1).next().filter(|_| global.config.is_none());
+        let ignored = existing_default_paths().nth(1).filter(|_| global.config.is_none());
         writer::print_note(announcement(path, ignored));
     }
 }
@@ -120,9 +119,9 @@ impl RecordedRuns {
 /// - the journal that the arguments name,
 /// - the journal at the default path, which records the runs of `copy`, if no configuration is found,
 /// - the journal that the configuration names.
-pub(crate) fn recorded_runs(filter: &Filter, global: &Global) -> Result<RecordedRuns, Failure> {
-    let (path, configured) = match &filter.journal {
-        Some(path) => (path.clone(), Vec::new()),
+pub(crate) fn recorded_runs(journal: Option<&Path>, global: &Global) -> Result<RecordedRuns, Failure> {
+    let (path, configured) = match journal {
+        Some(path) => (path.to_owned(), Vec::new()),
         None => match (find_if_any(global), default_journal(&environment)) {
             (None, Some(path)) if path.exists() => (path, Vec::new()),
             _ => {

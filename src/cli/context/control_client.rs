@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::anyhow;
+use clap_complete::engine::ArgValueCompleter;
 
-use super::configuration;
-use super::entry_pattern::{EntryPattern, ExplicitEntries, select_names};
+use super::entry_pattern::{EntryPattern, select_names};
+use super::{completion, configuration};
 use crate::cli::context::invocation::Context;
 use crate::cli::context::invocation::Global;
 use crate::cli::exit::{Exit, Failure};
@@ -33,6 +34,17 @@ pub struct DaemonArguments {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// Entries that a command acts on. The command must name them or `--all`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ExplicitEntries {
+    /// Entries to act on, by name or by glob ("app-*")
+    #[arg(value_name = "ENTRY", required_unless_present = "all", add = ArgValueCompleter::new(completion::entries))]
+    pub entries: Vec<EntryPattern>,
+    /// Act on every entry
+    #[arg(long, conflicts_with = "entries")]
+    pub all: bool,
 }
 
 /// Remedy in errors of `pause` and `resume` if no daemon listens.

@@ -3,9 +3,6 @@
 use std::fmt;
 use std::str::FromStr;
 
-use clap_complete::engine::ArgValueCompleter;
-
-use super::completion;
 use crate::cli::exit::Failure;
 use crate::config::UnknownEntry;
 use crate::plan::{Pattern, PatternError};
@@ -80,17 +77,6 @@ impl fmt::Display for EntryPattern {
 struct Unmatched {
     pattern: String,
     remedy: String,
-}
-
-/// Entries that a command acts on. The command must name them or `--all`.
-#[derive(Debug, Clone, clap::Args)]
-pub struct ExplicitEntries {
-    /// Entries to act on, by name or by glob ("app-*")
-    #[arg(value_name = "ENTRY", required_unless_present = "all", add = ArgValueCompleter::new(completion::entries))]
-    pub entries: Vec<EntryPattern>,
-    /// Act on every entry
-    #[arg(long, conflicts_with = "entries")]
-    pub all: bool,
 }
 
 /// Returns the names that at least one pattern matches, in the order of `names`; all names if there is no pattern.

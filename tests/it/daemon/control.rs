@@ -270,7 +270,8 @@ fn paused_entry_stays_paused_over_a_crash() {
     assert!(shown.contains("paused since "), "{shown}");
     let refused = scene.run(&["trigger", "first"]);
     assert_eq!(refused.code(), 1);
-    assert_eq!(refused.stdout, "first: the entry is paused: `transship resume first` ends the pause\n");
+    let expected = "error: first: the entry is paused: `transship resume first` ends the pause\n";
+    assert!(refused.stderr.ends_with(expected) && refused.stdout.is_empty(), "{refused:?}");
     assert_eq!(scene.run(&["pause", "frist"]).code(), 2);
     let runs = scene.runs("first").len();
     daemon.kill();
