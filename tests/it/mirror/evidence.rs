@@ -97,7 +97,7 @@ fn tag_written_before_a_kill_gets_evidence_next_run() {
         "evidence of the killed run"
     );
     let table = scene.site.run(&["evidence"]).expect_success();
-    assert!(table.stdout.contains(" (recovered)") && table.stderr.is_empty(), "{table:?}");
+    assert!(table.stdout.contains(" (recovered)") && table.stderr == "configuration: sync.yaml\n", "{table:?}");
     scene.target.log().clear();
     scene.site.once();
     assert_eq!(scene.target.log().count("manifest HEAD"), 3, "no intent is open");
@@ -213,7 +213,7 @@ fn open_intent_of_a_renamed_entry_is_completed() {
     scene.site.once();
     assert_eq!(scene.evidence(), [("v1".to_owned(), true, Value::Null)]);
     assert_eq!(scene.site.evidence(&[])[0]["entry"], "app", "the evidence belongs to the killed run");
-    assert!(scene.site.run(&["evidence"]).expect_success().stderr.is_empty());
+    assert_eq!(scene.site.run(&["evidence"]).expect_success().stderr, "configuration: sync.yaml\n");
 }
 
 #[test]
