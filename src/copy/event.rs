@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use chrono::{DateTime, Utc};
 
+use crate::json_form;
 use crate::oci::{Digest, ManifestRef, MediaType, Tag};
 
 /// Transfer of a blob to one target, shared with the listener that shows progress.
@@ -224,8 +225,10 @@ pub struct Arrival {
     /// and the number of further items.
     pub left_behind: Vec<LeftBehind>,
     /// Time at which the copy began.
+    #[serde(serialize_with = "json_form::instant")]
     pub started: DateTime<Utc>,
     /// Time at which the tag was written.
+    #[serde(serialize_with = "json_form::instant")]
     pub ended: DateTime<Utc>,
 }
 

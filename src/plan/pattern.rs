@@ -93,10 +93,17 @@ impl Pattern {
     /// no tag: such a pattern selects content.
     #[must_use]
     pub fn matches(&self, tag: &Tag) -> bool {
+        self.matches_name(tag.as_str())
+    }
+
+    /// Returns true if the pattern matches the whole name, as [`Pattern::matches`] does for a tag. The command line
+    /// selects entries by their names with this function.
+    #[must_use]
+    pub fn matches_name(&self, name: &str) -> bool {
         match &self.kind {
-            PatternKind::Literal(literal) => literal == tag,
-            PatternKind::Glob(glob) => glob.is_match(tag.as_str()),
-            PatternKind::Regex(regex) => regex.is_match(tag.as_str()),
+            PatternKind::Literal(literal) => literal.as_str() == name,
+            PatternKind::Glob(glob) => glob.is_match(name),
+            PatternKind::Regex(regex) => regex.is_match(name),
             PatternKind::Digest(_) | PatternKind::Pin(..) => false,
         }
     }

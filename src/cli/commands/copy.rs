@@ -71,7 +71,8 @@ impl Copy {
         if self.json {
             context.output.json(&report)?;
         } else {
-            summary::print(&report, &mut context.output)?;
+            let named = RunReport { entry: self.source.to_string(), ..report.clone() };
+            summary::print(&named, &mut context.output)?;
         }
         Ok(summary::exit(&[report]))
     }
@@ -85,8 +86,7 @@ impl Copy {
             Some(single) => vec![runner::copy(engine, request, single, context).await],
             None => runner::run_all(engine, &[request], 1, context).await,
         };
-        let report = reports.into_iter().next().ok_or_else(|| anyhow!("interrupted before the run started"))?;
-        Ok(RunReport { entry: self.source.to_string(), ..report })
+        Ok(reports.into_iter().next().ok_or_else(|| anyhow!("interrupted before the run started"))?)
     }
 
     fn entry(&self) -> Entry {

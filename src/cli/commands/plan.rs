@@ -2,10 +2,12 @@
 
 use std::io;
 
+use clap_complete::engine::ArgValueCompleter;
 use futures_util::{StreamExt as _, stream};
 
+use crate::cli::context::entry_pattern::EntryPattern;
 use crate::cli::context::invocation::Context;
-use crate::cli::context::{configuration, runner};
+use crate::cli::context::{completion, configuration, runner};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::output::table::{Align, Table};
 use crate::cli::output::units;
@@ -16,9 +18,9 @@ use crate::sync::{EntryPreview, TagOutcome, TagPreview, preview};
 /// Arguments of `transship plan`.
 #[derive(Debug, clap::Args)]
 pub struct Plan {
-    /// Entries to plan; all by default
-    #[arg(value_name = "ENTRY")]
-    pub entries: Vec<String>,
+    /// Entries to plan, by name or by glob ("app-*"); all by default
+    #[arg(value_name = "ENTRY", add = ArgValueCompleter::new(completion::entries))]
+    pub entries: Vec<EntryPattern>,
     /// Show for every tag whether it is selected (in or out), and the reason
     #[arg(long)]
     pub explain: bool,

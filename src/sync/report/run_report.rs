@@ -8,6 +8,7 @@ use crate::config::Warning;
 use crate::copy::CopyError;
 use crate::copy::event::{Arrival, BlobCounts, LeftBehind};
 use crate::journal::{Outcome, RunEnd, TagCounts};
+use crate::json_form;
 use crate::oci::{Digest, Tag};
 use crate::store::{Side, Step, StoreError};
 use crate::sync::endpoints::clients::RateLimited;
@@ -17,8 +18,8 @@ pub(crate) fn format_instant(instant: DateTime<Utc>) -> String {
     instant.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
-/// Report of one run of one entry.
-#[derive(Debug, Clone, serde::Serialize)]
+/// Report of one run of one entry. Its JSON also has the sums `counts` and `bytes`.
+#[derive(Debug, Clone)]
 pub struct RunReport {
     /// Name of the entry.
     pub entry: String,
@@ -29,7 +30,6 @@ pub struct RunReport {
     /// Time at which the run ended.
     pub ended: DateTime<Utc>,
     /// Outcome of the run.
-    #[serde(flatten)]
     pub outcome: RunOutcome,
     /// Reports of all tags and pinned digests, one for each target.
     pub tags: Vec<TagReport>,
@@ -47,6 +47,45 @@ pub struct RunReport {
     /// Registries that had asked for a pause when the run was interrupted or timed out.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub waiting_for: Vec<RateLimited>,
+}
+
+impl serde::Serialize for RunReport {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(serde::Serialize)]
+        struct Json<'a> {
+            run: Option<i64>,
+            entry: &'a str,
+            #[serde(serialize_with = "json_form::instant")]
+            started: DateTime<Utc>,
+            #[serde(serialize_with = "json_form::instant")]
+            ended: DateTime<Utc>,
+            #[serde(flatten)]
+            outcome: &'a RunOutcome,
+            counts: TagCounts,
+            bytes: u64,
+            tags: &'a [TagReport],
+            problems: &'a [String],
+            left_behind: &'a [LeftBehindReport],
+            in_doubt: &'a [InDoubt],
+            warnings: &'a [Warning],
+        }
+        let Self { entry, run, started, ended, outcome, tags, problems, left_behind, in_doubt, warnings } = self;
+        let json = Json {
+            run: *run,
+            entry,
+            started: *started,
+            ended: *ended,
+            outcome,
+            counts: self.counts(),
+            bytes: self.bytes(),
+            tags,
+            problems,
+            left_behind,
+            in_doubt,
+            warnings,
+        };
+        json.serialize(serializer)
+    }
 }
 
 /// Manifest whose referrers could not be determined.
@@ -89,6 +128,7 @@ pub enum RunOutcome {
         /// Process ID of the other process.
         pid: u32,
         /// Time at which the other process started its run.
+        #[serde(serialize_with = "json_form::instant")]
         since: DateTime<Utc>,
     },
 }
@@ -143,6 +183,7 @@ pub enum TagOutcome {
     /// The tag waits, because the pull quota of its source is used up.
     Deferred {
         /// Time at which to check if more reads are allowed.
+        #[serde(serialize_with = "json_form::instant")]
         until: DateTime<Utc>,
         /// Message about the limit.
         reason: String,
@@ -161,6 +202,7 @@ pub enum TagOutcome {
         /// Digest or tag that the step processed.
         subject: Option<String>,
         /// Complete error message.
+        #[serde(rename = "reason")]
         message: String,
     },
 }

@@ -68,8 +68,10 @@ pub struct TagPreview {
     /// The digest that the target should have.
     pub digest: Option<Digest>,
     /// The action that a run would take.
+    #[serde(flatten)]
     pub action: Option<Action>,
     /// The failure, if no action can be determined or taken.
+    #[serde(flatten)]
     pub failure: Option<TagOutcome>,
 }
 

@@ -116,7 +116,7 @@ fn push_event_copies_only_its_tag_without_listing() {
 
     daemon.signal("TERM");
     let output = daemon.wait(DEADLINE).expect_success();
-    let runs = scene.site.history(&["--entry", "app"]);
+    let runs = scene.site.history(&["app"]);
     assert!(runs.iter().all(|run| run["trigger"] == "push_event" && run["outcome"] == "succeeded"), "{runs:?}");
     assert!(runs.len() <= 4, "a storm is few runs: {}", runs.len());
     let journal = canary::journal(&scene.site);
