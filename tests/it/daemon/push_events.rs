@@ -124,6 +124,34 @@ fn what_is_pushed_arrives_for_its_tag_alone_and_costs_no_list() {
 }
 
 #[test]
+fn pushed_tag_never_takes_the_name_of_another_tag() {
+    let wharf = Wharf::new();
+    for (seed, (repository, tag)) in
+        [("team/app", "latest"), ("team/app", "stable"), ("team/skipped", "latest"), ("team/free", "latest")]
+            .into_iter()
+            .enumerate()
+    {
+        images::small(Family::Oci, seed as u64).put(&wharf.source, repository, Some(tag));
+    }
+    let entries = "- {name: app, source: \"SOURCE/team/app\", target: \"TARGET/app\", rename: {latest: stable}}\n\
+                   - {name: tree, source: \"SOURCE/team/**\", target: \"TARGET/tree/**\", \
+                   repositories: {exclude: [skipped]}, rename: {latest: stable}}";
+    let (mut daemon, address) = wharf.start(entries);
+    assert_eq!(push(&address, SECRET, "team/skipped", &["latest"]), (200, "{\"entries\":[]}".to_owned()));
+    assert_eq!(push(&address, SECRET, "team/app", &["latest"]), (202, "{\"entries\":[\"app\",\"tree\"]}".to_owned()));
+    push(&address, SECRET, "team/free", &["latest"]);
+    let store = || wharf.target.store();
+    daemon.wait_until("the free name", |_| store().tag("tree/free", "stable"));
+    for place in ["app", "tree/app"] {
+        let expected = format!("would get the name stable at {}/{place}, which the entry", wharf.target.host());
+        daemon.wait_until("a conflict", |daemon| daemon.stderr().contains(&expected).then_some(()));
+    }
+    daemon.signal("TERM");
+    daemon.wait(DEADLINE);
+    assert_eq!((store().tag("app", "stable"), store().tag("tree/app", "stable")), (None, None));
+}
+
+#[test]
 fn a_push_to_debians_registry_brings_its_tag_alone_and_asks_for_no_list() {
     let (target, site) = (Server::start(), Site::new());
     site.configure_fully(&daemon_with("build", SECRET, "registry.example"), "", "  []");
