@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::process::Command;
 
 use crate::support::http;
-use crate::support::images::EXAMPLES;
+use crate::support::images::{self, EXAMPLES, Family};
 use crate::support::programs::{DEADLINE, DebianRegistry, Output, Running, skopeo, skopeo_copy, skopeo_manifest};
+use crate::support::registry::Server;
 use crate::support::site::{Site, parse};
 
 /// Every key of regsync's that its documentation shows, and some of its ways to write them.
@@ -111,7 +112,7 @@ struct Imports {
 fn all_that_regsync_documents_becomes_a_good_file_or_a_comment() {
     let imports = Imports::new("regsync.yml", REGSYNC);
     let (text, said) = imports.import(&[]);
-    assert!(said.contains("5 entries, 3 skipped"), "{said}");
+    assert!(said.contains("7 entries, 1 skipped"), "{said}");
     for expected in [
         "  registry.internal:5000:\n    plain_http: true\n    limits:\n      concurrent: 5\n",
         "      username: \"${HUB_USER}\"\n      password: {file: hub-token}\n",
@@ -125,8 +126,8 @@ fn all_that_regsync_documents_becomes_a_good_file_or_a_comment() {
         "      semver: \">=4.1.0, <5.0.0\"\n",
         "    schedule: \"30 4 * * 1-5\"\n    timezone: Europe/Berlin\n",
         "    platforms: [linux/amd64, linux/arm64]\n",
-        "# skipped: the image gets another name, which only `transship copy` can do\n",
-        "# skipped: `repos` has no equivalent",
+        "      include: [latest]\n    rename:\n      latest: stable\n",
+        "    repositories:\n      include: [\"re:team/.*\"]\n",
         "# skipped: `mediaTypes` skips some kinds of manifests, and has no equivalent\n",
         "`bkup-{{.Ref.Tag}}`",
     ] {
@@ -206,4 +207,29 @@ fn what_skopeo_syncs_by_its_file_is_what_the_imported_one_brings() {
     let expected = content(theirs.host());
     assert_eq!(expected.len(), 6, "{:?}", expected.keys());
     assert_eq!(content(ours.host()), expected);
+}
+
+#[test]
+fn imported_image_syncer_file_copies_tags_under_their_names() {
+    let [source, target] = [(); 2].map(|()| Server::start());
+    for (seed, tag) in ["v1", "v2", "v3"].iter().enumerate() {
+        images::small(Family::Oci, seed as u64).put(&source, "app", Some(tag));
+    }
+    let [from, to] = [&source, &target].map(Server::host);
+    let imports = Imports::new("images.yaml", &format!("\"{from}/app:v1,v2\": \"{to}/mirror/app:v1,two\"\n"));
+    imports
+        .site
+        .write("auth.json", &format!("{{\"{from}\": {{\"insecure\": true}}, \"{to}\": {{\"insecure\": true}}}}"));
+    let (text, said) = imports.import(&["--auth", "auth.json"]);
+    assert!(said.contains("1 entry, 0 skipped"), "{said}");
+    assert!(text.contains("    rename:\n      v2: two\n"), "{text}");
+    // As the comment there says.
+    let insecure = "    tls:\n      insecure_skip_verify: true\n";
+    imports.site.write("sync.yaml", &text.replace(insecure, "    plain_http: true\n"));
+    imports.run(&["once"]).expect_success();
+    let tags = target.store().tags("mirror/app").unwrap_or_default();
+    assert_eq!(tags.keys().map(String::as_str).collect::<Vec<_>>(), ["two", "v1"]);
+    let named = imports.run(&["import-config", "auth.json"]);
+    assert_eq!(named.code(), 2);
+    assert!(named.stderr.contains("name the file with the images first, and this file by --auth"), "{}", named.stderr);
 }
