@@ -60,7 +60,7 @@ pub enum Command {
     Evidence(evidence::Evidence),
     /// Show the state of the daemon
     Status(status::Status),
-    /// Convert the configuration of regsync or `skopeo sync` to a `sync.yaml`
+    /// Convert the configuration of regsync, skopeo, image-syncer, dregsy or zot to a `sync.yaml`
     ImportConfig(import_config::ImportConfig),
     /// Start a run of an entry now, in the running daemon
     Trigger(trigger::Trigger),

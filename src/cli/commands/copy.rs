@@ -16,7 +16,7 @@ use crate::config::{Entry, EntryCredentials, EntryName};
 use crate::copy::Copier;
 use crate::journal::{COPY, Journal, JournalError, Trigger};
 use crate::oci::{ManifestRef, Platform, Tag};
-use crate::plan::{ForeignLayers, Overwrite, Selection};
+use crate::plan::{ForeignLayers, Overwrite, RepositorySelection, Selection, TagNames};
 use crate::schedule::Schedule;
 use crate::sync::{Engine, RunReport, RunRequest, SingleCopy};
 
@@ -95,7 +95,9 @@ impl Copy {
             source: self.source.repository.endpoint(),
             targets: vec![self.target.repository.endpoint()],
             credentials: EntryCredentials::default(),
+            repositories: RepositorySelection::default(),
             selection: Selection::default(),
+            names: TagNames::default(),
             platforms: self.wanted_platforms(),
             referrers: !self.no_referrers,
             foreign_layers: if self.foreign_layers { ForeignLayers::Copy } else { ForeignLayers::Skip },

@@ -151,8 +151,17 @@ mod tests {
 
     fn tag(outcome: TagOutcome) -> RunEvent {
         let (source, target) = ("h/a".into(), "t/a".into());
-        let (digest, source_digest, tag, blobs) = (None, None, None, BlobCounts::default());
-        RunEvent::Tag(Box::new(TagReport { source, target, tag, digest, source_digest, outcome, blobs, bytes: 0 }))
+        RunEvent::Tag(Box::new(TagReport {
+            source,
+            target,
+            tag: None,
+            source_tag: None,
+            digest: None,
+            source_digest: None,
+            outcome,
+            blobs: BlobCounts::default(),
+            bytes: 0,
+        }))
     }
 
     fn running(work: &ActiveWork, entry: &str) -> RunningState {

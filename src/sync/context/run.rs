@@ -78,6 +78,11 @@ impl Run<'_> {
         self.progress.log.lock().coverage.add(&self.request.entry, listing, selected);
     }
 
+    /// Adds one repository of a tree to the coverage, selected or not. `name` is the part below the prefix.
+    pub(crate) fn add_repository(&self, name: &str) {
+        self.progress.log.lock().coverage.add_repository(&self.request.entry, name);
+    }
+
     /// Records that a part of the entry's source could not be listed.
     fn mark_coverage_partial(&self) {
         self.progress.log.lock().coverage.mark_partial();

@@ -9,7 +9,7 @@ use crate::copy::CopyError;
 use crate::copy::event::{Arrival, BlobCounts, LeftBehind};
 use crate::journal::{Outcome, RunEnd, TagCounts};
 use crate::json_form;
-use crate::oci::{Digest, Tag};
+use crate::oci::{Digest, ManifestRef, Tag};
 use crate::store::{Side, Step, StoreError};
 use crate::sync::endpoints::clients::RateLimited;
 
@@ -140,8 +140,11 @@ pub struct TagReport {
     pub source: String,
     /// Target repository.
     pub target: String,
-    /// Tag; `None` for a digest.
+    /// Tag at the target; `None` for a digest.
     pub tag: Option<Tag>,
+    /// Tag at the source, if the entry gives it another name at the target.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source_tag: Option<Tag>,
     /// Digest that the target should have. `None` if the digest could not be determined.
     pub digest: Option<Digest>,
     /// Digest at the source. This digest differs from `digest` if an index was derived for some platforms.
@@ -188,9 +191,10 @@ pub enum TagOutcome {
         /// Message about the limit.
         reason: String,
     },
-    /// Several entries claim the tag from different sources. No run of these entries writes the tag.
+    /// Several entries claim the tag from different sources, or an entry gives this name to several tags of its source.
+    /// No run of these entries writes the tag.
     Conflict {
-        /// Names of all entries that claim the tag.
+        /// Names of all entries that claim the tag. One name if the entry gives this name to several tags.
         entries: Vec<String>,
     },
     /// The tag could not be synced. The target's tag is unchanged.
@@ -301,11 +305,11 @@ impl TagReport {
             }
             _ => return None,
         };
-        let tag = self.tag.as_ref().map_or("", |tag| tag.as_str());
+        let names = [&self.tag, &self.source_tag].map(|tag| tag.as_ref().map_or("", |tag| tag.as_str()));
         // A short tag may be part of any word. Messages have the tag as a separate word, so only whole words are
         // compared.
         let words = message.split(' ').map(|word| match word.trim_end_matches([':', ',']) {
-            bare if bare == tag || bare.trim_matches(['(', ')']).parse::<Digest>().is_ok() => "…",
+            bare if names.contains(&bare) || bare.trim_matches(['(', ')']).parse::<Digest>().is_ok() => "…",
             _ => word,
         });
         let message = words.collect::<Vec<_>>().join(" ");
@@ -318,6 +322,7 @@ impl TagReport {
             source: arrival.source.clone(),
             target: arrival.target.clone(),
             tag: arrival.tag.clone(),
+            source_tag: renamed_tag(arrival),
             digest: Some(arrival.digest),
             source_digest: Some(arrival.source_digest),
             outcome,
@@ -446,6 +451,12 @@ impl LeftBehindReport {
     }
 }
 
+/// Returns the tag at the source of a copy that gave the tag another name.
+fn renamed_tag(arrival: &Arrival) -> Option<Tag> {
+    let ManifestRef::Tag(tag) = &arrival.source_reference else { return None };
+    arrival.tag.as_ref().filter(|name| *name != tag).map(|_| tag.clone())
+}
+
 /// Returns the reason why a tag is deferred.
 fn deferral_reason(tag: &TagReport) -> Option<String> {
     match &tag.outcome {
@@ -457,5 +468,13 @@ fn deferral_reason(tag: &TagReport) -> Option<String> {
 /// Returns the message for a conflicting tag.
 pub(crate) fn conflict_message(tag: &TagReport, entries: &[String]) -> String {
     let name = tag.tag.as_ref().map(ToString::to_string).unwrap_or_default();
+    if let [entry] = entries {
+        let from = tag.source_tag.as_ref().or(tag.tag.as_ref()).map(ToString::to_string).unwrap_or_default();
+        return format!(
+            "the tag {from} would get the name {name} at {}, which the entry {entry} also gives to another tag: give \
+             each tag a name of its own",
+            tag.target
+        );
+    }
     format!("{}:{name} is claimed by the entries {} from different sources", tag.target, entries.join(" and "))
 }

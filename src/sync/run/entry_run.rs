@@ -180,7 +180,7 @@ fn list_run_pairs<'a>(run: &'a Run<'_>) -> BoxStream<'a, Result<Pair, OpenError>
     let entry = &run.request.entry;
     match &run.request.only {
         Some(only) => stream::iter(only.pairs(entry).into_iter().map(Ok)).boxed(),
-        None => list_pairs(entry, &run.engine.endpoints),
+        None => list_pairs(entry, &run.engine.endpoints, Box::new(|name| run.add_repository(name))),
     }
 }
 

@@ -125,6 +125,34 @@ fn push_event_copies_only_its_tag_without_listing() {
 }
 
 #[test]
+fn pushed_tag_never_takes_the_name_of_another_tag() {
+    let scene = Scene::new();
+    for (seed, (repository, tag)) in
+        [("team/app", "latest"), ("team/app", "stable"), ("team/skipped", "latest"), ("team/free", "latest")]
+            .into_iter()
+            .enumerate()
+    {
+        images::small(Family::Oci, seed as u64).put(&scene.source, repository, Some(tag));
+    }
+    let entries = "- {name: app, source: \"SOURCE/team/app\", target: \"TARGET/app\", rename: {latest: stable}}\n\
+                   - {name: tree, source: \"SOURCE/team/**\", target: \"TARGET/tree/**\", \
+                   repositories: {exclude: [skipped]}, rename: {latest: stable}}";
+    let (mut daemon, address) = scene.start(entries);
+    assert_eq!(push(&address, SECRET, "team/skipped", &["latest"]), (200, "{\"entries\":[]}".to_owned()));
+    assert_eq!(push(&address, SECRET, "team/app", &["latest"]), (202, "{\"entries\":[\"app\",\"tree\"]}".to_owned()));
+    push(&address, SECRET, "team/free", &["latest"]);
+    let store = || scene.target.store();
+    daemon.wait_until("the free name", |_| store().tag("tree/free", "stable"));
+    for place in ["app", "tree/app"] {
+        let expected = format!("would get the name stable at {}/{place}, which the entry", scene.target.host());
+        daemon.wait_until("a conflict", |daemon| daemon.stderr().contains(&expected).then_some(()));
+    }
+    daemon.signal("TERM");
+    daemon.wait(DEADLINE);
+    assert_eq!((store().tag("app", "stable"), store().tag("tree/app", "stable")), (None, None));
+}
+
+#[test]
 fn push_to_debians_registry_copies_only_its_tag() {
     let (target, site) = (Server::start(), Site::new());
     site.configure_fully(&daemon_with("build", SECRET, "registry.example"), "", "  []");
