@@ -18,6 +18,7 @@ mod service_address;
 pub(crate) mod settings;
 mod socket_path;
 mod status;
+mod synonyms;
 mod tags;
 mod timeouts;
 mod timezone;
