@@ -215,7 +215,7 @@ mod tests {
         assert_eq!(open.iter().map(|intent| &intent.arrival).collect::<Vec<_>>(), [&arrival("v2", 2)]);
         assert_eq!(open[0].entry, "a");
         assert_eq!(in_doubt(&journal, EvidenceFilter::default()).await, [arrival("v2", 2)]);
-        let other_entry = EvidenceFilter { entry: Some("b".to_owned()), ..EvidenceFilter::default() };
+        let other_entry = EvidenceFilter { entries: vec!["b".to_owned()], ..EvidenceFilter::default() };
         assert_eq!(in_doubt(&journal, other_entry).await, []);
     }
 

@@ -61,8 +61,8 @@ fn headline(report: &RunReport) -> String {
         RunOutcome::AlreadyRunning { pid, since } => {
             return format!("{entry}: skipped, process {pid} has been running it since {}", units::moment(*since));
         }
-        RunOutcome::Interrupted => format!("interrupted after {took}"),
-        RunOutcome::TimedOut => format!("timed out after {took}"),
+        RunOutcome::Interrupted => report.with_waits(&format!("interrupted after {took}")),
+        RunOutcome::TimedOut => report.with_waits(&format!("timed out after {took}")),
         RunOutcome::Failed if report.tags.is_empty() => format!("failed after {took}"),
         RunOutcome::Failed | RunOutcome::Deferred | RunOutcome::Succeeded => format!("in {took}"),
     };
@@ -152,8 +152,11 @@ fn problem_line(tag: &TagReport) -> Option<String> {
         TagOutcome::Blocked { reason } => Some(format!("blocked {what} at {target}: {reason}")),
         TagOutcome::Failed { message, .. } => Some(format!("failed {what} at {target}: {message}")),
         TagOutcome::Conflict { entries } => {
-            let entries = entries.join(" and ");
-            Some(format!("conflict of {what} at {target}: the entries {entries} claim it for different sources"))
+            let claim = match entries.as_slice() {
+                [entry] => format!("the entry {entry} gives this name to several tags"),
+                entries => format!("the entries {} claim it for different sources", entries.join(" and ")),
+            };
+            Some(format!("conflict of {what} at {target}: {claim}"))
         }
         // All deferred tags share one line.
         TagOutcome::Deferred { .. } => None,
@@ -193,7 +196,10 @@ fn doubt_line(report: &RunReport) -> Option<String> {
 /// Returns the tag, or the digest if the copy is by digest.
 fn tag_or_digest(tag: &TagReport) -> String {
     match (&tag.tag, tag.source_digest.or(tag.digest)) {
-        (Some(tag), _) => tag.to_string(),
+        (Some(name), _) => match &tag.source_tag {
+            Some(from) => format!("{name} (from {from})"),
+            None => name.to_string(),
+        },
         (None, Some(digest)) => format!("@{}", digest.short()),
         (None, None) => "?".to_owned(),
     }
@@ -201,7 +207,10 @@ fn tag_or_digest(tag: &TagReport) -> String {
 
 /// Returns the same as [`tag_or_digest`], shortened for a table.
 fn short_name(tag: &TagReport) -> String {
-    tag.tag.as_ref().map_or_else(|| tag_or_digest(tag), units::tag_name)
+    match (&tag.tag, &tag.source_tag) {
+        (Some(name), None) => units::tag_name(name),
+        _ => tag_or_digest(tag),
+    }
 }
 
 #[cfg(test)]
