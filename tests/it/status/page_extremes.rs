@@ -1,19 +1,11 @@
 //! The page when what it tells is at its worst: texts that want to be markup or to turn lines round, texts without an end, a quota that
 //! is used up, a thousand entries. The state is made by hand and served as the daemon serves it.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 
-use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
-use tokio::runtime::Runtime;
-use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
-use transship::config;
-use transship::listen::{Listener, serve_routes};
-use transship::status::{Metrics, Port, Snapshot};
 
+use super::scene::{Served, ago, entry, serve, state};
 use crate::support::chromium::Chromium;
 
 const LOOKS: [(&str, [u32; 2], bool); 3] =
@@ -22,63 +14,6 @@ const LOOKS: [(&str, [u32; 2], bool); 3] =
 /// Markup, an end of the title, and marks that turn what follows from right to left.
 const HOSTILE: &str =
     "<script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\"></title>\u{202e}evil\u{2066}";
-
-/// A port that serves one state until it is dropped.
-struct Served {
-    address: SocketAddr,
-    shutdown: CancellationToken,
-    _runtime: Runtime,
-}
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        self.shutdown.cancel();
-    }
-}
-
-fn serve(snapshot: Snapshot) -> Served {
-    let environment = |name: &str| (name == "HOME").then(|| "/nowhere".to_owned());
-    let config = config::parse("sync.yaml", "version: 1\nsync: []\n", &environment).unwrap();
-    let (_, config) = watch::channel(Arc::new(config));
-    let (_, snapshots) = watch::channel(Arc::new(snapshot));
-    let metrics = Arc::new(Metrics::new("0", Utc::now()));
-    let runtime = Runtime::new().unwrap();
-    let listener = runtime.block_on(Listener::tcp("127.0.0.1:0".parse().unwrap())).unwrap();
-    let (address, shutdown) = (listener.address().unwrap(), CancellationToken::new());
-    let port = Port::new(snapshots, metrics, Arc::new(Utc::now), config);
-    runtime.spawn(serve_routes(listener, port.router(), &[], shutdown.clone()));
-    Served { address, shutdown, _runtime: runtime }
-}
-
-fn ago(minutes: i64) -> DateTime<Utc> {
-    Utc::now() - TimeDelta::minutes(minutes)
-}
-
-fn entry(name: &str, failed: Option<&str>) -> Value {
-    json!({
-        "name": name, "source": format!("docker.io/library/{name}"), "targets": [format!("prod.example/cache/{name}")],
-        "schedule": "0 3 * * *", "timezone": "Europe/Berlin", "next_firing": ago(-90), "running": null,
-        "last_run": {
-            "run": 7, "outcome": if failed.is_some() { "failed" } else { "succeeded" }, "started": ago(4), "ended": ago(3),
-            "counts": {"copied": 2, "replaced": 0, "unchanged": 14, "held": 0, "blocked": 0, "deferred": 0, "conflict": 0, "failed": u8::from(failed.is_some())},
-            "bytes": 4096, "error": failed,
-        },
-        "last_success": ago(300), "last_failure": failed.map(|_| ago(3)), "failures": if failed.is_some() { 4 } else { 0 },
-    })
-}
-
-/// A daemon that works, with this in place of what it has.
-fn state(changes: Value) -> Snapshot {
-    let mut state = serde_json::to_value(Snapshot::starting(ago(5000))).unwrap();
-    state["ready"] = true.into();
-    state["loop_iterated_at"] = json!(Utc::now());
-    state["journal"] = json!({"path": "/var/lib/transship/journal.db", "writable": true, "bytes": 65536});
-    state["configuration"] = json!({"path": "/etc/transship/sync.yaml", "loaded_at": ago(100), "problem": null});
-    for (key, value) in changes.as_object().unwrap() {
-        state[key] = value.clone();
-    }
-    serde_json::from_value(state).unwrap()
-}
 
 /// Looks at a page in every look: it fits the window, and nothing of it ran.
 fn look_at(browser: &mut Chromium, served: &Served, path: &str, name: &str) {
@@ -100,7 +35,7 @@ fn texts_of_others_neither_run_nor_turn_round_nor_push_aside_what_the_page_says(
     let unbroken = "x".repeat(10_000);
     let mut hostile = entry(HOSTILE, Some(HOSTILE));
     hostile["source"] = HOSTILE.into();
-    let served = serve(state(json!({
+    let served = serve(state(&json!({
         "entries": [hostile, entry("endless", Some(&endless)), entry("unbroken", Some(&unbroken)), entry("python-base", None)],
         "recent_failures": [
             {"entry": HOSTILE, "run": 7, "outcome": "failed", "ended": ago(3), "error": HOSTILE},
@@ -111,7 +46,7 @@ fn texts_of_others_neither_run_nor_turn_round_nor_push_aside_what_the_page_says(
     let mut browser = Chromium::start();
     look_at(&mut browser, &served, "/", "hostile");
     let told = browser.text("main");
-    assert!(told.contains("3 of 4 entries fail") && told.contains("<script>document.title"), "{told}");
+    assert!(told.contains("3 entries of 4 fail") && told.contains("<script>document.title"), "{told}");
     assert!(!told.contains(['\u{202e}', '\u{2066}']), "{told}");
     let last = browser.evaluate("document.querySelector('tbody tr:last-child').getBoundingClientRect().top");
     assert!(last.as_f64() < Some(5000.0), "a long reason pushes the rest {last} down");
@@ -146,7 +81,7 @@ fn a_quota_that_is_used_up_is_seen_at_once_and_a_thousand_entries_are_read_in_pa
         "paused_until": ago(-2), "throttled_seconds": 125.0, "requests": 41_000, "bytes_in": 5_000_000_000_u64, "bytes_out": 0,
     });
     let quotas = [quota("docker.io", 12), quota("quay.example", 180), quota("low.example", 31)];
-    let served = serve(state(json!({"entries": entries, "quotas": quotas, "registries": [registry]})));
+    let served = serve(state(&json!({"entries": entries, "quotas": quotas, "registries": [registry]})));
     let mut browser = Chromium::start();
     look_at(&mut browser, &served, "/?part=10", "thousand");
     let told = browser.text("main");
