@@ -31,7 +31,7 @@ pub(super) fn group_failures(snapshot: &Snapshot) -> Vec<Cause<'_>> {
     let mut causes: Vec<Cause<'_>> = Vec::new();
     for entry in failing {
         let error = entry.last_run.as_ref().and_then(|run| run.error.as_deref());
-        let title = title(entry, error, snapshot);
+        let title = build_title(entry, error, snapshot);
         match causes.iter_mut().find(|cause| cause.title == title) {
             Some(cause) => {
                 cause.entries.push(entry);
@@ -82,7 +82,7 @@ fn is_repetition(error: &str) -> bool {
     error.contains("is not sent again yet")
 }
 
-fn title(entry: &EntryState, error: Option<&str>, snapshot: &Snapshot) -> String {
+fn build_title(entry: &EntryState, error: Option<&str>, snapshot: &Snapshot) -> String {
     let Some(error) = error else {
         let outcome = entry.last_run.as_ref().map_or("failed", |run| run.outcome.as_str());
         return format!("the run {}", outcome.replace('_', " "));
@@ -90,7 +90,7 @@ fn title(entry: &EntryState, error: Option<&str>, snapshot: &Snapshot) -> String
     let parsed = RunError::parse(error);
     let title = match parsed.registry {
         Some(registry) if parsed.is_rejected_login() => {
-            format!("{registry} rejects {}", identity(registry, parsed.detail, snapshot))
+            format!("{registry} rejects {}", find_identity(registry, parsed.detail, snapshot))
         }
         Some(registry) => {
             let detail = mask_names(parsed.detail, entry);
@@ -103,7 +103,7 @@ fn title(entry: &EntryState, error: Option<&str>, snapshot: &Snapshot) -> String
 
 /// Returns the identity that the registry rejects: the identity that the error names, or the only identity that the
 /// daemon uses at the registry.
-fn identity(registry: &str, detail: &str, snapshot: &Snapshot) -> String {
+fn find_identity(registry: &str, detail: &str, snapshot: &Snapshot) -> String {
     let used = snapshot.registries.iter().find(|state| state.registry == registry);
     let identities = used.map_or(&[][..], |state| &state.identities);
     let is_named = |identity: &&String| detail.split([' ', ',', ';']).any(|word| word == identity.as_str());

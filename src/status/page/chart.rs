@@ -78,8 +78,8 @@ pub(super) fn render_small(runs: &[RunMark], now: DateTime<Utc>) -> Markup {
     }
 }
 
-/// Renders the chart on an entry's page: nothing for a single run. Each bar links to the table row of its run. The chart
-/// is as wide as its runs need. `runs` ends with the latest run.
+/// Renders the chart on an entry's page: nothing for a single run. Each bar links to the table row of its run. The
+/// chart is as wide as its runs need. `runs` ends with the latest run.
 pub(super) fn render_large(runs: &[RunMark], now: DateTime<Utc>) -> Markup {
     if runs.len() < FEWEST_RUNS {
         return html! {};
@@ -90,7 +90,8 @@ pub(super) fn render_large(runs: &[RunMark], now: DateTime<Utc>) -> Markup {
     let positioned: Vec<_> = layout.with_positions(runs).collect();
     let right = layout.left + layout.slots * layout.step;
     html! {
-        svg .large viewBox={ "0 0 " (right) " 146" } width=(right * 7 / 5) role="group" aria-label=(describe(runs, now)) {
+        svg .large viewBox={ "0 0 " (right) " 146" } width=(right * 7 / 5) role="group"
+            aria-label=(describe(runs, now)) {
             title { (describe(runs, now)) }
             @for (size, name) in LINES.iter().filter(|(size, _)| *size < largest) {
                 @let y = LARGE.base - LARGE.height_of(*size, largest);

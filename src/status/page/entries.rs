@@ -15,7 +15,7 @@ use crate::status::{EntryState, Snapshot};
 const FILTERED_FROM: usize = 2;
 
 /// Renders the filters, the orders and the table of the selected entries.
-pub(super) fn entries(
+pub(super) fn render_entries(
     view: &View,
     selected: &Selected<'_>,
     marks: &Result<impl AsRef<Marks>, HistoryError>,
@@ -25,38 +25,39 @@ pub(super) fn entries(
     html! {
         h2 #entries { "Entries" }
         @if let Some(unknown) = &view.unknown { p .warn-word role="status" { (unknown) " All known ones are below." } }
-        @if snapshot.entries.len() >= FILTERED_FROM { (filters(view, snapshot, now)) (orders(view)) }
+        @if snapshot.entries.len() >= FILTERED_FROM { (render_filters(view, snapshot, now)) (render_orders(view)) }
         @if selected.entries.is_empty() {
-            p { (nothing_selected(view)) }
+            p { (render_empty_list(view)) }
         } @else {
-            (part_links(view, selected))
-            (table(selected, marks, snapshot, now))
-            (part_links(view, selected))
+            (render_part_links(view, selected))
+            (render_table(selected, marks, snapshot, now))
+            (render_part_links(view, selected))
         }
     }
 }
 
 /// Renders a link for each condition that an entry has, with the number of the entries.
-fn filters(view: &View, snapshot: &Snapshot, now: DateTime<Utc>) -> Markup {
+fn render_filters(view: &View, snapshot: &Snapshot, now: DateTime<Utc>) -> Markup {
     let counted = Condition::ALL.map(|condition| (condition, condition.count(snapshot, now)));
     let offered = counted.into_iter().filter(|(condition, count)| *count > 0 || view.condition == Some(*condition));
     html! {
         nav .filters aria-label="Show entries" {
-            (choice(&view.filtered(None), view.condition.is_none(), "All", snapshot.entries.len()))
+            (render_choice(&view.filtered(None), view.condition.is_none(), "All", snapshot.entries.len()))
             @for (condition, count) in offered {
-                (choice(&view.filtered(Some(condition)), view.condition == Some(condition), condition.label(), count))
+                @let is_chosen = view.condition == Some(condition);
+                (render_choice(&view.filtered(Some(condition)), is_chosen, condition.label(), count))
             }
         }
     }
 }
 
-fn choice(view: &View, is_chosen: bool, label: &str, count: usize) -> Markup {
+fn render_choice(view: &View, is_chosen: bool, label: &str, count: usize) -> Markup {
     html! {
         a href=(view.address()) aria-current=[is_chosen.then_some("true")] { (label) " " span .count { (count) } }
     }
 }
 
-fn orders(view: &View) -> Markup {
+fn render_orders(view: &View) -> Markup {
     html! {
         nav .orders aria-label="Sort entries" {
             span .quiet { "Sort by:" }
@@ -69,7 +70,7 @@ fn orders(view: &View) -> Markup {
     }
 }
 
-fn nothing_selected(view: &View) -> Markup {
+fn render_empty_list(view: &View) -> Markup {
     html! {
         @match view.condition {
             Some(condition) => {
@@ -81,7 +82,7 @@ fn nothing_selected(view: &View) -> Markup {
     }
 }
 
-fn part_links(view: &View, selected: &Selected<'_>) -> Markup {
+fn render_part_links(view: &View, selected: &Selected<'_>) -> Markup {
     html! {
         @if selected.parts > 1 {
             nav .parts aria-label="Parts of the list" {
@@ -96,7 +97,7 @@ fn part_links(view: &View, selected: &Selected<'_>) -> Markup {
     }
 }
 
-fn table(
+fn render_table(
     selected: &Selected<'_>,
     marks: &Result<impl AsRef<Marks>, HistoryError>,
     snapshot: &Snapshot,
@@ -119,20 +120,24 @@ fn table(
                 th { "Entry" } th { "Now" } th { "From and to" } th { "Last run" } th { "Next run" } th { "History" }
             } }
             tbody {
-                @for entry in &selected.entries { (row(entry, marks.as_ref().ok().map(AsRef::as_ref), snapshot, now)) }
+                @for entry in &selected.entries {
+                    (render_row(entry, marks.as_ref().ok().map(AsRef::as_ref), snapshot, now))
+                }
             }
         }
     }
 }
 
-fn row(entry: &EntryState, marks: Option<&Marks>, snapshot: &Snapshot, now: DateTime<Utc>) -> Markup {
+fn render_row(entry: &EntryState, marks: Option<&Marks>, snapshot: &Snapshot, now: DateTime<Utc>) -> Markup {
     html! {
         tr {
             th scope="row" { (render_entry_link(&entry.name)) }
             td data-name="Now" { (render_activity(entry, snapshot, now)) }
             td data-name="From" { (render_route(&entry.source, &entry.targets)) }
-            td data-name="Last run" { (last_run(entry, now)) }
-            td data-name="Next run" { (render_next_run(entry, now)) " " small { (entry.schedule) " " (entry.timezone) } }
+            td data-name="Last run" { (render_last_run(entry, now)) }
+            td data-name="Next run" {
+                (render_next_run(entry, now)) " " small { (entry.schedule) " " (entry.timezone) }
+            }
             td .history {
                 @if let Some(marks) = marks {
                     (chart::render_small(marks.get(&entry.name).map_or(&[], Vec::as_slice), now))
@@ -142,10 +147,12 @@ fn row(entry: &EntryState, marks: Option<&Marks>, snapshot: &Snapshot, now: Date
     }
 }
 
-fn last_run(entry: &EntryState, now: DateTime<Utc>) -> Markup {
+fn render_last_run(entry: &EntryState, now: DateTime<Utc>) -> Markup {
     html! {
         @match &entry.last_run {
-            Some(run) => { (render_outcome(&run.outcome)) " " (render_distance(run.ended, now)) " " small { (run.counts) } }
+            Some(run) => {
+                (render_outcome(&run.outcome)) " " (render_distance(run.ended, now)) " " small { (run.counts) }
+            }
             None => { span .quiet { "none yet" } }
         }
     }

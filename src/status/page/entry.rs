@@ -101,7 +101,7 @@ fn table(runs: &[RunRecord], now: DateTime<Utc>) -> Markup {
     html! {
         table .run-list {
             caption {
-                (runs_in_table(runs.len())) " Times are UTC."
+                (describe_runs(runs.len())) " Times are UTC."
                 @if runs.len() >= RUNS as usize { " Earlier runs: transship history --entry NAME." }
             }
             thead { tr {
@@ -114,7 +114,7 @@ fn table(runs: &[RunRecord], now: DateTime<Utc>) -> Markup {
 }
 
 /// Returns the caption of the table of runs.
-fn runs_in_table(count: usize) -> String {
+fn describe_runs(count: usize) -> String {
     match count {
         1 => "The only run so far.".to_owned(),
         count => format!("The last {}, the latest first.", format_count(count, "run", "runs")),

@@ -18,13 +18,13 @@ const CAUSES: usize = 10;
 const NAMED: usize = 8;
 
 /// Renders the causes of the failures, or nothing if no entry fails.
-pub(super) fn causes(causes: &[Cause<'_>], now: DateTime<Utc>) -> Markup {
+pub(super) fn render_causes(causes: &[Cause<'_>], now: DateTime<Utc>) -> Markup {
     html! {
         @if !causes.is_empty() {
             h2 #failing { "Failing entries" }
             table .causes aria-labelledby="failing" {
                 thead { tr { th { "Cause" } th { "Entries" } th { "Last failure" } th { "Next run" } } }
-                tbody { @for cause in causes.iter().take(CAUSES) { (cause_row(cause, now)) } }
+                tbody { @for cause in causes.iter().take(CAUSES) { (render_cause(cause, now)) } }
             }
             @if causes.len() > CAUSES {
                 p .quiet {
@@ -36,7 +36,7 @@ pub(super) fn causes(causes: &[Cause<'_>], now: DateTime<Utc>) -> Markup {
     }
 }
 
-fn cause_row(cause: &Cause<'_>, now: DateTime<Utc>) -> Markup {
+fn render_cause(cause: &Cause<'_>, now: DateTime<Utc>) -> Markup {
     let most = cause.entries.iter().map(|entry| entry.failures).max().unwrap_or_default();
     let next = cause.entries.iter().min_by_key(|entry| (entry.next_firing.is_none(), entry.next_firing));
     html! {
@@ -47,7 +47,7 @@ fn cause_row(cause: &Cause<'_>, now: DateTime<Utc>) -> Markup {
                     small .error { (error) }
                 }
             }
-            td data-name="Entries" { (entries_of_cause(&cause.entries)) }
+            td data-name="Entries" { (render_entries(&cause.entries)) }
             td data-name="Last failure" {
                 @if let Some(failed) = cause.entries.first().and_then(|entry| entry.last_failure) {
                     (render_distance(failed, now))
@@ -60,13 +60,14 @@ fn cause_row(cause: &Cause<'_>, now: DateTime<Utc>) -> Markup {
 }
 
 /// Renders the entries of a cause, or the name and the tags of its only entry.
-fn entries_of_cause(entries: &[&EntryState]) -> Markup {
+fn render_entries(entries: &[&EntryState]) -> Markup {
+    let counts = |entry: &EntryState| {
+        entry.last_run.as_ref().map(|run| run.counts).filter(|counts| *counts != TagCounts::default())
+    };
     html! {
         @if let [entry] = entries {
             (render_entry_link(&entry.name))
-            @if let Some(counts) = entry.last_run.as_ref().map(|run| run.counts).filter(|counts| *counts != TagCounts::default()) {
-                " " small { (counts) }
-            }
+            @if let Some(counts) = counts(entry) { " " small { (counts) } }
         } @else {
             strong { (format_count(entries.len(), "entry", "entries")) } ": "
             @for (index, entry) in entries.iter().take(NAMED).enumerate() {
@@ -82,7 +83,7 @@ fn entries_of_cause(entries: &[&EntryState]) -> Markup {
 }
 
 /// Renders the last failures of entries that have recovered. Entries that still fail are in the table of causes.
-pub(super) fn recovered(snapshot: &Snapshot, now: DateTime<Utc>) -> Markup {
+pub(super) fn render_recovered(snapshot: &Snapshot, now: DateTime<Utc>) -> Markup {
     let still_fails =
         |failure: &&FailedRun| snapshot.entries.iter().any(|entry| entry.name == failure.entry && is_failing(entry));
     let failures: Vec<_> = snapshot.recent_failures.iter().filter(|failure| !still_fails(failure)).collect();
@@ -95,7 +96,9 @@ pub(super) fn recovered(snapshot: &Snapshot, now: DateTime<Utc>) -> Markup {
                 tbody { @for failure in failures {
                     tr {
                         th scope="row" {
-                            a href={ (entry_url(&failure.entry)) "#run-" (failure.run) } { (render_name(&failure.entry)) }
+                            a href={ (entry_url(&failure.entry)) "#run-" (failure.run) } {
+                                (render_name(&failure.entry))
+                            }
                             " " small { "run " (failure.run) }
                         }
                         td data-name="Ended" { (render_distance(failure.ended, now)) }

@@ -75,21 +75,21 @@ impl Headline {
                 "not ready".to_owned(),
             ));
         }
-        facts.extend(failing(snapshot, causes));
+        facts.extend(find_failures(snapshot, causes));
         if snapshot.configuration.problem.is_some() {
             let sentence = "The last edit was rejected".to_owned();
             facts.push(Fact::new(Severity::Warning, sentence, "edit rejected".to_owned()));
         }
-        facts.extend(throttled(snapshot, now));
-        facts.extend(waiting(snapshot, now));
-        facts.extend(held(snapshot, now));
+        facts.extend(find_throttling(snapshot, now));
+        facts.extend(find_waits(snapshot, now));
+        facts.extend(find_held_tags(snapshot, now));
         let paused = Condition::Paused.count(snapshot, now);
-        facts.extend(counted(Condition::Paused, paused, ["is paused", "are paused"], "paused"));
+        facts.extend(state_count(Condition::Paused, paused, ["is paused", "are paused"], "paused"));
         let unmatched = Condition::NeverMatched.count(snapshot, now);
         let words = ["has a selection without a match", "have selections without a match"];
-        facts.extend(counted(Condition::NeverMatched, unmatched, words, "never matched"));
+        facts.extend(state_count(Condition::NeverMatched, unmatched, words, "never matched"));
         if facts.is_empty() {
-            facts.push(calm(snapshot));
+            facts.push(describe_calm(snapshot));
         }
         let first = facts.remove(0);
         Self { first, others: facts }
@@ -132,9 +132,9 @@ fn render_fact(fact: &Fact) -> Markup {
     }
 }
 
-fn failing(snapshot: &Snapshot, causes: &[Cause<'_>]) -> Option<Fact> {
+fn find_failures(snapshot: &Snapshot, causes: &[Cause<'_>]) -> Option<Fact> {
     let (count, all) = (causes.iter().map(|cause| cause.entries.len()).sum::<usize>(), snapshot.entries.len());
-    let failing = match (count, all) {
+    let sentence = match (count, all) {
         (0, _) => return None,
         (1, 1) => "The only entry fails".to_owned(),
         (count, all) if count == all => format!("All {all} entries fail"),
@@ -142,14 +142,14 @@ fn failing(snapshot: &Snapshot, causes: &[Cause<'_>]) -> Option<Fact> {
         (count, all) => format!("{count} entries of {all} fail"),
     };
     let sentence = match causes {
-        [only] => format!("{failing}: {}", only.title),
-        _ => failing,
+        [only] => format!("{sentence}: {}", only.title),
+        _ => sentence,
     };
     Some(Fact::about(Condition::Failing, Severity::Bad, sentence, format!("{count} failing")))
 }
 
 /// Returns a fact for each registry that throttles for a long time, with the runs that wait for the registry.
-fn throttled(snapshot: &Snapshot, now: DateTime<Utc>) -> impl Iterator<Item = Fact> {
+fn find_throttling(snapshot: &Snapshot, now: DateTime<Utc>) -> impl Iterator<Item = Fact> {
     let long = throttled_registries(snapshot, now).filter(move |(_, until)| *until - now >= LONG_WAIT);
     long.map(move |(registry, until)| {
         let is_used = |(used, _): (&crate::status::RegistryState, _)| used.registry == registry.registry;
@@ -168,7 +168,7 @@ fn throttled(snapshot: &Snapshot, now: DateTime<Utc>) -> impl Iterator<Item = Fa
 }
 
 /// Returns the facts about deferred tags and about entries that wait long for a slot.
-fn waiting(snapshot: &Snapshot, now: DateTime<Utc>) -> impl Iterator<Item = Fact> {
+fn find_waits(snapshot: &Snapshot, now: DateTime<Utc>) -> impl Iterator<Item = Fact> {
     let ends = snapshot.entries.iter().filter_map(|entry| entry.deferred_until).filter(|until| *until > now);
     let ends: Vec<DateTime<Utc>> = ends.collect();
     let deferred = ends.iter().min().map(|first| {
@@ -180,15 +180,15 @@ fn waiting(snapshot: &Snapshot, now: DateTime<Utc>) -> impl Iterator<Item = Fact
     let is_long = |since: DateTime<Utc>| now - since >= LONG_WAIT_FOR_SLOT;
     let slots = snapshot.waiting.iter().filter(|waiting| is_long(waiting.since)).count();
     let words = ["has waited for a slot for over 10 minutes", "have waited for a slot for over 10 minutes"];
-    deferred.into_iter().chain(counted(Condition::Waiting, slots, words, "waiting"))
+    deferred.into_iter().chain(state_count(Condition::Waiting, slots, words, "waiting"))
 }
 
-fn held(snapshot: &Snapshot, now: DateTime<Utc>) -> Option<Fact> {
-    counted(Condition::Held, Condition::Held.count(snapshot, now), ["has held tags", "have held tags"], "held")
+fn find_held_tags(snapshot: &Snapshot, now: DateTime<Utc>) -> Option<Fact> {
+    state_count(Condition::Held, Condition::Held.count(snapshot, now), ["has held tags", "have held tags"], "held")
 }
 
 /// Returns a warning about a number of entries; [`None`] if the number is 0.
-fn counted(condition: Condition, count: usize, [one, more]: [&str; 2], short: &str) -> Option<Fact> {
+fn state_count(condition: Condition, count: usize, [one, more]: [&str; 2], short: &str) -> Option<Fact> {
     let sentence = match count {
         0 => return None,
         1 => format!("1 entry {one}"),
@@ -198,7 +198,7 @@ fn counted(condition: Condition, count: usize, [one, more]: [&str; 2], short: &s
 }
 
 /// Returns the fact of a daemon without problems.
-fn calm(snapshot: &Snapshot) -> Fact {
+fn describe_calm(snapshot: &Snapshot) -> Fact {
     let (severity, sentence) = match snapshot.entries.as_slice() {
         [] => (Severity::Unknown, "No entries are configured"),
         entries if entries.iter().all(|entry| entry.last_run.is_none()) => (Severity::Unknown, "No run has ended yet"),

@@ -15,15 +15,15 @@ pub(crate) fn help(snapshot: &Snapshot, now: DateTime<Utc>) -> Markup {
         dl {
             @for condition in Condition::ALL {
                 dt { a href=(View::with_condition(condition).address()) { (condition.label()) } }
-                dd { (meaning(condition)) " " code { (command(condition)) } }
+                dd { (describe_condition(condition)) " " code { (suggest_command(condition)) } }
             }
         }
         h2 #colours { "Colour of the headline" }
         dl {
             dt { "red" } dd { "The daemon is not ready, or an entry fails." }
             dt { "yellow" } dd {
-                "An entry waits long, is paused, has held tags or never matched; a registry limits requests for a minute "
-                "or longer; or the last edit of the configuration was rejected."
+                "An entry waits long, is paused, has held tags or never matched; a registry limits requests for a "
+                "minute or longer; or the last edit of the configuration was rejected."
             }
             dt { "green" } dd { "None of these." }
             dt { "grey" } dd { "No run has ended yet, or no entries are configured." }
@@ -38,7 +38,7 @@ pub(crate) fn help(snapshot: &Snapshot, now: DateTime<Utc>) -> Markup {
     Frame { title: "help", search_text: "", refreshed: false }.wrap(&main, snapshot, now)
 }
 
-fn meaning(condition: Condition) -> &'static str {
+fn describe_condition(condition: Condition) -> &'static str {
     match condition {
         Condition::Failing => "The last run failed or timed out. The runs with their errors:",
         Condition::Waiting => "The entry waits for a slot, for a registry or for a pull limit. The limits:",
@@ -49,7 +49,7 @@ fn meaning(condition: Condition) -> &'static str {
     }
 }
 
-fn command(condition: Condition) -> &'static str {
+fn suggest_command(condition: Condition) -> &'static str {
     match condition {
         Condition::Failing => "transship history --entry NAME",
         Condition::Waiting => "transship limits",

@@ -1,5 +1,6 @@
-//! Pages for people: the overview, the page of an entry, the search, and the help. Each page is a complete HTML document that
-//! loads nothing from other hosts and needs no script. In a browser with scripts, the pages refresh themselves.
+//! Pages for people: the overview, the page of an entry, the search, and the help. Each page is a complete HTML
+//! document that loads nothing from other hosts and needs no script. In a browser with scripts, the pages refresh
+//! themselves.
 //!
 //! Text from other sources (configuration, registries, journal) is never markup, because the templates escape the text.
 

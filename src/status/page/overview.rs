@@ -22,9 +22,9 @@ pub(crate) async fn overview(snapshot: &Snapshot, history: &LimitedHistory, view
     let main = html! {
         (headline.render(snapshot, now))
         @match view.condition {
-            None => { (attention(snapshot, &causes, now)) }
-            Some(Condition::Failing) => { (failing::causes(&causes, now)) }
-            Some(Condition::Running) => { (running::running(snapshot, running::ALL_RUNS, now)) }
+            None => { (render_attention(snapshot, &causes, now)) }
+            Some(Condition::Failing) => { (failing::render_causes(&causes, now)) }
+            Some(Condition::Running) => { (running::render_running(snapshot, running::ALL_RUNS, now)) }
             Some(_) => {}
         }
         (render_entries(view, &selected, &marks, snapshot, now))
@@ -33,11 +33,11 @@ pub(crate) async fn overview(snapshot: &Snapshot, history: &LimitedHistory, view
 }
 
 /// Renders the sections before the entries. A filtered page omits them, because it is about the filtered entries.
-fn attention(snapshot: &Snapshot, causes: &[Cause<'_>], now: DateTime<Utc>) -> Markup {
+fn render_attention(snapshot: &Snapshot, causes: &[Cause<'_>], now: DateTime<Utc>) -> Markup {
     html! {
-        (failing::causes(causes, now))
+        (failing::render_causes(causes, now))
         (warnings(&snapshot.warnings.iter().collect::<Vec<_>>(), true))
-        (running::running(snapshot, running::RUNS, now))
+        (running::render_running(snapshot, running::RUNS, now))
     }
 }
 
@@ -49,11 +49,11 @@ fn render_entries(
     now: DateTime<Utc>,
 ) -> Markup {
     html! {
-        (entries::entries(view, selected, marks, snapshot, now))
+        (entries::render_entries(view, selected, marks, snapshot, now))
         @if view.condition.is_none() {
             (registries::registries(&snapshot.registries, now))
             (registries::quotas(&snapshot.quotas, now))
-            (failing::recovered(snapshot, now))
+            (failing::render_recovered(snapshot, now))
         }
     }
 }

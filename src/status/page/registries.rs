@@ -29,7 +29,9 @@ fn row(registry: &RegistryState, now: DateTime<Utc>) -> Markup {
     let average = average_wait(registry);
     html! {
         tr {
-            th scope="row" { (render_reference(&registry.registry)) " " small { "as " (registry.identities.join(", ")) } }
+            th scope="row" {
+                (render_reference(&registry.registry)) " " small { "as " (registry.identities.join(", ")) }
+            }
             td data-name="Now" {
                 (registry.in_flight) " of " (registry.limits.concurrent) " at once"
                 @if let Some(until) = registry.paused_until.filter(|until| *until > now) {

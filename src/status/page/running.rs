@@ -23,14 +23,14 @@ const TRANSFERS: usize = 3;
 pub(super) const ALL_RUNS: usize = 100;
 
 /// Renders the table of at most `at_most` runs and the table of transfers. An empty table is omitted.
-pub(super) fn running(snapshot: &Snapshot, at_most: usize, now: DateTime<Utc>) -> Markup {
+pub(super) fn render_running(snapshot: &Snapshot, at_most: usize, now: DateTime<Utc>) -> Markup {
     let runs: Vec<_> = snapshot.entries.iter().filter(|entry| entry.running.is_some()).collect();
     html! {
         @if !runs.is_empty() {
             h2 #running { "Running now" }
             table .runs aria-labelledby="running" {
                 thead { tr { th { "Entry" } th { "Since" } th { "Tags" } th { "Sent" } th { "Remaining time" } } }
-                tbody { @for entry in runs.iter().take(at_most) { (run_row(entry, snapshot, now)) } }
+                tbody { @for entry in runs.iter().take(at_most) { (render_run(entry, snapshot, now)) } }
             }
             @if runs.len() > at_most {
                 p .quiet {
@@ -39,16 +39,18 @@ pub(super) fn running(snapshot: &Snapshot, at_most: usize, now: DateTime<Utc>) -
                 }
             }
         }
-        (transfers(snapshot))
+        (render_transfers(snapshot))
     }
 }
 
-fn run_row(entry: &EntryState, snapshot: &Snapshot, now: DateTime<Utc>) -> Markup {
+fn render_run(entry: &EntryState, snapshot: &Snapshot, now: DateTime<Utc>) -> Markup {
     html! {
         tr {
             th scope="row" { (render_entry_link(&entry.name)) }
             @if let Some(running) = &entry.running {
-                td data-name="Since" { (render_distance(running.since, now)) " " small { (running.trigger.replace('_', " ")) } }
+                td data-name="Since" {
+                    (render_distance(running.since, now)) " " small { (running.trigger.replace('_', " ")) }
+                }
                 td data-name="Tags" { (render_tags(running)) }
                 td data-name="Sent" { (render_sent(running)) }
                 td data-name="Remaining time" {
@@ -85,13 +87,15 @@ fn render_sent(running: &RunningState) -> Markup {
     html! {
         (render_bytes(running.bytes_sent))
         @if let Some(expected) = expected { " of " (render_bytes(expected)) }
-        @if let Some(rate) = running.bytes_per_second.filter(|rate| *rate > 0) { " " small .size { (render_bytes(rate)) "/s" } }
+        @if let Some(rate) = running.bytes_per_second.filter(|rate| *rate > 0) {
+            " " small .size { (render_bytes(rate)) "/s" }
+        }
     }
 }
 
 fn render_remaining(running: &RunningState, now: DateTime<Utc>) -> Markup {
     html! {
-        @match remaining_time(running, now) {
+        @match estimate_remaining_time(running, now) {
             Some(remaining) => { "about " (format_duration(remaining)) }
             None => { span .quiet { "unknown" } }
         }
@@ -100,7 +104,7 @@ fn render_remaining(running: &RunningState, now: DateTime<Utc>) -> Markup {
 
 /// Estimates the remaining time of a run: the time for the known bytes at the current rate, or the time for the tags at
 /// the pace so far, whichever is longer. [`None`] if neither is known.
-fn remaining_time(running: &RunningState, now: DateTime<Utc>) -> Option<Duration> {
+fn estimate_remaining_time(running: &RunningState, now: DateTime<Utc>) -> Option<Duration> {
     let left = running.bytes_expected.map_or(0, |expected| expected.saturating_sub(running.bytes_sent));
     let rate = running.bytes_per_second.filter(|rate| *rate > 0);
     let for_bytes = rate.filter(|_| left > 0).map(|rate| Duration::from_secs(left / rate));
@@ -115,7 +119,7 @@ fn remaining_time(running: &RunningState, now: DateTime<Utc>) -> Option<Duration
     for_bytes.into_iter().chain(for_tags).max()
 }
 
-fn transfers(snapshot: &Snapshot) -> Markup {
+fn render_transfers(snapshot: &Snapshot) -> Markup {
     let mut largest: Vec<&TransferState> = snapshot.in_flight.iter().collect();
     largest.sort_by_key(|blob| Reverse(blob.size));
     let all = usize::try_from(snapshot.transfers).unwrap_or(usize::MAX).max(largest.len());
@@ -124,7 +128,7 @@ fn transfers(snapshot: &Snapshot) -> Markup {
             h2 #transfers { "Transfers" }
             table .transfers aria-labelledby="transfers" {
                 thead { tr { th { "Blob" } th { "From and to" } th { "Sent" } } }
-                tbody { @for blob in largest.iter().take(TRANSFERS) { (transfer_row(blob)) } }
+                tbody { @for blob in largest.iter().take(TRANSFERS) { (render_transfer(blob)) } }
             }
             @if all > TRANSFERS {
                 p .quiet { "The largest blobs. " (all - TRANSFERS) " more are in transfer." }
@@ -133,7 +137,7 @@ fn transfers(snapshot: &Snapshot) -> Markup {
     }
 }
 
-fn transfer_row(blob: &TransferState) -> Markup {
+fn render_transfer(blob: &TransferState) -> Markup {
     let percent = blob.sent.saturating_mul(100).checked_div(blob.size).unwrap_or(100).min(100);
     let digest = blob.digest.to_string();
     html! {
@@ -170,7 +174,7 @@ mod tests {
 
     #[test]
     fn remaining_time_is_the_longer_of_both_estimates() {
-        let estimate = |run: &RunningState| remaining_time(run, second(0)).map(|time| time.as_secs());
+        let estimate = |run: &RunningState| estimate_remaining_time(run, second(0)).map(|time| time.as_secs());
         assert_eq!(estimate(&run(6, 12, [0, 0], None)), Some(60), "by the pace of the tags");
         assert_eq!(estimate(&run(6, 12, [100, 1100], Some(10))), Some(100), "by the rate of the bytes");
         assert_eq!(estimate(&run(6, 12, [100, 1100], Some(100))), Some(60));
@@ -183,12 +187,12 @@ mod tests {
         let mut snapshot = working();
         snapshot.registries[0].paused_until = None;
         snapshot.entries[0].running = Some(run(6, 12, [1 << 20, 3 << 20], Some(1 << 10)));
-        let page = running(&snapshot, RUNS, second(0)).into_string();
+        let page = render_running(&snapshot, RUNS, second(0)).into_string();
         for text in ["1.00 MiB</span> of <span class=\"size\">3.00 MiB", "1.00 KiB</span>/s", "about 34m"] {
             assert!(page.contains(text), "{text} is missing in {page}");
         }
         snapshot.registries[0].paused_until = Some(second(60));
-        let page = running(&snapshot, RUNS, second(0)).into_string();
+        let page = render_running(&snapshot, RUNS, second(0)).into_string();
         assert!(page.contains("waits for docker.io until 08:01:00 UTC"), "{page}");
     }
 
@@ -199,7 +203,7 @@ mod tests {
         let sized = |size: u64| TransferState { size, digest: Digest::of(&size.to_be_bytes()), ..blob.clone() };
         snapshot.in_flight = (1..=64).map(sized).collect();
         snapshot.transfers = 74;
-        let page = transfers(&snapshot).into_string();
+        let page = render_transfers(&snapshot).into_string();
         assert_eq!(page.matches("<progress").count(), TRANSFERS);
         assert!(page.contains("% of <span class=\"size\">64 B") && !page.contains(">61 B"), "{page}");
         assert!(page.contains("71 more are in transfer."), "{page}");

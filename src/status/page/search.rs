@@ -56,7 +56,10 @@ fn results(
             Ok(_) => {}
         }
         (entry_list(&entries))
-        @if let Ok(found) = found { (arrivals(&found.arrivals, found.arrivals_end, now)) (observed_tags(&found.seen, found.seen_end, now)) }
+        @if let Ok(found) = found {
+            (arrivals(&found.arrivals, found.arrivals_end, now))
+            (observed_tags(&found.seen, found.seen_end, now))
+        }
     }
 }
 
@@ -84,7 +87,7 @@ fn arrivals(arrivals: &[EvidenceRecord], end: ListEnd, now: DateTime<Utc>) -> Ma
     html! {
         @if !arrivals.is_empty() {
             h2 #arrived { "Arrivals" }
-            (incomplete(end, arrivals.len(), "arrivals"))
+            (render_incomplete(end, arrivals.len(), "arrivals"))
             table .results aria-labelledby="arrived" {
                 caption { "Tags and digests that were copied to a target, from the evidence, the latest first. "
                     "The digest at the source is shown if it differs." }
@@ -133,7 +136,7 @@ fn describe_kind(word: &str, has_tag: bool) -> &str {
 }
 
 /// Renders the reason why a list of results may be incomplete, or nothing if the list is complete.
-fn incomplete(end: ListEnd, shown: usize, noun: &str) -> Markup {
+fn render_incomplete(end: ListEnd, shown: usize, noun: &str) -> Markup {
     html! {
         @match end {
             ListEnd::Complete => {}
@@ -149,7 +152,7 @@ fn observed_tags(tags: &[SeenTag], end: ListEnd, now: DateTime<Utc>) -> Markup {
     html! {
         @if !tags.is_empty() {
             h2 #seen { "Observed tags" }
-            (incomplete(end, tags.len(), "tags"))
+            (render_incomplete(end, tags.len(), "tags"))
             table .results aria-labelledby="seen" {
                 caption { "Tags at the source and at the target, as observed by runs, the last observed first." }
                 thead { tr {
@@ -166,7 +169,9 @@ fn observed_tag(observed: &SeenTag, now: DateTime<Utc>) -> Markup {
     let tag = &observed.tag;
     html! {
         tr {
-            td data-name="Tag" { strong { (render_reference(tag.tag.as_str())) } " " (render_digest(&tag.source_digest)) }
+            td data-name="Tag" {
+                strong { (render_reference(tag.tag.as_str())) } " " (render_digest(&tag.source_digest))
+            }
             td data-name="At the target" {
                 @match &tag.target_digest {
                     None => { "the tag was absent" }

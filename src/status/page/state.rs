@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use maud::{Markup, html};
 
 use super::condition::{held_tags, throttling_registry};
-use super::words::{format_clock, format_count, format_distance, render_distance};
+use super::words::{format_clock, format_distance, render_distance};
 use crate::status::{EntryState, Snapshot};
 
 /// Renders the current activity of an entry, and the tags that the entry withholds.
@@ -27,7 +27,7 @@ pub(super) fn render_activity(entry: &EntryState, snapshot: &Snapshot, now: Date
             " " small { "deferred tags resume at " (format_clock(until, now)) " UTC" }
         }
         @if held_tags(entry) > 0 {
-            " " small .warn-word { (format_count(usize::try_from(held_tags(entry)).unwrap_or(usize::MAX), "tag", "tags")) " held" }
+            " " small .warn-word { (held_tags(entry)) " held" }
         }
         @if entry.never_matched { " " small .warn-word { "never matched" } }
     }

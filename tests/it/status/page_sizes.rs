@@ -83,7 +83,8 @@ fn transfers(count: usize) -> Value {
         json!({
             "source": format!("docker.io/library/app{number:03}"),
             "target": format!("registry.prod.example.com:5000/big/app{number:03}"),
-            "digest": Digest::of(&number.to_be_bytes()).to_string(), "size": 1_500_000 * (number + 1), "sent": 600_000 * number,
+            "digest": Digest::of(&number.to_be_bytes()).to_string(),
+            "size": 1_500_000 * (number + 1), "sent": 600_000 * number,
             "since": ago(1), "bytes_per_second": 1_200_000,
         })
     };
@@ -142,7 +143,8 @@ fn many() -> Served {
     entries[20]["source"] =
         json!("ghcr.io/an-organization/with-a-very-long-name/and-a-repository-name-that-is-long-too");
     let warning = json!({
-        "entry": "team-06-service-013", "text": "\"9.*\" under `include` matches no tag of 127.0.0.1:5000/team/service-013",
+        "entry": "team-06-service-013",
+        "text": "\"9.*\" under `include` matches no tag of 127.0.0.1:5000/team/service-013",
         "remedy": "correct the pattern, or remove it",
     });
     let throttled = json!({"identities": ["bot"], "paused_until": ago(-57), "throttled_seconds": 1680.0});
