@@ -106,7 +106,7 @@ impl AuthRules {
 
     /// Returns the credentials of a whole registry; empty for none.
     pub(in crate::import) fn registry_credentials(&self, host: &RegistryHost) -> Map {
-        self.find_rule(&host.in_reference().to_string()).map(|rule| rule.credentials.clone()).unwrap_or_default()
+        self.find_rule(host.in_reference().as_ref()).map(|rule| rule.credentials.clone()).unwrap_or_default()
     }
 
     /// Returns true if the certificate is not verified for a repository.

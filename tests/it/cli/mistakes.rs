@@ -117,12 +117,12 @@ fn every_mistake_is_reported_with_its_place_and_remedy() {
             continue;
         }
         for problem in problems {
-            let (message, hint) = (problem["message"].as_str().unwrap_or_default(), problem["hint"].as_str());
+            let (message, hint) = (problem["text"].as_str().unwrap_or_default(), problem["remedy"].as_str());
             let remedies = ["write", "expected", "only", "lower-case", "save", "cannot be read"];
             let has_remedy = hint.is_some() || remedies.iter().any(|word| message.contains(word));
             let is_plain = message.contains("duplicate") || message.contains("there is no file");
             assert!(has_remedy || is_plain || is_explained(&name), "{name}: {problem:#}");
-            let is_whole_file = problem["line"] == 0 && problem["message"].as_str().is_some_and(is_about_whole_file);
+            let is_whole_file = problem["line"] == 0 && problem["text"].as_str().is_some_and(is_about_whole_file);
             assert!(problem["line"].as_u64() > Some(0) || is_whole_file, "{name}: {problem:#}");
         }
         for warning in warnings {
