@@ -158,7 +158,7 @@ impl Registry {
     /// Returns true if one of these events has proved that the registry, or its token service, accepts the credentials:
     ///
     /// - The registry required credentials, and accepted the configured credentials.
-    /// - The registry granted a request with credentials after it had refused the same request without credentials.
+    /// - The registry refused a request without credentials, and granted the same request with credentials.
     #[must_use]
     pub fn has_proven_login(&self) -> bool {
         self.authenticator().is_proven()

@@ -22,7 +22,7 @@ use crate::registry::http::response::Response;
 use crate::registry::http::retry::{Attempts, Operation};
 use crate::registry::limits::concurrency::Permit;
 
-/// Time before the client queries a source without a login for this registry again.
+/// Pause before the client again queries a source that has no login for this registry.
 const NO_LOGIN_FOR: Duration = Duration::from_secs(60);
 
 /// State of the preemptive credentials.
@@ -32,7 +32,7 @@ pub(super) struct Preemptive {
     api_requires_nothing: tokio::sync::Mutex<bool>,
     /// Scheme of the preemptive credentials.
     scheme: Mutex<Option<Scheme>>,
-    /// Time at which the source reported that it has no login.
+    /// Time at which the source reported no login.
     no_login_since: Mutex<Option<Instant>>,
     /// True if the log contains a warning that the configured credentials could not be used.
     failed: AtomicBool,

@@ -22,7 +22,7 @@ pub(crate) struct RegistryRequest {
 }
 
 impl RegistryRequest {
-    /// Creates a request without a body that expects a small answer.
+    /// Creates a request that has no body and expects a small answer.
     pub(crate) fn new(operation: Operation, method: Method, url: Url, scopes: Scopes) -> Self {
         let http = HttpRequest::new(operation, method, url);
         Self { http, scopes, reads: Reads::Nothing, is_preemptive: false, was_refused: false }

@@ -55,7 +55,7 @@ pub(crate) enum HostPattern {
     Name(&'static str),
     /// All names below this domain.
     Below(&'static str),
-    /// All names below one of these domains that contain `part`.
+    /// All names that contain `part`, below one of these domains.
     Part {
         /// Part of the name.
         part: &'static str,

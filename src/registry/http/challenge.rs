@@ -1,5 +1,5 @@
 //! Challenges in `WWW-Authenticate` (RFC 9110, section 11.6.1): the authentication that a registry requires. This file
-//! only parses challenges; `auth` answers them.
+//! only parses challenges; `auth` answers challenges.
 
 use http::HeaderMap;
 use http::header::WWW_AUTHENTICATE;

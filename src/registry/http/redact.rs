@@ -25,7 +25,7 @@ const MAX_NESTING: usize = 8;
 const NOT_SECRET: [&str; 9] = ["digest", "mount", "from", "n", "last", "scope", "service", "account", "client_id"];
 
 impl Secrets {
-    /// Adds the secrets of an `Authorization` header: the token, and the password within it.
+    /// Adds the secrets of an `Authorization` header: the token, and the password in the token.
     pub(crate) fn with_header(mut self, authorization: Option<&HeaderValue>) -> Self {
         let Some(value) = authorization.and_then(|value| value.to_str().ok()) else { return self };
         let token = value.split_once(' ').map_or(value, |(_, token)| token);

@@ -56,7 +56,7 @@ pub(crate) enum Operation {
 pub(crate) enum Failure {
     /// No connection was established, so the registry has not received the request.
     NotSent,
-    /// The registry closed the connection cleanly before it processed the request.
+    /// The registry closed the connection cleanly before processing the request.
     NotTaken,
     /// The exchange was interrupted, timed out, or had an unreadable answer. The registry may have executed the
     /// request.

@@ -4,7 +4,7 @@
 //! A budget is spent when one of these bounds is reached:
 //!
 //! - [`MAX_FAILURES`] failures;
-//! - [`MAX_THROTTLES`] responses that ask the client to slow down;
+//! - [`MAX_THROTTLES`] throttling responses;
 //! - [`MAX_TIME`] as the total time of failed requests and of the pauses after them.
 //!
 //! A budget is full again when the item progresses, or when no request for the item has failed for [`REMEMBERED`].
@@ -43,7 +43,7 @@ const MAX_ITEMS: usize = 4096;
 #[derive(Debug, Default)]
 pub(crate) struct Budgets(Mutex<HashMap<Item, Spent>>);
 
-/// Item: a repository or registry, the tag or digest in it, and the kind of work on that content.
+/// Item: a repository or registry, a tag or digest, and the kind of work on the content.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Item {
     place: Arc<str>,

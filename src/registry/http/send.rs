@@ -43,8 +43,7 @@ pub(crate) enum Attempt {
 }
 
 impl Sender {
-    /// Sends a request, and repeats it until an answer is final. A final answer is a success or a refusal, with any
-    /// status.
+    /// Sends a request, and repeats the request until an answer is final. A final answer is a success or a refusal.
     ///
     /// # Errors
     /// Returns an error if no usable answer is received, or if `once` returns an error.
