@@ -19,7 +19,7 @@ fn headers(name: HeaderName, data: &[u8]) -> Option<HeaderMap> {
     Some(HeaderMap::from_iter([(name, value)]))
 }
 
-/// Parses a `Link` header. Asserts that the URL of the next page differs and belongs to the same registry.
+/// Parses a `Link` header. Asserts that the URL of the next page is new and belongs to the same registry.
 pub(crate) fn link(data: &[u8]) {
     let Some(headers) = headers(LINK, data) else { return };
     let page: Url = "https://registry.example.com/v2/a/tags/list?n=2".parse().expect("an address");
@@ -42,8 +42,8 @@ pub(crate) fn challenge(data: &[u8]) {
     }
 }
 
-/// Parses a `Content-Range` header of a blob, and a `Range` header of an upload session. Asserts that an upload session
-/// never reports zero stored bytes.
+/// Parses a `Content-Range` header of a blob, and a `Range` header of an upload session. Asserts that the number of
+/// stored bytes is never zero.
 pub(crate) fn range(data: &[u8]) {
     if let Ok(text) = std::str::from_utf8(data) {
         blobs::first_byte(text);

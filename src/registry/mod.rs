@@ -1,17 +1,16 @@
 //! Client of the OCI distribution specification: the HTTP requests to registries, and the limits on these requests.
 //!
-//! [`Registry`] is the client of one host; all repositories of the host share it. [`Repository`] is one repository of
-//! the host; it implements [`Source`](crate::store::Source) and [`Target`](crate::store::Target). Each file covers one
-//! concern of the protocol. This module knows nothing of copies, plans or the journal.
+//! [`Registry`] is the client of one host; all repositories of the host share this client. [`Repository`] is one
+//! repository of the host, and implements [`Source`](crate::store::Source) and [`Target`](crate::store::Target).
 //!
-//! The folders are layers. Each folder imports only folders above it in this list, and a test enforces that:
+//! The folders are layers. A test enforces that each folder imports only folders with a smaller number:
 //!
 //! 1. `flavor`: differences between registries.
 //! 2. `options`: settings of an operator.
 //! 3. `limits`: concurrency, rates, bandwidth, pull quota, counters.
-//! 4. `http`: connections, redirects, time limits and retries. `http::sender::Sender` knows no authentication.
-//! 5. `auth`: credentials, tokens, and the answer to a challenge.
-//! 6. `learned`: facts that the client learned from the answers of a registry.
+//! 4. `http`: connections, redirects, time limits and retries. `http::sender::Sender` adds no credentials.
+//! 5. `auth`: credentials, tokens, and responses to challenges.
+//! 6. `learned`: facts that the client learned from the responses of a registry.
 //! 7. `client`: [`Registry`] and [`Repository`]; the endpoints add methods to both.
 //! 8. `api`: the endpoints.
 //! 9. `upload`: uploads of blobs.

@@ -1,5 +1,4 @@
-//! Implementation of the traits `Source` and `Target` for [`Repository`]. Each method calls the file that implements
-//! the request.
+//! Implementation of the traits `Source` and `Target` for [`Repository`].
 
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;

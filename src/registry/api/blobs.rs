@@ -1,9 +1,8 @@
-//! Lookup of blobs, and reads of blobs from any offset (distribution-spec, "Pulling blobs"). The receiver of the bytes
-//! verifies them.
+//! Lookup of blobs, and reads of blobs from any offset (distribution-spec, "Pulling blobs"). The caller of a read
+//! verifies the digest of the bytes.
 //!
-//! The status of the response to a HEAD shows if the registry has the blob. The length in that response is only a hint:
-//! some registries and proxies state a wrong length, or none. If the length contradicts the descriptor, the client
-//! checks the length by a GET.
+//! The status of a HEAD response shows if the registry has the blob. Some registries and proxies state a wrong length
+//! or no length. If the stated length contradicts the descriptor, the client checks the length by a GET.
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
@@ -27,13 +26,13 @@ use crate::store::{ByteStream, ErrorKind, Step, StoreError};
 pub(crate) enum Looked {
     Absent,
     Present,
-    /// The registry has the blob with this length, which differs from the length in the descriptor.
+    /// The registry has the blob with this length, in bytes. The descriptor states another length.
     OtherLength(u64),
 }
 
 impl Repository {
     /// Returns true if the registry has the blob with the right length. A blob with another length counts as absent, so
-    /// the caller uploads the blob again. [`Repository::look_for_blob`] sends the requests.
+    /// the caller uploads the blob again.
     pub(crate) async fn head_blob(&self, blob: &Descriptor) -> Result<bool, StoreError> {
         Ok(match self.look_for_blob(blob).await? {
             Looked::Absent => false,
@@ -47,9 +46,8 @@ impl Repository {
 
     /// Queries the registry for a blob. Special cases:
     ///
-    /// - If the lookup is denied in a repository that this program writes to, the blob counts as absent. Some
-    ///   registries deny reads in a repository that does not exist yet. The response to the upload then shows if the
-    ///   identity has access.
+    /// - If the registry denies the lookup in a repository that this program writes to, the blob counts as absent. Some
+    ///   registries deny reads in a repository that does not exist yet.
     /// - A redirect to a storage service means that the registry has the blob.
     ///
     /// # Errors
@@ -89,8 +87,8 @@ impl Repository {
         }
     }
 
-    /// Checks the length of a blob by a GET, after a HEAD stated another length than the descriptor. If the GET states
-    /// no length, the blob counts as absent, so the caller uploads the blob again.
+    /// Checks the length of a blob by a GET. `stated` is the length in the HEAD response, which contradicts the
+    /// descriptor. If the GET states no length, the blob counts as absent, so the caller uploads the blob again.
     async fn check_length(&self, blob: &Descriptor, stated: u64) -> Looked {
         match self.length_by_get(blob).await {
             Some(stored) if stored == blob.size => {
@@ -117,8 +115,8 @@ impl Repository {
         self.registry.facts().upload_strategy.record_wrong_length();
     }
 
-    /// Returns the length that a registry states for a blob, after the registry reported that it stored the blob.
-    /// Returns `None` if the registry states no length.
+    /// Queries the registry for the length of a blob that was just uploaded. Returns `None` if the registry states no
+    /// length, or if a request fails.
     pub(crate) async fn stored_length(&self, blob: &Descriptor) -> Option<u64> {
         let context = self.context(Step::FindBlob, blob.digest);
         let url = self.url(&context, &format!("blobs/{}", blob.digest)).ok()?;
@@ -129,8 +127,7 @@ impl Repository {
         if stated == blob.size { Some(stated) } else { self.length_by_get(blob).await }
     }
 
-    /// Requests the first byte of a blob by GET, and returns the length of the whole blob that the response states. The
-    /// rest of the blob is not read.
+    /// Requests the first byte of a blob by GET. Returns the length of the whole blob that the response states.
     pub(crate) async fn length_by_get(&self, blob: &Descriptor) -> Option<u64> {
         let context = self.context(Step::FindBlob, blob.digest);
         let url = self.url(&context, &format!("blobs/{}", blob.digest)).ok()?;
@@ -168,7 +165,7 @@ impl Repository {
         }
         let skip = match answer.status {
             StatusCode::PARTIAL_CONTENT if starts_at(&answer, offset) => 0,
-            // The registry ignored the range, or the request had none: this is the whole blob.
+            // The response contains the whole blob: the registry ignored the range, or the request had no range.
             status if status.is_success() && starts_at(&answer, 0) => offset,
             status if status.is_success() => {
                 return Err(context.error(ErrorKind::Invalid, range_mismatch(&answer, offset)));
@@ -199,7 +196,7 @@ fn length(answer: &Response) -> Option<u64> {
 }
 
 /// Returns true if the header `Content-Range` states that the bytes of a response start at `offset`, or if the header
-/// is missing. Without this check, only the digest of the whole blob would reveal a wrong range.
+/// is missing.
 fn starts_at(answer: &Response, offset: u64) -> bool {
     let Some(range) = answer.header(&CONTENT_RANGE) else { return true };
     first_byte(range) == Some(offset)
@@ -221,7 +218,7 @@ struct BlobRead {
     body: BlobBody,
     /// Number of bytes to drop before the first wanted byte.
     skip: u64,
-    /// Offset in the blob of the next wanted byte.
+    /// Offset of the next wanted byte in the blob.
     offset: u64,
     /// Number of received bytes, including the dropped bytes.
     received: u64,

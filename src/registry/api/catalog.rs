@@ -40,11 +40,8 @@ struct Walk {
 }
 
 impl Registry {
-    /// Returns the names of all repositories that the catalog lists, page by page. Invalid names are skipped with a
-    /// warning, because no request can contain an invalid name.
-    ///
-    /// If the registry has no catalog, or denies the catalog to this identity, the stream yields an error that reports
-    /// this.
+    /// Returns the names of all repositories that the catalog lists, page by page. The stream skips invalid names with
+    /// a warning. The stream yields an error if the registry has no catalog, or denies the catalog to this identity.
     pub fn catalog(self: &Arc<Self>) -> BoxStream<'static, Result<RepositoryName, StoreError>> {
         let context = self.context(Step::ListRepositories);
         if !self.flavor().has_catalog {
@@ -74,8 +71,8 @@ impl Registry {
         url: Url,
         walk: &mut Walk,
     ) -> Result<Vec<RepositoryName>, StoreError> {
-        // The request always has credentials. A registry that accepts anonymous requests may list fewer repositories to
-        // an anonymous client, and does not report that the list is incomplete (project-zot/zot#3869).
+        // The request always has credentials. To an anonymous client, a registry may list only some of the
+        // repositories, without any notice (project-zot/zot#3869).
         let request = |url| {
             RegistryRequest::read(Method::GET, url, Scopes::catalog())
                 .expects(Expects::Small(MAX_PAGE))

@@ -1,5 +1,5 @@
-//! Requests of `login-check` to a registry: its response to a new connection, the identity that it accepts, and the
-//! access of that identity. These requests do not write, and no registry counts them as pulls.
+//! Requests of `login-check` to a registry: connection, authentication and read access. These requests write nothing,
+//! and no registry counts these requests as pulls.
 
 use std::collections::BTreeMap;
 
@@ -24,8 +24,7 @@ use crate::registry::http::response::Response;
 use crate::registry::{Registry, Repository};
 use crate::store::{ErrorKind, Step, StoreError};
 
-/// Path of the API's root. The response to a request for this path shows if the registry requires authentication, and
-/// by which scheme.
+/// Path of the API's root. The response shows the authentication scheme that the registry requires.
 const API: &str = "/v2/";
 
 /// Maximum number of reported headers about limits.
@@ -54,9 +53,9 @@ pub struct Greeting {
 pub enum Proof {
     /// No evidence: plain HTTP.
     None,
-    /// No evidence although the connection uses TLS: `insecure_skip_verify`.
+    /// No evidence: TLS with `insecure_skip_verify`.
     Unverified,
-    /// A certificate, with the time at which it expires; `None` if that time cannot be read.
+    /// Certificate with this expiry time; `None` if the expiry time cannot be read.
     Certificate(Option<DateTime<Utc>>),
 }
 
@@ -78,18 +77,17 @@ pub enum LetIn {
     Anonymous,
     /// User of this name.
     As(String),
-    /// Unknown identity: the registry accepted the request with the configured credentials, but may accept every
-    /// request.
+    /// Unproven identity: the registry accepted the configured credentials, but may accept every request.
     Unasked,
-    /// Holder of an identity token that was not tried yet, because some services issue no access token without a scope.
-    /// The responses to the requests for repositories show if the token is accepted.
+    /// Holder of an identity token that the client has not sent yet. Later requests to repositories show if the
+    /// registry accepts the token.
     Perhaps(String),
 }
 
 /// Error of a login check.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum LoginError {
-    /// The credentials cannot be read from their source, so the registry received none.
+    /// The client cannot read the credentials from their source. The registry received no credentials.
     #[error(transparent)]
     Source(StoreError),
     /// The registry, or its token service, refuses the credentials or does not respond.
@@ -110,8 +108,8 @@ impl Registry {
     /// Connects to the registry, and requests the root of the API once, without credentials.
     ///
     /// # Errors
-    /// Returns an error if the server does not respond, or if its response cannot come from a registry. The error names
-    /// the cause and the remedy.
+    /// Returns an error if the server does not respond, or if the response does not come from a registry or reports a
+    /// failure.
     pub async fn greet(&self) -> Result<Greeting, StoreError> {
         let context = self.context(Step::Connect);
         let sender = self.sender();
@@ -128,14 +126,15 @@ impl Registry {
         Ok(Greeting { version, proxy: sender.proxy_to(&examined.head.url), proof, scheme, limits })
     }
 
-    /// Sends the credentials to the registry, even if the registry accepts anonymous requests. A success proves the
-    /// credentials only if the registry refuses some requests: see [`Registry::has_proven_login`]. An identity token is
-    /// not sent if the caller sends requests to repositories afterwards (`tries_follow`), because some services issue
-    /// no access token without a scope.
+    /// Sends the credentials to the registry, even if the registry accepts anonymous requests. A success alone proves
+    /// nothing: see [`Registry::has_proven_login`].
+    ///
+    /// If `tries_follow` is true, the caller sends requests to repositories afterwards. An identity token is then not
+    /// sent, because some token services issue no access token without a scope.
     ///
     /// # Errors
-    /// Returns a [`LoginError`] if the credentials cannot be read, or if the registry or its token service refuses them
-    /// or does not respond.
+    /// Returns a [`LoginError`] if the client cannot read the credentials, or if the registry or its token service
+    /// refuses the credentials or does not respond.
     pub async fn log_in(&self, tries_follow: bool) -> Result<LetIn, LoginError> {
         let context = self.context(Step::Connect);
         let login = self.authenticator().read_login().await;
@@ -156,11 +155,10 @@ impl Registry {
         }
     }
 
-    /// Returns true if the registry, or its token service, has accepted the credentials and is known to refuse requests
-    /// without credentials. Each of these events proves both facts:
+    /// Returns true if one of these events has proved that the registry, or its token service, accepts the credentials:
     ///
     /// - The registry required credentials, and accepted the configured credentials.
-    /// - The registry granted a request with credentials after it had refused the same request without credentials.
+    /// - The registry refused a request without credentials, and granted the same request with credentials.
     #[must_use]
     pub fn has_proven_login(&self) -> bool {
         self.authenticator().is_proven()
@@ -199,7 +197,7 @@ impl Registry {
         })
     }
 
-    /// Returns the error of a response that does not come from a registry, or that reports a failure.
+    /// Creates the error for a response that does not come from a registry, or that reports a failure.
     async fn unexpected_response(&self, context: &Context, examined: Examined) -> StoreError {
         let answer = match self.sender().read_examined(context, examined).await {
             Ok(answer) => answer,
@@ -254,11 +252,11 @@ impl Repository {
         Ok(Readable { exists: true, limits })
     }
 
-    /// Requests the tags without credentials, and returns true if the registry refuses the request. If the repository
-    /// was readable with credentials, the refusal proves that the registry accepted the credentials: a registry that
-    /// ignores credentials would grant both requests. The proof is remembered.
+    /// Requests the tags without credentials, once. Returns true if the registry refuses the request, and records that
+    /// the login is proven.
     ///
-    /// The request is sent only once. A failed request proves nothing.
+    /// The caller has read the repository with credentials before. A registry that ignores credentials would grant both
+    /// requests, so the refusal proves that the registry accepted the credentials. A failed request proves nothing.
     pub async fn proves_login(&self) -> bool {
         let context = self.context(Step::ListTags, "");
         let Ok(url) = self.url(&context, "tags/list?n=1") else { return false };
@@ -285,7 +283,7 @@ fn first_tag(listed: &Response) -> serde_json::Result<Option<Tag>> {
     Ok(list.tags.unwrap_or_default().iter().find_map(|tag| tag.parse().ok()))
 }
 
-/// Returns the headers about limits, in any naming: `ratelimit-limit`, `x-ratelimit-remaining`, `retry-after`, …
+/// Returns the headers about limits: `ratelimit-limit`, `x-ratelimit-remaining`, `retry-after`, …
 fn stated_limits(headers: &HeaderMap) -> StatedLimits {
     let is_limit =
         |name: &str| name.contains("ratelimit") || name.contains("rate-limit") || name == RETRY_AFTER.as_str();
@@ -294,9 +292,9 @@ fn stated_limits(headers: &HeaderMap) -> StatedLimits {
     found.filter_map(|(name, value)| Some((name.as_str().to_owned(), text(value)?))).take(MAX_STATED).collect()
 }
 
-/// Returns the time at which a certificate expires. The TLS library has no parser for that time, so this function
-/// verifies the certificate at a time at which every certificate has expired: the error contains the time of the
-/// expiry. The library checks the expiry before the signature, so the missing trust in the issuer has no effect.
+/// Returns the expiry time of a certificate. The TLS library has no parser for the expiry time. This function verifies
+/// the certificate as of the year 10000: the verification fails, and the error contains the expiry time. The library
+/// checks the expiry before the signature, so the empty list of trusted roots has no effect.
 fn certificate_end(certificate: &[u8]) -> Option<DateTime<Utc>> {
     const YEAR_10000: u64 = 253_402_300_800;
     let der = CertificateDer::from(certificate);

@@ -11,11 +11,13 @@ use crate::registry::http::response::Response;
 use crate::store::StoreError;
 
 impl Registry {
-    /// Requests one page of a list of names. Returns the response, and the URL of the request that got the response. If
-    /// the registry refuses the page size, the page is requested again without a size, and so are all later pages.
+    /// Requests one page of a list of names. Returns the response and the URL of its request. If the registry refuses
+    /// the page size, the client requests this page, and all later pages, without a size.
     ///
-    /// Returns `None`, after a warning, if the previous page was full and had no link to a next page, and the registry
-    /// refuses the request for the names after that page.
+    /// Returns `None`, with a warning, if both conditions are true:
+    ///
+    /// - The previous page was full and had no link to a next page.
+    /// - The registry refuses the request for the names after the previous page.
     pub(crate) async fn list_page(
         &self,
         context: &Context,

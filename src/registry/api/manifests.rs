@@ -1,6 +1,6 @@
 //! Manifest requests (distribution-spec, "Pulling manifests", "Pushing Manifests", "Deleting Manifests"): lookup, read,
-//! write and delete. The bytes of a manifest are never changed. Their digest is compared with the digest that the
-//! registry states.
+//! write and delete. The client never changes the bytes of a manifest, and compares their digest with the digest that
+//! the registry states.
 
 use futures_util::future::try_join_all;
 use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
@@ -18,8 +18,7 @@ use crate::registry::http::retry::Operation;
 use crate::registry::limits::pull_quota::Reads;
 use crate::store::{ErrorKind, ReferrerLink, Step, StoreError};
 
-/// Maximum number of times that a manifest is written again while a replica may lag. The pauses rise from 0.25 to 4
-/// seconds.
+/// Maximum number of repeated writes of a manifest while a replica may lag. The pauses rise from 0.25 to 4 seconds.
 const REPLICA_PAUSES: u32 = 5;
 
 const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
@@ -76,8 +75,8 @@ impl Repository {
         reference: &ManifestRef,
     ) -> Result<RegistryRequest, StoreError> {
         let url = self.url(context, &format!("manifests/{reference}"))?;
-        // Some registries answer 404 for a manifest whose type the request does not accept. With `*/*`, they also
-        // return a manifest of an unknown type, so that an error can name the type.
+        // Some registries answer 404 if the request does not accept the type of the manifest. With `*/*`, these
+        // registries also return a manifest of an unknown type, and an error can name the type.
         let accepted = HeaderValue::from_str(&format!("{}, */*", MediaType::ACCEPTED.join(", ")));
         let accepted = accepted.map_err(|error| context.error(ErrorKind::Invalid, error))?;
         let reads = match reference {
@@ -126,9 +125,9 @@ impl Repository {
         Ok(referrer_link(manifest, answer.headers.contains_key(OCI_SUBJECT)))
     }
 
-    /// Looks up a manifest after a PUT whose response was a success other than 201 (distribution-spec, "Pushing
-    /// Manifests") and had no digest. Such a response may come from a proxy instead of the registry. If the lookup
-    /// fails, the success is trusted, with a warning.
+    /// Confirms a write by a lookup, after a success response that has no digest and a status different from 201
+    /// (distribution-spec, "Pushing Manifests"). Such a response may come from a proxy. If the lookup fails, the write
+    /// counts as a success, with a warning.
     async fn verify_written(
         &self,
         context: &Context,
@@ -169,8 +168,8 @@ impl Repository {
         self.registry.send(context, call).await
     }
 
-    /// Returns true if the registry refused a manifest because of missing content, although the registry has that
-    /// content. This happens because a replica may lack, for a while, content that another replica has just stored.
+    /// Returns true if the registry refused a manifest because of missing content, although the registry has the
+    /// content. A replica may have sent the refusal before the replica received the content from another replica.
     async fn is_replica_lagging(&self, context: &Context, manifest: &Manifest, answer: &Response) -> bool {
         let lacks = self.registry.flavor().replicas_lag
             && !answer.status.is_success()
@@ -185,16 +184,15 @@ impl Repository {
         found.is_ok_and(|found| found.into_iter().all(|found| found))
     }
 
-    /// Returns true if the registry has a child of an index. If the type of the child does not show whether the child
-    /// is a manifest or a blob, both are looked up.
+    /// Returns true if the registry has a child of an index. If the type of the child is unknown, the method looks up
+    /// both a manifest and a blob.
     async fn has_child(&self, child: &Descriptor) -> Result<bool, StoreError> {
         let is_manifest = self.head_manifest(&child.digest.into()).await?.is_some();
         Ok(is_manifest || (child.kind() == ContentKind::Unknown && self.head_blob(child).await?))
     }
 
     /// Returns true if the registry refused to write a tag that already points at this manifest. Amazon ECR refuses to
-    /// write an immutable tag again, even with the same digest. The tag is written again if, for example, the response
-    /// to the first request was lost.
+    /// write an immutable tag again, even with the same digest. A retry after a lost response is such a second write.
     async fn is_tag_current(&self, manifest: &Manifest, reference: &ManifestRef, status: StatusCode) -> bool {
         let is_refusal = matches!(status.as_u16(), 400 | 403 | 409 | 412);
         if !is_refusal || matches!(reference, ManifestRef::Digest(_)) {
@@ -229,7 +227,7 @@ fn referrer_link(manifest: &Manifest, lists_referrers: bool) -> ReferrerLink {
     if !has_subject || lists_referrers { ReferrerLink::Listed } else { ReferrerLink::Unlisted }
 }
 
-/// Returns the descriptor that the headers of a HEAD describe, if they are complete.
+/// Creates a descriptor from the headers of a HEAD response. Returns `None` if the headers are incomplete.
 fn descriptor_from_head(
     context: &Context,
     reference: &ManifestRef,
@@ -253,7 +251,11 @@ fn descriptor_from_head(
     })
 }
 
-/// Reads the manifest in a response, and hashes the bytes. The hash decides, not the digest that the registry states.
+/// Reads the manifest in a response, and hashes the bytes.
+///
+/// # Errors
+/// [`ErrorKind::Corrupt`] if the hash differs from the requested digest, or from the digest that the registry states
+/// for a tag.
 fn manifest_from_get(context: &Context, reference: &ManifestRef, answer: &Response) -> Result<Manifest, StoreError> {
     let stated = answer.content_digest();
     let media_type = answer.header(&CONTENT_TYPE).map(MediaType::new);
@@ -282,7 +284,7 @@ fn manifest_from_get(context: &Context, reference: &ManifestRef, answer: &Respon
     }
 }
 
-/// Returns true if two digests of one algorithm differ. Digests of different algorithms may both be right.
+/// Returns true if two digests of the same algorithm differ. Returns false if the algorithms differ.
 fn differs(a: &Digest, b: &Digest) -> bool {
     a.algorithm() == b.algorithm() && a != b
 }

@@ -1,5 +1,5 @@
-//! List of referrers, from the API or from the fallback tag. Only the descriptors are read. The type of the list and
-//! all annotations are ignored.
+//! List of referrers, from the API or from the fallback tag. The parser reads only the descriptors, and ignores all
+//! annotations.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -46,7 +46,7 @@ impl ReferrerList {
         }
     }
 
-    /// Returns the reason why the manifest may have more referrers than the list contains.
+    /// Returns the reason why the list may be incomplete.
     pub(crate) fn doubt(&self) -> Option<String> {
         (self.unreadable > 0).then(|| format!("{} entries of the list have no readable digest", self.unreadable))
     }
@@ -59,8 +59,7 @@ struct Entry {
     digest: Option<String>,
     #[serde(default)]
     media_type: Option<String>,
-    /// Size that the list states. Any number is accepted, because the size is not trusted before the manifest itself is
-    /// read.
+    /// Size that the list states. A number that is not a valid size counts as 0.
     #[serde(default)]
     size: Option<serde_json::Number>,
     #[serde(default)]

@@ -28,8 +28,8 @@ enum ApiOutcome {
     NoApi,
     /// The referrers could not be determined.
     Unknown(StoreError),
-    /// The registry answered with a success status, but without a list. The registry may have the API, so the content
-    /// of the fallback tag does not prove that the list is complete.
+    /// The registry answered with a success status, but without a list. The registry may have the API, so the list
+    /// under the fallback tag may be incomplete.
     NotAList(StoreError),
 }
 
@@ -38,13 +38,13 @@ enum RequestOutcome {
     Listed(ReferrerList),
     /// A refusal that is typical of registries without the API.
     LikeNoApi(Response),
-    /// A success status without a list: for example, from a proxy that answers for the registry.
+    /// A success status without a list, for example from a proxy.
     NotAList(StoreError),
 }
 
 impl Repository {
     /// Lists the referrers by the API, or by the fallback tag if the API returns no list. Returns an error only if the
-    /// pull quota allows no read for now.
+    /// pull quota is spent.
     pub(crate) async fn list_referrers(&self, subject: &Digest, fallback: Listed) -> Result<Referrers, StoreError> {
         let context = self.context(Step::ListReferrers, subject);
         let first = self.registry.facts().referrers.claim_first_request().await;
@@ -66,7 +66,7 @@ impl Repository {
         let trusts_tag = !has_odd_success && self.registry.facts().referrers.api() != ReferrersApi::Present;
         Ok(match (found, doubt) {
             (Ok(found), None) => found,
-            // The registry refuses the API in an unusual way, and has the list under the fallback tag.
+            // The registry refuses the request to the API, and has the list under the fallback tag.
             (Ok(found), Some(_)) if trusts_tag && !found.manifests.is_empty() => found,
             (Ok(found), Some(error)) => Referrers { doubt: Some(error.to_string()), ..found },
             (Err(error), None) => Referrers { doubt: Some(error.to_string()), ..Referrers::default() },
@@ -77,11 +77,11 @@ impl Repository {
         })
     }
 
-    /// Queries the API, unless the registry is known to lack the API. The request is sent a second time after these
-    /// responses, because each of them may be a single failure:
+    /// Queries the API. If the registry is known to lack the API, no request is sent. The client sends the request a
+    /// second time after these responses:
     ///
-    /// - A refusal that is typical of a registry without the API. The second refusal means that the registry lacks the
-    ///   API, unless the registry has answered such requests before.
+    /// - A refusal that is typical of a registry without the API. A second refusal means that the registry lacks the
+    ///   API, except if the registry has answered such requests before.
     /// - A success without a list. Such a response never means that the registry lacks the API.
     async fn query_api(&self, context: &Context, subject: &Digest) -> ApiOutcome {
         if self.registry.facts().referrers.api() == ReferrersApi::Absent {
@@ -104,7 +104,7 @@ impl Repository {
             let detail = format!("{}, although the registry answered such requests before", answer.detail());
             return ApiOutcome::Unknown(context.error(ErrorKind::Invalid, detail));
         }
-        // A registry that names the unknown item has understood the request.
+        // A registry that reports an unknown repository or manifest may have the API.
         if !answer.codes().iter().any(|code| code == "NAME_UNKNOWN" || code == "MANIFEST_UNKNOWN") {
             self.registry.facts().referrers.learn_api(ReferrersApi::Absent);
         }

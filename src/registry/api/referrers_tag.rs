@@ -1,6 +1,6 @@
 //! Fallback tag of a subject (distribution-spec, "Referrers Tag Schema"): reads of the list of referrers under the tag,
-//! and additions to that list. Other tools store images under tags of this form, so the content decides: content that
-//! is not a list of referrers is never replaced.
+//! and additions to that list. Other tools store images under tags of this form. The client never replaces content that
+//! is not a list of referrers.
 
 use std::collections::{HashMap, HashSet};
 
@@ -12,7 +12,7 @@ use crate::registry::Repository;
 use crate::registry::http::context::Context;
 use crate::store::{ErrorKind, Listed, Referrers, Step, StoreError};
 
-/// Maximum number of manifests of an index that are read to determine if the index is a list of referrers.
+/// Maximum number of manifests that the client reads to determine if an index is a list of referrers.
 const MAX_PROBED: usize = 100;
 
 /// Content of a fallback tag at a target.
@@ -38,26 +38,25 @@ impl Repository {
         let Some(list) = self.fallback_list(context, subject).await? else { return Ok(Referrers::default()) };
         let read = ReferrerList::read(list.bytes()).map_err(|why| context.error(ErrorKind::Invalid, why))?;
         let doubt = read.doubt();
-        // A list with unreadable entries is not copied to a target as it is.
+        // Callers copy `fallback` verbatim, so `fallback` must not have unreadable entries.
         let fallback = Some(list).filter(|_| doubt.is_none());
         Ok(Referrers { manifests: read.manifests, fallback, doubt })
     }
 
-    /// Returns the content of the fallback tag if that content is a list. Some registries return the image itself
-    /// instead.
+    /// Returns the content of the fallback tag if the content is an index. Some registries return the image itself
+    /// under this tag.
     async fn fallback_list(&self, context: &Context, subject: &Digest) -> Result<Option<Manifest>, StoreError> {
         let tag = ManifestRef::Tag(referrers_tag(subject));
         let found = self.find_manifest(context, &tag).await?;
         Ok(found.filter(|found| found.digest() != *subject && found.media_type().as_str() == MediaType::OCI_INDEX))
     }
 
-    /// Adds `referrers` to the list under the fallback tag. The list is read and written under a lock, so that
-    /// concurrent additions of this process are not lost.
+    /// Adds `referrers` to the list under the fallback tag. A lock serializes concurrent additions of this process.
     ///
     /// # Errors
     /// - [`ErrorKind::Refused`] if the tag points at content that is not a list of referrers of this subject. The tag
     ///   is not changed.
-    /// - The error of the read, if the tag cannot be read. A tag with unknown content is not written.
+    /// - The error of the read if the client cannot read the tag. The tag is not changed.
     pub(crate) async fn write_referrers(&self, subject: &Digest, referrers: &Referrers) -> Result<(), StoreError> {
         let context = self.context(Step::LinkReferrers, subject);
         let lock = self.registry.facts().referrers.list_lock(&self.name, *subject);
@@ -88,8 +87,8 @@ impl Repository {
         Ok(matches!(self.read_fallback_tag(&context, tag, &Referrers::default()).await?, Tagged::List(_)))
     }
 
-    /// Reads the content of the fallback tag, and determines the kind of the content. An index counts as a list if it
-    /// contains one of `referrers`, or if [`Self::lists_referrers`] returns true for its entries.
+    /// Reads the content of the fallback tag, and determines the kind of the content. An index counts as a list if the
+    /// index contains one of `referrers`, or if [`Self::lists_referrers`] returns true.
     async fn read_fallback_tag(
         &self,
         context: &Context,
@@ -114,8 +113,7 @@ impl Repository {
         Ok(Tagged::Other(format!("the index {}", found.digest())))
     }
 
-    /// Returns true if the entries of an index are a list of referrers of the subject that the tag belongs to. This is
-    /// the case if one of these conditions is met:
+    /// Returns true if an index is a list of referrers of the tag's subject. One of these conditions must be true:
     ///
     /// - One of the listed manifests names the subject.
     /// - None of the listed manifests exists any more, and no entry has a platform. Entries of images have platforms.
@@ -136,9 +134,11 @@ impl Repository {
     }
 }
 
-/// Returns the list to write, with all entries of both lists, and `None` if the list at the target needs no addition.
-/// Entries are not changed, even if their content is wrong (GHCR states another `artifactType`). The source's list is
-/// copied verbatim if the target has no list, and all referrers in the source's list were copied.
+/// Merges the referrers into the list at the target. Returns `None` if the list at the target needs no addition.
+///
+/// - Entries are never changed, even wrong entries (GHCR states another `artifactType`).
+/// - If the target has no list, and all referrers in the source's list were copied, the source's list is copied
+///   verbatim.
 fn merge(present: Option<&Manifest>, referrers: &Referrers) -> Result<Option<Manifest>, String> {
     let from_source = referrers.fallback.as_ref().map(entries).transpose()?.unwrap_or_default();
     let from_source: HashMap<&str, &Value> =

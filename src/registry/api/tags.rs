@@ -1,6 +1,5 @@
-//! Tag listing (distribution-spec, "Listing Tags"), read page by page. The listing includes digests if the registry
-//! adds digests to the standard listing, or if it has its own listing, which reports digests. Each tag is reported
-//! once. Memory holds only the names of a listing, not its other content.
+//! Tag listing (distribution-spec, "Listing Tags"), page by page. Some registries add digests to the standard listing;
+//! Azure has its own listing with digests. The stream yields each tag once.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -23,7 +22,7 @@ use crate::registry::http::pagination::{MAX_NAMES, MAX_PAGE, MAX_UNUSABLE, Names
 use crate::registry::http::request::Expects;
 use crate::store::{ErrorKind, Step, StoreError, TagEntry};
 
-/// Maximum number of entries that are created at a time from the names of a page.
+/// Maximum number of entries in a batch of the stream.
 const ENTRIES_PER_BATCH: usize = 1024;
 
 /// Endpoint that lists tags.
@@ -31,7 +30,7 @@ const ENTRIES_PER_BATCH: usize = 1024;
 enum Listing {
     /// Listing of distribution-spec.
     Standard,
-    /// Azure Container Registry's own listing (its REST reference, "Tag - Get List"), which reports digests and locks.
+    /// Listing of Azure Container Registry, with digests and locks (Azure's REST reference, "Tag - Get List").
     Acr,
 }
 
@@ -42,22 +41,22 @@ struct Walk {
     pages: Pages,
     /// URL of the next page to read.
     next: Option<Url>,
-    /// Page whose tags are being reported.
+    /// Page with tags that the stream has not yielded yet.
     open: Option<OpenPage>,
-    /// Every tag that was reported.
+    /// Tags that the stream has yielded.
     seen: HashSet<Tag>,
     /// Number of names that are not valid tags.
     unusable: usize,
 }
 
-/// A page that was read and whose tags are being reported.
+/// Page whose tags the stream yields.
 #[derive(Debug)]
 struct OpenPage {
     page: Page,
     end: PageEnd,
-    /// Number of names of the page that were reported so far.
+    /// Number of names that the stream has yielded.
     reported: usize,
-    /// Number of reported tags that no earlier page contained.
+    /// Number of yielded tags that no earlier page contained.
     fresh: usize,
 }
 
@@ -96,9 +95,8 @@ impl Repository {
         .boxed()
     }
 
-    /// Reads the first page, from the registry's own listing if the registry has one. If the registry refuses its own
-    /// listing and allows the standard listing, its own listing is not requested again: an identity may have the rights
-    /// to only one of the two listings.
+    /// Reads the first page, from the registry's own listing if the registry has its own listing. If the registry
+    /// refuses its own listing and allows the standard listing, the client uses only the standard listing from then on.
     async fn first_tags(&self, context: &Context) -> Result<Walk, StoreError> {
         let mut refused = None;
         if self.registry.has_own_listing() {
@@ -209,7 +207,7 @@ impl Walk {
         Ok(Some(entries))
     }
 
-    /// Closes the open page and finds the next one.
+    /// Closes the open page, and determines the URL of the next page.
     fn close_page(&mut self) -> Result<(), String> {
         if let Some(open) = self.open.take() {
             self.next = self.pages.next_page(open.end, open.fresh)?;
@@ -218,7 +216,7 @@ impl Walk {
     }
 }
 
-/// Returns true if the registry refuses a listing permanently. Other failures may be transient.
+/// Returns true if the registry refuses a listing permanently.
 fn is_refusal(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::Denied | ErrorKind::NotFound | ErrorKind::Unsupported)
 }
@@ -252,8 +250,8 @@ impl Page {
     }
 }
 
-/// Parses a page in both forms: that of the specification and that of Azure. Returns the number of entries in each
-/// form; the fuzz target needs no other result.
+/// Parses a page in the format of the specification and in the format of Azure. Returns the number of entries in each
+/// format.
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn read_every_form(bytes: &[u8]) -> [serde_json::Result<usize>; 2] {
     let standard = serde_json::from_slice(bytes).map(TagList::into_page);
@@ -265,7 +263,7 @@ pub(crate) fn read_every_form(bytes: &[u8]) -> [serde_json::Result<usize>; 2] {
 struct TagList {
     #[serde(default)]
     tags: Names,
-    /// Digests of the tags, which Google's registries add.
+    /// Digests of the tags; only Google's registries add digests.
     #[serde(default)]
     manifest: Option<DigestOfTag>,
 }

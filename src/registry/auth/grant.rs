@@ -7,7 +7,7 @@ use http::HeaderValue;
 use super::credentials::Login;
 use super::error::AuthError;
 
-/// `Authorization` header with a serial number that distinguishes it from other grants.
+/// `Authorization` header with a unique serial number.
 #[derive(Debug, Clone)]
 pub(crate) struct Grant {
     header: HeaderValue,
@@ -19,7 +19,7 @@ impl Grant {
         &self.header
     }
 
-    /// Returns true if both grants have the same serial number. Different grants may have equal headers.
+    /// Returns true if both grants have the same serial number.
     pub(super) fn is_same(&self, other: &Self) -> bool {
         self.number == other.number
     }
@@ -35,7 +35,7 @@ impl GrantNumbers {
         Grant { header, number: self.0.fetch_add(1, Ordering::Relaxed) }
     }
 
-    /// Creates a grant that sends a user name and a password.
+    /// Creates a Basic grant from a user name and a password.
     pub(super) fn create_basic(&self, login: &Login) -> Result<Grant, AuthError> {
         let token = "the registry requires a user name and a password, and only a token is configured";
         let header = login.basic()?.ok_or_else(|| AuthError::denied(token))?;

@@ -1,7 +1,6 @@
-//! Credentials that are sent to a registry that has not required any. A registry may serve anonymous requests without
-//! ever answering 401, but give an authenticated user more access: a complete catalog, or a private repository for
-//! which the answer is otherwise 404 (project-zot/zot#3869). [`super::authenticator`] answers the challenges of a
-//! registry that requires credentials.
+//! Preemptive credentials: credentials for a registry that has not required credentials. A registry may never answer
+//! 401, but give an authenticated user more access: a complete catalog, or a private repository that the registry hides
+//! from anonymous users by a 404 (project-zot/zot#3869).
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -23,17 +22,17 @@ use crate::registry::http::response::Response;
 use crate::registry::http::retry::{Attempts, Operation};
 use crate::registry::limits::concurrency::Permit;
 
-/// Time for which a source without a login for this registry is not queried again.
+/// Pause before the client again queries a source that has no login for this registry.
 const NO_LOGIN_FOR: Duration = Duration::from_secs(60);
 
-/// State of the credentials that are sent to a registry that has not required any.
+/// State of the preemptive credentials.
 #[derive(Debug, Default)]
 pub(super) struct Preemptive {
     /// True if the API's base URL has answered a request without credentials. The lock is held during this request.
     api_requires_nothing: tokio::sync::Mutex<bool>,
-    /// Scheme by which the credentials are sent.
+    /// Scheme of the preemptive credentials.
     scheme: Mutex<Option<Scheme>>,
-    /// Time at which the source reported that it has no login.
+    /// Time at which the source reported no login.
     no_login_since: Mutex<Option<Instant>>,
     /// True if the log contains a warning that the configured credentials could not be used.
     failed: AtomicBool,
@@ -47,16 +46,16 @@ impl Preemptive {
 }
 
 impl Authenticator {
-    /// Returns the scheme by which to send credentials to a registry that has not required any:
+    /// Returns the scheme of the preemptive credentials:
     ///
-    /// * the scheme that its API requires;
-    /// * if the API requires none, Basic for a password, and Bearer for an access token.
+    /// * If the API requires a scheme, this scheme.
+    /// * Otherwise, Basic for a password, and Bearer for an access token.
     ///
     /// Returns `None` if there are no credentials to send.
     ///
     /// # Errors
-    /// Returns an error if the source of the credentials fails, or if the registry names a token service to which no
-    /// credentials may be sent.
+    /// Returns an error if the source of the credentials fails, or if the registry names a token service that must not
+    /// receive credentials.
     pub(super) async fn choose_preemptive_scheme(&self) -> Result<Option<Scheme>, AuthError> {
         let state = &self.preemptive;
         let mut api_requires_nothing = state.api_requires_nothing.lock().await;
@@ -87,8 +86,8 @@ impl Authenticator {
     }
 
     /// Requests the API's base URL without credentials, and stores the scheme of a challenge. Returns true if the API
-    /// answered without a challenge for a supported scheme. Returns false after such a challenge, or if no usable
-    /// answer was received.
+    /// answered, but required no supported scheme. Returns false after a challenge with a supported scheme, and without
+    /// a usable answer.
     async fn request_scheme_of_api(&self) -> Result<bool, AuthError> {
         let sender = &self.sender;
         let Ok(url) = sender.address("/v2/") else { return Ok(false) };
@@ -115,9 +114,9 @@ impl Authenticator {
         }
     }
 
-    /// Returns true if a request that was sent without credentials (`used` is `None`) and was refused should be sent
-    /// again with credentials. A 404 counts as a refusal, because a registry may hide a private repository by a 404.
-    /// For a request with credentials, records the result instead.
+    /// Returns true if the client should repeat a refused request with credentials. `used` is `None` for a request
+    /// without credentials. A 404 counts as a refusal, because a registry may hide a private repository by a 404. For a
+    /// request with credentials, this method only records the result.
     pub(super) async fn needs_credentials(
         &self,
         request: &RegistryRequest,
@@ -160,9 +159,8 @@ impl Authenticator {
         }
     }
 
-    /// Makes the scheme permanent if the registry did not reject credentials that it had not required. Further requests
-    /// then contain credentials from their first attempt on. A registry that serves anonymous requests ignores them; a
-    /// registry that hides repositories needs no second request.
+    /// Makes the scheme permanent if the registry did not reject preemptive credentials. Further requests then contain
+    /// credentials from their first attempt on.
     fn record_preemptive_use(&self, request: &RegistryRequest, used: &Grant, status: StatusCode) {
         if !request.is_preemptive || !shows_valid_credentials(status) {
             return;

@@ -1,5 +1,5 @@
 //! Rules for the token service that a registry names in the `realm` of a challenge. A hostile or hijacked registry
-//! could name any address. If the address breaks one of these rules, no credentials are sent to it.
+//! could name any address. If the address breaks a rule, the client sends no credentials to the token service.
 
 use url::Url;
 
@@ -7,7 +7,7 @@ use crate::registry::TokenService;
 use crate::registry::http::nearness::{Nearness, is_loopback, nearness};
 use crate::registry::http::redirect;
 
-/// Reason why no token request or no credentials are sent to a token service.
+/// Reason why the client sends no token request, or no credentials, to a token service.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum RealmError {
     #[error("the registry names no token service with a valid HTTP or HTTPS URL")]
@@ -48,9 +48,9 @@ pub(crate) fn read(realm: &str, registry: &Url, configured: Option<&TokenService
     }
 }
 
-/// Checks if credentials for the registry at `registry` may be sent to the token service at `realm`. If the registry
-/// uses plain HTTP, anybody on the network path can name any service. In this case credentials are sent only to the
-/// registry's own host, or to the service that the operator configured.
+/// Checks if the client may send credentials for the registry at `registry` to the token service at `realm`. If the
+/// registry uses plain HTTP, anybody on the network path can name any service. In this case, only the registry's own
+/// host and the configured service may receive credentials.
 pub(crate) fn may_get_credentials(
     realm: &Url,
     registry: &Url,

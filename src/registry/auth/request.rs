@@ -15,14 +15,14 @@ pub(crate) struct RegistryRequest {
     pub(super) scopes: Scopes,
     /// Effect of the request on the pull quota.
     pub(super) reads: Reads,
-    /// True if credentials are sent even if the registry has not required any.
+    /// True if the request contains credentials even if the registry has not required credentials.
     pub(super) is_preemptive: bool,
     /// True if the registry refused the request without credentials.
     pub(super) was_refused: bool,
 }
 
 impl RegistryRequest {
-    /// Creates a request without a body that expects a small answer.
+    /// Creates a request that has no body and expects a small answer.
     pub(crate) fn new(operation: Operation, method: Method, url: Url, scopes: Scopes) -> Self {
         let http = HttpRequest::new(operation, method, url);
         Self { http, scopes, reads: Reads::Nothing, is_preemptive: false, was_refused: false }
@@ -59,19 +59,19 @@ impl RegistryRequest {
         self
     }
 
-    /// Makes a redirect to a storage service count as the answer, because a signed URL of such a service may be valid
-    /// for GET only. A redirect to the same content at a registry is still followed.
+    /// Makes a redirect to a storage service count as the answer, because a signed URL of a storage service may be
+    /// valid only for GET. The client still follows a redirect to the same content at a registry.
     pub(crate) fn stopping_at_store(mut self) -> Self {
         self.http.stops_at_store = true;
         self
     }
 
-    /// Makes the request contain credentials, even if the registry has not required any.
+    /// Adds credentials to the request, even if the registry has not required credentials.
     pub(crate) fn with_credentials(self) -> Self {
         Self { is_preemptive: true, ..self }
     }
 
-    /// Makes further attempts contain credentials, after the registry refused the request without credentials.
+    /// Adds credentials to further attempts, after the registry refused the request without credentials.
     pub(super) fn add_credentials_after_refusal(&mut self) {
         (self.is_preemptive, self.was_refused) = (true, true);
     }

@@ -10,7 +10,7 @@ pub(crate) struct Scopes {
     grants: BTreeSet<String>,
     /// Key of a larger set of grants. A cached token for the larger set can be used instead.
     wider: Option<String>,
-    /// Smaller set of grants that is sufficient. The smaller set is used if the token service issues no token for the
+    /// Smaller, sufficient set of grants. The client uses the smaller set if the token service issues no token for the
     /// whole set.
     narrower: Option<Box<Scopes>>,
 }
@@ -22,11 +22,11 @@ impl Scopes {
         Self { grants: BTreeSet::from([format!("repository:{name}:pull")]), wider, narrower: None }
     }
 
-    /// Returns the scopes that read from a repository to which the client also writes. They include the right to push,
-    /// for two reasons:
+    /// Returns the scopes that read from a repository to which the client also writes. The scopes include the right to
+    /// push, for two reasons:
     ///
     /// * Some registries (Quay, Harbor) refuse a pull token for a repository that does not exist yet. With a push
-    ///   token, they answer that such a repository is empty.
+    ///   token, these registries answer that the repository is empty.
     /// * One token is then sufficient for the whole copy.
     pub(crate) fn pull_to_push(name: &RepositoryName) -> Self {
         Self { narrower: Some(Box::new(Self::pull(name))), ..Self::push(name) }
@@ -77,12 +77,12 @@ impl Scopes {
         self.wider.as_deref()
     }
 
-    /// Returns the smaller set that is sufficient, if there is one.
+    /// Returns the smaller, sufficient set, if any.
     pub(crate) fn narrower(&self) -> Option<&Self> {
         self.narrower.as_deref()
     }
 
-    /// Returns true if this set already includes the grant `wanted`, which a registry requires.
+    /// Returns true if this set already includes the grant `wanted`.
     pub(crate) fn covers(&self, wanted: &str) -> bool {
         let Some((resource, wanted)) = wanted.rsplit_once(':') else { return false };
         self.grants.iter().filter_map(|grant| grant.rsplit_once(':')).any(|(known, actions)| {

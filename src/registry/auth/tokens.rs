@@ -13,15 +13,14 @@ use super::grant::Grant;
 use super::scope::Scopes;
 use crate::store::ErrorKind;
 
-/// Number of stored scopes from which on unused scopes are removed.
+/// Number of slots at which unused slots are removed.
 const MAX_SLOTS: usize = 1024;
 
-/// Time for which no further request is sent to a token service that did not answer after all retries. Otherwise the
-/// request for each further scope would wait for all retries again.
+/// Time without further requests to a token service that did not answer after all retries.
 const SILENT_FOR: Duration = Duration::from_secs(10);
 
-/// Time for which the client requests only pull tokens, after the token service refused a push token and a pull token
-/// is sufficient.
+/// Time for which the client requests only pull tokens, after the token service refused a push token. Applies only if a
+/// pull token is sufficient.
 const NARROWED_FOR: Duration = Duration::from_secs(300);
 
 /// Tokens of one identity.
@@ -32,12 +31,12 @@ pub(super) struct Tokens {
     silent: Mutex<Option<(Url, Instant, AuthError)>>,
 }
 
-/// Token of one scope. The slot stays locked while its token is requested, so that at most one request is in flight.
+/// Token of one scope. A token request holds the lock, so at most one request is in flight.
 pub(super) type TokenSlot = tokio::sync::Mutex<TokenSlotState>;
 
 #[derive(Debug, Default)]
 pub(super) struct TokenSlotState {
-    /// Token, with the time from which on another token is requested.
+    /// Token, with the time of its renewal.
     token: Option<(Grant, Instant)>,
     /// Grants that the registry required in addition to the grants of the scope.
     pub(super) extra: BTreeSet<String>,
@@ -53,7 +52,7 @@ impl TokenSlotState {
         self.refused.is_some_and(|since| since.elapsed() < NARROWED_FOR)
     }
 
-    /// Returns the token if it need not be renewed yet.
+    /// Returns the token if its renewal is not due yet.
     pub(super) fn fresh(&self) -> Option<Grant> {
         self.token.as_ref().filter(|(_, renew_at)| Instant::now() < *renew_at).map(|(grant, _)| grant.clone())
     }
@@ -105,8 +104,9 @@ impl Tokens {
         self.slot(&scopes.key()).try_lock().ok()?.is_refused().then(|| self.slot(&narrower).try_lock().ok()?.fresh())?
     }
 
-    /// Removes the refused token `used` from all slots, unless another request has already replaced it. `wanted`
-    /// contains the scopes that the registry requires.
+    /// Removes the refused token `used` from all slots. If another request has already replaced the token in a slot,
+    /// the slot keeps the new token. `wanted` contains the scopes that the registry requires, for the next token
+    /// request.
     pub(super) async fn remove(&self, scopes: &Scopes, used: Option<&Grant>, wanted: Option<&str>) {
         let wider = scopes.wider().map(str::to_owned);
         let narrower = scopes.narrower().map(Scopes::key);
@@ -133,8 +133,8 @@ impl Tokens {
         *self.silent.lock() = silent;
     }
 
-    /// Returns the error of the last token request, if the token service did not answer it within the last
-    /// [`SILENT_FOR`].
+    /// Returns the error of the last token request, if the token service did not answer and the request ended less than
+    /// [`SILENT_FOR`] ago.
     pub(super) fn recent_failure_of(&self, realm: &Url) -> Option<AuthError> {
         let silent = self.silent.lock();
         let (_, _, failure) =

@@ -16,12 +16,12 @@ impl Flavor {
             is_known_to_store: true,
             ..Self::GENERIC.uploads
         },
-        // A POST counts as a write, and far fewer writes than reads are allowed.
+        // A POST counts as a write. The limit of writes is much lower than the limit of reads.
         prefers_head: true,
         // All geo-replicas share one name (Azure/acr, issue 588).
         replicas_lag: true,
         has_azure_tag_list: true,
-        // The tier of a registry is unknown, and the limits of the tiers differ.
+        // The limits depend on the tier of the registry, which the client does not know.
         limits: None,
         hints: FlavorHints {
             denied: Some(required_role),
@@ -53,7 +53,7 @@ impl LimitProfile {
         concurrent: None,
     };
 
-    /// Azure Container Registry, tier Standard: the figures of Basic.
+    /// Azure Container Registry, tier Standard, with the limits of Basic.
     pub const ACR_STANDARD: &'static Self = &Self { name: "acr-standard", ..*Self::ACR_BASIC };
 
     /// Azure Container Registry, tier Premium.
@@ -69,7 +69,7 @@ impl LimitProfile {
     };
 }
 
-/// Returns the role that the registry may require. A registry with role assignments by repository (ABAC) ignores
+/// Returns a hint about the role that a step may require. A registry with role assignments by repository (ABAC) ignores
 /// `AcrPull`, `AcrPush` and `AcrDelete` ("Azure Container Registry Entra permissions and role assignments overview").
 fn required_role(step: Step) -> &'static str {
     match step {

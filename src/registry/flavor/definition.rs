@@ -1,5 +1,4 @@
-//! Definition of a flavour, with one field for each difference between registries. The other files of this folder
-//! contain the flavours.
+//! Definition of a flavour: one field for each difference between registries.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,40 +7,38 @@ use crate::oci::RegistryHost;
 use crate::registry::LimitProfile;
 use crate::store::Step;
 
-/// Flavour of a registry: all differences that affect the requests to the registry, or the messages about it.
-/// [`Flavor::GENERIC`] has the defaults, and each other constant states the differences.
+/// Flavour of a registry: all differences that affect requests to the registry, or messages about the registry.
+/// [`Flavor::GENERIC`] has the defaults. The other constants override some fields.
 pub struct Flavor {
-    /// Unique name. If [`Self::is_kind`] is true, it is a value of `kind` in `sync.yaml`.
+    /// Unique name. If [`Self::is_kind`] is true, the name is a value of `kind` in `sync.yaml`.
     pub(crate) name: &'static str,
-    /// True if `kind` in `sync.yaml` may name the flavour, because its registries may be at other domains too. False if
-    /// only one service with one host has the flavour: the host then identifies the flavour.
+    /// True if registries of the flavour may have custom domains. `kind` in `sync.yaml` may then name the flavour.
+    /// False if the flavour is a single service with a fixed host.
     pub(crate) is_kind: bool,
     /// Hosts that have the flavour.
     pub(crate) hosts: &'static [HostPattern],
-    /// Host of the API. `None` is the registry's own host.
+    /// Host of the API. `None` means the registry's own host.
     pub(crate) api_host: Option<&'static str>,
-    /// Keys of the registry's credentials. `None` is the registry's own host.
+    /// Keys of the registry's credentials. `None` means the registry's own host.
     pub(crate) credential_keys: Option<CredentialKeys>,
-    /// Form in which blobs are uploaded.
+    /// Form in which the registry accepts blobs.
     pub(crate) uploads: FlavorUploads,
-    /// True if the lookup of a blob by HEAD is cheaper than the start of an upload. False if the start of an upload for
-    /// a blob that may exist is as cheap as a HEAD.
+    /// True if a HEAD of a blob is cheaper than the start of an upload. False if both requests cost the same.
     pub(crate) prefers_head: bool,
-    /// Requirement of the registry for mounts, as a message for the log. `None` is a registry without a requirement.
+    /// Requirement of the registry for mounts, as a message for the log. `None` means no requirement.
     pub(crate) mount_requirement: Option<&'static str>,
     /// True if a request for push access may create a repository that does not exist yet.
     pub(crate) creates_repositories_on_request: bool,
-    /// True if a replica may, for a while, lack content that another replica has stored.
+    /// True if new content on one replica reaches the other replicas only after a delay.
     pub(crate) replicas_lag: bool,
     /// True if the registry adds digests to the tag list of distribution-spec.
     pub(crate) tag_list_has_digests: bool,
-    /// True if the registry has Azure's tag list, which includes digests, in addition to the tag list of
-    /// distribution-spec.
+    /// True if the registry also has Azure's tag list, which includes digests.
     pub(crate) has_azure_tag_list: bool,
     /// False if the registry is known to have no catalog of repositories.
     pub(crate) has_catalog: bool,
-    /// Length of the window in which the registry counts pulls, if its headers do not state it. `None` is a registry
-    /// that is not known to count pulls.
+    /// Length of the window in which the registry counts pulls, if the headers of the registry state no length. `None`
+    /// means that the registry is not known to count pulls.
     pub(crate) pull_quota_window: Option<Duration>,
     /// Limits that apply if no profile is configured. `None` means that no limits of the registry are known.
     pub(crate) limits: Option<&'static LimitProfile>,
@@ -58,7 +55,7 @@ pub(crate) enum HostPattern {
     Name(&'static str),
     /// All names below this domain.
     Below(&'static str),
-    /// All names below one of these domains that contain `part`.
+    /// All names that contain `part`, below one of these domains.
     Part {
         /// Part of the name.
         part: &'static str,
@@ -72,21 +69,21 @@ pub(crate) enum HostPattern {
 pub(crate) struct CredentialKeys {
     /// Key that docker itself writes. Credential helpers get this key too.
     pub(crate) written: &'static str,
-    /// Hosts that mean the registry in other keys, in the order in which they apply.
+    /// Hosts that identify the registry in other keys, in order of precedence.
     pub(crate) hosts: &'static [&'static str],
 }
 
 /// Form in which a registry accepts blobs.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct FlavorUploads {
-    /// True if the registry needs the bytes of an upload in chunks.
+    /// True if the registry needs uploads in chunks.
     pub(crate) in_chunks: bool,
     /// Default length of a chunk, in bytes.
     pub(crate) chunk: usize,
-    /// Minimum length of a chunk other than the last, in bytes.
+    /// Minimum length of a chunk, in bytes. The last chunk may be shorter.
     pub(crate) min_chunk: usize,
-    /// True if the registry is known to store the content that it reports as stored. At such a registry, one check is
-    /// enough to prove that it assembles chunks.
+    /// True if the registry is known to store all content that the registry reports as stored. One check then proves
+    /// that the registry assembles chunks.
     pub(crate) is_known_to_store: bool,
 }
 

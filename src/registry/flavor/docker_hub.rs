@@ -24,8 +24,8 @@ impl Flavor {
 }
 
 impl LimitProfile {
-    /// Docker Hub. Its abuse limit is "in the order of thousands of requests per minute" and has no exact figure
-    /// (docs.docker.com, "Docker Hub usage and limits"), so none is set. At internet latencies, 16 requests in flight
-    /// stay within that limit. Its pull limit is separate.
+    /// Docker Hub. The abuse limit is "in the order of thousands of requests per minute", without an exact figure
+    /// (docs.docker.com, "Docker Hub usage and limits"). At internet latencies, 16 requests in flight stay within the
+    /// abuse limit. The pull limit is separate.
     pub const DOCKER_HUB: &'static Self = &Self { name: "docker-hub", rates: &[], concurrent: Some(16) };
 }

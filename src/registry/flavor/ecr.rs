@@ -3,19 +3,19 @@
 use crate::registry::flavor::definition::{FlavorHints, FlavorUploads, HostPattern};
 use crate::registry::{Bucket, Flavor, LimitProfile, Rate};
 
-/// Domains of Amazon's services, except those that also answer over IPv6 ([`DUAL_STACK_DOMAIN`]).
+/// Domains of Amazon's services with IPv4 only.
 pub(crate) const AWS_DOMAINS: [&str; 3] = ["amazonaws.com", "amazonaws.com.cn", "amazonaws.eu"];
 
-/// Domain of Amazon's services that also answer over IPv6.
+/// Domain of Amazon's services with IPv4 and IPv6.
 const DUAL_STACK_DOMAIN: &str = "on.aws";
 
 impl Flavor {
     /// Amazon Elastic Container Registry.
     pub const ECR: &'static Self = &Self {
         name: "ecr",
-        // Private registries, also through a VPC endpoint. Other hosts below these domains may belong to anybody.
-        // `public.ecr.aws` is not listed here: the differences of this flavour concern writes, and most users of
-        // `public.ecr.aws` only read.
+        // Hosts of private registries, including VPC endpoints. Other hosts below these domains may belong to anybody.
+        // `public.ecr.aws` is not included: this flavour differs only for writes, and most users of `public.ecr.aws`
+        // only read.
         hosts: &[
             HostPattern::Part { part: ".dkr.ecr.", domains: &AWS_DOMAINS },
             HostPattern::Part { part: ".dkr.ecr-fips.", domains: &AWS_DOMAINS },
@@ -24,12 +24,12 @@ impl Flavor {
         ],
         uploads: FlavorUploads {
             in_chunks: true,
-            // Shorter chunks are refused, because each chunk becomes a part of an S3 upload.
+            // The registry refuses shorter chunks, because each chunk becomes a part of an S3 upload.
             min_chunk: 5 * 1024 * 1024,
             is_known_to_store: true,
             ..Self::GENERIC.uploads
         },
-        // Only blobs that a manifest refers to are mounted, and few upload starts are allowed.
+        // The registry mounts only blobs that a manifest refers to, and allows few upload starts.
         prefers_head: true,
         mount_requirement: Some(
             "no blob was mounted: Amazon ECR mounts only with the account setting BLOB_MOUNTING=ENABLED, and only \
@@ -48,9 +48,8 @@ impl Flavor {
 }
 
 impl LimitProfile {
-    /// Amazon: 10 upload starts a second (docs.aws.amazon.com, "Amazon ECR service quotas", `InitiateLayerUpload`, the
-    /// lowest default so far). This program never reaches Amazon's limits of reads and chunks, which are hundreds a
-    /// second.
+    /// Amazon: 10 upload starts a second (docs.aws.amazon.com, "Amazon ECR service quotas", `InitiateLayerUpload`). The
+    /// limits of reads and chunks are hundreds a second, and this program never reaches these limits.
     pub const ECR: &'static Self =
         &Self { name: "ecr", rates: &[(Bucket::Uploads, Rate::per_second(10))], concurrent: None };
 }

@@ -5,14 +5,14 @@ use std::str::FromStr;
 
 use crate::registry::{Bucket, Rate};
 
-/// Limits that a well-known registry documents, or is known to have.
+/// Limits of a well-known registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LimitProfile {
-    /// Unique name, as it is written in `sync.yaml`.
+    /// Unique name in `sync.yaml`.
     pub(crate) name: &'static str,
     /// Rates by bucket. A bucket without an entry has no limit.
     pub(crate) rates: &'static [(Bucket, Rate)],
-    /// Maximum number of requests in flight. `None` is the client's default.
+    /// Maximum number of requests in flight. `None` means the client's default.
     pub(crate) concurrent: Option<usize>,
 }
 
@@ -24,7 +24,7 @@ pub struct LimitProfileError {
 }
 
 impl LimitProfile {
-    /// All profiles, in the order in which they are listed.
+    /// All profiles, in display order.
     pub const ALL: [&'static Self; 8] = [
         Self::DOCKER_HUB,
         Self::ACR_BASIC,
@@ -36,7 +36,7 @@ impl LimitProfile {
         Self::QUAY,
     ];
 
-    /// Names of all profiles, as they are written in `sync.yaml`.
+    /// Names of all profiles in `sync.yaml`.
     pub const NAMES: [&'static str; Self::ALL.len()] = {
         let mut names = [""; Self::ALL.len()];
         let mut at = 0;

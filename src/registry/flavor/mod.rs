@@ -1,8 +1,8 @@
-//! Differences between registries. Each flavour is one constant in a file of its own: its hosts, uploads, listings,
-//! limits and hints. No other module decides by the name of a registry.
+//! Differences between registries. Each flavour is one constant in its own file: hosts, uploads, listings, limits and
+//! hints. No other module compares the names of registries.
 //!
-//! A new flavour is a file with its constant, and a line in [`Flavor::ALL`]. Limits that the registry states are a
-//! second constant in that file, and a line in [`LimitProfile::ALL`].
+//! To add a flavour, write a file with the constant, and list the constant in [`Flavor::ALL`]. If the registry states
+//! limits, add a [`LimitProfile`] constant to the file, and list this constant in [`LimitProfile::ALL`].
 
 mod acr;
 pub(super) mod definition;

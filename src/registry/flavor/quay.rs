@@ -1,4 +1,4 @@
-//! quay.io. A Quay on premises is a generic registry, because it has no known limits.
+//! quay.io. An on-premises Quay is a generic registry, because an on-premises Quay has no known limits.
 
 use crate::registry::flavor::definition::HostPattern;
 use crate::registry::{Flavor, LimitProfile};
@@ -17,7 +17,7 @@ impl Flavor {
 }
 
 impl LimitProfile {
-    /// quay.io: "a few requests per second", with bursts, per address and endpoint, without an exact figure
-    /// (access.redhat.com/solutions/6218921), so the only limit is 8 requests in flight.
+    /// quay.io allows "a few requests per second" per address and endpoint, with bursts
+    /// (access.redhat.com/solutions/6218921). No exact figure is known, so the only limit is 8 requests in flight.
     pub const QUAY: &'static Self = &Self { name: "quay", rates: &[], concurrent: Some(8) };
 }

@@ -1,4 +1,4 @@
-//! Rates of requests, and the buckets in which requests count.
+//! Rates of requests, and the request buckets to which the rates apply.
 
 use std::fmt;
 use std::time::Duration;
@@ -16,12 +16,12 @@ pub enum Bucket {
     Uploads,
     /// Deletions of manifests.
     Deletes,
-    /// Reads by the referrers API, which count as reads too.
+    /// Reads by the referrers API. These reads also count as [`Self::Reads`].
     ReferrerLists,
 }
 
 impl Bucket {
-    /// All buckets, in the order in which they are shown.
+    /// All buckets, in the order of the variants.
     pub const ALL: [Self; 6] =
         [Self::Requests, Self::Reads, Self::Writes, Self::Uploads, Self::Deletes, Self::ReferrerLists];
 

@@ -45,8 +45,8 @@ impl Flavor {
         Self::ALL.into_iter().find(has_pattern).unwrap_or(Self::GENERIC)
     }
 
-    /// Returns the flavour of a registry: the configured flavour, or else the flavour that the host's name implies. If
-    /// the host is the only host of a service, the configured flavour is ignored.
+    /// Returns the configured flavour, or else the flavour that the host's name implies. If the host is the fixed host
+    /// of a single service, the configured flavour is ignored.
     pub(crate) fn resolve(host: &RegistryHost, configured: Option<&'static Self>) -> &'static Self {
         let by_host = Self::from_host(host);
         configured.filter(|_| by_host.is_kind).unwrap_or(by_host)
@@ -87,7 +87,7 @@ mod tests {
         Flavor::from_host(&host.parse().unwrap())
     }
 
-    /// Returns hosts that have a pattern.
+    /// Returns hosts that match a pattern.
     fn example_hosts(pattern: HostPattern) -> Vec<String> {
         match pattern {
             HostPattern::Host(name) => vec![name.to_owned()],
@@ -171,7 +171,7 @@ mod tests {
             ("ec2-1-2-3-4.eu-west-1.compute.amazonaws.com", Flavor::GENERIC),
             ("x1.lambda-url.us-east-1.on.aws", Flavor::GENERIC),
             ("1.dkr.ecr.eu-west-1.evilamazonaws.com", Flavor::GENERIC),
-            // This registry is read like any other registry. An operator that pushes to it may set `kind: ecr`.
+            // An operator that pushes to this registry may set `kind: ecr`.
             ("public.ecr.aws", Flavor::GENERIC),
             ("gcr.io", Flavor::GOOGLE),
             ("eu.gcr.io", Flavor::GOOGLE),

@@ -1,4 +1,4 @@
-//! Body of a blob while the caller reads it. The body limits the bandwidth, counts the bytes and detects a stall.
+//! Body of a blob that the caller reads. The body limits the bandwidth, counts the bytes and detects a stall.
 
 use std::fmt;
 use std::sync::Arc;

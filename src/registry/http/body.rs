@@ -28,7 +28,7 @@ pub(crate) struct Outgoing {
 pub(crate) struct Watch(Arc<Mutex<BodyState>>);
 
 struct BodyState {
-    /// Source of the bytes. `None` after the request has ended, so that the source is not read any further.
+    /// Source of the bytes; `None` after the end of the request.
     bytes: Option<Verified>,
     /// Error of the source, if the source failed.
     failure: Option<StoreError>,
@@ -42,7 +42,7 @@ struct BodyState {
 enum Phase {
     /// The HTTP client waits for the next piece of the source. The source has its own time limits.
     WaitingForSource,
-    /// The HTTP client received a piece at this time, and has not requested the next one.
+    /// The HTTP client received a piece at this time, and has not requested the next piece.
     Sending(Instant),
     /// The HTTP client received the last piece before this time.
     Complete(Instant),
@@ -94,7 +94,7 @@ impl Watch {
         }
     }
 
-    /// Starts the stall timer. Waits before the request was sent do not count as a stall.
+    /// Starts the stall timer. Earlier waits do not count as a stall.
     pub(crate) fn start_request(&self) {
         self.set_phase(Phase::Sending(Instant::now()));
     }

@@ -1,5 +1,5 @@
 //! Challenges in `WWW-Authenticate` (RFC 9110, section 11.6.1): the authentication that a registry requires. This file
-//! only parses challenges; `auth` answers them.
+//! only parses challenges; `auth` answers challenges.
 
 use http::HeaderMap;
 use http::header::WWW_AUTHENTICATE;
@@ -18,7 +18,7 @@ impl Challenge {
     }
 }
 
-/// Returns all challenges of a response. A response may have several headers, and a header several challenges.
+/// Returns all challenges of a response. Each header may contain several challenges.
 pub(crate) fn challenges(headers: &HeaderMap) -> Vec<Challenge> {
     let values = headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| Reader { rest: value }.challenges()).collect()

@@ -1,5 +1,5 @@
-//! Context of an operation: its repository, step, subject, tenant and retry budget. Error messages name the first
-//! three.
+//! Context of an operation: its repository, step, subject, tenant and retry budget. Error messages name the repository,
+//! the step and the subject.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ pub(crate) struct Context {
     pub(crate) step: Step,
     /// Tag or digest, for messages; empty if the operation has neither.
     pub(crate) subject: String,
-    /// Tenant whose share of the limits the operation uses.
+    /// Tenant of the operation, for fair limits.
     pub(crate) tenant: Tenant,
     /// Flavour of the registry, which determines the hints in error messages.
     pub(crate) flavor: &'static Flavor,
@@ -38,8 +38,8 @@ impl Context {
         Self { place, step, subject, tenant: Tenant::default(), flavor, budget }
     }
 
-    /// Creates an error of this operation. A transient error is marked as given up if the retry budget of the item is
-    /// spent.
+    /// Creates an error of this operation. If the retry budget of the item is spent, a transient error is marked as
+    /// given up.
     pub(crate) fn error(&self, kind: ErrorKind, detail: impl std::fmt::Display) -> StoreError {
         let error = StoreError::new(&self.place, self.step, &self.subject, kind, detail);
         if error.is_transient() && self.budget.is_spent() { error.mark_given_up() } else { error }

@@ -1,5 +1,5 @@
-//! First request of `login-check` to a server: a GET without credentials over a new connection. `login-check` inspects
-//! the server's certificate on that connection. The request is not repeated.
+//! First request of `login-check` to a server: a GET without credentials over a new connection, without retries.
+//! `login-check` inspects the server's certificate on this connection.
 
 use bytes::BytesMut;
 use http::{Method, Version};

@@ -24,19 +24,19 @@ use crate::registry::limits::concurrency::Permit;
 /// Maximum number of redirects that one request follows.
 const MAX_REDIRECTS: usize = 10;
 
-/// Credentials of one attempt, and the listener to the registry's answers.
+/// Credentials of one attempt, and the listener for the registry's answers.
 #[derive(Clone, Copy)]
 pub(crate) struct Authorization<'a> {
     /// Value of the header `Authorization`; `None` for an anonymous request.
     pub(crate) header: Option<&'a HeaderValue>,
     /// URL of the only origin that receives the header.
     pub(crate) origin: &'a Url,
-    /// Listener to the registry's own answers.
+    /// Listener for the registry's own answers.
     pub(crate) listener: &'a dyn AnswerListener,
 }
 
-/// Listener of a higher layer to the registry's own answers, including redirects. Answers of other hosts are not
-/// reported. The sender calls the listener before it reads the body of the answer.
+/// Listener of a higher layer for the registry's own answers, including redirects. The sender does not report answers
+/// of other hosts. The sender calls the listener before the sender reads the body of the answer.
 pub(crate) trait AnswerListener: Sync {
     /// Records an answer to a request with this `Authorization`. Returns true if the answer's `Retry-After` must not
     /// pause all requests to the registry.
@@ -60,8 +60,8 @@ impl<'a> Authorization<'a> {
 }
 
 impl Sender {
-    /// Performs one exchange, including redirects. Reads the body of the answer, unless the body is a blob. The
-    /// exchange starts without a wait, because the caller has already waited for the permit and the bandwidth.
+    /// Performs one exchange, including redirects, and reads the body of the answer. If the body is a blob, the caller
+    /// reads the body. The caller has already waited for the permit.
     pub(crate) async fn attempt(
         self: &Arc<Self>,
         request: &mut HttpRequest,
@@ -169,14 +169,15 @@ impl Sender {
     }
 
     /// Pauses all further requests to the registry for the time in `Retry-After`, if the answer asks the client to slow
-    /// down. The pause starts before the body of the answer is read.
+    /// down.
     fn apply_retry_after(&self, head: &ResponseHead) {
         if let Some(wait) = head.retry_after.filter(|_| head.failure() == Some(Failure::Throttled)) {
             self.limiter.pause(wait);
         }
     }
 
-    /// Reads the body of an answer: of a success the whole body, of a refusal at most [`MAX_REFUSAL`] bytes.
+    /// Reads the body of an answer. A refusal is cut after about [`MAX_REFUSAL`] bytes. A success with more than
+    /// `max_bytes` bytes is an error.
     async fn read_whole(
         &self,
         head: ResponseHead,
@@ -209,8 +210,8 @@ async fn complete_within<T>(
     tokio::time::timeout(limit, work).await.unwrap_or_else(late)
 }
 
-/// Returns true if a redirect with this status may be followed. A token request with a body contains the login, which
-/// is sent to no other host.
+/// Returns true if the client may follow a redirect with this status. A token request with a body is not redirected,
+/// because the body contains the login.
 fn follows(request: &HttpRequest, status: StatusCode) -> bool {
     let keeps_method = matches!(status, StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT);
     let is_read = matches!(request.method, Method::GET | Method::HEAD);

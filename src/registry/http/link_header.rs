@@ -1,6 +1,6 @@
-//! URL of the next page of a list (distribution-spec, "Listing Tags"; RFC 8288). Registries and the proxies in front of
-//! them write `Link` in many ways, and some proxies drop the header. Therefore a link that cannot be followed is an
-//! error. After a full page without a link, the client itself builds the URL of the next page.
+//! URL of the next page of a list (distribution-spec, "Listing Tags"; RFC 8288). Registries and proxies write `Link` in
+//! many forms. A link that the client cannot follow is an error. Some proxies drop the header: after a full page
+//! without a link, the client builds the URL of the next page.
 
 use std::collections::HashSet;
 
@@ -36,12 +36,12 @@ impl Pages {
         Self { first: first.clone(), seen: HashSet::from([first.clone()]), by_last: false }
     }
 
-    /// Returns true if the client built the URL of the current page itself. The registry may not support such a URL.
+    /// Returns true if the client built the URL of the current page itself.
     pub(crate) fn is_by_last(&self) -> bool {
         self.by_last
     }
 
-    /// Records that a page was requested from the URL `instead`.
+    /// Records that the client requested the page from the URL `instead`.
     pub(crate) fn record_actual_url(&mut self, page: &Url, instead: &Url) {
         if self.first == *page {
             self.first = instead.clone();
@@ -49,8 +49,8 @@ impl Pages {
         self.seen.insert(instead.clone());
     }
 
-    /// Evaluates a page of a list of names, by the headers of the response, the number of names and the last name. An
-    /// error explains why the list cannot be completed.
+    /// Determines the end of a page of names from the headers of the response, the number of names and the last name.
+    /// An error explains why the list cannot be completed.
     pub(crate) fn read_page_end(
         &self,
         page: &Url,
@@ -66,8 +66,8 @@ impl Pages {
         Ok(PageEnd { link, full_to: last.filter(|_| is_full).map(str::to_owned) })
     }
 
-    /// Returns the URL of the page after the page with this end; `None` after the last page. `fresh` is the number of
-    /// names of the page that earlier pages did not have.
+    /// Returns the URL of the next page; `None` after the last page. `fresh` is the number of names of the current page
+    /// that earlier pages did not have.
     ///
     /// After a full page without a link, the client requests the names after the last name of that page. A registry
     /// that does not support `last` sends the same names again. In this case the list is complete.
@@ -124,14 +124,13 @@ fn next_link(page: &Url, headers: &HeaderMap) -> Result<Option<Url>, String> {
             }
         }
     }
-    // RFC 8288 requires a relation. A list links only to its next page, so a link without a relation is used as this
-    // link.
+    // RFC 8288 requires a relation. A link without a relation is used as the link to the next page.
     unnamed.map(|target| resolve(page, &target)).transpose()
 }
 
-/// Resolves the target of a link. If the link leads to the same list at another origin, the client requests it from the
-/// origin of the page: a registry behind a proxy may build its links with its internal host name or scheme. No request
-/// is sent to another host.
+/// Resolves the target of a link. A registry behind a proxy may build its links with its internal host name or scheme.
+/// If the link leads to the same list at another origin, the client uses the origin of the page. The client sends no
+/// request to another host.
 fn resolve(page: &Url, target: &str) -> Result<Url, String> {
     if let Ok(url) = page.join(target)
         && is_same_list(page, &url)
@@ -246,8 +245,8 @@ mod tests {
             r#"/v2/a/tags/list?last=b&n=2; rel="next""#,
             "/v2/a/tags/list?last=b&n=2",
             r#"</v2/a/tags/list?last=b&n=2; rel="next""#,
-            // Links with the internal host name or scheme of a registry behind a proxy. They are followed at the page's
-            // origin.
+            // Links with the internal host name or scheme of a registry behind a proxy. The client follows these links
+            // at the page's origin.
             r#"<http://registry.internal:5000/v2/a/tags/list?last=b&n=2>; rel="next""#,
             r#"<http://h/v2/a/tags/list?last=b&n=2>; rel="next""#,
             r#"<http://internal/registry/v2/a/tags/list?last=b&n=2>; rel="next""#,
@@ -313,7 +312,7 @@ mod tests {
         let next = pages.next_page(full, 1000).unwrap().unwrap();
         assert_eq!(next.as_str(), "https://h/v2/a/tags/list?n=1000&last=v%2B9");
         assert!(pages.is_by_last());
-        // The registry returns the first page again: it does not support `last`.
+        // The registry does not support `last`, and returns the first page again.
         let again = end_of(&pages, &next, 1000, "v+9");
         assert_eq!(pages.next_page(again, 0), Ok(None));
 

@@ -1,12 +1,12 @@
-//! Nearness of addresses. An address is near if it belongs to this machine, or if only the network of this machine can
-//! reach it. This file does not resolve names.
+//! Nearness of addresses. An address is near if only this machine or its network can reach the address. This file does
+//! not resolve names.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use url::{Host, Url};
 
-/// Kind of a near address, which only this machine or its network can reach.
+/// Kind of a near address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Nearness {
     Loopback,
@@ -50,7 +50,7 @@ pub(crate) fn nearness(url: &Url) -> Option<Nearness> {
 const METADATA_NAMES: [&str; 4] =
     ["metadata.google.internal", "metadata.goog", "metadata", "instance-data.ec2.internal"];
 
-/// Metadata services outside the link-local range: Azure's wire server, Alibaba's, and EC2's over IPv6.
+/// Metadata services outside the link-local range: Azure's wire server, Alibaba Cloud, and EC2 over IPv6.
 const METADATA_V4: [Ipv4Addr; 2] = [Ipv4Addr::new(168, 63, 129, 16), Ipv4Addr::new(100, 100, 100, 200)];
 const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
 
@@ -74,7 +74,7 @@ pub(crate) fn nearness_of(address: IpAddr) -> Option<Nearness> {
     }
 }
 
-/// Returns true if the host of a URL is this machine. A proxy from the environment is never used for such a URL.
+/// Returns true if the host of a URL is this machine.
 pub(crate) fn is_loopback(url: &Url) -> bool {
     nearness(url) == Some(Nearness::Loopback)
 }

@@ -10,7 +10,7 @@ use http::StatusCode;
 use serde::de::{Deserialize, Deserializer, Error as _, SeqAccess, Visitor};
 use url::Url;
 
-/// Number of names that the client requests per page. Azure Container Registry returns no more names per page
+/// Number of names that the client requests per page. Azure Container Registry returns at most this number of names
 /// (Azure/acr, issue 749).
 pub(crate) const PAGE: usize = 1000;
 
@@ -20,8 +20,7 @@ pub(crate) const MAX_PAGE: usize = 16 * 1024 * 1024;
 /// Maximum number of names of one list.
 pub(crate) const MAX_NAMES: usize = 1_000_000;
 
-/// Maximum number of invalid names in one list: names that the specification's grammar does not allow. A list with more
-/// invalid names is not the list of a registry.
+/// Maximum number of invalid names in one list: names that the specification's grammar does not allow.
 pub(crate) const MAX_UNUSABLE: usize = 10_000;
 
 /// Maximum number of characters of an invalid name that a message shows.
@@ -45,8 +44,8 @@ impl Paging {
         if self.refuses_size.load(Ordering::Relaxed) { String::new() } else { format!("?n={PAGE}") }
     }
 
-    /// Returns true if the error response to the request of a page may be about the page size. distribution refuses a
-    /// size above its own limit (`PAGINATION_NUMBER_INVALID`).
+    /// Returns true if an error response may mean that the registry refuses the page size. distribution refuses a size
+    /// above its own limit (`PAGINATION_NUMBER_INVALID`).
     pub(crate) fn may_refuse_size(page: &Url, status: StatusCode, codes: &[String]) -> bool {
         let is_refusal = matches!(status, StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY);
         is_refusal && requested_size(page).is_some() && !codes.iter().any(|code| code == "NAME_INVALID")
@@ -57,18 +56,17 @@ impl Paging {
         self.refuses_size.store(true, Ordering::Relaxed);
     }
 
-    /// Records the number of names of a page that was not the last one.
+    /// Records the number of names of a page with a link to the next page.
     pub(crate) fn learn_size(&self, names: usize) {
         self.largest.fetch_max(names, Ordering::Relaxed);
     }
 
-    /// Returns true if a page without a link may not be the last page, because some proxies drop `Link` (Quay, PR
+    /// Returns true if further pages may follow a page without a link, because some proxies drop `Link` (Quay, PR
     /// 5398). The page counts as full if its number of names is one of:
     ///
     /// - at least the requested number;
     /// - at least the largest number of names of an earlier page with a link;
-    /// - a multiple of [`ROUND`], if the client has received no page with a link: the first page from a proxy that
-    ///   drops `Link` looks like a complete list.
+    /// - a multiple of [`ROUND`], if the client has received no page with a link.
     pub(crate) fn is_full(&self, page: &Url, names: usize) -> bool {
         let largest = self.largest.load(Ordering::Relaxed);
         let has_requested_size = requested_size(page).is_some_and(|requested| names >= requested);
@@ -132,7 +130,7 @@ impl Names {
     }
 }
 
-/// Reads an array of strings, or `null` as no names.
+/// Reads an array of strings. `null` means no names.
 impl<'de> Deserialize<'de> for Names {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Reader;

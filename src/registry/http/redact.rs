@@ -8,24 +8,24 @@ use url::Url;
 
 use crate::oci::Digest;
 
-/// Secrets to remove from a text, each in all encodings in which a service may have received or echoed the secret.
+/// Secrets to remove from a text. Each secret has several encodings, because a service may echo any encoding.
 #[derive(Default)]
 pub(crate) struct Secrets(Vec<String>);
 
-/// Minimum length of a query value that counts as a secret, in bytes. Shorter values are names; signatures are longer.
+/// Minimum length of a query value that counts as a secret, in bytes. Shorter values are names.
 const MIN_SECRET: usize = 8;
 
 /// Replacement of a secret.
 const REDACTED: &str = "***";
 
-/// Maximum nesting of JSON within JSON strings that is searched. A text with deeper nesting is replaced as a whole.
+/// Maximum depth of JSON within JSON strings. A text with deeper nesting is replaced as a whole.
 const MAX_NESTING: usize = 8;
 
 /// Query parameters of this program's own requests that are not secret.
 const NOT_SECRET: [&str; 9] = ["digest", "mount", "from", "n", "last", "scope", "service", "account", "client_id"];
 
 impl Secrets {
-    /// Adds the secrets of an `Authorization` header: the token, and the password within it.
+    /// Adds the secrets of an `Authorization` header: the token, and the password in the token.
     pub(crate) fn with_header(mut self, authorization: Option<&HeaderValue>) -> Self {
         let Some(value) = authorization.and_then(|value| value.to_str().ok()) else { return self };
         let token = value.split_once(' ').map_or(value, |(_, token)| token);
@@ -46,8 +46,8 @@ impl Secrets {
                 self.add(&value);
             }
         }
-        // Adds each secret also as it is written in the URL, because its encoding may differ from those that `add`
-        // uses.
+        // The encoding in the URL may differ from the encodings of `add`, so each secret is also added as written in
+        // the URL.
         let written = url.query().unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
         let known = self.0.clone();
         for (_, value) in written.filter(|(_, value)| value.len() >= MIN_SECRET) {
@@ -70,12 +70,12 @@ impl Secrets {
         self.0.extend([secret.to_owned(), percent.replace('+', "%20"), percent, encoded]);
     }
 
-    /// Returns the body without the secrets. In JSON, each string is searched after its escapes are decoded.
+    /// Returns the body without the secrets. In a JSON body, escapes are decoded before the search.
     pub(crate) fn redact(mut self, body: Bytes) -> Bytes {
         if self.0.is_empty() {
             return body;
         }
-        // The longest secret is replaced first, because one secret may be a part of another.
+        // The longest secret is replaced first, because a secret may be a part of a longer secret.
         self.0.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
         let text = String::from_utf8_lossy(&body);
         match serde_json::from_str::<Value>(&text) {
@@ -96,8 +96,8 @@ impl Secrets {
         }
     }
 
-    /// Returns the text without the secrets. A text that still contains a secret after its JSON escapes are decoded is
-    /// replaced as a whole.
+    /// Returns the text without the secrets. If the text contains a secret behind JSON escapes, the whole text is
+    /// replaced.
     fn redact_text(&self, text: &str) -> String {
         let redacted = self.0.iter().fold(text.to_owned(), |text, secret| text.replace(secret, REDACTED));
         let mut read = redacted.clone();

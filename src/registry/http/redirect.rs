@@ -1,11 +1,11 @@
-//! URLs that a registry sends in `Location` and `Link`. This file resolves them, and decides if the client may follow
-//! them. It sends no requests.
+//! URLs that a registry sends in `Location` and `Link`: their resolution, their path prefix, and the decision if the
+//! client may follow a URL.
 
 use http::HeaderMap;
 use http::header::{LINK, LOCATION};
 use url::Url;
 
-/// Reason why a URL is not followed.
+/// Reason why the client does not follow a URL.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum RedirectError {
     #[error("the URL is not valid")]
@@ -16,8 +16,7 @@ pub(crate) enum RedirectError {
     Scheme(String),
 }
 
-/// Resolves `location` against `base`, the URL whose response contains it (RFC 3986). Removes user information and the
-/// fragment.
+/// Resolves `location` against `base`, the URL of the response (RFC 3986). Removes user information and the fragment.
 pub(crate) fn resolve_location(base: &Url, location: &str) -> Result<Url, RedirectError> {
     let mut url = base.join(location).map_err(|_| RedirectError::Unreadable)?;
     if !matches!(url.scheme(), "http" | "https") {
@@ -49,7 +48,7 @@ pub(crate) fn add_prefix(base: &Url, headers: &mut HeaderMap) {
     }
 }
 
-/// Returns the URL of `target` with the prefix of `base`; `None` if `target` has the prefix already, or is not a URL of
+/// Returns the URL of `target` with the prefix of `base`; `None` if `target` already has the prefix, or is not a URL of
 /// the API.
 fn prefixed(base: &Url, target: &str) -> Option<String> {
     let is_absolute = target.starts_with("/v2/") || target.contains("://");
@@ -62,7 +61,7 @@ fn prefixed(base: &Url, target: &str) -> Option<String> {
     Some(url.into())
 }
 
-/// Returns the header value with the prefix added to its first link; `None` if that link needs no prefix.
+/// Returns the header value with the prefix added to its first link; `None` if the first link needs no prefix.
 fn prefixed_link(base: &Url, value: &str) -> Option<String> {
     let (before, rest) = value.split_once('<')?;
     let (target, after) = rest.split_once('>')?;

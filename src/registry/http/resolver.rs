@@ -1,7 +1,6 @@
-//! DNS resolver for requests to a token service that the registry named. The resolver checks the addresses of a host
-//! name, and returns only the addresses to which requests may be sent. The client connects to a checked address, even
-//! if the name resolves to another address a moment later (DNS rebinding). [`judge_address`] checks literal addresses,
-//! which are not resolved.
+//! DNS resolver for requests to a token service that the registry named. The resolver returns only the allowed
+//! addresses of a host name. The client connects to a checked address, even if the name resolves to another address
+//! later (DNS rebinding). [`judge_address`] checks literal addresses, which the client does not resolve.
 
 use std::fmt;
 use std::io;
@@ -71,7 +70,7 @@ pub(crate) struct GuardedResolver {
     pub(crate) registry: Url,
 }
 
-/// Error of a token service whose host name has only near addresses to which no request may be sent.
+/// Error of a token service whose host name has only forbidden near addresses.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the token service {name} has the address {address}, {near}: no request is sent to it, unless `token_service` of \
@@ -83,7 +82,7 @@ pub(crate) struct NearName {
     near: Nearness,
 }
 
-/// Error of a token service at a near address to which no request may be sent.
+/// Error of a token service at a forbidden near address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the registry names a token service at {0}, {1}: no request is sent to it, unless `token_service` of the \
@@ -91,8 +90,8 @@ pub(crate) struct NearName {
 )]
 pub(crate) struct NearService(String, Nearness);
 
-/// Checks if requests for the registry at `registry` may be sent to a token service at a literal address. A near
-/// address is allowed only if the operator configured the service, or if the registry has the same nearness.
+/// Checks if the client may send requests for the registry at `registry` to a token service at a literal address. A
+/// near address is allowed only if the operator configured the service, or if the registry has the same nearness.
 pub(crate) async fn judge_address(
     service: &Url,
     registry: &Url,

@@ -1,5 +1,5 @@
-//! Retry policy of requests. For each operation and failure, the policy decides if and how often a request is repeated,
-//! and after which pause. The wait of `Retry-After`, which `response.rs` reads, is added to that pause.
+//! Retry policy of requests. For each operation and failure, the policy determines the number of repetitions and the
+//! pauses. The caller adds the wait of `Retry-After` to a pause.
 
 use std::time::Duration;
 
@@ -7,26 +7,25 @@ use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 
 use crate::registry::Timeouts;
 
-/// Maximum number of repetitions of a request because the registry ended the connection before it processed the
-/// request. The number is large, because a proxy that ends each connection after a few requests leaves most of the
-/// concurrent requests unprocessed.
+/// Maximum number of repetitions of a request that the registry did not process before the registry ended the
+/// connection. The number is large, because some proxies end each connection after a few requests.
 const MAX_UNPROCESSED: u32 = 200;
 
 /// Longest pause before a repetition of an unprocessed request. The first repetition has no pause.
 const MAX_UNPROCESSED_PAUSE: Duration = Duration::from_millis(100);
 
-/// Maximum number of attempts of an auxiliary request at a registry that throttles the request.
+/// Maximum number of throttled attempts of a blob lookup or a mount.
 const MAX_AUXILIARY_THROTTLES: usize = 3;
 
-/// Time limit of a manifest read at a mirror, unless the operator sets one.
+/// Default time limit of a manifest read at a mirror.
 const STAND_IN: Duration = Duration::from_secs(15);
 
 /// Operation of a request, for the retry policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Operation {
-    /// GET or HEAD that has no operation of its own below.
+    /// GET or HEAD without a more specific operation.
     Read,
-    /// GET at a mirror, which is not repeated, because other mirrors can answer.
+    /// GET at a mirror. The client does not repeat the GET, because other mirrors can answer.
     StandIn,
     /// HEAD of a blob. If the HEAD fails, the blob is uploaded.
     Look,
@@ -57,7 +56,7 @@ pub(crate) enum Operation {
 pub(crate) enum Failure {
     /// No connection was established, so the registry has not received the request.
     NotSent,
-    /// The registry closed the connection cleanly before it processed the request.
+    /// The registry closed the connection cleanly before processing the request.
     NotTaken,
     /// The exchange was interrupted, timed out, or had an unreadable answer. The registry may have executed the
     /// request.
@@ -68,7 +67,7 @@ pub(crate) enum Failure {
     Failing,
 }
 
-/// Returns true if the policy allows this operation to be repeated after this failure.
+/// Returns true if the policy allows a repetition of this operation after this failure.
 fn may_repeat(operation: Operation, failure: Failure) -> bool {
     use Failure::{Broken, Failing, NotSent, NotTaken, Throttled};
     match operation {
@@ -135,7 +134,7 @@ impl RetryPolicy {
             connect: connect.unwrap_or(self.connect),
             idle: idle.unwrap_or(self.idle),
             header: header.or(self.header),
-            // As by default, the whole exchange may take 30 seconds longer than the head of the answer.
+            // The default `total` is also 30 seconds longer than the default time limit of the head.
             total: header.map_or(self.total, |header| header + Duration::from_secs(30)),
             ..self
         }
@@ -158,7 +157,7 @@ pub(crate) struct Attempts {
     failures: usize,
     throttles: usize,
     not_taken: u32,
-    /// Maximum number of attempts that fail, and of attempts that are throttled.
+    /// Maximum numbers of failed attempts and of throttled attempts.
     limits: (usize, usize),
     pauses: ExponentialBackoff,
 }
@@ -178,9 +177,8 @@ impl Attempts {
         Self { operation, failures: 1, throttles: 1, not_taken: 0, limits: (policy.attempts, max_throttles), pauses }
     }
 
-    /// Returns the pause before the request is sent again; `None` if it is not sent again.
-    ///
-    /// A request that the registry did not process does not count as an attempt.
+    /// Returns the pause before the next attempt; `None` if no further attempt is allowed. A request that the registry
+    /// did not process does not count as an attempt.
     pub(crate) fn next_pause(&mut self, failure: Failure) -> Option<Duration> {
         if failure == Failure::NotTaken && may_repeat(self.operation, failure) && self.not_taken < MAX_UNPROCESSED {
             self.not_taken += 1;

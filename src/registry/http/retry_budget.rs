@@ -1,10 +1,10 @@
 //! Retry budget of an item: one blob, manifest or list of one repository. All layers that repeat requests for the item
-//! use the same budget, so that the retries of the layers do not multiply.
+//! share the budget, so the retries of the layers do not multiply.
 //!
 //! A budget is spent when one of these bounds is reached:
 //!
 //! - [`MAX_FAILURES`] failures;
-//! - [`MAX_THROTTLES`] responses that ask the client to slow down;
+//! - [`MAX_THROTTLES`] throttling responses;
 //! - [`MAX_TIME`] as the total time of failed requests and of the pauses after them.
 //!
 //! A budget is full again when the item progresses, or when no request for the item has failed for [`REMEMBERED`].
@@ -23,7 +23,7 @@ use crate::store::Step;
 /// Number of failed requests after which the client gives up an item.
 const MAX_FAILURES: u32 = 9;
 
-/// Number of responses that ask the client to slow down after which the client gives up an item.
+/// Number of throttling responses after which the client gives up an item.
 const MAX_THROTTLES: u32 = 20;
 
 /// Maximum total time of an item's failed requests and of the pauses after them. A wait that `Retry-After` requests
@@ -33,17 +33,17 @@ const MAX_TIME: Duration = Duration::from_secs(120);
 /// Number of newly transferred bytes of a blob that fill its budget again.
 const PROGRESS: u64 = 256 * 1024;
 
-/// Time after the last failure for which the use of a budget is remembered.
+/// Time after the last failure in which the client remembers the use of a budget.
 const REMEMBERED: Duration = Duration::from_secs(60);
 
-/// Maximum number of items whose failures are remembered. At about 300 bytes per item, they use at most about 1.2 MiB.
+/// Maximum number of items with remembered failures. Each item takes about 300 bytes.
 const MAX_ITEMS: usize = 4096;
 
-/// Retry budgets of one registry. Only items that have failed take memory.
+/// Retry budgets of one registry. Only items with failures take memory.
 #[derive(Debug, Default)]
 pub(crate) struct Budgets(Mutex<HashMap<Item, Spent>>);
 
-/// Item: a repository or registry, the tag or digest in it, and the kind of work on that content.
+/// Item: a repository or registry, a tag or digest, and the kind of work on the content.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Item {
     place: Arc<str>,
@@ -58,17 +58,17 @@ enum Work {
     Read,
     /// Upload of a blob, which progresses by bytes.
     Upload,
-    /// Any other step, which progresses when the registry answers it.
+    /// Any other step, which progresses with each successful response.
     Of(Step),
 }
 
-/// Part of the budget of an item that was used since the item last progressed.
+/// Used part of the budget of an item, since the last progress of the item.
 #[derive(Debug, Clone, Copy)]
 struct Spent {
     failures: u32,
     throttles: u32,
     time: Duration,
-    /// Number of bytes that were transferred since then.
+    /// Number of bytes of progress since the first failure. [`PROGRESS`] bytes fill the budget.
     gained: u64,
     /// Largest offset that a transfer of the blob has reached.
     furthest: u64,
@@ -139,17 +139,16 @@ impl Budget {
         }
     }
 
-    /// Records that the registry asked the client to wait before the next request. The wait does not use the time of
-    /// the budget. The wait also does not count as time without failures: otherwise each long wait would fill the
-    /// budget.
+    /// Records that the registry asked the client to wait before the next request. The wait uses no time of the budget,
+    /// and does not count as time without failures.
     pub(crate) fn record_stated_wait(&self, stated: Duration) {
         if let Some(spent) = self.budgets.lock().get_mut(&self.item) {
             spent.last += stated;
         }
     }
 
-    /// Records a successful response, which fills the budget. The budgets of blobs are filled only by transferred
-    /// bytes, because a transfer may be interrupted after each of many successful responses.
+    /// Records a successful response. The response fills the budget, except the budget of a blob: only transferred
+    /// bytes fill the budget of a blob.
     pub(crate) fn record_success(&self) {
         if matches!(self.item.work, Work::Of(_)) {
             self.renew();
@@ -176,8 +175,7 @@ impl Budget {
         }
     }
 
-    /// Fills the budget. Called if the item has been transferred, or if the client uses another method after one has
-    /// failed.
+    /// Fills the budget, after the transfer of the item or before the client tries another method.
     pub(crate) fn renew(&self) {
         let mut items = self.budgets.lock();
         if !items.is_empty() {
@@ -185,7 +183,7 @@ impl Budget {
         }
     }
 
-    /// Returns true if the budget is spent, so that a failed request should not be repeated now.
+    /// Returns true if the budget is spent. The client should not repeat a failed request then.
     pub(crate) fn is_spent(&self) -> bool {
         self.budgets
             .lock()
@@ -200,7 +198,7 @@ impl Budgets {
     }
 }
 
-/// Removes items if the maximum number is reached: first those without recent failures, then all.
+/// Removes items if the maximum number is reached: first the items without recent failures, then all items.
 fn evict_items(items: &mut HashMap<Item, Spent>) {
     if items.len() >= MAX_ITEMS {
         items.retain(|_, spent| spent.last.elapsed() < REMEMBERED);

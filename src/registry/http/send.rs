@@ -43,8 +43,7 @@ pub(crate) enum Attempt {
 }
 
 impl Sender {
-    /// Sends a request, and repeats it until an answer is final. A final answer is a success or a refusal, with any
-    /// status.
+    /// Sends a request, and repeats the request until an answer is final. A final answer is a success or a refusal.
     ///
     /// # Errors
     /// Returns an error if no usable answer is received, or if `once` returns an error.
@@ -77,8 +76,7 @@ impl Sender {
         }
     }
 
-    /// Returns an error if the request is for a mirror that has requested a pause, because other mirrors can serve the
-    /// request.
+    /// Returns an error if the request is for a mirror that has requested a pause. Other mirrors can serve the request.
     pub(crate) fn refuse_if_paused(&self, context: &Context, request: &HttpRequest) -> Result<(), StoreError> {
         match self.paused_for() {
             Some(wait) if request.operation == Operation::StandIn => {
@@ -88,7 +86,7 @@ impl Sender {
         }
     }
 
-    /// Logs that requests wait because the registry limits their rate, at the first wait of a series.
+    /// Logs at the first wait of a series that the registry limits the rate of requests.
     fn log_rate_limit(&self, pause: Duration) {
         if self.rate_limit_log.record(pause) {
             let until = TimeDelta::from_std(pause).ok().and_then(|pause| Utc::now().checked_add_signed(pause));
@@ -126,8 +124,8 @@ impl Sender {
     }
 }
 
-/// Returns the pause before a request that failed after `took` is sent again; `None` if it is not sent again. Both the
-/// attempts of this request and the retry budget of its item limit the repetitions.
+/// Returns the pause before the next attempt, after an attempt that failed after `took`; `None` if no further attempt
+/// is allowed. Both the attempts of the request and the retry budget of the item limit the repetitions.
 fn pause_within(budget: &Budget, attempts: &mut Attempts, failure: Failure, took: Duration) -> Option<Duration> {
     let pause = budget.record_failure(failure, took).then(|| attempts.next_pause(failure))??;
     budget.record_pause(pause);

@@ -1,6 +1,6 @@
-//! Sender of requests to one registry: its connections, limits and counters, shared by all identities. The sender sends
-//! the credentials that the caller provides, and handles no challenges. `send.rs` has the retries, and `exchange.rs`
-//! has one attempt of a request.
+//! Sender of requests to one registry, with its connections, limits and counters. All identities share the sender. The
+//! caller provides the credentials and handles challenges. `send.rs` contains the retries, and `exchange.rs` one
+//! attempt of a request.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -27,8 +27,8 @@ use crate::registry::{LimitsInForce, TokenService, Transport};
 /// redirects.
 pub(crate) struct Sender {
     pub(crate) host: RegistryHost,
-    /// Base URL of the API: scheme, host, port, and the path before `v2/`. The path is `/` unless the operator set a
-    /// prefix.
+    /// Base URL of the API: scheme, host, port, and the path before `v2/`. If the operator set no prefix, the path is
+    /// `/`.
     pub(crate) base: Url,
     pub(super) http: reqwest::Client,
     /// HTTP client for token services at other hosts, created at the first request to such a service.
@@ -41,7 +41,7 @@ pub(crate) struct Sender {
     pub(crate) transport: Transport,
     pub(crate) pace: Pace,
     pub(crate) limiter: ConcurrencyLimiter,
-    /// Record of the pauses that the registry asked for.
+    /// Record of the pauses that the registry requested.
     pub(super) rate_limit_log: RateLimitLog,
     pub(crate) meter: Meter,
     pub(crate) retry_policy: RetryPolicy,
@@ -53,7 +53,7 @@ impl Sender {
     /// Creates a sender. Sends no request yet.
     ///
     /// # Errors
-    /// Returns the HTTP client's error if it cannot be set up.
+    /// Returns an error if the HTTP client cannot be set up.
     pub(crate) fn new(
         host: RegistryHost,
         base: Url,
@@ -122,14 +122,14 @@ impl Sender {
         }
     }
 
-    /// Waits until the request has a permit, and until all rate limits that apply to it allow it. Cancel safe.
+    /// Waits until the request has a permit and all rate limits allow the request. Cancel safe.
     pub(crate) async fn acquire_permit(&self, tenant: Tenant, request: &HttpRequest) -> Permit {
         let (permit, waited) = self.limiter.enter(tenant, request.request_class(), request.rate_class()).await;
         self.meter.throttled(waited);
         permit
     }
 
-    /// Waits until this many bytes of a body may pass.
+    /// Waits until the bandwidth limit allows this many bytes of a body.
     pub(crate) async fn wait_for_bandwidth(&self, tenant: Tenant, bytes: usize) {
         self.meter.throttled(self.pace.spend(tenant, bytes).await);
     }
@@ -139,9 +139,11 @@ impl Sender {
         self.limiter.paused_for()
     }
 
-    /// Returns the HTTP client for a request of this operation to `url`. A token request to another host, and a
-    /// redirect of such a request, is sent only to an address that `resolver.rs` allows. If the request uses a proxy,
-    /// the proxy resolves the host name, so only a literal address is checked.
+    /// Returns the HTTP client for a request of this operation to `url`.
+    ///
+    /// A token request to another host, or a redirect of a token request, may go only to an address that `resolver.rs`
+    /// allows. If the request uses a proxy, the proxy resolves the host name, so the client checks only a literal
+    /// address.
     pub(super) async fn client_for(&self, operation: Operation, url: &Url) -> Result<&reqwest::Client, TransportError> {
         let configured = self.token_service();
         if operation != Operation::Token || self.is_own(url) {

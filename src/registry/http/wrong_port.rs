@@ -1,6 +1,5 @@
-//! Detection of requests that do not fit the port: plain HTTP at a TLS port, or TLS without the client certificate that
-//! the server requires. Servers report both by a 400 response with a web page. [`super::error`] has the messages for
-//! connections that end without any response.
+//! Detection of requests that do not fit the port: plain HTTP at a TLS port, or TLS without a required client
+//! certificate. A server reports both cases by a 400 response with a web page.
 
 use http::{Method, StatusCode};
 use url::Url;

@@ -24,19 +24,17 @@ use crate::registry::auth::error::AuthError;
 use crate::registry::options::transport::rsa_key;
 use crate::registry::{Azure, AzureIdentity, Pem};
 
-/// Audience of Entra's tokens: registries, in all of Azure's clouds. A registry also accepts tokens for Azure's
-/// management API, unless it is configured to refuse them ("Configure registry acceptance of Microsoft Entra
-/// authentication scopes"). Such tokens are not used, because the registry receives the token, and a token for the
-/// management API grants far more.
+/// Audience of Entra's tokens: registries, in all of Azure's clouds. By default, a registry also accepts tokens for
+/// Azure's management API ("Configure registry acceptance of Microsoft Entra authentication scopes"). The client sends
+/// no such token, because the token would give the registry access to the management API.
 const AUDIENCE: &str = "https://containerregistry.azure.net";
-/// Maximum time for which a refresh token is used, whatever its lifetime.
+/// Maximum time for which the client uses a refresh token.
 const LONGEST: Duration = Duration::from_secs(3 * 3600);
-/// Lifetime of an assertion, in seconds. Entra's documentation of certificate credentials asks for 5 to 10 minutes.
+/// Lifetime of an assertion, in seconds. Entra's documentation of certificate credentials recommends 5 to 10 minutes.
 const ASSERTION_LIFETIME: i64 = 300;
 /// Time by which the clock of this machine may be ahead, in seconds.
 const SKEW: i64 = 60;
-/// Statuses of the metadata service while the service is updated ("How to use managed identities on a VM", "Error
-/// handling").
+/// Statuses of the metadata service during an update ("How to use managed identities on a VM", "Error handling").
 const UPDATING: [StatusCode; 2] = [StatusCode::NOT_FOUND, StatusCode::GONE];
 
 /// Answer of Entra or of the registry. The type has no `Debug`, which would show tokens.
@@ -51,8 +49,8 @@ struct TokenAnswer {
 
 type Form<'a> = Vec<(&'a str, &'a str)>;
 
-/// Returns a refresh token of the registry, the time for which it is used, and the identity if Entra's token states
-/// one.
+/// Returns a refresh token of the registry, the time for which the client uses the token, and the managed identity if
+/// Entra's token states the identity.
 pub(super) async fn login(
     azure: &Azure,
     service: &str,
@@ -136,8 +134,8 @@ fn assertion_fields(assertion: &SecretString) -> Form<'_> {
 }
 
 /// Returns an assertion of the application's identity, signed with the certificate's key ("Microsoft identity platform
-/// application authentication certificate credentials"). The files are read each time, because they may have been
-/// renewed.
+/// application authentication certificate credentials"). The client reads the files each time, because an operator may
+/// renew the files.
 async fn assertion(client_id: &str, audience: &Url, certificate: &Path, key: &Path) -> Result<SecretString, AuthError> {
     let (certificate, key) = (certificate.to_owned(), key.to_owned());
     let read = tokio::task::spawn_blocking(move || {
@@ -169,9 +167,9 @@ fn code(body: &[u8]) -> Option<String> {
     Some(serde_json::from_slice::<TokenAnswer>(body).ok()?.error)
 }
 
-/// Returns the managed identity that a token of Entra is for: its client id (`appid`, or `azp` in version 2 of the
-/// tokens), else its object id ("Access token claims reference"). The token is not verified, because the metadata
-/// service itself sent it.
+/// Returns the managed identity in a token of Entra: the client id (`appid`, or `azp` in version 2 of the tokens), or
+/// else the object id ("Access token claims reference"). The client does not verify the token, because the metadata
+/// service sent the token.
 fn identity_in_token(token: &str) -> Option<String> {
     #[derive(Deserialize)]
     struct Claims {
@@ -180,7 +178,7 @@ fn identity_in_token(token: &str) -> Option<String> {
         oid: Option<String>,
     }
     let Claims { appid, azp, oid } = claims(token)?;
-    // Ids are UUIDs. Any other text is withheld.
+    // Ids are UUIDs. Any other text is ignored.
     let id = |id: Option<String>| {
         id.filter(|id| !id.is_empty() && id.len() <= 64 && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-'))
     };
@@ -194,7 +192,7 @@ fn claims<T: DeserializeOwned>(token: &str) -> Option<T> {
     serde_json::from_slice(&json).ok()
 }
 
-/// Returns the time for which a refresh token is used, by the end of its lifetime (`exp`).
+/// Returns the time for which the client uses a refresh token, based on its expiry (`exp`).
 fn token_lifetime(token: &str, now: i64) -> Duration {
     #[derive(Deserialize)]
     struct Claims {

@@ -1,6 +1,6 @@
 //! Credentials for Google's registries: the user name `oauth2accesstoken`, and an access token as the password
-//! (Artifact Registry's documentation, "Access token"). The access token is issued by this machine's metadata server,
-//! or by Google's token service for the key of a service account.
+//! (Artifact Registry's documentation, "Access token"). The machine's metadata server issues the access token. If the
+//! operator configured the key of a service account, Google's token service issues the access token.
 
 use std::path::Path;
 use std::time::Duration;
@@ -22,7 +22,7 @@ use crate::registry::{Gcp, Secret};
 /// Scope of the access token. Artifact Registry accepts no narrower scope for writing. The roles of the service account
 /// limit the access.
 const SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
-/// Lifetime of an assertion, in seconds. The requested token does not live longer either.
+/// Lifetime of an assertion, in seconds.
 const ASSERTION_LIFETIME: i64 = 3600;
 /// User name for an access token that is used as the password.
 const USER: &str = "oauth2accesstoken";
@@ -57,8 +57,8 @@ pub(super) async fn login(gcp: &Gcp, clients: &ServiceClients) -> Result<CloudLo
     }
 }
 
-/// Requests an access token from the metadata server, never through a proxy. The scopes of the token are settings of
-/// the machine.
+/// Requests an access token from the metadata server, never through a proxy. The settings of the machine determine the
+/// scopes of the token.
 async fn login_by_metadata(metadata: &Url, clients: &ServiceClients) -> Result<CloudLogin, AuthError> {
     let url = url_below(metadata, "computeMetadata/v1/instance/service-accounts/default/token")?;
     let request = clients.metadata_client()?.get(url.clone()).header("Metadata-Flavor", "Google");
@@ -66,12 +66,12 @@ async fn login_by_metadata(metadata: &Url, clients: &ServiceClients) -> Result<C
     read_token(&answer, "service account of this machine".to_owned())
 }
 
-/// Requests an access token with an assertion that is signed by the key (RFC 7523, section 2.1; Google's "Using OAuth
-/// 2.0 for Server to Server Applications").
+/// Requests an access token with a signed assertion (RFC 7523, section 2.1; Google's "Using OAuth 2.0 for Server to
+/// Server Applications").
 async fn login_by_key(path: &Path, clients: &ServiceClients) -> Result<CloudLogin, AuthError> {
     let text = secret::read("the key of the service account", &Secret::File(path.to_owned())).await?;
     let wrong = |what: &str| AuthError::denied(format!("{}: {what}", path.display()));
-    // The parser's reason is withheld, because it could quote the key.
+    // The error omits the parser's reason, because the reason could quote the key.
     let key: Key = serde_json::from_str(text.expose_secret())
         .map_err(|_| wrong("the file is not the key of a service account"))?;
     if key.kind != "service_account" {
@@ -102,7 +102,7 @@ fn read_token(answer: &CloudAnswer, name: String) -> Result<CloudLogin, AuthErro
     if access_token.is_empty() {
         return Err(answer.unusable("without a token"));
     }
-    // Some tokens are padded with dots. The dots are part of the token.
+    // Some tokens end with dots. The dots are part of the token.
     let login = Login::Password { username: USER.to_owned(), password: access_token.into() };
     Ok(CloudLogin { login, usable_for: usable_time(Duration::from_secs(expires_in.min(86_400))), name })
 }

@@ -14,7 +14,7 @@ use crate::store::ErrorKind;
 /// User name that marks the secret as an identity token.
 const IDENTITY_TOKEN: &str = "<token>";
 
-/// Text that helpers print before they fail because they have no login for a registry.
+/// Text that a helper prints if the helper has no login for a registry.
 const NOT_FOUND: &str = "credentials not found";
 
 /// Output of a helper. The type has no `Debug`, which would show the secret.
@@ -26,7 +26,7 @@ struct HelperOutput {
     secret: String,
 }
 
-/// Returns the login that the helper of this name has for a server; `None` if the helper has no login. `server` is in
+/// Queries the helper `name` for the login of a server. Returns `None` if the helper has no login. `server` is in
 /// docker's spelling.
 pub(super) async fn login(name: &str, server: &str, programs: &Programs) -> Result<Option<Login>, AuthError> {
     let program = format!("docker-credential-{name}");
@@ -45,7 +45,7 @@ pub(super) async fn login(name: &str, server: &str, programs: &Programs) -> Resu
         }
         return Err(failed(ErrorKind::Unavailable, &format!("failed ({failure})")));
     }
-    // The parser's reason is withheld, because it could quote the secret.
+    // The error omits the parser's reason, because the reason could quote the secret.
     let output: HelperOutput = serde_json::from_slice(&finished.output)
         .map_err(|_| failed(ErrorKind::Invalid, "printed something other than credentials"))?;
     Ok(read_login(output))

@@ -16,8 +16,8 @@ pub(super) enum Algorithm {
     Ps256,
 }
 
-/// Returns a signed token with these claims. The header contains the parameter in addition to `alg` and `typ`. Returns
-/// `None` if the key cannot sign.
+/// Returns a signed token with these claims. The header of the token has the fields `alg`, `typ` and `parameter`.
+/// Returns `None` if the key cannot sign.
 pub(super) fn signed(
     algorithm: Algorithm,
     (parameter, value): (&str, &str),

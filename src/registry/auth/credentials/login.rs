@@ -1,4 +1,4 @@
-//! Logins: credentials that are sent to a registry or its token service, and the time for which they are used.
+//! Logins: credentials for a registry or its token service, and the time for which the client uses a login.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use secrecy::{ExposeSecret as _, SecretString};
 use crate::registry::auth::error::AuthError;
 use crate::registry::http::response::sensitive;
 
-/// Time for which a login that a program printed is reused, unless the registry refuses the login.
+/// Time for which the client reuses a login from a program. A refusal by the registry ends the reuse.
 pub(super) const REUSED_FOR: Duration = Duration::from_secs(300);
 
-/// Time before the end of its lifetime in which a login of a cloud is no longer used.
+/// Time before the expiry of a cloud's login in which the client no longer uses the login.
 const SPARE: Duration = Duration::from_secs(60);
 
 /// Credentials to send to a registry or its token service.
@@ -41,7 +41,7 @@ impl PartialEq for Login {
 }
 
 impl Login {
-    /// Returns the user name and the password as a Basic header; `None` for a token, which has neither.
+    /// Returns the user name and the password as a Basic header; `None` for a token.
     pub(crate) fn basic(&self) -> Result<Option<HeaderValue>, AuthError> {
         let Self::Password { username, password } = self else { return Ok(None) };
         let login = format!("{username}:{}", password.expose_secret());
@@ -54,7 +54,7 @@ impl Login {
     }
 }
 
-/// Login that a cloud issued, the time for which it is used, and its identity.
+/// Login that a cloud issued, with its time of use and its identity.
 pub(super) struct CloudLogin {
     pub(super) login: Login,
     pub(super) usable_for: Duration,
@@ -67,7 +67,7 @@ impl CloudLogin {
     }
 }
 
-/// Returns the time for which a login of a cloud with this lifetime is used.
+/// Returns the time for which the client uses a cloud's login with this lifetime.
 pub(super) fn usable_time(lifetime: Duration) -> Duration {
     lifetime.saturating_sub(SPARE.min(lifetime / 2))
 }

@@ -12,7 +12,7 @@ use tokio::process::{Child, Command};
 
 use crate::store::ErrorKind;
 
-/// Maximum number of bytes that a program may print. Secrets are much shorter.
+/// Maximum number of bytes that a program may print.
 const MAX_OUTPUT: u64 = 64 * 1024;
 
 /// Search path, time limit and environment variables of programs.
@@ -22,7 +22,7 @@ pub(crate) struct Programs {
     pub(crate) path: Option<OsString>,
     /// Time limit of one program.
     pub(crate) limit: Duration,
-    /// Environment variables that a program gets in addition to those of this process that [`is_passed_on`] selects.
+    /// Additional environment variables of a program. [`is_passed_on`] selects the inherited variables.
     pub(crate) variables: Vec<(String, SecretString)>,
 }
 
@@ -32,9 +32,8 @@ impl Default for Programs {
     }
 }
 
-/// Environment variables of this process that a program inherits: for its search path, its files, its proxy and its
-/// cloud. No other variable is inherited, because the variable may be a secret of another registry: `sync.yaml` takes
-/// secrets from the environment.
+/// Environment variables of this process that a program inherits: search path, files, proxy and cloud. Other variables
+/// are not inherited, because `sync.yaml` may take secrets of other registries from these variables.
 const PASSED_ON: [&str; 16] = [
     "PATH",
     "HOME",
@@ -54,7 +53,7 @@ const PASSED_ON: [&str; 16] = [
     "MSI_SECRET",
 ];
 
-/// Prefixes of the environment variables of the clouds' own tools, which a program inherits too.
+/// Prefixes of further inherited variables, which the clouds' own tools use.
 const CLOUD_PREFIXES: [&str; 5] = ["AWS_", "AZURE_", "CLOUDSDK_", "GCE_METADATA_", "GOOGLE_"];
 
 /// Returns true if programs inherit an environment variable of this process.
@@ -68,13 +67,13 @@ fn is_passed_on(name: &OsStr) -> bool {
 pub(super) struct ProgramOutput {
     /// Standard output of the program.
     pub(super) output: Vec<u8>,
-    /// `None` after exit code 0, else the exit status in words: "exit status: 1".
+    /// `None` after exit code 0, otherwise the exit status as text: "exit status: 1".
     pub(super) failure: Option<String>,
 }
 
 impl Programs {
-    /// Runs `program` until it ends, with `input` as its standard input. The text of an error is the end of a sentence
-    /// whose subject is the program: "cannot be started: …".
+    /// Runs `program` with `input` as its standard input, and waits until the program ends. The text of an error
+    /// follows the name of the program: "cannot be started: …".
     pub(super) async fn run(
         &self,
         program: &OsStr,
@@ -86,7 +85,7 @@ impl Programs {
             _ => (ErrorKind::Denied, format!("cannot be started: {error}")),
         })?;
         let late = |_| format!("did not end within {}", humantime::format_duration(self.limit));
-        // Dropping the child kills it.
+        // Dropping the child kills the program.
         let finished = tokio::time::timeout(self.limit, finish(&mut child, input)).await.map_err(late);
         finished.flatten().map_err(|reason| (ErrorKind::Unavailable, reason))
     }
@@ -101,7 +100,7 @@ impl Programs {
         }
         for _ in 0..10 {
             match command.spawn() {
-                // The file of the program is just being replaced.
+                // Another process is just writing the file of the program.
                 Err(error) if error.kind() == Io::ExecutableFileBusy => {
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
@@ -114,7 +113,7 @@ impl Programs {
 
 async fn finish(child: &mut Child, input: &str) -> Result<ProgramOutput, String> {
     if let Some(mut stdin) = child.stdin.take() {
-        // A program need not read its input, so a failed write is ignored. The exit code shows if the program failed.
+        // A program may ignore its input, so a failed write is not an error.
         let _ = stdin.write_all(input.as_bytes()).await;
     }
     let mut output = Vec::new();

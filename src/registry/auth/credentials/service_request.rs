@@ -1,5 +1,5 @@
-//! Small requests to the services of a cloud: retries, the maximum length of an answer, and the error of a refusal.
-//! Redirects are not followed. An error message contains no part of an answer except an error code.
+//! Small requests to the services of a cloud: retries, the maximum length of an answer, and the error of a refusal. The
+//! client follows no redirects. An error message contains no part of an answer except an error code.
 
 use std::time::Duration;
 
@@ -22,7 +22,8 @@ use crate::store::ErrorKind;
 const LIMIT: Duration = Duration::from_secs(30);
 /// Maximum time from the first attempt to the last repetition. Azure's metadata service may be unavailable for 70 s.
 const MAX_RETRY_TIME: Duration = Duration::from_secs(120);
-/// Time limit to connect to a metadata service. The limit is short, because such a service is near or does not exist.
+/// Time limit to connect to a metadata service. The limit is short, because a metadata service is near or does not
+/// exist.
 const METADATA_CONNECT_LIMIT: Duration = Duration::from_secs(2);
 /// Maximum length of an answer, in bytes.
 const MAX_ANSWER: usize = 64 * 1024;
@@ -34,8 +35,8 @@ const MAX_CODE: usize = 60;
 pub(crate) struct ServiceClients {
     /// HTTP client of the registry.
     pub(crate) http: reqwest::Client,
-    /// HTTP client for the services of a cloud. It has the settings of the registry's client, but always verifies
-    /// certificates, because these services receive secrets.
+    /// HTTP client for the services of a cloud, with the settings of the registry's client. This client always verifies
+    /// certificates, because the services receive secrets.
     pub(crate) authority: reqwest::Client,
     /// Base URL of the registry's API.
     pub(crate) registry: Url,
@@ -48,7 +49,7 @@ pub(crate) struct ServiceClients {
 pub(super) struct CloudAnswer {
     head: ResponseHead,
     body: Vec<u8>,
-    /// The answering service, for messages.
+    /// Service that answered, for messages.
     place: String,
 }
 
@@ -61,8 +62,8 @@ impl ServiceClients {
         client.map_err(|error| AuthError::denied(error.without_url().to_string()))
     }
 
-    /// Sends a request whose body is in memory, and reads its answer. The request is repeated after a transient
-    /// failure. The statuses in `transient` count as transient failures too. This method ends within three minutes.
+    /// Sends a request whose body is in memory, and reads the answer. Repeats the request after a transient failure,
+    /// and after a status in `transient`. Ends within three minutes.
     pub(super) async fn send(
         &self,
         request: reqwest::RequestBuilder,
@@ -121,8 +122,8 @@ impl CloudAnswer {
         is_transient.or_else(|| self.head.failure())
     }
 
-    /// Returns the answer if it is a success. The error of a refusal contains the status, and the code that `code_of`
-    /// reads from the body.
+    /// Returns the answer if its status is a success. Otherwise the error contains the status, and the error code that
+    /// `code_of` reads from the body.
     pub(super) fn require_success(self, code_of: impl FnOnce(&[u8]) -> Option<String>) -> Result<Self, AuthError> {
         if self.head.status.is_success() {
             return Ok(self);
@@ -137,7 +138,7 @@ impl CloudAnswer {
 
     /// Returns the body as JSON.
     pub(super) fn json<T: DeserializeOwned>(&self) -> Result<T, AuthError> {
-        // The parser's reason is withheld, because it could quote a token.
+        // The error omits the parser's reason, because the reason could quote a token.
         serde_json::from_slice(&self.body).map_err(|_| self.unusable("with something other than a token"))
     }
 
@@ -146,13 +147,13 @@ impl CloudAnswer {
         std::str::from_utf8(&self.body).map_err(|_| self.unusable("with something other than text"))
     }
 
-    /// Returns the error of an answer that cannot be used. `what` is the end of a sentence: "without a token".
+    /// Creates the error of an unusable answer. `what` is the end of the error text: "without a token".
     pub(super) fn unusable(&self, what: &str) -> AuthError {
         AuthError { kind: ErrorKind::Invalid, detail: format!("{} answered {what}", self.place) }
     }
 }
 
-/// Returns a header value that is marked as sensitive, so that no `Debug` output shows it.
+/// Returns a sensitive header value: `Debug` output hides the value.
 pub(super) fn hidden_header(text: &str) -> Result<HeaderValue, AuthError> {
     let value = HeaderValue::from_str(text)
         .map_err(|_| AuthError::denied("a credential contains characters that a header must not contain"))?;

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use super::{Login, Programs, Source};
 use crate::registry::{Credentials, DockerConfig};
 
-/// Folder with files and programs. Programs are searched only in this folder and in the system's folders.
+/// Folder with files and programs. The search path of programs is this folder, `/usr/bin` and `/bin`.
 struct CredentialFolder(TempDir);
 
 impl CredentialFolder {
@@ -146,7 +146,7 @@ async fn namespace_in_second_file_yields_to_first_matching_file() {
     let config = DockerConfig { files, required: false, namespace: None };
     let source = folder.source("a.example", Credentials::DockerConfig(config));
     let below = source.namespaced(&"team/x".parse().unwrap()).unwrap();
-    // As with podman, the first file with an entry for the host or its namespace is used.
+    // Like podman, the source uses the first file with an entry for the host or the namespace.
     assert_eq!(login(&folder.source("a.example", below)).await.unwrap(), "a:one");
 }
 
@@ -385,7 +385,7 @@ async fn refused_login_is_queried_again_after_a_pause() {
     let source = folder.source("a.example", command(&["print"], Some("me")));
     let old = source.login().await.unwrap().unwrap();
     fs::write(&secret, "new").unwrap();
-    // The source is not queried again, because it was queried only a moment ago.
+    // The last query was only a moment ago, so the source is not queried again.
     assert_eq!(source.login_after_refusal(&old).await.unwrap(), None);
     assert_eq!(folder.runs(), 1);
     source.age_answer().await;

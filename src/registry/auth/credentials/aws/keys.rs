@@ -1,7 +1,13 @@
-//! Access keys for Amazon's services. The sources are queried in this order: the environment, a web identity, the
-//! profile files, the container's agent, the instance metadata service ("AWS SDKs and Tools Reference Guide",
-//! "Credential provider chain"). The keys of the first source with keys are used. If a configured source fails, its
-//! error is returned.
+//! Access keys for Amazon's services. The client uses the keys of the first source with keys, in this order ("AWS SDKs
+//! and Tools Reference Guide", "Credential provider chain"):
+//!
+//! 1. the environment;
+//! 2. a web identity;
+//! 3. the profile files;
+//! 4. the container's agent;
+//! 5. the instance metadata service.
+//!
+//! If a configured source fails, the search returns the error of this source.
 
 use std::borrow::Cow;
 use std::path::PathBuf;
@@ -22,7 +28,7 @@ use crate::registry::auth::error::AuthError;
 use crate::registry::http::nearness;
 use crate::registry::{Aws, Secret};
 
-/// Base URL of a container's agent, if only the path of the agent is configured.
+/// Base URL of a container's agent, for a configuration with only a path.
 const AGENT: &str = "http://169.254.170.2";
 /// Requested lifetime of a session with the metadata service, in seconds.
 const SESSION: &str = "300";
@@ -119,7 +125,7 @@ impl Keys {
 impl KeySearch<'_> {
     async fn keys_from_profile(&self, name: &str) -> Result<Keys, AuthError> {
         let (mut name, mut roles) = (name.to_owned(), Vec::new());
-        // Follows the source profiles to a profile that has keys. Then the roles of the profiles are assumed in reverse
+        // The loop follows the source profiles to a profile with keys. Then the client assumes the roles in reverse
         // order.
         let mut keys = loop {
             let profile = profile::read(&self.aws.variables, &name).await?;
@@ -202,7 +208,7 @@ impl KeySearch<'_> {
         url.parse().map_err(|_| AuthError::denied("the region does not form a valid address"))
     }
 
-    /// Requests keys from the agent of a container, if the environment names one.
+    /// Requests keys from the agent of a container, if the environment names an agent.
     async fn keys_from_agent(&self) -> Result<Option<Keys>, AuthError> {
         let variable = |name| self.aws.variables.get(name);
         let address = match variable("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI") {
@@ -253,7 +259,8 @@ impl KeySearch<'_> {
     }
 }
 
-/// Returns true if keys may be requested from this URL: the URL is local or uses TLS ("Container credential provider").
+/// Returns true if the client may request keys from this URL: the URL is local or uses TLS ("Container credential
+/// provider").
 fn is_allowed_agent(url: &Url) -> bool {
     let is_agent_address = match url.host() {
         Some(Host::Ipv4(address)) => matches!(address.octets(), [169, 254, 170, 2 | 23]),

@@ -1,6 +1,5 @@
 //! Credentials for Amazon's registries. Amazon's registry service issues the password (`GetAuthorizationToken`) for a
-//! request that is signed with access keys. `keys` finds the access keys of this machine, its cluster or a file. `sign`
-//! signs the request.
+//! signed request. `keys` finds the access keys, and `sign` signs the request.
 
 mod keys;
 mod profile;
@@ -56,7 +55,7 @@ struct AuthorizationAnswer {
     authorization_data: Authorizations,
 }
 
-/// Returns the user name and the password of a registry, and the time for which they are used.
+/// Returns the login of a registry.
 pub(super) async fn login(aws: &Aws, host: &RegistryHost, clients: &ServiceClients) -> Result<CloudLogin, AuthError> {
     let service = service(aws, host)?;
     let keys = keys::find(aws, &service.region, clients).await?;
@@ -82,7 +81,7 @@ fn read_login(authorization: &Authorization, answer: &CloudAnswer) -> Result<Log
     Ok(Login::Password { username: username.to_owned(), password: SecretString::from(password) })
 }
 
-/// Returns the service that issues the password of a registry, by the registry's host name and the settings.
+/// Determines the service that issues the password of a registry, from the registry's host name and the settings.
 fn service(aws: &Aws, host: &RegistryHost) -> Result<Service, AuthError> {
     let public = matches!(host.name(), "public.ecr.aws" | "ecr-public.aws.com");
     let (name, target) = if public {
@@ -100,7 +99,7 @@ fn service(aws: &Aws, host: &RegistryHost) -> Result<Service, AuthError> {
     let region = region.ok_or_else(|| {
         AuthError::denied(format!("the host name {} contains no AWS region: set `region` under `aws`", host.name()))
     })?;
-    // The region becomes a part of a URL, also if it is from the environment.
+    // The region becomes a part of a URL, so only safe characters are allowed.
     if !region.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') {
         return Err(AuthError::denied("the region contains characters other than lower-case letters, digits and `-`"));
     }
@@ -161,8 +160,8 @@ fn code(body: &[u8]) -> Option<String> {
     element(std::str::from_utf8(body).ok()?, "Code").map(str::to_owned)
 }
 
-/// Returns the text of the first XML element of this name. Escapes are not decoded, because the values that are read
-/// contain no characters that XML escapes.
+/// Returns the text of the first XML element of this name. Escapes are not decoded, because the needed values contain
+/// no escapes.
 fn element<'a>(xml: &'a str, name: &str) -> Option<&'a str> {
     let (_, rest) = xml.split_once(&format!("<{name}>"))?;
     rest.split_once(&format!("</{name}>")).map(|(text, _)| text.trim())

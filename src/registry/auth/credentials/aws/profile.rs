@@ -16,7 +16,7 @@ use crate::registry::auth::error::AuthError;
 #[derive(Default)]
 pub(super) struct Profile(BTreeMap<String, SecretString>);
 
-/// Role that is assumed to obtain access keys.
+/// Role that the client assumes to obtain access keys.
 pub(super) struct Role {
     pub(super) arn: String,
     pub(super) session: Option<String>,
@@ -31,11 +31,11 @@ pub(super) enum KeySource {
     WebIdentity { role: String, token: String, session: Option<String> },
     /// Assumes a role with the keys of another profile.
     Role { role: Role, source: String },
-    /// Assumes a role with the keys of a source that Amazon defines by name.
+    /// Assumes a role with the keys of a `credential_source`.
     RoleFromSource { role: Role, source: String },
 }
 
-/// Returns the settings of a profile in both files; `None` if neither file has the profile.
+/// Returns the merged settings of a profile from both files; `None` if neither file has the profile.
 pub(super) async fn read(variables: &Variables, name: &str) -> Result<Option<Profile>, AuthError> {
     let home = variables.get("HOME").map(|home| Path::new(home).join(".aws"));
     let file_path = |variable: &str, file: &str| {
@@ -43,7 +43,7 @@ pub(super) async fn read(variables: &Variables, name: &str) -> Result<Option<Pro
         named.or_else(|| Some(home.as_ref()?.join(file)))
     };
     let mut found: Option<Profile> = None;
-    // The credentials file is read last, because its settings take precedence.
+    // The credentials file is last, because its settings take precedence.
     for (path, in_config) in [
         (file_path("AWS_CONFIG_FILE", "config"), true),
         (file_path("AWS_SHARED_CREDENTIALS_FILE", "credentials"), false),
@@ -61,7 +61,7 @@ async fn read_file(path: &Path) -> Result<Option<SecretString>, AuthError> {
     let failed = |reason: String| AuthError::denied(format!("{} cannot be read: {reason}", path.display()));
     let text = match read_text(path).await {
         Ok(text) => text,
-        // A file in a home directory that this process may not read counts as missing.
+        // A file that this process may not read counts as missing.
         Err(error) if matches!(error.kind(), Io::NotFound | Io::NotADirectory | Io::PermissionDenied) => {
             return Ok(None);
         }
@@ -88,8 +88,7 @@ fn find_section(text: &str, name: &str, in_config: bool) -> Option<Profile> {
             }
             continue;
         }
-        // An indented line belongs to the key above it. This program reads no key with indented lines, so such lines
-        // are skipped.
+        // An indented line belongs to the key above the line. This program reads no such key, and skips indented lines.
         if let (true, false, Some((key, value))) = (inside, line.starts_with(char::is_whitespace), line.split_once('='))
             && let Some(Profile(pairs)) = &mut found
         {
@@ -127,7 +126,7 @@ impl Profile {
             }
             let role = Role { arn, session, external_id: self.get_owned("external_id") };
             match (self.get_owned("source_profile"), self.get_owned("credential_source")) {
-                // A profile that names itself as the source contains the keys for its role. This is not supported.
+                // A profile that names itself as its source is not supported.
                 (Some(source), _) if source != name => return Ok(KeySource::Role { role, source }),
                 (None, Some(source)) => return Ok(KeySource::RoleFromSource { role, source }),
                 _ => {

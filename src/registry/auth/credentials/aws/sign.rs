@@ -57,7 +57,7 @@ impl Post<'_> {
         format!("{ALGORITHM} Credential={}/{scope}, SignedHeaders={names}, Signature={signature}", keys.id)
     }
 
-    /// Returns the request in the canonical form that the client and the service hash, and the names of its headers.
+    /// Returns the canonical form of the request, and the names of its signed headers.
     fn canonical(&self, keys: &Keys, now: DateTime<Utc>) -> (String, String) {
         let host = self.url.host_str().unwrap_or_default();
         let host = self.url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
