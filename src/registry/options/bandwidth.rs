@@ -235,7 +235,7 @@ mod tests {
                 ("2026-10-25T02:00:00Z", None),
             ],
         );
-        // A window that begins in the skipped hour begins at the first later time that the clock shows.
+        // If a window begins in the skipped hour, the window begins at the first time after this hour.
         let morning = Bandwidth::new(vec![window(7, "02:30-05:00", Tz::Europe__Berlin)]);
         expect(&morning, &[("2026-03-29T00:59:00Z", None), ("2026-03-29T01:00:00Z", Some(7))]);
     }
