@@ -1,4 +1,4 @@
-//! Tests of killed writers: every state that a crash can leave on disk, and a real process that receives SIGKILL.
+//! Tests of killed writers: states on disk after a crash, and a real process that receives SIGKILL.
 
 use std::process::{Child, Command, Stdio};
 
@@ -9,7 +9,7 @@ const CHILD_FOLDER: &str = "TRANSSHIP_TEST_LAYOUT";
 /// Prefix of the tags that the child writes.
 const CHILD_NAME: &str = "TRANSSHIP_TEST_NAME";
 
-/// Body of a child process. It writes 20 images with tags, or writes images endlessly until the process is killed.
+/// Body of a child process, which writes 20 images with tags, or writes images until the process is killed.
 #[tokio::test]
 async fn child_writes_images() {
     let Some(path) = std::env::var_os(CHILD_FOLDER) else { return };
