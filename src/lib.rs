@@ -13,14 +13,15 @@
 //! # Path of the data
 //!
 //! 1. [`config`] turns a `sync.yaml` into domain types: entries, options of registries, rules.
-//! 2. [`schedule`] determines when an entry is due, and [`daemon`] starts its run. `transship once` starts the run at
-//!    once.
-//! 3. [`sync`] runs one entry: it lists the source's tags and compares them with the target's.
+//! 2. [`schedule`] determines when an entry is due, and [`daemon`] starts its run. `transship once` starts the run
+//!    immediately.
+//! 3. [`sync`] runs one entry: lists the source's tags, and compares these tags with the target's tags.
 //! 4. [`plan`] selects the tags, finds the tags that differ, and applies the rules.
 //! 5. [`copy`] sends the missing content, from a [`store::Source`] to each [`store::Target`]: children first, the tag
 //!    last.
 //! 6. [`registry`] and [`mod@layout`] implement these traits, by HTTP and on disk.
-//! 7. [`journal`] records intents, evidence and history; [`status`] and [`mod@notify`] report them.
+//! 7. [`journal`] records intents, evidence and history. [`status`] and [`mod@notify`] report these
+//!    records.
 //!
 //! # Main types
 //!

@@ -239,8 +239,8 @@ pub trait Target: Source {
 
     /// Looks for a blob, and starts its upload if the repository lacks the blob: [`Target::has_blob`], then
     /// [`Target::begin_upload`] without a mount. Some endpoints combine both steps in one request, and do not compare
-    /// the length of an existing blob. If another endpoint finds a blob with a wrong length, it returns
-    /// [`BlobLookup::OtherLength`] and starts no upload.
+    /// the length of an existing blob. Other endpoints compare the length: if the length is wrong, they return
+    /// [`BlobLookup::OtherLength`] and start no upload.
     async fn find_or_begin(&self, blob: &Descriptor) -> Result<BlobLookup, StoreError> {
         if self.has_blob(blob).await? {
             return Ok(BlobLookup::Found);
@@ -276,8 +276,8 @@ pub trait Target: Source {
     /// If the endpoint does not, the caller calls [`Target::link_referrers`].
     async fn push_manifest(&self, manifest: &Manifest, tag: Option<&Tag>) -> Result<ReferrerLink, StoreError>;
 
-    /// Records that a manifest written by its digest is not a part of another manifest. If the endpoint has a list of
-    /// its content, it adds the manifest to this list, so no garbage collection removes the manifest.
+    /// Records that a manifest written by its digest is not a part of another manifest. An endpoint with a list of its
+    /// content adds the manifest to this list, so no garbage collection removes the manifest.
     async fn keep_root(&self, _manifest: &Manifest) -> Result<(), StoreError> {
         Ok(())
     }

@@ -46,7 +46,7 @@ pub(crate) enum Unavailable {
     Until(Instant),
 }
 
-/// Resource, and the callers that wait for it.
+/// Resource, and its waiting callers.
 #[derive(Debug)]
 pub(crate) struct WaitQueue<R: Resource, const PRIORITIES: usize> {
     own: Weak<Self>,
@@ -196,8 +196,7 @@ impl<R: Resource, const PRIORITIES: usize> WaitQueueState<R, PRIORITIES> {
     }
 }
 
-/// Waiting caller. The drop of a waiting caller removes it from the queue, and serves the callers that can now be
-/// served.
+/// Waiting caller. Its drop removes the caller from the queue, and serves the callers that can now be served.
 struct Waiting<'a, R: Resource, const PRIORITIES: usize> {
     queue: &'a WaitQueue<R, PRIORITIES>,
     tenant: Tenant,

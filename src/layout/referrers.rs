@@ -58,7 +58,7 @@ impl Facts {
     }
 }
 
-/// Returns the referrers of `subject`. If a listed manifest does not itself name this subject, it is not a referrer. A
+/// Returns the referrers of `subject`. A listed manifest counts only if the manifest itself names this subject. A
 /// missing layout has no referrers.
 pub(super) fn find(disk: &Disk, facts: &Facts, subject: &Digest) -> Result<Referrers, Fault> {
     let Some(index) = disk.read_index()? else { return Ok(Referrers::default()) };

@@ -41,7 +41,7 @@ pub(super) struct RawDescriptor {
     pub(super) has_urls: bool,
 }
 
-/// Size as a descriptor states it.
+/// Size that a descriptor states.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) enum RawSize {
     #[default]

@@ -99,8 +99,8 @@ impl Manifest {
     /// `wanted`. The caller compares [`Manifest::digest`] with `wanted`.
     ///
     /// The media type is the first of these types that applies:
-    /// 1. the type that the bytes state themselves, if it is a manifest type;
-    /// 2. `stated` (the `Content-Type`), if it is a manifest type and the shape of the bytes does not contradict it;
+    /// 1. the type that the bytes state, if this type is a manifest type;
+    /// 2. `stated` (the `Content-Type`), if this type is a manifest type that the shape of the bytes allows;
     /// 3. the type that the shape of the bytes shows.
     #[must_use]
     pub fn received(stated: Option<&MediaType>, bytes: Bytes, wanted: Option<&Digest>) -> Self {

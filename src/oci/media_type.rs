@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use oci_client::manifest as known;
 
-/// Media type as a registry or a descriptor states it, without parameters.
+/// Media type that a registry or a descriptor states, without parameters.
 ///
 /// Any text is valid, because an artifact may have any type.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]

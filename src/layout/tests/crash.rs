@@ -63,7 +63,7 @@ async fn killed_process_leaves_readable_and_writable_layout() {
     let (_folder, path) = folder();
     for round in 0..8 {
         let mut child = child(&path, &format!("endless{round}"));
-        // Kill the child after it has written its first tags, one more in each round.
+        // In round N, kill the child after tag N.
         let reached = format!("endless{round}-{round}\"");
         while !fs::read_to_string(path.join("index.json")).is_ok_and(|index| index.contains(&reached)) {
             assert!(child.try_wait().unwrap().is_none(), "the child ended without a signal");

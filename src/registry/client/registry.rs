@@ -86,7 +86,7 @@ impl Registry {
         Self::with_lookup(host, options, RetryPolicy::default(), Lookup::system())
     }
 
-    /// Creates a client with this retry policy instead of the default one.
+    /// Creates a client with this retry policy.
     #[cfg(test)]
     pub(crate) fn with_retry_policy(
         host: RegistryHost,
@@ -170,7 +170,7 @@ impl Registry {
         self.authenticator.quota().set_reserve(reads);
     }
 
-    /// Returns the registry's host, as users write it in references.
+    /// Returns the registry's host in the form of references.
     #[must_use]
     pub fn host(&self) -> &RegistryHost {
         &self.sender().host
@@ -240,7 +240,7 @@ impl Registry {
         self.flavor().tag_list_has_digests || self.has_own_listing() || self.facts().lists_digests()
     }
 
-    /// Returns true if tags are listed by the API of Azure Container Registry instead of the standard one.
+    /// Returns true if the client lists tags by the API of Azure Container Registry instead of the standard API.
     pub(crate) fn has_own_listing(&self) -> bool {
         self.flavor().has_azure_tag_list && !self.own_listing_refused.load(Ordering::Relaxed)
     }

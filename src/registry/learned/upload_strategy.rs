@@ -108,7 +108,7 @@ impl UploadStrategy {
     /// Records the minimum length of a chunk that the registry stated.
     ///
     /// # Errors
-    /// Returns the length if it is larger than [`MAX_CHUNK`] and blobs are sent in chunks.
+    /// Returns the length if the length exceeds [`MAX_CHUNK`] and blobs are sent in chunks.
     pub(crate) fn learn_min_chunk(&self, min_chunk: usize) -> Result<(), usize> {
         let mut learned = self.lock();
         if min_chunk > MAX_CHUNK {
@@ -200,7 +200,7 @@ impl UploadStrategy {
     ///
     /// - After several chunks, the blob is looked up. At a registry of a known flavour, one successful lookup is
     ///   enough.
-    /// - After one piece, which is hashed while it is sent, the blob is not looked up.
+    /// - After one piece, the blob is not looked up.
     /// - If the registry has reported a wrong length before, every blob is looked up.
     pub(crate) fn needs_verification(&self, chunks: u32) -> bool {
         let learned = self.lock();
@@ -299,7 +299,7 @@ mod tests {
         let plain = auto(Flavor::GENERIC);
         assert!(plain.learn_whole_is_refused(2 * MIB as u64));
         assert_eq!(plain.current_method(), UploadMethod::Chunks(8 * MIB));
-        // A concurrent upload gets the same result.
+        // The refusal of a concurrent upload has the same result.
         assert!(plain.learn_whole_is_refused(2 * MIB as u64));
         assert!(!plain.learn_chunks_are_refused(true));
         assert_eq!(plain.current_method(), UploadMethod::Chunks(8 * MIB));

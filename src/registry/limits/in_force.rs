@@ -59,7 +59,7 @@ impl<T> Figure<T> {
 }
 
 impl Limits {
-    /// Returns the limits in force at this host. `flavor` is the flavour of the registry, if one is configured.
+    /// Returns the limits in force at this host. `flavor` is the configured flavour of the registry, if any.
     #[must_use]
     pub fn in_force(&self, host: &RegistryHost, flavor: Option<&'static Flavor>) -> LimitsInForce {
         let profile = self.profile.resolve(Flavor::resolve(host, flavor).limits, Origin::Known);

@@ -146,7 +146,7 @@ mod tests {
         let mut both = buckets(&[(Bucket::Reads, 90), (Bucket::ReferrerLists, 40)]);
         assert_eq!(at_once(&mut both, Class::ReferrerList), 4);
         assert_eq!(at_once(&mut both, Class::Read), 5);
-        // A referrer list that is refused by the bucket of reads takes nothing from its own bucket.
+        // If the bucket of reads refuses a referrer list, the request takes nothing from the bucket of referrer lists.
         let mut both = buckets(&[(Bucket::Reads, 10), (Bucket::ReferrerLists, 90)]);
         assert_eq!([Class::Read, Class::ReferrerList].map(|class| at_once(&mut both, class)), [1, 0]);
     }

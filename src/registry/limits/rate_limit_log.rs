@@ -1,5 +1,5 @@
-//! Decision whether a pause that a registry requested is logged. A registry may answer many requests with 429, but only
-//! the first pause of a series is logged.
+//! Log filter for pauses that a registry requested. A registry may answer many requests with 429, but only the first
+//! pause of a series is logged.
 
 use std::time::Duration;
 

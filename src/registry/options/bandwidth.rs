@@ -16,7 +16,7 @@ pub enum HoursError {
     /// The text does not have the form `HH:MM-HH:MM`.
     #[error("{0:?} is not a range of times of day: write 08:00-18:00")]
     Form(String),
-    /// The range ends at the minute at which it begins.
+    /// The range has the same start and end.
     #[error("{0:?} ends at the minute at which it begins: omit `between` for a limit at any time")]
     Empty(String),
 }

@@ -89,7 +89,7 @@ pub struct Gcp {
 pub struct Variables(BTreeMap<&'static str, SecretString>);
 
 impl Variables {
-    /// Names of all variables that are read, as Amazon defines them ("AWS SDKs and Tools Reference Guide").
+    /// Names of the variables ("AWS SDKs and Tools Reference Guide").
     const NAMES: [&str; 17] = [
         "AWS_ACCESS_KEY_ID",
         "AWS_SECRET_ACCESS_KEY",

@@ -147,7 +147,7 @@ impl fmt::Debug for ProxyAddress {
 pub struct Tls {
     /// Trusted authorities in addition to those of the system.
     pub ca: Option<Pem>,
-    /// Client certificate with its chain, and its key, for servers that request one.
+    /// Client certificate with its chain, and its key, for servers that request a certificate.
     pub identity: Option<(Pem, Pem)>,
     /// True if the client accepts any server certificate. Then attackers on the network can read the credentials and
     /// change the images.

@@ -50,7 +50,7 @@ async fn metadata_service_request_follows_the_retry_policy() {
         (503, &[][..], 5, Some(ErrorKind::Unavailable)),
         (410, &[], 10, Some(ErrorKind::Denied)),
         (404, &[], 10, Some(ErrorKind::Denied)),
-        // A request with such a long pause is not repeated.
+        // The pause is too long for a retry.
         (429, &[("retry-after", "600")], 1, Some(ErrorKind::Unavailable)),
         (400, &[], 1, Some(ErrorKind::Denied)),
         (403, &[], 1, Some(ErrorKind::Denied)),

@@ -160,7 +160,8 @@ impl Session {
     }
 
     /// Reports the current progress of the session (`standing`), and its progress after the next chunk (`ahead`). A
-    /// later process can resume if the session then has a number of bytes between both.
+    /// later process can resume if the session then has at least the bytes of `standing`, and at most the bytes of
+    /// `ahead`.
     fn report_progress(
         &self,
         feed: &Feed,
@@ -237,8 +238,8 @@ impl Session {
         }
     }
 
-    /// Compares the `Range` of a success with the sent bytes. If they differ, the client ignores this `Range` and all
-    /// later ones of the session.
+    /// Compares the `Range` of a success with the sent bytes. If the `Range` is wrong, the client ignores this `Range`
+    /// and all later ranges of the session.
     fn check_range(&mut self, answer: &Response, sent: u64) {
         if self.misstates || !answer.headers.contains_key(RANGE) || range_length(answer) == Some(sent) {
             return;
@@ -308,8 +309,8 @@ impl Session {
         has_all && !self.misstates && self.update_location(&context, &answer).is_ok()
     }
 
-    /// Handles a chunk that the registry refused. Smaller chunks may succeed. If the registry refuses the first chunk,
-    /// it may accept no chunks at all.
+    /// Handles a chunk that the registry refused. Smaller chunks may succeed. A registry that refuses the first chunk
+    /// may accept no chunks at all.
     fn handle_refused_chunk(
         &self,
         context: &Context,

@@ -1,5 +1,5 @@
-//! Commit of an upload: the PUT that ends it (distribution-spec, "Pushing blobs"). The status of the response shows if
-//! the blob was committed. If a header contradicts a success, a lookup checks the blob.
+//! Commit of an upload by the final PUT (distribution-spec, "Pushing blobs"). The status of the response shows if the
+//! blob was committed. If a header contradicts a success, a lookup checks the blob.
 
 use bytes::Bytes;
 use http::Method;

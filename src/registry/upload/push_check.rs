@@ -12,8 +12,8 @@ impl Repository {
         self.registry.flavor().creates_repositories_on_request
     }
 
-    /// Checks push access: opens an upload, and cancels it before a byte is sent. This may create the repository: see
-    /// [`Self::may_be_created_by_checking`].
+    /// Checks push access: opens an upload and cancels the upload before sending a byte. This check may create the
+    /// repository: see [`Self::may_be_created_by_checking`].
     ///
     /// # Errors
     /// Returns an error if the registry denies access, or if a request fails.

@@ -253,11 +253,11 @@ impl Budget {
         self.sent
     }
 
-    /// Records the outcome of the request of this number. `counted` is true if the request was taken as a read.
+    /// Records the outcome of the request of this number. `counted` is true if the request counts as a read in flight.
     pub(crate) fn record_outcome(&mut self, number: u64, counted: bool, outcome: Outcome, now: DateTime<Utc>) {
         self.in_flight = self.in_flight.saturating_sub(u64::from(counted));
         // If the client sent a request before it recorded the refusal, the registry may have processed that request
-        // before the refused one.
+        // before the refused request.
         let is_newer = number > self.sent_at_update;
         if matches!(outcome, Outcome::Reported(_)) || (outcome == Outcome::Silent && is_newer) {
             self.refused = None;

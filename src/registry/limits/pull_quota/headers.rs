@@ -15,7 +15,7 @@ use super::quota::SharedQuota;
 ///
 /// * A 429 with a longer `Retry-After` concerns the quota.
 /// * A 429 with a shorter `Retry-After` concerns the request rate.
-/// * A 429 without `Retry-After` concerns the quota if it is the response to a counted read.
+/// * A 429 without `Retry-After` concerns the quota if its request was a counted read.
 const MAX_RATE_RETRY_AFTER: Duration = Duration::from_secs(60);
 
 /// Accepted lengths of a quota window, in seconds. Gateways use the same header names for limits per second, minute or
