@@ -53,8 +53,8 @@ pub(crate) struct Quota {
 #[derive(Debug)]
 pub(super) struct SharedQuota {
     pub(super) registry: RegistryHost,
-    /// Length of the window if the registry does not state a length. `None` if the flavour of the registry counts no
-    /// reads.
+    /// Length of the window if the registry does not state a length. `None` if the flavour of the registry is not known
+    /// to count reads.
     pub(super) unstated_window: Option<Duration>,
     ledger: Mutex<QuotaLedger>,
     /// Notified when a read in flight has ended.
