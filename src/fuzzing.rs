@@ -1,9 +1,7 @@
-//! Fuzz targets: one function for each parser of foreign bytes.
+//! Fuzz targets: one function for each parser of untrusted bytes.
 //!
-//! `fuzz/` passes these functions to libFuzzer; the tests below run them over the committed corpus and over mutations
-//! of it. A target panics if a parser panics or violates an invariant. An invariant is, for example, that a rendered
-//! `index.json` of a layout parses to the same entries. This module is compiled only for tests and for the feature
-//! `fuzzing`.
+//! `fuzz/` passes these functions to libFuzzer. The tests below run the functions over the committed corpus and over
+//! mutations of the corpus. A target panics if a parser panics, or if its result violates an invariant.
 
 use bytes::Bytes;
 
@@ -43,7 +41,7 @@ pub const TARGETS: [FuzzTarget; 12] = [
 /// Runs the target with this name.
 ///
 /// # Panics
-/// If no target has this name, and if the target finds a fault.
+/// If no target has this name, or if the target finds a fault.
 pub fn run(name: &str, data: &[u8]) {
     let target = TARGETS.iter().find(|target| target.name == name);
     (target.unwrap_or_else(|| panic!("there is no fuzz target {name}")).run)(data);
@@ -69,7 +67,7 @@ fn read_manifest(stated: Option<&MediaType>, data: &[u8]) {
     }
 }
 
-/// Prints every platform of an index. Printing must not panic for any content of the index.
+/// Prints every platform of an index, and checks the length of the printed text.
 fn check_platforms(view: &ManifestView) {
     for child in view.manifests() {
         if let Some(platform) = &child.platform {
@@ -87,8 +85,8 @@ fn reference(data: &[u8]) {
     assert_eq!(again.as_ref(), Ok(&read), "{text:?} prints as {printed:?}");
 }
 
-/// Parses a push event for every kind of sender, once with a registry that the receiver sets, and once with the
-/// registry from the event.
+/// Parses a push event for every kind of sender: once with a configured registry, and once with the registry of the
+/// event.
 fn push_event(data: &[u8]) {
     let kinds = [HookKind::Distribution, HookKind::Acr, HookKind::Harbor, HookKind::DockerHub, HookKind::Ghcr];
     for kind in kinds {
@@ -134,7 +132,7 @@ mod tests {
         paths.iter().map(|path| std::fs::read(path).unwrap()).collect()
     }
 
-    /// Small generator of numbers (SplitMix64). Its seed is in the code, so that a failure repeats.
+    /// Generator of pseudo-random numbers (SplitMix64) with a fixed seed, so failures are reproducible.
     struct Numbers(u64);
 
     impl Numbers {
@@ -179,7 +177,7 @@ mod tests {
         assert!(faults.is_empty(), "{}", faults.join("\n"));
     }
 
-    /// Returns the first input at which a target finds a fault, among its corpus and `tries` mutations of each file.
+    /// Returns the first input with a fault, among the corpus of a target and `tries` mutations of each file.
     fn first_fault(target: &FuzzTarget, tries: u64) -> Option<String> {
         let seeds = corpus(target.name);
         assert!(seeds.len() >= 3, "the corpus of {} has {} files", target.name, seeds.len());

@@ -1,11 +1,10 @@
-//! Forms of values that all results in JSON share: instants, and lists of problems. `docs/reference/json.md` documents
-//! the fields.
+//! JSON forms of instants and lists of problems, for all results in JSON. `docs/reference/json.md` documents the
+//! fields.
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serializer;
 
-/// Returns an instant in RFC 3339, in UTC and in milliseconds: `2026-11-21T03:00:00.000Z`. All results of commands,
-/// `/status` and the control socket have this form.
+/// Returns an instant in RFC 3339, in UTC and with milliseconds: `2026-11-21T03:00:00.000Z`.
 pub(crate) fn format_instant(instant: DateTime<Utc>) -> String {
     instant.to_rfc3339_opts(SecondsFormat::Millis, true)
 }
@@ -26,7 +25,7 @@ pub(crate) fn optional_instant<S: Serializer>(
     }
 }
 
-/// Form of an optional text as a list, for fields with the name `problems` and `#[serde(with)]`.
+/// Form of an optional text as a list, for `#[serde(with)]` at fields with the name `problems`.
 pub(crate) mod one_as_list {
     use serde::{Deserialize as _, Deserializer, Serializer};
 

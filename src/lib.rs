@@ -1,40 +1,45 @@
-//! Library of transship, a daemon that keeps container registries in step. The daemon copies missing content, by
-//! digest, and records the copied content.
+//! Library of transship, a daemon that mirrors container images between registries. The daemon copies only missing
+//! content and records each copied digest.
 //!
-//! The program `transship` is a thin shell around this crate: `main.rs` calls [`cli::main()`]. Other programs can use
-//! its parts: parse references and manifests, list and read repositories, copy images with their signatures, or read a
-//! `sync.yaml` and plan its entries. README.md describes the program's features, ARCHITECTURE.md the modules and their
-//! invariants.
+//! The program `transship` only calls [`cli::main()`]. Other programs can use this crate for these tasks:
+//!
+//! - parse references and manifests;
+//! - list and read repositories;
+//! - copy images with their signatures;
+//! - read a `sync.yaml` and plan its entries.
+//!
+//! README.md describes the program's features. ARCHITECTURE.md describes the modules and their invariants.
 //!
 //! # Path of the data
 //!
 //! 1. [`config`] turns a `sync.yaml` into domain types: entries, options of registries, rules.
-//! 2. [`schedule`] determines when an entry is due, and [`daemon`] starts its run. `transship once` starts the run at
-//!    once.
-//! 3. [`sync`] runs one entry: it lists the source's tags and compares them with the target's.
+//! 2. [`schedule`] determines when an entry is due, and [`daemon`] starts its run. `transship once` starts the run
+//!    immediately.
+//! 3. [`sync`] runs one entry: lists the source's tags, and compares these tags with the target's tags.
 //! 4. [`plan`] selects the tags, finds the tags that differ, and applies the rules.
 //! 5. [`copy`] sends the missing content, from a [`store::Source`] to each [`store::Target`]: children first, the tag
 //!    last.
 //! 6. [`registry`] and [`mod@layout`] implement these traits, by HTTP and on disk.
-//! 7. [`journal`] records intents, evidence and history; [`status`] and [`mod@notify`] report them.
+//! 7. [`journal`] records intents, evidence and history. [`status`] and [`mod@notify`] report these
+//!    records.
 //!
 //! # Main types
 //!
 //! | type | contents |
 //! | --- | --- |
-//! | [`oci::Reference`], [`oci::Digest`], [`oci::Manifest`] | values, valid by construction |
-//! | [`registry::Registry`], [`registry::Repository`] | client of a registry, and one repository of it |
+//! | [`oci::Reference`], [`oci::Digest`], [`oci::Manifest`] | value types |
+//! | [`registry::Registry`], [`registry::Repository`] | client of a registry, and client of a repository |
 //! | [`layout::Layout`] | OCI image layout in a folder |
 //! | [`store::Source`], [`store::Target`] | traits of a repository to read from, and to write to |
 //! | [`copy::Copier`], [`copy::Batch`] | copy engine, and the copies from one source to its targets |
-//! | [`config::Config`], [`config::Entry`] | configuration, and one entry of it |
+//! | [`config::Config`], [`config::Entry`] | configuration, and one of its entries |
 //! | [`sync::Engine`], [`sync::RunRequest`] | services that runs share, and the request for one run |
 //! | [`journal::Journal`] | database of runs and evidence |
 //!
 //! # Examples
 //!
-//! The folder `examples/` has complete programs for registries: `list_tags`, `copy_image` and `plan_entry`. The
-//! examples below are shorter, and use the image layout that the repository contains:
+//! The folder `examples/` has complete programs for registries: `list_tags`, `copy_image` and `plan_entry`. The shorter
+//! examples below use the image layout in `examples/images`:
 //!
 //! ## Parse a reference and list the tags of a repository
 //!
@@ -124,14 +129,14 @@
 //!
 //! # Stability
 //!
-//! The library makes no promises before version 1.0: any release may rename or remove items. Only the command line, the
-//! keys of `sync.yaml` and the file format of the journal are stable. CHANGELOG.md lists only changes of these.
+//! Before version 1.0, any release may rename or remove items of the library. Only the command line, the keys of
+//! `sync.yaml` and the file format of the journal are stable. CHANGELOG.md lists only their changes.
 //!
 //! # Requirements of a caller
 //!
-//! Asynchronous functions need a Tokio runtime with I/O and time enabled. The crate reads no environment variable and
-//! no file that its caller does not name, except in [`cli`]: functions that need variables take a function that looks
-//! them up. It logs by [`tracing`] and never installs a subscriber outside [`cli`].
+//! Asynchronous functions need a Tokio runtime with I/O and time enabled. Only [`cli`] reads environment variables,
+//! reads files that the caller does not name, and installs a [`tracing`] subscriber. Other functions that need
+//! variables take a function that looks variables up.
 
 pub mod cli;
 pub mod config;

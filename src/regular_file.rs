@@ -1,8 +1,11 @@
-//! Reading of files that users or other programs wrote: regular files only, up to a maximum size.
+//! Functions that read files of users and other programs: regular files only, up to a maximum size.
 //!
-//! A pipe would block its reader until a writer comes, a device may have no end, and a file may be larger than the
-//! memory. Symbolic links are followed, because Kubernetes mounts configurations and secrets as links. The module
-//! `layout` opens the files of a layout itself, without following links.
+//! The functions follow symbolic links, because Kubernetes mounts configurations and secrets as links. The functions
+//! refuse these files:
+//!
+//! - a pipe, which would block its reader;
+//! - a device, which may have no end;
+//! - a file of more than the maximum size.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read as _};
@@ -11,7 +14,7 @@ use std::path::Path;
 
 use rustix::fs::OFlags;
 
-/// Opens a regular file for reading. Blocks, but never on a pipe or a device.
+/// Opens a regular file for reading. Blocks on the file system, but never on a pipe or a device.
 ///
 /// # Errors
 /// Errors of the system, and [`io::ErrorKind::InvalidInput`] for any other file type: `a pipe, not a regular file`.
@@ -27,8 +30,7 @@ pub fn open(path: &Path) -> io::Result<File> {
 /// Reads a whole regular file. Blocks.
 ///
 /// # Errors
-/// Errors of [`open`], and [`io::ErrorKind::FileTooLarge`] for a file of more than `limit` bytes, after reading at most
-/// one byte more than that.
+/// Errors of [`open`], and [`io::ErrorKind::FileTooLarge`] for a file of more than `limit` bytes.
 pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let file = open(path)?;
     let too_large = || io::Error::new(io::ErrorKind::FileTooLarge, format!("larger than {}", size(limit)));
@@ -40,7 +42,7 @@ pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     if bytes.len() as u64 > limit { Err(too_large()) } else { Ok(bytes) }
 }
 
-/// Fails if the file exists and is not regular. A missing file is no error: the caller may create it.
+/// Checks that a file is regular, or does not exist.
 ///
 /// # Errors
 /// Errors of [`open`].

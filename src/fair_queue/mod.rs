@@ -1,5 +1,5 @@
-//! Fair queue of callers that wait for a limited resource. The tenants are served in turn, and each caller gets its
-//! whole amount or nothing. The queue is used for permits and rates of a registry, for bandwidth, and for memory.
+//! Fair queue of callers that wait for a limited resource: permits and rates of a registry, bandwidth, or memory. The
+//! queue serves the tenants in turn. Each caller gets its whole amount or nothing.
 
 mod queue;
 mod tenant;

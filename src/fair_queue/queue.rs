@@ -1,5 +1,5 @@
-//! Fair round-robin queue of waiters. Tenants are served in turn, and the waiters of one tenant in the order of their
-//! arrival. The queue does not know the resource: its caller decides which waiters can be served.
+//! Fair round-robin queue of waiters. The queue serves the tenants in turn, and the waiters of one tenant and priority
+//! in the order of their arrival.
 
 use std::collections::VecDeque;
 
@@ -10,7 +10,7 @@ use super::tenant::Tenant;
 pub(crate) struct FairQueue<W, const PRIORITIES: usize> {
     /// Tenants with waiters. The next tenant to serve is first.
     tenants: VecDeque<Queues<W, PRIORITIES>>,
-    /// Number of tickets that were issued so far.
+    /// Number of tickets issued so far.
     tickets: u64,
 }
 
@@ -47,9 +47,9 @@ impl<W, const PRIORITIES: usize> FairQueue<W, PRIORITIES> {
         ticket
     }
 
-    /// Removes the next waiter for which `admits` is true, and returns it with its priority. The first tenant that has
-    /// such a waiter is served, and then moves to the end. Only the first waiter of each priority of a tenant is tried,
-    /// and the waiters are tried in the order of their arrival.
+    /// Removes the next waiter for which `admits` is true, and returns the waiter with its priority. The tenant of this
+    /// waiter moves to the end. For each tenant, `admits` is called only for the first waiter of each priority, in the
+    /// order of arrival.
     pub(crate) fn next(&mut self, mut admits: impl FnMut(usize, &W) -> bool) -> Option<(usize, W)> {
         let (at, priority) = (0..self.tenants.len())
             .find_map(|at| Some((at, self.tenants[at].first_admitted_priority(&mut admits)?)))?;
@@ -79,8 +79,7 @@ impl<W, const PRIORITIES: usize> Queues<W, PRIORITIES> {
         self.waiters.iter().all(VecDeque::is_empty)
     }
 
-    /// Returns the priority to serve: among the priorities whose first waiter is admitted, the priority whose first
-    /// waiter arrived earliest.
+    /// Returns the priority to serve: the priority of the earliest admitted waiter among the first waiters.
     fn first_admitted_priority(&self, admits: &mut impl FnMut(usize, &W) -> bool) -> Option<usize> {
         let mut later_than = None;
         loop {

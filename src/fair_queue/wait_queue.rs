@@ -1,5 +1,5 @@
-//! Wait queue for a limited resource: slots for requests in flight, a rate, the end of a pause, bandwidth, or memory.
-//! The queue serves the waiting tenants in turn. The resource decides if an amount is available.
+//! Wait queue for a limited resource: permits, rates, bandwidth or memory. The queue serves the waiting tenants in
+//! turn. The resource decides if an amount is available.
 
 use std::num::NonZeroU32;
 use std::sync::{Arc, Weak};
@@ -14,15 +14,18 @@ use super::tenant::Tenant;
 
 /// Resource that callers wait for.
 pub(crate) trait Resource: Send + 'static {
-    /// Part of the resource that a served caller gets. A dropped grant may return its part to the resource, which locks
-    /// the queue. So a grant is never dropped while the queue is locked.
+    /// Part of the resource that a served caller gets. The drop of a grant may lock the queue to return the part. So no
+    /// grant may be dropped while the queue is locked.
     type Grant: std::fmt::Debug + Send + 'static;
 
-    /// Number of preferred priorities. Waiters whose priority is below this number are served before all other waiters.
+    /// Number of preferred priorities. The queue serves waiters with a priority below this number before all other
+    /// waiters.
     const PREFERRED: usize = 0;
 
-    /// Takes the whole `amount` for a waiter of this priority, or nothing. If the amount is not available, returns the
-    /// time at which it may be available.
+    /// Takes the whole `amount` for a waiter of this priority, or nothing.
+    ///
+    /// # Errors
+    /// If the amount is not available, returns the time at which the amount may be available.
     fn take(
         &mut self,
         tenant: Tenant,
@@ -37,13 +40,13 @@ pub(crate) trait Resource: Send + 'static {
 pub(crate) enum Unavailable {
     /// The next change of the resource.
     UntilChanged,
-    /// The next change of the resource. Only this tenant has to wait: other tenants may be served now.
+    /// The next change of the resource. Only this tenant has to wait.
     ForTenant,
     /// This time, or an earlier change of the resource.
     Until(Instant),
 }
 
-/// Resource, and the callers that wait for it.
+/// Resource, and its waiting callers.
 #[derive(Debug)]
 pub(crate) struct WaitQueue<R: Resource, const PRIORITIES: usize> {
     own: Weak<Self>,
@@ -65,12 +68,11 @@ struct Waiter<G> {
     served: oneshot::Sender<G>,
 }
 
-/// Callers to notify once the lock is released, with their grants.
+/// Served callers with their grants. The queue sends the grants after it has released the lock.
 type Served<G> = Vec<(oneshot::Sender<G>, G)>;
 
 impl<R: Resource, const PRIORITIES: usize> WaitQueue<R, PRIORITIES> {
-    /// Creates the queue and its resource. The resource may keep the reference to the queue, so that its grants can
-    /// return their parts.
+    /// Creates the queue and its resource. The resource may keep the reference to the queue for its grants.
     pub(crate) fn new(resource: impl FnOnce(&Weak<Self>) -> R) -> Arc<Self> {
         Arc::new_cyclic(|own| {
             let state = WaitQueueState { resource: resource(own), queue: FairQueue::default(), alarm: None };
@@ -78,9 +80,9 @@ impl<R: Resource, const PRIORITIES: usize> WaitQueue<R, PRIORITIES> {
         })
     }
 
-    /// Waits until `amount` is available, and takes it. Also returns the duration of the wait if a caller in the queue
-    /// had to wait for a point in time, and zero otherwise. Returns no grant if the sender of the grant no longer
-    /// exists. Cancel safe: a grant to a caller that has just been cancelled is dropped.
+    /// Waits until `amount` is available, and takes this amount. Also returns the duration of the wait if a caller in
+    /// the queue had to wait for a point in time; otherwise zero. `None` if the sender of the grant no longer exists.
+    /// Cancel safe: if the caller is cancelled, its grant is dropped.
     pub(crate) async fn acquire(
         &self,
         tenant: Tenant,
@@ -90,7 +92,7 @@ impl<R: Resource, const PRIORITIES: usize> WaitQueue<R, PRIORITIES> {
         let began = Instant::now();
         let (waiting, by_clock) = {
             let mut state = self.lock();
-            // Callers that already wait are served first, although they may wait at another priority.
+            // Callers that already wait are served first, at any priority.
             if state.queue.is_empty()
                 && let Ok(grant) = state.resource.take(tenant, priority, amount, began)
             {
@@ -111,7 +113,7 @@ impl<R: Resource, const PRIORITIES: usize> WaitQueue<R, PRIORITIES> {
         self.lock().queue.is_empty()
     }
 
-    /// Gives access to the resource, and serves no waiting caller.
+    /// Gives access to the resource without serving waiting callers.
     pub(crate) fn with_resource<T>(&self, access: impl FnOnce(&mut R) -> T) -> T {
         access(&mut self.lock().resource)
     }
@@ -134,7 +136,7 @@ impl<R: Resource, const PRIORITIES: usize> WaitQueue<R, PRIORITIES> {
         let next = state.serve(Instant::now(), &mut served);
         if let Some(next) = next
             && state.alarm.is_none_or(|alarm| next < alarm)
-            // Without a runtime no caller can wait, so no alarm is needed.
+            // Without a runtime, no caller waits, so no alarm is needed.
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
             state.alarm = Some(next);
@@ -142,7 +144,7 @@ impl<R: Resource, const PRIORITIES: usize> WaitQueue<R, PRIORITIES> {
         }
         drop(state);
         for (waiter, grant) in served {
-            // A caller that has just been cancelled no longer needs its grant.
+            // A cancelled caller does not need its grant.
             drop(waiter.send(grant));
         }
         next.is_some()
@@ -194,8 +196,7 @@ impl<R: Resource, const PRIORITIES: usize> WaitQueueState<R, PRIORITIES> {
     }
 }
 
-/// Waiting caller. A dropped caller leaves the queue, and the callers that waited only because of that caller are
-/// served.
+/// Waiting caller. Its drop removes the caller from the queue, and serves the callers that can now be served.
 struct Waiting<'a, R: Resource, const PRIORITIES: usize> {
     queue: &'a WaitQueue<R, PRIORITIES>,
     tenant: Tenant,
@@ -215,7 +216,7 @@ impl<R: Resource, const PRIORITIES: usize> Drop for Waiting<'_, R, PRIORITIES> {
         let mut state = self.queue.lock();
         let cancelled = state.queue.remove(self.tenant, self.priority, self.ticket);
         if cancelled.is_some() {
-            // Other callers may have waited only because the cancelled caller wanted more than is available.
+            // The cancelled caller may have blocked other callers.
             self.queue.serve(state);
         } else {
             drop(state);
@@ -255,8 +256,8 @@ mod tests {
         waited
     }
 
-    /// Starts these callers in this order. Returns the order in which the callers were served, with the second at which
-    /// each was served.
+    /// Starts these callers in this order. Returns the callers in the order of service, with the second of service of
+    /// each caller.
     async fn order(queue: &Shared, callers: &[(&'static str, usize)]) -> Vec<(&'static str, u64)> {
         let began = Instant::now();
         let (sender, mut served) = tokio::sync::mpsc::unbounded_channel();

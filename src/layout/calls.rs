@@ -6,9 +6,8 @@ use tokio::sync::Semaphore;
 
 use super::fault::Fault;
 
-/// Maximum number of calls of one layout at the same time. A run can transfer hundreds of blobs at the same time.
-/// Without a bound, each call would occupy a thread, and glibc keeps memory for each thread. The bound also limits the
-/// threads that a folder on a hanging file system can block.
+/// Maximum number of concurrent calls of one layout. The maximum limits the memory of the threads, and the number of
+/// threads that a hanging file system can block.
 const MAX_CALLS: usize = 16;
 
 /// Semaphore of one layout's blocking calls.
@@ -20,8 +19,8 @@ impl Calls {
         Self(Arc::new(Semaphore::new(MAX_CALLS)))
     }
 
-    /// Runs `work` in a thread that may block, as soon as fewer than [`MAX_CALLS`] other calls run. If the future is
-    /// dropped after `work` has started, `work` still completes, and counts as a call until then.
+    /// Waits until fewer than [`MAX_CALLS`] other calls run, and runs `work` in a thread that may block. If the future
+    /// is dropped after `work` has started, `work` still runs to its end, and counts as a call until then.
     pub(super) async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> Result<T, Fault> + Send + 'static,
@@ -82,7 +81,7 @@ mod tests {
         assert!(futures_util::poll!(&mut one_more).is_pending());
         tokio::task::spawn_blocking(|| ()).await.unwrap();
         assert_eq!(counter.load(Ordering::SeqCst), 0, "no thread has run it");
-        // Aborting the task that awaits a call does not end the call. The call counts until it has ended.
+        // If the task that awaits a call is aborted, the call still runs and counts.
         running[0].abort();
         assert!(futures_util::poll!(&mut one_more).is_pending());
         drop(ends.pop());

@@ -1,5 +1,5 @@
-//! Queue of manifests to be listed in `index.json`. The task that acquires the writer lock lists all queued manifests,
-//! so that many concurrent writes of tags cause few rewrites and few syncs.
+//! Queue of manifests to list in `index.json`. The task that acquires the writer lock lists all queued manifests. So
+//! many concurrent writes of tags cause only few rewrites and syncs of the file.
 
 use std::sync::Arc;
 
@@ -27,15 +27,15 @@ struct Change {
 }
 
 impl Changes {
-    /// Adds a change to the queue. Dropping the receiver before the rewrite cancels the change.
+    /// Adds a change to the queue. If the receiver is dropped before the rewrite, the change is cancelled.
     pub(super) fn enqueue(&self, manifest: Manifest, tag: Option<Tag>) -> oneshot::Receiver<Outcome> {
         let (done, outcome) = oneshot::channel();
         self.0.lock().push(Change { manifest, tag, done });
         outcome
     }
 
-    /// Applies all queued changes with one rewrite, and reports the outcome to the sender of each change. The caller
-    /// must hold the lock.
+    /// Applies all queued changes with one rewrite, and reports the outcome of each change to its caller. The caller
+    /// must hold the writer lock.
     pub(super) fn apply_all(&self, disk: &Disk, facts: &Facts) {
         let changes = self.take();
         if changes.is_empty() {
@@ -45,7 +45,7 @@ impl Changes {
         complete(changes, &outcome);
     }
 
-    /// Fails all queued changes with a fault that concerns each of them.
+    /// Fails all queued changes with the same fault.
     pub(super) fn fail_all(&self, fault: Fault) {
         complete(self.take(), &Err(Arc::new(fault)));
     }
@@ -59,7 +59,7 @@ impl Changes {
 
 fn complete(changes: Vec<Change>, outcome: &Outcome) {
     for change in changes {
-        // A caller that was cancelled no longer receives the outcome.
+        // A cancelled caller has dropped its receiver.
         _ = change.done.send(outcome.clone());
     }
 }

@@ -1,11 +1,10 @@
-//! Text and entries of `index.json`: a pure parser and editor without file access.
+//! Parser and editor of the text of `index.json`, without file access.
 //!
-//! Other tools store data here that transship does not know. So an entry keeps its bytes until its own name changes,
-//! and the rest of the document always keeps its bytes.
+//! Other tools store data in the document that transship does not know. So an entry keeps its bytes until its own name
+//! changes. The rest of the document always keeps its bytes.
 //!
-//! The file is untrusted and may have any shape. The parser reads the entries one by one, and keeps only the few values
-//! of an entry that are needed. The bytes of an entry are a range in one common text. So the parsed document needs a
-//! small multiple of the file's length as memory.
+//! The file is untrusted. The memory of the parsed document is a small multiple of the file's length: the parser keeps
+//! only few values of each entry, and the bytes of an entry are a range of the document's text.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -22,7 +21,7 @@ mod entry;
 use entry::EntryText;
 pub(super) use entry::{Entry, Pointer};
 
-/// Maximum number of entries. A file of the maximum size has fewer entries, unless its entries are almost empty.
+/// Maximum number of entries.
 const MAX_ENTRIES: usize = 400_000;
 
 /// Document of `index.json`.
@@ -45,7 +44,8 @@ pub(super) enum Named<'i> {
     Nothing,
     /// All entries of the name point at this content.
     One(&'i Pointer),
-    /// The name is ambiguous: its entries point at several digests. Each digest has a text that distinguishes it.
+    /// The name is ambiguous: its entries point at several digests. The text distinguishes a digest from the other
+    /// digests.
     Several(Vec<(Digest, String)>),
     /// None of the entries has a readable digest.
     Unknown,
@@ -73,8 +73,8 @@ impl Index {
         Self::parse(text.into_bytes()).expect("the text is an index")
     }
 
-    /// Parses a document of less than 4 GiB. A missing list is empty. The list `null` is empty too, because Go writes
-    /// an empty list as `null`.
+    /// Parses a document of less than 4 GiB. If `manifests` is absent or `null`, the list is empty. Go writes an empty
+    /// list as `null`.
     pub(super) fn parse(bytes: Vec<u8>) -> Result<Self, IndexError> {
         let text = String::from_utf8(bytes).map_err(|_| IndexError::NotText)?;
         let Outline { keys, lists, first } = serde_json::from_str(&text)?;
@@ -167,8 +167,8 @@ impl Index {
             .map(|pointer| &pointer.media_type)
     }
 
-    /// Points `tag` at `manifest`, and returns true if anything changed. The previous entry of the name is removed,
-    /// unless `stays` returns true for its digest: then the entry remains without a name.
+    /// Points `tag` at `manifest`, and returns true if the document changed. If `stays` returns true for the digest of
+    /// the previous entry of the name, that entry remains without a name. Otherwise the previous entry is removed.
     pub(super) fn set_tag(&mut self, tag: &Tag, manifest: &Manifest, stays: impl Fn(&Digest) -> bool) -> bool {
         let wanted = Pointer::from_manifest(manifest);
         self.by_name.take();
@@ -189,8 +189,7 @@ impl Index {
         true
     }
 
-    /// Adds an entry without a name for a manifest, unless the manifest is listed already. Returns true if anything
-    /// changed.
+    /// If a manifest is not listed yet, adds an entry without a name. Returns true if the document changed.
     pub(super) fn add(&mut self, manifest: &Manifest) -> bool {
         if self.media_type_of(&manifest.digest()).is_some() {
             return false;
@@ -200,7 +199,7 @@ impl Index {
         true
     }
 
-    /// Removes a tag, and returns true if it existed. For `stays` see [`Index::set_tag`].
+    /// Removes a tag, and returns true if the tag existed. For `stays`, see [`Index::set_tag`].
     pub(super) fn remove_tag(&mut self, tag: &Tag, stays: impl Fn(&Digest) -> bool) -> bool {
         let mut found = false;
         self.by_name.take();
@@ -243,7 +242,8 @@ fn read_list(text: &str, list: &RawValue) -> Result<Vec<Entry>, IndexError> {
     deserializer.deserialize_seq(EntriesVisitor { text })?.map_err(IndexError::TooMany)
 }
 
-/// Visitor that reads the entries of a list one by one, or counts them if there are too many.
+/// Visitor that reads the entries of a list one by one. If there are too many entries, the visitor returns their
+/// number.
 struct EntriesVisitor<'t> {
     text: &'t str,
 }

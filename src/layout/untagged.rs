@@ -1,6 +1,8 @@
-//! Search for content of a layout that no tag names: images without a name (as skopeo, buildx and kaniko write them),
-//! images whose name is a full reference, and entries that cannot be parsed. A listing reports this content, so that no
-//! content is skipped silently.
+//! Search for content of a layout that no tag names. A listing of tags reports this content:
+//!
+//! - images without a name, which skopeo, buildx and kaniko write;
+//! - images whose name is a full reference;
+//! - entries that cannot be parsed.
 
 use std::collections::HashSet;
 
@@ -12,7 +14,7 @@ use crate::oci::{Digest, MediaType};
 
 /// Maximum number of reported lines. Further content is only counted.
 const MAX_LINES: usize = 20;
-/// Maximum nesting depth to which indexes within indexes are read.
+/// Maximum depth of nested indexes that are read.
 const MAX_DEPTH: usize = 4;
 
 /// Report about skipped content.
@@ -45,7 +47,7 @@ impl Skipped {
         });
     }
 
-    /// Returns the lines. If there is content without a line, the last line has the number of these items.
+    /// Returns the lines. If there are more items than lines, the last line has the number of further items.
     pub(super) fn into_lines(self) -> impl Iterator<Item = String> {
         let more = (self.more > 0).then(|| format!("{} more images or entries without a tag", self.more));
         self.lines.into_iter().chain(more)
@@ -110,8 +112,8 @@ fn contained(disk: &Disk, index: &Index) -> HashSet<Digest> {
     for _ in 0..MAX_DEPTH {
         let mut next = Vec::new();
         for (digest, media_type) in level {
-            // The content shows if it is an index; the media type in the entry is a hint. Content is not read if its
-            // entry has the media type of an image.
+            // If the entry has the media type of an image, the content is not read. Any other media type is only a
+            // hint: the content shows if it is an index.
             let may_be = media_type.is_index() || !media_type.is_manifest();
             if !may_be || !read.insert(digest) {
                 continue;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{ContentKind, Digest, MediaType, Platform};
 
-/// Type, digest and size of some content, and the properties that the listing manifest adds.
+/// Type, digest and size of some content, and further properties from the manifest that lists the content.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Descriptor {
     /// The content's media type.
@@ -13,13 +13,13 @@ pub struct Descriptor {
     pub digest: Digest,
     /// The content's size in bytes.
     pub size: u64,
-    /// The platform of a child of an index. `None` if the index does not state it.
+    /// The platform of a child of an index. `None` if the index states no platform.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub platform: Option<Platform>,
     /// The artifact type of a referrer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub artifact_type: Option<String>,
-    /// The annotations of a referrer, which its list repeats from its manifest.
+    /// The annotations of a referrer, as the list of referrers states them.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
     /// True if the manifest lists download addresses for the content (`urls`).
@@ -42,14 +42,14 @@ impl Descriptor {
         }
     }
 
-    /// Returns the kind of the content as far as its media type shows it.
+    /// Returns the kind of the content according to its media type.
     #[must_use]
     pub fn kind(&self) -> ContentKind {
         self.media_type.kind()
     }
 
-    /// Returns true for a foreign layer: one of a non-distributable type that has download addresses. Without addresses
-    /// (`urls`), its registry is the only place that has it.
+    /// Returns true for a foreign layer: a layer of a non-distributable type with download addresses (`urls`). Without
+    /// addresses, clients can read the layer only from the registry, so the layer is not foreign.
     #[must_use]
     pub fn is_foreign(&self) -> bool {
         self.has_urls && self.media_type.is_nondistributable()

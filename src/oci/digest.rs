@@ -1,4 +1,4 @@
-//! Content digests (image-spec, "Digests"): the identifier of content, and the hashers that compute it.
+//! Content digests (image-spec, "Digests"), and hashers that compute digests.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,10 +6,12 @@ use std::str::FromStr;
 use sha2::digest::common::hazmat::{SerializableState, SerializedState};
 use sha2::{Digest as _, Sha256, Sha512};
 
-/// Digest of some content: `sha256:` or `blake3:` with 64 or `sha512:` with 128 lower-case hexadecimal digits.
+/// Digest of some content: an algorithm and lower-case hexadecimal digits.
 ///
-/// These three are the algorithms registered by image-spec, "Registered algorithms". Parsing rejects any other
-/// algorithm, because its content could not be verified.
+/// - `sha256:` and `blake3:` have 64 digits.
+/// - `sha512:` has 128 digits.
+///
+/// image-spec registers these algorithms ("Registered algorithms"). The parser rejects any other algorithm.
 ///
 /// ```
 /// use transship::oci::{Digest, Digester};
@@ -43,7 +45,7 @@ pub enum DigestError {
     /// An algorithm that this crate cannot verify.
     #[error("{0:?} uses a digest algorithm that is not supported: expected sha256, sha512 or blake3")]
     Algorithm(String),
-    /// Digits that are too few, too many, upper-case or not hexadecimal.
+    /// A wrong number of digits, or digits that are upper-case or not hexadecimal.
     #[error("{text:?} is not a digest: {algorithm} takes {expected} lower-case hex digits")]
     Digits {
         /// The whole text.
@@ -97,7 +99,7 @@ impl Digest {
     pub fn hex(&self) -> String {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let bytes = self.hash();
-        // Every request and every journal row formats a digest, and `hex::encode` needs 50 % more time than this loop.
+        // This loop runs for every request and every journal row. `hex::encode` needs 50 % more time.
         let mut hex = String::with_capacity(bytes.len() * 2);
         for byte in bytes {
             hex.push(char::from(DIGITS[usize::from(byte >> 4)]));
@@ -159,7 +161,7 @@ impl serde::Serialize for Digest {
     }
 }
 
-/// Incremental hasher that computes a [`Digest`] from bytes as they pass.
+/// Incremental hasher that computes a [`Digest`].
 #[derive(Clone)]
 pub struct Digester(State);
 
@@ -167,7 +169,7 @@ pub struct Digester(State);
 enum State {
     Sha256(Sha256),
     Sha512(Sha512),
-    /// Boxed: this hasher is twenty times as large as the others.
+    /// Boxed, because this hasher has twenty times the size of the other hashers.
     Blake3(Box<blake3::Hasher>),
 }
 
@@ -197,8 +199,8 @@ impl Digester {
         }
     }
 
-    /// Returns the serialised state of the computation; [`Digester::from_state`] reads it. The crate `blake3` cannot
-    /// serialise its state: for BLAKE3 the result is empty, and the computation cannot be restored.
+    /// Returns the serialised state of the computation, for [`Digester::from_state`]. For BLAKE3, the result is empty,
+    /// because the crate `blake3` cannot serialise its state.
     #[must_use]
     pub fn to_state(&self) -> Vec<u8> {
         match &self.0 {
@@ -208,8 +210,8 @@ impl Digester {
         }
     }
 
-    /// Restores a computation under the algorithm of `digest` from its serialised state. Returns `None` if `saved` is
-    /// not such a state.
+    /// Restores a computation under the algorithm of `digest` from the serialised state `saved`. `None` if `saved` is
+    /// no state of this algorithm, and always for BLAKE3.
     #[must_use]
     pub fn from_state(digest: &Digest, saved: &[u8]) -> Option<Self> {
         Some(Self(match digest {
@@ -223,7 +225,7 @@ impl Digester {
         }))
     }
 
-    /// Returns the digest of all bytes that were hashed.
+    /// Returns the digest of all hashed bytes.
     #[must_use]
     pub fn finish(self) -> Digest {
         match self.0 {

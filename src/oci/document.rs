@@ -1,10 +1,9 @@
-//! Tolerant JSON reader for manifests. It reads the properties that a closure walk needs, and does not validate the
-//! schema.
+//! Tolerant JSON reader for manifests. The reader reads only the properties that a closure walk needs, by these rules:
 //!
 //! - An absent or null list reads as empty.
 //! - If a key occurs twice, its last value counts, as in Go.
-//! - A property that no walk needs may have any JSON type.
-//! - A property that the walk needs and that has the wrong JSON type is an error: the reader never treats it as absent.
+//! - A property that the walk does not need may have any JSON type.
+//! - If a property that the walk needs has a wrong JSON type, the reader returns an error.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -37,12 +36,12 @@ pub(super) struct RawDescriptor {
     pub(super) size: RawSize,
     pub(super) artifact_type: Option<String>,
     pub(super) annotations: BTreeMap<String, String>,
-    /// `None` if the descriptor has no platform, or if the platform lacks the operating system or the architecture.
+    /// `None` if the descriptor has no platform, or a platform without the operating system or the architecture.
     pub(super) platform: Option<Platform>,
     pub(super) has_urls: bool,
 }
 
-/// Size as a descriptor states it.
+/// Size that a descriptor states.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) enum RawSize {
     #[default]
@@ -58,13 +57,13 @@ impl Document {
         serde_json::from_slice::<Object<Self>>(without_mark(bytes)).map(|object| object.0)
     }
 
-    /// Returns the manifest's `mediaType` property if it is a non-empty string.
+    /// Returns the manifest's `mediaType` property. `None` if the property is absent or empty.
     pub(super) fn stated_type(&self) -> Option<&str> {
         self.media_type.as_deref().filter(|text| !text.is_empty())
     }
 }
 
-/// Returns the bytes without a UTF-8 byte order mark, which some tools write and no Rust JSON parser skips.
+/// Returns the bytes without a leading UTF-8 byte order mark, which some tools write.
 pub(super) fn without_mark(bytes: &[u8]) -> &[u8] {
     bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes)
 }
@@ -309,7 +308,7 @@ impl Forms for RawSize {
         u64::try_from(number).map_or_else(|_| Self::Wrong(number.to_string()), Self::Bytes)
     }
 
-    /// Accepts `2.0`: it is a whole number in JSON, and some languages write every number in this form.
+    /// Accepts whole numbers with a decimal point: some languages write the number 2 as `2.0`.
     fn float(number: f64) -> Self {
         const EXACT: f64 = 9_007_199_254_740_992.0;
         if number.fract() == 0.0 && (0.0..EXACT).contains(&number) {

@@ -1,4 +1,4 @@
-//! Manifests: the verbatim bytes, which are the only form ever sent, and a parsed view for walking the closure.
+//! Manifests: the verbatim bytes, and a parsed view of their content. Only the verbatim bytes are sent.
 
 use std::collections::BTreeMap;
 
@@ -7,12 +7,12 @@ use bytes::Bytes;
 use super::document::{Document, RawDescriptor, RawSize, without_mark};
 use super::{ContentKind, Descriptor, Digest, MediaType};
 
-/// Maximum number of children of an index. An index with more is rejected as hostile.
+/// Maximum number of children of an index.
 pub const MAX_CHILDREN: usize = 1024;
 
 /// Manifest: verbatim bytes, their media type and their digest.
 ///
-/// The digest is always computed from the bytes, so a manifest cannot claim the digest of another one.
+/// The digest is always computed from the bytes.
 ///
 /// ```
 /// use transship::oci::{Digest, Manifest, MediaType};
@@ -37,7 +37,7 @@ pub struct Manifest {
     digest: Digest,
 }
 
-/// Parsed content of a manifest, for walking its closure. A manifest is never written from this view.
+/// Parsed content of a manifest, for the closure walk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ManifestView {
     /// The content that the manifest lists.
@@ -60,21 +60,21 @@ pub enum Children {
         /// The layers, or the blobs of an artifact manifest, in order. A digest may occur twice.
         layers: Vec<Descriptor>,
     },
-    /// The children of an index or manifest list: other manifests, which may be indexes again. Some tools list blobs as
-    /// well, for example BuildKit's cache: [`Descriptor::kind`] distinguishes blobs from manifests.
+    /// The children of an index or manifest list: manifests or further indexes. Some tools also list blobs, for example
+    /// BuildKit's cache. [`Descriptor::kind`] distinguishes blobs from manifests.
     Manifests(Vec<Descriptor>),
 }
 
 /// Reason why bytes are not a manifest that can be copied.
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
-    /// A Docker manifest of schema 1, whose content cannot be verified by digest.
+    /// A Docker manifest of schema 1.
     #[error("a Docker manifest of schema 1 is not copied: push the image again with a current client")]
     Schema1,
     /// A manifest of an unknown type.
     #[error("the media type {0} is not a manifest that can be copied")]
     MediaType(MediaType),
-    /// Bytes that are not JSON of the shape that the media type requires.
+    /// Bytes that are not JSON, or whose properties do not match the media type.
     #[error("not a valid {media_type}: {reason}")]
     Malformed {
         /// The media type that the content claims.
@@ -95,14 +95,13 @@ impl Manifest {
         Self { bytes, media_type, digest }
     }
 
-    /// Creates a manifest from the response to a request for `wanted`, with a digest of the same algorithm.
+    /// Creates a manifest from the response to a request for `wanted`. The manifest's digest has the algorithm of
+    /// `wanted`. The caller compares [`Manifest::digest`] with `wanted`.
     ///
-    /// The media type is the first of these that applies:
-    /// 1. the type that the bytes state themselves, if it is a manifest type;
-    /// 2. `stated` (the `Content-Type`), if it is a manifest type and the shape of the bytes does not contradict it;
+    /// The media type is the first of these types that applies:
+    /// 1. the type that the bytes state, if this type is a manifest type;
+    /// 2. `stated` (the `Content-Type`), if this type is a manifest type that the shape of the bytes allows;
     /// 3. the type that the shape of the bytes shows.
-    ///
-    /// The caller compares [`Manifest::digest`] with `wanted`.
     #[must_use]
     pub fn received(stated: Option<&MediaType>, bytes: Bytes, wanted: Option<&Digest>) -> Self {
         let media_type = type_of(stated, &bytes).unwrap_or_else(|| MediaType::new(""));
@@ -175,8 +174,8 @@ impl Manifest {
         Ok(ManifestView { children: Children::Blobs { config, layers }, subject, artifact_type, annotations })
     }
 
-    /// Rejects a body that has the parts of another manifest type and no part of its own type, and a body without any
-    /// property of a manifest. Otherwise a caller would treat the empty lists of such a body as complete.
+    /// Rejects a body that has only the parts of another manifest type, and a body without any property of a manifest.
+    /// Otherwise a caller would treat the empty lists of such a body as complete.
     fn check_shape(&self, document: &Document) -> Result<(), ManifestError> {
         let Document { schema_version, config, layers, blobs, manifests, .. } = document;
         let lists_manifests = manifests.as_ref().is_some_and(|list| !list.is_empty());
@@ -199,8 +198,7 @@ impl Manifest {
     }
 }
 
-/// Converts a descriptor. A size that is absent or invalid becomes 0: the digest identifies the content, and the reader
-/// requests the length from the source.
+/// Converts a descriptor. An absent or invalid size becomes 0; the reader then requests the length from the source.
 fn descriptor(raw: RawDescriptor) -> Descriptor {
     Descriptor {
         media_type: MediaType::new(raw.media_type.as_deref().unwrap_or_default()),
@@ -213,7 +211,7 @@ fn descriptor(raw: RawDescriptor) -> Descriptor {
     }
 }
 
-/// Returns the media type of a body: see [`Manifest::received`].
+/// Returns the media type of a body, by the rules of [`Manifest::received`].
 fn type_of(stated: Option<&MediaType>, bytes: &[u8]) -> Option<MediaType> {
     let is_known = |media_type: &MediaType| media_type.is_manifest() || media_type.is_schema_1();
     let Ok(document) = Document::parse(bytes) else { return stated.cloned() };
@@ -243,8 +241,8 @@ fn shape_of(document: &Document) -> Option<&'static str> {
 }
 
 impl ManifestView {
-    /// Returns every blob that the manifest lists directly: the configuration, then the layers; for an index, the
-    /// blobs in its list.
+    /// Returns every blob that the manifest lists directly: first the configuration, then the layers. For an index,
+    /// returns the blobs in its list.
     #[must_use]
     pub fn blobs(&self) -> Vec<&Descriptor> {
         match &self.children {
@@ -253,8 +251,7 @@ impl ManifestView {
         }
     }
 
-    /// Returns everything that an index lists except known blobs. For a child of an unknown type, only its content
-    /// shows if it is a manifest.
+    /// Returns all children of an index except known blobs. A child of an unknown type may be a manifest or a blob.
     #[must_use]
     pub fn manifests(&self) -> Vec<&Descriptor> {
         match &self.children {

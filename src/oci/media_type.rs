@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use oci_client::manifest as known;
 
-/// Media type as a registry or a descriptor states it, without parameters.
+/// Media type that a registry or a descriptor states, without parameters.
 ///
-/// Any text is valid and kept verbatim: an artifact may have a type that this crate does not know.
+/// Any text is valid, because an artifact may have any type.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MediaType(Arc<str>);
 
@@ -18,7 +18,7 @@ pub enum ContentKind {
     Manifest,
     /// A layer, a configuration or another blob.
     Blob,
-    /// An unknown type: only the content itself shows its kind.
+    /// An unknown type: the content may be a manifest or a blob.
     Unknown,
 }
 
@@ -44,7 +44,7 @@ impl MediaType {
     pub const DOCKER_LIST: &'static str = known::IMAGE_MANIFEST_LIST_MEDIA_TYPE;
     /// Artifact manifest of the release candidates of image-spec 1.1. Registries still contain such manifests.
     pub const OCI_ARTIFACT: &'static str = "application/vnd.oci.artifact.manifest.v1+json";
-    /// Artifact manifest of ORAS. The OCI artifact manifest was derived from it.
+    /// Artifact manifest of ORAS, with the properties of the OCI artifact manifest.
     pub const ORAS_ARTIFACT: &'static str = "application/vnd.cncf.oras.artifact.manifest.v1+json";
     /// Values of the `Accept` header of a client that reads all of the types above.
     pub const ACCEPTED: [&'static str; 6] = [
@@ -96,8 +96,8 @@ impl MediaType {
         Self::ACCEPTED.contains(&self.as_str())
     }
 
-    /// Returns true for Docker's manifest of schema 1, signed or not. Such manifests are rejected with an error of
-    /// their own.
+    /// Returns true for Docker's manifest of schema 1, signed or not.
+    /// [`ManifestError::Schema1`](super::ManifestError::Schema1) rejects such manifests.
     #[must_use]
     pub fn is_schema_1(&self) -> bool {
         matches!(

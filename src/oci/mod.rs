@@ -1,7 +1,7 @@
 //! Value types of the OCI specifications: digests, names, references, platforms, descriptors and manifests.
 //!
-//! Every value is parsed once, when it enters the program. After that, the type of the value proves that the value is
-//! valid. This module does no I/O, reads no clock and imports no other module of the crate.
+//! The parsers of digests, names and references reject invalid text, so their values are always valid. This module does
+//! no I/O, reads no clock and imports no other module of the crate.
 
 mod derive;
 mod descriptor;

@@ -59,9 +59,9 @@ impl RegistryHost {
         &*self.0 == "docker.io"
     }
 
-    /// Returns the host in the form for a reference, so that [`names_host`] is true for the text and the reference is
-    /// parsed as this host again. A host of one label without a port is written in upper case, because `myregistry/app`
-    /// would be a repository of Docker Hub.
+    /// Returns the host in the form for a reference: [`names_host`] is true for this form, and the parser of references
+    /// returns this host. A host of one label without a port is in upper case, because `myregistry/app` would be a
+    /// repository of Docker Hub.
     #[must_use]
     pub fn in_reference(&self) -> Cow<'_, str> {
         if names_host(&self.0) { Cow::Borrowed(&self.0) } else { Cow::Owned(self.0.to_ascii_uppercase()) }
@@ -77,9 +77,9 @@ impl RegistryHost {
     }
 }
 
-/// Returns true if the text before the first `/` of a reference names a registry. By Docker's rule, such a text has a
-/// `.`, a `:` or an upper-case letter, or is `localhost`. Any other text is a part of a repository name at Docker Hub
-/// (distribution/reference, `splitDockerDomain`). The parsers and the printers of references share this rule.
+/// Returns true if `first`, the text before the first `/` of a reference, names a registry (distribution/reference,
+/// `splitDockerDomain`). The name of a registry has a `.`, a `:` or an upper-case letter, or is `localhost`. Any other
+/// text is a part of a repository name at Docker Hub.
 #[must_use]
 pub fn names_host(first: &str) -> bool {
     first == "localhost" || first.contains(['.', ':', '[']) || first.bytes().any(|b| b.is_ascii_uppercase())

@@ -10,7 +10,7 @@ pub struct Platform {
     pub os: String,
     /// The architecture as a value of `GOARCH`: `amd64`, `arm64`.
     pub architecture: String,
-    /// The variant: `v7`, `v8`; `None` if the image does not state it.
+    /// The variant: `v7`, `v8`; `None` if the image states no variant.
     pub variant: Option<String>,
     /// The version of Windows: `10.0.20348.2113`.
     pub os_version: Option<String>,
@@ -32,7 +32,7 @@ impl Platform {
                 || (self.variant.is_none() && wanted.is_default_variant()))
     }
 
-    /// Returns true for the default variant, which a missing variant means: `arm64` alone is `arm64/v8`, `arm` alone is
+    /// Returns true for the default variant of the architecture: `arm64` alone means `arm64/v8`, and `arm` alone means
     /// `arm/v7`.
     fn is_default_variant(&self) -> bool {
         matches!((self.architecture.as_str(), self.variant.as_deref()), ("arm64", Some("v8")) | ("arm", Some("v7")))

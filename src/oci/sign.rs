@@ -2,8 +2,8 @@
 
 use super::{Digest, Tag};
 
-/// Returns the fallback tag under which a registry without the referrers API stores the list of referrers of
-/// `subject`: `sha256-<hex>` (distribution-spec, "Referrers Tag Schema").
+/// Returns the fallback tag of `subject`: `sha256-<hex>` (distribution-spec, "Referrers Tag Schema"). A registry
+/// without the referrers API stores the list of referrers under this tag.
 #[must_use]
 pub fn referrers_tag(subject: &Digest) -> Tag {
     // The specification truncates the encoded part at 64 characters; a sha512 digest has 128.
@@ -19,16 +19,16 @@ pub fn signature_tags(subject: &Digest) -> [Tag; 3] {
     ["sig", "att", "sbom"].map(|suffix| format!("{tag}.{suffix}").parse().expect("a digest makes a valid tag"))
 }
 
-/// Returns true if a tag has the form of a fallback tag: an algorithm, `-` and 64 lower-case hex digits. The form alone
-/// proves nothing: some tools store images under such tags.
+/// Returns true if a tag has the form of a fallback tag: an algorithm, `-` and 64 lower-case hex digits. Some tools
+/// store images under such tags too.
 #[must_use]
 pub fn has_form_of_referrers_tag(tag: &Tag) -> bool {
     let hex = Digest::ALGORITHMS.iter().find_map(|name| tag.as_str().strip_prefix(name)?.strip_prefix('-'));
     hex.is_some_and(|hex| hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)))
 }
 
-/// Returns true if the tag is long enough to contain the encoded part of a digest, like fallback tags and cosign's
-/// tags. This check is a cheap filter: only few tags of a long list are so long.
+/// Returns true if the tag is long enough to contain the hex digits of a digest, like fallback tags and cosign's tags.
+/// This check is a cheap filter for long lists of tags.
 #[must_use]
 pub fn may_name_a_digest(tag: &Tag) -> bool {
     tag.as_str().len() > 64
@@ -44,9 +44,8 @@ pub enum SignatureTag {
 }
 
 impl SignatureTag {
-    /// Parses `sha256-<64 hex>` and `sha256-<64 hex>.sig`, `.att`, `.sbom`, and the same forms of `blake3`; any other
-    /// text is an ordinary tag. The tag of a `sha512` subject has only half of the digits of the digest, so it is not
-    /// parsed.
+    /// Parses `sha256-<64 hex>` and `sha256-<64 hex>.sig`, `.att`, `.sbom`, and the same forms of `blake3`. `None` for
+    /// any other tag. A fallback tag with `sha512` has only half of the digest's digits, so the result is `None` too.
     #[must_use]
     pub fn read(tag: &Tag) -> Option<Self> {
         let (algorithm, hex) = tag.as_str().split_once('-')?;

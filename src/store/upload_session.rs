@@ -1,4 +1,4 @@
-//! Resumable uploads: session, stored length and hash state of an unfinished upload, for another process to resume.
+//! State of an unfinished upload for a later process: session, stored length and hash state.
 
 use std::fmt;
 use std::sync::Arc;
@@ -23,8 +23,8 @@ pub struct UploadSession {
     pub session: String,
     /// The part of the blob that the endpoint has confirmed.
     pub standing: UploadProgress,
-    /// The part of the blob that the endpoint has if it stored the whole chunk that was about to be sent. The endpoint
-    /// may also have stored a part of that chunk, or no byte of it. `None` if no chunk was about to be sent.
+    /// The part of the blob up to the end of the next chunk. The endpoint may have stored all, a part or nothing of
+    /// that chunk. `None` if there is no next chunk.
     pub ahead: Option<UploadProgress>,
 }
 

@@ -1,4 +1,4 @@
-//! Entries of `index.json`. An entry is one descriptor, and keeps its bytes until its own name changes.
+//! Entries of `index.json`. An entry is one descriptor.
 
 use std::ops::Range;
 
@@ -16,9 +16,9 @@ const MAX_ENTRY: usize = 1 << 20;
 #[derive(Debug, Clone)]
 pub(in crate::layout) struct Entry {
     raw: EntryText,
-    /// Value of the name annotation. It may be an invalid tag.
+    /// Value of the name annotation, which may be an invalid tag.
     pub(in crate::layout) name: Option<Box<str>>,
-    /// Content that the entry points at; `None` if it cannot be parsed.
+    /// Content that the entry points at; `None` if the entry cannot be parsed.
     pub(in crate::layout) target: Option<Pointer>,
 }
 
@@ -36,7 +36,7 @@ pub(super) enum EntryText {
 pub(in crate::layout) struct Pointer {
     pub(in crate::layout) media_type: MediaType,
     pub(in crate::layout) digest: Digest,
-    /// Size in bytes; `None` if the entry does not state it.
+    /// Size in bytes; `None` if the entry states no size.
     pub(in crate::layout) size: Option<u64>,
 }
 
@@ -68,7 +68,7 @@ struct Fields<'t> {
 struct Annotations<'t> {
     #[serde(borrow, rename = "org.opencontainers.image.ref.name")]
     name: Option<&'t RawValue>,
-    /// Full reference of the image, as containerd and Docker write it.
+    /// Full reference of the image, which containerd and Docker write.
     #[serde(borrow, rename = "io.containerd.image.name")]
     image: Option<&'t RawValue>,
 }
@@ -82,7 +82,7 @@ struct PlatformFields<'t> {
     architecture: Option<&'t RawValue>,
 }
 
-/// Returns a value that is a string; `None` for any other.
+/// Returns a value that is a string; `None` for any other value.
 fn parse_string(value: Option<&RawValue>) -> Option<String> {
     serde_json::from_str(value?.get()).ok()
 }
@@ -120,8 +120,8 @@ impl Entry {
         }
     }
 
-    /// Returns a text that distinguishes the entry from other entries of the same name: its full reference if it has
-    /// one, otherwise its platform. Empty if the entry has neither.
+    /// Returns a text that distinguishes the entry from other entries of the same name: its full reference, or else its
+    /// platform, or else an empty text.
     pub(super) fn distinction(&self, text: &str) -> String {
         let Ok(fields) = serde_json::from_str::<Fields<'_>>(self.json(text)) else { return String::new() };
         let annotations: Option<Annotations<'_>> =
@@ -138,7 +138,7 @@ impl Entry {
     }
 
     /// Creates an entry of a manifest, without a name. The entry of a referrer repeats the artifact type and the
-    /// annotations of the manifest, so that readers can select referrers by type without reading their manifests.
+    /// annotations of the manifest. So readers of the list can select referrers by type.
     pub(super) fn new(manifest: &Manifest) -> Self {
         let target = Pointer::from_manifest(manifest);
         let mut value = serde_json::json!({
@@ -154,7 +154,7 @@ impl Entry {
         } else if let Some(value_of_key) = body.get("artifactType") {
             value["artifactType"] = value_of_key.clone();
         }
-        // A manifest's own annotations may contain a name, but only a tag may name an entry.
+        // The manifest's own annotations may contain a name, which must not name the entry.
         if let Some(annotations) = value.get_mut("annotations").and_then(Value::as_object_mut) {
             annotations.remove(REF_NAME);
         }

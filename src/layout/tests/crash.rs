@@ -1,4 +1,4 @@
-//! Tests of killed writers: every state that a crash can leave on disk, and a real process that receives SIGKILL.
+//! Tests of killed writers: states on disk after a crash, and a real process that receives SIGKILL.
 
 use std::process::{Child, Command, Stdio};
 
@@ -9,7 +9,7 @@ const CHILD_FOLDER: &str = "TRANSSHIP_TEST_LAYOUT";
 /// Prefix of the tags that the child writes.
 const CHILD_NAME: &str = "TRANSSHIP_TEST_NAME";
 
-/// Body of a child process. It writes 20 images with tags, or writes images endlessly until the process is killed.
+/// Body of a child process, which writes 20 images with tags, or writes images until the process is killed.
 #[tokio::test]
 async fn child_writes_images() {
     let Some(path) = std::env::var_os(CHILD_FOLDER) else { return };
@@ -63,7 +63,7 @@ async fn killed_process_leaves_readable_and_writable_layout() {
     let (_folder, path) = folder();
     for round in 0..8 {
         let mut child = child(&path, &format!("endless{round}"));
-        // Kill the child after it has written its first tags, one more in each round.
+        // In round N, kill the child after tag N.
         let reached = format!("endless{round}-{round}\"");
         while !fs::read_to_string(path.join("index.json")).is_ok_and(|index| index.contains(&reached)) {
             assert!(child.try_wait().unwrap().is_none(), "the child ended without a signal");

@@ -1,4 +1,4 @@
-//! Tests of layouts as other tools write them: unnamed images, duplicate names, missing content.
+//! Tests of layouts that other tools write: unnamed images, duplicate names, missing content.
 
 use super::*;
 

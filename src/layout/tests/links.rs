@@ -1,4 +1,5 @@
-//! Tests of symbolic links, pipes and devices within a layout: no read or write follows or opens one.
+//! Tests of symbolic links, pipes and devices within a layout: no read or write follows a link, or opens a pipe or a
+//! device.
 
 use std::os::unix::fs::symlink;
 use std::time::Duration;

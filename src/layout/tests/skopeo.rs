@@ -64,7 +64,7 @@ async fn skopeo_reads_images_that_transship_wrote() {
     let index = push_real_index(&layout, "index").await;
     assert_eq!(raw(&path, "image"), *image.bytes());
     assert_eq!(raw(&path, "index"), *index.bytes());
-    // The lock file and the temporary file of a killed writer do not disturb skopeo.
+    // skopeo ignores the lock file and the temporary file of a killed writer.
     fs::write(path.join("blobs/.transship-1-0"), "half").unwrap();
     let theirs = folder.path().join("theirs");
     copy(&path, "index", &theirs, "copied");
@@ -114,7 +114,7 @@ async fn tag_moved_by_skopeo_resolves_to_new_image() {
     copy(&path, "old", &theirs, "latest");
     copy(&path, "new", &theirs, "latest");
     let reader = Layout::open(&theirs);
-    // skopeo leaves an unnamed entry of the image that the tag named before.
+    // skopeo keeps an unnamed entry of the image that had the tag before.
     let left = format!("an image has no name; select it by its digest: @{}", old.digest());
     assert_eq!(tags(&reader).await, [TagEntry::Tag(tag("latest"), Some(new.digest())), TagEntry::Skipped(left)]);
 }

@@ -23,8 +23,8 @@ impl Registry {
         Load { in_flight, concurrent, configured, rates, bandwidth, paused_for }
     }
 
-    /// Replaces the limits. The new limits also apply to waiting requests. If a rate does not change, its earlier
-    /// requests still count.
+    /// Replaces the limits, also for waiting requests. If a rate does not change, earlier requests still count in this
+    /// rate.
     pub fn set_limits(&self, limits: &Limits) {
         self.reserve_pulls(limits.reserve_pulls);
         let limits = limits.in_force(self.host(), Some(self.flavor()));
@@ -32,8 +32,8 @@ impl Registry {
         self.sender().pace.set_limits(&limits);
     }
 
-    /// Makes the bytes of this registry also count in `total`, the bandwidth limit over all registries. Only the first
-    /// call has an effect.
+    /// Also counts the bytes of this registry in `total`, the bandwidth limit of all registries together. Only the
+    /// first call has an effect.
     pub fn share_bandwidth(&self, total: Arc<Throttle>) {
         self.sender().pace.share_bandwidth(total);
     }
@@ -44,8 +44,8 @@ impl Registry {
         self.authenticator().quota().state(self.identity())
     }
 
-    /// Restores an earlier report of the pull quota. The report is used until the registry sends another one. A report
-    /// of another identity is ignored.
+    /// Restores an earlier report of the pull quota, if the client knows nothing about the quota yet. Ignores a report
+    /// of another identity.
     pub fn recall_quota(&self, state: &QuotaState) {
         if state.identity == self.identity() {
             self.authenticator().quota().recall(state);

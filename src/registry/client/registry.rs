@@ -1,5 +1,4 @@
-//! Client of one registry for one identity. The client sends requests with credentials, and stores the facts that it
-//! has learned about the registry.
+//! Client of one registry for one identity.
 
 use std::fmt;
 use std::sync::Arc;
@@ -31,8 +30,8 @@ const MAX_MANIFEST: usize = 4 * 1024 * 1024;
 /// Upper bound of the configured maximum length of a manifest, in bytes.
 const LARGEST_MANIFEST: usize = 8 * 1024 * 1024;
 
-/// Client of one registry for one identity. All requests of that identity share the client. The clients of all
-/// identities share the connections, the limits and the learned facts.
+/// Client of one registry for one identity. The clients of all identities at a registry share the connections, the
+/// limits and the learned facts.
 pub struct Registry {
     shared: Arc<Shared>,
     authenticator: Authenticator,
@@ -42,15 +41,15 @@ pub struct Registry {
     mount_denials: MountDenials,
 }
 
-/// State that the clients of all identities of a registry share, so that the limits apply to the total of all entries
-/// and identities.
+/// State that the clients of all identities of a registry share. So the limits apply to the total of all entries and
+/// identities.
 struct Shared {
     sender: Arc<Sender>,
     flavor: &'static Flavor,
     facts: RegistryFacts,
     /// Maximum length of a manifest, in bytes.
     max_manifest: usize,
-    /// Number of counted pulls per window that this program leaves unused, for other clients of the same account.
+    /// Number of pulls per window that this program reserves for other users of the quota.
     reserved_pulls: AtomicU64,
 }
 
@@ -60,7 +59,7 @@ pub enum RegistryError {
     /// The host does not make a valid URL.
     #[error("{0} does not make a valid URL")]
     Address(RegistryHost),
-    /// The connection can be intercepted, and the token of a cloud identity grants access to more than this registry.
+    /// An attacker could intercept the connection and steal the token of a cloud identity.
     #[error("a cloud identity is not sent to {host} {how}")]
     Exposed {
         /// The registry.
@@ -87,7 +86,7 @@ impl Registry {
         Self::with_lookup(host, options, RetryPolicy::default(), Lookup::system())
     }
 
-    /// Creates a client with this retry policy instead of the default one.
+    /// Creates a client with this retry policy.
     #[cfg(test)]
     pub(crate) fn with_retry_policy(
         host: RegistryHost,
@@ -97,8 +96,8 @@ impl Registry {
         Self::with_lookup(host, options, retry_policy, Lookup::system())
     }
 
-    /// Creates a client with this retry policy. The client uses `lookup` to resolve the host names whose addresses it
-    /// checks.
+    /// Creates a client with this retry policy. The client resolves host names with `lookup` when it checks their
+    /// addresses.
     pub(crate) fn with_lookup(
         host: RegistryHost,
         options: Options,
@@ -145,15 +144,14 @@ impl Registry {
         self.authenticator.credentials().unwrap_or(&Credentials::Anonymous) == credentials
     }
 
-    /// Returns the credentials for one repository, if docker's configuration has an entry for a namespace that contains
-    /// the repository. Returns `None` if the credentials of the whole registry apply. Reads the files of docker's
-    /// configuration.
+    /// Returns the credentials for one repository, if docker's configuration has an entry for a namespace of the
+    /// repository. `None` if the credentials of the whole registry apply. Reads the files of docker's configuration.
     #[must_use]
     pub fn namespace_credentials(&self, name: &RepositoryName) -> Option<Credentials> {
         self.authenticator.namespace_credentials(name)
     }
 
-    /// Returns the identity of this client: the user name if known, else the source of the login, or `anonymous`.
+    /// Returns the identity of this client: the user name if known, else the source of the credentials, or `anonymous`.
     #[must_use]
     pub fn identity(&self) -> String {
         self.authenticator.identity()
@@ -165,24 +163,24 @@ impl Registry {
         Repository::new(Arc::clone(self), name)
     }
 
-    /// Leaves `reads` counted pulls per window unused, for other clients of the same account. Applies to this identity
-    /// and to identities that are created later.
+    /// Reserves `reads` pulls per window for other users of the quota, for this identity and for identities that are
+    /// created later.
     pub(crate) fn reserve_pulls(&self, reads: u64) {
         self.shared.reserved_pulls.store(reads, Ordering::Relaxed);
         self.authenticator.quota().set_reserve(reads);
     }
 
-    /// Returns the registry's host, as users write it in references.
+    /// Returns the registry's host in the form of references.
     #[must_use]
     pub fn host(&self) -> &RegistryHost {
         &self.sender().host
     }
 
-    /// Sends a request, and repeats it until an answer is final. A final answer is a success or a refusal, with any
-    /// status.
+    /// Sends a request, and repeats the request until a response is final. A final response is a success or a refusal,
+    /// with any status.
     ///
     /// # Errors
-    /// Returns an error if no usable answer is received, or if no token is obtained for the request.
+    /// Returns an error if the client receives no usable response, or no token for the request.
     pub(crate) async fn send(&self, context: &Context, request: RegistryRequest) -> Result<Response, StoreError> {
         self.authenticator.send(context, request).await
     }
@@ -197,7 +195,7 @@ impl Registry {
         &self.shared.sender
     }
 
-    /// Returns the facts that the client learned from the registry's answers.
+    /// Returns the facts that the client learned from the registry's responses.
     pub(crate) fn facts(&self) -> &RegistryFacts {
         &self.shared.facts
     }
@@ -211,7 +209,7 @@ impl Registry {
         self.shared.max_manifest
     }
 
-    /// Returns the limits and pauses of requests.
+    /// Returns the retry policy of requests.
     pub(crate) fn retry_policy(&self) -> &RetryPolicy {
         &self.sender().retry_policy
     }
@@ -231,24 +229,23 @@ impl Registry {
         Context::new(self.host().as_str().into(), step, String::new(), self.flavor(), &self.sender().budgets)
     }
 
-    /// Returns a request body with the bytes of a blob. Its bandwidth is limited, and its bytes are counted.
+    /// Returns a request body with the bytes of a blob. The body respects the bandwidth limits and counts the sent
+    /// bytes.
     pub(crate) fn outgoing(&self, bytes: Verified, tenant: Tenant) -> Outgoing {
         Outgoing::new(bytes, self.sender(), tenant)
     }
 
-    /// Returns true if the tag listing includes digests. This is known from the registry's flavour, or from an earlier
-    /// listing.
+    /// Returns true if the tag listing includes digests, according to the registry's flavour or an earlier listing.
     pub(crate) fn lists_digests(&self) -> bool {
         self.flavor().tag_list_has_digests || self.has_own_listing() || self.facts().lists_digests()
     }
 
-    /// Returns true if tags are listed by the API of Azure Container Registry instead of the standard one.
+    /// Returns true if the client lists tags by the API of Azure Container Registry instead of the standard API.
     pub(crate) fn has_own_listing(&self) -> bool {
         self.flavor().has_azure_tag_list && !self.own_listing_refused.load(Ordering::Relaxed)
     }
 
-    /// Records that the registry denies this identity the tag listing of Azure Container Registry, which requires a
-    /// separate permission.
+    /// Records that the registry denies this identity the tag listing of Azure Container Registry.
     pub(crate) fn learn_own_listing_is_refused(&self) {
         self.own_listing_refused.store(true, Ordering::Relaxed);
     }
@@ -292,8 +289,8 @@ fn service_clients(sender: &Sender, credentials: Option<&Credentials>) -> Result
     })
 }
 
-/// Returns the reason why others could read the traffic to the registry, with the remedy. Returns `None` for the
-/// loopback interface, or if certificates are verified.
+/// Returns the weakness of the connection to the registry, with the remedy. `None` for the loopback interface, or if
+/// certificates are verified.
 fn interception_risk(sender: &Sender) -> Option<&'static str> {
     if is_loopback(&sender.base) {
         None

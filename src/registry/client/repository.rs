@@ -22,7 +22,7 @@ pub struct Repository {
     pub(crate) tenant: Tenant,
     /// Name of the repository in messages: host and repository.
     pub(crate) place: Arc<str>,
-    /// Operation of reads of manifests and blobs, which selects their retry policy.
+    /// Operation that selects the retry policy of manifest and blob reads.
     pub(crate) reads: Operation,
     /// True if the repository is written to.
     writes: bool,
@@ -40,7 +40,7 @@ impl Repository {
         Self { tenant, ..self }
     }
 
-    /// Returns the same repository as a target. Its token requests include the right to push from the first request on.
+    /// Returns the same repository as a target. Even the first token request includes the right to push.
     #[must_use]
     pub fn for_writing(self) -> Self {
         Self { writes: true, ..self }
@@ -51,14 +51,14 @@ impl Repository {
         if self.writes { Scopes::pull_to_push(&self.name) } else { Scopes::pull(&self.name) }
     }
 
-    /// Returns true if the repository is written to. If the registry refuses to read such a repository, the answer to
-    /// the later write decides.
+    /// Returns true if the repository is a target. If the registry refuses a read from a target, the response to the
+    /// later write decides.
     pub(crate) fn is_written(&self) -> bool {
         self.writes
     }
 
-    /// Returns the same repository as a mirror of another repository. A failed read is not repeated, because other
-    /// mirrors can serve it.
+    /// Returns the same repository as a mirror of another repository. A failed read is not repeated, because another
+    /// mirror or the registry can serve the read.
     pub(crate) fn into_mirror(self) -> Self {
         Self { reads: Operation::StandIn, ..self }
     }

@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::registry::http::retry::Operation;
 
-/// Result of the last HEAD of a blob at a registry; true if the HEAD failed. After a failure, the next HEAD is not
-/// repeated if it fails, so that a registry without support for HEAD gets only one additional request per blob.
+/// Result of the last HEAD of a blob at a registry; true if the HEAD failed. After a failure, the client does not
+/// repeat the next failed HEAD. So a registry without support for HEAD gets only one additional request per blob.
 #[derive(Debug, Default)]
 pub(crate) struct BlobHeads(AtomicBool);
 
@@ -15,7 +15,8 @@ impl BlobHeads {
         if self.0.load(Ordering::Relaxed) { Operation::Glance } else { Operation::Look }
     }
 
-    /// Records if a HEAD failed. Returns true for a failure that does not directly follow another failure.
+    /// Records if a HEAD failed. Returns true for a failure directly after a success, and for a failure of the first
+    /// HEAD.
     pub(crate) fn record_outcome(&self, failed: bool) -> bool {
         !self.0.swap(failed, Ordering::Relaxed) && failed
     }

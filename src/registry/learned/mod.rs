@@ -1,4 +1,4 @@
-//! Facts that the client learned from the answers of a registry. The files of this folder send no requests.
+//! Facts that the client learned from the responses of a registry. The files of this folder send no requests.
 
 pub(super) mod blob_heads;
 pub(super) mod mount_denials;

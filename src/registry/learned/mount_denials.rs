@@ -1,6 +1,5 @@
-//! Mounts that a registry refused to an identity. The identity may have the right to write to the target repository
-//! without the right to read the source repository. After [`REMEMBERED_FOR`] the client tries the mount again, because
-//! rights change.
+//! Mounts that a registry refused to an identity, because the identity may not read the source repository. After
+//! [`REMEMBERED_FOR`], the client tries the mount again.
 
 use std::collections::HashMap;
 use std::time::Duration;

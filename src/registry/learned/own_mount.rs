@@ -2,10 +2,11 @@
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
-/// Ability of a registry to find a blob by a mount from the blob's own repository. The response to such a mount is 201
-/// if the blob exists, and 202 with an open upload session if the blob does not exist. distribution-spec does not
-/// require this: a registry that never mounts answers 202 even if it has the blob. Therefore the client tests the
-/// ability once, with a blob that is known to exist.
+/// Ability of a registry to find a blob by a mount from the blob's own repository. If the blob exists, the response to
+/// such a mount is 201. If the blob does not exist, the response is 202 with an open upload session.
+///
+/// distribution-spec does not require this ability: a registry that never mounts answers 202 in both cases. Therefore
+/// the client tests the ability once, with a blob that exists.
 #[derive(Debug, Default)]
 pub(crate) struct OwnMount(AtomicU8);
 
@@ -19,8 +20,8 @@ impl OwnMount {
         self.0.load(Ordering::Relaxed) == WORKS
     }
 
-    /// Returns true to one caller only, which then runs the test. Until the test succeeds, all other callers treat such
-    /// mounts as not supported.
+    /// Returns true to the first caller only. This caller runs the test. Until the test succeeds, [`Self::works`]
+    /// returns false.
     pub(crate) fn claim_test(&self) -> bool {
         self.0.compare_exchange(UNKNOWN, NO, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }

@@ -1,5 +1,5 @@
-//! Support of a registry for the referrers API. If the API is missing, the client writes lists of referrers; this file
-//! has the locks of these lists.
+//! Support of a registry for the referrers API, and the locks of the lists of referrers. If the registry lacks the API,
+//! the client writes these lists.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -18,16 +18,17 @@ pub(crate) enum ReferrersApi {
     Absent = 2,
 }
 
-/// Facts that the client learned about a registry's referrers API, and the locks of the lists of referrers.
+/// Support of a registry for the referrers API, and the locks of the lists of referrers.
 #[derive(Debug)]
 pub(crate) struct ReferrersSupport {
     api: AtomicU8,
-    /// True once the first request to the API was claimed. The first caller keeps the lock until its request has ended.
+    /// True after a caller has claimed the first request to the API. That caller holds the lock until its request has
+    /// ended.
     probed: tokio::sync::Mutex<bool>,
     list_locks: Mutex<HashMap<(RepositoryName, Digest), Weak<ReferrersListLock>>>,
 }
 
-/// Lock of the list of referrers of one subject, for the writers of the list.
+/// Lock of the list of referrers of one subject. A writer of the list holds the lock.
 pub(crate) type ReferrersListLock = tokio::sync::Mutex<()>;
 
 impl Default for ReferrersSupport {
@@ -46,16 +47,16 @@ impl ReferrersSupport {
         }
     }
 
-    /// Records if the registry has the referrers API. An API that was recorded as present is never recorded as absent
-    /// later.
+    /// Records if the registry has the referrers API. After the API was recorded as present, later calls have no
+    /// effect.
     pub(crate) fn learn_api(&self, api: ReferrersApi) {
         if self.api() != ReferrersApi::Present {
             self.api.store(api as u8, Ordering::Relaxed);
         }
     }
 
-    /// Returns a guard to the first caller, if it is unknown whether the registry has the referrers API. All other
-    /// callers wait until the first caller drops its guard, and then get `None`.
+    /// Returns a guard to the first caller, if the client does not know yet if the registry has the referrers API. All
+    /// other callers wait until the first caller drops its guard, and then get `None`.
     pub(crate) async fn claim_first_request(&self) -> Option<tokio::sync::MutexGuard<'_, bool>> {
         if self.api() != ReferrersApi::Unknown {
             return None;

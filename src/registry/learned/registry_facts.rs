@@ -1,4 +1,4 @@
-//! All facts that the client has learned about one registry. All identities share them.
+//! All facts that the client has learned about one registry. All identities share these facts.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -10,7 +10,7 @@ use crate::registry::Flavor;
 use crate::registry::http::pagination::Paging;
 use crate::registry::options::Uploads;
 
-/// Facts about one registry that the client learned from the registry's answers.
+/// Facts that the client learned from the responses of one registry.
 #[derive(Debug)]
 pub(crate) struct RegistryFacts {
     pub(crate) upload_strategy: UploadStrategy,
@@ -25,12 +25,12 @@ pub(crate) struct RegistryFacts {
     pub(crate) catalog_pages: Paging,
     /// True if a tag listing has included digests.
     has_listed_digests: AtomicBool,
-    /// True if the registry's requirement for mounts has been logged.
+    /// True if the client has logged the registry's requirement for mounts.
     logged_mount_requirement: AtomicBool,
 }
 
 impl RegistryFacts {
-    /// Returns the initial facts: the settings of the operator and the registry's flavour.
+    /// Returns the initial facts, from the configuration and the registry's flavour.
     pub(crate) fn new(flavor: &'static Flavor, uploads: Uploads) -> Self {
         Self {
             upload_strategy: UploadStrategy::new(flavor, uploads),
@@ -55,7 +55,7 @@ impl RegistryFacts {
         self.has_listed_digests.store(true, Ordering::Relaxed);
     }
 
-    /// Returns true to the first caller only, which then logs the registry's requirement for mounts.
+    /// Returns true to the first caller only. This caller logs the registry's requirement for mounts.
     pub(crate) fn claim_log_of_mount_requirement(&self) -> bool {
         !self.logged_mount_requirement.swap(true, Ordering::Relaxed)
     }

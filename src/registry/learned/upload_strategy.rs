@@ -1,5 +1,5 @@
-//! Upload strategy of a registry. The initial strategy is the configured strategy, or the strategy of the registry's
-//! flavour. The registry's answers then change the strategy. This file sends no requests.
+//! Upload strategy of a registry. The initial strategy is the configured strategy, or else the strategy of the
+//! registry's flavour. The registry's responses then change the strategy.
 
 use std::collections::VecDeque;
 use std::sync::Once;
@@ -13,8 +13,8 @@ use crate::registry::options::{UploadMode, Uploads};
 /// Maximum length of a chunk, in bytes. Each upload in flight has one chunk in memory.
 pub(crate) const MAX_CHUNK: usize = 64 * 1024 * 1024;
 
-/// Chunk lengths to try after the registry refused a chunk as too large, in bytes: the maximum of GHCR (4 MiB), and the
-/// default maximum of nginx (1 MiB). A body of at most 1 MiB is not considered too large.
+/// Chunk lengths in bytes to try after the registry refused a chunk as too large: the maximum of GHCR (4 MiB), and the
+/// default maximum of nginx (1 MiB).
 const SMALLER_CHUNKS: [usize; 2] = [4 * 1024 * 1024, 1024 * 1024];
 
 /// Maximum number of blobs with a failed upload that are remembered.
@@ -29,16 +29,15 @@ pub(crate) enum UploadMethod {
     Chunks(usize),
 }
 
-/// Upload strategy of one registry. All uploads to the registry share it, so that each upload uses the facts that
-/// earlier uploads have shown.
+/// Upload strategy of one registry, shared by all uploads to the registry.
 #[derive(Debug)]
 pub(crate) struct UploadStrategy {
-    /// True if the registry's answers decide between one piece and chunks. False if the operator configured the mode.
+    /// True if the registry's responses decide between one piece and chunks. False if the operator configured the mode.
     learns: bool,
-    /// True if registries of this flavour are known to store all content that they report as stored.
+    /// True if registries of this flavour reliably store all chunks.
     is_known: bool,
     learned: Mutex<LearnedUploads>,
-    /// Guard of the log line that uploads at this registry restart after an interruption.
+    /// Guard of the log line that reports that interrupted uploads restart.
     restart_log: Once,
 }
 
@@ -46,12 +45,12 @@ pub(crate) struct UploadStrategy {
 struct LearnedUploads {
     /// True if blobs are sent in chunks.
     in_chunks: bool,
-    /// True if the reason for chunks is only that uploads in one piece were interrupted.
+    /// True if interruptions of uploads in one piece are the only reason for chunks.
     is_a_guess: bool,
-    /// Blobs whose upload in one piece was interrupted once, in the order of the interruptions.
+    /// Blobs whose upload in one piece was interrupted once, oldest first.
     interrupted: VecDeque<Digest>,
-    /// Blobs whose chunks were accepted but not joined, in the order of these failures. The flag is true if the blob
-    /// has been sent in one piece since then.
+    /// Blobs whose chunks the registry accepted but did not join, oldest first. The flag is true if the client has sent
+    /// the blob in one piece since then.
     not_joined: VecDeque<(Digest, bool)>,
     /// Length of a chunk, in bytes.
     chunk: usize,
@@ -92,7 +91,7 @@ impl UploadStrategy {
         }
     }
 
-    /// Returns the form in which the next upload is sent.
+    /// Returns the form of the next upload.
     pub(crate) fn current_method(&self) -> UploadMethod {
         let learned = self.lock();
         if learned.in_chunks { UploadMethod::Chunks(learned.chunk.max(learned.min_chunk)) } else { UploadMethod::Whole }
@@ -109,7 +108,7 @@ impl UploadStrategy {
     /// Records the minimum length of a chunk that the registry stated.
     ///
     /// # Errors
-    /// Returns the length if it is larger than [`MAX_CHUNK`] and blobs are sent in chunks.
+    /// Returns the length if the length exceeds [`MAX_CHUNK`] and blobs are sent in chunks.
     pub(crate) fn learn_min_chunk(&self, min_chunk: usize) -> Result<(), usize> {
         let mut learned = self.lock();
         if min_chunk > MAX_CHUNK {
@@ -119,8 +118,8 @@ impl UploadStrategy {
         Ok(())
     }
 
-    /// Records that the registry refused a body of this length as too large. Returns true if the blob should be sent in
-    /// chunks.
+    /// Records that the registry refused a body of this length as too large. Returns true if the caller should send the
+    /// blob in chunks.
     pub(crate) fn learn_whole_is_refused(&self, length: u64) -> bool {
         let mut learned = self.lock();
         if !self.learns || learned.chunks_were_refused || length <= SMALLER_CHUNKS[1] as u64 {
@@ -130,9 +129,11 @@ impl UploadStrategy {
         true
     }
 
-    /// Records that an upload in one piece was interrupted. After the second interruption of a blob, blobs are sent in
-    /// chunks, for two reasons. The registry may have refused the body as too large, and closed the connection before
-    /// the client read the answer. An upload in chunks can also resume.
+    /// Records that an upload in one piece was interrupted. After the second interruption of the same blob, blobs are
+    /// sent in chunks:
+    ///
+    /// - The registry may have closed the connection because the body was too large.
+    /// - An upload in chunks can resume.
     pub(crate) fn learn_whole_was_interrupted(&self, blob: Digest, length: u64) {
         let mut learned = self.lock();
         if !self.learns || learned.in_chunks || learned.chunks_were_refused || length <= SMALLER_CHUNKS[1] as u64 {
@@ -149,9 +150,9 @@ impl UploadStrategy {
         }
     }
 
-    /// Records that the registry refused a request because it is a chunk. `first` is true for the first chunk of an
-    /// upload. Returns true if the blob should be sent in one piece. The refusal of a later chunk counts only if chunks
-    /// are used as a guess: otherwise the registry is known to accept chunks.
+    /// Records that the registry refused a chunk because it refuses all chunks. `first` is true for the first chunk of
+    /// an upload. Returns true if the caller should send the blob in one piece. The refusal of a later chunk has an
+    /// effect only if the use of chunks is a guess.
     pub(crate) fn learn_chunks_are_refused(&self, first: bool) -> bool {
         let mut learned = self.lock();
         if !self.learns || learned.whole_was_refused || !(first || learned.is_a_guess) {
@@ -161,9 +162,9 @@ impl UploadStrategy {
         true
     }
 
-    /// Records that the registry accepted all chunks of a blob but did not join them. Returns true if the blob should
-    /// be sent in one piece. This is tried once for each blob, even if the operator configured chunks, but not if the
-    /// registry has refused a blob in one piece.
+    /// Records that the registry accepted all chunks of a blob but did not join the chunks. Returns true if the caller
+    /// should send the blob in one piece: at most once for each blob, even if the operator configured chunks. If the
+    /// registry has refused a blob in one piece before, returns false.
     pub(crate) fn learn_chunks_failed(&self, blob: Digest) -> bool {
         let mut learned = self.lock();
         if learned.whole_was_refused || learned.not_joined.iter().any(|(other, _)| *other == blob) {
@@ -176,16 +177,16 @@ impl UploadStrategy {
         true
     }
 
-    /// Returns true if a blob should be sent in one piece now, because its chunks were not joined. Returns true only
-    /// once per blob.
+    /// Returns true, once per blob, if the caller should send the blob in one piece because the registry did not join
+    /// its chunks.
     pub(crate) fn take_single_piece_retry(&self, blob: &Digest) -> bool {
         let mut learned = self.lock();
         let waiting = learned.not_joined.iter_mut().find(|(other, was_sent)| other == blob && !was_sent);
         waiting.map(|(_, was_sent)| *was_sent = true).is_some()
     }
 
-    /// Records that a blob whose chunks were not joined was uploaded in one piece. This shows that the chunks caused
-    /// the failure.
+    /// Records that a blob was uploaded in one piece after the registry did not join its chunks. If the operator
+    /// configured no mode, later blobs are sent in one piece.
     pub(crate) fn learn_one_piece_arrived(&self, blob: &Digest) {
         let mut learned = self.lock();
         learned.not_joined.retain(|(other, _)| other != blob);
@@ -199,7 +200,7 @@ impl UploadStrategy {
     ///
     /// - After several chunks, the blob is looked up. At a registry of a known flavour, one successful lookup is
     ///   enough.
-    /// - After one piece, which is hashed while it is sent, the blob is not looked up.
+    /// - After one piece, the blob is not looked up.
     /// - If the registry has reported a wrong length before, every blob is looked up.
     pub(crate) fn needs_verification(&self, chunks: u32) -> bool {
         let learned = self.lock();
@@ -216,8 +217,8 @@ impl UploadStrategy {
         self.lock().had_wrong_length = true;
     }
 
-    /// Records that the registry reported a blob as stored, but did not join its chunks. Returns true if the blob
-    /// should be sent in one piece.
+    /// Records that the registry reported a blob as stored, but did not join its chunks. Returns true if the caller
+    /// should send the blob in one piece.
     pub(crate) fn learn_chunks_are_lost(&self) -> bool {
         let mut learned = self.lock();
         learned.had_wrong_length = true;
@@ -228,8 +229,8 @@ impl UploadStrategy {
         true
     }
 
-    /// Records that the registry refused a chunk of this length as too large. Returns true if smaller chunks should be
-    /// tried.
+    /// Records that the registry refused a chunk of this length as too large. Returns true if the caller should try
+    /// smaller chunks.
     pub(crate) fn learn_chunk_is_too_large(&self, length: usize) -> bool {
         let mut learned = self.lock();
         let smaller = SMALLER_CHUNKS.into_iter().find(|smaller| *smaller < length && *smaller >= learned.min_chunk);
@@ -280,7 +281,7 @@ mod tests {
             (Flavor::ACR, Auto, Some(16 * MIB), UploadMethod::Chunks(16 * MIB)),
             (Flavor::ACR, Monolithic, None, UploadMethod::Whole),
             (Flavor::ECR, Auto, None, UploadMethod::Chunks(8 * MIB)),
-            // Amazon ECR refuses parts of less than 5 MiB, whatever is configured.
+            // Amazon ECR refuses chunks of less than 5 MiB, so the configured length is ignored.
             (Flavor::ECR, Chunked, Some(MIB), UploadMethod::Chunks(5 * MIB)),
             (Flavor::GOOGLE, Auto, Some(MIB), UploadMethod::Whole),
             (Flavor::GENERIC, Auto, None, UploadMethod::Whole),
@@ -298,7 +299,7 @@ mod tests {
         let plain = auto(Flavor::GENERIC);
         assert!(plain.learn_whole_is_refused(2 * MIB as u64));
         assert_eq!(plain.current_method(), UploadMethod::Chunks(8 * MIB));
-        // A concurrent upload gets the same result.
+        // The refusal of a concurrent upload has the same result.
         assert!(plain.learn_whole_is_refused(2 * MIB as u64));
         assert!(!plain.learn_chunks_are_refused(true));
         assert_eq!(plain.current_method(), UploadMethod::Chunks(8 * MIB));

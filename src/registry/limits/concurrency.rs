@@ -1,25 +1,27 @@
 //! Concurrency limiter of a registry: the limit of requests in flight, the request rates, and the order of the waiting
 //! requests.
 //!
-//! A copy reads and writes at the same time, often within one registry, so permits could wait for each other in a
-//! cycle. These rules prevent that:
+//! A copy reads and writes at the same time, often within one registry. These rules prevent a deadlock of reads and
+//! writes:
 //!
 //! - A write acquires its permit only once its first bytes are available, so the holder of a write permit waits for no
 //!   read permit.
 //! - A read that resumes in the middle of a write waits for no permit.
 //! - A read releases its permit at its last byte.
-//! - Blob reads never take the last permit, so a write can always start, even if the limit has dropped below the number
-//!   of reads in flight.
+//! - Blob reads never take the last permit, so one write can always start. If the limit drops below the number of reads
+//!   in flight, one write can still start.
 //!
-//! An upload takes as long as its source. One tenant may have at most seven uploads for each slot that stays free, so
-//! an entry with a slow source cannot occupy all slots.
+//! An upload holds its slot until its source has delivered all bytes. One tenant may have at most seven uploads for
+//! each free slot, so an entry with a slow source cannot occupy all slots.
 //!
-//! A request that waits for a rate, or for the end of a pause, holds no permit: writes that exceed their rate do not
-//! delay reads. Tenants take turns, and the requests of one tenant enter in the order of their arrival.
+//! A request that waits for a rate, or for the end of a pause, holds no permit. So writes that exceed their rate do not
+//! delay reads. Tenants take turns. Within one tenant and priority, requests get permits in the order of their arrival.
 //!
-//! The limit adapts to the registry. The limit is halved when the registry asks the client to slow down. After a number
-//! of successes that equals the limit, the limit is raised by one. The limit never exceeds the configured maximum, and
-//! does not depend on time.
+//! The limit adapts to the registry:
+//!
+//! - If the registry asks the client to slow down, the limiter halves the limit.
+//! - After a number of successes that equals the limit, the limiter raises the limit by one, up to the configured
+//!   maximum.
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -33,7 +35,7 @@ use super::snapshot::ConcurrencyLoad;
 use crate::fair_queue::{Resource, Tenant, Unavailable, WaitQueue};
 use crate::registry::LimitsInForce;
 
-/// Maximum number of uploads of a tenant for each slot that stays free.
+/// Maximum number of uploads of a tenant for each free slot.
 const MAX_UPLOAD_SHARE: usize = 7;
 
 /// Default number of requests in flight.
@@ -46,12 +48,12 @@ pub(crate) enum RequestClass {
     Common,
     /// Blob read from its start: its body waits for the writer.
     BlobRead,
-    /// Blob read that resumes in the middle of a write. Such a read waits for no permit.
+    /// Blob read that resumes in the middle of a write. The read needs no permit.
     BlobResumed,
-    /// Bytes or commit of an upload that has started. Such a request enters before requests that start an upload or a
-    /// read, because a started upload occupies memory and a read at its source.
+    /// Bytes or commit of an upload that has started. A started upload occupies memory and a read at its source, so
+    /// this request precedes requests that start an upload or a read.
     Continued,
-    /// Token request on behalf of a request that holds a permit. The token request needs no permit.
+    /// Token request on behalf of a request that holds a permit; needs no permit itself.
     Token,
 }
 
@@ -65,8 +67,8 @@ enum PermitCount {
 }
 
 impl RequestClass {
-    /// Returns the priority of requests of this class and this class of rates. Requests whose priority is below
-    /// [`Resource::PREFERRED`] are served before all other requests.
+    /// Returns the priority of requests of this class and this class of rates, as an index into [`CLASSES`]. Priorities
+    /// below [`Resource::PREFERRED`] are served first.
     fn priority(self, class: Class) -> usize {
         match (self, class) {
             (Self::Continued, _) => 0,
@@ -105,7 +107,7 @@ pub(crate) struct Permit {
 }
 
 impl Permit {
-    /// Returns the position of the request in the order in which requests entered.
+    /// Returns the sequence number of the request among all requests that got a permit.
     pub(crate) fn number(&self) -> u64 {
         self.number
     }
@@ -131,8 +133,8 @@ struct ConcurrencyState {
     configured: usize,
     /// Current maximum of requests in flight.
     limit: usize,
-    /// Number of the first request that entered after the limit was last halved. Responses to earlier requests of the
-    /// same burst carry no new information.
+    /// Number of the first request after the limit was last halved. Responses to earlier requests do not change the
+    /// limit.
     halved_at: u64,
     /// Number of successes since the limit was last changed.
     successes: usize,
@@ -140,10 +142,10 @@ struct ConcurrencyState {
     reads: usize,
     /// Number of all other requests in flight.
     others: usize,
-    /// Number of requests in `others` that belong to started uploads, by tenant. Uploads of the default tenant are not
-    /// counted here, because they do not have to leave slots free.
+    /// Number of requests in `others` that belong to started uploads, by tenant. Uploads of the default tenant are
+    /// exempt and not counted here.
     uploads: HashMap<Tenant, usize>,
-    /// Number of requests that have entered so far.
+    /// Number of permits granted so far.
     entered: u64,
     buckets: Buckets,
 }
@@ -165,13 +167,12 @@ impl ConcurrencyLimiter {
         }))
     }
 
-    /// Waits until a permit is free and all rates in which the request counts admit it. Also returns the time for which
-    /// rates or a pause delayed the request. Cancel safe: if the caller no longer takes the permit, the next waiter
-    /// gets it.
+    /// Waits until a permit is free and all rates that count the request admit the request. Also returns the time for
+    /// which rates or a pause delayed the request. Cancel safe: if the caller stops waiting, the next waiter gets the
+    /// permit.
     pub(crate) async fn enter(&self, tenant: Tenant, request: RequestClass, class: Class) -> (Permit, Duration) {
         let (permit, waited) = self.0.acquire(tenant, request.priority(class), NonZeroU32::MIN).await;
-        // A waiter leaves its queue only with a permit. If the permit were lost, proceeding without one is better than
-        // a deadlock.
+        // The queue always returns a permit here. If there were none, an uncounted permit would prevent a deadlock.
         (permit.unwrap_or_default(), waited)
     }
 
@@ -181,13 +182,13 @@ impl ConcurrencyLimiter {
         self.0.change(|state| state.buckets.pause(until));
     }
 
-    /// Returns true if no request may be sent now. A request that entered some time ago should check this right before
-    /// it is sent.
+    /// Returns true if no request may be sent now. A caller that has waited since it got its permit should call this
+    /// function before it sends the request.
     pub(crate) fn is_paused(&self) -> bool {
         self.paused_for().is_some()
     }
 
-    /// Returns the remaining time of the current pause, if there is one.
+    /// Returns the remaining time of the current pause. `None` if no pause is in force.
     pub(crate) fn paused_for(&self) -> Option<Duration> {
         let now = Instant::now();
         self.0.with_resource(|state| state.buckets.paused(now).map(|until| until - now))
@@ -217,8 +218,8 @@ impl ConcurrencyLimiter {
         self.0.change(|state| state.answered(number));
     }
 
-    /// Records that the registry answered the request of this number by asking the client to slow down. Returns the new
-    /// limit if the limit was lowered.
+    /// Records that the response to the request of this number asked the client to slow down. If this lowers the limit,
+    /// returns the new limit.
     pub(crate) fn throttled(&self, number: u64) -> Option<usize> {
         // A lower limit admits no further request, so no waiting request has to be served.
         self.0.with_resource(|state| state.throttled(number))
@@ -295,14 +296,14 @@ impl ConcurrencyState {
     fn admits(&self, count: PermitCount) -> bool {
         match count {
             PermitCount::Upload(_) | PermitCount::Other => self.others < self.limit.saturating_sub(self.reads).max(1),
-            // If the limit is 1, one blob read is admitted in addition: otherwise no copy within the registry could
+            // If the limit is 1, one blob read is admitted in addition. Otherwise no copy within the registry could
             // finish.
             PermitCount::Read if self.limit == 1 => self.reads == 0,
             PermitCount::Read => self.reads < self.limit - 1 && self.reads + self.others < self.limit,
         }
     }
 
-    /// Creates a permit that counts in `count`. `None` creates a permit that counts in no counter.
+    /// Creates a permit that counts in `count`, or in no counter if `count` is `None`.
     fn create_permit(&mut self, count: Option<PermitCount>) -> Permit {
         let number = self.entered;
         self.entered += 1;
@@ -335,8 +336,8 @@ impl ConcurrencyState {
         (self.limit < before).then_some(self.limit)
     }
 
-    /// Replaces the configured maximum. A limit that was lowered stays lowered, and rises to the new maximum after
-    /// further successes.
+    /// Replaces the configured maximum. A lowered limit stays lowered until further successes raise it to the new
+    /// maximum.
     fn configure(&mut self, configured: usize) {
         let untouched = self.limit == self.configured;
         self.limit = if untouched { configured } else { self.limit.min(configured) };

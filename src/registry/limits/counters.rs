@@ -1,4 +1,4 @@
-//! Counters of the requests to one registry, for the metrics. Monotonic from the start of the process.
+//! Counters of the requests to one registry since the start of the process, for the metrics.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,8 +8,7 @@ use http::{Method, StatusCode};
 use parking_lot::Mutex;
 
 const METHODS: [&str; 6] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"];
-/// Highest status code that is counted (RFC 9110, section 15). Higher codes are counted as this code, so that there are
-/// at most 500 codes.
+/// Highest status code (RFC 9110, section 15). Responses with a higher code count as this code.
 const HIGHEST: u16 = 599;
 
 /// Live counters.
@@ -26,18 +25,18 @@ pub(crate) struct Meter {
 /// Counters of one registry at one time.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MeterSnapshot {
-    /// Number of requests for each method and status code, without zeros. Each redirect and each retry counts as a
+    /// Number of requests for each method and status code; zeros are omitted. Each redirect and each retry counts as a
     /// request.
     pub requests: Vec<RequestCount>,
     /// Number of requests to a token service.
     pub tokens: u64,
-    /// Number of requests that repeated a failed one.
+    /// Number of requests that repeated a failed request.
     pub repeats: u64,
     /// Bytes of bodies received.
     pub bytes_in: u64,
     /// Bytes of bodies sent.
     pub bytes_out: u64,
-    /// Total time for which requests waited for limits and for `Retry-After`.
+    /// Total time that requests waited for limits and for `Retry-After`.
     pub throttled: Duration,
 }
 
@@ -46,7 +45,7 @@ pub struct MeterSnapshot {
 pub struct RequestCount {
     /// `GET`, `HEAD`, `POST`, `PUT`, `PATCH` or `DELETE`.
     pub method: &'static str,
-    /// Status code from 100 to 599; `None` if no response came.
+    /// Status code from 100 to 599; `None` if there was no response.
     pub status: Option<u16>,
     /// Number of requests.
     pub count: u64,

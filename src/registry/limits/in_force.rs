@@ -1,5 +1,4 @@
-//! Limits in force at one registry: figures of the configuration, of a profile or of the program, with the origin of
-//! each figure.
+//! Limits in force at one registry. Each figure comes from the configuration, a profile or the defaults.
 
 use super::concurrency::DEFAULT_CONCURRENT;
 use crate::oci::RegistryHost;
@@ -30,14 +29,13 @@ pub struct InForce<T> {
 /// Limits in force at one registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LimitsInForce {
-    /// Profile whose figures apply if a figure is not configured.
+    /// Profile. Its figures apply to limits that are not configured.
     pub profile: InForce<&'static LimitProfile>,
     /// Rates in the order of [`Bucket::ALL`].
     rates: [InForce<Rate>; Bucket::ALL.len()],
     /// Bandwidth in bytes per second, by the time of day; `None` is no limit.
     pub bandwidth: Option<Bandwidth>,
-    /// Maximum number of requests in flight. The value is never `None`; [`Origin::Default`] means the default of the
-    /// program.
+    /// Maximum number of requests in flight; never `None`.
     pub concurrent: InForce<usize>,
 }
 
@@ -61,7 +59,7 @@ impl<T> Figure<T> {
 }
 
 impl Limits {
-    /// Returns the limits in force at this host. `flavor` is the flavour of the registry, if one is configured.
+    /// Returns the limits in force at this host. `flavor` is the configured flavour of the registry, if any.
     #[must_use]
     pub fn in_force(&self, host: &RegistryHost, flavor: Option<&'static Flavor>) -> LimitsInForce {
         let profile = self.profile.resolve(Flavor::resolve(host, flavor).limits, Origin::Known);

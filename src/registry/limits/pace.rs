@@ -1,5 +1,4 @@
-//! Bandwidth of one registry, which the code that transfers bytes applies. The request rates are in [`Buckets`], which
-//! the concurrency limiter applies.
+//! Bandwidth of one registry, and re-exports of related types.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! Limiter of one rate, built on governor. The state of a limiter can be restored, so that a request can take cells
-//! from several limiters, or from none.
+//! Limiter of one rate, built on governor. A caller can restore the limiter's state to undo a partial take from several
+//! limiters.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -37,8 +37,10 @@ impl Limiter {
         self.burst
     }
 
-    /// Takes cells, at most the burst, and returns the state before this call. If too few cells are available, returns
-    /// the time at which enough cells will be available.
+    /// Takes cells, at most the burst, and returns the state before this call.
+    ///
+    /// # Errors
+    /// If too few cells are available, returns the time at which enough cells will be available.
     pub(crate) fn take(&self, cells: NonZeroU32) -> Result<EarlierState, Instant> {
         let before = EarlierState(self.state.0.load(Ordering::Relaxed));
         match self.inner.check_n(cells.min(self.burst)) {
@@ -53,8 +55,8 @@ impl Limiter {
     }
 }
 
-/// Returns a quota that allows at most `rate.count` requests in any time span of `rate.per`. The burst is subtracted
-/// from the steady rate.
+/// Returns a quota that allows at most `rate.count` requests in any time span of `rate.per`. The burst counts in this
+/// maximum, so the steady rate is lower than `rate`.
 pub(crate) fn quota_from_rate(rate: Rate) -> Option<Quota> {
     let count = rate.count.max(1);
     let burst = (count / 10).clamp(1, 32);
@@ -74,8 +76,8 @@ impl Clock for RuntimeClock {
     }
 }
 
-/// Time at which the next cell is due, and 0 before the first cell. Callers hold a lock while they use a limiter, so
-/// the state cannot change between a load and a store.
+/// Time at which the next cell is due; 0 before the first cell. Callers hold a lock while they use a limiter, so the
+/// state does not change between a load and a store.
 #[derive(Debug, Clone, Default)]
 struct LimiterState(Arc<AtomicU64>);
 

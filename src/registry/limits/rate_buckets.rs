@@ -1,5 +1,5 @@
-//! Rate buckets of one registry. A request may be sent if all buckets in which the request counts have capacity, and if
-//! no pause is in force that the registry requested by `Retry-After`.
+//! Rate buckets of one registry, and the pause that the registry requested by `Retry-After`. A request may be sent if
+//! no pause is in force, and if all buckets that count the request have capacity.
 
 use std::num::NonZeroU32;
 
@@ -24,8 +24,8 @@ pub(crate) enum Class {
 }
 
 impl Class {
-    /// Returns the buckets in which a request of this class counts. Of each inner list, only the first bucket that has
-    /// a rate counts the request.
+    /// Returns the buckets that count a request of this class. In each inner list, only the first bucket with a rate
+    /// counts the request.
     fn buckets(self) -> &'static [&'static [Bucket]] {
         use Bucket::{Deletes, Reads, ReferrerLists, Requests, Uploads, Writes};
         match self {
@@ -76,13 +76,16 @@ impl Buckets {
         self.paused_until = self.paused_until.max(Some(until));
     }
 
-    /// Returns the end of the current pause, and `None` if no pause is in force.
+    /// Returns the end of the current pause. `None` if no pause is in force.
     pub(crate) fn paused(&self, now: Instant) -> Option<Instant> {
         self.paused_until.filter(|until| *until > now)
     }
 
-    /// Counts one request in all its buckets. If a pause is in force, or one of the buckets is full, counts the request
-    /// in no bucket, and returns the time at which the request may be tried again.
+    /// Counts one request in all its buckets. If a pause is in force or one bucket is full, no bucket counts the
+    /// request.
+    ///
+    /// # Errors
+    /// Returns the time at which the caller may try the request again.
     pub(crate) fn take(&self, class: Class, now: Instant) -> Result<(), Instant> {
         if let Some(until) = self.paused(now) {
             return Err(until);
@@ -143,7 +146,7 @@ mod tests {
         let mut both = buckets(&[(Bucket::Reads, 90), (Bucket::ReferrerLists, 40)]);
         assert_eq!(at_once(&mut both, Class::ReferrerList), 4);
         assert_eq!(at_once(&mut both, Class::Read), 5);
-        // A referrer list that is refused by the bucket of reads takes nothing from its own bucket.
+        // If the bucket of reads refuses a referrer list, the request takes nothing from the bucket of referrer lists.
         let mut both = buckets(&[(Bucket::Reads, 10), (Bucket::ReferrerLists, 90)]);
         assert_eq!([Class::Read, Class::ReferrerList].map(|class| at_once(&mut both, class)), [1, 0]);
     }

@@ -1,12 +1,12 @@
-//! Record of the pauses that a registry asked for: decides which of them is logged. A registry that limits the rate of
-//! requests answers many requests with 429, and one line for each would fill the log.
+//! Log filter for pauses that a registry requested. A registry may answer many requests with 429, but only the first
+//! pause of a series is logged.
 
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// Time without a pause after which the next pause is logged again.
+/// Minimum time without a pause before the next pause is logged.
 const QUIET: Duration = Duration::from_secs(60);
 
 /// End of the latest pause of one registry.
@@ -14,8 +14,8 @@ const QUIET: Duration = Duration::from_secs(60);
 pub(crate) struct RateLimitLog(Mutex<Option<Instant>>);
 
 impl RateLimitLog {
-    /// Records a pause that begins now. Returns true if the pause is the first one, or the first one after a time
-    /// without pauses.
+    /// Records a pause that begins now. Returns true if the pause is the first pause of all, or the first pause after
+    /// [`QUIET`].
     pub(crate) fn record(&self, pause: Duration) -> bool {
         let now = Instant::now();
         let mut latest = self.0.lock();

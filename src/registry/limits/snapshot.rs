@@ -1,4 +1,4 @@
-//! Current load of one registry and the limits that apply to it, for display. Read-only.
+//! Current load of one registry and the limits in force, for display.
 
 use std::time::Duration;
 
@@ -9,8 +9,8 @@ use crate::registry::{Bucket, Rate};
 pub struct Load {
     /// Number of requests in flight.
     pub in_flight: usize,
-    /// Current maximum of requests in flight: less than `configured` for a while after the registry asked the client to
-    /// slow down.
+    /// Current maximum of requests in flight. After the registry asks the client to slow down, this maximum is
+    /// temporarily less than `configured`.
     pub concurrent: usize,
     /// Configured maximum of requests in flight.
     pub configured: usize,

@@ -13,13 +13,13 @@ use super::rate::Limiter;
 use crate::fair_queue::{Resource, Tenant, Unavailable, WaitQueue};
 use crate::registry::Bandwidth;
 
-/// Size of a limiter cell, in bytes. Rates in single bytes would be rounded badly at high rates.
+/// Size of a limiter cell, in bytes. With cells of one byte, high rates would have large rounding errors.
 const CELL: u64 = 1024;
 
-/// Maximum number of cells that are taken at once, so that many streams share evenly.
+/// Maximum number of cells that a stream takes at once. A low maximum lets many streams share evenly.
 const SLICE: NonZeroU32 = NonZeroU32::new(64).unwrap();
 
-/// Interval at which the clock is checked for a change of window.
+/// Interval between checks of the clock for a change of window.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Bandwidth limit that several transfers share: for example, the limit of all registries together.
@@ -28,7 +28,7 @@ pub struct Throttle {
     queue: Arc<WaitQueue<BandwidthState, 1>>,
     /// True if a bandwidth is set.
     limited: AtomicBool,
-    /// Number of bytes that were counted so far. A remainder below one cell counts in the next cell.
+    /// Number of bytes counted so far. A remainder below one cell counts in the next cell.
     passed: AtomicU64,
 }
 
@@ -104,7 +104,7 @@ impl Default for Throttle {
 }
 
 impl BandwidthState {
-    /// Applies the window that is in force at the clock's time.
+    /// Applies the window that contains the clock's time.
     fn follow_clock(&mut self, now: Instant) {
         if self.checked_at.is_some_and(|checked_at| now < checked_at + CHECK_INTERVAL) {
             return;
@@ -128,8 +128,7 @@ impl Resource for BandwidthState {
     }
 }
 
-/// Returns a quota that allows at most a tenth of a second's bytes at once, so that the rate is also kept over short
-/// times.
+/// Returns a quota that allows at most the bytes of a tenth of a second at once.
 fn quota_from_bandwidth(bytes_per_second: u64) -> Quota {
     let cells = u32::try_from(bytes_per_second.div_ceil(CELL)).unwrap_or(u32::MAX);
     let cells = NonZeroU32::new(cells).unwrap_or(NonZeroU32::MIN);

@@ -1,6 +1,5 @@
-//! Health of mirrors: back-offs of mirrors that failed, and digests for which a mirror returned wrong bytes. The health
-//! only affects which source is read. The health is in memory only, and belongs to one configuration: a reload starts
-//! without it.
+//! Health of mirrors: back-offs of failed mirrors, and digests for which a mirror returned wrong bytes. The health is
+//! in memory only. A reload of the configuration resets the health.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::future::Future;
@@ -14,17 +13,17 @@ use super::Mirror;
 use crate::oci::Digest;
 use crate::store::{ErrorKind, StoreError};
 
-/// First back-off of a mirror that failed. Each further failure in a row doubles the back-off.
+/// First back-off of a failed mirror. Each further successive failure doubles the back-off.
 const FIRST_BACK_OFF: Duration = Duration::from_secs(30);
 
 /// Longest back-off.
 const LONGEST_BACK_OFF: Duration = Duration::from_secs(600);
 
-/// Maximum number of back-offs that are remembered, of mirrors and of repositories of mirrors. Above the maximum, the
-/// back-off that ends first is forgotten.
+/// Maximum number of remembered back-offs of mirrors and of their repositories. If there are more, the back-off that
+/// ends first is forgotten.
 const MAX_BACK_OFFS: usize = 1024;
 
-/// Maximum number of wrong digests that are remembered. Above the maximum, the oldest wrong digest is forgotten.
+/// Maximum number of remembered wrong digests. If there are more, the oldest wrong digest is forgotten.
 const MAX_WRONG_DIGESTS: usize = 4096;
 
 /// Health of all mirrors of one configuration.
@@ -52,8 +51,8 @@ struct BackOff {
 }
 
 impl MirrorHealth {
-    /// Waits for the answer of a mirror to a request for its repository `place`. Returns `None` in these cases, so that
-    /// the caller continues with the next mirror:
+    /// Waits for the response of a mirror to a request for its repository `place`. Returns `None` in these cases; the
+    /// caller then tries the next mirror:
     ///
     /// - The mirror or the repository is backed off.
     /// - The repository returned wrong bytes for the digest before.
@@ -88,7 +87,8 @@ impl MirrorHealth {
         is_backed_off(mirror) || is_backed_off(place) || state.wrong.contains(&(place.to_owned(), *digest))
     }
 
-    /// Records that a mirror served a complete object. The next back-off of this mirror has the first length again.
+    /// Records that a mirror served a complete object. The next back-off of this mirror starts at [`FIRST_BACK_OFF`]
+    /// again.
     pub(super) fn record_success(&self, mirror: &Mirror, place: &str) {
         let mirror = mirror.to_string();
         self.lock().back_offs.retain(|name, _| *name != mirror && name != place);
@@ -201,7 +201,7 @@ mod tests {
         let (health, seconds) = (MirrorHealth::default(), Duration::from_secs);
         for length in [30, 60, 120, 240, 480, 600, 600] {
             health.record_failure(&mirror(), PLACE, &digest(), &error(ErrorKind::Unavailable));
-            // Concurrent requests fail as well, which adds no information.
+            // A failure of a concurrent request does not change the back-off.
             health.record_failure(&mirror(), PLACE, &digest(), &error(ErrorKind::Unavailable));
             tokio::time::advance(seconds(length - 1)).await;
             assert!(!is_tried(&health, "mirror.example/hub/other", &digest()).await, "{length}");

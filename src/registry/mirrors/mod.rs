@@ -1,6 +1,5 @@
 //! A repository with mirrors, as one source. Content with a known digest is read from the mirrors first, and from the
-//! registry itself last. Tags, lists and referrers are read from the registry only. `health.rs` decides how long a
-//! failed mirror is backed off, and `options/mirror.rs` parses the name of a mirror.
+//! registry itself last. Tags, lists and referrers are read from the registry only.
 
 mod health;
 
@@ -30,8 +29,7 @@ struct Inner {
 }
 
 impl Mirrored {
-    /// Returns `origin` with these mirrors, in the order in which they are tried. `health` is shared by all mirrored
-    /// repositories.
+    /// Returns `origin` with these mirrors, in the order of use. All mirrored repositories share `health`.
     #[must_use]
     pub fn new(origin: Repository, mirrors: Vec<(Mirror, Repository)>, health: Arc<MirrorHealth>) -> Self {
         let mirrors = mirrors.into_iter().map(|(mirror, copy)| (mirror, copy.into_mirror())).collect();
@@ -119,8 +117,7 @@ impl Source for Mirrored {
         self.0.origin.counts_manifest_reads()
     }
 
-    // Reads from mirrors do not count at the registry, so no reads are reserved at the registry. A read that falls back
-    // to the registry is counted when it is sent.
+    // The registry does not count reads from mirrors, so no reads are reserved at the registry.
     fn manifest_reads_left(&self) -> Option<u64> {
         Some(u64::MAX)
     }
@@ -136,18 +133,17 @@ impl Source for Mirrored {
     }
 }
 
-/// A blob that is being read. If the read from one source is interrupted, the next source resumes at the same byte.
+/// Read of one blob in progress. If the read from one source is interrupted, the next source resumes at the same byte.
 struct Reading {
     source: Mirrored,
     blob: Descriptor,
     /// Offset of the next byte to read.
     offset: u64,
-    /// Hash of the bytes so far, if the blob is read from its start. The target hashes the bytes too, but cannot
-    /// determine which source sent them.
+    /// Hash of the bytes so far, if the blob is read from its start. The hash shows if a mirror sent wrong bytes.
     digester: Option<Digester>,
     /// Indexes of the mirrors that returned some of the bytes, the latest last.
     used: Vec<usize>,
-    /// Index of the first mirror that was not tried yet.
+    /// Index of the next mirror to try.
     next: usize,
     /// Bytes from the current source.
     bytes: ByteStream,
@@ -215,8 +211,10 @@ impl Reading {
         }
     }
 
-    /// Counts and hashes a piece, and returns it. Returns an error instead of a piece beyond the size of the blob, and
-    /// instead of the last piece if the digest is wrong.
+    /// Counts and hashes a piece, and returns the piece.
+    ///
+    /// # Errors
+    /// Returns an error for a piece beyond the size of the blob, and for the last piece if the digest is wrong.
     fn check_piece(&mut self, piece: Bytes) -> Result<Bytes, StoreError> {
         self.offset += piece.len() as u64;
         if self.offset > self.blob.size {
@@ -242,8 +240,7 @@ impl Reading {
         Ok(piece)
     }
 
-    /// Creates the error for wrong bytes. The mirrors that returned some of the bytes are not tried for this blob
-    /// again.
+    /// Creates the error for wrong bytes, and records the wrong digest for each mirror that returned some of the bytes.
     fn wrong_bytes_error(&mut self, detail: String) -> StoreError {
         let error = self.error(ErrorKind::Corrupt, detail);
         let Inner { mirrors, health, .. } = &*self.source.0;
@@ -259,12 +256,12 @@ impl Reading {
         }
     }
 
-    /// Returns the latest mirror that returned bytes. While a mirror is read, it is the current mirror.
+    /// Returns the latest mirror that returned bytes, if any.
     fn current_mirror(&self) -> Option<&(Mirror, Repository)> {
         self.source.0.mirrors.get(*self.used.last()?)
     }
 
-    /// Creates an error that names the latest mirror that returned bytes, or else the registry.
+    /// Creates an error of the latest mirror that returned bytes, or else of the registry.
     fn error(&self, kind: ErrorKind, detail: String) -> StoreError {
         let place = self.current_mirror().map_or(self.source.place(), |(_, copy)| copy.place());
         StoreError::new(place, Step::ReadBlob, self.blob.digest, kind, detail)

@@ -16,7 +16,7 @@ pub enum HoursError {
     /// The text does not have the form `HH:MM-HH:MM`.
     #[error("{0:?} is not a range of times of day: write 08:00-18:00")]
     Form(String),
-    /// The range ends at the minute at which it begins.
+    /// The range has the same start and end.
     #[error("{0:?} ends at the minute at which it begins: omit `between` for a limit at any time")]
     Empty(String),
 }
@@ -235,7 +235,7 @@ mod tests {
                 ("2026-10-25T02:00:00Z", None),
             ],
         );
-        // A window that begins in the skipped hour begins at the first later time that the clock shows.
+        // If a window begins in the skipped hour, the window begins at the first time after this hour.
         let morning = Bandwidth::new(vec![window(7, "02:30-05:00", Tz::Europe__Berlin)]);
         expect(&morning, &[("2026-03-29T00:59:00Z", None), ("2026-03-29T01:00:00Z", Some(7))]);
     }

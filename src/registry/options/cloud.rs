@@ -22,12 +22,12 @@ pub struct Azure {
 /// Identity at Azure.
 #[derive(Debug, Clone, PartialEq)]
 pub enum AzureIdentity {
-    /// Managed identity of this machine. A machine may have several identities, which their client ids distinguish.
+    /// Managed identity of this machine. If a machine has several identities, the client id selects one.
     Managed {
         /// Client id; `None` is the machine's own identity.
         client_id: Option<String>,
     },
-    /// Workload identity that a cluster asserts.
+    /// Workload identity, which a token of the cluster proves.
     Workload {
         /// Client id of the application.
         client_id: String,
@@ -53,7 +53,7 @@ pub enum AzureIdentity {
         tenant_id: String,
         /// File with the certificate, in PEM form; read at each use.
         certificate: PathBuf,
-        /// File with the application's private key, in PEM form: an RSA key. The file may also contain the certificate.
+        /// File with the application's private RSA key, in PEM form; may be the same file as `certificate`.
         key: PathBuf,
     },
 }
@@ -61,9 +61,9 @@ pub enum AzureIdentity {
 /// An identity of Amazon, and the addresses of the services that provide passwords for its registry.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Aws {
-    /// Region of the registry. `None` derives it from the host name, then from the environment.
+    /// Region of the registry. If `None`, the region in the host name, or else in the environment, applies.
     pub region: Option<String>,
-    /// Profile in the profile files. `None` tries every source in turn.
+    /// Profile in the profile files. If `None`, all sources of credentials are tried in turn.
     pub profile: Option<String>,
     /// Address of the registry service's API. `None` is the region's API.
     pub endpoint: Option<Url>,
@@ -89,7 +89,7 @@ pub struct Gcp {
 pub struct Variables(BTreeMap<&'static str, SecretString>);
 
 impl Variables {
-    /// Names of all variables that are read, as Amazon defines them ("AWS SDKs and Tools Reference Guide").
+    /// Names of the variables ("AWS SDKs and Tools Reference Guide").
     const NAMES: [&str; 17] = [
         "AWS_ACCESS_KEY_ID",
         "AWS_SECRET_ACCESS_KEY",

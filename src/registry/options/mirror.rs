@@ -1,4 +1,4 @@
-//! Name of a mirror in the configuration. The folder `mirrors` reads from mirrors.
+//! Name of a mirror in the configuration.
 
 use std::fmt;
 use std::str::FromStr;
@@ -60,7 +60,7 @@ impl fmt::Display for Mirror {
 }
 
 impl Mirror {
-    /// Returns the name that a repository of the registry has at the mirror, and `None` if that name is too long.
+    /// Returns the name of a repository of the registry at the mirror. `None` if that name is too long.
     #[must_use]
     pub fn name_of(&self, name: &RepositoryName) -> Option<RepositoryName> {
         match &self.prefix {

@@ -21,10 +21,10 @@ use crate::oci::RepositoryName;
 pub struct Options {
     /// Credentials. `None` is anonymous.
     pub credentials: Option<Credentials>,
-    /// True if HTTP is used instead of HTTPS. The program never infers this setting.
+    /// True if HTTP is used instead of HTTPS.
     pub plain_http: bool,
-    /// Flavour of the registry, for a registry at a custom domain whose name does not imply the flavour (`kind` in
-    /// `sync.yaml`). If `None`, the host's name decides.
+    /// Flavour of the registry (`kind` in `sync.yaml`), for a registry at a custom domain. If `None`, the host name
+    /// determines the flavour.
     pub flavor: Option<&'static Flavor>,
     /// Limits of the requests to the registry.
     pub limits: Limits,
@@ -52,15 +52,14 @@ pub struct Uploads {
     /// Form of an upload: one piece or chunks.
     pub mode: UploadMode,
     /// Length of a chunk in bytes, 64 MiB at most. `None` is the length of the registry's flavour, or 8 MiB if the
-    /// flavour has no length of its own.
+    /// flavour has no length.
     pub chunk: Option<u64>,
 }
 
 /// Form of a blob upload: one piece or chunks (distribution-spec, "Pushing blobs").
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum UploadMode {
-    /// Form that the flavour of the registry is known to accept. After the registry has refused this form, the other
-    /// form.
+    /// Form that the flavour of the registry accepts. If the registry refuses this form, the other form.
     #[default]
     Auto,
     /// One piece.
@@ -114,11 +113,11 @@ pub enum Credentials {
         /// Password or token; never shown.
         password: Secret,
     },
-    /// Identity token or refresh token: the registry's token service issues access tokens for it.
+    /// Identity token or refresh token. In exchange, the registry's token service issues access tokens.
     Token(Secret),
     /// Credentials that `docker login` and similar programs stored on this machine.
     DockerConfig(DockerConfig),
-    /// Credentials from docker's credential helper of this name: the program `docker-credential-NAME`.
+    /// Credentials from a credential helper of docker: the program `docker-credential-NAME`.
     Helper {
         /// Last part of the program's name.
         name: String,
@@ -129,8 +128,8 @@ pub enum Credentials {
     Command {
         /// Program and its arguments: at least one element.
         line: Vec<String>,
-        /// User name. If it is set, the output is the password. Otherwise the output is `USER:PASSWORD`, or an identity
-        /// token if it has no colon.
+        /// User name. If the user name is set, the output is the password. Otherwise the output is `USER:PASSWORD`, or
+        /// an identity token without a colon.
         username: Option<String>,
         /// Environment variables for this program, in addition to those that every program gets.
         env: Vec<(String, Secret)>,
@@ -153,7 +152,7 @@ impl Credentials {
 /// Credential files in the format of docker's `config.json`, which podman's `auth.json` shares.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DockerConfig {
-    /// Files in order; the first one that has an entry for a registry applies.
+    /// Files in order. The first file with an entry for a registry applies.
     pub files: Vec<PathBuf>,
     /// True if a missing file is an error.
     pub required: bool,
@@ -163,9 +162,12 @@ pub struct DockerConfig {
 }
 
 impl DockerConfig {
-    /// Returns the files that docker and podman use in this environment: `$DOCKER_CONFIG/config.json`, else
-    /// `~/.docker/config.json`; then `$REGISTRY_AUTH_FILE`, else `$XDG_RUNTIME_DIR/containers/auth.json`
-    /// (containers-auth.json(5)). `None` if the environment names no location.
+    /// Returns the files that docker and podman use in this environment (containers-auth.json(5)):
+    ///
+    /// - `$DOCKER_CONFIG/config.json`, else `~/.docker/config.json`
+    /// - `$REGISTRY_AUTH_FILE`, else `$XDG_RUNTIME_DIR/containers/auth.json`
+    ///
+    /// Returns `None` if the environment names no location.
     #[must_use]
     pub fn from_environment(environment: &dyn Fn(&str) -> Option<String>) -> Option<Self> {
         let path = |name: &str| environment(name).filter(|text| !text.is_empty()).map(PathBuf::from);
@@ -177,13 +179,12 @@ impl DockerConfig {
     }
 }
 
-/// Secret and its location. `Debug` shows no content.
+/// Secret, or the file that contains the secret. `Debug` does not show the secret.
 #[derive(Debug, Clone)]
 pub enum Secret {
     /// Known secret: written in the file or taken from the environment.
     Value(SecretString),
-    /// File that contains the secret. The file is read each time the secret is needed. Line breaks at the end of the
-    /// file are not part of the secret.
+    /// File that contains the secret; read at each use. Line breaks at the end of the file are not part of the secret.
     File(PathBuf),
 }
 
@@ -200,12 +201,12 @@ impl PartialEq for Secret {
 
 impl Eq for Secret {}
 
-/// Configured limits of one registry, shared by all entries. [`in_force`](Limits::in_force) returns the resulting
-/// limits.
+/// Configured limits of one registry, shared by all entries. [`in_force`](Limits::in_force) adds the figures of the
+/// profile and the defaults.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Limits {
-    /// Profile whose figures apply if a figure is not configured. Without a configured profile, the profile that the
-    /// flavour or the name of the host implies applies.
+    /// Profile. Its figures apply to limits that are not configured. If the profile itself is not configured, the
+    /// flavour or the host name determines the profile.
     pub profile: Figure<&'static LimitProfile>,
     /// Rate of all requests.
     pub requests: Figure<Rate>,

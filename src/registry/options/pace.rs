@@ -32,8 +32,8 @@ pub struct Window {
 /// Interval from one time of day to another, without the end. Examples: `08:00-18:00`, and `22:00-06:00` across
 /// midnight.
 ///
-/// The times are wall-clock times. An hour that the clock skips in spring is in no window, and an hour that the clock
-/// repeats in autumn is in its window twice.
+/// The times are wall-clock times. If the clock skips an hour in spring, no window contains that hour. If the clock
+/// repeats an hour in autumn, the window applies twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Hours {
     /// Start, in minutes after midnight.

@@ -1,5 +1,5 @@
-//! Token service of a registry that an operator names in the configuration (`token_service`). This service and the
-//! registry's own host are the only hosts that get the credentials at any address.
+//! Token service that an operator configures for a registry (`token_service`). Only this service and the registry's own
+//! host get the credentials at any address.
 
 use std::fmt;
 use std::str::FromStr;
@@ -26,7 +26,7 @@ impl FromStr for TokenService {
         let url = if has_scheme { text.to_owned() } else { format!("https://{text}") };
         let url: Url = url.parse().map_err(|_| TokenServiceError)?;
         let is_bare = url.username().is_empty() && url.password().is_none();
-        // Without a scheme only a host and a port are allowed; a path is a mistake.
+        // Without a scheme, only a host and a port are allowed.
         let good = matches!(url.scheme(), "http" | "https") && is_bare && (has_scheme || url.path() == "/");
         let host = url.host_str().filter(|host| good && !host.is_empty()).ok_or(TokenServiceError)?.to_owned();
         let written = text.strip_prefix(host.as_str()).and_then(|rest| rest.strip_prefix(':'));

@@ -1,5 +1,4 @@
-//! Options of the connections to one registry: TLS, proxy, path prefix, token service, time limits and mirrors. Files
-//! in PEM form are read and checked together with the configuration.
+//! Options of the connections to one registry: TLS, proxy, path prefix, token service, time limits and mirrors.
 
 use std::error::Error as _;
 use std::fmt;
@@ -25,23 +24,23 @@ const MAX_PEM: u64 = 4 * 1024 * 1024;
 pub struct Transport {
     /// Trusted authorities and client certificate.
     pub tls: Tls,
-    /// True if HTTP/2 is not offered over TLS. Without TLS, HTTP/2 is never used.
+    /// True if the client does not offer HTTP/2 over TLS. Without TLS, the client always uses HTTP/1.1.
     pub http1_only: bool,
     /// Proxy of the connections.
     pub proxy: Proxy,
     /// Path before `/v2/` in the URLs of the API.
     pub path_prefix: Option<PathPrefix>,
-    /// Token service that gets the credentials at any address. `None` accepts the token service that the registry
-    /// names, within bounds.
+    /// Token service that gets the credentials at any address. If `None`, the client uses the token service that the
+    /// registry names, if its address is allowed.
     pub token_service: Option<TokenService>,
     /// Time limits.
     pub timeouts: Timeouts,
-    /// Mirrors, in the order in which content with a known digest is read from them before the registry.
+    /// Mirrors, in the order of use. Content with a known digest is read from the mirrors first.
     pub mirrors: Vec<Mirror>,
 }
 
 impl Transport {
-    /// Returns the same options with certificate verification, and `None` if the verification is already on.
+    /// Returns the same options with certificate verification. `None` if the verification is already on.
     pub(crate) fn verifying(&self) -> Option<Self> {
         let tls = Tls { insecure_skip_verify: false, ..self.tls.clone() };
         self.tls.insecure_skip_verify.then(|| Self { tls, ..self.clone() })
@@ -95,11 +94,11 @@ impl PathPrefix {
     }
 }
 
-/// Proxy of one registry, and of the token service and the storage services that the registry refers to.
+/// Proxy for one registry, and for the token service and the storage services that the registry refers to.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub enum Proxy {
-    /// The proxy that `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY` define. Connections to this machine
-    /// itself never use a proxy.
+    /// The proxy that `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY` define. Connections to the loopback
+    /// interface never use a proxy.
     #[default]
     Environment,
     /// No proxy, even if the environment names one.
@@ -108,7 +107,7 @@ pub enum Proxy {
     Through(ProxyAddress),
 }
 
-/// Address of a proxy, with an optional user and password, which are not shown.
+/// Address of a proxy, with an optional user and password. `Debug` does not show the user and the password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ProxyAddress(Url);
 
@@ -148,13 +147,14 @@ impl fmt::Debug for ProxyAddress {
 pub struct Tls {
     /// Trusted authorities in addition to those of the system.
     pub ca: Option<Pem>,
-    /// Client certificate with its chain, and its key, for servers that request one.
+    /// Client certificate with its chain, and its key, for servers that request a certificate.
     pub identity: Option<(Pem, Pem)>,
-    /// True if any server certificate is accepted. The connection then protects neither the credentials nor the images.
+    /// True if the client accepts any server certificate. Then attackers on the network can read the credentials and
+    /// change the images.
     pub insecure_skip_verify: bool,
 }
 
-/// Contents of a file in PEM form at the time it was read. `Debug` shows its path, not its contents.
+/// Path and contents of a file in PEM form. `Debug` shows only the path.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Pem {
     path: PathBuf,
@@ -234,7 +234,7 @@ impl Pem {
             return Err(PemError::NoCertificate(path.to_owned()));
         }
         let certificates = pem.parsed().map_err(broken)?;
-        // Only a client parses the contents of certificates.
+        // `reqwest` checks the contents of certificates only when it builds a client.
         reqwest::Client::builder().tls_certs_only(certificates).build().map_err(broken)?;
         Ok(pem)
     }
@@ -265,7 +265,7 @@ impl Pem {
         &self.path
     }
 
-    /// Reads the file again, without checking its contents.
+    /// Reads the file again. Does not check its contents.
     ///
     /// # Errors
     /// Returns [`PemError::Unreadable`] if the file cannot be read.
@@ -279,7 +279,7 @@ impl Pem {
         Ok(Self { path: path.to_owned(), bytes: bytes.into() })
     }
 
-    /// Returns true if the contents include an RSA key, the only kind that Azure accepts as proof of an identity.
+    /// Returns true if the contents include an RSA key. Azure accepts no other kind of key as proof of an identity.
     #[must_use]
     pub fn has_rsa_key(&self) -> bool {
         rsa_key(&self.bytes).is_some()
@@ -304,7 +304,7 @@ impl fmt::Debug for Pem {
     }
 }
 
-/// Returns the RSA key of a PEM text, `None` if it contains none.
+/// Returns the RSA key of a PEM text. `None` if the text has no RSA key.
 pub(crate) fn rsa_key(pem: &[u8]) -> Option<RsaKeyPair> {
     match PrivateKeyDer::from_pem_slice(pem).ok()? {
         PrivateKeyDer::Pkcs8(key) => RsaKeyPair::from_pkcs8(key.secret_pkcs8_der()).ok(),
@@ -317,8 +317,7 @@ pub(crate) fn identity(certificate: &Pem, key: &Pem) -> reqwest::Result<reqwest:
     reqwest::Identity::from_pem(&[&certificate.bytes[..], b"\n", &key.bytes].concat())
 }
 
-/// Returns the innermost source of an error, which names the cause. The outer errors only report that there is a
-/// failure.
+/// Returns the message of the innermost source of an error, which names the cause.
 fn innermost(error: &reqwest::Error) -> String {
     let (mut reason, mut next) = ("unusable content".to_owned(), error.source());
     while let Some(error) = next {

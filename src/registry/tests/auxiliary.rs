@@ -1,5 +1,5 @@
-//! Tests of auxiliary steps. For every response to such a step, the blob is copied, and no blob is assumed to exist
-//! without proof.
+//! Tests of auxiliary steps. Whatever the response to an auxiliary step is, the blob is copied, and the client assumes
+//! no blob to exist without proof.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -10,7 +10,7 @@ use crate::registry::http::retry::RetryPolicy;
 use crate::registry::{Flavor, Options, Registry, Repository};
 use crate::store::{BlobLookup, Target as _, UploadStart};
 
-/// Returns a repository of a flavour at which blobs are queried by HEAD. Its client sends at most two attempts.
+/// Returns a repository of a flavour whose blobs the client queries by HEAD. The client makes at most two attempts.
 fn repository(server: &Server) -> Repository {
     let options = Options { flavor: Some(Flavor::ECR), ..plain() };
     let policy = RetryPolicy { attempts: 2, max_throttles: 2, ..quick() };
@@ -110,7 +110,7 @@ async fn registry_with_failed_lookup_gets_one_head_per_blob() {
 #[tokio::test]
 async fn length_that_contradicts_descriptor_is_checked_by_get() {
     let content = noise(100);
-    // The length that a HEAD states, the answer to a ranged GET, and the result.
+    // Columns: length that a HEAD states, response to a ranged GET, result.
     for (stated, status, range, expected) in [
         ("0", 206, "bytes 0-0/100", "found"),
         ("7", 206, "bytes 0-0/100", "found"),

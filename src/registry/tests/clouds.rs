@@ -1,5 +1,4 @@
-//! Tests of the services of clouds that need a scripted server: the number of requests, and the files that are read
-//! again. The integration tests simulate complete clouds.
+//! Tests of cloud services with a scripted server: the number of requests, and the files that are read again.
 
 use std::path::Path;
 
@@ -27,8 +26,8 @@ fn azure(server: &Server, identity: AzureIdentity) -> Options {
     Options { credentials: Some(Credentials::Azure(azure)), ..plain() }
 }
 
-/// Answers like Azure with refresh tokens that have expired. `first` has the status, the number and the headers of the
-/// responses that the metadata service gives before it succeeds.
+/// Answers like Azure with expired refresh tokens. `first` has the status, the number and the headers of the first
+/// responses of the metadata service.
 fn with_azure(request: &Received, first: (u16, usize, &[(&str, &str)])) -> axum::response::Response {
     let (status, times, headers) = first;
     let expired = format!("x.{}.y", URL_SAFE_NO_PAD.encode(r#"{"exp": 1}"#));
@@ -51,7 +50,7 @@ async fn metadata_service_request_follows_the_retry_policy() {
         (503, &[][..], 5, Some(ErrorKind::Unavailable)),
         (410, &[], 10, Some(ErrorKind::Denied)),
         (404, &[], 10, Some(ErrorKind::Denied)),
-        // A request with such a long pause is not repeated.
+        // The pause is too long for a retry.
         (429, &[("retry-after", "600")], 1, Some(ErrorKind::Unavailable)),
         (400, &[], 1, Some(ErrorKind::Denied)),
         (403, &[], 1, Some(ErrorKind::Denied)),

@@ -1,4 +1,4 @@
-//! Tests of several identities at one registry: the state that they share, and the state of each.
+//! Tests of several identities at one registry: shared state, and state of each identity.
 
 use std::sync::Arc;
 

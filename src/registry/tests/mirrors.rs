@@ -78,7 +78,7 @@ async fn mirror_that_truncates_blobs_backs_off_longer() {
     let (origin, mirror) =
         (honest(content).await, Server::start(move |_| answer(200, &[], streamed(&content[..3000]))).await);
     let source = mirrored(&origin, &mirror);
-    // The mirror is tried again after 30 s, and then not for 60 s.
+    // The first back-off of the mirror is 30 s, the second is 60 s.
     for (seconds, count) in [(0, 1), (31, 2), (31, 2), (31, 3), (61, 3), (61, 4)] {
         tokio::time::pause();
         tokio::time::advance(std::time::Duration::from_secs(seconds)).await;
@@ -132,7 +132,7 @@ async fn throttling_mirror_is_skipped_without_delaying_reads() {
     let client = mirror.registry();
     let digest = Digest::of(MANIFEST);
     for _ in 0..2 {
-        // Each source has a new health, so the mirror is tried again, as after the end of a back-off.
+        // Each source has a new health, so no back-off is in force.
         let name = format!("{}/hub", mirror.host).parse().unwrap();
         let copy = client.repository("hub/a/b".parse().unwrap());
         let source = Mirrored::new(origin.repository(), vec![(name, copy)], Arc::<MirrorHealth>::default());

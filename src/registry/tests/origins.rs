@@ -124,7 +124,7 @@ async fn plain_http_to_a_tls_server_is_explained() {
 async fn configured_timeouts_limit_connection_and_answer() {
     use crate::registry::{Options, Registry, Timeouts, Transport};
     let short = Some(std::time::Duration::from_millis(50));
-    // The system accepts the connections, and no server answers them.
+    // The system accepts the connections, but no server answers.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let host = silent.local_addr().unwrap().to_string();
     let detail = async |plain_http, timeouts| {

@@ -1,5 +1,4 @@
-//! Tests of counted reads: the reads that are sent, the reads that are withheld, and the reads that wait for other
-//! reads.
+//! Tests of counted reads: sent reads, withheld reads, and reads that wait for other reads.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};

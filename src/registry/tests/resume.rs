@@ -1,5 +1,5 @@
-//! Tests of uploads that another process did not finish: the uploads that are recorded, and the query of the session
-//! for its position.
+//! Tests of interrupted uploads of an earlier process: the recorded progress, and the query of the session for its
+//! position.
 
 use std::sync::{Arc, Mutex};
 
@@ -30,7 +30,7 @@ pub(super) async fn interrupt_upload(repository: &Repository, content: &[u8], se
         Box::pin(async {})
     });
     let broken = StoreError::new("elsewhere/x", Step::ReadBlob, "x", ErrorKind::Unavailable, "gone");
-    // `Verified` withholds the piece after the last piece that is sent.
+    // `Verified` withholds the latest piece, so the source has one piece more.
     let pieces = content[..sent + 300].chunks(300).map(|piece| Ok(Bytes::copy_from_slice(piece)));
     let pieces: Vec<_> = pieces.chain([Err(broken)]).collect();
     let bytes = Verified::new(stream::iter(pieces).boxed(), blob(content), "elsewhere/x").with_progress(Some(progress));

@@ -1,5 +1,4 @@
-//! Scripted server, which gives the answers that a test defines, and records its requests. The server itself has no
-//! code for registries.
+//! Scripted server, which gives the responses that a test defines, and records the requests.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -116,7 +115,7 @@ pub(super) fn me() -> Options {
     Options { credentials: Some(credentials), ..plain() }
 }
 
-/// Returns a policy with short pauses. The time limits stay, so that a slow machine changes no result.
+/// Returns a policy with short pauses. The time limits are the default limits, so a slow machine changes no result.
 pub(super) fn quick() -> RetryPolicy {
     let pause = Duration::from_millis(1);
     RetryPolicy { first_pause: pause, longest_pause: pause, ..RetryPolicy::default() }

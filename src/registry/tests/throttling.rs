@@ -1,4 +1,4 @@
-//! Tests of throttling and failure: the requests that are repeated, the number of attempts, and the requests that wait.
+//! Tests of throttling and failures: repeated requests, the number of attempts, and waiting requests.
 
 use std::time::{Duration, Instant};
 
@@ -33,8 +33,8 @@ async fn retry_after_pauses_the_whole_registry() {
     while server.lines().is_empty() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    // The first response is in transit. A request that is sent before the client has received this response would be
-    // refused.
+    // The first response is in transit. The server would refuse a request that the client sends before it has this
+    // response.
     while registry.meter().repeats == 0 {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
@@ -65,8 +65,8 @@ async fn throttling_registry_gets_ten_attempts_then_busy() {
     assert_eq!(server.lines().len(), 10);
 }
 
-/// Reads a blob repeatedly, as the layers above do while an error may be repeated. Returns the last error and the
-/// number of calls.
+/// Reads a blob repeatedly, like the callers of the client, while the error permits a retry. Returns the last error and
+/// the number of calls.
 async fn read_while_it_may_be_repeated(repository: &Repository, blob: &Descriptor) -> (StoreError, usize) {
     for calls in 1..1000 {
         let read = match repository.blob(blob, 0).await {

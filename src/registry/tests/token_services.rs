@@ -1,5 +1,4 @@
-//! Tests of token services: the services that get requests, the requested scopes, and the services that get
-//! credentials.
+//! Tests of token services: the receivers of requests and of credentials, and the requested scopes.
 
 use std::sync::Arc;
 
@@ -14,7 +13,7 @@ async fn tokens() -> Server {
     Server::start(|_| answer(200, &[], r#"{"token":"good"}"#)).await
 }
 
-/// Starts a registry that requires tokens of the service at this address.
+/// Starts a registry that requires tokens of the token service at this address.
 async fn registry_of(realm: String) -> Server {
     Server::start(move |request| match request.header("authorization") {
         Some("Bearer good") => answer(404, &[], ""),
@@ -87,7 +86,7 @@ async fn plain_http_realm_elsewhere_gets_credentials_only_if_named() {
         port(&tokens)
     );
     assert_eq!((error.detail, tokens.lines().len()), (expected, 0));
-    // A loopback address by another name counts as the same host.
+    // Two names of the loopback address count as the same host.
     let server = registry_of(format!("http://localhost:{}/token", port(&tokens))).await;
     let tokens_by_name = resolve(&server, me(), Lookup::fixed(&[("localhost", &["127.0.0.1"])])).await;
     assert!(tokens_by_name.is_ok(), "{tokens_by_name:?}");

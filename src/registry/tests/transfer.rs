@@ -60,7 +60,7 @@ async fn manifest_with_wrong_digest_is_corrupt_naming_both() {
     assert_eq!(error.detail, format!("the registry states {other}, and the bytes hash to {actual}"));
     let error = repository.manifest(&other.into()).await.unwrap_err();
     assert_eq!(error.to_string(), format!("{}/a/b: reading manifest {other}: the bytes hash to {actual}", server.host));
-    // The response to a request by digest is checked against this digest. The header is ignored.
+    // The client checks the response to a request by digest against this digest, and ignores the header.
     assert_eq!(repository.manifest(&actual.into()).await.unwrap().digest(), actual);
 }
 
@@ -110,7 +110,7 @@ async fn manifest_put_with_other_success_is_verified() {
     };
     assert_eq!(put(201, refusal(404, "MANIFEST_UNKNOWN")).await, (Ok(ReferrerLink::Listed), 0));
     assert_eq!(put(200, head_answer(manifest.digest())).await, (Ok(ReferrerLink::Listed), 1));
-    // The success is trusted if the identity may write but not read.
+    // If the identity may write but not read, the client trusts the success.
     assert_eq!(put(202, refusal(403, "DENIED")).await, (Ok(ReferrerLink::Listed), 1));
     for head in [refusal(404, "MANIFEST_UNKNOWN"), head_answer(Digest::of(b"other"))] {
         let (outcome, heads) = put(200, head).await;
@@ -253,7 +253,7 @@ async fn wrong_bytes_never_complete_an_upload_request() {
 
 #[tokio::test]
 async fn upload_fails_when_registry_stops_reading() {
-    // The server opens the session, and then reads nothing more from any connection.
+    // The server opens the session, and then reads nothing from any connection.
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let host = listener.local_addr().unwrap().to_string();
     let task = tokio::spawn(async move {

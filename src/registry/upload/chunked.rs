@@ -1,14 +1,14 @@
 //! Upload of a session's bytes in chunks (distribution-spec, "Pushing a blob in chunks"). The client holds each chunk
-//! in memory until the registry has stored it, so that an interrupted chunk resumes at the offset that the registry
-//! reports.
+//! in memory until the registry has stored the chunk. So an interrupted chunk can resume at the offset that the
+//! registry reports.
 //!
-//! A success means that the registry stored the whole chunk. The `Range` of a success is not trusted:
+//! After a success, the registry has stored the whole chunk. The client does not trust the `Range` of a success:
 //!
 //! - Amazon ECR states the end of the first chunk after each chunk (aws/containers-roadmap#2831).
 //! - Other registries state the range of the last chunk alone, or one byte too many.
 //!
-//! The digest in the commit decides. A `Range` is used only after a chunk was refused or interrupted, and only in a
-//! session that has not stated a wrong `Range`.
+//! The client uses a `Range` only after a refused or interrupted chunk, and only if the session has never stated a
+//! wrong `Range`.
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, RANGE};
@@ -25,8 +25,8 @@ use crate::registry::http::retry::{Failure, Operation};
 use crate::registry::learned::upload_strategy::UploadMethod;
 use crate::store::{self, ErrorKind, Step, StoreError, UploadSession, Verified};
 
-/// Maximum number of successive failures after which the registry had stored less than half of the chunk. Without this
-/// bound, the client would never stop sending chunks to a registry that stores one byte of each chunk.
+/// Maximum number of successive failed chunks of which the registry stored less than half. Without this maximum, a
+/// registry that stores one byte of each chunk would receive chunks for a very long time.
 const MAX_FRUITLESS_CHUNKS: u32 = 3;
 
 /// State of a session after a chunk.
@@ -37,7 +37,7 @@ struct ChunkOutcome {
     error: Option<StoreError>,
 }
 
-/// Reason why an upload cannot continue after a chunk.
+/// Error of a chunk after which the upload cannot continue.
 enum SendError {
     /// The registry refuses the chunk or its offset. The registry may accept the blob in one piece.
     Refused(StoreError),
@@ -51,8 +51,8 @@ impl From<StoreError> for SendError {
     }
 }
 
-/// Bytes that a session has beyond the bytes whose hash was recorded. They are the chunk that was in flight when an
-/// earlier process ended, or a part of this chunk.
+/// Bytes that a session has after the recorded position. These bytes are the chunk that was in flight when an earlier
+/// process ended, or a part of this chunk.
 #[derive(Debug)]
 pub(crate) struct Surplus {
     /// Number of bytes that the session has.
@@ -69,14 +69,14 @@ pub(crate) struct Sent {
     pub(crate) is_flawless: bool,
 }
 
-/// Position in an upload: an offset, and the hash of all bytes before the offset if a listener follows the upload.
+/// Position in an upload: an offset, and the hash of all bytes before the offset if the progress is recorded.
 struct Position {
     offset: u64,
     hashed: Option<Digester>,
 }
 
 impl Session {
-    /// Sends all bytes. The caller still has to send the empty PUT that commits them.
+    /// Sends all bytes. The caller must then send the empty PUT that commits the bytes.
     pub(crate) async fn send_chunks(&mut self, bytes: Verified) -> Result<Sent, StoreError> {
         let is_resumed = self.standing.is_some();
         let mut sent = Sent { chunks: if is_resumed { 2 } else { 0 }, is_flawless: !is_resumed };
@@ -111,11 +111,11 @@ impl Session {
             };
             let progresses = stored - position.offset >= half || stored == self.blob.size;
             fruitless = if progresses { 0 } else { fruitless + 1 };
-            // `within_chunk` ensures that no more bytes are stored than were sent.
+            // `within_chunk` ensures that `stored` does not exceed the sent bytes.
             let taken = usize::try_from(stored - position.offset).unwrap_or(usize::MAX).min(unsent.len());
             position.advance(&unsent.split_to(taken), end.filter(|_| unsent.is_empty()));
             if stored == self.blob.size {
-                // A later process reads the last chunk again, so that it can verify the whole blob.
+                // A later process reads the last chunk again to verify the whole blob.
                 self.report_progress(&feed, &before, ahead.as_ref()).await;
             } else if let Some(hashed) = position.hashed.clone() {
                 self.report_progress(&feed, &store::UploadProgress { stored, hashed }, None).await;
@@ -130,9 +130,9 @@ impl Session {
         }
     }
 
-    /// Finds the offset of the first byte that the registry has not stored. Also returns the bytes after this offset
-    /// that were already read from the source. The bytes that the session has beyond the recorded hash are read from
-    /// the source again. The upload resumes only if these bytes are equal to the bytes that the earlier process sent.
+    /// Finds the offset of the first byte that the registry has not stored. Also returns bytes from this offset that
+    /// were already read from the source. The bytes that the session has after the recorded position are read from the
+    /// source again. The upload resumes only if their hash equals the recorded hash.
     async fn find_start(&mut self, feed: &mut Feed) -> Result<(Position, Bytes), StoreError> {
         let hashes = feed.bytes.has_progress();
         let Some(store::UploadProgress { stored, mut hashed }) = self.standing.clone() else {
@@ -159,9 +159,9 @@ impl Session {
         Digester::like(&self.blob.digest)
     }
 
-    /// Reports the number of bytes that the session has (`standing`), and the number that it will have after the next
-    /// chunk (`ahead`). A later process compares both numbers with the number that the session then has, and resumes at
-    /// that number.
+    /// Reports the current progress of the session (`standing`), and its progress after the next chunk (`ahead`). A
+    /// later process can resume if the session then has at least the bytes of `standing`, and at most the bytes of
+    /// `ahead`.
     fn report_progress(
         &self,
         feed: &Feed,
@@ -189,7 +189,8 @@ impl Session {
     fn chunk_size(&self) -> usize {
         match self.repository.registry.facts().upload_strategy.current_method() {
             UploadMethod::Chunks(size) => size,
-            // Another upload has just learned that the registry refuses chunks. This upload will get the same refusal.
+            // Another upload has just learned that the registry refuses chunks. The registry will refuse this chunk
+            // too.
             UploadMethod::Whole => crate::registry::flavor::generic::DEFAULT_CHUNK,
         }
     }
@@ -202,8 +203,8 @@ impl Session {
             Ok(answer) => answer,
             Err(error) if error.kind == ErrorKind::Unavailable => {
                 if offset == 0 && fruitless > 0 {
-                    // A second failure: the registry may have closed the connection before the client read the response
-                    // that the chunk is too large.
+                    // After a second failure, the chunk may be too large: the registry may have closed the connection
+                    // before the client read this response.
                     if self.repository.registry.facts().upload_strategy.learn_chunk_is_too_large(length) {
                         context.budget.renew();
                     }
@@ -237,8 +238,8 @@ impl Session {
         }
     }
 
-    /// Compares the `Range` of a success with the sent bytes. If they differ, the client ignores this `Range` and all
-    /// later ones of the session.
+    /// Compares the `Range` of a success with the sent bytes. If the `Range` is wrong, the client ignores this `Range`
+    /// and all later ranges of the session.
     fn check_range(&mut self, answer: &Response, sent: u64) {
         if self.misstates || !answer.headers.contains_key(RANGE) || range_length(answer) == Some(sent) {
             return;
@@ -271,8 +272,8 @@ impl Session {
         Ok(())
     }
 
-    /// Queries the number of stored bytes after a chunk got no successful response. If the number remains unknown,
-    /// returns the error of the chunk, and the upload restarts.
+    /// Queries the number of stored bytes after a failed chunk. If the number remains unknown, returns the error of the
+    /// chunk, and the upload restarts.
     async fn query_stored(
         &mut self,
         error: StoreError,
@@ -296,7 +297,7 @@ impl Session {
         Ok(within_chunk(stored, offset, length, error)?)
     }
 
-    /// Returns true if the session reports that it has all bytes, so that the commit can be sent again.
+    /// Returns true if the session reports that it has all bytes.
     pub(crate) async fn has_all_bytes(&mut self) -> bool {
         let registry = &self.repository.registry;
         tokio::time::sleep(registry.retry_policy().first_pause).await;
@@ -308,7 +309,7 @@ impl Session {
         has_all && !self.misstates && self.update_location(&context, &answer).is_ok()
     }
 
-    /// Handles a chunk that the registry refused. Smaller chunks may succeed; a registry that refuses the first chunk
+    /// Handles a chunk that the registry refused. Smaller chunks may succeed. A registry that refuses the first chunk
     /// may accept no chunks at all.
     fn handle_refused_chunk(
         &self,
@@ -359,8 +360,8 @@ fn refuses_all_chunks(answer: &Response) -> bool {
     }
 }
 
-/// Returns the state of a session if the number of stored bytes is within the chunk in memory, so that the upload can
-/// resume. Otherwise returns the error of the chunk.
+/// Returns the state of a session. If the number of stored bytes is not within the chunk in memory, returns the error
+/// of the chunk.
 fn within_chunk(stored: u64, offset: u64, length: usize, error: StoreError) -> Result<ChunkOutcome, StoreError> {
     if stored < offset || stored > offset + length as u64 {
         return Err(error);
@@ -368,9 +369,9 @@ fn within_chunk(stored: u64, offset: u64, length: usize, error: StoreError) -> R
     Ok(ChunkOutcome { stored, error: Some(error) })
 }
 
-/// Returns the number of bytes that a session has. Before the first byte is stored, some registries state no `Range`,
-/// and others state `0-0`, as after the first byte. While no byte is known to be stored, both answers mean that no byte
-/// is stored.
+/// Returns the number of bytes that a session has. `known` is the number of bytes that are known to be stored. Before
+/// the first byte, some registries state no `Range`, and others state `0-0`. So both forms mean 0 bytes if `known` is
+/// 0.
 fn stored_after(answer: &Response, known: u64) -> Option<u64> {
     match range_length(answer) {
         None | Some(1) if known == 0 => Some(0),

@@ -20,7 +20,7 @@ impl Feed {
         Self { bytes, piece: Bytes::new(), whole: Bytes::new() }
     }
 
-    /// Returns the hash of all bytes that [`Feed::fill`] has returned, and `None` if no listener follows the upload.
+    /// Returns the hash of all bytes that [`Feed::fill`] has returned. `None` if the progress is not recorded.
     pub(crate) fn hashed(&self) -> Option<Digester> {
         let mut hashed = self.bytes.hashed_before_last()?.clone();
         hashed.update(&self.whole[..self.whole.len() - self.piece.len()]);

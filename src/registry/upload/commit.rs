@@ -1,5 +1,5 @@
-//! Commit of an upload: the PUT that ends it (distribution-spec, "Pushing blobs"). The status of the response shows if
-//! the blob was committed. If a header contradicts a success, a lookup checks the blob.
+//! Commit of an upload by the final PUT (distribution-spec, "Pushing blobs"). The status of the response shows if the
+//! blob was committed. If a header contradicts a success, a lookup checks the blob.
 
 use bytes::Bytes;
 use http::Method;
@@ -44,8 +44,8 @@ impl Uncommitted {
 }
 
 impl Session {
-    /// Commits bytes that were sent in chunks. If the commit gets no response or a server error, and the session still
-    /// exists with all bytes, the commit is sent again.
+    /// Commits bytes that were sent in chunks. If the commit fails without a refusal and the session still has all
+    /// bytes, the client sends the commit again.
     pub(crate) async fn commit_chunks(&mut self) -> Result<Committed, Uncommitted> {
         let mut repeats = 0;
         loop {
@@ -64,8 +64,8 @@ impl Session {
         }
     }
 
-    /// Returns true if the registry has committed the blob although the client received no success. If all bytes were
-    /// sent, a HEAD checks this, because a committed blob need not be sent again.
+    /// Returns true if the registry has committed the blob although the client received no success. The client sends a
+    /// HEAD only if it has sent all bytes.
     pub(crate) async fn was_committed(&self, sent: u64) -> bool {
         sent == self.blob.size && self.repository.head_blob(&self.blob).await.is_ok_and(|found| found)
     }
@@ -104,8 +104,8 @@ impl Session {
         }))
     }
 
-    /// Returns the error of a refused body. A body that is too large for the registry, or for a proxy in front of it,
-    /// may succeed in chunks. The returned error then makes the caller restart the upload.
+    /// Returns the error of a refused body. If the body was too large for the registry or a proxy, chunks may succeed.
+    /// The returned error then makes the caller restart the upload.
     fn refused_body_error(&self, context: &Context, answer: &Response, length: u64) -> StoreError {
         let refuses_length = match answer.status {
             StatusCode::PAYLOAD_TOO_LARGE | StatusCode::LENGTH_REQUIRED => true,

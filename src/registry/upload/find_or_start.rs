@@ -1,5 +1,5 @@
-//! Lookup of a blob, and start of its upload if the registry lacks the blob. Both take one request if the registry
-//! supports that.
+//! Lookup of a blob, and start of its upload if the registry lacks the blob. Some registries support both steps in one
+//! request.
 
 use crate::oci::Descriptor;
 use crate::registry::Repository;
@@ -27,7 +27,7 @@ impl Repository {
             Ok(Looked::Present) => {}
             Ok(Looked::Absent) => return Ok(self.open_upload(blob, None).await?.into()),
             Ok(Looked::OtherLength(stored)) => return Ok(BlobLookup::OtherLength(stored)),
-            // The response does not show if the registry has the blob. Sending the blob is correct in both cases.
+            // The registry may have the blob. Sending the blob again is correct too.
             Err(error) => {
                 tracing::debug!(%error, "sending the blob: the registry does not report whether it has the blob");
                 return Ok(self.open_upload(blob, None).await?.into());
@@ -39,8 +39,8 @@ impl Repository {
         Ok(BlobLookup::Found)
     }
 
-    /// Tests if a mount of a blob from its own repository finds the blob, which is known to exist. A failed test counts
-    /// as a negative result, and is not repeated.
+    /// Tests if a mount of a blob from its own repository finds the blob. The registry must have the blob. A failed
+    /// test counts as a negative result, and is not repeated.
     async fn test_own_mount(&self, blob: &Descriptor) {
         let works = match self.mount(blob, &self.name).await {
             Some(UploadStart::Mounted) => true,

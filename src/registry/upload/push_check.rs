@@ -5,18 +5,18 @@ use crate::registry::Repository;
 use crate::store::{StoreError, UploadStart};
 
 impl Repository {
-    /// Returns true if the start of an upload, or the request for a push token, may create the repository. Push access
-    /// to a missing repository can then not be checked without creating it.
+    /// Returns true if the start of an upload, or the request for a push token, may create the repository. Then a check
+    /// of push access may also create the repository.
     #[must_use]
     pub fn may_be_created_by_checking(&self) -> bool {
         self.registry.flavor().creates_repositories_on_request
     }
 
-    /// Checks push access: opens an upload, and cancels it before a byte is sent. This may create the repository: see
-    /// [`Self::may_be_created_by_checking`].
+    /// Checks push access: opens an upload and cancels the upload before sending a byte. This check may create the
+    /// repository: see [`Self::may_be_created_by_checking`].
     ///
     /// # Errors
-    /// Returns an error if the registry denies access, or if access cannot be determined.
+    /// Returns an error if the registry denies access, or if a request fails.
     pub async fn check_push(&self) -> Result<(), StoreError> {
         let nothing = Descriptor::new(MediaType::new("application/octet-stream"), Digest::of(b""), 0);
         match self.open_upload(&nothing, None).await? {

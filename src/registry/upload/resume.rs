@@ -1,5 +1,5 @@
-//! Resumption of an upload that an earlier process interrupted (distribution-spec, "Pushing a blob in chunks": a GET of
-//! the session reports the stored bytes).
+//! Resumption of an upload of an earlier process (distribution-spec, "Pushing a blob in chunks": a GET of the session
+//! reports the number of stored bytes).
 
 use http::{Method, header::LOCATION};
 use url::Url;
@@ -16,14 +16,13 @@ use crate::registry::learned::upload_strategy::UploadMethod;
 use crate::store::{Step, StoreError, Upload, UploadProgress, UploadSession};
 
 impl Repository {
-    /// Returns the session that `record` describes, if the upload can resume in it. The session must have stored the
-    /// recorded bytes, and may also have stored the chunk that was about to be sent, or a part of this chunk. Returns
-    /// `None`, and logs the reason, in these cases:
+    /// Returns the session of `record`, if the upload can resume in this session. The session must have stored the
+    /// recorded bytes, and at most one further chunk. Returns `None`, and logs the reason, in these cases:
     ///
     /// * The session no longer exists, or has stored another number of bytes.
     /// * [`Repository::may_be_stored`] returns false for the URL of the session.
     /// * Blobs are sent to this registry in one piece.
-    /// * No byte of the blob would remain to be sent, because another manifest states another size of the blob.
+    /// * No byte of the blob would remain to be sent, because this manifest states another size of the blob.
     pub(crate) async fn resume(
         &self,
         blob: &Descriptor,
@@ -75,16 +74,15 @@ impl Repository {
         })))
     }
 
-    /// Returns true if the URL of a session may be stored. All of these conditions are required:
+    /// Returns true if the URL of a session may be stored. These conditions are required:
     ///
-    /// * The URL is at this registry, which requires authentication for every request.
+    /// * The URL is at this registry.
     /// * No part of the URL grants access on its own.
     ///
-    /// Two query parameters are known to fulfil these conditions:
+    /// These query parameters are known to grant no access:
     ///
-    /// * `_state` (CNCF Distribution and registries that are built on it) contains the repository, the session's name,
-    ///   its length and its start, with an HMAC that proves that the registry wrote the value. The value grants no
-    ///   access.
+    /// * `_state` (CNCF Distribution and registries that use its code) contains the repository, and the session's name,
+    ///   length and start. An HMAC proves that the registry wrote the value.
     /// * `_nouploadcache` (Azure) is `true` or `false`.
     ///
     /// Any other parameter may be a signature that grants access.
@@ -96,9 +94,9 @@ impl Repository {
     }
 }
 
-/// Returns the last position in a session with `stored` bytes at which the hash is known. Also returns the surplus: the
-/// bytes that the session has beyond this position. The surplus is read from the source again, and is at most one
-/// chunk. The last chunk of a blob is always read again, because only then can the whole blob be verified.
+/// Returns the last position with a known hash in a session that has `stored` bytes. Also returns the surplus: the
+/// bytes of the session after this position, at most one chunk. The client reads the surplus from the source again. The
+/// last chunk of a blob is always read again, because the verification of the whole blob requires this chunk.
 fn find_position(
     record: &UploadSession,
     stored: u64,
@@ -113,7 +111,7 @@ fn find_position(
     if stored == ahead.stored && stored < size {
         return Some((ahead.clone(), None));
     }
-    // Before the first byte some registries report `0-0`, the same as after the first byte.
+    // Some registries report `0-0` before the first byte too.
     let is_usable = stored > 1 && ahead.stored - standing.stored <= chunk;
     is_usable.then(|| (standing.clone(), Some(Surplus { stored, end: ahead.clone() })))
 }
@@ -140,8 +138,8 @@ mod tests {
             standing: standing(stored),
             ahead: ahead.map(standing),
         };
-        // Blob of 100 bytes in chunks of 20: the bytes whose hash is restored, and the bytes that are stored beyond
-        // them.
+        // Blob of 100 bytes in chunks of 20. The expected values are the position with the restored hash, and the
+        // surplus.
         for (stored, ahead, has, expected) in [
             (40, Some(60), 40, Some((40, None))),
             (40, Some(60), 60, Some((60, None))),

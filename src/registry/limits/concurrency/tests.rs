@@ -215,7 +215,7 @@ fn cancelled_request_passes_its_turn_on() {
     let [gone, granted, mut last] = [(); 3].map(|()| queue(&limiter, RequestClass::Common));
     drop(gone);
     drop(held);
-    // The second request has been granted the permit, but nobody polls that request.
+    // The second request has the permit, but no task polls that request.
     assert!(last.as_mut().now_or_never().is_none());
     drop(granted);
     let permit = last.now_or_never().unwrap();

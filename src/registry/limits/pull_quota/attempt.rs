@@ -41,8 +41,7 @@ pub(crate) enum AttemptEnd<'a> {
     Lost,
 }
 
-/// One attempt of one request. If a sent attempt is dropped before its outcome is recorded, the registry may have
-/// counted the request.
+/// One attempt of one request. If the caller drops a sent attempt without an outcome, the attempt counts as lost.
 #[derive(Debug, Default)]
 pub(crate) struct Attempt<'a> {
     quota: Option<&'a SharedQuota>,
@@ -54,8 +53,8 @@ pub(crate) struct Attempt<'a> {
     number: u64,
 }
 
-/// Guard of the request that determines the remaining reads. The request holds the guard until the response is
-/// received, or until the request has failed.
+/// Guard of the request that determines the remaining reads. The request holds the guard until its response or its
+/// failure.
 pub(crate) struct ProbeGuard<'a> {
     quota: &'a SharedQuota,
     _lock: tokio::sync::MutexGuard<'a, ()>,
@@ -75,8 +74,10 @@ impl Attempt<'_> {
         }
     }
 
-    /// Records the outcome of the attempt. Returns an error if the registry reported that the quota is spent: the
-    /// registry would also refuse a repeated request.
+    /// Records the outcome of the attempt.
+    ///
+    /// # Errors
+    /// Returns an error if the registry refused the request because the quota is spent.
     pub(crate) fn record_end(mut self, end: AttemptEnd<'_>) -> Result<(), QuotaError> {
         let Some(quota) = self.quota else { return Ok(()) };
         let outcome = match end {
@@ -92,8 +93,7 @@ impl Attempt<'_> {
         if let Some(quota) = self.quota.take() {
             let mut state = quota.lock();
             state.budget.record_outcome(self.number, self.counted, outcome, Utc::now());
-            // An uncounted read may be sent again soon, so the read is reserved again. A read that was counted or
-            // refused is not reserved again.
+            // The caller may soon repeat an uncounted read, so the read is reserved again.
             if let Some(digest) = self.reserved.filter(|_| outcome == Outcome::Uncounted) {
                 state.reserve_again(&digest);
             }
@@ -110,8 +110,8 @@ impl Drop for Attempt<'_> {
 }
 
 impl Quota {
-    /// Returns a guard if the remaining reads must be determined before this counted read. One request at a time gets a
-    /// guard, and the other requests wait until the guard is dropped.
+    /// Returns a guard if the caller must determine the remaining reads before this counted read. Only one request at a
+    /// time gets a guard. Other requests wait until the guard is dropped.
     pub(crate) async fn start_probe(&self, reads: Reads) -> Option<ProbeGuard<'_>> {
         let Reads::Counted(digest) = reads else { return None };
         if !self.inner.lock().needs_query(digest.as_ref()) {

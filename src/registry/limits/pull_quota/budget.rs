@@ -1,23 +1,23 @@
-//! Arithmetic of a pull quota: the remaining reads, from the latest report and the reads in flight. The code is pure:
-//! `now` and the order of events are arguments, and nothing is sent or awaited.
+//! Arithmetic of a pull quota: the remaining reads, from the latest report and the reads in flight. Pure: `now` is an
+//! argument.
 
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-/// Maximum age of a report for the refusal of a read. If the report is older, the registry is queried first. For short
-/// windows, the maximum is a twelfth of the window.
+/// Maximum age of a report that may refuse a read. If the report is older, the client queries the registry first. If a
+/// twelfth of the window is shorter, this twelfth is the maximum age.
 const MAX_REPORT_AGE: Duration = Duration::from_secs(60);
 
 /// Assumed length of a window that was not reported.
 pub(crate) const WINDOW: Duration = Duration::from_secs(6 * 3600);
 
-/// Report in the headers of one answer.
+/// Report of a quota in the headers of one response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Report {
     /// Maximum number of reads per window.
     pub(crate) limit: u64,
-    /// Length of the window. No registry documents whether the window slides.
+    /// Length of the window.
     pub(crate) window: Duration,
     /// Number of remaining reads in the current window.
     pub(crate) remaining: u64,
@@ -26,15 +26,15 @@ pub(crate) struct Report {
 /// Outcome of a request, for the quota.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// The answer reported the remaining reads.
+    /// The response reported the remaining reads.
     Reported(Report),
-    /// The answer reported no quota.
+    /// The response reported no quota.
     Silent,
-    /// The request was refused before it was counted, or was not sent.
+    /// The registry refused the request without counting it, or the client did not send the request.
     Uncounted,
-    /// It is unknown if the registry counted the request.
+    /// The registry may have counted the request.
     Lost,
-    /// The request was refused because no reads remain.
+    /// The registry refused the request because no reads remain.
     Refused,
 }
 
@@ -61,27 +61,27 @@ pub(crate) struct Budget {
     reserved: u64,
     /// Number of reads in flight.
     in_flight: u64,
-    /// Time of the last refusal by a registry that reports no quota. `None` after a response showed that reads succeed
-    /// again.
+    /// Time of the last refusal by a registry that reports no quota. A later response that shows that reads succeed
+    /// again resets it to `None`.
     refused: Option<DateTime<Utc>>,
     /// Time of the last attempt to determine the remaining reads.
     tried: Option<DateTime<Utc>>,
     /// Number of requests sent so far.
     sent: u64,
-    /// Number of requests that had been sent when the known state was last updated. The responses to these requests may
-    /// be older than the known state.
+    /// Value of `sent` at the last update of the known state. The responses to these requests may be older than the
+    /// known state.
     sent_at_update: u64,
     /// Group of reads that has precedence.
     wanted: Option<Wanted>,
-    /// Number of reads that the registry may have counted, and whose responses were lost. A report that certainly
-    /// includes these reads resets the number.
+    /// Number of reads without a response, which the registry may have counted. A report that certainly includes these
+    /// reads resets the number.
     lost: u64,
 }
 
-/// Group of reads that was requested and exceeds the remaining reads. The group has precedence: no smaller group is
-/// allowed before the quota has enough reads for this group. The precedence applies only while the group is still
-/// requested, and only in every second window, because other users of the quota may prevent the group from ever
-/// fitting.
+/// Group of reads that a caller requested and that exceeds the remaining reads. The group has precedence: no smaller
+/// group is allowed before the quota has enough reads for this group. The precedence ends if callers no longer request
+/// the group. The precedence applies only in every second window, because other users of the quota may use the reads
+/// that the group needs.
 #[derive(Debug, Clone, Copy)]
 struct Wanted {
     reads: u64,
@@ -111,12 +111,12 @@ enum QuotaKnowledge {
 struct ReportedQuota {
     report: Report,
     at: DateTime<Utc>,
-    /// Time at which this process last learned the state from the registry. `None` if the report is from the journal.
+    /// Time of this process's last update from the registry. `None` if the report is from the journal.
     updated: Option<DateTime<Utc>>,
 }
 
 impl ReportedQuota {
-    /// Returns the number of remaining reads. A whole window after the report, no earlier read counts any more.
+    /// Returns the number of remaining reads. If the report is older than a window, all reads of a window remain.
     fn remaining(&self, now: DateTime<Utc>) -> u64 {
         let is_over = now - self.at >= TimeDelta::from_std(self.report.window).unwrap_or(TimeDelta::MAX);
         if is_over { self.report.limit } else { self.report.remaining }
@@ -129,7 +129,7 @@ impl Budget {
         self.withheld = reads;
     }
 
-    /// Restores an earlier report, unless the state of the quota is already known.
+    /// Restores an earlier report, if the state of the quota is unknown.
     pub(crate) fn recall(&mut self, report: Report, at: DateTime<Utc>) {
         if matches!(self.known, QuotaKnowledge::Nothing) {
             self.known = QuotaKnowledge::Quota(ReportedQuota { report, at, updated: None });
@@ -154,9 +154,8 @@ impl Budget {
         matches!(self.known, QuotaKnowledge::Nothing)
     }
 
-    /// Returns the number of reads that are allowed if no reads are in flight, and `None` without a quota. After a
-    /// refusal without a report, no read is allowed for a while. Then one read is allowed at a time, and its outcome
-    /// shows if more reads succeed.
+    /// Returns the number of reads that are allowed if no reads are in flight. `None` if the client knows no quota.
+    /// After a refusal without a report, no read is allowed for half an hour, and then one read at a time.
     pub(crate) fn reads_left(&self, now: DateTime<Utc>) -> Option<u64> {
         let Some((report, _)) = self.latest_report(now) else {
             return self.refused.map(|at| u64::from(!is_within(WINDOW / 12, at, now)));
@@ -166,8 +165,7 @@ impl Budget {
         Some(if wanted.is_some_and(|wanted| left < wanted.reads) { 0 } else { left })
     }
 
-    /// Returns true if the registry should be queried before a read is taken. This is the case if one of these
-    /// conditions is met:
+    /// Returns true if the caller should query the registry before it takes a read, in these cases:
     ///
     /// * The state of the quota is unknown.
     /// * The state is known only from the journal.
@@ -197,14 +195,14 @@ impl Budget {
         self.tried = Some(now);
     }
 
-    /// Takes one read. If the state of the quota is unknown, the read is allowed: see [`Budget::needs_query`].
+    /// Takes one read. If the state of the quota is unknown, the read is allowed.
     pub(crate) fn take_read(&mut self, now: DateTime<Utc>) -> Verdict {
         let verdict = self.reads_left(now).map_or(Verdict::Taken, |left| self.allows(1, left));
         self.in_flight += u64::from(verdict == Verdict::Taken);
         verdict
     }
 
-    /// Reserves a group of reads: all or none, because a part of the group is useless.
+    /// Reserves a group of reads: all or none.
     pub(crate) fn reserve(&mut self, reads: u64, now: DateTime<Utc>) -> Verdict {
         let Some((report, _)) = self.latest_report(now) else {
             if self.reads_left(now) == Some(0) {
@@ -219,7 +217,7 @@ impl Budget {
         let verdict = self.allows(reads, report.remaining.saturating_sub(self.withheld));
         match verdict {
             Verdict::Taken => self.reserved += reads,
-            // The group also includes the read that showed the size of the group.
+            // The extra read is the read of the manifest that lists the group.
             Verdict::Spent => {
                 self.remember_wanted((reads + 1).min(report.limit.saturating_sub(self.withheld)), report.window, now)
             }
@@ -233,13 +231,13 @@ impl Budget {
         self.wanted = Some(Wanted { reads, since: before.map_or(now, |wanted| wanted.since), last_requested: now });
     }
 
-    /// Counts a reserved read as in flight. The caller is about to send it.
+    /// Counts a reserved read as in flight.
     pub(crate) fn take_reserved(&mut self) {
         self.reserved = self.reserved.saturating_sub(1);
         self.in_flight += 1;
     }
 
-    /// Reserves a read again that was reserved before and not counted.
+    /// Reserves an uncounted read again.
     pub(crate) fn reserve_again(&mut self) {
         self.reserved += 1;
     }
@@ -249,16 +247,17 @@ impl Budget {
         self.reserved = self.reserved.saturating_sub(reads);
     }
 
-    /// Records that a request is sent. Its response may report the quota. Returns the number of the request.
+    /// Records that a request is sent, and returns the number of the request.
     pub(crate) fn next_number(&mut self) -> u64 {
         self.sent += 1;
         self.sent
     }
 
-    /// Records the outcome of the request of this number. `counted` is true if the request was taken as a read.
+    /// Records the outcome of the request of this number. `counted` is true if the request counts as a read in flight.
     pub(crate) fn record_outcome(&mut self, number: u64, counted: bool, outcome: Outcome, now: DateTime<Utc>) {
         self.in_flight = self.in_flight.saturating_sub(u64::from(counted));
-        // A request that was sent before the refusal was recorded may have been processed before the refused request.
+        // If the client sent a request before it recorded the refusal, the registry may have processed that request
+        // before the refused request.
         let is_newer = number > self.sent_at_update;
         if matches!(outcome, Outcome::Reported(_)) || (outcome == Outcome::Silent && is_newer) {
             self.refused = None;
@@ -282,9 +281,8 @@ impl Budget {
         self.wanted = self.wanted.filter(|wanted| left.is_none_or(|left| left < wanted.reads.max(1)));
     }
 
-    /// Applies a report. The report describes the time at which the registry processed the report's request. The report
-    /// may raise the remaining reads only if that request was sent after all known responses were received. Otherwise
-    /// the known state may include a later read that this report does not include.
+    /// Applies a report. A report may raise the remaining reads only if the client sent the report's request after the
+    /// last update of the known state. Otherwise the known state may include a read that the report does not include.
     fn apply_report(&mut self, number: u64, report: Report, now: DateTime<Utc>) {
         let remaining = match &self.known {
             QuotaKnowledge::Quota(quota) if number <= self.sent_at_update => {
@@ -318,8 +316,8 @@ impl Budget {
         }
     }
 
-    /// Decides if `left`, the number of remaining reads, is enough for this many reads. The latest report may or may
-    /// not include the reads in flight.
+    /// Decides if `left`, the number of remaining reads, is enough for this many reads. `left` may not include the
+    /// reads in flight yet.
     fn allows(&self, reads: u64, left: u64) -> Verdict {
         if left >= reads + self.reserved + self.in_flight {
             Verdict::Taken
@@ -331,8 +329,8 @@ impl Budget {
     }
 }
 
-/// Returns true if `then` is less than `span` before `now`. Returns false for a time in the future, which means that
-/// the clock was set back.
+/// Returns true if `then` is less than `span` before `now`. If `then` is in the future because the clock was set back,
+/// returns false.
 fn is_within(span: Duration, then: DateTime<Utc>, now: DateTime<Utc>) -> bool {
     let span = TimeDelta::from_std(span).unwrap_or(TimeDelta::MAX);
     (TimeDelta::zero()..span).contains(&(now - then))

@@ -1,4 +1,4 @@
-//! Responses about a quota: their headers, and the classification of a 429. A 429 concerns the quota or the request
+//! Headers of responses that report a quota, and the classification of a 429 as a spent quota or an exceeded request
 //! rate.
 
 use std::ops::RangeInclusive;
@@ -11,16 +11,15 @@ use super::attempt::AnswerHead;
 use super::budget::{Outcome, Report};
 use super::quota::SharedQuota;
 
-/// Maximum `Retry-After` of a 429 that concerns the request rate. These rules determine what a 429 without a report
-/// concerns:
+/// Maximum `Retry-After` of a 429 that concerns the request rate. If a 429 has no report of a quota, these rules apply:
 ///
 /// * A 429 with a longer `Retry-After` concerns the quota.
 /// * A 429 with a shorter `Retry-After` concerns the request rate.
-/// * A 429 without `Retry-After` concerns the quota if it is the response to a counted read.
+/// * A 429 without `Retry-After` concerns the quota if its request was a counted read.
 const MAX_RATE_RETRY_AFTER: Duration = Duration::from_secs(60);
 
-/// Accepted lengths of a quota window, in seconds. Gateways report other limits, per second, minute or month, under the
-/// same header names. Such limits are not a pull quota.
+/// Accepted lengths of a quota window, in seconds. Gateways use the same header names for limits per second, minute or
+/// month, which are not pull quotas.
 const WINDOWS: RangeInclusive<u64> = 600..=86_400;
 
 impl SharedQuota {
@@ -40,7 +39,7 @@ impl SharedQuota {
         }
     }
 
-    /// Classifies a 429. It may concern the quota even if the latest report has remaining reads: other users of the
+    /// Classifies a 429. Even if the latest report has remaining reads, a 429 may concern the quota: other users of the
     /// account or of the IP address may have used up the quota.
     fn classify_429(&self, report: Option<Report>, answer: AnswerHead<'_>, counted: bool) -> Outcome {
         match report {
@@ -58,7 +57,7 @@ impl SharedQuota {
         parse_headers(headers, self.unstated_window)
     }
 
-    /// Returns true if a 429 with this status and these headers concerns the quota.
+    /// Returns true if a 429 with these headers concerns the quota.
     pub(super) fn refuses(&self, answer: AnswerHead<'_>, counted: bool) -> bool {
         if let Some(report) = self.parse_report(answer.headers) {
             return report.remaining == 0;
@@ -68,8 +67,8 @@ impl SharedQuota {
     }
 }
 
-/// Parses the headers `ratelimit-limit: 100;w=21600` and `ratelimit-remaining: 76;w=21600`. Headers that state no
-/// window get `unstated` as the window's length.
+/// Parses the headers `ratelimit-limit: 100;w=21600` and `ratelimit-remaining: 76;w=21600`. If the headers state no
+/// window, the window's length is `unstated`.
 pub(super) fn parse_headers(headers: &HeaderMap, unstated: Option<Duration>) -> Option<Report> {
     let read = |name: &str| {
         let text = headers.get(name)?.to_str().ok()?;

@@ -15,8 +15,7 @@ pub(super) struct QuotaLedger {
     reserved: HashMap<Digest, ReservedReads>,
 }
 
-/// Reserved reads of one manifest. Several reservations may name the manifest, and a read cannot be attributed to one
-/// of them. So the number of reserved reads is at most the number of reservations.
+/// Reserved reads of one manifest. Several reservations may include the manifest. `reads` is at most `reservations`.
 #[derive(Debug, Default)]
 struct ReservedReads {
     reservations: u64,
@@ -36,7 +35,7 @@ impl QuotaLedger {
         verdict
     }
 
-    /// Ends a reservation and releases the reads that no other reservation may need.
+    /// Ends a reservation. Releases the reads that no other reservation needs.
     pub(super) fn release(&mut self, manifests: &[Digest]) {
         for digest in manifests {
             let Some(manifest_reads) = self.reserved.get_mut(digest) else { continue };
@@ -50,7 +49,7 @@ impl QuotaLedger {
         }
     }
 
-    /// Reserves a read again that the registry did not count, if a reservation may still need it.
+    /// Reserves a read again after an attempt that the registry did not count, if a reservation still needs the read.
     pub(super) fn reserve_again(&mut self, digest: &Digest) {
         if let Some(manifest_reads) = self
             .reserved_reads(Some(digest))

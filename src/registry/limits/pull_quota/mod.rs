@@ -1,5 +1,6 @@
 //! Pull quota of one identity at a registry that counts manifest reads (Docker Hub's `ratelimit-limit` and
-//! `ratelimit-remaining`). A read beyond the quota is not sent. The caller decides which tags use the remaining reads.
+//! `ratelimit-remaining`). The client does not send a read beyond the quota. The caller decides which tags use the
+//! remaining reads.
 
 mod attempt;
 mod budget;

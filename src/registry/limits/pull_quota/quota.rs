@@ -34,7 +34,7 @@ pub struct QuotaState {
     pub reported: DateTime<Utc>,
 }
 
-/// Reason why a read is not sent: the quota does not allow it.
+/// Error of a read that the client does not send, because the quota does not allow the read.
 #[derive(Debug)]
 pub(crate) struct QuotaError {
     pub(crate) kind: ErrorKind,
@@ -45,7 +45,7 @@ pub(crate) struct QuotaError {
 #[derive(Debug)]
 pub(crate) struct Quota {
     pub(super) inner: Arc<SharedQuota>,
-    /// Lock of the request that determines the remaining reads. The other requests wait for the result of this request.
+    /// Lock of the request that determines the remaining reads.
     pub(super) probe_lock: tokio::sync::Mutex<()>,
 }
 
@@ -53,8 +53,8 @@ pub(crate) struct Quota {
 #[derive(Debug)]
 pub(super) struct SharedQuota {
     pub(super) registry: RegistryHost,
-    /// Length of the window if the registry does not state a length. `None` at a registry that is not known to count
-    /// reads.
+    /// Length of the window if the registry does not state a length. `None` if the flavour of the registry is not known
+    /// to count reads.
     pub(super) unstated_window: Option<Duration>,
     ledger: Mutex<QuotaLedger>,
     /// Notified when a read in flight has ended.
@@ -71,7 +71,7 @@ impl Quota {
     /// Sets the number of reads that are reserved for other users of the quota.
     pub(crate) fn set_reserve(&self, reads: u64) {
         self.inner.lock().budget.set_reserve(reads);
-        // A waiting request may now be admitted, or must fail.
+        // The new reserve may admit or refuse waiting requests.
         self.inner.ended.notify_waiters();
     }
 
@@ -94,7 +94,7 @@ impl Quota {
         state.budget.reads_left(Utc::now()).or((!state.budget.knows_nothing()).then_some(u64::MAX))
     }
 
-    /// Waits until it is known if the registry counts reads. Cancel safe.
+    /// Waits until the client knows if the registry counts reads. Cancel safe.
     pub(crate) async fn wait_until_known(&self) {
         loop {
             let ended = self.inner.ended.notified();
@@ -127,7 +127,7 @@ impl Quota {
         Ok(Some(Box::new(reserved)))
     }
 
-    /// Restores an earlier report of this registry. The report is valid until the next report of the registry.
+    /// Restores an earlier report of this registry, if the client knows nothing about the quota yet.
     pub(crate) fn recall(&self, state: &QuotaState) {
         if state.registry == self.inner.registry {
             let report = Report { limit: state.limit, window: state.window, remaining: state.remaining };
@@ -141,8 +141,8 @@ impl SharedQuota {
         self.ledger.lock()
     }
 
-    /// Repeats `decide` until its verdict is final. After [`Verdict::Later`], waits until a read in flight has ended.
-    /// This causes no deadlock, because a read in flight waits for no other read. Cancel safe.
+    /// Repeats `decide` until its verdict is final. After [`Verdict::Later`], waits until a read in flight has ended. A
+    /// read in flight waits for no other read, so this wait causes no deadlock. Cancel safe.
     pub(super) async fn wait_for_verdict(
         &self,
         reads: u64,
@@ -195,8 +195,8 @@ impl SharedQuota {
     }
 }
 
-/// Returns the pause before the quota is checked again. No registry documents if its window slides, and a check is
-/// free.
+/// Returns the pause before the caller checks the quota again: a twelfth of the window, at least one second. A sliding
+/// window may free reads before its end.
 fn wait_for(window: Duration) -> Duration {
     (window / 12).max(Duration::from_secs(1))
 }

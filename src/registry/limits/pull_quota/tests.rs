@@ -280,7 +280,8 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// A request in flight: its number, true if it counts, and the registry's answer once the request is processed.
+/// A request in flight: its number, true if the registry counts the request, and the response after the registry
+/// processed the request.
 type InFlight = (u64, bool, Option<Outcome>);
 
 #[derive(Debug)]
