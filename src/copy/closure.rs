@@ -1,9 +1,11 @@
-//! Closure of a digest, read from the source: every manifest that the digest reaches, the referrers and signatures of
-//! those manifests, and the order in which all of them must be written.
+//! Closure of a digest: every manifest that the digest reaches, and the referrers and signatures of these manifests.
+//! The closure is read from the source, and also contains the order of the writes.
 //!
-//! A manifest that the root lists, directly or through other indexes, is required: if it cannot be read, the copy
-//! fails. A manifest that is only a referrer or a signature is optional: if it cannot be read or exceeds a limit, the
-//! copy skips it and every manifest that lists it, and reports each skipped item by name.
+//! A manifest that the root lists, directly or through other indexes, is required. If the read of a required manifest
+//! fails, the copy fails.
+//!
+//! A manifest that is only a referrer or a signature is optional. If an optional manifest cannot be read or exceeds a
+//! limit, the copy skips the manifest and all its parents. The report names each skipped item.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -23,7 +25,7 @@ mod walk;
 use walk::{ClosureWalk, ReadRequest, ReadResult};
 
 /// Maximum number of manifests and lists of one closure that are read at the same time. The walk checks its limits
-/// after each read, so a closure that exceeds a limit causes few further reads.
+/// after each read.
 const READS_AT_ONCE: usize = 24;
 
 /// Root manifest, and all manifests that must be at a target before the root's tag is written.
@@ -35,12 +37,11 @@ pub(super) struct Closure {
     pub(super) ranks: Vec<Vec<Arc<Node>>>,
     /// Tags of cosign's signatures, by the digest of the manifest that each tag names.
     pub(super) tags: HashMap<Digest, Vec<Tag>>,
-    /// Lists of referrers, each with the digest of its subject. Clients must be able to find the referrers by the
-    /// subject.
+    /// Lists of referrers, each with the digest of its subject.
     pub(super) referrers: Vec<(Digest, Arc<Companions>)>,
-    /// Required manifests, the root included. The root's tag is not written if one of them is missing.
+    /// Required manifests, the root included. If a required manifest is missing, the root's tag is not written.
     pub(super) required: HashSet<Digest>,
-    /// Children of indexes that are blobs, although their media type does not show it.
+    /// Children of indexes that are blobs. Their media types do not identify the children as blobs.
     pub(super) untyped_blobs: HashMap<Digest, Descriptor>,
     /// Items that belong to the root and cannot be copied to any target.
     pub(super) left_behind: Vec<LeftBehind>,
@@ -48,9 +49,7 @@ pub(super) struct Closure {
     pub(super) lost: HashSet<Digest>,
     /// Names of referrers and signatures, for reports.
     pub(super) names: HashMap<Digest, String>,
-    /// Number of distinct manifests in the closure.
     pub(super) manifests: u64,
-    /// Number of distinct blobs in the closure.
     pub(super) blobs: u64,
 }
 
@@ -61,24 +60,24 @@ impl Closure {
         self.ranks.iter().flatten().filter(move |node| wanted.contains(&node.digest()))
     }
 
-    /// Returns the blobs that `node` itself references and that must be at a target, each once.
+    /// Returns the blobs that `node` itself references and that a target must have, each once.
     pub(super) fn blobs_for<'a>(&'a self, node: &'a Node) -> Vec<&'a Descriptor> {
         let untyped = node.view.manifests().into_iter().filter_map(|child| self.untyped_blobs.get(&child.digest));
         node.blobs().into_iter().chain(untyped).collect()
     }
 }
 
-/// Listener of the walk. It starts the transfer of blobs while the walk continues.
+/// Listener of the walk. The listener starts the transfer of blobs while the walk continues.
 pub(super) trait SurveyListener: Send + Sync {
     /// Reports a manifest, with the blobs that it references.
     fn on_manifest(&self, node: &Node, is_required: bool);
-    /// Reports a blob that an index lists under a media type that does not show that it is a blob.
+    /// Reports a child of an index that is a blob. The media type does not identify the child as a blob.
     fn on_blob(&self, blob: &Descriptor, is_required: bool);
 }
 
-/// Reads the closure of `root` from the source. Reports each manifest to `listener` as soon as it is read, so that the
-/// transfer of its blobs can start while the walk continues. The referrers of a `derived` root are not read: they refer
-/// to the digest of the source's index.
+/// Reads the closure of `root` from the source. Reports each manifest to `listener` after its read. So the transfer of
+/// its blobs can start while the walk continues. If the root is `derived`, the walk does not read its referrers,
+/// because the referrers refer to the source's index.
 pub(super) async fn survey(
     batch: &Batch,
     root: Arc<Node>,
@@ -146,8 +145,8 @@ async fn classify_child(batch: &Batch, child: Descriptor) -> Result<ReadResult, 
     let digest = child.digest;
     match batch.read_node(digest).await {
         Err(error) if error.ends_all() => Err(error),
-        // The source returned the content as a manifest, but the content is not a manifest that can be copied. Some
-        // endpoints return any content in response to a request for a manifest.
+        // The source returned the content, but the content is not a valid manifest. Some endpoints return any content
+        // in response to a request for a manifest.
         Err(error @ CopyError::Manifest { .. }) => match batch.source.blob(&child, 0).await {
             Ok(_) => Ok(ReadResult::Blob(child)),
             Err(_) => Ok(ReadResult::Manifest(digest, Err(error))),

@@ -1,6 +1,6 @@
-//! Companions of a manifest, found at the source: its referrers and cosign's tags, which belong to the manifest
-//! although it does not reference them. A companion that cannot be found or read is not copied, and is reported by
-//! name. The manifest itself is copied nevertheless.
+//! Companions of a manifest at the source: its referrers and cosign's tags. The manifest does not reference its
+//! companions. If the read of a companion fails, the copy skips the companion and reports the name. The copy of the
+//! manifest continues.
 
 use futures_util::future::{join, join_all};
 
@@ -10,11 +10,10 @@ use super::{Batch, CopyError};
 use crate::oci::{ContentKind, Descriptor, Digest, Tag, referrers_tag, signature_tags};
 use crate::store::{Listed, Referrers};
 
-/// Companions of a manifest. The fields contain digests instead of parsed manifests: a source may claim that two
-/// manifests refer to each other, and parsed manifests would then own each other.
+/// Companions of a manifest. The fields contain digests instead of parsed manifests, because a source may claim that
+/// two manifests refer to each other.
 #[derive(Debug, Default)]
 pub(super) struct Companions {
-    /// List of the manifest's referrers.
     pub(super) list: Referrers,
     /// Cosign's tags and their digests.
     pub(super) signatures: Vec<(Tag, Digest)>,
@@ -47,8 +46,8 @@ async fn find_referrers(batch: &Batch, subject: Digest) -> Result<Companions, Co
     select_referrers(batch, subject, list).await
 }
 
-/// Returns the list without the entries that are wrong or cannot be read. Some registries keep other content under the
-/// fallback tag, and a list may still contain a referrer that was deleted.
+/// Returns the list without wrong and unreadable entries. Some registries keep other content under the fallback tag. A
+/// list may also contain a deleted referrer.
 async fn select_referrers(batch: &Batch, subject: Digest, mut list: Referrers) -> Result<Companions, CopyError> {
     let _reads = batch.reserve_reads(list.manifests.iter().map(|listed| listed.digest)).await?;
     let verdicts = join_all(list.manifests.iter().map(|listed| refers_to(batch, listed, subject))).await;
@@ -78,14 +77,13 @@ async fn select_referrers(batch: &Batch, subject: Digest, mut list: Referrers) -
     Ok(Companions { list, signatures: Vec::new(), left_behind })
 }
 
-/// Verdict on a manifest that is listed as a referrer.
 enum Verdict {
     Refers,
-    /// The manifest is no referrer of this subject, for this reason.
+    /// The manifest is not a referrer of this subject, for this reason.
     Other(&'static str),
     /// The source does not have the manifest: it was deleted, or a replica lags.
     Absent,
-    /// The manifest cannot be read, for this reason.
+    /// The read of the manifest failed, for this reason.
     Unread(String),
 }
 
@@ -94,8 +92,8 @@ async fn refers_to(batch: &Batch, listed: &Descriptor, subject: Digest) -> Resul
         Ok(node) if node.view.subject == Some(subject) => Ok(Verdict::Refers),
         Ok(_) => Ok(Verdict::Other("its subject is another manifest")),
         Err(error) if error.ends_all() => Err(error),
-        // A registry may report a manifest as missing because it does not serve the type of the manifest to every
-        // client. So only a missing manifest of a known type counts as deleted.
+        // Some registries report a manifest of an unknown type as missing. So only a missing manifest of a known type
+        // counts as deleted.
         Err(error) if error.is_not_found() && listed.kind() == ContentKind::Manifest => Ok(Verdict::Absent),
         Err(error) => Ok(Verdict::Unread(error.to_string())),
     }

@@ -11,8 +11,8 @@ use crate::fair_queue::Tenant;
 /// Size of one unit of memory, in bytes.
 const UNIT: u64 = 64 * 1024;
 
-/// Maximum memory of one transfer, in bytes, unless the chunk of its upload needs more. It covers the queue of the
-/// fan-out, the buffered pieces and the buffers of the connections.
+/// Maximum memory of one transfer, in bytes, except for a transfer with a larger chunk. The memory covers the queue of
+/// the fan-out, the buffered pieces and the buffers of the connections.
 const PER_TRANSFER: u64 = 4 * 1024 * 1024;
 
 /// Memory that a chunked upload needs in addition to its chunk, in bytes.
@@ -30,8 +30,8 @@ pub struct Copier {
 }
 
 impl Copier {
-    /// Creates an engine. All its transfers together reserve at most `memory` bytes. A value below 4 MiB, the memory of
-    /// one transfer, counts as 4 MiB.
+    /// Creates an engine. All its transfers together reserve at most `memory` bytes. A value below 4 MiB counts as 4
+    /// MiB, the memory of one transfer.
     #[must_use]
     pub fn new(memory: u64) -> Arc<Self> {
         let units = u32::try_from(memory.max(PER_TRANSFER) / UNIT).unwrap_or(u32::MAX);
@@ -39,8 +39,8 @@ impl Copier {
         Arc::new(Self { flights, trackers, memory, units, tenant: Tenant::default() })
     }
 
-    /// Returns the same engine for the copies of one tenant: the entry with this name. If the copies of one tenant keep
-    /// their memory for a long time, the copies of other tenants still get memory.
+    /// Returns the same engine for the copies of one tenant: the entry with this name. The copies of one tenant cannot
+    /// take all memory from other tenants.
     #[must_use]
     pub fn for_tenant(&self, name: &str) -> Arc<Self> {
         let tenant = Tenant::from_name(name);
@@ -49,7 +49,7 @@ impl Copier {
     }
 
     /// Waits for the memory of `transfers` transfers of `size` bytes each, and returns one permit per transfer. If the
-    /// memory is too small for all of them, returns as many permits as fit, but at least one. Each upload buffers at
+    /// whole memory is too small for all transfers, returns fewer permits, but at least one. Each upload buffers at
     /// most `chunk` bytes.
     pub(super) async fn reserve(&self, size: u64, chunk: u64, transfers: usize) -> Vec<MemoryPermit> {
         let each = self.units_for(size, chunk);

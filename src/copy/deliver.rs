@@ -1,5 +1,5 @@
-//! Delivery of one closure to one target: it waits for the blobs, writes the manifests children first, and writes the
-//! tag last.
+//! Delivery of one closure to one target. A delivery waits for the blobs, writes the manifests children first, and
+//! writes the tag last.
 
 mod arrivals;
 mod referrers;
@@ -35,15 +35,12 @@ const WRITES_AT_ONCE: usize = 16;
 /// Result of a blob's transfer, for several waiters.
 type Awaited = Shared<BoxFuture<'static, Result<(), CopyError>>>;
 
-/// Delivery of a closure to one target.
 pub(super) struct Delivery {
     pub(super) batch: Arc<Batch>,
-    /// Index of the target in the batch.
     index: usize,
     /// Progress tracker of the target, if the order has several targets.
     tracker: Option<Arc<ProgressTracker>>,
     started: DateTime<Utc>,
-    /// Span of the delivery's log lines.
     span: Span,
     blobs: Mutex<HashMap<Digest, Awaited>>,
     tally: Mutex<Tally>,
@@ -54,7 +51,7 @@ pub(super) struct Delivery {
     failure: watch::Sender<Option<CopyError>>,
 }
 
-/// Bytes and blobs that this delivery itself has transferred.
+/// Bytes and blobs that this delivery has transferred.
 #[derive(Default)]
 struct Tally {
     /// Final outcome of each blob: a blob that was mounted, lost and then sent counts as sent.
@@ -69,7 +66,6 @@ impl Tally {
 }
 
 impl Delivery {
-    /// Creates the delivery to one of the batch's targets, with or without sibling targets.
     pub(super) fn new(batch: Arc<Batch>, index: usize, has_siblings: bool) -> Self {
         let target = &batch.targets[index].target;
         let tracker = has_siblings.then(|| batch.copier.trackers.tracker_for(target.scope()));
@@ -109,13 +105,12 @@ impl Delivery {
         &self.batch.targets[self.index]
     }
 
-    /// Records that a blob is being transferred, and the channel of its result.
+    /// Records that a blob is being transferred, and stores the channel of the result.
     pub(super) fn expect_blob(&self, digest: Digest, answer: oneshot::Receiver<Result<(), CopyError>>) {
         let awaited = answer.map(|answer| answer.unwrap_or(Err(CopyError::Interrupted))).boxed().shared();
         self.blobs.lock().insert(digest, awaited);
     }
 
-    /// Records that this delivery has transferred a blob.
     pub(super) fn record_blob(&self, blob: &Descriptor, outcome: BlobOutcome) {
         let mut tally = self.tally.lock();
         tally.blobs.insert(blob.digest, outcome);
@@ -124,12 +119,11 @@ impl Delivery {
         }
     }
 
-    /// Returns true if this delivery has sent the blob.
     pub(super) fn has_sent(&self, blob: &Digest) -> bool {
         self.tally.lock().blobs.get(blob) == Some(&BlobOutcome::Copied)
     }
 
-    /// Marks the delivery as ended, so that it starts no further transfers.
+    /// Marks the delivery as ended. An ended delivery starts no further transfers.
     pub(super) fn mark_ended(&self) {
         self.ended.store(true, Ordering::Relaxed);
     }
@@ -138,8 +132,8 @@ impl Delivery {
         self.ended.load(Ordering::Relaxed)
     }
 
-    /// Records that a required item cannot be copied. Only the first error is kept. The delivery then fails without
-    /// waiting for its other transfers.
+    /// Records that a required item cannot be copied, and stores only the first error. The delivery then fails and does
+    /// not wait for its other transfers.
     pub(super) fn fail(&self, error: CopyError) {
         self.failure.send_if_modified(|failure| match failure {
             Some(_) => false,
@@ -150,16 +144,15 @@ impl Delivery {
         });
     }
 
-    /// Waits until a required item cannot be copied. Never returns if all of them can be copied.
+    /// Waits until the copy of a required item fails. Never returns if no copy fails.
     pub(super) async fn wait_for_failure(&self) -> CopyError {
         let mut failures = self.failure.subscribe();
         let failure = failures.wait_for(Option::is_some).await;
         failure.ok().and_then(|failure| failure.clone()).unwrap_or(CopyError::Interrupted)
     }
 
-    /// Writes the manifests of the closure, and then the tag of the order. Returns an error as soon as a required item
-    /// has failed, because the tag is written after all required items. The intended arrival of the root is recorded in
-    /// `ledger` before the root's tag is written.
+    /// Writes the manifests of the closure, and then the tag of the order. If a required item fails, returns the error
+    /// at once. Before the write of the root's tag, `ledger` records the intended arrival of the root.
     pub(super) async fn finish(
         self: &Arc<Self>,
         order: &Order,
@@ -216,14 +209,14 @@ impl Delivery {
             let blobs = self.blobs.lock();
             closure.blobs_for(node).iter().filter_map(|blob| blobs.get(&blob.digest).cloned()).collect()
         };
-        // The results are processed in the order of completion, so that the first failure ends the wait.
+        // Processes the results in the order of completion. So the first failure ends the wait.
         let mut awaited: FuturesUnordered<Awaited> = awaited.into_iter().collect();
         while awaited.try_next().await?.is_some() {}
         Ok(())
     }
 
-    /// Writes a manifest. If the target reports that content of the manifest is missing, the content is sent again, in
-    /// at most two attempts. The first attempt queries the target for each blob and sends the missing blobs. The second
+    /// Writes a manifest. If the target reports that content of the manifest is missing, sends the content again, in at
+    /// most two attempts. The first attempt queries the target for each blob and sends the missing blobs. The second
     /// attempt sends every blob without a query.
     async fn write(
         self: &Arc<Self>,
@@ -244,7 +237,6 @@ impl Delivery {
         last
     }
 
-    /// Sends again the content that a manifest references.
     fn send_content_again<'a>(
         self: &'a Arc<Self>,
         closure: &'a Closure,
@@ -267,15 +259,15 @@ impl Delivery {
         .boxed()
     }
 
-    /// Writes a manifest. With a tag, the manifest is always written. Without a tag, the manifest is written at most
-    /// once in a batch, and only if the target does not have it.
+    /// Writes a manifest. With a tag, always writes the manifest. Without a tag, a batch writes the manifest at most
+    /// once, and only if the target does not have the manifest.
     async fn write_once(&self, node: &Node, tag: Option<&Tag>) -> Result<ReferrerLink, CopyError> {
         if tag.is_some() {
             return self.push_manifest(node, tag).await;
         }
         let cell = self.destination().written_cell(node.digest());
         let write = || async {
-            // Only the response to a PUT shows if the target lists a referrer.
+            // Only the response to a PUT states if the target lists a referrer.
             let is_referrer = node.view.subject.is_some();
             let may_exist = !is_referrer && !self.destination().is_empty();
             if may_exist && self.resolve_at_target(&node.digest().into()).await? == Some(node.digest()) {
@@ -286,7 +278,7 @@ impl Delivery {
         cell.get_or_try_init(write).await.copied()
     }
 
-    /// Writes a signature's tag once in a batch, and only if the target's tag is not correct already.
+    /// Writes a signature's tag at most once in a batch. If the target's tag is already correct, writes nothing.
     async fn write_signature(
         self: &Arc<Self>,
         closure: &Closure,
@@ -311,8 +303,8 @@ impl Delivery {
         self.destination().signature_cell(tag).get_or_try_init(write).await.map(|_| ())
     }
 
-    /// Returns the digest of a reference at the target. Returns `None` if the target refuses to answer: the write is
-    /// then tried, and its result decides.
+    /// Returns the digest of a reference at the target. Returns `None` if the target does not have the reference or
+    /// refuses the request. The caller then writes the content.
     async fn resolve_at_target(&self, reference: &ManifestRef) -> Result<Option<Digest>, CopyError> {
         match self.target().resolve(reference).await {
             Ok(found) => Ok(found.map(|descriptor| descriptor.digest)),

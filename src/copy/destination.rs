@@ -10,7 +10,7 @@ use tokio::sync::OnceCell;
 use crate::oci::{Digest, Tag};
 use crate::store::{ReferrerLink, Target};
 
-/// Cell of a manifest that is written by digest, once.
+/// Cell of a manifest that a batch writes by digest, once.
 type WrittenCell = Arc<OnceCell<ReferrerLink>>;
 
 /// Target of a batch, and the writes of the batch there.
@@ -34,7 +34,7 @@ type Linked = (Digest, Option<Digest>);
 /// Content of a target repository before a batch starts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Contents {
-    /// The repository is empty. The batch need not query content that it has not written.
+    /// The repository is empty. The batch queries only content that the batch has written.
     Nothing,
     /// The repository may contain any content.
     #[default]
@@ -52,8 +52,7 @@ impl Destination {
         !self.is_unreadable.swap(true, Ordering::Relaxed)
     }
 
-    /// Returns true if the target was empty before the batch. Then no request is needed for content that the batch has
-    /// not written.
+    /// Returns true if the target was empty before the batch.
     pub(super) fn is_empty(&self) -> bool {
         self.contents == Contents::Nothing
     }
@@ -79,7 +78,8 @@ impl Destination {
         self.written.lock().insert(digest, cell);
     }
 
-    /// Returns the cell that is set once clients can find the referrers of a subject, or one of them.
+    /// Returns the cell that is set once clients can find the referrers of a subject. With `referrer`, the cell applies
+    /// to this referrer only.
     pub(super) fn referrers_cell(&self, subject: Digest, referrer: Option<Digest>) -> Arc<OnceCell<()>> {
         self.linked.lock().entry((subject, referrer)).or_default().clone()
     }

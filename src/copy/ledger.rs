@@ -1,4 +1,5 @@
-//! Record of intended arrivals, written before each tag, so that an interrupted copy leaves no tag without a record.
+//! Record of intended arrivals. A copy writes the record before each tag, so an interrupted copy leaves no tag without
+//! a record.
 
 use std::fmt;
 
@@ -9,14 +10,14 @@ use super::event::Arrival;
 /// Record of intents that outlives the process.
 #[async_trait]
 pub trait Ledger: fmt::Debug + Send + Sync {
-    /// Records the arrival that is about to be written at the target. `arrival` holds the fields that are known before
+    /// Records the intended arrival before the write at the target. `arrival` has only the fields that are known before
     /// the write.
     ///
     /// # Errors
-    /// Text with the reason why nothing was recorded. The copy then writes no tag.
+    /// Reason of the failure. The copy then writes no tag.
     async fn intend(&self, arrival: &Arrival) -> Result<(), String>;
 
-    /// Withdraws an intent: the target has the same content as before, and nothing was written. An intent that cannot
-    /// be withdrawn stays open.
+    /// Withdraws an intent, because the write did not change the content of the target. If the withdrawal fails, the
+    /// intent stays open.
     async fn withdraw(&self, arrival: &Arrival);
 }

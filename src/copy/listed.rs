@@ -1,8 +1,8 @@
-//! Tags of a source that may name a digest, from its list of tags: signatures and lists of referrers.
+//! Tags of signatures and lists of referrers, from the list of a source's tags.
 //!
 //! A list is a hint. distribution 3.1.0 and 3.1.1 on S3 omit every tag that extends another listed tag
-//! (distribution#4891): if `sha256-<hex>`, the list of referrers, is listed, cosign's `sha256-<hex>.sig` is not. So a
-//! tag is requested if the list may lack it for that reason, or if the list is empty.
+//! (distribution#4891). For example, a list with `sha256-<hex>` omits cosign's `sha256-<hex>.sig`. So a run requests a
+//! tag if the list may omit the tag as an extension, or if the list is empty.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,26 +14,25 @@ use crate::store::Listed;
 #[derive(Debug, Default)]
 pub struct ListedTags {
     names: HashSet<Tag>,
-    /// True if the list is empty. An empty list proves nothing: the copied content may have no tag, or the list may be
-    /// wrong.
+    /// True if the list is empty. An empty list does not prove that a tag is absent.
     is_empty: bool,
-    /// Listed tags whose extensions the list may omit. Empty if the list contains an extension of any tag: then the
-    /// registry omits no extensions.
+    /// Listed tags whose extensions the list may omit. Empty if the list contains an extension of any tag, because the
+    /// registry then omits no extensions.
     stems: HashSet<String>,
-    /// True once the source was found to have a tag that the list lacks.
+    /// True once the run has found a tag at the source that is not in the list.
     omits: AtomicBool,
 }
 
 impl ListedTags {
-    /// Reads a whole list. Its tags must be sorted.
+    /// Reads a whole list. The tags in `sorted` must be in ascending order.
     #[must_use]
     pub fn read<'a>(sorted: impl IntoIterator<Item = &'a Tag>) -> Self {
         let mut listed = Self { is_empty: true, ..Self::default() };
         let (mut shows_extensions, mut last) = (false, None::<&Tag>);
         for tag in sorted {
             listed.is_empty = false;
-            // In sorted order, each tag between a tag and one of its extensions is an extension of that tag too. So it
-            // is enough to compare each tag with the tag before it.
+            // In sorted order, each tag between a tag and its extension is also an extension of the first tag. So the
+            // comparison of neighbours is enough.
             shows_extensions |= last.is_some_and(|last| tag.as_str().starts_with(last.as_str()));
             last = Some(tag);
             if may_name_a_digest(tag) {
@@ -55,8 +54,8 @@ impl ListedTags {
         self.names.contains(tag)
     }
 
-    /// Returns [`Listed::Absent`] only if the list proves that the source does not have the tag. Otherwise returns
-    /// [`Listed::Perhaps`], and the tag must be requested.
+    /// Returns [`Listed::Absent`] if the list proves that the source does not have the tag. Otherwise returns
+    /// [`Listed::Perhaps`], and the caller must request the tag.
     #[must_use]
     pub fn look_up(&self, tag: &Tag) -> Listed {
         let is_hidden = || {
@@ -67,15 +66,14 @@ impl ListedTags {
         if may_exist { Listed::Perhaps } else { Listed::Absent }
     }
 
-    /// Records that the source has a tag. If the list lacks this tag, no tag counts as absent from then on. Returns
-    /// true for the first tag that the list lacks.
+    /// Records that the source has a tag. If the tag is not in the list, no tag counts as absent from then on. Returns
+    /// true for the first found tag that is not in the list.
     pub(super) fn record_found(&self, tag: &Tag) -> bool {
         !self.has(tag) && !self.omits.swap(true, Ordering::Relaxed)
     }
 }
 
-/// Returns true if this tag may be the beginning of a tag that names a digest: `sha`, `sha256`, `sha256-` or
-/// `sha256-<hex>`.
+/// Returns true if this tag may begin a tag that names a digest, such as `sha`, `sha256`, `sha256-` or `sha256-<hex>`.
 fn may_begin_a_digest(tag: &Tag) -> bool {
     Digest::ALGORITHMS.iter().any(|name| match tag.as_str().strip_prefix(name) {
         Some(rest) => rest.is_empty() || rest.starts_with('-'),
@@ -109,7 +107,7 @@ mod tests {
         let ([signature, attestation, _], list) = (signature_tags(&subject), referrers_tag(&subject));
         for stem in [list.as_str(), "sha256", "sha", "sha256-"] {
             assert_eq!(read(&["v1", stem]).look_up(&signature), Listed::Perhaps, "{stem}");
-            // The list contains an extension of another tag, so it omits no extensions.
+            // The list contains an extension of another tag, so the list omits no extensions.
             assert_eq!(read(&["v1", "v1.2", stem]).look_up(&signature), Listed::Absent, "{stem}");
             assert_eq!(read(&["v1", stem, "w", "w2"]).look_up(&signature), Listed::Absent, "{stem}");
         }

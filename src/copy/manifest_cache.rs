@@ -1,5 +1,5 @@
-//! Manifests of a source that a batch has read. Each manifest is read once, even if many tags request it at the same
-//! time.
+//! Manifests of a source that a batch has read. The batch reads each cached manifest once, even for many tags at the
+//! same time.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use super::companions::Companions;
 use crate::oci::{Descriptor, Digest, Manifest, ManifestView, Tag};
 use crate::store::Source;
 
-/// Maximum total size of the cached manifests, in bytes. A tag that reaches a cached manifest does not read it again.
+/// Maximum total size of the cached manifests, in bytes.
 const MAX_CACHED_BYTES: usize = 8 * 1024 * 1024;
 
 /// Manifest of the source, read once.
@@ -21,7 +21,7 @@ pub(super) struct Node {
     pub(super) manifest: Manifest,
     pub(super) view: ManifestView,
     pub(super) companions: OnceCell<Arc<Companions>>,
-    /// True if foreign layers are copied too.
+    /// True if the copy includes foreign layers.
     with_foreign_layers: bool,
 }
 
@@ -35,7 +35,8 @@ impl Node {
         self.manifest.digest()
     }
 
-    /// Returns the blobs that must be at a target, each once. Foreign layers are skipped unless the rules copy them.
+    /// Returns the blobs that a target must have, each once. Contains foreign layers only if the rules copy foreign
+    /// layers.
     pub(super) fn blobs(&self) -> Vec<&Descriptor> {
         let mut seen = HashSet::new();
         let is_wanted = |blob: &&Descriptor| self.with_foreign_layers || !blob.is_foreign();
@@ -63,7 +64,7 @@ impl Nodes {
         Self { with_foreign_layers, table: Mutex::default() }
     }
 
-    /// Returns the manifest of this digest. The manifest is read from the source unless it is cached.
+    /// Returns the manifest of this digest from the cache, or reads the manifest from the source.
     pub(super) async fn get(&self, source: &dyn Source, digest: Digest) -> Result<Arc<Node>, CopyError> {
         let cell = self.lock().cells.entry(digest).or_default().clone();
         let read = || async {
@@ -75,7 +76,7 @@ impl Nodes {
         cell.get_or_try_init(read).await.cloned()
     }
 
-    /// Reads the manifest of a tag, caches it, and returns its digest.
+    /// Reads and caches the manifest of a tag. Returns the digest of the manifest.
     pub(super) async fn get_tag(&self, source: &dyn Source, tag: &Tag) -> Result<Digest, CopyError> {
         let manifest = source.manifest(&tag.clone().into()).await.map_err(CopyError::source)?;
         let node = Arc::new(Node::read(manifest, source.place(), self.with_foreign_layers)?);

@@ -1,12 +1,12 @@
-//! Copy engine: copies the closure of a digest (everything that the digest reaches) from a source to targets. The
+//! Copy engine: copies the closure of a digest (the digest and all content below it) from a source to targets. The
 //! engine writes children first and the tag last.
 //!
-//! The engine uses no HTTP, no files and no SQL, only the traits of [`crate::store`]. Progress and results are values
-//! of [`event`].
+//! The engine uses only the traits of [`crate::store`], and no HTTP, files or SQL. Progress and results are values of
+//! [`event`].
 //!
 //! One [`Copier`] serves the whole process. All entries share its state:
 //! - the memory for transfers in flight,
-//! - the record of the blobs that are being sent to each registry.
+//! - the record of the blobs in transfer to each registry.
 //!
 //! A [`Batch`] is one source repository and its targets during one run. [`Batch::copy`] copies one digest.
 

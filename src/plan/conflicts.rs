@@ -1,5 +1,5 @@
-//! Tag conflicts. A tag of a target is in conflict if several entries would write the tag from different sources. None
-//! of these entries may then write the tag.
+//! Tag conflicts. A tag of a target is in conflict if several entries would write the tag from different sources. In a
+//! conflict, no entry may write the tag.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -39,7 +39,6 @@ pub fn find_conflicts(claims: &[Claim]) -> BTreeMap<(String, Tag), Vec<String>> 
         .collect()
 }
 
-/// Entries that claim one tag of a target, and their sources.
 #[derive(Default)]
 struct Claimants<'a> {
     entries: BTreeSet<&'a str>,

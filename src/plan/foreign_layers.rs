@@ -3,8 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// Rule for a foreign layer. A layer without a download address in the manifest is always copied, because clients of
-/// the target could not download the layer from anywhere else.
+/// Rule for a foreign layer. A layer without a download address in the manifest is always copied.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ForeignLayers {

@@ -1,5 +1,4 @@
-//! Plan of a run: tag selection, difference of two tag maps, and rules. All functions are pure: they do no I/O and read
-//! no clock. The caller fetches the values and passes them as arguments.
+//! Plan of a run: tag selection, difference of two tag maps, and rules. All functions are pure: no I/O and no clock.
 
 mod conflicts;
 mod diff;

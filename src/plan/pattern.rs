@@ -11,9 +11,9 @@ use crate::oci::{Digest, DigestError, NameError, Tag};
 /// Pattern of `include` or `exclude`, in one of these forms:
 ///
 /// - Regular expression after `re:`. `re:v\d+` matches `v1`, but not `v1-evil`.
-/// - Digest after `@`, such as `@sha256:…`. The pattern pins content by its digest, even if the content has no tag.
-/// - Tag and digest, such as `2.4.1@sha256:…`. The pattern pins content by its digest, and the target gets the content
-///   under this tag. The digest of that tag at the source does not matter.
+/// - Digest after `@`, such as `@sha256:…`. The pattern pins the content with this digest. The content needs no tag.
+/// - Tag and digest, such as `2.4.1@sha256:…`. The pattern pins the content with this digest, and the target gets the
+///   content under this tag. The tag may have another digest at the source.
 /// - Glob with `*`, `?`, `[a-c]`, `[!a-c]` or `{a,b}`.
 /// - Literal tag: any text without these characters.
 ///
@@ -92,8 +92,7 @@ fn hint(pattern: &str, character: char) -> &'static str {
 }
 
 impl Pattern {
-    /// Returns true if the pattern matches the whole tag. A pattern that pins a digest, with or without a tag, matches
-    /// no tag: such a pattern selects content.
+    /// Returns true if the pattern matches the whole tag. A pattern with a digest matches no tag.
     #[must_use]
     pub fn matches(&self, tag: &Tag) -> bool {
         self.matches_name(tag.as_str())
@@ -120,7 +119,7 @@ impl Pattern {
         }
     }
 
-    /// Returns the digest if this pattern pins one, with or without a tag.
+    /// Returns the digest if this pattern has a digest, with or without a tag.
     #[must_use]
     pub fn digest(&self) -> Option<Digest> {
         match self.kind {
@@ -129,7 +128,7 @@ impl Pattern {
         }
     }
 
-    /// Returns the tag and the digest if this pattern pins a digest with a tag, otherwise `None`.
+    /// Returns the tag and the digest if this pattern has a tag and a digest.
     #[must_use]
     pub fn pin(&self) -> Option<(&Tag, Digest)> {
         match &self.kind {
@@ -138,7 +137,8 @@ impl Pattern {
         }
     }
 
-    /// Returns false only if certainly no tag matches both patterns. A pin is compared by its tag.
+    /// Returns false if certainly no tag matches both patterns, otherwise true. A pattern with a tag and a digest is
+    /// compared by its tag.
     #[must_use]
     pub fn may_meet(&self, other: &Self) -> bool {
         let tag = |pattern: &Self| pattern.literal().or(pattern.pin().map(|(tag, _)| tag)).cloned();
@@ -187,16 +187,15 @@ impl FromStr for Pattern {
     }
 }
 
-/// Compiles a regular expression that matches only whole texts. The expression is first compiled alone, and then in a
-/// group between anchors. Without the first step, `v1)|(?:.*` would close that group and match without the anchors. The
-/// error is the reason.
+/// Compiles a regular expression that matches only whole texts. The error is the reason. The function first compiles
+/// the expression alone. This step rejects `v1)|(?:.*`, an expression that would close the group between the anchors.
 pub(super) fn compile_anchored(expression: &str) -> Result<Regex, String> {
     Regex::new(expression).map_err(|error| reason(expression, &error))?;
     Regex::new(&format!("^(?:{expression})$")).map_err(|error| reason(expression, &error))
 }
 
-/// Returns the reason why an expression does not compile: the last line of the `regex` crate's error, and the part of
-/// the expression that the error points at.
+/// Returns the reason of a compile error: the last line of the `regex` crate's error, and the expression from the
+/// mistake on.
 fn reason(expression: &str, error: &regex::Error) -> String {
     let whole = error.to_string();
     let last = whole.lines().last().unwrap_or_default();
@@ -207,8 +206,8 @@ fn reason(expression: &str, error: &regex::Error) -> String {
     }
 }
 
-/// Returns the end of an expression from the first place that the `regex` crate's error points at. The error has the
-/// expression in one line, and carets in the next line.
+/// Returns the rest of an expression, beginning at the first caret of the `regex` crate's error. The error has the
+/// expression in one line, and the carets in the next line.
 fn find_mistake<'e>(expression: &'e str, error: &str) -> Option<&'e str> {
     let mut lines = error.lines();
     let indent = lines.find_map(|line| line.strip_suffix(expression).filter(|rest| rest.trim().is_empty()))?;

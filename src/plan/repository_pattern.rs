@@ -1,5 +1,5 @@
-//! Patterns of repository names, as in `repositories`: a literal name, a glob or a regular expression. The pattern
-//! language is the one of tags, without pinned digests.
+//! Patterns of repository names, as in `repositories`: a literal name, a glob or a regular expression. The syntax is
+//! the syntax of tag patterns, without pinned digests.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,10 +10,11 @@ use regex::Regex;
 use super::pattern::compile_anchored;
 use crate::oci::{NameError, RepositoryName};
 
-/// Pattern of the names of repositories below the prefix of a source that ends in `/**`, in one of these forms:
+/// Pattern of repository names below the prefix of a source such as `registry.example.com/team/**`. A pattern has one
+/// of these forms:
 ///
 /// - Regular expression after `re:`.
-/// - Glob with `*`, `?`, `[a-c]`, `[!a-c]` or `{a,b}`. A `*` also matches `/`, so that `team/*` matches `team/a/b`.
+/// - Glob with `*`, `?`, `[a-c]`, `[!a-c]` or `{a,b}`. A `*` also matches `/`: `team/*` matches `team/a/b`.
 /// - Literal name: any text without these characters.
 ///
 /// Each form matches the whole name, never a part of the name. A pattern is printed as it was written. Two patterns are
@@ -157,13 +158,14 @@ impl Eq for RepositoryPattern {}
 
 /// Selection of repositories below the prefix of a source. The default selects every repository.
 ///
-/// A repository is selected if an `include` matches its name, or there is no `include`, and no `exclude` matches it.
-/// Both compare the part of the name that the `**` of the source stands for.
+/// A repository is selected if it meets both conditions:
+/// - an `include` matches its name below the prefix, or there is no `include`;
+/// - no `exclude` matches its name below the prefix.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RepositorySelection {
-    /// Patterns, at least one of which must match. If there are none, every name matches.
+    /// Patterns of included names. If the list is empty, every name is included.
     pub include: Vec<RepositoryPattern>,
-    /// Patterns, none of which may match.
+    /// Patterns of excluded names.
     pub exclude: Vec<RepositoryPattern>,
 }
 
@@ -175,7 +177,7 @@ impl RepositorySelection {
         (self.include.is_empty() || self.include.iter().any(matches)) && !self.exclude.iter().any(matches)
     }
 
-    /// Returns true if every repository is selected, whatever its name.
+    /// Returns true if every repository is selected.
     #[must_use]
     pub fn takes_every_repository(&self) -> bool {
         self.include.is_empty() && self.exclude.is_empty()

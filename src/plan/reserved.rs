@@ -1,5 +1,5 @@
-//! Reserved forms of tags. The name of such a tag suggests that the content belongs to another tag or manifest, such as
-//! a list of referrers. The name is only a hint: the content of the tag decides.
+//! Reserved forms of tag names. A tag of a reserved form probably has content about another tag or manifest, such as a
+//! list of referrers. The name is only a hint: the content of the tag decides.
 
 use super::Selection;
 use crate::oci::{Digest, SignatureTag, Tag, has_form_of_referrers_tag};
@@ -7,12 +7,12 @@ use crate::oci::{Digest, SignatureTag, Tag, has_form_of_referrers_tag};
 /// Reserved form of a tag's name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReservedForm {
-    /// `sha256-<64 hex>`: the list of referrers of a subject, or any other content.
+    /// `sha256-<64 hex>`: usually the list of referrers of a subject.
     ReferrersList,
     /// `sha256-<64 hex>.sig`, `.att`, `.sbom`: cosign's artifacts about a subject.
     Signature,
-    /// `TAG.previous-<12 hex>`: the tag that `overwrite: keep_previous` writes for the previous digest of `TAG`, if
-    /// that digest begins with these digits.
+    /// `TAG.previous-<12 hex>`: usually a tag that `overwrite: keep_previous` wrote. The digits begin the previous
+    /// digest of `TAG`.
     Previous {
         /// The hexadecimal digits.
         digits: String,
@@ -35,8 +35,8 @@ impl ReservedForm {
         (!name.is_empty() && is_short_digest).then(|| Self::Previous { digits: digits.to_owned() })
     }
 
-    /// Returns true if `include` selects tags of this form explicitly: one of its patterns matches the tag, and the
-    /// text of that pattern contains a marker of the form, such as `.sig`.
+    /// Returns true if a pattern of `include` selects tags of this form explicitly. Such a pattern matches the tag, and
+    /// the text of the pattern contains a marker of the form, such as `.sig`.
     #[must_use]
     pub fn is_named_by(&self, selection: &Selection, tag: &Tag) -> bool {
         let markers: &[&str] = match self {

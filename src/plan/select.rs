@@ -13,13 +13,13 @@ use crate::oci::{Digest, SignatureTag, Tag};
 /// Selection of tags. The default selects every tag.
 ///
 /// A tag is selected if it meets all of these conditions:
-/// - an `include` matches it, or there is no `include`;
-/// - no `exclude` matches it;
-/// - `semver` contains its version, or there is no `semver`;
-/// - it is among the `newest` of the remaining tags, or there is no `newest`.
+/// - an `include` matches the tag, or there is no `include`;
+/// - no `exclude` matches the tag;
+/// - `semver` contains the version of the tag, or there is no `semver`;
+/// - the tag is among the `newest` of the remaining tags, or there is no `newest`.
 ///
-/// A pinned tag (`2.4.1@sha256:…`) is selected with the pinned digest, unless an `exclude` matches the tag. The digest
-/// of the tag at the source, `semver` and `newest` do not matter for a pinned tag.
+/// If no `exclude` matches a pinned tag (`2.4.1@sha256:…`), the tag is selected with the pinned digest. A pinned tag
+/// ignores `semver`, `newest` and the digest of the tag at the source.
 ///
 /// Tags of two forms may contain data about another manifest, their subject:
 /// - `sha256-<hex>`: registries without the referrers API store the list of referrers of the subject under this tag;
@@ -51,16 +51,18 @@ use crate::oci::{Digest, SignatureTag, Tag};
 /// ```
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Selection {
-    /// Patterns, at least one of which must match a tag. If there are none, every tag matches.
+    /// Patterns of included tags. If the list is empty, every tag is included.
     pub include: Vec<Pattern>,
-    /// Patterns, none of which may match a tag.
+    /// Patterns of excluded tags.
     pub exclude: Vec<Pattern>,
     /// The range that must contain the version of a tag. A tag without a version is not selected.
     pub semver: Option<VersionRange>,
-    /// Maximum number of tags to select, the newest first. Tags with a version precede tags without a version. The
-    /// former are ordered by version and the latter by name, both descending.
+    /// Maximum number of tags to select, the newest first:
+    /// - tags with a version by descending version;
+    /// - then tags without a version by descending name.
     pub newest: Option<usize>,
-    /// Minimum number of selected tags and pinned digests. A selection with fewer has a [`Shortfall`].
+    /// Minimum number of selected tags and pinned digests. If the selection finds fewer, its result has a
+    /// [`Shortfall`].
     pub at_least: Option<usize>,
 }
 
@@ -71,7 +73,7 @@ pub struct Selected {
     pub tags: Vec<Tag>,
     /// The digests pinned without a tag.
     pub digests: Vec<Digest>,
-    /// The pinned tags, each with its digest. None of them is in `tags`.
+    /// The pinned tags, each with its digest. `tags` contains no pinned tag.
     pub pins: BTreeMap<Tag, Digest>,
     /// The number of selected tags and pinned digests. Tags with the form of a signature or of a list of referrers do
     /// not count.
@@ -123,7 +125,7 @@ impl Selection {
     #[must_use]
     pub fn select(&self, tags: Vec<Tag>) -> Selected {
         let pins = self.pins();
-        // A strictly sorted list has no duplicates, so no set of the tags is needed.
+        // A strictly sorted list has no duplicates.
         let is_unique = tags.is_sorted_by(|tag, next| tag < next);
         let mut seen = HashSet::new();
         let mut judged: Vec<(Tag, Result<Reason, Reason>)> = tags
@@ -154,9 +156,10 @@ impl Selection {
         }
     }
 
-    /// Returns the literal tags of `include` if the selection needs no list of the source's tags. That is so if each
-    /// `include` is a literal tag or pins a digest, and if neither `semver` nor `newest` is set. An `exclude` may still
-    /// remove some of the returned tags.
+    /// Returns the literal tags of `include` if the selection needs no tag list of the source, otherwise `None`. The
+    /// result may contain tags that an `exclude` matches. The selection needs no list if it meets both conditions:
+    /// - `include` is not empty, and each of its patterns is a literal tag or has a digest;
+    /// - `semver` and `newest` are not set.
     #[must_use]
     pub fn literals(&self) -> Option<Vec<&Tag>> {
         if self.include.is_empty() || self.semver.is_some() || self.newest.is_some() {
@@ -174,20 +177,20 @@ impl Selection {
         wanted.map(|(tag, digest)| (tag.clone(), digest)).collect()
     }
 
-    /// Returns true if all keys except `newest` select a tag. `newest` is ignored, because it depends on the other tags
-    /// of the source. Returns false for a pinned tag.
+    /// Returns true if all keys except `newest` select a tag. `newest` is ignored, because `newest` depends on the
+    /// other tags of the source. Returns false for a pinned tag.
     #[must_use]
     pub fn takes(&self, tag: &Tag) -> bool {
         !self.include.iter().filter_map(Pattern::pin).any(|(pinned, _)| pinned == tag) && self.judge(tag).is_ok()
     }
 
-    /// Returns true if every tag is selected, whatever its name.
+    /// Returns true if every tag is selected.
     #[must_use]
     pub fn takes_every_tag(&self) -> bool {
         self.include.is_empty() && self.exclude.is_empty() && self.semver.is_none() && self.newest.is_none()
     }
 
-    /// Returns the digests that are pinned without a tag and are not excluded, without duplicates.
+    /// Returns the digests pinned without a tag, without excluded digests and duplicates.
     fn pinned(&self) -> Vec<Digest> {
         let unwanted: BTreeSet<Digest> = self.exclude.iter().filter_map(Pattern::digest).collect();
         let mut seen = unwanted;
@@ -195,8 +198,7 @@ impl Selection {
         untagged.filter_map(Pattern::digest).filter(|digest| seen.insert(*digest)).collect()
     }
 
-    /// Applies all keys except `newest`, which depends on the other tags. Returns the reason for selecting a tag as
-    /// `Ok`, and the reason against it as `Err`.
+    /// Applies all keys except `newest`. `Ok` is the reason to select the tag, and `Err` is the reason to skip the tag.
     fn judge(&self, tag: &Tag) -> Result<Reason, Reason> {
         match SignatureTag::read(tag) {
             Some(SignatureTag::Referrers(subject)) if self.semver.is_some() || self.newest.is_some() => {
@@ -229,8 +231,8 @@ fn chosen(judged: &[(Tag, Result<Reason, Reason>)]) -> impl Iterator<Item = &Tag
     judged.iter().filter(|(_, judgement)| judgement.is_ok()).map(|(tag, _)| tag)
 }
 
-/// Compares the version of a tag with a range. Returns the reason for selecting the tag as `Ok`, and the reason against
-/// it as `Err`.
+/// Compares the version of a tag with a range. `Ok` is the reason to select the tag, and `Err` is the reason to skip
+/// the tag.
 fn within(range: &VersionRange, tag: &Tag) -> Result<String, Reason> {
     match version_of(tag) {
         None => Err("the tag has no version".into()),
@@ -245,9 +247,9 @@ fn within(range: &VersionRange, tag: &Tag) -> Result<String, Reason> {
 
 /// Returns the key that sorts tags, the newest first:
 /// - tags with a version before tags without a version;
-/// - tags with a version by version, descending, and tags of the same version by name, ascending, so that `1.2`
-///   precedes `1.2-slim`;
-/// - tags without a version by name, descending.
+/// - tags with a version by descending version;
+/// - tags of the same version by ascending name: `1.2` before `1.2-slim`;
+/// - tags without a version by descending name.
 fn newest_first_key(tag: &Tag) -> (Reverse<Option<Version>>, Option<Tag>, Reverse<Option<Tag>>) {
     match version_of(tag) {
         Some(version) => (Reverse(Some(version)), Some(tag.clone()), Reverse(None)),
@@ -255,7 +257,7 @@ fn newest_first_key(tag: &Tag) -> (Reverse<Option<Version>>, Option<Tag>, Revers
     }
 }
 
-/// Deselects all selected tags except the newest ones. `newest` is their maximum number.
+/// Deselects all selected tags after the first `newest` tags in the order of [`newest_first_key`].
 fn keep_newest(judged: &mut [(Tag, Result<Reason, Reason>)], newest: usize) {
     let mut selected: Vec<usize> = (0..judged.len()).filter(|index| judged[*index].1.is_ok()).collect();
     selected.sort_by_cached_key(|index| newest_first_key(&judged[*index].0));

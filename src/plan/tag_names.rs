@@ -12,10 +12,10 @@ const PLACEHOLDER: &str = "{tag}";
 
 /// Names of an entry's tags at the target. The default keeps every name.
 ///
-/// - A tag under `renamed` gets the name there.
-/// - Any other tag gets the name by the template, if there is one.
-/// - The tag of a signature (`sha256-<hex>.sig`) or of a list of referrers (`sha256-<hex>`) keeps its name, because the
-///   name is made of the digest of the image.
+/// - If `renamed` contains a tag, the tag gets the name in `renamed`.
+/// - If there is a template, all other tags get the names that the template makes.
+/// - The tag of a signature (`sha256-<hex>.sig`) or of a list of referrers (`sha256-<hex>`) ignores the template. Its
+///   name contains the digest of the image.
 ///
 /// ```
 /// use transship::oci::Tag;
@@ -37,7 +37,7 @@ pub struct TagNames {
     pub renamed: BTreeMap<Tag, Tag>,
 }
 
-/// Template of a name, with `{tag}` once for the tag at the source: `mirror-{tag}`.
+/// Template of a name, such as `mirror-{tag}`. `{tag}` occurs once and stands for the tag at the source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TagTemplate {
     before: String,
@@ -60,7 +60,7 @@ pub enum TagTemplateError {
     NoTag(String),
 }
 
-/// Error of naming a tag: the name by the template is not a tag.
+/// Error of naming a tag: the template makes an invalid tag.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the template {template:?} gives the tag {tag} an invalid name: {reason}")]
 pub struct TagNameError {
@@ -79,7 +79,7 @@ impl TagNames {
     /// Returns the name of a tag at the target.
     ///
     /// # Errors
-    /// [`TagNameError`] if the name by the template is not a tag, for example because it is too long.
+    /// [`TagNameError`] if the template makes an invalid tag, for example a tag that is too long.
     pub fn target_tag<'t>(&'t self, tag: &'t Tag) -> Result<Cow<'t, Tag>, TagNameError> {
         if let Some(name) = self.renamed.get(tag) {
             return Ok(Cow::Borrowed(name));
@@ -97,7 +97,7 @@ impl TagNames {
         }
     }
 
-    /// Returns the names that several of `tags` would get, each with these tags. Tags without a valid name are ignored.
+    /// Returns each name that several of `tags` would get, with these tags. Tags without a valid name are ignored.
     #[must_use]
     pub fn shared_names<'t>(&self, tags: impl IntoIterator<Item = &'t Tag>) -> BTreeMap<Tag, Vec<Tag>> {
         if self.keeps_every_name() {
@@ -125,7 +125,7 @@ impl TagNames {
         renamed.chain(others).collect::<BTreeSet<_>>().into_iter().collect()
     }
 
-    /// Returns false only if certainly no name of `self` is a name of `other`, whatever the tags are.
+    /// Returns false if `self` and `other` certainly never give the same name, otherwise true.
     #[must_use]
     pub fn may_meet(&self, other: &Self) -> bool {
         if !self.renamed.is_empty() || !other.renamed.is_empty() {
@@ -138,7 +138,7 @@ impl TagNames {
 }
 
 impl TagNames {
-    /// Returns the texts before and after the tag in every name by the template; empty without a template.
+    /// Returns the texts before and after `{tag}` in the template; empty without a template.
     fn fixed_parts(&self) -> (&str, &str) {
         self.template.as_ref().map_or(("", ""), |template| (template.before.as_str(), template.after.as_str()))
     }

@@ -1,5 +1,4 @@
-//! Versions in tags, and ranges of versions. Many tags are not semantic versions, so [`VersionRange`] documents its own
-//! rules for parsing a tag as a version.
+//! Versions in tags, and ranges of versions. [`VersionRange`] documents the rules for parsing a tag as a version.
 
 use std::fmt;
 use std::str::FromStr;
@@ -14,11 +13,12 @@ use crate::oci::Tag;
 /// Rules for parsing a tag as a version:
 ///
 /// - The tag has an optional `v` or `V` and then one to three numbers, separated by dots. Missing numbers count as 0,
-///   so `3.12` is 3.12.0. Leading zeros are allowed (`2024.01`). A tag with four numbers, or with none, has no version.
-/// - A suffix after `-` is a **pre-release** if its first word is one of these, in upper or lower case: `alpha`,
+///   so `3.12` is 3.12.0. Leading zeros are allowed (`2024.01`). A tag without a number or with four numbers has no
+///   version.
+/// - A suffix after `-` is a **pre-release** if its first word is in this list, in upper or lower case: `alpha`,
 ///   `beta`, `rc`, `pre`, `preview`, `prerelease`, `dev`, `snapshot`, `nightly`, `canary`, `milestone`. Examples are
-///   `-rc1` and `-beta.2`. `a`, `b` or `m` is such a word only if a number follows (`-M3`). After two or three numbers
-///   the `-` may be omitted (`3.14.0rc2`).
+///   `-rc1` and `-beta.2`. The words `a`, `b` and `m` count only if a number follows (`-M3`). After two or three
+///   numbers the `-` may be omitted (`3.14.0rc2`).
 /// - Any other suffix after `-` is a **variant** (`3.12-slim`, `1.2.3-4`). Comparisons ignore the variant.
 /// - Comparisons also ignore a build after `_` (`1.2.3_build5`) and the text after a pre-release (`3.14-rc1-slim`).
 ///
@@ -45,7 +45,6 @@ impl VersionRange {
         version_of(tag).is_some_and(|version| self.matches(&version))
     }
 
-    /// Returns true if the range contains the version.
     pub(super) fn matches(&self, version: &Version) -> bool {
         self.requirement.matches(version)
     }
@@ -96,7 +95,7 @@ pub(super) fn version_of(tag: &Tag) -> Option<Version> {
 }
 
 /// Splits a text into its first one to three numbers, separated by dots, and the rest after the last number. Returns
-/// `None` for any other number of numbers.
+/// `None` if the text has no number at its start or more than three numbers.
 fn split_numbers(text: &str) -> Option<(Vec<u64>, &str)> {
     let mut numbers = Vec::new();
     let mut rest = text;

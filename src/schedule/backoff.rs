@@ -5,10 +5,9 @@ use std::time::Duration;
 /// Maximum delay, in minutes.
 const MAX_MINUTES: u32 = 60;
 
-/// Returns the delay between the last failure of an entry and its next scheduled run. `failures` is the number of
-/// consecutive failures. There is no delay after the first failure. The delay is 2 minutes after the second failure,
-/// and doubles with each further failure, up to an hour. The delay has no effect if the schedule starts the entry even
-/// later.
+/// Returns the minimum delay between the last failure of an entry and its next scheduled run. `failures` is the number
+/// of consecutive failures. There is no delay after the first failure. The delay is 2 minutes after the second failure.
+/// Each further failure doubles the delay, up to an hour.
 #[must_use]
 pub fn backoff(failures: u32) -> Duration {
     let minutes = match failures {

@@ -1,5 +1,4 @@
-//! Cron expressions of five fields as in POSIX. They are translated into the syntax of the `cron` crate, the engine
-//! that calculates the firings.
+//! Cron expressions of five fields as in POSIX. The `cron` crate is the engine that calculates the firings.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -14,16 +13,17 @@ use super::wall_clock::{first_instant, next_change, shown_at};
 /// Cron expression: `minute hour day-of-month month day-of-week`.
 ///
 /// Weekdays are 0 to 7 (0 and 7 are Sunday) or names. Months are 1 to 12 or names. If neither day field is `*`, the
-/// expression fires on each day that matches one of the two fields (POSIX). `@hourly`, `@daily`, `@midnight`,
+/// expression fires on each day that matches at least one of the two fields (POSIX). `@hourly`, `@daily`, `@midnight`,
 /// `@weekly`, `@monthly`, `@yearly` and `@annually` are accepted. An expression is printed as it was written. Two
 /// expressions are equal if their texts are equal.
 ///
-/// Clock changes (daylight saving time) are treated as in cronie (`cron(8)`, "Daylight Saving Time and other time
+/// Clock changes (daylight saving time) follow the rules of cronie (`cron(8)`, "Daylight Saving Time and other time
 /// changes"):
 /// - In a *wildcard* expression, the minute or the hour field begins with `*`. Such an expression fires whenever the
-///   wall clock shows a matching time. So it fires in both passes of a repeated hour, and not in a skipped hour.
-/// - Any other expression names *fixed times*. Each time fires once a day. If its hour is repeated, the time fires in
-///   the first pass. If its hour is skipped, the time fires at the first instant after the gap.
+///   wall clock shows a matching time. The expression fires in both passes of a repeated hour, and not in a skipped
+///   hour.
+/// - Every other expression has *fixed times*. Each time fires once a day. A time in a repeated hour fires in the first
+///   pass. A time in a skipped hour fires at the first instant after the gap.
 ///
 /// ```
 /// use chrono::{DateTime, Utc};
@@ -41,17 +41,17 @@ pub struct Cron {
     text: String,
     /// True if the minute or the hour field begins with `*`.
     is_wildcard: bool,
-    /// One engine, or two if neither day field is `*`: one engine for each day field.
+    /// One engine for each day field that is not `*`. One engine if both day fields are `*`.
     engines: Vec<cron::Schedule>,
 }
 
 /// Error of parsing a [`Cron`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CronError {
-    /// A field for seconds before the five others.
+    /// Six fields: probably with a field for seconds.
     #[error("{0:?} has six fields: seconds are not supported, write five: minute hour day-of-month month day-of-week")]
     Six(String),
-    /// A number of fields that is neither five nor six.
+    /// Fewer than five fields, or more than six.
     #[error(
         "{expression:?} has {found} {}: expected five: minute hour day-of-month month day-of-week",
         if *.found == 1 { "field" } else { "fields" }
@@ -99,7 +99,7 @@ impl Cron {
         self.engines.iter().filter_map(|engine| next(engine, now, timezone)).min()
     }
 
-    /// Returns the last firing in the span after `after` up to and including `until`.
+    /// Returns the last firing after `after`, up to and including `until`.
     pub(super) fn last_within(
         &self,
         after: DateTime<Utc>,
@@ -108,8 +108,8 @@ impl Cron {
     ) -> Option<DateTime<Utc>> {
         let within = |instant: &DateTime<Utc>| *instant <= until;
         self.next_after(after, timezone).filter(within)?;
-        // Searches backward from `until` in spans of doubling length. So a long span costs little more than a short
-        // one, even if the expression fires every minute.
+        // Searches backward from `until` in spans of doubling length. Doubling limits the number of engine calls, even
+        // if the expression fires every minute.
         let mut span = TimeDelta::minutes(1);
         let mut last = loop {
             let begin = until.checked_sub_signed(span).map_or(after, |begin| begin.max(after));
@@ -128,7 +128,7 @@ impl Cron {
 /// Returns the first firing after `now` of an expression with fixed times. A time that the wall clock shows twice fires
 /// once.
 ///
-/// The engine calculates without a time zone: it gets and returns times of the wall clock, labelled as UTC.
+/// The engine calculates without a time zone. Its input and output are times of the wall clock, labelled as UTC.
 /// [`first_instant`] converts these times into instants.
 fn next_fixed_time(engine: &cron::Schedule, now: DateTime<Utc>, timezone: Tz) -> Option<DateTime<Utc>> {
     let shown = shown_at(now, timezone).and_utc();
@@ -138,8 +138,8 @@ fn next_fixed_time(engine: &cron::Schedule, now: DateTime<Utc>, timezone: Tz) ->
 /// Returns the first firing after `now` of a wildcard expression: the first instant at which the wall clock shows a
 /// matching time.
 ///
-/// Between two changes of the zone's offset the wall clock runs evenly. So the function searches each of these periods
-/// separately.
+/// Between two changes of the zone's offset, the wall clock runs evenly. So the function searches each period between
+/// two changes separately.
 fn next_match(engine: &cron::Schedule, now: DateTime<Utc>, timezone: Tz) -> Option<DateTime<Utc>> {
     let (mut begin, mut lead) = (now, TimeDelta::zero());
     loop {

@@ -45,7 +45,7 @@ fn fixed_time_in_spring_gap_fires_after_it() {
     for cron in ["30 2 * * *", "0 2 * * *", "0,10,50 2 * * *"] {
         assert_eq!(next(cron, end).date_naive().to_string(), "2026-03-30", "{cron}");
     }
-    // A time within the gap and the time right after the gap fire once, together.
+    // A time within the gap and the time right after the gap have one common firing.
     assert_eq!(
         firings_between("0 0-23 * * *", "2026-03-29T00:00:00Z", "2026-03-29T02:00:00Z"),
         ["29 01:00", "29 02:00"]
@@ -100,7 +100,7 @@ fn field_beginning_with_star_is_wildcard_as_in_cronie() {
 
 #[test]
 fn expression_with_both_day_fields_fires_on_either() {
-    // 2026-01-13 is a Tuesday, 2026-01-16 the first Friday after it.
+    // 2026-01-13 is a Tuesday, and 2026-01-16 is the next Friday.
     assert_eq!(next("0 12 13 * 5", "2026-01-10T00:00:00Z"), utc("2026-01-13T11:00:00Z"));
     assert_eq!(next("0 12 13 * 5", "2026-01-14T00:00:00Z"), utc("2026-01-16T11:00:00Z"));
     // If the days of one field never occur, the other field still fires.
@@ -206,7 +206,6 @@ fn star(last: u32) -> impl Strategy<Value = String> {
     prop_oneof![1 => Just("*".to_owned()), 2 => (2..last / 2).prop_map(|step| format!("*/{step}"))]
 }
 
-/// Generates one to three numbers.
 fn number_list(last: u32) -> impl Strategy<Value = String> {
     // Prefers the early hours, because clocks change in these hours.
     let number = prop_oneof![0..=last.min(4), 0..=last];
@@ -256,8 +255,8 @@ proptest! {
     }
 
     /// Croner treats an expression as fixed only if its minute and hour are one number each. Cronie and this crate also
-    /// treat lists of numbers as fixed. So the test compares a list with several croner expressions, one for each time
-    /// in the list, and takes the earliest firing of these expressions.
+    /// treat lists of numbers as fixed. So the test makes one croner expression for each time in the lists. The
+    /// earliest firing of these expressions is the expected firing.
     #[test]
     fn firings_at_clock_changes_agree_with_another_implementation(
         (minute, hour) in prop_oneof![

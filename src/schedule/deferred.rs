@@ -15,23 +15,23 @@ pub struct Deferred {
 }
 
 impl Deferred {
-    /// Records that an entry resumes at `until`, plus an extra delay. `ended` is the time at which its last run ended.
-    /// The extra delay is at most a quarter of the time from `ended` to `until`. It differs between entries, so that
-    /// entries that wait for the same registry do not all start at once.
+    /// Records that an entry resumes at `until`, plus an extra delay. `ended` is the end of the entry's last run. The
+    /// extra delay is at most a quarter of the time from `ended` to `until`. The extra delay differs between entries.
+    /// So entries that wait for the same registry start at different times.
     pub fn set(&mut self, entry: &str, ended: DateTime<Utc>, until: DateTime<Utc>) {
         let wait = (until - ended).to_std().unwrap_or(Duration::ZERO);
         let jitter = TimeDelta::from_std(jitter_of(entry, wait / 4)).unwrap_or_default();
         self.entries.insert(entry.to_owned(), until + jitter);
     }
 
-    /// Moves all times back by `by` after the clock was set back by `by`, so that no entry waits longer.
+    /// Moves all times back by `by`, after the clock was set back by `by`. So no entry waits longer.
     pub fn set_back(&mut self, by: TimeDelta) {
         for instant in self.entries.values_mut() {
             *instant = instant.checked_sub_signed(by).unwrap_or(*instant);
         }
     }
 
-    /// Removes an entry. The caller does so if the entry starts to run or no longer exists.
+    /// Removes an entry. The caller removes an entry if a run of the entry starts or the entry no longer exists.
     pub fn remove(&mut self, entry: &str) {
         self.entries.remove(entry);
     }

@@ -27,20 +27,20 @@ pub enum EveryError {
     /// No valid duration after `every`.
     #[error("{0:?}: expected a duration after `every`, like every 15m or every 6h")]
     NoDuration(String),
-    /// A duration with fractions of a second, or one that is too short or too long.
+    /// A duration with fractions of a second, or a duration that is too short or too long.
     #[error("{0:?}: expected an interval of whole seconds, from 1 minute to 31 days")]
     OutOfBounds(String),
 }
 
 impl Every {
-    /// Returns the first firing after `now`; [`None`] if the date of that firing cannot be represented.
+    /// Returns the first firing after `now`; [`None`] if the date is out of range.
     #[must_use]
     pub fn next_after(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let next = now.timestamp().div_euclid(self.seconds).checked_add(1)?;
         DateTime::from_timestamp(next.checked_mul(self.seconds)?, 0)
     }
 
-    /// Returns the last firing in the span after `after` up to and including `until`.
+    /// Returns the last firing after `after`, up to and including `until`.
     pub(super) fn last_within(&self, after: DateTime<Utc>, until: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let last = until.timestamp().div_euclid(self.seconds) * self.seconds;
         DateTime::from_timestamp(last, 0).filter(|last| *last > after)

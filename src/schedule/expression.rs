@@ -42,7 +42,7 @@ impl Schedule {
         }
     }
 
-    /// Returns the last firing in the span after `after` up to and including `until`.
+    /// Returns the last firing after `after`, up to and including `until`.
     pub(super) fn last_within(
         &self,
         after: DateTime<Utc>,

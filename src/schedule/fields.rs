@@ -1,4 +1,4 @@
-//! Parser of the five fields of a POSIX cron expression. A field is parsed into the set of values that it selects.
+//! Parser of the five fields of a POSIX cron expression. The parser returns the set of values of a field.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ pub(super) struct Field {
 }
 
 const MONTHS: [&str; 12] = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
-/// Names of the weekdays 0 to 6. The value 7 is Sunday, as 0 is.
+/// Names of the weekdays 0 to 6. The value 7 is also Sunday.
 pub(super) const WEEKDAYS: [&str; 7] = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
 
 const fn numeric(name: &'static str, first: u32, last: u32) -> Field {
@@ -45,7 +45,7 @@ impl Field {
             None => (item, None),
         };
         let (from, to) = match (range, range.split_once('-')) {
-            // Excludes 7, so that steps over the week do not contain Sunday twice.
+            // Excludes 7, because 0 is already Sunday.
             ("*", _) => (self.first, if self.last == 7 { 6 } else { self.last }),
             (_, Some((from, to))) => (self.parse_value(item, from)?, self.parse_value(item, to)?),
             (_, None) => {

@@ -6,15 +6,15 @@ use std::time::Duration;
 use sha2::{Digest as _, Sha256};
 
 /// Returns the delay of the entry named `entry` after its scheduled instant, from zero to below `max`. The delay
-/// depends only on the two arguments: it is the same in every call, on every machine and in every version. The delays
-/// of different names are distributed evenly.
+/// depends only on the two arguments, and is the same on every machine and in every version. The delays of different
+/// names are distributed evenly.
 #[must_use]
 pub fn jitter_of(entry: &str, max: Duration) -> Duration {
     let hash: [u8; 32] = Sha256::digest(entry.as_bytes()).into();
     let mut first = [0; 8];
     first.copy_from_slice(&hash[..8]);
     let max = u64::try_from(max.as_millis()).unwrap_or(u64::MAX);
-    // The high half of the product is distributed evenly below `max`; the remainder of a division would not be.
+    // The high half of the product is distributed evenly below `max`.
     let share = (u128::from(u64::from_be_bytes(first)) * u128::from(max)) >> 64;
     Duration::from_millis(u64::try_from(share).unwrap_or(0))
 }

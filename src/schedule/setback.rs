@@ -3,23 +3,24 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-/// Maximum setback that is ignored. No schedule has firings that are closer together.
+/// Maximum setback that is ignored. The time between two firings of a schedule is at least this long.
 const IGNORED_UP_TO: TimeDelta = TimeDelta::minutes(1);
 
-/// Detector of setbacks. It stores the latest instant that the clock has shown.
+/// Detector of setbacks. Stores the latest instant that the clock has shown.
 #[derive(Debug, Clone, Default)]
 pub struct Setbacks {
     latest: Option<DateTime<Utc>>,
 }
 
 impl Setbacks {
-    /// Records an instant that the clock has shown before, as read from the journal.
+    /// Records an instant that the clock has shown before, such as an instant from the journal.
     pub fn record_instant(&mut self, instant: DateTime<Utc>) {
         self.latest = self.latest.max(Some(instant));
     }
 
-    /// Returns the difference between the latest instant that the clock has shown and `now`, if the clock was set back
-    /// by more than a minute. Each setback is reported once, because `now` then becomes the latest instant.
+    /// If the clock was set back by more than a minute, returns the size of the setback, otherwise `None`. The size is
+    /// the difference between the latest instant and `now`. Each setback is reported once, because `now` becomes the
+    /// latest instant.
     pub fn detect_setback(&mut self, now: DateTime<Utc>) -> Option<TimeDelta> {
         let back = self.latest.map(|latest| latest - now).filter(|back| *back > IGNORED_UP_TO);
         self.latest = if back.is_some() { Some(now) } else { self.latest.max(Some(now)) };

@@ -1,4 +1,5 @@
-//! Timetable: the next firing of each entry. The daemon queries the timetable, which starts no runs and never waits.
+//! Timetable: the next firing of each entry. The daemon queries the timetable. The timetable starts no runs and never
+//! waits.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -27,10 +28,9 @@ pub struct Timing {
 pub struct Firing {
     /// The entry's name.
     pub entry: String,
-    /// The scheduled instant, without jitter. If several firings were missed, the last of their instants.
+    /// The scheduled instant, without jitter. If several firings were missed, the last missed instant.
     pub scheduled_at: DateTime<Utc>,
-    /// True if at least one firing was not on time, because the program was down or blocked, or because the clock was
-    /// set forward.
+    /// True if at least one firing was not on time. For example, the program was down, or the clock was set forward.
     pub missed: bool,
 }
 
@@ -39,8 +39,7 @@ pub struct Firing {
 /// The step of an entry is the time between two of its firings. If the clock is set back, the size of the setback
 /// decides for each entry:
 /// - Setback up to the step: the entry does not repeat a firing.
-/// - Larger setback: the time before the setback was wrong, and the entry fires by the new time. Otherwise the entry
-///   would not fire until the clock shows the old time again.
+/// - Larger setback: the entry fires by the new time, and may repeat firings.
 #[derive(Debug, Clone, Default)]
 pub struct Timetable {
     entries: BTreeMap<String, Slot>,
@@ -50,12 +49,11 @@ pub struct Timetable {
 #[derive(Debug, Clone)]
 struct Slot {
     timing: Timing,
-    /// The instant up to which all firings have happened, or do not count because they precede the entry's timing.
+    /// All firings up to this instant are handled: the entry fired, or the firing precedes the entry's timing.
     handled_until: DateTime<Utc>,
-    /// The instant up to which firings are deliberately skipped. May be in the future.
+    /// The end of the span of skipped firings: see [`Timetable::hold`]. May be in the future.
     skip_until: Option<DateTime<Utc>>,
-    /// The first scheduled instant after `handled_until` and `skip_until`. The field is a cache: it is read far more
-    /// often than it changes.
+    /// Cache of the first scheduled instant after `handled_until` and `skip_until`.
     next: Option<DateTime<Utc>>,
     /// The longer of two waits: from `handled_until` to the next scheduled instant, and from that instant to the
     /// following one.
@@ -86,8 +84,8 @@ impl Timetable {
         self.entries.insert(entry.to_owned(), Slot::new(timing, handled_until, skip_until));
     }
 
-    /// Skips the firings of `entry` up to `until`. The skipped firings do not count as missed. An earlier `until` than
-    /// in a previous call has no effect.
+    /// Skips the firings of `entry` up to `until`. The skipped firings do not count as missed. If `until` is earlier
+    /// than in a previous call, the call has no effect.
     pub fn hold(&mut self, entry: &str, until: DateTime<Utc>) {
         if let Some(slot) = self.entries.get_mut(entry)
             && until > slot.handled_until.max(slot.skip_until.unwrap_or(slot.handled_until))
@@ -96,9 +94,9 @@ impl Timetable {
         }
     }
 
-    /// Adjusts the timetable to a clock that was set back by `by` to `now`. The skipped spans of [`Timetable::hold`]
-    /// end earlier by the same time. Returns the number of entries that would otherwise wait for longer than their
-    /// step. These entries fire by the new time.
+    /// Adjusts the timetable to a clock that was set back by `by` to `now`. The spans that [`Timetable::hold`] skips
+    /// end earlier by `by`. Returns the number of entries for which the setback is larger than the step. These entries
+    /// fire by the new time.
     pub fn set_back(&mut self, now: DateTime<Utc>, by: TimeDelta) -> usize {
         let mut count = 0;
         for slot in self.entries.values_mut() {
@@ -138,7 +136,7 @@ impl Timetable {
     /// Returns the instant at which the next entry becomes due. Returns `now` if an entry is already due, and [`None`]
     /// if no entry has a next firing.
     ///
-    /// The clock may be set during the wait. So the caller waits at most a minute and then calls this method again.
+    /// The clock may be set during the wait. So the caller waits at most a minute and calls this method again.
     #[must_use]
     pub fn next_wake(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         self.entries.values().filter_map(|slot| slot.next_due(now)).min().map(|instant| instant.max(now))
@@ -174,8 +172,9 @@ impl Slot {
         if self.handled_until - now > self.step { now } else { self.handled_until }
     }
 
-    /// Returns this state, adjusted to the clock if the clock was set back by more than a step. [`Timetable::set_back`]
-    /// adjusts all entries when a setback is detected. This method handles setbacks that were not detected.
+    /// Returns this state. If the clock was set back by more than a step, the state is adjusted to the clock.
+    /// [`Timetable::set_back`] adjusts all entries when a setback is detected. This method handles setbacks that were
+    /// not detected.
     fn adjusted_to(&self, now: DateTime<Utc>) -> Self {
         match self.handled_until_by(now) {
             handled_until if handled_until == self.handled_until => self.clone(),
@@ -188,7 +187,7 @@ impl Slot {
         next?.checked_add_signed(self.jitter())
     }
 
-    /// Records the firing as handled if the entry is due. Returns the scheduled instant, and true if a firing was
+    /// If the entry is due, records the firing as handled. Returns the scheduled instant, and true if a firing was
     /// missed.
     fn fire(&mut self, now: DateTime<Utc>) -> Option<(DateTime<Utc>, bool)> {
         if self.handled_until > now {
@@ -309,8 +308,8 @@ mod tests {
 
     #[test]
     fn setback_is_compared_with_longer_wait_of_schedule() {
-        // 3 and 4 o'clock: waits of an hour and of 23 hours. If the clock is set back by two hours, both have fired
-        // today.
+        // The waits of the schedule are 1 hour and 23 hours. Before the setback by two hours, the entry fired at 3 and
+        // at 4 o'clock.
         let mut uneven = table("0 3,4 * * *", Some("10T03:00:00"), "10T03:30:00");
         assert_eq!(fired(&mut uneven, "10T04:00:00").len(), 1);
         assert_eq!(fired(&mut uneven, "10T02:00:00"), []);

@@ -1,10 +1,10 @@
-//! Wall clock of a time zone: the time that the clock shows at an instant, and changes of the zone's offset (daylight
-//! saving time, or a law that moves the zone).
+//! Wall clock of a time zone: the time that the clock shows at an instant, and the changes of the zone's offset, such
+//! as daylight saving time.
 
 use chrono::{DateTime, NaiveDateTime, Offset as _, TimeDelta, TimeZone as _, Utc};
 use chrono_tz::Tz;
 
-/// Time between two checks of a zone's offset. No zone changes its offset and changes it back within that time.
+/// Time between two checks of a zone's offset. No zone changes its offset twice within this time.
 const STRIDE: TimeDelta = TimeDelta::hours(12);
 
 /// Returns the time that the wall clock shows at `instant`.
@@ -23,7 +23,7 @@ pub(super) fn first_instant(time: NaiveDateTime, timezone: Tz) -> DateTime<Utc> 
 }
 
 /// Returns the first instant at which the zone's offset from UTC differs from the offset at `after`, exact to the
-/// second. Searches the span after `after` up to and including `until`.
+/// second. Searches up to and including `until`.
 pub(super) fn next_change(after: DateTime<Utc>, until: DateTime<Utc>, timezone: Tz) -> Option<DateTime<Utc>> {
     let offset = |instant: DateTime<Utc>| timezone.offset_from_utc_datetime(&instant.naive_utc()).fix();
     let before = offset(after);
@@ -38,7 +38,7 @@ pub(super) fn next_change(after: DateTime<Utc>, until: DateTime<Utc>, timezone: 
         }
         same = next;
     };
-    // Whole seconds, so that the result is the instant that the zone's rules contain.
+    // The search uses whole seconds, because the rules of a zone use whole seconds.
     let second = |instant: DateTime<Utc>| instant.timestamp();
     let (mut same, mut first) = (second(same), second(changed));
     while first - same > 1 {

@@ -1,4 +1,4 @@
-//! Fan-out: one read feeds several targets, and a slow target does not delay the others.
+//! Fan-out: one read feeds several targets, and a slow target does not delay the other targets.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,8 +22,7 @@ const MAX_QUEUED_PIECES: usize = 16;
 const MAX_PIECE: usize = 64 * 1024;
 
 /// Minimum time per blob that fast targets wait for a slow target before the slow target falls behind. If half of the
-/// read's elapsed time is longer, the fast targets wait for that time instead. A target of about the same speed needs
-/// less time.
+/// read's elapsed time is longer, the fast targets wait for half of the elapsed time.
 const MIN_WAIT: Duration = Duration::from_millis(300);
 
 /// Interval at which the feed checks if fast targets wait for a slow target.
@@ -37,7 +36,7 @@ pub(crate) struct Branch {
     pub(crate) status: BranchStatus,
 }
 
-/// State of a stream in comparison with the streams of the sibling targets.
+/// Progress of a stream, compared with the streams of the sibling targets.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct BranchStatus(Arc<Flags>);
 
@@ -48,8 +47,8 @@ struct Flags {
 }
 
 impl BranchStatus {
-    /// Returns true if the stream ended with an error because its target fell behind and no permit for a separate read
-    /// was free.
+    /// Returns true if the target fell behind and no permit for a separate read was free. The stream then ended with an
+    /// error.
     pub(crate) fn was_interrupted(&self) -> bool {
         self.0.was_interrupted.load(Ordering::Relaxed)
     }
@@ -80,9 +79,11 @@ struct BranchReader {
     status: BranchStatus,
 }
 
-/// Reads `blob` once and passes its bytes to one stream for each tracker. A stream that falls behind continues with a
-/// separate read from its position if its target has a free permit, and otherwise ends with an error. A stream also
-/// continues with a separate read if the shared read ends early.
+/// Reads `blob` once and passes its bytes to one stream for each tracker.
+/// - If a stream falls behind and its target has a free permit, the stream continues with a separate read from its
+///   position.
+/// - If a stream falls behind and its target has no free permit, the stream ends with an error.
+/// - If the shared read ends early, each stream continues with a separate read.
 pub(crate) fn split(
     source: &Arc<dyn Source>,
     blob: &Descriptor,
@@ -113,7 +114,6 @@ pub(crate) fn split(
     branches
 }
 
-/// Starts a read for one target.
 pub(crate) fn read_alone(source: &Arc<dyn Source>, blob: &Descriptor) -> Branch {
     Branch { bytes: read::read(source.clone(), blob.clone(), 0), status: BranchStatus::default() }
 }
@@ -127,7 +127,7 @@ struct FedTarget {
     status: BranchStatus,
 }
 
-/// Feeds the targets. The feed ends when the read ends, or when all targets have ended, even if the read hangs.
+/// Feeds the targets. The feed ends when the read ends or when all targets have ended.
 async fn feed(read: ByteStream, mut targets: Vec<FedTarget>) {
     let mut read = read.flat_map(|piece| stream::iter(split_piece(piece)));
     let started = Instant::now();
@@ -151,8 +151,8 @@ async fn feed(read: ByteStream, mut targets: Vec<FedTarget>) {
     }
 }
 
-/// Passes a piece to one of the targets. Returns false if the target must not be fed any more: its stream was dropped,
-/// or the target fell behind.
+/// Passes a piece to one of the targets. Returns false if the feed must drop the target: its stream was dropped, or the
+/// target fell behind.
 async fn send_piece(targets: &mut [FedTarget], index: usize, piece: &Piece, started: Instant) -> bool {
     let queue = targets[index].queue.clone();
     if let Ok(slot) = queue.try_reserve() {
@@ -236,9 +236,8 @@ impl BranchReader {
         }
     }
 
-    /// Acquires the permit for a separate read once the target has fallen behind. If no permit is free, returns an
-    /// error instead of the queued pieces, so that these pieces do not occupy memory while the target waits for a
-    /// permit.
+    /// If the target has fallen behind, acquires the permit for a separate read. If no permit is free, returns an error
+    /// instead of the queued pieces. So these pieces occupy no memory while the target waits for a permit.
     fn acquire_permit_if_behind(&mut self) -> Result<(), StoreError> {
         if let Some(tracker) = &self.tracker
             && self.permit.is_none()

@@ -1,7 +1,6 @@
-//! Memory for transfers in flight, allocated in units. Tenants are served in turn. A tenant that already has memory
-//! gets more only if it then has at most three times as much memory as stays free. So a tenant whose transfers hang
-//! leaves a quarter of all memory to the other tenants, a second such tenant leaves a quarter of that quarter, and a
-//! later tenant still gets some memory.
+//! Memory for transfers in flight, allocated in units. The limiter serves tenants in turn. If a tenant already has
+//! memory, its new total may be at most three times the remaining free memory. So a tenant whose transfers hang leaves
+//! a quarter of the free memory to the other tenants.
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -16,7 +15,7 @@ const MAX_TENANT_SHARE: u64 = 3;
 
 type MemoryQueue = WaitQueue<MemoryState, 1>;
 
-/// Memory of the process, and the transfers that wait for it.
+/// Memory of the process, and the transfers that wait for memory.
 #[derive(Debug, Clone)]
 pub(crate) struct MemoryLimiter(Arc<MemoryQueue>);
 
@@ -45,8 +44,8 @@ impl MemoryLimiter {
     pub(crate) async fn take(&self, tenant: Tenant, units: u32) -> MemoryPermit {
         let amount = NonZeroU32::new(units).unwrap_or(NonZeroU32::MIN);
         let (permit, _) = self.0.acquire(tenant, 0, amount).await;
-        // A waiter leaves the queue only with a permit. If the permit were lost, proceeding without one is better than
-        // a deadlock.
+        // A waiter leaves the queue only with a permit. Without a permit, the transfer proceeds, because a deadlock
+        // would be worse.
         permit.unwrap_or_else(|| MemoryPermit { queue: self.0.clone(), tenant, units: 0 })
     }
 
@@ -59,9 +58,9 @@ impl MemoryLimiter {
 impl Resource for MemoryState {
     type Grant = MemoryPermit;
 
-    /// Takes the units. A tenant that would exceed its share is passed by other tenants. Its own waiters keep their
-    /// order: otherwise its waiter for much memory could wait for ever. For the same reason, if the next waiter needs
-    /// more memory than is free, no later waiter is served before it.
+    /// Takes the units. If a tenant would exceed its share, other tenants are served first. The waiters of one tenant
+    /// keep their order. If the next waiter needs more than the free memory, the limiter serves no later waiter first.
+    /// Otherwise a waiter for much memory could wait for ever.
     fn take(&mut self, tenant: Tenant, _: usize, amount: NonZeroU32, _: Instant) -> Result<MemoryPermit, Unavailable> {
         let units = amount.get();
         if self.exceeds_share(tenant, units) {
@@ -121,7 +120,7 @@ mod tests {
         memory.take(Tenant::from_name(name), units).now_or_never()
     }
 
-    /// Starts to wait for memory, and asserts that there is not enough.
+    /// Starts to wait for memory, and asserts that the free memory does not suffice.
     fn wait(memory: &MemoryLimiter, name: &str, units: u32) -> Taking {
         let (memory, tenant) = (memory.clone(), Tenant::from_name(name));
         let mut waiting: Taking = Box::pin(async move { memory.take(tenant, units).await });

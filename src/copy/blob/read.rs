@@ -1,4 +1,4 @@
-//! Stream of a blob from its source, which resumes with a ranged read after the connection broke.
+//! Stream of a blob from its source. After a broken connection, the stream resumes with a ranged read.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,8 +23,8 @@ struct Reading {
     ended: bool,
 }
 
-/// Returns the bytes of `blob` from `offset` on. Reads that end with a transient error are retried. An error that is
-/// not retried is the last item.
+/// Returns the bytes of `blob` from `offset` on. The stream retries reads that end with a transient error. Any other
+/// error is the last item.
 pub(crate) fn read(source: Arc<dyn Source>, blob: Descriptor, offset: u64) -> ByteStream {
     let reading = Reading { source, blob, offset, open: None, fruitless_retries: 0, ended: false };
     stream::unfold(reading, |mut reading| async move {
@@ -40,8 +40,7 @@ impl Reading {
         while !self.ended {
             let piece = match self.next_piece().await {
                 Some(piece) => piece,
-                // The stream may have ended at the end of the blob or too early: the caller's check of the length
-                // decides.
+                // The caller checks if the stream ended too early.
                 None => return None,
             };
             match piece {

@@ -1,5 +1,5 @@
-//! Reservation of memory for the transfer of one blob to several targets. The memory of all targets is reserved at
-//! once. Otherwise the first targets could take the memory that their siblings need to join the same read.
+//! Reservation of memory for the transfer of one blob to several targets. The first transfer reserves the memory of all
+//! targets. Otherwise the first targets could take the memory that their siblings need for the same read.
 
 use std::sync::Arc;
 
@@ -10,7 +10,6 @@ use super::memory::MemoryPermit;
 use super::stragglers::{ProgressTracker, SeparateReadPermit};
 use crate::copy::Copier;
 
-/// Memory reserved for one blob.
 #[derive(Debug)]
 pub(crate) struct SharedReservation {
     copier: Arc<Copier>,
@@ -30,7 +29,7 @@ struct ReservedMemory {
     closed: bool,
 }
 
-/// Resources of one transfer: memory, and the permit of a separate read if the target reads separately.
+/// Resources of one transfer: memory, and the permit if the target reads separately.
 #[derive(Debug)]
 pub(crate) struct Reservation {
     share: Option<Arc<SharedReservation>>,
@@ -51,7 +50,7 @@ impl SharedReservation {
     }
 
     /// Waits for the resources of one transfer. The first caller waits for the memory of all targets that keep up with
-    /// their siblings. A target that has fallen behind, or for which the reservation has no memory left, reads
+    /// their siblings. If a target has fallen behind, or the reservation has no memory left, the target reads
     /// separately.
     pub(crate) async fn take(self: &Arc<Self>, tracker: Option<&Arc<ProgressTracker>>) -> Reservation {
         let is_behind = || tracker.is_some_and(|tracker| tracker.is_behind());
@@ -88,8 +87,8 @@ impl SharedReservation {
     }
 }
 
-/// Waits for the resources of a transfer that reads separately: first for the permit of its target, if the target has
-/// siblings, and then for memory.
+/// Waits for the resources of a transfer that reads separately. If the target has siblings, waits first for the permit
+/// of the target. Then waits for memory.
 pub(crate) async fn take_alone(
     copier: &Copier,
     size: u64,
@@ -105,8 +104,7 @@ pub(crate) async fn take_alone(
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        // No transfer uses this reservation now, and the other targets may wait for other copies before they use it. So
-        // the unused memory is released.
+        // The last user releases the unused memory, because the remaining targets may wait for other copies.
         let Some(share) = &self.share else { return };
         let mut reserved = share.reserved();
         reserved.users -= 1;

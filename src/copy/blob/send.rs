@@ -16,20 +16,19 @@ use crate::copy::{Batch, CopyError};
 use crate::oci::Descriptor;
 use crate::store::{ByteStream, Upload, UploadStart, Verified};
 
-/// Maximum number of attempts to send one blob to one target. After that, the copy to the target fails.
+/// Maximum number of attempts to send one blob to one target. After the last attempt, the copy to the target fails.
 const ATTEMPTS: u32 = 3;
 
 /// Wait before a blob is sent again. The wait doubles with each attempt.
 const FIRST_WAIT: Duration = Duration::from_millis(250);
 
-/// Maximum number of times that a blob is sent again because the target closed the connection before it processed the
-/// request. These retries do not count towards [`ATTEMPTS`].
+/// Maximum number of retries after the target closed the connection before it processed the request. These retries do
+/// not count towards [`ATTEMPTS`].
 const MAX_NOT_TAKEN: u32 = 200;
 
 /// Maximum wait before a retry of a request that the target did not process.
 const MAX_NOT_TAKEN_WAIT: Duration = Duration::from_millis(100);
 
-/// Target that is ready for the bytes of a blob.
 pub(crate) struct ReadyTarget {
     pub(crate) delivery: Arc<Delivery>,
     pub(crate) owner: Owner,
@@ -41,7 +40,7 @@ pub(crate) struct ReadyTarget {
 /// - the target interrupted the upload,
 /// - the target fell behind its siblings,
 /// - a mirror of the source returned wrong bytes,
-/// - the bytes that an earlier process has sent are wrong, or the target rejects the rest of them.
+/// - the bytes that an earlier process has sent are wrong, or the target rejects the remaining bytes.
 pub(crate) async fn send(blob: &Descriptor, ready: ReadyTarget, branch: Branch) -> Result<(), CopyError> {
     let span = ready.delivery.span().clone();
     send_with_retries(blob, ready, branch).instrument(span).await
@@ -57,7 +56,7 @@ async fn send_with_retries(declared: &Descriptor, ready: ReadyTarget, branch: Br
         let blob = &mut blob;
         let resumed_at = upload.standing().map_or(0, |confirmed| confirmed.stored);
         if resumed_at > 0 {
-            // A resumed upload starts at its own offset, so it cannot use the read that it shares with its siblings.
+            // A resumed upload needs its own read, because the upload starts at another offset.
             bytes = read::read(delivery.batch.source.clone(), blob.clone(), resumed_at);
         }
         let error = match send_once(&delivery, blob, upload, bytes, &owner.progress()).await {
@@ -68,7 +67,7 @@ async fn send_with_retries(declared: &Descriptor, ready: ReadyTarget, branch: Br
             }
             Err(error) => error,
         };
-        // Wrong bytes of a mirror are more likely than a wrong size, so the other mirrors are tried first.
+        // Wrong bytes from a mirror are more likely than a wrong size. So the copy tries the other mirrors first.
         let may_have_wrong_size =
             blob.size == declared.size && (!delivery.batch.source.is_mirrored() || failures + 1 == ATTEMPTS);
         if delivery.has_ended() || delivery.batch.suspension().is_suspended() {
@@ -82,8 +81,7 @@ async fn send_with_retries(declared: &Descriptor, ready: ReadyTarget, branch: Br
         }
         if status.was_interrupted() && !has_restarted {
             has_restarted = true;
-            // The memory is released for transfers that can use it now. This transfer waits until it may read
-            // separately.
+            // Releases the memory for other transfers. This transfer waits for its permit to read separately.
             drop(reservation);
             reservation = take_alone(copier, blob.size, target.upload_holds(), delivery.tracker()).await;
         } else if may_have_wrong_size
@@ -99,7 +97,7 @@ async fn send_with_retries(declared: &Descriptor, ready: ReadyTarget, branch: Br
             not_taken += 1;
         } else {
             failures += 1;
-            // A retry after wrong bytes is useful only with mirrors: it uses another mirror.
+            // After wrong bytes, a retry uses another mirror.
             let may_use_other_mirror = error.is_corrupt() && delivery.batch.source.is_mirrored();
             if failures == ATTEMPTS || !(error.may_be_repeated() || may_use_other_mirror || cannot_resume) {
                 return Err(error);
@@ -118,8 +116,8 @@ async fn send_with_retries(declared: &Descriptor, ready: ReadyTarget, branch: Br
     }
 }
 
-/// Returns the length that the source reports for a blob, if it differs from the size in the descriptor. The digest
-/// decides which of the two is right.
+/// Returns the length that the source reports for a blob, if the length differs from the size in the descriptor. The
+/// check of the digest then decides if the length is right.
 async fn find_actual_length(delivery: &Delivery, blob: &Descriptor) -> Option<u64> {
     let source = &delivery.batch.source;
     let length = source.blob_length(blob).await.filter(|length| *length != blob.size)?;
@@ -173,7 +171,7 @@ async fn send_once(
     sent
 }
 
-/// Transfer that is reported as failed when it is dropped.
+/// Guard that reports a transfer as failed when the guard is dropped.
 struct UnreportedTransfer<'a> {
     batch: &'a Batch,
     transfer: Option<Arc<Transfer>>,

@@ -1,6 +1,6 @@
-//! Single flight: only one transfer at a time sends a blob to a registry. The other transfers of the blob wait, and
-//! then find or mount the blob. A transfer that reads from another source does not wait for a slow sender, so that a
-//! slow source does not delay copies from other sources.
+//! Single flight: only one transfer at a time sends a blob to a registry. Other transfers of the blob wait, and then
+//! find or mount the blob. A transfer from another source does not wait for a slow sender. So a slow source does not
+//! delay copies from other sources.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,19 +17,19 @@ use crate::copy::event::BlobOutcome;
 use crate::oci::{Descriptor, Digest, RepositoryName};
 use crate::store::Scope;
 
-/// Time for which a recorded blob counts as present in a repository. No request checks the blob during this time. The
-/// target's garbage collection may delete the blob at any time. In this case, the PUT of the manifest reports the
-/// missing blob, and the blob is sent again.
+/// Time for which a recorded blob counts as present in a repository. No request checks the blob during this time. If
+/// the target's garbage collection deletes the blob, the PUT of the manifest reports the missing blob. Then the copy
+/// sends the blob again.
 const TRUSTED_FOR: Duration = Duration::from_secs(600);
 
 /// Maximum number of blobs in the table. At about 200 bytes per blob, the table uses at most about 13 MiB.
 const MAX_BLOBS: usize = 65_536;
 
-/// Interval at which a waiter checks the progress of the transfer that it waits for.
+/// Interval at which a waiter checks the progress of the other transfer.
 const CHECK_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Maximum remaining time of a sender, estimated from its progress. A transfer that can read from another source waits
-/// only for senders that need no more time than this.
+/// Maximum remaining time of a sender, estimated from its progress. A transfer from another source does not wait for a
+/// sender with a longer remaining time.
 const MAX_REMAINING: Duration = Duration::from_secs(60);
 
 /// Repository within a scope. `None` for a layout, which is a single repository without a name.
@@ -45,9 +45,7 @@ type Table = HashMap<(Scope, Digest), Flight>;
 
 #[derive(Debug, Default)]
 struct Flight {
-    /// Repositories that contain the blob.
     present: HashMap<RepositoryScope, PresentBlob>,
-    /// Progress of each running transfer of the blob.
     running: Vec<Arc<FlightProgress>>,
     ended: Arc<Notify>,
 }
@@ -56,7 +54,7 @@ struct Flight {
 #[derive(Debug)]
 pub(crate) struct FlightProgress {
     repository: RepositoryScope,
-    /// True if the transfer sends bytes, because no repository of the scope is known to contain the blob.
+    /// True if the transfer sends bytes. False if the transfer mounts the blob from another repository of the scope.
     sends: bool,
     /// Scope from which the blob is read.
     source: Scope,
@@ -68,24 +66,22 @@ pub(crate) struct FlightProgress {
 }
 
 impl FlightProgress {
-    /// Restarts the count: the transfer now sends the bytes from position `stored` on.
+    /// Restarts the count. The transfer now sends the bytes from position `stored` on.
     pub(crate) fn restart(&self, stored: u64) {
         self.stored.store(stored, Ordering::Relaxed);
         self.sent.store(0, Ordering::Relaxed);
     }
 
-    /// Adds a number of bytes that are being sent.
     pub(crate) fn advance(&self, bytes: u64) {
         self.sent.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Returns true if another transfer of the blob, which would read from `source`, must wait for this transfer.
+    /// Returns true if another transfer of the blob from `source` must wait for this transfer.
     fn is_worth_waiting_for(&self, source: &Scope) -> bool {
         let (elapsed, sent) = (self.started.elapsed(), self.sent.load(Ordering::Relaxed));
         let position = self.stored.load(Ordering::Relaxed) + sent;
         let bytes_left = self.size.saturating_sub(position);
-        // The remaining time is `bytes_left * elapsed / sent`. The comparison multiplies instead of dividing, because
-        // `sent` may be 0.
+        // The remaining time is `bytes_left * elapsed / sent`. `sent` may be 0, so the comparison multiplies.
         let is_quick = u128::from(bytes_left) * elapsed.as_millis() <= u128::from(sent) * MAX_REMAINING.as_millis();
         self.source == *source || elapsed < CHECK_INTERVAL || is_quick
     }
@@ -99,14 +95,13 @@ pub(crate) struct PresentBlob {
 }
 
 impl PresentBlob {
-    /// Returns true if the bytes were sent at `then` or later. If the responses of a target are wrong, only sent bytes
-    /// prove that it has the blob.
+    /// Returns true if a transfer sent the bytes at `then` or later. If the responses of a target are wrong, only sent
+    /// bytes prove that the target has the blob.
     pub(crate) fn was_sent_since(&self, then: Instant) -> bool {
         self.outcome == BlobOutcome::Copied && self.since >= then
     }
 }
 
-/// Result of [`Flights::claim`].
 #[derive(Debug)]
 pub(crate) enum Claim {
     /// The blob is in the repository.
@@ -122,10 +117,9 @@ pub(crate) enum Claim {
 pub(crate) struct Waiting(OwnedNotified);
 
 impl Waiting {
-    /// Waits until the other transfer has ended, or until the progress of the other transfer must be checked.
+    /// Waits until the other transfer has ended, but at most [`CHECK_INTERVAL`].
     pub(crate) async fn wait(self) {
-        // The result is not needed: the caller claims the blob again, both after the notification and after the
-        // timeout.
+        // The caller claims the blob again after the notification and after the timeout.
         let _ = tokio::time::timeout(CHECK_INTERVAL, self.0).await;
     }
 }
@@ -143,8 +137,8 @@ pub(crate) struct Ownership {
 }
 
 impl Flights {
-    /// Claims the transfer of a blob from `source` to a repository. Never waits: if the owner of a claim waited for
-    /// another claim, two owners could wait for each other.
+    /// Claims the transfer of a blob from `source` to a repository. Never waits, because two owners of claims could
+    /// wait for each other.
     pub(crate) fn claim(
         self: &Arc<Self>,
         place: &(Scope, RepositoryScope),
@@ -184,7 +178,7 @@ impl Flights {
         let sends = mount_from.is_none();
         let conflicts = |other: &&Arc<FlightProgress>| other.repository == *repository || (sends && other.sends);
         if flight.running.iter().filter(conflicts).any(|other| other.is_worth_waiting_for(source)) {
-            // The future is created under the lock, so that no notification is missed.
+            // The lock ensures that the future misses no notification.
             return Claim::Wait(Waiting(flight.ended.clone().notified_owned()));
         }
         let (stored, sent, started) = (AtomicU64::new(0), AtomicU64::new(0), Instant::now());
@@ -250,12 +244,11 @@ impl Owner {
         Self { ownership, _transfer: tracker.map(ProgressTracker::start_transfer) }
     }
 
-    /// Returns a sibling repository that contains the blob.
     pub(crate) fn mount_from(&self) -> Option<&RepositoryName> {
         self.ownership.mount_from.as_ref()
     }
 
-    /// Returns the progress of the transfer, which the waiters for the blob observe.
+    /// Returns the progress of the transfer. The waiters for the blob observe this progress.
     pub(crate) fn progress(&self) -> Arc<FlightProgress> {
         self.ownership.progress.clone()
     }

@@ -1,6 +1,6 @@
-//! Stragglers: targets that are slower than their siblings. A straggler reads separately, so that no sibling waits for
-//! it. The number of separate reads is limited, because the siblings need the memory and the source's request permits
-//! too.
+//! Stragglers: targets that are slower than their siblings. A straggler reads separately, so no sibling waits for the
+//! straggler. The number of separate reads is limited, because the siblings also need memory and request permits of the
+//! source.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,8 +14,7 @@ use crate::store::Scope;
 /// Maximum number of large blobs that one straggler reads at the same time.
 const SEPARATE_READS: usize = 4;
 
-/// Maximum size of a small blob, in bytes. The read of a small blob ends quickly, even if the blob is sent slowly, so
-/// it needs no permit.
+/// Maximum size of a small blob, in bytes. The read of a small blob ends quickly, so the read needs no permit.
 const MAX_SMALL_BLOB: u64 = 128 * 1024;
 
 /// Progress trackers of all targets that have siblings, for the whole process.
@@ -41,11 +40,10 @@ pub(crate) struct ProgressTracker {
     separate_reads: Arc<Semaphore>,
 }
 
-/// Guard that counts a blob as being transferred to the target until it is dropped.
+/// Guard that counts a blob as being transferred to the target until the guard is dropped.
 #[derive(Debug)]
 pub(crate) struct TransferGuard(Arc<ProgressTracker>);
 
-/// Permit for a separate read.
 #[derive(Debug)]
 pub(crate) struct SeparateReadPermit {
     _permit: Option<OwnedSemaphorePermit>,
@@ -63,8 +61,7 @@ impl ProgressTracker {
         }
     }
 
-    /// Marks the target as a straggler, after its siblings have waited long enough for it. `why` is the reason, for the
-    /// log.
+    /// Marks the target as a straggler. `why` is the reason for the log.
     pub(crate) fn mark_behind(&self, why: &str) {
         if !self.behind.swap(true, Ordering::Relaxed) {
             let registry = &self.scope;
@@ -72,8 +69,8 @@ impl ProgressTracker {
         }
     }
 
-    /// Returns true if the target reads separately: from the time when it fell behind until no blob is being
-    /// transferred to it.
+    /// Returns true if the target reads separately. A target that fell behind reads separately until all its transfers
+    /// have ended.
     pub(crate) fn is_behind(&self) -> bool {
         self.behind.load(Ordering::Relaxed)
     }
@@ -93,7 +90,7 @@ impl ProgressTracker {
         SeparateReadPermit { _permit: Some(permit.expect("the semaphore is never closed")) }
     }
 
-    /// Returns the permit of [`ProgressTracker::separate_read`] if the permit is available at once.
+    /// Returns the permit of [`ProgressTracker::separate_read`] if a permit is free.
     pub(crate) fn try_separate_read(&self, size: u64) -> Option<SeparateReadPermit> {
         if size <= MAX_SMALL_BLOB {
             return Some(SeparateReadPermit { _permit: None });
@@ -102,22 +99,21 @@ impl ProgressTracker {
     }
 }
 
-/// Comparison of the number of blobs that several targets have finished since the start of the comparison.
+/// Comparison of several targets: the number of blobs that each target has finished since the start of the comparison.
 #[derive(Debug)]
 pub(crate) struct ProgressComparison(Vec<(Arc<ProgressTracker>, u64)>);
 
 impl ProgressComparison {
-    /// Starts a comparison of these targets.
     pub(crate) fn new<'a>(trackers: impl Iterator<Item = &'a Arc<ProgressTracker>>) -> Self {
         Self(trackers.map(|tracker| (tracker.clone(), tracker.finished.load(Ordering::Relaxed))).collect())
     }
 
-    /// Restarts the comparison from zero.
     pub(crate) fn restart(&mut self) {
         *self = Self::new(self.0.iter().map(|(tracker, _)| tracker));
     }
 
-    /// Returns true if the target has finished no blob, or less than half as many blobs as another target.
+    /// Returns true if the target has finished no blob, or if another target has finished more than twice the number of
+    /// blobs.
     pub(crate) fn is_behind(&self, tracker: &Arc<ProgressTracker>) -> bool {
         let finished_since =
             |(tracker, before): &(Arc<ProgressTracker>, u64)| tracker.finished.load(Ordering::Relaxed) - before;

@@ -1,5 +1,5 @@
-//! Suspension and resumption of uploads: the uploads of an interrupted copy end between two chunks, and the next run
-//! resumes them.
+//! Suspension and resumption of uploads. The uploads of an interrupted copy end between two chunks, and the next run
+//! resumes these uploads.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,20 +15,20 @@ use crate::copy::batch::Batch;
 use crate::oci::{Descriptor, Digest};
 use crate::store::{BlobLookup, ByteStream, ErrorKind, ProgressSink, Step, StoreError, Target, UploadSession};
 
-/// Maximum time to wait until the suspended uploads have sent their current chunks.
+/// Maximum wait until the suspended uploads have sent their current chunks.
 const LAST_CHUNK: Duration = Duration::from_secs(3);
 
-/// Store of the progress of unfinished uploads. The saved progress is a hint: the endpoint decides which bytes it has.
+/// Store of the progress of unfinished uploads. The saved progress is a hint. The response of the endpoint states the
+/// stored bytes.
 #[async_trait]
 pub trait UploadSessionStore: fmt::Debug + Send + Sync {
-    /// Returns the saved progress of the upload of a blob to the repository `target`, if an earlier run did not finish
-    /// this upload.
+    /// Returns the saved progress of an unfinished upload of a blob to the repository `target`.
     async fn recall(&self, target: &str, blob: Digest) -> Option<UploadSession>;
 
     /// Saves the progress of the upload of a blob to the repository `target`.
     async fn save(&self, target: &str, blob: Digest, session: UploadSession);
 
-    /// Removes the saved progress of an upload that has finished or cannot be resumed.
+    /// Removes the saved progress of an upload that has finished or cannot resume.
     async fn forget(&self, target: &str, blob: Digest);
 }
 
@@ -40,17 +40,17 @@ pub struct Suspension {
 }
 
 impl Suspension {
-    /// Signals every upload to end after its current chunk, and waits until all uploads have ended, for three seconds
-    /// at most.
+    /// Signals every upload to end after its current chunk. Waits until all uploads have ended, for at most three
+    /// seconds.
     pub async fn suspend(&self) {
         self.signal.cancel();
         self.running.close();
-        // An upload that has not ended by then is interrupted within a chunk.
+        // If an upload has not ended in time, the upload is interrupted within a chunk.
         let _ = tokio::time::timeout(LAST_CHUNK, self.running.wait()).await;
     }
 
-    /// Returns true if the uploads were signalled to end. The suspension may be the cause of an error after that
-    /// signal, although the error names an endpoint.
+    /// Returns true if the uploads were signalled to end. The suspension may then cause an error, although the error
+    /// names an endpoint.
     #[must_use]
     pub fn is_suspended(&self) -> bool {
         self.signal.is_cancelled()
@@ -61,8 +61,8 @@ impl Suspension {
         self.running.token()
     }
 
-    /// Passes the bytes on until the uploads are signalled to end, and then returns an error. A sender of chunks starts
-    /// no further chunk after this error.
+    /// Passes the bytes on until the uploads are signalled to end. Then the stream returns an error, and the upload
+    /// starts no further chunk.
     pub(crate) fn end_when_suspended(&self, bytes: ByteStream, place: &str, blob: &Descriptor) -> ByteStream {
         let ended = StoreError::new(place, Step::ReadBlob, blob.digest, ErrorKind::Unavailable, "interrupted");
         let signal = self.signal.clone();
@@ -72,8 +72,8 @@ impl Suspension {
     }
 }
 
-/// Resumes the saved upload of a blob, or restarts the upload if it cannot be resumed. Returns [`BlobLookup::Found`] if
-/// the target has the blob by now. Returns `None` if no upload of the blob is saved.
+/// Resumes the saved upload of a blob. If the target cannot resume the upload, restarts the upload. Returns
+/// [`BlobLookup::Found`] if the target now has the blob. Returns `None` if no upload of the blob is saved.
 pub(crate) async fn resume_or_restart(
     batch: &Batch,
     target: &dyn Target,
@@ -102,11 +102,11 @@ pub(crate) async fn resume_or_restart(
             );
         }
     }
-    // The target was queried for the blob above, so this request only opens an upload.
+    // The code above has queried the target for the blob, so this request only opens an upload.
     Some(target.begin_upload(blob, None).await.map(BlobLookup::from))
 }
 
-/// Returns the listener that saves the progress of a blob's upload, if the upload can be resumed.
+/// Returns the listener that saves the progress of a blob's upload; `None` if the batch saves no progress for the blob.
 pub(crate) fn progress_listener(batch: &Batch, target: &dyn Target, blob: &Descriptor) -> Option<ProgressSink> {
     let upload_store = batch.upload_store(target, blob)?.clone();
     let (place, digest) = (Arc::<str>::from(target.place()), blob.digest);
@@ -116,7 +116,6 @@ pub(crate) fn progress_listener(batch: &Batch, target: &dyn Target, blob: &Descr
     }))
 }
 
-/// Removes the saved progress of the upload of a blob that has finished or cannot be resumed.
 pub(crate) async fn forget_upload(batch: &Batch, target: &dyn Target, blob: &Descriptor) {
     if let Some(upload_store) = batch.upload_store(target, blob) {
         upload_store.forget(target.place(), blob.digest).await;

@@ -26,12 +26,12 @@ use crate::copy::{Batch, CopyError};
 use crate::oci::{Descriptor, Digest};
 use crate::store::{BlobLookup, Verified};
 
-/// Time that the targets that are ready for a blob's bytes wait for their siblings to join the read. After each wait,
-/// the siblings that do not keep up fall behind.
+/// Time that ready targets wait for their siblings to join the read of a blob. After each wait, the siblings that do
+/// not keep up fall behind.
 const RENDEZVOUS: Duration = Duration::from_secs(1);
 
-/// Maximum number of waits for siblings. A sibling that keeps up may still be late for one blob, because registries do
-/// not receive the requests for all blobs in the same order.
+/// Maximum number of waits for siblings. A sibling that keeps up may be late for one blob, because each registry
+/// receives the requests in another order.
 const RENDEZVOUS_TIMES: usize = 10;
 
 /// Reason logged for a target that has not opened its upload in time.
@@ -39,21 +39,21 @@ const LATE_REASON: &str =
     "the target finished less than half as many blobs as a sibling, and was late to open an upload";
 
 /// Maximum number of blobs of one order that are transferred at the same time. The number is large enough to use every
-/// connection, and small enough that an image whose layers are all missing fails after a part of its requests.
+/// connection. If all layers of an image are missing, the copy fails before it requests every layer.
 const BLOBS_AT_ONCE: usize = 256;
 
-/// Degree of trust in the information about the blobs of a target.
+/// Trust in the information about the blobs of a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Trust {
     /// Trust the records of this process: a blob that arrived at the target is still present.
     Memory,
     /// Trust only the target's responses to requests.
     Responses,
-    /// Trust nothing: send the blob even if the target reports it as present.
+    /// Trust nothing: send the blob even if the target reports the blob as present.
     Nothing,
 }
 
-/// Blobs of one order. Each is transferred once to all targets of the order.
+/// Blobs of one order. Each blob is transferred once to all targets of the order.
 pub(crate) struct Blobs {
     batch: Arc<Batch>,
     deliveries: Vec<Arc<Delivery>>,
@@ -70,12 +70,11 @@ impl Blobs {
 }
 
 impl SurveyListener for Blobs {
-    /// Starts the transfer of the blobs of a manifest.
     fn on_manifest(&self, node: &Node, is_required: bool) {
         node.blobs().into_iter().for_each(|blob| self.on_blob(blob, is_required));
     }
 
-    /// Starts the transfer of a blob. Before this function returns, each delivery has recorded that it waits for the
+    /// Starts the transfer of a blob. Before this function returns, each delivery has recorded its wait for the
     /// transfer.
     fn on_blob(&self, blob: &Descriptor, is_required: bool) {
         if !self.started.lock().insert(blob.digest) {
@@ -84,7 +83,7 @@ impl SurveyListener for Blobs {
         let waiters = self.deliveries.iter().map(|delivery| BlobWaiter::new(delivery, blob, is_required)).collect();
         let (batch, blob, permits) = (self.batch.clone(), blob.clone(), self.permits.clone());
         let job = async move {
-            // The permit is acquired before any claim, so that the owner of a claim never waits for a permit. The
+            // The job acquires the permit before any claim. So the owner of a claim never waits for a permit. The
             // semaphore is never closed.
             let _permit = permits.acquire().await;
             copy_to_all(batch, blob, waiters).await;
@@ -124,12 +123,12 @@ impl BlobWaiter {
     }
 }
 
-/// Preparation of a target. Returns the index of the target, and one of these results: the target is ready for bytes,
-/// the target needs no bytes (`None`), or an error.
+/// Preparation of a target. Returns the index of the target, with the ready target, `None` if the target needs no
+/// bytes, or an error.
 type Preparation = BoxFuture<'static, (usize, Result<Option<ReadyTarget>, CopyError>, BlobWaiter)>;
 
-/// Transfers a blob to all targets. The blob is claimed at all targets at once. If the targets were claimed one after
-/// the other, two orders could each get some of the targets, and both would read the blob.
+/// Transfers a blob to all targets. Claims the blob at all targets at once. Otherwise two orders could each claim some
+/// of the targets, and both would read the blob.
 async fn copy_to_all(batch: Arc<Batch>, blob: Descriptor, waiters: Vec<BlobWaiter>) {
     let places = waiters.iter().map(|waiter| waiter.delivery.place()).collect::<Vec<_>>();
     let claims = batch.copier.flights.claim_each(&places, &blob, &batch.source.scope());
@@ -149,7 +148,7 @@ async fn copy_to_all(batch: Arc<Batch>, blob: Descriptor, waiters: Vec<BlobWaite
     join(copy_together(&batch, &blob, owners), join_all(waiters_done)).await;
 }
 
-/// Prepares all targets, then feeds the targets that need the bytes from one read. A target that is late or has fallen
+/// Prepares all targets. Then feeds the targets that need the bytes from one read. A target that is late or has fallen
 /// behind reads separately.
 async fn copy_together(batch: &Arc<Batch>, blob: &Descriptor, owners: Vec<(Owner, BlobWaiter)>) {
     let trackers: Vec<_> = owners.iter().map(|(_, waiter)| waiter.delivery.tracker().cloned()).collect();
@@ -161,9 +160,9 @@ async fn copy_together(batch: &Arc<Batch>, blob: &Descriptor, owners: Vec<(Owner
     join(send_shared(batch, blob, ready_targets), join_all(late)).await;
 }
 
-/// Prepares the targets until each of them has the blob, has failed or is ready for bytes, or until the ready targets
-/// have waited long enough. Returns the ready targets and the unfinished preparations. Targets that do not keep up have
-/// fallen behind by then.
+/// Prepares the targets. The function ends when all preparations have finished, or when the ready targets have waited
+/// long enough. Returns the ready targets and the unfinished preparations. Late targets that do not keep up are then
+/// marked as behind.
 async fn gather_ready(
     blob: &Descriptor,
     owners: Vec<(Owner, BlobWaiter)>,
@@ -252,7 +251,7 @@ async fn copy_alone(delivery: &Arc<Delivery>, blob: &Descriptor, owner: Owner, t
     }
 }
 
-/// Finds or mounts the blob, or else opens an upload. Returns `None` if the target has the blob. Without a shared
+/// Finds or mounts the blob, or opens an upload. Returns `None` if the target has the blob. Without a shared
 /// reservation, the target reads the blob separately.
 async fn prepare(
     delivery: &Arc<Delivery>,
@@ -266,7 +265,7 @@ async fn prepare(
     }
     let (target, source) = (delivery.target(), &delivery.batch.source);
     let from = match owner.mount_from() {
-        // An earlier mount may have been reported wrongly.
+        // The target may have reported a false success of an earlier mount.
         _ if trust != Trust::Memory => None,
         Some(sibling) => Some(sibling.clone()),
         None if source.scope() == target.scope() => source.repository().cloned(),
@@ -281,12 +280,12 @@ async fn prepare(
             None => take_alone(&delivery.batch.copier, blob.size, target.upload_holds(), delivery.tracker()).await,
         }
     };
-    // An upload may be saved for an empty target too: the first copy to it may have been interrupted.
+    // An empty target may also have a saved upload, because the first copy may have been interrupted.
     let resumed = match may_exist {
         true => suspension::resume_or_restart(&delivery.batch, target.as_ref(), blob).await,
         false => None,
     };
-    // The transfer waits for memory early only if it will certainly send bytes.
+    // The transfer waits for memory now only if it will certainly send bytes.
     let (lookup, reservation) = if let Some(resumed) = resumed {
         (resumed, None)
     } else if must_query {
@@ -318,9 +317,9 @@ async fn prepare(
 }
 
 /// Keeps or replaces a blob whose length at the target differs from the size in the manifest:
-/// - If the source has the blob with the length of the target's blob, and the source's bytes have the digest, then the
-///   manifest is wrong. The blob at the target is kept.
-/// - Otherwise the blob is sent again.
+/// - If the source's blob has the length of the target's blob and the right digest, the manifest is wrong. The function
+///   keeps the blob at the target.
+/// - Otherwise the function opens an upload to send the blob again.
 async fn keep_or_replace(delivery: &Delivery, blob: &Descriptor, stored: u64) -> Result<BlobLookup, CopyError> {
     let (source, target) = (&delivery.batch.source, delivery.target());
     if source.blob_length(blob).await == Some(stored) {
@@ -339,7 +338,7 @@ async fn keep_or_replace(delivery: &Delivery, blob: &Descriptor, stored: u64) ->
     Ok(target.begin_replacement(blob, stored).await.map_err(CopyError::target)?.into())
 }
 
-/// Claims the blob for the target. Returns `None` if another transfer has brought the blob to the target.
+/// Claims the blob for the target. Returns `None` if the target has the blob.
 async fn claim_blob(delivery: &Delivery, blob: &Descriptor, trust: Trust) -> Option<Owner> {
     let place = delivery.place();
     let source = delivery.batch.source.scope();
@@ -350,7 +349,7 @@ async fn claim_blob(delivery: &Delivery, blob: &Descriptor, trust: Trust) -> Opt
     }
     loop {
         match flights.claim(&place, blob, &source) {
-            // Another transfer, which trusts the target's responses, has recorded the blob as present in the meantime.
+            // Another transfer has trusted a response of the target and recorded the blob as present.
             Claim::Present(record) if trust == Trust::Nothing && !record.was_sent_since(started) => {
                 flights.forget(&place.0, &place.1, blob.digest);
             }

@@ -1,5 +1,5 @@
-//! State of the walk that reads a closure: the digests that the walk has reached, the items that must be read next, and
-//! the limits.
+//! State of the walk that reads a closure: the digests that the walk has reached, the items to read next, and the
+//! limits.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -23,8 +23,7 @@ const MAX_BLOBS: usize = 32 * 1024;
 
 /// Item to read from the source, at some depth below the root.
 pub(super) enum ReadRequest {
-    /// Reservation of the reads of these manifests in the pull quota: all or none, because a part of a closure is
-    /// useless.
+    /// Reservation of the reads of these manifests in the pull quota, all or none.
     Reads(Vec<(usize, Digest)>),
     Manifest(Digest),
     /// Child of an index that is a manifest or a blob.
@@ -32,7 +31,6 @@ pub(super) enum ReadRequest {
     Companions(Arc<Node>),
 }
 
-/// Result of reading an item.
 pub(super) enum ReadResult {
     Reads(Vec<(usize, Digest)>, Reservation),
     Manifest(Digest, Result<Arc<Node>, CopyError>),
@@ -53,11 +51,10 @@ pub(super) struct ClosureWalk<'a> {
     place: &'a str,
     with_companions: bool,
     pub(super) queue: VecDeque<(usize, ReadRequest)>,
-    /// Manifests that the current step has reached for the first time. Their reads are reserved together.
+    /// Manifests that the current step has reached for the first time. One reservation contains all their reads.
     new_manifests: Vec<(usize, Digest)>,
-    /// Every digest that the walk has reached.
     reached: HashMap<Digest, ReachedManifest>,
-    /// Children of indexes whose media type does not show if they are manifests or blobs.
+    /// Children of indexes that may be manifests or blobs according to their media types.
     untyped: HashMap<Digest, Descriptor>,
     untyped_blobs: HashMap<Digest, Descriptor>,
     nodes: HashMap<Digest, Arc<Node>>,
@@ -72,7 +69,8 @@ pub(super) struct ClosureWalk<'a> {
 }
 
 impl<'a> ClosureWalk<'a> {
-    /// Starts the walk at `root`. The referrers and signatures of the root are read if `with_companions` is true.
+    /// Starts the walk at `root`. If `with_companions` is true, the walk reads the referrers and signatures of the
+    /// root.
     pub(super) fn new(batch: &'a Batch, root: Digest, with_companions: bool) -> Self {
         Self {
             place: batch.source.place(),
@@ -94,7 +92,7 @@ impl<'a> ClosureWalk<'a> {
     }
 
     /// Adds a manifest that was read, and queues the reads of its children and companions. Returns false if the
-    /// manifest is optional and is skipped because it exceeds a limit.
+    /// manifest is optional and exceeds a limit. The walk then skips the manifest.
     pub(super) fn add_manifest(&mut self, node: &Arc<Node>, depth: usize) -> Result<bool, CopyError> {
         let bytes = self.bytes + node.manifest.bytes().len();
         let new: HashSet<Digest> =
@@ -136,7 +134,6 @@ impl<'a> ClosureWalk<'a> {
         Ok(())
     }
 
-    /// Adds the referrers and signatures of a manifest.
     pub(super) fn add_companions(
         &mut self,
         subject: Digest,
@@ -177,8 +174,8 @@ impl<'a> ClosureWalk<'a> {
             self.new_manifests.push((depth, digest));
             return Ok(());
         };
-        // The walk first reached the manifest as a signature, whose companions are not copied. Now it has reached the
-        // manifest as a child or a referrer, whose companions are copied.
+        // The walk first reached the manifest as a signature, without companions. Now the walk has reached the manifest
+        // as a child or a referrer, with companions.
         if with_companions && !reached.with_companions {
             reached.with_companions = true;
             if let Some(node) = self.nodes.get(&digest) {
@@ -188,8 +185,8 @@ impl<'a> ClosureWalk<'a> {
         if is_required { self.require(digest) } else { Ok(()) }
     }
 
-    /// Marks a manifest that was optional as required, with everything that the manifest lists. Fails if one of these
-    /// manifests cannot be copied.
+    /// Marks an optional manifest and all manifests below it as required. Fails if one of these manifests cannot be
+    /// copied.
     fn require(&mut self, digest: Digest) -> Result<(), CopyError> {
         let mut to_require = vec![digest];
         while let Some(digest) = to_require.pop() {
@@ -272,8 +269,8 @@ impl<'a> ClosureWalk<'a> {
         })
     }
 
-    /// Drops manifests that list a manifest that cannot be copied, because they cannot be written. No dropped manifest
-    /// is required: everything that a required manifest lists is required too.
+    /// Drops the manifests that list a lost manifest. A target would reject such a manifest. No dropped manifest is
+    /// required, because all children of a required manifest are required.
     fn drop_parents_of_lost(&mut self) {
         while !self.lost.is_empty() {
             let lists_lost = |node: &&Arc<Node>| {
@@ -291,10 +288,10 @@ impl<'a> ClosureWalk<'a> {
         }
     }
 
-    /// Sorts the manifests into ranks: everything that an index lists is in an earlier rank than the index. A referrer
-    /// may be in an earlier or a later rank than its subject, so referrers cause no cycles. The number of ranks is
-    /// limited, because the depth at which the walk found a manifest may be less than the length of the longest chain
-    /// of indexes to it.
+    /// Sorts the manifests into ranks. The children of an index are in earlier ranks than the index. A referrer may be
+    /// in an earlier or a later rank than its subject, so referrers cause no cycles. The function limits the number of
+    /// ranks. The depth limit of the walk is not enough, because the walk may reach a manifest first by a short chain
+    /// of indexes.
     fn ranks(&self, root: Digest) -> Result<Vec<Vec<Arc<Node>>>, CopyError> {
         let lists_root = |node: &Arc<Node>| node.view.manifests().iter().any(|child| child.digest == root);
         let root_is_listed = self.nodes.values().any(lists_root);

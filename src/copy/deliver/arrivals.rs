@@ -1,5 +1,5 @@
-//! Evidence of the writes of a delivery. The evidence is recorded as an intent before each tag is written, and as an
-//! arrival afterwards. This applies to:
+//! Evidence of the writes of a delivery. Before the write of a tag, the delivery records the evidence as an intent.
+//! After the write, the delivery records the evidence as an arrival. The delivery records evidence of:
 //! - the tag of the order,
 //! - signatures,
 //! - the tag that keeps the previous content of another tag,
@@ -16,7 +16,7 @@ use crate::copy::{CopyError, Ledger};
 use crate::oci::{Digest, Manifest, MediaType, Tag, referrers_tag};
 use crate::store::Referrers;
 
-/// Adds the bytes of the arrival's own manifest to the arrival, because that manifest is sent last.
+/// Adds the bytes of the arrival's own manifest to the arrival.
 pub(super) fn with_manifest(arrival: Arrival, node: &Node) -> Arrival {
     Arrival { bytes: arrival.bytes + node.manifest.bytes().len() as u64, ..arrival }
 }
@@ -59,13 +59,13 @@ impl Delivery {
         }
     }
 
-    /// Adds referrers to the list of referrers at a target that does not list them automatically. The target's client
-    /// merges them with the existing list, so the digest of the new list is known only after the write. The intent has
-    /// the digests of the referrers instead.
+    /// Adds referrers to the list of referrers at a target that does not list referrers automatically. The target's
+    /// client merges the referrers with the existing list. So the digest of the new list is unknown before the write,
+    /// and the intent has the digests of the referrers instead.
     pub(super) async fn link_recorded(&self, subject: Digest, list: &Referrers) -> Result<(), CopyError> {
         let Some(ledger) = self.batch.ledger() else { return self.link_referrers(subject, list).await };
         let tag = referrers_tag(&subject).into();
-        // This step is auxiliary: if the digest of the old list cannot be resolved, the new list counts as different.
+        // If the request for the old list fails, the new list counts as different.
         let before =
             if self.destination().is_empty() { None } else { self.resolve_at_target(&tag).await.unwrap_or_default() };
         let listed: Vec<Digest> = list.manifests.iter().map(|referrer| referrer.digest).collect();
@@ -91,7 +91,7 @@ impl Delivery {
         self.target().link_referrers(&subject, list).await.map_err(CopyError::target)
     }
 
-    /// Returns the evidence of a list of referrers, as far as it is known before the list is written.
+    /// Returns the evidence of a list of referrers before the write.
     fn list_arrival(&self, subject: &Digest, listed: &[Digest], previous: Option<Digest>) -> Arrival {
         let (source, target) = (&self.batch.source, self.target());
         Arrival {
@@ -155,7 +155,7 @@ impl Delivery {
         arrival
     }
 
-    /// Subtracts the bytes of a signature from the bytes of the delivery: the signature has its own evidence.
+    /// Subtracts the bytes of a signature from the bytes of the delivery, because the signature has its own evidence.
     pub(super) fn subtract_bytes(&self, arrival: &Arrival) {
         let mut tally = self.tally.lock();
         tally.bytes = tally.bytes.saturating_sub(arrival.bytes);

@@ -1,5 +1,5 @@
-//! Referrers at one target. A referrer that cannot be written is reported by name. A referrer that the target does not
-//! list automatically is added to the list of referrers.
+//! Referrers at one target. If the write of a referrer fails, the delivery reports the referrer by name. If the target
+//! does not list a referrer automatically, the delivery adds the referrer to the list of referrers.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::oci::{Descriptor, Digest};
 use crate::store::{ReferrerLink, Referrers};
 
 impl Delivery {
-    /// Writes a manifest of a rank. If the write of an optional manifest fails, the manifest is reported as not copied.
+    /// Writes a manifest of a rank. If the write of an optional manifest fails, records the manifest as not copied.
     pub(super) async fn write_or_leave_behind(
         self: &Arc<Self>,
         closure: &Closure,
@@ -36,8 +36,10 @@ impl Delivery {
         }
     }
 
-    /// Returns true if an error ends the delivery, even if the affected manifest is optional: the error ends the whole
-    /// copy, the delivery has already ended, or the uploads are being suspended.
+    /// Returns true if an error on an optional manifest also ends the delivery, in these cases:
+    /// - the error ends the whole copy,
+    /// - the delivery has already ended,
+    /// - the uploads are being suspended.
     fn ends_delivery(&self, error: &CopyError) -> bool {
         error.ends_all() || self.has_ended() || self.batch.suspension().is_suspended()
     }
@@ -61,8 +63,8 @@ impl Delivery {
         all
     }
 
-    /// Writes the lists of the referrers that the target does not list automatically. If a list cannot be written, its
-    /// referrers are reported as not copied, each by its name.
+    /// Writes the lists of the referrers that the target does not list automatically. If the write of a list fails,
+    /// records its unlisted referrers as not copied.
     pub(super) async fn link_all(&self, closure: &Closure) -> Result<(), CopyError> {
         let lists = closure.referrers.iter().map(|(subject, companions)| (*subject, &companions.list));
         let lists = lists.map(|(subject, list)| (subject, self.select_arrived(closure, list), list.manifests.len()));
@@ -72,7 +74,7 @@ impl Delivery {
         let links = lists.filter(|(_, referrers, _)| unlisted(referrers)).map(|(subject, list, full)| async move {
             let linked = match list.manifests.len() == full {
                 true => self.link_once(subject, None, &list).await,
-                // The missing referrers may be copied with another tag. They are added to the list then.
+                // The copy of another tag may add the missing referrers to the list.
                 false => self.link_recorded(subject, &list).await,
             };
             self.leave_unlisted(subject, list.manifests.iter().map(|referrer| referrer.digest), linked)
@@ -80,8 +82,8 @@ impl Delivery {
         try_join_all(links).await.map(|_| ())
     }
 
-    /// If the write of a list failed, records its unlisted referrers as not copied: they are at the target, but clients
-    /// cannot find them by their subject.
+    /// If the write of a list failed, records its unlisted referrers as not copied. Clients cannot find these referrers
+    /// by their subject.
     fn leave_unlisted(
         &self,
         subject: Digest,
@@ -108,9 +110,8 @@ impl Delivery {
         Referrers { manifests, fallback: list.fallback.clone(), doubt: None }
     }
 
-    /// If the root is itself a referrer, writes it by digest and adds it to the list of referrers before the root's tag
-    /// is written. If the list cannot be written, the tag is written nevertheless, and the root is reported as not
-    /// listed.
+    /// If the root is itself a referrer, writes the root by digest and adds the root to the list of referrers. If the
+    /// write of the list fails, records the root as not listed. The delivery then still writes the root's tag.
     pub(super) async fn link_root(self: &Arc<Self>, closure: &Closure) -> Result<(), CopyError> {
         let root = &closure.root;
         let Some(subject) = root.view.subject else { return Ok(()) };
@@ -127,8 +128,8 @@ impl Delivery {
         self.leave_unlisted(subject, std::iter::once(root.digest()), linked)
     }
 
-    /// Writes a list of referrers at most once in a batch: once for the whole list of a subject, and once for each root
-    /// that refers to the subject.
+    /// Writes a list of referrers at most once in a batch for a subject and a root. `root` is `None` for the whole list
+    /// of the subject.
     async fn link_once(&self, subject: Digest, root: Option<Digest>, list: &Referrers) -> Result<(), CopyError> {
         let link = || self.link_recorded(subject, list);
         self.destination().referrers_cell(subject, root).get_or_try_init(link).await.map(|_| ())

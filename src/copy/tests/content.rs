@@ -23,7 +23,7 @@ fn manifest(media_type: &str, mut body: Value, subject: Option<&Manifest>) -> Ma
     if let Some(subject) = subject {
         body["subject"] = entry(&subject.descriptor());
     }
-    // No serializer would write these spaces: the tests notice code that serializes the manifest again.
+    // No serializer writes these spaces. So the tests notice code that serializes the manifest again.
     Manifest::new(MediaType::new(media_type), format!(" {} \n", body).into())
 }
 
@@ -44,7 +44,7 @@ pub(super) fn artifact(media_type: &str, blobs: &[&Descriptor], subject: Option<
     manifest(media_type, json!({"artifactType": "application/spdx+json", "blobs": blobs}), subject)
 }
 
-/// Returns an index whose entries have a media type, a digest and a size each.
+/// Returns an index. Each entry has a media type, a digest and a size.
 pub(super) fn raw_index(entries: &[(Option<String>, Digest, u64)]) -> Manifest {
     let entries = entries.iter().map(|(media_type, digest, size)| {
         let mut entry = json!({"digest": digest, "size": size});
@@ -56,12 +56,10 @@ pub(super) fn raw_index(entries: &[(Option<String>, Digest, u64)]) -> Manifest {
     manifest(MediaType::OCI_INDEX, json!({"manifests": entries.collect::<Vec<_>>()}), None)
 }
 
-/// Returns an index of the described children.
 pub(super) fn index(children: &[&Descriptor]) -> Manifest {
     refer_by_index(children, None)
 }
 
-/// Returns an index that refers to a subject.
 pub(super) fn refer_by_index(children: &[&Descriptor], subject: Option<&Manifest>) -> Manifest {
     let children: Vec<Value> = children.iter().map(|child| entry(child)).collect();
     manifest(MediaType::OCI_INDEX, json!({"manifests": children}), subject)

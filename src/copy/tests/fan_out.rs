@@ -1,4 +1,4 @@
-//! Tests of the fan-out: one read feeds several targets, and no target delays the others.
+//! Tests of the fan-out: one read feeds several targets, and no target delays its siblings.
 
 use super::content::{bytes, image};
 use futures_util::StreamExt as _;
@@ -130,7 +130,7 @@ async fn batches_with_crossing_targets_do_not_deadlock() {
         let copier = Copier::new(memory);
         let (forth, back) = ([&three.to[0], &three.to[1]], [&three.to[1], &three.to[0]]);
         let (first, second) = (batch_of(&copier, &three.from, &forth), batch_of(&copier, &three.from, &back));
-        // Each registry delays its first response, so that each batch gets a late response from one of them.
+        // Each registry delays its first response. So each batch gets one late response.
         for target in &three.targets[..2] {
             target.once_at(Op::Has, three.layer.digest, Fault::Delay(Duration::from_millis(100)));
         }

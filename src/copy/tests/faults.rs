@@ -1,4 +1,4 @@
-//! Tests of faults: reads that are interrupted, wrong bytes, and targets that lose content or report it wrongly.
+//! Tests of faults: interrupted reads, wrong bytes, and targets that lose content or report content wrongly.
 
 use super::content::{bytes, image, index};
 use super::memory::{Fault, Op};
@@ -31,7 +31,7 @@ async fn read_resumed_with_other_bytes_is_never_committed() {
     let layer = &one.blobs[1];
     source.rule(Op::Blob, Some(layer.digest.to_string()), Fault::BreakAt(2000), 1);
     let batch = batch(&from, &[&to]);
-    // The first read returns 2000 correct bytes. The bytes after them are corrupt.
+    // The first read returns 2000 correct bytes and then corrupt bytes.
     let copying = tokio::spawn({
         let order = order("v1", &one.manifest, 1);
         async move { batch.copy(order).await }
@@ -127,7 +127,7 @@ async fn blob_wrongly_reported_as_mounted_is_sent() {
 
 #[tokio::test(start_paused = true)]
 async fn tags_sharing_a_wrongly_reported_blob_all_arrive() {
-    // Each round starts the second copy later, so that every step of one copy coincides with every step of the other.
+    // Each round starts the second copy later. So the rounds combine all steps of the two copies.
     for late in 0..40 {
         let Pair { from, target, to, .. } = pair();
         let layer = from.put_blob(bytes(1, 3000));

@@ -1,4 +1,4 @@
-//! Tests of single flight: each blob is read once and sent once to each registry, even if several copies need it.
+//! Tests of single flight: several copies read each blob once and send the blob once to each registry.
 
 use futures_util::future::join_all;
 

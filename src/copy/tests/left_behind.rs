@@ -1,5 +1,5 @@
-//! Tests of referrers and signatures that cannot be copied: each is reported by name, and the image is copied
-//! nevertheless.
+//! Tests of referrers and signatures that cannot be copied. The copy reports each item by name and still copies the
+//! image.
 
 use super::content::{artifact, image, index, refer, refer_by_index};
 use super::memory::{Behaviour, Fault, Op};

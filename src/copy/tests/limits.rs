@@ -79,7 +79,7 @@ async fn mounts_do_not_wait_for_the_memory_of_transfers() {
     hanging.abort();
 }
 
-/// Puts an image and a chain of `length` indexes above it. Returns the image first and the top index last.
+/// Puts an image and a chain of `length` indexes above the image. Returns the image first and the top index last.
 fn put_chain(from: &Repository, length: usize) -> Vec<Manifest> {
     let mut chain = vec![put_image(from, 1).manifest];
     for _ in 0..length {
@@ -111,7 +111,7 @@ async fn deep_chain_that_is_also_listed_flat_is_refused() {
         let list = index(&descriptors.iter().collect::<Vec<_>>());
         from.put_manifest(&list, None);
         floor.insert(0, list.descriptor());
-        // With these delays, the walk reaches each part of the chain first through the flat lists.
+        // With these delays, the walk first reaches each part of the chain through the flat lists.
         let wait = Duration::from_millis(10 * at as u64);
         source.always_at(Op::Manifest, some[0].digest(), Fault::Delay(wait));
     }
@@ -139,7 +139,7 @@ async fn closure_with_too_many_blobs_is_refused() {
 #[tokio::test(start_paused = true)]
 async fn lattice_of_indexes_is_walked_once_not_per_path() {
     let Pair { source, from, to, .. } = pair();
-    // Ranks of eight manifests. Each index lists the whole rank below it, so the number of paths is exponential.
+    // Ranks of eight manifests. Each index lists the whole rank below, so the number of paths is exponential.
     let mut below: Vec<Descriptor> = (0..8).map(|seed| put_image(&from, seed).manifest.descriptor()).collect();
     for _ in 0..6 {
         below = (0..8)
@@ -222,7 +222,7 @@ async fn dropped_copy_leaves_nothing_running() {
         assert_eq!(Arc::strong_count(&batch), 1, "{op:?}");
         assert_eq!(tokio::runtime::Handle::current().metrics().num_alive_tasks(), 0, "{op:?}");
         assert_eq!((source.open_reads(), targets[0].sending(), targets[1].sending()), (0, 0, 0), "{op:?}");
-        // The claims were released: the same blobs arrive now.
+        // The earlier copies have released their claims, so the same blobs arrive now.
         [&source, &targets[0], &targets[1]].iter().for_each(|registry| registry.heal());
         arrivals(within(batch.copy(order("v1", &one.manifest, 2))).await);
     }

@@ -1,6 +1,5 @@
-//! Registry in memory: several repositories in one scope. It records every call, and refuses manifests whose content is
-//! missing. A test can make its calls fail, report wrongly, wait or hang. The registry is not a model of any one
-//! product.
+//! Registry in memory: several repositories in one scope. The registry records every call, and refuses manifests with
+//! missing content. A test can make the calls of the registry fail, report wrongly, wait or hang.
 
 use std::collections::{BTreeMap, HashMap};
 use std::future::pending;
@@ -22,7 +21,6 @@ use crate::store::{
 /// Default size of a piece of a read, in bytes.
 const PIECE: usize = 1024;
 
-/// Operation of a repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Op {
     Resolve,
@@ -40,11 +38,10 @@ pub(super) enum Op {
     Link,
 }
 
-/// Recorded call.
 #[derive(Debug, Clone)]
 pub(super) struct Call {
     pub(super) op: Op,
-    /// Digest, or the tag if there is one.
+    /// Tag of the call, or its digest if the call has no tag.
     pub(super) subject: String,
     /// Offset at which a read began.
     pub(super) offset: u64,
@@ -52,14 +49,12 @@ pub(super) struct Call {
     pub(super) done: bool,
 }
 
-/// Fault of a call.
 #[derive(Debug, Clone)]
 pub(super) enum Fault {
     Fail(ErrorKind),
-    /// Never returns.
     Hang,
     Delay(Duration),
-    /// Waits for a permit, and uses it up.
+    /// Waits for a permit and consumes the permit.
     Gate(Arc<Semaphore>),
     /// `has_blob` returns true, and a mount reports success.
     FalseSuccess,
@@ -77,7 +72,7 @@ struct Rule {
     op: Op,
     about: Option<String>,
     fault: Fault,
-    /// Number of calls that the fault still applies to.
+    /// Number of further calls to which the fault applies.
     remaining: usize,
 }
 
@@ -124,7 +119,7 @@ pub(super) struct Registry {
     name: String,
     behaviour: Behaviour,
     state: Mutex<RegistryState>,
-    /// Result of `referrers` for a subject, instead of the manifests that refer to the subject.
+    /// False results of `referrers`, by subject.
     claimed_referrers: Mutex<HashMap<Digest, Vec<Descriptor>>>,
 }
 
@@ -267,7 +262,6 @@ impl Registry {
     }
 }
 
-/// Repository of the registry.
 #[derive(Debug)]
 pub(super) struct Repository {
     registry: Arc<Registry>,
@@ -300,7 +294,7 @@ impl Repository {
         });
     }
 
-    /// Removes content, as a garbage collection would.
+    /// Removes content, like a garbage collection.
     pub(super) fn lose(&self, digest: Digest) {
         self.with_content(|content| {
             content.blobs.remove(&digest);
@@ -601,7 +595,7 @@ struct Session {
 }
 
 impl Session {
-    /// Returns the state for resuming the upload at this position. `None` unless the position is the end of a chunk.
+    /// Returns the state for resuming the upload at this position. `None` if the position is not the end of a chunk.
     fn acknowledged(&self, content: &[u8]) -> Option<UploadSession> {
         let chunk = self.registry.behaviour.chunk;
         if chunk == 0 || !content.len().is_multiple_of(chunk) {
@@ -615,7 +609,6 @@ impl Session {
     }
 }
 
-/// Guard that counts a running upload.
 struct Sending(Arc<Registry>);
 
 impl Sending {

@@ -1,5 +1,5 @@
-//! Tests of the copy's guarantees against registries in memory. Time is paused: a wait takes no real time, and a copy
-//! that waits for ever fails at once.
+//! Tests of the copy's guarantees with registries in memory. Time is paused: a wait takes no real time, and an endless
+//! wait fails at once.
 
 mod closures;
 mod content;
@@ -29,7 +29,7 @@ use crate::store::{Source, Target};
 
 const MIB: u64 = 1024 * 1024;
 
-/// Ends a copy that would wait for ever.
+/// Fails the test if a copy waits for ever.
 async fn within<T>(copy: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(3600), copy).await.expect("the copy waits for ever")
 }
@@ -61,7 +61,7 @@ fn batch_of(copier: &Arc<Copier>, source: &Arc<Repository>, targets: &[&Arc<Repo
     batch_with(copier, source, targets, Rules::default(), None)
 }
 
-/// Creates a batch with a copier of its own.
+/// Creates a batch with its own copier.
 fn batch(source: &Arc<Repository>, targets: &[&Arc<Repository>]) -> Arc<Batch> {
     batch_of(&Copier::new(64 * MIB), source, targets)
 }
@@ -107,7 +107,7 @@ fn pair() -> Pair {
     Pair { source, from, target, to }
 }
 
-/// Image at the source, of a configuration and two layers that `seed` makes different from any other.
+/// Image at the source with a configuration and two layers. Images with different seeds have different blobs.
 struct Image {
     manifest: Manifest,
     blobs: Vec<Descriptor>,

@@ -1,4 +1,5 @@
-//! Tests of companions: signatures, SBOMs and other content that belongs to a manifest without being reached from it.
+//! Tests of companions: signatures, SBOMs and other content that belongs to a manifest. The manifest does not list its
+//! companions.
 
 use std::collections::HashSet;
 
@@ -128,7 +129,7 @@ async fn cosign_tags_are_copied_with_their_manifests() {
 
 #[tokio::test(start_paused = true)]
 async fn manifest_that_is_signature_and_child_keeps_its_referrers() {
-    // The walk can reach the manifest first as a signature or first as a child.
+    // The walk first reaches the manifest as a signature in one case, and as a child in the other case.
     for late in [Op::Manifest, Op::Resolve] {
         let Pair { source, from, to, .. } = pair();
         let (both, plain) = (put_image(&from, 1), put_image(&from, 2));
@@ -277,7 +278,7 @@ async fn written_signature_tag_has_its_own_evidence() {
     assert_eq!((arrival.tag.as_ref(), arrival.digest), (Some(&signature_tag), signature.digest()));
     assert_eq!(arrival.blobs.copied, 1);
     assert_eq!(arrival.bytes, signature.bytes().len() as u64 + 12);
-    // The root, and the signature, which counts once although it is written by digest and by its tag.
+    // The root and the signature. The signature counts once, although it is written by digest and by its tag.
     assert_eq!(root.manifests, 2);
 }
 

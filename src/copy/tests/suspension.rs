@@ -16,7 +16,6 @@ use crate::store::{ErrorKind, UploadSession};
 const CHUNK: usize = 4096;
 const SIZE: u64 = 100_000;
 
-/// Store of upload progress, in memory.
 #[derive(Debug, Default)]
 struct MemoryUploadStore {
     saved: Mutex<HashMap<(String, Digest), UploadSession>>,
@@ -70,7 +69,7 @@ impl Scene {
         Self { source, from, targets, to, layer, image, upload_store: Arc::default() }
     }
 
-    /// Creates a batch to the first `targets` targets, with a new copier, as another process would.
+    /// Creates a batch to the first `targets` targets, with a new copier, like another process.
     fn batch(&self, targets: usize, suspension: &Suspension, contents: Contents) -> Arc<Batch> {
         self.batch_with_events(targets, suspension, contents, mpsc::channel(1).0)
     }

@@ -1,4 +1,4 @@
-//! Tests of indexes that list more than manifests, and of layers that another address offers.
+//! Tests of indexes that also list blobs, and of layers with a download address.
 
 use super::content::{image, index, raw_index};
 use super::memory::{Fault, Op};

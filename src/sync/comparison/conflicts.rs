@@ -1,4 +1,4 @@
-//! Tag conflicts of an entry with other entries. To find them, a run also lists the sources of the other entries that
+//! Tag conflicts of an entry with other entries. To find conflicts, a run also lists the sources of other entries that
 //! write to the same targets.
 
 use std::collections::BTreeMap;
@@ -22,11 +22,10 @@ pub(crate) struct RivalClaims(Vec<Claim>);
 
 /// Returns the claims of all other entries on the targets of a pair of repositories. For each other entry and target:
 ///
-/// - If the entry does not write to the target, it has no claim.
-/// - If the entry has the same source as the pair, and both entries keep the names of tags, the two configurations show
-///   its claims. No request is sent.
-/// - Otherwise, the function lists the source of the entry. If the listing fails, the tags that the entry selected in
-///   its last run are its claims, from the journal.
+/// - If the entry does not write to the target, the entry has no claim.
+/// - If both entries have the same source and keep the names of tags, the function finds the claims without a request.
+/// - Otherwise, the function lists the source of the entry. If the listing fails, the claims are the tags of the
+///   entry's last run, from the journal.
 pub(crate) async fn query_rival_claims(engine: &Engine, request: &RunRequest, pair: &Pair) -> RivalClaims {
     let (mut queries, mut known) = (Vec::new(), Vec::new());
     for target in &pair.targets {
@@ -45,7 +44,7 @@ pub(crate) async fn query_rival_claims(engine: &Engine, request: &RunRequest, pa
     RivalClaims(claims)
 }
 
-/// Returns the claims of an entry that selects these tags and pins of a source. `target` is the target endpoint as
+/// Returns the claims of an entry for its `selected` tags and pins of a source. `target` is the target endpoint as
 /// text.
 fn claim_selected(entry: &Entry, source: &Endpoint, target: &str, selected: &Selected) -> Vec<Claim> {
     let claim = |source: String, tags: Vec<Tag>| Claim {
@@ -71,8 +70,10 @@ fn claim_selected(entry: &Entry, source: &Endpoint, target: &str, selected: &Sel
     claims
 }
 
-/// Returns the claims of `rival`, an entry with the same source as `own`. No listing is needed, because only two kinds
-/// of tags can conflict: tags that `rival` pins, and tags that `own` pins and `rival` selects without a pin.
+/// Returns the claims of `rival`, an entry with the same source as `own`. The function needs no listing, because only
+/// these tags can conflict:
+/// - tags that `rival` pins;
+/// - tags that `own` pins and `rival` selects without a pin.
 fn find_claims_on_same_source(own: &Entry, rival: &Entry, source: &Endpoint, target: &Endpoint) -> Vec<Claim> {
     let own_pins = own.selection.pins();
     let tags = own_pins.into_keys().filter(|tag| rival.selection.takes(tag)).collect();
@@ -80,16 +81,19 @@ fn find_claims_on_same_source(own: &Entry, rival: &Entry, source: &Endpoint, tar
     claim_selected(rival, source, &target.to_string(), &selected)
 }
 
-/// Returns the text for the source of a pinned tag. The text differs from that of the source itself, so that a pinned
+/// Returns the text for the source of a pinned tag. The text differs from the text of the source itself. So a pinned
 /// tag conflicts with the same tag without a pin.
 fn pinned_source(source: &Endpoint, digest: Digest) -> String {
     format!("{source}@{digest}")
 }
 
 impl RivalClaims {
-    /// Returns the tags that both the entry of `request` and another entry would write from different sources, and the
-    /// names that the entry would give to several tags. `own` are the tags that the entry selects, and `others` further
-    /// tags of the source that the entry would select in another run.
+    /// Returns the conflicting tags of the entry of `request`:
+    /// - tags that the entry and another entry would write from different sources;
+    /// - names that the entry would give to several tags.
+    ///
+    /// `own` has the tags that the entry selects in this run. `others` has further tags of the source that the entry
+    /// would select in another run.
     pub(crate) fn conflicts_with(self, request: &RunRequest, pair: &Pair, own: &Selected, others: &[Tag]) -> Conflicts {
         let Self(mut claims) = self;
         let entry = &request.entry;
@@ -125,8 +129,8 @@ async fn query_claims(engine: &Engine, entry: &Entry, source: Endpoint, target: 
     }
 }
 
-/// Returns the names at the target of the tags that an entry selected in its last run at one of its sources, from the
-/// journal.
+/// Returns the tags that an entry selected in its last run from one of its sources, by their names at the target. The
+/// tags come from the journal.
 async fn read_last_claimed_tags(engine: &Engine, entry: &Entry, source: &Endpoint) -> Vec<Tag> {
     let Some(journal) = &engine.journal else { return Vec::new() };
     let selected = journal.last_selection(entry.name.as_str()).await.unwrap_or_default();

@@ -1,5 +1,5 @@
-//! Names of tags at the targets: the reference of a tag at a target, the names in reports, and the further tags of a
-//! source that would get the name of a pushed tag.
+//! Names of tags at the targets and in reports, and the rivals of a pushed tag: other tags that would get the same
+//! name.
 
 use futures_util::future::join_all;
 
@@ -26,7 +26,6 @@ pub(crate) fn target_reference(entry: &Entry, reference: &ManifestRef) -> Result
     }
 }
 
-/// Names of a tag in a report.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct ReportedTag {
     /// Tag at the target; `None` for a digest.
@@ -36,7 +35,8 @@ pub(crate) struct ReportedTag {
 }
 
 impl ReportedTag {
-    /// Returns the names of a tag or digest of the source. A tag without a valid name keeps its name here.
+    /// Returns the names of a tag or digest of the source. If the name at the target is invalid, the report has the
+    /// name at the source.
     pub(crate) fn new(entry: &Entry, reference: &ManifestRef) -> Self {
         let ManifestRef::Tag(tag) = reference else { return Self { tag: None, source_tag: None } };
         match entry.names.target_tag(tag) {
@@ -46,9 +46,9 @@ impl ReportedTag {
     }
 }
 
-/// Returns the tags of the source that the entry selects, that are not in `selected`, and that would get the name of a
-/// tag in `selected`. In a run for pushed tags, `selected` has only these tags. Requests each such tag; an unanswered
-/// request counts as a tag that exists.
+/// Returns the rivals of the tags in `selected`: other tags of the source that match the entry's selection and have the
+/// same name at the target. In a run for pushed tags, `selected` has only the pushed tags. The function requests each
+/// rival from the source. If the request fails, the rival counts as existing.
 pub(crate) async fn query_name_rivals(source: &dyn Source, entry: &Entry, selected: &Selected) -> Vec<Tag> {
     if entry.names.keeps_every_name() {
         return Vec::new();

@@ -1,11 +1,14 @@
-//! State of a target, as far as a list of its tags shows the state.
+//! State of a target, from a list of its tags.
 //!
-//! A list can save requests. It needs one request per page, and then the run sends no request for a tag that is not in
-//! the list, or whose digest is in the list. A run lists the target in these cases:
+//! A list can save requests. A list needs one request per page. Then the run sends no request for a tag in these cases:
+//! - The list does not contain the tag.
+//! - The list contains the tag with its digest.
+//!
+//! A run lists the target in these cases:
 //! - No earlier run of the entry has compared tags at the target.
 //! - The list of the target probably contains digests.
 //!
-//! In all other cases the run requests each tag with one HEAD, which is the only request for an unchanged tag.
+//! In all other cases, the run requests each tag with one HEAD. An unchanged tag needs no further request.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -16,13 +19,12 @@ use crate::oci::{Digest, ManifestRef, Tag};
 use crate::store::{ErrorKind, Source, StoreError, TagEntry, Target};
 use crate::sync::context::run::Run;
 
-/// Known state of one target.
 #[derive(Debug, Default)]
 pub(crate) struct TargetState {
     /// All tags of the target, each with its digest if the list contains the digest. `None` if the target was not
     /// listed.
     tags: Option<BTreeMap<Tag, Option<Digest>>>,
-    /// Tags that are locked according to the list, so that nobody may write them.
+    /// Tags that are locked according to the list. Nobody may write a locked tag.
     locked: HashSet<Tag>,
     /// Contents of the target before this run: nothing, or unknown.
     pub(crate) contents: Contents,
@@ -32,16 +34,13 @@ pub(crate) struct TargetState {
 /// tags.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TagState {
-    /// The target does not have the tag.
     Absent,
-    /// The target has the tag with this digest.
     Present(Digest),
-    /// The tag must be requested.
+    /// The state is unknown, so the run must request the tag.
     Unknown,
 }
 
 impl TargetState {
-    /// Returns the known state of a tag or digest.
     pub(crate) fn tag_state(&self, reference: &ManifestRef) -> TagState {
         match (reference, &self.tags) {
             (ManifestRef::Digest(_), _) if self.contents == Contents::Nothing => TagState::Absent,
@@ -54,18 +53,18 @@ impl TargetState {
         }
     }
 
-    /// Returns true if the tag is locked according to the list, so that nobody may write the tag.
+    /// Returns true if the tag is locked according to the list.
     pub(crate) fn is_locked(&self, reference: &ManifestRef) -> bool {
         matches!(reference, ManifestRef::Tag(tag) if self.locked.contains(tag))
     }
 }
 
-/// Lists a target if the list can save requests, and returns the state that the list shows. If the target is not
-/// listed, or the listing fails, the result contains no state.
+/// Lists a target if the list can save requests, and returns the state from the list. If the function does not list the
+/// target, or the listing fails, the result contains no state.
 ///
-/// The list of the target is expected to contain digests if the target or the source is known to list digests.
-/// `source_listed` completes when the source has been listed: the function waits for it if only the list of the
-/// source can still be a reason to list the target.
+/// The function expects digests in the list of the target if the target or the source is known to list digests.
+/// `source_listed` completes when the source has been listed. The function waits for `source_listed` if it has no other
+/// reason to list the target.
 pub(crate) async fn query_target_state(
     run: &Run<'_>,
     source: &dyn Source,
@@ -101,8 +100,8 @@ pub(crate) async fn query_target_state(
 struct TargetHistory {
     /// True if a run of this entry has compared tags at the target.
     has_compared: bool,
-    /// True if no run has started to send anything to the target. If the list of its tags is empty too, the target has
-    /// no blobs, not even from an interrupted run.
+    /// True if no run has started to send anything to the target. If the list of the target's tags is also empty, the
+    /// target has no blobs.
     nothing_sent: bool,
 }
 
@@ -119,7 +118,7 @@ async fn read_target_history(run: &Run<'_>, source: &str, target: &str) -> Targe
     }
 }
 
-/// Tags with the digests that the list states, and the tags that are locked.
+/// Tags with the digests from the list, and the locked tags.
 type TargetTags = (BTreeMap<Tag, Option<Digest>>, HashSet<Tag>);
 
 async fn list_target_tags(target: &dyn Target) -> Result<TargetTags, StoreError> {

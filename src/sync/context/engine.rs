@@ -19,7 +19,8 @@ pub struct Engine {
     pub copier: Arc<Copier>,
     /// Registries and layouts.
     pub endpoints: Arc<Endpoints>,
-    /// Journal. `None` if runs are not recorded: the user disabled the journal of `copy`, or has no writable journal.
+    /// Journal. `None` if the process records no runs, because the user disabled the journal or has no writable
+    /// journal.
     pub journal: Option<Journal>,
 }
 
@@ -56,20 +57,20 @@ impl RunRequest {
 pub struct Stop {
     /// Signal to drain: the run starts no further tags and finishes the tags in progress.
     pub drain: CancellationToken,
-    /// Signal to stop at once. The run suspends its uploads, so that the next run can resume them.
+    /// Signal to stop at once. The run suspends its uploads, and the next run can resume these uploads.
     pub now: CancellationToken,
 }
 
 impl Engine {
-    /// Creates the engine of a configuration without sending a request. `unlisted` are the options of registries that
-    /// the configuration does not name.
+    /// Creates the engine of a configuration. Sends no request. `unlisted` are the options of registries that the
+    /// configuration does not name.
     #[must_use]
     pub fn new(config: &Config, unlisted: Options, journal: Option<Journal>) -> Self {
         let endpoints = Endpoints::new(config.registries.clone(), unlisted).within(config.daemon.bandwidth.clone());
         Self { copier: Copier::new(config.daemon.memory), endpoints: Arc::new(endpoints), journal }
     }
 
-    /// Reads the known pull quotas from the journal and passes them to the registry clients.
+    /// Passes the known pull quotas from the journal to the registry clients.
     pub(crate) async fn load_quotas(&self) {
         let Some(journal) = &self.journal else { return };
         if let Some(quotas) = read_quotas(journal).await {

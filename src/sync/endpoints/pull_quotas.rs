@@ -1,5 +1,5 @@
-//! Exchange of pull quotas between registry clients and the journal. The quotas that registries report are recorded in
-//! the journal. A new process restores these quotas, so that its clients query a quota before they read.
+//! Exchange of pull quotas between registry clients and the journal. The journal records the quotas that registries
+//! report. A new process restores these quotas. So its clients query a quota before they read.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,28 +10,26 @@ use crate::journal::{Journal, QuotaRecord};
 use crate::oci::RegistryHost;
 use crate::registry::{QuotaState, Registry};
 
-/// Pull quotas that were read from the journal or written to it.
+/// Pull quotas of the journal.
 #[derive(Debug, Default)]
 pub(crate) struct PullQuotas {
     /// Quotas from the last query of the journal, for clients that are created later.
     known: Mutex<Vec<QuotaState>>,
-    /// Quotas that were last written to the journal.
     recorded: Mutex<HashMap<(RegistryHost, String), QuotaState>>,
 }
 
 impl PullQuotas {
-    /// Passes the known quotas to a client.
     pub(crate) fn apply_to(&self, registry: &Registry) {
         let known = self.known.lock();
         known.iter().for_each(|quota| registry.recall_quota(quota));
     }
 
-    /// Replaces the known quotas. They apply to clients that are created from now on.
+    /// Replaces the known quotas. The new quotas apply to clients that are created from now on.
     pub(crate) fn set_known(&self, quotas: Vec<QuotaState>) {
         *self.known.lock() = quotas;
     }
 
-    /// Returns the quotas of these clients that the journal does not contain yet, and marks these quotas as recorded.
+    /// Returns the new quotas of these clients since the last call, and marks these quotas as recorded.
     pub(crate) fn take_unrecorded(&self, clients: &[Arc<Registry>]) -> Vec<QuotaState> {
         let mut recorded = self.recorded.lock();
         let reported = clients.iter().filter_map(|registry| registry.quota());
@@ -54,7 +52,6 @@ pub(crate) async fn read_quotas(journal: &Journal) -> Option<Vec<QuotaState>> {
     }
 }
 
-/// Writes one quota to the journal.
 pub(crate) async fn record_quota(journal: &Journal, quota: QuotaState) {
     if let Err(error) = journal.record_quota(record_from_state(quota)).await {
         tracing::warn!(%error, "cannot record a pull limit: the registry will be queried");

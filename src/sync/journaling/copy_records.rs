@@ -1,7 +1,7 @@
 //! Records that a copy writes to the journal for a later run:
-//! - Progress of each upload. If such a record cannot be written or read, no tag fails: a later run sends the bytes
-//!   again.
-//! - Intent to write a tag. If an intent cannot be recorded, the tag is not written.
+//! - Progress of each upload. If the journal fails to write or read the progress, no tag fails. A later run sends the
+//!   bytes again.
+//! - Intent to write a tag. If the journal fails to record an intent, the run does not write the tag.
 
 use std::time::Duration;
 
@@ -14,10 +14,9 @@ use crate::oci::{Digest, Digester};
 use crate::store::{UploadProgress, UploadSession};
 use crate::sync::context::run::Run;
 
-/// Maximum time that an upload waits for its record to be written.
+/// Maximum time that an upload waits for the write of its record.
 const WAIT: Duration = Duration::from_secs(2);
 
-/// Journal for the copies of one run.
 #[derive(Debug)]
 struct JournalRecords {
     journal: Journal,
@@ -61,8 +60,8 @@ impl UploadSessionStore for JournalRecords {
         Some(UploadSession { session, standing: recorded, ahead })
     }
 
-    /// Waits only for a short time until the record is written, so that a journal that hangs blocks no upload. Without
-    /// the record, a later run may send bytes again.
+    /// Waits at most [`WAIT`] until the record is written. So a journal that hangs blocks no upload. Without the
+    /// record, a later run may send bytes again.
     async fn save(&self, target: &str, blob: Digest, upload: UploadSession) {
         let UploadSession { session, standing: UploadProgress { stored, hashed }, ahead } = upload;
         let ahead = ahead.map(|ahead| (ahead.stored, ahead.hashed.to_state()));

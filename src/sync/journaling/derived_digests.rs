@@ -1,12 +1,13 @@
-//! Derived digests: the digests that a target should have, each for a digest of the source. The two differ if an index
-//! is derived for some platforms. The journal stores derived digests, so that a run requests no manifest of an
+//! Derived digests: for each digest of the source, the digest that a target should have. If an index is derived for
+//! some platforms, the two digests differ. The journal stores derived digests. So a run requests no manifest of an
 //! unchanged tag.
 
 use crate::copy::{Batch, CopyError};
 use crate::journal::Journal;
 use crate::oci::{Digest, Platform, Tag};
 
-/// Derived digests of one pair of repositories, stored in the journal. Without a journal, each run derives them again.
+/// Derived digests of one pair of repositories, stored in the journal. Without a journal, each run derives the digests
+/// again.
 pub(crate) struct DerivedDigests {
     journal: Option<Journal>,
     /// The platforms as one text. `None` if the target should have the source's own digest.
@@ -24,8 +25,8 @@ impl DerivedDigests {
         Self { journal, platforms }
     }
 
-    /// Returns the digest that the target should have for `digest` of the source: `digest` itself, or, with platforms,
-    /// the digest of the derived index.
+    /// Returns the digest that the target should have for `digest` of the source. Without platforms, the result is
+    /// `digest`. With platforms, the result is the digest of the derived index.
     pub(crate) async fn derive(&self, batch: &Batch, digest: Digest) -> Result<Digest, CopyError> {
         let Some(platforms) = &self.platforms else { return Ok(digest) };
         if let Some(known) = self.find(digest, platforms).await {
@@ -47,7 +48,7 @@ impl DerivedDigests {
     }
 
     /// Returns true if an earlier run has found that the source's list `listed` names a referrer that the source does
-    /// not have. Otherwise records that this run has found it.
+    /// not have. Otherwise records this finding of this run.
     pub(crate) async fn confirm_incomplete_list(&self, target: &str, listed: Digest) -> bool {
         let key = format!("incomplete referrers at {target}");
         let is_known = self.find(listed, &key).await.is_some();
@@ -57,14 +58,14 @@ impl DerivedDigests {
         is_known
     }
 
-    /// Returns the subject that [`DerivedDigests::record_list_subject`] recorded for `content` under a tag that has the
-    /// form of a referrers list; `None` without a record.
+    /// Returns the subject that [`DerivedDigests::record_list_subject`] recorded for `content` under `tag`; `None`
+    /// without a record.
     pub(crate) async fn list_subject(&self, tag: &Tag, content: Digest) -> Option<Digest> {
         self.find(content, &format!("subject under {tag}")).await
     }
 
-    /// Records that `content` is the list of referrers of `subject`. For content that is not such a list, the caller
-    /// passes the digest of the content itself as the subject.
+    /// Records that `content` is the list of referrers of `subject`. If `content` is not a list of referrers, the
+    /// caller passes `content` as the subject.
     pub(crate) async fn record_list_subject(&self, tag: &Tag, content: Digest, subject: Digest) {
         self.record(content, &format!("subject under {tag}"), subject).await;
     }

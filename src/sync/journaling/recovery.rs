@@ -2,9 +2,8 @@
 //! interrupted, the intent stays open. The recovery requests each such tag from its target once. Then the recovery
 //! completes the evidence, or deletes the intent.
 //!
-//! Each run recovers the intents at the targets of its own entry. The daemon recovers the intents at all targets when
-//! it starts. An intent is recovered even if another entry recorded it, because entries are renamed and removed, and
-//! the content of a target is the same for all entries.
+//! Each run recovers the intents at the targets of its own entry. At its start, the daemon recovers the intents at all
+//! targets. The recovery includes the intents of other entries, because an entry may have been renamed or removed.
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
@@ -23,21 +22,19 @@ use crate::sync::context::run::Run;
 use crate::sync::selection::pairs::source_for_target;
 use crate::sync::{AccessContext, OpenError};
 
-/// Maximum number of targets that are queried at once. The recovery requests one tag at a time from each target, and
-/// skips the remaining intents at a target after the first request that fails.
+/// Maximum number of targets that the recovery queries at once. The recovery requests one tag at a time from each
+/// target. After the first failed request, the recovery skips the remaining intents at the target.
 const TARGETS_AT_ONCE: usize = 16;
 
-/// Maximum number of tags of one target that a log line names.
 const MAX_NAMED_TAGS: usize = 20;
 
-/// Result of the check of an intent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Finding {
     /// The run wrote the intended content.
     Written,
     /// The run did not write the intended content: the tag has its previous content, or does not exist.
     NotWritten,
-    /// The tag has other content: the intended content was never written, or has been replaced in the meantime.
+    /// The tag has other content: the run did not write the intended content, or someone replaced the content later.
     Unknown,
 }
 
@@ -50,7 +47,7 @@ struct OpenTarget<'a> {
 }
 
 /// Checks the open intents of earlier runs at the targets of this run's entry, before this run writes any tag. An error
-/// does not fail the run: an intent that cannot be checked stays open until the next run.
+/// does not fail the run. If a check fails, the intent stays open until the next run.
 pub(crate) async fn recover_evidence(run: &Run<'_>) {
     let (Some(journal), Some(_)) = (&run.engine.journal, run.id) else { return };
     let open = list_open_intents(journal).await;
@@ -67,7 +64,7 @@ pub(crate) async fn recover_at_start(engine: Engine, entries: Arc<Vec<Arc<Entry>
     recover_targets(&engine, journal, known).await;
 }
 
-/// Logs the open intents of earlier runs at targets to which none of these entries writes. No later run of the entries
+/// Logs the open intents of earlier runs at targets to which none of these entries writes. No run of these entries
 /// recovers these intents.
 pub async fn report_orphaned_intents(journal: &Journal, entries: &[Arc<Entry>]) {
     let open = list_open_intents(journal).await;
@@ -81,8 +78,8 @@ async fn list_open_intents(journal: &Journal) -> Vec<Intent> {
     })
 }
 
-/// Groups the intents by target. Returns first the targets to which one of the entries writes, and then the intents at
-/// all other targets.
+/// Groups the intents by target. Returns the targets to which one of the entries writes, and the intents at all other
+/// targets.
 fn group_by_target<'a>(open: &'a [Intent], entries: &'a [Arc<Entry>]) -> (Vec<OpenTarget<'a>>, Vec<&'a [Intent]>) {
     let (mut known, mut orphaned) = (Vec::new(), Vec::new());
     for intents in open.chunk_by(|a, b| a.arrival.target == b.arrival.target) {
@@ -96,8 +93,7 @@ fn group_by_target<'a>(open: &'a [Intent], entries: &'a [Arc<Entry>]) -> (Vec<Op
     (known, orphaned)
 }
 
-/// Returns an entry that writes to a target. An entry that recorded one of the intents takes precedence; otherwise the
-/// first entry is returned.
+/// Returns an entry that writes to a target. Prefers an entry that recorded one of the intents.
 fn find_writer<'a>(entries: &'a [Arc<Entry>], target: &Endpoint, intents: &[Intent]) -> Option<&'a Entry> {
     let is_author = |entry: &&Arc<Entry>| intents.iter().any(|intent| intent.entry == entry.name.as_str());
     let mut writers = entries.iter().filter(|entry| source_for_target(entry, target).is_some());
@@ -105,7 +101,6 @@ fn find_writer<'a>(entries: &'a [Arc<Entry>], target: &Endpoint, intents: &[Inte
     Some(writers.find(is_author).unwrap_or(first))
 }
 
-/// Logs the open intents at a target to which no entry writes.
 fn report_orphaned(intents: &[Intent]) {
     let Some(Intent { arrival, .. }) = intents.first() else { return };
     let (target, open) = (arrival.target.as_str(), intents.len());
@@ -126,7 +121,6 @@ fn report_orphaned(intents: &[Intent]) {
     );
 }
 
-/// Returns the tag, or the digest if there is no tag.
 fn intent_name(intent: &Intent) -> String {
     intent.arrival.tag.as_ref().map_or_else(|| intent.arrival.digest.to_string(), ToString::to_string)
 }
@@ -175,8 +169,8 @@ async fn recover_intent(
         }
         _ => judge_digest(arrival.digest, arrival.previous, present),
     };
-    // A later run may have overwritten the tag without checking the intent. Before its write, the later run recorded
-    // the digest that it found under the tag. If that digest is the intended digest, the interrupted run had written
+    // A later run may have overwritten the tag without a check of the intent. Before its write, the later run recorded
+    // the previous digest of the tag. If the previous digest is the intended digest, the interrupted run had written
     // the tag.
     let was_found_later = finding != Finding::Written && journal.was_found_later(intent.id).await.unwrap_or_default();
     let finding = if was_found_later { Finding::Written } else { finding };
@@ -193,8 +187,9 @@ async fn recover_intent(
     }))
 }
 
-/// Determines if the interrupted run wrote a list of referrers, which differs from the previous list. The digest of the
-/// list was unknown when the intent was recorded, so the list counts as written if it contains all intended referrers.
+/// Determines if the interrupted run wrote a list of referrers. If the list contains all intended referrers, the list
+/// counts as written. The intent does not have the digest of the list, because the run did not know the digest before
+/// the write.
 async fn judge_list(target: &dyn Target, list: Digest, intended: &[Digest]) -> Result<Finding, String> {
     let manifest = target.manifest(&list.into()).await.map_err(|error| error.to_string())?;
     let Ok(view) = manifest.view() else { return Ok(Finding::Unknown) };
@@ -222,7 +217,7 @@ fn log_finding(intent: &Intent, finding: Finding, present: Option<Digest>) {
     }
 }
 
-/// Determines from the present digest of a tag if the interrupted run wrote the intended digest.
+/// Determines if the interrupted run wrote the intended digest. `present` is the current digest of the tag.
 fn judge_digest(intended: Digest, previous: Option<Digest>, present: Option<Digest>) -> Finding {
     if present == Some(intended) {
         Finding::Written

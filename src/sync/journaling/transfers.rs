@@ -13,11 +13,11 @@ use crate::journal::{Journal, JournalError, RunId, TransferNote, TransferState};
 use crate::sync::context::run::Run;
 use crate::sync::{RunEvent, TagOutcome};
 
-/// Maximum number of events that are received in one step.
+/// Maximum number of events that a run receives in one step.
 const EVENTS_AT_ONCE: usize = 64;
 
-/// Records the events of a copy until the last sender is dropped. If transfers cannot be recorded, the run reports only
-/// the first error.
+/// Records the events of a copy until the last sender is dropped. If the journal fails to record transfers, the run
+/// reports only the first error.
 pub(crate) async fn journal_transfers(run: &Run<'_>, mut events: mpsc::Receiver<Event>) {
     let mut notes = TransferNotes::new(run_journal(run), |problem| run.report_problem(problem));
     let mut received = Vec::new();
@@ -36,14 +36,13 @@ pub(crate) async fn journal_transfers(run: &Run<'_>, mut events: mpsc::Receiver<
     notes.finish().await;
 }
 
-/// Writer of transfer records. It sends records to the journal without waiting for the confirmation of each record. A
-/// run waits for all confirmations at its end.
+/// Writer of transfer records. The writer sends each record to the journal and does not wait for the confirmation. At
+/// its end, a run waits for all confirmations.
 struct TransferNotes<'a> {
     recorder: Option<(&'a Journal, RunId)>,
     unconfirmed: FuturesUnordered<BoxFuture<'static, Result<(), JournalError>>>,
     /// The targets for which this run has recorded a transfer.
     recorded_targets: HashSet<String>,
-    /// The callback for the first error.
     problem: Option<Box<dyn FnOnce(String) + Send + 'a>>,
 }
 
@@ -59,8 +58,8 @@ impl<'a> TransferNotes<'a> {
         if notes.is_empty() {
             return;
         }
-        // A later run queries the journal for earlier transfers to a target. So the first record for a target is
-        // written immediately, and is not lost if this run is killed.
+        // A later run queries the journal for earlier transfers to a target. So the first record for a target must
+        // survive a kill of this run, and is written immediately.
         let first = notes.iter().any(|note| !self.recorded_targets.contains(&note.transfer.target));
         self.recorded_targets.extend(notes.iter().filter(|_| first).map(|note| note.transfer.target.clone()));
         match journal.record_transfers(id, notes).await {
@@ -80,7 +79,6 @@ impl<'a> TransferNotes<'a> {
         }
     }
 
-    /// Waits for all confirmations.
     async fn finish(mut self) {
         if let Some((journal, _)) = self.recorder
             && !self.unconfirmed.is_empty()
@@ -113,8 +111,8 @@ fn transfer_note(event: &Event) -> Option<TransferNote> {
     Some(TransferNote { transfer: transfer.clone(), state, at: Utc::now() })
 }
 
-/// Sends the transfers to the observer. Then concurrently records the evidence and outcome of each signature, and the
-/// evidence of each auxiliary tag.
+/// Sends the transfers to the observer. Then records the evidence and outcome of each signature, and the evidence of
+/// each auxiliary tag.
 async fn forward_events(run: &Run<'_>, events: &mut Vec<Event>) {
     let (mut signatures, mut auxiliary) = (Vec::new(), Vec::new());
     for event in events.drain(..) {
@@ -145,7 +143,7 @@ mod tests {
         run
     }
 
-    /// Returns the outcome of each transfer, read from the file as another process would read it.
+    /// Reads the outcome of each transfer from the journal's file, like another process.
     fn outcomes(path: &Path) -> Vec<Option<String>> {
         let db = rusqlite::Connection::open(path).unwrap();
         let mut statement = db.prepare("SELECT outcome FROM transfers ORDER BY id").unwrap();

@@ -15,7 +15,7 @@ pub(crate) const CHECK_TIMEOUT: Duration = Duration::from_secs(60);
 pub struct LoginReport {
     /// The registry.
     pub registry: RegistryHost,
-    /// The checks, in the order in which they were made.
+    /// The checks, in chronological order.
     pub checks: Vec<LoginAnswer>,
 }
 
@@ -24,11 +24,11 @@ pub struct LoginReport {
 pub struct LoginAnswer {
     /// True if a run gets the access that it needs.
     pub ok: bool,
-    /// True if the check failed for access that runs can do without, or if its result is uncertain.
+    /// True if the check failed for access that runs do not need, or if the result of the check is uncertain.
     pub warning: bool,
     /// Kind of the check: `reach`, `auth`, `login`, `catalog`, `pull`, `push`, `mirror` or `limits`.
     pub check: &'static str,
-    /// The identity with which the check was made.
+    /// The identity of the check's requests.
     pub identity: Option<String>,
     /// The repository of the check, if the check concerns only one repository.
     pub repository: Option<String>,
@@ -38,7 +38,7 @@ pub struct LoginAnswer {
     pub detail: String,
 }
 
-/// Error of a request to check a host that no registry and no entry of the configuration has.
+/// Error of a request to check a host that is not in the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the configuration has no registry {0}; its registries: {1}")]
 pub struct UnknownHost(pub(super) RegistryHost, pub(super) String);
@@ -79,14 +79,12 @@ impl LoginAnswer {
         }
     }
 
-    /// Creates a check from its result or its error.
     pub(crate) fn new(check: &'static str, result: Result<String, String>) -> Self {
         let ok = result.is_ok();
         let detail = result.unwrap_or_else(|error| error);
         Self { ok, warning: false, check, identity: None, repository: None, entries: Vec::new(), detail }
     }
 
-    /// Returns this check with the identity with which it was made.
     pub(super) fn with_identity(self, identity: String) -> Self {
         Self { identity: Some(identity), ..self }
     }
@@ -96,13 +94,12 @@ impl LoginAnswer {
         Self { warning: true, ..self }
     }
 
-    /// Returns this check as passed, because runs continue without the checked access. A failure becomes a warning.
+    /// Returns this check as passed, because runs do not need the checked access. A failure becomes a warning.
     pub(super) fn dispensable(self) -> Self {
         Self { ok: true, warning: self.warning || !self.ok, ..self }
     }
 }
 
-/// Returns the message of a check that took longer than `limit`.
 pub(crate) fn timeout_message(limit: Duration) -> String {
     format!("no answer within {}", humantime::format_duration(limit))
 }

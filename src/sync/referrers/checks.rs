@@ -1,6 +1,6 @@
-//! Schedule of referrer checks. For each digest of a source, the schedule contains the time of the last check for
-//! referrers, and the list of referrers that was copied to each target. These data decide which digests a run checks. A
-//! run reads the schedule from the journal once, and writes each new check to the journal. This module sends no
+//! Schedule of referrer checks: it decides which digests a run checks. For each digest of a source, the schedule
+//! contains the time of the last check. For each target, the schedule contains the list of referrers that a run copied.
+//! A run reads the schedule from the journal once, and writes each new check to the journal. This module sends no
 //! requests.
 
 use std::collections::{HashMap, HashSet};
@@ -17,17 +17,17 @@ use crate::store::Referrers;
 use crate::sync::context::run::Run;
 
 /// Maximum validity of a check at the source. The start times of daily runs differ a little. So the maximum is less
-/// than a whole day, and an entry that runs daily checks in each run.
+/// than a day, and every daily run checks the source.
 const MAX_VALIDITY: TimeDelta = TimeDelta::hours(23);
 
-/// Minimum validity of a check at the source. Each digest has its own validity between minimum and maximum, so that an
-/// entry that runs often does not check all digests in the same run.
+/// Minimum validity of a check at the source. Each digest has its own validity between the minimum and the maximum. So
+/// an entry that runs often spreads its checks over several runs.
 const MIN_VALIDITY: TimeDelta = TimeDelta::hours(12);
 
-/// Text whose digest stands for a list that could not be determined. No list has this digest.
+/// Text of the digest that is recorded if the list of referrers could not be determined. No list has this digest.
 const DOUBT: &[u8] = b"in doubt";
 
-/// Referrer checks of one source. Without a journal no late referrers are checked, because every run would have to
+/// Referrer checks of one source. Without a journal, a run checks no late referrers, because every run would have to
 /// check all digests.
 pub(crate) struct ReferrerChecks {
     journal: Option<Journal>,
@@ -35,13 +35,13 @@ pub(crate) struct ReferrerChecks {
     /// Checks by digest, the latest first.
     known: HashMap<Digest, Vec<ReferrerCheck>>,
     now: DateTime<Utc>,
-    /// Digests that a task of this run has claimed. Several tags may have the same digest, and one check is enough.
+    /// Digests that a task of this run has claimed. Tags with the same digest share one check.
     claimed: Mutex<HashSet<Digest>>,
     /// True once this run has recorded a check.
     has_records: AtomicBool,
 }
 
-/// Digest of the list of a manifest's referrers at the source, and the time at which the source was queried.
+/// Digest of the list of a manifest's referrers at the source, and the time of the query.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SourceReferrers {
     pub(crate) list: Digest,
@@ -71,7 +71,7 @@ impl ReferrerChecks {
     }
 
     /// Claims the check for the referrers of a digest. Returns false if another task of this run has claimed the check,
-    /// or if referrers are not checked.
+    /// or if the run checks no referrers.
     pub(crate) fn claim(&self, subject: Digest) -> bool {
         self.journal.is_some() && self.claimed.lock().insert(subject)
     }
@@ -93,13 +93,13 @@ impl ReferrerChecks {
         }
     }
 
-    /// Returns true if the check was made in this run, so that its result must still be recorded.
+    /// Returns true if this run made the check. The caller must then record the result.
     pub(crate) fn is_current(&self, referrers: SourceReferrers) -> bool {
         referrers.checked_at == self.now
     }
 
-    /// Returns true unless the list that was last copied to a target is this list. If no list was copied to a target,
-    /// the target counts as one without referrers.
+    /// Returns true if the last list that was copied to a target differs from this list. If no list was copied to the
+    /// target, the last list counts as empty.
     pub(crate) fn may_lack(&self, subject: &Digest, target: &str, referrers: SourceReferrers) -> bool {
         let mut known = self.known.get(subject).into_iter().flatten();
         let copied = known.find(|check| check.target == target).and_then(|check| check.list);
@@ -122,8 +122,8 @@ impl ReferrerChecks {
         self.write(ReferrerCheck { subject, target: target.to_owned(), checked: self.now, list: None }).await;
     }
 
-    /// Records that a digest was copied to a target while its referrers, or those of its children, could not be
-    /// determined. The next run checks the referrers again, and copies them even if the list has not changed.
+    /// Records that a run copied a digest to a target, but could not determine the referrers of the digest or of its
+    /// children. The next run checks the referrers again, and copies the referrers even if the list has not changed.
     async fn record_doubt(&self, subject: Digest, target: &str) {
         let (target, checked) = (target.to_owned(), self.now - MAX_VALIDITY);
         self.write(ReferrerCheck { subject, target, checked, list: Some(Digest::of(DOUBT)) }).await;
@@ -135,7 +135,7 @@ impl ReferrerChecks {
         if arrival.digest != arrival.source_digest || is_signature(reference) {
             return;
         }
-        // The children of an index are unknown to this method, so any undetermined list of referrers may be that of a
+        // This method does not know the children of an index. So any undetermined list of referrers may belong to a
         // child.
         let is_unsure = match arrival.media_type.is_index() {
             true => !batch.doubted_referrers().is_empty() || batch.has_incomplete_lists(),
@@ -148,9 +148,9 @@ impl ReferrerChecks {
         }
     }
 
-    /// Records that the referrers of a digest were copied again to a target. If the source did not have a listed
-    /// referrer, the next run checks again. If the source does not have the referrer in that run either, the referrer
-    /// is checked again about once a day, like every list.
+    /// Records that the referrers of a digest were copied again to a target. If a listed referrer is not at the source,
+    /// the next run checks again. If the next run does not find the referrer either, later runs check about once a day,
+    /// as for every list.
     pub(crate) async fn record_refresh(
         &self,
         batch: &Batch,
@@ -179,7 +179,7 @@ impl ReferrerChecks {
         }
     }
 
-    /// Removes old checks from the journal, if this run has recorded new ones.
+    /// Removes old checks from the journal if this run has recorded new checks.
     pub(crate) async fn forget_old(&self) {
         let Some(journal) = self.journal.as_ref().filter(|_| self.has_records.load(Ordering::Relaxed)) else { return };
         if let Err(error) = journal.forget_old_referrer_checks(self.now).await {
@@ -193,7 +193,7 @@ pub(crate) fn is_signature(reference: &ManifestRef) -> bool {
     matches!(reference, ManifestRef::Tag(tag) if matches!(SignatureTag::read(tag), Some(SignatureTag::Cosign(_))))
 }
 
-/// Returns the validity of a check for one digest. It depends only on the digest.
+/// Returns the validity of a check for one digest. The validity depends only on the digest.
 fn check_validity(subject: &Digest) -> TimeDelta {
     let minutes = (MAX_VALIDITY - MIN_VALIDITY).num_minutes();
     let own = subject.hash().iter().take(4).fold(0, |sum, byte| sum * 256 + i64::from(*byte));

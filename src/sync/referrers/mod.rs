@@ -1,4 +1,4 @@
-//! Referrers and signatures: the schedule of their checks, and tags whose names are reserved for them.
+//! Referrers and signatures: schedule of checks, and tags with a reserved form.
 
 pub(super) mod checks;
 pub(super) mod reserved_tags;

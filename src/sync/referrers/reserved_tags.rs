@@ -8,15 +8,13 @@ use crate::oci::{Digest, SignatureTag, Tag, referrers_tag};
 use crate::plan::{ReservedForm, Selection};
 use crate::sync::journaling::derived_digests::DerivedDigests;
 
-/// Content of a tag with a reserved form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ReservedContent {
     /// Ordinary content, as under any other tag.
     Ordinary,
     /// List of the referrers of a subject.
     List { list: Digest, subject: Digest },
-    /// Previous content of another tag, which was overwritten at this registry. The content is a backup for this
-    /// registry and is not copied.
+    /// Previous content of another tag of this registry. The content is a backup for this registry and is not copied.
     Previous,
 }
 
@@ -27,13 +25,12 @@ pub(crate) struct SortedTags {
     pub(crate) ordinary: Vec<Tag>,
     /// Signatures of cosign.
     pub(crate) signatures: Vec<Tag>,
-    /// Tags with another reserved form, whose content must be determined.
+    /// Tags with another reserved form. The content of these tags is not known yet.
     pub(crate) reserved: Vec<(Tag, ReservedForm)>,
     /// Signatures of cosign that are not copied, because the entry has `referrers: false`.
     pub(crate) unwanted: Vec<Tag>,
 }
 
-/// Sorts selected tags only by their names.
 pub(crate) fn sort_by_form(tags: Vec<Tag>, selection: &Selection, with_referrers: bool) -> SortedTags {
     let mut sorted = SortedTags::default();
     for tag in tags {
@@ -43,7 +40,7 @@ pub(crate) fn sort_by_form(tags: Vec<Tag>, selection: &Selection, with_referrers
                 sorted.unwanted.push(tag);
             }
             Some(ReservedForm::Signature) => sorted.signatures.push(tag),
-            // If an `include` contains the full name of a tag, or its form, the user selected the tag deliberately.
+            // If an `include` names the tag or its form, the tag is copied like an ordinary tag.
             Some(form @ ReservedForm::Previous { .. }) if form.is_named_by(selection, &tag) => {
                 sorted.ordinary.push(tag)
             }
@@ -54,8 +51,8 @@ pub(crate) fn sort_by_form(tags: Vec<Tag>, selection: &Selection, with_referrers
 }
 
 /// Determines the kind of content under a tag with a reserved form. `content` is the digest of the tag at the source.
-/// If the journal does not contain the result, the function requests the manifest with GET, and for an index also the
-/// listed manifests.
+/// If the journal does not contain the result, the function requests the manifest with GET. For an index, the function
+/// also requests the listed manifests.
 pub(crate) async fn identify_content(
     batch: &Batch,
     derived: &DerivedDigests,
@@ -76,8 +73,7 @@ pub(crate) async fn identify_content(
                 derived.record_list_subject(tag, content, subject.unwrap_or(content)).await;
                 subject
             }
-            // The list is too long to be read as an index, or invalid. The referrers in the list are copied with the
-            // subject.
+            // The list is too long for an index, or invalid. The referrers in the list are copied with the subject.
             Err(CopyError::Manifest { .. }) => match SignatureTag::read(tag) {
                 Some(SignatureTag::Referrers(subject)) => Some(subject),
                 _ => None,

@@ -7,7 +7,7 @@ use crate::store::{ErrorKind, StoreError, Target};
 pub(crate) enum TargetReferrersList {
     /// Digest of the list; `None` if the target does not have the tag.
     Has(Option<Digest>),
-    /// The target denies reads of the list. A run writes referrers to the target nevertheless.
+    /// The target denies reads of the list. A run still writes referrers to the target.
     Denied,
 }
 

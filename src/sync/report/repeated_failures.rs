@@ -1,5 +1,5 @@
-//! Failures of many tags for the same reason, logged as a few lines and a count. Otherwise a target that refuses all
-//! requests would fill the log with one line for each tag.
+//! Failures of many tags for the same reason, logged as a few lines and a count. So a target that refuses all requests
+//! does not fill the log.
 
 use std::collections::HashMap;
 
@@ -8,18 +8,15 @@ use super::run_report::{TagOutcome, TagReport, conflict_message};
 /// Maximum number of lines for failures that differ only in the tag and its digests.
 pub(crate) const LINES_PER_CLASS: usize = 20;
 
-/// Number of failures of each class in one run.
 #[derive(Debug, Default)]
 pub(crate) struct RepeatedFailures(HashMap<String, FailureCount>);
 
-/// Failures of one class.
 #[derive(Debug)]
 struct FailureCount {
     count: usize,
     target: String,
     /// True for failures, false for withheld tags.
     is_failure: bool,
-    /// Message of the first failure.
     example: String,
 }
 
@@ -41,7 +38,7 @@ impl RepeatedFailures {
         failures.count <= LINES_PER_CLASS
     }
 
-    /// Logs one line for each class with failures that got no line of their own.
+    /// Logs one line for each class with more than [`LINES_PER_CLASS`] failures.
     pub(crate) fn log_rest(&self) {
         for FailureCount { count, target, is_failure, example } in self.0.values() {
             let Some(further) = count.checked_sub(LINES_PER_CLASS).filter(|further| *further > 0) else { continue };

@@ -1,4 +1,4 @@
-//! Events of a run in progress. They feed the progress bars of `once` and the status of the daemon.
+//! Events of a run in progress, for the progress bars of `once` and the status of the daemon.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::copy::event::{Event, PlannedBytes};
 /// Event during a run.
 #[derive(Debug, Clone)]
 pub enum RunEvent {
-    /// The run started. The number of bytes that it sends changes during the run.
+    /// The run started. The planned number of bytes changes during the run.
     Started(Arc<PlannedBytes>),
     /// The run ended.
     Ended,
@@ -23,7 +23,7 @@ pub enum RunEvent {
 }
 
 /// Sender of the events of runs, each with the name of its entry. The channel is bounded: a slow receiver slows the
-/// runs down instead of filling the memory. If the receiver no longer exists, the sender drops the events.
+/// runs down. If the receiver no longer exists, the sender drops the events.
 #[derive(Debug, Clone)]
 pub struct RunObserver {
     sender: Option<mpsc::Sender<(String, RunEvent)>>,
@@ -37,13 +37,12 @@ impl RunObserver {
         (Self { sender: Some(sender) }, receiver)
     }
 
-    /// Creates an observer without a receiver, which drops all events.
+    /// Creates an observer without a receiver. The observer drops all events.
     #[must_use]
     pub fn nobody() -> Self {
         Self { sender: None }
     }
 
-    /// Sends an event of the run of `entry`.
     pub(crate) async fn notify(&self, entry: &str, event: RunEvent) {
         if let Some(sender) = &self.sender {
             let _ = sender.send((entry.to_owned(), event)).await;

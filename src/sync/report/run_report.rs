@@ -35,16 +35,15 @@ pub struct RunReport {
     pub tags: Vec<TagReport>,
     /// Failures that do not belong to a single tag: of a listing, a catalog or the journal.
     pub problems: Vec<String>,
-    /// Referrers and signatures that should have been copied with their tags, but were not. The tags themselves are at
-    /// the targets.
+    /// Referrers and signatures that the run could not copy with their tags. The tags themselves are at the targets.
     pub left_behind: Vec<LeftBehindReport>,
     /// Manifests whose referrers could not be determined. The manifests themselves are at the targets. The next run
     /// checks for the referrers again.
     pub in_doubt: Vec<InDoubt>,
-    /// Warnings about selected items that the source does not have, such as a pattern without a match. They do not
+    /// Warnings about selected items that the source does not have, such as a pattern without a match. Warnings do not
     /// change the outcome.
     pub warnings: Vec<Warning>,
-    /// Registries that had asked for a pause when the run was interrupted or timed out.
+    /// Registries that had requested a pause when the run was interrupted or timed out.
     pub waiting_for: Vec<RateLimited>,
 }
 
@@ -116,11 +115,11 @@ pub struct LeftBehindReport {
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
 pub enum RunOutcome {
-    /// Every tag is as the entry requires, or a rule withheld the tag.
+    /// Every tag has the content that the entry requires, or a rule withheld the tag.
     Succeeded,
     /// A tag or another part of the run failed.
     Failed,
-    /// Nothing failed, and some tags wait until the pull quota of their source allows further reads.
+    /// Nothing failed. Some tags wait until the pull quota of their source allows further reads.
     Deferred,
     /// The entry's `timeout` expired before the run was finished.
     TimedOut,
@@ -145,7 +144,7 @@ pub struct TagReport {
     pub target: String,
     /// Tag at the target; `None` for a digest.
     pub tag: Option<Tag>,
-    /// Tag at the source, if the entry gives it another name at the target.
+    /// Tag at the source, if the tag has another name at the target.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source_tag: Option<Tag>,
     /// Digest that the target should have. `None` if the digest could not be determined.
@@ -155,7 +154,7 @@ pub struct TagReport {
     /// Outcome of the tag.
     #[serde(flatten)]
     pub outcome: TagOutcome,
-    /// Number of blobs, by the way in which the target got each blob.
+    /// Numbers of blobs that the run copied, mounted or found at the target.
     pub blobs: BlobCounts,
     /// Number of bytes sent for the tag.
     pub bytes: u64,
@@ -167,9 +166,9 @@ pub struct TagReport {
 pub enum TagOutcome {
     /// The run wrote the tag. The target did not have the tag before.
     Copied,
-    /// The run overwrote the tag, which had another digest at the target.
+    /// The run overwrote the tag. The tag had another digest at the target.
     Replaced {
-        /// Digest that the tag had before.
+        /// Digest of the tag before the run.
         previous: Digest,
         /// Tag that keeps the previous digest, if the entry has `overwrite: keep_previous`.
         kept_as: Option<Tag>,
@@ -188,7 +187,7 @@ pub enum TagOutcome {
     },
     /// The tag waits, because the pull quota of its source is used up.
     Deferred {
-        /// Time at which to check if more reads are allowed.
+        /// Time of the next check of the pull quota.
         #[serde(serialize_with = "json_form::instant")]
         until: DateTime<Utc>,
         /// Message about the limit.
@@ -197,12 +196,13 @@ pub enum TagOutcome {
     /// Several entries claim the tag from different sources, or an entry gives this name to several tags of its source.
     /// No run of these entries writes the tag.
     Conflict {
-        /// Names of all entries that claim the tag. One name if the entry gives this name to several tags.
+        /// Names of all entries that claim the tag. If one entry gives the name to several tags, the list has only this
+        /// entry.
         entries: Vec<String>,
     },
     /// The tag could not be synced. The target's tag is unchanged.
     Failed {
-        /// Source or target, whichever failed.
+        /// Side that failed: source or target.
         side: Option<Side>,
         /// Step that failed.
         step: Option<Step>,
@@ -266,13 +266,12 @@ impl TagOutcome {
         matches!(self, Self::Failed { .. } | Self::Conflict { .. })
     }
 
-    /// Returns true if a rule, a lock or a limit withholds the tag. None of these is a failure.
+    /// Returns true if a rule, a lock or a limit withholds the tag.
     #[must_use]
     pub fn is_withheld(&self) -> bool {
         matches!(self, Self::Held { .. } | Self::Blocked { .. } | Self::Deferred { .. })
     }
 
-    /// Increments the count of this outcome.
     pub(crate) fn count_in(&self, counts: &mut TagCounts) {
         match self {
             Self::Copied => counts.copied += 1,
@@ -294,8 +293,9 @@ impl TagOutcome {
 }
 
 impl TagReport {
-    /// Returns the class of a failed, conflicting, held or blocked tag, or `None` for any other outcome. Failures for
-    /// the same reason have the same class: the source, the target and the message without the tag and without digests.
+    /// Returns the class of a failed, conflicting, held or blocked tag; `None` for any other outcome. The class
+    /// contains the source, the target and the message without the tag and without digests. Failures for the same
+    /// reason have the same class.
     #[must_use]
     pub fn failure_class(&self) -> Option<String> {
         let entry_names;
@@ -309,8 +309,7 @@ impl TagReport {
             _ => return None,
         };
         let names = [&self.tag, &self.source_tag].map(|tag| tag.as_ref().map_or("", |tag| tag.as_str()));
-        // A short tag may be part of any word. Messages have the tag as a separate word, so only whole words are
-        // compared.
+        // Compares only whole words, because a short tag may be part of any word.
         let words = message.split(' ').map(|word| match word.trim_end_matches([':', ',']) {
             bare if names.contains(&bare) || bare.trim_matches(['(', ')']).parse::<Digest>().is_ok() => "…",
             _ => word,
@@ -319,7 +318,6 @@ impl TagReport {
         Some(format!("{} {} {side:?} {step:?} {message}", self.source, self.target))
     }
 
-    /// Creates the report of a tag or digest that was copied.
     pub(crate) fn arrived(arrival: &Arrival, outcome: TagOutcome) -> Self {
         Self {
             source: arrival.source.clone(),
@@ -354,7 +352,7 @@ impl RunReport {
         }
     }
 
-    /// Returns true if nothing failed and the run was not stopped early. Withheld and deferred tags are no failures.
+    /// Returns true if nothing failed and the run was not stopped early. Withheld and deferred tags are not failures.
     #[must_use]
     pub fn is_well(&self) -> bool {
         matches!(self.outcome, RunOutcome::Succeeded | RunOutcome::Deferred | RunOutcome::AlreadyRunning { .. })
@@ -368,13 +366,13 @@ impl RunReport {
         !self.left_behind.is_empty() || self.tags.iter().any(|tag| tag.outcome.is_withheld())
     }
 
-    /// Returns a reason, followed by the registries for which the run waited.
+    /// Appends to a reason the registries for which the run waited.
     pub(crate) fn with_waits(&self, reason: &str) -> String {
         let waits: Vec<String> = self.waiting_for.iter().map(RateLimited::in_words).collect();
         if waits.is_empty() { reason.to_owned() } else { format!("{reason}, waiting for {}", waits.join(" and ")) }
     }
 
-    /// Returns the time at which the entry should run again because of deferred tags; `None` if there are none.
+    /// Returns the time at which the entry should run again because of deferred tags; `None` without deferred tags.
     #[must_use]
     pub fn deferred_until(&self) -> Option<DateTime<Utc>> {
         let until = |tag: &TagReport| match tag.outcome {
@@ -433,7 +431,6 @@ impl RunReport {
         }
     }
 
-    /// Returns the end of the run as the journal records it.
     pub(crate) fn to_journal(&self) -> RunEnd {
         RunEnd {
             outcome: self.journal_outcome(),
@@ -454,13 +451,12 @@ impl LeftBehindReport {
     }
 }
 
-/// Returns the tag at the source of a copy that gave the tag another name.
+/// Returns the tag at the source if the tag has another name at the target.
 fn renamed_tag(arrival: &Arrival) -> Option<Tag> {
     let ManifestRef::Tag(tag) = &arrival.source_reference else { return None };
     arrival.tag.as_ref().filter(|name| *name != tag).map(|_| tag.clone())
 }
 
-/// Returns the reason why a tag is deferred.
 fn deferral_reason(tag: &TagReport) -> Option<String> {
     match &tag.outcome {
         TagOutcome::Deferred { reason, .. } => Some(reason.clone()),
@@ -468,7 +464,6 @@ fn deferral_reason(tag: &TagReport) -> Option<String> {
     }
 }
 
-/// Returns the message for a conflicting tag.
 pub(crate) fn conflict_message(tag: &TagReport, entries: &[String]) -> String {
     let name = tag.tag.as_ref().map(ToString::to_string).unwrap_or_default();
     if let [entry] = entries {

@@ -13,8 +13,8 @@ use crate::sync::referrers::target_lists::{TargetReferrersList, query_referrers_
 use crate::sync::report::run_report::TagOutcome;
 
 impl RepositorySync<'_> {
-    /// Copies the late signatures and referrers of a digest to the targets at which the tag of the digest is unchanged.
-    /// `unchanged` are the indexes of these targets.
+    /// Copies the late signatures and referrers of a digest to the targets with an unchanged tag. `unchanged` has the
+    /// indexes of these targets.
     pub(super) async fn sync_late_companions(
         &self,
         reference: &ManifestRef,
@@ -48,8 +48,8 @@ impl RepositorySync<'_> {
         }
     }
 
-    /// Copies late referrers that only the referrers API of the source reports, and late signatures that the list of
-    /// tags does not contain. Queries the source about once a day.
+    /// Copies late referrers from the referrers API of the source, and late signatures that the list of tags does not
+    /// contain. Queries the source about once a day for each digest.
     async fn sync_late_referrers(
         &self,
         reference: &ManifestRef,
@@ -97,9 +97,8 @@ impl RepositorySync<'_> {
         }
     }
 
-    /// Copies signatures that the list of the source's tags does not show. There is no list if the entry names its
-    /// tags, and some lists omit tags (see [`ListedTags`](crate::copy::ListedTags)). Such signatures are requested only
-    /// when the referrers are checked.
+    /// Copies signatures that the list of the source's tags does not contain. If the entry names its tags, there is no
+    /// list. Some lists omit tags (see [`ListedTags`](crate::copy::ListedTags)).
     async fn sync_unlisted_signatures(&self, subject: Digest, slot: &TagSlot<'_>) {
         for tag in signature_tags(&subject) {
             if self.batch.look_up_unlisted(&tag) == Listed::Absent {
@@ -118,7 +117,7 @@ impl RepositorySync<'_> {
         }
     }
 
-    /// Requests the referrers of a digest. Returns `None` if the source cannot report them with certainty.
+    /// Requests the referrers of a digest. Returns `None` if the referrers could not be determined.
     async fn query_referrers(&self, subject: Digest) -> Result<Option<SourceReferrers>, TagOutcome> {
         // If the list of tags contains the fallback tag, `sync_late_companions` has already handled this tag.
         let fallback = self.batch.look_up_unlisted(&referrers_tag(&subject));
@@ -160,8 +159,8 @@ impl RepositorySync<'_> {
         self.listing.is_complete && self.listing.tags.contains_key(tag)
     }
 
-    /// Returns the digest of a list of referrers at the source. One HEAD request serves all targets and the sync of
-    /// tags with a reserved form.
+    /// Returns the digest of a list of referrers at the source. Sends a HEAD request if this run does not know the
+    /// digest yet.
     async fn query_source_list(&self, list: &Tag) -> Result<Option<Digest>, StoreError> {
         if let Some(known) = self.known_list(list) {
             return Ok(Some(known));
@@ -179,7 +178,7 @@ impl RepositorySync<'_> {
     }
 
     /// Claims the tag of a signature or of a list of referrers. Returns false if another task of this run has claimed
-    /// it.
+    /// the tag.
     fn claim_companion(&self, tag: &Tag) -> bool {
         self.progress.companions.lock().insert(tag.clone())
     }
@@ -194,7 +193,7 @@ impl RepositorySync<'_> {
     ) -> Result<(), TagOutcome> {
         let target = &self.pair.targets[target_index];
         let reference = ManifestRef::Tag(list.clone());
-        // If a list cannot be requested, the tag of its subject does not fail.
+        // If the request for a list fails, the tag of the subject does not fail.
         let doubt = |error: StoreError| self.batch.doubt_referrers(subject, error.to_string());
         let lists = try_join(self.query_source_list(list), query_referrers_list(target.as_ref(), &reference)).await;
         let (listed, present) = match lists {
@@ -223,7 +222,8 @@ impl RepositorySync<'_> {
             self.run.record_left_behind(&arrival);
             is_complete &= arrival.left_behind.is_empty();
         }
-        // A referrer that is listed and absent at the source may appear until the next run. The next run decides.
+        // If a listed referrer is absent at the source, the referrer may appear before the next run. So the next run
+        // checks the list again.
         let is_incomplete = self.batch.incomplete_list(&subject).is_some();
         if is_incomplete && !self.derived.confirm_incomplete_list(target.place(), listed).await {
             is_complete = false;

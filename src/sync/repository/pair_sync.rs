@@ -1,5 +1,4 @@
-//! Sync of one pair of repositories during a run. It first queries the source and the targets, then syncs the selected
-//! tags.
+//! Sync of one pair of repositories: queries of the source and the targets, then the sync of the selected tags.
 
 use tokio::sync::{OnceCell, mpsc};
 use tracing::Span;
@@ -82,13 +81,13 @@ async fn sync_selected(sync: &RepositorySync<'_>, selected: Selected) {
 }
 
 /// Requests one tag with HEAD if the source counts reads and the number of remaining reads is unknown. The response
-/// states this number, on which the number of tags in progress depends. A HEAD does not count as a read.
+/// states this number, and the number limits the tags in progress. A HEAD does not count as a read.
 async fn query_remaining_reads(source: &dyn Source, tag: Option<&Tag>) {
     if let Some(tag) = tag
         && source.counts_manifest_reads()
         && source.manifest_reads_left().is_none()
     {
-        // An error is ignored here: the sync of the tag gets the same error and reports it.
+        // The function ignores an error, because the sync of the tag reports the same error.
         let _ = source.resolve(&tag.clone().into()).await;
     }
 }

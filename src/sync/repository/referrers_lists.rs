@@ -1,4 +1,4 @@
-//! Sync of tags with a reserved form: lists of referrers (`sha256-<hex>`), and other content under such tags.
+//! Sync of tags with a reserved form: lists of referrers (`sha256-<hex>`), and other content under these tags.
 
 use futures_util::StreamExt as _;
 use futures_util::stream;
@@ -14,7 +14,7 @@ use crate::sync::referrers::reserved_tags::{ReservedContent, identify_content};
 use crate::sync::referrers::target_lists::{TargetReferrersList, query_referrers_list};
 use crate::sync::report::run_report::TagOutcome;
 
-/// Maximum number of tags that are processed at once.
+/// Maximum number of tags that a run processes at once.
 const TAGS_AT_ONCE: usize = 32;
 
 /// List of referrers at the source, with its tag, its digest and its subject.
@@ -25,8 +25,8 @@ struct ReferrersList {
 }
 
 impl RepositorySync<'_> {
-    /// Syncs the tags with a reserved form. Must be called after the sync of all other tags, because only then it is
-    /// known which subjects were copied.
+    /// Syncs the tags with a reserved form. The caller must sync all other tags first, because the sync of a list
+    /// depends on the subjects that were copied.
     pub(super) async fn sync_reserved_tags(&self, reserved: Vec<(Tag, ReservedForm)>) {
         let source = self.pair.source.as_ref();
         let found: Vec<(Tag, ReservedForm, ReservedContent)> = stream::iter(reserved)
@@ -37,7 +37,7 @@ impl RepositorySync<'_> {
                 };
                 let content = match digest {
                     Ok(digest) => identify_content(&self.batch, &self.derived, &tag, &form, digest).await,
-                    // The sync of the tag gets the same failure and reports it.
+                    // The sync of the tag reports the same error.
                     Err(_) => ReservedContent::Ordinary,
                 };
                 (tag, form, content)
@@ -73,11 +73,11 @@ impl RepositorySync<'_> {
     }
 
     /// Syncs a list of referrers:
-    /// - If the subject is selected, the list was copied with the subject. Nothing remains to be done.
-    /// - If a target has the subject for another reason (as a child of an index), the referrers in the list are copied
-    ///   to that target.
-    /// - Otherwise the list is copied without its subject, and a warning is logged. The list is not copied if the
-    ///   selection excludes the subject.
+    /// - If the subject is selected, the list was copied with the subject. The function does nothing.
+    /// - If a target already has the subject, the referrers in the list are copied to that target. For example, the
+    ///   subject is a child of an index.
+    /// - If the selection excludes the subject, the list is not copied.
+    /// - Otherwise the list is copied without its subject, and a warning is logged.
     async fn sync_list(&self, list: &ReferrersList) {
         if self.run.is_draining() || self.has_compared(&list.subject) || self.batch.has_read(&list.subject) {
             return;
@@ -87,7 +87,7 @@ impl RepositorySync<'_> {
         let is_at_source = !matches!(source.resolve(&subject).await, Ok(None));
         let selection = &self.run.request.entry.selection;
         let is_named = ReservedForm::ReferrersList.is_named_by(selection, &list.tag);
-        // A subject without a selected tag is excluded on purpose, unless the entry selects every tag.
+        // If the entry does not select every tag, a subject without a selected tag counts as excluded.
         let is_wanted = !is_at_source || is_named || selection.takes_every_tag();
         let mut is_logged = false;
         for (target_index, target) in self.pair.targets.iter().enumerate() {
@@ -115,8 +115,8 @@ impl RepositorySync<'_> {
     }
 
     /// Copies a list of referrers. If the target does not have the tag of the list, the list is copied under this tag.
-    /// If the target has another list or denies the read, the referrers in the list are copied, and the target's client
-    /// adds them to the list of the target.
+    /// If the target has another list or denies the read, the referrers in the list are copied. The target's client
+    /// adds these referrers to the list of the target.
     async fn copy_list(&self, target_index: usize, list: &ReferrersList) {
         let reference = ManifestRef::Tag(list.tag.clone());
         let target = &self.pair.targets[target_index];
@@ -154,7 +154,7 @@ impl RepositorySync<'_> {
             let order = Order { reference: digest.into(), digest, tag: None, targets: targets.clone() };
             is_complete &= self.copy_order(target_index, &digest.into(), digest, order).await;
         }
-        // If a referrer is missing, the next run tries again.
+        // If a referrer was not copied, the next run tries again.
         if is_complete && let Ok(Some(now)) = target.resolve(&reference).await {
             self.derived.record_referrers(target.place(), list.list, now.digest).await;
         }

@@ -23,18 +23,14 @@ use crate::sync::report::run_report::{TagOutcome, TagReport};
 use crate::sync::selection::listing::Listing;
 use crate::sync::selection::pairs::OpenPair;
 
-/// Pair of repositories that a run is syncing.
 pub(crate) struct RepositorySync<'a> {
     pub(super) run: &'a Run<'a>,
-    /// Span of the pair's log lines.
     pub(super) span: Span,
     pub(super) pair: OpenPair,
     pub(super) listing: Listing,
     pub(super) selected: HashSet<Tag>,
-    /// Pinned tags, each with its digest.
     pub(super) pins: BTreeMap<Tag, Digest>,
     pub(super) conflicts: Conflicts,
-    /// State of each target.
     pub(super) target_states: Vec<TargetState>,
     pub(super) batch: Arc<Batch>,
     pub(super) derived: DerivedDigests,
@@ -44,19 +40,19 @@ pub(crate) struct RepositorySync<'a> {
     pub(super) progress: PairProgress,
 }
 
-/// Data that the tags of a pair of repositories share while they are synced.
+/// Data that the tags of a pair of repositories share during the sync.
 #[derive(Debug, Default)]
 pub(crate) struct PairProgress {
-    /// Digests that were compared. Their referrers need no separate sync.
+    /// Digests that were compared. The referrers of these digests need no separate sync.
     pub(super) compared: Mutex<HashSet<Digest>>,
-    /// Tags of signatures and of lists of referrers that a task of this run has claimed. Tags with the same digest
-    /// share them, so one task handles each of them.
+    /// Tags of signatures and of lists of referrers that a task of this run has claimed. One task handles each claimed
+    /// tag, because tags with the same digest share signatures and referrers.
     pub(super) companions: Mutex<HashSet<Tag>>,
     /// Lists of referrers that this run has requested from the source.
     pub(super) source_lists: Mutex<HashMap<Tag, Digest>>,
     /// Tags that have the form of a list of referrers, but other content at the source.
     pub(super) other_content: Mutex<HashSet<Tag>>,
-    /// Locks for a source that counts reads: one task at a time reads a digest.
+    /// Locks for a source that counts reads. One task at a time reads a digest.
     reading: Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
     /// Observations for the journal, each with the index of its target.
     observations: Mutex<Vec<(usize, Observation)>>,
@@ -74,12 +70,11 @@ impl RepositorySync<'_> {
         slot.wait_to_read(|| source.manifest_reads_left(), || source.wait_until_manifest_reads_known()).await;
     }
 
-    /// Returns the lock for reads of this digest.
     pub(super) fn reading_lock(&self, digest: Digest) -> Arc<tokio::sync::Mutex<()>> {
         self.progress.reading.lock().entry(digest).or_default().clone()
     }
 
-    /// Returns the digest that the entry pins for a tag. The source is then read by this digest, even if the tag has
+    /// Returns the digest that the entry pins for a tag. The run reads the source by this digest, even if the tag has
     /// another digest at the source.
     pub(super) fn pinned_digest(&self, reference: &ManifestRef) -> Option<Digest> {
         match reference {
@@ -88,14 +83,14 @@ impl RepositorySync<'_> {
         }
     }
 
-    /// Copies an order and returns the outcome at each target. Waits first until this repository may copy.
+    /// Copies an order and returns the outcome at each target. Waits until this repository may copy.
     pub(super) async fn copies(&self, order: Order) -> BoxStream<'static, Outcome> {
         self.copying.get_or_init(|| self.run.acquire_copy_permit()).await;
         self.batch.copy_each(order)
     }
 
-    /// Copies the referrers of an order whose digest the targets already have, and returns the outcome at each target.
-    /// Waits first until this repository may copy.
+    /// Copies the referrers of an order and returns the outcome at each target. The targets already have the digest of
+    /// the order. Waits until this repository may copy.
     pub(super) async fn refreshes(&self, order: Order) -> BoxStream<'static, Outcome> {
         self.copying.get_or_init(|| self.run.acquire_copy_permit()).await;
         self.batch.refresh_each(order)
@@ -125,7 +120,6 @@ impl RepositorySync<'_> {
         self.run.record_outcome(report).await;
     }
 
-    /// Records the same outcome of a tag at all targets.
     pub(super) async fn record_outcome_at_all(
         &self,
         reference: &ManifestRef,
@@ -137,8 +131,8 @@ impl RepositorySync<'_> {
         }
     }
 
-    /// Stores the digests of a tag at the source and at a target, under the name of the tag at the target, until
-    /// [`Self::record_observations`] writes them to the journal.
+    /// Stores the digests of a tag at the source and at a target. [`Self::record_observations`] writes the digests to
+    /// the journal under the name of the tag at the target.
     pub(super) fn observe(
         &self,
         target_index: usize,
@@ -152,11 +146,10 @@ impl RepositorySync<'_> {
         }
     }
 
-    /// Writes the observed tags to the journal.
     pub(super) async fn record_observations(self) {
         self.checks.forget_old().await;
         if self.run.request.only.is_some() {
-            // The journal takes observations as those of a whole run, and a run for pushed tags has only a few.
+            // The journal expects the observations of all tags, and a run for pushed tags has only a few observations.
             return;
         }
         let Some(journal) = &self.run.engine.journal else { return };

@@ -1,6 +1,6 @@
 //! Slots that limit the number of tags of one repository in progress at once. If a source counts reads and few reads
-//! remain, the repository gets fewer slots. Then the reads rarely run out in the middle of a tag, and the newest tags
-//! get the last reads.
+//! remain, the repository gets fewer slots. So the reads rarely run out in the middle of a tag, and the newest tags get
+//! the last reads.
 
 use std::collections::BTreeSet;
 
@@ -8,30 +8,27 @@ use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
-/// Maximum number of slots.
 const MAX_SLOTS: usize = 32;
 
-/// Number of remaining reads for each slot: an index with several platforms needs about this number of reads.
+/// Number of remaining reads for each slot. An index with several platforms needs about 16 reads.
 const READS_PER_SLOT: u64 = 16;
 
-/// Slots of one repository.
 pub(crate) struct TagSlots {
     permits: Semaphore,
-    /// Lock of the tag that gets the next slot. The lock makes tags get slots in the order of their requests.
+    /// Lock of the tag that gets the next slot. Tags get slots in the order of their requests.
     next: tokio::sync::Mutex<()>,
-    /// Signal that a slot was released.
     released: Notify,
     holders: Mutex<SlotHolders>,
 }
 
-/// Tags that have a slot, numbered in the order in which each got its slot.
+/// Tags that have a slot. The numbers follow the order in which the tags got their slots.
 #[derive(Default)]
 struct SlotHolders {
     entered: u64,
     numbers: BTreeSet<u64>,
 }
 
-/// Slot of one tag. Drop it, or call [`TagSlot::release`], to free the slot for the next tag.
+/// Slot of one tag. Dropping this value, or [`TagSlot::release`], frees the slot for the next tag.
 pub(crate) struct TagSlot<'a> {
     occupied: Mutex<Option<OccupiedSlot<'a>>>,
     number: u64,
@@ -51,7 +48,7 @@ impl TagSlots {
         Self { permits: Semaphore::new(MAX_SLOTS), next, released, holders }
     }
 
-    /// Waits for a slot, first come first served. `remaining_reads` returns the number of remaining reads of a source
+    /// Waits for a slot, in the order of the calls. `remaining_reads` returns the number of remaining reads of a source
     /// that counts reads, or `None` if the number is unknown.
     pub(crate) async fn acquire(&self, remaining_reads: impl Fn() -> Option<u64>) -> TagSlot<'_> {
         let _next = self.next.lock().await;
@@ -62,7 +59,7 @@ impl TagSlots {
             }
             released.await;
         }
-        // The semaphore is never closed. A closed semaphore would let all tags proceed at once.
+        // The semaphore is never closed, so `ok` drops no error.
         let permit = self.permits.acquire().await.ok();
         let number = self.holders.lock().add();
         let occupied = Mutex::new(Some(OccupiedSlot { permit, number, slots: self }));
@@ -75,7 +72,6 @@ impl TagSlots {
 }
 
 impl SlotHolders {
-    /// Adds a tag and returns its number.
     fn add(&mut self) -> u64 {
         self.entered += 1;
         self.numbers.insert(self.entered);
@@ -86,10 +82,10 @@ impl SlotHolders {
 impl TagSlot<'_> {
     /// Waits until this tag may send its first request that the source counts as a read.
     ///
-    /// Many tags may have got a slot before the run learnt that the source counts reads. Only as many of these tags
-    /// read at once as the remaining reads allow, in the order in which they got their slots. As long as the number of
-    /// remaining reads is unknown, only the first tag reads. `known` completes when the number may have become known. A
-    /// tag waits only for tags that got their slots earlier. Cancel safe.
+    /// Many tags may get a slot before the run knows that the source counts reads. The remaining reads limit the number
+    /// of these tags that read at once. A tag waits only for tags that got their slots earlier. While the number of
+    /// remaining reads is unknown, only the first tag reads. `known` completes when the number may have become known.
+    /// Cancel safe.
     pub(crate) async fn wait_to_read<'k>(
         &self,
         remaining_reads: impl Fn() -> Option<u64>,
@@ -126,7 +122,8 @@ impl Drop for OccupiedSlot<'_> {
     }
 }
 
-/// Returns the number of slots for a number of remaining reads. `unknown` is the result if that number is unknown.
+/// Returns the number of slots for a number of remaining reads. If the number of reads is unknown, the result is
+/// `unknown`.
 fn slot_count(remaining_reads: Option<u64>, unknown: usize) -> usize {
     let slots = remaining_reads.map(|remaining| usize::try_from(remaining / READS_PER_SLOT).unwrap_or(MAX_SLOTS));
     slots.unwrap_or(unknown).clamp(1, MAX_SLOTS)
@@ -177,7 +174,7 @@ mod tests {
             inside.iter().map(|slot| Box::pin(slot.wait_to_read(|| remaining.get(), never))).collect();
         let mut may = |index: usize| reading[index].as_mut().now_or_never().is_some();
         assert_eq!([may(3), may(1), may(0)], [false, false, true], "the first tag with a slot reads first");
-        // The response to the first read states 40 remaining reads, which allow two tags at a time.
+        // The response to the first read states 40 remaining reads. So two tags may read at a time.
         remaining.set(Some(40));
         inside[3].release();
         assert_eq!([may(2), may(1)], [false, true]);
