@@ -1,5 +1,5 @@
-//! Commands for the running daemon, and the channel that carries them. This channel authorizes nobody: the control
-//! socket and the port for push events check their clients before they send a command.
+//! Commands for the running daemon, and the channel that carries them. The channel does not authorize clients. The
+//! control socket and the port for push events authorize their clients first.
 
 use chrono::{DateTime, Utc};
 use tokio::sync::{mpsc, oneshot};
@@ -108,7 +108,7 @@ impl Control {
         (Self(sender), Commands(receiver))
     }
 
-    /// Sends a command and waits until the loop has accepted it.
+    /// Sends a command and waits until the loop accepts or refuses the command.
     ///
     /// # Errors
     /// Returns the refusal of the loop; [`Refusal::Ending`] also if the daemon has ended.
@@ -149,7 +149,7 @@ impl Finished {
 }
 
 impl Command {
-    /// Returns the name of the entry that the command is about.
+    /// Returns the name of the command's entry.
     pub(super) fn entry(&self) -> &str {
         match self {
             Self::Run { entry, .. } | Self::Pause { entry, .. } | Self::Resume { entry } => entry,

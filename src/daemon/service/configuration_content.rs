@@ -1,6 +1,6 @@
 //! Content of the configuration files, and of the certificate files that the configuration names. The daemon compares
 //! the current content with the content that it read last, to detect edits. Files of secrets are not included, because
-//! the daemon reads a secret each time that it needs the secret.
+//! the daemon reads a secret at each use.
 
 use std::path::PathBuf;
 

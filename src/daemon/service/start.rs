@@ -75,7 +75,7 @@ impl Service {
     }
 
     /// Returns true if a run of the whole entry is under way or queued. A run that is limited to some tags does not
-    /// count, so it does not prevent a scheduled run.
+    /// count.
     pub(super) fn is_under_way(&self, name: &str) -> bool {
         self.runs_whole(name) || self.queue.has_whole(name)
     }

@@ -1,5 +1,5 @@
 //! Requests and bytes by registry, for the snapshot and the metrics. When a reload replaces a client, the counters of
-//! the new client start at zero. The totals in this file continue.
+//! the new client start at zero, but [`Traffic`] keeps the totals.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
