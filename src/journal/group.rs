@@ -105,8 +105,8 @@ impl<T: Send, W: FnOnce(&Connection) -> Result<T> + Send> Work for TypedJob<T, W
             (Some(Err(own)), _) => Err(own),
             (_, Err(error)) => Err(error),
             (Some(Ok(found)), Ok(())) => Ok(found),
-            // The work was not done, and the group did not fail. If the sender is dropped, the caller receives the
-            // error [`JournalError::Closed`](super::JournalError::Closed).
+            // The work was not done, and the group did not fail. If the sender is dropped, the caller receives
+            // `JournalError::Closed`.
             (None, Ok(())) => return,
         };
         // The caller may have dropped its future. The work is done nevertheless.

@@ -138,8 +138,8 @@ impl Journal {
     /// Records the end of a run. Transfers of the run that have not ended are marked as interrupted.
     ///
     /// # Errors
-    /// [`JournalError`]. In this case, the run counts as in progress until the next run of this process starts, or until
-    /// this process ends.
+    /// [`JournalError`]. In this case, the run counts as in progress until the next run of this process starts or this
+    /// process ends.
     pub async fn end_run(&self, run: RunId, end: RunEnd, now: DateTime<Utc>) -> Result<(), JournalError> {
         let written = end.clone();
         let answer = self.write(Durability::Synced, move |db| queries::end_run(db, run, &written, now)).await;
