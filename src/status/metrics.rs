@@ -45,7 +45,7 @@ const OUTCOMES: [Outcome; 5] =
 pub struct EndedRun {
     /// The outcome.
     pub outcome: Outcome,
-    /// True for a success, false for a failure; `None` for a run that is neither.
+    /// True for a success, false for a failure; `None` for every other run.
     pub success: Option<bool>,
     /// The end of the run.
     pub ended: DateTime<Utc>,
@@ -87,10 +87,10 @@ pub struct Metrics {
     journal_writable: Gauge,
     notifications: Family<DeliveryLabel, Counter>,
     notifications_pending: Gauge,
-    /// The entries that have series. They are needed to remove the series together with the entry.
+    /// The entries that have series. If an edit removes an entry, its series are removed.
     entries: Mutex<BTreeSet<String>>,
-    /// The method and status of each series of requests, by registry. They are needed to remove the series together
-    /// with the registry.
+    /// The method and status of each series of requests, by registry. If an edit removes a registry, its series are
+    /// removed.
     requested: Mutex<BTreeMap<String, BTreeSet<(String, String)>>>,
 }
 
