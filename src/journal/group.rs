@@ -55,8 +55,8 @@ impl Job {
         Self::new(JobKind::Read, work)
     }
 
-    /// Creates a write job, which is done completely or not at all. The answer is sent once the write has the given
-    /// durability.
+    /// Creates a write job. If a part of the write fails, nothing is written. The answer is sent once the write has the
+    /// given durability.
     pub(super) fn write<T: Send + 'static>(
         durability: Durability,
         work: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
@@ -109,7 +109,7 @@ impl<T: Send, W: FnOnce(&Connection) -> Result<T> + Send> Work for TypedJob<T, W
             // `JournalError::Closed`.
             (None, Ok(())) => return,
         };
-        // The caller may have dropped its future. The work is done nevertheless.
+        // If the caller has dropped its future, nobody receives the answer.
         let _ = self.answer.send(answer);
     }
 }
@@ -163,7 +163,7 @@ pub(super) fn serve(journal: &mut OpenJournal, mut jobs: JobReceiver, clock: &Ru
             }
         }
         let connection = &journal.connection;
-        // Reads are done after the writes, so that each read sees the writes that were queued before the read.
+        // Reads are done after the writes. So each read sees the writes that were queued before the read.
         for mut job in reads {
             // The answer of the job contains the error.
             let _ = job.work.work(connection);
@@ -211,7 +211,7 @@ fn write(db: &Connection, mut jobs: Vec<Job>, synced: &mut Option<bool>) {
     }
 }
 
-/// Configures the connection so that the next commit waits for the disk if `sync` is true. Does nothing if the
+/// Sets the durability of the next commit: if `sync` is true, the commit waits for the disk. Does nothing if the
 /// connection already has this configuration.
 fn set_durability(db: &Connection, sync: bool, synced: &mut Option<bool>) -> Result<()> {
     if *synced != Some(sync) {

@@ -29,9 +29,10 @@ use crate::oci::Digest;
 /// Handle to the journal, cheap to clone. Dropping the last handle waits until all queued jobs are finished, then
 /// closes the file and releases the lock of this process.
 ///
-/// A method returns after its job is finished, if the method documents nothing else. Dropping a future does not cancel
-/// its job. Writes that wait at the same time are done in one transaction. If one of these writes fails, the other
-/// writes are not affected. If the transaction fails, all its writes fail.
+/// Most methods return after their job is finished. [`Journal::record_transfers`] and [`Journal::forget_upload`] return
+/// once the job is queued. Dropping a future does not cancel its job. Writes that wait at the same time are done in one
+/// transaction. If one of these writes fails, the other writes are not affected. If the transaction fails, all its
+/// writes fail.
 #[derive(Debug, Clone)]
 pub struct Journal {
     inner: Arc<Inner>,
@@ -57,7 +58,7 @@ impl Journal {
     /// - An older journal is migrated.
     /// - Runs of processes that have ended are marked as interrupted.
     ///
-    /// This function blocks on disk I/O: call it at start-up, not within a task.
+    /// This function blocks on disk I/O: call this function at start-up, not within a task.
     ///
     /// # Errors
     /// [`JournalError`], with the path of the file.
@@ -110,8 +111,8 @@ impl Journal {
         &self.inner.path
     }
 
-    /// Starts a run of `entry`, unless a run of `entry` is in progress in any process that shares this journal. Before
-    /// the check, runs of processes that have ended are marked as interrupted.
+    /// Starts a run of `entry`. If another process or this process already runs `entry`, returns
+    /// [`Begun::AlreadyRunning`]. Before the check, marks the runs of ended processes as interrupted.
     ///
     /// # Errors
     /// [`JournalError`]. In this case, no run was started.
@@ -285,8 +286,8 @@ impl Journal {
         self.read(queries::list_last_ends_of_each_entry).await
     }
 
-    /// Returns the scheduled time of the last scheduled run of `entry`, whatever the run's outcome. The time is after
-    /// `now` only if the clock was set back and the entry has had no scheduled run since.
+    /// Returns the scheduled time of the last scheduled run of `entry`, with any outcome. The time is after `now` only
+    /// if the clock was set back and the entry has had no scheduled run since.
     ///
     /// # Errors
     /// [`JournalError`].
@@ -313,8 +314,8 @@ impl Journal {
         self.write(Durability::Synced, move |db| queries::count_a_probe(db, renumbered(db, PROCESS, process)?)).await
     }
 
-    /// Returns the number of repairs of the journal's files. The journal repairs its files if one of them was removed
-    /// or replaced while the journal was open.
+    /// Returns the number of repairs of the journal's files. The open journal repairs its files if a file was removed
+    /// or replaced.
     #[must_use]
     pub fn times_mended(&self) -> u64 {
         self.inner.repairs.load(Ordering::Relaxed)

@@ -20,7 +20,7 @@ impl Journal {
     /// Records the intent to write a tag. When this method returns, the intent is on the disk.
     ///
     /// # Errors
-    /// [`JournalError`]. In this case, no intent is recorded, and the tag must not be written.
+    /// [`JournalError`]. In this case, no intent is recorded, and the caller must not write the tag.
     pub async fn record_intent(
         &self,
         run: RunId,

@@ -1,4 +1,4 @@
-//! Tests of migrations: this program opens journals of every earlier version, with rows as that version wrote them.
+//! Tests of migrations: this program opens journals that earlier versions wrote.
 
 use std::path::Path;
 

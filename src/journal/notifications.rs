@@ -14,7 +14,7 @@ use super::{Journal, JournalError};
 /// Maximum number of waiting notifications of one receiver. The oldest notifications are deleted first.
 const MAX_WAITING: u32 = 1000;
 
-/// Notification for one receiver, to be stored in the journal.
+/// Notification for one receiver. The caller stores the notification in the journal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewNotification {
     /// Name of the receiver.
@@ -70,8 +70,8 @@ impl Journal {
         self.read(move |db| list_facts_of(db, &subject)).await
     }
 
-    /// Stores notifications until they are delivered. The facts in `learnt` are added without a message, and the facts
-    /// in `forgotten` are deleted without a message. If more than 1000 notifications of a receiver wait, the oldest
+    /// Stores notifications until their delivery. The facts in `learnt` are added without a message, and the facts in
+    /// `forgotten` are deleted without a message. If more than 1000 notifications of a receiver wait, the oldest
     /// notifications and their facts are deleted. Returns the number of deleted notifications.
     ///
     /// # Errors

@@ -43,7 +43,7 @@ pub(super) struct OpenJournal {
     numbers: Numbers,
     /// Number of repairs.
     repairs: Arc<AtomicU64>,
-    /// Time and error of the last attempt to repair, if it failed.
+    /// Time and error of the last attempt to repair. `None` if the last attempt succeeded.
     failed: Option<(Instant, String)>,
 }
 
@@ -234,8 +234,8 @@ impl OpenJournal {
                 Ok(true)
             }
             Damage::Replaced => {
-                // The old content is saved only after the new file could be opened. Otherwise each failed attempt would
-                // save a copy, and the copies would fill the disk.
+                // The new file is opened before the old content is saved. In the other order, each failed attempt would
+                // save another copy, and the copies would fill the disk.
                 let other = self.open_other()?;
                 let saved = self.save(Utc::now())?;
                 self.switch(Some((other, &saved)))?;
@@ -360,7 +360,7 @@ impl OpenJournal {
     }
 }
 
-/// Opens a journal for writing, and migrates it.
+/// Opens and migrates a journal for writing.
 fn open(path: &Path) -> std::result::Result<Connection, JournalError> {
     let mut connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     migrations::migrate(&mut connection, path, migrations::MIGRATIONS)?;

@@ -14,7 +14,7 @@ pub struct PauseRecord {
     pub entry: String,
     /// Time at which the pause started.
     pub since: DateTime<Utc>,
-    /// Time at which the pause ends automatically. `None` if only an operator can end it.
+    /// Time at which the pause ends automatically. `None` if only an operator can end the pause.
     pub until: Option<DateTime<Utc>>,
     /// Time at which an operator ended the pause. `None` if no operator ended the pause.
     pub ended: Option<DateTime<Utc>>,

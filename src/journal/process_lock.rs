@@ -51,7 +51,7 @@ impl ProcessLock {
 impl Drop for ProcessLock {
     fn drop(&mut self) {
         // If another process has created a file of this name, the file must stay. If the removal fails, the next
-        // process finds the file unlocked and removes it.
+        // process finds the unlocked file and removes the file.
         if self.is_in_place() {
             let _ = fs::remove_file(&self.path);
         }

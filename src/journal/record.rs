@@ -77,7 +77,7 @@ impl Trigger {
 /// Result of an attempt to start a run of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Begun {
-    /// The run is recorded as in progress, and the caller must record its end.
+    /// The journal recorded the run as in progress. The caller must record the end of the run.
     Started(RunId),
     /// Another run of the entry is in progress, in this process or in another process that shares the journal.
     AlreadyRunning {
@@ -94,7 +94,7 @@ pub enum Begun {
 pub enum Outcome {
     /// Every tag is as the entry requires.
     Succeeded,
-    /// At least one tag failed, or the run failed as a whole.
+    /// At least one tag failed, or an error stopped the run.
     Failed,
     /// No tag failed, and some tags wait until the registry of their source allows reads again.
     Deferred,
@@ -141,9 +141,9 @@ impl Outcome {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct TagCounts {
-    /// Tags that did not exist at a target before the run copied them.
+    /// Tags that the run created at a target.
     pub copied: u64,
-    /// Tags that had another digest at a target before the run replaced them.
+    /// Tags that the run moved to another digest at a target.
     pub replaced: u64,
     /// Tags that already had the correct digest at a target.
     pub unchanged: u64,
@@ -208,7 +208,7 @@ impl fmt::Display for TagCounts {
     }
 }
 
-/// Results of a run, to be recorded at its end.
+/// Results of a run. The caller records the results at the end of the run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunEnd {
     /// Outcome of the run.
@@ -271,7 +271,7 @@ pub struct LastEnds {
     pub failure: Option<DateTime<Utc>>,
 }
 
-/// State of a transfer, to be recorded.
+/// Note about a transfer: the state that the transfer reached.
 #[derive(Debug, Clone)]
 pub struct TransferNote {
     /// The transfer: its blob, source and target.

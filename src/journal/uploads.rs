@@ -42,7 +42,7 @@ impl Journal {
     }
 
     /// Assigns an unfinished upload of an ended run to the run `run`, and returns the upload. Returns `None` if no such
-    /// upload of this blob exists. If several runs call this method, only one of them receives the upload.
+    /// upload of this blob exists. If several runs request the same upload, only the first run receives the upload.
     ///
     /// # Errors
     /// [`JournalError`].

@@ -34,8 +34,8 @@ impl From<&RunRecord> for RunMark {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Search {
     text: String,
-    /// Beginning of a digest: hexadecimal digits, with or without an algorithm before them. `None` if the search text
-    /// contains no digest.
+    /// Beginning of a digest: hexadecimal digits, with or without an algorithm before the digits. `None` if the search
+    /// text contains no digest.
     digest: Option<String>,
     /// True if the text and the digest must both match, as in `repository@digest`.
     both: bool,

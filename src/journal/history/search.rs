@@ -146,7 +146,8 @@ mod tests {
         }
     }
 
-    /// Returns a journal with evidence of four copies of `v1` and one copy of `v2`, and with observations of both tags.
+    /// Returns a journal with evidence of four copies of `v1` and one copy of `v2`, and with observations of the two
+    /// tags.
     async fn journal(folder: &tempfile::TempDir) -> Journal {
         let path = folder.path().join("journal.db");
         let journal = Journal::open(&path).unwrap();
