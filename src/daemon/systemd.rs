@@ -4,7 +4,7 @@
 //! the unit stays in the state "reloading" until systemd receives the report of the end.
 //!
 //! No function in this file blocks. If the send buffer of the socket is full, the message is queued. Queued messages
-//! are sent in order as soon as the buffer has space.
+//! are sent in order when the buffer has space again.
 
 use std::collections::VecDeque;
 use std::env;

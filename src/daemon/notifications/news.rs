@@ -1,5 +1,5 @@
-//! News for one receiver after a run or a change of the configuration. The facts that the receiver knows decide which
-//! notices it gets. The functions in this file also build the content of the notices.
+//! News for one receiver after a run or a change of the configuration. The known facts of the receiver decide which
+//! notices the receiver gets. The functions in this file also build the content of the notices.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,14 +30,14 @@ pub(super) struct News {
     pub(super) forgotten: Vec<ReceiverFact>,
 }
 
-/// Receiver with the events that it requests, and the facts that it knows about the subject.
+/// Receiver, with its requested events and its known facts about the subject.
 pub(super) struct Listener<'a> {
     receiver: Receiver,
     on: BTreeSet<Event>,
     known: Vec<&'a ReceiverFact>,
 }
 
-/// Returns each receiver once, with all events that it requests.
+/// Returns each receiver once, with all its requested events.
 pub(super) fn listeners<'a>(wanted: &[Notify], facts: &'a [ReceiverFact]) -> Vec<Listener<'a>> {
     let mut by_receiver: BTreeMap<&Receiver, BTreeSet<Event>> = BTreeMap::new();
     for notify in wanted {

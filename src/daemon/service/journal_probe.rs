@@ -46,8 +46,8 @@ pub(super) struct JournalProbe {
 }
 
 impl JournalProbe {
-    /// Starts a probe if one is due, and returns a new result if there is one. Only one probe is under way at a time.
-    /// If the probe takes longer than `MAX_RESPONSE_TIME`, the journal counts as not writable.
+    /// Starts a probe if a probe is due, and returns a new result if a result is available. Only one probe is under way
+    /// at a time. If the probe takes longer than `MAX_RESPONSE_TIME`, the journal counts as not writable.
     pub(super) async fn poll(&mut self, journal: &Journal) -> Option<ProbeResult> {
         if self.task.is_none() && self.started.is_none_or(|started| started.elapsed() >= INTERVAL) {
             self.started = Some(Instant::now());
@@ -69,7 +69,7 @@ impl JournalProbe {
     }
 }
 
-/// Ends a probe under way, because the probe would keep the journal open after the end of the loop.
+/// Aborts a probe under way. Otherwise the probe would keep the journal open after the end of the loop.
 impl Drop for JournalProbe {
     fn drop(&mut self) {
         if let Some(task) = &self.task {

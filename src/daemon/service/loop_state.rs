@@ -68,8 +68,8 @@ pub(super) struct Service {
     pub(super) limited: BTreeSet<String>,
     /// Pushes of the last second, by entry.
     pub(super) push_debounce: PushDebounce,
-    /// Entries with a stopping run that resumes right after it ends. The run was stopped by a change of the entry's
-    /// configuration, or by a pause that has ended.
+    /// Entries with a stopping run. A new run resumes the work right after the end of the stopping run. The run was
+    /// stopped by a change of the entry's configuration, or by a pause that has ended.
     pub(super) renewed: BTreeSet<String>,
     pub(super) runs: JoinSet<RunReport>,
     /// Entry of each task. If a task panics and so returns no report, the loop finds the entry here.
@@ -185,7 +185,7 @@ impl Service {
     }
 }
 
-/// Returns the entries of a configuration with reference counts, because runs share them.
+/// Returns the entries of a configuration with reference counts, because runs share the entries.
 pub(super) fn share_entries(config: &Config) -> Arc<Vec<Arc<Entry>>> {
     Arc::new(config.entries.iter().cloned().map(Arc::new).collect())
 }

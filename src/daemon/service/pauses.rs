@@ -24,8 +24,8 @@ impl Service {
         Ok(())
     }
 
-    /// Pauses an entry, so that no run of the entry starts automatically. A run under way finishes its current tags,
-    /// and resumes at the end of the pause. A queued run starts at the end of the pause.
+    /// Pauses an entry: no run of the entry starts automatically. A run under way finishes its current tags, and
+    /// resumes at the end of the pause. A queued run starts at the end of the pause.
     pub(super) async fn pause(
         &mut self,
         entry: &str,
@@ -58,7 +58,7 @@ impl Service {
         let (since, until) = (pause.since, pause.until);
         self.record_pause_in_time(PauseRecord { entry: entry.to_owned(), since, until, ended: Some(now) }).await?;
         tracing::info!(entry, "resumed");
-        // All scheduled runs that were due until now are skipped, even if the loop has not processed them yet.
+        // All scheduled runs that were due until now are skipped, even if the loop has not processed these runs yet.
         self.timetable.hold(entry, now);
         self.end_pause(entry);
         Ok(Accepted::Resumed)

@@ -48,7 +48,7 @@ impl JournalPruning {
     }
 }
 
-/// Ends a pruning under way, because the pruning would keep the journal open after the end of the loop.
+/// Aborts a pruning under way. Otherwise the pruning would keep the journal open after the end of the loop.
 impl Drop for JournalPruning {
     fn drop(&mut self) {
         if let Some(task) = &self.task {

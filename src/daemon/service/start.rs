@@ -59,7 +59,7 @@ impl Service {
     }
 
     /// Adjusts schedules, back-offs and deferred tags to a clock that was set back. The end times of pauses do not
-    /// change, because a person chose them as times of the clock.
+    /// change, because a person chose these times.
     pub(super) fn follow_clock(&mut self, now: DateTime<Utc>) {
         let Some(by) = self.setbacks.detect_setback(now) else { return };
         let entries = self.timetable.set_back(now, by);

@@ -13,7 +13,8 @@ use crate::status::{FailedRun, LastRun, RunningState};
 pub(super) struct EntryHistory {
     /// Warnings of the last run that was not limited to some tags: selected items that the run did not find.
     pub(super) warnings: Vec<Warning>,
-    /// True if the last run that was not limited to some tags found no tag for the selection or for a part of it.
+    /// True if the last run that was not limited to some tags found no tag for the selection or for a part of the
+    /// selection.
     pub(super) never_matched: bool,
     /// Run under way.
     pub(super) running: Option<RunningState>,

@@ -66,7 +66,7 @@ impl DaemonState {
             let count_failure = |before: u32| match outcome {
                 _ if pushed => before,
                 Outcome::Failed | Outcome::TimedOut => before.saturating_add(1),
-                // An interrupted run proves neither success nor failure.
+                // An interrupted run is no success and no failure.
                 Outcome::Interrupted => before,
                 Outcome::Succeeded | Outcome::Deferred => 0,
             };
