@@ -31,7 +31,7 @@ pub(super) struct EntryList {
 pub enum Action {
     /// Starts a run of the entry now.
     Trigger(TriggerOptions),
-    /// Pauses the entry, so that no run of the entry starts automatically.
+    /// Pauses the entry: no run of the entry starts automatically.
     Pause(PauseOptions),
     /// Ends the pause of the entry.
     Resume(ResumeOptions),
@@ -82,7 +82,7 @@ pub enum Reply {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "result", rename_all = "snake_case")]
 pub enum EntryResult {
-    /// A run of the entry starts as soon as a slot is free.
+    /// A run of the entry starts once a slot is free.
     Queued,
     /// A run of the entry already waits for its start.
     WaitsAlready,

@@ -1,5 +1,5 @@
 //! File of the control socket. Only the owner and the group of the file may use the socket. The daemon never replaces a
-//! file of another kind by the socket, and removes the socket when it shuts down.
+//! file of another kind by the socket, and removes the socket at shutdown.
 
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io;
