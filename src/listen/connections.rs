@@ -33,7 +33,7 @@ pub trait Accept {
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
     /// Maximum number of connections that have not sent a request yet. A further connection closes the oldest of these
-    /// connections, so that idle clients cannot lock out other clients.
+    /// connections: idle clients cannot lock out other clients.
     pub waiting: usize,
     /// Maximum number of connections that are being answered; `None` if such connections count as connections without a
     /// request.
@@ -161,7 +161,7 @@ impl Connections {
         Self { bounds, waiting: VecDeque::new(), answered: VecDeque::new(), checked: VecDeque::new() }
     }
 
-    /// Removes the connection of the current task from the waiting connections, and returns it.
+    /// Removes and returns the connection of the current task from the waiting connections.
     fn take_current(&mut self) -> Option<AbortHandle> {
         let current: Option<Id> = tokio::task::try_id();
         let index = self.waiting.iter().position(|waiting| Some(waiting.connection.id()) == current)?;
@@ -234,7 +234,7 @@ mod tests {
 
     const BOUNDS: Bounds = Bounds { waiting: 3, answered: Some(2), checked: 2, grace: Duration::from_millis(25) };
 
-    /// Set of connections that end only when they are closed.
+    /// Set of connections that end only if the server closes the connections.
     struct Fixture {
         state: Shared,
         connections: JoinSet<()>,
