@@ -40,7 +40,7 @@ pub enum Refusal {
         /// Wait that the receiver requested.
         wait: Option<Duration>,
     },
-    /// The receiver refused the message and will refuse it at every attempt.
+    /// The receiver refused the message and will refuse every further attempt.
     #[error("{why}")]
     Never {
         /// Reason, in words.
