@@ -18,8 +18,8 @@ pub(super) struct PushEvents {
     /// Number of events that are not pushes of tags: pulls, deletions, pushes of blobs, pushes of manifests without a
     /// tag, pings. Pushes without a registry also count.
     pub(super) ignored: usize,
-    /// Number of pushes of tags for which neither the event nor the receiver names a registry. The event is accepted,
-    /// because a sender would repeat a refused event for ever and send no other events.
+    /// Number of pushes of tags without a registry in the event and at the receiver. The port accepts these events,
+    /// because a sender may repeat a refused event for ever and send no other events.
     pub(super) without_registry: usize,
 }
 
@@ -33,7 +33,7 @@ pub(super) struct Unreadable {
     error: serde_json::Error,
 }
 
-/// Tag with the names that the sender uses for it.
+/// Tag, by the names that the sender uses.
 struct NamedTag<'a> {
     registry: Option<&'a str>,
     repository: &'a str,
