@@ -73,7 +73,8 @@ impl Condition {
     }
 }
 
-/// Returns true if the last run of the entry failed. An interrupted run is no failure, because the entry resumes it.
+/// Returns true if the last run of the entry failed. An interrupted run is no failure, because the entry resumes the
+/// run.
 pub(super) fn is_failing(entry: &EntryState) -> bool {
     entry.last_run.as_ref().is_some_and(|run| matches!(run.outcome.as_str(), "failed" | "timed_out"))
 }
