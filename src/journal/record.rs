@@ -48,7 +48,7 @@ pub enum Trigger {
     },
     /// The daemon started.
     Start,
-    /// The previous run deferred tags, and the wait for their source has ended.
+    /// The run resumes earlier work: deferred tags, or a run that a pause or an edit of the configuration stopped.
     Continued,
     /// A person started the run in a separate process.
     Manual,
