@@ -32,7 +32,7 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_');
 pub struct Client {
     path: PathBuf,
     replies: StreamReader<BoxStream<'static, io::Result<Bytes>>, Bytes>,
-    /// Task that drives the connection. Dropping it disconnects.
+    /// Task that drives the connection. Dropping the task disconnects.
     _connection: AbortOnDropHandle<Result<(), hyper::Error>>,
 }
 
@@ -63,7 +63,7 @@ pub enum ClientError {
         /// Error of the operating system, or of the parser of replies.
         source: io::Error,
     },
-    /// The daemon does not respond in time.
+    /// The daemon did not respond in time.
     #[error("the daemon at {} has not answered for {}", path.display(), humantime::format_duration(*within))]
     Silent {
         /// Path of the socket.
@@ -163,7 +163,7 @@ fn send(mut sender: SendRequest<Body>, request: hyper::Request<Body>) -> BoxStre
         .boxed()
 }
 
-/// Returns the operating system's error of the connection, or `None` if the daemon closed the connection, also in the
+/// Returns the operating system's error of the connection, or `None` if the daemon closed the connection, even in the
 /// middle of a response.
 fn connection_error(error: &(dyn std::error::Error + 'static)) -> Option<io::Error> {
     let http = error.downcast_ref::<hyper::Error>();

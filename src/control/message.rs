@@ -1,4 +1,4 @@
-//! Messages of the control socket: a request about one entry, and the replies to it, which are lines of JSON.
+//! Messages of the control socket: a request about one entry, and its replies. Each reply is a line of JSON.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -7,7 +7,7 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _};
 use crate::journal::TagCounts;
 use crate::json_form;
 
-/// Maximum length in bytes of a line in a reply. A long error fits.
+/// Maximum length in bytes of a line in a reply.
 const MAX_LINE: usize = 64 << 10;
 
 /// Request of a client.
@@ -31,7 +31,7 @@ pub(super) struct EntryList {
 pub enum Action {
     /// Starts a run of the entry now.
     Trigger(TriggerOptions),
-    /// Pauses the entry, so that no run of the entry starts automatically.
+    /// Pauses the entry: no run of the entry starts automatically.
     Pause(PauseOptions),
     /// Ends the pause of the entry.
     Resume(ResumeOptions),
@@ -41,7 +41,7 @@ pub enum Action {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TriggerOptions {
-    /// True if a second reply is to report the end of the run. Default: false.
+    /// True to get a second reply at the end of the run. Default: false.
     pub wait: bool,
 }
 
@@ -70,7 +70,7 @@ pub enum Reply {
         #[serde(flatten)]
         result: EntryResult,
     },
-    /// The daemon refused the request before it searched for the entry, and did nothing.
+    /// The daemon refused the request before the search for the entry.
     Refused {
         /// Reason, in words.
         #[serde(rename = "reason")]
@@ -82,7 +82,7 @@ pub enum Reply {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "result", rename_all = "snake_case")]
 pub enum EntryResult {
-    /// A run of the entry starts as soon as a slot is free.
+    /// A run of the entry starts once a slot is free.
     Queued,
     /// A run of the entry already waits for its start.
     WaitsAlready,
@@ -149,7 +149,7 @@ impl Action {
 
 /// Returns a value as a line of JSON.
 pub(super) fn encode_line(value: &impl Serialize) -> Vec<u8> {
-    // Serialization fails only for maps whose keys are not strings, and no message contains one.
+    // Serialization fails only for maps with keys that are not strings. No message contains such a map.
     let mut line = serde_json::to_vec(value).unwrap_or_default();
     line.push(b'\n');
     line

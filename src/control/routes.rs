@@ -1,5 +1,5 @@
-//! Routes of the control socket, one for each action. A route parses the request, passes it to the handler, and encodes
-//! the handler's response.
+//! Routes of the control socket, one for each action. A route parses the request, passes the request to the handler,
+//! and encodes the handler's response.
 
 use std::convert::Infallible;
 use std::future::ready;
@@ -37,7 +37,7 @@ pub(super) type EntryNames = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
 pub struct Response {
     status: StatusCode,
     result: EntryResult,
-    /// Future of the second result, if there is one.
+    /// Future of the second result. `None` if the response has only one result.
     end: Option<BoxFuture<'static, EntryResult>>,
 }
 
@@ -200,7 +200,7 @@ async fn refuse_path(caller: Extension<Caller>, uri: Uri) -> HttpResponse {
 }
 
 impl Executor {
-    /// Parses a request whose options have the type `O`, executes it, and returns its response.
+    /// Parses and executes a request with options of the type `O`, and returns the response.
     async fn respond<O: DeserializeOwned + Default>(
         &self,
         caller: &Caller,

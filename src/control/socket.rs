@@ -1,5 +1,5 @@
 //! File of the control socket. Only the owner and the group of the file may use the socket. The daemon never replaces a
-//! file of another kind by the socket, and removes the socket when it shuts down.
+//! file of another kind by the socket, and removes the socket at shutdown.
 
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io;
@@ -20,7 +20,7 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 /// Interval between two attempts to lock the folder.
 const LOCK_POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Listening socket. Dropping it removes its file.
+/// Listening socket. Dropping the socket removes its file.
 #[derive(Debug)]
 pub struct Socket {
     pub(super) listener: UnixListener,
@@ -69,7 +69,7 @@ impl Socket {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(folder).map_err(unmade)?;
         // The lock is released after the socket listens. If two daemons start at the same time, the second daemon finds
-        // the socket of the first one in use.
+        // that the first daemon listens.
         let _lock = lock_folder(folder).await.map_err(unmade)?;
         remove_abandoned_socket(path).await?;
         let listener = UnixListener::bind(path).map_err(unmade)?;
@@ -83,7 +83,7 @@ impl Socket {
 impl Drop for Socket {
     fn drop(&mut self) {
         if identity(&self.path).is_ok_and(|current| current == self.file) {
-            // A file that remains counts as abandoned, and the next daemon replaces it.
+            // If the removal fails, the next daemon replaces the file.
             let _ = fs::remove_file(&self.path);
         }
     }

@@ -1,5 +1,5 @@
-//! Commands for the running daemon, and the channel that carries them. This channel authorizes nobody: the control
-//! socket and the port for push events check their clients before they send a command.
+//! Commands for the running daemon, and their channel. The channel does not authorize clients. The control socket and
+//! the port for push events authorize their clients first.
 
 use chrono::{DateTime, Utc};
 use tokio::sync::{mpsc, oneshot};
@@ -47,7 +47,7 @@ pub enum Command {
 /// Result of an accepted command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Accepted {
-    /// The entry runs as soon as one of the `entries_at_once` slots is free.
+    /// The entry runs once one of the `entries_at_once` slots is free.
     Queued,
     /// A run of the entry already waits: for a slot, for further pushes, or for the end of a pause.
     WaitsAlready,
@@ -108,10 +108,10 @@ impl Control {
         (Self(sender), Commands(receiver))
     }
 
-    /// Sends a command and waits until the loop has accepted it.
+    /// Sends a command and waits until the loop accepts or refuses the command.
     ///
     /// # Errors
-    /// Returns the refusal of the loop; [`Refusal::Ending`] also if the daemon has ended.
+    /// Returns the refusal of the loop. If the daemon has ended, returns [`Refusal::Ending`].
     pub async fn ask(&self, command: Command) -> Result<Accepted, Refusal> {
         self.send(command, None).await
     }
@@ -149,7 +149,7 @@ impl Finished {
 }
 
 impl Command {
-    /// Returns the name of the entry that the command is about.
+    /// Returns the name of the command's entry.
     pub(super) fn entry(&self) -> &str {
         match self {
             Self::Run { entry, .. } | Self::Pause { entry, .. } | Self::Resume { entry } => entry,

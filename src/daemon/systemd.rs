@@ -1,10 +1,10 @@
 //! Notifications to systemd (`sd_notify`). Without systemd, no call has an effect.
 //!
-//! The daemon reports the beginning and the end of every reload, also of a failed one. Under `Type=notify-reload`,
-//! systemd waits for both reports: without the report of the end, the unit stays in the state "reloading" for ever.
+//! The daemon reports the beginning and the end of every reload, including failed reloads. Under `Type=notify-reload`,
+//! the unit stays in the state "reloading" until systemd receives the report of the end.
 //!
 //! No function in this file blocks. If the send buffer of the socket is full, the message is queued. Queued messages
-//! are sent in order as soon as the buffer has space.
+//! are sent in order when the buffer has space again.
 
 use std::collections::VecDeque;
 use std::env;

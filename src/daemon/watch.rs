@@ -3,7 +3,7 @@
 //! - every 30 s, because some file systems send no events.
 //!
 //! The watcher does not read the files. After a report, the daemon reads the files and compares their content with the
-//! content that it read before.
+//! previously read content.
 //!
 //! The folder may also contain a log file, the journal or an image layout. The watcher ignores the events of such
 //! files. Otherwise each line in the log file would cause an event, and each event could cause the next log line.
@@ -27,8 +27,8 @@ const MAX_DELAY: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_secs(30);
 
 /// Sends a value whenever a watched file may have changed, until `stop` is cancelled. `watched` contains paths and
-/// patterns. The first value is sent as soon as the folders are watched, because a file may have changed before. If a
-/// folder cannot be watched, its files are only polled.
+/// patterns. The first value is sent once the folders are watched, because a file may have changed before. If a folder
+/// cannot be watched, its files are only polled.
 pub(super) async fn watch(watched: Vec<PathBuf>, changed: mpsc::Sender<()>, stop: CancellationToken) {
     let (events, mut arrived) = mpsc::channel(1);
     let folders = by_folder(&watched).into_iter();
@@ -66,7 +66,7 @@ fn by_folder(watched: &[PathBuf]) -> BTreeMap<PathBuf, Names> {
 }
 
 impl Names {
-    /// Returns true if an event may be about a file of the configuration.
+    /// Returns true if the event may concern a file of the configuration.
     fn concern(&self, event: &notify::Event, folder: &Path) -> bool {
         if matches!(event.kind, EventKind::Access(_)) {
             return false;

@@ -10,7 +10,7 @@ use super::record::{EvidenceFilter, EvidenceRecord, RunId};
 use crate::copy::event::{Arrival, ArrivalKind, BlobCounts, LeftBehind};
 use crate::oci::{Digest, ManifestRef, MediaType, Tag};
 
-/// Maximum number of digests in one row. One row also lists at most this number of items that were not copied.
+/// Maximum number of digests, and maximum number of items that were not copied, in one row.
 const MAX_LISTED: usize = 1000;
 
 /// Columns that the tables `evidence` and `intents` share.
@@ -53,8 +53,8 @@ pub(super) fn insert_arrival(db: &Connection, table: &str, run: RunId, entry: &s
     Ok(())
 }
 
-/// Returns the statement that selects the rows of `table` that match an [`EvidenceFilter`], the latest first. `table`
-/// is `evidence` or `intents`.
+/// Returns the SELECT statement for the rows of `table` that match an [`EvidenceFilter`], the latest first. `table` is
+/// `evidence` or `intents`.
 fn filtered(table: &str) -> String {
     format!(
         "SELECT * FROM {table}
@@ -90,8 +90,8 @@ pub(super) fn list_evidence(db: &Connection, filter: &EvidenceFilter) -> Result<
     query_filtered(db, &filtered("evidence"), filter, read_evidence)
 }
 
-/// Lists the open intents. Each item also contains a flag that is true if the intent's run has ended, and the name of
-/// the lock file of the process that runs or ran it.
+/// Lists the open intents. Each item also contains a flag, which is true if the run has ended, and the name of the lock
+/// file of the run's process.
 pub(super) fn list_intents(db: &Connection, filter: &EvidenceFilter) -> Result<Vec<(EvidenceRecord, bool, String)>> {
     let statement = format!(
         "SELECT open.*, NULL AS recovered, runs.ended IS NOT NULL AS is_over, lock FROM ({}) AS open

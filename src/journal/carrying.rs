@@ -1,6 +1,6 @@
-//! Carry-over of records when another file replaced the open journal: the runs of this process, their evidence and
-//! their open intents are copied into the new file. The new file gives new row numbers to the runs and to the process,
-//! and this file keeps the mapping from old to new numbers.
+//! Carry-over of records into a file that replaced the open journal: the runs of this process, with their evidence and
+//! their open intents. The runs and the process get new row numbers in the new file. [`Numbers`] maps the old numbers
+//! to the new numbers.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -30,7 +30,7 @@ impl Numbers {
     }
 }
 
-/// Creates the temporary table that [`renumbered`] reads. Each new connection needs it.
+/// Creates the temporary table that [`renumbered`] reads. Each new connection needs this table.
 pub(super) fn prepare(db: &Connection) -> Result<()> {
     db.execute_batch(
         "PRAGMA temp_store = MEMORY;
@@ -46,9 +46,12 @@ pub(super) fn renumbered(db: &Connection, kind: &str, number: i64) -> Result<i64
 }
 
 /// Copies the records of this process from the file `saved` to the journal `db`, except records that `db` already
-/// contains. `process` is the row number of this process in `saved`, `lock` is the name of its current lock file, and
-/// `before` contains the row numbers that were valid in `saved`. Returns the row number of this process in `db`, and
-/// the row numbers that are valid in `db`.
+/// contains:
+/// - `process` is the row number of this process in `saved`.
+/// - `lock` is the name of the current lock file of this process.
+/// - `before` contains the row numbers that were valid in `saved`.
+///
+/// Returns the row number of this process in `db`, and the row numbers that are valid in `db`.
 pub(super) fn carry_over(
     db: &mut Connection,
     saved: &Path,
@@ -61,7 +64,7 @@ pub(super) fn carry_over(
     let detached = db.execute_batch("DETACH saved");
     let (new_process, runs) = carried?;
     detached?;
-    // The key remains the first number of a row, even if the row is renumbered several times.
+    // If a row is renumbered several times, the key remains the first number of the row.
     let now = |kind: &'static str, number: i64| match kind {
         RUN => runs.get(&number).copied().unwrap_or(number),
         _ => new_process,
@@ -111,8 +114,8 @@ fn list_runs_of(db: &Connection, process: i64) -> Result<Vec<(i64, String, Strin
     statement.query_map([process], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?.collect()
 }
 
-/// Copies a run. A run in progress stays in progress, unless another process has started a run of the same entry in the
-/// new file. The copied run is then marked as interrupted.
+/// Copies a run. If the run is in progress, and another run of the same entry is in progress in the new file, the
+/// copied run is marked as interrupted.
 fn copy_run(db: &Connection, run: i64, process: i64) -> Result<i64> {
     db.execute(
         "INSERT INTO main.runs (process, entry, trigger, scheduled_at, started, ended, outcome, copied, replaced,

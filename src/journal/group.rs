@@ -1,9 +1,8 @@
 //! Thread that owns the connection. The thread takes all waiting jobs as one group, and writes each group in one
 //! transaction.
 //!
-//! A transaction is far more expensive than a row: it takes locks, writes frames of the log, and waits for the disk if
-//! the write must be durable. The statements are in `queries.rs`, and the methods that queue the jobs are in
-//! `handle.rs`.
+//! A transaction is far more expensive than a row: a transaction takes locks, writes frames of the log, and may wait
+//! for the disk. The statements are in `queries.rs`, and the methods that queue the jobs are in `handle.rs`.
 
 use std::time::Duration;
 
@@ -13,19 +12,20 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::open_journal::OpenJournal;
 
-/// Capacity of each queue, in jobs. If a queue is full, its callers wait. A group takes at most one more job than this
-/// from the queue of delayed writes, and at most this number from the other queue.
+/// Capacity of each queue, in jobs. If a queue is full, its callers wait. A group contains at most `WAITING + 1`
+/// delayed writes and at most `WAITING` other jobs.
 pub(super) const WAITING: usize = 256;
 
-/// Maximum delay of a write without a waiting caller. Writes are delayed so that several are written together.
+/// Maximum delay of a write without a waiting caller. During the delay, more writes can join the transaction.
 pub(super) const MAX_DELAY: Duration = Duration::from_millis(20);
 
-/// Durability of a write: the records that a power failure may delete after the caller has received the answer.
+/// Durability of a write: the effect of a power failure after the caller has received the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Durability {
     /// The write is on the disk before the answer is sent. A power failure does not delete the record.
     Synced,
-    /// A power failure may delete the last few records. For records that are hints, or that can be determined again.
+    /// A power failure may delete the last few records. For records that are hints, or that a later run can determine
+    /// again.
     Unsynced,
     /// The same as `Unsynced`, but no caller waits. The write is done together with the next write, or after
     /// [`MAX_DELAY`].
@@ -55,8 +55,8 @@ impl Job {
         Self::new(JobKind::Read, work)
     }
 
-    /// Creates a write job, which is done completely or not at all. The answer is sent once the write has the given
-    /// durability.
+    /// Creates a write job. If a part of the write fails, nothing is written. The answer is sent once the write has the
+    /// given durability.
     pub(super) fn write<T: Send + 'static>(
         durability: Durability,
         work: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
@@ -105,11 +105,11 @@ impl<T: Send, W: FnOnce(&Connection) -> Result<T> + Send> Work for TypedJob<T, W
             (Some(Err(own)), _) => Err(own),
             (_, Err(error)) => Err(error),
             (Some(Ok(found)), Ok(())) => Ok(found),
-            // The work was not done, and the group did not fail. The dropped sender gives the caller the error that the
-            // journal is closed.
+            // The work was not done, and the group did not fail. If the sender is dropped, the caller receives
+            // `JournalError::Closed`.
             (None, Ok(())) => return,
         };
-        // The caller may have dropped its future. The work is done nevertheless.
+        // If the caller has dropped its future, nobody receives the answer.
         let _ = self.answer.send(answer);
     }
 }
@@ -117,8 +117,8 @@ impl<T: Send, W: FnOnce(&Connection) -> Result<T> + Send> Work for TypedJob<T, W
 /// Sending side of the two queues of the thread.
 #[derive(Debug)]
 pub(super) struct JobSender {
-    /// Queue of writes without a waiting caller. This field is dropped before `awaited`, so if the queue `awaited` is
-    /// closed, no more jobs are added to this queue.
+    /// Queue of writes without a waiting caller. This field is dropped before `awaited`. If the queue `awaited` is
+    /// closed, this queue is also closed.
     delayed: mpsc::Sender<Job>,
     /// Queue of jobs whose callers wait.
     awaited: mpsc::Sender<Job>,
@@ -130,8 +130,7 @@ pub(super) struct JobReceiver {
     awaited: mpsc::Receiver<Job>,
 }
 
-/// Creates the two queues. Writes without a waiting caller have a queue of their own, so that not every write wakes the
-/// thread.
+/// Creates the two queues. The separate queue for writes without a waiting caller saves wake-ups of the thread.
 pub(super) fn queues() -> (JobSender, JobReceiver) {
     let (delayed_sender, delayed) = mpsc::channel(WAITING);
     let (awaited_sender, awaited) = mpsc::channel(WAITING);
@@ -164,7 +163,7 @@ pub(super) fn serve(journal: &mut OpenJournal, mut jobs: JobReceiver, clock: &Ru
             }
         }
         let connection = &journal.connection;
-        // Reads are done after the writes, so that each read sees the writes that were queued before the read.
+        // Reads are done after the writes. So each read sees the writes that were queued before the read.
         for mut job in reads {
             // The answer of the job contains the error.
             let _ = job.work.work(connection);
@@ -175,7 +174,7 @@ pub(super) fn serve(journal: &mut OpenJournal, mut jobs: JobReceiver, clock: &Ru
 
 impl JobReceiver {
     /// Waits for a job, and moves all waiting jobs to `group`. A delayed write is placed before every awaited job that
-    /// was queued after it. Returns false once the last handle is dropped and no job remains.
+    /// was queued after the write. Returns false once the last handle is dropped and no job remains.
     pub(super) async fn gather(&mut self, group: &mut Vec<Job>) -> bool {
         let mut awaited = Vec::new();
         tokio::select! {
@@ -187,8 +186,8 @@ impl JobReceiver {
                 let _ = tokio::time::timeout(MAX_DELAY, self.awaited.recv_many(&mut awaited, WAITING)).await;
             }
         }
-        // One more job than the capacity of the queue: so every delayed write is taken that was queued before an
-        // awaited job of this group.
+        // The limit is the capacity of the queue plus one. With this limit, the group contains every delayed write that
+        // was queued before an awaited job of the group.
         while group.len() <= WAITING
             && let Ok(job) = self.delayed.try_recv()
         {
@@ -212,7 +211,7 @@ fn write(db: &Connection, mut jobs: Vec<Job>, synced: &mut Option<bool>) {
     }
 }
 
-/// Configures the connection so that the next commit waits for the disk if `sync` is true. Does nothing if the
+/// Sets the durability of the next commit: if `sync` is true, the commit waits for the disk. Does nothing if the
 /// connection already has this configuration.
 fn set_durability(db: &Connection, sync: bool, synced: &mut Option<bool>) -> Result<()> {
     if *synced != Some(sync) {
@@ -224,7 +223,7 @@ fn set_durability(db: &Connection, sync: bool, synced: &mut Option<bool>) -> Res
 }
 
 fn commit(db: &Connection, jobs: &mut [Job]) -> Result<()> {
-    // An immediate transaction takes the write lock at its beginning, so it never has to be restarted.
+    // An immediate transaction takes the write lock at its beginning, so no later statement fails because of a lock.
     execute(db, "BEGIN IMMEDIATE")?;
     let written = run_each(db, jobs).and_then(|()| execute(db, "COMMIT"));
     if written.is_err() && !db.is_autocommit() {
@@ -252,7 +251,7 @@ fn execute(db: &Connection, statement: &str) -> Result<()> {
     db.prepare_cached(statement)?.execute([]).map(drop)
 }
 
-/// Returns a copy of the error, because several callers receive it.
+/// Returns a copy of the error for one of the callers.
 fn copy(error: &Error) -> Error {
     match error {
         Error::SqliteFailure(code, message) => Error::SqliteFailure(*code, message.clone()),

@@ -44,8 +44,8 @@ impl Watched {
         Self { journal, temp, commits, refuses }
     }
 
-    /// Polls all `requests` while the thread is busy with another job, so that they wait at the same time. Returns
-    /// their results.
+    /// Polls all `requests` while another job occupies the thread: all requests wait at the same time. Returns the
+    /// results.
     async fn at_once<F: Future>(&self, requests: Vec<F>) -> Vec<F::Output> {
         let (started, starting) = gate::channel::<()>();
         let (open, closed) = gate::channel::<()>();
@@ -150,8 +150,8 @@ async fn transfer_notes_are_written_without_another_write() {
     let run = start_run(&watched.journal, "a", 0).await;
     watched.journal.record_transfers(run, notes(&["a"])).await.unwrap().await.unwrap();
     assert_eq!(watched.count("transfers"), 1);
-    // Delayed writes are also done when `write_notes` requests it, and when the last handle is dropped, even if the
-    // caller has dropped the future of the answer.
+    // `write_notes` and the drop of the last handle also cause the delayed writes, even if the caller has dropped the
+    // future of the answer.
     let _unawaited = watched.journal.record_transfers(run, notes(&["b"])).await.unwrap();
     watched.journal.write_notes().await.unwrap();
     assert_eq!(watched.count("transfers"), 2);

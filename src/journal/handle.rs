@@ -29,9 +29,10 @@ use crate::oci::Digest;
 /// Handle to the journal, cheap to clone. Dropping the last handle waits until all queued jobs are finished, then
 /// closes the file and releases the lock of this process.
 ///
-/// Every method returns after its job is finished. Only [`Journal::record_transfers`] returns a future of the result,
-/// to be awaited later. Dropping a future does not cancel its job. Writes that wait at the same time are done in one
-/// transaction. Each of these writes succeeds or fails independently, but if the transaction fails, all of them fail.
+/// Most methods return after their job is finished. [`Journal::record_transfers`] and [`Journal::forget_upload`] return
+/// once the job is queued. Dropping a future does not cancel its job. Writes that wait at the same time are done in one
+/// transaction. If one of these writes fails, the other writes are not affected. If the transaction fails, all its
+/// writes fail.
 #[derive(Debug, Clone)]
 pub struct Journal {
     inner: Arc<Inner>,
@@ -45,7 +46,7 @@ struct Inner {
     /// Queues of the thread. [`None`] only while this value is being dropped.
     jobs: Option<JobSender>,
     thread: Option<JoinHandle<()>>,
-    /// Ends of runs that could not be recorded yet. The next start of a run records them.
+    /// Ends of runs that could not be recorded yet. The next start of a run records these ends.
     unrecorded_ends: Mutex<HashMap<RunId, (RunEnd, DateTime<Utc>)>>,
     /// Number of repairs of the journal's files.
     repairs: Arc<AtomicU64>,
@@ -57,7 +58,7 @@ impl Journal {
     /// - An older journal is migrated.
     /// - Runs of processes that have ended are marked as interrupted.
     ///
-    /// This function blocks on disk I/O: call it at start-up, not within a task.
+    /// This function blocks on disk I/O: call this function at start-up, not within a task.
     ///
     /// # Errors
     /// [`JournalError`], with the path of the file.
@@ -110,8 +111,8 @@ impl Journal {
         &self.inner.path
     }
 
-    /// Starts a run of `entry`, unless a run of `entry` is in progress in any process that shares this journal. Before
-    /// the check, runs of processes that have ended are marked as interrupted.
+    /// Starts a run of `entry`. If another process or this process already runs `entry`, returns
+    /// [`Begun::AlreadyRunning`]. Before the check, marks the runs of ended processes as interrupted.
     ///
     /// # Errors
     /// [`JournalError`]. In this case, no run was started.
@@ -137,8 +138,9 @@ impl Journal {
 
     /// Records the end of a run. Transfers of the run that have not ended are marked as interrupted.
     ///
-    /// # Errors [`JournalError`]. In this case, the run counts as in progress until the next run of this process
-    /// starts, or until this process ends.
+    /// # Errors
+    /// [`JournalError`]. In this case, the run counts as in progress until the next run of this process starts or this
+    /// process ends.
     pub async fn end_run(&self, run: RunId, end: RunEnd, now: DateTime<Utc>) -> Result<(), JournalError> {
         let written = end.clone();
         let answer = self.write(Durability::Synced, move |db| queries::end_run(db, run, &written, now)).await;
@@ -230,8 +232,8 @@ impl Journal {
     }
 
     /// Records the digest of the index that was derived from the index `source` for `platforms`. With this record, an
-    /// unchanged tag needs no request for its manifest. `platforms` is any text that is the same for the same
-    /// platforms.
+    /// unchanged tag needs no request for its manifest. `platforms` is a key: the same platforms always have the same
+    /// text.
     ///
     /// # Errors
     /// [`JournalError`].
@@ -249,8 +251,8 @@ impl Journal {
         self.read(move |db| queries::find_derived(db, &source, &platforms)).await
     }
 
-    /// Returns the runs that match `filter`, the latest first. A run without a recorded end whose process has ended is
-    /// returned as interrupted, even to a reader, which cannot record the interruption.
+    /// Returns the runs that match `filter`, the latest first. If the process of a run ended without recording the end
+    /// of the run, the run is returned as interrupted.
     ///
     /// # Errors
     /// [`JournalError`].
@@ -259,7 +261,7 @@ impl Journal {
         self.read(move |db| Ok(show_runs(queries::list_runs(db, &filter)?, &path))).await
     }
 
-    /// Returns the names of all entries with a run or with evidence, in their order.
+    /// Returns the names of all entries with a run or with evidence, in alphabetical order.
     ///
     /// # Errors
     /// [`JournalError`].
@@ -284,8 +286,8 @@ impl Journal {
         self.read(queries::list_last_ends_of_each_entry).await
     }
 
-    /// Returns the scheduled time of the last scheduled run of `entry`, whatever the run's outcome. The time is after
-    /// `now` only if the clock was set back and the entry has had no scheduled run since.
+    /// Returns the scheduled time of the last scheduled run of `entry`, with any outcome. The time is after `now` only
+    /// if the clock was set back and the entry has had no scheduled run since.
     ///
     /// # Errors
     /// [`JournalError`].
@@ -312,8 +314,8 @@ impl Journal {
         self.write(Durability::Synced, move |db| queries::count_a_probe(db, renumbered(db, PROCESS, process)?)).await
     }
 
-    /// Returns the number of repairs of the journal's files. A repair follows when a file of the journal was removed or
-    /// replaced while it was open.
+    /// Returns the number of repairs of the journal's files. The open journal repairs its files if a file was removed
+    /// or replaced.
     #[must_use]
     pub fn times_mended(&self) -> u64 {
         self.inner.repairs.load(Ordering::Relaxed)
@@ -408,7 +410,7 @@ impl Drop for Inner {
     }
 }
 
-/// Runs `work` in a transaction that takes the write lock at its beginning, so that it never has to be restarted.
+/// Runs `work` in a transaction that takes the write lock at its beginning.
 fn in_transaction<T>(
     connection: &mut Connection,
     work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
@@ -419,7 +421,7 @@ fn in_transaction<T>(
     Ok(answer)
 }
 
-/// Marks the runs in progress of those `processes` that have ended as interrupted.
+/// For each of the `processes` that has ended, marks its runs in progress as interrupted.
 pub(super) fn interrupt_orphaned_runs(
     db: &Connection,
     journal: &Path,
@@ -435,8 +437,7 @@ pub(super) fn interrupt_orphaned_runs(
     Ok(())
 }
 
-/// Returns the runs, with the outcome `interrupted` for each run in progress whose process has ended. A reader cannot
-/// record this outcome.
+/// Returns the runs, with the outcome `interrupted` for each run in progress whose process has ended.
 fn show_runs(runs: Vec<OwnedRun>, journal: &Path) -> Vec<RunRecord> {
     let show = |OwnedRun { mut run, lock }: OwnedRun| {
         if run.ended.is_none() && !process_lock::is_alive(journal, &lock) {

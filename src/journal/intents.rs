@@ -1,5 +1,5 @@
-//! Intents: records of arrivals that are written before the tag is written at the target. After the tag is written, the
-//! intent is replaced by evidence. This file contains the statements and the methods of [`Journal`] for intents.
+//! Intents: each intent records an arrival before the run writes the tag at the target. After this write, evidence
+//! replaces the intent. This file contains the statements and the methods of [`Journal`] for intents.
 //!
 //! An intent is deleted in the transaction that writes its evidence. If the run of an open intent has ended, the run
 //! was interrupted before, during or after the write of the tag. Only a query of the target can show if the tag was
@@ -17,10 +17,10 @@ use crate::copy::event::Arrival;
 use crate::oci::{Digest, Tag};
 
 impl Journal {
-    /// Records the intent of a write of a tag. When this method returns, the intent is on the disk.
+    /// Records the intent to write a tag. When this method returns, the intent is on the disk.
     ///
     /// # Errors
-    /// [`JournalError`]. In this case, no intent is recorded, and the tag must not be written.
+    /// [`JournalError`]. In this case, no intent is recorded, and the caller must not write the tag.
     pub async fn record_intent(
         &self,
         run: RunId,
@@ -88,8 +88,7 @@ impl Journal {
     }
 
     /// Replaces an intent with evidence, because the tag was written. `digest` is the written digest, and `now` is
-    /// recorded as the time of the recovery. Returns false if the intent is not open any more, because another run has
-    /// handled the intent.
+    /// recorded as the time of the recovery. Returns false if another run has already handled the intent.
     ///
     /// # Errors
     /// [`JournalError`]. In this case, the intent stays open.
@@ -106,8 +105,8 @@ impl Journal {
         .await
     }
 
-    /// Returns true if a later run recorded the digest of an intent as the previous digest of the tag at the target.
-    /// This proves that the tag of the intent was written, and was overwritten since.
+    /// Returns true if a later run recorded the digest of an intent as the previous digest of the tag at the target. In
+    /// this case, the tag of the intent was written and later replaced.
     ///
     /// # Errors
     /// [`JournalError`].

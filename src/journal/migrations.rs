@@ -11,7 +11,7 @@ const APPLICATION_ID: i32 = 0x5453_4850;
 
 /// Migrations, one for each version. A released migration never changes, and a new migration is added at the end.
 ///
-/// Instants are UTC texts of one width. So their text order is their time order, and people can read them.
+/// Instants are UTC texts of one width: the order of the texts is the order of the instants.
 pub(super) const MIGRATIONS: &[&str] = &[
     "
 CREATE TABLE processes (

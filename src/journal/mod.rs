@@ -1,9 +1,9 @@
 //! Journal: one SQLite file that records runs, observed tags, transfers, intents and evidence.
 //!
-//! An arrival is a tag or digest that was written at a target. An intent is the record of an arrival before the write,
-//! and evidence is the record after it.
+//! An arrival is a tag or digest that was written at a target. An intent records an arrival before the write. Evidence
+//! records an arrival after the write.
 //!
-//! Each file contains the SQL statements for one kind of record, and `migrations.rs` contains the schema. One thread
+//! The schema is in `migrations.rs`. The SQL statements are in other files, one for each kind of record. One thread
 //! owns the connection, and [`Journal`] is a handle to this thread. No column stores a secret: identities are user
 //! names.
 

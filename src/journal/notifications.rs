@@ -14,7 +14,7 @@ use super::{Journal, JournalError};
 /// Maximum number of waiting notifications of one receiver. The oldest notifications are deleted first.
 const MAX_WAITING: u32 = 1000;
 
-/// Notification for one receiver, to be stored in the journal.
+/// Notification for one receiver. The caller stores the notification in the journal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewNotification {
     /// Name of the receiver.
@@ -25,9 +25,11 @@ pub struct NewNotification {
     pub event: String,
     /// Content of the message.
     pub body: String,
-    /// Facts that the receiver knows after the delivery. Empty in a notification that was read from the journal.
+    /// Facts that the journal records for the receiver after the delivery. Empty in a notification that was read from
+    /// the journal.
     pub learnt: Vec<ReceiverFact>,
-    /// Facts that the receiver no longer knows after the delivery. The journal then deletes these facts.
+    /// Facts that the journal deletes for the receiver after the delivery. Empty in a notification that was read from
+    /// the journal.
     pub forgotten: Vec<ReceiverFact>,
 }
 
@@ -36,7 +38,7 @@ pub struct NewNotification {
 pub struct StoredNotification {
     /// Number of the notification. Later notifications have higher numbers.
     pub number: i64,
-    /// Random identifier of the message, by which the receiver recognizes a repeated delivery.
+    /// Random identifier of the message. A repeated delivery has the same identifier.
     pub message: String,
     /// Time at which the notification was stored.
     pub made: DateTime<Utc>,
@@ -44,7 +46,7 @@ pub struct StoredNotification {
     pub notice: NewNotification,
 }
 
-/// Fact about an entry or the configuration that was sent to a receiver, and is not sent again.
+/// Fact about an entry or the configuration that a receiver knows. A known fact is not sent again.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ReceiverFact {
     /// Name of the receiver.
@@ -68,9 +70,9 @@ impl Journal {
         self.read(move |db| list_facts_of(db, &subject)).await
     }
 
-    /// Stores notifications until they are delivered. `learnt` and `forgotten` are facts that are added and deleted
-    /// without a message. If too many notifications of a receiver wait, its oldest notifications are deleted, and the
-    /// receiver does not know their facts. Returns the number of deleted notifications.
+    /// Stores notifications until their delivery. The facts in `learnt` are added without a message, and the facts in
+    /// `forgotten` are deleted without a message. If more than 1000 notifications of a receiver wait, the oldest
+    /// notifications and their facts are deleted. Returns the number of deleted notifications.
     ///
     /// # Errors
     /// [`JournalError`]. In this case, nothing is stored.
@@ -116,7 +118,8 @@ impl Journal {
         self.read(move |db| find_oldest_notification_for(db, &receiver)).await
     }
 
-    /// Records the delivery of a notification: deletes the notification, and records that its receiver knows its facts.
+    /// Records the delivery of a notification: deletes the notification, and adds and deletes the facts of its
+    /// receiver.
     ///
     /// # Errors
     /// [`JournalError`]. In this case, the notification still waits.
@@ -131,7 +134,7 @@ impl Journal {
         .await
     }
 
-    /// Deletes a notification without delivery. Its receiver does not know its facts.
+    /// Deletes a notification and its facts without delivery.
     ///
     /// # Errors
     /// [`JournalError`]. In this case, the notification still waits.
@@ -164,15 +167,14 @@ impl Journal {
     }
 }
 
-/// Effect of the delivery of a notification on one fact that its receiver knows.
+/// Change of one fact of a receiver by the delivery of a notification.
 struct Effect {
     fact: ReceiverFact,
     /// True to add the fact, false to delete it.
     learnt: bool,
 }
 
-/// Lists the facts about a subject, ordered by receiver: the recorded facts, after the changes by all waiting
-/// notifications.
+/// Lists the facts about a subject, ordered by receiver. The list includes the changes by all waiting notifications.
 fn list_facts_of(db: &Connection, subject: &str) -> Result<Vec<ReceiverFact>> {
     let mut statement = db.prepare_cached("SELECT * FROM notification_facts WHERE subject = ?1")?;
     let known: Vec<ReceiverFact> = statement.query_map([subject], read_fact)?.collect::<Result<_>>()?;
@@ -224,8 +226,8 @@ fn insert_effect(db: &Connection, notification: i64, fact: &ReceiverFact, learnt
     Ok(())
 }
 
-/// Deletes the effects of waiting notifications on a fact. The caller records a newer state of the fact, and a later
-/// delivery must not change that state.
+/// Deletes the effects of waiting notifications on a fact. The caller records a newer state of the fact, which a later
+/// delivery must not change.
 fn delete_effects_on(db: &Connection, fact: &ReceiverFact) -> Result<()> {
     let mut statement = db.prepare_cached(
         "DELETE FROM notification_effects WHERE fact = ?3

@@ -1,13 +1,13 @@
 //! Open journal: the connection of the journal's thread, and the files of the journal. Before each group of jobs, the
-//! thread checks that the files are still at their paths. This check is needed because SQLite continues to write to a
-//! removed file, and these writes are lost when the process ends.
+//! thread checks that the files are still at their paths. Without this check, SQLite would continue to write to a
+//! removed file, and the writes would be lost when the process ends.
 //!
-//! This file repairs three kinds of damage, and logs each repair as an error:
+//! [`OpenJournal`] repairs three kinds of damage, and logs each repair as an error:
 //! - The file or its log was removed. The journal is written again from the connection, which still has the complete
 //!   content.
-//! - Another file is at the path of the journal. The new file becomes the journal, since the operator and all other
-//!   processes use it. The content of the old journal is saved in a file beside it, and the records of this process are
-//!   copied into the new file.
+//! - Another file is at the path of the journal. The new file becomes the journal, because all other processes use the
+//!   new file. The content of the old journal is saved in a file beside the new file, and the records of this process
+//!   are copied into the new file.
 //! - The lock file of this process was removed. Other processes would treat the process as ended and mark its runs as
 //!   interrupted, so the process gets a new lock file.
 
@@ -43,7 +43,7 @@ pub(super) struct OpenJournal {
     numbers: Numbers,
     /// Number of repairs.
     repairs: Arc<AtomicU64>,
-    /// Time and error of the last attempt to repair, if it failed.
+    /// Time and error of the last attempt to repair. `None` if the last attempt succeeded.
     failed: Option<(Instant, String)>,
 }
 
@@ -96,8 +96,8 @@ impl Files {
 }
 
 impl OpenJournal {
-    /// Creates an open journal from a new connection. `own` is the row number and the lock of this process. `own` is
-    /// `None` for a reader. `repairs` counts the repairs of the files.
+    /// Creates an open journal from a new connection. `own` is the row number and the lock of this process, or `None`
+    /// for a reader.
     pub(super) fn new(
         connection: Connection,
         configured: &Path,
@@ -157,10 +157,9 @@ impl OpenJournal {
         }
     }
 
-    /// Opens the file at the path for reading, if this file is not the open file. If no file is at the path, the
-    /// connection stays open. This method is called before a group of jobs that only read. Returns true if a file was
-    /// opened. A journal that writes keeps its connection, because its next write saves the old file first
-    /// ([`OpenJournal::repair_files`]).
+    /// If another file has replaced the open file, opens the new file for reading and returns true. This method is
+    /// called before a group of jobs that only read. A journal that writes keeps its connection: its next write repairs
+    /// the files ([`OpenJournal::repair_files`]).
     pub(super) fn reopen_if_replaced(&mut self) -> bool {
         if self.own.is_some() {
             return false;
@@ -235,8 +234,8 @@ impl OpenJournal {
                 Ok(true)
             }
             Damage::Replaced => {
-                // The old content is saved only after the new file could be opened. Otherwise each failed attempt would
-                // save a copy, and the copies would fill the disk.
+                // The new file is opened before the old content is saved. In the other order, each failed attempt would
+                // save another copy, and the copies would fill the disk.
                 let other = self.open_other()?;
                 let saved = self.save(Utc::now())?;
                 self.switch(Some((other, &saved)))?;
@@ -258,8 +257,8 @@ impl OpenJournal {
         Ok(())
     }
 
-    /// Writes a complete copy of the connection's content to the path of the journal. If `is_missing`, the copy
-    /// replaces no file. Otherwise the copy replaces the file whose log was removed.
+    /// Writes a complete copy of the connection's content to the path of the journal. If `is_missing` is true, the copy
+    /// replaces no file. If `is_missing` is false, the copy replaces the file whose log was removed.
     fn rewrite(&self, is_missing: bool) -> std::result::Result<(), String> {
         if let Some(folder) = self.path.parent() {
             let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
@@ -361,7 +360,7 @@ impl OpenJournal {
     }
 }
 
-/// Opens a journal for writing, and migrates it.
+/// Opens and migrates a journal for writing.
 fn open(path: &Path) -> std::result::Result<Connection, JournalError> {
     let mut connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     migrations::migrate(&mut connection, path, migrations::MIGRATIONS)?;
@@ -373,7 +372,7 @@ fn open(path: &Path) -> std::result::Result<Connection, JournalError> {
     Ok(connection)
 }
 
-/// Renames a file, unless another file has the new name.
+/// Renames a file. Returns an error if another file has the new name.
 fn link_or_rename(from: &Path, to: &Path) -> io::Result<()> {
     match fs::hard_link(from, to) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(error),

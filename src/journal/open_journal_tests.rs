@@ -1,4 +1,4 @@
-//! Tests of a journal whose files are removed or replaced while it is open.
+//! Tests of an open journal whose files are removed or replaced.
 
 use std::fs;
 use std::path::Path;

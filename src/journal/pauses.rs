@@ -14,9 +14,9 @@ pub struct PauseRecord {
     pub entry: String,
     /// Time at which the pause started.
     pub since: DateTime<Utc>,
-    /// Time at which the pause ends automatically. `None` if only an operator can end it.
+    /// Time at which the pause ends automatically. `None` if only an operator can end the pause.
     pub until: Option<DateTime<Utc>>,
-    /// Time at which an operator ended the pause. `None` if no operator has.
+    /// Time at which an operator ended the pause. `None` if no operator ended the pause.
     pub ended: Option<DateTime<Utc>>,
 }
 
@@ -37,7 +37,7 @@ impl Journal {
         self.read(list_pauses).await
     }
 
-    /// Records a pause. The record replaces that of the entry's previous pause.
+    /// Records a pause. The record of the entry's previous pause is deleted.
     ///
     /// # Errors
     /// [`JournalError`]. In this case, the pause is lost when the process ends.

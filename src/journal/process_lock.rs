@@ -1,6 +1,6 @@
-//! Lock file of a process that has runs. The lock shows other processes if this process is alive. Each process keeps a
-//! locked file beside the journal, and the system releases the lock whenever the process ends. A process id alone does
-//! not prove that the process is alive, because another process may have the same id since.
+//! Lock file of a process, beside the journal. The lock shows other processes if this process is alive, because the
+//! system releases the lock when the process ends. A process id is no such proof: the system may give the id to another
+//! process.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::hash::{BuildHasher as _, Hasher as _};
@@ -17,8 +17,8 @@ pub(super) struct ProcessLock {
 }
 
 impl ProcessLock {
-    /// Creates and locks a new file beside `journal`. The caller must record the name of the file in the journal only
-    /// afterwards, because other processes treat a recorded lock without a file as released.
+    /// Creates and locks a new file beside `journal`. The caller records the name of the file in the journal after this
+    /// call. Other processes treat a recorded name without a file as a released lock.
     pub(super) fn beside(journal: &Path) -> io::Result<Self> {
         loop {
             // The random number gives two handles of one process different names. A collision is detected below.
@@ -36,7 +36,7 @@ impl ProcessLock {
         }
     }
 
-    /// Returns true if the locked file is still at its path, where other processes look for it.
+    /// Returns true if the locked file is still at its path.
     pub(super) fn is_in_place(&self) -> bool {
         let own = self.locked.metadata().map(|own| (own.dev(), own.ino()));
         fs::metadata(&self.path).is_ok_and(|found| own.is_ok_and(|own| own == (found.dev(), found.ino())))
@@ -50,8 +50,8 @@ impl ProcessLock {
 
 impl Drop for ProcessLock {
     fn drop(&mut self) {
-        // A file of this name that another process created must not be removed. If the removal fails, the next process
-        // finds the file unlocked and removes it.
+        // If another process has created a file of this name, the file must stay. If the removal fails, the next
+        // process finds the unlocked file and removes the file.
         if self.is_in_place() {
             let _ = fs::remove_file(&self.path);
         }
@@ -62,11 +62,11 @@ fn file_name(journal: &Path) -> String {
     journal.file_name().map_or_else(|| "journal".into(), |name| name.to_string_lossy().into_owned())
 }
 
-/// Returns true if the process that locked the file `name` beside `journal` is alive. If this cannot be determined,
-/// returns true: two concurrent runs of one entry are worse than a run that waits.
+/// Returns true if the process that locked the file `name` beside `journal` is alive. If an error hides the state of
+/// the lock, returns true: two concurrent runs of one entry are worse than a delayed run.
 pub(super) fn is_alive(journal: &Path, name: &str) -> bool {
     match crate::regular_file::open(&journal.with_file_name(name)) {
-        // The check uses a shared lock, so that two processes that check at the same time do not block each other.
+        // With a shared lock, two processes can do this check at the same time.
         Ok(file) => matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock | TryLockError::Error(_))),
         Err(error) => error.kind() != io::ErrorKind::NotFound,
     }

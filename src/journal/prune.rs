@@ -15,8 +15,8 @@ use super::queries::{list_processes_not_marked_as_ended, text};
 use super::streaks::move_failures_to_last_failed_run;
 use super::{Journal, JournalError};
 
-/// Number of rows after which a transaction ends. A transaction inspects at most this number of rows, or deletes fewer
-/// than twice this number.
+/// Number of inspected or deleted rows after which a transaction ends. A transaction deletes less than twice this
+/// number of rows.
 const STEP: u32 = 256;
 
 /// Pause between two transactions, during which this process and other processes may write.
@@ -29,7 +29,7 @@ pub struct Pruned {
     pub runs: usize,
     /// Deleted transfers.
     pub transfers: usize,
-    /// Deleted observations of tags. No later run has found the same tag with the same digest.
+    /// Deleted observations of tags.
     pub tags: usize,
     /// Deleted processes.
     pub processes: usize,
@@ -54,14 +54,14 @@ impl Journal {
     /// - processes that have ended and have no run.
     ///
     /// The following records are kept at any age:
-    /// - evidence, open intents, and the runs of these,
+    /// - evidence, open intents, and their runs,
     /// - for each entry: the last run of each outcome, the last scheduled run, the tags of its last run, and the number
     ///   of its consecutive failures.
     ///
-    /// So every query of the journal has the same result as before, except queries for the history before `before`.
+    /// Pruning changes only the results of queries for the history before `before`.
     ///
-    /// Pruning uses many short transactions, and other writes may be done between them. Dropping the future stops the
-    /// pruning between two transactions.
+    /// Pruning uses many short transactions, and other writes may be done between these transactions. Dropping the
+    /// future stops the pruning between two transactions.
     ///
     /// # Errors
     /// [`JournalError`]. Rows that were deleted before the error stay deleted.
@@ -82,7 +82,7 @@ impl Journal {
         Ok(Pruned { runs, transfers, tags, processes, quotas })
     }
 
-    /// Repeats the step until it returns no next position, and returns the number of deleted rows.
+    /// Repeats `step` until the result contains no next position, and returns the number of deleted rows.
     async fn in_steps<Position: Send + 'static>(
         &self,
         first: Position,
@@ -114,20 +114,19 @@ fn delete_transfers(db: &Connection, before: DateTime<Utc>) -> Result<Step<()>> 
 pub(super) const DELETE_TRANSFERS: &str =
     "DELETE FROM transfers WHERE id IN (SELECT id FROM transfers WHERE ended < ?1 LIMIT ?2)";
 
-/// Position in the list of runs, which is ordered by start and number: the run that was inspected last.
+/// Start and number of the run that was inspected last. Runs are inspected in the order of these two fields.
 #[derive(Default)]
 struct RunPosition {
     started: String,
     id: i64,
 }
 
-/// Run that started before the limit, with the decision to delete it or not.
+/// Run that started before the limit.
 struct OldRun {
     position: RunPosition,
     entry: String,
     is_deletable: bool,
-    /// Number of consecutive failures that this row records and that belong to the entry's current failure streak. 0 if
-    /// no failure of this row belongs to the current streak.
+    /// Number of failures in this row that belong to the entry's current failure streak.
     failures: u32,
 }
 

@@ -1,4 +1,4 @@
-//! Tests of pruning, some with random journals: the records that pruning deletes, and the records that it keeps.
+//! Tests of pruning, some with random journals: the records that pruning deletes, and the records that pruning keeps.
 
 use std::time::Duration;
 

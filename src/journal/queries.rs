@@ -16,7 +16,7 @@ use super::record::{
 use crate::copy::event::Transfer;
 use crate::oci::Digest;
 
-/// Process that has recorded itself in the journal and may have ended.
+/// Process that is recorded in the journal. The process may have ended.
 pub(super) struct Process {
     pub(super) id: i64,
     pub(super) lock: String,
@@ -45,8 +45,7 @@ pub(super) fn list_processes_not_marked_as_ended(db: &Connection, except: i64) -
     rows.collect()
 }
 
-/// Lists the processes that have a run in progress, except the process `except`. The list is short, even if the journal
-/// contains many processes.
+/// Lists the processes that have a run in progress, except the process `except`.
 pub(super) fn list_processes_with_unfinished_runs(db: &Connection, except: i64) -> Result<Vec<Process>> {
     let mut statement = db.prepare_cached(
         "SELECT id, lock FROM processes
@@ -156,7 +155,7 @@ pub(super) fn list_text(names: &[String]) -> Option<String> {
     (!names.is_empty()).then(|| serde_json::json!(names).to_string())
 }
 
-/// Lists the names of all entries with a run or with evidence, in their order.
+/// Lists the names of all entries with a run or with evidence, in alphabetical order.
 pub(super) fn list_entry_names(db: &Connection) -> Result<Vec<String>> {
     let mut statement = db.prepare_cached("SELECT entry FROM runs UNION SELECT entry FROM evidence ORDER BY entry")?;
     statement.query_map([], |row| row.get(0))?.collect()
@@ -183,7 +182,7 @@ pub(super) fn list_last_ends_of_each_entry(db: &Connection) -> Result<Vec<LastEn
     statement.query_map([], read)?.collect()
 }
 
-/// Returns the latest scheduled time of the runs of `entry`. If that time is after `now`, the clock was set back since.
+/// Returns the latest scheduled time of the runs of `entry`. If the latest time is after `now`, the clock was set back.
 /// In this case, returns the scheduled time of the run that was recorded last.
 pub(super) fn find_last_scheduled_instant_of(
     db: &Connection,
@@ -211,9 +210,9 @@ pub(super) fn find_traces_at(db: &Connection, entry: &str, source: &str, target:
     statement.query_row([entry, source, target], |row| Ok((row.get(0)?, row.get(1)?)))
 }
 
-/// Changes the time of all observations after `now`, for this source and target, to right before `now`. Runs of an
-/// entry never overlap, so such observations mean that the clock was set back. Without this change, their tags would
-/// count as those of the last run until the clock reaches the old time again.
+/// Sets the time of all observations after `now` to 1 µs before `now`, for this source and target. Such observations
+/// exist only if the clock was set back. If their time did not change, [`list_tags_last_seen_of`] would return their
+/// tags instead of the tags of the current run.
 pub(super) fn move_observations_before(
     db: &Connection,
     entry: &str,
@@ -397,7 +396,7 @@ pub(super) fn column_error(row: &Row<'_>, column: &str, text: &str) -> rusqlite:
     rusqlite::Error::FromSqlConversionFailure(index, Type::Text, reason.into())
 }
 
-/// Formats an instant with a fixed width, so that the order of the texts is the order of the instants.
+/// Formats an instant with a fixed width: the order of the texts is the order of the instants.
 pub(super) fn text(instant: DateTime<Utc>) -> String {
     instant.to_rfc3339_opts(SecondsFormat::Micros, true)
 }

@@ -1,5 +1,4 @@
-//! Pull quotas as registries reported them. This file contains the statements and the methods of [`Journal`] for
-//! quotas.
+//! Pull quotas that registries reported. This file contains the statements and the methods of [`Journal`] for quotas.
 
 use std::time::Duration;
 
@@ -36,9 +35,9 @@ impl Journal {
         self.read(list_quotas).await
     }
 
-    /// Records a report about a quota, unless a later report is already recorded. A recorded report from the future is
-    /// always replaced, because the clock was set back since. The record is a hint: the program queries the registry
-    /// again before it relies on the record.
+    /// Records a report about a quota, if no later report is recorded. If the recorded report is from the future, the
+    /// clock was set back, and the new report replaces the recorded report. The record is a hint: the program queries
+    /// the registry before the program relies on the record.
     ///
     /// # Errors
     /// [`JournalError`].

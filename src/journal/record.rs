@@ -48,7 +48,7 @@ pub enum Trigger {
     },
     /// The daemon started.
     Start,
-    /// The previous run deferred tags, and their source may be read again.
+    /// The run resumes earlier work: deferred tags, or a run that a pause or an edit of the configuration stopped.
     Continued,
     /// A person started the run in a separate process.
     Manual,
@@ -77,7 +77,7 @@ impl Trigger {
 /// Result of an attempt to start a run of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Begun {
-    /// The run is recorded as in progress, and the caller must record its end.
+    /// The journal recorded the run as in progress. The caller must record the end of the run.
     Started(RunId),
     /// Another run of the entry is in progress, in this process or in another process that shares the journal.
     AlreadyRunning {
@@ -94,9 +94,9 @@ pub enum Begun {
 pub enum Outcome {
     /// Every tag is as the entry requires.
     Succeeded,
-    /// At least one tag failed, or the run failed as a whole.
+    /// At least one tag failed, or an error stopped the run.
     Failed,
-    /// No tag failed, and some tags wait until their source may be read again.
+    /// No tag failed, and some tags wait until the registry of their source allows reads again.
     Deferred,
     /// The run was stopped, or its process ended without recording the end of the run.
     Interrupted,
@@ -117,16 +117,15 @@ impl Outcome {
         }
     }
 
-    /// Returns true if this outcome counts as a failure of the entry. An interruption counts neither as a failure nor
-    /// as a success.
+    /// Returns true if this outcome counts as a failure of the entry. An interrupted run is neither a failure nor a
+    /// success.
     #[must_use]
     pub fn is_failure(self) -> bool {
         matches!(self, Self::Failed | Self::TimedOut)
     }
 
-    /// Returns true if a run with this outcome failed and nevertheless left less work for the next run. This is true if
-    /// the run timed out, and had sent bytes, or copied or replaced tags. `bytes` and `tags` are the results of the
-    /// run.
+    /// Returns true if the run timed out, but had sent bytes, or had copied or replaced tags. The next run then has
+    /// less work. `bytes` and `tags` are the results of the run.
     #[must_use]
     pub fn made_progress(self, bytes: u64, tags: TagCounts) -> bool {
         self == Self::TimedOut && (bytes > 0 || tags.changed() > 0)
@@ -142,21 +141,21 @@ impl Outcome {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct TagCounts {
-    /// Tags that did not exist at a target before the run copied them.
+    /// Tags that the run created at a target.
     pub copied: u64,
-    /// Tags that had another digest at a target before the run replaced them.
+    /// Tags that the run moved to another digest at a target.
     pub replaced: u64,
     /// Tags that already had the correct digest at a target.
     pub unchanged: u64,
-    /// Tags that a rule holds, and that may be released later, automatically or by a person.
+    /// Tags that a rule holds. A later run or a person may release the tags.
     pub held: u64,
     /// Tags that a rule of the entry or a lock at a target forbids to write.
     pub blocked: u64,
-    /// Tags that wait until their source may be read again.
+    /// Tags that wait until the registry of their source allows reads again.
     pub deferred: u64,
     /// Tags that two entries would write from different sources.
     pub conflict: u64,
-    /// Tags that an error prevented from being copied or compared.
+    /// Tags that could not be copied or compared because of an error.
     pub failed: u64,
 }
 
@@ -209,7 +208,7 @@ impl fmt::Display for TagCounts {
     }
 }
 
-/// Results of a run, to be recorded at its end.
+/// Results of a run. The caller records the results at the end of the run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunEnd {
     /// Outcome of the run.
@@ -218,13 +217,14 @@ pub struct RunEnd {
     pub tags: TagCounts,
     /// Bytes of blobs and manifests that the run sent.
     pub bytes: u64,
-    /// First error, for people. If no error occurred, the reason why tags wait. `None` if no tags wait.
+    /// First error, as text for people. If no error occurred and tags wait, the reason why the tags wait. Otherwise
+    /// `None`.
     pub error: Option<String>,
     /// Time at which the next run can copy the waiting tags. `None` if no tags wait.
     pub deferred_until: Option<DateTime<Utc>>,
 }
 
-/// Run as the command `history` shows it.
+/// Run, in the form of the command `history`.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct RunRecord {
     /// Number of the run.
@@ -251,7 +251,8 @@ pub struct RunRecord {
     pub tags: TagCounts,
     /// Bytes of blobs and manifests that the run sent.
     pub bytes: u64,
-    /// First error, for people. If no error occurred, the reason why tags wait. `None` if no tags wait.
+    /// First error, as text for people. If no error occurred and tags wait, the reason why the tags wait. Otherwise
+    /// `None`.
     #[serde(rename = "problems", serialize_with = "json_form::one_as_list::serialize")]
     pub error: Option<String>,
     /// Time at which the next run can copy the waiting tags. `None` if no tags wait.
@@ -270,7 +271,7 @@ pub struct LastEnds {
     pub failure: Option<DateTime<Utc>>,
 }
 
-/// State of a transfer, to be recorded.
+/// Note about a transfer: the state that the transfer reached.
 #[derive(Debug, Clone)]
 pub struct TransferNote {
     /// The transfer: its blob, source and target.
@@ -292,7 +293,7 @@ pub enum TransferState {
     Failed(String),
 }
 
-/// Evidence as the command `evidence` shows it: one tag or digest that was written at a target.
+/// Evidence of one tag or digest that a run wrote at a target, in the form of the command `evidence`.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct EvidenceRecord {
     /// Number of the evidence. Later evidence has a higher number.
@@ -304,20 +305,20 @@ pub struct EvidenceRecord {
     /// The arrival: its source, target and digest.
     #[serde(flatten)]
     pub arrival: Arrival,
-    /// Time at which a later run found the intended content at the target, because this run was interrupted. In this
-    /// case, `ended` is the time right before the write. `None` if the run itself recorded the arrival.
+    /// Time at which a later run found the content of this interrupted run at the target. If this time is set, `ended`
+    /// is the time right before the write. `None` if the run itself recorded the arrival.
     #[serde(serialize_with = "json_form::optional_instant")]
     pub recovered: Option<DateTime<Utc>>,
 }
 
-/// Open intent of an ended run: the arrival that the run was about to complete.
+/// Open intent of an ended run: the arrival that the run was about to write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Intent {
     /// Number of the intent.
     pub id: i64,
     /// Name of the run's entry.
     pub entry: String,
-    /// Intended arrival. Its `ended` is the time at which the intent was recorded.
+    /// Intended arrival. Its field `ended` is the time at which the run recorded the intent.
     pub arrival: Arrival,
 }
 
@@ -385,7 +386,8 @@ pub struct EvidenceFilter {
     pub limit: Option<u32>,
 }
 
-/// Digest or the beginning of a digest: at least 12 hexadecimal digits, with or without `sha256:` before them.
+/// Digest or the beginning of a digest: 12 to 128 lower-case hexadecimal digits. An algorithm such as `sha256:` may be
+/// before the digits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DigestPrefix(String);
 
@@ -422,7 +424,7 @@ impl From<Digest> for DigestPrefix {
 }
 
 impl DigestPrefix {
-    /// Returns the pattern for SQL's LIKE. The text contains no character that is a wildcard for LIKE.
+    /// Returns the pattern for SQL's LIKE. The text contains no wildcard of LIKE.
     pub(super) fn like(&self) -> String {
         if self.0.contains(':') { format!("{}%", self.0) } else { format!("%:{}%", self.0) }
     }

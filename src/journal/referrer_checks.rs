@@ -22,12 +22,12 @@ pub struct ReferrerCheck {
     /// Time at which the referrers were requested from the source.
     pub checked: DateTime<Utc>,
     /// Digest of the list of referrers that was copied to the target: equal lists have equal digests. `None` if the
-    /// list is unknown, because a copy requests referrers and does not report their list.
+    /// list is unknown: a copy does not report its list of referrers.
     pub list: Option<Digest>,
 }
 
 impl Journal {
-    /// Returns the checks of a source, the latest first. Among checks of the same time, those with a list come first.
+    /// Returns the checks of a source, the latest first. For checks of the same time, a check with a list comes first.
     ///
     /// # Errors
     /// [`JournalError`].
@@ -36,7 +36,7 @@ impl Journal {
         self.read(move |db| list_referrer_checks_at(db, &source)).await
     }
 
-    /// Records a check. If the check has no list, the list that was recorded before is kept.
+    /// Records a check. If the check has no list, the previously recorded list is kept.
     ///
     /// # Errors
     /// [`JournalError`].

@@ -18,13 +18,13 @@ pub struct FailureStreak {
     pub failures: u32,
     /// Time at which the last of these runs ended.
     pub last: DateTime<Utc>,
-    /// True if the entry's last run made progress, as [`Outcome::made_progress`](super::Outcome::made_progress) defines
-    /// it. In this case, no back-off follows.
+    /// True if the entry's last run made progress: see [`Outcome::made_progress`](super::Outcome::made_progress). In
+    /// this case, no back-off follows.
     pub made_progress: bool,
 }
 
 impl Journal {
-    /// Returns the failure streaks of all entries that have one, ordered by the name of the entry.
+    /// Returns all failure streaks, ordered by the name of the entry.
     ///
     /// # Errors
     /// [`JournalError`].
@@ -58,7 +58,7 @@ fn list_entries_with_progress(db: &Connection) -> Result<HashSet<String>> {
     Ok(last_runs.filter(made_progress).map(|run| run.entry).collect())
 }
 
-/// Adds the number of failures whose rows are being deleted to the last failed run of the entry.
+/// Adds `failures`, the number of failures in deleted rows, to the last failed run of the entry.
 pub(super) fn move_failures_to_last_failed_run(db: &Connection, entry: &str, failures: u32) -> Result<()> {
     let mut statement = db.prepare_cached(
         "UPDATE runs SET failures_before = failures_before + ?2

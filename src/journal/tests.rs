@@ -45,7 +45,7 @@ pub(super) async fn start_run(journal: &Journal, entry: &str, minute: i64) -> Ru
     }
 }
 
-/// Records the state of a transfer, and waits until it is written.
+/// Records the state of a transfer, and waits until the state is written.
 async fn record_state(journal: &Journal, run: RunId, transfer: &Arc<Transfer>, state: TransferState, minute: i64) {
     let note = TransferNote { transfer: transfer.clone(), state, at: time_at(minute) };
     journal.record_transfers(run, vec![note]).await.unwrap().await.unwrap();
@@ -428,7 +428,7 @@ async fn requests_are_on_disk_when_last_handle_drops() {
     let temp = temp_journal();
     let journal = Journal::open(&temp.path).unwrap();
     let run = start_run(&journal, "a", 0).await;
-    // The future is polled once, so that the thread receives the request, and then dropped.
+    // The test polls the future once, which sends the request to the thread, and then drops the future.
     let evidence = arrival("v1", 1);
     let asked = journal.record_arrival(run, "a", &evidence);
     tokio::select! { biased; _ = asked => {}, () = std::future::ready(()) => {} }

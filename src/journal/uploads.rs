@@ -8,25 +8,24 @@ use super::queries::{count, current_run, number, text};
 use super::{Journal, JournalError, RunId};
 use crate::oci::Digest;
 
-/// Maximum time for which a registry is expected to keep an upload that receives no more bytes. No known registry keeps
-/// an upload longer.
+/// Idle time after which the record of an upload is deleted. No known registry keeps an idle upload longer.
 const MAX_IDLE: TimeDelta = TimeDelta::days(7);
 
 /// Progress of an unfinished upload of a blob.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UploadRecord {
-    /// Repository that the blob is written to.
+    /// Target repository of the blob.
     pub target: String,
     /// Digest of the blob.
     pub digest: Digest,
-    /// Location of the upload, as the registry returned it. Only clients that may write to the repository can use this
-    /// location.
+    /// Location of the upload from the response of the registry. Only clients with write access to the repository can
+    /// use this location.
     pub session: String,
     /// Number of uploaded bytes.
     pub stored: u64,
-    /// State of the hash of the uploaded bytes, as [`crate::oci::Digester::to_state`] returns it.
+    /// State of the hash of the uploaded bytes, from [`crate::oci::Digester::to_state`].
     pub hashed: Vec<u8>,
-    /// Number of bytes, and state of their hash, after the chunk that was about to be sent. `None` if no chunk was
+    /// Values of `stored` and `hashed` after the next chunk, recorded before the chunk is sent. `None` if no chunk was
     /// about to be sent.
     pub ahead: Option<(u64, Vec<u8>)>,
 }
@@ -43,7 +42,7 @@ impl Journal {
     }
 
     /// Assigns an unfinished upload of an ended run to the run `run`, and returns the upload. Returns `None` if no such
-    /// upload of this blob exists. If several runs call this method, only one of them receives the upload.
+    /// upload of this blob exists. If several runs request the same upload, only the first run receives the upload.
     ///
     /// # Errors
     /// [`JournalError`].
@@ -65,7 +64,8 @@ impl Journal {
         Ok(was_taken.then_some(upload))
     }
 
-    /// Deletes the record of an upload that has ended or no longer exists.
+    /// Deletes the record of an upload that has ended or no longer exists. This method returns once the deletion is
+    /// queued.
     ///
     /// # Errors
     /// [`JournalError`].

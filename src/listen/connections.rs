@@ -33,7 +33,7 @@ pub trait Accept {
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
     /// Maximum number of connections that have not sent a request yet. A further connection closes the oldest of these
-    /// connections, so that idle clients cannot lock out other clients.
+    /// connections: idle clients cannot lock out other clients.
     pub waiting: usize,
     /// Maximum number of connections that are being answered; `None` if such connections count as connections without a
     /// request.
@@ -41,8 +41,7 @@ pub struct Bounds {
     /// Maximum number of health checks that are being answered. Health checks and other requests have separate slots.
     pub checked: usize,
     /// Grace period: the minimum time for which a connection without a request keeps its slot. Further connections wait
-    /// until the end of the grace period. The task of the connection measures the time, so the grace period is longer
-    /// on a machine that processes received data slowly.
+    /// until the end of the grace period.
     pub grace: Duration,
 }
 
@@ -72,8 +71,8 @@ struct Waiting {
     grace_over: Arc<AtomicBool>,
 }
 
-/// Accepts connections until `shutdown`, then ends within a second. `answer` handles a connection. Its future is
-/// dropped when the connection is closed. Dropping the future of this function closes every connection.
+/// Accepts connections until `shutdown`, then ends within a second. `answer` handles a connection. The future of
+/// `answer` is dropped when the connection is closed. Dropping the future of this function closes every connection.
 pub async fn serve<L, F>(
     listener: L,
     bounds: Bounds,
@@ -121,8 +120,8 @@ pub async fn serve<L, F>(
 }
 
 impl Slot {
-    /// Counts this connection as answered. From then on, only a later answered connection can close this connection.
-    /// Closes the oldest answered connection if there are too many.
+    /// Counts this connection as answered. From then on, only a later answered connection can close this connection. If
+    /// no slot is free, closes the oldest answered connection.
     pub fn start_answer(&self) {
         let mut state = lock(&self.0);
         let Some(max) = state.bounds.answered else { return };
@@ -131,8 +130,8 @@ impl Slot {
         state.answered.extend(current);
     }
 
-    /// Counts this connection as a health check. From then on, only a later health check can close this connection.
-    /// Closes the oldest health check if there are too many.
+    /// Counts this connection as a health check. From then on, only a later health check can close this connection. If
+    /// no slot is free, closes the oldest health check.
     pub fn start_check(&self) {
         let mut state = lock(&self.0);
         let max = state.bounds.checked;
@@ -141,8 +140,8 @@ impl Slot {
         state.checked.extend(current);
     }
 
-    /// Counts this connection as answered if a slot is free, and closes no other connection. It is meant for answers
-    /// that may take long. Returns false, and changes nothing, if no slot is free.
+    /// Counts this connection as answered if a slot is free, and closes no other connection. If no slot is free,
+    /// returns false and changes nothing. Use this method for answers that may take long.
     #[must_use]
     pub fn try_start_answer(&self) -> bool {
         let mut state = lock(&self.0);
@@ -162,7 +161,7 @@ impl Connections {
         Self { bounds, waiting: VecDeque::new(), answered: VecDeque::new(), checked: VecDeque::new() }
     }
 
-    /// Removes the connection of the current task from the waiting connections, and returns it.
+    /// Removes and returns the connection of the current task from the waiting connections.
     fn take_current(&mut self) -> Option<AbortHandle> {
         let current: Option<Id> = tokio::task::try_id();
         let index = self.waiting.iter().position(|waiting| Some(waiting.connection.id()) == current)?;
@@ -235,7 +234,7 @@ mod tests {
 
     const BOUNDS: Bounds = Bounds { waiting: 3, answered: Some(2), checked: 2, grace: Duration::from_millis(25) };
 
-    /// Set of connections that end only when they are closed.
+    /// Set of connections that end only if the server closes the connections.
     struct Fixture {
         state: Shared,
         connections: JoinSet<()>,

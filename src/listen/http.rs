@@ -15,12 +15,11 @@ use tokio_util::sync::CancellationToken;
 use super::connections::{Bounds, Slot, serve};
 use super::listener::{Connection, Listener};
 
-/// Limits on connections with requests. An answer may be large, and is completely in memory until the client has read
-/// it, so only 16 answers are allowed at a time. A new client has at least 25 ms to send its request, even if many slow
-/// clients reconnect at once. With these values, the port accepts up to ten thousand slow clients in a second.
+/// Limits on connections with requests. An answer may be large, and stays in memory until the client has read the
+/// answer. So at most 16 answers are allowed at a time. A new client has at least 25 ms to send its request.
 const BOUNDS: Bounds = Bounds { waiting: 256, answered: Some(16), checked: 64, grace: Duration::from_millis(25) };
-/// Limits on connections with push events. A client can repeat a request, but may send an event only once. So a further
-/// connection waits for up to two seconds before it may close an older connection.
+/// Limits on connections with push events. A sender may send an event only once. So a further connection waits for up
+/// to two seconds before it closes an older connection.
 const EVENT_BOUNDS: Bounds = Bounds { waiting: 64, answered: None, checked: 0, grace: Duration::from_secs(2) };
 /// Time limits of a client.
 const LIMITS: Limits = Limits { head: Duration::from_secs(5), whole: Duration::from_secs(30) };

@@ -11,9 +11,9 @@ use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixSocket};
 
 use super::connections::Accept;
 
-/// Maximum number of connections that wait to be accepted. The system may have a lower limit (`net.core.somaxconn`).
-/// The standard library allows 128, so many clients could fill the queue. The system then drops the first packet of a
-/// health check, and the sender repeats this packet only after a second.
+/// Maximum number of connections that wait to be accepted. The system may have a lower limit (`net.core.somaxconn`). If
+/// the queue is full, the system drops the first packet of a new connection, and the client repeats this packet only
+/// after a second.
 const BACKLOG: u32 = 4096;
 
 /// Bound listener.
@@ -40,7 +40,7 @@ impl Listener {
     /// Errors of the system.
     pub async fn tcp(address: SocketAddr) -> io::Result<Self> {
         let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-        // As in `TcpListener::bind`. Without this option, a restart must wait until ended connections are forgotten.
+        // Without this option, a restart must wait until the system forgets ended connections.
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;
         socket.listen(BACKLOG).map(Self::Tcp)

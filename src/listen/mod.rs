@@ -1,9 +1,9 @@
-//! Servers of the daemon's ports and sockets: they accept connections within limits. This module contains no routes and
-//! does not know the daemon. The caller provides the answers.
+//! Servers of the daemon's ports and sockets, which accept connections within limits. This module contains no routes
+//! and does not know the daemon. The caller provides the answers.
 //!
 //! A slow or hostile client cannot block the daemon or other clients:
 //! - the number of connections is limited;
-//! - a further connection closes the oldest one;
+//! - a further connection closes the oldest connection;
 //! - each connection has a time limit.
 
 mod connections;

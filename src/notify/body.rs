@@ -1,4 +1,4 @@
-//! Body of a notification, as `docs/reference/notifications.md` describes its fields. Every field has a maximum length.
+//! Body of a notification. `docs/reference/notifications.md` describes its fields. Every field has a maximum length.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -71,8 +71,8 @@ pub struct Data<'a> {
     /// Problems of a failure.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problems: Option<List<String>>,
-    /// Time of the failure, for a recovery: the `timestamp` of its notification, also if the receiver does not request
-    /// failures.
+    /// Time at which the failure began, for a recovery. If the receiver requests failures, the failure's notification
+    /// has the same `timestamp`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failing_since: Option<DateTime<Utc>>,
     /// Changed tags, for a change.
@@ -131,7 +131,7 @@ pub struct RunFacts {
     pub started: DateTime<Utc>,
     /// End of the run.
     pub ended: DateTime<Utc>,
-    /// Outcome of the run, in the word that the journal uses.
+    /// Outcome of the run, in the journal's word.
     pub outcome: &'static str,
     /// Number of tags per outcome.
     #[cfg_attr(test, schemars(with = "std::collections::BTreeMap<String, u64>"))]

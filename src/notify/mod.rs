@@ -1,5 +1,5 @@
-//! Outgoing notifications by webhook: the body of a message, its signature, and one attempt to deliver it. The module
-//! `daemon` decides which events cause a message, and when a failed delivery is repeated.
+//! Outgoing notifications by webhook: the body of a message, its signature, and one attempt to deliver the message. The
+//! module `daemon` decides which events cause a message, and when a failed delivery is repeated.
 
 mod body;
 mod options;

@@ -1,5 +1,4 @@
-//! Values of `notify` in the configuration: receivers, and the events that each receiver gets. This file reads no YAML
-//! and sends nothing.
+//! Values of `notify` in the configuration: receivers, and the events that each receiver gets.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -154,7 +153,7 @@ pub enum SigningKeyError {
     /// The text is not base64.
     #[error("the text after whsec_ in this secret is not base64")]
     NotBase64,
-    /// The key is so short that it can be guessed.
+    /// The key has less than 8 bytes.
     #[error("this secret is too short to sign with: {MIN_KEY} bytes at least, better 24")]
     Short,
 }

@@ -23,8 +23,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// Message to be delivered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
-    /// Identifier, which is the same at every attempt. A receiver that gets a message twice recognizes the message by
-    /// its identifier.
+    /// Identifier of the message. The identifier is the same at every attempt.
     pub id: String,
     /// JSON body.
     pub body: String,
@@ -41,7 +40,7 @@ pub enum Refusal {
         /// Wait that the receiver requested.
         wait: Option<Duration>,
     },
-    /// The receiver refused the message and will refuse it at every attempt.
+    /// The receiver refused the message and will refuse every further attempt.
     #[error("{why}")]
     Never {
         /// Reason, in words.
@@ -68,7 +67,7 @@ impl Post {
     }
 
     /// Sends a message once. `now` is the time in the signature. The request takes at most 30 seconds. If this future
-    /// is dropped, the receiver may or may not have got the message.
+    /// is dropped, the receiver may still have received the message.
     ///
     /// # Errors
     /// [`Refusal`] if the receiver did not accept the message.

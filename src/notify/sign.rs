@@ -1,5 +1,4 @@
-//! Signature of a message, as Standard Webhooks defines it ("Signature scheme"). Every Standard Webhooks library can
-//! verify the signature.
+//! Signature of a message (Standard Webhooks, "Signature scheme").
 
 use aws_lc_rs::hmac;
 use base64::Engine as _;

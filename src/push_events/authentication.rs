@@ -24,11 +24,11 @@ pub(super) enum Proof {
 ///
 /// The secret comes in `Authorization`:
 /// - as a bearer token, or
-/// - without a scheme, as Harbor can be configured to send it.
+/// - without a scheme, which is an option of Harbor.
 ///
 /// Docker Hub cannot set a header. For Docker Hub only, the address may contain the secret as `?token=`.
 ///
-/// Only GitHub signs the body. A signature from another sender is no proof.
+/// Only GitHub signs the body. The signature of any other sender is ignored.
 pub(super) fn proof(kind: HookKind, secret: &str, headers: &HeaderMap, query: Option<&str>) -> Option<Proof> {
     if let Some(signature) = headers.get(SIGNATURE).filter(|_| kind == HookKind::Ghcr) {
         let digits = signature.to_str().ok()?.strip_prefix("sha256=")?;

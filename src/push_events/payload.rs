@@ -18,8 +18,8 @@ pub(super) struct PushEvents {
     /// Number of events that are not pushes of tags: pulls, deletions, pushes of blobs, pushes of manifests without a
     /// tag, pings. Pushes without a registry also count.
     pub(super) ignored: usize,
-    /// Number of pushes of tags for which neither the event nor the receiver names a registry. The event is accepted,
-    /// because a sender would repeat a refused event for ever and send no other events.
+    /// Number of pushes of tags without a registry in the event and at the receiver. The port accepts these events,
+    /// because a sender may repeat a refused event for ever and send no other events.
     pub(super) without_registry: usize,
 }
 
@@ -33,7 +33,7 @@ pub(super) struct Unreadable {
     error: serde_json::Error,
 }
 
-/// Tag with the names that the sender uses for it.
+/// Tag, by the names that the sender uses.
 struct NamedTag<'a> {
     registry: Option<&'a str>,
     repository: &'a str,
@@ -60,7 +60,7 @@ fn parsed<T: DeserializeOwned>(body: &[u8]) -> Result<T, serde_json::Error> {
 }
 
 /// Collects the pushes among these events. `None` is an event that is not a push of a tag. An invalid repository name
-/// or an invalid tag (a digest, for example) counts as ignored, because no entry can contain it.
+/// or an invalid tag (a digest, for example) counts as ignored.
 fn collect_pushes<'a>(receiver: &Receiver, events: impl Iterator<Item = Option<NamedTag<'a>>>) -> PushEvents {
     let (mut found, mut collected) = (PushEvents::default(), HashSet::new());
     for event in events {
@@ -179,8 +179,8 @@ fn harbor(receiver: &Receiver, event: &HarborEvent) -> PushEvents {
     collect_pushes(receiver, named)
 }
 
-/// Event of Docker Hub: docs.docker.com, "Webhooks". Its `callback_url` is for chains of webhooks. transship does not
-/// call it.
+/// Event of Docker Hub: docs.docker.com, "Webhooks". transship does not call its `callback_url`, which is for chains of
+/// webhooks.
 #[derive(Deserialize)]
 struct HubEvent {
     push_data: HubPush,

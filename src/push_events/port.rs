@@ -238,7 +238,7 @@ async fn read_body(headers: &HeaderMap, body: Body) -> Result<axum::body::Bytes,
     if declared.is_some_and(|length| length > MAX_BODY) {
         return Err(too_large());
     }
-    // The body is too long, or the client interrupted it. In the second case, no client reads the response.
+    // The body is too long, or the client interrupted the transfer. In the second case, no client reads the response.
     to_bytes(body, MAX_BODY).await.map_err(|_| too_large())
 }
 

@@ -1,10 +1,9 @@
 //! Access check of the status port. `daemon.status` decides which clients may read: clients with the token, clients on
-//! this machine, or all clients. Everyone may read `/healthz` and `/readyz`, because they only show if the daemon
-//! works.
+//! this machine, or all clients. All clients may read `/healthz` and `/readyz`, which only show if the daemon works.
 //!
 //! On a loopback address without a token, the host name in a request must be a name of this machine. Otherwise a web
-//! page of another host could read the port, after the name of that host was made to resolve to this machine (DNS
-//! rebinding). The requests of such a page contain the name of the other host.
+//! page of another host could read the port by DNS rebinding: an attacker lets the name of that host resolve to this
+//! machine. The requests of such a page contain the name of the other host.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -24,8 +23,8 @@ use crate::listen::OncePerMinute;
 
 /// Paths of health checks, which load balancers and orchestrators request without a token.
 pub const HEALTH_CHECKS: [&str; 2] = ["/healthz", "/readyz"];
-/// Authentication challenges. The first challenge is for programs. The second makes a browser prompt for a user and a
-/// password.
+/// Authentication challenges. The first challenge is for programs. With the second challenge, a browser prompts for a
+/// user and a password.
 const CHALLENGES: [&str; 2] = ["Bearer realm=\"transship\"", "Basic realm=\"transship\", charset=\"UTF-8\""];
 
 /// Access check for requests, by the configuration in force.
@@ -50,8 +49,8 @@ impl Admission {
 
     /// Returns the readers that are allowed now. If an edit changes the address, the port keeps the old address until
     /// the next start. Until then, the readers of the old address stay allowed, because the protection of the new
-    /// address may be too weak for the old one. Only a new token takes effect at once, because a token protects every
-    /// address.
+    /// address may be too weak for the old address. Only a new token takes effect at once, because a token protects
+    /// every address.
     fn readers(&self) -> Readers {
         let config = self.config.borrow();
         let status = &config.daemon.status;
@@ -139,7 +138,7 @@ fn refuse_foreign_host(uri: &Uri, headers: &HeaderMap) -> Option<Response> {
         return Some((StatusCode::BAD_REQUEST, "a request must have exactly one Host header\n").into_response());
     };
     // For a request in absolute form, the authority in the URI replaces the header (RFC 9112, section 3.2.2). This
-    // check requires a local name in both.
+    // check requires a local name in the URI and in the header.
     let names = [uri.authority().map(|authority| authority.as_str()), Some(host.to_str().unwrap_or_default())];
     let foreign = names.into_iter().flatten().find(|name| !is_local(name))?;
     let message = format!(

@@ -68,7 +68,7 @@ pub(crate) fn code(text: &str) -> String {
     if text.is_empty() { String::new() } else { format!("`{text}`") }
 }
 
-/// Asserts that the schema of a type is the one in `docs/reference/`.
+/// Asserts that the schema of a type is the schema in `docs/reference/`.
 #[track_caller]
 pub(crate) fn assert_schema_is_current(name: &str, schema: &Value) {
     assert_current(name, &(serde_json::to_string_pretty(schema).unwrap().replace("`None`", "`null`") + "\n"));

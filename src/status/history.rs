@@ -3,7 +3,7 @@
 //! - at most three seconds for each query;
 //! - a cache of five seconds for the marks on the overview.
 //!
-//! This module does not know the journal's file; the program provides a journal that is open for reading.
+//! The caller provides a journal that is open for reading.
 
 use std::collections::BTreeMap;
 use std::error::Error;

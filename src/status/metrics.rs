@@ -1,4 +1,4 @@
-//! Prometheus metrics of the daemon. The daemon's loop owns and updates them; nothing is global.
+//! Prometheus metrics of the daemon. The daemon's loop owns and updates the metrics.
 //!
 //! Names begin with `transship_`, units are seconds and bytes. No label ever contains a tag or a digest: the
 //! configuration bounds the number of series. An entry has at most eight series; counts by outcome are sums over all
@@ -36,7 +36,7 @@ type Timestamp = Gauge<f64, AtomicU64>;
 /// Counter of seconds.
 type Seconds = Counter<f64, AtomicU64>;
 
-/// Outcomes of runs. Their counters start at zero, so that a query of an increase includes the first run.
+/// Outcomes of runs. Their counters start at zero: a query of an increase then includes the first run.
 const OUTCOMES: [Outcome; 5] =
     [Outcome::Succeeded, Outcome::Failed, Outcome::Deferred, Outcome::Interrupted, Outcome::TimedOut];
 
@@ -45,7 +45,7 @@ const OUTCOMES: [Outcome; 5] =
 pub struct EndedRun {
     /// The outcome.
     pub outcome: Outcome,
-    /// True for a success, false for a failure; `None` for a run that is neither.
+    /// True for a success, false for a failure; `None` for every other run.
     pub success: Option<bool>,
     /// The end of the run.
     pub ended: DateTime<Utc>,
@@ -87,10 +87,10 @@ pub struct Metrics {
     journal_writable: Gauge,
     notifications: Family<DeliveryLabel, Counter>,
     notifications_pending: Gauge,
-    /// The entries that have series. They are needed to remove the series together with the entry.
+    /// The entries that have series. If an edit removes an entry, its series are removed.
     entries: Mutex<BTreeSet<String>>,
-    /// The method and status of each series of requests, by registry. They are needed to remove the series together
-    /// with the registry.
+    /// The method and status of each series of requests, by registry. If an edit removes a registry, its series are
+    /// removed.
     requested: Mutex<BTreeMap<String, BTreeSet<(String, String)>>>,
 }
 
@@ -281,7 +281,7 @@ impl Metrics {
         self.entry_failures.get_or_create(&self.track_entry(entry)).set(failures.into());
     }
 
-    /// Sets the size of the journal in bytes, if the size is known, and whether the journal is writable.
+    /// Sets the size of the journal in bytes, if the size is known, and the state of the journal: writable or not.
     pub fn set_journal_state(&self, bytes: Option<u64>, writable: bool) {
         if let Some(bytes) = bytes {
             self.journal_size.set(gauge(bytes));

@@ -69,8 +69,7 @@ impl PushEventCounts {
         *current = configured;
     }
 
-    /// Counts `count` events of a receiver with this result. Counts nothing for a receiver that is no longer in the
-    /// configuration.
+    /// Counts `count` events of a receiver with this result. Ignores a receiver that is no longer in the configuration.
     pub fn count(&self, receiver: &str, result: PushEventResult, count: usize) {
         let current = self.receivers.lock();
         if current.contains(receiver) {

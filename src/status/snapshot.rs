@@ -1,4 +1,4 @@
-//! State of the daemon at one moment, as `/status` prints it and `transship status` reads it.
+//! State of the daemon at one moment. `/status` prints this state, and `transship status` reads the state.
 //!
 //! Its JSON is a public interface: a field may be added at any time. A field is renamed or removed only with a new
 //! `version`.
@@ -50,8 +50,8 @@ pub struct Snapshot {
     pub warnings: Vec<Warning>,
     /// The journal.
     pub journal: JournalState,
-    /// The last time at which the daemon detected that the clock was set back by more than a minute; `None` if this did
-    /// not happen since the daemon started.
+    /// The last detected setback of the clock by more than a minute; `None` if the daemon has detected no setback since
+    /// its start.
     #[serde(default)]
     pub clock_set_back: Option<ClockSetback>,
     /// The time of the last iteration of the daemon's loop.
@@ -99,8 +99,7 @@ pub struct EntryState {
     /// The time of the next automatic run; `None` if the entry is paused or only runs manually.
     #[serde(serialize_with = "json_form::optional_instant")]
     pub next_firing: Option<DateTime<Utc>>,
-    /// The time at which the entry resumes with its deferred tags, which wait until their source may be read again;
-    /// `None` if no tag is deferred.
+    /// The time at which the entry resumes with its deferred tags; `None` if no tag is deferred.
     #[serde(default)]
     #[serde(serialize_with = "json_form::optional_instant")]
     pub deferred_until: Option<DateTime<Utc>>,
@@ -114,7 +113,7 @@ pub struct EntryState {
     /// The end of the last run that failed or timed out.
     #[serde(serialize_with = "json_form::optional_instant")]
     pub last_failure: Option<DateTime<Utc>>,
-    /// The number of consecutive failed runs; 0 after a successful one.
+    /// The number of consecutive failed runs; 0 after a successful run.
     #[serde(default)]
     pub failures: u32,
     /// The time since which the entry is paused; `None` if the entry is not paused. A paused entry starts no run
@@ -142,7 +141,7 @@ pub struct RunningState {
     pub since: DateTime<Utc>,
     /// The trigger of the run: `schedule`, `start`, `continued`, `manual`, `requested`, `push_event`.
     pub trigger: String,
-    /// The number of tags by outcome so far. A tag with several targets counts once for each.
+    /// The number of tags by outcome so far. A tag with several targets counts once for each target.
     #[serde(default)]
     pub counts: TagCounts,
     /// The number of tags to process. The number grows while further repositories are listed. `None` before the first
@@ -152,9 +151,9 @@ pub struct RunningState {
     /// Bytes of blobs sent so far, including failed transfers.
     #[serde(default, rename = "bytes")]
     pub bytes_sent: u64,
-    /// Bytes of blobs that the run sends in total, as far as they are known: the bytes sent so far, and the remaining
-    /// bytes of the blobs in transfer. The number grows while the run starts further transfers. `None` if an older
-    /// daemon does not report the number.
+    /// Known bytes of blobs that the run sends in total: the bytes sent so far, and the remaining bytes of the blobs in
+    /// transfer. The number grows while the run starts further transfers. `None` if an older daemon does not report the
+    /// number.
     #[serde(default)]
     pub bytes_expected: Option<u64>,
     /// The rate over the last seconds, in bytes per second, of all transfers of the run together; `None` in the first
@@ -191,12 +190,13 @@ pub struct LastRun {
     /// The end of the run.
     #[serde(serialize_with = "json_form::instant")]
     pub ended: DateTime<Utc>,
-    /// The number of tags by outcome. A tag with several targets counts once for each.
+    /// The number of tags by outcome. A tag with several targets counts once for each target.
     pub counts: TagCounts,
     /// Bytes of blobs and manifests sent by the run.
     #[serde(default, rename = "bytes")]
     pub bytes_sent: u64,
-    /// The first error of the run. Without an error, the reason why tags are deferred. Empty if there is neither.
+    /// The first error of the run. If no error occurred, the reason why tags are deferred. Empty if no error occurred
+    /// and no tags are deferred.
     #[serde(rename = "problems", default, with = "json_form::one_as_list")]
     #[cfg_attr(test, schemars(with = "Vec<String>"))]
     pub error: Option<String>,
@@ -252,8 +252,8 @@ pub struct TransferState {
 pub struct RegistryState {
     /// The registry's name.
     pub registry: String,
-    /// The identities that the daemon uses at the registry, as far as the configuration names them. There are several
-    /// identities if entries have credentials of their own.
+    /// The identities that the daemon uses at the registry, if the configuration names the identities. There are
+    /// several identities if entries have credentials of their own.
     pub identities: Vec<String>,
     /// Requests in flight.
     pub in_flight: u64,
@@ -308,7 +308,7 @@ pub struct RateState {
 pub struct Quota {
     /// The registry.
     pub registry: String,
-    /// The identity whose reads the registry counts, as far as the configuration names the identity.
+    /// The identity whose reads the registry counts, if the configuration names the identity.
     pub identity: String,
     /// The number of reads that are allowed in a window.
     pub limit: u64,

@@ -62,7 +62,7 @@ async fn replies(path: &Path, request: &Request) -> Vec<Reply> {
     replies
 }
 
-/// Sends bytes, and returns everything that the server sends until it closes the connection.
+/// Sends bytes, and returns all bytes that the server sends before the end of the connection.
 async fn response_to(path: &Path, bytes: &[u8]) -> String {
     let mut stream = UnixStream::connect(path).await.unwrap();
     // The server may close the connection during the write.

@@ -4,11 +4,11 @@
 //! - Up to eight receivers are contacted at once.
 //! - After a failed attempt, the receiver is backed off and then tried again.
 //!
-//! A notice is deleted from the journal only after its receiver accepted the notice. So a notice may be delivered
-//! twice, and a crash of the daemon loses no notice.
+//! A notice stays in the journal until its receiver accepts the notice, or the daemon gives up the notice. So a crash
+//! of the daemon loses no notice, but a notice may be delivered twice.
 //!
-//! Together with the deletion, the journal records the facts that the receiver now knows. The facts of a notice that
-//! was given up are not recorded. So the next failure of the same entry causes a new notice.
+//! Together with the deletion, the journal records the facts that the receiver now knows. If the daemon gives up a
+//! notice, its facts are not recorded, and the next failure of the same entry causes a new notice.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -35,7 +35,7 @@ const FIRST_PAUSE: Duration = Duration::from_secs(5);
 /// Maximum back-off of a receiver.
 const MAX_PAUSE: Duration = Duration::from_secs(30 * 60);
 
-/// Age at which a notice is given up if its receiver has not accepted the notice.
+/// Age at which the daemon gives up an undelivered notice.
 const GIVEN_UP: TimeDelta = TimeDelta::hours(24);
 
 /// Back-off after an error of the journal or of the HTTP client's creation.
@@ -44,9 +44,9 @@ const JOURNAL_PAUSE: Duration = Duration::from_secs(60);
 /// Webhooks by the name of their receiver.
 pub(crate) type Receivers = BTreeMap<String, Webhook>;
 
-/// Delivers notices. After `closing` is cancelled, it also delivers the remaining notices of receivers that are not
-/// backed off, and then returns. Cancel safe with one exception: a message that is being sent when the future is
-/// dropped is sent again at the next start.
+/// Delivers notices. After `closing` is cancelled, this function delivers the remaining notices of receivers that are
+/// not backed off, and then returns. Cancel safe, with one exception: if the future is dropped while a message is being
+/// sent, the next start sends the message again.
 pub(crate) async fn deliver_notices(
     journal: Journal,
     mut receivers: watch::Receiver<Arc<Receivers>>,
@@ -148,8 +148,7 @@ impl DeliveryRound {
     }
 
     /// Gives up old notices of a receiver that is not in the configuration. The receiver may belong to another daemon
-    /// with the same journal, or it was removed from the configuration while the daemon did not run. These notices are
-    /// given up at the same age as notices of other receivers.
+    /// with the same journal, or an edit removed the receiver from the configuration while the daemon did not run.
     async fn drop_old(&self, receiver: &str) -> Result<(), JournalError> {
         let dropped = self.journal.drop_notifications_until(receiver, Utc::now() - GIVEN_UP).await?;
         if dropped > 0 {
@@ -222,8 +221,8 @@ impl DeliveryRound {
         backed_off.until = Instant::now() + pause;
     }
 
-    /// Records in the journal that a notice was delivered or given up. If the journal cannot record this, the notice is
-    /// sent again.
+    /// Records in the journal that a notice was delivered or given up. If the journal cannot record the result, the
+    /// notice is sent again.
     async fn finish_notice(&mut self, notice: &StoredNotification, delivery: Delivery) {
         self.metrics.add_notifications(delivery, 1);
         let recorded = match delivery {

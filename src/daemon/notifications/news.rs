@@ -1,5 +1,5 @@
-//! News for one receiver after a run or a change of the configuration. The facts that the receiver knows decide which
-//! notices it gets. The functions in this file also build the content of the notices.
+//! News for one receiver after a run or a change of the configuration. The known facts of the receiver decide which
+//! notices the receiver gets. The functions in this file also build the content of the notices.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,14 +30,14 @@ pub(super) struct News {
     pub(super) forgotten: Vec<ReceiverFact>,
 }
 
-/// Receiver with the events that it requests, and the facts that it knows about the subject.
+/// Receiver, with its requested events and its known facts about the subject.
 pub(super) struct Listener<'a> {
     receiver: Receiver,
     on: BTreeSet<Event>,
     known: Vec<&'a ReceiverFact>,
 }
 
-/// Returns each receiver once, with all events that it requests.
+/// Returns each receiver once, with all its requested events.
 pub(super) fn listeners<'a>(wanted: &[Notify], facts: &'a [ReceiverFact]) -> Vec<Listener<'a>> {
     let mut by_receiver: BTreeMap<&Receiver, BTreeSet<Event>> = BTreeMap::new();
     for notify in wanted {
@@ -97,8 +97,8 @@ pub(super) fn configuration_news(
     }
 }
 
-/// Adds the news of a run that ended. `whole` is false if the run was limited to some tags. The success of such a run
-/// says nothing about the other tags, so it does not end a failure.
+/// Adds the news of a run that ended. `whole` is false if the run was limited to some tags. The success of a limited
+/// run does not end a failure, because other tags may still fail.
 pub(super) fn run_news(entry: &Entry, report: &RunReport, whole: bool, listener: &Listener<'_>, news: &mut News) {
     let (name, ended) = (entry.name.as_str(), report.ended);
     match (&report.outcome, listener.known_failure()) {
@@ -160,8 +160,8 @@ impl News {
     }
 }
 
-/// Adds the withheld tags that the listener does not know with the same digest. If a tag is no longer withheld, its
-/// fact is forgotten, so that the listener is notified when the tag is withheld again.
+/// Adds the withheld tags that the listener does not know yet. If the digest of a withheld tag changes, the tag is new
+/// to the listener. If a tag is no longer withheld, its fact is deleted, and a later withholding causes a new notice.
 fn withheld_news(entry: &Entry, report: &RunReport, whole: bool, listener: &Listener<'_>, news: &mut News) {
     let name = entry.name.as_str();
     let withheld: BTreeMap<String, Withheld> =

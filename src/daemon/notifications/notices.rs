@@ -34,7 +34,7 @@ pub(crate) struct Notices {
     closing: CancellationToken,
 }
 
-/// Receivers and the events that they request, from the configuration in force.
+/// Receivers and their requested events, from the configuration in force.
 #[derive(Debug, Default)]
 struct NotifyRequests {
     /// Receivers for all entries and for the configuration itself.
@@ -79,7 +79,7 @@ impl Notices {
     /// - sets the receivers;
     /// - reports the recovery to receivers that were notified of a refused edit;
     /// - deletes the facts and the waiting notices of receivers that only the previous configuration names. Other
-    ///   receivers in the journal are kept, because they may belong to another daemon.
+    ///   receivers in the journal are kept, because these receivers may belong to another daemon.
     pub(crate) async fn report_configuration(&self, config: &Config, now: DateTime<Utc>) {
         let before = self.receivers.borrow().clone();
         self.set_requests(config);

@@ -1,6 +1,6 @@
 //! Content of the configuration files, and of the certificate files that the configuration names. The daemon compares
-//! the current content with the content that it read last, to detect edits. Files of secrets are not included, because
-//! the daemon reads a secret each time that it needs the secret.
+//! the current content with the content at the last read, to detect edits. Files of secrets are not included, because
+//! the daemon reads a secret at each use.
 
 use std::path::PathBuf;
 
@@ -12,7 +12,7 @@ use crate::registry::Pem;
 /// file.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct ConfigurationContent {
-    /// Digest of the configuration files; `None` if they cannot be read.
+    /// Digest of the configuration files; `None` if the files cannot be read.
     files: Option<Digest>,
     /// Each certificate file; `None` for a file that cannot be read.
     certificates: Vec<Option<Pem>>,

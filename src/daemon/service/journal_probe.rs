@@ -46,8 +46,8 @@ pub(super) struct JournalProbe {
 }
 
 impl JournalProbe {
-    /// Starts a probe if one is due, and returns a new result if there is one. Only one probe is under way at a time.
-    /// While a probe takes longer than `MAX_RESPONSE_TIME`, the result is a journal that is not writable.
+    /// Starts a probe if a probe is due, and returns a new result if a result is available. Only one probe is under way
+    /// at a time. If the probe takes longer than `MAX_RESPONSE_TIME`, the journal counts as not writable.
     pub(super) async fn poll(&mut self, journal: &Journal) -> Option<ProbeResult> {
         if self.task.is_none() && self.started.is_none_or(|started| started.elapsed() >= INTERVAL) {
             self.started = Some(Instant::now());
@@ -69,7 +69,7 @@ impl JournalProbe {
     }
 }
 
-/// Ends a probe under way, because the probe would keep the journal open after the end of the loop.
+/// Aborts a probe under way. Otherwise the probe would keep the journal open after the end of the loop.
 impl Drop for JournalProbe {
     fn drop(&mut self) {
         if let Some(task) = &self.task {
@@ -78,8 +78,8 @@ impl Drop for JournalProbe {
     }
 }
 
-/// Probes the journal. A journal that was repaired since the last probe counts as not writable for one probe, so that
-/// monitoring of `/readyz` notices the repair.
+/// Probes the journal. A journal that was repaired since the last probe counts as not writable for one probe, and
+/// `/readyz` shows the repair.
 async fn probe_journal(journal: Journal, repairs_before: u64) -> (ProbeResult, u64) {
     let (written, size) = futures_util::join!(journal.check_writable(), journal.size());
     let repairs = journal.times_mended();

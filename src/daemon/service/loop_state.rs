@@ -31,7 +31,7 @@ use crate::sync::{Endpoints, Engine, RunObserver, RunReport, Stop};
 /// Maximum time between two iterations of the loop. If the loop does not iterate for a minute, `/healthz` fails.
 pub(super) const ITERATION: Duration = Duration::from_secs(1);
 
-/// Maximum time that the loop waits for a response of the journal. This time is well below the minute after which
+/// Maximum time that the loop waits for a response of the journal. This time must be well below the minute after which
 /// `/healthz` fails.
 pub(super) const JOURNAL_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -45,7 +45,7 @@ pub(super) struct Service {
     pub(super) config: Config,
     /// Copy of the configuration for the receiver of push events.
     pub(super) in_force: watch::Sender<Arc<Config>>,
-    /// Content of the files at the last read, also if the configuration in them was invalid.
+    /// Content of the files at the last read, even if the configuration was invalid.
     pub(super) last_content: ConfigurationContent,
     /// Watched paths and patterns of files. Dropping the guard ends the watch.
     pub(super) watching: Option<(Vec<PathBuf>, DropGuard)>,
@@ -55,7 +55,7 @@ pub(super) struct Service {
     pub(super) engine: Engine,
     pub(super) timetable: Timetable,
     pub(super) setbacks: Setbacks,
-    /// Entries with deferred tags, which wait until their source may be read again.
+    /// Entries with deferred tags, and the time at which each of these entries resumes.
     pub(super) deferred: Deferred,
     /// Runs that are due and wait for one of the `entries_at_once` slots.
     pub(super) queue: RunQueue,
@@ -68,11 +68,11 @@ pub(super) struct Service {
     pub(super) limited: BTreeSet<String>,
     /// Pushes of the last second, by entry.
     pub(super) push_debounce: PushDebounce,
-    /// Entries with a stopping run that resumes right after it ends. The run was stopped by a change of the entry's
-    /// configuration, or by a pause that has ended.
+    /// Entries with a stopping run. A new run resumes the work right after the end of the stopping run. The run was
+    /// stopped by a change of the entry's configuration, or by a pause that has ended.
     pub(super) renewed: BTreeSet<String>,
     pub(super) runs: JoinSet<RunReport>,
-    /// Entry of each task. It is needed for a task that panics, because such a task returns no report.
+    /// Entry of each task. If a task panics and so returns no report, the loop finds the entry here.
     pub(super) tasks: HashMap<tokio::task::Id, String>,
     pub(super) observer: RunObserver,
     pub(super) notices: Notices,
@@ -83,7 +83,7 @@ pub(super) struct Service {
 }
 
 impl Service {
-    /// Creates the state, and reads nothing from the journal. The watcher of the files sends possible edits to `edits`.
+    /// Creates the state without the content of the journal. The watcher of the files sends possible edits to `edits`.
     pub(super) fn new(
         path: PathBuf,
         config: Config,
@@ -163,7 +163,7 @@ impl Service {
     }
 
     /// Sets the timetable to the entries in force. `last` contains the time of the last scheduled run of new entries:
-    /// if a run was due since that time, it is caught up. A new entry that is not in `last` waits for its next
+    /// if a run was due since that time, the run is caught up. A new entry that is not in `last` waits for its next
     /// scheduled run.
     pub(super) fn set_timetable(&mut self, last: &BTreeMap<String, DateTime<Utc>>, now: DateTime<Utc>) {
         let removed: Vec<String> =
@@ -185,7 +185,7 @@ impl Service {
     }
 }
 
-/// Returns the entries of a configuration with reference counts, because runs share them.
+/// Returns the entries of a configuration with reference counts, because runs share the entries.
 pub(super) fn share_entries(config: &Config) -> Arc<Vec<Arc<Entry>>> {
     Arc::new(config.entries.iter().cloned().map(Arc::new).collect())
 }

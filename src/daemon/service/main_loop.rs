@@ -5,8 +5,7 @@
 //! - updates the snapshot for the status port;
 //! - shuts down cleanly.
 //!
-//! The caller owns the signals, the listener and the journal. The loop owns all other state, and shares none of this
-//! state.
+//! The caller owns the signals, the listener and the journal. The loop owns all other state.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -27,11 +26,10 @@ use crate::sync::{RunObserver, recover_at_start};
 
 /// Arguments of [`serve`].
 pub struct Setup {
-    /// Path of the configuration file, which is read again when it changes.
+    /// Path of the configuration file. The loop reads the file again after each change.
     pub path: PathBuf,
     /// Digest of the configuration file and of its included files, computed by [`crate::config::content`] right before
-    /// `config` was read. The loop compares the files with this digest, and so finds edits that happened before its
-    /// start.
+    /// `config` was read. The loop compares the files with this digest, to find edits that happened before its start.
     pub content: Option<Digest>,
     /// Configuration in the file.
     pub config: Config,
@@ -53,7 +51,7 @@ pub struct Setup {
     pub shutdown: CancellationToken,
 }
 
-/// Runs until `shutdown`, then drains the runs within the configured grace.
+/// Runs until `shutdown`, then drains the runs within the configured grace period.
 ///
 /// # Errors
 /// Returns an error if the earlier runs cannot be read from the journal. Later errors of the journal do not end the

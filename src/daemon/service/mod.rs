@@ -1,4 +1,4 @@
-//! Main loop of the daemon, and the work that it does for each kind of event.
+//! Main loop of the daemon, and its work for each kind of event.
 
 mod configuration_content;
 mod journal_probe;

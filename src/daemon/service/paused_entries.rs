@@ -1,5 +1,4 @@
-//! Set of paused entries, for which no run starts automatically. The set records nothing in the journal and reads no
-//! clock.
+//! Set of paused entries, for which no run starts automatically. The set does not access the journal or the clock.
 
 use std::collections::BTreeMap;
 

@@ -24,8 +24,8 @@ impl Service {
         Ok(())
     }
 
-    /// Pauses an entry, so that no run of the entry starts automatically. A run under way finishes its current tags,
-    /// and resumes at the end of the pause. A queued run starts at the end of the pause.
+    /// Pauses an entry: no run of the entry starts automatically. A run under way finishes its current tags, and
+    /// resumes at the end of the pause. A queued run starts at the end of the pause.
     pub(super) async fn pause(
         &mut self,
         entry: &str,
@@ -49,7 +49,7 @@ impl Service {
         Ok(Accepted::Paused)
     }
 
-    /// Ends a pause, also for an entry that is no longer in the configuration.
+    /// Ends a pause, even if the entry is no longer in the configuration.
     pub(super) async fn resume(&mut self, entry: &str, now: DateTime<Utc>) -> Result<Accepted, Refusal> {
         let Some(pause) = self.pauses.get(entry) else {
             let exists = self.has_entry(entry);
@@ -58,7 +58,7 @@ impl Service {
         let (since, until) = (pause.since, pause.until);
         self.record_pause_in_time(PauseRecord { entry: entry.to_owned(), since, until, ended: Some(now) }).await?;
         tracing::info!(entry, "resumed");
-        // Scheduled runs that were due until now are skipped, also if the loop has not iterated since they were due.
+        // All scheduled runs that were due until now are skipped, even if the loop has not processed these runs yet.
         self.timetable.hold(entry, now);
         self.end_pause(entry);
         Ok(Accepted::Resumed)
@@ -72,8 +72,7 @@ impl Service {
             // changed.
             self.renewed.insert(entry.to_owned());
         }
-        // The queued run may be about other tags than the run under way. The queued run starts after the run under way,
-        // with whatever outcome that run ends.
+        // If a run is under way, the queued run starts after the end of that run. The two runs may have different tags.
         if has_waiting_run && self.has_entry(entry) {
             tracing::info!(entry, "resumes after the pause");
             self.queue.push(QueuedRun { entry: entry.to_owned(), trigger: Trigger::Continued, only: None });
@@ -87,8 +86,8 @@ impl Service {
         match tokio::time::timeout(JOURNAL_TIMEOUT, journal.record_pause(pause)).await {
             Ok(written) => written.map_err(|error| Refusal::Unwritten(error.to_string())),
             Err(_) => {
-                // The journal may still write the record that it received. This second record then restores the state
-                // in force. It enters the queue of the journal before any later request.
+                // The journal may still write the first record. A second record then restores the state in force. The
+                // poll puts the second record into the queue of the journal before any later request.
                 let journal = journal.clone();
                 let mut restoring = Box::pin(async move { journal.record_pause(in_force).await });
                 if futures_util::poll!(&mut restoring).is_pending() {
@@ -99,7 +98,7 @@ impl Service {
         }
     }
 
-    /// Returns the record of the state in force, which must replace `pause` if the journal does not write `pause` in
+    /// Returns the record that restores the state in force, for the case that the journal does not write `pause` in
     /// time.
     fn in_force_instead_of(&self, pause: &PauseRecord) -> PauseRecord {
         let entry = pause.entry.clone();
@@ -202,7 +201,7 @@ mod tests {
                 let folder = tempfile::tempdir().unwrap();
                 let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
                 let mut daemon = service(folder.path(), &journal).await;
-                // This run stays under way for as long as the test needs it.
+                // This run stays under way until the end of the test.
                 daemon.running.insert("app".into(), Stop::default());
                 if what == "queued before the pause" {
                     daemon.limited.insert("app".into());

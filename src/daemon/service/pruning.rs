@@ -9,11 +9,10 @@ use tokio::task::JoinHandle;
 use crate::journal::Journal;
 use crate::schedule::jitter_of;
 
-/// Delay of the first pruning after the start, so that missed runs start before it.
+/// Delay of the first pruning after the start. Missed runs start first.
 const FIRST_DELAY: Duration = Duration::from_secs(60);
 
-/// Time from one pruning to the next, without the jitter. The jitter adds up to a quarter, so that different journals
-/// are pruned at different times.
+/// Interval between two prunings. A jitter adds up to a quarter of the interval.
 const INTERVAL: Duration = Duration::from_secs(3600);
 
 /// Time of the next pruning, and the pruning under way.
@@ -28,8 +27,8 @@ impl JournalPruning {
         Self { wait: (now, now + FIRST_DELAY), task: None }
     }
 
-    /// Starts a pruning if one is due and none is under way. `now` is the time of the wall clock, like the times in the
-    /// rows. `keep` is the age up to which rows are kept; `None` keeps all rows.
+    /// Starts a pruning if a pruning is due and no pruning is under way. `now` is the time of the wall clock, like the
+    /// times in the rows. `keep` is the age up to which rows are kept; `None` keeps all rows.
     pub(crate) fn start_if_due(&mut self, now: DateTime<Utc>, keep: Option<Duration>, journal: Option<&Journal>) {
         let (Some(keep), Some(journal)) = (keep, journal) else { return };
         if self.task.as_ref().is_some_and(|task| !task.is_finished()) || !self.is_due(now) {
@@ -49,7 +48,7 @@ impl JournalPruning {
     }
 }
 
-/// Ends a pruning under way, because the pruning would keep the journal open after the end of the loop.
+/// Aborts a pruning under way. Otherwise the pruning would keep the journal open after the end of the loop.
 impl Drop for JournalPruning {
     fn drop(&mut self) {
         if let Some(task) = &self.task {

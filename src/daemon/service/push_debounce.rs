@@ -8,8 +8,7 @@ use tokio::time::Instant;
 
 use crate::sync::TagFilter;
 
-/// Time from the first push of an entry until its run is due. Further pushes do not restart this time, so many pushes
-/// never delay the run.
+/// Time from the first push of an entry until its run is due. Further pushes do not restart this time.
 const DELAY: Duration = Duration::from_secs(1);
 
 /// Waiting pushes by entry: the time of the first push, and the pushed tags.

@@ -43,7 +43,8 @@ impl Service {
             return Err(Refusal::Paused(entry));
         }
         if trigger == Trigger::PushEvent {
-            // A push also queues a run if a run is under way, because that run may have read the tag before the push.
+            // If a run is under way, a push still queues another run: the run under way may have read the tag before
+            // the push.
             let was_waiting = self.push_debounce.add(entry, only, tokio::time::Instant::now());
             return Ok(if was_waiting { Accepted::WaitsAlready } else { Accepted::Queued });
         }

@@ -11,7 +11,7 @@ impl Service {
     /// - the timetable; if an entry missed several runs, one run catches up;
     /// - pauses;
     /// - interrupted runs, which resume;
-    /// - deferred tags, which wait until their source may be read again.
+    /// - deferred tags, which wait until their recorded time.
     pub(super) async fn resume_from_journal(&mut self) -> Result<(), JournalError> {
         let now = Utc::now();
         let last = self.last_firings().await?;
@@ -28,7 +28,7 @@ impl Service {
             self.queue.push(QueuedRun { entry: entry.name.to_string(), trigger: Trigger::Start, only: None });
         }
         for (entry, ended, until) in self.state.deferred().filter(|(entry, ..)| !interrupted.contains(*entry)) {
-            // If the clock was set back since the run ended, the wait is as long as at the end of that run.
+            // If the clock was set back since the run ended, the wait restarts with its full length.
             let ahead = (ended - now).max(TimeDelta::zero());
             self.deferred.set(entry, ended - ahead, until - ahead);
         }

@@ -28,14 +28,15 @@ impl RunQueue {
         }
     }
 
-    /// Puts an entry at the head of the queue. A run that resumes comes before others, because it had a slot already.
+    /// Puts an entry at the head of the queue. The caller uses this method for a run that resumes, because that run had
+    /// a slot already.
     pub(crate) fn push_first(&mut self, due: QueuedRun) {
         self.0.retain(|waiting| waiting.entry != due.entry);
         self.0.push_front(due);
     }
 
-    /// Removes and returns the first entry for which `free` returns true. An entry whose earlier run is still under way
-    /// stays in the queue, and does not block the entries behind it.
+    /// Removes and returns the first entry for which `free` returns true. Entries before the returned entry stay in the
+    /// queue.
     pub(crate) fn pop(&mut self, free: impl Fn(&str) -> bool) -> Option<QueuedRun> {
         let index = self.0.iter().position(|due| free(&due.entry))?;
         self.0.remove(index)

@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use crate::daemon::control::Finished;
 use crate::sync::RunReport;
 
-/// Waiters by entry. If a waiter is dropped without a report, its receiver gets an error: no end will be reported.
+/// Waiters by entry. If a waiter is dropped without a report, its receiver gets an error.
 #[derive(Debug, Default)]
 pub(crate) struct RunWaiters(BTreeMap<String, Vec<oneshot::Sender<Finished>>>);
 
@@ -15,13 +15,13 @@ impl RunWaiters {
     /// Adds a waiter for the end of the run of an entry.
     pub(crate) fn add(&mut self, entry: String, waiter: oneshot::Sender<Finished>) {
         let waiting = self.0.entry(entry).or_default();
-        // Without this, waiters whose callers are gone would accumulate during a long run.
+        // Otherwise the waiters of dropped callers would accumulate during a long run.
         waiting.retain(|waiter| !waiter.is_closed());
         waiting.push(waiter);
     }
 
-    /// Reports the end of a run to the waiters of its entry, and removes these waiters. A run that resumes has not
-    /// ended.
+    /// Reports the end of a run to the waiters of its entry, and removes these waiters. The caller does not call this
+    /// method for a run that resumes.
     pub(crate) fn notify_end(&mut self, report: &RunReport) {
         let Some(waiting) = self.0.remove(&report.entry) else { return };
         let finished = Finished::from_report(report);
@@ -30,7 +30,7 @@ impl RunWaiters {
         }
     }
 
-    /// Drops the waiters of all entries that are not under way.
+    /// Drops the waiters of the entries for which `is_under_way` returns false.
     pub(crate) fn retain(&mut self, is_under_way: impl Fn(&str) -> bool) {
         self.0.retain(|entry, _| is_under_way(entry));
     }

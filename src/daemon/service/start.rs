@@ -59,7 +59,7 @@ impl Service {
     }
 
     /// Adjusts schedules, back-offs and deferred tags to a clock that was set back. The end times of pauses do not
-    /// change, because a person chose them as times of the clock.
+    /// change, because a person chose these times.
     pub(super) fn follow_clock(&mut self, now: DateTime<Utc>) {
         let Some(by) = self.setbacks.detect_setback(now) else { return };
         let entries = self.timetable.set_back(now, by);
@@ -75,7 +75,7 @@ impl Service {
     }
 
     /// Returns true if a run of the whole entry is under way or queued. A run that is limited to some tags does not
-    /// count, so it does not prevent a scheduled run.
+    /// count.
     pub(super) fn is_under_way(&self, name: &str) -> bool {
         self.runs_whole(name) || self.queue.has_whole(name)
     }

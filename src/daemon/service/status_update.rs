@@ -7,7 +7,7 @@ use super::loop_state::Service;
 
 impl Service {
     /// Updates the state of the journal, the metrics of the registries, the snapshot and the watchdog. Does nothing if
-    /// the last update is recent and no important change happened since, so many events cause only few updates.
+    /// the last update is recent and no important change happened since.
     pub(super) async fn update_status(&mut self) {
         if !self.state.is_stale() {
             return;

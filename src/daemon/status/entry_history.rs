@@ -13,7 +13,8 @@ use crate::status::{FailedRun, LastRun, RunningState};
 pub(super) struct EntryHistory {
     /// Warnings of the last run that was not limited to some tags: selected items that the run did not find.
     pub(super) warnings: Vec<Warning>,
-    /// True if the last run that was not limited to some tags found no tag for the selection or for a part of it.
+    /// True if the last run that was not limited to some tags found no tag for the selection or for a part of the
+    /// selection.
     pub(super) never_matched: bool,
     /// Run under way.
     pub(super) running: Option<RunningState>,
@@ -22,8 +23,7 @@ pub(super) struct EntryHistory {
     pub(super) last_failure: Option<DateTime<Utc>>,
     /// Number of consecutive failed runs.
     pub(super) failures: u32,
-    /// Number of consecutive failed runs since a run made progress. A failed run made progress only if its timeout
-    /// ended it after it had sent bytes or changed tags ([`Outcome::made_progress`]).
+    /// Number of consecutive failed runs since a run made progress ([`Outcome::made_progress`]).
     pub(super) fruitless: u32,
     /// True if the daemon started the last run (not `once` or `copy`), and that run was interrupted.
     pub(super) was_interrupted: bool,
@@ -49,7 +49,7 @@ pub(super) async fn load_histories(journal: &Journal) -> Result<BTreeMap<String,
     Ok(histories)
 }
 
-/// Returns a failed run as the status shows it; `None` if the run did not fail or has not ended.
+/// Converts a failed run to its form in the status. Returns `None` if the run did not fail or has not ended.
 pub(super) fn failed_run(run: &RunRecord) -> Option<FailedRun> {
     let outcome = run.outcome.filter(|outcome| outcome.is_failure())?;
     Some(FailedRun {
@@ -75,7 +75,7 @@ impl EntryHistory {
             error: run.error.clone(),
         };
         let is_by_daemon = run.trigger != Trigger::Manual;
-        // The journal has no warnings. A run for pushed tags says nothing about the other tags of the selection.
+        // The journal contains no warnings. A run for pushed tags does not process the other tags of the selection.
         let never_matched =
             outcome == Outcome::Succeeded && run.trigger != Trigger::PushEvent && run.tags == TagCounts::default();
         Self {

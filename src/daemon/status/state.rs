@@ -103,7 +103,7 @@ impl DaemonState {
         self.past.values().filter_map(|past| past.last_run.as_ref().map(|run| run.ended))
     }
 
-    /// Records that the loop detected at `now` that the clock was set back by `seconds`.
+    /// Records that the clock was set back by `seconds`. The loop detected the setback at `now`.
     pub(crate) fn record_setback(&mut self, now: DateTime<Utc>, seconds: u64) {
         self.snapshot.clock_set_back = Some(ClockSetback { noticed: now, seconds });
         self.published = None;
@@ -269,8 +269,8 @@ impl DaemonState {
         self.published = None;
     }
 
-    /// Returns true if a publication of the snapshot is due. The caller then also collects the other parts of the
-    /// state.
+    /// Returns true if a publication of the snapshot is due. In this case, the caller first collects the other parts of
+    /// the state.
     pub(crate) fn is_stale(&self) -> bool {
         self.published.is_none_or(|published| published.elapsed() >= PUBLISH_INTERVAL)
     }

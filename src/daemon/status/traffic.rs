@@ -1,5 +1,5 @@
 //! Requests and bytes by registry, for the snapshot and the metrics. When a reload replaces a client, the counters of
-//! the new client start at zero. The totals in this file continue.
+//! the new client start at zero, but [`Traffic`] keeps the totals.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -20,7 +20,7 @@ pub(crate) struct Traffic {
 /// Totals of one registry since the daemon's start.
 #[derive(Debug, Default)]
 struct RegistryTraffic {
-    /// Counters of the client when they were last read.
+    /// Counters of the client at the last read.
     before: MeterSnapshot,
     requests: u64,
     bytes_in: u64,
@@ -115,7 +115,7 @@ impl RegistryTraffic {
     }
 }
 
-/// Returns the growth of a counter. If the counter is smaller than before, it restarted from zero.
+/// Returns the growth of a counter. A counter that is smaller than before restarted from zero.
 fn counter_growth(before: u64, now: u64) -> u64 {
     now.checked_sub(before).unwrap_or(now)
 }

@@ -34,8 +34,8 @@ impl From<&RunRecord> for RunMark {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Search {
     text: String,
-    /// Beginning of a digest: hexadecimal digits, with or without an algorithm before them. `None` if the search text
-    /// contains no digest.
+    /// Beginning of a digest: hexadecimal digits, with or without an algorithm before the digits. `None` if the search
+    /// text contains no digest.
     digest: Option<String>,
     /// True if the text and the digest must both match, as in `repository@digest`.
     both: bool,
@@ -76,14 +76,13 @@ pub struct SeenTag {
 }
 
 impl Search {
-    /// Maximum length of a search text, in bytes. A repository with a tag and a digest is shorter.
+    /// Maximum length of a search text, in bytes.
     pub const LONGEST: usize = 1024;
 
-    /// Minimum number of hexadecimal digits of a text that is treated as the beginning of a digest.
+    /// Minimum number of hexadecimal digits in the beginning of a digest.
     const MIN_DIGITS: usize = 6;
 
-    /// Parses a search text, without the white space around it. Returns [`None`] if the text is empty or longer than
-    /// [`Search::LONGEST`].
+    /// Trims and parses a search text. Returns [`None`] if the text is empty or longer than [`Search::LONGEST`].
     #[must_use]
     pub fn read(typed: &str) -> Option<Self> {
         let typed = typed.trim();
@@ -113,8 +112,7 @@ impl Search {
     }
 
     fn is_in(&self, [repository, reference]: [&str; 2]) -> bool {
-        // A digest in an address is compared only as a digest. Compared as text, a search for three letters would match
-        // nearly every digest.
+        // A digest in an address is not compared as text, because a search for a short text would match many digests.
         let as_tag = if reference.contains(':') { "" } else { reference };
         let spans_both = |(end, start): (&str, &str)| repository.ends_with(end) && as_tag.starts_with(start);
         repository.contains(&self.text)

@@ -1,7 +1,7 @@
 //! Search for a tag or digest in the evidence and in the tags that runs found.
 //!
-//! The search uses no index. It reads the evidence, the latest first, until the list is full or the time limit is
-//! reached. Then it reads the tags until all are read or the time limit is reached.
+//! The search uses no index. The search reads the evidence, the latest first, until the list is full or the time limit
+//! is reached. Then the search reads all tags, with a time limit of the same length.
 
 use std::cmp::Reverse;
 use std::time::{Duration, Instant};
@@ -77,8 +77,8 @@ fn find_tags(
         if matches(search, row) {
             seen.push(SeenTag { entry: row.get("entry")?, tag: read_tag(row)? });
         }
-        // SQLite returns these rows ordered by entry and tag, so the latest rows are known only at the end. The list is
-        // truncated from time to time, so that it does not grow to the number of all matching rows.
+        // The rows are not ordered by time, so the latest rows are known only at the end. To bound the length of the
+        // list, the list is truncated from time to time.
         if seen.len() >= at_most.saturating_mul(4).max(64) {
             list_end = list_end.max(retain_latest(seen, at_most));
         }
@@ -94,8 +94,8 @@ fn retain_latest(seen: &mut Vec<SeenTag>, at_most: usize) -> ListEnd {
     list_end
 }
 
-/// Returns true if the row matches. The first six columns of the row are: source and its tag or digest, target and its
-/// tag, and two digests.
+/// Returns true if the row matches. The first six columns of the row must be: source, tag or digest at the source,
+/// target, tag at the target, and two digests.
 fn matches(search: &Search, row: &Row<'_>) -> bool {
     search.matches(
         [[column_text(row, 0), column_text(row, 1)], [column_text(row, 2), column_text(row, 3)]],
@@ -146,7 +146,8 @@ mod tests {
         }
     }
 
-    /// Returns a journal with evidence of four copies of `v1` and one copy of `v2`, and with observations of both tags.
+    /// Returns a journal with evidence of four copies of `v1` and one copy of `v2`, and with observations of the two
+    /// tags.
     async fn journal(folder: &tempfile::TempDir) -> Journal {
         let path = folder.path().join("journal.db");
         let journal = Journal::open(&path).unwrap();

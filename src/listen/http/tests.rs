@@ -192,7 +192,7 @@ async fn shutdown_ends_server_despite_idle_client() {
     assert!(TcpStream::connect(server.address).await.is_err());
 }
 
-/// Sends `request`, and returns everything that the server sends until it closes the connection.
+/// Sends `request`, and returns all bytes that the server sends before the end of the connection.
 async fn exchange(server: &Running, request: &[u8]) -> String {
     let mut stream = TcpStream::connect(server.address).await.unwrap();
     // The server may close the connection during the write.

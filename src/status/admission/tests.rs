@@ -23,7 +23,7 @@ fn guarded(listen: &str) -> Arc<Config> {
     configured(&format!("{{listen: \"{listen}\", token: \"{TOKEN}\"}}"))
 }
 
-/// Status port on a loopback address that behaves as if it were bound to the address in its configuration.
+/// Status port on a loopback address that applies the rules for the address in its configuration.
 struct Served {
     address: std::net::SocketAddr,
     config: watch::Sender<Arc<Config>>,

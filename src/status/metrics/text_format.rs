@@ -4,7 +4,7 @@
 /// Text format of the metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TextFormat {
-    /// Prometheus text format 0.0.4, which all scrapers read. It is the default.
+    /// Prometheus text format 0.0.4, which all scrapers read. This format is the default.
     Prometheus,
     /// OpenMetrics 1.0.0.
     OpenMetrics,
@@ -20,8 +20,8 @@ struct MediaRange<'a> {
 }
 
 impl TextFormat {
-    /// Returns the format that a client prefers. `accept` is the value of the header `Accept`, empty without it.
-    /// A client that prefers neither format, or that names no format of this program, gets the Prometheus text format.
+    /// Returns the format that a client prefers. `accept` is the value of the header `Accept`, or empty without this
+    /// header. If the client prefers neither format, returns the Prometheus text format.
     #[must_use]
     pub fn negotiate(accept: &str) -> Self {
         let ranges: Vec<MediaRange<'_>> = accept.split(',').filter_map(MediaRange::parse).collect();
@@ -58,8 +58,8 @@ impl TextFormat {
 }
 
 impl<'a> MediaRange<'a> {
-    /// Parses one media range; `None` if the text is not a media range. Parameters other than `version` and `q` do not
-    /// change the choice of the format.
+    /// Parses one media range; `None` if the text is not a media range. Only the parameters `version` and `q` influence
+    /// the choice of the format.
     fn parse(text: &'a str) -> Option<Self> {
         let mut parts = text.split(';').map(str::trim);
         let (kind, subtype) = parts.next()?.split_once('/')?;
@@ -74,8 +74,8 @@ impl<'a> MediaRange<'a> {
         Some(range)
     }
 
-    /// Returns the precision with which this range includes a format, from 0 for `*/*` to 3 for the type with its
-    /// version; `None` if the range does not include the format.
+    /// Returns the specificity of this range for a format, from 0 for `*/*` to 3 for the type with its version; `None`
+    /// if the range does not include the format.
     fn specificity(&self, format: TextFormat) -> Option<u8> {
         let (kind, subtype, version) = format.media_type();
         match (self.kind, self.subtype) {
@@ -106,8 +106,9 @@ fn thousandths(text: &str) -> Option<u16> {
     }
 }
 
-/// Converts the OpenMetrics text of this program to the Prometheus text format 0.0.4. In that format, the name of a
-/// family is the name of its samples, and an info is a gauge. Units and the mark of the end do not exist.
+/// Converts the OpenMetrics text of this program to the Prometheus text format 0.0.4. In the Prometheus format, the
+/// name of a family is the name of its samples, and an info is a gauge. The Prometheus format has no units and no end
+/// mark.
 pub(super) fn convert_to_prometheus(open_metrics: &str) -> String {
     let mut text = String::with_capacity(open_metrics.len());
     let mut help = None;

@@ -1,4 +1,4 @@
-//! Causes of failures: failing entries with the same cause form one group, so that one wrong password is one line.
+//! Causes of failures: failing entries with the same cause form one group. For example, one wrong password is one line.
 //!
 //! The journal stores the error of a run only as text. Errors have the form `SIDE PLACE: STEP SUBJECT: DETAIL`. The
 //! registry in the place and the detail, without the names that differ between entries, identify the cause.
@@ -10,7 +10,7 @@ use crate::status::{EntryState, Snapshot};
 /// Maximum length of a title, in characters. The complete error follows the title.
 const LONGEST_TITLE: usize = 140;
 
-/// Minimum length of a number that is masked, so that status codes of HTTP remain.
+/// Minimum length of a masked number. Status codes of HTTP are shorter.
 const MASKED_DIGITS: usize = 4;
 
 /// Cause of the failures of one or several entries.
@@ -77,7 +77,7 @@ impl<'e> RunError<'e> {
     }
 }
 
-/// Returns true if the error only says that an earlier error is not repeated.
+/// Returns true if the error reports that a refused password is not sent again.
 fn is_repetition(error: &str) -> bool {
     error.contains("is not sent again yet")
 }

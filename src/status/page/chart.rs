@@ -27,10 +27,10 @@ struct Layout {
     slots: u32,
 }
 
-/// Minimum number of slots of the large chart. A chart of fewer runs would be narrower than its labels.
+/// Minimum number of slots of the large chart. With fewer slots, the chart would be narrower than its labels.
 const FEWEST_SLOTS: u32 = 20;
 
-/// Minimum number of runs in a large chart. A single bar has no other bar to be compared with.
+/// Minimum number of runs in a large chart.
 const FEWEST_RUNS: usize = 2;
 
 const SMALL: Layout = Layout { left: 0, step: 5, base: 22, height: 20, slots: MARKS };
@@ -78,8 +78,8 @@ pub(super) fn render_small(runs: &[RunMark], now: DateTime<Utc>) -> Markup {
     }
 }
 
-/// Renders the chart on an entry's page: nothing for a single run. Each bar links to the table row of its run. The
-/// chart is as wide as its runs need. `runs` ends with the latest run.
+/// Renders the chart on an entry's page, or nothing for a single run. Each bar links to the table row of its run.
+/// `runs` ends with the latest run.
 pub(super) fn render_large(runs: &[RunMark], now: DateTime<Utc>) -> Markup {
     if runs.len() < FEWEST_RUNS {
         return html! {};
@@ -135,7 +135,7 @@ impl Layout {
         (self.slots - count..).zip(shown).map(move |(slot, run)| (run, first + slot * step))
     }
 
-    /// Returns the height of a bar. It is at least 1, so that a run that sent nothing is visible.
+    /// Returns the height of a bar, at least 1.
     fn height_of(&self, bytes: u64, largest: u64) -> u32 {
         let share = share(bytes, largest);
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and the height")]

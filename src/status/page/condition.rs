@@ -1,4 +1,4 @@
-//! Conditions of an entry that need attention or that a person filters by, such as failing or paused.
+//! Conditions of an entry, such as failing or paused. The overview filters the entries by condition.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -15,7 +15,7 @@ pub(crate) enum Condition {
     Held,
     /// A person paused the entry.
     Paused,
-    /// The last complete run found no tag for the selection, or for a part of it.
+    /// The last complete run found no tag for the selection, or for a part of the selection.
     NeverMatched,
     /// A run is in progress.
     Running,
@@ -73,7 +73,8 @@ impl Condition {
     }
 }
 
-/// Returns true if the last run of the entry failed. An interrupted run is no failure, because the entry resumes it.
+/// Returns true if the last run of the entry failed. An interrupted run is no failure, because the entry resumes the
+/// run.
 pub(super) fn is_failing(entry: &EntryState) -> bool {
     entry.last_run.as_ref().is_some_and(|run| matches!(run.outcome.as_str(), "failed" | "timed_out"))
 }
@@ -90,7 +91,8 @@ fn is_waiting(entry: &EntryState, snapshot: &Snapshot, now: DateTime<Utc>) -> bo
         || waits_for_registry()
 }
 
-/// Returns the registry of the entry that throttles, with the end of its pause: the latest end if several throttle.
+/// Returns the registry of the entry that throttles, with the end of its pause. If several registries throttle, returns
+/// the registry with the latest end.
 pub(super) fn throttling_registry<'s>(
     entry: &EntryState,
     snapshot: &'s Snapshot,
@@ -115,8 +117,8 @@ pub(super) fn uses_registry(entry: &EntryState, registry: &str) -> bool {
     is_at(&entry.source) || entry.targets.iter().any(is_at)
 }
 
-/// Time after which a wait is long: the headline names only long waits, because short ones are usual.
+/// Time after which a wait is long. The headline names only long waits.
 pub(super) const LONG_WAIT: TimeDelta = TimeDelta::minutes(1);
 
-/// Time after which the wait for a slot is long. Runs of other entries use the slots, so this wait is longer.
+/// Time after which the wait for a slot is long.
 pub(super) const LONG_WAIT_FOR_SLOT: TimeDelta = TimeDelta::minutes(10);

@@ -1,5 +1,5 @@
 //! Frame of each page: head, search field, foot, and the content security policy. The policy forbids the browser to
-//! load or run anything that is not part of the page.
+//! load or run content from outside the page.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -76,8 +76,8 @@ impl Frame<'_> {
     }
 }
 
-/// Returns true for a directional character (Unicode Bidirectional Algorithm, 2.1 to 2.4). An unclosed directional
-/// character in a foreign text would reverse the text of the page after it, and no style prevents this.
+/// Returns true for a directional character (Unicode Bidirectional Algorithm, 2.1 to 2.4). In a text from another
+/// source, an unclosed directional character would reverse the following text of the page.
 fn is_bidi_control(c: char) -> bool {
     matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

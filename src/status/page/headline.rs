@@ -1,5 +1,5 @@
 //! Headline of the overview: the overall state in a sentence, and the facts that a person should know. The headline is
-//! green only if nothing fails, waits long, is held or paused, and every selection matched a tag.
+//! green only if no entry fails, waits long, holds tags or is paused, and every selection matched a tag.
 
 use chrono::{DateTime, Utc};
 use maud::{Markup, html};
@@ -16,7 +16,7 @@ const NEXT: usize = 3;
 /// Severity of a fact, the least severe first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Severity {
-    /// Nothing has run yet, so nothing is known.
+    /// No run has ended yet, or no entry is configured.
     Unknown,
     Good,
     Warning,
@@ -42,7 +42,7 @@ struct Fact {
     sentence: String,
     /// The fact in two or three words, for the title of the window; empty if there is no problem.
     short: String,
-    /// The entries that the fact is about.
+    /// Condition of the entries that the fact describes. `None` if the fact describes no entries.
     condition: Option<Condition>,
 }
 

@@ -32,7 +32,7 @@ pub(crate) async fn overview(snapshot: &Snapshot, history: &LimitedHistory, view
     Frame { title: headline.title(), search_text: "", refreshed: true }.wrap(&main, snapshot, now)
 }
 
-/// Renders the sections before the entries. A filtered page omits them, because it is about the filtered entries.
+/// Renders the sections before the entries. A filtered page omits these sections.
 fn render_attention(snapshot: &Snapshot, causes: &[Cause<'_>], now: DateTime<Utc>) -> Markup {
     html! {
         (failing::render_causes(causes, now))

@@ -16,7 +16,7 @@ use crate::status::{EntryState, RunningState, Snapshot, TransferState};
 /// Maximum number of runs on the overview of all entries.
 pub(super) const RUNS: usize = 3;
 
-/// Maximum number of transfers that are shown: the largest ones.
+/// Maximum number of transfers that are shown. The largest transfers are shown.
 const TRANSFERS: usize = 3;
 
 /// Maximum number of runs on the overview of the running entries.
@@ -102,8 +102,8 @@ fn render_remaining(running: &RunningState, now: DateTime<Utc>) -> Markup {
     }
 }
 
-/// Estimates the remaining time of a run: the time for the known bytes at the current rate, or the time for the tags at
-/// the pace so far, whichever is longer. [`None`] if neither is known.
+/// Estimates the remaining time of a run. The estimate is the longer of two times: the time for the known bytes at the
+/// current rate, and the time for the tags at the pace so far. [`None`] if both times are unknown.
 fn estimate_remaining_time(running: &RunningState, now: DateTime<Utc>) -> Option<Duration> {
     let left = running.bytes_expected.map_or(0, |expected| expected.saturating_sub(running.bytes_sent));
     let rate = running.bytes_per_second.filter(|rate| *rate > 0);

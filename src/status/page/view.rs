@@ -1,4 +1,4 @@
-//! View of the entries on the overview: filter, order and part, as the address of the page states them
+//! View of the entries on the overview: filter, order and part. The address of the page contains the view
 //! (`/?show=failing&sort=last-run&part=2`).
 
 use std::cmp::Reverse;
@@ -22,7 +22,7 @@ pub(super) enum Order {
     LastRun,
     /// The next run first; entries without a next run last.
     NextRun,
-    /// The oldest success first; entries that never succeeded before all others.
+    /// Entries that never succeeded first, then the oldest success.
     OldestSuccess,
 }
 
@@ -70,12 +70,12 @@ pub(crate) struct View {
     pub(super) order: Order,
     /// The number of the part, from 1; 0 also selects the first part.
     part: usize,
-    /// The parameter that has no meaning, for a message on the page.
+    /// Message about an unknown filter or order, for the page.
     pub(super) unknown: Option<String>,
 }
 
 impl View {
-    /// Reads the query parameters of the overview. A parameter that cannot be read is reported on the page.
+    /// Reads the query parameters of the overview. The page reports an unknown filter or order.
     pub(crate) fn from_query(show: Option<&str>, sort: Option<&str>, part: Option<&str>) -> Self {
         let mut view = Self { part: part.and_then(|part| part.parse().ok()).unwrap_or(1), ..Self::default() };
         if let Some(word) = show.filter(|word| !word.is_empty()) {

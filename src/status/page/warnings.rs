@@ -8,7 +8,7 @@ use crate::config::Warning;
 /// Maximum number of warnings that are shown. `/status` has all warnings.
 const SHOWN: usize = 8;
 
-/// Renders a list of warnings, or nothing if there are none. If `names_entries` is true, each warning begins with the
+/// Renders a list of warnings, or nothing for an empty list. If `names_entries` is true, each warning begins with the
 /// name of its entry.
 pub(super) fn warnings(all: &[&Warning], names_entries: bool) -> Markup {
     html! {

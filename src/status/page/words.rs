@@ -8,7 +8,7 @@ use maud::{Markup, html};
 
 use crate::journal::Outcome;
 
-/// Renders a time both relative to now and as clock time: `in 3m 14:05:00`.
+/// Renders a time relative to now and as clock time: `in 3m 14:05:00`.
 pub(super) fn render_time(moment: DateTime<Utc>, now: DateTime<Utc>) -> Markup {
     html! {
         time datetime=(moment.to_rfc3339_opts(SecondsFormat::Secs, true)) { (format_distance(moment, now)) }
@@ -34,7 +34,7 @@ pub(super) fn format_distance(moment: DateTime<Utc>, now: DateTime<Utc>) -> Stri
     }
 }
 
-/// Returns `14:05:00` for today, else the date and the time without seconds.
+/// Returns `14:05:00` for a time of today, and the date and the time without seconds for other days.
 pub(super) fn format_clock(moment: DateTime<Utc>, now: DateTime<Utc>) -> String {
     let is_today = moment.date_naive() == now.date_naive();
     moment.format(if is_today { "%H:%M:%S" } else { "%Y-%m-%d %H:%M" }).to_string()

@@ -40,7 +40,7 @@ impl DaemonState {
         let pushed = past.running.take().is_some_and(|running| running.trigger == Trigger::PushEvent.word());
         // The success of a run for pushed tags does not prove that the whole entry succeeds.
         let success = is_success(outcome).filter(|success| !(pushed && *success));
-        // A run that was limited to some tags, or was stopped, does not know the items that it did not process.
+        // A run that was limited to some tags, or was stopped, did not process all selected items.
         if !pushed && matches!(report.outcome, RunOutcome::Succeeded | RunOutcome::Failed | RunOutcome::Deferred) {
             past.warnings.clone_from(&report.warnings);
             let has_no_tags = report.outcome == RunOutcome::Succeeded && report.tags.is_empty();
@@ -66,7 +66,7 @@ impl DaemonState {
             let count_failure = |before: u32| match outcome {
                 _ if pushed => before,
                 Outcome::Failed | Outcome::TimedOut => before.saturating_add(1),
-                // An interrupted run proves neither success nor failure.
+                // An interrupted run is no success and no failure.
                 Outcome::Interrupted => before,
                 Outcome::Succeeded | Outcome::Deferred => 0,
             };
