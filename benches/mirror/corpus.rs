@@ -243,8 +243,7 @@ struct Registry {
     scale: f64,
 }
 
-/// Generates layer sizes. Most sizes are small, and a few are large. The largest size is at most 400 times the
-/// smallest.
+/// Generates layer sizes. Most sizes are small, and a few are large. The largest size is about 400 times the smallest.
 fn layer_sizes(seed: u64) -> Vec<f64> {
     let mut random = Random(seed);
     let weights: Vec<f64> = (0..OWN_LAYERS).map(|_| (random.fraction() * 6.0).exp()).collect();

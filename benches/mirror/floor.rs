@@ -244,7 +244,7 @@ fn expect(answer: Response<Incoming>, status: StatusCode) -> anyhow::Result<Resp
     Ok(answer)
 }
 
-/// Reads a response to its end, so that its connection can be reused.
+/// Reads a response to its end. The client can then reuse the connection.
 async fn finish(answer: Response<Incoming>, status: StatusCode) -> anyhow::Result<()> {
     let answer = expect(answer, status)?;
     let mut body = Body::new(answer.into_body()).into_data_stream();

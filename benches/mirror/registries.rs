@@ -241,7 +241,7 @@ pub(crate) fn remove_leftovers(storage: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Returns the folder for the files of registries. If the memory file system is too small, returns the temporary
+/// Returns the folder for the files of registries. If `/dev/shm` has too little free space, returns the temporary
 /// folder.
 pub(crate) fn storage(room_needed: u64) -> PathBuf {
     let memory = Path::new("/dev/shm");

@@ -38,7 +38,7 @@ pub(crate) struct Job<'a> {
     pub(crate) folder: &'a Path,
     /// Concurrent requests of transship at each registry.
     pub(crate) concurrent: usize,
-    /// Certificate to trust; `None` means plain HTTP.
+    /// Certificate of the authority to trust. `None` means plain HTTP.
     pub(crate) ca: Option<PathBuf>,
 }
 

@@ -19,7 +19,7 @@ use super::yaml::expand::{Environment, expand};
 use super::yaml::node::{Node, Path};
 use super::yaml::scalar;
 
-/// Node and the path to it.
+/// Node with its path.
 #[derive(Debug, Clone)]
 pub(super) struct Value<'n> {
     pub(super) node: &'n Node,
@@ -389,8 +389,8 @@ impl<'e> Reader<'e> {
         None
     }
 
-    /// Expands a `${NAME}` in place of a number or a boolean. If the value has no `${NAME}`, the inner value is `None`.
-    /// If the reader recorded a problem, returns `None`.
+    /// Expands a `${NAME}` that replaces a number or a boolean. If the value has no `${NAME}`, the inner value is
+    /// `None`. If the reader recorded a problem, returns `None`.
     #[expect(clippy::option_option, reason = "the outer `None` means that a problem was recorded")]
     fn expanded(&self, value: &Value<'_>) -> Option<Option<String>> {
         match value.node {

@@ -1,4 +1,4 @@
-//! Command `transship check`: reads the configuration, offline, and reports all problems in it at once.
+//! Command `transship check`: reads the configuration and reports all problems. The command sends no requests.
 
 use std::path::PathBuf;
 
@@ -28,7 +28,7 @@ struct Report<'a> {
     file: String,
     entries: Vec<&'a str>,
     problems: Vec<ProblemLine<'a>>,
-    /// Number of problems beyond those in `problems`.
+    /// Number of problems beyond `problems`.
     more_problems: usize,
     /// Warnings: allowed settings that are inadvisable.
     warnings: Vec<Warning>,
@@ -37,7 +37,7 @@ struct Report<'a> {
 /// Problem of the configuration. If the problem concerns the file as a whole, line and column are 0.
 #[derive(Debug, Serialize)]
 struct ProblemLine<'a> {
-    /// File that contains the problem: the configuration, or a file that it includes.
+    /// File with the problem: the configuration or an included file.
     file: &'a str,
     line: usize,
     column: usize,

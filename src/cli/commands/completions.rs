@@ -12,7 +12,7 @@ use crate::cli::output::writer;
 /// Variable with the name of the shell that requests completions.
 const VARIABLE: &str = "TRANSSHIP_COMPLETE";
 
-/// Name of the program, as a script calls it.
+/// Name of the program in a completion script.
 const PROGRAM: &str = "transship";
 
 /// Arguments of `transship completions`.

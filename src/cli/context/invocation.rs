@@ -55,7 +55,7 @@ pub(crate) struct Context {
     pub(crate) global: Global,
     /// Output of the result.
     pub(crate) output: Output,
-    /// Progress bars, hidden until a command shows them.
+    /// Progress bars. The bars are hidden until a command shows progress.
     pub(crate) bars: MultiProgress,
     /// Token that SIGINT and SIGTERM cancel.
     pub(crate) interrupted: CancellationToken,

@@ -11,7 +11,7 @@ use crate::oci::RegistryHost;
 /// Registries and entries that the arguments name. If there are no arguments, both lists are empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RegistrySelection {
-    /// Named registries. They need not be in the configuration.
+    /// Named registries. Some of these registries may be absent from the configuration.
     pub(crate) hosts: BTreeSet<RegistryHost>,
     /// Names of the selected entries.
     pub(crate) entries: Vec<String>,
@@ -38,7 +38,6 @@ impl RegistrySelection {
         Ok(selection)
     }
 
-    /// Returns true if the arguments name nothing.
     pub(crate) fn is_empty(&self) -> bool {
         self.hosts.is_empty() && self.entries.is_empty()
     }

@@ -259,7 +259,7 @@ fn split_joined(text: &str) -> Option<&str> {
     (is_word && !value.is_empty() && !value.starts_with([' ', '/'])).then_some(key)
 }
 
-/// Returns true if the colon at a byte ends a key: a space or nothing follows, or the key is in quotes.
+/// Returns true if the colon at byte `at` ends a key: a space or the end of the text follows, or the key is in quotes.
 fn ends_key(text: &str, at: usize) -> bool {
     let next = text[at + 1..].chars().next();
     next.is_none_or(char::is_whitespace) || text[..at].ends_with(['"', '\''])

@@ -21,7 +21,7 @@ pub struct Entry {
     pub source: Endpoint,
     /// Endpoints to write to: at least one endpoint, no duplicates, no endpoint equal to the source.
     pub targets: Vec<Endpoint>,
-    /// Credentials of this entry. They replace the credentials in the options of the registries.
+    /// Credentials of this entry. These credentials replace the credentials in the options of the registries.
     pub credentials: EntryCredentials,
     /// Selection of repositories, if the source is a tree. Default: all repositories.
     pub repositories: plan::RepositorySelection,
