@@ -11,8 +11,9 @@ use super::model::config::Config;
 use super::sections::top_level::SCHEMA;
 use super::yaml::expand::Environment;
 
-/// Reads and checks the file at `path` and all included files. Blocking. `environment` resolves `${NAME}`, `{env:
-/// NAME}` and the default paths. The files of secrets must be readable, but the function does not read the secrets.
+/// Reads and checks the file at `path` and all included files. Blocking. `environment` resolves `${NAME}`,
+/// `{env: NAME}` and the default paths. The files of secrets must be readable, but the function does not read the
+/// secrets.
 ///
 /// # Errors
 /// Returns all problems at once.

@@ -1,6 +1,6 @@
-//! Command `transship pause ENTRY…`: stops the scheduled runs of entries, for a limited time or until `transship
-//! resume`. The command sends a request to the daemon, and the daemon records the pause in its journal. The commands
-//! `once` and `copy` ignore pauses.
+//! Command `transship pause ENTRY…`: stops the scheduled runs of entries, for a limited time or until a
+//! `transship resume`. The command sends a request to the daemon, and the daemon records the pause in its journal. The
+//! commands `once` and `copy` ignore pauses.
 
 use std::time::Duration;
 

@@ -167,9 +167,9 @@ fn accepted_values(shape: &Shape) -> AcceptedValues {
     AcceptedValues { scalar: !is_map, list: matches!(shape, Shape::Texts { .. } | Shape::List | Shape::Words(_)) }
 }
 
-/// Returns the ranges, in characters, of the values on a line that belong to other pairs than the pair at `column`. A
-/// value is not in a range if a map without secrets has its key. The line is one of a file without known keys, where
-/// the value of each neighbor may be a secret. A line with one pair has no ranges.
+/// Returns the ranges of the values on a line, in characters, without the pair at `column`. The line is from a file
+/// without known keys, so each of these values may be a secret. If the key of a value is known in a map without
+/// secrets, the result omits the value. A line with one pair has no ranges.
 pub(super) fn find_values_of_neighbors(schema: &Schema, line: &str, column: usize) -> Vec<Range<usize>> {
     let pieces: Vec<(Range<usize>, Piece<'_>)> =
         split_ranges(line).map(|bytes| (bytes.clone(), parse_piece(&line[bytes]))).collect();
@@ -185,7 +185,7 @@ pub(super) fn find_values_of_neighbors(schema: &Schema, line: &str, column: usiz
         let is_neighbor = !(count(bytes.start)..=count(bytes.end)).contains(&column);
         let value = match piece {
             Piece::Empty => continue,
-            // The rest of a value that contains a comma, or an item of a list.
+            // The piece is an item of a list, or the rest of a value with a comma.
             Piece::Text => 0,
             Piece::Pair(key, _) => {
                 covers = is_neighbor && values_of_setting(schema, key).is_none();
