@@ -1,5 +1,4 @@
-//! Source and target of an entry in transship's syntax, and the reasons to skip an entry because of its source or
-//! target.
+//! Source and target of an entry in transship's syntax, and reasons to skip an entry with such ends.
 
 use super::draft::Entry;
 use crate::config::{Endpoint, may_be_secret};

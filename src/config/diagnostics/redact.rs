@@ -153,8 +153,9 @@ fn is_word(text: &str) -> bool {
     text.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
 }
 
-/// Returns the parts of a secret that are covered separately: the parts of a login or of a query, and every part that
-/// is no plain word.
+/// Returns the parts of a secret that are covered separately:
+/// - the parts of a login or of a query
+/// - every part that is no plain word
 fn split_secret(text: &str) -> impl Iterator<Item = &str> {
     let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
     let login = rest.rsplit_once('@').map_or("", |(login, _)| login);
@@ -189,8 +190,8 @@ fn find_comment(line: &str, column: usize) -> Option<Range<usize>> {
     Some(at + 1..usize::MAX)
 }
 
-/// Covers the scalar at `line` and `column`. If the end of the scalar is unknown, the cover includes the rest of the
-/// line and further lines, up to a closing quote or a delimiter.
+/// Covers the scalar at `line` and `column`. If the end of the scalar is unknown, covers the rest of the line. Then the
+/// cover continues on further lines, up to a closing quote or a delimiter.
 fn cover(lines: &[&str], line: usize, column: usize, text: &str, covered: &mut Vec<(usize, Range<usize>)>) {
     let written = lines.get(line - 1).copied().unwrap_or_default();
     let tail: String = written.chars().skip(column - 1).collect();

@@ -79,8 +79,8 @@ pub(crate) fn describe_syntax_error(
     Problems::from_problem(problem)
 }
 
-/// Returns the line and column of the mistake: the beginning of an unclosed construct, otherwise the place at which the
-/// parser stopped.
+/// Returns the line and column of the mistake. If a construct is not closed, the place is its beginning. Otherwise, the
+/// place is the position at which the parser stopped.
 fn find_mistake(schema: &Schema, lines: &[&str], error: &serde_yaml::Error, whole: &str) -> (usize, usize) {
     if (whole.contains("scanning a quoted scalar") && whole.contains("end of stream"))
         || whole.contains("expected ',' or")

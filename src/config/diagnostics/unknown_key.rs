@@ -53,7 +53,7 @@ pub(crate) fn unknown_key(
     found.with_hint(format!("known keys: {}", names.join(", ")))
 }
 
-/// If a table has exactly two keys and both keys take the same map, returns the two keys and the table of that map.
+/// If a table has exactly two keys and the two keys take the same map, returns the keys and the table of that map.
 fn keys_to_the_same_map(table: &Table) -> Option<([&'static str; 2], &'static Table)> {
     let keys: Vec<_> = table.keys().map(|key| (key.name, key.shape.table())).collect();
     match keys.as_slice() {

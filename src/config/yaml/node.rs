@@ -1,5 +1,5 @@
-//! Nodes of the YAML as written: a tree with duplicate keys and the original spelling of numbers, and the mapping from
-//! a node to its line and column.
+//! Nodes of the YAML as written, and the mapping from a node to its line and column. The tree has duplicate keys and
+//! the original spelling of numbers.
 //!
 //! `serde_yaml` reports places only in errors, so the tree contains no places. A problem names the node by its
 //! [`Path`]. [`locate`] then reads the text again with a visitor that returns an error at that node.

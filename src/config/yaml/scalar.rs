@@ -144,7 +144,7 @@ pub(crate) fn format_size(bytes: u64) -> String {
     exact.map_or_else(|| format!("{bytes} bytes"), |(name, factor)| format!("{}{name}", bytes / factor))
 }
 
-/// Returns true if a text is probably a URL: the text begins with a scheme and `:/`, or with a scheme that needs no
+/// Returns true if a text is probably a URL. Such a text begins with a scheme and `:/`, or with a scheme that needs no
 /// slash.
 pub(crate) fn is_url(text: &str) -> bool {
     let Some((scheme, rest)) = text.split_once(':') else { return false };
