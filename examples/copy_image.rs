@@ -2,11 +2,11 @@
 //!
 //! ```sh
 //! cargo run --example copy_image -- docker.io/library/alpine:3.20 registry.example/mirror/alpine:3.20
-//! cargo run --example copy_image -- docker.io/library/alpine:3.20 localhost:5000/alpine:3.20 --plain-http localhost:5000
+//! cargo run --example copy_image -- docker.io/library/alpine:3.20 localhost:5000/alpine:3.20 \
+//!     --plain-http localhost:5000
 //! ```
 //!
-//! The program logs in with the credentials of docker's configuration, if the configuration has credentials for the
-//! registry.
+//! If docker's configuration has credentials for the registry, the program uses these credentials.
 
 use std::io::{self, Write as _, stdout};
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use transship::store::Source as _;
 
 const USAGE: &str = "usage: copy_image SOURCE TARGET:TAG [--plain-http HOST]...";
 
-/// Maximum memory of the transfers in flight, in bytes.
+/// Maximum memory of running transfers, in bytes.
 const MEMORY: u64 = 64 << 20;
 
 /// Interval at which the progress of running transfers is printed.
@@ -37,7 +37,7 @@ async fn main() -> anyhow::Result<()> {
     let reference = source.manifest().context("SOURCE names no tag and no digest")?;
     let tag = target.tag.clone().context(USAGE)?;
 
-    // The digest is resolved once. From here on, the copy reads content by digest alone.
+    // The program resolves the tag once. Then the copy reads content only by digest.
     let (source, target) = (open(source, &plain_http)?, open(target, &plain_http)?.for_writing());
     let (from, to) = (source.place().to_owned(), target.place().to_owned());
     let digest = source.resolve(&reference).await?.with_context(|| format!("{from} has no {reference}"))?.digest;
@@ -75,7 +75,7 @@ fn plain_http_hosts(flags: &[String]) -> anyhow::Result<Vec<&str>> {
     Ok(hosts)
 }
 
-/// Opens a repository. Sends no request yet.
+/// Opens a repository. The function sends no request.
 fn open(reference: Reference, plain_http: &[&str]) -> anyhow::Result<Repository> {
     let Reference { repository, .. } = reference;
     let plain_http = plain_http.contains(&repository.host.as_str());
@@ -83,7 +83,8 @@ fn open(reference: Reference, plain_http: &[&str]) -> anyhow::Result<Repository>
     Ok(Registry::new(repository.host, options)?.repository(repository.name))
 }
 
-/// Awaits a copy and prints a line when a transfer of a blob ends, and at intervals for each running transfer.
+/// Awaits a copy, and prints the progress. There is a line for each finished transfer, and at intervals a line for each
+/// running transfer.
 async fn show_progress<T>(copy: impl Future<Output = T>, mut events: mpsc::Receiver<Event>) -> io::Result<T> {
     let mut copy = std::pin::pin!(copy);
     let mut running: Vec<Arc<Transfer>> = Vec::new();
@@ -97,14 +98,14 @@ async fn show_progress<T>(copy: impl Future<Output = T>, mut events: mpsc::Recei
             },
         }
     };
-    // Print the events that the copy sent just before its end.
+    // The channel may still contain events from the end of the copy.
     while let Ok(event) = events.try_recv() {
         show_event(event, &mut running)?;
     }
     Ok(result)
 }
 
-/// Prints an event of a transfer, and updates the list of running transfers.
+/// Prints the end of a transfer, and updates the list of running transfers.
 fn show_event(event: Event, running: &mut Vec<Arc<Transfer>>) -> io::Result<()> {
     match event {
         Event::TransferStarted(transfer) => running.push(transfer),
@@ -116,7 +117,7 @@ fn show_event(event: Event, running: &mut Vec<Arc<Transfer>>) -> io::Result<()> 
             running.retain(|transfer| !Arc::ptr_eq(transfer, &ended));
             writeln!(stdout(), "{}: failed: {reason}", ended.digest.short())?;
         }
-        // Tags of signatures and of lists of referrers, which arrive with the image.
+        // Signatures and lists of referrers are tags that arrive with the image.
         Event::SignatureArrived(_) | Event::AuxiliaryTagWritten(_) => {}
     }
     Ok(())

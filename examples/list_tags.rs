@@ -5,8 +5,7 @@
 //! cargo run --example list_tags -- --plain-http localhost:5000/alpine
 //! ```
 //!
-//! The program logs in with the credentials of docker's configuration, if the configuration has credentials for the
-//! registry.
+//! If docker's configuration has credentials for the registry, the program uses these credentials.
 
 use std::io::{Write as _, stderr, stdout};
 
@@ -16,7 +15,7 @@ use transship::oci::{Digest, ManifestRef, Reference, Tag};
 use transship::registry::{Options, Registry};
 use transship::store::{Source, StoreError, TagEntry};
 
-/// Maximum number of tags that are resolved at once.
+/// Maximum number of concurrent requests for digests.
 const LOOKUPS_AT_ONCE: usize = 16;
 
 #[tokio::main]
@@ -52,7 +51,7 @@ async fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Resolves a tag, unless the list of tags included its digest.
+/// Returns the tag with its digest. If the list of tags contains no digest, requests the digest.
 async fn with_digest(
     source: &dyn Source,
     tag: Tag,

@@ -1,4 +1,4 @@
-//! Program that reads a `sync.yaml` and prints the tags that a run would copy. It changes nothing.
+//! Program that reads a `sync.yaml` and prints the planned changes of tags. The program changes nothing.
 //!
 //! ```sh
 //! cargo run --example plan_entry -- examples/quickstart.yaml
@@ -21,7 +21,7 @@ async fn main() -> anyhow::Result<ExitCode> {
     let name = arguments.next();
     let environment = |name: &str| std::env::var(name).ok();
 
-    // The error lists all problems of the configuration, each with its line.
+    // The error contains all problems of the configuration, each with its line.
     let config = transship::config::load(Path::new(&file), &environment)?;
     let engine = Engine::new(&config, Options::unlisted(&environment), None);
     let mut requests = RunRequest::manual(&config);
@@ -38,7 +38,7 @@ async fn main() -> anyhow::Result<ExitCode> {
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// Prints the changes of one entry on stdout, and its failures on stderr.
+/// Prints the changes of one entry to standard output, and its failures to standard error.
 fn print(preview: &EntryPreview) -> anyhow::Result<()> {
     let entry = &preview.entry;
     if !preview.has_changes() {

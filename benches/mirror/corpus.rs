@@ -1,5 +1,4 @@
-//! Corpus that is mirrored: repositories generated from a seed, the same bytes on every machine. It does not contact
-//! registries.
+//! Corpus to mirror: repositories generated from a seed. A seed gives the same bytes on every machine.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,7 +13,7 @@ const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 const PLATFORMS: [&str; 2] = ["amd64", "arm64"];
 
-/// Total size of the registry corpus's blobs at scale 1, in bytes, apart from rounding.
+/// Total size of the blobs in [`registry`] at scale 1, in bytes, without rounding.
 const BYTES_AT_SCALE_1: f64 = 367.7e6;
 
 /// Repositories and their blobs.
@@ -25,11 +24,10 @@ pub(crate) struct Corpus {
     pub(crate) repositories: Vec<Repository>,
 }
 
-/// One distinct blob.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Blob {
     pub(crate) size: u64,
-    /// Content; the floor does not receive it.
+    /// Content. The process of the floor does not receive the content.
     #[serde(skip)]
     content: Content,
 }
@@ -48,31 +46,30 @@ impl Default for Content {
     }
 }
 
-/// One repository.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Repository {
     pub(crate) name: String,
-    /// Digests of its blobs.
+    /// Digests of the blobs in the repository.
     pub(crate) blobs: BTreeSet<String>,
-    /// Manifests, children before the indexes that list them.
+    /// Manifests. Children come before their indexes.
     pub(crate) manifests: Vec<Manifest>,
     /// Digest of each tag.
     pub(crate) tags: BTreeMap<String, String>,
 }
 
-/// One manifest or index.
+/// Manifest or index.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Manifest {
     pub(crate) digest: String,
     pub(crate) media_type: String,
-    /// Digests of blobs and manifests that must exist first.
+    /// Digests of the blobs and manifests to write first.
     pub(crate) needs: Vec<String>,
     #[serde(skip)]
     pub(crate) bytes: Bytes,
 }
 
 impl Blob {
-    /// Generates all bytes of the blob. For up to a few hundred MB; see [`Blob::pieces`] for larger ones.
+    /// Generates all bytes of the blob, up to a few hundred MB. For larger blobs, see [`Blob::pieces`].
     pub(crate) fn bytes(&self) -> Bytes {
         match &self.content {
             Content::Literal(bytes) => bytes.clone(),
@@ -101,7 +98,7 @@ impl Blob {
     }
 }
 
-/// Generator of random numbers (SplitMix64): short, fast, and its output does not compress.
+/// Generator of random numbers (SplitMix64). The output does not compress.
 struct Random(u64);
 
 impl Random {
@@ -139,7 +136,7 @@ impl Repository {
         descriptor
     }
 
-    /// Moves one tag to a new manifest and returns both.
+    /// Moves one tag to a new manifest. Returns the tag and the manifest.
     pub(crate) fn change_a_tag(&mut self, mark: &str) -> Option<(String, Manifest)> {
         let (tag, old) = self.tags.iter().next().map(|(tag, digest)| (tag.clone(), digest.clone()))?;
         let old = self.manifests.iter().find(|manifest| manifest.digest == old)?.clone();
@@ -175,7 +172,7 @@ impl Corpus {
         descriptor
     }
 
-    /// Adds a manifest of a config and layers.
+    /// Adds a manifest with a config and layers.
     fn image(repository: &mut Repository, config: &Value, layers: &[Value], more: Value) -> Value {
         let mut body = json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers});
         if let (Some(body), Value::Object(more)) = (body.as_object_mut(), more) {
@@ -193,9 +190,10 @@ impl Corpus {
         self.blobs.values().map(|blob| blob.size).sum()
     }
 
-    /// Returns the number of requests that no tool can avoid: each distinct blob is read once, written once (two
-    /// requests) and mounted into its other repositories; each manifest is read once and written once, an index once
-    /// per tag.
+    /// Returns the number of requests that every tool needs:
+    /// - each distinct blob: one read, and a write with two requests
+    /// - each further repository of a blob: one mount
+    /// - each manifest: one read, and one write for each reference
     pub(crate) fn unavoidable_requests(&self) -> usize {
         let placed: usize = self.repositories.iter().map(|repository| repository.blobs.len()).sum();
         let manifests: usize = self.repositories.iter().map(|repository| repository.manifests.len()).sum();
@@ -205,7 +203,8 @@ impl Corpus {
 }
 
 impl Repository {
-    /// Returns each manifest with the references to write it under: its tags, else its digest. Children come first.
+    /// Returns each manifest with its references to write: the tags, or the digest if there are no tags. Children come
+    /// first.
     pub(crate) fn puts(&self) -> Vec<(&Manifest, String)> {
         let mut puts = Vec::new();
         for manifest in &self.manifests {
@@ -221,30 +220,30 @@ impl Repository {
 }
 
 /// Generates a whole registry: 25 repositories, 137 tags, two platforms, shared bases, signatures, SBOMs under fallback
-/// tags, a chart; 535 distinct blobs. `scale` multiplies bytes, never counts.
+/// tags, a chart, and 535 distinct blobs. `scale` multiplies the sizes of blobs, but no counts.
 pub(crate) fn registry(seed: u64, scale: f64) -> Corpus {
     Registry { corpus: Corpus::default(), sizes: layer_sizes(seed), seed: seed << 16, scale }.build()
 }
 
-/// Numbers of image repositories, and of images (indexes over two platforms), signatures and SBOMs in them.
+/// Numbers of image repositories, of images (indexes with two platforms), of signatures and of SBOMs.
 const IMAGE_REPOSITORIES: usize = 24;
 const IMAGES: usize = 36;
 const SIGNATURES: usize = 19;
 const SBOMS: usize = 8;
 /// Number of layers that belong to no base.
 const OWN_LAYERS: usize = 402;
-/// Size of the bases' layers: 24 MB for each platform.
+/// Size of all layers of the bases: 24 MB for each platform.
 const BASE_BYTES: f64 = 48.0e6;
 
 struct Registry {
     corpus: Corpus,
-    /// Sizes of the layers that are still to be generated.
+    /// Sizes of the layers that the generator has not yet added.
     sizes: Vec<f64>,
     seed: u64,
     scale: f64,
 }
 
-/// Generates layer sizes. Most are small and a few are large, as in most registries: the largest factor is 400.
+/// Generates layer sizes. Most sizes are small, and a few are large. The largest size is about 400 times the smallest.
 fn layer_sizes(seed: u64) -> Vec<f64> {
     let mut random = Random(seed);
     let weights: Vec<f64> = (0..OWN_LAYERS).map(|_| (random.fraction() * 6.0).exp()).collect();
@@ -280,7 +279,7 @@ impl Registry {
         let mut children = Vec::new();
         for (at, architecture) in PLATFORMS.into_iter().enumerate() {
             let mut layers = self.base(repository, number % 3, at as u64);
-            // The 72 manifests together have all own layers.
+            // The 72 manifests contain all own layers.
             let own = if (2 * image + at) < 42 { 6 } else { 5 };
             for _ in 0..own {
                 let size = self.sizes.pop().unwrap_or_default();
@@ -312,7 +311,7 @@ impl Registry {
         }
     }
 
-    /// Adds the two layers of a base, which images of many repositories share; they are the same blobs each time.
+    /// Adds the two layers of a base. Images of many repositories share the same blobs.
     fn base(&mut self, repository: &mut Repository, base: usize, platform: u64) -> Vec<Value> {
         let sizes = [[9.0e6, 2.0e6], [6.0e6, 3.0e6], [2.5e6, 1.5e6]][base];
         let seed = (base as u64 + 1) << 48 | platform << 40;
@@ -321,7 +320,7 @@ impl Registry {
         blobs.into_iter().map(|(seed, size)| self.corpus.add_random(repository, seed, size, LAYER)).collect()
     }
 
-    /// Adds a signature as cosign stores it: under a tag made of the digest.
+    /// Adds a signature in the form of cosign: the digest of the image is in the tag.
     fn sign(&mut self, repository: &mut Repository, digest: &str) {
         let payload = format!("{{\"critical\":{{\"image\":{{\"docker-manifest-digest\":\"{digest}\"}}}}}}");
         let layer = self.corpus.add_literal(repository, payload, "application/vnd.dev.cosign.simplesigning.v1+json");
@@ -331,7 +330,7 @@ impl Registry {
         repository.tags.insert(format!("{}.sig", digest.replace(':', "-")), text(&signature, "digest"));
     }
 
-    /// Adds an SBOM that refers to the image, and the list under the image's fallback tag.
+    /// Adds an SBOM that refers to the image, and the list of referrers under the fallback tag of the image.
     fn describe(&mut self, repository: &mut Repository, digest: &str, subject: &Value) {
         let kind = "application/spdx+json";
         let sbom = self.random_blob(repository, 120e3, kind);
@@ -358,7 +357,7 @@ impl Registry {
     }
 }
 
-/// Generates many small tags: 25 per repository, all with the same two blobs.
+/// Generates many small tags: 25 in each repository, all with the same two blobs.
 pub(crate) fn many_tags(tags: usize) -> Corpus {
     let mut corpus = Corpus::default();
     for number in 0..tags.div_ceil(25) {
@@ -376,7 +375,7 @@ pub(crate) fn many_tags(tags: usize) -> Corpus {
     corpus
 }
 
-/// Generates one repository of 40 tags over the same eight layers.
+/// Generates one repository with 40 tags. All tags have the same eight layers.
 pub(crate) fn forty_tags(scale: f64) -> Corpus {
     let mut corpus = Corpus::default();
     let mut repository = Repository::new("shared/forty");
@@ -404,8 +403,8 @@ pub(crate) fn big_blob(size: u64) -> Corpus {
     corpus
 }
 
-/// Adds an SBOM to the first image that has a list of referrers, which grows by one. Returns the position of the
-/// repository and the digest of the SBOM.
+/// Adds an SBOM to the first image that has a list of referrers. Returns the position of the repository and the digest
+/// of the SBOM.
 pub(crate) fn add_referrer(corpus: &mut Corpus) -> Option<(usize, String)> {
     let is_list = |tag: &str| tag.strip_prefix("sha256-").is_some_and(|hex| hex.len() == 64);
     let at = corpus.repositories.iter().position(|repository| repository.tags.keys().any(|tag| is_list(tag)))?;

@@ -15,7 +15,7 @@ pub(crate) struct Counts {
     pub(crate) refused: BTreeMap<String, u64>,
     /// Number of new connections.
     pub(crate) connections: u64,
-    /// Largest number of requests that were in progress at the same time.
+    /// Maximum number of concurrent requests.
     pub(crate) most_at_once: u64,
     /// Bytes of bodies that the registry sent.
     pub(crate) bytes_read: u64,
@@ -23,18 +23,18 @@ pub(crate) struct Counts {
     pub(crate) bytes_written: u64,
     /// Number of repeated reads of blobs and manifests, and of repeated writes, by kind.
     pub(crate) duplicates: BTreeMap<String, u64>,
-    /// Number of successful transfers by content, for `duplicates`.
+    /// Number of successful transfers, by content.
     #[serde(skip)]
     moved: HashMap<(&'static str, String), u64>,
     #[serde(skip)]
     pub(crate) last_commit: Option<Instant>,
 }
 
-/// Request, as far as it is counted.
+/// Request in the form for the counts.
 #[derive(Debug)]
 pub(crate) struct CountedRequest {
     kind: String,
-    /// Content that it moves, if any: kind and name.
+    /// Kind and name of the content that the request transfers.
     moves: Option<(&'static str, String)>,
 }
 

@@ -1,5 +1,5 @@
-//! Floor of the measurements: a client that knows every digest in advance, moves bytes, verifies nothing, and makes
-//! only unavoidable requests. It runs as a separate process, so that its time, CPU and memory compare with those of the
+//! Floor (lower bound) of the measurements: a client that knows every digest, verifies nothing, and sends only
+//! unavoidable requests. The floor is a separate process, so its time, CPU time and memory are comparable with the
 //! tools.
 
 use std::collections::HashMap;
@@ -23,24 +23,24 @@ use tokio::task::JoinSet;
 
 use crate::corpus::{Corpus, Manifest, Repository};
 
-/// Hidden first argument by which the benchmark starts itself as the floor.
+/// First argument for a process of the benchmark that runs as the floor.
 pub(crate) const ARGUMENT: &str = "--floor-of";
 
 /// Input of the floor.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Work {
-    /// Source as `HOST:PORT`.
+    /// Source in the form `HOST:PORT`.
     pub(crate) source: String,
     pub(crate) targets: Vec<String>,
-    /// Concurrent requests at each registry.
+    /// Number of concurrent requests at each registry.
     pub(crate) parallel: usize,
     pub(crate) corpus: Corpus,
 }
 
-/// Does the work that a file describes.
+/// Reads the work from a file, and does the work.
 pub(crate) fn perform(file: &Path) -> anyhow::Result<()> {
     let work: Work = serde_json::from_slice(&std::fs::read(file)?)?;
-    // One thread needs less CPU, and the floor is not limited by it.
+    // One thread uses less CPU time, and one thread is enough for the floor.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(Floor::new(work).run())
 }
@@ -50,7 +50,7 @@ struct Floor {
     source: Host,
     targets: Vec<Host>,
     corpus: Corpus,
-    /// Arrival of each blob at each target.
+    /// Signals of the arrival of each blob at each target.
     arrived: HashMap<String, Vec<watch::Sender<bool>>>,
 }
 
@@ -79,7 +79,7 @@ impl Floor {
                 homes.entry(digest.clone()).or_insert_with(|| repository.name.clone());
             }
         }
-        // Large blobs first, so that only short work remains at the end.
+        // Large blobs come first, so only small blobs remain at the end.
         let mut blobs: Vec<(String, String)> = homes.clone().into_iter().collect();
         blobs.sort_by_key(|(digest, _)| std::cmp::Reverse(self.corpus.blobs[digest].size));
         for (digest, home) in blobs {
@@ -137,7 +137,7 @@ impl Floor {
         Ok(format!("{base}{location}{join}digest={digest}"))
     }
 
-    /// Mounts blobs that other repositories have brought, and writes the manifests.
+    /// Mounts the blobs that other repositories have copied, and writes the manifests.
     async fn repository(&self, repository: &Repository, homes: &HashMap<String, String>) -> anyhow::Result<()> {
         let manifests = try_join_all(repository.manifests.iter().map(|manifest| self.manifest(repository, manifest)));
         let manifests: HashMap<&str, Bytes> =
@@ -211,7 +211,7 @@ impl Floor {
     }
 }
 
-/// Returns one body for each target, from one read.
+/// Returns one body for each target from a single read.
 fn split(answer: Response<Incoming>, targets: usize) -> Vec<Body> {
     let body = Body::new(answer.into_body());
     if targets == 1 {
@@ -220,7 +220,7 @@ fn split(answer: Response<Incoming>, targets: usize) -> Vec<Body> {
     let (senders, receivers): (Vec<_>, Vec<_>) = (0..targets).map(|_| mpsc::channel::<Bytes>(8)).unzip();
     tokio::spawn(async move {
         let mut stream = body.into_data_stream();
-        // If the read breaks off, the targets see a body that is too short.
+        // If the read fails, the targets receive a body that is too short.
         while let Some(Ok(piece)) = stream.next().await {
             for sender in &senders {
                 let _ = sender.send(piece.clone()).await;
@@ -244,7 +244,7 @@ fn expect(answer: Response<Incoming>, status: StatusCode) -> anyhow::Result<Resp
     Ok(answer)
 }
 
-/// Reads a response to its end, so that its connection can be reused.
+/// Reads a response to its end. The client can then reuse the connection.
 async fn finish(answer: Response<Incoming>, status: StatusCode) -> anyhow::Result<()> {
     let answer = expect(answer, status)?;
     let mut body = Body::new(answer.into_body()).into_data_stream();

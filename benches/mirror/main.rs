@@ -1,8 +1,8 @@
-//! Benchmark `cargo bench --bench mirror`: the cost of a mirror, compared with a lower bound (the floor) and other
+//! Benchmark `cargo bench --bench mirror`: the cost of a mirror, compared with a lower bound (the floor) and with other
 //! tools.
 //!
-//! Each case starts registries, puts a meter in front of each, lets every tool do the same work in turn, verifies the
-//! result, and compares the medians with figures. RESULTS.md, beside this folder, explains the output.
+//! Each case starts registries with a meter in front of each registry. Every tool does the same work. The case verifies
+//! the result, and compares the medians with figures. RESULTS.md, beside this folder, explains the output.
 
 mod cases;
 mod corpus;
@@ -113,7 +113,7 @@ impl Bench {
             None => anyhow::bail!("--tool {tool}: write NAME='command'"),
         });
         let others = others.collect::<anyhow::Result<Vec<_>>>()?;
-        // The largest case stores its blob at both sides.
+        // The largest case stores its blob at the source and at the target.
         let room = if options.quick { 2 << 30 } else { 10 << 30 };
         let storage = options.storage.clone().unwrap_or_else(|| registries::storage(room));
         registries::remove_leftovers(&storage)?;
@@ -170,14 +170,14 @@ impl Bench {
         self.runtime.block_on(work)
     }
 
-    /// Starts a registry and fills it with this corpus.
+    /// Starts a registry with this corpus.
     fn filled(&self, corpus: Corpus) -> anyhow::Result<Filled> {
         let registry = Registry::start(&self.storage)?;
         self.wait(registry.fill(&corpus))?;
         Ok(Filled { registry, corpus })
     }
 
-    /// Returns the registry with the whole corpus, which no case changes.
+    /// Returns the registry with the whole corpus. No case changes this registry.
     fn whole(&self) -> anyhow::Result<&Filled> {
         if let Some(filled) = self.whole.get() {
             return Ok(filled);
@@ -194,7 +194,7 @@ impl Bench {
         Ok(self.whole.get_or_init(|| filled))
     }
 
-    /// Returns the floor, with the parallelism that is best on this machine.
+    /// Returns the floor with the best number of concurrent requests on this machine.
     fn floor(&self) -> anyhow::Result<Tool> {
         if let Some(parallel) = self.parallel.get() {
             return Ok(Tool::Floor(*parallel));

@@ -1,5 +1,5 @@
-//! Proxy in front of a registry: counts the traffic and adds a round trip to each request and to each new connection.
-//! Bodies stream through it. Each meter has one thread of its own, so that two meters do not delay each other.
+//! Proxy in front of a registry. The proxy counts the traffic, and delays each request and each new connection by a
+//! round trip. Each meter has a separate thread, so two meters do not delay each other.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -28,15 +28,15 @@ use crate::counts::{CountedRequest, Counts};
 /// Delays and limits that a meter adds to its registry.
 #[derive(Clone, Default)]
 pub(crate) struct Setup {
-    /// Delay of each request and of each new connection; a TLS handshake adds one more.
+    /// Delay of each request and of each new connection. A TLS handshake adds a second delay.
     pub(crate) round_trip: Duration,
-    /// Bytes of bodies per second, both directions together.
+    /// Limit for bodies in both directions together, in bytes per second.
     pub(crate) bandwidth: Option<u64>,
-    /// TLS towards the client.
+    /// TLS for the client.
     pub(crate) tls: Option<TlsAcceptor>,
 }
 
-/// Running meter. Dropping it ends it, with every connection.
+/// Running meter. The drop ends the meter and all its connections.
 pub(crate) struct Meter {
     shared: Arc<Shared>,
     address: SocketAddr,
@@ -50,7 +50,7 @@ struct Shared {
     round_trip: AtomicU64,
     bandwidth: Option<u64>,
     tls: Option<TlsAcceptor>,
-    /// Time at which all bytes that were admitted have passed.
+    /// Time at which the bandwidth is free for further bytes.
     free_at: Mutex<Instant>,
     counts: Mutex<Counts>,
     read: AtomicU64,
@@ -93,7 +93,7 @@ impl Meter {
         self.shared.round_trip.store(round_trip.as_micros() as u64, Ordering::Relaxed);
     }
 
-    /// Returns the counts since the last call, and resets them.
+    /// Returns the counts since the previous call, and resets the counts.
     pub(crate) fn take(&self) -> Counts {
         let shared = &self.shared;
         let mut counts = std::mem::take(&mut *lock(&shared.counts));
@@ -139,7 +139,7 @@ impl Shared {
         }
     }
 
-    /// Waits until `bytes` more bytes may have passed at the limited bandwidth.
+    /// Waits until the limited bandwidth permits `bytes` more bytes.
     async fn throttle(&self, bytes: usize) {
         let Some(bandwidth) = self.bandwidth else { return };
         let until = {
@@ -178,7 +178,7 @@ async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, sha
     let mut server = auto::Builder::new(TokioExecutor::new());
     server.http1().timer(TokioTimer::new());
     server.http2().timer(TokioTimer::new()).max_concurrent_streams(250);
-    // A client that disconnects is no error of the meter.
+    // If a client disconnects, the meter has no error.
     let _ = server.serve_connection(TokioIo::new(stream), service).await;
 }
 
@@ -215,7 +215,7 @@ fn onward(shared: &Arc<Shared>, mut parts: http::request::Parts, body: Incoming)
     Request::from_parts(parts, counted(body, shared.clone(), |shared| &shared.written, None))
 }
 
-/// Returns the same body, whose bytes are counted as they pass. `until_end` is dropped at the end of the body.
+/// Returns the same body, and counts its bytes. `until_end` is dropped at the end of the body.
 fn counted(body: Incoming, shared: Arc<Shared>, into: fn(&Shared) -> &AtomicU64, until_end: Option<AtOnce>) -> Body {
     if body.is_end_stream() {
         return Body::empty();

@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::counts::Counts;
 use crate::stage::Run;
 
-/// One case: its runs, and the figures that they are compared with.
+/// One case: its runs and its figures.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
     pub(crate) case: &'static str,
@@ -24,9 +24,9 @@ pub(crate) struct Figure {
     pub(crate) what: String,
     pub(crate) limit: f64,
     pub(crate) got: f64,
-    /// True if `got` must be at most `limit`, false if at least.
+    /// True if `limit` is the maximum of `got`, false if `limit` is the minimum.
     pub(crate) at_most: bool,
-    /// True for a count, which is the same on every machine, false for a time.
+    /// True for a count, which is equal on every machine. False for a time.
     pub(crate) is_count: bool,
 }
 
@@ -57,12 +57,13 @@ impl Report {
         self.runs.iter().filter(|run| run.tool == tool).collect()
     }
 
-    /// Returns the median of a value over a tool's rounds. Without rounds it is NaN, which meets no figure.
+    /// Returns the median of a value over the rounds of a tool. Without rounds, the median is NaN, which fails every
+    /// figure.
     pub(crate) fn median(&self, tool: &str, value: impl Fn(&Run) -> f64) -> f64 {
         median(self.runs_of(tool).into_iter().map(value).collect())
     }
 
-    /// Returns the median of the ratios of two tools in the same round.
+    /// Returns the median of the ratios of two tools. Each ratio compares runs of the same round.
     pub(crate) fn ratio(&self, tool: &str, to: &str, value: impl Fn(&Run) -> f64) -> f64 {
         let base = self.runs_of(to);
         let ratio = |run: &&Run| Some(value(run) / value(base.iter().find(|base| base.round == run.round)?));
@@ -146,7 +147,7 @@ impl Report {
         }
     }
 
-    /// Prints the requests by kind of the last run of each tool, for source and targets.
+    /// Prints the requests by kind at the source and the targets, for the last run of each tool.
     fn print_requests(&self) {
         let last: Vec<&Run> =
             self.tools().into_iter().filter_map(|tool| self.runs.iter().rfind(|run| run.tool == tool)).collect();
@@ -199,7 +200,7 @@ pub(crate) fn write_json(path: &Path, about: &serde_json::Value, reports: &[Repo
     Ok(())
 }
 
-/// Prints one line about a run that has ended.
+/// Prints one line about a finished run.
 pub(crate) fn progress(run: &Run) {
     let usage = &run.usage;
     let mut line = format!(

@@ -1,4 +1,5 @@
-//! Stage of a measurement: a source and targets, each behind its meter, and a folder for configuration and journal.
+//! Stage of a measurement: a source and targets, each behind a meter, and a folder for the configuration and the
+//! journal.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use crate::meter::{Meter, Setup};
 use crate::registries::Registry;
 use crate::tools::{Job, Tool, Usage, own_cpu, seconds};
 
-/// Shared source, and targets of its own.
+/// Stage with a shared source and its own targets.
 pub(crate) struct Stage<'a> {
     bench: &'a Bench,
     pub(crate) source: Meter,
@@ -30,17 +31,17 @@ pub(crate) struct Target {
     pub(crate) meter: Meter,
 }
 
-/// One run of one tool, with the counts of the meters.
+/// One run of one tool, with the counts of the meters during the run.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Run {
     pub(crate) tool: String,
     pub(crate) round: usize,
     #[serde(flatten)]
     pub(crate) usage: Usage,
-    /// CPU time that the registries used meanwhile.
+    /// CPU time of the registries during the run.
     #[serde(serialize_with = "seconds")]
-    /// CPU time that the meters used meanwhile.
     pub(crate) registries_cpu: Duration,
+    /// CPU time of the meters during the run.
     #[serde(serialize_with = "seconds")]
     pub(crate) meters_cpu: Duration,
     pub(crate) source: Counts,
@@ -62,7 +63,7 @@ impl Run {
         self.targets.iter().map(|target| target.bytes_written).sum()
     }
 
-    /// Returns the number of blobs that were read or written more than once.
+    /// Returns the number of repeated reads and writes of blobs.
     pub(crate) fn duplicates(&self) -> u64 {
         self.source.duplicate("blob GET") + self.targets.iter().map(|target| target.duplicate("blob PUT")).sum::<u64>()
     }
@@ -73,7 +74,7 @@ impl Run {
 }
 
 impl<'a> Stage<'a> {
-    /// Starts a meter in front of `source`, and a new empty registry with its meter for each of `targets`.
+    /// Starts a meter for `source`. Starts an empty registry with a meter for each item of `targets`.
     pub(crate) fn new(bench: &'a Bench, source: &Registry, before: Setup, targets: Vec<Setup>) -> anyhow::Result<Self> {
         let target = |setup| {
             let registry = Registry::start(&bench.storage)?;
@@ -89,7 +90,7 @@ impl<'a> Stage<'a> {
         })
     }
 
-    /// Creates a stage with one target and the same round trip on both sides.
+    /// Creates a stage with one target. The round trip is equal at the source and the target.
     pub(crate) fn simple(bench: &'a Bench, source: &Registry, round_trip: Duration) -> anyhow::Result<Self> {
         let setup = Setup { round_trip, ..Setup::default() };
         Self::new(bench, source, setup.clone(), vec![setup])
@@ -100,7 +101,7 @@ impl<'a> Stage<'a> {
         self.targets.iter().for_each(|target| target.meter.set_round_trip(round_trip));
     }
 
-    /// Runs a tool, then checks the content of the targets.
+    /// Runs a tool, and then checks the content of the targets.
     pub(crate) fn run(&self, tool: &Tool, round: usize, corpus: &Corpus) -> anyhow::Result<Run> {
         let mut run = self.run_unchecked(tool, round, corpus)?;
         for target in &self.targets {

@@ -1,5 +1,4 @@
-//! Tools that are measured: the floor, transship, skopeo, and tools given by their command line. Each runs as one
-//! process and is measured from outside.
+//! Tools to measure: the floor, transship, skopeo, and tools from the command line. Each tool runs as one process.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -16,10 +15,10 @@ use crate::floor;
 /// Value of `daemon.memory` in the `sync.yaml` for transship, in MiB.
 pub(crate) const MEMORY_MIB: u64 = 128;
 
-/// Interval at which the peak of memory is read.
+/// Interval between two reads of the memory peak.
 const MEMORY_POLL: Duration = Duration::from_millis(5);
 
-/// Program that copies.
+/// Tool that copies images.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Tool {
     /// Floor with this number of concurrent requests at each registry.
@@ -39,7 +38,7 @@ pub(crate) struct Job<'a> {
     pub(crate) folder: &'a Path,
     /// Concurrent requests of transship at each registry.
     pub(crate) concurrent: usize,
-    /// Certificate to trust; `None` means plain HTTP.
+    /// Certificate of the authority to trust. `None` means plain HTTP.
     pub(crate) ca: Option<PathBuf>,
 }
 
@@ -48,7 +47,7 @@ pub(crate) struct Job<'a> {
 pub(crate) struct Usage {
     #[serde(serialize_with = "seconds")]
     pub(crate) wall: Duration,
-    /// User and system time of the process and of the children that it waited for, in ticks of 10 ms.
+    /// User and system time of the process and of its ended children, in ticks of 10 ms.
     #[serde(serialize_with = "seconds")]
     pub(crate) cpu: Duration,
     /// Last value of `VmHWM`, read at most 5 ms before the end.
@@ -73,7 +72,7 @@ impl Tool {
         }
     }
 
-    /// Returns the function that renames repositories: `skopeo sync` keeps only the last part of a name.
+    /// Returns the function that renames repositories. `skopeo sync` keeps only the last part of a name.
     pub(crate) fn renames(&self) -> fn(&str) -> &str {
         match self {
             Self::Skopeo => |name| name.rsplit('/').next().unwrap_or(name),
@@ -94,7 +93,7 @@ impl Tool {
                 let config = write(job, "sync.yaml", &transship_config(job))?;
                 let line = line.replace("{source}", &job.source).replace("{config}", &config.to_string_lossy());
                 let mut command = Command::new("sh");
-                // `exec` makes the measured process the tool itself.
+                // With `exec`, the measured process is the tool instead of the shell.
                 command.arg("-c").arg(format!("exec {}", line.replace("{target}", &job.targets.join(","))));
                 Ok(command)
             }
@@ -125,7 +124,7 @@ fn transship_command(job: &Job<'_>) -> anyhow::Result<Command> {
     Ok(command)
 }
 
-/// Removes the variables that transship would read from the environment of this process.
+/// Removes the environment variables that transship reads.
 pub(crate) fn clear_environment(command: &mut Command) {
     for name in ["TRANSSHIP_CONFIG", "STATE_DIRECTORY", "XDG_STATE_HOME", "NOTIFY_SOCKET", "RUST_LOG"] {
         command.env_remove(name);
@@ -135,7 +134,7 @@ pub(crate) fn clear_environment(command: &mut Command) {
     }
 }
 
-/// Returns a configuration with one entry per repository. Its limits are as high as for registries of one's own.
+/// Returns a configuration with one entry for each repository. The limits are high, as for private registries.
 fn transship_config(job: &Job<'_>) -> String {
     let journal = job.folder.join("journal.db");
     let mut text = format!(
@@ -185,8 +184,8 @@ fn write(job: &Job<'_>, name: &str, text: &str) -> anyhow::Result<PathBuf> {
     Ok(path)
 }
 
-/// Runs a command to its end. The time is wall-clock time; the CPU time is what the kernel adds to the children of this
-/// process, so no other child of this process may end meanwhile.
+/// Runs a command to its end. The CPU time is the time that the kernel adds to the children of this process. So no
+/// other child of this process may end during the measurement.
 pub(crate) fn measure(mut command: Command) -> anyhow::Result<Usage> {
     let program = command.get_program().to_string_lossy().into_owned();
     let log = tempfile::NamedTempFile::new()?;
@@ -212,8 +211,8 @@ pub(crate) fn measure(mut command: Command) -> anyhow::Result<Usage> {
     Ok(Usage { wall, cpu, peak_mib, began: Some(began), failure })
 }
 
-/// Returns the observed peak of a process's resident memory, in KiB. The kernel keeps the peak, so only memory
-/// allocated in the last moment before the end can be missed.
+/// Returns the peak of a process's resident memory, in KiB. The function reads the peak at intervals, so an increase
+/// directly before the end may be absent.
 fn watch_memory(process: u32, ended: &AtomicBool) -> u64 {
     let mut most = 0;
     while !ended.load(Ordering::Relaxed) {
@@ -226,17 +225,17 @@ fn watch_memory(process: u32, ended: &AtomicBool) -> u64 {
     most
 }
 
-/// Returns the CPU time of all children that were waited for.
+/// Returns the CPU time of all children that have ended.
 fn children_cpu() -> anyhow::Result<Duration> {
     cpu("self", 13)
 }
 
-/// Returns the CPU time of a process itself, by its number or `self`.
+/// Returns the CPU time of a process. `process` is its id or `self`.
 pub(crate) fn own_cpu(process: &str) -> anyhow::Result<Duration> {
     cpu(process, 11)
 }
 
-/// Returns the sum of two adjacent fields of `/proc/PID/stat`, counted from the process's state (proc(5)).
+/// Returns the sum of two adjacent fields of `/proc/PID/stat`. Field 0 is the state of the process (proc(5)).
 fn cpu(process: &str, first: usize) -> anyhow::Result<Duration> {
     const TICK: Duration = Duration::from_millis(10);
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;

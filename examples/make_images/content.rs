@@ -1,7 +1,7 @@
 //! Content of the example layout: two versions of an image, a signature, an SBOM and a chart.
 //!
-//! The keys of every JSON object are in alphabetical order. So the bytes do not depend on the feature of serde_json
-//! that keeps the order of keys.
+//! The keys of every JSON object are in alphabetical order. So the bytes are equal with and without the feature
+//! `preserve_order` of serde_json.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -25,7 +25,7 @@ const SIGNATURE: &str = include_str!("cosign.sig");
 /// Signed payload.
 const SIGNED: &str = include_str!("cosign.payload");
 
-/// Returns every file of the layout, by its path within the folder.
+/// Returns the content of every file in the layout, by the path in the folder.
 pub(super) fn layout() -> Result<BTreeMap<String, Vec<u8>>> {
     let mut blobs = Blobs::default();
     let old = image(&mut blobs, "1.0.0")?;
@@ -50,7 +50,7 @@ pub(super) fn layout() -> Result<BTreeMap<String, Vec<u8>>> {
     Ok(files)
 }
 
-/// Files under `blobs/`, by their path.
+/// Files in `blobs/`, by path.
 #[derive(Default)]
 struct Blobs(BTreeMap<String, Vec<u8>>);
 
@@ -79,7 +79,6 @@ fn digest_of(descriptor: &Value) -> &str {
 fn with(descriptor: &Value, key: &str, value: Value) -> Value {
     let mut descriptor = descriptor.clone();
     descriptor[key] = value;
-    // The keys are sorted, like the keys of all other objects.
     let sorted: BTreeMap<String, Value> = descriptor.as_object().cloned().unwrap_or_default().into_iter().collect();
     sorted.into_iter().collect()
 }
@@ -88,7 +87,7 @@ fn named(descriptor: &Value, name: &str) -> Value {
     with(descriptor, "annotations", json!({"org.opencontainers.image.ref.name": name}))
 }
 
-/// Adds an image for two platforms. The first two layers are the same in every version and on every platform.
+/// Adds an image for two platforms. The first two layers are equal in all versions and on all platforms.
 fn image(blobs: &mut Blobs, version: &str) -> Result<Value> {
     let mut manifests = Vec::new();
     for architecture in PLATFORMS {
@@ -160,7 +159,7 @@ fn licence() -> [Item<'static>; 5] {
     ]
 }
 
-/// Adds a signature in the form of cosign 2: an image manifest whose layer is the signed payload (cosign, "Signature
+/// Adds a signature in the form of cosign 2: an image manifest with the signed payload as its layer (cosign, "Signature
 /// spec").
 fn signature(blobs: &mut Blobs, subject: &Value) -> Result<Value> {
     let payload = json!({
@@ -193,7 +192,7 @@ fn signature(blobs: &mut Blobs, subject: &Value) -> Result<Value> {
     Ok(blobs.add_json(MANIFEST, &body))
 }
 
-/// Adds a bill of materials whose subject is the image. It has no tag.
+/// Adds a bill of materials (SBOM) for the image, without a tag.
 fn sbom(blobs: &mut Blobs, subject: &Value) -> Value {
     const SPDX: &str = "application/spdx+json";
     let document = json!({

@@ -1,7 +1,7 @@
 //! Program that writes the example images: `cargo run --example make_images -- examples/images`.
 //!
-//! The program writes the same bytes each time: it uses no clock and no network. It uses no code of transship, so that
-//! the layout is an independent test of transship.
+//! The program uses no clock and no network, so the bytes are equal in each run. The program uses no code of transship,
+//! so the layout is an independent test of transship.
 
 use std::error::Error;
 use std::fs;

@@ -6,17 +6,17 @@ use std::io::Write as _;
 use flate2::{Compression, GzBuilder};
 use tar::{Builder, EntryType, Header};
 
-/// Time of the last change of every file in the archives: 2024-01-01T00:00:00Z.
+/// Modification time of every file in the archives: 2024-01-01T00:00:00Z.
 const CHANGED: u64 = 1_704_067_200;
 
-/// File of an archive, or folder if the name ends with `/`.
+/// File of an archive. If the name ends with `/`, the item is a folder.
 pub(super) struct Item<'a> {
     pub(super) name: &'a str,
     pub(super) mode: u32,
     pub(super) bytes: &'a [u8],
 }
 
-/// Returns a tar archive. All its files belong to root and have the same time.
+/// Returns a tar archive. All files belong to root and have the time [`CHANGED`].
 pub(super) fn tar(items: &[Item<'_>]) -> Result<Vec<u8>, Box<dyn Error>> {
     let mut archive = Builder::new(Vec::new());
     for item in items {
@@ -34,14 +34,14 @@ pub(super) fn tar(items: &[Item<'_>]) -> Result<Vec<u8>, Box<dyn Error>> {
     Ok(archive.into_inner()?)
 }
 
-/// Returns a gzip stream without time, file name and operating system.
+/// Returns a gzip stream. The header contains no time, no file name and no operating system.
 pub(super) fn gzip(bytes: &[u8]) -> Result<Vec<u8>, Box<dyn Error>> {
     let mut stream = GzBuilder::new().mtime(0).operating_system(255).write(Vec::new(), Compression::best());
     stream.write_all(bytes)?;
     Ok(stream.finish()?)
 }
 
-/// Returns a program for Linux that prints `text` and exits: an ELF file with one segment and without libraries.
+/// Returns a program for Linux that prints `text` and exits. The ELF file has one segment and needs no libraries.
 pub(super) fn program(architecture: &str, text: &str) -> Result<Vec<u8>, Box<dyn Error>> {
     const BASE: u64 = 0x40_0000;
     const HEADERS: u64 = 64 + 56;
@@ -64,7 +64,7 @@ pub(super) fn program(architecture: &str, text: &str) -> Result<Vec<u8>, Box<dyn
     for half in [64_u16, 56, 1, 0, 0, 0] {
         file.extend(half.to_le_bytes());
     }
-    // Type of the segment: loaded (1). Flags of the segment: readable and executable (5).
+    // Type of the segment: loadable (1). Flags of the segment: readable and executable (5).
     for half in [1_u32, 5] {
         file.extend(half.to_le_bytes());
     }

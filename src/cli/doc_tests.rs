@@ -1,5 +1,4 @@
-//! Generator and test of the reference of the command line, `docs/reference/command-line.md`, from the definition of
-//! the arguments.
+//! Generator and test of `docs/reference/command-line.md`. The page is generated from the definition of the arguments.
 
 use std::fmt::Write as _;
 
@@ -8,7 +7,7 @@ use clap::{Arg, ArgAction, Command, CommandFactory as _};
 use super::arguments::Arguments;
 use crate::status::doc_tests::{assert_part_is_current, code, header, row};
 
-/// Returns the text of an argument as a person writes it: `-c, --config FILE`, or `[ENTRY]...`.
+/// Returns the form of an argument on the command line: `-c, --config FILE`, or `[ENTRY]...`.
 fn spelling(argument: &Arg) -> String {
     if argument.is_positional() {
         return code(&argument.to_string());
@@ -46,7 +45,7 @@ fn meaning(argument: &Arg) -> String {
     text
 }
 
-/// Returns the text with a full stop. A default in brackets becomes a sentence.
+/// Returns the text with a full stop. A default in brackets becomes a separate sentence.
 fn sentence(text: &str) -> String {
     let text = match text.split_once(" [default: ") {
         Some((before, default)) => format!("{before}. Default: {}", default.trim_end_matches(']')),

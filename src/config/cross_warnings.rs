@@ -1,5 +1,4 @@
-//! Warnings that follow from several values of a configuration. `daemon` creates the warnings that need a response of a
-//! registry.
+//! Warnings that follow from several values of a configuration. The module reads no response of a registry.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -26,7 +25,8 @@ pub(super) fn warn_about_settings(
     }
 }
 
-/// Warns about pinned digests without a tag: many registries delete a manifest to which no tag and no index refers.
+/// Warns about pinned digests without a tag. Many registries delete a manifest if no tag and no index refers to the
+/// manifest.
 fn warn_of_untagged_pins(reader: &Reader<'_>, draft: &Draft<'_>) {
     let Some(tags) = &draft.settings.tags else { return };
     for (pattern, value) in &tags.include {
@@ -40,7 +40,7 @@ fn warn_of_untagged_pins(reader: &Reader<'_>, draft: &Draft<'_>) {
     }
 }
 
-/// Warns about names of tags that the entry never selects. A key `rename` selects no tag.
+/// Warns about keys of `rename` that name a tag which `tags` does not select.
 fn warn_of_unselected_names(reader: &Reader<'_>, draft: &Draft<'_>) {
     let Some(tags) = &draft.settings.tags else { return };
     let pins = tags.selection.pins();
@@ -54,8 +54,8 @@ fn warn_of_unselected_names(reader: &Reader<'_>, draft: &Draft<'_>) {
     }
 }
 
-/// Warns about tags that several entries write from different sources. At run time, such tags conflict, and no entry
-/// writes them. [`super::cross_checks`] refuses such tags if they are literal.
+/// Warns about tags that several entries may write from different sources. In a run, such tags conflict, and no entry
+/// writes the tags. [`super::cross_checks`] refuses literal tags of this kind.
 fn warn_of_rival_sources(reader: &Reader<'_>, drafts: &[Draft<'_>]) {
     let every = Selection::default();
     let mut writers: HashMap<Endpoint, Vec<(&Draft<'_>, &Value<'_>)>> = HashMap::new();
@@ -94,8 +94,8 @@ fn selection<'a>(draft: &'a Draft<'_>, every: &'a Selection) -> &'a Selection {
     draft.settings.tags.as_ref().map_or(every, |tags| &tags.selection)
 }
 
-/// Returns true if both entries may write the same tag. Literal tags are ignored, because [`super::cross_checks`]
-/// compares them.
+/// Returns true if both entries may write the same tag. The function ignores literal tags, because
+/// [`super::cross_checks`] compares literal tags.
 fn may_write_one_tag(one: &Draft<'_>, other: &Draft<'_>, every: &Selection) -> bool {
     let (names, other_names) = (&one.names.names, &other.names.names);
     let (selected, other_selected) = (selection(one, every), selection(other, every));
@@ -106,13 +106,13 @@ fn may_write_one_tag(one: &Draft<'_>, other: &Draft<'_>, every: &Selection) -> b
     !are_literal && names.may_meet(other_names)
 }
 
-/// Returns true if both selections may select the same tag. Tags that are literal in both selections are ignored,
-/// because [`super::cross_checks`] compares them.
+/// Returns true if both selections may select the same tag. The function ignores tags that are literal in both
+/// selections.
 fn may_meet(one: &Selection, other: &Selection) -> bool {
     let excluded = |pattern: &Pattern, selection: &Selection| {
         literal_tag(pattern).is_some_and(|tag| selection.exclude.iter().any(|out| out.matches(tag)))
     };
-    // A digest without a tag writes no tag.
+    // A pattern that is a digest without a tag writes no tag.
     let writes_a_tag = |pattern: &&Pattern| pattern.digest().is_none() || pattern.pin().is_some();
     let meet = |a: &Pattern, b: &Pattern| {
         let compared = literal_tag(a).is_some() && literal_tag(b).is_some();
@@ -131,8 +131,8 @@ fn literal_tag(pattern: &Pattern) -> Option<&Tag> {
     pattern.literal().or(pattern.pin().map(|(tag, _)| tag))
 }
 
-/// Warns about keys of `registries` that no entry uses, because such a key often is misspelt. A configuration without
-/// entries causes no such warning, because commands may use any registry.
+/// Warns about keys of `registries` that no entry uses, because such a key is often misspelt. If the configuration has
+/// no entries, commands may use any registry, so the function adds no warning.
 fn warn_of_unused_registries(
     reader: &Reader<'_>,
     value: &Value<'_>,

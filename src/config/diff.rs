@@ -1,4 +1,4 @@
-//! Differences between two configurations, as set algebra. The functions are pure; the daemon applies the differences.
+//! Differences between two configurations. The functions are pure; the daemon applies the differences.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use super::{Config, Daemon, Endpoint, Entry, EntryName};
 use crate::oci::RegistryHost;
 use crate::registry::Options;
 
-/// Changes from one configuration to another; every list is sorted by name.
+/// Changes from one configuration to another. Every list is sorted by name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Difference {
     /// Entries that only the new configuration has.
@@ -15,7 +15,7 @@ pub struct Difference {
     pub removed: Vec<EntryName>,
     /// Entries that both configurations have, with differences.
     pub changed: Vec<EntryName>,
-    /// Registries whose options changed, or that were added or removed.
+    /// Registries that were added or removed, or whose options changed.
     pub registries: Vec<RegistryHost>,
     /// Keys under `daemon` that differ.
     pub daemon: Vec<&'static str>,
@@ -29,7 +29,8 @@ impl Difference {
     }
 }
 
-/// Compares two configurations. The order of the entries is ignored. A secret in a file is compared by its path.
+/// Compares two configurations. The order of the entries is ignored. Secrets in files are compared by the paths of the
+/// files.
 #[must_use]
 pub fn difference(old: &Config, new: &Config) -> Difference {
     let entries = compare_keys(&index_by_name(old), &index_by_name(new));
@@ -73,7 +74,7 @@ fn index_by_name(config: &Config) -> BTreeMap<&EntryName, &Entry> {
 }
 
 fn changed_settings(old: &Daemon, new: &Daemon) -> Vec<&'static str> {
-    // The destructuring is exhaustive, so that a setting added later cannot be forgotten here.
+    // The destructuring is exhaustive, so the compiler reports a new setting that the comparison lacks.
     let Daemon {
         journal,
         keep_history,
@@ -111,8 +112,9 @@ fn changed_settings(old: &Daemon, new: &Daemon) -> Vec<&'static str> {
     .collect()
 }
 
-/// Returns the entries of the new configuration whose runs would act differently: entries that are new or changed in
-/// more than their schedule, and entries at a registry with changes beyond its limits.
+/// Returns the entries of the new configuration whose runs may have another result:
+/// - new entries, and entries that differ in more than the schedule
+/// - entries at a registry that differs in more than its limits
 #[must_use]
 pub fn affected<'c>(difference: &Difference, old: &Config, new: &'c Config) -> Vec<&'c EntryName> {
     let options = |config: &Config, host: &RegistryHost| config.registries.get(host).cloned().unwrap_or_default();

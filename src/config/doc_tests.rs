@@ -1,4 +1,4 @@
-//! Generator and test of the reference of `sync.yaml`, `docs/reference/sync.yaml.md`, from the table of keys.
+//! Generator and test of `docs/reference/sync.yaml.md`. The page is generated from the tables of keys.
 
 use std::fmt::Write as _;
 
@@ -6,7 +6,7 @@ use super::keys::table::{Alternative, Key, Shape, Table};
 use super::sections::top_level::SCHEMA;
 use crate::status::doc_tests::{assert_part_is_current, code, header, row};
 
-/// Section of the page: a table of keys at its first place.
+/// Section of the page: a table of keys.
 struct Section {
     /// Place of the keys, such as `registries.<HOST>.limits`; empty at the top level.
     path: String,
@@ -28,8 +28,8 @@ impl Section {
     }
 }
 
-/// Returns the table of a map, the alternative sets of its keys, and the suffix of its path: nothing, `.<NAME>` or
-/// `[]`.
+/// Returns the table of a map, the alternative sets of its keys, and the suffix of its path: an empty text, `.<NAME>`
+/// or `[]`.
 fn below(shape: &Shape) -> Option<(&'static Table, &'static [Alternative], &'static str)> {
     Some(match *shape {
         Shape::Map(table) | Shape::WordOr(_, table) | Shape::TextOr { keys: table, .. } => (table, &[], ""),
@@ -40,7 +40,7 @@ fn below(shape: &Shape) -> Option<(&'static Table, &'static [Alternative], &'sta
     })
 }
 
-/// Collects the sections, in the order of the keys. A table that occurs at several places is one section.
+/// Collects the sections, in the order of the keys. If a table occurs at several places, the page has one section.
 fn collect(section: Section, sections: &mut Vec<Section>) {
     if sections.iter().any(|known| std::ptr::eq(known.table, section.table)) {
         return;
@@ -59,7 +59,7 @@ fn words(words: &[&str]) -> String {
     words.iter().map(|word| code(word)).collect::<Vec<_>>().join(", ")
 }
 
-/// Forms of texts, by the beginning or the end of their patterns.
+/// Names of text forms, by the beginning or the end of a pattern.
 const FORMS: [(&str, &str); 8] = [
     ("^.+$", "text"),
     ("^(forever|", "duration (`90d`, `1y`), or `forever`"),
@@ -71,13 +71,13 @@ const FORMS: [(&str, &str); 8] = [
     ("^(off|unix:.+|", "address with its port, `unix:PATH`, or `off`"),
 ];
 
-/// Returns the form of a text with this pattern: its name, or the pattern if it has no name.
+/// Returns the name of the form of a pattern. If the form has no name, returns the pattern.
 fn form(pattern: &str) -> String {
     let is_known = |known: &&(&str, &str)| pattern.starts_with(known.0) || pattern.ends_with(known.0);
     FORMS.iter().find(is_known).map_or_else(|| format!("text ({})", code(pattern)), |(_, form)| (*form).to_owned())
 }
 
-/// Returns the type of a value, with its bounds.
+/// Returns the type of a value and its bounds.
 fn kind(shape: &Shape, sections: &[Section]) -> String {
     let link = |table: &Table| {
         let section =

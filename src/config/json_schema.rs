@@ -1,5 +1,5 @@
-//! JSON Schema of `sync.yaml` (draft 2020-12), generated from the tables of keys. The schema cannot express every check
-//! (cron, time zones, relations between values). The decoder refuses everything that the JSON Schema refuses.
+//! JSON Schema of `sync.yaml` (draft 2020-12), generated from the tables of keys. The decoder refuses every file that
+//! the JSON Schema refuses. The decoder also checks cron expressions, time zones and relations between values.
 
 use serde_json::{Map, Value, json};
 
@@ -11,7 +11,7 @@ use super::sections::top_level::SCHEMA;
 /// Pattern of a value that contains a variable.
 const VARIABLE: &str = r"\$\{";
 
-/// Returns the schema, as `transship schema` prints it.
+/// Returns the JSON Schema that `transship schema` prints.
 #[must_use]
 pub fn json_schema() -> Value {
     let mut schema = table(SCHEMA.root());
@@ -32,7 +32,7 @@ pub fn json_schema() -> Value {
 
 fn table(table: &Table) -> Value {
     let properties: Map<String, Value> = table.keys().map(|key| (key.name.to_owned(), property(key))).collect();
-    // YAML reads a section with only comment lines as null.
+    // YAML reads a section with only comments as null.
     let kind = if table.required.is_empty() { json!(["object", "null"]) } else { json!("object") };
     json!({
         "type": kind,
@@ -48,7 +48,8 @@ fn entry(keys: &Table) -> Value {
     entry
 }
 
-/// Returns the schema of a map with the keys of exactly one alternative; keys of other alternatives are refused.
+/// Returns the schema of a map with the keys of exactly one alternative. The keys of all other alternatives are
+/// refused.
 fn one_of(keys: &Table, alternatives: &[Alternative]) -> Value {
     let alternative = |alternative: &Alternative| {
         let others = keys
@@ -84,7 +85,6 @@ fn secret() -> Value {
 fn property(key: &Key) -> Value {
     let mut property = shape(&key.shape);
     property["description"] = key.about.into();
-    // The default and the example in the table are JSON. A test parses each of them.
     if let Some(default) = key.default.and_then(|text| serde_json::from_str(text).ok()) {
         property["default"] = default;
     }
@@ -135,7 +135,7 @@ fn shape(shape: &Shape) -> Value {
             map["type"] = "object".into();
             json!({ "anyOf": [{ "enum": words }, variable, map] })
         }
-        // Several keys take credentials, so the schema defines their map once.
+        // Several keys take credentials, so the schema defines the map of credentials once.
         Shape::OneOf(keys, _) if std::ptr::eq(*keys, &CREDENTIALS) => json!({ "$ref": "#/$defs/credentials" }),
         Shape::OneOf(keys, alternatives) => one_of(keys, alternatives),
         Shape::MapOf(keys) => json!({ "type": ["object", "null"], "additionalProperties": table(keys) }),

@@ -1,5 +1,4 @@
-//! Entry points: read a file or a text, and return a configuration or its problems. The entry points pass the schema of
-//! the sections to the engine.
+//! Entry points: read a file or a text, and return a configuration or its problems.
 
 use std::path::Path;
 
@@ -12,8 +11,9 @@ use super::model::config::Config;
 use super::sections::top_level::SCHEMA;
 use super::yaml::expand::Environment;
 
-/// Reads and checks the file at `path` and the files that it includes. Blocking. `environment` resolves `${NAME}`,
-/// `{env: NAME}` and the default paths. The files of secrets must be readable, but this function does not read them.
+/// Reads and checks the file at `path` and all included files. Blocking. `environment` resolves `${NAME}`,
+/// `{env: NAME}` and the default paths. The files of secrets must be readable, but the function does not read the
+/// secrets.
 ///
 /// # Errors
 /// Returns all problems at once.
@@ -21,8 +21,7 @@ pub fn load(path: &Path, environment: Environment<'_>) -> Result<Config, Problem
     parse(&path.display().to_string(), &read_text(path)?, environment)
 }
 
-/// Checks the text of a file called `name`. Paths of its `include` are relative to the folder of that file. See
-/// [`load`].
+/// Checks the text of the file `name`. Paths under `include` are relative to the folder of that file. See [`load`].
 ///
 /// # Errors
 /// Returns all problems at once.
@@ -43,7 +42,7 @@ pub(crate) fn load_foreign(path: &Path) -> Result<ForeignFile, Problems> {
     ForeignFile::load(path, &SCHEMA)
 }
 
-/// Parses the text of a file of another program, called `name`.
+/// Parses the text of the file `name`, a file of another program.
 ///
 /// # Errors
 /// Returns the problems if the text is not valid YAML.
@@ -51,7 +50,7 @@ pub(crate) fn parse_foreign(name: &str, text: &str) -> Result<ForeignFile, Probl
     ForeignFile::parse(name, text, &SCHEMA)
 }
 
-/// Returns true if a message must not repeat a text, because it may be a secret or may contain one.
+/// Returns true if a text may be or contain a secret. No message may repeat such a text.
 pub(crate) fn may_be_secret(text: &str) -> bool {
     SCHEMA.hides_secret(text)
 }

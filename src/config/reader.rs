@@ -1,5 +1,5 @@
 //! Reader of nodes as text, numbers, lists and maps of known keys. The reader records all problems, and does not stop
-//! at the first problem. The sections interpret the keys.
+//! at the first problem.
 
 use std::cell::RefCell;
 use std::fmt::Display;
@@ -19,14 +19,14 @@ use super::yaml::expand::{Environment, expand};
 use super::yaml::node::{Node, Path};
 use super::yaml::scalar;
 
-/// Node and the path to it.
+/// Node with its path.
 #[derive(Debug, Clone)]
 pub(super) struct Value<'n> {
     pub(super) node: &'n Node,
     pub(super) path: Path,
 }
 
-/// Value that was read, and its place.
+/// Value and its place.
 pub(super) type Placed<'n, T> = (T, Value<'n>);
 
 /// Reader of the tree of a configuration.
@@ -34,7 +34,7 @@ pub(super) struct Reader<'e> {
     pub(super) environment: Environment<'e>,
     schema: &'static Schema,
     problems: RefCell<Vec<Diagnostic>>,
-    /// Settings that are valid but not advisable.
+    /// Warnings about settings that are valid but inadvisable.
     warnings: RefCell<Vec<WarningDraft>>,
 }
 
@@ -42,9 +42,9 @@ pub(super) struct Reader<'e> {
 pub(super) struct Fields<'n> {
     table: &'static Table,
     values: Vec<(&'static Key, Value<'n>)>,
-    /// Known keys of which the file probably contains a misspelling. The reader does not report them as missing.
+    /// Known keys that are probably misspelt in the file. The reader does not report such a key as missing.
     meant: Vec<&'static str>,
-    /// Keys that the section requested. A known key that the section never requests is a bug in the section.
+    /// Keys that the section requested. If the section never requests a known key, the section has a bug.
     requested: RefCell<Vec<&'static str>>,
 }
 
@@ -55,7 +55,7 @@ impl<'n> Value<'n> {
         Self { node, path }
     }
 
-    /// Returns the pairs of a map, and no pairs for any other node.
+    /// Returns the pairs of a map. For any other node, returns no pairs.
     pub(super) fn pairs(&self) -> impl Iterator<Item = (&'n str, Value<'n>)> {
         let pairs = if let Node::Map(pairs) = self.node { pairs.as_slice() } else { &[] };
         pairs.iter().enumerate().map(|(at, (key, node))| (key.as_str(), self.child(at, node)))
@@ -68,7 +68,7 @@ impl<'n> Value<'n> {
 }
 
 impl<'e> Reader<'e> {
-    /// Creates a reader of files of this schema.
+    /// Creates a reader of files with this schema.
     pub(super) fn new(environment: Environment<'e>, schema: &'static Schema) -> Self {
         Self { environment, schema, problems: RefCell::default(), warnings: RefCell::default() }
     }
@@ -83,7 +83,7 @@ impl<'e> Reader<'e> {
         (self.problems.into_inner(), self.warnings.into_inner())
     }
 
-    /// Records a warning about a value that works but is not advisable.
+    /// Records a warning about a value that is valid but inadvisable.
     pub(super) fn warn(&self, value: &Value<'_>, message: impl Display) {
         self.add_warning(None, Diagnostic::new(&value.path, Part::Value, message));
     }
@@ -107,13 +107,13 @@ impl<'e> Reader<'e> {
         self.add_problem(Diagnostic::new(&value.path, Part::Value, message).with_hint(hint));
     }
 
-    /// Returns the content of `result`, or records its error as a problem of `value`.
+    /// Returns the content of `result`, or records the error as a problem of `value`.
     pub(super) fn accept<T, E: Display>(&self, value: &Value<'_>, result: Result<T, E>) -> Option<T> {
         result.map_err(|error| self.refuse(value, error)).ok()
     }
 
-    /// Reads a map with the keys of `table`. Records every unknown, duplicate or missing key as a problem. A null value
-    /// counts as an empty map if no key is required.
+    /// Reads a map with the keys of `table`. Records a problem for every unknown, duplicate or missing key. If no key
+    /// is required, null counts as an empty map.
     pub(super) fn fields<'n>(&self, value: &Value<'n>, table: &'static Table) -> Option<Fields<'n>> {
         self.fields_with_hints(value, table, |_| None)
     }
@@ -166,7 +166,8 @@ impl<'e> Reader<'e> {
         Some(fields)
     }
 
-    /// Reads the text of a value, with `${NAME}` expanded. `expected` describes the value in messages: "a tag pattern".
+    /// Reads the text of a value, with `${NAME}` expanded. `expected` describes the value in messages, such as "a tag
+    /// pattern".
     pub(super) fn text(&self, value: &Value<'_>, expected: &str) -> Option<String> {
         match value.node {
             Node::Text(text) if swallows_secret(text) => {
@@ -186,7 +187,7 @@ impl<'e> Reader<'e> {
         }
     }
 
-    /// Reads a text that can only be one of a few words, so that no quotes turn another value into a valid text.
+    /// Reads a text that must be one of a few words. Numbers and booleans are refused without the hint to add quotes.
     pub(super) fn word_text(&self, value: &Value<'_>, expected: &str) -> Option<String> {
         if matches!(value.node, Node::Bool(_) | Node::Number(_)) {
             self.refuse_type(value, expected);
@@ -257,7 +258,7 @@ impl<'e> Reader<'e> {
             return None;
         }
         if scalar::is_url(&text) {
-            // The message does not repeat the text: the text may contain a password.
+            // The text may contain a password, so the message does not repeat the text.
             let hint = "write only the path, like /var/lib/transship/journal.db";
             self.refuse_with_hint(
                 value,
@@ -269,7 +270,7 @@ impl<'e> Reader<'e> {
         Some(text.into())
     }
 
-    /// Reads the items of a list, or a single text as a list of one.
+    /// Reads the items of a list. A single text counts as a list with one item.
     pub(super) fn texts<'n>(&self, value: &Value<'n>, expected: &str) -> Option<Vec<Value<'n>>> {
         match value.node {
             Node::Text(_) => Some(vec![value.clone()]),
@@ -370,7 +371,7 @@ impl<'e> Reader<'e> {
         (size >= minimum).then_some(size)
     }
 
-    /// Reads a duration within bounds, which are in seconds.
+    /// Reads a duration. The bounds are in seconds.
     pub(super) fn duration(&self, value: &Value<'_>, bounds: RangeInclusive<u64>) -> Option<Duration> {
         if let Node::Number(number) = value.node {
             let message = format!("expected a duration with its unit, found {number}");
@@ -388,8 +389,8 @@ impl<'e> Reader<'e> {
         None
     }
 
-    /// Expands a `${NAME}` that is written instead of a number or a boolean. The inner `None` means that the value has
-    /// no `${NAME}`. The outer `None` means that the reader recorded a problem.
+    /// Expands a `${NAME}` that replaces a number or a boolean. If the value has no `${NAME}`, the inner value is
+    /// `None`. If the reader recorded a problem, returns `None`.
     #[expect(clippy::option_option, reason = "the outer `None` means that a problem was recorded")]
     fn expanded(&self, value: &Value<'_>) -> Option<Option<String>> {
         match value.node {
@@ -398,18 +399,18 @@ impl<'e> Reader<'e> {
         }
     }
 
-    /// Records that the value is of another type than `expected`. The message does not repeat text: misplaced text may
-    /// be a secret.
+    /// Records that the value has another type than `expected`. The message does not repeat the text of the value,
+    /// because a misplaced text may be a secret.
     pub(super) fn refuse_type(&self, value: &Value<'_>, expected: &str) {
         self.add_problem(mismatch(value, expected));
     }
 
-    /// Records that the value is of another type than `expected`, with a remedy.
+    /// Records that the value has another type than `expected`, with a remedy.
     pub(super) fn refuse_type_with_hint(&self, value: &Value<'_>, expected: &str, hint: impl Display) {
         self.add_problem(mismatch(value, expected).with_hint(hint));
     }
 
-    /// Records that the value is not text, although it may have been meant as text.
+    /// Records that the value is not text. The hint may suggest quotes.
     fn refuse_non_text(&self, value: &Value<'_>, expected: &str) {
         let (kind, written) = match value.node {
             Node::Bool(value) => ("boolean", value.to_string()),
@@ -430,7 +431,7 @@ fn mismatch(value: &Value<'_>, expected: &str) -> Diagnostic {
         Node::Text(_) => found("text"),
         Node::List(_) => found("a list"),
         Node::Map(_) => found("a map"),
-        // The message does not repeat the tag: a password may begin with `!`.
+        // A password may begin with `!`, so the message does not repeat the tag.
         Node::Tagged(_) => {
             found("a YAML tag").with_hint("YAML tags are not supported: quote text that begins with `!`")
         }
@@ -447,15 +448,14 @@ pub(super) fn list_words(words: &[&str]) -> String {
 }
 
 impl<'n> Fields<'n> {
-    /// Returns the value of a key of the table.
     pub(super) fn get(&self, name: &'static str) -> Option<&Value<'n>> {
         debug_assert!(self.table.find(name).is_some(), "{name} is not in the table");
         self.requested.borrow_mut().push(name);
         self.values.iter().find(|(key, _)| key.name == name).map(|(_, value)| value)
     }
 
-    /// Returns the whole number of a key, within the bounds of the table. Also returns `None` if the number is invalid;
-    /// the reader records that problem.
+    /// Returns the whole number of a key, within the bounds of the table. If the number is invalid, the reader records
+    /// the problem, and the function returns `None`.
     pub(super) fn integer(&self, reader: &Reader<'_>, name: &'static str) -> Option<usize> {
         let value = self.get(name)?;
         let Some(Shape::Integer { min, max }) = self.table.find(name).map(|key| &key.shape) else {
@@ -465,13 +465,12 @@ impl<'n> Fields<'n> {
         usize::try_from(reader.integer(value, *min, *max)?).ok()
     }
 
-    /// Returns true if a key is present, or an unknown key was probably meant to be this key.
+    /// Returns true if the key is present, or if an unknown key is probably this key, misspelt.
     pub(super) fn has(&self, name: &str) -> bool {
         self.meant.contains(&name) || self.values.iter().any(|(key, _)| key.name == name)
     }
 
-    /// Asserts that the section requested all keys. A section that returns early, because the other keys no longer
-    /// matter, does not call this function.
+    /// Asserts that the section requested all keys. A section that returns early does not call this function.
     pub(super) fn assert_all_read(&self) {
         let requested = self.requested.borrow();
         debug_assert!(self.table.keys().all(|key| requested.contains(&key.name)), "not all are read: {:?}", self.table);

@@ -1,5 +1,5 @@
-//! Credentials and TLS settings that another program states at each location or prefix. transship states them once for
-//! each registry. Different credentials for one registry become credentials of single entries.
+//! Credentials and TLS settings, which another program states at each location or prefix. transship has one access for
+//! each registry. If one registry has different credentials, the import writes credentials into single entries.
 
 use std::collections::HashMap;
 
@@ -9,24 +9,24 @@ use super::reading::{Reading, View};
 use super::variable::variable_name;
 use crate::oci::RegistryHost;
 
-/// Comment beside a TLS setting that the other program also uses for plain HTTP.
+/// Comment beside a TLS setting that also permits plain HTTP in the other program.
 pub(super) const PLAIN_HTTP: &str = "If the registry uses plain HTTP, which is then tried automatically, write \
                                      `plain_http: true` instead of `tls`.";
 
 /// Access to a registry: credentials and TLS settings.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Access {
-    /// Credentials in transship's syntax; empty for none.
+    /// Credentials in transship's syntax. The map is empty if there are no credentials.
     pub(super) credentials: Map,
     /// True if the program does not verify the certificate.
     pub(super) is_insecure: bool,
 }
 
-/// Part of an access that an entry states itself, because the registry has another access.
+/// Access of one entry, if the entry needs another access than the registry.
 #[derive(Debug, Default)]
 pub(super) struct OwnAccess {
     pub(super) credentials: Map,
-    /// Reason why no entry can have this access; `None` for a possible access.
+    /// Reason why no entry can have this access. `None` means that an entry can have the access.
     pub(super) unsupported: Option<String>,
 }
 
@@ -35,8 +35,8 @@ pub(super) struct OwnAccess {
 pub(super) struct SecretNames(HashMap<RegistryHost, Vec<String>>);
 
 impl SecretNames {
-    /// Returns credentials with a user name, in transship's syntax, and a password. The result names an environment
-    /// variable in place of the password. The comment is `None` for a password that has been named before.
+    /// Returns credentials with a user name and the name of an environment variable for the password. For a new
+    /// password, also returns a comment.
     pub(super) fn credentials(
         &mut self,
         (host, username): (&RegistryHost, &str),
@@ -62,7 +62,7 @@ impl SecretNames {
     }
 }
 
-/// Sets the access to a registry that has no settings yet. Otherwise, returns the part that differs.
+/// Sets the access to a registry without settings. If the registry has settings, returns the differences.
 pub(super) fn set_access(host: &RegistryHost, access: Access, comments: Vec<String>, draft: &mut Draft) -> OwnAccess {
     let is_new = !draft.has_registry(host);
     let registry = draft.registry(host);
@@ -88,14 +88,14 @@ pub(super) fn set_access(host: &RegistryHost, access: Access, comments: Vec<Stri
     OwnAccess { credentials, unsupported }
 }
 
-/// Returns the credentials of an access without credentials.
+/// Returns credentials for anonymous access.
 pub(super) fn anonymous() -> Map {
     let mut map = Map::default();
     map.verbatim("anonymous", true);
     map
 }
 
-/// Returns the key `tls` for a registry whose certificate is not verified, otherwise an empty map.
+/// Returns the map of the key `tls`. If the certificate is verified, the map is empty.
 pub(super) fn insecure_tls(is_insecure: bool) -> Map {
     let mut map = Map::default();
     if is_insecure {

@@ -4,8 +4,8 @@ use super::form::Form;
 use super::{image_syncer, skopeo, zot};
 use crate::config::Node;
 
-/// Detects the program. The files of regsync, dregsy and zot have a few fixed keys. The keys of a file of skopeo are
-/// hosts, and those of image-syncer are images.
+/// Detects the program of a file. A file of regsync, dregsy or zot has a few fixed keys. In a file of skopeo, the keys
+/// are hosts. In a file of image-syncer, the keys are images.
 pub(super) fn detect_form(root: &Node) -> Option<Form> {
     let Node::Map(pairs) = root else { return None };
     let has_list = |name: &str| pairs.iter().any(|(key, node)| key == name && matches!(node, Node::List(_)));
@@ -31,7 +31,7 @@ fn is_skopeos_registry(node: &Node) -> bool {
     }
 }
 
-/// Returns true if all pairs are rules of image-syncer, or all pairs of the key `images`.
+/// Returns true if all pairs of the file, or all pairs under `images`, are rules of image-syncer.
 fn has_images(pairs: &[(String, Node)]) -> bool {
     let images = pairs.iter().find(|(key, _)| key == "images").map(|(_, node)| node);
     let rules = match images {

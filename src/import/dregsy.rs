@@ -20,14 +20,14 @@ use tags::{TagSet, translate_tags};
 /// Prefix of a regular expression in `from`, `to` and `tags`.
 const REGEX: &str = "regex:";
 
-/// Minimum interval of a task that dregsy accepts, in seconds.
+/// Minimum interval of a task in dregsy, in seconds.
 const MIN_INTERVAL: f64 = 30.0;
 
-/// Task whose mappings are translated.
+/// Task with the access to its source and target.
 struct Task {
     source: Location,
     target: Location,
-    /// Entry with the keys that all mappings of the task share.
+    /// Entry with the keys that all mappings share.
     entry: Entry,
     uses_docker: bool,
 }
@@ -86,7 +86,7 @@ fn add_task(view: &View<'_>, uses_docker: bool, locations: &mut Locations, draft
     }
 }
 
-/// Translates the interval. dregsy runs each task at its start.
+/// Translates the interval. dregsy runs each task when dregsy starts.
 fn set_schedule(entry: &mut Entry, fields: &Fields<'_>, reading: &mut Reading) {
     entry.rest.verbatim("on_start", true);
     match (fields.get("interval"), reading.number_of(fields, "interval")) {
@@ -134,7 +134,7 @@ fn add_mapping(view: &View<'_>, task: &Task, draft: &mut Draft, reading: &mut Re
     }
 }
 
-/// Translates `from` and `to`. An expression in `from` selects repositories of the whole registry.
+/// Translates `from` and `to`. A regular expression in `from` selects repositories of the whole registry.
 fn set_repositories(entry: &mut Entry, task: &Task, from: &str, to: Option<&str>) {
     let [source, target] = [&task.source, &task.target].map(|location| location.registry.as_str());
     let path = |text: &str| format!("/{}", text.trim_start_matches('/'));
@@ -161,7 +161,8 @@ fn set_repositories(entry: &mut Entry, task: &Task, from: &str, to: Option<&str>
     }
 }
 
-/// Returns the path at the target. An expression in `to` rewrites the path at the source. `None` if it is malformed.
+/// Returns the path at the target. A regular expression in `to` rewrites the path at the source. If the expression is
+/// malformed, returns `None`.
 fn rewrite_path(from: &str, to: &str) -> Option<String> {
     let Some(rewriting) = to.strip_prefix(REGEX) else { return Some(format!("/{}", to.trim_start_matches('/'))) };
     let (expression, replacement) = rewriting.split_once(',')?;

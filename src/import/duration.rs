@@ -2,18 +2,18 @@
 
 use crate::schedule::Schedule;
 
-/// Returns true for Go's zero duration, which regsync and zot treat like a missing key.
+/// Returns true for Go's zero duration. For regsync and zot, zero has the same meaning as an absent key.
 pub(super) fn is_zero_interval(written: &str) -> bool {
     written == "0" || seconds(written) == Some(0.0)
 }
 
-/// Returns the schedule if transship's own parser accepts it.
+/// Returns the schedule if transship's parser accepts the schedule.
 pub(super) fn validated_schedule(schedule: String) -> Option<String> {
     schedule.parse::<Schedule>().is_ok().then_some(schedule)
 }
 
-/// Translates a duration; `None` if it has no equivalent. The text is unchanged if transship accepts it. Fractions of a
-/// second are dropped.
+/// Translates a duration. If transship accepts the text, the text is unchanged. Fractions of a second are dropped. If
+/// the duration has no equivalent, returns `None`.
 pub(super) fn translate_duration(duration: &str) -> Option<String> {
     let seconds = seconds(duration)?.floor();
     validated_schedule(format!("every {duration}")).or_else(|| validated_schedule(format!("every {seconds}s")))

@@ -1,9 +1,9 @@
-//! Source and target of an entry: their texts in transship's syntax, and the reasons why an entry cannot have them.
+//! Source and target of an entry in transship's syntax, and reasons to skip an entry with such ends.
 
 use super::draft::Entry;
 use crate::config::{Endpoint, may_be_secret};
 
-/// Sets the source and the target of an entry. Skips the entry if it cannot have them.
+/// Sets the source and the target of an entry. If an entry cannot have these ends, skips the entry.
 pub(super) fn set_ends(entry: &mut Entry, source: &str, target: &str) {
     let ends = [source, target].map(|text| text.parse::<Endpoint>().ok());
     if let [Some(source), Some(target)] = &ends {

@@ -33,7 +33,7 @@ impl Form {
         matches!(self, Self::Skopeo | Self::Zot)
     }
 
-    /// Returns true if the program reads its credentials from another file.
+    /// Returns true if the program reads credentials from a separate file.
     pub(super) fn has_auth_file(self) -> bool {
         matches!(self, Self::ImageSyncer | Self::Zot)
     }

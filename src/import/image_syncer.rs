@@ -1,5 +1,5 @@
 //! Translation of image-syncer's files: rules from a source to its destinations, and the authentication of registries
-//! and namespaces. One file may have both, or each has a file of its own.
+//! and namespaces. Rules and authentication are in one file or in two files.
 
 mod auth;
 mod image;
@@ -25,11 +25,11 @@ pub(super) use image::is_rule;
 struct Rule<'n> {
     view: View<'n>,
     source: String,
-    /// Destination, in which `$NAME` is a variable; `None` if it cannot be translated.
+    /// Destination, in which `$NAME` is a variable. `None` means that the destination cannot be translated.
     destination: Option<Template>,
 }
 
-/// Translates the images of a file. `own_auth` is the authentication of a separate file, if there is one.
+/// Translates the images of a file. `separate` is the separate file of authentication, if there is one.
 pub(super) fn translate(root: &Node, separate: Option<(&Node, &mut Reading)>, reading: &mut Reading) -> Draft {
     let mut draft = Draft::default();
     draft.head.push(
@@ -93,7 +93,7 @@ fn read_rules<'n>(view: &View<'n>, reading: &mut Reading) -> Vec<Rule<'n>> {
 
 fn add_rules(rules: &[Rule<'_>], auth: &AuthRules, draft: &mut Draft, reading: &mut Reading) {
     let entries: Vec<Entry> = rules.iter().map(translate_rule).collect();
-    // `tls` is a key of a registry, so that all of its repositories must agree.
+    // `tls` is a key of a registry, so all repositories of the registry must agree.
     let mut verification: BTreeMap<RegistryHost, BTreeSet<bool>> = BTreeMap::new();
     for repository in
         entries.iter().flat_map(|entry| [&entry.source, &entry.target]).filter_map(|end| parse_repository(end))
@@ -130,7 +130,7 @@ fn add_rules(rules: &[Rule<'_>], auth: &AuthRules, draft: &mut Draft, reading: &
     }
 }
 
-/// Returns the registry and the whole name of a repository; `None` for any other text.
+/// Returns the registry and the full name of a repository. For any other text, returns `None`.
 fn parse_repository(end: &str) -> Option<(RegistryHost, String)> {
     match end.parse().ok()? {
         Endpoint::Repository(repository) => Some((repository.host.clone(), repository.to_string())),
@@ -164,7 +164,8 @@ fn translate_rule(rule: &Rule<'_>) -> Entry {
     entry
 }
 
-/// Translates the tags or the digest of a rule. Tags of the destination rename those of the source, in their order.
+/// Translates the tags or the digest of a rule. Tags of the destination rename the tags of the source, in the same
+/// order.
 fn set_images(entry: &mut Entry, source: Image, destination: Image) {
     match (source.images, destination.images) {
         (Images::All, Images::All) => {}

@@ -1,11 +1,12 @@
 //! Import of other programs' configurations: translates the files of regsync, `skopeo sync`, image-syncer, dregsy or
 //! zot into a `sync.yaml`.
 //!
-//! The functions are pure. Keys become keys with the same meaning. A key without an equivalent becomes a comment at its
-//! place and a remark. An entry that would copy more, less, or to another place than the original is skipped as a
-//! whole, and is written as comments. Entries that differ only in their tags become one entry. The import copies no
-//! secret. The result names an environment variable instead. The import contacts no host, and reads only the imported
-//! file and the file with its credentials.
+//! The import contacts no host. The import reads only the imported file and the file of credentials. The rules of the
+//! import:
+//! - A key becomes a key with the same meaning. If there is no equivalent, the key becomes a comment and a remark.
+//! - If an entry would copy other images, or copy to another target, the whole entry is written as a comment.
+//! - Entries that differ only in their tags become one entry.
+//! - The result contains no secrets. The names of environment variables replace the secrets.
 
 mod access;
 mod detection;
@@ -38,19 +39,17 @@ pub use form::Form;
 use crate::config::{ForeignFile, Problem, Problems, load_foreign, parse_foreign};
 use reading::Reading;
 
-/// Options of an import, beside the file.
+/// Options of an import.
 #[derive(Debug, Clone, Default)]
 pub struct Order {
-    /// Program of the file; `None` detects the program from the keys.
+    /// Program of the file. `None` means that the import detects the program.
     pub form: Option<Form>,
-    /// HOST or HOST/PREFIX to copy to, as on the command line of `skopeo sync`. Only for skopeo and zot, whose files
-    /// name no target.
+    /// Target as HOST or HOST/PREFIX. Only for skopeo and zot, whose files name no target.
     pub target: Option<String>,
-    /// Appends the full name of the source to the target, as `skopeo sync --scoped` does. Only for skopeo's
-    /// configuration.
+    /// True if the target includes the full name of the source, as with `skopeo sync --scoped`. Only for skopeo.
     pub scoped: bool,
-    /// File with the user names and passwords: that of image-syncer's option `--auth`, or zot's `credentialsFile`.
-    /// [`import_text`] ignores it.
+    /// File with user names and passwords: the file of image-syncer's `--auth`, or the `credentialsFile` of zot.
+    /// [`import_text`] ignores the file.
     pub auth: Option<PathBuf>,
 }
 
@@ -61,25 +60,25 @@ pub struct Imported {
     pub form: Form,
     /// Text of the `sync.yaml`.
     pub text: String,
-    /// Number of active entries.
+    /// Number of entries in `text`, without skipped entries.
     pub entries: usize,
-    /// Number of entries that are written as comments, because one of their keys or values has no equivalent.
+    /// Number of entries that are written as comments, because a key or value has no equivalent.
     pub skipped: usize,
-    /// Number of keys and values that the import does not know. With such keys, the result may have another meaning.
+    /// Number of unknown keys and values. An unknown key may change the meaning of the configuration.
     pub unknown: usize,
     /// Remarks about keys and values without an exact equivalent, each with its place in the imported file.
     pub remarks: Vec<Problem>,
-    /// Number of further remarks; the comments contain them.
+    /// Number of remarks beyond `remarks`. The comments in `text` contain all remarks.
     pub more_remarks: usize,
 }
 
-/// Reason why an import has no result.
+/// Error of an import.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
-    /// The file cannot be read, or its own program would refuse it.
+    /// The file cannot be read, or the other program would refuse the file.
     #[error(transparent)]
     Problems(#[from] Problems),
-    /// The file has keys of none of the programs.
+    /// The file has no keys of a known program.
     #[error(
         "{0} does not look like a configuration of regsync, `skopeo sync`, image-syncer, dregsy or zot: name the \
          program with --from"
@@ -90,7 +89,7 @@ pub enum ImportError {
         "{0} has only the authentication of image-syncer: name the file with the images first, and this file by --auth"
     )]
     OnlyAuth(String),
-    /// A file of skopeo or zot names no target, and the options name none.
+    /// The file of skopeo or zot needs a target, and the options name no target.
     #[error(
         "{0} does not name a target: write --target HOST[/PREFIX], the target on the command line of `skopeo sync` or \
          the address of zot itself"
@@ -105,7 +104,7 @@ pub enum ImportError {
         /// Text of the option.
         text: String,
     },
-    /// The file names its targets itself.
+    /// The options name a target, but the file contains its targets.
     #[error("--target is for the files of `skopeo sync` and zot: {name} is a configuration of {}, which names its \
              targets itself", .form.name())]
     TargetNotAsked {
@@ -122,7 +121,7 @@ pub enum ImportError {
         /// Program of the file.
         form: Form,
     },
-    /// The program reads no other file with credentials.
+    /// The options name a file of credentials, but the program reads no such file.
     #[error("--auth is for the files of image-syncer and zot: {name} is a configuration of {}", .form.name())]
     AuthNotAsked {
         /// Name of the file.
@@ -141,7 +140,7 @@ pub fn import(path: &Path, order: &Order) -> Result<Imported, ImportError> {
     translate(&load_foreign(path)?, auth.as_ref(), order)
 }
 
-/// Translates the text of a file called `name`, like [`import`], and reads no file.
+/// Translates the text of the file `name`, like [`import`]. Reads no file.
 ///
 /// # Errors
 /// Fails in the same cases as [`import`].
@@ -184,7 +183,7 @@ fn translate(file: &ForeignFile, auth: Option<&ForeignFile>, order: &Order) -> R
     Ok(Imported { form, text: draft.into_text(), entries, skipped, unknown, remarks, more_remarks })
 }
 
-/// Refuses the options that do not apply to the program of the file.
+/// Returns an error for an option that does not apply to the program of the file.
 fn check_order(form: Form, has_auth: bool, order: &Order, name: String) -> Result<(), ImportError> {
     if order.target.is_some() && !form.needs_target() {
         Err(ImportError::TargetNotAsked { name, form })
@@ -201,7 +200,7 @@ fn check_order(form: Form, has_auth: bool, order: &Order, name: String) -> Resul
 #[derive(Default)]
 struct Remarks {
     remarks: Vec<Problem>,
-    /// Number of remarks that are not in `remarks`.
+    /// Number of remarks beyond `remarks`.
     more: usize,
 }
 

@@ -1,5 +1,5 @@
-//! Writer of YAML text with comments, with maps in insertion order. A YAML parser reads every written value back
-//! unchanged. The module is not a YAML library: it writes only the forms that an import needs.
+//! Writer of YAML text with comments and with maps in insertion order. A YAML parser reads every written value
+//! unchanged. The module writes only the forms of YAML that an import needs.
 
 use std::fmt::Write as _;
 
@@ -18,17 +18,17 @@ enum Line {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Value {
-    /// Value that is written without quotes: a number, `true`, `[]`.
+    /// Value without quotes: a number, `true`, `[]`.
     Verbatim(String),
     Text(String),
     Texts(Vec<String>),
-    /// Map of one pair, written on one line.
+    /// Map with one pair, written on one line.
     InlineMap(&'static str, String),
     Map(Map),
 }
 
 impl Map {
-    /// Returns true if the map has no pairs; comments do not count.
+    /// Returns true if the map has no pairs. The map may have comments.
     pub(super) fn is_empty(&self) -> bool {
         !self.0.iter().any(|line| matches!(line, Line::Pair(..)))
     }
@@ -37,7 +37,7 @@ impl Map {
         self.0.extend(comments.into_iter().map(Line::Comment));
     }
 
-    /// Adds a text in transship's syntax, in which `${NAME}` is a variable; see [`escape_variables`].
+    /// Adds a text in transship's syntax, where `${NAME}` is a variable. See [`escape_variables`].
     pub(super) fn text(&mut self, key: &str, text: impl Into<String>) {
         self.pair(key, Value::Text(text.into()));
     }
@@ -54,7 +54,7 @@ impl Map {
         self.pair(key, Value::InlineMap(inner, text.into()));
     }
 
-    /// Adds a nested map. If the map is empty, adds only its comments.
+    /// Adds a nested map. If the map has no pairs, adds only its comments.
     pub(super) fn map(&mut self, key: &str, map: Map) {
         if map.is_empty() {
             self.0.extend(map.0);
@@ -88,7 +88,7 @@ impl Map {
     }
 }
 
-/// Returns true if a list is written on several lines, one for each item.
+/// Returns true if a list needs one line for each item.
 fn is_long(texts: &[String]) -> bool {
     texts.len() > 1 && texts.iter().map(|text| text.chars().count() + 4).sum::<usize>() > WIDTH
 }
@@ -105,7 +105,7 @@ fn inline(value: &Value) -> String {
     }
 }
 
-/// Returns a comment, wrapped between words. No character of the text can end the comment.
+/// Returns the lines of a comment, wrapped between words. No character of the text can end the comment.
 pub(super) fn comment_lines(comment: &str, indent: usize) -> Vec<String> {
     let margin = " ".repeat(indent);
     let clean: String = comment.chars().map(|c| if is_printable(c) { c } else { ' ' }).collect();
@@ -125,12 +125,12 @@ pub(super) fn comment_lines(comment: &str, indent: usize) -> Vec<String> {
     lines
 }
 
-/// Escapes each `$` of a text that has no variables, for transship's syntax.
+/// Escapes each `$` of a text without variables, for transship's syntax.
 pub(super) fn escape_variables(text: &str) -> String {
     if text.contains("$$") || text.contains("${") { text.replace('$', "$$") } else { text.to_owned() }
 }
 
-/// Returns a text as one scalar of YAML 1.2. Readers of YAML 1.1 read the same text.
+/// Returns a text as one scalar for YAML 1.2 and YAML 1.1.
 fn to_scalar(text: &str) -> String {
     if is_bare(text) {
         return text.to_owned();
@@ -143,7 +143,7 @@ fn to_scalar(text: &str) -> String {
         match c {
             '"' | '\\' => quoted.extend(['\\', c]),
             c if is_printable(c) => quoted.push(c),
-            // Writing to a string does not fail.
+            // A write to a string does not fail.
             c => drop(write!(quoted, "\\U{:08X}", u32::from(c))),
         }
     }
@@ -151,7 +151,7 @@ fn to_scalar(text: &str) -> String {
     quoted
 }
 
-/// Words that some YAML readers do not read as text.
+/// Words that some YAML parsers do not read as text.
 const WORDS: [&str; 9] = ["true", "false", "null", "yes", "no", "on", "off", "y", "n"];
 
 fn is_bare(text: &str) -> bool {
@@ -184,7 +184,7 @@ mod tests {
     proptest! {
         #[test]
         fn every_text_reads_back_unchanged(text in any::<String>()) {
-            // The text is a key too, so it must differ from the other keys of the test.
+            // The text is also a key, so the text must differ from the other keys.
             prop_assume!(!["a", "b", "c"].contains(&text.as_str()));
             let mut map = Map::default();
             map.comments([text.clone()]);

@@ -1,5 +1,5 @@
-//! Translation of regular expressions over tags into patterns, which always match whole tags. Go's syntax (RE2) is
-//! almost the same; an expression that transship's own parser refuses is not translated.
+//! Translation of regular expressions over tags into patterns, which match whole tags. Go's syntax (RE2) is almost the
+//! same. If transship's parser refuses an expression, the expression is not translated.
 
 use super::page::escape_variables;
 use crate::config::may_be_secret;
@@ -16,7 +16,7 @@ pub(super) fn translate_anchored(expression: &str) -> Option<String> {
     translate_whole_tag(strip_end_anchor(inner).unwrap_or(inner))
 }
 
-/// Translates an expression of skopeo, which matches anywhere in a tag.
+/// Translates an expression of skopeo, which may match a part of a tag.
 pub(super) fn translate_unanchored(expression: &str) -> Option<String> {
     if has_branches(expression) || expression.starts_with("(?") {
         return validated(format!("re:.*(?:{expression}).*"));
@@ -30,7 +30,7 @@ pub(super) fn translate_unanchored(expression: &str) -> Option<String> {
     }
 }
 
-/// Translates an expression of regsync or dregsy over whole names of repositories. Both add `^` and `$` without a
+/// Translates an expression of regsync or dregsy over names of repositories. The two programs add `^` and `$` without a
 /// group.
 pub(super) fn translate_repositories(expression: &str) -> Option<String> {
     if has_branches(expression) {
@@ -45,18 +45,19 @@ pub(super) fn translate_repositories(expression: &str) -> Option<String> {
     }
 }
 
-/// Returns the pattern in transship's syntax if transship's own parser accepts it.
+/// Returns the pattern in transship's syntax, if transship's parser accepts the pattern.
 pub(super) fn validated_repositories(pattern: String) -> Option<String> {
     let good = pattern.parse::<RepositoryPattern>().is_ok() && !may_be_secret(&pattern);
     good.then(|| escape_variables(&pattern))
 }
 
-/// Returns a literal tag in transship's syntax.
+/// Returns a tag in transship's syntax.
 pub(super) fn as_tag(text: &str) -> Option<String> {
     text.parse::<Tag>().ok().map(|tag| tag.to_string())
 }
 
-/// Returns the only text that an expression without operators matches: a tag, or a repository such as `library/redis`.
+/// Returns the text of an expression without operators, which matches only this text: a tag, or a repository such as
+/// `library/redis`.
 pub(super) fn as_literal(expression: &str) -> Option<String> {
     let mut text = String::new();
     let mut rest = expression.chars();
@@ -83,14 +84,14 @@ fn validated(pattern: String) -> Option<String> {
     good.then(|| escape_variables(&pattern))
 }
 
-/// Removes a `$` at the end, unless it is escaped.
+/// Removes an unescaped `$` at the end.
 fn strip_end_anchor(expression: &str) -> Option<&str> {
     let inner = expression.strip_suffix('$')?;
     let escapes = inner.len() - inner.trim_end_matches('\\').len();
     escapes.is_multiple_of(2).then_some(inner)
 }
 
-/// Returns true if there is a `|` outside of groups, classes and escapes.
+/// Returns true if there is a `|` outside all groups, classes and escapes.
 fn has_branches(expression: &str) -> bool {
     let (mut depth, mut class) = (0_usize, false);
     let mut characters = expression.chars().peekable();
@@ -101,7 +102,7 @@ fn has_branches(expression: &str) -> bool {
             _ if class => {}
             '[' => {
                 class = true;
-                // A bracket directly after the opening bracket is a member of the class.
+                // A `]` directly after the opening bracket is a member of the class.
                 characters.next_if_eq(&'^');
                 characters.next_if_eq(&']');
             }
@@ -162,7 +163,7 @@ mod tests {
             let unanchored = (Regex::new(&expression), translate_unanchored(&expression));
             for (theirs, ours) in [anchored, unanchored] {
                 let (Ok(theirs), Some(ours)) = (theirs, ours) else { continue };
-                // In the file, `$$` stands for `$`.
+                // In the file, `$$` means `$`.
                 let ours = if ours.contains("$$") || ours.contains("${") { ours.replace("$$", "$") } else { ours };
                 let ours: Pattern = ours.parse().unwrap();
                 for tag in &tags {

@@ -1,5 +1,5 @@
-//! Translation of version ranges of other programs into `semver`. All programs agree on ranges of releases, but differ
-//! in the meaning of a suffix: see docs/how-to/migrate.md.
+//! Translation of version ranges of other programs into `semver`. All programs agree about ranges of releases. The
+//! meaning of a suffix differs: see docs/how-to/migrate.md.
 
 use super::page::escape_variables;
 use crate::plan::VersionRange;
@@ -8,7 +8,7 @@ use crate::plan::VersionRange;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Range {
     pub(super) text: String,
-    /// True if the range names a pre-release. Other rules for pre-releases apply to such a range.
+    /// True if the range contains a pre-release. For such a range, other rules apply to pre-releases.
     pub(super) names_prerelease: bool,
 }
 
@@ -18,7 +18,7 @@ struct Comparison<'t> {
     version: &'t str,
 }
 
-/// Translates a range of regsync: comparisons that are separated by spaces and must all hold. A missing part of a
+/// Translates a range of regsync. The comparisons are separated by spaces, and all must hold. An absent part of a
 /// version is 0.
 pub(super) fn translate_regsync(range: &str) -> Option<Range> {
     let mut ours: Vec<String> = Vec::new();
@@ -45,15 +45,16 @@ pub(super) fn translate_regsync(range: &str) -> Option<Range> {
     validated(ours)
 }
 
-/// Translates ranges of skopeo, in the syntax of a Go library (Masterminds/semver 3): alternatives that are separated
-/// by `||`. An alternative has comparisons that are separated by commas or spaces and must all hold. Returns one range
-/// for each alternative.
+/// Translates ranges of skopeo, in the syntax of the Go library Masterminds/semver 3. `||` separates alternatives.
+/// Commas or spaces separate the comparisons of an alternative, and all comparisons must hold. Returns one range for
+/// each alternative.
 pub(super) fn translate_skopeo(ranges: &str) -> Option<Vec<Range>> {
     ranges.split("||").map(|range| validated(translate_comparisons(range)?)).collect()
 }
 
-/// Translates ranges of dregsy, in the syntax of a Go library (blang/semver): alternatives that are separated by `||`.
-/// An alternative has comparisons of whole versions that must all hold. Returns one range for each alternative.
+/// Translates ranges of dregsy, in the syntax of the Go library blang/semver. `||` separates alternatives. An
+/// alternative has comparisons of whole versions, and all comparisons must hold. Returns one range for each
+/// alternative.
 pub(super) fn translate_dregsy(ranges: &str) -> Option<Vec<Range>> {
     ranges.split("||").map(translate_whole_versions).collect()
 }
@@ -131,7 +132,7 @@ fn split_comparison(word: &str) -> Option<Comparison<'_>> {
     known.contains(&operator).then_some(Comparison { operator, version })
 }
 
-/// Splits a version into its numbers and its pre-release with the leading `-`. Ignores a build after `+`.
+/// Splits a version into its numbers and its pre-release with the leading `-`. Ignores the build after `+`.
 fn split_version(version: &str) -> Option<(Vec<u64>, &str)> {
     let version = version.strip_prefix('v').unwrap_or(version);
     let version = version.split('+').next().unwrap_or_default();

@@ -1,5 +1,5 @@
-//! Reader of the YAML tree of another program: values with their paths, errors and remarks. Errors end the import;
-//! remarks also become comments. The reader does not know the meaning of the keys.
+//! Reader of the YAML tree of another program: values with their paths, errors and remarks. Errors end the import.
+//! Remarks also become comments.
 
 use crate::config::{Diagnostic, Node, NodePath, Part, may_be_secret};
 
@@ -9,11 +9,11 @@ const MAX_QUOTED: usize = 100;
 /// Errors and remarks of an import.
 #[derive(Debug, Default)]
 pub(super) struct Reading {
-    /// Errors: values that the other program would refuse too.
+    /// Errors: values that the other program refuses.
     pub(super) errors: Vec<Diagnostic>,
     /// Remarks about values without an equivalent.
     pub(super) remarks: Vec<Diagnostic>,
-    /// Number of remarks about unknown keys and values. With such keys, the result may have another meaning.
+    /// Number of remarks about unknown keys and values.
     pub(super) unknown: usize,
 }
 
@@ -24,7 +24,7 @@ pub(super) struct View<'n> {
     path: NodePath,
 }
 
-/// Pairs of a map, with the pairs that `<<` merges, and without the pairs whose value is null.
+/// Pairs of a map, including the pairs that `<<` merges. Pairs with a null value are absent.
 #[derive(Debug, Default)]
 pub(super) struct Fields<'n> {
     pairs: Vec<(&'n str, View<'n>)>,
@@ -35,7 +35,7 @@ impl<'n> View<'n> {
         Self { node, path: NodePath::new() }
     }
 
-    /// Returns the value of the first key of a map that meets the condition.
+    /// Returns the value of the first key that fulfils the condition.
     pub(super) fn find(&self, is_wanted: impl Fn(&str) -> bool) -> Option<Self> {
         let Node::Map(pairs) = self.node else { return None };
         let at = pairs.iter().position(|(key, _)| is_wanted(key))?;
@@ -46,7 +46,7 @@ impl<'n> View<'n> {
         Self { node, path: [self.path.as_slice(), &[at]].concat() }
     }
 
-    /// Returns the scalar as text. Numbers and booleans become the text that these programs would read.
+    /// Returns the scalar as text. The other programs also read numbers and booleans as text.
     fn scalar(&self) -> Option<String> {
         match self.node {
             Node::Text(text) | Node::Number(text) => Some(text.clone()),
@@ -61,12 +61,12 @@ impl<'n> Fields<'n> {
         self.pairs.iter().find(|(name, _)| *name == key).map(|(_, view)| view)
     }
 
-    /// Returns the pairs whose key is not excluded.
+    /// Returns the pairs whose keys are not excluded.
     pub(super) fn without(&self, is_excluded: impl Fn(&str) -> bool) -> Self {
         Self { pairs: self.pairs.iter().filter(|(key, _)| !is_excluded(key)).cloned().collect() }
     }
 
-    /// Returns the pairs with the keys for which `name` returns another name.
+    /// Returns the pairs with new keys. If `name` returns `None`, the key is unchanged.
     pub(super) fn renamed(self, name: impl Fn(&str) -> Option<&'static str>) -> Self {
         Self { pairs: self.pairs.into_iter().map(|(key, view)| (name(key).unwrap_or(key), view)).collect() }
     }
@@ -75,8 +75,8 @@ impl<'n> Fields<'n> {
         self.pairs.iter()
     }
 
-    /// Adds the pairs of a map. If a key occurs twice in the map, the later pair is used. A pair of the map itself
-    /// takes precedence over a merged pair.
+    /// Adds the pairs of a map. If a key occurs twice, the later pair is used. A pair of the map takes precedence over
+    /// a merged pair.
     fn add(&mut self, map: &View<'n>, depth: usize) {
         let Node::Map(pairs) = map.node else { return };
         let mut own: Vec<(&'n str, View<'n>)> = Vec::new();
@@ -102,7 +102,7 @@ impl<'n> Fields<'n> {
 }
 
 impl Reading {
-    /// Adds an error: a value that the other program would refuse.
+    /// Adds an error about a value that the other program refuses.
     pub(super) fn add_error(&mut self, view: &View<'_>, message: impl std::fmt::Display) {
         self.errors.push(Diagnostic::new(&view.path, Part::Value, message));
     }
@@ -114,7 +114,7 @@ impl Reading {
         message
     }
 
-    /// Returns the pairs of a map. Null is a map without pairs.
+    /// Returns the pairs of a map. Null counts as an empty map.
     pub(super) fn fields<'n>(&mut self, view: &View<'n>, what: &str) -> Fields<'n> {
         let mut fields = Fields::default();
         match view.node {
@@ -138,7 +138,7 @@ impl Reading {
         }
     }
 
-    /// Returns the text of a value. If the value is not a scalar, adds an error and returns an empty text.
+    /// Returns the text of a value. If the value is no scalar, adds an error and returns an empty text.
     pub(super) fn text(&mut self, view: &View<'_>, what: &str) -> String {
         let text = view.scalar();
         if text.is_none() {
@@ -147,20 +147,20 @@ impl Reading {
         text.unwrap_or_default()
     }
 
-    /// Returns the text of a key; `None` if the key is missing or the text is empty.
+    /// Returns the text of a key. If the key is absent or the text is empty, returns `None`.
     pub(super) fn text_of(&mut self, fields: &Fields<'_>, key: &str) -> Option<String> {
         let text = self.text(fields.get(key)?, &format!("`{key}`"));
         (!text.is_empty()).then_some(text)
     }
 
-    /// Returns the texts of a key's list.
+    /// Returns the texts in the list of a key.
     pub(super) fn texts_of(&mut self, fields: &Fields<'_>, key: &str) -> Vec<String> {
         let Some(view) = fields.get(key) else { return Vec::new() };
         let items = self.items(view, &format!("`{key}`"));
         items.iter().map(|item| self.text(item, &format!("an item of `{key}`"))).collect()
     }
 
-    /// Returns the boolean of a key. Accepts the words of YAML 1.1 that Go's libraries read as booleans.
+    /// Returns the boolean of a key. Accepts the words for booleans in YAML 1.1, like Go's libraries.
     pub(super) fn bool_of(&mut self, fields: &Fields<'_>, key: &str) -> Option<bool> {
         let view = fields.get(key)?;
         let word = view.scalar().unwrap_or_default().to_ascii_lowercase();
@@ -188,7 +188,7 @@ impl Reading {
         number
     }
 
-    /// Adds a remark about an unknown value that may change the copied content, and returns the remark as a comment.
+    /// Adds a remark about an unknown value, and returns the remark as a comment.
     pub(super) fn add_unknown(&mut self, view: &View<'_>, message: impl Into<String>) -> String {
         self.unknown += 1;
         self.add_remark(view, message)
@@ -199,20 +199,20 @@ impl Reading {
         self.add_unknown(view, format!("{} is not a known key of {owner}: skipped", quoted_key(key)))
     }
 
-    /// Adds remarks about the keys that are not in `known`, and returns the remarks as comments.
+    /// Adds remarks about the keys that are not in `known`. Returns the remarks as comments.
     pub(super) fn add_unknown_keys(&mut self, fields: &Fields<'_>, known: &[&str], owner: &str) -> Vec<String> {
         let others = fields.iter().filter(|(key, _)| !known.contains(key));
         others.map(|(key, view)| self.add_unknown_key(key, view, owner)).collect()
     }
 }
 
-/// Quotes a key for a comment. Hides a key that may contain a secret, for example because of a missing space.
+/// Quotes a key for a comment. If the key may contain a secret, returns `this key` instead.
 fn quoted_key(key: &str) -> String {
     let is_word = key.len() <= 40 && key.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.'));
     if is_word { format!("`{key}`") } else { "this key".to_owned() }
 }
 
-/// Quotes a text for a comment. Hides a text that may contain a secret.
+/// Quotes a text for a comment. If the text may contain a secret, returns `***` instead.
 pub(super) fn quoted(text: &str) -> String {
     if may_be_secret(text) {
         return "***".to_owned();

@@ -1,5 +1,6 @@
 //! Translation of the YAML of `skopeo sync --src yaml`: registries with images, selected by name, by regular expression
-//! or by version. The target and the depth of names are options on skopeo's command line, here in [`Destination`].
+//! or by version. In skopeo, the target and the depth of names are options of the command line. [`Destination`]
+//! contains the two options.
 
 use super::draft::{Draft, Entry, Registry};
 use super::page::escape_variables;
@@ -20,12 +21,12 @@ pub(super) struct Destination {
 }
 
 impl Destination {
-    /// Parses the target. `None` if the text is not HOST or HOST/PREFIX.
+    /// Parses the target. If the text is not HOST or HOST/PREFIX, returns `None`.
     pub(super) fn new(text: &str, scoped: bool) -> Option<Self> {
         let place = text.trim_end_matches('/').to_owned();
         let host = place.split('/').next()?;
         host.parse::<RegistryHost>().ok()?;
-        // Without a `.` or a port, the first part would be part of a name at Docker Hub.
+        // A first part without a `.` or a port would be a part of a name at Docker Hub.
         let good = names_host(host) && matches!(format!("{place}/x").parse(), Ok(Endpoint::Repository(_)));
         good.then_some(Self { place, scoped })
     }
@@ -77,8 +78,8 @@ pub(super) fn translate(root: &Node, target: &Destination, reading: &mut Reading
     draft
 }
 
-/// Returns true if skopeo treats the first part of a name as a host (containers/image, `splitDockerDomain`). skopeo
-/// does not recognise hosts in upper case.
+/// Returns true if skopeo reads the first part of a name as a host (containers/image, `splitDockerDomain`). skopeo does
+/// not recognize hosts in upper case.
 fn is_skopeos_host(first: &str) -> bool {
     first == "localhost" || first.contains(['.', ':'])
 }
@@ -139,7 +140,7 @@ fn set_credentials(host: &RegistryHost, view: &View<'_>, registry: &mut Registry
 
 fn add_images(host: &str, fields: &Fields<'_>, target: &Destination, draft: &mut Draft, reading: &mut Reading) {
     if let Some(view) = fields.get("images") {
-        // A repository without tags or digests selects all of its tags.
+        // If a repository has no tags and no digests, all its tags are selected.
         if let Node::Map(pairs) = view.node {
             let listed = reading.fields(view, "`images`");
             for (name, _) in pairs {
@@ -174,7 +175,7 @@ fn add_images(host: &str, fields: &Fields<'_>, target: &Destination, draft: &mut
                     .add_remark(&view, "transship selects only pre-releases of the version that the range names");
                 entry.comments.push(remark);
             } else {
-                // For skopeo, a suffix makes a pre-release, which the range does not include.
+                // In skopeo, a version with a suffix is a pre-release, and the range does not include pre-releases.
                 entry.exclude = vec!["*-*".into(), "*_*".into()];
             }
             entry.semver = Some(range.text);

@@ -1,10 +1,10 @@
 //! Go templates in regsync's configuration: `{{env "NAME"}}`, `{{file "PATH"}}` and `{{.Sync.Source}}` within a text.
-//! All other actions of templates have no equivalent. image-syncer's variables, `$NAME` and `${NAME}`, have the same
-//! parts.
+//! All other actions of templates have no equivalent. The variables of image-syncer, `$NAME` and `${NAME}`, also become
+//! parts of a template.
 
 use super::page::escape_variables;
 
-/// Template: a text, and the values that are inserted into it.
+/// Template: literal texts and inserted values.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Template(Vec<Part>);
 
@@ -15,19 +15,20 @@ enum Part {
     File(String),
 }
 
-/// Content of a template that is a single part.
+/// Content of a template that has one part.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Content {
     /// Literal text.
     Text,
-    /// Value of an environment variable, by its name.
+    /// Environment variable, by its name.
     Env(String),
-    /// Content of a file, by its path.
+    /// File, by its path.
     File(String),
 }
 
 impl Template {
-    /// Parses a template. `source` is the value of `.Sync.Source`. `None` if the template uses an unknown action.
+    /// Parses a template. `source` is the value of `.Sync.Source`. If the template has an unknown action, returns
+    /// `None`.
     pub(super) fn parse(text: &str, source: Option<&Template>) -> Option<Self> {
         let (mut parts, mut rest) = (Vec::new(), text);
         while let Some((before, after)) = rest.split_once("{{") {
@@ -50,8 +51,8 @@ impl Template {
         Self(vec![Part::Text(text.to_owned())])
     }
 
-    /// Parses a text with variables of a shell, as Go's `os.ExpandEnv` does. `None` if the text uses another variable
-    /// than `$NAME` or `${NAME}`.
+    /// Parses a text with variables of a shell, like Go's `os.ExpandEnv`. The variables have the form `$NAME` or
+    /// `${NAME}`. For any other variable, returns `None`.
     pub(super) fn parse_shell(text: &str) -> Option<Self> {
         let (mut parts, mut rest) = (Vec::new(), text);
         while let Some((before, after)) = rest.split_once('$') {
@@ -74,8 +75,8 @@ impl Template {
         Some(Self(parts))
     }
 
-    /// Returns the template in transship's syntax, in which `${NAME}` is a variable. `None` if the template inserts a
-    /// file.
+    /// Returns the template in transship's syntax, where `${NAME}` is a variable. If the template inserts a file,
+    /// returns `None`.
     pub(super) fn as_text(&self) -> Option<String> {
         if let [Part::Text(text)] = self.0.as_slice() {
             return Some(escape_variables(text));
@@ -88,8 +89,8 @@ impl Template {
         self.0.iter().map(part).collect()
     }
 
-    /// Returns the text with `x` in place of each variable, so that the caller can check the text. The flag is true if
-    /// the template has a variable.
+    /// Returns the text with `x` instead of each variable, for checks of the text. The flag is true if the template has
+    /// a variable.
     pub(super) fn sample(&self) -> (String, bool) {
         let part = |part: &Part| match part {
             Part::Text(text) => text.clone(),
@@ -99,7 +100,7 @@ impl Template {
         (self.0.iter().map(part).collect(), varies)
     }
 
-    /// Returns the content of a single part. `None` if the template has several parts.
+    /// Returns the content of a template with one part. If the template has several parts, returns `None`.
     pub(super) fn content(&self) -> Option<Content> {
         match self.0.as_slice() {
             [] | [Part::Text(_)] => Some(Content::Text),
@@ -123,7 +124,7 @@ fn parse_action(action: &str, source: Option<&Template>) -> Option<Vec<Part>> {
     }
 }
 
-/// Returns the content of one Go string literal without escapes.
+/// Returns the text in a Go string literal without escapes.
 fn unquoted(text: &str) -> Option<String> {
     let inner = ['"', '`'].iter().find_map(|quote| text.strip_prefix(*quote)?.strip_suffix(*quote))?;
     (!inner.contains(['"', '`', '\\'])).then(|| inner.to_owned())

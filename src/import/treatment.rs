@@ -1,13 +1,13 @@
-//! Treatment of the keys of another program by an import. The tables of keys are with the translation of each program.
+//! Treatment of the keys of another program by an import. The translation of each program has tables of keys.
 
 use super::reading::{Fields, Reading};
 
 /// Treatment of a key by an import.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Treatment {
-    /// The import reads the key, and writes keys of `sync.yaml` or a comment, or skips the entry.
+    /// The import reads the key. The key becomes keys of `sync.yaml` or a comment, or the import skips the entry.
     Read,
-    /// The key changes neither the copied content nor its target. The text describes the behaviour of transship.
+    /// The key changes neither the copied content nor the target. The text describes the behaviour of transship.
     NoEffect(&'static str),
 }
 

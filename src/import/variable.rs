@@ -1,8 +1,8 @@
-//! Names of environment variables that replace secrets.
+//! Names of environment variables for secrets.
 
 use crate::oci::RegistryHost;
 
-/// Returns the name of the variable for one secret of a host, in capitals: `REGISTRY_EXAMPLE_COM_PASSWORD`.
+/// Returns the name of the variable for a secret of a host, in upper case: `REGISTRY_EXAMPLE_COM_PASSWORD`.
 pub(super) fn variable_name(host: &RegistryHost, what: &str) -> String {
     let name: String =
         host.as_str().chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect();

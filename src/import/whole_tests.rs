@@ -1,5 +1,5 @@
-//! Property tests of whole random configurations: transship's own parser accepts every result, and no key or value is
-//! dropped without a remark.
+//! Property tests of random configurations: transship's parser accepts every result, and every dropped key or value
+//! gets a remark.
 
 use proptest::collection::vec;
 use proptest::option::of;
@@ -9,10 +9,10 @@ use serde_json::{Map, Value, json};
 
 use super::*;
 
-/// Template of an existing file.
+/// Template that inserts an existing file.
 const IN_FILE: &str = concat!("{{file \"", env!("CARGO_MANIFEST_DIR"), "/src/import/fixtures/secret\"}}");
 
-/// Key with its possible values. A generated map may also lack the key.
+/// Key with its possible values. A generated map may omit the key.
 type Field = (&'static str, Vec<Value>);
 
 /// Generates a map with some of these keys.
@@ -25,7 +25,7 @@ fn map_of(fields: Vec<Field>) -> impl Strategy<Value = Value> {
     })
 }
 
-/// Generates a map that also has the pairs of `more`.
+/// Generates a map with the additional pairs of `more`.
 fn with(map: impl Strategy<Value = Value>, more: impl Strategy<Value = Value>) -> impl Strategy<Value = Value> {
     (map, more).prop_map(|(mut map, more)| {
         let pairs = more.as_object().cloned().unwrap_or_default();
@@ -117,7 +117,7 @@ fn regsync_entry() -> impl Strategy<Value = Value> {
     with(with(ends, map_of(own)), map_of(shared()))
 }
 
-/// Gives every entry a target of its own, so that no conflict skips an entry.
+/// Gives every entry a unique target. Otherwise, a conflict would skip an entry.
 fn numbered(mut items: Vec<Value>) -> Value {
     for (number, item) in items.iter_mut().enumerate() {
         let text = item["target"].as_str().unwrap().replace("TARGET", &format!("r{number}"));
@@ -256,7 +256,7 @@ fn import_of(file: &Value, form: Form) -> Result<Imported, ImportError> {
     import_text("theirs.yml", &file.to_string(), &order)
 }
 
-/// Returns the text and all remarks, or the error.
+/// Returns the text of the result and all remarks, or the error.
 fn output_of(imported: Result<Imported, ImportError>) -> String {
     match imported {
         Err(refused) => refused.to_string(),
@@ -301,8 +301,11 @@ fn without(file: &Value, path: &[String]) -> (Value, Value) {
     (file, removed)
 }
 
-/// Returns true if the removal of a value loses nothing: the value is a default, a remark names the value, or the value
-/// affects no entry. For a map or a list, this must be true for each of its items.
+/// Returns true if the removal of a value loses nothing:
+/// - the value is a default
+/// - a remark names the value
+/// - the value affects no entry
+/// - the value is a map or a list, and the removal of each item loses nothing
 fn is_no_loss(file: &Value, output: &str, path: &mut Vec<String>, removed: &Value) -> bool {
     if has_no_effect(path, removed)
         || is_default(file, path, removed)
@@ -327,14 +330,14 @@ fn is_no_loss(file: &Value, output: &str, path: &mut Vec<String>, removed: &Valu
 
 fn has_no_effect(path: &[String], removed: &Value) -> bool {
     match path[path.len() - 1].as_str() {
-        // transship always behaves as with these keys.
+        // transship always behaves as these keys require.
         "version" | "repoAuth" | "fastCheck" => true,
-        // The name of a registry without any settings.
+        // A registry without settings has only a name.
         "registry" => true,
         "tls" => removed == "enabled",
         "tls-verify" | "tlsVerify" => removed == true,
         "skip-tls-verify" => removed == false,
-        // The relay matters only for a digest without a tag.
+        // The relay only affects a digest without a tag.
         "relay" => true,
         // transship copies all platforms.
         "platform" if removed == "all" => true,
@@ -345,7 +348,7 @@ fn has_no_effect(path: &[String], removed: &Value) -> bool {
     }
 }
 
-/// Returns true if the defaults have the same value.
+/// Returns true if `defaults` has the same value.
 fn is_default(file: &Value, path: &[String], removed: &Value) -> bool {
     matches!(path, [first, _, key] if first == "sync" && file["defaults"].get(key) == Some(removed))
 }
@@ -362,7 +365,7 @@ fn is_own_repository(file: &Value, path: &[String], removed: &Value) -> bool {
     entry.is_some_and(|entry| entry.get(own) == Some(removed))
 }
 
-/// Returns true if a default affects no entry: there are no entries, or each sets the key itself.
+/// Returns true if a value of `defaults` affects no entry, because each entry has the key.
 fn is_overridden(file: &Value, path: &[String]) -> bool {
     let [first, key, ..] = path else { return false };
     let keys: &[&str] =
@@ -371,7 +374,7 @@ fn is_overridden(file: &Value, path: &[String]) -> bool {
     first == "defaults" && entries.into_iter().all(|entry| keys.iter().any(|key| entry.get(key).is_some()))
 }
 
-/// Returns true if a remark says that a key above this path has no equivalent.
+/// Returns true if a remark reports that a key above this path has no equivalent.
 fn is_covered_by_remark(output: &str, path: &[String]) -> bool {
     output.contains("this key is not the host of a registry")
         || path[..path.len() - 1].iter().any(|key| output.contains(&format!("`{key}`")))
@@ -401,7 +404,7 @@ fn assert_nothing_is_dropped(file: &Value, form: Form) -> Result<(), TestCaseErr
     Ok(())
 }
 
-/// Returns a different value of the same type.
+/// Returns another value of the same type.
 fn other(value: &Value) -> Option<Value> {
     match value {
         Value::String(text) => Some(format!("{text}9").into()),
@@ -421,7 +424,7 @@ fn with_other(file: &Value, path: &[String], other: Value) -> Value {
     file
 }
 
-/// Returns true if remarks do not repeat the value, because the value is a secret, or its key has no equivalent.
+/// Returns true if remarks do not repeat the value: the value is a secret, or the key has no equivalent.
 fn is_hidden(output: &str, path: &[String]) -> bool {
     let key = &path[path.len() - 1];
     ["pass", "password", "token"].contains(&key.as_str()) || output.contains(&format!("`{key}`"))

@@ -1,5 +1,5 @@
 //! Translation of zot's `sync` extension: registries, each with the contents that zot polls. zot copies into itself, so
-//! that the target is an option of the import. zot reads its keys without regard to upper and lower case.
+//! the target is an option of the import. zot ignores the case of its keys.
 
 mod content;
 mod keys;
@@ -19,7 +19,7 @@ use crate::oci::RegistryHost;
 use content::add_contents;
 use upstream::{Upstream, fold};
 
-/// Returns the `sync` extension of a file: the whole file, or the part of a configuration of zot.
+/// Returns the `sync` extension: a part of the configuration of zot, or the whole file.
 pub(super) fn find_sync(root: &Node) -> Option<View<'_>> {
     let root = View::root(root);
     let below = find_folded(&root, "extensions").and_then(|view| find_folded(&view, "sync"));
@@ -32,7 +32,7 @@ pub(super) fn find_sync(root: &Node) -> Option<View<'_>> {
     matches!(registries.node, Node::List(items) if items.iter().any(has_urls)).then_some(sync)
 }
 
-/// Returns the value of a key, without regard to upper and lower case.
+/// Returns the value of a key. The case of the key is ignored.
 fn find_folded<'n>(view: &View<'n>, key: &str) -> Option<View<'n>> {
     view.find(|known| known.eq_ignore_ascii_case(key))
 }
@@ -104,7 +104,7 @@ fn add_registry(
     add_contents(view, &fields, &upstream, draft, reading);
 }
 
-/// Returns the host of a URL, and true for plain HTTP.
+/// Returns the host of a URL. The flag is true for plain HTTP.
 fn read_url(url: &str) -> Option<(RegistryHost, bool)> {
     let (scheme, rest) = url.split_once("://")?;
     let is_plain = match scheme.to_ascii_lowercase().as_str() {
@@ -113,7 +113,7 @@ fn read_url(url: &str) -> Option<(RegistryHost, bool)> {
         _ => return None,
     };
     let host = rest.trim_end_matches('/');
-    // Three names stand for Docker Hub.
+    // Docker Hub has three names.
     let host = if matches!(host, "index.docker.io" | "registry-1.docker.io") { "docker.io" } else { host };
     Some((host.parse().ok()?, is_plain))
 }
@@ -164,7 +164,7 @@ fn set_registry(
     set_limits(fields, registry, reading);
 }
 
-/// Compares a registry with an earlier one of the same host. Entries cannot have connection settings of their own.
+/// Compares a registry with an earlier registry of the same host. If the connection settings differ, skips the entry.
 fn add_second(
     host: &RegistryHost,
     (access, is_plain): (Access, bool),
@@ -182,7 +182,7 @@ fn add_second(
     }
 }
 
-/// Translates the keys that all contents of a registry share. zot polls each registry at its start.
+/// Translates the keys that all contents of a registry share. zot polls each registry when zot starts.
 fn set_rules(entry: &mut Entry, fields: &Fields<'_>, reading: &mut Reading) {
     let is_on_demand = reading.bool_of(fields, "onDemand").unwrap_or(false);
     let interval = reading.text_of(fields, "pollInterval").filter(|interval| !is_zero_interval(interval));

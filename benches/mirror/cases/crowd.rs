@@ -1,5 +1,5 @@
-//! Case `slow-clients`: health checks at the daemon's status port while slow clients occupy it. Each slow client sends
-//! a part of a request's head, and then one more byte from time to time. A client that the daemon disconnects
+//! Case `slow-clients`: health checks at the daemon's status port while slow clients occupy the port. Each slow client
+//! sends a part of a request, and then one byte after the other. If the daemon disconnects a client, the client
 //! reconnects immediately.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -19,11 +19,11 @@ use crate::tools;
 const SLOW: usize = 500;
 /// Delay of a slow client before its next byte.
 const DRIP: Duration = Duration::from_millis(200);
-/// Number of concurrent checkers; each makes one check after the other.
+/// Number of concurrent checkers. Each checker makes one check at a time.
 const CHECKERS: usize = 4;
-/// Pause of a checker between two checks, so that the checks spread over the whole time.
+/// Pause of a checker between two checks. The pause spreads the checks over time.
 const PAUSE: Duration = Duration::from_millis(5);
-/// Longest time of a check; a slower one counts as refused.
+/// Time limit of a check. A slower check counts as refused.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time from the start of the slow clients to the first check.
 const HEAD_START: Duration = Duration::from_secs(1);
@@ -60,8 +60,8 @@ pub(super) fn health_checks(bench: &Bench) -> anyhow::Result<Report> {
     Ok(report)
 }
 
-/// Returns the time of each health check; `None` if it was refused. The checkers have threads of their own, so that the
-/// CPU time of the slow clients in this process does not distort the result.
+/// Returns the time of each health check; `None` for a refused check. The checkers run on separate threads, so the slow
+/// clients in this process delay no check.
 async fn measure(address: SocketAddr, checks: usize) -> anyhow::Result<Vec<Option<Duration>>> {
     let mut crowd = JoinSet::new();
     for _ in 0..SLOW {
@@ -88,7 +88,7 @@ fn run_checks(address: SocketAddr, checks: usize) -> Vec<Option<Duration>> {
     times
 }
 
-/// Makes one health check over its own connection. Returns true if the answer is 200.
+/// Makes one health check over a new connection. Returns true for status 200.
 fn check(address: SocketAddr) -> std::io::Result<bool> {
     let mut stream = TcpStream::connect_timeout(&address, CHECK_TIMEOUT)?;
     stream.set_read_timeout(Some(CHECK_TIMEOUT))?;
@@ -98,7 +98,7 @@ fn check(address: SocketAddr) -> std::io::Result<bool> {
     Ok(answer.starts_with(b"HTTP/1.1 200 "))
 }
 
-/// Runs one slow client, without end.
+/// Runs one slow client. The function never returns.
 async fn run_slow_client(address: SocketAddr) {
     loop {
         let connection = async {
@@ -114,13 +114,13 @@ async fn run_slow_client(address: SocketAddr) {
             }
         };
         if connection.await.is_err() {
-            // The daemon refused or reset the connection.
+            // The daemon refused or reset the connection. Other clients run first.
             tokio::task::yield_now().await;
         }
     }
 }
 
-/// Idle daemon. Dropping it ends it.
+/// Idle daemon. The drop ends the process.
 struct Daemon {
     child: Child,
     address: SocketAddr,
@@ -149,7 +149,7 @@ impl Daemon {
                 break rest.split_whitespace().next().unwrap_or_default().parse()?;
             }
         };
-        // Drain the log, so that the daemon never blocks on it.
+        // If nobody reads the log, the daemon blocks.
         std::thread::spawn(move || lines.for_each(drop));
         Ok(daemon)
     }

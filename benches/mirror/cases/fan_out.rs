@@ -1,4 +1,5 @@
-//! Cases `three-targets` and `slow-third*`: three targets from one read, and with one of them slow.
+//! Cases `three-targets` and `slow-third*`: a copy from one read to three targets. In `slow-third*`, one target is
+//! slow.
 
 use std::time::Duration;
 
@@ -23,23 +24,24 @@ pub(super) fn three(bench: &Bench) -> anyhow::Result<Report> {
     let floors = report.median("floor", |run| run.source.bytes_read as f64);
     report.figures = vec![
         Figure::time("time / floor's", report.ratio("transship", "floor", wall), 1.25),
-        // These are counts, but a target that stalls for a second reads separately, which can happen on a busy machine.
-        // So they are judged like times.
+        // On a busy machine, a target may stall for a second and then reads separately. So these counts are judged like
+        // times.
         Figure::time("blobs read or written twice", report.median("transship", |run| run.duplicates() as f64), 0.0),
         Figure::time("bytes read / floor's", read / floors, 1.01),
     ];
     Ok(report)
 }
 
-/// Compares the time of two targets alone with their time while a third has a tenth of their speed.
+/// Compares the time of two targets alone with the time of the two targets beside a third, slow target. The third
+/// target has a tenth of the speed.
 pub(super) fn slow_third(bench: &Bench) -> anyhow::Result<Report> {
-    // A tenth of the speed takes ten times as long, so the corpus is a quarter of the usual one.
+    // The slow target takes ten times longer, so the corpus has a quarter of the usual size.
     slow(bench, "slow-third", corpus::registry(bench.options.seed, bench.options.scale / 4.0))
 }
 
-/// Compares like `slow_third`, with one repository whose tags wait for the same layers.
+/// Compares like [`slow_third`], with one repository whose tags share their layers.
 pub(super) fn slow_third_shared(bench: &Bench) -> anyhow::Result<Report> {
-    // The corpus is so large that detecting the slow target, 0.3 s, is a small part of the run.
+    // With this large corpus, the detection of the slow target (0.3 s) is a small part of the run.
     slow(bench, "slow-third-shared", corpus::forty_tags(bench.options.scale * 8.0))
 }
 
@@ -67,7 +69,7 @@ fn slow(bench: &Bench, name: &'static str, corpus: Corpus) -> anyhow::Result<Rep
     Ok(report)
 }
 
-/// Returns the time of the last manifest at the later one of the first two targets, in seconds.
+/// Returns the time until the first two targets have their last manifests, in seconds.
 fn committed(run: &Run) -> f64 {
     let began = run.usage.began;
     let last = run.targets.iter().take(2).filter_map(|target| target.last_commit).max();

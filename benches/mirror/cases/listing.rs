@@ -1,5 +1,5 @@
-//! Case `bulk-listing`: many tags in one repository, at registries whose listing contains digests as Google's does.
-//! They serve nothing else.
+//! Case `bulk-listing`: many tags in one repository. The registries of this case only list tags; the listing contains
+//! digests, as at Google.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use crate::report::{Figure, Report};
 use crate::stage::Run;
 use crate::tools::{Job, Tool};
 
-/// Largest number of tags on one page.
+/// Maximum number of tags on one page.
 const PAGE: usize = 1000;
 const NAME: &str = "bulk/repository";
 
@@ -35,7 +35,7 @@ pub(super) fn bulk(bench: &Bench) -> anyhow::Result<Report> {
     let meters = [Meter::start(source, setup.clone())?, Meter::start(target, setup)?];
     let folder = tempfile::tempdir()?;
     let mut report = Report::new("bulk-listing");
-    // Round 0 is not measured: after it the journal knows that the referrers were checked.
+    // Round 0 is not measured. After round 0, the journal contains the checks of the referrers.
     for round in 0..=bench.options.rounds {
         meters.iter().for_each(|meter| drop(meter.take()));
         let usage = Tool::Transship.run(&Job {
@@ -62,8 +62,7 @@ pub(super) fn bulk(bench: &Bench) -> anyhow::Result<Report> {
             report.runs.push(run);
         }
     }
-    // A full last page costs one more request: only the next page distinguishes it from a page whose `Link` a proxy
-    // dropped.
+    // If the last page is full, the tool requests one more page, because a proxy may have dropped the `Link`.
     let pages = (tags.len() / PAGE + 1) as f64;
     report.figures = vec![
         Figure::count("requests at the source", report.median("transship", |run| run.source.total() as f64), pages),
@@ -133,7 +132,7 @@ async fn list(State(tags): State<Tags>, Query(query): Query<ListQuery>) -> Respo
     answer
 }
 
-/// Answers the HEAD of a tag, if a tool sends one.
+/// Responds to the HEAD request of a tag.
 async fn manifest(State(tags): State<Tags>, axum::extract::Path(tag): axum::extract::Path<String>) -> Response {
     match tags.binary_search_by(|(known, _)| known.cmp(&tag)) {
         Ok(at) => {

@@ -1,5 +1,5 @@
-//! Cases `lost-*`: a target that lost content which the journal has recorded. Between two runs, retention and garbage
-//! collection removed an image and its blobs.
+//! Cases `lost-*`: a target that lost content. The journal has recorded the content. Between two runs, retention and
+//! garbage collection removed an image and its blobs.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::report::{Figure, Report};
 use crate::stage::Stage;
 use crate::tools::Tool;
 
-/// Removes one image and its blobs; images of other repositories, which share its base, keep their manifests.
+/// Removes one image and its blobs. Images of other repositories share the base, and keep their manifests.
 pub(super) fn lost_blobs(bench: &Bench) -> anyhow::Result<Report> {
     lost(bench, "lost-blobs", |corpus| {
         let repository = &corpus.repositories[1];
@@ -17,7 +17,7 @@ pub(super) fn lost_blobs(bench: &Bench) -> anyhow::Result<Report> {
     })
 }
 
-/// Removes two images of two repositories that share their base, and the base with them.
+/// Removes two images of two repositories, and the base that the two images share.
 pub(super) fn lost_shared_blobs(bench: &Bench) -> anyhow::Result<Report> {
     lost(bench, "lost-shared-blobs", |corpus| {
         [1, 4].map(|at| (corpus.repositories[at].name.clone(), tagged(corpus, at, "v1"))).into()
@@ -55,7 +55,7 @@ fn lost(bench: &Bench, name: &'static str, choose: fn(&Corpus) -> Lost) -> anyho
     Ok(report)
 }
 
-/// Returns the manifests and the index of an image for two platforms.
+/// Returns the index of an image and its manifests for two platforms.
 fn tagged(corpus: &Corpus, at: usize, tag: &str) -> Vec<Manifest> {
     let repository = &corpus.repositories[at];
     let find = |digest: &String| repository.manifests.iter().find(|manifest| manifest.digest == *digest).cloned();

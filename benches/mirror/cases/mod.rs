@@ -1,4 +1,4 @@
-//! Cases of the benchmark: each creates its stage, runs tools, and states its figures.
+//! Cases of the benchmark. Each case creates its stage, runs tools, and states its figures.
 
 mod cold;
 mod crowd;
@@ -23,7 +23,7 @@ type Case = fn(&Bench) -> anyhow::Result<Report>;
 /// Round trip to a distant registry.
 const DISTANT: Duration = Duration::from_millis(40);
 
-/// Cases by name, in the order in which they run.
+/// Cases by name, in the order of execution.
 pub(crate) const ALL: [(&str, Case); 15] = [
     ("cold-0ms", cold::near),
     ("cold-40ms", cold::distant),
@@ -42,5 +42,5 @@ pub(crate) const ALL: [(&str, Case); 15] = [
     ("slow-clients", crowd::health_checks),
 ];
 
-/// Case that cannot be made small, so `--quick` runs it only by name.
+/// Case without a small form. `--quick` runs this case only if `--case` names the case.
 pub(crate) const NOT_QUICK: &str = "slow-third";

@@ -1,4 +1,5 @@
-//! Case `one-changed`: one changed tag among many small ones, and the time and memory per tag.
+//! Case `one-changed`: one changed tag among many small tags. The case also measures the time and the memory for each
+//! tag.
 
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ pub(super) fn one_changed(bench: &Bench) -> anyhow::Result<Report> {
     let wall = |tags: usize| report.median(&name(tags), |run| run.usage.wall.as_secs_f64());
     let memory = |tags: usize| report.median(&name(tags), |run| run.usage.peak_mib);
     let [few, some, many] = sizes;
-    // Slopes, so that the fixed cost of a run neither hides nor mimics growth.
+    // A slope is independent of the fixed cost of a run.
     let slope = |value: &dyn Fn(usize) -> f64, from: usize, to: usize| (value(to) - value(from)) / (to - from) as f64;
     let kib = [slope(&memory, few, some), slope(&memory, some, many)].map(|mib| mib * 1024.0);
     let figures = vec![
@@ -47,7 +48,7 @@ fn rounds(bench: &Bench, tags: usize) -> anyhow::Result<Vec<Run>> {
     let mut source = bench.filled(corpus::many_tags(tags))?;
     let stage = Stage::simple(bench, &source.registry, Duration::ZERO)?;
     bench.wait(stage.targets[0].registry.fill(&source.corpus))?;
-    // The unmeasured run records the tags in the journal.
+    // After this unmeasured run, the journal contains the tags.
     stage.run(&Tool::Transship, 0, &source.corpus)?;
     stage.set_round_trip(DISTANT);
     let mut runs = Vec::new();

@@ -1,5 +1,5 @@
-//! Case `warm-40ms`: a copy from one registry to one that has everything already, and another one after a referrer was
-//! added at the source.
+//! Case `warm-40ms`: a copy to a registry that already has everything, and a second copy after the source got a
+//! referrer.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::tools::Tool;
 pub(super) fn warm(bench: &Bench) -> anyhow::Result<Report> {
     let filled = bench.whole()?;
     let mut report = Report::new("warm-40ms");
-    // The case changes its source, so it has its own.
+    // The case changes its source, so other cases cannot share the source.
     let source = bench.filled(filled.corpus.clone())?;
     let stage = Stage::simple(bench, &source.registry, Duration::ZERO)?;
     stage.run(&Tool::Transship, 0, &source.corpus)?;

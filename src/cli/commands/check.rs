@@ -1,4 +1,4 @@
-//! Command `transship check`: reads the configuration, offline, and reports all problems in it at once.
+//! Command `transship check`: reads the configuration and reports all problems. The command sends no requests.
 
 use std::path::PathBuf;
 
@@ -28,16 +28,16 @@ struct Report<'a> {
     file: String,
     entries: Vec<&'a str>,
     problems: Vec<ProblemLine<'a>>,
-    /// Number of problems beyond those in `problems`.
+    /// Number of problems beyond `problems`.
     more_problems: usize,
     /// Warnings: allowed settings that are inadvisable.
     warnings: Vec<Warning>,
 }
 
-/// Problem of the configuration. Line and column are 0 if the problem concerns the file as a whole.
+/// Problem of the configuration. If the problem concerns the file as a whole, line and column are 0.
 #[derive(Debug, Serialize)]
 struct ProblemLine<'a> {
-    /// File that contains the problem: the configuration, or a file that it includes.
+    /// File with the problem: the configuration or an included file.
     file: &'a str,
     line: usize,
     column: usize,
@@ -60,7 +60,7 @@ impl Check {
         let config = read.map_err(Failure::usage)?;
         let of_settings = settings_warnings(&config);
         of_settings.iter().try_for_each(|warning| output.line(format!("{file}: warning: {warning}")))?;
-        // The text of these warnings begins with their place.
+        // The text of each warning already begins with its place.
         config.warnings.iter().try_for_each(|warning| output.line(format!("warning: {warning}")))?;
         let entries = count(config.entries.len(), "entry", "entries");
         let warnings = of_settings.len() + config.warnings.len();
@@ -72,13 +72,12 @@ impl Check {
     }
 }
 
-/// Returns a count with its noun: `1 entry`, `2 entries`.
 fn count(count: usize, one: &str, many: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { many })
 }
 
-/// Returns the warnings without a place in the file: registries whose certificate is not verified, and the absence of
-/// entries.
+/// Returns the warnings that have no place in the file: registries whose certificate is not verified, and a file
+/// without entries.
 fn settings_warnings(config: &Config) -> Vec<Warning> {
     let warning = |text| Warning { entry: None, text, remedy: None };
     let no_entries = config.entries.is_empty().then(|| Warning {

@@ -1,5 +1,5 @@
-//! Command `transship completions SHELL`: prints the completion script of a shell, for packages and dotfiles. The
-//! script calls the program for each completion, so that the shell completes the names of entries as well.
+//! Command `transship completions SHELL`: prints the completion script of a shell. The script calls the program for
+//! each completion, because the names of entries are candidates too.
 
 use std::ffi::OsString;
 
@@ -12,7 +12,7 @@ use crate::cli::output::writer;
 /// Variable with the name of the shell that requests completions.
 const VARIABLE: &str = "TRANSSHIP_COMPLETE";
 
-/// Name of the program, as a script calls it.
+/// Name of the program in a completion script.
 const PROGRAM: &str = "transship";
 
 /// Arguments of `transship completions`.
@@ -36,10 +36,10 @@ impl Completions {
     }
 }
 
-/// Prints the completions of a command line if a completion script called the program. Returns the exit code in that
-/// case. `program` returns the definition of the command line.
+/// If a completion script called the program, prints the completions of the command line and returns the exit code.
+/// `program` returns the definition of the command line.
 pub(crate) fn answer_shell(arguments: &[OsString], program: fn() -> clap::Command) -> Option<Exit> {
-    // The crate reads the variable again, and treats an empty value as absent.
+    // `CompleteEnv` reads the variable again, and treats an empty value like an absent variable.
     std::env::var_os(VARIABLE)?;
     let folder = std::env::current_dir().ok();
     let complete = CompleteEnv::with_factory(program).var(VARIABLE).bin(PROGRAM).completer(PROGRAM);

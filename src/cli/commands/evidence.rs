@@ -67,7 +67,8 @@ impl Evidence {
     }
 }
 
-/// Logs a warning about possibly missing evidence, by entry: tags that an interrupted run was about to write.
+/// Logs a warning for each entry with tags that an interrupted run was about to write. The evidence of such tags may be
+/// missing.
 async fn warn_of_open_intents(journal: &Journal) {
     let open = match journal.evidence_in_doubt(&EvidenceFilter::default()).await {
         Ok(open) => open,
@@ -105,13 +106,13 @@ fn print_in_doubt(records: &[EvidenceRecord], more: bool, output: &mut Output) -
     if more { output.line("more evidence is in doubt: show it with --limit, --json or --csv") } else { Ok(()) }
 }
 
-/// Returns a remark on the digest: derived, kept, or a list of referrers.
+/// Returns a remark on the digest: derived, kept, or list of referrers.
 fn mark(arrival: &Arrival) -> &'static str {
     match arrival.kind {
         ArrivalKind::Tag if arrival.source_digest == arrival.digest => "",
         ArrivalKind::Tag => " (derived)",
         ArrivalKind::KeptPrevious => " (kept)",
-        // The digest of an unwritten list is unknown. Its record has the digest of the subject instead.
+        // If the list is not written, its digest is unknown. The record then has the digest of the subject.
         ArrivalKind::ReferrersList if arrival.source_digest == arrival.digest => {
             " (the subject of a list of referrers)"
         }
@@ -123,7 +124,6 @@ fn describe(item: &LeftBehind) -> String {
     format!("{}: {}", item.what, item.reason)
 }
 
-/// Returns the target, with the tag if the arrival has one.
 fn destination(arrival: &Arrival) -> String {
     let tag = arrival.tag.as_ref().map(|tag| format!(":{tag}")).unwrap_or_default();
     format!("{}{tag}", arrival.target)

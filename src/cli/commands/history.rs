@@ -63,7 +63,7 @@ impl History {
 }
 
 impl History {
-    /// Returns the runs that copied the content that the filter selects, or `None` if the filter selects no content.
+    /// Returns the runs that copied the selected content. If the filter selects no content, returns `None`.
     async fn runs_with_content(&self, journal: &Journal) -> Result<Option<HashSet<RunId>>, Failure> {
         if !self.filter.is_about_content() {
             return Ok(None);
@@ -74,7 +74,6 @@ impl History {
     }
 }
 
-/// Prints runs as a table.
 pub(crate) fn print(runs: &[RunRecord], output: &mut Output) -> io::Result<()> {
     if runs.is_empty() {
         return output.line("no runs");
@@ -124,8 +123,8 @@ pub(crate) mod tests {
         DateTime::from_timestamp(1_800_000_000 + seconds, 0).unwrap()
     }
 
-    /// Creates a journal with a run that copied `v1` of `t/a` and a run that failed. The tests of `evidence` use the
-    /// arrival.
+    /// Creates a journal with two runs: one copied `v1` of `t/a`, and the other failed. The tests of `evidence` use the
+    /// arrival of the first run.
     pub(crate) async fn journal_of_two_runs(folder: &std::path::Path) -> Journal {
         let journal = Journal::open_at(&folder.join("journal.db"), time_at(0)).unwrap();
         for (number, error) in [(0, None), (1, Some("source h/a: listing tags: denied".to_owned()))] {

@@ -71,7 +71,7 @@ impl ImportConfig {
             }
         }
         print_remarks(&imported);
-        // An unknown part of the configuration may affect the copied images, so the exit code reports it.
+        // Skipped entries and unknown keys may change the copied images, so the exit code is not 0.
         Ok(if imported.skipped + imported.unknown > 0 { Exit::Withheld } else { Exit::Ok })
     }
 }
@@ -90,7 +90,6 @@ fn print_remarks(imported: &Imported) {
     ));
 }
 
-/// Returns a count with its noun: `1 entry`, `2 entries`.
 fn counted(count: usize, singular: &str, plural: &str) -> String {
     format!("{count} {}", if count == 1 { singular } else { plural })
 }

@@ -1,5 +1,5 @@
 //! Command `transship limits [ENTRY|HOST…]`: prints the limits of each registry and their origin. The command sends no
-//! requests. Limits that registries report in their responses are therefore not shown, except for the remaining pulls,
+//! requests, so limits from responses of registries are not shown. The only exception is the number of remaining pulls,
 //! which the journal records.
 
 use std::path::Path;
@@ -100,8 +100,7 @@ fn limit_lines(host: &RegistryHost, options: &Options) -> Vec<LimitLine> {
     lines
 }
 
-/// Returns the remaining pulls that the journal records. Returns nothing if the journal is missing or unreadable,
-/// because the command also works without a journal.
+/// Returns the remaining pulls that the journal records. If the journal is missing or unreadable, returns nothing.
 async fn recorded_quotas(journal: &Path) -> Vec<QuotaRecord> {
     let Ok(journal) = Journal::open_existing(journal) else { return Vec::new() };
     journal.quotas().await.unwrap_or_default()
@@ -127,7 +126,7 @@ fn bandwidth_line(bandwidth: Option<&Bandwidth>) -> LimitLine {
     LimitLine { limit: "bandwidth".to_owned(), figure, from: from.to_owned(), value }
 }
 
-/// Returns a rate with the hours in which it applies. Without hours, the rate applies always.
+/// Returns a rate with its hours. If there are no hours, the rate always applies.
 fn window_json(window: &Window) -> Value {
     let between = window.between.map(|hours| hours.to_string());
     json!({

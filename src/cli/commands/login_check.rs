@@ -1,5 +1,5 @@
-//! Command `transship login-check`: tests, at each registry of the configuration, the login and the permissions that
-//! the entries need.
+//! Command `transship login-check`: tests the login and the permissions that the entries need, at each registry of the
+//! configuration.
 
 use clap_complete::engine::ArgValueCompleter;
 
@@ -74,7 +74,7 @@ fn verdict(check: &LoginAnswer) -> &'static str {
     }
 }
 
-/// Returns the subject of a check, such as `push to a/b as me (entry x)`.
+/// Returns the text about a check, such as `push to a/b as me (entry x)`.
 fn subject(check: &LoginAnswer) -> String {
     let what = match (check.check, &check.repository) {
         ("push", Some(repository)) => format!("push to {repository}"),

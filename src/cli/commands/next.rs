@@ -1,5 +1,5 @@
-//! Command `transship next [ENTRY…]`: prints the next scheduled runs of entries, from the configuration, the clock,
-//! and the pauses and failures in the journal. The daemon need not run.
+//! Command `transship next [ENTRY…]`: prints the next scheduled runs of entries. The command needs the configuration,
+//! the clock and the journal (for pauses and failures), but no running daemon.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use clap_complete::engine::ArgValueCompleter;
@@ -173,7 +173,7 @@ manual only: hand
             last: at("00:15"),
             made_progress: false,
         };
-        // The back-off lasts an hour. It skips the run of `nightly` at 01:00, and not the run of `often` at 06:00.
+        // The back-off lasts an hour, so only the run of `nightly` at 01:00 is skipped.
         let obstacles = RunObstacles {
             pauses: Vec::new(),
             failures: vec![streak("nightly", 9), streak("often", 9), streak("late", 1)],

@@ -1,5 +1,5 @@
-//! Offline status: the state of the entries while no daemon answers. The journal supplies last runs, failure streaks
-//! and pauses. The configuration supplies the next scheduled runs.
+//! Offline status: the state of the entries if no daemon answers. The journal supplies the last runs, the failure
+//! streaks and the pauses. The configuration supplies the next scheduled runs.
 
 use std::collections::HashMap;
 use std::io;
@@ -17,8 +17,7 @@ use crate::cli::output::writer::Output;
 use crate::config::{Config, Entry};
 use crate::journal::{FailureStreak, Journal, JournalError, PauseRecord, RunRecord};
 
-/// Prints the offline status from the journal and the configuration, or from the configuration alone if there is no
-/// journal.
+/// Prints the offline status. If there is no journal, the status contains only the facts from the configuration.
 pub(super) async fn print(
     config: &Config,
     patterns: &[EntryPattern],
@@ -39,7 +38,7 @@ pub(super) async fn print(
     Ok(status.print(&entries, now, output)?)
 }
 
-/// Offline status from a journal. The default value is the status from an empty journal.
+/// Offline status from a journal. The default value is the status of an empty journal.
 #[derive(Debug, Default)]
 struct OfflineStatus {
     runs: Vec<RunRecord>,
@@ -109,7 +108,6 @@ impl OfflineStatus {
         [name.to_owned(), last, outcome.to_owned(), tags, next]
     }
 
-    /// Returns the time at which a running daemon would start the entry next.
     fn next(&self, entry: &Entry, now: DateTime<Utc>) -> String {
         let mut pauses = self.pauses.iter().filter(|pause| pause.ended_at(now).is_none());
         let pause = pauses.find(|pause| pause.entry == entry.name.as_str());
@@ -168,7 +166,7 @@ gone     2026-05-09T04:00:00Z  succeeded  2 unchanged  not in the configuration
 nightly: source: listing tags: denied (2 times in a row)
 ";
         assert_eq!(buffer.text(), expected);
-        // A run that is due during the two minutes of back-off is skipped.
+        // The daemon skips the runs that are due during the back-off of two minutes.
         let buffer = OutputBuffer::default();
         let text = CONFIG.replace("0 3 * * *", "* * * * *");
         let config = crate::config::parse("sync.yaml", &text, &|_| Some("/tmp".into())).unwrap();

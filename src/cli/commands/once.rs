@@ -38,7 +38,7 @@ impl Once {
         } else {
             reports.iter().try_for_each(|report| summary::print(report, &mut context.output))?;
         }
-        // The interruption may have come before the first run started.
+        // The interruption may come before the first run starts.
         Ok(if context.interrupted.is_cancelled() { Exit::Interrupted } else { summary::exit(&reports) })
     }
 }

@@ -1,6 +1,6 @@
-//! Command `transship pause ENTRY…`: stops the scheduled runs of entries, until they are resumed or for a limited time.
-//! The command only sends a request to the daemon, and the daemon records the pause in its journal. A pause does not
-//! affect the commands `once` and `copy`.
+//! Command `transship pause ENTRY…`: stops the scheduled runs of entries, for a limited time or until a
+//! `transship resume`. The command sends a request to the daemon, and the daemon records the pause in its journal. The
+//! commands `once` and `copy` ignore pauses.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ pub struct Pause {
 
 impl Pause {
     pub(crate) async fn perform(self, context: &mut Context) -> Result<Exit, Failure> {
-        // A pause whose end cannot be represented has no end.
+        // If the end is too late for `DateTime`, the pause has no end.
         let end = |lasting| Utc::now().checked_add_signed(TimeDelta::from_std(lasting).ok()?);
         let action = Action::Pause(PauseOptions { until: self.lasting.and_then(end) });
         self.daemon.request(action, &self.entries, NO_DAEMON_REMEDY, context).await

@@ -60,7 +60,7 @@ impl FromStr for CatalogLocation {
     type Err = CatalogLocationError;
 
     fn from_str(text: &str) -> Result<Self, CatalogLocationError> {
-        // The form of `sync.yaml` is accepted as well.
+        // `sync.yaml` writes a tree as `HOST/PREFIX/**`.
         let text = text.strip_suffix("/**").unwrap_or(text).trim_end_matches('/');
         let (host, prefix) = text.split_once('/').map_or((text, None), |(host, prefix)| (host, Some(prefix)));
         if !is_host_name(host) {
@@ -80,7 +80,7 @@ impl fmt::Display for CatalogLocation {
 }
 
 impl CatalogLocation {
-    /// Returns true if the repository has the prefix as its name, or is below the prefix.
+    /// Returns true if the name of the repository is the prefix or is below the prefix.
     fn contains(&self, name: &RepositoryName) -> bool {
         let Some(prefix) = &self.prefix else { return true };
         let rest = name.as_str().strip_prefix(prefix.as_str());
@@ -128,7 +128,6 @@ impl Repositories {
             return Ok(Exit::Ok);
         }
         if names.is_empty() {
-            // A registry may hide repositories that the identity may not read.
             output.line(format!("the catalog lists no repositories for these credentials: {}", self.location))?;
         }
         for line in lines {

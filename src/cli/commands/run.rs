@@ -1,5 +1,5 @@
-//! Command `transship run`: starts the daemon. This file opens the journal and the listeners. The loop of the daemon is
-//! in `daemon::serve`.
+//! Command `transship run`: opens the journal and the listeners, and starts the daemon. The loop of the daemon is in
+//! `daemon::serve`.
 
 use std::sync::Arc;
 
@@ -66,7 +66,8 @@ impl Run {
             shutdown: context.interrupted.clone(),
         };
         let result = daemon::serve(setup).await;
-        // The status port responds while runs finish, so that no health check restarts a daemon that is shutting down.
+        // The status port still responds while the last runs finish. Otherwise a health check would restart the daemon
+        // during the shutdown.
         finished.cancel();
         for task in [status_task, control_task, push_events_task].into_iter().flatten() {
             let _ = task.await;
@@ -75,7 +76,7 @@ impl Run {
     }
 }
 
-/// Binds a port, unless the configuration turns it off.
+/// Binds a port. If the configuration turns the port off, returns `None`.
 async fn listen(place: &StatusPort, what: &str, key: &str) -> Result<Option<Listener>, Failure> {
     let bound = match place {
         StatusPort::Off => return Ok(None),
@@ -83,7 +84,7 @@ async fn listen(place: &StatusPort, what: &str, key: &str) -> Result<Option<List
         StatusPort::Unix(path) => Listener::unix(path).await,
     };
     let listener = bound.with_context(|| format!("{what} {place} cannot be opened ({key})"))?;
-    // Port 0 selects a free port. The log line has its number.
+    // If the configured port is 0, only the log shows the selected port.
     match listener.address() {
         Some(address) => tracing::info!(%address, "{what} answers"),
         None => tracing::info!(%place, "{what} answers"),

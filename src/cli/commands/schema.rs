@@ -1,12 +1,11 @@
-//! Command `transship schema`: prints the JSON Schema of `sync.yaml` (for completion and checks in editors), of
-//! `/status`, or of a notification. It changes nothing and reads no file.
+//! Command `transship schema`: prints the JSON Schema of `sync.yaml`, of `/status`, or of a notification.
 
 use clap::ValueEnum;
 
 use crate::cli::context::invocation::Context;
 use crate::cli::exit::{Exit, Failure};
 
-/// JSON Schema of a notification's body, as the documentation contains it.
+/// JSON Schema of the body of a notification, from the documentation.
 const NOTIFICATION: &str = include_str!("../../../docs/reference/notification.schema.json");
 
 /// Arguments of `transship schema`.

@@ -1,5 +1,5 @@
-//! Command `transship status`: prints the daemon's state from its status port, or else the offline status from the
-//! journal.
+//! Command `transship status`: prints the state of the daemon from its status port. If no daemon answers, prints the
+//! offline status from the journal.
 
 use std::path::PathBuf;
 
@@ -69,7 +69,7 @@ impl Status {
         self.print_snapshot(request_status(port, token).await?, output)
     }
 
-    /// Prints the state of the daemon of this configuration, or the offline status if the daemon does not answer.
+    /// Prints the state of the daemon. If the daemon does not answer, prints the offline status.
     async fn show(&self, config: &Config, output: &mut Output) -> Result<Exit, Failure> {
         let token = match &config.daemon.status.readers {
             Readers::Token(token) => Some(token),
@@ -87,8 +87,8 @@ impl Status {
         }
     }
 
-    /// Prints the status of the daemon at `default_port`, and the mistake in the configuration. A daemon still runs
-    /// with the previous configuration after a broken edit of the file. It listens at `default_port` unless that
+    /// Prints the status of the daemon at `default_port`, and the mistake in the configuration. If an edit breaks the
+    /// file, the daemon keeps the previous configuration. The daemon listens at `default_port`, except if the previous
     /// configuration names another port.
     async fn without_configuration(
         &self,
@@ -114,8 +114,7 @@ impl Status {
     }
 }
 
-/// Removes the entries that the patterns do not select, with their failures and warnings. Facts about the daemon, the
-/// registries and the blobs in transfer remain.
+/// Removes the entries that the patterns do not select, with their failures and warnings.
 fn restrict(mut snapshot: Snapshot, patterns: &[EntryPattern]) -> Result<Snapshot, Failure> {
     if patterns.is_empty() {
         return Ok(snapshot);
@@ -130,8 +129,7 @@ fn restrict(mut snapshot: Snapshot, patterns: &[EntryPattern]) -> Result<Snapsho
     Ok(snapshot)
 }
 
-/// Adds the remedy to the error about an unreadable configuration: without the configuration, the user must name the
-/// address of the daemon's status port.
+/// Adds the remedy to the error about an unreadable configuration: the user names the address of the status port.
 fn with_remedy(mistake: Failure) -> Failure {
     let text = mistake.to_string();
     let remedy = format!(

@@ -1,4 +1,4 @@
-//! Lookup of the `sync.yaml` that a command reads, and of the entries that the command names.
+//! Search for the `sync.yaml` of a command, and for the entries that the command names.
 
 use std::path::{Path, PathBuf};
 
@@ -12,11 +12,12 @@ use crate::config::{Config, Entry, Problems, default_journal};
 use crate::journal::Journal;
 use crate::registry::{Options, invalid_proxy_variables};
 
-/// Paths of the configuration if the arguments name none. The first existing file is used: the file in the working
-/// folder takes precedence over the file of the daemon.
+/// Default paths of the configuration. The first existing file is used: the working folder takes precedence over the
+/// folder of the daemon.
 const DEFAULT_PATHS: [&str; 2] = ["sync.yaml", "/etc/transship/sync.yaml"];
 
-/// Returns the path of the configuration that the arguments name, or else the first existing path of [`DEFAULT_PATHS`].
+/// Returns the path of the configuration from the arguments. If the arguments name none, returns the first existing
+/// path of [`DEFAULT_PATHS`].
 pub(crate) fn find(global: &Global) -> Result<PathBuf, Failure> {
     find_if_any(global).ok_or_else(|| {
         let places = DEFAULT_PATHS.join(" nor ");
@@ -24,7 +25,7 @@ pub(crate) fn find(global: &Global) -> Result<PathBuf, Failure> {
     })
 }
 
-/// Works as [`find`], but returns `None` if no configuration is named and none exists.
+/// Works like [`find`]. If there is no configuration, returns `None` instead of an error.
 pub(crate) fn find_if_any(global: &Global) -> Option<PathBuf> {
     let first_existing = || existing_default_paths().next().map(PathBuf::from);
     global.config.clone().or_else(first_existing)
@@ -34,7 +35,7 @@ fn existing_default_paths() -> impl Iterator<Item = &'static str> {
     DEFAULT_PATHS.into_iter().filter(|path| Path::new(path).exists())
 }
 
-/// Prints the name of the configuration that the command reads, unless the output is for a program or `-q` is given.
+/// Prints the name of the configuration, except if the output is for a program or `-q` is given.
 pub(crate) fn announce(global: &Global, path: &Path) {
     if global.announces_configuration {
         let ignored = existing_default_paths().nth(1).filter(|_| global.config.is_none());
@@ -42,7 +43,7 @@ pub(crate) fn announce(global: &Global, path: &Path) {
     }
 }
 
-/// Returns the line that names the configuration, and the file at a default path that the command ignores.
+/// Returns the line that names the configuration. The line also names an ignored file at a default path.
 fn announcement(path: &Path, ignored: Option<&str>) -> String {
     let ignored = ignored.map(|ignored| format!(" (ignored: {ignored})")).unwrap_or_default();
     format!("configuration: {}{ignored}", path.display())
@@ -51,8 +52,8 @@ fn announcement(path: &Path, ignored: Option<&str>) -> String {
 /// Folder in which systemd keeps the credentials of the packaged service while the service runs.
 const SERVICE_CREDENTIALS: &str = "/run/credentials/transship.service";
 
-/// Reads a configuration with the environment of the process, and logs a warning for each invalid proxy variable.
-/// [`warn()`] logs the warnings of the configuration itself.
+/// Reads a configuration with the environment of the process, and logs a warning for each invalid proxy variable. The
+/// warnings of the configuration need a call of [`warn()`].
 pub(crate) fn read(path: &Path) -> Result<Config, Problems> {
     let config = crate::config::load(path, &environment)?;
     for name in invalid_proxy_variables(&environment) {
@@ -61,49 +62,47 @@ pub(crate) fn read(path: &Path) -> Result<Config, Problems> {
     Ok(config)
 }
 
-/// Logs the warnings of a configuration, for the commands that run its entries. The command `check` prints the warnings
-/// instead.
+/// Logs the warnings of a configuration. Commands that run entries call this function.
 pub(crate) fn warn(config: &Config) {
     for warning in &config.warnings {
         tracing::warn!(entry = warning.entry, "{warning}");
     }
 }
 
-/// Returns the value of an environment variable for the reader of the configuration, at the start and at a reload.
+/// Returns the value of an environment variable for the reader of the configuration.
 pub(crate) fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok().or_else(|| service_variable(name, Path::new(SERVICE_CREDENTIALS)))
 }
 
-/// Returns the value of `CREDENTIALS_DIRECTORY`, which systemd sets for the service only. So a command that a person
-/// runs finds the secrets of the running service as well.
+/// Returns the value of `CREDENTIALS_DIRECTORY`, which systemd sets only for the service. With this value, a command of
+/// a user finds the secrets of the running service.
 fn service_variable(name: &str, credentials: &Path) -> Option<String> {
     let is_available = name == "CREDENTIALS_DIRECTORY" && credentials.is_dir();
     is_available.then(|| credentials.to_string_lossy().into_owned())
 }
 
-/// Returns the options for registries that no configuration names, from the environment of the process.
+/// Returns the options of registries that no configuration names, from the environment of the process.
 pub(crate) fn unlisted_options() -> Options {
     Options::unlisted(&|name| std::env::var(name).ok())
 }
 
-/// Finds and reads the configuration.
 pub(crate) fn load(global: &Global) -> Result<Config, Failure> {
     let path = find(global)?;
     announce(global, &path);
     read(&path).map_err(Failure::usage)
 }
 
-/// Journal to show, and the entries of the configuration that names it.
+/// Journal that a command shows, and the entries of the configuration that names the journal.
 #[derive(Debug)]
 pub(crate) struct RecordedRuns {
     pub(crate) journal: Journal,
-    /// Names of the configuration's entries. Empty if no configuration names the journal.
+    /// Names of the entries in the configuration. If no configuration names the journal, the list is empty.
     pub(crate) configured: Vec<String>,
 }
 
 impl RecordedRuns {
-    /// Returns the names of the selected entries. An empty list means every entry. The names are those of the
-    /// configuration and those in the journal, which also has removed entries and `(copy)`.
+    /// Returns the names of the selected entries from the configuration and the journal. An empty list means every
+    /// entry. The journal also has `(copy)` and entries that were removed from the configuration.
     pub(crate) async fn select(&self, patterns: &[EntryPattern]) -> Result<Vec<String>, Failure> {
         if patterns.is_empty() {
             return Ok(Vec::new());
@@ -115,10 +114,10 @@ impl RecordedRuns {
     }
 }
 
-/// Opens the journal to read, the first of these that applies:
-/// - the journal that the arguments name,
-/// - the journal at the default path, which records the runs of `copy`, if no configuration is found,
-/// - the journal that the configuration names.
+/// Opens a journal for reading. The first of these journals is opened:
+/// - the journal that the arguments name
+/// - the journal at the default path, if no configuration is found (`copy` records its runs there)
+/// - the journal that the configuration names
 pub(crate) fn recorded_runs(journal: Option<&Path>, global: &Global) -> Result<RecordedRuns, Failure> {
     let (path, configured) = match journal {
         Some(path) => (path.to_owned(), Vec::new()),
@@ -139,7 +138,7 @@ pub(crate) fn entry_names(config: &Config) -> Vec<&str> {
     config.entries.iter().map(|entry| entry.name.as_str()).collect()
 }
 
-/// Returns the entries that the patterns select, in the order of the file, or all entries if there is no pattern.
+/// Returns the entries that the patterns select, in the order of the file. No patterns select all entries.
 pub(crate) fn select_entries<'a>(config: &'a Config, patterns: &[EntryPattern]) -> Result<Vec<&'a Entry>, Failure> {
     let selected = select_names(patterns, &entry_names(config))?;
     Ok(config.entries.iter().filter(|entry| selected.contains(&entry.name.as_str())).collect())

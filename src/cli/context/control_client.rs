@@ -1,5 +1,5 @@
-//! Commands for the running daemon. The commands send a request for each entry to the control socket, print the
-//! replies, and compute the exit code.
+//! Commands for the running daemon. A command sends a request for each entry to the control socket, prints the replies,
+//! and computes the exit code.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -21,8 +21,7 @@ use crate::control::{
 /// Control socket of the packaged service.
 const SERVICE: &str = "/run/transship/control.sock";
 
-/// Time limit for the daemon's answer to a request. The limit is long, because the daemon may have to wait for its
-/// journal.
+/// Time limit for the answer of the daemon to a request. The daemon may have to wait for its journal before the answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Arguments that `trigger`, `pause` and `resume` share.
@@ -50,8 +49,8 @@ pub struct ExplicitEntries {
 /// Remedy in errors of `pause` and `resume` if no daemon listens.
 pub(crate) const NO_DAEMON_REMEDY: &str = "see `systemctl status transship`, or name another socket with --at";
 
-/// Returns the names of the selected entries, each once. The daemon supplies the names of its entries if the arguments
-/// contain a glob or `--all`. The daemon itself reports unknown names.
+/// Returns the names of the selected entries, each once. If the arguments contain a glob or `--all`, the daemon
+/// supplies the names of its entries. The daemon reports unknown names.
 async fn resolve(selected: &ExplicitEntries, socket: &Path) -> Result<Vec<String>, Failure> {
     let literal = |pattern: &EntryPattern| match pattern {
         EntryPattern::Name(name) => Some(name.clone()),
@@ -69,8 +68,8 @@ async fn resolve(selected: &ExplicitEntries, socket: &Path) -> Result<Vec<String
 }
 
 impl DaemonArguments {
-    /// Requests `action` for each entry, prints each reply on receipt, and returns the exit code for the replies. The
-    /// error contains `remedy` if no daemon listens.
+    /// Requests `action` for each entry, prints each reply immediately, and returns the exit code for all replies. If
+    /// no daemon listens, the error contains `remedy`.
     pub(crate) async fn request(
         &self,
         action: Action,
@@ -99,9 +98,8 @@ impl DaemonArguments {
         Ok(replies)
     }
 
-    /// Returns all replies. Prints each reply on receipt, unless the output is JSON. First come the replies to the
-    /// requests, one for each entry, and then the replies with the results of the runs. The connections stay open until
-    /// the results are received.
+    /// Sends the requests and returns all replies. First come the replies to the requests, one for each entry, and then
+    /// the results of the runs. If the output is not JSON, prints each reply immediately.
     async fn collect_replies(
         &self,
         action: Action,
@@ -110,7 +108,7 @@ impl DaemonArguments {
         context: &mut Context,
     ) -> Result<Vec<Reply>, Failure> {
         let (mut replies, mut waiting) = (Vec::new(), Vec::new());
-        // A command that waits for runs has an open connection for each entry.
+        // Each entry needs an open connection until its run ends.
         if entries.len() > ENTRIES_AT_MOST && is_waiting(action) {
             let error = format!(
                 "the command waits for {} entries, and at most {ENTRIES_AT_MOST} are allowed: name fewer entries, or \
@@ -129,7 +127,7 @@ impl DaemonArguments {
             }
             replies.push(reply);
         }
-        // A long run delays the output of the results of the runs after it.
+        // The results are printed in the order of the entries, so a long run delays the results after it.
         for mut client in waiting {
             let Some(reply) = client.next(None).await? else { return Ok(replies) };
             self.print_reply(&reply, action, context)?;
@@ -158,13 +156,13 @@ impl DaemonArguments {
     }
 }
 
-/// Returns the path of the socket, the first of these:
-/// - `at`,
-/// - the path in the configuration,
-/// - the path of the packaged service.
+/// Returns the path of the socket, the first of these paths:
+/// - `at`
+/// - the path in the configuration
+/// - the path of the packaged service
 ///
-/// An unreadable configuration is ignored if the packaged service has a socket, because a running daemon keeps the last
-/// good configuration.
+/// If the packaged service has a socket, an unreadable configuration is ignored, because a running daemon keeps the
+/// last valid configuration.
 fn socket_path(at: Option<&Path>, global: &Global) -> Result<PathBuf, Failure> {
     if let Some(path) = at {
         return Ok(path.to_owned());
@@ -177,7 +175,7 @@ fn socket_path(at: Option<&Path>, global: &Global) -> Result<PathBuf, Failure> {
     }
 }
 
-/// Adds a remedy to the error if no daemon listens or answers.
+/// If no daemon listens or answers, adds a remedy to the error.
 fn with_remedy(failure: Failure, remedy: &str) -> Failure {
     let Failure::Failed(error) = failure else { return failure };
     Failure::Failed(match error.downcast_ref() {
@@ -215,7 +213,7 @@ fn reply_line(reply: &Reply, action: Action) -> String {
     }
 }
 
-/// Returns true if a reply with the result of the run follows this reply.
+/// Returns true if a second reply with the result of the run follows this reply.
 fn is_followed_by_end(reply: &Reply, action: Action) -> bool {
     let is_accepted = matches!(
         reply,
@@ -224,12 +222,11 @@ fn is_followed_by_end(reply: &Reply, action: Action) -> bool {
     is_accepted && is_waiting(action)
 }
 
-/// Returns true if the command waits for the ends of the runs.
 fn is_waiting(action: Action) -> bool {
     matches!(action, Action::Trigger(TriggerOptions { wait: true }))
 }
 
-/// Returns the same exit code as `once`, or [`Exit::Usage`] for an unknown entry. The worst reply decides.
+/// Returns the exit code of the worst reply: a code of `once`, or [`Exit::Usage`] for an unknown entry.
 fn exit(replies: &[Reply], action: Action, entries: usize) -> Result<Exit, Failure> {
     let exits = replies.iter().map(|reply| match reply {
         Reply::Refused { .. } => Exit::Failed,

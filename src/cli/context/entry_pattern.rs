@@ -1,4 +1,4 @@
-//! Patterns of entry names in the arguments of commands, and their selection from the existing names.
+//! Patterns of entry names in the arguments of commands, and the selection of names by patterns.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,7 +10,7 @@ use crate::plan::{Pattern, PatternError};
 /// Pattern of entry names: a name, or a glob or regular expression with the syntax of `tags`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EntryPattern {
-    /// Name of one entry. It may be unknown.
+    /// Name of one entry. There may be no entry with this name.
     Name(String),
     /// Glob such as `app-*`, or regular expression such as `re:app-\d+`.
     Pattern(Pattern),
@@ -79,7 +79,7 @@ struct Unmatched {
     remedy: String,
 }
 
-/// Returns the names that at least one pattern matches, in the order of `names`; all names if there is no pattern.
+/// Returns the names that at least one pattern matches, in the order of `names`. No patterns select all names.
 ///
 /// # Errors
 /// A usage error for the first pattern that matches no name. The error suggests a similar name.
@@ -91,7 +91,7 @@ pub(crate) fn select_names<'a>(patterns: &[EntryPattern], names: &[&'a str]) -> 
     Ok(names.iter().copied().filter(is_selected).collect())
 }
 
-/// Returns the error of a pattern that matches none of these names.
+/// Returns the error for a pattern that matches none of the names.
 pub(crate) fn unmatched(pattern: &EntryPattern, names: &[&str]) -> Failure {
     match pattern {
         EntryPattern::Name(name) if is_file_name(name) => Failure::usage(anyhow::anyhow!(
@@ -114,7 +114,7 @@ pub(crate) fn unmatched(pattern: &EntryPattern, names: &[&str]) -> Failure {
 /// Maximum number of names in an error.
 const LISTED: usize = 20;
 
-/// Returns true for a text that probably names a configuration file.
+/// Returns true if a text is probably the name of a configuration file.
 pub(crate) fn is_file_name(text: &str) -> bool {
     [".yaml", ".yml"].iter().any(|extension| text.ends_with(extension))
 }

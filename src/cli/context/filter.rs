@@ -1,4 +1,4 @@
-//! Filter of the rows that `history` and `evidence` show, and the journal that they read.
+//! Filter of the rows of `history` and `evidence`, and the journal that both commands read.
 
 use std::path::PathBuf;
 
@@ -10,7 +10,7 @@ use super::entry_pattern::EntryPattern;
 use crate::cli::output::units::When;
 use crate::journal::{DigestPrefix, EvidenceFilter, HistoryFilter};
 
-/// Number of rows in a table if the arguments set none.
+/// Default number of rows in a table.
 const ROWS: u32 = 50;
 
 /// Filters that `history` and `evidence` share. An absent filter does not restrict.
@@ -42,9 +42,9 @@ pub struct Filter {
 /// Number of rows to request from the journal and to show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Window {
-    /// Maximum number of rows to show, or `None` for all.
+    /// Maximum number of rows to show; `None` means all rows.
     pub(crate) shown: Option<u32>,
-    /// True if the limit is the default. One further row is then requested, to find out if further rows exist.
+    /// True if the limit is the default. One additional row is then requested, which shows that further rows exist.
     is_default: bool,
 }
 
@@ -53,7 +53,7 @@ impl Window {
         self.shown.map(|shown| shown.saturating_add(u32::from(self.is_default)))
     }
 
-    /// Truncates `rows` to the rows to show. Returns true if any row was cut off.
+    /// Truncates `rows` to the rows to show. Returns true if the function removed rows.
     pub(crate) fn truncate<T>(self, rows: &mut Vec<T>) -> bool {
         let shown = self.shown.map_or(usize::MAX, |shown| shown as usize);
         let more = rows.len() > shown;
@@ -63,7 +63,7 @@ impl Window {
 }
 
 impl Filter {
-    /// Returns the rows to show: as many as the arguments set, or else [`ROWS`] for people and all for programs.
+    /// Returns the number of rows from the arguments. The default is [`ROWS`] for people and all rows for programs.
     pub(crate) fn window(&self, for_people: bool) -> Window {
         match self.limit {
             Some(limit) => Window { shown: Some(limit), is_default: false },
@@ -71,7 +71,7 @@ impl Filter {
         }
     }
 
-    /// Returns true if runs are selected by the content that they copied.
+    /// Returns true if the filter selects runs by the copied content.
     pub(crate) fn is_about_content(&self) -> bool {
         self.reference.is_some() || self.digest.is_some()
     }
@@ -83,7 +83,7 @@ impl Filter {
             failed: false,
             since: self.since.map(|when| when.resolve(now)),
             until: self.until.map(|when| when.resolve(now)),
-            // The caller filters by content afterwards.
+            // If the filter is about content, the caller filters the rows afterwards.
             limit: if self.is_about_content() { None } else { window.row_limit() },
         }
     }

@@ -1,4 +1,4 @@
-//! Invocation of a command: the arguments that every command has, its output, and the signal that interrupts it.
+//! Invocation of a command: the arguments of every command, the output, and the token for interruption by a signal.
 
 use std::path::PathBuf;
 
@@ -38,7 +38,7 @@ const GLOBAL: &str = "Options of every command";
 const LEVELS: [Level; 5] = [Level::ERROR, Level::WARN, Level::INFO, Level::DEBUG, Level::TRACE];
 
 impl Global {
-    /// Returns the log level: `usual`, more for each `-v`, or errors only with `-q`.
+    /// Returns the log level: `usual`, plus one level for each `-v`. With `-q`, returns the level of errors.
     pub(crate) fn log_level(&self, usual: Level) -> Level {
         if self.quiet {
             return Level::ERROR;
@@ -55,7 +55,7 @@ pub(crate) struct Context {
     pub(crate) global: Global,
     /// Output of the result.
     pub(crate) output: Output,
-    /// Progress bars, hidden until a command shows them.
+    /// Progress bars. The bars are hidden until a command shows progress.
     pub(crate) bars: MultiProgress,
     /// Token that SIGINT and SIGTERM cancel.
     pub(crate) interrupted: CancellationToken,
@@ -67,7 +67,7 @@ pub(crate) mod tests {
 
     use super::*;
 
-    /// Returns the global arguments of a command line without any.
+    /// Returns the global arguments of an empty command line.
     pub(crate) fn global() -> Global {
         let log_format = LogFormat::Auto;
         Global { config: None, quiet: false, verbose: 0, log_format, announces_configuration: false }

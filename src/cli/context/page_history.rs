@@ -1,5 +1,5 @@
-//! Run history for the pages of the status port. The pages read the journal through a second, read-only connection with
-//! its own thread, so that no run waits for a query of a page.
+//! Run history for the pages of the status port. The pages read the journal through a separate read-only connection, so
+//! no run waits for the query of a page.
 
 use std::time::Duration;
 

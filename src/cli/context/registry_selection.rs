@@ -1,4 +1,4 @@
-//! Selection of registries by the arguments of `limits` and `login-check`: entries and host names.
+//! Selection of registries for `limits` and `login-check`. The arguments are entries and host names.
 
 use std::collections::BTreeSet;
 
@@ -8,21 +8,21 @@ use crate::cli::exit::Failure;
 use crate::config::{Config, Endpoint, Entry};
 use crate::oci::RegistryHost;
 
-/// Registries and entries that the arguments name. Both are empty if there are no arguments.
+/// Registries and entries that the arguments name. If there are no arguments, both lists are empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RegistrySelection {
-    /// Named registries. They need not be in the configuration.
+    /// Named registries. Some of these registries may be absent from the configuration.
     pub(crate) hosts: BTreeSet<RegistryHost>,
     /// Names of the selected entries.
     pub(crate) entries: Vec<String>,
 }
 
 impl RegistrySelection {
-    /// Reads the arguments. A name of an entry takes precedence over a host with the same name. A text without a dot
-    /// and without a port is never a host, except `localhost`.
+    /// Reads the arguments. If an entry and a host have the same name, the argument names the entry. A host is
+    /// `localhost`, or has a dot or a port.
     ///
     /// # Errors
-    /// A usage error for a text that is neither an entry nor a host, and for a glob that matches no entry.
+    /// A usage error for a text that is no entry and no host, and for a glob that matches no entry.
     pub(crate) fn read(patterns: &[EntryPattern], config: &Config) -> Result<Self, Failure> {
         let names = entry_names(config);
         let mut selection = Self { hosts: BTreeSet::new(), entries: Vec::new() };
@@ -38,7 +38,6 @@ impl RegistrySelection {
         Ok(selection)
     }
 
-    /// Returns true if the arguments name nothing.
     pub(crate) fn is_empty(&self) -> bool {
         self.hosts.is_empty() && self.entries.is_empty()
     }
@@ -54,8 +53,8 @@ impl RegistrySelection {
         hosts
     }
 
-    /// Returns the configuration without the entries that are not selected. If the arguments name hosts, all entries
-    /// remain, because each of them may use the hosts.
+    /// Returns the configuration with only the selected entries. If the arguments name hosts, all entries remain,
+    /// because each entry may use the hosts.
     pub(crate) fn restrict(&self, config: &Config) -> Config {
         let mut restricted = config.clone();
         if self.hosts.is_empty() && !self.entries.is_empty() {
@@ -69,7 +68,6 @@ impl RegistrySelection {
     }
 }
 
-/// Returns true for a text that can be the name of a registry, as in a reference.
 pub(crate) fn is_host_name(text: &str) -> bool {
     text.contains(['.', ':']) || text == "localhost"
 }

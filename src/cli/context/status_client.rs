@@ -15,16 +15,16 @@ use crate::status::Snapshot;
 /// Time limit for the daemon's response.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
-/// Requests the status from the daemon, with a token if the port requires one.
+/// Requests the status from the daemon. `token` is the token that the port requires.
 pub(crate) async fn request_status(port: &StatusPort, token: Option<&Secret>) -> Result<Snapshot, anyhow::Error> {
-    // The token is meant for this daemon only, so redirects are not followed.
+    // A redirect would send the token to another server.
     let client = reqwest::Client::builder().no_proxy().redirect(Policy::none()).timeout(ANSWER_WITHIN);
     let (client, url) = match port {
         StatusPort::Tcp(address) => (client, format!("http://{}/status", address_to_connect(*address))),
         StatusPort::Unix(path) => (client.unix_socket(path.clone()), "http://localhost/status".to_owned()),
         StatusPort::Off => return Err(anyhow!("the configuration says `status: off`")),
     };
-    // The innermost cause is the most useful one for a person. The outer causes only say that a request failed.
+    // The outer causes only report that a request failed.
     let unreachable = |error: reqwest::Error| {
         let remedy = if error.is_timeout() { "; see `systemctl status transship` and its log" } else { "" };
         anyhow!("no daemon answers at {port}: {}{remedy}", anyhow::Error::from(error).root_cause())
@@ -39,7 +39,7 @@ pub(crate) async fn request_status(port: &StatusPort, token: Option<&Secret>) ->
         return Err(anyhow!("the daemon at {port} refuses {}", token_refusal(token)));
     }
     let answer = answer.error_for_status().map_err(unreachable)?;
-    // The format may differ in another version, so the version is checked before the rest is read.
+    // Another version may have another format, so the version is checked first.
     let body: serde_json::Value = answer.json().await.map_err(unreachable)?;
     match body["version"].as_u64() {
         Some(version) if version == u64::from(Snapshot::VERSION) => Ok(serde_json::from_value(body)?),
@@ -49,7 +49,7 @@ pub(crate) async fn request_status(port: &StatusPort, token: Option<&Secret>) ->
     }
 }
 
-/// Returns the address to connect to: the loopback address in place of an unspecified one.
+/// Returns the address to connect to. An unspecified address becomes the loopback address.
 fn address_to_connect(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),

@@ -1,4 +1,4 @@
-//! Upcoming runs of entries, from their schedules, the clock, and the pauses and failures in the journal.
+//! Upcoming scheduled runs of entries. The journal supplies the pauses and failures that prevent runs.
 
 use std::path::Path;
 
@@ -13,7 +13,7 @@ use crate::schedule::{backoff, jitter_of};
 /// Upcoming scheduled run.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub(crate) struct UpcomingRun {
-    /// Start of the run: the scheduled instant plus the entry's delay within `jitter`.
+    /// Start of the run: the scheduled instant plus the delay of the entry (see `jitter`).
     #[serde(serialize_with = "json_form::instant")]
     pub(crate) at: DateTime<Utc>,
     pub(crate) entry: String,
@@ -32,7 +32,7 @@ pub(crate) struct RunObstacles {
 }
 
 impl RunObstacles {
-    /// Reads the journal. A missing journal prevents no run.
+    /// Reads the pauses and failures from the journal. If the journal is missing, there are no obstacles.
     pub(crate) async fn read(journal: &Path) -> Result<Self, JournalError> {
         match Journal::open_existing(journal) {
             Ok(journal) => Ok(Self { pauses: journal.pauses().await?, failures: journal.failure_streaks().await? }),
@@ -41,7 +41,7 @@ impl RunObstacles {
         }
     }
 
-    /// Returns the entry's pause that has not ended.
+    /// Returns the active pause of the entry.
     pub(crate) fn pause(&self, entry: &Entry, now: DateTime<Utc>) -> Option<&PauseRecord> {
         self.pauses.iter().find(|pause| pause.entry == entry.name.as_str() && pause.ended_at(now).is_none())
     }
@@ -52,23 +52,22 @@ impl RunObstacles {
     }
 }
 
-/// Returns the end of an entry's back-off after failures, if the daemon skips at least one scheduled run because of the
-/// back-off.
+/// Returns the end of the back-off after failures. If no scheduled run falls into the back-off, returns `None`.
 pub(crate) fn backed_off_until(entry: &Entry, streak: &FailureStreak, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
     let until = backoff_end(streak, now).filter(|until| *until > now)?;
     let planned = scheduled_runs(entry, now).next()?;
     (planned.scheduled_at <= until).then_some(until)
 }
 
-/// Returns the end of the back-off during which the daemon skips the scheduled runs of an entry after failures, or
-/// `None` if there is no back-off. A failure in the future was recorded before the clock was set back.
+/// Returns the end of the back-off after failures, or `None` if there is no back-off. If the clock was set back, the
+/// last failure may be in the future; the back-off then begins now.
 fn backoff_end(streak: &FailureStreak, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
     let wait = TimeDelta::from_std(backoff(streak.failures)).ok()?;
     (wait > TimeDelta::zero() && !streak.made_progress).then(|| streak.last.min(now) + wait)
 }
 
-/// Returns the first `count` scheduled runs after `now`, ordered by instant, then by entry name. Runs during an
-/// entry's pause or back-off are skipped.
+/// Returns the first `count` scheduled runs after `now`, ordered by instant, then by entry name. The result has no runs
+/// during a pause or a back-off of their entry.
 pub(crate) fn upcoming_runs<'a>(
     entries: &[&Entry],
     now: DateTime<Utc>,
@@ -89,7 +88,7 @@ pub(crate) fn upcoming_runs<'a>(
     all
 }
 
-/// Returns the first start of an entry after `now`, and after its pause and its back-off.
+/// Returns the first run of an entry after `now`, after the pause and after the back-off.
 pub(crate) fn first_upcoming(
     entry: &Entry,
     pause: Option<&PauseRecord>,
@@ -103,7 +102,7 @@ pub(crate) fn first_upcoming(
 fn scheduled_runs(entry: &Entry, now: DateTime<Utc>) -> impl Iterator<Item = UpcomingRun> {
     let jitter = TimeDelta::from_std(jitter_of(entry.name.as_str(), entry.jitter)).unwrap_or_default();
     let after = move |instant: &DateTime<Utc>| entry.schedule.next_after(*instant, entry.timezone);
-    // A run may still be upcoming after its scheduled instant, because the jitter delays it.
+    // The jitter delays a run, so a run may be upcoming although its scheduled instant has passed.
     std::iter::successors(after(&(now - jitter)), after).map(move |scheduled_at| UpcomingRun {
         at: scheduled_at + jitter,
         entry: entry.name.to_string(),

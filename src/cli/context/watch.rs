@@ -1,4 +1,4 @@
-//! Repeated display of a command's output, until a signal interrupts it (`--watch`).
+//! Repeated display of the output of a command (`--watch`).
 
 use std::io::{self, IsTerminal as _, Write};
 use std::sync::Arc;
@@ -13,8 +13,8 @@ use crate::cli::output::writer::Output;
 /// Interval between two displays.
 const INTERVAL: Duration = Duration::from_secs(2);
 
-/// Shows `frame` again and again, until SIGINT or SIGTERM ends the display with success. On a terminal, each display
-/// replaces the previous one. An error of the first display is returned; a later error is shown, because it may pass.
+/// Shows `frame` every 2 seconds. SIGINT or SIGTERM ends the display with success. On a terminal, each display replaces
+/// the previous display. The function returns an error of the first display, and shows later errors.
 pub(crate) async fn repeat(
     context: &mut Context,
     frame: impl AsyncFn(&mut Output) -> Result<Exit, Failure>,
@@ -50,8 +50,8 @@ pub(crate) async fn repeat(
     }
 }
 
-/// Returns the text with the control sequences that draw it over the previous one, line by line, so that nothing
-/// flickers. Lines beyond the height of the terminal are counted and not shown.
+/// Returns the text with the control sequences that draw the text over the previous display, line by line. The last
+/// line counts the lines beyond the height of the terminal.
 fn redrawn(text: &str, rows: usize, is_first: bool) -> String {
     let lines: Vec<&str> = text.lines().collect();
     let room = rows.saturating_sub(1).max(1);
@@ -68,7 +68,7 @@ fn redrawn(text: &str, rows: usize, is_first: bool) -> String {
     drawn
 }
 
-/// Returns the height of the terminal at standard output, or 24 if it is unknown.
+/// Returns the height of the terminal at standard output. If the height is unknown, returns 24.
 fn terminal_rows() -> usize {
     rustix::termios::tcgetwinsize(io::stdout()).map_or(24, |size| usize::from(size.ws_row).max(2))
 }

@@ -1,4 +1,5 @@
-//! Formats of a log line on standard error. No content of a message can break its line or control a terminal.
+//! Formats of a log line on standard error. The formats escape characters that would break the line or control a
+//! terminal.
 
 use std::fmt::Write as _;
 
@@ -9,7 +10,7 @@ use tracing::Level;
 use super::line::{BLOCK, LogLine};
 use crate::cli::output::escape::{is_unsafe, printable};
 
-/// Names of JSON members that fields cannot replace.
+/// Names of JSON members that a field of a log line cannot replace.
 const RESERVED: [&str; 4] = ["timestamp", "level", "message", "module"];
 
 /// Returns `TIME LEVEL message field=value`, followed by the block below the line.
@@ -39,7 +40,7 @@ pub(super) fn json(line: &LogLine, now: DateTime<Utc>) -> String {
     format!("{{{}}}\n", escape_unsafe(&members.join(",")))
 }
 
-/// Escapes characters that JSON permits and that control a terminal or break a line. In JSON such characters occur
+/// Escapes characters that JSON permits and that control a terminal or break a line. In JSON, such characters occur
 /// only in strings.
 fn escape_unsafe(json: &str) -> String {
     let mut escaped = String::with_capacity(json.len());
@@ -55,10 +56,10 @@ fn escape_unsafe(json: &str) -> String {
     escaped
 }
 
-/// Returns `<N>message field=value` (sd-daemon, "SD_WARNING"), without time and colour, because the journal adds both.
+/// Returns `<N>message field=value` (sd-daemon, "SD_WARNING"). The journal adds the time and the colour.
 pub(super) fn prefixed(line: &LogLine) -> String {
     let priority = priority(line.level);
-    // Each line needs the prefix. Without a prefix, journald assigns the unit's default priority to a line.
+    // Without a prefix, journald assigns the default priority of the unit to a line.
     text(line).lines().map(|line| format!("<{priority}>{line}\n")).collect()
 }
 
@@ -72,7 +73,7 @@ pub(super) fn priority(level: Level) -> u8 {
     }
 }
 
-/// Returns the message, the fields, and the block below the line, for people.
+/// Returns the message and the fields for people, and the block below the line.
 pub(super) fn text(line: &LogLine) -> String {
     let mut text = on_one_line(&line.message);
     for (name, value) in line.fields.ordered().filter(|(name, _)| *name != BLOCK) {
@@ -85,7 +86,7 @@ pub(super) fn text(line: &LogLine) -> String {
     text
 }
 
-/// Returns a value in quotes, or unchanged if the value is one word.
+/// Returns a value. If the value is not one word, adds quotes.
 fn format_value(value: &Value) -> String {
     let Value::String(text) = value else { return value.to_string() };
     let is_word = |c: char| !c.is_whitespace() && !is_unsafe(c) && !matches!(c, '"' | '\\' | '=');

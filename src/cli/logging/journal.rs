@@ -1,6 +1,5 @@
-//! Entries of systemd's journal in its native protocol (systemd, "Native Journal Protocol"): a datagram of fields,
-//! each prefixed with its length, so that no value can become another field. The lines on standard error are in
-//! [`super::form`].
+//! Client of systemd's journal in its native protocol (systemd, "Native Journal Protocol"). An entry is a datagram of
+//! fields. The length of each value precedes the value, so no value can become another field.
 
 use std::io;
 use std::os::unix::net::UnixDatagram;
@@ -12,10 +11,10 @@ use super::form::{on_one_line, priority, text};
 use super::line::{BLOCK, LogLine};
 use crate::cli::output::escape::printable;
 
-/// Socket at which the journal accepts entries.
+/// Socket of the journal.
 pub(super) const SOCKET: &str = "/run/systemd/journal/socket";
 
-/// Maximum length of a field's name, in characters (journald, `valid_field`).
+/// Maximum length of the name of a field, in characters (journald, `valid_field`).
 const LONGEST_NAME: usize = 64;
 
 /// Client of the journal.
@@ -25,20 +24,21 @@ pub(super) struct Journal {
 }
 
 impl Journal {
-    /// Returns a client of the journal that listens at this path. The socket need not exist yet.
+    /// Creates a client of the journal at this path. The socket need not exist yet.
     ///
     /// # Errors
     /// If the operating system provides no socket.
     pub(super) fn new(path: &Path) -> io::Result<Self> {
         let socket = UnixDatagram::unbound()?;
-        // A write must not wait for a journal that hangs.
+        // If the journal hangs, a write must not block.
         socket.set_nonblocking(true)?;
         Ok(Self { socket, path: path.to_owned() })
     }
 
-    /// Sends a line as one entry. Each call connects by path, so that a restarted journal is found.
+    /// Sends a line as one entry. Each call connects by path, because the journal may have restarted.
     ///
-    /// # Errors If no process listens, if too many entries are queued, or if the entry is too long for a datagram.
+    /// # Errors
+    /// If no process listens, if too many entries are queued, or if the entry is too long for a datagram.
     pub(super) fn send(&self, line: &LogLine) -> io::Result<()> {
         self.socket.send_to(&entry(line), &self.path).map(drop)
     }
@@ -61,7 +61,7 @@ fn entry(line: &LogLine) -> Vec<u8> {
     entry
 }
 
-/// Returns `TRANSSHIP_` and the name, in the characters that the journal permits.
+/// Returns `TRANSSHIP_` and the name. The journal permits only upper-case letters, digits and `_`.
 fn field_name(name: &str) -> String {
     let letters = name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' });
     format!("TRANSSHIP_{}", letters.collect::<String>()).chars().take(LONGEST_NAME).collect()

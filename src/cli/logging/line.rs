@@ -1,4 +1,4 @@
-//! Log line before formatting: its message, its fields and those of the surrounding spans, each once. The output
+//! Log line before formatting: the message, the fields of the line and the fields of the surrounding spans. The output
 //! formats are in [`super::form`] and [`super::journal`].
 
 use std::fmt;
@@ -11,14 +11,14 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::LookupSpan;
 
-/// Field that may have several lines, which are written below the log line: problems of the configuration, with
-/// carets.
+/// Field that may have several lines: problems of the configuration, with carets. The block is written below the log
+/// line.
 pub(super) const BLOCK: &str = "problems";
 
-/// Maximum length of the text of a field, in bytes. Longer texts are truncated. Error bodies of registries are shorter.
+/// Maximum length of the text of a field, in bytes. Longer texts are truncated.
 const LONGEST: usize = 64 * 1024;
 
-/// Fields at the beginning of a line, in this order. All other fields follow.
+/// Fields at the beginning of a line, in this order.
 const FIRST: [&str; 6] = ["entry", "run", "source", "target", "tag", "digest"];
 
 /// Log line.
@@ -31,7 +31,7 @@ pub(super) struct LogLine {
     pub(super) fields: Fields,
 }
 
-/// Values by name, each name once, in the order in which they were set first.
+/// Values by name. Each name occurs once. The order is the order of the first assignments.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Fields(Vec<(&'static str, Value)>);
 
@@ -44,13 +44,12 @@ impl Fields {
         all.into_iter()
     }
 
-    /// Returns the block that is written below the line.
+    /// Returns the field [`BLOCK`].
     pub(super) fn block(&self) -> Option<&str> {
         self.0.iter().find(|(name, _)| *name == BLOCK).and_then(|(_, value)| value.as_str())
     }
 
-    /// Sets a field. A later value replaces an earlier one, because the fields of a line are more specific than the
-    /// fields of its spans.
+    /// Sets a field and replaces an earlier value. The fields of a line replace the fields of its spans.
     fn set(&mut self, name: &'static str, value: Value) {
         match self.0.iter_mut().find(|(known, _)| *known == name) {
             Some((_, known)) => *known = value,
@@ -93,7 +92,7 @@ impl Visit for Fields {
     }
 }
 
-/// Returns the beginning of a long text.
+/// Returns a text of at most [`LONGEST`] bytes.
 fn shortened(text: &str) -> String {
     if text.len() <= LONGEST {
         return text.to_owned();
@@ -102,7 +101,7 @@ fn shortened(text: &str) -> String {
     format!("{}…", &text[..end])
 }
 
-/// Layer that turns log events into lines and passes each to `write`.
+/// Layer that converts each log event into a line and passes the line to `write`.
 pub(super) struct Lines<W> {
     write: W,
 }
@@ -143,7 +142,7 @@ where
         }
         event.record(&mut fields);
         let message = fields.take("message").unwrap_or_default();
-        // Records of the `log` crate carry their origin in fields.
+        // Records of the `log` crate have their module in the field `log.target`.
         let module = fields.take("log.target").unwrap_or_else(|| event.metadata().target().to_owned());
         fields.0.retain(|(name, _)| !name.starts_with("log."));
         (self.write)(&LogLine { level: *event.metadata().level(), module, message, fields });

@@ -1,7 +1,6 @@
-//! Escapes for text from other parties, such as a registry's error message, so that the text cannot control a terminal.
+//! Escapes for text from registries and other external sources. Unescaped text could control a terminal.
 
-/// Escapes the characters of a text (such as a registry's error message) that could control a terminal. Keeps line
-/// breaks.
+/// Escapes the characters that could control a terminal. Line breaks remain.
 pub(crate) fn printable(text: &str) -> String {
     let is_shown = |c: char| c == '\n' || !is_unsafe(c);
     if text.chars().all(is_shown) {
@@ -10,8 +9,8 @@ pub(crate) fn printable(text: &str) -> String {
     text.chars().map(|c| if is_shown(c) { c.to_string() } else { c.escape_default().to_string() }).collect()
 }
 
-/// Returns true if a character can control a terminal, break a line, hide itself, or change the display order of
-/// other characters (Unicode, "Bidirectional Character Types" and "Default_Ignorable_Code_Point").
+/// Returns true if a character can control a terminal, break a line, be invisible, or change the display order of other
+/// characters (Unicode, "Bidirectional Character Types" and "Default_Ignorable_Code_Point").
 pub(crate) fn is_unsafe(c: char) -> bool {
     c.is_control()
         || matches!(c,

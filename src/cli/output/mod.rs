@@ -1,4 +1,4 @@
-//! Output of commands: lines, tables and JSON on standard output, and progress.
+//! Output of commands: results on standard output, and progress on standard error.
 
 pub(super) mod escape;
 pub(super) mod progress;

@@ -1,4 +1,4 @@
-//! Text of a snapshot of the daemon's state, for people.
+//! Text of a snapshot of the daemon for people.
 
 use std::time::Duration;
 
@@ -11,7 +11,6 @@ use crate::status::{
     EntryState, FailedRun, HEALTHY_WITHIN, LimitsState, Quota, RegistryState, RunningState, Snapshot, TransferState,
 };
 
-/// Prints a snapshot as text.
 pub(crate) fn print(snapshot: &Snapshot, now: DateTime<Utc>, output: &mut Output) -> std::io::Result<()> {
     let up = units::between(snapshot.started, now);
     let ready = if snapshot.obstacles().is_empty() { "ready" } else { "not ready" };
@@ -79,8 +78,8 @@ pub(crate) fn last_error(entry: &str, error: &str, failures: u32, backed_off: Op
     format!("{entry}: {error}{again}")
 }
 
-/// Returns a line about a registry that is paused, or that gets fewer concurrent requests than its limit, after
-/// throttling.
+/// Returns a line about a registry that throttled the daemon. The registry is paused, or its number of concurrent
+/// requests is reduced.
 fn throttling(registry: &RegistryState, now: DateTime<Utc>) -> Option<String> {
     let (name, limits) = (&registry.registry, &registry.limits);
     if let Some(until) = registry.paused_until.filter(|until| *until > now) {
@@ -153,7 +152,7 @@ fn progress(run: &RunningState) -> String {
     format!("running since {}{tags}{sent}", units::moment(run.since))
 }
 
-/// Returns the reason why an entry has no next run.
+/// Returns the reason why an entry has no next run: a pause or a missing schedule.
 fn no_next_run(entry: &EntryState) -> String {
     entry.paused_since.map_or_else(|| "manual only".to_owned(), |since| units::pause(since, entry.paused_until))
 }
@@ -173,7 +172,7 @@ fn transfers(transfers: &[TransferState]) -> Table {
     table
 }
 
-/// Returns the time since the last iteration of the daemon's loop, if that time is too long.
+/// Returns the time since the last iteration of the loop of the daemon. If the loop is healthy, returns `None`.
 pub(crate) fn stalled_for(snapshot: &Snapshot, now: DateTime<Utc>) -> Option<Duration> {
     (now - snapshot.loop_iterated_at).to_std().ok().filter(|silent| *silent > HEALTHY_WITHIN)
 }

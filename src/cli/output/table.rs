@@ -11,7 +11,7 @@ pub enum Align {
     Right,
 }
 
-/// Table with a heading and rows, as wide as their content.
+/// Table with a heading and rows. The content determines the width of the columns.
 #[derive(Debug)]
 pub struct Table {
     columns: Vec<(&'static str, Align)>,
@@ -19,13 +19,13 @@ pub struct Table {
 }
 
 impl Table {
-    /// Returns a table of these columns without rows.
+    /// Creates a table of these columns without rows.
     #[must_use]
     pub fn new(columns: &[(&'static str, Align)]) -> Self {
         Self { columns: columns.to_vec(), rows: Vec::new() }
     }
 
-    /// Adds a row. Missing cells are empty.
+    /// Adds a row. If there are too few cells, the remaining cells are empty.
     pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
         let one_line = |cell: String| printable(&cell.replace('\n', " "));
         self.rows.push(cells.into_iter().map(one_line).take(self.columns.len()).collect());
@@ -37,7 +37,7 @@ impl Table {
         self.rows.is_empty()
     }
 
-    /// Returns the heading and the rows, without spaces at the ends of lines.
+    /// Returns the heading and the rows. No line ends with spaces.
     #[must_use]
     pub fn lines(&self) -> Vec<String> {
         let width = |text: &str| text.chars().count();

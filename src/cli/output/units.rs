@@ -1,4 +1,4 @@
-//! Formats of sizes, durations and times for people, and the parser of times that people write.
+//! Formats of sizes, durations and times for people, and a parser of times.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ pub(crate) fn bytes(count: u64) -> String {
     if count < 1024 {
         return format!("{count} B");
     }
-    // Tenths are computed in integers, because a float would round 1023.99 up to "1024.0".
+    // A floating-point number would round 1023.99 up to "1024.0".
     let (mut unit, mut divisor) = (0, 1024_u64);
     while count / divisor >= 1024 && unit + 1 < UNITS.len() {
         unit += 1;
@@ -22,7 +22,7 @@ pub(crate) fn bytes(count: u64) -> String {
     format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
 }
 
-/// Returns a duration such as `1h 2m 3s`. A duration below ten seconds has tenths. A duration below one second is in
+/// Returns a duration such as `1h 2m 3s`. Below ten seconds, the duration has tenths. Below one second, the unit is
 /// milliseconds.
 pub(crate) fn span(duration: Duration) -> String {
     if duration < Duration::from_secs(1) {
@@ -44,14 +44,14 @@ pub(crate) fn moment(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
-/// Returns a text such as `paused since 2026-11-21T03:00:00Z, until 2026-11-22T03:00:00Z`. The end is absent if a
-/// person has to resume the entry.
+/// Returns a text such as `paused since 2026-11-21T03:00:00Z, until 2026-11-22T03:00:00Z`. A pause without an end has
+/// no `until`.
 pub(crate) fn pause(since: DateTime<Utc>, until: Option<DateTime<Utc>>) -> String {
     let until = until.map(|until| format!(", until {}", moment(until))).unwrap_or_default();
     format!("paused since {}{until}", moment(since))
 }
 
-/// Returns a tag for a table. The digest in the name of a signature's tag is shortened.
+/// Returns a tag for a table. In the tag of a signature, the digest is shortened.
 pub(crate) fn tag_name(tag: &Tag) -> String {
     match SignatureTag::read(tag) {
         None => tag.to_string(),
@@ -64,14 +64,14 @@ pub(crate) fn tag_name(tag: &Tag) -> String {
     }
 }
 
-/// Time as a person writes it: a duration before now, a day, or a point in time.
+/// Time in the form that a person writes: a duration before now, a day, or an instant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum When {
     /// Duration before now, such as `7d`, `2h 30m` or `1 hour ago`.
     Ago(Duration),
-    /// Midnight (UTC) of the day that is this number of days before today: `today`, `yesterday`.
+    /// Midnight (UTC) of a day, this number of days before today: `today`, `yesterday`.
     DaysAgo(u32),
-    /// Date (its midnight in UTC) or time of RFC 3339.
+    /// Date (midnight in UTC) or time (RFC 3339).
     At(DateTime<Utc>),
 }
 

@@ -1,4 +1,4 @@
-//! Results on standard output, as lines, tables or JSON. Logs go to standard error, by the module `logging`.
+//! Writer of results to standard output, as lines, tables or JSON. The module `logging` writes logs to standard error.
 
 use std::fmt;
 use std::io::{self, BufWriter, IsTerminal as _, Write};
@@ -8,8 +8,8 @@ use super::table::Table;
 
 /// Output of a command's results.
 ///
-/// A reader that has closed its end (`transship history | head`) is not an error. The remaining output is dropped, and
-/// the exit code still reports the result of the command.
+/// If a reader closes its end (`transship history | head`), the remaining output is dropped. The exit code still
+/// reports the result of the command.
 pub struct Output {
     writer: Box<dyn Write + Send>,
     closed: bool,
@@ -17,28 +17,29 @@ pub struct Output {
 }
 
 impl Output {
-    /// Returns the output on standard output.
+    /// Creates the output on standard output.
     #[must_use]
     pub fn stdout() -> Self {
         Self::new(Box::new(BufWriter::new(io::stdout())))
     }
 
-    /// Returns an output on any writer.
+    /// Creates an output on any writer.
     #[must_use]
     pub fn new(writer: Box<dyn Write + Send>) -> Self {
         Self { writer, closed: false, quiet: false }
     }
 
-    /// Returns the output without its lines and tables if `quiet` is true (`-q`). JSON and raw bytes are not affected.
+    /// Returns the output with `-q` set or unset. With `-q`, lines and tables are dropped. JSON and raw bytes are still
+    /// written.
     #[must_use]
     pub fn quiet(self, quiet: bool) -> Self {
         Self { quiet, ..self }
     }
 
-    /// Writes one line. Characters that could control a terminal are shown escaped.
+    /// Writes one line. Characters that could control a terminal are escaped.
     ///
     /// # Errors
-    /// Errors of the writer, except for a reader that has closed its end.
+    /// Errors of the writer. A reader that closes its end is no error.
     pub fn line(&mut self, line: impl fmt::Display) -> io::Result<()> {
         if self.quiet {
             return Ok(());
@@ -78,7 +79,8 @@ impl Output {
         self.unless_closed(written)
     }
 
-    /// Passes all buffered output to the operating system. Commands call it at their end and before each wait.
+    /// Passes all buffered output to the operating system. Commands call the function at their end and before each
+    /// wait.
     ///
     /// # Errors
     /// As [`Output::line`].
@@ -107,20 +109,20 @@ impl fmt::Debug for Output {
     }
 }
 
-/// Writes an error message to standard error. An error of standard error is ignored.
+/// Writes an error message to standard error, and ignores errors of the write.
 pub(crate) fn print_error(message: impl fmt::Display) {
     let message = printable(&message.to_string());
     let _ = writeln!(io::stderr(), "{message}");
 }
 
-/// Writes a dim line to standard error, for facts that are neither results nor errors.
+/// Writes a dim line to standard error, for information that is no result and no error.
 pub(crate) fn print_note(note: impl fmt::Display) {
     let note = printable(&note.to_string());
     let is_dim = stderr_is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let _ = if is_dim { writeln!(io::stderr(), "\u{1b}[2m{note}\u{1b}[0m") } else { writeln!(io::stderr(), "{note}") };
 }
 
-/// Returns true if standard error is a terminal, on which progress can be drawn.
+/// Returns true if standard error is a terminal.
 pub(crate) fn stderr_is_terminal() -> bool {
     io::stderr().is_terminal()
 }
@@ -131,7 +133,7 @@ pub(crate) mod tests {
 
     use super::*;
 
-    /// Writer that returns the written text.
+    /// Writer that collects the written text.
     #[derive(Clone, Default)]
     pub(crate) struct OutputBuffer(Arc<Mutex<Vec<u8>>>);
 

@@ -1,5 +1,5 @@
-//! Canary tests of redaction: no message contains the canary. The tests write a canary, with each mistake that a person
-//! may make, at these places:
+//! Tests that no message contains a secret. The tests write canaries (fake secrets) at these places, in the form of
+//! each mistake that a person may make:
 //! - every position of every key of the sections that have secrets
 //! - under unknown keys beside and below every other key
 
@@ -10,19 +10,19 @@ use crate::config::keys::table::{Shape, Table};
 use crate::config::parse;
 use crate::config::sections::top_level::SCHEMA;
 
-/// Canary texts that resemble secrets in use: like a token, like a word, like a number, with punctuation marks.
+/// Canaries: a token, a word, a number, and a text with punctuation marks.
 const CANARIES: [&str; 4] = ["Zq7kCanary9xW", "hunter2", "7461982350", "Y7m+9w/Qz%k2"];
 
 /// Placeholder for a canary.
 const MARK: &str = "CANARY";
 
-/// Step between the mistakes that the test tries: at each key with plain values, it tries every third mistake.
+/// Step between the tried mistakes. At each key with plain values, the test tries every third mistake.
 const SHARE: usize = 3;
 
 /// Path to a key: all keys from the top level down. An empty key means an item of a list.
 type KeyPath = Vec<&'static str>;
 
-/// Keys that are unknown in every map without secrets: keys of other programs, keys of other maps, and misspelt keys.
+/// Keys that are unknown in every map without secrets: keys of other programs and of other maps, and misspelt keys.
 const UNKNOWN: [&str; 6] = ["api_key", "bearer", "key", "FOO", "pasword", "min_age"];
 
 /// Key of the schema.
@@ -38,7 +38,7 @@ impl Case {
         self.secrecy != Secrecy::Settings || SCHEMA.leads_to_secrets(self.key())
     }
 
-    /// Returns true if a key beside this key may also be a secret.
+    /// Returns true if another key of the same map may take a secret.
     fn is_beside_secrets(&self) -> bool {
         !matches!(self.secrecy, Secrecy::Settings | Secrecy::Names)
     }
@@ -82,8 +82,8 @@ fn walk(table: &'static Table, path: &mut KeyPath, secrecy: Secrecy, found: &mut
     }
 }
 
-/// Returns a configuration with `lines` at the place of the last key of a path. Each line has the indentation that the
-/// place requires.
+/// Returns a configuration with `lines` at the place of the last key of a path. The function indents each line for that
+/// place.
 fn text(path: &[&str], lines: &str) -> String {
     let mut text = String::from("version: 1\n");
     let mut indent = 0;
@@ -185,7 +185,7 @@ fn mistakes_beside(canary: &str) -> Vec<String> {
     ]
 }
 
-/// Returns all output for a text: the problems in each form, or the warnings.
+/// Returns all messages about a text: the problems in each format, or the warnings.
 fn printed(text: &str) -> String {
     match parse("sync.yaml", text, &|name| (name == "HOME").then(|| "/home/me".to_owned())) {
         Ok(config) => format!("{:?}", config.warnings),
@@ -202,7 +202,7 @@ fn mistakes_of_unknown_key(key: &str, example: &str, other: &str, canary: &str) 
     let mistakes = mistakes(other, canary);
     let beside = mistakes.iter().map(|mistake| format!("{key}: {example}\n{mistake}"));
     let before = mistakes.iter().map(|mistake| format!("{mistake}\n{key}: {example}"));
-    // Without a space after the colon, YAML reads `other` as a part of the value, not as a key.
+    // If the space after the colon is missing, YAML reads `other` as a part of the value.
     let is_pair = |mistake: &&String| [": ", ":\n"].iter().any(|end| mistake[other.len()..].starts_with(end));
     let pairs = mistakes.iter().filter(is_pair);
     let below = pairs.clone().map(|mistake| format!("{key}:\n  {}", mistake.replace('\n', "\n  ")));
@@ -225,8 +225,8 @@ fn mistakes_of_unknown_key(key: &str, example: &str, other: &str, canary: &str) 
     beside.chain(before).chain(below).chain(in_item).chain(in_line).collect()
 }
 
-/// Asserts that no output contains a canary. Each text has one canary, in rotation, because all canaries in all texts
-/// would take minutes. Returns the number of texts tried.
+/// Asserts that no message contains a canary, and returns the number of texts tried. Each text has one canary, in
+/// rotation, because a test of all canaries in all texts would take minutes.
 fn try_all<'c>(texts: impl Iterator<Item = (&'c Case, String)>) -> usize {
     let (mut tried, mut leaks) = (0, Vec::new());
     for (turn, (case, lines)) in texts.enumerate() {
@@ -269,8 +269,7 @@ fn no_mistake_at_an_unknown_key_shows_its_value() {
     for wanted in ["version", "sync", "name", "plain_http", "memory", "include", "rate", "connect", "chunk"] {
         assert!(cases.iter().any(|case| case.key() == wanted), "{wanted} is reached");
     }
-    // The test combines every mistake with some keys, and every key with some mistakes; every mistake at every key
-    // would take minutes.
+    // A test of every mistake at every key would take minutes.
     let texts = cases.iter().enumerate().flat_map(|(at, case)| {
         let other = UNKNOWN[at % UNKNOWN.len()];
         let mistakes = mistakes_of_unknown_key(case.key(), case.example, other, MARK);
@@ -280,7 +279,7 @@ fn no_mistake_at_an_unknown_key_shows_its_value() {
     assert!(tried > 3_000, "{tried}");
 }
 
-/// Valid configuration with secrets everywhere.
+/// Valid configuration with a secret at each place for secrets.
 const GOOD: &str = r#"version: 1
 daemon:
   push_events: {listen: "127.0.0.1:1", receivers: {a: {kind: acr, secret: CANARY-CANARY-CANARY}}}
@@ -323,7 +322,6 @@ fn try_a_piece_everywhere(good: &str) {
     let (mut tried, mut leaks) = (0, Vec::new());
     for at in ends {
         for piece in pieces {
-            // Each text has one canary, in rotation, as in `try_all`.
             tried += 1;
             let canary = CANARIES[tried % CANARIES.len()];
             let text = [&good[..at], piece, &good[at..]].concat().replace("CANARY", canary);

@@ -1,4 +1,4 @@
-//! Diagnostic: a problem or a warning at a node, before its line and column are known.
+//! Diagnostic: a problem or a warning at a node, without line and column.
 
 use std::fmt::Display;
 
@@ -11,11 +11,11 @@ pub(crate) struct Diagnostic {
     pub(super) part: Part,
     pub(super) message: String,
     pub(super) hint: Option<String>,
-    /// Place of the first occurrence, if the diagnostic is about a repetition.
+    /// Place of the first occurrence, if a key or value is repeated.
     pub(super) first: Option<(Path, Part)>,
 }
 
-/// Part of a key-value pair that the diagnostic refers to.
+/// Part of a key-value pair that the diagnostic concerns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Part {
     Key,
@@ -31,7 +31,6 @@ impl Diagnostic {
         Self { hint: Some(hint.to_string()), ..self }
     }
 
-    /// Returns the place of the diagnostic.
     pub(crate) fn path(&self) -> &[usize] {
         &self.path
     }
@@ -41,7 +40,7 @@ impl Diagnostic {
         Self { path, ..self }
     }
 
-    /// Adds the place of the first occurrence, for a repeated key or value. The message then names the line of that
+    /// Adds the place of the first occurrence of a repeated key or value. The message then names the line of that
     /// place.
     pub(crate) fn with_first(self, path: &[usize], part: Part) -> Self {
         Self { first: Some((path.to_vec(), part)), ..self }

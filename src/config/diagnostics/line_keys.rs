@@ -1,5 +1,5 @@
-//! Keys in the lines of a text that is not valid YAML. Such a text has no tree, so a value is shown only if every key
-//! of its line is a known key that takes no secret.
+//! Keys in the lines of a text that is not valid YAML. Such a text has no tree. So a line shows a value only if all
+//! keys of the line are known keys that take no secret.
 
 use std::ops::Range;
 
@@ -12,25 +12,25 @@ use crate::config::yaml::document::Format;
 enum Piece<'l> {
     /// Brackets and spaces only.
     Empty,
-    /// Text without a key: an item of a list, or the rest of a text that contains a comma.
+    /// Text without a key: an item of a list, or the rest of a text with a comma.
     Text,
-    /// Key that is joined to its value, because the space after the colon is missing.
+    /// Key joined to its value: the space after the colon is missing.
     Joined(&'l str),
     /// Key. The flag is true if text follows the key.
     Pair(&'l str, bool),
-    /// More than one key, which YAML never has in one place.
+    /// Several keys in one place, which valid YAML never has.
     Several,
 }
 
-/// Kinds of values that a key takes, in any map without secrets that has the key.
+/// Kinds of values that a key takes in the maps without secrets.
 #[derive(Clone, Copy)]
 struct AcceptedValues {
     scalar: bool,
     list: bool,
 }
 
-/// Returns the excerpt of a line of a text that is not valid YAML. A line is unchanged if it is in a section without
-/// secrets and all its keys are known keys that take no secret. The excerpt of any other line shows only the first key.
+/// Returns the excerpt of a line of a text that is not valid YAML. The whole line is shown if its section has no
+/// secrets and all its keys are known keys that take no secret. Otherwise, only the first key is shown.
 pub(crate) fn excerpt_by_keys(
     schema: &Schema,
     lines: &[&str],
@@ -57,8 +57,8 @@ pub(crate) fn excerpt_by_keys(
     Some(Excerpt { text: shown + COVER, ..excerpt })
 }
 
-/// Returns true if the values of the last of `lines` can be shown, and the section of that line has no secrets. The
-/// function reads the section only up to that line.
+/// Returns true if the last of `lines` can be shown, and the section of that line has no secrets. The function reads
+/// the section only up to that line.
 fn is_among_settings(schema: &Schema, lines: &[&str], format: Format) -> bool {
     let outermost = |line: &&str| line.starts_with(|c: char| !c.is_whitespace() && c != '#' && c != '-');
     let Some(at) = lines.iter().rposition(outermost) else { return false };
@@ -72,19 +72,18 @@ fn is_among_settings(schema: &Schema, lines: &[&str], format: Format) -> bool {
                 && lines.split_last().is_some_and(|(line, above)| shows_values(schema, line, above)))
 }
 
-/// Returns true if an outermost line of the text begins with a key that is known at the top level, or that nearly
-/// matches such a key.
+/// Returns true if an outermost line of the text begins with a key of the top level, or with a similar key.
 fn may_be_configuration(schema: &Schema, lines: &[&str]) -> bool {
     let outermost = |line: &&&str| !line.starts_with([' ', '\t', '-', '#']);
     lines.iter().filter(outermost).filter_map(|line| first_key(line)).any(|key| schema.is_top_level(key))
 }
 
-/// Returns the parts of a line that may be keys, even if YAML does not read them as keys.
+/// Returns the parts of a line that may be keys. Some parts are no keys in YAML.
 pub(crate) fn find_keys(line: &str) -> impl Iterator<Item = &str> {
     line.split([',', '{', '[']).filter_map(first_key)
 }
 
-/// Returns the text before the first colon of a line, if that text looks like a key.
+/// Returns the text before the first colon of a line, if the text looks like a key.
 fn first_key(line: &str) -> Option<&str> {
     let (key, _) = line.split_once(':')?;
     let key = key.trim_start_matches([' ', '\t', '-', '{']).trim_matches(['"', '\'', ' ']);
@@ -100,7 +99,7 @@ fn shows_values(schema: &Schema, line: &str, above: &[&str]) -> bool {
             Piece::Empty => {}
             Piece::Text if last.is_some_and(|takes| takes.list) => {}
             Piece::Pair(key, has_value) => match values_of_setting(schema, key) {
-                // Text in a bracket right after a key is meant as the value of the key.
+                // A list directly after a key, as in `key: [a, b]`, contains the values of the key.
                 Some(takes) if !has_value => last = Some(AcceptedValues { list: takes.list || takes.scalar, ..takes }),
                 Some(takes) if takes.scalar => last = Some(takes),
                 _ => return false,
@@ -113,7 +112,7 @@ fn shows_values(schema: &Schema, line: &str, above: &[&str]) -> bool {
     true
 }
 
-/// Returns true if a line has a key that no map without secrets has.
+/// Returns true if a line has a key that is unknown in all maps without secrets.
 pub(crate) fn has_unknown_key(schema: &Schema, line: &str) -> bool {
     let written = line.split_once(" #").map_or(line, |(written, _)| written);
     !written.trim_start().starts_with('#')
@@ -124,12 +123,13 @@ pub(crate) fn has_unknown_key(schema: &Schema, line: &str) -> bool {
         })
 }
 
-/// Returns the kinds of values that the key above a list item takes. The item is on a line of its own.
+/// Returns the kinds of values that the key above a list item takes. The list item is a separate line.
 fn values_of_key_above(schema: &Schema, above: &[&str]) -> Option<AcceptedValues> {
     above.iter().rev().find_map(|line| last_key(line)).flatten().and_then(|key| values_of_setting(schema, key))
 }
 
-/// Returns the last key of a line: `None` if the line has no key, and an inner `None` if the key cannot be determined.
+/// Returns the last key of a line. If the line has no key, returns `None`. If the key cannot be determined, the inner
+/// value is `None`.
 #[expect(clippy::option_option, reason = "the outer `None` means that the line has no key")]
 fn last_key(line: &str) -> Option<Option<&str>> {
     if line.trim_start().starts_with('#') {
@@ -143,7 +143,8 @@ fn last_key(line: &str) -> Option<Option<&str>> {
     split_pieces(line).filter_map(key).last()
 }
 
-/// Returns the kinds of values that a key takes in the maps without secrets, or `None` if no such map has the key.
+/// Returns the kinds of values that a key takes in the maps without secrets. If no such map has the key, returns
+/// `None`.
 fn values_of_setting(schema: &Schema, name: &str) -> Option<AcceptedValues> {
     let keys = schema.tables_of_settings().filter_map(|table| table.find(name));
     let keys = keys.filter(|key| !schema.leads_to_secrets(key.name));
@@ -166,9 +167,9 @@ fn accepted_values(shape: &Shape) -> AcceptedValues {
     AcceptedValues { scalar: !is_map, list: matches!(shape, Shape::Texts { .. } | Shape::List | Shape::Words(_)) }
 }
 
-/// Returns the ranges, in characters, of the values on a line that belong to other pairs than the pair at `column`. A
-/// value is not in a range if a map without secrets has its key. The line is one of a file without known keys, where
-/// the value of each neighbor may be a secret. A line with one pair has no ranges.
+/// Returns the ranges of the values on a line, in characters, without the pair at `column`. The line is from a file
+/// without known keys, so each of these values may be a secret. If the key of a value is known in a map without
+/// secrets, the result omits the value. A line with one pair has no ranges.
 pub(super) fn find_values_of_neighbors(schema: &Schema, line: &str, column: usize) -> Vec<Range<usize>> {
     let pieces: Vec<(Range<usize>, Piece<'_>)> =
         split_ranges(line).map(|bytes| (bytes.clone(), parse_piece(&line[bytes]))).collect();
@@ -184,7 +185,7 @@ pub(super) fn find_values_of_neighbors(schema: &Schema, line: &str, column: usiz
         let is_neighbor = !(count(bytes.start)..=count(bytes.end)).contains(&column);
         let value = match piece {
             Piece::Empty => continue,
-            // The rest of a value that contains a comma, or an item of a list.
+            // The piece is an item of a list, or the rest of a value with a comma.
             Piece::Text => 0,
             Piece::Pair(key, _) => {
                 covers = is_neighbor && values_of_setting(schema, key).is_none();
@@ -242,7 +243,8 @@ fn parse_piece(text: &str) -> Piece<'_> {
     }
 }
 
-/// Returns the known key at the beginning of a line that is joined to its value, and the column of the key, from 1.
+/// Returns the known key at the beginning of a line, if the key is joined to its value. Also returns the column of the
+/// key, from 1.
 pub(crate) fn find_joined_key<'l>(schema: &Schema, line: &'l str) -> Option<(&'l str, usize)> {
     let text = line.trim_start_matches([' ', '-']);
     let has_pair = text.char_indices().any(|(at, c)| c == ':' && ends_key(text, at));
@@ -250,14 +252,14 @@ pub(crate) fn find_joined_key<'l>(schema: &Schema, line: &'l str) -> Option<(&'l
     Some((key, line.chars().count() - text.chars().count() + 1))
 }
 
-/// Returns the word before the first colon, if text follows the colon without a space.
+/// Returns the word before the first colon, if no space follows the colon.
 fn split_joined(text: &str) -> Option<&str> {
     let (key, value) = text.split_once(':')?;
     let is_word = !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphabetic() || b == b'_');
     (is_word && !value.is_empty() && !value.starts_with([' ', '/'])).then_some(key)
 }
 
-/// Returns true if the colon at a byte ends a key: a space or nothing follows, or the key is in quotes.
+/// Returns true if the colon at byte `at` ends a key: a space or the end of the text follows, or the key is in quotes.
 fn ends_key(text: &str, at: usize) -> bool {
     let next = text[at + 1..].chars().next();
     next.is_none_or(char::is_whitespace) || text[..at].ends_with(['"', '\''])

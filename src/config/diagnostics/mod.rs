@@ -1,4 +1,4 @@
-//! Diagnostics of a configuration: problems and warnings with place, line, caret and remedy, and without secrets.
+//! Diagnostics of a configuration: problems and warnings with line, caret and remedy, and without secrets.
 
 #[cfg(test)]
 mod canary_tests;

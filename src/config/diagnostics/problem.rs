@@ -1,27 +1,25 @@
-//! Problems of a configuration, and their display: `file:line:column`, the line, a caret and a remedy. The modules that
-//! find a problem write its message.
+//! Problems of a configuration, and their display: `file:line:column`, the line, a caret and a remedy.
 
 use std::fmt;
 
-/// Text that is shown instead of a secret.
+/// Replacement for a secret in a message.
 pub(crate) const COVER: &str = "***";
-/// Maximum number of problems that are shown; the rest is only counted.
+/// Maximum number of problems that are shown. Further problems are only counted.
 const SHOWN: usize = 50;
-/// Maximum number of characters of a long line that are shown.
+/// Maximum number of characters shown of a line.
 const WINDOW: usize = 160;
 
 /// All problems of one configuration, in the order of the files; never empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problems {
     found: Vec<Problem>,
-    /// Number of further problems, which are only counted.
+    /// Number of problems beyond `found`.
     more: usize,
 }
 
-/// One problem, with its place.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Problem {
-    /// File name, as the caller gave it.
+    /// File name from the caller.
     pub file: String,
     /// Line, from 1; 0 if the problem concerns the file as a whole.
     pub line: usize,
@@ -29,13 +27,13 @@ pub struct Problem {
     pub column: usize,
     /// Description of the problem.
     pub message: String,
-    /// Remedy, if one is known: ``did you mean `schedule`?``.
+    /// Remedy, such as ``did you mean `schedule`?``; `None` if no remedy is known.
     pub hint: Option<String>,
     #[serde(skip)]
     pub(crate) excerpt: Option<Excerpt>,
 }
 
-/// One line of the file, without secrets, and its range to underline.
+/// One line of the file without secrets, and the range to underline.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Excerpt {
     /// Line of the file.
@@ -47,7 +45,7 @@ pub(crate) struct Excerpt {
 }
 
 impl Problems {
-    /// Returns the problems in the order of the file. The list ends after the first fifty; see [`Problems::more`].
+    /// Returns the first fifty problems, in the order of the file. [`Problems::more`] counts the remaining problems.
     #[must_use]
     pub fn as_slice(&self) -> &[Problem] {
         &self.found
@@ -59,7 +57,7 @@ impl Problems {
         self.more
     }
 
-    /// Returns the first problem as one line, without the line of the file, and the number of further problems.
+    /// Returns one line with the first problem and the number of further problems.
     #[must_use]
     pub fn headline(&self) -> String {
         let first = self.found.first().map(|problem| Problem { excerpt: None, ..problem.clone() }.to_string());
@@ -91,8 +89,8 @@ impl Problems {
         })
     }
 
-    /// Creates the list of problems. Returns `None` if `found` is empty. `more` is the number of further known
-    /// problems.
+    /// Creates the list of problems. Returns `None` if `found` is empty. `more` is the number of problems beyond
+    /// `found`.
     pub(crate) fn new(mut found: Vec<Problem>, more: usize) -> Option<Self> {
         found.sort_by_key(|problem| (problem.line, problem.column));
         let more = more + found.len().saturating_sub(SHOWN);
@@ -149,7 +147,7 @@ impl fmt::Display for Problem {
 }
 
 impl Excerpt {
-    /// Returns the line as a terminal can show it, the spaces before the carets, and the carets.
+    /// Returns the printable line, the spaces before the carets, and the carets.
     fn drawn(&self) -> (String, String, String) {
         let characters: Vec<char> = self.text.chars().collect();
         let start = self.start.min(characters.len());
@@ -165,8 +163,8 @@ impl Excerpt {
     }
 }
 
-/// Returns the character that is printed for `c`. A tab becomes a space, so that the caret is in the right column.
-/// Every other character that moves a cursor or changes the direction of writing is replaced.
+/// Returns the character that is printed for `c`. A tab becomes a space, because a tab would move the caret to a wrong
+/// column. Other characters that move the cursor or change the direction of text are replaced.
 fn drawable(c: char) -> char {
     match c {
         '\t' => ' ',
@@ -176,7 +174,7 @@ fn drawable(c: char) -> char {
     }
 }
 
-/// Returns the number of terminal cells of a character: East Asian wide characters and emoji take two.
+/// Returns the number of terminal cells of a character. East Asian wide characters and emoji take two cells.
 fn cells(c: char) -> usize {
     match u32::from(c) {
         0x0300..=0x036f | 0xfe00..=0xfe0f => 0,

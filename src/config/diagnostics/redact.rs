@@ -1,5 +1,5 @@
-//! Redaction of secrets in the lines that problems show. A typo is often right beside a password, so the module covers
-//! every text that may be a secret.
+//! Redaction of secrets in the lines that problems show. The module covers every text that may be a secret, because a
+//! mistake is often directly beside a password.
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -13,36 +13,36 @@ use crate::config::keys::schema::Schema;
 use crate::config::yaml::document::{Document, Format};
 use crate::config::yaml::node::{affordable, locate};
 
-/// Maximum number of secrets in a file. No line of a file with more secrets is shown.
+/// Maximum number of secrets in a file. If a file has more secrets, no line of the file is shown.
 const MOST: usize = 600;
 
-/// Minimum length in bytes of a part of a secret that counts as a secret itself.
+/// Minimum length of a part of a secret that is covered as a secret, in bytes.
 const SHORTEST_PART: usize = 4;
 
 /// Separators between the parts of a text.
 const SEPARATORS: [char; 16] = ['/', '@', '?', '&', '=', ':', '#', ' ', ',', '"', '\'', '{', '}', '[', ']', '\n'];
 
-/// Masks of one file: the parts of its lines to cover, and the texts that no message may contain.
+/// Masks of one file: the ranges of its lines to cover, and the texts that no message may contain.
 pub(crate) struct Masks {
-    /// Ranges to cover, each with its line, in characters.
+    /// Line and character range of each covered text.
     covered: Vec<(usize, Range<usize>)>,
     /// Lines on which only the comment is covered.
     remarks: HashSet<usize>,
     /// True if no line of the file can be shown.
     hides_lines: bool,
     schema: &'static Schema,
-    /// True if the file has the keys of the schema.
+    /// True if the schema describes the keys of the file.
     has_table: bool,
     /// Texts that no message may contain.
     texts: Vec<String>,
 }
 
 impl Masks {
-    /// Creates the masks of a file. A file of unknown format shows no lines.
+    /// Creates the masks of a file. If the format of the file is unknown, no line is shown.
     pub(crate) fn new(document: &Document, lines: &[&str]) -> Self {
         let Document { text, format, schema, .. } = document;
         let mut secrets = find_secrets(document);
-        // A key of letters only is more likely a key of another program than a secret. So a message may repeat such a
+        // A key with only letters is more likely a key of another program than a secret, so a message may repeat the
         // key.
         let is_name = |secret: &&PossibleSecret<'_>| {
             secret.part == Part::Key && secret.text.bytes().all(|b| b.is_ascii_alphabetic() || b == b'_')
@@ -66,18 +66,18 @@ impl Masks {
             }
         }
         let mut texts: Vec<String> = texts.into_iter().filter(|text| !text.trim().is_empty()).collect();
-        // Longest first, because a shorter text may be a part of a longer one.
+        // The longest text is covered first, because a shorter text may be a part of a longer text.
         texts.sort_by(|one, other| other.len().cmp(&one.len()).then_with(|| one.cmp(other)));
         Self { covered, remarks, hides_lines, schema, has_table: *format != Format::Foreign, texts }
     }
 
-    /// Returns a message with `***` instead of each secret. The message still describes the problem.
+    /// Returns a message with `***` instead of each secret.
     pub(crate) fn message(&self, message: &str) -> String {
         let mut message = message.to_owned();
         for text in &self.texts {
             for written in [text.clone(), text.escape_debug().to_string()] {
                 message = if is_word(&written) {
-                    // An ordinary word in a message does not reveal the secret, so only quoted text is covered.
+                    // A plain word in a message does not reveal the secret, so only the quoted word is covered.
                     let quoted = |message: String, quote| {
                         message.replace(&format!("{quote}{written}{quote}"), &format!("{quote}{COVER}{quote}"))
                     };
@@ -95,7 +95,7 @@ impl Masks {
         message
     }
 
-    /// Returns the excerpt of a line without its secrets, or `None` if the line cannot be shown or is empty.
+    /// Returns the excerpt of a line without its secrets. If the line is empty or cannot be shown, returns `None`.
     pub(crate) fn excerpt(&self, line: usize, excerpt: Excerpt) -> Option<Excerpt> {
         if self.hides_lines || excerpt.text.trim().is_empty() {
             return None;
@@ -109,7 +109,7 @@ impl Masks {
         if !ranges.is_empty() || self.remarks.contains(&line) {
             ranges.extend(find_properties(&excerpt.text));
         }
-        // A comment beside a secret may contain the old secret, and a secret may be commented out.
+        // A comment beside a secret may contain the previous secret.
         if let Some(comment) = find_comment(&excerpt.text, ranges.last().map_or(0, |last| last.end)) {
             let comment_text: String = excerpt.text.chars().skip(comment.start).collect();
             let suspect = find_keys(&comment_text).any(|key| self.schema.leads_to_secrets(key))
@@ -130,7 +130,7 @@ impl Masks {
     }
 }
 
-/// Returns the excerpt with one range covered and its caret moved accordingly.
+/// Covers one range of the excerpt, and moves the caret.
 fn cover_range(excerpt: Excerpt, range: Range<usize>) -> Excerpt {
     let Excerpt { text, start, length } = excerpt;
     let characters: Vec<char> = text.chars().collect();
@@ -148,13 +148,14 @@ fn cover_range(excerpt: Excerpt, range: Range<usize>) -> Excerpt {
     Excerpt { text, start, length }
 }
 
-/// Returns true if a text is one word of lower-case letters, as in a sentence.
+/// Returns true if a text is one plain word: lower-case letters and `_`.
 fn is_word(text: &str) -> bool {
     text.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
 }
 
-/// Returns the parts of a secret that a message may repeat alone: the parts of a login or of a query, and every part
-/// that is not a plain word.
+/// Returns the parts of a secret that are covered separately:
+/// - the parts of a login or of a query
+/// - every part that is no plain word
 fn split_secret(text: &str) -> impl Iterator<Item = &str> {
     let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
     let login = rest.rsplit_once('@').map_or("", |(login, _)| login);
@@ -168,8 +169,8 @@ fn split_secret(text: &str) -> impl Iterator<Item = &str> {
     all.chain(of_login).chain(of_query.filter(|part| part.len() >= SHORTEST_PART))
 }
 
-/// Returns the anchors, aliases and tags of a line. YAML reads a password that begins with `&` as an anchor, with `*`
-/// as an alias, and with `!` as a tag.
+/// Returns the anchors, aliases and tags of a line. YAML reads a password that begins with `&` as an anchor. A password
+/// that begins with `*` is an alias, and a password that begins with `!` is a tag.
 fn find_properties(line: &str) -> Vec<Range<usize>> {
     let characters: Vec<char> = line.chars().collect();
     let begins = |at: usize| {
@@ -189,9 +190,8 @@ fn find_comment(line: &str, column: usize) -> Option<Range<usize>> {
     Some(at + 1..usize::MAX)
 }
 
-/// Covers one scalar, which begins at `line` and `column`. The cover ends with the scalar if the scalar ends in that
-/// line, otherwise with the line. The cover of a scalar on several lines also includes the next lines, up to a comma or
-/// a bracket.
+/// Covers the scalar at `line` and `column`. If the end of the scalar is unknown, covers the rest of the line. Then the
+/// cover continues on further lines, up to a closing quote or a delimiter.
 fn cover(lines: &[&str], line: usize, column: usize, text: &str, covered: &mut Vec<(usize, Range<usize>)>) {
     let written = lines.get(line - 1).copied().unwrap_or_default();
     let tail: String = written.chars().skip(column - 1).collect();
@@ -220,7 +220,7 @@ fn cover(lines: &[&str], line: usize, column: usize, text: &str, covered: &mut V
     }
 }
 
-/// Returns true if quoted text begins at a place.
+/// Returns true if quoted text begins at this place.
 fn is_quoted(lines: &[&str], line: usize, column: usize) -> bool {
     let written = lines.get(line - 1).copied().unwrap_or_default();
     written.chars().nth(column - 1).is_some_and(|c| matches!(c, '"' | '\''))

@@ -1,5 +1,5 @@
-//! Report of diagnostics: converts diagnostics at nodes into [`Problem`]s with lines and columns, and covers the
-//! secrets in the lines that are shown.
+//! Report of diagnostics: converts diagnostics into [`Problem`]s with lines and columns, and covers the secrets in the
+//! lines.
 
 use super::diagnostic::{Diagnostic, Part};
 use super::problem::{Excerpt, Problem, Problems};
@@ -8,11 +8,11 @@ use super::text::{measure_token, split_lines};
 use crate::config::yaml::document::Document;
 use crate::config::yaml::node::{Node, Path, affordable, locate};
 
-/// Maximum number of problems whose lines are determined; nobody reads more problems.
+/// Maximum number of problems whose lines are determined.
 const MOST_LOCATED: usize = 100;
 
-/// Finds the lines and columns of all diagnostics of one file. Returns `None` if `found` is empty. `find_origin`
-/// returns the file that contains a first occurrence, and the place in that file.
+/// Converts all diagnostics of one file. Returns `None` if `found` is empty. For a first occurrence, `find_origin`
+/// returns the file and the place in that file.
 pub(crate) fn locate_problems<'d>(
     document: &Document,
     found: Vec<Diagnostic>,
@@ -45,7 +45,7 @@ pub(crate) fn locate_problems<'d>(
     Problems::new(problems.collect(), more)
 }
 
-/// Returns the number of characters that the key or value takes in its line.
+/// Returns the number of characters of the key or value in its line.
 fn measure_width(root: &Node, path: &[usize], part: Part, line: &str, column: usize) -> usize {
     let tail: String = line.chars().skip(column - 1).collect();
     let Some((key, node)) = find_node(root, path) else { return 1 };

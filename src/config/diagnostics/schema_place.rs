@@ -1,5 +1,5 @@
-//! Places in the tree of a configuration: the keys that the schema has at a place, and a flag for values that can be
-//! shown there. [`Schema`] checks the text of the values.
+//! Places in the tree of a configuration. A place has the keys that the schema permits at the place, and a flag that
+//! permits to show values. [`Schema`] checks the text of the values.
 
 use crate::config::keys::nearest::find_nearest;
 use crate::config::keys::schema::{Schema, Secrecy};
@@ -7,12 +7,12 @@ use crate::config::keys::secret_text::is_one_word;
 use crate::config::keys::table::{Key, Shape, Table};
 use crate::config::yaml::node::Node;
 
-/// Place in the tree: the value of a key, or an item of the list that is the value.
+/// Place in the tree: the value of a key, or an item of the list under a key.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SchemaPlace {
     schema: &'static Schema,
     keys: PlaceKeys,
-    /// True if the key of a scalar permits that the scalar is shown.
+    /// True if a scalar at this place may be shown.
     shows_scalars: bool,
 }
 
@@ -21,19 +21,19 @@ pub(crate) struct SchemaPlace {
 enum PlaceKeys {
     /// Keys of a table.
     Table(&'static Table),
-    /// Names that the operator chose, each with a map that has the keys of the table.
+    /// Names that the operator chose. Under each name is a map with the keys of the table.
     Named(&'static Table),
     /// `env` and `file` of a secret.
     Secret,
-    /// Names that the operator chose, each with a secret.
+    /// Names that the operator chose. Under each name is a secret.
     Secrets,
-    /// Names that the operator chose, each with a text.
+    /// Names that the operator chose. Under each name is a text.
     TextsByName,
-    /// No keys: the text by a name of such a map.
+    /// Text under a name of [`PlaceKeys::TextsByName`], which has no keys.
     TextByName,
     /// No known keys.
     Unknown,
-    /// Keys of another program, which has no table.
+    /// Keys of another program, which are not in a table.
     Foreign,
 }
 
@@ -43,12 +43,12 @@ impl SchemaPlace {
         Self { schema, keys: PlaceKeys::Table(schema.root()), shows_scalars: false }
     }
 
-    /// Returns the place that represents every place in a file of another program.
+    /// Returns the place for every node of a file of another program.
     pub(crate) fn foreign(schema: &'static Schema) -> Self {
         Self { schema, keys: PlaceKeys::Foreign, shows_scalars: true }
     }
 
-    /// Returns the place below an unknown key. No key below an unknown key is known, so no value there can be shown.
+    /// Returns the place below an unknown key, where no value can be shown.
     fn unknown(schema: &'static Schema) -> Self {
         Self { schema, keys: PlaceKeys::Unknown, shows_scalars: false }
     }
@@ -56,8 +56,7 @@ impl SchemaPlace {
     /// Returns the place of a value with this shape.
     fn from_shape(schema: &'static Schema, shape: &Shape) -> Self {
         let (keys, takes_scalars) = match shape {
-            // The name of such a key shows that its value is a secret. [`Schema`] decides by the name which values may
-            // be shown.
+            // The name of the key shows that the value is a secret. [`Schema`] decides by this name about each value.
             Shape::Secret => (PlaceKeys::Secret, true),
             Shape::Secrets => (PlaceKeys::Secrets, true),
             Shape::TextsByName => (PlaceKeys::TextsByName, true),
@@ -78,8 +77,7 @@ impl SchemaPlace {
             | Shape::List
             | Shape::Words(_) => (PlaceKeys::Unknown, true),
         };
-        // If a scalar is written instead of a map without secrets, the scalar is shown, because the operator needs to
-        // see this mistake.
+        // An operator who writes a scalar instead of a map without secrets needs to see the scalar.
         let is_plain_map = matches!(keys, PlaceKeys::Table(table) | PlaceKeys::Named(table) if !takes_secrets(table));
         Self { schema, keys, shows_scalars: takes_scalars || is_plain_map }
     }
@@ -94,7 +92,7 @@ impl SchemaPlace {
             }
             PlaceKeys::Secret if matches!(key, "env" | "file") => Self { shows_scalars: true, ..unknown },
             PlaceKeys::Secrets => Self::from_shape(self.schema, &Shape::Secret),
-            // A misplaced key with a secret looks like a name.
+            // A secret key at the wrong place looks like a name.
             PlaceKeys::TextsByName => Self { keys: PlaceKeys::TextByName, ..unknown },
             PlaceKeys::TextByName | PlaceKeys::Secret | PlaceKeys::Unknown => unknown,
             PlaceKeys::Foreign => self,
@@ -106,12 +104,12 @@ impl SchemaPlace {
         self.schema
     }
 
-    /// Returns true if the key of a scalar permits that the scalar is shown.
+    /// Returns true if a scalar at this place may be shown.
     pub(crate) fn shows_scalars(self) -> bool {
         self.shows_scalars
     }
 
-    /// Returns true if a scalar at this place is the text by a free name of a map.
+    /// Returns true if this place is the text under a name of a map of texts.
     pub(crate) fn is_text_by_name(self) -> bool {
         matches!(self.keys, PlaceKeys::TextByName)
     }
@@ -121,8 +119,8 @@ impl SchemaPlace {
         !matches!(self.keys, PlaceKeys::Unknown | PlaceKeys::TextByName)
     }
 
-    /// Returns true if a key of the map at this place is only a name and contains nothing that may be a secret. `value`
-    /// is the value of the key.
+    /// Returns true if a key of the map at this place contains only a name, without a part that may be a secret.
+    /// `value` is the value of the key.
     pub(crate) fn takes_name(self, name: &str, value: &Node) -> bool {
         match self.keys {
             PlaceKeys::Table(table) => is_name(self.schema, name, value, table),
@@ -136,7 +134,7 @@ impl SchemaPlace {
     }
 }
 
-/// Returns true if a table has a key that takes a secret, at any level.
+/// Returns true if a map with the keys of `table` takes a secret, at any level.
 fn takes_secrets(table: &'static Table) -> bool {
     table.keys().any(is_secret) || table.below().any(takes_secrets)
 }
@@ -145,9 +143,12 @@ fn is_secret(key: &Key) -> bool {
     matches!(key.shape, Shape::Secret | Shape::Secrets)
 }
 
-/// Returns true if a key of a map with the keys of `table` is only a name. In `api_key:VALUE` the key is not only a
-/// name, because the space after the colon is missing; in `{api_key, VALUE}` the second key is not a name. A known key
-/// that is joined to a value counts as a name if the value can be shown.
+/// Returns true if a key of a map with the keys of `table` contains only a name. After two mistakes,
+/// YAML reads a secret as a key or as a part of a key:
+/// - `api_key:VALUE`, without the space after the colon
+/// - `{api_key, VALUE}`, where YAML reads both texts as keys
+///
+/// If the value can be shown, a known key with a joined value counts as a name.
 pub(crate) fn is_name(schema: &'static Schema, name: &str, value: &Node, table: &'static Table) -> bool {
     let shows_value = |key: &Key| !is_secret(key) && SchemaPlace::from_shape(schema, &key.shape).shows_scalars;
     let swallowed = || name.split_once(':').and_then(|(head, _)| table.find(head)).is_some_and(shows_value);
@@ -156,7 +157,8 @@ pub(crate) fn is_name(schema: &'static Schema, name: &str, value: &Node, table: 
     is_one_word(name) && !may_be_value || name == "<<" || table.find(name).is_some() || swallowed()
 }
 
-/// Returns true if a name that the operator chose is not a key joined to its value: the text after a colon is a port.
+/// Returns true if a name that the operator chose is no key with a joined value. In a host name, a port follows the
+/// colon.
 pub(crate) fn is_host_like(name: &str) -> bool {
     name.split_once(':').is_none_or(|(head, rest)| {
         let is_port = !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit()) && rest.len() <= 5;
@@ -164,8 +166,7 @@ pub(crate) fn is_host_like(name: &str) -> bool {
     })
 }
 
-/// Returns true if a tree is a configuration: a map with a key that is known at the top level, or that nearly matches
-/// such a key.
+/// Returns true if a tree is a configuration: a map with a key of the top level, or with a similar key.
 pub(crate) fn is_configuration(schema: &Schema, root: &Node) -> bool {
     match root {
         Node::Map(pairs) => pairs.is_empty() || pairs.iter().any(|(key, _)| schema.is_top_level(key)),
@@ -184,7 +185,7 @@ mod tests {
         let keys: Vec<&Key> = SCHEMA.tables().flat_map(Table::keys).filter(|key| is_secret(key)).collect();
         assert!(keys.len() > 5, "{keys:?}");
         for key in keys {
-            // Variables of a command are within `credentials`, where every value counts as a secret.
+            // Variables of a command are below `credentials`, where every value counts as a secret.
             assert!(SCHEMA.leads_to_secrets(key.name) || matches!(key.shape, Shape::Secrets), "{}", key.name);
         }
     }

@@ -1,5 +1,4 @@
-//! Search of a tree for values and keys that may be secrets. The search considers mainly the place of a text, and less
-//! its appearance.
+//! Search of a tree for values and keys that may be secrets. The place of a text matters more than its appearance.
 
 use super::diagnostic::Part;
 use super::schema_place::SchemaPlace;
@@ -12,7 +11,7 @@ use crate::config::yaml::node::{Node, Path};
 pub(super) struct PossibleSecret<'n> {
     pub(super) path: Path,
     pub(super) part: Part,
-    /// Text as the parser read it.
+    /// Text from the parser.
     pub(super) text: &'n str,
     pub(super) suspicion: Suspicion,
 }
@@ -20,10 +19,9 @@ pub(super) struct PossibleSecret<'n> {
 /// Reason to cover a text.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Suspicion {
-    /// Secret, by its key or by its appearance. The text is covered in lines and in messages.
+    /// Secret by its key or by its appearance. The text is covered in lines and in messages.
     Secret,
-    /// Value under an unknown key. No code reads the value, so no message repeats it, and the value is covered only in
-    /// lines.
+    /// Value under an unknown key. The text is covered only in lines, because no message repeats the value.
     Unread,
     /// Harmless value. A comment beside the value may contain a secret.
     Remark,
@@ -41,18 +39,18 @@ pub(super) fn find_secrets(document: &Document) -> Vec<PossibleSecret<'_>> {
     secrets
 }
 
-/// Context of a node.
+/// Context of a node in the search.
 #[derive(Clone, Copy)]
 struct Context {
     secrecy: Secrecy,
-    /// True if the keys above a scalar make it a possible secret.
+    /// True if a key above a scalar makes the scalar a possible secret.
     secret: bool,
     place: SchemaPlace,
 }
 
 impl Context {
     fn suspect(self, text: &str) -> Option<Suspicion> {
-        // A text by a free name is read, so a message may repeat the text.
+        // The program reads texts under free names, so a message may contain such a text.
         if self.secret || self.place.is_text_by_name() || self.place.schema().hides_secret(text) {
             Some(Suspicion::Secret)
         } else {
@@ -60,11 +58,10 @@ impl Context {
         }
     }
 
-    /// Returns the suspicion of a key in the map at this place.
     fn suspect_key(self, key: &str, value: &Node) -> Option<Suspicion> {
         let schema = self.place.schema();
-        // A key that contains a value is shown if that value would be shown. Below an unknown key, only plain words and
-        // keys of other maps are shown.
+        // If a key contains a value, the key is shown only if the value could be shown. Below an unknown key, only
+        // plain words and known keys are shown.
         if !schema.may_show(key, self.secrecy) || !self.place.takes_name(key, value) {
             Some(Suspicion::Secret)
         } else {
@@ -76,12 +73,11 @@ impl Context {
 }
 
 /// Collects the values that may be secrets:
-/// - everything below a key that sounds like a secret or a section that has secrets, except values known to be harmless
-///   there
-/// - everything below a key that is unknown at its place
+/// - every value below a key that sounds like a secret, or below a section with secrets, except harmless values
+/// - every value below a key that is unknown at its place
 /// - texts that look like a secret, at any place
 ///
-/// A key may be joined to its value, as in `password:hunter2`. So an unknown key in these places also counts as a
+/// A key may be joined to its value, as in `password:hunter2`. So an unknown key at these places also counts as a
 /// secret.
 fn collect<'n>(node: &'n Node, path: &mut Path, context: Context, secrets: &mut Vec<PossibleSecret<'n>>) {
     let schema = context.place.schema();
@@ -114,7 +110,7 @@ fn collect<'n>(node: &'n Node, path: &mut Path, context: Context, secrets: &mut 
                 Node::Text(text) | Node::Number(text) | Node::Tagged(text) => text,
                 Node::Bool(true) => "true",
                 Node::Bool(false) => "false",
-                // A null needs no cover, but a comment beside the null does.
+                // Only a comment beside a null may contain a secret.
                 _ => "",
             };
             let suspicion = context.suspect(text);
@@ -128,7 +124,7 @@ fn collect<'n>(node: &'n Node, path: &mut Path, context: Context, secrets: &mut 
     }
 }
 
-/// Returns true if a value has a form that its key takes, and is not a secret.
+/// Returns true if a value has the form for its key and is no secret.
 fn is_harmless(schema: &Schema, key: &str, value: &Node) -> bool {
     match value {
         Node::Text(text) | Node::Number(text) => schema.is_harmless(key, text),

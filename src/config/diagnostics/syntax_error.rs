@@ -1,4 +1,4 @@
-//! Syntax errors of text that is not valid YAML: the parser's error in the operator's terms, with the probable mistake.
+//! Syntax errors of a text that is not valid YAML. The module explains the error of the parser to an operator.
 
 use super::line_keys::{excerpt_by_keys, find_joined_key};
 use super::problem::{Excerpt, Problem, Problems};
@@ -7,13 +7,13 @@ use crate::config::keys::schema::Schema;
 use crate::config::yaml::document::Format;
 use crate::config::yaml::expand::{EXPRESSION, EXPRESSION_HINT};
 
-/// Explanations of the parser's messages. A row has a part of the parser's message, our message and the remedy. The
-/// first row whose part occurs in the parser's message applies.
+/// Explanations of the parser's messages: a part of the parser's message, the message for the operator, and the remedy.
+/// The first row that matches applies.
 const MEANINGS: [(&str, &str, Option<&str>); 18] = [
     ("scanning an alias", "YAML reads text that begins with `*` as an alias", Some("quote the value")),
     ("unknown anchor", "YAML reads text that begins with `*` as an alias", Some("quote the value")),
     ("cannot start any token", "this character cannot begin unquoted text in YAML", Some("quote the text")),
-    // The parser's message would repeat the value, which may be a secret.
+    // The message of the parser would repeat the value, which may be a secret.
     ("invalid value", "a value does not fit its YAML tag", Some("remove the tag")),
     ("tab character", "a tab in the indentation", Some("indent with spaces")),
     ("more than one document", "there is more than one YAML document", Some("remove this line and all lines after it")),
@@ -47,7 +47,7 @@ const MEANINGS: [(&str, &str, Option<&str>); 18] = [
     ("a plain key", "a key is not plain text", Some("quote text that contains `{` or `[`")),
 ];
 
-/// Creates the single problem of a text that cannot be read as YAML.
+/// Creates the problem for a text that is not valid YAML.
 pub(crate) fn describe_syntax_error(
     schema: &Schema,
     file: &str,
@@ -79,8 +79,8 @@ pub(crate) fn describe_syntax_error(
     Problems::from_problem(problem)
 }
 
-/// Returns the place to point at: the opening place of an unclosed construct, otherwise the place where the parser
-/// stopped.
+/// Returns the line and column of the mistake. If a construct is not closed, the place is its beginning. Otherwise, the
+/// place is the position at which the parser stopped.
 fn find_mistake(schema: &Schema, lines: &[&str], error: &serde_yaml::Error, whole: &str) -> (usize, usize) {
     if (whole.contains("scanning a quoted scalar") && whole.contains("end of stream"))
         || whole.contains("expected ',' or")
@@ -109,13 +109,13 @@ fn find_mistake(schema: &Schema, lines: &[&str], error: &serde_yaml::Error, whol
     (1, 1)
 }
 
-/// Returns true if the parser's error is about a missing colon or about a key in an unexpected place.
+/// Returns true if the error of the parser concerns a missing colon or a key in an unexpected place.
 fn is_about_keys(whole: &str) -> bool {
     whole.contains("could not find expected ':'") || whole.contains("mapping values are not allowed")
 }
 
-/// Returns the place of a text that was meant as a key with its value: the text is right above the line of the next
-/// key, and YAML joins both lines to one text.
+/// Returns the place of a text directly above the line of the next key. The operator probably meant the text as a key
+/// with its value, but YAML joins the two lines to one text.
 fn find_key_above(schema: &Schema, lines: &[&str], line: usize) -> Option<(usize, usize)> {
     let above = lines.get(..line.checked_sub(1)?)?;
     let at = above.iter().rposition(|line| !line.trim().is_empty())?;
@@ -126,7 +126,7 @@ fn find_key_above(schema: &Schema, lines: &[&str], line: usize) -> Option<(usize
     joined.or_else(|| is_alone.then_some((at + 1, column)))
 }
 
-/// Returns the column to point at, the message and the remedy. `line` is `None` if the line may contain a secret.
+/// Returns the column, the message and the remedy. If the line may contain a secret, `line` is `None`.
 fn explain(line: Option<&str>, column: usize, whole: &str) -> (usize, String, Option<String>) {
     explain_line(line, column, whole).unwrap_or_else(|| match MEANINGS.iter().find(|(part, ..)| whole.contains(part)) {
         Some((_, message, hint)) => (column, (*message).to_owned(), hint.map(str::to_owned)),
@@ -134,7 +134,7 @@ fn explain(line: Option<&str>, column: usize, whole: &str) -> (usize, String, Op
     })
 }
 
-/// Explains the mistake from the line itself.
+/// Explains the mistake from the text of the line.
 fn explain_line(line: Option<&str>, column: usize, whole: &str) -> Option<(usize, String, Option<String>)> {
     let line = line?;
     if whole.contains("while scanning an alias") || whole.contains("unknown anchor") {
@@ -163,10 +163,10 @@ fn explain_line(line: Option<&str>, column: usize, whole: &str) -> Option<(usize
     None
 }
 
-/// Explains a text that begins with `*`, which YAML reads as an alias. Such a text is almost always a cron expression
-/// or a glob.
+/// Explains a text that begins with `*`, which YAML reads as an alias. The operator usually meant a cron expression or
+/// a glob.
 fn explain_star(line: &str, column: usize) -> (usize, String, Option<String>) {
-    // The parser points at the first character that an alias cannot have.
+    // The column of the parser is the first character that an alias cannot have.
     let before: Vec<char> = line.chars().take(column - 1).collect();
     let at = before.iter().rposition(|c| matches!(c, ' ' | '\t' | '[' | '{' | ',')).map_or(1, |at| at + 2);
     let tail: String = line.chars().skip(at - 1).collect();
@@ -189,8 +189,7 @@ fn word_at(line: &str, column: usize) -> String {
     line.chars().skip(column - 1).take_while(|c| !c.is_whitespace() && !matches!(c, ',' | ']' | '}')).collect()
 }
 
-/// Returns the parser's message without " at line 1 column 2", because the problem already names the place before the
-/// message.
+/// Returns the parser's message without " at line 1 column 2". The problem already names the place.
 fn without_places(whole: &str) -> String {
     let mut words: Vec<&str> = Vec::new();
     let mut rest = whole.split(' ').peekable();
@@ -218,7 +217,7 @@ mod tests {
         describe_syntax_error(&SCHEMA, file, text, format, error)
     }
 
-    /// Returns the message for a text below `defaults`, where lines may be shown.
+    /// Returns the message for a text below `defaults`, a section whose lines may be shown.
     fn message(text: &str) -> String {
         let inner: String = text.lines().map(|line| format!("  {line}\n")).collect();
         let text = format!("defaults:\n{inner}");

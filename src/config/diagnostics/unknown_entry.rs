@@ -1,8 +1,8 @@
-//! Error for a name that no entry has.
+//! Error for a name without an entry.
 
-/// Maximum length of a name that is compared with the existing names; no existing name is longer.
+/// Maximum length of a name that the suggestion compares.
 const COMPARED: usize = 64;
-/// Maximum number of names that are listed.
+/// Maximum number of names in the message.
 const LISTED: usize = 20;
 
 /// Error: no entry has this name.
@@ -14,7 +14,7 @@ pub struct UnknownEntry {
 }
 
 impl UnknownEntry {
-    /// Creates the error. The message suggests the name in `names` that was probably meant, or lists the names.
+    /// Creates the error. The message suggests the most similar name of `names`, or lists the names.
     #[must_use]
     pub fn new(name: &str, names: &[&str]) -> Self {
         let remedy = match find_near(name, names) {

@@ -1,4 +1,4 @@
-//! Problem of an unknown key, with the key that was probably meant, or the place where the key belongs.
+//! Problem of an unknown key, with a suggested key or the right place of the key.
 
 use super::diagnostic::{Diagnostic, Part};
 use super::schema_place::is_name;
@@ -8,9 +8,11 @@ use crate::config::keys::table::Table;
 use crate::config::yaml::node::Node;
 use crate::config::yaml::scalar::has_curly_quotes;
 
-/// Creates the problem of an unknown key of a map with the keys of `table`. The hint is the key that the written name
-/// means in other programs, otherwise the nearest known key, otherwise the place where the key belongs, otherwise a
-/// list of the known keys.
+/// Creates the problem of an unknown key in a map with the keys of `table`. The hint is the first of these that exists:
+/// - the key for a synonym from another program
+/// - the nearest known key
+/// - the place where the key belongs
+/// - the list of the known keys
 pub(crate) fn unknown_key(
     schema: &'static Schema,
     table: &'static Table,
@@ -51,7 +53,7 @@ pub(crate) fn unknown_key(
     found.with_hint(format!("known keys: {}", names.join(", ")))
 }
 
-/// Returns both keys of a table with exactly two keys that take the same map, and the table of that map.
+/// If a table has exactly two keys and the two keys take the same map, returns the keys and the table of that map.
 fn keys_to_the_same_map(table: &Table) -> Option<([&'static str; 2], &'static Table)> {
     let keys: Vec<_> = table.keys().map(|key| (key.name, key.shape.table())).collect();
     match keys.as_slice() {

@@ -28,7 +28,7 @@ impl fmt::Display for Warning {
     }
 }
 
-/// Warning whose line and column are not known yet.
+/// Warning without line and column.
 #[derive(Debug, Clone)]
 pub(crate) struct WarningDraft {
     /// Entry concerned; `None` if the warning concerns no entry or several.

@@ -1,4 +1,4 @@
-//! Reader of one file: its text, up to the maximum size, and its YAML.
+//! Reader of one file: its text up to the maximum size, and its YAML.
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -14,7 +14,7 @@ use crate::config::yaml::document::{Document, Format};
 use crate::config::yaml::node::{self, Node};
 use crate::regular_file;
 
-/// Maximum size of a file, in bytes: ten times the size of the largest known import.
+/// Maximum size of a file, in bytes. The largest known import has a tenth of this size.
 pub(super) const MAX_FILE: u64 = 16 << 20;
 
 /// Reads the text of the file at `path`. Blocking.
@@ -40,7 +40,7 @@ pub(crate) fn read_text(path: &Path) -> Result<String, Problems> {
     })
 }
 
-/// Returns true if a text is encoded as UTF-16: with a byte order mark, or with a zero byte in its first character.
+/// Returns true if a text is encoded in UTF-16: the text has a byte order mark, or its first character has a zero byte.
 fn is_utf16(bytes: &[u8]) -> bool {
     match bytes {
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => true,
@@ -53,7 +53,7 @@ fn is_utf16(bytes: &[u8]) -> bool {
 pub(super) fn parse_configuration(name: &str, text: &str, schema: &'static Schema) -> Result<Document, Problems> {
     let document = parse(name, text, Format::Configuration, schema)?;
     if let Some(program) = OtherProgram::detect(&document.root) {
-        // No line is shown, because the masks do not know the keys of the other program.
+        // The masks do not know the keys of the other program, so no line is shown.
         let found = Diagnostic::new(&[], Part::Value, program.message()).with_hint(program.remedy(name));
         let document = Document { format: Format::Unknown, ..document };
         let unknown = || Problems::whole_file(name, program.message());

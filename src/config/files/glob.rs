@@ -1,5 +1,5 @@
-//! Search for the files that match a pattern of `include`. The number of visited files is limited, because `/**/*.yaml`
-//! would visit the whole disk.
+//! Search for the files that match a pattern of `include`. The number of visited files is limited, because a pattern
+//! such as `/**/*.yaml` would visit the whole disk.
 
 use std::ffi::OsString;
 use std::fs;
@@ -8,7 +8,7 @@ use std::path::{Component, Path, PathBuf};
 
 use ::glob::Pattern;
 
-/// Maximum number of files and folders that are visited for one pattern.
+/// Maximum number of files and folders that the search for one pattern visits.
 const MAX_VISITED: usize = 10_000;
 
 /// Error: the files of a pattern cannot be listed.
@@ -27,8 +27,8 @@ pub(crate) fn is_pattern(path: &str) -> bool {
     path.contains(['*', '?', '['])
 }
 
-/// Returns the files and folders that match a pattern, sorted by name. `**` matches any number of folders, except
-/// folders behind symbolic links. All other patterns have the same meaning as in a shell. Blocking.
+/// Returns the files and folders that match a pattern, sorted by name. `**` matches any number of folders, but does not
+/// follow symbolic links. All other patterns have the same meaning as in a shell. Blocking.
 pub(crate) fn find(pattern: &Path) -> Result<Vec<PathBuf>, GlobError> {
     let mut steps = Vec::new();
     let mut start = PathBuf::new();
@@ -71,8 +71,8 @@ impl Search {
     fn follow(&mut self, base: PathBuf, steps: &[Step]) -> Result<(), GlobError> {
         match steps {
             [] => {
-                // If the system does not permit to inspect a file, the file is still in the result. The caller then
-                // tries to read the file, and reports the failure.
+                // If a file cannot be inspected, the file remains in the result. The caller reads the file and reports
+                // the failure.
                 let kind = fs::metadata(&base).err().map(|error| error.kind());
                 let is_absent = matches!(kind, Some(ErrorKind::NotFound | ErrorKind::NotADirectory));
                 if !is_absent && !self.found.contains(&base) {
@@ -95,7 +95,7 @@ impl Search {
                 }
                 for name in self.names(&base)? {
                     let path = base.join(name);
-                    // A link to a folder could lead in a circle.
+                    // A link to a folder could create a cycle.
                     match fs::symlink_metadata(&path) {
                         Ok(file) if file.is_dir() => self.follow(path, steps)?,
                         Ok(_) if rest.is_empty() => self.follow(path, &[])?,
@@ -107,7 +107,7 @@ impl Search {
         }
     }
 
-    /// Returns the sorted names in a folder, or no names if there is no such folder.
+    /// Returns the sorted names in a folder. If the folder does not exist, returns no names.
     fn names(&mut self, folder: &Path) -> Result<Vec<OsString>, GlobError> {
         let path = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
         let failed = |source| GlobError::Folder { path: path.to_owned(), source };

@@ -1,4 +1,4 @@
-//! Files that the `include` of a configuration names, as paths or as patterns.
+//! Files under the key `include` of a configuration: paths and patterns.
 
 use std::path::{Path, PathBuf};
 
@@ -60,8 +60,8 @@ pub(super) fn find_included(file: &Path, root: &Node, environment: Environment<'
     included
 }
 
-/// Returns the paths and patterns under `include`, relative to the file's folder, each with its place. The reader of
-/// `include` reports items that are not text.
+/// Returns the paths and patterns under `include`, relative to the folder of the file, each with its place. Other
+/// readers report items that are not text.
 pub(super) fn included_patterns(file: &Path, root: &Node, environment: Environment<'_>) -> Vec<(Vec<usize>, PathBuf)> {
     let Node::Map(pairs) = root else { return Vec::new() };
     let Some(at) = pairs.iter().position(|(key, _)| key == "include") else { return Vec::new() };

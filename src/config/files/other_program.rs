@@ -1,8 +1,8 @@
-//! Detection of a configuration of another program by its keys and values. `import` interprets the keys.
+//! Detection of a configuration of another program by its keys and values.
 
 use crate::config::yaml::node::Node;
 
-/// Program whose configuration an operator may pass to transship.
+/// Program whose configuration an operator may pass to transship by mistake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum OtherProgram {
     /// regclient's regsync.
@@ -15,7 +15,7 @@ pub(super) enum OtherProgram {
     ImageSyncer,
     /// zot, whose extension `sync` mirrors registries.
     Zot,
-    /// Task of Azure Container Registry.
+    /// Azure Container Registry, whose tasks are YAML files.
     AcrTask,
 }
 
@@ -23,8 +23,8 @@ pub(super) enum OtherProgram {
 type FileCheck = fn(&Node) -> bool;
 
 impl OtherProgram {
-    /// Returns the program of a file. Returns `None` for a configuration of transship, also one with mistakes, and for
-    /// any other file.
+    /// Returns the program of a file. For a configuration of transship (valid or not) and for an unknown file, returns
+    /// `None`.
     pub(super) fn detect(root: &Node) -> Option<Self> {
         let Node::Map(pairs) = root else { return None };
         if pairs.is_empty() {
@@ -54,7 +54,7 @@ impl OtherProgram {
         format!("this file is {what}, not of transship")
     }
 
-    /// Returns the command that converts the file called `name`.
+    /// Returns the command that converts the file `name`.
     pub(super) fn remedy(self, name: &str) -> String {
         match self {
             Self::Skopeo => {
@@ -90,7 +90,7 @@ fn items_of<'n>(node: &'n Node, key: &str) -> &'n [Node] {
     }
 }
 
-/// A configuration of regsync has the logins as a list, or entries with a `type` and without a name.
+/// Returns true for a configuration of regsync: the logins are a list, or the entries have a `type` and no name.
 fn is_regsync(root: &Node) -> bool {
     let is_entry = |entry: &Node| {
         let kind = value_of(entry, "type");
@@ -117,7 +117,7 @@ fn is_zot(root: &Node) -> bool {
     has_extension || has_key(root, "distSpecVersion") && has_key(root, "storage")
 }
 
-/// The keys of skopeo's configuration are hosts, each with its images.
+/// Returns true for a configuration of skopeo: each key is a host, and its value selects images.
 fn is_skopeo(root: &Node) -> bool {
     let Node::Map(pairs) = root else { return false };
     let has_images = |host: &Node| {
@@ -127,8 +127,8 @@ fn is_skopeo(root: &Node) -> bool {
     !is_of_transship(root) && pairs.iter().any(|(_, host)| has_images(host))
 }
 
-/// The file of the images maps each source to its targets. The file of the logins has a user and a password for each
-/// host. An old file has both, under `images` and `auth`.
+/// Returns true for a file of image-syncer. The file of images maps each source to its targets. The file of logins has
+/// a user and a password for each host. An old file has `images` and `auth`.
 fn is_image_syncer(root: &Node) -> bool {
     let Node::Map(pairs) = root else { return false };
     let is_login = |login: &Node| has_key(login, "username") && has_key(login, "password");

@@ -1,4 +1,4 @@
-//! Tests of included files: their place in the tree, their problems, and the content that is refused.
+//! Tests of included files: places in the tree, problems, and refused content.
 
 use std::path::PathBuf;
 

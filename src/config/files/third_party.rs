@@ -1,5 +1,4 @@
-//! YAML files of other programs: the tree as written, and problems with line, column and caret, as for a configuration
-//! of transship. `import` interprets the keys.
+//! YAML files of other programs: the tree as written, and problems with line, column and caret.
 
 use std::path::Path;
 
@@ -23,7 +22,7 @@ impl ForeignFile {
         Self::parse(&path.display().to_string(), &read_text(path)?, schema)
     }
 
-    /// Parses the text of a file called `name`.
+    /// Parses the text of the file `name`.
     ///
     /// # Errors
     /// Returns the problems if the text is not valid YAML.
@@ -40,7 +39,7 @@ impl ForeignFile {
         &self.0.root
     }
 
-    /// Finds the lines and columns of the diagnostics. Returns `None` if `found` is empty.
+    /// Converts the diagnostics into problems with lines and columns. Returns `None` if `found` is empty.
     pub(crate) fn locate_problems(&self, found: Vec<Diagnostic>) -> Option<Problems> {
         locate_problems(&self.0, found, |path| Some((&self.0, path.to_vec())))
     }

@@ -1,5 +1,5 @@
-//! Files of one configuration as one tree, and the mapping from a place in the tree back to its file. `include` adds
-//! further files, each with `registries` and `sync`. The readers of the sections interpret both.
+//! Files of one configuration as one tree, and the mapping from a place in the tree to its file. An included file may
+//! have `registries` and `sync`.
 
 use std::path::Path;
 
@@ -14,16 +14,16 @@ use crate::config::yaml::document::{Document, Format};
 use crate::config::yaml::expand::Environment;
 use crate::config::yaml::node::{Node, affordable};
 
-/// Maximum number of warnings that are located; the rest is only counted.
+/// Maximum number of warnings with a line and column. Further warnings are only counted.
 const MOST_WARNINGS: usize = 100;
 
 /// Keys that an included file may contain.
 const PARTS: [&str; 2] = ["registries", "sync"];
 
-/// Message for an included file that is not in our format.
+/// Message for an included file with another structure.
 const NOT_INCLUDABLE: &str = "an included file must be a map with `registries` or `sync`";
 
-/// All files of a configuration. The first is the file that the caller named.
+/// All files of a configuration. The first file is the including file.
 pub(crate) struct Files {
     documents: Vec<Document>,
     /// Combined tree of all files.
@@ -33,19 +33,20 @@ pub(crate) struct Files {
     warnings: Vec<Diagnostic>,
 }
 
-/// List or map of an included file that was appended to the list or map of the tree.
+/// List or map of an included file that was appended to a list or map of the tree.
 struct Graft {
     document: usize,
     /// Position of the key in the map of the included file.
     from: usize,
     /// Position of the key in the map of the tree.
     to: usize,
-    /// Items of the tree's list or map that come from this file.
+    /// Range of the items from this file in the list or map of the tree.
     items: std::ops::Range<usize>,
 }
 
 impl Files {
-    /// Reads the files that a configuration includes. `text` is the text of the configuration, `name` its file name.
+    /// Reads the files that a configuration includes. `text` and `name` are the text and the file name of the
+    /// configuration.
     pub(crate) fn read(
         name: &str,
         text: &str,
@@ -73,7 +74,7 @@ impl Files {
         if problems.is_empty() { Ok(files) } else { Err(problems) }
     }
 
-    /// Appends the content of a file to the tree. Returns problems for content that an included file may not have.
+    /// Appends the content of a file to the tree. If the content is not allowed in an included file, returns problems.
     fn add(&mut self, document: Document) -> Option<Problems> {
         let at = self.documents.len();
         let mut found = Vec::new();
@@ -124,14 +125,14 @@ impl Files {
             (Node::Map(_), _) => {
                 return Some(Diagnostic::new(&[from], Part::Value, "`registries` must be a map of hosts"));
             }
-            // The including file has a value of a wrong type. The reader of the section reports that problem.
+            // The value in the including file has a wrong type. The reader of the section reports the problem.
             _ => return None,
         };
         self.grafts.push(Graft { document, from, to, items });
         None
     }
 
-    /// Returns the file that contains a place of the tree, and the place in that file.
+    /// Returns the file of a place of the tree, and the place in that file.
     fn find_origin(&self, path: &[usize]) -> (usize, Vec<usize>) {
         if let [to, item, rest @ ..] = path
             && let Some(graft) = self.grafts.iter().find(|graft| graft.to == *to && graft.items.contains(item))
@@ -142,7 +143,7 @@ impl Files {
         (0, path.to_vec())
     }
 
-    /// Finds the lines and columns of all diagnostics, in the order of the files. Returns `None` if `found` is empty.
+    /// Converts all diagnostics into problems, in the order of the files. Returns `None` if `found` is empty.
     pub(crate) fn locate_problems(&self, found: Vec<Diagnostic>) -> Option<Problems> {
         let mut by_document: Vec<Vec<Diagnostic>> = self.documents.iter().map(|_| Vec::new()).collect();
         for diagnostic in found {
@@ -157,8 +158,8 @@ impl Files {
         Problems::join(problems.filter_map(|(document, found)| locate_problems(document, found, origin)))
     }
 
-    /// Returns the warnings, each with its place before its text. Warnings about includes come first. Warnings beyond
-    /// the first hundred are only counted.
+    /// Returns the warnings. The text of each warning begins with its place. Warnings about includes come first. After
+    /// the first hundred, warnings are only counted.
     pub(crate) fn locate_warnings(&self, drafts: Vec<WarningDraft>) -> Vec<Warning> {
         let longest = self.documents.iter().map(|document| document.text.as_str()).max_by_key(|text| text.len());
         let most = affordable(longest.unwrap_or_default(), MOST_WARNINGS);

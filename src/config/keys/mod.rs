@@ -1,5 +1,5 @@
-//! Engine for the keys of a file, which knows no section: the tables of keys and of their synonyms, the schema of a
-//! whole file, and the detection of texts that may be secrets.
+//! Tables of the keys of a file and of their synonyms, the schema of a whole file, and the detection of possible
+//! secrets. The folder knows no section.
 
 pub(super) mod nearest;
 pub(super) mod schema;

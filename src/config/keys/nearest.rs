@@ -1,6 +1,6 @@
-//! Search for the known name that a misspelt name was probably meant to be.
+//! Search for the known name that is nearest to a misspelt name.
 
-/// Returns the item of `known` that `written` was probably meant to be.
+/// Returns the item of `known` that is nearest to `written`. If no item is near, returns `None`.
 pub(crate) fn find_nearest<'k>(written: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
     let lower = written.to_lowercase().replace('-', "_");
     let distance = |name: &str| strsim::damerau_levenshtein(&lower, &name.to_lowercase().replace('-', "_"));

@@ -1,5 +1,5 @@
-//! Schema of a whole file: the tables of all its maps, and checks of keys by these tables, also of misspelt and
-//! misplaced keys. The sections supply the tables; this module knows no section.
+//! Schema of a whole file: the tables of all its maps, and checks of keys, including misspelt and misplaced keys. The
+//! sections supply the tables.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,19 +12,19 @@ use super::table::{SafeForm, Shape, Table};
 #[derive(Debug)]
 pub(crate) struct Schema {
     root: &'static Table,
-    /// All tables, each with the secrecy of the maps that have its keys.
+    /// All tables, each with the secrecy of its maps.
     tables: Vec<(&'static Table, Secrecy)>,
-    /// Names of the keys that are marked as secret.
+    /// Names of the keys that are marked secret.
     secret_keys: BTreeSet<&'static str>,
-    /// Names of the keys in sections with secrets whose value is a map of names that the operator chose.
+    /// Names of keys in sections with secrets. The value of such a key is a map of names that the operator chose.
     maps_of_names: BTreeSet<&'static str>,
-    /// Forms of the values that are no secrets, by the name of their key.
+    /// Form of values that are no secrets, by the name of the key.
     safe_forms: BTreeMap<&'static str, SafeForm>,
     /// Names that other programs use for the keys of a table.
     synonyms: &'static [(&'static Table, &'static [Synonym])],
 }
 
-/// Secrecy of a map: the keys and values in it that may be secrets.
+/// Secrecy of a map: determines the keys and values of the map that may be secrets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Secrecy {
     /// Settings that have no secrets.
@@ -33,14 +33,14 @@ pub(crate) enum Secrecy {
     Section,
     /// Map from names that the operator chose to sections with secrets: `push_events.receivers`.
     Names,
-    /// Credentials or a webhook, where a key may be the secret itself.
+    /// Credentials or a webhook. A key in such a map may be the secret.
     Credentials,
 }
 
 impl Schema {
     /// Creates the schema of files whose top level has the keys of `root`. `tables` lists all tables of the schema. If
-    /// several tables have a key, the hint about a misplaced key names the first of these tables. `synonyms` lists the
-    /// names that other programs use for the keys of a table.
+    /// several tables have a misplaced key, the hint names the first of these tables. `synonyms` lists the names of
+    /// other programs for the keys of a table.
     pub(crate) fn new(
         root: &'static Table,
         tables: &[&'static Table],
@@ -55,7 +55,7 @@ impl Schema {
             safe_forms: keys().filter_map(|key| Some((key.name, key.safe_form?))).collect(),
             synonyms,
         };
-        // Every secret takes these two keys instead of a text.
+        // Every secret may be a map with one of these two keys.
         schema.safe_forms.extend([("env", SafeForm::Variable), ("file", SafeForm::Path)]);
         let mut reached = Vec::new();
         schema.reach(root, Secrecy::Settings, &mut reached);
@@ -70,7 +70,7 @@ impl Schema {
         schema
     }
 
-    /// Adds a table and the tables below it to `reached`, each with its secrecy.
+    /// Adds a table and the tables below the table to `reached`, each with its secrecy.
     fn reach(&self, table: &'static Table, secrecy: Secrecy, reached: &mut Vec<(&'static Table, Secrecy)>) {
         if reached.iter().any(|(other, _)| std::ptr::eq(*other, table)) {
             return;
@@ -83,7 +83,7 @@ impl Schema {
         }
     }
 
-    /// Returns the synonym that is written in a map with the keys of `table`. A hyphen counts as `_`.
+    /// Returns the synonym `written` in a map with the keys of `table`. A hyphen counts as `_`.
     pub(crate) fn find_synonym(&self, table: &'static Table, written: &str) -> Option<&'static Synonym> {
         let written = written.to_lowercase().replace('-', "_");
         self.synonyms_of(table).iter().find(|synonym| synonym.written == written)
@@ -95,12 +95,12 @@ impl Schema {
         own.map_or(&[], |(_, synonyms)| synonyms)
     }
 
-    /// Returns the table of the top level.
+    /// Returns the table of the keys at the top level.
     pub(crate) fn root(&self) -> &'static Table {
         self.root
     }
 
-    /// Returns all tables, in the order in which hints prefer them.
+    /// Returns all tables, in the order of preference for hints.
     pub(crate) fn tables(&self) -> impl Iterator<Item = &'static Table> {
         self.tables.iter().map(|(table, _)| *table)
     }
@@ -115,18 +115,17 @@ impl Schema {
         self.tables().any(|table| table.find(key).is_some())
     }
 
-    /// Returns true if the top level has the key, or has a key with nearly the same name.
+    /// Returns true if the top level has the key or a similar key.
     pub(crate) fn is_top_level(&self, key: &str) -> bool {
         find_nearest(key, self.root.keys().map(|key| key.name)).is_some()
     }
 
-    /// Returns the secrecy of the maps with the keys of a table.
     pub(crate) fn secrecy_of(&self, table: &'static Table) -> Secrecy {
         let found = self.tables.iter().find(|(other, _)| std::ptr::eq(*other, table));
         found.map_or(Secrecy::Settings, |(_, secrecy)| *secrecy)
     }
 
-    /// Returns the secrecy of the map that is the value of a key in a map of this secrecy.
+    /// Returns the secrecy of the map under a key, if the key is in a map of secrecy `above`.
     pub(crate) fn secrecy_below(&self, above: Secrecy, key: &str) -> Secrecy {
         if above == Secrecy::Names {
             Secrecy::Section
@@ -141,15 +140,17 @@ impl Schema {
         }
     }
 
-    /// Returns true if a key implies that the values below it may be secrets or may contain secrets.
+    /// Returns true if the values below a key may be or contain secrets.
     pub(crate) fn leads_to_secrets(&self, key: &str) -> bool {
         sounds_secret(key) || self.secret_keys.contains(key)
     }
 
-    /// Returns true if an unknown key can be shown:
-    /// - among credentials, if the key nearly matches a known key
-    /// - in other sections with secrets, also if the key is a plain word
-    /// - elsewhere, if the key is one word
+    /// Returns true if an unknown key can be shown in a map of this secrecy:
+    /// - settings: the key contains no secret; if the key sounds like a secret, the key is one word
+    /// - names: the key consists of plain words
+    /// - sections with secrets: the key is similar to a known key, or consists of plain words that do not sound like a
+    ///   secret
+    /// - credentials: the key is similar to a known key
     pub(crate) fn may_show(&self, key: &str, secrecy: Secrecy) -> bool {
         match secrecy {
             Secrecy::Names => is_plain(key),
@@ -159,7 +160,7 @@ impl Schema {
         }
     }
 
-    /// Returns true if a key nearly matches a key of a map of this secrecy, or is a synonym of such a key. For sections
+    /// Returns true if a key is similar to a key of a map of this secrecy, or is a synonym of such a key. For sections
     /// with secrets, the keys of the maps directly below a section also count.
     fn is_near(&self, key: &str, secrecy: Secrecy) -> bool {
         let own = self.tables.iter().filter(|(_, other)| *other == secrecy).map(|(table, _)| *table);
@@ -170,19 +171,18 @@ impl Schema {
         is_synonym || find_nearest(key, known).is_some()
     }
 
-    /// Returns true if a scalar has the form that its key takes, and is not a secret: a name, a path, an address. The
-    /// key is in credentials or in a section with secrets.
+    /// Returns true if a scalar is no secret and has the form for its key: a name, a path, an address. The key is in
+    /// credentials or in a section with secrets.
     pub(crate) fn is_harmless(&self, key: &str, text: &str) -> bool {
         !self.hides_secret(text) && has_form(text, self.safe_forms.get(key).copied())
     }
 
-    /// Returns true if a text looks like it contains a secret, at any place.
+    /// Returns true if a text seems to contain a secret, at any place.
     pub(crate) fn hides_secret(&self, text: &str) -> bool {
         looks_secret(text) || self.is_swallowed(text)
     }
 
-    /// Returns true if a text is a key joined to its value, because the colon, or the space after the colon, is
-    /// missing: `token:VALUE`, `password VALUE`.
+    /// Returns true if a text is a key joined to its value, as in `token:VALUE` or `password VALUE`.
     fn is_swallowed(&self, text: &str) -> bool {
         let head = text.split([':', '=', ' ']).next().unwrap_or_default();
         let is_key = !head.is_empty() && head.bytes().all(|b| b.is_ascii_alphabetic() || b == b'_');

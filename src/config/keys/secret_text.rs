@@ -1,10 +1,10 @@
-//! Detection of secrets by the form of a text: texts that look like a secret, and texts whose form no secret has. The
-//! functions are pure. [`super::schema::Schema`] also considers the keys.
+//! Detection of secrets by the form of a text. The functions are pure. [`super::schema::Schema`] also considers the
+//! keys.
 
 use super::table::SafeForm;
 use crate::config::model::endpoint::has_user_info;
 
-/// Words of keys that take a secret, for comparison with a misspelt key.
+/// Words in names of keys that take a secret. A misspelt key is compared with these words.
 const SECRET_WORDS: [&str; 4] = ["password", "credentials", "webhook", "secret"];
 
 /// Prefixes of tokens of well-known services.
@@ -25,10 +25,10 @@ const TOKENS: [&str; 14] = [
     "xoxp-",
 ];
 
-/// Minimum length of a word of mixed letters and digits that counts as a token, in bytes.
+/// Minimum length of a token of mixed letters and digits, in bytes.
 const TOKEN_LENGTH: usize = 20;
 
-/// Returns true if a text looks like it contains a secret, at any place. [`super::schema::Schema::hides_secret`] also
+/// Returns true if a text seems to contain a secret, at any place. [`super::schema::Schema::hides_secret`] also
 /// considers the keys.
 pub(crate) fn looks_secret(text: &str) -> bool {
     may_have_user_info(text)
@@ -38,18 +38,17 @@ pub(crate) fn looks_secret(text: &str) -> bool {
         || looks_like_token(text)
 }
 
-/// Returns true if a text is an address with a user name before its host, or was probably meant as such an address: a
-/// slash in a password ends the host part.
+/// Returns true if a text is an address with a user name before its host. A slash in a password ends the host part too
+/// early, so the function also accepts an `@` after the host part.
 fn may_have_user_info(text: &str) -> bool {
     has_user_info(text) || text.split_once("://").is_some_and(|(_, rest)| rest.contains('@'))
 }
 
-/// Returns true if a text is an address with a query, which may be a signature.
+/// Returns true if a text is an address with a query. The query may contain a signature.
 fn has_query(text: &str) -> bool {
     text.split_once('?').is_some_and(|(before, query)| query.contains('=') && before.contains(['.', '/']))
 }
 
-/// Returns true if a text looks like a token issued by a service.
 fn looks_like_token(text: &str) -> bool {
     let one_word = text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-+=".contains(&b));
     let has = |kind: fn(&u8) -> bool| text.bytes().any(|b| kind(&b));
@@ -58,13 +57,12 @@ fn looks_like_token(text: &str) -> bool {
     one_word && (known || text.len() >= TOKEN_LENGTH && mixed)
 }
 
-/// Returns true if a text may contain keys with secrets, for example because a quote is missing.
+/// Returns true if a text may contain keys with secrets. The cause is often a missing quote.
 pub(crate) fn swallows_secret(text: &str) -> bool {
     text.contains(':') && text.contains([' ', '"', '\'', '\n']) && sounds_secret(text)
 }
 
-/// Returns true if a text contains another key and its value. That value may be a secret, regardless of the purpose of
-/// the text.
+/// Returns true if a text contains another key with its value. The value may be a secret.
 fn swallows_key(text: &str) -> bool {
     let ends_key = |(at, _): (usize, &str)| {
         let before = text[..at].trim_end_matches(['"', '\'']);
@@ -73,10 +71,10 @@ fn swallows_key(text: &str) -> bool {
     swallows_secret(text) || text.match_indices(':').any(ends_key)
 }
 
-/// Returns true if the name of a key suggests a secret: `credentials`, `password` and similar names, also misspelt.
+/// Returns true if the name of a key suggests a secret: `credentials`, `password` and similar or misspelt names.
 pub(crate) fn sounds_secret(key: &str) -> bool {
     let lower = key.to_lowercase();
-    // The URL of a webhook often is a secret.
+    // The URL of a webhook is often a secret.
     lower == "url"
         || ["pass", "pwd", "secret", "token", "cred", "auth", "webhook"].iter().any(|part| lower.contains(part))
         // `insecure` is not a misspelt `secret`.
@@ -89,7 +87,7 @@ pub(crate) fn is_one_word(key: &str) -> bool {
     key.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.'))
 }
 
-/// Returns true if a text has this form. `None` means that the text must be a single `${NAME}`.
+/// Returns true if a text has this form. If `form` is `None`, the text must be a single `${NAME}`.
 pub(crate) fn has_form(text: &str, form: Option<SafeForm>) -> bool {
     match form {
         Some(SafeForm::Variable) => is_variable(text),
@@ -100,19 +98,18 @@ pub(crate) fn has_form(text: &str, form: Option<SafeForm>) -> bool {
     }
 }
 
-/// Returns true for `REGISTRY_PASSWORD`: the usual form of an environment variable's name.
+/// Returns true if a text has the usual form of an environment variable's name: `REGISTRY_PASSWORD`.
 fn is_variable(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_uppercase())
         && text.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
 }
 
-/// Returns true for words of lower-case letters.
+/// Returns true if a text consists of words of lower-case letters.
 pub(crate) fn is_plain(text: &str) -> bool {
     !text.is_empty() && text.chars().all(|c| c.is_ascii_lowercase() || matches!(c, ' ' | '_' | '-' | '.' | '/'))
 }
 
-/// Returns true for a path that contains a folder and only usual characters, or for a file name with an extension:
-/// `ca.pem`.
+/// Returns true for a path with a folder and only usual characters, or for a file name with an extension: `ca.pem`.
 fn is_path(text: &str) -> bool {
     let is_file = text.rsplit_once('.').is_some_and(|(name, kind)| {
         let word = |text: &str| text.bytes().all(|b| b.is_ascii_lowercase() || b"_-.".contains(&b));

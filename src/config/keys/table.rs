@@ -1,12 +1,11 @@
-//! Table of the keys of one map: names, types, documentation and defaults. Each section has its own tables; this module
-//! knows no section.
+//! Table of the keys of one map: names, types, documentation and defaults. Each section supplies its own tables.
 
 /// Keys of one kind of map.
 #[derive(Debug)]
 pub(crate) struct Table {
-    /// Place of the keys, in the words of a message: "under `daemon`".
+    /// Place of the keys in the text of a message: "under `daemon`".
     pub(crate) place: &'static str,
-    /// Keys, in groups so that maps can share some groups.
+    /// Groups of keys. Several maps may share a group.
     pub(crate) groups: &'static [&'static [Key]],
     /// Required keys.
     pub(crate) required: &'static [&'static str],
@@ -21,31 +20,31 @@ pub(crate) struct Key {
     pub(crate) about: &'static str,
     /// Default value, as JSON.
     pub(crate) default: Option<&'static str>,
-    /// Example value, as JSON; empty if the keys below have their own examples.
+    /// Example value, as JSON. The example is empty if the keys below have examples.
     pub(crate) example: &'static str,
-    /// True if the value, or a value below it, may be a secret: such a value is shown only if it has the form
-    /// [`Key::safe_form`]. The keys below such a key need no mark of their own.
+    /// True if the value, or a value below the key, may be a secret. A message shows such a value only if the value has
+    /// the form [`Key::safe_form`]. The keys below such a key need no mark.
     pub(crate) secret: bool,
-    /// Form of a value that is certainly no secret. `None` means that only a whole `${NAME}` is certainly no secret.
+    /// Form of values that are certainly no secret. If `None`, only a whole `${NAME}` is certainly no secret.
     pub(crate) safe_form: Option<SafeForm>,
 }
 
 /// Shape of a value.
 #[derive(Debug)]
 pub(crate) enum Shape {
-    /// This number only.
+    /// Exactly this number.
     Exactly(u64),
-    /// Text; the regular expression applies to text that is written without `${…}`.
+    /// Text. The regular expression applies if the text contains no `${…}`.
     Text { pattern: &'static str },
     /// One of these words.
     Word(&'static [&'static str]),
     /// Whole number within these bounds.
     Integer { min: u64, max: u64 },
-    /// Bytes, as a number or with a unit.
+    /// Number of bytes, with or without a unit.
     Size,
     /// `true` or `false`.
     Bool,
-    /// One text or a list of texts; `filled` if an empty list is refused.
+    /// One text or a list of texts. If `filled` is true, an empty list is refused.
     Texts { filled: bool },
     /// List of texts, at least one.
     List,
@@ -75,16 +74,16 @@ pub(crate) enum Shape {
     Words(&'static [&'static str]),
 }
 
-/// Set of keys that are used together.
+/// Set of keys that belong together.
 #[derive(Debug)]
 pub(crate) struct Alternative {
-    /// Required keys; the first required key identifies this alternative.
+    /// Required keys. The first required key identifies this alternative.
     pub(crate) required: &'static [&'static str],
     /// Optional keys.
     pub(crate) optional: &'static [&'static str],
 }
 
-/// Form of a value that is no secret, although its key may take a secret.
+/// Form of a value that is no secret, under a key that may take a secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SafeForm {
     /// Name of an environment variable.
@@ -114,12 +113,12 @@ impl Key {
         Self { default: Some(default), ..self }
     }
 
-    /// Returns the key as one whose value, or a value below it, may be a secret.
+    /// Marks the key: the value, or a value below the key, may be a secret.
     pub(crate) const fn secret(self) -> Self {
         Self { secret: true, ..self }
     }
 
-    /// Returns the key with the form of values that are no secret.
+    /// Returns the key with the form of its values that are no secret.
     pub(crate) const fn safe_as(self, form: SafeForm) -> Self {
         Self { safe_form: Some(form), ..self }
     }
@@ -131,7 +130,7 @@ impl Table {
         self.groups.iter().flat_map(|group| group.iter())
     }
 
-    /// Returns the tables of the maps directly below this table. A hint searches these tables for a misplaced key.
+    /// Returns the tables of the maps directly below this table.
     pub(crate) fn below(&self) -> impl Iterator<Item = &'static Self> {
         self.keys().filter_map(|key| match key.shape {
             Shape::TextOrMaps { keys: table, .. }
@@ -145,14 +144,13 @@ impl Table {
         })
     }
 
-    /// Returns the key with this name.
     pub(crate) fn find(&self, name: &str) -> Option<&'static Key> {
         self.keys().find(|key| key.name == name)
     }
 }
 
 impl Shape {
-    /// Returns the table of the map that the value is or contains.
+    /// Returns the table of the map in the value.
     pub(crate) fn table(&self) -> Option<&'static Table> {
         match self {
             Self::TextOrMaps { keys: table, .. }

@@ -10,16 +10,16 @@ use crate::config::diagnostics::warning::Warning;
 use crate::oci::RegistryHost;
 use crate::registry::{Mirror, Options};
 
-/// Complete content of one `sync.yaml`.
+/// Content of one `sync.yaml` with its included files.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Settings of the process itself.
+    /// Settings of the process.
     pub daemon: Daemon,
-    /// Options of registries; a registry that is absent here has the defaults.
+    /// Options of registries. All other registries have the default options.
     pub registries: BTreeMap<RegistryHost, Options>,
-    /// Entries to keep in sync, in the order of the file; names are unique.
+    /// Entries in the order of the file. Names are unique.
     pub entries: Vec<Entry>,
-    /// Settings that work but are not advisable, each with its place.
+    /// Warnings about inadvisable settings, each with its place.
     pub warnings: Vec<Warning>,
 }
 
@@ -32,14 +32,13 @@ impl Config {
         self.registries.iter().filter_map(warning).collect()
     }
 
-    /// Returns the mirrors from which a registry's content can also be read.
+    /// Returns the mirrors of a registry.
     #[must_use]
     pub fn mirrors_of(&self, host: &RegistryHost) -> &[Mirror] {
         self.registries.get(host).map_or(&[], |options| &options.transport.mirrors)
     }
 
-    /// Returns the registries that the configuration names: the registries of all entries, the registries with
-    /// settings, and the mirrors.
+    /// Returns the registries of all entries, the registries with options, and the mirrors.
     #[must_use]
     pub fn hosts(&self) -> BTreeSet<RegistryHost> {
         let of_entries = self.entries.iter().flat_map(|entry| std::iter::once(&entry.source).chain(&entry.targets));
@@ -52,7 +51,7 @@ impl Config {
         self.registries.values().flat_map(|options| &options.transport.mirrors)
     }
 
-    /// Returns the configured senders of events, by name.
+    /// Returns the configured senders of push events, by name.
     pub fn receivers(&self) -> impl Iterator<Item = (&EntryName, &Receiver)> {
         self.daemon.push_events.iter().flat_map(|port| &port.receivers)
     }

@@ -19,49 +19,49 @@ pub struct Entry {
     pub name: EntryName,
     /// Endpoint to read from.
     pub source: Endpoint,
-    /// Endpoints to write to: at least one, all different, none equal to the source.
+    /// Endpoints to write to: at least one endpoint, no duplicates, no endpoint equal to the source.
     pub targets: Vec<Endpoint>,
-    /// Credentials of this entry, instead of the credentials in the registries' own options.
+    /// Credentials of this entry. These credentials replace the credentials in the options of the registries.
     pub credentials: EntryCredentials,
-    /// Selection of repositories of a source that is a tree. Default: all repositories.
+    /// Selection of repositories, if the source is a tree. Default: all repositories.
     pub repositories: plan::RepositorySelection,
     /// Selection of tags. Default: all tags.
     pub selection: plan::Selection,
     /// Names of the tags at the targets. Default: the same names.
     pub names: plan::TagNames,
-    /// Platforms of an index to copy; `None` copies all platforms, with the index verbatim.
+    /// Platforms of an index to copy. `None` means all platforms; the index is then copied verbatim.
     pub platforms: Option<Vec<Platform>>,
-    /// True if the referrers of an image (signatures, SBOMs) are copied too. Default true.
+    /// True if a run also copies the referrers of an image (signatures, SBOMs). Default true.
     pub referrers: bool,
-    /// Policy for layers that are available elsewhere: copy or skip them. Default skip.
+    /// Policy for layers with external URLs: copy or skip. Default skip.
     pub foreign_layers: plan::ForeignLayers,
     /// Schedule of automatic runs. Default never.
     pub schedule: Schedule,
-    /// True if the entry also runs when the daemon starts. Default false.
+    /// True if the entry also runs at the start of the daemon. Default false.
     pub on_start: bool,
     /// Time zone of the schedule. Default UTC.
     pub timezone: chrono_tz::Tz,
-    /// Maximum delay of a scheduled run, up to a day. Each entry has a fixed delay below this maximum. Default 0.
+    /// Upper bound of the fixed delay of the entry's scheduled runs, up to a day. Default 0.
     pub jitter: Duration,
-    /// Maximum duration of a run, after which the run is ended, 1 s to 7 days; `None` means no limit, the default.
+    /// Maximum duration of a run, 1 s to 7 days. `None` means no limit. Default no limit.
     pub timeout: Option<Duration>,
-    /// Policy for a tag that the target has with another digest. Default always.
+    /// Policy for a tag that has another digest at the target. Default always.
     pub overwrite: plan::Overwrite,
-    /// Receivers of notifications about this entry, in addition to those of the daemon. Default: none.
+    /// Receivers of notifications about this entry, in addition to the receivers of the daemon. Default: none.
     pub notify: Vec<Notify>,
 }
 
-/// Credentials of one entry at its registries; `None` means the credentials in the registry's own options.
+/// Credentials of one entry at its registries. `None` means the credentials in the options of the registry.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct EntryCredentials {
-    /// Credentials at the source's registry.
+    /// Credentials at the registry of the source.
     pub source: Option<Credentials>,
-    /// Credentials at the registry of the targets. With these credentials, all targets are at one registry.
+    /// Credentials at the registry of the targets. If set, all targets are at one registry.
     pub target: Option<Credentials>,
 }
 
 impl EntryCredentials {
-    /// Returns the credentials that are set, source before target.
+    /// Returns the credentials of the source, then of the target, if set.
     pub fn both(&self) -> impl Iterator<Item = &Credentials> {
         self.source.iter().chain(&self.target)
     }
@@ -77,7 +77,7 @@ pub struct EntryName(Arc<str>);
 pub struct EntryNameError(String);
 
 impl EntryName {
-    /// Returns a name that no entry of a configuration can have, for runs without an entry.
+    /// Creates a name for runs without an entry. No entry of a configuration can have the name.
     #[must_use]
     pub fn reserved(name: &'static str) -> Self {
         debug_assert!(name.parse::<Self>().is_err(), "an entry could have the name {name}");

@@ -1,5 +1,5 @@
-//! Model of the configuration for the rest of the program: every value parsed, every default filled in, every rule
-//! across entries checked. The model does not contain the YAML as written.
+//! Model of the configuration for the rest of the program. Every value is parsed, every default is set, and every rule
+//! across entries is checked.
 
 pub(super) mod config;
 pub(super) mod daemon;

@@ -1,4 +1,4 @@
-//! Status port: its address and the clients that may read it.
+//! Status port: its address and its permitted clients.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -18,12 +18,12 @@ pub struct Status {
 /// Clients that may read the status port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Readers {
-    /// Clients on this machine. On a loopback address: clients that request the port by a loopback name. On a socket
-    /// file: users whom the file mode permits.
+    /// Clients on this machine. If the address is a loopback address, the client must use a loopback name in the
+    /// request. If the address is a socket file, the file mode decides.
     Local,
-    /// Clients that present this token, of at least 16 bytes.
+    /// Clients with this token, at least 16 bytes.
     Token(Secret),
-    /// Every client that can connect.
+    /// Every client.
     Anyone,
 }
 
@@ -38,7 +38,6 @@ pub enum StatusPort {
     Unix(PathBuf),
 }
 
-/// Default address of the status port: `127.0.0.1:9180`.
 impl Default for StatusPort {
     fn default() -> Self {
         Self::Tcp(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9180))

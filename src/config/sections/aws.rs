@@ -1,4 +1,4 @@
-//! Section `aws` under `credentials`: an identity at Amazon.
+//! Section `aws` under `credentials`: an identity at Amazon Web Services.
 
 use super::service_address::{IMDS, check_metadata_address, check_secret_address, read_address};
 use crate::config::keys::table::{ANY, Shape, Table, key};
@@ -62,7 +62,7 @@ pub(crate) fn read_aws(reader: &Reader<'_>, value: &Value<'_>) -> Option<Aws> {
 
 fn read_region(reader: &Reader<'_>, value: &Value<'_>) -> Option<String> {
     let text = reader.text(value, "a region like eu-west-1")?;
-    // The region becomes a part of an address.
+    // The region becomes a part of a host name.
     if text.is_empty() || !text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') {
         reader.refuse(value, "a region has only lower-case letters, digits and `-`, like eu-west-1");
         return None;

@@ -1,4 +1,4 @@
-//! Section `azure` under `credentials`: an identity at Entra, written as a word or as keys.
+//! Section `azure` under `credentials`: an identity at Entra, as a word or as a map of keys.
 
 use std::path::PathBuf;
 
@@ -100,13 +100,14 @@ pub(crate) fn read_azure(reader: &Reader<'_>, value: &Value<'_>) -> Option<Azure
     })
 }
 
-/// Reads the identity from keys: an application if there is a secret or a certificate, otherwise a managed identity.
+/// Reads the identity from keys. If there is a secret or a certificate, the identity is an application, otherwise a
+/// managed identity.
 fn read_identity(reader: &Reader<'_>, value: &Value<'_>, fields: &Fields<'_>) -> Option<AzureIdentity> {
     let text = |name: &'static str| fields.get(name).map(|value| reader.text(value, "an id"));
     let (client_id, tenant_id) = (text("client_id"), text("tenant_id"));
     let client_secret = fields.get("client_secret").map(|value| read_secret(reader, value));
     let (certificate, key) = (fields.get("certificate"), fields.get("key"));
-    // Many operators keep the certificate and the key in one file.
+    // The certificate and the key may be in one file.
     let pair = certificate.map(|file| read_pair(reader, file, key.unwrap_or(file)));
     if certificate.is_none() && key.is_some() {
         reader.refuse(value, "a private key needs its certificate: write `certificate` under `azure`");
@@ -134,7 +135,7 @@ fn read_identity(reader: &Reader<'_>, value: &Value<'_>, fields: &Fields<'_>) ->
     }
 }
 
-/// Returns the files of a certificate and of its key. The files are checked now and read when they are needed.
+/// Returns the files of a certificate and of its key. The function checks the files; each use reads the files again.
 fn read_pair(reader: &Reader<'_>, certificate: &Value<'_>, key: &Value<'_>) -> Option<(PathBuf, PathBuf)> {
     let certificate_file = read_pem_path(reader, certificate)?;
     let read = reader.accept(certificate, Pem::certificates(&certificate_file))?;
@@ -151,7 +152,7 @@ fn read_pair(reader: &Reader<'_>, certificate: &Value<'_>, key: &Value<'_>) -> O
     Some((certificate_file, key_file))
 }
 
-/// Reads the identity from the variables that the webhook of a cluster sets.
+/// Reads the identity from environment variables. The workload identity webhook of the cluster sets the variables.
 fn read_workload(reader: &Reader<'_>, value: &Value<'_>) -> Option<AzureIdentity> {
     let variable = |name: &str| {
         let found = (reader.environment)(name).filter(|text| !text.is_empty());
@@ -166,7 +167,7 @@ fn read_workload(reader: &Reader<'_>, value: &Value<'_>) -> Option<AzureIdentity
     Some(AzureIdentity::Workload { client_id: client_id?, tenant_id, token: Secret::File(file?.into()) })
 }
 
-/// Checks a tenant id, which becomes a part of a path.
+/// Checks a tenant id. The id becomes a part of a path.
 fn check_tenant(id: String) -> Result<String, &'static str> {
     let good = !id.is_empty() && id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-'));
     if good { Ok(id) } else { Err("a tenant_id has only letters, digits, `.` and `-`") }

@@ -1,4 +1,4 @@
-//! Value of `bandwidth`, under `daemon` and under `limits`: a rate, or windows of the day.
+//! Value of `bandwidth`, under `daemon` and under `limits`: a rate, or rates by the time of day.
 
 use super::timezone::read_timezone;
 use crate::config::keys::table::{ANY, Shape, Table, key};

@@ -9,7 +9,7 @@ use crate::config::reader::{Reader, Value};
 use crate::config::yaml::expand::Environment;
 use crate::config::yaml::node::Node;
 
-/// File name of the socket in the runtime folder of a program.
+/// File name of the default socket.
 const FILE: &str = "control.sock";
 
 pub(crate) const CONTROL_KEY: Key = key(
@@ -36,12 +36,11 @@ pub(crate) fn read_control(reader: &Reader<'_>, value: Option<&Value<'_>>) -> Op
     Some(ControlSocket::At(path))
 }
 
-/// Returns the default socket: in the folder that systemd names, otherwise in the folder of the XDG base directory
-/// specification, otherwise none. Only these folders belong to the user alone and are removed at the end of the session
-/// or at shutdown.
+/// Returns the default socket. The folder is the runtime directory of systemd, otherwise the runtime directory of the
+/// XDG base directory specification. If the environment names neither, there is no socket.
 fn default_socket(environment: Environment<'_>) -> ControlSocket {
     let folder = |name: &str| environment(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    // systemd separates several runtime directories by colons.
+    // `RUNTIME_DIRECTORY` may contain several directories, separated by colons.
     let runtime = environment("RUNTIME_DIRECTORY").and_then(|all| all.split(':').next().map(PathBuf::from));
     let runtime = runtime.filter(|path| path.is_absolute());
     let folder = runtime.or_else(|| Some(folder("XDG_RUNTIME_DIR")?.join("transship")));

@@ -1,5 +1,5 @@
-//! Section `credentials`: the credentials at a registry, in one of several alternatives. No message in this module
-//! repeats the written text, because the text may be a secret.
+//! Section `credentials`: the credentials at a registry. No message in this module repeats the written text, because
+//! the text may be a secret.
 
 use super::aws::{AWS, read_aws};
 use super::azure::{AZURE, AZURE_WORDS, read_azure};
@@ -95,7 +95,7 @@ pub(crate) static CREDENTIALS: Table = Table {
     required: &[],
 };
 
-/// Alternative sets of keys for credentials. If required keys of several alternatives are present, the last of these
+/// Alternative sets of keys for credentials. If a map has required keys of several alternatives, the last of these
 /// alternatives applies.
 pub(crate) const CREDENTIAL_ALTERNATIVES: &[Alternative] = &[
     Alternative { required: &["username", "password"], optional: &[] },
@@ -148,11 +148,11 @@ pub(crate) fn read_credentials(reader: &Reader<'_>, value: &Value<'_>) -> Option
     }
 }
 
-/// Returns the first required key of the alternative that the keys belong to. Records a problem and returns `None` if a
-/// required key is missing, or if a key of another alternative is present.
+/// Returns the first required key of the alternative to which the keys belong. If a required key is missing or a key of
+/// another alternative is present, records a problem and returns `None`.
 fn find_alternative(reader: &Reader<'_>, value: &Value<'_>, fields: &Fields<'_>) -> Option<&'static str> {
     let is_present = |key: &&str| fields.has(key);
-    // A key of the first alternative may also be an optional key of another alternative.
+    // The search is in reverse order, because `username` is also an optional key of `command`.
     let meant = CREDENTIAL_ALTERNATIVES.iter().rev().find(|alternative| alternative.required.iter().any(is_present));
     let Some(alternative) = meant else {
         let forms: Vec<String> =
@@ -215,7 +215,7 @@ fn read_command(reader: &Reader<'_>, value: &Value<'_>) -> Option<Vec<String>> {
     Some(line)
 }
 
-/// Reads the variables of a program: a map of names and their values, which may be secrets.
+/// Reads the environment variables of a program. The values may be secrets.
 fn read_variables(reader: &Reader<'_>, value: &Value<'_>) -> Option<Vec<(String, Secret)>> {
     if !matches!(value.node, Node::Map(_)) {
         reader.refuse(value, "expected a map of environment variables and their values");
@@ -228,7 +228,7 @@ fn read_variables(reader: &Reader<'_>, value: &Value<'_>) -> Option<Vec<(String,
             return None;
         }
         let text = match value.node {
-            // Most variables are not secrets, so plain text causes no warning.
+            // Most variables contain no secret, so a plain text needs no warning.
             Node::Text(text) => Secret::Value(reader.accept(&value, expand(text, reader.environment))?.into()),
             _ => read_secret_of_lines(reader, &value)?,
         };

@@ -1,4 +1,4 @@
-//! Section `daemon`: settings of the process itself.
+//! Section `daemon`: settings of the process.
 
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -19,7 +19,7 @@ use crate::notify::Notify;
 /// Pattern of the retention time of history: [`DURATION`], or `forever`.
 const HISTORY: &str = "^(forever|[0-9]+ *[a-zA-Zµ]+( *[0-9]+ *[a-zA-Zµ]+)*)$";
 
-/// Bounds of the retention time of history, in seconds: from a day to ten years, as humantime counts years.
+/// Bounds of the retention time of history, in seconds: one day to ten years (humantime: 365.25 days each).
 pub(crate) const HISTORY_BOUNDS: RangeInclusive<u64> = 24 * 3600..=10 * 31_557_600;
 
 /// Default retention time of history.
@@ -128,8 +128,8 @@ pub(crate) fn read_daemon<'n>(
     Some((daemon, notify))
 }
 
-/// Reads the retention time of the history. An inner `None` means forever; an outer `None` means that the reader
-/// recorded a problem.
+/// Reads the retention time of the history. An inner `None` means forever. If the reader recorded a problem, returns
+/// `None`.
 #[expect(clippy::option_option, reason = "the outer `None` means that a problem was recorded")]
 fn read_history(reader: &Reader<'_>, value: &Value<'_>) -> Option<Option<Duration>> {
     if matches!(value.node, Node::Text(_)) && reader.text(value, "a duration like 90d, or forever")? == "forever" {
@@ -138,13 +138,13 @@ fn read_history(reader: &Reader<'_>, value: &Value<'_>) -> Option<Option<Duratio
     reader.duration(value, HISTORY_BOUNDS).map(Some)
 }
 
-/// Returns the journal's default file, for a configuration that names none: in systemd's state directory, otherwise in
-/// the directory of the XDG base directory specification. Relative paths in the XDG variables are ignored. Returns
-/// `None` if the environment has none of `STATE_DIRECTORY`, `XDG_STATE_HOME` and `HOME`.
+/// Returns the default file of the journal. The folder is the state directory of systemd, otherwise the state directory
+/// of the XDG base directory specification. Relative paths in the XDG variables are ignored. If the environment has
+/// none of `STATE_DIRECTORY`, `XDG_STATE_HOME` and `HOME`, returns `None`.
 #[must_use]
 pub fn default_journal(environment: Environment<'_>) -> Option<PathBuf> {
     let folder = |name: &str| environment(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    // systemd separates several state directories by colons.
+    // `STATE_DIRECTORY` may contain several directories, separated by colons.
     let state = environment("STATE_DIRECTORY").and_then(|all| all.split(':').next().map(PathBuf::from));
     let state = state.filter(|path| !path.as_os_str().is_empty());
     let home = || folder("HOME").map(|home| home.join(".local/state"));

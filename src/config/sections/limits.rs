@@ -1,4 +1,4 @@
-//! Section `limits` under a registry: limits that apply to all entries together.
+//! Section `limits` under a registry: limits that all entries share.
 
 use super::bandwidth::{BANDWIDTH, read_bandwidth};
 use crate::config::keys::nearest::find_nearest;
@@ -86,8 +86,8 @@ pub(crate) fn read_limits(reader: &Reader<'_>, value: &Value<'_>) -> Option<Limi
     Some(limits)
 }
 
-/// Reads a figure. For an invalid figure, the reader records the problem and the function returns the figure of an
-/// absent key.
+/// Reads a figure. If the figure is invalid, the reader records the problem, and the function returns the default
+/// figure.
 fn read_figure<T>(
     fields: &Fields<'_>,
     key: &'static str,
@@ -114,8 +114,8 @@ fn read_profile(reader: &Reader<'_>, value: &Value<'_>) -> Option<Figure<&'stati
     read.ok().map(Figure::Set)
 }
 
-/// Lists the profiles that begin with `written`, for a hint: `acr` is not a misspelt `ecr`, but the beginning of
-/// several names.
+/// Lists the profiles that begin with `written`, for a hint. Without this hint, `acr` would be reported as a misspelt
+/// `ecr`.
 fn list_profiles_with_prefix(written: &str) -> Option<String> {
     let begins = |name: &&str| !written.is_empty() && name.starts_with(&written.to_lowercase());
     let names: Vec<String> = LimitProfile::NAMES.into_iter().filter(begins).map(|name| format!("`{name}`")).collect();

@@ -1,5 +1,4 @@
-//! Section `daemon.push_events`: the address for events of registries, their senders, and the secrets that authenticate
-//! the senders. The module `push_events` reads the content of the events.
+//! Section `daemon.push_events`: the address for events of registries, the senders, and the secrets of the senders.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

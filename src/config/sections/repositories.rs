@@ -1,4 +1,4 @@
-//! Section `repositories` of an entry: the selection of repositories below a source that ends in `/**`.
+//! Section `repositories` of an entry: the selection of repositories, if the source ends in `/**`.
 
 use crate::config::keys::table::{Shape, Table, key};
 use crate::config::reader::{Reader, Value};

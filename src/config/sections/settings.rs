@@ -1,4 +1,4 @@
-//! Settings of an entry that `defaults` may also have: the section `defaults`, and most keys of an entry.
+//! Section `defaults`, and the keys of an entry that `defaults` may also have.
 
 use std::time::Duration;
 
@@ -79,11 +79,11 @@ pub(crate) const SETTINGS: &[Key] = &[
     notify_key("Receivers of notifications about the entry, in addition to those under `daemon`. Default: none."),
 ];
 
-/// Keys that `defaults` and entries share; `None` means an absent key.
+/// Keys that `defaults` and an entry share. `None` means an absent key.
 #[derive(Clone, Default)]
 pub(crate) struct Settings<'n> {
     pub(crate) tags: Option<Tags<'n>>,
-    /// Platforms; `Some(None)` means `all`, written explicitly.
+    /// Platforms. `Some(None)` means the explicit word `all`.
     pub(crate) platforms: Option<Option<Vec<Platform>>>,
     pub(super) referrers: Option<bool>,
     pub(super) foreign_layers: Option<ForeignLayers>,
@@ -143,7 +143,7 @@ fn read_overwrite(reader: &Reader<'_>, value: &Value<'_>) -> Option<Overwrite> {
     reader.word(value, &Overwrite::NAMES)
 }
 
-/// Returns the platform that the name of an architecture alone means.
+/// Returns the hint for a platform that is written as an architecture without a system.
 fn suggest_platform(text: &str) -> Option<String> {
     let architecture = match text.to_lowercase().as_str() {
         "x86_64" | "x64" | "amd64" => "amd64",
@@ -190,7 +190,7 @@ impl<'n> Settings<'n> {
         !matches!(self.schedule, None | Some(Schedule::Never))
     }
 
-    /// Returns these settings, completed by `defaults`. `tags` counts as one key.
+    /// Returns these settings, with `defaults` for absent keys. `tags` counts as one key.
     pub(super) fn over(self, defaults: &Settings<'n>) -> Self {
         Self {
             tags: self.tags.or_else(|| defaults.tags.clone()),

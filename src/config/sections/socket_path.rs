@@ -1,6 +1,6 @@
-//! Check of the length of a socket path, for every section with a socket.
+//! Check of the length of a socket path.
 
-/// Maximum length of a socket path that the kernel accepts, in bytes.
+/// Maximum length of a socket path in the kernel, in bytes.
 const MAX_SOCKET_PATH: usize = 107;
 
 /// Checks the length of a socket path, in bytes.

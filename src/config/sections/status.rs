@@ -1,5 +1,5 @@
-//! Section `daemon.status`: the address of the status port, and the clients that may read it. An address that other
-//! machines can reach needs `token` or `insecure`.
+//! Section `daemon.status`: the address of the status port and its permitted clients. If other machines can reach the
+//! address, the section needs `token` or `insecure`.
 
 use std::net::SocketAddr;
 
@@ -12,7 +12,7 @@ use crate::config::reader::{Reader, Value};
 use crate::config::yaml::node::Node;
 use crate::registry::Secret;
 
-/// Pattern of the address alone, for a value that is not a map.
+/// Pattern of an address, for a value that is not a map.
 const ADDRESS: &str = r"^(off|unix:.+|.+:[0-9]+)$";
 
 pub(crate) const STATUS_KEY: Key = key(
@@ -66,7 +66,7 @@ pub(crate) fn read_status(reader: &Reader<'_>, value: Option<&Value<'_>>) -> Opt
     Some(Status { listen, readers: Readers::Local })
 }
 
-/// Reads a map: the address and its protection.
+/// Reads a map with the address and its protection.
 fn read_guarded(reader: &Reader<'_>, value: &Value<'_>) -> Option<Status> {
     let fields = reader.fields(value, &STATUS)?;
     let written = fields.get("listen");
@@ -109,7 +109,7 @@ fn read_token(reader: &Reader<'_>, value: &Value<'_>) -> Option<Secret> {
     Some(token)
 }
 
-/// Returns the address if other machines can reach it.
+/// Returns the address, if other machines can reach the address.
 fn reachable_from_elsewhere(listen: &StatusPort) -> Option<&SocketAddr> {
     match listen {
         StatusPort::Tcp(address) if !address.ip().is_loopback() => Some(address),

@@ -1,4 +1,4 @@
-//! Synonyms of the keys: the names in configurations of regsync, skopeo, docker and CI systems, and plain English.
+//! Synonyms of the keys from the configurations of regsync, skopeo, docker and CI systems, and from plain English.
 
 use crate::config::keys::synonym::Synonym;
 

@@ -28,11 +28,11 @@ pub(crate) const TAG_NAMES: &[Key] = &[
     ),
 ];
 
-/// Names of an entry's tags, with the place of the name of each single tag.
+/// Names of an entry's tags at the target, and the places of the renamed tags.
 #[derive(Default)]
 pub(crate) struct Names<'n> {
     pub(crate) names: TagNames,
-    /// Values of the key `rename`, by the tag at the source.
+    /// Values under `rename`, by the tag at the source.
     pub(crate) places: BTreeMap<Tag, Value<'n>>,
 }
 

@@ -81,15 +81,14 @@ pub(crate) fn read_tags<'n>(reader: &Reader<'_>, value: &Value<'n>) -> Option<Ta
     Some(Tags { selection, include })
 }
 
-/// Returns the keys that select the tag that is written as a range of versions.
+/// Returns the hint for a tag that is written as a range of versions.
 fn suggest_selection(text: &str) -> Option<String> {
     let is_word = text.starts_with(|c: char| c.is_ascii_alphabetic()) && text.parse::<Tag>().is_ok();
     let hint = || format!("for this tag write `include: [{text}]`, and for the highest version write `newest: 1`");
     is_word.then(hint)
 }
 
-/// Reports contradictory pins. A tag has one content at the target. So a tag has at most one pin, and no other item
-/// names a pinned tag.
+/// Reports contradictory pins. A tag may have at most one pin, and no other item may name a pinned tag.
 fn check_pins_agree(reader: &Reader<'_>, include: &[Placed<'_, Pattern>]) {
     for (index, (pattern, value)) in include.iter().enumerate() {
         let Some((tag, digest)) = pattern.pin() else { continue };

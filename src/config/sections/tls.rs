@@ -1,4 +1,4 @@
-//! Section `tls` under a registry: its certificate authorities, and the client certificate for the registry.
+//! Section `tls` under a registry: certificate authorities, and a client certificate.
 
 use std::path::PathBuf;
 
@@ -53,7 +53,7 @@ pub(crate) fn read_tls(reader: &Reader<'_>, value: &Value<'_>) -> Option<Tls> {
     let fields = reader.fields(value, &TLS)?;
     let ca = fields.get("ca").and_then(|value| read_certificates(reader, value));
     let certificate = fields.get("certificate");
-    // Many operators keep the certificate and the key in one file.
+    // The certificate and the key may be in one file.
     let key = fields.get("key").or(certificate);
     let identity = match (certificate, key) {
         (Some(certificate), Some(key)) => read_identity(reader, certificate, key),
@@ -72,7 +72,7 @@ pub(crate) fn read_tls(reader: &Reader<'_>, value: &Value<'_>) -> Option<Tls> {
     Some(Tls { ca, identity, insecure_skip_verify: insecure.unwrap_or_default() })
 }
 
-/// Returns the remedy for a word that switches TLS on or off, as in configurations of other programs.
+/// Returns the remedy for a word that switches TLS on or off in other programs.
 fn explain_switch(node: &Node) -> Option<&'static str> {
     let is_on = match node {
         Node::Bool(is_on) => *is_on,
@@ -104,7 +104,7 @@ fn read_certificates(reader: &Reader<'_>, value: &Value<'_>) -> Option<Pem> {
 
 /// Reads the path of a file in PEM form.
 pub(crate) fn read_pem_path(reader: &Reader<'_>, value: &Value<'_>) -> Option<PathBuf> {
-    // The message does not repeat the text, which may be the key itself.
+    // The text may be the key, so the message does not repeat the text.
     if matches!(value.node, Node::Text(text) if text.contains("-----BEGIN")) {
         reader.refuse_with_hint(
             value,

@@ -1,4 +1,4 @@
-//! Top level of a file, and the schema that all sections together form.
+//! Top level of a file, and the schema with the tables of all sections.
 
 use std::sync::LazyLock;
 
@@ -29,7 +29,7 @@ use crate::config::keys::schema::Schema;
 use crate::config::keys::synonym::Synonym;
 use crate::config::keys::table::{Shape, Table, key};
 
-/// Schema of a file, which the reader, the JSON Schema, the hints and the masks use.
+/// Schema of a file.
 pub(crate) static SCHEMA: LazyLock<Schema> = LazyLock::new(|| Schema::new(&ROOT, TABLES, SYNONYMS));
 
 static ROOT: Table = Table {
@@ -61,8 +61,8 @@ static ROOT: Table = Table {
     required: &["version", "sync"],
 };
 
-/// Tables of all sections. The hint "the key belongs under …" first searches the tables directly below the map of the
-/// key, then all tables in this order.
+/// Tables of all sections. For the hint "the key belongs under …", a search of the tables directly below the map comes
+/// first. All tables follow in this order.
 static TABLES: &[&Table] = &[
     &DAEMON,
     &REGISTRY,

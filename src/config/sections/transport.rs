@@ -9,7 +9,7 @@ use crate::config::yaml::node::Node;
 use crate::oci::RegistryHost;
 use crate::registry::{Mirror, Proxy, Transport};
 
-/// Maximum number of mirrors. Each mirror may cost one request for content that no mirror has.
+/// Maximum number of mirrors. For content that no mirror has, a run may send one request to each mirror.
 const MAX_MIRRORS: usize = 8;
 
 /// Keys of a registry that concern connections.
@@ -76,7 +76,7 @@ pub(crate) fn read_transport(
     Transport { tls, http1_only, proxy: proxy.unwrap_or_default(), path_prefix, token_service, timeouts, mirrors }
 }
 
-/// Reads the mirrors of the registry at `host`. `host` is `None` if the key is not a valid host.
+/// Reads the mirrors of the registry at `host`. If the key is not a valid host, `host` is `None`.
 fn read_mirrors(reader: &Reader<'_>, value: &Value<'_>, host: Option<&RegistryHost>) -> Option<Vec<Mirror>> {
     let items = reader.texts(value, "a list of mirrors, each HOST or HOST/PREFIX")?;
     if items.len() > MAX_MIRRORS {

@@ -1,4 +1,4 @@
-//! Section `upload` under a registry: the form of blob uploads.
+//! Section `upload` under a registry: the upload mode of blobs.
 
 use std::ops::RangeInclusive;
 
@@ -32,7 +32,7 @@ pub(crate) static UPLOAD: Table = Table {
     required: &[],
 };
 
-/// Reads the form of blob uploads. Returns `None` if the value is no map.
+/// Reads the upload settings of blobs. Returns `None` if the value is no map.
 pub(crate) fn read_upload(reader: &Reader<'_>, value: &Value<'_>) -> Option<Uploads> {
     let fields = reader.fields(value, &UPLOAD)?;
     let mode = fields.get("mode").and_then(|value| {

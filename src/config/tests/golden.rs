@@ -1,6 +1,6 @@
-//! Tests with the files in `tests/config`. Every valid file is read and matches the JSON Schema. Every invalid file is
-//! refused with exactly the message in the `.txt` file beside it. `UPDATE_REFERENCE=1` writes these messages; read the
-//! messages before you commit them.
+//! Tests with the files in `tests/config`. Every valid file is read and matches the JSON Schema. For every invalid
+//! file, the `.txt` file beside it contains the exact message. `UPDATE_REFERENCE=1` writes these messages; check the
+//! messages before a commit.
 
 use std::fs;
 

@@ -1,5 +1,5 @@
-//! Tests of the sections' tables of keys: comparison with the example, the defaults and the JSON Schema, and marks of
-//! keys with secrets.
+//! Tests of the tables of keys: comparison with the example, the defaults and the JSON Schema, and marks of secret
+//! keys.
 
 use std::collections::BTreeSet;
 
@@ -93,7 +93,7 @@ fn the_examples_in_the_table_of_keys_fit_the_json_schema() {
     }
 }
 
-/// Adds a table and the tables below it.
+/// Adds a table and the tables below the table to `found`.
 fn tables_below(table: &'static Table, found: &mut Vec<&'static Table>) {
     if found.iter().any(|known| std::ptr::eq(*known, table)) {
         return;

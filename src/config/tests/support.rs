@@ -1,4 +1,4 @@
-//! Environment, files and texts that the tests share.
+//! Environment, files and texts for the tests.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -51,7 +51,7 @@ pub(super) fn example() -> String {
     fs::read_to_string(root().join("sync.yaml.example")).unwrap()
 }
 
-/// Adds every key of a table and of the tables below it, each with its path.
+/// Adds every key of a table and of the tables below the table, each with its path.
 pub(super) fn keys_below(table: &'static Table, above: &str, keys: &mut Vec<(String, &'static Key)>) {
     for key in table.keys() {
         let path = format!("{above}{}", key.name);

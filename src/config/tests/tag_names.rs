@@ -9,7 +9,7 @@ fn entry(keys: &str) -> String {
     format!("version: 1\nsync:\n  - name: a\n    source: s.example/a\n    target: t.example/a\n    {keys}\n")
 }
 
-/// Returns the text of a configuration with one entry over a tree that has these keys.
+/// Returns the text of a configuration with one entry that has these keys. The source is a tree.
 fn tree(keys: &str) -> String {
     format!("version: 1\nsync:\n  - name: a\n    source: s.example/**\n    target: t.example/**\n    {keys}\n")
 }

@@ -1,16 +1,16 @@
-//! Upper bound of the work of the YAML parser for a text. The bound is quick to compute, and the function is pure.
+//! Upper bound of the work of the YAML parser for a text. The function is pure.
 //!
-//! The parser keeps an event for each value before any code can count the values. The time of the parser grows with the
-//! square of the depth of brackets. So a file of the maximum length could cost a gigabyte of memory, or minutes.
+//! The parser stores an event for each value. The time of the parser grows with the square of the depth of brackets. So
+//! a file of the maximum length could use a gigabyte of memory, or take minutes.
 
 /// Maximum number of marks that can begin a value. A file of the maximum length with ordinary entries has about this
 /// number of marks.
 const MAX_MARKS: usize = 1_250_000;
-/// Maximum number of brackets that are open at one time. Brackets in quotes count as well, so the limit is far above
-/// the depth that can be read.
+/// Maximum number of open brackets at one place. Brackets in quotes count too, so the limit is far above the maximum
+/// depth of a readable file.
 const MAX_DEPTH: usize = 10_000;
 
-/// Returns the reason why the parser must not read a text, or `None` if the parser may read the text.
+/// Returns the reason why a text is too complex for the parser. If the parser may read the text, returns `None`.
 pub(crate) fn find_excess(text: &str) -> Option<&'static str> {
     let (mut marks, mut depth) = (0_usize, 0_usize);
     for line in text.split(['\n', '\r']) {

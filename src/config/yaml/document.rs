@@ -10,18 +10,17 @@ pub(crate) struct Document {
     pub(crate) text: String,
     pub(crate) root: Node,
     pub(crate) format: Format,
-    /// Schema of configurations. For a file of another program, the schema is used only to find keys that may take a
-    /// secret.
+    /// Schema of configurations. For a file of another program, the schema only identifies keys that may take a secret.
     pub(crate) schema: &'static Schema,
 }
 
-/// Format of a file. The format determines the parts of the lines that can be shown.
+/// Format of a file. The format determines the parts of lines that may be shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Format {
-    /// Configuration, whose keys are in the table of keys.
+    /// Configuration. Its keys are in the tables of keys.
     Configuration,
     /// Configuration of another program.
     Foreign,
-    /// Unknown format. No line is shown: the file may be full of secrets.
+    /// Unknown format. No line is shown, because the file may contain many secrets.
     Unknown,
 }

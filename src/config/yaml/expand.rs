@@ -1,6 +1,6 @@
-//! Expansion of `${NAME}` in values from the environment. `$$` becomes a `$`; a `$` before any other character is kept.
+//! Expansion of `${NAME}` in values from the environment. `$$` becomes `$`. A `$` before any other character remains.
 
-/// Lookup of environment variables; returns `None` if a variable is not set.
+/// Lookup of environment variables. Returns `None` if a variable is not set.
 pub type Environment<'e> = &'e dyn Fn(&str) -> Option<String>;
 
 /// Message about `${{ … }}`, an expression of GitHub Actions.
@@ -9,7 +9,7 @@ pub(crate) const EXPRESSION: &str = "`${{ … }}` is an expression of GitHub Act
 pub(crate) const EXPRESSION_HINT: &str =
     "set an environment variable in the workflow, and write ${NAME}, or {env: NAME} for a secret";
 
-/// Error: a text cannot be expanded. No message repeats the text around the name, which may be a secret.
+/// Error: a text cannot be expanded. The surrounding text may be a secret, so no message repeats the text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ExpandError {
     #[error(
@@ -63,7 +63,7 @@ fn unset_error(name: &str) -> ExpandError {
     if name == "CREDENTIALS_DIRECTORY" { ExpandError::Credentials } else { ExpandError::Unset(name.to_owned()) }
 }
 
-/// Returns true if a text can name an environment variable.
+/// Returns true if a text is a valid name of an environment variable.
 pub(crate) fn is_name(text: &str) -> bool {
     !text.is_empty()
         && !text.starts_with(|c: char| c.is_ascii_digit())

@@ -1,8 +1,8 @@
-//! Nodes of the YAML as written: a tree that keeps duplicate keys and the spelling of numbers, and the mapping from a
-//! node back to its line and column. The module does not interpret the keys.
+//! Nodes of the YAML as written, and the mapping from a node to its line and column. The tree has duplicate keys and
+//! the original spelling of numbers.
 //!
-//! `serde_yaml` reports places only in errors, so the tree contains no places. Code that finds a problem names the node
-//! by its [`Path`]. [`locate`] then reads the text again with a visitor that fails on purpose at that node.
+//! `serde_yaml` reports places only in errors, so the tree contains no places. A problem names the node by its
+//! [`Path`]. [`locate`] then reads the text again with a visitor that returns an error at that node.
 
 use std::cell::Cell;
 use std::fmt;
@@ -13,33 +13,32 @@ use serde::de::{
 
 use super::complexity;
 
-/// Maximum number of nodes; no honest configuration has more nodes. Without this limit, aliases of aliases could create
-/// any number of nodes. The largest permitted list of entries, each with a dozen tags, has a quarter of this number.
+/// Maximum number of nodes. Without this limit, aliases of aliases could create any number of nodes. The largest
+/// permitted list of entries, each with a dozen tags, has a quarter of this number.
 const MAX_NODES: usize = 1_000_000;
 
 /// One value of the YAML.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Node {
-    /// Null: nothing after the colon, or `null`, or `~`.
+    /// Null: an empty value, `null` or `~`.
     Null,
     /// Unquoted `true` or `false`.
     Bool(bool),
-    /// Digits, unquoted, as written: `3.10` stays `3.10`.
+    /// Unquoted number as written: `3.10` remains `3.10`.
     Number(String),
     /// Text, quoted or not.
     Text(String),
     /// List of values.
     List(Vec<Node>),
-    /// Map in the order of the file, duplicates included.
+    /// Map in the order of the file, with duplicate keys.
     Map(Vec<(String, Node)>),
-    /// Any value after a tag such as `!include`.
+    /// Value with a tag such as `!include`.
     Tagged(String),
 }
 
 /// Path from the root to a node: the position of an item in its list or of a key in its map.
 pub(crate) type Path = Vec<usize>;
 
-/// Reads the tree.
 pub(crate) fn read(text: &str) -> Result<Node, serde_yaml::Error> {
     if let Some(reason) = complexity::find_excess(text) {
         return Err(serde::de::Error::custom(reason));
@@ -50,8 +49,8 @@ pub(crate) fn read(text: &str) -> Result<Node, serde_yaml::Error> {
     Ok(root)
 }
 
-/// Returns the number of permitted calls of [`locate`] on a text, at most `most`. Each call reads the whole text, and a
-/// file of the maximum size must not cause a long wait.
+/// Returns the permitted number of calls of [`locate`] on a text, at most `most`. Each call reads the whole text, so a
+/// large file permits fewer calls.
 pub(crate) fn affordable(text: &str, most: usize) -> usize {
     const BYTES: usize = 32 << 20;
     most.min(BYTES / text.len().max(1))
@@ -79,7 +78,7 @@ impl<'de> DeserializeSeed<'de> for Read<'_> {
     }
 }
 
-/// Key of a map, read as text in any spelling.
+/// Deserializer seed for the key of a map, read as text.
 struct Key;
 
 impl<'de> DeserializeSeed<'de> for Key {
@@ -212,20 +211,20 @@ impl<'de> Visitor<'de> for Spelling<'_> {
     }
 }
 
-/// Visitor that goes to one node, fails at that node, and skips all other nodes.
+/// Deserializer seed that follows the path to one node, returns an error at the node, and skips all other nodes.
 struct Locate<'p> {
     path: &'p [usize],
     key: bool,
 }
 
-/// Deserializer seed that fails at any value.
+/// Deserializer seed that returns an error at any value.
 struct Fail;
 
 impl<'de> DeserializeSeed<'de> for Fail {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        // A visitor without methods refuses every type, and its error contains the place.
+        // A visitor without methods refuses every type, and the error contains the place.
         deserializer.deserialize_any(self)
     }
 }

@@ -1,5 +1,4 @@
-//! Sizes, rates, durations and URLs: parsers from a text to a number in base units or an error message. The parsers
-//! handle no YAML and no places.
+//! Parsers of sizes, rates, durations and URLs.
 
 use std::time::Duration;
 
@@ -18,7 +17,7 @@ const UNITS: [(&str, u64); 10] = [
     ("TiB", 1 << 40),
 ];
 
-/// Quotes of a word processor. YAML reads these characters as ordinary text.
+/// Curly quotes of word processors. YAML reads these characters as ordinary text.
 const CURLY_QUOTES: [char; 6] = ['“', '”', '„', '‘', '’', '‚'];
 
 /// Parses a size: `64MiB`, `100MB` or plain bytes.
@@ -36,7 +35,7 @@ fn read_size(text: &str) -> Option<u64> {
     number.parse::<u64>().ok()?.checked_mul(*factor)
 }
 
-/// Returns the valid sizes that an invalid size may mean: `128MB` and `128MiB` for `128M`, `1536MiB` for `1.5GiB`.
+/// Returns valid sizes that are similar to an invalid size: `128MB` and `128MiB` for `128M`, `1536MiB` for `1.5GiB`.
 fn suggest_sizes(text: &str) -> Vec<String> {
     let Some((thousandths, unit)) = split_number(text) else { return Vec::new() };
     let lower = unit.to_ascii_lowercase();
@@ -50,7 +49,7 @@ fn suggest_sizes(text: &str) -> Vec<String> {
     };
     let Some(power) = prefix.and_then(|prefix| "kmgt".find(prefix)) else { return Vec::new() };
     let number = |base: u64| {
-        // A fraction of a unit is a whole number of the next smaller unit.
+        // A fraction of a unit becomes a whole number of the next smaller unit.
         if thousandths.is_multiple_of(1000) {
             return Some((thousandths / 1000, power));
         }
@@ -85,7 +84,7 @@ pub(crate) fn parse_bandwidth(text: &str) -> Result<u64, String> {
     })
 }
 
-/// Returns the valid bandwidths that an invalid bandwidth may mean: `50MB/s` for `50MB`.
+/// Returns valid bandwidths that are similar to an invalid bandwidth: `50MB/s` for `50MB`.
 fn suggest_bandwidths(text: &str) -> Vec<String> {
     let amount = text.strip_suffix("/s").unwrap_or(text).trim_end();
     let is_size = read_size(amount).is_some() && !amount.ends_with(|c: char| c.is_ascii_digit());
@@ -93,7 +92,7 @@ fn suggest_bandwidths(text: &str) -> Vec<String> {
     sizes.into_iter().map(|size| format!("{size}/s")).collect()
 }
 
-/// Returns the bytes of a number of bits, in decimal units: `12500kB` for `100Mbit/s`.
+/// Converts a number of bits to bytes, in decimal units: `12500kB` for `100Mbit/s`.
 fn bits_to_bytes(text: &str) -> Option<String> {
     let (thousandths, unit) = split_number(text)?;
     let (prefix, rest) = unit.split_at_checked(1)?;
@@ -108,7 +107,7 @@ fn bits_to_bytes(text: &str) -> Option<String> {
     Some(format!("{}{unit}", bytes / factor))
 }
 
-/// Returns true if a text begins or ends with a quote of a word processor.
+/// Returns true if a text begins or ends with a curly quote.
 pub(crate) fn has_curly_quotes(text: &str) -> bool {
     text.starts_with(CURLY_QUOTES) || text.ends_with(CURLY_QUOTES)
 }
@@ -130,13 +129,13 @@ pub(crate) fn parse_rate(text: &str) -> Result<Rate, String> {
     read().ok_or_else(|| format!("{text:?} is not a rate of requests: write a rate like 10/s, 600/min or 5000/h"))
 }
 
-/// Parses a duration as humantime reads it: `30s`, `5m`, `1h 30m`.
+/// Parses a duration in the syntax of humantime: `30s`, `5m`, `1h 30m`.
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text)
         .map_err(|_| format!("{text:?} is not a duration: write a number with its unit, like 30s, 5m, 1h 30m or 2d"))
 }
 
-/// Formats a size in the form that a person would write.
+/// Formats a size as a whole number with the largest exact unit.
 pub(crate) fn format_size(bytes: u64) -> String {
     let exact = UNITS
         .iter()
@@ -145,7 +144,7 @@ pub(crate) fn format_size(bytes: u64) -> String {
     exact.map_or_else(|| format!("{bytes} bytes"), |(name, factor)| format!("{}{name}", bytes / factor))
 }
 
-/// Returns true if a text is probably a URL: the text begins with a scheme and `:/`, or with a scheme that needs no
+/// Returns true if a text is probably a URL. Such a text begins with a scheme and `:/`, or with a scheme that needs no
 /// slash.
 pub(crate) fn is_url(text: &str) -> bool {
     let Some((scheme, rest)) = text.split_once(':') else { return false };

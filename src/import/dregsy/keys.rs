@@ -1,4 +1,4 @@
-//! Table of all keys of dregsy's configuration (`internal/pkg/sync`), and the treatment of each key by an import.
+//! All keys of dregsy's configuration (`internal/pkg/sync`), each with its treatment by the import.
 //! `docs/how-to/migrate.md` has the same tables for users.
 
 use super::super::treatment::{NoEffect, Read, TreatedKey};
@@ -6,7 +6,7 @@ use super::super::treatment::{NoEffect, Read, TreatedKey};
 const RELAY: &str = "transship copies without a relay; for files under `certs-dir` write `tls` under each registry";
 const DOCKER: &str = "transship copies without a Docker daemon";
 
-/// Keys of the file.
+/// Keys at the top level.
 pub(super) const ROOT: [TreatedKey; 8] = [
     ("tasks", Read),
     ("relay", Read),

@@ -15,9 +15,9 @@ use crate::oci::{RegistryHost, names_host};
 pub(super) struct Location {
     /// Registry as written.
     pub(super) registry: String,
-    /// Access that differs from the access of the registry.
+    /// Differences from the access of the registry.
     pub(super) own: OwnAccess,
-    /// True if the repositories are not listed by the catalog of the registry.
+    /// True if dregsy does not list the repositories by the catalog of the registry.
     pub(super) has_other_lister: bool,
 }
 
@@ -28,7 +28,7 @@ pub(super) struct Locations {
 }
 
 impl Locations {
-    /// Reads a location and sets the access to its registry. `None` if the location has no registry.
+    /// Reads a location, and sets the access to its registry. If the location has no registry, returns `None`.
     pub(super) fn read(&mut self, view: &View<'_>, draft: &mut Draft, reading: &mut Reading) -> Option<Location> {
         let fields = reading.fields(view, "a source or a target");
         let registry = reading.text_of(&fields, "registry")?;
@@ -52,7 +52,7 @@ impl Locations {
         Some(Location { registry, own, has_other_lister })
     }
 
-    /// Translates `auth`, which is a user name with a password in base64. Without it, dregsy uses the identity of the
+    /// Translates `auth`, a user name with a password in base64. Without `auth`, dregsy uses the identity of the
     /// machine at registries of AWS and Google.
     fn credentials(
         &mut self,
@@ -80,7 +80,7 @@ impl Locations {
     }
 }
 
-/// Returns credentials by the identity of the machine, or no credentials at other registries.
+/// Returns credentials by the identity of the machine. For other registries, returns no credentials.
 fn machine_identity(host: &RegistryHost, is_refreshed: bool) -> Map {
     let name = host.as_str();
     let is_aws = is_refreshed || name.contains(".dkr.ecr.") && name.contains(".amazonaws.com");

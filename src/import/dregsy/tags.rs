@@ -1,5 +1,6 @@
-//! Translation of `tags` of a mapping. A tag is copied if a verbatim tag, a range or a regular expression selects it;
-//! `keep:` then removes tags, except verbatim ones. Each part that cannot be joined with another becomes an entry.
+//! Translation of `tags` of a mapping. dregsy copies a tag if a verbatim tag, a range or a regular expression selects
+//! the tag. Then `keep:` removes tags, except verbatim tags. If rules cannot share an entry, each rule becomes an
+//! entry.
 
 use super::super::pattern::{as_tag, translate_anchored};
 use super::super::range::translate_dregsy;
@@ -27,15 +28,15 @@ struct Rules {
     newest: Option<usize>,
 }
 
-/// Regular expression, which after `!` selects the tags that it does not match.
+/// Regular expression. With `!`, the filter selects the tags without a match.
 struct Filter {
     /// Pattern in transship's syntax.
     pattern: String,
     is_inverted: bool,
 }
 
-/// Returns the tags of each entry, at least one set. With the Docker relay, a digest without a tag gets a tag of its
-/// own.
+/// Returns the tags of each entry, at least one set. With the Docker relay, a digest without a tag gets an additional
+/// tag.
 ///
 /// # Errors
 /// Returns the reason if the tags have no equivalent.
@@ -109,14 +110,14 @@ fn read_filter(expression: &str) -> Result<Filter, String> {
     Ok(Filter { pattern, is_inverted })
 }
 
-/// Reads `keep: latest 5`.
+/// Reads the count in `keep: latest 5`.
 fn read_count(expression: &str) -> Option<usize> {
     let words: Vec<&str> = expression.split_ascii_whitespace().collect();
     let ["latest", count] = words.as_slice() else { return None };
     expression.starts_with(char::is_whitespace).then(|| count.parse().ok().filter(|count| *count > 0)).flatten()
 }
 
-/// Sets the maximum number of tags. dregsy counts only versions, and counts them in all parts together.
+/// Sets the maximum number of tags. dregsy counts only versions, over all rules together.
 fn limit_count(sets: &mut [TagSet], verbatim: &[String], newest: usize) -> Result<(), String> {
     let every: VersionRange = ">=0.0.0-0".parse().map_err(|_| "no range".to_owned())?;
     let is_version = |tag: &String| tag.parse::<Tag>().is_ok_and(|tag| every.contains(&tag));
@@ -129,7 +130,7 @@ fn limit_count(sets: &mut [TagSet], verbatim: &[String], newest: usize) -> Resul
     }
 }
 
-/// Returns the digest of a verbatim tag, if it has one.
+/// Returns the digest in a verbatim tag.
 pub(super) fn find_digest(tag: &str) -> Option<&str> {
     let digest = tag.split_once('@').map_or(tag, |(_, digest)| digest);
     digest.starts_with("sha256:").then_some(digest)
@@ -143,7 +144,7 @@ fn translate_verbatim(tag: &str, uses_docker: bool) -> Result<String, String> {
     if digest.parse::<Digest>().is_err() || (!name.is_empty() && name.parse::<Tag>().is_err()) {
         return Err(invalid());
     }
-    // The Docker relay cannot push a digest without a tag, so dregsy gives it a tag.
+    // The Docker relay cannot push a digest without a tag, so dregsy creates a tag for the digest.
     Ok(if name.is_empty() && uses_docker { format!("dregsy-{hex}@{digest}") } else { format!("{name}@{digest}") })
 }
 

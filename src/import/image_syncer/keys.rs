@@ -1,9 +1,9 @@
-//! Keys of image-syncer's files (`pkg/client/config.go`, `pkg/utils/types/auth.go`), and the treatment of each key by
-//! an import. `docs/how-to/migrate.md` has the same tables for users.
+//! All keys of image-syncer's files (`pkg/client/config.go`, `pkg/utils/types/auth.go`), each with its treatment by the
+//! import. `docs/how-to/migrate.md` has the same tables for users.
 
 use super::super::treatment::{Read, TreatedKey};
 
-/// Keys of a file that has images and authentication.
+/// Keys of a file with images and authentication.
 pub(super) const ROOT: [TreatedKey; 2] = [("auth", Read), ("images", Read)];
 
 /// Keys of one registry or namespace.

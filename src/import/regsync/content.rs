@@ -1,12 +1,12 @@
 //! Translation of the keys of a regsync entry that select the content of an image: platforms, referrers, external
-//! layers and media types. A selection without an equivalent skips its entry.
+//! layers and media types. If a selection has no equivalent, the import skips the entry.
 
 use super::super::draft::Entry;
 use super::super::reading::{Fields, Reading, quoted};
 use super::super::template::Template;
 use crate::oci::{Platform, Reference, Repository};
 
-/// Manifest types that regsync copies without `mediaTypes`.
+/// Media types of manifests that regsync copies by default.
 const USUAL_MEDIA_TYPES: [&str; 4] = [
     "application/vnd.docker.distribution.manifest.v2+json",
     "application/vnd.docker.distribution.manifest.list.v2+json",
@@ -14,13 +14,13 @@ const USUAL_MEDIA_TYPES: [&str; 4] = [
     "application/vnd.oci.image.index.v1+json",
 ];
 
-/// Keys of an entry, and keys that the entry inherits from `defaults`.
+/// Keys of an entry, and the keys of `defaults`.
 pub(super) struct Keys<'a, 'n> {
     pub(super) own: &'a Fields<'n>,
     pub(super) defaults: &'a Fields<'n>,
-    /// Source of the entry; `None` if it cannot be parsed.
+    /// Source of the entry. `None` means that the source cannot be parsed.
     pub(super) source: &'a Option<Template>,
-    /// Target of the entry; `None` if it cannot be parsed.
+    /// Target of the entry. `None` means that the target cannot be parsed.
     pub(super) target: &'a Option<Template>,
 }
 
@@ -39,7 +39,7 @@ impl Keys<'_, '_> {
     }
 }
 
-/// Translates the keys that select content into the entry.
+/// Translates the keys that select content.
 pub(super) fn translate_content(entry: &mut Entry, keys: &Keys<'_, '_>, reading: &mut Reading) {
     let by_api = keys.flag("referrers", reading);
     let by_tag = keys.flag("digestTags", reading);
@@ -66,7 +66,7 @@ pub(super) fn translate_content(entry: &mut Entry, keys: &Keys<'_, '_>, reading:
     set_platforms(entry, keys.own, reading);
 }
 
-/// Checks the filters and the other repositories of referrers. regsync uses them only with `referrers: true`.
+/// Checks the filters and the repositories of referrers. regsync uses these keys only with `referrers: true`.
 fn check_referrers(entry: &mut Entry, keys: &Keys<'_, '_>, by_api: bool, reading: &mut Reading) {
     let filters = keys.own.get("referrerFilters").or_else(|| keys.defaults.get("referrerFilters"));
     let filters = filters.map(|view| reading.items(view, "`referrerFilters`")).unwrap_or_default();
@@ -98,8 +98,7 @@ fn read_repository(end: &Option<Template>) -> Option<Repository> {
     Some(read.repository)
 }
 
-/// Translates the platforms. `platform` takes precedence over `platforms`: with `platform`, regsync copies one image of
-/// the index, and an image has no platforms to select.
+/// Translates the platforms. `platform` takes precedence over `platforms`.
 fn set_platforms(entry: &mut Entry, own: &Fields<'_>, reading: &mut Reading) {
     let several = reading.texts_of(own, "platforms");
     let one = reading.text_of(own, "platform");
@@ -119,7 +118,7 @@ fn set_platforms(entry: &mut Entry, own: &Fields<'_>, reading: &mut Reading) {
         entry.skip(format!("these platforms have no equivalent: {}", all.join(", ")));
         return;
     };
-    // A platform that is named twice is copied once.
+    // transship refuses a repeated platform.
     let is_first = |at: usize| !parsed[..at].contains(&parsed[at]);
     let platforms = written.into_iter().enumerate().filter(|(at, _)| is_first(*at)).map(|(_, one)| one).collect();
     entry.comments.push("A subset of the platforms becomes a new index, with a digest of its own.".into());

@@ -1,5 +1,5 @@
-//! Translation of regsync's `creds`: the credentials and the connection settings of each registry. The import copies no
-//! secret.
+//! Translation of regsync's `creds`: the credentials and the connection settings of each registry. The result contains
+//! no secrets.
 
 use super::super::draft::{Draft, Registry};
 use super::super::limits::{add_remark, add_unknown, set_limits};
@@ -40,8 +40,8 @@ pub(super) fn add_registry(view: &View<'_>, draft: &mut Draft, reading: &mut Rea
     set_limits(&fields, registry, reading);
 }
 
-/// Returns the reasons why no entry can use this registry as regsync does: under this name, regsync contacts another
-/// host or other repositories.
+/// Returns the reasons why no entry can use this registry like regsync: regsync contacts another host or other
+/// repositories.
 fn unsupported_address(host: &RegistryHost, fields: &Fields<'_>, reading: &mut Reading) -> Vec<String> {
     let is_other = |name: &String| name.parse::<RegistryHost>().ok().as_ref() != Some(host);
     let hostname = reading.text_of(fields, "hostname").filter(is_other).map(|name| {
@@ -77,8 +77,8 @@ fn set_transport(fields: &Fields<'_>, registry: &mut Registry, reading: &mut Rea
     }
 }
 
-/// Translates the credentials. The first of these is used: a helper, a token, a user with a password. Each of the other
-/// keys gets a remark.
+/// Translates the credentials. The first present key is used: a helper, a token, a user with a password. Each further
+/// key gets a remark.
 fn set_credentials(
     view: &View<'_>,
     host: &RegistryHost,
@@ -119,7 +119,8 @@ fn helper_name(written: &str) -> Option<&str> {
     good.then_some(name)
 }
 
-/// Translates a secret. Never writes the secret itself: a remark names the environment variable to set instead.
+/// Translates a secret. The result names an environment variable instead of the secret, and a remark reports the
+/// variable.
 fn set_secret(
     view: &View<'_>,
     key: &str,

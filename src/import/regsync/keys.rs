@@ -1,5 +1,5 @@
-//! Table of all keys of regsync's configuration (regclient `cmd/regsync/config.go`, `config/host.go`), and the
-//! treatment of each key by an import. `docs/how-to/migrate.md` has the same tables for users.
+//! All keys of regsync's configuration (regclient `cmd/regsync/config.go`, `config/host.go`), each with its treatment
+//! by the import. `docs/how-to/migrate.md` has the same tables for users.
 
 use super::super::treatment::{NoEffect, Read, TreatedKey};
 
@@ -7,10 +7,10 @@ const HOOKS: &str = "regsync reads the key, but runs no hook";
 const RATE_LIMIT: &str =
     "write `limits: {reserve_pulls: NUMBER}` under the source's registry, which reserves that number of pulls";
 
-/// Keys of the file.
+/// Keys at the top level.
 pub(super) const ROOT: [TreatedKey; 4] = [("version", Read), ("creds", Read), ("defaults", Read), ("sync", Read)];
 
-/// Keys of an entry only.
+/// Keys that only an entry may have.
 pub(super) const OWN: [TreatedKey; 8] = [
     ("source", Read),
     ("target", Read),
@@ -22,7 +22,7 @@ pub(super) const OWN: [TreatedKey; 8] = [
     ("platforms", Read),
 ];
 
-/// Keys of an entry and of `defaults`.
+/// Keys that an entry and `defaults` may have.
 pub(super) const SHARED: [TreatedKey; 15] = [
     ("schedule", Read),
     ("interval", Read),
@@ -42,7 +42,7 @@ pub(super) const SHARED: [TreatedKey; 15] = [
     ("hooks", NoEffect(HOOKS)),
 ];
 
-/// Keys of `defaults` only.
+/// Keys that only `defaults` may have.
 pub(super) const DEFAULTS: [TreatedKey; 6] = [
     ("parallel", NoEffect("see `daemon.entries_at_once` and `limits: {concurrent: …}` under a registry")),
     ("skipDockerConfig", NoEffect("write `credentials: {anonymous: true}` under a registry that needs none")),
@@ -58,8 +58,8 @@ pub(super) const TAGS: [TreatedKey; 3] = [("allow", Read), ("deny", Read), ("sem
 /// Keys of a selection of repositories.
 pub(super) const REPOS: [TreatedKey; 2] = [("allow", Read), ("deny", Read)];
 
-/// Keys of a registry under `creds`. transship always behaves as with `repoAuth`, and requests a token for each
-/// repository.
+/// Keys of a registry under `creds`. transship always requests a token for each repository, as regsync does with
+/// `repoAuth`.
 pub(super) const CREDS: [TreatedKey; 22] = [
     ("registry", Read),
     ("user", Read),

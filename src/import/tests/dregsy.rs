@@ -6,12 +6,12 @@ use base64::engine::general_purpose::STANDARD;
 use super::{counts, ends, imported};
 use crate::import::Form;
 
-/// Returns credentials in dregsy's form.
+/// Returns credentials in the form of dregsy.
 fn auth(text: &str) -> String {
     STANDARD.encode(text)
 }
 
-/// Returns a file with one task and these mappings.
+/// Returns a configuration with one task and these mappings.
 fn file_with(mappings: &str) -> String {
     format!(
         "relay: skopeo\ntasks:\n- name: one\n  interval: 60\n  source: {{registry: s.example}}\n  \

@@ -1,5 +1,5 @@
-//! Translation of the contents of a registry: repositories, their names at the target, and their tags. For each
-//! repository, the first content whose `prefix` matches applies.
+//! Translation of the contents of a registry: repositories, their names at the target, and their tags. The first
+//! content whose `prefix` matches a repository applies to the repository.
 
 use super::super::draft::{Draft, Entry};
 use super::super::ends::set_ends;
@@ -11,10 +11,10 @@ use super::prefix::{Prefix, translate_prefix};
 use super::upstream::{Upstream, fold};
 use crate::plan::RepositoryPattern;
 
-/// Tags that zot reads as versions (Masterminds/semver, loose form).
+/// Tags that zot reads as versions (Masterminds/semver, loose syntax).
 const VERSIONS: &str = r"re:v?[0-9]+(\.[0-9]+){0,2}(-[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?";
 
-/// Adds an entry for each content. A registry without contents is never polled.
+/// Adds an entry for each content. zot never polls a registry without contents.
 pub(super) fn add_contents(
     view: &View<'_>,
     fields: &Fields<'_>,
@@ -108,7 +108,7 @@ fn set_repositories(
     }
 }
 
-/// Excludes the repositories of earlier contents, which zot prefers.
+/// Excludes the repositories of earlier contents, because the first content applies.
 fn exclude_earlier(entry: &mut Entry, prefix: &Prefix, earlier: &[Prefix]) {
     let below = |pattern: &String| match prefix {
         Prefix::Many { base, .. } if entry.source.ends_with(&format!("{base}/**")) && !base.is_empty() => {
@@ -147,7 +147,7 @@ fn matches(patterns: &[String], name: &str) -> bool {
     patterns.is_empty() || patterns.iter().any(is_match)
 }
 
-/// Returns true unless the names of two prefixes begin with different text.
+/// Returns true if one text begins with the other text.
 fn may_meet(one: &str, other: &str) -> bool {
     one.starts_with(other) || other.starts_with(one)
 }

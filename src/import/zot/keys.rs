@@ -1,5 +1,5 @@
-//! Table of all keys of zot's `sync` extension (`pkg/extensions/config/sync`), and the treatment of each key by an
-//! import. `docs/how-to/migrate.md` has the same tables for users.
+//! All keys of zot's `sync` extension (`pkg/extensions/config/sync`), each with its treatment by the import.
+//! `docs/how-to/migrate.md` has the same tables for users.
 
 use super::super::treatment::{NoEffect, Read, TreatedKey};
 

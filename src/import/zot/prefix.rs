@@ -1,5 +1,5 @@
-//! Translation of a `prefix` of zot, a glob over names of repositories in the syntax of the Go library doublestar, into
-//! patterns of `repositories`.
+//! Translation of zot's `prefix` into patterns of `repositories`. A `prefix` is a glob over names of repositories, in
+//! the syntax of the Go library doublestar.
 
 use super::super::pattern::validated_repositories;
 
@@ -8,16 +8,16 @@ use super::super::pattern::validated_repositories;
 pub(super) enum Prefix {
     /// One repository.
     One(String),
-    /// Repositories that a pattern matches.
+    /// Repositories that match a pattern.
     Many {
-        /// Part of the prefix before the first segment with a wildcard; empty for none.
+        /// Part of the prefix before the first segment with a wildcard. The text is empty if there is no such part.
         base: String,
-        /// Patterns over whole names; none for every repository.
+        /// Patterns over full names. An empty list selects every repository.
         patterns: Vec<String>,
     },
 }
 
-/// Translates a prefix; `None` if it has no equivalent.
+/// Translates a prefix. If the prefix has no equivalent, returns `None`.
 pub(super) fn translate_prefix(prefix: &str) -> Option<Prefix> {
     // zot ignores one slash at the start.
     let glob = prefix.strip_prefix('/').unwrap_or(prefix);
@@ -29,7 +29,7 @@ pub(super) fn translate_prefix(prefix: &str) -> Option<Prefix> {
     let base = segments.iter().take_while(is_plain).copied().collect::<Vec<_>>().join("/");
     let patterns = match &segments[..] {
         ["**"] => Vec::new(),
-        // The glob also matches the repository with the name before the stars.
+        // The glob `a/**` also matches the repository `a`.
         [.., "**"] if !base.is_empty() && segments.len() == base.split('/').count() + 1 => {
             vec![base.clone(), format!("{base}/*")]
         }
@@ -39,7 +39,7 @@ pub(super) fn translate_prefix(prefix: &str) -> Option<Prefix> {
     Some(Prefix::Many { base, patterns })
 }
 
-/// Returns a regular expression over whole names. In the glob, `**` matches any number of segments, also none.
+/// Returns a regular expression over full names. In the glob, `**` matches any number of segments, including zero.
 fn to_expression(segments: &[&str]) -> Option<String> {
     let mut expression = String::new();
     for (at, segment) in segments.iter().enumerate() {

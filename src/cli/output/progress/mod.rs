@@ -1,4 +1,4 @@
-//! Progress of the runs on a terminal: a block of lines below the log, which is drawn again several times a second.
+//! Progress of the runs on a terminal: a block of lines below the log, redrawn several times a second.
 
 mod model;
 
@@ -14,20 +14,20 @@ use crate::sync::RunEvent;
 /// Interval between two drawings.
 pub(crate) const REFRESH: Duration = Duration::from_millis(100);
 
-/// Size of a terminal that does not report its size: height and width.
+/// Default size of the terminal: height and width.
 const DEFAULT_SIZE: (u16, u16) = (24, 80);
 
-/// Progress of the runs of one command. Drawn only on a terminal.
+/// Progress of the runs of one command.
 #[derive(Debug)]
 pub(crate) struct Progress {
     model: ProgressModel,
-    /// Bar whose message is the whole block. Several bars left stale lines behind when their number changed.
+    /// Bar whose message is the whole block. With several bars, old lines remained on the terminal.
     block: ProgressBar,
     size: fn() -> Option<(u16, u16)>,
 }
 
 impl Progress {
-    /// Draws on standard error, above the lines that `bars` belongs to.
+    /// Creates the progress on standard error, above the lines of `bars`.
     #[must_use]
     pub(crate) fn on_stderr(bars: &MultiProgress) -> Self {
         bars.set_draw_target(ProgressDrawTarget::stderr_with_hz(10));
@@ -35,7 +35,6 @@ impl Progress {
     }
 
     fn new(bars: &MultiProgress, size: fn() -> Option<(u16, u16)>) -> Self {
-        // The template is a constant. A broken one would show in the tests.
         let style = ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
         let block = bars.add(ProgressBar::no_length().with_style(style));
         Self { model: ProgressModel::default(), block, size }
@@ -46,7 +45,7 @@ impl Progress {
         self.model.apply(entry, event);
     }
 
-    /// Draws the state of the runs. The caller calls this every `REFRESH`.
+    /// Draws the state of the runs. The caller calls the function every `REFRESH`.
     pub(crate) fn refresh(&mut self, waits: &[Wait]) {
         let size = (self.size)().unwrap_or(DEFAULT_SIZE);
         let lines = self.model.lines(Instant::now(), size, waits);
@@ -54,7 +53,7 @@ impl Progress {
         self.block.tick();
     }
 
-    /// Removes the block.
+    /// Removes the block from the terminal.
     pub(crate) fn clear(&self) {
         self.block.finish_and_clear();
     }

@@ -1,5 +1,5 @@
-//! State of the runs in progress, and its lines for a terminal. Pure: the caller passes the time, the size of the
-//! terminal and the waits.
+//! State of the runs in progress, and the lines about the runs for a terminal. The module is pure: the caller passes
+//! the time, the size of the terminal and the waits.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,16 +18,16 @@ const WAITS: usize = 3;
 /// Minimum time between two measurements of the rate.
 const MEASURED: Duration = Duration::from_millis(500);
 
-/// Number of measurements after which the rate has mostly forgotten an older value.
+/// Smoothing factor of the rate: a new measurement has the weight `1 / INERTIA`.
 const INERTIA: f64 = 5.0;
 
 /// Width of the bar of a transfer, in columns.
 const BAR: usize = 15;
 
-/// Number of columns for the repository of a transfer.
+/// Maximum width of the repository of a transfer, in columns.
 const PLACE: usize = 24;
 
-/// Reason for which requests to a registry wait.
+/// Wait of the requests to a registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Wait {
     /// Host of the registry.
@@ -46,14 +46,14 @@ pub(super) struct ProgressModel {
 #[derive(Debug)]
 struct RunInProgress {
     entry: String,
-    /// Number of tags that were selected so far; `None` before the source was listed.
+    /// Number of tags that were selected so far. Before the listing of the source, `None`.
     tags: Option<u64>,
     tags_done: u64,
     planned: Arc<PlannedBytes>,
     transfers: Vec<Arc<Transfer>>,
-    /// Bytes of the blobs whose transfer has finished.
+    /// Bytes of the blobs whose transfer succeeded.
     finished: u64,
-    /// Bytes that ended transfers passed to the target, those of failed transfers included.
+    /// Bytes that ended transfers sent to the target, including failed transfers.
     sent: u64,
     rate: Rate,
 }
@@ -96,14 +96,14 @@ impl ProgressModel {
     }
 
     fn change(&mut self, entry: &str, change: impl FnOnce(&mut RunInProgress)) {
-        // The events of one run arrive in order: events before its start or after its end do not exist.
+        // Events before the start or after the end of a run do not exist.
         if let Some(run) = self.runs.iter_mut().find(|run| run.entry == entry) {
             change(run);
         }
     }
 
-    /// Returns the lines for a terminal of this size, each shorter than its width: a line for each run, the largest
-    /// transfers, and the waits. Leaves one line of the terminal free.
+    /// Returns the lines for a terminal of this size: a line for each run, the largest transfers, and the waits. One
+    /// line and one column of the terminal remain free.
     pub(super) fn lines(&mut self, now: Instant, (height, width): (u16, u16), waits: &[Wait]) -> Vec<String> {
         let (height, width) = (usize::from(height).saturating_sub(1).max(1), usize::from(width).saturating_sub(1));
         self.runs.iter_mut().for_each(|run| run.rate.measure(now, run.sent()));
@@ -117,7 +117,7 @@ impl ProgressModel {
         lines.iter().map(|line| cut(&printable(line), width)).collect()
     }
 
-    /// Returns a line for each run. If they do not fit, the last line counts the others.
+    /// Returns a line for each run. If there are too many runs, the last line counts the remaining runs.
     fn run_lines(&self, free: usize) -> Vec<String> {
         let name = self.runs.iter().map(|run| run.entry.chars().count()).max().unwrap_or(0).min(24);
         let shown = if self.runs.len() > free { free - 1 } else { self.runs.len() };
@@ -130,7 +130,7 @@ impl ProgressModel {
 
     fn transfer_lines(&self, free: usize) -> Vec<String> {
         let mut transfers: Vec<&Arc<Transfer>> = self.runs.iter().flat_map(|run| &run.transfers).collect();
-        // The sort is stable, so that transfers of one size keep their lines.
+        // The sort is stable, so transfers of equal size do not change places.
         transfers.sort_by_key(|transfer| std::cmp::Reverse(transfer.size));
         let most = TRANSFERS.min(free);
         let shown = if transfers.len() > most { most.saturating_sub(1) } else { transfers.len() };
@@ -148,7 +148,7 @@ impl ProgressModel {
         waits.iter().take(free).map(wait_line).collect()
     }
 
-    /// Returns the bytes that all runs have sent so far, those of failed transfers included.
+    /// Returns the bytes that all runs have sent so far, including failed transfers.
     #[cfg(test)]
     fn sent(&self) -> u64 {
         self.runs.iter().map(RunInProgress::sent).sum()
@@ -186,7 +186,7 @@ impl RunInProgress {
         self.transfers.retain(|transfer| !Arc::ptr_eq(transfer, ended));
     }
 
-    /// Returns the bytes sent so far, those of failed transfers included.
+    /// Returns the bytes that the run has sent so far, including failed transfers.
     fn sent(&self) -> u64 {
         sum(self.transfers.iter().map(|transfer| transfer.sent()).chain([self.sent]))
     }
@@ -217,7 +217,7 @@ impl RunInProgress {
     }
 }
 
-/// Returns the sum of sizes. Manifests may state any size, so the sum stops at the maximum of its type.
+/// Returns the sum of sizes. Manifests may contain any size, so the sum stops at the maximum of its type.
 fn sum(sizes: impl Iterator<Item = u64>) -> u64 {
     sizes.fold(0, u64::saturating_add)
 }
@@ -239,12 +239,12 @@ fn transfer_line(transfer: &Transfer) -> String {
 }
 
 fn wait_line(wait: &Wait) -> String {
-    // A wait that is shown as zero seconds would look like a fault.
+    // "0s" would look like an error.
     let seconds = Duration::from_secs(wait.remaining.as_secs().max(1));
     format!("{}: rate limited, next request in {}", wait.registry, humantime::format_duration(seconds))
 }
 
-/// Returns the last part of a long repository.
+/// Returns at most the last `width` characters of a repository name.
 fn shorten(place: &str, width: usize) -> String {
     let length = place.chars().count();
     if length <= width {
@@ -253,7 +253,7 @@ fn shorten(place: &str, width: usize) -> String {
     format!("…{}", place.chars().skip(length + 1 - width).collect::<String>())
 }
 
-/// Returns the text, cut to a number of columns.
+/// Truncates the text to a number of columns.
 fn cut(text: &str, width: usize) -> String {
     if text.chars().count() <= width {
         return text.to_owned();

@@ -1,4 +1,4 @@
-//! Tests of the text of a snapshot, and the snapshot that tests of the command use.
+//! Tests of the text of a snapshot, and a snapshot for the tests of commands.
 
 use super::*;
 use crate::cli::output::writer::tests::OutputBuffer;
