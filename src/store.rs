@@ -77,7 +77,7 @@ pub enum Listed {
     Absent,
     /// The item may exist: there is no list, the list may be incomplete, or the list has the item.
     #[default]
-    Perhaps,
+    Possible,
 }
 
 /// Reserved manifest reads. If the value is dropped, the unused reads are released. See
@@ -217,7 +217,7 @@ pub trait Upload: Send {
 
     /// Returns the part of the blob that the endpoint has stored. The caller must send only the bytes after that part.
     /// `None` for a new upload.
-    fn standing(&self) -> Option<&UploadProgress> {
+    fn confirmed(&self) -> Option<&UploadProgress> {
         None
     }
 
@@ -265,7 +265,7 @@ pub trait Target: Source {
 
     /// Returns the maximum number of bytes that a new upload buffers in memory: the length of one chunk, or 0 if the
     /// upload uses no chunks.
-    fn upload_holds(&self) -> u64 {
+    fn memory_per_upload(&self) -> u64 {
         0
     }
 

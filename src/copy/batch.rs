@@ -46,7 +46,7 @@ pub struct Batch {
     /// Tags of the source that may name a digest. `None` if the source's tags were not listed. The batch does not
     /// request a signature's tag if this list proves that the source does not have the tag.
     source_tags: Option<ListedTags>,
-    surroundings: Surroundings,
+    batch_context: BatchContext,
     nodes: Nodes,
     /// Manifests whose referrers the source could not list, each with the reason.
     doubts: Mutex<BTreeMap<Digest, String>>,
@@ -56,7 +56,7 @@ pub struct Batch {
 
 /// Context of a batch: its listeners and its records.
 #[derive(Debug, Clone)]
-pub struct Surroundings {
+pub struct BatchContext {
     /// Channel that receives the events of every transfer.
     pub events: mpsc::Sender<Event>,
     /// Store of the progress of large uploads, if there is one.
@@ -69,7 +69,7 @@ pub struct Surroundings {
     pub planned: Arc<PlannedBytes>,
 }
 
-impl From<mpsc::Sender<Event>> for Surroundings {
+impl From<mpsc::Sender<Event>> for BatchContext {
     fn from(events: mpsc::Sender<Event>) -> Self {
         Self { events, upload_store: None, ledger: None, suspension: Suspension::default(), planned: Arc::default() }
     }
@@ -104,7 +104,7 @@ pub type Outcome = (usize, Result<Arrival, CopyError>);
 
 impl Batch {
     /// Creates a batch from `source` to `targets`. `source_tags` is the source's list of tags, if there is one.
-    /// `surroundings` may be the channel of the events alone.
+    /// `batch_context` may be the channel of the events alone.
     #[must_use]
     pub fn new(
         copier: &Arc<Copier>,
@@ -112,11 +112,11 @@ impl Batch {
         targets: Vec<(Arc<dyn Target>, Contents)>,
         rules: Rules,
         source_tags: Option<ListedTags>,
-        surroundings: impl Into<Surroundings>,
+        batch_context: impl Into<BatchContext>,
     ) -> Arc<Self> {
         let targets = targets.into_iter().map(|(target, contents)| Destination::new(target, contents)).collect();
         let copier = copier.clone();
-        let surroundings = surroundings.into();
+        let batch_context = batch_context.into();
         let nodes = Nodes::new(rules.foreign_layers);
         Arc::new(Self {
             copier,
@@ -124,7 +124,7 @@ impl Batch {
             targets,
             rules,
             source_tags,
-            surroundings,
+            batch_context,
             nodes,
             doubts: Mutex::default(),
             incomplete_lists: Mutex::default(),
@@ -159,7 +159,7 @@ impl Batch {
         let stop_at_end = stop.clone().drop_guard();
         let has_siblings = order.targets.len() > 1;
         let delivery = |(index, _): &(usize, _)| Arc::new(Delivery::new(self.clone(), *index, has_siblings));
-        let ledger = self.surroundings.ledger.as_ref().filter(|_| is_arrival);
+        let ledger = self.batch_context.ledger.as_ref().filter(|_| is_arrival);
         let deliveries: Vec<Arc<Delivery>> = order.targets.iter().map(delivery).collect();
         let survey = self.survey(&order, &deliveries, &stop);
         let all_failed = join_all(deliveries.iter().map(|delivery| delivery.wait_for_failure()));
@@ -376,10 +376,10 @@ impl Batch {
 
     /// Returns [`Listed::Absent`] if the source's list proves that the source does not have this tag.
     pub(super) fn look_up(&self, tag: &Tag) -> Listed {
-        self.source_tags.as_ref().map_or(Listed::Perhaps, |tags| tags.look_up(tag))
+        self.source_tags.as_ref().map_or(Listed::Possible, |tags| tags.look_up(tag))
     }
 
-    /// Returns [`Listed::Perhaps`] if the source may have this tag although its list lacks the tag. Returns
+    /// Returns [`Listed::Possible`] if the source may have this tag although its list lacks the tag. Returns
     /// [`Listed::Absent`] if the list contains the tag, or proves that the source does not have it.
     pub fn look_up_unlisted(&self, tag: &Tag) -> Listed {
         match &self.source_tags {
@@ -402,30 +402,30 @@ impl Batch {
 
     /// Returns the store of upload progress. `None` if there is no store, or if one chunk is enough to send this blob.
     pub(super) fn upload_store(&self, target: &dyn Target, blob: &Descriptor) -> Option<&Arc<dyn UploadSessionStore>> {
-        let chunk = target.upload_holds();
-        self.surroundings.upload_store.as_ref().filter(|_| chunk > 0 && blob.size > chunk)
+        let chunk = target.memory_per_upload();
+        self.batch_context.upload_store.as_ref().filter(|_| chunk > 0 && blob.size > chunk)
     }
 
     /// Returns the record of intended arrivals.
     pub(super) fn ledger(&self) -> Option<&dyn Ledger> {
-        self.surroundings.ledger.as_deref()
+        self.batch_context.ledger.as_deref()
     }
 
     pub(super) fn suspension(&self) -> &Suspension {
-        &self.surroundings.suspension
+        &self.batch_context.suspension
     }
 
     pub(super) fn planned_bytes(&self) -> &PlannedBytes {
-        &self.surroundings.planned
+        &self.batch_context.planned
     }
 
     pub(super) async fn send_event(&self, event: Event) {
         // A closed channel is no reason to stop the copy.
-        let _ = self.surroundings.events.send(event).await;
+        let _ = self.batch_context.events.send(event).await;
     }
 
     /// Sends an event unless the channel is full, for callers that cannot wait.
     pub(super) fn try_send_event(&self, event: Event) {
-        let _ = self.surroundings.events.try_send(event);
+        let _ = self.batch_context.events.try_send(event);
     }
 }

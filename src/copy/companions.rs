@@ -27,7 +27,7 @@ pub(super) struct Companions {
 /// [`CopyError`] if the pull quota of the source is used up. The whole copy is then deferred.
 pub(super) async fn find_companions(batch: &Batch, node: &Node) -> Result<Companions, CopyError> {
     let subject = node.digest();
-    let tags = signature_tags(&subject).into_iter().filter(|tag| batch.look_up(tag) == Listed::Perhaps);
+    let tags = signature_tags(&subject).into_iter().filter(|tag| batch.look_up(tag) == Listed::Possible);
     let signatures = join_all(tags.map(|tag| find_signature(batch, tag)));
     let (listed, signatures) = join(find_referrers(batch, subject), signatures).await;
     let mut companions = listed?;

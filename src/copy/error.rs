@@ -154,7 +154,7 @@ impl CopyError {
 
     /// Returns true if the endpoint ended the connection before it processed the request. The request had no effect.
     pub(super) fn was_not_taken(&self) -> bool {
-        matches!(self, Self::Store { error, .. } if error.kind == ErrorKind::NotTaken)
+        matches!(self, Self::Store { error, .. } if error.kind == ErrorKind::Unprocessed)
     }
 
     /// Returns true if the same request may be repeated at once.

@@ -55,7 +55,7 @@ impl ListedTags {
     }
 
     /// Returns [`Listed::Absent`] if the list proves that the source does not have the tag. Otherwise returns
-    /// [`Listed::Perhaps`], and the caller must request the tag.
+    /// [`Listed::Possible`], and the caller must request the tag.
     #[must_use]
     pub fn look_up(&self, tag: &Tag) -> Listed {
         let is_hidden = || {
@@ -63,7 +63,7 @@ impl ListedTags {
             (1..name.len()).filter_map(|end| name.get(..end)).any(|stem| self.stems.contains(stem))
         };
         let may_exist = self.has(tag) || self.is_empty || self.omits.load(Ordering::Relaxed) || is_hidden();
-        if may_exist { Listed::Perhaps } else { Listed::Absent }
+        if may_exist { Listed::Possible } else { Listed::Absent }
     }
 
     /// Records that the source has a tag. If the tag is not in the list, no tag counts as absent from then on. Returns
@@ -97,7 +97,7 @@ mod tests {
         let subject = Digest::of(b"image");
         let ([signature, attestation, _], list) = (signature_tags(&subject), referrers_tag(&subject));
         let listed = read(&["v1", "v2", "latest", signature.as_str()]);
-        assert_eq!(listed.look_up(&signature), Listed::Perhaps);
+        assert_eq!(listed.look_up(&signature), Listed::Possible);
         assert_eq!((listed.look_up(&attestation), listed.look_up(&list)), (Listed::Absent, Listed::Absent));
     }
 
@@ -106,7 +106,7 @@ mod tests {
         let subject = Digest::of(b"image");
         let ([signature, attestation, _], list) = (signature_tags(&subject), referrers_tag(&subject));
         for stem in [list.as_str(), "sha256", "sha", "sha256-"] {
-            assert_eq!(read(&["v1", stem]).look_up(&signature), Listed::Perhaps, "{stem}");
+            assert_eq!(read(&["v1", stem]).look_up(&signature), Listed::Possible, "{stem}");
             // The list contains an extension of another tag, so the list omits no extensions.
             assert_eq!(read(&["v1", "v1.2", stem]).look_up(&signature), Listed::Absent, "{stem}");
             assert_eq!(read(&["v1", stem, "w", "w2"]).look_up(&signature), Listed::Absent, "{stem}");
@@ -119,10 +119,10 @@ mod tests {
     fn empty_or_incomplete_list_proves_no_absence() {
         let subject = Digest::of(b"image");
         let ([signature, attestation, _], list) = (signature_tags(&subject), referrers_tag(&subject));
-        assert_eq!(read(&[]).look_up(&list), Listed::Perhaps);
+        assert_eq!(read(&[]).look_up(&list), Listed::Possible);
         let listed = read(&["v1"]);
         assert_eq!(listed.look_up(&attestation), Listed::Absent);
         assert!(listed.record_found(&signature) && !listed.record_found(&list), "only the first tag is reported");
-        assert_eq!(listed.look_up(&attestation), Listed::Perhaps);
+        assert_eq!(listed.look_up(&attestation), Listed::Possible);
     }
 }

@@ -1,24 +1,24 @@
 //! Detection of the program of a file, by its keys and values.
 
-use super::form::Form;
+use super::form::Program;
 use super::{image_syncer, skopeo, zot};
 use crate::config::Node;
 
 /// Detects the program of a file. A file of regsync, dregsy or zot has a few fixed keys. In a file of skopeo, the keys
 /// are hosts. In a file of image-syncer, the keys are images.
-pub(super) fn detect_form(root: &Node) -> Option<Form> {
+pub(super) fn detect_form(root: &Node) -> Option<Program> {
     let Node::Map(pairs) = root else { return None };
     let has_list = |name: &str| pairs.iter().any(|(key, node)| key == name && matches!(node, Node::List(_)));
     if zot::find_sync(root).is_some() {
-        Some(Form::Zot)
+        Some(Program::Zot)
     } else if has_list("sync") || pairs.iter().any(|(key, _)| key == "creds") {
-        Some(Form::Regsync)
+        Some(Program::Regsync)
     } else if has_list("tasks") {
-        Some(Form::Dregsy)
+        Some(Program::Dregsy)
     } else if pairs.iter().any(|(_, node)| is_skopeos_registry(node)) {
-        Some(Form::Skopeo)
+        Some(Program::Skopeo)
     } else if has_images(pairs) {
-        Some(Form::ImageSyncer)
+        Some(Program::ImageSyncer)
     } else {
         None
     }
@@ -46,22 +46,25 @@ mod tests {
     use super::*;
     use crate::config::parse_foreign;
 
-    fn detect(text: &str) -> Option<Form> {
+    fn detect(text: &str) -> Option<Program> {
         detect_form(parse_foreign("f", text).unwrap().root())
     }
 
     #[test]
     fn program_is_detected_by_keys_and_values() {
         for (text, form) in [
-            ("sync: [{source: a}]", Some(Form::Regsync)),
-            ("creds: []", Some(Form::Regsync)),
-            ("h.example: {images: {a: []}}", Some(Form::Skopeo)),
-            ("relay: skopeo\ntasks: [{name: a}]", Some(Form::Dregsy)),
-            ("q.io/a/b:v1,v2: r.example/b", Some(Form::ImageSyncer)),
-            ("nginx: [r.example/nginx, s.example/nginx]", Some(Form::ImageSyncer)),
-            ("auth: {q.io: {username: a}}\nimages: {q.io/a: r.example/a}", Some(Form::ImageSyncer)),
-            ("{\"extensions\": {\"sync\": {\"registries\": [{\"URLs\": [\"https://h.example\"]}]}}}", Some(Form::Zot)),
-            ("registries: [{urls: [\"https://h.example\"]}]", Some(Form::Zot)),
+            ("sync: [{source: a}]", Some(Program::Regsync)),
+            ("creds: []", Some(Program::Regsync)),
+            ("h.example: {images: {a: []}}", Some(Program::Skopeo)),
+            ("relay: skopeo\ntasks: [{name: a}]", Some(Program::Dregsy)),
+            ("q.io/a/b:v1,v2: r.example/b", Some(Program::ImageSyncer)),
+            ("nginx: [r.example/nginx, s.example/nginx]", Some(Program::ImageSyncer)),
+            ("auth: {q.io: {username: a}}\nimages: {q.io/a: r.example/a}", Some(Program::ImageSyncer)),
+            (
+                "{\"extensions\": {\"sync\": {\"registries\": [{\"URLs\": [\"https://h.example\"]}]}}}",
+                Some(Program::Zot),
+            ),
+            ("registries: [{urls: [\"https://h.example\"]}]", Some(Program::Zot)),
             ("a: b", None),
             ("q.io: {username: a, password: b}", None),
             ("[]", None),

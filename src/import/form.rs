@@ -2,7 +2,7 @@
 
 /// Program whose configuration is imported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
+pub enum Program {
     /// regclient's regsync, version 1.
     Regsync,
     /// The YAML of `skopeo sync --src yaml`.
@@ -15,7 +15,7 @@ pub enum Form {
     Zot,
 }
 
-impl Form {
+impl Program {
     /// Returns the name of the program, as in `--from`.
     #[must_use]
     pub fn name(self) -> &'static str {

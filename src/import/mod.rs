@@ -34,7 +34,7 @@ mod zot;
 
 use std::path::{Path, PathBuf};
 
-pub use form::Form;
+pub use form::Program;
 
 use crate::config::{ForeignFile, Problem, Problems, load_foreign, parse_foreign};
 use reading::Reading;
@@ -43,7 +43,7 @@ use reading::Reading;
 #[derive(Debug, Clone, Default)]
 pub struct Order {
     /// Program of the file. `None` means that the import detects the program.
-    pub form: Option<Form>,
+    pub form: Option<Program>,
     /// Target as HOST or HOST/PREFIX. Only for skopeo and zot, whose files name no target.
     pub target: Option<String>,
     /// True if the target includes the full name of the source, as with `skopeo sync --scoped`. Only for skopeo.
@@ -57,7 +57,7 @@ pub struct Order {
 #[derive(Debug, Clone)]
 pub struct Imported {
     /// Program of the imported file.
-    pub form: Form,
+    pub form: Program,
     /// Text of the `sync.yaml`.
     pub text: String,
     /// Number of entries in `text`, without skipped entries.
@@ -111,7 +111,7 @@ pub enum ImportError {
         /// Name of the file.
         name: String,
         /// Program of the file.
-        form: Form,
+        form: Program,
     },
     /// The option `--scoped` does not apply to the program.
     #[error("--scoped is for the YAML of `skopeo sync`: {name} is a configuration of {}", .form.name())]
@@ -119,7 +119,7 @@ pub enum ImportError {
         /// Name of the file.
         name: String,
         /// Program of the file.
-        form: Form,
+        form: Program,
     },
     /// The options name a file of credentials, but the program reads no such file.
     #[error("--auth is for the files of image-syncer and zot: {name} is a configuration of {}", .form.name())]
@@ -127,7 +127,7 @@ pub enum ImportError {
         /// Name of the file.
         name: String,
         /// Program of the file.
-        form: Form,
+        form: Program,
     },
 }
 
@@ -163,11 +163,11 @@ fn translate(file: &ForeignFile, auth: Option<&ForeignFile>, order: &Order) -> R
     let (mut reading, mut auth_reading) = (Reading::default(), Reading::default());
     let separate = auth.map(|auth| (auth.root(), &mut auth_reading));
     let draft = match form {
-        Form::Regsync => regsync::translate(file.root(), &mut reading),
-        Form::Dregsy => dregsy::translate(file.root(), &mut reading),
-        Form::ImageSyncer => image_syncer::translate(file.root(), separate, &mut reading),
-        Form::Skopeo => skopeo::translate(file.root(), &destination(order)?, &mut reading),
-        Form::Zot => zot::translate(file.root(), &destination(order)?, separate, &mut reading),
+        Program::Regsync => regsync::translate(file.root(), &mut reading),
+        Program::Dregsy => dregsy::translate(file.root(), &mut reading),
+        Program::ImageSyncer => image_syncer::translate(file.root(), separate, &mut reading),
+        Program::Skopeo => skopeo::translate(file.root(), &destination(order)?, &mut reading),
+        Program::Zot => zot::translate(file.root(), &destination(order)?, separate, &mut reading),
     };
     let unknown = reading.unknown + auth_reading.unknown;
     let mut remarks = Remarks::default();
@@ -184,10 +184,10 @@ fn translate(file: &ForeignFile, auth: Option<&ForeignFile>, order: &Order) -> R
 }
 
 /// Returns an error for an option that does not apply to the program of the file.
-fn check_order(form: Form, has_auth: bool, order: &Order, name: String) -> Result<(), ImportError> {
+fn check_order(form: Program, has_auth: bool, order: &Order, name: String) -> Result<(), ImportError> {
     if order.target.is_some() && !form.needs_target() {
         Err(ImportError::TargetNotAsked { name, form })
-    } else if order.scoped && form != Form::Skopeo {
+    } else if order.scoped && form != Program::Skopeo {
         Err(ImportError::ScopedNotAsked { name, form })
     } else if has_auth && !form.has_auth_file() {
         Err(ImportError::AuthNotAsked { name, form })

@@ -43,7 +43,7 @@ sync:
 fn regsync_file_becomes_valid_configuration_without_secrets() {
     let imported = imported(REGSYNC, None);
     let text = &imported.text;
-    assert_eq!((imported.form, imported.entries, imported.skipped), (Form::Regsync, 5, 0), "{text}");
+    assert_eq!((imported.form, imported.entries, imported.skipped), (Program::Regsync, 5, 0), "{text}");
     assert!(!text.contains("hunter2"), "{text}");
     for expected in [
         "  docker.io:\n    credentials:\n      username: \"${HUB_USER}\"\n      password: {env: DOCKER_IO_PASSWORD}\n",
@@ -82,7 +82,7 @@ quay.io:
 fn skopeo_file_becomes_valid_configuration_without_secrets() {
     let imported = imported(SKOPEO, Some("mirror.example/repo/"));
     let text = &imported.text;
-    assert_eq!((imported.form, imported.entries, imported.skipped), (Form::Skopeo, 5, 1), "{text}");
+    assert_eq!((imported.form, imported.entries, imported.skipped), (Program::Skopeo, 5, 1), "{text}");
     assert!(!text.contains("this is a secret"), "{text}");
     for expected in [
         "    source: registry.example.com/busybox\n    target: mirror.example/repo/busybox\n",

@@ -250,9 +250,9 @@ fn zot_file() -> impl Strategy<Value = Value> {
     })
 }
 
-fn import_of(file: &Value, form: Form) -> Result<Imported, ImportError> {
+fn import_of(file: &Value, form: Program) -> Result<Imported, ImportError> {
     let target = form.needs_target().then(|| "mirror.example/all".to_owned());
-    let order = Order { form: Some(form), scoped: form == Form::Skopeo, target, auth: None };
+    let order = Order { form: Some(form), scoped: form == Program::Skopeo, target, auth: None };
     import_text("theirs.yml", &file.to_string(), &order)
 }
 
@@ -380,7 +380,7 @@ fn is_covered_by_remark(output: &str, path: &[String]) -> bool {
         || path[..path.len() - 1].iter().any(|key| output.contains(&format!("`{key}`")))
 }
 
-fn assert_nothing_is_dropped(file: &Value, form: Form) -> Result<(), TestCaseError> {
+fn assert_nothing_is_dropped(file: &Value, form: Program) -> Result<(), TestCaseError> {
     let imported = import_of(file, form);
     if let Ok(imported) = &imported {
         let read = crate::config::parse("sync.yaml", &imported.text, &|_| Some("x".into()));
@@ -435,22 +435,22 @@ proptest! {
 
     #[test]
     fn no_regsync_value_is_dropped_without_remark(file in regsync_file()) {
-        assert_nothing_is_dropped(&file, Form::Regsync)?;
+        assert_nothing_is_dropped(&file, Program::Regsync)?;
     }
 
     #[test]
     fn no_skopeo_value_is_dropped_without_remark(file in skopeo_file()) {
-        assert_nothing_is_dropped(&file, Form::Skopeo)?;
+        assert_nothing_is_dropped(&file, Program::Skopeo)?;
     }
 
     #[test]
     fn no_dregsy_value_is_dropped_without_remark(file in dregsy_file()) {
-        assert_nothing_is_dropped(&file, Form::Dregsy)?;
+        assert_nothing_is_dropped(&file, Program::Dregsy)?;
     }
 
     #[test]
     fn no_zot_value_is_dropped_without_remark(file in zot_file()) {
-        assert_nothing_is_dropped(&file, Form::Zot)?;
+        assert_nothing_is_dropped(&file, Program::Zot)?;
     }
 
     #[test]
@@ -458,7 +458,7 @@ proptest! {
         text in "([a-z]{1,4}|sync|creds|images|source|target|type|tasks|mappings|from|registries|urls|\
                  content|prefix|[:{}\\[\\],\\-\" \n&*<0-9.|]){0,60}"
     ) {
-        for form in [Form::Regsync, Form::Skopeo, Form::ImageSyncer, Form::Dregsy, Form::Zot] {
+        for form in [Program::Regsync, Program::Skopeo, Program::ImageSyncer, Program::Dregsy, Program::Zot] {
             let target = form.needs_target().then(|| "mirror.example".to_owned());
             let order = Order { form: Some(form), target, ..Order::default() };
             if let Ok(imported) = import_text("theirs.yml", &text, &order) {

@@ -81,8 +81,8 @@ async fn poll_once<F: Future + Unpin>(mut future: F) -> Option<F::Output> {
     .await
 }
 
-fn notes(names: &[&str]) -> Vec<TransferNote> {
-    let note = |name: &&str, state| TransferNote {
+fn notes(names: &[&str]) -> Vec<TransferUpdate> {
+    let note = |name: &&str, state| TransferUpdate {
         transfer: Transfer::new("s", "t", Digest::of(name.as_bytes()), 1),
         state,
         at: time_at(1),
@@ -101,8 +101,8 @@ async fn waiting_writes_share_one_commit() {
         .await
         .into_iter()
         .map(|start| match start.unwrap() {
-            Begun::Started(run) => run,
-            already @ Begun::AlreadyRunning { .. } => panic!("{already:?}"),
+            RunStart::Started(run) => run,
+            already @ RunStart::AlreadyRunning { .. } => panic!("{already:?}"),
         })
         .collect();
     assert_eq!(watched.commits(), 1);
@@ -168,7 +168,7 @@ async fn read_sees_notes_taken_before_it() {
     let watched = Watched::open();
     let run = start_run(&watched.journal, "a", 0).await;
     let answer = watched.journal.record_transfers(run, notes(&["a"])).await.unwrap();
-    assert_eq!(watched.journal.has_been_at("a", "s", "t").await.unwrap(), (false, true));
+    assert_eq!(watched.journal.find_earlier_work("a", "s", "t").await.unwrap(), (false, true));
     answer.await.unwrap();
 }
 

@@ -20,8 +20,8 @@ use super::open_journal::OpenJournal;
 use super::process_lock::{self, ProcessLock};
 use super::queries::{self, OwnedRun, Process};
 use super::record::{
-    Begun, EvidenceFilter, EvidenceRecord, HistoryFilter, LastEnds, Observation, Outcome, RunEnd, RunId, RunRecord,
-    TagRecord, TransferNote, Trigger,
+    EvidenceFilter, EvidenceRecord, HistoryFilter, LastEnds, Observation, Outcome, RunEnd, RunId, RunRecord, RunStart,
+    TagRecord, TransferUpdate, Trigger,
 };
 use super::{JournalError, arrivals, migrations};
 use crate::oci::Digest;
@@ -112,11 +112,11 @@ impl Journal {
     }
 
     /// Starts a run of `entry`. If another process or this process already runs `entry`, returns
-    /// [`Begun::AlreadyRunning`]. Before the check, marks the runs of ended processes as interrupted.
+    /// [`RunStart::AlreadyRunning`]. Before the check, marks the runs of ended processes as interrupted.
     ///
     /// # Errors
     /// [`JournalError`]. In this case, no run was started.
-    pub async fn begin_run(&self, entry: &str, trigger: Trigger, now: DateTime<Utc>) -> Result<Begun, JournalError> {
+    pub async fn begin_run(&self, entry: &str, trigger: Trigger, now: DateTime<Utc>) -> Result<RunStart, JournalError> {
         let process = self.process()?;
         let (entry, path) = (entry.to_owned(), self.inner.path.clone());
         let unrecorded_ends = self.inner.unrecorded_ends.lock().clone();
@@ -126,8 +126,8 @@ impl Journal {
             unrecorded_ends.iter().try_for_each(|(run, (end, at))| queries::end_run(db, *run, end, *at))?;
             interrupt_orphaned_runs(db, &path, queries::list_processes_with_unfinished_runs(db, process)?, now)?;
             match queries::find_unfinished_run_of(db, &entry)? {
-                Some((pid, since)) => Ok(Begun::AlreadyRunning { pid, since }),
-                None => queries::insert_run(db, process, &entry, trigger, now).map(Begun::Started),
+                Some((pid, since)) => Ok(RunStart::AlreadyRunning { pid, since }),
+                None => queries::insert_run(db, process, &entry, trigger, now).map(RunStart::Started),
             }
         });
         let start = answer.await?;
@@ -188,7 +188,12 @@ impl Journal {
     ///
     /// # Errors
     /// [`JournalError`].
-    pub async fn has_been_at(&self, entry: &str, source: &str, target: &str) -> Result<(bool, bool), JournalError> {
+    pub async fn find_earlier_work(
+        &self,
+        entry: &str,
+        source: &str,
+        target: &str,
+    ) -> Result<(bool, bool), JournalError> {
         let (entry, source, target) = (entry.to_owned(), source.to_owned(), target.to_owned());
         self.read(move |db| queries::find_traces_at(db, &entry, &source, &target)).await
     }
@@ -202,7 +207,7 @@ impl Journal {
     pub async fn record_transfers(
         &self,
         run: RunId,
-        notes: Vec<TransferNote>,
+        notes: Vec<TransferUpdate>,
     ) -> Result<impl Future<Output = Result<(), JournalError>> + Send + use<>, JournalError> {
         self.process()?;
         let work = move |db: &Connection| notes.iter().try_for_each(|note| queries::record_transfer(db, run, note));
@@ -317,7 +322,7 @@ impl Journal {
     /// Returns the number of repairs of the journal's files. The open journal repairs its files if a file was removed
     /// or replaced.
     #[must_use]
-    pub fn times_mended(&self) -> u64 {
+    pub fn repair_count(&self) -> u64 {
         self.inner.repairs.load(Ordering::Relaxed)
     }
 

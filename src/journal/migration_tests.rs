@@ -93,7 +93,7 @@ async fn earlier_journal_versions_keep_rows_and_accept_new_ones() {
         let left_behind: Vec<usize> = evidence.iter().map(|record| record.arrival.left_behind.len()).collect();
         assert_eq!(left_behind, [1, 1, 0], "{version}");
         let other = journal.begin_run("a", Trigger::Manual, time_at(4)).await.unwrap();
-        assert!(matches!(other, Begun::AlreadyRunning { .. }), "{version}: {other:?}");
+        assert!(matches!(other, RunStart::AlreadyRunning { .. }), "{version}: {other:?}");
     }
 }
 

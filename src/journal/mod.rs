@@ -40,14 +40,15 @@ mod uploads;
 
 pub use error::JournalError;
 pub use handle::Journal;
-pub use history::record::{ListEnd, RunMark, Search, SearchResults, SeenTag};
+pub use history::record::{FoundTag, ListEnd, RunSummary, Search, SearchResults};
 pub use notifications::{NewNotification, ReceiverFact, StoredNotification};
 pub use pauses::PauseRecord;
 pub use prune::Pruned;
 pub use quotas::QuotaRecord;
 pub use record::{
-    Begun, COPY, DigestPrefix, DigestPrefixError, EvidenceFilter, EvidenceRecord, HistoryFilter, Intent, LastEnds,
-    Observation, Outcome, RunEnd, RunId, RunRecord, TagCounts, TagRecord, TransferNote, TransferState, Trigger,
+    COPY, DigestPrefix, DigestPrefixError, EvidenceFilter, EvidenceRecord, HistoryFilter, Intent, LastEnds,
+    Observation, Outcome, RunEnd, RunId, RunRecord, RunStart, TagCounts, TagRecord, TransferState, TransferUpdate,
+    Trigger,
 };
 pub use referrer_checks::ReferrerCheck;
 pub use streaks::FailureStreak;

@@ -32,14 +32,14 @@ async fn tags_after(damage: impl Fn(&TestJournal)) -> Vec<String> {
     assert_eq!(tags(&reader).await, ["v1"]);
     damage(&temp);
     journal.record_intent(run, "a", &arrival("v2", 2)).await.unwrap();
-    assert_eq!(journal.times_mended(), 1);
+    assert_eq!(journal.repair_count(), 1);
     journal.record_arrival(run, "a", &arrival("v2", 2)).await.unwrap();
     assert_eq!(tags(&reader).await, ["v1", "v2"], "the reader reads the new file");
     let other = Journal::open(&temp.path).unwrap();
     let already = other.begin_run("a", Trigger::Manual, time_at(3)).await.unwrap();
-    assert!(matches!(already, Begun::AlreadyRunning { .. }), "{already:?}");
+    assert!(matches!(already, RunStart::AlreadyRunning { .. }), "{already:?}");
     journal.end_run(run, ended(), time_at(4)).await.unwrap();
-    assert_eq!(journal.times_mended(), 1);
+    assert_eq!(journal.repair_count(), 1);
     drop((journal, other, reader));
     let next = Journal::open(&temp.path).unwrap();
     assert_eq!(next.history(&HistoryFilter::default()).await.unwrap()[0].outcome, Some(Outcome::Succeeded));
@@ -121,7 +121,7 @@ async fn two_handles_of_removed_journal_share_rewritten_one() {
     one.record_arrival(run_one, "a", &arrival("v1", 1)).await.unwrap();
     two.record_arrival(run_two, "b", &arrival("v2", 2)).await.unwrap();
     one.record_arrival(run_one, "a", &arrival("v3", 3)).await.unwrap();
-    assert_eq!((tags(&one).await, one.times_mended(), two.times_mended()), (tags(&two).await, 1, 1));
+    assert_eq!((tags(&one).await, one.repair_count(), two.repair_count()), (tags(&two).await, 1, 1));
     assert_eq!(tags(&one).await, ["v1", "v2", "v3"]);
 }
 

@@ -9,8 +9,8 @@ use rusqlite::Connection;
 use super::prune::{DELETE_OBSERVATIONS, DELETE_TRANSFERS, LIST_OLD_RUNS, LIST_PROCESSES, NEXT_PAIR};
 use super::tests::{TestJournal, arrival, temp_journal, time_at};
 use super::{
-    Begun, EvidenceFilter, EvidenceRecord, FailureStreak, HistoryFilter, Journal, LastEnds, Observation, Outcome,
-    Pruned, QuotaRecord, RunEnd, RunId, RunRecord, TagCounts, TagRecord, TransferNote, TransferState, Trigger,
+    EvidenceFilter, EvidenceRecord, FailureStreak, HistoryFilter, Journal, LastEnds, Observation, Outcome, Pruned,
+    QuotaRecord, RunEnd, RunId, RunRecord, RunStart, TagCounts, TagRecord, TransferState, TransferUpdate, Trigger,
 };
 use crate::copy::event::Transfer;
 use crate::oci::Digest;
@@ -50,8 +50,8 @@ fn past() -> impl Strategy<Value = Past> {
 
 async fn begin(journal: &Journal, entry: &str, trigger: Trigger, minute: i64) -> RunId {
     match journal.begin_run(entry, trigger, time_at(minute)).await.unwrap() {
-        Begun::Started(run) => run,
-        already @ Begun::AlreadyRunning { .. } => panic!("{already:?}"),
+        RunStart::Started(run) => run,
+        already @ RunStart::AlreadyRunning { .. } => panic!("{already:?}"),
     }
 }
 
@@ -63,7 +63,7 @@ async fn end(journal: &Journal, run: RunId, outcome: Outcome, minute: i64) {
 async fn send(journal: &Journal, run: RunId, target: &str, digest: &str, minute: i64) {
     let transfer = Transfer::new("s", target, Digest::of(digest.as_bytes()), 1);
     let states = [TransferState::Started, TransferState::Finished];
-    let notes = states.map(|state| TransferNote { transfer: transfer.clone(), state, at: time_at(minute) });
+    let notes = states.map(|state| TransferUpdate { transfer: transfer.clone(), state, at: time_at(minute) });
     journal.record_transfers(run, notes.into()).await.unwrap().await.unwrap();
 }
 
@@ -211,7 +211,7 @@ async fn unfinished_run_stays_at_any_age() {
     let journal = Journal::open(&temp.path).unwrap();
     let run = begin(&journal, "a", Trigger::Manual, 0).await;
     let transfer = Transfer::new("s", "t", Digest::of(b"x"), 1);
-    let note = TransferNote { transfer, state: TransferState::Started, at: time_at(0) };
+    let note = TransferUpdate { transfer, state: TransferState::Started, at: time_at(0) };
     journal.record_transfers(run, vec![note]).await.unwrap().await.unwrap();
     assert_eq!(journal.prune(time_at(1000)).await.unwrap(), Pruned::default());
     end(&journal, run, Outcome::Succeeded, 1001).await;
@@ -277,7 +277,7 @@ async fn target_stays_known_by_its_evidence() {
     end(&journal, run, Outcome::Succeeded, 0).await;
     journal.prune(time_at(10)).await.unwrap();
     assert_eq!(count(&temp, "transfers"), 0);
-    assert_eq!(journal.has_been_at("a", &arrived.source, &arrived.target).await.unwrap(), (false, true));
+    assert_eq!(journal.find_earlier_work("a", &arrived.source, &arrived.target).await.unwrap(), (false, true));
 }
 
 #[tokio::test]

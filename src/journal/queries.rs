@@ -10,8 +10,8 @@ use rusqlite::{Connection, OptionalExtension as _, Params, Result, Row, named_pa
 
 use super::carrying::{RUN, renumbered};
 use super::record::{
-    COPY, HistoryFilter, LastEnds, Observation, Outcome, RunEnd, RunId, RunRecord, TagCounts, TagRecord, TransferNote,
-    TransferState, Trigger,
+    COPY, HistoryFilter, LastEnds, Observation, Outcome, RunEnd, RunId, RunRecord, TagCounts, TagRecord, TransferState,
+    TransferUpdate, Trigger,
 };
 use crate::copy::event::Transfer;
 use crate::oci::Digest;
@@ -272,8 +272,8 @@ pub(super) fn read_tag(row: &Row<'_>) -> Result<TagRecord> {
     })
 }
 
-pub(super) fn record_transfer(db: &Connection, run: RunId, note: &TransferNote) -> Result<()> {
-    let TransferNote { transfer, state, at } = note;
+pub(super) fn record_transfer(db: &Connection, run: RunId, note: &TransferUpdate) -> Result<()> {
+    let TransferUpdate { transfer, state, at } = note;
     let run = current_run(db, run)?;
     match state {
         TransferState::Started => insert_transfer(db, run, transfer, *at),

@@ -76,7 +76,7 @@ impl Trigger {
 
 /// Result of an attempt to start a run of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Begun {
+pub enum RunStart {
     /// The journal recorded the run as in progress. The caller must record the end of the run.
     Started(RunId),
     /// Another run of the entry is in progress, in this process or in another process that shares the journal.
@@ -273,7 +273,7 @@ pub struct LastEnds {
 
 /// Note about a transfer: the state that the transfer reached.
 #[derive(Debug, Clone)]
-pub struct TransferNote {
+pub struct TransferUpdate {
     /// The transfer: its blob, source and target.
     pub transfer: Arc<Transfer>,
     /// State of the transfer.

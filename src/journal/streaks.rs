@@ -72,7 +72,7 @@ pub(super) fn move_failures_to_last_failed_run(db: &Connection, entry: &str, fai
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::journal::{Begun, Outcome, RunEnd, TagCounts, Trigger};
+    use crate::journal::{Outcome, RunEnd, RunStart, TagCounts, Trigger};
 
     async fn run(journal: &Journal, entry: &str, outcome: Outcome, minute: i64) {
         run_that_sends(journal, entry, outcome, minute, 0).await;
@@ -80,7 +80,7 @@ mod tests {
 
     async fn run_that_sends(journal: &Journal, entry: &str, outcome: Outcome, minute: i64, bytes: u64) {
         let at = DateTime::from_timestamp(1_800_000_000 + 60 * minute, 0).unwrap();
-        let Begun::Started(id) = journal.begin_run(entry, Trigger::Manual, at).await.unwrap() else {
+        let RunStart::Started(id) = journal.begin_run(entry, Trigger::Manual, at).await.unwrap() else {
             panic!("not started")
         };
         let end = RunEnd { outcome, tags: TagCounts::default(), bytes, error: None, deferred_until: None };

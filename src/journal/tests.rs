@@ -40,14 +40,14 @@ fn ended(outcome: Outcome) -> RunEnd {
 
 pub(super) async fn start_run(journal: &Journal, entry: &str, minute: i64) -> RunId {
     match journal.begin_run(entry, Trigger::Manual, time_at(minute)).await.unwrap() {
-        Begun::Started(run) => run,
-        already @ Begun::AlreadyRunning { .. } => panic!("{already:?}"),
+        RunStart::Started(run) => run,
+        already @ RunStart::AlreadyRunning { .. } => panic!("{already:?}"),
     }
 }
 
 /// Records the state of a transfer, and waits until the state is written.
 async fn record_state(journal: &Journal, run: RunId, transfer: &Arc<Transfer>, state: TransferState, minute: i64) {
-    let note = TransferNote { transfer: transfer.clone(), state, at: time_at(minute) };
+    let note = TransferUpdate { transfer: transfer.clone(), state, at: time_at(minute) };
     journal.record_transfers(run, vec![note]).await.unwrap().await.unwrap();
 }
 
@@ -80,7 +80,7 @@ async fn run_is_returned_as_it_was_recorded() {
     let temp = temp_journal();
     let journal = Journal::open(&temp.path).unwrap();
     let trigger = Trigger::Schedule { scheduled_at: time_at(0) };
-    let Begun::Started(run) = journal.begin_run("a", trigger, time_at(1)).await.unwrap() else { panic!() };
+    let RunStart::Started(run) = journal.begin_run("a", trigger, time_at(1)).await.unwrap() else { panic!() };
     let running = &journal.history(&HistoryFilter::default()).await.unwrap()[0];
     assert_eq!((running.ended, running.outcome), (None, None));
     let end = RunEnd { error: Some("target: 500".into()), ..ended(Outcome::Failed) };
@@ -111,7 +111,7 @@ async fn last_firing_is_by_the_new_time_after_a_clock_was_set_back() {
     let journal = Journal::open(&temp.path).unwrap();
     let fire = async |minute: i64| {
         let trigger = Trigger::Schedule { scheduled_at: time_at(minute) };
-        let Begun::Started(run) = journal.begin_run("a", trigger, time_at(minute)).await.unwrap() else { panic!() };
+        let RunStart::Started(run) = journal.begin_run("a", trigger, time_at(minute)).await.unwrap() else { panic!() };
         journal.end_run(run, ended(Outcome::Succeeded), time_at(minute)).await.unwrap();
     };
     fire(900).await;
@@ -132,7 +132,7 @@ async fn running_entry_is_refused_with_its_process() {
     let journal = Journal::open(&temp.path).unwrap();
     let run = start_run(&journal, "a", 0).await;
     let other = Journal::open(&temp.path).unwrap();
-    let already = Begun::AlreadyRunning { pid: std::process::id(), since: time_at(0) };
+    let already = RunStart::AlreadyRunning { pid: std::process::id(), since: time_at(0) };
     assert_eq!(other.begin_run("a", Trigger::Start, time_at(1)).await.unwrap(), already);
     start_run(&other, "b", 1).await;
     journal.end_run(run, ended(Outcome::Succeeded), time_at(2)).await.unwrap();
@@ -160,7 +160,7 @@ async fn concurrent_begins_of_one_entry_have_one_winner() {
         });
         let mut winners = Vec::new();
         for racer in racers.collect::<Vec<_>>() {
-            if let (Begun::Started(run), journal) = racer.await.unwrap() {
+            if let (RunStart::Started(run), journal) = racer.await.unwrap() {
                 winners.push((run, journal));
             }
         }
@@ -218,7 +218,7 @@ async fn run_and_transfers_of_killed_process_are_interrupted() {
     assert!(stderr.lines().any(|line| line.unwrap() == "ready"), "the process never started its run");
 
     let journal = Journal::open_at(&temp.path, time_at(1)).unwrap();
-    let already = Begun::AlreadyRunning { pid: victim.id(), since: time_at(0) };
+    let already = RunStart::AlreadyRunning { pid: victim.id(), since: time_at(0) };
     assert_eq!(journal.begin_run("a", Trigger::Manual, time_at(1)).await.unwrap(), already);
     victim.kill().unwrap();
     victim.wait().unwrap();

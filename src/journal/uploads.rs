@@ -46,7 +46,7 @@ impl Journal {
     ///
     /// # Errors
     /// [`JournalError`].
-    pub async fn take_left_upload(
+    pub async fn adopt_unfinished_upload(
         &self,
         run: RunId,
         target: &str,
@@ -130,11 +130,11 @@ fn forget_upload(db: &Connection, target: &str, digest: Digest) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::journal::{Begun, Outcome, RunEnd, TagCounts, Trigger};
+    use crate::journal::{Outcome, RunEnd, RunStart, TagCounts, Trigger};
 
     async fn start_run(journal: &Journal) -> RunId {
         match journal.begin_run("a", Trigger::Manual, Utc::now()).await.unwrap() {
-            Begun::Started(run) => run,
+            RunStart::Started(run) => run,
             other => panic!("{other:?}"),
         }
     }
@@ -156,7 +156,7 @@ mod tests {
         let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
         let run = start_run(&journal).await;
         let next = RunId(run.0 + 1);
-        let take = async |target: &str| journal.take_left_upload(next, target, Digest::of(b"x")).await.unwrap();
+        let take = async |target: &str| journal.adopt_unfinished_upload(next, target, Digest::of(b"x")).await.unwrap();
         journal.record_upload(run, upload(10)).await.unwrap();
         let last = UploadRecord { ahead: Some((30, vec![4, 5])), ..upload(20) };
         journal.record_upload(run, last.clone()).await.unwrap();
@@ -181,7 +181,7 @@ mod tests {
         let db = crate::journal::file::connect(journal.path(), rusqlite::OpenFlags::SQLITE_OPEN_READ_WRITE).unwrap();
         record_upload(&db, run, &upload(10), Utc::now() - TimeDelta::days(8)).unwrap();
         end(&journal, run).await;
-        assert_eq!(journal.take_left_upload(run, "t/a", Digest::of(b"x")).await.unwrap(), None);
+        assert_eq!(journal.adopt_unfinished_upload(run, "t/a", Digest::of(b"x")).await.unwrap(), None);
         record_upload(&db, run, &UploadRecord { target: "t/b".into(), ..upload(10) }, Utc::now()).unwrap();
         let rows: i64 = db.query_row("SELECT count(*) FROM uploads", [], |row| row.get(0)).unwrap();
         assert_eq!(rows, 1);

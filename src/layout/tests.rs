@@ -162,7 +162,7 @@ async fn missing_layout_is_empty_until_first_write_creates_it() {
     assert_eq!(layout.manifest(&tag("v1").into()).await.unwrap_err().kind, ErrorKind::NotFound);
     assert_eq!(layout.manifest(&digest.into()).await.unwrap_err().kind, ErrorKind::NotFound);
     assert_eq!(layout.blob(&blob(b"x"), 0).await.err().unwrap().kind, ErrorKind::NotFound);
-    assert_eq!(layout.referrers(&digest, Listed::Perhaps).await.unwrap(), Referrers::default());
+    assert_eq!(layout.referrers(&digest, Listed::Possible).await.unwrap(), Referrers::default());
     assert!(!layout.has_blob(&blob(b"x")).await.unwrap());
     layout.delete(&tag("v1").into()).await.unwrap();
     layout.delete(&digest.into()).await.unwrap();
@@ -410,13 +410,13 @@ async fn referrers_are_found_by_subject_and_fallback_list() {
     let about = json!({"subject": described(&subject.descriptor()), "artifactType": "application/spdx+json"});
     let sbom = image(b"content", about);
     assert_eq!(layout.push_manifest(&sbom, None).await.unwrap(), ReferrerLink::Listed);
-    let found = layout.referrers(&subject.digest(), Listed::Perhaps).await.unwrap();
+    let found = layout.referrers(&subject.digest(), Listed::Possible).await.unwrap();
     assert_eq!(found.manifests.len(), 1);
     assert_eq!(found.manifests[0].digest, sbom.digest());
     assert_eq!(found.manifests[0].artifact_type.as_deref(), Some("application/spdx+json"));
     assert_eq!(found.fallback, None);
     assert_eq!(tag_map(&layout).await.len(), 1, "a referrer has no tag");
-    assert_eq!(layout.referrers(&sbom.digest(), Listed::Perhaps).await.unwrap(), Referrers::default());
+    assert_eq!(layout.referrers(&sbom.digest(), Listed::Possible).await.unwrap(), Referrers::default());
 
     // A fallback list that some tool stored: a listed manifest counts only if it names the subject itself.
     let signature = image(b"content", json!({"subject": described(&subject.descriptor())}));
@@ -431,12 +431,12 @@ async fn referrers_are_found_by_subject_and_fallback_list() {
     let list = index_of(&[&signature, &subject]);
     let fallback = referrers_tag(&subject.digest());
     layout.push_manifest(&list, Some(&fallback)).await.unwrap();
-    let found = layout.referrers(&subject.digest(), Listed::Perhaps).await.unwrap();
+    let found = layout.referrers(&subject.digest(), Listed::Possible).await.unwrap();
     assert_eq!(found.manifests.iter().map(|one| one.digest).collect::<Vec<_>>(), [sbom.digest(), digest]);
     assert_eq!(found.fallback, None, "the list differs from the referrers found");
     let list = index_of(&[&signature, &sbom]);
     layout.push_manifest(&list, Some(&fallback)).await.unwrap();
-    assert_eq!(layout.referrers(&subject.digest(), Listed::Perhaps).await.unwrap().fallback, Some(list));
+    assert_eq!(layout.referrers(&subject.digest(), Listed::Possible).await.unwrap().fallback, Some(list));
 }
 
 #[tokio::test]
@@ -447,9 +447,9 @@ async fn untagged_referrer_is_found_and_deleted_one_is_not() {
     let referrer = image(b"content", json!({"subject": described(&subject.descriptor())}));
     layout.push_manifest(&referrer, Some(&tag("signature"))).await.unwrap();
     push_image(&layout, b"other", "signature").await;
-    assert_eq!(layout.referrers(&subject.digest(), Listed::Perhaps).await.unwrap().manifests.len(), 1);
+    assert_eq!(layout.referrers(&subject.digest(), Listed::Possible).await.unwrap().manifests.len(), 1);
     layout.delete(&referrer.digest().into()).await.unwrap();
-    assert_eq!(layout.referrers(&subject.digest(), Listed::Perhaps).await.unwrap().manifests, []);
+    assert_eq!(layout.referrers(&subject.digest(), Listed::Possible).await.unwrap().manifests, []);
     assert_eq!(layout.resolve(&referrer.digest().into()).await.unwrap(), None);
 }
 
@@ -461,7 +461,7 @@ async fn corrupt_referrer_is_an_error_and_never_absent() {
     let referrer = image(b"content", json!({"subject": described(&subject.descriptor())}));
     layout.push_manifest(&referrer, None).await.unwrap();
     fs::write(blob_file(&path, &referrer.digest()), "{}").unwrap();
-    let error = Layout::open(&path).referrers(&subject.digest(), Listed::Perhaps).await.unwrap_err();
+    let error = Layout::open(&path).referrers(&subject.digest(), Listed::Possible).await.unwrap_err();
     assert_eq!((error.kind, error.step), (ErrorKind::Corrupt, Step::ListReferrers));
 }
 
@@ -502,7 +502,7 @@ async fn read_only_layout_is_read_without_any_write() {
     assert!(layout.resolve(&tag("v1").into()).await.unwrap().is_some());
     assert_eq!(layout.manifest(&tag("v1").into()).await.unwrap(), manifest);
     assert_eq!(read(&layout, &blob(b"content"), 3).await.unwrap(), b"tent");
-    layout.referrers(&manifest.digest(), Listed::Perhaps).await.unwrap();
+    layout.referrers(&manifest.digest(), Listed::Possible).await.unwrap();
     assert!(layout.has_blob(&blob(b"content")).await.unwrap());
     // The superuser may write anywhere, so the unchanged files are the proof.
     assert_eq!(files(&path), before);

@@ -34,7 +34,7 @@ pub(crate) mod fuzz;
 mod tests;
 
 pub use crate::fair_queue::Tenant;
-pub use api::check::{Greeting, LetIn, LoginError, Proof, Readable, Scheme, StatedLimits};
+pub use api::check::{AcceptedIdentity, Greeting, LoginError, Proof, Readable, Scheme, StatedLimits};
 pub use client::registry::{Registry, RegistryError};
 pub use client::repository::Repository;
 pub use flavor::{Bucket, Flavor, FlavorError, LimitProfile, LimitProfileError, Rate};
@@ -47,7 +47,7 @@ pub(crate) use http::nearness::is_loopback;
 pub(crate) use http::response::retry_after;
 pub use limits::counters::{MeterSnapshot, RequestCount};
 pub use limits::in_force::{InForce, LimitsInForce, Origin};
-pub use limits::pace::{Bandwidth, Figure, Hours, Throttle, Window};
+pub use limits::pace::{Bandwidth, Hours, LimitSetting, Throttle, Window};
 pub use limits::pull_quota::QuotaState;
 pub use limits::snapshot::Load;
 pub use mirrors::{Mirror, MirrorError, MirrorHealth, Mirrored};

@@ -101,7 +101,7 @@ impl Target for Repository {
         self.resume(blob, session).await
     }
 
-    fn upload_holds(&self) -> u64 {
+    fn memory_per_upload(&self) -> u64 {
         self.registry.facts().upload_strategy.memory_per_upload()
     }
 

@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use tokio::sync::{Mutex, Semaphore};
 use tokio::time::Instant;
 
-use crate::journal::{RunMark, RunRecord, Search, SearchResults};
+use crate::journal::{RunRecord, RunSummary, Search, SearchResults};
 
 /// Maximum time that a page waits for the history. After this time, the page is shown without the history.
 const TIMEOUT: Duration = Duration::from_secs(3);
@@ -39,7 +39,7 @@ pub trait History: Send + Sync {
     ///
     /// # Errors
     /// Returns the cause of the failure.
-    async fn latest_marks(&self, entries: Vec<String>, each: u32) -> HistoryResult<Vec<RunMark>>;
+    async fn latest_marks(&self, entries: Vec<String>, each: u32) -> HistoryResult<Vec<RunSummary>>;
 
     /// Returns the last runs of one entry, the latest first.
     ///
@@ -56,7 +56,7 @@ pub trait History: Send + Sync {
 }
 
 /// Marks of the last runs by entry, the latest last.
-pub(super) type Marks = BTreeMap<String, Vec<RunMark>>;
+pub(super) type Marks = BTreeMap<String, Vec<RunSummary>>;
 
 /// Reason why a page has no history.
 #[derive(Debug, thiserror::Error)]
@@ -138,7 +138,7 @@ impl LimitedHistory {
     }
 }
 
-fn group_by_entry(latest_first: Vec<RunMark>) -> Marks {
+fn group_by_entry(latest_first: Vec<RunSummary>) -> Marks {
     let mut marks = Marks::new();
     for mark in latest_first.into_iter().rev() {
         marks.entry(mark.entry.clone()).or_default().push(mark);
@@ -155,7 +155,7 @@ pub(super) mod tests {
     /// History that returns its own fields.
     #[derive(Default)]
     pub(crate) struct FakeHistory {
-        pub(crate) marks: Vec<RunMark>,
+        pub(crate) marks: Vec<RunSummary>,
         pub(crate) runs: Vec<RunRecord>,
         pub(crate) found: SearchResults,
         /// True if the history never responds to a query.
@@ -175,7 +175,7 @@ pub(super) mod tests {
 
     #[async_trait]
     impl History for FakeHistory {
-        async fn latest_marks(&self, _: Vec<String>, _: u32) -> HistoryResult<Vec<RunMark>> {
+        async fn latest_marks(&self, _: Vec<String>, _: u32) -> HistoryResult<Vec<RunSummary>> {
             self.answer(self.marks.clone()).await
         }
 

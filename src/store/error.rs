@@ -93,7 +93,7 @@ pub enum ErrorKind {
     /// The endpoint's read quota is used up. The caller may try again after this time.
     QuotaSpent(Duration),
     /// The endpoint closed the connection cleanly before it processed the request. The request can be repeated at once.
-    NotTaken,
+    Unprocessed,
     /// The endpoint is unreachable, closed the connection or has an internal failure (5xx). A later attempt may
     /// succeed.
     Unavailable,
@@ -178,7 +178,7 @@ impl StoreError {
     /// Returns true if the same call may succeed later without any change by a person.
     #[must_use]
     pub fn is_transient(&self) -> bool {
-        matches!(self.kind, ErrorKind::Busy(_) | ErrorKind::NotTaken | ErrorKind::Unavailable)
+        matches!(self.kind, ErrorKind::Busy(_) | ErrorKind::Unprocessed | ErrorKind::Unavailable)
     }
 }
 

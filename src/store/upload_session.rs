@@ -22,7 +22,7 @@ pub struct UploadSession {
     /// The session's address, in the endpoint's own form.
     pub session: String,
     /// The part of the blob that the endpoint has confirmed.
-    pub standing: UploadProgress,
+    pub confirmed: UploadProgress,
     /// The part of the blob up to the end of the next chunk. The endpoint may have stored all, a part or nothing of
     /// that chunk. `None` if there is no next chunk.
     pub ahead: Option<UploadProgress>,
@@ -31,7 +31,7 @@ pub struct UploadSession {
 impl fmt::Debug for UploadSession {
     /// Omits the address of the session, which may contain private data.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "UploadSession({} bytes)", self.standing.stored)
+        write!(f, "UploadSession({} bytes)", self.confirmed.stored)
     }
 }
 

@@ -116,7 +116,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::cli::output::writer::tests::OutputBuffer;
     use crate::copy::event::{Arrival, BlobCounts};
-    use crate::journal::{Begun, Outcome, RunEnd, TagCounts, Trigger};
+    use crate::journal::{Outcome, RunEnd, RunStart, TagCounts, Trigger};
     use crate::oci::{Digest, MediaType};
 
     fn time_at(seconds: i64) -> DateTime<Utc> {
@@ -130,7 +130,7 @@ pub(crate) mod tests {
         for (number, error) in [(0, None), (1, Some("source h/a: listing tags: denied".to_owned()))] {
             let started = time_at(number * 60);
             let begun = journal.begin_run("api", Trigger::Manual, started).await.unwrap();
-            let Begun::Started(run) = begun else { panic!("{begun:?}") };
+            let RunStart::Started(run) = begun else { panic!("{begun:?}") };
             if error.is_none() {
                 journal.record_arrival(run, "api", &arrival()).await.unwrap();
             }

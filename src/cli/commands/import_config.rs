@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use crate::cli::context::invocation::Context;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::output::writer;
-use crate::import::{Form, ImportError, Imported, Order, import};
+use crate::import::{ImportError, Imported, Order, Program, import};
 
 /// Arguments of `transship import-config`.
 #[derive(Debug, clap::Args)]
@@ -51,11 +51,11 @@ pub enum From {
 impl ImportConfig {
     pub(crate) fn perform(self, context: &mut Context) -> Result<Exit, Failure> {
         let form = self.from.map(|from| match from {
-            From::Regsync => Form::Regsync,
-            From::Skopeo => Form::Skopeo,
-            From::ImageSyncer => Form::ImageSyncer,
-            From::Dregsy => Form::Dregsy,
-            From::Zot => Form::Zot,
+            From::Regsync => Program::Regsync,
+            From::Skopeo => Program::Skopeo,
+            From::ImageSyncer => Program::ImageSyncer,
+            From::Dregsy => Program::Dregsy,
+            From::Zot => Program::Zot,
         });
         let order = Order { form, target: self.target, scoped: self.scoped, auth: self.auth };
         let imported = import(&self.file, &order).map_err(|error| match error {

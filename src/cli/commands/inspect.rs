@@ -139,7 +139,7 @@ impl<'a> Walk<'a> {
                 node.problem = Some(problem);
             }
             if self.with_referrers {
-                match self.source.referrers(&node.descriptor.digest, Listed::Perhaps).await {
+                match self.source.referrers(&node.descriptor.digest, Listed::Possible).await {
                     Ok(found) => {
                         node.problem = node.problem.or(found.doubt);
                         for referrer in found.manifests {

@@ -123,7 +123,7 @@ impl OfflineStatus {
 mod tests {
     use super::*;
     use crate::cli::output::writer::tests::OutputBuffer;
-    use crate::journal::{Begun, Outcome, RunEnd, TagCounts, Trigger};
+    use crate::journal::{Outcome, RunEnd, RunStart, TagCounts, Trigger};
 
     const CONFIG: &str = r#"
 version: 1
@@ -144,7 +144,7 @@ sync:
             ("gone", "09T04:00", None),
         ] {
             let begun = journal.begin_run(entry, Trigger::Start, at(time)).await.unwrap();
-            let Begun::Started(run) = begun else { panic!("{begun:?}") };
+            let RunStart::Started(run) = begun else { panic!("{begun:?}") };
             let outcome = if error.is_some() { Outcome::Failed } else { Outcome::Succeeded };
             let tags = TagCounts { unchanged: 2, ..TagCounts::default() };
             let end = RunEnd { outcome, tags, bytes: 0, error: error.map(str::to_owned), deferred_until: None };

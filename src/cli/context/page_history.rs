@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::journal::{HistoryFilter, Journal, RunMark, RunRecord, Search, SearchResults};
+use crate::journal::{HistoryFilter, Journal, RunRecord, RunSummary, Search, SearchResults};
 use crate::status::{History, HistoryResult};
 
 #[async_trait]
 impl History for Journal {
-    async fn latest_marks(&self, entries: Vec<String>, each: u32) -> HistoryResult<Vec<RunMark>> {
+    async fn latest_marks(&self, entries: Vec<String>, each: u32) -> HistoryResult<Vec<RunSummary>> {
         Ok(Self::latest_marks(self, entries, each).await?)
     }
 

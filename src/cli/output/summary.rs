@@ -43,7 +43,7 @@ pub(crate) fn print(report: &RunReport, output: &mut Output) -> io::Result<()> {
 pub(crate) fn exit(reports: &[RunReport]) -> Exit {
     if reports.iter().any(|report| report.outcome == RunOutcome::Interrupted) {
         Exit::Interrupted
-    } else if reports.iter().any(|report| !report.is_well()) {
+    } else if reports.iter().any(|report| !report.has_no_failure()) {
         Exit::Failed
     } else if reports.iter().any(RunReport::has_withheld_items) {
         Exit::Withheld

@@ -6,7 +6,7 @@ use crate::config::keys::table::{Shape, Table, key};
 use crate::config::reader::{Fields, Reader, Value, list_words};
 use crate::config::yaml::node::Node;
 use crate::config::yaml::scalar;
-use crate::registry::{Bucket, Figure, LimitProfile, Limits, Rate};
+use crate::registry::{Bucket, LimitProfile, LimitSetting, Limits, Rate};
 
 /// Word that removes a limit.
 const NONE: &str = "none";
@@ -75,7 +75,7 @@ pub(crate) fn read_limits(reader: &Reader<'_>, value: &Value<'_>) -> Option<Limi
     let mut limits = Limits {
         profile: read_figure(&fields, "profile", |value| read_profile(reader, value)),
         bandwidth: fields.get("bandwidth").and_then(|value| read_bandwidth(reader, value)),
-        concurrent: fields.integer(reader, "concurrent").map_or(Figure::Unsaid, Figure::Set),
+        concurrent: fields.integer(reader, "concurrent").map_or(LimitSetting::Default, LimitSetting::Set),
         reserve_pulls: fields.integer(reader, "reserve_pulls").map_or(0, |pulls| pulls as u64),
         ..Limits::default()
     };
@@ -91,15 +91,15 @@ pub(crate) fn read_limits(reader: &Reader<'_>, value: &Value<'_>) -> Option<Limi
 fn read_figure<T>(
     fields: &Fields<'_>,
     key: &'static str,
-    read: impl FnOnce(&Value<'_>) -> Option<Figure<T>>,
-) -> Figure<T> {
+    read: impl FnOnce(&Value<'_>) -> Option<LimitSetting<T>>,
+) -> LimitSetting<T> {
     fields.get(key).and_then(read).unwrap_or_default()
 }
 
-fn read_profile(reader: &Reader<'_>, value: &Value<'_>) -> Option<Figure<&'static LimitProfile>> {
+fn read_profile(reader: &Reader<'_>, value: &Value<'_>) -> Option<LimitSetting<&'static LimitProfile>> {
     let text = reader.word_text(value, "a profile like docker-hub, or none")?;
     if text == NONE {
-        return Some(Figure::Lifted);
+        return Some(LimitSetting::Unlimited);
     }
     let read: Result<&LimitProfile, _> = text.parse();
     if let (Err(error), Some(names)) = (&read, list_profiles_with_prefix(&text)) {
@@ -111,7 +111,7 @@ fn read_profile(reader: &Reader<'_>, value: &Value<'_>) -> Option<Figure<&'stati
         (Err(error), None) => reader.refuse(value, error),
         (Ok(_), _) => {}
     }
-    read.ok().map(Figure::Set)
+    read.ok().map(LimitSetting::Set)
 }
 
 /// Lists the profiles that begin with `written`, for a hint. Without this hint, `acr` would be reported as a misspelt
@@ -123,10 +123,14 @@ fn list_profiles_with_prefix(written: &str) -> Option<String> {
     (!names.is_empty()).then(|| list_words(&names))
 }
 
-fn read_rate(reader: &Reader<'_>, value: &Value<'_>) -> Option<Figure<Rate>> {
+fn read_rate(reader: &Reader<'_>, value: &Value<'_>) -> Option<LimitSetting<Rate>> {
     let text = match value.node {
         Node::Number(text) => text.clone(),
         _ => reader.text(value, "a rate like 600/min")?,
     };
-    if text == NONE { Some(Figure::Lifted) } else { reader.accept(value, scalar::parse_rate(&text)).map(Figure::Set) }
+    if text == NONE {
+        Some(LimitSetting::Unlimited)
+    } else {
+        reader.accept(value, scalar::parse_rate(&text)).map(LimitSetting::Set)
+    }
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::support::{example, read};
 use crate::config::{Endpoint, parse};
-use crate::registry::{Bandwidth, Credentials, DockerConfig, Figure, Flavor, LimitProfile, Rate, Secret};
+use crate::registry::{Bandwidth, Credentials, DockerConfig, Flavor, LimitProfile, LimitSetting, Rate, Secret};
 
 #[test]
 fn configuration_has_every_value_of_the_example() {
@@ -15,12 +15,12 @@ fn configuration_has_every_value_of_the_example() {
     let hub = &config.registries[&"docker.io".parse().unwrap()];
     let password = Secret::File("tests/config/credentials/docker-hub".into());
     assert_eq!(hub.credentials, Some(Credentials::Password { username: "mirror-bot".into(), password }));
-    let rate = |count| Figure::Set(Rate { count, per: std::time::Duration::from_secs(60) });
+    let rate = |count| LimitSetting::Set(Rate { count, per: std::time::Duration::from_secs(60) });
     assert_eq!(hub.limits.bandwidth, Some(Bandwidth::always(100 << 20)));
-    assert_eq!((hub.limits.requests, hub.limits.profile), (rate(600), Figure::Unsaid));
+    assert_eq!((hub.limits.requests, hub.limits.profile), (rate(600), LimitSetting::Default));
     let premium = &config.registries[&"prod.azurecr.io".parse().unwrap()].limits;
-    assert_eq!((premium.profile, premium.writes), (Figure::Set(LimitProfile::ACR_PREMIUM), rate(500)));
-    assert_eq!((premium.deletes, premium.concurrent), (Figure::Lifted, Figure::Set(16)));
+    assert_eq!((premium.profile, premium.writes), (LimitSetting::Set(LimitProfile::ACR_PREMIUM), rate(500)));
+    assert_eq!((premium.deletes, premium.concurrent), (LimitSetting::Unlimited, LimitSetting::Set(16)));
     let total = config.daemon.bandwidth.as_ref().unwrap().windows();
     let [(day, hours), (night, always)] = [0, 1].map(|at| (total[at].rate, total[at].between));
     assert_eq!((day, night, always), (50 << 20, 200 << 20, None));

@@ -54,7 +54,7 @@ async fn send_with_retries(declared: &Descriptor, ready: ReadyTarget, branch: Br
     let (mut failures, mut not_taken, mut has_restarted) = (0, 0, false);
     loop {
         let blob = &mut blob;
-        let resumed_at = upload.standing().map_or(0, |confirmed| confirmed.stored);
+        let resumed_at = upload.confirmed().map_or(0, |confirmed| confirmed.stored);
         if resumed_at > 0 {
             // A resumed upload needs its own read, because the upload starts at another offset.
             bytes = read::read(delivery.batch.source.clone(), blob.clone(), resumed_at);
@@ -83,7 +83,7 @@ async fn send_with_retries(declared: &Descriptor, ready: ReadyTarget, branch: Br
             has_restarted = true;
             // Releases the memory for other transfers. This transfer waits for its permit to read separately.
             drop(reservation);
-            reservation = take_alone(copier, blob.size, target.upload_holds(), delivery.tracker()).await;
+            reservation = take_alone(copier, blob.size, target.memory_per_upload(), delivery.tracker()).await;
         } else if may_have_wrong_size
             && error.is_corrupt()
             && let Some(length) = find_actual_length(&delivery, blob).await
@@ -91,7 +91,7 @@ async fn send_with_retries(declared: &Descriptor, ready: ReadyTarget, branch: Br
             blob.size = length;
             // The reserved memory was for the size in the manifest.
             drop(reservation);
-            reservation = take_alone(copier, blob.size, target.upload_holds(), delivery.tracker()).await;
+            reservation = take_alone(copier, blob.size, target.memory_per_upload(), delivery.tracker()).await;
         } else if error.was_not_taken() && error.may_be_repeated() && not_taken < MAX_NOT_TAKEN {
             tokio::time::sleep((Duration::from_millis(5) * not_taken).min(MAX_NOT_TAKEN_WAIT)).await;
             not_taken += 1;
@@ -138,7 +138,7 @@ async fn send_once(
     let (batch, target) = (&delivery.batch, delivery.target());
     let place = batch.source.place();
     let _running = batch.suspension().track();
-    let confirmed = upload.standing().cloned();
+    let confirmed = upload.confirmed().cloned();
     let stored = confirmed.as_ref().map_or(0, |confirmed| confirmed.stored);
     let transfer = Transfer::resumed(place, target.place(), blob.digest, blob.size, stored);
     batch.send_event(Event::TransferStarted(transfer.clone())).await;

@@ -85,7 +85,7 @@ pub(crate) async fn resume_or_restart(
         upload_store.forget(target.place(), blob.digest).await;
         return Some(Ok(BlobLookup::Found));
     }
-    let stored = saved.standing.stored;
+    let stored = saved.confirmed.stored;
     match target.resume_upload(blob, &saved).await {
         Ok(Some(upload)) => {
             tracing::info!(

@@ -152,7 +152,7 @@ async fn copy_to_all(batch: Arc<Batch>, blob: Descriptor, waiters: Vec<BlobWaite
 /// behind reads separately.
 async fn copy_together(batch: &Arc<Batch>, blob: &Descriptor, owners: Vec<(Owner, BlobWaiter)>) {
     let trackers: Vec<_> = owners.iter().map(|(_, waiter)| waiter.delivery.tracker().cloned()).collect();
-    let chunk = owners.iter().map(|(_, waiter)| waiter.delivery.target().upload_holds()).max().unwrap_or_default();
+    let chunk = owners.iter().map(|(_, waiter)| waiter.delivery.target().memory_per_upload()).max().unwrap_or_default();
     let shared = SharedReservation::new(&batch.copier, blob.size, chunk, trackers.clone());
     let (ready_targets, late) = gather_ready(blob, owners, trackers, &shared).await;
     shared.close();
@@ -277,7 +277,7 @@ async fn prepare(
     let take = || async {
         match shared {
             Some(shared) => shared.take(delivery.tracker()).await,
-            None => take_alone(&delivery.batch.copier, blob.size, target.upload_holds(), delivery.tracker()).await,
+            None => take_alone(&delivery.batch.copier, blob.size, target.memory_per_upload(), delivery.tracker()).await,
         }
     };
     // An empty target may also have a saved upload, because the first copy may have been interrupted.

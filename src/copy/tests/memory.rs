@@ -533,11 +533,11 @@ impl Target for Repository {
         let (at, _) = self.enter(Op::Resume, &blob.digest.to_string(), Step::BeginUpload).await?;
         self.registry.record_done(at);
         let stored = self.registry.state().unfinished.get(&blob.digest).map(|content| content.len() as u64);
-        let can_resume = stored == Some(saved.standing.stored);
-        Ok(can_resume.then(|| Box::new(self.session(blob, Some(saved.standing.clone()))) as Box<dyn Upload>))
+        let can_resume = stored == Some(saved.confirmed.stored);
+        Ok(can_resume.then(|| Box::new(self.session(blob, Some(saved.confirmed.clone()))) as Box<dyn Upload>))
     }
 
-    fn upload_holds(&self) -> u64 {
+    fn memory_per_upload(&self) -> u64 {
         self.registry.behaviour.chunk as u64
     }
 
@@ -605,7 +605,7 @@ impl Session {
         let mut hashed = Digester::like(&self.blob.digest);
         hashed.update(content);
         let confirmed = UploadProgress { stored: content.len() as u64, hashed };
-        Some(UploadSession { session: "a session".into(), standing: confirmed, ahead: None })
+        Some(UploadSession { session: "a session".into(), confirmed: confirmed, ahead: None })
     }
 }
 
@@ -659,7 +659,7 @@ impl Upload for Session {
         Ok(())
     }
 
-    fn standing(&self) -> Option<&UploadProgress> {
+    fn confirmed(&self) -> Option<&UploadProgress> {
         self.confirmed.as_ref()
     }
 

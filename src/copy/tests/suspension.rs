@@ -9,7 +9,7 @@ use super::content::{bytes, image};
 use super::memory::{Behaviour, Fault, Op};
 use super::*;
 use crate::copy::event::{Event, Transfer};
-use crate::copy::{Surroundings, Suspension, UploadSessionStore};
+use crate::copy::{BatchContext, Suspension, UploadSessionStore};
 use crate::oci::{Digest, Digester};
 use crate::store::{ErrorKind, UploadSession};
 
@@ -41,7 +41,7 @@ impl UploadSessionStore for MemoryUploadStore {
 impl MemoryUploadStore {
     /// Returns the number of stored bytes of each saved upload.
     fn stored(&self) -> Vec<u64> {
-        self.saved.lock().unwrap().values().map(|session| session.standing.stored).collect()
+        self.saved.lock().unwrap().values().map(|session| session.confirmed.stored).collect()
     }
 }
 
@@ -83,10 +83,10 @@ impl Scene {
     ) -> Arc<Batch> {
         let targets = self.to[..targets].iter().map(|to| (to.clone() as Arc<dyn Target>, contents)).collect();
         let upload_store: Arc<dyn UploadSessionStore> = self.upload_store.clone();
-        let surroundings =
-            Surroundings { upload_store: Some(upload_store), suspension: suspension.clone(), ..events.into() };
+        let batch_context =
+            BatchContext { upload_store: Some(upload_store), suspension: suspension.clone(), ..events.into() };
         let source = self.from.clone() as Arc<dyn Source>;
-        Batch::new(&Copier::new(64 * MIB), source, targets, Rules::default(), None, surroundings)
+        Batch::new(&Copier::new(64 * MIB), source, targets, Rules::default(), None, batch_context)
     }
 
     /// Copies to the first target until the copy is suspended within the layer.
@@ -145,7 +145,7 @@ async fn resumed_upload_with_wrong_digest_restarts() {
     let scene = Scene::new(1);
     scene.suspend_upload().await;
     for session in scene.upload_store.saved.lock().unwrap().values_mut() {
-        session.standing.hashed = Digester::like(&scene.layer.digest);
+        session.confirmed.hashed = Digester::like(&scene.layer.digest);
     }
     let batch = scene.batch(1, &Suspension::default(), Contents::Unknown);
     arrivals(within(batch.copy(order("v1", &scene.image, 1))).await);

@@ -82,7 +82,7 @@ impl Drop for JournalProbe {
 /// `/readyz` shows the repair.
 async fn probe_journal(journal: Journal, repairs_before: u64) -> (ProbeResult, u64) {
     let (written, size) = futures_util::join!(journal.check_writable(), journal.size());
-    let repairs = journal.times_mended();
+    let repairs = journal.repair_count();
     let problem = match &written {
         Err(error @ JournalError::Lost { .. }) => Some(error.to_string()),
         _ if repairs > repairs_before => {

@@ -67,7 +67,7 @@ async fn prune_journal(journal: Journal, before: DateTime<Utc>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::journal::{Begun, HistoryFilter, Outcome, RunEnd, TagCounts, Trigger};
+    use crate::journal::{HistoryFilter, Outcome, RunEnd, RunStart, TagCounts, Trigger};
 
     fn time_at(minute: i64) -> DateTime<Utc> {
         "2026-05-10T00:00:00Z".parse::<DateTime<Utc>>().unwrap() + TimeDelta::minutes(minute)
@@ -85,7 +85,7 @@ mod tests {
         let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
         let run = async |minute| {
             let begun = journal.begin_run("a", Trigger::Start, time_at(minute)).await.unwrap();
-            let Begun::Started(run) = begun else { panic!("{begun:?}") };
+            let RunStart::Started(run) = begun else { panic!("{begun:?}") };
             let (outcome, tags) = (Outcome::Succeeded, TagCounts::default());
             let end = RunEnd { outcome, tags, bytes: 0, error: None, deferred_until: None };
             journal.end_run(run, end, time_at(minute)).await.unwrap();

@@ -52,7 +52,7 @@ mod tests {
     use super::super::loop_state::tests::service;
     use super::super::run_end::tests::deferred_report;
     use super::*;
-    use crate::journal::{Begun, Journal, RunEnd};
+    use crate::journal::{Journal, RunEnd, RunStart};
 
     #[tokio::test]
     async fn deferred_tags_resume_after_restart_unless_manual() {
@@ -61,7 +61,7 @@ mod tests {
             let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
             let now = Utc::now();
             let report = deferred_report(now, now + TimeDelta::minutes(30));
-            let Begun::Started(run) = journal.begin_run("app", trigger, now).await.unwrap() else { panic!("runs") };
+            let RunStart::Started(run) = journal.begin_run("app", trigger, now).await.unwrap() else { panic!("runs") };
             let end = RunEnd {
                 outcome: report.journal_outcome(),
                 tags: report.counts(),

@@ -7,7 +7,7 @@ use tokio::task::JoinError;
 use super::loop_state::Service;
 use super::run_queue::QueuedRun;
 use crate::journal::Trigger;
-use crate::sync::{BROKE_DOWN, RunOutcome, RunReport};
+use crate::sync::{RUN_PANICKED, RunOutcome, RunReport};
 
 impl Service {
     /// Applies the end of a run. A run that panicked ends as a failed run.
@@ -39,10 +39,10 @@ impl Service {
             // A panic in a run ends only that run: the daemon and later runs of the entry continue.
             Err(error) => {
                 let entry = self.tasks.remove(&error.id());
-                tracing::error!(entry, %error, "{BROKE_DOWN}");
+                tracing::error!(entry, %error, "{RUN_PANICKED}");
                 let Some(entry) = entry else { return };
                 let now = Utc::now();
-                let problems = vec![BROKE_DOWN.to_owned()];
+                let problems = vec![RUN_PANICKED.to_owned()];
                 self.end_run(Ok(RunReport { problems, ..RunReport::new(&entry, now, now, RunOutcome::Failed) }));
             }
         }
@@ -105,7 +105,7 @@ pub(super) mod tests {
         daemon.end_run(ended);
         assert!(!daemon.is_under_way("app") && !daemon.state.is_running("app") && daemon.tasks.is_empty());
         let end = end.await.unwrap();
-        assert_eq!((end.outcome, end.problem.as_deref()), (RunOutcome::Failed, Some(BROKE_DOWN)));
+        assert_eq!((end.outcome, end.problem.as_deref()), (RunOutcome::Failed, Some(RUN_PANICKED)));
         daemon.run_now("app".into(), Trigger::Requested, None).unwrap();
         daemon.start_due(Utc::now());
         let ended = daemon.runs.join_next().await.unwrap().unwrap();

@@ -331,11 +331,13 @@ fn quota_state(quota: QuotaState) -> Quota {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::journal::{Begun, Outcome, RunEnd, TagCounts};
+    use crate::journal::{Outcome, RunEnd, RunStart, TagCounts};
 
     async fn record_run(journal: &Journal, entry: &str, trigger: Trigger, outcome: Outcome) {
         let now = Utc::now();
-        let Begun::Started(id) = journal.begin_run(entry, trigger, now).await.unwrap() else { panic!("not started") };
+        let RunStart::Started(id) = journal.begin_run(entry, trigger, now).await.unwrap() else {
+            panic!("not started")
+        };
         let end = RunEnd { outcome, tags: TagCounts::default(), bytes: 0, error: None, deferred_until: None };
         journal.end_run(id, end, now).await.unwrap();
     }

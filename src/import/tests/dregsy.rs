@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::{counts, ends, imported};
-use crate::import::Form;
+use crate::import::Program;
 
 /// Returns credentials in the form of dregsy.
 fn auth(text: &str) -> String {
@@ -54,7 +54,7 @@ tasks:
     let text = &imported.text;
     assert_eq!(
         (imported.form, imported.entries, imported.skipped, imported.unknown),
-        (Form::Dregsy, 4, 0, 0),
+        (Program::Dregsy, 4, 0, 0),
         "{text}"
     );
     assert!(!text.contains("hunter"), "{text}");

@@ -2,7 +2,7 @@
 
 use super::{counts, imported, order};
 use crate::config::parse_foreign;
-use crate::import::{Form, ImportError, Imported, translate};
+use crate::import::{ImportError, Imported, Program, translate};
 
 const IMAGES: &str = "
 quay.io/coreos/kube-rbac-proxy: quay.io/ruohe/kube-rbac-proxy
@@ -34,7 +34,7 @@ fn image_syncer_files_become_valid_configuration_without_secrets() {
     let text = &imported.text;
     crate::config::parse("sync.yaml", text, &|_| Some("x.example".into()))
         .unwrap_or_else(|found| panic!("{found}\n{text}"));
-    assert_eq!((imported.form, imported.entries, imported.skipped), (Form::ImageSyncer, 7, 0), "{text}");
+    assert_eq!((imported.form, imported.entries, imported.skipped), (Program::ImageSyncer, 7, 0), "{text}");
     assert!(!text.contains("hunter"), "{text}");
     for expected in [
         "  quay.io:\n    credentials:\n      username: xxx\n      password: {env: QUAY_IO_PASSWORD}\n    \

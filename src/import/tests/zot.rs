@@ -2,7 +2,7 @@
 
 use super::{imported, order};
 use crate::config::parse_foreign;
-use crate::import::{Form, Imported, import_text, translate};
+use crate::import::{Imported, Program, import_text, translate};
 
 /// Imports a registry with these keys into `zot.example:8080`.
 fn registry_with(keys: &str) -> Imported {
@@ -49,7 +49,11 @@ const ZOT: &str = "{
 fn zot_file_becomes_valid_configuration_of_its_sync_extension() {
     let imported = imported(ZOT, Some("zot.example:8080"));
     let text = &imported.text;
-    assert_eq!((imported.form, imported.entries, imported.skipped, imported.unknown), (Form::Zot, 6, 1, 0), "{text}");
+    assert_eq!(
+        (imported.form, imported.entries, imported.skipped, imported.unknown),
+        (Program::Zot, 6, 1, 0),
+        "{text}"
+    );
     for expected in [
         "  registry1:5000:\n    tls:\n      insecure_skip_verify: true\n    limits:\n      concurrent: 30\n",
         "  plain.example:5000:\n    plain_http: true\n",

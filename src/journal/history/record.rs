@@ -8,7 +8,7 @@ use crate::oci::Digest;
 
 /// Run in short form: its times, its outcome and its bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RunMark {
+pub struct RunSummary {
     /// Number of the run.
     pub run: RunId,
     /// Name of the entry.
@@ -23,7 +23,7 @@ pub struct RunMark {
     pub bytes: u64,
 }
 
-impl From<&RunRecord> for RunMark {
+impl From<&RunRecord> for RunSummary {
     fn from(run: &RunRecord) -> Self {
         let RunRecord { id, entry, started, ended, outcome, bytes, .. } = run;
         Self { run: *id, entry: entry.clone(), started: *started, ended: *ended, outcome: *outcome, bytes: *bytes }
@@ -49,7 +49,7 @@ pub struct SearchResults {
     /// Reason why `arrivals` ends.
     pub arrivals_end: ListEnd,
     /// Tags that runs found, ordered by the time of the last observation, the latest first.
-    pub seen: Vec<SeenTag>,
+    pub seen: Vec<FoundTag>,
     /// Reason why `seen` ends.
     pub seen_end: ListEnd,
 }
@@ -68,7 +68,7 @@ pub enum ListEnd {
 
 /// Tag that runs of an entry found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SeenTag {
+pub struct FoundTag {
     /// Name of the entry.
     pub entry: String,
     /// The tag, with its source and target.

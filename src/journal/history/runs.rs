@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, Result, params};
 
-use super::record::RunMark;
+use super::record::RunSummary;
 use crate::journal::queries::{self, parsed, parsed_if_any};
 use crate::journal::{Journal, JournalError, RunId};
 
@@ -12,7 +12,7 @@ impl Journal {
     ///
     /// # Errors
     /// [`JournalError`].
-    pub async fn latest_marks(&self, entries: Vec<String>, each: u32) -> Result<Vec<RunMark>, JournalError> {
+    pub async fn latest_marks(&self, entries: Vec<String>, each: u32) -> Result<Vec<RunSummary>, JournalError> {
         self.read(move |db| {
             let mut marks = Vec::new();
             for entry in &entries {
@@ -24,12 +24,12 @@ impl Journal {
     }
 }
 
-fn list_last_runs_of(db: &Connection, entry: &str, at_most: u32, marks: &mut Vec<RunMark>) -> Result<()> {
+fn list_last_runs_of(db: &Connection, entry: &str, at_most: u32, marks: &mut Vec<RunSummary>) -> Result<()> {
     let mut statement = db.prepare_cached(
         "SELECT id, started, ended, outcome, bytes FROM runs WHERE entry = ?1 ORDER BY started DESC, id DESC LIMIT ?2",
     )?;
     let rows = statement.query_map(params![entry, at_most], |row| {
-        Ok(RunMark {
+        Ok(RunSummary {
             run: RunId::numbered(row.get("id")?),
             entry: entry.to_owned(),
             started: parsed(row, "started")?,
@@ -49,11 +49,11 @@ mod tests {
     use chrono::DateTime;
 
     use super::*;
-    use crate::journal::{Begun, Outcome, RunEnd, TagCounts, Trigger};
+    use crate::journal::{Outcome, RunEnd, RunStart, TagCounts, Trigger};
 
     async fn run(journal: &Journal, entry: &str, minute: i64, end: Option<(Outcome, u64)>) {
         let at = DateTime::from_timestamp(1_800_000_000 + 60 * minute, 0).unwrap();
-        let Begun::Started(id) = journal.begin_run(entry, Trigger::Manual, at).await.unwrap() else {
+        let RunStart::Started(id) = journal.begin_run(entry, Trigger::Manual, at).await.unwrap() else {
             panic!("not started")
         };
         if let Some((outcome, bytes)) = end {

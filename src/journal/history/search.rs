@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, Result, Row};
 
-use super::record::{ListEnd, Search, SearchResults, SeenTag};
+use super::record::{FoundTag, ListEnd, Search, SearchResults};
 use crate::journal::arrivals::read_evidence;
 use crate::journal::queries::read_tag;
 use crate::journal::{EvidenceRecord, Journal, JournalError};
@@ -62,7 +62,7 @@ fn find_tags(
     search: &Search,
     at_most: usize,
     end: Instant,
-    seen: &mut Vec<SeenTag>,
+    seen: &mut Vec<FoundTag>,
 ) -> Result<ListEnd> {
     let mut statement = db.prepare_cached(
         "SELECT source, tag, target, tag, source_digest, target_digest, tag_observations.* FROM tag_observations",
@@ -75,7 +75,7 @@ fn find_tags(
             break;
         }
         if matches(search, row) {
-            seen.push(SeenTag { entry: row.get("entry")?, tag: read_tag(row)? });
+            seen.push(FoundTag { entry: row.get("entry")?, tag: read_tag(row)? });
         }
         // The rows are not ordered by time, so the latest rows are known only at the end. To bound the length of the
         // list, the list is truncated from time to time.
@@ -87,7 +87,7 @@ fn find_tags(
 }
 
 /// Truncates the list to the latest tags. Returns [`ListEnd::Full`] if the list was longer.
-fn retain_latest(seen: &mut Vec<SeenTag>, at_most: usize) -> ListEnd {
+fn retain_latest(seen: &mut Vec<FoundTag>, at_most: usize) -> ListEnd {
     seen.sort_by_key(|seen| Reverse(seen.tag.last_seen));
     let list_end = if seen.len() > at_most { ListEnd::Full } else { ListEnd::Complete };
     seen.truncate(at_most);
@@ -114,7 +114,7 @@ mod tests {
 
     use super::*;
     use crate::copy::event::{Arrival, BlobCounts};
-    use crate::journal::{Begun, Observation, Trigger};
+    use crate::journal::{Observation, RunStart, Trigger};
     use crate::oci::{Digest, ManifestRef, MediaType, Tag};
 
     fn time_at(minute: i64) -> DateTime<Utc> {
@@ -151,7 +151,7 @@ mod tests {
     async fn journal(folder: &tempfile::TempDir) -> Journal {
         let path = folder.path().join("journal.db");
         let journal = Journal::open(&path).unwrap();
-        let Begun::Started(run) = journal.begin_run("app", Trigger::Manual, time_at(0)).await.unwrap() else {
+        let RunStart::Started(run) = journal.begin_run("app", Trigger::Manual, time_at(0)).await.unwrap() else {
             panic!("runs")
         };
         for (minute, tag) in ["v1", "v2", "v1", "v1", "v1"].iter().enumerate() {

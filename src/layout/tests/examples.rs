@@ -46,7 +46,7 @@ async fn example_images_are_complete_and_share_base_layers() {
     }
     assert_eq!(layers.values().filter(|uses| **uses == 4).count(), 2, "two layers of four images are shared");
 
-    let referrers = layout.referrers(&map["1.1.0"].unwrap(), Listed::Perhaps).await.unwrap();
+    let referrers = layout.referrers(&map["1.1.0"].unwrap(), Listed::Possible).await.unwrap();
     let kinds: Vec<_> = referrers.manifests.iter().map(|one| one.artifact_type.as_deref()).collect();
     assert_eq!(kinds, [Some("application/spdx+json")]);
     for other in ["chart-0.1.0", signature.as_str()] {

@@ -144,7 +144,7 @@ async fn two_fallback_lists_of_one_subject_are_both_read() {
     let all = [(&one, json!({})), (&two, json!({})), (&first, list.clone()), (&second, list), (&a, json!({}))];
     let layout = layout_of(&path, &all).await;
     edit_index(&path, |index| drop(index["manifests"].as_array_mut().unwrap().drain(..2)));
-    let referrers = Layout::open(&path).referrers(&a.digest(), Listed::Perhaps).await.unwrap();
+    let referrers = Layout::open(&path).referrers(&a.digest(), Listed::Possible).await.unwrap();
     assert_eq!((referrers.manifests.len(), referrers.fallback), (2, None));
     drop(layout);
 }

@@ -72,16 +72,16 @@ pub enum Scheme {
 
 /// Identity that a registry accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum LetIn {
+pub enum AcceptedIdentity {
     /// Anonymous: no credentials exist for the registry.
     Anonymous,
     /// User of this name.
     As(String),
     /// Unproven identity: the registry accepted the configured credentials, but may accept every request.
-    Unasked,
+    NotRequested,
     /// Holder of an identity token that the client has not sent yet. Later requests to repositories show if the
     /// registry accepts the token.
-    Perhaps(String),
+    Unknown(String),
 }
 
 /// Error of a login check.
@@ -135,13 +135,13 @@ impl Registry {
     /// # Errors
     /// Returns a [`LoginError`] if the client cannot read the credentials, or if the registry or its token service
     /// refuses the credentials or does not respond.
-    pub async fn log_in(&self, tries_follow: bool) -> Result<LetIn, LoginError> {
+    pub async fn log_in(&self, tries_follow: bool) -> Result<AcceptedIdentity, LoginError> {
         let context = self.context(Step::Connect);
         let login = self.authenticator().read_login().await;
         let login = login.map_err(|error| LoginError::Source(context.error(error.kind, error.detail)))?;
         match login {
-            None => return Ok(LetIn::Anonymous),
-            Some(Login::Token(_)) if tries_follow => return Ok(LetIn::Perhaps(self.identity())),
+            None => return Ok(AcceptedIdentity::Anonymous),
+            Some(Login::Token(_)) if tries_follow => return Ok(AcceptedIdentity::Unknown(self.identity())),
             Some(_) => {}
         }
         let url = self.address(API).map_err(|error| LoginError::Registry(context.error(ErrorKind::Invalid, error)))?;
@@ -150,8 +150,8 @@ impl Registry {
         let answer = answer.map_err(LoginError::Registry)?;
         match answer.status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(LoginError::Registry(answer.refusal(&context))),
-            _ if self.has_proven_login() => Ok(LetIn::As(self.identity())),
-            _ => Ok(LetIn::Unasked),
+            _ if self.has_proven_login() => Ok(AcceptedIdentity::As(self.identity())),
+            _ => Ok(AcceptedIdentity::NotRequested),
         }
     }
 

@@ -133,7 +133,7 @@ impl Authenticator {
     /// Obtains the credentials of a request. A request to a mirror has a short time limit for its token.
     async fn prepare_credentials(&self, request: &RegistryRequest) -> Result<Option<Grant>, AuthError> {
         let authorization = self.authorize(request);
-        if request.http.operation != Operation::StandIn {
+        if request.http.operation != Operation::MirrorManifest {
             return authorization.await;
         }
         let limit = self.sender.retry_policy.exchange_limit(request.http.operation);

@@ -60,7 +60,7 @@ impl Repository {
     /// Returns the same repository as a mirror of another repository. A failed read is not repeated, because another
     /// mirror or the registry can serve the read.
     pub(crate) fn into_mirror(self) -> Self {
-        Self { reads: Operation::StandIn, ..self }
+        Self { reads: Operation::MirrorManifest, ..self }
     }
 
     pub(crate) fn context(&self, step: Step, subject: impl fmt::Display) -> Context {

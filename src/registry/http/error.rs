@@ -30,7 +30,7 @@ pub(crate) enum TransportError {
     /// No connection was established, so the request was not sent.
     NotSent(String),
     /// The other side closed the connection cleanly before it processed the request.
-    NotTaken(String),
+    Unprocessed(String),
     /// The exchange was interrupted. The other side may have executed the request.
     Broken(String),
     /// The answer cannot be used, and a repeated request would fail in the same way.
@@ -41,7 +41,7 @@ impl TransportError {
     pub(crate) fn failure(&self) -> Option<Failure> {
         match self {
             Self::NotSent(_) => Some(Failure::NotSent),
-            Self::NotTaken(_) => Some(Failure::NotTaken),
+            Self::Unprocessed(_) => Some(Failure::Unprocessed),
             Self::Broken(_) => Some(Failure::Broken),
             Self::Unusable(_) => None,
         }
@@ -49,7 +49,7 @@ impl TransportError {
 
     pub(crate) fn kind(&self) -> ErrorKind {
         match self {
-            Self::NotTaken(_) => ErrorKind::NotTaken,
+            Self::Unprocessed(_) => ErrorKind::Unprocessed,
             Self::NotSent(_) | Self::Broken(_) => ErrorKind::Unavailable,
             Self::Unusable(_) => ErrorKind::Invalid,
         }
@@ -57,7 +57,7 @@ impl TransportError {
 
     pub(crate) fn detail(&self) -> &str {
         match self {
-            Self::NotSent(detail) | Self::NotTaken(detail) | Self::Broken(detail) | Self::Unusable(detail) => detail,
+            Self::NotSent(detail) | Self::Unprocessed(detail) | Self::Broken(detail) | Self::Unusable(detail) => detail,
         }
     }
 }
@@ -67,7 +67,7 @@ impl TransportError {
 pub(crate) fn describe(error: &reqwest::Error, url: &Url, approach: &Approach) -> TransportError {
     let host = redirect::site(url);
     if was_not_processed(error) {
-        return TransportError::NotTaken(format!("{host} ended the connection before it processed the request"));
+        return TransportError::Unprocessed(format!("{host} ended the connection before it processed the request"));
     }
     if let Some(near) = causes(error).find_map(|error| error.downcast_ref::<NearName>()) {
         return TransportError::Unusable(near.to_string());
@@ -254,7 +254,7 @@ fn unwrap_name(name: &str) -> &str {
 pub(crate) fn describe_interruption(error: &reqwest::Error, url: &Url) -> TransportError {
     // The connection was established, so the facts of its setup do not matter.
     match describe(error, url, &Approach { has_answered: true, ..Approach::default() }) {
-        TransportError::NotSent(detail) | TransportError::NotTaken(detail) => TransportError::Broken(detail),
+        TransportError::NotSent(detail) | TransportError::Unprocessed(detail) => TransportError::Broken(detail),
         other => other,
     }
 }

@@ -68,10 +68,12 @@ impl HttpRequest {
     /// Returns the class of the request, for rate limits.
     pub(crate) fn rate_class(&self) -> Class {
         match self.operation {
-            Operation::Read | Operation::StandIn | Operation::Look | Operation::Glance if self.lists_referrers => {
+            Operation::Read | Operation::MirrorManifest | Operation::FindBlob | Operation::FindBlobOnce
+                if self.lists_referrers =>
+            {
                 Class::ReferrerList
             }
-            Operation::Read | Operation::StandIn | Operation::Look | Operation::Glance => Class::Read,
+            Operation::Read | Operation::MirrorManifest | Operation::FindBlob | Operation::FindBlobOnce => Class::Read,
             Operation::Token => Class::Token,
             Operation::Delete => Class::Delete,
             Operation::OpenUpload | Operation::Mount => Class::Upload,
@@ -79,7 +81,7 @@ impl HttpRequest {
             | Operation::Commit
             | Operation::Streamed
             | Operation::WriteManifest
-            | Operation::Farewell => Class::Write,
+            | Operation::CancelUpload => Class::Write,
         }
     }
 
@@ -137,7 +139,7 @@ mod tests {
             (Operation::Commit, Class::Write),
             (Operation::Streamed, Class::Write),
             (Operation::WriteManifest, Class::Write),
-            (Operation::Farewell, Class::Write),
+            (Operation::CancelUpload, Class::Write),
         ] {
             assert_eq!(request(operation).rate_class(), class, "{operation:?}");
         }

@@ -80,10 +80,10 @@ fn transient_failure(status: StatusCode, headers: &HeaderMap) -> Option<Failure>
     match status {
         StatusCode::TOO_MANY_REQUESTS => Some(Failure::Throttled),
         StatusCode::SERVICE_UNAVAILABLE if headers.contains_key(RETRY_AFTER) => Some(Failure::Throttled),
-        StatusCode::REQUEST_TIMEOUT => Some(Failure::Failing),
+        StatusCode::REQUEST_TIMEOUT => Some(Failure::ServerError),
         // 501 and 505 are permanent.
         StatusCode::NOT_IMPLEMENTED | StatusCode::HTTP_VERSION_NOT_SUPPORTED => None,
-        status if status.is_server_error() => Some(Failure::Failing),
+        status if status.is_server_error() => Some(Failure::ServerError),
         _ => None,
     }
 }

@@ -18,7 +18,7 @@ const MAX_UNPROCESSED_PAUSE: Duration = Duration::from_millis(100);
 const MAX_AUXILIARY_THROTTLES: usize = 3;
 
 /// Default time limit of a manifest read at a mirror.
-const STAND_IN: Duration = Duration::from_secs(15);
+const MIRROR_MANIFEST_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Operation of a request, for the retry policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,11 +26,11 @@ pub(crate) enum Operation {
     /// GET or HEAD without a more specific operation.
     Read,
     /// GET at a mirror. The client does not repeat the GET, because other mirrors can answer.
-    StandIn,
+    MirrorManifest,
     /// HEAD of a blob. If the HEAD fails, the blob is uploaded.
-    Look,
+    FindBlob,
     /// HEAD of a blob at a registry where the last HEAD of a blob failed.
-    Glance,
+    FindBlobOnce,
     /// POST that mounts a blob. If the mount fails, the blob is uploaded.
     Mount,
     /// Request of a token.
@@ -48,7 +48,7 @@ pub(crate) enum Operation {
     /// PUT of a manifest.
     WriteManifest,
     /// DELETE of an upload session that is no longer needed.
-    Farewell,
+    CancelUpload,
 }
 
 /// Failure of a request.
@@ -57,33 +57,33 @@ pub(crate) enum Failure {
     /// No connection was established, so the registry has not received the request.
     NotSent,
     /// The registry closed the connection cleanly before processing the request.
-    NotTaken,
+    Unprocessed,
     /// The exchange was interrupted, timed out, or had an unreadable answer. The registry may have executed the
     /// request.
     Broken,
     /// 429, or 503 with `Retry-After`: the registry refused the request before executing it.
     Throttled,
     /// Any other 5xx, and 408.
-    Failing,
+    ServerError,
 }
 
 /// Returns true if the policy allows a repetition of this operation after this failure.
 fn may_repeat(operation: Operation, failure: Failure) -> bool {
-    use Failure::{Broken, Failing, NotSent, NotTaken, Throttled};
+    use Failure::{Broken, NotSent, ServerError, Throttled, Unprocessed};
     match operation {
         Operation::Streamed => false,
-        _ if failure == NotTaken => true,
+        _ if failure == Unprocessed => true,
         Operation::Read
-        | Operation::Look
+        | Operation::FindBlob
         | Operation::Token
         | Operation::Delete
         | Operation::OpenUpload
         | Operation::WriteManifest => {
-            matches!(failure, NotSent | NotTaken | Broken | Throttled | Failing)
+            matches!(failure, NotSent | Unprocessed | Broken | Throttled | ServerError)
         }
         Operation::Chunk | Operation::Commit => matches!(failure, NotSent | Throttled),
-        Operation::Glance | Operation::Mount => failure == Throttled,
-        Operation::Farewell | Operation::StandIn => false,
+        Operation::FindBlobOnce | Operation::Mount => failure == Throttled,
+        Operation::CancelUpload | Operation::MirrorManifest => false,
     }
 }
 
@@ -144,7 +144,7 @@ impl RetryPolicy {
     /// other mirrors can answer.
     pub(crate) fn exchange_limit(&self, operation: Operation) -> Duration {
         match operation {
-            Operation::StandIn => self.header.unwrap_or(STAND_IN),
+            Operation::MirrorManifest => self.header.unwrap_or(MIRROR_MANIFEST_TIMEOUT),
             _ => self.total,
         }
     }
@@ -171,7 +171,9 @@ impl Attempts {
             .with_jitter()
             .build();
         let max_throttles = match operation {
-            Operation::Look | Operation::Glance | Operation::Mount => policy.max_throttles.min(MAX_AUXILIARY_THROTTLES),
+            Operation::FindBlob | Operation::FindBlobOnce | Operation::Mount => {
+                policy.max_throttles.min(MAX_AUXILIARY_THROTTLES)
+            }
             _ => policy.max_throttles,
         };
         Self { operation, failures: 1, throttles: 1, not_taken: 0, limits: (policy.attempts, max_throttles), pauses }
@@ -180,7 +182,7 @@ impl Attempts {
     /// Returns the pause before the next attempt; `None` if no further attempt is allowed. A request that the registry
     /// did not process does not count as an attempt.
     pub(crate) fn next_pause(&mut self, failure: Failure) -> Option<Duration> {
-        if failure == Failure::NotTaken && may_repeat(self.operation, failure) && self.not_taken < MAX_UNPROCESSED {
+        if failure == Failure::Unprocessed && may_repeat(self.operation, failure) && self.not_taken < MAX_UNPROCESSED {
             self.not_taken += 1;
             return Some((Duration::from_millis(5) * (self.not_taken - 1)).min(MAX_UNPROCESSED_PAUSE));
         }
@@ -202,39 +204,40 @@ mod tests {
 
     #[test]
     fn possibly_executed_request_is_repeated_only_if_harmless() {
-        use Failure::{Broken, Failing, NotSent, Throttled};
+        use Failure::{Broken, NotSent, ServerError, Throttled};
         for operation in
             [Operation::Read, Operation::Token, Operation::Delete, Operation::OpenUpload, Operation::WriteManifest]
         {
-            assert!([NotSent, Broken, Throttled, Failing].iter().all(|failure| may_repeat(operation, *failure)));
+            assert!([NotSent, Broken, Throttled, ServerError].iter().all(|failure| may_repeat(operation, *failure)));
         }
         for operation in [Operation::Chunk, Operation::Commit] {
             assert!(may_repeat(operation, NotSent) && may_repeat(operation, Throttled));
-            assert!(!may_repeat(operation, Broken) && !may_repeat(operation, Failing));
+            assert!(!may_repeat(operation, Broken) && !may_repeat(operation, ServerError));
         }
-        for operation in [Operation::Streamed, Operation::Farewell, Operation::StandIn] {
-            assert!(![NotSent, Broken, Throttled, Failing].iter().any(|failure| may_repeat(operation, *failure)));
+        for operation in [Operation::Streamed, Operation::CancelUpload, Operation::MirrorManifest] {
+            assert!(![NotSent, Broken, Throttled, ServerError].iter().any(|failure| may_repeat(operation, *failure)));
         }
     }
 
     #[test]
     fn unprocessed_request_is_repeated_without_using_an_attempt() {
         let policy = RetryPolicy { attempts: 3, ..RetryPolicy::default() };
-        for operation in [Operation::Read, Operation::Chunk, Operation::Commit, Operation::StandIn, Operation::Farewell]
+        for operation in
+            [Operation::Read, Operation::Chunk, Operation::Commit, Operation::MirrorManifest, Operation::CancelUpload]
         {
             let mut attempts = Attempts::new(operation, &policy);
-            assert_eq!(attempts.next_pause(Failure::NotTaken), Some(Duration::ZERO), "{operation:?}");
-            let free = std::iter::from_fn(|| attempts.next_pause(Failure::NotTaken)).take(199).collect::<Vec<_>>();
+            assert_eq!(attempts.next_pause(Failure::Unprocessed), Some(Duration::ZERO), "{operation:?}");
+            let free = std::iter::from_fn(|| attempts.next_pause(Failure::Unprocessed)).take(199).collect::<Vec<_>>();
             assert!(
                 free.len() == 199 && free.iter().all(|pause| *pause <= MAX_UNPROCESSED_PAUSE),
                 "{operation:?}: {free:?}"
             );
             assert_eq!(attempts.failures, 1, "{operation:?}");
-            let more = std::iter::from_fn(|| attempts.next_pause(Failure::NotTaken)).count();
+            let more = std::iter::from_fn(|| attempts.next_pause(Failure::Unprocessed)).count();
             assert_eq!(more, 2, "then each counts as any other failure: {operation:?}");
         }
         assert_eq!(
-            Attempts::new(Operation::Streamed, &policy).next_pause(Failure::NotTaken),
+            Attempts::new(Operation::Streamed, &policy).next_pause(Failure::Unprocessed),
             None,
             "its bytes are gone"
         );
@@ -242,7 +245,7 @@ mod tests {
 
     #[test]
     fn blob_lookup_and_mount_get_few_throttled_attempts() {
-        for operation in [Operation::Look, Operation::Glance, Operation::Mount] {
+        for operation in [Operation::FindBlob, Operation::FindBlobOnce, Operation::Mount] {
             let mut attempts = Attempts::new(operation, &RetryPolicy::default());
             let throttled = std::iter::from_fn(|| attempts.next_pause(Failure::Throttled)).count();
             assert_eq!(throttled, MAX_AUXILIARY_THROTTLES - 1, "{operation:?}");

@@ -123,8 +123,8 @@ impl Budget {
         match failure {
             Failure::Throttled => spent.throttles += 1,
             // A request that the registry did not process is not counted as a failure, but its time is counted.
-            Failure::NotTaken => {}
-            Failure::NotSent | Failure::Broken | Failure::Failing => spent.failures += 1,
+            Failure::Unprocessed => {}
+            Failure::NotSent | Failure::Broken | Failure::ServerError => spent.failures += 1,
         }
         spent.time += took;
         spent.last = Instant::now();
@@ -225,8 +225,8 @@ mod tests {
         let seconds = Duration::from_secs;
         assert_eq!(failures_until_spent(&budget(Step::ReadBlob), Failure::Broken, seconds(1)), 9);
         assert_eq!(failures_until_spent(&budget(Step::ReadBlob), Failure::Throttled, seconds(1)), 20);
-        assert_eq!(failures_until_spent(&budget(Step::ReadBlob), Failure::Failing, seconds(60)), 2);
-        assert_eq!(failures_until_spent(&budget(Step::ReadBlob), Failure::NotTaken, seconds(1)), 120);
+        assert_eq!(failures_until_spent(&budget(Step::ReadBlob), Failure::ServerError, seconds(60)), 2);
+        assert_eq!(failures_until_spent(&budget(Step::ReadBlob), Failure::Unprocessed, seconds(1)), 120);
         let waiting = budget(Step::ReadBlob);
         assert!(waiting.record_failure(Failure::Throttled, seconds(1)));
         waiting.record_pause(seconds(119));

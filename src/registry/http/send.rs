@@ -79,7 +79,7 @@ impl Sender {
     /// Returns an error if the request is for a mirror that has requested a pause. Other mirrors can serve the request.
     pub(crate) fn refuse_if_paused(&self, context: &Context, request: &HttpRequest) -> Result<(), StoreError> {
         match self.paused_for() {
-            Some(wait) if request.operation == Operation::StandIn => {
+            Some(wait) if request.operation == Operation::MirrorManifest => {
                 Err(context.error(ErrorKind::Busy(Some(wait)), "the registry has requested a pause"))
             }
             _ => Ok(()),

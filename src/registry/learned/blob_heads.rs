@@ -12,7 +12,7 @@ pub(crate) struct BlobHeads(AtomicBool);
 impl BlobHeads {
     /// Returns the operation of the next HEAD, for the retry policy.
     pub(crate) fn operation(&self) -> Operation {
-        if self.0.load(Ordering::Relaxed) { Operation::Glance } else { Operation::Look }
+        if self.0.load(Ordering::Relaxed) { Operation::FindBlobOnce } else { Operation::FindBlob }
     }
 
     /// Records if a HEAD failed. Returns true for a failure directly after a success, and for a failure of the first

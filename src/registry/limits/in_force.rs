@@ -2,7 +2,7 @@
 
 use super::concurrency::DEFAULT_CONCURRENT;
 use crate::oci::RegistryHost;
-use crate::registry::{Bandwidth, Bucket, Figure, Flavor, LimitProfile, Limits, Rate};
+use crate::registry::{Bandwidth, Bucket, Flavor, LimitProfile, LimitSetting, Limits, Rate};
 
 /// Origin of a figure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub enum Origin {
     Default,
 }
 
-/// Figure in force.
+/// LimitSetting in force.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InForce<T> {
     /// Value; `None` is no limit.
@@ -47,13 +47,13 @@ impl LimitsInForce {
     }
 }
 
-impl<T> Figure<T> {
+impl<T> LimitSetting<T> {
     fn resolve(self, otherwise: Option<T>, origin: Origin) -> InForce<T> {
         match (self, otherwise) {
             (Self::Set(value), _) => InForce { value: Some(value), origin: Origin::Set },
-            (Self::Lifted, _) => InForce { value: None, origin: Origin::Set },
-            (Self::Unsaid, Some(value)) => InForce { value: Some(value), origin },
-            (Self::Unsaid, None) => InForce { value: None, origin: Origin::Default },
+            (Self::Unlimited, _) => InForce { value: None, origin: Origin::Set },
+            (Self::Default, Some(value)) => InForce { value: Some(value), origin },
+            (Self::Default, None) => InForce { value: None, origin: Origin::Default },
         }
     }
 }
@@ -87,16 +87,16 @@ mod tests {
     }
 
     fn with_profile(profile: &'static LimitProfile) -> Limits {
-        Limits { profile: Figure::Set(profile), ..Limits::default() }
+        Limits { profile: LimitSetting::Set(profile), ..Limits::default() }
     }
 
     #[test]
     fn configured_figure_overrides_the_profile() {
         let rate = Rate { count: 500, per: Duration::from_secs(60) };
         let limits = Limits {
-            writes: Figure::Set(rate),
-            reads: Figure::Lifted,
-            concurrent: Figure::Set(7),
+            writes: LimitSetting::Set(rate),
+            reads: LimitSetting::Unlimited,
+            concurrent: LimitSetting::Set(7),
             ..with_profile(LimitProfile::ACR_PREMIUM)
         };
         let limits = in_force(&limits, "a.azurecr.io");
@@ -116,10 +116,10 @@ mod tests {
             InForce { value: Some(LimitProfile::QUAY), origin: Origin::Known }
         );
         assert_eq!(profile(&Limits::default()).concurrent, InForce { value: Some(8), origin: Origin::Profile });
-        let lifted = profile(&Limits { profile: Figure::Lifted, ..Limits::default() });
+        let lifted = profile(&Limits { profile: LimitSetting::Unlimited, ..Limits::default() });
         assert_eq!(lifted.profile, InForce { value: None, origin: Origin::Set });
         assert_eq!(lifted.concurrent, InForce { value: Some(32), origin: Origin::Default });
-        let plenty = profile(&Limits { concurrent: Figure::Lifted, ..Limits::default() });
+        let plenty = profile(&Limits { concurrent: LimitSetting::Unlimited, ..Limits::default() });
         assert_eq!(plenty.concurrent, InForce { value: Some(32), origin: Origin::Default });
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 pub(crate) use super::rate_buckets::{Buckets, Class};
 pub use super::throttle::Throttle;
-pub use crate::registry::options::pace::{Bandwidth, Figure, Hours, Window};
+pub use crate::registry::options::pace::{Bandwidth, Hours, LimitSetting, Window};
 
 use crate::fair_queue::Tenant;
 use crate::registry::LimitsInForce;

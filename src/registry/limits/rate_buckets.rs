@@ -115,12 +115,12 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::registry::{Figure, Limits};
+    use crate::registry::{LimitSetting, Limits};
 
     fn buckets(figures: &[(Bucket, u32)]) -> Buckets {
         let mut limits = Limits::default();
         for (bucket, count) in figures {
-            *limits.figure_mut(*bucket) = Figure::Set(Rate { count: *count, per: Duration::from_secs(3600) });
+            *limits.figure_mut(*bucket) = LimitSetting::Set(Rate { count: *count, per: Duration::from_secs(3600) });
         }
         Buckets::new(&limits.in_force(&"a.example".parse().unwrap(), None))
     }
@@ -174,7 +174,7 @@ mod tests {
         let mut all = buckets(&[(Bucket::Reads, 30), (Bucket::Writes, 30)]);
         assert_eq!([Class::Read, Class::Write].map(|class| at_once(&mut all, class)), [3, 3]);
         let mut limits = Limits::default();
-        let hourly = |count| Figure::Set(Rate { count, per: Duration::from_secs(3600) });
+        let hourly = |count| LimitSetting::Set(Rate { count, per: Duration::from_secs(3600) });
         (limits.reads, limits.writes) = (hourly(30), hourly(20));
         all.set(&limits.in_force(&"a.example".parse().unwrap(), None));
         assert_eq!([Class::Read, Class::Write].map(|class| at_once(&mut all, class)), [0, 2]);

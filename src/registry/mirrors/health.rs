@@ -115,7 +115,7 @@ impl MirrorHealth {
             }
             ErrorKind::Busy(wait) => self.back_off(&mirror.to_string(), wait.unwrap_or_default(), error),
             ErrorKind::QuotaSpent(wait) => self.back_off(&mirror.to_string(), wait, error),
-            ErrorKind::Unavailable | ErrorKind::NotTaken | ErrorKind::Invalid => {
+            ErrorKind::Unavailable | ErrorKind::Unprocessed | ErrorKind::Invalid => {
                 self.back_off(&mirror.to_string(), Duration::ZERO, error)
             }
         }

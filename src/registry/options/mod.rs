@@ -13,7 +13,7 @@ use std::str::FromStr;
 
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::{Aws, Azure, Bandwidth, Bucket, Figure, Flavor, Gcp, LimitProfile, Rate, Transport};
+use super::{Aws, Azure, Bandwidth, Bucket, Flavor, Gcp, LimitProfile, LimitSetting, Rate, Transport};
 use crate::oci::RepositoryName;
 
 /// Options of one registry. The default is anonymous HTTPS without limits.
@@ -207,23 +207,23 @@ impl Eq for Secret {}
 pub struct Limits {
     /// Profile. Its figures apply to limits that are not configured. If the profile itself is not configured, the
     /// flavour or the host name determines the profile.
-    pub profile: Figure<&'static LimitProfile>,
+    pub profile: LimitSetting<&'static LimitProfile>,
     /// Rate of all requests.
-    pub requests: Figure<Rate>,
+    pub requests: LimitSetting<Rate>,
     /// Rate of reads.
-    pub reads: Figure<Rate>,
+    pub reads: LimitSetting<Rate>,
     /// Rate of writes.
-    pub writes: Figure<Rate>,
+    pub writes: LimitSetting<Rate>,
     /// Rate of writes that open an upload.
-    pub uploads: Figure<Rate>,
+    pub uploads: LimitSetting<Rate>,
     /// Rate of deletions.
-    pub deletes: Figure<Rate>,
+    pub deletes: LimitSetting<Rate>,
     /// Rate of reads of the referrers API.
-    pub referrer_lists: Figure<Rate>,
+    pub referrer_lists: LimitSetting<Rate>,
     /// Bandwidth in bytes per second, for bodies in both directions together, by the time of day. `None` is unlimited.
     pub bandwidth: Option<Bandwidth>,
     /// Maximum number of requests in flight.
-    pub concurrent: Figure<usize>,
+    pub concurrent: LimitSetting<usize>,
     /// Number of pulls per window that are reserved for other users of the quota, if the registry counts pulls (Docker
     /// Hub).
     pub reserve_pulls: u64,
@@ -232,7 +232,7 @@ pub struct Limits {
 impl Limits {
     /// Returns the configured figure of a bucket.
     #[must_use]
-    pub fn figure(&self, bucket: Bucket) -> Figure<Rate> {
+    pub fn figure(&self, bucket: Bucket) -> LimitSetting<Rate> {
         match bucket {
             Bucket::Requests => self.requests,
             Bucket::Reads => self.reads,
@@ -244,7 +244,7 @@ impl Limits {
     }
 
     /// Returns a mutable reference to the configured figure of a bucket.
-    pub fn figure_mut(&mut self, bucket: Bucket) -> &mut Figure<Rate> {
+    pub fn figure_mut(&mut self, bucket: Bucket) -> &mut LimitSetting<Rate> {
         match bucket {
             Bucket::Requests => &mut self.requests,
             Bucket::Reads => &mut self.reads,

@@ -4,12 +4,12 @@ use chrono_tz::Tz;
 
 /// Setting of one figure in `sync.yaml`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Figure<T> {
+pub enum LimitSetting<T> {
     /// Not set: the figure of the profile applies.
     #[default]
-    Unsaid,
+    Default,
     /// No limit, even if the profile has a figure.
-    Lifted,
+    Unlimited,
     /// This figure.
     Set(T),
 }

@@ -5,7 +5,7 @@ use std::io::Write as _;
 
 use super::scripted::{Received, Server, answer, blob, me, plain, refusal, session};
 use crate::oci::ManifestRef;
-use crate::registry::{Azure, AzureIdentity, Credentials, Figure, Limits, Options, Secret};
+use crate::registry::{Azure, AzureIdentity, Credentials, LimitSetting, Limits, Options, Secret};
 use crate::store::{ErrorKind, Source as _, Target as _};
 
 fn latest() -> ManifestRef {
@@ -61,7 +61,7 @@ async fn with_a_busy_token_service() -> (Server, Server) {
 #[tokio::test]
 async fn waiting_for_a_token_holds_no_permit() {
     let (server, tokens) = with_a_busy_token_service().await;
-    let limits = Limits { concurrent: Figure::Set(1), ..Limits::default() };
+    let limits = Limits { concurrent: LimitSetting::Set(1), ..Limits::default() };
     let mine = server.registry_as(Options { limits, ..me() });
     let password = Secret::Value("secret".to_owned().into());
     let yours = mine.with_identity(Some(Credentials::Password { username: "you".into(), password })).unwrap();

@@ -133,7 +133,7 @@ async fn another_client_resumes_upload_left_between_chunks() {
     };
     let content = noise(500_000);
     let record = resume::interrupt_upload(&client(), &content, 300_000).await.unwrap();
-    assert_eq!(record.standing.stored, 300_000);
+    assert_eq!(record.confirmed.stored, 300_000);
     resume::resume_upload_rest(&client(), &content, &record).await.unwrap();
     let pieces: Vec<Bytes> = client().blob(&blob(&content), 0).await.unwrap().try_collect().await.unwrap();
     assert!(pieces.concat() == content);

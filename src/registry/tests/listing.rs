@@ -158,7 +158,7 @@ async fn referrers_are_read_from_every_api_page() {
         }
     })
     .await;
-    let found = server.repository().referrers(&Digest::of(b"subject"), Listed::Perhaps).await.unwrap();
+    let found = server.repository().referrers(&Digest::of(b"subject"), Listed::Possible).await.unwrap();
     let digests: Vec<Digest> = found.manifests.iter().map(|descriptor| descriptor.digest).collect();
     assert_eq!(digests, [Digest::of(b"one"), Digest::of(b"two")]);
     assert_eq!(found.manifests[0].artifact_type.as_deref(), Some("a/b"));
@@ -179,7 +179,7 @@ async fn missing_referrers_api_is_confirmed_once_then_skipped() {
     .await;
     let repository = server.repository();
     for _ in 0..2 {
-        assert_eq!(repository.referrers(&Digest::of(b"subject"), Listed::Perhaps).await.unwrap(), Default::default());
+        assert_eq!(repository.referrers(&Digest::of(b"subject"), Listed::Possible).await.unwrap(), Default::default());
     }
     assert_eq!(server.count("GET /v2/a/b/referrers/"), 2, "the API is tried once more before it counts as absent");
     assert_eq!(server.count("GET /v2/a/b/manifests/sha256-"), 2);
@@ -196,7 +196,7 @@ async fn failed_referrers_lookup_is_never_an_empty_list() {
         let server =
             Server::start(move |request| answer(if request.path.contains("/referrers/") { api } else { tag }, &[], ""))
                 .await;
-        let found = server.repository().referrers(&Digest::of(b"subject"), Listed::Perhaps).await.unwrap();
+        let found = server.repository().referrers(&Digest::of(b"subject"), Listed::Possible).await.unwrap();
         assert!(found.doubt.as_ref().is_some_and(|doubt| doubt.ends_with(expected)), "{found:?}");
         assert_eq!(found.manifests, []);
     }
@@ -218,7 +218,7 @@ async fn odd_answer_of_known_referrers_api_is_doubted() {
     })
     .await;
     let repository = server.repository();
-    let query = async || repository.referrers(&Digest::of(b"subject"), Listed::Perhaps).await.unwrap();
+    let query = async || repository.referrers(&Digest::of(b"subject"), Listed::Possible).await.unwrap();
     assert_eq!(query().await, Default::default(), "an empty list is an answer");
     for expected in [
         "404 Not Found, although the registry answered such requests before",
@@ -247,7 +247,7 @@ async fn success_without_list_never_means_missing_api() {
             })
             .await;
             let repository = server.repository();
-            let query = async || repository.referrers(&Digest::of(b"subject"), Listed::Perhaps).await.unwrap();
+            let query = async || repository.referrers(&Digest::of(b"subject"), Listed::Possible).await.unwrap();
             let found = query().await;
             let digests: Vec<Digest> = found.manifests.iter().map(|descriptor| descriptor.digest).collect();
             assert_eq!(digests, if listed { vec![referrer] } else { vec![] }, "{odd}");

@@ -5,7 +5,7 @@ use futures_util::TryStreamExt as _;
 
 use super::scripted::{Received, Server, answer, blob, me, plain, refusal, session};
 use crate::oci::ManifestRef;
-use crate::registry::{Credentials, DockerConfig, LetIn, LoginError, Options, Registry, Secret};
+use crate::registry::{AcceptedIdentity, Credentials, DockerConfig, LoginError, Options, Registry, Secret};
 use crate::store::{ErrorKind, Source as _, StoreError, Target as _};
 
 const MINE: &str = "Basic bWU6aHVudGVyMg==";
@@ -157,7 +157,7 @@ async fn open_registry_gets_credentials_but_proves_no_login() {
         assert!(!resolve(&registry, "a/b").await.unwrap());
     }
     assert_eq!((server.count("HEAD"), server.count("GET /v2/")), (4, 1), "{:?}", server.lines());
-    assert_eq!(registry.log_in(false).await.unwrap(), LetIn::Unasked);
+    assert_eq!(registry.log_in(false).await.unwrap(), AcceptedIdentity::NotRequested);
 }
 
 #[tokio::test]

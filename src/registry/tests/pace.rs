@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::scripted::{Server, answer, me, noise, plain, session, verified};
 use crate::oci::{Digest, ManifestRef};
-use crate::registry::{Bandwidth, Bucket, Figure, Limits, Load, Options, Rate, Registry, Timeouts, Transport};
+use crate::registry::{Bandwidth, Bucket, LimitSetting, Limits, Load, Options, Rate, Registry, Timeouts, Transport};
 use crate::store::Source as _;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -81,8 +81,8 @@ async fn upload_that_waits_for_a_pause_is_not_stalled() {
 fn load_shows_limits_and_a_pause_in_force() {
     let per = Duration::from_secs(60);
     let mut limits =
-        Limits { concurrent: Figure::Set(6), bandwidth: Some(Bandwidth::always(4096)), ..Limits::default() };
-    *limits.figure_mut(Bucket::Writes) = Figure::Set(Rate { count: 10, per });
+        Limits { concurrent: LimitSetting::Set(6), bandwidth: Some(Bandwidth::always(4096)), ..Limits::default() };
+    *limits.figure_mut(Bucket::Writes) = LimitSetting::Set(Rate { count: 10, per });
     let options = Options { limits: limits.clone(), ..Options::default() };
     let registry = Registry::new("a.example".parse().unwrap(), options).unwrap();
     let expected = Load {

@@ -3,8 +3,8 @@
 use futures_util::StreamExt as _;
 
 use super::scripted::{Received, Server, answer, me, refusal};
+use crate::registry::{AcceptedIdentity, LoginError, Options, Proof, Readable, Scheme, Secret, StatedLimits};
 use crate::registry::{Credentials, Registry};
-use crate::registry::{LetIn, LoginError, Options, Proof, Readable, Scheme, Secret, StatedLimits};
 use crate::store::ErrorKind;
 
 async fn greeted(server: &Server) -> Result<Scheme, (ErrorKind, String)> {
@@ -129,13 +129,13 @@ async fn identity_token_without_scope_is_tried_as_last_resort() {
     .await;
     let token = Credentials::Token(Secret::Value("hunter2".to_owned().into()));
     let registry: std::sync::Arc<Registry> = server.registry_as(Options { credentials: Some(token), ..me() });
-    assert_eq!(registry.log_in(true).await.unwrap(), LetIn::Perhaps("token".to_owned()));
+    assert_eq!(registry.log_in(true).await.unwrap(), AcceptedIdentity::Unknown("token".to_owned()));
     assert_eq!(server.lines().len(), 0);
     let Err(LoginError::Registry(error)) = registry.log_in(false).await else { panic!("the login succeeded") };
     assert_eq!(error.kind, ErrorKind::Denied);
     let open = Server::start(|_| answer(200, &[], "")).await;
-    assert_eq!(open.registry_as(me()).log_in(true).await.unwrap(), LetIn::Unasked);
-    assert_eq!(server.registry().log_in(true).await.unwrap(), LetIn::Anonymous);
+    assert_eq!(open.registry_as(me()).log_in(true).await.unwrap(), AcceptedIdentity::NotRequested);
+    assert_eq!(server.registry().log_in(true).await.unwrap(), AcceptedIdentity::Anonymous);
 }
 
 #[tokio::test]

@@ -45,10 +45,10 @@ pub(super) async fn resume_upload_rest(
     record: &UploadSession,
 ) -> Result<(), StoreError> {
     let upload = repository.resume_upload(&blob(content), record).await?.expect("the session is at that position");
-    let standing = upload.standing().unwrap().clone();
-    let rest = Bytes::copy_from_slice(&content[usize::try_from(standing.stored).unwrap()..]);
+    let confirmed = upload.confirmed().unwrap().clone();
+    let rest = Bytes::copy_from_slice(&content[usize::try_from(confirmed.stored).unwrap()..]);
     let bytes = stream::iter([Ok(rest)]).boxed();
-    upload.send(Verified::resume(bytes, blob(content), "elsewhere/x", standing)).await
+    upload.send(Verified::resume(bytes, blob(content), "elsewhere/x", confirmed)).await
 }
 
 fn session_at(path: &str, last: usize) -> axum::response::Response {
@@ -75,10 +75,10 @@ async fn another_process_resumes_at_the_session_location() {
     let server = Server::start(sessions).await;
     let content = noise(SIZE);
     let record = interrupt_upload(&chunked(&server), &content, STORED).await.unwrap();
-    assert_eq!(record.standing.stored, STORED as u64);
+    assert_eq!(record.confirmed.stored, STORED as u64);
     let mut hashed = Digester::like(&blob(&content).digest);
     hashed.update(&content[..STORED]);
-    assert_eq!(record.standing.hashed.to_state(), hashed.to_state());
+    assert_eq!(record.confirmed.hashed.to_state(), hashed.to_state());
     let before = server.requests().len();
 
     resume_upload_rest(&chunked(&server), &content, &record).await.unwrap();
@@ -108,8 +108,8 @@ async fn resumes_with_size(
     let server = Server::start(move |_| answers()).await;
     let content = noise(size);
     let session = format!("http://{}/v2/a/b/blobs/uploads/1", server.host);
-    let standing = UploadProgress { stored: STORED as u64, hashed: Digester::like(&blob(&content).digest) };
-    let record = UploadSession { session, standing, ahead: None };
+    let confirmed = UploadProgress { stored: STORED as u64, hashed: Digester::like(&blob(&content).digest) };
+    let record = UploadSession { session, confirmed, ahead: None };
     chunked(&server).resume_upload(&blob(&content), &record).await.map(|upload| upload.is_some())
 }
 
@@ -178,7 +178,7 @@ async fn journal_session_at_another_host_gets_no_request() {
     for session in [format!("http://{}/v2/a/b/blobs/uploads/1", other.host), "no address".to_owned()] {
         let record = UploadSession {
             session,
-            standing: UploadProgress { stored: STORED as u64, hashed: hashed.clone() },
+            confirmed: UploadProgress { stored: STORED as u64, hashed: hashed.clone() },
             ahead: None,
         };
         assert!(chunked(&server).resume_upload(&blob(&content), &record).await.unwrap().is_none());

@@ -12,7 +12,7 @@ use super::scripted::{Server, answer, blob, noise, plain, session, verified};
 use crate::oci::{Descriptor, Digest, ManifestRef};
 use crate::registry::limits::concurrency::RequestClass;
 use crate::registry::limits::pace::Class;
-use crate::registry::{Figure, Limits, Options, Rate, Repository, Tenant};
+use crate::registry::{LimitSetting, Limits, Options, Rate, Repository, Tenant};
 use crate::store::{ErrorKind, Source as _, StoreError};
 
 fn manifest_ref() -> ManifestRef {
@@ -160,7 +160,7 @@ async fn throttled_upload_in_memory_is_sent_again() {
 async fn requests_stay_within_the_configured_rate() {
     let server = Server::start(|_| answer(404, &[], "")).await;
     let rate = Rate { count: 20, per: Duration::from_secs(1) };
-    let limits = Limits { requests: Figure::Set(rate), ..Limits::default() };
+    let limits = Limits { requests: LimitSetting::Set(rate), ..Limits::default() };
     let registry = server.registry_as(Options { limits, ..plain() });
     let repository = registry.repository("a/b".parse().unwrap());
     let began = Instant::now();
@@ -178,7 +178,7 @@ async fn blob_read_holds_its_permit_and_leaves_one() {
         _ => answer(404, &[], ""),
     })
     .await;
-    let limits = Limits { concurrent: Figure::Set(2), ..Limits::default() };
+    let limits = Limits { concurrent: LimitSetting::Set(2), ..Limits::default() };
     let registry = server.registry_as(Options { limits, ..plain() });
     let repository = registry.repository("a/b".parse().unwrap());
     let content = blob(&noise(10_000));
@@ -221,7 +221,7 @@ async fn open_upload_finishes_before_a_waiting_read() {
             _ => answer(404, &[], ""),
         })
         .await;
-        let limits = Limits { concurrent: Figure::Set(1), ..Limits::default() };
+        let limits = Limits { concurrent: LimitSetting::Set(1), ..Limits::default() };
         let registry = server.registry_as(Options { limits, ..plain() });
         let repository = registry.repository("a/b".parse().unwrap());
         let content = noise(size);

@@ -78,7 +78,7 @@ struct Position {
 impl Session {
     /// Sends all bytes. The caller must then send the empty PUT that commits the bytes.
     pub(crate) async fn send_chunks(&mut self, bytes: Verified) -> Result<Sent, StoreError> {
-        let is_resumed = self.standing.is_some();
+        let is_resumed = self.confirmed.is_some();
         let mut sent = Sent { chunks: if is_resumed { 2 } else { 0 }, is_flawless: !is_resumed };
         let mut feed = Feed::new(bytes);
         let (mut position, mut unsent) = self.find_start(&mut feed).await?;
@@ -135,7 +135,7 @@ impl Session {
     /// source again. The upload resumes only if their hash equals the recorded hash.
     async fn find_start(&mut self, feed: &mut Feed) -> Result<(Position, Bytes), StoreError> {
         let hashes = feed.bytes.has_progress();
-        let Some(store::UploadProgress { stored, mut hashed }) = self.standing.clone() else {
+        let Some(store::UploadProgress { stored, mut hashed }) = self.confirmed.clone() else {
             let hashed = hashes.then(|| self.unhashed());
             return Ok((Position { offset: 0, hashed }, Bytes::new()));
         };
@@ -159,13 +159,13 @@ impl Session {
         Digester::like(&self.blob.digest)
     }
 
-    /// Reports the current progress of the session (`standing`), and its progress after the next chunk (`ahead`). A
-    /// later process can resume if the session then has at least the bytes of `standing`, and at most the bytes of
+    /// Reports the current progress of the session (`confirmed`), and its progress after the next chunk (`ahead`). A
+    /// later process can resume if the session then has at least the bytes of `confirmed`, and at most the bytes of
     /// `ahead`.
     fn report_progress(
         &self,
         feed: &Feed,
-        standing: &store::UploadProgress,
+        confirmed: &store::UploadProgress,
         ahead: Option<&store::UploadProgress>,
     ) -> impl Future<Output = ()> + Send + use<> {
         let is_recorded = feed.bytes.has_progress() && self.repository.may_be_stored(&self.location);
@@ -175,7 +175,7 @@ impl Session {
         let session = || self.location.to_string();
         let record = is_recorded.then(|| UploadSession {
             session: session(),
-            standing: standing.clone(),
+            confirmed: confirmed.clone(),
             ahead: ahead.cloned(),
         });
         let report = record.map(|record| feed.bytes.report_progress(record));
@@ -222,7 +222,7 @@ impl Session {
                 self.check_range(&answer, stored);
                 Ok(ChunkOutcome { stored, error: None })
             }
-            _ if answer.failure() == Some(Failure::Failing) => {
+            _ if answer.failure() == Some(Failure::ServerError) => {
                 self.query_stored(answer.refusal(&context), offset, length, fruitless).await
             }
             StatusCode::RANGE_NOT_SATISFIABLE => {

@@ -85,7 +85,7 @@ impl Session {
             Err(error) if error.kind == ErrorKind::Unavailable => return Err(Uncommitted::Unanswered(error)),
             Err(error) => return Err(Uncommitted::Refused(error)),
         };
-        if answer.failure() == Some(Failure::Failing) {
+        if answer.failure() == Some(Failure::ServerError) {
             return Err(Uncommitted::Failed(answer.refusal(&context)));
         }
         if !answer.status.is_success() {

@@ -30,7 +30,7 @@ impl Repository {
     ) -> Result<Option<Box<dyn Upload>>, StoreError> {
         let context = self.context(Step::BeginUpload, blob.digest);
         let restarts = |why: &str| {
-            let noted = record.standing.stored;
+            let noted = record.confirmed.stored;
             let (target, digest) = (&context.place, blob.digest);
             tracing::info!(%target, %digest, noted, "an interrupted upload restarts: {why}");
             Ok(None)
@@ -38,7 +38,7 @@ impl Repository {
         let Ok(session) = record.session.parse::<Url>() else {
             return restarts("the recorded session has no valid URL");
         };
-        if record.standing.stored >= blob.size || record.ahead.as_ref().is_some_and(|ahead| ahead.stored > blob.size) {
+        if record.confirmed.stored >= blob.size || record.ahead.as_ref().is_some_and(|ahead| ahead.stored > blob.size) {
             return restarts("the blob is not larger than the part that was already sent");
         }
         let UploadMethod::Chunks(chunk) = self.registry.facts().upload_strategy.current_method() else {
@@ -59,16 +59,16 @@ impl Repository {
         let Some(stored) = stored_bytes(&answer) else {
             return restarts("the registry does not report the number of stored bytes");
         };
-        let Some((standing, surplus)) = find_position(record, stored, blob.size, chunk as u64) else {
+        let Some((confirmed, surplus)) = find_position(record, stored, blob.size, chunk as u64) else {
             return restarts(&format!("the registry has {stored} bytes of the blob, which contradicts the record"));
         };
         let location = next_location(&context, &answer)?.unwrap_or(session);
-        let (standing, misstates) = (Some(standing), false);
+        let (confirmed, misstates) = (Some(confirmed), false);
         Ok(Some(Box::new(Session {
             repository: self.clone(),
             blob: blob.clone(),
             location,
-            standing,
+            confirmed,
             surplus,
             misstates,
         })))
@@ -103,17 +103,17 @@ fn find_position(
     size: u64,
     chunk: u64,
 ) -> Option<(UploadProgress, Option<Surplus>)> {
-    let UploadSession { standing, ahead, .. } = record;
-    if stored == standing.stored {
-        return Some((standing.clone(), None)).filter(|_| stored > 0);
+    let UploadSession { confirmed, ahead, .. } = record;
+    if stored == confirmed.stored {
+        return Some((confirmed.clone(), None)).filter(|_| stored > 0);
     }
-    let ahead = ahead.as_ref().filter(|ahead| stored > standing.stored && stored <= ahead.stored)?;
+    let ahead = ahead.as_ref().filter(|ahead| stored > confirmed.stored && stored <= ahead.stored)?;
     if stored == ahead.stored && stored < size {
         return Some((ahead.clone(), None));
     }
     // Some registries report `0-0` before the first byte too.
-    let is_usable = stored > 1 && ahead.stored - standing.stored <= chunk;
-    is_usable.then(|| (standing.clone(), Some(Surplus { stored, end: ahead.clone() })))
+    let is_usable = stored > 1 && ahead.stored - confirmed.stored <= chunk;
+    is_usable.then(|| (confirmed.clone(), Some(Surplus { stored, end: ahead.clone() })))
 }
 
 fn next_location(context: &Context, answer: &Response) -> Result<Option<Url>, StoreError> {
@@ -125,7 +125,7 @@ mod tests {
     use super::*;
     use crate::oci::Digester;
 
-    fn standing(stored: u64) -> UploadProgress {
+    fn confirmed(stored: u64) -> UploadProgress {
         let mut hashed = Digester::like(&Digest::of(b""));
         hashed.update(&vec![0; usize::try_from(stored).unwrap()]);
         UploadProgress { stored, hashed }
@@ -135,8 +135,8 @@ mod tests {
     fn session_resumes_before_after_or_within_recorded_chunk() {
         let record = |stored, ahead: Option<u64>| UploadSession {
             session: String::new(),
-            standing: standing(stored),
-            ahead: ahead.map(standing),
+            confirmed: confirmed(stored),
+            ahead: ahead.map(confirmed),
         };
         // Blob of 100 bytes in chunks of 20. The expected values are the position with the restored hash, and the
         // surplus.
@@ -161,7 +161,7 @@ mod tests {
             (40, Some(90), 90, Some((90, None))),
         ] {
             let found = find_position(&record(stored, ahead), has, 100, 20);
-            let found = found.map(|(standing, surplus)| (standing.stored, surplus.map(|surplus| surplus.stored)));
+            let found = found.map(|(confirmed, surplus)| (confirmed.stored, surplus.map(|surplus| surplus.stored)));
             assert_eq!(found, expected, "{stored} {ahead:?} {has}");
         }
     }

@@ -167,8 +167,8 @@ pub(crate) struct Session {
     pub(crate) blob: Descriptor,
     pub(crate) location: Url,
     /// Progress of an earlier process in this session. `None` if no earlier process sent a part of the blob.
-    pub(crate) standing: Option<UploadProgress>,
-    /// Bytes that the registry stored in this session beyond `standing`.
+    pub(crate) confirmed: Option<UploadProgress>,
+    /// Bytes that the registry stored in this session beyond `confirmed`.
     pub(crate) surplus: Option<Surplus>,
     /// True if the registry accepted a request of this session, but answered with a `Range` that does not end with the
     /// sent bytes. The client then ignores every `Range` of this session.
@@ -177,7 +177,7 @@ pub(crate) struct Session {
 
 impl Session {
     pub(crate) fn new(repository: Repository, blob: Descriptor, location: Url) -> Self {
-        Self { repository, blob, location, standing: None, surplus: None, misstates: false }
+        Self { repository, blob, location, confirmed: None, surplus: None, misstates: false }
     }
 }
 
@@ -185,9 +185,9 @@ impl Session {
 impl Upload for Session {
     async fn send(mut self: Box<Self>, bytes: Verified) -> Result<(), StoreError> {
         let strategy = &self.repository.registry.facts().upload_strategy;
-        let is_second_try = self.standing.is_none() && strategy.take_single_piece_retry(&self.blob.digest);
+        let is_second_try = self.confirmed.is_none() && strategy.take_single_piece_retry(&self.blob.digest);
         let chunks = match strategy.current_method() {
-            _ if self.standing.is_some() => self.send_in_chunks(bytes).await,
+            _ if self.confirmed.is_some() => self.send_in_chunks(bytes).await,
             _ if self.blob.size <= MAX_BUFFERED => self.send_buffered(bytes).await.map(|()| 1),
             UploadMethod::Chunks(_) if !is_second_try => self.send_in_chunks(bytes).await,
             UploadMethod::Whole | UploadMethod::Chunks(_) => self.send_streamed(bytes).await.map(|()| 1),
@@ -213,13 +213,13 @@ impl Upload for Session {
         Ok(())
     }
 
-    fn standing(&self) -> Option<&UploadProgress> {
-        self.standing.as_ref()
+    fn confirmed(&self) -> Option<&UploadProgress> {
+        self.confirmed.as_ref()
     }
 
     async fn cancel(self: Box<Self>) {
         let context = self.context(Step::BeginUpload);
-        let call = RegistryRequest::new(Operation::Farewell, Method::DELETE, self.location.clone(), self.scopes());
+        let call = RegistryRequest::new(Operation::CancelUpload, Method::DELETE, self.location.clone(), self.scopes());
         match tokio::time::timeout(CANCEL_TIMEOUT, self.repository.registry.send(&context, call)).await {
             Ok(Ok(answer)) if answer.status.is_success() => {}
             Ok(Ok(answer)) => {
@@ -297,8 +297,8 @@ impl Session {
     /// error, the blob is sent again in one piece. Returns `error` unchanged if `error` has another cause, if the blob
     /// was sent in one piece before, or if the registry refuses blobs in one piece.
     pub(crate) fn retry_in_one_piece(&self, error: StoreError) -> StoreError {
-        use ErrorKind::{Busy, Denied, NotFound, NotTaken};
-        let concerns_chunks = !matches!(error.kind, Denied | Busy(_) | NotFound | NotTaken);
+        use ErrorKind::{Busy, Denied, NotFound, Unprocessed};
+        let concerns_chunks = !matches!(error.kind, Denied | Busy(_) | NotFound | Unprocessed);
         if !concerns_chunks || !self.repository.registry.facts().upload_strategy.learn_chunks_failed(self.blob.digest) {
             return error;
         }

@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 use maud::{Markup, html};
 
 use super::words::{format_bytes, format_clock, format_count};
-use crate::journal::{Outcome, RunMark};
+use crate::journal::{Outcome, RunSummary};
 use crate::status::history::{MARKS, RUNS};
 
 /// Layout of the bars, in units of the picture.
@@ -49,7 +49,7 @@ const SIGNS: [(&str, Option<Outcome>); 5] = [
 ];
 
 /// Renders the chart in a table row, with words if there is only one run. `runs` ends with the latest run.
-pub(super) fn render_small(runs: &[RunMark], now: DateTime<Utc>) -> Markup {
+pub(super) fn render_small(runs: &[RunSummary], now: DateTime<Utc>) -> Markup {
     if runs.is_empty() {
         return html! { span .quiet { "no runs yet" } };
     }
@@ -80,7 +80,7 @@ pub(super) fn render_small(runs: &[RunMark], now: DateTime<Utc>) -> Markup {
 
 /// Renders the chart on an entry's page, or nothing for a single run. Each bar links to the table row of its run.
 /// `runs` ends with the latest run.
-pub(super) fn render_large(runs: &[RunMark], now: DateTime<Utc>) -> Markup {
+pub(super) fn render_large(runs: &[RunSummary], now: DateTime<Utc>) -> Markup {
     if runs.len() < FEWEST_RUNS {
         return html! {};
     }
@@ -110,7 +110,7 @@ pub(super) fn render_large(runs: &[RunMark], now: DateTime<Utc>) -> Markup {
     }
 }
 
-fn bar(run: &RunMark, x: u32, largest: u64, now: DateTime<Utc>) -> Markup {
+fn bar(run: &RunSummary, x: u32, largest: u64, now: DateTime<Utc>) -> Markup {
     let height = LARGE.height_of(run.bytes, largest);
     let word = run.outcome.map_or("running", Outcome::word).replace('_', " ");
     let label = format!("run {}, {}: {word}, {}", run.run, format_clock(run.started, now), format_bytes(run.bytes));
@@ -128,7 +128,7 @@ fn bar(run: &RunMark, x: u32, largest: u64, now: DateTime<Utc>) -> Markup {
 
 impl Layout {
     /// Returns each run that has a slot, with the x coordinate of the slot's middle.
-    fn with_positions<'a>(&self, runs: &'a [RunMark]) -> impl Iterator<Item = (&'a RunMark, u32)> {
+    fn with_positions<'a>(&self, runs: &'a [RunSummary]) -> impl Iterator<Item = (&'a RunSummary, u32)> {
         let (first, step) = (self.left + self.step / 2, self.step);
         let count = u32::try_from(runs.len()).unwrap_or(u32::MAX).min(self.slots);
         let shown = &runs[runs.len() - count as usize..];
@@ -164,12 +164,12 @@ fn sign_path(outcome: Option<Outcome>, x: u32, y: u32) -> String {
     }
 }
 
-fn largest_run(runs: &[RunMark]) -> u64 {
+fn largest_run(runs: &[RunSummary]) -> u64 {
     runs.iter().map(|run| run.bytes).max().unwrap_or_default()
 }
 
 /// Describes the chart in words, for screen readers and tooltips.
-fn describe(runs: &[RunMark], now: DateTime<Utc>) -> String {
+fn describe(runs: &[RunSummary], now: DateTime<Utc>) -> String {
     let Some(first) = runs.first() else { return "no runs yet".to_owned() };
     let mut words =
         vec![format!("{} since {}", format_count(runs.len(), "run", "runs"), format_clock(first.started, now))];

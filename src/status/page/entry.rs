@@ -13,7 +13,7 @@ use super::words::{
     format_count, format_elapsed, render_bytes, render_name, render_route, render_run_outcome, render_time, search_url,
 };
 use crate::config::{Config, Warning};
-use crate::journal::{RunMark, RunRecord};
+use crate::journal::{RunRecord, RunSummary};
 use crate::status::history::{HistoryError, LimitedHistory, RUNS};
 use crate::status::{EntryState, Snapshot};
 
@@ -54,7 +54,7 @@ fn body(
             Err(why) => { p { "No history: " (why) "." } }
             Ok(runs) if runs.is_empty() => { p { "No runs yet." } }
             Ok(runs) => {
-                @let marks: Vec<RunMark> = runs.iter().rev().map(RunMark::from).collect();
+                @let marks: Vec<RunSummary> = runs.iter().rev().map(RunSummary::from).collect();
                 (chart::render_large(&marks, now))
                 @if runs.len() > 1 {
                     p .quiet {

@@ -5,7 +5,7 @@ use maud::{Markup, html};
 
 use super::frame::Frame;
 use super::words::{format_count, render_bytes, render_distance, render_entry_link, render_reference, search_url};
-use crate::journal::{EvidenceRecord, ListEnd, Search, SearchResults, SeenTag};
+use crate::journal::{EvidenceRecord, FoundTag, ListEnd, Search, SearchResults};
 use crate::oci::Digest;
 use crate::status::history::{HistoryError, LimitedHistory};
 use crate::status::{EntryState, Snapshot};
@@ -148,7 +148,7 @@ fn render_incomplete(end: ListEnd, shown: usize, noun: &str) -> Markup {
     }
 }
 
-fn observed_tags(tags: &[SeenTag], end: ListEnd, now: DateTime<Utc>) -> Markup {
+fn observed_tags(tags: &[FoundTag], end: ListEnd, now: DateTime<Utc>) -> Markup {
     html! {
         @if !tags.is_empty() {
             h2 #seen { "Observed tags" }
@@ -165,7 +165,7 @@ fn observed_tags(tags: &[SeenTag], end: ListEnd, now: DateTime<Utc>) -> Markup {
     }
 }
 
-fn observed_tag(observed: &SeenTag, now: DateTime<Utc>) -> Markup {
+fn observed_tag(observed: &FoundTag, now: DateTime<Utc>) -> Markup {
     let tag = &observed.tag;
     html! {
         tr {

@@ -6,17 +6,17 @@ use maud::Markup;
 
 use super::*;
 use crate::config::Config;
-use crate::journal::{ListEnd, Outcome, RunId, RunMark, RunRecord, SearchResults, TagCounts, Trigger};
+use crate::journal::{ListEnd, Outcome, RunId, RunRecord, RunSummary, SearchResults, TagCounts, Trigger};
 use crate::status::history::LimitedHistory;
 use crate::status::history::tests::FakeHistory;
 use crate::status::snapshot::tests::{second, working};
 use crate::status::{EntryState, Snapshot};
 
 /// Returns the mark of a run that started `minute` minutes after second 0.
-pub(super) fn mark(entry: &str, minute: i64, outcome: Option<Outcome>, bytes: u64) -> RunMark {
+pub(super) fn mark(entry: &str, minute: i64, outcome: Option<Outcome>, bytes: u64) -> RunSummary {
     let started = second(60 * minute);
     let run = RunId::numbered(minute);
-    RunMark { run, entry: entry.to_owned(), started, ended: outcome.map(|_| started), outcome, bytes }
+    RunSummary { run, entry: entry.to_owned(), started, ended: outcome.map(|_| started), outcome, bytes }
 }
 
 fn run(minute: i64, outcome: Outcome, error: Option<&str>) -> RunRecord {

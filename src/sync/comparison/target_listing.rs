@@ -109,7 +109,7 @@ async fn read_target_history(run: &Run<'_>, source: &str, target: &str) -> Targe
     let no_history = TargetHistory { has_compared: false, nothing_sent: false };
     let Some(journal) = &run.engine.journal else { return no_history };
     let entry = run.request.entry.name.as_str();
-    match journal.has_been_at(entry, source, target).await {
+    match journal.find_earlier_work(entry, source, target).await {
         Ok((has_compared, sent)) => TargetHistory { has_compared, nothing_sent: !sent },
         Err(error) => {
             tracing::warn!(%error, "cannot query the journal: the target is queried instead");

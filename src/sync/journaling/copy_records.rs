@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::copy::event::Arrival;
-use crate::copy::{Ledger, Surroundings, UploadSessionStore};
+use crate::copy::{BatchContext, Ledger, UploadSessionStore};
 use crate::journal::{Journal, JournalError, RunId, UploadRecord};
 use crate::oci::{Digest, Digester};
 use crate::store::{UploadProgress, UploadSession};
@@ -28,23 +28,23 @@ struct JournalRecords {
 pub(crate) fn batch_surroundings(
     run: &Run<'_>,
     events: tokio::sync::mpsc::Sender<crate::copy::event::Event>,
-) -> Surroundings {
-    let mut surroundings = Surroundings::from(events);
-    surroundings.suspension = run.suspension.clone();
-    surroundings.planned = run.progress.planned.clone();
+) -> BatchContext {
+    let mut batch_context = BatchContext::from(events);
+    batch_context.suspension = run.suspension.clone();
+    batch_context.planned = run.progress.planned.clone();
     if let (Some(journal), Some(id)) = (&run.engine.journal, run.id) {
         let entry = run.request.entry.name.to_string();
         let records = std::sync::Arc::new(JournalRecords { journal: journal.clone(), run: id, entry });
-        surroundings.upload_store = Some(records.clone());
-        surroundings.ledger = Some(records);
+        batch_context.upload_store = Some(records.clone());
+        batch_context.ledger = Some(records);
     }
-    surroundings
+    batch_context
 }
 
 #[async_trait]
 impl UploadSessionStore for JournalRecords {
     async fn recall(&self, target: &str, blob: Digest) -> Option<UploadSession> {
-        let record = self.journal.take_left_upload(self.run, target, blob).await;
+        let record = self.journal.adopt_unfinished_upload(self.run, target, blob).await;
         let UploadRecord { session, stored, hashed, ahead, .. } = record.unwrap_or_else(|error| {
             log_failure(Err(error));
             None
@@ -57,13 +57,13 @@ impl UploadSessionStore for JournalRecords {
             return None;
         };
         let ahead = ahead.and_then(|(stored, hashed)| progress(stored, &hashed));
-        Some(UploadSession { session, standing: recorded, ahead })
+        Some(UploadSession { session, confirmed: recorded, ahead })
     }
 
     /// Waits at most [`WAIT`] until the record is written. So a journal that hangs blocks no upload. Without the
     /// record, a later run may send bytes again.
     async fn save(&self, target: &str, blob: Digest, upload: UploadSession) {
-        let UploadSession { session, standing: UploadProgress { stored, hashed }, ahead } = upload;
+        let UploadSession { session, confirmed: UploadProgress { stored, hashed }, ahead } = upload;
         let ahead = ahead.map(|ahead| (ahead.stored, ahead.hashed.to_state()));
         let (target, hashed) = (target.to_owned(), hashed.to_state());
         let record = UploadRecord { target, digest: blob, session, stored, hashed, ahead };

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use super::evidence::{record_evidence, record_evidence_and_outcome, run_journal};
 use crate::copy::event::Event;
-use crate::journal::{Journal, JournalError, RunId, TransferNote, TransferState};
+use crate::journal::{Journal, JournalError, RunId, TransferState, TransferUpdate};
 use crate::sync::context::run::Run;
 use crate::sync::{RunEvent, TagOutcome};
 
@@ -19,7 +19,7 @@ const EVENTS_AT_ONCE: usize = 64;
 /// Records the events of a copy until the last sender is dropped. If the journal fails to record transfers, the run
 /// reports only the first error.
 pub(crate) async fn journal_transfers(run: &Run<'_>, mut events: mpsc::Receiver<Event>) {
-    let mut notes = TransferNotes::new(run_journal(run), |problem| run.report_problem(problem));
+    let mut notes = TransferUpdates::new(run_journal(run), |problem| run.report_problem(problem));
     let mut received = Vec::new();
     loop {
         tokio::select! {
@@ -38,7 +38,7 @@ pub(crate) async fn journal_transfers(run: &Run<'_>, mut events: mpsc::Receiver<
 
 /// Writer of transfer records. The writer sends each record to the journal and does not wait for the confirmation. At
 /// its end, a run waits for all confirmations.
-struct TransferNotes<'a> {
+struct TransferUpdates<'a> {
     recorder: Option<(&'a Journal, RunId)>,
     unconfirmed: FuturesUnordered<BoxFuture<'static, Result<(), JournalError>>>,
     /// The targets for which this run has recorded a transfer.
@@ -46,7 +46,7 @@ struct TransferNotes<'a> {
     problem: Option<Box<dyn FnOnce(String) + Send + 'a>>,
 }
 
-impl<'a> TransferNotes<'a> {
+impl<'a> TransferUpdates<'a> {
     fn new(recorder: Option<(&'a Journal, RunId)>, problem: impl FnOnce(String) + Send + 'a) -> Self {
         let (unconfirmed, recorded_targets) = (FuturesUnordered::new(), HashSet::new());
         Self { recorder, unconfirmed, recorded_targets, problem: Some(Box::new(problem)) }
@@ -54,7 +54,7 @@ impl<'a> TransferNotes<'a> {
 
     async fn record(&mut self, events: &[Event]) {
         let Some((journal, id)) = self.recorder else { return };
-        let notes: Vec<TransferNote> = events.iter().filter_map(transfer_note).collect();
+        let notes: Vec<TransferUpdate> = events.iter().filter_map(transfer_note).collect();
         if notes.is_empty() {
             return;
         }
@@ -100,7 +100,7 @@ impl<'a> TransferNotes<'a> {
     }
 }
 
-fn transfer_note(event: &Event) -> Option<TransferNote> {
+fn transfer_note(event: &Event) -> Option<TransferUpdate> {
     let (transfer, state) = match event {
         Event::TransferStarted(transfer) => (transfer, TransferState::Started),
         Event::TransferFinished(transfer) => (transfer, TransferState::Finished),
@@ -108,7 +108,7 @@ fn transfer_note(event: &Event) -> Option<TransferNote> {
         // These events concern tags, not transfers.
         Event::SignatureArrived(_) | Event::AuxiliaryTagWritten(_) => return None,
     };
-    Some(TransferNote { transfer: transfer.clone(), state, at: Utc::now() })
+    Some(TransferUpdate { transfer: transfer.clone(), state, at: Utc::now() })
 }
 
 /// Sends the transfers to the observer. Then records the evidence and outcome of each signature, and the evidence of
@@ -134,12 +134,12 @@ mod tests {
 
     use super::*;
     use crate::copy::event::Transfer;
-    use crate::journal::{Begun, Trigger};
+    use crate::journal::{RunStart, Trigger};
     use crate::oci::Digest;
 
     async fn begin_run(journal: &Journal, entry: &str) -> RunId {
         let started = journal.begin_run(entry, Trigger::Manual, Utc::now()).await.unwrap();
-        let Begun::Started(run) = started else { panic!("{started:?}") };
+        let RunStart::Started(run) = started else { panic!("{started:?}") };
         run
     }
 
@@ -157,7 +157,7 @@ mod tests {
         let run = begin_run(&journal, "a").await;
         let transfers = ["x", "y", "z"].map(|name| Transfer::new("s", "t", Digest::of(name.as_bytes()), 1));
         let [x, y, z] = &transfers;
-        let mut notes = TransferNotes::new(Some((&journal, run)), |problem| panic!("{problem}"));
+        let mut notes = TransferUpdates::new(Some((&journal, run)), |problem| panic!("{problem}"));
         notes.record(&[Event::TransferStarted(x.clone())]).await;
         assert_eq!(outcomes(journal.path()), [None]);
         notes.record(&[Event::TransferStarted(y.clone()), Event::TransferFinished(x.clone())]).await;
@@ -177,7 +177,7 @@ mod tests {
         let (journal, other) = (journal("journal.db"), journal("other.db"));
         let unknown = begin_run(&other, "a").await;
         let mut problems = Vec::new();
-        let mut notes = TransferNotes::new(Some((&journal, unknown)), |problem| problems.push(problem));
+        let mut notes = TransferUpdates::new(Some((&journal, unknown)), |problem| problems.push(problem));
         for name in ["x", "y", "z"] {
             let transfer = Transfer::new("s", name, Digest::of(name.as_bytes()), 1);
             notes.record(&[Event::TransferStarted(transfer)]).await;

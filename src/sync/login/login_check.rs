@@ -18,7 +18,7 @@ use super::answers::{CHECK_TIMEOUT, CHECKS_AT_ONCE, LoginAnswer, LoginReport, Un
 use super::required_access::{RequiredAccess, RequiredRegistry, Right, add_required_access, list_registries};
 use crate::config::Config;
 use crate::oci::{RegistryHost, RepositoryName};
-use crate::registry::{Greeting, LetIn, LoginError, Proof, Registry, Scheme, StatedLimits};
+use crate::registry::{AcceptedIdentity, Greeting, LoginError, Proof, Registry, Scheme, StatedLimits};
 use crate::store::{ErrorKind, StoreError};
 use crate::sync::Endpoints;
 
@@ -186,12 +186,12 @@ impl IdentityChecker {
     /// does not prove them.
     async fn login(&self, tries_follow: bool) -> (LoginAnswer, bool) {
         let answer = self.within_limit(self.registry.log_in(tries_follow)).await;
-        let is_proven = !matches!(answer, Ok(LetIn::Unasked));
+        let is_proven = !matches!(answer, Ok(AcceptedIdentity::NotRequested));
         let login = answer.map(|let_in| match let_in {
-            LetIn::Anonymous => "there are no credentials".to_owned(),
-            LetIn::As(_) => LOGIN_ACCEPTED.to_owned(),
-            LetIn::Unasked => "the registry did not ask for the credentials".to_owned(),
-            LetIn::Perhaps(_) => {
+            AcceptedIdentity::Anonymous => "there are no credentials".to_owned(),
+            AcceptedIdentity::As(_) => LOGIN_ACCEPTED.to_owned(),
+            AcceptedIdentity::NotRequested => "the registry did not ask for the credentials".to_owned(),
+            AcceptedIdentity::Unknown(_) => {
                 "token received; the checks of the repositories show if the registry accepts it".to_owned()
             }
         });

@@ -15,8 +15,8 @@ pub(crate) fn log_run_end(report: &RunReport) {
     let (bytes, problem) = (report.bytes(), report.first_problem());
     // An interruption needs no warning: a pause, an edit or the end of the daemon interrupts a run, and the next run
     // resumes.
-    let is_well = has_succeeded && left_behind.is_none() || report.outcome == RunOutcome::Interrupted;
-    if is_well {
+    let has_no_failure = has_succeeded && left_behind.is_none() || report.outcome == RunOutcome::Interrupted;
+    if has_no_failure {
         tracing::info!(
             outcome,
             seconds,

@@ -354,7 +354,7 @@ impl RunReport {
 
     /// Returns true if nothing failed and the run was not stopped early. Withheld and deferred tags are not failures.
     #[must_use]
-    pub fn is_well(&self) -> bool {
+    pub fn has_no_failure(&self) -> bool {
         matches!(self.outcome, RunOutcome::Succeeded | RunOutcome::Deferred | RunOutcome::AlreadyRunning { .. })
     }
 

@@ -12,7 +12,7 @@ use tracing::Instrument as _;
 use super::single_copy::{SingleCopy, copy_single};
 use crate::copy::Suspension;
 use crate::copy::event::Event;
-use crate::journal::{Begun, RunId};
+use crate::journal::{RunId, RunStart};
 use crate::sync::context::engine::{Engine, RunRequest, Stop};
 use crate::sync::context::run::{Run, RunProgress};
 use crate::sync::endpoints::clients::OpenError;
@@ -28,7 +28,7 @@ use crate::sync::selection::pairs::{Pair, list_pairs};
 const REPOSITORIES_AT_ONCE: usize = 32;
 
 /// Error message of a run that panicked, without the message of the panic.
-pub(crate) const BROKE_DOWN: &str = "a run failed because of a bug in transship: please report it";
+pub(crate) const RUN_PANICKED: &str = "a run failed because of a bug in transship: please report it";
 
 impl Engine {
     /// Runs an entry. The returned report contains all errors. Not cancel safe: use `stop` to end the run early, so
@@ -109,8 +109,8 @@ async fn begin(
     let Some(journal) = &engine.journal else { return Ok(Ok(None)) };
     let started = journal.begin_run(request.entry.name.as_str(), request.trigger, now).await;
     match started.map_err(|error| error.to_string())? {
-        Begun::Started(id) => Ok(Ok(Some(id))),
-        Begun::AlreadyRunning { pid, since } => Ok(Err(RunOutcome::AlreadyRunning { pid, since })),
+        RunStart::Started(id) => Ok(Ok(Some(id))),
+        RunStart::AlreadyRunning { pid, since } => Ok(Err(RunOutcome::AlreadyRunning { pid, since })),
     }
 }
 
@@ -199,7 +199,7 @@ async fn sync_listed_pair(run: &Run<'_>, pair: Result<Pair, OpenError>, events: 
 async fn catch_panic<T>(work: impl Future<Output = T>) -> Result<T, String> {
     AssertUnwindSafe(work).catch_unwind().await.map_err(|panic| {
         let message = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
-        format!("{BROKE_DOWN}: {}", message.unwrap_or_default())
+        format!("{RUN_PANICKED}: {}", message.unwrap_or_default())
     })
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
 use transship::oci::{Descriptor, Digest, ManifestRef, RepositoryName};
-use transship::registry::{Credentials, Figure, Flavor, Limits, Options, Registry, Repository, Secret};
+use transship::registry::{Credentials, Flavor, LimitSetting, Limits, Options, Registry, Repository, Secret};
 use transship::store::{BlobLookup, ErrorKind, Source, StoreError, TagEntry, Target, UploadStart, Verified};
 
 use crate::support::images::{self, Family, blob_descriptor, noise, push_blob, verified};
@@ -451,7 +451,7 @@ async fn catalog_is_listed_over_all_pages_if_present() {
 async fn burst_of_throttling_halves_the_requests_in_flight() {
     let (server, _) = with_image(Setup::default());
     server.set(Fault::Delay(Duration::from_millis(100)));
-    let limits = Limits { concurrent: Figure::Set(20), ..Limits::default() };
+    let limits = Limits { concurrent: LimitSetting::Set(20), ..Limits::default() };
     let repository = with(&server, Options { limits, ..Options::default() });
     let most_of = async |requests: usize| {
         server.log().clear();
@@ -497,7 +497,7 @@ fn copy_within_a_throttled_registry_does_not_deadlock() {
 async fn requests_in_flight_never_exceed_the_limit() {
     let (server, _) = with_image(Setup::default());
     server.set(Fault::Delay(Duration::from_millis(20)));
-    let limits = Limits { concurrent: Figure::Set(3), ..Limits::default() };
+    let limits = Limits { concurrent: LimitSetting::Set(3), ..Limits::default() };
     let repository = with(&server, Options { limits, ..Options::default() });
     let references = [(); 20].map(|()| by_tag("v1"));
     futures_util::future::try_join_all(references.iter().map(|one| repository.resolve(one))).await.unwrap();

@@ -376,7 +376,7 @@ async fn unknown_repository_has_no_tags(endpoint: &Endpoint) {
 }
 
 async fn referrer_digests(endpoint: &Endpoint, subject: &Image) -> BTreeSet<Digest> {
-    let found = endpoint.target.referrers(&subject.digest(), Listed::Perhaps).await.unwrap();
+    let found = endpoint.target.referrers(&subject.digest(), Listed::Possible).await.unwrap();
     found.manifests.iter().map(|referrer| referrer.digest).collect()
 }
 
@@ -384,14 +384,14 @@ async fn referrers_are_found_from_their_subject(endpoint: &Endpoint) {
     let (subject, other) = (images::small(Family::Oci, 1), images::small(Family::Oci, 2));
     assert_eq!(referrer_digests(endpoint, &subject).await, BTreeSet::new(), "in a missing repository");
     subject.push(&*endpoint.target, Some("v1")).await.unwrap();
-    assert_eq!(endpoint.target.referrers(&subject.digest(), Listed::Perhaps).await.unwrap().manifests, []);
+    assert_eq!(endpoint.target.referrers(&subject.digest(), Listed::Possible).await.unwrap().manifests, []);
     let sboms = [images::sbom(&subject, 1), images::sbom(&subject, 2)];
     for sbom in &sboms {
         sbom.push(&*endpoint.target, None).await.unwrap();
     }
     images::sbom(&other, 3).push(&*endpoint.target, None).await.unwrap();
     assert_eq!(referrer_digests(endpoint, &subject).await, sboms.iter().map(Image::digest).collect());
-    let found = endpoint.target.referrers(&subject.digest(), Listed::Perhaps).await.unwrap();
+    let found = endpoint.target.referrers(&subject.digest(), Listed::Possible).await.unwrap();
     assert!(
         found.manifests.iter().all(|one| one.artifact_type.as_deref() == Some("application/spdx+json")),
         "{found:?}"

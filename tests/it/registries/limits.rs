@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::try_join_all;
 use transship::config::{Config, Endpoint};
 use transship::oci::{ManifestRef, RegistryHost};
-use transship::registry::{Bandwidth, Figure, Limits, Options, Rate, Registry};
+use transship::registry::{Bandwidth, LimitSetting, Limits, Options, Rate, Registry};
 use transship::store::{Source as _, Target};
 use transship::sync::{AccessContext, Endpoints};
 
@@ -19,8 +19,8 @@ use crate::support::site::Site;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-fn a_second(count: u32) -> Figure<Rate> {
-    Figure::Set(Rate { count, per: SECOND })
+fn a_second(count: u32) -> LimitSetting<Rate> {
+    LimitSetting::Set(Rate { count, per: SECOND })
 }
 
 fn options(limits: Limits) -> Options {
@@ -74,13 +74,13 @@ async fn referrers_lists_and_deletions_have_their_own_buckets() {
     let server = Server::start();
     let image = images::small(Family::Oci, 1);
     image.put(&server, "app", Some("v1"));
-    let hourly = Figure::Set(Rate { count: 1, per: 3600 * SECOND });
+    let hourly = LimitSetting::Set(Rate { count: 1, per: 3600 * SECOND });
     let limits = Limits { referrer_lists: hourly, deletes: hourly, ..Limits::default() };
     let registry = Registry::new(server.host().parse().unwrap(), options(limits)).unwrap();
     let repository = registry.repository("app".parse().unwrap());
     let tag = ManifestRef::Tag("v1".parse().unwrap());
     let subject = image.digest();
-    let list = || repository.referrers(&subject, transship::store::Listed::Perhaps);
+    let list = || repository.referrers(&subject, transship::store::Listed::Possible);
     list().await.unwrap();
     assert!(
         tokio::time::timeout(Duration::from_millis(100), list()).await.is_err(),
@@ -209,8 +209,10 @@ fn config(host: &RegistryHost, limits: &str) -> Config {
 #[tokio::test]
 async fn changed_rate_limits_apply_to_transfers_in_flight() {
     let server = Server::start();
-    let (endpoints, host) =
-        endpoints(&server, Limits { writes: Figure::Set(Rate { count: 1, per: 3600 * SECOND }), ..Limits::default() });
+    let (endpoints, host) = endpoints(
+        &server,
+        Limits { writes: LimitSetting::Set(Rate { count: 1, per: 3600 * SECOND }), ..Limits::default() },
+    );
     let running = target(&endpoints, &host);
     let blobs: Vec<_> = (0..5).map(|seed| blob_descriptor(&noise(seed, 100))).collect();
     let writes =

@@ -382,8 +382,11 @@ async fn token_expired_during_an_upload_costs_no_bytes() {
 fn chunked_upload_needs_memory_for_one_chunk() {
     let server = Server::start();
     let azure = repository(&registry(&server, Options { flavor: Some(Flavor::ACR), ..Options::default() }));
-    assert_eq!(azure.upload_holds(), 4 * MIB as u64);
-    assert_eq!((chunked(&server, 16 * MIB).upload_holds(), automatic(&server).upload_holds()), (16 * MIB as u64, 0));
+    assert_eq!(azure.memory_per_upload(), 4 * MIB as u64);
+    assert_eq!(
+        (chunked(&server, 16 * MIB).memory_per_upload(), automatic(&server).memory_per_upload()),
+        (16 * MIB as u64, 0)
+    );
 }
 
 #[test]

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use transship::config;
 use transship::copy::event::{Arrival, ArrivalKind, BlobCounts};
-use transship::journal::{Begun, Journal, Observation, Outcome, RunEnd, TagCounts, Trigger};
+use transship::journal::{Journal, Observation, Outcome, RunEnd, RunStart, TagCounts, Trigger};
 use transship::listen::{Listener, serve_routes};
 use transship::oci::{Digest, ManifestRef, MediaType, Tag};
 use transship::status::{Metrics, Port, Snapshot};
@@ -69,7 +69,7 @@ async fn record_history(journal: &Journal, entries: &[&str]) {
         let runs = if place == 0 { 1 } else { 12 };
         for number in 0..runs {
             let started = ago(60 * (runs - number));
-            let Begun::Started(run) = journal.begin_run(entry, Trigger::Start, started).await.unwrap() else {
+            let RunStart::Started(run) = journal.begin_run(entry, Trigger::Start, started).await.unwrap() else {
                 panic!("a run of {entry} is in progress")
             };
             let fails = (number + place as i64) % 5 == 4;

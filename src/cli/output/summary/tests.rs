@@ -94,7 +94,9 @@ fn left_behind_referrer_is_counted_named_and_exits_with_4() {
              referrer {referrer} of {subject}: target prod.example/python: writing manifest: 413\n"
     );
     assert_eq!(printed(&short), expected);
-    assert!(short.is_well() && short.first_problem().is_some_and(|problem| problem.starts_with("left behind, ")));
+    assert!(
+        short.has_no_failure() && short.first_problem().is_some_and(|problem| problem.starts_with("left behind, "))
+    );
     assert_eq!(exit(&[short]), Exit::Withheld);
 }
 

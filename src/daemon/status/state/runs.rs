@@ -112,7 +112,7 @@ mod tests {
     use super::*;
     use crate::config::Warning;
     use crate::copy::event::{BlobCounts, Event, Transfer};
-    use crate::journal::{Begun, Journal, RunEnd};
+    use crate::journal::{Journal, RunEnd, RunStart};
     use crate::oci::Digest;
     use crate::sync::{TagOutcome, TagReport};
 
@@ -135,7 +135,9 @@ mod tests {
             (Trigger::Start, RunOutcome::Succeeded, (0, true, true)),
         ] {
             let now = Utc::now();
-            let Begun::Started(id) = journal.begin_run("a", trigger, now).await.unwrap() else { panic!("not started") };
+            let RunStart::Started(id) = journal.begin_run("a", trigger, now).await.unwrap() else {
+                panic!("not started")
+            };
             live.record_run_start("a", trigger, now);
             let report = RunReport { run: Some(id.number()), ..RunReport::new("a", now, now, outcome) };
             let outcome = report.journal_outcome();
@@ -161,7 +163,9 @@ mod tests {
             (Trigger::Requested, Vec::new(), Vec::new(), true),
         ] {
             let now = Utc::now();
-            let Begun::Started(id) = journal.begin_run("a", trigger, now).await.unwrap() else { panic!("not started") };
+            let RunStart::Started(id) = journal.begin_run("a", trigger, now).await.unwrap() else {
+                panic!("not started")
+            };
             live.record_run_start("a", trigger, now);
             let run = Some(id.number());
             let report = RunReport { run, warnings, tags, ..RunReport::new("a", now, now, RunOutcome::Succeeded) };
@@ -197,7 +201,9 @@ mod tests {
             (RunOutcome::Succeeded, 0, (0, 0)),
         ] {
             let (trigger, now) = (Trigger::Start, Utc::now());
-            let Begun::Started(id) = journal.begin_run("a", trigger, now).await.unwrap() else { panic!("not started") };
+            let RunStart::Started(id) = journal.begin_run("a", trigger, now).await.unwrap() else {
+                panic!("not started")
+            };
             live.record_run_start("a", trigger, now);
             let transfer = Transfer::new("h/a", "t/a", Digest::of(b"blob"), 10);
             transfer.advance(bytes);

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use futures_util::FutureExt as _;
 
 use super::*;
-use crate::registry::{Figure, Limits, Rate};
+use crate::registry::{LimitSetting, Limits, Rate};
 
 type Entering<'a> = Pin<Box<dyn Future<Output = Permit> + 'a>>;
 
@@ -17,7 +17,7 @@ fn queue(limiter: &ConcurrencyLimiter, request: RequestClass) -> Entering<'_> {
 }
 
 fn limits(concurrent: usize) -> LimitsInForce {
-    let limits = Limits { concurrent: Figure::Set(concurrent), ..Limits::default() };
+    let limits = Limits { concurrent: LimitSetting::Set(concurrent), ..Limits::default() };
     limits.in_force(&"a.example".parse().unwrap(), None)
 }
 
@@ -226,8 +226,8 @@ fn cancelled_request_passes_its_turn_on() {
 }
 
 fn with_rate(concurrent: usize, writes: u32) -> ConcurrencyLimiter {
-    let writes = Figure::Set(Rate { count: writes, per: Duration::from_secs(3600) });
-    let limits = Limits { concurrent: Figure::Set(concurrent), writes, ..Limits::default() };
+    let writes = LimitSetting::Set(Rate { count: writes, per: Duration::from_secs(3600) });
+    let limits = Limits { concurrent: LimitSetting::Set(concurrent), writes, ..Limits::default() };
     ConcurrencyLimiter::new(&limits.in_force(&"a.example".parse().unwrap(), None))
 }
 
