@@ -234,7 +234,8 @@ fn sbom(blobs: &mut Blobs, subject: &Value) -> Value {
 
 /// Adds a Helm chart that runs the image as a job.
 fn chart(blobs: &mut Blobs) -> Result<Value> {
-    let metadata = "apiVersion: v2\nname: hello\nversion: 0.1.0\nappVersion: 1.1.0\ndescription: Says hello once\ntype: application\n";
+    let metadata = "apiVersion: v2\nname: hello\nversion: 0.1.0\nappVersion: 1.1.0\ndescription: Says hello \
+        once\ntype: application\n";
     let values = "image: registry.example/hello:1.1.0\n";
     let job = r#"apiVersion: batch/v1
 kind: Job

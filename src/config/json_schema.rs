@@ -18,7 +18,7 @@ pub fn json_schema() -> Value {
     let about = json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "sync.yaml of transship",
-        "description": "Container registries that transship keeps in step, with their schedules and rules.",
+        "description": "Container registries each with a source, targets and rules, with their schedules and rules.",
     });
     if let (Value::Object(schema), Value::Object(about)) = (&mut schema, about) {
         schema.extend(about);

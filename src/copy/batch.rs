@@ -394,8 +394,8 @@ impl Batch {
         if self.source_tags.as_ref().is_some_and(|tags| tags.record_found(tag)) {
             tracing::warn!(
                 source = self.source.place(), %tag,
-                "the source has a tag that its list lacks: signatures are requested one by one; \
-                 other tags may be missing from the list"
+                "the source has a tag that its list lacks: this run now requests each signature tag separately; \
+                    other tags may be missing from the list"
             );
         }
     }

@@ -230,7 +230,7 @@ impl Delivery {
                 break;
             }
             let manifest = node.digest();
-            tracing::warn!(%manifest, "the target lacks content that it had: sending the content again");
+            tracing::warn!(%manifest, "the target lost content: sending the content again");
             self.send_content_again(closure, node, trust).await?;
             last = self.write_once(node, tag).await;
         }
@@ -311,7 +311,7 @@ impl Delivery {
             Err(error) if error.is_transient() || error.quota_spent().is_some() => Err(CopyError::target(error)),
             Err(error) => {
                 if self.destination().is_first_unreadable() {
-                    tracing::warn!(%error, "the target does not report its content: manifests are always written");
+                    tracing::warn!(%error, "the target denies reads: writing all manifests");
                 }
                 Ok(None)
             }

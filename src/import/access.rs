@@ -55,7 +55,7 @@ impl SecretNames {
         credentials.inline_map("password", "env", name.clone());
         let comment = known.is_none().then(|| {
             secrets.push(secret);
-            let message = format!("the password is not carried over: set the environment variable {name}");
+            let message = format!("the password is not copied: set the environment variable {name}");
             reading.add_remark(view, message)
         });
         (credentials, comment)
@@ -76,7 +76,10 @@ pub(super) fn set_access(host: &RegistryHost, access: Access, comments: Vec<Stri
         return OwnAccess::default();
     }
     let unsupported = (registry.tls != insecure_tls(access.is_insecure)).then(|| {
-        format!("the file verifies the certificate of {host} in only some places, and `tls` is a key of the registry")
+        format!(
+            "the file verifies the certificate of {host} only in some places, but `tls` applies to the whole \
+            registry"
+        )
     });
     let credentials = if registry.credentials == access.credentials {
         Map::default()

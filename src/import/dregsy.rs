@@ -157,7 +157,7 @@ fn set_repositories(entry: &mut Entry, task: &Task, from: &str, to: Option<&str>
         entry.skip(format!("the rewriting of many paths by {} has no equivalent", quoted(to)));
     }
     if task.source.has_other_lister {
-        entry.skip("dregsy lists these repositories elsewhere than in the catalog of the registry");
+        entry.skip("dregsy does not list these repositories from the catalog of the registry");
     }
 }
 

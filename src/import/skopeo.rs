@@ -129,7 +129,7 @@ fn set_credentials(host: &RegistryHost, view: &View<'_>, registry: &mut Registry
     };
     let name = variable_name(host, "PASSWORD");
     let message = if login.get("password").is_some() {
-        format!("the password is not carried over: set the environment variable {name}")
+        format!("the password is not copied: set the environment variable {name}")
     } else {
         format!("the password is missing: set the environment variable {name}")
     };

@@ -70,15 +70,15 @@ pub enum JournalError {
         /// Path of the file.
         path: PathBuf,
     },
-    /// The file was removed or replaced while it was open, and could not be written again.
+    /// The files of the journal were removed or replaced while the journal was open, and could not be restored.
     #[error(
-        "the journal {} was removed or replaced while it was open, and cannot be written again: {reason}",
+        "the files of the journal {} were removed or replaced, and transship cannot restore them: {reason}",
         path.display()
     )]
     Lost {
         /// Path of the file.
         path: PathBuf,
-        /// Reason why the file cannot be written again.
+        /// Reason why the files cannot be restored.
         reason: String,
     },
     /// Another process has kept the journal locked for longer than the time limit.

@@ -147,8 +147,8 @@ impl OpenJournal {
                 if is_first {
                     tracing::error!(
                         journal = %self.path.display(), reason,
-                        "the journal was removed or replaced while it was open and cannot be written again: \
-                         no tag is written until this is repaired"
+                        "the journal's files were removed or replaced, and transship cannot restore them now: \
+                            transship writes no tag, and tries again to restore the files"
                     );
                 }
                 self.failed = Some((Instant::now(), reason.clone()));
@@ -219,7 +219,7 @@ impl OpenJournal {
                 self.take_new_lock()?;
                 tracing::error!(
                     journal = path,
-                    "the lock file of this process beside the journal was removed: created a new one"
+                    "the lock file of this process in the journal's folder was removed: created a new lock file"
                 );
                 Ok(false)
             }
@@ -227,10 +227,7 @@ impl OpenJournal {
                 self.rewrite(damage == Damage::Missing)?;
                 self.switch(None)?;
                 let what = if damage == Damage::Missing { "the journal" } else { "the log of the journal" };
-                tracing::error!(
-                    journal = path,
-                    "{what} was removed while it was open: wrote the journal again, without loss"
-                );
+                tracing::error!(journal = path, "{what} was removed while it was open: restored the complete journal");
                 Ok(true)
             }
             Damage::Replaced => {

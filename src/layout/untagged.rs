@@ -95,11 +95,11 @@ fn digest(entry: &super::index::Entry) -> Option<Digest> {
 
 fn unreadable_line(disk: &Disk, pointer: &Pointer, fault: Option<Fault>) -> String {
     match fault {
-        Some(fault) => format!("{} is listed without a name and cannot be read: {fault}", pointer.digest),
+        Some(fault) => format!("{} has no name in index.json, and cannot be read: {fault}", pointer.digest),
         None if matches!(disk.blob_size(&pointer.digest), Ok(None)) => {
-            format!("{} is listed without a name, and {}", pointer.digest, disk.missing_content_fault(&pointer.digest))
+            format!("{} has no name in index.json, and {}", pointer.digest, disk.missing_content_fault(&pointer.digest))
         }
-        None => format!("{} is listed without a name, and is not a manifest that can be copied", pointer.digest),
+        None => format!("{} has no name in index.json, and is no supported manifest", pointer.digest),
     }
 }
 

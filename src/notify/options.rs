@@ -154,7 +154,7 @@ pub enum SigningKeyError {
     #[error("the text after whsec_ in this secret is not base64")]
     NotBase64,
     /// The key has less than 8 bytes.
-    #[error("this secret is too short to sign with: {MIN_KEY} bytes at least, better 24")]
+    #[error("this secret is too short for signatures: use at least {MIN_KEY} bytes, better 24")]
     Short,
 }
 

@@ -237,10 +237,11 @@ fn within(range: &VersionRange, tag: &Tag) -> Result<String, Reason> {
     match version_of(tag) {
         None => Err("the tag has no version".into()),
         Some(version) if range.matches(&version) => Ok(format!("version {version} is in \"{range}\"")),
-        Some(version) if !version.pre.is_empty() => {
-            Err(format!("version {version} is a pre-release, and \"{range}\" names no pre-release of that version")
-                .into())
-        }
+        Some(version) if !version.pre.is_empty() => Err(format!(
+            "version {version} is a pre-release, and \"{range}\" does not include pre-releases of that \
+                version"
+        )
+        .into()),
         Some(version) => Err(format!("version {version} is outside \"{range}\"").into()),
     }
 }
@@ -324,7 +325,7 @@ mod tests {
                 "latest false: the tag has no version",
                 "2.7 false: no `include` matches the tag",
                 "3.14.0b1 false: version 3.14.0-b.1 is a pre-release, \
-                 and \">=3.12, <4\" names no pre-release of that version",
+                 and \">=3.12, <4\" does not include pre-releases of that version",
             ]
         );
     }

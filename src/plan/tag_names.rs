@@ -56,7 +56,10 @@ pub enum TagTemplateError {
     #[error("{0:?} has {PLACEHOLDER} several times: write it once")]
     SeveralPlaceholders(String),
     /// A text with characters that no tag can contain.
-    #[error("{0:?} never makes a tag: up to 128 letters, digits, `_`, `.` and `-`, and not `.` or `-` first")]
+    #[error(
+        "{0:?} makes no valid tag: a tag has up to 128 letters, digits, `_`, `.` and `-`, and does not begin \
+        with `.` or `-`"
+    )]
     NoTag(String),
 }
 
@@ -250,8 +253,8 @@ mod tests {
             "\"v1\" gives every tag the same name: write {tag} for the tag at the source, like \"mirror-{tag}\""
         );
         assert_eq!(message("{tag}-{tag}"), "\"{tag}-{tag}\" has {tag} several times: write it once");
-        assert!(message("-{tag}").starts_with("\"-{tag}\" never makes a tag: "));
-        assert!(message("a/{tag}").starts_with("\"a/{tag}\" never makes a tag: "));
+        assert!(message("-{tag}").starts_with("\"-{tag}\" makes no valid tag: "));
+        assert!(message("a/{tag}").starts_with("\"a/{tag}\" makes no valid tag: "));
         assert_eq!("mirror-{tag}".parse::<TagTemplate>().unwrap().to_string(), "mirror-{tag}");
     }
 }

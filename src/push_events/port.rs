@@ -143,10 +143,7 @@ impl Port {
     fn refuse_unauthenticated(&self, name: &str) -> Response {
         self.count(name, PushEventResult::Unauthorized, 1);
         if self.unauthenticated_log.is_due() {
-            tracing::warn!(
-                receiver = name,
-                "refused an unauthenticated request; further ones within a minute are not logged"
-            );
+            tracing::warn!(receiver = name, "refused an unauthenticated request (logged at most once a minute)");
         }
         refusal(StatusCode::UNAUTHORIZED, "authentication failed")
     }
@@ -169,7 +166,7 @@ impl Port {
                         receiver = name,
                         entry = %entry.name,
                         reason,
-                        "an entry that reads from the pushed repository is not run"
+                        "the daemon refused the run of an entry that reads from the pushed repository"
                     );
                 }
             }

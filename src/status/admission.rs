@@ -92,7 +92,7 @@ impl Admission {
 /// later.
 fn check_length(token: SecretString) -> Result<SecretString, String> {
     if token.expose_secret().len() < Receiver::SHORTEST_SECRET {
-        return Err(format!("a token of fewer than {} characters can be guessed", Receiver::SHORTEST_SECRET));
+        return Err(format!("the token must have at least {} characters", Receiver::SHORTEST_SECRET));
     }
     Ok(token)
 }
@@ -122,7 +122,8 @@ fn presented_token(headers: &HeaderMap) -> Option<Vec<u8>> {
 }
 
 fn unauthorized() -> Response {
-    let message = "this request needs the token of daemon.status: as a bearer token, or as the password of any user\n";
+    let message = "this request needs the token of daemon.status: send the token as a bearer token, or as the \
+        password of Basic authentication with any user name\n";
     let mut response = (StatusCode::UNAUTHORIZED, message).into_response();
     for challenge in CHALLENGES {
         response.headers_mut().append(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));

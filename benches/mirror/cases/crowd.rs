@@ -145,7 +145,7 @@ impl Daemon {
         let mut lines = log.lines();
         daemon.address = loop {
             let line = lines.next().context("the daemon ended before its status port answered")??;
-            if let Some((_, rest)) = line.split_once("the status port answers address=") {
+            if let Some((_, rest)) = line.split_once("the status port listens address=") {
                 break rest.split_whitespace().next().unwrap_or_default().parse()?;
             }
         };

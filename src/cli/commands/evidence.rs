@@ -22,7 +22,7 @@ pub struct Evidence {
     /// Filter of the evidence.
     #[command(flatten)]
     pub filter: Filter,
-    /// Show only evidence in doubt: tags that a run was about to write when it was interrupted
+    /// Show only tags whose evidence may be missing because their run was interrupted
     #[arg(long)]
     pub in_doubt: bool,
     /// Print JSON
@@ -72,7 +72,7 @@ impl Evidence {
 async fn warn_of_open_intents(journal: &Journal) {
     let open = match journal.evidence_in_doubt(&EvidenceFilter::default()).await {
         Ok(open) => open,
-        Err(error) => return tracing::warn!(%error, "cannot tell whether evidence is missing"),
+        Err(error) => return tracing::warn!(%error, "cannot check for missing evidence"),
     };
     let mut by_entry: BTreeMap<&str, u64> = BTreeMap::new();
     open.iter().for_each(|record| *by_entry.entry(&record.entry).or_default() += 1);

@@ -25,8 +25,8 @@ use crate::registry::{Bandwidth, Bucket, InForce, LimitsInForce, Options, Origin
 /// Arguments of `transship limits`.
 #[derive(Debug, clap::Args)]
 pub struct Limits {
-    /// Show only the registries of these entries ("app-*"), and these registries, which need not be in the
-    /// configuration [default: all registries of the configuration]
+    /// Show only these registries, and the registries of these entries ("app-*"). A registry outside the configuration
+    /// is possible [default: all registries of the configuration]
     #[arg(value_name = "ENTRY|HOST", add = ArgValueCompleter::new(completion::entries_and_registries))]
     pub selected: Vec<EntryPattern>,
     /// Print JSON

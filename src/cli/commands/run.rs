@@ -86,8 +86,8 @@ async fn listen(place: &StatusPort, what: &str, key: &str) -> Result<Option<List
     let listener = bound.with_context(|| format!("{what} {place} cannot be opened ({key})"))?;
     // If the configured port is 0, only the log shows the selected port.
     match listener.address() {
-        Some(address) => tracing::info!(%address, "{what} answers"),
-        None => tracing::info!(%place, "{what} answers"),
+        Some(address) => tracing::info!(%address, "{what} listens"),
+        None => tracing::info!(%place, "{what} listens"),
     }
     Ok(Some(listener))
 }

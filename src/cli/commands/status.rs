@@ -24,7 +24,7 @@ pub struct Status {
     /// Entries to show, by name or by glob ("app-*"); all by default
     #[arg(value_name = "ENTRY", add = ArgValueCompleter::new(completion::entries))]
     pub entries: Vec<EntryPattern>,
-    /// Address of the status port, HOST:PORT or unix:PATH [default: the one in the configuration]
+    /// Address of the status port, HOST:PORT or unix:PATH [default: the address in the configuration]
     #[arg(long, value_name = "ADDRESS", value_parser = status_port)]
     pub at: Option<StatusPort>,
     /// File with the token, if the status port at --at requires one

@@ -11,7 +11,7 @@ pub struct Trigger {
     /// Entries to act on.
     #[command(flatten)]
     pub entries: ExplicitEntries,
-    /// Wait until the runs have ended, and exit as `once` does; Ctrl-C ends the wait but not the runs
+    /// Wait until the runs end, and return the exit code of `once`; Ctrl-C ends only the wait
     #[arg(long)]
     pub wait: bool,
     /// Arguments of every command for the running daemon.

@@ -21,7 +21,7 @@ const DEFAULT_PATHS: [&str; 2] = ["sync.yaml", "/etc/transship/sync.yaml"];
 pub(crate) fn find(global: &Global) -> Result<PathBuf, Failure> {
     find_if_any(global).ok_or_else(|| {
         let places = DEFAULT_PATHS.join(" nor ");
-        Failure::usage(anyhow!("there is no configuration: neither {places} exists, name one with --config FILE"))
+        Failure::usage(anyhow!("there is no configuration: neither {places} exists; name a file with --config FILE"))
     })
 }
 

@@ -112,7 +112,7 @@ impl DaemonArguments {
         if entries.len() > ENTRIES_AT_MOST && is_waiting(action) {
             let error = format!(
                 "the command waits for {} entries, and at most {ENTRIES_AT_MOST} are allowed: name fewer entries, or \
-                 leave out --wait",
+                    omit --wait",
                 entries.len()
             );
             self.print_reply(&Reply::Refused { error: error.clone() }, action, context)?;
@@ -314,8 +314,8 @@ mod tests {
         let exit = arguments.request(trigger(true), &entries, NO_DAEMON_REMEDY, &mut context).await.unwrap();
         assert_eq!(exit, Exit::Failed);
         let printed: serde_json::Value = serde_json::from_str(&buffer.text()).unwrap();
-        let expected = "the command waits for 257 entries, and at most 256 are allowed: name fewer entries, or leave \
-                        out --wait";
+        let expected = "the command waits for 257 entries, and at most 256 are allowed: name fewer entries, or omit \
+            --wait";
         assert_eq!(printed[0]["reason"], expected);
         let unlimited = arguments.request(trigger(false), &entries, NO_DAEMON_REMEDY, &mut context).await;
         assert!(unlimited.unwrap_err().to_string().contains("no daemon listens at"), "no limit without --wait");

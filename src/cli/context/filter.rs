@@ -16,7 +16,7 @@ const ROWS: u32 = 50;
 /// Filters that `history` and `evidence` share. An absent filter does not restrict.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Filter {
-    /// Journal to read; by default the configuration's
+    /// Journal to read [default: the journal of the configuration]
     #[arg(long, value_name = "FILE")]
     pub journal: Option<PathBuf>,
     /// Entries to show, by name or by glob ("app-*"); all by default

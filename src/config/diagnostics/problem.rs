@@ -17,6 +17,7 @@ pub struct Problems {
     more: usize,
 }
 
+/// Problem and its place.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Problem {
     /// File name from the caller.

@@ -28,7 +28,8 @@ pub(crate) const SETTINGS: &[Key] = &[
     key(
         "platforms",
         Shape::Texts { filled: true },
-        "Platforms to copy. A subset makes a new, derived index. Default: `all`, which copies the index verbatim.",
+        "Platforms to copy. If you select some platforms, transship writes a new index. Default: `all`, which copies \
+            the index verbatim.",
         r#"["linux/amd64", "linux/arm64"]"#,
     ),
     key(

@@ -94,7 +94,7 @@ fn check_pins_agree(reader: &Reader<'_>, include: &[Placed<'_, Pattern>]) {
         let Some((tag, digest)) = pattern.pin() else { continue };
         let others = include.iter().enumerate().filter(|(other, _)| *other != index).map(|(_, (pattern, _))| pattern);
         if others.clone().any(|other| other.literal() == Some(tag)) {
-            let message = format!("the tag {tag} is written with a digest and without one");
+            let message = format!("the tag {tag} occurs with a digest and without a digest");
             reader.refuse_with_hint(value, message, "write the tag once");
         }
         if others.filter_map(Pattern::pin).any(|(other, pinned)| other == tag && pinned != digest) {

@@ -35,7 +35,7 @@ pub(crate) static TLS: Table = Table {
             "insecure_skip_verify",
             Shape::Bool,
             "`true` verifies no certificate of this registry, its token service and its storage: credentials can be \
-             stolen and images can be changed on their way. Each start logs a warning.",
+             stolen and an attacker can steal credentials and change images. Each start logs a warning.",
             "true",
         )
         .with_default("false")

@@ -54,7 +54,7 @@ static ROOT: Table = Table {
         key(
             "sync",
             Shape::ListOf(&ENTRY),
-            "Entries: the sources and targets that transship keeps in step. `[]` means no entries.",
+            "Entries: the sources and targets each with a source, targets and rules. `[]` means no entries.",
             "",
         ),
     ]],

@@ -15,8 +15,14 @@ const MAX_MIRRORS: usize = 8;
 /// Keys of a registry that concern connections.
 pub(crate) const TRANSPORT: &[Key] = &[
     key("tls", Shape::Map(&TLS), "Certificates, if the authorities of the system are not enough.", "").secret(),
-    key("http1_only", Shape::Bool, "`false` offers no HTTP/2, for servers and proxies that handle it badly.", "true")
-        .with_default("false"),
+    key(
+        "http1_only",
+        Shape::Bool,
+        "`true` uses only HTTP/1.1, for servers and proxies that do not handle HTTP/2 \
+        well.",
+        "true",
+    )
+    .with_default("false"),
     key(
         "proxy",
         Shape::Text { pattern: "^(none|https?://.+)$" },

@@ -37,7 +37,7 @@ fn names_of_tags_are_read_from_both_keys() {
 fn name_that_no_tag_can_have_is_refused_with_its_place() {
     for (keys, expected) in [
         ("tag: v1", "sync.yaml:6:10: \"v1\" gives every tag the same name: write {tag}"),
-        ("tag: \"-{tag}\"", "sync.yaml:6:10: \"-{tag}\" never makes a tag"),
+        ("tag: \"-{tag}\"", "sync.yaml:6:10: \"-{tag}\" makes no valid tag"),
         ("rename: {v1: \"a b\"}", "sync.yaml:6:18: "),
         ("rename: {\"a b\": v1}", "sync.yaml:6:14: "),
         ("rename: [v1]", "sync.yaml:6:13: expected a map of tags and their names at the target"),

@@ -247,7 +247,7 @@ impl BranchReader {
             self.permit = tracker.try_separate_read(self.blob.size);
             if self.permit.is_none() {
                 self.status.0.was_interrupted.store(true, Ordering::Relaxed);
-                let detail = "the target is slower than its siblings, and the blob will be sent to it separately";
+                let detail = "the target is slower than the other targets: it will get the blob separately";
                 let (place, kind) = (self.source.place(), ErrorKind::Unavailable);
                 return Err(StoreError::new(place, Step::ReadBlob, self.blob.digest, kind, detail));
             }

@@ -65,7 +65,8 @@ impl ProgressTracker {
     pub(crate) fn mark_behind(&self, why: &str) {
         if !self.behind.swap(true, Ordering::Relaxed) {
             let registry = &self.scope;
-            tracing::debug!(%registry, why, "slower than its siblings: reads separately until it catches up");
+            tracing::debug!(%registry, why, "the target is slower than the other targets: it reads separately until \
+                it catches up");
         }
     }
 

@@ -81,7 +81,7 @@ impl Delivery {
             Ok(_) => ledger.withdraw(&intended).await,
             // The next run checks the list.
             Err(error) => {
-                tracing::debug!(%subject, %error, "the list of referrers that was written cannot be read yet")
+                tracing::debug!(%subject, %error, "cannot read the new list of referrers yet")
             }
         }
         Ok(())

@@ -167,7 +167,7 @@ impl Notices {
 }
 
 fn log_not_stored(error: &JournalError) {
-    tracing::error!(%error, "the journal cannot store notifications: none are sent");
+    tracing::error!(%error, "the journal cannot store notifications: no notification is sent");
 }
 
 #[cfg(test)]

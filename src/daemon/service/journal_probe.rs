@@ -88,7 +88,7 @@ async fn probe_journal(journal: Journal, repairs_before: u64) -> (ProbeResult, u
         _ if repairs > repairs_before => {
             let (path, now) = (journal.path().display(), format_instant(chrono::Utc::now()));
             Some(format!(
-                "{path}: the journal's files were removed or replaced, and the daemon repaired this before {now}"
+                "{path}: the journal's files were removed or replaced, and the daemon restored the files before {now}"
             ))
         }
         _ => None,
@@ -124,7 +124,7 @@ mod tests {
         std::fs::remove_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path.parent().unwrap(), "a file where the folder was").unwrap();
         let (found, _) = probe_journal(journal.clone(), 0).await;
-        assert!(!found.writable && found.problem.as_ref().unwrap().contains("cannot be written again"), "{found:?}");
+        assert!(!found.writable && found.problem.as_ref().unwrap().contains("cannot restore them"), "{found:?}");
         std::fs::remove_file(path.parent().unwrap()).unwrap();
         assert!(
             !probe_journal(journal, 0).await.0.writable && path.exists(),

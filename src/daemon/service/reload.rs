@@ -104,5 +104,13 @@ impl Service {
 /// if the journal does not respond. `what` names the request in the log.
 async fn wait_for_journal<T>(what: &str, work: impl Future<Output = T>) -> Option<T> {
     let answer = tokio::time::timeout(JOURNAL_TIMEOUT, work).await;
-    answer.inspect_err(|_| tracing::error!(what, "the journal takes too long; the daemon stops waiting for it")).ok()
+    answer
+        .inspect_err(|_| {
+            tracing::error!(
+                what,
+                "the journal did not respond in time: the daemon continues without \
+        its answer"
+            )
+        })
+        .ok()
 }

@@ -35,7 +35,7 @@ impl Service {
             }
             if firing.missed {
                 let scheduled_at = format_instant(firing.scheduled_at);
-                tracing::info!(entry = name, scheduled_at, "a missed run is caught up");
+                tracing::info!(entry = name, scheduled_at, "starting one run for the missed scheduled runs");
             }
             let trigger = Trigger::Schedule { scheduled_at: firing.scheduled_at };
             self.queue.push(QueuedRun { entry: name, trigger, only: None });
@@ -69,8 +69,7 @@ impl Service {
         tracing::warn!(
             by = %humantime::format_duration(Duration::from_secs(seconds)),
             entries,
-            "the clock was set back: entries whose next run would be later than their schedule allows follow the new \
-             time"
+            "the clock was set back: these entries follow the new time"
         );
     }
 

@@ -236,7 +236,7 @@ impl DaemonState {
         if problem.is_some() {
             // The journal itself has logged the problem.
         } else if writable && self.journal_failed {
-            tracing::info!(journal = self.snapshot.journal.path, "the journal can be written again: runs start");
+            tracing::info!(journal = self.snapshot.journal.path, "the journal is writable again: runs start");
         } else if !writable && !self.journal_failed {
             tracing::error!(
                 journal = self.snapshot.journal.path,

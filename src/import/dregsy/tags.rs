@@ -46,7 +46,7 @@ pub(super) fn translate_tags(tags: &[String], uses_docker: bool) -> Result<Vec<T
     let mut wanted = wanted.into_iter().map(|filter| filter.pattern);
     let (keep, exclude) = (wanted.next(), unwanted.into_iter().map(|filter| filter.pattern).collect::<Vec<_>>());
     if wanted.next().is_some() {
-        return Err("several `keep:` must match one tag".to_owned());
+        return Err("a tag must match several `keep:` rules".to_owned());
     }
     let kept = TagSet { include: keep.iter().cloned().collect(), exclude, ..TagSet::default() };
     let mut sets = Vec::new();
@@ -67,7 +67,7 @@ pub(super) fn translate_tags(tags: &[String], uses_docker: bool) -> Result<Vec<T
                 sets.push(TagSet { exclude, ..kept.clone() });
             }
             (false, None) => sets.push(TagSet { include: vec![pattern], ..kept.clone() }),
-            (false, Some(_)) => return Err("`regex:` and `keep:` must both match a tag".to_owned()),
+            (false, Some(_)) => return Err("a tag must match both `regex:` and `keep:`".to_owned()),
         }
     }
     if sets.is_empty() && verbatim.is_empty() {

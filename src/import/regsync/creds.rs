@@ -136,7 +136,7 @@ fn set_secret(
         Some(Content::Text) | None => {
             let name = variable_name(host, &key.to_uppercase());
             map.inline_map(key, "env", name.clone());
-            let message = format!("the {key} is not carried over: set the environment variable {name}");
+            let message = format!("the {key} is not copied: set the environment variable {name}");
             registry.comments.push(reading.add_remark(view, message));
         }
     }

@@ -63,7 +63,7 @@ impl Repository {
         if let (true, Err(error)) = (self.registry.facts().blob_heads.record_outcome(found.is_err()), &found) {
             tracing::warn!(
                 place = %error.place,
-                "the registry does not report whether it has a blob ({}); such blobs are uploaded again",
+                "the lookup of a blob failed ({}): uploading the blob again",
                 error.detail
             );
         }

@@ -192,7 +192,11 @@ impl Registry {
         Err(match names.as_slice() {
             [] => "the registry requires authentication, but states no scheme".to_owned(),
             names => {
-                format!("the registry requires the scheme {}, which is neither Basic nor Bearer", names.join(", "))
+                format!(
+                    "the registry requires the unsupported authentication scheme {}; the supported schemes are \
+                    Basic and Bearer",
+                    names.join(", ")
+                )
             }
         })
     }

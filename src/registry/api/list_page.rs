@@ -43,8 +43,7 @@ impl Registry {
             let refusal = answer.detail();
             tracing::warn!(
                 place = %context.place, refusal,
-                "a page of the list is full and has no link to a next page, and the registry refuses the request \
-                 for the names after this page: names may be missing"
+                "the registry refuses the page after a full page without a link: the list may be incomplete"
             );
             return Ok(None);
         }

@@ -144,8 +144,7 @@ impl Repository {
             Err(error) => {
                 tracing::warn!(
                     place = %context.place, %reference, %status, %error,
-                    "the registry answered the PUT with a success other than 201, \
-                     and a lookup cannot confirm that it has the manifest"
+                    "the registry did not answer the PUT with 201, and the lookup of the manifest failed"
                 );
                 Ok(())
             }
@@ -269,14 +268,17 @@ fn manifest_from_get(context: &Context, reference: &ManifestRef, answer: &Respon
         (ManifestRef::Digest(requested), _) if *requested != actual => {
             Err(context.error(ErrorKind::Corrupt, format!("the bytes hash to {actual}")))
         }
-        (ManifestRef::Tag(_), Some(stated)) if stated != actual => {
-            Err(context
-                .error(ErrorKind::Corrupt, format!("the registry states {stated}, and the bytes hash to {actual}")))
-        }
+        (ManifestRef::Tag(_), Some(stated)) if stated != actual => Err(context.error(
+            ErrorKind::Corrupt,
+            format!(
+                "the registry states the digest {stated}, but the bytes have the \
+                    digest {actual}"
+            ),
+        )),
         (ManifestRef::Digest(_), Some(stated)) if differs(&stated, &actual) => {
             tracing::warn!(
                 place = %context.place, %stated, %actual,
-                "the registry states a digest that the bytes do not have"
+                "the registry states a wrong digest, but the bytes have the requested digest"
             );
             Ok(manifest)
         }

@@ -101,7 +101,7 @@ impl Repository {
         }
         let Some(answer) = last else { return ApiOutcome::NoApi };
         if self.registry.facts().referrers.api() == ReferrersApi::Present {
-            let detail = format!("{}, although the registry answered such requests before", answer.detail());
+            let detail = format!("{}, but an earlier request to the referrers API succeeded", answer.detail());
             return ApiOutcome::Unknown(context.error(ErrorKind::Invalid, detail));
         }
         // A registry that reports an unknown repository or manifest may have the API.

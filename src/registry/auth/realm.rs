@@ -12,16 +12,16 @@ use crate::registry::http::redirect;
 pub(crate) enum RealmError {
     #[error("the registry names no token service with a valid HTTP or HTTPS URL")]
     Unreadable,
-    #[error("the registry names a token service without TLS, {0}: no credentials are sent to it")]
+    #[error("the registry names a token service without TLS, {0}: transship sends no credentials to this service")]
     Plain(String),
     #[error(
-        "the registry names a token service on this machine or its metadata service, {0}: no request is sent to it, \
-         unless `token_service` of the registry names it"
+        "the registry names a token service on this machine or its metadata service, {0}: transship sends no request \
+            to this service; to permit it, set `token_service` of the registry"
     )]
     Local(String),
     #[error(
-        "the registry speaks plain HTTP and names a token service on another host, {0}: no credentials are sent \
-         to it, unless `token_service` of the registry names it"
+        "the registry speaks plain HTTP and names a token service on another host, {0}: transship sends no \
+            credentials to this service; to permit it, set `token_service` of the registry"
     )]
     OtherHost(String),
 }

@@ -141,8 +141,7 @@ impl Authenticator {
             detail: format!("the token service {} answered {what}", redirect::shown(realm)),
         };
         // The parser's reason is withheld, because it could quote the token.
-        let answer: TokenAnswer =
-            serde_json::from_slice(&answer.bytes()).map_err(|_| invalid("with something other than a token"))?;
+        let answer: TokenAnswer = serde_json::from_slice(&answer.bytes()).map_err(|_| invalid("without a token"))?;
         let token =
             answer.token.filter(|token| !token.is_empty()).or(answer.access_token).filter(|token| !token.is_empty());
         let token = token.ok_or_else(|| invalid("without a token"))?;

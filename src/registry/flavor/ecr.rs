@@ -32,8 +32,8 @@ impl Flavor {
         // The registry mounts only blobs that a manifest refers to, and allows few upload starts.
         prefers_head: true,
         mount_requirement: Some(
-            "no blob was mounted: Amazon ECR mounts only with the account setting BLOB_MOUNTING=ENABLED, and only \
-             blobs of images that exist; other blobs are uploaded",
+            "no blob was mounted: Amazon ECR mounts a blob only if the account setting BLOB_MOUNTING is ENABLED and \
+                an image refers to the blob; transship uploads the blobs",
         ),
         // The start of an upload creates the repository if a repository creation template applies to CREATE_ON_PUSH.
         creates_repositories_on_request: true,

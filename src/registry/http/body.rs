@@ -83,7 +83,7 @@ impl Watch {
             let (deadline, detail) = match self.with_state(|state| state.phase) {
                 Phase::WaitingForSource => (Instant::now() + idle, None),
                 Phase::Sending(since) => (since + idle, Some(("accepted no more bytes for", idle))),
-                Phase::Complete(since) => (since + commit, Some(("did not answer after the last byte for", commit))),
+                Phase::Complete(since) => (since + commit, Some(("has not answered since the last byte for", commit))),
             };
             match detail {
                 Some((failure, time)) if deadline <= Instant::now() => {

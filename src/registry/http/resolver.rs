@@ -73,8 +73,8 @@ pub(crate) struct GuardedResolver {
 /// Error of a token service whose host name has only forbidden near addresses.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the token service {name} has the address {address}, {near}: no request is sent to it, unless `token_service` of \
-     the registry names it"
+    "the token service {name} has the address {address}, {near}: transship sends no request to this service; to \
+        permit it, set `token_service` of the registry"
 )]
 pub(crate) struct NearName {
     name: String,
@@ -85,8 +85,8 @@ pub(crate) struct NearName {
 /// Error of a token service at a forbidden near address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the registry names a token service at {0}, {1}: no request is sent to it, unless `token_service` of the \
-     registry names it"
+    "the registry names a token service at {0}, {1}: transship sends no request to this service; to permit it, set \
+        `token_service` of the registry"
 )]
 pub(crate) struct NearService(String, Nearness);
 

@@ -124,7 +124,7 @@ impl MirrorHealth {
     fn back_off(&self, name: &str, least: Duration, error: &StoreError) {
         let Some(length) = self.lock().start_back_off(name, least) else { return };
         let rest = humantime::format_duration(Duration::from_secs(length.as_secs()));
-        tracing::warn!(mirror = name, %rest, %error, "a mirror failed and is backed off");
+        tracing::warn!(mirror = name, %rest, %error, "a mirror failed: it is not used for a while");
         self.back_off_began.notify_waiters();
     }
 

@@ -17,7 +17,7 @@ pub enum HoursError {
     #[error("{0:?} is not a range of times of day: write 08:00-18:00")]
     Form(String),
     /// The range has the same start and end.
-    #[error("{0:?} ends at the minute at which it begins: omit `between` for a limit at any time")]
+    #[error("{0:?} begins and ends at the same minute: omit `between` for a limit at any time")]
     Empty(String),
 }
 
@@ -254,10 +254,7 @@ mod tests {
             assert_eq!(bad.parse::<Hours>(), Err(HoursError::Form(bad.to_owned())), "{bad}");
         }
         let same = "08:00-08:00".parse::<Hours>().unwrap_err().to_string();
-        assert_eq!(
-            same,
-            r#""08:00-08:00" ends at the minute at which it begins: omit `between` for a limit at any time"#
-        );
+        assert_eq!(same, r#""08:00-08:00" begins and ends at the same minute: omit `between` for a limit at any time"#);
         let form = "8am-6pm".parse::<Hours>().unwrap_err().to_string();
         assert_eq!(form, r#""8am-6pm" is not a range of times of day: write 08:00-18:00"#);
     }

@@ -64,7 +64,7 @@ pub struct PathPrefix(String);
 
 /// Error of a text that is not a [`PathPrefix`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a path prefix of the API: expected one like /artifactory/api/docker/x, to which /v2/ is added")]
+#[error("{0:?} is not a path prefix of the API: expected a path without /v2/, such as /artifactory/api/docker/x")]
 pub struct PathPrefixError(String);
 
 impl FromStr for PathPrefix {

@@ -369,7 +369,7 @@ async fn token_service_at_metadata_address_gets_no_request() {
     let registry = server.registry_as(me());
     let error = registry.repository("a/b".parse().unwrap()).manifest(&latest()).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Refused);
-    assert!(error.detail.contains("http://169.254.169.254/t: no request is sent to it"), "{error}");
+    assert!(error.detail.contains("http://169.254.169.254/t: transship sends no request to this service"), "{error}");
     assert_eq!(registry.meter().tokens, 0);
 }
 

@@ -221,7 +221,7 @@ async fn odd_answer_of_known_referrers_api_is_doubted() {
     let query = async || repository.referrers(&Digest::of(b"subject"), Listed::Possible).await.unwrap();
     assert_eq!(query().await, Default::default(), "an empty list is an answer");
     for expected in [
-        "404 Not Found, although the registry answered such requests before",
+        "404 Not Found, but an earlier request to the referrers API succeeded",
         "200 OK without a list of referrers: the list cannot be read: expected value at line 1 column 1",
     ] {
         let doubt = query().await.doubt.unwrap_or_default();

@@ -70,7 +70,11 @@ async fn greeting_distinguishes_no_registry_from_failing_registry() {
     );
     assert_eq!(
         greeting_error(|_| answer(401, &[("www-authenticate", "Negotiate")], "")).await,
-        error(ErrorKind::Refused, "the registry requires the scheme negotiate, which is neither Basic nor Bearer")
+        error(
+            ErrorKind::Refused,
+            "the registry requires the unsupported authentication scheme negotiate; the \
+            supported schemes are Basic and Bearer"
+        )
     );
     assert_eq!(
         greeting_error(|_| answer(401, &[], "")).await,

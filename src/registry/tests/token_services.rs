@@ -82,7 +82,7 @@ async fn plain_http_realm_elsewhere_gets_credentials_only_if_named() {
     assert_eq!(error.kind, ErrorKind::Refused);
     let expected = format!(
         "the registry speaks plain HTTP and names a token service on another host, http://tokens.example:{}/token: \
-         no credentials are sent to it, unless `token_service` of the registry names it",
+         transship sends no credentials to this service; to permit it, set `token_service` of the registry",
         port(&tokens)
     );
     assert_eq!((error.detail, tokens.lines().len()), (expected, 0));

@@ -57,7 +57,7 @@ async fn manifest_with_wrong_digest_is_corrupt_naming_both() {
     let actual = image().digest();
     let error = repository.manifest(&v1()).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Corrupt);
-    assert_eq!(error.detail, format!("the registry states {other}, and the bytes hash to {actual}"));
+    assert_eq!(error.detail, format!("the registry states the digest {other}, but the bytes have the digest {actual}"));
     let error = repository.manifest(&other.into()).await.unwrap_err();
     assert_eq!(error.to_string(), format!("{}/a/b: reading manifest {other}: the bytes hash to {actual}", server.host));
     // The client checks the response to a request by digest against this digest, and ignores the header.

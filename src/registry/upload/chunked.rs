@@ -147,7 +147,7 @@ impl Session {
         let mut all = hashed.clone();
         all.update(&unsent);
         if all.to_state() != end.hashed.to_state() {
-            let detail = "the source's bytes differ from those that an earlier process sent, so the upload restarts";
+            let detail = "the source's bytes differ from the bytes that an earlier process sent: the upload restarts";
             return Err(self.context(Step::SendBlob).error(ErrorKind::Unavailable, detail));
         }
         let surplus = unsent.split_to(usize::try_from(has - stored).unwrap_or(usize::MAX).min(unsent.len()));

@@ -60,7 +60,10 @@ impl Repository {
             return restarts("the registry does not report the number of stored bytes");
         };
         let Some((confirmed, surplus)) = find_position(record, stored, blob.size, chunk as u64) else {
-            return restarts(&format!("the registry has {stored} bytes of the blob, which contradicts the record"));
+            return restarts(&format!(
+                "the registry has {stored} bytes of the blob, but the journal recorded another \
+                number"
+            ));
         };
         let location = next_location(&context, &answer)?.unwrap_or(session);
         let (confirmed, misstates) = (Some(confirmed), false);

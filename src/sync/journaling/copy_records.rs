@@ -86,7 +86,7 @@ impl Ledger for JournalRecords {
 
     async fn withdraw(&self, arrival: &Arrival) {
         if let Err(error) = self.journal.withdraw_intent(self.run, arrival).await {
-            tracing::debug!(%error, "cannot delete an intent without effect: the intent stays open until the next run");
+            tracing::debug!(%error, "cannot delete an unused intent: the intent stays open until the next run");
         }
     }
 }

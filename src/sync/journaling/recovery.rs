@@ -149,7 +149,7 @@ async fn recover_target(engine: &Engine, journal: &Journal, open: &OpenTarget<'_
 }
 
 fn log_unrecovered(target: &str, open: usize, problem: &str) {
-    tracing::warn!(target, open, problem, "cannot query a target for tags that an interrupted run may have written");
+    tracing::warn!(target, open, problem, "cannot check the tags of an interrupted run at a target");
 }
 
 /// Checks one intent. The outer error is an error of the target, and the inner error is an error of the journal. If

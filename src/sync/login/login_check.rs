@@ -266,7 +266,9 @@ impl IdentityChecker {
                 return Err("the repository does not exist, or the credentials do not grant access to it".to_owned());
             }
             (Right::Mirror, _) => {
-                return Err("the mirror does not have the repository: runs read it from the registry itself".to_owned());
+                return Err("the mirror does not have the repository: transship reads it from the original \
+                    registry"
+                    .to_owned());
             }
             (Right::Push, Some(true)) => {}
             (Right::Push, _) if repository.may_be_created_by_checking() => {

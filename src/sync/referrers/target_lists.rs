@@ -23,8 +23,8 @@ pub(crate) async fn query_referrers_list(
         Ok(found) => Ok(TargetReferrersList::Has(found.map(|descriptor| descriptor.digest))),
         Err(error) if error.kind == ErrorKind::Denied => {
             let target = target.place();
-            tracing::warn!(target, %list, %error, "the target's list of referrers may not be read: referrers are \
-                                                   written without a comparison");
+            tracing::warn!(target, %list, %error, "the target denies reads of its list of referrers: writing \
+                referrers without a comparison");
             Ok(TargetReferrersList::Denied)
         }
         Err(error) => Err(error),

@@ -447,7 +447,7 @@ impl LeftBehindReport {
     #[must_use]
     pub fn in_words(&self) -> String {
         let LeftBehindReport { target, left } = self;
-        format!("left behind, not at {target}: {}: {}", left.what, left.reason)
+        format!("not copied to {target}: {}: {}", left.what, left.reason)
     }
 }
 

@@ -127,7 +127,7 @@ fn large_layout_index_is_read_in_bounded_memory() {
     for (text, code, printed) in [
         (of("{}", LARGEST), 1, "manifests, more than the maximum of 400000"),
         (of(&digest, LARGEST), 1, "manifests, more than the maximum of 400000"),
-        (of(&digest, LENGTH), 0, "is listed without a name"),
+        (of(&digest, LENGTH), 0, "has no name in index.json"),
         (nested, 0, "entry 1 of index.json has no readable digest"),
         (elsewhere, 0, ""),
     ] {

@@ -75,7 +75,8 @@ fn static_warnings_are_printed_by_commands_and_logged() {
     let (from, to) = (source.host(), target.host());
     let entry = |name: &str, repository: &str, tags: &str| {
         format!(
-            "- {{name: {name}, source: \"{from}/{repository}\", target: \"{to}/app\", tags: {{include: [\"{tags}\"]}}}}\n"
+            "- {{name: {name}, source: \"{from}/{repository}\", target: \"{to}/app\", tags: {{include: \
+                [\"{tags}\"]}}}}\n"
         )
     };
     let untagged = format!("@{}", image.digest());

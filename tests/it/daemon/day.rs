@@ -337,7 +337,8 @@ impl Machine {
     fn entry(&self, name: &str) -> String {
         let (build, mirror) = (self.to_build.host(), self.to_mirror.host());
         format!(
-            "- {{name: {name}, source: \"{build}/team/{name}\", target: \"{mirror}/prod/{name}\", schedule: \"* * * * *\"}}"
+            "- {{name: {name}, source: \"{build}/team/{name}\", target: \"{mirror}/prod/{name}\", \
+             schedule: \"* * * * *\"}}"
         )
     }
 
@@ -345,8 +346,9 @@ impl Machine {
     fn write_configuration(&self, entries: &[String], more: &str) {
         let (build, mirror) = (self.to_build.host(), self.to_mirror.host());
         self.save(&format!(
-            "version: 1\ndaemon: {{status: \"127.0.0.1:0\", shutdown_grace: 1s}}\nregistries:\n  \"{build}\": {{plain_http: true}}\n  \
-             \"{mirror}\": {{plain_http: true, upload: {{mode: chunked}}, credentials: {{username: mirror, password: {{file: \"${{CREDENTIALS_DIRECTORY}}/mirror\"}}}}{more}}}\n\
+            "version: 1\ndaemon: {{status: \"127.0.0.1:0\", shutdown_grace: 1s}}\nregistries:\n  \
+             \"{build}\": {{plain_http: true}}\n  \"{mirror}\": {{plain_http: true, upload: {{mode: chunked}}, \
+             credentials: {{username: mirror, password: {{file: \"${{CREDENTIALS_DIRECTORY}}/mirror\"}}}}{more}}}\n\
              sync:\n{}\n",
             entries.join("\n")
         ));

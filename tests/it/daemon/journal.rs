@@ -255,6 +255,6 @@ fn secrets_are_sent_only_to_their_registry() {
 
 /// Returns the address of the status port, from the log.
 fn address(log: &str) -> Option<String> {
-    let (_, rest) = log.split_once("the status port answers address=")?;
+    let (_, rest) = log.split_once("the status port listens address=")?;
     rest.split_whitespace().next().map(str::to_owned)
 }

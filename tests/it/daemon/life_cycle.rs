@@ -258,7 +258,7 @@ fn missed_runs_are_caught_up_by_one_run() {
     daemon.wait_until("its end", |_| succeeded(&address, "first"));
     daemon.signal("TERM");
     let output = daemon.wait(DEADLINE).expect_success();
-    assert!(output.stderr.contains("a missed run is caught up"), "{}", output.stderr);
+    assert!(output.stderr.contains("starting one run for the missed scheduled runs"), "{}", output.stderr);
     let runs = scene.site.history(&["first"]);
     assert_eq!(runs.len(), 2, "of many missed runs, one is caught up");
     assert_eq!(runs[0]["trigger"], "schedule");

@@ -127,7 +127,8 @@ fn failed_and_blocked_tags_are_logged_as_such() {
     let old = images::schema_1("app");
     old.put(&scene.source, "app", Some("v2"));
     let ended = json!({"level": "WARN", "message": "run ended", "entry": "app", "run": 2, "outcome": "failed",
-                       "copied": 0, "replaced": 0, "unchanged": 1, "held": 0, "blocked": 0, "deferred": 0, "conflict": 0, "failed": 1});
+                       "copied": 0, "replaced": 0, "unchanged": 1, "held": 0, "blocked": 0, "deferred": 0,
+                       "conflict": 0, "failed": 1});
     expect(&scene.lines(1), &[scene.line("ERROR", "failed", 2, "v2", &old), ended]);
 
     scene.source.store().remove_manifest("app", "v2");
@@ -148,7 +149,8 @@ fn pretty_format_has_the_same_lines_as_json() {
     let expected = format!(
         "configuration: sync.yaml\n\
          TIME  INFO copied entry=app run=1 source={source}/app target={target}/app tag=v1 digest={} bytes=N\n\
-         TIME  INFO run ended entry=app run=1 outcome=succeeded seconds=N copied=1 replaced=0 unchanged=0 held=0 blocked=0 bytes=N\n",
+         TIME  INFO run ended entry=app run=1 outcome=succeeded seconds=N copied=1 replaced=0 unchanged=0 \
+         held=0 blocked=0 bytes=N\n",
         image.digest()
     );
     assert_eq!(log, expected);
@@ -293,7 +295,7 @@ fn blob_transfer_to_several_targets_is_logged_with_context() {
     let mut command = scene.site.command(&["--log-format", "json", "once"]);
     let mut running = Running::start(command.env("TRANSSHIP_LOG", "transship::copy=debug"));
     let is_told =
-        |line: &Value| line["message"].as_str().is_some_and(|message| message.starts_with("slower than its siblings"));
+        |line: &Value| line["message"].as_str().is_some_and(|message| message.starts_with("the target is slower than"));
     let reported = running.wait_until("the slow one", |running| objects(&running.stderr()).into_iter().find(is_told));
     slow.heal();
     running.wait(DEADLINE).expect_success();
@@ -314,7 +316,8 @@ fn hostile_registry_cannot_forge_log_lines() {
     let lines: Vec<&str> = log.lines().collect();
     assert_eq!(lines.len(), 4, "configuration, skipped, copied, ended: {log}");
     assert!(lines.iter().all(|line| !line.contains(steers)), "{log:?}");
-    let shown = "name=\"v2\\n2026-01-01T00:00:00.000000Z ERROR forged\\r\\u{1b}[2J\\u{2028}\\u{202e}\\nTRANSSHIP_ENTRY=forged\"";
+    let shown = "name=\"v2\\n2026-01-01T00:00:00.000000Z ERROR \
+        forged\\r\\u{1b}[2J\\u{2028}\\u{202e}\\nTRANSSHIP_ENTRY=forged\"";
     assert!(
         lines.iter().any(|line| line.contains("skipped a name that is not a valid tag") && line.ends_with(shown)),
         "{log}"

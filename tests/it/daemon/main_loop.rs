@@ -211,7 +211,7 @@ fn loop_iterates_while_another_process_locks_the_journal() {
     expect_loop_iterates(&mut daemon, &address);
     other.execute_batch("ROLLBACK").unwrap();
     daemon.wait_until("readiness", |_| http::get(&address, "/readyz").filter(|(status, _)| *status == 200));
-    let again = "the journal can be written again";
+    let again = "the journal is writable again";
     daemon.wait_until("the log line", |daemon| daemon.stderr().contains(again).then_some(()));
     daemon.wait_until("the new entry", |_| {
         Some(http::status(&address)?["entries"].as_array()?.len()).filter(|n| *n == 2)

@@ -78,7 +78,8 @@ fn push_event_copies_only_its_tag_without_listing() {
     for (seed, tag) in ["v1", "v2", "beta"].iter().enumerate() {
         images::small(Family::Oci, seed as u64).put(&scene.source, "team/app", Some(tag));
     }
-    let entries = "- {name: app, source: \"SOURCE/team/app\", target: \"TARGET/app\", tags: {include: \"v*\", at_least: 9}}\n\
+    let entries = "- {name: app, source: \"SOURCE/team/app\", target: \"TARGET/app\", tags: {include: \"v*\", \
+        at_least: 9}}\n\
                    - {name: tree, source: \"SOURCE/team/**\", target: \"TARGET/tree/**\", tags: {exclude: \"v*\"}}";
     let (mut daemon, address) = scene.start(entries);
     scene.source.log().clear();

@@ -100,7 +100,7 @@ fn clock_jump_by_a_day_runs_each_entry_once() {
     scene.clock.advance(24 * HOUR);
     scene.wait_for(&mut daemon, [4, 2]);
     let log = daemon.stderr();
-    assert_eq!(log.matches("a missed run is caught up").count(), 6, "{log}");
+    assert_eq!(log.matches("starting one run for the missed scheduled runs").count(), 6, "{log}");
     assert_eq!(log.matches(SET_BACK).count(), 1, "{log}");
     daemon.signal("TERM");
     daemon.wait(DEADLINE).expect_success();

@@ -125,7 +125,8 @@ impl Soak {
             };
             let repository = if number < 2 { "app" } else { "other" };
             entries.push(format!(
-                "- {{name: well-{number}, source: \"{source}/{repository}\", target: \"{target}\", schedule: \"{minute} * * * *\"}}"
+                "- {{name: well-{number}, source: \"{source}/{repository}\", target: \"{target}\", schedule: \
+                    \"{minute} * * * *\"}}"
             ));
         }
         for (number, (repository, rule)) in FAILING.iter().enumerate() {
@@ -136,7 +137,8 @@ impl Soak {
             };
             let rule = rule.replace("EDIT", &edit.to_string());
             entries.push(format!(
-                "- {{name: bad-{number}, source: \"{source}/{repository}\", target: \"{target}\", schedule: every 1h{rule}}}"
+                "- {{name: bad-{number}, source: \"{source}/{repository}\", target: \"{target}\", schedule: every \
+                    1h{rule}}}"
             ));
         }
         let registries = [source, target].map(|host| format!("\"{host}\": {{plain_http: true}}"));

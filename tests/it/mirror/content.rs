@@ -211,7 +211,7 @@ fn refused_referrer_is_named_counted_and_retried() {
     assert_eq!(pair.arrived("v1"), Some(image.digest()));
     assert!(output.stdout.starts_with("app: 1 copied, 1 left behind, "), "{}", output.stdout);
     let line =
-        format!("  left behind, not at {}/app: referrer {} of {}: ", pair.target.host(), sbom.digest(), image.digest());
+        format!("  not copied to {}/app: referrer {} of {}: ", pair.target.host(), sbom.digest(), image.digest());
     assert!(output.stdout.contains(&line), "{line} is not in {}", output.stdout);
     let manifests = |digest: Digest| pair.target.store().manifest("app", &digest.to_string()).is_some();
     assert!(!manifests(sbom.digest()) && manifests(other.digest()));

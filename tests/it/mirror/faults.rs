@@ -123,7 +123,7 @@ fn source_stating_a_missing_digest_moves_no_tag() {
     let lie = Digest::of(b"what nobody has");
     pair.source.set(Fault::TagDigestWrong(lie));
     let message = format!(
-        "source {}/app: reading manifest v2: the registry states {lie}, and the bytes hash to ",
+        "source {}/app: reading manifest v2: the registry states the digest {lie}, but the bytes have the digest ",
         pair.source.host()
     );
     pair.expect_nothing_to_move(&message);

@@ -340,7 +340,8 @@ fn serve_lists(body: impl Fn(&str) -> (String, String) + Send + Sync + 'static) 
                 let path = String::from_utf8_lossy(&head).split(' ').nth(1).unwrap_or_default().to_owned();
                 let (headers, body) = body(&path);
                 let head = format!(
-                    "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n{headers}\r\n",
+                    "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: \
+                        close\r\n{headers}\r\n",
                     body.len()
                 );
                 let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body.as_bytes()));

@@ -44,7 +44,8 @@ impl Interrupted {
     fn configure_chunks(&self, chunk: &str, more: &str) {
         let (from, to) = (self.source.host(), self.target.host());
         let registries = format!(
-            "\"{from}\": {{plain_http: true}}, \"{to}\": {{plain_http: true, upload: {{mode: chunked, chunk: {chunk}}}}}"
+            "\"{from}\": {{plain_http: true}}, \"{to}\": {{plain_http: true, upload: {{mode: chunked, chunk: \
+                {chunk}}}}}"
         );
         let entry = format!("- {{name: app, source: \"{from}/app\", target: \"{to}/app\", schedule: never{more}}}");
         self.site.configure_fully("status: off", &registries, &entry);
@@ -223,7 +224,7 @@ fn upload_that_cannot_resume_is_logged_with_the_reason() {
     let interrupted = Interrupted::killed();
     interrupted.change("UPDATE uploads SET stored = ?1", (STORED + 1000) as u32);
     let message = interrupted.log_of_next_run();
-    let why = format!("the registry has {STORED} bytes of the blob, which contradicts the record");
+    let why = format!("the registry has {STORED} bytes of the blob, but the journal recorded another number");
     assert!(message.contains(&why), "{message}");
 }
 

@@ -153,7 +153,8 @@ fn tag_pinned_by_one_entry_and_followed_by_another_conflicts() {
     let (source, target) = (pair.source.host(), pair.target.host());
     let entry = |name: &str, include: &str| {
         format!(
-            "- {{name: {name}, source: \"{source}/app\", target: \"{target}/app\", tags: {{include: [\"{include}\"]}}}}\n"
+            "- {{name: {name}, source: \"{source}/app\", target: \"{target}/app\", tags: {{include: \
+                [\"{include}\"]}}}}\n"
         )
     };
     let entries = [entry("pins", &format!("v1@{}", pinned.digest())), entry("follows", "v*")].concat();

@@ -46,7 +46,7 @@ impl Pair {
         let output = self.site.run(&["once"]);
         assert_eq!(output.code(), 4, "{}{}", output.stdout, output.stderr);
         let line = format!(
-            "  left behind, not at {}/app: referrer {} of {}: ",
+            "  not copied to {}/app: referrer {} of {}: ",
             self.target.host(),
             referrer.digest(),
             subject.digest()

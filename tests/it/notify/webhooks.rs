@@ -29,7 +29,8 @@ impl Scene {
     fn configure(&self, daemon: &str, entry: &str) {
         let host = self.registry.host();
         let entry = format!(
-            "- {{name: app, source: \"{host}/app\", target: \"{host}/mirror/app\", on_start: true, timeout: 30s, {entry}}}"
+            "- {{name: app, source: \"{host}/app\", target: \"{host}/mirror/app\", on_start: true, timeout: 30s, \
+                {entry}}}"
         );
         let daemon = format!("status: \"127.0.0.1:0\", {daemon}");
         self.site.configure_fully(&daemon, &format!("\"{host}\": {{plain_http: true}}"), &entry);
@@ -70,7 +71,8 @@ fn assert_signed(message: &Received, secret: &str) {
     let (_, rest) = page.split_once("```python\n").expect("the example");
     let example = rest.split_once("```").expect("its end").0;
     let script = format!(
-        "{example}\nimport sys\nheaders = dict(zip(['webhook-id', 'webhook-timestamp', 'webhook-signature'], sys.argv[2:5]))\n\
+        "{example}\nimport sys\nheaders = dict(zip(['webhook-id', 'webhook-timestamp', 'webhook-signature'], \
+            sys.argv[2:5]))\n\
          print(is_ours(sys.argv[1], headers, sys.argv[5].encode()))"
     );
     let header = |name: &str| message.headers.get(name).unwrap_or_else(|| panic!("no {name}: {message:?}")).as_str();

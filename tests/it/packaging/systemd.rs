@@ -105,7 +105,8 @@ fn daemon_notifies_systemd_of_reloads_and_loop_iterations() {
     site.configure(&[], &entry("first").replace("source", "sorce"));
     let (second, status) = manager.reload();
     assert!(second > first, "{second} is not later than {first}");
-    let refused = "the edit is refused, the previous configuration stays in force: sync.yaml:5:17: unknown key `sorce` in an entry; \
+    let refused = "the edit is refused, the previous configuration stays in force: sync.yaml:5:17: unknown key \
+        `sorce` in an entry; \
                    did you mean `source`?";
     assert!(status.starts_with(refused) && status.ends_with("; 1 entry: 0 running, 0 waiting, 0 failing"), "{status}");
     daemon.signal("HUP");

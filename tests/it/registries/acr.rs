@@ -37,7 +37,8 @@ fn azure_basic_tier_receives_64_megabytes_within_its_limits() {
     let site = Site::new();
     let (from, to) = (source.host(), target.host());
     let registries = format!(
-        "\"{from}\": {{plain_http: true}}, \"{to}\": {{plain_http: true, kind: acr, limits: {{profile: acr-basic, writes: 100/min}}, \
+        "\"{from}\": {{plain_http: true}}, \"{to}\": {{plain_http: true, kind: acr, limits: {{profile: acr-basic, \
+            writes: 100/min}}, \
          credentials: {{azure: {{imds: \"{}\"}}}}}}",
         azure.services.url("/imds")
     );

@@ -218,7 +218,8 @@ fn missing_repository_error_suggests_to_create_it() {
     pair.put(&images::small(Family::Oci, 1), "v1");
     pair.target.set(Fault::RepositoriesMustExist);
     let message = pair.refusal();
-    let way_out = "404 Not Found, NAME_UNKNOWN: name unknown; a push creates the repository only if a repository creation \
+    let way_out = "404 Not Found, NAME_UNKNOWN: name unknown; a push creates the repository only if a repository \
+        creation \
                    template applies to CREATE_ON_PUSH: create such a template, or create the repository first";
     assert!(message.ends_with(way_out), "{message}");
     images::small(Family::Oci, 2).put(&pair.target, "team/app", Some("other"));

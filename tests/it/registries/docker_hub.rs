@@ -245,7 +245,8 @@ fn docker_hub_quota_is_queried_before_the_first_pull() {
     }
     let site = Site::new();
     let registries = format!(
-        "docker.io: {{plain_http: true, proxy: \"http://{}\", credentials: {{anonymous: true}}}}, \"{}\": {{plain_http: true}}",
+        "docker.io: {{plain_http: true, proxy: \"http://{}\", credentials: {{anonymous: true}}}}, \"{}\": \
+            {{plain_http: true}}",
         hub.host(),
         target.host()
     );

@@ -134,7 +134,7 @@ fn wrong_bytes_of_a_mirror_are_discarded_and_not_rerequested() {
         2,
         "{log}"
     );
-    assert!(!log.contains("is backed off"), "{log}");
+    assert!(!log.contains("is not used for a while"), "{log}");
 }
 
 #[test]
@@ -175,7 +175,7 @@ fn unreachable_mirror_is_backed_off_and_everything_arrives() {
     let hosts = [closed.as_str(), scene.mirrors[0].host()];
     let log = scene.expect_all(scene.once_with(&hosts, ""));
     assert_eq!(scene.read_at_origin(), (0, 0));
-    let failed = log.lines().find(|line| line.contains("a mirror failed and is backed off"));
+    let failed = log.lines().find(|line| line.contains("a mirror failed: it is not used for a while"));
     assert!(failed.is_some_and(|line| line.contains(&format!(" mirror={closed}/hub rest=30s"))), "{log}");
 }
 
@@ -187,7 +187,7 @@ fn silent_mirror_costs_one_timeout_in_all() {
     let host = silent.local_addr().unwrap().to_string();
     let log = scene.expect_all(scene.once_with(&[&host], ", timeouts: {header: 1s}"));
     assert!(log.contains("no complete answer within 1s"), "{log}");
-    assert_eq!(log.matches("is backed off").count(), 1, "{log}");
+    assert_eq!(log.matches("is not used for a while").count(), 1, "{log}");
 }
 
 #[test]
@@ -250,7 +250,7 @@ fn mirror_is_accessed_with_credentials_of_its_own_host() {
     let guarded = Server::with(Setup { auth: Auth::Basic("reader".into(), "c4nary".into()), ..Setup::default() });
     scene.images.iter().for_each(|image| image.put(&guarded, "hub/app", None));
     let log = scene.expect_all(scene.once_with(&[guarded.host()], ""));
-    let failed = log.lines().find(|line| line.contains("a mirror failed and is backed off"));
+    let failed = log.lines().find(|line| line.contains("a mirror failed: it is not used for a while"));
     let message = format!(" mirror={}/hub/app ", guarded.host());
     assert!(failed.is_some_and(|line| line.contains(&message)) && log.contains(NO_CREDENTIALS), "{log}");
     assert_eq!(scene.read_at_origin().0, 9);

@@ -128,7 +128,10 @@ fn run(row: &Row) -> BTreeMap<u16, Outcome> {
             format!("- {{name: s{status}, source: \"{source}/**\", target: \"{target}/**\"}}")
         } else {
             let to = target_repository(row);
-            format!("- {{name: s{status}, source: \"{source}/{REPOSITORY}\", target: \"{target}/{to}\", tags: {{include: [v1]}}}}")
+            format!(
+                "- {{name: s{status}, source: \"{source}/{REPOSITORY}\", target: \"{target}/{to}\", tags: \
+                {{include: [v1]}}}}"
+            )
         });
     }
     site.configure_fully("status: off, entries_at_once: 64", &registries.join(", "), &entries.join("\n"));

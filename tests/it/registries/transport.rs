@@ -159,7 +159,8 @@ fn disabled_verification_connects_and_warns_at_each_start() {
     let insecure = "{tls: {insecure_skip_verify: true}}";
     let output = scene.tags(&host, insecure).expect_success();
     assert!(output.stdout.contains("v1"), "{}", output.stdout);
-    let warning = "the certificate of the server is not verified (tls.insecure_skip_verify): anyone on the network path \
+    let warning = "the certificate of the server is not verified (tls.insecure_skip_verify): anyone on the network \
+        path \
                    can read the credentials and change the images";
     assert!(output.stderr.contains(warning) && output.stderr.contains(&host), "{}", output.stderr);
     for args in [&["once"][..], &["check"]] {

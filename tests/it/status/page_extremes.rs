@@ -36,7 +36,8 @@ fn hostile_texts_do_not_run_reverse_or_displace_content() {
     let mut hostile = entry(HOSTILE, Some(HOSTILE));
     hostile["source"] = HOSTILE.into();
     let served = serve(state(&json!({
-        "entries": [hostile, entry("endless", Some(&endless)), entry("unbroken", Some(&unbroken)), entry("python-base", None)],
+        "entries": [hostile, entry("endless", Some(&endless)), entry("unbroken", Some(&unbroken)),
+        entry("python-base", None)],
         "recent_failures": [
             {"entry": HOSTILE, "run": 7, "outcome": "failed", "ended": ago(3), "problems": [HOSTILE]},
             {"entry": "unbroken", "run": 7, "outcome": "failed", "ended": ago(3), "problems": [unbroken]},
@@ -71,14 +72,17 @@ fn exhausted_quota_is_visible_and_thousand_entries_are_paged() {
     entries[0]["deferred_until"] = json!(ago(-50));
     let quota = |registry: &str, remaining: u64| {
         json!({
-            "registry": registry, "identity": "mirror-bot", "limit": 200, "window_seconds": 21600, "remaining": remaining,
+            "registry": registry, "identity": "mirror-bot", "limit": 200, "window_seconds": 21600,
+            "remaining": remaining,
             "reserved": 20, "reported": ago(1),
         })
     };
     let registry = json!({
         "registry": "docker.io", "identities": ["mirror-bot"], "in_flight": 2,
-        "limits": {"concurrent": 4, "concurrent_at_most": 16, "rates": [{"of": "reads", "count": 600, "per_seconds": 60}], "bandwidth": null},
-        "paused_until": ago(-2), "throttled_seconds": 125.0, "requests": 41_000, "bytes_in": 5_000_000_000_u64, "bytes_out": 0,
+        "limits": {"concurrent": 4, "concurrent_at_most": 16, "rates": [{"of": "reads", "count": 600,
+        "per_seconds": 60}], "bandwidth": null},
+        "paused_until": ago(-2), "throttled_seconds": 125.0, "requests": 41_000, "bytes_in": 5_000_000_000_u64,
+        "bytes_out": 0,
     });
     let quotas = [quota("docker.io", 12), quota("quay.example", 180), quota("low.example", 31)];
     let served = serve(state(&json!({"entries": entries, "quotas": quotas, "registries": [registry]})));

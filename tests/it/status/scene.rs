@@ -130,10 +130,13 @@ pub fn entry(name: &str, failed: Option<&str>) -> Value {
         "entry": name, "source": format!("docker.io/library/{name}"), "targets": [format!("prod.example/cache/{name}")],
         "schedule": "0 3 * * *", "timezone": "Europe/Berlin", "next_firing": ago(-90), "running": null,
         "last_run": {
-            "run": 7, "outcome": if failed.is_some() { "failed" } else { "succeeded" }, "started": ago(4), "ended": ago(3),
-            "counts": counts(u64::from(failed.is_some())), "bytes": 4096, "problems": failed.into_iter().collect::<Vec<_>>(),
+            "run": 7, "outcome": if failed.is_some() { "failed" } else { "succeeded" }, "started": ago(4),
+            "ended": ago(3),
+            "counts": counts(u64::from(failed.is_some())), "bytes": 4096,
+            "problems": failed.into_iter().collect::<Vec<_>>(),
         },
-        "last_success": ago(300), "last_failure": failed.map(|_| ago(3)), "failures": if failed.is_some() { 4 } else { 0 },
+        "last_success": ago(300), "last_failure": failed.map(|_| ago(3)),
+        "failures": if failed.is_some() { 4 } else { 0 },
     })
 }
 

@@ -154,7 +154,7 @@ impl Running {
     pub fn port(&mut self, name: &str) -> String {
         self.wait_until(name, |daemon| {
             let log = daemon.stderr();
-            let (_, rest) = log.split_once(&format!("{name} answers address="))?;
+            let (_, rest) = log.split_once(&format!("{name} listens address="))?;
             rest.split_whitespace().next().map(str::to_owned)
         })
     }

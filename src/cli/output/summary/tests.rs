@@ -90,12 +90,12 @@ fn left_behind_referrer_is_counted_named_and_exits_with_4() {
     let left_behind = vec![LeftBehindReport { target: "prod.example/python".into(), left }];
     let short = RunReport { left_behind, ..report(RunOutcome::Succeeded, vec![unchanged("3.12")]) };
     let expected = format!(
-        "python: 1 unchanged, 1 left behind, 0 B sent in 3.2s\n  left behind, not at prod.example/python: \
+        "python: 1 unchanged, 1 left behind, 0 B sent in 3.2s\n  not copied to prod.example/python: \
              referrer {referrer} of {subject}: target prod.example/python: writing manifest: 413\n"
     );
     assert_eq!(printed(&short), expected);
     assert!(
-        short.has_no_failure() && short.first_problem().is_some_and(|problem| problem.starts_with("left behind, "))
+        short.has_no_failure() && short.first_problem().is_some_and(|problem| problem.starts_with("not copied to "))
     );
     assert_eq!(exit(&[short]), Exit::Withheld);
 }

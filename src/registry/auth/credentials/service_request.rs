@@ -139,7 +139,7 @@ impl CloudAnswer {
     /// Returns the body as JSON.
     pub(super) fn json<T: DeserializeOwned>(&self) -> Result<T, AuthError> {
         // The error omits the parser's reason, because the reason could quote a token.
-        serde_json::from_slice(&self.body).map_err(|_| self.unusable("with something other than a token"))
+        serde_json::from_slice(&self.body).map_err(|_| self.unusable("without a token"))
     }
 
     /// Returns the body as text.

@@ -147,8 +147,8 @@ impl KeySearch<'_> {
             }
             if roles.len() > MAX_PROFILES {
                 return Err(AuthError::denied(format!(
-                    "the chain of source profiles with the AWS profile {name} is a circle, or longer than \
-                     {MAX_PROFILES} profiles"
+                    "the `source_profile` chain of the AWS profile {name} has a cycle or more than {MAX_PROFILES} \
+                        profiles"
                 )));
             }
         };
