@@ -19,7 +19,8 @@ fn headers(name: HeaderName, data: &[u8]) -> Option<HeaderMap> {
     Some(HeaderMap::from_iter([(name, value)]))
 }
 
-/// Parses a `Link` header. Asserts that the URL of the next page is new and belongs to the same registry.
+/// Parses a `Link` header. Asserts that the URL of the next page differs from the URL of the current page, and has the
+/// same origin.
 pub(crate) fn link(data: &[u8]) {
     let Some(headers) = headers(LINK, data) else { return };
     let page: Url = "https://registry.example.com/v2/a/tags/list?n=2".parse().expect("an address");
@@ -42,8 +43,8 @@ pub(crate) fn challenge(data: &[u8]) {
     }
 }
 
-/// Parses a `Content-Range` header of a blob, and a `Range` header of an upload session. Asserts that the number of
-/// stored bytes is never zero.
+/// Parses `data` as a `Content-Range` header of a blob, and as a `Range` header of an upload session. Asserts that a
+/// valid `Range` header never states zero stored bytes.
 pub(crate) fn range(data: &[u8]) {
     if let Ok(text) = std::str::from_utf8(data) {
         blobs::first_byte(text);
@@ -63,7 +64,7 @@ pub(crate) fn retry_after(data: &[u8]) {
     }
 }
 
-/// Parses a page of a tag list, in the format of the specification and in the format of Azure.
+/// Parses `data` as a page of a tag list: in the format of the specification, and in the format of Azure.
 pub(crate) fn tag_page(data: &[u8]) {
     for entries in tags::read_every_form(data).into_iter().flatten() {
         assert!(entries <= data.len(), "a page has more names than bytes");

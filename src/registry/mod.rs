@@ -6,15 +6,15 @@
 //! The folders are layers. A test enforces that each folder imports only folders with a smaller number:
 //!
 //! 1. `flavor`: differences between registries.
-//! 2. `options`: settings of an operator.
+//! 2. `options`: settings of the operator, such as credentials and limits.
 //! 3. `limits`: concurrency, rates, bandwidth, pull quota, counters.
-//! 4. `http`: connections, redirects, time limits and retries. `http::sender::Sender` adds no credentials.
-//! 5. `auth`: credentials, tokens, and responses to challenges.
-//! 6. `learned`: facts that the client learned from the responses of a registry.
-//! 7. `client`: [`Registry`] and [`Repository`]; the endpoints add methods to both.
+//! 4. `http`: connections, redirects, time limits and retries. This layer does not choose the credentials of a request.
+//! 5. `auth`: credentials, tokens, and the handling of authentication challenges.
+//! 6. `learned`: facts about a registry that the client learned from the registry's responses.
+//! 7. `client`: [`Registry`] and [`Repository`]. The folders `api` and `upload` add methods to these types.
 //! 8. `api`: the endpoints.
 //! 9. `upload`: uploads of blobs.
-//! 10. `mirrors`: reads of a repository through its mirrors.
+//! 10. `mirrors`: reads from the mirrors of a repository.
 
 mod api;
 mod auth;

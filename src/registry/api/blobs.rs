@@ -1,8 +1,9 @@
 //! Lookup of blobs, and reads of blobs from any offset (distribution-spec, "Pulling blobs"). The caller of a read
 //! verifies the digest of the bytes.
 //!
-//! The status of a HEAD response shows if the registry has the blob. Some registries and proxies state a wrong length
-//! or no length. If the stated length contradicts the descriptor, the client checks the length by a GET.
+//! The client looks up a blob with a HEAD request. The status of the response shows whether the registry has the blob.
+//! Some registries and proxies state a wrong length. If the stated length differs from the length in the descriptor,
+//! the client checks the length with a GET request.
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
@@ -26,13 +27,13 @@ use crate::store::{ByteStream, ErrorKind, Step, StoreError};
 pub(crate) enum Looked {
     Absent,
     Present,
-    /// The registry has the blob with this length, in bytes. The descriptor states another length.
+    /// The registry has the blob, but not with the length in the descriptor. The value is the stored length in bytes.
     OtherLength(u64),
 }
 
 impl Repository {
-    /// Returns true if the registry has the blob with the right length. A blob with another length counts as absent, so
-    /// the caller uploads the blob again.
+    /// Returns true if the registry has the blob with the length in the descriptor. If the stored length is different,
+    /// logs a warning and returns false, so the caller uploads the blob again.
     pub(crate) async fn head_blob(&self, blob: &Descriptor) -> Result<bool, StoreError> {
         Ok(match self.look_for_blob(blob).await? {
             Looked::Absent => false,
@@ -44,11 +45,11 @@ impl Repository {
         })
     }
 
-    /// Queries the registry for a blob. Special cases:
+    /// Looks up a blob at the registry.
     ///
-    /// - If the registry denies the lookup in a repository that this program writes to, the blob counts as absent. Some
-    ///   registries deny reads in a repository that does not exist yet.
-    /// - A redirect to a storage service means that the registry has the blob.
+    /// - If the registry denies the lookup, and the repository is a target, returns [`Looked::Absent`]. Some registries
+    ///   deny reads in a repository that does not exist yet.
+    /// - If the registry redirects the lookup to a storage service, returns [`Looked::Present`].
     ///
     /// # Errors
     /// Returns an error if the response does not show whether the registry has the blob.
@@ -87,8 +88,9 @@ impl Repository {
         }
     }
 
-    /// Checks the length of a blob by a GET. `stated` is the length in the HEAD response, which contradicts the
-    /// descriptor. If the GET states no length, the blob counts as absent, so the caller uploads the blob again.
+    /// Checks the length of a blob with a GET request. `stated` is the length in the HEAD response, which differs from
+    /// the length in the descriptor. If the GET response states no length, returns [`Looked::Absent`], so the caller
+    /// uploads the blob again.
     async fn check_length(&self, blob: &Descriptor, stated: u64) -> Looked {
         match self.length_by_get(blob).await {
             Some(stored) if stored == blob.size => {
@@ -106,7 +108,7 @@ impl Repository {
         }
     }
 
-    /// Logs that the registry has a blob with a wrong length.
+    /// Logs that the registry has a blob with a wrong length, and records the wrong length for the upload strategy.
     pub(crate) fn record_wrong_length(&self, blob: &Descriptor, stored: u64) {
         tracing::warn!(
             place = %self.place, blob = %blob.digest, stored, wanted = blob.size,
@@ -115,8 +117,8 @@ impl Repository {
         self.registry.facts().upload_strategy.record_wrong_length();
     }
 
-    /// Queries the registry for the length of a blob that was just uploaded. Returns `None` if the registry states no
-    /// length, or if a request fails.
+    /// Queries the length of a blob that the caller has just uploaded. Returns `None` if the registry states no length,
+    /// or if a request fails.
     pub(crate) async fn stored_length(&self, blob: &Descriptor) -> Option<u64> {
         let context = self.context(Step::FindBlob, blob.digest);
         let url = self.url(&context, &format!("blobs/{}", blob.digest)).ok()?;
@@ -127,7 +129,8 @@ impl Repository {
         if stated == blob.size { Some(stated) } else { self.length_by_get(blob).await }
     }
 
-    /// Requests the first byte of a blob by GET. Returns the length of the whole blob that the response states.
+    /// Requests the first byte of a blob with a GET request. Returns the length of the whole blob, which the response
+    /// states.
     pub(crate) async fn length_by_get(&self, blob: &Descriptor) -> Option<u64> {
         let context = self.context(Step::FindBlob, blob.digest);
         let url = self.url(&context, &format!("blobs/{}", blob.digest)).ok()?;
@@ -144,8 +147,8 @@ impl Repository {
         }
     }
 
-    /// Returns the bytes of a blob from `offset` to the end. If the registry refuses the range, or sends another range,
-    /// this method reads the whole blob and drops the bytes before `offset`.
+    /// Returns the bytes of a blob from `offset` to the end. If the registry refuses the range, or sends a range that
+    /// does not start at `offset`, reads the whole blob and drops the bytes before `offset`.
     pub(crate) async fn get_blob(&self, blob: &Descriptor, offset: u64) -> Result<ByteStream, StoreError> {
         if offset > 0 && offset >= blob.size {
             return Ok(stream::empty().boxed());
@@ -165,7 +168,7 @@ impl Repository {
         }
         let skip = match answer.status {
             StatusCode::PARTIAL_CONTENT if starts_at(&answer, offset) => 0,
-            // The response contains the whole blob: the registry ignored the range, or the request had no range.
+            // The response contains the whole blob, because the registry ignored the range or the request had no range.
             status if status.is_success() && starts_at(&answer, 0) => offset,
             status if status.is_success() => {
                 return Err(context.error(ErrorKind::Invalid, range_mismatch(&answer, offset)));
@@ -195,8 +198,8 @@ fn length(answer: &Response) -> Option<u64> {
     answer.header(&CONTENT_LENGTH)?.trim().parse().ok()
 }
 
-/// Returns true if the header `Content-Range` states that the bytes of a response start at `offset`, or if the header
-/// is missing.
+/// Returns true if the header `Content-Range` is missing, or if the header states `offset` as the first byte of the
+/// response.
 fn starts_at(answer: &Response, offset: u64) -> bool {
     let Some(range) = answer.header(&CONTENT_RANGE) else { return true };
     first_byte(range) == Some(offset)
@@ -212,17 +215,17 @@ pub(crate) fn first_byte(range: &str) -> Option<u64> {
     range.trim().strip_prefix("bytes")?.trim().split('-').next()?.parse().ok()
 }
 
-/// Read of a blob in progress.
+/// Read of a blob in progress, which yields the bytes from the requested offset on.
 struct BlobRead {
     context: Context,
     body: BlobBody,
-    /// Number of bytes to drop before the first wanted byte.
+    /// Number of bytes that the read still drops before the requested offset.
     skip: u64,
-    /// Offset of the next wanted byte in the blob.
+    /// Offset in the blob of the next byte that the read yields.
     offset: u64,
     /// Number of received bytes, including the dropped bytes.
     received: u64,
-    /// Time at which the last wanted bytes were received.
+    /// Time of the last yielded bytes, or else the start of the read.
     last_received: Instant,
 }
 

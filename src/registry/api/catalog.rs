@@ -1,4 +1,5 @@
-//! Repository catalog (`_catalog`): an extension that many registries lack or restrict to administrators.
+//! Listing of all repositories of a registry (`/v2/_catalog`). Many registries do not have this endpoint, or allow only
+//! administrators to use this endpoint.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -33,15 +34,16 @@ struct Walk {
     pages: Pages,
     /// URL of the next page; `None` after the last page.
     next: Option<Url>,
-    /// All names that the catalog has listed so far.
+    /// All valid names in the pages that the client has read.
     seen: HashSet<RepositoryName>,
     /// Number of names that are not valid repository names.
     unusable: usize,
 }
 
 impl Registry {
-    /// Returns the names of all repositories that the catalog lists, page by page. The stream skips invalid names with
-    /// a warning. The stream yields an error if the registry has no catalog, or denies the catalog to this identity.
+    /// Returns the names of all repositories of the registry. The client requests the list page by page. The stream
+    /// skips invalid names with a warning. If the registry has no catalog, or denies access to the catalog, the stream
+    /// yields an error.
     pub fn catalog(self: &Arc<Self>) -> BoxStream<'static, Result<RepositoryName, StoreError>> {
         let context = self.context(Step::ListRepositories);
         if !self.flavor().has_catalog {
@@ -71,8 +73,8 @@ impl Registry {
         url: Url,
         walk: &mut Walk,
     ) -> Result<Vec<RepositoryName>, StoreError> {
-        // The request always has credentials. To an anonymous client, a registry may list only some of the
-        // repositories, without any notice (project-zot/zot#3869).
+        // The request always has credentials. A registry may list only some of the repositories to an anonymous client,
+        // without an error (project-zot/zot#3869).
         let request = |url| {
             RegistryRequest::read(Method::GET, url, Scopes::catalog())
                 .expects(Expects::Small(MAX_PAGE))
@@ -107,7 +109,7 @@ impl Registry {
     }
 }
 
-/// Reads the names of one page.
+/// Parses the names of one page.
 pub(crate) fn read_names(bytes: &[u8]) -> serde_json::Result<Names> {
     serde_json::from_slice(bytes).map(|catalog: Catalog| catalog.repositories)
 }

@@ -27,35 +27,35 @@ use crate::store::{ErrorKind, Step, StoreError};
 /// Path of the API's root. The response shows the authentication scheme that the registry requires.
 const API: &str = "/v2/";
 
-/// Maximum number of reported headers about limits.
+/// Maximum number of headers in [`StatedLimits`].
 const MAX_STATED: usize = 12;
 
-/// Limits that a registry states: header values by header name.
+/// Rate limits that a registry states in response headers. The key is the name of the header.
 pub type StatedLimits = BTreeMap<String, String>;
 
-/// Response of a registry to a new connection.
+/// Result of [`Registry::greet`]: facts from the first connection to a registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Greeting {
     /// HTTP version of the connection: `HTTP/1.1` or `HTTP/2.0`.
     pub version: String,
-    /// Proxy in front of the registry.
+    /// Proxy between the client and the registry; `None` without a proxy.
     pub proxy: Option<String>,
     /// Evidence that the server is the registry.
     pub proof: Proof,
     /// Authentication scheme that the registry requires.
     pub scheme: Scheme,
-    /// Limits that the registry states.
+    /// Rate limits that the registry states.
     pub limits: StatedLimits,
 }
 
 /// Evidence of the server's identity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Proof {
-    /// No evidence: plain HTTP.
+    /// No evidence, because the connection uses plain HTTP.
     None,
-    /// No evidence: TLS with `insecure_skip_verify`.
+    /// No evidence, because `insecure_skip_verify` disables the verification of the certificate.
     Unverified,
-    /// Certificate with this expiry time; `None` if the expiry time cannot be read.
+    /// Verified certificate with this expiry time; `None` if the client cannot read the expiry time.
     Certificate(Option<DateTime<Utc>>),
 }
 
@@ -66,7 +66,7 @@ pub enum Scheme {
     Nothing,
     /// User name and password.
     Basic,
-    /// Token of the service at this URL.
+    /// Token from the token service at this URL.
     Bearer(String),
 }
 
@@ -77,17 +77,18 @@ pub enum AcceptedIdentity {
     Anonymous,
     /// User of this name.
     As(String),
-    /// Unproven identity: the registry accepted the configured credentials, but may accept every request.
+    /// Unproven identity. The registry accepted a request with the configured credentials, but may also accept requests
+    /// without credentials.
     NotRequested,
-    /// Holder of an identity token that the client has not sent yet. Later requests to repositories show if the
-    /// registry accepts the token.
+    /// Identity token that the client has not sent yet. Later requests to repositories show whether the registry
+    /// accepts the identity token.
     Unknown(String),
 }
 
 /// Error of a login check.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum LoginError {
-    /// The client cannot read the credentials from their source. The registry received no credentials.
+    /// The client cannot read the credentials from the configured source. The registry received no credentials.
     #[error(transparent)]
     Source(StoreError),
     /// The registry, or its token service, refuses the credentials or does not respond.
@@ -95,12 +96,12 @@ pub enum LoginError {
     Registry(StoreError),
 }
 
-/// Result of a read from a repository.
+/// Result of a check of read access to a repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Readable {
     /// True if the repository exists. Many registries create a missing repository at the first push.
     pub exists: bool,
-    /// Limits that the registry states.
+    /// Rate limits that the registry states.
     pub limits: StatedLimits,
 }
 
@@ -108,8 +109,11 @@ impl Registry {
     /// Connects to the registry, and requests the root of the API once, without credentials.
     ///
     /// # Errors
-    /// Returns an error if the server does not respond, or if the response does not come from a registry or reports a
-    /// failure.
+    /// Returns an error in these cases:
+    ///
+    /// - The server does not respond.
+    /// - The response does not come from a registry, or reports a failure.
+    /// - The registry requires an unsupported authentication scheme.
     pub async fn greet(&self) -> Result<Greeting, StoreError> {
         let context = self.context(Step::Connect);
         let sender = self.sender();
@@ -126,15 +130,15 @@ impl Registry {
         Ok(Greeting { version, proxy: sender.proxy_to(&examined.head.url), proof, scheme, limits })
     }
 
-    /// Sends the credentials to the registry, even if the registry accepts anonymous requests. A success alone proves
-    /// nothing: see [`Registry::has_proven_login`].
+    /// Sends the credentials to the registry, even if the registry accepts anonymous requests. `Ok` alone does not
+    /// prove that the registry checked the credentials: see [`Registry::has_proven_login`].
     ///
-    /// If `tries_follow` is true, the caller sends requests to repositories afterwards. An identity token is then not
-    /// sent, because some token services issue no access token without a scope.
+    /// If `tries_follow` is true, the caller will send requests to repositories afterwards. In this case, the method
+    /// does not send an identity token. Some token services issue no access token for a request without a scope.
     ///
     /// # Errors
-    /// Returns a [`LoginError`] if the client cannot read the credentials, or if the registry or its token service
-    /// refuses the credentials or does not respond.
+    /// Returns a [`LoginError`] if the client cannot read the credentials, if the registry or its token service refuses
+    /// the credentials, or if the registry or its token service does not respond.
     pub async fn log_in(&self, tries_follow: bool) -> Result<AcceptedIdentity, LoginError> {
         let context = self.context(Step::Connect);
         let login = self.authenticator().read_login().await;
@@ -158,7 +162,7 @@ impl Registry {
     /// Returns true if one of these events has proved that the registry, or its token service, accepts the credentials:
     ///
     /// - The registry required credentials, and accepted the configured credentials.
-    /// - The registry refused a request without credentials, and granted the same request with credentials.
+    /// - The registry refused a request without credentials, and accepted the same request with credentials.
     #[must_use]
     pub fn has_proven_login(&self) -> bool {
         self.authenticator().is_proven()
@@ -226,10 +230,10 @@ impl Registry {
 }
 
 impl Repository {
-    /// Checks read access: lists tags, and requests one of the tags by HEAD. No registry counts a HEAD as a pull.
+    /// Checks read access: lists tags, and requests one of the tags with a HEAD request.
     ///
     /// # Errors
-    /// Returns an error if the registry denies access, or if access cannot be determined.
+    /// Returns an error if the registry denies access, or if the client cannot determine the access.
     pub async fn check_pull(&self) -> Result<Readable, StoreError> {
         let context = self.context(Step::ListTags, "");
         let url = self.url(&context, "tags/list?n=1")?;
@@ -256,11 +260,12 @@ impl Repository {
         Ok(Readable { exists: true, limits })
     }
 
-    /// Requests the tags without credentials, once. Returns true if the registry refuses the request, and records that
-    /// the login is proven.
+    /// Requests the tag list once without credentials. If the registry refuses the request, records that the login is
+    /// proven, and returns true.
     ///
-    /// The caller has read the repository with credentials before. A registry that ignores credentials would grant both
-    /// requests, so the refusal proves that the registry accepted the credentials. A failed request proves nothing.
+    /// Before this call, the caller must have read the repository with credentials. A registry that ignores credentials
+    /// would also accept the request without credentials. A refusal therefore proves that the registry checked the
+    /// credentials.
     pub async fn proves_login(&self) -> bool {
         let context = self.context(Step::ListTags, "");
         let Ok(url) = self.url(&context, "tags/list?n=1") else { return false };
@@ -287,7 +292,7 @@ fn first_tag(listed: &Response) -> serde_json::Result<Option<Tag>> {
     Ok(list.tags.unwrap_or_default().iter().find_map(|tag| tag.parse().ok()))
 }
 
-/// Returns the headers about limits: `ratelimit-limit`, `x-ratelimit-remaining`, `retry-after`, …
+/// Returns the headers that state rate limits, such as `ratelimit-limit`, `x-ratelimit-remaining` and `retry-after`.
 fn stated_limits(headers: &HeaderMap) -> StatedLimits {
     let is_limit =
         |name: &str| name.contains("ratelimit") || name.contains("rate-limit") || name == RETRY_AFTER.as_str();
@@ -296,9 +301,9 @@ fn stated_limits(headers: &HeaderMap) -> StatedLimits {
     found.filter_map(|(name, value)| Some((name.as_str().to_owned(), text(value)?))).take(MAX_STATED).collect()
 }
 
-/// Returns the expiry time of a certificate. The TLS library has no parser for the expiry time. This function verifies
-/// the certificate as of the year 10000: the verification fails, and the error contains the expiry time. The library
-/// checks the expiry before the signature, so the empty list of trusted roots has no effect.
+/// Returns the expiry time of a certificate. The TLS library reports the expiry time only in the error for an expired
+/// certificate. To get this error, the function verifies the certificate with the year 10000 as the current time. The
+/// library checks the expiry before the signature, so the empty list of trusted roots has no effect.
 fn certificate_end(certificate: &[u8]) -> Option<DateTime<Utc>> {
     const YEAR_10000: u64 = 253_402_300_800;
     let der = CertificateDer::from(certificate);

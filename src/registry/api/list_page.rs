@@ -11,10 +11,10 @@ use crate::registry::http::response::Response;
 use crate::store::StoreError;
 
 impl Registry {
-    /// Requests one page of a list of names. Returns the response and the URL of its request. If the registry refuses
-    /// the page size, the client requests this page, and all later pages, without a size.
+    /// Requests one page of a list of names. Returns the response and the URL of the last request. If the registry
+    /// refuses the page size, the client requests this page, and all later pages, without a page size.
     ///
-    /// Returns `None`, with a warning, if both conditions are true:
+    /// Logs a warning and returns `None` if both conditions are true:
     ///
     /// - The previous page was full and had no link to a next page.
     /// - The registry refuses the request for the names after the previous page.

@@ -1,6 +1,6 @@
 //! Manifest requests (distribution-spec, "Pulling manifests", "Pushing Manifests", "Deleting Manifests"): lookup, read,
-//! write and delete. The client never changes the bytes of a manifest, and compares their digest with the digest that
-//! the registry states.
+//! write and delete. The client never changes the bytes of a manifest. The client compares the digest of the bytes with
+//! the digest that the registry states.
 
 use futures_util::future::try_join_all;
 use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
@@ -18,13 +18,15 @@ use crate::registry::http::retry::Operation;
 use crate::registry::limits::pull_quota::Reads;
 use crate::store::{ErrorKind, ReferrerLink, Step, StoreError};
 
-/// Maximum number of repeated writes of a manifest while a replica may lag. The pauses rise from 0.25 to 4 seconds.
+/// Maximum number of repeated writes of one manifest if a replica of the registry lags. The pauses before the writes
+/// rise from 0.25 to 4 seconds.
 const REPLICA_PAUSES: u32 = 5;
 
 const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 
 impl Repository {
-    /// Resolves a reference by HEAD. Uses GET only if the registry's response to the HEAD is incomplete.
+    /// Returns the descriptor of a manifest; `None` if the manifest does not exist. Sends a HEAD request. If the
+    /// registry does not support HEAD, or if the response lacks a required header, the client sends a GET request.
     pub(crate) async fn head_manifest(&self, reference: &ManifestRef) -> Result<Option<Descriptor>, StoreError> {
         let context = self.context(Step::Resolve, reference);
         let answer = self.registry.send(&context, self.manifest_call(&context, Method::HEAD, reference)?).await?;
@@ -75,8 +77,8 @@ impl Repository {
         reference: &ManifestRef,
     ) -> Result<RegistryRequest, StoreError> {
         let url = self.url(context, &format!("manifests/{reference}"))?;
-        // Some registries answer 404 if the request does not accept the type of the manifest. With `*/*`, these
-        // registries also return a manifest of an unknown type, and an error can name the type.
+        // Some registries answer 404 if the request does not accept the media type of the manifest. With `*/*`, these
+        // registries return a manifest of any media type.
         let accepted = HeaderValue::from_str(&format!("{}, */*", MediaType::ACCEPTED.join(", ")));
         let accepted = accepted.map_err(|error| context.error(ErrorKind::Invalid, error))?;
         let reads = match reference {
@@ -125,9 +127,9 @@ impl Repository {
         Ok(referrer_link(manifest, answer.headers.contains_key(OCI_SUBJECT)))
     }
 
-    /// Confirms a write by a lookup, after a success response that has no digest and a status different from 201
-    /// (distribution-spec, "Pushing Manifests"). Such a response may come from a proxy. If the lookup fails, the write
-    /// counts as a success, with a warning.
+    /// Looks up a manifest after a write. The caller uses this check if the response to the write has no digest, and a
+    /// success status different from 201 (distribution-spec, "Pushing Manifests"). A proxy may have sent this response.
+    /// If the lookup fails, logs a warning and returns `Ok`.
     async fn verify_written(
         &self,
         context: &Context,
@@ -167,8 +169,8 @@ impl Repository {
         self.registry.send(context, call).await
     }
 
-    /// Returns true if the registry refused a manifest because of missing content, although the registry has the
-    /// content. A replica may have sent the refusal before the replica received the content from another replica.
+    /// Returns true if the registry refused a manifest because of missing content, but has the content. The replica
+    /// that refused the manifest may not have received the content yet from another replica.
     async fn is_replica_lagging(&self, context: &Context, manifest: &Manifest, answer: &Response) -> bool {
         let lacks = self.registry.flavor().replicas_lag
             && !answer.status.is_success()
@@ -183,15 +185,16 @@ impl Repository {
         found.is_ok_and(|found| found.into_iter().all(|found| found))
     }
 
-    /// Returns true if the registry has a child of an index. If the type of the child is unknown, the method looks up
-    /// both a manifest and a blob.
+    /// Returns true if the registry has a child of an index. If the type of the child is unknown, looks up the child as
+    /// a manifest, and then as a blob.
     async fn has_child(&self, child: &Descriptor) -> Result<bool, StoreError> {
         let is_manifest = self.head_manifest(&child.digest.into()).await?.is_some();
         Ok(is_manifest || (child.kind() == ContentKind::Unknown && self.head_blob(child).await?))
     }
 
-    /// Returns true if the registry refused to write a tag that already points at this manifest. Amazon ECR refuses to
-    /// write an immutable tag again, even with the same digest. A retry after a lost response is such a second write.
+    /// Returns true if the registry refused to write a tag that already points at this manifest. Amazon ECR refuses a
+    /// second write of an immutable tag, even with the same digest. If the response to the first write was lost, the
+    /// client has sent a second write.
     async fn is_tag_current(&self, manifest: &Manifest, reference: &ManifestRef, status: StatusCode) -> bool {
         let is_refusal = matches!(status.as_u16(), 400 | 403 | 409 | 412);
         if !is_refusal || matches!(reference, ManifestRef::Digest(_)) {
@@ -253,8 +256,8 @@ fn descriptor_from_head(
 /// Reads the manifest in a response, and hashes the bytes.
 ///
 /// # Errors
-/// [`ErrorKind::Corrupt`] if the hash differs from the requested digest, or from the digest that the registry states
-/// for a tag.
+/// [`ErrorKind::Corrupt`] if the hash differs from the requested digest. For a request by tag: if the hash differs from
+/// the digest that the registry states.
 fn manifest_from_get(context: &Context, reference: &ManifestRef, answer: &Response) -> Result<Manifest, StoreError> {
     let stated = answer.content_digest();
     let media_type = answer.header(&CONTENT_TYPE).map(MediaType::new);

@@ -25,7 +25,7 @@ pub(crate) struct ReferrerList {
 struct Body {
     schema_version: Option<IgnoredAny>,
     manifests: Option<ReferrerList>,
-    /// Fields of images and artifacts. A list has none of these fields.
+    /// This field and the next three fields are in images and artifacts, but not in a list.
     config: Option<IgnoredAny>,
     layers: Option<IgnoredAny>,
     blobs: Option<IgnoredAny>,
@@ -33,8 +33,8 @@ struct Body {
 }
 
 impl ReferrerList {
-    /// Parses a list. `manifests` may be `null`, because programs in Go write an empty list as `null`. `manifests` may
-    /// be missing if the other fields identify an index.
+    /// Parses a list. If `manifests` is missing or `null`, and the content is an index, the list is empty. Programs in
+    /// Go write an empty list as `null`.
     pub(crate) fn read(json: &[u8]) -> Result<Self, String> {
         let body: Body = serde_json::from_slice(json).map_err(|error| format!("the list cannot be read: {error}"))?;
         match body {
@@ -46,7 +46,7 @@ impl ReferrerList {
         }
     }
 
-    /// Returns the reason why the list may be incomplete.
+    /// Returns the reason why the list may be incomplete; `None` if the list is complete.
     pub(crate) fn doubt(&self) -> Option<String> {
         (self.unreadable > 0).then(|| format!("{} entries of the list have no readable digest", self.unreadable))
     }

@@ -1,5 +1,5 @@
-//! Listing of the referrers of a manifest (distribution-spec, "Listing Referrers"): by the API if the registry has it,
-//! otherwise by the fallback tag (`referrers_tag.rs`).
+//! Listing of the referrers of a manifest (distribution-spec, "Listing Referrers"). The client queries the referrers
+//! API. If the registry does not have the API, the client reads the list under the fallback tag (`referrers_tag.rs`).
 
 use http::header::ACCEPT;
 use http::{HeaderValue, Method};
@@ -17,19 +17,19 @@ use crate::registry::http::response::Response;
 use crate::registry::learned::referrers_api::ReferrersApi;
 use crate::store::{ErrorKind, Listed, Referrers, Step, StoreError};
 
-/// Maximum size of all pages of one list, in bytes.
+/// Maximum total size of the pages of one list, in bytes.
 const MAX_LIST: usize = 4 * MAX_PAGE;
 
-/// Outcome of the query of the referrers API for a subject.
+/// Outcome of a query of the referrers API for one subject.
 enum ApiOutcome {
     /// The API listed the referrers.
     Listed(ReferrerList),
     /// The registry does not have the API.
     NoApi,
-    /// The referrers could not be determined.
+    /// The query failed, so the referrers are unknown.
     Unknown(StoreError),
-    /// The registry answered with a success status, but without a list. The registry may have the API, so the list
-    /// under the fallback tag may be incomplete.
+    /// The registry answered with a success status, but without a list. The registry may still have the API. In this
+    /// case, the list under the fallback tag may be incomplete.
     NotAList(StoreError),
 }
 
@@ -43,8 +43,11 @@ enum RequestOutcome {
 }
 
 impl Repository {
-    /// Lists the referrers by the API, or by the fallback tag if the API returns no list. Returns an error only if the
-    /// pull quota is spent.
+    /// Lists the referrers by the API. If the API returns no list, reads the list under the fallback tag. If the list
+    /// may be incomplete, the field `doubt` of the result states the reason.
+    ///
+    /// # Errors
+    /// Returns an error only if the pull quota is spent.
     pub(crate) async fn list_referrers(&self, subject: &Digest, fallback: Listed) -> Result<Referrers, StoreError> {
         let context = self.context(Step::ListReferrers, subject);
         let first = self.registry.facts().referrers.claim_first_request().await;
@@ -66,7 +69,8 @@ impl Repository {
         let trusts_tag = !has_odd_success && self.registry.facts().referrers.api() != ReferrersApi::Present;
         Ok(match (found, doubt) {
             (Ok(found), None) => found,
-            // The registry refuses the request to the API, and has the list under the fallback tag.
+            // The query of the API failed, and the registry is not known to have the API. The list under the fallback
+            // tag counts as complete.
             (Ok(found), Some(_)) if trusts_tag && !found.manifests.is_empty() => found,
             (Ok(found), Some(error)) => Referrers { doubt: Some(error.to_string()), ..found },
             (Err(error), None) => Referrers { doubt: Some(error.to_string()), ..Referrers::default() },
@@ -77,12 +81,12 @@ impl Repository {
         })
     }
 
-    /// Queries the API. If the registry is known to lack the API, no request is sent. The client sends the request a
-    /// second time after these responses:
+    /// Queries the API. If the client knows that the registry does not have the API, sends no request. The client sends
+    /// the request a second time after one of these responses:
     ///
-    /// - A refusal that is typical of a registry without the API. A second refusal means that the registry lacks the
-    ///   API, except if the registry has answered such requests before.
-    /// - A success without a list. Such a response never means that the registry lacks the API.
+    /// - A refusal that is typical of a registry without the API. If the registry refuses the second request too, the
+    ///   client assumes that the registry does not have the API. Exception: the API has returned a list before.
+    /// - A success without a list.
     async fn query_api(&self, context: &Context, subject: &Digest) -> ApiOutcome {
         if self.registry.facts().referrers.api() == ReferrersApi::Absent {
             return ApiOutcome::NoApi;

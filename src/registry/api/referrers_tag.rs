@@ -1,6 +1,6 @@
 //! Fallback tag of a subject (distribution-spec, "Referrers Tag Schema"): reads of the list of referrers under the tag,
-//! and additions to that list. Other tools store images under tags of this form. The client never replaces content that
-//! is not a list of referrers.
+//! and additions to this list. Some tools store images under a tag with the same form. The client never replaces
+//! content that is not a list of referrers.
 
 use std::collections::{HashMap, HashSet};
 
@@ -12,7 +12,7 @@ use crate::registry::Repository;
 use crate::registry::http::context::Context;
 use crate::store::{ErrorKind, Listed, Referrers, Step, StoreError};
 
-/// Maximum number of manifests that the client reads to determine if an index is a list of referrers.
+/// Maximum number of manifests that the client reads to determine whether an index is a list of referrers.
 const MAX_PROBED: usize = 100;
 
 /// Content of a fallback tag at a target.
@@ -20,12 +20,13 @@ enum Tagged {
     Nothing,
     /// List of the referrers of the subject.
     List(Manifest),
-    /// Other content, as a description for a message.
+    /// Content that is not a list of referrers of the subject. The value describes the content for an error message.
     Other(String),
 }
 
 impl Repository {
-    /// Returns the referrers in the list under the fallback tag, and no referrers if the tag points at other content.
+    /// Returns the referrers in the list under the fallback tag. If the tag does not exist, or points at content that
+    /// is not an index, returns no referrers. If `fallback` is [`Listed::Absent`], sends no request.
     pub(crate) async fn list_by_fallback_tag(
         &self,
         context: &Context,
@@ -43,8 +44,8 @@ impl Repository {
         Ok(Referrers { manifests: read.manifests, fallback, doubt })
     }
 
-    /// Returns the content of the fallback tag if the content is an index. Some registries return the image itself
-    /// under this tag.
+    /// Returns the index under the fallback tag; `None` if the tag does not exist, or points at other content. Some
+    /// registries return the subject itself under this tag.
     async fn fallback_list(&self, context: &Context, subject: &Digest) -> Result<Option<Manifest>, StoreError> {
         let tag = ManifestRef::Tag(referrers_tag(subject));
         let found = self.find_manifest(context, &tag).await?;
@@ -113,7 +114,8 @@ impl Repository {
         Ok(Tagged::Other(format!("the index {}", found.digest())))
     }
 
-    /// Returns true if an index is a list of referrers of the tag's subject. One of these conditions must be true:
+    /// Returns true if an index is a list of referrers of the tag's subject. The client reads the listed manifests. One
+    /// of these conditions must be true:
     ///
     /// - One of the listed manifests names the subject.
     /// - None of the listed manifests exists any more, and no entry has a platform. Entries of images have platforms.
@@ -134,11 +136,11 @@ impl Repository {
     }
 }
 
-/// Merges the referrers into the list at the target. Returns `None` if the list at the target needs no addition.
+/// Merges the referrers into the list at the target. Returns `None` if the list at the target already contains all
+/// referrers. The merge never changes an existing entry.
 ///
-/// - Entries are never changed, even wrong entries (GHCR states another `artifactType`).
-/// - If the target has no list, and all referrers in the source's list were copied, the source's list is copied
-///   verbatim.
+/// If the target has no list, and `referrers` contains exactly the entries of the source's list, returns the source's
+/// list unchanged.
 fn merge(present: Option<&Manifest>, referrers: &Referrers) -> Result<Option<Manifest>, String> {
     let from_source = referrers.fallback.as_ref().map(entries).transpose()?.unwrap_or_default();
     let from_source: HashMap<&str, &Value> =

@@ -1,5 +1,5 @@
-//! Tag listing (distribution-spec, "Listing Tags"), page by page. Some registries add digests to the standard listing;
-//! Azure has its own listing with digests. The stream yields each tag once.
+//! Tag listing (distribution-spec, "Listing Tags"), page by page. Google's registries add digests to the standard
+//! listing. Azure has a separate listing with digests. The stream yields each tag once.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -39,7 +39,7 @@ enum Listing {
 struct Walk {
     listing: Listing,
     pages: Pages,
-    /// URL of the next page to read.
+    /// URL of the next page to read; `None` while the open page has tags, and after the last page.
     next: Option<Url>,
     /// Page with tags that the stream has not yielded yet.
     open: Option<OpenPage>,
@@ -49,14 +49,14 @@ struct Walk {
     unusable: usize,
 }
 
-/// Page whose tags the stream yields.
+/// Page that the stream is yielding.
 #[derive(Debug)]
 struct OpenPage {
     page: Page,
     end: PageEnd,
-    /// Number of names that the stream has yielded.
+    /// Number of names of the page that the stream has processed.
     reported: usize,
-    /// Number of yielded tags that no earlier page contained.
+    /// Number of names of the page that the stream has yielded, except invalid names and tags of earlier pages.
     fresh: usize,
 }
 
@@ -95,8 +95,8 @@ impl Repository {
         .boxed()
     }
 
-    /// Reads the first page, from the registry's own listing if the registry has its own listing. If the registry
-    /// refuses its own listing and allows the standard listing, the client uses only the standard listing from then on.
+    /// Reads the first page. If the registry has Azure's listing, the client uses Azure's listing. If the registry
+    /// refuses Azure's listing but allows the standard listing, the client uses only the standard listing from then on.
     async fn first_tags(&self, context: &Context) -> Result<Walk, StoreError> {
         let mut refused = None;
         if self.registry.has_own_listing() {
@@ -113,7 +113,7 @@ impl Repository {
         Ok(walk)
     }
 
-    /// Starts a listing and reads its first page.
+    /// Starts a listing and reads the first page.
     async fn start_listing(&self, context: &Context, listing: Listing) -> Result<Walk, StoreError> {
         let first = self.registry.address(&listing.path(&self.name, self.paging(listing)));
         let first = first.map_err(|error| context.error(ErrorKind::Invalid, error))?;
@@ -178,7 +178,7 @@ impl Repository {
 }
 
 impl Walk {
-    /// Returns the next tags of the open page; `None` after its last tag.
+    /// Returns the next tags of the open page; `None` after the last tag of the page.
     fn next_entries(&mut self) -> Result<Option<Vec<TagEntry>>, String> {
         let Some(open) = self.open.as_mut().filter(|open| open.reported < open.page.names.len()) else {
             return Ok(None);
@@ -225,13 +225,13 @@ fn is_refusal(kind: ErrorKind) -> bool {
 #[derive(Debug, Default)]
 struct Page {
     names: Names,
-    /// Digests by the index of the name.
+    /// Digest of each tag, by the index of the tag in `names`.
     digests: HashMap<usize, Digest>,
-    /// Indexes of the names of locked tags.
+    /// Indexes in `names` of the locked tags.
     locked: HashSet<usize>,
 }
 
-/// Name of the folder of uploads, which Artifactory lists among the tags.
+/// Name of a folder for uploads. Artifactory lists this folder among the tags.
 const ARTIFACTORY_UPLOADS: &str = "_uploads";
 
 impl Page {
@@ -263,7 +263,7 @@ pub(crate) fn read_every_form(bytes: &[u8]) -> [serde_json::Result<usize>; 2] {
 struct TagList {
     #[serde(default)]
     tags: Names,
-    /// Digests of the tags; only Google's registries add digests.
+    /// Digests of the tags. Only Google's registries send this field.
     #[serde(default)]
     manifest: Option<DigestOfTag>,
 }
@@ -278,8 +278,8 @@ impl TagList {
     }
 }
 
-/// Map from each tag to its digest. Google's registries send the inverse map: from each digest to its tags and other
-/// data.
+/// Map from each tag to its digest, parsed from the field `manifest`. The field maps each digest to an object with its
+/// tags.
 #[derive(Default)]
 struct DigestOfTag(HashMap<Box<str>, Digest>);
 
