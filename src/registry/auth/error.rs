@@ -1,8 +1,8 @@
-//! Errors of authentication: the reasons why a request has no credentials.
+//! Error of authentication: the reason why a request has no credentials.
 
 use crate::store::ErrorKind;
 
-/// Reason why a request has no authorization.
+/// Reason why the client cannot provide credentials for a request.
 #[derive(Debug, Clone)]
 pub(crate) struct AuthError {
     pub(crate) kind: ErrorKind,

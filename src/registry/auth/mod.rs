@@ -1,4 +1,4 @@
-//! Authentication to one registry: challenges, tokens, and the credentials that are exchanged for tokens.
+//! Authentication to one registry: challenges, credentials and tokens.
 
 pub(super) mod authenticator;
 pub(super) mod credentials;

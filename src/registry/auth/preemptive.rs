@@ -1,6 +1,6 @@
-//! Preemptive credentials: credentials for a registry that has not required credentials. A registry may never answer
-//! 401, but give an authenticated user more access: a complete catalog, or a private repository that the registry hides
-//! from anonymous users by a 404 (project-zot/zot#3869).
+//! Preemptive credentials: credentials that the client sends before the registry requires credentials. Some registries
+//! never answer 401, but show more content to an authenticated user. Examples are a complete catalog, and a private
+//! repository that the registry hides from anonymous users with a 404 (project-zot/zot#3869).
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -22,19 +22,20 @@ use crate::registry::http::response::Response;
 use crate::registry::http::retry::{Attempts, Operation};
 use crate::registry::limits::concurrency::Permit;
 
-/// Pause before the client again queries a source that has no login for this registry.
+/// Minimum time between two queries of a source of credentials that has no login for this registry.
 const NO_LOGIN_FOR: Duration = Duration::from_secs(60);
 
 /// State of the preemptive credentials.
 #[derive(Debug, Default)]
 pub(super) struct Preemptive {
-    /// True if the API's base URL has answered a request without credentials. The lock is held during this request.
+    /// True if the registry answered a request to the root of the API and required no credentials. The client holds the
+    /// lock during this request.
     api_requires_nothing: tokio::sync::Mutex<bool>,
-    /// Scheme of the preemptive credentials.
+    /// Scheme with which the client sends the preemptive credentials.
     scheme: Mutex<Option<Scheme>>,
-    /// Time at which the source reported no login.
+    /// Time of the last query in which the source of credentials had no login.
     no_login_since: Mutex<Option<Instant>>,
-    /// True if the log contains a warning that the configured credentials could not be used.
+    /// True if the client has logged that the configured credentials could not be used.
     failed: AtomicBool,
 }
 
@@ -46,12 +47,12 @@ impl Preemptive {
 }
 
 impl Authenticator {
-    /// Returns the scheme of the preemptive credentials:
+    /// Returns the scheme with which the client sends the preemptive credentials:
     ///
-    /// * If the API requires a scheme, this scheme.
-    /// * Otherwise, Basic for a password, and Bearer for an access token.
+    /// * If the API requires a scheme, returns this scheme.
+    /// * Otherwise, returns Basic for a password, and Bearer for an access token.
     ///
-    /// Returns `None` if there are no credentials to send.
+    /// Returns `None` if the source has no login, or if the API requires no scheme and the login is an identity token.
     ///
     /// # Errors
     /// Returns an error if the source of the credentials fails, or if the registry names a token service that must not
@@ -77,7 +78,7 @@ impl Authenticator {
         }
         let scheme = match login {
             Login::Password { .. } => Some(Scheme::Basic),
-            // The token is sent to the registry itself, without a token service.
+            // The client sends the token to the registry itself, without a token service.
             Login::Access(_) => Some(Scheme::Bearer { realm: self.sender.base.clone(), service: None }),
             Login::Token(_) => None,
         };
@@ -85,9 +86,11 @@ impl Authenticator {
         Ok(scheme)
     }
 
-    /// Requests the API's base URL without credentials, and stores the scheme of a challenge. Returns true if the API
-    /// answered, but required no supported scheme. Returns false after a challenge with a supported scheme, and without
-    /// a usable answer.
+    /// Requests the root of the API without credentials. Returns true if the registry answers, and requires no
+    /// supported scheme. Returns false in these cases:
+    ///
+    /// * The registry requires a supported scheme. In this case, the method stores the scheme.
+    /// * The client receives no usable answer.
     async fn request_scheme_of_api(&self) -> Result<bool, AuthError> {
         let sender = &self.sender;
         let Ok(url) = sender.address("/v2/") else { return Ok(false) };
@@ -114,9 +117,11 @@ impl Authenticator {
         }
     }
 
-    /// Returns true if the client should repeat a refused request with credentials. `used` is `None` for a request
-    /// without credentials. A 404 counts as a refusal, because a registry may hide a private repository by a 404. For a
-    /// request with credentials, this method only records the result.
+    /// Returns true if the client should repeat a refused request with preemptive credentials. A 404 counts as a
+    /// refusal, because a registry may hide a private repository with a 404.
+    ///
+    /// `used` is the grant of the request; `None` for a request without credentials. If the request had credentials,
+    /// records the result and returns false.
     pub(super) async fn needs_credentials(
         &self,
         request: &RegistryRequest,
@@ -129,7 +134,7 @@ impl Authenticator {
         }
         let refuses = match answer.status {
             StatusCode::NOT_FOUND | StatusCode::FORBIDDEN => true,
-            // `handle_challenge` answers a challenge with a supported scheme.
+            // `handle_challenge` handles a challenge with a supported scheme.
             StatusCode::UNAUTHORIZED => challenge::challenges(&answer.headers)
                 .iter()
                 .all(|challenge| !matches!(challenge.scheme.as_str(), "basic" | "bearer")),
@@ -159,8 +164,8 @@ impl Authenticator {
         }
     }
 
-    /// Makes the scheme permanent if the registry did not reject preemptive credentials. Further requests then contain
-    /// credentials from their first attempt on.
+    /// Records the result of a request with preemptive credentials. If the registry accepted the credentials, every
+    /// later request contains credentials from the first attempt on.
     fn record_preemptive_use(&self, request: &RegistryRequest, used: &Grant, status: StatusCode) {
         if !request.is_preemptive || !shows_valid_credentials(status) {
             return;

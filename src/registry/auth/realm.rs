@@ -1,5 +1,5 @@
 //! Rules for the token service that a registry names in the `realm` of a challenge. A hostile or hijacked registry
-//! could name any address. If the address breaks a rule, the client sends no credentials to the token service.
+//! could name any address. If an address breaks a rule, the client sends no credentials to this address.
 
 use url::Url;
 
@@ -7,7 +7,7 @@ use crate::registry::TokenService;
 use crate::registry::http::nearness::{Nearness, is_loopback, nearness};
 use crate::registry::http::redirect;
 
-/// Reason why the client sends no token request, or no credentials, to a token service.
+/// Reason why the client sends no request, or no credentials, to a token service.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum RealmError {
     #[error("the registry names no token service with a valid HTTP or HTTPS URL")]
@@ -26,9 +26,11 @@ pub(crate) enum RealmError {
     OtherHost(String),
 }
 
-/// Parses the `realm` of a challenge from the registry at `registry`. The service `configured` by the operator may be
-/// at a local address. [`crate::registry::http::resolver`] checks the addresses of the realm's host name later, when
-/// the client connects.
+/// Parses the `realm` of a challenge from the registry at `registry`. `configured` is the token service that the
+/// operator configured. The configured service may be at a local address.
+///
+/// This function does not resolve the host name of the realm. [`crate::registry::http::resolver`] checks the addresses
+/// of the host name when the client connects.
 pub(crate) fn read(realm: &str, registry: &Url, configured: Option<&TokenService>) -> Result<Url, RealmError> {
     let url: Url = realm.parse().map_err(|_| RealmError::Unreadable)?;
     let is_readable = matches!(url.scheme(), "http" | "https") && url.username().is_empty() && url.password().is_none();
@@ -49,7 +51,7 @@ pub(crate) fn read(realm: &str, registry: &Url, configured: Option<&TokenService
 }
 
 /// Checks if the client may send credentials for the registry at `registry` to the token service at `realm`. If the
-/// registry uses plain HTTP, anybody on the network path can name any service. In this case, only the registry's own
+/// registry uses plain HTTP, anybody on the network path can change the realm. In this case, only the registry's own
 /// host and the configured service may receive credentials.
 pub(crate) fn may_get_credentials(
     realm: &Url,

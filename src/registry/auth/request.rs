@@ -1,4 +1,5 @@
-//! Request to a registry with one identity: an HTTP request, the scopes of its token, and its effect on the pull quota.
+//! Request to a registry with the credentials of one identity: the HTTP request, the scopes of the token, and the
+//! effect on the pull quota.
 
 use http::{HeaderValue, Method};
 use url::Url;
@@ -8,14 +9,14 @@ use crate::registry::http::request::{Expects, HttpRequest, Payload};
 use crate::registry::http::retry::Operation;
 use crate::registry::limits::pull_quota::Reads;
 
-/// Request to a registry that is sent with the credentials of one identity.
+/// Request to a registry. The client adds the credentials of one identity when the client sends the request.
 #[derive(Debug)]
 pub(crate) struct RegistryRequest {
     pub(super) http: HttpRequest,
     pub(super) scopes: Scopes,
     /// Effect of the request on the pull quota.
     pub(super) reads: Reads,
-    /// True if the request contains credentials even if the registry has not required credentials.
+    /// True if the client sends credentials even if the registry has not required credentials.
     pub(super) is_preemptive: bool,
     /// True if the registry refused the request without credentials.
     pub(super) was_refused: bool,
@@ -59,24 +60,26 @@ impl RegistryRequest {
         self
     }
 
-    /// Makes a redirect to a storage service count as the answer, because a signed URL of a storage service may be
-    /// valid only for GET. The client still follows a redirect to the same content at a registry.
+    /// Makes the client accept a redirect to a storage service as the final answer. The client does not follow this
+    /// redirect, because the signed URL may be valid only for GET. The client still follows a redirect to the same
+    /// content at a registry.
     pub(crate) fn stopping_at_store(mut self) -> Self {
         self.http.stops_at_store = true;
         self
     }
 
-    /// Adds credentials to the request, even if the registry has not required credentials.
+    /// Makes the client send credentials, even if the registry has not required credentials.
     pub(crate) fn with_credentials(self) -> Self {
         Self { is_preemptive: true, ..self }
     }
 
-    /// Adds credentials to further attempts, after the registry refused the request without credentials.
+    /// Makes the client send credentials in the next attempts, because the registry refused the request without
+    /// credentials.
     pub(super) fn add_credentials_after_refusal(&mut self) {
         (self.is_preemptive, self.was_refused) = (true, true);
     }
 
-    /// Returns a HEAD of the resource that this GET reads, with the same retry policy.
+    /// Returns a HEAD request for the resource of this GET request, with the same retry policy.
     pub(super) fn to_head(&self) -> Self {
         let HttpRequest { operation, url, headers, .. } = &self.http;
         let mut head = Self::new(*operation, Method::HEAD, url.clone(), self.scopes.clone()).reads(Reads::Free);

@@ -13,14 +13,15 @@ use super::grant::Grant;
 use super::scope::Scopes;
 use crate::store::ErrorKind;
 
-/// Number of slots at which unused slots are removed.
+/// Maximum number of slots before the client removes unused slots.
 const MAX_SLOTS: usize = 1024;
 
-/// Time without further requests to a token service that did not answer after all retries.
+/// Time after a token service did not answer a request and all its retries. During this time, the client sends no
+/// request to the token service.
 const SILENT_FOR: Duration = Duration::from_secs(10);
 
-/// Time for which the client requests only pull tokens, after the token service refused a push token. Applies only if a
-/// pull token is sufficient.
+/// Time after the token service refused a push token. During this time, the client requests only pull tokens, if a pull
+/// token is sufficient.
 const NARROWED_FOR: Duration = Duration::from_secs(300);
 
 /// Tokens of one identity.
@@ -36,11 +37,11 @@ pub(super) type TokenSlot = tokio::sync::Mutex<TokenSlotState>;
 
 #[derive(Debug, Default)]
 pub(super) struct TokenSlotState {
-    /// Token, with the time of its renewal.
+    /// Token, and the time at which the client renews the token.
     token: Option<(Grant, Instant)>,
     /// Grants that the registry required in addition to the grants of the scope.
     pub(super) extra: BTreeSet<String>,
-    /// Last failure, for the callers that waited for the same request.
+    /// Time and error of the last failed token request, for the callers that waited for this request.
     failure: Option<(Instant, AuthError)>,
     /// Time at which the token service refused a token for these scopes, but issued a token for narrower scopes.
     refused: Option<Instant>,
@@ -80,33 +81,34 @@ impl Tokens {
     pub(super) fn slot(&self, key: &str) -> Arc<TokenSlot> {
         let mut slots = self.slots.lock();
         if slots.len() >= MAX_SLOTS && !slots.contains_key(key) {
-            // A slot in use has a second owner, and is not removed.
+            // If a slot has a second owner, the slot is in use and stays.
             slots.retain(|_, slot| Arc::strong_count(slot) > 1);
         }
         Arc::clone(slots.entry(key.to_owned()).or_default())
     }
 
-    /// Returns a stored, valid token for these scopes, without waiting.
+    /// Returns a stored, valid token for these scopes. Does not wait for a token request in flight.
     pub(super) fn available(&self, scopes: &Scopes) -> Option<Grant> {
         let fresh = || self.slot(&scopes.key()).try_lock().ok()?.fresh();
         self.wider(scopes).or_else(fresh).or_else(|| self.narrower(scopes))
     }
 
-    /// Returns a stored, valid token of the larger scope, which can be used instead of a token for these scopes.
+    /// Returns a stored, valid token for the larger set of grants of these scopes.
     pub(super) fn wider(&self, scopes: &Scopes) -> Option<Grant> {
         let slots = self.slots.lock();
         slots.get(scopes.wider()?)?.try_lock().ok()?.fresh()
     }
 
-    /// Returns a stored, valid token of the smaller scope, if the token service refused a token for these scopes.
+    /// If the token service refused a token for these scopes, returns a stored, valid token for the smaller set of
+    /// grants.
     fn narrower(&self, scopes: &Scopes) -> Option<Grant> {
         let narrower = scopes.narrower()?.key();
         self.slot(&scopes.key()).try_lock().ok()?.is_refused().then(|| self.slot(&narrower).try_lock().ok()?.fresh())?
     }
 
-    /// Removes the refused token `used` from all slots. If another request has already replaced the token in a slot,
-    /// the slot keeps the new token. `wanted` contains the scopes that the registry requires, for the next token
-    /// request.
+    /// Removes the refused token `used` from the slots of these scopes, and of the larger and smaller sets. If a slot
+    /// already has a newer token, the slot keeps the newer token. `wanted` contains the scopes that the registry
+    /// requires. The next token request includes these scopes.
     pub(super) async fn remove(&self, scopes: &Scopes, used: Option<&Grant>, wanted: Option<&str>) {
         let wider = scopes.wider().map(str::to_owned);
         let narrower = scopes.narrower().map(Scopes::key);

@@ -1,6 +1,8 @@
-//! Credentials for Azure's registries. Entra issues a token for this machine or for an application. The registry
-//! exchanges this token for a refresh token. The registry's token service then issues access tokens for the refresh
-//! token.
+//! Credentials for Azure's registries. The client obtains the credentials in these steps:
+//!
+//! 1. Entra issues a token for this machine or for an application.
+//! 2. The registry exchanges Entra's token for a refresh token.
+//! 3. The registry's token service exchanges the refresh token for access tokens.
 
 use std::path::Path;
 use std::time::Duration;
@@ -24,17 +26,20 @@ use crate::registry::auth::error::AuthError;
 use crate::registry::options::transport::rsa_key;
 use crate::registry::{Azure, AzureIdentity, Pem};
 
-/// Audience of Entra's tokens: registries, in all of Azure's clouds. By default, a registry also accepts tokens for
-/// Azure's management API ("Configure registry acceptance of Microsoft Entra authentication scopes"). The client sends
-/// no such token, because the token would give the registry access to the management API.
+/// Audience of the Entra tokens that the client requests. The value is the same in all of Azure's clouds. By default, a
+/// registry also accepts tokens for Azure's management API ("Configure registry acceptance of Microsoft Entra
+/// authentication scopes"). The client never sends a token for the management API, because the registry could use the
+/// token at the management API.
 const AUDIENCE: &str = "https://containerregistry.azure.net";
 /// Maximum time for which the client uses a refresh token.
 const LONGEST: Duration = Duration::from_secs(3 * 3600);
-/// Lifetime of an assertion, in seconds. Entra's documentation of certificate credentials recommends 5 to 10 minutes.
+/// Lifetime of a signed assertion, in seconds. Entra's documentation of certificate credentials recommends 5 to 10
+/// minutes.
 const ASSERTION_LIFETIME: i64 = 300;
-/// Time by which the clock of this machine may be ahead, in seconds.
+/// Maximum time by which the clock of this machine may be ahead of Entra's clock, in seconds.
 const SKEW: i64 = 60;
-/// Statuses of the metadata service during an update ("How to use managed identities on a VM", "Error handling").
+/// Statuses that the metadata service returns during an update of the service. After these statuses, the client repeats
+/// the request ("How to use managed identities on a VM", "Error handling").
 const UPDATING: [StatusCode; 2] = [StatusCode::NOT_FOUND, StatusCode::GONE];
 
 /// Answer of Entra or of the registry. The type has no `Debug`, which would show tokens.
@@ -49,8 +54,8 @@ struct TokenAnswer {
 
 type Form<'a> = Vec<(&'a str, &'a str)>;
 
-/// Returns a refresh token of the registry, the time for which the client uses the token, and the managed identity if
-/// Entra's token states the identity.
+/// Returns a refresh token of the registry, and the time for which the client uses the refresh token. If Entra's token
+/// states a managed identity, also returns the name of the managed identity.
 pub(super) async fn login(
     azure: &Azure,
     service: &str,
@@ -134,8 +139,8 @@ fn assertion_fields(assertion: &SecretString) -> Form<'_> {
 }
 
 /// Returns an assertion of the application's identity, signed with the certificate's key ("Microsoft identity platform
-/// application authentication certificate credentials"). The client reads the files each time, because an operator may
-/// renew the files.
+/// application authentication certificate credentials"). Reads the files at each call, because the operator may have
+/// replaced the files.
 async fn assertion(client_id: &str, audience: &Url, certificate: &Path, key: &Path) -> Result<SecretString, AuthError> {
     let (certificate, key) = (certificate.to_owned(), key.to_owned());
     let read = tokio::task::spawn_blocking(move || {
@@ -167,9 +172,9 @@ fn code(body: &[u8]) -> Option<String> {
     Some(serde_json::from_slice::<TokenAnswer>(body).ok()?.error)
 }
 
-/// Returns the managed identity in a token of Entra: the client id (`appid`, or `azp` in version 2 of the tokens), or
-/// else the object id ("Access token claims reference"). The client does not verify the token, because the metadata
-/// service sent the token.
+/// Returns the managed identity that an Entra token states ("Access token claims reference"). The identity is the
+/// client id (`appid`, or `azp` in version 2 of the tokens). If the token has no client id, the identity is the object
+/// id. The function does not verify the token, because the metadata service sent the token.
 fn identity_in_token(token: &str) -> Option<String> {
     #[derive(Deserialize)]
     struct Claims {
@@ -178,7 +183,7 @@ fn identity_in_token(token: &str) -> Option<String> {
         oid: Option<String>,
     }
     let Claims { appid, azp, oid } = claims(token)?;
-    // Ids are UUIDs. Any other text is ignored.
+    // The ids are UUIDs. The filter drops an id with other characters.
     let id = |id: Option<String>| {
         id.filter(|id| !id.is_empty() && id.len() <= 64 && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-'))
     };
@@ -186,13 +191,14 @@ fn identity_in_token(token: &str) -> Option<String> {
     by_client.or_else(|| id(oid).map(|id| format!("managed identity with object id {id}")))
 }
 
-/// Returns the claims of a JSON web token, unverified.
+/// Returns the claims of a JSON web token. Does not verify the token.
 fn claims<T: DeserializeOwned>(token: &str) -> Option<T> {
     let json = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?.trim_end_matches('=')).ok()?;
     serde_json::from_slice(&json).ok()
 }
 
-/// Returns the time for which the client uses a refresh token, based on its expiry (`exp`).
+/// Returns the time for which the client uses a refresh token. If the token states no expiry (`exp`), returns
+/// [`REUSED_FOR`].
 fn token_lifetime(token: &str, now: i64) -> Duration {
     #[derive(Deserialize)]
     struct Claims {

@@ -1,4 +1,4 @@
-//! Credentials that an operator's own command prints.
+//! Credentials from a command that the operator configured.
 
 use std::ffi::OsStr;
 
@@ -10,8 +10,8 @@ use crate::store::ErrorKind;
 
 /// Runs the command and reads its output:
 ///
-/// * If a user name is configured, the output is the password.
-/// * Otherwise the output is `USER:PASSWORD`, or an identity token if the output has no colon.
+/// * If the operator configured a user name, the output is the password.
+/// * Otherwise, the output is `USER:PASSWORD`. If the output has no colon, the output is an identity token.
 pub(super) async fn login(line: &[String], username: Option<&str>, programs: &Programs) -> Result<Login, AuthError> {
     let Some((program, arguments)) = line.split_first() else {
         return Err(AuthError::denied("the command that prints the secret is empty"));

@@ -1,6 +1,6 @@
 //! Credentials for Google's registries: the user name `oauth2accesstoken`, and an access token as the password
-//! (Artifact Registry's documentation, "Access token"). The machine's metadata server issues the access token. If the
-//! operator configured the key of a service account, Google's token service issues the access token.
+//! (Artifact Registry's documentation, "Access token"). If the operator configured the key of a service account,
+//! Google's token service issues the access token. Otherwise, the machine's metadata server issues the access token.
 
 use std::path::Path;
 use std::time::Duration;
@@ -19,15 +19,15 @@ use crate::registry::http::redirect;
 use crate::registry::options::transport::rsa_key;
 use crate::registry::{Gcp, Secret};
 
-/// Scope of the access token. Artifact Registry accepts no narrower scope for writing. The roles of the service account
-/// limit the access.
+/// Scope of the access token. Artifact Registry accepts no narrower scope for writes. The roles of the service account
+/// still limit the access.
 const SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
-/// Lifetime of an assertion, in seconds.
+/// Lifetime of a signed assertion, in seconds.
 const ASSERTION_LIFETIME: i64 = 3600;
-/// User name for an access token that is used as the password.
+/// User name that Google's registries expect if the password is an access token.
 const USER: &str = "oauth2accesstoken";
 
-/// A service account's key, as Google issues it. The type has no `Debug`, which would show the key.
+/// Key file of a service account, in Google's format. The type has no `Debug`, which would show the key.
 #[derive(Deserialize)]
 struct Key {
     #[serde(rename = "type")]

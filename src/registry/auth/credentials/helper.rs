@@ -1,4 +1,5 @@
-//! Docker's credential helpers: `docker-credential-NAME get` reads the registry from its input and prints JSON.
+//! Docker's credential helpers. `docker-credential-NAME get` reads the name of a registry from standard input, and
+//! prints the login as JSON.
 
 use std::ffi::OsStr;
 
@@ -11,7 +12,7 @@ use crate::registry::Flavor;
 use crate::registry::auth::error::AuthError;
 use crate::store::ErrorKind;
 
-/// User name that marks the secret as an identity token.
+/// User name in the output that marks the secret as an identity token.
 const IDENTITY_TOKEN: &str = "<token>";
 
 /// Text that a helper prints if the helper has no login for a registry.
@@ -26,8 +27,8 @@ struct HelperOutput {
     secret: String,
 }
 
-/// Queries the helper `name` for the login of a server. Returns `None` if the helper has no login. `server` is in
-/// docker's spelling.
+/// Queries the helper `name` for the login of a registry. Returns `None` if the helper has no login. `server` is the
+/// name under which docker stores the registry's credentials.
 pub(super) async fn login(name: &str, server: &str, programs: &Programs) -> Result<Option<Login>, AuthError> {
     let program = format!("docker-credential-{name}");
     let failed =
@@ -64,7 +65,7 @@ pub(super) fn server_name(host: &RegistryHost) -> String {
     Flavor::from_host(host).credential_keys.map_or(host.as_str(), |keys| keys.written).to_owned()
 }
 
-/// Returns true if a text can be the last part of a program's name. A path is not allowed.
+/// Returns true if a text can be the last part of a program's name. A text with `/` is not allowed.
 fn is_helper_name(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
 }

@@ -17,7 +17,7 @@ pub(super) enum Algorithm {
 }
 
 /// Returns a signed token with these claims. The header of the token has the fields `alg`, `typ` and `parameter`.
-/// Returns `None` if the key cannot sign.
+/// `value` is the value of the field `parameter`. Returns `None` if the key cannot sign.
 pub(super) fn signed(
     algorithm: Algorithm,
     (parameter, value): (&str, &str),

@@ -9,10 +9,10 @@ use secrecy::{ExposeSecret as _, SecretString};
 use crate::registry::auth::error::AuthError;
 use crate::registry::http::response::sensitive;
 
-/// Time for which the client reuses a login from a program. A refusal by the registry ends the reuse.
+/// Time for which the client reuses a login that a program printed. If the registry refuses the login, the reuse ends.
 pub(super) const REUSED_FOR: Duration = Duration::from_secs(300);
 
-/// Time before the expiry of a cloud's login in which the client no longer uses the login.
+/// Duration before the expiry of a cloud's login. In this duration, the client no longer uses the login.
 const SPARE: Duration = Duration::from_secs(60);
 
 /// Credentials to send to a registry or its token service.
@@ -54,7 +54,7 @@ impl Login {
     }
 }
 
-/// Login that a cloud issued, with its time of use and its identity.
+/// Login that a cloud issued, with the time for which the client uses the login, and the name of the identity.
 pub(super) struct CloudLogin {
     pub(super) login: Login,
     pub(super) usable_for: Duration,
@@ -67,7 +67,7 @@ impl CloudLogin {
     }
 }
 
-/// Returns the time for which the client uses a cloud's login with this lifetime.
+/// Returns the time for which the client uses a cloud's login. `lifetime` is the remaining lifetime of the login.
 pub(super) fn usable_time(lifetime: Duration) -> Duration {
     lifetime.saturating_sub(SPARE.min(lifetime / 2))
 }

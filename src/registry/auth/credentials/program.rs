@@ -1,5 +1,5 @@
 //! Runner of programs that print a secret. The runner limits the time and the output of a program. No error message
-//! contains the output.
+//! contains the output of a program.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{Error, ErrorKind as Io};
@@ -20,9 +20,10 @@ const MAX_OUTPUT: u64 = 64 * 1024;
 pub(crate) struct Programs {
     /// Search path of programs; `None` means the `PATH` of this process.
     pub(crate) path: Option<OsString>,
-    /// Time limit of one program.
+    /// Time limit of one run of a program.
     pub(crate) limit: Duration,
-    /// Additional environment variables of a program. [`is_passed_on`] selects the inherited variables.
+    /// Additional environment variables of a program. The program also inherits the variables that [`is_passed_on`]
+    /// selects.
     pub(crate) variables: Vec<(String, SecretString)>,
 }
 
@@ -32,8 +33,8 @@ impl Default for Programs {
     }
 }
 
-/// Environment variables of this process that a program inherits: search path, files, proxy and cloud. Other variables
-/// are not inherited, because `sync.yaml` may take secrets of other registries from these variables.
+/// Environment variables of this process that a program inherits: search path, files, proxy and cloud. A program
+/// inherits no other variables, because other variables may contain the secrets of other registries.
 const PASSED_ON: [&str; 16] = [
     "PATH",
     "HOME",
@@ -53,10 +54,10 @@ const PASSED_ON: [&str; 16] = [
     "MSI_SECRET",
 ];
 
-/// Prefixes of further inherited variables, which the clouds' own tools use.
+/// Prefixes of more variables that a program inherits. The command-line tools of the clouds read these variables.
 const CLOUD_PREFIXES: [&str; 5] = ["AWS_", "AZURE_", "CLOUDSDK_", "GCE_METADATA_", "GOOGLE_"];
 
-/// Returns true if programs inherit an environment variable of this process.
+/// Returns true if a program inherits this environment variable of this process.
 fn is_passed_on(name: &OsStr) -> bool {
     let name = name.to_string_lossy();
     PASSED_ON.contains(&name.as_ref()) || CLOUD_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
@@ -72,8 +73,8 @@ pub(super) struct ProgramOutput {
 }
 
 impl Programs {
-    /// Runs `program` with `input` as its standard input, and waits until the program ends. The text of an error
-    /// follows the name of the program: "cannot be started: …".
+    /// Runs `program` with `input` as standard input, and waits until the program ends. The text of an error is the end
+    /// of a sentence that begins with the program's name: "cannot be started: …".
     pub(super) async fn run(
         &self,
         program: &OsStr,
@@ -100,7 +101,7 @@ impl Programs {
         }
         for _ in 0..10 {
             match command.spawn() {
-                // Another process is just writing the file of the program.
+                // Another process is still writing the file of the program.
                 Err(error) if error.kind() == Io::ExecutableFileBusy => {
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }

@@ -1,5 +1,6 @@
-//! Small requests to the services of a cloud: retries, the maximum length of an answer, and the error of a refusal. The
-//! client follows no redirects. An error message contains no part of an answer except an error code.
+//! Requests to the services of a cloud, with retries and a maximum length of the answer. The client follows no
+//! redirects. If a service refuses a request, the error message contains the status and the error code, but no other
+//! part of the answer.
 
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use crate::registry::limits::concurrency::{ConcurrencyLimiter, RequestClass};
 use crate::registry::limits::pace::Class;
 use crate::store::ErrorKind;
 
-/// Time limit of one exchange.
+/// Time limit of one attempt.
 const LIMIT: Duration = Duration::from_secs(30);
 /// Maximum time from the first attempt to the last repetition. Azure's metadata service may be unavailable for 70 s.
 const MAX_RETRY_TIME: Duration = Duration::from_secs(120);
@@ -40,7 +41,7 @@ pub(crate) struct ServiceClients {
     pub(crate) authority: reqwest::Client,
     /// Base URL of the registry's API.
     pub(crate) registry: Url,
-    /// Limiter of the registry, for requests to the registry itself.
+    /// Concurrency limiter of the registry. The client uses the limiter for requests to the registry itself.
     pub(crate) limiter: ConcurrencyLimiter,
     pub(crate) retry_policy: RetryPolicy,
 }
@@ -49,12 +50,12 @@ pub(crate) struct ServiceClients {
 pub(super) struct CloudAnswer {
     head: ResponseHead,
     body: Vec<u8>,
-    /// Service that answered, for messages.
+    /// URL of the service that answered, for messages.
     place: String,
 }
 
 impl ServiceClients {
-    /// Returns a client for a metadata service: without a proxy and without certificate authorities.
+    /// Returns an HTTP client for a metadata service. The client uses no proxy, and trusts no certificate authority.
     pub(super) fn metadata_client(&self) -> Result<reqwest::Client, AuthError> {
         let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
         let client =
@@ -63,7 +64,7 @@ impl ServiceClients {
     }
 
     /// Sends a request whose body is in memory, and reads the answer. Repeats the request after a transient failure,
-    /// and after a status in `transient`. Ends within three minutes.
+    /// and after a status in `transient`. The retries end after [`MAX_RETRY_TIME`].
     pub(super) async fn send(
         &self,
         request: reqwest::RequestBuilder,
@@ -122,8 +123,11 @@ impl CloudAnswer {
         is_transient.or_else(|| self.head.failure())
     }
 
-    /// Returns the answer if its status is a success. Otherwise the error contains the status, and the error code that
-    /// `code_of` reads from the body.
+    /// Returns the answer if its status is a success.
+    ///
+    /// # Errors
+    /// Returns an error with the status. If `code_of` finds an error code in the body, the error also contains this
+    /// code.
     pub(super) fn require_success(self, code_of: impl FnOnce(&[u8]) -> Option<String>) -> Result<Self, AuthError> {
         if self.head.status.is_success() {
             return Ok(self);
@@ -147,13 +151,13 @@ impl CloudAnswer {
         std::str::from_utf8(&self.body).map_err(|_| self.unusable("with something other than text"))
     }
 
-    /// Creates the error of an unusable answer. `what` is the end of the error text: "without a token".
+    /// Creates the error for an unusable answer. `what` is the end of the error text: "without a token".
     pub(super) fn unusable(&self, what: &str) -> AuthError {
         AuthError { kind: ErrorKind::Invalid, detail: format!("{} answered {what}", self.place) }
     }
 }
 
-/// Returns a sensitive header value: `Debug` output hides the value.
+/// Returns a header value that `Debug` output hides.
 pub(super) fn hidden_header(text: &str) -> Result<HeaderValue, AuthError> {
     let value = HeaderValue::from_str(text)
         .map_err(|_| AuthError::denied("a credential contains characters that a header must not contain"))?;
@@ -166,7 +170,7 @@ pub(super) fn form(client: &reqwest::Client, url: &Url, pairs: &[(&str, &str)]) 
     client.post(url.clone()).header(http::header::CONTENT_TYPE, "application/x-www-form-urlencoded").body(body)
 }
 
-/// Returns the URL of a path below another URL.
+/// Returns the URL of `path` below `base`.
 pub(super) fn url_below(base: &Url, path: &str) -> Result<Url, AuthError> {
     let base = format!("{}/", base.as_str().trim_end_matches('/'));
     let url = Url::parse(&base).and_then(|base| base.join(path));

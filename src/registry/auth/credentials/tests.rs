@@ -49,14 +49,14 @@ impl CredentialFolder {
         Source::new(host.parse().unwrap(), Some(credentials), self.programs())
     }
 
-    /// Returns a source with a `config.json` of this text. A missing file counts as empty.
+    /// Returns a source that reads a `config.json` with this text.
     fn docker(&self, host: &str, text: &str) -> Source {
         let files = vec![self.file("config.json", text)];
         self.source(host, Credentials::DockerConfig(DockerConfig { files, required: false, namespace: None }))
     }
 }
 
-/// Returns `user:password`, `token:…`, `access:…` or `nobody`.
+/// Returns the login as a text: `user:password`, `token:…`, `access:…` or `nobody`.
 fn shown(login: Option<&Login>) -> String {
     match login {
         None => "nobody".to_owned(),
@@ -122,7 +122,7 @@ async fn longest_podman_namespace_takes_precedence_over_host() {
         ("b.example", "x", "nobody"),
         ("docker.io", "library/nginx", "hub:three"),
         ("docker.io", "library/redis", "nobody"),
-        // Helpers have logins of whole hosts only.
+        // A helper has logins only for whole hosts, not for namespaces.
         ("c.example", "team/x", "nobody"),
     ] {
         let source = folder.docker(host, text);
@@ -347,7 +347,7 @@ async fn program_beyond_its_time_limit_is_killed() {
     let source = Source::new("a.example".parse().unwrap(), Some(helper("slow")), programs);
     let error = login(&source).await.unwrap_err();
     assert_eq!(error, "the credential helper docker-credential-slow did not end within 1s");
-    // On a machine under load the program may not have written its process id.
+    // If the machine is slow, the program may not have written the file before its time limit.
     let Ok(pid) = fs::read_to_string(pid) else { return };
     let is_there = || fs::read_to_string(format!("/proc/{}/comm", pid.trim())).is_ok_and(|name| name.trim() == "sleep");
     while is_there() {
@@ -385,7 +385,7 @@ async fn refused_login_is_queried_again_after_a_pause() {
     let source = folder.source("a.example", command(&["print"], Some("me")));
     let old = source.login().await.unwrap().unwrap();
     fs::write(&secret, "new").unwrap();
-    // The last query was only a moment ago, so the source is not queried again.
+    // The first query was only a moment ago, so the client does not query the source a second time.
     assert_eq!(source.login_after_refusal(&old).await.unwrap(), None);
     assert_eq!(folder.runs(), 1);
     source.age_answer().await;

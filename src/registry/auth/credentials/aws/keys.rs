@@ -1,5 +1,6 @@
-//! Access keys for Amazon's services. The client uses the keys of the first source with keys, in this order ("AWS SDKs
-//! and Tools Reference Guide", "Credential provider chain"):
+//! Access keys for Amazon's services. If the operator configured a profile, the client uses only this profile.
+//! Otherwise, the client uses the first of these sources that has keys ("AWS SDKs and Tools Reference Guide",
+//! "Credential provider chain"):
 //!
 //! 1. the environment;
 //! 2. a web identity;
@@ -7,7 +8,7 @@
 //! 4. the container's agent;
 //! 5. the instance metadata service.
 //!
-//! If a configured source fails, the search returns the error of this source.
+//! If a source is configured but fails, the search returns the error of this source.
 
 use std::borrow::Cow;
 use std::path::PathBuf;
@@ -28,7 +29,8 @@ use crate::registry::auth::error::AuthError;
 use crate::registry::http::nearness;
 use crate::registry::{Aws, Secret};
 
-/// Base URL of a container's agent, for a configuration with only a path.
+/// Base URL of a container's agent, which issues keys to the container. The client uses this URL if the environment
+/// contains only a path.
 const AGENT: &str = "http://169.254.170.2";
 /// Requested lifetime of a session with the metadata service, in seconds.
 const SESSION: &str = "300";
@@ -44,7 +46,7 @@ pub(super) struct Keys {
     pub(super) secret: SecretString,
     /// Session token, for temporary keys.
     pub(super) session: Option<SecretString>,
-    /// Identity of the keys, for messages.
+    /// Name of the identity that owns the keys, for messages.
     pub(super) name: String,
 }
 
@@ -58,7 +60,8 @@ struct KeysAnswer {
     token: Option<SecretString>,
 }
 
-/// Role, and the token of a third party that authorizes this program to assume the role.
+/// Role that the client assumes with the token of a third party. `role` is the ARN, `session` is the session name, and
+/// `token` is the path of the file with the token.
 struct WebIdentity<'a> {
     role: &'a str,
     session: Option<&'a str>,
@@ -125,7 +128,7 @@ impl Keys {
 impl KeySearch<'_> {
     async fn keys_from_profile(&self, name: &str) -> Result<Keys, AuthError> {
         let (mut name, mut roles) = (name.to_owned(), Vec::new());
-        // The loop follows the source profiles to a profile with keys. Then the client assumes the roles in reverse
+        // The loop follows the source profiles until a profile has keys. Then the client assumes the roles in reverse
         // order.
         let mut keys = loop {
             let profile = profile::read(&self.aws.variables, &name).await?;
@@ -158,7 +161,7 @@ impl KeySearch<'_> {
         Ok(keys)
     }
 
-    /// Returns the keys of the source that a profile names as its `credential_source`.
+    /// Returns the keys of `source`, which is the value of `credential_source` in a profile.
     async fn keys_from_credential_source(&self, source: &str) -> Result<Keys, AuthError> {
         let keys = match source {
             "Environment" => keys_from_environment(self.aws),
@@ -208,7 +211,7 @@ impl KeySearch<'_> {
         url.parse().map_err(|_| AuthError::denied("the region does not form a valid address"))
     }
 
-    /// Requests keys from the agent of a container, if the environment names an agent.
+    /// Requests keys from the agent of a container. Returns `None` if the environment contains no URL of an agent.
     async fn keys_from_agent(&self) -> Result<Option<Keys>, AuthError> {
         let variable = |name| self.aws.variables.get(name);
         let address = match variable("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI") {
@@ -259,8 +262,8 @@ impl KeySearch<'_> {
     }
 }
 
-/// Returns true if the client may request keys from this URL: the URL is local or uses TLS ("Container credential
-/// provider").
+/// Returns true if the client may request keys from this URL. The URL must use HTTPS, or its host must be the
+/// container's agent or this machine ("Container credential provider").
 fn is_allowed_agent(url: &Url) -> bool {
     let is_agent_address = match url.host() {
         Some(Host::Ipv4(address)) => matches!(address.octets(), [169, 254, 170, 2 | 23]),

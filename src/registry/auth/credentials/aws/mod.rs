@@ -1,5 +1,5 @@
-//! Credentials for Amazon's registries. Amazon's registry service issues the password (`GetAuthorizationToken`) for a
-//! signed request. `keys` finds the access keys, and `sign` signs the request.
+//! Credentials for Amazon's registries. Amazon's registry service returns the password of a registry in the response to
+//! a signed request (`GetAuthorizationToken`). `keys` finds the access keys, and `sign` signs the request.
 
 mod keys;
 mod profile;
@@ -20,19 +20,20 @@ use crate::registry::Aws;
 use crate::registry::auth::error::AuthError;
 use crate::registry::flavor::ecr::AWS_DOMAINS;
 
-/// Service of Amazon that issues the password of a registry.
+/// Service of Amazon that issues the passwords of registries.
 #[derive(Debug, PartialEq)]
 struct Service {
     /// Name of the service in signatures.
     name: &'static str,
-    /// Name of the operation (the service's API reference, "Common request headers").
+    /// Value of the header `x-amz-target`: the name of the operation (the service's API reference, "Common request
+    /// headers").
     target: &'static str,
     region: String,
     endpoint: Url,
 }
 
-/// Authorization of a registry. The private service returns a list with one authorization, and the public service
-/// returns one authorization.
+/// Authorization of a registry. The service for private registries returns a list with one authorization. The service
+/// for public registries returns one authorization without a list.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Authorizations {
@@ -40,7 +41,8 @@ enum Authorizations {
     One(Authorization),
 }
 
-/// Password of a registry and the end of its lifetime. The type has no `Debug`, which would show passwords.
+/// Password of a registry, with the end of the password's lifetime. The type has no `Debug`, which would show
+/// passwords.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Authorization {
@@ -81,7 +83,7 @@ fn read_login(authorization: &Authorization, answer: &CloudAnswer) -> Result<Log
     Ok(Login::Password { username: username.to_owned(), password: SecretString::from(password) })
 }
 
-/// Determines the service that issues the password of a registry, from the registry's host name and the settings.
+/// Determines the service that issues the password of a registry, from the host name of the registry and the settings.
 fn service(aws: &Aws, host: &RegistryHost) -> Result<Service, AuthError> {
     let public = matches!(host.name(), "public.ecr.aws" | "ecr-public.aws.com");
     let (name, target) = if public {
@@ -112,7 +114,7 @@ fn service(aws: &Aws, host: &RegistryHost) -> Result<Service, AuthError> {
     Ok(Service { name, target, region: region.to_owned(), endpoint })
 }
 
-/// Returns the region in the host name of a registry, and the API host of that region ("Amazon ECR endpoints and
+/// Returns the region in the host name of a registry, and the API host of this region ("Amazon ECR endpoints and
 /// quotas").
 fn region_and_api_host(host: &str) -> Option<(&str, String)> {
     let (account, rest) = host.split_once('.')?;
@@ -160,8 +162,8 @@ fn code(body: &[u8]) -> Option<String> {
     element(std::str::from_utf8(body).ok()?, "Code").map(str::to_owned)
 }
 
-/// Returns the text of the first XML element of this name. Escapes are not decoded, because the needed values contain
-/// no escapes.
+/// Returns the text of the first XML element with this name. The function does not decode XML escapes, because the
+/// needed values contain no escapes.
 fn element<'a>(xml: &'a str, name: &str) -> Option<&'a str> {
     let (_, rest) = xml.split_once(&format!("<{name}>"))?;
     rest.split_once(&format!("</{name}>")).map(|(text, _)| text.trim())

@@ -1,5 +1,5 @@
 //! Profile files of Amazon's tools, `~/.aws/credentials` and `~/.aws/config` ("AWS SDKs and Tools Reference Guide",
-//! "Shared config and credentials files"): the settings of one profile, and its source of access keys.
+//! "Shared config and credentials files"): the settings of one profile, and the source of the profile's access keys.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind as Io;
@@ -27,11 +27,11 @@ pub(super) struct Role {
 pub(super) enum KeySource {
     /// The profile contains the keys.
     Keys(Keys),
-    /// Assumes a role with the token of a third party.
+    /// The client assumes a role with the token of a third party. `token` is the path of the file with the token.
     WebIdentity { role: String, token: String, session: Option<String> },
-    /// Assumes a role with the keys of another profile.
+    /// The client assumes a role with the keys of the profile `source`.
     Role { role: Role, source: String },
-    /// Assumes a role with the keys of a `credential_source`.
+    /// The client assumes a role with the keys of `source`, which is the value of `credential_source`.
     RoleFromSource { role: Role, source: String },
 }
 
@@ -43,7 +43,7 @@ pub(super) async fn read(variables: &Variables, name: &str) -> Result<Option<Pro
         named.or_else(|| Some(home.as_ref()?.join(file)))
     };
     let mut found: Option<Profile> = None;
-    // The credentials file is last, because its settings take precedence.
+    // The loop reads the credentials file last, because the settings of the credentials file take precedence.
     for (path, in_config) in [
         (file_path("AWS_CONFIG_FILE", "config"), true),
         (file_path("AWS_SHARED_CREDENTIALS_FILE", "credentials"), false),
@@ -61,7 +61,7 @@ async fn read_file(path: &Path) -> Result<Option<SecretString>, AuthError> {
     let failed = |reason: String| AuthError::denied(format!("{} cannot be read: {reason}", path.display()));
     let text = match read_text(path).await {
         Ok(text) => text,
-        // A file that this process may not read counts as missing.
+        // If this process has no permission to read the file, the file counts as missing.
         Err(error) if matches!(error.kind(), Io::NotFound | Io::NotADirectory | Io::PermissionDenied) => {
             return Ok(None);
         }
@@ -88,7 +88,7 @@ fn find_section(text: &str, name: &str, in_config: bool) -> Option<Profile> {
             }
             continue;
         }
-        // An indented line belongs to the key above the line. This program reads no such key, and skips indented lines.
+        // An indented line is a nested setting of the key above the line. The parser skips nested settings.
         if let (true, false, Some((key, value))) = (inside, line.starts_with(char::is_whitespace), line.split_once('='))
             && let Some(Profile(pairs)) = &mut found
         {
@@ -98,7 +98,7 @@ fn find_section(text: &str, name: &str, in_config: bool) -> Option<Profile> {
     found
 }
 
-/// Returns a value without its comment, which begins with ` #` or ` ;`.
+/// Returns a value without the comment at its end. A comment begins with ` #` or ` ;`.
 fn without_comment(value: &str) -> &str {
     let end = [" #", " ;", "\t#", "\t;"].iter().filter_map(|mark| value.find(mark)).min();
     value[..end.unwrap_or(value.len())].trim()

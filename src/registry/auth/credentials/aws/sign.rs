@@ -14,16 +14,16 @@ use crate::registry::auth::error::AuthError;
 
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 
-/// POST request to sign.
+/// POST request that the client signs.
 pub(super) struct Post<'a> {
     pub(super) url: &'a Url,
-    /// Additional headers to sign, with names in lower case.
+    /// Additional headers of the request, with names in lower case. The signature covers these headers.
     pub(super) headers: &'a [(&'static str, &'a str)],
     pub(super) body: &'a str,
 }
 
 impl Post<'_> {
-    /// Returns the request with a signature for a service in a region.
+    /// Returns the request with a signature that is valid for one service in one region.
     pub(super) fn signed(
         &self,
         client: &reqwest::Client,
@@ -57,7 +57,7 @@ impl Post<'_> {
         format!("{ALGORITHM} Credential={}/{scope}, SignedHeaders={names}, Signature={signature}", keys.id)
     }
 
-    /// Returns the canonical form of the request, and the names of its signed headers.
+    /// Returns the canonical form of the request, and the names of the signed headers.
     fn canonical(&self, keys: &Keys, now: DateTime<Utc>) -> (String, String) {
         let host = self.url.host_str().unwrap_or_default();
         let host = self.url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
