@@ -9,23 +9,24 @@ impl Flavor {
     pub const ACR: &'static Self = &Self {
         name: "acr",
         hosts: &[HostPattern::Below("azurecr.io"), HostPattern::Below("azurecr.cn"), HostPattern::Below("azurecr.us")],
-        // A PUT of more than about 20 MB gets 413.
+        // The registry answers 413 to a PUT of more than about 20 MB.
         uploads: FlavorUploads {
             in_chunks: true,
             chunk: 4 * 1024 * 1024,
             is_known_to_store: true,
             ..Self::GENERIC.uploads
         },
-        // A POST counts as a write. The limit of writes is much lower than the limit of reads.
+        // The registry counts the POST that starts an upload as a write. The rate limit of writes is much lower than
+        // the rate limit of reads.
         prefers_head: true,
-        // All geo-replicas share one name (Azure/acr, issue 588).
+        // All geo-replicas of a registry share one host name (Azure/acr, issue 588).
         replicas_lag: true,
         has_azure_tag_list: true,
         // The limits depend on the tier of the registry, which the client does not know.
         limits: None,
         hints: FlavorHints {
             denied: Some(required_role),
-            // The text of this error is not documented ("Enable soft delete policy in Azure Container Registry").
+            // Azure does not document the text of this error ("Enable soft delete policy in Azure Container Registry").
             soft_deletion: Some(SoftDeletionHints {
                 stated: "a soft-deleted digest cannot be pushed: restore it (`az acr manifest restore`), or wait until \
                          its retention ends",
@@ -38,8 +39,8 @@ impl Flavor {
     };
 }
 
-/// Limits of a tier, for each identity and replica (learn.microsoft.com, "Azure Container Registry service tiers",
-/// since 2026-06-16).
+/// Limits of the tiers. The limits apply to each identity at each replica (learn.microsoft.com, "Azure Container
+/// Registry service tiers", since 2026-06-16).
 impl LimitProfile {
     /// Azure Container Registry, tier Basic.
     pub const ACR_BASIC: &'static Self = &Self {
@@ -53,7 +54,7 @@ impl LimitProfile {
         concurrent: None,
     };
 
-    /// Azure Container Registry, tier Standard, with the limits of Basic.
+    /// Azure Container Registry, tier Standard. The limits are equal to the limits of tier Basic.
     pub const ACR_STANDARD: &'static Self = &Self { name: "acr-standard", ..*Self::ACR_BASIC };
 
     /// Azure Container Registry, tier Premium.

@@ -7,27 +7,29 @@ use crate::oci::RegistryHost;
 use crate::registry::LimitProfile;
 use crate::store::Step;
 
-/// Flavour of a registry: all differences that affect requests to the registry, or messages about the registry.
-/// [`Flavor::GENERIC`] has the defaults. The other constants override some fields.
+/// Kind of registry. Each field describes a difference between registries. [`Flavor::GENERIC`] has the defaults. The
+/// other constants override some fields.
 pub struct Flavor {
     /// Unique name. If [`Self::is_kind`] is true, the name is a value of `kind` in `sync.yaml`.
     pub(crate) name: &'static str,
-    /// True if registries of the flavour may have custom domains. `kind` in `sync.yaml` may then name the flavour.
-    /// False if the flavour is a single service with a fixed host.
+    /// True if a registry of the flavour may have any host name. In this case, `kind` in `sync.yaml` may name the
+    /// flavour. False if the flavour is a single service with a fixed host.
     pub(crate) is_kind: bool,
-    /// Hosts that have the flavour.
+    /// Patterns of the hosts that have the flavour.
     pub(crate) hosts: &'static [HostPattern],
     /// Host of the API. `None` means the registry's own host.
     pub(crate) api_host: Option<&'static str>,
-    /// Keys of the registry's credentials. `None` means the registry's own host.
+    /// Keys of the registry's credentials in docker's configuration. `None` means that the key is the registry's own
+    /// host.
     pub(crate) credential_keys: Option<CredentialKeys>,
-    /// Form in which the registry accepts blobs.
+    /// Properties of uploads to the registry.
     pub(crate) uploads: FlavorUploads,
-    /// True if a HEAD of a blob is cheaper than the start of an upload. False if both requests cost the same.
+    /// True if a HEAD request for a blob costs less than the start of an upload, so the client first sends the HEAD
+    /// request. False if the two requests cost the same.
     pub(crate) prefers_head: bool,
-    /// Requirement of the registry for mounts, as a message for the log. `None` means no requirement.
+    /// Log message about the requirement of the registry for mounts. `None` means that the registry has no requirement.
     pub(crate) mount_requirement: Option<&'static str>,
-    /// True if a request for push access may create a repository that does not exist yet.
+    /// True if the start of an upload, or a request for a push token, may create a repository that does not exist yet.
     pub(crate) creates_repositories_on_request: bool,
     /// True if new content on one replica reaches the other replicas only after a delay.
     pub(crate) replicas_lag: bool,
@@ -37,12 +39,13 @@ pub struct Flavor {
     pub(crate) has_azure_tag_list: bool,
     /// False if the registry is known to have no catalog of repositories.
     pub(crate) has_catalog: bool,
-    /// Length of the window in which the registry counts pulls, if the headers of the registry state no length. `None`
-    /// means that the registry is not known to count pulls.
+    /// Length of the window in which the registry counts pulls. The client uses this length if the headers of the
+    /// registry state no length. `None` means that the client does not know a pull limit of the registry.
     pub(crate) pull_quota_window: Option<Duration>,
-    /// Limits that apply if no profile is configured. `None` means that no limits of the registry are known.
+    /// Limits that the client uses if the operator configured no profile. `None` means that the client knows no limits
+    /// of the registry.
     pub(crate) limits: Option<&'static LimitProfile>,
-    /// Hints in the messages of errors.
+    /// Hints in error messages.
     pub(crate) hints: FlavorHints,
 }
 
@@ -55,11 +58,9 @@ pub(crate) enum HostPattern {
     Name(&'static str),
     /// All names below this domain.
     Below(&'static str),
-    /// All names that contain `part`, below one of these domains.
+    /// All names that contain `part` and are below one of `domains`.
     Part {
-        /// Part of the name.
         part: &'static str,
-        /// Domains.
         domains: &'static [&'static str],
     },
 }
@@ -67,13 +68,13 @@ pub(crate) enum HostPattern {
 /// Keys of a registry's credentials in docker's configuration.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct CredentialKeys {
-    /// Key that docker itself writes. Credential helpers get this key too.
+    /// Key that docker writes. The client also passes this key to credential helpers.
     pub(crate) written: &'static str,
-    /// Hosts that identify the registry in other keys, in order of precedence.
+    /// Hosts that identify the registry in keys of docker's configuration, in order of precedence.
     pub(crate) hosts: &'static [&'static str],
 }
 
-/// Form in which a registry accepts blobs.
+/// Properties of uploads to a registry.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct FlavorUploads {
     /// True if the registry needs uploads in chunks.
@@ -82,15 +83,15 @@ pub(crate) struct FlavorUploads {
     pub(crate) chunk: usize,
     /// Minimum length of a chunk, in bytes. The last chunk may be shorter.
     pub(crate) min_chunk: usize,
-    /// True if the registry is known to store all content that the registry reports as stored. One check then proves
-    /// that the registry assembles chunks.
+    /// True if the client can trust the registry's reports of stored content. If true, the client checks uploads in
+    /// several chunks only until one check has succeeded. If false, the client checks every upload in several chunks.
     pub(crate) is_known_to_store: bool,
 }
 
-/// Hints in the messages of errors.
+/// Hints in error messages.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct FlavorHints {
-    /// Hint about a step that the registry denies (401 or 403).
+    /// Function that returns a hint about a step that the registry denies (401 or 403).
     pub(crate) denied: Option<fn(Step) -> &'static str>,
     /// Hint about an upload into a repository that does not exist (404).
     pub(crate) missing_repository: &'static str,
@@ -101,7 +102,7 @@ pub(crate) struct FlavorHints {
 /// Hints about a manifest that a registry refuses because its digest is soft-deleted.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SoftDeletionHints {
-    /// Hint for a refusal that names the soft deletion.
+    /// Hint for a refusal whose text mentions the soft deletion.
     pub(crate) stated: &'static str,
     /// Hint for a refusal that may have another reason.
     pub(crate) possible: &'static str,

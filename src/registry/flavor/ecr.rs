@@ -3,10 +3,10 @@
 use crate::registry::flavor::definition::{FlavorHints, FlavorUploads, HostPattern};
 use crate::registry::{Bucket, Flavor, LimitProfile, Rate};
 
-/// Domains of Amazon's services with IPv4 only.
+/// Domains of Amazon's services that support only IPv4.
 pub(crate) const AWS_DOMAINS: [&str; 3] = ["amazonaws.com", "amazonaws.com.cn", "amazonaws.eu"];
 
-/// Domain of Amazon's services with IPv4 and IPv6.
+/// Domain of Amazon's services that support IPv4 and IPv6.
 const DUAL_STACK_DOMAIN: &str = "on.aws";
 
 impl Flavor {
@@ -14,8 +14,8 @@ impl Flavor {
     pub const ECR: &'static Self = &Self {
         name: "ecr",
         // Hosts of private registries, including VPC endpoints. Other hosts below these domains may belong to anybody.
-        // `public.ecr.aws` is not included: this flavour differs only for writes, and most users of `public.ecr.aws`
-        // only read.
+        // The list does not contain `public.ecr.aws`. The flavour affects only writes, and most users of
+        // `public.ecr.aws` only read.
         hosts: &[
             HostPattern::Part { part: ".dkr.ecr.", domains: &AWS_DOMAINS },
             HostPattern::Part { part: ".dkr.ecr-fips.", domains: &AWS_DOMAINS },
@@ -29,13 +29,14 @@ impl Flavor {
             is_known_to_store: true,
             ..Self::GENERIC.uploads
         },
-        // The registry mounts only blobs that a manifest refers to, and allows few upload starts.
+        // The registry allows few upload starts, and mounts only blobs to which a manifest refers.
         prefers_head: true,
         mount_requirement: Some(
             "no blob was mounted: Amazon ECR mounts a blob only if the account setting BLOB_MOUNTING is ENABLED and \
                 an image refers to the blob; transship uploads the blobs",
         ),
-        // The start of an upload creates the repository if a repository creation template applies to CREATE_ON_PUSH.
+        // The start of an upload creates the repository if a repository creation template with CREATE_ON_PUSH matches
+        // the repository's name.
         creates_repositories_on_request: true,
         limits: Some(LimitProfile::ECR),
         hints: FlavorHints {
@@ -48,8 +49,9 @@ impl Flavor {
 }
 
 impl LimitProfile {
-    /// Amazon: 10 upload starts a second (docs.aws.amazon.com, "Amazon ECR service quotas", `InitiateLayerUpload`). The
-    /// limits of reads and chunks are hundreds a second, and this program never reaches these limits.
+    /// Amazon ECR: 10 upload starts a second (docs.aws.amazon.com, "Amazon ECR service quotas", `InitiateLayerUpload`).
+    /// The limits of reads and chunks are hundreds of requests a second. This program never reaches the limits of reads
+    /// and chunks.
     pub const ECR: &'static Self =
         &Self { name: "ecr", rates: &[(Bucket::Uploads, Rate::per_second(10))], concurrent: None };
 }

@@ -1,5 +1,5 @@
-//! Generic flavour: a registry without features beyond the distribution specification. The other flavours use its
-//! values as defaults.
+//! Generic flavour: a registry without features beyond the distribution specification. The other flavours use the
+//! values of the generic flavour as defaults.
 
 use crate::registry::Flavor;
 use crate::registry::flavor::definition::{FlavorHints, FlavorUploads};
@@ -8,7 +8,7 @@ use crate::registry::flavor::definition::{FlavorHints, FlavorUploads};
 pub(crate) const DEFAULT_CHUNK: usize = 8 * 1024 * 1024;
 
 impl Flavor {
-    /// Registry without a flavour of its own.
+    /// Registry that has none of the other flavours.
     pub const GENERIC: &'static Self = &Self {
         name: "plain",
         is_kind: true,

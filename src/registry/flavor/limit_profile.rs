@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use crate::registry::{Bucket, Rate};
 
-/// Limits of a well-known registry.
+/// Limits of a well-known registry, under a name that an operator can configure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LimitProfile {
     /// Unique name in `sync.yaml`.

@@ -1,4 +1,4 @@
-//! quay.io. An on-premises Quay is a generic registry, because an on-premises Quay has no known limits.
+//! quay.io. An on-premises Quay has the generic flavour, because the client knows no limits of an on-premises Quay.
 
 use crate::registry::flavor::definition::HostPattern;
 use crate::registry::{Flavor, LimitProfile};
@@ -9,7 +9,8 @@ impl Flavor {
         name: "quay",
         is_kind: false,
         hosts: &[HostPattern::Name("quay.io")],
-        // Quay's token service creates the repository (`endpoints/v2/v2auth.py` in Quay's source).
+        // If the repository does not exist, Quay's token service creates the repository (`endpoints/v2/v2auth.py` in
+        // Quay's source).
         creates_repositories_on_request: true,
         limits: Some(LimitProfile::QUAY),
         ..*Self::GENERIC

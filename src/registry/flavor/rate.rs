@@ -3,20 +3,20 @@
 use std::fmt;
 use std::time::Duration;
 
-/// Request bucket with its own rate. A request may count in several buckets.
+/// Group of requests with a common rate limit. A request may count in several buckets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bucket {
     /// All requests, including token requests.
     Requests,
     /// GET and HEAD.
     Reads,
-    /// Requests that store content. Deletions of manifests count here if [`Self::Deletes`] has no rate.
+    /// Requests that store content. If [`Self::Deletes`] has no rate, deletions of manifests count in this bucket.
     Writes,
     /// Writes that open an upload or mount a blob.
     Uploads,
     /// Deletions of manifests.
     Deletes,
-    /// Reads by the referrers API. These reads also count as [`Self::Reads`].
+    /// Reads by the referrers API. These reads also count in [`Self::Reads`].
     ReferrerLists,
 }
 

@@ -45,8 +45,8 @@ impl Flavor {
         Self::ALL.into_iter().find(has_pattern).unwrap_or(Self::GENERIC)
     }
 
-    /// Returns the configured flavour, or else the flavour that the host's name implies. If the host is the fixed host
-    /// of a single service, the configured flavour is ignored.
+    /// Returns the configured flavour. If the operator configured no flavour, or if the host is the fixed host of a
+    /// single service, returns the flavour that the host's name implies.
     pub(crate) fn resolve(host: &RegistryHost, configured: Option<&'static Self>) -> &'static Self {
         let by_host = Self::from_host(host);
         configured.filter(|_| by_host.is_kind).unwrap_or(by_host)
@@ -87,7 +87,7 @@ mod tests {
         Flavor::from_host(&host.parse().unwrap())
     }
 
-    /// Returns hosts that match a pattern.
+    /// Returns examples of hosts that match a pattern.
     fn example_hosts(pattern: HostPattern) -> Vec<String> {
         match pattern {
             HostPattern::Host(name) => vec![name.to_owned()],
@@ -143,7 +143,7 @@ mod tests {
             ("quay.io", None, Some(LimitProfile::QUAY)),
             ("gcr.io", None, Some(LimitProfile::GAR)),
             ("europe-docker.pkg.dev", None, Some(LimitProfile::GAR)),
-            // The tier is not known.
+            // The client does not know the tier of the registry.
             ("prod.azurecr.io", None, None),
             ("a.example", None, None),
             ("a.example", Some(Flavor::ECR), Some(LimitProfile::ECR)),
@@ -167,7 +167,7 @@ mod tests {
             ("1.dkr-ecr.us-east-2.on.aws", Flavor::ECR),
             ("1.dkr-ecr-fips.us-east-2.on.aws", Flavor::ECR),
             ("vpce-0a1-b2.dkr.ecr.eu-west-1.vpce.amazonaws.com", Flavor::ECR),
-            // Hosts of Amazon's customers.
+            // Hosts that belong to Amazon's customers.
             ("ec2-1-2-3-4.eu-west-1.compute.amazonaws.com", Flavor::GENERIC),
             ("x1.lambda-url.us-east-1.on.aws", Flavor::GENERIC),
             ("1.dkr.ecr.eu-west-1.evilamazonaws.com", Flavor::GENERIC),
