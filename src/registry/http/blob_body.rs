@@ -1,4 +1,5 @@
-//! Body of a blob that the caller reads. The body limits the bandwidth, counts the bytes and detects a stall.
+//! Body of a response with a blob. A read of the body counts the bytes, waits for the bandwidth limit, and detects a
+//! stall.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use super::sender::Sender;
 use crate::fair_queue::Tenant;
 use crate::registry::limits::concurrency::Permit;
 
-/// Body of a blob. Dropping the body releases the permit of its request.
+/// Body of a response with a blob. When the caller drops the body, the body releases the permit of the request.
 pub(crate) struct BlobBody {
     sender: Arc<Sender>,
     response: reqwest::Response,
@@ -26,7 +27,7 @@ impl BlobBody {
     /// Returns the next bytes; `None` at the end.
     ///
     /// # Errors
-    /// Returns the reason why the body ended too early.
+    /// Returns the reason if the body ends too early, or if no byte arrives within the idle time limit.
     pub(crate) async fn next_piece(&mut self) -> Result<Option<Bytes>, String> {
         let idle = self.sender.retry_policy.idle;
         let next = match tokio::time::timeout(idle, self.response.chunk()).await {

@@ -1,5 +1,6 @@
-//! Request body with the bytes of a blob. The body limits the bandwidth, counts the bytes and detects a stall. The body
-//! also stores the error of the source, because the HTTP client reports only that the body failed.
+//! Request body with the bytes of a blob. The body counts the bytes, waits for the bandwidth limit, and detects a
+//! stall. If the source of the bytes fails, the body stores the error of the source, because the HTTP client reports
+//! only that the body failed.
 
 use std::fmt;
 use std::pin::Pin;
@@ -16,7 +17,7 @@ use super::sender::Sender;
 use crate::registry::Tenant;
 use crate::store::{StoreError, Verified};
 
-/// Request body with the bytes of a blob, which can be sent once.
+/// Request body with the bytes of a blob. The client can send the body only once.
 #[derive(Debug)]
 pub(crate) struct Outgoing {
     body: Option<reqwest::Body>,
@@ -44,7 +45,7 @@ enum Phase {
     WaitingForSource,
     /// The HTTP client received a piece at this time, and has not requested the next piece.
     Sending(Instant),
-    /// The HTTP client received the last piece before this time.
+    /// The HTTP client reached the end of the body at this time.
     Complete(Instant),
 }
 
@@ -76,8 +77,8 @@ impl Outgoing {
 }
 
 impl Watch {
-    /// Resolves if the registry has accepted no byte for `idle`, or has not answered for `commit` after the last byte.
-    /// Returns the message of the error.
+    /// Waits until the registry has accepted no byte for `idle`, or has not answered within `commit` after the last
+    /// byte. Returns the error message.
     pub(crate) async fn stalled(&self, idle: Duration, commit: Duration) -> String {
         loop {
             let (deadline, detail) = match self.with_state(|state| state.phase) {
@@ -94,7 +95,7 @@ impl Watch {
         }
     }
 
-    /// Starts the stall timer. Earlier waits do not count as a stall.
+    /// Starts the stall timer. The time before this call does not count as a stall.
     pub(crate) fn start_request(&self) {
         self.set_phase(Phase::Sending(Instant::now()));
     }
@@ -132,7 +133,7 @@ impl fmt::Debug for Watch {
 #[error("the source of the bytes failed")]
 struct SourceFailed;
 
-/// Stream of the pieces of the source, which records its progress in the state of the body.
+/// Stream of the pieces of the source. Each poll of the stream updates the state of the body.
 struct Pieces(Watch);
 
 impl Stream for Pieces {

@@ -1,5 +1,5 @@
 //! Challenges in `WWW-Authenticate` (RFC 9110, section 11.6.1): the authentication that a registry requires. This file
-//! only parses challenges; `auth` answers challenges.
+//! only parses challenges; the module `auth` reacts to challenges.
 
 use http::HeaderMap;
 use http::header::WWW_AUTHENTICATE;
@@ -68,7 +68,7 @@ impl<'a> Reader<'a> {
         word
     }
 
-    /// Reads a quoted string without its escapes, or a bare word.
+    /// Reads a quoted string or a bare word. Removes the escapes of a quoted string.
     fn read_value(&mut self) -> String {
         let Some(quoted) = self.rest.strip_prefix('"') else { return self.read_word().to_owned() };
         let mut value = String::new();

@@ -1,5 +1,5 @@
-//! Context of an operation: its repository, step, subject, tenant and retry budget. Error messages name the repository,
-//! the step and the subject.
+//! Context of an operation: the repository, the step, the subject, the tenant and the retry budget. Error messages name
+//! the repository, the step and the subject.
 
 use std::sync::Arc;
 
@@ -8,19 +8,19 @@ use crate::fair_queue::Tenant;
 use crate::registry::Flavor;
 use crate::store::{ErrorKind, Step, StoreError};
 
-/// Context of an operation in progress, for its errors and its retries.
+/// Context of an operation in progress, from which the client creates errors and limits retries.
 #[derive(Debug, Clone)]
 pub(crate) struct Context {
     /// Repository or registry, for messages.
     pub(crate) place: Arc<str>,
     pub(crate) step: Step,
-    /// Tag or digest, for messages; empty if the operation has neither.
+    /// Tag or digest, for messages; empty if the operation has no tag and no digest.
     pub(crate) subject: String,
-    /// Tenant of the operation, for fair limits.
+    /// Tenant of the operation. The limits of the client distribute capacity fairly between tenants.
     pub(crate) tenant: Tenant,
     /// Flavour of the registry, which determines the hints in error messages.
     pub(crate) flavor: &'static Flavor,
-    /// Retry budget of the item.
+    /// Retry budget of the operation's item.
     pub(crate) budget: Budget,
 }
 
@@ -38,14 +38,14 @@ impl Context {
         Self { place, step, subject, tenant: Tenant::default(), flavor, budget }
     }
 
-    /// Creates an error of this operation. If the retry budget of the item is spent, a transient error is marked as
+    /// Creates an error of this operation. If the error is transient and the retry budget is spent, marks the error as
     /// given up.
     pub(crate) fn error(&self, kind: ErrorKind, detail: impl std::fmt::Display) -> StoreError {
         let error = StoreError::new(&self.place, self.step, &self.subject, kind, detail);
         if error.is_transient() && self.budget.is_spent() { error.mark_given_up() } else { error }
     }
 
-    /// Returns the same context with another step.
+    /// Returns the context of another step with the same repository, subject and tenant.
     pub(crate) fn at_step(&self, step: Step) -> Self {
         Self { step, budget: self.budget.at_step(step), ..self.clone() }
     }

@@ -16,7 +16,7 @@ use super::wrong_port;
 use crate::registry::limits::concurrency::Permit;
 use crate::store::{ErrorKind, StoreError};
 
-/// Answer to the first request of `login-check`, before its body is read.
+/// Answer to the first request of `login-check`. The client has not read the body of the answer yet.
 pub(crate) struct Examined {
     pub(crate) head: ResponseHead,
     pub(crate) version: Version,
@@ -35,7 +35,7 @@ impl Sender {
     /// Opens a connection and requests `path` once.
     ///
     /// # Errors
-    /// Returns an error if no answer is received.
+    /// Returns an error if the server sends no answer.
     pub(crate) async fn examine(&self, context: &Context, path: &str) -> Result<Examined, StoreError> {
         let invalid = |detail: String| context.error(ErrorKind::Invalid, detail);
         let url = self.address(path).map_err(|error| invalid(error.to_string()))?;
@@ -57,7 +57,7 @@ impl Sender {
         Ok(Examined { head, version, response, _permit: permit })
     }
 
-    /// Returns the answer with the beginning of its body.
+    /// Reads the beginning of the body, and returns the answer with this part of the body.
     ///
     /// # Errors
     /// Returns an error if the body reports that the port expects TLS or a client certificate.

@@ -1,4 +1,4 @@
-//! One attempt of a request: its redirects, its time limits, and the body of its answer.
+//! One attempt to send a request, with redirects, time limits, and the body of the answer.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -35,8 +35,8 @@ pub(crate) struct Authorization<'a> {
     pub(crate) listener: &'a dyn AnswerListener,
 }
 
-/// Listener of a higher layer for the registry's own answers, including redirects. The sender does not report answers
-/// of other hosts. The sender calls the listener before the sender reads the body of the answer.
+/// Listener of a higher layer for answers. The sender calls the listener for each answer of the registry itself,
+/// including redirects, before the sender reads the body. The sender does not report answers of other hosts.
 pub(crate) trait AnswerListener: Sync {
     /// Records an answer to a request with this `Authorization`. Returns true if the answer's `Retry-After` must not
     /// pause all requests to the registry.
@@ -60,8 +60,8 @@ impl<'a> Authorization<'a> {
 }
 
 impl Sender {
-    /// Performs one exchange, including redirects, and reads the body of the answer. If the body is a blob, the caller
-    /// reads the body. The caller has already waited for the permit.
+    /// Sends the request once, follows redirects, and reads the body of the answer. If the body is a blob, the caller
+    /// reads the body. Before this call, the caller has acquired the permit.
     pub(crate) async fn attempt(
         self: &Arc<Self>,
         request: &mut HttpRequest,
@@ -82,7 +82,7 @@ impl Sender {
                 }
             }
             (_, Expects::Small(max_bytes)) => {
-                // A large body gets additional time, at 16 KiB/s.
+                // A request with a large body has additional time: one second for each 16 KiB.
                 let extra = Duration::from_secs(sent_bytes as u64 / 16_384);
                 let limit = self.retry_policy.exchange_limit(request.operation) + extra;
                 complete_within(limit, self.exchange_whole(request, authorization, max_bytes)).await?
@@ -111,7 +111,7 @@ impl Sender {
         Ok(Response { body: Body::Whole(body), elsewhere, ..answer })
     }
 
-    /// Performs one exchange and reads the whole body of its answer.
+    /// Sends the request once, follows redirects, and reads the whole body of the answer.
     pub(super) async fn exchange_whole(
         &self,
         request: &mut HttpRequest,
@@ -122,7 +122,7 @@ impl Sender {
         self.read_whole(head, response, max_bytes).await
     }
 
-    /// Sends a request and follows redirects. The body of the answer is not read.
+    /// Sends the request once, and follows redirects. Does not read the body of the answer.
     async fn exchange(
         &self,
         request: &mut HttpRequest,
@@ -132,8 +132,8 @@ impl Sender {
         let mut header = authorization.header;
         for _ in 0..=MAX_REDIRECTS {
             if !redirect::same_origin(&url, authorization.origin) {
-                // After a redirect to another origin, the credentials are never sent again, even if a later redirect
-                // leads back.
+                // After a redirect to another origin, the client never sends the credentials again, even if a later
+                // redirect leads back to the first origin.
                 header = None;
             }
             let http = self.client_for(request.operation, &url).await?;
@@ -168,16 +168,15 @@ impl Sender {
         Err(TransportError::Unusable(format!("more than {MAX_REDIRECTS} redirects")))
     }
 
-    /// Pauses all further requests to the registry for the time in `Retry-After`, if the answer asks the client to slow
-    /// down.
+    /// If the answer asks the client to slow down, pauses all requests to the registry for the time in `Retry-After`.
     fn apply_retry_after(&self, head: &ResponseHead) {
         if let Some(wait) = head.retry_after.filter(|_| head.failure() == Some(Failure::Throttled)) {
             self.limiter.pause(wait);
         }
     }
 
-    /// Reads the body of an answer. A refusal is cut after about [`MAX_REFUSAL`] bytes. A success with more than
-    /// `max_bytes` bytes is an error.
+    /// Reads the body of an answer. Reads only about [`MAX_REFUSAL`] bytes of a refusal. Returns an error if a success
+    /// has more than `max_bytes` bytes.
     async fn read_whole(
         &self,
         head: ResponseHead,
@@ -210,8 +209,8 @@ async fn complete_within<T>(
     tokio::time::timeout(limit, work).await.unwrap_or_else(late)
 }
 
-/// Returns true if the client may follow a redirect with this status. A token request with a body is not redirected,
-/// because the body contains the login.
+/// Returns true if the client may follow a redirect with this status. The client does not redirect a token request with
+/// a body, because the body contains the login.
 fn follows(request: &HttpRequest, status: StatusCode) -> bool {
     let keeps_method = matches!(status, StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT);
     let is_read = matches!(request.method, Method::GET | Method::HEAD);

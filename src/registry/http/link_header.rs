@@ -1,6 +1,6 @@
-//! URL of the next page of a list (distribution-spec, "Listing Tags"; RFC 8288). Registries and proxies write `Link` in
-//! many forms. A link that the client cannot follow is an error. Some proxies drop the header: after a full page
-//! without a link, the client builds the URL of the next page.
+//! URL of the next page of a list (distribution-spec, "Listing Tags"; RFC 8288). Registries and proxies write the
+//! header `Link` in many forms. A link that the client cannot follow is an error. Some proxies drop the header. If a
+//! full page has no link, the client builds the URL of the next page.
 
 use std::collections::HashSet;
 
@@ -14,7 +14,7 @@ use super::redirect;
 /// Maximum number of pages of one list.
 pub(crate) const MAX_PAGES: usize = 11_000;
 
-/// State of a walk over the pages of one list. The walk fails if the links form a cycle.
+/// State of the requests for the pages of one list. If the links form a cycle, the listing fails.
 #[derive(Debug)]
 pub(crate) struct Pages {
     first: Url,
@@ -23,7 +23,8 @@ pub(crate) struct Pages {
     by_last: bool,
 }
 
-/// End of a page that was read: the link to the next page, or the last name of the page.
+/// Data of a page from which the client determines the next page: the link to the next page, or the last name of the
+/// page.
 #[derive(Debug)]
 pub(crate) struct PageEnd {
     link: Option<Url>,
@@ -41,7 +42,7 @@ impl Pages {
         self.by_last
     }
 
-    /// Records that the client requested the page from the URL `instead`.
+    /// Records that the client requested the URL `instead` in place of the URL `page`.
     pub(crate) fn record_actual_url(&mut self, page: &Url, instead: &Url) {
         if self.first == *page {
             self.first = instead.clone();
@@ -49,8 +50,8 @@ impl Pages {
         self.seen.insert(instead.clone());
     }
 
-    /// Determines the end of a page of names from the headers of the response, the number of names and the last name.
-    /// An error explains why the list cannot be completed.
+    /// Determines the [`PageEnd`] of a page from the headers of the response, the number of names and the last name.
+    /// Returns an error text if the client cannot follow the link to the next page.
     pub(crate) fn read_page_end(
         &self,
         page: &Url,
@@ -69,8 +70,9 @@ impl Pages {
     /// Returns the URL of the next page; `None` after the last page. `fresh` is the number of names of the current page
     /// that earlier pages did not have.
     ///
-    /// After a full page without a link, the client requests the names after the last name of that page. A registry
-    /// that does not support `last` sends the same names again. In this case the list is complete.
+    /// After a full page without a link, the client requests the names after the last name of the full page. If the
+    /// registry does not support `last`, the registry sends the same names a second time. In this case, `fresh` is 0,
+    /// and the list is complete.
     pub(crate) fn next_page(&mut self, end: PageEnd, fresh: usize) -> Result<Option<Url>, String> {
         if self.by_last && fresh == 0 {
             return Ok(None);
@@ -124,13 +126,13 @@ fn next_link(page: &Url, headers: &HeaderMap) -> Result<Option<Url>, String> {
             }
         }
     }
-    // RFC 8288 requires a relation. A link without a relation is used as the link to the next page.
+    // RFC 8288 requires a relation. If a link has no relation, the client uses the link as the link to the next page.
     unnamed.map(|target| resolve(page, &target)).transpose()
 }
 
-/// Resolves the target of a link. A registry behind a proxy may build its links with its internal host name or scheme.
-/// If the link leads to the same list at another origin, the client uses the origin of the page. The client sends no
-/// request to another host.
+/// Resolves the target of a link. A registry behind a proxy may send links with the registry's internal host name or
+/// scheme. If the link leads to the same list at another origin, the client uses the origin of the page. A link to
+/// other content at another host is an error.
 fn resolve(page: &Url, target: &str) -> Result<Url, String> {
     if let Ok(url) = page.join(target)
         && is_same_list(page, &url)
@@ -147,7 +149,8 @@ fn resolve(page: &Url, target: &str) -> Result<Url, String> {
     Ok(next)
 }
 
-/// Returns true if two URLs belong to one list. Their paths may differ by a prefix that a proxy adds or removes.
+/// Returns true if two URLs belong to one list. The paths of the URLs may differ by a prefix that a proxy adds or
+/// removes.
 fn is_same_list(page: &Url, link: &Url) -> bool {
     let (ours, theirs) = (page.path(), link.path());
     let is_api = |path: &str| path.starts_with("/v2/") || path.starts_with("/acr/");
@@ -187,7 +190,8 @@ fn split_bare(text: &str) -> (&str, &str) {
     text.split_at(end)
 }
 
-/// Returns the offset of the first byte `end` outside quotes, or the length of the text if there is no such byte.
+/// Returns the offset of the first byte `end` outside quotes. If the text has no byte `end` outside quotes, returns the
+/// length of the text.
 fn end_outside_quotes(text: &str, end: u8) -> usize {
     let mut quoted = false;
     for (offset, byte) in text.bytes().enumerate() {
@@ -239,7 +243,7 @@ mod tests {
             r#"<x>; rel="prev", <list?last=b&n=2>; rel="next""#,
             "<list?last=b&n=2>; rel='next'",
             "<list?last=b&n=2>; rel = NEXT",
-            // No relation, no brackets, or only one bracket.
+            // Links without a relation, without brackets, or with only one bracket.
             "</v2/a/tags/list?last=b&n=2>",
             r#"<x>; rel="first", <list?last=b&n=2>"#,
             r#"/v2/a/tags/list?last=b&n=2; rel="next""#,

@@ -1,5 +1,5 @@
-//! Nearness of addresses. An address is near if only this machine or its network can reach the address. This file does
-//! not resolve names.
+//! Classification of near addresses. An address is near if only this machine, or machines in the same network, can
+//! reach the address. This file does not resolve names.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -27,8 +27,8 @@ impl fmt::Display for Nearness {
     }
 }
 
-/// Returns the nearness of a URL's host, if the host is a near address or a well-known name. Does not resolve other
-/// names.
+/// Returns the nearness of a URL's host. Returns `None` for a public address. Does not resolve names: returns `None`
+/// for all names except `localhost` and the names of metadata services.
 pub(crate) fn nearness(url: &Url) -> Option<Nearness> {
     match url.host()? {
         Host::Domain(name) => {
@@ -50,7 +50,7 @@ pub(crate) fn nearness(url: &Url) -> Option<Nearness> {
 const METADATA_NAMES: [&str; 4] =
     ["metadata.google.internal", "metadata.goog", "metadata", "instance-data.ec2.internal"];
 
-/// Metadata services outside the link-local range: Azure's wire server, Alibaba Cloud, and EC2 over IPv6.
+/// Addresses of metadata services outside the link-local range: Azure's wire server, Alibaba Cloud, and EC2 over IPv6.
 const METADATA_V4: [Ipv4Addr; 2] = [Ipv4Addr::new(168, 63, 129, 16), Ipv4Addr::new(100, 100, 100, 200)];
 const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
 

@@ -1,5 +1,5 @@
-//! Lists of names that registries return in pages: the requested page size, the learned facts about a registry's pages,
-//! and the parser of a page. The parser builds no tree of JSON values, to save memory.
+//! Lists of names that registries return in pages: the page size that the client requests, the facts that the client
+//! learns about the pages, and the parser of a page. The parser builds no tree of JSON values, to save memory.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -20,7 +20,7 @@ pub(crate) const MAX_PAGE: usize = 16 * 1024 * 1024;
 /// Maximum number of names of one list.
 pub(crate) const MAX_NAMES: usize = 1_000_000;
 
-/// Maximum number of invalid names in one list: names that the specification's grammar does not allow.
+/// Maximum number of names in one list that the grammar of the specification does not allow.
 pub(crate) const MAX_UNUSABLE: usize = 10_000;
 
 /// Maximum number of characters of an invalid name that a message shows.
@@ -44,14 +44,14 @@ impl Paging {
         if self.refuses_size.load(Ordering::Relaxed) { String::new() } else { format!("?n={PAGE}") }
     }
 
-    /// Returns true if an error response may mean that the registry refuses the page size. distribution refuses a size
-    /// above its own limit (`PAGINATION_NUMBER_INVALID`).
+    /// Returns true if an error response may mean that the registry refuses the page size. For example, distribution
+    /// refuses a size above a configured limit (`PAGINATION_NUMBER_INVALID`).
     pub(crate) fn may_refuse_size(page: &Url, status: StatusCode, codes: &[String]) -> bool {
         let is_refusal = matches!(status, StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY);
         is_refusal && requested_size(page).is_some() && !codes.iter().any(|code| code == "NAME_INVALID")
     }
 
-    /// Records that pages should be requested without a size.
+    /// Records that the registry refuses the page size. Later requests for a first page state no size.
     pub(crate) fn learn_size_is_refused(&self) {
         self.refuses_size.store(true, Ordering::Relaxed);
     }
@@ -61,8 +61,8 @@ impl Paging {
         self.largest.fetch_max(names, Ordering::Relaxed);
     }
 
-    /// Returns true if further pages may follow a page without a link, because some proxies drop `Link` (Quay, PR
-    /// 5398). The page counts as full if its number of names is one of:
+    /// Returns true if a page without a link is full, so the list may have more pages. Some proxies drop the header
+    /// `Link` (Quay, PR 5398). The page is full if the number of its names is one of:
     ///
     /// - at least the requested number;
     /// - at least the largest number of names of an earlier page with a link;
@@ -92,11 +92,11 @@ pub(crate) fn without_size(page: &Url) -> Url {
     bare
 }
 
-/// Names in one contiguous string.
+/// List of names, stored in one contiguous string.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Names {
     text: String,
-    /// Offset of the end of each name.
+    /// Offset in `text` of the end of each name.
     ends: Vec<u32>,
 }
 
@@ -119,7 +119,7 @@ impl Names {
         range.filter_map(|index| Some((index, self.get(index)?)))
     }
 
-    /// Adds a name. Returns an error if the list has more than [`MAX_NAMES`] names.
+    /// Adds a name. Returns an error if the list already has [`MAX_NAMES`] names.
     pub(crate) fn push(&mut self, name: &str) -> Result<(), String> {
         if self.len() >= MAX_NAMES {
             return Err(format!("the list has more than {MAX_NAMES} names"));
@@ -161,7 +161,7 @@ impl<'de> Deserialize<'de> for Names {
 #[derive(Debug, serde::Deserialize)]
 pub(crate) struct Text<'a>(#[serde(borrow)] pub(crate) Cow<'a, str>);
 
-/// Returns the first characters of an invalid name, for a message.
+/// Returns the first [`UNUSABLE_SHOWN`] characters of an invalid name, for a message.
 pub(crate) fn shown(name: &str) -> String {
     match name.char_indices().nth(UNUSABLE_SHOWN) {
         Some((end, _)) => format!("{}…", &name[..end]),

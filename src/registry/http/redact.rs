@@ -1,4 +1,5 @@
-//! Redaction of error bodies: removes the secrets of the request, because some services echo parts of the request.
+//! Redaction of error responses. Some services repeat parts of the request in an error response. The client removes the
+//! secrets of the request from the body of the response.
 
 use base64::Engine as _;
 use bytes::Bytes;
@@ -8,24 +9,26 @@ use url::Url;
 
 use crate::oci::Digest;
 
-/// Secrets to remove from a text. Each secret has several encodings, because a service may echo any encoding.
+/// Secrets that the client removes from a text. The list contains several encodings of each secret, because a service
+/// may repeat the secret in any encoding.
 #[derive(Default)]
 pub(crate) struct Secrets(Vec<String>);
 
-/// Minimum length of a query value that counts as a secret, in bytes. Shorter values are names.
+/// Minimum length of a query value that counts as a secret, in bytes.
 const MIN_SECRET: usize = 8;
 
 /// Replacement of a secret.
 const REDACTED: &str = "***";
 
-/// Maximum depth of JSON within JSON strings. A text with deeper nesting is replaced as a whole.
+/// Maximum number of nested JSON strings in a text. If a text has more nested JSON strings, the client replaces the
+/// whole text.
 const MAX_NESTING: usize = 8;
 
 /// Query parameters of this program's own requests that are not secret.
 const NOT_SECRET: [&str; 9] = ["digest", "mount", "from", "n", "last", "scope", "service", "account", "client_id"];
 
 impl Secrets {
-    /// Adds the secrets of an `Authorization` header: the token, and the password in the token.
+    /// Adds the secrets of an `Authorization` header: the token, and the password that a Basic token contains.
     pub(crate) fn with_header(mut self, authorization: Option<&HeaderValue>) -> Self {
         let Some(value) = authorization.and_then(|value| value.to_str().ok()) else { return self };
         let token = value.split_once(' ').map_or(value, |(_, token)| token);
@@ -38,7 +41,7 @@ impl Secrets {
         self
     }
 
-    /// Adds the secrets of a URL's query: storage signatures and upload states.
+    /// Adds the secrets in the query of a URL, such as the signature of a storage service or the state of an upload.
     pub(crate) fn with_query(mut self, url: &Url) -> Self {
         for (name, value) in url.query_pairs() {
             let is_plain = NOT_SECRET.contains(&name.as_ref()) || value.parse::<Digest>().is_ok();
@@ -46,8 +49,8 @@ impl Secrets {
                 self.add(&value);
             }
         }
-        // The encoding in the URL may differ from the encodings of `add`, so each secret is also added as written in
-        // the URL.
+        // The URL may encode a secret in a different way from `add`. The loop therefore also adds each secret as
+        // written in the URL.
         let written = url.query().unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
         let known = self.0.clone();
         for (_, value) in written.filter(|(_, value)| value.len() >= MIN_SECRET) {
@@ -70,12 +73,12 @@ impl Secrets {
         self.0.extend([secret.to_owned(), percent.replace('+', "%20"), percent, encoded]);
     }
 
-    /// Returns the body without the secrets. In a JSON body, escapes are decoded before the search.
+    /// Returns the body without the secrets. If the body is JSON, the search decodes JSON escapes.
     pub(crate) fn redact(mut self, body: Bytes) -> Bytes {
         if self.0.is_empty() {
             return body;
         }
-        // The longest secret is replaced first, because a secret may be a part of a longer secret.
+        // Longer secrets are first, because a secret may be a part of a longer secret.
         self.0.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
         let text = String::from_utf8_lossy(&body);
         match serde_json::from_str::<Value>(&text) {
@@ -96,8 +99,8 @@ impl Secrets {
         }
     }
 
-    /// Returns the text without the secrets. If the text contains a secret behind JSON escapes, the whole text is
-    /// replaced.
+    /// Returns the text without the secrets. If a secret appears only after the decoding of JSON escapes, replaces the
+    /// whole text.
     fn redact_text(&self, text: &str) -> String {
         let redacted = self.0.iter().fold(text.to_owned(), |text, secret| text.replace(secret, REDACTED));
         let mut read = redacted.clone();
@@ -115,7 +118,7 @@ impl Secrets {
     }
 }
 
-/// Decodes JSON's escapes in a text (RFC 8259, section 7). Other sequences with a backslash do not change.
+/// Decodes JSON's escapes in a text (RFC 8259, section 7). Does not change other sequences with a backslash.
 fn unescaped(text: &str) -> String {
     let (mut read, mut rest) = (Vec::new(), text);
     while let Some((before, after)) = rest.split_once('\\') {
@@ -178,10 +181,11 @@ mod tests {
             ),
             (r#"{"message":"not a&b\"c\/d, \u0061&b\u0022c/d"}"#, r#"{"message":"not ***, ***"}"#),
             (r#"{"a\u0026b\"c/d":["bWU6YSZiImMvZA\u003d="]}"#, r#"{"***":["***"]}"#),
-            // JSON in a string of JSON, once and twice nested.
+            // JSON text in a JSON string, nested once and twice.
             (r#"{"message":"{\"password\":\"a\\u0026b\\\"c/d\"}"}"#, r#"{"message":"***"}"#),
             (r#"["\"{\\\"a\\\\u0026b\\\\\\\"c/d\\\"}\""]"#, r#"["***"]"#),
-            // A client's parser may accept JSON that this program's parser rejects, so the whole text is replaced.
+            // A service's parser may accept JSON that this program's parser rejects, so the client replaces the whole
+            // text.
             (r#"{"errors":[{"message":"a\u0026b\"c/d"}], "n": 1e999}"#, "***"),
             (r#"{"message":"a\u0026b\"c/d"#, "***"),
             (r#"{"message":"50\u0025 of \"all\" in C:\\dir"}"#, r#"{"message":"50% of \"all\" in C:\\dir"}"#),

@@ -1,5 +1,5 @@
-//! URLs that a registry sends in `Location` and `Link`: their resolution, their path prefix, and the decision if the
-//! client may follow a URL.
+//! URLs that a registry sends in `Location` and `Link`. The functions resolve a URL, add a missing path prefix, and
+//! decide if the client may follow the URL.
 
 use http::HeaderMap;
 use http::header::{LINK, LOCATION};
@@ -25,7 +25,8 @@ pub(crate) fn resolve_location(base: &Url, location: &str) -> Result<Url, Redire
     if base.scheme() == "https" && url.scheme() == "http" {
         return Err(RedirectError::Downgrade(shown(&url)));
     }
-    // The HTTP client would send the user information as credentials, but only configured credentials may be sent.
+    // The HTTP client would send the user information of the URL as credentials. The client must send only configured
+    // credentials.
     url.set_username("").and_then(|()| url.set_password(None)).map_err(|()| RedirectError::Unreadable)?;
     url.set_fragment(None);
     Ok(url)
@@ -61,7 +62,7 @@ fn prefixed(base: &Url, target: &str) -> Option<String> {
     Some(url.into())
 }
 
-/// Returns the header value with the prefix added to its first link; `None` if the first link needs no prefix.
+/// Returns a `Link` header with the prefix added to the first link; `None` if the first link needs no prefix.
 fn prefixed_link(base: &Url, value: &str) -> Option<String> {
     let (before, rest) = value.split_once('<')?;
     let (target, after) = rest.split_once('>')?;

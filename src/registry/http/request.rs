@@ -1,5 +1,5 @@
-//! HTTP request to a registry or to its token service: method, URL, headers, body, and the expected answer. The request
-//! has no credentials. Its operation determines the retry policy and the limits that apply.
+//! HTTP request to a registry or to a token service: method, URL, headers, body, and the expected answer. The request
+//! has no credentials. The operation of the request determines the retry policy and the limits.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method};
@@ -11,10 +11,10 @@ use super::retry::Operation;
 use crate::registry::limits::concurrency::RequestClass;
 use crate::registry::limits::pace::Class;
 
-/// Largest answer that is not a blob, in bytes.
+/// Default maximum length of an answer that is not a blob, in bytes.
 pub(crate) const SMALL: usize = 64 * 1024;
 
-/// HTTP request without credentials, which may be sent several times.
+/// HTTP request without credentials. The client may send the request several times.
 #[derive(Debug)]
 pub(crate) struct HttpRequest {
     pub(crate) operation: Operation,
@@ -25,7 +25,7 @@ pub(crate) struct HttpRequest {
     pub(crate) expects: Expects,
     /// True if the request uses the referrers API.
     pub(crate) lists_referrers: bool,
-    /// True if a redirect to a storage service counts as the answer and is not followed.
+    /// True if the client returns a redirect to a storage service as the answer, and does not follow the redirect.
     pub(crate) stops_at_store: bool,
 }
 
@@ -33,16 +33,16 @@ pub(crate) struct HttpRequest {
 #[derive(Debug)]
 pub(crate) enum Payload {
     Empty,
-    /// Body in memory, which can be sent again.
+    /// Body in memory. The client can send the body several times.
     Bytes(Bytes),
-    /// Streamed body, which can be sent once.
+    /// Streamed body. The client can send the body only once.
     Stream(Outgoing),
 }
 
 /// Expected body of the answer.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Expects {
-    /// Body of at most this many bytes, read completely.
+    /// Body of at most this many bytes, which the client reads completely.
     Small(usize),
     /// Blob, which the caller reads piece by piece.
     Blob(RequestClass),
@@ -97,8 +97,8 @@ impl HttpRequest {
         }
     }
 
-    /// Builds the request to `url`, which differs from the request's own URL after a redirect. Moves a streamed body
-    /// out of `self`.
+    /// Builds the request for the HTTP client. After a redirect, `url` differs from the URL of this request. Moves a
+    /// streamed body out of `self`.
     pub(super) fn build(
         &mut self,
         url: Url,

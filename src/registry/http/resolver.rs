@@ -1,6 +1,9 @@
 //! DNS resolver for requests to a token service that the registry named. The resolver returns only the allowed
-//! addresses of a host name. The client connects to a checked address, even if the name resolves to another address
-//! later (DNS rebinding). [`judge_address`] checks literal addresses, which the client does not resolve.
+//! addresses of a host name, so the client connects only to an address that the resolver checked. A later change of the
+//! DNS record (DNS rebinding) has no effect.
+//!
+//! If the URL of the token service contains a literal address, the client resolves no name. [`judge_address`] checks
+//! literal addresses.
 
 use std::fmt;
 use std::io;
@@ -42,8 +45,11 @@ impl Lookup {
         (self.0)(name.to_owned()).await
     }
 
-    /// Returns the nearness of a URL's host. Returns `None` if the address is public or unknown, or if the host has
-    /// several addresses of different nearness.
+    /// Returns the nearness of a URL's host. Returns `None` in these cases:
+    ///
+    /// - The host has a public address.
+    /// - The resolver finds no address.
+    /// - The host has several addresses with different nearness.
     pub(crate) async fn nearness(&self, url: &Url) -> Option<Nearness> {
         match url.host()? {
             Host::Ipv4(address) => nearness_of(address.into()),
@@ -91,7 +97,8 @@ pub(crate) struct NearName {
 pub(crate) struct NearService(String, Nearness);
 
 /// Checks if the client may send requests for the registry at `registry` to a token service at a literal address. A
-/// near address is allowed only if the operator configured the service, or if the registry has the same nearness.
+/// near address is allowed only if the operator configured the service, or if the registry has the same nearness. If
+/// the host of the service is a name that needs DNS, returns `Ok`.
 pub(crate) async fn judge_address(
     service: &Url,
     registry: &Url,

@@ -7,11 +7,11 @@ use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 
 use crate::registry::Timeouts;
 
-/// Maximum number of repetitions of a request that the registry did not process before the registry ended the
-/// connection. The number is large, because some proxies end each connection after a few requests.
+/// Maximum number of repetitions after [`Failure::Unprocessed`]. The number is large, because some proxies end each
+/// connection after a few requests.
 const MAX_UNPROCESSED: u32 = 200;
 
-/// Longest pause before a repetition of an unprocessed request. The first repetition has no pause.
+/// Longest pause before a repetition after [`Failure::Unprocessed`]. The first repetition has no pause.
 const MAX_UNPROCESSED_PAUSE: Duration = Duration::from_millis(100);
 
 /// Maximum number of throttled attempts of a blob lookup or a mount.
@@ -25,13 +25,13 @@ const MIRROR_MANIFEST_TIMEOUT: Duration = Duration::from_secs(15);
 pub(crate) enum Operation {
     /// GET or HEAD without a more specific operation.
     Read,
-    /// GET at a mirror. The client does not repeat the GET, because other mirrors can answer.
+    /// GET of a manifest at a mirror. The client does not repeat the GET, because other hosts can answer.
     MirrorManifest,
-    /// HEAD of a blob. If the HEAD fails, the blob is uploaded.
+    /// HEAD of a blob. If the HEAD fails, the client uploads the blob.
     FindBlob,
     /// HEAD of a blob at a registry where the last HEAD of a blob failed.
     FindBlobOnce,
-    /// POST that mounts a blob. If the mount fails, the blob is uploaded.
+    /// POST that mounts a blob. If the mount fails, the client uploads the blob.
     Mount,
     /// Request of a token.
     Token,
@@ -41,9 +41,9 @@ pub(crate) enum Operation {
     OpenUpload,
     /// PATCH of a chunk that is in memory. If the connection breaks, the number of stored bytes is unknown.
     Chunk,
-    /// PUT that completes an upload session. Its body, if any, is in memory.
+    /// PUT that completes an upload session. If the PUT has a body, the body is in memory.
     Commit,
-    /// PUT of a streamed body, which cannot be sent again.
+    /// PUT of a streamed body. The client cannot send the body a second time.
     Streamed,
     /// PUT of a manifest.
     WriteManifest,
@@ -58,12 +58,12 @@ pub(crate) enum Failure {
     NotSent,
     /// The registry closed the connection cleanly before processing the request.
     Unprocessed,
-    /// The exchange was interrupted, timed out, or had an unreadable answer. The registry may have executed the
+    /// The connection broke, a time limit ended, or the answer was unreadable. The registry may have executed the
     /// request.
     Broken,
     /// 429, or 503 with `Retry-After`: the registry refused the request before executing it.
     Throttled,
-    /// Any other 5xx, and 408.
+    /// Status 408, or a 5xx that is not [`Self::Throttled`].
     ServerError,
 }
 
@@ -87,26 +87,27 @@ fn may_repeat(operation: Operation, failure: Failure) -> bool {
     }
 }
 
-/// Attempts, pauses and time limits of the requests of a client. Tests use shorter times.
+/// Attempts, pauses and time limits of the requests of a client.
 #[derive(Debug, Clone)]
 pub(crate) struct RetryPolicy {
-    /// Pause before the first repetition. Each further pause is about twice as long.
+    /// Pause before the first repetition. Each later pause is about twice the previous pause.
     pub(crate) first_pause: Duration,
     /// Longest pause before a repetition.
     pub(crate) longest_pause: Duration,
-    /// Maximum number of attempts of a request that fails.
+    /// Maximum number of failed attempts of one request.
     pub(crate) attempts: usize,
-    /// Maximum number of attempts of a request that is throttled. Throttles and failures are counted separately.
+    /// Maximum number of throttled attempts of one request. The client counts throttled attempts and failed attempts
+    /// separately.
     pub(crate) max_throttles: usize,
-    /// Time limit to open a connection, with TLS.
+    /// Time limit to open a connection, including the TLS handshake.
     pub(crate) connect: Duration,
-    /// Time limit without a single byte in either direction.
+    /// Maximum time without a transferred byte in either direction.
     pub(crate) idle: Duration,
-    /// Time limit until the head of the answer with a blob is received; `None` means the value of `idle`.
+    /// Time limit for the headers of an answer with a blob; `None` means the value of `idle`.
     pub(crate) header: Option<Duration>,
-    /// Time limit of a whole exchange whose answer is not a blob.
+    /// Time limit for a request and its whole answer, if the answer is not a blob.
     pub(crate) total: Duration,
-    /// Time limit for a registry to store a blob after its last byte.
+    /// Maximum time from the last byte of an uploaded blob to the answer of the registry.
     pub(crate) commit: Duration,
 }
 
@@ -134,14 +135,14 @@ impl RetryPolicy {
             connect: connect.unwrap_or(self.connect),
             idle: idle.unwrap_or(self.idle),
             header: header.or(self.header),
-            // The default `total` is also 30 seconds longer than the default time limit of the head.
+            // The defaults have the same difference: `total` is 90 seconds, and `idle` is 60 seconds.
             total: header.map_or(self.total, |header| header + Duration::from_secs(30)),
             ..self
         }
     }
 
-    /// Returns the time limit of a whole exchange whose answer is not a blob. The limit is shorter at a mirror, because
-    /// other mirrors can answer.
+    /// Returns the time limit for a request and its whole answer, if the answer is not a blob. The limit is shorter at
+    /// a mirror, because other hosts can answer.
     pub(crate) fn exchange_limit(&self, operation: Operation) -> Duration {
         match operation {
             Operation::MirrorManifest => self.header.unwrap_or(MIRROR_MANIFEST_TIMEOUT),
@@ -150,14 +151,14 @@ impl RetryPolicy {
     }
 }
 
-/// Attempts of one request.
+/// Counters of the attempts of one request.
 #[derive(Debug)]
 pub(crate) struct Attempts {
     operation: Operation,
     failures: usize,
     throttles: usize,
     not_taken: u32,
-    /// Maximum numbers of failed attempts and of throttled attempts.
+    /// Maximum number of failed attempts, and maximum number of throttled attempts.
     limits: (usize, usize),
     pauses: ExponentialBackoff,
 }
@@ -179,8 +180,8 @@ impl Attempts {
         Self { operation, failures: 1, throttles: 1, not_taken: 0, limits: (policy.attempts, max_throttles), pauses }
     }
 
-    /// Returns the pause before the next attempt; `None` if no further attempt is allowed. A request that the registry
-    /// did not process does not count as an attempt.
+    /// Returns the pause before the next attempt; `None` if no other attempt is allowed. The first [`MAX_UNPROCESSED`]
+    /// failures of the kind [`Failure::Unprocessed`] do not count as attempts.
     pub(crate) fn next_pause(&mut self, failure: Failure) -> Option<Duration> {
         if failure == Failure::Unprocessed && may_repeat(self.operation, failure) && self.not_taken < MAX_UNPROCESSED {
             self.not_taken += 1;

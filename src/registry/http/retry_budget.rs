@@ -1,14 +1,15 @@
-//! Retry budget of an item: one blob, manifest or list of one repository. All layers that repeat requests for the item
-//! share the budget, so the retries of the layers do not multiply.
+//! Retry budgets. A budget limits the failed requests for one item. An item is a blob, a manifest or a list of one
+//! repository. Several layers of the program repeat failed requests. All layers share the budget of an item, so the
+//! repetitions of the layers do not multiply.
 //!
 //! A budget is spent when one of these bounds is reached:
 //!
 //! - [`MAX_FAILURES`] failures;
 //! - [`MAX_THROTTLES`] throttling responses;
-//! - [`MAX_TIME`] as the total time of failed requests and of the pauses after them.
+//! - [`MAX_TIME`] as the total time of failed requests and of the pauses after failed requests.
 //!
-//! A budget is full again when the item progresses, or when no request for the item has failed for [`REMEMBERED`].
-//! Until then, a request for an item with a spent budget is sent once.
+//! The client resets the budget of an item when the item progresses, or when no request for the item fails for
+//! [`REMEMBERED`]. While a budget is spent, the client sends each request for the item only once.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -26,14 +27,14 @@ const MAX_FAILURES: u32 = 9;
 /// Number of throttling responses after which the client gives up an item.
 const MAX_THROTTLES: u32 = 20;
 
-/// Maximum total time of an item's failed requests and of the pauses after them. A wait that `Retry-After` requests
-/// does not count.
+/// Maximum total time of an item's failed requests and of the pauses after failed requests. If `Retry-After` requests a
+/// wait, the wait does not count.
 const MAX_TIME: Duration = Duration::from_secs(120);
 
-/// Number of newly transferred bytes of a blob that fill its budget again.
+/// Number of newly transferred bytes of a blob after which the client resets the budget of the blob.
 const PROGRESS: u64 = 256 * 1024;
 
-/// Time after the last failure in which the client remembers the use of a budget.
+/// Duration, after the last failure, for which the client remembers the used part of a budget.
 const REMEMBERED: Duration = Duration::from_secs(60);
 
 /// Maximum number of items with remembered failures. Each item takes about 300 bytes.
@@ -43,7 +44,7 @@ const MAX_ITEMS: usize = 4096;
 #[derive(Debug, Default)]
 pub(crate) struct Budgets(Mutex<HashMap<Item, Spent>>);
 
-/// Item: a repository or registry, a tag or digest, and the kind of work on the content.
+/// Key of an item. The key has three parts: the repository or registry, the tag or digest, and the kind of work.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Item {
     place: Arc<str>,
@@ -62,13 +63,13 @@ enum Work {
     Of(Step),
 }
 
-/// Used part of the budget of an item, since the last progress of the item.
+/// Used part of the budget of an item, since the last reset.
 #[derive(Debug, Clone, Copy)]
 struct Spent {
     failures: u32,
     throttles: u32,
     time: Duration,
-    /// Number of bytes of progress since the first failure. [`PROGRESS`] bytes fill the budget.
+    /// Number of bytes of progress since the first failure. At [`PROGRESS`] bytes, the client resets the budget.
     gained: u64,
     /// Largest offset that a transfer of the blob has reached.
     furthest: u64,
@@ -99,7 +100,7 @@ impl Spent {
 }
 
 impl Budget {
-    /// Returns the budget of a step with `subject` (a tag, a digest or nothing) at `place`.
+    /// Returns the budget of a step with `subject` (a tag, a digest or an empty text) at `place`.
     pub(crate) fn new(budgets: &Arc<Budgets>, place: &Arc<str>, step: Step, subject: &str) -> Self {
         let item = Item { place: place.clone(), subject: subject.into(), work: Work::from_step(step) };
         Self { budgets: budgets.clone(), item }
@@ -110,7 +111,7 @@ impl Budget {
         Self { budgets: self.budgets.clone(), item: Item { work: Work::from_step(step), ..self.item.clone() } }
     }
 
-    /// Records that a request failed after the time `took`. Returns true if another request may be sent.
+    /// Records that a request failed after the time `took`. Returns true if the budget allows another request.
     pub(crate) fn record_failure(&self, failure: Failure, took: Duration) -> bool {
         let mut items = self.budgets.lock();
         evict_items(&mut items);
@@ -122,7 +123,7 @@ impl Budget {
         }
         match failure {
             Failure::Throttled => spent.throttles += 1,
-            // A request that the registry did not process is not counted as a failure, but its time is counted.
+            // `Unprocessed` does not count towards `MAX_FAILURES`. The time of the request counts towards `MAX_TIME`.
             Failure::Unprocessed => {}
             Failure::NotSent | Failure::Broken | Failure::ServerError => spent.failures += 1,
         }
@@ -131,7 +132,7 @@ impl Budget {
         !spent.is_exhausted()
     }
 
-    /// Records that the client pauses before the next request.
+    /// Records that the client pauses before the next request. The pause uses time of the budget.
     pub(crate) fn record_pause(&self, pause: Duration) {
         if let Some(spent) = self.budgets.lock().get_mut(&self.item) {
             spent.time += pause;
@@ -139,24 +140,24 @@ impl Budget {
         }
     }
 
-    /// Records that the registry asked the client to wait before the next request. The wait uses no time of the budget,
-    /// and does not count as time without failures.
+    /// Records a wait that the registry requested before the next request. The wait uses no time of the budget. The
+    /// wait does not count towards [`REMEMBERED`].
     pub(crate) fn record_stated_wait(&self, stated: Duration) {
         if let Some(spent) = self.budgets.lock().get_mut(&self.item) {
             spent.last += stated;
         }
     }
 
-    /// Records a successful response. The response fills the budget, except the budget of a blob: only transferred
-    /// bytes fill the budget of a blob.
+    /// Records a successful response. If the work is not a transfer of a blob, resets the budget. During a transfer of
+    /// a blob, only transferred bytes reset the budget.
     pub(crate) fn record_success(&self) {
         if matches!(self.item.work, Work::Of(_)) {
             self.renew();
         }
     }
 
-    /// Records the offset within the blob at which a request starts or is interrupted. Bytes before this offset do not
-    /// count as progress.
+    /// Records the offset in the blob at which a request starts or breaks off. Bytes before this offset do not count as
+    /// progress.
     pub(crate) fn mark_offset(&self, offset: u64) {
         if let Some(spent) = self.budgets.lock().get_mut(&self.item) {
             spent.furthest = spent.furthest.max(offset);
@@ -175,7 +176,8 @@ impl Budget {
         }
     }
 
-    /// Fills the budget, after the transfer of the item or before the client tries another method.
+    /// Resets the budget. Callers call this method after the transfer of the item, or before the client tries another
+    /// upload method.
     pub(crate) fn renew(&self) {
         let mut items = self.budgets.lock();
         if !items.is_empty() {
@@ -183,7 +185,7 @@ impl Budget {
         }
     }
 
-    /// Returns true if the budget is spent. The client should not repeat a failed request then.
+    /// Returns true if the budget is spent. In this case, the client does not repeat a failed request.
     pub(crate) fn is_spent(&self) -> bool {
         self.budgets
             .lock()
@@ -198,7 +200,8 @@ impl Budgets {
     }
 }
 
-/// Removes items if the maximum number is reached: first the items without recent failures, then all items.
+/// If the maximum number of items is reached, removes the items without recent failures. If the number of items is
+/// still too large, removes all items.
 fn evict_items(items: &mut HashMap<Item, Spent>) {
     if items.len() >= MAX_ITEMS {
         items.retain(|_, spent| spent.last.elapsed() < REMEMBERED);

@@ -1,5 +1,5 @@
-//! Retries of one request. The sender repeats the request until its answer is final, or until the retry policy or the
-//! retry budget of the item allows no further attempt. The caller interprets the final answer.
+//! Retries of one request. The sender repeats the request until the answer is final, or until the retry policy or the
+//! retry budget of the item allows no other attempt. The caller interprets the final answer.
 
 use std::time::Duration;
 
@@ -19,11 +19,11 @@ pub(crate) trait SendOnce: Send {
     /// Returns the request.
     fn request(&self) -> &HttpRequest;
 
-    /// Performs one attempt. The higher layer may send the request again within the attempt, for example to add
-    /// credentials.
+    /// Performs one attempt. Within the attempt, the higher layer may send the request a second time, for example to
+    /// add credentials.
     ///
     /// # Errors
-    /// Returns an error that ends the request: no further attempt can succeed.
+    /// Returns an error if no other attempt can succeed. The sender then sends no other attempt.
     fn send_once(&mut self) -> impl Future<Output = Result<Attempt, StoreError>> + Send;
 }
 
@@ -32,21 +32,21 @@ pub(crate) trait SendOnce: Send {
 pub(crate) enum Attempt {
     /// The answer is final, so the retry policy does not apply.
     Final(Response),
-    /// The attempt has ended, and the retry policy decides if the request is repeated.
+    /// The attempt has ended. The retry policy decides if the sender repeats the request.
     Ended {
         outcome: Result<Response, TransportError>,
         /// Number of the attempt's permit.
         permit: u64,
-        /// Time since the attempt was sent.
+        /// Time that the attempt took.
         took: Duration,
     },
 }
 
 impl Sender {
-    /// Sends a request, and repeats the request until an answer is final. A final answer is a success or a refusal.
+    /// Sends a request, and repeats the request until the answer is final. A final answer is a success or a refusal.
     ///
     /// # Errors
-    /// Returns an error if no usable answer is received, or if `once` returns an error.
+    /// Returns an error if the sender receives no usable answer, or if `once` returns an error.
     pub(crate) async fn send(&self, context: &Context, once: &mut impl SendOnce) -> Result<Response, StoreError> {
         let mut attempts = Attempts::new(once.request().operation, &self.retry_policy);
         loop {
@@ -76,7 +76,7 @@ impl Sender {
         }
     }
 
-    /// Returns an error if the request is for a mirror that has requested a pause. Other mirrors can serve the request.
+    /// Returns an error if the request is for a mirror that has requested a pause. Other hosts can answer the request.
     pub(crate) fn refuse_if_paused(&self, context: &Context, request: &HttpRequest) -> Result<(), StoreError> {
         match self.paused_for() {
             Some(wait) if request.operation == Operation::MirrorManifest => {
@@ -86,7 +86,7 @@ impl Sender {
         }
     }
 
-    /// Logs at the first wait of a series that the registry limits the rate of requests.
+    /// Logs that the registry limits the rate of requests. In a series of waits, only the first wait writes a log line.
     fn log_rate_limit(&self, pause: Duration) {
         if self.rate_limit_log.record(pause) {
             let until = TimeDelta::from_std(pause).ok().and_then(|pause| Utc::now().checked_add_signed(pause));
@@ -124,8 +124,8 @@ impl Sender {
     }
 }
 
-/// Returns the pause before the next attempt, after an attempt that failed after `took`; `None` if no further attempt
-/// is allowed. Both the attempts of the request and the retry budget of the item limit the repetitions.
+/// Records a failed attempt that took the time `took`. Returns the pause before the next attempt. Returns `None` if the
+/// attempts of the request, or the retry budget of the item, allow no other attempt.
 fn pause_within(budget: &Budget, attempts: &mut Attempts, failure: Failure, took: Duration) -> Option<Duration> {
     let pause = budget.record_failure(failure, took).then(|| attempts.next_pause(failure))??;
     budget.record_pause(pause);

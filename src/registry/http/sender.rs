@@ -1,6 +1,6 @@
-//! Sender of requests to one registry, with its connections, limits and counters. All identities share the sender. The
-//! caller provides the credentials and handles challenges. `send.rs` contains the retries, and `exchange.rs` one
-//! attempt of a request.
+//! Sender of requests to one registry, with the connections, limits and counters of the registry. All identities share
+//! the sender. The caller provides the credentials and handles challenges. `send.rs` contains the retries, and
+//! `exchange.rs` contains one attempt of a request.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -23,25 +23,25 @@ use crate::registry::limits::pace::Pace;
 use crate::registry::limits::rate_limit_log::RateLimitLog;
 use crate::registry::{LimitsInForce, TokenService, Transport};
 
-/// Sender of requests to one registry, and to the hosts that its answers name: token services and the targets of
-/// redirects.
+/// Sender of requests to one registry, to the token services that the registry names, and to the targets of redirects.
 pub(crate) struct Sender {
     pub(crate) host: RegistryHost,
     /// Base URL of the API: scheme, host, port, and the path before `v2/`. If the operator set no prefix, the path is
     /// `/`.
     pub(crate) base: Url,
     pub(super) http: reqwest::Client,
-    /// HTTP client for token services at other hosts, created at the first request to such a service.
+    /// HTTP client for token services at other hosts. The sender creates the client at the first request to another
+    /// host.
     guarded: OnceLock<reqwest::Client>,
     lookup: Lookup,
     /// Proxy of the requests, for messages.
     pub(super) via: Via,
-    /// True if any request has been answered.
+    /// True if the sender has received an answer to any request.
     pub(super) has_answered: AtomicBool,
     pub(crate) transport: Transport,
     pub(crate) pace: Pace,
     pub(crate) limiter: ConcurrencyLimiter,
-    /// Record of the pauses that the registry requested.
+    /// State of the log lines about rate limits.
     pub(super) rate_limit_log: RateLimitLog,
     pub(crate) meter: Meter,
     pub(crate) retry_policy: RetryPolicy,
@@ -86,8 +86,8 @@ impl Sender {
         &self.http
     }
 
-    /// Returns a new HTTP client of the registry that verifies certificates; `None` if the sender's own client already
-    /// verifies certificates.
+    /// Returns a new HTTP client of the registry that verifies certificates; `None` if the sender's own HTTP client
+    /// already verifies certificates.
     pub(crate) fn verifying_client(&self) -> Option<reqwest::Result<reqwest::Client>> {
         let transport = self.transport.verifying()?;
         Some(connect::http_client(&self.base, &self.retry_policy, &transport))
@@ -108,7 +108,8 @@ impl Sender {
         self.transport.token_service.as_ref()
     }
 
-    /// Returns the proxy on the path to `url`, without its credentials.
+    /// Returns the proxy for requests to `url`, without the credentials of the proxy; `None` if the requests use no
+    /// proxy.
     pub(crate) fn proxy_to(&self, url: &Url) -> Option<String> {
         self.via.proxy_to(url)
     }

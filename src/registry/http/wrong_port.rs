@@ -1,5 +1,5 @@
-//! Detection of requests that do not fit the port: plain HTTP at a TLS port, or TLS without a required client
-//! certificate. A server reports both cases by a 400 response with a web page.
+//! Detection of requests that do not fit the port: plain HTTP to a TLS port, or TLS without a required client
+//! certificate. In both cases, the server answers 400 with a web page.
 
 use http::{Method, StatusCode};
 use url::Url;
@@ -47,8 +47,8 @@ pub(crate) fn error_from_response(status: StatusCode, body: &[u8], url: &Url) ->
 
 impl Sender {
     /// Returns the error if a 400 response to a HEAD means that the port expects TLS or a client certificate. A
-    /// response to a HEAD has no body, so this method sends a GET of the API to read the server's page. Returns `None`
-    /// if the registry itself refused the request.
+    /// response to a HEAD has no body. The method therefore sends a GET to the root of the API, and reads the server's
+    /// page. Returns `None` if the registry itself refused the request.
     pub(super) async fn check_protocol(&self, request: &HttpRequest, answer: &Response) -> Option<TransportError> {
         if request.method != Method::HEAD || answer.status != StatusCode::BAD_REQUEST || answer.elsewhere {
             return None;
