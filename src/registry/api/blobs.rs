@@ -225,7 +225,7 @@ struct BlobRead {
     offset: u64,
     /// Number of received bytes, including the dropped bytes.
     received: u64,
-    /// Time of the last yielded bytes, or else the start of the read.
+    /// Time of the last yielded bytes. Before the first yielded bytes, the start of the read.
     last_received: Instant,
 }
 

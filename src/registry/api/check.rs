@@ -73,7 +73,7 @@ pub enum Scheme {
 /// Identity that a registry accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AcceptedIdentity {
-    /// Anonymous: no credentials exist for the registry.
+    /// Anonymous: the client has no credentials for the registry.
     Anonymous,
     /// User of this name.
     As(String),

@@ -127,8 +127,8 @@ impl Repository {
         Ok(referrer_link(manifest, answer.headers.contains_key(OCI_SUBJECT)))
     }
 
-    /// Looks up a manifest after a write. The caller uses this check if the response to the write has no digest, and a
-    /// success status different from 201 (distribution-spec, "Pushing Manifests"). A proxy may have sent this response.
+    /// Looks up a manifest after a write. The caller uses this check if a successful response to the write states no
+    /// digest and the status is not 201 (distribution-spec, "Pushing Manifests"). A proxy may have sent this response.
     /// If the lookup fails, logs a warning and returns `Ok`.
     async fn verify_written(
         &self,
@@ -169,8 +169,8 @@ impl Repository {
         self.registry.send(context, call).await
     }
 
-    /// Returns true if the registry refused a manifest because of missing content, but has the content. The replica
-    /// that refused the manifest may not have received the content yet from another replica.
+    /// Returns true if the registry refused a manifest because of missing content, although the registry has the
+    /// content. In this case, the refusal may come from a replica that has not received the content yet.
     async fn is_replica_lagging(&self, context: &Context, manifest: &Manifest, answer: &Response) -> bool {
         let lacks = self.registry.flavor().replicas_lag
             && !answer.status.is_success()
@@ -256,8 +256,8 @@ fn descriptor_from_head(
 /// Reads the manifest in a response, and hashes the bytes.
 ///
 /// # Errors
-/// [`ErrorKind::Corrupt`] if the hash differs from the requested digest. For a request by tag: if the hash differs from
-/// the digest that the registry states.
+/// Returns [`ErrorKind::Corrupt`] if the hash differs from the requested digest. For a request by tag, the hash must be
+/// equal to the digest that the registry states.
 fn manifest_from_get(context: &Context, reference: &ManifestRef, answer: &Response) -> Result<Manifest, StoreError> {
     let stated = answer.content_digest();
     let media_type = answer.header(&CONTENT_TYPE).map(MediaType::new);

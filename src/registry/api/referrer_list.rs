@@ -59,7 +59,7 @@ struct Entry {
     digest: Option<String>,
     #[serde(default)]
     media_type: Option<String>,
-    /// Size that the list states. A number that is not a valid size counts as 0.
+    /// Size that the list states. If the number is not a valid size, the descriptor has the size 0.
     #[serde(default)]
     size: Option<serde_json::Number>,
     #[serde(default)]

@@ -55,9 +55,9 @@ impl Repository {
     /// Adds `referrers` to the list under the fallback tag. A lock serializes concurrent additions of this process.
     ///
     /// # Errors
-    /// - [`ErrorKind::Refused`] if the tag points at content that is not a list of referrers of this subject. The tag
-    ///   is not changed.
-    /// - The error of the read if the client cannot read the tag. The tag is not changed.
+    /// - [`ErrorKind::Refused`] if the tag points at content that is not a list of referrers of this subject. The
+    ///   client does not change the tag.
+    /// - The error of the read if the client cannot read the tag. The client does not change the tag.
     pub(crate) async fn write_referrers(&self, subject: &Digest, referrers: &Referrers) -> Result<(), StoreError> {
         let context = self.context(Step::LinkReferrers, subject);
         let lock = self.registry.facts().referrers.list_lock(&self.name, *subject);
@@ -118,7 +118,7 @@ impl Repository {
     /// of these conditions must be true:
     ///
     /// - One of the listed manifests names the subject.
-    /// - None of the listed manifests exists any more, and no entry has a platform. Entries of images have platforms.
+    /// - The registry has none of the listed manifests, and no entry has a platform. Entries of images have platforms.
     /// - The index is empty.
     async fn lists_referrers(&self, context: &Context, tag: &Tag, listed: &[Value]) -> Result<bool, StoreError> {
         let mut may_be_list = listed.len() <= MAX_PROBED;

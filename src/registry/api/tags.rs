@@ -278,8 +278,8 @@ impl TagList {
     }
 }
 
-/// Map from each tag to its digest, parsed from the field `manifest`. The field maps each digest to an object with its
-/// tags.
+/// Map from each tag to the digest of the tag. The field `manifest` in the response maps each digest to an object that
+/// contains the tags.
 #[derive(Default)]
 struct DigestOfTag(HashMap<Box<str>, Digest>);
 

@@ -53,7 +53,7 @@ impl TokenSlotState {
         self.refused.is_some_and(|since| since.elapsed() < NARROWED_FOR)
     }
 
-    /// Returns the token if its renewal is not due yet.
+    /// Returns the token if the time of the renewal is not reached yet.
     pub(super) fn fresh(&self) -> Option<Grant> {
         self.token.as_ref().filter(|(_, renew_at)| Instant::now() < *renew_at).map(|(grant, _)| grant.clone())
     }

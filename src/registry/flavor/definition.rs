@@ -99,12 +99,12 @@ pub(crate) struct FlavorHints {
     pub(crate) soft_deletion: Option<SoftDeletionHints>,
 }
 
-/// Hints about a manifest that a registry refuses because its digest is soft-deleted.
+/// Hints about a manifest that a registry refuses because the digest is soft-deleted.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SoftDeletionHints {
     /// Hint for a refusal whose text mentions the soft deletion.
     pub(crate) stated: &'static str,
-    /// Hint for a refusal that may have another reason.
+    /// Hint for a refusal whose text does not mention the soft deletion.
     pub(crate) possible: &'static str,
 }
 

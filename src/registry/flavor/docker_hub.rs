@@ -26,6 +26,6 @@ impl Flavor {
 impl LimitProfile {
     /// Docker Hub. The abuse limit is "in the order of thousands of requests per minute", without an exact figure
     /// (docs.docker.com, "Docker Hub usage and limits"). At internet latencies, 16 requests in flight stay within the
-    /// abuse limit. The pull limit is separate.
+    /// abuse limit. The pull limit is not a part of this profile.
     pub const DOCKER_HUB: &'static Self = &Self { name: "docker-hub", rates: &[], concurrent: Some(16) };
 }

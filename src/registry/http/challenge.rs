@@ -4,7 +4,7 @@
 use http::HeaderMap;
 use http::header::WWW_AUTHENTICATE;
 
-/// Authentication challenge: a scheme in lower case, and its parameters.
+/// Authentication challenge: a scheme in lower case, and the parameters of the scheme.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Challenge {
     pub(crate) scheme: String,
@@ -12,7 +12,7 @@ pub(crate) struct Challenge {
 }
 
 impl Challenge {
-    /// Returns a parameter by its lower-case name.
+    /// Returns the value of a parameter. `name` is in lower case.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
         self.parameters.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }

@@ -316,7 +316,7 @@ mod tests {
         let next = pages.next_page(full, 1000).unwrap().unwrap();
         assert_eq!(next.as_str(), "https://h/v2/a/tags/list?n=1000&last=v%2B9");
         assert!(pages.is_by_last());
-        // The registry does not support `last`, and returns the first page again.
+        // The registry does not support `last`, and returns the first page a second time.
         let again = end_of(&pages, &next, 1000, "v+9");
         assert_eq!(pages.next_page(again, 0), Ok(None));
 

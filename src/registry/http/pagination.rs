@@ -34,7 +34,7 @@ const ROUND: usize = 50;
 pub(crate) struct Paging {
     /// True if the registry refused the requested page size.
     refuses_size: AtomicBool,
-    /// Largest number of names of a page with a link to the next page; 0 if the client has received no such page.
+    /// Largest number of names of a page with a link to the next page; 0 before the first page with a link.
     largest: AtomicUsize,
 }
 

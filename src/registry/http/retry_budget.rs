@@ -27,8 +27,8 @@ const MAX_FAILURES: u32 = 9;
 /// Number of throttling responses after which the client gives up an item.
 const MAX_THROTTLES: u32 = 20;
 
-/// Maximum total time of an item's failed requests and of the pauses after failed requests. If `Retry-After` requests a
-/// wait, the wait does not count.
+/// Maximum total time of an item's failed requests and of the pauses after failed requests. A wait that
+/// the registry requests with `Retry-After` does not count.
 const MAX_TIME: Duration = Duration::from_secs(120);
 
 /// Number of newly transferred bytes of a blob after which the client resets the budget of the blob.

@@ -95,7 +95,7 @@ impl Sender {
         }
     }
 
-    /// Returns the pause before this request is sent again; `None` if the answer is final.
+    /// Returns the pause before the sender repeats this request; `None` if the answer is final.
     fn pause_after(
         &self,
         context: &Context,

@@ -39,7 +39,7 @@ const SESSION_NAME: &str = "transship";
 /// Maximum number of profiles in a chain of source profiles.
 const MAX_PROFILES: usize = 5;
 
-/// Access keys, which sign requests. The type has no `Debug`, which would show secrets.
+/// Access keys, with which the client signs requests. The type has no `Debug`, which would show secrets.
 pub(super) struct Keys {
     /// Id of the access key. The id is not secret.
     pub(super) id: String,
@@ -172,7 +172,7 @@ impl KeySearch<'_> {
         keys.ok_or_else(|| AuthError::denied("the credential_source of the profile provides no AWS keys"))
     }
 
-    /// Calls `AssumeRoleWithWebIdentity` of the security token service. The request is not signed.
+    /// Calls `AssumeRoleWithWebIdentity` of the security token service. The client does not sign the request.
     async fn keys_from_web_identity(&self, identity: WebIdentity<'_>) -> Result<Keys, AuthError> {
         let token = secret::read("the web identity token", &Secret::File(PathBuf::from(identity.token))).await?;
         let url = self.sts()?;

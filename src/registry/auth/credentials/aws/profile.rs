@@ -35,7 +35,7 @@ pub(super) enum KeySource {
     RoleFromSource { role: Role, source: String },
 }
 
-/// Returns the merged settings of a profile from both files; `None` if neither file has the profile.
+/// Returns the settings of a profile, merged from `config` and `credentials`; `None` if no file has the profile.
 pub(super) async fn read(variables: &Variables, name: &str) -> Result<Option<Profile>, AuthError> {
     let home = variables.get("HOME").map(|home| Path::new(home).join(".aws"));
     let file_path = |variable: &str, file: &str| {
@@ -126,7 +126,7 @@ impl Profile {
             }
             let role = Role { arn, session, external_id: self.get_owned("external_id") };
             match (self.get_owned("source_profile"), self.get_owned("credential_source")) {
-                // A profile that names itself as its source is not supported.
+                // The client does not support a profile whose `source_profile` is the profile itself.
                 (Some(source), _) if source != name => return Ok(KeySource::Role { role, source }),
                 (None, Some(source)) => return Ok(KeySource::RoleFromSource { role, source }),
                 _ => {
