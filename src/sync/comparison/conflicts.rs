@@ -1,5 +1,5 @@
-//! Tag conflicts of an entry with other entries. To find conflicts, a run also lists the sources of other entries that
-//! write to the same targets.
+//! Tag conflicts: two entries would write the same tag of a target from different sources. To find conflicts, a run
+//! also lists the sources of other entries that write to the same targets.
 
 use std::collections::BTreeMap;
 
@@ -44,8 +44,8 @@ pub(crate) async fn query_rival_claims(engine: &Engine, request: &RunRequest, pa
     RivalClaims(claims)
 }
 
-/// Returns the claims of an entry for its `selected` tags and pins of a source. `target` is the target endpoint as
-/// text.
+/// Returns the claims of an entry on `target`, for the `selected` tags and pins of `source`. `target` is the endpoint
+/// as text.
 fn claim_selected(entry: &Entry, source: &Endpoint, target: &str, selected: &Selected) -> Vec<Claim> {
     let claim = |source: String, tags: Vec<Tag>| Claim {
         entry: entry.name.to_string(),
@@ -57,7 +57,8 @@ fn claim_selected(entry: &Entry, source: &Endpoint, target: &str, selected: &Sel
     for tag in &selected.tags {
         match entry.names.target_tag(tag) {
             Ok(name) if *name == *tag => kept.push(tag.clone()),
-            // Two tags with one name at the target have different sources.
+            // If two tags get the same name at the target, their claims must have different sources. So the source of
+            // the claim contains the tag.
             Ok(name) => claims.push(claim(format!("{source}:{tag}"), vec![name.into_owned()])),
             Err(_) => {}
         }
@@ -81,8 +82,8 @@ fn find_claims_on_same_source(own: &Entry, rival: &Entry, source: &Endpoint, tar
     claim_selected(rival, source, &target.to_string(), &selected)
 }
 
-/// Returns the text for the source of a pinned tag. The text differs from the text of the source itself. So a pinned
-/// tag conflicts with the same tag without a pin.
+/// Returns the source of a pinned tag, as text that contains the digest. So a claim with a pin conflicts with a claim
+/// without a pin, and with a pin to a different digest.
 fn pinned_source(source: &Endpoint, digest: Digest) -> String {
     format!("{source}@{digest}")
 }
@@ -92,8 +93,8 @@ impl RivalClaims {
     /// - tags that the entry and another entry would write from different sources;
     /// - names that the entry would give to several tags.
     ///
-    /// `own` has the tags that the entry selects in this run. `others` has further tags of the source that the entry
-    /// would select in another run.
+    /// `own` contains the tags that the entry selects in this run. `others` contains tags of the source that the entry
+    /// would select only in another run.
     pub(crate) fn conflicts_with(self, request: &RunRequest, pair: &Pair, own: &Selected, others: &[Tag]) -> Conflicts {
         let Self(mut claims) = self;
         let entry = &request.entry;
@@ -114,7 +115,8 @@ impl RivalClaims {
     }
 }
 
-/// Returns the claims of an entry at one of its sources.
+/// Lists one source of an entry, and returns the claims of the entry on `target`. If the listing fails, the claims are
+/// the tags of the entry's last run, from the journal.
 async fn query_claims(engine: &Engine, entry: &Entry, source: Endpoint, target: &Endpoint) -> Vec<Claim> {
     let target = target.to_string();
     let Ok(opened) = engine.endpoints.source(&source, AccessContext::at_source(entry)) else { return Vec::new() };
@@ -129,8 +131,8 @@ async fn query_claims(engine: &Engine, entry: &Entry, source: Endpoint, target: 
     }
 }
 
-/// Returns the tags that an entry selected in its last run from one of its sources, by their names at the target. The
-/// tags come from the journal.
+/// Reads from the journal the tags that the last run of an entry selected from one source. Returns the names of these
+/// tags at the target.
 async fn read_last_claimed_tags(engine: &Engine, entry: &Entry, source: &Endpoint) -> Vec<Tag> {
     let Some(journal) = &engine.journal else { return Vec::new() };
     let selected = journal.last_selection(entry.name.as_str()).await.unwrap_or_default();

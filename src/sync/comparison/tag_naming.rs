@@ -1,5 +1,5 @@
-//! Names of tags at the targets and in reports, and the rivals of a pushed tag: other tags that would get the same
-//! name.
+//! Names of tags at the targets and in reports, and the rivals of a pushed tag: other tags of the source that would get
+//! the same name at the target.
 
 use futures_util::future::join_all;
 
@@ -9,10 +9,10 @@ use crate::plan::Selected;
 use crate::store::{Side, Source};
 use crate::sync::TagOutcome;
 
-/// Returns the reference at a target of a tag or digest of the source.
+/// Returns the tag at a target for a tag of the source. For a digest, returns the same digest.
 ///
 /// # Errors
-/// Returns the outcome of the tag if its name at the target is not a valid tag.
+/// [`TagOutcome::Failed`] if the name at the target is not a valid tag.
 pub(crate) fn target_reference(entry: &Entry, reference: &ManifestRef) -> Result<ManifestRef, TagOutcome> {
     let ManifestRef::Tag(tag) = reference else { return Ok(reference.clone()) };
     match entry.names.target_tag(tag) {
@@ -30,7 +30,7 @@ pub(crate) fn target_reference(entry: &Entry, reference: &ManifestRef) -> Result
 pub(crate) struct ReportedTag {
     /// Tag at the target; `None` for a digest.
     pub(crate) tag: Option<Tag>,
-    /// Tag at the source, if the tag at the target has another name.
+    /// Tag at the source, if the tag has a different name at the target.
     pub(crate) source_tag: Option<Tag>,
 }
 

@@ -1,14 +1,15 @@
-//! State of a target, from a list of its tags.
+//! State of a target's tags, from a list of the tags.
 //!
-//! A list can save requests. A list needs one request per page. Then the run sends no request for a tag in these cases:
+//! A list needs one request per page, but can save requests for single tags. After the listing, the run sends no
+//! request for a tag in these cases:
 //! - The list does not contain the tag.
 //! - The list contains the tag with its digest.
 //!
-//! A run lists the target in these cases:
+//! A run for pushed tags never lists the target. All other runs list the target in these cases:
 //! - No earlier run of the entry has compared tags at the target.
 //! - The list of the target probably contains digests.
 //!
-//! In all other cases, the run requests each tag with one HEAD. An unchanged tag needs no further request.
+//! If a run does not list the target, the run requests each tag with one HEAD.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -59,12 +60,12 @@ impl TargetState {
     }
 }
 
-/// Lists a target if the list can save requests, and returns the state from the list. If the function does not list the
-/// target, or the listing fails, the result contains no state.
+/// If a list of the target's tags can save requests, lists the target and returns the state from the list. If the
+/// function does not list the target, or the listing fails, the state of each tag is unknown.
 ///
-/// The function expects digests in the list of the target if the target or the source is known to list digests.
-/// `source_listed` completes when the source has been listed. The function waits for `source_listed` if it has no other
-/// reason to list the target.
+/// If the target or the source is known to list digests, the function expects digests in the list of the target. The
+/// listing of the source shows if the source lists digests. `source_listed` completes after this listing. The function
+/// waits for `source_listed` only if no other fact decides if the run lists the target.
 pub(crate) async fn query_target_state(
     run: &Run<'_>,
     source: &dyn Source,
@@ -100,8 +101,8 @@ pub(crate) async fn query_target_state(
 struct TargetHistory {
     /// True if a run of this entry has compared tags at the target.
     has_compared: bool,
-    /// True if no run has started to send anything to the target. If the list of the target's tags is also empty, the
-    /// target has no blobs.
+    /// True if no run has started to send anything to the target. If the list of the target's tags is empty too, the
+    /// run treats the target as empty.
     nothing_sent: bool,
 }
 
@@ -118,7 +119,7 @@ async fn read_target_history(run: &Run<'_>, source: &str, target: &str) -> Targe
     }
 }
 
-/// Tags with the digests from the list, and the locked tags.
+/// All listed tags, each with its digest if the list contains the digest; and the set of the locked tags.
 type TargetTags = (BTreeMap<Tag, Option<Digest>>, HashSet<Tag>);
 
 async fn list_target_tags(target: &dyn Target) -> Result<TargetTags, StoreError> {

@@ -12,12 +12,12 @@ use crate::sync::endpoints::clients::Endpoints;
 use crate::sync::endpoints::pull_quotas::{read_quotas, record_quota};
 use crate::sync::selection::tag_filter::TagFilter;
 
-/// Shared services that runs need, for one configuration.
+/// Services that all runs with one configuration share.
 #[derive(Debug, Clone)]
 pub struct Engine {
     /// Copier that all runs of the process share.
     pub copier: Arc<Copier>,
-    /// Registries and layouts.
+    /// Clients of the registries, and the layouts.
     pub endpoints: Arc<Endpoints>,
     /// Journal. `None` if the process records no runs, because the user disabled the journal or has no writable
     /// journal.
@@ -55,14 +55,14 @@ impl RunRequest {
 /// Signals that stop a run.
 #[derive(Debug, Clone, Default)]
 pub struct Stop {
-    /// Signal to drain: the run starts no further tags and finishes the tags in progress.
+    /// Signal to drain. The run starts no new tags, and finishes the tags in progress.
     pub drain: CancellationToken,
     /// Signal to stop at once. The run suspends its uploads, and the next run can resume these uploads.
     pub now: CancellationToken,
 }
 
 impl Engine {
-    /// Creates the engine of a configuration. Sends no request. `unlisted` are the options of registries that the
+    /// Creates the engine of a configuration. Sends no request. `unlisted` contains the options for registries that the
     /// configuration does not name.
     #[must_use]
     pub fn new(config: &Config, unlisted: Options, journal: Option<Journal>) -> Self {
@@ -78,7 +78,7 @@ impl Engine {
         }
     }
 
-    /// Writes to the journal the pull quotas that registries have reported since the last call.
+    /// Records in the journal the pull quotas that registries have reported since the last call.
     pub(crate) async fn record_quotas(&self) {
         let Some(journal) = &self.journal else { return };
         for quota in self.endpoints.take_unrecorded_quotas() {

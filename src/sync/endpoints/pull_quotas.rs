@@ -1,5 +1,6 @@
 //! Exchange of pull quotas between registry clients and the journal. The journal records the quotas that registries
-//! report. A new process restores these quotas. So its clients query a quota before they read.
+//! report. A new process reads these quotas. So its clients know which registries have a quota, and query the quota
+//! before the first read.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use crate::journal::{Journal, QuotaRecord};
 use crate::oci::RegistryHost;
 use crate::registry::{QuotaState, Registry};
 
-/// Pull quotas of the journal.
+/// Pull quotas that the process has read from the journal or recorded in the journal.
 #[derive(Debug, Default)]
 pub(crate) struct PullQuotas {
     /// Quotas from the last query of the journal, for clients that are created later.
@@ -24,12 +25,12 @@ impl PullQuotas {
         known.iter().for_each(|quota| registry.recall_quota(quota));
     }
 
-    /// Replaces the known quotas. The new quotas apply to clients that are created from now on.
+    /// Replaces the known quotas. The new quotas apply only to clients that are created after this call.
     pub(crate) fn set_known(&self, quotas: Vec<QuotaState>) {
         *self.known.lock() = quotas;
     }
 
-    /// Returns the new quotas of these clients since the last call, and marks these quotas as recorded.
+    /// Returns the quotas of these clients that have changed since the last call, and marks these quotas as recorded.
     pub(crate) fn take_unrecorded(&self, clients: &[Arc<Registry>]) -> Vec<QuotaState> {
         let mut recorded = self.recorded.lock();
         let reported = clients.iter().filter_map(|registry| registry.quota());

@@ -1,6 +1,6 @@
 //! Records that a copy writes to the journal for a later run:
-//! - Progress of each upload. If the journal fails to write or read the progress, no tag fails. A later run sends the
-//!   bytes again.
+//! - Progress of each upload. If the journal fails to write or read the progress, no tag fails, but a later run may
+//!   send bytes again.
 //! - Intent to write a tag. If the journal fails to record an intent, the run does not write the tag.
 
 use std::time::Duration;
@@ -24,7 +24,7 @@ struct JournalRecords {
     entry: String,
 }
 
-/// Returns the context of a batch of copies in this run: its events, its journal and its signal to suspend.
+/// Returns the context of a batch of copies in this run. `events` is the channel for the events of the batch.
 pub(crate) fn batch_surroundings(
     run: &Run<'_>,
     events: tokio::sync::mpsc::Sender<crate::copy::event::Event>,
@@ -60,8 +60,8 @@ impl UploadSessionStore for JournalRecords {
         Some(UploadSession { session, confirmed: recorded, ahead })
     }
 
-    /// Waits at most [`WAIT`] until the record is written. So a journal that hangs blocks no upload. Without the
-    /// record, a later run may send bytes again.
+    /// Waits at most [`WAIT`] until the record is written. So a journal that hangs does not block the upload. Without
+    /// the record, a later run may send bytes again.
     async fn save(&self, target: &str, blob: Digest, upload: UploadSession) {
         let UploadSession { session, confirmed: UploadProgress { stored, hashed }, ahead } = upload;
         let ahead = ahead.map(|ahead| (ahead.stored, ahead.hashed.to_state()));

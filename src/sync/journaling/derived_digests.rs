@@ -1,6 +1,6 @@
-//! Derived digests: for each digest of the source, the digest that a target should have. If an index is derived for
-//! some platforms, the two digests differ. The journal stores derived digests. So a run requests no manifest of an
-//! unchanged tag.
+//! Derived digests: for each digest of the source, the digest that a target should have. If the entry selects
+//! platforms, the target gets an index for only these platforms, and the two digests may differ. The journal stores the
+//! derived digests. So a run does not request the manifest of an unchanged tag.
 
 use crate::copy::{Batch, CopyError};
 use crate::journal::Journal;
@@ -42,13 +42,14 @@ impl DerivedDigests {
         self.find(listed, &format!("referrers at {target}")).await
     }
 
-    /// Records that `written` is the digest of the list of referrers at `target` for the source's list `listed`.
+    /// Records that the list of referrers at `target` has the digest `written` after the copy of the source's list
+    /// `listed`.
     pub(crate) async fn record_referrers(&self, target: &str, listed: Digest, written: Digest) {
         self.record(listed, &format!("referrers at {target}"), written).await;
     }
 
-    /// Returns true if an earlier run has found that the source's list `listed` names a referrer that the source does
-    /// not have. Otherwise records this finding of this run.
+    /// Call this method if the source's list `listed` names a referrer that the source does not have. Returns true if
+    /// an earlier call has recorded this fact. Otherwise records the fact and returns false.
     pub(crate) async fn confirm_incomplete_list(&self, target: &str, listed: Digest) -> bool {
         let key = format!("incomplete referrers at {target}");
         let is_known = self.find(listed, &key).await.is_some();

@@ -1,9 +1,11 @@
-//! Recovery of evidence after an interrupted run. Before a run writes a tag, it records an intent. If the run is
-//! interrupted, the intent stays open. The recovery requests each such tag from its target once. Then the recovery
-//! completes the evidence, or deletes the intent.
+//! Recovery after an interrupted run. Before a run writes a tag, the run records an intent in the journal. After the
+//! write, the run records the evidence, which closes the intent. If the run is interrupted between these steps, the
+//! intent stays open. The recovery requests the tag of each open intent from the target. If the target has the intended
+//! content, the recovery records the evidence. Otherwise the recovery deletes the intent.
 //!
-//! Each run recovers the intents at the targets of its own entry. At its start, the daemon recovers the intents at all
-//! targets. The recovery includes the intents of other entries, because an entry may have been renamed or removed.
+//! Each run recovers the intents at the targets of its own entry. At its start, the daemon recovers the intents at the
+//! targets of all entries. The recovery of a target includes the intents of all entries, because the user may have
+//! renamed or removed an entry.
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
@@ -22,8 +24,8 @@ use crate::sync::context::run::Run;
 use crate::sync::selection::pairs::source_for_target;
 use crate::sync::{AccessContext, OpenError};
 
-/// Maximum number of targets that the recovery queries at once. The recovery requests one tag at a time from each
-/// target. After the first failed request, the recovery skips the remaining intents at the target.
+/// Maximum number of targets that the recovery queries at the same time. The recovery requests one tag at a time from
+/// each target.
 const TARGETS_AT_ONCE: usize = 16;
 
 const MAX_NAMED_TAGS: usize = 20;
@@ -34,7 +36,8 @@ enum Finding {
     Written,
     /// The run did not write the intended content: the tag has its previous content, or does not exist.
     NotWritten,
-    /// The tag has other content: the run did not write the intended content, or someone replaced the content later.
+    /// The tag has different content. Either the run did not write the intended content, or a client replaced the
+    /// content later.
     Unknown,
 }
 
@@ -152,8 +155,9 @@ fn log_unrecovered(target: &str, open: usize, problem: &str) {
     tracing::warn!(target, open, problem, "cannot check the tags of an interrupted run at a target");
 }
 
-/// Checks one intent. The outer error is an error of the target, and the inner error is an error of the journal. If
-/// several runs check the same intent, only the first run that closes the intent logs the finding.
+/// Checks one intent, and closes or deletes the intent. The outer error is an error of the target, and the inner error
+/// is an error of the journal. If several runs check the same intent, only the first run that closes the intent logs
+/// the finding.
 async fn recover_intent(
     journal: &Journal,
     target: &dyn Target,

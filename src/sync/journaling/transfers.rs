@@ -36,8 +36,8 @@ pub(crate) async fn journal_transfers(run: &Run<'_>, mut events: mpsc::Receiver<
     notes.finish().await;
 }
 
-/// Writer of transfer records. The writer sends each record to the journal and does not wait for the confirmation. At
-/// its end, a run waits for all confirmations.
+/// Writer of transfer records. The writer sends each record to the journal and does not wait for the confirmation.
+/// [`TransferUpdates::finish`] waits for all confirmations.
 struct TransferUpdates<'a> {
     recorder: Option<(&'a Journal, RunId)>,
     unconfirmed: FuturesUnordered<BoxFuture<'static, Result<(), JournalError>>>,
@@ -59,7 +59,7 @@ impl<'a> TransferUpdates<'a> {
             return;
         }
         // A later run queries the journal for earlier transfers to a target. So the first record for a target must
-        // survive a kill of this run, and is written immediately.
+        // survive a kill of this process. The journal writes this record immediately.
         let first = notes.iter().any(|note| !self.recorded_targets.contains(&note.transfer.target));
         self.recorded_targets.extend(notes.iter().filter(|_| first).map(|note| note.transfer.target.clone()));
         match journal.record_transfers(id, notes).await {
@@ -71,7 +71,7 @@ impl<'a> TransferUpdates<'a> {
         }
     }
 
-    /// Waits for the next confirmation. Waits forever if no confirmation is outstanding.
+    /// Waits for the next confirmation. If no confirmation is outstanding, waits for ever.
     async fn confirm_next(&mut self) {
         match self.unconfirmed.next().await {
             Some(confirmation) => self.report_failure(confirmation),
@@ -90,7 +90,7 @@ impl<'a> TransferUpdates<'a> {
         }
     }
 
-    /// Passes the first error to the callback, and ignores all further errors.
+    /// Passes the first error to the callback, and ignores all later errors.
     fn report_failure(&mut self, result: Result<(), JournalError>) {
         if let Err(error) = result
             && let Some(problem) = self.problem.take()
@@ -143,7 +143,7 @@ mod tests {
         run
     }
 
-    /// Reads the outcome of each transfer from the journal's file, like another process.
+    /// Reads the outcome of each transfer from the journal's file, as a different process would.
     fn outcomes(path: &Path) -> Vec<Option<String>> {
         let db = rusqlite::Connection::open(path).unwrap();
         let mut statement = db.prepare("SELECT outcome FROM transfers ORDER BY id").unwrap();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::oci::RegistryHost;
 
-/// Maximum number of checks that run at one registry at once. The registry's own limits apply in addition.
+/// Maximum number of checks that run at one registry at the same time. The limits of the registry's client also apply.
 pub(crate) const CHECKS_AT_ONCE: usize = 8;
 
 /// Maximum duration of one check, including the waits that the registry requests.
@@ -22,13 +22,13 @@ pub struct LoginReport {
 /// One check and its result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoginAnswer {
-    /// True if a run gets the access that it needs.
+    /// True if the check passed, or if runs do not need the access that the check tested.
     pub ok: bool,
-    /// True if the check failed for access that runs do not need, or if the result of the check is uncertain.
+    /// True if the check failed but runs do not need the access, or if the result of the check is uncertain.
     pub warning: bool,
     /// Kind of the check: `reach`, `auth`, `login`, `catalog`, `pull`, `push`, `mirror` or `limits`.
     pub check: &'static str,
-    /// The identity of the check's requests.
+    /// The identity that the check used for its requests.
     pub identity: Option<String>,
     /// The repository of the check, if the check concerns only one repository.
     pub repository: Option<String>,
@@ -69,7 +69,7 @@ impl serde::Serialize for LoginAnswer {
 }
 
 impl LoginAnswer {
-    /// Returns the outcome in JSON: `ok`, `warning` or `failed`.
+    /// Returns the word for the outcome in JSON: `ok`, `warning` or `failed`.
     #[must_use]
     pub fn outcome_word(&self) -> &'static str {
         match (self.ok, self.warning) {

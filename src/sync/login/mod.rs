@@ -1,4 +1,4 @@
-//! Checks of `login-check`, and the access that they check.
+//! Checks of `login-check`, and the list of the access that runs need.
 
 pub(super) mod answers;
 pub(super) mod login_check;

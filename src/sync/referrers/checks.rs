@@ -1,7 +1,9 @@
-//! Schedule of referrer checks: it decides which digests a run checks. For each digest of a source, the schedule
-//! contains the time of the last check. For each target, the schedule contains the list of referrers that a run copied.
-//! A run reads the schedule from the journal once, and writes each new check to the journal. This module sends no
-//! requests.
+//! Schedule of referrer checks. A referrer check queries a source for new referrers of a digest that the targets
+//! already have. The schedule decides which digests a run checks, and contains for each digest of a source:
+//! - the time of the last check,
+//! - for each target, the digest of the list of referrers that a run copied to the target.
+//!
+//! A run reads the schedule from the journal once, and writes each new check to the journal.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,10 +26,10 @@ const MAX_VALIDITY: TimeDelta = TimeDelta::hours(23);
 /// an entry that runs often spreads its checks over several runs.
 const MIN_VALIDITY: TimeDelta = TimeDelta::hours(12);
 
-/// Text of the digest that is recorded if the list of referrers could not be determined. No list has this digest.
+/// Text whose digest stands for an undetermined list of referrers. No list has this digest.
 const DOUBT: &[u8] = b"in doubt";
 
-/// Referrer checks of one source. Without a journal, a run checks no late referrers, because every run would have to
+/// Referrer checks of one source. Without a journal, a run makes no referrer checks, because every run would have to
 /// check all digests.
 pub(crate) struct ReferrerChecks {
     journal: Option<Journal>,
@@ -76,8 +78,8 @@ impl ReferrerChecks {
         self.journal.is_some() && self.claimed.lock().insert(subject)
     }
 
-    /// Returns the last check at the source if the check is still valid. The list is `None` if the check was part of a
-    /// copy.
+    /// If the last check at the source is still valid, returns the check. If that check was part of a copy, the inner
+    /// value is `None`.
     pub(crate) fn last_check(&self, subject: &Digest) -> Option<Option<SourceReferrers>> {
         let last = self.known.get(subject)?.first()?;
         let age = self.now - last.checked;
@@ -123,14 +125,14 @@ impl ReferrerChecks {
     }
 
     /// Records that a run copied a digest to a target, but could not determine the referrers of the digest or of its
-    /// children. The next run checks the referrers again, and copies the referrers even if the list has not changed.
+    /// children. The next run checks the referrers again, and copies the referrers even if their list has not changed.
     async fn record_doubt(&self, subject: Digest, target: &str) {
         let (target, checked) = (target.to_owned(), self.now - MAX_VALIDITY);
         self.write(ReferrerCheck { subject, target, checked, list: Some(Digest::of(DOUBT)) }).await;
     }
 
-    /// Records the check of referrers that was part of a copy. If some referrers could not be determined or were not
-    /// copied, the next run checks again.
+    /// Records the check of referrers that was part of a copy. If the run could not determine or copy some referrers,
+    /// the next run checks the referrers again.
     pub(crate) async fn record_arrival(&self, batch: &Batch, reference: &ManifestRef, arrival: &Arrival) {
         if arrival.digest != arrival.source_digest || is_signature(reference) {
             return;
@@ -148,9 +150,9 @@ impl ReferrerChecks {
         }
     }
 
-    /// Records that the referrers of a digest were copied again to a target. If a listed referrer is not at the source,
-    /// the next run checks again. If the next run does not find the referrer either, later runs check about once a day,
-    /// as for every list.
+    /// Records that a run copied the referrers of a digest to a target that already had the digest. If the source lists
+    /// a referrer that the source does not have, the next run checks the referrers again. If the next run has the same
+    /// result, later runs check the referrers about once a day, like all other referrers.
     pub(crate) async fn record_refresh(
         &self,
         batch: &Batch,
@@ -165,7 +167,7 @@ impl ReferrerChecks {
         self.record(subject, target, SourceReferrers { list, ..referrers }).await;
     }
 
-    /// Returns true if an earlier run could not determine the referrers of a digest at a target.
+    /// Returns true if the last recorded check for a target could not determine the referrers of a digest.
     fn was_in_doubt(&self, subject: &Digest, target: &str) -> bool {
         let mut known = self.known.get(subject).into_iter().flatten();
         known.find(|check| check.target == target).and_then(|check| check.list) == Some(Digest::of(DOUBT))

@@ -1,4 +1,4 @@
-//! Referrers and signatures: schedule of checks, and tags with a reserved form.
+//! Referrers and signatures: schedule of checks, lists of referrers at a target, and tags with a reserved form.
 
 pub(super) mod checks;
 pub(super) mod reserved_tags;

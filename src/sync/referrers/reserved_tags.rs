@@ -1,7 +1,8 @@
-//! Tags with a reserved form. The content of such a tag decides how the tag is copied:
-//! - A list of referrers is copied with its subject.
-//! - A tag that keeps a previous digest is copied only if `include` names the tag or its form.
-//! - A tag with any other content is copied like an ordinary tag.
+//! Tags whose names have a reserved form, such as `sha256-<hex>`. The content of a tag with a reserved form decides how
+//! a run copies the tag:
+//! - The run copies a list of referrers together with the subject of the list.
+//! - The run copies a tag that keeps a previous digest only if `include` names the tag or the form of its name.
+//! - The run copies a tag with any other content like an ordinary tag.
 
 use crate::copy::{Batch, CopyError};
 use crate::oci::{Digest, SignatureTag, Tag, referrers_tag};
@@ -14,7 +15,8 @@ pub(crate) enum ReservedContent {
     Ordinary,
     /// List of the referrers of a subject.
     List { list: Digest, subject: Digest },
-    /// Previous content of another tag of this registry. The content is a backup for this registry and is not copied.
+    /// Previous content of another tag of the same repository. The content is a backup, so a run does not copy the
+    /// content.
     Previous,
 }
 
@@ -25,7 +27,7 @@ pub(crate) struct SortedTags {
     pub(crate) ordinary: Vec<Tag>,
     /// Signatures of cosign.
     pub(crate) signatures: Vec<Tag>,
-    /// Tags with another reserved form. The content of these tags is not known yet.
+    /// Tags with a reserved form that is not the form of a signature. The content of these tags is not known yet.
     pub(crate) reserved: Vec<(Tag, ReservedForm)>,
     /// Signatures of cosign that are not copied, because the entry has `referrers: false`.
     pub(crate) unwanted: Vec<Tag>,

@@ -1,5 +1,5 @@
-//! Failures of many tags for the same reason, logged as a few lines and a count. So a target that refuses all requests
-//! does not fill the log.
+//! Limit for the log lines about tags that fail for the same reason. After the limit, the log contains only the number
+//! of the remaining tags. So a target that refuses all requests does not fill the log.
 
 use std::collections::HashMap;
 
@@ -21,7 +21,7 @@ struct FailureCount {
 }
 
 impl RepeatedFailures {
-    /// Counts a failed or withheld tag of this class. Returns true if the tag gets its own line.
+    /// Counts a failed or withheld tag of this class. Returns true if the tag gets its own line in the log.
     pub(crate) fn count_failure(&mut self, class: String, report: &TagReport) -> bool {
         let failures = self.0.entry(class).or_insert_with(|| FailureCount {
             count: 0,
@@ -38,7 +38,7 @@ impl RepeatedFailures {
         failures.count <= LINES_PER_CLASS
     }
 
-    /// Logs one line for each class with more than [`LINES_PER_CLASS`] failures.
+    /// For each class with more than [`LINES_PER_CLASS`] tags, logs one line with the number of the remaining tags.
     pub(crate) fn log_rest(&self) {
         for FailureCount { count, target, is_failure, example } in self.0.values() {
             let Some(further) = count.checked_sub(LINES_PER_CLASS).filter(|further| *further > 0) else { continue };

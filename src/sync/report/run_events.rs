@@ -16,14 +16,15 @@ pub enum RunEvent {
     Ended,
     /// The transfer of a blob started, ended or failed.
     Transfer(Event),
-    /// Number of further tags for which the run will report an outcome. A tag counts once for each of its targets.
+    /// The run selected tags. The value is the number of outcomes that the run will report for these tags, in addition
+    /// to the numbers of earlier events. A tag has one outcome for each of its targets.
     Chosen(u64),
     /// The outcome of a tag at one target.
     Tag(Box<TagReport>),
 }
 
-/// Sender of the events of runs, each with the name of its entry. The channel is bounded: a slow receiver slows the
-/// runs down. If the receiver no longer exists, the sender drops the events.
+/// Sender of the events of runs. Each event has the name of the run's entry. The channel is bounded: a slow receiver
+/// slows the runs down. If the receiver no longer exists, the sender drops the events.
 #[derive(Debug, Clone)]
 pub struct RunObserver {
     sender: Option<mpsc::Sender<(String, RunEvent)>>,

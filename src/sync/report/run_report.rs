@@ -13,12 +13,12 @@ use crate::oci::{Digest, ManifestRef, Tag};
 use crate::store::{Side, Step, StoreError};
 use crate::sync::endpoints::clients::RateLimited;
 
-/// Formats an instant as in the log: RFC 3339 in UTC, in whole seconds.
+/// Formats a time for the log: RFC 3339 in UTC, in whole seconds.
 pub(crate) fn format_instant(instant: DateTime<Utc>) -> String {
     instant.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
-/// Report of one run of one entry. Its JSON also has the sums `counts` and `bytes`.
+/// Report of one run of one entry. The JSON form also contains the sums `counts` and `bytes`.
 #[derive(Debug, Clone)]
 pub struct RunReport {
     /// Name of the entry.
@@ -33,7 +33,7 @@ pub struct RunReport {
     pub outcome: RunOutcome,
     /// Reports of all tags and pinned digests, one for each target.
     pub tags: Vec<TagReport>,
-    /// Failures that do not belong to a single tag: of a listing, a catalog or the journal.
+    /// Failures that do not belong to a single tag, such as a failed listing or a failed write to the journal.
     pub problems: Vec<String>,
     /// Referrers and signatures that the run could not copy with their tags. The tags themselves are at the targets.
     pub left_behind: Vec<LeftBehindReport>,
@@ -43,7 +43,7 @@ pub struct RunReport {
     /// Warnings about selected items that the source does not have, such as a pattern without a match. Warnings do not
     /// change the outcome.
     pub warnings: Vec<Warning>,
-    /// Registries that had requested a pause when the run was interrupted or timed out.
+    /// Registries whose requested pause was still in effect when the run was interrupted or timed out.
     pub waiting_for: Vec<RateLimited>,
 }
 
@@ -144,7 +144,7 @@ pub struct TagReport {
     pub target: String,
     /// Tag at the target; `None` for a digest.
     pub tag: Option<Tag>,
-    /// Tag at the source, if the tag has another name at the target.
+    /// Tag at the source, if the tag has a different name at the target.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source_tag: Option<Tag>,
     /// Digest that the target should have. `None` if the digest could not be determined.
@@ -166,7 +166,7 @@ pub struct TagReport {
 pub enum TagOutcome {
     /// The run wrote the tag. The target did not have the tag before.
     Copied,
-    /// The run overwrote the tag. The tag had another digest at the target.
+    /// The run overwrote the tag. Before, the tag had a different digest at the target.
     Replaced {
         /// Digest of the tag before the run.
         previous: Digest,
@@ -366,13 +366,14 @@ impl RunReport {
         !self.left_behind.is_empty() || self.tags.iter().any(|tag| tag.outcome.is_withheld())
     }
 
-    /// Appends to a reason the registries for which the run waited.
+    /// Returns the reason, with the registries for which the run waited.
     pub(crate) fn with_waits(&self, reason: &str) -> String {
         let waits: Vec<String> = self.waiting_for.iter().map(RateLimited::in_words).collect();
         if waits.is_empty() { reason.to_owned() } else { format!("{reason}, waiting for {}", waits.join(" and ")) }
     }
 
-    /// Returns the time at which the entry should run again because of deferred tags; `None` without deferred tags.
+    /// Returns the time at which the entry should run again for its deferred tags. Without deferred tags, returns
+    /// `None`.
     #[must_use]
     pub fn deferred_until(&self) -> Option<DateTime<Utc>> {
         let until = |tag: &TagReport| match tag.outcome {
@@ -419,7 +420,7 @@ impl RunReport {
         counts
     }
 
-    /// Returns the outcome in the journal's terms.
+    /// Returns the outcome as the journal records it.
     #[must_use]
     pub fn journal_outcome(&self) -> Outcome {
         match self.outcome {
@@ -451,7 +452,7 @@ impl LeftBehindReport {
     }
 }
 
-/// Returns the tag at the source if the tag has another name at the target.
+/// If the tag has a different name at the target, returns the tag at the source.
 fn renamed_tag(arrival: &Arrival) -> Option<Tag> {
     let ManifestRef::Tag(tag) = &arrival.source_reference else { return None };
     arrival.tag.as_ref().filter(|name| *name != tag).map(|_| tag.clone())

@@ -67,7 +67,7 @@ impl RepositorySync<'_> {
                 self.sync_unlisted_signatures(subject, slot).await;
                 match self.query_referrers(subject).await {
                     Ok(Some(referrers)) => referrers,
-                    // The next run queries again.
+                    // The next run queries the source again.
                     Ok(None) => return,
                     Err(outcome) => {
                         for target_index in unchanged {
@@ -97,8 +97,8 @@ impl RepositorySync<'_> {
         }
     }
 
-    /// Copies signatures that the list of the source's tags does not contain. If the entry names its tags, there is no
-    /// list. Some lists omit tags (see [`ListedTags`](crate::copy::ListedTags)).
+    /// Copies signatures that the list of the source's tags does not contain. If the entry names its tags, the run does
+    /// not list the source. Some registries omit tags from the list (see [`ListedTags`](crate::copy::ListedTags)).
     async fn sync_unlisted_signatures(&self, subject: Digest, slot: &TagSlot<'_>) {
         for tag in signature_tags(&subject) {
             if self.batch.look_up_unlisted(&tag) == Listed::Absent {
@@ -138,7 +138,7 @@ impl RepositorySync<'_> {
         let mut copies = self.refreshes(order).await;
         while let Some((target_index, result)) = copies.next().await {
             match result {
-                // The next run queries again.
+                // The next run queries the source again.
                 Ok(arrival) if self.batch.is_in_doubt(&subject) || !arrival.left_behind.is_empty() => {
                     self.run.record_left_behind(&arrival);
                 }
@@ -159,8 +159,8 @@ impl RepositorySync<'_> {
         self.listing.is_complete && self.listing.tags.contains_key(tag)
     }
 
-    /// Returns the digest of a list of referrers at the source. Sends a HEAD request if this run does not know the
-    /// digest yet.
+    /// Returns the digest of a list of referrers at the source. If this run does not know the digest yet, sends a HEAD
+    /// request.
     async fn query_source_list(&self, list: &Tag) -> Result<Option<Digest>, StoreError> {
         if let Some(known) = self.known_list(list) {
             return Ok(Some(known));
@@ -172,7 +172,7 @@ impl RepositorySync<'_> {
         Ok(found)
     }
 
-    /// Returns the digest of a list of referrers at the source if this run has requested the digest.
+    /// If this run has requested the digest of a list of referrers at the source, returns the digest.
     pub(super) fn known_list(&self, list: &Tag) -> Option<Digest> {
         self.progress.source_lists.lock().get(list).copied()
     }
@@ -183,8 +183,8 @@ impl RepositorySync<'_> {
         self.progress.companions.lock().insert(tag.clone())
     }
 
-    /// Copies the referrers of an unchanged digest to one target, if the source's list of referrers has changed since
-    /// the last copy.
+    /// If the source's list of referrers of `subject` has changed since the last copy, copies the referrers to one
+    /// target. The target already has the subject.
     pub(super) async fn refresh_referrers(
         &self,
         target_index: usize,
@@ -193,7 +193,8 @@ impl RepositorySync<'_> {
     ) -> Result<(), TagOutcome> {
         let target = &self.pair.targets[target_index];
         let reference = ManifestRef::Tag(list.clone());
-        // If the request for a list fails, the tag of the subject does not fail.
+        // If the request for a list fails, the run reports that the referrers are in doubt. The tag of the subject does
+        // not fail.
         let doubt = |error: StoreError| self.batch.doubt_referrers(subject, error.to_string());
         let lists = try_join(self.query_source_list(list), query_referrers_list(target.as_ref(), &reference)).await;
         let (listed, present) = match lists {
@@ -229,7 +230,7 @@ impl RepositorySync<'_> {
             is_complete = false;
         }
         if !is_complete {
-            // The next run queries again.
+            // The next run queries the source again.
             return Ok(());
         }
         match query_referrers_list(target.as_ref(), &ManifestRef::Tag(list.clone())).await {

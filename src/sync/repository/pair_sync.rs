@@ -75,13 +75,13 @@ async fn sync_selected(sync: &RepositorySync<'_>, selected: Selected) {
     let pins = selected.pins.into_keys();
     sync.sync_each(ordinary.into_iter().chain(pins).map(ManifestRef::Tag).chain(digests)).await;
     sync.sync_reserved_tags(reserved).await;
-    // Most signatures were copied with their images.
+    // The run has copied most signatures together with their images.
     let remaining = signatures.into_iter().filter(|tag| !sync.batch.has_signed(tag));
     sync.sync_each(remaining.map(ManifestRef::Tag)).await;
 }
 
-/// Requests one tag with HEAD if the source counts reads and the number of remaining reads is unknown. The response
-/// states this number, and the number limits the tags in progress. A HEAD does not count as a read.
+/// If the source counts reads and the number of remaining reads is unknown, requests one tag with HEAD. The response
+/// states the number, which limits how many tags the run syncs at the same time. A HEAD does not count as a read.
 async fn query_remaining_reads(source: &dyn Source, tag: Option<&Tag>) {
     if let Some(tag) = tag
         && source.counts_manifest_reads()

@@ -14,7 +14,7 @@ use crate::sync::referrers::reserved_tags::{ReservedContent, identify_content};
 use crate::sync::referrers::target_lists::{TargetReferrersList, query_referrers_list};
 use crate::sync::report::run_report::TagOutcome;
 
-/// Maximum number of tags that a run processes at once.
+/// Maximum number of tags that a run processes at the same time.
 const TAGS_AT_ONCE: usize = 32;
 
 /// List of referrers at the source, with its tag, its digest and its subject.
@@ -73,9 +73,9 @@ impl RepositorySync<'_> {
     }
 
     /// Syncs a list of referrers:
-    /// - If the subject is selected, the list was copied with the subject. The function does nothing.
+    /// - If the run has synced the subject, the list was copied with the subject. The function does nothing.
     /// - If a target already has the subject, the referrers in the list are copied to that target. For example, the
-    ///   subject is a child of an index.
+    ///   subject may be a child of an index.
     /// - If the selection excludes the subject, the list is not copied.
     /// - Otherwise the list is copied without its subject, and a warning is logged.
     async fn sync_list(&self, list: &ReferrersList) {
@@ -114,9 +114,9 @@ impl RepositorySync<'_> {
         }
     }
 
-    /// Copies a list of referrers. If the target does not have the tag of the list, the list is copied under this tag.
-    /// If the target has another list or denies the read, the referrers in the list are copied. The target's client
-    /// adds these referrers to the list of the target.
+    /// Copies a list of referrers. If the target does not have the tag of the list, the run copies the list under this
+    /// tag. If the target has a different list or denies the read, the run copies the referrers in the list. The
+    /// target's client adds these referrers to the target's list.
     async fn copy_list(&self, target_index: usize, list: &ReferrersList) {
         let reference = ManifestRef::Tag(list.tag.clone());
         let target = &self.pair.targets[target_index];

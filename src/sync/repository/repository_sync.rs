@@ -1,4 +1,4 @@
-//! Pair of repositories during a run: the data that its tags share, and the records of their outcomes.
+//! State of the sync of one pair of repositories: the data that the tags share, and the records of the outcomes.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -35,7 +35,7 @@ pub(crate) struct RepositorySync<'a> {
     pub(super) batch: Arc<Batch>,
     pub(super) derived: DerivedDigests,
     pub(super) checks: ReferrerChecks,
-    /// Permit to copy, acquired before the first copy.
+    /// Permit of this pair to copy. The first copy of the pair acquires the permit.
     pub(super) copying: OnceCell<Option<SemaphorePermit<'a>>>,
     pub(super) progress: PairProgress,
 }
@@ -43,16 +43,17 @@ pub(crate) struct RepositorySync<'a> {
 /// Data that the tags of a pair of repositories share during the sync.
 #[derive(Debug, Default)]
 pub(crate) struct PairProgress {
-    /// Digests that were compared. The referrers of these digests need no separate sync.
+    /// Source digests that this run has compared with the targets. The lists of referrers of these digests need no
+    /// separate sync.
     pub(super) compared: Mutex<HashSet<Digest>>,
     /// Tags of signatures and of lists of referrers that a task of this run has claimed. One task handles each claimed
     /// tag, because tags with the same digest share signatures and referrers.
     pub(super) companions: Mutex<HashSet<Tag>>,
-    /// Lists of referrers that this run has requested from the source.
+    /// Lists of referrers that this run has requested from the source: the digest of each list, by tag.
     pub(super) source_lists: Mutex<HashMap<Tag, Digest>>,
-    /// Tags that have the form of a list of referrers, but other content at the source.
+    /// Tags whose names have the form of a list of referrers, but whose content at the source is no list of referrers.
     pub(super) other_content: Mutex<HashSet<Tag>>,
-    /// Locks for a source that counts reads. One task at a time reads a digest.
+    /// Locks by digest, for a source that counts reads. Only one task at a time reads a digest.
     reading: Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
     /// Observations for the journal, each with the index of its target.
     observations: Mutex<Vec<(usize, Observation)>>,
@@ -74,8 +75,8 @@ impl RepositorySync<'_> {
         self.progress.reading.lock().entry(digest).or_default().clone()
     }
 
-    /// Returns the digest that the entry pins for a tag. The run reads the source by this digest, even if the tag has
-    /// another digest at the source.
+    /// Returns the digest that the entry pins for a tag. The run reads the source by this digest, even if the tag has a
+    /// different digest at the source.
     pub(super) fn pinned_digest(&self, reference: &ManifestRef) -> Option<Digest> {
         match reference {
             ManifestRef::Tag(tag) => self.pins.get(tag).copied(),
@@ -83,20 +84,20 @@ impl RepositorySync<'_> {
         }
     }
 
-    /// Copies an order and returns the outcome at each target. Waits until this repository may copy.
+    /// Waits until this pair of repositories may copy. Then copies an order, and returns the outcome at each target.
     pub(super) async fn copies(&self, order: Order) -> BoxStream<'static, Outcome> {
         self.copying.get_or_init(|| self.run.acquire_copy_permit()).await;
         self.batch.copy_each(order)
     }
 
-    /// Copies the referrers of an order and returns the outcome at each target. The targets already have the digest of
-    /// the order. Waits until this repository may copy.
+    /// Waits until this pair of repositories may copy. Then copies the referrers of an order, and returns the outcome
+    /// at each target. The targets already have the digest of the order.
     pub(super) async fn refreshes(&self, order: Order) -> BoxStream<'static, Outcome> {
         self.copying.get_or_init(|| self.run.acquire_copy_permit()).await;
         self.batch.refresh_each(order)
     }
 
-    /// Records the outcome of a tag at a target if nothing was copied.
+    /// Records the outcome of a tag at a target to which the run copied nothing.
     pub(super) async fn record_outcome(
         &self,
         target_index: usize,
@@ -149,7 +150,8 @@ impl RepositorySync<'_> {
     pub(super) async fn record_observations(self) {
         self.checks.forget_old().await;
         if self.run.request.only.is_some() {
-            // The journal expects the observations of all tags, and a run for pushed tags has only a few observations.
+            // The journal expects the observations of all tags. A run for pushed tags has observations of only a few
+            // tags.
             return;
         }
         let Some(journal) = &self.run.engine.journal else { return };

@@ -1,6 +1,6 @@
-//! Slots that limit the number of tags of one repository in progress at once. If a source counts reads and few reads
-//! remain, the repository gets fewer slots. So the reads rarely run out in the middle of a tag, and the newest tags get
-//! the last reads.
+//! Slots that limit how many tags of one repository a run syncs at the same time. If a source counts reads and few
+//! reads remain, the repository gets fewer slots. So the reads rarely run out in the middle of a tag, and the newest
+//! tags get the last reads.
 
 use std::collections::BTreeSet;
 
@@ -10,12 +10,13 @@ use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
 const MAX_SLOTS: usize = 32;
 
-/// Number of remaining reads for each slot. An index with several platforms needs about 16 reads.
+/// Number of remaining reads that a source must have for each slot. An index with several platforms needs about 16
+/// reads.
 const READS_PER_SLOT: u64 = 16;
 
 pub(crate) struct TagSlots {
     permits: Semaphore,
-    /// Lock of the tag that gets the next slot. Tags get slots in the order of their requests.
+    /// Lock that a tag holds while the tag waits for the next slot. So tags get slots in the order of their requests.
     next: tokio::sync::Mutex<()>,
     released: Notify,
     holders: Mutex<SlotHolders>,
@@ -84,8 +85,8 @@ impl TagSlot<'_> {
     ///
     /// Many tags may get a slot before the run knows that the source counts reads. The remaining reads limit the number
     /// of these tags that read at once. A tag waits only for tags that got their slots earlier. While the number of
-    /// remaining reads is unknown, only the first tag reads. `known` completes when the number may have become known.
-    /// Cancel safe.
+    /// remaining reads is unknown, only the first tag reads. After `known` completes, the function calls
+    /// `remaining_reads` again. Cancel safe.
     pub(crate) async fn wait_to_read<'k>(
         &self,
         remaining_reads: impl Fn() -> Option<u64>,
