@@ -1,5 +1,5 @@
-//! Closure of a digest: every manifest that the digest reaches, and the referrers and signatures of these manifests.
-//! The closure is read from the source, and also contains the order of the writes.
+//! Closure of a digest: the manifest of the digest, all manifests below this manifest, and the referrers and signatures
+//! of all these manifests. The closure also contains the order in which a copy writes the manifests.
 //!
 //! A manifest that the root lists, directly or through other indexes, is required. If the read of a required manifest
 //! fails, the copy fails.
@@ -24,26 +24,26 @@ mod walk;
 
 use walk::{ClosureWalk, ReadRequest, ReadResult};
 
-/// Maximum number of manifests and lists of one closure that are read at the same time. The walk checks its limits
-/// after each read.
+/// Maximum number of manifests and lists of one closure that the walk reads at the same time.
 const READS_AT_ONCE: usize = 24;
 
 /// Root manifest, and all manifests that must be at a target before the root's tag is written.
 #[derive(Debug)]
 pub(super) struct Closure {
     pub(super) root: Arc<Node>,
-    /// Manifests to write by digest before the root's tag is written. A manifest lists only manifests of earlier ranks.
-    /// The root is in a rank only if another manifest lists it.
+    /// Manifests that a copy writes by digest before the root's tag, in ranks. Each manifest lists only manifests of
+    /// earlier ranks. The root is in a rank only if another manifest lists the root.
     pub(super) ranks: Vec<Vec<Arc<Node>>>,
-    /// Tags of cosign's signatures, by the digest of the manifest that each tag names.
+    /// Cosign's signature tags, by the digest of the signature's manifest.
     pub(super) tags: HashMap<Digest, Vec<Tag>>,
     /// Lists of referrers, each with the digest of its subject.
     pub(super) referrers: Vec<(Digest, Arc<Companions>)>,
-    /// Required manifests, the root included. If a required manifest is missing, the root's tag is not written.
+    /// Required manifests, the root included. If a required manifest is missing, the copy does not write the root's
+    /// tag.
     pub(super) required: HashSet<Digest>,
-    /// Children of indexes that are blobs. Their media types do not identify the children as blobs.
+    /// Blobs that are children of an index. Their media types do not show that the children are blobs.
     pub(super) untyped_blobs: HashMap<Digest, Descriptor>,
-    /// Items that belong to the root and cannot be copied to any target.
+    /// Referrers and signatures that cannot be copied to any target, for the report.
     pub(super) left_behind: Vec<LeftBehind>,
     /// Manifests that cannot be copied to any target.
     pub(super) lost: HashSet<Digest>,
@@ -60,24 +60,24 @@ impl Closure {
         self.ranks.iter().flatten().filter(move |node| wanted.contains(&node.digest()))
     }
 
-    /// Returns the blobs that `node` itself references and that a target must have, each once.
+    /// Returns the blobs that `node` references directly, each once. Omits foreign layers that the rules do not copy.
     pub(super) fn blobs_for<'a>(&'a self, node: &'a Node) -> Vec<&'a Descriptor> {
         let untyped = node.view.manifests().into_iter().filter_map(|child| self.untyped_blobs.get(&child.digest));
         node.blobs().into_iter().chain(untyped).collect()
     }
 }
 
-/// Listener of the walk. The listener starts the transfer of blobs while the walk continues.
+/// Listener of the walk over a closure. The listener starts the transfer of blobs while the walk continues.
 pub(super) trait SurveyListener: Send + Sync {
     /// Reports a manifest, with the blobs that it references.
     fn on_manifest(&self, node: &Node, is_required: bool);
-    /// Reports a child of an index that is a blob. The media type does not identify the child as a blob.
+    /// Reports a blob that is a child of an index.
     fn on_blob(&self, blob: &Descriptor, is_required: bool);
 }
 
-/// Reads the closure of `root` from the source. Reports each manifest to `listener` after its read. So the transfer of
-/// its blobs can start while the walk continues. If the root is `derived`, the walk does not read its referrers,
-/// because the referrers refer to the source's index.
+/// Reads the closure of `root` from the source. Reports each manifest to `listener` directly after the read of the
+/// manifest. If `derived` is true, the root is an index for a subset of platforms. The walk then does not read
+/// referrers of the root, because referrers refer to the source's index.
 pub(super) async fn survey(
     batch: &Batch,
     root: Arc<Node>,

@@ -1,6 +1,6 @@
-//! Companions of a manifest at the source: its referrers and cosign's tags. The manifest does not reference its
-//! companions. If the read of a companion fails, the copy skips the companion and reports the name. The copy of the
-//! manifest continues.
+//! Companions of a manifest at the source: its referrers and its signatures (cosign's tags). The manifest does not
+//! reference its companions. If the read of a companion fails, the copy continues without the companion, and reports
+//! the companion by name.
 
 use futures_util::future::{join, join_all};
 
@@ -10,21 +10,20 @@ use super::{Batch, CopyError};
 use crate::oci::{ContentKind, Descriptor, Digest, Tag, referrers_tag, signature_tags};
 use crate::store::{Listed, Referrers};
 
-/// Companions of a manifest. The fields contain digests instead of parsed manifests, because a source may claim that
-/// two manifests refer to each other.
+/// Companions of a manifest.
 #[derive(Debug, Default)]
 pub(super) struct Companions {
     pub(super) list: Referrers,
-    /// Cosign's tags and their digests.
+    /// Cosign's tags, each with its digest.
     pub(super) signatures: Vec<(Tag, Digest)>,
-    /// Possible companions that could not be found or read.
+    /// Companions whose lookup or read failed.
     pub(super) left_behind: Vec<LeftBehind>,
 }
 
 /// Finds the companions of a manifest at the source.
 ///
 /// # Errors
-/// [`CopyError`] if the pull quota of the source is used up. The whole copy is then deferred.
+/// [`CopyError`] if the pull quota of the source is used up. The run then defers the whole copy.
 pub(super) async fn find_companions(batch: &Batch, node: &Node) -> Result<Companions, CopyError> {
     let subject = node.digest();
     let tags = signature_tags(&subject).into_iter().filter(|tag| batch.look_up(tag) == Listed::Possible);
@@ -46,8 +45,8 @@ async fn find_referrers(batch: &Batch, subject: Digest) -> Result<Companions, Co
     select_referrers(batch, subject, list).await
 }
 
-/// Returns the list without wrong and unreadable entries. Some registries keep other content under the fallback tag. A
-/// list may also contain a deleted referrer.
+/// Reads each manifest of a list of referrers. Returns only the manifests that exist and refer to `subject`. A list may
+/// contain deleted manifests, and some registries keep other content under the fallback tag.
 async fn select_referrers(batch: &Batch, subject: Digest, mut list: Referrers) -> Result<Companions, CopyError> {
     let _reads = batch.reserve_reads(list.manifests.iter().map(|listed| listed.digest)).await?;
     let verdicts = join_all(list.manifests.iter().map(|listed| refers_to(batch, listed, subject))).await;
@@ -81,7 +80,8 @@ enum Verdict {
     Refers,
     /// The manifest is not a referrer of this subject, for this reason.
     Other(&'static str),
-    /// The source does not have the manifest: it was deleted, or a replica lags.
+    /// The source does not have the manifest. A client deleted the manifest, or a replica of the registry is not up to
+    /// date.
     Absent,
     /// The read of the manifest failed, for this reason.
     Unread(String),
@@ -92,8 +92,8 @@ async fn refers_to(batch: &Batch, listed: &Descriptor, subject: Digest) -> Resul
         Ok(node) if node.view.subject == Some(subject) => Ok(Verdict::Refers),
         Ok(_) => Ok(Verdict::Other("its subject is another manifest")),
         Err(error) if error.ends_all() => Err(error),
-        // Some registries report a manifest of an unknown type as missing. So only a missing manifest of a known type
-        // counts as deleted.
+        // Some registries report a manifest of an unknown type as missing. So only a manifest of a known type counts as
+        // absent.
         Err(error) if error.is_not_found() && listed.kind() == ContentKind::Manifest => Ok(Verdict::Absent),
         Err(error) => Ok(Verdict::Unread(error.to_string())),
     }

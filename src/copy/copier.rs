@@ -11,8 +11,8 @@ use crate::fair_queue::Tenant;
 /// Size of one unit of memory, in bytes.
 const UNIT: u64 = 64 * 1024;
 
-/// Maximum memory of one transfer, in bytes, except for a transfer with a larger chunk. The memory covers the queue of
-/// the fan-out, the buffered pieces and the buffers of the connections.
+/// Maximum memory of one transfer, in bytes. If the size of a chunk plus [`BESIDES_CHUNK`] is larger, this sum is the
+/// maximum.
 const PER_TRANSFER: u64 = 4 * 1024 * 1024;
 
 /// Memory that a chunked upload needs in addition to its chunk, in bytes.
@@ -25,7 +25,7 @@ pub struct Copier {
     pub(super) trackers: Arc<ProgressTrackers>,
     memory: MemoryLimiter,
     units: u32,
-    /// Tenant of the copies that use this value.
+    /// Tenant whose share of the memory the copies use: one entry, or the default tenant.
     tenant: Tenant,
 }
 
@@ -39,8 +39,8 @@ impl Copier {
         Arc::new(Self { flights, trackers, memory, units, tenant: Tenant::default() })
     }
 
-    /// Returns the same engine for the copies of one tenant: the entry with this name. The copies of one tenant cannot
-    /// take all memory from other tenants.
+    /// Returns a copier for the entry `name`, which shares all state with this copier. The entry is a tenant of the
+    /// memory limiter: the copies of one entry cannot take all memory from the copies of other entries.
     #[must_use]
     pub fn for_tenant(&self, name: &str) -> Arc<Self> {
         let tenant = Tenant::from_name(name);

@@ -1,5 +1,5 @@
-//! Delivery of one closure to one target. A delivery waits for the blobs, writes the manifests children first, and
-//! writes the tag last.
+//! Delivery of one closure to one target. A delivery waits for the blobs, writes the manifests (children before
+//! parents), and writes the tag last.
 
 mod arrivals;
 mod referrers;
@@ -44,7 +44,7 @@ pub(super) struct Delivery {
     span: Span,
     blobs: Mutex<HashMap<Digest, Awaited>>,
     tally: Mutex<Tally>,
-    /// Items that belong to the root and did not arrive at this target, by the digest of their manifest.
+    /// Optional manifests that this delivery could not write or could not add to a list of referrers, by digest.
     left_behind: Mutex<HashMap<Digest, LeftBehind>>,
     ended: AtomicBool,
     /// Error of the first required item that cannot be copied.
@@ -54,7 +54,8 @@ pub(super) struct Delivery {
 /// Bytes and blobs that this delivery has transferred.
 #[derive(Default)]
 struct Tally {
-    /// Final outcome of each blob: a blob that was mounted, lost and then sent counts as sent.
+    /// Last outcome of each blob. If the target lost a mounted blob and the delivery then sent the blob, the blob
+    /// counts as sent.
     blobs: HashMap<Digest, BlobOutcome>,
     bytes: u64,
 }
@@ -105,7 +106,7 @@ impl Delivery {
         &self.batch.targets[self.index]
     }
 
-    /// Records that a blob is being transferred, and stores the channel of the result.
+    /// Stores the channel that receives the result of a blob's transfer.
     pub(super) fn expect_blob(&self, digest: Digest, answer: oneshot::Receiver<Result<(), CopyError>>) {
         let awaited = answer.map(|answer| answer.unwrap_or(Err(CopyError::Interrupted))).boxed().shared();
         self.blobs.lock().insert(digest, awaited);
@@ -132,8 +133,8 @@ impl Delivery {
         self.ended.load(Ordering::Relaxed)
     }
 
-    /// Records that a required item cannot be copied, and stores only the first error. The delivery then fails and does
-    /// not wait for its other transfers.
+    /// Reports that a required item cannot be copied. The delivery fails with the first reported error, and does not
+    /// wait for its other transfers.
     pub(super) fn fail(&self, error: CopyError) {
         self.failure.send_if_modified(|failure| match failure {
             Some(_) => false,
@@ -151,8 +152,8 @@ impl Delivery {
         failure.ok().and_then(|failure| failure.clone()).unwrap_or(CopyError::Interrupted)
     }
 
-    /// Writes the manifests of the closure, and then the tag of the order. If a required item fails, returns the error
-    /// at once. Before the write of the root's tag, `ledger` records the intended arrival of the root.
+    /// Writes the manifests of the closure, and then the tag of the order. If a required item cannot be copied, returns
+    /// the error at once. Before the write of the root's tag, `ledger` records the intent to write the tag.
     pub(super) async fn finish(
         self: &Arc<Self>,
         order: &Order,
@@ -259,15 +260,15 @@ impl Delivery {
         .boxed()
     }
 
-    /// Writes a manifest. With a tag, always writes the manifest. Without a tag, a batch writes the manifest at most
-    /// once, and only if the target does not have the manifest.
+    /// Writes a manifest under `tag`, or by digest if `tag` is `None`. A batch writes a manifest by digest at most
+    /// once. If the target already has the manifest, the batch skips this write. A referrer is always written.
     async fn write_once(&self, node: &Node, tag: Option<&Tag>) -> Result<ReferrerLink, CopyError> {
         if tag.is_some() {
             return self.push_manifest(node, tag).await;
         }
         let cell = self.destination().written_cell(node.digest());
         let write = || async {
-            // Only the response to a PUT states if the target lists a referrer.
+            // Only the response to the PUT of a referrer states if the target lists the referrer.
             let is_referrer = node.view.subject.is_some();
             let may_exist = !is_referrer && !self.destination().is_empty();
             if may_exist && self.resolve_at_target(&node.digest().into()).await? == Some(node.digest()) {

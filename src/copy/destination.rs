@@ -1,4 +1,4 @@
-//! Target of a batch, and the content that the batch has written there.
+//! Target of a batch, and records of the content that the batch has written to the target.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,10 +10,10 @@ use tokio::sync::OnceCell;
 use crate::oci::{Digest, Tag};
 use crate::store::{ReferrerLink, Target};
 
-/// Cell of a manifest that a batch writes by digest, once.
+/// Cell of one manifest. The cell ensures that a batch writes the manifest by digest only once.
 type WrittenCell = Arc<OnceCell<ReferrerLink>>;
 
-/// Target of a batch, and the writes of the batch there.
+/// Target of a batch, and records of the batch's writes to the target.
 #[derive(Debug)]
 pub(super) struct Destination {
     pub(super) target: Arc<dyn Target>,
@@ -24,7 +24,7 @@ pub(super) struct Destination {
     linked: Mutex<HashMap<Linked, Arc<OnceCell<()>>>>,
     /// Tags of signatures that this batch has written or found to be correct, once each.
     signed: Mutex<HashMap<Tag, Arc<OnceCell<()>>>>,
-    /// True once the target has refused to report its content.
+    /// True after the target has denied a read of its content.
     is_unreadable: AtomicBool,
 }
 
@@ -34,7 +34,7 @@ type Linked = (Digest, Option<Digest>);
 /// Content of a target repository before a batch starts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Contents {
-    /// The repository is empty. The batch queries only content that the batch has written.
+    /// The repository is empty. The batch requests only content that the batch itself has written.
     Nothing,
     /// The repository may contain any content.
     #[default]
@@ -47,7 +47,7 @@ impl Destination {
         Self { target, contents, written, linked, signed, is_unreadable: AtomicBool::default() }
     }
 
-    /// Records that the target has refused to report its content. Returns true the first time.
+    /// Records that the target has denied a read of its content. Only the first call returns true.
     pub(super) fn is_first_unreadable(&self) -> bool {
         !self.is_unreadable.swap(true, Ordering::Relaxed)
     }
@@ -72,14 +72,14 @@ impl Destination {
         self.written.lock().entry(digest).or_default().clone()
     }
 
-    /// Records that a manifest has been written again, with the new result.
+    /// Records the result of a repeated write of a manifest.
     pub(super) fn record_written(&self, digest: Digest, link: ReferrerLink) {
         let cell = Arc::new(OnceCell::new_with(Some(link)));
         self.written.lock().insert(digest, cell);
     }
 
-    /// Returns the cell that is set once clients can find the referrers of a subject. With `referrer`, the cell applies
-    /// to this referrer only.
+    /// Returns the cell that is set once the batch has written the list of the referrers of `subject`. If `referrer` is
+    /// set, the list contains only this referrer.
     pub(super) fn referrers_cell(&self, subject: Digest, referrer: Option<Digest>) -> Arc<OnceCell<()>> {
         self.linked.lock().entry((subject, referrer)).or_default().clone()
     }

@@ -1,5 +1,5 @@
-//! Record of intended arrivals. A copy writes the record before each tag, so an interrupted copy leaves no tag without
-//! a record.
+//! Ledger: records the intent to write a tag, before a copy writes the tag. So an interrupted copy leaves no tag
+//! without a record.
 
 use std::fmt;
 
@@ -7,17 +7,16 @@ use async_trait::async_trait;
 
 use super::event::Arrival;
 
-/// Record of intents that outlives the process.
+/// Persistent record of the tags that copies intend to write.
 #[async_trait]
 pub trait Ledger: fmt::Debug + Send + Sync {
-    /// Records the intended arrival before the write at the target. `arrival` has only the fields that are known before
-    /// the write.
+    /// Records the intent to write a tag, before the write at the target. Some fields of `arrival` are unknown before
+    /// the write, such as the digest of a new list of referrers.
     ///
     /// # Errors
-    /// Reason of the failure. The copy then writes no tag.
+    /// Reason of the failure. The copy then does not write the tag.
     async fn intend(&self, arrival: &Arrival) -> Result<(), String>;
 
-    /// Withdraws an intent, because the write did not change the content of the target. If the withdrawal fails, the
-    /// intent stays open.
+    /// Removes an intent after a write that did not change the target. If the removal fails, the intent stays open.
     async fn withdraw(&self, arrival: &Arrival);
 }

@@ -1,8 +1,8 @@
-//! Tags of signatures and lists of referrers, from the list of a source's tags.
+//! Lookup of signature tags and referrers tags in the list of a source's tags.
 //!
-//! A list is a hint. distribution 3.1.0 and 3.1.1 on S3 omit every tag that extends another listed tag
-//! (distribution#4891). For example, a list with `sha256-<hex>` omits cosign's `sha256-<hex>.sig`. So a run requests a
-//! tag if the list may omit the tag as an extension, or if the list is empty.
+//! The list may lack existing tags. distribution 3.1.0 and 3.1.1 on S3 omit every extension: a tag whose name begins
+//! with the name of another listed tag (distribution#4891). For example, a list with `sha256-<hex>` omits cosign's
+//! `sha256-<hex>.sig`. If the list may omit a tag for this reason, or if the list is empty, a run requests the tag.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::oci::{Digest, Tag, may_name_a_digest};
 use crate::store::Listed;
 
-/// Tags of a source's list that may name a digest.
+/// Listed tags of a source whose own names may contain a digest, such as `sha256-<hex>.sig`.
 #[derive(Debug, Default)]
 pub struct ListedTags {
     names: HashSet<Tag>,
@@ -48,7 +48,7 @@ impl ListedTags {
         listed
     }
 
-    /// Returns true if the list has the tag.
+    /// Returns true if the list contains the tag. The tag's own name must contain a digest.
     #[must_use]
     pub fn has(&self, tag: &Tag) -> bool {
         self.names.contains(tag)
@@ -66,14 +66,15 @@ impl ListedTags {
         if may_exist { Listed::Possible } else { Listed::Absent }
     }
 
-    /// Records that the source has a tag. If the tag is not in the list, no tag counts as absent from then on. Returns
-    /// true for the first found tag that is not in the list.
+    /// Records that the source has a tag. If the list lacks the tag, no tag counts as absent after this call. Returns
+    /// true for the first recorded tag that the list lacks.
     pub(super) fn record_found(&self, tag: &Tag) -> bool {
         !self.has(tag) && !self.omits.swap(true, Ordering::Relaxed)
     }
 }
 
-/// Returns true if this tag may begin a tag that names a digest, such as `sha`, `sha256`, `sha256-` or `sha256-<hex>`.
+/// Returns true if a tag that contains a digest may begin with this tag. Examples are `sha`, `sha256`, `sha256-` and
+/// `sha256-<hex>`.
 fn may_begin_a_digest(tag: &Tag) -> bool {
     Digest::ALGORITHMS.iter().any(|name| match tag.as_str().strip_prefix(name) {
         Some(rest) => rest.is_empty() || rest.starts_with('-'),

@@ -1,5 +1,5 @@
-//! Manifests of a source that a batch has read. The batch reads each cached manifest once, even for many tags at the
-//! same time.
+//! Cache of the manifests that a batch has read from its source. If several tags need a manifest at the same time, the
+//! batch reads the manifest once.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::store::Source;
 /// Maximum total size of the cached manifests, in bytes.
 const MAX_CACHED_BYTES: usize = 8 * 1024 * 1024;
 
-/// Manifest of the source, read once.
+/// Manifest of the source, with its parsed view and its companions.
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) manifest: Manifest,
@@ -35,8 +35,8 @@ impl Node {
         self.manifest.digest()
     }
 
-    /// Returns the blobs that a target must have, each once. Contains foreign layers only if the rules copy foreign
-    /// layers.
+    /// Returns the blobs that a target must have, each once. The result contains foreign layers only if the rules copy
+    /// foreign layers.
     pub(super) fn blobs(&self) -> Vec<&Descriptor> {
         let mut seen = HashSet::new();
         let is_wanted = |blob: &&Descriptor| self.with_foreign_layers || !blob.is_foreign();

@@ -1,4 +1,4 @@
-//! Fan-out: one read feeds several targets, and a slow target does not delay the other targets.
+//! Fan-out: one read of a blob from the source feeds several targets. A slow target does not delay the other targets.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,14 +15,15 @@ use super::stragglers::{ProgressTracker, SeparateReadPermit};
 use crate::oci::Descriptor;
 use crate::store::{ByteStream, ErrorKind, Source, Step, StoreError};
 
-/// Maximum number of pieces in the queue of one target: 1 MiB in all.
+/// Maximum number of pieces in the queue of one target. A full queue contains at most 1 MiB.
 const MAX_QUEUED_PIECES: usize = 16;
 
-/// Maximum size of a queued piece, in bytes. Larger pieces of the source are split.
+/// Maximum size of a queued piece, in bytes. The feed splits larger pieces.
 const MAX_PIECE: usize = 64 * 1024;
 
-/// Minimum time per blob that fast targets wait for a slow target before the slow target falls behind. If half of the
-/// read's elapsed time is longer, the fast targets wait for half of the elapsed time.
+/// Minimum limit for the time that other targets wait for a slow target during the read of one blob. If half of the
+/// time since the start of the read is longer, this half is the limit. After the limit, the slow target falls behind,
+/// and no longer uses the shared read.
 const MIN_WAIT: Duration = Duration::from_millis(300);
 
 /// Interval at which the feed checks if fast targets wait for a slow target.
@@ -36,7 +37,7 @@ pub(crate) struct Branch {
     pub(crate) status: BranchStatus,
 }
 
-/// Progress of a stream, compared with the streams of the sibling targets.
+/// State of a branch: records if its target fell behind, and if its stream ended with an error for this reason.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct BranchStatus(Arc<Flags>);
 
@@ -64,7 +65,7 @@ enum Feed {
     Shared(mpsc::Receiver<Piece>),
     /// A separate read.
     Separate(ByteStream),
-    /// No further bytes: the branch ended with an error.
+    /// No read, because the branch ended with an error.
     Ended,
 }
 
@@ -79,11 +80,11 @@ struct BranchReader {
     status: BranchStatus,
 }
 
-/// Reads `blob` once and passes its bytes to one stream for each tracker.
-/// - If a stream falls behind and its target has a free permit, the stream continues with a separate read from its
-///   position.
-/// - If a stream falls behind and its target has no free permit, the stream ends with an error.
-/// - If the shared read ends early, each stream continues with a separate read.
+/// Reads `blob` once and passes the bytes to one stream for each target. `trackers` has one item for each target.
+/// - If a target falls behind and has a free permit for a separate read, its stream continues with a separate read from
+///   the current position.
+/// - If a target falls behind and all its permits for separate reads are taken, its stream ends with an error.
+/// - If the shared read ends too early without an error, each stream continues with a separate read.
 pub(crate) fn split(
     source: &Arc<dyn Source>,
     blob: &Descriptor,
@@ -122,12 +123,12 @@ pub(crate) fn read_alone(source: &Arc<dyn Source>, blob: &Descriptor) -> Branch 
 struct FedTarget {
     queue: mpsc::Sender<Piece>,
     tracker: Option<Arc<ProgressTracker>>,
-    /// Time for which sibling targets have waited for this target.
+    /// Time for which other targets of the shared read have waited for this target.
     waited: Duration,
     status: BranchStatus,
 }
 
-/// Feeds the targets. The feed ends when the read ends or when all targets have ended.
+/// Passes each piece of the read to all targets. Returns when the read ends, or when no target needs further pieces.
 async fn feed(read: ByteStream, mut targets: Vec<FedTarget>) {
     let mut read = read.flat_map(|piece| stream::iter(split_piece(piece)));
     let started = Instant::now();
@@ -151,8 +152,8 @@ async fn feed(read: ByteStream, mut targets: Vec<FedTarget>) {
     }
 }
 
-/// Passes a piece to one of the targets. Returns false if the feed must drop the target: its stream was dropped, or the
-/// target fell behind.
+/// Passes a piece to one of the targets. Returns false if the target needs no further pieces, because its stream was
+/// dropped or the target fell behind.
 async fn send_piece(targets: &mut [FedTarget], index: usize, piece: &Piece, started: Instant) -> bool {
     let queue = targets[index].queue.clone();
     if let Ok(slot) = queue.try_reserve() {
@@ -192,7 +193,7 @@ async fn wait_until_all_closed(targets: &[FedTarget]) {
 }
 
 impl FedTarget {
-    /// Returns true if the target has sent all pieces of its queue.
+    /// Returns true if the queue of the target is empty.
     fn is_drained(&self) -> bool {
         self.queue.capacity() == self.queue.max_capacity()
     }
@@ -236,8 +237,9 @@ impl BranchReader {
         }
     }
 
-    /// If the target has fallen behind, acquires the permit for a separate read. If no permit is free, returns an error
-    /// instead of the queued pieces. So these pieces occupy no memory while the target waits for a permit.
+    /// If the target has fallen behind, acquires the permit for a separate read. If no permit is free, returns an
+    /// error. The caller then drops the queued pieces, so the pieces occupy no memory while the target waits for a
+    /// permit.
     fn acquire_permit_if_behind(&mut self) -> Result<(), StoreError> {
         if let Some(tracker) = &self.tracker
             && self.permit.is_none()

@@ -1,6 +1,6 @@
-//! Memory for transfers in flight, allocated in units. The limiter serves tenants in turn. If a tenant already has
-//! memory, its new total may be at most three times the remaining free memory. So a tenant whose transfers hang leaves
-//! a quarter of the free memory to the other tenants.
+//! Limiter of the memory for transfers in flight, in units of 64 KiB. The limiter serves the tenants (entries) in turn.
+//! If a tenant already has memory, its new total may be at most three times the memory that stays free. So if many
+//! transfers of one tenant hang, some memory stays free for the other tenants.
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -10,12 +10,13 @@ use tokio::time::Instant;
 
 use crate::fair_queue::{Resource, Tenant, Unavailable, WaitQueue};
 
-/// Maximum memory of a tenant, as a multiple of the memory that stays free.
+/// Maximum memory of a tenant, as a multiple of the memory that stays free. The limit does not apply to the first
+/// permit of a tenant, and not to the default tenant.
 const MAX_TENANT_SHARE: u64 = 3;
 
 type MemoryQueue = WaitQueue<MemoryState, 1>;
 
-/// Memory of the process, and the transfers that wait for memory.
+/// Limiter of the memory of the process, with a queue of the transfers that wait for memory.
 #[derive(Debug, Clone)]
 pub(crate) struct MemoryLimiter(Arc<MemoryQueue>);
 
@@ -23,7 +24,7 @@ pub(crate) struct MemoryLimiter(Arc<MemoryQueue>);
 struct MemoryState {
     queue: Weak<MemoryQueue>,
     free: u32,
-    /// Number of units that each tenant has taken. The default tenant may take all memory.
+    /// Number of units that each tenant has taken.
     taken: HashMap<Tenant, u32>,
 }
 
@@ -40,12 +41,12 @@ impl MemoryLimiter {
         Self(WaitQueue::new(|queue| MemoryState { queue: queue.clone(), free: units, taken: HashMap::new() }))
     }
 
-    /// Waits for `units` units of memory: at least 1, and at most the size of the whole memory. Cancel safe.
+    /// Waits for `units` units of memory. `units` must not exceed the whole memory, and 0 counts as 1. Cancel safe.
     pub(crate) async fn take(&self, tenant: Tenant, units: u32) -> MemoryPermit {
         let amount = NonZeroU32::new(units).unwrap_or(NonZeroU32::MIN);
         let (permit, _) = self.0.acquire(tenant, 0, amount).await;
-        // A waiter leaves the queue only with a permit. Without a permit, the transfer proceeds, because a deadlock
-        // would be worse.
+        // `acquire` always returns a permit while the queue exists. If `acquire` returned none, the transfer would
+        // continue without memory, because a deadlock would be worse.
         permit.unwrap_or_else(|| MemoryPermit { queue: self.0.clone(), tenant, units: 0 })
     }
 
@@ -58,9 +59,10 @@ impl MemoryLimiter {
 impl Resource for MemoryState {
     type Grant = MemoryPermit;
 
-    /// Takes the units. If a tenant would exceed its share, other tenants are served first. The waiters of one tenant
-    /// keep their order. If the next waiter needs more than the free memory, the limiter serves no later waiter first.
-    /// Otherwise a waiter for much memory could wait for ever.
+    /// Takes the units.
+    /// - If the tenant would exceed its share, the queue serves other tenants first.
+    /// - If the free memory is too small, the queue serves no other waiter first. Otherwise a waiter for much memory
+    ///   could wait for ever.
     fn take(&mut self, tenant: Tenant, _: usize, amount: NonZeroU32, _: Instant) -> Result<MemoryPermit, Unavailable> {
         let units = amount.get();
         if self.exceeds_share(tenant, units) {

@@ -8,10 +8,10 @@ use futures_util::{StreamExt as _, stream};
 use crate::oci::Descriptor;
 use crate::store::{ByteStream, Source, StoreError};
 
-/// Maximum number of successive retries without a byte. After that, the read fails.
+/// Maximum number of successive retries that return no byte. After the last retry, the read fails.
 const MAX_FRUITLESS_RETRIES: u32 = 4;
 
-/// Wait before the first retry. Each further wait is twice as long.
+/// Wait before the first retry. The wait doubles with each retry that returns no byte.
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 
 struct Reading {
@@ -23,8 +23,8 @@ struct Reading {
     ended: bool,
 }
 
-/// Returns the bytes of `blob` from `offset` on. The stream retries reads that end with a transient error. Any other
-/// error is the last item.
+/// Returns the bytes of `blob` from `offset` on. If a read ends with a transient error, the stream reads again from the
+/// current position. If the error is not transient, or all retries are used up, the error is the last item.
 pub(crate) fn read(source: Arc<dyn Source>, blob: Descriptor, offset: u64) -> ByteStream {
     let reading = Reading { source, blob, offset, open: None, fruitless_retries: 0, ended: false };
     stream::unfold(reading, |mut reading| async move {

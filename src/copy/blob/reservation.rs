@@ -1,5 +1,6 @@
-//! Reservation of memory for the transfer of one blob to several targets. The first transfer reserves the memory of all
-//! targets. Otherwise the first targets could take the memory that their siblings need for the same read.
+//! Reservation of memory for the transfer of one blob to several targets. The first transfer that needs memory reserves
+//! the memory for all targets at once. Otherwise some targets could hold memory while they wait for targets that get no
+//! memory.
 
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use crate::copy::Copier;
 pub(crate) struct SharedReservation {
     copier: Arc<Copier>,
     size: u64,
-    /// Maximum memory of an upload to any of the targets, in bytes.
+    /// Largest number of bytes that an upload to one of the targets buffers.
     chunk: u64,
     /// Progress trackers of the targets. `None` for a target without siblings.
     trackers: Vec<Option<Arc<ProgressTracker>>>,
@@ -29,7 +30,7 @@ struct ReservedMemory {
     closed: bool,
 }
 
-/// Resources of one transfer: memory, and the permit if the target reads separately.
+/// Resources of one transfer: the memory, and a permit if the target reads separately.
 #[derive(Debug)]
 pub(crate) struct Reservation {
     share: Option<Arc<SharedReservation>>,
@@ -38,7 +39,7 @@ pub(crate) struct Reservation {
 }
 
 impl SharedReservation {
-    /// Creates the reservation for a blob of `size` bytes, with one tracker for each target. Nothing is reserved yet.
+    /// Creates the reservation for a blob of `size` bytes, with one tracker for each target. Reserves no memory yet.
     pub(crate) fn new(
         copier: &Arc<Copier>,
         size: u64,
@@ -49,9 +50,9 @@ impl SharedReservation {
         Arc::new(Self { copier: copier.clone(), size, chunk, trackers, is_filled, reserved })
     }
 
-    /// Waits for the resources of one transfer. The first caller waits for the memory of all targets that keep up with
-    /// their siblings. If a target has fallen behind, or the reservation has no memory left, the target reads
-    /// separately.
+    /// Waits for the resources of one transfer. The first caller waits for the memory of all targets that have not
+    /// fallen behind. If the target of `tracker` has fallen behind, or the reservation has no memory left, the target
+    /// reads separately.
     pub(crate) async fn take(self: &Arc<Self>, tracker: Option<&Arc<ProgressTracker>>) -> Reservation {
         let is_behind = || tracker.is_some_and(|tracker| tracker.is_behind());
         if !self.reserved().closed && !is_behind() {
@@ -75,7 +76,8 @@ impl SharedReservation {
         reserved.permits = permits;
     }
 
-    /// Releases the memory that no transfer has taken. The shared read starts now, so a later target reads separately.
+    /// Releases the memory that no transfer has taken. The caller then starts the shared read. A target that calls
+    /// [`Self::take`] later reads separately.
     pub(crate) fn close(&self) {
         let mut reserved = self.reserved();
         reserved.closed = true;
@@ -87,8 +89,8 @@ impl SharedReservation {
     }
 }
 
-/// Waits for the resources of a transfer that reads separately. If the target has siblings, waits first for the permit
-/// of the target. Then waits for memory.
+/// Waits for the resources of a transfer that reads separately. If the target has a tracker, first waits for a permit
+/// to read separately. Then waits for memory.
 pub(crate) async fn take_alone(
     copier: &Copier,
     size: u64,
@@ -104,7 +106,8 @@ pub(crate) async fn take_alone(
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        // The last user releases the unused memory, because the remaining targets may wait for other copies.
+        // The last transfer also releases the memory that no transfer has taken. The remaining targets may wait for
+        // other copies, and these copies may need the memory.
         let Some(share) = &self.share else { return };
         let mut reserved = share.reserved();
         reserved.users -= 1;

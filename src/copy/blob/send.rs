@@ -16,14 +16,14 @@ use crate::copy::{Batch, CopyError};
 use crate::oci::Descriptor;
 use crate::store::{ByteStream, Upload, UploadStart, Verified};
 
-/// Maximum number of attempts to send one blob to one target. After the last attempt, the copy to the target fails.
+/// Maximum number of attempts to send one blob to one target. If the last attempt fails, the copy to the target fails.
 const ATTEMPTS: u32 = 3;
 
-/// Wait before a blob is sent again. The wait doubles with each attempt.
+/// Wait before the second attempt to send a blob. The wait doubles with each attempt.
 const FIRST_WAIT: Duration = Duration::from_millis(250);
 
-/// Maximum number of retries after the target closed the connection before it processed the request. These retries do
-/// not count towards [`ATTEMPTS`].
+/// Maximum number of retries of requests that the target did not process, because the target closed the connection
+/// first. These retries do not count towards [`ATTEMPTS`].
 const MAX_NOT_TAKEN: u32 = 200;
 
 /// Maximum wait before a retry of a request that the target did not process.
@@ -36,11 +36,13 @@ pub(crate) struct ReadyTarget {
     pub(crate) reservation: Reservation,
 }
 
-/// Sends the bytes of a blob. The bytes are sent again from the start in these cases:
+/// Sends the bytes of a blob to one target. The function sends the bytes again from the start in these cases:
 /// - the target interrupted the upload,
-/// - the target fell behind its siblings,
+/// - the stream of bytes was interrupted, because the target fell behind the other targets,
 /// - a mirror of the source returned wrong bytes,
-/// - the bytes that an earlier process has sent are wrong, or the target rejects the remaining bytes.
+/// - the manifest states a wrong size,
+/// - the upload was started by an earlier process, and the bytes of that process are wrong or the target rejects the
+///   remaining bytes.
 pub(crate) async fn send(blob: &Descriptor, ready: ReadyTarget, branch: Branch) -> Result<(), CopyError> {
     let span = ready.delivery.span().clone();
     send_with_retries(blob, ready, branch).instrument(span).await
@@ -56,7 +58,7 @@ async fn send_with_retries(declared: &Descriptor, ready: ReadyTarget, branch: Br
         let blob = &mut blob;
         let resumed_at = upload.confirmed().map_or(0, |confirmed| confirmed.stored);
         if resumed_at > 0 {
-            // A resumed upload needs its own read, because the upload starts at another offset.
+            // A resumed upload needs its own read, because the shared read starts at offset 0.
             bytes = read::read(delivery.batch.source.clone(), blob.clone(), resumed_at);
         }
         let error = match send_once(&delivery, blob, upload, bytes, &owner.progress()).await {
@@ -75,13 +77,13 @@ async fn send_with_retries(declared: &Descriptor, ready: ReadyTarget, branch: Br
         }
         let cannot_resume = resumed_at > 0 && (error.is_corrupt() || error.is_refusal());
         if cannot_resume {
-            // The bytes that an earlier process has sent may be wrong. Or the session may reject the chunks because
-            // their size or their encoding differs from the chunks of the earlier process.
+            // The bytes that an earlier process has sent may be wrong. Or the target may reject the remaining chunks,
+            // because their size or encoding differs from the chunks of the earlier process.
             suspension::forget_upload(&delivery.batch, target.as_ref(), blob).await;
         }
         if status.was_interrupted() && !has_restarted {
             has_restarted = true;
-            // Releases the memory for other transfers. This transfer waits for its permit to read separately.
+            // While this transfer waits for a permit to read separately, other transfers can use its memory.
             drop(reservation);
             reservation = take_alone(copier, blob.size, target.memory_per_upload(), delivery.tracker()).await;
         } else if may_have_wrong_size
@@ -116,8 +118,8 @@ async fn send_with_retries(declared: &Descriptor, ready: ReadyTarget, branch: Br
     }
 }
 
-/// Returns the length that the source reports for a blob, if the length differs from the size in the descriptor. The
-/// check of the digest then decides if the length is right.
+/// If the source reports a length that differs from the size in the descriptor, returns the reported length. The later
+/// check of the digest shows if the reported length is right.
 async fn find_actual_length(delivery: &Delivery, blob: &Descriptor) -> Option<u64> {
     let source = &delivery.batch.source;
     let length = source.blob_length(blob).await.filter(|length| *length != blob.size)?;
@@ -171,7 +173,8 @@ async fn send_once(
     sent
 }
 
-/// Guard that reports a transfer as failed when the guard is dropped.
+/// Guard of a running transfer. If the guard is dropped before the end of the transfer, the guard reports the transfer
+/// as failed.
 struct UnreportedTransfer<'a> {
     batch: &'a Batch,
     transfer: Option<Arc<Transfer>>,

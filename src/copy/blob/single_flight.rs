@@ -1,6 +1,6 @@
-//! Single flight: only one transfer at a time sends a blob to a registry. Other transfers of the blob wait, and then
-//! find or mount the blob. A transfer from another source does not wait for a slow sender. So a slow source does not
-//! delay copies from other sources.
+//! Single flight: while one transfer sends a blob to a registry, other transfers of the same blob to this registry
+//! wait. After the wait, these transfers find or mount the blob. If the sender is slow, a transfer from a different
+//! source does not wait for the sender. So a slow source does not delay copies from other sources.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,9 +17,9 @@ use crate::copy::event::BlobOutcome;
 use crate::oci::{Descriptor, Digest, RepositoryName};
 use crate::store::Scope;
 
-/// Time for which a recorded blob counts as present in a repository. No request checks the blob during this time. If
-/// the target's garbage collection deletes the blob, the PUT of the manifest reports the missing blob. Then the copy
-/// sends the blob again.
+/// Duration for which transship trusts its record that a repository has a blob. During this time, a copy sends no
+/// request to check the blob. If the registry deletes the blob during this time, the registry rejects the manifest, and
+/// the copy sends the blob again.
 const TRUSTED_FOR: Duration = Duration::from_secs(600);
 
 /// Maximum number of blobs in the table. At about 200 bytes per blob, the table uses at most about 13 MiB.
@@ -28,8 +28,8 @@ const MAX_BLOBS: usize = 65_536;
 /// Interval at which a waiter checks the progress of the other transfer.
 const CHECK_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Maximum remaining time of a sender, estimated from its progress. A transfer from another source does not wait for a
-/// sender with a longer remaining time.
+/// Limit for the remaining time of a sender, which is estimated from the sender's progress. If the remaining time is
+/// longer, a transfer from a different source does not wait for the sender.
 const MAX_REMAINING: Duration = Duration::from_secs(60);
 
 /// Repository within a scope. `None` for a layout, which is a single repository without a name.
@@ -76,7 +76,7 @@ impl FlightProgress {
         self.sent.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Returns true if another transfer of the blob from `source` must wait for this transfer.
+    /// Returns true if a transfer of the same blob from `source` must wait for this transfer.
     fn is_worth_waiting_for(&self, source: &Scope) -> bool {
         let (elapsed, sent) = (self.started.elapsed(), self.sent.load(Ordering::Relaxed));
         let position = self.stored.load(Ordering::Relaxed) + sent;
@@ -95,8 +95,8 @@ pub(crate) struct PresentBlob {
 }
 
 impl PresentBlob {
-    /// Returns true if a transfer sent the bytes at `then` or later. If the responses of a target are wrong, only sent
-    /// bytes prove that the target has the blob.
+    /// Returns true if a transfer sent the bytes of the blob and ended at `then` or later. If a target wrongly reports
+    /// a blob as present, only a transfer that sent the bytes proves that the target has the blob.
     pub(crate) fn was_sent_since(&self, then: Instant) -> bool {
         self.outcome == BlobOutcome::Copied && self.since >= then
     }
@@ -108,7 +108,8 @@ pub(crate) enum Claim {
     Present(PresentBlob),
     /// The caller owns the transfer of the blob.
     Owned(Ownership),
-    /// Another transfer of the blob is in progress. The caller must wait for its end and then claim the blob again.
+    /// Another transfer of the blob is in progress. The caller must wait until this transfer ends, and then claim the
+    /// blob again.
     Wait(Waiting),
 }
 
@@ -117,28 +118,28 @@ pub(crate) enum Claim {
 pub(crate) struct Waiting(OwnedNotified);
 
 impl Waiting {
-    /// Waits until the other transfer has ended, but at most [`CHECK_INTERVAL`].
+    /// Waits at most [`CHECK_INTERVAL`] until the other transfer has ended.
     pub(crate) async fn wait(self) {
         // The caller claims the blob again after the notification and after the timeout.
         let _ = tokio::time::timeout(CHECK_INTERVAL, self.0).await;
     }
 }
 
-/// Ownership of the transfer of a blob into a repository. If the value is dropped before the blob has arrived, one of
-/// the waiters becomes the owner.
+/// Ownership of the transfer of a blob into a repository. If the value is dropped before the blob is in the repository,
+/// one of the waiters becomes the owner.
 #[derive(Debug)]
 pub(crate) struct Ownership {
     flights: Arc<Flights>,
     key: (Scope, Digest),
     progress: Arc<FlightProgress>,
     arrived: Option<BlobOutcome>,
-    /// Sibling repository that contains the blob.
+    /// Repository of the same registry that contains the blob. The owner can mount the blob from this repository.
     mount_from: Option<RepositoryName>,
 }
 
 impl Flights {
-    /// Claims the transfer of a blob from `source` to a repository. Never waits, because two owners of claims could
-    /// wait for each other.
+    /// Claims the transfer of a blob from `source` to a repository. The function never waits. If a caller that owns
+    /// other transfers waited here, two callers could wait for each other.
     pub(crate) fn claim(
         self: &Arc<Self>,
         place: &(Scope, RepositoryScope),
@@ -148,8 +149,8 @@ impl Flights {
         self.claim_in(&mut self.lock(), place, blob, source)
     }
 
-    /// Claims the transfers of a blob to several repositories at once, like [`Flights::claim`]. No other claim is
-    /// processed between these claims.
+    /// Claims the transfers of a blob to several repositories in one step, with [`Flights::claim`] for each repository.
+    /// No other task can claim a blob between these claims.
     pub(crate) fn claim_each(
         self: &Arc<Self>,
         places: &[(Scope, RepositoryScope)],
@@ -178,7 +179,7 @@ impl Flights {
         let sends = mount_from.is_none();
         let conflicts = |other: &&Arc<FlightProgress>| other.repository == *repository || (sends && other.sends);
         if flight.running.iter().filter(conflicts).any(|other| other.is_worth_waiting_for(source)) {
-            // The lock ensures that the future misses no notification.
+            // The table is locked, so no transfer can end before this future exists.
             return Claim::Wait(Waiting(flight.ended.clone().notified_owned()));
         }
         let (stored, sent, started) = (AtomicU64::new(0), AtomicU64::new(0), Instant::now());

@@ -1,6 +1,6 @@
-//! Stragglers: targets that are slower than their siblings. A straggler reads separately, so no sibling waits for the
-//! straggler. The number of separate reads is limited, because the siblings also need memory and request permits of the
-//! source.
+//! Stragglers: targets that are slower than the other targets of the same copy (the siblings). A straggler reads each
+//! blob from the source separately, so no sibling waits for the straggler. A limit on separate reads leaves memory and
+//! request permits to the siblings.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,10 +11,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::store::Scope;
 
-/// Maximum number of large blobs that one straggler reads at the same time.
+/// Maximum number of large blobs that one straggler reads separately at the same time.
 const SEPARATE_READS: usize = 4;
 
-/// Maximum size of a small blob, in bytes. The read of a small blob ends quickly, so the read needs no permit.
+/// Maximum size of a small blob, in bytes. A separate read of a small blob needs no permit.
 const MAX_SMALL_BLOB: u64 = 128 * 1024;
 
 /// Progress trackers of all targets that have siblings, for the whole process.
@@ -22,8 +22,7 @@ const MAX_SMALL_BLOB: u64 = 128 * 1024;
 pub(crate) struct ProgressTrackers(Mutex<HashMap<Scope, Arc<ProgressTracker>>>);
 
 impl ProgressTrackers {
-    /// Returns the tracker of one registry or layout. The number of trackers is at most the number of scopes in the
-    /// configuration.
+    /// Returns the tracker of one registry or layout.
     pub(crate) fn tracker_for(&self, scope: Scope) -> Arc<ProgressTracker> {
         self.0.lock().entry(scope.clone()).or_insert_with(|| Arc::new(ProgressTracker::new(scope))).clone()
     }
@@ -40,7 +39,7 @@ pub(crate) struct ProgressTracker {
     separate_reads: Arc<Semaphore>,
 }
 
-/// Guard that counts a blob as being transferred to the target until the guard is dropped.
+/// Guard of one transfer to the target. When the guard is dropped, the transfer counts as ended.
 #[derive(Debug)]
 pub(crate) struct TransferGuard(Arc<ProgressTracker>);
 
@@ -76,13 +75,13 @@ impl ProgressTracker {
         self.behind.load(Ordering::Relaxed)
     }
 
-    /// Counts a blob as being transferred until the returned guard is dropped.
+    /// Counts a transfer as running until the returned guard is dropped.
     pub(crate) fn start_transfer(self: &Arc<Self>) -> TransferGuard {
         self.running.fetch_add(1, Ordering::Relaxed);
         TransferGuard(self.clone())
     }
 
-    /// Waits for the permit to read a blob of `size` bytes separately.
+    /// Waits for a permit to read a blob of `size` bytes separately.
     pub(crate) async fn separate_read(&self, size: u64) -> SeparateReadPermit {
         if size <= MAX_SMALL_BLOB {
             return SeparateReadPermit { _permit: None };
@@ -91,7 +90,7 @@ impl ProgressTracker {
         SeparateReadPermit { _permit: Some(permit.expect("the semaphore is never closed")) }
     }
 
-    /// Returns the permit of [`ProgressTracker::separate_read`] if a permit is free.
+    /// Returns a permit to read a blob of `size` bytes separately; `None` if all permits are taken.
     pub(crate) fn try_separate_read(&self, size: u64) -> Option<SeparateReadPermit> {
         if size <= MAX_SMALL_BLOB {
             return Some(SeparateReadPermit { _permit: None });
@@ -100,7 +99,8 @@ impl ProgressTracker {
     }
 }
 
-/// Comparison of several targets: the number of blobs that each target has finished since the start of the comparison.
+/// Comparison of the progress of several targets. For each target, contains the number of finished blobs at the start
+/// of the comparison.
 #[derive(Debug)]
 pub(crate) struct ProgressComparison(Vec<(Arc<ProgressTracker>, u64)>);
 
@@ -113,8 +113,9 @@ impl ProgressComparison {
         *self = Self::new(self.0.iter().map(|(tracker, _)| tracker));
     }
 
-    /// Returns true if the target has finished no blob, or if another target has finished more than twice the number of
-    /// blobs.
+    /// Counts the blobs that each target has finished since the start of the comparison. Returns true in these cases:
+    /// - The target has finished no blob.
+    /// - Another target has finished more than twice the number of blobs of this target.
     pub(crate) fn is_behind(&self, tracker: &Arc<ProgressTracker>) -> bool {
         let finished_since =
             |(tracker, before): &(Arc<ProgressTracker>, u64)| tracker.finished.load(Ordering::Relaxed) - before;

@@ -1,5 +1,5 @@
-//! Suspension and resumption of uploads. The uploads of an interrupted copy end between two chunks, and the next run
-//! resumes these uploads.
+//! Suspension and resumption of uploads. If a run is interrupted, each upload ends after its current chunk. The next
+//! run resumes the upload after this chunk.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,11 +15,11 @@ use crate::copy::batch::Batch;
 use crate::oci::{Descriptor, Digest};
 use crate::store::{BlobLookup, ByteStream, ErrorKind, ProgressSink, Step, StoreError, Target, UploadSession};
 
-/// Maximum wait until the suspended uploads have sent their current chunks.
+/// Maximum time that the suspended uploads have to send their current chunks.
 const LAST_CHUNK: Duration = Duration::from_secs(3);
 
-/// Store of the progress of unfinished uploads. The saved progress is a hint. The response of the endpoint states the
-/// stored bytes.
+/// Store of the progress of unfinished uploads. The saved progress is a hint: when an upload resumes, the target states
+/// how many bytes the target has stored.
 #[async_trait]
 pub trait UploadSessionStore: fmt::Debug + Send + Sync {
     /// Returns the saved progress of an unfinished upload of a blob to the repository `target`.
@@ -40,8 +40,8 @@ pub struct Suspension {
 }
 
 impl Suspension {
-    /// Signals every upload to end after its current chunk. Waits until all uploads have ended, for at most three
-    /// seconds.
+    /// Signals every upload to end after its current chunk. Then waits at most three seconds until all uploads have
+    /// ended.
     pub async fn suspend(&self) {
         self.signal.cancel();
         self.running.close();
@@ -49,8 +49,8 @@ impl Suspension {
         let _ = tokio::time::timeout(LAST_CHUNK, self.running.wait()).await;
     }
 
-    /// Returns true if the uploads were signalled to end. The suspension may then cause an error, although the error
-    /// names an endpoint.
+    /// Returns true after [`Suspension::suspend`] was called. The suspension may then be the cause of an error, even if
+    /// the error names an endpoint.
     #[must_use]
     pub fn is_suspended(&self) -> bool {
         self.signal.is_cancelled()
@@ -61,7 +61,7 @@ impl Suspension {
         self.running.token()
     }
 
-    /// Passes the bytes on until the uploads are signalled to end. Then the stream returns an error, and the upload
+    /// Returns a stream of the same bytes. After the signal to suspend, this stream ends with an error, so the upload
     /// starts no further chunk.
     pub(crate) fn end_when_suspended(&self, bytes: ByteStream, place: &str, blob: &Descriptor) -> ByteStream {
         let ended = StoreError::new(place, Step::ReadBlob, blob.digest, ErrorKind::Unavailable, "interrupted");
@@ -72,7 +72,7 @@ impl Suspension {
     }
 }
 
-/// Resumes the saved upload of a blob. If the target cannot resume the upload, restarts the upload. Returns
+/// Resumes the saved upload of a blob. If the target cannot resume the upload, opens a new upload. Returns
 /// [`BlobLookup::Found`] if the target now has the blob. Returns `None` if no upload of the blob is saved.
 pub(crate) async fn resume_or_restart(
     batch: &Batch,

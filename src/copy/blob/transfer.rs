@@ -1,4 +1,5 @@
-//! Transfer of blobs to the targets of an order: a blob is found, mounted, or sent from one read for all targets.
+//! Transfer of blobs to the targets of an order. For each target, the transfer finds, mounts or sends the blob. One
+//! read of the source feeds all targets that need the bytes.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -26,34 +27,34 @@ use crate::copy::{Batch, CopyError};
 use crate::oci::{Descriptor, Digest};
 use crate::store::{BlobLookup, Verified};
 
-/// Time that ready targets wait for their siblings to join the read of a blob. After each wait, the siblings that do
-/// not keep up fall behind.
+/// Interval between checks of the targets that are not ready for a shared read, while other targets are ready. At each
+/// check, a target that does not keep up with the other targets falls behind.
 const RENDEZVOUS: Duration = Duration::from_secs(1);
 
-/// Maximum number of waits for siblings. A sibling that keeps up may be late for one blob, because each registry
-/// receives the requests in another order.
+/// Maximum number of checks of the targets that are not ready (see [`RENDEZVOUS`]). After the last check, the shared
+/// read starts without the targets that are not ready.
 const RENDEZVOUS_TIMES: usize = 10;
 
 /// Reason logged for a target that has not opened its upload in time.
 const LATE_REASON: &str =
     "the target finished less than half as many blobs as a sibling, and was late to open an upload";
 
-/// Maximum number of blobs of one order that are transferred at the same time. The number is large enough to use every
-/// connection. If all layers of an image are missing, the copy fails before it requests every layer.
+/// Maximum number of blobs of one order that are transferred at the same time.
 const BLOBS_AT_ONCE: usize = 256;
 
-/// Trust in the information about the blobs of a target.
+/// Information about the blobs of a target that a copy trusts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Trust {
-    /// Trust the records of this process: a blob that arrived at the target is still present.
+    /// The records of this process, and the target's responses to requests. A blob that arrived at the target counts as
+    /// present.
     Memory,
-    /// Trust only the target's responses to requests.
+    /// Only the target's responses to requests.
     Responses,
-    /// Trust nothing: send the blob even if the target reports the blob as present.
+    /// No information. The copy sends the blob even if the target reports the blob as present.
     Nothing,
 }
 
-/// Blobs of one order. Each blob is transferred once to all targets of the order.
+/// Blobs of one order. Each blob has one transfer, which serves all targets of the order.
 pub(crate) struct Blobs {
     batch: Arc<Batch>,
     deliveries: Vec<Arc<Delivery>>,
@@ -74,8 +75,8 @@ impl SurveyListener for Blobs {
         node.blobs().into_iter().for_each(|blob| self.on_blob(blob, is_required));
     }
 
-    /// Starts the transfer of a blob. Before this function returns, each delivery has recorded its wait for the
-    /// transfer.
+    /// Starts the transfer of a blob, if no earlier call has started the transfer. When this function returns, each
+    /// delivery is registered as a waiter for the blob.
     fn on_blob(&self, blob: &Descriptor, is_required: bool) {
         if !self.started.lock().insert(blob.digest) {
             return;
@@ -123,12 +124,12 @@ impl BlobWaiter {
     }
 }
 
-/// Preparation of a target. Returns the index of the target, with the ready target, `None` if the target needs no
-/// bytes, or an error.
+/// Future that prepares one target. Returns the index of the target, the result and the waiter. The result is the ready
+/// target, or `None` if the target needs no bytes.
 type Preparation = BoxFuture<'static, (usize, Result<Option<ReadyTarget>, CopyError>, BlobWaiter)>;
 
-/// Transfers a blob to all targets. Claims the blob at all targets at once. Otherwise two orders could each claim some
-/// of the targets, and both would read the blob.
+/// Transfers a blob to all targets. The function claims the blob at all targets in one step. Otherwise two orders could
+/// each claim a part of the targets, and both orders would read the blob.
 async fn copy_to_all(batch: Arc<Batch>, blob: Descriptor, waiters: Vec<BlobWaiter>) {
     let places = waiters.iter().map(|waiter| waiter.delivery.place()).collect::<Vec<_>>();
     let claims = batch.copier.flights.claim_each(&places, &blob, &batch.source.scope());
@@ -148,7 +149,7 @@ async fn copy_to_all(batch: Arc<Batch>, blob: Descriptor, waiters: Vec<BlobWaite
     join(copy_together(&batch, &blob, owners), join_all(waiters_done)).await;
 }
 
-/// Prepares all targets. Then feeds the targets that need the bytes from one read. A target that is late or has fallen
+/// Prepares all targets. Then one read feeds all targets that need the bytes. A target that is late or has fallen
 /// behind reads separately.
 async fn copy_together(batch: &Arc<Batch>, blob: &Descriptor, owners: Vec<(Owner, BlobWaiter)>) {
     let trackers: Vec<_> = owners.iter().map(|(_, waiter)| waiter.delivery.tracker().cloned()).collect();
@@ -160,9 +161,11 @@ async fn copy_together(batch: &Arc<Batch>, blob: &Descriptor, owners: Vec<(Owner
     join(send_shared(batch, blob, ready_targets), join_all(late)).await;
 }
 
-/// Prepares the targets. The function ends when all preparations have finished, or when the ready targets have waited
-/// long enough. Returns the ready targets and the unfinished preparations. Late targets that do not keep up are then
-/// marked as behind.
+/// Prepares the targets. Returns the ready targets and the unfinished preparations, in the first of these cases:
+/// - All preparations have finished.
+/// - At least one target is ready, and all unfinished targets have fallen behind.
+/// - The function has made [`RENDEZVOUS_TIMES`] checks of the unfinished targets. Each check marks the targets that do
+///   not keep up as behind.
 async fn gather_ready(
     blob: &Descriptor,
     owners: Vec<(Owner, BlobWaiter)>,
@@ -251,8 +254,8 @@ async fn copy_alone(delivery: &Arc<Delivery>, blob: &Descriptor, owner: Owner, t
     }
 }
 
-/// Finds or mounts the blob, or opens an upload. Returns `None` if the target has the blob. Without a shared
-/// reservation, the target reads the blob separately.
+/// Finds or mounts the blob, or opens an upload. Returns `None` if the target has the blob. If `shared` is `None`, the
+/// target reads the blob separately.
 async fn prepare(
     delivery: &Arc<Delivery>,
     blob: &Descriptor,
@@ -265,7 +268,8 @@ async fn prepare(
     }
     let (target, source) = (delivery.target(), &delivery.batch.source);
     let from = match owner.mount_from() {
-        // The target may have reported a false success of an earlier mount.
+        // The target may have wrongly reported the success of an earlier mount. So this attempt does not mount the
+        // blob.
         _ if trust != Trust::Memory => None,
         Some(sibling) => Some(sibling.clone()),
         None if source.scope() == target.scope() => source.repository().cloned(),
@@ -280,12 +284,12 @@ async fn prepare(
             None => take_alone(&delivery.batch.copier, blob.size, target.memory_per_upload(), delivery.tracker()).await,
         }
     };
-    // An empty target may also have a saved upload, because the first copy may have been interrupted.
+    // Even an empty target may have a saved upload of an interrupted copy.
     let resumed = match may_exist {
         true => suspension::resume_or_restart(&delivery.batch, target.as_ref(), blob).await,
         false => None,
     };
-    // The transfer waits for memory now only if it will certainly send bytes.
+    // Before the request, the transfer waits for memory only if the transfer will certainly send bytes.
     let (lookup, reservation) = if let Some(resumed) = resumed {
         (resumed, None)
     } else if must_query {
@@ -349,7 +353,8 @@ async fn claim_blob(delivery: &Delivery, blob: &Descriptor, trust: Trust) -> Opt
     }
     loop {
         match flights.claim(&place, blob, &source) {
-            // Another transfer has trusted a response of the target and recorded the blob as present.
+            // Another transfer has trusted a response of the target and recorded the blob as present. This copy does
+            // not trust the record.
             Claim::Present(record) if trust == Trust::Nothing && !record.was_sent_since(started) => {
                 flights.forget(&place.0, &place.1, blob.digest);
             }

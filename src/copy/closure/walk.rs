@@ -21,12 +21,12 @@ const MAX_BYTES: usize = 64 * 1024 * 1024;
 /// Maximum number of blobs in one closure.
 const MAX_BLOBS: usize = 32 * 1024;
 
-/// Item to read from the source, at some depth below the root.
+/// Item to read from the source.
 pub(super) enum ReadRequest {
-    /// Reservation of the reads of these manifests in the pull quota, all or none.
+    /// Reservation of pull quota for the reads of these manifests. Each manifest has its depth below the root.
     Reads(Vec<(usize, Digest)>),
     Manifest(Digest),
-    /// Child of an index that is a manifest or a blob.
+    /// Child of an index that may be a manifest or a blob, because its media type is unknown.
     Either(Descriptor),
     Companions(Arc<Node>),
 }
@@ -40,21 +40,22 @@ pub(super) enum ReadResult {
 
 /// State of a manifest that the walk has reached.
 struct ReachedManifest {
-    /// True if the referrers and signatures of the manifest are copied.
+    /// True if the walk also reads the referrers and signatures of the manifest.
     with_companions: bool,
-    /// True if the manifest is required: see the module `closure`.
+    /// True if the copy fails without the manifest.
     is_required: bool,
 }
 
-/// Walk over the source, in progress.
+/// Walk in progress over the closure of one digest.
 pub(super) struct ClosureWalk<'a> {
     place: &'a str,
     with_companions: bool,
     pub(super) queue: VecDeque<(usize, ReadRequest)>,
-    /// Manifests that the current step has reached for the first time. One reservation contains all their reads.
+    /// Manifests that the current step has reached for the first time, each with its depth below the root. One
+    /// reservation of pull quota covers the reads of all these manifests.
     new_manifests: Vec<(usize, Digest)>,
     reached: HashMap<Digest, ReachedManifest>,
-    /// Children of indexes that may be manifests or blobs according to their media types.
+    /// Children of indexes with unknown media types. Each child may be a manifest or a blob.
     untyped: HashMap<Digest, Descriptor>,
     untyped_blobs: HashMap<Digest, Descriptor>,
     nodes: HashMap<Digest, Arc<Node>>,
@@ -91,8 +92,8 @@ impl<'a> ClosureWalk<'a> {
         }
     }
 
-    /// Adds a manifest that was read, and queues the reads of its children and companions. Returns false if the
-    /// manifest is optional and exceeds a limit. The walk then skips the manifest.
+    /// Adds a manifest that the walk has read, and queues the reads of its children and companions. If the manifest is
+    /// optional and exceeds a limit, returns false, and the walk skips the manifest.
     pub(super) fn add_manifest(&mut self, node: &Arc<Node>, depth: usize) -> Result<bool, CopyError> {
         let bytes = self.bytes + node.manifest.bytes().len();
         let new: HashSet<Digest> =
@@ -157,7 +158,7 @@ impl<'a> ClosureWalk<'a> {
         Ok(())
     }
 
-    /// Records a reference to a manifest. The first reference to a manifest queues its read.
+    /// Records a reference to a manifest. At the first reference, queues the read of the manifest.
     pub(super) fn visit(
         &mut self,
         digest: Digest,
@@ -174,8 +175,8 @@ impl<'a> ClosureWalk<'a> {
             self.new_manifests.push((depth, digest));
             return Ok(());
         };
-        // The walk first reached the manifest as a signature, without companions. Now the walk has reached the manifest
-        // as a child or a referrer, with companions.
+        // The walk first reached the manifest as a signature, and did not read its companions. Now the walk has reached
+        // the manifest as a child or a referrer, so the walk reads the companions.
         if with_companions && !reached.with_companions {
             reached.with_companions = true;
             if let Some(node) = self.nodes.get(&digest) {
@@ -269,8 +270,8 @@ impl<'a> ClosureWalk<'a> {
         })
     }
 
-    /// Drops the manifests that list a lost manifest. A target would reject such a manifest. No dropped manifest is
-    /// required, because all children of a required manifest are required.
+    /// Drops the manifests that list a lost manifest, because a target would reject these manifests. All dropped
+    /// manifests are optional, because all children of a required manifest are required.
     fn drop_parents_of_lost(&mut self) {
         while !self.lost.is_empty() {
             let lists_lost = |node: &&Arc<Node>| {
@@ -289,9 +290,11 @@ impl<'a> ClosureWalk<'a> {
     }
 
     /// Sorts the manifests into ranks. The children of an index are in earlier ranks than the index. A referrer may be
-    /// in an earlier or a later rank than its subject, so referrers cause no cycles. The function limits the number of
-    /// ranks. The depth limit of the walk is not enough, because the walk may reach a manifest first by a short chain
-    /// of indexes.
+    /// in an earlier or a later rank than its subject.
+    ///
+    /// # Errors
+    /// [`CopyError::TooDeep`] if the manifests need too many ranks. The walk does not detect every deep chain of
+    /// indexes, because the walk may first reach a manifest through a shorter chain.
     fn ranks(&self, root: Digest) -> Result<Vec<Vec<Arc<Node>>>, CopyError> {
         let lists_root = |node: &Arc<Node>| node.view.manifests().iter().any(|child| child.digest == root);
         let root_is_listed = self.nodes.values().any(lists_root);

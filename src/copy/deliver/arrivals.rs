@@ -1,9 +1,10 @@
-//! Evidence of the writes of a delivery. Before the write of a tag, the delivery records the evidence as an intent.
-//! After the write, the delivery records the evidence as an arrival. The delivery records evidence of:
+//! Records of the tags that a delivery writes. Before the write of a tag, the delivery records an intent in the ledger.
+//! After the write, the delivery reports an [`Arrival`], which describes the written tag. The delivery records these
+//! tags:
 //! - the tag of the order,
-//! - signatures,
-//! - the tag that keeps the previous content of another tag,
-//! - lists of referrers.
+//! - the tags of signatures,
+//! - the tag that keeps the previous content of the order's tag,
+//! - the tags of lists of referrers.
 
 use chrono::Utc;
 
@@ -16,13 +17,14 @@ use crate::copy::{CopyError, Ledger};
 use crate::oci::{Digest, Manifest, MediaType, Tag, referrers_tag};
 use crate::store::Referrers;
 
-/// Adds the bytes of the arrival's own manifest to the arrival.
+/// Adds the size of the manifest of `node` to the bytes of the arrival.
 pub(super) fn with_manifest(arrival: Arrival, node: &Node) -> Arrival {
     Arrival { bytes: arrival.bytes + node.manifest.bytes().len() as u64, ..arrival }
 }
 
 impl Delivery {
-    /// Records the intended arrival of the next write. If this method returns an error, the caller must not write.
+    /// Records the intent to write a tag. `arrival` describes the write. If this method returns an error, the caller
+    /// must not write the tag.
     pub(super) async fn record_intent(&self, ledger: Option<&dyn Ledger>, arrival: &Arrival) -> Result<(), CopyError> {
         let Some(ledger) = ledger else { return Ok(()) };
         ledger.intend(arrival).await.map_err(|reason| CopyError::Unrecorded {
@@ -32,7 +34,8 @@ impl Delivery {
         })
     }
 
-    /// Keeps the previous content of the order's tag under another tag, before the order's tag is overwritten.
+    /// Writes the previous content of the order's tag under the tag `under`. The caller then overwrites the order's
+    /// tag.
     pub(super) async fn keep_previous(&self, order: &Order, previous: Digest, under: &Tag) -> Result<(), CopyError> {
         let manifest = self.target().manifest(&previous.into()).await.map_err(CopyError::target)?;
         self.record_intent(self.batch.ledger(), &self.previous_arrival(order, &manifest, under)).await?;
@@ -60,12 +63,12 @@ impl Delivery {
     }
 
     /// Adds referrers to the list of referrers at a target that does not list referrers automatically. The target's
-    /// client merges the referrers with the existing list. So the digest of the new list is unknown before the write,
-    /// and the intent has the digests of the referrers instead.
+    /// client merges the referrers with the existing list. So the digest of the new list is unknown before the write.
+    /// The intent contains the digests of the referrers instead.
     pub(super) async fn link_recorded(&self, subject: Digest, list: &Referrers) -> Result<(), CopyError> {
         let Some(ledger) = self.batch.ledger() else { return self.link_referrers(subject, list).await };
         let tag = referrers_tag(&subject).into();
-        // If the request for the old list fails, the new list counts as different.
+        // If the request for the old list fails, the list counts as changed after the write.
         let before =
             if self.destination().is_empty() { None } else { self.resolve_at_target(&tag).await.unwrap_or_default() };
         let listed: Vec<Digest> = list.manifests.iter().map(|referrer| referrer.digest).collect();
@@ -79,7 +82,7 @@ impl Delivery {
                 self.batch.send_event(Event::AuxiliaryTagWritten(Box::new(arrival))).await;
             }
             Ok(_) => ledger.withdraw(&intended).await,
-            // The next run checks the list.
+            // The intent stays open, so the next run checks the list.
             Err(error) => {
                 tracing::debug!(%subject, %error, "cannot read the new list of referrers yet")
             }
@@ -91,7 +94,8 @@ impl Delivery {
         self.target().link_referrers(&subject, list).await.map_err(CopyError::target)
     }
 
-    /// Returns the evidence of a list of referrers before the write.
+    /// Returns an arrival that describes a list of referrers before the write. The digest of the list is unknown, so
+    /// `digest` contains the subject.
     fn list_arrival(&self, subject: &Digest, listed: &[Digest], previous: Option<Digest>) -> Arrival {
         let (source, target) = (&self.batch.source, self.target());
         Arrival {
@@ -133,7 +137,7 @@ impl Delivery {
         }
     }
 
-    /// Returns a signature's own evidence, without the bytes of its manifest.
+    /// Returns the arrival of a signature, without the bytes of the signature's manifest.
     pub(super) fn signature_arrival(&self, node: &Node, tag: &Tag, previous: Option<Digest>) -> Arrival {
         let tally = self.tally.lock();
         let mut arrival = Arrival {
@@ -155,13 +159,13 @@ impl Delivery {
         arrival
     }
 
-    /// Subtracts the bytes of a signature from the bytes of the delivery, because the signature has its own evidence.
+    /// Subtracts the bytes of a signature from the bytes of the delivery, because the signature has its own arrival.
     pub(super) fn subtract_bytes(&self, arrival: &Arrival) {
         let mut tally = self.tally.lock();
         tally.bytes = tally.bytes.saturating_sub(arrival.bytes);
     }
 
-    /// Returns the fields that are the same in all evidence of one manifest.
+    /// Returns an arrival with the fields that all arrivals of one manifest share.
     pub(super) fn base_arrival(&self, node: &Node) -> Arrival {
         let (source, target) = (&self.batch.source, self.target());
         Arrival {

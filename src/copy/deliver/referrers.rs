@@ -1,5 +1,5 @@
-//! Referrers at one target. If the write of a referrer fails, the delivery reports the referrer by name. If the target
-//! does not list a referrer automatically, the delivery adds the referrer to the list of referrers.
+//! Writes of referrers to one target. If the write of a referrer fails, the delivery reports the referrer by name. If
+//! the target does not list a referrer automatically, the delivery adds the referrer to the list of referrers.
 
 use std::sync::Arc;
 
@@ -14,7 +14,8 @@ use crate::oci::{Descriptor, Digest};
 use crate::store::{ReferrerLink, Referrers};
 
 impl Delivery {
-    /// Writes a manifest of a rank. If the write of an optional manifest fails, records the manifest as not copied.
+    /// Writes a manifest by digest, and under its signature tags. If the write of an optional manifest fails, records
+    /// the manifest as not copied.
     pub(super) async fn write_or_leave_behind(
         self: &Arc<Self>,
         closure: &Closure,
@@ -55,7 +56,8 @@ impl Delivery {
         left.get(digest).map(|left| left.reason.clone())
     }
 
-    /// Returns the items that the source could not provide, and the items that did not arrive at this target.
+    /// Returns the items that the copy could not read from the source, and the items that this delivery could not write
+    /// or list.
     pub(super) fn all_left_behind(&self, closure: &Closure) -> Vec<LeftBehind> {
         let left = self.left_behind.lock();
         let mut all: Vec<LeftBehind> = closure.left_behind.iter().chain(left.values()).cloned().collect();
@@ -63,8 +65,8 @@ impl Delivery {
         all
     }
 
-    /// Writes the lists of the referrers that the target does not list automatically. If the write of a list fails,
-    /// records its unlisted referrers as not copied.
+    /// Writes a list of referrers for each subject with referrers that the target does not list automatically. If the
+    /// write of a list fails, records the unlisted referrers in the list as not copied.
     pub(super) async fn link_all(&self, closure: &Closure) -> Result<(), CopyError> {
         let lists = closure.referrers.iter().map(|(subject, companions)| (*subject, &companions.list));
         let lists = lists.map(|(subject, list)| (subject, self.select_arrived(closure, list), list.manifests.len()));
@@ -74,7 +76,7 @@ impl Delivery {
         let links = lists.filter(|(_, referrers, _)| unlisted(referrers)).map(|(subject, list, full)| async move {
             let linked = match list.manifests.len() == full {
                 true => self.link_once(subject, None, &list).await,
-                // The copy of another tag may add the missing referrers to the list.
+                // This list lacks some referrers. The copy of another tag may add these referrers later.
                 false => self.link_recorded(subject, &list).await,
             };
             self.leave_unlisted(subject, list.manifests.iter().map(|referrer| referrer.digest), linked)
@@ -82,8 +84,8 @@ impl Delivery {
         try_join_all(links).await.map(|_| ())
     }
 
-    /// If the write of a list failed, records its unlisted referrers as not copied. Clients cannot find these referrers
-    /// by their subject.
+    /// If the write of a list failed, records the unlisted referrers in the list as not copied, because clients cannot
+    /// find unlisted referrers by their subject.
     fn leave_unlisted(
         &self,
         subject: Digest,
@@ -128,8 +130,8 @@ impl Delivery {
         self.leave_unlisted(subject, std::iter::once(root.digest()), linked)
     }
 
-    /// Writes a list of referrers at most once in a batch for a subject and a root. `root` is `None` for the whole list
-    /// of the subject.
+    /// Writes a list of referrers at most once in a batch for each pair of `subject` and `root`. If `root` is `None`,
+    /// the list contains all referrers of the subject. Otherwise the list contains only the root.
     async fn link_once(&self, subject: Digest, root: Option<Digest>, list: &Referrers) -> Result<(), CopyError> {
         let link = || self.link_recorded(subject, list);
         self.destination().referrers_cell(subject, root).get_or_try_init(link).await.map(|_| ())

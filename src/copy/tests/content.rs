@@ -70,7 +70,7 @@ pub(super) fn on(platform: &str, image: &Manifest) -> Descriptor {
     Descriptor { platform: Some(platform.parse().unwrap()), ..image.descriptor() }
 }
 
-/// Returns `length` bytes that differ by `seed`.
+/// Returns `length` bytes. Different seeds give different bytes.
 pub(super) fn bytes(seed: u8, length: usize) -> Vec<u8> {
     let mut block: Vec<u8> = (0..=250u8).map(|at| at.wrapping_mul(31).wrapping_add(seed)).collect();
     block.push(seed);

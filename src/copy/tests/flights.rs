@@ -29,7 +29,7 @@ async fn shared_layers_are_read_and_sent_once_across_entries() {
         (images, layers) = put_siblings(&from, 4);
         batches.push((batch_of(&copier, &from, &[&target.repository(name)]), images.clone()));
     }
-    // A second entry of the same endpoints.
+    // A second entry with the same endpoints.
     batches.push((batch_of(&copier, &source.repository("a"), &[&target.repository("a")]), images));
 
     let copies = batches.iter().flat_map(|(batch, images)| {

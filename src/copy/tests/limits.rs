@@ -111,7 +111,7 @@ async fn deep_chain_that_is_also_listed_flat_is_refused() {
         let list = index(&descriptors.iter().collect::<Vec<_>>());
         from.put_manifest(&list, None);
         floor.insert(0, list.descriptor());
-        // With these delays, the walk first reaches each part of the chain through the flat lists.
+        // The delays ensure that the walk first reaches each part of the chain through the flat lists.
         let wait = Duration::from_millis(10 * at as u64);
         source.always_at(Op::Manifest, some[0].digest(), Fault::Delay(wait));
     }

@@ -1,5 +1,5 @@
 //! Registry in memory: several repositories in one scope. The registry records every call, and refuses manifests with
-//! missing content. A test can make the calls of the registry fail, report wrongly, wait or hang.
+//! missing content. A test can make the registry's calls fail, wait, hang or return wrong results.
 
 use std::collections::{BTreeMap, HashMap};
 use std::future::pending;
@@ -56,7 +56,7 @@ pub(super) enum Fault {
     Delay(Duration),
     /// Waits for a permit and consumes the permit.
     Gate(Arc<Semaphore>),
-    /// `has_blob` returns true, and a mount reports success.
+    /// `has_blob` returns true and a mount reports success, even if the repository lacks the blob.
     FalseSuccess,
     /// A read or an upload fails after this number of bytes.
     BreakAt(u64),
@@ -72,7 +72,7 @@ struct Rule {
     op: Op,
     about: Option<String>,
     fault: Fault,
-    /// Number of further calls to which the fault applies.
+    /// Number of later calls to which the fault applies.
     remaining: usize,
 }
 
@@ -119,7 +119,7 @@ pub(super) struct Registry {
     name: String,
     behaviour: Behaviour,
     state: Mutex<RegistryState>,
-    /// False results of `referrers`, by subject.
+    /// Wrong results of `referrers`, by subject.
     claimed_referrers: Mutex<HashMap<Digest, Vec<Descriptor>>>,
 }
 
@@ -148,12 +148,12 @@ impl Registry {
         self.state.lock().unwrap()
     }
 
-    /// Applies the fault to every further call of this kind.
+    /// Applies the fault to every later call of this kind.
     pub(super) fn always(&self, op: Op, fault: Fault) {
         self.rule(op, None, fault, usize::MAX);
     }
 
-    /// Applies the fault to every further call of this kind with this digest, tag or repository.
+    /// Applies the fault to every later call of this kind with this digest, tag or repository.
     pub(super) fn always_at(&self, op: Op, about: impl ToString, fault: Fault) {
         self.rule(op, Some(about.to_string()), fault, usize::MAX);
     }
@@ -595,7 +595,8 @@ struct Session {
 }
 
 impl Session {
-    /// Returns the state for resuming the upload at this position. `None` if the position is not the end of a chunk.
+    /// Returns the state for resuming the upload after `content`. If `content` does not end at the end of a chunk,
+    /// returns `None`.
     fn acknowledged(&self, content: &[u8]) -> Option<UploadSession> {
         let chunk = self.registry.behaviour.chunk;
         if chunk == 0 || !content.len().is_multiple_of(chunk) {

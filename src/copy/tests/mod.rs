@@ -1,5 +1,5 @@
 //! Tests of the copy's guarantees with registries in memory. Time is paused: a wait takes no real time, and an endless
-//! wait fails at once.
+//! wait fails immediately.
 
 mod closures;
 mod content;

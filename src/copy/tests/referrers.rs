@@ -278,7 +278,8 @@ async fn written_signature_tag_has_its_own_evidence() {
     assert_eq!((arrival.tag.as_ref(), arrival.digest), (Some(&signature_tag), signature.digest()));
     assert_eq!(arrival.blobs.copied, 1);
     assert_eq!(arrival.bytes, signature.bytes().len() as u64 + 12);
-    // The root and the signature. The signature counts once, although it is written by digest and by its tag.
+    // The two manifests are the root and the signature. The signature counts once, although the copy writes the
+    // signature by digest and by its tag.
     assert_eq!(root.manifests, 2);
 }
 

@@ -69,7 +69,7 @@ impl Scene {
         Self { source, from, targets, to, layer, image, upload_store: Arc::default() }
     }
 
-    /// Creates a batch to the first `targets` targets, with a new copier, like another process.
+    /// Creates a batch with the first `targets` targets and a new copier, as a new process does.
     fn batch(&self, targets: usize, suspension: &Suspension, contents: Contents) -> Arc<Batch> {
         self.batch_with_events(targets, suspension, contents, mpsc::channel(1).0)
     }
