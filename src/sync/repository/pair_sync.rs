@@ -80,8 +80,9 @@ async fn sync_selected(sync: &RepositorySync<'_>, selected: Selected) {
     sync.sync_each(remaining.map(ManifestRef::Tag)).await;
 }
 
-/// If the source counts reads and the number of remaining reads is unknown, requests one tag with HEAD. The response
-/// states the number, which limits how many tags the run syncs at the same time. A HEAD does not count as a read.
+/// If the source counts reads against a pull quota and the number of remaining reads is unknown, requests one tag with
+/// HEAD. The response states the number, which limits how many tags the run syncs at the same time. A HEAD does not
+/// count as a read.
 async fn query_remaining_reads(source: &dyn Source, tag: Option<&Tag>) {
     if let Some(tag) = tag
         && source.counts_manifest_reads()

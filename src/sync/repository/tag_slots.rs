@@ -1,6 +1,6 @@
-//! Slots that limit how many tags of one repository a run syncs at the same time. If a source counts reads and few
-//! reads remain, the repository gets fewer slots. So the reads rarely run out in the middle of a tag, and the newest
-//! tags get the last reads.
+//! Slots that limit how many tags of one repository a run syncs at the same time. If a source counts reads against a
+//! pull quota and few reads remain, the repository gets fewer slots. So the reads rarely run out in the middle of a
+//! tag, and the newest tags get the last reads.
 
 use std::collections::BTreeSet;
 
