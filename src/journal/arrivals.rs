@@ -1,5 +1,5 @@
-//! Rows of arrivals: the columns that evidence and intents share, and the statements that write, filter and read these
-//! rows.
+//! SQL statements for the tables `evidence` and `intents`, whose rows have the same columns. Each row describes an
+//! arrival: a tag or digest that a run wrote, or was about to write, at a target.
 
 use rusqlite::{Connection, Result, Row, named_params};
 
@@ -10,7 +10,7 @@ use super::record::{EvidenceFilter, EvidenceRecord, RunId};
 use crate::copy::event::{Arrival, ArrivalKind, BlobCounts, LeftBehind};
 use crate::oci::{Digest, ManifestRef, MediaType, Tag};
 
-/// Maximum number of digests, and maximum number of items that were not copied, in one row.
+/// Maximum number of digests in the column `listed`, and maximum number of items in the column `left_behind`.
 const MAX_LISTED: usize = 1000;
 
 /// Columns that the tables `evidence` and `intents` share.
@@ -90,8 +90,8 @@ pub(super) fn list_evidence(db: &Connection, filter: &EvidenceFilter) -> Result<
     query_filtered(db, &filtered("evidence"), filter, read_evidence)
 }
 
-/// Lists the open intents. Each item also contains a flag, which is true if the run has ended, and the name of the lock
-/// file of the run's process.
+/// Lists the open intents. Each item also contains a flag and a file name. The flag is true if the run has ended. The
+/// file name is the name of the lock file of the run's process.
 pub(super) fn list_intents(db: &Connection, filter: &EvidenceFilter) -> Result<Vec<(EvidenceRecord, bool, String)>> {
     let statement = format!(
         "SELECT open.*, NULL AS recovered, runs.ended IS NOT NULL AS is_over, lock FROM ({}) AS open
@@ -159,7 +159,7 @@ fn listed(row: &Row<'_>) -> Result<Vec<Digest>> {
 }
 
 /// Returns the JSON text for the column `left_behind`: the first [`MAX_LISTED`] items that were not copied, then one
-/// item with the number of further items. Returns `None` for an empty list.
+/// item with the number of omitted items. Returns `None` for an empty list.
 fn left_behind_text(items: &[LeftBehind]) -> Option<String> {
     let shorten = |item: &LeftBehind| LeftBehind { what: bounded(&item.what), reason: bounded(&item.reason) };
     let mut written: Vec<LeftBehind> = items.iter().take(MAX_LISTED).map(shorten).collect();

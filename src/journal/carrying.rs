@@ -1,6 +1,6 @@
-//! Carry-over of records into a file that replaced the open journal: the runs of this process, with their evidence and
-//! their open intents. The runs and the process get new row numbers in the new file. [`Numbers`] maps the old numbers
-//! to the new numbers.
+//! Carry-over: if another file replaced the open journal, the runs of this process, with their evidence and their open
+//! intents, are copied into the new file. The runs and the process get new row numbers in the new file. [`Numbers`]
+//! maps the old numbers to the new numbers.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -10,8 +10,8 @@ use rusqlite::{Connection, OptionalExtension as _, Result, TransactionBehavior, 
 use super::arrivals::ARRIVAL;
 use super::queries::register_process;
 
-/// Row numbers in the journal that is open now. The key is the kind of the row ([`RUN`] or [`PROCESS`]) and the number
-/// under which the row was first written.
+/// Current row numbers of rows that were copied into a new file. The key contains the kind of the row ([`RUN`] or
+/// [`PROCESS`]), and the row's number in the first file.
 #[derive(Debug, Clone)]
 pub(super) struct Numbers(pub(super) HashMap<(&'static str, i64), i64>);
 
@@ -38,8 +38,7 @@ pub(super) fn prepare(db: &Connection) -> Result<()> {
     )
 }
 
-/// Returns the number of a row in the journal that is open now. `number` is the number under which the row was first
-/// written.
+/// Returns the current number of a row. `number` is the row's number in the first file.
 pub(super) fn renumbered(db: &Connection, kind: &str, number: i64) -> Result<i64> {
     let mut statement = db.prepare_cached("SELECT new FROM temp.renumbered WHERE kind = ?1 AND old = ?2")?;
     Ok(statement.query_row(params![kind, number], |row| row.get(0)).optional()?.unwrap_or(number))
@@ -64,7 +63,7 @@ pub(super) fn carry_over(
     let detached = db.execute_batch("DETACH saved");
     let (new_process, runs) = carried?;
     detached?;
-    // If a row is renumbered several times, the key remains the first number of the row.
+    // If a row is renumbered several times, its key remains the row's number in the first file.
     let now = |kind: &'static str, number: i64| match kind {
         RUN => runs.get(&number).copied().unwrap_or(number),
         _ => new_process,

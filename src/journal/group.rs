@@ -1,8 +1,8 @@
-//! Thread that owns the connection. The thread takes all waiting jobs as one group, and writes each group in one
-//! transaction.
+//! Thread that owns the SQLite connection. The thread takes all waiting jobs as one group, and executes all writes of a
+//! group in one transaction.
 //!
 //! A transaction is far more expensive than a row: a transaction takes locks, writes frames of the log, and may wait
-//! for the disk. The statements are in `queries.rs`, and the methods that queue the jobs are in `handle.rs`.
+//! for the disk.
 
 use std::time::Duration;
 
@@ -12,22 +12,22 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::open_journal::OpenJournal;
 
-/// Capacity of each queue, in jobs. If a queue is full, its callers wait. A group contains at most `WAITING + 1`
+/// Capacity of each queue, in jobs. If a queue is full, the callers wait. A group contains at most `WAITING + 1`
 /// delayed writes and at most `WAITING` other jobs.
 pub(super) const WAITING: usize = 256;
 
 /// Maximum delay of a write without a waiting caller. During the delay, more writes can join the transaction.
 pub(super) const MAX_DELAY: Duration = Duration::from_millis(20);
 
-/// Durability of a write: the effect of a power failure after the caller has received the answer.
+/// Protection of a write against a power failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Durability {
-    /// The write is on the disk before the answer is sent. A power failure does not delete the record.
+    /// The caller receives the answer after the write is on the disk. A power failure does not delete the record.
     Synced,
-    /// A power failure may delete the last few records. For records that are hints, or that a later run can determine
-    /// again.
+    /// A power failure may delete the record. Callers use this value for hints, and for records that a later run can
+    /// determine again.
     Unsynced,
-    /// The same as `Unsynced`, but no caller waits. The write is done together with the next write, or after
+    /// The same as `Unsynced`, but no caller waits. The thread does the write together with the next write, or after
     /// [`MAX_DELAY`].
     Delayed,
 }
@@ -74,7 +74,7 @@ impl Job {
     }
 }
 
-/// Work of a job, in two steps: the result is not valid before the group is committed.
+/// Work of a job, in two steps. The thread does the work of each job, commits the group, and then sends the answers.
 trait Work: Send {
     /// Does the work. A second call does nothing. The returned error is a copy, because the answer keeps the original
     /// error.
@@ -117,8 +117,8 @@ impl<T: Send, W: FnOnce(&Connection) -> Result<T> + Send> Work for TypedJob<T, W
 /// Sending side of the two queues of the thread.
 #[derive(Debug)]
 pub(super) struct JobSender {
-    /// Queue of writes without a waiting caller. This field is dropped before `awaited`. If the queue `awaited` is
-    /// closed, this queue is also closed.
+    /// Queue of writes without a waiting caller. This field must be before `awaited`, because fields are dropped in
+    /// their order: if the thread finds `awaited` closed, this queue must be closed too.
     delayed: mpsc::Sender<Job>,
     /// Queue of jobs whose callers wait.
     awaited: mpsc::Sender<Job>,
@@ -145,8 +145,7 @@ impl JobSender {
     }
 }
 
-/// Does the jobs, group by group, until the last handle is dropped. `clock` is the runtime that this thread uses for
-/// timeouts.
+/// Executes the jobs, group by group, until the last handle is dropped. `clock` is the runtime for timeouts.
 pub(super) fn serve(journal: &mut OpenJournal, mut jobs: JobReceiver, clock: &Runtime) {
     let (mut group, mut synced) = (Vec::new(), None);
     while clock.block_on(jobs.gather(&mut group)) {

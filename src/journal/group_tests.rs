@@ -150,8 +150,7 @@ async fn transfer_notes_are_written_without_another_write() {
     let run = start_run(&watched.journal, "a", 0).await;
     watched.journal.record_transfers(run, notes(&["a"])).await.unwrap().await.unwrap();
     assert_eq!(watched.count("transfers"), 1);
-    // `write_notes` and the drop of the last handle also cause the delayed writes, even if the caller has dropped the
-    // future of the answer.
+    // `write_notes` waits for the delayed writes, even if the caller has dropped the future of the answer.
     let _unawaited = watched.journal.record_transfers(run, notes(&["b"])).await.unwrap();
     watched.journal.write_notes().await.unwrap();
     assert_eq!(watched.count("transfers"), 2);

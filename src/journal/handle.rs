@@ -1,5 +1,5 @@
-//! Handle to the journal, with the methods that queue reads and writes. The thread that does these jobs is in
-//! `group.rs`.
+//! Handle to the journal. Its methods queue reads and writes, and the thread in `group.rs` executes these reads and
+//! writes.
 
 use std::collections::HashMap;
 use std::fs;
@@ -26,13 +26,15 @@ use super::record::{
 use super::{JournalError, arrivals, migrations};
 use crate::oci::Digest;
 
-/// Handle to the journal, cheap to clone. Dropping the last handle waits until all queued jobs are finished, then
-/// closes the file and releases the lock of this process.
+/// Handle to the journal, cheap to clone. The drop of the last handle waits until the journal's thread has executed all
+/// queued reads and writes. Then the drop closes the file and releases the lock of this process.
 ///
-/// Most methods return after their job is finished. [`Journal::record_transfers`] and [`Journal::forget_upload`] return
-/// once the job is queued. Dropping a future does not cancel its job. Writes that wait at the same time are done in one
-/// transaction. If one of these writes fails, the other writes are not affected. If the transaction fails, all its
-/// writes fail.
+/// Most methods return after the thread has executed the read or write. [`Journal::record_transfers`] and
+/// [`Journal::forget_upload`] return once the write is queued. If a caller drops a future, the thread still executes
+/// the queued read or write.
+///
+/// The thread executes all waiting writes in one transaction. If one write fails, the other writes of the transaction
+/// still succeed. If the transaction fails, all its writes fail.
 #[derive(Debug, Clone)]
 pub struct Journal {
     inner: Arc<Inner>,
@@ -41,24 +43,25 @@ pub struct Journal {
 #[derive(Debug)]
 struct Inner {
     path: PathBuf,
-    /// Row number of this process. [`None`] for a reader.
+    /// Row number of this process in the table `processes`. [`None`] if the journal is open for reading only.
     process: Option<i64>,
-    /// Queues of the thread. [`None`] only while this value is being dropped.
+    /// Queues of the journal's thread. [`None`] only during the drop of this value.
     jobs: Option<JobSender>,
     thread: Option<JoinHandle<()>>,
-    /// Ends of runs that could not be recorded yet. The next start of a run records these ends.
+    /// Ends of runs that [`Journal::end_run`] could not record. The next [`Journal::begin_run`] records these ends.
     unrecorded_ends: Mutex<HashMap<RunId, (RunEnd, DateTime<Utc>)>>,
     /// Number of repairs of the journal's files.
     repairs: Arc<AtomicU64>,
 }
 
 impl Journal {
-    /// Opens the journal for reading and writing:
-    /// - A missing file is created with mode 0600, and a missing folder with mode 0700.
-    /// - An older journal is migrated.
-    /// - Runs of processes that have ended are marked as interrupted.
+    /// Opens the journal for reading and writing. Before that, this function prepares the journal:
+    /// - If the file is missing, creates the file with mode 0600. If the folder is missing, creates the folder with
+    ///   mode 0700.
+    /// - If the journal has an older version, migrates the journal.
+    /// - If a process ended during its runs, marks these runs as interrupted.
     ///
-    /// This function blocks on disk I/O: call this function at start-up, not within a task.
+    /// This function blocks on disk I/O, so asynchronous tasks must not call this function.
     ///
     /// # Errors
     /// [`JournalError`], with the path of the file.
@@ -66,7 +69,7 @@ impl Journal {
         Self::open_at(path, Utc::now())
     }
 
-    /// Does the same as [`Journal::open`]. `now` is recorded as the end of interrupted runs.
+    /// Does the same as [`Journal::open`], with `now` as the time at which interrupted runs ended.
     ///
     /// # Errors
     /// The same as those of [`Journal::open`].
@@ -85,11 +88,10 @@ impl Journal {
         Self::start(configured, path, connection, Some((process, lock)))
     }
 
-    /// Opens an existing journal for reading only: for `history`, `evidence` and `status`.
+    /// Opens an existing journal for reading only.
     ///
     /// # Errors
-    /// [`JournalError::Missing`] if the file does not exist. Methods of this handle that write return
-    /// [`JournalError::ReadOnly`].
+    /// [`JournalError::Missing`] if the file does not exist. Methods that write return [`JournalError::ReadOnly`].
     pub fn open_existing(path: &Path) -> Result<Self, JournalError> {
         let configured = path;
         let path = match fs::canonicalize(path) {
@@ -111,8 +113,8 @@ impl Journal {
         &self.inner.path
     }
 
-    /// Starts a run of `entry`. If another process or this process already runs `entry`, returns
-    /// [`RunStart::AlreadyRunning`]. Before the check, marks the runs of ended processes as interrupted.
+    /// Starts a run of `entry`. First marks the unfinished runs of ended processes as interrupted. If a run of `entry`
+    /// is still in progress, in any process, returns [`RunStart::AlreadyRunning`].
     ///
     /// # Errors
     /// [`JournalError`]. In this case, no run was started.
@@ -136,11 +138,10 @@ impl Journal {
         Ok(start)
     }
 
-    /// Records the end of a run. Transfers of the run that have not ended are marked as interrupted.
+    /// Records the end of a run, and marks the unfinished transfers of the run as interrupted.
     ///
     /// # Errors
-    /// [`JournalError`]. In this case, the run counts as in progress until the next run of this process starts or this
-    /// process ends.
+    /// [`JournalError`]. In this case, the run counts as in progress until this process starts another run or ends.
     pub async fn end_run(&self, run: RunId, end: RunEnd, now: DateTime<Utc>) -> Result<(), JournalError> {
         let written = end.clone();
         let answer = self.write(Durability::Synced, move |db| queries::end_run(db, run, &written, now)).await;
@@ -150,11 +151,11 @@ impl Journal {
         answer
     }
 
-    /// Records the tags that a run found at a source and a target. `now` is the start of the run and is the same for
-    /// all batches of one run: [`Journal::last_selection`] uses this time to return the tags of one run.
+    /// Records tags that a run found at a source and a target. A run may call this method several times. Each call must
+    /// pass the start of the run as `now`, because [`Journal::last_selection`] selects the tags by this time.
     ///
     /// # Errors
-    /// [`JournalError`]. In this case, nothing of the batch is recorded.
+    /// [`JournalError`]. In this case, the call records nothing.
     pub async fn observe_tags(
         &self,
         entry: &str,
@@ -181,10 +182,10 @@ impl Journal {
         self.read(move |db| queries::list_tags_last_seen_of(db, &entry)).await
     }
 
-    /// Returns two flags, from the records that the journal still has:
-    /// - The first flag is true if a run of `entry` has recorded tags for this source and target.
-    /// - The second flag is true if any run has started to send a blob to the target, or has written a tag or digest
-    ///   there.
+    /// Searches the records that pruning has not deleted, and returns two flags:
+    /// - The first flag is true if a run of `entry` has recorded tags of this source and target.
+    /// - The second flag is true if any run has started to send a blob to `target`, or has written a tag or digest at
+    ///   `target`.
     ///
     /// # Errors
     /// [`JournalError`].
@@ -199,8 +200,8 @@ impl Journal {
     }
 
     /// Records the states of transfers, in the given order. This method returns once the write is queued. The returned
-    /// future completes when the write is done: together with the next write, or after at most 20 ms. Error texts are
-    /// truncated to 2000 characters.
+    /// future completes when the write is done. The journal's thread does the write together with the next write, but
+    /// at the latest after 20 ms. Error texts are truncated to 2000 characters.
     ///
     /// # Errors
     /// [`JournalError`]. If the returned future fails, none of the states is recorded.
@@ -217,8 +218,7 @@ impl Journal {
         Ok(async move { await_answer(&path, answer).await })
     }
 
-    /// Queues a write without waiting for its result. This method returns once the write is queued. If the write fails,
-    /// its record is lost.
+    /// Queues a write, and returns before the write is done. If the write fails later, the record is lost.
     pub(super) async fn queue_write(
         &self,
         work: impl FnOnce(&Connection) -> rusqlite::Result<()> + Send + 'static,
@@ -228,7 +228,7 @@ impl Journal {
         self.send(job).await
     }
 
-    /// Writes all records that are queued and delayed: see [`Journal::record_transfers`].
+    /// Waits until all queued writes are done, including the delayed writes of [`Journal::record_transfers`].
     ///
     /// # Errors
     /// [`JournalError`].
@@ -236,9 +236,9 @@ impl Journal {
         self.write(Durability::Unsynced, |_| Ok(())).await
     }
 
-    /// Records the digest of the index that was derived from the index `source` for `platforms`. With this record, an
-    /// unchanged tag needs no request for its manifest. `platforms` is a key: the same platforms always have the same
-    /// text.
+    /// Records the digest of a derived index: `derived` contains only the platforms `platforms` of the index `source`.
+    /// With this record, a later run checks an unchanged tag without a request for its manifest. Callers must pass the
+    /// same text for the same platforms.
     ///
     /// # Errors
     /// [`JournalError`].
@@ -247,7 +247,7 @@ impl Journal {
         self.write(Durability::Unsynced, move |db| queries::record_derived(db, &source, &platforms, &derived)).await
     }
 
-    /// Returns the digest of the derived index that [`Journal::record_derived`] recorded.
+    /// Returns the digest that [`Journal::record_derived`] recorded for `source` and `platforms`.
     ///
     /// # Errors
     /// [`JournalError`].
@@ -256,8 +256,8 @@ impl Journal {
         self.read(move |db| queries::find_derived(db, &source, &platforms)).await
     }
 
-    /// Returns the runs that match `filter`, the latest first. If the process of a run ended without recording the end
-    /// of the run, the run is returned as interrupted.
+    /// Returns the runs that match `filter`, the latest first. If the end of a run is not recorded but its process has
+    /// ended, the outcome of the run is `interrupted`.
     ///
     /// # Errors
     /// [`JournalError`].
@@ -291,8 +291,8 @@ impl Journal {
         self.read(queries::list_last_ends_of_each_entry).await
     }
 
-    /// Returns the scheduled time of the last scheduled run of `entry`, with any outcome. The time is after `now` only
-    /// if the clock was set back and the entry has had no scheduled run since.
+    /// Returns the time at which the last scheduled run of `entry` was due. The outcome of the run does not matter. If
+    /// the returned time is after `now`, the clock was set back, and `entry` has had no scheduled run since then.
     ///
     /// # Errors
     /// [`JournalError`].
@@ -310,17 +310,18 @@ impl Journal {
         self.read(move |db| arrivals::list_evidence(db, &filter)).await
     }
 
-    /// Writes a row to the disk, for the readiness probe.
+    /// Checks that the journal is writable: writes a row, and waits until the row is on the disk. The readiness probe
+    /// calls this method.
     ///
     /// # Errors
-    /// [`JournalError`]: every error that would prevent the record of a run.
+    /// [`JournalError`] if the journal cannot record a run.
     pub async fn check_writable(&self) -> Result<(), JournalError> {
         let process = self.process()?;
         self.write(Durability::Synced, move |db| queries::count_a_probe(db, renumbered(db, PROCESS, process)?)).await
     }
 
-    /// Returns the number of repairs of the journal's files. The open journal repairs its files if a file was removed
-    /// or replaced.
+    /// Returns the number of repairs of the journal's files since this journal was opened. Before a write, transship
+    /// repairs the files if a file was removed or replaced.
     #[must_use]
     pub fn repair_count(&self) -> u64 {
         self.inner.repairs.load(Ordering::Relaxed)
@@ -426,7 +427,7 @@ fn in_transaction<T>(
     Ok(answer)
 }
 
-/// For each of the `processes` that has ended, marks its runs in progress as interrupted.
+/// Marks the unfinished runs of each ended process of `processes` as interrupted.
 pub(super) fn interrupt_orphaned_runs(
     db: &Connection,
     journal: &Path,
@@ -442,7 +443,7 @@ pub(super) fn interrupt_orphaned_runs(
     Ok(())
 }
 
-/// Returns the runs, with the outcome `interrupted` for each run in progress whose process has ended.
+/// Returns the runs. If a run is in progress and its process has ended, its outcome becomes `interrupted`.
 fn show_runs(runs: Vec<OwnedRun>, journal: &Path) -> Vec<RunRecord> {
     let show = |OwnedRun { mut run, lock }: OwnedRun| {
         if run.ended.is_none() && !process_lock::is_alive(journal, &lock) {

@@ -1,9 +1,8 @@
-//! Intents: each intent records an arrival before the run writes the tag at the target. After this write, evidence
-//! replaces the intent. This file contains the statements and the methods of [`Journal`] for intents.
+//! Intents: before a run writes a tag at a target, the run records an intent. After the write, evidence replaces the
+//! intent, in one transaction. This file contains the statements and the methods of [`Journal`] for intents.
 //!
-//! An intent is deleted in the transaction that writes its evidence. If the run of an open intent has ended, the run
-//! was interrupted before, during or after the write of the tag. Only a query of the target can show if the tag was
-//! written.
+//! If a run has ended and its intent is still open, the run was interrupted before, during or after the write of the
+//! tag. Only a query of the target can show if the run wrote the tag.
 
 use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OptionalExtension as _, Result, Row, named_params, params};
@@ -31,8 +30,8 @@ impl Journal {
         self.write(Durability::Synced, move |db| insert_arrival(db, "intents", run, &entry, &arrival)).await
     }
 
-    /// Records the evidence of an arrival, and deletes its intent. Until the next durable write, a power failure may
-    /// undo this change. In this case, the intent is still open.
+    /// Records the evidence of a written tag, and deletes the intent for the tag. A power failure before the next
+    /// durable write may undo these two changes. In this case, the intent is still open.
     ///
     /// # Errors
     /// [`JournalError`]. In this case, no evidence is recorded.
@@ -50,7 +49,7 @@ impl Journal {
         .await
     }
 
-    /// Deletes the intent of an arrival whose tag was not written.
+    /// Deletes the intent for a tag that the run did not write.
     ///
     /// # Errors
     /// [`JournalError`]. In this case, the intent stays open.
@@ -59,8 +58,8 @@ impl Journal {
         self.write(Durability::Unsynced, move |db| delete_intent_of(db, run, &arrival)).await
     }
 
-    /// Returns the open intents of all ended runs, ordered by target and then by the time of their records. Intents of
-    /// a run in progress are not returned, because that run completes them.
+    /// Returns the open intents of all ended runs, ordered by target and then by the time of their records. Excludes
+    /// the intents of runs in progress.
     ///
     /// # Errors
     /// [`JournalError`].
@@ -68,9 +67,9 @@ impl Journal {
         self.read(list_intents_of_ended_runs).await
     }
 
-    /// Returns the open intents of ended runs in the form of evidence, the latest first. The journal does not know if
-    /// their tags were written. If the process of a run has ended, the run counts as ended, even if its end is not
-    /// recorded yet.
+    /// Returns the open intents of ended runs as evidence records, the latest first. The journal does not know if these
+    /// runs wrote the tags. If the process of a run has ended, the run counts as ended, even if its end is not recorded
+    /// yet.
     ///
     /// # Errors
     /// [`JournalError`].
@@ -87,8 +86,9 @@ impl Journal {
         .await
     }
 
-    /// Replaces an intent with evidence, because the tag was written. `digest` is the written digest, and `now` is
-    /// recorded as the time of the recovery. Returns false if another run has already handled the intent.
+    /// Replaces an intent with evidence, because a later run found the tag at the target. `digest` is the digest of
+    /// this tag, and `now` is recorded as the time of the recovery. Returns false if another run has already confirmed
+    /// or deleted the intent.
     ///
     /// # Errors
     /// [`JournalError`]. In this case, the intent stays open.
@@ -114,7 +114,7 @@ impl Journal {
         self.read(move |db| is_previous_digest_later(db, intent)).await
     }
 
-    /// Deletes an intent whose tag was not written. Returns false if the intent is not open any more.
+    /// Deletes an intent whose tag was not written. Returns false if the intent was already deleted.
     ///
     /// # Errors
     /// [`JournalError`]. In this case, the intent stays open.
@@ -123,8 +123,8 @@ impl Journal {
     }
 }
 
-/// Deletes the intent of an arrival. The intent of a list of referrers is found by the intended content of the list,
-/// because the digest of the list is unknown before the write.
+/// Deletes the intent of an arrival. For a list of referrers, finds the intent by the intended content of the list
+/// (`listed`), because the digest of the list is unknown before the write.
 fn delete_intent_of(db: &Connection, run: RunId, arrival: &Arrival) -> Result<()> {
     let statement = "DELETE FROM intents WHERE run = :run AND target = :target AND tag IS :tag AND kind = :kind
          AND CASE kind WHEN 'referrers_list' THEN listed IS :listed ELSE digest = :digest END";

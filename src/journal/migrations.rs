@@ -9,9 +9,9 @@ use super::JournalError;
 /// SQLite application id of a journal of transship ("TSHP").
 const APPLICATION_ID: i32 = 0x5453_4850;
 
-/// Migrations, one for each version. A released migration never changes, and a new migration is added at the end.
+/// Migrations, one for each version. Never change a released migration: add a new migration at the end.
 ///
-/// Instants are UTC texts of one width: the order of the texts is the order of the instants.
+/// Times are UTC texts of fixed width. The alphabetical order of these texts is the order of the times.
 pub(super) const MIGRATIONS: &[&str] = &[
     "
 CREATE TABLE processes (

@@ -1,11 +1,11 @@
 //! Journal: one SQLite file that records runs, observed tags, transfers, intents and evidence.
 //!
-//! An arrival is a tag or digest that was written at a target. An intent records an arrival before the write. Evidence
+//! An arrival is a tag or digest that a run writes at a target. An intent records an arrival before the write. Evidence
 //! records an arrival after the write.
 //!
-//! The schema is in `migrations.rs`. The SQL statements are in other files, one for each kind of record. One thread
-//! owns the connection, and [`Journal`] is a handle to this thread. No column stores a secret: identities are user
-//! names.
+//! `migrations.rs` contains the schema. The SQL statements are in other files, one file for each kind of record. One
+//! thread owns the connection, and [`Journal`] is a handle to this thread. No column contains a secret: an identity is
+//! a user name.
 
 mod arrivals;
 mod carrying;

@@ -14,7 +14,7 @@ use super::{Journal, JournalError};
 /// Maximum number of waiting notifications of one receiver. The oldest notifications are deleted first.
 const MAX_WAITING: u32 = 1000;
 
-/// Notification for one receiver. The caller stores the notification in the journal.
+/// Notification for one receiver, before the journal stores the notification.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewNotification {
     /// Name of the receiver.
@@ -25,11 +25,9 @@ pub struct NewNotification {
     pub event: String,
     /// Content of the message.
     pub body: String,
-    /// Facts that the journal records for the receiver after the delivery. Empty in a notification that was read from
-    /// the journal.
+    /// Facts that the receiver knows after the delivery. Empty in a notification that was read from the journal.
     pub learnt: Vec<ReceiverFact>,
-    /// Facts that the journal deletes for the receiver after the delivery. Empty in a notification that was read from
-    /// the journal.
+    /// Facts that are obsolete after the delivery. Empty in a notification that was read from the journal.
     pub forgotten: Vec<ReceiverFact>,
 }
 
@@ -46,7 +44,8 @@ pub struct StoredNotification {
     pub notice: NewNotification,
 }
 
-/// Fact about an entry or the configuration that a receiver knows. A known fact is not sent again.
+/// Fact about an entry or the configuration that transship has sent to a receiver. transship does not send a known fact
+/// to the receiver again.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ReceiverFact {
     /// Name of the receiver.
@@ -60,7 +59,7 @@ pub struct ReceiverFact {
 }
 
 impl Journal {
-    /// Returns the facts that receivers will know about `subject` after the delivery of all waiting notifications.
+    /// Returns the facts about `subject` that each receiver will know after the delivery of all waiting notifications.
     /// `subject` is the name of an entry, or empty for the configuration.
     ///
     /// # Errors
@@ -70,9 +69,9 @@ impl Journal {
         self.read(move |db| list_facts_of(db, &subject)).await
     }
 
-    /// Stores notifications until their delivery. The facts in `learnt` are added without a message, and the facts in
-    /// `forgotten` are deleted without a message. If more than 1000 notifications of a receiver wait, the oldest
-    /// notifications and their facts are deleted. Returns the number of deleted notifications.
+    /// Stores notifications until their delivery. Adds the facts in `learnt` and deletes the facts in `forgotten`
+    /// immediately, without a message to the receivers. If more than 1000 notifications of a receiver wait, deletes the
+    /// oldest notifications with their facts. Returns the number of deleted notifications.
     ///
     /// # Errors
     /// [`JournalError`]. In this case, nothing is stored.
@@ -118,8 +117,7 @@ impl Journal {
         self.read(move |db| find_oldest_notification_for(db, &receiver)).await
     }
 
-    /// Records the delivery of a notification: deletes the notification, and adds and deletes the facts of its
-    /// receiver.
+    /// Records the delivery of a notification: updates the facts of its receiver, and deletes the notification.
     ///
     /// # Errors
     /// [`JournalError`]. In this case, the notification still waits.
@@ -167,14 +165,15 @@ impl Journal {
     }
 }
 
-/// Change of one fact of a receiver by the delivery of a notification.
+/// Change of a receiver's facts at the delivery of a notification.
 struct Effect {
     fact: ReceiverFact,
-    /// True to add the fact, false to delete it.
+    /// True if the delivery adds the fact, false if the delivery deletes the fact.
     learnt: bool,
 }
 
-/// Lists the facts about a subject, ordered by receiver. The list includes the changes by all waiting notifications.
+/// Lists the facts about a subject, ordered by receiver. The list already contains the changes that waiting
+/// notifications will make.
 fn list_facts_of(db: &Connection, subject: &str) -> Result<Vec<ReceiverFact>> {
     let mut statement = db.prepare_cached("SELECT * FROM notification_facts WHERE subject = ?1")?;
     let known: Vec<ReceiverFact> = statement.query_map([subject], read_fact)?.collect::<Result<_>>()?;
@@ -226,8 +225,8 @@ fn insert_effect(db: &Connection, notification: i64, fact: &ReceiverFact, learnt
     Ok(())
 }
 
-/// Deletes the effects of waiting notifications on a fact. The caller records a newer state of the fact, which a later
-/// delivery must not change.
+/// Deletes the changes that waiting notifications would make to a fact. The caller records a newer state of the fact,
+/// and a later delivery must not overwrite the newer state.
 fn delete_effects_on(db: &Connection, fact: &ReceiverFact) -> Result<()> {
     let mut statement = db.prepare_cached(
         "DELETE FROM notification_effects WHERE fact = ?3

@@ -1,15 +1,15 @@
-//! Open journal: the connection of the journal's thread, and the files of the journal. Before each group of jobs, the
-//! thread checks that the files are still at their paths. Without this check, SQLite would continue to write to a
-//! removed file, and the writes would be lost when the process ends.
+//! Open journal: the SQLite connection, with checks and repairs of the journal's files. Before each group of jobs, the
+//! journal's thread checks that the files are still at their paths. Without this check, SQLite would continue to write
+//! to a removed file, and these writes would be lost when the process ends.
 //!
 //! [`OpenJournal`] repairs three kinds of damage, and logs each repair as an error:
-//! - The file or its log was removed. The journal is written again from the connection, which still has the complete
-//!   content.
-//! - Another file is at the path of the journal. The new file becomes the journal, because all other processes use the
-//!   new file. The content of the old journal is saved in a file beside the new file, and the records of this process
-//!   are copied into the new file.
-//! - The lock file of this process was removed. Other processes would treat the process as ended and mark its runs as
-//!   interrupted, so the process gets a new lock file.
+//! - If the file or its log was removed, transship recreates the file from the open connection. The connection can
+//!   still read the complete content.
+//! - If another file is at the path of the journal, this file becomes the journal, because all other processes use this
+//!   file. transship saves the content of the old journal in a file beside the new file, and copies the records of this
+//!   process into the new file.
+//! - If the lock file of this process was removed, transship creates a new lock file. Without a lock file, other
+//!   processes would mark the runs of this process as interrupted.
 
 use std::collections::HashMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -51,7 +51,7 @@ pub(super) struct OpenJournal {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Identity(u64, u64);
 
-/// Identities of the files of an open journal. SQLite creates the log and its index at the first access.
+/// Identities of the files of an open journal. `log` and `index` are `None` until SQLite creates these files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Files {
     file: Identity,
@@ -66,7 +66,7 @@ enum Damage {
     Missing,
     /// Another file is at the path of the journal.
     Replaced,
-    /// The file is at its path, but its log or the index of the log is missing or is another file.
+    /// The file is at its path. Its log, or the index of the log, was removed or replaced.
     Log,
     /// Only the lock file of this process was removed.
     Lock,
@@ -157,9 +157,9 @@ impl OpenJournal {
         }
     }
 
-    /// If another file has replaced the open file, opens the new file for reading and returns true. This method is
-    /// called before a group of jobs that only read. A journal that writes keeps its connection: its next write repairs
-    /// the files ([`OpenJournal::repair_files`]).
+    /// In a process that only reads the journal: if another file has replaced the open file, opens the new file and
+    /// returns true. In a process that writes, returns false, because [`OpenJournal::repair_files`] repairs the files
+    /// before the next write.
     pub(super) fn reopen_if_replaced(&mut self) -> bool {
         if self.own.is_some() {
             return false;
@@ -231,8 +231,8 @@ impl OpenJournal {
                 Ok(true)
             }
             Damage::Replaced => {
-                // The new file is opened before the old content is saved. In the other order, each failed attempt would
-                // save another copy, and the copies would fill the disk.
+                // The new file is opened before the old content is saved. Otherwise each failed attempt would save
+                // another copy, and the copies would fill the disk.
                 let other = self.open_other()?;
                 let saved = self.save(Utc::now())?;
                 self.switch(Some((other, &saved)))?;
@@ -255,7 +255,7 @@ impl OpenJournal {
     }
 
     /// Writes a complete copy of the connection's content to the path of the journal. If `is_missing` is true, the copy
-    /// replaces no file. If `is_missing` is false, the copy replaces the file whose log was removed.
+    /// never replaces an existing file. If `is_missing` is false, the copy replaces the file whose log was removed.
     fn rewrite(&self, is_missing: bool) -> std::result::Result<(), String> {
         if let Some(folder) = self.path.parent() {
             let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
@@ -309,8 +309,8 @@ impl OpenJournal {
         Ok(())
     }
 
-    /// Opens the file that replaced the journal. If the log of the old file is still at its path, removes this log
-    /// first. Otherwise SQLite would apply the old log to the new file.
+    /// Opens the file that replaced the journal. If the old journal's log is still at its path, removes this log first.
+    /// Otherwise SQLite would apply the old log to the new file.
     fn open_other(&self) -> std::result::Result<Connection, String> {
         let found = Files::inspect(&self.path).map_err(|error| error.to_string())?;
         if found.is_some_and(|found| found.log.is_some() && found.log == self.files.log) {
@@ -319,9 +319,9 @@ impl OpenJournal {
         open(&self.path).map_err(|error| error.to_string())
     }
 
-    /// Switches to the file at the path. If [`Self::rewrite`] wrote this file, `other` is `None`. If this file replaced
-    /// the journal, `other` contains the connection to the file, and the path of the saved old content. The records of
-    /// this process are then copied from the old content into the new file.
+    /// Makes the file at the journal's path the open journal. If [`Self::rewrite`] wrote the file, `other` is `None`.
+    /// If another program replaced the file, `other` contains the connection to the new file, and the path of the saved
+    /// old content. In this case, the records of this process are copied from the saved content into the new file.
     fn switch(&mut self, other: Option<(Connection, &Path)>) -> std::result::Result<(), String> {
         let Some((process, current)) = &self.own else { return Ok(()) };
         let failed = |error: Error| JournalError::from_sqlite(&self.path, error).to_string();

@@ -1,4 +1,4 @@
-//! Pauses of entries, current and past. This file contains the statements and the methods of [`Journal`] for pauses.
+//! Last pause of each entry. This file contains the statements and the methods of [`Journal`] for pauses.
 
 use chrono::{DateTime, Utc};
 use rusqlite::{Connection, Result, params};

@@ -1,6 +1,6 @@
-//! Lock file of a process, beside the journal. The lock shows other processes if this process is alive, because the
-//! system releases the lock when the process ends. A process id is no such proof: the system may give the id to another
-//! process.
+//! Lock file of a process, beside the journal. A process holds the lock until the process ends. So other processes can
+//! check if the process is alive. A process id is not sufficient for this check, because the system may give the id to
+//! another process.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::hash::{BuildHasher as _, Hasher as _};
@@ -17,8 +17,8 @@ pub(super) struct ProcessLock {
 }
 
 impl ProcessLock {
-    /// Creates and locks a new file beside `journal`. The caller records the name of the file in the journal after this
-    /// call. Other processes treat a recorded name without a file as a released lock.
+    /// Creates and locks a new file beside `journal`. The caller must record the name of the file in the journal after
+    /// this call, not before, because other processes treat a recorded name without a file as a released lock.
     pub(super) fn beside(journal: &Path) -> io::Result<Self> {
         loop {
             // The random number gives two handles of one process different names. A collision is detected below.
@@ -62,8 +62,8 @@ fn file_name(journal: &Path) -> String {
     journal.file_name().map_or_else(|| "journal".into(), |name| name.to_string_lossy().into_owned())
 }
 
-/// Returns true if the process that locked the file `name` beside `journal` is alive. If an error hides the state of
-/// the lock, returns true: two concurrent runs of one entry are worse than a delayed run.
+/// Returns true if the process that locked the file `name` beside `journal` is alive. If the state of the lock cannot
+/// be read, returns true, because two concurrent runs of one entry are worse than a delayed run.
 pub(super) fn is_alive(journal: &Path, name: &str) -> bool {
     match crate::regular_file::open(&journal.with_file_name(name)) {
         // With a shared lock, two processes can do this check at the same time.

@@ -1,6 +1,5 @@
 //! Pruning: deletion of old records, in small steps. This file contains the statements and the method of [`Journal`]
-//! for pruning. Pruning never deletes evidence. `referrer_checks.rs` deletes the checks of referrers, after another
-//! retention time.
+//! for pruning. Pruning deletes no evidence and no checks of referrers.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -58,7 +57,7 @@ impl Journal {
     /// - for each entry: the last run of each outcome, the last scheduled run, the tags of its last run, and the number
     ///   of its consecutive failures.
     ///
-    /// Pruning changes only the results of queries for the history before `before`.
+    /// Pruning changes no query result, except the history before `before`.
     ///
     /// Pruning uses many short transactions, and other writes may be done between these transactions. Dropping the
     /// future stops the pruning between two transactions.
@@ -121,7 +120,7 @@ struct RunPosition {
     id: i64,
 }
 
-/// Run that started before the limit.
+/// Run that is old enough to be deleted.
 struct OldRun {
     position: RunPosition,
     entry: String,
@@ -174,7 +173,7 @@ fn read_old_run(row: &Row<'_>) -> Result<OldRun> {
     Ok(OldRun { position, entry: row.get("entry")?, is_deletable: row.get("goes")?, failures: row.get("failures")? })
 }
 
-/// Entry, source and target of observations. Observations are inspected in this order.
+/// Entry, source and target of observations. Observations are inspected in the order of these three fields.
 type Pair = (String, String, String);
 
 fn delete_observations(db: &Connection, before: DateTime<Utc>, after: Pair) -> Result<Step<Pair>> {

@@ -150,7 +150,7 @@ pub(super) fn list_runs(db: &Connection, filter: &HistoryFilter) -> Result<Vec<O
     rows.collect()
 }
 
-/// Returns a list of names as JSON, which SQLite can read; `None` for an empty list.
+/// Returns a list of names as JSON text for SQLite. Returns `None` for an empty list.
 pub(super) fn list_text(names: &[String]) -> Option<String> {
     (!names.is_empty()).then(|| serde_json::json!(names).to_string())
 }
@@ -182,8 +182,8 @@ pub(super) fn list_last_ends_of_each_entry(db: &Connection) -> Result<Vec<LastEn
     statement.query_map([], read)?.collect()
 }
 
-/// Returns the latest scheduled time of the runs of `entry`. If the latest time is after `now`, the clock was set back.
-/// In this case, returns the scheduled time of the run that was recorded last.
+/// Returns the time at which the last scheduled run of `entry` was due: the latest of these times. If the latest time
+/// is after `now`, the clock was set back. In this case, returns the time of the run that was recorded last.
 pub(super) fn find_last_scheduled_instant_of(
     db: &Connection,
     entry: &str,
@@ -210,9 +210,9 @@ pub(super) fn find_traces_at(db: &Connection, entry: &str, source: &str, target:
     statement.query_row([entry, source, target], |row| Ok((row.get(0)?, row.get(1)?)))
 }
 
-/// Sets the time of all observations after `now` to 1 µs before `now`, for this source and target. Such observations
-/// exist only if the clock was set back. If their time did not change, [`list_tags_last_seen_of`] would return their
-/// tags instead of the tags of the current run.
+/// If observations of this source and target have a time after `now`, the clock was set back. Sets the time of these
+/// observations to 1 µs before `now`. Otherwise [`list_tags_last_seen_of`] would return the tags of these observations
+/// instead of the tags of the current run.
 pub(super) fn move_observations_before(
     db: &Connection,
     entry: &str,
@@ -323,8 +323,8 @@ pub(super) fn find_derived(db: &Connection, source: &Digest, platforms: &str) ->
     statement.query_row(params![source.to_string(), platforms], |row| parsed(row, "derived_digest")).optional()
 }
 
-/// Returns the number of the run in the journal that is open now. The number changes if another file replaces the
-/// journal.
+/// Returns the current row number of a run. If another file has replaced the journal, the current number may differ
+/// from the number in `run`.
 pub(super) fn current_run(db: &Connection, run: RunId) -> Result<RunId> {
     renumbered(db, RUN, run.0).map(RunId)
 }
@@ -396,7 +396,7 @@ pub(super) fn column_error(row: &Row<'_>, column: &str, text: &str) -> rusqlite:
     rusqlite::Error::FromSqlConversionFailure(index, Type::Text, reason.into())
 }
 
-/// Formats an instant with a fixed width: the order of the texts is the order of the instants.
+/// Formats a time as text of fixed width. The alphabetical order of these texts is the order of the times.
 pub(super) fn text(instant: DateTime<Utc>) -> String {
     instant.to_rfc3339_opts(SecondsFormat::Micros, true)
 }

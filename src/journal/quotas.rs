@@ -35,9 +35,9 @@ impl Journal {
         self.read(list_quotas).await
     }
 
-    /// Records a report about a quota, if no later report is recorded. If the recorded report is from the future, the
-    /// clock was set back, and the new report replaces the recorded report. The record is a hint: the program queries
-    /// the registry before the program relies on the record.
+    /// Records a report about a quota. If the journal already contains a later report, keeps the later report. If the
+    /// time of the later report is in the future, the clock was set back, and the new report replaces the later report.
+    /// The record is a hint: the program queries the registry before the program relies on the record.
     ///
     /// # Errors
     /// [`JournalError`].

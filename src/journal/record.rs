@@ -1,4 +1,5 @@
-//! Records that the journal stores and returns, as plain values, and the text forms of their fields.
+//! Records that the journal stores and returns, as plain values, and the words for their fields in the journal and in
+//! JSON.
 
 use std::fmt;
 use std::str::FromStr;
@@ -50,7 +51,7 @@ pub enum Trigger {
     Start,
     /// The run resumes earlier work: deferred tags, or a run that a pause or an edit of the configuration stopped.
     Continued,
-    /// A person started the run in a separate process.
+    /// A command such as `transship once` started the run in its own process.
     Manual,
     /// A person requested the run from the running daemon.
     Requested,
@@ -81,9 +82,9 @@ pub enum RunStart {
     Started(RunId),
     /// Another run of the entry is in progress, in this process or in another process that shares the journal.
     AlreadyRunning {
-        /// Id of the process of that run.
+        /// Id of the process that executes the run in progress.
         pid: u32,
-        /// Time at which that run started.
+        /// Time at which the run in progress started.
         since: DateTime<Utc>,
     },
 }
@@ -92,13 +93,13 @@ pub enum RunStart {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// Every tag is as the entry requires.
+    /// No tag failed, and no tag was deferred. Rules may have held or blocked tags.
     Succeeded,
     /// At least one tag failed, or an error stopped the run.
     Failed,
-    /// No tag failed, and some tags wait until the registry of their source allows reads again.
+    /// No tag failed, and some tags wait until the pull quota of their source registry allows reads.
     Deferred,
-    /// The run was stopped, or its process ended without recording the end of the run.
+    /// The daemon or an operator stopped the run, or the process of the run ended without recording the end of the run.
     Interrupted,
     /// The run took longer than the entry's `timeout`.
     TimedOut,
@@ -124,8 +125,8 @@ impl Outcome {
         matches!(self, Self::Failed | Self::TimedOut)
     }
 
-    /// Returns true if the run timed out, but had sent bytes, or had copied or replaced tags. The next run then has
-    /// less work. `bytes` and `tags` are the results of the run.
+    /// Returns true if the run timed out, but sent bytes, or copied or replaced tags. `bytes` and `tags` are the
+    /// results of the run.
     #[must_use]
     pub fn made_progress(self, bytes: u64, tags: TagCounts) -> bool {
         self == Self::TimedOut && (bytes > 0 || tags.changed() > 0)
@@ -175,7 +176,7 @@ impl TagCounts {
         ]
     }
 
-    /// Returns the number of all tags.
+    /// Returns the sum of all counts.
     #[must_use]
     pub fn total(&self) -> u64 {
         self.named().iter().map(|(_, count)| count).sum()
@@ -217,14 +218,14 @@ pub struct RunEnd {
     pub tags: TagCounts,
     /// Bytes of blobs and manifests that the run sent.
     pub bytes: u64,
-    /// First error, as text for people. If no error occurred and tags wait, the reason why the tags wait. Otherwise
-    /// `None`.
+    /// First error of the run, as text for people. If the run had no error but deferred tags, the reason for the delay.
+    /// Otherwise `None`.
     pub error: Option<String>,
-    /// Time at which the next run can copy the waiting tags. `None` if no tags wait.
+    /// Earliest time at which a run can copy the deferred tags. `None` if the run deferred no tag.
     pub deferred_until: Option<DateTime<Utc>>,
 }
 
-/// Run, in the form of the command `history`.
+/// Record of a run. The command `history` prints the fields of this record.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct RunRecord {
     /// Number of the run.
@@ -251,11 +252,11 @@ pub struct RunRecord {
     pub tags: TagCounts,
     /// Bytes of blobs and manifests that the run sent.
     pub bytes: u64,
-    /// First error, as text for people. If no error occurred and tags wait, the reason why the tags wait. Otherwise
-    /// `None`.
+    /// First error of the run, as text for people. If the run had no error but deferred tags, the reason for the delay.
+    /// Otherwise `None`.
     #[serde(rename = "problems", serialize_with = "json_form::one_as_list::serialize")]
     pub error: Option<String>,
-    /// Time at which the next run can copy the waiting tags. `None` if no tags wait.
+    /// Earliest time at which a run can copy the deferred tags. `None` if the run deferred no tag.
     #[serde(serialize_with = "json_form::optional_instant")]
     pub deferred_until: Option<DateTime<Utc>>,
 }
@@ -271,7 +272,7 @@ pub struct LastEnds {
     pub failure: Option<DateTime<Utc>>,
 }
 
-/// Note about a transfer: the state that the transfer reached.
+/// New state of a transfer.
 #[derive(Debug, Clone)]
 pub struct TransferUpdate {
     /// The transfer: its blob, source and target.
@@ -293,7 +294,7 @@ pub enum TransferState {
     Failed(String),
 }
 
-/// Evidence of one tag or digest that a run wrote at a target, in the form of the command `evidence`.
+/// Evidence that a run wrote a tag or digest at a target. The command `evidence` prints the fields of this record.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct EvidenceRecord {
     /// Number of the evidence. Later evidence has a higher number.
@@ -302,23 +303,25 @@ pub struct EvidenceRecord {
     pub run: RunId,
     /// Name of the entry.
     pub entry: String,
-    /// The arrival: its source, target and digest.
+    /// Written tag or digest, with its source and target.
     #[serde(flatten)]
     pub arrival: Arrival,
-    /// Time at which a later run found the content of this interrupted run at the target. If this time is set, `ended`
-    /// is the time right before the write. `None` if the run itself recorded the arrival.
+    /// Time at which a later run found the content at the target, because the run ended before the evidence was
+    /// recorded. In this case, `ended` is the time right before the write. `None` if the run itself recorded the
+    /// evidence.
     #[serde(serialize_with = "json_form::optional_instant")]
     pub recovered: Option<DateTime<Utc>>,
 }
 
-/// Open intent of an ended run: the arrival that the run was about to write.
+/// Intent of an ended run, without evidence. The journal does not know if the run wrote the tag.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Intent {
     /// Number of the intent.
     pub id: i64,
     /// Name of the run's entry.
     pub entry: String,
-    /// Intended arrival. Its field `ended` is the time at which the run recorded the intent.
+    /// Tag or digest that the run was about to write. Its field `ended` is the time at which the run recorded the
+    /// intent.
     pub arrival: Arrival,
 }
 
@@ -329,11 +332,11 @@ pub struct Observation {
     pub tag: Tag,
     /// Digest at the source.
     pub source_digest: Digest,
-    /// Digest at the target. `None` if the tag does not exist there.
+    /// Digest at the target. `None` if the tag does not exist at the target.
     pub target_digest: Option<Digest>,
 }
 
-/// Tag with the digests that a run of an entry found last.
+/// Tag of an entry, with the digests that the last run with this tag found.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct TagRecord {
     /// Source repository or layout.
@@ -344,7 +347,7 @@ pub struct TagRecord {
     pub tag: Tag,
     /// Digest at the source.
     pub source_digest: Digest,
-    /// Digest at the target. `None` if the tag did not exist there.
+    /// Digest at the target. `None` if the tag did not exist at the target.
     pub target_digest: Option<Digest>,
     /// Time at which a run first found the tag with this digest at the source.
     #[serde(serialize_with = "json_form::instant")]
@@ -354,7 +357,7 @@ pub struct TagRecord {
     pub last_seen: DateTime<Utc>,
 }
 
-/// Filter for runs, which are shown latest first. The default shows all runs.
+/// Filter for runs. The default selects all runs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HistoryFilter {
     /// Show only runs of these entries. An empty list means every entry.
@@ -369,7 +372,7 @@ pub struct HistoryFilter {
     pub limit: Option<u32>,
 }
 
-/// Filter for evidence, which is shown latest first. The default shows all evidence.
+/// Filter for evidence. The default selects all evidence.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EvidenceFilter {
     /// Show only evidence of these entries. An empty list means every entry.
@@ -378,16 +381,16 @@ pub struct EvidenceFilter {
     pub reference: Option<String>,
     /// Show only evidence with this digest at the source or at the target.
     pub digest: Option<DigestPrefix>,
-    /// Show only arrivals at or after this time.
+    /// Show only evidence of writes at or after this time.
     pub since: Option<DateTime<Utc>>,
-    /// Show only arrivals before this time.
+    /// Show only evidence of writes before this time.
     pub until: Option<DateTime<Utc>>,
     /// Maximum number of records.
     pub limit: Option<u32>,
 }
 
-/// Digest or the beginning of a digest: 12 to 128 lower-case hexadecimal digits. An algorithm such as `sha256:` may be
-/// before the digits.
+/// Digest or the beginning of a digest: 12 to 128 lower-case hexadecimal digits, with or without an algorithm such as
+/// `sha256:` before the digits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DigestPrefix(String);
 

@@ -1,5 +1,6 @@
-//! Checks of referrers: the time at which the referrers of a digest were last requested, and the list that the target
-//! received. This file contains the statements and the methods of [`Journal`] for these checks.
+//! Checks of referrers: the time at which a run last requested the referrers of a digest from the source, and the list
+//! of referrers that the target received. This file contains the statements and the methods of [`Journal`] for these
+//! checks.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use rusqlite::{Connection, Result, params};
@@ -9,10 +10,10 @@ use super::queries::{parsed, parsed_if_any, text};
 use super::{Journal, JournalError};
 use crate::oci::Digest;
 
-/// Retention time of a check that no run has repeated. No run selects the digest of such a check any more.
+/// Age at which a check is deleted, if no run has repeated the check.
 const RETENTION: TimeDelta = TimeDelta::days(30);
 
-/// Check of a source for the referrers of a digest, on behalf of one target.
+/// Last request for the referrers of a digest at a source, for one target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReferrerCheck {
     /// Digest whose referrers were requested.
@@ -21,8 +22,8 @@ pub struct ReferrerCheck {
     pub target: String,
     /// Time at which the referrers were requested from the source.
     pub checked: DateTime<Utc>,
-    /// Digest of the list of referrers that was copied to the target: equal lists have equal digests. `None` if the
-    /// list is unknown: a copy does not report its list of referrers.
+    /// Digest of the list of referrers that was copied to the target. Equal lists have equal digests. `None` if the
+    /// list is unknown, because the copy of a tag does not report the list.
     pub list: Option<Digest>,
 }
 

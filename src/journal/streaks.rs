@@ -19,7 +19,7 @@ pub struct FailureStreak {
     /// Time at which the last of these runs ended.
     pub last: DateTime<Utc>,
     /// True if the entry's last run made progress: see [`Outcome::made_progress`](super::Outcome::made_progress). In
-    /// this case, no back-off follows.
+    /// this case, the next run of the entry is not delayed by back-off.
     pub made_progress: bool,
 }
 

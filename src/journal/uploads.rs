@@ -25,8 +25,8 @@ pub struct UploadRecord {
     pub stored: u64,
     /// State of the hash of the uploaded bytes, from [`crate::oci::Digester::to_state`].
     pub hashed: Vec<u8>,
-    /// Values of `stored` and `hashed` after the next chunk, recorded before the chunk is sent. `None` if no chunk was
-    /// about to be sent.
+    /// Values that `stored` and `hashed` will have after the next chunk. The run records these values before the run
+    /// sends the chunk. `None` if no chunk was about to be sent.
     pub ahead: Option<(u64, Vec<u8>)>,
 }
 

@@ -60,9 +60,9 @@ pub enum ListEnd {
     /// The list contains all rows that match.
     #[default]
     Complete,
-    /// The list was full, and further rows match.
+    /// The list reached its maximum length, and more rows match.
     Full,
-    /// The time limit was reached, so further rows may match.
+    /// The search reached its time limit, so more rows may match.
     TimeLimit,
 }
 
@@ -99,8 +99,8 @@ impl Search {
         Some(Self { text: typed.to_owned(), digest, both: false })
     }
 
-    /// Returns true if one of the addresses or one of the digests matches the search text. An address is a repository
-    /// and a tag or digest.
+    /// Returns true if one of the addresses or one of the digests matches the search text. An address is a pair: a
+    /// repository, and a tag or digest.
     pub(super) fn matches(&self, addresses: [[&str; 2]; 2], digests: [&str; 2]) -> bool {
         let in_digests =
             self.digest.as_ref().is_some_and(|digest| digests.iter().any(|known| begins_with(known, digest)));
@@ -112,7 +112,7 @@ impl Search {
     }
 
     fn is_in(&self, [repository, reference]: [&str; 2]) -> bool {
-        // A digest in an address is not compared as text, because a search for a short text would match many digests.
+        // The text is not searched in a digest, because a short text would match many digests.
         let as_tag = if reference.contains(':') { "" } else { reference };
         let spans_both = |(end, start): (&str, &str)| repository.ends_with(end) && as_tag.starts_with(start);
         repository.contains(&self.text)

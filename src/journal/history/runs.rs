@@ -8,7 +8,7 @@ use crate::journal::{Journal, JournalError, RunId};
 
 impl Journal {
     /// Returns the last runs of each of the `entries`, the latest first. `each` is the maximum number of runs for each
-    /// entry. A run whose process ended without recording the end is returned as in progress.
+    /// entry. If the process of a run ended without recording the end of the run, the run is returned as in progress.
     ///
     /// # Errors
     /// [`JournalError`].

@@ -14,8 +14,8 @@ use crate::journal::queries::read_tag;
 use crate::journal::{EvidenceRecord, Journal, JournalError};
 
 impl Journal {
-    /// Returns at most `at_most` rows of evidence and at most `at_most` tags that match `search`. The search for
-    /// evidence and the search for tags each end after `time`.
+    /// Returns at most `at_most` rows of evidence and at most `at_most` tags that match `search`. `time` limits each of
+    /// the two searches: the search for evidence, and the search for tags.
     ///
     /// # Errors
     /// [`JournalError`].
@@ -77,8 +77,8 @@ fn find_tags(
         if matches(search, row) {
             seen.push(FoundTag { entry: row.get("entry")?, tag: read_tag(row)? });
         }
-        // The rows are not ordered by time, so the latest rows are known only at the end. To bound the length of the
-        // list, the list is truncated from time to time.
+        // The rows are not ordered by time, so the latest rows are known only at the end. The list is truncated several
+        // times to limit its memory.
         if seen.len() >= at_most.saturating_mul(4).max(64) {
             list_end = list_end.max(retain_latest(seen, at_most));
         }
