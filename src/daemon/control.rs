@@ -1,5 +1,5 @@
-//! Commands for the running daemon, and their channel. The channel does not authorize clients. The control socket and
-//! the port for push events authorize their clients first.
+//! Commands for the running daemon, and the channel from their senders to the loop. The channel checks no permissions:
+//! the control socket and the port for push events authorize their clients first.
 
 use chrono::{DateTime, Utc};
 use tokio::sync::{mpsc, oneshot};
@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::journal::{TagCounts, Trigger};
 use crate::sync::{RunOutcome, RunReport, TagFilter};
 
-/// Maximum number of commands that wait for the loop. The loop iterates at least once a second.
+/// Maximum number of commands that wait for the loop.
 const MAX_WAITING: usize = 64;
 
 /// Sender of commands to the daemon. Cheap to clone.
@@ -49,7 +49,7 @@ pub enum Command {
 pub enum Accepted {
     /// The entry runs once one of the `entries_at_once` slots is free.
     Queued,
-    /// A run of the entry already waits: for a slot, for further pushes, or for the end of a pause.
+    /// A run of the entry is already waiting: for a slot, for more push events, or for the end of a pause.
     WaitsAlready,
     /// A run of the entry is in progress already.
     RunsAlready,
@@ -96,7 +96,7 @@ pub struct Finished {
 pub(super) struct PendingCommand {
     pub(super) command: Command,
     pub(super) answer: oneshot::Sender<Result<Accepted, Refusal>>,
-    /// Channel for the end of the entry's run, if the sender waits for that end.
+    /// Channel for the report of the ended run. `None` if the sender does not wait for the end of the run.
     pub(super) ended: Option<oneshot::Sender<Finished>>,
 }
 
@@ -117,7 +117,8 @@ impl Control {
     }
 
     /// Sends a command like [`Control::ask`], and returns a receiver for the end of the entry's run. The run may start
-    /// later or be under way already. The receiver fails if no run of the entry will end:
+    /// later or be under way already. In the following cases, no run of the entry will end, and the receiver returns an
+    /// error:
     /// - the entry was paused before the run started;
     /// - the entry was removed from the configuration before the run started;
     /// - the daemon shut down.

@@ -54,7 +54,7 @@ impl Systemd {
         }
     }
 
-    /// Reports the end of a reload. The text `status` contains the problem if the new configuration was refused.
+    /// Reports the end of a reload. If the new configuration was refused, `status` contains the problem.
     pub(super) fn reloaded(&mut self, status: &str) {
         self.ready(status);
     }
@@ -64,8 +64,8 @@ impl Systemd {
         self.notify(&[NotifyState::Stopping]);
     }
 
-    /// Reports that the loop iterated. `status` is the new text for `systemctl status`, or `None` if the text is
-    /// unchanged.
+    /// Reports to systemd's watchdog that the loop is alive. `status` is the new text for `systemctl status`, or `None`
+    /// if the text is unchanged.
     pub(super) fn alive(&mut self, status: Option<&str>) {
         match status {
             Some(status) => self.notify(&[NotifyState::Watchdog, NotifyState::Status(status)]),

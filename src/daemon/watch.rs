@@ -27,8 +27,8 @@ const MAX_DELAY: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_secs(30);
 
 /// Sends a value whenever a watched file may have changed, until `stop` is cancelled. `watched` contains paths and
-/// patterns. The first value is sent once the folders are watched, because a file may have changed before. If a folder
-/// cannot be watched, its files are only polled.
+/// patterns. The first value is sent when the watch has started, because a file may have changed before the watch. If a
+/// folder cannot be watched, its files are only polled.
 pub(super) async fn watch(watched: Vec<PathBuf>, changed: mpsc::Sender<()>, stop: CancellationToken) {
     let (events, mut arrived) = mpsc::channel(1);
     let folders = by_folder(&watched).into_iter();
@@ -102,11 +102,11 @@ fn watcher(folder: &Path, names: Names, events: mpsc::Sender<()>) -> Option<Reco
 }
 
 /// Creates a watcher of the folder instead of the file. If an editor saves by renaming, or if a symbolic link is
-/// changed, the path leads to a new file. A watch on the old file would get no further events.
+/// changed, the path leads to a new file. A watch on the old file would report no events of the new file.
 fn folder_watcher(folder: &Path, names: Names, events: mpsc::Sender<()>) -> notify::Result<RecommendedWatcher> {
     let watched = folder.to_owned();
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        // An error may hide an event.
+        // An error counts as an event, because the error may hide an event.
         if event.is_ok_and(|event| !names.concern(&event, &watched)) {
             return;
         }

@@ -1,14 +1,16 @@
-//! Delivery of the notices in the journal. [`super::news`] creates the content of notices.
+//! Delivery of the notices that wait in the journal. A notice is one notification for one receiver. [`super::news`]
+//! creates the content of notices.
 //!
 //! - Each receiver gets its notices in the order of their creation.
-//! - Up to eight receivers are contacted at once.
-//! - After a failed attempt, the receiver is backed off and then tried again.
+//! - The daemon contacts up to eight receivers at once.
+//! - After a failed attempt, the daemon backs off the receiver, and then tries again.
 //!
-//! A notice stays in the journal until its receiver accepts the notice, or the daemon gives up the notice. So a crash
-//! of the daemon loses no notice, but a notice may be delivered twice.
+//! A notice stays in the journal until its receiver accepts the notice, or until the daemon gives up the notice. So a
+//! crash of the daemon loses no notice, but a notice may be delivered twice.
 //!
-//! Together with the deletion, the journal records the facts that the receiver now knows. If the daemon gives up a
-//! notice, its facts are not recorded, and the next failure of the same entry causes a new notice.
+//! After a delivery, the journal deletes the notice and records the facts that the receiver now knows. If the daemon
+//! gives up a notice, the journal does not record these facts. So the next failure of the same entry causes a new
+//! notice.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -28,8 +30,7 @@ use crate::status::{Delivery, Metrics};
 /// Maximum number of receivers that are contacted at once.
 const MAX_AT_ONCE: usize = 8;
 
-/// First back-off of a receiver after a failed attempt. After each further failure in a row, the back-off is about
-/// twice as long.
+/// First back-off of a receiver after a failed attempt. Each consecutive failure about doubles the back-off.
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Maximum back-off of a receiver.
@@ -38,7 +39,7 @@ const MAX_PAUSE: Duration = Duration::from_secs(30 * 60);
 /// Age at which the daemon gives up an undelivered notice.
 const GIVEN_UP: TimeDelta = TimeDelta::hours(24);
 
-/// Back-off after an error of the journal or of the HTTP client's creation.
+/// Wait after an error of the journal, or after a failure to create the HTTP client.
 const JOURNAL_PAUSE: Duration = Duration::from_secs(60);
 
 /// Webhooks by the name of their receiver.
@@ -69,7 +70,7 @@ pub(crate) async fn deliver_notices(
                 Err(error) => tracing::error!(%error, "an attempt to deliver a notification panicked"),
             },
             () = fresh.notified() => {}
-            // The sender of this channel lives as long as the daemon.
+            // `changed` cannot fail, because the sender of this channel lives as long as the daemon.
             _ = receivers.changed() => {}
             () = closing.cancelled(), if !closing.is_cancelled() => {}
             () = tokio::time::sleep(wait) => {}
@@ -87,7 +88,7 @@ struct DeliveryRound {
     /// Receivers with an attempt under way.
     busy: BTreeSet<String>,
     backed_off: BTreeMap<String, ReceiverBackOff>,
-    /// End of the back-off after an error of the journal or of the HTTP client's creation.
+    /// End of the wait after an error of the journal, or after a failure to create the HTTP client.
     paused_until: Option<Instant>,
 }
 
@@ -147,8 +148,8 @@ impl DeliveryRound {
         Ok(())
     }
 
-    /// Gives up old notices of a receiver that is not in the configuration. The receiver may belong to another daemon
-    /// with the same journal, or an edit removed the receiver from the configuration while the daemon did not run.
+    /// Gives up old notices of a receiver that is not in the configuration. Newer notices stay in the journal, because
+    /// the receiver may belong to another daemon with the same journal.
     async fn drop_old(&self, receiver: &str) -> Result<(), JournalError> {
         let dropped = self.journal.drop_notifications_until(receiver, Utc::now() - GIVEN_UP).await?;
         if dropped > 0 {
@@ -216,7 +217,7 @@ impl DeliveryRound {
             .backed_off
             .entry(receiver)
             .or_insert_with(|| ReceiverBackOff { until: Instant::now(), pauses: pauses() });
-        // The pause is the back-off, or the wait that the receiver requested if that wait is longer.
+        // The pause is the longer of two times: the back-off, and the wait that the receiver requested.
         let pause = backed_off.pauses.next().unwrap_or(MAX_PAUSE).max(wait.unwrap_or_default());
         backed_off.until = Instant::now() + pause;
     }

@@ -1,5 +1,6 @@
-//! News for one receiver after a run or a change of the configuration. The known facts of the receiver decide which
-//! notices the receiver gets. The functions in this file also build the content of the notices.
+//! News: the new notices for one receiver after a run or a change of the configuration. The facts that the receiver
+//! already knows decide which notices the receiver gets. The functions in this file also build the content of the
+//! notices.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,14 +20,14 @@ const WITHHELD: &str = "withheld ";
 /// Subject of facts and notices about the configuration.
 pub(super) const CONFIGURATION: &str = "";
 
-/// New notices, and changes of the facts that receivers know. The changes in a notice take effect when the notice is
-/// delivered.
+/// New notices, and changes of the facts that receivers know. A notice also contains changes of facts. The journal
+/// applies these changes when the notice is delivered.
 #[derive(Debug, Default)]
 pub(super) struct News {
     pub(super) notices: Vec<NewNotification>,
-    /// Facts that the receiver learns without a message.
+    /// Facts that the journal adds without a message to the receiver.
     pub(super) learnt: Vec<ReceiverFact>,
-    /// Facts that the receiver forgets without a message.
+    /// Facts that the journal deletes without a message to the receiver.
     pub(super) forgotten: Vec<ReceiverFact>,
 }
 
@@ -125,8 +126,8 @@ pub(super) fn run_news(entry: &Entry, report: &RunReport, whole: bool, listener:
 }
 
 impl News {
-    /// Adds a failure that the listener does not know. If the listener requests only recoveries, the fact is stored
-    /// without a notice.
+    /// Adds a notice of a failure that the receiver does not know yet. If the receiver requests only recoveries, adds
+    /// the fact without a notice.
     fn failure(&mut self, subject: &str, listener: &Listener<'_>, text: &str, data: &Data<'_>, at: DateTime<Utc>) {
         if !listener.wants(Event::Failure) && !listener.wants(Event::Recovery) {
             return;
@@ -140,7 +141,8 @@ impl News {
         }
     }
 
-    /// Adds the end of a failure that the listener knows.
+    /// Adds a notice that a known failure has ended. If the receiver does not request recoveries, deletes the fact
+    /// without a notice.
     fn recovery(
         &mut self,
         subject: &str,
@@ -160,8 +162,9 @@ impl News {
     }
 }
 
-/// Adds the withheld tags that the listener does not know yet. If the digest of a withheld tag changes, the tag is new
-/// to the listener. If a tag is no longer withheld, its fact is deleted, and a later withholding causes a new notice.
+/// Adds a notice of the withheld tags that the receiver does not know yet. If the digest of a withheld tag changes, the
+/// tag counts as unknown to the receiver. If a tag is no longer withheld, deletes its fact. If a run withholds the tag
+/// again later, the receiver gets a new notice.
 fn withheld_news(entry: &Entry, report: &RunReport, whole: bool, listener: &Listener<'_>, news: &mut News) {
     let name = entry.name.as_str();
     let withheld: BTreeMap<String, Withheld> =
@@ -191,7 +194,8 @@ fn withheld_news(entry: &Entry, report: &RunReport, whole: bool, listener: &List
     news.notices.push(NewNotification { learnt, ..listener.notice(name, Event::Withheld, &body) });
 }
 
-/// Returns the fact that a tag is withheld: its target, name and digest.
+/// Returns the text of the fact that a tag is withheld. The text contains the target, the name and the digest of the
+/// tag.
 fn withheld_fact(tag: &TagReport) -> String {
     let name = tag.tag.as_ref().map(|name| format!(":{name}")).unwrap_or_default();
     let digest = tag.digest.map(|digest| digest.to_string()).unwrap_or_default();

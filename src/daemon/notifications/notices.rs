@@ -65,8 +65,8 @@ impl Notices {
         tokio::spawn(deliveries::deliver_notices(journal, receivers, self.fresh.clone(), metrics, self.closing.clone()))
     }
 
-    /// Makes a last attempt to deliver the waiting notices, which takes at most `longest`. Undelivered notices stay in
-    /// the journal, and the next start delivers them.
+    /// Tries for at most `longest` to deliver the waiting notices. Undelivered notices stay in the journal until the
+    /// next start.
     pub(crate) async fn close(&self, mut delivering: JoinHandle<()>, longest: Duration) {
         self.closing.cancel();
         if tokio::time::timeout(longest, &mut delivering).await.is_err() {
@@ -75,11 +75,12 @@ impl Notices {
         }
     }
 
-    /// Applies a configuration that is in force now:
+    /// Applies a new configuration:
     /// - sets the receivers;
     /// - reports the recovery to receivers that were notified of a refused edit;
-    /// - deletes the facts and the waiting notices of receivers that only the previous configuration names. Other
-    ///   receivers in the journal are kept, because these receivers may belong to another daemon.
+    /// - deletes the facts and the waiting notices of each receiver that only the previous configuration names. If
+    ///   neither configuration names a receiver, its notices are kept, because the receiver may belong to another
+    ///   daemon.
     pub(crate) async fn report_configuration(&self, config: &Config, now: DateTime<Utc>) {
         let before = self.receivers.borrow().clone();
         self.set_requests(config);

@@ -8,8 +8,8 @@ use crate::config::Config;
 use crate::oci::Digest;
 use crate::registry::Pem;
 
-/// Content of the configuration files and of the certificate files. An unreadable file differs from every readable
-/// file.
+/// Content of the configuration files and of the certificate files. In a comparison, an unreadable file differs from
+/// every readable file.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct ConfigurationContent {
     /// Digest of the configuration files; `None` if the files cannot be read.

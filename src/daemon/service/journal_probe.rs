@@ -16,7 +16,7 @@ use crate::sync::format_instant;
 /// Interval between two probes.
 const INTERVAL: Duration = Duration::from_secs(15);
 
-/// Maximum response time of a journal that counts as writable.
+/// Maximum duration of a probe. If the probe takes longer, the journal counts as not writable.
 const MAX_RESPONSE_TIME: Duration = Duration::from_secs(10);
 
 /// Result of a probe.
@@ -47,7 +47,7 @@ pub(super) struct JournalProbe {
 
 impl JournalProbe {
     /// Starts a probe if a probe is due, and returns a new result if a result is available. Only one probe is under way
-    /// at a time. If the probe takes longer than `MAX_RESPONSE_TIME`, the journal counts as not writable.
+    /// at a time.
     pub(super) async fn poll(&mut self, journal: &Journal) -> Option<ProbeResult> {
         if self.task.is_none() && self.started.is_none_or(|started| started.elapsed() >= INTERVAL) {
             self.started = Some(Instant::now());
@@ -78,8 +78,8 @@ impl Drop for JournalProbe {
     }
 }
 
-/// Probes the journal. A journal that was repaired since the last probe counts as not writable for one probe, and
-/// `/readyz` shows the repair.
+/// Probes the journal. If the journal was repaired since the last probe, this probe reports the journal as not
+/// writable. So `/readyz` shows the repair.
 async fn probe_journal(journal: Journal, repairs_before: u64) -> (ProbeResult, u64) {
     let (written, size) = futures_util::join!(journal.check_writable(), journal.size());
     let repairs = journal.repair_count();

@@ -43,7 +43,7 @@ pub(super) struct Service {
     pub(super) path: PathBuf,
     pub(super) environment: Environment,
     pub(super) config: Config,
-    /// Copy of the configuration for the receiver of push events.
+    /// Channel that sends the configuration in force to the port for push events.
     pub(super) in_force: watch::Sender<Arc<Config>>,
     /// Content of the files at the last read, even if the configuration was invalid.
     pub(super) last_content: ConfigurationContent,
@@ -68,7 +68,7 @@ pub(super) struct Service {
     pub(super) limited: BTreeSet<String>,
     /// Pushes of the last second, by entry.
     pub(super) push_debounce: PushDebounce,
-    /// Entries with a stopping run. A new run resumes the work right after the end of the stopping run. The run was
+    /// Entries whose run is being stopped and must resume. A new run starts when the stopped run ends. The run was
     /// stopped by a change of the entry's configuration, or by a pause that has ended.
     pub(super) renewed: BTreeSet<String>,
     pub(super) runs: JoinSet<RunReport>,
@@ -83,7 +83,8 @@ pub(super) struct Service {
 }
 
 impl Service {
-    /// Creates the state without the content of the journal. The watcher of the files sends possible edits to `edits`.
+    /// Creates the state. [`Service::resume_from_journal`] adds the state from the journal. The watcher of the files
+    /// sends possible edits to `edits`.
     pub(super) fn new(
         path: PathBuf,
         config: Config,
@@ -162,9 +163,9 @@ impl Service {
         Ok(last)
     }
 
-    /// Sets the timetable to the entries in force. `last` contains the time of the last scheduled run of new entries:
-    /// if a run was due since that time, the run is caught up. A new entry that is not in `last` waits for its next
-    /// scheduled run.
+    /// Sets the timetable to the entries in force. `last` contains the time of the last scheduled run of each new
+    /// entry. If a new entry missed scheduled runs since this time, one run catches up. If a new entry is not in
+    /// `last`, the entry waits for its next scheduled run.
     pub(super) fn set_timetable(&mut self, last: &BTreeMap<String, DateTime<Utc>>, now: DateTime<Utc>) {
         let removed: Vec<String> =
             self.timetable.names().filter(|name| !self.has_entry(name)).map(str::to_owned).collect();

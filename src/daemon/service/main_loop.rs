@@ -29,15 +29,15 @@ pub struct Setup {
     /// Path of the configuration file. The loop reads the file again after each change.
     pub path: PathBuf,
     /// Digest of the configuration file and of its included files, computed by [`crate::config::content`] right before
-    /// `config` was read. The loop compares the files with this digest, to find edits that happened before its start.
+    /// `config` was read. The loop compares the files with this digest to detect edits before the start of the loop.
     pub content: Option<Digest>,
-    /// Configuration in the file.
+    /// Configuration that was read from the file.
     pub config: Config,
     /// Journal that records the runs.
     pub journal: Journal,
     /// Environment from which `${NAME}` is expanded.
     pub environment: Environment,
-    /// Snapshots for the status port.
+    /// Channel that sends snapshots to the status port.
     pub snapshots: watch::Sender<Arc<Snapshot>>,
     /// Metrics that the loop updates.
     pub metrics: Arc<Metrics>,
@@ -45,7 +45,7 @@ pub struct Setup {
     pub reload: mpsc::Receiver<()>,
     /// Commands for the running daemon.
     pub commands: Commands,
-    /// Configuration in force, for the receiver of push events.
+    /// Channel that sends the configuration in force to the port for push events.
     pub in_force: watch::Sender<Arc<Config>>,
     /// Token that is cancelled to shut the daemon down.
     pub shutdown: CancellationToken,
@@ -54,8 +54,8 @@ pub struct Setup {
 /// Runs until `shutdown`, then drains the runs within the configured grace period.
 ///
 /// # Errors
-/// Returns an error if the earlier runs cannot be read from the journal. Later errors of the journal do not end the
-/// daemon: the runs that need the journal fail.
+/// Returns an error if the earlier runs cannot be read from the journal. If the journal fails later, the daemon
+/// continues, but the runs fail.
 pub async fn serve(setup: Setup) -> Result<(), JournalError> {
     let Setup { path, content, config, journal, environment, snapshots, metrics, in_force, shutdown, .. } = setup;
     let (mut reload, mut commands) = (setup.reload, setup.commands);
@@ -66,7 +66,7 @@ pub async fn serve(setup: Setup) -> Result<(), JournalError> {
     service.in_force = in_force;
     service.last_content = service.last_content.with_files(content);
     service.resume_from_journal().await?;
-    // The recovery is a task of its own, because a target may take long to respond.
+    // The recovery of open intents is a separate task, because a target may take long to respond.
     let recovering = tokio::spawn(recover_at_start(service.engine.clone(), service.entries.clone()));
     let notices = service.notices.clone();
     let delivering = notices.deliver();

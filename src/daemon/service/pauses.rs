@@ -12,8 +12,7 @@ use crate::journal::{JournalError, PauseRecord, Trigger};
 use crate::sync::format_instant;
 
 impl Service {
-    /// Restores the pauses in force from the journal. Scheduled runs that were due during an ended pause are not caught
-    /// up.
+    /// Restores the pauses in force from the journal. Scheduled runs that were due during an ended pause are skipped.
     pub(super) async fn restore_pauses(&mut self, now: DateTime<Utc>) -> Result<(), JournalError> {
         let Some(journal) = &self.engine.journal else { return Ok(()) };
         let records = journal.pauses().await?;
@@ -68,8 +67,8 @@ impl Service {
     pub(super) fn end_pause(&mut self, entry: &str) {
         let has_waiting_run = self.pauses.end(entry) == Some(true);
         if self.running.get(entry).is_some_and(|stop| stop.drain.is_cancelled()) {
-            // The pause stopped this run, which has not ended yet. The run resumes like a run whose configuration
-            // changed.
+            // The pause stopped this run, but the run has not ended yet. When this run ends, the loop starts a new run
+            // at once.
             self.renewed.insert(entry.to_owned());
         }
         // If a run is under way, the queued run starts after the end of that run. The two runs may have different tags.
@@ -86,8 +85,9 @@ impl Service {
         match tokio::time::timeout(JOURNAL_TIMEOUT, journal.record_pause(pause)).await {
             Ok(written) => written.map_err(|error| Refusal::Unwritten(error.to_string())),
             Err(_) => {
-                // The journal may still write the first record. A second record then restores the state in force. The
-                // poll puts the second record into the queue of the journal before any later request.
+                // The journal may still write the first record. A second record then restores the present state.
+                // Polling the future once puts the second record into the queue of the journal, before any later
+                // request.
                 let journal = journal.clone();
                 let mut restoring = Box::pin(async move { journal.record_pause(in_force).await });
                 if futures_util::poll!(&mut restoring).is_pending() {
@@ -98,8 +98,8 @@ impl Service {
         }
     }
 
-    /// Returns the record that restores the state in force, for the case that the journal does not write `pause` in
-    /// time.
+    /// Returns a record of the present pause state of the entry. If the journal does not confirm `pause` in time, this
+    /// record undoes `pause`.
     fn in_force_instead_of(&self, pause: &PauseRecord) -> PauseRecord {
         let entry = pause.entry.clone();
         match self.pauses.get(&entry) {
@@ -109,7 +109,7 @@ impl Service {
     }
 }
 
-/// Returns the reason of a refusal after `JOURNAL_TIMEOUT`.
+/// Returns the reason for a refusal: the journal did not respond within `JOURNAL_TIMEOUT`.
 fn no_response() -> String {
     format!("no response within {}", humantime::format_duration(JOURNAL_TIMEOUT))
 }

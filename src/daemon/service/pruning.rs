@@ -1,4 +1,4 @@
-//! Pruning of old journal rows, in a task of its own. `daemon.keep_history` sets the age of deleted rows.
+//! Pruning of old journal rows, in a separate task. `daemon.keep_history` sets the age of deleted rows.
 //! `journal/prune.rs` defines the rows that are never deleted.
 
 use std::time::Duration;
@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 use crate::journal::Journal;
 use crate::schedule::jitter_of;
 
-/// Delay of the first pruning after the start. Missed runs start first.
+/// Delay of the first pruning after the start, so that missed runs start before the pruning.
 const FIRST_DELAY: Duration = Duration::from_secs(60);
 
 /// Interval between two prunings. A jitter adds up to a quarter of the interval.

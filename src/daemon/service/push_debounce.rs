@@ -1,5 +1,5 @@
-//! Debounce of push events, by entry. A push waits for a second before its run is queued, because further pushes often
-//! follow. One run then covers all these pushes.
+//! Debounce of push events, by entry. After the first push of an entry, the loop waits for a second before the loop
+//! queues a run. The run then covers all pushes of this second.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::sync::TagFilter;
 
-/// Time from the first push of an entry until its run is due. Further pushes do not restart this time.
+/// Time from the first push of an entry until its run is queued. Later pushes do not extend this time.
 const DELAY: Duration = Duration::from_secs(1);
 
 /// Waiting pushes by entry: the time of the first push, and the pushed tags.
@@ -29,7 +29,7 @@ impl PushDebounce {
         was_waiting
     }
 
-    /// Removes and returns the entries whose run is due, with the pushed tags.
+    /// Removes and returns the entries whose wait has ended, with the pushed tags.
     pub(crate) fn due(&mut self, now: Instant) -> Vec<(String, Option<TagFilter>)> {
         let is_due = |since: &Instant| now.duration_since(*since) >= DELAY;
         let due: Vec<String> =

@@ -100,8 +100,9 @@ impl Service {
     }
 }
 
-/// Waits for `work`, a request to the journal during an edit, but at most `JOURNAL_TIMEOUT`. The edit is in force even
-/// if the journal does not respond. `what` names the request in the log.
+/// Waits for `work`, a request to the journal during a reload, but at most `JOURNAL_TIMEOUT`. If the journal does not
+/// respond in time, returns `None`, and the new configuration is in force nevertheless. `what` names the request in the
+/// log.
 async fn wait_for_journal<T>(what: &str, work: impl Future<Output = T>) -> Option<T> {
     let answer = tokio::time::timeout(JOURNAL_TIMEOUT, work).await;
     answer

@@ -1,5 +1,5 @@
-//! End of a run: the slot of the run becomes free, the waiters for its end are notified, and the entry is backed off or
-//! resumes.
+//! End of a run: the loop frees the slot of the run, and notifies the waiters for the end. If the run failed, the loop
+//! may back off the entry. If the run was stopped, the loop may queue a new run.
 
 use chrono::Utc;
 use tokio::task::JoinError;

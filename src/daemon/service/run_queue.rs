@@ -15,7 +15,7 @@ pub(crate) struct QueuedRun {
     pub(crate) only: Option<TagFilter>,
 }
 
-/// Waiting entries, the next one first.
+/// Waiting entries, the next entry first.
 #[derive(Debug, Default)]
 pub(crate) struct RunQueue(VecDeque<QueuedRun>);
 
@@ -28,8 +28,8 @@ impl RunQueue {
         }
     }
 
-    /// Puts an entry at the head of the queue. The caller uses this method for a run that resumes, because that run had
-    /// a slot already.
+    /// Puts an entry at the head of the queue. The loop uses this method for a run that resumes, because the stopped
+    /// run already had a slot.
     pub(crate) fn push_first(&mut self, due: QueuedRun) {
         self.0.retain(|waiting| waiting.entry != due.entry);
         self.0.push_front(due);
@@ -47,7 +47,7 @@ impl RunQueue {
         self.0.iter().any(|due| due.entry == entry && due.only.is_none())
     }
 
-    /// Returns the waiting entries with their triggers, the next one first.
+    /// Returns the waiting entries with their triggers, the next entry first.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, Trigger)> {
         self.0.iter().map(|due| (due.entry.as_str(), due.trigger))
     }

@@ -1,4 +1,4 @@
-//! Waiters for the end of an entry's run.
+//! Callers that wait for the end of an entry's run.
 
 use std::collections::BTreeMap;
 
@@ -15,13 +15,13 @@ impl RunWaiters {
     /// Adds a waiter for the end of the run of an entry.
     pub(crate) fn add(&mut self, entry: String, waiter: oneshot::Sender<Finished>) {
         let waiting = self.0.entry(entry).or_default();
-        // Otherwise the waiters of dropped callers would accumulate during a long run.
+        // Waiters whose callers have gone are removed. Otherwise these waiters would accumulate during a long run.
         waiting.retain(|waiter| !waiter.is_closed());
         waiting.push(waiter);
     }
 
-    /// Reports the end of a run to the waiters of its entry, and removes these waiters. The caller does not call this
-    /// method for a run that resumes.
+    /// Reports the end of a run to the waiters of its entry, and removes these waiters. If a stopped run resumes at
+    /// once, the loop does not call this method for the stopped run.
     pub(crate) fn notify_end(&mut self, report: &RunReport) {
         let Some(waiting) = self.0.remove(&report.entry) else { return };
         let finished = Finished::from_report(report);

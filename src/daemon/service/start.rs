@@ -1,5 +1,10 @@
-//! Starts of runs: the loop queues a run when a schedule, the end of a pause, deferred tags or pushes are due, and
-//! starts queued runs in free slots.
+//! Starts of runs. The loop queues a run of an entry:
+//! - when a scheduled run is due;
+//! - at the end of a pause;
+//! - when the deferred tags can be copied;
+//! - after push events.
+//!
+//! Queued runs start in free slots.
 
 use std::time::Duration;
 
@@ -105,7 +110,7 @@ impl Service {
         });
     }
 
-    /// Runs a task as the run of an entry.
+    /// Spawns `run` as the task of an entry's run, and records the start of the run.
     pub(super) fn spawn_run(
         &mut self,
         name: &str,
@@ -119,8 +124,8 @@ impl Service {
         self.state.record_run_start(name, trigger, Utc::now());
     }
 
-    /// Backs off an entry whose runs fail repeatedly without progress: its scheduled runs are skipped until the end of
-    /// the back-off. Requested runs and pushes are not delayed.
+    /// If runs of an entry fail repeatedly without progress, skips the scheduled runs of the entry until the end of a
+    /// back-off. Requested runs and pushes are not delayed.
     pub(super) fn back_off(&mut self, name: &str) {
         let (failures, Some(last)) = self.state.fruitless_failures(name) else { return };
         let wait = backoff(failures);

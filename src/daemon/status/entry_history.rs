@@ -11,10 +11,9 @@ use crate::status::{FailedRun, LastRun, RunningState};
 /// Facts about the runs of one entry, for the status and for decisions about the next run.
 #[derive(Debug, Clone, Default)]
 pub(super) struct EntryHistory {
-    /// Warnings of the last run that was not limited to some tags: selected items that the run did not find.
+    /// Warnings of the last run of the whole entry, for example that a part of the selection matches no tag.
     pub(super) warnings: Vec<Warning>,
-    /// True if the last run that was not limited to some tags found no tag for the selection or for a part of the
-    /// selection.
+    /// True if the last run of the whole entry found no tag for the selection or for a part of the selection.
     pub(super) never_matched: bool,
     /// Run under way.
     pub(super) running: Option<RunningState>,

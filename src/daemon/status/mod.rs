@@ -1,4 +1,4 @@
-//! State of the daemon, folded from events into a snapshot and metrics.
+//! State of the daemon: events of the loop update a snapshot and metrics.
 
 mod entry_history;
 mod running;

@@ -1,4 +1,5 @@
-//! State of the daemon. The loop applies events to this state, which publishes a snapshot and updates the metrics.
+//! State of the daemon for `/status` and `/metrics`. The loop applies events to the state. The state publishes
+//! snapshots and updates the metrics.
 
 mod runs;
 
@@ -26,8 +27,8 @@ const MAX_FAILURES: usize = 10;
 /// Maximum number of runs in the journal that the daemon searches for failed runs at its start.
 const MAX_SEARCHED_RUNS: u32 = 500;
 
-/// Minimum time between two publications of the snapshot, because the cost of a publication grows with the number of
-/// entries. Important changes are published earlier.
+/// Minimum time between two publications of the snapshot. With many entries, a publication is expensive. Important
+/// changes are published earlier.
 const PUBLISH_INTERVAL: Duration = Duration::from_millis(100);
 
 /// State behind `/status` and `/metrics`.
@@ -269,8 +270,8 @@ impl DaemonState {
         self.published = None;
     }
 
-    /// Returns true if a publication of the snapshot is due. In this case, the caller first collects the other parts of
-    /// the state.
+    /// Returns true if a publication of the snapshot is due. Before the publication, the caller updates the other parts
+    /// of the state.
     pub(crate) fn is_stale(&self) -> bool {
         self.published.is_none_or(|published| published.elapsed() >= PUBLISH_INTERVAL)
     }

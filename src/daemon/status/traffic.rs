@@ -115,7 +115,7 @@ impl RegistryTraffic {
     }
 }
 
-/// Returns the growth of a counter. A counter that is smaller than before restarted from zero.
+/// Returns the growth of a counter. If the counter is smaller than before, the counter has restarted from zero.
 fn counter_growth(before: u64, now: u64) -> u64 {
     now.checked_sub(before).unwrap_or(now)
 }
