@@ -70,7 +70,7 @@ pub enum Reply {
         #[serde(flatten)]
         result: EntryResult,
     },
-    /// The daemon refused the request before the search for the entry.
+    /// The daemon refused the request before the daemon looked up the entry.
     Refused {
         /// Reason, in words.
         #[serde(rename = "reason")]
@@ -78,7 +78,7 @@ pub enum Reply {
     },
 }
 
-/// State or result of an entry.
+/// Result of a request about one entry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "result", rename_all = "snake_case")]
 pub enum EntryResult {

@@ -33,7 +33,7 @@ pub(super) type Handler = Arc<dyn Fn(Request) -> BoxFuture<'static, Response> + 
 /// Function that returns the names of all entries, in the order of the configuration.
 pub(super) type EntryNames = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
 
-/// Response to a request that the daemon has executed or refused.
+/// Response of the handler to a parsed request.
 pub struct Response {
     status: StatusCode,
     result: EntryResult,

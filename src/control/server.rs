@@ -22,8 +22,9 @@ use crate::listen::{self, Bounds, Slot};
 /// Maximum number of entries in one command of the command line. A command that waits for runs has an open connection
 /// for each entry.
 pub const ENTRIES_AT_MOST: usize = 256;
-/// Limits on connections: slots for the largest command and for 64 other clients. A further client is refused, because
-/// clients may wait for the end of a run and must not be disconnected.
+/// Limits on connections: slots for the largest command and for 64 other clients. If all slots are in use, the server
+/// refuses new clients. The server does not disconnect old clients, because these clients may wait for the end of a
+/// run.
 const BOUNDS: Bounds =
     Bounds { waiting: 64, answered: Some(ENTRIES_AT_MOST + 64), checked: 0, grace: Duration::from_millis(25) };
 /// Time limit for a client to send the head of its request, to send the body, and to read each part of the response.
@@ -76,7 +77,7 @@ async fn serve_client(stream: UnixStream, slot: Slot, router: Router, within: Du
         routes.call(request)
     });
     let served = listen::http1_server(within).serve_connection(TokioIo::new(Box::pin(stream)), service).await;
-    // Any other error means that the client disconnected or was too slow.
+    // If the error is not a parse error, the client disconnected or was too slow.
     if let Err(error) = served
         && error.is_parse()
     {

@@ -1,5 +1,5 @@
-//! File of the control socket. Only the owner and the group of the file may use the socket. The daemon never replaces a
-//! file of another kind by the socket, and removes the socket at shutdown.
+//! File of the control socket. Only the owner and the group of the file may use the socket. If another kind of file is
+//! at the path, the daemon does not replace this file. The daemon removes the socket at shutdown.
 
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io;
@@ -25,7 +25,7 @@ const LOCK_POLL_INTERVAL: Duration = Duration::from_millis(20);
 pub struct Socket {
     pub(super) listener: UnixListener,
     path: PathBuf,
-    /// Device and inode number of the socket's file. A different file with the same name is not removed.
+    /// Device and inode number of the socket's file. The drop does not remove a different file with the same name.
     file: (u64, u64),
 }
 
