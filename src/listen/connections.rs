@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 /// Maximum wait at shutdown for connections that are being answered.
 const DRAIN: Duration = Duration::from_secs(1);
-/// Wait after a failed accept, for example without free file descriptors, before the next attempt.
+/// Wait after a failed accept before the next accept. For example, an accept fails if no file descriptor is free.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(200);
 
 /// Source of connections.
@@ -32,15 +32,15 @@ pub trait Accept {
 /// Limits on the number of connections.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
-    /// Maximum number of connections that have not sent a request yet. A further connection closes the oldest of these
-    /// connections: idle clients cannot lock out other clients.
+    /// Maximum number of connections that have not sent a request yet. If this number is reached, a new connection
+    /// closes the oldest of these connections. So idle clients cannot lock out other clients.
     pub waiting: usize,
-    /// Maximum number of connections that are being answered; `None` if such connections count as connections without a
-    /// request.
+    /// Maximum number of connections that are being answered. If `None`, a connection that is being answered keeps its
+    /// slot of `waiting`.
     pub answered: Option<usize>,
     /// Maximum number of health checks that are being answered. Health checks and other requests have separate slots.
     pub checked: usize,
-    /// Grace period: the minimum time for which a connection without a request keeps its slot. Further connections wait
+    /// Grace period: the minimum time for which a connection without a request keeps its slot. New connections wait
     /// until the end of the grace period.
     pub grace: Duration,
 }
@@ -99,7 +99,8 @@ pub async fn serve<L, F>(
                 let grace_over = Arc::new(AtomicBool::new(false));
                 let answer = answer(connection, Slot(state.clone()));
                 let answer = run_with_grace(answer, bounds.grace, grace_over.clone(), grace_ended.clone());
-                // The lock ensures that the connection is in the queue before its task can remove the connection.
+                // The lock ensures that the connection is in the queue before its task can remove the connection from
+                // the queue.
                 let mut state = lock(&state);
                 let connection = connections.spawn(answer);
                 state.waiting.push_back(Waiting { connection, grace_over });
@@ -120,8 +121,8 @@ pub async fn serve<L, F>(
 }
 
 impl Slot {
-    /// Counts this connection as answered. From then on, only a later answered connection can close this connection. If
-    /// no slot is free, closes the oldest answered connection.
+    /// Counts this connection as answered. If no slot for answers is free, closes the oldest answered connection. After
+    /// this call, a new connection without a request cannot close this connection.
     pub fn start_answer(&self) {
         let mut state = lock(&self.0);
         let Some(max) = state.bounds.answered else { return };
@@ -130,8 +131,8 @@ impl Slot {
         state.answered.extend(current);
     }
 
-    /// Counts this connection as a health check. From then on, only a later health check can close this connection. If
-    /// no slot is free, closes the oldest health check.
+    /// Counts this connection as a health check. If no slot for health checks is free, closes the oldest health check.
+    /// After this call, only a new health check can close this connection.
     pub fn start_check(&self) {
         let mut state = lock(&self.0);
         let max = state.bounds.checked;
@@ -209,8 +210,8 @@ async fn wait_for_slot(state: &Shared, connections: &mut JoinSet<()>, grace_ende
     }
 }
 
-/// Closes the oldest waiting connections whose grace period is over until a slot is free. Returns true if a slot is
-/// free.
+/// Closes the oldest waiting connections until a slot is free. A connection is closed only after its grace period.
+/// Returns true if a slot is free.
 fn close_oldest_waiting(Connections { bounds, waiting, .. }: &mut Connections) -> bool {
     waiting.retain(|waiting| !waiting.connection.is_finished());
     while waiting.len() >= bounds.waiting

@@ -18,8 +18,9 @@ use super::listener::{Connection, Listener};
 /// Limits on connections with requests. An answer may be large, and stays in memory until the client has read the
 /// answer. So at most 16 answers are allowed at a time. A new client has at least 25 ms to send its request.
 const BOUNDS: Bounds = Bounds { waiting: 256, answered: Some(16), checked: 64, grace: Duration::from_millis(25) };
-/// Limits on connections with push events. A sender may send an event only once. So a further connection waits for up
-/// to two seconds before it closes an older connection.
+/// Limits on connections with push events. A sender may send an event only once, so its connection should not be closed
+/// early. If no slot is free, a new connection waits for up to two seconds before the new connection closes an older
+/// connection.
 const EVENT_BOUNDS: Bounds = Bounds { waiting: 64, answered: None, checked: 0, grace: Duration::from_secs(2) };
 /// Time limits of a client.
 const LIMITS: Limits = Limits { head: Duration::from_secs(5), whole: Duration::from_secs(30) };
@@ -31,7 +32,7 @@ const MAX_HEAD: usize = 16 << 10;
 struct Limits {
     /// Time limit to send the head of the request.
     head: Duration,
-    /// Time limit of the whole connection, including its body and the answer.
+    /// Time limit of the whole connection, including the body of the request and the answer.
     whole: Duration,
 }
 
@@ -64,7 +65,7 @@ async fn serve_within(
         .await;
 }
 
-/// Serves one request. An aborted connection or a protocol violation is not reported.
+/// Serves one request. Aborted connections and protocol violations are not logged.
 async fn answer(connection: Connection, slot: Slot, router: Router, checks: &'static [&'static str], limits: Limits) {
     let routes = TowerToHyperService::new(router);
     let service = service_fn(move |request: Request<Incoming>| {

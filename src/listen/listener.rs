@@ -1,5 +1,4 @@
-//! Bound listeners: on an IP address or on a socket file. The caller chooses the address; the server only accepts
-//! connections.
+//! Bound listeners: on an IP address or on a socket file.
 
 use std::io;
 use std::net::SocketAddr;

@@ -3,7 +3,7 @@
 //!
 //! A slow or hostile client cannot block the daemon or other clients:
 //! - the number of connections is limited;
-//! - a further connection closes the oldest connection;
+//! - if no slot is free, a new connection closes the oldest connection;
 //! - each connection has a time limit.
 
 mod connections;
