@@ -9,10 +9,10 @@ use crate::oci::{Digest, Tag};
 /// Version of the body's format.
 const VERSION: u32 = 2;
 
-/// Maximum number of items in a list. Further items are only counted.
+/// Maximum number of items in a list. The remaining items are only counted.
 const MAX_ITEMS: usize = 100;
 
-/// Maximum number of characters in a text. A longer text is cut.
+/// Maximum number of characters in a text. A longer text is truncated.
 const MAX_TEXT: usize = 2000;
 
 /// Body of a notification.
@@ -71,8 +71,8 @@ pub struct Data<'a> {
     /// Problems of a failure.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problems: Option<List<String>>,
-    /// Time at which the failure began, for a recovery. If the receiver requests failures, the failure's notification
-    /// has the same `timestamp`.
+    /// For a recovery: the time at which the failure began. If the receiver requests failures, the `timestamp` of the
+    /// notification about the failure is the same time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failing_since: Option<DateTime<Utc>>,
     /// Changed tags, for a change.
@@ -83,18 +83,18 @@ pub struct Data<'a> {
     pub withheld: Option<List<Withheld>>,
 }
 
-/// First items of a list, and the number of further items.
+/// First items of a list, and the number of remaining items.
 #[derive(Debug, Default, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct List<T> {
     /// First 100 items.
     items: Vec<T>,
-    /// Number of further items.
+    /// Number of items after the first 100.
     more: usize,
 }
 
 impl<T> List<T> {
-    /// Creates a list from the first items, and counts the further items.
+    /// Creates a list from the first items, and counts the remaining items.
     pub fn from_items(all: impl IntoIterator<Item = T>) -> Self {
         let mut all = all.into_iter();
         let items: Vec<T> = all.by_ref().take(MAX_ITEMS).collect();
@@ -131,7 +131,7 @@ pub struct RunFacts {
     pub started: DateTime<Utc>,
     /// End of the run.
     pub ended: DateTime<Utc>,
-    /// Outcome of the run, in the journal's word.
+    /// Outcome of the run: `succeeded`, `failed`, `deferred`, `interrupted` or `timed_out`.
     pub outcome: &'static str,
     /// Number of tags per outcome.
     #[cfg_attr(test, schemars(with = "std::collections::BTreeMap<String, u64>"))]
@@ -155,7 +155,7 @@ pub struct Change {
     /// Digest that the target has now.
     #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub digest: Option<Digest>,
-    /// Digest at the source. The digest at the target is different if an index was derived for some platforms.
+    /// Digest at the source. If only some platforms of an index were copied, the digest at the target is different.
     #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub source_digest: Option<Digest>,
     /// Digest of the tag before the change.
@@ -180,15 +180,15 @@ pub struct Withheld {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub tag: Option<Tag>,
-    /// Digest that the target should get, if it is known.
+    /// Digest that the target should get. `None` if this digest is unknown.
     #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub digest: Option<Digest>,
-    /// Outcome: `held` by a rule that may pass later, `blocked` by a rule or by a lock of the target, or `deferred` by
-    /// the pull limit of the source.
+    /// Outcome: `held` by a rule that may allow the tag later, `blocked` by a rule or by a lock of the target, or
+    /// `deferred` by the pull limit of the source.
     pub outcome: &'static str,
     /// Rule, lock or limit that withholds the tag, in words.
     pub reason: String,
-    /// Time of the next attempt, for a deferred tag.
+    /// For a deferred tag: the time of the next attempt.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<DateTime<Utc>>,
 }

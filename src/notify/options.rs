@@ -84,7 +84,7 @@ pub enum Event {
 pub struct EventError(String);
 
 impl Event {
-    /// Events that are sent if the configuration names none.
+    /// Events that are sent if the configuration names no event.
     pub const DEFAULT: [Self; 2] = [Self::Failure, Self::Recovery];
 
     /// Words for all events.

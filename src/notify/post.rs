@@ -37,10 +37,10 @@ pub enum Refusal {
     Later {
         /// Reason, in words.
         why: String,
-        /// Wait that the receiver requested.
+        /// Wait that the receiver requested in `Retry-After`.
         wait: Option<Duration>,
     },
-    /// The receiver refused the message and will refuse every further attempt.
+    /// The receiver refused the message, and will refuse each later attempt.
     #[error("{why}")]
     Never {
         /// Reason, in words.
@@ -48,7 +48,7 @@ pub enum Refusal {
     },
 }
 
-/// HTTP client that delivers messages. The client keeps connections open for further messages.
+/// HTTP client that delivers messages. The client keeps connections open for later messages.
 #[derive(Debug)]
 pub struct Post {
     /// Client for other machines.
@@ -103,8 +103,8 @@ impl Post {
 }
 
 /// Returns true if a response refuses the message itself, or reports that the receiver no longer exists (Standard
-/// Webhooks, "Deliverability"). Other errors may be temporary: while a receiver is being deployed, the receiver or its
-/// proxy may respond that a route or credentials are missing, or redirect the request.
+/// Webhooks, "Deliverability"). Other errors may be temporary. For example, during the deployment of a receiver, its
+/// proxy may respond that a route is missing.
 fn refuses_message(status: StatusCode) -> bool {
     matches!(
         status,
@@ -123,8 +123,7 @@ fn client(configure: impl Fn(reqwest::ClientBuilder) -> reqwest::ClientBuilder) 
     builder().build().or_else(|_| builder().tls_certs_only([]).build())
 }
 
-/// Reads a secret and parses it. The error is [`Refusal::Later`], because the operator may repair the file of the
-/// secret.
+/// Reads and parses a secret. The error is [`Refusal::Later`], because the operator may repair the file of the secret.
 async fn read_and_parse<T: std::str::FromStr<Err: std::fmt::Display>>(
     what: &str,
     secret: &Secret,
