@@ -10,7 +10,7 @@ use crate::config::HookKind;
 /// GitHub's header: `sha256=` and the HMAC of the body in hex (docs.github.com, "Validating webhook deliveries").
 const SIGNATURE: &str = "x-hub-signature-256";
 
-/// Proof of the sender that the head of a request contains.
+/// Proof of the sender's identity, from the head of a request.
 #[derive(Debug)]
 pub(super) enum Proof {
     /// The head contains the secret of the receiver.

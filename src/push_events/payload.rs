@@ -1,5 +1,5 @@
 //! Parsers that turn the payloads of senders into pushes, without I/O. The comment of each payload type names the
-//! documentation of the sender. The parsers ignore unknown keys, because all senders add keys.
+//! documentation of the sender. The parsers ignore unknown keys, because senders add keys.
 
 use std::collections::HashSet;
 
@@ -18,8 +18,9 @@ pub(super) struct PushEvents {
     /// Number of events that are not pushes of tags: pulls, deletions, pushes of blobs, pushes of manifests without a
     /// tag, pings. Pushes without a registry also count.
     pub(super) ignored: usize,
-    /// Number of pushes of tags without a registry in the event and at the receiver. The port accepts these events,
-    /// because a sender may repeat a refused event for ever and send no other events.
+    /// Number of pushed tags whose registry is unknown: the event does not name the registry, and the configuration of
+    /// the receiver does not name the registry. The port accepts events with these pushes. If the port refused an
+    /// event, the sender might repeat this event forever and send no other events.
     pub(super) without_registry: usize,
 }
 
@@ -33,7 +34,7 @@ pub(super) struct Unreadable {
     error: serde_json::Error,
 }
 
-/// Tag, by the names that the sender uses.
+/// Pushed tag, with the names that the sender uses.
 struct NamedTag<'a> {
     registry: Option<&'a str>,
     repository: &'a str,

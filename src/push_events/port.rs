@@ -38,7 +38,8 @@ pub trait Deliver: Send + Sync {
 /// Reason why a requested run will not take place.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Undelivered {
-    /// The daemon is shutting down and starts no more runs. The sender can send the event again to the next daemon.
+    /// The daemon is shutting down and starts no more runs. The sender can send the event again after the restart of
+    /// the daemon.
     #[error("the daemon is shutting down")]
     Ending,
     /// The daemon refuses a run of this entry, for this reason.
@@ -138,8 +139,8 @@ impl Port {
         })
     }
 
-    /// Returns the response to an unauthenticated request, which gives no reason. Logs such requests at most once a
-    /// minute.
+    /// Returns the response to an unauthenticated request. The response gives no reason. Logs unauthenticated requests
+    /// at most once a minute.
     fn refuse_unauthenticated(&self, name: &str) -> Response {
         self.count(name, PushEventResult::Unauthorized, 1);
         if self.unauthenticated_log.is_due() {
