@@ -1,9 +1,9 @@
 //! Access check of the status port. `daemon.status` decides which clients may read: clients with the token, clients on
 //! this machine, or all clients. All clients may read `/healthz` and `/readyz`, which only show if the daemon works.
 //!
-//! On a loopback address without a token, the host name in a request must be a name of this machine. Otherwise a web
-//! page of another host could read the port by DNS rebinding: an attacker lets the name of that host resolve to this
-//! machine. The requests of such a page contain the name of the other host.
+//! On a loopback address without a token, the host name in a request must be a name of this machine. This rule prevents
+//! DNS rebinding: an attacker lets the host name of a web page resolve to this machine, so that the page can read the
+//! port. The requests of this page contain the host name of the page.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -47,10 +47,9 @@ impl Admission {
         self.config.borrow().clone()
     }
 
-    /// Returns the readers that are allowed now. If an edit changes the address, the port keeps the old address until
-    /// the next start. Until then, the readers of the old address stay allowed, because the protection of the new
-    /// address may be too weak for the old address. Only a new token takes effect at once, because a token protects
-    /// every address.
+    /// Returns the clients that may read now. If an edit changes the address, the port keeps the old address until the
+    /// next start. Until then, the access rule of the old address stays in force, because the new rule may be too weak
+    /// for the old address. Only a new token takes effect at once, because a token protects every address.
     fn readers(&self) -> Readers {
         let config = self.config.borrow();
         let status = &config.daemon.status;
@@ -88,8 +87,7 @@ impl Admission {
     }
 }
 
-/// Refuses a short token. The reader of the configuration refuses short tokens too, but the file of a token may change
-/// later.
+/// Refuses a short token. The configuration parser refuses short tokens too, but the file of a token may change later.
 fn check_length(token: SecretString) -> Result<SecretString, String> {
     if token.expose_secret().len() < Receiver::SHORTEST_SECRET {
         return Err(format!("the token must have at least {} characters", Receiver::SHORTEST_SECRET));

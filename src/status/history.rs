@@ -3,7 +3,7 @@
 //! - at most three seconds for each query;
 //! - a cache of five seconds for the marks on the overview.
 //!
-//! The caller provides a journal that is open for reading.
+//! A mark is one run in a small chart. The caller provides a journal that is open for reading.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -35,7 +35,8 @@ pub type HistoryResult<T> = Result<T, Box<dyn Error + Send + Sync>>;
 /// Store of past runs.
 #[async_trait]
 pub trait History: Send + Sync {
-    /// Returns the last runs of each of these entries, at most `each`, the latest first.
+    /// Returns the last runs of each of these entries, the latest first. `each` is the maximum number of runs for each
+    /// entry.
     ///
     /// # Errors
     /// Returns the cause of the failure.
@@ -72,7 +73,8 @@ pub(super) enum HistoryError {
 /// History with limits on its queries.
 pub(super) struct LimitedHistory {
     history: Option<Arc<dyn History>>,
-    /// One permit. A query keeps the permit until the journal responds, even if the client has disconnected.
+    /// Semaphore with one permit. A query keeps the permit until the journal responds, even if the client has
+    /// disconnected.
     permit: Arc<Semaphore>,
     cached: Mutex<Option<CachedMarks>>,
 }

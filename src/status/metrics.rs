@@ -36,7 +36,7 @@ type Timestamp = Gauge<f64, AtomicU64>;
 /// Counter of seconds.
 type Seconds = Counter<f64, AtomicU64>;
 
-/// Outcomes of runs. Their counters start at zero: a query of an increase then includes the first run.
+/// Outcomes of runs. The counter of each outcome starts at zero, so a query of an increase includes the first run.
 const OUTCOMES: [Outcome; 5] =
     [Outcome::Succeeded, Outcome::Failed, Outcome::Deferred, Outcome::Interrupted, Outcome::TimedOut];
 
@@ -45,7 +45,7 @@ const OUTCOMES: [Outcome; 5] =
 pub struct EndedRun {
     /// The outcome.
     pub outcome: Outcome,
-    /// True for a success, false for a failure; `None` for every other run.
+    /// True for a success, false for a failure; `None` for a run that is neither a success nor a failure.
     pub success: Option<bool>,
     /// The end of the run.
     pub ended: DateTime<Utc>,
@@ -87,10 +87,10 @@ pub struct Metrics {
     journal_writable: Gauge,
     notifications: Family<DeliveryLabel, Counter>,
     notifications_pending: Gauge,
-    /// The entries that have series. If an edit removes an entry, its series are removed.
+    /// Entries that have series. If an edit removes an entry, the series of the entry are removed.
     entries: Mutex<BTreeSet<String>>,
-    /// The method and status of each series of requests, by registry. If an edit removes a registry, its series are
-    /// removed.
+    /// Method and status of each series of requests, by registry. If an edit removes a registry, the series of the
+    /// registry are removed.
     requested: Mutex<BTreeMap<String, BTreeSet<(String, String)>>>,
 }
 

@@ -1,7 +1,7 @@
 //! State of the daemon at one moment. `/status` prints this state, and `transship status` reads the state.
 //!
-//! Its JSON is a public interface: a field may be added at any time. A field is renamed or removed only with a new
-//! `version`.
+//! The JSON of the state is a public interface: a field may be added at any time. A field is renamed or removed only
+//! with a new `version`.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -41,11 +41,11 @@ pub struct Snapshot {
     /// The last reported quotas of registries that count reads of manifests.
     #[serde(default)]
     pub quotas: Vec<Quota>,
-    /// The last runs of all entries that failed or timed out, the latest first; 10 at most.
+    /// The latest runs that failed or timed out, from all entries, the latest first; 10 at most.
     #[serde(default)]
     pub recent_failures: Vec<FailedRun>,
-    /// The warnings of the configuration in force, followed by the warnings of the last complete run of each entry. The
-    /// warnings of a run are about selected items that the run did not find.
+    /// The warnings of the configuration in force, followed by the warnings of the last complete run of each entry. A
+    /// run warns about selected items that the run did not find.
     #[serde(default)]
     pub warnings: Vec<Warning>,
     /// The journal.
@@ -144,15 +144,15 @@ pub struct RunningState {
     /// The number of tags by outcome so far. A tag with several targets counts once for each target.
     #[serde(default)]
     pub counts: TagCounts,
-    /// The number of tags to process. The number grows while further repositories are listed. `None` before the first
+    /// The number of tags to process. The number grows while the run lists more repositories. `None` before the first
     /// list of tags is complete.
     #[serde(default)]
     pub tags: Option<u64>,
     /// Bytes of blobs sent so far, including failed transfers.
     #[serde(default, rename = "bytes")]
     pub bytes_sent: u64,
-    /// Known bytes of blobs that the run sends in total: the bytes sent so far, and the remaining bytes of the blobs in
-    /// transfer. The number grows while the run starts further transfers. `None` if an older daemon does not report the
+    /// Bytes of blobs that the run is known to send: the bytes sent so far, plus the remaining bytes of the blobs in
+    /// transfer. The number grows while the run starts more transfers. `None` if an older daemon does not report the
     /// number.
     #[serde(default)]
     pub bytes_expected: Option<u64>,
@@ -215,7 +215,7 @@ pub struct FailedRun {
     /// The end of the run.
     #[serde(serialize_with = "json_form::instant")]
     pub ended: DateTime<Utc>,
-    /// The first error; empty if it was not recorded.
+    /// The first error; empty if the error was not recorded.
     #[serde(rename = "problems", default, with = "json_form::one_as_list")]
     #[cfg_attr(test, schemars(with = "Vec<String>"))]
     pub error: Option<String>,
@@ -246,14 +246,14 @@ pub struct TransferState {
     pub bytes_per_second: Option<u64>,
 }
 
-/// State of a registry: its requests and the limits that apply to them.
+/// State of a registry: the requests to the registry, and the limits of these requests.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct RegistryState {
     /// The registry's name.
     pub registry: String,
-    /// The identities that the daemon uses at the registry, if the configuration names the identities. There are
-    /// several identities if entries have credentials of their own.
+    /// The identities that the daemon uses at the registry, if the configuration names the identities. If entries have
+    /// their own credentials, the list may contain several identities.
     pub identities: Vec<String>,
     /// Requests in flight.
     pub in_flight: u64,
@@ -277,7 +277,7 @@ pub struct RegistryState {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct LimitsState {
-    /// The number of requests that may be in flight now. For a while after the registry throttled requests, this number
+    /// The number of requests that may be in flight now. If the registry has throttled requests recently, this number
     /// is lower than `concurrent_at_most`.
     pub concurrent: u64,
     /// The maximum number of requests in flight.
@@ -334,7 +334,7 @@ pub struct JournalState {
     /// The size in bytes of the file and of its write-ahead log; `None` if the size is unknown.
     #[serde(default)]
     pub bytes: Option<u64>,
-    /// A problem with the open file, such as its removal or replacement; `None` if there is none.
+    /// A problem with the open file, such as its removal or replacement; `None` if there is no problem.
     #[serde(default)]
     pub problem: Option<String>,
 }
@@ -347,7 +347,7 @@ pub struct ClockSetback {
     #[serde(serialize_with = "json_form::instant")]
     pub noticed: DateTime<Utc>,
     /// The number of seconds by which the clock was set back: the difference to the latest time that the clock or the
-    /// journal had shown before.
+    /// journal had shown before the setback.
     pub seconds: u64,
 }
 

@@ -1,7 +1,8 @@
 //! Causes of failures: failing entries with the same cause form one group. For example, one wrong password is one line.
 //!
-//! The journal stores the error of a run only as text. Errors have the form `SIDE PLACE: STEP SUBJECT: DETAIL`. The
-//! registry in the place and the detail, without the names that differ between entries, identify the cause.
+//! The journal stores the error of a run only as text, in the form `SIDE PLACE: STEP SUBJECT: DETAIL`. Names that
+//! differ between entries, such as repositories, are masked in the detail. If the registry in the place and the masked
+//! detail of two errors are equal, the two errors have the same cause.
 
 use super::condition::is_failing;
 use crate::oci::{Digest, RegistryHost};
@@ -24,7 +25,8 @@ pub(super) struct Cause<'s> {
     pub(super) error: Option<&'s str>,
 }
 
-/// Returns the causes of the failing entries: the cause of the most entries first, then the latest.
+/// Returns the causes of the failing entries, ordered by the number of entries, the largest number first. If two causes
+/// have equally many entries, the cause with the latest failure comes first.
 pub(super) fn group_failures(snapshot: &Snapshot) -> Vec<Cause<'_>> {
     let mut failing: Vec<&EntryState> = snapshot.entries.iter().filter(|entry| is_failing(entry)).collect();
     failing.sort_by_key(|entry| std::cmp::Reverse(entry.last_failure));
@@ -77,7 +79,8 @@ impl<'e> RunError<'e> {
     }
 }
 
-/// Returns true if the error reports that a refused password is not sent again.
+/// Returns true if the registry refused a password before, and the error reports that transship does not send this
+/// password again yet.
 fn is_repetition(error: &str) -> bool {
     error.contains("is not sent again yet")
 }
@@ -115,7 +118,7 @@ fn find_identity(registry: &str, detail: &str, snapshot: &Snapshot) -> String {
     }
 }
 
-/// Replaces the words that differ between entries with the same cause: digests, paths, repositories and counts.
+/// Masks the words that differ between entries with the same cause: digests, paths, repositories and counts.
 fn mask_names(detail: &str, entry: &EntryState) -> String {
     let repositories: Vec<&str> = std::iter::once(&entry.source)
         .chain(&entry.targets)

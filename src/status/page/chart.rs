@@ -48,7 +48,8 @@ const SIGNS: [(&str, Option<Outcome>); 5] = [
     ("running", None),
 ];
 
-/// Renders the chart in a table row, with words if there is only one run. `runs` ends with the latest run.
+/// Renders the chart in a table row. If there is only one run, adds a text about the run. `runs` ends with the latest
+/// run.
 pub(super) fn render_small(runs: &[RunSummary], now: DateTime<Utc>) -> Markup {
     if runs.is_empty() {
         return html! { span .quiet { "no runs yet" } };

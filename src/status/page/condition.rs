@@ -91,8 +91,8 @@ fn is_waiting(entry: &EntryState, snapshot: &Snapshot, now: DateTime<Utc>) -> bo
         || waits_for_registry()
 }
 
-/// Returns the registry of the entry that throttles, with the end of its pause. If several registries throttle, returns
-/// the registry with the latest end.
+/// Returns the registry that throttles requests of the entry, with the end of the registry's pause. If several
+/// registries throttle, returns the registry with the latest end.
 pub(super) fn throttling_registry<'s>(
     entry: &EntryState,
     snapshot: &'s Snapshot,

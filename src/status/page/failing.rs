@@ -59,7 +59,7 @@ fn render_cause(cause: &Cause<'_>, now: DateTime<Utc>) -> Markup {
     }
 }
 
-/// Renders the entries of a cause, or the name and the tags of its only entry.
+/// Renders the entries of a cause. If the cause has only one entry, renders the name and the tags of the entry.
 fn render_entries(entries: &[&EntryState]) -> Markup {
     let counts = |entry: &EntryState| {
         entry.last_run.as_ref().map(|run| run.counts).filter(|counts| *counts != TagCounts::default())

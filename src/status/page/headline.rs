@@ -1,5 +1,6 @@
 //! Headline of the overview: the overall state in a sentence, and the facts that a person should know. The headline is
-//! green only if no entry fails, waits long, holds tags or is paused, and every selection matched a tag.
+//! green only in the following case: no entry fails, waits long, holds tags or is paused, and every selection matched a
+//! tag.
 
 use chrono::{DateTime, Utc};
 use maud::{Markup, html};
@@ -197,7 +198,7 @@ fn state_count(condition: Condition, count: usize, [one, more]: [&str; 2], short
     Some(Fact::about(condition, Severity::Warning, sentence, format!("{count} {short}")))
 }
 
-/// Returns the fact of a daemon without problems.
+/// Returns the fact for a daemon without problems.
 fn describe_calm(snapshot: &Snapshot) -> Fact {
     let (severity, sentence) = match snapshot.entries.as_slice() {
         [] => (Severity::Unknown, "No entries are configured"),

@@ -1,4 +1,4 @@
-//! Page `/help`: the words of the pages, the commands for each state, and the places of the documentation.
+//! Page `/help`: the words of the pages, the commands for each state, and the links to the documentation.
 
 use chrono::{DateTime, Utc};
 use maud::{Markup, html};

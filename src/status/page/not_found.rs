@@ -6,7 +6,7 @@ use maud::{Markup, html};
 use super::frame::Frame;
 use crate::status::Snapshot;
 
-/// Renders a page that states the problem, and the ways to other pages.
+/// Renders a page with the problem and links to other pages.
 pub(crate) fn not_found(snapshot: &Snapshot, message: &str, now: DateTime<Utc>) -> Markup {
     let main = html! {
         section .state .warn aria-labelledby="state" {

@@ -1,4 +1,4 @@
-//! Page `/search`: entries, arrivals and tags that match the typed text.
+//! Page `/search`: the entries, the written tags and digests, and the observed tags that match the typed text.
 
 use chrono::{DateTime, Utc};
 use maud::{Markup, html};
@@ -124,7 +124,7 @@ fn arrival(record: &EvidenceRecord, now: DateTime<Utc>) -> Markup {
     }
 }
 
-/// Describes the kind of an arrival, from its word in the journal.
+/// Describes the kind of a written item in words. `word` is the kind in the journal.
 fn describe_kind(word: &str, has_tag: bool) -> &str {
     match word {
         "tag" if has_tag => "tag",
@@ -188,7 +188,7 @@ fn observed_tag(observed: &FoundTag, now: DateTime<Utc>) -> Markup {
     }
 }
 
-/// Renders the beginning of a digest. The link and the tooltip have the whole digest.
+/// Renders the beginning of a digest. The link and the tooltip contain the whole digest.
 fn render_digest(digest: &Digest) -> Markup {
     let whole = digest.to_string();
     html! { a .digest href=(search_url(&whole)) title=(whole) { (digest.short()) } }

@@ -1,5 +1,5 @@
-//! View of the entries on the overview: filter, order and part. The address of the page contains the view
-//! (`/?show=failing&sort=last-run&part=2`).
+//! View of the entries on the overview: filter, order and part. A part is a block of 100 entries. The address of the
+//! page contains the view (`/?show=failing&sort=last-run&part=2`).
 
 use std::cmp::Reverse;
 
@@ -111,7 +111,7 @@ impl View {
         Self { part, unknown: None, ..self.clone() }
     }
 
-    /// Returns the address of the view, at the list of the entries.
+    /// Returns the address of the view. The address leads to the list of the entries on the page.
     pub(super) fn address(&self) -> String {
         let mut parameters = Vec::new();
         parameters.extend(self.condition.map(|condition| format!("show={}", condition.word())));
@@ -121,7 +121,7 @@ impl View {
         format!("/{mark}{}#entries", parameters.join("&"))
     }
 
-    /// Selects the entries of the view. If there is no part with the number of the view, selects the nearest part.
+    /// Selects the entries of the view. If no part has the number of the view, selects the nearest part.
     pub(super) fn select<'s>(&self, snapshot: &'s Snapshot, now: DateTime<Utc>) -> Selected<'s> {
         let is_shown =
             |entry: &&EntryState| self.condition.is_none_or(|condition| condition.applies_to(entry, snapshot, now));
