@@ -117,8 +117,8 @@ impl<T: Send, W: FnOnce(&Connection) -> Result<T> + Send> Work for TypedJob<T, W
 /// Sending side of the two queues of the thread.
 #[derive(Debug)]
 pub(super) struct JobSender {
-    /// Queue of writes without a waiting caller. This field must be before `awaited`, because fields are dropped in
-    /// their order: if the thread finds `awaited` closed, this queue must be closed too.
+    /// Queue of writes without a waiting caller. This field must be declared before `awaited`, because fields are
+    /// dropped in their order. So if the thread finds the queue `awaited` closed, this queue is closed too.
     delayed: mpsc::Sender<Job>,
     /// Queue of jobs whose callers wait.
     awaited: mpsc::Sender<Job>,

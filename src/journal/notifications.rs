@@ -25,9 +25,11 @@ pub struct NewNotification {
     pub event: String,
     /// Content of the message.
     pub body: String,
-    /// Facts that the receiver knows after the delivery. Empty in a notification that was read from the journal.
+    /// Facts that the journal adds to the receiver's facts after the delivery. Empty in a notification that was read
+    /// from the journal.
     pub learnt: Vec<ReceiverFact>,
-    /// Facts that are obsolete after the delivery. Empty in a notification that was read from the journal.
+    /// Facts that the journal deletes from the receiver's facts after the delivery. Empty in a notification that was
+    /// read from the journal.
     pub forgotten: Vec<ReceiverFact>,
 }
 

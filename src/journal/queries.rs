@@ -329,7 +329,7 @@ pub(super) fn current_run(db: &Connection, run: RunId) -> Result<RunId> {
     renumbered(db, RUN, run.0).map(RunId)
 }
 
-/// Executes a statement that SQLite parses only once for a connection.
+/// Executes a statement. SQLite parses the statement only once for each connection.
 pub(super) fn execute_cached(db: &Connection, statement: &str, parameters: impl Params) -> Result<usize> {
     db.prepare_cached(statement)?.execute(parameters)
 }

@@ -336,7 +336,7 @@ pub struct Observation {
     pub target_digest: Option<Digest>,
 }
 
-/// Tag of an entry, with the digests that the last run with this tag found.
+/// Tag of an entry, with the digests from the latest observation of the tag.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct TagRecord {
     /// Source repository or layout.

@@ -89,7 +89,7 @@ fn record_upload(db: &Connection, run: RunId, upload: &UploadRecord, now: DateTi
     Ok(())
 }
 
-/// Returns an unfinished upload of an ended run, and the number of that run.
+/// Returns an unfinished upload of an ended run, and the number of the ended run.
 fn find_upload_of_ended_run(
     db: &Connection,
     target: &str,
