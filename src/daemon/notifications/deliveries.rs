@@ -65,8 +65,8 @@ pub(crate) async fn deliver_notices(
         tokio::select! {
             Some(ended) = round.attempts.join_next() => match ended {
                 Ok((receiver, notice, outcome)) => round.finish_attempt(receiver, notice, outcome).await,
-                // A panic in one attempt does not end the other attempts. The receiver of that attempt is not contacted
-                // again before the next start.
+                // A panic in one attempt does not end the other attempts. The daemon contacts the receiver of the
+                // panicked attempt only after the next start.
                 Err(error) => tracing::error!(%error, "an attempt to deliver a notification panicked"),
             },
             () = fresh.notified() => {}

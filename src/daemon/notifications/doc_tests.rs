@@ -18,7 +18,7 @@ fn schema() -> Value {
     schema
 }
 
-/// Removes `null` from the schema of fields that may be absent: such a field is never `null`.
+/// Removes `null` from the schema of optional fields. An optional field is absent or has a value, but is never `null`.
 fn without_null_where_absent(schema: &mut Value) {
     let required: BTreeSet<String> = match schema.get("required") {
         Some(Value::Array(names)) => names.iter().filter_map(|name| name.as_str().map(str::to_owned)).collect(),

@@ -220,7 +220,7 @@ mod tests {
             self.deliver_waiting().await
         }
 
-        /// Delivers the waiting notices and returns them.
+        /// Delivers and returns the waiting notices.
         async fn deliver_waiting(&self) -> Vec<String> {
             let mut waiting = Vec::new();
             for (receiver, _) in self.journal.waiting_receivers().await.unwrap() {

@@ -3,7 +3,7 @@
 //! - the size of the journal;
 //! - if the journal's files were removed or replaced.
 //!
-//! The probe is a task of its own, so a journal that does not respond never blocks the loop.
+//! The probe is a separate task, so a journal that does not respond never blocks the loop.
 
 use std::time::Duration;
 

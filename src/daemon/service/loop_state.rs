@@ -68,8 +68,8 @@ pub(super) struct Service {
     pub(super) limited: BTreeSet<String>,
     /// Pushes of the last second, by entry.
     pub(super) push_debounce: PushDebounce,
-    /// Entries whose run is being stopped and must resume. A new run starts when the stopped run ends. The run was
-    /// stopped by a change of the entry's configuration, or by a pause that has ended.
+    /// Entries whose run is being stopped and must resume. When the stopped run ends, the loop queues a new run. The
+    /// run was stopped by a change of the entry's configuration, or by a pause that has ended.
     pub(super) renewed: BTreeSet<String>,
     pub(super) runs: JoinSet<RunReport>,
     /// Entry of each task. If a task panics and so returns no report, the loop finds the entry here.

@@ -67,11 +67,12 @@ impl Service {
     pub(super) fn end_pause(&mut self, entry: &str) {
         let has_waiting_run = self.pauses.end(entry) == Some(true);
         if self.running.get(entry).is_some_and(|stop| stop.drain.is_cancelled()) {
-            // The pause stopped this run, but the run has not ended yet. When this run ends, the loop starts a new run
-            // at once.
+            // The pause stopped this run, but the run has not ended yet. When the run ends, the loop queues a new run
+            // of the entry.
             self.renewed.insert(entry.to_owned());
         }
-        // If a run is under way, the queued run starts after the end of that run. The two runs may have different tags.
+        // If a run is under way, the queued run starts after the end of the run under way. The two runs may have
+        // different tags.
         if has_waiting_run && self.has_entry(entry) {
             tracing::info!(entry, "resumes after the pause");
             self.queue.push(QueuedRun { entry: entry.to_owned(), trigger: Trigger::Continued, only: None });

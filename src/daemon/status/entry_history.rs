@@ -24,7 +24,7 @@ pub(super) struct EntryHistory {
     pub(super) failures: u32,
     /// Number of consecutive failed runs since a run made progress ([`Outcome::made_progress`]).
     pub(super) fruitless: u32,
-    /// True if the daemon started the last run (not `once` or `copy`), and that run was interrupted.
+    /// True if the last run was interrupted, and the daemon started this run. Runs of `once` and `copy` do not count.
     pub(super) was_interrupted: bool,
     /// End of the last run, and the time at which the run resumes. `None` if the last run deferred no tags, or was
     /// started by `once` or `copy`.

@@ -87,14 +87,14 @@ impl DaemonState {
         self.metrics.clone()
     }
 
-    /// Returns the entries whose last run was started by the daemon and was interrupted. An interrupted run of `once`
+    /// Returns the entries whose last run was interrupted, if the daemon started this run. An interrupted run of `once`
     /// or `copy` does not resume automatically.
     pub(crate) fn interrupted_entries(&self) -> HashSet<String> {
         self.past.iter().filter(|(_, past)| past.was_interrupted).map(|(name, _)| name.clone()).collect()
     }
 
-    /// Returns the entries whose last run was started by the daemon and deferred tags: each with the end of that run,
-    /// and the time at which the entry resumes.
+    /// Returns the entries whose last run deferred tags, if the daemon started this run. Each item also contains the
+    /// end of the last run, and the time at which the entry resumes.
     pub(crate) fn deferred(&self) -> impl Iterator<Item = (&str, DateTime<Utc>, DateTime<Utc>)> {
         self.past.iter().filter_map(|(name, past)| past.deferred.map(|(ended, until)| (name.as_str(), ended, until)))
     }
