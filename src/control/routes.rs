@@ -25,7 +25,7 @@ pub(super) const MAX_BODY: usize = 64 << 10;
 
 /// Content type of a single reply.
 const JSON: &str = "application/json";
-/// Content type of several replies, each on a line of its own.
+/// Content type of several replies, each on a separate line.
 const JSON_LINES: &str = "application/x-ndjson";
 
 /// Function that executes a request.
