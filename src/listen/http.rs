@@ -47,8 +47,8 @@ pub async fn serve_routes(
     serve_within(listener, router, checks, shutdown, BOUNDS, LIMITS).await;
 }
 
-/// Serves push events at these routes until `shutdown`, then ends within a second. In a burst of events, further
-/// connections wait for a slot. Dropping the future closes every connection.
+/// Serves push events at these routes until `shutdown`, then ends within a second. If no slot is free, new connections
+/// wait for a slot. Dropping the future closes every connection.
 pub async fn serve_events(listener: Listener, router: Router, shutdown: CancellationToken) {
     serve_within(listener, router, &[], shutdown, EVENT_BOUNDS, LIMITS).await;
 }

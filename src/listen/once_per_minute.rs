@@ -13,7 +13,7 @@ const INTERVAL: Duration = Duration::from_secs(60);
 pub struct OncePerMinute(Mutex<Option<Instant>>);
 
 impl OncePerMinute {
-    /// Returns true if a message is due. In that case, no further message is due for a minute.
+    /// Returns true if a message is due. The next message is then due after a minute.
     #[must_use]
     pub fn is_due(&self) -> bool {
         let now = Instant::now();
