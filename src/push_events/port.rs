@@ -99,7 +99,7 @@ impl Port {
             .with_state(self)
     }
 
-    /// Authenticates the request and returns the pushes in it.
+    /// Authenticates the request, and returns the pushes in the request.
     async fn authenticate_and_parse(
         &self,
         name: &str,
