@@ -117,8 +117,8 @@ pub(super) fn uses_registry(entry: &EntryState, registry: &str) -> bool {
     is_at(&entry.source) || entry.targets.iter().any(is_at)
 }
 
-/// Time after which a wait is long. The headline names only long waits.
+/// Minimum duration of a long wait. The headline names only long waits.
 pub(super) const LONG_WAIT: TimeDelta = TimeDelta::minutes(1);
 
-/// Time after which the wait for a slot is long.
+/// Minimum duration of a long wait for a slot.
 pub(super) const LONG_WAIT_FOR_SLOT: TimeDelta = TimeDelta::minutes(10);

@@ -76,8 +76,8 @@ impl Frame<'_> {
     }
 }
 
-/// Returns true for a directional character (Unicode Bidirectional Algorithm, 2.1 to 2.4). In a text from another
-/// source, an unclosed directional character would reverse the following text of the page.
+/// Returns true for a directional character (Unicode Bidirectional Algorithm, 2.1 to 2.4). In a text from a registry,
+/// for example, an unclosed directional character would reverse the rest of the page.
 fn is_bidi_control(c: char) -> bool {
     matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

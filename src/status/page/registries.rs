@@ -62,8 +62,8 @@ fn average_wait(registry: &RegistryState) -> Duration {
     Duration::from_millis(u64::try_from(waited.as_millis()).unwrap_or_default() / 100 * 100)
 }
 
-/// Returns the limits in force, in words. The list contains the maximum number of concurrent requests only if the
-/// current limit is lower.
+/// Returns the limits in force, in words. If the current limit on concurrent requests is lower than the maximum, the
+/// list also contains the maximum.
 pub(super) fn list_limits(limits: &LimitsState) -> Vec<String> {
     let mut words = Vec::new();
     if limits.concurrent < limits.concurrent_at_most {

@@ -96,17 +96,17 @@ impl View {
         Self { condition: Some(condition), ..Self::default() }
     }
 
-    /// Returns the same order with another filter, from the first part.
+    /// Returns a view with the same order and another filter, at the first part.
     pub(super) fn filtered(&self, condition: Option<Condition>) -> Self {
         Self { condition, order: self.order, ..Self::default() }
     }
 
-    /// Returns the same filter with another order, from the first part.
+    /// Returns a view with the same filter and another order, at the first part.
     pub(super) fn ordered(&self, order: Order) -> Self {
         Self { condition: self.condition, order, ..Self::default() }
     }
 
-    /// Returns the same filter and order at another part.
+    /// Returns a view with the same filter and the same order, at the part `part`.
     pub(super) fn at_part(&self, part: usize) -> Self {
         Self { part, unknown: None, ..self.clone() }
     }
