@@ -1,4 +1,4 @@
-//! Methods of [`Registry`] that set and return its limits and their use: rates, bandwidth, load and pull quota.
+//! Methods of [`Registry`] that change its limits, or return its counters, its load and its pull quota.
 
 use std::sync::Arc;
 
@@ -23,8 +23,8 @@ impl Registry {
         Load { in_flight, concurrent, configured, rates, bandwidth, paused_for }
     }
 
-    /// Replaces the limits, also for waiting requests. If a rate does not change, earlier requests still count in this
-    /// rate.
+    /// Replaces the limits. The new limits also apply to waiting requests. If a rate does not change, earlier requests
+    /// still count in this rate.
     pub fn set_limits(&self, limits: &Limits) {
         self.reserve_pulls(limits.reserve_pulls);
         let limits = limits.in_force(self.host(), Some(self.flavor()));
@@ -32,8 +32,7 @@ impl Registry {
         self.sender().pace.set_limits(&limits);
     }
 
-    /// Also counts the bytes of this registry in `total`, the bandwidth limit of all registries together. Only the
-    /// first call has an effect.
+    /// Adds a second bandwidth limit, `total`, which all registries share. Only the first call has an effect.
     pub fn share_bandwidth(&self, total: Arc<Throttle>) {
         self.sender().pace.share_bandwidth(total);
     }
@@ -44,8 +43,8 @@ impl Registry {
         self.authenticator().quota().state(self.identity())
     }
 
-    /// Restores an earlier report of the pull quota, if the client knows nothing about the quota yet. Ignores a report
-    /// of another identity.
+    /// If the client knows nothing about the pull quota yet, restores an earlier report of the quota. Ignores a report
+    /// if its identity is not the identity of this client.
     pub fn recall_quota(&self, state: &QuotaState) {
         if state.identity == self.identity() {
             self.authenticator().quota().recall(state);

@@ -27,7 +27,7 @@ use crate::store::{Step, StoreError, Verified};
 /// least 4 MB.
 const MAX_MANIFEST: usize = 4 * 1024 * 1024;
 
-/// Upper bound of the configured maximum length of a manifest, in bytes.
+/// Largest maximum length of a manifest, in bytes. If the configuration sets a larger maximum, this value applies.
 const LARGEST_MANIFEST: usize = 8 * 1024 * 1024;
 
 /// Client of one registry for one identity. The clients of all identities at a registry share the connections, the
@@ -35,13 +35,13 @@ const LARGEST_MANIFEST: usize = 8 * 1024 * 1024;
 pub struct Registry {
     shared: Arc<Shared>,
     authenticator: Authenticator,
-    /// True if the registry denied this identity the tag listing of Azure Container Registry. The standard listing may
-    /// still be allowed.
+    /// True if the registry denied this identity the tag list of Azure's own API. The registry may still allow the tag
+    /// list of the standard API.
     own_listing_refused: AtomicBool,
     mount_denials: MountDenials,
 }
 
-/// State that the clients of all identities of a registry share. So the limits apply to the total of all entries and
+/// State that all clients of one registry share. So the limits apply to the sum of the requests of all entries and
 /// identities.
 struct Shared {
     sender: Arc<Sender>,
@@ -49,7 +49,7 @@ struct Shared {
     facts: RegistryFacts,
     /// Maximum length of a manifest, in bytes.
     max_manifest: usize,
-    /// Number of pulls per window that this program reserves for other users of the quota.
+    /// Number of pulls per quota window that this program leaves to other users of the quota (`limits.reserve_pulls`).
     reserved_pulls: AtomicU64,
 }
 
@@ -96,8 +96,8 @@ impl Registry {
         Self::with_lookup(host, options, retry_policy, Lookup::system())
     }
 
-    /// Creates a client with this retry policy. The client resolves host names with `lookup` when it checks their
-    /// addresses.
+    /// Creates a client with this retry policy. Before the client checks the addresses of a host, the client resolves
+    /// the host's name with `lookup`.
     pub(crate) fn with_lookup(
         host: RegistryHost,
         options: Options,
@@ -138,20 +138,23 @@ impl Registry {
         Ok(Arc::new(Self { shared, authenticator, own_listing_refused, mount_denials }))
     }
 
-    /// Returns true if requests use these credentials. Without credentials, requests are anonymous.
+    /// Returns true if this client uses these credentials. A client without credentials uses
+    /// [`Credentials::Anonymous`].
     #[must_use]
     pub fn uses_credentials(&self, credentials: &Credentials) -> bool {
         self.authenticator.credentials().unwrap_or(&Credentials::Anonymous) == credentials
     }
 
     /// Returns the credentials for one repository, if docker's configuration has an entry for a namespace of the
-    /// repository. `None` if the credentials of the whole registry apply. Reads the files of docker's configuration.
+    /// repository. Otherwise returns `None`, and the credentials of the whole registry apply. Reads the files of
+    /// docker's configuration.
     #[must_use]
     pub fn namespace_credentials(&self, name: &RepositoryName) -> Option<Credentials> {
         self.authenticator.namespace_credentials(name)
     }
 
-    /// Returns the identity of this client: the user name if known, else the source of the credentials, or `anonymous`.
+    /// Returns the identity of this client: the user name if known, or else the source of the credentials. Returns
+    /// `anonymous` for a client without credentials.
     #[must_use]
     pub fn identity(&self) -> String {
         self.authenticator.identity()
@@ -163,21 +166,21 @@ impl Registry {
         Repository::new(Arc::clone(self), name)
     }
 
-    /// Reserves `reads` pulls per window for other users of the quota, for this identity and for identities that are
-    /// created later.
+    /// Leaves `reads` pulls per quota window to other users of the quota. The number applies to this client, and to
+    /// clients that [`Self::with_identity`] creates later.
     pub(crate) fn reserve_pulls(&self, reads: u64) {
         self.shared.reserved_pulls.store(reads, Ordering::Relaxed);
         self.authenticator.quota().set_reserve(reads);
     }
 
-    /// Returns the registry's host in the form of references.
+    /// Returns the host of the registry.
     #[must_use]
     pub fn host(&self) -> &RegistryHost {
         &self.sender().host
     }
 
-    /// Sends a request, and repeats the request until a response is final. A final response is a success or a refusal,
-    /// with any status.
+    /// Sends a request, with retries by the retry policy. Returns the first response that needs no retry: a success or
+    /// a refusal, with any status.
     ///
     /// # Errors
     /// Returns an error if the client receives no usable response, or no token for the request.
@@ -224,7 +227,7 @@ impl Registry {
         self.sender().address(path)
     }
 
-    /// Creates the context of a step that concerns the registry as a whole.
+    /// Creates the context of a request that belongs to no repository.
     pub(crate) fn context(&self, step: Step) -> Context {
         Context::new(self.host().as_str().into(), step, String::new(), self.flavor(), &self.sender().budgets)
     }
@@ -289,8 +292,8 @@ fn service_clients(sender: &Sender, credentials: Option<&Credentials>) -> Result
     })
 }
 
-/// Returns the weakness of the connection to the registry, with the remedy. `None` for the loopback interface, or if
-/// certificates are verified.
+/// Returns the weakness of the connection to the registry, with its remedy, as a part of an error message. Returns
+/// `None` for the loopback interface, and for HTTPS with verified certificates.
 fn interception_risk(sender: &Sender) -> Option<&'static str> {
     if is_loopback(&sender.base) {
         None

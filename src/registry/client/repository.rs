@@ -1,4 +1,4 @@
-//! Client of one repository of a registry. The endpoint files add the methods that send requests.
+//! Client of one repository of a registry. The modules `api` and `upload` add the methods that send requests.
 
 use std::fmt;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ pub struct Repository {
     pub(crate) place: Arc<str>,
     /// Operation that selects the retry policy of manifest and blob reads.
     pub(crate) reads: Operation,
-    /// True if the repository is written to.
+    /// True if this program writes to the repository.
     writes: bool,
 }
 
@@ -40,7 +40,8 @@ impl Repository {
         Self { tenant, ..self }
     }
 
-    /// Returns the same repository as a target. Even the first token request includes the right to push.
+    /// Returns the same repository as a target. Every token request for this repository then includes the right to
+    /// push.
     #[must_use]
     pub fn for_writing(self) -> Self {
         Self { writes: true, ..self }
@@ -51,14 +52,13 @@ impl Repository {
         if self.writes { Scopes::pull_to_push(&self.name) } else { Scopes::pull(&self.name) }
     }
 
-    /// Returns true if the repository is a target. If the registry refuses a read from a target, the response to the
-    /// later write decides.
+    /// Returns true if this program writes to the repository.
     pub(crate) fn is_written(&self) -> bool {
         self.writes
     }
 
-    /// Returns the same repository as a mirror of another repository. A failed read is not repeated, because another
-    /// mirror or the registry can serve the read.
+    /// Returns the same repository as a mirror of another repository. The client does not repeat a failed read, because
+    /// the caller then tries the next mirror or the registry itself.
     pub(crate) fn into_mirror(self) -> Self {
         Self { reads: Operation::MirrorManifest, ..self }
     }
