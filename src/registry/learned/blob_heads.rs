@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::registry::http::retry::Operation;
 
-/// Result of the last HEAD of a blob at a registry; true if the HEAD failed. After a failure, the client does not
-/// repeat the next failed HEAD. So a registry without support for HEAD gets only one additional request per blob.
+/// True if the last HEAD of a blob at a registry failed. After a failure, the client sends the next HEAD only once,
+/// even if the HEAD fails. So a registry without support for HEAD gets only one additional request for each blob.
 #[derive(Debug, Default)]
 pub(crate) struct BlobHeads(AtomicBool);
 
@@ -15,8 +15,7 @@ impl BlobHeads {
         if self.0.load(Ordering::Relaxed) { Operation::FindBlobOnce } else { Operation::FindBlob }
     }
 
-    /// Records if a HEAD failed. Returns true for a failure directly after a success, and for a failure of the first
-    /// HEAD.
+    /// Records if a HEAD failed. Returns true for the first failure of a series of failures.
     pub(crate) fn record_outcome(&self, failed: bool) -> bool {
         !self.0.swap(failed, Ordering::Relaxed) && failed
     }

@@ -9,12 +9,12 @@ use tokio::time::Instant;
 
 use crate::oci::RepositoryName;
 
-/// Time for which a refusal is remembered.
+/// Duration for which the client remembers a refusal.
 const REMEMBERED_FOR: Duration = Duration::from_secs(600);
-/// Maximum number of pairs of repositories that are remembered.
+/// Maximum number of remembered pairs of repositories.
 const MAX_PAIRS: usize = 1024;
 
-/// Refused mounts by source and target repository, with the time of the refusal.
+/// Refused mounts. The key is the source and the target repository, and the value is the time of the refusal.
 #[derive(Debug, Default)]
 pub(crate) struct MountDenials(Mutex<HashMap<(RepositoryName, RepositoryName), Instant>>);
 

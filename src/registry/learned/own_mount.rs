@@ -1,12 +1,13 @@
-//! Ability of a registry to find a blob by a mount from the blob's own repository.
+//! Result of a test if a registry finds a blob by a mount request whose source and target are the same repository.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
-/// Ability of a registry to find a blob by a mount from the blob's own repository. If the blob exists, the response to
-/// such a mount is 201. If the blob does not exist, the response is 202 with an open upload session.
+/// Result of the test if a registry finds a blob by a mount request whose source and target are the same repository. If
+/// the repository has the blob, such a registry answers 201. If the repository lacks the blob, the registry answers 202
+/// and opens an upload session.
 ///
-/// distribution-spec does not require this ability: a registry that never mounts answers 202 in both cases. Therefore
-/// the client tests the ability once, with a blob that exists.
+/// distribution-spec does not require these responses: a registry that never mounts blobs answers 202 in both cases. So
+/// the client tests the registry once, with a blob that the repository has.
 #[derive(Debug, Default)]
 pub(crate) struct OwnMount(AtomicU8);
 
@@ -20,7 +21,7 @@ impl OwnMount {
         self.0.load(Ordering::Relaxed) == WORKS
     }
 
-    /// Returns true to the first caller only. This caller runs the test. Until the test succeeds, [`Self::works`]
+    /// Returns true to the first caller only. This caller must run the test. Until the test succeeds, [`Self::works`]
     /// returns false.
     pub(crate) fn claim_test(&self) -> bool {
         self.0.compare_exchange(UNKNOWN, NO, Ordering::Relaxed, Ordering::Relaxed).is_ok()

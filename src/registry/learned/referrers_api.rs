@@ -1,5 +1,5 @@
 //! Support of a registry for the referrers API, and the locks of the lists of referrers. If the registry lacks the API,
-//! the client writes these lists.
+//! the client writes the list of a subject's referrers under a fallback tag.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -55,8 +55,9 @@ impl ReferrersSupport {
         }
     }
 
-    /// Returns a guard to the first caller, if the client does not know yet if the registry has the referrers API. All
-    /// other callers wait until the first caller drops its guard, and then get `None`.
+    /// If the client already knows if the registry has the referrers API, returns `None`. Otherwise the first caller
+    /// gets a guard and must send the first request to the API. Each later caller waits until the first caller drops
+    /// the guard, and then gets `None`.
     pub(crate) async fn claim_first_request(&self) -> Option<tokio::sync::MutexGuard<'_, bool>> {
         if self.api() != ReferrersApi::Unknown {
             return None;

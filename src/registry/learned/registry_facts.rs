@@ -25,7 +25,7 @@ pub(crate) struct RegistryFacts {
     pub(crate) catalog_pages: Paging,
     /// True if a tag listing has included digests.
     has_listed_digests: AtomicBool,
-    /// True if the client has logged the registry's requirement for mounts.
+    /// True if the client has logged the flavour's `mount_requirement`.
     logged_mount_requirement: AtomicBool,
 }
 
@@ -55,7 +55,7 @@ impl RegistryFacts {
         self.has_listed_digests.store(true, Ordering::Relaxed);
     }
 
-    /// Returns true to the first caller only. This caller logs the registry's requirement for mounts.
+    /// Returns true to the first caller only. This caller must log the flavour's `mount_requirement`.
     pub(crate) fn claim_log_of_mount_requirement(&self) -> bool {
         !self.logged_mount_requirement.swap(true, Ordering::Relaxed)
     }

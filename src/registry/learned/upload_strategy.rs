@@ -1,5 +1,5 @@
-//! Upload strategy of a registry. The initial strategy is the configured strategy, or else the strategy of the
-//! registry's flavour. The registry's responses then change the strategy.
+//! Upload strategy of a registry: blobs in one piece or in chunks, and the length of a chunk. The configuration or the
+//! registry's flavour sets the initial strategy. Later, the registry's responses change the strategy.
 
 use std::collections::VecDeque;
 use std::sync::Once;
@@ -13,14 +13,14 @@ use crate::registry::options::{UploadMode, Uploads};
 /// Maximum length of a chunk, in bytes. Each upload in flight has one chunk in memory.
 pub(crate) const MAX_CHUNK: usize = 64 * 1024 * 1024;
 
-/// Chunk lengths in bytes to try after the registry refused a chunk as too large: the maximum of GHCR (4 MiB), and the
-/// default maximum of nginx (1 MiB).
+/// Chunk lengths, in bytes, that the client tries after the registry refused a longer chunk: the maximum of GHCR (4
+/// MiB), and the default maximum of nginx (1 MiB).
 const SMALLER_CHUNKS: [usize; 2] = [4 * 1024 * 1024, 1024 * 1024];
 
-/// Maximum number of blobs with a failed upload that are remembered.
+/// Maximum number of remembered blobs whose upload failed.
 const MAX_FAILED: usize = 64;
 
-/// Form in which the bytes of an upload session are sent.
+/// Division of the bytes of an upload session into requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum UploadMethod {
     /// One PUT with all bytes.
@@ -37,7 +37,7 @@ pub(crate) struct UploadStrategy {
     /// True if registries of this flavour reliably store all chunks.
     is_known: bool,
     learned: Mutex<LearnedUploads>,
-    /// Guard of the log line that reports that interrupted uploads restart.
+    /// Guard that lets the client log only once that uploads restart.
     restart_log: Once,
 }
 
@@ -45,12 +45,12 @@ pub(crate) struct UploadStrategy {
 struct LearnedUploads {
     /// True if blobs are sent in chunks.
     in_chunks: bool,
-    /// True if interruptions of uploads in one piece are the only reason for chunks.
+    /// True if the client uses chunks only because uploads in one piece were interrupted.
     is_a_guess: bool,
     /// Blobs whose upload in one piece was interrupted once, oldest first.
     interrupted: VecDeque<Digest>,
-    /// Blobs whose chunks the registry accepted but did not join, oldest first. The flag is true if the client has sent
-    /// the blob in one piece since then.
+    /// Blobs of which the registry accepted all chunks, but then lacked the whole blob; oldest first. The flag is true
+    /// after the client has started to send the blob in one piece.
     not_joined: VecDeque<(Digest, bool)>,
     /// Length of a chunk, in bytes.
     chunk: usize,
@@ -91,7 +91,7 @@ impl UploadStrategy {
         }
     }
 
-    /// Returns the form of the next upload.
+    /// Returns the method of the next upload.
     pub(crate) fn current_method(&self) -> UploadMethod {
         let learned = self.lock();
         if learned.in_chunks { UploadMethod::Chunks(learned.chunk.max(learned.min_chunk)) } else { UploadMethod::Whole }
@@ -108,7 +108,7 @@ impl UploadStrategy {
     /// Records the minimum length of a chunk that the registry stated.
     ///
     /// # Errors
-    /// Returns the length if the length exceeds [`MAX_CHUNK`] and blobs are sent in chunks.
+    /// If `min_chunk` exceeds [`MAX_CHUNK`] and the client sends blobs in chunks, returns `min_chunk`.
     pub(crate) fn learn_min_chunk(&self, min_chunk: usize) -> Result<(), usize> {
         let mut learned = self.lock();
         if min_chunk > MAX_CHUNK {
@@ -129,8 +129,8 @@ impl UploadStrategy {
         true
     }
 
-    /// Records that an upload in one piece was interrupted. After the second interruption of the same blob, blobs are
-    /// sent in chunks:
+    /// Records that an upload in one piece was interrupted. After the second interruption of the same blob, the client
+    /// sends all blobs in chunks, for two reasons:
     ///
     /// - The registry may have closed the connection because the body was too large.
     /// - An upload in chunks can resume.
@@ -150,9 +150,9 @@ impl UploadStrategy {
         }
     }
 
-    /// Records that the registry refused a chunk because it refuses all chunks. `first` is true for the first chunk of
-    /// an upload. Returns true if the caller should send the blob in one piece. The refusal of a later chunk has an
-    /// effect only if the use of chunks is a guess.
+    /// Records that the registry refused a chunk in a way that means that the registry accepts no chunks. `first` is
+    /// true for the first chunk of an upload. For a later chunk, the call has an effect only if the client uses chunks
+    /// because uploads in one piece were interrupted. Returns true if the caller should send the blob in one piece.
     pub(crate) fn learn_chunks_are_refused(&self, first: bool) -> bool {
         let mut learned = self.lock();
         if !self.learns || learned.whole_was_refused || !(first || learned.is_a_guess) {
@@ -162,9 +162,9 @@ impl UploadStrategy {
         true
     }
 
-    /// Records that the registry accepted all chunks of a blob but did not join the chunks. Returns true if the caller
-    /// should send the blob in one piece: at most once for each blob, even if the operator configured chunks. If the
-    /// registry has refused a blob in one piece before, returns false.
+    /// Records that the registry accepted all chunks of a blob, but lacks the whole blob. Returns true if the caller
+    /// should send the blob in one piece, even if the operator configured chunks. Returns true at most once for each
+    /// blob. If the registry has refused a blob in one piece, returns false.
     pub(crate) fn learn_chunks_failed(&self, blob: Digest) -> bool {
         let mut learned = self.lock();
         if learned.whole_was_refused || learned.not_joined.iter().any(|(other, _)| *other == blob) {
@@ -177,16 +177,16 @@ impl UploadStrategy {
         true
     }
 
-    /// Returns true, once per blob, if the caller should send the blob in one piece because the registry did not join
-    /// its chunks.
+    /// If [`Self::learn_chunks_failed`] recorded this blob, returns true to one caller. This caller should send the
+    /// blob in one piece.
     pub(crate) fn take_single_piece_retry(&self, blob: &Digest) -> bool {
         let mut learned = self.lock();
         let waiting = learned.not_joined.iter_mut().find(|(other, was_sent)| other == blob && !was_sent);
         waiting.map(|(_, was_sent)| *was_sent = true).is_some()
     }
 
-    /// Records that a blob was uploaded in one piece after the registry did not join its chunks. If the operator
-    /// configured no mode, later blobs are sent in one piece.
+    /// Records that the upload in one piece succeeded for a blob whose upload in chunks had failed. If the operator
+    /// configured no mode, the client sends later blobs in one piece.
     pub(crate) fn learn_one_piece_arrived(&self, blob: &Digest) {
         let mut learned = self.lock();
         learned.not_joined.retain(|(other, _)| other != blob);
@@ -195,13 +195,13 @@ impl UploadStrategy {
         }
     }
 
-    /// Returns true if the client should look up a blob that the registry reports as stored after this number of
-    /// chunks. Some registries have stored only the last chunk (Artifactory).
+    /// Returns true if the client should look up a blob after a successful upload in this number of chunks. Some
+    /// registries reported a success but stored only the last chunk (Artifactory). The rules are:
     ///
-    /// - After several chunks, the blob is looked up. At a registry of a known flavour, one successful lookup is
-    ///   enough.
-    /// - After one piece, the blob is not looked up.
-    /// - If the registry has reported a wrong length before, every blob is looked up.
+    /// - After several chunks, the client looks up the blob. At a registry of a known flavour, one successful lookup is
+    ///   enough for all later blobs.
+    /// - After one piece, the client does not look up the blob.
+    /// - If the registry has ever reported a wrong length, the client looks up every blob.
     pub(crate) fn needs_verification(&self, chunks: u32) -> bool {
         let learned = self.lock();
         learned.had_wrong_length || (chunks > 1 && !(self.is_known && learned.chunks_arrived))
@@ -217,8 +217,8 @@ impl UploadStrategy {
         self.lock().had_wrong_length = true;
     }
 
-    /// Records that the registry reported a blob as stored, but did not join its chunks. Returns true if the caller
-    /// should send the blob in one piece.
+    /// Records that the registry reported a success after the last chunk, but lacks the whole blob. Returns true if the
+    /// caller should send the blob in one piece.
     pub(crate) fn learn_chunks_are_lost(&self) -> bool {
         let mut learned = self.lock();
         learned.had_wrong_length = true;
@@ -359,7 +359,7 @@ mod tests {
             (whole.current_method(), chunked.current_method()),
             (UploadMethod::Whole, UploadMethod::Chunks(8 * MIB))
         );
-        // The client still learns the length of a chunk.
+        // Even with a configured mode, the client learns the length of a chunk.
         assert!(chunked.learn_chunk_is_too_large(8 * MIB));
         assert_eq!(chunked.current_method(), UploadMethod::Chunks(4 * MIB));
     }
