@@ -41,16 +41,16 @@ const MAX_UPLOAD_SHARE: usize = 7;
 /// Default number of requests in flight.
 pub(crate) const DEFAULT_CONCURRENT: usize = 32;
 
-/// Class of a request, by the event that its response waits for.
+/// Class of a request. The class determines the priority of the request, and the permit that the request needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RequestClass {
     /// Request whose response does not wait for another request.
     Common,
-    /// Blob read from its start: its body waits for the writer.
+    /// Read of a blob from its first byte. The transfer of the body waits for the writer.
     BlobRead,
     /// Blob read that resumes in the middle of a write. The read needs no permit.
     BlobResumed,
-    /// Bytes or commit of an upload that has started. A started upload occupies memory and a read at its source, so
+    /// Bytes or commit of an upload that has started. A started upload occupies memory and a read at its source. So
     /// this request precedes requests that start an upload or a read.
     Continued,
     /// Token request on behalf of a request that holds a permit; needs no permit itself.
@@ -61,14 +61,14 @@ pub(crate) enum RequestClass {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum PermitCount {
     Read,
-    /// Upload that has started, on this tenant's behalf.
+    /// Upload of this tenant that has started.
     Upload(Tenant),
     Other,
 }
 
 impl RequestClass {
-    /// Returns the priority of requests of this class and this class of rates, as an index into [`CLASSES`]. Priorities
-    /// below [`Resource::PREFERRED`] are served first.
+    /// Returns the priority of a request as an index into [`CLASSES`]. `class` is the request's class for rates. The
+    /// queue serves priorities below [`Resource::PREFERRED`] first.
     fn priority(self, class: Class) -> usize {
         match (self, class) {
             (Self::Continued, _) => 0,
@@ -84,7 +84,7 @@ impl RequestClass {
     }
 }
 
-/// Request class and class of rates of each priority.
+/// Request class and class for rates, by priority.
 const CLASSES: [(RequestClass, Class); 9] = [
     (RequestClass::Continued, Class::Write),
     (RequestClass::BlobResumed, Class::Read),
@@ -99,7 +99,7 @@ const CLASSES: [(RequestClass, Class); 9] = [
 
 type Queue = WaitQueue<ConcurrencyState, { CLASSES.len() }>;
 
-/// Permit of a request, held until the body is read. The default permit counts in no counter.
+/// Permit of a request, held until the body is read. The default permit does not count against the limit.
 #[derive(Debug, Default)]
 pub(crate) struct Permit {
     number: u64,
@@ -129,7 +129,7 @@ pub(crate) struct ConcurrencyLimiter(Arc<Queue>);
 #[derive(Debug)]
 struct ConcurrencyState {
     own: Weak<Queue>,
-    /// Maximum of `limit`.
+    /// Configured maximum of requests in flight; `limit` is at most this value.
     configured: usize,
     /// Current maximum of requests in flight.
     limit: usize,
@@ -172,7 +172,7 @@ impl ConcurrencyLimiter {
     /// permit.
     pub(crate) async fn enter(&self, tenant: Tenant, request: RequestClass, class: Class) -> (Permit, Duration) {
         let (permit, waited) = self.0.acquire(tenant, request.priority(class), NonZeroU32::MIN).await;
-        // The queue always returns a permit here. If there were none, an uncounted permit would prevent a deadlock.
+        // The queue exists during this call, so `acquire` always returns a permit.
         (permit.unwrap_or_default(), waited)
     }
 
@@ -182,8 +182,8 @@ impl ConcurrencyLimiter {
         self.0.change(|state| state.buckets.pause(until));
     }
 
-    /// Returns true if no request may be sent now. A caller that has waited since it got its permit should call this
-    /// function before it sends the request.
+    /// Returns true if a pause is in force. If time passes between the grant of a permit and the request, the caller
+    /// should call this function before the request.
     pub(crate) fn is_paused(&self) -> bool {
         self.paused_for().is_some()
     }
@@ -218,10 +218,10 @@ impl ConcurrencyLimiter {
         self.0.change(|state| state.answered(number));
     }
 
-    /// Records that the response to the request of this number asked the client to slow down. If this lowers the limit,
-    /// returns the new limit.
+    /// Records that the response to the request of this number asked the client to slow down. If this response lowers
+    /// the limit, returns the new limit.
     pub(crate) fn throttled(&self, number: u64) -> Option<usize> {
-        // A lower limit admits no further request, so no waiting request has to be served.
+        // A lower limit admits no waiting request, so this method does not serve the queue.
         self.0.with_resource(|state| state.throttled(number))
     }
 }
@@ -233,7 +233,7 @@ fn in_flight(limits: &LimitsInForce) -> usize {
 impl Resource for ConcurrencyState {
     type Grant = Permit;
 
-    /// Priorities of started uploads, and of requests on their behalf.
+    /// The preferred priorities are 0 to 2: started uploads, resumed reads and token requests.
     const PREFERRED: usize = 3;
 
     fn take(&mut self, tenant: Tenant, priority: usize, _: NonZeroU32, now: Instant) -> Result<Permit, Unavailable> {
@@ -296,8 +296,8 @@ impl ConcurrencyState {
     fn admits(&self, count: PermitCount) -> bool {
         match count {
             PermitCount::Upload(_) | PermitCount::Other => self.others < self.limit.saturating_sub(self.reads).max(1),
-            // If the limit is 1, one blob read is admitted in addition. Otherwise no copy within the registry could
-            // finish.
+            // If the limit is 1, one blob read and one other request may be in flight. Otherwise no copy within the
+            // registry could finish.
             PermitCount::Read if self.limit == 1 => self.reads == 0,
             PermitCount::Read => self.reads < self.limit - 1 && self.reads + self.others < self.limit,
         }
@@ -336,8 +336,8 @@ impl ConcurrencyState {
         (self.limit < before).then_some(self.limit)
     }
 
-    /// Replaces the configured maximum. A lowered limit stays lowered until further successes raise it to the new
-    /// maximum.
+    /// Replaces the configured maximum. If throttling has lowered the limit, the limit stays lowered until successes
+    /// raise the limit to the new maximum.
     fn configure(&mut self, configured: usize) {
         let untouched = self.limit == self.configured;
         self.limit = if untouched { configured } else { self.limit.min(configured) };

@@ -11,7 +11,7 @@ const METHODS: [&str; 6] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"];
 /// Highest status code (RFC 9110, section 15). Responses with a higher code count as this code.
 const HIGHEST: u16 = 599;
 
-/// Live counters.
+/// Counters of one registry. Each request updates these counters.
 #[derive(Debug, Default)]
 pub(crate) struct Meter {
     requests: Mutex<BTreeMap<(&'static str, Option<u16>), u64>>,

@@ -1,23 +1,23 @@
-//! Limits in force at one registry. Each figure comes from the configuration, a profile or the defaults.
+//! Limits in force at one registry. Each limit comes from the configuration, a profile or the defaults.
 
 use super::concurrency::DEFAULT_CONCURRENT;
 use crate::oci::RegistryHost;
 use crate::registry::{Bandwidth, Bucket, Flavor, LimitProfile, LimitSetting, Limits, Rate};
 
-/// Origin of a figure.
+/// Origin of a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
-    /// The configuration sets the figure, or lifts the limit.
+    /// The configuration sets the limit, or sets that there is no limit.
     Set,
-    /// The profile has the figure.
+    /// The profile sets the limit.
     Profile,
     /// The host name of the registry, or its `kind`, implies the profile.
     Known,
-    /// The figure is the default.
+    /// The limit is the default.
     Default,
 }
 
-/// LimitSetting in force.
+/// Limit in force, with its origin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InForce<T> {
     /// Value; `None` is no limit.
@@ -29,7 +29,7 @@ pub struct InForce<T> {
 /// Limits in force at one registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LimitsInForce {
-    /// Profile. Its figures apply to limits that are not configured.
+    /// Profile. If the configuration does not set a limit, the limit of the profile applies.
     pub profile: InForce<&'static LimitProfile>,
     /// Rates in the order of [`Bucket::ALL`].
     rates: [InForce<Rate>; Bucket::ALL.len()],

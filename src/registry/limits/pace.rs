@@ -10,11 +10,11 @@ pub use crate::registry::options::pace::{Bandwidth, Hours, LimitSetting, Window}
 use crate::fair_queue::Tenant;
 use crate::registry::LimitsInForce;
 
-/// Bandwidth of one registry, shared by all its repositories.
+/// Bandwidth limits of one registry, which all its repositories share.
 #[derive(Debug)]
 pub(crate) struct Pace {
     bandwidth: Throttle,
-    /// Bandwidth of all registries together.
+    /// Bandwidth limit of all registries together.
     total: OnceLock<Arc<Throttle>>,
 }
 
@@ -34,18 +34,18 @@ impl Pace {
 }
 
 impl Pace {
-    /// Returns the bandwidth that applies to this registry alone now, in bytes per second; `None` is no limit.
+    /// Returns the present bandwidth limit of this registry, in bytes per second; `None` is no limit. The limit of all
+    /// registries together is not included.
     pub(crate) fn current_bandwidth(&self) -> Option<u64> {
         self.bandwidth.current_rate()
     }
 
-    /// Replaces the bandwidth of this registry alone.
+    /// Replaces the bandwidth limit of this registry.
     pub(crate) fn set_limits(&self, limits: &LimitsInForce) {
         self.bandwidth.set(limits.bandwidth.clone());
     }
 
-    /// Also counts the bytes of this registry in `total`, the bandwidth of all registries. Only the first call has an
-    /// effect.
+    /// Adds a second bandwidth limit, `total`, which all registries share. Only the first call has an effect.
     pub(crate) fn share_bandwidth(&self, total: Arc<Throttle>) {
         let _ = self.total.set(total);
     }

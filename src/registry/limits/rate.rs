@@ -1,5 +1,5 @@
-//! Limiter of one rate, built on governor. A caller can restore the limiter's state to undo a partial take from several
-//! limiters.
+//! Limiter of one rate, built on governor. A caller that needs cells from several limiters can undo its earlier takes
+//! if a later limiter has too few cells.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -37,7 +37,7 @@ impl Limiter {
         self.burst
     }
 
-    /// Takes cells, at most the burst, and returns the state before this call.
+    /// Takes `cells` cells, or the burst if `cells` is larger. Returns the state before this call.
     ///
     /// # Errors
     /// If too few cells are available, returns the time at which enough cells will be available.
@@ -64,7 +64,7 @@ pub(crate) fn quota_from_rate(rate: Rate) -> Option<Quota> {
     Some(Quota::with_period(interval)?.allow_burst(NonZeroU32::new(burst)?))
 }
 
-/// Clock of the runtime, which tests can set.
+/// Clock of the Tokio runtime. Tests can pause and advance this clock.
 #[derive(Debug, Clone, Copy)]
 struct RuntimeClock;
 

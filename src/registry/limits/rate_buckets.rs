@@ -8,13 +8,13 @@ use tokio::time::Instant;
 use super::rate::{Limiter, quota_from_rate};
 use crate::registry::{Bucket, LimitsInForce, Rate};
 
-/// Class of a request, for rates.
+/// Class of a request. The class determines the rate buckets that count the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Class {
     /// Token request, which counts only in the bucket of all requests.
     Token,
     Read,
-    /// Read by the referrers API.
+    /// Request to the referrers API for a list of referrers.
     ReferrerList,
     Write,
     /// Write that opens an upload.
@@ -54,7 +54,7 @@ impl Buckets {
         buckets
     }
 
-    /// Changes the rates. An unchanged rate keeps its state.
+    /// Changes the rates. If a rate does not change, earlier requests still count in this rate.
     pub(crate) fn set(&mut self, limits: &LimitsInForce) {
         for bucket in Bucket::ALL {
             let limited = &mut self.limited[bucket as usize];

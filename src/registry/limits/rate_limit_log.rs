@@ -1,12 +1,12 @@
-//! Log filter for pauses that a registry requested. A registry may answer many requests with 429, but only the first
-//! pause of a series is logged.
+//! Log filter for pauses that a registry requested. A registry may answer many requests with 429, but the client logs
+//! only the first pause of a series.
 
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// Minimum time without a pause before the next pause is logged.
+/// Minimum time without a pause before the client logs the next pause.
 const QUIET: Duration = Duration::from_secs(60);
 
 /// End of the latest pause of one registry.
@@ -14,8 +14,7 @@ const QUIET: Duration = Duration::from_secs(60);
 pub(crate) struct RateLimitLog(Mutex<Option<Instant>>);
 
 impl RateLimitLog {
-    /// Records a pause that begins now. Returns true if the pause is the first pause of all, or the first pause after
-    /// [`QUIET`].
+    /// Records a pause that begins now. Returns true if no pause was in force during the last [`QUIET`].
     pub(crate) fn record(&self, pause: Duration) -> bool {
         let now = Instant::now();
         let mut latest = self.0.lock();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::registry::{Bucket, Rate};
 
-/// Load of one registry at one time, over all identities.
+/// Load of one registry at one time. The load includes the requests of all identities.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Load {
     /// Number of requests in flight.

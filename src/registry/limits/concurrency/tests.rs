@@ -338,7 +338,7 @@ fn successes_raise_the_limit_up_to_the_configured_one() {
     limiter.throttled(enter(&limiter, RequestClass::Common).unwrap().number());
     let limits: Vec<usize> = (0..30)
         .map(|_| {
-            // A response to the burst does not count.
+            // A response to a request from before the limit was halved does not count.
             limiter.answered(late.number());
             limiter.answered(enter(&limiter, RequestClass::Common).unwrap().number());
             limit(&limiter)

@@ -1,4 +1,4 @@
-//! Attempts of requests that affect a quota, and the request that determines the remaining reads.
+//! Attempts to send requests that affect a pull quota, and the guard of the request that queries the remaining reads.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ pub(crate) enum Reads {
     /// No effect.
     #[default]
     Nothing,
-    /// HEAD of a manifest. The registry does not count such a HEAD, and its response reports the remaining reads.
+    /// HEAD of a manifest. The registry does not count such a HEAD, and reports the remaining reads in the response.
     Free,
     /// GET of a manifest, by this digest or by a tag. The registry counts such a GET.
     Counted(Option<Digest>),
@@ -41,20 +41,20 @@ pub(crate) enum AttemptEnd<'a> {
     Lost,
 }
 
-/// One attempt of one request. If the caller drops a sent attempt without an outcome, the attempt counts as lost.
+/// One attempt to send one request. If the caller drops a sent attempt without a call of [`Attempt::record_end`], the
+/// attempt counts as lost.
 #[derive(Debug, Default)]
 pub(crate) struct Attempt<'a> {
     quota: Option<&'a SharedQuota>,
     /// True if the registry counts the request as a read.
     counted: bool,
-    /// Manifest of the request, if its read was reserved.
+    /// Digest of the requested manifest, if the attempt uses a reserved read of this manifest.
     reserved: Option<Digest>,
-    /// Number of the attempt; 0 until it is sent.
+    /// Number of the attempt; 0 before the attempt is sent.
     number: u64,
 }
 
-/// Guard of the request that determines the remaining reads. The request holds the guard until its response or its
-/// failure.
+/// Guard of the request that queries the remaining reads. The caller holds the guard until this request has ended.
 pub(crate) struct ProbeGuard<'a> {
     quota: &'a SharedQuota,
     _lock: tokio::sync::MutexGuard<'a, ()>,
@@ -110,8 +110,9 @@ impl Drop for Attempt<'_> {
 }
 
 impl Quota {
-    /// Returns a guard if the caller must determine the remaining reads before this counted read. Only one request at a
-    /// time gets a guard. Other requests wait until the guard is dropped.
+    /// If the caller must query the remaining reads before this counted read, returns a guard for the query. Only one
+    /// caller at a time has a guard. A later caller waits until the guard is dropped. The query is then recent, so the
+    /// later caller gets `None`.
     pub(crate) async fn start_probe(&self, reads: Reads) -> Option<ProbeGuard<'_>> {
         let Reads::Counted(digest) = reads else { return None };
         if !self.inner.lock().needs_query(digest.as_ref()) {
@@ -124,10 +125,10 @@ impl Quota {
         Some(ProbeGuard { quota: &self.inner, _lock: lock })
     }
 
-    /// Waits until a request with this effect may be sent.
+    /// Waits until the quota allows a request with this effect.
     ///
     /// # Errors
-    /// Returns an error for a counted read beyond the quota.
+    /// If the quota is too small for this counted read, returns an error.
     pub(crate) async fn start_attempt(&self, reads: Reads) -> Result<Attempt<'_>, QuotaError> {
         let inner = self.inner.as_ref();
         let attempt = |counted, reserved| Attempt { quota: Some(inner), counted, reserved, number: 0 };

@@ -1,12 +1,12 @@
-//! Arithmetic of a pull quota: the remaining reads, from the latest report and the reads in flight. Pure: `now` is an
-//! argument.
+//! Arithmetic of a pull quota: computes the remaining reads from the latest report and the reads in flight. Pure: `now`
+//! is an argument.
 
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-/// Maximum age of a report that may refuse a read. If the report is older, the client queries the registry first. If a
-/// twelfth of the window is shorter, this twelfth is the maximum age.
+/// Maximum age of a report on which the client refuses a read. Before the client refuses a read on an older report, the
+/// client queries the registry. The maximum age is at most a twelfth of the window.
 const MAX_REPORT_AGE: Duration = Duration::from_secs(60);
 
 /// Assumed length of a window that was not reported.
@@ -47,7 +47,7 @@ pub(crate) enum Verdict {
     Later,
     /// Not allowed in this window.
     Spent,
-    /// Not allowed in any window: the group has more reads than a window.
+    /// Not allowed in any window: the group has more reads than the quota of a whole window.
     Never,
 }
 
@@ -61,27 +61,25 @@ pub(crate) struct Budget {
     reserved: u64,
     /// Number of reads in flight.
     in_flight: u64,
-    /// Time of the last refusal by a registry that reports no quota. A later response that shows that reads succeed
-    /// again resets it to `None`.
+    /// Time of the last refusal by a registry that reports no quota. After a later success, the value is `None`.
     refused: Option<DateTime<Utc>>,
     /// Time of the last attempt to determine the remaining reads.
     tried: Option<DateTime<Utc>>,
     /// Number of requests sent so far.
     sent: u64,
-    /// Value of `sent` at the last update of the known state. The responses to these requests may be older than the
-    /// known state.
+    /// Value of `sent` at the last update of `known`. A response to one of these requests may be older than `known`.
     sent_at_update: u64,
     /// Group of reads that has precedence.
     wanted: Option<Wanted>,
-    /// Number of reads without a response, which the registry may have counted. A report that certainly includes these
-    /// reads resets the number.
+    /// Number of reads without a response, which the registry may have counted. If a report certainly includes these
+    /// reads, the number is reset to 0.
     lost: u64,
 }
 
-/// Group of reads that a caller requested and that exceeds the remaining reads. The group has precedence: no smaller
-/// group is allowed before the quota has enough reads for this group. The precedence ends if callers no longer request
-/// the group. The precedence applies only in every second window, because other users of the quota may use the reads
-/// that the group needs.
+/// Group of reads that a caller requested, but for which too few reads remain. The group has precedence: before the
+/// quota has enough reads for this group, no smaller group is allowed. If callers no longer request the group, the
+/// precedence ends. The precedence applies only in every second window. Otherwise a group that never gets enough reads
+/// would block all smaller groups.
 #[derive(Debug, Clone, Copy)]
 struct Wanted {
     reads: u64,
@@ -129,7 +127,7 @@ impl Budget {
         self.withheld = reads;
     }
 
-    /// Restores an earlier report, if the state of the quota is unknown.
+    /// If the state of the quota is unknown, restores an earlier report.
     pub(crate) fn recall(&mut self, report: Report, at: DateTime<Utc>) {
         if matches!(self.known, QuotaKnowledge::Nothing) {
             self.known = QuotaKnowledge::Quota(ReportedQuota { report, at, updated: None });
@@ -154,8 +152,8 @@ impl Budget {
         matches!(self.known, QuotaKnowledge::Nothing)
     }
 
-    /// Returns the number of reads that are allowed if no reads are in flight. `None` if the client knows no quota.
-    /// After a refusal without a report, no read is allowed for half an hour, and then one read at a time.
+    /// Returns the number of reads that the quota allows, without regard to reads in flight. `None` if the client knows
+    /// no quota. After a refusal without a report, no read is allowed for half an hour, and then one read at a time.
     pub(crate) fn reads_left(&self, now: DateTime<Utc>) -> Option<u64> {
         let Some((report, _)) = self.latest_report(now) else {
             return self.refused.map(|at| u64::from(!is_within(WINDOW / 12, at, now)));
@@ -237,7 +235,7 @@ impl Budget {
         self.in_flight += 1;
     }
 
-    /// Reserves an uncounted read again.
+    /// Reserves a read again, after an attempt that the registry did not count.
     pub(crate) fn reserve_again(&mut self) {
         self.reserved += 1;
     }
@@ -281,8 +279,8 @@ impl Budget {
         self.wanted = self.wanted.filter(|wanted| left.is_none_or(|left| left < wanted.reads.max(1)));
     }
 
-    /// Applies a report. A report may raise the remaining reads only if the client sent the report's request after the
-    /// last update of the known state. Otherwise the known state may include a read that the report does not include.
+    /// Applies a report. The report may raise the number of remaining reads only if the client sent the request after
+    /// the last update of `known`. Otherwise `known` may include a read that the report does not include.
     fn apply_report(&mut self, number: u64, report: Report, now: DateTime<Utc>) {
         let remaining = match &self.known {
             QuotaKnowledge::Quota(quota) if number <= self.sent_at_update => {
@@ -316,8 +314,8 @@ impl Budget {
         }
     }
 
-    /// Decides if `left`, the number of remaining reads, is enough for this many reads. `left` may not include the
-    /// reads in flight yet.
+    /// Decides if `left` remaining reads are enough for `reads` more reads. The registry may not have subtracted the
+    /// reads in flight from `left` yet.
     fn allows(&self, reads: u64, left: u64) -> Verdict {
         if left >= reads + self.reserved + self.in_flight {
             Verdict::Taken

@@ -11,11 +11,11 @@ use super::attempt::AnswerHead;
 use super::budget::{Outcome, Report};
 use super::quota::SharedQuota;
 
-/// Maximum `Retry-After` of a 429 that concerns the request rate. If a 429 has no report of a quota, these rules apply:
+/// Maximum `Retry-After` of a 429 that is about the request rate. If a 429 does not report a quota, these rules apply:
 ///
-/// * A 429 with a longer `Retry-After` concerns the quota.
-/// * A 429 with a shorter `Retry-After` concerns the request rate.
-/// * A 429 without `Retry-After` concerns the quota if its request was a counted read.
+/// * A longer `Retry-After` means that the quota is spent.
+/// * A shorter `Retry-After` means that the request rate is too high.
+/// * If there is no `Retry-After` and the request was a counted read, the quota is spent.
 const MAX_RATE_RETRY_AFTER: Duration = Duration::from_secs(60);
 
 /// Accepted lengths of a quota window, in seconds. Gateways use the same header names for limits per second, minute or
@@ -39,8 +39,8 @@ impl SharedQuota {
         }
     }
 
-    /// Classifies a 429. Even if the latest report has remaining reads, a 429 may concern the quota: other users of the
-    /// account or of the IP address may have used up the quota.
+    /// Classifies a 429. Even if the latest report has remaining reads, a 429 may mean that the quota is spent: other
+    /// users of the account or of the IP address may have used up the quota.
     fn classify_429(&self, report: Option<Report>, answer: AnswerHead<'_>, counted: bool) -> Outcome {
         match report {
             Some(report) if report.remaining > 0 => Outcome::Reported(report),
@@ -57,7 +57,7 @@ impl SharedQuota {
         parse_headers(headers, self.unstated_window)
     }
 
-    /// Returns true if a 429 with these headers concerns the quota.
+    /// Returns true if a 429 with these headers means that the quota is spent.
     pub(super) fn refuses(&self, answer: AnswerHead<'_>, counted: bool) -> bool {
         if let Some(report) = self.parse_report(answer.headers) {
             return report.remaining == 0;

@@ -49,7 +49,8 @@ impl QuotaLedger {
         }
     }
 
-    /// Reserves a read again after an attempt that the registry did not count, if a reservation still needs the read.
+    /// Reserves a read again after an attempt that the registry did not count. If no reservation needs the read, does
+    /// nothing.
     pub(super) fn reserve_again(&mut self, digest: &Digest) {
         if let Some(manifest_reads) = self
             .reserved_reads(Some(digest))

@@ -45,7 +45,7 @@ pub(crate) struct QuotaError {
 #[derive(Debug)]
 pub(crate) struct Quota {
     pub(super) inner: Arc<SharedQuota>,
-    /// Lock of the request that determines the remaining reads.
+    /// Lock that the request for the remaining reads holds, so only one such request is in flight.
     pub(super) probe_lock: tokio::sync::Mutex<()>,
 }
 
@@ -71,7 +71,7 @@ impl Quota {
     /// Sets the number of reads that are reserved for other users of the quota.
     pub(crate) fn set_reserve(&self, reads: u64) {
         self.inner.lock().budget.set_reserve(reads);
-        // The new reserve may admit or refuse waiting requests.
+        // With the new number, the quota may allow or refuse waiting requests.
         self.inner.ended.notify_waiters();
     }
 
@@ -87,8 +87,8 @@ impl Quota {
         self.inner.unstated_window.is_some() || self.inner.lock().budget.reads_left(Utc::now()).is_some()
     }
 
-    /// Returns the remaining reads: [`u64::MAX`] if the registry does not count reads, `None` if the state of the quota
-    /// is unknown.
+    /// Returns the number of remaining reads. If the registry does not count reads, returns [`u64::MAX`]. If the state
+    /// of the quota is unknown, returns `None`.
     pub(crate) fn reads_left(&self) -> Option<u64> {
         let state = self.inner.lock();
         state.budget.reads_left(Utc::now()).or((!state.budget.knows_nothing()).then_some(u64::MAX))
@@ -105,7 +105,8 @@ impl Quota {
         }
     }
 
-    /// Returns the latest report of the quota, if the registry has sent one. `identity` is copied into the result.
+    /// Returns the latest report of the quota. `None` if the registry has sent no report. The caller passes the
+    /// `identity` for the result.
     pub(crate) fn state(&self, identity: String) -> Option<QuotaState> {
         let state = self.inner.lock();
         let (report, at) = state.budget.latest_report(Utc::now())?;
@@ -127,7 +128,7 @@ impl Quota {
         Ok(Some(Box::new(reserved)))
     }
 
-    /// Restores an earlier report of this registry, if the client knows nothing about the quota yet.
+    /// If the client knows nothing about the quota yet, restores an earlier report of this registry.
     pub(crate) fn recall(&self, state: &QuotaState) {
         if state.registry == self.inner.registry {
             let report = Report { limit: state.limit, window: state.window, remaining: state.remaining };
@@ -141,8 +142,8 @@ impl SharedQuota {
         self.ledger.lock()
     }
 
-    /// Repeats `decide` until its verdict is final. After [`Verdict::Later`], waits until a read in flight has ended. A
-    /// read in flight waits for no other read, so this wait causes no deadlock. Cancel safe.
+    /// Calls `decide` until `decide` returns a final verdict. After [`Verdict::Later`], waits until a read in flight
+    /// has ended. A read in flight waits for no other read, so this wait causes no deadlock. Cancel safe.
     pub(super) async fn wait_for_verdict(
         &self,
         reads: u64,
