@@ -13,17 +13,17 @@ use super::Mirror;
 use crate::oci::Digest;
 use crate::store::{ErrorKind, StoreError};
 
-/// First back-off of a failed mirror. Each further successive failure doubles the back-off.
+/// Length of the first back-off of a failed mirror. Each later failure without a success in between doubles the length.
 const FIRST_BACK_OFF: Duration = Duration::from_secs(30);
 
 /// Longest back-off.
 const LONGEST_BACK_OFF: Duration = Duration::from_secs(600);
 
-/// Maximum number of remembered back-offs of mirrors and of their repositories. If there are more, the back-off that
-/// ends first is forgotten.
+/// Maximum number of remembered back-offs, of mirrors and of single repositories at mirrors. At the maximum, a new
+/// back-off replaces the back-off that ends first.
 const MAX_BACK_OFFS: usize = 1024;
 
-/// Maximum number of remembered wrong digests. If there are more, the oldest wrong digest is forgotten.
+/// Maximum number of remembered wrong digests. At the maximum, a new wrong digest replaces the oldest wrong digest.
 const MAX_WRONG_DIGESTS: usize = 4096;
 
 /// Health of all mirrors of one configuration.
@@ -36,11 +36,11 @@ pub struct MirrorHealth {
 
 #[derive(Debug, Default)]
 struct MirrorHealthState {
-    /// Back-offs by mirror, or by the address of one of its repositories.
+    /// Back-offs. The key is the name of a mirror, or the address of one repository at a mirror.
     back_offs: HashMap<String, BackOff>,
-    /// Digests for which a repository of a mirror returned wrong bytes, by the address of the repository.
+    /// Addresses of repositories at mirrors, each with a digest for which the repository returned wrong bytes.
     wrong: HashSet<(String, Digest)>,
-    /// The wrong digests, oldest first.
+    /// The items of `wrong`, oldest first.
     order: VecDeque<(String, Digest)>,
 }
 
@@ -51,12 +51,12 @@ struct BackOff {
 }
 
 impl MirrorHealth {
-    /// Waits for the response of a mirror to a request for its repository `place`. Returns `None` in these cases; the
-    /// caller then tries the next mirror:
+    /// Waits for `answer`, the response of the mirror to a request for its repository `place`. In these cases, returns
+    /// `None`, and the caller tries the next mirror:
     ///
     /// - The mirror or the repository is backed off.
-    /// - The repository returned wrong bytes for the digest before.
-    /// - A back-off begins during the wait, because another request failed.
+    /// - The repository has returned wrong bytes for the digest.
+    /// - A back-off of the mirror or the repository begins during the wait, because a concurrent request failed.
     pub(super) async fn try_mirror<T>(
         &self,
         mirror: &Mirror,
@@ -87,8 +87,8 @@ impl MirrorHealth {
         is_backed_off(mirror) || is_backed_off(place) || state.wrong.contains(&(place.to_owned(), *digest))
     }
 
-    /// Records that a mirror served a complete object. The next back-off of this mirror starts at [`FIRST_BACK_OFF`]
-    /// again.
+    /// Records that a mirror served a complete object. After this success, the next back-off of the mirror has the
+    /// length [`FIRST_BACK_OFF`].
     pub(super) fn record_success(&self, mirror: &Mirror, place: &str) {
         let mirror = mirror.to_string();
         self.lock().back_offs.retain(|name, _| *name != mirror && name != place);
@@ -105,7 +105,7 @@ impl MirrorHealth {
                 );
                 self.lock().remember_wrong(place, *digest);
             }
-            // Another repository of the mirror may be accessible.
+            // These errors concern only the repository. The mirror's other repositories may be accessible.
             ErrorKind::Denied
             | ErrorKind::Refused
             | ErrorKind::Locked
@@ -134,7 +134,7 @@ impl MirrorHealth {
 }
 
 impl MirrorHealthState {
-    /// Starts a back-off and returns its length. Returns `None` if a back-off is already in force.
+    /// Starts a back-off and returns its length. If a back-off of `name` is already in force, returns `None`.
     fn start_back_off(&mut self, name: &str, least: Duration) -> Option<Duration> {
         let (now, before) = (Instant::now(), self.back_offs.get(name).copied());
         if before.is_some_and(|before| before.until > now) {

@@ -1,5 +1,5 @@
-//! A repository with mirrors, as one source. Content with a known digest is read from the mirrors first, and from the
-//! registry itself last. Tags, lists and referrers are read from the registry only.
+//! Source that reads one repository through its mirrors. The source reads content with a known digest from the mirrors
+//! first, and from the registry itself last. The source reads tags, lists and referrers only from the registry itself.
 
 mod health;
 
@@ -18,7 +18,7 @@ use super::Repository;
 use crate::oci::{Descriptor, Digest, Digester, Manifest, ManifestRef, RepositoryName};
 use crate::store::{ByteStream, ErrorKind, Listed, Referrers, Reservation, Scope, Source, Step, StoreError, TagEntry};
 
-/// A repository that is read through its mirrors.
+/// Source that reads one repository through its mirrors.
 #[derive(Clone)]
 pub struct Mirrored(Arc<Inner>);
 
@@ -29,7 +29,8 @@ struct Inner {
 }
 
 impl Mirrored {
-    /// Returns `origin` with these mirrors, in the order of use. All mirrored repositories share `health`.
+    /// Returns a source for `origin` with these mirrors, in the order of use. The caller passes the same `health` for
+    /// all repositories.
     #[must_use]
     pub fn new(origin: Repository, mirrors: Vec<(Mirror, Repository)>, health: Arc<MirrorHealth>) -> Self {
         let mirrors = mirrors.into_iter().map(|(mirror, copy)| (mirror, copy.into_mirror())).collect();
@@ -117,7 +118,7 @@ impl Source for Mirrored {
         self.0.origin.counts_manifest_reads()
     }
 
-    // The registry does not count reads from mirrors, so no reads are reserved at the registry.
+    // The registry does not count reads from mirrors, so this source reserves no reads at the registry.
     fn manifest_reads_left(&self) -> Option<u64> {
         Some(u64::MAX)
     }
@@ -133,7 +134,8 @@ impl Source for Mirrored {
     }
 }
 
-/// Read of one blob in progress. If the read from one source is interrupted, the next source resumes at the same byte.
+/// Read of one blob in progress. If the read from a mirror is interrupted, the next mirror or the registry continues at
+/// the same byte.
 struct Reading {
     source: Mirrored,
     blob: Descriptor,
@@ -145,9 +147,9 @@ struct Reading {
     used: Vec<usize>,
     /// Index of the next mirror to try.
     next: usize,
-    /// Bytes from the current source.
+    /// Remaining bytes, from a mirror or from the registry.
     bytes: ByteStream,
-    /// True if the current source is a mirror.
+    /// True if `bytes` comes from a mirror.
     from_mirror: bool,
 }
 
@@ -171,7 +173,7 @@ impl Reading {
         Ok(pieces.boxed())
     }
 
-    /// Opens the next source: the next mirror that returns the blob, or else the registry.
+    /// Starts the read at the next mirror that returns the blob, or else at the registry.
     async fn open_next(&mut self) -> Result<(), StoreError> {
         let Inner { origin, mirrors, health } = &*self.source.0;
         while let Some((mirror, copy)) = mirrors.get(self.next) {
@@ -261,7 +263,7 @@ impl Reading {
         self.source.0.mirrors.get(*self.used.last()?)
     }
 
-    /// Creates an error of the latest mirror that returned bytes, or else of the registry.
+    /// Creates an error. The error names the latest mirror that returned bytes, or else the registry.
     fn error(&self, kind: ErrorKind, detail: String) -> StoreError {
         let place = self.current_mirror().map_or(self.source.place(), |(_, copy)| copy.place());
         StoreError::new(place, Step::ReadBlob, self.blob.digest, kind, detail)
