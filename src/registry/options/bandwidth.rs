@@ -22,13 +22,13 @@ pub enum HoursError {
 }
 
 impl Bandwidth {
-    /// Creates a bandwidth of these windows. The first window that contains the current time applies.
+    /// Creates a bandwidth limit with these windows. The first window that contains the current time applies.
     #[must_use]
     pub fn new(windows: Vec<Window>) -> Self {
         Self(windows)
     }
 
-    /// Creates a bandwidth of this rate at any time.
+    /// Creates a bandwidth limit of this rate at any time.
     #[must_use]
     pub fn always(rate: u64) -> Self {
         Self(vec![Window::always(rate)])

@@ -1,4 +1,4 @@
-//! Options of the identities that clouds provide, as parsed from the configuration.
+//! Cloud identities from the configuration: Azure, Amazon and Google.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -22,18 +22,18 @@ pub struct Azure {
 /// Identity at Azure.
 #[derive(Debug, Clone, PartialEq)]
 pub enum AzureIdentity {
-    /// Managed identity of this machine. If a machine has several identities, the client id selects one.
+    /// Managed identity of this machine. If a machine has several identities, the client id selects one identity.
     Managed {
         /// Client id; `None` is the machine's own identity.
         client_id: Option<String>,
     },
-    /// Workload identity, which a token of the cluster proves.
+    /// Workload identity. A token of the Kubernetes cluster proves this identity.
     Workload {
         /// Client id of the application.
         client_id: String,
         /// Id of its tenant.
         tenant_id: String,
-        /// The cluster's federated token.
+        /// The federated token of the cluster.
         token: Secret,
     },
     /// Application with a secret.
@@ -63,7 +63,7 @@ pub enum AzureIdentity {
 pub struct Aws {
     /// Region of the registry. If `None`, the region in the host name, or else in the environment, applies.
     pub region: Option<String>,
-    /// Profile in the profile files. If `None`, all sources of credentials are tried in turn.
+    /// Profile in the profile files. If `None`, the client tries all sources of credentials in turn.
     pub profile: Option<String>,
     /// Address of the registry service's API. `None` is the region's API.
     pub endpoint: Option<Url>,
@@ -84,7 +84,7 @@ pub struct Gcp {
     pub metadata: Url,
 }
 
-/// Environment variables that Amazon's own tools use. `Debug` shows only their names.
+/// Environment variables that Amazon's own tools use. `Debug` shows only the names of the variables.
 #[derive(Clone, Default)]
 pub struct Variables(BTreeMap<&'static str, SecretString>);
 

@@ -60,7 +60,8 @@ impl fmt::Display for Mirror {
 }
 
 impl Mirror {
-    /// Returns the name of a repository of the registry at the mirror. `None` if that name is too long.
+    /// Returns the name that the registry's repository `name` has at the mirror. `None` if the name at the mirror is
+    /// too long.
     #[must_use]
     pub fn name_of(&self, name: &RepositoryName) -> Option<RepositoryName> {
         match &self.prefix {

@@ -18,8 +18,8 @@ use super::token_service::TokenService;
 /// Maximum size of a file in PEM form, in bytes.
 const MAX_PEM: u64 = 4 * 1024 * 1024;
 
-/// Options of the connections to one registry. The default trusts the authorities of the system, and uses the proxy
-/// that the environment names.
+/// Options of the connections to one registry. By default, the client trusts the certificate authorities of the system,
+/// and uses the proxy that the environment names.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Transport {
     /// Trusted authorities and client certificate.
@@ -30,8 +30,8 @@ pub struct Transport {
     pub proxy: Proxy,
     /// Path before `/v2/` in the URLs of the API.
     pub path_prefix: Option<PathPrefix>,
-    /// Token service that gets the credentials at any address. If `None`, the client uses the token service that the
-    /// registry names, if its address is allowed.
+    /// Token service that the operator trusts, even at a local address. If `None`, the client uses the token service
+    /// that the registry names, but only at an allowed address.
     pub token_service: Option<TokenService>,
     /// Time limits.
     pub timeouts: Timeouts,
@@ -52,7 +52,7 @@ impl Transport {
 pub struct Timeouts {
     /// Maximum time to open a connection, including TLS. Default 15 s.
     pub connect: Option<Duration>,
-    /// Maximum time without a transferred byte within a blob. Default 60 s.
+    /// Maximum time without a transferred byte during the transfer of a blob. Default 60 s.
     pub idle: Option<Duration>,
     /// Maximum time until a response begins. Default 60 s.
     pub header: Option<Duration>,
@@ -101,9 +101,9 @@ pub enum Proxy {
     /// interface never use a proxy.
     #[default]
     Environment,
-    /// No proxy, even if the environment names one.
+    /// No proxy, even if the environment names a proxy.
     None,
-    /// This proxy, even if the environment names another one.
+    /// This proxy, even if the environment names another proxy.
     Through(ProxyAddress),
 }
 
@@ -145,7 +145,7 @@ impl fmt::Debug for ProxyAddress {
 /// default trusts the system's authorities and sends no client certificate.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tls {
-    /// Trusted authorities in addition to those of the system.
+    /// Certificate authorities that the client trusts in addition to the authorities of the system.
     pub ca: Option<Pem>,
     /// Client certificate with its chain, and its key, for servers that request a certificate.
     pub identity: Option<(Pem, Pem)>,
