@@ -1,5 +1,5 @@
-//! Tests of auxiliary steps. Whatever the response to an auxiliary step is, the blob is copied, and the client assumes
-//! no blob to exist without proof.
+//! Tests of auxiliary steps, such as the lookup of a blob. If such a step fails, the client still copies the blob.
+//! Without proof, the client never assumes that a blob exists.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -10,7 +10,8 @@ use crate::registry::http::retry::RetryPolicy;
 use crate::registry::{Flavor, Options, Registry, Repository};
 use crate::store::{BlobLookup, Target as _, UploadStart};
 
-/// Returns a repository of a flavour whose blobs the client queries by HEAD. The client makes at most two attempts.
+/// Returns a repository of a registry at which the client looks up blobs by HEAD. The client makes at most two
+/// attempts.
 fn repository(server: &Server) -> Repository {
     let options = Options { flavor: Some(Flavor::ECR), ..plain() };
     let policy = RetryPolicy { attempts: 2, max_throttles: 2, ..quick() };

@@ -9,8 +9,8 @@ use super::scripted::{Received, Server, answer, blob, plain, quick, refusal, ver
 use crate::registry::{Flavor, Options, Registry, Repository};
 use crate::store::{BlobLookup, Target as _};
 
-/// Answers like a registry with the blob `here`. `own_mount` returns the response to a mount from the repository
-/// itself.
+/// Answers like a registry with the blob `here`. `own_mount` returns the response to a mount whose source and target
+/// are the same repository.
 fn registry(request: &Received, own_mount: impl Fn(bool) -> Response) -> Response {
     let names = |content: &str| request.path.contains(&blob(content.as_bytes()).digest.to_string().replace(':', "%3A"));
     let is_here = request.path.ends_with(&blob(b"here").digest.to_string()) || names("here");

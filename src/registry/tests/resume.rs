@@ -30,7 +30,7 @@ pub(super) async fn interrupt_upload(repository: &Repository, content: &[u8], se
         Box::pin(async {})
     });
     let broken = StoreError::new("elsewhere/x", Step::ReadBlob, "x", ErrorKind::Unavailable, "gone");
-    // `Verified` withholds the latest piece, so the source has one piece more.
+    // `Verified` withholds the latest piece, so the source provides one more piece.
     let pieces = content[..sent + 300].chunks(300).map(|piece| Ok(Bytes::copy_from_slice(piece)));
     let pieces: Vec<_> = pieces.chain([Err(broken)]).collect();
     let bytes = Verified::new(stream::iter(pieces).boxed(), blob(content), "elsewhere/x").with_progress(Some(progress));

@@ -33,8 +33,8 @@ async fn retry_after_pauses_the_whole_registry() {
     while server.lines().is_empty() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    // The first response is in transit. The server would refuse a request that the client sends before it has this
-    // response.
+    // The first response is in transit. The server would refuse a request that the client sends before the client has
+    // this response.
     while registry.meter().repeats == 0 {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }

@@ -394,7 +394,7 @@ async fn unassembled_chunks_cause_one_upload_in_one_piece() {
         assert_eq!((server.count("PATCH"), server.count("PUT")), (3, 2), "{chunked_status}");
         assert_eq!(server.requests().last().unwrap().body, content);
     }
-    // If one piece fails too, the blob fails: the two modes do not alternate.
+    // If the upload in one piece fails too, the upload of the blob fails. The client does not return to chunks.
     let server = not_joining(400, 400).await;
     let content = noise(250_000);
     let repository = server.registry_as(chunked(100_000)).repository("a/b".parse().unwrap());
