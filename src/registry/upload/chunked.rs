@@ -2,10 +2,11 @@
 //! in memory until the registry has stored the chunk. So an interrupted chunk can resume at the offset that the
 //! registry reports.
 //!
-//! After a success, the registry has stored the whole chunk. The client does not trust the `Range` of a success:
+//! If the registry accepts a chunk, the client assumes that the registry has stored the whole chunk. The client does
+//! not trust the `Range` of this response:
 //!
-//! - Amazon ECR states the end of the first chunk after each chunk (aws/containers-roadmap#2831).
-//! - Other registries state the range of the last chunk alone, or one byte too many.
+//! - After each chunk, Amazon ECR states the end of the first chunk (aws/containers-roadmap#2831).
+//! - Other registries state only the range of the last chunk, or one byte too many.
 //!
 //! The client uses a `Range` only after a refused or interrupted chunk, and only if the session has never stated a
 //! wrong `Range`.
@@ -25,7 +26,7 @@ use crate::registry::http::retry::{Failure, Operation};
 use crate::registry::learned::upload_strategy::UploadMethod;
 use crate::store::{self, ErrorKind, Step, StoreError, UploadSession, Verified};
 
-/// Maximum number of successive failed chunks of which the registry stored less than half. Without this maximum, a
+/// Maximum number of successive failed chunks, each with less than half of its bytes stored. Without this maximum, a
 /// registry that stores one byte of each chunk would receive chunks for a very long time.
 const MAX_FRUITLESS_CHUNKS: u32 = 3;
 
@@ -51,11 +52,11 @@ impl From<StoreError> for SendError {
     }
 }
 
-/// Bytes that a session has after the recorded position. These bytes are the chunk that was in flight when an earlier
-/// process ended, or a part of this chunk.
+/// Bytes that a session has stored after the recorded position. These bytes belong to the chunk that was in flight when
+/// an earlier process ended.
 #[derive(Debug)]
 pub(crate) struct Surplus {
-    /// Number of bytes that the session has.
+    /// Number of bytes that the session has stored, from the start of the blob.
     pub(crate) stored: u64,
     /// Offset of the end of the interrupted chunk, and the hash of all bytes before this offset.
     pub(crate) end: store::UploadProgress,
@@ -69,7 +70,8 @@ pub(crate) struct Sent {
     pub(crate) is_flawless: bool,
 }
 
-/// Position in an upload: an offset, and the hash of all bytes before the offset if the progress is recorded.
+/// Position in an upload: an offset, and the hash of all bytes before the offset. The hash is `None` if the upload does
+/// not record its progress.
 struct Position {
     offset: u64,
     hashed: Option<Digester>,
@@ -115,7 +117,8 @@ impl Session {
             let taken = usize::try_from(stored - position.offset).unwrap_or(usize::MAX).min(unsent.len());
             position.advance(&unsent.split_to(taken), end.filter(|_| unsent.is_empty()));
             if stored == self.blob.size {
-                // A later process reads the last chunk again to verify the whole blob.
+                // The recorded position is before the last chunk, because a later process must read this chunk to
+                // verify the blob.
                 self.report_progress(&feed, &before, ahead.as_ref()).await;
             } else if let Some(hashed) = position.hashed.clone() {
                 self.report_progress(&feed, &store::UploadProgress { stored, hashed }, None).await;
@@ -130,9 +133,10 @@ impl Session {
         }
     }
 
-    /// Finds the offset of the first byte that the registry has not stored. Also returns bytes from this offset that
-    /// were already read from the source. The bytes that the session has after the recorded position are read from the
-    /// source again. The upload resumes only if their hash equals the recorded hash.
+    /// Finds the position of the first byte that the registry has not stored. Also returns bytes after this position
+    /// that the client has already read from the source. If the session has bytes after the recorded position, the
+    /// client reads the same bytes from the source. If their hash differs from the recorded hash, returns an error, and
+    /// the upload restarts.
     async fn find_start(&mut self, feed: &mut Feed) -> Result<(Position, Bytes), StoreError> {
         let hashes = feed.bytes.has_progress();
         let Some(store::UploadProgress { stored, mut hashed }) = self.confirmed.clone() else {
@@ -203,8 +207,8 @@ impl Session {
             Ok(answer) => answer,
             Err(error) if error.kind == ErrorKind::Unavailable => {
                 if offset == 0 && fruitless > 0 {
-                    // After a second failure, the chunk may be too large: the registry may have closed the connection
-                    // before the client read this response.
+                    // After a second failure, the chunk may be too large: the registry may have sent a refusal, and
+                    // closed the connection before the client read the refusal.
                     if self.repository.registry.facts().upload_strategy.learn_chunk_is_too_large(length) {
                         context.budget.renew();
                     }
@@ -264,7 +268,7 @@ impl Session {
         self.repository.registry.send(context, call).await
     }
 
-    /// Updates the URL of the session, if the response states a new one.
+    /// Updates the URL of the session, if the response states a new URL.
     fn update_location(&mut self, context: &Context, answer: &Response) -> Result<(), StoreError> {
         if let Some(next) = location(context, answer)? {
             self.location = next;
@@ -309,8 +313,8 @@ impl Session {
         has_all && !self.misstates && self.update_location(&context, &answer).is_ok()
     }
 
-    /// Handles a chunk that the registry refused. Smaller chunks may succeed. A registry that refuses the first chunk
-    /// may accept no chunks at all.
+    /// Handles a chunk that the registry refused. If the chunk was too large, the next chunks are smaller. If the
+    /// registry accepts no chunks at all, returns an error, and the upload restarts in one piece.
     fn handle_refused_chunk(
         &self,
         context: &Context,
@@ -347,7 +351,7 @@ impl Position {
     }
 }
 
-/// Returns true if a refusal of the first chunk means that the registry refuses all chunks.
+/// Returns true if this refusal of a chunk may mean that the registry refuses all chunks.
 fn refuses_all_chunks(answer: &Response) -> bool {
     match answer.status.as_u16() {
         400 | 405 | 416 | 501 => true,
@@ -360,8 +364,8 @@ fn refuses_all_chunks(answer: &Response) -> bool {
     }
 }
 
-/// Returns the state of a session. If the number of stored bytes is not within the chunk in memory, returns the error
-/// of the chunk.
+/// Returns the state of a session after a failed chunk. If `stored` is outside the chunk in memory, returns `error`,
+/// the error of the chunk.
 fn within_chunk(stored: u64, offset: u64, length: usize, error: StoreError) -> Result<ChunkOutcome, StoreError> {
     if stored < offset || stored > offset + length as u64 {
         return Err(error);

@@ -9,9 +9,9 @@ use crate::store::{StoreError, Verified};
 /// Bytes of an upload that are not sent yet.
 pub(crate) struct Feed {
     pub(crate) bytes: Verified,
-    /// Rest of the last piece, which is in no chunk yet.
+    /// Part of the latest piece of the source that is in no chunk yet.
     piece: Bytes,
-    /// The complete last piece.
+    /// The complete latest piece of the source.
     whole: Bytes,
 }
 

@@ -1,5 +1,5 @@
 //! Commit of an upload by the final PUT (distribution-spec, "Pushing blobs"). The status of the response shows if the
-//! blob was committed. If a header contradicts a success, a lookup checks the blob.
+//! registry has committed the blob. If a header of a success contradicts the status, the client looks up the blob.
 
 use bytes::Bytes;
 use http::Method;
@@ -14,7 +14,7 @@ use crate::registry::http::response::Response;
 use crate::registry::http::retry::{Failure, Operation};
 use crate::store::{ErrorKind, Step, StoreError};
 
-/// Maximum number of times that a failed commit is sent again while the registry has the session.
+/// Maximum number of repeats of a failed commit. The client repeats a commit only while the session has all bytes.
 const MAX_COMMIT_REPEATS: u32 = 3;
 
 /// Evidence that an upload was committed.
@@ -31,7 +31,7 @@ pub(crate) enum Uncommitted {
     Refused(StoreError),
     /// The registry reported a failure. The registry may have the blob.
     Failed(StoreError),
-    /// The registry gave no answer. The registry may have the blob.
+    /// The client received no response. The registry may have the blob.
     Unanswered(StoreError),
 }
 
@@ -64,8 +64,8 @@ impl Session {
         }
     }
 
-    /// Returns true if the registry has committed the blob although the client received no success. The client sends a
-    /// HEAD only if it has sent all bytes.
+    /// Returns true if the registry has the blob although the client received no success. `sent` is the number of sent
+    /// bytes. If the client has not sent all bytes, returns false without a request.
     pub(crate) async fn was_committed(&self, sent: u64) -> bool {
         sent == self.blob.size && self.repository.head_blob(&self.blob).await.is_ok_and(|found| found)
     }
@@ -104,8 +104,8 @@ impl Session {
         }))
     }
 
-    /// Returns the error of a refused body. If the body was too large for the registry or a proxy, chunks may succeed.
-    /// The returned error then makes the caller restart the upload.
+    /// Returns the error of a refused body. If the body was too large for the registry or a proxy, the error has the
+    /// kind `Unavailable`, so the caller restarts the upload in chunks.
     fn refused_body_error(&self, context: &Context, answer: &Response, length: u64) -> StoreError {
         let refuses_length = match answer.status {
             StatusCode::PAYLOAD_TOO_LARGE | StatusCode::LENGTH_REQUIRED => true,

@@ -27,7 +27,7 @@ impl Repository {
             Ok(Looked::Present) => {}
             Ok(Looked::Absent) => return Ok(self.open_upload(blob, None).await?.into()),
             Ok(Looked::OtherLength(stored)) => return Ok(BlobLookup::OtherLength(stored)),
-            // The registry may have the blob. Sending the blob again is correct too.
+            // The registry may have the blob. A second upload of the blob does no harm.
             Err(error) => {
                 tracing::debug!(%error, "sending the blob: the registry does not report whether it has the blob");
                 return Ok(self.open_upload(blob, None).await?.into());
@@ -39,8 +39,8 @@ impl Repository {
         Ok(BlobLookup::Found)
     }
 
-    /// Tests if a mount of a blob from its own repository finds the blob. The registry must have the blob. A failed
-    /// test counts as a negative result, and is not repeated.
+    /// Tests if a mount request finds a blob whose repository is both source and target of the mount. The repository
+    /// must have the blob. If the request fails, the recorded result is negative. The client does not repeat the test.
     async fn test_own_mount(&self, blob: &Descriptor) {
         let works = match self.mount(blob, &self.name).await {
             Some(UploadStart::Mounted) => true,

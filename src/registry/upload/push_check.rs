@@ -1,12 +1,12 @@
-//! Check of push access for `login-check`: an upload is opened and cancelled. No bytes are sent.
+//! Check of push access for `login-check`: the client opens an upload and cancels the upload, without sending a byte.
 
 use crate::oci::{Descriptor, Digest, MediaType};
 use crate::registry::Repository;
 use crate::store::{StoreError, UploadStart};
 
 impl Repository {
-    /// Returns true if the start of an upload, or the request for a push token, may create the repository. Then a check
-    /// of push access may also create the repository.
+    /// Returns true if [`Self::check_push`] may create the repository. Some registries create a repository when a
+    /// client starts an upload or requests a push token.
     #[must_use]
     pub fn may_be_created_by_checking(&self) -> bool {
         self.registry.flavor().creates_repositories_on_request

@@ -16,13 +16,15 @@ use crate::registry::learned::upload_strategy::UploadMethod;
 use crate::store::{Step, StoreError, Upload, UploadProgress, UploadSession};
 
 impl Repository {
-    /// Returns the session of `record`, if the upload can resume in this session. The session must have stored the
-    /// recorded bytes, and at most one further chunk. Returns `None`, and logs the reason, in these cases:
+    /// If the upload of an earlier process can resume in the session of `record`, returns this session. In these cases,
+    /// logs the reason and returns `None`:
     ///
-    /// * The session no longer exists, or has stored another number of bytes.
+    /// * The session no longer exists.
+    /// * The session has stored fewer bytes than the recorded position, or bytes beyond the end of the recorded next
+    ///   chunk.
     /// * [`Repository::may_be_stored`] returns false for the URL of the session.
-    /// * Blobs are sent to this registry in one piece.
-    /// * No byte of the blob would remain to be sent, because this manifest states another size of the blob.
+    /// * The client sends blobs to this registry in one piece.
+    /// * The manifest now states a smaller size of the blob, so no byte would remain to send.
     pub(crate) async fn resume(
         &self,
         blob: &Descriptor,
@@ -77,7 +79,7 @@ impl Repository {
         })))
     }
 
-    /// Returns true if the URL of a session may be stored. These conditions are required:
+    /// Returns true if the journal may store the URL of a session. These conditions are required:
     ///
     /// * The URL is at this registry.
     /// * No part of the URL grants access on its own.
@@ -99,7 +101,7 @@ impl Repository {
 
 /// Returns the last position with a known hash in a session that has `stored` bytes. Also returns the surplus: the
 /// bytes of the session after this position, at most one chunk. The client reads the surplus from the source again. The
-/// last chunk of a blob is always read again, because the verification of the whole blob requires this chunk.
+/// last chunk of a blob always counts as surplus, because the verification of the whole blob needs its bytes.
 fn find_position(
     record: &UploadSession,
     stored: u64,
@@ -114,7 +116,7 @@ fn find_position(
     if stored == ahead.stored && stored < size {
         return Some((ahead.clone(), None));
     }
-    // Some registries report `0-0` before the first byte too.
+    // Before the first byte, some registries report `0-0`, as if one byte were stored.
     let is_usable = stored > 1 && ahead.stored - confirmed.stored <= chunk;
     is_usable.then(|| (confirmed.clone(), Some(Surplus { stored, end: ahead.clone() })))
 }
