@@ -20,7 +20,7 @@ struct Queues<W, const PRIORITIES: usize> {
     waiters: [VecDeque<(Ticket, W)>; PRIORITIES],
 }
 
-/// Position in the order of arrival.
+/// Number of a waiter in the order of arrival.
 pub(crate) type Ticket = u64;
 
 impl<W, const PRIORITIES: usize> Default for FairQueue<W, PRIORITIES> {
@@ -48,8 +48,8 @@ impl<W, const PRIORITIES: usize> FairQueue<W, PRIORITIES> {
     }
 
     /// Removes the next waiter for which `admits` is true, and returns the waiter with its priority. The tenant of this
-    /// waiter moves to the end. For each tenant, `admits` is called only for the first waiter of each priority, in the
-    /// order of arrival.
+    /// waiter moves to the end of the tenants. For each tenant, `admits` is called only for the first waiter of each
+    /// priority, in the order of arrival.
     pub(crate) fn next(&mut self, mut admits: impl FnMut(usize, &W) -> bool) -> Option<(usize, W)> {
         let (at, priority) = (0..self.tenants.len())
             .find_map(|at| Some((at, self.tenants[at].first_admitted_priority(&mut admits)?)))?;
@@ -79,7 +79,8 @@ impl<W, const PRIORITIES: usize> Queues<W, PRIORITIES> {
         self.waiters.iter().all(VecDeque::is_empty)
     }
 
-    /// Returns the priority to serve: the priority of the earliest admitted waiter among the first waiters.
+    /// Finds the earliest waiter that `admits` accepts, among the first waiters of all priorities. Returns the priority
+    /// of this waiter.
     fn first_admitted_priority(&self, admits: &mut impl FnMut(usize, &W) -> bool) -> Option<usize> {
         let mut later_than = None;
         loop {

@@ -2,8 +2,8 @@
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
-/// Tenant of a fair queue, such as an entry. Tenants share each resource fairly: a tenant with many requests does not
-/// delay a tenant with few requests. The default tenant is for requests that belong to no entry.
+/// Tenant of a fair queue, such as an entry of `sync.yaml`. Tenants share each resource fairly: a tenant with many
+/// requests does not delay a tenant with few requests. The default tenant is for requests that belong to no entry.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Tenant(u64);
 

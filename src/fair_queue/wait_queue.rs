@@ -25,7 +25,7 @@ pub(crate) trait Resource: Send + 'static {
     /// Takes the whole `amount` for a waiter of this priority, or nothing.
     ///
     /// # Errors
-    /// If the amount is not available, returns the time at which the amount may be available.
+    /// If the amount is not available, returns the event after which the amount may be available.
     fn take(
         &mut self,
         tenant: Tenant,
@@ -35,7 +35,7 @@ pub(crate) trait Resource: Send + 'static {
     ) -> Result<Self::Grant, Unavailable>;
 }
 
-/// Time at which the resource may be available again.
+/// Event after which a refused amount may be available.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unavailable {
     /// The next change of the resource.
@@ -80,9 +80,9 @@ impl<R: Resource, const PRIORITIES: usize> WaitQueue<R, PRIORITIES> {
         })
     }
 
-    /// Waits until `amount` is available, and takes this amount. Also returns the duration of the wait if a caller in
-    /// the queue had to wait for a point in time; otherwise zero. `None` if the sender of the grant no longer exists.
-    /// Cancel safe: if the caller is cancelled, its grant is dropped.
+    /// Waits until `amount` is available, and takes this amount. The grant is `None` only if the queue no longer
+    /// exists. Also returns the duration of the wait. If no caller in the queue had to wait for a point in time, this
+    /// duration is zero. Cancel safe: if the caller is cancelled, its grant is dropped.
     pub(crate) async fn acquire(
         &self,
         tenant: Tenant,
