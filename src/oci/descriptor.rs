@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use super::{ContentKind, Digest, MediaType, Platform};
 
-/// Type, digest and size of some content, and further properties from the manifest that lists the content.
+/// Type, digest and size of some content. The optional properties come from the manifest or list that contains the
+/// descriptor.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Descriptor {
     /// The content's media type.

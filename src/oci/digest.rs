@@ -64,7 +64,7 @@ impl Digest {
         Self::Sha256(Sha256::digest(bytes).into())
     }
 
-    /// Returns the digest of `bytes` under this digest's algorithm.
+    /// Returns the digest of `bytes`, by the algorithm of this digest.
     #[must_use]
     pub fn same_algorithm_of(&self, bytes: &[u8]) -> Self {
         let mut digester = Digester::like(self);
@@ -210,8 +210,8 @@ impl Digester {
         }
     }
 
-    /// Restores a computation under the algorithm of `digest` from the serialised state `saved`. `None` if `saved` is
-    /// no state of this algorithm, and always for BLAKE3.
+    /// Restores a computation from the serialised state `saved`, for the algorithm of `digest`. If `saved` is not a
+    /// state of this algorithm, returns `None`. For BLAKE3, always returns `None`.
     #[must_use]
     pub fn from_state(digest: &Digest, saved: &[u8]) -> Option<Self> {
         Some(Self(match digest {

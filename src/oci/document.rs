@@ -1,9 +1,10 @@
-//! Tolerant JSON reader for manifests. The reader reads only the properties that a closure walk needs, by these rules:
+//! Tolerant JSON reader for manifests. The reader reads only the properties that name the type, the content or the
+//! subject of a manifest, by these rules:
 //!
 //! - An absent or null list reads as empty.
 //! - If a key occurs twice, its last value counts, as in Go.
-//! - A property that the walk does not need may have any JSON type.
-//! - If a property that the walk needs has a wrong JSON type, the reader returns an error.
+//! - If a list, a descriptor or a digest has a wrong JSON type, the reader returns an error.
+//! - If any other property has an unexpected JSON type, the property reads as absent or invalid.
 
 use std::collections::BTreeMap;
 use std::fmt;

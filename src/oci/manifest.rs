@@ -1,4 +1,5 @@
-//! Manifests: the verbatim bytes, and a parsed view of their content. Only the verbatim bytes are sent.
+//! Manifests: the verbatim bytes, and a parsed view of their content. Registries and layouts get only the verbatim
+//! bytes.
 
 use std::collections::BTreeMap;
 
@@ -37,7 +38,7 @@ pub struct Manifest {
     digest: Digest,
 }
 
-/// Parsed content of a manifest, for the closure walk.
+/// Parsed content of a manifest. The copy uses this view to find all content of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ManifestView {
     /// The content that the manifest lists.
@@ -55,12 +56,12 @@ pub struct ManifestView {
 pub enum Children {
     /// The blobs of an image or artifact: a configuration and layers.
     Blobs {
-        /// The configuration. An artifact manifest has none.
+        /// The configuration. An artifact manifest has no configuration.
         config: Option<Descriptor>,
         /// The layers, or the blobs of an artifact manifest, in order. A digest may occur twice.
         layers: Vec<Descriptor>,
     },
-    /// The children of an index or manifest list: manifests or further indexes. Some tools also list blobs, for example
+    /// The children of an index or manifest list: manifests and nested indexes. Some tools also list blobs, for example
     /// BuildKit's cache. [`Descriptor::kind`] distinguishes blobs from manifests.
     Manifests(Vec<Descriptor>),
 }
@@ -96,12 +97,12 @@ impl Manifest {
     }
 
     /// Creates a manifest from the response to a request for `wanted`. The manifest's digest has the algorithm of
-    /// `wanted`. The caller compares [`Manifest::digest`] with `wanted`.
+    /// `wanted`. The caller must compare [`Manifest::digest`] with `wanted`.
     ///
     /// The media type is the first of these types that applies:
     /// 1. the type that the bytes state, if this type is a manifest type;
-    /// 2. `stated` (the `Content-Type`), if this type is a manifest type that the shape of the bytes allows;
-    /// 3. the type that the shape of the bytes shows.
+    /// 2. `stated` (the `Content-Type`), if this type is a manifest type that the JSON properties do not contradict;
+    /// 3. the type that the JSON properties imply.
     #[must_use]
     pub fn received(stated: Option<&MediaType>, bytes: Bytes, wanted: Option<&Digest>) -> Self {
         let media_type = type_of(stated, &bytes).unwrap_or_else(|| MediaType::new(""));
@@ -115,7 +116,7 @@ impl Manifest {
         &self.bytes
     }
 
-    /// Returns the media type to state when the bytes are sent.
+    /// Returns the media type of the manifest, for the `Content-Type` header of a push and for descriptors.
     #[must_use]
     pub fn media_type(&self) -> &MediaType {
         &self.media_type
@@ -198,7 +199,7 @@ impl Manifest {
     }
 }
 
-/// Converts a descriptor. An absent or invalid size becomes 0; the reader then requests the length from the source.
+/// Converts a descriptor. An absent or invalid size becomes 0. The copy then requests the length from the source.
 fn descriptor(raw: RawDescriptor) -> Descriptor {
     Descriptor {
         media_type: MediaType::new(raw.media_type.as_deref().unwrap_or_default()),
@@ -228,7 +229,7 @@ fn type_of(stated: Option<&MediaType>, bytes: &[u8]) -> Option<MediaType> {
     own.or(shown).or_else(|| stated.cloned())
 }
 
-/// Returns the media type that the parts of a body show.
+/// Returns the media type that the properties of a body imply.
 fn shape_of(document: &Document) -> Option<&'static str> {
     match document {
         Document { schema_version: Some(1), .. } => Some("application/vnd.docker.distribution.manifest.v1+json"),

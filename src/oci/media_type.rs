@@ -22,7 +22,7 @@ pub enum ContentKind {
     Unknown,
 }
 
-/// Prefixes of the types of known blobs: layers and configurations of both families, BuildKit's cache and plain bytes.
+/// Prefixes of the types of known blobs: layers and configurations of OCI and Docker, BuildKit's cache and plain bytes.
 const BLOBS: [&str; 7] = [
     "application/vnd.oci.image.layer.",
     "application/vnd.oci.image.config.",
@@ -90,7 +90,7 @@ impl MediaType {
         if is_blob { ContentKind::Blob } else { ContentKind::Unknown }
     }
 
-    /// Returns true if content of this type is a manifest of any shape.
+    /// Returns true if content of this type is an image manifest, an index or an artifact manifest.
     #[must_use]
     pub fn is_manifest(&self) -> bool {
         Self::ACCEPTED.contains(&self.as_str())
@@ -107,8 +107,8 @@ impl MediaType {
         )
     }
 
-    /// Returns true if a layer of this type must not be uploaded to a registry (image-spec, "Non-Distributable
-    /// Layers"; Docker calls them foreign).
+    /// Returns true if a layer of this type must not be uploaded to a registry (image-spec, "Non-Distributable Layers";
+    /// Docker calls such layers foreign).
     #[must_use]
     pub fn is_nondistributable(&self) -> bool {
         self.as_str().starts_with("application/vnd.oci.image.layer.nondistributable.")

@@ -46,8 +46,8 @@ macro_rules! text_type {
     };
 }
 
-/// Registry: `host` or `host:port`, in lower case. Docker's old names (`index.docker.io`,
-/// `registry-1.docker.io`) are parsed as `docker.io`.
+/// Registry: `host` or `host:port`, in lower case. The parser converts Docker's old names (`index.docker.io`,
+/// `registry-1.docker.io`) to `docker.io`.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RegistryHost(std::sync::Arc<str>);
 text_type!(RegistryHost);
@@ -59,9 +59,8 @@ impl RegistryHost {
         &*self.0 == "docker.io"
     }
 
-    /// Returns the host in the form for a reference: [`names_host`] is true for this form, and the parser of references
-    /// returns this host. A host of one label without a port is in upper case, because `myregistry/app` would be a
-    /// repository of Docker Hub.
+    /// Returns the host as written at the start of a reference, such as `docker.io/library/python`. A host of one label
+    /// without a port is in upper case, because `myregistry/app` would be a repository of Docker Hub.
     #[must_use]
     pub fn in_reference(&self) -> Cow<'_, str> {
         if names_host(&self.0) { Cow::Borrowed(&self.0) } else { Cow::Owned(self.0.to_ascii_uppercase()) }

@@ -22,7 +22,7 @@ pub struct Platform {
 pub struct PlatformError(String);
 
 impl Platform {
-    /// Returns true if `wanted` selects an image of this platform. A missing variant in `wanted` matches any variant.
+    /// Returns true if `wanted` selects an image of this platform. If `wanted` has no variant, every variant matches.
     #[must_use]
     pub fn is_wanted_by(&self, wanted: &Platform) -> bool {
         self.os == wanted.os

@@ -6,7 +6,7 @@ use super::{Digest, Tag};
 /// without the referrers API stores the list of referrers under this tag.
 #[must_use]
 pub fn referrers_tag(subject: &Digest) -> Tag {
-    // The specification truncates the encoded part at 64 characters; a sha512 digest has 128.
+    // The specification truncates the encoded part at 64 characters; a sha512 digest has 128 characters.
     let mut hex = subject.hex();
     hex.truncate(64);
     format!("{}-{hex}", subject.algorithm()).parse().expect("a digest makes a valid tag")
