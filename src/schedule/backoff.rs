@@ -6,8 +6,8 @@ use std::time::Duration;
 const MAX_MINUTES: u32 = 60;
 
 /// Returns the minimum delay between the last failure of an entry and its next scheduled run. `failures` is the number
-/// of consecutive failures. There is no delay after the first failure. The delay is 2 minutes after the second failure.
-/// Each further failure doubles the delay, up to an hour.
+/// of consecutive failures. After the first failure, there is no delay. After the second failure, the delay is 2
+/// minutes. Each later failure doubles the delay, up to one hour.
 #[must_use]
 pub fn backoff(failures: u32) -> Duration {
     let minutes = match failures {

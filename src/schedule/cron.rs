@@ -1,4 +1,5 @@
-//! Cron expressions of five fields as in POSIX. The `cron` crate is the engine that calculates the firings.
+//! Cron expressions of five fields as in POSIX. The `cron` crate calculates the firings: the times at which an
+//! expression is due.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -13,9 +14,9 @@ use super::wall_clock::{first_instant, next_change, shown_at};
 /// Cron expression: `minute hour day-of-month month day-of-week`.
 ///
 /// Weekdays are 0 to 7 (0 and 7 are Sunday) or names. Months are 1 to 12 or names. If neither day field is `*`, the
-/// expression fires on each day that matches at least one of the two fields (POSIX). `@hourly`, `@daily`, `@midnight`,
-/// `@weekly`, `@monthly`, `@yearly` and `@annually` are accepted. An expression is printed as it was written. Two
-/// expressions are equal if their texts are equal.
+/// expression fires on each day that matches at least one of the two fields (POSIX). The parser also accepts `@hourly`,
+/// `@daily`, `@midnight`, `@weekly`, `@monthly`, `@yearly` and `@annually`. An expression is printed as it was written.
+/// Two expressions are equal if their texts are equal.
 ///
 /// Clock changes (daylight saving time) follow the rules of cronie (`cron(8)`, "Daylight Saving Time and other time
 /// changes"):
@@ -41,7 +42,7 @@ pub struct Cron {
     text: String,
     /// True if the minute or the hour field begins with `*`.
     is_wildcard: bool,
-    /// One engine for each day field that is not `*`. One engine if both day fields are `*`.
+    /// One engine for each day field that is not `*`. If both day fields are `*`, there is one engine.
     engines: Vec<cron::Schedule>,
 }
 

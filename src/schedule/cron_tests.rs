@@ -323,7 +323,7 @@ proptest! {
     ) {
         let (cron, zone): (Cron, _) = (format!("{minute} {hour} * * *").parse().unwrap(), chrono_tz::TZ_VARIANTS[zone]);
         let begin = DateTime::from_timestamp(begin / 60 * 60, 0).unwrap();
-        // Begins right before a clock change, if the zone has one.
+        // If the zone changes its clock, begins right before a change.
         let change = next_change(begin, begin + TimeDelta::days(400), zone).unwrap_or(begin);
         let (from, to) = (change - TimeDelta::hours(hours), change + TimeDelta::hours(6));
         let second = TimeDelta::seconds(1);

@@ -1,5 +1,5 @@
-//! Entries whose last run deferred tags, and the time at which each entry resumes. This module starts no runs and reads
-//! no clock.
+//! Entries whose last run deferred tags, and the time at which the daemon runs each entry again. This module starts no
+//! runs and reads no clock.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,30 +8,31 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::jitter_of;
 
-/// Entries that resume automatically, in addition to their schedules.
+/// Entries that run again because their last run deferred tags. These runs are in addition to the schedules.
 #[derive(Debug, Clone, Default)]
 pub struct Deferred {
     entries: BTreeMap<String, DateTime<Utc>>,
 }
 
 impl Deferred {
-    /// Records that an entry resumes at `until`, plus an extra delay. `ended` is the end of the entry's last run. The
-    /// extra delay is at most a quarter of the time from `ended` to `until`. The extra delay differs between entries.
-    /// So entries that wait for the same registry start at different times.
+    /// Records that an entry runs again at `until`, plus an extra delay. `ended` is the end of the entry's last run.
+    /// The extra delay is at most a quarter of the time from `ended` to `until`. The extra delay differs between
+    /// entries. So entries that wait for the same registry start at different times.
     pub fn set(&mut self, entry: &str, ended: DateTime<Utc>, until: DateTime<Utc>) {
         let wait = (until - ended).to_std().unwrap_or(Duration::ZERO);
         let jitter = TimeDelta::from_std(jitter_of(entry, wait / 4)).unwrap_or_default();
         self.entries.insert(entry.to_owned(), until + jitter);
     }
 
-    /// Moves all times back by `by`, after the clock was set back by `by`. So no entry waits longer.
+    /// Adjusts all times after the clock was set back. `by` is the size of the setback. So no entry waits longer.
     pub fn set_back(&mut self, by: TimeDelta) {
         for instant in self.entries.values_mut() {
             *instant = instant.checked_sub_signed(by).unwrap_or(*instant);
         }
     }
 
-    /// Removes an entry. The caller removes an entry if a run of the entry starts or the entry no longer exists.
+    /// Removes an entry. The caller calls this method when a run of the entry starts, or when the entry no longer
+    /// exists.
     pub fn remove(&mut self, entry: &str) {
         self.entries.remove(entry);
     }
@@ -41,7 +42,7 @@ impl Deferred {
         self.entries.retain(|entry, _| stays(entry));
     }
 
-    /// Returns the time at which an entry resumes; `None` if the entry is not deferred.
+    /// Returns the time at which a deferred entry runs again; `None` if the entry is not deferred.
     #[must_use]
     pub fn resumes_at(&self, entry: &str) -> Option<DateTime<Utc>> {
         self.entries.get(entry).copied()

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 
-/// Returns the delay of the entry named `entry` after its scheduled instant, from zero to below `max`. The delay
-/// depends only on the two arguments, and is the same on every machine and in every version. The delays of different
-/// names are distributed evenly.
+/// Returns the delay of the entry named `entry` after its scheduled time. The delay is at least zero and less than
+/// `max`. The delay depends only on the two arguments, and is the same on every machine and in every version. The
+/// delays of different names are distributed evenly.
 #[must_use]
 pub fn jitter_of(entry: &str, max: Duration) -> Duration {
     let hash: [u8; 32] = Sha256::digest(entry.as_bytes()).into();

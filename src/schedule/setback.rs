@@ -3,7 +3,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-/// Maximum setback that is ignored. The time between two firings of a schedule is at least this long.
+/// Maximum setback that the detector ignores. Two firings of a schedule are at least this time apart.
 const IGNORED_UP_TO: TimeDelta = TimeDelta::minutes(1);
 
 /// Detector of setbacks. Stores the latest instant that the clock has shown.
@@ -13,14 +13,14 @@ pub struct Setbacks {
 }
 
 impl Setbacks {
-    /// Records an instant that the clock has shown before, such as an instant from the journal.
+    /// Records a time that the clock has shown, such as a time from the journal.
     pub fn record_instant(&mut self, instant: DateTime<Utc>) {
         self.latest = self.latest.max(Some(instant));
     }
 
     /// If the clock was set back by more than a minute, returns the size of the setback, otherwise `None`. The size is
-    /// the difference between the latest instant and `now`. Each setback is reported once, because `now` becomes the
-    /// latest instant.
+    /// the difference between the latest instant and `now`. The detector reports each setback once, because `now`
+    /// becomes the latest instant.
     pub fn detect_setback(&mut self, now: DateTime<Utc>) -> Option<TimeDelta> {
         let back = self.latest.map(|latest| latest - now).filter(|back| *back > IGNORED_UP_TO);
         self.latest = if back.is_some() { Some(now) } else { self.latest.max(Some(now)) };

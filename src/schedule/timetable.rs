@@ -1,5 +1,5 @@
-//! Timetable: the next firing of each entry. The daemon queries the timetable. The timetable starts no runs and never
-//! waits.
+//! Timetable: the next firing of each entry. A firing is a time at which the schedule of an entry is due. The timetable
+//! starts no runs and never waits: the daemon queries the timetable and starts the runs.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -39,7 +39,7 @@ pub struct Firing {
 /// The step of an entry is the time between two of its firings. If the clock is set back, the size of the setback
 /// decides for each entry:
 /// - Setback up to the step: the entry does not repeat a firing.
-/// - Larger setback: the entry fires by the new time, and may repeat firings.
+/// - Larger setback: the entry follows the new clock, and may repeat firings.
 #[derive(Debug, Clone, Default)]
 pub struct Timetable {
     entries: BTreeMap<String, Slot>,
@@ -49,14 +49,15 @@ pub struct Timetable {
 #[derive(Debug, Clone)]
 struct Slot {
     timing: Timing,
-    /// All firings up to this instant are handled: the entry fired, or the firing precedes the entry's timing.
+    /// All firings up to this instant are handled. Either the entry fired, or the firing lies before the moment at
+    /// which this timing took effect.
     handled_until: DateTime<Utc>,
-    /// The end of the span of skipped firings: see [`Timetable::hold`]. May be in the future.
+    /// End of the span of firings that [`Timetable::hold`] skips. This end may be in the future.
     skip_until: Option<DateTime<Utc>>,
     /// Cache of the first scheduled instant after `handled_until` and `skip_until`.
     next: Option<DateTime<Utc>>,
-    /// The longer of two waits: from `handled_until` to the next scheduled instant, and from that instant to the
-    /// following one.
+    /// The longer of two waits: from `handled_until` to the first scheduled instant after `handled_until`, and from the
+    /// first to the second of these instants.
     step: TimeDelta,
 }
 
@@ -73,8 +74,8 @@ impl Timetable {
     ///   since then become one firing. If `last` is `None`, the entry first fires at its first scheduled instant after
     ///   `now`.
     /// - Known entry with the same timing: nothing changes.
-    /// - Known entry with another timing: the entry fires by the new timing from `now` on. No firing before `now`
-    ///   counts as missed.
+    /// - Known entry with a changed timing: the new timing applies from `now` on. No firing before `now` counts as
+    ///   missed.
     pub fn set(&mut self, entry: &str, timing: Timing, last: Option<DateTime<Utc>>, now: DateTime<Utc>) {
         let (handled_until, skip_until) = match self.entries.get(entry) {
             Some(slot) if slot.timing == timing => return,
@@ -94,9 +95,9 @@ impl Timetable {
         }
     }
 
-    /// Adjusts the timetable to a clock that was set back by `by` to `now`. The spans that [`Timetable::hold`] skips
-    /// end earlier by `by`. Returns the number of entries for which the setback is larger than the step. These entries
-    /// fire by the new time.
+    /// Adjusts the timetable after the clock was set back. The clock now shows `now`, and `by` is the size of the
+    /// setback. Each span that [`Timetable::hold`] skips also ends earlier by this size. Returns the number of entries
+    /// for which the setback is larger than the step. These entries follow the new clock.
     pub fn set_back(&mut self, now: DateTime<Utc>, by: TimeDelta) -> usize {
         let mut count = 0;
         for slot in self.entries.values_mut() {
@@ -119,7 +120,7 @@ impl Timetable {
     }
 
     /// Returns the entries that are due at `now`, in the order of their scheduled instants, and records their firings
-    /// as handled. Several missed firings of an entry become one.
+    /// as handled. Several missed firings of an entry become one firing.
     pub fn due(&mut self, now: DateTime<Utc>) -> Vec<Firing> {
         let mut due: Vec<Firing> = Vec::new();
         for (entry, slot) in &mut self.entries {
@@ -136,7 +137,7 @@ impl Timetable {
     /// Returns the instant at which the next entry becomes due. Returns `now` if an entry is already due, and [`None`]
     /// if no entry has a next firing.
     ///
-    /// The clock may be set during the wait. So the caller waits at most a minute and calls this method again.
+    /// The clock may change during the wait. So the caller waits at most a minute and then calls this method again.
     #[must_use]
     pub fn next_wake(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         self.entries.values().filter_map(|slot| slot.next_due(now)).min().map(|instant| instant.max(now))
@@ -167,14 +168,14 @@ impl Slot {
         TimeDelta::from_std(self.timing.jitter).unwrap_or_default()
     }
 
-    /// Returns `handled_until`, or `now` if the clock was set back by more than a step since `handled_until`.
+    /// If the clock was set back by more than a step since `handled_until`, returns `now`. Otherwise returns
+    /// `handled_until`.
     fn handled_until_by(&self, now: DateTime<Utc>) -> DateTime<Utc> {
         if self.handled_until - now > self.step { now } else { self.handled_until }
     }
 
-    /// Returns this state. If the clock was set back by more than a step, the state is adjusted to the clock.
-    /// [`Timetable::set_back`] adjusts all entries when a setback is detected. This method handles setbacks that were
-    /// not detected.
+    /// Returns a copy of this state. If the clock was set back by more than a step, the copy follows the new clock.
+    /// This method handles setbacks for which no caller has called [`Timetable::set_back`].
     fn adjusted_to(&self, now: DateTime<Utc>) -> Self {
         match self.handled_until_by(now) {
             handled_until if handled_until == self.handled_until => self.clone(),

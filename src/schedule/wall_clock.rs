@@ -12,7 +12,8 @@ pub(super) fn shown_at(instant: DateTime<Utc>, timezone: Tz) -> NaiveDateTime {
     instant.with_timezone(&timezone).naive_local()
 }
 
-/// Returns the first instant at which the wall clock shows `time`, or a later time if the clock skips `time`.
+/// Returns the first instant at which the wall clock shows `time`. If the clock skips `time`, returns the first instant
+/// at which the clock shows a later time.
 pub(super) fn first_instant(time: NaiveDateTime, timezone: Tz) -> DateTime<Utc> {
     // The longest gap is one day: Samoa skipped a whole day in 2011.
     let shown = (0..=25 * 60).find_map(|minutes| {
