@@ -3,14 +3,14 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// Rule for a foreign layer. A layer without a download address in the manifest is always copied.
+/// Rule for a foreign layer. The program always copies a layer without a download address.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ForeignLayers {
-    /// The layer is not copied. Clients download the layer from its addresses.
+    /// The program does not copy the layer. Clients download the layer from its addresses.
     #[default]
     Skip,
-    /// The layer is copied from the source like any other layer.
+    /// The program copies the layer from the source like any other layer.
     Copy,
 }
 

@@ -1,4 +1,5 @@
-//! Plan of a run: tag selection, difference of two tag maps, and rules. All functions are pure: no I/O and no clock.
+//! Plan of a run: tag selection, comparison of source tags with target tags, and rules. All functions are pure: no I/O
+//! and no clock.
 
 mod conflicts;
 mod diff;

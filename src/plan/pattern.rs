@@ -13,7 +13,7 @@ use crate::oci::{Digest, DigestError, NameError, Tag};
 /// - Regular expression after `re:`. `re:v\d+` matches `v1`, but not `v1-evil`.
 /// - Digest after `@`, such as `@sha256:…`. The pattern pins the content with this digest. The content needs no tag.
 /// - Tag and digest, such as `2.4.1@sha256:…`. The pattern pins the content with this digest, and the target gets the
-///   content under this tag. The tag may have another digest at the source.
+///   content under this tag. At the source, the tag may point to a different digest.
 /// - Glob with `*`, `?`, `[a-c]`, `[!a-c]` or `{a,b}`.
 /// - Literal tag: any text without these characters.
 ///
@@ -137,8 +137,8 @@ impl Pattern {
         }
     }
 
-    /// Returns false if certainly no tag matches both patterns, otherwise true. A pattern with a tag and a digest is
-    /// compared by its tag.
+    /// If certainly no tag matches both patterns, returns false. Otherwise returns true. For a pattern with a tag and a
+    /// digest, only the tag counts.
     #[must_use]
     pub fn may_meet(&self, other: &Self) -> bool {
         let tag = |pattern: &Self| pattern.literal().or(pattern.pin().map(|(tag, _)| tag)).cloned();
@@ -154,7 +154,7 @@ impl Pattern {
         }
     }
 
-    /// Returns a prefix of all tags that this pattern matches. The prefix is empty if the pattern is not a glob.
+    /// Returns the text before the first wildcard of a glob. For any other pattern, returns an empty text.
     fn literal_prefix(&self) -> &str {
         let special = |c: char| matches!(c, '*' | '?' | '[' | '{');
         match &self.kind {

@@ -11,8 +11,8 @@ pub enum ReservedForm {
     ReferrersList,
     /// `sha256-<64 hex>.sig`, `.att`, `.sbom`: cosign's artifacts about a subject.
     Signature,
-    /// `TAG.previous-<12 hex>`: usually a tag that `overwrite: keep_previous` wrote. The digits begin the previous
-    /// digest of `TAG`.
+    /// `TAG.previous-<12 hex>`: usually a tag that `overwrite: keep_previous` wrote. The digits are the first digits of
+    /// an earlier digest of `TAG`.
     Previous {
         /// The hexadecimal digits.
         digits: String,
@@ -50,7 +50,7 @@ impl ReservedForm {
                 marker => text.contains(marker),
             })
         };
-        // A regular expression has a backslash before the dot of a marker.
+        // In a regular expression, a backslash precedes the dot of a marker.
         let names_form = |text: &str| has_marker(&text.replace('\\', ""));
         selection.include.iter().any(|pattern| pattern.matches(tag) && names_form(&pattern.to_string()))
     }

@@ -61,8 +61,8 @@ pub struct Selection {
     /// - tags with a version by descending version;
     /// - then tags without a version by descending name.
     pub newest: Option<usize>,
-    /// Minimum number of selected tags and pinned digests. If the selection finds fewer, its result has a
-    /// [`Shortfall`].
+    /// Minimum number of selected tags and pinned digests. If the selection finds fewer tags and digests, its result
+    /// has a [`Shortfall`].
     pub at_least: Option<usize>,
 }
 
@@ -71,7 +71,7 @@ pub struct Selection {
 pub struct Selected {
     /// The selected tags, the newest first. [`Selection::newest`] defines the order.
     pub tags: Vec<Tag>,
-    /// The digests pinned without a tag.
+    /// The pinned digests without a tag.
     pub digests: Vec<Digest>,
     /// The pinned tags, each with its digest. `tags` contains no pinned tag.
     pub pins: BTreeMap<Tag, Digest>,
@@ -177,8 +177,8 @@ impl Selection {
         wanted.map(|(tag, digest)| (tag.clone(), digest)).collect()
     }
 
-    /// Returns true if all keys except `newest` select a tag. `newest` is ignored, because `newest` depends on the
-    /// other tags of the source. Returns false for a pinned tag.
+    /// Returns true if all keys except `newest` select a tag. Ignores `newest`, because `newest` depends on the other
+    /// tags of the source. Returns false for a pinned tag.
     #[must_use]
     pub fn takes(&self, tag: &Tag) -> bool {
         !self.include.iter().filter_map(Pattern::pin).any(|(pinned, _)| pinned == tag) && self.judge(tag).is_ok()
@@ -190,7 +190,7 @@ impl Selection {
         self.include.is_empty() && self.exclude.is_empty() && self.semver.is_none() && self.newest.is_none()
     }
 
-    /// Returns the digests pinned without a tag, without excluded digests and duplicates.
+    /// Returns the pinned digests without a tag. Omits excluded digests and duplicates.
     fn pinned(&self) -> Vec<Digest> {
         let unwanted: BTreeSet<Digest> = self.exclude.iter().filter_map(Pattern::digest).collect();
         let mut seen = unwanted;

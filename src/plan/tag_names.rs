@@ -13,9 +13,9 @@ const PLACEHOLDER: &str = "{tag}";
 /// Names of an entry's tags at the target. The default keeps every name.
 ///
 /// - If `renamed` contains a tag, the tag gets the name in `renamed`.
-/// - If there is a template, all other tags get the names that the template makes.
-/// - The tag of a signature (`sha256-<hex>.sig`) or of a list of referrers (`sha256-<hex>`) ignores the template. Its
-///   name contains the digest of the image.
+/// - If there is a template, each tag that is not in `renamed` gets the name that the template makes.
+/// - The template does not apply to the tag of a signature (`sha256-<hex>.sig`) or of a list of referrers
+///   (`sha256-<hex>`), because these names contain the digest of the image.
 ///
 /// ```
 /// use transship::oci::Tag;
@@ -100,7 +100,8 @@ impl TagNames {
         }
     }
 
-    /// Returns each name that several of `tags` would get, with these tags. Tags without a valid name are ignored.
+    /// Returns each name at the target that more than one of `tags` would get, with these tags. Ignores a tag whose
+    /// name at the target would be invalid.
     #[must_use]
     pub fn shared_names<'t>(&self, tags: impl IntoIterator<Item = &'t Tag>) -> BTreeMap<Tag, Vec<Tag>> {
         if self.keeps_every_name() {
@@ -128,7 +129,7 @@ impl TagNames {
         renamed.chain(others).collect::<BTreeSet<_>>().into_iter().collect()
     }
 
-    /// Returns false if `self` and `other` certainly never give the same name, otherwise true.
+    /// If `self` and `other` certainly never give the same name, returns false. Otherwise returns true.
     #[must_use]
     pub fn may_meet(&self, other: &Self) -> bool {
         if !self.renamed.is_empty() || !other.renamed.is_empty() {
