@@ -1,5 +1,5 @@
-//! Queue of manifests to list in `index.json`. The task that acquires the writer lock lists all queued manifests. So
-//! many concurrent writes of tags cause only few rewrites and syncs of the file.
+//! Queue of changes of `index.json`. Each change adds one manifest. The task that acquires the writer lock applies all
+//! queued changes at once. So many concurrent writes of tags cause only few rewrites and syncs of the file.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use super::fault::Fault;
 use super::referrers::Facts;
 use crate::oci::{Manifest, Tag};
 
-/// Outcome of a queued change. All changes of one rewrite share its fault.
+/// Outcome of a queued change. If a rewrite fails, all its changes have the same fault.
 pub(super) type Outcome = Result<(), Arc<Fault>>;
 
 /// Queued changes, oldest first.

@@ -1,7 +1,7 @@
 //! Parser and editor of the text of `index.json`, without file access.
 //!
-//! Other tools store data in the document that transship does not know. So an entry keeps its bytes until its own name
-//! changes. The rest of the document always keeps its bytes.
+//! Other tools may store unknown data in the document. So transship changes the bytes of an entry only if the name of
+//! the entry changes. All other bytes of the document remain as they are.
 //!
 //! The file is untrusted. The memory of the parsed document is a small multiple of the file's length: the parser keeps
 //! only few values of each entry, and the bytes of an entry are a range of the document's text.
@@ -44,8 +44,8 @@ pub(super) enum Named<'i> {
     Nothing,
     /// All entries of the name point at this content.
     One(&'i Pointer),
-    /// The name is ambiguous: its entries point at several digests. The text distinguishes a digest from the other
-    /// digests.
+    /// The name is ambiguous: its entries point at several digests. Each digest has a text for people that
+    /// distinguishes the digest from the other digests.
     Several(Vec<(Digest, String)>),
     /// None of the entries has a readable digest.
     Unknown,
@@ -167,8 +167,9 @@ impl Index {
             .map(|pointer| &pointer.media_type)
     }
 
-    /// Points `tag` at `manifest`, and returns true if the document changed. If `stays` returns true for the digest of
-    /// the previous entry of the name, that entry remains without a name. Otherwise the previous entry is removed.
+    /// Points `tag` at `manifest`, and returns true if the document changed. `stays` gets the digest of an earlier
+    /// entry of the name. If `stays` returns true, the earlier entry remains without a name. Otherwise this method
+    /// removes the earlier entry.
     pub(super) fn set_tag(&mut self, tag: &Tag, manifest: &Manifest, stays: impl Fn(&Digest) -> bool) -> bool {
         let wanted = Pointer::from_manifest(manifest);
         self.by_name.take();
@@ -227,13 +228,13 @@ impl Index {
     }
 }
 
-/// Returns the position of a part within its text.
+/// Returns the byte range of `part` within `text`.
 fn position_in(text: &str, part: &RawValue) -> Range<usize> {
     let start = part.get().as_ptr().addr() - text.as_ptr().addr();
     start..start + part.get().len()
 }
 
-/// Returns the entries of a list within a text.
+/// Parses the entries of `list`, which is a part of `text`.
 fn read_list(text: &str, list: &RawValue) -> Result<Vec<Entry>, IndexError> {
     if !list.get().starts_with('[') {
         return Err(IndexError::NotAList);

@@ -1,5 +1,5 @@
-//! Referrers of a subject in a layout: manifests in `index.json`, or in the list under the fallback tag, that name the
-//! subject.
+//! Referrers of a subject in a layout. A referrer is a manifest that names the subject. `index.json`, or the list under
+//! the fallback tag, contains the referrers.
 
 use std::collections::{HashMap, HashSet};
 
@@ -58,8 +58,8 @@ impl Facts {
     }
 }
 
-/// Returns the referrers of `subject`. A listed manifest counts only if the manifest itself names this subject. A
-/// missing layout has no referrers.
+/// Returns the referrers of `subject`. A listed manifest counts only if the manifest itself names this subject. If the
+/// layout does not exist, there are no referrers.
 pub(super) fn find(disk: &Disk, facts: &Facts, subject: &Digest) -> Result<Referrers, Fault> {
     let Some(index) = disk.read_index()? else { return Ok(Referrers::default()) };
     let lists = fallback_lists(disk, &index, subject)?;
@@ -82,16 +82,16 @@ pub(super) fn find(disk: &Disk, facts: &Facts, subject: &Digest) -> Result<Refer
             manifests.push(fact.descriptor);
         }
     }
-    // A caller may write the list verbatim at a target, so the list is returned only if it has exactly the found
-    // referrers.
+    // A caller may write the list verbatim at a target. So the result has the list only if the list contains exactly
+    // the found referrers.
     let digests = |list: &[Descriptor]| list.iter().map(|descriptor| descriptor.digest).collect::<HashSet<_>>();
     let fallback = if lists.len() == 1 { lists.into_iter().next() } else { None };
     let fallback = fallback.filter(|_| digests(&listed) == digests(&manifests));
     Ok(Referrers { manifests, fallback, doubt: None })
 }
 
-/// Returns the lists under the fallback tag. There are several lists if another tool has written the name twice. The
-/// subject itself, and content that is not an index, are not lists.
+/// Returns the lists under the fallback tag. There are several lists if another tool has written the name twice. Skips
+/// the subject itself, and content that is not an index.
 fn fallback_lists(disk: &Disk, index: &Index, subject: &Digest) -> Result<Vec<Manifest>, Fault> {
     let tag = referrers_tag(subject);
     let mut lists: Vec<Manifest> = Vec::new();

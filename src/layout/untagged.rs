@@ -12,12 +12,12 @@ use super::index::{Index, Named, Pointer};
 use super::referrers::Facts;
 use crate::oci::{Digest, MediaType};
 
-/// Maximum number of reported lines. Further content is only counted.
+/// Maximum number of lines of a report. The report only counts content beyond this maximum.
 const MAX_LINES: usize = 20;
-/// Maximum depth of nested indexes that are read.
+/// Maximum depth of nested indexes that the search reads.
 const MAX_DEPTH: usize = 4;
 
-/// Report about skipped content.
+/// Report about content that a listing of tags skips.
 #[derive(Debug, Default)]
 pub(super) struct Skipped {
     lines: Vec<String>,
@@ -47,15 +47,15 @@ impl Skipped {
         });
     }
 
-    /// Returns the lines. If there are more items than lines, the last line has the number of further items.
+    /// Returns the lines. If there are more items than lines, the last line states the number of the remaining items.
     pub(super) fn into_lines(self) -> impl Iterator<Item = String> {
         let more = (self.more > 0).then(|| format!("{} more images or entries without a tag", self.more));
         self.lines.into_iter().chain(more)
     }
 }
 
-/// Finds content that no tag names. Children and referrers of a named image are copied with the image, so they are not
-/// reported.
+/// Finds content that no tag names. Does not report the children and referrers of a named image, because a copy of the
+/// image includes this content.
 pub(super) fn find(disk: &Disk, facts: &Facts, index: &Index, skipped: &mut Skipped) {
     let named: HashSet<Digest> =
         index.entries().iter().filter(|entry| entry.name.is_some()).filter_map(digest).collect();
@@ -112,8 +112,8 @@ fn contained(disk: &Disk, index: &Index) -> HashSet<Digest> {
     for _ in 0..MAX_DEPTH {
         let mut next = Vec::new();
         for (digest, media_type) in level {
-            // If the entry has the media type of an image, the content is not read. Any other media type is only a
-            // hint: the content shows if it is an index.
+            // If the entry has the media type of an image, the search does not read the content. Any other media type
+            // is only a hint, so the search reads the content to find an index.
             let may_be = media_type.is_index() || !media_type.is_manifest();
             if !may_be || !read.insert(digest) {
                 continue;

@@ -9,7 +9,7 @@ use crate::oci::{Digest, Manifest, MediaType, Tag};
 
 /// Annotation that names an entry (image-spec, "Pre-Defined Annotation Keys").
 pub(super) const REF_NAME: &str = "org.opencontainers.image.ref.name";
-/// Maximum size of an entry that is parsed, in bytes.
+/// Maximum size of an entry that the parser reads, in bytes.
 const MAX_ENTRY: usize = 1 << 20;
 
 /// One descriptor of the list, with the values that could be parsed.
@@ -48,7 +48,7 @@ impl Pointer {
     }
 }
 
-/// Fields of an entry that are parsed.
+/// Fields of an entry that the parser reads.
 #[derive(serde::Deserialize)]
 struct Fields<'t> {
     #[serde(borrow, rename = "mediaType")]
@@ -63,7 +63,7 @@ struct Fields<'t> {
     platform: Option<&'t RawValue>,
 }
 
-/// Annotations of an entry that are parsed.
+/// Annotations of an entry that the parser reads.
 #[derive(serde::Deserialize)]
 struct Annotations<'t> {
     #[serde(borrow, rename = "org.opencontainers.image.ref.name")]
@@ -82,7 +82,7 @@ struct PlatformFields<'t> {
     architecture: Option<&'t RawValue>,
 }
 
-/// Returns a value that is a string; `None` for any other value.
+/// Parses a JSON string; `None` for any other JSON value.
 fn parse_string(value: Option<&RawValue>) -> Option<String> {
     serde_json::from_str(value?.get()).ok()
 }
@@ -120,8 +120,8 @@ impl Entry {
         }
     }
 
-    /// Returns a text that distinguishes the entry from other entries of the same name: its full reference, or else its
-    /// platform, or else an empty text.
+    /// Returns a text that distinguishes the entry from other entries of the same name: the full reference, or else the
+    /// platform of the entry. If the entry has neither, the text is empty.
     pub(super) fn distinction(&self, text: &str) -> String {
         let Ok(fields) = serde_json::from_str::<Fields<'_>>(self.json(text)) else { return String::new() };
         let annotations: Option<Annotations<'_>> =
@@ -154,7 +154,7 @@ impl Entry {
         } else if let Some(value_of_key) = body.get("artifactType") {
             value["artifactType"] = value_of_key.clone();
         }
-        // The manifest's own annotations may contain a name, which must not name the entry.
+        // The manifest's own annotations may contain a name. This name must not become the name of the entry.
         if let Some(annotations) = value.get_mut("annotations").and_then(Value::as_object_mut) {
             annotations.remove(REF_NAME);
         }
