@@ -1,7 +1,7 @@
 //! Fuzz targets: one function for each parser of untrusted bytes.
 //!
 //! `fuzz/` passes these functions to libFuzzer. The tests below run the functions over the committed corpus and over
-//! mutations of the corpus. A target panics if a parser panics, or if its result violates an invariant.
+//! mutations of the corpus. A target panics if a parser panics, or if the result of the parser violates an invariant.
 
 use bytes::Bytes;
 
@@ -47,12 +47,12 @@ pub fn run(name: &str, data: &[u8]) {
     (target.unwrap_or_else(|| panic!("there is no fuzz target {name}")).run)(data);
 }
 
-/// Parses a manifest whose media type the bytes state.
+/// Parses bytes as a manifest, without a media type from a header.
 fn manifest(data: &[u8]) {
     read_manifest(None, data);
 }
 
-/// Parses bytes whose header states the media type of an index.
+/// Parses bytes as a manifest, with the media type of an index from a header.
 fn index(data: &[u8]) {
     read_manifest(Some(&MediaType::new(MediaType::OCI_INDEX)), data);
 }

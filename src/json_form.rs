@@ -1,20 +1,20 @@
-//! JSON forms of instants and lists of problems, for all results in JSON. `docs/reference/json.md` documents the
+//! Format of times and of lists of problems in every JSON output of the program. `docs/reference/json.md` documents the
 //! fields.
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serializer;
 
-/// Returns an instant in RFC 3339, in UTC and with milliseconds: `2026-11-21T03:00:00.000Z`.
+/// Formats a time by RFC 3339, in UTC with milliseconds: `2026-11-21T03:00:00.000Z`.
 pub(crate) fn format_instant(instant: DateTime<Utc>) -> String {
     instant.to_rfc3339_opts(SecondsFormat::Millis, true)
 }
 
-/// Serializes an instant as [`format_instant`] does, for `#[serde(serialize_with)]`.
+/// Serializes a time in the format of [`format_instant`], for `#[serde(serialize_with)]`.
 pub(crate) fn instant<S: Serializer>(instant: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&format_instant(*instant))
 }
 
-/// Serializes an optional instant as [`format_instant`] does, for `#[serde(serialize_with)]`.
+/// Serializes an optional time in the format of [`format_instant`], for `#[serde(serialize_with)]`.
 pub(crate) fn optional_instant<S: Serializer>(
     instant: &Option<DateTime<Utc>>,
     serializer: S,
@@ -25,7 +25,7 @@ pub(crate) fn optional_instant<S: Serializer>(
     }
 }
 
-/// Form of an optional text as a list, for `#[serde(with)]` at fields with the name `problems`.
+/// JSON list of an optional text, for `#[serde(with)]` at fields with the name `problems`.
 pub(crate) mod one_as_list {
     use serde::{Deserialize as _, Deserializer, Serializer};
 

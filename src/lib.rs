@@ -19,9 +19,9 @@
 //! 4. [`plan`] selects the tags, finds the tags that differ, and applies the rules.
 //! 5. [`copy`] sends the missing content, from a [`store::Source`] to each [`store::Target`]: children first, the tag
 //!    last.
-//! 6. [`registry`] and [`mod@layout`] implement these traits, by HTTP and on disk.
-//! 7. [`journal`] records intents, evidence and history. [`status`] and [`mod@notify`] report these
-//!    records.
+//! 6. [`registry`] and [`mod@layout`] implement the two traits of [`store`]: by HTTP, and on disk.
+//! 7. [`journal`] records each tag before and after the copy writes the tag, and the history of the runs. [`status`]
+//!    shows this history, and [`mod@notify`] sends webhook messages about the runs.
 //!
 //! # Main types
 //!
@@ -130,13 +130,13 @@
 //! # Stability
 //!
 //! Before version 1.0, any release may rename or remove items of the library. Only the command line, the keys of
-//! `sync.yaml` and the file format of the journal are stable. CHANGELOG.md lists only their changes.
+//! `sync.yaml` and the file format of the journal are stable. CHANGELOG.md lists only changes of these stable parts.
 //!
 //! # Requirements of a caller
 //!
 //! Asynchronous functions need a Tokio runtime with I/O and time enabled. Only [`cli`] reads environment variables,
-//! reads files that the caller does not name, and installs a [`tracing`] subscriber. Other functions that need
-//! variables take a function that looks variables up.
+//! reads files that the caller does not name, and installs a [`tracing`] subscriber. Any other function that needs
+//! environment variables takes a lookup function as an argument.
 
 pub mod cli;
 pub mod config;

@@ -1,4 +1,4 @@
-//! Entry point of the program: turns the result of the command line into an exit code.
+//! Entry point of the program: runs the command line and returns its exit code.
 
 use std::process::ExitCode;
 

@@ -54,7 +54,7 @@ pub fn expect_regular(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Returns the flag that makes opening a pipe return at once.
+/// Returns the flag of `open` that prevents a wait for the other end of a pipe.
 fn nonblocking() -> i32 {
     i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default()
 }

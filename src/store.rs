@@ -1,8 +1,8 @@
 //! Storage traits: the interface between the code that copies content and the endpoints that store the content.
 //!
 //! [`Source`] is a readable repository, and [`Target`] is a readable and writable repository. The modules `registry`
-//! and `layout` implement these traits, and the module `copy` uses them. If only some endpoints have a capability, its
-//! method has a default.
+//! and `layout` implement these traits, and the module `copy` uses them. A method that only some endpoints support has
+//! a default implementation.
 
 use std::any::Any;
 use std::fmt;
@@ -25,8 +25,8 @@ pub use verified::Verified;
 /// Stream of bytes in order; not verified. [`Verified`] verifies the bytes.
 pub type ByteStream = BoxStream<'static, Result<Bytes, StoreError>>;
 
-/// Storage that shares blobs between repositories, named by a registry's host or a layout's path. A target can mount a
-/// blob from another repository of the same scope.
+/// Storage whose repositories share blobs. The name of a scope is a registry's host or a layout's path. A target can
+/// mount a blob from any other repository of the same scope.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Scope(Arc<str>);
 
@@ -64,9 +64,9 @@ pub enum TagEntry {
     /// A tag that the registry reports as locked, with its digest if the listing includes the digest. No client may
     /// write a locked tag.
     Locked(Tag, Option<Digest>),
-    /// A name that is not a valid tag. No client can request such a name, so the run skips and reports it.
+    /// A name that is not a valid tag. No client can request such a name, so the run reports and skips the name.
     Unusable(String),
-    /// Text about content without a tag, for people. The text includes the digest of the content, if known.
+    /// Message for people about content without a tag. The message includes the digest of the content, if known.
     Skipped(String),
 }
 
@@ -109,7 +109,7 @@ pub trait Source: Send + Sync + fmt::Debug {
     /// Returns the scope that stores the endpoint's blobs.
     fn scope(&self) -> Scope;
 
-    /// Returns the repository's name within its registry, or `None` if the endpoint has no repository to mount from.
+    /// Returns the repository's name within its registry. `None` if no target can mount blobs from this endpoint.
     fn repository(&self) -> Option<&RepositoryName>;
 
     /// Returns the identity of the requests, for the evidence: a user name or `anonymous`, never a secret.
@@ -119,8 +119,8 @@ pub trait Source: Send + Sync + fmt::Debug {
     /// error. A missing repository causes [`ErrorKind::NotFound`].
     fn tags(&self) -> BoxStream<'_, Result<TagEntry, StoreError>>;
 
-    /// Resolves a tag or digest to its descriptor. `None` if there is no such manifest. Reads the body only if the
-    /// endpoint requires this.
+    /// Resolves a tag or digest to its descriptor. `None` if there is no such manifest. Reads the body of the manifest
+    /// only if the endpoint does not report the digest otherwise.
     async fn resolve(&self, reference: &ManifestRef) -> Result<Option<Descriptor>, StoreError>;
 
     /// Reads a manifest. If its bytes do not match the requested digest, or the digest that the endpoint states for the
@@ -154,8 +154,9 @@ pub trait Source: Send + Sync + fmt::Debug {
         false
     }
 
-    /// Returns true if mirrors may serve content by digest. Then the caller reads a tag's manifest only by its digest.
-    /// After wrong bytes, a second read may succeed, because it uses another server.
+    /// Returns true if the source reads content by digest from mirrors. Then the caller reads a tag's manifest only by
+    /// its digest. If a mirror returned wrong bytes, a second read may succeed, because the source then skips this
+    /// mirror.
     fn is_mirrored(&self) -> bool {
         false
     }
@@ -221,15 +222,16 @@ pub trait Upload: Send {
         None
     }
 
-    /// Cancels the session at the endpoint. Failures are not reported.
+    /// Cancels the session at the endpoint. Ignores failures.
     async fn cancel(self: Box<Self>);
 }
 
 /// One readable and writable repository at one endpoint.
 #[async_trait]
 pub trait Target: Source {
-    /// Returns true if the repository has a blob. A blob with another length than the descriptor's size counts as
-    /// absent if an upload would replace the blob. At other endpoints, such a blob causes [`ErrorKind::Corrupt`].
+    /// Returns true if the repository has a blob with the size of the descriptor. If the stored blob has another
+    /// length, the result depends on the endpoint. If an upload would replace the stored blob, returns false. Otherwise
+    /// returns [`ErrorKind::Corrupt`].
     async fn has_blob(&self, blob: &Descriptor) -> Result<bool, StoreError>;
 
     /// Starts the upload of a blob. If `from` is a repository of the same scope, the endpoint first tries to mount the
@@ -237,9 +239,9 @@ pub trait Target: Source {
     /// session or cancel the session.
     async fn begin_upload(&self, blob: &Descriptor, from: Option<&RepositoryName>) -> Result<UploadStart, StoreError>;
 
-    /// Looks for a blob, and starts its upload if the repository lacks the blob: [`Target::has_blob`], then
-    /// [`Target::begin_upload`] without a mount. Some endpoints combine both steps in one request, and do not compare
-    /// the length of an existing blob. Other endpoints compare the length: if the length is wrong, they return
+    /// Looks for a blob. If the repository lacks the blob, starts its upload. The default calls [`Target::has_blob`],
+    /// then [`Target::begin_upload`] without a mount. Some endpoints combine both steps in one request, and do not
+    /// compare the length of an existing blob. Other endpoints compare the length: if the length is wrong, they return
     /// [`BlobLookup::OtherLength`] and start no upload.
     async fn find_or_begin(&self, blob: &Descriptor) -> Result<BlobLookup, StoreError> {
         if self.has_blob(blob).await? {
@@ -248,12 +250,13 @@ pub trait Target: Source {
         Ok(self.begin_upload(blob, None).await?.into())
     }
 
-    /// Starts the upload of a blob that replaces an existing blob of a wrong length: `_stored` bytes.
+    /// Starts the upload of a blob that replaces a stored blob of the same digest with a wrong length. `_stored` is the
+    /// wrong length, in bytes.
     async fn begin_replacement(&self, blob: &Descriptor, _stored: u64) -> Result<UploadStart, StoreError> {
         self.begin_upload(blob, None).await
     }
 
-    /// Resumes an unfinished upload of this blob by an earlier process. `None` if the endpoint no longer has the
+    /// Resumes an upload of this blob that an earlier process did not finish. `None` if the endpoint no longer has the
     /// session, or if the stored part of the blob does not match the saved progress.
     async fn resume_upload(
         &self,
@@ -273,17 +276,17 @@ pub trait Target: Source {
     /// content that the manifest lists. Otherwise the endpoint may return [`ErrorKind::MissingContent`].
     ///
     /// For a manifest with a subject, the result shows if the endpoint lists the manifest as a referrer automatically.
-    /// If the endpoint does not, the caller calls [`Target::link_referrers`].
+    /// If the endpoint does not list the manifest, the caller calls [`Target::link_referrers`].
     async fn push_manifest(&self, manifest: &Manifest, tag: Option<&Tag>) -> Result<ReferrerLink, StoreError>;
 
-    /// Records that a manifest written by its digest is not a part of another manifest. An endpoint with a list of its
-    /// content adds the manifest to this list, so no garbage collection removes the manifest.
+    /// Records that a manifest without a tag belongs to no index, but was copied on its own. An endpoint with a list of
+    /// its content adds the manifest to this list, so that no garbage collection removes the manifest.
     async fn keep_root(&self, _manifest: &Manifest) -> Result<(), StoreError> {
         Ok(())
     }
 
-    /// Adds `referrers`, which are already pushed, to the list of referrers of `subject` under the fallback tag. For
-    /// endpoints that do not list referrers automatically.
+    /// Adds `referrers` to the list of referrers of `subject` under the fallback tag. The caller has already pushed the
+    /// referrers. Only endpoints that do not list referrers automatically need this call.
     ///
     /// - If a list exists, the implementation adds the referrers to this list under a lock.
     /// - If no list exists, the implementation writes `referrers.fallback` verbatim.

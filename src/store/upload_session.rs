@@ -16,7 +16,7 @@ pub struct UploadProgress {
     pub hashed: Digester,
 }
 
-/// Unfinished upload that waits for the rest of its bytes.
+/// Unfinished upload that a later process can resume.
 #[derive(Clone)]
 pub struct UploadSession {
     /// The session's address, in the endpoint's own form.
