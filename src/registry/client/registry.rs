@@ -121,8 +121,8 @@ impl Registry {
         Self::from_shared(Arc::new(shared), credentials)
     }
 
-    /// Creates a client for the same registry and another identity. Both clients share the connections, the limits and
-    /// the learned facts. Each client has its own logins and tokens.
+    /// Creates a client for the same registry and a different identity. Both clients share the connections, the limits
+    /// and the learned facts. Each client has its own logins and tokens.
     ///
     /// # Errors
     /// [`RegistryError`] if the client cannot be created.
@@ -271,8 +271,8 @@ fn client_error(host: &RegistryHost, error: reqwest::Error) -> RegistryError {
     RegistryError::Client { host: host.clone(), reason: error.without_url().to_string() }
 }
 
-/// Returns the HTTP clients for the services that issue tokens for these credentials. A cloud identity is sent only to
-/// the loopback interface, or over a connection whose certificate is verified.
+/// Returns the HTTP clients for the services that issue tokens for these credentials. Returns an error for a cloud
+/// identity if an attacker could intercept the connection to the registry.
 fn service_clients(sender: &Sender, credentials: Option<&Credentials>) -> Result<ServiceClients, RegistryError> {
     let are_from_cloud = credentials.is_some_and(Credentials::are_from_cloud);
     if are_from_cloud && let Some(how) = interception_risk(sender) {

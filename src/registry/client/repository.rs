@@ -57,8 +57,8 @@ impl Repository {
         self.writes
     }
 
-    /// Returns the same repository as a mirror of another repository. The client does not repeat a failed read, because
-    /// the caller then tries the next mirror or the registry itself.
+    /// Returns the same repository for use as a mirror. The client does not repeat a failed read, because the caller
+    /// then tries the next mirror or the registry itself.
     pub(crate) fn into_mirror(self) -> Self {
         Self { reads: Operation::MirrorManifest, ..self }
     }
