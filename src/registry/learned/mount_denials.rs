@@ -19,13 +19,13 @@ const MAX_PAIRS: usize = 1024;
 pub(crate) struct MountDenials(Mutex<HashMap<(RepositoryName, RepositoryName), Instant>>);
 
 impl MountDenials {
-    /// Returns true if a mount from `from` into `to` was refused recently.
+    /// Returns true if the registry recently refused a mount from `from` into `to`.
     pub(crate) fn contains(&self, from: &RepositoryName, to: &RepositoryName) -> bool {
         let known = self.0.lock();
         known.get(&(from.clone(), to.clone())).is_some_and(|refused| refused.elapsed() < REMEMBERED_FOR)
     }
 
-    /// Remembers that a mount from `from` into `to` was refused.
+    /// Records that the registry refused a mount from `from` into `to`.
     pub(crate) fn remember(&self, from: &RepositoryName, to: &RepositoryName) {
         let mut known = self.0.lock();
         if known.len() >= MAX_PAIRS {

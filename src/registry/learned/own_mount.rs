@@ -1,13 +1,13 @@
-//! Result of a test if a registry finds a blob by a mount request whose source and target are the same repository.
+//! Result of the test of own mounts: mount requests whose source and target are the same repository.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
-/// Result of the test if a registry finds a blob by a mount request whose source and target are the same repository. If
-/// the repository has the blob, such a registry answers 201. If the repository lacks the blob, the registry answers 202
-/// and opens an upload session.
+/// Result of the test of own mounts at a registry. An own mount is a mount request whose source and target are the same
+/// repository. If the repository has the blob, a registry with support for own mounts answers 201. If the repository
+/// lacks the blob, the registry answers 202 and opens an upload session.
 ///
-/// distribution-spec does not require these responses: a registry that never mounts blobs answers 202 in both cases. So
-/// the client tests the registry once, with a blob that the repository has.
+/// distribution-spec does not require this support: a registry that never mounts blobs answers 202 in both cases. So
+/// the client tests the support once, with a blob that the repository has.
 #[derive(Debug, Default)]
 pub(crate) struct OwnMount(AtomicU8);
 

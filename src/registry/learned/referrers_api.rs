@@ -47,7 +47,7 @@ impl ReferrersSupport {
         }
     }
 
-    /// Records if the registry has the referrers API. After the API was recorded as present, later calls have no
+    /// Records if the registry has the referrers API. After a call with [`ReferrersApi::Present`], later calls have no
     /// effect.
     pub(crate) fn learn_api(&self, api: ReferrersApi) {
         if self.api() != ReferrersApi::Present {

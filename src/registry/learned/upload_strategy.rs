@@ -43,7 +43,7 @@ pub(crate) struct UploadStrategy {
 
 #[derive(Debug)]
 struct LearnedUploads {
-    /// True if blobs are sent in chunks.
+    /// True if the client sends blobs in chunks.
     in_chunks: bool,
     /// True if the client uses chunks only because uploads in one piece were interrupted.
     is_a_guess: bool,
@@ -150,9 +150,9 @@ impl UploadStrategy {
         }
     }
 
-    /// Records that the registry refused a chunk in a way that means that the registry accepts no chunks. `first` is
-    /// true for the first chunk of an upload. For a later chunk, the call has an effect only if the client uses chunks
-    /// because uploads in one piece were interrupted. Returns true if the caller should send the blob in one piece.
+    /// Records that the response to a chunk may mean that the registry accepts no chunks. `first` is true for the first
+    /// chunk of an upload. For a later chunk, the call has an effect only if the client uses chunks because uploads in
+    /// one piece were interrupted. Returns true if the caller should send the blob in one piece.
     pub(crate) fn learn_chunks_are_refused(&self, first: bool) -> bool {
         let mut learned = self.lock();
         if !self.learns || learned.whole_was_refused || !(first || learned.is_a_guess) {
@@ -281,7 +281,7 @@ mod tests {
             (Flavor::ACR, Auto, Some(16 * MIB), UploadMethod::Chunks(16 * MIB)),
             (Flavor::ACR, Monolithic, None, UploadMethod::Whole),
             (Flavor::ECR, Auto, None, UploadMethod::Chunks(8 * MIB)),
-            // Amazon ECR refuses chunks of less than 5 MiB, so the configured length is ignored.
+            // Amazon ECR refuses chunks of less than 5 MiB, so the client ignores the configured length.
             (Flavor::ECR, Chunked, Some(MIB), UploadMethod::Chunks(5 * MIB)),
             (Flavor::GOOGLE, Auto, Some(MIB), UploadMethod::Whole),
             (Flavor::GENERIC, Auto, None, UploadMethod::Whole),
