@@ -12,7 +12,7 @@
 //!   in flight, one write can still start.
 //!
 //! An upload holds its slot until its source has delivered all bytes. One tenant may have at most seven uploads for
-//! each free slot, so an entry with a slow source cannot occupy all slots.
+//! each free slot, so a tenant with a slow source cannot occupy all slots.
 //!
 //! A request that waits for a rate, or for the end of a pause, holds no permit. So writes that exceed their rate do not
 //! delay reads. Tenants take turns. Within one tenant and priority, requests get permits in the order of their arrival.
@@ -125,7 +125,7 @@ impl Drop for Permit {
 #[derive(Debug, Clone)]
 pub(crate) struct ConcurrencyLimiter(Arc<Queue>);
 
-/// Requests in flight, and the limits that apply to them.
+/// Requests in flight, and the limits of these requests.
 #[derive(Debug)]
 struct ConcurrencyState {
     own: Weak<Queue>,
@@ -194,7 +194,7 @@ impl ConcurrencyLimiter {
         self.0.with_resource(|state| state.buckets.paused(now).map(|until| until - now))
     }
 
-    /// Returns the number of requests in flight, and the limits that apply to them.
+    /// Returns the number of requests in flight, and the limits of these requests.
     pub(crate) fn load(&self) -> ConcurrencyLoad {
         self.0.with_resource(|state| ConcurrencyLoad {
             in_flight: state.reads + state.others,

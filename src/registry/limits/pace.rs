@@ -23,7 +23,8 @@ impl Pace {
         Self { bandwidth: Throttle::new(limits.bandwidth.clone()), total: OnceLock::new() }
     }
 
-    /// Waits until this many bytes of a body may be transferred. Returns the duration of the wait. Cancel safe.
+    /// Waits until the limits allow the transfer of this many bytes of a body. Returns the duration of the wait. Cancel
+    /// safe.
     pub(crate) async fn spend(&self, tenant: Tenant, bytes: usize) -> Duration {
         let waited = self.bandwidth.spend(tenant, bytes).await;
         match self.total.get() {

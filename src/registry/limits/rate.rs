@@ -32,7 +32,7 @@ impl Limiter {
         Self { inner: RateLimiter::new(quota, state.clone(), RuntimeClock), state, burst: quota.burst_size() }
     }
 
-    /// Returns the maximum number of cells that can be taken at once.
+    /// Returns the maximum number of cells that a caller can take at once.
     pub(crate) fn burst(&self) -> NonZeroU32 {
         self.burst
     }

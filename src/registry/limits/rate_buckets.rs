@@ -1,5 +1,5 @@
-//! Rate buckets of one registry, and the pause that the registry requested by `Retry-After`. A request may be sent if
-//! no pause is in force, and if all buckets that count the request have capacity.
+//! Rate buckets of one registry, and the pause that the registry requested by `Retry-After`. The client may send a
+//! request if no pause is in force, and if all buckets that count the request have capacity.
 
 use std::num::NonZeroU32;
 
@@ -31,7 +31,7 @@ impl Class {
         match self {
             Self::Token => &[&[Requests]],
             Self::Read => &[&[Requests], &[Reads]],
-            // Azure counts a referrer list in both buckets.
+            // Azure counts the request for a referrer list in both buckets: `ReferrerLists` and `Reads`.
             Self::ReferrerList => &[&[Requests], &[ReferrerLists], &[Reads]],
             Self::Write => &[&[Requests], &[Writes]],
             Self::Upload => &[&[Requests], &[Writes], &[Uploads]],

@@ -16,7 +16,7 @@ use crate::registry::Bandwidth;
 /// Size of a limiter cell, in bytes. With cells of one byte, high rates would have large rounding errors.
 const CELL: u64 = 1024;
 
-/// Maximum number of cells that a stream takes at once. A low maximum lets many streams share evenly.
+/// Maximum number of cells that a stream takes at once. With a low maximum, many streams share the bandwidth evenly.
 const SLICE: NonZeroU32 = NonZeroU32::new(64).unwrap();
 
 /// Interval between checks of the clock for a change of window.
@@ -28,7 +28,7 @@ pub struct Throttle {
     queue: Arc<WaitQueue<BandwidthState, 1>>,
     /// True if a bandwidth is set.
     limited: AtomicBool,
-    /// Number of bytes counted so far. A remainder below one cell counts in the next cell.
+    /// Number of bytes counted so far. Bytes that do not fill a cell count in the next cell.
     passed: AtomicU64,
 }
 
@@ -72,7 +72,7 @@ impl Throttle {
         })
     }
 
-    /// Waits until this many bytes may be transferred. Returns the duration of the wait. Cancel safe.
+    /// Waits until the limit allows the transfer of this many bytes. Returns the duration of the wait. Cancel safe.
     pub(crate) async fn spend(&self, tenant: Tenant, bytes: usize) -> Duration {
         if bytes == 0 || !self.limited.load(Ordering::Relaxed) {
             return Duration::ZERO;
@@ -87,7 +87,7 @@ impl Throttle {
         waited
     }
 
-    /// Returns the maximum number of cells that can be taken at once.
+    /// Returns the maximum number of cells that a stream can take at once.
     fn slice(&self) -> NonZeroU32 {
         self.queue.with_resource(|state| {
             state.follow_clock(Instant::now());

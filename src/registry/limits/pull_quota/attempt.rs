@@ -35,9 +35,9 @@ pub(crate) struct AnswerHead<'a> {
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum AttemptEnd<'a> {
     Answered(AnswerHead<'a>),
-    /// The request was not sent to the registry.
+    /// The client did not send the request.
     NotSent,
-    /// No response was received, and the registry may have counted the request.
+    /// The client received no response, and the registry may have counted the request.
     Lost,
 }
 
@@ -93,7 +93,7 @@ impl Attempt<'_> {
         if let Some(quota) = self.quota.take() {
             let mut state = quota.lock();
             state.budget.record_outcome(self.number, self.counted, outcome, Utc::now());
-            // The caller may soon repeat an uncounted read, so the read is reserved again.
+            // The caller may soon repeat an uncounted read, so this attempt returns the read to the reservation.
             if let Some(digest) = self.reserved.filter(|_| outcome == Outcome::Uncounted) {
                 state.reserve_again(&digest);
             }

@@ -54,10 +54,10 @@ pub(crate) enum Verdict {
 /// Known state of a quota.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Budget {
-    /// Number of reads that are reserved for other users of the quota.
+    /// Number of reads that this program leaves to other users of the quota.
     withheld: u64,
     known: QuotaKnowledge,
-    /// Number of reads that are reserved for manifests and not sent yet.
+    /// Number of reads that are reserved for manifests, and that the client has not sent yet.
     reserved: u64,
     /// Number of reads in flight.
     in_flight: u64,
@@ -122,7 +122,7 @@ impl ReportedQuota {
 }
 
 impl Budget {
-    /// Sets the number of reads that are reserved for other users of the quota.
+    /// Sets the number of reads that this program leaves to other users of the quota.
     pub(crate) fn set_reserve(&mut self, reads: u64) {
         self.withheld = reads;
     }
@@ -163,13 +163,13 @@ impl Budget {
         Some(if wanted.is_some_and(|wanted| left < wanted.reads) { 0 } else { left })
     }
 
-    /// Returns true if the caller should query the registry before it takes a read, in these cases:
+    /// Returns true if the caller should query the registry before a read. These are the cases:
     ///
     /// * The state of the quota is unknown.
-    /// * The state is known only from the journal.
+    /// * Only the journal provides the state.
     /// * The latest report allows no read, and is older than [`MAX_REPORT_AGE`].
     ///
-    /// Returns false if another caller has just queried the registry.
+    /// If a caller has queried the registry within [`MAX_REPORT_AGE`], returns false.
     pub(crate) fn needs_query(&self, now: DateTime<Utc>) -> bool {
         let is_fresh = |at: Option<DateTime<Utc>>, window: Duration| {
             at.is_some_and(|at| is_within(MAX_REPORT_AGE.min(window / 12), at, now))
@@ -188,7 +188,7 @@ impl Budget {
         }
     }
 
-    /// Records an attempt to determine the remaining reads, with or without success.
+    /// Records an attempt to query the remaining reads. The attempt may have failed.
     pub(crate) fn record_attempt(&mut self, now: DateTime<Utc>) {
         self.tried = Some(now);
     }
@@ -254,7 +254,7 @@ impl Budget {
     /// Records the outcome of the request of this number. `counted` is true if the request counts as a read in flight.
     pub(crate) fn record_outcome(&mut self, number: u64, counted: bool, outcome: Outcome, now: DateTime<Utc>) {
         self.in_flight = self.in_flight.saturating_sub(u64::from(counted));
-        // If the client sent a request before it recorded the refusal, the registry may have processed that request
+        // If the client sent this request before the refusal arrived, the registry may have processed this request
         // before the refused request.
         let is_newer = number > self.sent_at_update;
         if matches!(outcome, Outcome::Reported(_)) || (outcome == Outcome::Silent && is_newer) {

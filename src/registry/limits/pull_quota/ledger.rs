@@ -1,4 +1,4 @@
-//! Ledger of a quota: the budget of reads, and the manifests for which reads are reserved.
+//! Ledger of a pull quota: the budget of reads, and the manifests with reserved reads.
 
 use std::collections::HashMap;
 
@@ -7,7 +7,7 @@ use chrono::Utc;
 use super::budget::{Budget, Verdict};
 use crate::oci::Digest;
 
-/// Budget of reads, and the manifests for which reads are reserved.
+/// Budget of reads, and the manifests with reserved reads.
 #[derive(Debug, Default)]
 pub(super) struct QuotaLedger {
     pub(super) budget: Budget,

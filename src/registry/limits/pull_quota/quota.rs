@@ -1,4 +1,4 @@
-//! Pull quota of one identity at one registry: its state, shared by all requests, and the errors of a spent quota.
+//! Pull quota of one identity at one registry: the state that all requests share, and the errors of a spent quota.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +28,7 @@ pub struct QuotaState {
     pub window: Duration,
     /// Number of remaining reads in the window.
     pub remaining: u64,
-    /// Number of reads that are reserved for other users of the quota (`limits.reserve_pulls`).
+    /// Number of reads that this program leaves to other users of the quota (`limits.reserve_pulls`).
     pub reserved: u64,
     /// Time of the report.
     pub reported: DateTime<Utc>,
@@ -68,7 +68,7 @@ impl Quota {
         Self { inner: Arc::new(inner), probe_lock: tokio::sync::Mutex::default() }
     }
 
-    /// Sets the number of reads that are reserved for other users of the quota.
+    /// Sets the number of reads that this program leaves to other users of the quota.
     pub(crate) fn set_reserve(&self, reads: u64) {
         self.inner.lock().budget.set_reserve(reads);
         // With the new number, the quota may allow or refuse waiting requests.
@@ -82,7 +82,7 @@ impl Quota {
         answer.status == StatusCode::TOO_MANY_REQUESTS && reads != Reads::Nothing && self.inner.refuses(answer, counted)
     }
 
-    /// Returns true if the registry is known to count reads.
+    /// Returns true if the client knows that the registry counts reads.
     pub(crate) fn counts(&self) -> bool {
         self.inner.unstated_window.is_some() || self.inner.lock().budget.reads_left(Utc::now()).is_some()
     }
@@ -196,7 +196,7 @@ impl SharedQuota {
     }
 }
 
-/// Returns the pause before the caller checks the quota again: a twelfth of the window, at least one second. A sliding
+/// Returns the duration after which a new attempt makes sense: a twelfth of the window, at least one second. A sliding
 /// window may free reads before its end.
 fn wait_for(window: Duration) -> Duration {
     (window / 12).max(Duration::from_secs(1))
