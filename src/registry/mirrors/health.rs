@@ -51,10 +51,10 @@ struct BackOff {
 }
 
 impl MirrorHealth {
-    /// Waits for `answer`, the response of the mirror to a request for its repository `place`. In these cases, returns
-    /// `None`, and the caller tries the next mirror:
+    /// Waits for `answer`, the response of the mirror to a request for its repository `place`. In the following cases,
+    /// returns `None`, and the caller tries the next mirror:
     ///
-    /// - The mirror or the repository is backed off.
+    /// - A back-off of the mirror or the repository is in force.
     /// - The repository has returned wrong bytes for the digest.
     /// - A back-off of the mirror or the repository begins during the wait, because a concurrent request failed.
     pub(super) async fn try_mirror<T>(
