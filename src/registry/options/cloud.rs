@@ -8,7 +8,7 @@ use url::Url;
 
 use crate::registry::Secret;
 
-/// An identity of Entra, and the addresses of the services that provide it.
+/// An identity of Entra, and the addresses of the services that issue tokens for the identity.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Azure {
     /// Identity to use.
@@ -75,7 +75,7 @@ pub struct Aws {
     pub variables: Variables,
 }
 
-/// An identity of Google, and the address of the service that provides it.
+/// An identity of Google, and the address of the service that issues tokens for the machine's identity.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Gcp {
     /// File with a service account's key; read at each use. `None` is the service account of this machine.

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use url::Url;
 
-/// Host of a token service, with a port if only that port is trusted.
+/// Host of a token service. If there is a port, the client trusts only this port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenService {
     host: String,

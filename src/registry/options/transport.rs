@@ -279,7 +279,7 @@ impl Pem {
         Ok(Self { path: path.to_owned(), bytes: bytes.into() })
     }
 
-    /// Returns true if the contents include an RSA key. Azure accepts no other kind of key as proof of an identity.
+    /// Returns true if the contents include an RSA key. Azure accepts only RSA keys as proof of an identity.
     #[must_use]
     pub fn has_rsa_key(&self) -> bool {
         rsa_key(&self.bytes).is_some()
