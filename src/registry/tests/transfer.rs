@@ -179,7 +179,7 @@ async fn blob_range_is_honoured_ignored_or_wrong() {
 async fn blob_is_read_without_content_decoding() {
     let content = noise(10_000);
     let body = content.clone();
-    // The stated encoding is ignored: decoded content would have another digest.
+    // The client ignores the stated encoding: decoded content would have a different digest.
     let server = Server::start(move |_| answer(200, &[("content-encoding", "gzip")], body.clone())).await;
     assert_eq!(read(&server, &content, 0).await.unwrap(), content);
     assert_eq!(server.requests()[0].header("accept-encoding"), Some("identity"));
@@ -333,7 +333,7 @@ async fn successful_chunk_counts_as_stored_despite_its_range() {
     //
     // * no range;
     // * the range of the first chunk, as at Amazon;
-    // * the range of the last chunk alone;
+    // * only the range of the last chunk;
     // * one byte too many;
     // * a part of the chunk;
     // * ranges that cannot be parsed, or that are too small.
