@@ -42,7 +42,7 @@ struct ChunkOutcome {
 enum SendError {
     /// The registry refuses the chunk or its offset. The registry may accept the blob in one piece.
     Refused(StoreError),
-    /// Any other failure.
+    /// The upload failed for a different reason.
     Failed(StoreError),
 }
 
@@ -135,8 +135,8 @@ impl Session {
 
     /// Finds the position of the first byte that the registry has not stored. Also returns bytes after this position
     /// that the client has already read from the source. If the session has bytes after the recorded position, the
-    /// client reads the same bytes from the source. If their hash differs from the recorded hash, returns an error, and
-    /// the upload restarts.
+    /// client reads the same bytes from the source. If the hash of these bytes differs from the recorded hash, returns
+    /// an error, and the upload restarts.
     async fn find_start(&mut self, feed: &mut Feed) -> Result<(Position, Bytes), StoreError> {
         let hashes = feed.bytes.has_progress();
         let Some(store::UploadProgress { stored, mut hashed }) = self.confirmed.clone() else {
@@ -193,8 +193,8 @@ impl Session {
     fn chunk_size(&self) -> usize {
         match self.repository.registry.facts().upload_strategy.current_method() {
             UploadMethod::Chunks(size) => size,
-            // Another upload has just learned that the registry refuses chunks. The registry will refuse this chunk
-            // too.
+            // A concurrent upload has just learned that the registry refuses chunks. The registry will also refuse this
+            // chunk.
             UploadMethod::Whole => crate::registry::flavor::generic::DEFAULT_CHUNK,
         }
     }
@@ -373,9 +373,9 @@ fn within_chunk(stored: u64, offset: u64, length: usize, error: StoreError) -> R
     Ok(ChunkOutcome { stored, error: Some(error) })
 }
 
-/// Returns the number of bytes that a session has. `known` is the number of bytes that are known to be stored. Before
-/// the first byte, some registries state no `Range`, and others state `0-0`. So both forms mean 0 bytes if `known` is
-/// 0.
+/// Returns the number of bytes that a session has. `known` is the number of bytes that the registry has certainly
+/// stored. Before the first byte, some registries state no `Range`, and others state `0-0`. So both forms mean 0 bytes
+/// if `known` is 0.
 fn stored_after(answer: &Response, known: u64) -> Option<u64> {
     match range_length(answer) {
         None | Some(1) if known == 0 => Some(0),

@@ -17,7 +17,7 @@ use crate::store::{ErrorKind, Step, StoreError};
 /// Maximum number of repeats of a failed commit. The client repeats a commit only while the session has all bytes.
 const MAX_COMMIT_REPEATS: u32 = 3;
 
-/// Evidence that an upload was committed.
+/// Evidence that the registry committed an upload.
 pub(crate) enum Committed {
     /// The registry reported a success.
     Answered,
@@ -44,8 +44,8 @@ impl Uncommitted {
 }
 
 impl Session {
-    /// Commits bytes that were sent in chunks. If the commit fails without a refusal and the session still has all
-    /// bytes, the client sends the commit again.
+    /// Commits the bytes after all chunks. If the commit fails without a refusal and the session still has all bytes,
+    /// repeats the commit.
     pub(crate) async fn commit_chunks(&mut self) -> Result<Committed, Uncommitted> {
         let mut repeats = 0;
         loop {

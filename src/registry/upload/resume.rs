@@ -16,8 +16,8 @@ use crate::registry::learned::upload_strategy::UploadMethod;
 use crate::store::{Step, StoreError, Upload, UploadProgress, UploadSession};
 
 impl Repository {
-    /// If the upload of an earlier process can resume in the session of `record`, returns this session. In these cases,
-    /// logs the reason and returns `None`:
+    /// If the upload of an earlier process can resume in the session of `record`, returns this session. In the
+    /// following cases, logs the reason and returns `None`:
     ///
     /// * The session no longer exists.
     /// * The session has stored fewer bytes than the recorded position, or bytes beyond the end of the recorded next
@@ -154,7 +154,7 @@ mod tests {
             (40, Some(60), 61, None),
             (40, None, 40, Some((40, None))),
             (40, None, 60, None),
-            // The last chunk is always read again.
+            // The client always reads the last chunk again.
             (80, Some(100), 100, Some((80, Some(100)))),
             // Before the first byte a session may report one byte.
             (0, Some(20), 0, None),
