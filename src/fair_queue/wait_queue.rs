@@ -92,7 +92,7 @@ impl<R: Resource, const PRIORITIES: usize> WaitQueue<R, PRIORITIES> {
         let began = Instant::now();
         let (waiting, by_clock) = {
             let mut state = self.lock();
-            // Callers that already wait are served first, at any priority.
+            // The queue first serves the callers that already wait, at any priority.
             if state.queue.is_empty()
                 && let Ok(grant) = state.resource.take(tenant, priority, amount, began)
             {
@@ -196,7 +196,8 @@ impl<R: Resource, const PRIORITIES: usize> WaitQueueState<R, PRIORITIES> {
     }
 }
 
-/// Waiting caller. Its drop removes the caller from the queue, and serves the callers that can now be served.
+/// Waiting caller. The drop of this value removes the caller from the queue, and serves the callers that can now be
+/// served.
 struct Waiting<'a, R: Resource, const PRIORITIES: usize> {
     queue: &'a WaitQueue<R, PRIORITIES>,
     tenant: Tenant,
