@@ -107,8 +107,8 @@ impl MediaType {
         )
     }
 
-    /// Returns true if a layer of this type must not be uploaded to a registry (image-spec, "Non-Distributable Layers";
-    /// Docker calls such layers foreign).
+    /// Returns true if clients must not upload a layer of this type to a registry (image-spec, "Non-Distributable
+    /// Layers"; Docker calls such layers foreign).
     #[must_use]
     pub fn is_nondistributable(&self) -> bool {
         self.as_str().starts_with("application/vnd.oci.image.layer.nondistributable.")

@@ -1,7 +1,7 @@
 //! Value types of the OCI specifications: digests, names, references, platforms, descriptors and manifests.
 //!
-//! The parsers of digests, names and references reject invalid text, so their values are always valid. This module does
-//! no I/O, reads no clock and imports no other module of the crate.
+//! The parsers of digests, names and references reject invalid text, so every value of these types is valid. This
+//! module does no I/O, reads no clock and imports no other module of the crate.
 
 mod derive;
 mod descriptor;
