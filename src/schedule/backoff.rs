@@ -1,4 +1,4 @@
-//! Back-off of an entry that keeps failing: the delay before the schedule may start the entry again.
+//! Back-off of an entry whose runs fail repeatedly: the minimum delay before the next scheduled run.
 
 use std::time::Duration;
 

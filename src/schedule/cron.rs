@@ -15,8 +15,8 @@ use super::wall_clock::{first_instant, next_change, shown_at};
 ///
 /// Weekdays are 0 to 7 (0 and 7 are Sunday) or names. Months are 1 to 12 or names. If neither day field is `*`, the
 /// expression fires on each day that matches at least one of the two fields (POSIX). The parser also accepts `@hourly`,
-/// `@daily`, `@midnight`, `@weekly`, `@monthly`, `@yearly` and `@annually`. An expression is printed as it was written.
-/// Two expressions are equal if their texts are equal.
+/// `@daily`, `@midnight`, `@weekly`, `@monthly`, `@yearly` and `@annually`. `Display` prints the original text. Two
+/// expressions are equal if their original texts are equal.
 ///
 /// Clock changes (daylight saving time) follow the rules of cronie (`cron(8)`, "Daylight Saving Time and other time
 /// changes"):

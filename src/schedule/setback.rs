@@ -18,9 +18,9 @@ impl Setbacks {
         self.latest = self.latest.max(Some(instant));
     }
 
-    /// If the clock was set back by more than a minute, returns the size of the setback, otherwise `None`. The size is
-    /// the difference between the latest instant and `now`. The detector reports each setback once, because `now`
-    /// becomes the latest instant.
+    /// If the clock was set back by more than a minute, returns the size of the setback. Otherwise returns `None`. The
+    /// size is the difference between the latest instant and `now`. The detector reports each setback once, because
+    /// `now` becomes the latest instant.
     pub fn detect_setback(&mut self, now: DateTime<Utc>) -> Option<TimeDelta> {
         let back = self.latest.map(|latest| latest - now).filter(|back| *back > IGNORED_UP_TO);
         self.latest = if back.is_some() { Some(now) } else { self.latest.max(Some(now)) };

@@ -34,7 +34,7 @@ pub struct Firing {
     pub missed: bool,
 }
 
-/// Entries and the instants of their next firings.
+/// Next firing of each entry.
 ///
 /// The step of an entry is the time between two of its firings. If the clock is set back, the size of the setback
 /// decides for each entry:
