@@ -19,7 +19,7 @@ use crate::oci::{Digest, DigestError, NameError, Tag};
 ///
 /// A regular expression, a glob and a literal tag match the whole tag, never a part of the tag.
 ///
-/// A pattern is printed as it was written. Two patterns are equal if their texts are equal.
+/// `Display` prints the original text. Two patterns are equal if their original texts are equal.
 #[derive(Clone)]
 pub struct Pattern {
     text: String,
@@ -98,8 +98,8 @@ impl Pattern {
         self.matches_name(tag.as_str())
     }
 
-    /// Returns true if the pattern matches the whole name, as [`Pattern::matches`] does for a tag. The command line
-    /// selects entries by their names with this function.
+    /// Returns true if the pattern matches the whole name. The command line uses this function to select entries by
+    /// name.
     #[must_use]
     pub fn matches_name(&self, name: &str) -> bool {
         match &self.kind {

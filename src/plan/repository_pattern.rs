@@ -17,8 +17,8 @@ use crate::oci::{NameError, RepositoryName};
 /// - Glob with `*`, `?`, `[a-c]`, `[!a-c]` or `{a,b}`. A `*` also matches `/`: `team/*` matches `team/a/b`.
 /// - Literal name: any text without these characters.
 ///
-/// Each form matches the whole name, never a part of the name. A pattern is printed as it was written. Two patterns are
-/// equal if their texts are equal.
+/// Each form matches the whole name, never a part of the name. `Display` prints the original text. Two patterns are
+/// equal if their original texts are equal.
 #[derive(Clone)]
 pub struct RepositoryPattern {
     text: String,

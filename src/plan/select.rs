@@ -28,7 +28,8 @@ use crate::oci::{Digest, SignatureTag, Tag};
 /// Rules for tags of these forms:
 /// - Without `semver` and `newest`, such a tag is selected like any other tag. For the first form, the content decides
 ///   later if the tag is a list of referrers.
-/// - With `semver` or `newest`, such a tag is not selected: the list or signature is copied together with its subject.
+/// - With `semver` or `newest`, such a tag is not selected. Instead, the copy of the subject includes the list or
+///   signature.
 /// - Such a tag never counts for `at_least`.
 ///
 /// ```
@@ -111,7 +112,7 @@ pub struct Shortfall {
 type Reason = Cow<'static, str>;
 
 impl Selected {
-    /// Returns this result if enough tags are selected.
+    /// Returns this result if the selection has enough tags.
     ///
     /// # Errors
     /// [`Shortfall`] if fewer tags are selected than `at_least` requires.
@@ -121,7 +122,7 @@ impl Selected {
 }
 
 impl Selection {
-    /// Selects some of `tags`. A tag that occurs several times is considered once.
+    /// Applies this selection to `tags`. Duplicates in `tags` count once.
     #[must_use]
     pub fn select(&self, tags: Vec<Tag>) -> Selected {
         let pins = self.pins();
