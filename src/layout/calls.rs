@@ -1,4 +1,4 @@
-//! Limit of concurrent blocking calls of one layout. Each call runs in its own thread.
+//! Limit on the number of concurrent blocking calls of one layout. Each call runs in its own thread.
 
 use std::sync::Arc;
 

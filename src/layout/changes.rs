@@ -27,7 +27,7 @@ struct Change {
 }
 
 impl Changes {
-    /// Adds a change to the queue. If the receiver is dropped before the rewrite, the change is cancelled.
+    /// Adds a change to the queue. If the caller drops the receiver before the rewrite, the change is cancelled.
     pub(super) fn enqueue(&self, manifest: Manifest, tag: Option<Tag>) -> oneshot::Receiver<Outcome> {
         let (done, outcome) = oneshot::channel();
         self.0.lock().push(Change { manifest, tag, done });

@@ -243,8 +243,8 @@ fn read_list(text: &str, list: &RawValue) -> Result<Vec<Entry>, IndexError> {
     deserializer.deserialize_seq(EntriesVisitor { text })?.map_err(IndexError::TooMany)
 }
 
-/// Visitor that reads the entries of a list one by one. If there are too many entries, the visitor returns their
-/// number.
+/// Visitor that reads the entries of a list one by one. If there are too many entries, the visitor returns the number
+/// of entries.
 struct EntriesVisitor<'t> {
     text: &'t str,
 }

@@ -11,7 +11,7 @@ use super::index::Index;
 use crate::oci::{Descriptor, Digest, Manifest, MediaType, referrers_tag};
 use crate::store::Referrers;
 
-/// Maximum number of cached manifests. A full cache is cleared.
+/// Maximum number of cached manifests. At this number, the cache is cleared before the next manifest is added.
 const MAX_FACTS: usize = 1 << 16;
 
 /// Cache of values from manifests. The cache cannot become stale, because its keys are digests.
