@@ -19,10 +19,10 @@ use rustix::fs::OFlags;
 /// # Errors
 /// Errors of the system, and [`io::ErrorKind::InvalidInput`] for any other file type: `a pipe, not a regular file`.
 pub fn open(path: &Path) -> io::Result<File> {
-    // The type is checked before the file is opened, because opening a device can have side effects.
+    // Check the type before the file is opened, because opening a device can have side effects.
     check(&std::fs::metadata(path)?)?;
     let file = OpenOptions::new().read(true).custom_flags(nonblocking()).open(path)?;
-    // The type is checked again, because the file may have been replaced since the first check.
+    // Check the type of the open file, because another process may have replaced the file since the first check.
     check(&file.metadata()?)?;
     Ok(file)
 }

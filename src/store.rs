@@ -80,8 +80,7 @@ pub enum Listed {
     Possible,
 }
 
-/// Reserved manifest reads. If the value is dropped, the unused reads are released. See
-/// [`Source::reserve_manifest_reads`].
+/// Reserved manifest reads. The drop of this value releases the unused reads. See [`Source::reserve_manifest_reads`].
 pub type Reservation = Option<Box<dyn Any + Send + Sync>>;
 
 /// Referrers of a manifest.
@@ -139,17 +138,17 @@ pub trait Source: Send + Sync + fmt::Debug {
     /// Lists the referrers of `subject`. If the endpoint cannot list all referrers, the result has a
     /// [`Referrers::doubt`] or is an error.
     ///
-    /// `fallback` is the result of a lookup of the fallback tag in the tag listing. If the fallback tag is absent, and
-    /// the endpoint stores referrers only under fallback tags, the source sends no request.
+    /// `fallback` is the result of a lookup of the fallback tag in the tag listing. If the tag listing proves that the
+    /// fallback tag is absent, and the endpoint has no referrers API, the source sends no request.
     async fn referrers(&self, subject: &Digest, fallback: Listed) -> Result<Referrers, StoreError>;
 
-    /// Returns true if [`Source::tags`] is known to return digests. Then no HEAD request is needed for each tag.
+    /// Returns true if [`Source::tags`] certainly returns digests. Then the caller needs no HEAD request for each tag.
     fn lists_digests(&self) -> bool {
         false
     }
 
     /// Returns true if a read of a manifest counts against a quota, and a lookup of its digest does not count (Docker
-    /// Hub). Then the caller always resolves the reference first.
+    /// Hub). Then the caller always calls [`Source::resolve`] before [`Source::manifest`].
     fn counts_manifest_reads(&self) -> bool {
         false
     }
@@ -241,8 +240,8 @@ pub trait Target: Source {
 
     /// Looks for a blob. If the repository lacks the blob, starts its upload. The default calls [`Target::has_blob`],
     /// then [`Target::begin_upload`] without a mount. Some endpoints combine both steps in one request, and do not
-    /// compare the length of an existing blob. Other endpoints compare the length: if the length is wrong, they return
-    /// [`BlobLookup::OtherLength`] and start no upload.
+    /// compare the length of an existing blob. Other endpoints compare the length: if the length is wrong, these
+    /// endpoints return [`BlobLookup::OtherLength`] and start no upload.
     async fn find_or_begin(&self, blob: &Descriptor) -> Result<BlobLookup, StoreError> {
         if self.has_blob(blob).await? {
             return Ok(BlobLookup::Found);
@@ -313,6 +312,6 @@ pub trait Target: Source {
 pub enum ReferrerLink {
     /// The endpoint lists the manifest as a referrer, or the manifest has no subject.
     Listed,
-    /// The manifest has a subject, but the endpoint did not confirm that it lists the manifest as a referrer.
+    /// The manifest has a subject, but the endpoint did not confirm that the list of referrers contains the manifest.
     Unlisted,
 }
