@@ -86,7 +86,6 @@ impl Registry {
         Self::with_lookup(host, options, RetryPolicy::default(), Lookup::system())
     }
 
-    /// Creates a client with this retry policy.
     #[cfg(test)]
     pub(crate) fn with_retry_policy(
         host: RegistryHost,
@@ -188,7 +187,6 @@ impl Registry {
         self.authenticator.send(context, request).await
     }
 
-    /// Returns the authentication of this identity.
     pub(crate) fn authenticator(&self) -> &Authenticator {
         &self.authenticator
     }
@@ -198,7 +196,6 @@ impl Registry {
         &self.shared.sender
     }
 
-    /// Returns the facts that the client learned from the registry's responses.
     pub(crate) fn facts(&self) -> &RegistryFacts {
         &self.shared.facts
     }
@@ -212,12 +209,10 @@ impl Registry {
         self.shared.max_manifest
     }
 
-    /// Returns the retry policy of requests.
     pub(crate) fn retry_policy(&self) -> &RetryPolicy {
         &self.sender().retry_policy
     }
 
-    /// Returns the mounts that the registry refused to this identity.
     pub(crate) fn mount_denials(&self) -> &MountDenials {
         &self.mount_denials
     }

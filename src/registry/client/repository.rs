@@ -52,7 +52,6 @@ impl Repository {
         if self.writes { Scopes::pull_to_push(&self.name) } else { Scopes::pull(&self.name) }
     }
 
-    /// Returns true if this program writes to the repository.
     pub(crate) fn is_written(&self) -> bool {
         self.writes
     }

@@ -66,7 +66,6 @@ impl ReferrersSupport {
         (!std::mem::replace(&mut *probed, true)).then_some(probed)
     }
 
-    /// Returns the lock of one subject's list of referrers.
     pub(crate) fn list_lock(&self, name: &RepositoryName, subject: Digest) -> Arc<ReferrersListLock> {
         let mut locks = self.list_locks.lock();
         let key = (name.clone(), subject);

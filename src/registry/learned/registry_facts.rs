@@ -45,12 +45,10 @@ impl RegistryFacts {
         }
     }
 
-    /// Returns true if a tag listing has included digests.
     pub(crate) fn lists_digests(&self) -> bool {
         self.has_listed_digests.load(Ordering::Relaxed)
     }
 
-    /// Records that a tag listing included digests.
     pub(crate) fn learn_digests_are_listed(&self) {
         self.has_listed_digests.store(true, Ordering::Relaxed);
     }

@@ -91,7 +91,6 @@ impl UploadStrategy {
         }
     }
 
-    /// Returns the method of the next upload.
     pub(crate) fn current_method(&self) -> UploadMethod {
         let learned = self.lock();
         if learned.in_chunks { UploadMethod::Chunks(learned.chunk.max(learned.min_chunk)) } else { UploadMethod::Whole }
@@ -207,12 +206,10 @@ impl UploadStrategy {
         learned.had_wrong_length || (chunks > 1 && !(self.is_known && learned.chunks_arrived))
     }
 
-    /// Records that the registry had a complete blob after an upload in several chunks.
     pub(crate) fn learn_chunks_arrived(&self) {
         self.lock().chunks_arrived = true;
     }
 
-    /// Records that the registry reported a stored blob with a wrong length.
     pub(crate) fn record_wrong_length(&self) {
         self.lock().had_wrong_length = true;
     }

@@ -176,7 +176,6 @@ impl ConcurrencyLimiter {
         (permit.unwrap_or_default(), waited)
     }
 
-    /// Pauses all requests for this long.
     pub(crate) fn pause(&self, wait: Duration) {
         let until = Instant::now() + wait;
         self.0.change(|state| state.buckets.pause(until));
@@ -194,7 +193,6 @@ impl ConcurrencyLimiter {
         self.0.with_resource(|state| state.buckets.paused(now).map(|until| until - now))
     }
 
-    /// Returns the number of requests in flight, and the limits of these requests.
     pub(crate) fn load(&self) -> ConcurrencyLoad {
         self.0.with_resource(|state| ConcurrencyLoad {
             in_flight: state.reads + state.others,

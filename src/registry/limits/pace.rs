@@ -41,7 +41,6 @@ impl Pace {
         self.bandwidth.current_rate()
     }
 
-    /// Replaces the bandwidth limit of this registry.
     pub(crate) fn set_limits(&self, limits: &LimitsInForce) {
         self.bandwidth.set(limits.bandwidth.clone());
     }

@@ -94,7 +94,6 @@ impl MirrorHealth {
         self.lock().back_offs.retain(|name, _| *name != mirror && name != place);
     }
 
-    /// Records that a mirror failed to serve the object of this digest.
     pub(super) fn record_failure(&self, mirror: &Mirror, place: &str, digest: &Digest, error: &StoreError) {
         match error.kind {
             ErrorKind::NotFound => {}

@@ -64,7 +64,6 @@ pub(crate) struct Surplus {
 
 /// Outcome of sending all bytes of a session.
 pub(crate) struct Sent {
-    /// Number of chunks.
     pub(crate) chunks: u32,
     /// True if this process sent all chunks, and no chunk failed.
     pub(crate) is_flawless: bool,
@@ -199,7 +198,6 @@ impl Session {
         }
     }
 
-    /// Sends a chunk that starts at `offset`.
     async fn send_chunk(&mut self, offset: u64, chunk: Bytes, fruitless: u32) -> Result<ChunkOutcome, SendError> {
         let context = self.context(Step::SendBlob);
         let length = chunk.len();

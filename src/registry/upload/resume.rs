@@ -52,7 +52,6 @@ impl Repository {
         let call = RegistryRequest::read(Method::GET, session.clone(), Scopes::push(&self.name));
         let answer = self.registry.send(&context, call).await?;
         if answer.failure().is_some() {
-            // The state of the session is unknown.
             return Err(answer.refusal(&context));
         }
         if !answer.status.is_success() {

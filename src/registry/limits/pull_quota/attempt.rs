@@ -67,7 +67,6 @@ impl Drop for ProbeGuard<'_> {
 }
 
 impl Attempt<'_> {
-    /// Marks the attempt as sent now.
     pub(crate) fn mark_sent(&mut self) {
         if let Some(quota) = self.quota {
             self.number = quota.lock().budget.next_number();

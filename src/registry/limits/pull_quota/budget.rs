@@ -240,7 +240,6 @@ impl Budget {
         self.reserved += 1;
     }
 
-    /// Releases reserved reads that are not needed.
     pub(crate) fn release(&mut self, reads: u64) {
         self.reserved = self.reserved.saturating_sub(reads);
     }
