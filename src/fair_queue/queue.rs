@@ -30,7 +30,6 @@ impl<W, const PRIORITIES: usize> Default for FairQueue<W, PRIORITIES> {
 }
 
 impl<W, const PRIORITIES: usize> FairQueue<W, PRIORITIES> {
-    /// Returns true if there is no waiter.
     pub(crate) fn is_empty(&self) -> bool {
         self.tenants.is_empty()
     }

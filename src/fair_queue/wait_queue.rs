@@ -107,7 +107,6 @@ impl<R: Resource, const PRIORITIES: usize> WaitQueue<R, PRIORITIES> {
         (grant, if by_clock { began.elapsed() } else { Duration::ZERO })
     }
 
-    /// Returns true if no caller waits.
     #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.lock().queue.is_empty()
