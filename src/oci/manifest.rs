@@ -1,5 +1,4 @@
-//! Manifests: the verbatim bytes, and a parsed view of their content. Registries and layouts get only the verbatim
-//! bytes.
+//! Manifests: the verbatim bytes, and a parsed view of their content. A target gets only the verbatim bytes.
 
 use std::collections::BTreeMap;
 
