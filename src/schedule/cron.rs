@@ -199,7 +199,6 @@ impl FromStr for Cron {
     }
 }
 
-/// Formats values as a list for the engine.
 fn numbers(values: &BTreeSet<u32>) -> String {
     values.iter().map(u32::to_string).collect::<Vec<_>>().join(",")
 }
