@@ -45,7 +45,6 @@ impl Changes {
         complete(changes, &outcome);
     }
 
-    /// Fails all queued changes with the same fault.
     pub(super) fn fail_all(&self, fault: Fault) {
         complete(self.take(), &Err(Arc::new(fault)));
     }

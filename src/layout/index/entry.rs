@@ -41,7 +41,6 @@ pub(in crate::layout) struct Pointer {
 }
 
 impl Pointer {
-    /// Returns a pointer at this manifest.
     pub(in crate::layout) fn from_manifest(manifest: &Manifest) -> Self {
         let size = Some(manifest.bytes().len() as u64);
         Self { media_type: manifest.media_type().clone(), digest: manifest.digest(), size }
@@ -73,7 +72,6 @@ struct Annotations<'t> {
     image: Option<&'t RawValue>,
 }
 
-/// Platform of an entry.
 #[derive(serde::Deserialize)]
 struct PlatformFields<'t> {
     #[serde(borrow)]
