@@ -1,4 +1,4 @@
-//! Generator and test of `docs/reference/command-line.md`. The page is generated from the definition of the arguments.
+//! Generator and test of `docs/reference/command-line.md`. The generator reads the argument definitions of clap.
 
 use std::fmt::Write as _;
 
@@ -7,7 +7,7 @@ use clap::{Arg, ArgAction, Command, CommandFactory as _};
 use super::arguments::Arguments;
 use crate::status::doc_tests::{assert_part_is_current, code, header, row};
 
-/// Returns the form of an argument on the command line: `-c, --config FILE`, or `[ENTRY]...`.
+/// Returns the syntax of an argument on the command line, such as `-c, --config FILE` or `[ENTRY]...`.
 fn spelling(argument: &Arg) -> String {
     if argument.is_positional() {
         return code(&argument.to_string());
@@ -21,7 +21,8 @@ fn spelling(argument: &Arg) -> String {
     code(&value.map_or_else(|| names.clone(), |value| format!("{names} {value}")))
 }
 
-/// Returns the meaning of an argument: its help, its possible values, its default and its environment variable.
+/// Returns the description of an argument: the help text, the possible values, the default and the environment
+/// variable.
 fn meaning(argument: &Arg) -> String {
     let help = argument.get_long_help().or(argument.get_help()).map(ToString::to_string).unwrap_or_default();
     let mut text = sentence(&help);
@@ -45,7 +46,7 @@ fn meaning(argument: &Arg) -> String {
     text
 }
 
-/// Returns the text with a full stop. A default in brackets becomes a separate sentence.
+/// Returns the text with a full stop. The text `[default: …]` becomes a separate sentence.
 fn sentence(text: &str) -> String {
     let text = match text.split_once(" [default: ") {
         Some((before, default)) => format!("{before}. Default: {}", default.trim_end_matches(']')),

@@ -28,13 +28,13 @@ struct Report<'a> {
     file: String,
     entries: Vec<&'a str>,
     problems: Vec<ProblemLine<'a>>,
-    /// Number of problems beyond `problems`.
+    /// Number of problems that the report omits because `problems` is full.
     more_problems: usize,
-    /// Warnings: allowed settings that are inadvisable.
+    /// Warnings about settings that are allowed but not recommended.
     warnings: Vec<Warning>,
 }
 
-/// Problem of the configuration. If the problem concerns the file as a whole, line and column are 0.
+/// Problem of the configuration. If the problem concerns the whole file, line and column are 0.
 #[derive(Debug, Serialize)]
 struct ProblemLine<'a> {
     /// File with the problem: the configuration or an included file.
@@ -60,7 +60,6 @@ impl Check {
         let config = read.map_err(Failure::usage)?;
         let of_settings = settings_warnings(&config);
         of_settings.iter().try_for_each(|warning| output.line(format!("{file}: warning: {warning}")))?;
-        // The text of each warning already begins with its place.
         config.warnings.iter().try_for_each(|warning| output.line(format!("warning: {warning}")))?;
         let entries = count(config.entries.len(), "entry", "entries");
         let warnings = of_settings.len() + config.warnings.len();
@@ -76,8 +75,8 @@ fn count(count: usize, one: &str, many: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { many })
 }
 
-/// Returns the warnings that have no place in the file: registries whose certificate is not verified, and a file
-/// without entries.
+/// Returns the warnings that belong to no line of the file: registries whose certificate is not verified, and a
+/// configuration without entries.
 fn settings_warnings(config: &Config) -> Vec<Warning> {
     let warning = |text| Warning { entry: None, text, remedy: None };
     let no_entries = config.entries.is_empty().then(|| Warning {

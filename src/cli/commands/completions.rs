@@ -1,5 +1,5 @@
-//! Command `transship completions SHELL`: prints the completion script of a shell. The script calls the program for
-//! each completion, because the names of entries are candidates too.
+//! Command `transship completions SHELL`: prints a completion script for a shell. At each completion, the script calls
+//! transship, which completes the names of commands, options and entries.
 
 use std::ffi::OsString;
 
@@ -9,7 +9,7 @@ use crate::cli::context::invocation::Context;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::output::writer;
 
-/// Variable with the name of the shell that requests completions.
+/// Environment variable that a completion script sets to the name of its shell.
 const VARIABLE: &str = "TRANSSHIP_COMPLETE";
 
 /// Name of the program in a completion script.
@@ -39,7 +39,7 @@ impl Completions {
 /// If a completion script called the program, prints the completions of the command line and returns the exit code.
 /// `program` returns the definition of the command line.
 pub(crate) fn answer_shell(arguments: &[OsString], program: fn() -> clap::Command) -> Option<Exit> {
-    // `CompleteEnv` reads the variable again, and treats an empty value like an absent variable.
+    // `CompleteEnv` treats an empty variable like an absent variable.
     std::env::var_os(VARIABLE)?;
     let folder = std::env::current_dir().ok();
     let complete = CompleteEnv::with_factory(program).var(VARIABLE).bin(PROGRAM).completer(PROGRAM);

@@ -1,4 +1,5 @@
-//! Command `transship evidence`: prints the recorded arrivals (source, time and digest), the latest first.
+//! Command `transship evidence`: prints the tags that runs wrote at targets, with source, time and digest. The latest
+//! record comes first.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -67,8 +68,7 @@ impl Evidence {
     }
 }
 
-/// Logs a warning for each entry with tags that an interrupted run was about to write. The evidence of such tags may be
-/// missing.
+/// Logs a warning for each entry with a run that was interrupted before it recorded all written tags.
 async fn warn_of_open_intents(journal: &Journal) {
     let open = match journal.evidence_in_doubt(&EvidenceFilter::default()).await {
         Ok(open) => open,
@@ -106,13 +106,15 @@ fn print_in_doubt(records: &[EvidenceRecord], more: bool, output: &mut Output) -
     if more { output.line("more evidence is in doubt: show it with --limit, --json or --csv") } else { Ok(()) }
 }
 
-/// Returns a remark on the digest: derived, kept, or list of referrers.
+/// Returns a remark on the digest, such as ` (derived)`. If the digest is the digest of the source, returns an empty
+/// text.
 fn mark(arrival: &Arrival) -> &'static str {
     match arrival.kind {
         ArrivalKind::Tag if arrival.source_digest == arrival.digest => "",
         ArrivalKind::Tag => " (derived)",
         ArrivalKind::KeptPrevious => " (kept)",
-        // If the list is not written, its digest is unknown. The record then has the digest of the subject.
+        // If the run does not write the list, the digest of the list is unknown. The record then contains the digest of
+        // the subject.
         ArrivalKind::ReferrersList if arrival.source_digest == arrival.digest => {
             " (the subject of a list of referrers)"
         }

@@ -1,4 +1,4 @@
-//! Command `transship history`: prints the runs in the journal, the latest first.
+//! Command `transship history`: prints the runs in the journal. The latest run comes first.
 
 use std::collections::HashSet;
 use std::io;
@@ -123,8 +123,7 @@ pub(crate) mod tests {
         DateTime::from_timestamp(1_800_000_000 + seconds, 0).unwrap()
     }
 
-    /// Creates a journal with two runs: one copied `v1` of `t/a`, and the other failed. The tests of `evidence` use the
-    /// arrival of the first run.
+    /// Creates a journal with two runs. The first run copied `v1` of `t/a`, and the second run failed.
     pub(crate) async fn journal_of_two_runs(folder: &std::path::Path) -> Journal {
         let journal = Journal::open_at(&folder.join("journal.db"), time_at(0)).unwrap();
         for (number, error) in [(0, None), (1, Some("source h/a: listing tags: denied".to_owned()))] {

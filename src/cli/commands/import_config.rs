@@ -71,12 +71,12 @@ impl ImportConfig {
             }
         }
         print_remarks(&imported);
-        // Skipped entries and unknown keys may change the copied images, so the exit code is not 0.
+        // Skipped entries and unknown keys may change the set of copied images, so the exit code is not 0.
         Ok(if imported.skipped + imported.unknown > 0 { Exit::Withheld } else { Exit::Ok })
     }
 }
 
-/// Prints the parts that have no equivalent, and their totals, to standard error.
+/// Prints the remarks about keys without an equivalent, and the numbers of remarks, to standard error.
 fn print_remarks(imported: &Imported) {
     for remark in &imported.remarks {
         writer::print_error(format!("{}:{}:{}: {}", remark.file, remark.line, remark.column, remark.message));

@@ -1,6 +1,5 @@
-//! Command `transship limits [ENTRY|HOST…]`: prints the limits of each registry and their origin. The command sends no
-//! requests, so limits from responses of registries are not shown. The only exception is the number of remaining pulls,
-//! which the journal records.
+//! Command `transship limits [ENTRY|HOST…]`: prints the limits of each registry, and the origin of each limit. The
+//! command sends no requests. The number of remaining pulls comes from the journal.
 
 use std::path::Path;
 
@@ -37,14 +36,14 @@ pub struct Limits {
 /// Limit of a registry.
 struct LimitLine {
     limit: String,
-    /// Value of the limit for people. `None` means no limit.
+    /// Value of the limit as text for a table. `None` means no limit.
     figure: Option<String>,
     from: String,
-    /// Value of the limit for programs. `null` means no limit.
+    /// Value of the limit in JSON. `null` means no limit.
     value: Value,
 }
 
-/// Output of `--json` for one limit.
+/// JSON object of one limit for `--json`.
 #[derive(Serialize)]
 struct LimitJson<'a> {
     value: &'a Value,
@@ -100,7 +99,8 @@ fn limit_lines(host: &RegistryHost, options: &Options) -> Vec<LimitLine> {
     lines
 }
 
-/// Returns the remaining pulls that the journal records. If the journal is missing or unreadable, returns nothing.
+/// Returns the numbers of remaining pulls from the journal. If the journal is missing or unreadable, returns an empty
+/// list.
 async fn recorded_quotas(journal: &Path) -> Vec<QuotaRecord> {
     let Ok(journal) = Journal::open_existing(journal) else { return Vec::new() };
     journal.quotas().await.unwrap_or_default()
@@ -126,7 +126,7 @@ fn bandwidth_line(bandwidth: Option<&Bandwidth>) -> LimitLine {
     LimitLine { limit: "bandwidth".to_owned(), figure, from: from.to_owned(), value }
 }
 
-/// Returns a rate with its hours. If there are no hours, the rate always applies.
+/// Returns a bandwidth limit and the hours in which the limit applies. If there are no hours, the limit always applies.
 fn window_json(window: &Window) -> Value {
     let between = window.between.map(|hours| hours.to_string());
     json!({

@@ -1,5 +1,5 @@
-//! Command `transship login-check`: tests the login and the permissions that the entries need, at each registry of the
-//! configuration.
+//! Command `transship login-check`: tests the credentials at each registry of the configuration, and tests the
+//! permissions that the entries need.
 
 use clap_complete::engine::ArgValueCompleter;
 
@@ -74,7 +74,7 @@ fn verdict(check: &LoginAnswer) -> &'static str {
     }
 }
 
-/// Returns the text about a check, such as `push to a/b as me (entry x)`.
+/// Returns the description of a check, such as `push to a/b as me (entry x)`.
 fn subject(check: &LoginAnswer) -> String {
     let what = match (check.check, &check.repository) {
         ("push", Some(repository)) => format!("push to {repository}"),

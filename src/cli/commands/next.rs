@@ -1,5 +1,5 @@
-//! Command `transship next [ENTRY…]`: prints the next scheduled runs of entries. The command needs the configuration,
-//! the clock and the journal (for pauses and failures), but no running daemon.
+//! Command `transship next [ENTRY…]`: prints the next scheduled runs of entries. The command reads the configuration
+//! and the journal, and needs no running daemon.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use clap_complete::engine::ArgValueCompleter;
@@ -173,7 +173,7 @@ manual only: hand
             last: at("00:15"),
             made_progress: false,
         };
-        // The back-off lasts an hour, so only the run of `nightly` at 01:00 is skipped.
+        // The back-off of `nightly` ends after one hour, so the daemon skips only the run at 01:00.
         let obstacles = RunObstacles {
             pauses: Vec::new(),
             failures: vec![streak("nightly", 9), streak("often", 9), streak("late", 1)],

@@ -1,5 +1,5 @@
-//! Offline status: the state of the entries if no daemon answers. The journal supplies the last runs, the failure
-//! streaks and the pauses. The configuration supplies the next scheduled runs.
+//! Status of the entries without a daemon. The journal contains the last runs, the failure streaks and the pauses. The
+//! configuration contains the schedules.
 
 use std::collections::HashMap;
 use std::io;
@@ -17,7 +17,7 @@ use crate::cli::output::writer::Output;
 use crate::config::{Config, Entry};
 use crate::journal::{FailureStreak, Journal, JournalError, PauseRecord, RunRecord};
 
-/// Prints the offline status. If there is no journal, the status contains only the facts from the configuration.
+/// Prints the offline status. If there is no journal, the status contains only the entries and their next runs.
 pub(super) async fn print(
     config: &Config,
     patterns: &[EntryPattern],
@@ -38,7 +38,7 @@ pub(super) async fn print(
     Ok(status.print(&entries, now, output)?)
 }
 
-/// Offline status from a journal. The default value is the status of an empty journal.
+/// Records of the journal for the offline status. If there is no journal, all lists are empty.
 #[derive(Debug, Default)]
 struct OfflineStatus {
     runs: Vec<RunRecord>,
@@ -68,7 +68,8 @@ impl OfflineStatus {
         Ok(config.entries.iter().filter(is_selected).cloned().collect())
     }
 
-    /// Prints the status as a table: the entries of the configuration, then the entries that only the journal contains.
+    /// Prints one table row for each entry of the configuration, and then one row for each entry that only the journal
+    /// contains.
     fn print(&self, entries: &[Entry], now: DateTime<Utc>, output: &mut Output) -> io::Result<()> {
         let mut table = Table::new(&[
             ("ENTRY", Align::Left),
@@ -166,7 +167,7 @@ gone     2026-05-09T04:00:00Z  succeeded  2 unchanged  not in the configuration
 nightly: source: listing tags: denied (2 times in a row)
 ";
         assert_eq!(buffer.text(), expected);
-        // The daemon skips the runs that are due during the back-off of two minutes.
+        // The back-off lasts two minutes. The daemon skips the scheduled runs in these two minutes.
         let buffer = OutputBuffer::default();
         let text = CONFIG.replace("0 3 * * *", "* * * * *");
         let config = crate::config::parse("sync.yaml", &text, &|_| Some("/tmp".into())).unwrap();

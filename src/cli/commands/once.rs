@@ -1,4 +1,4 @@
-//! Command `transship once [ENTRY…]`: runs the entries once, now, and prints the summary.
+//! Command `transship once [ENTRY…]`: runs each selected entry once, immediately, and prints a summary.
 
 use std::sync::Arc;
 
@@ -38,7 +38,7 @@ impl Once {
         } else {
             reports.iter().try_for_each(|report| summary::print(report, &mut context.output))?;
         }
-        // The interruption may come before the first run starts.
+        // If a signal arrives before the first run starts, there is no report with an interruption.
         Ok(if context.interrupted.is_cancelled() { Exit::Interrupted } else { summary::exit(&reports) })
     }
 }

@@ -1,6 +1,5 @@
-//! Command `transship pause ENTRY…`: stops the scheduled runs of entries, for a limited time or until a
-//! `transship resume`. The command sends a request to the daemon, and the daemon records the pause in its journal. The
-//! commands `once` and `copy` ignore pauses.
+//! Command `transship pause ENTRY…`: requests a pause of the entries from the running daemon. During a pause, the
+//! daemon starts no scheduled run of the entry. `once` and `copy` ignore pauses.
 
 use std::time::Duration;
 
@@ -27,7 +26,7 @@ pub struct Pause {
 
 impl Pause {
     pub(crate) async fn perform(self, context: &mut Context) -> Result<Exit, Failure> {
-        // If the end is too late for `DateTime`, the pause has no end.
+        // If `DateTime` cannot represent the end, the pause has no end.
         let end = |lasting| Utc::now().checked_add_signed(TimeDelta::from_std(lasting).ok()?);
         let action = Action::Pause(PauseOptions { until: self.lasting.and_then(end) });
         self.daemon.request(action, &self.entries, NO_DAEMON_REMEDY, context).await

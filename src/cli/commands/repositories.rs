@@ -30,12 +30,12 @@ pub struct Repositories {
     pub json: bool,
 }
 
-/// Registry, and the prefix of the repositories to list.
+/// Registry and an optional prefix of repository names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CatalogLocation {
     /// Registry.
     pub host: RegistryHost,
-    /// Prefix; `None` means the whole registry.
+    /// Prefix of the listed repositories. `None` means all repositories of the registry.
     pub prefix: Option<RepositoryName>,
 }
 
@@ -50,7 +50,7 @@ pub enum CatalogLocationError {
     Name(#[from] NameError),
 }
 
-/// Repository of the catalog.
+/// JSON object of one repository for `--json`.
 #[derive(Debug, Serialize)]
 struct RepositoryLine {
     repository: String,
@@ -60,7 +60,8 @@ impl FromStr for CatalogLocation {
     type Err = CatalogLocationError;
 
     fn from_str(text: &str) -> Result<Self, CatalogLocationError> {
-        // `sync.yaml` writes a tree as `HOST/PREFIX/**`.
+        // In `sync.yaml`, `HOST/PREFIX/**` selects the repositories below a prefix. The command accepts the same
+        // syntax.
         let text = text.strip_suffix("/**").unwrap_or(text).trim_end_matches('/');
         let (host, prefix) = text.split_once('/').map_or((text, None), |(host, prefix)| (host, Some(prefix)));
         if !is_host_name(host) {
@@ -80,7 +81,7 @@ impl fmt::Display for CatalogLocation {
 }
 
 impl CatalogLocation {
-    /// Returns true if the name of the repository is the prefix or is below the prefix.
+    /// Returns true if the repository has the name of the prefix, or a name below the prefix.
     fn contains(&self, name: &RepositoryName) -> bool {
         let Some(prefix) = &self.prefix else { return true };
         let rest = name.as_str().strip_prefix(prefix.as_str());
@@ -100,7 +101,7 @@ impl Repositories {
         self.print(&names, &mut context.output)
     }
 
-    /// Returns the names of the repositories to show, sorted.
+    /// Returns the sorted names of the listed repositories below the prefix, up to the limit.
     async fn collect<E>(
         &self,
         catalog: impl futures_util::Stream<Item = Result<RepositoryName, E>>,

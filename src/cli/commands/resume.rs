@@ -1,5 +1,5 @@
-//! Command `transship resume ENTRY…`: ends the pauses of entries. The command sends a request to the daemon, and starts
-//! no run.
+//! Command `transship resume ENTRY…`: requests the end of the entries' pauses from the running daemon. The command
+//! starts no run.
 
 use crate::cli::context::control_client::{DaemonArguments, ExplicitEntries, NO_DAEMON_REMEDY};
 use crate::cli::context::invocation::Context;

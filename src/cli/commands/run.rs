@@ -1,5 +1,4 @@
-//! Command `transship run`: opens the journal and the listeners, and starts the daemon. The loop of the daemon is in
-//! `daemon::serve`.
+//! Command `transship run`: opens the journal and the listening sockets, and starts the daemon.
 
 use std::sync::Arc;
 
@@ -66,8 +65,8 @@ impl Run {
             shutdown: context.interrupted.clone(),
         };
         let result = daemon::serve(setup).await;
-        // The status port still responds while the last runs finish. Otherwise a health check would restart the daemon
-        // during the shutdown.
+        // While the last runs finish, the status port still responds. If the status port did not respond, a health
+        // check would restart the daemon.
         finished.cancel();
         for task in [status_task, control_task, push_events_task].into_iter().flatten() {
             let _ = task.await;
@@ -76,7 +75,7 @@ impl Run {
     }
 }
 
-/// Binds a port. If the configuration turns the port off, returns `None`.
+/// Binds a listener. If the configuration disables the listener, returns `None`.
 async fn listen(place: &StatusPort, what: &str, key: &str) -> Result<Option<Listener>, Failure> {
     let bound = match place {
         StatusPort::Off => return Ok(None),
@@ -84,7 +83,7 @@ async fn listen(place: &StatusPort, what: &str, key: &str) -> Result<Option<List
         StatusPort::Unix(path) => Listener::unix(path).await,
     };
     let listener = bound.with_context(|| format!("{what} {place} cannot be opened ({key})"))?;
-    // If the configured port is 0, only the log shows the selected port.
+    // If the configured port is 0, the operating system selects the port, and only the log shows the selected port.
     match listener.address() {
         Some(address) => tracing::info!(%address, "{what} listens"),
         None => tracing::info!(%place, "{what} listens"),
@@ -92,7 +91,7 @@ async fn listen(place: &StatusPort, what: &str, key: &str) -> Result<Option<List
     Ok(Some(listener))
 }
 
-/// Returns a stream with a value for each SIGHUP. Several signals at once count as one.
+/// Returns a stream that yields a value after each SIGHUP. If the reader is slow, several signals become one value.
 fn sighup_stream() -> std::io::Result<mpsc::Receiver<()>> {
     let mut signals = signal(SignalKind::hangup())?;
     let (sender, receiver) = mpsc::channel(1);

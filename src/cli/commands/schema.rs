@@ -1,11 +1,11 @@
-//! Command `transship schema`: prints the JSON Schema of `sync.yaml`, of `/status`, or of a notification.
+//! Command `transship schema`: prints the JSON Schema of `sync.yaml`, of the `/status` response, or of a notification.
 
 use clap::ValueEnum;
 
 use crate::cli::context::invocation::Context;
 use crate::cli::exit::{Exit, Failure};
 
-/// JSON Schema of the body of a notification, from the documentation.
+/// JSON Schema of the body of a notification.
 const NOTIFICATION: &str = include_str!("../../../docs/reference/notification.schema.json");
 
 /// Arguments of `transship schema`.
@@ -17,7 +17,7 @@ pub struct Schema {
     pub of: SchemaSubject,
 }
 
-/// Subjects with a schema.
+/// Documents with a JSON Schema.
 #[derive(Debug, Clone, Copy, Default, ValueEnum)]
 pub enum SchemaSubject {
     /// `sync.yaml`

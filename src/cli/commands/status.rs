@@ -1,5 +1,5 @@
-//! Command `transship status`: prints the state of the daemon from its status port. If no daemon answers, prints the
-//! offline status from the journal.
+//! Command `transship status`: requests the state of the daemon from the status port, and prints the state. If no
+//! daemon responds, the command prints the last runs from the journal.
 
 use std::path::PathBuf;
 
@@ -69,7 +69,8 @@ impl Status {
         self.print_snapshot(request_status(port, token).await?, output)
     }
 
-    /// Prints the state of the daemon. If the daemon does not answer, prints the offline status.
+    /// Prints the state of the daemon. If the daemon does not respond, prints the offline status. With `--json`,
+    /// returns an error instead.
     async fn show(&self, config: &Config, output: &mut Output) -> Result<Exit, Failure> {
         let token = match &config.daemon.status.readers {
             Readers::Token(token) => Some(token),
@@ -87,9 +88,9 @@ impl Status {
         }
     }
 
-    /// Prints the status of the daemon at `default_port`, and the mistake in the configuration. If an edit breaks the
-    /// file, the daemon keeps the previous configuration. The daemon listens at `default_port`, except if the previous
-    /// configuration names another port.
+    /// Prints the state of the daemon at `default_port`, and then the error in the configuration. The daemon keeps its
+    /// last valid configuration, so the daemon may listen at another port. If no daemon responds at `default_port`,
+    /// returns the error with a remedy.
     async fn without_configuration(
         &self,
         mistake: Failure,
@@ -129,7 +130,7 @@ fn restrict(mut snapshot: Snapshot, patterns: &[EntryPattern]) -> Result<Snapsho
     Ok(snapshot)
 }
 
-/// Adds the remedy to the error about an unreadable configuration: the user names the address of the status port.
+/// Adds a remedy to the error about an unreadable configuration: the option `--at` with the address of the status port.
 fn with_remedy(mistake: Failure) -> Failure {
     let text = mistake.to_string();
     let remedy = format!(

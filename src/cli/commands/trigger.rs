@@ -1,4 +1,4 @@
-//! Command `transship trigger ENTRY…`: requests runs of entries from the running daemon through its control socket.
+//! Command `transship trigger ENTRY…`: requests runs of entries from the running daemon, through the control socket.
 
 use crate::cli::context::control_client::{DaemonArguments, ExplicitEntries};
 use crate::cli::context::invocation::Context;

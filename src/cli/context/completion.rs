@@ -1,5 +1,5 @@
-//! Candidates for the completion of arguments by the shell: names of entries and registries. The candidates come from
-//! the configuration and the journal on this machine. If a file cannot be read, there are no candidates.
+//! Candidates for shell completion: the names of entries and registries. The candidates come from the configuration and
+//! the journal on this machine. If the configuration is unreadable, its names are omitted.
 
 use std::ffi::OsStr;
 use std::path::PathBuf;
@@ -44,7 +44,7 @@ fn matching(current: &OsStr, candidates: impl IntoIterator<Item = CompletionCand
     candidates.into_iter().filter(|candidate| candidate.get_value().to_string_lossy().starts_with(&*current)).collect()
 }
 
-/// Returns the names of the entries. The help text of each name is its source.
+/// Returns the name of each entry. The help text of a name is the entry's source.
 fn entry_candidates(config: &Config) -> Vec<CompletionCandidate> {
     let candidate = |entry: &crate::config::Entry| {
         CompletionCandidate::new(entry.name.as_str()).help(Some(entry.source.to_string().into()))
@@ -62,22 +62,22 @@ fn recorded_names(path: PathBuf) -> Option<Vec<String>> {
     runtime.block_on(journal.entry_names()).ok()
 }
 
-/// Returns the global arguments that select the configuration of the completed command line.
+/// Returns the global arguments with the configuration that the user's command line selects.
 fn global_arguments(words: impl Iterator<Item = String>) -> Global {
     let config = named_configuration(words).map(PathBuf::from);
     let config = config.or_else(|| std::env::var_os("TRANSSHIP_CONFIG").map(PathBuf::from));
     Global { config, quiet: true, verbose: 0, log_format: LogFormat::Auto, announces_configuration: false }
 }
 
-/// Returns the value of `--config` in the completed command line, which follows the first `--`. The shell does not
-/// expand `~` in the value.
+/// Returns the value of `--config` in the user's command line. The shell passes the command line after a `--`, and does
+/// not expand `~` in the value.
 fn named_configuration(words: impl Iterator<Item = String>) -> Option<String> {
     const OPTIONS: [&str; 4] = ["--config", "--file", "-c", "-f"];
     let mut words = words.skip_while(|word| word != "--").skip(1);
     let mut named = None;
     while let Some(word) = words.next() {
         if OPTIONS.contains(&word.as_str()) {
-            // Some shells pass `--config=FILE` as three words.
+            // Some shells split `--config=FILE` into three words.
             named = words.next().and_then(|value| if value == "=" { words.next() } else { Some(value) });
         } else if let Some((option, value)) = word.split_once('=')
             && OPTIONS.contains(&option)

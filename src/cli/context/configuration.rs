@@ -1,4 +1,4 @@
-//! Search for the `sync.yaml` of a command, and for the entries that the command names.
+//! Functions that find and read the configuration and the journal of a command, and that select entries.
 
 use std::path::{Path, PathBuf};
 
@@ -12,12 +12,11 @@ use crate::config::{Config, Entry, Problems, default_journal};
 use crate::journal::Journal;
 use crate::registry::{Options, invalid_proxy_variables};
 
-/// Default paths of the configuration. The first existing file is used: the working folder takes precedence over the
-/// folder of the daemon.
+/// Default paths of the configuration, in order of precedence.
 const DEFAULT_PATHS: [&str; 2] = ["sync.yaml", "/etc/transship/sync.yaml"];
 
-/// Returns the path of the configuration from the arguments. If the arguments name none, returns the first existing
-/// path of [`DEFAULT_PATHS`].
+/// Returns the path of the configuration from the arguments. If the arguments contain no path, returns the first
+/// existing path of [`DEFAULT_PATHS`].
 pub(crate) fn find(global: &Global) -> Result<PathBuf, Failure> {
     find_if_any(global).ok_or_else(|| {
         let places = DEFAULT_PATHS.join(" nor ");
@@ -25,7 +24,7 @@ pub(crate) fn find(global: &Global) -> Result<PathBuf, Failure> {
     })
 }
 
-/// Works like [`find`]. If there is no configuration, returns `None` instead of an error.
+/// Works like [`find`], but returns `None` if there is no configuration.
 pub(crate) fn find_if_any(global: &Global) -> Option<PathBuf> {
     let first_existing = || existing_default_paths().next().map(PathBuf::from);
     global.config.clone().or_else(first_existing)
@@ -35,7 +34,8 @@ fn existing_default_paths() -> impl Iterator<Item = &'static str> {
     DEFAULT_PATHS.into_iter().filter(|path| Path::new(path).exists())
 }
 
-/// Prints the name of the configuration, except if the output is for a program or `-q` is given.
+/// Prints the path of the configuration to standard error. If the output is for a program, or with `-q`, prints
+/// nothing.
 pub(crate) fn announce(global: &Global, path: &Path) {
     if global.announces_configuration {
         let ignored = existing_default_paths().nth(1).filter(|_| global.config.is_none());
@@ -43,17 +43,17 @@ pub(crate) fn announce(global: &Global, path: &Path) {
     }
 }
 
-/// Returns the line that names the configuration. The line also names an ignored file at a default path.
+/// Returns the line with the path of the configuration. `ignored` is a second existing file at a default path.
 fn announcement(path: &Path, ignored: Option<&str>) -> String {
     let ignored = ignored.map(|ignored| format!(" (ignored: {ignored})")).unwrap_or_default();
     format!("configuration: {}{ignored}", path.display())
 }
 
-/// Folder in which systemd keeps the credentials of the packaged service while the service runs.
+/// Folder in which systemd stores the credentials of the packaged service while the service runs.
 const SERVICE_CREDENTIALS: &str = "/run/credentials/transship.service";
 
-/// Reads a configuration with the environment of the process, and logs a warning for each invalid proxy variable. The
-/// warnings of the configuration need a call of [`warn()`].
+/// Reads a configuration. The environment of the process supplies the variables. Logs a warning for each invalid proxy
+/// variable, but does not log the warnings of the configuration (see [`warn()`]).
 pub(crate) fn read(path: &Path) -> Result<Config, Problems> {
     let config = crate::config::load(path, &environment)?;
     for name in invalid_proxy_variables(&environment) {
@@ -62,26 +62,28 @@ pub(crate) fn read(path: &Path) -> Result<Config, Problems> {
     Ok(config)
 }
 
-/// Logs the warnings of a configuration. Commands that run entries call this function.
+/// Logs the warnings of a configuration.
 pub(crate) fn warn(config: &Config) {
     for warning in &config.warnings {
         tracing::warn!(entry = warning.entry, "{warning}");
     }
 }
 
-/// Returns the value of an environment variable for the reader of the configuration.
+/// Returns the value of an environment variable for the configuration parser.
 pub(crate) fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok().or_else(|| service_variable(name, Path::new(SERVICE_CREDENTIALS)))
 }
 
-/// Returns the value of `CREDENTIALS_DIRECTORY`, which systemd sets only for the service. With this value, a command of
-/// a user finds the secrets of the running service.
+/// Returns the folder of the packaged service's credentials as the value of `CREDENTIALS_DIRECTORY`. systemd sets this
+/// variable only for the service. With this value, a command that an administrator starts can read the credentials of
+/// the service.
 fn service_variable(name: &str, credentials: &Path) -> Option<String> {
     let is_available = name == "CREDENTIALS_DIRECTORY" && credentials.is_dir();
     is_available.then(|| credentials.to_string_lossy().into_owned())
 }
 
-/// Returns the options of registries that no configuration names, from the environment of the process.
+/// Returns the options of registries that the configuration does not contain. The options come from the environment of
+/// the process.
 pub(crate) fn unlisted_options() -> Options {
     Options::unlisted(&|name| std::env::var(name).ok())
 }
@@ -92,17 +94,19 @@ pub(crate) fn load(global: &Global) -> Result<Config, Failure> {
     read(&path).map_err(Failure::usage)
 }
 
-/// Journal that a command shows, and the entries of the configuration that names the journal.
+/// Journal that a command reads, and the entry names of the configuration that contains the path of the journal.
 #[derive(Debug)]
 pub(crate) struct RecordedRuns {
     pub(crate) journal: Journal,
-    /// Names of the entries in the configuration. If no configuration names the journal, the list is empty.
+    /// Names of the entries in the configuration. If the arguments or the default path select the journal, the list is
+    /// empty.
     pub(crate) configured: Vec<String>,
 }
 
 impl RecordedRuns {
-    /// Returns the names of the selected entries from the configuration and the journal. An empty list means every
-    /// entry. The journal also has `(copy)` and entries that were removed from the configuration.
+    /// Returns the names of the entries that the patterns select from the configuration and the journal. Without
+    /// patterns, returns an empty list, which means every entry. The journal also contains `(copy)` and removed
+    /// entries.
     pub(crate) async fn select(&self, patterns: &[EntryPattern]) -> Result<Vec<String>, Failure> {
         if patterns.is_empty() {
             return Ok(Vec::new());
@@ -114,10 +118,10 @@ impl RecordedRuns {
     }
 }
 
-/// Opens a journal for reading. The first of these journals is opened:
-/// - the journal that the arguments name
-/// - the journal at the default path, if no configuration is found (`copy` records its runs there)
-/// - the journal that the configuration names
+/// Opens a journal for reading. The function selects the first of these journals:
+/// - the journal in the arguments
+/// - the journal at the default path, if there is no configuration
+/// - the journal in the configuration
 pub(crate) fn recorded_runs(journal: Option<&Path>, global: &Global) -> Result<RecordedRuns, Failure> {
     let (path, configured) = match journal {
         Some(path) => (path.to_owned(), Vec::new()),
@@ -138,7 +142,7 @@ pub(crate) fn entry_names(config: &Config) -> Vec<&str> {
     config.entries.iter().map(|entry| entry.name.as_str()).collect()
 }
 
-/// Returns the entries that the patterns select, in the order of the file. No patterns select all entries.
+/// Returns the entries that the patterns select, in the order of the file. Without patterns, returns all entries.
 pub(crate) fn select_entries<'a>(config: &'a Config, patterns: &[EntryPattern]) -> Result<Vec<&'a Entry>, Failure> {
     let selected = select_names(patterns, &entry_names(config))?;
     Ok(config.entries.iter().filter(|entry| selected.contains(&entry.name.as_str())).collect())

@@ -1,5 +1,5 @@
-//! Commands for the running daemon. A command sends a request for each entry to the control socket, prints the replies,
-//! and computes the exit code.
+//! Client of the control socket for the commands `trigger`, `pause` and `resume`. A command sends one request for each
+//! entry to the running daemon, prints the replies, and computes the exit code.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -21,7 +21,7 @@ use crate::control::{
 /// Control socket of the packaged service.
 const SERVICE: &str = "/run/transship/control.sock";
 
-/// Time limit for the answer of the daemon to a request. The daemon may have to wait for its journal before the answer.
+/// Time limit for the daemon's reply. The daemon may wait for a write to its journal before the reply.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Arguments that `trigger`, `pause` and `resume` share.
@@ -35,7 +35,7 @@ pub struct DaemonArguments {
     pub json: bool,
 }
 
-/// Entries that a command acts on. The command must name them or `--all`.
+/// Entries for a command. The user must give entries or `--all`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ExplicitEntries {
     /// Entries to act on, by name or by glob ("app-*")
@@ -46,11 +46,11 @@ pub struct ExplicitEntries {
     pub all: bool,
 }
 
-/// Remedy in errors of `pause` and `resume` if no daemon listens.
+/// Remedy for the error of `pause` and `resume` if no daemon listens.
 pub(crate) const NO_DAEMON_REMEDY: &str = "see `systemctl status transship`, or name another socket with --at";
 
-/// Returns the names of the selected entries, each once. If the arguments contain a glob or `--all`, the daemon
-/// supplies the names of its entries. The daemon reports unknown names.
+/// Returns the names of the selected entries without duplicates. If the arguments contain a glob or `--all`, requests
+/// the entry names from the daemon. The function does not check literal names: the daemon reports unknown entries.
 async fn resolve(selected: &ExplicitEntries, socket: &Path) -> Result<Vec<String>, Failure> {
     let literal = |pattern: &EntryPattern| match pattern {
         EntryPattern::Name(name) => Some(name.clone()),
@@ -68,8 +68,8 @@ async fn resolve(selected: &ExplicitEntries, socket: &Path) -> Result<Vec<String
 }
 
 impl DaemonArguments {
-    /// Requests `action` for each entry, prints each reply immediately, and returns the exit code for all replies. If
-    /// no daemon listens, the error contains `remedy`.
+    /// Sends `action` for each entry, prints each reply, and returns the exit code for all replies. If no daemon
+    /// listens, the error contains `remedy`.
     pub(crate) async fn request(
         &self,
         action: Action,
@@ -98,8 +98,8 @@ impl DaemonArguments {
         Ok(replies)
     }
 
-    /// Sends the requests and returns all replies. First come the replies to the requests, one for each entry, and then
-    /// the results of the runs. If the output is not JSON, prints each reply immediately.
+    /// Sends the requests and returns all replies. The first replies come immediately, one for each entry. If the
+    /// command waits, the results of the runs follow. Without `--json`, prints each reply when the reply arrives.
     async fn collect_replies(
         &self,
         action: Action,
@@ -108,7 +108,7 @@ impl DaemonArguments {
         context: &mut Context,
     ) -> Result<Vec<Reply>, Failure> {
         let (mut replies, mut waiting) = (Vec::new(), Vec::new());
-        // Each entry needs an open connection until its run ends.
+        // Each waiting request keeps one connection open until the run ends.
         if entries.len() > ENTRIES_AT_MOST && is_waiting(action) {
             let error = format!(
                 "the command waits for {} entries, and at most {ENTRIES_AT_MOST} are allowed: name fewer entries, or \
@@ -127,7 +127,8 @@ impl DaemonArguments {
             }
             replies.push(reply);
         }
-        // The results are printed in the order of the entries, so a long run delays the results after it.
+        // The command waits for the runs in the order of the entries. If the first run is long, the results of later
+        // entries are printed after the first run.
         for mut client in waiting {
             let Some(reply) = client.next(None).await? else { return Ok(replies) };
             self.print_reply(&reply, action, context)?;
@@ -156,13 +157,13 @@ impl DaemonArguments {
     }
 }
 
-/// Returns the path of the socket, the first of these paths:
+/// Returns the path of the control socket. The function uses the first of these paths:
 /// - `at`
 /// - the path in the configuration
 /// - the path of the packaged service
 ///
-/// If the packaged service has a socket, an unreadable configuration is ignored, because a running daemon keeps the
-/// last valid configuration.
+/// If the configuration is unreadable and the socket of the packaged service exists, returns the path of the packaged
+/// service.
 fn socket_path(at: Option<&Path>, global: &Global) -> Result<PathBuf, Failure> {
     if let Some(path) = at {
         return Ok(path.to_owned());
@@ -175,7 +176,7 @@ fn socket_path(at: Option<&Path>, global: &Global) -> Result<PathBuf, Failure> {
     }
 }
 
-/// If no daemon listens or answers, adds a remedy to the error.
+/// Adds a remedy to an error that says that no daemon listens, or that the daemon does not reply.
 fn with_remedy(failure: Failure, remedy: &str) -> Failure {
     let Failure::Failed(error) = failure else { return failure };
     Failure::Failed(match error.downcast_ref() {
@@ -213,7 +214,7 @@ fn reply_line(reply: &Reply, action: Action) -> String {
     }
 }
 
-/// Returns true if a second reply with the result of the run follows this reply.
+/// Returns true if the daemon sends a second reply after this reply. The second reply contains the result of the run.
 fn is_followed_by_end(reply: &Reply, action: Action) -> bool {
     let is_accepted = matches!(
         reply,
@@ -226,7 +227,7 @@ fn is_waiting(action: Action) -> bool {
     matches!(action, Action::Trigger(TriggerOptions { wait: true }))
 }
 
-/// Returns the exit code of the worst reply: a code of `once`, or [`Exit::Usage`] for an unknown entry.
+/// Returns the exit code of the most serious reply. A daemon that ends before all replies is an error.
 fn exit(replies: &[Reply], action: Action, entries: usize) -> Result<Exit, Failure> {
     let exits = replies.iter().map(|reply| match reply {
         Reply::Refused { .. } => Exit::Failed,

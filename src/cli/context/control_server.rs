@@ -1,5 +1,5 @@
-//! Adapter between the control socket and the daemon. The adapter passes the requests of clients to the loop of the
-//! daemon, and returns the answers of the loop.
+//! Server of the control socket. The server passes the requests of clients to the main loop of the daemon, and returns
+//! the replies of the main loop.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use crate::journal::Trigger;
 use crate::status::Snapshot;
 use crate::sync::RunOutcome;
 
-/// Listens at the control socket and answers requests until `end`. If the configuration has no socket, does nothing.
+/// Accepts requests at the control socket until `end`. If the configuration has no control socket, does nothing.
 pub(crate) async fn listen(
     place: &ControlSocket,
     control: Control,
@@ -54,8 +54,8 @@ pub(crate) async fn listen(
     Ok(Some(tokio::spawn(control::serve(socket, handle, entry_names, end))))
 }
 
-/// Passes a request to the loop of the daemon. If the client waits for the run, the response ends with the result of
-/// the run.
+/// Passes a request to the main loop of the daemon, and returns the response. If the client waits for the run, the
+/// response contains a second reply with the result of the run.
 async fn execute(control: &Control, Request { entry, action }: Request) -> Result<Response, Refusal> {
     let command = match action {
         Action::Trigger(TriggerOptions { wait }) => {
@@ -85,7 +85,7 @@ fn accepted_response(status: StatusCode, accepted: Accepted) -> Response {
     Response::new(status, result)
 }
 
-/// Returns the response to a refused command. For an unknown entry, the response suggests a similar name.
+/// Returns the response to a refused command. If the entry is unknown, the response suggests a similar name.
 fn refusal_response(refusal: Refusal, snapshots: &watch::Receiver<Arc<Snapshot>>) -> Response {
     let status = match &refusal {
         Refusal::UnknownEntry(name) => {

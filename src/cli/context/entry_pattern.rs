@@ -1,4 +1,4 @@
-//! Patterns of entry names in the arguments of commands, and the selection of names by patterns.
+//! Patterns over entry names in the arguments of commands.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,10 +7,10 @@ use crate::cli::exit::Failure;
 use crate::config::UnknownEntry;
 use crate::plan::{Pattern, PatternError};
 
-/// Pattern of entry names: a name, or a glob or regular expression with the syntax of `tags`.
+/// Pattern over entry names: a literal name, a glob or a regular expression.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EntryPattern {
-    /// Name of one entry. There may be no entry with this name.
+    /// Literal name. The configuration may contain no entry with this name.
     Name(String),
     /// Glob such as `app-*`, or regular expression such as `re:app-\d+`.
     Pattern(Pattern),
@@ -30,7 +30,7 @@ pub enum EntryPatternError {
         /// The first character that no name can contain.
         character: char,
     },
-    /// Another mistake in the pattern.
+    /// Pattern that the parser of globs and regular expressions refuses.
     #[error(transparent)]
     Pattern(PatternError),
 }
@@ -71,7 +71,7 @@ impl fmt::Display for EntryPattern {
     }
 }
 
-/// Error: a glob or a regular expression matches no entry.
+/// Error for a glob or a regular expression that matches no entry.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("no entry matches {pattern:?}{remedy}")]
 struct Unmatched {
@@ -79,7 +79,7 @@ struct Unmatched {
     remedy: String,
 }
 
-/// Returns the names that at least one pattern matches, in the order of `names`. No patterns select all names.
+/// Returns the names that at least one pattern matches, in the order of `names`. Without patterns, returns all names.
 ///
 /// # Errors
 /// A usage error for the first pattern that matches no name. The error suggests a similar name.
@@ -111,7 +111,7 @@ pub(crate) fn unmatched(pattern: &EntryPattern, names: &[&str]) -> Failure {
     }
 }
 
-/// Maximum number of names in an error.
+/// Maximum number of entry names in an error message.
 const LISTED: usize = 20;
 
 /// Returns true if a text is probably the name of a configuration file.
@@ -123,7 +123,7 @@ pub(crate) fn is_file_name(text: &str) -> bool {
 pub(crate) mod tests {
     use super::*;
 
-    /// Parses patterns that are valid.
+    /// Parses valid patterns.
     pub(crate) fn patterns(texts: &[&str]) -> Vec<EntryPattern> {
         texts.iter().map(|text| text.parse().unwrap()).collect()
     }

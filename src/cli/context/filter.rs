@@ -1,4 +1,4 @@
-//! Filter of the rows of `history` and `evidence`, and the journal that both commands read.
+//! Filter arguments of `history` and `evidence`.
 
 use std::path::PathBuf;
 
@@ -10,10 +10,10 @@ use super::entry_pattern::EntryPattern;
 use crate::cli::output::units::When;
 use crate::journal::{DigestPrefix, EvidenceFilter, HistoryFilter};
 
-/// Default number of rows in a table.
+/// Default maximum number of rows in a table.
 const ROWS: u32 = 50;
 
-/// Filters that `history` and `evidence` share. An absent filter does not restrict.
+/// Filters of `history` and `evidence`. If a filter is absent, the rows are not restricted by this filter.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Filter {
     /// Journal to read [default: the journal of the configuration]
@@ -39,12 +39,13 @@ pub struct Filter {
     pub digest: Option<DigestPrefix>,
 }
 
-/// Number of rows to request from the journal and to show.
+/// Maximum number of rows for a query of the journal and for the output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Window {
     /// Maximum number of rows to show; `None` means all rows.
     pub(crate) shown: Option<u32>,
-    /// True if the limit is the default. One additional row is then requested, which shows that further rows exist.
+    /// True if the limit is a default. The query then requests one additional row, to find out if the journal has more
+    /// rows.
     is_default: bool,
 }
 
@@ -53,7 +54,7 @@ impl Window {
         self.shown.map(|shown| shown.saturating_add(u32::from(self.is_default)))
     }
 
-    /// Truncates `rows` to the rows to show. Returns true if the function removed rows.
+    /// Removes the rows beyond the limit. Returns true if `rows` had more rows than the limit.
     pub(crate) fn truncate<T>(self, rows: &mut Vec<T>) -> bool {
         let shown = self.shown.map_or(usize::MAX, |shown| shown as usize);
         let more = rows.len() > shown;
@@ -63,7 +64,8 @@ impl Window {
 }
 
 impl Filter {
-    /// Returns the number of rows from the arguments. The default is [`ROWS`] for people and all rows for programs.
+    /// Returns the maximum number of rows from the arguments. Without `--limit`, a table has [`ROWS`] rows, and JSON or
+    /// CSV has all rows.
     pub(crate) fn window(&self, for_people: bool) -> Window {
         match self.limit {
             Some(limit) => Window { shown: Some(limit), is_default: false },
@@ -71,24 +73,24 @@ impl Filter {
         }
     }
 
-    /// Returns true if the filter selects runs by the copied content.
+    /// Returns true if the filter contains a repository, a tag or a digest.
     pub(crate) fn is_about_content(&self) -> bool {
         self.reference.is_some() || self.digest.is_some()
     }
 
-    /// Returns the filter of runs of these entries; an empty list means every entry.
+    /// Returns the journal query for the runs of these entries. An empty list means every entry.
     pub(crate) fn history_filter(&self, entries: Vec<String>, now: DateTime<Utc>, window: Window) -> HistoryFilter {
         HistoryFilter {
             entries,
             failed: false,
             since: self.since.map(|when| when.resolve(now)),
             until: self.until.map(|when| when.resolve(now)),
-            // If the filter is about content, the caller filters the rows afterwards.
+            // The query cannot filter runs by content. The caller filters the returned runs and applies the limit.
             limit: if self.is_about_content() { None } else { window.row_limit() },
         }
     }
 
-    /// Returns the filter of evidence of these entries; an empty list means every entry.
+    /// Returns the journal query for the evidence of these entries. An empty list means every entry.
     pub(crate) fn evidence_filter(&self, entries: Vec<String>, now: DateTime<Utc>, window: Window) -> EvidenceFilter {
         EvidenceFilter {
             entries,

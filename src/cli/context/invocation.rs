@@ -1,4 +1,4 @@
-//! Invocation of a command: the arguments of every command, the output, and the token for interruption by a signal.
+//! Context of a command: the global arguments, the output, the progress bars, and the cancellation token for signals.
 
 use std::path::PathBuf;
 
@@ -26,19 +26,20 @@ pub struct Global {
     /// Format of log lines on standard error; TRANSSHIP_LOG sets the filter (info, debug, transship=trace)
     #[arg(long, global = true, value_name = "FORMAT", value_enum, default_value_t, help_heading = GLOBAL)]
     pub log_format: LogFormat,
-    /// True if a command that reads a configuration prints the name of the file to standard error.
+    /// True if the command prints the path of its configuration to standard error. The command line has no option for
+    /// this field.
     #[arg(skip)]
     pub announces_configuration: bool,
 }
 
-/// Heading of these arguments in the help.
+/// Heading of these arguments in the help text.
 const GLOBAL: &str = "Options of every command";
 
-/// Log levels, from the fewest lines to the most.
+/// Log levels, from the fewest to the most log lines.
 const LEVELS: [Level; 5] = [Level::ERROR, Level::WARN, Level::INFO, Level::DEBUG, Level::TRACE];
 
 impl Global {
-    /// Returns the log level: `usual`, plus one level for each `-v`. With `-q`, returns the level of errors.
+    /// Returns the log level: `usual`, and one level more for each `-v`. With `-q`, returns the error level.
     pub(crate) fn log_level(&self, usual: Level) -> Level {
         if self.quiet {
             return Level::ERROR;
@@ -48,16 +49,15 @@ impl Global {
     }
 }
 
-/// Environment of a command.
+/// Context of a running command.
 #[derive(Debug)]
 pub(crate) struct Context {
-    /// Arguments of every command.
     pub(crate) global: Global,
-    /// Output of the result.
+    /// Standard output for the result of the command.
     pub(crate) output: Output,
-    /// Progress bars. The bars are hidden until a command shows progress.
+    /// Progress bars. The bars are hidden until a command draws a bar.
     pub(crate) bars: MultiProgress,
-    /// Token that SIGINT and SIGTERM cancel.
+    /// Token that a SIGINT or a SIGTERM cancels.
     pub(crate) interrupted: CancellationToken,
 }
 
@@ -73,7 +73,7 @@ pub(crate) mod tests {
         Global { config: None, quiet: false, verbose: 0, log_format, announces_configuration: false }
     }
 
-    /// Returns a context without configuration that discards its output.
+    /// Returns a context that has no configuration and discards the output.
     pub(crate) fn context() -> Context {
         Context {
             global: global(),

@@ -1,5 +1,5 @@
-//! Run history for the pages of the status port. The pages read the journal through a separate read-only connection, so
-//! no run waits for the query of a page.
+//! Run history for the HTML pages of the status port. The pages use a separate read-only connection to the journal, so
+//! a slow page query does not delay a run.
 
 use std::time::Duration;
 

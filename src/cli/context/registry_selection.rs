@@ -1,4 +1,4 @@
-//! Selection of registries for `limits` and `login-check`. The arguments are entries and host names.
+//! Selection of registries for `limits` and `login-check` by entry names and host names.
 
 use std::collections::BTreeSet;
 
@@ -8,21 +8,21 @@ use crate::cli::exit::Failure;
 use crate::config::{Config, Endpoint, Entry};
 use crate::oci::RegistryHost;
 
-/// Registries and entries that the arguments name. If there are no arguments, both lists are empty.
+/// Registries and entries in the arguments. Without arguments, both lists are empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RegistrySelection {
-    /// Named registries. Some of these registries may be absent from the configuration.
+    /// Registries in the arguments. The configuration may not contain these registries.
     pub(crate) hosts: BTreeSet<RegistryHost>,
     /// Names of the selected entries.
     pub(crate) entries: Vec<String>,
 }
 
 impl RegistrySelection {
-    /// Reads the arguments. If an entry and a host have the same name, the argument names the entry. A host is
-    /// `localhost`, or has a dot or a port.
+    /// Reads the arguments. If the configuration has an entry with the name, the argument is the entry. If not, and the
+    /// name is `localhost` or has a dot or a port, the argument is a host.
     ///
     /// # Errors
-    /// A usage error for a text that is no entry and no host, and for a glob that matches no entry.
+    /// Returns a usage error for a text that is neither an entry nor a host, and for a glob that matches no entry.
     pub(crate) fn read(patterns: &[EntryPattern], config: &Config) -> Result<Self, Failure> {
         let names = entry_names(config);
         let mut selection = Self { hosts: BTreeSet::new(), entries: Vec::new() };
@@ -42,7 +42,7 @@ impl RegistrySelection {
         self.hosts.is_empty() && self.entries.is_empty()
     }
 
-    /// Returns the named registries, and the registries of the selected entries with their mirrors.
+    /// Returns the registries in the arguments, and the registries and mirrors of the selected entries.
     pub(crate) fn all_hosts(&self, config: &Config) -> BTreeSet<RegistryHost> {
         let entries = config.entries.iter().filter(|entry| self.has_entry(entry));
         let endpoints = entries.flat_map(|entry| std::iter::once(&entry.source).chain(&entry.targets));
@@ -53,8 +53,8 @@ impl RegistrySelection {
         hosts
     }
 
-    /// Returns the configuration with only the selected entries. If the arguments name hosts, all entries remain,
-    /// because each entry may use the hosts.
+    /// Returns the configuration with only the selected entries. If the arguments contain a host, returns all entries,
+    /// because every entry may use the host.
     pub(crate) fn restrict(&self, config: &Config) -> Config {
         let mut restricted = config.clone();
         if self.hosts.is_empty() && !self.entries.is_empty() {

@@ -1,4 +1,4 @@
-//! Client of the status port: requests the state of a running daemon.
+//! Client of the daemon's status port.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -15,16 +15,16 @@ use crate::status::Snapshot;
 /// Time limit for the daemon's response.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
-/// Requests the status from the daemon. `token` is the token that the port requires.
+/// Requests the state of the daemon. If the port requires a token, `token` is the token.
 pub(crate) async fn request_status(port: &StatusPort, token: Option<&Secret>) -> Result<Snapshot, anyhow::Error> {
-    // A redirect would send the token to another server.
+    // A redirect could send the token to another server, so the client follows no redirect.
     let client = reqwest::Client::builder().no_proxy().redirect(Policy::none()).timeout(ANSWER_WITHIN);
     let (client, url) = match port {
         StatusPort::Tcp(address) => (client, format!("http://{}/status", address_to_connect(*address))),
         StatusPort::Unix(path) => (client.unix_socket(path.clone()), "http://localhost/status".to_owned()),
         StatusPort::Off => return Err(anyhow!("the configuration says `status: off`")),
     };
-    // The outer causes only report that a request failed.
+    // The error message contains only the root cause. The other causes only say that a request failed.
     let unreachable = |error: reqwest::Error| {
         let remedy = if error.is_timeout() { "; see `systemctl status transship` and its log" } else { "" };
         anyhow!("no daemon answers at {port}: {}{remedy}", anyhow::Error::from(error).root_cause())
@@ -39,7 +39,8 @@ pub(crate) async fn request_status(port: &StatusPort, token: Option<&Secret>) ->
         return Err(anyhow!("the daemon at {port} refuses {}", token_refusal(token)));
     }
     let answer = answer.error_for_status().map_err(unreachable)?;
-    // Another version may have another format, so the version is checked first.
+    // If the daemon has another version of the format, the body may not parse. The function therefore checks the
+    // version first.
     let body: serde_json::Value = answer.json().await.map_err(unreachable)?;
     match body["version"].as_u64() {
         Some(version) if version == u64::from(Snapshot::VERSION) => Ok(serde_json::from_value(body)?),
@@ -49,7 +50,7 @@ pub(crate) async fn request_status(port: &StatusPort, token: Option<&Secret>) ->
     }
 }
 
-/// Returns the address to connect to. An unspecified address becomes the loopback address.
+/// Returns the address for a connection. An unspecified address, such as `0.0.0.0`, becomes the loopback address.
 fn address_to_connect(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),

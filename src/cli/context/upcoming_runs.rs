@@ -1,4 +1,4 @@
-//! Upcoming scheduled runs of entries. The journal supplies the pauses and failures that prevent runs.
+//! Next scheduled runs of entries, without the runs that a pause or a back-off prevents.
 
 use std::path::Path;
 
@@ -10,21 +10,21 @@ use crate::journal::{FailureStreak, Journal, JournalError, PauseRecord};
 use crate::json_form;
 use crate::schedule::{backoff, jitter_of};
 
-/// Upcoming scheduled run.
+/// Scheduled run in the future.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub(crate) struct UpcomingRun {
     /// Start of the run: the scheduled instant plus the delay of the entry (see `jitter`).
     #[serde(serialize_with = "json_form::instant")]
     pub(crate) at: DateTime<Utc>,
     pub(crate) entry: String,
-    /// Scheduled instant, without jitter.
+    /// Time of the schedule, without jitter.
     #[serde(serialize_with = "json_form::instant")]
     scheduled_at: DateTime<Utc>,
     pub(crate) schedule: String,
     pub(crate) timezone: String,
 }
 
-/// Pauses and failure streaks that prevent scheduled runs, from the journal.
+/// Pauses and failure streaks from the journal. Pauses and back-offs prevent scheduled runs.
 #[derive(Debug, Default)]
 pub(crate) struct RunObstacles {
     pub(crate) pauses: Vec<PauseRecord>,
@@ -32,7 +32,7 @@ pub(crate) struct RunObstacles {
 }
 
 impl RunObstacles {
-    /// Reads the pauses and failures from the journal. If the journal is missing, there are no obstacles.
+    /// Reads the pauses and the failure streaks from the journal. If there is no journal, both lists are empty.
     pub(crate) async fn read(journal: &Path) -> Result<Self, JournalError> {
         match Journal::open_existing(journal) {
             Ok(journal) => Ok(Self { pauses: journal.pauses().await?, failures: journal.failure_streaks().await? }),
@@ -46,28 +46,28 @@ impl RunObstacles {
         self.pauses.iter().find(|pause| pause.entry == entry.name.as_str() && pause.ended_at(now).is_none())
     }
 
-    /// Returns the entry's failures since its last success.
+    /// Returns the failures of the entry since its last success.
     pub(crate) fn streak(&self, entry: &Entry) -> Option<&FailureStreak> {
         self.failures.iter().find(|streak| streak.entry == entry.name.as_str())
     }
 }
 
-/// Returns the end of the back-off after failures. If no scheduled run falls into the back-off, returns `None`.
+/// Returns the end of the back-off. If no scheduled run is due before the end, returns `None`.
 pub(crate) fn backed_off_until(entry: &Entry, streak: &FailureStreak, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
     let until = backoff_end(streak, now).filter(|until| *until > now)?;
     let planned = scheduled_runs(entry, now).next()?;
     (planned.scheduled_at <= until).then_some(until)
 }
 
-/// Returns the end of the back-off after failures, or `None` if there is no back-off. If the clock was set back, the
-/// last failure may be in the future; the back-off then begins now.
+/// Returns the end of the back-off. If there is no back-off, returns `None`. If the last failure is in the future
+/// because the clock was set back, the back-off begins at `now`.
 fn backoff_end(streak: &FailureStreak, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
     let wait = TimeDelta::from_std(backoff(streak.failures)).ok()?;
     (wait > TimeDelta::zero() && !streak.made_progress).then(|| streak.last.min(now) + wait)
 }
 
-/// Returns the first `count` scheduled runs after `now`, ordered by instant, then by entry name. The result has no runs
-/// during a pause or a back-off of their entry.
+/// Returns the first `count` scheduled runs after `now`. The runs are sorted by time, and then by entry name. The list
+/// omits each run that a pause or a back-off of the entry prevents.
 pub(crate) fn upcoming_runs<'a>(
     entries: &[&Entry],
     now: DateTime<Utc>,
@@ -88,7 +88,7 @@ pub(crate) fn upcoming_runs<'a>(
     all
 }
 
-/// Returns the first run of an entry after `now`, after the pause and after the back-off.
+/// Returns the first scheduled run of an entry after `now`. The run is later than the pause and the back-off.
 pub(crate) fn first_upcoming(
     entry: &Entry,
     pause: Option<&PauseRecord>,
@@ -102,7 +102,7 @@ pub(crate) fn first_upcoming(
 fn scheduled_runs(entry: &Entry, now: DateTime<Utc>) -> impl Iterator<Item = UpcomingRun> {
     let jitter = TimeDelta::from_std(jitter_of(entry.name.as_str(), entry.jitter)).unwrap_or_default();
     let after = move |instant: &DateTime<Utc>| entry.schedule.next_after(*instant, entry.timezone);
-    // The jitter delays a run, so a run may be upcoming although its scheduled instant has passed.
+    // Jitter delays a run. The time of the schedule may be in the past although the run is in the future.
     std::iter::successors(after(&(now - jitter)), after).map(move |scheduled_at| UpcomingRun {
         at: scheduled_at + jitter,
         entry: entry.name.to_string(),

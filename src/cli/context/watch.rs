@@ -1,4 +1,4 @@
-//! Repeated display of the output of a command (`--watch`).
+//! Repeated output of a command for `--watch`.
 
 use std::io::{self, IsTerminal as _, Write};
 use std::sync::Arc;
@@ -10,11 +10,12 @@ use crate::cli::context::invocation::Context;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::output::writer::Output;
 
-/// Interval between two displays.
+/// Time between two outputs.
 const INTERVAL: Duration = Duration::from_secs(2);
 
-/// Shows `frame` every 2 seconds. SIGINT or SIGTERM ends the display with success. On a terminal, each display replaces
-/// the previous display. The function returns an error of the first display, and shows later errors.
+/// Calls `frame` every 2 seconds and shows the output until a SIGINT or a SIGTERM. On a terminal, each output replaces
+/// the previous output. If the first call of `frame` fails, returns the error. If a later call fails, shows the error
+/// and continues.
 pub(crate) async fn repeat(
     context: &mut Context,
     frame: impl AsyncFn(&mut Output) -> Result<Exit, Failure>,
@@ -50,8 +51,8 @@ pub(crate) async fn repeat(
     }
 }
 
-/// Returns the text with the control sequences that draw the text over the previous display, line by line. The last
-/// line counts the lines beyond the height of the terminal.
+/// Returns the text with the control sequences that draw the text over the previous output. If the text has more lines
+/// than the terminal, the last line contains the number of omitted lines.
 fn redrawn(text: &str, rows: usize, is_first: bool) -> String {
     let lines: Vec<&str> = text.lines().collect();
     let room = rows.saturating_sub(1).max(1);
@@ -68,12 +69,12 @@ fn redrawn(text: &str, rows: usize, is_first: bool) -> String {
     drawn
 }
 
-/// Returns the height of the terminal at standard output. If the height is unknown, returns 24.
+/// Returns the number of rows of the terminal at standard output. If the number is unknown, returns 24.
 fn terminal_rows() -> usize {
     rustix::termios::tcgetwinsize(io::stdout()).map_or(24, |size| usize::from(size.ws_row).max(2))
 }
 
-/// Buffer for one display.
+/// Buffer for one output of a command.
 #[derive(Clone, Default)]
 struct Buffer(Arc<Mutex<Vec<u8>>>);
 

@@ -1,5 +1,4 @@
-//! Formats of a log line on standard error. The formats escape characters that would break the line or control a
-//! terminal.
+//! Formats of log lines. Each format escapes line breaks and terminal control characters.
 
 use std::fmt::Write as _;
 
@@ -10,10 +9,11 @@ use tracing::Level;
 use super::line::{BLOCK, LogLine};
 use crate::cli::output::escape::{is_unsafe, printable};
 
-/// Names of JSON members that a field of a log line cannot replace.
+/// Names of JSON members that a log field must not replace.
 const RESERVED: [&str; 4] = ["timestamp", "level", "message", "module"];
 
-/// Returns `TIME LEVEL message field=value`, followed by the block below the line.
+/// Returns a line for a terminal: `TIME LEVEL message field=value`. If the log line has a block, the block follows on
+/// new lines.
 pub(super) fn pretty(line: &LogLine, now: DateTime<Utc>, colours: bool) -> String {
     let (time, text) = (time(now), text(line));
     if !colours {
@@ -29,7 +29,7 @@ pub(super) fn pretty(line: &LogLine, now: DateTime<Utc>, colours: bool) -> Strin
     format!("\u{1b}[2m{time}\u{1b}[0m \u{1b}[{colour}m{:>5}\u{1b}[0m {text}\n", line.level)
 }
 
-/// Returns one JSON object with the time, the level, the message and all fields side by side.
+/// Returns one JSON object with the time, the level, the message, all fields and the module.
 pub(super) fn json(line: &LogLine, now: DateTime<Utc>) -> String {
     let own = [("timestamp", time(now)), ("level", line.level.to_string()), ("message", line.message.clone())];
     let own = own.map(|(name, value)| (name, Value::String(value)));
@@ -40,8 +40,8 @@ pub(super) fn json(line: &LogLine, now: DateTime<Utc>) -> String {
     format!("{{{}}}\n", escape_unsafe(&members.join(",")))
 }
 
-/// Escapes characters that JSON permits and that control a terminal or break a line. In JSON, such characters occur
-/// only in strings.
+/// Escapes line breaks and terminal control characters that JSON permits without an escape. In JSON, these characters
+/// can occur only in strings.
 fn escape_unsafe(json: &str) -> String {
     let mut escaped = String::with_capacity(json.len());
     for c in json.chars() {
@@ -56,14 +56,14 @@ fn escape_unsafe(json: &str) -> String {
     escaped
 }
 
-/// Returns `<N>message field=value` (sd-daemon, "SD_WARNING"). The journal adds the time and the colour.
+/// Returns a line with a syslog priority: `<N>message field=value` (sd-daemon, "SD_WARNING").
 pub(super) fn prefixed(line: &LogLine) -> String {
     let priority = priority(line.level);
-    // Without a prefix, journald assigns the default priority of the unit to a line.
+    // Each line needs its own prefix. If a line has no prefix, journald uses the default priority of the unit.
     text(line).lines().map(|line| format!("<{priority}>{line}\n")).collect()
 }
 
-/// Returns the priority of syslog(3).
+/// Returns the priority for syslog(3).
 pub(super) fn priority(level: Level) -> u8 {
     match level {
         Level::ERROR => 3,
@@ -73,7 +73,7 @@ pub(super) fn priority(level: Level) -> u8 {
     }
 }
 
-/// Returns the message and the fields for people, and the block below the line.
+/// Returns the message, the fields and the block as plain text.
 pub(super) fn text(line: &LogLine) -> String {
     let mut text = on_one_line(&line.message);
     for (name, value) in line.fields.ordered().filter(|(name, _)| *name != BLOCK) {
@@ -86,7 +86,7 @@ pub(super) fn text(line: &LogLine) -> String {
     text
 }
 
-/// Returns a value. If the value is not one word, adds quotes.
+/// Returns a value as text. If the value is not one word, the text has quotes.
 fn format_value(value: &Value) -> String {
     let Value::String(text) = value else { return value.to_string() };
     let is_word = |c: char| !c.is_whitespace() && !is_unsafe(c) && !matches!(c, '"' | '\\' | '=');
@@ -96,7 +96,7 @@ fn format_value(value: &Value) -> String {
     format!("\"{}\"", on_one_line(&text.replace('\\', "\\\\").replace('"', "\\\"")))
 }
 
-/// Escapes line breaks and characters that control a terminal.
+/// Escapes line breaks and terminal control characters.
 pub(super) fn on_one_line(text: &str) -> String {
     printable(text).replace('\n', "\\n")
 }

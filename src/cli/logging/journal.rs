@@ -1,5 +1,5 @@
-//! Client of systemd's journal in its native protocol (systemd, "Native Journal Protocol"). An entry is a datagram of
-//! fields. The length of each value precedes the value, so no value can become another field.
+//! Client of systemd's journal in its native protocol (systemd, "Native Journal Protocol"). Each log line is one
+//! datagram of fields. The protocol sends the length of each value before the value, so a value cannot add a field.
 
 use std::io;
 use std::os::unix::net::UnixDatagram;
@@ -14,7 +14,7 @@ use crate::cli::output::escape::printable;
 /// Socket of the journal.
 pub(super) const SOCKET: &str = "/run/systemd/journal/socket";
 
-/// Maximum length of the name of a field, in characters (journald, `valid_field`).
+/// Maximum length of a field name, in characters (journald, `valid_field`).
 const LONGEST_NAME: usize = 64;
 
 /// Client of the journal.
@@ -30,15 +30,15 @@ impl Journal {
     /// If the operating system provides no socket.
     pub(super) fn new(path: &Path) -> io::Result<Self> {
         let socket = UnixDatagram::unbound()?;
-        // If the journal hangs, a write must not block.
+        // If the journal does not read, a send must fail instead of blocking.
         socket.set_nonblocking(true)?;
         Ok(Self { socket, path: path.to_owned() })
     }
 
-    /// Sends a line as one entry. Each call connects by path, because the journal may have restarted.
+    /// Sends a log line as one journal entry. Each call opens the path again, because journald may have restarted.
     ///
     /// # Errors
-    /// If no process listens, if too many entries are queued, or if the entry is too long for a datagram.
+    /// Fails if no process listens, if journald's queue is full, or if the datagram is too long.
     pub(super) fn send(&self, line: &LogLine) -> io::Result<()> {
         self.socket.send_to(&entry(line), &self.path).map(drop)
     }
@@ -61,7 +61,8 @@ fn entry(line: &LogLine) -> Vec<u8> {
     entry
 }
 
-/// Returns `TRANSSHIP_` and the name. The journal permits only upper-case letters, digits and `_`.
+/// Returns the journal name of a field: `TRANSSHIP_` and the name. The journal permits only upper-case letters, digits
+/// and `_`.
 fn field_name(name: &str) -> String {
     let letters = name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' });
     format!("TRANSSHIP_{}", letters.collect::<String>()).chars().take(LONGEST_NAME).collect()

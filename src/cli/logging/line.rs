@@ -1,5 +1,5 @@
-//! Log line before formatting: the message, the fields of the line and the fields of the surrounding spans. The output
-//! formats are in [`super::form`] and [`super::journal`].
+//! Log line before formatting: the message, the fields of the event and the fields of its spans. [`super::form`] and
+//! [`super::journal`] format the line.
 
 use std::fmt;
 
@@ -11,32 +11,32 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::LookupSpan;
 
-/// Field that may have several lines: problems of the configuration, with carets. The block is written below the log
-/// line.
+/// Name of the field with the configuration problems. The value may have several lines, so the output contains the
+/// value below the log line.
 pub(super) const BLOCK: &str = "problems";
 
-/// Maximum length of the text of a field, in bytes. Longer texts are truncated.
+/// Maximum length of a text value, in bytes. Longer texts are truncated.
 const LONGEST: usize = 64 * 1024;
 
-/// Fields at the beginning of a line, in this order.
+/// Fields that come first in a log line, in this order.
 const FIRST: [&str; 6] = ["entry", "run", "source", "target", "tag", "digest"];
 
-/// Log line.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct LogLine {
     pub(super) level: Level,
-    /// Module of the program or of a library, such as `transship::sync::run`.
+    /// Module of transship or of a library, such as `transship::sync::run`.
     pub(super) module: String,
     pub(super) message: String,
     pub(super) fields: Fields,
 }
 
-/// Values by name. Each name occurs once. The order is the order of the first assignments.
+/// Values by field name. Each name occurs once. The order of the fields is the order in which their names were first
+/// set.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Fields(Vec<(&'static str, Value)>);
 
 impl Fields {
-    /// Returns the fields in their output order.
+    /// Returns the fields in output order: first the fields in [`FIRST`], then the other fields.
     pub(super) fn ordered(&self) -> impl Iterator<Item = (&'static str, &Value)> {
         let rank = |name: &str| FIRST.iter().position(|first| *first == name).unwrap_or(FIRST.len());
         let mut all: Vec<_> = self.0.iter().map(|(name, value)| (*name, value)).collect();
@@ -49,7 +49,7 @@ impl Fields {
         self.0.iter().find(|(name, _)| *name == BLOCK).and_then(|(_, value)| value.as_str())
     }
 
-    /// Sets a field and replaces an earlier value. The fields of a line replace the fields of its spans.
+    /// Sets a field. If the field already has a value, replaces the value.
     fn set(&mut self, name: &'static str, value: Value) {
         match self.0.iter_mut().find(|(known, _)| *known == name) {
             Some((_, known)) => *known = value,
@@ -92,7 +92,7 @@ impl Visit for Fields {
     }
 }
 
-/// Returns a text of at most [`LONGEST`] bytes.
+/// Returns the text, truncated to [`LONGEST`] bytes.
 fn shortened(text: &str) -> String {
     if text.len() <= LONGEST {
         return text.to_owned();
@@ -101,7 +101,7 @@ fn shortened(text: &str) -> String {
     format!("{}…", &text[..end])
 }
 
-/// Layer that converts each log event into a line and passes the line to `write`.
+/// Tracing layer that converts each log event into a [`LogLine`] and passes the line to `write`.
 pub(super) struct Lines<W> {
     write: W,
 }
@@ -142,7 +142,7 @@ where
         }
         event.record(&mut fields);
         let message = fields.take("message").unwrap_or_default();
-        // Records of the `log` crate have their module in the field `log.target`.
+        // An event of the `log` crate has its module in the field `log.target`.
         let module = fields.take("log.target").unwrap_or_else(|| event.metadata().target().to_owned());
         fields.0.retain(|(name, _)| !name.starts_with("log."));
         (self.write)(&LogLine { level: *event.metadata().level(), module, message, fields });

@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 
 use super::*;
 
-/// Message of a hostile registry.
+/// Message from a registry that tries to forge log lines.
 const FORGED: &str = "no\n2026-01-01T00:00:00Z ERROR forged\r\u{1b}[2J\u{9b}\u{2028}\u{202e}\nTRANSSHIP_ENTRY=forged";
 
-/// Collects text written to standard error.
+/// Buffer for the text on standard error.
 #[derive(Clone, Default)]
 struct OutputBuffer(Arc<Mutex<String>>);
 
@@ -21,8 +21,8 @@ impl OutputBuffer {
     }
 }
 
-/// Returns the text on standard error for the log events of `emit`. If standard error is the journal, `socket` is the
-/// path of the journal's socket.
+/// Returns the text that the log events of `emit` write to standard error. If standard error is connected to a journal,
+/// `socket` is the path of the journal's socket.
 fn printed(format: LogFormat, directives: &str, socket: Option<&Path>, emit: impl FnOnce()) -> String {
     let buffer = OutputBuffer::default();
     let on = buffer.clone();
@@ -32,7 +32,7 @@ fn printed(format: LogFormat, directives: &str, socket: Option<&Path>, emit: imp
     buffer.text()
 }
 
-/// Returns the text on standard error without a journal and with a filter that passes everything.
+/// Returns the text on standard error without a journal. The filter passes every event.
 fn printed_all(format: LogFormat, emit: impl FnOnce()) -> String {
     printed(format, "trace", None, emit)
 }
@@ -42,7 +42,7 @@ fn parsed(text: &str) -> Vec<Value> {
     text.lines().map(read).collect()
 }
 
-/// Fake journal that receives entries.
+/// Socket that receives journal entries in place of journald.
 struct Listening {
     _folder: tempfile::TempDir,
     path: std::path::PathBuf,
@@ -58,7 +58,7 @@ impl Listening {
         Self { _folder: folder, path, socket }
     }
 
-    /// Returns the fields of the next entry, parsed as in journald.
+    /// Returns the fields of the next entry. The parser follows the rules of journald.
     fn entry(&self) -> Vec<(String, String)> {
         let mut buffer = vec![0; 1 << 20];
         let length = self.socket.recv(&mut buffer).unwrap();
