@@ -1,5 +1,6 @@
-//! Credentials and TLS settings, which another program states at each location or prefix. transship has one access for
-//! each registry. If one registry has different credentials, the import writes credentials into single entries.
+//! Credentials and TLS settings of registries. Other programs write these settings at each location or prefix, and
+//! transship writes them once for each registry. If one registry has several credentials, the import writes credentials
+//! into the entries.
 
 use std::collections::HashMap;
 
@@ -9,34 +10,35 @@ use super::reading::{Reading, View};
 use super::variable::variable_name;
 use crate::oci::RegistryHost;
 
-/// Comment beside a TLS setting that also permits plain HTTP in the other program.
+/// Comment for a registry whose certificate is not verified. In the other program, the same setting also permits plain
+/// HTTP.
 pub(super) const PLAIN_HTTP: &str = "If the registry uses plain HTTP, which is then tried automatically, write \
                                      `plain_http: true` instead of `tls`.";
 
-/// Access to a registry: credentials and TLS settings.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Access {
-    /// Credentials in transship's syntax. The map is empty if there are no credentials.
+    /// Credentials in transship's syntax. Without credentials, the map is empty.
     pub(super) credentials: Map,
-    /// True if the program does not verify the certificate.
+    /// True if the other program does not verify the certificate.
     pub(super) is_insecure: bool,
 }
 
-/// Access of one entry, if the entry needs another access than the registry.
+/// Differences between the access of one entry and the access of the registry.
 #[derive(Debug, Default)]
 pub(super) struct OwnAccess {
     pub(super) credentials: Map,
-    /// Reason why no entry can have this access. `None` means that an entry can have the access.
+    /// Reason to skip the entry, if the difference cannot be a setting of an entry.
     pub(super) unsupported: Option<String>,
 }
 
-/// Names of the environment variables that replace the secrets of a file.
+/// Names of the environment variables for the passwords of a file. The result contains these names instead of the
+/// passwords.
 #[derive(Default)]
 pub(super) struct SecretNames(HashMap<RegistryHost, Vec<String>>);
 
 impl SecretNames {
-    /// Returns credentials with a user name and the name of an environment variable for the password. For a new
-    /// password, also returns a comment.
+    /// Returns credentials with the user name and the name of an environment variable for the password. For a pair of
+    /// user and password that is new for the host, also returns a comment with the name of the variable.
     pub(super) fn credentials(
         &mut self,
         (host, username): (&RegistryHost, &str),
@@ -62,7 +64,8 @@ impl SecretNames {
     }
 }
 
-/// Sets the access to a registry without settings. If the registry has settings, returns the differences.
+/// If the draft has no settings for the registry, sets `access`. Otherwise, returns the differences between `access`
+/// and these settings.
 pub(super) fn set_access(host: &RegistryHost, access: Access, comments: Vec<String>, draft: &mut Draft) -> OwnAccess {
     let is_new = !draft.has_registry(host);
     let registry = draft.registry(host);
@@ -98,7 +101,7 @@ pub(super) fn anonymous() -> Map {
     map
 }
 
-/// Returns the map of the key `tls`. If the certificate is verified, the map is empty.
+/// Returns the value of the key `tls`. If the program verifies the certificate, the map is empty.
 pub(super) fn insecure_tls(is_insecure: bool) -> Map {
     let mut map = Map::default();
     if is_insecure {

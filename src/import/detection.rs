@@ -1,11 +1,11 @@
-//! Detection of the program of a file, by its keys and values.
+//! Detection of the program that a configuration file belongs to.
 
 use super::form::Program;
 use super::{image_syncer, skopeo, zot};
 use crate::config::Node;
 
-/// Detects the program of a file. A file of regsync, dregsy or zot has a few fixed keys. In a file of skopeo, the keys
-/// are hosts. In a file of image-syncer, the keys are images.
+/// Detects the program by the keys and values of the file. A file of regsync, dregsy or zot has fixed keys at the top.
+/// In a file of skopeo, the keys at the top are hosts. In a file of image-syncer, the keys are images.
 pub(super) fn detect_form(root: &Node) -> Option<Program> {
     let Node::Map(pairs) = root else { return None };
     let has_list = |name: &str| pairs.iter().any(|(key, node)| key == name && matches!(node, Node::List(_)));
@@ -31,7 +31,7 @@ fn is_skopeos_registry(node: &Node) -> bool {
     }
 }
 
-/// Returns true if all pairs of the file, or all pairs under `images`, are rules of image-syncer.
+/// Returns true if the file contains only rules of image-syncer, at the top level or under `images`.
 fn has_images(pairs: &[(String, Node)]) -> bool {
     let images = pairs.iter().find(|(key, _)| key == "images").map(|(_, node)| node);
     let rules = match images {

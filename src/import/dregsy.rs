@@ -1,4 +1,5 @@
-//! Translation of dregsy's configuration: tasks, each with a source, a target and mappings of repositories.
+//! Translation of dregsy's configuration. The file contains tasks. Each task has a source, a target and mappings of
+//! repositories.
 
 mod keys;
 mod location;
@@ -20,19 +21,18 @@ use tags::{TagSet, translate_tags};
 /// Prefix of a regular expression in `from`, `to` and `tags`.
 const REGEX: &str = "regex:";
 
-/// Minimum interval of a task in dregsy, in seconds.
+/// Minimum interval of a task, in seconds. dregsy refuses a shorter interval, except 0.
 const MIN_INTERVAL: f64 = 30.0;
 
-/// Task with the access to its source and target.
 struct Task {
     source: Location,
     target: Location,
-    /// Entry with the keys that all mappings share.
+    /// Entry with the keys that all mappings of the task share.
     entry: Entry,
     uses_docker: bool,
 }
 
-/// Translates the whole file.
+/// Translates the configuration.
 pub(super) fn translate(root: &Node, reading: &mut Reading) -> Draft {
     let mut draft = Draft::default();
     let root = reading.fields(&View::root(root), "dregsy's configuration");
@@ -86,7 +86,7 @@ fn add_task(view: &View<'_>, uses_docker: bool, locations: &mut Locations, draft
     }
 }
 
-/// Translates the interval. dregsy runs each task when dregsy starts.
+/// Translates the interval of a task. dregsy also runs each task when dregsy starts.
 fn set_schedule(entry: &mut Entry, fields: &Fields<'_>, reading: &mut Reading) {
     entry.rest.verbatim("on_start", true);
     match (fields.get("interval"), reading.number_of(fields, "interval")) {
@@ -134,7 +134,8 @@ fn add_mapping(view: &View<'_>, task: &Task, draft: &mut Draft, reading: &mut Re
     }
 }
 
-/// Translates `from` and `to`. A regular expression in `from` selects repositories of the whole registry.
+/// Translates `from` and `to` of a mapping. If `from` is a regular expression, `from` selects repositories of the whole
+/// registry.
 fn set_repositories(entry: &mut Entry, task: &Task, from: &str, to: Option<&str>) {
     let [source, target] = [&task.source, &task.target].map(|location| location.registry.as_str());
     let path = |text: &str| format!("/{}", text.trim_start_matches('/'));
@@ -161,8 +162,8 @@ fn set_repositories(entry: &mut Entry, task: &Task, from: &str, to: Option<&str>
     }
 }
 
-/// Returns the path at the target. A regular expression in `to` rewrites the path at the source. If the expression is
-/// malformed, returns `None`.
+/// Returns the path of a repository at the target. If `to` is a regular expression with a replacement, the replacement
+/// changes the source path. If `to` is malformed, returns `None`.
 fn rewrite_path(from: &str, to: &str) -> Option<String> {
     let Some(rewriting) = to.strip_prefix(REGEX) else { return Some(format!("/{}", to.trim_start_matches('/'))) };
     let (expression, replacement) = rewriting.split_once(',')?;

@@ -1,25 +1,25 @@
-//! Translation of Go durations, such as `1h30m`, into intervals of `schedule`.
+//! Translation of Go durations, such as `1h30m`, into transship's `schedule`.
 
 use crate::schedule::Schedule;
 
-/// Returns true for Go's zero duration. For regsync and zot, zero has the same meaning as an absent key.
+/// Returns true for a Go duration of zero. In regsync and zot, zero means the same as an absent key.
 pub(super) fn is_zero_interval(written: &str) -> bool {
     written == "0" || seconds(written) == Some(0.0)
 }
 
-/// Returns the schedule if transship's parser accepts the schedule.
+/// Returns the schedule if transship can parse the schedule.
 pub(super) fn validated_schedule(schedule: String) -> Option<String> {
     schedule.parse::<Schedule>().is_ok().then_some(schedule)
 }
 
-/// Translates a duration. If transship accepts the text, the text is unchanged. Fractions of a second are dropped. If
-/// the duration has no equivalent, returns `None`.
+/// Translates a duration into a schedule. If transship cannot parse the duration, the schedule contains whole seconds,
+/// rounded down. If both texts are invalid, returns `None`.
 pub(super) fn translate_duration(duration: &str) -> Option<String> {
     let seconds = seconds(duration)?.floor();
     validated_schedule(format!("every {duration}")).or_else(|| validated_schedule(format!("every {seconds}s")))
 }
 
-/// Returns the seconds of a Go duration: `1h30m`, `1.5h`, `90000ms`.
+/// Returns the number of seconds in a Go duration, such as `1h30m`, `1.5h` or `90000ms`.
 fn seconds(written: &str) -> Option<f64> {
     if written == "0" {
         return Some(0.0);

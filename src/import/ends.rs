@@ -1,9 +1,10 @@
-//! Source and target of an entry in transship's syntax, and reasons to skip an entry with such ends.
+//! Translation of the source and the target of an entry.
 
 use super::draft::Entry;
 use crate::config::{Endpoint, may_be_secret};
 
-/// Sets the source and the target of an entry. If an entry cannot have these ends, skips the entry.
+/// Sets the source and the target of an entry. Skips the entry if an end is invalid, if both ends are the same, or if a
+/// tree would be copied within one registry.
 pub(super) fn set_ends(entry: &mut Entry, source: &str, target: &str) {
     let ends = [source, target].map(|text| text.parse::<Endpoint>().ok());
     if let [Some(source), Some(target)] = &ends {

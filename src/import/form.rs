@@ -1,6 +1,6 @@
 //! Programs whose configurations can be imported.
 
-/// Program whose configuration is imported.
+/// Program whose configuration the import reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Program {
     /// regclient's regsync, version 1.
@@ -16,7 +16,7 @@ pub enum Program {
 }
 
 impl Program {
-    /// Returns the name of the program, as in `--from`.
+    /// Returns the name of the program for `--from`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -28,7 +28,7 @@ impl Program {
         }
     }
 
-    /// Returns true if the file names no target.
+    /// Returns true if the configuration of the program contains no target.
     pub(super) fn needs_target(self) -> bool {
         matches!(self, Self::Skopeo | Self::Zot)
     }

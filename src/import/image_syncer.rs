@@ -1,5 +1,5 @@
-//! Translation of image-syncer's files: rules from a source to its destinations, and the authentication of registries
-//! and namespaces. Rules and authentication are in one file or in two files.
+//! Translation of image-syncer's files. A rule copies one source to one or more destinations. The credentials are in
+//! the same file or in a separate file.
 
 mod auth;
 mod image;
@@ -21,15 +21,15 @@ use image::{Image, Images, parse_image};
 pub(super) use auth::{AuthRules, is_auth, read_auth};
 pub(super) use image::is_rule;
 
-/// Rule of one source and one destination.
+/// One source and one destination of a rule.
 struct Rule<'n> {
     view: View<'n>,
     source: String,
-    /// Destination, in which `$NAME` is a variable. `None` means that the destination cannot be translated.
+    /// Destination, which may contain `$NAME` variables. `None` means that the destination has no equivalent.
     destination: Option<Template>,
 }
 
-/// Translates the images of a file. `separate` is the separate file of authentication, if there is one.
+/// Translates the images of a file. `separate` is the separate file of credentials.
 pub(super) fn translate(root: &Node, separate: Option<(&Node, &mut Reading)>, reading: &mut Reading) -> Draft {
     let mut draft = Draft::default();
     draft.head.push(
@@ -93,7 +93,8 @@ fn read_rules<'n>(view: &View<'n>, reading: &mut Reading) -> Vec<Rule<'n>> {
 
 fn add_rules(rules: &[Rule<'_>], auth: &AuthRules, draft: &mut Draft, reading: &mut Reading) {
     let entries: Vec<Entry> = rules.iter().map(translate_rule).collect();
-    // `tls` is a key of a registry, so all repositories of the registry must agree.
+    // The key `tls` applies to a whole registry. The import therefore collects the setting of every repository of a
+    // registry.
     let mut verification: BTreeMap<RegistryHost, BTreeSet<bool>> = BTreeMap::new();
     for repository in
         entries.iter().flat_map(|entry| [&entry.source, &entry.target]).filter_map(|end| parse_repository(end))
@@ -130,7 +131,7 @@ fn add_rules(rules: &[Rule<'_>], auth: &AuthRules, draft: &mut Draft, reading: &
     }
 }
 
-/// Returns the registry and the full name of a repository. For any other text, returns `None`.
+/// Returns the host and the full name of a repository. If the text is not a repository, returns `None`.
 fn parse_repository(end: &str) -> Option<(RegistryHost, String)> {
     match end.parse().ok()? {
         Endpoint::Repository(repository) => Some((repository.host.clone(), repository.to_string())),
@@ -153,7 +154,7 @@ fn translate_rule(rule: &Rule<'_>) -> Entry {
     };
     set_ends(&mut entry, &source.repository, &destination.repository);
     if varies {
-        // The variable may be a part of the host, so the text is not parsed.
+        // The host may contain the variable, so the target is copied without parsing.
         let has_images = destination.images != Images::All;
         entry.target = target;
         if has_images {
@@ -164,8 +165,8 @@ fn translate_rule(rule: &Rule<'_>) -> Entry {
     entry
 }
 
-/// Translates the tags or the digest of a rule. Tags of the destination rename the tags of the source, in the same
-/// order.
+/// Translates the tags or the digest of a rule. If source and destination have lists of tags, image-syncer renames the
+/// first source tag to the first destination tag, and so on.
 fn set_images(entry: &mut Entry, source: Image, destination: Image) {
     match (source.images, destination.images) {
         (Images::All, Images::All) => {}

@@ -1,4 +1,4 @@
-//! Translation of `reqPerSec` and `reqConcurrent` of regsync and zot, and remarks about keys of a registry.
+//! Translation of `reqPerSec` and `reqConcurrent` (regsync, zot), and remarks about keys of a registry.
 
 use super::draft::Registry;
 use super::reading::{Fields, Reading, quoted};
@@ -9,7 +9,7 @@ const RATES: std::ops::Range<f64> = 0.02..1e6;
 /// Maximum number of concurrent requests that `limits.concurrent` permits.
 const MOST_AT_ONCE: f64 = 1000.0;
 
-/// Translates the limits. An absent number and 0 mean no limit.
+/// Translates the limits of a registry. If a number is absent or 0, there is no limit.
 pub(super) fn set_limits(fields: &Fields<'_>, registry: &mut Registry, reading: &mut Reading) {
     match reading.number_of(fields, "reqPerSec") {
         None | Some(0.0) => {}
@@ -32,14 +32,14 @@ pub(super) fn set_limits(fields: &Fields<'_>, registry: &mut Registry, reading: 
     }
 }
 
-/// If a key is present, adds a remark about the key.
+/// If the key is present, adds a remark about the key.
 pub(super) fn add_remark(fields: &Fields<'_>, key: &str, about: &str, registry: &mut Registry, reading: &mut Reading) {
     if let Some(view) = fields.get(key) {
         registry.comments.push(reading.add_remark(view, format!("`{key}` {about}")));
     }
 }
 
-/// If a key is present, adds a remark about its unknown value.
+/// If the key is present, adds a remark that the value of the key is unknown.
 pub(super) fn add_unknown(fields: &Fields<'_>, key: &str, about: &str, registry: &mut Registry, reading: &mut Reading) {
     if let Some(view) = fields.get(key) {
         registry.comments.push(reading.add_unknown(view, format!("`{key}` {about}")));

@@ -1,12 +1,12 @@
-//! Import of other programs' configurations: translates the files of regsync, `skopeo sync`, image-syncer, dregsy or
-//! zot into a `sync.yaml`.
+//! Import of other programs' configurations. The import translates a file of regsync, `skopeo sync`, image-syncer,
+//! dregsy or zot into a `sync.yaml`.
 //!
-//! The import contacts no host. The import reads only the imported file and the file of credentials. The rules of the
-//! import:
-//! - A key becomes a key with the same meaning. If there is no equivalent, the key becomes a comment and a remark.
-//! - If an entry would copy other images, or copy to another target, the whole entry is written as a comment.
-//! - Entries that differ only in their tags become one entry.
-//! - The result contains no secrets. The names of environment variables replace the secrets.
+//! The import sends no requests, and reads only the imported file and the file of credentials. The rules of the import:
+//! - If a key has an equivalent, the import writes the equivalent. If not, the import writes a comment and reports a
+//!   remark.
+//! - If an entry would copy other images or copy to another target, the import writes the whole entry as a comment.
+//! - If entries differ only in their tags, the import writes one entry for all these tags.
+//! - The result contains names of environment variables instead of secrets.
 
 mod access;
 mod detection;
@@ -42,14 +42,16 @@ use reading::Reading;
 /// Options of an import.
 #[derive(Debug, Clone, Default)]
 pub struct Order {
-    /// Program of the file. `None` means that the import detects the program.
+    /// Program that the file belongs to. `None` means that the import detects the program.
     pub form: Option<Program>,
-    /// Target as HOST or HOST/PREFIX. Only for skopeo and zot, whose files name no target.
+    /// Target as HOST or HOST/PREFIX. Only files of skopeo and zot need the option, because these files contain no
+    /// target.
     pub target: Option<String>,
-    /// True if the target includes the full name of the source, as with `skopeo sync --scoped`. Only for skopeo.
+    /// True if the full name of the source becomes a part of the target, as with `skopeo sync --scoped`. Valid only for
+    /// skopeo.
     pub scoped: bool,
-    /// File with user names and passwords: the file of image-syncer's `--auth`, or the `credentialsFile` of zot.
-    /// [`import_text`] ignores the file.
+    /// File with user names and passwords: the file of image-syncer's `--auth`, or zot's `credentialsFile`.
+    /// [`import_text`] does not read the file.
     pub auth: Option<PathBuf>,
 }
 
@@ -60,36 +62,36 @@ pub struct Imported {
     pub form: Program,
     /// Text of the `sync.yaml`.
     pub text: String,
-    /// Number of entries in `text`, without skipped entries.
+    /// Number of active entries in `text`. Skipped entries are not counted.
     pub entries: usize,
-    /// Number of entries that are written as comments, because a key or value has no equivalent.
+    /// Number of skipped entries. `text` contains a skipped entry as a comment.
     pub skipped: usize,
-    /// Number of unknown keys and values. An unknown key may change the meaning of the configuration.
+    /// Number of unknown keys and values. An unknown key may change the copied content.
     pub unknown: usize,
-    /// Remarks about keys and values without an exact equivalent, each with its place in the imported file.
+    /// Remarks about keys and values without an exact equivalent. Each remark has its place in the imported file.
     pub remarks: Vec<Problem>,
-    /// Number of remarks beyond `remarks`. The comments in `text` contain all remarks.
+    /// Number of remarks that `remarks` omits. The comments in `text` contain all remarks.
     pub more_remarks: usize,
 }
 
 /// Error of an import.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
-    /// The file cannot be read, or the other program would refuse the file.
+    /// The file cannot be read, or contains a value that the other program refuses.
     #[error(transparent)]
     Problems(#[from] Problems),
-    /// The file has no keys of a known program.
+    /// The import cannot detect the program of the file.
     #[error(
         "{0} does not look like a configuration of regsync, `skopeo sync`, image-syncer, dregsy or zot: name the \
          program with --from"
     )]
     UnknownForm(String),
-    /// The file has only authentication.
+    /// The file contains credentials of image-syncer but no images.
     #[error(
         "{0} has only the authentication of image-syncer: name the file with the images first, and this file by --auth"
     )]
     OnlyAuth(String),
-    /// The file of skopeo or zot needs a target, and the options name no target.
+    /// The file belongs to skopeo or zot, and the options contain no target.
     #[error(
         "{0} does not name a target: write --target HOST[/PREFIX], the target on the command line of `skopeo sync` or \
          the address of zot itself"
@@ -104,7 +106,7 @@ pub enum ImportError {
         /// Text of the option.
         text: String,
     },
-    /// The options name a target, but the file contains its targets.
+    /// The options contain a target, but the file contains its own targets.
     #[error("--target is for the files of `skopeo sync` and zot: {name} is a configuration of {}, which names its \
              targets itself", .form.name())]
     TargetNotAsked {
@@ -121,7 +123,7 @@ pub enum ImportError {
         /// Program of the file.
         form: Program,
     },
-    /// The options name a file of credentials, but the program reads no such file.
+    /// The options contain a file of credentials, but the program of the file has no file of credentials.
     #[error("--auth is for the files of image-syncer and zot: {name} is a configuration of {}", .form.name())]
     AuthNotAsked {
         /// Name of the file.
@@ -131,16 +133,17 @@ pub enum ImportError {
     },
 }
 
-/// Reads a file and translates it into a `sync.yaml`. Blocking.
+/// Reads a file and translates the file into a `sync.yaml`. The call blocks.
 ///
 /// # Errors
-/// Fails if the file cannot be read, is not a configuration of these programs, or does not fit the options in `order`.
+/// Fails if the file is unreadable, has no known program, contains a refused value, or does not fit the options in
+/// `order`.
 pub fn import(path: &Path, order: &Order) -> Result<Imported, ImportError> {
     let auth = order.auth.as_deref().map(load_foreign).transpose()?;
     translate(&load_foreign(path)?, auth.as_ref(), order)
 }
 
-/// Translates the text of the file `name`, like [`import`]. Reads no file.
+/// Translates `text` like [`import`], and reads no file. `name` is the name of the file in errors.
 ///
 /// # Errors
 /// Fails in the same cases as [`import`].
@@ -183,7 +186,7 @@ fn translate(file: &ForeignFile, auth: Option<&ForeignFile>, order: &Order) -> R
     Ok(Imported { form, text: draft.into_text(), entries, skipped, unknown, remarks, more_remarks })
 }
 
-/// Returns an error for an option that does not apply to the program of the file.
+/// Returns an error if an option does not apply to the program of the file.
 fn check_order(form: Program, has_auth: bool, order: &Order, name: String) -> Result<(), ImportError> {
     if order.target.is_some() && !form.needs_target() {
         Err(ImportError::TargetNotAsked { name, form })
@@ -196,11 +199,11 @@ fn check_order(form: Program, has_auth: bool, order: &Order, name: String) -> Re
     }
 }
 
-/// Remarks of all files of an import.
+/// Remarks about all files of an import.
 #[derive(Default)]
 struct Remarks {
     remarks: Vec<Problem>,
-    /// Number of remarks beyond `remarks`.
+    /// Number of remarks that `remarks` omits.
     more: usize,
 }
 

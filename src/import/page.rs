@@ -1,12 +1,12 @@
-//! Writer of YAML text with comments and with maps in insertion order. A YAML parser reads every written value
-//! unchanged. The module writes only the forms of YAML that an import needs.
+//! Writer of YAML text with comments. Maps keep their insertion order. The writer supports only the YAML syntax that an
+//! import needs.
 
 use std::fmt::Write as _;
 
 /// Maximum width of a comment, in characters.
 const WIDTH: usize = 110;
 
-/// Map with comments between its pairs.
+/// Map with comments between the keys.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Map(Vec<Line>);
 
@@ -18,17 +18,17 @@ enum Line {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Value {
-    /// Value without quotes: a number, `true`, `[]`.
+    /// Value that needs no quotes: a number, `true` or `[]`.
     Verbatim(String),
     Text(String),
     Texts(Vec<String>),
-    /// Map with one pair, written on one line.
+    /// Map with one key, written on one line.
     InlineMap(&'static str, String),
     Map(Map),
 }
 
 impl Map {
-    /// Returns true if the map has no pairs. The map may have comments.
+    /// Returns true if the map has no keys. An empty map may have comments.
     pub(super) fn is_empty(&self) -> bool {
         !self.0.iter().any(|line| matches!(line, Line::Pair(..)))
     }
@@ -37,7 +37,7 @@ impl Map {
         self.0.extend(comments.into_iter().map(Line::Comment));
     }
 
-    /// Adds a text in transship's syntax, where `${NAME}` is a variable. See [`escape_variables`].
+    /// Adds a text in transship's syntax, in which `${NAME}` is a variable. See [`escape_variables`].
     pub(super) fn text(&mut self, key: &str, text: impl Into<String>) {
         self.pair(key, Value::Text(text.into()));
     }
@@ -54,7 +54,7 @@ impl Map {
         self.pair(key, Value::InlineMap(inner, text.into()));
     }
 
-    /// Adds a nested map. If the map has no pairs, adds only its comments.
+    /// Adds a nested map. If the nested map has no keys, adds only the comments of the nested map.
     pub(super) fn map(&mut self, key: &str, map: Map) {
         if map.is_empty() {
             self.0.extend(map.0);
@@ -67,7 +67,7 @@ impl Map {
         self.0.push(Line::Pair(key.to_owned(), value));
     }
 
-    /// Returns the lines, indented by `indent` spaces.
+    /// Returns the YAML lines, each indented by `indent` spaces.
     pub(super) fn lines(&self, indent: usize) -> Vec<String> {
         let (mut lines, margin) = (Vec::new(), " ".repeat(indent));
         for line in &self.0 {
@@ -88,7 +88,7 @@ impl Map {
     }
 }
 
-/// Returns true if a list needs one line for each item.
+/// Returns true if the list is too long for one line.
 fn is_long(texts: &[String]) -> bool {
     texts.len() > 1 && texts.iter().map(|text| text.chars().count() + 4).sum::<usize>() > WIDTH
 }
@@ -105,7 +105,8 @@ fn inline(value: &Value) -> String {
     }
 }
 
-/// Returns the lines of a comment, wrapped between words. No character of the text can end the comment.
+/// Returns a text as comment lines, wrapped between words. Replaces each control character and each line break by a
+/// space.
 pub(super) fn comment_lines(comment: &str, indent: usize) -> Vec<String> {
     let margin = " ".repeat(indent);
     let clean: String = comment.chars().map(|c| if is_printable(c) { c } else { ' ' }).collect();
@@ -125,12 +126,12 @@ pub(super) fn comment_lines(comment: &str, indent: usize) -> Vec<String> {
     lines
 }
 
-/// Escapes each `$` of a text without variables, for transship's syntax.
+/// If the text contains `$$` or `${`, writes each `$` as `$$`. transship then finds no variable in the text.
 pub(super) fn escape_variables(text: &str) -> String {
     if text.contains("$$") || text.contains("${") { text.replace('$', "$$") } else { text.to_owned() }
 }
 
-/// Returns a text as one scalar for YAML 1.2 and YAML 1.1.
+/// Returns a text as one YAML scalar. Parsers of YAML 1.1 and YAML 1.2 return the same text.
 fn to_scalar(text: &str) -> String {
     if is_bare(text) {
         return text.to_owned();
@@ -143,7 +144,6 @@ fn to_scalar(text: &str) -> String {
         match c {
             '"' | '\\' => quoted.extend(['\\', c]),
             c if is_printable(c) => quoted.push(c),
-            // A write to a string does not fail.
             c => drop(write!(quoted, "\\U{:08X}", u32::from(c))),
         }
     }
@@ -151,7 +151,7 @@ fn to_scalar(text: &str) -> String {
     quoted
 }
 
-/// Words that some YAML parsers do not read as text.
+/// Words that some YAML parsers read as booleans or null.
 const WORDS: [&str; 9] = ["true", "false", "null", "yes", "no", "on", "off", "y", "n"];
 
 fn is_bare(text: &str) -> bool {
@@ -161,7 +161,7 @@ fn is_bare(text: &str) -> bool {
         && !WORDS.contains(&text.to_ascii_lowercase().as_str())
 }
 
-/// Returns true if a character needs no escape, in YAML and on a terminal.
+/// Returns true if the character needs no escape in YAML and does not control a terminal.
 fn is_printable(c: char) -> bool {
     let is_special = matches!(
         c,
@@ -184,7 +184,7 @@ mod tests {
     proptest! {
         #[test]
         fn every_text_reads_back_unchanged(text in any::<String>()) {
-            // The text is also a key, so the text must differ from the other keys.
+            // The test also uses the text as a key, and keys of a map must differ.
             prop_assume!(!["a", "b", "c"].contains(&text.as_str()));
             let mut map = Map::default();
             map.comments([text.clone()]);

@@ -1,13 +1,13 @@
-//! Translation of regular expressions over tags into patterns, which match whole tags. Go's syntax (RE2) is almost the
-//! same. If transship's parser refuses an expression, the expression is not translated.
+//! Translation of regular expressions into transship's patterns, which match whole names. Other programs use Go's
+//! syntax (RE2). If transship cannot parse an expression, there is no translation.
 
 use super::page::escape_variables;
 use crate::config::may_be_secret;
 use crate::oci::Tag;
 use crate::plan::{Pattern, RepositoryPattern};
 
-/// Translates an expression of regsync. regsync adds `^` and `$` without a group, so `a|b` matches every tag that
-/// begins with `a` or ends with `b`.
+/// Translates an anchored expression over tags. The other program adds `^` and `$` without a group. For example, `a|b`
+/// matches every tag that begins with `a` or ends with `b`.
 pub(super) fn translate_anchored(expression: &str) -> Option<String> {
     if has_branches(expression) {
         return validated(format!("re:.*(?:^{expression}$).*"));
@@ -16,7 +16,7 @@ pub(super) fn translate_anchored(expression: &str) -> Option<String> {
     translate_whole_tag(strip_end_anchor(inner).unwrap_or(inner))
 }
 
-/// Translates an expression of skopeo, which may match a part of a tag.
+/// Translates an expression over tags that may match a part of a tag.
 pub(super) fn translate_unanchored(expression: &str) -> Option<String> {
     if has_branches(expression) || expression.starts_with("(?") {
         return validated(format!("re:.*(?:{expression}).*"));
@@ -30,8 +30,7 @@ pub(super) fn translate_unanchored(expression: &str) -> Option<String> {
     }
 }
 
-/// Translates an expression of regsync or dregsy over names of repositories. The two programs add `^` and `$` without a
-/// group.
+/// Translates an expression over repository names. regsync and dregsy add `^` and `$` without a group.
 pub(super) fn translate_repositories(expression: &str) -> Option<String> {
     if has_branches(expression) {
         return validated_repositories(format!("re:.*(?:^{expression}$).*"));
@@ -45,19 +44,20 @@ pub(super) fn translate_repositories(expression: &str) -> Option<String> {
     }
 }
 
-/// Returns the pattern in transship's syntax, if transship's parser accepts the pattern.
+/// Returns the pattern in transship's syntax. If transship cannot parse the pattern, or if the pattern may contain a
+/// secret, returns `None`.
 pub(super) fn validated_repositories(pattern: String) -> Option<String> {
     let good = pattern.parse::<RepositoryPattern>().is_ok() && !may_be_secret(&pattern);
     good.then(|| escape_variables(&pattern))
 }
 
-/// Returns a tag in transship's syntax.
+/// Returns the text if the text is a valid tag.
 pub(super) fn as_tag(text: &str) -> Option<String> {
     text.parse::<Tag>().ok().map(|tag| tag.to_string())
 }
 
-/// Returns the text of an expression without operators, which matches only this text: a tag, or a repository such as
-/// `library/redis`.
+/// Returns the only tag or repository name that the expression matches. If the expression has an operator, returns
+/// `None`.
 pub(super) fn as_literal(expression: &str) -> Option<String> {
     let mut text = String::new();
     let mut rest = expression.chars();
@@ -84,14 +84,14 @@ fn validated(pattern: String) -> Option<String> {
     good.then(|| escape_variables(&pattern))
 }
 
-/// Removes an unescaped `$` at the end.
+/// Removes a `$` anchor at the end. If there is no anchor, returns `None`.
 fn strip_end_anchor(expression: &str) -> Option<&str> {
     let inner = expression.strip_suffix('$')?;
     let escapes = inner.len() - inner.trim_end_matches('\\').len();
     escapes.is_multiple_of(2).then_some(inner)
 }
 
-/// Returns true if there is a `|` outside all groups, classes and escapes.
+/// Returns true if a `|` is outside all groups, classes and escapes.
 fn has_branches(expression: &str) -> bool {
     let (mut depth, mut class) = (0_usize, false);
     let mut characters = expression.chars().peekable();
@@ -102,7 +102,7 @@ fn has_branches(expression: &str) -> bool {
             _ if class => {}
             '[' => {
                 class = true;
-                // A `]` directly after the opening bracket is a member of the class.
+                // A `]` directly after `[` or `[^` is a member of the class.
                 characters.next_if_eq(&'^');
                 characters.next_if_eq(&']');
             }
@@ -153,7 +153,8 @@ mod tests {
     }
 
     proptest! {
-        /// Asserts that both expressions match the same tags, over a small alphabet.
+        /// Asserts that the original and the translated expression match the same tags. The tags contain only a few
+        /// characters.
         #[test]
         fn translated_expression_matches_the_same_tags(
             expression in r"(\^)?([ab1]|\.|\[ab\]|\(a\|b\)|\||a\*|\\\.|b\$){1,5}(\$)?",
@@ -163,7 +164,7 @@ mod tests {
             let unanchored = (Regex::new(&expression), translate_unanchored(&expression));
             for (theirs, ours) in [anchored, unanchored] {
                 let (Ok(theirs), Some(ours)) = (theirs, ours) else { continue };
-                // In the file, `$$` means `$`.
+                // The translated text contains `$$` for each `$`.
                 let ours = if ours.contains("$$") || ours.contains("${") { ours.replace("$$", "$") } else { ours };
                 let ours: Pattern = ours.parse().unwrap();
                 for tag in &tags {

@@ -1,5 +1,5 @@
-//! Translation of version ranges of other programs into `semver`. All programs agree about ranges of releases. The
-//! meaning of a suffix differs: see docs/how-to/migrate.md.
+//! Translation of other programs' version ranges into `semver`. Programs differ in the meaning of a suffix, such as
+//! `-alpine`: see docs/how-to/migrate.md.
 
 use super::page::escape_variables;
 use crate::plan::VersionRange;
@@ -8,18 +8,18 @@ use crate::plan::VersionRange;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Range {
     pub(super) text: String,
-    /// True if the range contains a pre-release. For such a range, other rules apply to pre-releases.
+    /// True if the range contains a version with a pre-release, such as `1.0.0-rc.1`.
     pub(super) names_prerelease: bool,
 }
 
-/// One comparison of a range.
+/// One comparison of a range, such as `>=1.2`.
 struct Comparison<'t> {
     operator: &'t str,
     version: &'t str,
 }
 
-/// Translates a range of regsync. The comparisons are separated by spaces, and all must hold. An absent part of a
-/// version is 0.
+/// Translates a range of regsync. Spaces separate the comparisons, and a version must fulfil all comparisons. In
+/// regsync, an absent number of a version is 0.
 pub(super) fn translate_regsync(range: &str) -> Option<Range> {
     let mut ours: Vec<String> = Vec::new();
     for part in range.split_whitespace() {
@@ -45,16 +45,14 @@ pub(super) fn translate_regsync(range: &str) -> Option<Range> {
     validated(ours)
 }
 
-/// Translates ranges of skopeo, in the syntax of the Go library Masterminds/semver 3. `||` separates alternatives.
-/// Commas or spaces separate the comparisons of an alternative, and all comparisons must hold. Returns one range for
-/// each alternative.
+/// Translates a range of skopeo (Go library Masterminds/semver 3). `||` separates alternatives. Commas or spaces
+/// separate the comparisons of an alternative. Returns one range for each alternative.
 pub(super) fn translate_skopeo(ranges: &str) -> Option<Vec<Range>> {
     ranges.split("||").map(|range| validated(translate_comparisons(range)?)).collect()
 }
 
-/// Translates ranges of dregsy, in the syntax of the Go library blang/semver. `||` separates alternatives. An
-/// alternative has comparisons of whole versions, and all comparisons must hold. Returns one range for each
-/// alternative.
+/// Translates a range of dregsy (Go library blang/semver). `||` separates alternatives. An alternative contains
+/// comparisons with complete versions. Returns one range for each alternative.
 pub(super) fn translate_dregsy(ranges: &str) -> Option<Vec<Range>> {
     ranges.split("||").map(translate_whole_versions).collect()
 }
@@ -101,7 +99,8 @@ fn translate_comparisons(range: &str) -> Option<Vec<String>> {
     Some(ours)
 }
 
-/// Translates one comparison. Returns `Some(None)` if the comparison holds for every version.
+/// Translates one comparison. If every version fulfils the comparison, returns `Some(None)`. If there is no equivalent,
+/// returns `None`.
 #[expect(clippy::option_option, reason = "an unknown comparison and an empty one are two results")]
 fn translate_comparison(operator: &str, version: &str) -> Option<Option<String>> {
     let without_any = version.trim_end_matches(".*").trim_end_matches(".x").trim_end_matches(".X");
@@ -132,7 +131,7 @@ fn split_comparison(word: &str) -> Option<Comparison<'_>> {
     known.contains(&operator).then_some(Comparison { operator, version })
 }
 
-/// Splits a version into its numbers and its pre-release with the leading `-`. Ignores the build after `+`.
+/// Splits a version into its numbers and its pre-release, which begins with `-`. Ignores the build metadata after `+`.
 fn split_version(version: &str) -> Option<(Vec<u64>, &str)> {
     let version = version.strip_prefix('v').unwrap_or(version);
     let version = version.split('+').next().unwrap_or_default();

@@ -1,30 +1,30 @@
-//! Reader of the YAML tree of another program: values with their paths, errors and remarks. Errors end the import.
-//! Remarks also become comments.
+//! Reader of another program's YAML tree. The reader collects errors, which end the import, and remarks, which also
+//! become comments.
 
 use crate::config::{Diagnostic, Node, NodePath, Part, may_be_secret};
 
-/// Maximum length of a text that a comment quotes, in characters.
+/// Maximum length of quoted text in a comment, in characters.
 const MAX_QUOTED: usize = 100;
 
 /// Errors and remarks of an import.
 #[derive(Debug, Default)]
 pub(super) struct Reading {
-    /// Errors: values that the other program refuses.
+    /// Errors about values that the other program refuses.
     pub(super) errors: Vec<Diagnostic>,
-    /// Remarks about values without an equivalent.
+    /// Remarks about keys and values without an equivalent.
     pub(super) remarks: Vec<Diagnostic>,
-    /// Number of remarks about unknown keys and values.
+    /// Number of remarks about unknown keys or values.
     pub(super) unknown: usize,
 }
 
-/// Value with its path.
+/// Node of the YAML tree, with its path.
 #[derive(Debug, Clone)]
 pub(super) struct View<'n> {
     pub(super) node: &'n Node,
     path: NodePath,
 }
 
-/// Pairs of a map, including the pairs that `<<` merges. Pairs with a null value are absent.
+/// Keys and values of a map, including keys from `<<` merges. Keys with a null value are omitted.
 #[derive(Debug, Default)]
 pub(super) struct Fields<'n> {
     pairs: Vec<(&'n str, View<'n>)>,
@@ -35,7 +35,7 @@ impl<'n> View<'n> {
         Self { node, path: NodePath::new() }
     }
 
-    /// Returns the value of the first key that fulfils the condition.
+    /// Returns the value of the first key for which `is_wanted` returns true.
     pub(super) fn find(&self, is_wanted: impl Fn(&str) -> bool) -> Option<Self> {
         let Node::Map(pairs) = self.node else { return None };
         let at = pairs.iter().position(|(key, _)| is_wanted(key))?;
@@ -46,7 +46,7 @@ impl<'n> View<'n> {
         Self { node, path: [self.path.as_slice(), &[at]].concat() }
     }
 
-    /// Returns the scalar as text. The other programs also read numbers and booleans as text.
+    /// Returns a scalar as text. Numbers and booleans become text, as in the other programs.
     fn scalar(&self) -> Option<String> {
         match self.node {
             Node::Text(text) | Node::Number(text) => Some(text.clone()),
@@ -61,12 +61,12 @@ impl<'n> Fields<'n> {
         self.pairs.iter().find(|(name, _)| *name == key).map(|(_, view)| view)
     }
 
-    /// Returns the pairs whose keys are not excluded.
+    /// Returns the fields without the excluded keys.
     pub(super) fn without(&self, is_excluded: impl Fn(&str) -> bool) -> Self {
         Self { pairs: self.pairs.iter().filter(|(key, _)| !is_excluded(key)).cloned().collect() }
     }
 
-    /// Returns the pairs with new keys. If `name` returns `None`, the key is unchanged.
+    /// Returns the fields with renamed keys. If `name` returns `None` for a key, the key keeps its name.
     pub(super) fn renamed(self, name: impl Fn(&str) -> Option<&'static str>) -> Self {
         Self { pairs: self.pairs.into_iter().map(|(key, view)| (name(key).unwrap_or(key), view)).collect() }
     }
@@ -75,8 +75,8 @@ impl<'n> Fields<'n> {
         self.pairs.iter()
     }
 
-    /// Adds the pairs of a map. If a key occurs twice, the later pair is used. A pair of the map takes precedence over
-    /// a merged pair.
+    /// Adds the keys of a map. If the map contains a key twice, the later value applies. A key of the map takes
+    /// precedence over a merged key.
     fn add(&mut self, map: &View<'n>, depth: usize) {
         let Node::Map(pairs) = map.node else { return };
         let mut own: Vec<(&'n str, View<'n>)> = Vec::new();
@@ -107,14 +107,14 @@ impl Reading {
         self.errors.push(Diagnostic::new(&view.path, Part::Value, message));
     }
 
-    /// Adds a remark about a value without an equivalent, and returns the remark as a comment.
+    /// Adds a remark about a value, and returns the text of the remark for a comment.
     pub(super) fn add_remark(&mut self, view: &View<'_>, message: impl Into<String>) -> String {
         let message = message.into();
         self.remarks.push(Diagnostic::new(&view.path, Part::Value, &message));
         message
     }
 
-    /// Returns the pairs of a map. Null counts as an empty map.
+    /// Returns the fields of a map. Null is an empty map. If the value is not a map, adds an error.
     pub(super) fn fields<'n>(&mut self, view: &View<'n>, what: &str) -> Fields<'n> {
         let mut fields = Fields::default();
         match view.node {
@@ -126,7 +126,7 @@ impl Reading {
         fields
     }
 
-    /// Returns the items of a list.
+    /// Returns the items of a list. Null is an empty list. If the value is not a list, adds an error.
     pub(super) fn items<'n>(&mut self, view: &View<'n>, what: &str) -> Vec<View<'n>> {
         match view.node {
             Node::List(items) => items.iter().enumerate().map(|(at, node)| view.below(at, node)).collect(),
@@ -138,7 +138,7 @@ impl Reading {
         }
     }
 
-    /// Returns the text of a value. If the value is no scalar, adds an error and returns an empty text.
+    /// Returns a scalar as text. If the value is not a scalar, adds an error and returns an empty text.
     pub(super) fn text(&mut self, view: &View<'_>, what: &str) -> String {
         let text = view.scalar();
         if text.is_none() {
@@ -147,20 +147,20 @@ impl Reading {
         text.unwrap_or_default()
     }
 
-    /// Returns the text of a key. If the key is absent or the text is empty, returns `None`.
+    /// Returns the text of a key. If the key is absent or its text is empty, returns `None`.
     pub(super) fn text_of(&mut self, fields: &Fields<'_>, key: &str) -> Option<String> {
         let text = self.text(fields.get(key)?, &format!("`{key}`"));
         (!text.is_empty()).then_some(text)
     }
 
-    /// Returns the texts in the list of a key.
+    /// Returns the texts of the list at a key.
     pub(super) fn texts_of(&mut self, fields: &Fields<'_>, key: &str) -> Vec<String> {
         let Some(view) = fields.get(key) else { return Vec::new() };
         let items = self.items(view, &format!("`{key}`"));
         items.iter().map(|item| self.text(item, &format!("an item of `{key}`"))).collect()
     }
 
-    /// Returns the boolean of a key. Accepts the words for booleans in YAML 1.1, like Go's libraries.
+    /// Returns the boolean of a key. Accepts the YAML 1.1 words for booleans, such as `yes`, as Go's libraries do.
     pub(super) fn bool_of(&mut self, fields: &Fields<'_>, key: &str) -> Option<bool> {
         let view = fields.get(key)?;
         let word = view.scalar().unwrap_or_default().to_ascii_lowercase();
@@ -175,7 +175,7 @@ impl Reading {
         value
     }
 
-    /// Returns the number of a key.
+    /// Returns the number of a key. If the value is not a number, adds an error.
     pub(super) fn number_of(&mut self, fields: &Fields<'_>, key: &str) -> Option<f64> {
         let view = fields.get(key)?;
         let number = match view.node {
@@ -188,31 +188,32 @@ impl Reading {
         number
     }
 
-    /// Adds a remark about an unknown value, and returns the remark as a comment.
+    /// Adds a remark about an unknown value, and returns the text of the remark for a comment.
     pub(super) fn add_unknown(&mut self, view: &View<'_>, message: impl Into<String>) -> String {
         self.unknown += 1;
         self.add_remark(view, message)
     }
 
-    /// Adds a remark about an unknown key, and returns the remark as a comment.
+    /// Adds a remark about an unknown key, and returns the text of the remark for a comment.
     pub(super) fn add_unknown_key(&mut self, key: &str, view: &View<'_>, owner: &str) -> String {
         self.add_unknown(view, format!("{} is not a known key of {owner}: skipped", quoted_key(key)))
     }
 
-    /// Adds remarks about the keys that are not in `known`. Returns the remarks as comments.
+    /// Adds a remark about each key that is not in `known`. Returns the texts of the remarks for comments.
     pub(super) fn add_unknown_keys(&mut self, fields: &Fields<'_>, known: &[&str], owner: &str) -> Vec<String> {
         let others = fields.iter().filter(|(key, _)| !known.contains(key));
         others.map(|(key, view)| self.add_unknown_key(key, view, owner)).collect()
     }
 }
 
-/// Quotes a key for a comment. If the key may contain a secret, returns `this key` instead.
+/// Returns a key in quotes for a comment. If the key is long or contains unusual characters, the key may be a secret,
+/// and the function returns `this key`.
 fn quoted_key(key: &str) -> String {
     let is_word = key.len() <= 40 && key.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.'));
     if is_word { format!("`{key}`") } else { "this key".to_owned() }
 }
 
-/// Quotes a text for a comment. If the text may contain a secret, returns `***` instead.
+/// Returns a text in quotes for a comment. If the text may contain a secret, returns `***`.
 pub(super) fn quoted(text: &str) -> String {
     if may_be_secret(text) {
         return "***".to_owned();

@@ -1,6 +1,5 @@
-//! Translation of the YAML of `skopeo sync --src yaml`: registries with images, selected by name, by regular expression
-//! or by version. In skopeo, the target and the depth of names are options of the command line. [`Destination`]
-//! contains the two options.
+//! Translation of the YAML file of `skopeo sync --src yaml`. The file contains registries. Each registry contains
+//! images, which the file selects by name, by regular expression or by version.
 
 use super::draft::{Draft, Entry, Registry};
 use super::page::escape_variables;
@@ -14,19 +13,19 @@ use crate::oci::{Digest, RegistryHost, Tag, names_host};
 pub(super) const KEYS: [&str; 6] =
     ["images", "images-by-tag-regex", "images-by-semver", "credentials", "tls-verify", "cert-dir"];
 
-/// Target of `skopeo sync`.
+/// Target of `skopeo sync`. In skopeo, the target and `--scoped` are on the command line.
 pub(super) struct Destination {
     place: String,
     scoped: bool,
 }
 
 impl Destination {
-    /// Parses the target. If the text is not HOST or HOST/PREFIX, returns `None`.
+    /// Parses a target. If the text is not HOST or HOST/PREFIX, returns `None`.
     pub(super) fn new(text: &str, scoped: bool) -> Option<Self> {
         let place = text.trim_end_matches('/').to_owned();
         let host = place.split('/').next()?;
         host.parse::<RegistryHost>().ok()?;
-        // A first part without a `.` or a port would be a part of a name at Docker Hub.
+        // Without a `.` or a port, the first part of the text would be a part of a Docker Hub name.
         let good = names_host(host) && matches!(format!("{place}/x").parse(), Ok(Endpoint::Repository(_)));
         good.then_some(Self { place, scoped })
     }
@@ -42,7 +41,7 @@ impl Destination {
     }
 }
 
-/// Translates the whole file.
+/// Translates the configuration.
 pub(super) fn translate(root: &Node, target: &Destination, reading: &mut Reading) -> Draft {
     let mut draft = Draft::default();
     draft.head.push(
@@ -78,8 +77,7 @@ pub(super) fn translate(root: &Node, target: &Destination, reading: &mut Reading
     draft
 }
 
-/// Returns true if skopeo reads the first part of a name as a host (containers/image, `splitDockerDomain`). skopeo does
-/// not recognize hosts in upper case.
+/// Returns true if skopeo reads the first part of an image name as a host (containers/image, `splitDockerDomain`).
 fn is_skopeos_host(first: &str) -> bool {
     first == "localhost" || first.contains(['.', ':'])
 }
@@ -140,7 +138,7 @@ fn set_credentials(host: &RegistryHost, view: &View<'_>, registry: &mut Registry
 
 fn add_images(host: &str, fields: &Fields<'_>, target: &Destination, draft: &mut Draft, reading: &mut Reading) {
     if let Some(view) = fields.get("images") {
-        // If a repository has no tags and no digests, all its tags are selected.
+        // If the list of a repository is empty, skopeo copies all tags of the repository.
         if let Node::Map(pairs) = view.node {
             let listed = reading.fields(view, "`images`");
             for (name, _) in pairs {
@@ -175,7 +173,7 @@ fn add_images(host: &str, fields: &Fields<'_>, target: &Destination, draft: &mut
                     .add_remark(&view, "transship selects only pre-releases of the version that the range names");
                 entry.comments.push(remark);
             } else {
-                // In skopeo, a version with a suffix is a pre-release, and the range does not include pre-releases.
+                // In skopeo, a range without a pre-release selects no version with a suffix.
                 entry.exclude = vec!["*-*".into(), "*_*".into()];
             }
             entry.semver = Some(range.text);

@@ -1,10 +1,10 @@
-//! Go templates in regsync's configuration: `{{env "NAME"}}`, `{{file "PATH"}}` and `{{.Sync.Source}}` within a text.
-//! All other actions of templates have no equivalent. The variables of image-syncer, `$NAME` and `${NAME}`, also become
-//! parts of a template.
+//! Texts with variables in other programs' configurations. In regsync, a text may contain the Go templates `{{env
+//! "NAME"}}`, `{{file "PATH"}}` and `{{.Sync.Source}}`. In image-syncer, a text may contain the variables `$NAME` and
+//! `${NAME}`.
 
 use super::page::escape_variables;
 
-/// Template: literal texts and inserted values.
+/// Text with variables, as a list of parts. A part is a literal text, an environment variable or a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Template(Vec<Part>);
 
@@ -15,7 +15,7 @@ enum Part {
     File(String),
 }
 
-/// Content of a template that has one part.
+/// Content of a template with at most one part.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Content {
     /// Literal text.
@@ -27,8 +27,8 @@ pub(super) enum Content {
 }
 
 impl Template {
-    /// Parses a template. `source` is the value of `.Sync.Source`. If the template has an unknown action, returns
-    /// `None`.
+    /// Parses a Go template of regsync. `source` is the value of `.Sync.Source`. If the template has an unknown action,
+    /// returns `None`.
     pub(super) fn parse(text: &str, source: Option<&Template>) -> Option<Self> {
         let (mut parts, mut rest) = (Vec::new(), text);
         while let Some((before, after)) = rest.split_once("{{") {
@@ -46,13 +46,13 @@ impl Template {
         Some(Self(parts))
     }
 
-    /// Creates a template without variables.
+    /// Creates a template that contains only a literal text.
     pub(super) fn literal(text: &str) -> Self {
         Self(vec![Part::Text(text.to_owned())])
     }
 
-    /// Parses a text with variables of a shell, like Go's `os.ExpandEnv`. The variables have the form `$NAME` or
-    /// `${NAME}`. For any other variable, returns `None`.
+    /// Parses a text with the variables `$NAME` and `${NAME}`, as Go's `os.ExpandEnv` does. If the text has a special
+    /// shell variable, such as `$1`, returns `None`.
     pub(super) fn parse_shell(text: &str) -> Option<Self> {
         let (mut parts, mut rest) = (Vec::new(), text);
         while let Some((before, after)) = rest.split_once('$') {
@@ -75,7 +75,7 @@ impl Template {
         Some(Self(parts))
     }
 
-    /// Returns the template in transship's syntax, where `${NAME}` is a variable. If the template inserts a file,
+    /// Returns the text in transship's syntax, in which `${NAME}` is a variable. If the template contains a file,
     /// returns `None`.
     pub(super) fn as_text(&self) -> Option<String> {
         if let [Part::Text(text)] = self.0.as_slice() {
@@ -89,8 +89,8 @@ impl Template {
         self.0.iter().map(part).collect()
     }
 
-    /// Returns the text with `x` instead of each variable, for checks of the text. The flag is true if the template has
-    /// a variable.
+    /// Returns the text with `x` instead of each variable. Callers parse this text to check the syntax. The flag is
+    /// true if the template has a variable.
     pub(super) fn sample(&self) -> (String, bool) {
         let part = |part: &Part| match part {
             Part::Text(text) => text.clone(),
@@ -100,7 +100,7 @@ impl Template {
         (self.0.iter().map(part).collect(), varies)
     }
 
-    /// Returns the content of a template with one part. If the template has several parts, returns `None`.
+    /// Returns the content of a template with at most one part. If the template has several parts, returns `None`.
     pub(super) fn content(&self) -> Option<Content> {
         match self.0.as_slice() {
             [] | [Part::Text(_)] => Some(Content::Text),
@@ -124,7 +124,7 @@ fn parse_action(action: &str, source: Option<&Template>) -> Option<Vec<Part>> {
     }
 }
 
-/// Returns the text in a Go string literal without escapes.
+/// Returns the content of a Go string literal. If the literal has an escape, returns `None`.
 fn unquoted(text: &str) -> Option<String> {
     let inner = ['"', '`'].iter().find_map(|quote| text.strip_prefix(*quote)?.strip_suffix(*quote))?;
     (!inner.contains(['"', '`', '\\'])).then(|| inner.to_owned())

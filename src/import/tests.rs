@@ -1,4 +1,4 @@
-//! Tests of whole files of each program. Every result must be a valid configuration.
+//! Tests of whole configuration files. transship must accept every result.
 
 mod dregsy;
 mod image_syncer;
@@ -10,10 +10,10 @@ fn order(target: Option<&str>) -> Order {
     Order { target: target.map(str::to_owned), ..Order::default() }
 }
 
-/// Imports a text and asserts that the result is a valid configuration.
+/// Imports a text and asserts that the result is a valid `sync.yaml`.
 fn imported(text: &str, target: Option<&str>) -> Imported {
     let imported = import_text("theirs.yml", text, &order(target)).unwrap_or_else(|error| panic!("{error}"));
-    // The address of a metadata service must be a URL.
+    // The variables `…_METADATA_HOST` must contain a URL, so this environment does not set the variables.
     let environment = |name: &str| (!name.ends_with("_METADATA_HOST")).then(|| "x".into());
     if let Err(problems) = crate::config::parse("sync.yaml", &imported.text, &environment) {
         panic!("{problems}\n{}", imported.text);
@@ -115,7 +115,7 @@ fn invalid_import_is_refused_with_its_place() {
     assert!(message("sync: {}\ncreds: []\n", None).starts_with("f.yml:1:7: `sync` must be a list"));
 }
 
-/// Returns a configuration of regsync with one entry and the lines `more`.
+/// Returns a regsync configuration with one entry, to which the lines `more` are appended.
 fn regsync_with(source: &str, target: &str, kind: &str, more: &str) -> String {
     format!("version: 1\nsync:\n  - source: {source}\n    target: {target}\n    type: {kind}\n{more}")
 }
@@ -125,7 +125,7 @@ fn counts(text: &str) -> (usize, usize, usize) {
     (entries, skipped, unknown)
 }
 
-/// Returns the source and the target of the first entry of the result.
+/// Returns the source and the target of the first entry in the result.
 fn ends(imported: &Imported) -> (String, String) {
     let config = crate::config::parse("sync.yaml", &imported.text, &|_| Some("x".into())).unwrap();
     let entry = &config.entries[0];
@@ -150,7 +150,7 @@ fn regsync_references_keep_their_hosts_in_the_result() {
         assert_eq!((imported.entries, imported.skipped), (1, 0), "{}", imported.text);
         assert_eq!(ends(&imported), (expected.0.to_owned(), expected.1.to_owned()), "{}", imported.text);
     }
-    // regsync lists the host `registry`, but copies the listed names from Docker Hub.
+    // regsync lists the catalog of the host `registry`, but copies the listed repositories from Docker Hub.
     assert_eq!(counts(&regsync_with("registry", "h.example", "registry", "")), (0, 1, 0));
 }
 
@@ -276,7 +276,7 @@ fn images_of_one_repository_become_one_entry() {
         let (repository, tag) = (format!("component-{:03}", at % 80), format!("v1.{}.0", at / 80));
         text +=
             &format!("- {{source: 'vendor/{repository}:{tag}', target: 'r.example/m-{repository}:{tag}', type: image");
-        // Every seventh image has other options than the other images of its repository.
+        // In every seventh image, the options differ from the options of the repository's other images.
         text += if at % 7 == 0 { ", referrers: true}\n" } else { "}\n" };
         expected.insert((
             format!("docker.io/vendor/{repository}"),

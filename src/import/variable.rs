@@ -1,8 +1,8 @@
-//! Names of environment variables for secrets.
+//! Names of environment variables for imported secrets.
 
 use crate::oci::RegistryHost;
 
-/// Returns the name of the variable for a secret of a host, in upper case: `REGISTRY_EXAMPLE_COM_PASSWORD`.
+/// Returns the name of an environment variable for a secret of a host, such as `REGISTRY_EXAMPLE_COM_PASSWORD`.
 pub(super) fn variable_name(host: &RegistryHost, what: &str) -> String {
     let name: String =
         host.as_str().chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect();

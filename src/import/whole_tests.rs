@@ -1,5 +1,5 @@
-//! Property tests of random configurations: transship's parser accepts every result, and every dropped key or value
-//! gets a remark.
+//! Property tests with random configurations. transship accepts every result. For every key or value that the result
+//! drops, there is a remark.
 
 use proptest::collection::vec;
 use proptest::option::of;
@@ -9,13 +9,13 @@ use serde_json::{Map, Value, json};
 
 use super::*;
 
-/// Template that inserts an existing file.
+/// Go template that inserts the content of an existing file.
 const IN_FILE: &str = concat!("{{file \"", env!("CARGO_MANIFEST_DIR"), "/src/import/fixtures/secret\"}}");
 
-/// Key with its possible values. A generated map may omit the key.
+/// Key and the values that a generated map may contain. The key may be absent from the map.
 type Field = (&'static str, Vec<Value>);
 
-/// Generates a map with some of these keys.
+/// Generates a map from a random subset of the keys.
 fn map_of(fields: Vec<Field>) -> impl Strategy<Value = Value> {
     let fields: Vec<_> =
         fields.into_iter().map(|(key, values)| of(select(values)).prop_map(move |value| Some((key, value?)))).collect();
@@ -25,7 +25,7 @@ fn map_of(fields: Vec<Field>) -> impl Strategy<Value = Value> {
     })
 }
 
-/// Generates a map with the additional pairs of `more`.
+/// Generates a map with the additional keys of `more`.
 fn with(map: impl Strategy<Value = Value>, more: impl Strategy<Value = Value>) -> impl Strategy<Value = Value> {
     (map, more).prop_map(|(mut map, more)| {
         let pairs = more.as_object().cloned().unwrap_or_default();
@@ -117,7 +117,8 @@ fn regsync_entry() -> impl Strategy<Value = Value> {
     with(with(ends, map_of(own)), map_of(shared()))
 }
 
-/// Gives every entry a unique target. Otherwise, a conflict would skip an entry.
+/// Replaces TARGET by a different registry in each entry. If two entries had the same target, the import could skip an
+/// entry.
 fn numbered(mut items: Vec<Value>) -> Value {
     for (number, item) in items.iter_mut().enumerate() {
         let text = item["target"].as_str().unwrap().replace("TARGET", &format!("r{number}"));
@@ -256,7 +257,7 @@ fn import_of(file: &Value, form: Program) -> Result<Imported, ImportError> {
     import_text("theirs.yml", &file.to_string(), &order)
 }
 
-/// Returns the text of the result and all remarks, or the error.
+/// Returns the result with all remarks as text. If the import failed, returns the error as text.
 fn output_of(imported: Result<Imported, ImportError>) -> String {
     match imported {
         Err(refused) => refused.to_string(),
@@ -267,7 +268,7 @@ fn output_of(imported: Result<Imported, ImportError>) -> String {
     }
 }
 
-/// Collects the path of each key and each item.
+/// Collects the paths of all keys and list items below `path`.
 fn collect_paths(value: &Value, path: &mut Vec<String>, found: &mut Vec<Vec<String>>) {
     let below: Vec<(String, &Value)> = match value {
         Value::Object(pairs) => pairs.iter().map(|(key, value)| (key.clone(), value)).collect(),
@@ -289,7 +290,7 @@ fn parent<'v>(value: &'v mut Value, path: &[String]) -> &'v mut Value {
     })
 }
 
-/// Returns the file without the value at this path, and the value.
+/// Returns the file without the value at `path`, and the removed value.
 fn without(file: &Value, path: &[String]) -> (Value, Value) {
     let mut file = file.clone();
     let last = &path[path.len() - 1];
@@ -301,11 +302,11 @@ fn without(file: &Value, path: &[String]) -> (Value, Value) {
     (file, removed)
 }
 
-/// Returns true if the removal of a value loses nothing:
-/// - the value is a default
-/// - a remark names the value
-/// - the value affects no entry
-/// - the value is a map or a list, and the removal of each item loses nothing
+/// Returns true if the import may ignore the removed value. The import may ignore a value in these cases:
+/// - The value is a default.
+/// - A remark mentions the value.
+/// - The value affects no entry.
+/// - The value is a map or a list, and the import may ignore each item.
 fn is_no_loss(file: &Value, output: &str, path: &mut Vec<String>, removed: &Value) -> bool {
     if has_no_effect(path, removed)
         || is_default(file, path, removed)
@@ -330,30 +331,29 @@ fn is_no_loss(file: &Value, output: &str, path: &mut Vec<String>, removed: &Valu
 
 fn has_no_effect(path: &[String], removed: &Value) -> bool {
     match path[path.len() - 1].as_str() {
-        // transship always behaves as these keys require.
+        // transship always has the behaviour that these keys select.
         "version" | "repoAuth" | "fastCheck" => true,
-        // A registry without settings has only a name.
         "registry" => true,
         "tls" => removed == "enabled",
         "tls-verify" | "tlsVerify" => removed == true,
         "skip-tls-verify" => removed == false,
-        // The relay only affects a digest without a tag.
+        // The relay affects only digests without a tag.
         "relay" => true,
-        // transship copies all platforms.
+        // transship copies all platforms by default.
         "platform" if removed == "all" => true,
         "reqPerSec" | "reqConcurrent" => removed == 0,
-        // The platform may also be in `platforms`.
+        // The entry may have the same platform in `platforms`.
         "platform" => removed == "linux/amd64",
         _ => (*removed == json!([]) || *removed == json!({})) && !path.iter().any(|key| key == "images"),
     }
 }
 
-/// Returns true if `defaults` has the same value.
+/// Returns true if `defaults` has the same value for the key.
 fn is_default(file: &Value, path: &[String], removed: &Value) -> bool {
     matches!(path, [first, _, key] if first == "sync" && file["defaults"].get(key) == Some(removed))
 }
 
-/// Returns true if the repository of referrers is the entry's own repository.
+/// Returns true if `referrerSource` or `referrerTarget` is the entry's own source or target.
 fn is_own_repository(file: &Value, path: &[String], removed: &Value) -> bool {
     let [first, at, key] = path else { return false };
     let own = match key.as_str() {
@@ -365,7 +365,7 @@ fn is_own_repository(file: &Value, path: &[String], removed: &Value) -> bool {
     entry.is_some_and(|entry| entry.get(own) == Some(removed))
 }
 
-/// Returns true if a value of `defaults` affects no entry, because each entry has the key.
+/// Returns true if every entry has its own value for a key of `defaults`.
 fn is_overridden(file: &Value, path: &[String]) -> bool {
     let [first, key, ..] = path else { return false };
     let keys: &[&str] =
@@ -374,7 +374,7 @@ fn is_overridden(file: &Value, path: &[String]) -> bool {
     first == "defaults" && entries.into_iter().all(|entry| keys.iter().any(|key| entry.get(key).is_some()))
 }
 
-/// Returns true if a remark reports that a key above this path has no equivalent.
+/// Returns true if a remark says that a parent key of this path has no equivalent.
 fn is_covered_by_remark(output: &str, path: &[String]) -> bool {
     output.contains("this key is not the host of a registry")
         || path[..path.len() - 1].iter().any(|key| output.contains(&format!("`{key}`")))
@@ -404,7 +404,7 @@ fn assert_nothing_is_dropped(file: &Value, form: Program) -> Result<(), TestCase
     Ok(())
 }
 
-/// Returns another value of the same type.
+/// Returns a changed value of the same type.
 fn other(value: &Value) -> Option<Value> {
     match value {
         Value::String(text) => Some(format!("{text}9").into()),
@@ -424,7 +424,8 @@ fn with_other(file: &Value, path: &[String], other: Value) -> Value {
     file
 }
 
-/// Returns true if remarks do not repeat the value: the value is a secret, or the key has no equivalent.
+/// Returns true if remarks must not contain the value, or need not contain the value: the value is a secret, or a
+/// remark mentions only the key.
 fn is_hidden(output: &str, path: &[String]) -> bool {
     let key = &path[path.len() - 1];
     ["pass", "password", "token"].contains(&key.as_str()) || output.contains(&format!("`{key}`"))

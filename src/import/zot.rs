@@ -1,5 +1,5 @@
-//! Translation of zot's `sync` extension: registries, each with the contents that zot polls. zot copies into itself, so
-//! the target is an option of the import. zot ignores the case of its keys.
+//! Translation of zot's `sync` extension. The file contains registries, and each registry has `content` items that
+//! select repositories. zot copies into its own storage, so the target is an option of the import.
 
 mod content;
 mod keys;
@@ -19,7 +19,7 @@ use crate::oci::RegistryHost;
 use content::add_contents;
 use upstream::{Upstream, fold};
 
-/// Returns the `sync` extension: a part of the configuration of zot, or the whole file.
+/// Returns the `sync` extension. The file is a whole configuration of zot, or contains only the extension.
 pub(super) fn find_sync(root: &Node) -> Option<View<'_>> {
     let root = View::root(root);
     let below = find_folded(&root, "extensions").and_then(|view| find_folded(&view, "sync"));
@@ -32,12 +32,12 @@ pub(super) fn find_sync(root: &Node) -> Option<View<'_>> {
     matches!(registries.node, Node::List(items) if items.iter().any(has_urls)).then_some(sync)
 }
 
-/// Returns the value of a key. The case of the key is ignored.
+/// Returns the value of a key. zot ignores the case of keys.
 fn find_folded<'n>(view: &View<'n>, key: &str) -> Option<View<'n>> {
     view.find(|known| known.eq_ignore_ascii_case(key))
 }
 
-/// Translates the whole file. `separate` is the file of credentials, if there is one.
+/// Translates the configuration. `separate` is the file of credentials.
 pub(super) fn translate(
     root: &Node,
     target: &Destination,
@@ -104,7 +104,7 @@ fn add_registry(
     add_contents(view, &fields, &upstream, draft, reading);
 }
 
-/// Returns the host of a URL. The flag is true for plain HTTP.
+/// Returns the host of a URL. The flag is true if the URL has the scheme `http`.
 fn read_url(url: &str) -> Option<(RegistryHost, bool)> {
     let (scheme, rest) = url.split_once("://")?;
     let is_plain = match scheme.to_ascii_lowercase().as_str() {
@@ -113,7 +113,7 @@ fn read_url(url: &str) -> Option<(RegistryHost, bool)> {
         _ => return None,
     };
     let host = rest.trim_end_matches('/');
-    // Docker Hub has three names.
+    // Docker Hub has two more host names.
     let host = if matches!(host, "index.docker.io" | "registry-1.docker.io") { "docker.io" } else { host };
     Some((host.parse().ok()?, is_plain))
 }
@@ -164,7 +164,8 @@ fn set_registry(
     set_limits(fields, registry, reading);
 }
 
-/// Compares a registry with an earlier registry of the same host. If the connection settings differ, skips the entry.
+/// Adds a second registry with a host that the file already contains. If the connection settings differ, skips the
+/// entry. If the credentials differ, writes the credentials into the entry.
 fn add_second(
     host: &RegistryHost,
     (access, is_plain): (Access, bool),
@@ -182,7 +183,7 @@ fn add_second(
     }
 }
 
-/// Translates the keys that all contents of a registry share. zot polls each registry when zot starts.
+/// Translates the keys of a registry that apply to all its contents. zot also polls each registry when zot starts.
 fn set_rules(entry: &mut Entry, fields: &Fields<'_>, reading: &mut Reading) {
     let is_on_demand = reading.bool_of(fields, "onDemand").unwrap_or(false);
     let interval = reading.text_of(fields, "pollInterval").filter(|interval| !is_zero_interval(interval));

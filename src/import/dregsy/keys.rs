@@ -1,5 +1,5 @@
-//! All keys of dregsy's configuration (`internal/pkg/sync`), each with its treatment by the import.
-//! `docs/how-to/migrate.md` has the same tables for users.
+//! Tables of all keys of dregsy's configuration (`internal/pkg/sync`). `docs/how-to/migrate.md` shows the same tables
+//! to users.
 
 use super::super::treatment::{NoEffect, Read, TreatedKey};
 

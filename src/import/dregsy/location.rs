@@ -1,4 +1,4 @@
-//! Translation of the source or the target of a task: its registry with credentials and TLS settings.
+//! Translation of the source or the target of a task: the registry, the credentials and the TLS settings.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -15,20 +15,21 @@ use crate::oci::{RegistryHost, names_host};
 pub(super) struct Location {
     /// Registry as written.
     pub(super) registry: String,
-    /// Differences from the access of the registry.
+    /// Differences between the access of this location and the access of the registry.
     pub(super) own: OwnAccess,
-    /// True if dregsy does not list the repositories by the catalog of the registry.
+    /// True if dregsy finds the repositories by a method that is not the catalog of the registry.
     pub(super) has_other_lister: bool,
 }
 
-/// Reader of all locations of a file.
+/// Reader of the locations in a file.
 #[derive(Default)]
 pub(super) struct Locations {
     secrets: SecretNames,
 }
 
 impl Locations {
-    /// Reads a location, and sets the access to its registry. If the location has no registry, returns `None`.
+    /// Reads a location. If the draft has no settings for the registry, sets the access of the registry. If the
+    /// location has no registry, returns `None`.
     pub(super) fn read(&mut self, view: &View<'_>, draft: &mut Draft, reading: &mut Reading) -> Option<Location> {
         let fields = reading.fields(view, "a source or a target");
         let registry = reading.text_of(&fields, "registry")?;
@@ -52,8 +53,8 @@ impl Locations {
         Some(Location { registry, own, has_other_lister })
     }
 
-    /// Translates `auth`, a user name with a password in base64. Without `auth`, dregsy uses the identity of the
-    /// machine at registries of AWS and Google.
+    /// Translates `auth`, which contains a user name and a password in base64. If there is no `auth` and the registry
+    /// belongs to AWS or Google, returns the identity of the machine, as dregsy does.
     fn credentials(
         &mut self,
         host: &RegistryHost,
@@ -80,7 +81,8 @@ impl Locations {
     }
 }
 
-/// Returns credentials by the identity of the machine. For other registries, returns no credentials.
+/// Returns credentials by the identity of the machine for a registry of AWS or Google. For any other registry, returns
+/// an empty map.
 fn machine_identity(host: &RegistryHost, is_refreshed: bool) -> Map {
     let name = host.as_str();
     let is_aws = is_refreshed || name.contains(".dkr.ecr.") && name.contains(".amazonaws.com");
@@ -94,7 +96,8 @@ fn machine_identity(host: &RegistryHost, is_refreshed: bool) -> Map {
     map
 }
 
-/// Decodes `auth`: JSON with `username` and `password`, or USER:PASSWORD.
+/// Decodes `auth` into user name and password. The decoded text is JSON with `username` and `password`, or
+/// USER:PASSWORD.
 fn decode_auth(written: &str) -> Option<(String, String)> {
     let text = String::from_utf8(STANDARD.decode(written.trim()).ok()?).ok()?;
     let parsed = serde_json::from_str::<serde_json::Value>(&text).ok().filter(serde_json::Value::is_object);

@@ -1,6 +1,6 @@
-//! Translation of `tags` of a mapping. dregsy copies a tag if a verbatim tag, a range or a regular expression selects
-//! the tag. Then `keep:` removes tags, except verbatim tags. If rules cannot share an entry, each rule becomes an
-//! entry.
+//! Translation of a mapping's `tags`. dregsy copies a tag if `tags` contains the tag, a matching range or a matching
+//! regular expression. `keep:` then filters the tags that ranges and expressions select. If one entry cannot express
+//! all rules, the result has several entries.
 
 use super::super::pattern::{as_tag, translate_anchored};
 use super::super::range::translate_dregsy;
@@ -18,7 +18,7 @@ pub(super) struct TagSet {
     pub(super) comments: Vec<String>,
 }
 
-/// Rules of `tags`, by their kind.
+/// Rules in `tags`, grouped by kind.
 #[derive(Default)]
 struct Rules {
     verbatim: Vec<String>,
@@ -28,18 +28,18 @@ struct Rules {
     newest: Option<usize>,
 }
 
-/// Regular expression. With `!`, the filter selects the tags without a match.
+/// Regular expression over tags.
 struct Filter {
     /// Pattern in transship's syntax.
     pattern: String,
     is_inverted: bool,
 }
 
-/// Returns the tags of each entry, at least one set. With the Docker relay, a digest without a tag gets an additional
-/// tag.
+/// Returns one set of tags for each entry. The result is never empty. `uses_docker` is true if dregsy copies through
+/// Docker. In this case, dregsy creates a tag for a digest that has no tag.
 ///
 /// # Errors
-/// Returns the reason if the tags have no equivalent.
+/// Returns the reason if a rule has no equivalent.
 pub(super) fn translate_tags(tags: &[String], uses_docker: bool) -> Result<Vec<TagSet>, String> {
     let Rules { verbatim, ranges, expressions, keep, newest } = read_rules(tags)?;
     let (unwanted, wanted): (Vec<Filter>, Vec<Filter>) = keep.into_iter().partition(|filter| filter.is_inverted);
@@ -110,14 +110,15 @@ fn read_filter(expression: &str) -> Result<Filter, String> {
     Ok(Filter { pattern, is_inverted })
 }
 
-/// Reads the count in `keep: latest 5`.
+/// Returns the number of tags in `latest NUMBER`, the text after `keep:`.
 fn read_count(expression: &str) -> Option<usize> {
     let words: Vec<&str> = expression.split_ascii_whitespace().collect();
     let ["latest", count] = words.as_slice() else { return None };
     expression.starts_with(char::is_whitespace).then(|| count.parse().ok().filter(|count| *count > 0)).flatten()
 }
 
-/// Sets the maximum number of tags. dregsy counts only versions, over all rules together.
+/// Sets the maximum number of tags. dregsy counts the versions that all rules select together, so only a single range
+/// has an equivalent.
 fn limit_count(sets: &mut [TagSet], verbatim: &[String], newest: usize) -> Result<(), String> {
     let every: VersionRange = ">=0.0.0-0".parse().map_err(|_| "no range".to_owned())?;
     let is_version = |tag: &String| tag.parse::<Tag>().is_ok_and(|tag| every.contains(&tag));
@@ -130,7 +131,7 @@ fn limit_count(sets: &mut [TagSet], verbatim: &[String], newest: usize) -> Resul
     }
 }
 
-/// Returns the digest in a verbatim tag.
+/// Returns the digest in `sha256:HEX` or `TAG@sha256:HEX`.
 pub(super) fn find_digest(tag: &str) -> Option<&str> {
     let digest = tag.split_once('@').map_or(tag, |(_, digest)| digest);
     digest.starts_with("sha256:").then_some(digest)
@@ -144,7 +145,6 @@ fn translate_verbatim(tag: &str, uses_docker: bool) -> Result<String, String> {
     if digest.parse::<Digest>().is_err() || (!name.is_empty() && name.parse::<Tag>().is_err()) {
         return Err(invalid());
     }
-    // The Docker relay cannot push a digest without a tag, so dregsy creates a tag for the digest.
     Ok(if name.is_empty() && uses_docker { format!("dregsy-{hex}@{digest}") } else { format!("{name}@{digest}") })
 }
 

@@ -1,9 +1,9 @@
-//! All keys of image-syncer's files (`pkg/client/config.go`, `pkg/utils/types/auth.go`), each with its treatment by the
-//! import. `docs/how-to/migrate.md` has the same tables for users.
+//! Tables of all keys of image-syncer's files (`pkg/client/config.go`, `pkg/utils/types/auth.go`).
+//! `docs/how-to/migrate.md` shows the same tables to users.
 
 use super::super::treatment::{Read, TreatedKey};
 
-/// Keys of a file with images and authentication.
+/// Keys of a file that contains images and credentials.
 pub(super) const ROOT: [TreatedKey; 2] = [("auth", Read), ("images", Read)];
 
 /// Keys of one registry or namespace.

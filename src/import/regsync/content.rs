@@ -1,12 +1,12 @@
-//! Translation of the keys of a regsync entry that select the content of an image: platforms, referrers, external
-//! layers and media types. If a selection has no equivalent, the import skips the entry.
+//! Translation of the keys that select the content of an image: platforms, referrers, external layers and media types.
+//! If a key has no equivalent and changes the copied content, the import skips the entry.
 
 use super::super::draft::Entry;
 use super::super::reading::{Fields, Reading, quoted};
 use super::super::template::Template;
 use crate::oci::{Platform, Reference, Repository};
 
-/// Media types of manifests that regsync copies by default.
+/// Media types of manifests that regsync copies if `mediaTypes` is absent.
 const USUAL_MEDIA_TYPES: [&str; 4] = [
     "application/vnd.docker.distribution.manifest.v2+json",
     "application/vnd.docker.distribution.manifest.list.v2+json",
@@ -14,13 +14,13 @@ const USUAL_MEDIA_TYPES: [&str; 4] = [
     "application/vnd.oci.image.index.v1+json",
 ];
 
-/// Keys of an entry, and the keys of `defaults`.
+/// Keys of an entry and keys of `defaults`.
 pub(super) struct Keys<'a, 'n> {
     pub(super) own: &'a Fields<'n>,
     pub(super) defaults: &'a Fields<'n>,
-    /// Source of the entry. `None` means that the source cannot be parsed.
+    /// Source of the entry. `None` means that the source has no translation.
     pub(super) source: &'a Option<Template>,
-    /// Target of the entry. `None` means that the target cannot be parsed.
+    /// Target of the entry. `None` means that the target has no translation.
     pub(super) target: &'a Option<Template>,
 }
 
@@ -43,7 +43,7 @@ impl Keys<'_, '_> {
 pub(super) fn translate_content(entry: &mut Entry, keys: &Keys<'_, '_>, reading: &mut Reading) {
     let by_api = keys.flag("referrers", reading);
     let by_tag = keys.flag("digestTags", reading);
-    // transship always compares digests first.
+    // `fastCheck` has no effect: transship always compares digests before a copy.
     let _ = keys.flag("fastCheck", reading);
     entry.rest.verbatim("referrers", by_api | by_tag);
     if by_api != by_tag {
@@ -66,7 +66,8 @@ pub(super) fn translate_content(entry: &mut Entry, keys: &Keys<'_, '_>, reading:
     set_platforms(entry, keys.own, reading);
 }
 
-/// Checks the filters and the repositories of referrers. regsync uses these keys only with `referrers: true`.
+/// Skips the entry if regsync would copy only some referrers, or would use a separate repository for referrers. regsync
+/// uses these keys only with `referrers: true`.
 fn check_referrers(entry: &mut Entry, keys: &Keys<'_, '_>, by_api: bool, reading: &mut Reading) {
     let filters = keys.own.get("referrerFilters").or_else(|| keys.defaults.get("referrerFilters"));
     let filters = filters.map(|view| reading.items(view, "`referrerFilters`")).unwrap_or_default();
@@ -98,7 +99,7 @@ fn read_repository(end: &Option<Template>) -> Option<Repository> {
     Some(read.repository)
 }
 
-/// Translates the platforms. `platform` takes precedence over `platforms`.
+/// Translates `platform` and `platforms`. If the entry has both keys, `platform` applies.
 fn set_platforms(entry: &mut Entry, own: &Fields<'_>, reading: &mut Reading) {
     let several = reading.texts_of(own, "platforms");
     let one = reading.text_of(own, "platform");
@@ -118,7 +119,7 @@ fn set_platforms(entry: &mut Entry, own: &Fields<'_>, reading: &mut Reading) {
         entry.skip(format!("these platforms have no equivalent: {}", all.join(", ")));
         return;
     };
-    // transship refuses a repeated platform.
+    // transship refuses a list with the same platform twice.
     let is_first = |at: usize| !parsed[..at].contains(&parsed[at]);
     let platforms = written.into_iter().enumerate().filter(|(at, _)| is_first(*at)).map(|(_, one)| one).collect();
     entry.comments.push("A subset of the platforms becomes a new index, with a digest of its own.".into());

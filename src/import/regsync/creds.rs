@@ -11,10 +11,10 @@ use super::super::variable::variable_name;
 use super::keys::{CREDS, SCHEME};
 use crate::oci::RegistryHost;
 
-/// Prefix of the names of Docker's credential helpers.
+/// Prefix in the program names of Docker's credential helpers.
 const HELPER: &str = "docker-credential-";
 
-/// Translates one registry.
+/// Translates one item of `creds`.
 pub(super) fn add_registry(view: &View<'_>, draft: &mut Draft, reading: &mut Reading) {
     let fields = reading.fields(view, "credentials of a registry");
     let name = reading.text_of(&fields, "registry").unwrap_or_default();
@@ -40,8 +40,8 @@ pub(super) fn add_registry(view: &View<'_>, draft: &mut Draft, reading: &mut Rea
     set_limits(&fields, registry, reading);
 }
 
-/// Returns the reasons why no entry can use this registry like regsync: regsync contacts another host or other
-/// repositories.
+/// Returns the reasons to skip all entries of this registry. With `hostname` or `pathPrefix`, regsync contacts another
+/// host or other repositories, and transship has no equivalent.
 fn unsupported_address(host: &RegistryHost, fields: &Fields<'_>, reading: &mut Reading) -> Vec<String> {
     let is_other = |name: &String| name.parse::<RegistryHost>().ok().as_ref() != Some(host);
     let hostname = reading.text_of(fields, "hostname").filter(is_other).map(|name| {
@@ -77,8 +77,8 @@ fn set_transport(fields: &Fields<'_>, registry: &mut Registry, reading: &mut Rea
     }
 }
 
-/// Translates the credentials. The first present key is used: a helper, a token, a user with a password. Each further
-/// key gets a remark.
+/// Translates the credentials. The import uses the first of these keys: `credHelper`, `token`, `user` with `pass`. The
+/// import adds a remark about each unused key.
 fn set_credentials(
     view: &View<'_>,
     host: &RegistryHost,
@@ -119,8 +119,8 @@ fn helper_name(written: &str) -> Option<&str> {
     good.then_some(name)
 }
 
-/// Translates a secret. The result names an environment variable instead of the secret, and a remark reports the
-/// variable.
+/// Translates a secret. If the secret is a literal text, the result contains the name of an environment variable, and a
+/// remark tells the user to set the variable.
 fn set_secret(
     view: &View<'_>,
     key: &str,

@@ -1,5 +1,5 @@
-//! All keys of regsync's configuration (regclient `cmd/regsync/config.go`, `config/host.go`), each with its treatment
-//! by the import. `docs/how-to/migrate.md` has the same tables for users.
+//! Tables of all keys of regsync's configuration (regclient `cmd/regsync/config.go`, `config/host.go`).
+//! `docs/how-to/migrate.md` shows the same tables to users.
 
 use super::super::treatment::{NoEffect, Read, TreatedKey};
 
@@ -10,7 +10,7 @@ const RATE_LIMIT: &str =
 /// Keys at the top level.
 pub(super) const ROOT: [TreatedKey; 4] = [("version", Read), ("creds", Read), ("defaults", Read), ("sync", Read)];
 
-/// Keys that only an entry may have.
+/// Keys of an entry that `defaults` cannot contain.
 pub(super) const OWN: [TreatedKey; 8] = [
     ("source", Read),
     ("target", Read),
@@ -22,7 +22,7 @@ pub(super) const OWN: [TreatedKey; 8] = [
     ("platforms", Read),
 ];
 
-/// Keys that an entry and `defaults` may have.
+/// Keys that an entry and `defaults` can contain.
 pub(super) const SHARED: [TreatedKey; 15] = [
     ("schedule", Read),
     ("interval", Read),
@@ -34,7 +34,7 @@ pub(super) const SHARED: [TreatedKey; 15] = [
     ("referrerTarget", Read),
     ("includeExternal", Read),
     ("mediaTypes", Read),
-    // transship always compares digests first.
+    // `fastCheck` has no effect: transship always compares digests before a copy.
     ("fastCheck", Read),
     ("referrerSlow", NoEffect("the key only changes how regsync finds the same referrers")),
     ("forceRecursive", NoEffect("transship never sends content that the target already has under the right digest")),
@@ -42,7 +42,7 @@ pub(super) const SHARED: [TreatedKey; 15] = [
     ("hooks", NoEffect(HOOKS)),
 ];
 
-/// Keys that only `defaults` may have.
+/// Keys of `defaults` that an entry cannot contain.
 pub(super) const DEFAULTS: [TreatedKey; 6] = [
     ("parallel", NoEffect("see `daemon.entries_at_once` and `limits: {concurrent: …}` under a registry")),
     ("skipDockerConfig", NoEffect("write `credentials: {anonymous: true}` under a registry that needs none")),
@@ -52,14 +52,13 @@ pub(super) const DEFAULTS: [TreatedKey; 6] = [
     ("userAgent", NoEffect("transship sends its own name")),
 ];
 
-/// Keys of a set of tags.
+/// Keys of a selection of tags.
 pub(super) const TAGS: [TreatedKey; 3] = [("allow", Read), ("deny", Read), ("semverRange", Read)];
 
 /// Keys of a selection of repositories.
 pub(super) const REPOS: [TreatedKey; 2] = [("allow", Read), ("deny", Read)];
 
-/// Keys of a registry under `creds`. transship always requests a token for each repository, as regsync does with
-/// `repoAuth`.
+/// Keys of a registry under `creds`. `repoAuth` has no effect: transship always requests a token for each repository.
 pub(super) const CREDS: [TreatedKey; 22] = [
     ("registry", Read),
     ("user", Read),
@@ -85,7 +84,7 @@ pub(super) const CREDS: [TreatedKey; 22] = [
     ("blobMax", NoEffect("see `upload: {mode: …}`")),
 ];
 
-/// Deprecated key, which regsync ignores with a warning.
+/// Deprecated key. regsync logs a warning about the key and ignores the key.
 pub(super) const SCHEME: TreatedKey = ("scheme", NoEffect("regsync also ignores this key: see `tls`"));
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
-//! Translation of regsync's `schedule` and `interval`. regsync parses the two keys with the library robfig/cron 3. A
-//! cron expression of the library may have a step after one value (`5/15`), `?` for `*`, and a time zone before the
-//! fields. An interval is a Go duration.
+//! Translation of regsync's `schedule` and `interval`. A `schedule` has the cron syntax of the Go library robfig/cron
+//! 3: a field may have a step after a single value (`5/15`) or a `?` for `*`, and a time zone may precede the fields.
+//! An `interval` is a Go duration.
 
 use super::super::duration::translate_duration;
 use super::super::duration::validated_schedule;
@@ -12,10 +12,10 @@ pub(super) struct Timing {
     pub(super) timezone: Option<String>,
 }
 
-/// Maximum value of each field. A step after one value (`5/15`) ends at the maximum.
+/// Maximum value of each cron field. The field `5/15` means the range from 5 to the maximum, with step 15.
 const FIELD_MAXIMA: [&str; 5] = ["59", "23", "31", "12", "6"];
 
-/// Translates a `schedule`. If the schedule has no equivalent, returns `None`.
+/// Translates a `schedule`. If there is no equivalent, returns `None`.
 pub(super) fn translate_cron(written: &str) -> Option<Timing> {
     let (timezone, expression) = split_timezone(written);
     if timezone.is_some_and(|zone| zone.parse::<chrono_tz::Tz>().is_err()) {
@@ -28,12 +28,12 @@ pub(super) fn translate_cron(written: &str) -> Option<Timing> {
     Some(Timing { schedule, timezone: timezone.map(str::to_owned) })
 }
 
-/// Translates an `interval`. If the interval has no equivalent, returns `None`.
+/// Translates an `interval`. If there is no equivalent, returns `None`.
 pub(super) fn translate_interval(written: &str) -> Option<Timing> {
     Some(Timing { schedule: translate_duration(written)?, timezone: None })
 }
 
-/// Separates the time zone from the fields: `TZ=Europe/Berlin 0 3 * * *`.
+/// Splits a text such as `TZ=Europe/Berlin 0 3 * * *` into the time zone and the cron fields.
 fn split_timezone(written: &str) -> (Option<&str>, &str) {
     let zoned = ["TZ=", "CRON_TZ="].iter().find_map(|prefix| written.strip_prefix(prefix)?.split_once(' '));
     zoned.map_or((None, written), |(zone, expression)| (Some(zone), expression.trim_start()))
@@ -50,7 +50,7 @@ fn translate_fields(expression: &str) -> Option<String> {
     let fields = written.iter().zip(FIELD_MAXIMA).enumerate().map(|(at, (field, last))| {
         let items: Option<Vec<String>> = field.split(',').map(|one| translate_item(one, last, at == 4)).collect();
         let items = items?;
-        // If one item is `*`, the field is `*`.
+        // If one item of the list is `*`, the whole field is `*`.
         Some(if items.iter().any(|one| one == "*") { "*".to_owned() } else { items.join(",") })
     });
     let fields: Option<Vec<String>> = fields.collect();
@@ -60,7 +60,7 @@ fn translate_fields(expression: &str) -> Option<String> {
 fn translate_item(item: &str, last: &str, is_weekday: bool) -> Option<String> {
     let (range, step) = item.split_once('/').map_or((item, None), |(range, step)| (range, Some(step)));
     let range = if range == "?" { "*" } else { range };
-    // In the library, the maximum weekday is 6.
+    // robfig/cron refuses weekday 7.
     if is_weekday && range.split('-').any(|day| day == "7") {
         return None;
     }

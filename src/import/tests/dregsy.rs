@@ -6,12 +6,12 @@ use base64::engine::general_purpose::STANDARD;
 use super::{counts, ends, imported};
 use crate::import::Program;
 
-/// Returns credentials in the form of dregsy.
+/// Returns credentials for dregsy's `auth`.
 fn auth(text: &str) -> String {
     STANDARD.encode(text)
 }
 
-/// Returns a configuration with one task and these mappings.
+/// Returns a dregsy configuration with one task and the mappings.
 fn file_with(mappings: &str) -> String {
     format!(
         "relay: skopeo\ntasks:\n- name: one\n  interval: 60\n  source: {{registry: s.example}}\n  \

@@ -21,7 +21,7 @@ quay.io/coreos: {username: abc, password: hunter3, insecure: true}
 r.example: {username: "${USER_NAME}", password: $TOKEN}
 "#;
 
-/// Imports the images with the authentication of a separate file.
+/// Imports a file of images with a separate file of credentials.
 fn with_auth(images: &str, auth: &str) -> Result<Imported, ImportError> {
     let [images, auth] = [("images.yaml", images), ("auth.yaml", auth)]
         .map(|(name, text)| parse_foreign(name, text).unwrap_or_else(|problems| panic!("{problems}")));

@@ -4,7 +4,7 @@ use super::{imported, order};
 use crate::config::parse_foreign;
 use crate::import::{Imported, Program, import_text, translate};
 
-/// Imports a registry with these keys into `zot.example:8080`.
+/// Imports a configuration with one registry, which has the keys `keys`. The target is `zot.example:8080`.
 fn registry_with(keys: &str) -> Imported {
     let text = format!("{{\"registries\": [{{\"urls\": [\"https://s.example\"], \"pollInterval\": \"6h\", {keys}}}]}}");
     imported(&text, Some("zot.example:8080"))

@@ -1,5 +1,5 @@
-//! Translation of the contents of a registry: repositories, their names at the target, and their tags. The first
-//! content whose `prefix` matches a repository applies to the repository.
+//! Translation of zot's `content` items: repositories, their names at the target, and their tags. If several items
+//! match a repository, zot applies the first item.
 
 use super::super::draft::{Draft, Entry};
 use super::super::ends::set_ends;
@@ -11,10 +11,11 @@ use super::prefix::{Prefix, translate_prefix};
 use super::upstream::{Upstream, fold};
 use crate::plan::RepositoryPattern;
 
-/// Tags that zot reads as versions (Masterminds/semver, loose syntax).
+/// Pattern of the tags that zot reads as versions (Masterminds/semver, loose syntax).
 const VERSIONS: &str = r"re:v?[0-9]+(\.[0-9]+){0,2}(-[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?";
 
-/// Adds an entry for each content. zot never polls a registry without contents.
+/// Adds an entry for each `content` item. If a registry has no items, adds a skipped entry, because zot never polls
+/// this registry.
 pub(super) fn add_contents(
     view: &View<'_>,
     fields: &Fields<'_>,
@@ -70,7 +71,7 @@ fn add_entry(draft: &mut Draft, entry: Entry, view: &View<'_>, reading: &mut Rea
     }
 }
 
-/// Translates the repositories and their names at the target.
+/// Sets the source repositories of an entry, and their names at the target.
 fn set_repositories(
     entry: &mut Entry,
     prefix: &Prefix,
@@ -108,7 +109,7 @@ fn set_repositories(
     }
 }
 
-/// Excludes the repositories of earlier contents, because the first content applies.
+/// Excludes the repositories that an earlier `content` item matches. If an exclusion is not possible, skips the entry.
 fn exclude_earlier(entry: &mut Entry, prefix: &Prefix, earlier: &[Prefix]) {
     let below = |pattern: &String| match prefix {
         Prefix::Many { base, .. } if entry.source.ends_with(&format!("{base}/**")) && !base.is_empty() => {
@@ -147,7 +148,7 @@ fn matches(patterns: &[String], name: &str) -> bool {
     patterns.is_empty() || patterns.iter().any(is_match)
 }
 
-/// Returns true if one text begins with the other text.
+/// Returns true if one text is a prefix of the other text.
 fn may_meet(one: &str, other: &str) -> bool {
     one.starts_with(other) || other.starts_with(one)
 }

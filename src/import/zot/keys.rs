@@ -1,12 +1,12 @@
-//! All keys of zot's `sync` extension (`pkg/extensions/config/sync`), each with its treatment by the import.
-//! `docs/how-to/migrate.md` has the same tables for users.
+//! Tables of all keys of zot's `sync` extension (`pkg/extensions/config/sync`). `docs/how-to/migrate.md` shows the same
+//! tables to users.
 
 use super::super::treatment::{NoEffect, Read, TreatedKey};
 
 const RETRIES: &str = "transship repeats failed requests by its own rules";
 const CONNECTIONS: &str = "transship chooses its connections itself; see `limits: {concurrent: …}` under a registry";
 
-/// Keys of the extension.
+/// Keys at the top level of the extension.
 pub(super) const SYNC: [TreatedKey; 4] = [
     ("enable", Read),
     ("credentialsFile", Read),
@@ -39,9 +39,9 @@ pub(super) const REGISTRY: [TreatedKey; 21] = [
     ("maxIdleConnsPerHost", NoEffect(CONNECTIONS)),
 ];
 
-/// Keys of a content.
+/// Keys of a `content` item.
 pub(super) const CONTENT: [TreatedKey; 4] =
     [("prefix", Read), ("tags", Read), ("destination", Read), ("stripPrefix", Read)];
 
-/// Keys of the tags of a content.
+/// Keys of `tags` in a `content` item.
 pub(super) const TAGS: [TreatedKey; 3] = [("regex", Read), ("excludeRegex", Read), ("semver", Read)];

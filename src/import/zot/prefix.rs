@@ -1,5 +1,5 @@
-//! Translation of zot's `prefix` into patterns of `repositories`. A `prefix` is a glob over names of repositories, in
-//! the syntax of the Go library doublestar.
+//! Translation of zot's `prefix` into patterns for `repositories`. A `prefix` is a glob over repository names (Go
+//! library doublestar).
 
 use super::super::pattern::validated_repositories;
 
@@ -10,16 +10,17 @@ pub(super) enum Prefix {
     One(String),
     /// Repositories that match a pattern.
     Many {
-        /// Part of the prefix before the first segment with a wildcard. The text is empty if there is no such part.
+        /// Segments of the prefix before the first wildcard segment. If the first segment has a wildcard, the text is
+        /// empty.
         base: String,
-        /// Patterns over full names. An empty list selects every repository.
+        /// Patterns over full repository names. If the list is empty, every repository matches.
         patterns: Vec<String>,
     },
 }
 
-/// Translates a prefix. If the prefix has no equivalent, returns `None`.
+/// Translates a prefix. If there is no equivalent, returns `None`.
 pub(super) fn translate_prefix(prefix: &str) -> Option<Prefix> {
-    // zot ignores one slash at the start.
+    // zot ignores a slash at the start of a prefix.
     let glob = prefix.strip_prefix('/').unwrap_or(prefix);
     if !glob.contains(['*', '?', '[', '{', '\\']) {
         return (!glob.is_empty()).then(|| Prefix::One(glob.to_owned()));
@@ -39,7 +40,7 @@ pub(super) fn translate_prefix(prefix: &str) -> Option<Prefix> {
     Some(Prefix::Many { base, patterns })
 }
 
-/// Returns a regular expression over full names. In the glob, `**` matches any number of segments, including zero.
+/// Returns a regular expression over full repository names. `**` matches zero or more segments.
 fn to_expression(segments: &[&str]) -> Option<String> {
     let mut expression = String::new();
     for (at, segment) in segments.iter().enumerate() {

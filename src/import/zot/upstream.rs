@@ -1,4 +1,4 @@
-//! Registry of zot's `sync` extension, and its keys in any case.
+//! Registry of zot's `sync` extension, and functions for keys in upper or lower case.
 
 use super::super::draft::Entry;
 use super::super::reading::Fields;
@@ -6,15 +6,14 @@ use super::super::skopeo::Destination;
 use super::super::treatment::TreatedKey;
 use crate::oci::RegistryHost;
 
-/// Registry whose contents are translated.
 pub(super) struct Upstream<'t> {
     pub(super) host: RegistryHost,
     pub(super) target: &'t Destination,
-    /// Entry with the keys that all contents share.
+    /// Entry with the keys that all contents of the registry share.
     pub(super) entry: Entry,
 }
 
-/// Renames the fields to the names in the table. The case of a name is ignored.
+/// Changes each key to its spelling in the table. The comparison ignores upper and lower case.
 pub(super) fn fold<'n>(fields: Fields<'n>, table: &'static [TreatedKey]) -> Fields<'n> {
     fields.renamed(|key| table.iter().map(|(name, _)| *name).find(|name| name.eq_ignore_ascii_case(key)))
 }
