@@ -1,4 +1,4 @@
-//! Warnings that follow from several values of a configuration. The module reads no response of a registry.
+//! Warnings that depend on several values of a configuration. The checks send no requests.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -10,7 +10,7 @@ use crate::oci::{RegistryHost, Tag};
 use crate::plan::{Pattern, Selection};
 use crate::registry::Options;
 
-/// Adds the warnings that follow from the whole configuration. `value` is the value of the key `registries`.
+/// Adds the warnings about the whole configuration. `value` is the value of the key `registries`.
 pub(super) fn warn_about_settings(
     reader: &Reader<'_>,
     value: Option<&Value<'_>>,
@@ -25,8 +25,7 @@ pub(super) fn warn_about_settings(
     }
 }
 
-/// Warns about pinned digests without a tag. Many registries delete a manifest if no tag and no index refers to the
-/// manifest.
+/// Adds a warning about each pinned digest without a tag. Many registries delete a manifest that has no tag.
 fn warn_of_untagged_pins(reader: &Reader<'_>, draft: &Draft<'_>) {
     let Some(tags) = &draft.settings.tags else { return };
     for (pattern, value) in &tags.include {
@@ -40,7 +39,7 @@ fn warn_of_untagged_pins(reader: &Reader<'_>, draft: &Draft<'_>) {
     }
 }
 
-/// Warns about keys of `rename` that name a tag which `tags` does not select.
+/// Adds a warning about each tag under `rename` that `tags` does not select.
 fn warn_of_unselected_names(reader: &Reader<'_>, draft: &Draft<'_>) {
     let Some(tags) = &draft.settings.tags else { return };
     let pins = tags.selection.pins();
@@ -54,8 +53,9 @@ fn warn_of_unselected_names(reader: &Reader<'_>, draft: &Draft<'_>) {
     }
 }
 
-/// Warns about tags that several entries may write from different sources. In a run, such tags conflict, and no entry
-/// writes the tags. [`super::cross_checks`] refuses literal tags of this kind.
+/// Adds a warning if two entries with different sources may write the same tag. At run time, the tag is a conflict, and
+/// neither entry writes the tag. If both entries list the tag literally, [`super::cross_checks`] reports a problem
+/// instead.
 fn warn_of_rival_sources(reader: &Reader<'_>, drafts: &[Draft<'_>]) {
     let every = Selection::default();
     let mut writers: HashMap<Endpoint, Vec<(&Draft<'_>, &Value<'_>)>> = HashMap::new();
@@ -94,8 +94,8 @@ fn selection<'a>(draft: &'a Draft<'_>, every: &'a Selection) -> &'a Selection {
     draft.settings.tags.as_ref().map_or(every, |tags| &tags.selection)
 }
 
-/// Returns true if both entries may write the same tag. The function ignores literal tags, because
-/// [`super::cross_checks`] compares literal tags.
+/// Returns true if both entries may write the same tag. The function ignores tags that both entries list literally,
+/// because [`super::cross_checks`] compares these tags.
 fn may_write_one_tag(one: &Draft<'_>, other: &Draft<'_>, every: &Selection) -> bool {
     let (names, other_names) = (&one.names.names, &other.names.names);
     let (selected, other_selected) = (selection(one, every), selection(other, every));
@@ -106,13 +106,13 @@ fn may_write_one_tag(one: &Draft<'_>, other: &Draft<'_>, every: &Selection) -> b
     !are_literal && names.may_meet(other_names)
 }
 
-/// Returns true if both selections may select the same tag. The function ignores tags that are literal in both
-/// selections.
+/// Returns true if both selections may select the same tag. The function ignores tags that both selections list
+/// literally.
 fn may_meet(one: &Selection, other: &Selection) -> bool {
     let excluded = |pattern: &Pattern, selection: &Selection| {
         literal_tag(pattern).is_some_and(|tag| selection.exclude.iter().any(|out| out.matches(tag)))
     };
-    // A pattern that is a digest without a tag writes no tag.
+    // If a pattern is a digest without a tag, the entry writes no tag.
     let writes_a_tag = |pattern: &&Pattern| pattern.digest().is_none() || pattern.pin().is_some();
     let meet = |a: &Pattern, b: &Pattern| {
         let compared = literal_tag(a).is_some() && literal_tag(b).is_some();
@@ -126,13 +126,13 @@ fn may_meet(one: &Selection, other: &Selection) -> bool {
     }
 }
 
-/// Returns the literal tag of a pattern, with or without a digest.
+/// Returns the tag of a pattern that is a literal tag or a pinned tag.
 fn literal_tag(pattern: &Pattern) -> Option<&Tag> {
     pattern.literal().or(pattern.pin().map(|(tag, _)| tag))
 }
 
-/// Warns about keys of `registries` that no entry uses, because such a key is often misspelt. If the configuration has
-/// no entries, commands may use any registry, so the function adds no warning.
+/// Adds a warning about each registry under `registries` that no entry uses, because the key may be misspelt. If the
+/// configuration has no entries, adds no warning, because a command may use any registry.
 fn warn_of_unused_registries(
     reader: &Reader<'_>,
     value: &Value<'_>,

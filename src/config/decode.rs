@@ -1,4 +1,4 @@
-//! Decoder of a whole file: reads the sections, and checks values of several sections against each other.
+//! Decoder of a configuration: reads all sections, and then checks the values of several sections against each other.
 
 use super::cross_checks::check_entries;
 use super::cross_warnings::warn_about_settings;
@@ -16,7 +16,7 @@ use super::sections::top_level::SCHEMA;
 use super::yaml::expand::Environment;
 use super::yaml::node::Node;
 
-/// Decodes the whole file. If there are no problems, returns the configuration with its warnings.
+/// Decodes the tree of a configuration. Returns the configuration and its warnings, or all problems.
 pub(super) fn read_config(
     root: &Node,
     environment: Environment<'_>,
@@ -36,7 +36,7 @@ fn read_top_level(reader: &Reader<'_>, root: &Node) -> Option<Config> {
         reader.refuse_with_hint(&root, "the file is empty or has only comments", "begin with `version: 1`");
         return None;
     }
-    // In another version, other keys may have another meaning, so the reader reports only the version.
+    // In another version of the format, keys may have another meaning. The decoder therefore reports only the version.
     if let Some((_, value)) = root.pairs().find(|(key, _)| *key == "version")
         && *value.node != Node::Number("1".to_owned())
     {

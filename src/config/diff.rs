@@ -1,4 +1,4 @@
-//! Differences between two configurations. The functions are pure; the daemon applies the differences.
+//! Differences between two configurations. The functions do no I/O.
 
 use std::collections::BTreeMap;
 
@@ -6,31 +6,31 @@ use super::{Config, Daemon, Endpoint, Entry, EntryName};
 use crate::oci::RegistryHost;
 use crate::registry::Options;
 
-/// Changes from one configuration to another. Every list is sorted by name.
+/// Differences between an old and a new configuration. Each list is sorted by name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Difference {
-    /// Entries that only the new configuration has.
+    /// Entries that only the new configuration contains.
     pub added: Vec<EntryName>,
-    /// Entries that only the old configuration has.
+    /// Entries that only the old configuration contains.
     pub removed: Vec<EntryName>,
-    /// Entries that both configurations have, with differences.
+    /// Entries with different settings in the two configurations.
     pub changed: Vec<EntryName>,
-    /// Registries that were added or removed, or whose options changed.
+    /// Registries with different options. An added or removed registry also has different options.
     pub registries: Vec<RegistryHost>,
-    /// Keys under `daemon` that differ.
+    /// Keys under `daemon` with different values.
     pub daemon: Vec<&'static str>,
 }
 
 impl Difference {
-    /// Returns true if the two configurations do not differ.
+    /// Returns true if there are no differences.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 }
 
-/// Compares two configurations. The order of the entries is ignored. Secrets in files are compared by the paths of the
-/// files.
+/// Compares two configurations. The order of the entries is ignored. If a secret is in a file, the function compares
+/// the path of the file, not the secret.
 #[must_use]
 pub fn difference(old: &Config, new: &Config) -> Difference {
     let entries = compare_keys(&index_by_name(old), &index_by_name(new));
@@ -50,7 +50,7 @@ pub fn difference(old: &Config, new: &Config) -> Difference {
     }
 }
 
-/// Keys of two maps that differ.
+/// Differences between the keys and values of two maps.
 struct KeyChanges<'a, K> {
     added: Vec<&'a K>,
     removed: Vec<&'a K>,
@@ -74,7 +74,7 @@ fn index_by_name(config: &Config) -> BTreeMap<&EntryName, &Entry> {
 }
 
 fn changed_settings(old: &Daemon, new: &Daemon) -> Vec<&'static str> {
-    // The destructuring is exhaustive, so the compiler reports a new setting that the comparison lacks.
+    // The pattern names all fields. If a field is added, the compiler reports the missing field here.
     let Daemon {
         journal,
         keep_history,
@@ -112,9 +112,10 @@ fn changed_settings(old: &Daemon, new: &Daemon) -> Vec<&'static str> {
     .collect()
 }
 
-/// Returns the entries of the new configuration whose runs may have another result:
-/// - new entries, and entries that differ in more than the schedule
-/// - entries at a registry that differs in more than its limits
+/// Returns the entries of the new configuration whose next run may have a different result:
+/// - new entries
+/// - entries with changed settings, except changes of the schedule
+/// - entries at a registry with changed options, except changes of the limits
 #[must_use]
 pub fn affected<'c>(difference: &Difference, old: &Config, new: &'c Config) -> Vec<&'c EntryName> {
     let options = |config: &Config, host: &RegistryHost| config.registries.get(host).cloned().unwrap_or_default();
@@ -129,13 +130,13 @@ pub fn affected<'c>(difference: &Difference, old: &Config, new: &'c Config) -> V
     new.entries.iter().filter(is_affected).map(|entry| &entry.name).collect()
 }
 
-/// Returns true if two versions of an entry differ only in their schedule.
+/// Returns true if two versions of an entry are equal except for the schedule.
 fn works_alike(before: &Entry, entry: &Entry) -> bool {
     let Entry { schedule, on_start, timezone, jitter, .. } = entry.clone();
     Entry { schedule, on_start, timezone, jitter, ..before.clone() } == *entry
 }
 
-/// Returns true if only the limits of a registry differ.
+/// Returns true if two versions of a registry's options are equal except for the limits.
 #[must_use]
 pub fn differ_in_limits_alone(old: &Options, new: &Options) -> bool {
     Options { limits: new.limits.clone(), ..old.clone() } == *new

@@ -1,4 +1,4 @@
-//! Generator and test of `docs/reference/sync.yaml.md`. The page is generated from the tables of keys.
+//! Generator and test of `docs/reference/sync.yaml.md`. The generator reads the tables of keys.
 
 use std::fmt::Write as _;
 
@@ -6,12 +6,12 @@ use super::keys::table::{Alternative, Key, Shape, Table};
 use super::sections::top_level::SCHEMA;
 use crate::status::doc_tests::{assert_part_is_current, code, header, row};
 
-/// Section of the page: a table of keys.
+/// Section of the page, which describes one table of keys.
 struct Section {
-    /// Place of the keys, such as `registries.<HOST>.limits`; empty at the top level.
+    /// Path of the table, such as `registries.<HOST>.limits`. The path of the top level is empty.
     path: String,
     table: &'static Table,
-    /// Alternative sets of keys; empty if all keys are independent.
+    /// Alternative sets of keys in the table. The list is empty if all keys are independent.
     alternatives: &'static [Alternative],
 }
 
@@ -20,7 +20,7 @@ impl Section {
         if self.path.is_empty() { "Top level".to_owned() } else { code(&self.path) }
     }
 
-    /// Returns the link to the section.
+    /// Returns a link to the section.
     fn link(&self) -> String {
         let kept = |c: &char| c.is_alphanumeric() || matches!(c, '-' | '_');
         let title = self.title().to_lowercase().replace(' ', "-");
@@ -28,8 +28,8 @@ impl Section {
     }
 }
 
-/// Returns the table of a map, the alternative sets of its keys, and the suffix of its path: an empty text, `.<NAME>`
-/// or `[]`.
+/// Returns the table of keys for a shape, the alternative sets of these keys, and the suffix for the path. The suffix
+/// is empty, `.<NAME>` or `[]`.
 fn below(shape: &Shape) -> Option<(&'static Table, &'static [Alternative], &'static str)> {
     Some(match *shape {
         Shape::Map(table) | Shape::WordOr(_, table) | Shape::TextOr { keys: table, .. } => (table, &[], ""),
@@ -40,7 +40,7 @@ fn below(shape: &Shape) -> Option<(&'static Table, &'static [Alternative], &'sta
     })
 }
 
-/// Collects the sections, in the order of the keys. If a table occurs at several places, the page has one section.
+/// Collects the sections in the order of the keys. Each table has only one section.
 fn collect(section: Section, sections: &mut Vec<Section>) {
     if sections.iter().any(|known| std::ptr::eq(known.table, section.table)) {
         return;
@@ -59,7 +59,7 @@ fn words(words: &[&str]) -> String {
     words.iter().map(|word| code(word)).collect::<Vec<_>>().join(", ")
 }
 
-/// Names of text forms, by the beginning or the end of a pattern.
+/// Names of text formats. A format is identified by the beginning or the end of its pattern.
 const FORMS: [(&str, &str); 8] = [
     ("^.+$", "text"),
     ("^(forever|", "duration (`90d`, `1y`), or `forever`"),
@@ -71,13 +71,13 @@ const FORMS: [(&str, &str); 8] = [
     ("^(off|unix:.+|", "address with its port, `unix:PATH`, or `off`"),
 ];
 
-/// Returns the name of the form of a pattern. If the form has no name, returns the pattern.
+/// Returns the name of the format for a pattern. If the format has no name, returns the pattern.
 fn form(pattern: &str) -> String {
     let is_known = |known: &&(&str, &str)| pattern.starts_with(known.0) || pattern.ends_with(known.0);
     FORMS.iter().find(is_known).map_or_else(|| format!("text ({})", code(pattern)), |(_, form)| (*form).to_owned())
 }
 
-/// Returns the type of a value and its bounds.
+/// Returns the type of a value, with its bounds.
 fn kind(shape: &Shape, sections: &[Section]) -> String {
     let link = |table: &Table| {
         let section =
@@ -122,7 +122,8 @@ fn key_row(key: &Key, required: bool, sections: &[Section]) -> String {
     row(&[&code(key.name), &kind(&key.shape, sections), &default, &meaning])
 }
 
-/// Returns the text of a section. If an earlier section lists a group of keys, the text refers to that section.
+/// Returns the text of a section. If an earlier section describes a group of the keys, the text contains a link to the
+/// earlier section.
 fn text(section: &Section, earlier: &[Section], sections: &[Section]) -> String {
     let mut text = format!("## {}\n\n", section.title());
     let shows = |group: &[Key], other: &Section| {

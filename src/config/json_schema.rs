@@ -1,5 +1,5 @@
-//! JSON Schema of `sync.yaml` (draft 2020-12), generated from the tables of keys. The decoder refuses every file that
-//! the JSON Schema refuses. The decoder also checks cron expressions, time zones and relations between values.
+//! JSON Schema of `sync.yaml` (draft 2020-12), generated from the tables of keys. The decoder also checks rules that
+//! the JSON Schema cannot express, such as cron expressions, time zones and relations between values.
 
 use serde_json::{Map, Value, json};
 
@@ -8,10 +8,10 @@ use super::sections::credentials::{CREDENTIAL_ALTERNATIVES, CREDENTIALS};
 use super::sections::notify::MAX_RECEIVERS;
 use super::sections::top_level::SCHEMA;
 
-/// Pattern of a value that contains a variable.
+/// Pattern of a text that contains a variable.
 const VARIABLE: &str = r"\$\{";
 
-/// Returns the JSON Schema that `transship schema` prints.
+/// Returns the JSON Schema of `sync.yaml`.
 #[must_use]
 pub fn json_schema() -> Value {
     let mut schema = table(SCHEMA.root());
@@ -32,7 +32,7 @@ pub fn json_schema() -> Value {
 
 fn table(table: &Table) -> Value {
     let properties: Map<String, Value> = table.keys().map(|key| (key.name.to_owned(), property(key))).collect();
-    // YAML reads a section with only comments as null.
+    // If a section contains only comments, YAML reads null.
     let kind = if table.required.is_empty() { json!(["object", "null"]) } else { json!("object") };
     json!({
         "type": kind,
@@ -48,8 +48,7 @@ fn entry(keys: &Table) -> Value {
     entry
 }
 
-/// Returns the schema of a map with the keys of exactly one alternative. The keys of all other alternatives are
-/// refused.
+/// Returns the schema of a map that has the keys of exactly one alternative.
 fn one_of(keys: &Table, alternatives: &[Alternative]) -> Value {
     let alternative = |alternative: &Alternative| {
         let others = keys
@@ -135,7 +134,7 @@ fn shape(shape: &Shape) -> Value {
             map["type"] = "object".into();
             json!({ "anyOf": [{ "enum": words }, variable, map] })
         }
-        // Several keys take credentials, so the schema defines the map of credentials once.
+        // Several keys have credentials as their value, so the schema defines credentials once.
         Shape::OneOf(keys, _) if std::ptr::eq(*keys, &CREDENTIALS) => json!({ "$ref": "#/$defs/credentials" }),
         Shape::OneOf(keys, alternatives) => one_of(keys, alternatives),
         Shape::MapOf(keys) => json!({ "type": ["object", "null"], "additionalProperties": table(keys) }),

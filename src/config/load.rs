@@ -1,4 +1,4 @@
-//! Entry points: read a file or a text, and return a configuration or its problems.
+//! Functions that read a configuration from a file or a text.
 
 use std::path::Path;
 
@@ -11,20 +11,21 @@ use super::model::config::Config;
 use super::sections::top_level::SCHEMA;
 use super::yaml::expand::Environment;
 
-/// Reads and checks the file at `path` and all included files. Blocking. `environment` resolves `${NAME}`,
-/// `{env: NAME}` and the default paths. The files of secrets must be readable, but the function does not read the
-/// secrets.
+/// Reads and checks a configuration and its included files. `environment` returns the values of variables and supplies
+/// the default paths. The files of secrets must be readable, but the function does not read the secrets. The call
+/// blocks.
 ///
 /// # Errors
-/// Returns all problems at once.
+/// Returns all problems, not only the first problem.
 pub fn load(path: &Path, environment: Environment<'_>) -> Result<Config, Problems> {
     parse(&path.display().to_string(), &read_text(path)?, environment)
 }
 
-/// Checks the text of the file `name`. Paths under `include` are relative to the folder of that file. See [`load`].
+/// Reads a configuration from a text, like [`load`]. `name` is the path of the file. Paths under `include` are relative
+/// to its folder.
 ///
 /// # Errors
-/// Returns all problems at once.
+/// Returns all problems, not only the first problem.
 pub fn parse(name: &str, text: &str, environment: Environment<'_>) -> Result<Config, Problems> {
     let unknown = || Problems::whole_file(name, "cannot be resolved".to_owned());
     let files = Files::read(name, text, environment, &SCHEMA)
@@ -34,23 +35,23 @@ pub fn parse(name: &str, text: &str, environment: Environment<'_>) -> Result<Con
     Ok(Config { warnings: files.locate_warnings(warnings), ..config })
 }
 
-/// Reads a file of another program. Blocking.
+/// Reads a file of another program. The call blocks.
 ///
 /// # Errors
-/// Returns the problems if the file cannot be read, is larger than 16 MiB or is not valid YAML.
+/// Fails if the file is unreadable, is larger than 16 MiB, or is not valid YAML.
 pub(crate) fn load_foreign(path: &Path) -> Result<ForeignFile, Problems> {
     ForeignFile::load(path, &SCHEMA)
 }
 
-/// Parses the text of the file `name`, a file of another program.
+/// Parses a text of another program's file. `name` is the name of the file in messages.
 ///
 /// # Errors
-/// Returns the problems if the text is not valid YAML.
+/// Fails if the text is not valid YAML.
 pub(crate) fn parse_foreign(name: &str, text: &str) -> Result<ForeignFile, Problems> {
     ForeignFile::parse(name, text, &SCHEMA)
 }
 
-/// Returns true if a text may be or contain a secret. No message may repeat such a text.
+/// Returns true if a text may contain a secret. Messages must not contain this text.
 pub(crate) fn may_be_secret(text: &str) -> bool {
     SCHEMA.hides_secret(text)
 }

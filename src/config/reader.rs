@@ -1,5 +1,5 @@
-//! Reader of nodes as text, numbers, lists and maps of known keys. The reader records all problems, and does not stop
-//! at the first problem.
+//! Reader of the YAML tree. The reader returns texts, numbers, lists and maps, and records all problems instead of only
+//! the first problem.
 
 use std::cell::RefCell;
 use std::fmt::Display;
@@ -19,32 +19,31 @@ use super::yaml::expand::{Environment, expand};
 use super::yaml::node::{Node, Path};
 use super::yaml::scalar;
 
-/// Node with its path.
+/// Node of the tree, with its path.
 #[derive(Debug, Clone)]
 pub(super) struct Value<'n> {
     pub(super) node: &'n Node,
     pub(super) path: Path,
 }
 
-/// Value and its place.
+/// Parsed value, with the node that contains the value.
 pub(super) type Placed<'n, T> = (T, Value<'n>);
 
-/// Reader of the tree of a configuration.
 pub(super) struct Reader<'e> {
     pub(super) environment: Environment<'e>,
     schema: &'static Schema,
     problems: RefCell<Vec<Diagnostic>>,
-    /// Warnings about settings that are valid but inadvisable.
+    /// Warnings about settings that are permitted but not recommended.
     warnings: RefCell<Vec<WarningDraft>>,
 }
 
-/// Map of known keys.
+/// Keys and values of a map.
 pub(super) struct Fields<'n> {
     table: &'static Table,
     values: Vec<(&'static Key, Value<'n>)>,
-    /// Known keys that are probably misspelt in the file. The reader does not report such a key as missing.
+    /// Known keys that the file probably contains in a misspelt form. The reader does not report these keys as missing.
     meant: Vec<&'static str>,
-    /// Keys that the section requested. If the section never requests a known key, the section has a bug.
+    /// Keys that the section read. A known key that the section never reads is a bug of the section.
     requested: RefCell<Vec<&'static str>>,
 }
 
@@ -55,7 +54,7 @@ impl<'n> Value<'n> {
         Self { node, path }
     }
 
-    /// Returns the pairs of a map. For any other node, returns no pairs.
+    /// Returns the keys and values of a map. If the node is not a map, returns nothing.
     pub(super) fn pairs(&self) -> impl Iterator<Item = (&'n str, Value<'n>)> {
         let pairs = if let Node::Map(pairs) = self.node { pairs.as_slice() } else { &[] };
         pairs.iter().enumerate().map(|(at, (key, node))| (key.as_str(), self.child(at, node)))
@@ -73,7 +72,7 @@ impl<'e> Reader<'e> {
         Self { environment, schema, problems: RefCell::default(), warnings: RefCell::default() }
     }
 
-    /// Returns the schema of the files.
+    /// Returns the schema of the configuration.
     pub(super) fn schema(&self) -> &'static Schema {
         self.schema
     }
@@ -83,12 +82,12 @@ impl<'e> Reader<'e> {
         (self.problems.into_inner(), self.warnings.into_inner())
     }
 
-    /// Records a warning about a value that is valid but inadvisable.
+    /// Records a warning about a value that is permitted but not recommended.
     pub(super) fn warn(&self, value: &Value<'_>, message: impl Display) {
         self.add_warning(None, Diagnostic::new(&value.path, Part::Value, message));
     }
 
-    /// Records a warning about an entry, with a remedy.
+    /// Records a warning about an entry.
     pub(super) fn add_warning(&self, entry: Option<String>, found: Diagnostic) {
         self.warnings.borrow_mut().push(WarningDraft { entry, found });
     }
@@ -98,7 +97,7 @@ impl<'e> Reader<'e> {
         self.problems.borrow_mut().push(found);
     }
 
-    /// Records a problem with a value.
+    /// Records a problem about a value.
     pub(super) fn refuse(&self, value: &Value<'_>, message: impl Display) {
         self.add_problem(Diagnostic::new(&value.path, Part::Value, message));
     }
@@ -107,18 +106,18 @@ impl<'e> Reader<'e> {
         self.add_problem(Diagnostic::new(&value.path, Part::Value, message).with_hint(hint));
     }
 
-    /// Returns the content of `result`, or records the error as a problem of `value`.
+    /// Returns the value of `result`. If `result` is an error, records the error as a problem of `value`.
     pub(super) fn accept<T, E: Display>(&self, value: &Value<'_>, result: Result<T, E>) -> Option<T> {
         result.map_err(|error| self.refuse(value, error)).ok()
     }
 
-    /// Reads a map with the keys of `table`. Records a problem for every unknown, duplicate or missing key. If no key
-    /// is required, null counts as an empty map.
+    /// Reads a map with the keys of `table`. Records a problem for each unknown, repeated or missing key. If the table
+    /// has no required keys, a null is an empty map.
     pub(super) fn fields<'n>(&self, value: &Value<'n>, table: &'static Table) -> Option<Fields<'n>> {
         self.fields_with_hints(value, table, |_| None)
     }
 
-    /// Reads a map like [`Reader::fields`]. `hint_for` returns the hint for a missing key.
+    /// Reads a map like [`Reader::fields`]. `hint_for` returns a hint for a missing key.
     pub(super) fn fields_with_hints<'n>(
         &self,
         value: &Value<'n>,
@@ -166,8 +165,8 @@ impl<'e> Reader<'e> {
         Some(fields)
     }
 
-    /// Reads the text of a value, with `${NAME}` expanded. `expected` describes the value in messages, such as "a tag
-    /// pattern".
+    /// Returns the text of a value, in which each `${NAME}` is replaced. `expected` describes the expected value for
+    /// messages, such as "a tag pattern".
     pub(super) fn text(&self, value: &Value<'_>, expected: &str) -> Option<String> {
         match value.node {
             Node::Text(text) if swallows_secret(text) => {
@@ -187,7 +186,8 @@ impl<'e> Reader<'e> {
         }
     }
 
-    /// Reads a text that must be one of a few words. Numbers and booleans are refused without the hint to add quotes.
+    /// Returns a text that must be one of several words. If the value is a number or a boolean, the problem has no hint
+    /// to add quotes.
     pub(super) fn word_text(&self, value: &Value<'_>, expected: &str) -> Option<String> {
         if matches!(value.node, Node::Bool(_) | Node::Number(_)) {
             self.refuse_type(value, expected);
@@ -196,7 +196,7 @@ impl<'e> Reader<'e> {
         self.text(value, expected)
     }
 
-    /// Reads and parses the text of a value.
+    /// Parses the text of a value.
     pub(super) fn parsed<T>(&self, value: &Value<'_>, expected: &str) -> Option<T>
     where
         T: FromStr<Err: Display>,
@@ -204,7 +204,7 @@ impl<'e> Reader<'e> {
         self.parsed_with_hints(value, expected, |_| None)
     }
 
-    /// Reads and parses the text of a value. `hint_for` returns the hint for a text that cannot be parsed.
+    /// Parses the text of a value. `hint_for` returns a hint for an invalid text.
     pub(super) fn parsed_with_hints<T>(
         &self,
         value: &Value<'_>,
@@ -227,7 +227,7 @@ impl<'e> Reader<'e> {
         None
     }
 
-    /// Reads and parses the text of a value. Returns the parsed value with its place.
+    /// Parses the text of a value. Returns the parsed value with its node.
     pub(super) fn placed<'n, T>(&self, value: &Value<'n>, expected: &str) -> Option<Placed<'n, T>>
     where
         T: FromStr<Err: Display>,
@@ -235,7 +235,7 @@ impl<'e> Reader<'e> {
         Some((self.parsed(value, expected)?, value.clone()))
     }
 
-    /// Reads one of `words`. If the text is similar to one of the words, the hint suggests that word.
+    /// Reads one of `words`. If the text is similar to a word, the problem suggests the word.
     pub(super) fn word<T>(&self, value: &Value<'_>, words: &[&'static str]) -> Option<T>
     where
         T: FromStr<Err: Display>,
@@ -250,7 +250,7 @@ impl<'e> Reader<'e> {
         read.ok()
     }
 
-    /// Reads the path of a local file or folder.
+    /// Reads the path of a file or folder on this machine.
     pub(super) fn path(&self, value: &Value<'_>, expected: &str) -> Option<PathBuf> {
         let text = self.text(value, expected)?;
         if text.is_empty() {
@@ -258,7 +258,7 @@ impl<'e> Reader<'e> {
             return None;
         }
         if scalar::is_url(&text) {
-            // The text may contain a password, so the message does not repeat the text.
+            // The URL may contain a password, so the message does not repeat the URL.
             let hint = "write only the path, like /var/lib/transship/journal.db";
             self.refuse_with_hint(
                 value,
@@ -270,7 +270,7 @@ impl<'e> Reader<'e> {
         Some(text.into())
     }
 
-    /// Reads the items of a list. A single text counts as a list with one item.
+    /// Returns the items of a list. A single text is a list with one item.
     pub(super) fn texts<'n>(&self, value: &Value<'n>, expected: &str) -> Option<Vec<Value<'n>>> {
         match value.node {
             Node::Text(_) => Some(vec![value.clone()]),
@@ -278,7 +278,7 @@ impl<'e> Reader<'e> {
         }
     }
 
-    /// Reads the items of a list of texts. A single text is refused.
+    /// Returns the items of a list of texts. If the value is a single text, records a problem.
     pub(super) fn listed_texts<'n>(&self, value: &Value<'n>, expected: &str) -> Option<Vec<Value<'n>>> {
         if matches!(value.node, Node::Text(_)) {
             self.refuse_type_with_hint(value, expected, "write the text in brackets: `[…]`");
@@ -287,8 +287,8 @@ impl<'e> Reader<'e> {
         self.items(value, expected)
     }
 
-    /// Reads the items of a list. The number of items is limited, because some checks compare all items with each
-    /// other.
+    /// Returns the items of a list. Some checks compare each item with all other items, so the number of items has a
+    /// limit.
     pub(super) fn items<'n>(&self, value: &Value<'n>, expected: &str) -> Option<Vec<Value<'n>>> {
         let Some(items) = value.items() else {
             self.refuse_type(value, expected);
@@ -322,7 +322,7 @@ impl<'e> Reader<'e> {
         }
     }
 
-    /// Reads a whole number within bounds.
+    /// Reads a whole number from `min` to `max`.
     fn integer(&self, value: &Value<'_>, min: u64, max: u64) -> Option<u64> {
         let expected = format!("a whole number from {min} to {max}");
         let text = match (value.node, self.expanded(value)?) {
@@ -344,7 +344,7 @@ impl<'e> Reader<'e> {
         number
     }
 
-    /// Reads a number of bytes, at least `minimum`.
+    /// Reads a number of bytes. The value must be at least `minimum`.
     pub(super) fn size(&self, value: &Value<'_>, minimum: u64) -> Option<u64> {
         let text = match value.node {
             Node::Number(text) => text.clone(),
@@ -354,7 +354,7 @@ impl<'e> Reader<'e> {
         self.at_least(value, &text, size, minimum, "")
     }
 
-    /// Reads a number of bytes per second, at least `minimum`.
+    /// Reads a number of bytes per second. The value must be at least `minimum`.
     pub(super) fn bandwidth(&self, value: &Value<'_>, minimum: u64) -> Option<u64> {
         let text = match value.node {
             Node::Number(text) => text.clone(),
@@ -371,7 +371,7 @@ impl<'e> Reader<'e> {
         (size >= minimum).then_some(size)
     }
 
-    /// Reads a duration. The bounds are in seconds.
+    /// Reads a duration. `bounds` are in seconds.
     pub(super) fn duration(&self, value: &Value<'_>, bounds: RangeInclusive<u64>) -> Option<Duration> {
         if let Node::Number(number) = value.node {
             let message = format!("expected a duration with its unit, found {number}");
@@ -389,8 +389,8 @@ impl<'e> Reader<'e> {
         None
     }
 
-    /// Expands a `${NAME}` that replaces a number or a boolean. If the value has no `${NAME}`, the inner value is
-    /// `None`. If the reader recorded a problem, returns `None`.
+    /// Returns the text with each `${NAME}` replaced. If the value contains no `${NAME}`, returns `Some(None)`. If a
+    /// variable has no value, records a problem and returns `None`.
     #[expect(clippy::option_option, reason = "the outer `None` means that a problem was recorded")]
     fn expanded(&self, value: &Value<'_>) -> Option<Option<String>> {
         match value.node {
@@ -399,18 +399,18 @@ impl<'e> Reader<'e> {
         }
     }
 
-    /// Records that the value has another type than `expected`. The message does not repeat the text of the value,
-    /// because a misplaced text may be a secret.
+    /// Records a problem: the value does not have the type `expected`. The text of the value may be a secret, so the
+    /// message does not repeat the text.
     pub(super) fn refuse_type(&self, value: &Value<'_>, expected: &str) {
         self.add_problem(mismatch(value, expected));
     }
 
-    /// Records that the value has another type than `expected`, with a remedy.
+    /// Records a problem like [`Reader::refuse_type`], with a remedy.
     pub(super) fn refuse_type_with_hint(&self, value: &Value<'_>, expected: &str, hint: impl Display) {
         self.add_problem(mismatch(value, expected).with_hint(hint));
     }
 
-    /// Records that the value is not text. The hint may suggest quotes.
+    /// Records a problem: the value is not text. The hint may suggest quotes.
     fn refuse_non_text(&self, value: &Value<'_>, expected: &str) {
         let (kind, written) = match value.node {
             Node::Bool(value) => ("boolean", value.to_string()),
@@ -431,14 +431,14 @@ fn mismatch(value: &Value<'_>, expected: &str) -> Diagnostic {
         Node::Text(_) => found("text"),
         Node::List(_) => found("a list"),
         Node::Map(_) => found("a map"),
-        // A password may begin with `!`, so the message does not repeat the tag.
+        // A password may begin with `!`, and YAML then reads a tag. The message does not repeat the tag.
         Node::Tagged(_) => {
             found("a YAML tag").with_hint("YAML tags are not supported: quote text that begins with `!`")
         }
     }
 }
 
-/// Lists words for a message: `a, b or c`.
+/// Returns the words as a list for a message: `a, b or c`.
 pub(super) fn list_words(words: &[&str]) -> String {
     match words {
         [] => String::new(),
@@ -454,8 +454,8 @@ impl<'n> Fields<'n> {
         self.values.iter().find(|(key, _)| key.name == name).map(|(_, value)| value)
     }
 
-    /// Returns the whole number of a key, within the bounds of the table. If the number is invalid, the reader records
-    /// the problem, and the function returns `None`.
+    /// Returns the whole number at a key. The table contains the bounds. If the number is invalid, records a problem
+    /// and returns `None`.
     pub(super) fn integer(&self, reader: &Reader<'_>, name: &'static str) -> Option<usize> {
         let value = self.get(name)?;
         let Some(Shape::Integer { min, max }) = self.table.find(name).map(|key| &key.shape) else {
@@ -465,12 +465,12 @@ impl<'n> Fields<'n> {
         usize::try_from(reader.integer(value, *min, *max)?).ok()
     }
 
-    /// Returns true if the key is present, or if an unknown key is probably this key, misspelt.
+    /// Returns true if the map contains the key, or a probable misspelling of the key.
     pub(super) fn has(&self, name: &str) -> bool {
         self.meant.contains(&name) || self.values.iter().any(|(key, _)| key.name == name)
     }
 
-    /// Asserts that the section requested all keys. A section that returns early does not call this function.
+    /// Asserts that the section read all keys of the table.
     pub(super) fn assert_all_read(&self) {
         let requested = self.requested.borrow();
         debug_assert!(self.table.keys().all(|key| requested.contains(&key.name)), "not all are read: {:?}", self.table);

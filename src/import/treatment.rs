@@ -1,22 +1,22 @@
-//! Treatment of the keys of another program by an import. The translation of each program has tables of keys.
+//! Treatment of the keys in another program's configuration. Each program has tables of its keys.
 
 use super::reading::{Fields, Reading};
 
-/// Treatment of a key by an import.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Treatment {
-    /// The import reads the key. The key becomes keys of `sync.yaml` or a comment, or the import skips the entry.
+    /// The import reads the key, and writes an equivalent or a comment, or skips the entry.
     Read,
-    /// The key changes neither the copied content nor the target. The text describes the behaviour of transship.
+    /// The key changes neither the copied content nor the target. The text for the user describes the behaviour of
+    /// transship.
     NoEffect(&'static str),
 }
 
 pub(super) use Treatment::{NoEffect, Read};
 
-/// Key and its treatment.
+/// Name of a key, and treatment of the key.
 pub(super) type TreatedKey = (&'static str, Treatment);
 
-/// Returns comments about keys without an equivalent and about unknown keys.
+/// Returns comments about keys that have no equivalent, and about unknown keys.
 pub(super) fn unsupported_keys(
     fields: &Fields<'_>,
     tables: &[&[TreatedKey]],

@@ -1,7 +1,7 @@
-//! Tests that no message contains a secret. The tests write canaries (fake secrets) at these places, in the form of
-//! each mistake that a person may make:
-//! - every position of every key of the sections that have secrets
-//! - under unknown keys beside and below every other key
+//! Tests that no message contains a secret. The tests write a fake secret (a canary) into configurations, in the form
+//! of typical mistakes. The canary is at these places:
+//! - at every key of each section with secrets
+//! - under an unknown key beside or below every other key
 
 use std::fmt::Write as _;
 
@@ -10,26 +10,27 @@ use crate::config::keys::table::{Shape, Table};
 use crate::config::parse;
 use crate::config::sections::top_level::SCHEMA;
 
-/// Canaries: a token, a word, a number, and a text with punctuation marks.
+/// Canaries: a token, a word, a number, and a text with punctuation.
 const CANARIES: [&str; 4] = ["Zq7kCanary9xW", "hunter2", "7461982350", "Y7m+9w/Qz%k2"];
 
-/// Placeholder for a canary.
+/// Placeholder that the tests replace by a canary.
 const MARK: &str = "CANARY";
 
-/// Step between the tried mistakes. At each key with plain values, the test tries every third mistake.
+/// The test of unknown keys writes every third mistake at each key.
 const SHARE: usize = 3;
 
-/// Path to a key: all keys from the top level down. An empty key means an item of a list.
+/// Keys from the top level to a key. An empty key is an item of a list.
 type KeyPath = Vec<&'static str>;
 
-/// Keys that are unknown in every map without secrets: keys of other programs and of other maps, and misspelt keys.
+/// Keys that are unknown in every map without secrets. Some keys are from other programs or other maps, and some keys
+/// are misspelt.
 const UNKNOWN: [&str; 6] = ["api_key", "bearer", "key", "FOO", "pasword", "min_age"];
 
-/// Key of the schema.
+/// One key of the schema.
 struct Case {
     path: KeyPath,
     secrecy: Secrecy,
-    /// Valid value, as JSON.
+    /// Valid value of the key, as JSON.
     example: &'static str,
 }
 
@@ -38,7 +39,7 @@ impl Case {
         self.secrecy != Secrecy::Settings || SCHEMA.leads_to_secrets(self.key())
     }
 
-    /// Returns true if another key of the same map may take a secret.
+    /// Returns true if a key of the same map may have a secret value.
     fn is_beside_secrets(&self) -> bool {
         !matches!(self.secrecy, Secrecy::Settings | Secrecy::Names)
     }
@@ -48,7 +49,7 @@ impl Case {
     }
 }
 
-/// Returns every key of the schema.
+/// Returns all keys of the schema.
 fn cases() -> Vec<Case> {
     let mut found = Vec::new();
     walk(SCHEMA.root(), &mut Vec::new(), Secrecy::Settings, &mut found);
@@ -82,8 +83,7 @@ fn walk(table: &'static Table, path: &mut KeyPath, secrecy: Secrecy, found: &mut
     }
 }
 
-/// Returns a configuration with `lines` at the place of the last key of a path. The function indents each line for that
-/// place.
+/// Returns a configuration with `lines` in place of the last key of `path`. The function indents the lines.
 fn text(path: &[&str], lines: &str) -> String {
     let mut text = String::from("version: 1\n");
     let mut indent = 0;
@@ -112,7 +112,7 @@ fn text(path: &[&str], lines: &str) -> String {
     text
 }
 
-/// Returns texts that contain the key and the canary, one text for each mistake.
+/// Returns texts that contain the key and the canary. Each text has a different mistake.
 fn mistakes(key: &str, canary: &str) -> Vec<String> {
     vec![
         format!("{key}: {canary}"),
@@ -172,7 +172,7 @@ fn mistakes(key: &str, canary: &str) -> Vec<String> {
     ]
 }
 
-/// Returns texts that contain the canary instead of the key, one text for each mistake.
+/// Returns texts that contain the canary in place of a key. Each text has a different mistake.
 fn mistakes_beside(canary: &str) -> Vec<String> {
     vec![
         format!("{canary}: x"),
@@ -185,7 +185,7 @@ fn mistakes_beside(canary: &str) -> Vec<String> {
     ]
 }
 
-/// Returns all messages about a text: the problems in each format, or the warnings.
+/// Returns the messages about a configuration: all problems in each format, or all warnings.
 fn printed(text: &str) -> String {
     match parse("sync.yaml", text, &|name| (name == "HOME").then(|| "/home/me".to_owned())) {
         Ok(config) => format!("{:?}", config.warnings),
@@ -196,13 +196,13 @@ fn printed(text: &str) -> String {
     }
 }
 
-/// Returns texts that contain the canary under the unknown key `other`, one text for each mistake. `other` is beside or
-/// below `key`, which takes a plain value.
+/// Returns texts that contain the canary under the unknown key `other`. Each text has a different mistake. `other` is
+/// beside or below `key`. `example` is a valid value of `key`.
 fn mistakes_of_unknown_key(key: &str, example: &str, other: &str, canary: &str) -> Vec<String> {
     let mistakes = mistakes(other, canary);
     let beside = mistakes.iter().map(|mistake| format!("{key}: {example}\n{mistake}"));
     let before = mistakes.iter().map(|mistake| format!("{mistake}\n{key}: {example}"));
-    // If the space after the colon is missing, YAML reads `other` as a part of the value.
+    // If no space follows the colon, YAML does not read `other` as a key.
     let is_pair = |mistake: &&String| [": ", ":\n"].iter().any(|end| mistake[other.len()..].starts_with(end));
     let pairs = mistakes.iter().filter(is_pair);
     let below = pairs.clone().map(|mistake| format!("{key}:\n  {}", mistake.replace('\n', "\n  ")));
@@ -225,8 +225,8 @@ fn mistakes_of_unknown_key(key: &str, example: &str, other: &str, canary: &str) 
     beside.chain(before).chain(below).chain(in_item).chain(in_line).collect()
 }
 
-/// Asserts that no message contains a canary, and returns the number of texts tried. Each text has one canary, in
-/// rotation, because a test of all canaries in all texts would take minutes.
+/// Asserts that no message contains a canary. Returns the number of texts. Each text contains only one of the canaries,
+/// because a test of all canaries in all texts would take minutes.
 fn try_all<'c>(texts: impl Iterator<Item = (&'c Case, String)>) -> usize {
     let (mut tried, mut leaks) = (0, Vec::new());
     for (turn, (case, lines)) in texts.enumerate() {
@@ -269,7 +269,7 @@ fn no_mistake_at_an_unknown_key_shows_its_value() {
     for wanted in ["version", "sync", "name", "plain_http", "memory", "include", "rate", "connect", "chunk"] {
         assert!(cases.iter().any(|case| case.key() == wanted), "{wanted} is reached");
     }
-    // A test of every mistake at every key would take minutes.
+    // A test of all mistakes at all keys would take minutes.
     let texts = cases.iter().enumerate().flat_map(|(at, case)| {
         let other = UNKNOWN[at % UNKNOWN.len()];
         let mistakes = mistakes_of_unknown_key(case.key(), case.example, other, MARK);
@@ -279,7 +279,7 @@ fn no_mistake_at_an_unknown_key_shows_its_value() {
     assert!(tried > 3_000, "{tried}");
 }
 
-/// Valid configuration with a secret at each place for secrets.
+/// Valid configuration with a canary at each place for a secret.
 const GOOD: &str = r#"version: 1
 daemon:
   push_events: {listen: "127.0.0.1:1", receivers: {a: {kind: acr, secret: CANARY-CANARY-CANARY}}}
@@ -295,7 +295,7 @@ sync:
     notify: [{webhook: {url: "https://h.example/CANARY?k=CANARY", secret: CANARY-CANARY}}]
 "#;
 
-/// Configuration with secrets under unknown keys.
+/// Configuration with canaries under unknown keys.
 const UNKNOWN_KEYS: &str = r#"version: 1
 api_key: CANARY
 daemon:

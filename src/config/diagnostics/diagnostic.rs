@@ -1,21 +1,21 @@
-//! Diagnostic: a problem or a warning at a node, without line and column.
+//! Problem or warning about a node of the YAML tree, before the search for the line and the column.
 
 use std::fmt::Display;
 
 use crate::config::yaml::node::Path;
 
-/// Problem or warning at a node.
+/// Problem or warning about a node of the YAML tree.
 #[derive(Debug, Clone)]
 pub(crate) struct Diagnostic {
     pub(super) path: Path,
     pub(super) part: Part,
     pub(super) message: String,
     pub(super) hint: Option<String>,
-    /// Place of the first occurrence, if a key or value is repeated.
+    /// For a repeated key or value: the path of the first occurrence.
     pub(super) first: Option<(Path, Part)>,
 }
 
-/// Part of a key-value pair that the diagnostic concerns.
+/// Part of a key-value pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Part {
     Key,
@@ -35,13 +35,13 @@ impl Diagnostic {
         &self.path
     }
 
-    /// Returns the same diagnostic at another place.
+    /// Returns the same diagnostic with another path.
     pub(crate) fn with_path(self, path: Path) -> Self {
         Self { path, ..self }
     }
 
-    /// Adds the place of the first occurrence of a repeated key or value. The message then names the line of that
-    /// place.
+    /// Sets the path of the first occurrence of a repeated key or value. The message later contains the line of the
+    /// first occurrence.
     pub(crate) fn with_first(self, path: &[usize], part: Part) -> Self {
         Self { first: Some((path.to_vec(), part)), ..self }
     }

@@ -1,5 +1,5 @@
-//! Keys in the lines of a text that is not valid YAML. Such a text has no tree. So a line shows a value only if all
-//! keys of the line are known keys that take no secret.
+//! Search for keys in the lines of a text that is not valid YAML. The parser returns no tree for this text. A message
+//! therefore shows a line only if all keys of the line are known and have no secret values.
 
 use std::ops::Range;
 
@@ -8,29 +8,29 @@ use crate::config::keys::schema::{Schema, Secrecy};
 use crate::config::keys::table::Shape;
 use crate::config::yaml::document::Format;
 
-/// Part of a line between commas and opening brackets.
+/// Part of a line between commas or opening brackets.
 enum Piece<'l> {
     /// Brackets and spaces only.
     Empty,
-    /// Text without a key: an item of a list, or the rest of a text with a comma.
+    /// Text without a key: an item of a list, or the part of a text after a comma.
     Text,
-    /// Key joined to its value: the space after the colon is missing.
+    /// Key without a space after the colon, such as `key:value`.
     Joined(&'l str),
-    /// Key. The flag is true if text follows the key.
+    /// Key with a space after the colon. The flag is true if a value follows in the same part.
     Pair(&'l str, bool),
-    /// Several keys in one place, which valid YAML never has.
+    /// More than one key. In valid YAML, one part has at most one key.
     Several,
 }
 
-/// Kinds of values that a key takes in the maps without secrets.
+/// Types of values that a key permits, in maps without secrets.
 #[derive(Clone, Copy)]
 struct AcceptedValues {
     scalar: bool,
     list: bool,
 }
 
-/// Returns the excerpt of a line of a text that is not valid YAML. The whole line is shown if its section has no
-/// secrets and all its keys are known keys that take no secret. Otherwise, only the first key is shown.
+/// Returns the excerpt of a line from invalid YAML. The excerpt contains the whole line if the section has no secrets
+/// and each key of the line is known and has no secret value. If not, the excerpt contains at most the first key.
 pub(crate) fn excerpt_by_keys(
     schema: &Schema,
     lines: &[&str],
@@ -57,28 +57,27 @@ pub(crate) fn excerpt_by_keys(
     Some(Excerpt { text: shown + COVER, ..excerpt })
 }
 
-/// Returns true if the last of `lines` can be shown, and the section of that line has no secrets. The function reads
-/// the section only up to that line.
+/// Returns true if a message may show the last line, and the section up to this line has no secrets.
 fn is_among_settings(schema: &Schema, lines: &[&str], format: Format) -> bool {
     let outermost = |line: &&str| line.starts_with(|c: char| !c.is_whitespace() && c != '#' && c != '-');
     let Some(at) = lines.iter().rposition(outermost) else { return false };
     let section = &lines[at..];
     let takes_no_secret = matches!(first_key(section[0]), Some("version" | "daemon" | "defaults" | "sync"))
         && !section.iter().any(|line| find_keys(line).any(|key| schema.leads_to_secrets(key)));
-    // The keys of another program have no table.
+    // The schema contains no keys of other programs.
     takes_no_secret
         && (format == Format::Foreign
             || !section.iter().any(|line| has_unknown_key(schema, line))
                 && lines.split_last().is_some_and(|(line, above)| shows_values(schema, line, above)))
 }
 
-/// Returns true if an outermost line of the text begins with a key of the top level, or with a similar key.
+/// Returns true if a line without indentation begins with a top-level key, or with a similar key.
 fn may_be_configuration(schema: &Schema, lines: &[&str]) -> bool {
     let outermost = |line: &&&str| !line.starts_with([' ', '\t', '-', '#']);
     lines.iter().filter(outermost).filter_map(|line| first_key(line)).any(|key| schema.is_top_level(key))
 }
 
-/// Returns the parts of a line that may be keys. Some parts are no keys in YAML.
+/// Returns all texts in a line that look like a key. Some of these texts may not be keys in YAML.
 pub(crate) fn find_keys(line: &str) -> impl Iterator<Item = &str> {
     line.split([',', '{', '[']).filter_map(first_key)
 }
@@ -91,7 +90,8 @@ fn first_key(line: &str) -> Option<&str> {
     (plain && !key.is_empty() && key.len() <= 64).then_some(key)
 }
 
-/// Returns true if all values of a line belong to known keys that take no secret. `above` is the text before the line.
+/// Returns true if each value of a line belongs to a known key that has no secret value. `above` contains the lines
+/// before this line.
 fn shows_values(schema: &Schema, line: &str, above: &[&str]) -> bool {
     let mut last = line.trim_start().starts_with('-').then(|| values_of_key_above(schema, above)).flatten();
     for piece in split_pieces(line) {
@@ -99,7 +99,7 @@ fn shows_values(schema: &Schema, line: &str, above: &[&str]) -> bool {
             Piece::Empty => {}
             Piece::Text if last.is_some_and(|takes| takes.list) => {}
             Piece::Pair(key, has_value) => match values_of_setting(schema, key) {
-                // A list directly after a key, as in `key: [a, b]`, contains the values of the key.
+                // In `key: [a, b]`, the list contains the values of the key.
                 Some(takes) if !has_value => last = Some(AcceptedValues { list: takes.list || takes.scalar, ..takes }),
                 Some(takes) if takes.scalar => last = Some(takes),
                 _ => return false,
@@ -112,7 +112,7 @@ fn shows_values(schema: &Schema, line: &str, above: &[&str]) -> bool {
     true
 }
 
-/// Returns true if a line has a key that is unknown in all maps without secrets.
+/// Returns true if a key of the line is unknown in every map without secrets.
 pub(crate) fn has_unknown_key(schema: &Schema, line: &str) -> bool {
     let written = line.split_once(" #").map_or(line, |(written, _)| written);
     !written.trim_start().starts_with('#')
@@ -123,13 +123,14 @@ pub(crate) fn has_unknown_key(schema: &Schema, line: &str) -> bool {
         })
 }
 
-/// Returns the kinds of values that the key above a list item takes. The list item is a separate line.
+/// Returns the types of values that are permitted for the list item below the lines `above`. The key of the list is in
+/// one of these lines.
 fn values_of_key_above(schema: &Schema, above: &[&str]) -> Option<AcceptedValues> {
     above.iter().rev().find_map(|line| last_key(line)).flatten().and_then(|key| values_of_setting(schema, key))
 }
 
-/// Returns the last key of a line. If the line has no key, returns `None`. If the key cannot be determined, the inner
-/// value is `None`.
+/// Returns the last key of a line. If the line has no key, returns `None`. If the key is ambiguous, returns
+/// `Some(None)`.
 #[expect(clippy::option_option, reason = "the outer `None` means that the line has no key")]
 fn last_key(line: &str) -> Option<Option<&str>> {
     if line.trim_start().starts_with('#') {
@@ -143,8 +144,8 @@ fn last_key(line: &str) -> Option<Option<&str>> {
     split_pieces(line).filter_map(key).last()
 }
 
-/// Returns the kinds of values that a key takes in the maps without secrets. If no such map has the key, returns
-/// `None`.
+/// Returns the types of values that a key permits in maps without secrets. If no map without secrets has the key,
+/// returns `None`.
 fn values_of_setting(schema: &Schema, name: &str) -> Option<AcceptedValues> {
     let keys = schema.tables_of_settings().filter_map(|table| table.find(name));
     let keys = keys.filter(|key| !schema.leads_to_secrets(key.name));
@@ -167,9 +168,9 @@ fn accepted_values(shape: &Shape) -> AcceptedValues {
     AcceptedValues { scalar: !is_map, list: matches!(shape, Shape::Texts { .. } | Shape::List | Shape::Words(_)) }
 }
 
-/// Returns the ranges of the values on a line, in characters, without the pair at `column`. The line is from a file
-/// without known keys, so each of these values may be a secret. If the key of a value is known in a map without
-/// secrets, the result omits the value. A line with one pair has no ranges.
+/// Returns the ranges to mask on a line of another program's file, in characters. A range contains the value of each
+/// key on the line. The result omits the pair at `column`, and keys that are known in a map without secrets. If the
+/// line has only one pair, the result is empty.
 pub(super) fn find_values_of_neighbors(schema: &Schema, line: &str, column: usize) -> Vec<Range<usize>> {
     let pieces: Vec<(Range<usize>, Piece<'_>)> =
         split_ranges(line).map(|bytes| (bytes.clone(), parse_piece(&line[bytes]))).collect();
@@ -185,7 +186,7 @@ pub(super) fn find_values_of_neighbors(schema: &Schema, line: &str, column: usiz
         let is_neighbor = !(count(bytes.start)..=count(bytes.end)).contains(&column);
         let value = match piece {
             Piece::Empty => continue,
-            // The piece is an item of a list, or the rest of a value with a comma.
+            // The part is an item of a list, or the part of a value after a comma.
             Piece::Text => 0,
             Piece::Pair(key, _) => {
                 covers = is_neighbor && values_of_setting(schema, key).is_none();
@@ -213,7 +214,7 @@ fn split_pieces(line: &str) -> impl Iterator<Item = Piece<'_>> {
 fn split_ranges(line: &str) -> impl Iterator<Item = Range<usize>> {
     let mut before = ' ';
     let mut ends = line.match_indices(move |c: char| {
-        // `${` begins a variable, not a map.
+        // In `${NAME}`, the bracket does not begin a map.
         let ends = matches!(c, ',' | '[') || c == '{' && before != '$';
         before = c;
         ends
@@ -243,8 +244,7 @@ fn parse_piece(text: &str) -> Piece<'_> {
     }
 }
 
-/// Returns the known key at the beginning of a line, if the key is joined to its value. Also returns the column of the
-/// key, from 1.
+/// If the line begins with a known key without a space after the colon, returns the key and its column, counted from 1.
 pub(crate) fn find_joined_key<'l>(schema: &Schema, line: &'l str) -> Option<(&'l str, usize)> {
     let text = line.trim_start_matches([' ', '-']);
     let has_pair = text.char_indices().any(|(at, c)| c == ':' && ends_key(text, at));
@@ -252,14 +252,15 @@ pub(crate) fn find_joined_key<'l>(schema: &Schema, line: &'l str) -> Option<(&'l
     Some((key, line.chars().count() - text.chars().count() + 1))
 }
 
-/// Returns the word before the first colon, if no space follows the colon.
+/// Returns the word before the first colon. If a space follows the colon, returns `None`.
 fn split_joined(text: &str) -> Option<&str> {
     let (key, value) = text.split_once(':')?;
     let is_word = !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphabetic() || b == b'_');
     (is_word && !value.is_empty() && !value.starts_with([' ', '/'])).then_some(key)
 }
 
-/// Returns true if the colon at byte `at` ends a key: a space or the end of the text follows, or the key is in quotes.
+/// Returns true if the colon at byte `at` ends a key. A colon ends a key if a space or the end of the text follows, or
+/// if a quote precedes the colon.
 fn ends_key(text: &str, at: usize) -> bool {
     let next = text[at + 1..].chars().next();
     next.is_none_or(char::is_whitespace) || text[..at].ends_with(['"', '\''])

@@ -1,4 +1,4 @@
-//! Diagnostics of a configuration: problems and warnings with line, caret and remedy, and without secrets.
+//! Problems and warnings about a configuration, with line, caret and remedy. The messages contain no secrets.
 
 #[cfg(test)]
 mod canary_tests;

@@ -1,64 +1,65 @@
-//! Problems of a configuration, and their display: `file:line:column`, the line, a caret and a remedy.
+//! Problems of a configuration. The text of a problem contains `file:line:column`, the line with a caret, and a remedy.
 
 use std::fmt;
 
 /// Replacement for a secret in a message.
 pub(crate) const COVER: &str = "***";
-/// Maximum number of problems that are shown. Further problems are only counted.
+/// Maximum number of problems in a list. The list only counts all further problems.
 const SHOWN: usize = 50;
-/// Maximum number of characters shown of a line.
+/// Maximum number of characters of a line that a message shows.
 const WINDOW: usize = 160;
 
-/// All problems of one configuration, in the order of the files; never empty.
+/// Problems of one configuration, in the order of the files. The list is never empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problems {
     found: Vec<Problem>,
-    /// Number of problems beyond `found`.
+    /// Number of problems that `found` omits.
     more: usize,
 }
 
-/// Problem and its place.
+/// Problem with its place in a file.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Problem {
-    /// File name from the caller.
+    /// File name as the caller wrote the name.
     pub file: String,
-    /// Line, from 1; 0 if the problem concerns the file as a whole.
+    /// Line, counted from 1. If the problem concerns the whole file, the line is 0.
     pub line: usize,
-    /// Column in characters, from 1; 0 if the problem concerns the file as a whole.
+    /// Column in characters, counted from 1. If the problem concerns the whole file, the column is 0.
     pub column: usize,
     /// Description of the problem.
     pub message: String,
-    /// Remedy, such as ``did you mean `schedule`?``; `None` if no remedy is known.
+    /// Remedy, such as ``did you mean `schedule`?``. `None` means that no remedy is known.
     pub hint: Option<String>,
     #[serde(skip)]
     pub(crate) excerpt: Option<Excerpt>,
 }
 
-/// One line of the file without secrets, and the range to underline.
+/// Line of a file in which the secrets are masked, and the underlined range.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Excerpt {
-    /// Line of the file.
+    /// Text of the line.
     pub(crate) text: String,
-    /// First character to underline, from 0.
+    /// Index of the first underlined character, counted from 0.
     pub(crate) start: usize,
-    /// Number of characters to underline, at least 1.
+    /// Number of underlined characters, at least 1.
     pub(crate) length: usize,
 }
 
 impl Problems {
-    /// Returns the first fifty problems, in the order of the file. [`Problems::more`] counts the remaining problems.
+    /// Returns at most 50 problems, in the order of the files. [`Problems::more`] returns the number of omitted
+    /// problems.
     #[must_use]
     pub fn as_slice(&self) -> &[Problem] {
         &self.found
     }
 
-    /// Returns the number of problems beyond [`Problems::as_slice`].
+    /// Returns the number of problems that [`Problems::as_slice`] omits.
     #[must_use]
     pub fn more(&self) -> usize {
         self.more
     }
 
-    /// Returns one line with the first problem and the number of further problems.
+    /// Returns the first problem and the number of all other problems, as one line.
     #[must_use]
     pub fn headline(&self) -> String {
         let first = self.found.first().map(|problem| Problem { excerpt: None, ..problem.clone() }.to_string());
@@ -69,18 +70,18 @@ impl Problems {
         }
     }
 
-    /// Creates one problem that concerns the file as a whole.
+    /// Creates a list with one problem that concerns the whole file.
     pub(crate) fn whole_file(file: &str, message: String) -> Self {
         let problem = Problem { file: file.to_owned(), line: 0, column: 0, message, hint: None, excerpt: None };
         Self::from_problem(problem)
     }
 
-    /// Creates the list of a single problem.
+    /// Creates a list with one problem.
     pub(crate) fn from_problem(problem: Problem) -> Self {
         Self { found: vec![problem], more: 0 }
     }
 
-    /// Joins the problems of several files, in the order of the files. Returns `None` if no file has a problem.
+    /// Joins the problems of several files. If there are no problems, returns `None`.
     pub(crate) fn join(files: impl Iterator<Item = Self>) -> Option<Self> {
         files.reduce(|mut joined, next| {
             joined.found.extend(next.found);
@@ -90,8 +91,8 @@ impl Problems {
         })
     }
 
-    /// Creates the list of problems. Returns `None` if `found` is empty. `more` is the number of problems beyond
-    /// `found`.
+    /// Creates a list and sorts the problems by place. If `found` is empty, returns `None`. `more` is the number of
+    /// problems that `found` omits.
     pub(crate) fn new(mut found: Vec<Problem>, more: usize) -> Option<Self> {
         found.sort_by_key(|problem| (problem.line, problem.column));
         let more = more + found.len().saturating_sub(SHOWN);
@@ -148,7 +149,7 @@ impl fmt::Display for Problem {
 }
 
 impl Excerpt {
-    /// Returns the printable line, the spaces before the carets, and the carets.
+    /// Returns the line without unprintable characters, the spaces before the carets, and the carets.
     fn drawn(&self) -> (String, String, String) {
         let characters: Vec<char> = self.text.chars().collect();
         let start = self.start.min(characters.len());
@@ -164,8 +165,8 @@ impl Excerpt {
     }
 }
 
-/// Returns the character that is printed for `c`. A tab becomes a space, because a tab would move the caret to a wrong
-/// column. Other characters that move the cursor or change the direction of text are replaced.
+/// Returns the printed character for `c`. A tab becomes a space, so that the caret is in the right column. Control
+/// characters, and characters that change the direction of text, become U+FFFD.
 fn drawable(c: char) -> char {
     match c {
         '\t' => ' ',
@@ -175,7 +176,7 @@ fn drawable(c: char) -> char {
     }
 }
 
-/// Returns the number of terminal cells of a character. East Asian wide characters and emoji take two cells.
+/// Returns the width of a character in terminal cells. East Asian wide characters and emoji have two cells.
 fn cells(c: char) -> usize {
     match u32::from(c) {
         0x0300..=0x036f | 0xfe00..=0xfe0f => 0,

@@ -1,5 +1,5 @@
-//! Redaction of secrets in the lines that problems show. The module covers every text that may be a secret, because a
-//! mistake is often directly beside a password.
+//! Replacement of possible secrets by `***` in messages and in shown lines. A line with a mistake may contain a
+//! password.
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -13,37 +13,36 @@ use crate::config::keys::schema::Schema;
 use crate::config::yaml::document::{Document, Format};
 use crate::config::yaml::node::{affordable, locate};
 
-/// Maximum number of secrets in a file. If a file has more secrets, no line of the file is shown.
+/// Maximum number of possible secrets in a file. If a file contains more, messages show no line of the file.
 const MOST: usize = 600;
 
-/// Minimum length of a part of a secret that is covered as a secret, in bytes.
+/// Minimum length of a part of a secret that messages mask separately, in bytes.
 const SHORTEST_PART: usize = 4;
 
-/// Separators between the parts of a text.
+/// Characters that separate the parts of a secret.
 const SEPARATORS: [char; 16] = ['/', '@', '?', '&', '=', ':', '#', ' ', ',', '"', '\'', '{', '}', '[', ']', '\n'];
 
-/// Masks of one file: the ranges of its lines to cover, and the texts that no message may contain.
+/// Possible secrets of one file: the ranges to mask in its lines, and the texts to mask in messages.
 pub(crate) struct Masks {
-    /// Line and character range of each covered text.
+    /// Line and range of each masked text. The range is in characters.
     covered: Vec<(usize, Range<usize>)>,
-    /// Lines on which only the comment is covered.
+    /// Lines on which only the comment is masked.
     remarks: HashSet<usize>,
-    /// True if no line of the file can be shown.
+    /// True if messages show no line of the file.
     hides_lines: bool,
     schema: &'static Schema,
-    /// True if the schema describes the keys of the file.
+    /// True if the schema contains the keys of the file.
     has_table: bool,
-    /// Texts that no message may contain.
+    /// Texts that messages mask, the longest text first.
     texts: Vec<String>,
 }
 
 impl Masks {
-    /// Creates the masks of a file. If the format of the file is unknown, no line is shown.
+    /// Finds the possible secrets of a file. If the format of the file is unknown, messages show no line of the file.
     pub(crate) fn new(document: &Document, lines: &[&str]) -> Self {
         let Document { text, format, schema, .. } = document;
         let mut secrets = find_secrets(document);
-        // A key with only letters is more likely a key of another program than a secret, so a message may repeat the
-        // key.
+        // A key with only letters and `_` is probably a key of another program. A message may repeat this key.
         let is_name = |secret: &&PossibleSecret<'_>| {
             secret.part == Part::Key && secret.text.bytes().all(|b| b.is_ascii_alphabetic() || b == b'_')
         };
@@ -66,7 +65,7 @@ impl Masks {
             }
         }
         let mut texts: Vec<String> = texts.into_iter().filter(|text| !text.trim().is_empty()).collect();
-        // The longest text is covered first, because a shorter text may be a part of a longer text.
+        // A short text may be a part of a longer text, so messages mask the longer text first.
         texts.sort_by(|one, other| other.len().cmp(&one.len()).then_with(|| one.cmp(other)));
         Self { covered, remarks, hides_lines, schema, has_table: *format != Format::Foreign, texts }
     }
@@ -77,7 +76,7 @@ impl Masks {
         for text in &self.texts {
             for written in [text.clone(), text.escape_debug().to_string()] {
                 message = if is_word(&written) {
-                    // A plain word in a message does not reveal the secret, so only the quoted word is covered.
+                    // In a message, only the quoted word comes from the file. The unquoted word reveals no secret.
                     let quoted = |message: String, quote| {
                         message.replace(&format!("{quote}{written}{quote}"), &format!("{quote}{COVER}{quote}"))
                     };
@@ -95,7 +94,8 @@ impl Masks {
         message
     }
 
-    /// Returns the excerpt of a line without its secrets. If the line is empty or cannot be shown, returns `None`.
+    /// Returns the excerpt with masked secrets. If the line is empty, or if messages show no lines of the file, returns
+    /// `None`.
     pub(crate) fn excerpt(&self, line: usize, excerpt: Excerpt) -> Option<Excerpt> {
         if self.hides_lines || excerpt.text.trim().is_empty() {
             return None;
@@ -109,7 +109,7 @@ impl Masks {
         if !ranges.is_empty() || self.remarks.contains(&line) {
             ranges.extend(find_properties(&excerpt.text));
         }
-        // A comment beside a secret may contain the previous secret.
+        // A comment beside a secret may contain an earlier secret.
         if let Some(comment) = find_comment(&excerpt.text, ranges.last().map_or(0, |last| last.end)) {
             let comment_text: String = excerpt.text.chars().skip(comment.start).collect();
             let suspect = find_keys(&comment_text).any(|key| self.schema.leads_to_secrets(key))
@@ -130,7 +130,7 @@ impl Masks {
     }
 }
 
-/// Covers one range of the excerpt, and moves the caret.
+/// Masks one range of the excerpt, and moves the underlined range.
 fn cover_range(excerpt: Excerpt, range: Range<usize>) -> Excerpt {
     let Excerpt { text, start, length } = excerpt;
     let characters: Vec<char> = text.chars().collect();
@@ -148,14 +148,15 @@ fn cover_range(excerpt: Excerpt, range: Range<usize>) -> Excerpt {
     Excerpt { text, start, length }
 }
 
-/// Returns true if a text is one plain word: lower-case letters and `_`.
+/// Returns true if a text has only lower-case letters and `_`.
 fn is_word(text: &str) -> bool {
     text.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
 }
 
-/// Returns the parts of a secret that are covered separately:
-/// - the parts of a login or of a query
-/// - every part that is no plain word
+/// Returns the parts of a secret that messages mask separately:
+/// - user name and password of an address
+/// - values of a query
+/// - parts that are not plain lower-case words
 fn split_secret(text: &str) -> impl Iterator<Item = &str> {
     let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
     let login = rest.rsplit_once('@').map_or("", |(login, _)| login);
@@ -169,8 +170,8 @@ fn split_secret(text: &str) -> impl Iterator<Item = &str> {
     all.chain(of_login).chain(of_query.filter(|part| part.len() >= SHORTEST_PART))
 }
 
-/// Returns the anchors, aliases and tags of a line. YAML reads a password that begins with `&` as an anchor. A password
-/// that begins with `*` is an alias, and a password that begins with `!` is a tag.
+/// Returns the ranges of all anchors, aliases and tags on a line. If a password begins with `&`, `*` or `!`, YAML reads
+/// the password as an anchor, an alias or a tag.
 fn find_properties(line: &str) -> Vec<Range<usize>> {
     let characters: Vec<char> = line.chars().collect();
     let begins = |at: usize| {
@@ -182,7 +183,7 @@ fn find_properties(line: &str) -> Vec<Range<usize>> {
     (0..characters.len()).filter(|at| begins(*at)).map(|at| at..end(at)).collect()
 }
 
-/// Returns the comment of a line after a column.
+/// Returns the range of the comment that begins after a column.
 fn find_comment(line: &str, column: usize) -> Option<Range<usize>> {
     let characters: Vec<char> = line.chars().collect();
     let at =
@@ -190,15 +191,15 @@ fn find_comment(line: &str, column: usize) -> Option<Range<usize>> {
     Some(at + 1..usize::MAX)
 }
 
-/// Covers the scalar at `line` and `column`. If the end of the scalar is unknown, covers the rest of the line. Then the
-/// cover continues on further lines, up to a closing quote or a delimiter.
+/// Masks the scalar at `line` and `column`. If the end of the scalar is unknown, masks the rest of the line, and then
+/// the following lines up to a closing quote or a delimiter.
 fn cover(lines: &[&str], line: usize, column: usize, text: &str, covered: &mut Vec<(usize, Range<usize>)>) {
     let written = lines.get(line - 1).copied().unwrap_or_default();
     let tail: String = written.chars().skip(column - 1).collect();
     let length = measure_token(&tail, text);
     let start = column - 1;
     if tail.starts_with(['&', '!', '*']) {
-        // The text is an anchor, a tag or an alias, which the tree does not contain.
+        // YAML reads the text as an anchor, a tag or an alias. The tree does not contain the text.
         covered.push((line, start..usize::MAX));
         return;
     }
@@ -220,13 +221,13 @@ fn cover(lines: &[&str], line: usize, column: usize, text: &str, covered: &mut V
     }
 }
 
-/// Returns true if quoted text begins at this place.
+/// Returns true if a quoted text begins at `line` and `column`.
 fn is_quoted(lines: &[&str], line: usize, column: usize) -> bool {
     let written = lines.get(line - 1).copied().unwrap_or_default();
     written.chars().nth(column - 1).is_some_and(|c| matches!(c, '"' | '\''))
 }
 
-/// Covers the rest of quoted text that spans several lines.
+/// Masks the rest of a quoted text that has several lines.
 fn cover_to_quote(lines: &[&str], line: usize, quote: char, covered: &mut Vec<(usize, Range<usize>)>) {
     for (at, next) in lines.iter().enumerate().skip(line) {
         let mut escaped = false;

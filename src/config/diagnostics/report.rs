@@ -1,5 +1,4 @@
-//! Report of diagnostics: converts diagnostics into [`Problem`]s with lines and columns, and covers the secrets in the
-//! lines.
+//! Conversion of diagnostics into [`Problem`]s with line, column and excerpt. Secrets are masked.
 
 use super::diagnostic::{Diagnostic, Part};
 use super::problem::{Excerpt, Problem, Problems};
@@ -8,11 +7,11 @@ use super::text::{measure_token, split_lines};
 use crate::config::yaml::document::Document;
 use crate::config::yaml::node::{Node, Path, affordable, locate};
 
-/// Maximum number of problems whose lines are determined.
+/// Maximum number of problems for which the program searches the line and column.
 const MOST_LOCATED: usize = 100;
 
-/// Converts all diagnostics of one file. Returns `None` if `found` is empty. For a first occurrence, `find_origin`
-/// returns the file and the place in that file.
+/// Converts the diagnostics of one file. If `found` is empty, returns `None`. `find_origin` returns the file and the
+/// path in that file for a path in the combined tree.
 pub(crate) fn locate_problems<'d>(
     document: &Document,
     found: Vec<Diagnostic>,
@@ -45,7 +44,7 @@ pub(crate) fn locate_problems<'d>(
     Problems::new(problems.collect(), more)
 }
 
-/// Returns the number of characters of the key or value in its line.
+/// Returns the length of the key or value in its line, in characters.
 fn measure_width(root: &Node, path: &[usize], part: Part, line: &str, column: usize) -> usize {
     let tail: String = line.chars().skip(column - 1).collect();
     let Some((key, node)) = find_node(root, path) else { return 1 };
@@ -58,7 +57,7 @@ fn measure_width(root: &Node, path: &[usize], part: Part, line: &str, column: us
     measure_token(&tail, &text)
 }
 
-/// Returns the key and the node at a path.
+/// Returns the node at a path, and the key of the node.
 fn find_node<'n>(root: &'n Node, path: &[usize]) -> Option<(&'n str, &'n Node)> {
     path.iter().try_fold(("", root), |(_, node), at| match node {
         Node::List(items) => items.get(*at).map(|item| ("", item)),

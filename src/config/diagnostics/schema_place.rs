@@ -1,5 +1,5 @@
-//! Places in the tree of a configuration. A place has the keys that the schema permits at the place, and a flag that
-//! permits to show values. [`Schema`] checks the text of the values.
+//! Position in the tree of a configuration, with the permitted keys at this position. The position also decides if
+//! messages may show values.
 
 use crate::config::keys::nearest::find_nearest;
 use crate::config::keys::schema::{Schema, Secrecy};
@@ -7,56 +7,57 @@ use crate::config::keys::secret_text::is_one_word;
 use crate::config::keys::table::{Key, Shape, Table};
 use crate::config::yaml::node::Node;
 
-/// Place in the tree: the value of a key, or an item of the list under a key.
+/// Position in the tree: the value of a key, or an item of a list.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SchemaPlace {
     schema: &'static Schema,
     keys: PlaceKeys,
-    /// True if a scalar at this place may be shown.
+    /// True if messages may show a scalar at this position.
     shows_scalars: bool,
 }
 
-/// Keys that a map has at a place.
+/// Keys that a map at a position may have.
 #[derive(Debug, Clone, Copy)]
 enum PlaceKeys {
-    /// Keys of a table.
+    /// Keys in the table.
     Table(&'static Table),
-    /// Names that the operator chose. Under each name is a map with the keys of the table.
+    /// Names that the operator selects. The value of each name is a map with the keys of the table.
     Named(&'static Table),
-    /// `env` and `file` of a secret.
+    /// Keys of a secret: `env` and `file`.
     Secret,
-    /// Names that the operator chose. Under each name is a secret.
+    /// Names that the operator selects. The value of each name is a secret.
     Secrets,
-    /// Names that the operator chose. Under each name is a text.
+    /// Names that the operator selects. The value of each name is a text.
     TextsByName,
-    /// Text under a name of [`PlaceKeys::TextsByName`], which has no keys.
+    /// No keys: the position is the text of a name in [`PlaceKeys::TextsByName`].
     TextByName,
-    /// No known keys.
+    /// Unknown keys.
     Unknown,
-    /// Keys of another program, which are not in a table.
+    /// Keys of another program, for which there is no table.
     Foreign,
 }
 
 impl SchemaPlace {
-    /// Returns the top level of a configuration.
+    /// Returns the position of the top level.
     pub(crate) fn root(schema: &'static Schema) -> Self {
         Self { schema, keys: PlaceKeys::Table(schema.root()), shows_scalars: false }
     }
 
-    /// Returns the place for every node of a file of another program.
+    /// Returns the position of every node in a file of another program.
     pub(crate) fn foreign(schema: &'static Schema) -> Self {
         Self { schema, keys: PlaceKeys::Foreign, shows_scalars: true }
     }
 
-    /// Returns the place below an unknown key, where no value can be shown.
+    /// Returns the position below an unknown key. Messages show no value at this position.
     fn unknown(schema: &'static Schema) -> Self {
         Self { schema, keys: PlaceKeys::Unknown, shows_scalars: false }
     }
 
-    /// Returns the place of a value with this shape.
+    /// Returns the position of a value with this shape.
     fn from_shape(schema: &'static Schema, shape: &Shape) -> Self {
         let (keys, takes_scalars) = match shape {
-            // The name of the key shows that the value is a secret. [`Schema`] decides by this name about each value.
+            // `shows_scalars` is true although the value may be a secret. [`Schema`] detects secrets by the name of the
+            // key.
             Shape::Secret => (PlaceKeys::Secret, true),
             Shape::Secrets => (PlaceKeys::Secrets, true),
             Shape::TextsByName => (PlaceKeys::TextsByName, true),
@@ -77,12 +78,13 @@ impl SchemaPlace {
             | Shape::List
             | Shape::Words(_) => (PlaceKeys::Unknown, true),
         };
-        // An operator who writes a scalar instead of a map without secrets needs to see the scalar.
+        // If the operator writes a scalar instead of a map, the message should show the scalar. If the map may have
+        // secrets, the message must not show the scalar.
         let is_plain_map = matches!(keys, PlaceKeys::Table(table) | PlaceKeys::Named(table) if !takes_secrets(table));
         Self { schema, keys, shows_scalars: takes_scalars || is_plain_map }
     }
 
-    /// Returns the place of the value of a key in the map at this place.
+    /// Returns the position of the value of `key`.
     pub(crate) fn below(self, key: &str) -> Self {
         let unknown = Self::unknown(self.schema);
         match self.keys {
@@ -92,7 +94,7 @@ impl SchemaPlace {
             }
             PlaceKeys::Secret if matches!(key, "env" | "file") => Self { shows_scalars: true, ..unknown },
             PlaceKeys::Secrets => Self::from_shape(self.schema, &Shape::Secret),
-            // A secret key at the wrong place looks like a name.
+            // The operator may write a key with a secret at this wrong position. The key then looks like a name.
             PlaceKeys::TextsByName => Self { keys: PlaceKeys::TextByName, ..unknown },
             PlaceKeys::TextByName | PlaceKeys::Secret | PlaceKeys::Unknown => unknown,
             PlaceKeys::Foreign => self,
@@ -104,23 +106,23 @@ impl SchemaPlace {
         self.schema
     }
 
-    /// Returns true if a scalar at this place may be shown.
+    /// Returns true if messages may show a scalar at this position.
     pub(crate) fn shows_scalars(self) -> bool {
         self.shows_scalars
     }
 
-    /// Returns true if this place is the text under a name of a map of texts.
+    /// Returns true if this position is the text of a name in [`PlaceKeys::TextsByName`].
     pub(crate) fn is_text_by_name(self) -> bool {
         matches!(self.keys, PlaceKeys::TextByName)
     }
 
-    /// Returns true if some keys of a map are known.
+    /// Returns true if the schema or the format of the file determines the keys of a map at this position.
     pub(crate) fn has_known_keys(self) -> bool {
         !matches!(self.keys, PlaceKeys::Unknown | PlaceKeys::TextByName)
     }
 
-    /// Returns true if a key of the map at this place contains only a name, without a part that may be a secret.
-    /// `value` is the value of the key.
+    /// Returns true if the key `name` of the map at this position contains no part that may be a secret. `value` is the
+    /// value of the key.
     pub(crate) fn takes_name(self, name: &str, value: &Node) -> bool {
         match self.keys {
             PlaceKeys::Table(table) => is_name(self.schema, name, value, table),
@@ -134,7 +136,7 @@ impl SchemaPlace {
     }
 }
 
-/// Returns true if a map with the keys of `table` takes a secret, at any level.
+/// Returns true if a map with the keys of `table`, or a map below that map, may have a secret value.
 fn takes_secrets(table: &'static Table) -> bool {
     table.keys().any(is_secret) || table.below().any(takes_secrets)
 }
@@ -143,12 +145,12 @@ fn is_secret(key: &Key) -> bool {
     matches!(key.shape, Shape::Secret | Shape::Secrets)
 }
 
-/// Returns true if a key of a map with the keys of `table` contains only a name. After two mistakes,
-/// YAML reads a secret as a key or as a part of a key:
-/// - `api_key:VALUE`, without the space after the colon
-/// - `{api_key, VALUE}`, where YAML reads both texts as keys
+/// Returns true if the key `name` contains no part that may be a secret. After two typical mistakes, YAML reads a
+/// secret as a key or as a part of a key:
+/// - `api_key:VALUE` (no space after the colon)
+/// - `{api_key, VALUE}` (no colon)
 ///
-/// If the value can be shown, a known key with a joined value counts as a name.
+/// If messages may show the value of a known key, the function also accepts the key together with its value.
 pub(crate) fn is_name(schema: &'static Schema, name: &str, value: &Node, table: &'static Table) -> bool {
     let shows_value = |key: &Key| !is_secret(key) && SchemaPlace::from_shape(schema, &key.shape).shows_scalars;
     let swallowed = || name.split_once(':').and_then(|(head, _)| table.find(head)).is_some_and(shows_value);
@@ -157,8 +159,8 @@ pub(crate) fn is_name(schema: &'static Schema, name: &str, value: &Node, table: 
     is_one_word(name) && !may_be_value || name == "<<" || table.find(name).is_some() || swallowed()
 }
 
-/// Returns true if a name that the operator chose is no key with a joined value. In a host name, a port follows the
-/// colon.
+/// Returns true if a name that the operator selected is not a key together with a value. In a host name, the text after
+/// the colon is a port.
 pub(crate) fn is_host_like(name: &str) -> bool {
     name.split_once(':').is_none_or(|(head, rest)| {
         let is_port = !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit()) && rest.len() <= 5;
@@ -166,7 +168,7 @@ pub(crate) fn is_host_like(name: &str) -> bool {
     })
 }
 
-/// Returns true if a tree is a configuration: a map with a key of the top level, or with a similar key.
+/// Returns true if a tree is a configuration: a map that contains a top-level key or a similar key.
 pub(crate) fn is_configuration(schema: &Schema, root: &Node) -> bool {
     match root {
         Node::Map(pairs) => pairs.is_empty() || pairs.iter().any(|(key, _)| schema.is_top_level(key)),
@@ -185,7 +187,8 @@ mod tests {
         let keys: Vec<&Key> = SCHEMA.tables().flat_map(Table::keys).filter(|key| is_secret(key)).collect();
         assert!(keys.len() > 5, "{keys:?}");
         for key in keys {
-            // Variables of a command are below `credentials`, where every value counts as a secret.
+            // The map of a command's variables is below `credentials`, and each value below `credentials` is a possible
+            // secret.
             assert!(SCHEMA.leads_to_secrets(key.name) || matches!(key.shape, Shape::Secrets), "{}", key.name);
         }
     }

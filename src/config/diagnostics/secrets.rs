@@ -1,4 +1,4 @@
-//! Search of a tree for values and keys that may be secrets. The place of a text matters more than its appearance.
+//! Search of a YAML tree for keys and values that may be secrets. The search uses the position of a text and its form.
 
 use super::diagnostic::Part;
 use super::schema_place::SchemaPlace;
@@ -7,23 +7,23 @@ use crate::config::keys::secret_text::sounds_secret;
 use crate::config::yaml::document::{Document, Format};
 use crate::config::yaml::node::{Node, Path};
 
-/// Text that may be a secret, and its place.
+/// Key or value that may be a secret.
 pub(super) struct PossibleSecret<'n> {
     pub(super) path: Path,
     pub(super) part: Part,
-    /// Text from the parser.
+    /// Text as the YAML parser returned the text.
     pub(super) text: &'n str,
     pub(super) suspicion: Suspicion,
 }
 
-/// Reason to cover a text.
+/// Reason to mask a text.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Suspicion {
-    /// Secret by its key or by its appearance. The text is covered in lines and in messages.
+    /// Possible secret, by its key or by its form. Lines and messages mask the text.
     Secret,
-    /// Value under an unknown key. The text is covered only in lines, because no message repeats the value.
+    /// Value under an unknown key. Only lines mask the text, because no message contains the value.
     Unread,
-    /// Harmless value. A comment beside the value may contain a secret.
+    /// Value without a secret. A comment beside the value may contain a secret.
     Remark,
 }
 
@@ -39,18 +39,18 @@ pub(super) fn find_secrets(document: &Document) -> Vec<PossibleSecret<'_>> {
     secrets
 }
 
-/// Context of a node in the search.
+/// Position of a node during the search.
 #[derive(Clone, Copy)]
 struct Context {
     secrecy: Secrecy,
-    /// True if a key above a scalar makes the scalar a possible secret.
+    /// True if a key above the node may have secret values.
     secret: bool,
     place: SchemaPlace,
 }
 
 impl Context {
     fn suspect(self, text: &str) -> Option<Suspicion> {
-        // The program reads texts under free names, so a message may contain such a text.
+        // Messages may repeat the texts of operator-selected names, so these texts are possible secrets.
         if self.secret || self.place.is_text_by_name() || self.place.schema().hides_secret(text) {
             Some(Suspicion::Secret)
         } else {
@@ -60,8 +60,8 @@ impl Context {
 
     fn suspect_key(self, key: &str, value: &Node) -> Option<Suspicion> {
         let schema = self.place.schema();
-        // If a key contains a value, the key is shown only if the value could be shown. Below an unknown key, only
-        // plain words and known keys are shown.
+        // A key may contain a value, such as `password:hunter2`. Messages show this key only if messages may show the
+        // value. Below an unknown key, messages show only plain words and known keys.
         if !schema.may_show(key, self.secrecy) || !self.place.takes_name(key, value) {
             Some(Suspicion::Secret)
         } else {
@@ -72,13 +72,11 @@ impl Context {
     }
 }
 
-/// Collects the values that may be secrets:
-/// - every value below a key that sounds like a secret, or below a section with secrets, except harmless values
-/// - every value below a key that is unknown at its place
-/// - texts that look like a secret, at any place
-///
-/// A key may be joined to its value, as in `password:hunter2`. So an unknown key at these places also counts as a
-/// secret.
+/// Collects the keys and values that may be secrets:
+/// - values below a key that sounds like a secret, or in a section with secrets, except values in a harmless form
+/// - values below an unknown key
+/// - texts that look like a secret
+/// - unknown keys at these positions, because a key may contain a value, as in `password:hunter2`
 fn collect<'n>(node: &'n Node, path: &mut Path, context: Context, secrets: &mut Vec<PossibleSecret<'n>>) {
     let schema = context.place.schema();
     match node {
@@ -110,7 +108,7 @@ fn collect<'n>(node: &'n Node, path: &mut Path, context: Context, secrets: &mut 
                 Node::Text(text) | Node::Number(text) | Node::Tagged(text) => text,
                 Node::Bool(true) => "true",
                 Node::Bool(false) => "false",
-                // Only a comment beside a null may contain a secret.
+                // A null contains no secret, but a comment beside the null may contain a secret.
                 _ => "",
             };
             let suspicion = context.suspect(text);
@@ -124,7 +122,7 @@ fn collect<'n>(node: &'n Node, path: &mut Path, context: Context, secrets: &mut 
     }
 }
 
-/// Returns true if a value has the form for its key and is no secret.
+/// Returns true if the value has the harmless form that the schema defines for the key.
 fn is_harmless(schema: &Schema, key: &str, value: &Node) -> bool {
     match value {
         Node::Text(text) | Node::Number(text) => schema.is_harmless(key, text),

@@ -1,4 +1,4 @@
-//! Syntax errors of a text that is not valid YAML. The module explains the error of the parser to an operator.
+//! Explanation of YAML syntax errors for an operator.
 
 use super::line_keys::{excerpt_by_keys, find_joined_key};
 use super::problem::{Excerpt, Problem, Problems};
@@ -7,13 +7,13 @@ use crate::config::keys::schema::Schema;
 use crate::config::yaml::document::Format;
 use crate::config::yaml::expand::{EXPRESSION, EXPRESSION_HINT};
 
-/// Explanations of the parser's messages: a part of the parser's message, the message for the operator, and the remedy.
-/// The first row that matches applies.
+/// Explanations of the parser's errors. Each row has a part of the parser's message, the explanation and a remedy. The
+/// first row that matches the message applies.
 const MEANINGS: [(&str, &str, Option<&str>); 18] = [
     ("scanning an alias", "YAML reads text that begins with `*` as an alias", Some("quote the value")),
     ("unknown anchor", "YAML reads text that begins with `*` as an alias", Some("quote the value")),
     ("cannot start any token", "this character cannot begin unquoted text in YAML", Some("quote the text")),
-    // The message of the parser would repeat the value, which may be a secret.
+    // The parser's message contains the value, which may be a secret.
     ("invalid value", "a value does not fit its YAML tag", Some("remove the tag")),
     ("tab character", "a tab in the indentation", Some("indent with spaces")),
     ("more than one document", "there is more than one YAML document", Some("remove this line and all lines after it")),
@@ -79,8 +79,8 @@ pub(crate) fn describe_syntax_error(
     Problems::from_problem(problem)
 }
 
-/// Returns the line and column of the mistake. If a construct is not closed, the place is its beginning. Otherwise, the
-/// place is the position at which the parser stopped.
+/// Returns the line and column of the mistake. If a quote or bracket is not closed, returns the place of the opening
+/// quote or bracket. If not, returns the place at which the parser stopped.
 fn find_mistake(schema: &Schema, lines: &[&str], error: &serde_yaml::Error, whole: &str) -> (usize, usize) {
     if (whole.contains("scanning a quoted scalar") && whole.contains("end of stream"))
         || whole.contains("expected ',' or")
@@ -109,13 +109,13 @@ fn find_mistake(schema: &Schema, lines: &[&str], error: &serde_yaml::Error, whol
     (1, 1)
 }
 
-/// Returns true if the error of the parser concerns a missing colon or a key in an unexpected place.
+/// Returns true if the parser reports a missing colon or an unexpected key.
 fn is_about_keys(whole: &str) -> bool {
     whole.contains("could not find expected ':'") || whole.contains("mapping values are not allowed")
 }
 
-/// Returns the place of a text directly above the line of the next key. The operator probably meant the text as a key
-/// with its value, but YAML joins the two lines to one text.
+/// Returns the line and column of a text above `line` that the operator probably meant as a key. YAML joins this text
+/// with the key in `line`.
 fn find_key_above(schema: &Schema, lines: &[&str], line: usize) -> Option<(usize, usize)> {
     let above = lines.get(..line.checked_sub(1)?)?;
     let at = above.iter().rposition(|line| !line.trim().is_empty())?;
@@ -126,7 +126,8 @@ fn find_key_above(schema: &Schema, lines: &[&str], line: usize) -> Option<(usize
     joined.or_else(|| is_alone.then_some((at + 1, column)))
 }
 
-/// Returns the column, the message and the remedy. If the line may contain a secret, `line` is `None`.
+/// Returns the column, the explanation and the remedy. If the line may contain a secret, the caller passes `None` for
+/// `line`.
 fn explain(line: Option<&str>, column: usize, whole: &str) -> (usize, String, Option<String>) {
     explain_line(line, column, whole).unwrap_or_else(|| match MEANINGS.iter().find(|(part, ..)| whole.contains(part)) {
         Some((_, message, hint)) => (column, (*message).to_owned(), hint.map(str::to_owned)),
@@ -134,7 +135,7 @@ fn explain(line: Option<&str>, column: usize, whole: &str) -> (usize, String, Op
     })
 }
 
-/// Explains the mistake from the text of the line.
+/// Explains the mistake by the text of the line. If the text shows no known mistake, returns `None`.
 fn explain_line(line: Option<&str>, column: usize, whole: &str) -> Option<(usize, String, Option<String>)> {
     let line = line?;
     if whole.contains("while scanning an alias") || whole.contains("unknown anchor") {
@@ -163,10 +164,10 @@ fn explain_line(line: Option<&str>, column: usize, whole: &str) -> Option<(usize
     None
 }
 
-/// Explains a text that begins with `*`, which YAML reads as an alias. The operator usually meant a cron expression or
-/// a glob.
+/// Explains a text that begins with `*`. YAML reads the text as an alias, but the operator usually meant a cron
+/// expression or a glob.
 fn explain_star(line: &str, column: usize) -> (usize, String, Option<String>) {
-    // The column of the parser is the first character that an alias cannot have.
+    // The parser returns the column of the first character that an alias cannot contain.
     let before: Vec<char> = line.chars().take(column - 1).collect();
     let at = before.iter().rposition(|c| matches!(c, ' ' | '\t' | '[' | '{' | ',')).map_or(1, |at| at + 2);
     let tail: String = line.chars().skip(at - 1).collect();
@@ -184,12 +185,12 @@ fn explain_star(line: &str, column: usize) -> (usize, String, Option<String>) {
     )
 }
 
-/// Returns the unquoted word that begins at a column.
+/// Returns the unquoted word at a column.
 fn word_at(line: &str, column: usize) -> String {
     line.chars().skip(column - 1).take_while(|c| !c.is_whitespace() && !matches!(c, ',' | ']' | '}')).collect()
 }
 
-/// Returns the parser's message without " at line 1 column 2". The problem already names the place.
+/// Returns the parser's message without its places, such as " at line 1 column 2".
 fn without_places(whole: &str) -> String {
     let mut words: Vec<&str> = Vec::new();
     let mut rest = whole.split(' ').peekable();
@@ -217,7 +218,7 @@ mod tests {
         describe_syntax_error(&SCHEMA, file, text, format, error)
     }
 
-    /// Returns the message for a text below `defaults`, a section whose lines may be shown.
+    /// Returns the explanation of a syntax error below `defaults`. Messages may show the lines of `defaults`.
     fn message(text: &str) -> String {
         let inner: String = text.lines().map(|line| format!("  {line}\n")).collect();
         let text = format!("defaults:\n{inner}");

@@ -1,6 +1,6 @@
-//! Lines of a text in the count of the YAML parser, and the length of a scalar in its line.
+//! Split of a text into lines, as the YAML parser counts lines, and length of a scalar in a line.
 
-/// Splits the text at the line breaks that the YAML parser counts.
+/// Splits a text at each line break that the YAML parser counts.
 pub(crate) fn split_lines(text: &str) -> Vec<&str> {
     let mut lines = Vec::new();
     let mut rest = text;
@@ -14,8 +14,8 @@ pub(crate) fn split_lines(text: &str) -> Vec<&str> {
     lines
 }
 
-/// Returns the number of characters of `text` at the beginning of `tail`, with quotes if `text` is quoted. If the
-/// number cannot be determined, returns 1.
+/// Returns the length of the scalar `text` at the beginning of `tail`, in characters. If the scalar is quoted, the
+/// length includes the quotes. If the length is unknown, returns 1.
 pub(crate) fn measure_token(tail: &str, text: &str) -> usize {
     if !text.is_empty() && tail.starts_with(text) {
         return text.chars().count();

@@ -1,11 +1,11 @@
-//! Error for a name without an entry.
+//! Error for a name that no entry has.
 
-/// Maximum length of a name that the suggestion compares.
+/// Maximum length of a name for which the error suggests a similar name, in bytes.
 const COMPARED: usize = 64;
-/// Maximum number of names in the message.
+/// Maximum number of names that the error lists.
 const LISTED: usize = 20;
 
-/// Error: no entry has this name.
+/// Error for a name that no entry has.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("there is no entry {name:?}{remedy}")]
 pub struct UnknownEntry {
@@ -14,7 +14,8 @@ pub struct UnknownEntry {
 }
 
 impl UnknownEntry {
-    /// Creates the error. The message suggests the most similar name of `names`, or lists the names.
+    /// Creates the error. If one of `names` is similar, the error suggests this name. If not, the error lists the
+    /// names.
     #[must_use]
     pub fn new(name: &str, names: &[&str]) -> Self {
         let remedy = match find_near(name, names) {

@@ -1,4 +1,4 @@
-//! Problem of an unknown key, with a suggested key or the right place of the key.
+//! Problem for an unknown key.
 
 use super::diagnostic::{Diagnostic, Part};
 use super::schema_place::is_name;
@@ -8,11 +8,13 @@ use crate::config::keys::table::Table;
 use crate::config::yaml::node::Node;
 use crate::config::yaml::scalar::has_curly_quotes;
 
-/// Creates the problem of an unknown key in a map with the keys of `table`. The hint is the first of these that exists:
-/// - the key for a synonym from another program
-/// - the nearest known key
-/// - the place where the key belongs
-/// - the list of the known keys
+/// Creates the problem for an unknown key in a map with the keys of `table`. The hint is the first of these texts that
+/// applies:
+/// - the correction of a typical mistake, such as a missing space after the colon
+/// - the key that means the same as a synonym from another program
+/// - the most similar known key
+/// - the place to which the key belongs
+/// - the list of known keys
 pub(crate) fn unknown_key(
     schema: &'static Schema,
     table: &'static Table,
@@ -53,7 +55,7 @@ pub(crate) fn unknown_key(
     found.with_hint(format!("known keys: {}", names.join(", ")))
 }
 
-/// If a table has exactly two keys and the two keys take the same map, returns the keys and the table of that map.
+/// If a table has exactly two keys, and both keys have a map with the same table, returns the two keys and that table.
 fn keys_to_the_same_map(table: &Table) -> Option<([&'static str; 2], &'static Table)> {
     let keys: Vec<_> = table.keys().map(|key| (key.name, key.shape.table())).collect();
     match keys.as_slice() {

@@ -1,4 +1,4 @@
-//! Warnings about settings that are allowed but not advisable. A warning never changes an exit code.
+//! Warnings about settings that are permitted but not recommended. A warning never changes an exit code.
 
 use std::fmt;
 
@@ -6,15 +6,15 @@ use serde::{Deserialize, Serialize};
 
 use super::diagnostic::Diagnostic;
 
-/// Warning, with its remedy.
+/// Warning with an optional remedy.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Warning {
-    /// Entry concerned; `None` if the warning concerns no entry or several.
+    /// Entry that the warning concerns. `None` means no entry or several entries.
     pub entry: Option<String>,
-    /// Message. It begins with the place in the file, if there is one (`sync.yaml:5:30: …`).
+    /// Text of the warning. If the warning has a place in the file, the text begins with the place, such as
+    /// `sync.yaml:5:30: `.
     pub text: String,
-    /// Remedy.
     pub remedy: Option<String>,
 }
 
@@ -28,10 +28,10 @@ impl fmt::Display for Warning {
     }
 }
 
-/// Warning without line and column.
+/// Warning before the search for the line and column.
 #[derive(Debug, Clone)]
 pub(crate) struct WarningDraft {
-    /// Entry concerned; `None` if the warning concerns no entry or several.
+    /// Entry that the warning concerns. `None` means no entry or several entries.
     pub(crate) entry: Option<String>,
     pub(crate) found: Diagnostic,
 }

@@ -1,4 +1,4 @@
-//! Digest of the content of a configuration. With the digest, the daemon detects an edit.
+//! Digest of the files of a configuration. The daemon compares digests to detect an edit.
 
 use std::path::{Path, PathBuf};
 
@@ -9,8 +9,8 @@ use crate::config::yaml::node;
 use crate::oci::Digest;
 use crate::regular_file;
 
-/// Returns one digest of a configuration and of all included files. The files need not be valid. Also returns the paths
-/// and glob patterns to watch for changes. If the configuration cannot be read, returns `None`. Blocking.
+/// Returns the digest of a configuration and its included files. Also returns the paths and glob patterns that the
+/// daemon watches. The files may be invalid. If the configuration is unreadable, returns `None`. The call blocks.
 #[must_use]
 pub fn content(path: &Path, environment: Environment<'_>) -> Option<(Digest, Vec<PathBuf>)> {
     let mut all = regular_file::read(path, MAX_FILE).ok()?;
@@ -22,7 +22,7 @@ pub fn content(path: &Path, environment: Environment<'_>) -> Option<(Digest, Vec
         for path in find_included(path, &root, environment).paths.into_iter().take(MAX_FILES) {
             all.extend_from_slice(path.as_os_str().as_encoded_bytes());
             all.push(0);
-            // The digest of an unreadable file covers the error, so the digest changes if the file becomes readable.
+            // For an unreadable file, the digest contains the error. If the file becomes readable, the digest changes.
             let read = regular_file::read(&path, MAX_FILE).unwrap_or_else(|error| error.to_string().into_bytes());
             all.extend_from_slice(Digest::of(&read).to_string().as_bytes());
         }

@@ -1,4 +1,4 @@
-//! Reader of one file: its text up to the maximum size, and its YAML.
+//! Reader of one YAML file.
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -14,10 +14,10 @@ use crate::config::yaml::document::{Document, Format};
 use crate::config::yaml::node::{self, Node};
 use crate::regular_file;
 
-/// Maximum size of a file, in bytes. The largest known import has a tenth of this size.
+/// Maximum size of a file, in bytes.
 pub(super) const MAX_FILE: u64 = 16 << 20;
 
-/// Reads the text of the file at `path`. Blocking.
+/// Reads the text of a file. The call blocks.
 pub(crate) fn read_text(path: &Path) -> Result<String, Problems> {
     let name = path.display().to_string();
     let bytes = regular_file::read(path, MAX_FILE).map_err(|error| {
@@ -40,7 +40,7 @@ pub(crate) fn read_text(path: &Path) -> Result<String, Problems> {
     })
 }
 
-/// Returns true if a text is encoded in UTF-16: the text has a byte order mark, or its first character has a zero byte.
+/// Returns true if the bytes are probably UTF-16: there is a byte order mark, or one of the first two bytes is zero.
 fn is_utf16(bytes: &[u8]) -> bool {
     match bytes {
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => true,
@@ -49,11 +49,11 @@ fn is_utf16(bytes: &[u8]) -> bool {
     }
 }
 
-/// Parses a configuration, or a file that a configuration includes.
+/// Parses a configuration or an included file.
 pub(super) fn parse_configuration(name: &str, text: &str, schema: &'static Schema) -> Result<Document, Problems> {
     let document = parse(name, text, Format::Configuration, schema)?;
     if let Some(program) = OtherProgram::detect(&document.root) {
-        // The masks do not know the keys of the other program, so no line is shown.
+        // The schema does not contain the keys of the other program, so messages show no lines.
         let found = Diagnostic::new(&[], Part::Value, program.message()).with_hint(program.remedy(name));
         let document = Document { format: Format::Unknown, ..document };
         let unknown = || Problems::whole_file(name, program.message());

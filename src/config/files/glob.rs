@@ -1,5 +1,5 @@
-//! Search for the files that match a pattern of `include`. The number of visited files is limited, because a pattern
-//! such as `/**/*.yaml` would visit the whole disk.
+//! Search for the files that a pattern under `include` matches. The search has a limit, because a pattern such as
+//! `/**/*.yaml` matches the whole disk.
 
 use std::ffi::OsString;
 use std::fs;
@@ -8,10 +8,10 @@ use std::path::{Component, Path, PathBuf};
 
 use ::glob::Pattern;
 
-/// Maximum number of files and folders that the search for one pattern visits.
+/// Maximum number of files and folders that one search reads.
 const MAX_VISITED: usize = 10_000;
 
-/// Error: the files of a pattern cannot be listed.
+/// Error of a search.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum GlobError {
     #[error("invalid file pattern: {0}")]
@@ -22,13 +22,13 @@ pub(crate) enum GlobError {
     Folder { path: PathBuf, source: std::io::Error },
 }
 
-/// Returns true if a path is a pattern.
+/// Returns true if a path contains a wildcard.
 pub(crate) fn is_pattern(path: &str) -> bool {
     path.contains(['*', '?', '['])
 }
 
-/// Returns the files and folders that match a pattern, sorted by name. `**` matches any number of folders, but does not
-/// follow symbolic links. All other patterns have the same meaning as in a shell. Blocking.
+/// Returns the files and folders that match a pattern, sorted by name. `**` matches any number of folders, but no
+/// symbolic links to folders. The other wildcards work as in a shell. The call blocks.
 pub(crate) fn find(pattern: &Path) -> Result<Vec<PathBuf>, GlobError> {
     let mut steps = Vec::new();
     let mut start = PathBuf::new();
@@ -52,11 +52,10 @@ pub(crate) fn find(pattern: &Path) -> Result<Vec<PathBuf>, GlobError> {
     Ok(search.found)
 }
 
-/// One part of a pattern.
 enum Step {
-    /// Literal name.
+    /// Literal file name.
     Named(OsString),
-    /// Pattern of names.
+    /// Pattern of a file name.
     Matching(Pattern),
     /// Any number of folders.
     Folders,
@@ -71,8 +70,8 @@ impl Search {
     fn follow(&mut self, base: PathBuf, steps: &[Step]) -> Result<(), GlobError> {
         match steps {
             [] => {
-                // If a file cannot be inspected, the file remains in the result. The caller reads the file and reports
-                // the failure.
+                // If the metadata of a file is unreadable, the search still returns the file. The caller reads the file
+                // and reports the error.
                 let kind = fs::metadata(&base).err().map(|error| error.kind());
                 let is_absent = matches!(kind, Some(ErrorKind::NotFound | ErrorKind::NotADirectory));
                 if !is_absent && !self.found.contains(&base) {
@@ -95,7 +94,7 @@ impl Search {
                 }
                 for name in self.names(&base)? {
                     let path = base.join(name);
-                    // A link to a folder could create a cycle.
+                    // A symbolic link to a folder could create a cycle.
                     match fs::symlink_metadata(&path) {
                         Ok(file) if file.is_dir() => self.follow(path, steps)?,
                         Ok(_) if rest.is_empty() => self.follow(path, &[])?,
@@ -107,7 +106,7 @@ impl Search {
         }
     }
 
-    /// Returns the sorted names in a folder. If the folder does not exist, returns no names.
+    /// Returns the sorted file names in a folder. If the folder does not exist, returns an empty list.
     fn names(&mut self, folder: &Path) -> Result<Vec<OsString>, GlobError> {
         let path = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
         let failed = |source| GlobError::Folder { path: path.to_owned(), source };

@@ -1,4 +1,4 @@
-//! Files under the key `include` of a configuration: paths and patterns.
+//! Search for the files that a configuration includes.
 
 use std::path::{Path, PathBuf};
 
@@ -8,21 +8,21 @@ use crate::config::yaml::expand::{Environment, expand};
 use crate::config::yaml::node::Node;
 use crate::config::yaml::scalar::is_url;
 
-/// Maximum number of included files.
+/// Maximum number of files that a configuration includes.
 pub(super) const MAX_FILES: usize = 1000;
 
-/// Result of resolving the `include` of a file.
+/// Files that a configuration includes, with problems and warnings.
 #[derive(Default)]
 pub(super) struct Included {
-    /// Files, each once; the files of one pattern are sorted by name.
+    /// Paths without duplicates. The files of one pattern are sorted by name.
     pub(super) paths: Vec<PathBuf>,
-    /// Problems of paths that do not exist, and of patterns whose files cannot be listed.
+    /// Problems about paths that do not exist, and about patterns for which the search failed.
     pub(super) refused: Vec<Diagnostic>,
-    /// Warnings about patterns that no file matches.
+    /// Warnings about patterns that match no file.
     pub(super) unmatched: Vec<Diagnostic>,
 }
 
-/// Finds the files that the `include` of a file names. Blocking.
+/// Finds the files under the key `include`. The call blocks.
 pub(super) fn find_included(file: &Path, root: &Node, environment: Environment<'_>) -> Included {
     let mut included = Included::default();
     for (place, path) in included_patterns(file, root, environment) {
@@ -60,8 +60,8 @@ pub(super) fn find_included(file: &Path, root: &Node, environment: Environment<'
     included
 }
 
-/// Returns the paths and patterns under `include`, relative to the folder of the file, each with its place. Other
-/// readers report items that are not text.
+/// Returns the paths and patterns under `include`. Relative paths are resolved from the folder of the file. Each path
+/// has its place in the tree. The function ignores items that are not text.
 pub(super) fn included_patterns(file: &Path, root: &Node, environment: Environment<'_>) -> Vec<(Vec<usize>, PathBuf)> {
     let Node::Map(pairs) = root else { return Vec::new() };
     let Some(at) = pairs.iter().position(|(key, _)| key == "include") else { return Vec::new() };

@@ -1,4 +1,4 @@
-//! Files of a configuration: reads the files, finds the included files, and joins all files into one tree.
+//! Files of a configuration: reads the configuration and its included files, and joins all files into one tree.
 
 pub(super) mod content;
 pub(super) mod document;

@@ -1,8 +1,8 @@
-//! Detection of a configuration of another program by its keys and values.
+//! Detection of another program's configuration by its keys and values.
 
 use crate::config::yaml::node::Node;
 
-/// Program whose configuration an operator may pass to transship by mistake.
+/// Program whose configuration a user may pass to transship by mistake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum OtherProgram {
     /// regclient's regsync.
@@ -11,20 +11,20 @@ pub(super) enum OtherProgram {
     Skopeo,
     /// xelalexv's dregsy.
     Dregsy,
-    /// AliyunContainerService's image-syncer: its images, its logins, or both.
+    /// AliyunContainerService's image-syncer: a file of images, a file of credentials, or both in one file.
     ImageSyncer,
-    /// zot, whose extension `sync` mirrors registries.
+    /// zot with the extension `sync`.
     Zot,
-    /// Azure Container Registry, whose tasks are YAML files.
+    /// Azure Container Registry with YAML files of tasks.
     AcrTask,
 }
 
-/// Check that a file is a configuration of one program.
+/// Function that returns true if a file is a configuration of one program.
 type FileCheck = fn(&Node) -> bool;
 
 impl OtherProgram {
-    /// Returns the program of a file. For a configuration of transship (valid or not) and for an unknown file, returns
-    /// `None`.
+    /// Returns the program that a file belongs to. If the file is a configuration of transship (valid or not) or is
+    /// unknown, returns `None`.
     pub(super) fn detect(root: &Node) -> Option<Self> {
         let Node::Map(pairs) = root else { return None };
         if pairs.is_empty() {
@@ -41,7 +41,7 @@ impl OtherProgram {
         checks.into_iter().find(|(_, is_of_program)| is_of_program(root)).map(|(program, _)| program)
     }
 
-    /// Returns the message about the file.
+    /// Returns an error message that names the program.
     pub(super) fn message(self) -> String {
         let what = match self {
             Self::Regsync => "a configuration of regsync",
@@ -54,7 +54,7 @@ impl OtherProgram {
         format!("this file is {what}, not of transship")
     }
 
-    /// Returns the command that converts the file `name`.
+    /// Returns the remedy, such as the command that converts the file `name`.
     pub(super) fn remedy(self, name: &str) -> String {
         match self {
             Self::Skopeo => {
@@ -72,7 +72,7 @@ impl OtherProgram {
     }
 }
 
-/// Returns the value of a key of a map.
+/// Returns the value of a key. If the node is not a map, returns `None`.
 fn value_of<'n>(node: &'n Node, key: &str) -> Option<&'n Node> {
     let Node::Map(pairs) = node else { return None };
     pairs.iter().find(|(name, _)| name == key).map(|(_, value)| value)
@@ -82,7 +82,7 @@ fn has_key(node: &Node, key: &str) -> bool {
     value_of(node, key).is_some()
 }
 
-/// Returns the items of a list that is the value of a key.
+/// Returns the items of the list at a key. If there is no list, returns an empty slice.
 fn items_of<'n>(node: &'n Node, key: &str) -> &'n [Node] {
     match value_of(node, key) {
         Some(Node::List(items)) => items,
@@ -90,7 +90,7 @@ fn items_of<'n>(node: &'n Node, key: &str) -> &'n [Node] {
     }
 }
 
-/// Returns true for a configuration of regsync: the logins are a list, or the entries have a `type` and no name.
+/// Returns true for a configuration of regsync: `creds` is a list, or the entries have a `type` and no name.
 fn is_regsync(root: &Node) -> bool {
     let is_entry = |entry: &Node| {
         let kind = value_of(entry, "type");
@@ -117,7 +117,7 @@ fn is_zot(root: &Node) -> bool {
     has_extension || has_key(root, "distSpecVersion") && has_key(root, "storage")
 }
 
-/// Returns true for a configuration of skopeo: each key is a host, and its value selects images.
+/// Returns true for a configuration of skopeo: each key is a host, and the value selects images.
 fn is_skopeo(root: &Node) -> bool {
     let Node::Map(pairs) = root else { return false };
     let has_images = |host: &Node| {
@@ -127,8 +127,8 @@ fn is_skopeo(root: &Node) -> bool {
     !is_of_transship(root) && pairs.iter().any(|(_, host)| has_images(host))
 }
 
-/// Returns true for a file of image-syncer. The file of images maps each source to its targets. The file of logins has
-/// a user and a password for each host. An old file has `images` and `auth`.
+/// Returns true for a file of image-syncer. A file of images maps each source to targets. A file of credentials has a
+/// user and a password for each host. In the old format, one file has `images` and `auth`.
 fn is_image_syncer(root: &Node) -> bool {
     let Node::Map(pairs) = root else { return false };
     let is_login = |login: &Node| has_key(login, "username") && has_key(login, "password");

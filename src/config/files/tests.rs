@@ -1,4 +1,4 @@
-//! Tests of included files: places in the tree, problems, and refused content.
+//! Tests of included files: lines and columns, problems, and files that are refused.
 
 use std::path::PathBuf;
 

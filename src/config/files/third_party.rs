@@ -1,4 +1,4 @@
-//! YAML files of other programs: the tree as written, and problems with line, column and caret.
+//! YAML file of another program.
 
 use std::path::Path;
 
@@ -10,27 +10,27 @@ use crate::config::keys::schema::Schema;
 use crate::config::yaml::document::Document;
 use crate::config::yaml::node::Node;
 
-/// One file of another program.
+/// YAML file of another program, with its tree.
 pub(crate) struct ForeignFile(Document);
 
 impl ForeignFile {
-    /// Reads a file. Blocking.
+    /// Reads a file. The call blocks.
     ///
     /// # Errors
-    /// Returns the problems if the file cannot be read, is larger than 16 MiB or is not valid YAML.
+    /// Fails if the file is unreadable, is larger than 16 MiB, or is not valid YAML.
     pub(crate) fn load(path: &Path, schema: &'static Schema) -> Result<Self, Problems> {
         Self::parse(&path.display().to_string(), &read_text(path)?, schema)
     }
 
-    /// Parses the text of the file `name`.
+    /// Parses a text. `name` is the name of the file in messages.
     ///
     /// # Errors
-    /// Returns the problems if the text is not valid YAML.
+    /// Fails if the text is not valid YAML.
     pub(crate) fn parse(name: &str, text: &str, schema: &'static Schema) -> Result<Self, Problems> {
         Ok(Self(parse_foreign(name, text, schema)?))
     }
 
-    /// Returns the name of the file in messages.
+    /// Returns the file name that messages contain.
     pub(crate) fn name(&self) -> &str {
         &self.0.name
     }
@@ -39,7 +39,7 @@ impl ForeignFile {
         &self.0.root
     }
 
-    /// Converts the diagnostics into problems with lines and columns. Returns `None` if `found` is empty.
+    /// Converts diagnostics into problems with line and column. If `found` is empty, returns `None`.
     pub(crate) fn locate_problems(&self, found: Vec<Diagnostic>) -> Option<Problems> {
         locate_problems(&self.0, found, |path| Some((&self.0, path.to_vec())))
     }

@@ -1,5 +1,5 @@
-//! Files of one configuration as one tree, and the mapping from a place in the tree to its file. An included file may
-//! have `registries` and `sync`.
+//! Combined tree of a configuration and its included files. For each position in the combined tree, the module finds
+//! the file and the position in that file.
 
 use std::path::Path;
 
@@ -14,38 +14,38 @@ use crate::config::yaml::document::{Document, Format};
 use crate::config::yaml::expand::Environment;
 use crate::config::yaml::node::{Node, affordable};
 
-/// Maximum number of warnings with a line and column. Further warnings are only counted.
+/// Maximum number of warnings with line and column. All further warnings are only counted.
 const MOST_WARNINGS: usize = 100;
 
-/// Keys that an included file may contain.
+/// Keys that an included file may have.
 const PARTS: [&str; 2] = ["registries", "sync"];
 
-/// Message for an included file with another structure.
+/// Message for an included file that is not a map with these keys.
 const NOT_INCLUDABLE: &str = "an included file must be a map with `registries` or `sync`";
 
-/// All files of a configuration. The first file is the including file.
+/// Configuration and its included files. The first document is the configuration.
 pub(crate) struct Files {
     documents: Vec<Document>,
     /// Combined tree of all files.
     pub(crate) root: Node,
     grafts: Vec<Graft>,
-    /// Warnings about the includes.
+    /// Warnings about `include`.
     warnings: Vec<Diagnostic>,
 }
 
-/// List or map of an included file that was appended to a list or map of the tree.
+/// Part of an included file that was appended to a list or map of the combined tree.
 struct Graft {
     document: usize,
-    /// Position of the key in the map of the included file.
+    /// Index of the key in the included file.
     from: usize,
-    /// Position of the key in the map of the tree.
+    /// Index of the key in the combined tree.
     to: usize,
-    /// Range of the items from this file in the list or map of the tree.
+    /// Indices of the appended items in the list or map of the combined tree.
     items: std::ops::Range<usize>,
 }
 
 impl Files {
-    /// Reads the files that a configuration includes. `text` and `name` are the text and the file name of the
+    /// Reads the included files of a configuration. `name` and `text` are the file name and the content of the
     /// configuration.
     pub(crate) fn read(
         name: &str,
@@ -74,7 +74,8 @@ impl Files {
         if problems.is_empty() { Ok(files) } else { Err(problems) }
     }
 
-    /// Appends the content of a file to the tree. If the content is not allowed in an included file, returns problems.
+    /// Appends an included file to the combined tree. If the file has keys or values that are not permitted, returns
+    /// problems.
     fn add(&mut self, document: Document) -> Option<Problems> {
         let at = self.documents.len();
         let mut found = Vec::new();
@@ -125,14 +126,14 @@ impl Files {
             (Node::Map(_), _) => {
                 return Some(Diagnostic::new(&[from], Part::Value, "`registries` must be a map of hosts"));
             }
-            // The value in the including file has a wrong type. The reader of the section reports the problem.
+            // The value in the including file has a wrong type, and the decoder reports this problem later.
             _ => return None,
         };
         self.grafts.push(Graft { document, from, to, items });
         None
     }
 
-    /// Returns the file of a place of the tree, and the place in that file.
+    /// Returns the index of the file that contains a node of the combined tree, and the path of the node in that file.
     fn find_origin(&self, path: &[usize]) -> (usize, Vec<usize>) {
         if let [to, item, rest @ ..] = path
             && let Some(graft) = self.grafts.iter().find(|graft| graft.to == *to && graft.items.contains(item))
@@ -143,7 +144,7 @@ impl Files {
         (0, path.to_vec())
     }
 
-    /// Converts all diagnostics into problems, in the order of the files. Returns `None` if `found` is empty.
+    /// Converts diagnostics into problems, in the order of the files. If `found` is empty, returns `None`.
     pub(crate) fn locate_problems(&self, found: Vec<Diagnostic>) -> Option<Problems> {
         let mut by_document: Vec<Vec<Diagnostic>> = self.documents.iter().map(|_| Vec::new()).collect();
         for diagnostic in found {
@@ -158,8 +159,8 @@ impl Files {
         Problems::join(problems.filter_map(|(document, found)| locate_problems(document, found, origin)))
     }
 
-    /// Returns the warnings. The text of each warning begins with its place. Warnings about includes come first. After
-    /// the first hundred, warnings are only counted.
+    /// Returns the warnings with file, line and column. The warnings about `include` come first. If there are more than
+    /// [`MOST_WARNINGS`] warnings, the last warning contains the number of omitted warnings.
     pub(crate) fn locate_warnings(&self, drafts: Vec<WarningDraft>) -> Vec<Warning> {
         let longest = self.documents.iter().map(|document| document.text.as_str()).max_by_key(|text| text.len());
         let most = affordable(longest.unwrap_or_default(), MOST_WARNINGS);

@@ -1,5 +1,4 @@
-//! Tables of the keys of a file and of their synonyms, the schema of a whole file, and the detection of possible
-//! secrets. The folder knows no section.
+//! Types for tables of keys and for their synonyms, the schema of a file, and the detection of possible secrets.
 
 pub(super) mod nearest;
 pub(super) mod schema;

@@ -1,6 +1,6 @@
-//! Search for the known name that is nearest to a misspelt name.
+//! Search for the known name that is most similar to a misspelt name.
 
-/// Returns the item of `known` that is nearest to `written`. If no item is near, returns `None`.
+/// Returns the name in `known` that is most similar to `written`. If no name is similar, returns `None`.
 pub(crate) fn find_nearest<'k>(written: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
     let lower = written.to_lowercase().replace('-', "_");
     let distance = |name: &str| strsim::damerau_levenshtein(&lower, &name.to_lowercase().replace('-', "_"));

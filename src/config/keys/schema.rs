@@ -1,5 +1,5 @@
-//! Schema of a whole file: the tables of all its maps, and checks of keys, including misspelt and misplaced keys. The
-//! sections supply the tables.
+//! Schema of a configuration: all tables of keys. The schema also decides about each key and value if a message may
+//! show the key or value.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,39 +8,38 @@ use super::secret_text::{has_form, is_one_word, is_plain, looks_secret, sounds_s
 use super::synonym::Synonym;
 use super::table::{SafeForm, Shape, Table};
 
-/// Schema of a file.
+/// Schema of a configuration.
 #[derive(Debug)]
 pub(crate) struct Schema {
     root: &'static Table,
-    /// All tables, each with the secrecy of its maps.
+    /// Tables of all maps. The secrecy of a table shows which keys and values of the map may be secrets.
     tables: Vec<(&'static Table, Secrecy)>,
-    /// Names of the keys that are marked secret.
+    /// Keys that are marked as secret in their table.
     secret_keys: BTreeSet<&'static str>,
-    /// Names of keys in sections with secrets. The value of such a key is a map of names that the operator chose.
+    /// Keys in sections with secrets whose value is a map of operator-selected names.
     maps_of_names: BTreeSet<&'static str>,
-    /// Form of values that are no secrets, by the name of the key.
+    /// Form of values that are not secrets, by key.
     safe_forms: BTreeMap<&'static str, SafeForm>,
-    /// Names that other programs use for the keys of a table.
+    /// Synonyms from other programs, by table.
     synonyms: &'static [(&'static Table, &'static [Synonym])],
 }
 
-/// Secrecy of a map: determines the keys and values of the map that may be secrets.
+/// Secrecy of a map: shows which keys and values of the map may be secrets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Secrecy {
-    /// Settings that have no secrets.
+    /// No key and no value is a secret.
     Settings,
-    /// Section whose values may be secrets: `push_events`, `notify`, `proxy` or `tls`.
+    /// Values may be secrets. Sections of this kind are `push_events`, `notify`, `proxy` and `tls`.
     Section,
-    /// Map from names that the operator chose to sections with secrets: `push_events.receivers`.
+    /// Map of operator-selected names. The value of each name is a section with secrets, as in `push_events.receivers`.
     Names,
-    /// Credentials or a webhook. A key in such a map may be the secret.
+    /// Credentials or a webhook. A value may be a secret, and a wrong key may be a secret too.
     Credentials,
 }
 
 impl Schema {
-    /// Creates the schema of files whose top level has the keys of `root`. `tables` lists all tables of the schema. If
-    /// several tables have a misplaced key, the hint names the first of these tables. `synonyms` lists the names of
-    /// other programs for the keys of a table.
+    /// Creates a schema. `root` is the table of the top level. `tables` contains all tables. If a key is at a wrong
+    /// place and several tables contain the key, the hint names the first of these tables.
     pub(crate) fn new(
         root: &'static Table,
         tables: &[&'static Table],
@@ -55,7 +54,7 @@ impl Schema {
             safe_forms: keys().filter_map(|key| Some((key.name, key.safe_form?))).collect(),
             synonyms,
         };
-        // Every secret may be a map with one of these two keys.
+        // Each secret may be a map with the key `env` or `file`.
         schema.safe_forms.extend([("env", SafeForm::Variable), ("file", SafeForm::Path)]);
         let mut reached = Vec::new();
         schema.reach(root, Secrecy::Settings, &mut reached);
@@ -70,7 +69,7 @@ impl Schema {
         schema
     }
 
-    /// Adds a table and the tables below the table to `reached`, each with its secrecy.
+    /// Adds a table, and all tables below the table, to `reached`. Each table has its secrecy.
     fn reach(&self, table: &'static Table, secrecy: Secrecy, reached: &mut Vec<(&'static Table, Secrecy)>) {
         if reached.iter().any(|(other, _)| std::ptr::eq(*other, table)) {
             return;
@@ -83,7 +82,8 @@ impl Schema {
         }
     }
 
-    /// Returns the synonym `written` in a map with the keys of `table`. A hyphen counts as `_`.
+    /// Returns the synonym `written` for a key of `table`. The search ignores upper and lower case, and treats a hyphen
+    /// as `_`.
     pub(crate) fn find_synonym(&self, table: &'static Table, written: &str) -> Option<&'static Synonym> {
         let written = written.to_lowercase().replace('-', "_");
         self.synonyms_of(table).iter().find(|synonym| synonym.written == written)
@@ -95,12 +95,12 @@ impl Schema {
         own.map_or(&[], |(_, synonyms)| synonyms)
     }
 
-    /// Returns the table of the keys at the top level.
+    /// Returns the table of the top level.
     pub(crate) fn root(&self) -> &'static Table {
         self.root
     }
 
-    /// Returns all tables, in the order of preference for hints.
+    /// Returns all tables. If several tables contain a key, a hint names the first table.
     pub(crate) fn tables(&self) -> impl Iterator<Item = &'static Table> {
         self.tables.iter().map(|(table, _)| *table)
     }
@@ -110,12 +110,12 @@ impl Schema {
         self.tables.iter().filter(|(_, secrecy)| *secrecy == Secrecy::Settings).map(|(table, _)| *table)
     }
 
-    /// Returns true if any map has the key.
+    /// Returns true if at least one map has the key.
     pub(crate) fn is_known(&self, key: &str) -> bool {
         self.tables().any(|table| table.find(key).is_some())
     }
 
-    /// Returns true if the top level has the key or a similar key.
+    /// Returns true if the top level has this key or a similar key.
     pub(crate) fn is_top_level(&self, key: &str) -> bool {
         find_nearest(key, self.root.keys().map(|key| key.name)).is_some()
     }
@@ -125,7 +125,7 @@ impl Schema {
         found.map_or(Secrecy::Settings, |(_, secrecy)| *secrecy)
     }
 
-    /// Returns the secrecy of the map under a key, if the key is in a map of secrecy `above`.
+    /// Returns the secrecy of the value of `key`. The key is in a map with the secrecy `above`.
     pub(crate) fn secrecy_below(&self, above: Secrecy, key: &str) -> Secrecy {
         if above == Secrecy::Names {
             Secrecy::Section
@@ -140,17 +140,18 @@ impl Schema {
         }
     }
 
-    /// Returns true if the values below a key may be or contain secrets.
+    /// Returns true if a value below the key may be a secret.
     pub(crate) fn leads_to_secrets(&self, key: &str) -> bool {
         sounds_secret(key) || self.secret_keys.contains(key)
     }
 
-    /// Returns true if an unknown key can be shown in a map of this secrecy:
-    /// - settings: the key contains no secret; if the key sounds like a secret, the key is one word
-    /// - names: the key consists of plain words
-    /// - sections with secrets: the key is similar to a known key, or consists of plain words that do not sound like a
-    ///   secret
-    /// - credentials: the key is similar to a known key
+    /// Returns true if a message may show an unknown key in a map of this secrecy. The conditions are:
+    /// - `Settings`: the key looks like no secret. If the key sounds like the name of a secret, the key must be one
+    ///   word.
+    /// - `Names`: the key consists of plain words.
+    /// - `Section`: the key is similar to a known key, or consists of plain words that do not sound like the name of a
+    ///   secret.
+    /// - `Credentials`: the key is similar to a known key.
     pub(crate) fn may_show(&self, key: &str, secrecy: Secrecy) -> bool {
         match secrecy {
             Secrecy::Names => is_plain(key),
@@ -160,8 +161,8 @@ impl Schema {
         }
     }
 
-    /// Returns true if a key is similar to a key of a map of this secrecy, or is a synonym of such a key. For sections
-    /// with secrets, the keys of the maps directly below a section also count.
+    /// Returns true if a key is similar to a known key of a map of this secrecy, or is a synonym of a known key. For
+    /// `Section`, the keys of the maps directly below a section are also known keys.
     fn is_near(&self, key: &str, secrecy: Secrecy) -> bool {
         let own = self.tables.iter().filter(|(_, other)| *other == secrecy).map(|(table, _)| *table);
         let is_synonym = own.clone().any(|table| self.find_synonym(table, key).is_some());
@@ -171,18 +172,18 @@ impl Schema {
         is_synonym || find_nearest(key, known).is_some()
     }
 
-    /// Returns true if a scalar is no secret and has the form for its key: a name, a path, an address. The key is in
-    /// credentials or in a section with secrets.
+    /// Returns true if a value is not a secret: the value has the form that is defined for its key, such as a name, a
+    /// path or an address. The key must be in credentials or in a section with secrets.
     pub(crate) fn is_harmless(&self, key: &str, text: &str) -> bool {
         !self.hides_secret(text) && has_form(text, self.safe_forms.get(key).copied())
     }
 
-    /// Returns true if a text seems to contain a secret, at any place.
+    /// Returns true if a text seems to contain a secret. The position of the text does not matter.
     pub(crate) fn hides_secret(&self, text: &str) -> bool {
         looks_secret(text) || self.is_swallowed(text)
     }
 
-    /// Returns true if a text is a key joined to its value, as in `token:VALUE` or `password VALUE`.
+    /// Returns true if a text is a secret key together with its value, such as `token:VALUE` or `password VALUE`.
     fn is_swallowed(&self, text: &str) -> bool {
         let head = text.split([':', '=', ' ']).next().unwrap_or_default();
         let is_key = !head.is_empty() && head.bytes().all(|b| b.is_ascii_alphabetic() || b == b'_');

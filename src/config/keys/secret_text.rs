@@ -1,13 +1,12 @@
-//! Detection of secrets by the form of a text. The functions are pure. [`super::schema::Schema`] also considers the
-//! keys.
+//! Detection of secrets by the form of a text. [`super::schema::Schema`] also checks the key of a text.
 
 use super::table::SafeForm;
 use crate::config::model::endpoint::has_user_info;
 
-/// Words in names of keys that take a secret. A misspelt key is compared with these words.
+/// Names of keys with secret values. The detection also finds misspelt forms of these names.
 const SECRET_WORDS: [&str; 4] = ["password", "credentials", "webhook", "secret"];
 
-/// Prefixes of tokens of well-known services.
+/// Prefixes of the tokens of well-known services.
 const TOKENS: [&str; 14] = [
     "AKIA",
     "ASIA",
@@ -25,11 +24,10 @@ const TOKENS: [&str; 14] = [
     "xoxp-",
 ];
 
-/// Minimum length of a token of mixed letters and digits, in bytes.
+/// Minimum length of a token, in bytes. A token contains letters and digits.
 const TOKEN_LENGTH: usize = 20;
 
-/// Returns true if a text seems to contain a secret, at any place. [`super::schema::Schema::hides_secret`] also
-/// considers the keys.
+/// Returns true if a text seems to contain a secret. [`super::schema::Schema::hides_secret`] also checks the key.
 pub(crate) fn looks_secret(text: &str) -> bool {
     may_have_user_info(text)
         || swallows_key(text)
@@ -38,13 +36,13 @@ pub(crate) fn looks_secret(text: &str) -> bool {
         || looks_like_token(text)
 }
 
-/// Returns true if a text is an address with a user name before its host. A slash in a password ends the host part too
-/// early, so the function also accepts an `@` after the host part.
+/// Returns true if a text is an address with a user name. A password may contain a slash, so the `@` may be anywhere
+/// after `://`.
 fn may_have_user_info(text: &str) -> bool {
     has_user_info(text) || text.split_once("://").is_some_and(|(_, rest)| rest.contains('@'))
 }
 
-/// Returns true if a text is an address with a query. The query may contain a signature.
+/// Returns true if a text is an address with a query, because a query may contain a signature.
 fn has_query(text: &str) -> bool {
     text.split_once('?').is_some_and(|(before, query)| query.contains('=') && before.contains(['.', '/']))
 }
@@ -57,12 +55,12 @@ fn looks_like_token(text: &str) -> bool {
     one_word && (known || text.len() >= TOKEN_LENGTH && mixed)
 }
 
-/// Returns true if a text may contain keys with secrets. The cause is often a missing quote.
+/// Returns true if a text may contain other keys with secrets, for example because a quote is missing.
 pub(crate) fn swallows_secret(text: &str) -> bool {
     text.contains(':') && text.contains([' ', '"', '\'', '\n']) && sounds_secret(text)
 }
 
-/// Returns true if a text contains another key with its value. The value may be a secret.
+/// Returns true if a text contains a key and a value, because the value may be a secret.
 fn swallows_key(text: &str) -> bool {
     let ends_key = |(at, _): (usize, &str)| {
         let before = text[..at].trim_end_matches(['"', '\'']);
@@ -71,18 +69,18 @@ fn swallows_key(text: &str) -> bool {
     swallows_secret(text) || text.match_indices(':').any(ends_key)
 }
 
-/// Returns true if the name of a key suggests a secret: `credentials`, `password` and similar or misspelt names.
+/// Returns true if the name of a key suggests a secret, such as `credentials` or a misspelt `password`.
 pub(crate) fn sounds_secret(key: &str) -> bool {
     let lower = key.to_lowercase();
     // The URL of a webhook is often a secret.
     lower == "url"
         || ["pass", "pwd", "secret", "token", "cred", "auth", "webhook"].iter().any(|part| lower.contains(part))
-        // `insecure` is not a misspelt `secret`.
+        // `insecure` is similar to `secret`, but is the name of a setting.
         || !lower.starts_with("insecure")
             && SECRET_WORDS.iter().any(|word| strsim::jaro_winkler(&lower, word) > 0.8)
 }
 
-/// Returns true if a key is one word and contains no value.
+/// Returns true if a key is a single word, which contains no value.
 pub(crate) fn is_one_word(key: &str) -> bool {
     key.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.'))
 }
@@ -98,18 +96,18 @@ pub(crate) fn has_form(text: &str, form: Option<SafeForm>) -> bool {
     }
 }
 
-/// Returns true if a text has the usual form of an environment variable's name: `REGISTRY_PASSWORD`.
+/// Returns true if a text looks like the name of an environment variable, such as `REGISTRY_PASSWORD`.
 fn is_variable(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_uppercase())
         && text.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
 }
 
-/// Returns true if a text consists of words of lower-case letters.
+/// Returns true if a text contains only lower-case words.
 pub(crate) fn is_plain(text: &str) -> bool {
     !text.is_empty() && text.chars().all(|c| c.is_ascii_lowercase() || matches!(c, ' ' | '_' | '-' | '.' | '/'))
 }
 
-/// Returns true for a path with a folder and only usual characters, or for a file name with an extension: `ca.pem`.
+/// Returns true if a text looks like a path or like a file name, such as `ca.pem`.
 fn is_path(text: &str) -> bool {
     let is_file = text.rsplit_once('.').is_some_and(|(name, kind)| {
         let word = |text: &str| text.bytes().all(|b| b.is_ascii_lowercase() || b"_-.".contains(&b));
@@ -118,7 +116,7 @@ fn is_path(text: &str) -> bool {
     is_file || text.contains('/') && text.chars().all(|c| c.is_alphanumeric() || "_-./~@${}".contains(c))
 }
 
-/// Returns true for a host, an address or a socket, with or without a port.
+/// Returns true if a text looks like a host, an address or a socket, with or without a port.
 fn is_site(text: &str) -> bool {
     let site = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || ".:-[]/_".contains(c);
     let only_digits = text.len() <= 5 && text.bytes().all(|b| b.is_ascii_digit());

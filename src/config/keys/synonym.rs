@@ -1,24 +1,23 @@
-//! Synonyms of keys: names of the same settings in other programs or in plain English. The sections supply the
-//! synonyms.
+//! Synonyms of keys from other programs or from plain English. Each section defines its synonyms.
 
-/// Name that an operator may write instead of a key.
+/// Name that a user may write instead of a key.
 #[derive(Debug)]
 pub(crate) struct Synonym {
-    /// Name in lower case and with `_` instead of hyphens.
+    /// Name in lower case. A hyphen is written as `_`.
     pub(crate) written: &'static str,
-    /// Key with the meaning of the name. The reader does not report this key as missing.
+    /// Key that has the same meaning. If the file contains the synonym, the reader does not report the key as missing.
     pub(crate) key: &'static str,
-    /// Remedy, if the name takes other values than the key.
+    /// Remedy, if the synonym has other values than the key.
     hint: Option<&'static str>,
 }
 
 impl Synonym {
-    /// Creates a synonym that takes the same values as the key.
+    /// Creates a synonym with the same values as the key.
     pub(crate) const fn new(written: &'static str, key: &'static str) -> Self {
         Self { written, key, hint: None }
     }
 
-    /// Returns the synonym with a remedy, for a name that takes other values than the key.
+    /// Adds a remedy to a synonym that has other values than the key.
     pub(crate) const fn with_hint(self, hint: &'static str) -> Self {
         Self { hint: Some(hint), ..self }
     }

@@ -1,17 +1,16 @@
-//! Table of the keys of one map: names, types, documentation and defaults. Each section supplies its own tables.
+//! Table of the keys that a map may have, with types, documentation and defaults. Each section defines its tables.
 
-/// Keys of one kind of map.
+/// Keys that a map may have.
 #[derive(Debug)]
 pub(crate) struct Table {
-    /// Place of the keys in the text of a message: "under `daemon`".
+    /// Position of the map, as a part of a message: "under `daemon`".
     pub(crate) place: &'static str,
-    /// Groups of keys. Several maps may share a group.
+    /// Groups of keys. Several tables may contain the same group.
     pub(crate) groups: &'static [&'static [Key]],
-    /// Required keys.
     pub(crate) required: &'static [&'static str],
 }
 
-/// One key of a map.
+/// Key of a map.
 #[derive(Debug)]
 pub(crate) struct Key {
     pub(crate) name: &'static str,
@@ -20,77 +19,77 @@ pub(crate) struct Key {
     pub(crate) about: &'static str,
     /// Default value, as JSON.
     pub(crate) default: Option<&'static str>,
-    /// Example value, as JSON. The example is empty if the keys below have examples.
+    /// Example value, as JSON. If the value is a map whose keys have examples, the text is empty.
     pub(crate) example: &'static str,
-    /// True if the value, or a value below the key, may be a secret. A message shows such a value only if the value has
-    /// the form [`Key::safe_form`]. The keys below such a key need no mark.
+    /// True if the value, or a value below the key, may be a secret. A message shows the value only if the value has
+    /// the form [`Key::safe_form`]. The keys below this key need no mark.
     pub(crate) secret: bool,
-    /// Form of values that are certainly no secret. If `None`, only a whole `${NAME}` is certainly no secret.
+    /// Form of values that are never a secret. If `None`, a value must be a single `${NAME}`.
     pub(crate) safe_form: Option<SafeForm>,
 }
 
-/// Shape of a value.
+/// Type of a value.
 #[derive(Debug)]
 pub(crate) enum Shape {
-    /// Exactly this number.
+    /// This number.
     Exactly(u64),
-    /// Text. The regular expression applies if the text contains no `${…}`.
+    /// Text that matches the regular expression. The expression does not apply to a text with `${…}`.
     Text { pattern: &'static str },
     /// One of these words.
     Word(&'static [&'static str]),
-    /// Whole number within these bounds.
+    /// Whole number between `min` and `max`.
     Integer { min: u64, max: u64 },
     /// Number of bytes, with or without a unit.
     Size,
     /// `true` or `false`.
     Bool,
-    /// One text or a list of texts. If `filled` is true, an empty list is refused.
+    /// One text, or a list of texts. If `filled` is true, the list must not be empty.
     Texts { filled: bool },
-    /// List of texts, at least one.
+    /// List of at least one text.
     List,
     /// Text, `{env: NAME}` or `{file: PATH}`.
     Secret,
-    /// Map with keys that the operator chooses, each with a [`Shape::Secret`].
+    /// Map of operator-selected names. The value of each name is a [`Shape::Secret`].
     Secrets,
-    /// Map with keys that the operator chooses, each with a text.
+    /// Map of operator-selected names. The value of each name is a text.
     TextsByName,
-    /// Text, a map of known keys, or a list of such maps.
+    /// Text, a map with the keys of a table, or a list of these maps.
     TextOrMaps { pattern: &'static str, keys: &'static Table },
-    /// Text, or a map of known keys.
+    /// Text, or a map with the keys of a table.
     TextOr { pattern: &'static str, keys: &'static Table },
-    /// Map of known keys.
+    /// Map with the keys of a table.
     Map(&'static Table),
-    /// One of these words, or a map of known keys.
+    /// One of these words, or a map with the keys of a table.
     WordOr(&'static [&'static str], &'static Table),
-    /// Map of known keys, with the keys of exactly one of these alternatives.
+    /// Map with the keys of exactly one alternative.
     OneOf(&'static Table, &'static [Alternative]),
-    /// Map with keys that the operator chooses.
+    /// Map of operator-selected names. The value of each name is a map with the keys of a table.
     MapOf(&'static Table),
-    /// List of maps.
+    /// List of at least one map with the keys of a table.
     ListOf(&'static Table),
-    /// List of maps, which may be empty.
+    /// List of maps with the keys of a table. The list may be empty.
     Maps(&'static Table),
-    /// List of these words, at least one, or a single word.
+    /// One of these words, or a list of at least one of these words.
     Words(&'static [&'static str]),
 }
 
-/// Set of keys that belong together.
+/// Set of keys that a map has together.
 #[derive(Debug)]
 pub(crate) struct Alternative {
-    /// Required keys. The first required key identifies this alternative.
+    /// Required keys. If a map has one of these keys, the map uses this alternative.
     pub(crate) required: &'static [&'static str],
     /// Optional keys.
     pub(crate) optional: &'static [&'static str],
 }
 
-/// Form of a value that is no secret, under a key that may take a secret.
+/// Form of a value that is not a secret, for a key with possible secrets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SafeForm {
     /// Name of an environment variable.
     Variable,
     /// Path of a file.
     Path,
-    /// Words of lower-case letters.
+    /// Words in lower case.
     Words,
     /// Host, address or socket.
     Host,
@@ -99,26 +98,26 @@ pub(crate) enum SafeForm {
 pub(crate) const ANY: Shape = Shape::Text { pattern: "^.+$" };
 pub(crate) const DURATION: Shape = Shape::Text { pattern: "^[0-9]+ *[a-zA-Zµ]+( *[0-9]+ *[a-zA-Zµ]+)*$" };
 
-/// Maximum number of items of any list.
+/// Maximum number of items in a list.
 pub(crate) const MAX_ITEMS: u64 = 10_000;
 
-/// Creates a key that takes no secret and has no default.
+/// Creates a key without secrets and without a default.
 pub(crate) const fn key(name: &'static str, shape: Shape, about: &'static str, example: &'static str) -> Key {
     Key { name, shape, about, default: None, example, secret: false, safe_form: None }
 }
 
 impl Key {
-    /// Returns the key with a default value, as JSON.
+    /// Sets the default value, as JSON.
     pub(crate) const fn with_default(self, default: &'static str) -> Self {
         Self { default: Some(default), ..self }
     }
 
-    /// Marks the key: the value, or a value below the key, may be a secret.
+    /// Marks the key as secret: the value, or a value below the key, may be a secret.
     pub(crate) const fn secret(self) -> Self {
         Self { secret: true, ..self }
     }
 
-    /// Returns the key with the form of its values that are no secret.
+    /// Sets the form of values that are not secrets.
     pub(crate) const fn safe_as(self, form: SafeForm) -> Self {
         Self { safe_form: Some(form), ..self }
     }
@@ -130,7 +129,7 @@ impl Table {
         self.groups.iter().flat_map(|group| group.iter())
     }
 
-    /// Returns the tables of the maps directly below this table.
+    /// Returns the tables of the maps directly below this map.
     pub(crate) fn below(&self) -> impl Iterator<Item = &'static Self> {
         self.keys().filter_map(|key| match key.shape {
             Shape::TextOrMaps { keys: table, .. }
@@ -150,7 +149,7 @@ impl Table {
 }
 
 impl Shape {
-    /// Returns the table of the map in the value.
+    /// Returns the table of the map in the value. If the value contains no map, returns `None`.
     pub(crate) fn table(&self) -> Option<&'static Table> {
         match self {
             Self::TextOrMaps { keys: table, .. }

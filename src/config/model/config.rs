@@ -1,4 +1,4 @@
-//! Complete configuration: the daemon's settings, the options of registries, the entries and the warnings.
+//! Complete configuration.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,21 +10,21 @@ use crate::config::diagnostics::warning::Warning;
 use crate::oci::RegistryHost;
 use crate::registry::{Mirror, Options};
 
-/// Content of one `sync.yaml` with its included files.
+/// Content of a `sync.yaml` and its included files.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Settings of the process.
+    /// Settings of the daemon.
     pub daemon: Daemon,
-    /// Options of registries. All other registries have the default options.
+    /// Options of the registries under `registries`. Any other registry has default options.
     pub registries: BTreeMap<RegistryHost, Options>,
-    /// Entries in the order of the file. Names are unique.
+    /// Entries in the order of the file. Each name is unique.
     pub entries: Vec<Entry>,
-    /// Warnings about inadvisable settings, each with its place.
+    /// Warnings about settings that are permitted but not recommended.
     pub warnings: Vec<Warning>,
 }
 
 impl Config {
-    /// Returns one sentence for each registry whose certificates are not verified.
+    /// Returns a sentence for each registry whose certificate is not verified.
     #[must_use]
     pub fn unverified(&self) -> Vec<String> {
         let warning =
@@ -38,7 +38,7 @@ impl Config {
         self.registries.get(host).map_or(&[], |options| &options.transport.mirrors)
     }
 
-    /// Returns the registries of all entries, the registries with options, and the mirrors.
+    /// Returns the registries of the entries, the registries under `registries`, and all mirrors.
     #[must_use]
     pub fn hosts(&self) -> BTreeSet<RegistryHost> {
         let of_entries = self.entries.iter().flat_map(|entry| std::iter::once(&entry.source).chain(&entry.targets));
@@ -51,7 +51,7 @@ impl Config {
         self.registries.values().flat_map(|options| &options.transport.mirrors)
     }
 
-    /// Returns the configured senders of push events, by name.
+    /// Returns the senders of push events, by name.
     pub fn receivers(&self) -> impl Iterator<Item = (&EntryName, &Receiver)> {
         self.daemon.push_events.iter().flat_map(|port| &port.receivers)
     }

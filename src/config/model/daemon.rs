@@ -1,4 +1,4 @@
-//! Settings of the process.
+//! Settings of the daemon.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,40 +8,41 @@ use super::status::Status;
 use crate::notify::Notify;
 use crate::registry::Bandwidth;
 
-/// Settings of the process.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Daemon {
-    /// SQLite file of the journal.
+    /// Path of the journal, an SQLite file.
     pub journal: PathBuf,
-    /// Retention time of the run history, 1 to 3653 days. `None` means forever. Default 90 days. Evidence is kept
-    /// forever.
+    /// Time for which the journal keeps runs, 1 to 3653 days. `None` means forever. Default 90 days. The journal always
+    /// keeps evidence.
     pub keep_history: Option<Duration>,
-    /// Address and readers of the status port. Default `127.0.0.1:9180`, readable by users of this machine.
+    /// Address of the status port, and clients that may read the port. Default: `127.0.0.1:9180` for clients on this
+    /// machine.
     pub status: Status,
-    /// Control socket. Default: determined by the environment.
+    /// Control socket. The default depends on the environment.
     pub control: ControlSocket,
-    /// Address and senders of push events. Default: none.
+    /// Address for push events, and the senders of the events. Default: none.
     pub push_events: Option<PushEvents>,
-    /// Number of entries that may run at once, 1 to 256. Default 4.
+    /// Maximum number of concurrently running entries, 1 to 256. Default 4.
     pub entries_at_once: usize,
-    /// Limit in bytes for buffers of transfers in flight, at least 16 MiB. Default 128 MiB.
+    /// Maximum memory for transfer buffers, in bytes, at least 16 MiB. Default 128 MiB.
     pub memory: u64,
-    /// Bandwidth in bytes per second of all registries together, by the time of day. Default: no limit.
+    /// Maximum bandwidth of all registries together, in bytes per second. The limit may depend on the time of day.
+    /// Default: no limit.
     pub bandwidth: Option<Bandwidth>,
-    /// Time after SIGTERM in which running transfers may continue, up to an hour. Default 30 s.
+    /// Time that running transfers have after a SIGTERM, up to one hour. Default 30 s.
     pub shutdown_grace: Duration,
-    /// Receivers of notifications about any entry and about the configuration. Default: none.
+    /// Receivers of notifications about every entry and about the configuration. Default: none.
     pub notify: Vec<Notify>,
 }
 
-/// Socket file on which the daemon accepts requests to trigger, pause and resume entries.
+/// Control socket, on which the daemon accepts requests to trigger, pause and resume entries.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ControlSocket {
     /// No socket.
     Off,
-    /// Socket at the path from the configuration.
+    /// Socket at the configured path.
     At(PathBuf),
-    /// Default socket, in a folder from the environment. If the daemon cannot create the default socket, the daemon
-    /// runs without a socket.
+    /// Socket in a folder from the environment. If the daemon cannot create this socket, the daemon runs without a
+    /// socket.
     Usual(PathBuf),
 }

@@ -1,4 +1,4 @@
-//! Entry of `sync:`, its credentials and its name.
+//! Entry of `sync`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,72 +12,73 @@ use crate::plan;
 use crate::registry::Credentials;
 use crate::schedule::Schedule;
 
-/// One item of `sync:`: source, targets, content, schedule and rules.
+/// Entry of `sync`: source, targets, selected content, schedule and rules.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entry {
-    /// Name of the entry, unique in the file.
+    /// Unique name.
     pub name: EntryName,
-    /// Endpoint to read from.
+    /// Endpoint from which runs copy.
     pub source: Endpoint,
-    /// Endpoints to write to: at least one endpoint, no duplicates, no endpoint equal to the source.
+    /// Endpoints to which runs copy. The list has at least one endpoint, no duplicates, and does not contain the
+    /// source.
     pub targets: Vec<Endpoint>,
-    /// Credentials of this entry. These credentials replace the credentials in the options of the registries.
+    /// Credentials that replace the credentials of the registries for this entry.
     pub credentials: EntryCredentials,
-    /// Selection of repositories, if the source is a tree. Default: all repositories.
+    /// Selection of repositories in a source tree. Default: all repositories.
     pub repositories: plan::RepositorySelection,
     /// Selection of tags. Default: all tags.
     pub selection: plan::Selection,
-    /// Names of the tags at the targets. Default: the same names.
+    /// Names of the tags at the targets. Default: the names at the source.
     pub names: plan::TagNames,
-    /// Platforms of an index to copy. `None` means all platforms; the index is then copied verbatim.
+    /// Platforms to which an index is reduced. `None` means that the index is copied unchanged, with all platforms.
     pub platforms: Option<Vec<Platform>>,
-    /// True if a run also copies the referrers of an image (signatures, SBOMs). Default true.
+    /// True if runs also copy referrers, such as signatures and SBOMs. Default true.
     pub referrers: bool,
-    /// Policy for layers with external URLs: copy or skip. Default skip.
+    /// Rule for layers with external URLs: copy or skip. Default skip.
     pub foreign_layers: plan::ForeignLayers,
-    /// Schedule of automatic runs. Default never.
+    /// Schedule of the runs. Default: never.
     pub schedule: Schedule,
-    /// True if the entry also runs at the start of the daemon. Default false.
+    /// True if the daemon also runs the entry when the daemon starts. Default false.
     pub on_start: bool,
     /// Time zone of the schedule. Default UTC.
     pub timezone: chrono_tz::Tz,
-    /// Upper bound of the fixed delay of the entry's scheduled runs, up to a day. Default 0.
+    /// Maximum delay of scheduled runs, up to one day. Each entry has a constant delay. Default 0.
     pub jitter: Duration,
-    /// Maximum duration of a run, 1 s to 7 days. `None` means no limit. Default no limit.
+    /// Maximum duration of a run, 1 s to 7 days. `None` means no limit. Default: no limit.
     pub timeout: Option<Duration>,
-    /// Policy for a tag that has another digest at the target. Default always.
+    /// Rule for a tag that has a different digest at the target. Default: always overwrite.
     pub overwrite: plan::Overwrite,
     /// Receivers of notifications about this entry, in addition to the receivers of the daemon. Default: none.
     pub notify: Vec<Notify>,
 }
 
-/// Credentials of one entry at its registries. `None` means the credentials in the options of the registry.
+/// Credentials of one entry. `None` means the credentials of the registry.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct EntryCredentials {
-    /// Credentials at the registry of the source.
+    /// Credentials at the source registry.
     pub source: Option<Credentials>,
-    /// Credentials at the registry of the targets. If set, all targets are at one registry.
+    /// Credentials at the target registry. If set, all targets are at the same registry.
     pub target: Option<Credentials>,
 }
 
 impl EntryCredentials {
-    /// Returns the credentials of the source, then of the target, if set.
+    /// Returns the credentials of the source and of the target, if set.
     pub fn both(&self) -> impl Iterator<Item = &Credentials> {
         self.source.iter().chain(&self.target)
     }
 }
 
-/// Name of an entry: up to 64 letters, digits, `.`, `_` and `-`.
+/// Name of an entry: 1 to 64 letters, digits, `.`, `_` and `-`.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EntryName(Arc<str>);
 
-/// Error: a text is not a valid [`EntryName`].
+/// Error for a text that is not a valid [`EntryName`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not a valid name of an entry: write 1 to 64 letters, digits, `.`, `_` and `-`")]
 pub struct EntryNameError(String);
 
 impl EntryName {
-    /// Creates a name for runs without an entry. No entry of a configuration can have the name.
+    /// Creates the name of a run without an entry. The name is not a valid entry name, so no entry can have the name.
     #[must_use]
     pub fn reserved(name: &'static str) -> Self {
         debug_assert!(name.parse::<Self>().is_err(), "an entry could have the name {name}");

@@ -1,5 +1,4 @@
-//! Model of the configuration for the rest of the program. Every value is parsed, every default is set, and every rule
-//! across entries is checked.
+//! Types of a decoded configuration. All values are parsed and checked, and all defaults are set.
 
 pub(super) mod config;
 pub(super) mod daemon;

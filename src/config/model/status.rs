@@ -1,4 +1,4 @@
-//! Status port: its address and its permitted clients.
+//! Status port: its address, and the clients that may read the port.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -6,35 +6,34 @@ use std::path::PathBuf;
 
 use crate::registry::Secret;
 
-/// Status port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Status {
     /// Address on which the port listens.
     pub listen: StatusPort,
-    /// Clients that may read the port.
+    /// Clients that may read the status.
     pub readers: Readers,
 }
 
-/// Clients that may read the status port.
+/// Clients that may read the status.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Readers {
-    /// Clients on this machine. If the address is a loopback address, the client must use a loopback name in the
-    /// request. If the address is a socket file, the file mode decides.
+    /// Clients on this machine. If the address is a loopback address, the host name in the request must be a loopback
+    /// name. If the address is a socket file, the permissions of the file apply.
     Local,
-    /// Clients with this token, at least 16 bytes.
+    /// Clients that send this token, which has at least 16 bytes.
     Token(Secret),
     /// Every client.
     Anyone,
 }
 
-/// Address on which a port listens.
+/// Address of a port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StatusPort {
-    /// No address: the port is off.
+    /// No address: the port is disabled.
     Off,
-    /// IP address with a port.
+    /// IP address and TCP port.
     Tcp(SocketAddr),
-    /// Socket in the file system.
+    /// Path of a Unix socket.
     Unix(PathBuf),
 }
 

@@ -1,4 +1,4 @@
-//! Section `aws` under `credentials`: an identity at Amazon Web Services.
+//! Section `credentials.aws`: an identity at Amazon Web Services.
 
 use super::service_address::{IMDS, check_metadata_address, check_secret_address, read_address};
 use crate::config::keys::table::{ANY, Shape, Table, key};
@@ -39,7 +39,7 @@ pub(crate) static AWS: Table = Table {
     required: &[],
 };
 
-/// Reads the identity at Amazon. Returns `None` if the reader recorded a problem.
+/// Reads the section. If the reader recorded a problem, returns `None`.
 pub(crate) fn read_aws(reader: &Reader<'_>, value: &Value<'_>) -> Option<Aws> {
     let fields = reader.fields(value, &AWS)?;
     let address = |key| fields.get(key).map(|value| read_address(reader, value, check_secret_address));

@@ -1,4 +1,4 @@
-//! Section `azure` under `credentials`: an identity at Entra, as a word or as a map of keys.
+//! Section `credentials.azure`: an identity at Microsoft Entra. The value is a word or a map.
 
 use std::path::PathBuf;
 
@@ -14,7 +14,7 @@ use crate::registry::{Azure, AzureIdentity, Pem, Secret};
 
 const AUTHORITY: &str = "https://login.microsoftonline.com";
 
-/// Identities at Azure that need no further keys.
+/// Identities at Azure that a single word selects.
 pub(crate) const AZURE_WORDS: [&str; 2] = ["managed_identity", "workload_identity"];
 
 pub(crate) static AZURE: Table = Table {
@@ -66,7 +66,7 @@ pub(crate) static AZURE: Table = Table {
     required: &[],
 };
 
-/// Reads the identity. Returns `None` if the reader recorded a problem.
+/// Reads the section. If the reader recorded a problem, returns `None`.
 pub(crate) fn read_azure(reader: &Reader<'_>, value: &Value<'_>) -> Option<Azure> {
     if matches!(value.node, Node::Map(_)) {
         let fields = reader.fields(value, &AZURE)?;
@@ -100,14 +100,14 @@ pub(crate) fn read_azure(reader: &Reader<'_>, value: &Value<'_>) -> Option<Azure
     })
 }
 
-/// Reads the identity from keys. If there is a secret or a certificate, the identity is an application, otherwise a
-/// managed identity.
+/// Reads an identity from a map. With a secret or a certificate, the identity is an application. If the map has
+/// neither, the identity is a managed identity.
 fn read_identity(reader: &Reader<'_>, value: &Value<'_>, fields: &Fields<'_>) -> Option<AzureIdentity> {
     let text = |name: &'static str| fields.get(name).map(|value| reader.text(value, "an id"));
     let (client_id, tenant_id) = (text("client_id"), text("tenant_id"));
     let client_secret = fields.get("client_secret").map(|value| read_secret(reader, value));
     let (certificate, key) = (fields.get("certificate"), fields.get("key"));
-    // The certificate and the key may be in one file.
+    // One file may contain both the certificate and the key.
     let pair = certificate.map(|file| read_pair(reader, file, key.unwrap_or(file)));
     if certificate.is_none() && key.is_some() {
         reader.refuse(value, "a private key needs its certificate: write `certificate` under `azure`");
@@ -135,7 +135,7 @@ fn read_identity(reader: &Reader<'_>, value: &Value<'_>, fields: &Fields<'_>) ->
     }
 }
 
-/// Returns the files of a certificate and of its key. The function checks the files; each use reads the files again.
+/// Checks a certificate file and its key file, and returns the paths. The files are read again at each use.
 fn read_pair(reader: &Reader<'_>, certificate: &Value<'_>, key: &Value<'_>) -> Option<(PathBuf, PathBuf)> {
     let certificate_file = read_pem_path(reader, certificate)?;
     let read = reader.accept(certificate, Pem::certificates(&certificate_file))?;
@@ -152,7 +152,7 @@ fn read_pair(reader: &Reader<'_>, certificate: &Value<'_>, key: &Value<'_>) -> O
     Some((certificate_file, key_file))
 }
 
-/// Reads the identity from environment variables. The workload identity webhook of the cluster sets the variables.
+/// Reads a workload identity from the environment variables that Azure's workload identity webhook sets in a pod.
 fn read_workload(reader: &Reader<'_>, value: &Value<'_>) -> Option<AzureIdentity> {
     let variable = |name: &str| {
         let found = (reader.environment)(name).filter(|text| !text.is_empty());
@@ -167,7 +167,7 @@ fn read_workload(reader: &Reader<'_>, value: &Value<'_>) -> Option<AzureIdentity
     Some(AzureIdentity::Workload { client_id: client_id?, tenant_id, token: Secret::File(file?.into()) })
 }
 
-/// Checks a tenant id. The id becomes a part of a path.
+/// Checks a tenant id, because the id becomes a part of a URL path.
 fn check_tenant(id: String) -> Result<String, &'static str> {
     let good = !id.is_empty() && id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-'));
     if good { Ok(id) } else { Err("a tenant_id has only letters, digits, `.` and `-`") }

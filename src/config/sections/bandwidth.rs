@@ -1,4 +1,4 @@
-//! Value of `bandwidth`, under `daemon` and under `limits`: a rate, or rates by the time of day.
+//! Value of the key `bandwidth`: one rate, or several rates by time of day.
 
 use super::timezone::read_timezone;
 use crate::config::keys::table::{ANY, Shape, Table, key};
@@ -29,7 +29,7 @@ pub(crate) static WINDOW: Table = Table {
     required: &["rate"],
 };
 
-/// Reads a rate, a window, or a list of windows.
+/// Reads a rate, one time window, or a list of time windows.
 pub(crate) fn read_bandwidth(reader: &Reader<'_>, value: &Value<'_>) -> Option<Bandwidth> {
     match value.node {
         Node::Map(_) => Some(Bandwidth::new(vec![read_window(reader, value)?])),

@@ -1,4 +1,4 @@
-//! Section `daemon.control`: the socket on which the daemon accepts requests.
+//! Key `daemon.control`: the control socket.
 
 use std::path::PathBuf;
 
@@ -21,7 +21,7 @@ pub(crate) const CONTROL_KEY: Key = key(
     r#""/run/transship/control.sock""#,
 );
 
-/// Reads the control socket. Returns `None` if the reader recorded a problem.
+/// Reads the control socket. If the reader recorded a problem, returns `None`.
 pub(crate) fn read_control(reader: &Reader<'_>, value: Option<&Value<'_>>) -> Option<ControlSocket> {
     let Some(value) = value else { return Some(default_socket(reader.environment)) };
     if matches!(value.node, Node::Bool(false)) {
@@ -36,11 +36,11 @@ pub(crate) fn read_control(reader: &Reader<'_>, value: Option<&Value<'_>>) -> Op
     Some(ControlSocket::At(path))
 }
 
-/// Returns the default socket. The folder is the runtime directory of systemd, otherwise the runtime directory of the
-/// XDG base directory specification. If the environment names neither, there is no socket.
+/// Returns the default socket. The folder is `RUNTIME_DIRECTORY` (systemd) or a folder in `XDG_RUNTIME_DIR` (XDG base
+/// directory specification). If both variables are not set, there is no socket.
 fn default_socket(environment: Environment<'_>) -> ControlSocket {
     let folder = |name: &str| environment(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    // `RUNTIME_DIRECTORY` may contain several directories, separated by colons.
+    // systemd separates several directories by colons.
     let runtime = environment("RUNTIME_DIRECTORY").and_then(|all| all.split(':').next().map(PathBuf::from));
     let runtime = runtime.filter(|path| path.is_absolute());
     let folder = runtime.or_else(|| Some(folder("XDG_RUNTIME_DIR")?.join("transship")));

@@ -1,5 +1,5 @@
-//! Section `credentials`: the credentials at a registry. No message in this module repeats the written text, because
-//! the text may be a secret.
+//! Section `credentials`: the credentials for a registry. A written text may be a secret, so messages of this module do
+//! not repeat texts.
 
 use super::aws::{AWS, read_aws};
 use super::azure::{AZURE, AZURE_WORDS, read_azure};
@@ -12,7 +12,7 @@ use crate::config::yaml::expand::{expand, is_name};
 use crate::config::yaml::node::Node;
 use crate::registry::{Credentials, DockerConfig, Secret};
 
-/// Pattern of the last part of a credential helper's name.
+/// Pattern of a credential helper's name without the prefix `docker-credential-`.
 const HELPER: &str = "^[a-zA-Z0-9._-]+$";
 
 pub(crate) static CREDENTIALS: Table = Table {
@@ -95,8 +95,8 @@ pub(crate) static CREDENTIALS: Table = Table {
     required: &[],
 };
 
-/// Alternative sets of keys for credentials. If a map has required keys of several alternatives, the last of these
-/// alternatives applies.
+/// Alternative sets of keys for credentials. If a map has the required keys of several alternatives, the last
+/// alternative applies.
 pub(crate) const CREDENTIAL_ALTERNATIVES: &[Alternative] = &[
     Alternative { required: &["username", "password"], optional: &[] },
     Alternative { required: &["token"], optional: &[] },
@@ -109,7 +109,7 @@ pub(crate) const CREDENTIAL_ALTERNATIVES: &[Alternative] = &[
     Alternative { required: &["anonymous"], optional: &[] },
 ];
 
-/// Reads the credentials. Returns `None` if the reader recorded a problem.
+/// Reads the section. If the reader recorded a problem, returns `None`.
 pub(crate) fn read_credentials(reader: &Reader<'_>, value: &Value<'_>) -> Option<Credentials> {
     if !matches!(value.node, Node::Map(_)) {
         reader.refuse(value, "expected a map of keys like username and password");
@@ -148,11 +148,11 @@ pub(crate) fn read_credentials(reader: &Reader<'_>, value: &Value<'_>) -> Option
     }
 }
 
-/// Returns the first required key of the alternative to which the keys belong. If a required key is missing or a key of
-/// another alternative is present, records a problem and returns `None`.
+/// Returns the first required key of the alternative that the map uses. If the map lacks a required key, or has a key
+/// of another alternative, records a problem and returns `None`.
 fn find_alternative(reader: &Reader<'_>, value: &Value<'_>, fields: &Fields<'_>) -> Option<&'static str> {
     let is_present = |key: &&str| fields.has(key);
-    // The search is in reverse order, because `username` is also an optional key of `command`.
+    // `username` is also an optional key of `command`, so the search begins at the last alternative.
     let meant = CREDENTIAL_ALTERNATIVES.iter().rev().find(|alternative| alternative.required.iter().any(is_present));
     let Some(alternative) = meant else {
         let forms: Vec<String> =
@@ -215,7 +215,7 @@ fn read_command(reader: &Reader<'_>, value: &Value<'_>) -> Option<Vec<String>> {
     Some(line)
 }
 
-/// Reads the environment variables of a program. The values may be secrets.
+/// Reads the environment variables for a command. The values may be secrets.
 fn read_variables(reader: &Reader<'_>, value: &Value<'_>) -> Option<Vec<(String, Secret)>> {
     if !matches!(value.node, Node::Map(_)) {
         reader.refuse(value, "expected a map of environment variables and their values");
@@ -228,7 +228,7 @@ fn read_variables(reader: &Reader<'_>, value: &Value<'_>) -> Option<Vec<(String,
             return None;
         }
         let text = match value.node {
-            // Most variables contain no secret, so a plain text needs no warning.
+            // Most variables are not secrets, so a literal text causes no warning.
             Node::Text(text) => Secret::Value(reader.accept(&value, expand(text, reader.environment))?.into()),
             _ => read_secret_of_lines(reader, &value)?,
         };

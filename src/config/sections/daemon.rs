@@ -1,4 +1,4 @@
-//! Section `daemon`: settings of the process.
+//! Section `daemon`: settings of the daemon.
 
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -16,19 +16,19 @@ use crate::config::yaml::expand::Environment;
 use crate::config::yaml::node::Node;
 use crate::notify::Notify;
 
-/// Pattern of the retention time of history: [`DURATION`], or `forever`.
+/// Pattern of `keep_history`: [`DURATION`] or `forever`.
 const HISTORY: &str = "^(forever|[0-9]+ *[a-zA-Zµ]+( *[0-9]+ *[a-zA-Zµ]+)*)$";
 
-/// Bounds of the retention time of history, in seconds: one day to ten years (humantime: 365.25 days each).
+/// Bounds of `keep_history`, in seconds: one day to ten years (humantime counts 365.25 days for a year).
 pub(crate) const HISTORY_BOUNDS: RangeInclusive<u64> = 24 * 3600..=10 * 31_557_600;
 
-/// Default retention time of history.
+/// Default of `keep_history`.
 const DEFAULT_HISTORY: Duration = Duration::from_secs(90 * 24 * 3600);
 
-/// Maximum shutdown grace, in seconds: an hour.
+/// Maximum of `shutdown_grace`, in seconds: one hour.
 pub(crate) const MAX_GRACE: u64 = 3600;
 
-/// Minimum memory for transfers, in bytes.
+/// Minimum of `memory`, in bytes.
 pub(crate) const MIN_MEMORY: u64 = 16 << 20;
 
 pub(crate) static DAEMON: Table = Table {
@@ -82,7 +82,7 @@ pub(crate) static DAEMON: Table = Table {
     required: &[],
 };
 
-/// Reads the daemon's settings, and its notification receivers with their places.
+/// Reads the section, and the receivers of notifications with their nodes.
 pub(crate) fn read_daemon<'n>(
     reader: &Reader<'_>,
     value: Option<&Value<'n>>,
@@ -128,8 +128,7 @@ pub(crate) fn read_daemon<'n>(
     Some((daemon, notify))
 }
 
-/// Reads the retention time of the history. An inner `None` means forever. If the reader recorded a problem, returns
-/// `None`.
+/// Reads `keep_history`. `Some(None)` means forever. If the reader recorded a problem, returns `None`.
 #[expect(clippy::option_option, reason = "the outer `None` means that a problem was recorded")]
 fn read_history(reader: &Reader<'_>, value: &Value<'_>) -> Option<Option<Duration>> {
     if matches!(value.node, Node::Text(_)) && reader.text(value, "a duration like 90d, or forever")? == "forever" {
@@ -138,13 +137,13 @@ fn read_history(reader: &Reader<'_>, value: &Value<'_>) -> Option<Option<Duratio
     reader.duration(value, HISTORY_BOUNDS).map(Some)
 }
 
-/// Returns the default file of the journal. The folder is the state directory of systemd, otherwise the state directory
-/// of the XDG base directory specification. Relative paths in the XDG variables are ignored. If the environment has
-/// none of `STATE_DIRECTORY`, `XDG_STATE_HOME` and `HOME`, returns `None`.
+/// Returns the default path of the journal. The folder is `STATE_DIRECTORY` (systemd), or a folder in `XDG_STATE_HOME`
+/// or in `HOME` (XDG base directory specification). Relative paths in `XDG_STATE_HOME` and `HOME` are ignored. If there
+/// is no folder, returns `None`.
 #[must_use]
 pub fn default_journal(environment: Environment<'_>) -> Option<PathBuf> {
     let folder = |name: &str| environment(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    // `STATE_DIRECTORY` may contain several directories, separated by colons.
+    // systemd separates several directories by colons.
     let state = environment("STATE_DIRECTORY").and_then(|all| all.split(':').next().map(PathBuf::from));
     let state = state.filter(|path| !path.as_os_str().is_empty());
     let home = || folder("HOME").map(|home| home.join(".local/state"));

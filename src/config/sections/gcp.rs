@@ -1,4 +1,4 @@
-//! Section `gcp` under `credentials`: an identity at Google Cloud.
+//! Section `credentials.gcp`: an identity at Google Cloud.
 
 use super::secret::check_readable;
 use super::service_address::{check_metadata_address, read_address};
@@ -29,7 +29,7 @@ pub(crate) static GCP: Table = Table {
     required: &[],
 };
 
-/// Reads the identity. Returns `None` if the reader recorded a problem.
+/// Reads the section. If the reader recorded a problem, returns `None`.
 pub(crate) fn read_gcp(reader: &Reader<'_>, value: &Value<'_>) -> Option<Gcp> {
     let fields = reader.fields(value, &GCP)?;
     let variable = |name: &str| (reader.environment)(name).filter(|text| !text.is_empty());
@@ -40,7 +40,7 @@ pub(crate) fn read_gcp(reader: &Reader<'_>, value: &Value<'_>) -> Option<Gcp> {
     };
     let key = match fields.get("key") {
         Some(value) => file(value).map(Some),
-        // `metadata` takes precedence over the environment variable with a key file.
+        // If the map has `metadata`, the variable `GOOGLE_APPLICATION_CREDENTIALS` is ignored.
         None if fields.has("metadata") => Some(None),
         None => Some(variable("GOOGLE_APPLICATION_CREDENTIALS").map(Into::into)),
     };

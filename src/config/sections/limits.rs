@@ -1,4 +1,4 @@
-//! Section `limits` under a registry: limits that all entries share.
+//! Section `limits` of a registry. All entries together obey these limits.
 
 use super::bandwidth::{BANDWIDTH, read_bandwidth};
 use crate::config::keys::nearest::find_nearest;
@@ -56,7 +56,7 @@ pub(crate) static LIMITS: Table = Table {
     required: &[],
 };
 
-/// Names of the profiles, and the word for no profile.
+/// Names of the limit profiles, and the word for no profile.
 static PROFILES: [&str; LimitProfile::NAMES.len() + 1] = {
     let mut words = ["none"; LimitProfile::NAMES.len() + 1];
     let mut at = 0;
@@ -69,7 +69,7 @@ static PROFILES: [&str; LimitProfile::NAMES.len() + 1] = {
 
 const RATE: Shape = Shape::Text { pattern: "^(none|[0-9]+ */ *(s|min|h))$" };
 
-/// Reads the limits. Returns `None` if the value is no map.
+/// Reads the section. If the value is not a map, returns `None`.
 pub(crate) fn read_limits(reader: &Reader<'_>, value: &Value<'_>) -> Option<Limits> {
     let fields = reader.fields(value, &LIMITS)?;
     let mut limits = Limits {
@@ -86,8 +86,7 @@ pub(crate) fn read_limits(reader: &Reader<'_>, value: &Value<'_>) -> Option<Limi
     Some(limits)
 }
 
-/// Reads a figure. If the figure is invalid, the reader records the problem, and the function returns the default
-/// figure.
+/// Reads one limit. If the value is invalid, records a problem and returns the default.
 fn read_figure<T>(
     fields: &Fields<'_>,
     key: &'static str,
@@ -114,7 +113,7 @@ fn read_profile(reader: &Reader<'_>, value: &Value<'_>) -> Option<LimitSetting<&
     read.ok().map(LimitSetting::Set)
 }
 
-/// Lists the profiles that begin with `written`, for a hint. Without this hint, `acr` would be reported as a misspelt
+/// Returns the profiles that begin with `written`, for a hint. For `acr`, the usual hint would suggest the similar word
 /// `ecr`.
 fn list_profiles_with_prefix(written: &str) -> Option<String> {
     let begins = |name: &&str| !written.is_empty() && name.starts_with(&written.to_lowercase());

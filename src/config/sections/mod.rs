@@ -1,4 +1,4 @@
-//! Sections of `sync.yaml`, one file each: keys and their readers.
+//! Sections of `sync.yaml`. Each file contains the keys of a section and the functions that read the section.
 
 mod aws;
 mod azure;

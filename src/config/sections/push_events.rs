@@ -1,4 +1,4 @@
-//! Section `daemon.push_events`: the address for events of registries, the senders, and the secrets of the senders.
+//! Section `daemon.push_events`: the address on which the daemon receives push events, and the permitted senders.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -59,7 +59,7 @@ const RECEIVER_KEYS: &[Key] = &[
     .safe_as(SafeForm::Host),
 ];
 
-/// Reads the address for events and their senders. Returns `None` if the reader recorded a problem.
+/// Reads the section. If the reader recorded a problem, returns `None`.
 pub(crate) fn read_push_events(reader: &Reader<'_>, value: &Value<'_>) -> Option<PushEvents> {
     let fields = reader.fields(value, &PUSH_EVENTS)?;
     let listen = fields.get("listen").and_then(|value| {

@@ -1,4 +1,4 @@
-//! Section `registries`: the options of the registries, by host.
+//! Section `registries`: the options of each registry.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -17,7 +17,7 @@ use crate::config::yaml::scalar;
 use crate::oci::RegistryHost;
 use crate::registry::{Flavor, Options};
 
-/// Bounds of `max_manifest`, the maximum size of a manifest, in bytes.
+/// Bounds of `max_manifest`, in bytes.
 pub(crate) const MANIFEST_BOUNDS: RangeInclusive<u64> = 4 << 20..=8 << 20;
 
 pub(crate) static REGISTRY: Table = Table {
@@ -120,13 +120,13 @@ pub(crate) fn read_registries(reader: &Reader<'_>, value: &Value<'_>) -> BTreeMa
     registries
 }
 
-/// Returns the host of a URL, or of a host with a path.
+/// Returns the host of a URL, or the first part of a path.
 fn host_in_url(text: &str) -> Option<RegistryHost> {
     let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
     rest.split('/').next().and_then(|host| host.parse().ok())
 }
 
-/// Reads the options of the registry at `host`. If the key is not a valid host, `host` is `None`.
+/// Reads the options of one registry. If the key is not a valid host, `host` is `None`.
 fn read_options(reader: &Reader<'_>, value: &Value<'_>, host: Option<&RegistryHost>) -> Option<Options> {
     let fields = reader.fields(value, &REGISTRY)?;
     let credentials = match fields.get("credentials") {
@@ -149,7 +149,7 @@ fn read_max_manifest(reader: &Reader<'_>, value: &Value<'_>) -> Option<u64> {
         let most = scalar::format_size(*MANIFEST_BOUNDS.end());
         reader.refuse(value, format!("{} is too large: the maximum is {most}", scalar::format_size(size)));
     }
-    // `None` means the default, and the default is the minimum.
+    // The minimum is also the default, and `None` means the default.
     Some(size).filter(|size| size > MANIFEST_BOUNDS.start())
 }
 

@@ -1,4 +1,4 @@
-//! Section `repositories` of an entry: the selection of repositories, if the source ends in `/**`.
+//! Section `repositories` of an entry: the selection of repositories. The source must end in `/**`.
 
 use crate::config::keys::table::{Shape, Table, key};
 use crate::config::reader::{Reader, Value};
@@ -25,7 +25,7 @@ pub(crate) static REPOSITORIES: Table = Table {
     required: &[],
 };
 
-/// Reads the selection. Returns `None` if the value is no map.
+/// Reads the section. If the value is not a map, returns `None`.
 pub(crate) fn read_repositories(reader: &Reader<'_>, value: &Value<'_>) -> Option<RepositorySelection> {
     if matches!(value.node, Node::List(_) | Node::Text(_)) {
         reader.refuse_with_hint(

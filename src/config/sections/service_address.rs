@@ -1,14 +1,14 @@
-//! Checks of the addresses of cloud services that receive or return secrets.
+//! Checks of the addresses of cloud services. These services receive or return secrets.
 
 use url::{Host, Url};
 
 use crate::config::reader::{Reader, Value};
 use crate::registry::is_loopback;
 
-/// Address of the metadata services of Azure and Amazon.
+/// Address of the metadata service at Azure and Amazon.
 pub(crate) const IMDS: &str = "http://169.254.169.254";
 
-/// Reads an address, and checks the address by `check`.
+/// Reads an address. `check` validates the address.
 pub(crate) fn read_address(
     reader: &Reader<'_>,
     value: &Value<'_>,
@@ -18,7 +18,7 @@ pub(crate) fn read_address(
     reader.accept(value, check(&text))
 }
 
-/// Checks the address of a service that receives secrets. The service must use TLS or be on this machine.
+/// Checks the address of a service that receives secrets. The service must use TLS or run on this machine.
 pub(crate) fn check_secret_address(text: &str) -> Result<Url, &'static str> {
     let url = parse_plain_url(text)
         .ok_or("expected an address like https://service.example, without user name and password")?;
@@ -28,7 +28,7 @@ pub(crate) fn check_secret_address(text: &str) -> Result<Url, &'static str> {
     Err("transship sends secrets to this address: use https")
 }
 
-/// Checks the address of a metadata service, which returns secrets. The service must use TLS, be on this machine, or
+/// Checks the address of a metadata service, which returns secrets. The service must use TLS, run on this machine, or
 /// have a link-local address.
 pub(crate) fn check_metadata_address(text: &str) -> Result<Url, &'static str> {
     let url = parse_plain_url(text)
@@ -53,7 +53,7 @@ fn is_link_local(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => matches!(name, "metadata.google.internal" | "metadata"),
         Some(Host::Ipv4(address)) => address.is_link_local(),
-        // Amazon uses the range `fd00:ec2::/32` for its own services.
+        // Amazon uses the range `fd00:ec2::/32` for metadata services.
         Some(Host::Ipv6(address)) => address.is_unicast_link_local() || address.segments()[..2] == [0xfd00, 0xec2],
         None => false,
     }

@@ -1,4 +1,4 @@
-//! Section `defaults`, and the keys of an entry that `defaults` may also have.
+//! Section `defaults`, and the settings that an entry and `defaults` can contain.
 
 use std::time::Duration;
 
@@ -15,14 +15,14 @@ use crate::oci::Platform;
 use crate::plan::{ForeignLayers, Overwrite};
 use crate::schedule::Schedule;
 
-/// Maximum jitter, in seconds: a day.
+/// Maximum of `jitter`, in seconds: one day.
 pub(crate) const MAX_JITTER: u64 = 24 * 3600;
-/// Maximum timeout of a run, in seconds: a week.
+/// Maximum of `timeout`, in seconds: one week.
 pub(crate) const MAX_TIMEOUT: u64 = 7 * 24 * 3600;
 
 pub(crate) static DEFAULTS: Table = Table { place: "under `defaults`", groups: &[SETTINGS], required: &[] };
 
-/// Keys that `defaults` and an entry share.
+/// Settings that an entry and `defaults` can contain.
 pub(crate) const SETTINGS: &[Key] = &[
     key("tags", Shape::Map(&TAGS), "Tags to copy. Default: all.", ""),
     key(
@@ -80,11 +80,11 @@ pub(crate) const SETTINGS: &[Key] = &[
     notify_key("Receivers of notifications about the entry, in addition to those under `daemon`. Default: none."),
 ];
 
-/// Keys that `defaults` and an entry share. `None` means an absent key.
+/// Settings of an entry or of `defaults`. `None` means that the key is absent.
 #[derive(Clone, Default)]
 pub(crate) struct Settings<'n> {
     pub(crate) tags: Option<Tags<'n>>,
-    /// Platforms. `Some(None)` means the explicit word `all`.
+    /// Selected platforms. `Some(None)` means the word `all`.
     pub(crate) platforms: Option<Option<Vec<Platform>>>,
     pub(super) referrers: Option<bool>,
     pub(super) foreign_layers: Option<ForeignLayers>,
@@ -97,7 +97,7 @@ pub(crate) struct Settings<'n> {
     pub(crate) notify: Option<Vec<Placed<'n, Notify>>>,
 }
 
-/// Reads `defaults`. Returns `None` if the value is no map.
+/// Reads the section. If the value is not a map, returns `None`.
 pub(crate) fn read_defaults<'n>(reader: &Reader<'_>, value: &Value<'n>) -> Option<Settings<'n>> {
     let fields = reader.fields(value, &DEFAULTS)?;
     let settings = read_settings(reader, &fields);
@@ -105,7 +105,7 @@ pub(crate) fn read_defaults<'n>(reader: &Reader<'_>, value: &Value<'n>) -> Optio
     Some(settings)
 }
 
-/// Reads the keys that `defaults` and entries share.
+/// Reads the settings of an entry or of `defaults`.
 pub(crate) fn read_settings<'n>(reader: &Reader<'_>, fields: &Fields<'n>) -> Settings<'n> {
     let get = |name| fields.get(name);
     Settings {
@@ -144,7 +144,7 @@ fn read_overwrite(reader: &Reader<'_>, value: &Value<'_>) -> Option<Overwrite> {
     reader.word(value, &Overwrite::NAMES)
 }
 
-/// Returns the hint for a platform that is written as an architecture without a system.
+/// Returns a hint for an architecture without an operating system.
 fn suggest_platform(text: &str) -> Option<String> {
     let architecture = match text.to_lowercase().as_str() {
         "x86_64" | "x64" | "amd64" => "amd64",
@@ -186,12 +186,13 @@ fn read_platforms(reader: &Reader<'_>, value: &Value<'_>) -> Option<Option<Vec<P
 }
 
 impl<'n> Settings<'n> {
-    /// Returns true if the entry has a schedule with firings.
+    /// Returns true if the schedule starts runs.
     pub(super) fn has_firings(&self) -> bool {
         !matches!(self.schedule, None | Some(Schedule::Never))
     }
 
-    /// Returns these settings, with `defaults` for absent keys. `tags` counts as one key.
+    /// Returns these settings. If a key is absent, uses the value in `defaults`. `tags` is one key: the function does
+    /// not merge its items.
     pub(super) fn over(self, defaults: &Settings<'n>) -> Self {
         Self {
             tags: self.tags.or_else(|| defaults.tags.clone()),

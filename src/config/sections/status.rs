@@ -1,5 +1,5 @@
-//! Section `daemon.status`: the address of the status port and its permitted clients. If other machines can reach the
-//! address, the section needs `token` or `insecure`.
+//! Section `daemon.status`: the address of the status port, and the clients that may read the port. If other machines
+//! can reach the address, the section must have `token` or `insecure`.
 
 use std::net::SocketAddr;
 
@@ -12,7 +12,7 @@ use crate::config::reader::{Reader, Value};
 use crate::config::yaml::node::Node;
 use crate::registry::Secret;
 
-/// Pattern of an address, for a value that is not a map.
+/// Pattern of an address. The pattern applies if the value is a text.
 const ADDRESS: &str = r"^(off|unix:.+|.+:[0-9]+)$";
 
 pub(crate) const STATUS_KEY: Key = key(
@@ -51,7 +51,7 @@ const KEYS: &[Key] = &[
     .with_default("false"),
 ];
 
-/// Reads the status port. Returns `None` if the reader recorded a problem.
+/// Reads the section. If the reader recorded a problem, returns `None`.
 pub(crate) fn read_status(reader: &Reader<'_>, value: Option<&Value<'_>>) -> Option<Status> {
     let Some(value) = value else { return Some(Status { listen: StatusPort::default(), readers: Readers::Local }) };
     if matches!(value.node, Node::Map(_)) {
@@ -66,7 +66,7 @@ pub(crate) fn read_status(reader: &Reader<'_>, value: Option<&Value<'_>>) -> Opt
     Some(Status { listen, readers: Readers::Local })
 }
 
-/// Reads a map with the address and its protection.
+/// Reads a map with `listen`, `token` and `insecure`.
 fn read_guarded(reader: &Reader<'_>, value: &Value<'_>) -> Option<Status> {
     let fields = reader.fields(value, &STATUS)?;
     let written = fields.get("listen");
@@ -109,7 +109,7 @@ fn read_token(reader: &Reader<'_>, value: &Value<'_>) -> Option<Secret> {
     Some(token)
 }
 
-/// Returns the address, if other machines can reach the address.
+/// Returns the address if other machines can reach the address. If not, returns `None`.
 fn reachable_from_elsewhere(listen: &StatusPort) -> Option<&SocketAddr> {
     match listen {
         StatusPort::Tcp(address) if !address.ip().is_loopback() => Some(address),

@@ -1,4 +1,4 @@
-//! Synonyms of the keys from the configurations of regsync, skopeo, docker and CI systems, and from plain English.
+//! Synonyms of keys from regsync, skopeo, Docker and CI systems, and from plain English.
 
 use crate::config::keys::synonym::Synonym;
 

@@ -1,4 +1,4 @@
-//! Keys `tag` and `rename` of an entry: the names of its tags at the target.
+//! Keys `tag` and `rename` of an entry. The two keys set the names of the copied tags at the targets.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use crate::config::yaml::node::Node;
 use crate::oci::{SignatureTag, Tag};
 use crate::plan::TagNames;
 
-/// Keys of an entry.
+/// Keys that set the names of tags.
 pub(crate) const TAG_NAMES: &[Key] = &[
     key(
         "tag",
@@ -28,11 +28,11 @@ pub(crate) const TAG_NAMES: &[Key] = &[
     ),
 ];
 
-/// Names of an entry's tags at the target, and the places of the renamed tags.
+/// Names of an entry's tags at the targets.
 #[derive(Default)]
 pub(crate) struct Names<'n> {
     pub(crate) names: TagNames,
-    /// Values under `rename`, by the tag at the source.
+    /// Node under `rename` for each renamed tag of the source.
     pub(crate) places: BTreeMap<Tag, Value<'n>>,
 }
 

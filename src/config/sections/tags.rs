@@ -1,4 +1,4 @@
-//! Section `tags`: the selection of tags, in an entry and under `defaults`.
+//! Section `tags` of an entry or of `defaults`: the selection of tags.
 
 use crate::config::keys::table::{ANY, Shape, Table, key};
 use crate::config::reader::{Placed, Reader, Value};
@@ -42,14 +42,14 @@ pub(crate) static TAGS: Table = Table {
     required: &[],
 };
 
-/// Selection of tags, and the places of its patterns.
+/// Selection of tags, and the nodes of its patterns.
 #[derive(Clone, Default)]
 pub(crate) struct Tags<'n> {
     pub(crate) selection: Selection,
     pub(crate) include: Vec<Placed<'n, Pattern>>,
 }
 
-/// Reads the selection. Returns `None` if the value is no map.
+/// Reads the section. If the value is not a map, returns `None`.
 pub(crate) fn read_tags<'n>(reader: &Reader<'_>, value: &Value<'n>) -> Option<Tags<'n>> {
     if matches!(value.node, Node::List(_) | Node::Text(_)) {
         reader.refuse_with_hint(value, "expected a map of keys like include, exclude", "write `tags: {include: […]}`");
@@ -81,14 +81,15 @@ pub(crate) fn read_tags<'n>(reader: &Reader<'_>, value: &Value<'n>) -> Option<Ta
     Some(Tags { selection, include })
 }
 
-/// Returns the hint for a tag that is written as a range of versions.
+/// Returns a hint for a tag under `semver`, which must be a range of versions.
 fn suggest_selection(text: &str) -> Option<String> {
     let is_word = text.starts_with(|c: char| c.is_ascii_alphabetic()) && text.parse::<Tag>().is_ok();
     let hint = || format!("for this tag write `include: [{text}]`, and for the highest version write `newest: 1`");
     is_word.then(hint)
 }
 
-/// Reports contradictory pins. A tag may have at most one pin, and no other item may name a pinned tag.
+/// Records a problem for each tag that several items pin to different digests, or that another item lists without a
+/// digest.
 fn check_pins_agree(reader: &Reader<'_>, include: &[Placed<'_, Pattern>]) {
     for (index, (pattern, value)) in include.iter().enumerate() {
         let Some((tag, digest)) = pattern.pin() else { continue };

@@ -1,10 +1,10 @@
-//! Section `timeouts` under a registry: the time limits of requests.
+//! Section `timeouts` of a registry: time limits of requests.
 
 use crate::config::keys::table::{DURATION, Table, key};
 use crate::config::reader::{Reader, Value};
 use crate::registry::Timeouts;
 
-/// Maximum wait for a registry, in seconds: an hour.
+/// Maximum of a timeout, in seconds: one hour.
 pub(crate) const MAX_WAIT: u64 = 3600;
 
 pub(crate) static TIMEOUTS: Table = Table {
@@ -17,7 +17,7 @@ pub(crate) static TIMEOUTS: Table = Table {
     required: &[],
 };
 
-/// Reads the timeouts. Returns `None` if the value is no map.
+/// Reads the section. If the value is not a map, returns `None`.
 pub(crate) fn read_timeouts(reader: &Reader<'_>, value: &Value<'_>) -> Option<Timeouts> {
     let fields = reader.fields(value, &TIMEOUTS)?;
     let read = |key| fields.get(key).and_then(|value| reader.duration(value, 1..=MAX_WAIT));

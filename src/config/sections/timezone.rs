@@ -1,11 +1,11 @@
-//! Value of `timezone`, in an entry and in a window of `bandwidth`.
+//! Value of the key `timezone`.
 
 use chrono_tz::Tz;
 
 use crate::config::keys::nearest::find_nearest;
 use crate::config::reader::{Reader, Value};
 
-/// Reads a time zone. Returns `None` if the reader recorded a problem.
+/// Reads a time zone. If the reader recorded a problem, returns `None`.
 pub(crate) fn read_timezone(reader: &Reader<'_>, value: &Value<'_>) -> Option<Tz> {
     let text = reader.text(value, "a time zone like Europe/Berlin")?;
     if let Ok(zone) = text.parse() {

@@ -1,4 +1,4 @@
-//! Section `tls` under a registry: certificate authorities, and a client certificate.
+//! Section `tls` of a registry: certificate authorities and a client certificate.
 
 use std::path::PathBuf;
 
@@ -44,7 +44,7 @@ pub(crate) static TLS: Table = Table {
     required: &[],
 };
 
-/// Reads the section. Returns `None` if the value is no map.
+/// Reads the section. If the value is not a map, returns `None`.
 pub(crate) fn read_tls(reader: &Reader<'_>, value: &Value<'_>) -> Option<Tls> {
     if let Some(hint) = explain_switch(value.node) {
         reader.refuse_type_with_hint(value, "a map of keys like ca, certificate", hint);
@@ -53,7 +53,7 @@ pub(crate) fn read_tls(reader: &Reader<'_>, value: &Value<'_>) -> Option<Tls> {
     let fields = reader.fields(value, &TLS)?;
     let ca = fields.get("ca").and_then(|value| read_certificates(reader, value));
     let certificate = fields.get("certificate");
-    // The certificate and the key may be in one file.
+    // One file may contain both the certificate and the key.
     let key = fields.get("key").or(certificate);
     let identity = match (certificate, key) {
         (Some(certificate), Some(key)) => read_identity(reader, certificate, key),
@@ -72,7 +72,7 @@ pub(crate) fn read_tls(reader: &Reader<'_>, value: &Value<'_>) -> Option<Tls> {
     Some(Tls { ca, identity, insecure_skip_verify: insecure.unwrap_or_default() })
 }
 
-/// Returns the remedy for a word that switches TLS on or off in other programs.
+/// Returns a remedy for a word that enables or disables TLS in other programs.
 fn explain_switch(node: &Node) -> Option<&'static str> {
     let is_on = match node {
         Node::Bool(is_on) => *is_on,
@@ -102,9 +102,9 @@ fn read_certificates(reader: &Reader<'_>, value: &Value<'_>) -> Option<Pem> {
     reader.accept(value, Pem::certificates(&path))
 }
 
-/// Reads the path of a file in PEM form.
+/// Reads the path of a PEM file.
 pub(crate) fn read_pem_path(reader: &Reader<'_>, value: &Value<'_>) -> Option<PathBuf> {
-    // The text may be the key, so the message does not repeat the text.
+    // The text may be a private key, so the message does not repeat the text.
     if matches!(value.node, Node::Text(text) if text.contains("-----BEGIN")) {
         reader.refuse_with_hint(
             value,

@@ -1,4 +1,4 @@
-//! Top level of a file, and the schema with the tables of all sections.
+//! Top level of `sync.yaml`, and the schema with the tables of all sections.
 
 use std::sync::LazyLock;
 
@@ -29,7 +29,7 @@ use crate::config::keys::schema::Schema;
 use crate::config::keys::synonym::Synonym;
 use crate::config::keys::table::{Shape, Table, key};
 
-/// Schema of a file.
+/// Schema of `sync.yaml`.
 pub(crate) static SCHEMA: LazyLock<Schema> = LazyLock::new(|| Schema::new(&ROOT, TABLES, SYNONYMS));
 
 static ROOT: Table = Table {
@@ -61,8 +61,8 @@ static ROOT: Table = Table {
     required: &["version", "sync"],
 };
 
-/// Tables of all sections. For the hint "the key belongs under …", a search of the tables directly below the map comes
-/// first. All tables follow in this order.
+/// Tables of all sections. For the hint "the key belongs under …", the search first uses the tables directly below the
+/// map. Then the search uses this list, in this order.
 static TABLES: &[&Table] = &[
     &DAEMON,
     &REGISTRY,
@@ -88,7 +88,7 @@ static TABLES: &[&Table] = &[
     &ROOT,
 ];
 
-/// Synonyms of the keys of each table.
+/// Synonyms of the keys, by table.
 static SYNONYMS: &[(&Table, &[Synonym])] = &[
     (&ROOT, ROOT_SYNONYMS),
     (&DAEMON, DAEMON_SYNONYMS),

@@ -1,4 +1,4 @@
-//! Keys of a registry that concern connections, such as `proxy` and `mirrors`.
+//! Keys of a registry about connections, such as `proxy` and `mirrors`.
 
 use super::timeouts::{TIMEOUTS, read_timeouts};
 use super::tls::{TLS, read_tls};
@@ -9,10 +9,10 @@ use crate::config::yaml::node::Node;
 use crate::oci::RegistryHost;
 use crate::registry::{Mirror, Proxy, Transport};
 
-/// Maximum number of mirrors. For content that no mirror has, a run may send one request to each mirror.
+/// Maximum number of mirrors. If no mirror has the content, a run sends a request to each mirror.
 const MAX_MIRRORS: usize = 8;
 
-/// Keys of a registry that concern connections.
+/// Keys of a registry about connections.
 pub(crate) const TRANSPORT: &[Key] = &[
     key("tls", Shape::Map(&TLS), "Certificates, if the authorities of the system are not enough.", "").secret(),
     key(
@@ -59,7 +59,7 @@ pub(crate) const TRANSPORT: &[Key] = &[
     ),
 ];
 
-/// Reads the keys of a registry that concern connections.
+/// Reads the keys about connections.
 pub(crate) fn read_transport(
     reader: &Reader<'_>,
     fields: &Fields<'_>,
@@ -82,7 +82,7 @@ pub(crate) fn read_transport(
     Transport { tls, http1_only, proxy: proxy.unwrap_or_default(), path_prefix, token_service, timeouts, mirrors }
 }
 
-/// Reads the mirrors of the registry at `host`. If the key is not a valid host, `host` is `None`.
+/// Reads the mirrors of a registry. If the key of the registry is not a valid host, `host` is `None`.
 fn read_mirrors(reader: &Reader<'_>, value: &Value<'_>, host: Option<&RegistryHost>) -> Option<Vec<Mirror>> {
     let items = reader.texts(value, "a list of mirrors, each HOST or HOST/PREFIX")?;
     if items.len() > MAX_MIRRORS {

@@ -1,4 +1,4 @@
-//! Section `upload` under a registry: the upload mode of blobs.
+//! Section `upload` of a registry: settings for uploads of blobs.
 
 use std::ops::RangeInclusive;
 
@@ -7,7 +7,7 @@ use crate::config::reader::{Reader, Value, list_words};
 use crate::config::yaml::scalar;
 use crate::registry::{UploadMode, Uploads};
 
-/// Bounds of a chunk, in bytes.
+/// Bounds of the chunk size, in bytes.
 pub(crate) const CHUNK: RangeInclusive<u64> = 1 << 20..=64 << 20;
 
 pub(crate) static UPLOAD: Table = Table {
@@ -32,7 +32,7 @@ pub(crate) static UPLOAD: Table = Table {
     required: &[],
 };
 
-/// Reads the upload settings of blobs. Returns `None` if the value is no map.
+/// Reads the section. If the value is not a map, returns `None`.
 pub(crate) fn read_upload(reader: &Reader<'_>, value: &Value<'_>) -> Option<Uploads> {
     let fields = reader.fields(value, &UPLOAD)?;
     let mode = fields.get("mode").and_then(|value| {

@@ -49,7 +49,7 @@ fn an_identity_of_azure_is_a_word_or_keys() {
     }
 }
 
-/// Returns the credentials in a text. The environment has only these variables.
+/// Reads the credentials in a text. `variables` is the whole environment.
 fn read_credentials(written: &str, variables: &[(&str, &str)]) -> Result<Credentials, String> {
     let environment = |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
     let text = format!(

@@ -1,4 +1,4 @@
-//! Tests of unreadable files, of URLs instead of paths, and of very long files.
+//! Tests of unreadable files, of URLs as paths, and of very long files.
 
 use std::fs;
 use std::path::Path;

@@ -1,6 +1,6 @@
-//! Tests with the files in `tests/config`. Every valid file is read and matches the JSON Schema. For every invalid
-//! file, the `.txt` file beside it contains the exact message. `UPDATE_REFERENCE=1` writes these messages; check the
-//! messages before a commit.
+//! Tests with the files in `tests/config`. transship reads each valid file, and the file matches the JSON Schema. For
+//! each invalid file, the `.txt` file with the same name contains the expected message. With `UPDATE_REFERENCE=1`, the
+//! tests write the `.txt` files.
 
 use std::fs;
 

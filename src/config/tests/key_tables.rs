@@ -1,4 +1,4 @@
-//! Tests of the tables of keys: comparison with the example, the defaults and the JSON Schema, and marks of secret
+//! Tests that the tables of keys agree with the example file, the defaults, the JSON Schema and the marks of secret
 //! keys.
 
 use std::collections::BTreeSet;
@@ -93,7 +93,7 @@ fn the_examples_in_the_table_of_keys_fit_the_json_schema() {
     }
 }
 
-/// Adds a table and the tables below the table to `found`.
+/// Adds a table, and all tables below the table, to `found`.
 fn tables_below(table: &'static Table, found: &mut Vec<&'static Table>) {
     if found.iter().any(|known| std::ptr::eq(*known, table)) {
         return;

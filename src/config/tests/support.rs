@@ -37,7 +37,7 @@ pub(super) fn read(text: &str) -> Result<Config, Problems> {
     parse("sync.yaml", text, &environment)
 }
 
-/// Returns the files of a folder that end with `.yaml`, sorted.
+/// Returns the `.yaml` files of a folder, sorted by name.
 pub(super) fn yaml_files(folder: &str) -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> = fs::read_dir(root().join(folder))
         .map(|entries| entries.map(|entry| entry.unwrap().path()).collect())
@@ -51,7 +51,7 @@ pub(super) fn example() -> String {
     fs::read_to_string(root().join("sync.yaml.example")).unwrap()
 }
 
-/// Adds every key of a table and of the tables below the table, each with its path.
+/// Adds all keys of a table, and all keys of the tables below the table. Each key has its path.
 pub(super) fn keys_below(table: &'static Table, above: &str, keys: &mut Vec<(String, &'static Key)>) {
     for key in table.keys() {
         let path = format!("{above}{}", key.name);

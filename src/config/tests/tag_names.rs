@@ -1,15 +1,15 @@
-//! Tests of the names of tags at the target and of the selection of repositories: values, problems and warnings.
+//! Tests of `tag`, `rename` and `repositories`: values, problems and warnings.
 
 use super::support::read;
 
 const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
-/// Returns the text of a configuration with one entry that has these keys.
+/// Returns a configuration with one entry that contains `keys`.
 fn entry(keys: &str) -> String {
     format!("version: 1\nsync:\n  - name: a\n    source: s.example/a\n    target: t.example/a\n    {keys}\n")
 }
 
-/// Returns the text of a configuration with one entry that has these keys. The source is a tree.
+/// Returns a configuration with one entry that contains `keys`. The source is a tree.
 fn tree(keys: &str) -> String {
     format!("version: 1\nsync:\n  - name: a\n    source: s.example/**\n    target: t.example/**\n    {keys}\n")
 }

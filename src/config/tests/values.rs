@@ -1,4 +1,4 @@
-//! Tests of the values of a configuration: as written, by default, and from the environment.
+//! Tests of configuration values: written values, default values, and values from the environment.
 
 use std::path::Path;
 

@@ -1,16 +1,16 @@
-//! Upper bound of the work of the YAML parser for a text. The function is pure.
+//! Check that a text is not too complex for the YAML parser.
 //!
-//! The parser stores an event for each value. The time of the parser grows with the square of the depth of brackets. So
-//! a file of the maximum length could use a gigabyte of memory, or take minutes.
+//! The parser stores an event for each value, and its time grows with the square of the bracket depth. Without limits,
+//! a file of the maximum size could use a gigabyte of memory or take minutes.
 
-/// Maximum number of marks that can begin a value. A file of the maximum length with ordinary entries has about this
-/// number of marks.
+/// Maximum number of characters that can begin a value. An ordinary file of the maximum size contains about this
+/// number.
 const MAX_MARKS: usize = 1_250_000;
-/// Maximum number of open brackets at one place. Brackets in quotes count too, so the limit is far above the maximum
-/// depth of a readable file.
+/// Maximum depth of open brackets. The check also counts brackets in quotes, so the limit is much higher than the depth
+/// of an ordinary file.
 const MAX_DEPTH: usize = 10_000;
 
-/// Returns the reason why a text is too complex for the parser. If the parser may read the text, returns `None`.
+/// If a text is too complex for the parser, returns the reason. If not, returns `None`.
 pub(crate) fn find_excess(text: &str) -> Option<&'static str> {
     let (mut marks, mut depth) = (0_usize, 0_usize);
     for line in text.split(['\n', '\r']) {

@@ -1,26 +1,26 @@
-//! One file as written: its name, its text, its tree and its format.
+//! YAML file: its name, text, tree and format.
 
 use super::node::Node;
 use crate::config::keys::schema::Schema;
 
-/// One file: a part of a configuration, or the YAML of another program.
+/// YAML file: a configuration, an included file, or a file of another program.
 pub(crate) struct Document {
-    /// Name in messages.
+    /// File name in messages.
     pub(crate) name: String,
     pub(crate) text: String,
     pub(crate) root: Node,
     pub(crate) format: Format,
-    /// Schema of configurations. For a file of another program, the schema only identifies keys that may take a secret.
+    /// Schema of `sync.yaml`. If the file belongs to another program, the schema only finds keys with possible secrets.
     pub(crate) schema: &'static Schema,
 }
 
-/// Format of a file. The format determines the parts of lines that may be shown.
+/// Format of a file. The format decides which parts of a line a message may show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Format {
-    /// Configuration. Its keys are in the tables of keys.
+    /// Configuration. The schema contains the keys.
     Configuration,
-    /// Configuration of another program.
+    /// File of another program.
     Foreign,
-    /// Unknown format. No line is shown, because the file may contain many secrets.
+    /// Unknown format. The file may contain secrets anywhere, so messages show no line.
     Unknown,
 }

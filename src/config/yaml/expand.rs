@@ -1,6 +1,7 @@
-//! Expansion of `${NAME}` in values from the environment. `$$` becomes `$`. A `$` before any other character remains.
+//! Replacement of `${NAME}` by environment variables. `$$` becomes `$`. Before any other character, a `$` does not
+//! change.
 
-/// Lookup of environment variables. Returns `None` if a variable is not set.
+/// Function that returns the value of an environment variable. If the variable is not set, the function returns `None`.
 pub type Environment<'e> = &'e dyn Fn(&str) -> Option<String>;
 
 /// Message about `${{ … }}`, an expression of GitHub Actions.
@@ -9,7 +10,7 @@ pub(crate) const EXPRESSION: &str = "`${{ … }}` is an expression of GitHub Act
 pub(crate) const EXPRESSION_HINT: &str =
     "set an environment variable in the workflow, and write ${NAME}, or {env: NAME} for a secret";
 
-/// Error: a text cannot be expanded. The surrounding text may be a secret, so no message repeats the text.
+/// Error of the replacement. The text may be a secret, so the error does not contain the text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ExpandError {
     #[error(
@@ -31,7 +32,7 @@ pub(crate) enum ExpandError {
     Name,
 }
 
-/// Returns the text with every `${NAME}` replaced.
+/// Replaces each `${NAME}` in a text.
 pub(crate) fn expand(text: &str, environment: Environment<'_>) -> Result<String, ExpandError> {
     let mut expanded = String::with_capacity(text.len());
     let mut rest = text;

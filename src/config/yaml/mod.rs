@@ -1,4 +1,4 @@
-//! YAML as written: nodes with their places, scalars, and the expansion of variables.
+//! YAML tree of a file, parsers of scalars, and the replacement of variables.
 
 mod complexity;
 pub(super) mod document;

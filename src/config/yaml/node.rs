@@ -1,8 +1,8 @@
-//! Nodes of the YAML as written, and the mapping from a node to its line and column. The tree has duplicate keys and
-//! the original spelling of numbers.
+//! YAML tree of a file, and the search for the line and column of a node. The tree contains repeated keys, and the
+//! original text of numbers.
 //!
-//! `serde_yaml` reports places only in errors, so the tree contains no places. A problem names the node by its
-//! [`Path`]. [`locate`] then reads the text again with a visitor that returns an error at that node.
+//! `serde_yaml` returns places only in errors, so the tree has no places. A problem contains the [`Path`] of a node. To
+//! find the place, [`locate`] parses the text again and returns an error at this node.
 
 use std::cell::Cell;
 use std::fmt;
@@ -13,30 +13,30 @@ use serde::de::{
 
 use super::complexity;
 
-/// Maximum number of nodes. Without this limit, aliases of aliases could create any number of nodes. The largest
-/// permitted list of entries, each with a dozen tags, has a quarter of this number.
+/// Maximum number of nodes. YAML aliases can repeat nodes, so a small file could contain a very large tree. Ordinary
+/// files have far fewer nodes.
 const MAX_NODES: usize = 1_000_000;
 
-/// One value of the YAML.
+/// Node of the YAML tree.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Node {
-    /// Null: an empty value, `null` or `~`.
+    /// Null: no value, `null` or `~`.
     Null,
     /// Unquoted `true` or `false`.
     Bool(bool),
     /// Unquoted number as written: `3.10` remains `3.10`.
     Number(String),
-    /// Text, quoted or not.
+    /// Text, with or without quotes.
     Text(String),
     /// List of values.
     List(Vec<Node>),
-    /// Map in the order of the file, with duplicate keys.
+    /// Map in the order of the file. Keys may be repeated.
     Map(Vec<(String, Node)>),
-    /// Value with a tag such as `!include`.
+    /// Value with a YAML tag, such as `!include`.
     Tagged(String),
 }
 
-/// Path from the root to a node: the position of an item in its list or of a key in its map.
+/// Path from the root to a node. Each number is the index of an item in a list or of a key in a map.
 pub(crate) type Path = Vec<usize>;
 
 pub(crate) fn read(text: &str) -> Result<Node, serde_yaml::Error> {
@@ -49,14 +49,14 @@ pub(crate) fn read(text: &str) -> Result<Node, serde_yaml::Error> {
     Ok(root)
 }
 
-/// Returns the permitted number of calls of [`locate`] on a text, at most `most`. Each call reads the whole text, so a
-/// large file permits fewer calls.
+/// Returns the maximum number of calls of [`locate`] for a text, at most `most`. Each call parses the whole text, so
+/// the number is smaller for a larger text.
 pub(crate) fn affordable(text: &str, most: usize) -> usize {
     const BYTES: usize = 32 << 20;
     most.min(BYTES / text.len().max(1))
 }
 
-/// Returns the line and column, each from 1, of the node at `path`, or of its key.
+/// Returns the line and column of a node or of its key, both counted from 1.
 pub(crate) fn locate(text: &str, path: &[usize], key: bool) -> Option<(usize, usize)> {
     let failed = Locate { path, key }.deserialize(serde_yaml::Deserializer::from_str(text)).err()?;
     let location = failed.location()?;
@@ -78,7 +78,7 @@ impl<'de> DeserializeSeed<'de> for Read<'_> {
     }
 }
 
-/// Deserializer seed for the key of a map, read as text.
+/// Deserializer seed that reads a map key as text.
 struct Key;
 
 impl<'de> DeserializeSeed<'de> for Key {
@@ -167,7 +167,7 @@ impl<'de> Visitor<'de> for Read<'_> {
     }
 }
 
-/// Second pass over the text, which stores the original spelling of every number in the tree.
+/// Deserializer seed for a second pass, which writes the original text of each number into the tree.
 struct Spelling<'n>(&'n mut Node);
 
 impl<'de> DeserializeSeed<'de> for Spelling<'_> {
@@ -211,20 +211,20 @@ impl<'de> Visitor<'de> for Spelling<'_> {
     }
 }
 
-/// Deserializer seed that follows the path to one node, returns an error at the node, and skips all other nodes.
+/// Deserializer seed that follows a path and returns an error at the node. The seed skips all other nodes.
 struct Locate<'p> {
     path: &'p [usize],
     key: bool,
 }
 
-/// Deserializer seed that returns an error at any value.
+/// Deserializer seed that returns an error at each value.
 struct Fail;
 
 impl<'de> DeserializeSeed<'de> for Fail {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        // A visitor without methods refuses every type, and the error contains the place.
+        // A visitor without methods refuses each value. The error of the parser contains the place.
         deserializer.deserialize_any(self)
     }
 }

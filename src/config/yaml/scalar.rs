@@ -17,10 +17,10 @@ const UNITS: [(&str, u64); 10] = [
     ("TiB", 1 << 40),
 ];
 
-/// Curly quotes of word processors. YAML reads these characters as ordinary text.
+/// Curly quotes. In YAML, these characters are ordinary text.
 const CURLY_QUOTES: [char; 6] = ['“', '”', '„', '‘', '’', '‚'];
 
-/// Parses a size: `64MiB`, `100MB` or plain bytes.
+/// Parses a size, such as `64MiB`, `100MB` or a number of bytes.
 pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
     read_size(text).ok_or_else(|| match suggest_sizes(text).as_slice() {
         [] => format!("{text:?} is not a size: write bytes, or a whole number with kB, MB, GB, KiB, MiB, GiB or TiB"),
@@ -35,7 +35,7 @@ fn read_size(text: &str) -> Option<u64> {
     number.parse::<u64>().ok()?.checked_mul(*factor)
 }
 
-/// Returns valid sizes that are similar to an invalid size: `128MB` and `128MiB` for `128M`, `1536MiB` for `1.5GiB`.
+/// Returns valid sizes that the user may have meant: `128MB` and `128MiB` for `128M`, `1536MiB` for `1.5GiB`.
 fn suggest_sizes(text: &str) -> Vec<String> {
     let Some((thousandths, unit)) = split_number(text) else { return Vec::new() };
     let lower = unit.to_ascii_lowercase();
@@ -49,7 +49,7 @@ fn suggest_sizes(text: &str) -> Vec<String> {
     };
     let Some(power) = prefix.and_then(|prefix| "kmgt".find(prefix)) else { return Vec::new() };
     let number = |base: u64| {
-        // A fraction of a unit becomes a whole number of the next smaller unit.
+        // A fraction, such as 1.5 GiB, becomes a whole number of the next smaller unit.
         if thousandths.is_multiple_of(1000) {
             return Some((thousandths / 1000, power));
         }
@@ -64,7 +64,7 @@ fn suggest_sizes(text: &str) -> Vec<String> {
     systems.iter().filter_map(size).collect()
 }
 
-/// Splits a number with at most three decimal places from its unit. Returns the number in thousandths.
+/// Splits a text into a number, in thousandths, and a unit. The number has at most three decimal places.
 fn split_number(text: &str) -> Option<(u64, &str)> {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
@@ -74,7 +74,7 @@ fn split_number(text: &str) -> Option<(u64, &str)> {
     Some((whole.checked_add(fraction.parse().ok().filter(|_| fraction.len() == 3)?)?, unit.trim()))
 }
 
-/// Parses a bandwidth in bytes per second: `100MiB/s`.
+/// Parses a bandwidth in bytes per second, such as `100MiB/s`.
 pub(crate) fn parse_bandwidth(text: &str) -> Result<u64, String> {
     let read = text.strip_suffix("/s").and_then(|amount| read_size(amount.trim_end()));
     read.ok_or_else(|| match (bits_to_bytes(text), suggest_bandwidths(text).as_slice()) {
@@ -84,7 +84,7 @@ pub(crate) fn parse_bandwidth(text: &str) -> Result<u64, String> {
     })
 }
 
-/// Returns valid bandwidths that are similar to an invalid bandwidth: `50MB/s` for `50MB`.
+/// Returns valid bandwidths that the user may have meant: `50MB/s` for `50MB`.
 fn suggest_bandwidths(text: &str) -> Vec<String> {
     let amount = text.strip_suffix("/s").unwrap_or(text).trim_end();
     let is_size = read_size(amount).is_some() && !amount.ends_with(|c: char| c.is_ascii_digit());
@@ -92,7 +92,7 @@ fn suggest_bandwidths(text: &str) -> Vec<String> {
     sizes.into_iter().map(|size| format!("{size}/s")).collect()
 }
 
-/// Converts a number of bits to bytes, in decimal units: `12500kB` for `100Mbit/s`.
+/// Converts a number of bits into bytes: `12500kB` for `100Mbit/s`.
 fn bits_to_bytes(text: &str) -> Option<String> {
     let (thousandths, unit) = split_number(text)?;
     let (prefix, rest) = unit.split_at_checked(1)?;
@@ -112,7 +112,7 @@ pub(crate) fn has_curly_quotes(text: &str) -> bool {
     text.starts_with(CURLY_QUOTES) || text.ends_with(CURLY_QUOTES)
 }
 
-/// Parses a rate of requests: `10/s`, `600/min`, `5000/h`.
+/// Parses a request rate, such as `10/s`, `600/min` or `5000/h`.
 pub(crate) fn parse_rate(text: &str) -> Result<Rate, String> {
     let read = || {
         let (count, per) = text.split_once('/')?;
@@ -129,13 +129,13 @@ pub(crate) fn parse_rate(text: &str) -> Result<Rate, String> {
     read().ok_or_else(|| format!("{text:?} is not a rate of requests: write a rate like 10/s, 600/min or 5000/h"))
 }
 
-/// Parses a duration in the syntax of humantime: `30s`, `5m`, `1h 30m`.
+/// Parses a duration in humantime's syntax, such as `30s`, `5m` or `1h 30m`.
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text)
         .map_err(|_| format!("{text:?} is not a duration: write a number with its unit, like 30s, 5m, 1h 30m or 2d"))
 }
 
-/// Formats a size as a whole number with the largest exact unit.
+/// Returns a size as a whole number with the largest unit that is exact.
 pub(crate) fn format_size(bytes: u64) -> String {
     let exact = UNITS
         .iter()
@@ -144,7 +144,7 @@ pub(crate) fn format_size(bytes: u64) -> String {
     exact.map_or_else(|| format!("{bytes} bytes"), |(name, factor)| format!("{}{name}", bytes / factor))
 }
 
-/// Returns true if a text is probably a URL. Such a text begins with a scheme and `:/`, or with a scheme that needs no
+/// Returns true if a text is probably a URL: the text begins with a scheme and `:/`, or with a scheme that needs no
 /// slash.
 pub(crate) fn is_url(text: &str) -> bool {
     let Some((scheme, rest)) = text.split_once(':') else { return false };
