@@ -1,4 +1,4 @@
-//! Program that copies an image with its referrers (signatures, SBOMs) to another registry, and shows its progress.
+//! Copies an image with its referrers (signatures, SBOMs) to another registry, and prints the progress.
 //!
 //! ```sh
 //! cargo run --example copy_image -- docker.io/library/alpine:3.20 registry.example/mirror/alpine:3.20
@@ -6,7 +6,7 @@
 //!     --plain-http localhost:5000
 //! ```
 //!
-//! If docker's configuration has credentials for the registry, the program uses these credentials.
+//! The program uses the credentials in docker's configuration.
 
 use std::io::{self, Write as _, stdout};
 use std::sync::Arc;
@@ -22,10 +22,10 @@ use transship::store::Source as _;
 
 const USAGE: &str = "usage: copy_image SOURCE TARGET:TAG [--plain-http HOST]...";
 
-/// Maximum memory of running transfers, in bytes.
+/// Maximum memory for transfer buffers, in bytes.
 const MEMORY: u64 = 64 << 20;
 
-/// Interval at which the progress of running transfers is printed.
+/// Time between two progress lines of a running transfer.
 const REFRESH: Duration = Duration::from_secs(1);
 
 #[tokio::main]
@@ -37,7 +37,7 @@ async fn main() -> anyhow::Result<()> {
     let reference = source.manifest().context("SOURCE names no tag and no digest")?;
     let tag = target.tag.clone().context(USAGE)?;
 
-    // The program resolves the tag once. Then the copy reads content only by digest.
+    // The program resolves the tag to a digest once, and then copies the content by digest.
     let (source, target) = (open(source, &plain_http)?, open(target, &plain_http)?.for_writing());
     let (from, to) = (source.place().to_owned(), target.place().to_owned());
     let digest = source.resolve(&reference).await?.with_context(|| format!("{from} has no {reference}"))?.digest;
@@ -63,7 +63,7 @@ async fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Returns the hosts of registries without TLS.
+/// Returns the hosts of all `--plain-http` options.
 fn plain_http_hosts(flags: &[String]) -> anyhow::Result<Vec<&str>> {
     let mut hosts = Vec::new();
     for flag in flags.chunks(2) {
@@ -75,7 +75,7 @@ fn plain_http_hosts(flags: &[String]) -> anyhow::Result<Vec<&str>> {
     Ok(hosts)
 }
 
-/// Opens a repository. The function sends no request.
+/// Opens a repository. The function sends no requests.
 fn open(reference: Reference, plain_http: &[&str]) -> anyhow::Result<Repository> {
     let Reference { repository, .. } = reference;
     let plain_http = plain_http.contains(&repository.host.as_str());
@@ -83,7 +83,7 @@ fn open(reference: Reference, plain_http: &[&str]) -> anyhow::Result<Repository>
     Ok(Registry::new(repository.host, options)?.repository(repository.name))
 }
 
-/// Awaits a copy, and prints the progress. There is a line for each finished transfer, and at intervals a line for each
+/// Awaits a copy and prints the progress: one line for each finished transfer, and once per second one line for each
 /// running transfer.
 async fn show_progress<T>(copy: impl Future<Output = T>, mut events: mpsc::Receiver<Event>) -> io::Result<T> {
     let mut copy = std::pin::pin!(copy);
@@ -98,14 +98,14 @@ async fn show_progress<T>(copy: impl Future<Output = T>, mut events: mpsc::Recei
             },
         }
     };
-    // The channel may still contain events from the end of the copy.
+    // The channel may still contain events that the copy sent at its end.
     while let Ok(event) = events.try_recv() {
         show_event(event, &mut running)?;
     }
     Ok(result)
 }
 
-/// Prints the end of a transfer, and updates the list of running transfers.
+/// Updates the list of running transfers. If a transfer has finished or failed, prints a line.
 fn show_event(event: Event, running: &mut Vec<Arc<Transfer>>) -> io::Result<()> {
     match event {
         Event::TransferStarted(transfer) => running.push(transfer),
@@ -117,7 +117,7 @@ fn show_event(event: Event, running: &mut Vec<Arc<Transfer>>) -> io::Result<()> 
             running.retain(|transfer| !Arc::ptr_eq(transfer, &ended));
             writeln!(stdout(), "{}: failed: {reason}", ended.digest.short())?;
         }
-        // Signatures and lists of referrers are tags that arrive with the image.
+        // The copy also writes signatures and lists of referrers, which need no progress line.
         Event::SignatureArrived(_) | Event::AuxiliaryTagWritten(_) => {}
     }
     Ok(())

@@ -1,11 +1,11 @@
-//! Program that lists the tags of a repository, each with its digest.
+//! Lists the tags of a repository with their digests.
 //!
 //! ```sh
 //! cargo run --example list_tags -- docker.io/library/alpine
 //! cargo run --example list_tags -- --plain-http localhost:5000/alpine
 //! ```
 //!
-//! If docker's configuration has credentials for the registry, the program uses these credentials.
+//! The program uses the credentials in docker's configuration.
 
 use std::io::{Write as _, stderr, stdout};
 
@@ -51,7 +51,7 @@ async fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Returns the tag with its digest. If the list of tags contains no digest, requests the digest.
+/// Returns a tag with its digest. If `digest` is `None`, requests the digest from the registry.
 async fn with_digest(
     source: &dyn Source,
     tag: Tag,

@@ -1,4 +1,4 @@
-//! Program that reads a `sync.yaml` and prints the planned changes of tags. The program changes nothing.
+//! Reads a `sync.yaml` and prints the changes that a run would make. The program changes nothing.
 //!
 //! ```sh
 //! cargo run --example plan_entry -- examples/quickstart.yaml
@@ -21,7 +21,7 @@ async fn main() -> anyhow::Result<ExitCode> {
     let name = arguments.next();
     let environment = |name: &str| std::env::var(name).ok();
 
-    // The error contains all problems of the configuration, each with its line.
+    // If the configuration is invalid, the error contains all problems with their lines.
     let config = transship::config::load(Path::new(&file), &environment)?;
     let engine = Engine::new(&config, Options::unlisted(&environment), None);
     let mut requests = RunRequest::manual(&config);
@@ -38,7 +38,7 @@ async fn main() -> anyhow::Result<ExitCode> {
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// Prints the changes of one entry to standard output, and its failures to standard error.
+/// Prints the planned changes of one entry to standard output, and the failures to standard error.
 fn print(preview: &EntryPreview) -> anyhow::Result<()> {
     let entry = &preview.entry;
     if !preview.has_changes() {
@@ -52,7 +52,7 @@ fn print(preview: &EntryPreview) -> anyhow::Result<()> {
             Some(Action::Replace { previous } | Action::ReplaceKeeping { previous, .. }) => {
                 writeln!(stdout(), "{entry}: replace {name} at {target}, which is {} now", previous.short())?;
             }
-            // The target is up to date, or a rule forbids the change.
+            // The target already has the tag, or a rule forbids the change.
             Some(_) => {}
             None => match &tag.failure {
                 Some(TagOutcome::Failed { message, .. }) => writeln!(stderr(), "{entry}: {name}: {message}")?,

@@ -1,7 +1,7 @@
 //! Content of the example layout: two versions of an image, a signature, an SBOM and a chart.
 //!
-//! The keys of every JSON object are in alphabetical order. So the bytes are equal with and without the feature
-//! `preserve_order` of serde_json.
+//! The keys of every JSON object are in alphabetical order. With or without serde_json's feature `preserve_order`, the
+//! bytes are therefore the same.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -20,12 +20,12 @@ const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 const CREATED: &str = "2024-01-01T00:00:00Z";
 const PLATFORMS: [&str; 2] = ["amd64", "arm64"];
 
-/// Signature of [`SIGNED`]. The private key was deleted. README.md describes how the signature was made.
+/// Signature of [`SIGNED`]. The private key was deleted. README.md describes the creation of the signature.
 const SIGNATURE: &str = include_str!("cosign.sig");
-/// Signed payload.
+/// Payload of the signature.
 const SIGNED: &str = include_str!("cosign.payload");
 
-/// Returns the content of every file in the layout, by the path in the folder.
+/// Returns the files of the layout, by path.
 pub(super) fn layout() -> Result<BTreeMap<String, Vec<u8>>> {
     let mut blobs = Blobs::default();
     let old = image(&mut blobs, "1.0.0")?;
@@ -50,12 +50,12 @@ pub(super) fn layout() -> Result<BTreeMap<String, Vec<u8>>> {
     Ok(files)
 }
 
-/// Files in `blobs/`, by path.
+/// Blobs of the layout, by path.
 #[derive(Default)]
 struct Blobs(BTreeMap<String, Vec<u8>>);
 
 impl Blobs {
-    /// Adds content, and returns its descriptor.
+    /// Adds a blob, and returns its descriptor.
     fn add(&mut self, media_type: &str, bytes: Vec<u8>) -> Value {
         let hex = sha256(&bytes);
         let descriptor = json!({"digest": format!("sha256:{hex}"), "mediaType": media_type, "size": bytes.len()});
@@ -87,7 +87,7 @@ fn named(descriptor: &Value, name: &str) -> Value {
     with(descriptor, "annotations", json!({"org.opencontainers.image.ref.name": name}))
 }
 
-/// Adds an image for two platforms. The first two layers are equal in all versions and on all platforms.
+/// Adds an image for two platforms. All versions and platforms share the first two layers.
 fn image(blobs: &mut Blobs, version: &str) -> Result<Value> {
     let mut manifests = Vec::new();
     for architecture in PLATFORMS {
@@ -159,7 +159,7 @@ fn licence() -> [Item<'static>; 5] {
     ]
 }
 
-/// Adds a signature in the form of cosign 2: an image manifest with the signed payload as its layer (cosign, "Signature
+/// Adds a signature in the form of cosign 2: an image manifest whose layer is the signed payload (cosign, "Signature
 /// spec").
 fn signature(blobs: &mut Blobs, subject: &Value) -> Result<Value> {
     let payload = json!({
@@ -192,7 +192,7 @@ fn signature(blobs: &mut Blobs, subject: &Value) -> Result<Value> {
     Ok(blobs.add_json(MANIFEST, &body))
 }
 
-/// Adds a bill of materials (SBOM) for the image, without a tag.
+/// Adds an SBOM whose subject is the image. The SBOM has no tag.
 fn sbom(blobs: &mut Blobs, subject: &Value) -> Value {
     const SPDX: &str = "application/spdx+json";
     let document = json!({

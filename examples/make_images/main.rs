@@ -1,7 +1,7 @@
-//! Program that writes the example images: `cargo run --example make_images -- examples/images`.
+//! Writes the example images: `cargo run --example make_images -- examples/images`.
 //!
-//! The program uses no clock and no network, so the bytes are equal in each run. The program uses no code of transship,
-//! so the layout is an independent test of transship.
+//! The program reads no clock and no network, so each run writes the same bytes. The program uses no code of transship,
+//! so the example images can test transship.
 
 use std::error::Error;
 use std::fs;

@@ -6,17 +6,17 @@ use std::io::Write as _;
 use flate2::{Compression, GzBuilder};
 use tar::{Builder, EntryType, Header};
 
-/// Modification time of every file in the archives: 2024-01-01T00:00:00Z.
+/// Modification time of all files in the archives: 2024-01-01T00:00:00Z.
 const CHANGED: u64 = 1_704_067_200;
 
-/// File of an archive. If the name ends with `/`, the item is a folder.
+/// File or folder in an archive. The name of a folder ends with `/`.
 pub(super) struct Item<'a> {
     pub(super) name: &'a str,
     pub(super) mode: u32,
     pub(super) bytes: &'a [u8],
 }
 
-/// Returns a tar archive. All files belong to root and have the time [`CHANGED`].
+/// Returns a tar archive. The owner of all files is root, and the modification time is [`CHANGED`].
 pub(super) fn tar(items: &[Item<'_>]) -> Result<Vec<u8>, Box<dyn Error>> {
     let mut archive = Builder::new(Vec::new());
     for item in items {
@@ -41,7 +41,7 @@ pub(super) fn gzip(bytes: &[u8]) -> Result<Vec<u8>, Box<dyn Error>> {
     Ok(stream.finish()?)
 }
 
-/// Returns a program for Linux that prints `text` and exits. The ELF file has one segment and needs no libraries.
+/// Returns an ELF program for Linux that prints `text` and exits.
 pub(super) fn program(architecture: &str, text: &str) -> Result<Vec<u8>, Box<dyn Error>> {
     const BASE: u64 = 0x40_0000;
     const HEADERS: u64 = 64 + 56;
@@ -64,7 +64,7 @@ pub(super) fn program(architecture: &str, text: &str) -> Result<Vec<u8>, Box<dyn
     for half in [64_u16, 56, 1, 0, 0, 0] {
         file.extend(half.to_le_bytes());
     }
-    // Type of the segment: loadable (1). Flags of the segment: readable and executable (5).
+    // Type of the segment (1: loadable), and permissions of the segment (5: readable and executable).
     for half in [1_u32, 5] {
         file.extend(half.to_le_bytes());
     }
@@ -76,7 +76,7 @@ pub(super) fn program(architecture: &str, text: &str) -> Result<Vec<u8>, Box<dyn
     Ok(file)
 }
 
-/// Returns the machine code of `write(1, text, length); exit(0)`. The text must follow the code.
+/// Returns the machine code of `write(1, text, length); exit(0)`. The bytes of `text` must follow the code.
 fn amd64_code(length: u16) -> Vec<u8> {
     let [low, high] = length.to_le_bytes();
     let mut code = vec![0xb8, 1, 0, 0, 0, 0xbf, 1, 0, 0, 0]; // mov eax, 1; mov edi, 1
@@ -86,7 +86,7 @@ fn amd64_code(length: u16) -> Vec<u8> {
     code
 }
 
-/// Returns the machine code of `write(1, text, length); exit(0)`. The text must follow the code.
+/// Returns the machine code of `write(1, text, length); exit(0)`. The bytes of `text` must follow the code.
 fn arm64_code(length: u16) -> Vec<u8> {
     let instructions: [u32; 8] = [
         0xd280_0020,                          // mov x0, #1
