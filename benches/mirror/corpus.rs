@@ -1,4 +1,4 @@
-//! Corpus to mirror: repositories generated from a seed. A seed gives the same bytes on every machine.
+//! Test content (corpus) of the benchmark, generated from a seed. The same seed gives the same bytes on every machine.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,13 +13,13 @@ const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 const PLATFORMS: [&str; 2] = ["amd64", "arm64"];
 
-/// Total size of the blobs in [`registry`] at scale 1, in bytes, without rounding.
+/// Sum of the blob sizes in [`registry`] at scale 1, in bytes.
 const BYTES_AT_SCALE_1: f64 = 367.7e6;
 
 /// Repositories and their blobs.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Corpus {
-    /// Distinct blobs, by digest.
+    /// Blobs by digest.
     pub(crate) blobs: BTreeMap<String, Blob>,
     pub(crate) repositories: Vec<Repository>,
 }
@@ -27,16 +27,16 @@ pub(crate) struct Corpus {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Blob {
     pub(crate) size: u64,
-    /// Content. The process of the floor does not receive the content.
+    /// Content of the blob. The process of the floor does not receive the content.
     #[serde(skip)]
     content: Content,
 }
 
-/// Origin of the bytes of a blob.
+/// Source of a blob's bytes.
 #[derive(Debug, Clone)]
 enum Content {
     Literal(Bytes),
-    /// Incompressible bytes from a seed.
+    /// Incompressible bytes that are generated from a seed.
     Random(u64),
 }
 
@@ -51,7 +51,7 @@ pub(crate) struct Repository {
     pub(crate) name: String,
     /// Digests of the blobs in the repository.
     pub(crate) blobs: BTreeSet<String>,
-    /// Manifests. Children come before their indexes.
+    /// Manifests. The manifests of an index come before the index.
     pub(crate) manifests: Vec<Manifest>,
     /// Digest of each tag.
     pub(crate) tags: BTreeMap<String, String>,
@@ -62,14 +62,14 @@ pub(crate) struct Repository {
 pub(crate) struct Manifest {
     pub(crate) digest: String,
     pub(crate) media_type: String,
-    /// Digests of the blobs and manifests to write first.
+    /// Digests of the blobs and manifests that a client must write before this manifest.
     pub(crate) needs: Vec<String>,
     #[serde(skip)]
     pub(crate) bytes: Bytes,
 }
 
 impl Blob {
-    /// Generates all bytes of the blob, up to a few hundred MB. For larger blobs, see [`Blob::pieces`].
+    /// Generates all bytes of the blob in memory. For a blob of more than a few hundred MB, use [`Blob::pieces`].
     pub(crate) fn bytes(&self) -> Bytes {
         match &self.content {
             Content::Literal(bytes) => bytes.clone(),
@@ -81,7 +81,7 @@ impl Blob {
         }
     }
 
-    /// Generates the bytes in slices of 1 MiB.
+    /// Generates the bytes of the blob in slices of 1 MiB.
     pub(crate) fn pieces(&self) -> impl Iterator<Item = Bytes> + Send + 'static {
         const SLICE: u64 = 1 << 20;
         let (size, content) = (self.size, self.content.clone());
@@ -98,7 +98,7 @@ impl Blob {
     }
 }
 
-/// Generator of random numbers (SplitMix64). The output does not compress.
+/// Random number generator (SplitMix64).
 struct Random(u64);
 
 impl Random {
@@ -116,7 +116,7 @@ impl Random {
         }
     }
 
-    /// Returns a uniform number from 0 to 1.
+    /// Returns a uniformly distributed number from 0 to 1.
     fn fraction(&mut self) -> f64 {
         (self.next() >> 11) as f64 / (1u64 << 53) as f64
     }
@@ -136,7 +136,7 @@ impl Repository {
         descriptor
     }
 
-    /// Moves one tag to a new manifest. Returns the tag and the manifest.
+    /// Points one tag to a new manifest. Returns the tag and the manifest.
     pub(crate) fn change_a_tag(&mut self, mark: &str) -> Option<(String, Manifest)> {
         let (tag, old) = self.tags.iter().next().map(|(tag, digest)| (tag.clone(), digest.clone()))?;
         let old = self.manifests.iter().find(|manifest| manifest.digest == old)?.clone();
@@ -172,7 +172,7 @@ impl Corpus {
         descriptor
     }
 
-    /// Adds a manifest with a config and layers.
+    /// Adds an image manifest with a config and layers.
     fn image(repository: &mut Repository, config: &Value, layers: &[Value], more: Value) -> Value {
         let mut body = json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers});
         if let (Some(body), Value::Object(more)) = (body.as_object_mut(), more) {
@@ -191,9 +191,9 @@ impl Corpus {
     }
 
     /// Returns the number of requests that every tool needs:
-    /// - each distinct blob: one read, and a write with two requests
-    /// - each further repository of a blob: one mount
-    /// - each manifest: one read, and one write for each reference
+    /// - for each blob: one read, and two requests for the write
+    /// - for each additional repository with the blob: one mount
+    /// - for each manifest: one read, and one write for each tag (or one write by digest)
     pub(crate) fn unavoidable_requests(&self) -> usize {
         let placed: usize = self.repositories.iter().map(|repository| repository.blobs.len()).sum();
         let manifests: usize = self.repositories.iter().map(|repository| repository.manifests.len()).sum();
@@ -203,8 +203,8 @@ impl Corpus {
 }
 
 impl Repository {
-    /// Returns each manifest with its references to write: the tags, or the digest if there are no tags. Children come
-    /// first.
+    /// Returns each manifest with the references that a client must write: the tags, or the digest if there is no tag.
+    /// The manifests of an index come before the index.
     pub(crate) fn puts(&self) -> Vec<(&Manifest, String)> {
         let mut puts = Vec::new();
         for manifest in &self.manifests {
@@ -219,31 +219,32 @@ impl Repository {
     }
 }
 
-/// Generates a whole registry: 25 repositories, 137 tags, two platforms, shared bases, signatures, SBOMs under fallback
-/// tags, a chart, and 535 distinct blobs. `scale` multiplies the sizes of blobs, but no counts.
+/// Generates a registry: 25 repositories, 137 tags, two platforms, shared base layers, signatures, SBOMs under fallback
+/// tags, a chart, and 535 different blobs. `scale` multiplies the sizes of the blobs.
 pub(crate) fn registry(seed: u64, scale: f64) -> Corpus {
     Registry { corpus: Corpus::default(), sizes: layer_sizes(seed), seed: seed << 16, scale }.build()
 }
 
-/// Numbers of image repositories, of images (indexes with two platforms), of signatures and of SBOMs.
+/// Numbers of repositories with images, of images (indexes with two platforms), of signatures and of SBOMs.
 const IMAGE_REPOSITORIES: usize = 24;
 const IMAGES: usize = 36;
 const SIGNATURES: usize = 19;
 const SBOMS: usize = 8;
-/// Number of layers that belong to no base.
+/// Number of layers that are not base layers.
 const OWN_LAYERS: usize = 402;
-/// Size of all layers of the bases: 24 MB for each platform.
+/// Size of all base layers: 24 MB for each platform.
 const BASE_BYTES: f64 = 48.0e6;
 
 struct Registry {
     corpus: Corpus,
-    /// Sizes of the layers that the generator has not yet added.
+    /// Sizes of the layers that the generator still has to add.
     sizes: Vec<f64>,
     seed: u64,
     scale: f64,
 }
 
-/// Generates layer sizes. Most sizes are small, and a few are large. The largest size is about 400 times the smallest.
+/// Generates layer sizes. Most layers are small, and a few layers are large. The largest layer is about 400 times
+/// larger than the smallest layer.
 fn layer_sizes(seed: u64) -> Vec<f64> {
     let mut random = Random(seed);
     let weights: Vec<f64> = (0..OWN_LAYERS).map(|_| (random.fraction() * 6.0).exp()).collect();
@@ -279,7 +280,7 @@ impl Registry {
         let mut children = Vec::new();
         for (at, architecture) in PLATFORMS.into_iter().enumerate() {
             let mut layers = self.base(repository, number % 3, at as u64);
-            // The 72 manifests contain all own layers.
+            // The 72 manifests together use all generated layer sizes.
             let own = if (2 * image + at) < 42 { 6 } else { 5 };
             for _ in 0..own {
                 let size = self.sizes.pop().unwrap_or_default();
@@ -311,7 +312,7 @@ impl Registry {
         }
     }
 
-    /// Adds the two layers of a base. Images of many repositories share the same blobs.
+    /// Adds the two base layers. Many repositories contain the same base layers.
     fn base(&mut self, repository: &mut Repository, base: usize, platform: u64) -> Vec<Value> {
         let sizes = [[9.0e6, 2.0e6], [6.0e6, 3.0e6], [2.5e6, 1.5e6]][base];
         let seed = (base as u64 + 1) << 48 | platform << 40;
@@ -320,7 +321,7 @@ impl Registry {
         blobs.into_iter().map(|(seed, size)| self.corpus.add_random(repository, seed, size, LAYER)).collect()
     }
 
-    /// Adds a signature in the form of cosign: the digest of the image is in the tag.
+    /// Adds a signature in the form of cosign. The tag of the signature contains the digest of the image.
     fn sign(&mut self, repository: &mut Repository, digest: &str) {
         let payload = format!("{{\"critical\":{{\"image\":{{\"docker-manifest-digest\":\"{digest}\"}}}}}}");
         let layer = self.corpus.add_literal(repository, payload, "application/vnd.dev.cosign.simplesigning.v1+json");
@@ -330,7 +331,7 @@ impl Registry {
         repository.tags.insert(format!("{}.sig", digest.replace(':', "-")), text(&signature, "digest"));
     }
 
-    /// Adds an SBOM that refers to the image, and the list of referrers under the fallback tag of the image.
+    /// Adds an SBOM whose subject is the image. Also adds the list of referrers, under the fallback tag of the image.
     fn describe(&mut self, repository: &mut Repository, digest: &str, subject: &Value) {
         let kind = "application/spdx+json";
         let sbom = self.random_blob(repository, 120e3, kind);
@@ -357,7 +358,7 @@ impl Registry {
     }
 }
 
-/// Generates many small tags: 25 in each repository, all with the same two blobs.
+/// Generates many small tags. Each repository has 25 tags, and all tags share the same two blobs.
 pub(crate) fn many_tags(tags: usize) -> Corpus {
     let mut corpus = Corpus::default();
     for number in 0..tags.div_ceil(25) {
@@ -375,7 +376,7 @@ pub(crate) fn many_tags(tags: usize) -> Corpus {
     corpus
 }
 
-/// Generates one repository with 40 tags. All tags have the same eight layers.
+/// Generates one repository with 40 tags. All tags share the same eight layers.
 pub(crate) fn forty_tags(scale: f64) -> Corpus {
     let mut corpus = Corpus::default();
     let mut repository = Repository::new("shared/forty");
@@ -403,8 +404,8 @@ pub(crate) fn big_blob(size: u64) -> Corpus {
     corpus
 }
 
-/// Adds an SBOM to the first image that has a list of referrers. Returns the position of the repository and the digest
-/// of the SBOM.
+/// Adds an SBOM to the first image that has a list of referrers. Returns the index of the repository and the digest of
+/// the SBOM.
 pub(crate) fn add_referrer(corpus: &mut Corpus) -> Option<(usize, String)> {
     let is_list = |tag: &str| tag.strip_prefix("sha256-").is_some_and(|hex| hex.len() == 64);
     let at = corpus.repositories.iter().position(|repository| repository.tags.keys().any(|tag| is_list(tag)))?;

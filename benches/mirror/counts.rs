@@ -1,4 +1,4 @@
-//! Counts of a meter: requests by kind, bytes, connections, and repeated transfers.
+//! Counts of the traffic through a meter: requests by kind, bytes, connections, and repeated transfers.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Instant;
@@ -11,30 +11,30 @@ use serde::Serialize;
 pub(crate) struct Counts {
     /// Number of requests by kind, such as `blob GET`.
     pub(crate) requests: BTreeMap<String, u64>,
-    /// Number of refusals by kind and status.
+    /// Number of error responses, by kind of request and status.
     pub(crate) refused: BTreeMap<String, u64>,
     /// Number of new connections.
     pub(crate) connections: u64,
     /// Maximum number of concurrent requests.
     pub(crate) most_at_once: u64,
-    /// Bytes of bodies that the registry sent.
+    /// Number of body bytes that the registry sent.
     pub(crate) bytes_read: u64,
-    /// Bytes of bodies that the registry received.
+    /// Number of body bytes that the registry received.
     pub(crate) bytes_written: u64,
-    /// Number of repeated reads of blobs and manifests, and of repeated writes, by kind.
+    /// Number of reads and writes that transfer the same content again, by kind of request.
     pub(crate) duplicates: BTreeMap<String, u64>,
-    /// Number of successful transfers, by content.
+    /// Number of successful transfers of each content.
     #[serde(skip)]
     moved: HashMap<(&'static str, String), u64>,
     #[serde(skip)]
     pub(crate) last_commit: Option<Instant>,
 }
 
-/// Request in the form for the counts.
+/// Request with the kind under which the meter counts the request.
 #[derive(Debug)]
 pub(crate) struct CountedRequest {
     kind: String,
-    /// Kind and name of the content that the request transfers.
+    /// Kind of the transfer, and digest or path of the content. `None` means that no content is transferred.
     moves: Option<(&'static str, String)>,
 }
 

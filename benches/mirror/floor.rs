@@ -1,6 +1,5 @@
-//! Floor (lower bound) of the measurements: a client that knows every digest, verifies nothing, and sends only
-//! unavoidable requests. The floor is a separate process, so its time, CPU time and memory are comparable with the
-//! tools.
+//! Lower bound (floor) of the measurements: a client that knows all digests, verifies nothing, and sends only
+//! unavoidable requests. The floor runs as a separate process, like the measured tools.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -23,24 +22,24 @@ use tokio::task::JoinSet;
 
 use crate::corpus::{Corpus, Manifest, Repository};
 
-/// First argument for a process of the benchmark that runs as the floor.
+/// First argument of a process that runs as the floor.
 pub(crate) const ARGUMENT: &str = "--floor-of";
 
-/// Input of the floor.
+/// Input of the floor process.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Work {
-    /// Source in the form `HOST:PORT`.
+    /// Address of the source, `HOST:PORT`.
     pub(crate) source: String,
     pub(crate) targets: Vec<String>,
-    /// Number of concurrent requests at each registry.
+    /// Maximum number of concurrent requests to each registry.
     pub(crate) parallel: usize,
     pub(crate) corpus: Corpus,
 }
 
-/// Reads the work from a file, and does the work.
+/// Reads the input from a file and copies the corpus.
 pub(crate) fn perform(file: &Path) -> anyhow::Result<()> {
     let work: Work = serde_json::from_slice(&std::fs::read(file)?)?;
-    // One thread uses less CPU time, and one thread is enough for the floor.
+    // A single thread is fast enough, and uses less CPU time than several threads.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(Floor::new(work).run())
 }
@@ -50,7 +49,7 @@ struct Floor {
     source: Host,
     targets: Vec<Host>,
     corpus: Corpus,
-    /// Signals of the arrival of each blob at each target.
+    /// For each blob, one channel for each target. The value becomes true when the target has received the blob.
     arrived: HashMap<String, Vec<watch::Sender<bool>>>,
 }
 
@@ -79,7 +78,7 @@ impl Floor {
                 homes.entry(digest.clone()).or_insert_with(|| repository.name.clone());
             }
         }
-        // Large blobs come first, so only small blobs remain at the end.
+        // The floor copies large blobs first. At the end of the run, only small transfers remain.
         let mut blobs: Vec<(String, String)> = homes.clone().into_iter().collect();
         blobs.sort_by_key(|(digest, _)| std::cmp::Reverse(self.corpus.blobs[digest].size));
         for (digest, home) in blobs {
@@ -100,7 +99,7 @@ impl Floor {
         Ok(())
     }
 
-    /// Reads a blob once and writes it to all targets.
+    /// Reads a blob once, and writes the blob to all targets.
     async fn copy_blob(&self, home: &str, digest: &str) -> anyhow::Result<()> {
         let opened = try_join_all(self.targets.iter().map(|target| self.open(target, home, digest)));
         let size = self.corpus.blobs[digest].size;
@@ -125,7 +124,7 @@ impl Floor {
         Ok(())
     }
 
-    /// Opens an upload and returns the URL of its PUT.
+    /// Opens an upload, and returns the URL for the PUT request.
     async fn open(&self, target: &Host, repository: &str, digest: &str) -> anyhow::Result<String> {
         let _permit = target.permits.acquire().await?;
         let post = self.request(target, Method::POST, &format!("{repository}/blobs/uploads/"));
@@ -137,7 +136,7 @@ impl Floor {
         Ok(format!("{base}{location}{join}digest={digest}"))
     }
 
-    /// Mounts the blobs that other repositories have copied, and writes the manifests.
+    /// Mounts the blobs that other repositories already have, and writes the manifests of the repository.
     async fn repository(&self, repository: &Repository, homes: &HashMap<String, String>) -> anyhow::Result<()> {
         let manifests = try_join_all(repository.manifests.iter().map(|manifest| self.manifest(repository, manifest)));
         let manifests: HashMap<&str, Bytes> =
@@ -211,7 +210,7 @@ impl Floor {
     }
 }
 
-/// Returns one body for each target from a single read.
+/// Splits a response body into one body for each target.
 fn split(answer: Response<Incoming>, targets: usize) -> Vec<Body> {
     let body = Body::new(answer.into_body());
     if targets == 1 {
@@ -220,7 +219,7 @@ fn split(answer: Response<Incoming>, targets: usize) -> Vec<Body> {
     let (senders, receivers): (Vec<_>, Vec<_>) = (0..targets).map(|_| mpsc::channel::<Bytes>(8)).unzip();
     tokio::spawn(async move {
         let mut stream = body.into_data_stream();
-        // If the read fails, the targets receive a body that is too short.
+        // If the read fails, each target receives an incomplete body.
         while let Some(Ok(piece)) = stream.next().await {
             for sender in &senders {
                 let _ = sender.send(piece.clone()).await;
@@ -244,7 +243,7 @@ fn expect(answer: Response<Incoming>, status: StatusCode) -> anyhow::Result<Resp
     Ok(answer)
 }
 
-/// Reads a response to its end. The client can then reuse the connection.
+/// Reads a response to its end, so that the client can reuse the connection.
 async fn finish(answer: Response<Incoming>, status: StatusCode) -> anyhow::Result<()> {
     let answer = expect(answer, status)?;
     let mut body = Body::new(answer.into_body()).into_data_stream();

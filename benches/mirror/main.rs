@@ -1,8 +1,8 @@
-//! Benchmark `cargo bench --bench mirror`: the cost of a mirror, compared with a lower bound (the floor) and with other
-//! tools.
+//! Benchmark `cargo bench --bench mirror`: compares transship with other tools and with a lower bound (the floor).
 //!
-//! Each case starts registries with a meter in front of each registry. Every tool does the same work. The case verifies
-//! the result, and compares the medians with figures. RESULTS.md, beside this folder, explains the output.
+//! Each case starts registries. A proxy (the meter) in front of each registry counts the traffic. Every tool copies the
+//! same content. The case verifies the content of the targets, and compares medians with expected figures. RESULTS.md
+//! explains the output.
 
 mod cases;
 mod corpus;
@@ -73,7 +73,7 @@ struct Options {
     bench: bool,
 }
 
-/// State that all cases share.
+/// State for all cases.
 struct Bench {
     options: Options,
     runtime: tokio::runtime::Runtime,
@@ -113,7 +113,7 @@ impl Bench {
             None => anyhow::bail!("--tool {tool}: write NAME='command'"),
         });
         let others = others.collect::<anyhow::Result<Vec<_>>>()?;
-        // The largest case stores its blob at the source and at the target.
+        // In the largest case, the source and the target each store a large blob.
         let room = if options.quick { 2 << 30 } else { 10 << 30 };
         let storage = options.storage.clone().unwrap_or_else(|| registries::storage(room));
         registries::remove_leftovers(&storage)?;
@@ -146,7 +146,7 @@ impl Bench {
         Ok(if self.options.check && missed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     }
 
-    /// Returns the machine and the settings.
+    /// Returns information about the machine and the options.
     fn about(&self) -> serde_json::Value {
         let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
         let cpu = read("/proc/cpuinfo")
@@ -170,14 +170,14 @@ impl Bench {
         self.runtime.block_on(work)
     }
 
-    /// Starts a registry with this corpus.
+    /// Starts a registry and uploads a corpus.
     fn filled(&self, corpus: Corpus) -> anyhow::Result<Filled> {
         let registry = Registry::start(&self.storage)?;
         self.wait(registry.fill(&corpus))?;
         Ok(Filled { registry, corpus })
     }
 
-    /// Returns the registry with the whole corpus. No case changes this registry.
+    /// Returns the registry with the whole corpus. Cases must not change this registry.
     fn whole(&self) -> anyhow::Result<&Filled> {
         if let Some(filled) = self.whole.get() {
             return Ok(filled);
@@ -194,7 +194,7 @@ impl Bench {
         Ok(self.whole.get_or_init(|| filled))
     }
 
-    /// Returns the floor with the best number of concurrent requests on this machine.
+    /// Returns the floor. The number of concurrent requests is the number that is fastest on this machine.
     fn floor(&self) -> anyhow::Result<Tool> {
         if let Some(parallel) = self.parallel.get() {
             return Ok(Tool::Floor(*parallel));

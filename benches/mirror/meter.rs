@@ -1,5 +1,5 @@
-//! Proxy in front of a registry. The proxy counts the traffic, and delays each request and each new connection by a
-//! round trip. Each meter has a separate thread, so two meters do not delay each other.
+//! Proxy (meter) in front of a registry. The meter counts the traffic and simulates a round-trip time and a bandwidth.
+//! Each meter runs on a separate thread, so meters do not delay each other.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,18 +25,18 @@ use tokio_util::sync::CancellationToken;
 
 use crate::counts::{CountedRequest, Counts};
 
-/// Delays and limits that a meter adds to its registry.
+/// Delays and limits of a meter.
 #[derive(Clone, Default)]
 pub(crate) struct Setup {
-    /// Delay of each request and of each new connection. A TLS handshake adds a second delay.
+    /// Delay of each request and of each new connection. A TLS handshake takes a second delay.
     pub(crate) round_trip: Duration,
-    /// Limit for bodies in both directions together, in bytes per second.
+    /// Limit for the bodies in both directions together, in bytes per second.
     pub(crate) bandwidth: Option<u64>,
-    /// TLS for the client.
+    /// TLS acceptor for connections of clients.
     pub(crate) tls: Option<TlsAcceptor>,
 }
 
-/// Running meter. The drop ends the meter and all its connections.
+/// Running meter. Dropping the value ends the meter and its connections.
 pub(crate) struct Meter {
     shared: Arc<Shared>,
     address: SocketAddr,
@@ -46,11 +46,11 @@ pub(crate) struct Meter {
 
 struct Shared {
     upstream: SocketAddr,
-    /// Delay in microseconds.
+    /// Round-trip time in microseconds.
     round_trip: AtomicU64,
     bandwidth: Option<u64>,
     tls: Option<TlsAcceptor>,
-    /// Time at which the bandwidth is free for further bytes.
+    /// Time until which the sent bytes occupy the bandwidth.
     free_at: Mutex<Instant>,
     counts: Mutex<Counts>,
     read: AtomicU64,
@@ -84,7 +84,7 @@ impl Meter {
         Ok(Self { shared, address, stop, thread: Some(thread) })
     }
 
-    /// Returns the address as `127.0.0.1:PORT`.
+    /// Returns the address of the meter as `127.0.0.1:PORT`.
     pub(crate) fn host(&self) -> String {
         self.address.to_string()
     }
@@ -139,7 +139,7 @@ impl Shared {
         }
     }
 
-    /// Waits until the limited bandwidth permits `bytes` more bytes.
+    /// Waits until the bandwidth limit permits `bytes` more bytes.
     async fn throttle(&self, bytes: usize) {
         let Some(bandwidth) = self.bandwidth else { return };
         let until = {
@@ -178,7 +178,7 @@ async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, sha
     let mut server = auto::Builder::new(TokioExecutor::new());
     server.http1().timer(TokioTimer::new());
     server.http2().timer(TokioTimer::new()).max_concurrent_streams(250);
-    // If a client disconnects, the meter has no error.
+    // A disconnected client is not an error of the meter.
     let _ = server.serve_connection(TokioIo::new(stream), service).await;
 }
 
@@ -215,7 +215,7 @@ fn onward(shared: &Arc<Shared>, mut parts: http::request::Parts, body: Incoming)
     Request::from_parts(parts, counted(body, shared.clone(), |shared| &shared.written, None))
 }
 
-/// Returns the same body, and counts its bytes. `until_end` is dropped at the end of the body.
+/// Returns the same body, and counts the bytes of the body. `until_end` is dropped at the end of the body.
 fn counted(body: Incoming, shared: Arc<Shared>, into: fn(&Shared) -> &AtomicU64, until_end: Option<AtOnce>) -> Body {
     if body.is_end_stream() {
         return Body::empty();
@@ -235,7 +235,7 @@ fn counted(body: Incoming, shared: Arc<Shared>, into: fn(&Shared) -> &AtomicU64,
     }))
 }
 
-/// Guard that counts one request in progress.
+/// Guard that counts a request until the guard is dropped.
 struct AtOnce(Arc<Shared>);
 
 impl AtOnce {

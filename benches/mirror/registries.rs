@@ -1,5 +1,5 @@
-//! Registries of the benchmark: Debian's `docker-registry`, or the program in `TRANSSHIP_BENCH_REGISTRY`. Each registry
-//! has a loopback port and a folder. The drop of a registry removes its folder.
+//! Registries of the benchmark: Debian's `docker-registry`, or the program in the variable `TRANSSHIP_BENCH_REGISTRY`.
+//! Each registry has a loopback port and a folder.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -13,15 +13,15 @@ use tempfile::TempDir;
 
 use crate::corpus::{Blob, Corpus, Manifest, Repository};
 
-/// Prefix of the folders of registries. The id of the process follows.
+/// Prefix of the registry folders. The process id follows the prefix.
 const FOLDER: &str = "transship-bench-";
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// Number of concurrent requests that fill a registry.
+/// Number of concurrent requests for the upload of a corpus.
 const FILL_AT_ONCE: usize = 16;
 
-/// Registry process. The drop ends the process.
+/// Registry process. Dropping the value ends the process and removes the folder.
 #[derive(Debug)]
 pub(crate) struct Registry {
     child: Child,
@@ -30,15 +30,15 @@ pub(crate) struct Registry {
     http: reqwest::Client,
 }
 
-/// Returns the program of the registry.
+/// Returns the name or path of the registry program.
 pub(crate) fn program() -> String {
     std::env::var("TRANSSHIP_BENCH_REGISTRY").unwrap_or_else(|_| "docker-registry".into())
 }
 
 impl Registry {
-    /// Starts an empty registry with a new folder in `storage`.
+    /// Starts an empty registry. The registry stores its files in a new folder in `storage`.
     pub(crate) fn start(storage: &Path) -> anyhow::Result<Self> {
-        // Another program may take the free port first. The next attempt uses another port.
+        // Another program may use the free port before the registry starts. The function then tries another port.
         for _ in 0..5 {
             if let Some(registry) = Self::try_start(storage)? {
                 return Ok(registry);
@@ -55,7 +55,7 @@ impl Registry {
         std::fs::write(&config, configuration(&storage.path().join("data"), address))?;
         let mut command = Command::new(program());
         command.arg("serve").arg(&config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        // Variables in the environment would override the configuration file.
+        // Environment variables would override the configuration file.
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("REGISTRY_")) {
             command.env_remove(name);
         }
@@ -78,7 +78,6 @@ impl Registry {
         self.address
     }
 
-    /// Returns the id of the process.
     pub(crate) fn process(&self) -> u32 {
         self.child.id()
     }
@@ -87,7 +86,7 @@ impl Registry {
         format!("http://{}/v2/{path}", self.address)
     }
 
-    /// Uploads a whole corpus.
+    /// Uploads a corpus.
     pub(crate) async fn fill(&self, corpus: &Corpus) -> anyhow::Result<()> {
         let mut homes = std::collections::BTreeMap::new();
         for repository in &corpus.repositories {
@@ -110,7 +109,7 @@ impl Registry {
         run_all(repositories, FILL_AT_ONCE).await
     }
 
-    /// Uploads one repository again. Existing blobs are skipped. Each absent blob is sent in one request.
+    /// Uploads the content of one repository that the registry does not have. Each blob is uploaded in one request.
     pub(crate) async fn refill(&self, repository: &Repository, corpus: &Corpus) -> anyhow::Result<()> {
         for digest in &repository.blobs {
             let head = self.http.head(self.url(&format!("{}/blobs/{digest}", repository.name))).send().await?;
@@ -152,8 +151,8 @@ impl Registry {
         Ok(())
     }
 
-    /// Removes images like a retention rule and a garbage collection: the manifests, and the blobs in every repository.
-    /// Returns the number of removed blobs.
+    /// Removes images as a retention rule and a garbage collection do: the manifests, and the blobs from all
+    /// repositories. Returns the number of removed blobs.
     pub(crate) async fn collect(&self, corpus: &Corpus, lost: &[(String, Vec<Manifest>)]) -> anyhow::Result<u64> {
         let mut blobs = std::collections::BTreeSet::new();
         for (name, manifest) in lost.iter().flat_map(|(name, all)| all.iter().map(move |manifest| (name, manifest))) {
@@ -173,8 +172,9 @@ impl Registry {
         Ok(blobs.len() as u64)
     }
 
-    /// Returns the absent or wrong tags of a corpus, each as `repository:tag` with its actual digest. A list of
-    /// referrers may have another digest, because the tool merges the list with the list of the target.
+    /// Returns the tags of a corpus that are absent or wrong at the registry, as `repository:tag` with the actual
+    /// digest. Lists of referrers may have another digest, because a tool merges the list of the source with the list
+    /// of the target.
     pub(crate) async fn missing(&self, corpus: &Corpus, renamed: fn(&str) -> &str) -> anyhow::Result<Vec<String>> {
         let tags = corpus.repositories.iter().flat_map(|repository| {
             repository.tags.iter().map(move |(tag, digest)| (renamed(&repository.name), tag, digest))
@@ -191,7 +191,7 @@ impl Registry {
         Ok(found.into_iter().flatten().collect())
     }
 
-    /// Returns the digest of a tag or manifest. If there is no such manifest, returns `None`.
+    /// Returns the digest of a tag or manifest. If the registry does not have the manifest, returns `None`.
     pub(crate) async fn digest(&self, name: &str, reference: &str) -> anyhow::Result<Option<String>> {
         let accept = [crate::corpus::MANIFEST, crate::corpus::INDEX].join(", ");
         let head = self.http.head(self.url(&format!("{name}/manifests/{reference}"))).header("accept", accept);
@@ -215,7 +215,8 @@ where
     stream::iter(jobs).buffer_unordered(at_once).try_collect::<Vec<()>>().await.map(|_| ())
 }
 
-/// Returns the configuration file. With `relativeurls`, clients send uploads through the meter.
+/// Returns the configuration file. With `relativeurls`, the registry returns relative upload URLs, so uploads also go
+/// through the meter.
 fn configuration(data: &Path, address: SocketAddr) -> String {
     let storage = format!(
         "{{rootdirectory: {}, maxthreads: 200}}\n  delete: {{enabled: true}}\n  \
@@ -229,7 +230,7 @@ fn configuration(data: &Path, address: SocketAddr) -> String {
     )
 }
 
-/// Removes the folders of registries whose process has ended.
+/// Removes the registry folders of benchmark processes that have ended.
 pub(crate) fn remove_leftovers(storage: &Path) -> anyhow::Result<()> {
     for entry in std::fs::read_dir(storage)?.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
@@ -241,8 +242,7 @@ pub(crate) fn remove_leftovers(storage: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Returns the folder for the files of registries. If `/dev/shm` has too little free space, returns the temporary
-/// folder.
+/// Returns the folder for the registries' files. If `/dev/shm` has too little free space, returns the temporary folder.
 pub(crate) fn storage(room_needed: u64) -> PathBuf {
     let memory = Path::new("/dev/shm");
     let answer = Command::new("df").args(["--output=avail", "-B1"]).arg(memory).stderr(Stdio::null()).output();

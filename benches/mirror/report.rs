@@ -1,4 +1,4 @@
-//! Output of the benchmark: progress lines, tables at the end, and JSON in a file.
+//! Output of the benchmark: progress lines, tables, and a JSON file.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::counts::Counts;
 use crate::stage::Run;
 
-/// One case: its runs and its figures.
+/// Results of one case.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
     pub(crate) case: &'static str,
@@ -18,15 +18,15 @@ pub(crate) struct Report {
     pub(crate) notes: Vec<String>,
 }
 
-/// Goal of a case.
+/// Measured value and its expected limit.
 #[derive(Debug, Serialize)]
 pub(crate) struct Figure {
     pub(crate) what: String,
     pub(crate) limit: f64,
     pub(crate) got: f64,
-    /// True if `limit` is the maximum of `got`, false if `limit` is the minimum.
+    /// True if `got` must be at most `limit`. False if `got` must be at least `limit`.
     pub(crate) at_most: bool,
-    /// True for a count, which is equal on every machine. False for a time.
+    /// True for a count, which is the same on every machine. False for a time.
     pub(crate) is_count: bool,
 }
 
@@ -57,20 +57,20 @@ impl Report {
         self.runs.iter().filter(|run| run.tool == tool).collect()
     }
 
-    /// Returns the median of a value over the rounds of a tool. Without rounds, the median is NaN, which fails every
-    /// figure.
+    /// Returns the median of a value over all rounds of a tool. If the tool has no runs, the median is NaN, and no
+    /// figure is met.
     pub(crate) fn median(&self, tool: &str, value: impl Fn(&Run) -> f64) -> f64 {
         median(self.runs_of(tool).into_iter().map(value).collect())
     }
 
-    /// Returns the median of the ratios of two tools. Each ratio compares runs of the same round.
+    /// Returns the median of the ratio of two tools. Each ratio compares two runs of the same round.
     pub(crate) fn ratio(&self, tool: &str, to: &str, value: impl Fn(&Run) -> f64) -> f64 {
         let base = self.runs_of(to);
         let ratio = |run: &&Run| Some(value(run) / value(base.iter().find(|base| base.round == run.round)?));
         median(self.runs_of(tool).iter().filter_map(ratio).collect())
     }
 
-    /// Adds the figures that every case has.
+    /// Adds the figures that all cases have.
     pub(crate) fn add_common_figures(&mut self) {
         let ours: Vec<&Run> = self.runs.iter().filter(|run| run.tool.starts_with("transship")).collect();
         if ours.is_empty() {
@@ -147,7 +147,7 @@ impl Report {
         }
     }
 
-    /// Prints the requests by kind at the source and the targets, for the last run of each tool.
+    /// Prints the requests at the source and the targets, by kind. The table contains the last run of each tool.
     fn print_requests(&self) {
         let last: Vec<&Run> =
             self.tools().into_iter().filter_map(|tool| self.runs.iter().rfind(|run| run.tool == tool)).collect();
@@ -189,7 +189,7 @@ fn short(name: &str) -> &str {
     name.get(..13).unwrap_or(name)
 }
 
-/// Writes all reports to a file.
+/// Writes all results to a JSON file.
 pub(crate) fn write_json(path: &Path, about: &serde_json::Value, reports: &[Report]) -> anyhow::Result<()> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)?;
@@ -221,12 +221,12 @@ pub(crate) fn progress(run: &Run) {
     print_progress(&line);
 }
 
-/// Prints a line of progress on stderr.
+/// Prints a progress line on standard error.
 pub(crate) fn print_progress(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
-/// Prints a line of results on stdout.
+/// Prints a result line on standard output.
 pub(crate) fn print_line(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }

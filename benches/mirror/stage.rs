@@ -1,4 +1,4 @@
-//! Stage of a measurement: a source and targets, each behind a meter, and a folder for the configuration and the
+//! Setup (stage) of a measurement: a source and targets, each with a meter, and a folder for the configuration and the
 //! journal.
 
 use std::path::PathBuf;
@@ -14,39 +14,39 @@ use crate::meter::{Meter, Setup};
 use crate::registries::Registry;
 use crate::tools::{Job, Tool, Usage, own_cpu, seconds};
 
-/// Stage with a shared source and its own targets.
+/// Setup with its own targets. Several setups may share a source.
 pub(crate) struct Stage<'a> {
     bench: &'a Bench,
     pub(crate) source: Meter,
     source_process: u32,
     pub(crate) targets: Vec<Target>,
     folder: TempDir,
-    /// Certificate of the meters' TLS.
+    /// Certificate of the authority, if the meters use TLS.
     pub(crate) ca: Option<PathBuf>,
 }
 
-/// Target with its meter.
+/// Target registry with its meter.
 pub(crate) struct Target {
     pub(crate) registry: Registry,
     pub(crate) meter: Meter,
 }
 
-/// One run of one tool, with the counts of the meters during the run.
+/// Result of one run of a tool, with the counts of the meters.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Run {
     pub(crate) tool: String,
     pub(crate) round: usize,
     #[serde(flatten)]
     pub(crate) usage: Usage,
-    /// CPU time of the registries during the run.
+    /// CPU time that the registries used during the run.
     #[serde(serialize_with = "seconds")]
     pub(crate) registries_cpu: Duration,
-    /// CPU time of the meters during the run.
+    /// CPU time that the meters used during the run.
     #[serde(serialize_with = "seconds")]
     pub(crate) meters_cpu: Duration,
     pub(crate) source: Counts,
     pub(crate) targets: Vec<Counts>,
-    /// Tags that are missing or wrong at a target.
+    /// Tags that are absent or wrong at a target.
     pub(crate) missing: Vec<String>,
 }
 
@@ -63,7 +63,7 @@ impl Run {
         self.targets.iter().map(|target| target.bytes_written).sum()
     }
 
-    /// Returns the number of repeated reads and writes of blobs.
+    /// Returns the number of blob transfers that repeat an earlier transfer.
     pub(crate) fn duplicates(&self) -> u64 {
         self.source.duplicate("blob GET") + self.targets.iter().map(|target| target.duplicate("blob PUT")).sum::<u64>()
     }
@@ -74,7 +74,7 @@ impl Run {
 }
 
 impl<'a> Stage<'a> {
-    /// Starts a meter for `source`. Starts an empty registry with a meter for each item of `targets`.
+    /// Starts a meter for `source`. For each item of `targets`, starts an empty registry with a meter.
     pub(crate) fn new(bench: &'a Bench, source: &Registry, before: Setup, targets: Vec<Setup>) -> anyhow::Result<Self> {
         let target = |setup| {
             let registry = Registry::start(&bench.storage)?;
@@ -90,7 +90,7 @@ impl<'a> Stage<'a> {
         })
     }
 
-    /// Creates a stage with one target. The round trip is equal at the source and the target.
+    /// Creates a setup with one target. The source and the target have the same round-trip time.
     pub(crate) fn simple(bench: &'a Bench, source: &Registry, round_trip: Duration) -> anyhow::Result<Self> {
         let setup = Setup { round_trip, ..Setup::default() };
         Self::new(bench, source, setup.clone(), vec![setup])

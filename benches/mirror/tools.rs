@@ -1,4 +1,4 @@
-//! Tools to measure: the floor, transship, skopeo, and tools from the command line. Each tool runs as one process.
+//! Measured tools: the floor, transship, skopeo, and tools from the option `--tool`. Each tool runs as one process.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -12,49 +12,49 @@ use serde::Serialize;
 use crate::corpus::Corpus;
 use crate::floor;
 
-/// Value of `daemon.memory` in the `sync.yaml` for transship, in MiB.
+/// Value of `daemon.memory` for transship, in MiB.
 pub(crate) const MEMORY_MIB: u64 = 128;
 
-/// Interval between two reads of the memory peak.
+/// Time between two reads of the peak memory.
 const MEMORY_POLL: Duration = Duration::from_millis(5);
 
 /// Tool that copies images.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Tool {
-    /// Floor with this number of concurrent requests at each registry.
+    /// Floor. The number is the maximum number of concurrent requests to each registry.
     Floor(usize),
     Transship,
     Skopeo,
-    /// Name, and a command for `sh` with `{source}`, `{target}` and `{config}`.
+    /// Name of a tool, and a command for `sh`. The command contains `{source}`, `{target}` and `{config}`.
     Other(String, String),
 }
 
-/// Work of one run: a corpus, its source and its targets.
+/// Work of one run: the source, the targets and the corpus.
 pub(crate) struct Job<'a> {
     pub(crate) source: String,
     pub(crate) targets: Vec<String>,
     pub(crate) corpus: &'a Corpus,
     /// Folder for the configuration and the journal.
     pub(crate) folder: &'a Path,
-    /// Concurrent requests of transship at each registry.
+    /// Maximum number of transship's concurrent requests to each registry.
     pub(crate) concurrent: usize,
-    /// Certificate of the authority to trust. `None` means plain HTTP.
+    /// Certificate of the authority that signed the meters' certificates. `None` means plain HTTP.
     pub(crate) ca: Option<PathBuf>,
 }
 
-/// Resources that one run used.
+/// Resources that a run used.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Usage {
     #[serde(serialize_with = "seconds")]
     pub(crate) wall: Duration,
-    /// User and system time of the process and of its ended children, in ticks of 10 ms.
+    /// User and system time of the process and its child processes, in steps of 10 ms.
     #[serde(serialize_with = "seconds")]
     pub(crate) cpu: Duration,
-    /// Last value of `VmHWM`, read at most 5 ms before the end.
+    /// Peak of the resident memory (`VmHWM`). The last read is at most 5 ms before the end of the process.
     pub(crate) peak_mib: f64,
     #[serde(skip)]
     pub(crate) began: Option<Instant>,
-    /// Exit status and last log lines, if the run failed.
+    /// Exit status and last log lines of a failed run.
     pub(crate) failure: Option<String>,
 }
 
@@ -72,7 +72,8 @@ impl Tool {
         }
     }
 
-    /// Returns the function that renames repositories. `skopeo sync` keeps only the last part of a name.
+    /// Returns a function that converts a source repository into the target repository. `skopeo sync` keeps only the
+    /// last part of the name.
     pub(crate) fn renames(&self) -> fn(&str) -> &str {
         match self {
             Self::Skopeo => |name| name.rsplit('/').next().unwrap_or(name),
@@ -93,7 +94,7 @@ impl Tool {
                 let config = write(job, "sync.yaml", &transship_config(job))?;
                 let line = line.replace("{source}", &job.source).replace("{config}", &config.to_string_lossy());
                 let mut command = Command::new("sh");
-                // With `exec`, the measured process is the tool instead of the shell.
+                // With `exec`, the tool replaces the shell, and the benchmark measures the tool.
                 command.arg("-c").arg(format!("exec {}", line.replace("{target}", &job.targets.join(","))));
                 Ok(command)
             }
@@ -134,7 +135,7 @@ pub(crate) fn clear_environment(command: &mut Command) {
     }
 }
 
-/// Returns a configuration with one entry for each repository. The limits are high, as for private registries.
+/// Returns a configuration with one entry for each repository. The limits are high, as for a private registry.
 fn transship_config(job: &Job<'_>) -> String {
     let journal = job.folder.join("journal.db");
     let mut text = format!(
@@ -184,8 +185,8 @@ fn write(job: &Job<'_>, name: &str, text: &str) -> anyhow::Result<PathBuf> {
     Ok(path)
 }
 
-/// Runs a command to its end. The CPU time is the time that the kernel adds to the children of this process. So no
-/// other child of this process may end during the measurement.
+/// Runs a command until the command ends. The CPU time is the increase of the CPU time of all ended child processes.
+/// During the measurement, no other child process may end.
 pub(crate) fn measure(mut command: Command) -> anyhow::Result<Usage> {
     let program = command.get_program().to_string_lossy().into_owned();
     let log = tempfile::NamedTempFile::new()?;
@@ -211,8 +212,8 @@ pub(crate) fn measure(mut command: Command) -> anyhow::Result<Usage> {
     Ok(Usage { wall, cpu, peak_mib, began: Some(began), failure })
 }
 
-/// Returns the peak of a process's resident memory, in KiB. The function reads the peak at intervals, so an increase
-/// directly before the end may be absent.
+/// Returns the peak of a process's resident memory, in KiB. The function reads the peak at intervals, and may miss an
+/// increase directly before the end.
 fn watch_memory(process: u32, ended: &AtomicBool) -> u64 {
     let mut most = 0;
     while !ended.load(Ordering::Relaxed) {
@@ -225,17 +226,17 @@ fn watch_memory(process: u32, ended: &AtomicBool) -> u64 {
     most
 }
 
-/// Returns the CPU time of all children that have ended.
+/// Returns the CPU time of all child processes that have ended.
 fn children_cpu() -> anyhow::Result<Duration> {
     cpu("self", 13)
 }
 
-/// Returns the CPU time of a process. `process` is its id or `self`.
+/// Returns the CPU time of a process. `process` is a process id or `self`.
 pub(crate) fn own_cpu(process: &str) -> anyhow::Result<Duration> {
     cpu(process, 11)
 }
 
-/// Returns the sum of two adjacent fields of `/proc/PID/stat`. Field 0 is the state of the process (proc(5)).
+/// Returns the sum of two adjacent fields of `/proc/PID/stat`. Field 0 is the process state (proc(5)).
 fn cpu(process: &str, first: usize) -> anyhow::Result<Duration> {
     const TICK: Duration = Duration::from_millis(10);
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;

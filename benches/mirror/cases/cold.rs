@@ -1,4 +1,4 @@
-//! Cases `cold-*`: a copy of the whole corpus from one registry to an empty registry.
+//! Cases `cold-*`: a copy of the whole test content (the corpus) to an empty registry.
 
 use std::time::Duration;
 
@@ -53,7 +53,8 @@ fn cold(bench: &Bench, name: &'static str, round_trip: Duration) -> anyhow::Resu
     Ok(report)
 }
 
-/// Returns the best number of concurrent requests for the floor. The function measures one run for each number.
+/// Returns the number of concurrent requests with which the floor is fastest. The function measures one run for each
+/// number.
 pub(crate) fn best_parallel(bench: &Bench) -> anyhow::Result<usize> {
     let filled = bench.whole()?;
     let mut best = (Duration::MAX, 0);

@@ -1,6 +1,5 @@
-//! Case `slow-clients`: health checks at the daemon's status port while slow clients occupy the port. Each slow client
-//! sends a part of a request, and then one byte after the other. If the daemon disconnects a client, the client
-//! reconnects immediately.
+//! Case `slow-clients`: health checks at the daemon's status port while 500 slow clients occupy the port. A slow client
+//! sends a request one byte at a time. If the daemon disconnects a slow client, the client reconnects immediately.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -17,15 +16,15 @@ use crate::tools;
 
 /// Number of slow clients.
 const SLOW: usize = 500;
-/// Delay of a slow client before its next byte.
+/// Time between two bytes of a slow client.
 const DRIP: Duration = Duration::from_millis(200);
-/// Number of concurrent checkers. Each checker makes one check at a time.
+/// Number of threads that make health checks, one check at a time.
 const CHECKERS: usize = 4;
-/// Pause of a checker between two checks. The pause spreads the checks over time.
+/// Time between two checks of one thread.
 const PAUSE: Duration = Duration::from_millis(5);
-/// Time limit of a check. A slower check counts as refused.
+/// Time limit of a check. A check that takes longer counts as refused.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
-/// Time from the start of the slow clients to the first check.
+/// Time for which the slow clients run before the first check.
 const HEAD_START: Duration = Duration::from_secs(1);
 
 pub(super) fn health_checks(bench: &Bench) -> anyhow::Result<Report> {
@@ -60,8 +59,8 @@ pub(super) fn health_checks(bench: &Bench) -> anyhow::Result<Report> {
     Ok(report)
 }
 
-/// Returns the time of each health check; `None` for a refused check. The checkers run on separate threads, so the slow
-/// clients in this process delay no check.
+/// Returns the duration of each health check. `None` means a refused check. The checks run on separate threads, so the
+/// slow clients of this process do not delay the checks.
 async fn measure(address: SocketAddr, checks: usize) -> anyhow::Result<Vec<Option<Duration>>> {
     let mut crowd = JoinSet::new();
     for _ in 0..SLOW {
@@ -88,7 +87,7 @@ fn run_checks(address: SocketAddr, checks: usize) -> Vec<Option<Duration>> {
     times
 }
 
-/// Makes one health check over a new connection. Returns true for status 200.
+/// Makes one health check over a new connection. Returns true if the status is 200.
 fn check(address: SocketAddr) -> std::io::Result<bool> {
     let mut stream = TcpStream::connect_timeout(&address, CHECK_TIMEOUT)?;
     stream.set_read_timeout(Some(CHECK_TIMEOUT))?;
@@ -98,7 +97,7 @@ fn check(address: SocketAddr) -> std::io::Result<bool> {
     Ok(answer.starts_with(b"HTTP/1.1 200 "))
 }
 
-/// Runs one slow client. The function never returns.
+/// Runs one slow client forever.
 async fn run_slow_client(address: SocketAddr) {
     loop {
         let connection = async {
@@ -114,13 +113,13 @@ async fn run_slow_client(address: SocketAddr) {
             }
         };
         if connection.await.is_err() {
-            // The daemon refused or reset the connection. Other clients run first.
+            // The daemon closed or refused the connection. Before a new attempt, other tasks can run.
             tokio::task::yield_now().await;
         }
     }
 }
 
-/// Idle daemon. The drop ends the process.
+/// Process of an idle daemon. Dropping the value ends the process.
 struct Daemon {
     child: Child,
     address: SocketAddr,
@@ -149,7 +148,7 @@ impl Daemon {
                 break rest.split_whitespace().next().unwrap_or_default().parse()?;
             }
         };
-        // If nobody reads the log, the daemon blocks.
+        // If nobody reads the log, the pipe becomes full and the daemon blocks.
         std::thread::spawn(move || lines.for_each(drop));
         Ok(daemon)
     }

@@ -1,5 +1,5 @@
-//! Cases `three-targets` and `slow-third*`: a copy from one read to three targets. In `slow-third*`, one target is
-//! slow.
+//! Cases `three-targets` and `slow-third*`: a copy from one source to three targets. In `slow-third*`, the third target
+//! is slow.
 
 use std::time::Duration;
 
@@ -24,24 +24,24 @@ pub(super) fn three(bench: &Bench) -> anyhow::Result<Report> {
     let floors = report.median("floor", |run| run.source.bytes_read as f64);
     report.figures = vec![
         Figure::time("time / floor's", report.ratio("transship", "floor", wall), 1.25),
-        // On a busy machine, a target may stall for a second and then reads separately. So these counts are judged like
-        // times.
+        // On a busy machine, a target may stall for a second. The tool then reads the blob separately for this target.
+        // The counts vary like times, so the figures are times.
         Figure::time("blobs read or written twice", report.median("transship", |run| run.duplicates() as f64), 0.0),
         Figure::time("bytes read / floor's", read / floors, 1.01),
     ];
     Ok(report)
 }
 
-/// Compares the time of two targets alone with the time of the two targets beside a third, slow target. The third
-/// target has a tenth of the speed.
+/// Compares the time for two targets with the time for the same two targets and a third, slow target. The slow target
+/// has a tenth of the bandwidth.
 pub(super) fn slow_third(bench: &Bench) -> anyhow::Result<Report> {
-    // The slow target takes ten times longer, so the corpus has a quarter of the usual size.
+    // The slow target takes ten times longer, so this case uses a quarter of the corpus size.
     slow(bench, "slow-third", corpus::registry(bench.options.seed, bench.options.scale / 4.0))
 }
 
-/// Compares like [`slow_third`], with one repository whose tags share their layers.
+/// Compares as [`slow_third`] does. The corpus is one repository whose tags share their layers.
 pub(super) fn slow_third_shared(bench: &Bench) -> anyhow::Result<Report> {
-    // With this large corpus, the detection of the slow target (0.3 s) is a small part of the run.
+    // The tool needs 0.3 s to detect the slow target. With a large corpus, this time is a small part of the run.
     slow(bench, "slow-third-shared", corpus::forty_tags(bench.options.scale * 8.0))
 }
 
@@ -69,7 +69,7 @@ fn slow(bench: &Bench, name: &'static str, corpus: Corpus) -> anyhow::Result<Rep
     Ok(report)
 }
 
-/// Returns the time until the first two targets have their last manifests, in seconds.
+/// Returns the time in seconds until the first two targets received their last manifest.
 fn committed(run: &Run) -> f64 {
     let began = run.usage.began;
     let last = run.targets.iter().take(2).filter_map(|target| target.last_commit).max();

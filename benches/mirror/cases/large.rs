@@ -1,5 +1,5 @@
-//! Case `big-blob`: one large blob, compared with two `curl` processes and a pipe. The case has no meter, because a
-//! meter would be the bottleneck on two cores.
+//! Case `big-blob`: a copy of one large blob, compared with two `curl` processes and a pipe. The registries have no
+//! meter, because the meter would limit the speed on a machine with two cores.
 
 use std::process::Command;
 use std::time::Duration;
@@ -18,7 +18,7 @@ pub(super) fn big_blob(bench: &Bench) -> anyhow::Result<Report> {
     let mut report = Report::new("big-blob");
     for round in 1..=bench.options.rounds {
         for tool in ["curl", "transship"] {
-            // Each run has a new target, so at most two copies of the blob exist.
+            // Each run uses a new target, so the disk contains at most two copies of the blob.
             let target = Registry::start(&bench.storage)?;
             let (usage, missing) = match tool {
                 "curl" => (curl(&source.registry, &target, &source.corpus)?, Vec::new()),
@@ -64,8 +64,8 @@ fn transship(
     Ok((usage, bench.wait(target.missing(corpus, Tool::Transship.renames()))?))
 }
 
-/// Copies only the blob: opens an upload, and pipes the read into the write. The measured memory is the memory of the
-/// shell.
+/// Copies the blob with two `curl` processes: one reads the blob, and one writes the blob into an upload. The measured
+/// memory is the memory of the shell.
 fn curl(source: &Registry, target: &Registry, corpus: &Corpus) -> anyhow::Result<Usage> {
     const SCRIPT: &str = r#"set -e
 location=$(curl -sf -o /dev/null -D - -X POST "http://$TARGET/v2/$NAME/blobs/uploads/" \

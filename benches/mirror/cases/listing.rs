@@ -1,5 +1,5 @@
-//! Case `bulk-listing`: many tags in one repository. The registries of this case only list tags; the listing contains
-//! digests, as at Google.
+//! Case `bulk-listing`: many tags in one repository. The servers of this case only list tags. The list contains
+//! digests, as Google's registries return.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -35,7 +35,7 @@ pub(super) fn bulk(bench: &Bench) -> anyhow::Result<Report> {
     let meters = [Meter::start(source, setup.clone())?, Meter::start(target, setup)?];
     let folder = tempfile::tempdir()?;
     let mut report = Report::new("bulk-listing");
-    // Round 0 is not measured. After round 0, the journal contains the checks of the referrers.
+    // Round 0 is not measured. In round 0, the journal records the checks of referrers.
     for round in 0..=bench.options.rounds {
         meters.iter().for_each(|meter| drop(meter.take()));
         let usage = Tool::Transship.run(&Job {
@@ -62,7 +62,7 @@ pub(super) fn bulk(bench: &Bench) -> anyhow::Result<Report> {
             report.runs.push(run);
         }
     }
-    // If the last page is full, the tool requests one more page, because a proxy may have dropped the `Link`.
+    // If the last page is full, transship requests one more page, because a proxy may have removed the `Link` header.
     let pages = (tags.len() / PAGE + 1) as f64;
     report.figures = vec![
         Figure::count("requests at the source", report.median("transship", |run| run.source.total() as f64), pages),
@@ -132,7 +132,7 @@ async fn list(State(tags): State<Tags>, Query(query): Query<ListQuery>) -> Respo
     answer
 }
 
-/// Responds to the HEAD request of a tag.
+/// Responds to a HEAD request for a tag.
 async fn manifest(State(tags): State<Tags>, axum::extract::Path(tag): axum::extract::Path<String>) -> Response {
     match tags.binary_search_by(|(known, _)| known.cmp(&tag)) {
         Ok(at) => {

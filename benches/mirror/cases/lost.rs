@@ -1,5 +1,5 @@
-//! Cases `lost-*`: a target that lost content. The journal has recorded the content. Between two runs, retention and
-//! garbage collection removed an image and its blobs.
+//! Cases `lost-*`: a run after the target lost content. Between two runs, the benchmark removes images and their blobs
+//! from the target, as retention and garbage collection do. The journal still records the removed content.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::report::{Figure, Report};
 use crate::stage::Stage;
 use crate::tools::Tool;
 
-/// Removes one image and its blobs. Images of other repositories share the base, and keep their manifests.
+/// Removes one image and its blobs. Other repositories share some of these blobs, and keep their manifests.
 pub(super) fn lost_blobs(bench: &Bench) -> anyhow::Result<Report> {
     lost(bench, "lost-blobs", |corpus| {
         let repository = &corpus.repositories[1];
@@ -17,7 +17,7 @@ pub(super) fn lost_blobs(bench: &Bench) -> anyhow::Result<Report> {
     })
 }
 
-/// Removes two images of two repositories, and the base that the two images share.
+/// Removes two images from two repositories, and the base layers that both images share.
 pub(super) fn lost_shared_blobs(bench: &Bench) -> anyhow::Result<Report> {
     lost(bench, "lost-shared-blobs", |corpus| {
         [1, 4].map(|at| (corpus.repositories[at].name.clone(), tagged(corpus, at, "v1"))).into()
@@ -55,7 +55,7 @@ fn lost(bench: &Bench, name: &'static str, choose: fn(&Corpus) -> Lost) -> anyho
     Ok(report)
 }
 
-/// Returns the index of an image and its manifests for two platforms.
+/// Returns the index of an image, and the manifests of its two platforms.
 fn tagged(corpus: &Corpus, at: usize, tag: &str) -> Vec<Manifest> {
     let repository = &corpus.repositories[at];
     let find = |digest: &String| repository.manifests.iter().find(|manifest| manifest.digest == *digest).cloned();

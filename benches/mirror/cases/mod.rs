@@ -1,4 +1,4 @@
-//! Cases of the benchmark. Each case creates its stage, runs tools, and states its figures.
+//! Cases of the benchmark. A case starts registries, runs tools, and compares the results with expected figures.
 
 mod cold;
 mod crowd;
@@ -20,7 +20,7 @@ pub(crate) use cold::best_parallel;
 
 type Case = fn(&Bench) -> anyhow::Result<Report>;
 
-/// Round trip to a distant registry.
+/// Round-trip time to a distant registry.
 const DISTANT: Duration = Duration::from_millis(40);
 
 /// Cases by name, in the order of execution.
@@ -42,5 +42,5 @@ pub(crate) const ALL: [(&str, Case); 15] = [
     ("slow-clients", crowd::health_checks),
 ];
 
-/// Case without a small form. `--quick` runs this case only if `--case` names the case.
+/// Case that `--quick` runs only if `--case` contains the name of the case.
 pub(crate) const NOT_QUICK: &str = "slow-third";

@@ -1,5 +1,5 @@
-//! Case `one-changed`: one changed tag among many small tags. The case also measures the time and the memory for each
-//! tag.
+//! Case `one-changed`: a run after one of many small tags changed. The case also measures time and memory for each
+//! additional tag.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ pub(super) fn one_changed(bench: &Bench) -> anyhow::Result<Report> {
     let wall = |tags: usize| report.median(&name(tags), |run| run.usage.wall.as_secs_f64());
     let memory = |tags: usize| report.median(&name(tags), |run| run.usage.peak_mib);
     let [few, some, many] = sizes;
-    // A slope is independent of the fixed cost of a run.
+    // A slope does not depend on the fixed cost of a run.
     let slope = |value: &dyn Fn(usize) -> f64, from: usize, to: usize| (value(to) - value(from)) / (to - from) as f64;
     let kib = [slope(&memory, few, some), slope(&memory, some, many)].map(|mib| mib * 1024.0);
     let figures = vec![
@@ -48,7 +48,7 @@ fn rounds(bench: &Bench, tags: usize) -> anyhow::Result<Vec<Run>> {
     let mut source = bench.filled(corpus::many_tags(tags))?;
     let stage = Stage::simple(bench, &source.registry, Duration::ZERO)?;
     bench.wait(stage.targets[0].registry.fill(&source.corpus))?;
-    // After this unmeasured run, the journal contains the tags.
+    // The journal records the tags in this run, which is not measured.
     stage.run(&Tool::Transship, 0, &source.corpus)?;
     stage.set_round_trip(DISTANT);
     let mut runs = Vec::new();

@@ -1,7 +1,7 @@
-//! Cases `tls-*`: a copy of the whole corpus to an empty registry over TLS, with HTTP/1.1 or HTTP/2. The result is
-//! compared with plain HTTP.
+//! Cases `tls-*`: a copy of the whole corpus to an empty registry over TLS, with HTTP/1.1 or HTTP/2. The case compares
+//! the result with plain HTTP.
 //!
-//! The case creates the certificate. The variable `SSL_CERT_FILE` makes transship trust the certificate.
+//! The case creates a certificate. With the variable `SSL_CERT_FILE`, transship accepts the certificate.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -50,7 +50,8 @@ fn tls(bench: &Bench, name: &'static str, protocol: &str) -> anyhow::Result<Repo
     Ok(report)
 }
 
-/// Creates a TLS acceptor with a certificate for the loopback address. Writes the certificate of the authority to `ca`.
+/// Creates a TLS acceptor with a certificate for the loopback address. Writes the certificate of the authority to the
+/// file `ca`.
 fn acceptor(ca: &Path, protocol: &str) -> anyhow::Result<TlsAcceptor> {
     let mut authority = CertificateParams::new(Vec::new())?;
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

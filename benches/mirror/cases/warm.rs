@@ -1,5 +1,5 @@
-//! Case `warm-40ms`: a copy to a registry that already has everything, and a second copy after the source got a
-//! referrer.
+//! Case `warm-40ms`: a run to a registry that already has all content. A second run follows after the source received a
+//! new referrer.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::tools::Tool;
 pub(super) fn warm(bench: &Bench) -> anyhow::Result<Report> {
     let filled = bench.whole()?;
     let mut report = Report::new("warm-40ms");
-    // The case changes its source, so other cases cannot share the source.
+    // The case changes its source, so the source is a separate registry.
     let source = bench.filled(filled.corpus.clone())?;
     let stage = Stage::simple(bench, &source.registry, Duration::ZERO)?;
     stage.run(&Tool::Transship, 0, &source.corpus)?;
